@@ -1,0 +1,210 @@
+//! Publish-subscribe; where the receiver may sleep, with an event beside it.
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::PathBuf;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+use anyhow::{Error, Result};
+use iceoryx2::port::{
+    listener::Listener, notifier::Notifier, publisher::Publisher, subscriber::Subscriber,
+};
+use iceoryx2::prelude::*;
+use iceoryx2::service::port_factory::{event, publish_subscribe};
+
+use super::{Contender, with_message};
+use crate::case::Case;
+use crate::duel::{Job, Link, Rx, Sample, Tx};
+use crate::harness::payload::{Check, Fill, Message, Words};
+
+pub struct Iceoryx2;
+
+impl Contender for Iceoryx2 {
+    fn name(&self) -> &'static str {
+        "iceoryx2"
+    }
+
+    fn can(&self, case: &Case) -> bool {
+        case.lot() == 1 && !(case.is_by_value() && case.is_large())
+    }
+
+    fn run(&self, job: &Job) -> Result<Sample> {
+        set_log_level(LogLevel::Error);
+        with_message!(job.case, M => run::<M>(job))
+    }
+}
+
+fn run<M: Message>(job: &Job) -> Result<Sample>
+where
+    M::Words: ZeroCopySend + Debug,
+{
+    let sample = job.processes::<Topic<M::Words>>();
+    if job.peer.is_none() {
+        sweep();
+    }
+    sample
+}
+
+struct Topic<W: Words + ZeroCopySend + Debug> {
+    name: String,
+    data: publish_subscribe::PortFactory<ipc::Service, W, ()>,
+    bell: Option<event::PortFactory<ipc::Service>>,
+    by_value: bool,
+}
+
+/// What all files are named by: the process that owns them comes next.
+const PREFIX: &str = "rivals_";
+
+/// Removes the files of this process and of those that are gone.
+pub fn sweep() {
+    let is_stale = |name: &str| {
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('_').next());
+        pid.and_then(|pid| pid.parse().ok())
+            .is_some_and(|pid: u32| pid == process::id() || !proc_of(pid).exists())
+    };
+    let entries = ["/tmp", "/dev/shm"]
+        .into_iter()
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten();
+    for path in entries.map(|entry| entry.path()) {
+        if path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(is_stale)
+        {
+            // One is a directory, the others are files; a failure cannot be helped.
+            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
+}
+
+fn proc_of(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
+impl<W: Words + ZeroCopySend + Debug> Topic<W> {
+    fn join(case: &Case, name: &str) -> Result<Self> {
+        let mut config = Config::default();
+        config.global.prefix = FileName::new(name.as_bytes()).map_err(Error::msg)?;
+        let root = Path::new(format!("/tmp/{name}").as_bytes()).map_err(Error::msg)?;
+        config.global.set_root_path(&root);
+        let node = NodeBuilder::new()
+            .config(&config)
+            .signal_handling_mode(SignalHandlingMode::Disabled)
+            .create::<ipc::Service>()?;
+        let topic = ServiceName::new("rivals")?;
+        let data = node
+            .service_builder(&topic)
+            .publish_subscribe::<W>()
+            .enable_safe_overflow(false)
+            .history_size(0)
+            .max_publishers(1)
+            .max_subscribers(1)
+            .subscriber_max_buffer_size(case.slots)
+            .open_or_create()?;
+        let bell = case
+            .blocks()
+            .then(|| node.service_builder(&topic).event().open_or_create());
+        Ok(Self {
+            name: name.into(),
+            data,
+            bell: bell.transpose()?,
+            by_value: case.is_by_value(),
+        })
+    }
+}
+
+impl<W: Words + ZeroCopySend + Debug> Link for Topic<W> {
+    type Tx = Writer<W>;
+    type Rx = Reader<W>;
+
+    fn create(case: &Case) -> Result<Self> {
+        static TOPICS: AtomicU32 = AtomicU32::new(0);
+        let topic = TOPICS.fetch_add(1, Relaxed);
+        Self::join(case, &format!("{PREFIX}{}_{topic}_", process::id()))
+    }
+
+    fn address(&self) -> String {
+        self.name.clone()
+    }
+
+    fn open(case: &Case, address: &str) -> Result<Self> {
+        Self::join(case, address)
+    }
+
+    fn tx(&self) -> Result<Writer<W>> {
+        Ok(Writer {
+            publisher: self
+                .data
+                .publisher_builder()
+                .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+                .create()?,
+            bell: self
+                .bell
+                .as_ref()
+                .map(|bell| bell.notifier_builder().create())
+                .transpose()?,
+            by_value: self.by_value,
+        })
+    }
+
+    fn rx(&self) -> Result<Reader<W>> {
+        Ok(Reader {
+            subscriber: self.data.subscriber_builder().create()?,
+            bell: self
+                .bell
+                .as_ref()
+                .map(|bell| bell.listener_builder().create())
+                .transpose()?,
+        })
+    }
+}
+
+struct Writer<W: Words + ZeroCopySend + Debug> {
+    publisher: Publisher<ipc::Service, W, ()>,
+    bell: Option<Notifier<ipc::Service>>,
+    by_value: bool,
+}
+
+struct Reader<W: Words + ZeroCopySend + Debug> {
+    subscriber: Subscriber<ipc::Service, W, ()>,
+    bell: Option<Listener<ipc::Service>>,
+}
+
+impl<W: Words + ZeroCopySend + Debug> Tx for Writer<W> {
+    fn send(&mut self, _: usize, fill: &mut Fill) -> usize {
+        let sent = if self.by_value {
+            self.publisher.send_copy(fill.message())
+        } else {
+            let mut sample = self.publisher.loan_uninit().expect("a free sample");
+            fill.write(sample.payload_mut());
+            // SAFETY: every word has just been written.
+            unsafe { sample.assume_init() }.send()
+        };
+        assert_eq!(sent.expect("sent"), 1, "the subscriber is there");
+        if let Some(bell) = &self.bell {
+            bell.notify().expect("notified");
+        }
+        1
+    }
+}
+
+impl<W: Words + ZeroCopySend + Debug> Rx for Reader<W> {
+    fn receive(&mut self, _: usize, check: &mut Check) -> usize {
+        match (self.subscriber.receive().expect("received"), &self.bell) {
+            (Some(sample), _) => {
+                check.read(sample.payload());
+                1
+            }
+            (None, Some(bell)) => {
+                bell.blocking_wait(|_| ()).expect("waited");
+                0
+            }
+            (None, None) => 0,
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What can go wrong: [`Error`] while setting up, which tells a story, and [`SendError`] and [`RecvError`] on the
+//! data plane, which are `Copy` and cost nothing.
+
+use std::fmt;
+use std::io;
+
+/// The result of everything that sets up, opens or removes.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed set-up: what was being done, what was found, what had been expected, and what to do about it.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    story: String,
+    source: Option<io::Error>,
+}
+
+/// The kinds of [`Error`], to tell apart in code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The name cannot be one: empty, too long, with a slash, or hidden.
+    InvalidName,
+    /// A capacity, size, alignment or mode that no region can have.
+    InvalidOptions,
+    /// There is already a region of that name.
+    AlreadyExists,
+    /// There is no region of that name.
+    NotFound,
+    /// The file is not a region, or is cut short.
+    NotARegion,
+    /// A region, of another layout version than this library's.
+    WrongVersion,
+    /// A region of another kind, or of other elements.
+    WrongType,
+    /// The region's own description of itself contradicts itself.
+    Corrupt,
+    /// A live process plays that part already. `pid` as it recorded it; 0 if it did not say.
+    SeatTaken {
+        /// The process that holds the seat.
+        pid: u64,
+    },
+    /// A seat's lock is free though its recorded process runs: somebody closed its descriptor.
+    LockLost {
+        /// The process that lost its lock.
+        pid: u64,
+    },
+    /// The region is in use and was not to be removed.
+    InUse {
+        /// A process that uses it.
+        pid: u64,
+    },
+    /// Another process is joining or leaving and does not get done.
+    Busy,
+    /// A process that was forked used a handle of its parent's.
+    Forked,
+    /// Not enough memory or disk for the region.
+    NoSpace,
+    /// The file or directory belongs to somebody else, or is open to too many.
+    Permission,
+    /// Any other refusal of the operating system.
+    Io,
+}
+
+impl Error {
+    /// `found`, `expected` and `remedy` make one sentence: "cannot open x: found .., expected ..; remedy".
+    pub(crate) fn new(
+        kind: ErrorKind,
+        doing: impl fmt::Display,
+        found: impl fmt::Display,
+        expected: impl fmt::Display,
+        remedy: impl fmt::Display,
+    ) -> Self {
+        Self { kind, story: format!("cannot {doing}: found {found}, expected {expected}; {remedy}"), source: None }
+    }
+
+    /// An error of the operating system, with the remedy that fits what was being done.
+    pub(crate) fn io(doing: impl fmt::Display, source: io::Error, remedy: impl fmt::Display) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+            io::ErrorKind::PermissionDenied => ErrorKind::Permission,
+            io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory | io::ErrorKind::QuotaExceeded => {
+                ErrorKind::NoSpace
+            }
+            _ => ErrorKind::Io,
+        };
+        Self { kind, story: format!("cannot {doing}: {source}; {remedy}"), source: Some(source) }
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.story)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|error| error as _)
+    }
+}
+
+/// Why nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SendError {
+    /// No room, and the call was not to wait.
+    Full,
+    /// The receiver has left.
+    Closed,
+    /// The receiver's process died. What was in the ring waits for a successor.
+    PeerDied,
+    /// No room before the deadline.
+    TimedOut,
+    /// The message is longer than this call, or this pipe, can take.
+    TooLarge {
+        /// Bytes in the message.
+        length: usize,
+        /// Bytes that would have been taken.
+        limit: usize,
+    },
+    /// The peer wrote something into the region that no correct peer writes.
+    Corrupt,
+    /// This handle belongs to the process that forked this one.
+    Forked,
+    /// The receiver's lock is free though its process runs: nobody can tell any more when it dies.
+    LockLost,
+}
+
+/// Why nothing was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// Nothing there, and the call was not to wait.
+    Empty,
+    /// The sender has left and everything that it sent has been received: end of stream.
+    Closed,
+    /// The sender's process died; everything that it had sent whole has been received.
+    PeerDied,
+    /// Nothing came before the deadline.
+    TimedOut,
+    /// The next message is longer than the buffer. It stays where it is.
+    TooSmall {
+        /// Bytes that the buffer must have.
+        needed: usize,
+    },
+    /// The peer wrote something into the region that no correct peer writes.
+    Corrupt,
+    /// This handle belongs to the process that forked this one.
+    Forked,
+    /// The sender's lock is free though its process runs: nobody can tell any more when it dies.
+    LockLost,
+    /// No memory for the message. It stays where it is, unless part of it had come already.
+    OutOfMemory,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the ring is full"),
+            Self::Closed => f.write_str("the receiver has left"),
+            Self::PeerDied => f.write_str("the receiver's process died"),
+            Self::TimedOut => f.write_str("no room before the deadline"),
+            Self::TooLarge { length, limit } => {
+                write!(f, "a message of {length} bytes, where at most {limit} are taken")
+            }
+            Self::Corrupt => f.write_str("the receiver corrupted the region"),
+            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
+            Self::LockLost => f.write_str("the receiver's lock is gone though its process runs"),
+        }
+    }
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the ring is empty"),
+            Self::Closed => f.write_str("the sender has left"),
+            Self::PeerDied => f.write_str("the sender's process died"),
+            Self::TimedOut => f.write_str("no message before the deadline"),
+            Self::TooSmall { needed } => write!(f, "the next message needs a buffer of {needed} bytes"),
+            Self::Corrupt => f.write_str("the sender corrupted the region"),
+            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
+            Self::LockLost => f.write_str("the sender's lock is gone though its process runs"),
+            Self::OutOfMemory => f.write_str("no memory for the message"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+impl std::error::Error for RecvError {}
+
+impl From<SendError> for io::Error {
+    fn from(error: SendError) -> Self {
+        let kind = match error {
+            SendError::Full => io::ErrorKind::WouldBlock,
+            SendError::Closed => io::ErrorKind::BrokenPipe,
+            SendError::PeerDied | SendError::LockLost => io::ErrorKind::ConnectionReset,
+            SendError::TimedOut => io::ErrorKind::TimedOut,
+            SendError::TooLarge { .. } => io::ErrorKind::InvalidInput,
+            SendError::Corrupt => io::ErrorKind::InvalidData,
+            SendError::Forked => io::ErrorKind::Unsupported,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<RecvError> for io::Error {
+    fn from(error: RecvError) -> Self {
+        let kind = match error {
+            RecvError::Empty => io::ErrorKind::WouldBlock,
+            RecvError::Closed => io::ErrorKind::UnexpectedEof,
+            RecvError::PeerDied | RecvError::LockLost => io::ErrorKind::ConnectionReset,
+            RecvError::TimedOut => io::ErrorKind::TimedOut,
+            RecvError::TooSmall { .. } => io::ErrorKind::InvalidInput,
+            RecvError::Corrupt => io::ErrorKind::InvalidData,
+            RecvError::Forked => io::ErrorKind::Unsupported,
+            RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
+        };
+        Self::new(kind, error)
+    }
+}

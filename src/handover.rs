@@ -1,0 +1,145 @@
+//! Handing ends of pipes to a child process.
+//!
+//! An end travels as its descriptor, lock and all: at no instant is its seat free, so the peer never mistakes the
+//! journey for a death, and notices at once if the child dies before it has picked the end up.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Child, Command};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::pipe::{End, PipeOptions, sealed};
+use crate::sys;
+
+/// The environment variable that tells a child which descriptor is the end of this label.
+fn variable(label: &str) -> String {
+    format!("TOMBOLO_END_{label}")
+}
+
+/// A command that will be given ends of pipes. The child picks them up with [`handed`].
+///
+/// ```
+/// use std::process::Command;
+/// use tombolo::{End, Handover, Pipe};
+///
+/// # if std::env::var_os("TOMBOLO_END_parent").is_some() {
+/// # let mut parent: Pipe = tombolo::handed("parent")?;
+/// # parent.send(b"hello from the child")?;
+/// # return Ok(());
+/// # }
+/// let (mut ours, theirs) = tombolo::pipe()?;
+/// let program = std::env::current_exe()?;
+/// let mut child = Handover::new(Command::new(program)).give("parent", theirs)?.spawn()?;
+/// // In the child: let mut parent: Pipe = tombolo::handed("parent")?;
+/// //               parent.send(b"hello from the child")?;
+/// let mut message = Vec::new();
+/// ours.recv(&mut message)?;
+/// assert_eq!(message, b"hello from the child");
+/// child.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Handover {
+    command: Command,
+    ends: Vec<Given>,
+}
+
+/// An end on its way: still closed properly if it does not get there.
+struct Given {
+    end: Box<dyn Passable>,
+    file: OwnedFd,
+}
+
+trait Passable {
+    fn pass_on(&self);
+}
+
+impl<E: End> Passable for E {
+    fn pass_on(&self) {
+        self.seat().pass_on();
+    }
+}
+
+impl Handover {
+    /// Prepares a command; set its arguments before or through [`command`](Self::command).
+    pub fn new(command: Command) -> Self {
+        Self { command, ends: Vec::new() }
+    }
+
+    /// The command, for arguments, environment and standard streams.
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Gives an end to the child, under a label that it will ask for.
+    ///
+    /// **Errors**: the label is not one of letters, digits and underscores, or the end is half of a split pipe.
+    pub fn give<E: End + 'static>(mut self, label: &str, end: E) -> Result<Self> {
+        check_label(label)?;
+        let file = sealed::prepare_to_pass(&end)?;
+        self.command.env(variable(label), file.as_raw_fd().to_string());
+        self.ends.push(Given { end: Box::new(end), file });
+        Ok(self)
+    }
+
+    /// Starts the child. From here on the ends are its own; if it cannot be started they are closed.
+    ///
+    /// **Blocking**: as [`Command::spawn`]. **Errors**: as [`Command::spawn`].
+    pub fn spawn(mut self) -> io::Result<Child> {
+        let descriptors = self.ends.iter().map(|given| given.file.as_raw_fd()).collect();
+        sys::process::inherit(&mut self.command, descriptors);
+        let child = self.command.spawn()?;
+        for given in &self.ends {
+            given.end.pass_on();
+        }
+        Ok(child)
+    }
+}
+
+impl fmt::Debug for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handover").field("command", &self.command).field("ends", &self.ends.len()).finish()
+    }
+}
+
+fn check_label(label: &str) -> Result<()> {
+    if !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidName,
+        "hand over an end under this label",
+        format_args!("{label:?}"),
+        "letters, digits and underscores",
+        "choose another label",
+    ))
+}
+
+/// Picks up the end that the parent gave under this label, with default options. Each can be picked up once.
+///
+/// **Blocking**: never. **Errors**: no such label, picked up already, an end of another type.
+pub fn handed<E: End>(label: &str) -> Result<E> {
+    PipeOptions::<E::Message>::default().handed(label)
+}
+
+impl<M: Message + ?Sized> PipeOptions<M> {
+    /// Picks up the end that the parent gave under this label. See [`handed`].
+    pub fn handed<E: End<Message = M>>(&self, label: &str) -> Result<E> {
+        check_label(label)?;
+        let missing = |found: String| {
+            Error::new(
+                ErrorKind::NotFound,
+                format_args!("pick up the end {label:?}"),
+                found,
+                "an end that the parent gave",
+                "give it with Handover::give, under the same label, and pick it up once",
+            )
+        };
+        let variable = variable(label);
+        let text = std::env::var(&variable).map_err(|_| missing(format!("no variable {variable}")))?;
+        let number = text.parse().map_err(|_| missing(format!("{variable}={text}")))?;
+        let file = sys::process::claim_inherited(number).ok_or_else(|| missing("it picked up already".into()))?;
+        self.from_fd(file)
+    }
+}

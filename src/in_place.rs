@@ -1,0 +1,356 @@
+//! Reading and writing messages where they lie, without a copy.
+//!
+//! A slice into shared memory is only sound while nobody changes the bytes behind it, and no check can keep a hostile
+//! peer from doing that. So these types come from `unsafe` constructors, whose caller vouches for every
+//! process on the region.
+//!
+//! Invariant: `raw/spsc.rs` I2 keeps producer and consumer on disjoint positions; a reservation or a peek
+//! borrows its half exclusively, so there is one slice at a time for each side, over its own positions.
+
+#![allow(unsafe_code)]
+
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+use bytemuck::Pod;
+
+use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
+use crate::message::Message;
+use crate::raw::records::{Next, Slot};
+use crate::raw::slots::stride;
+use crate::receiver::Receiver;
+use crate::region::Words;
+use crate::sender::Sender;
+use crate::sync::WORD;
+
+/// `length` bytes from word `start` on, if the ring has them.
+fn bytes(words: &Words, start: usize, length: usize) -> Option<NonNull<[u8]>> {
+    if start > words.len() || length > (words.len() - start) * WORD {
+        return None;
+    }
+    // SAFETY: in range, as just checked.
+    let first = unsafe { words.start().add(start * WORD) };
+    Some(NonNull::slice_from_raw_parts(first, length))
+}
+
+/// A [`Sender`] whose messages are made in the ring itself.
+#[derive(Debug)]
+pub struct TrustedSender<M: Message + ?Sized = [u8]>(Sender<M>);
+
+/// A [`Receiver`] whose messages are looked at in the ring itself.
+#[derive(Debug)]
+pub struct TrustedReceiver<M: Message + ?Sized = [u8]>(Receiver<M>);
+
+fn check_gapless<T>() -> Result<()> {
+    if stride::<T>() * WORD == size_of::<T>() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidOptions,
+        "use values of this type in place",
+        format_args!("a size of {} bytes", size_of::<T>()),
+        "a multiple of 8",
+        "pad the type, or copy it in and out",
+    ))
+}
+
+impl<T: Pod> Sender<T> {
+    /// Gives in-place access to the ring.
+    ///
+    /// **Errors**: the size of `T` is no multiple of 8.
+    ///
+    /// # Safety
+    /// Every process that can write this region uses it through this library only, for as long as this sender lives.
+    ///
+    /// ```
+    /// let (tx, rx) = tombolo::PipeOptions::values::<[u64; 4]>().one_way()?;
+    /// // SAFETY: both ends are ours.
+    /// let (mut tx, mut rx) = unsafe { (tx.trust()?, rx.trust()?) };
+    ///
+    /// let mut slots = tx.reserve(2)?;
+    /// slots[0] = [1; 4];
+    /// slots[1][0] = 2;
+    /// slots.commit(2);
+    ///
+    /// let values = rx.peek(8)?;
+    /// assert_eq!((values.len(), values[1][0]), (2, 2));
+    /// values.release();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub unsafe fn trust(self) -> Result<TrustedSender<T>> {
+        check_gapless::<T>().map(|()| TrustedSender(self))
+    }
+}
+
+impl<T: Pod> Receiver<T> {
+    /// Gives in-place access to the ring.
+    ///
+    /// **Errors**: the size of `T` is no multiple of 8.
+    ///
+    /// # Safety
+    /// Every process that can write this region uses it through this library only, for as long as this receiver lives.
+    pub unsafe fn trust(self) -> Result<TrustedReceiver<T>> {
+        check_gapless::<T>().map(|()| TrustedReceiver(self))
+    }
+}
+
+impl Sender<[u8]> {
+    /// Gives in-place access to the ring.
+    ///
+    /// # Safety
+    /// Every process that can write this region uses it through this library only, for as long as this sender lives.
+    pub unsafe fn trust(self) -> TrustedSender<[u8]> {
+        TrustedSender(self)
+    }
+}
+
+impl Receiver<[u8]> {
+    /// Gives in-place access to the ring.
+    ///
+    /// # Safety
+    /// Every process that can write this region uses it through this library only, for as long as this receiver lives.
+    pub unsafe fn trust(self) -> TrustedReceiver<[u8]> {
+        TrustedReceiver(self)
+    }
+}
+
+impl<M: Message + ?Sized> TrustedSender<M> {
+    /// Back to copying.
+    pub fn into_inner(self) -> Sender<M> {
+        self.0
+    }
+}
+
+impl<M: Message + ?Sized> TrustedReceiver<M> {
+    /// Back to copying.
+    pub fn into_inner(self) -> Receiver<M> {
+        self.0
+    }
+}
+
+impl<T: Pod> TrustedSender<T> {
+    /// Up to `count` free slots in a row, at least one, holding whatever values were there. Fewer at the end of the ring.
+    /// [`commit`](Slots::commit) sends them; dropping them sends nothing.
+    ///
+    /// **Blocking**: while the ring is full. **Errors**: as for [`Sender::send`].
+    #[inline]
+    pub fn reserve(&mut self, count: usize) -> Result<Slots<'_, T>, SendError> {
+        self.0.check()?;
+        loop {
+            let (start, free) = self.0.writer.reserve(count as u64)?;
+            if free > 0 || count == 0 {
+                return self.slots(start, free as usize);
+            }
+            self.0.await_room(None)?;
+        }
+    }
+
+    #[inline]
+    fn slots(&mut self, start: usize, count: usize) -> Result<Slots<'_, T>, SendError> {
+        let mut bytes = bytes(self.0.writer.data(), start, count * size_of::<T>()).ok_or(SendError::Corrupt)?;
+        // SAFETY: free positions are the producer's alone (module invariant), and `Slots` keeps `self` borrowed.
+        let values = bytemuck::cast_slice_mut(unsafe { bytes.as_mut() });
+        Ok(Slots { sender: &mut self.0, values })
+    }
+}
+
+/// Free slots of a ring, to be filled.
+#[derive(Debug)]
+pub struct Slots<'a, T: Pod> {
+    sender: &'a mut Sender<T>,
+    values: &'a mut [T],
+}
+
+impl<T: Pod> Slots<'_, T> {
+    /// Sends the first `count` of them (all, if there are fewer).
+    #[inline]
+    pub fn commit(self, count: usize) {
+        self.sender.writer.ring.publish(count.min(self.values.len()) as u64);
+        self.sender.published();
+    }
+}
+
+impl<T: Pod> Deref for Slots<'_, T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        self.values
+    }
+}
+
+impl<T: Pod> DerefMut for Slots<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.values
+    }
+}
+
+impl<T: Pod> TrustedReceiver<T> {
+    /// Up to `count` values in a row, at least one. Fewer at the end of the ring.
+    /// [`release`](Values::release) takes them off; dropping them leaves them for the next call.
+    ///
+    /// **Blocking**: while the ring is empty. **Errors**: as for [`Receiver::recv`].
+    #[inline]
+    pub fn peek(&mut self, count: usize) -> Result<Values<'_, T>, RecvError> {
+        self.0.check()?;
+        loop {
+            let (start, ready) = self.0.reader.peek(count as u64)?;
+            if ready > 0 || count == 0 {
+                return self.values(start, ready as usize);
+            }
+            self.0.await_message(None)?;
+        }
+    }
+
+    #[inline]
+    fn values(&mut self, start: usize, count: usize) -> Result<Values<'_, T>, RecvError> {
+        let bytes = bytes(self.0.reader.data(), start, count * size_of::<T>()).ok_or(RecvError::Corrupt)?;
+        // SAFETY: published positions are the consumer's alone (module invariant), and `Values` keeps `self` borrowed.
+        let values = bytemuck::cast_slice(unsafe { bytes.as_ref() });
+        Ok(Values { receiver: &mut self.0, values })
+    }
+}
+
+/// Values in a ring.
+#[derive(Debug)]
+pub struct Values<'a, T: Pod> {
+    receiver: &'a mut Receiver<T>,
+    values: &'a [T],
+}
+
+impl<T: Pod> Values<'_, T> {
+    /// Takes all of them off the ring.
+    #[inline]
+    pub fn release(self) {
+        let count = self.values.len();
+        self.release_first(count);
+    }
+
+    /// Takes the first `count` of them off the ring.
+    #[inline]
+    pub fn release_first(self, count: usize) {
+        self.receiver.reader.ring.release(count.min(self.values.len()) as u64);
+        self.receiver.released();
+    }
+}
+
+impl<T: Pod> Deref for Values<'_, T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        self.values
+    }
+}
+
+impl TrustedSender<[u8]> {
+    /// Room for one message of `length` bytes, at most [`inline_max_len`](Sender::inline_max_len), holding whatever was there.
+    /// [`commit`](Room::commit) sends it; dropping it sends nothing.
+    ///
+    /// **Blocking**: while the ring is full. **Errors**: as for [`Sender::send`].
+    ///
+    /// ```
+    /// let (tx, rx) = tombolo::PipeOptions::bytes().one_way()?;
+    /// // SAFETY: both ends are ours.
+    /// let (mut tx, mut rx) = unsafe { (tx.trust(), rx.trust()) };
+    /// let mut room = tx.reserve(100)?;
+    /// room[..5].copy_from_slice(b"short");
+    /// room.commit(5);
+    /// let message = rx.peek()?;
+    /// assert_eq!(&*message, b"short");
+    /// message.release();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reserve(&mut self, length: usize) -> Result<Room<'_>, SendError> {
+        self.0.check()?;
+        let limit = self.0.inline_max_len();
+        if length > limit {
+            return Err(SendError::TooLarge { length, limit });
+        }
+        let slot = loop {
+            match self.0.writer.reserve(0, length as u64)? {
+                Some(slot) => break slot,
+                None => self.0.await_record(length as u64)?,
+            }
+        };
+        let mut bytes = bytes(self.0.writer.data(), slot.start, length).ok_or(SendError::Corrupt)?;
+        // SAFETY: free positions are the producer's alone (module invariant), and `Room` keeps `self` borrowed.
+        Ok(Room { bytes: unsafe { bytes.as_mut() }, sender: &mut self.0, slot })
+    }
+}
+
+/// Room for one message in a ring.
+#[derive(Debug)]
+pub struct Room<'a> {
+    sender: &'a mut Sender<[u8]>,
+    bytes: &'a mut [u8],
+    slot: Slot,
+}
+
+impl Room<'_> {
+    /// Sends the first `length` bytes (all, if there are fewer) as one message.
+    pub fn commit(self, length: usize) {
+        let words = self.sender.writer.seal(0, self.slot, length.min(self.bytes.len()) as u64);
+        self.sender.writer.ring.publish(words);
+        self.sender.published();
+    }
+}
+
+impl Deref for Room<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}
+
+impl DerefMut for Room<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes
+    }
+}
+
+impl TrustedReceiver<[u8]> {
+    /// The next message. [`release`](MessageRef::release) takes it off the ring; dropping it leaves it for the next call.
+    ///
+    /// **Blocking**: while the ring is empty. **Errors**: as for [`Receiver::recv`], and
+    /// [`TooSmall`](RecvError::TooSmall) for a message that streams through the ring: copy that one.
+    pub fn peek(&mut self) -> Result<MessageRef<'_>, RecvError> {
+        self.0.check()?;
+        let (start, length) = loop {
+            match self.0.reader.records.next()? {
+                Next::Message { start, length } => break (start, length),
+                Next::Large { length } => return Err(RecvError::TooSmall { needed: length as usize }),
+                Next::Part { length, .. } => self.0.reader.skip_orphan(length)?,
+                Next::Empty => self.0.await_message(None)?,
+            }
+        };
+        let bytes = bytes(self.0.reader.records.data(), start, length).ok_or(RecvError::Corrupt)?;
+        // SAFETY: published positions are the consumer's alone (module invariant), and `MessageRef` keeps `self` borrowed.
+        Ok(MessageRef { bytes: unsafe { bytes.as_ref() }, receiver: &mut self.0 })
+    }
+}
+
+/// A message in a ring.
+#[derive(Debug)]
+pub struct MessageRef<'a> {
+    receiver: &'a mut Receiver<[u8]>,
+    bytes: &'a [u8],
+}
+
+impl MessageRef<'_> {
+    /// Takes it off the ring.
+    pub fn release(self) {
+        self.receiver.reader.records.release(self.bytes.len());
+        self.receiver.released();
+    }
+}
+
+impl Deref for MessageRef<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes
+    }
+}

@@ -1,0 +1,38 @@
+#![doc = include_str!("../docs/architecture.md")]
+#![deny(unsafe_code, missing_docs)]
+#![cfg(target_os = "linux")]
+
+mod sys;
+
+mod error;
+mod handover;
+mod in_place;
+mod inspect;
+mod layout;
+mod link;
+mod liveness;
+mod message;
+mod names;
+mod pipe;
+mod raw;
+mod receiver;
+mod region;
+mod sender;
+mod stores;
+mod stream;
+mod sync;
+
+pub use error::{Error, ErrorKind, RecvError, Result, SendError};
+pub use handover::{Handover, handed};
+pub use in_place::{MessageRef, Room, Slots, TrustedReceiver, TrustedSender, Values};
+pub use inspect::{Inspection, Participant, RingState};
+pub use layout::{Element, Kind, LAYOUT_VERSION};
+pub use link::Wait;
+pub use liveness::Standing;
+pub use message::Message;
+pub use names::{DIRECTORY_VARIABLE, Directory};
+pub use pipe::{Abandoned, End, Pipe, PipeOptions, pipe};
+pub use receiver::Receiver;
+pub use region::Report;
+pub use sender::Sender;
+pub use stream::{ByteReader, ByteWriter};

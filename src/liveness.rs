@@ -1,0 +1,358 @@
+//! Who is alive: seats, and the kernel's locks that prove them.
+//!
+//! A region has a fixed number of seats, one for each part that a process can play. Whoever sits in seat i holds the
+//! lock of byte i of the region's file through an open file description of its own; the kernel frees it when the
+//! process is gone, whatever killed it, and no peer can forge that. The seat's record in shared memory
+//! says who it was, for messages and for telling a death from a lock that somebody else closed.
+//!
+//! Joining, leaving and removing are serialised by one more byte, [`ADMISSION`].
+//!
+//! Crash, by step
+//! - join: (J1) admission locked, (J2) seat locked, (J3) record written, (J4) role taken (`raw/role.rs`), (J5) admission
+//!   freed. Death frees both locks; before J4 the peer sees nobody, after it a death.
+//! - leave: (L1) roles closed, (L2) peers woken, (L3) record LEFT, (L4) region RETIRED, (L5) name removed, (L6) locks freed.
+//!   Before L1 the peer sees a death, after it an end of stream. Between L4 and L5 the name leads to a
+//!   retired region that nobody holds: whoever opens it finishes the removal.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{RETIRED, header, ring, seat};
+use crate::region::{Region, shown, unlink};
+use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sys::lock;
+use crate::sys::memory;
+use crate::sys::process::Identity;
+
+/// The byte that serialises joining, leaving and removing.
+const ADMISSION: u64 = 1 << 32;
+
+/// Those sections are short; who waits longer has met a stopped process.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const VACANT: u64 = 0;
+const PRESENT: u64 = 1;
+const LEFT: u64 = 2;
+
+/// What the kernel and the records say of a seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Standing {
+    /// Nobody has ever sat here.
+    Vacant,
+    /// A process holds it.
+    Alive,
+    /// Its last holder left cleanly.
+    Left,
+    /// Its last holder is gone without having left.
+    Dead,
+    /// Its last holder runs, yet the lock is free: somebody closed the descriptor.
+    LockLost,
+}
+
+/// The record of a seat.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    identity: Identity,
+    state: u64,
+}
+
+impl Region {
+    fn record(&self, index: usize) -> Record {
+        let words = self.words(self.layout().seat(index), seat::WORDS);
+        let word = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Acquire));
+        let identity =
+            Identity { pid: word(seat::PID), started: word(seat::STARTED), namespace: word(seat::NAMESPACE) };
+        Record { identity, state: word(seat::STATE) }
+    }
+
+    fn write_identity(&self, index: usize, identity: Identity) {
+        let at = self.layout().seat(index);
+        self.word(at + seat::PID).store(identity.pid, Ordering::Relaxed);
+        self.word(at + seat::STARTED).store(identity.started, Ordering::Relaxed);
+        self.word(at + seat::NAMESPACE).store(identity.namespace, Ordering::Release);
+    }
+
+    /// The process recorded in a seat; 0 for none.
+    pub(crate) fn pid(&self, index: usize) -> u64 {
+        self.record(index).identity.pid
+    }
+
+    /// How many have sat in a seat so far.
+    pub(crate) fn joins(&self, index: usize) -> u64 {
+        self.word(self.layout().seat(index) + seat::JOINS).load(Ordering::Relaxed)
+    }
+
+    /// Asks the kernel about a seat, through a description that does not hold it itself.
+    pub(crate) fn standing(&self, index: usize) -> Standing {
+        match lock::is_locked_elsewhere(self.file(), index as u64) {
+            // If the kernel will not say, nobody is declared dead.
+            Ok(true) | Err(_) => return Standing::Alive,
+            Ok(false) => {}
+        }
+        fence(Ordering::SeqCst); // what the holder wrote before it let go is visible after the kernel's answer
+        let record = self.record(index);
+        match record.state {
+            VACANT => Standing::Vacant,
+            LEFT => Standing::Left,
+            _ if record.identity.provably_runs() => match lock::is_locked_elsewhere(self.file(), index as u64) {
+                Ok(false) => Standing::LockLost,
+                _ => Standing::Alive, // it was a successor's, just taken
+            },
+            _ => Standing::Dead,
+        }
+    }
+
+    /// Positions published towards a seat and not yet released by it: slots, or words of records.
+    pub(crate) fn queued_for(&self, index: usize) -> u64 {
+        // Ring 0 leads from seat 0 to seat 1, ring 1 back; a one-way pipe has no ring 1.
+        let ring = 1 - index.min(1);
+        if ring as u64 >= self.layout().directions {
+            return 0;
+        }
+        let ring = self.layout().ring(ring);
+        let head = self.word(ring + ring::HEAD).load(Ordering::Acquire);
+        self.word(ring + ring::TAIL).load(Ordering::Acquire).wrapping_sub(head)
+    }
+
+    /// Enters the section that joining, leaving and removing share.
+    fn admission(&self, patience: Duration) -> Result<Admission<'_>> {
+        let started = Instant::now();
+        while !lock::try_lock(self.file(), ADMISSION).map_err(|error| self.lock_error(error))? {
+            if started.elapsed() >= patience {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    format_args!("join or leave {}", shown(self.place())),
+                    format_args!("another process in the middle of that for {patience:?}"),
+                    "microseconds",
+                    "find and continue, or kill, the stopped one among its participants (`tombolo inspect`)",
+                ));
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(Admission(self))
+    }
+
+    fn lock_error(&self, error: io::Error) -> Error {
+        let remedy = "use a file system with open-file-description locks (tmpfs, ext4, xfs, btrfs)";
+        Error::io(format_args!("lock {}", shown(self.place())), error, remedy)
+    }
+
+    /// The first seat that somebody else holds.
+    fn occupant(&self) -> Option<usize> {
+        (0..self.layout().seats()).find(|&index| self.standing(index) == Standing::Alive)
+    }
+
+    /// Takes the name away; the caller is in the admission section, so it still means this region or nothing of ours.
+    fn retire(&self) -> Result<()> {
+        self.word(header::LIFE).store(RETIRED, Ordering::Release);
+        if let (true, Some(place)) = (self.is_named(), self.place()) {
+            unlink(&place.path).map_err(|error| {
+                Error::io(format_args!("remove the name {:?}", place.name), error, "check the directory's permissions")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes the region's name. Unless forced, only if nobody uses it.
+    pub(crate) fn remove(&self, force: bool) -> Result<()> {
+        let _admission = self.admission(if force { PATIENCE / 10 } else { PATIENCE }).or_else(|error| {
+            // Forced, and the section is held by a stopped process: the name goes all the same.
+            if force { Ok(Admission(self)) } else { Err(error) }
+        })?;
+        if let (false, Some(index)) = (force, self.occupant()) {
+            let pid = self.pid(index);
+            return Err(Error::new(
+                ErrorKind::InUse { pid },
+                format_args!("remove {}", shown(self.place())),
+                format_args!("process {pid} using it"),
+                "no participant alive",
+                "end that process first, or force the removal: it keeps the memory, the name is free",
+            ));
+        }
+        self.retire()
+    }
+
+    /// Removes the region's name if it has participants, and all of them are gone; says whether.
+    pub(crate) fn remove_if_abandoned(&self) -> Result<bool> {
+        let _admission = self.admission(PATIENCE)?;
+        let abandoned = self.occupant().is_none();
+        if abandoned {
+            self.retire()?;
+        }
+        Ok(abandoned)
+    }
+}
+
+/// Frees the admission byte on the way out.
+struct Admission<'a>(&'a Region);
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        // Fails only if the descriptor is gone, and the lock with it.
+        let _ = lock::unlock(self.0.file(), ADMISSION);
+    }
+}
+
+/// A part in a region, held by this process until dropped.
+pub struct Seat {
+    region: Region,
+    index: usize,
+    /// 1: passed on to another process, which will do the leaving.
+    passed_on: AtomicU32,
+}
+
+/// How joining a named region can end without an error.
+pub(crate) enum Joined {
+    Seat(Seat),
+    /// The region is losing its name: look the name up again.
+    Retired,
+}
+
+impl Seat {
+    /// Takes the first free of `candidates`; `take_roles` runs while nobody else can join or leave.
+    pub(crate) fn join(
+        region: Region,
+        candidates: &[usize],
+        take_roles: impl FnOnce(&Region, usize) -> Result<()>,
+    ) -> Result<Joined> {
+        let admission = region.admission(PATIENCE)?; // J1
+        if !region.is_active() {
+            if region.occupant().is_none() {
+                region.retire()?; // its remover died half-way
+            }
+            return Ok(Joined::Retired);
+        }
+        let mut taken = None;
+        for &index in candidates {
+            // J2
+            if lock::try_lock(region.file(), index as u64).map_err(|error| region.lock_error(error))? {
+                taken = Some(index);
+                break;
+            }
+        }
+        let Some(index) = taken else {
+            let pid = candidates.last().map_or(0, |&index| region.pid(index));
+            return Err(Error::new(
+                ErrorKind::SeatTaken { pid },
+                format_args!("join {}", shown(region.place())),
+                format_args!("that end held by process {pid}"),
+                "a free one",
+                "wait until it leaves, end it, or use another name",
+            ));
+        };
+        let record = region.record(index);
+        if record.state == PRESENT && record.identity.provably_runs() && record.identity != Identity::of_self() {
+            let pid = record.identity.pid;
+            return Err(Error::new(
+                ErrorKind::LockLost { pid },
+                format_args!("join {}", shown(region.place())),
+                format_args!("process {pid} running without its lock"),
+                "its seat locked or the process gone",
+                "that process closed descriptors that were not its own; end it",
+            ));
+        }
+        let at = region.layout().seat(index);
+        region.write_identity(index, Identity::of_self()); // J3
+        region.word(at + seat::JOINS).fetch_add(1, Ordering::Relaxed);
+        region.word(at + seat::STATE).store(PRESENT, Ordering::Release);
+        take_roles(&region, index)?; // J4
+        drop(admission); // J5
+        // The part travels with the description, should it be passed on.
+        memory::set_position(region.file(), index as u64 + 1).map_err(|error| region.lock_error(error))?;
+        Ok(Joined::Seat(Self { region, index, passed_on: AtomicU32::new(0) }))
+    }
+
+    /// Takes over a description that holds its seat already.
+    pub(crate) fn adopt(region: Region) -> Result<Self> {
+        let position = memory::position(region.file()).map_err(|error| region.lock_error(error))?;
+        let index = position.wrapping_sub(1);
+        let refuse = |found: &str| {
+            Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "pick up an end of a pipe from a descriptor",
+                found,
+                "the descriptor that an end was turned into",
+                "pass the very descriptor on, by inheritance or over a socket; do not open its file again",
+            ))
+        };
+        if index >= region.layout().seats() as u64 {
+            return refuse("a description without a part in its region");
+        }
+        if !lock::try_lock(region.file(), index).map_err(|error| region.lock_error(error))? {
+            return refuse("a seat that another description holds");
+        }
+        let index = index as usize;
+        region.write_identity(index, Identity::of_self());
+        Ok(Self { region, index, passed_on: AtomicU32::new(0) })
+    }
+
+    /// A descriptor of the seat's description, lock and all, for another process. From here on nobody is recorded in
+    /// the seat, so that its loss on the way is a death, whoever runs.
+    pub(crate) fn prepare_to_pass(&self) -> Result<OwnedFd> {
+        let file = self.region.file().try_clone_to_owned().map_err(|error| self.region.lock_error(error))?;
+        self.region.write_identity(self.index, Identity::NOBODY);
+        Ok(file)
+    }
+
+    /// The descriptor is on its way: dropping this handle is not leaving.
+    pub(crate) fn pass_on(&self) {
+        self.passed_on.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_passed_on(&self) -> bool {
+        self.passed_on.load(Ordering::Relaxed) == 1
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    pub(crate) fn region_mut(&mut self) -> &mut Region {
+        &mut self.region
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    fn leave(&self) -> Result<()> {
+        let admission = self.region.admission(PATIENCE / 10)?;
+        self.region.word(self.region.layout().seat(self.index) + seat::STATE).store(LEFT, Ordering::Release); // L3
+        if self.region.is_named() && self.is_last() {
+            self.region.retire()?; // L4, L5
+        }
+        drop(admission);
+        Ok(()) // L6: the description is closed with the region
+    }
+
+    /// Nobody else is here, and nothing is left for anybody who might still come.
+    fn is_last(&self) -> bool {
+        (0..self.region.layout().seats()).filter(|&index| index != self.index).all(|index| {
+            match self.region.standing(index) {
+                Standing::Alive | Standing::LockLost => false,
+                Standing::Left => true,
+                Standing::Vacant | Standing::Dead => self.region.queued_for(index) == 0,
+            }
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.region.is_ours() && !self.is_passed_on() {
+            // If leaving fails, the next user or `tombolo doctor` finds a region without participants.
+            let _ = self.leave();
+        }
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat").field("region", &self.region).field("index", &self.index).finish()
+    }
+}

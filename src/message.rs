@@ -1,0 +1,253 @@
+//! What a pipe carries: byte messages (`[u8]`) or values of one plain type, and how each moves through its ring.
+
+use bytemuck::Pod;
+
+use crate::error::{Error, ErrorKind, RecvError, Result};
+use crate::layout::{Element, ring};
+use crate::link::Side;
+use crate::raw::records::{Next, RecordReader, RecordWriter};
+use crate::raw::slots::{SlotReader, SlotWriter};
+use crate::raw::spsc::{Consumer, Indices, Producer};
+use crate::raw::{Corrupt, Ready};
+use crate::region::{Mapped, Region, Words, shown};
+use crate::sync::WORD;
+
+/// A kind of message: `[u8]`, or a type of which every bit pattern is a value ([`bytemuck::Pod`]).
+pub trait Message: sealed::Carried {}
+
+impl Message for [u8] {}
+impl<T: Pod> Message for T {}
+
+pub(crate) mod sealed {
+    use super::*;
+
+    pub trait Carried: 'static {
+        type Writer: Send;
+        type Reader: Send + Look;
+        fn element(tag: [u8; 8]) -> Element;
+        fn writer(region: &Region, ring: usize) -> Result<Self::Writer>;
+        fn reader(region: &Region, ring: usize) -> Result<Self::Reader>;
+    }
+
+    pub trait Look {
+        /// What there is to do for a reader, if anything.
+        fn look(&mut self) -> Result<Option<Ready>, Corrupt>;
+        /// Passes on to the producer's successor.
+        fn succeed(&mut self);
+    }
+}
+
+use sealed::{Carried, Look};
+
+impl Carried for [u8] {
+    type Writer = RecordWriter<Mapped>;
+    type Reader = Assembler;
+
+    fn element(_: [u8; 8]) -> Element {
+        Element::Bytes
+    }
+
+    fn writer(region: &Region, ring: usize) -> Result<Self::Writer> {
+        Ok(RecordWriter::new(producer(region, ring, WORD as u64)?, data(region, ring)))
+    }
+
+    fn reader(region: &Region, ring: usize) -> Result<Self::Reader> {
+        let ring_reader = consumer(region, ring, WORD as u64)?;
+        let records = RecordReader::new(ring_reader, data(region, ring), region.layout().limit);
+        Ok(Assembler { records, parts: Vec::new(), expected: None, orphans: region.layout().limit })
+    }
+}
+
+impl<T: Pod> Carried for T {
+    type Writer = SlotWriter<Mapped, T>;
+    type Reader = SlotReader<Mapped, T>;
+
+    fn element(tag: [u8; 8]) -> Element {
+        Element::Value { size: size_of::<T>() as u64, align: align_of::<T>() as u64, tag }
+    }
+
+    fn writer(region: &Region, ring: usize) -> Result<Self::Writer> {
+        Ok(SlotWriter::new(producer(region, ring, 1)?, data(region, ring)))
+    }
+
+    fn reader(region: &Region, ring: usize) -> Result<Self::Reader> {
+        Ok(SlotReader::new(consumer(region, ring, 1)?, data(region, ring)))
+    }
+}
+
+fn producer(region: &Region, ring: usize, unit: u64) -> Result<Producer<Mapped>> {
+    Producer::adopt(indices(region, ring), region.layout().capacity / unit).map_err(|Corrupt| damaged(region))
+}
+
+fn consumer(region: &Region, ring: usize, unit: u64) -> Result<Consumer<Mapped>> {
+    let role = Side::Producer.role(region, ring);
+    Consumer::adopt(indices(region, ring), role, region.layout().capacity / unit).map_err(|Corrupt| damaged(region))
+}
+
+fn indices(region: &Region, ring: usize) -> Indices<Mapped> {
+    let at = region.layout().ring(ring);
+    Indices { tail: region.word(at + ring::TAIL), head: region.word(at + ring::HEAD) }
+}
+
+fn data(region: &Region, ring: usize) -> Words {
+    let (start, length) = region.layout().data(ring);
+    region.words(start, length)
+}
+
+fn damaged(region: &Region) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format_args!("join {}", shown(region.place())),
+        "ring indices that contradict each other",
+        "at most one lap between them",
+        "a participant scribbled over the region: remove it and start afresh",
+    )
+}
+
+impl<T: Pod> Look for SlotReader<Mapped, T> {
+    fn look(&mut self) -> Result<Option<Ready>, Corrupt> {
+        if self.ring.ready(1)? > 0 {
+            return Ok(Some(Ready::Message));
+        }
+        Ok(self.ring.successor().map(Ready::Successor))
+    }
+
+    fn succeed(&mut self) {
+        self.ring.succeed();
+    }
+}
+
+/// Reads records and puts large messages together again.
+pub struct Assembler {
+    pub(crate) records: RecordReader<Mapped>,
+    parts: Vec<u8>,
+    /// The length of the message whose parts we are collecting.
+    expected: Option<usize>,
+    /// Bytes of parts that we may still meet of a message over which our predecessor died.
+    orphans: u64,
+}
+
+/// What one step of reading came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Empty,
+    /// Something was read, the message is not complete yet.
+    More,
+    /// A message of so many bytes was delivered.
+    Done(usize),
+}
+
+/// Where a message goes.
+pub(crate) trait Target {
+    /// The place for a message of so many bytes.
+    fn space(&mut self, length: usize) -> Result<&mut [u8], RecvError>;
+    /// Whether there could be such a place.
+    fn admits(&self, length: usize) -> Result<(), RecvError>;
+    /// A message that was put together elsewhere.
+    fn accept(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError>;
+}
+
+impl Target for Vec<u8> {
+    #[inline]
+    fn space(&mut self, length: usize) -> Result<&mut [u8], RecvError> {
+        let missing = length.saturating_sub(self.len());
+        self.try_reserve(missing).map_err(|_| RecvError::OutOfMemory)?;
+        self.resize(length, 0);
+        Ok(self)
+    }
+
+    fn admits(&self, _: usize) -> Result<(), RecvError> {
+        Ok(())
+    }
+
+    fn accept(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
+        std::mem::swap(self, message);
+        Ok(())
+    }
+}
+
+impl Target for &mut [u8] {
+    #[inline]
+    fn space(&mut self, length: usize) -> Result<&mut [u8], RecvError> {
+        self.get_mut(..length).ok_or(RecvError::TooSmall { needed: length })
+    }
+
+    fn admits(&self, length: usize) -> Result<(), RecvError> {
+        if length <= self.len() { Ok(()) } else { Err(RecvError::TooSmall { needed: length }) }
+    }
+
+    fn accept(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
+        self.space(message.len())?.copy_from_slice(message);
+        Ok(())
+    }
+}
+
+impl Assembler {
+    /// Reads one record.
+    #[inline]
+    pub(crate) fn step(&mut self, target: &mut impl Target) -> Result<Step, RecvError> {
+        match self.records.next()? {
+            Next::Empty => Ok(Step::Empty),
+            Next::Message { start, length } => {
+                self.records.copy_out(start, target.space(length)?)?;
+                (self.expected, self.orphans) = (None, 0); // its sender gave up on a large one, if there was one
+                self.records.release(length);
+                Ok(Step::Done(length))
+            }
+            Next::Large { length } => {
+                let length = usize::try_from(length).map_err(|_| RecvError::OutOfMemory)?;
+                target.admits(length)?;
+                self.parts.clear();
+                (self.expected, self.orphans) = (Some(length), 0);
+                self.records.release(0);
+                Ok(Step::More)
+            }
+            Next::Part { start, length } => self.collect(start, length, target),
+        }
+    }
+
+    /// Passes over a part of a message of which our predecessor had the beginning.
+    pub(crate) fn skip_orphan(&mut self, length: usize) -> Result<(), RecvError> {
+        self.orphans = self.orphans.checked_sub(length as u64).ok_or(RecvError::Corrupt)?;
+        self.records.release(length);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn collect(&mut self, start: usize, length: usize, target: &mut impl Target) -> Result<Step, RecvError> {
+        let Some(expected) = self.expected else {
+            self.skip_orphan(length)?;
+            return Ok(Step::More);
+        };
+        target.admits(expected)?;
+        let have = self.parts.len();
+        if length > expected.saturating_sub(have) {
+            return Err(RecvError::Corrupt);
+        }
+        self.parts.try_reserve(length).map_err(|_| RecvError::OutOfMemory)?;
+        self.parts.resize(have + length, 0);
+        if let Some(part) = self.parts.get_mut(have..) {
+            self.records.copy_out(start, part)?;
+        }
+        self.records.release(length);
+        if have + length < expected {
+            return Ok(Step::More);
+        }
+        self.expected = None;
+        target.accept(&mut self.parts)?;
+        Ok(Step::Done(expected))
+    }
+}
+
+impl Look for Assembler {
+    fn look(&mut self) -> Result<Option<Ready>, Corrupt> {
+        if self.records.next()? != Next::Empty {
+            return Ok(Some(Ready::Message));
+        }
+        Ok(self.records.ring.successor().map(Ready::Successor))
+    }
+
+    fn succeed(&mut self) {
+        self.records.ring.succeed();
+    }
+}

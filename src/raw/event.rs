@@ -1,0 +1,119 @@
+//! What: one word on which a process sleeps until another has changed something elsewhere in the region. A
+//! notifier that finds nobody waiting pays for two loads of a line that it has in its cache.
+//!
+//! Bytes: one futex word.
+//!
+//! ```text
+//!  31                             3   2      1      0
+//! ┌────────────────────────────────┬──────┬──────┬───────┐
+//! │ epoch                          │HANGUP│FENCES│WAITERS│
+//! └────────────────────────────────┴──────┴──────┴───────┘
+//! ```
+//!
+//! Invariants
+//! - I1: while someone sleeps on the word or is about to (between `listen` and `wait`), WAITERS is set, or the
+//!   word differs from the sleeper's ticket, so that the kernel refuses the sleep.
+//! - I2: WAITERS is cleared only when the kernel has said that nobody sleeps; whoever slipped in between that
+//!   answer and the clearing is woken after it. A killed sleeper thus leaves at most one idle system call.
+//! - I3: HANGUP is set by the listening side for the notifying side to see on its way: "I have left".
+//! - I4: FENCES, once set, stays: some process here cannot take part in asymmetric fences.
+//!
+//! Edges
+//! - E1: notifier: change, fence, load word · listener: set WAITERS, fence, look for the change. A fence pair:
+//!   at least one of the two sees the other. The notifier's fence is `light`, the listener's `heavy`.
+//! - E2: hang-up: `hang_up` (Release) · `is_hung_up` (Relaxed load, then the caller reads the role word with
+//!   Acquire; the bit itself carries no data).
+//!
+//! Crash
+//! - notifier dies after the change, before the wake: the sleeper's slice ends (20 ms) and it looks.
+//! - notifier dies after bumping the epoch: as above.
+//! - listener dies after setting WAITERS: I2, the next notifier makes one idle call and clears it.
+//! - a peer writes garbage here: wake-ups come late (next slice) or for nothing; nothing else depends on the word.
+//!
+//! Source: the event count of Vyukov and of folly's EventCount, with the waiter count replaced by a bit because a
+//! count leaks with each killed waiter; the asymmetric fence is membarrier(2), FENCES its fallback.
+
+use crate::raw::Memory;
+use crate::sync::{Ordering, fence, futex_wait, futex_wake, heavy_fence, light_fence};
+use std::time::Duration;
+
+const WAITERS: u32 = 1;
+const FENCES: u32 = 2;
+const HANGUP: u32 = 4;
+const EPOCH: u32 = 8;
+
+/// The state of the word at the time of [`Event::listen`]; a sleep on an outdated ticket returns at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket(u32);
+
+pub(crate) struct Event<M: Memory> {
+    word: M::Futex,
+}
+
+impl<M: Memory> Event<M> {
+    pub(crate) fn new(word: M::Futex) -> Self {
+        Self { word }
+    }
+
+    /// Call after a change that a listener may be waiting for.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        light_fence(); // E1
+        // Relaxed: only the bits matter, the fence orders them.
+        if self.word.load(Ordering::Relaxed) & (WAITERS | FENCES) != 0 {
+            self.notify_slowly();
+        }
+    }
+
+    #[cold]
+    fn notify_slowly(&self) {
+        fence(Ordering::SeqCst); // E1, for listeners that cannot issue the heavy half
+        if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
+            self.wake();
+        }
+    }
+
+    /// Wakes a listener, if there is one, whatever the word says.
+    pub(crate) fn wake(&self) {
+        // Relaxed, here and below: the kernel's own lock orders the word against its sleepers.
+        let bumped = self.word.fetch_add(EPOCH, Ordering::Relaxed).wrapping_add(EPOCH);
+        if futex_wake(&self.word, 1) == 0 {
+            let cleared = bumped & !WAITERS;
+            if self.word.compare_exchange(bumped, cleared, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                // I2: a listener may have gone to sleep on `bumped` after the kernel's answer.
+                futex_wake(&self.word, u32::MAX);
+            }
+        }
+    }
+
+    /// Announces a sleep. After this, look once more for the change, and only then [`wait`](Self::wait).
+    pub(crate) fn listen(&self) -> Ticket {
+        let before = self.word.fetch_or(WAITERS, Ordering::Relaxed);
+        heavy_fence(); // E1
+        Ticket(before | WAITERS)
+    }
+
+    /// Sleeps until notified, or for no reason, or for `slice` at most.
+    pub(crate) fn wait(&self, ticket: Ticket, slice: Duration) {
+        futex_wait(&self.word, ticket.0, slice);
+    }
+
+    /// Makes every notifier use a real fence, for a process that has no membarrier.
+    pub(crate) fn require_fences(&self) {
+        self.word.fetch_or(FENCES, Ordering::SeqCst);
+    }
+
+    /// The listening side leaves (or, with a successor, has come back).
+    pub(crate) fn hang_up(&self, gone: bool) {
+        if gone {
+            self.word.fetch_or(HANGUP, Ordering::Release); // E2
+        } else {
+            self.word.fetch_and(!HANGUP, Ordering::Release); // E2
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_hung_up(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & HANGUP != 0 // E2
+    }
+}

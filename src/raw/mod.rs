@@ -1,0 +1,39 @@
+//! The algorithms that live in shared memory.
+//!
+//! Rules of this folder: it sees only `crate::sync` and bytemuck; shared memory is atomic words; whatever is read
+//! from there may be a lie and is checked before use; nothing blocks, panics or indexes. The same files are
+//! compiled by `loom-tests` against a modelled `sync`.
+//!
+//! Every file opens with the same six headings. An edge `E1` names a release/acquire pair and stands as a
+//! comment at both ends; docs/ordering.md lists them all.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+pub(crate) mod event;
+pub(crate) mod records;
+pub(crate) mod role;
+pub(crate) mod slots;
+pub(crate) mod spsc;
+
+use std::ops::Deref;
+
+use crate::sync::{AtomicU32, AtomicU64};
+
+/// How an algorithm holds on to its shared words: as parts of a mapping, of a heap allocation, of a model.
+pub trait Memory {
+    type Word: Deref<Target = AtomicU64>;
+    type Words: Deref<Target = [AtomicU64]>;
+    type Futex: Deref<Target = AtomicU32>;
+}
+
+/// What a reader can find when it looks.
+#[derive(Clone, Copy, Debug)]
+pub enum Ready {
+    Message,
+    /// All of one producer's messages are read, and another has taken its place.
+    Successor(role::View),
+}
+
+/// The peer wrote something that no correct peer can have written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt;

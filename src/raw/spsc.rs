@@ -1,0 +1,224 @@
+//! What: the two indices of a bounded ring with one producer and one consumer. Which unit they count (slots of a
+//! type, words of a byte stream) and what lies at a position is the business of `slots.rs` and `records.rs`.
+//!
+//! Bytes: each side writes one line and only reads the other's.
+//!
+//! ```text
+//!  producer's line   +0 tail   positions published; never wraps, so 5e11 years at 1 GHz ..
+//!                    +8 role, +16 from   (see role.rs)
+//!  consumer's line   +0 head   positions released
+//!                    +8 role, +16 from
+//! ```
+//!
+//! Invariants
+//! - I1: head <= tail <= head + capacity, at every instant, as the owner of either index knows them.
+//! - I2: the producer touches positions in tail .. head + capacity only, the consumer those in head .. tail only.
+//! - I3: an owner never reads its own index back: the shared copy is for the other side (and for a successor).
+//!   The copy of the other's index may be stale, which only makes a side believe in less room or fewer messages.
+//! - I4: a foreign index is believed only if it moved forwards and keeps I1; anything else is `Corrupt`.
+//!
+//! Edges
+//! - E1: `publish` stores tail (Release) · `ready` loads it (Acquire): the payload is visible before its position.
+//! - E2: `release` stores head (Release) · `room` loads it (Acquire): the payload was read before its position is reused.
+//! - E3: the producer's role word is stored before its first tail · `ready` loads tail, then role: who sees a
+//!   successor's message sees that it is a successor's.
+//!
+//! Crash
+//! - producer dies before the store of tail: its record was never there; the successor begins at the same position.
+//! - producer dies after it: published, delivered.
+//! - consumer dies before the store of head: nobody has had the record; the successor gets it.
+//! - consumer dies after it: delivered, to a process that is gone.
+//!
+//! Source: Lamport's ring; cached foreign indices from Lee, Bu and Chandranmenon (MCRingBuffer, 2009).
+
+use crate::raw::role::{Role, View};
+use crate::raw::{Corrupt, Memory};
+use crate::sync::Ordering;
+
+/// The shared words of one ring's indices.
+pub(crate) struct Indices<M: Memory> {
+    pub(crate) tail: M::Word,
+    pub(crate) head: M::Word,
+}
+
+pub(crate) struct Producer<M: Memory> {
+    shared: Indices<M>,
+    capacity: u64,
+    /// Exact: nobody else writes it.
+    tail: u64,
+    /// Can be stale, is never ahead of the consumer's.
+    head: u64,
+}
+
+impl<M: Memory> Producer<M> {
+    /// Goes on where the last producer stopped.
+    pub(crate) fn adopt(shared: Indices<M>, capacity: u64) -> Result<Self, Corrupt> {
+        let (tail, head) = adopt(&shared, capacity)?;
+        Ok(Self { shared, capacity, tail, head })
+    }
+
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.tail
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// How many positions from [`position`](Self::position) on may be written. Asks the consumer's line only when
+    /// fewer than `want` are known of.
+    #[inline]
+    pub(crate) fn room(&mut self, want: u64) -> Result<u64, Corrupt> {
+        let known = self.capacity.wrapping_sub(self.used());
+        if known >= want { Ok(known) } else { self.refresh() }
+    }
+
+    #[inline]
+    fn used(&self) -> u64 {
+        self.tail.wrapping_sub(self.head)
+    }
+
+    #[inline]
+    fn refresh(&mut self) -> Result<u64, Corrupt> {
+        let head = self.shared.head.load(Ordering::Acquire); // E2
+        if head.wrapping_sub(self.head) > self.used() {
+            return Err(Corrupt); // I4
+        }
+        self.head = head;
+        Ok(self.capacity.wrapping_sub(self.used()))
+    }
+
+    /// Hands `count` written positions to the consumer.
+    #[inline]
+    pub(crate) fn publish(&mut self, count: u64) {
+        self.tail = self.tail.wrapping_add(count);
+        self.shared.tail.store(self.tail, Ordering::Release); // E1
+    }
+}
+
+pub(crate) struct Consumer<M: Memory> {
+    shared: Indices<M>,
+    producer: Role<M>,
+    capacity: u64,
+    /// Exact: nobody else writes it.
+    head: u64,
+    /// Can be stale, is never ahead of the producer's.
+    tail: u64,
+    /// The producer whose messages we are reading.
+    epoch: u64,
+    /// A later producer has come, and its messages begin here.
+    boundary: Option<(u64, View)>,
+}
+
+impl<M: Memory> Consumer<M> {
+    /// Goes on where the last consumer stopped.
+    pub(crate) fn adopt(shared: Indices<M>, producer: Role<M>, capacity: u64) -> Result<Self, Corrupt> {
+        let (tail, head) = adopt(&shared, capacity)?;
+        let view = producer.view();
+        let mut consumer = Self { shared, capacity, head, tail, epoch: view.epoch(), boundary: None, producer };
+        let from = consumer.producer.from();
+        if from != head && consumer.holds(from) {
+            consumer.boundary = Some((from, view));
+        }
+        Ok(consumer)
+    }
+
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.head
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// How many positions from [`position`](Self::position) on may be read. Asks the producer's line only when
+    /// fewer than `want` are known of. Stops short of a successor's messages until [`succeed`](Self::succeed).
+    #[inline]
+    pub(crate) fn ready(&mut self, want: u64) -> Result<u64, Corrupt> {
+        let known = self.known();
+        if known >= want { Ok(known) } else { self.refresh() }
+    }
+
+    #[inline]
+    fn known(&self) -> u64 {
+        let limit = match self.boundary {
+            None => self.tail,
+            Some((from, _)) => from,
+        };
+        limit.wrapping_sub(self.head)
+    }
+
+    #[inline]
+    fn refresh(&mut self) -> Result<u64, Corrupt> {
+        let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3
+        let news = tail.wrapping_sub(self.tail);
+        if news > self.capacity.wrapping_sub(self.tail.wrapping_sub(self.head)) {
+            return Err(Corrupt); // I4
+        }
+        self.tail = tail;
+        let view = self.producer.view(); // E3
+        if view.epoch() != self.epoch && self.boundary.is_none() {
+            self.notice(view)?;
+        }
+        Ok(self.known())
+    }
+
+    /// Another producer has come since. Its first position is behind everything that we have seen of the old one.
+    #[cold]
+    fn notice(&mut self, view: View) -> Result<(), Corrupt> {
+        let nobody_before = self.epoch == 0;
+        if nobody_before {
+            self.epoch = view.epoch();
+            return Ok(());
+        }
+        // The boundary may be newer than the tail that we loaded before.
+        self.tail = self.shared.tail.load(Ordering::Acquire); // E1
+        let from = self.producer.from();
+        if !self.holds(from) {
+            return Err(Corrupt); // I4
+        }
+        self.boundary = Some((from, view));
+        Ok(())
+    }
+
+    /// Whether `position` lies in head ..= tail, and these within the capacity.
+    fn holds(&self, position: u64) -> bool {
+        let queued = self.tail.wrapping_sub(self.head);
+        queued <= self.capacity && position.wrapping_sub(self.head) <= queued
+    }
+
+    /// With everything of the old producer read: how its successor came, if there is one.
+    pub(crate) fn successor(&self) -> Option<View> {
+        self.boundary.filter(|(from, _)| *from == self.head).map(|(_, view)| view)
+    }
+
+    /// Passes on to the successor.
+    pub(crate) fn succeed(&mut self) {
+        if let Some(view) = self.successor() {
+            self.boundary = None;
+            self.epoch = view.epoch();
+        }
+    }
+
+    /// Gives `count` positions, read or skipped, back to the producer.
+    #[inline]
+    pub(crate) fn release(&mut self, count: u64) {
+        self.head = self.head.wrapping_add(count);
+        self.shared.head.store(self.head, Ordering::Release); // E2
+    }
+}
+
+/// The indices as the predecessor left them. One of the two is now ours and stands still; the other moves only
+/// within I1 around it, so any pair of readings is a valid one.
+fn adopt<M: Memory>(shared: &Indices<M>, capacity: u64) -> Result<(u64, u64), Corrupt> {
+    let head = shared.head.load(Ordering::Acquire); // E2
+    let tail = shared.tail.load(Ordering::Acquire); // E1
+    if tail.wrapping_sub(head) > capacity {
+        return Err(Corrupt); // I4
+    }
+    Ok((tail, head))
+}

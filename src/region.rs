@@ -1,0 +1,429 @@
+//! A region: one file, mapped, described by its header, found by name or passed by descriptor.
+//!
+//! Made whole and only then shown: a named file gets its name after everything is in it, an anonymous one is
+//! sealed before anybody else has its descriptor.
+//!
+//! Invariants behind the unsafe code here
+//! - I1: a mapping lives as long as any handle into it; a handle's range was checked against the mapping's length.
+//! - I2: shared bytes are reached through atomics only (or, behind the trusted constructors, as in_place.rs says).
+//! - I3: the two futex words of a ring are 32-bit atomics and in no `Words` range; everything else is 64-bit.
+
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{ACTIVE, HEADER_LEN, Layout, MAGIC, header};
+use crate::names::Directory;
+use crate::raw::Memory;
+use crate::sync::{AtomicU32, AtomicU64, Ordering, WORD};
+use crate::sys::fork::Guarded;
+use crate::sys::memory::{self, FileId, HUGE_PAGE, Mapping};
+
+/// How a region is made and mapped.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) directory: Directory,
+    pub(crate) mode: Option<u32>,
+    pub(crate) huge_pages: bool,
+    pub(crate) prefault: bool,
+    pub(crate) lock_memory: bool,
+    pub(crate) any_owner: bool,
+}
+
+const DEFAULT_MODE: u32 = 0o600;
+
+/// What was wished for and could not be had, or was changed; nothing in here keeps the region from working.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    warnings: Vec<String>,
+}
+
+impl Report {
+    /// One sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub(crate) fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    fn check(&mut self, wish: &str, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            self.warn(format!("{wish}: {error}; going on without"));
+        }
+    }
+}
+
+/// Where a named region is found.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+/// An open region, with an open file description of its own.
+pub struct Region {
+    mapping: Arc<Shared>,
+    file: Guarded,
+    layout: Layout,
+    place: Option<Place>,
+    pub(crate) report: Report,
+}
+
+impl Region {
+    /// A fresh region that nobody else can reach yet: give it a name, or give its descriptor away.
+    pub(crate) fn create(layout: Layout, settings: &Settings, named: bool) -> Result<Self> {
+        let mut report = Report::default();
+        let (file, layout) = if named {
+            (create_unnamed(&layout, settings)?, layout)
+        } else {
+            create_anonymous(layout, settings.huge_pages, &mut report)?
+        };
+        let mapping = map(&file, layout.size, settings, &mut report)?;
+        let region = Self { mapping, file, layout, place: None, report };
+        region.format();
+        if !named {
+            let remedy = "use a kernel with memfd sealing (3.17 or later)";
+            memory::seal(&region.file).map_err(|error| Error::io("seal a region", error, remedy))?;
+        }
+        Ok(region)
+    }
+
+    fn format(&self) {
+        let header = self.words(0, header::USED);
+        for (word, value) in header.iter().zip(self.layout.header()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        // Last, though nobody can see the file yet: a copy of a half-made one must not pass for a whole.
+        self.word(header::MAGIC).store(MAGIC, Ordering::Release);
+    }
+
+    /// Opens what has this name now.
+    pub(crate) fn open(name: &str, settings: &Settings) -> Result<Self> {
+        let path = settings.directory.resolve(name)?;
+        let doing = format!("open the region {name:?} ({})", path.display());
+        let remedy = "see which names exist with `tombolo ls`, and whose they are";
+        let file = Guarded::new(|| memory::open(&path)).map_err(|error| Error::io(&doing, error, remedy))?;
+        let owner = memory::facts(&file).map_err(|error| Error::io(&doing, error, remedy))?.owner;
+        if owner != memory::user() && !settings.any_owner {
+            return Err(Error::new(
+                ErrorKind::Permission,
+                doing,
+                format_args!("a file of user {owner}"),
+                format_args!("one of user {}", memory::user()),
+                "allow other owners explicitly if that user is to be trusted with this process's time",
+            ));
+        }
+        Self::from_file(file, Some(Place { name: name.to_string(), path }), settings)
+    }
+
+    /// Opens a region whose descriptor came from elsewhere; keeps its description, locks and position included.
+    pub(crate) fn from_descriptor(file: OwnedFd, settings: &Settings) -> Result<Self> {
+        let file = Guarded::new(|| Ok(file)).map_err(|error| Error::io("keep a descriptor", error, ""))?;
+        Self::from_file(file, None, settings)
+    }
+
+    fn from_file(file: Guarded, place: Option<Place>, settings: &Settings) -> Result<Self> {
+        let what = match &place {
+            Some(place) => format!("the region {:?} ({})", place.name, place.path.display()),
+            None => "the region behind this descriptor".to_string(),
+        };
+        let doing = format!("open {what}");
+        let failed = |error| Error::io(&doing, error, "check that the file is what it should be");
+        let facts = memory::facts(&file).map_err(failed)?;
+        if !facts.is_regular || facts.length < HEADER_LEN as u64 {
+            return Err(Error::new(
+                ErrorKind::NotARegion,
+                doing,
+                if facts.is_regular { format!("{} bytes", facts.length) } else { "no regular file".into() },
+                format_args!("a region of at least {HEADER_LEN} bytes"),
+                "choose another name or move the file away",
+            ));
+        }
+        let layout = Layout::parse(&read_header(&file).map_err(failed)?, facts.length, &what)?;
+        let mut report = Report::default();
+        if place.is_none() && !memory::is_sealed(&file) {
+            report.warn("the region is not sealed: whoever truncates its file kills its users");
+        }
+        let mapping = map(&file, layout.size, settings, &mut report)?;
+        Ok(Self { mapping, file, layout, place, report })
+    }
+
+    /// A second handle of the same region, with a file description of its own.
+    pub(crate) fn reopen(&self) -> Result<Self> {
+        let file = Guarded::new(|| memory::reopen(&self.file))
+            .map_err(|error| Error::io("open a region again", error, "mount /proc"))?;
+        let mapping = Arc::clone(&self.mapping);
+        Ok(Self { mapping, file, layout: self.layout, place: self.place.clone(), report: self.report.clone() })
+    }
+
+    /// Gives the region its name, unless another has it.
+    pub(crate) fn publish(&mut self, name: &str, directory: &Directory) -> Result<()> {
+        let path = directory.resolve(name)?;
+        memory::link(&self.file, &path).map_err(|error| {
+            let doing = format!("give a region the name {name:?} ({})", path.display());
+            Error::io(doing, error, "open the region that has the name, choose another, or `tombolo rm` it")
+        })?;
+        self.place = Some(Place { name: name.to_string(), path });
+        Ok(())
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// False in a process that was forked from the one which opened it.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.file.is_ours()
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.word(header::LIFE).load(Ordering::Acquire) == ACTIVE
+    }
+
+    /// Whether the region's name still means this region.
+    pub(crate) fn is_named(&self) -> bool {
+        self.place
+            .as_ref()
+            .is_some_and(|place| memory::facts_at(&place.path).is_ok_and(|facts| facts.id == self.mapping.id))
+    }
+
+    pub(crate) fn words(&self, start: usize, length: usize) -> Words {
+        assert!(start <= self.mapping.words() && length <= self.mapping.words() - start, "I1: {start}+{length}");
+        // SAFETY: inside the mapping, as just checked.
+        Words { start: unsafe { self.mapping.start.add(start) }, length, _mapping: Arc::clone(&self.mapping) }
+    }
+
+    pub(crate) fn word(&self, index: usize) -> Word {
+        Word(self.words(index, 1))
+    }
+
+    /// The 32-bit half of a word that is never touched as 64 bits (I3).
+    pub(crate) fn futex(&self, index: usize) -> Futex {
+        Futex(self.words(index, 1))
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.place.as_ref().map(|place| place.name.as_str());
+        f.debug_struct("Region").field("name", &name).field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<Guarded> {
+    settings.directory.ensure()?;
+    let directory = settings.directory.path();
+    let doing = format!("make a region of {} bytes in {}", layout.size, directory.display());
+    if memory::is_tmpfs(directory) {
+        check_memory(&doing, layout.size)?;
+    }
+    Guarded::new(|| {
+        let file = memory::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE))?;
+        memory::allocate(&file, layout.size)?;
+        Ok(file)
+    })
+    .map_err(|error| {
+        let remedy = match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::EISDIR) => {
+                "that file system has no unnamed files or no preallocation: name a directory on tmpfs, ext4, xfs or btrfs"
+            }
+            _ => "make room there, choose a smaller capacity, or name another directory",
+        };
+        Error::io(&doing, error, remedy)
+    })
+}
+
+fn create_anonymous(layout: Layout, huge: bool, report: &mut Report) -> Result<(Guarded, Layout)> {
+    let doing = format!("make an anonymous region of {} bytes", layout.size);
+    check_memory(&doing, layout.size)?;
+    let make = |huge, size| {
+        Guarded::new(|| {
+            let file = memory::create_anonymous(huge)?;
+            memory::allocate(&file, size)?;
+            Ok(file)
+        })
+    };
+    if huge {
+        let size = layout.size.next_multiple_of(HUGE_PAGE);
+        match make(true, size) {
+            Ok(file) => return Ok((file, Layout { size, ..layout })),
+            Err(error) => report.check("reserved huge pages", Err(error)),
+        }
+    }
+    let file = make(false, layout.size).map_err(|error| Error::io(&doing, error, "choose a smaller capacity"))?;
+    Ok((file, layout))
+}
+
+/// A tmpfs may be allowed more than there is; filling it would end in the out-of-memory killer, not in an error.
+fn check_memory(doing: &str, size: u64) -> Result<()> {
+    match memory::available() {
+        Some(available) if size > available => Err(Error::new(
+            ErrorKind::NoSpace,
+            doing,
+            format_args!("{available} bytes of available memory"),
+            format_args!("{size}"),
+            "choose a smaller capacity",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Read, not mapped: truncation by somebody else is then a short read instead of a SIGBUS.
+fn read_header(file: &Guarded) -> io::Result<[u64; header::WORDS]> {
+    let mut words = [0; header::WORDS];
+    memory::read_exact_at(file, bytemuck::bytes_of_mut(&mut words), 0)?;
+    Ok(words)
+}
+
+/// One mapping for each file, however often it is opened: the optimiser may take two addresses for two memories.
+fn map(file: &Guarded, length: u64, settings: &Settings, report: &mut Report) -> Result<Arc<Shared>> {
+    static MAPPINGS: LazyLock<Mutex<HashMap<FileId, Weak<Shared>>>> = LazyLock::new(Mutex::default);
+
+    let failed = |error| Error::io(format_args!("map {length} bytes"), error, "choose a smaller capacity");
+    let facts = memory::facts(file).map_err(failed)?;
+    let mut mappings = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = mappings.get(&facts.id).and_then(Weak::upgrade);
+    let shared = match known {
+        Some(shared) if shared.map.len() as u64 == length => shared,
+        _ => {
+            let length = usize::try_from(length).map_err(|error| failed(io::Error::other(error)))?;
+            let shared = Arc::new(Shared::new(file, length, facts.id).map_err(failed)?);
+            mappings.retain(|_, other| other.strong_count() > 0);
+            mappings.insert(facts.id, Arc::downgrade(&shared));
+            shared
+        }
+    };
+    drop(mappings);
+    if settings.huge_pages {
+        report.check("transparent huge pages", shared.map.advise_huge());
+    }
+    if settings.prefault {
+        report.check("prefaulting", shared.map.prefault());
+    }
+    if settings.lock_memory {
+        report.check("locking the region in memory", shared.map.lock());
+    }
+    Ok(shared)
+}
+
+/// A mapping as words.
+struct Shared {
+    map: Mapping,
+    start: NonNull<AtomicU64>,
+    id: FileId,
+}
+
+// SAFETY: an address and a length; what is behind them is reached through atomics (I2).
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new(file: &Guarded, length: usize, id: FileId) -> io::Result<Self> {
+        let map = Mapping::new(file, length)?;
+        let start = NonNull::new(map.start().cast()).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { map, start, id })
+    }
+
+    fn words(&self) -> usize {
+        self.map.len() / WORD
+    }
+}
+
+/// A range of shared words, and a hold on their mapping.
+#[derive(Clone)]
+pub struct Words {
+    start: NonNull<AtomicU64>,
+    length: usize,
+    _mapping: Arc<Shared>,
+}
+
+// SAFETY: like `Arc<[AtomicU64]>`, which it stands for.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    /// The address of the first word, for in_place.rs.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start.cast()
+    }
+}
+
+impl Deref for Words {
+    type Target = [AtomicU64];
+
+    #[inline]
+    fn deref(&self) -> &[AtomicU64] {
+        // SAFETY: I1, I3; mappings are page-aligned.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+/// One shared word.
+#[derive(Clone)]
+pub struct Word(Words);
+
+impl Deref for Word {
+    type Target = AtomicU64;
+
+    #[inline]
+    fn deref(&self) -> &AtomicU64 {
+        // SAFETY: I1, a range of one.
+        unsafe { self.0.start.as_ref() }
+    }
+}
+
+/// One shared 32-bit word to sleep on.
+#[derive(Clone)]
+pub struct Futex(Words);
+
+impl Deref for Futex {
+    type Target = AtomicU32;
+
+    #[inline]
+    fn deref(&self) -> &AtomicU32 {
+        // SAFETY: I1, I3, a range of eight bytes.
+        unsafe { self.0.start.cast().as_ref() }
+    }
+}
+
+/// The algorithms' memory, in a mapping.
+pub struct Mapped;
+
+impl Memory for Mapped {
+    type Word = Word;
+    type Words = Words;
+    type Futex = Futex;
+}
+
+/// For messages about a file that has a name.
+pub(crate) fn shown(place: Option<&Place>) -> String {
+    match place {
+        Some(place) => format!("the region {:?}", place.name),
+        None => "an anonymous region".to_string(),
+    }
+}
+
+pub(crate) fn unlink(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)
+}

@@ -1,0 +1,12 @@
+//! The facade: the only place from which the algorithms get atomics, fences, sleeping and copying.
+//!
+//! The loom models compile `raw/` against a twin of this file, so what is not named here cannot be used there.
+
+#![expect(clippy::disallowed_types, reason = "this is the facade")]
+
+pub(crate) use std::hint::spin_loop;
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+pub(crate) use crate::sys::barrier::{heavy as heavy_fence, light as light_fence};
+pub(crate) use crate::sys::copy::{WORD, load_bytes, load_value, store_bytes, store_value, stream_bytes};
+pub(crate) use crate::sys::futex::{wait as futex_wait, wake as futex_wake};

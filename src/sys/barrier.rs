@@ -1,0 +1,51 @@
+//! An asymmetric full fence: free for the side that runs often, a system call for the side that is about to sleep.
+//!
+//! `light()` in one thread and `heavy()` in another order like two `fence(SeqCst)`, once both processes have
+//! called [`register`] with success. A process that cannot take part must make the others use the real fence;
+//! `raw/event.rs` has the bit for that.
+
+#[expect(clippy::disallowed_types, reason = "process-wide state below the facade")]
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{Ordering, compiler_fence, fence};
+
+use rustix::thread::{MembarrierCommand, membarrier};
+
+const UNKNOWN: u32 = 0;
+const REGISTERED: u32 = 1;
+const UNAVAILABLE: u32 = 2;
+
+#[expect(clippy::disallowed_types, reason = "process-wide state below the facade")]
+static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
+
+/// Makes this process take part in other processes' heavy fences; says whether it does.
+pub(crate) fn register() -> bool {
+    // Relaxed: the state is a cache of the kernel's answer, asking twice is harmless.
+    if STATE.load(Ordering::Relaxed) == UNKNOWN {
+        let answer = match membarrier(MembarrierCommand::RegisterGlobalExpedited) {
+            Ok(()) => REGISTERED,
+            Err(_) => UNAVAILABLE,
+        };
+        STATE.store(answer, Ordering::Relaxed);
+    }
+    STATE.load(Ordering::Relaxed) == REGISTERED
+}
+
+/// Orders this thread's earlier stores before its later loads, against a [`heavy`] fence elsewhere.
+#[inline]
+pub(crate) fn light() {
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// The other half: makes every running thread of every registered process pass a full fence.
+pub(crate) fn heavy() {
+    fence(Ordering::SeqCst);
+    if STATE.load(Ordering::Relaxed) == REGISTERED && membarrier(MembarrierCommand::GlobalExpedited).is_err() {
+        // Lost after registration (a sandbox closed in): late wake-ups are then found on the next slice.
+        STATE.store(UNAVAILABLE, Ordering::Relaxed);
+    }
+}
+
+/// The registration does not survive a fork.
+pub(super) fn forget_in_child() {
+    STATE.store(UNKNOWN, Ordering::Relaxed);
+}

@@ -1,0 +1,127 @@
+//! Payload in and out of shared words.
+//!
+//! Shared memory is only ever touched as whole atomic words, with Relaxed loads and stores: a peer may scribble
+//! over a payload while it is being copied, and that must give wrong bytes, not undefined behaviour. A payload
+//! whose length is no multiple of eight has a zero-padded last word.
+
+#![allow(unsafe_code)]
+
+use std::mem::MaybeUninit;
+#[expect(clippy::disallowed_types, reason = "the facade is built on this")]
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+pub(crate) const WORD: usize = size_of::<u64>();
+
+#[expect(clippy::disallowed_types, reason = "the facade is built on this")]
+type Words = [AtomicU64];
+
+/// Copies `source` into the first words of `target`; what does not fit is left out.
+#[inline]
+pub(crate) fn store_bytes(target: &Words, source: &[u8]) {
+    let (whole, rest) = source.as_chunks::<WORD>();
+    for (word, bytes) in target.iter().zip(whole) {
+        word.store(u64::from_ne_bytes(*bytes), Relaxed);
+    }
+    if let (false, Some(word)) = (rest.is_empty(), target.get(whole.len())) {
+        let mut last = [0; WORD];
+        last[..rest.len()].copy_from_slice(rest);
+        word.store(u64::from_ne_bytes(last), Relaxed);
+    }
+}
+
+/// Copies the first words of `source` into `target`; where `source` is too short, `target` keeps its bytes.
+#[inline]
+pub(crate) fn load_bytes(source: &Words, target: &mut [u8]) {
+    let (whole, rest) = target.as_chunks_mut::<WORD>();
+    let count = whole.len();
+    for (bytes, word) in whole.iter_mut().zip(source) {
+        *bytes = word.load(Relaxed).to_ne_bytes();
+    }
+    if let (false, Some(word)) = (rest.is_empty(), source.get(count)) {
+        let last = word.load(Relaxed).to_ne_bytes();
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// Reads a value out of its words, without first zeroing the place it goes to.
+#[inline]
+pub(crate) fn load_value<T: AnyBitPattern>(source: &Words) -> T {
+    if source.len() < size_of::<T>().div_ceil(WORD) {
+        return T::zeroed();
+    }
+    let mut value = MaybeUninit::<T>::uninit();
+    let target = value.as_mut_ptr().cast::<u8>();
+    for (index, word) in source.iter().take(size_of::<T>().div_ceil(WORD)).enumerate() {
+        let bytes = word.load(Relaxed).to_ne_bytes();
+        let at = index * WORD;
+        let length = WORD.min(size_of::<T>() - at);
+        // SAFETY: `at + length <= size_of::<T>()`, so the bytes land inside `value`.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target.add(at), length) };
+    }
+    // SAFETY: every byte was written (the source is long enough), and any bytes are a valid T.
+    unsafe { value.assume_init() }
+}
+
+#[inline]
+pub(crate) fn store_value<T: NoUninit>(target: &Words, value: &T) {
+    store_bytes(target, bytemuck::bytes_of(value));
+}
+
+/// Like [`store_bytes`], past the caches: for a reader on a distant core, which would otherwise pull every line
+/// out of this core's cache one by one. Ordered before later stores, like a plain copy.
+#[inline]
+pub(crate) fn stream_bytes(target: &Words, source: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let (whole, rest) = source.as_chunks::<WORD>();
+        for (word, bytes) in target.iter().zip(whole) {
+            // SAFETY: `word` is a live, aligned, writable word; movnti is one untorn 8-byte store, opaque to
+            // the compiler and thus no race in the language's sense.
+            unsafe {
+                std::arch::asm!("movnti [{to}], {value}", to = in(reg) word.as_ptr(),
+                    value = in(reg) u64::from_ne_bytes(*bytes), options(nostack, preserves_flags));
+            }
+        }
+        // SAFETY: no operands. Non-temporal stores are weakly ordered even on x86; the caller publishes next.
+        unsafe { std::arch::asm!("sfence", options(nostack, preserves_flags)) };
+        if let Some(tail) = target.get(whole.len()..) {
+            store_bytes(tail, rest);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    store_bytes(target, source);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_survives_the_round_trip_and_touches_nothing_else() {
+        for length in 0..=257_usize {
+            for store in [store_bytes, stream_bytes] {
+                #[expect(clippy::disallowed_types, reason = "a stand-in for shared memory")]
+                let words: Vec<AtomicU64> = (0..length.div_ceil(WORD) + 1).map(|_| AtomicU64::new(!0)).collect();
+                let source: Vec<u8> = (0..length).map(|i| (i * 7 + 1) as u8).collect();
+                store(&words, &source);
+                assert_eq!(words.last().unwrap().load(Relaxed), !0, "wrote past the end at length {length}");
+                let mut back = vec![0xEE; length];
+                load_bytes(&words, &mut back);
+                assert_eq!(back, source);
+            }
+        }
+    }
+
+    #[test]
+    fn odd_values_come_back_whole() {
+        #[expect(clippy::disallowed_types, reason = "a stand-in for shared memory")]
+        let words: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
+        let value: [u8; 13] = std::array::from_fn(|i| i as u8 + 1);
+        store_value(&words, &value);
+        assert_eq!(load_value::<[u8; 13]>(&words), value);
+        assert_eq!(load_value::<[u64; 9]>(&words), [0; 9], "too few words give zeros, not stray memory");
+    }
+}

@@ -1,0 +1,47 @@
+//! Open-file-description locks on single bytes (`fcntl(2)`, F_OFD_*).
+//!
+//! The kernel frees them when the last descriptor of the description is gone, that is when the process is; unlike
+//! classic record locks they do not vanish when some other descriptor of the same file is closed. The bytes
+//! need not exist in the file, and locking them does not touch it.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Takes the exclusive lock of one byte; false if another description holds it. Taking one's own again is fine.
+pub(crate) fn try_lock(file: impl AsFd, byte: u64) -> io::Result<bool> {
+    match call(file, libc::F_OFD_SETLK, libc::F_WRLCK, byte) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
+    call(file, libc::F_OFD_SETLK, libc::F_UNLCK, byte).map(drop)
+}
+
+/// Whether a description other than `file`'s own holds the byte.
+pub(crate) fn is_locked_elsewhere(file: impl AsFd, byte: u64) -> io::Result<bool> {
+    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, byte)? != libc::F_UNLCK)
+}
+
+fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, byte: u64) -> io::Result<libc::c_int> {
+    // SAFETY: all zeros is a valid flock; OFD commands require l_pid = 0.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as _;
+    lock.l_whence = libc::SEEK_SET as _;
+    lock.l_start = byte.try_into().map_err(io::Error::other)?;
+    lock.l_len = 1;
+    loop {
+        // SAFETY: a live descriptor and a valid flock that outlives the call.
+        if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &mut lock) } == 0 {
+            return Ok(lock.l_type.into());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Files that are memory: making, sizing, sealing, naming and mapping them.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::{self, AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+
+/// An anonymous file; `huge` asks for reserved 2 MiB pages.
+pub(crate) fn create_anonymous(huge: bool) -> io::Result<OwnedFd> {
+    let huge = if huge { MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB } else { MemfdFlags::empty() };
+    Ok(fs::memfd_create("tombolo", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge)?)
+}
+
+/// A file in `directory` that has no name yet.
+pub(crate) fn create_unnamed(directory: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let mode = Mode::from_raw_mode(mode);
+    let file = fs::open(directory, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode)?;
+    fs::fchmod(&file, mode)?; // open(2) applied the umask
+    Ok(file)
+}
+
+/// Gives a file its name, all at once; `AlreadyExists` if another has it.
+pub(crate) fn link(file: impl AsFd, path: &Path) -> io::Result<()> {
+    Ok(fs::linkat(CWD, descriptor_path(file.as_fd()), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
+    // NONBLOCK: a FIFO planted under the name must not hang us; it means nothing for regular files.
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(fs::open(path, flags, Mode::empty())?)
+}
+
+/// Another open file description of the same file, with locks and a position of its own.
+pub(crate) fn reopen(file: impl AsFd) -> io::Result<OwnedFd> {
+    Ok(fs::open(descriptor_path(file.as_fd()), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn descriptor_path(file: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Sizes the file and backs every page of it now: a full disk is an error here instead of a SIGBUS later.
+pub(crate) fn allocate(file: impl AsFd, length: u64) -> io::Result<()> {
+    fs::ftruncate(&file, length)?;
+    loop {
+        match fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
+            Err(Errno::INTR) => {}
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// From now on nobody, we included, can shrink or grow the file or take this back.
+pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
+    Ok(fs::fcntl_add_seals(file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?)
+}
+
+/// Whether the file can no longer be truncated under its users.
+pub(crate) fn is_sealed(file: impl AsFd) -> bool {
+    fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+}
+
+/// What identifies a file while anyone has it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+pub(crate) struct FileFacts {
+    pub(crate) id: FileId,
+    pub(crate) length: u64,
+    pub(crate) owner: u32,
+    pub(crate) is_regular: bool,
+}
+
+pub(crate) fn facts(file: impl AsFd) -> io::Result<FileFacts> {
+    Ok(facts_of(&fs::fstat(file)?))
+}
+
+pub(crate) fn facts_at(path: &Path) -> io::Result<FileFacts> {
+    Ok(facts_of(&fs::lstat(path)?))
+}
+
+#[expect(clippy::useless_conversion, reason = "the widths differ between architectures")]
+fn facts_of(stat: &fs::Stat) -> FileFacts {
+    FileFacts {
+        id: FileId { device: stat.st_dev.into(), inode: stat.st_ino.into() },
+        length: u64::try_from(stat.st_size).unwrap_or(0),
+        owner: stat.st_uid,
+        is_regular: fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::RegularFile,
+    }
+}
+
+/// The position of an open file description, which travels with it to other processes.
+pub(crate) fn position(file: impl AsFd) -> io::Result<u64> {
+    Ok(fs::tell(file)?)
+}
+
+pub(crate) fn set_position(file: impl AsFd, position: u64) -> io::Result<()> {
+    fs::seek(file, fs::SeekFrom::Start(position))?;
+    Ok(())
+}
+
+/// A shared mapping of a whole file. Gives out its address only: no reference to shared bytes may ever exist.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    map: MmapRaw,
+}
+
+impl Mapping {
+    pub(crate) fn new(file: impl AsFd, length: usize) -> io::Result<Self> {
+        let map = MmapOptions::new().len(length).map_raw(file.as_fd().as_raw_fd())?;
+        Ok(Self { map })
+    }
+
+    pub(crate) fn start(&self) -> *mut u8 {
+        self.map.as_mut_ptr()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn advise_huge(&self) -> io::Result<()> {
+        self.map.advise(Advice::HugePage)
+    }
+
+    pub(crate) fn prefault(&self) -> io::Result<()> {
+        self.map.advise(Advice::PopulateWrite)
+    }
+
+    pub(crate) fn lock(&self) -> io::Result<()> {
+        self.map.lock()
+    }
+}
+
+/// Bytes to round up to. Sizes come from 4 KiB pages even where the hardware's are larger: mmap does the rest.
+pub(crate) const PAGE: u64 = 4096;
+pub(crate) const HUGE_PAGE: u64 = 2 << 20;
+
+pub(crate) fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether files in `directory` are made of memory.
+pub(crate) fn is_tmpfs(directory: &Path) -> bool {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    fs::statfs(directory).is_ok_and(|facts| i64::from(facts.f_type) == TMPFS_MAGIC)
+}
+
+/// Bytes that can still be had without swapping, if the system says.
+pub(crate) fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Fills `buffer` from the file at `offset`.
+pub(crate) fn read_exact_at(file: impl AsFd, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match rustix::io::pread(&file, &mut *buffer, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                buffer = &mut buffer[count..];
+                offset += count as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

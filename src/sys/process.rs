@@ -1,0 +1,92 @@
+//! Who runs: this process's identity, and whether another's is still true.
+
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A process, told apart from a later one with the same number. `pid == 0` is nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) pid: u64,
+    /// Clock ticks between boot and the start of the process.
+    pub(crate) started: u64,
+    /// The inode of its PID namespace: a pid means nothing outside.
+    pub(crate) namespace: u64,
+}
+
+impl Identity {
+    pub(crate) const NOBODY: Self = Self { pid: 0, started: 0, namespace: 0 };
+
+    pub(crate) fn of_self() -> Self {
+        let pid = u64::from(std::process::id());
+        Self { pid, started: stat(pid).map_or(0, |stat| stat.started), namespace: own_namespace() }
+    }
+
+    /// True only if that very process provably runs: seen from the same namespace, started at the recorded
+    /// time, and not already on its way out (an exiting process has given up its memory before its locks).
+    pub(crate) fn provably_runs(self) -> bool {
+        self.pid != 0
+            && self.namespace != 0
+            && self.namespace == own_namespace()
+            && stat(self.pid).is_some_and(|stat| stat.started == self.started && stat.has_memory)
+    }
+}
+
+struct Stat {
+    started: u64,
+    has_memory: bool,
+}
+
+/// Fields 22 (starttime) and 23 (vsize) of `/proc/PID/stat`, see proc(5).
+fn stat(pid: u64) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name, field 2, is in parentheses and may itself hold spaces and parentheses.
+    let mut rest = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    let started = rest.nth(22 - 3)?.parse().ok()?;
+    let has_memory = rest.next()? != "0";
+    Some(Stat { started, has_memory })
+}
+
+fn own_namespace() -> u64 {
+    // A process never changes its own PID namespace, and a forked child keeps its parent's answer
+    // only if the namespace was not changed for children; those re-attach with their own record anyway.
+    static NAMESPACE: OnceLock<u64> = OnceLock::new();
+    *NAMESPACE.get_or_init(|| fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()))
+}
+
+/// Makes the child of `command` keep these descriptors, and only the child: they stay close-on-exec here.
+pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
+    let keep = move || {
+        for &descriptor in &descriptors {
+            // SAFETY: fcntl is async-signal-safe; a bad number is an error, not a danger.
+            if unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it only calls fcntl.
+    unsafe { command.pre_exec(keep) };
+}
+
+/// Takes ownership of a descriptor that this process inherited on purpose; once, because a claimed one is
+/// close-on-exec and one that was inherited is not.
+pub(crate) fn claim_inherited(descriptor: RawFd) -> Option<OwnedFd> {
+    // SAFETY: fcntl on a number; what it does not know it refuses.
+    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+    if descriptor <= libc::STDERR_FILENO || flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+        return None;
+    }
+    // SAFETY: as above.
+    if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return None;
+    }
+    // SAFETY: open, inherited for us, and nobody here has claimed it before (it was not close-on-exec).
+    Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
