@@ -2,8 +2,6 @@
 //!
 //! The loom models compile `raw/` against a twin of this file, so what is not named here cannot be used there.
 
-#![expect(clippy::disallowed_types, reason = "this is the facade")]
-
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 

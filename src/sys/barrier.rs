@@ -4,7 +4,6 @@
 //! called [`register`] with success. A process that cannot take part must make the others use the real fence;
 //! `raw/event.rs` has the bit for that.
 
-#[expect(clippy::disallowed_types, reason = "process-wide state below the facade")]
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{Ordering, compiler_fence, fence};
 
@@ -14,7 +13,6 @@ const UNKNOWN: u32 = 0;
 const REGISTERED: u32 = 1;
 const UNAVAILABLE: u32 = 2;
 
-#[expect(clippy::disallowed_types, reason = "process-wide state below the facade")]
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 
 /// Makes this process take part in other processes' heavy fences; says whether it does.

@@ -7,7 +7,6 @@
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
-#[expect(clippy::disallowed_types, reason = "the facade is built on this")]
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,7 +14,6 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 pub(crate) const WORD: usize = size_of::<u64>();
 
-#[expect(clippy::disallowed_types, reason = "the facade is built on this")]
 type Words = [AtomicU64];
 
 /// Copies `source` into the first words of `target`; what does not fit is left out.
@@ -103,7 +101,6 @@ mod tests {
     fn every_length_survives_the_round_trip_and_touches_nothing_else() {
         for length in 0..=257_usize {
             for store in [store_bytes, stream_bytes] {
-                #[expect(clippy::disallowed_types, reason = "a stand-in for shared memory")]
                 let words: Vec<AtomicU64> = (0..length.div_ceil(WORD) + 1).map(|_| AtomicU64::new(!0)).collect();
                 let source: Vec<u8> = (0..length).map(|i| (i * 7 + 1) as u8).collect();
                 store(&words, &source);
@@ -117,7 +114,6 @@ mod tests {
 
     #[test]
     fn odd_values_come_back_whole() {
-        #[expect(clippy::disallowed_types, reason = "a stand-in for shared memory")]
         let words: Vec<AtomicU64> = (0..4).map(|_| AtomicU64::new(0)).collect();
         let value: [u8; 13] = std::array::from_fn(|i| i as u8 + 1);
         store_value(&words, &value);

@@ -12,11 +12,9 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Once;
-#[expect(clippy::disallowed_types, reason = "process-wide state below the facade")]
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
-#[expect(clippy::disallowed_types, reason = "process-wide state below the facade")]
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// Counts the forks between the first process and this one.

@@ -4,7 +4,6 @@
 //! silently find nobody.
 
 use std::num::NonZeroU32;
-#[expect(clippy::disallowed_types, reason = "the facade is built on this")]
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -15,14 +14,12 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 /// Sleeps while `*word == expected`, for `limit` at most. May wake for no reason; the caller looks again.
 ///
 /// A signal does not prolong the sleep: the deadline is fixed on entry.
-#[expect(clippy::disallowed_types, reason = "the facade is built on this")]
 pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) {
     let until = absolute(limit);
     while futex::wait_bitset(word, Flags::empty(), expected, Some(&until), NonZeroU32::MAX) == Err(Errno::INTR) {}
 }
 
 /// Wakes up to `count` sleepers; says how many there were.
-#[expect(clippy::disallowed_types, reason = "the facade is built on this")]
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
     // The kernel reads the count as an int: past i32::MAX it would wake one.
     futex::wake(word, Flags::empty(), count.min(i32::MAX as u32)).unwrap_or(0)

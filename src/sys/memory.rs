@@ -149,9 +149,10 @@ pub(crate) fn user() -> u32 {
 }
 
 /// Whether files in `directory` are made of memory.
+#[expect(clippy::unnecessary_cast, reason = "the width differs between architectures")]
 pub(crate) fn is_tmpfs(directory: &Path) -> bool {
     const TMPFS_MAGIC: i64 = 0x0102_1994;
-    fs::statfs(directory).is_ok_and(|facts| i64::from(facts.f_type) == TMPFS_MAGIC)
+    fs::statfs(directory).is_ok_and(|facts| facts.f_type as i64 == TMPFS_MAGIC)
 }
 
 /// Bytes that can still be had without swapping, if the system says.

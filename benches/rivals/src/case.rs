@@ -57,27 +57,15 @@ impl Case {
         let mut cases = Vec::new();
         for (size, slots) in small.into_iter().chain(large) {
             for way in [Way::One, Way::Batch, Way::InPlace, Way::InPlaceBatch] {
-                let case = Self {
-                    work: Work::Throughput(way),
-                    size,
-                    slots,
-                };
+                let case = Self { work: Work::Throughput(way), size, slots };
                 // Two batches must fit, or the sides cannot overlap.
                 if slots >= 2 * case.lot() {
                     cases.push(case);
                 }
             }
         }
-        let works = [
-            Work::PingPong(Wait::Spin),
-            Work::PingPong(Wait::Block),
-            Work::Parked,
-        ];
-        cases.extend(works.map(|work| Self {
-            work,
-            size: 64,
-            slots: SLOTS,
-        }));
+        let works = [Work::PingPong(Wait::Spin), Work::PingPong(Wait::Block), Work::Parked];
+        cases.extend(works.map(|work| Self { work, size: 64, slots: SLOTS }));
         cases
     }
 

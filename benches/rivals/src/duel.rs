@@ -82,10 +82,7 @@ unsafe impl Plain for Gate {}
 
 impl Gate {
     fn new() -> Self {
-        Self {
-            arrived: AtomicU64::new(0),
-            stamps: array::from_fn(|_| AtomicU64::new(0)),
-        }
+        Self { arrived: AtomicU64::new(0), stamps: array::from_fn(|_| AtomicU64::new(0)) }
     }
 
     fn meet(&self) {
@@ -137,12 +134,7 @@ impl Job<'_> {
         let rx = forth.rx()?;
         let back_tx = back.as_ref().map(L::tx).transpose()?;
         let mut child = Command::new(env::current_exe()?)
-            .args([
-                "--peer",
-                self.contender,
-                &self.case.to_string(),
-                &self.count.to_string(),
-            ])
+            .args(["--peer", self.contender, &self.case.to_string(), &self.count.to_string()])
             .arg(shared::address([gate.file()]))
             .arg(forth.address())
             .args(back.as_ref().map(L::address))
@@ -214,11 +206,7 @@ impl Job<'_> {
             }
         }
         check.verify(self.case.words()).map_err(Error::msg)?;
-        Ok(Sample {
-            count: self.count,
-            elapsed: start.elapsed(),
-            latency: None,
-        })
+        Ok(Sample { count: self.count, elapsed: start.elapsed(), latency: None })
     }
 
     fn consume(&self, mut rx: impl Rx, back: Option<impl Tx>, gate: &Gate) -> Result<Sample> {
@@ -257,11 +245,7 @@ impl Job<'_> {
         check.verify(self.case.words()).map_err(Error::msg)?;
         let timed = !self.case.is_throughput();
         let latency = timed.then(|| [0.5, 0.99].map(|q| latency.quantile(q)));
-        Ok(Sample {
-            count: self.count,
-            elapsed,
-            latency,
-        })
+        Ok(Sample { count: self.count, elapsed, latency })
     }
 }
 

@@ -64,10 +64,7 @@ fn main() -> Result<()> {
     if let Some(peer) = &args.peer {
         return play_peer(peer);
     }
-    ensure!(
-        pin::have_both(),
-        "two CPUs are needed, 0 for the producer and 1 for the consumer"
-    );
+    ensure!(pin::have_both(), "two CPUs are needed, 0 for the producer and 1 for the consumer");
     clean_up_when_stopped();
     let only = Only::new(&args.only)?;
     let mut samples = Vec::new();
@@ -81,10 +78,7 @@ fn main() -> Result<()> {
             continue;
         }
         if args.list {
-            let names: Vec<_> = contenders
-                .iter()
-                .map(|contender| contender.name())
-                .collect();
+            let names: Vec<_> = contenders.iter().map(|contender| contender.name()).collect();
             println!("{case}: {}", names.join(" "));
             continue;
         }
@@ -124,37 +118,17 @@ fn clean_up_when_stopped() {
 fn measure(case: Case, contenders: &[Box<dyn Contender>], args: &Args) -> Result<Outcome> {
     let run = |entrant: usize, count| {
         let contender = &contenders[entrant];
-        let job = Job {
-            case,
-            contender: contender.name(),
-            count,
-            peer: None,
-        };
-        contender
-            .run(&job)
-            .with_context(|| format!("{} on {case}", contender.name()))
+        let job = Job { case, contender: contender.name(), count, peer: None };
+        contender.run(&job).with_context(|| format!("{} on {case}", contender.name()))
     };
     let length = Duration::from_millis(args.millis);
     let counts = (0..contenders.len())
         .map(|entrant| calibrate(&case, length, |count| run(entrant, count)))
         .collect::<Result<Vec<_>>>()?;
-    let turns = rounds::interleave(args.rounds, contenders.len(), |entrant| {
-        run(entrant, counts[entrant])
-    })?;
-    let contenders: Vec<_> = contenders
-        .iter()
-        .map(|contender| contender.name())
-        .collect();
-    let base = args
-        .baseline
-        .iter()
-        .find_map(|base| contenders.iter().position(|c| c == base));
-    Ok(Outcome {
-        case,
-        contenders,
-        base,
-        turns,
-    })
+    let turns = rounds::interleave(args.rounds, contenders.len(), |entrant| run(entrant, counts[entrant]))?;
+    let contenders: Vec<_> = contenders.iter().map(|contender| contender.name()).collect();
+    let base = args.baseline.iter().find_map(|base| contenders.iter().position(|c| c == base));
+    Ok(Outcome { case, contenders, base, turns })
 }
 
 /// How many messages take about `length`.
@@ -172,24 +146,11 @@ fn calibrate(case: &Case, length: Duration, run: impl Fn(u64) -> Result<Sample>)
 
 /// `--peer CONTENDER CASE COUNT GATE LINK...`, as the first process passes it.
 fn play_peer(peer: &[String]) -> Result<()> {
-    let [contender, case, count, links @ ..] = peer else {
-        unreachable!("clap counts them")
-    };
-    let case = Case::all()
-        .into_iter()
-        .find(|c| c.to_string() == *case)
-        .context("no such case")?;
-    let contender = contenders::all()
-        .into_iter()
-        .find(|c| c.name() == contender)
-        .context("no such contender")?;
+    let [contender, case, count, links @ ..] = peer else { unreachable!("clap counts them") };
+    let case = Case::all().into_iter().find(|c| c.to_string() == *case).context("no such case")?;
+    let contender = contenders::all().into_iter().find(|c| c.name() == contender).context("no such contender")?;
     let count = count.parse()?;
-    contender.run(&Job {
-        case,
-        contender: contender.name(),
-        count,
-        peer: Some(links),
-    })?;
+    contender.run(&Job { case, contender: contender.name(), count, peer: Some(links) })?;
     Ok(())
 }
 
@@ -213,8 +174,7 @@ impl Only {
             } else if contenders.iter().any(|contender| contender.name() == term) {
                 only.contenders.push(term.clone());
             } else {
-                let known =
-                    term.parse::<usize>().is_err() && cases.iter().any(|case| case.contains(term));
+                let known = term.parse::<usize>().is_err() && cases.iter().any(|case| case.contains(term));
                 ensure!(known, "{term} is no size, contender or part of a case");
                 only.cases.push(term.clone());
             }

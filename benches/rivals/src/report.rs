@@ -19,15 +19,8 @@ pub struct Outcome {
 }
 
 pub fn header(case: &Case) -> String {
-    let [unit, extra] = if case.is_throughput() {
-        ["M msg/s", "GB/s"]
-    } else {
-        ["p50 ns", "p99 ns"]
-    };
-    let names = row(
-        ["case", "contender", "regime", "n"],
-        [unit, "min", "max", extra, "speed"],
-    );
+    let [unit, extra] = if case.is_throughput() { ["M msg/s", "GB/s"] } else { ["p50 ns", "p99 ns"] };
+    let names = row(["case", "contender", "regime", "n"], [unit, "min", "max", extra, "speed"]);
     format!("{names}\n|:--|:--|:--|--:|--:|--:|--:|--:|--:|")
 }
 
@@ -40,10 +33,7 @@ impl Outcome {
     pub fn rows(&self) -> Vec<String> {
         let regimes: BTreeSet<_> = self.turns.iter().map(|turn| turn.measured.regime).collect();
         let entrants = 0..self.contenders.len();
-        regimes
-            .into_iter()
-            .flat_map(|regime| entrants.clone().filter_map(move |i| self.row(i, regime)))
-            .collect()
+        regimes.into_iter().flat_map(|regime| entrants.clone().filter_map(move |i| self.row(i, regime))).collect()
     }
 
     fn row(&self, entrant: usize, regime: Regime) -> Option<String> {
@@ -54,12 +44,7 @@ impl Outcome {
             Some(format!("{:.2} x {}", ratio.median, self.contenders[base]))
         });
         Some(row(
-            [
-                &self.case.to_string(),
-                self.contenders[entrant],
-                &regime.to_string(),
-                &shown.count.to_string(),
-            ],
+            [&self.case.to_string(), self.contenders[entrant], &regime.to_string(), &shown.count.to_string()],
             [
                 &number(shown.median),
                 &number(shown.min),
@@ -72,11 +57,7 @@ impl Outcome {
 
     pub fn samples(&self) -> impl Iterator<Item = Value> {
         self.turns.iter().map(|turn| {
-            let Sample {
-                count,
-                elapsed,
-                latency,
-            } = turn.measured.value;
+            let Sample { count, elapsed, latency } = turn.measured.value;
             json!({
                 "case": self.case.to_string(),
                 "work": self.case.work.to_string(),

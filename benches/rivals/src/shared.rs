@@ -20,10 +20,7 @@ pub fn memfd() -> io::Result<File> {
 
 /// Names files to a child process.
 pub fn address<'a>(files: impl IntoIterator<Item = &'a File>) -> String {
-    let fds: Vec<_> = files
-        .into_iter()
-        .map(|file| file.as_raw_fd().to_string())
-        .collect();
+    let fds: Vec<_> = files.into_iter().map(|file| file.as_raw_fd().to_string()).collect();
     fds.join(",")
 }
 
@@ -69,25 +66,13 @@ impl<T: Plain> Shared<T> {
     pub fn map(file: File) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping of our own file overlaps nothing.
-        let place = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                size_of::<T>(),
-                protection,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
+        let place =
+            unsafe { libc::mmap(ptr::null_mut(), size_of::<T>(), protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
         if place == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
         let place = NonNull::new(place.cast()).expect("mmap does not return null");
-        Ok(Self {
-            file,
-            place,
-            own: PhantomData,
-        })
+        Ok(Self { file, place, own: PhantomData })
     }
 
     pub fn file(&self) -> &File {

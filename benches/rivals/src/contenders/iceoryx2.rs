@@ -2,14 +2,11 @@
 
 use std::fmt::Debug;
 use std::fs;
-use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use anyhow::{Error, Result};
-use iceoryx2::port::{
-    listener::Listener, notifier::Notifier, publisher::Publisher, subscriber::Subscriber,
-};
+use iceoryx2::port::{listener::Listener, notifier::Notifier, publisher::Publisher, subscriber::Subscriber};
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::{event, publish_subscribe};
 
@@ -58,32 +55,21 @@ const PREFIX: &str = "rivals_";
 
 /// Removes the files of this process and of those that are gone.
 pub fn sweep() {
-    let is_stale = |name: &str| {
-        let pid = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split('_').next());
-        pid.and_then(|pid| pid.parse().ok())
-            .is_some_and(|pid: u32| pid == process::id() || !proc_of(pid).exists())
-    };
-    let entries = ["/tmp", "/dev/shm"]
-        .into_iter()
-        .flat_map(fs::read_dir)
-        .flatten()
-        .flatten();
-    for path in entries.map(|entry| entry.path()) {
-        if path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(is_stale)
-        {
-            // One is a directory, the others are files; a failure cannot be helped.
-            let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+    let is_ours = |pid: u32| pid == process::id() || !fs::exists(format!("/proc/{pid}/exe")).unwrap_or(true);
+    for directory in ["/tmp", "/dev/shm"] {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let owner = name.to_str().and_then(|name| {
+                let (pid, _) = name.strip_prefix(PREFIX)?.split_once('_')?;
+                pid.parse().ok()
+            });
+            if owner.is_some_and(is_ours) {
+                // One is a directory, the others are files; a failure cannot be helped.
+                let path = entry.path();
+                let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+            }
         }
     }
-}
-
-fn proc_of(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}"))
 }
 
 impl<W: Words + ZeroCopySend + Debug> Topic<W> {
@@ -106,15 +92,8 @@ impl<W: Words + ZeroCopySend + Debug> Topic<W> {
             .max_subscribers(1)
             .subscriber_max_buffer_size(case.slots)
             .open_or_create()?;
-        let bell = case
-            .blocks()
-            .then(|| node.service_builder(&topic).event().open_or_create());
-        Ok(Self {
-            name: name.into(),
-            data,
-            bell: bell.transpose()?,
-            by_value: case.is_by_value(),
-        })
+        let bell = case.blocks().then(|| node.service_builder(&topic).event().open_or_create());
+        Ok(Self { name: name.into(), data, bell: bell.transpose()?, by_value: case.is_by_value() })
     }
 }
 
@@ -143,11 +122,7 @@ impl<W: Words + ZeroCopySend + Debug> Link for Topic<W> {
                 .publisher_builder()
                 .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
                 .create()?,
-            bell: self
-                .bell
-                .as_ref()
-                .map(|bell| bell.notifier_builder().create())
-                .transpose()?,
+            bell: self.bell.as_ref().map(|bell| bell.notifier_builder().create()).transpose()?,
             by_value: self.by_value,
         })
     }
@@ -155,11 +130,7 @@ impl<W: Words + ZeroCopySend + Debug> Link for Topic<W> {
     fn rx(&self) -> Result<Reader<W>> {
         Ok(Reader {
             subscriber: self.data.subscriber_builder().create()?,
-            bell: self
-                .bell
-                .as_ref()
-                .map(|bell| bell.listener_builder().create())
-                .transpose()?,
+            bell: self.bell.as_ref().map(|bell| bell.listener_builder().create()).transpose()?,
         })
     }
 }

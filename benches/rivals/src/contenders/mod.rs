@@ -87,9 +87,7 @@ impl<W: Words> Stage<W> {
     }
 
     fn check(&self, lot: usize, check: &mut Check) {
-        self.messages(lot)
-            .iter()
-            .for_each(|message| check.read(message));
+        self.messages(lot).iter().for_each(|message| check.read(message));
     }
 }
 

@@ -57,11 +57,7 @@ impl<W: Words> Link for Ends<W> {
         let room = (case.slots * case.size).min(LARGEST) as libc::c_int;
         // SAFETY: plain system call; a refusal leaves the default size.
         unsafe { libc::fcntl(files[1].as_raw_fd(), libc::F_SETPIPE_SZ, room) };
-        Ok(Self {
-            files,
-            case: *case,
-            words: PhantomData,
-        })
+        Ok(Self { files, case: *case, words: PhantomData })
     }
 
     fn address(&self) -> String {
@@ -71,11 +67,7 @@ impl<W: Words> Link for Ends<W> {
     fn open(case: &Case, address: &str) -> Result<Self> {
         // SAFETY: the first process left these descriptors to us alone.
         let files = unsafe { shared::inherited(address) }?;
-        Ok(Self {
-            files,
-            case: *case,
-            words: PhantomData,
-        })
+        Ok(Self { files, case: *case, words: PhantomData })
     }
 
     fn tx(&self) -> Result<Self::Tx> {
@@ -90,18 +82,14 @@ impl<W: Words> Link for Ends<W> {
 impl<W: Words> Tx for Batch<File, W> {
     fn send(&mut self, lot: usize, fill: &mut Fill) -> usize {
         self.1.fill(lot, fill);
-        self.0
-            .write_all(self.1.bytes(lot))
-            .expect("the reader is there");
+        self.0.write_all(self.1.bytes(lot)).expect("the reader is there");
         lot
     }
 }
 
 impl<W: Words> Rx for Batch<File, W> {
     fn receive(&mut self, lot: usize, check: &mut Check) -> usize {
-        self.0
-            .read_exact(self.1.bytes(lot))
-            .expect("the writer is there");
+        self.0.read_exact(self.1.bytes(lot)).expect("the writer is there");
         self.1.check(lot, check);
         lot
     }

@@ -44,9 +44,7 @@ fn run<M: Message>(job: &Job) -> Result<Sample> {
 
 impl<M: Message> Tx for One<Producer<M>> {
     fn send(&mut self, _: usize, fill: &mut Fill) -> usize {
-        insist(M::new(fill), |m| {
-            self.0.push(m).map_err(|PushError::Full(m)| m)
-        })
+        insist(M::new(fill), |m| self.0.push(m).map_err(|PushError::Full(m)| m))
     }
 }
 

@@ -70,11 +70,7 @@ impl<W: Words> Link for Pair<W> {
                 size_of_val(&room) as libc::socklen_t,
             )
         };
-        Ok(Self {
-            sockets,
-            case: *case,
-            words: PhantomData,
-        })
+        Ok(Self { sockets, case: *case, words: PhantomData })
     }
 
     fn address(&self) -> String {
@@ -84,11 +80,7 @@ impl<W: Words> Link for Pair<W> {
     fn open(case: &Case, address: &str) -> Result<Self> {
         // SAFETY: the first process left these descriptors to us alone.
         let sockets = unsafe { shared::inherited(address) }?;
-        Ok(Self {
-            sockets,
-            case: *case,
-            words: PhantomData,
-        })
+        Ok(Self { sockets, case: *case, words: PhantomData })
     }
 
     fn tx(&self) -> Result<Self::Tx> {
@@ -149,9 +141,7 @@ fn packets<W: Words>(
 ) -> usize {
     let mut slots = stage.room(lot).iter_mut();
     let mut parts: [libc::iovec; BATCH] = array::from_fn(|_| libc::iovec {
-        iov_base: slots
-            .next()
-            .map_or(ptr::null_mut(), |slot| slot.as_mut_ptr().cast()),
+        iov_base: slots.next().map_or(ptr::null_mut(), |slot| slot.as_mut_ptr().cast()),
         iov_len: size_of::<W>(),
     });
     let mut headers = parts.each_mut().map(|part| {

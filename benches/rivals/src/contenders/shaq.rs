@@ -48,10 +48,7 @@ impl<W: Words, T: Tx + From<Producer<W>>> Link for Queue<W, T> {
         let file = memfd()?;
         // SAFETY: a new file; this producer is gone before another one joins.
         unsafe { Producer::<W>::create(&file, minimum_file_size::<W>(case.slots)) }?;
-        Ok(Self {
-            file,
-            ends: PhantomData,
-        })
+        Ok(Self { file, ends: PhantomData })
     }
 
     fn address(&self) -> String {
@@ -61,10 +58,7 @@ impl<W: Words, T: Tx + From<Producer<W>>> Link for Queue<W, T> {
     fn open(_: &Case, address: &str) -> Result<Self> {
         // SAFETY: the first process left this descriptor to us alone.
         let [file] = unsafe { shared::inherited(address) }?;
-        Ok(Self {
-            file,
-            ends: PhantomData,
-        })
+        Ok(Self { file, ends: PhantomData })
     }
 
     fn tx(&self) -> Result<T> {

@@ -46,10 +46,7 @@ impl<W: Words> Link for Queue<W> {
         let file = memfd()?;
         // SAFETY: a new file; this producer is gone before another one joins.
         unsafe { Producer::<W>::create(&file, minimum_file_size::<W>(case.slots)) }?;
-        Ok(Self {
-            file,
-            words: PhantomData,
-        })
+        Ok(Self { file, words: PhantomData })
     }
 
     fn address(&self) -> String {
@@ -59,10 +56,7 @@ impl<W: Words> Link for Queue<W> {
     fn open(_: &Case, address: &str) -> Result<Self> {
         // SAFETY: the first process left this descriptor to us alone.
         let [file] = unsafe { shared::inherited(address) }?;
-        Ok(Self {
-            file,
-            words: PhantomData,
-        })
+        Ok(Self { file, words: PhantomData })
     }
 
     fn tx(&self) -> Result<Self::Tx> {

@@ -110,10 +110,7 @@ impl Check {
         if self.sum == expected {
             Ok(())
         } else {
-            Err(format!(
-                "checksum of {messages} messages is {:#x}, expected {expected:#x}",
-                self.sum
-            ))
+            Err(format!("checksum of {messages} messages is {:#x}, expected {expected:#x}", self.sum))
         }
     }
 }

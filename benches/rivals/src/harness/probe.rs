@@ -109,16 +109,8 @@ pub fn bracketed<T, E>(mut measure: impl FnMut() -> Result<T, E>) -> Result<Brac
         let probes = [before, round_trip()];
         let [before, after] = probes.map(Regime::of);
         if before == after || last {
-            let regime = if before == after {
-                before
-            } else {
-                Regime::Mixed
-            };
-            return Ok(Bracketed {
-                value,
-                regime,
-                probes,
-            });
+            let regime = if before == after { before } else { Regime::Mixed };
+            return Ok(Bracketed { value, regime, probes });
         }
     }
 }

@@ -21,26 +21,15 @@ pub fn interleave<T, E>(
     for round in 0..rounds {
         for entrant in (0..entrants).map(|i| (i + round) % entrants) {
             let measured = bracketed(|| measure(entrant))?;
-            turns.push(Turn {
-                round,
-                entrant,
-                measured,
-            });
+            turns.push(Turn { round, entrant, measured });
         }
     }
     Ok(turns)
 }
 
 /// What one entrant reached in one regime.
-pub fn reached<T>(
-    turns: &[Turn<T>],
-    entrant: usize,
-    regime: Regime,
-    score: impl Fn(&T) -> f64,
-) -> Option<Spread> {
-    let own = turns
-        .iter()
-        .filter(|turn| turn.entrant == entrant && turn.measured.regime == regime);
+pub fn reached<T>(turns: &[Turn<T>], entrant: usize, regime: Regime, score: impl Fn(&T) -> f64) -> Option<Spread> {
+    let own = turns.iter().filter(|turn| turn.entrant == entrant && turn.measured.regime == regime);
     Spread::of(own.map(|turn| score(&turn.measured.value)))
 }
 
@@ -52,9 +41,8 @@ pub fn against<T>(
     score: impl Fn(&T) -> f64,
 ) -> Option<Spread> {
     let find = |round, entrant| {
-        let turn = turns.iter().find(|turn| {
-            (turn.round, turn.entrant, turn.measured.regime) == (round, entrant, regime)
-        })?;
+        let turn =
+            turns.iter().find(|turn| (turn.round, turn.entrant, turn.measured.regime) == (round, entrant, regime))?;
         Some(score(&turn.measured.value))
     };
     let rounds = turns.iter().map(|turn| turn.round + 1).max().unwrap_or(0);
