@@ -5,6 +5,8 @@
 mod sys;
 
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handover;
 mod in_place;
 mod inspect;

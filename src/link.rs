@@ -2,7 +2,7 @@
 //! or died, leaving oneself. What moves through the ring is not this file's business.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::raw::event::Event;
 use crate::raw::role::{Role, View};
 use crate::region::{Mapped, Region};
 use crate::sync::{Ordering, spin_loop};
+use crate::sys::process::online_cores;
 use crate::sys::{Deadline, barrier};
 
 /// What a blocking call does while there is nothing to do.
@@ -334,7 +335,6 @@ impl fmt::Debug for Link {
 
 /// On one core the peer cannot do anything while we poll.
 fn can_poll() -> bool {
-    use std::sync::OnceLock;
     static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(|| thread::available_parallelism().map_or(1, |cores| cores.get())) > 1
+    *CORES.get_or_init(online_cores) > 1
 }

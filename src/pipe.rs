@@ -373,6 +373,9 @@ fn take_roles(region: &Region, seat: usize) -> Result<()> {
 
 /// An end of a pipe: [`Pipe`], [`Sender`] or [`Receiver`].
 pub trait End: sealed::Sealed + Sized {
+    /// What it carries.
+    type Message: Message + ?Sized;
+
     /// Turns the end into a descriptor that carries it, for [`PipeOptions::from_fd`] in this or another process. The part
     /// in the pipe stays taken as long as any copy of the descriptor is open, and counts as dead when the last is closed.
     ///
@@ -403,7 +406,6 @@ pub(crate) mod sealed {
     use super::*;
 
     pub trait Sealed {
-        type Message: Message + ?Sized;
         const DIRECTIONS: u64;
         /// The seats that such an end can take.
         const SEATS: &'static [usize];
@@ -431,7 +433,6 @@ pub(crate) mod sealed {
 }
 
 impl<M: Message + ?Sized> sealed::Sealed for Sender<M> {
-    type Message = M;
     const DIRECTIONS: u64 = 1;
     const SEATS: &'static [usize] = &[0];
     const HANDLES: usize = 1;
@@ -446,7 +447,6 @@ impl<M: Message + ?Sized> sealed::Sealed for Sender<M> {
 }
 
 impl<M: Message + ?Sized> sealed::Sealed for Receiver<M> {
-    type Message = M;
     const DIRECTIONS: u64 = 1;
     const SEATS: &'static [usize] = &[1];
     const HANDLES: usize = 1;
@@ -461,7 +461,6 @@ impl<M: Message + ?Sized> sealed::Sealed for Receiver<M> {
 }
 
 impl<M: Message + ?Sized> sealed::Sealed for Pipe<M> {
-    type Message = M;
     const DIRECTIONS: u64 = 2;
     const SEATS: &'static [usize] = &[0, 1];
     const HANDLES: usize = 2;
@@ -478,9 +477,17 @@ impl<M: Message + ?Sized> sealed::Sealed for Pipe<M> {
     }
 }
 
-impl<M: Message + ?Sized> End for Sender<M> {}
-impl<M: Message + ?Sized> End for Receiver<M> {}
-impl<M: Message + ?Sized> End for Pipe<M> {}
+impl<M: Message + ?Sized> End for Sender<M> {
+    type Message = M;
+}
+
+impl<M: Message + ?Sized> End for Receiver<M> {
+    type Message = M;
+}
+
+impl<M: Message + ?Sized> End for Pipe<M> {
+    type Message = M;
+}
 
 /// An end of a duplex pipe: a [`Sender`] and a [`Receiver`] that leave together.
 ///

@@ -75,6 +75,7 @@ impl<M: Memory> Event<M> {
 
     /// Wakes a listener, if there is one, whatever the word says.
     pub(crate) fn wake(&self) {
+        fence(Ordering::SeqCst); // E1: one who announces itself after this sees the change
         // Relaxed, here and below: the kernel's own lock orders the word against its sleepers.
         let bumped = self.word.fetch_add(EPOCH, Ordering::Relaxed).wrapping_add(EPOCH);
         if futex_wake(&self.word, 1) == 0 {

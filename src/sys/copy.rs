@@ -1,8 +1,9 @@
 //! Payload in and out of shared words.
 //!
-//! Shared memory is only ever touched as whole atomic words, with Relaxed loads and stores: a peer may scribble
-//! over a payload while it is being copied, and that must give wrong bytes, not undefined behaviour. A payload
-//! whose length is no multiple of eight has a zero-padded last word.
+//! A peer may scribble over a payload while it is being copied, and that must give wrong bytes, not undefined
+//! behaviour. So short payloads go as Relaxed atomic words and long ones by assembly; no reference to
+//! plain bytes ever points into shared memory. A payload whose length is no multiple of eight has a
+//! zero-padded last word. docs/decisions/0001-copying.md has the figures.
 
 #![allow(unsafe_code)]
 
@@ -19,7 +20,14 @@ type Words = [AtomicU64];
 /// Copies `source` into the first words of `target`; what does not fit is left out.
 #[inline]
 pub(crate) fn store_bytes(target: &Words, source: &[u8]) {
-    let (whole, rest) = source.as_chunks::<WORD>();
+    let blocks = blocks(target.len(), source.len());
+    if blocks > 0 {
+        // SAFETY: both sides have that many blocks.
+        unsafe { copy_blocks(target.as_ptr().cast_mut().cast(), source.as_ptr(), blocks) };
+    }
+    let done = blocks * BLOCK;
+    let (whole, rest) = source.get(done..).unwrap_or_default().as_chunks::<WORD>();
+    let target = target.get(done / WORD..).unwrap_or_default();
     for (word, bytes) in target.iter().zip(whole) {
         word.store(u64::from_ne_bytes(*bytes), Relaxed);
     }
@@ -33,7 +41,14 @@ pub(crate) fn store_bytes(target: &Words, source: &[u8]) {
 /// Copies the first words of `source` into `target`; where `source` is too short, `target` keeps its bytes.
 #[inline]
 pub(crate) fn load_bytes(source: &Words, target: &mut [u8]) {
-    let (whole, rest) = target.as_chunks_mut::<WORD>();
+    let blocks = blocks(source.len(), target.len());
+    if blocks > 0 {
+        // SAFETY: both sides have that many blocks.
+        unsafe { copy_blocks(target.as_mut_ptr(), source.as_ptr().cast(), blocks) };
+    }
+    let done = blocks * BLOCK;
+    let (whole, rest) = target.get_mut(done..).unwrap_or_default().as_chunks_mut::<WORD>();
+    let source = source.get(done / WORD..).unwrap_or_default();
     let count = whole.len();
     for (bytes, word) in whole.iter_mut().zip(source) {
         *bytes = word.load(Relaxed).to_ne_bytes();
@@ -44,6 +59,58 @@ pub(crate) fn load_bytes(source: &Words, target: &mut [u8]) {
     }
 }
 
+/// What the wide copy moves at a time.
+const BLOCK: usize = 64;
+
+/// Shorter payloads go word by word, which the compiler unrolls.
+const WIDE: usize = 256;
+
+/// How many blocks of a payload the wide copy takes.
+#[inline]
+fn blocks(words: usize, bytes: usize) -> usize {
+    let bytes = bytes.min(words * WORD);
+    if cfg!(target_arch = "x86_64") && bytes >= WIDE { bytes / BLOCK } else { 0 }
+}
+
+/// Copies blocks with vector registers. In assembly because one of the sides is shared: to the language this is opaque, and
+/// so no race; to the machine each load and store is whole at least by the byte, which is all that payloads need.
+///
+/// # Safety
+/// `source` must be readable and `target` writable for `blocks` times [`BLOCK`] bytes, `blocks` at least 1.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+unsafe fn copy_blocks(target: *mut u8, source: *const u8, blocks: usize) {
+    // SAFETY: stays within the ranges that the caller vouches for; SSE2 is part of x86-64.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "movups {a}, [{from}]",
+            "movups {b}, [{from} + 16]",
+            "movups {c}, [{from} + 32]",
+            "movups {d}, [{from} + 48]",
+            "movups [{to}], {a}",
+            "movups [{to} + 16], {b}",
+            "movups [{to} + 32], {c}",
+            "movups [{to} + 48], {d}",
+            "add {from}, 64",
+            "add {to}, 64",
+            "dec {blocks}",
+            "jnz 2b",
+            from = inout(reg) source => _,
+            to = inout(reg) target => _,
+            blocks = inout(reg) blocks => _,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            options(nostack)
+        );
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn copy_blocks(_: *mut u8, _: *const u8, _: usize) {}
+
 /// Reads a value out of its words, without first zeroing the place it goes to.
 #[inline]
 pub(crate) fn load_value<T: AnyBitPattern>(source: &Words) -> T {
@@ -52,12 +119,15 @@ pub(crate) fn load_value<T: AnyBitPattern>(source: &Words) -> T {
     }
     let mut value = MaybeUninit::<T>::uninit();
     let target = value.as_mut_ptr().cast::<u8>();
-    for (index, word) in source.iter().take(size_of::<T>().div_ceil(WORD)).enumerate() {
+    let blocks = blocks(source.len(), size_of::<T>());
+    if blocks > 0 {
+        // SAFETY: both sides have that many blocks.
+        unsafe { copy_blocks(target, source.as_ptr().cast(), blocks) };
+    }
+    for (at, word) in (0..size_of::<T>()).step_by(WORD).zip(source).skip(blocks * BLOCK / WORD) {
         let bytes = word.load(Relaxed).to_ne_bytes();
-        let at = index * WORD;
-        let length = WORD.min(size_of::<T>() - at);
-        // SAFETY: `at + length <= size_of::<T>()`, so the bytes land inside `value`.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), target.add(at), length) };
+        // SAFETY: at least one byte from `at` on, and no more than there are, so the bytes land inside `value`.
+        unsafe { target.add(at).copy_from_nonoverlapping(bytes.as_ptr(), WORD.min(size_of::<T>() - at)) };
     }
     // SAFETY: every byte was written (the source is long enough), and any bytes are a valid T.
     unsafe { value.assume_init() }

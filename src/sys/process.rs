@@ -60,6 +60,12 @@ fn own_namespace() -> u64 {
     *NAMESPACE.get_or_init(|| fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()))
 }
 
+/// The cores of the machine, not those that this thread may run on: a peer is elsewhere, however we are pinned.
+pub(crate) fn online_cores() -> usize {
+    // SAFETY: reads a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
+}
+
 /// Makes the child of `command` keep these descriptors, and only the child: they stay close-on-exec here.
 pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
     let keep = move || {

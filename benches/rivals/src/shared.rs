@@ -18,6 +18,15 @@ pub fn memfd() -> io::Result<File> {
     }
 }
 
+/// Makes children inherit a file that they would not.
+pub fn inheritable(file: File) -> io::Result<File> {
+    // SAFETY: plain system call on our own descriptor.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(file),
+    }
+}
+
 /// Names files to a child process.
 pub fn address<'a>(files: impl IntoIterator<Item = &'a File>) -> String {
     let fds: Vec<_> = files.into_iter().map(|file| file.as_raw_fd().to_string()).collect();

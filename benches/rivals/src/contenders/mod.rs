@@ -11,6 +11,7 @@ mod rtrb;
 mod seqpacket;
 mod shaq;
 mod shaq4;
+mod tombolo;
 
 use std::hint::spin_loop;
 use std::mem::MaybeUninit;
@@ -32,6 +33,7 @@ pub trait Contender {
 /// In the order of the tables.
 pub fn all() -> Vec<Box<dyn Contender>> {
     vec![
+        Box::new(tombolo::Tombolo),
         Box::new(rtrb::Rtrb),
         Box::new(array_queue::ArrayQueue),
         Box::new(crossbeam_channel::Channel),
@@ -74,6 +76,11 @@ impl<W: Words> Stage<W> {
     fn messages(&self, lot: usize) -> &[W] {
         // SAFETY: zeros at first, whole messages later.
         unsafe { self.0[..lot].assume_init_ref() }
+    }
+
+    fn messages_mut(&mut self, lot: usize) -> &mut [W] {
+        // SAFETY: as above.
+        unsafe { self.0[..lot].assume_init_mut() }
     }
 
     fn bytes(&mut self, lot: usize) -> &mut [u8] {

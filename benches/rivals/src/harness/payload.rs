@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 
 /// The bytes of one message.
-pub trait Words: Copy + Send + 'static {
+pub trait Words: bytemuck::Pod + Send {
     fn write(slot: &mut MaybeUninit<Self>, first: u64);
     fn sum(&self) -> u64;
 }
@@ -77,6 +77,12 @@ impl Fill {
     pub fn write<W: Words>(&mut self, slot: &mut MaybeUninit<W>) {
         W::write(slot, self.next);
         self.next += 1;
+    }
+
+    #[inline]
+    pub fn overwrite<W: Words>(&mut self, slot: &mut W) {
+        // SAFETY: `write` leaves a whole message behind.
+        self.write(unsafe { &mut *std::ptr::from_mut(slot).cast::<MaybeUninit<W>>() });
     }
 
     #[inline]

@@ -1,0 +1,240 @@
+use std::fs::File;
+use std::marker::PhantomData;
+
+use anyhow::Result;
+use tombolo::{End, PipeOptions, Receiver, Sender, TrustedReceiver, TrustedSender, Wait};
+
+use super::{Batch, Blocking, Contender, InPlace, One, Stage, with_message};
+use crate::case::{Case, Way};
+use crate::duel::{Job, Link, Rx, Sample, Tx};
+use crate::harness::payload::{Check, Fill, Message, Words};
+use crate::shared;
+
+pub struct Tombolo;
+
+impl Contender for Tombolo {
+    fn name(&self) -> &'static str {
+        "tombolo"
+    }
+
+    fn can(&self, _: &Case) -> bool {
+        true
+    }
+
+    fn run(&self, job: &Job) -> Result<Sample> {
+        with_message!(job.case, M => run::<M>(job))
+    }
+}
+
+fn run<M: Message>(job: &Job) -> Result<Sample> {
+    let case = &job.case;
+    match case.way() {
+        _ if case.blocks() => job.processes::<Queue<One<Sender<M::Words>>, Blocking<Receiver<M::Words>>>>(),
+        // Messages that do not fit the stack go as bytes.
+        Way::One | Way::Batch if case.is_large() => {
+            job.processes::<Queue<Bytes<Sender, M::Words>, Bytes<Receiver, M::Words>>>()
+        }
+        Way::One => job.processes::<Queue<One<Sender<M::Words>>, One<Receiver<M::Words>>>>(),
+        Way::Batch => job.processes::<Queue<Batch<Sender<M::Words>, M::Words>, Batch<Receiver<M::Words>, M::Words>>>(),
+        Way::InPlace | Way::InPlaceBatch => {
+            job.processes::<Queue<InPlace<TrustedSender<M::Words>>, InPlace<TrustedReceiver<M::Words>>>>()
+        }
+    }
+}
+
+/// An end that this file's `Queue` can make for a case.
+trait Side: Sized {
+    type End: End;
+
+    fn options(case: &Case) -> PipeOptions<<Self::End as End>::Message>;
+    fn new(case: &Case, end: Self::End) -> Result<Self>;
+}
+
+fn wait(case: &Case) -> Wait {
+    if case.blocks() { Wait::SpinThenPark } else { Wait::Spin }
+}
+
+fn values<W: Words>(case: &Case) -> PipeOptions<W> {
+    PipeOptions::values().capacity(case.slots).wait(wait(case)).prefault()
+}
+
+macro_rules! sides {
+    ($($side:ty, $end:ty, |$case:ident, $name:ident| $make:expr;)*) => {
+        $(impl<W: Words> Side for $side {
+            type End = $end;
+
+            fn options(case: &Case) -> PipeOptions<W> {
+                values(case)
+            }
+
+            fn new($case: &Case, $name: Self::End) -> Result<Self> {
+                $make
+            }
+        })*
+    };
+}
+
+sides! {
+    One<Sender<W>>, Sender<W>, |_case, end| Ok(One(end));
+    One<Receiver<W>>, Receiver<W>, |_case, end| Ok(One(end));
+    Blocking<Receiver<W>>, Receiver<W>, |_case, end| Ok(Blocking(end));
+    Batch<Sender<W>, W>, Sender<W>, |case, end| Ok(Batch(end, Stage::new(case)));
+    Batch<Receiver<W>, W>, Receiver<W>, |case, end| Ok(Batch(end, Stage::new(case)));
+    // SAFETY: both processes are this program.
+    InPlace<TrustedSender<W>>, Sender<W>, |_case, end| Ok(InPlace(unsafe { end.trust() }?));
+    // SAFETY: as above.
+    InPlace<TrustedReceiver<W>>, Receiver<W>, |_case, end| Ok(InPlace(unsafe { end.trust() }?));
+}
+
+/// An end for byte messages, and a message to copy from or to.
+struct Bytes<E, W>(E, Stage<W>);
+
+impl<W: Words> Side for Bytes<Sender, W> {
+    type End = Sender;
+
+    fn options(case: &Case) -> PipeOptions<[u8]> {
+        PipeOptions::bytes().capacity_len(case.slots * case.size).wait(wait(case)).prefault()
+    }
+
+    fn new(case: &Case, end: Sender) -> Result<Self> {
+        Ok(Self(end, Stage::new(case)))
+    }
+}
+
+impl<W: Words> Side for Bytes<Receiver, W> {
+    type End = Receiver;
+
+    fn options(case: &Case) -> PipeOptions<[u8]> {
+        Bytes::<Sender, W>::options(case)
+    }
+
+    fn new(case: &Case, end: Receiver) -> Result<Self> {
+        Ok(Self(end, Stage::new(case)))
+    }
+}
+
+/// Both ends, as the descriptors that carry them.
+struct Queue<T, R> {
+    case: Case,
+    tx: File,
+    rx: File,
+    sides: PhantomData<(T, R)>,
+}
+
+impl<M, T, R> Link for Queue<T, R>
+where
+    M: tombolo::Message + ?Sized,
+    T: Side<End = Sender<M>> + Tx,
+    R: Side<End = Receiver<M>> + Rx,
+{
+    type Tx = T;
+    type Rx = R;
+
+    fn create(case: &Case) -> Result<Self> {
+        let (tx, rx) = T::options(case).one_way()?;
+        let tx = shared::inheritable(File::from(tx.into_fd()?))?;
+        let rx = shared::inheritable(File::from(rx.into_fd()?))?;
+        Ok(Self { case: *case, tx, rx, sides: PhantomData })
+    }
+
+    fn address(&self) -> String {
+        shared::address([&self.tx, &self.rx])
+    }
+
+    fn open(case: &Case, address: &str) -> Result<Self> {
+        // SAFETY: the first process left these descriptors to us alone.
+        let [tx, rx] = unsafe { shared::inherited(address) }?;
+        Ok(Self { case: *case, tx, rx, sides: PhantomData })
+    }
+
+    fn tx(&self) -> Result<T> {
+        T::new(&self.case, T::options(&self.case).from_fd(self.tx.try_clone()?.into())?)
+    }
+
+    fn rx(&self) -> Result<R> {
+        R::new(&self.case, R::options(&self.case).from_fd(self.rx.try_clone()?.into())?)
+    }
+}
+
+impl<W: Words> Tx for One<Sender<W>> {
+    #[inline]
+    fn send(&mut self, _: usize, fill: &mut Fill) -> usize {
+        self.0.send(&fill.message()).expect("the receiver is there");
+        1
+    }
+}
+
+impl<W: Words> Rx for One<Receiver<W>> {
+    #[inline]
+    fn receive(&mut self, _: usize, check: &mut Check) -> usize {
+        check.read(&self.0.recv().expect("the sender is there"));
+        1
+    }
+}
+
+impl<W: Words> Rx for Blocking<Receiver<W>> {
+    fn receive(&mut self, _: usize, check: &mut Check) -> usize {
+        check.read(&self.0.recv().expect("the sender is there"));
+        1
+    }
+}
+
+impl<W: Words> Tx for Batch<Sender<W>, W> {
+    fn send(&mut self, lot: usize, fill: &mut Fill) -> usize {
+        self.1.fill(lot, fill);
+        let mut rest = self.1.messages(lot);
+        while !rest.is_empty() {
+            rest = &rest[self.0.send_many(rest).expect("the receiver is there")..];
+        }
+        lot
+    }
+}
+
+impl<W: Words> Rx for Batch<Receiver<W>, W> {
+    fn receive(&mut self, lot: usize, check: &mut Check) -> usize {
+        let count = self.0.recv_many(self.1.messages_mut(lot)).expect("the sender is there");
+        self.1.check(count, check);
+        count
+    }
+}
+
+impl<W: Words> Tx for InPlace<TrustedSender<W>> {
+    fn send(&mut self, lot: usize, fill: &mut Fill) -> usize {
+        let mut slots = self.0.reserve(lot).expect("the receiver is there");
+        let count = slots.len();
+        for slot in slots.iter_mut() {
+            fill.overwrite(slot);
+        }
+        slots.commit(count);
+        count
+    }
+}
+
+impl<W: Words> Rx for InPlace<TrustedReceiver<W>> {
+    fn receive(&mut self, lot: usize, check: &mut Check) -> usize {
+        let values = self.0.peek(lot).expect("the sender is there");
+        let count = values.len();
+        values.iter().for_each(|message| check.read(message));
+        values.release();
+        count
+    }
+}
+
+impl<W: Words> Tx for Bytes<Sender, W> {
+    fn send(&mut self, lot: usize, fill: &mut Fill) -> usize {
+        self.1.fill(lot, fill);
+        for message in self.1.messages(lot) {
+            self.0.send(bytemuck::bytes_of(message)).expect("the receiver is there");
+        }
+        lot
+    }
+}
+
+impl<W: Words> Rx for Bytes<Receiver, W> {
+    fn receive(&mut self, _: usize, check: &mut Check) -> usize {
+        let message = &mut self.1.messages_mut(1)[0];
+        self.0.recv_into(bytemuck::bytes_of_mut(message)).expect("the sender is there");
+        self.1.check(1, check);
+        1
+    }
+}
