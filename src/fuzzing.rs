@@ -558,7 +558,7 @@ fn honest_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
     while !model.queue.is_empty() || model.reading < model.writing {
         read_slots(&mut reader, &mut model, 0);
     }
-    assert_eq!(reader.pop(), Ok(None));
+    assert_eq!(reader.pop(&mut T::zeroed()), Ok(false));
 }
 
 /// One value, or up to `count` of them.
@@ -568,7 +568,8 @@ fn read_slots<T: Pod + PartialEq + Debug>(reader: &mut SlotReader<Heap, T>, mode
         let read = reader.pop_many(&mut values).expect("nobody lied");
         values.truncate(read);
     } else {
-        values.extend(reader.pop().expect("nobody lied"));
+        let mut value = T::zeroed();
+        values.extend(reader.pop(&mut value).expect("nobody lied").then_some(value));
     }
     if values.is_empty() {
         model.turn(&mut reader.ring);
@@ -589,7 +590,7 @@ fn hostile_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
                 assert!(tx.push_many(&values, input.stores()).unwrap_or(0) <= values.len());
             }
             2 => assert!(tx.reserve(input.word()).map_or(true, in_range)),
-            3 => drop(rx.pop()),
+            3 => drop(rx.pop(&mut T::zeroed())),
             4 => {
                 let mut values = vec![value::<T>(9); (input.byte() % 24).into()];
                 assert!(rx.pop_many(&mut values).unwrap_or(0) <= values.len().min(ring.capacity as usize));

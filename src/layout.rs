@@ -253,9 +253,12 @@ impl Layout {
         if words[header::KIND] != PIPE || !matches!(words[header::DIRECTIONS], 1 | 2) {
             return corrupt(format!("kind {} with {} directions", words[header::KIND], words[header::DIRECTIONS]));
         }
+        if !matches!(words[header::LIFE], ACTIVE | RETIRED) || words[header::USED..].iter().any(|&word| word != 0) {
+            return corrupt("words that have no meaning".into());
+        }
         let element = match (words[header::ELEMENT_SIZE], words[header::ELEMENT_ALIGN]) {
-            (0, 0) => Element::Bytes,
-            (size, align) if align.is_power_of_two() && size.is_multiple_of(align) => {
+            (0, 0) if words[header::ELEMENT_TAG] == 0 => Element::Bytes,
+            (size, align) if size > 0 && align.is_power_of_two() && size.is_multiple_of(align) => {
                 Element::Value { size, align, tag: words[header::ELEMENT_TAG].to_le_bytes() }
             }
             (size, align) => return corrupt(format!("an element of {size} bytes aligned to {align}")),

@@ -222,9 +222,7 @@ impl Seat {
     ) -> Result<Joined> {
         let admission = region.admission(PATIENCE)?; // J1
         if !region.is_active() {
-            if region.occupant().is_none() {
-                region.retire()?; // its remover died half-way
-            }
+            region.retire()?; // its remover died half-way
             return Ok(Joined::Retired);
         }
         let mut taken = None;

@@ -36,7 +36,8 @@ impl<M: Message + ?Sized> Receiver<M> {
         &self.link
     }
 
-    /// Whether there is something to receive within `timeout`: a message, or the end of the stream.
+    /// Whether there is something to receive within `timeout`: a message, the beginning of one that is streaming through the
+    /// ring, or the end of the stream.
     ///
     /// **Blocking**: up to `timeout`; with none, never. **Errors**: [`Corrupt`](RecvError::Corrupt),
     /// [`Forked`](RecvError::Forked). A peer that left or died counts as something: the next receive says which.
@@ -134,23 +135,39 @@ impl<T: Pod> Receiver<T> {
     /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty).
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
-        loop {
-            match self.pop()? {
-                Some(value) => return Ok(value),
-                None => self.look_again()?,
-            }
+        let mut value = T::zeroed();
+        while !self.pop(&mut value)? {
+            self.look_again()?;
         }
+        Ok(value)
     }
 
     /// Like [`recv`](Self::recv), but waits until `deadline` at most; none is for ever.
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Option<Instant>) -> Result<T, RecvError> {
-        loop {
-            match self.pop()? {
-                Some(value) => return Ok(value),
-                None => self.await_message(deadline)?,
-            }
+        let mut value = T::zeroed();
+        while !self.pop(&mut value)? {
+            self.await_message(deadline)?;
         }
+        Ok(value)
+    }
+
+    /// Like [`recv`](Self::recv), into a value that is there already: for large types it saves copies.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = tombolo::PipeOptions::values::<[u64; 512]>().one_way()?;
+    /// tx.send(&[7; 512])?;
+    /// let mut page = [0; 512];
+    /// rx.recv_into(&mut page)?;
+    /// assert_eq!(page, [7; 512]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
+        while !self.pop(value)? {
+            self.await_message(None)?;
+        }
+        Ok(())
     }
 
     /// Receives as many values as there are and `values` holds; says how many.
@@ -183,13 +200,13 @@ impl<T: Pod> Receiver<T> {
     }
 
     #[inline]
-    fn pop(&mut self) -> Result<Option<T>, RecvError> {
+    fn pop(&mut self, value: &mut T) -> Result<bool, RecvError> {
         self.check()?;
-        let value = self.reader.pop()?;
-        if value.is_some() {
+        let popped = self.reader.pop(value)?;
+        if popped {
             self.released();
         }
-        Ok(value)
+        Ok(popped)
     }
 
     #[inline]
@@ -202,6 +219,9 @@ impl<T: Pod> Receiver<T> {
         Ok(count)
     }
 }
+
+/// Parts that a call which must not wait reads at most: a peer could send them as fast as we read.
+const STEPS: usize = 1024;
 
 impl Receiver<[u8]> {
     /// Receives one message into `message`, whose old content it replaces; says how many bytes.
@@ -297,13 +317,14 @@ impl Receiver<[u8]> {
     }
 
     fn try_receive(&mut self, target: &mut impl Target) -> Result<usize, RecvError> {
-        loop {
+        for _ in 0..STEPS {
             match self.step(target)? {
                 Step::Done(length) => return Ok(length),
                 Step::Empty => self.look_again()?,
                 Step::More => {}
             }
         }
+        Err(RecvError::Empty)
     }
 
     #[inline]

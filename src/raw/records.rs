@@ -18,7 +18,7 @@
 //! - I1: no record crosses the end of the ring; a SKIP fills what is left before it.
 //! - I2: a record is published whole, together with the SKIP before it.
 //! - I3: a MESSAGE takes at most half the ring, so that with its SKIP it fits into an empty one.
-//! - I4: any record but a PART ends an unfinished LARGE message: it was given up, or its sender died.
+//! - I4: any record but a PART or a SKIP ends an unfinished LARGE message: it was given up, or its sender died.
 //! - I5: the reader believes no header that points past what is published, past the end, or past the limit.
 //!
 //! Edges: those of `spsc.rs`; headers and payload are Relaxed between them.

@@ -14,7 +14,7 @@ use bytemuck::Pod;
 
 use crate::raw::spsc::{Consumer, Producer};
 use crate::raw::{Corrupt, Memory};
-use crate::sync::{AtomicU64, WORD, load_bytes, load_value, store_bytes, store_value, stream_bytes};
+use crate::sync::{AtomicU64, WORD, load_bytes, store_bytes, stream_bytes};
 
 /// How a payload is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl<M: Memory, T: Pod> SlotWriter<M, T> {
         }
         let (slot, _) = run::<T>(&self.data, self.ring.position(), self.ring.capacity(), 1).ok_or(Corrupt)?;
         match how {
-            Stores::Cached => store_value(slot, value),
+            Stores::Cached => store_bytes(slot, bytemuck::bytes_of(value)),
             Stores::Streamed => stream_bytes(slot, bytemuck::bytes_of(value)),
         }
         self.ring.publish(1);
@@ -110,7 +110,7 @@ fn store_run<T: Pod>(words: &[AtomicU64], values: &[T], how: Stores) {
         }
     } else {
         for (slot, value) in words.chunks_exact(stride::<T>().max(1)).zip(values) {
-            store_value(slot, value);
+            store_bytes(slot, bytemuck::bytes_of(value));
         }
     }
 }
@@ -121,7 +121,7 @@ fn load_run<T: Pod>(words: &[AtomicU64], values: &mut [T]) {
         load_bytes(words, bytemuck::cast_slice_mut(values));
     } else {
         for (slot, value) in words.chunks_exact(stride::<T>().max(1)).zip(values) {
-            *value = load_value(slot);
+            load_bytes(slot, bytemuck::bytes_of_mut(value));
         }
     }
 }
@@ -149,16 +149,16 @@ impl<M: Memory, T: Pod> SlotReader<M, T> {
         &self.data
     }
 
-    /// None: empty.
+    /// Fills in `value`. False: empty.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Result<Option<T>, Corrupt> {
+    pub(crate) fn pop(&mut self, value: &mut T) -> Result<bool, Corrupt> {
         if self.ring.ready(1)? == 0 {
-            return Ok(None);
+            return Ok(false);
         }
         let (slot, _) = run::<T>(&self.data, self.ring.position(), self.ring.capacity(), 1).ok_or(Corrupt)?;
-        let value = load_value(slot);
+        load_bytes(slot, bytemuck::bytes_of_mut(value));
         self.ring.release(1);
-        Ok(Some(value))
+        Ok(true)
     }
 
     /// As many as there are and `values` holds; says how many.

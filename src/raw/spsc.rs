@@ -104,7 +104,7 @@ pub(crate) struct Consumer<M: Memory> {
     capacity: u64,
     /// Exact: nobody else writes it.
     head: u64,
-    /// Can be stale, is never ahead of the producer's.
+    /// Can be stale, is never ahead of the producer's, nor past a boundary.
     tail: u64,
     /// The producer whose messages we are reading.
     epoch: u64,
@@ -115,14 +115,14 @@ pub(crate) struct Consumer<M: Memory> {
 impl<M: Memory> Consumer<M> {
     /// Goes on where the last consumer stopped.
     pub(crate) fn adopt(shared: Indices<M>, producer: Role<M>, capacity: u64) -> Result<Self, Corrupt> {
+        let (view, from) = (producer.view(), producer.from());
         let (tail, head) = adopt(&shared, capacity)?;
-        let view = producer.view();
-        let mut consumer = Self { shared, capacity, head, tail, epoch: view.epoch(), boundary: None, producer };
-        let from = consumer.producer.from();
-        if from != head && consumer.holds(from) {
-            consumer.boundary = Some((from, view));
-        }
-        Ok(consumer)
+        // If producers change hands right now, the first refresh will tell.
+        let settled = producer.view() == view;
+        let in_queue = from != head && from.wrapping_sub(head) <= tail.wrapping_sub(head);
+        let boundary = (settled && in_queue).then_some((from, view));
+        let tail = if boundary.is_some() { from } else { tail };
+        Ok(Self { shared, producer, capacity, head, tail, epoch: view.epoch(), boundary })
     }
 
     #[inline]
@@ -145,50 +145,29 @@ impl<M: Memory> Consumer<M> {
 
     #[inline]
     fn known(&self) -> u64 {
-        let limit = match self.boundary {
-            None => self.tail,
-            Some((from, _)) => from,
-        };
-        limit.wrapping_sub(self.head)
+        self.tail.wrapping_sub(self.head)
     }
 
     #[inline]
     fn refresh(&mut self) -> Result<u64, Corrupt> {
+        if self.boundary.is_some() {
+            return Ok(self.known()); // one producer at a time
+        }
         let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3
-        let news = tail.wrapping_sub(self.tail);
-        if news > self.capacity.wrapping_sub(self.tail.wrapping_sub(self.head)) {
+        let view = self.producer.view(); // E3
+        let succeeded = view.epoch() != self.epoch && self.epoch != 0;
+        // All that the old producer published lies before its successor's first position.
+        let tail = if succeeded { self.producer.from() } else { tail };
+        if tail.wrapping_sub(self.tail) > self.capacity.wrapping_sub(self.known()) {
             return Err(Corrupt); // I4
         }
         self.tail = tail;
-        let view = self.producer.view(); // E3
-        if view.epoch() != self.epoch && self.boundary.is_none() {
-            self.notice(view)?;
+        if succeeded {
+            self.boundary = Some((tail, view));
+        } else {
+            self.epoch = view.epoch();
         }
         Ok(self.known())
-    }
-
-    /// Another producer has come since. Its first position is behind everything that we have seen of the old one.
-    #[cold]
-    fn notice(&mut self, view: View) -> Result<(), Corrupt> {
-        let nobody_before = self.epoch == 0;
-        if nobody_before {
-            self.epoch = view.epoch();
-            return Ok(());
-        }
-        // The boundary may be newer than the tail that we loaded before.
-        self.tail = self.shared.tail.load(Ordering::Acquire); // E1
-        let from = self.producer.from();
-        if !self.holds(from) {
-            return Err(Corrupt); // I4
-        }
-        self.boundary = Some((from, view));
-        Ok(())
-    }
-
-    /// Whether `position` lies in head ..= tail, and these within the capacity.
-    fn holds(&self, position: u64) -> bool {
-        let queued = self.tail.wrapping_sub(self.head);
-        queued <= self.capacity && position.wrapping_sub(self.head) <= queued
     }
 
     /// With everything of the old producer read: how its successor came, if there is one.

@@ -1,0 +1,71 @@
+//! Replays the fuzzer's corpora (`fuzz/corpus/`): every input that once mattered, on stable, in every test run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tombolo::fuzzing;
+
+/// Far more than any input needs: who is still busy then hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn inputs(target: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty: a replay of nothing proves nothing", folder.display());
+    files
+}
+
+fn replay(target: &str, body: fn(&[u8])) {
+    let mut failed = Vec::new();
+    for path in inputs(target) {
+        let data = fs::read(&path).unwrap();
+        let (done, watched) = mpsc::channel::<()>();
+        let name = path.clone();
+        thread::spawn(move || {
+            if watched.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{} hangs", name.display());
+                process::abort();
+            }
+        });
+        if thread::spawn(move || body(&data)).join().is_err() {
+            failed.push(path);
+        }
+        drop(done);
+    }
+    assert!(failed.is_empty(), "failing inputs of {target}: {failed:#?}");
+}
+
+#[test]
+fn headers_are_believed_or_refused() {
+    replay("open_header", fuzzing::open_header);
+}
+
+#[test]
+fn records_stay_in_their_ring() {
+    replay("byte_ring", fuzzing::byte_ring);
+}
+
+#[test]
+fn slots_stay_in_their_ring() {
+    replay("value_ring", fuzzing::value_ring);
+}
+
+#[test]
+fn pipes_outlive_scribblers() {
+    replay("whole_pipe", fuzzing::whole_pipe);
+}
+
+#[test]
+fn every_target_is_replayed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
+    let mut targets: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();
+    targets.sort();
+    assert_eq!(targets, ["byte_ring", "open_header", "value_ring", "whole_pipe"]);
+}
