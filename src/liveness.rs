@@ -324,8 +324,10 @@ impl Seat {
         if self.region.is_named() && self.is_last() {
             self.region.retire()?; // L4, L5
         }
+        // L6, while still admitted: whoever leaves next must find the seat free, and see that it is the last.
+        let freed = lock::unlock(self.region.file(), self.index as u64);
         drop(admission);
-        Ok(()) // L6: the description is closed with the region
+        freed.map_err(|error| self.region.lock_error(error))
     }
 
     /// Nobody else is here, and nothing is left for anybody who might still come.

@@ -1,0 +1,132 @@
+//! `tombolo recv`: out of a pipe, into a file or standard output.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem;
+use std::os::fd::AsFd;
+
+use tombolo::{Receiver, RecvError};
+
+use crate::args::Transfer;
+use crate::failure::Failure;
+use crate::place::Place;
+use crate::progress::Progress;
+use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes};
+use crate::worker::{BUFFER_LEN, Worker};
+
+pub fn run(place: &Place, transfer: &Transfer) -> Result<(), Failure> {
+    let output = create(transfer)?;
+    let mut rendezvous = Rendezvous::new(place, transfer, Part::Receiver)?;
+    let rx = rendezvous.join(|name| place.pipe(transfer.capacity).receiver(name))?;
+    print_notes(&rx, transfer);
+    let progress = Progress::new(None, transfer.quiet);
+    let (name, lines) = (&transfer.name, transfer.lines);
+    Receiving { rx, rendezvous, progress, output: writer(output), name, lines, met: false }.everything()
+}
+
+fn create(transfer: &Transfer) -> Result<File, Failure> {
+    match named_file(transfer) {
+        Some(path) => {
+            File::create(path).map_err(|error| Failure::io(format_args!("create {}", path.display()), &error))
+        }
+        None => {
+            let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+            stdout.map_err(|error| Failure::io("open standard output", &error))
+        }
+    }
+}
+
+/// Writes buffers out and empties them.
+fn writer(mut output: File) -> Worker {
+    Worker::start(move |buffer| {
+        output.write_all(buffer)?;
+        buffer.clear();
+        Ok(())
+    })
+}
+
+struct Receiving<'a> {
+    rx: Receiver,
+    rendezvous: Rendezvous<'a>,
+    progress: Progress,
+    output: Worker,
+    name: &'a str,
+    lines: bool,
+    /// A sender has been here.
+    met: bool,
+}
+
+impl Receiving<'_> {
+    fn everything(mut self) -> Result<(), Failure> {
+        let mut message = Vec::new();
+        let end = loop {
+            let mut batch = self.free_buffer()?;
+            let end = self.fill(&mut batch, &mut message)?;
+            self.progress.add(batch.len());
+            self.output.give(batch);
+            if let Some(end) = end {
+                break end;
+            }
+        };
+        while !self.output.is_idle(SLICE).map_err(|error| Failure::output(&error))? {
+            self.rendezvous.check_signals()?;
+        }
+        match end {
+            RecvError::Closed => Ok(()),
+            RecvError::PeerDied => Err(Failure::PeerDied(format!(
+                "the sender of {:?} died, or broke off, before the end; what came until then is incomplete",
+                self.name
+            ))),
+            error => Err(Failure::Error(format!("cannot receive from {:?}: {error}", self.name))),
+        }
+    }
+
+    fn free_buffer(&mut self) -> Result<Vec<u8>, Failure> {
+        loop {
+            if let Some(buffer) = self.output.take(SLICE).map_err(|error| Failure::output(&error))? {
+                return Ok(buffer);
+            }
+            self.rendezvous.check_signals()?;
+        }
+    }
+
+    /// Collects what is there; waits only if there is nothing. Says why nothing more will come, if so.
+    fn fill(&mut self, batch: &mut Vec<u8>, message: &mut Vec<u8>) -> Result<Option<RecvError>, Failure> {
+        while batch.len() < BUFFER_LEN {
+            let received =
+                if batch.is_empty() { self.rx.recv_timeout(message, SLICE) } else { self.rx.try_recv(message) };
+            match received {
+                Ok(_) => {
+                    self.met = true;
+                    self.rendezvous.go_on();
+                    if self.lines {
+                        message.push(b'\n');
+                    }
+                    if batch.is_empty() {
+                        mem::swap(batch, message); // saves a copy of a large one
+                    } else {
+                        batch.extend_from_slice(message);
+                    }
+                }
+                Err(RecvError::Empty) => break,
+                Err(RecvError::TimedOut) => self.wait_for_message()?,
+                Err(end) => return Ok(Some(end)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn wait_for_message(&mut self) -> Result<(), Failure> {
+        // The output may have been closed after the last write was accepted.
+        self.output.collect().map_err(|error| Failure::output(&error))?;
+        match self.rendezvous.peer() {
+            Peer::NotYet => {}
+            Peer::Nameless if !self.met => {
+                let name = self.name;
+                return Err(Failure::Error(format!("somebody removed the name {name:?} before a sender came")));
+            }
+            _ => self.met = true, // if it is gone, the next receive says how
+        }
+        self.rendezvous.keep_waiting(if self.met { "nothing came" } else { "nobody came to send" })
+    }
+}
