@@ -2,8 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use bytemuck::{AnyBitPattern, NoUninit};
-
 use super::{AtomicU64, O, with_life};
 
 pub(crate) const WORD: usize = size_of::<u64>();
@@ -25,16 +23,6 @@ pub(crate) fn load_bytes(source: &[AtomicU64], target: &mut [u8]) {
         let value = word.load(O::Relaxed).to_ne_bytes();
         bytes.copy_from_slice(&value[..bytes.len()]);
     }
-}
-
-pub(crate) fn store_value<T: NoUninit>(target: &[AtomicU64], value: &T) {
-    store_bytes(target, bytemuck::bytes_of(value));
-}
-
-pub(crate) fn load_value<T: AnyBitPattern>(source: &[AtomicU64]) -> T {
-    let mut bytes = vec![0; size_of::<T>()];
-    load_bytes(source, &mut bytes);
-    bytemuck::pod_read_unaligned(&bytes)
 }
 
 struct Killed;
