@@ -154,6 +154,41 @@ pub(crate) struct Link {
     /// The last peer whose end was reported.
     mourned: u64,
     tries: u32,
+    patience: Patience,
+}
+
+/// How long to leave the other side alone before looking again.
+///
+/// A side that works through a stream faster than the other fills it would ask for the other's line after every message, and the
+/// two would hand that line, and the message's, back and forth. Left alone for a moment the other gets ahead, and the
+/// next look brings a run of messages. In a dialogue there is nothing to gain, and it must not wait: so the
+/// pause grows only while it is rewarded, and begins only when a message was there without any wait.
+#[derive(Debug, Default)]
+struct Patience {
+    pause: u32,
+    position: u64,
+    had_to_wait: bool,
+}
+
+impl Patience {
+    const FIRST: u32 = 4;
+    const MOST: u32 = 16;
+    /// Fewer messages than this are no reward.
+    const REWARD: u64 = 4;
+
+    fn pause(&mut self, position: u64) {
+        let passed = position.wrapping_sub(self.position);
+        self.position = position;
+        self.pause = match self.pause {
+            0 if self.had_to_wait => 0,
+            0 => Self::FIRST,
+            pause if passed >= Self::REWARD => (2 * pause).min(Self::MOST),
+            _ => 0,
+        };
+        for _ in 0..self.pause {
+            spin_loop();
+        }
+    }
 }
 
 impl Link {
@@ -167,7 +202,7 @@ impl Link {
         }
         let (own, peer) = (side.role(region, ring), side.other().role(region, ring));
         let epoch = peer.view().epoch();
-        Self { side, own, peer, ear, bell, wait, epoch, mourned: 0, tries: 0, seat }
+        Self { side, own, peer, ear, bell, wait, epoch, mourned: 0, tries: 0, patience: Patience::default(), seat }
     }
 
     pub(crate) fn seat(&self) -> &Arc<Seat> {
@@ -203,10 +238,12 @@ impl Link {
         if self.tries.is_multiple_of(TRIES) { self.ask() } else { None }
     }
 
-    /// Tries until it works, the deadline passes, or the peer is gone and a last try was fruitless too.
+    /// Tries until it works, the deadline passes, or the peer is gone and a last try was fruitless too. `position` is how
+    /// many messages this side has dealt with so far.
     #[cold]
     pub(crate) fn wait<T, E: From<Stop>>(
         &mut self,
+        position: u64,
         deadline: Deadline,
         mut attempt: impl FnMut() -> Result<Option<T>, E>,
     ) -> Result<T, E> {
@@ -214,6 +251,17 @@ impl Link {
         let mut asked = None;
         let mut polls = 0_u32;
         let mut polling = self.wait != Wait::Park && can_poll();
+        if polling {
+            self.patience.pause(position);
+            for poll in 0..POLLS {
+                if let Some(done) = attempt()? {
+                    self.patience.had_to_wait = poll > 0;
+                    return Ok(done);
+                }
+                spin_loop();
+            }
+            self.patience.had_to_wait = true;
+        }
         loop {
             if let Some(done) = attempt()? {
                 return Ok(done);

@@ -34,6 +34,8 @@ pub(crate) mod sealed {
         fn look(&mut self) -> Result<Option<Ready>, Corrupt>;
         /// Passes on to the producer's successor.
         fn succeed(&mut self);
+        /// Messages read so far, roughly.
+        fn position(&self) -> u64;
     }
 }
 
@@ -114,6 +116,10 @@ impl<T: Pod> Look for SlotReader<Mapped, T> {
 
     fn succeed(&mut self) {
         self.ring.succeed();
+    }
+
+    fn position(&self) -> u64 {
+        self.ring.position()
     }
 }
 
@@ -239,6 +245,9 @@ impl Assembler {
     }
 }
 
+/// Words of a typical small record.
+pub(crate) const RECORD: u64 = 8;
+
 impl Look for Assembler {
     fn look(&mut self) -> Result<Option<Ready>, Corrupt> {
         if self.records.next()? != Next::Empty {
@@ -249,5 +258,9 @@ impl Look for Assembler {
 
     fn succeed(&mut self) {
         self.records.ring.succeed();
+    }
+
+    fn position(&self) -> u64 {
+        self.records.ring.position() / RECORD
     }
 }

@@ -45,7 +45,7 @@ impl<M: Message + ?Sized> Receiver<M> {
         self.check()?;
         let deadline = deadline_after(timeout);
         loop {
-            match self.link.wait::<_, RecvError>(deadline, || Ok(self.reader.look()?)) {
+            match self.link.wait::<_, RecvError>(self.reader.position(), deadline, || Ok(self.reader.look()?)) {
                 Ok(Ready::Successor(view)) if !self.link.owes_an_end(view) => self.reader.succeed(),
                 Ok(_) | Err(RecvError::Closed | RecvError::PeerDied | RecvError::LockLost) => return Ok(true),
                 Err(RecvError::TimedOut) => return Ok(false),
@@ -68,7 +68,7 @@ impl<M: Message + ?Sized> Receiver<M> {
     #[cold]
     pub(crate) fn await_message(&mut self, deadline: Deadline) -> Result<(), RecvError> {
         loop {
-            match self.link.wait::<_, RecvError>(deadline, || Ok(self.reader.look()?))? {
+            match self.link.wait::<_, RecvError>(self.reader.position(), deadline, || Ok(self.reader.look()?))? {
                 Ready::Message => return Ok(()),
                 Ready::Successor(view) => {
                     self.reader.succeed();

@@ -9,7 +9,7 @@ use bytemuck::Pod;
 
 use crate::error::{Result, SendError};
 use crate::link::Link;
-use crate::message::Message;
+use crate::message::{Message, RECORD};
 use crate::stores::Chooser;
 use crate::sys::{Deadline, deadline_after};
 
@@ -163,7 +163,8 @@ impl<T: Pod> Sender<T> {
 
     #[cold]
     pub(crate) fn await_room(&mut self, deadline: Deadline) -> Result<(), SendError> {
-        self.link.wait(deadline, || Ok((self.writer.ring.room(1)? > 0).then_some(())))
+        let position = self.writer.ring.position();
+        self.link.wait(position, deadline, || Ok((self.writer.ring.room(1)? > 0).then_some(())))
     }
 }
 
@@ -307,7 +308,8 @@ impl Sender<[u8]> {
         deadline: Deadline,
         mut has_room: impl FnMut(&mut <[u8] as crate::message::sealed::Carried>::Writer) -> Result<bool, SendError>,
     ) -> Result<(), SendError> {
-        self.link.wait(deadline, || Ok(has_room(&mut self.writer)?.then_some(())))
+        let position = self.writer.ring.position() / RECORD;
+        self.link.wait(position, deadline, || Ok(has_room(&mut self.writer)?.then_some(())))
     }
 }
 

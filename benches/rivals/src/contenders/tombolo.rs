@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use anyhow::Result;
 use tombolo::{End, PipeOptions, Receiver, Sender, TrustedReceiver, TrustedSender, Wait};
 
-use super::{Batch, Blocking, Contender, InPlace, One, Stage, with_message};
+use super::{Batch, Contender, InPlace, Stage, with_message};
 use crate::case::{Case, Way};
 use crate::duel::{Job, Link, Rx, Sample, Tx};
 use crate::harness::payload::{Check, Fill, Message, Words};
@@ -29,12 +29,13 @@ impl Contender for Tombolo {
 fn run<M: Message>(job: &Job) -> Result<Sample> {
     let case = &job.case;
     match case.way() {
-        _ if case.blocks() => job.processes::<Queue<One<Sender<M::Words>>, Blocking<Receiver<M::Words>>>>(),
         // Messages that do not fit the stack go as bytes.
         Way::One | Way::Batch if case.is_large() => {
             job.processes::<Queue<Bytes<Sender, M::Words>, Bytes<Receiver, M::Words>>>()
         }
-        Way::One => job.processes::<Queue<One<Sender<M::Words>>, One<Receiver<M::Words>>>>(),
+        Way::One => {
+            job.processes::<Queue<Copying<Sender<M::Words>, M::Words>, Copying<Receiver<M::Words>, M::Words>>>()
+        }
         Way::Batch => job.processes::<Queue<Batch<Sender<M::Words>, M::Words>, Batch<Receiver<M::Words>, M::Words>>>(),
         Way::InPlace | Way::InPlaceBatch => {
             job.processes::<Queue<InPlace<TrustedSender<M::Words>>, InPlace<TrustedReceiver<M::Words>>>>()
@@ -75,9 +76,8 @@ macro_rules! sides {
 }
 
 sides! {
-    One<Sender<W>>, Sender<W>, |_case, end| Ok(One(end));
-    One<Receiver<W>>, Receiver<W>, |_case, end| Ok(One(end));
-    Blocking<Receiver<W>>, Receiver<W>, |_case, end| Ok(Blocking(end));
+    Copying<Sender<W>, W>, Sender<W>, |case, end| Ok(Copying(end, Stage::new(case)));
+    Copying<Receiver<W>, W>, Receiver<W>, |case, end| Ok(Copying(end, Stage::new(case)));
     Batch<Sender<W>, W>, Sender<W>, |case, end| Ok(Batch(end, Stage::new(case)));
     Batch<Receiver<W>, W>, Receiver<W>, |case, end| Ok(Batch(end, Stage::new(case)));
     // SAFETY: both processes are this program.
@@ -156,25 +156,23 @@ where
     }
 }
 
-impl<W: Words> Tx for One<Sender<W>> {
+/// Copies a message in, or out, one at a time.
+struct Copying<E, W>(E, Stage<W>);
+
+impl<W: Words> Tx for Copying<Sender<W>, W> {
     #[inline]
     fn send(&mut self, _: usize, fill: &mut Fill) -> usize {
-        self.0.send(&fill.message()).expect("the receiver is there");
+        self.1.fill(1, fill);
+        self.0.send(&self.1.messages(1)[0]).expect("the receiver is there");
         1
     }
 }
 
-impl<W: Words> Rx for One<Receiver<W>> {
+impl<W: Words> Rx for Copying<Receiver<W>, W> {
     #[inline]
     fn receive(&mut self, _: usize, check: &mut Check) -> usize {
-        check.read(&self.0.recv().expect("the sender is there"));
-        1
-    }
-}
-
-impl<W: Words> Rx for Blocking<Receiver<W>> {
-    fn receive(&mut self, _: usize, check: &mut Check) -> usize {
-        check.read(&self.0.recv().expect("the sender is there"));
+        self.0.recv_into(&mut self.1.messages_mut(1)[0]).expect("the sender is there");
+        self.1.check(1, check);
         1
     }
 }
