@@ -8,7 +8,6 @@ use std::io;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failed set-up: what was being done, what was found, what had been expected, and what to do about it.
-#[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
     story: String,
@@ -100,6 +99,13 @@ impl fmt::Display for Error {
     }
 }
 
+/// What a `main` that returns an error prints: the story, not its parts.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|error| error as _)
@@ -156,6 +162,8 @@ pub enum RecvError {
     Forked,
     /// The sender's lock is free though its process runs: nobody can tell any more when it dies.
     LockLost,
+    /// A large message was lost: the receiver before this one had begun to read it. What follows is whole.
+    Lost,
     /// No memory for the message. It stays where it is, unless part of it had come already.
     OutOfMemory,
 }
@@ -188,6 +196,7 @@ impl fmt::Display for RecvError {
             Self::Corrupt => f.write_str("the sender corrupted the region"),
             Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
             Self::LockLost => f.write_str("the sender's lock is gone though its process runs"),
+            Self::Lost => f.write_str("a message was lost with the receiver that had begun to read it"),
             Self::OutOfMemory => f.write_str("no memory for the message"),
         }
     }
@@ -219,7 +228,7 @@ impl From<RecvError> for io::Error {
             RecvError::PeerDied | RecvError::LockLost => io::ErrorKind::ConnectionReset,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
             RecvError::TooSmall { .. } => io::ErrorKind::InvalidInput,
-            RecvError::Corrupt => io::ErrorKind::InvalidData,
+            RecvError::Corrupt | RecvError::Lost => io::ErrorKind::InvalidData,
             RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };

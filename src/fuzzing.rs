@@ -178,7 +178,7 @@ const TAIL: usize = 0;
 const HEAD: usize = 1;
 const ROLE: usize = 2;
 const FROM: usize = 3;
-const DATA: usize = 4;
+const DATA: usize = 5;
 
 /// One ring; its data is exactly as long as it must be.
 struct Ring {
@@ -205,7 +205,8 @@ impl Ring {
         self.set(HEAD, head);
         self.set(TAIL, head.wrapping_add(input.word()));
         self.set(ROLE, input.word());
-        self.set(FROM, head.wrapping_add(input.word()));
+        let from = head.wrapping_add(input.word());
+        (FROM..DATA).for_each(|index| self.set(index, from));
         let count = usize::from(input.byte()).min(self.words());
         (DATA..DATA + count).for_each(|index| self.set(index, input.word()));
         self
@@ -231,17 +232,21 @@ impl Ring {
         Indices { tail: self.word(TAIL), head: self.word(HEAD) }
     }
 
+    fn role(&self) -> Role<Heap> {
+        Role::new(self.word(ROLE), [self.word(FROM), self.word(FROM + 1)])
+    }
+
     fn producer(&self) -> Result<Producer<Heap>, Corrupt> {
         Producer::adopt(self.indices(), self.capacity)
     }
 
     fn consumer(&self) -> Result<Consumer<Heap>, Corrupt> {
-        Consumer::adopt(self.indices(), Role::new(self.word(ROLE), self.word(FROM)), self.capacity)
+        Consumer::adopt(self.indices(), self.role(), self.capacity)
     }
 
     /// A producer comes, the way a seat's new owner does.
     fn take(&self) -> Producer<Heap> {
-        Role::<Heap>::new(self.word(ROLE), self.word(FROM)).take(self.word(TAIL).load(Relaxed));
+        self.role().take(self.word(TAIL).load(Relaxed));
         self.producer().expect("honest indices")
     }
 
@@ -297,12 +302,12 @@ impl<E> Model<E> {
 
     /// The reader has nothing to read: right only at the end, or between two producers.
     fn turn(&mut self, consumer: &mut Consumer<Heap>) {
-        let Some(view) = consumer.successor() else {
+        let Some(succession) = consumer.successor() else {
             assert!(self.queue.is_empty() && self.reading == self.writing, "stuck before the end");
             return;
         };
         consumer.succeed();
-        let next = view.epoch();
+        let next = succession.view.epoch();
         assert!(next <= self.writing && (next > self.reading || self.seen == 0), "not a successor");
         assert!(self.seen < next, "a successor's message came before its announcement");
         assert!(self.queue.front().is_none_or(|(generation, _)| *generation >= next), "announced too early");

@@ -78,7 +78,10 @@ impl Handover {
     pub fn give<E: End + 'static>(mut self, label: &str, end: E) -> Result<Self> {
         check_label(label)?;
         let file = sealed::prepare_to_pass(&end)?;
-        self.command.env(variable(label), file.as_raw_fd().to_string());
+        self.command.env(
+            variable(label),
+            sys::process::inheritance(&file).map_err(|error| Error::io("hand over an end", error, "try again"))?,
+        );
         self.ends.push(Given { end: Box::new(end), file });
         Ok(self)
     }
@@ -138,8 +141,8 @@ impl<M: Message + ?Sized> PipeOptions<M> {
         };
         let variable = variable(label);
         let text = std::env::var(&variable).map_err(|_| missing(format!("no variable {variable}")))?;
-        let number = text.parse().map_err(|_| missing(format!("{variable}={text}")))?;
-        let file = sys::process::claim_inherited(number).ok_or_else(|| missing("it picked up already".into()))?;
+        let file = sys::process::claim_inherited(&text)
+            .ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))?;
         self.from_fd(file)
     }
 }

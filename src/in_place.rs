@@ -16,7 +16,7 @@ use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::message::Message;
-use crate::raw::records::{Next, Slot};
+use crate::raw::records::Slot;
 use crate::raw::slots::stride;
 use crate::receiver::Receiver;
 use crate::region::Words;
@@ -319,11 +319,9 @@ impl TrustedReceiver<[u8]> {
     pub fn peek(&mut self) -> Result<MessageRef<'_>, RecvError> {
         self.0.check()?;
         let (start, length) = loop {
-            match self.0.reader.records.next()? {
-                Next::Message { start, length } => break (start, length),
-                Next::Large { length } => return Err(RecvError::TooSmall { needed: length as usize }),
-                Next::Part { length, .. } => self.0.reader.skip_orphan(length)?,
-                Next::Empty => self.0.await_message(None)?,
+            match self.0.reader.peek()? {
+                Some(found) => break found,
+                None => self.0.await_message(None)?,
             }
         };
         let bytes = bytes(self.0.reader.records.data(), start, length).ok_or(RecvError::Corrupt)?;

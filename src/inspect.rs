@@ -1,10 +1,10 @@
 //! Looking at named regions from outside, without taking part in them, and removing them.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Element, Kind, ring};
 use crate::liveness::Standing;
 use crate::names::Directory;
-use crate::region::{Region, Settings};
+use crate::region::{Region, Settings, unlink};
 use crate::sync::Ordering;
 
 /// What a region looked like at one moment.
@@ -72,7 +72,15 @@ impl Directory {
     /// **Blocking**: up to 5 s, if a process was stopped while joining or leaving. **Errors**: no such region,
     /// [`InUse`](crate::ErrorKind::InUse).
     pub fn unlink(&self, name: &str, force: bool) -> Result<()> {
-        self.open(name)?.remove(force)
+        match self.open(name) {
+            // Damaged, cut or of another version: by force the file goes, whatever it was.
+            Err(error) if force && error.kind() != ErrorKind::NotFound => {
+                let path = self.resolve(name)?;
+                unlink(&path)
+                    .map_err(|error| Error::io(format_args!("remove {name:?}"), error, "check the permissions"))
+            }
+            region => region?.remove(force),
+        }
     }
 
     /// Removes a name if everybody who used its region is gone; says whether.

@@ -61,9 +61,11 @@ pub(crate) mod seat {
 pub(crate) mod ring {
     pub(crate) const TAIL: usize = 0;
     pub(crate) const PRODUCER_ROLE: usize = 1;
+    /// And the word after it.
     pub(crate) const PRODUCER_FROM: usize = 2;
     pub(crate) const HEAD: usize = 16;
     pub(crate) const CONSUMER_ROLE: usize = 17;
+    /// And the word after it.
     pub(crate) const CONSUMER_FROM: usize = 18;
     /// A 32-bit futex word; never touched as 64.
     pub(crate) const READABLE: usize = 32;
@@ -83,7 +85,7 @@ const _: () = {
     assert!(SEATS_AT.is_multiple_of(LINE_PAIR) && RINGS_AT.is_multiple_of(LINE_PAIR));
     assert!(ring::HEAD - ring::TAIL >= LINE_PAIR && ring::READABLE - ring::HEAD >= LINE_PAIR);
     assert!(ring::WRITABLE - ring::READABLE >= LINE_PAIR && ring::WORDS - ring::WRITABLE >= LINE_PAIR);
-    assert!(ring::PRODUCER_FROM < 8 && ring::CONSUMER_FROM < ring::HEAD + 8, "one cache line each");
+    assert!(ring::PRODUCER_FROM + 1 < 8 && ring::CONSUMER_FROM + 1 < ring::HEAD + 8, "one cache line each");
 };
 
 /// The part of a file that [`Layout::parse`] wants to see.

@@ -12,6 +12,7 @@ use crate::liveness::{Seat, Standing};
 use crate::raw::Corrupt;
 use crate::raw::event::Event;
 use crate::raw::role::{Role, View};
+use crate::raw::spsc::Succession;
 use crate::region::{Mapped, Region};
 use crate::sync::{Ordering, spin_loop};
 use crate::sys::process::online_cores;
@@ -85,6 +86,13 @@ impl From<Corrupt> for RecvError {
     }
 }
 
+/// An end of the peer that is to be reported, and the view that told of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
+    stop: Stop,
+    view: View,
+}
+
 /// The two sides of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -111,7 +119,7 @@ impl Side {
             Self::Producer => (ring::PRODUCER_ROLE, ring::PRODUCER_FROM),
             Self::Consumer => (ring::CONSUMER_ROLE, ring::CONSUMER_FROM),
         };
-        Role::new(region.word(at + word), region.word(at + from))
+        Role::new(region.word(at + word), [region.word(at + from), region.word(at + from + 1)])
     }
 
     /// The event that this side sleeps on.
@@ -149,10 +157,12 @@ pub(crate) struct Link {
     /// What the peer sleeps on.
     bell: Event<Mapped>,
     wait: Wait,
-    /// The peer that we are dealing with.
-    epoch: u64,
-    /// The last peer whose end was reported.
-    mourned: u64,
+    /// The last peer whose end was reported, and the end.
+    told: Option<(u64, Stop)>,
+    /// The consumer that a producer has in mind.
+    known: View,
+    /// When the kernel was last asked about the peer.
+    asked: Instant,
     tries: u32,
     patience: Patience,
 }
@@ -201,8 +211,21 @@ impl Link {
             bell.require_fences();
         }
         let (own, peer) = (side.role(region, ring), side.other().role(region, ring));
-        let epoch = peer.view().epoch();
-        Self { side, own, peer, ear, bell, wait, epoch, mourned: 0, tries: 0, patience: Patience::default(), seat }
+        let known = peer.view();
+        Self {
+            side,
+            own,
+            peer,
+            ear,
+            bell,
+            wait,
+            told: None,
+            known,
+            asked: Instant::now(),
+            tries: 0,
+            patience: Patience::default(),
+            seat,
+        }
     }
 
     pub(crate) fn seat(&self) -> &Arc<Seat> {
@@ -229,13 +252,23 @@ impl Link {
 
     /// After a fruitless attempt that was not to wait: why it will stay fruitless, if so.
     #[cold]
-    pub(crate) fn stop(&mut self) -> Option<Stop> {
-        let closed = self.look();
-        if closed.is_some() {
-            return closed;
+    pub(crate) fn stop(&mut self) -> Option<End> {
+        let end = self.look();
+        if end.is_some() {
+            return end;
         }
         self.tries = self.tries.wrapping_add(1);
         if self.tries.is_multiple_of(TRIES) { self.ask() } else { None }
+    }
+
+    /// The caller is being told of this end now; it is not owed any more.
+    pub(crate) fn report(&mut self, end: End) -> Stop {
+        let news = end.stop == Stop::PeerDied && self.unreported(self.known, end.view).1 > 0;
+        if !(self.side == Side::Producer && news) {
+            self.told = Some((end.view.epoch(), end.stop));
+        }
+        self.known = end.view;
+        end.stop
     }
 
     /// Tries until it works, the deadline passes, or the peer is gone and a last try was fruitless too. `position` is how
@@ -248,7 +281,6 @@ impl Link {
         mut attempt: impl FnMut() -> Result<Option<T>, E>,
     ) -> Result<T, E> {
         let mut started = None;
-        let mut asked = None;
         let mut polls = 0_u32;
         let mut polling = self.wait != Wait::Park && can_poll();
         if polling {
@@ -266,8 +298,8 @@ impl Link {
             if let Some(done) = attempt()? {
                 return Ok(done);
             }
-            if let Some(stop) = self.look() {
-                return attempt()?.ok_or_else(|| stop.into());
+            if let Some(end) = self.look() {
+                return attempt()?.ok_or_else(|| self.report(end).into());
             }
             polls = polls.wrapping_add(1);
             if polling && !polls.is_multiple_of(POLLS) {
@@ -275,14 +307,14 @@ impl Link {
                 continue;
             }
             let now = Instant::now();
+            if now.duration_since(self.asked) >= SLICE {
+                self.asked = now;
+                if let Some(end) = self.ask() {
+                    return attempt()?.ok_or_else(|| self.report(end).into());
+                }
+            }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(Stop::TimedOut.into());
-            }
-            if now.duration_since(*asked.get_or_insert(now)) >= SLICE {
-                asked = Some(now);
-                if let Some(stop) = self.ask() {
-                    return attempt()?.ok_or_else(|| stop.into());
-                }
             }
             let waited = now.duration_since(*started.get_or_insert(now));
             match self.wait {
@@ -309,52 +341,56 @@ impl Link {
     }
 
     /// What the peer has written about itself. It comes before the kernel's word: who closed is not dead.
-    fn look(&mut self) -> Option<Stop> {
+    fn look(&self) -> Option<End> {
         let view = self.peer.view();
-        if view.is_closed() {
-            self.mourned = view.epoch();
-            return Some(Stop::Closed);
-        }
-        if view.epoch() != 0 && view.epoch() == self.mourned {
-            return Some(Stop::PeerDied); // and nobody has come since
-        }
-        if self.side == Side::Producer && view.epoch() != self.epoch {
-            return self.succeeded(view); // a consumer learns of it from its ring, behind the last message
-        }
-        None
-    }
-
-    /// Passes on to the peer's successor; says how the last one ended, unless that is known.
-    pub(crate) fn succeeded(&mut self, view: View) -> Option<Stop> {
-        let owed = self.owes_an_end(view);
-        self.epoch = view.epoch();
-        let end = if view.came_after_death() { Stop::PeerDied } else { Stop::Closed };
-        owed.then_some(end)
-    }
-
-    /// Whether the end of the peer that we are dealing with is still to be reported, now that it has a successor.
-    pub(crate) fn owes_an_end(&self, successor: View) -> bool {
-        let first = self.epoch == 0;
-        let known = self.mourned == self.epoch;
-        // When one reader leaves and another comes, the writer just goes on.
-        let matters = successor.came_after_death() || self.side == Side::Consumer;
-        !first && !known && matters
+        // Known to be dead, and nobody has come since.
+        let dead = self.told == Some((view.epoch(), Stop::PeerDied));
+        // A consumer learns of a succession from its ring, behind the last message.
+        let succeeded = self.side == Side::Producer && self.unreported(self.known, view).1 > 0;
+        let stop = match (view.is_closed(), dead || succeeded) {
+            (true, _) => Stop::Closed,
+            (false, true) => Stop::PeerDied,
+            (false, false) => return None,
+        };
+        Some(End { stop, view })
     }
 
     /// What the kernel says about the peer.
-    fn ask(&mut self) -> Option<Stop> {
+    fn ask(&self) -> Option<End> {
         let peer = 1 - self.seat.index().min(1);
-        match self.seat.region().standing(peer) {
-            Standing::Dead => {
-                let view = self.peer.view();
-                if view.is_open() {
-                    self.mourned = view.epoch();
-                    return Some(Stop::PeerDied);
-                }
-                self.look()
+        let view = self.peer.view();
+        let stop = match self.seat.region().standing(peer) {
+            Standing::Alive => return None,
+            Standing::LockLost => Stop::LockLost,
+            // Whatever its record says: a role is open only while its lock is held.
+            Standing::Dead | Standing::Left | Standing::Vacant => Stop::PeerDied,
+        };
+        if view.is_open() && self.peer.view() == view {
+            return Some(End { stop, view });
+        }
+        self.look() // it closed, or another came, while we asked
+    }
+
+    /// How many peers, and how many deaths of peers, came to an end between two views without a report.
+    fn unreported(&self, earlier: View, now: View) -> (u64, u64) {
+        let (came, died) = now.since(earlier);
+        // Of epoch 0 there was nobody to end.
+        let ended = came.saturating_sub(u64::from(earlier.epoch() == 0));
+        match self.told {
+            Some((epoch, Stop::PeerDied)) if epoch == earlier.epoch() => {
+                (ended.saturating_sub(1), died.saturating_sub(1))
             }
-            Standing::LockLost => Some(Stop::LockLost),
-            Standing::Alive | Standing::Left | Standing::Vacant => None,
+            Some((epoch, Stop::Closed)) if epoch == earlier.epoch() => (ended.saturating_sub(1), died),
+            _ => (ended, died),
+        }
+    }
+
+    /// How the producer ended whose messages are all read, unless that was reported.
+    pub(crate) fn owed(&self, succession: Succession) -> Option<Stop> {
+        match self.unreported(succession.ended, succession.view) {
+            (0, _) => None,
+            (_, 0) => Some(Stop::Closed),
+            _ => Some(Stop::PeerDied),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::sys::memory;
 use crate::sys::process::Identity;
 
 /// The byte that serialises joining, leaving and removing.
-const ADMISSION: u64 = 1 << 32;
+const ADMISSION: u64 = 1 << 30;
 
 /// Those sections are short; who waits longer has met a stopped process.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -142,9 +142,9 @@ impl Region {
         Error::io(format_args!("lock {}", shown(self.place())), error, remedy)
     }
 
-    /// The first seat that somebody else holds.
+    /// The first seat that somebody else holds, or ought to.
     fn occupant(&self) -> Option<usize> {
-        (0..self.layout().seats()).find(|&index| self.standing(index) == Standing::Alive)
+        (0..self.layout().seats()).find(|&index| matches!(self.standing(index), Standing::Alive | Standing::LockLost))
     }
 
     /// Takes the name away; the caller is in the admission section, so it still means this region or nothing of ours.
@@ -266,7 +266,7 @@ impl Seat {
     }
 
     /// Takes over a description that holds its seat already.
-    pub(crate) fn adopt(region: Region) -> Result<Self> {
+    pub(crate) fn adopt(region: Region, candidates: &[usize]) -> Result<Self> {
         let position = memory::position(region.file()).map_err(|error| region.lock_error(error))?;
         let index = position.wrapping_sub(1);
         let refuse = |found: &str| {
@@ -281,10 +281,24 @@ impl Seat {
         if index >= region.layout().seats() as u64 {
             return refuse("a description without a part in its region");
         }
+        if !candidates.contains(&(index as usize)) {
+            return Err(Error::new(
+                ErrorKind::WrongType,
+                "pick up an end of a pipe",
+                if index == 0 { "the sending end" } else { "the receiving end" },
+                "the other one",
+                "pick it up as what it is",
+            ));
+        }
         if !lock::try_lock(region.file(), index).map_err(|error| region.lock_error(error))? {
             return refuse("a seat that another description holds");
         }
         let index = index as usize;
+        // Whoever passed the seat on left it to nobody; the first to come is its owner, a second copy is nothing.
+        let pid = region.word(region.layout().seat(index) + seat::PID);
+        if pid.compare_exchange(0, Identity::of_self().pid, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return refuse("an end that was picked up already");
+        }
         region.write_identity(index, Identity::of_self());
         Ok(Self { region, index, passed_on: AtomicU32::new(0) })
     }
@@ -319,8 +333,9 @@ impl Seat {
     }
 
     fn leave(&self) -> Result<()> {
+        // L3, before anything that can fail: a running process in a seat without its lock would look robbed.
+        self.region.word(self.region.layout().seat(self.index) + seat::STATE).store(LEFT, Ordering::Release);
         let admission = self.region.admission(PATIENCE / 10)?;
-        self.region.word(self.region.layout().seat(self.index) + seat::STATE).store(LEFT, Ordering::Release); // L3
         if self.region.is_named() && self.is_last() {
             self.region.retire()?; // L4, L5
         }

@@ -213,10 +213,27 @@ impl Assembler {
     }
 
     /// Passes over a part of a message of which our predecessor had the beginning.
-    pub(crate) fn skip_orphan(&mut self, length: usize) -> Result<(), RecvError> {
+    fn skip_orphan(&mut self, length: usize) -> Result<(), RecvError> {
+        let first = self.orphans == self.records.limit();
         self.orphans = self.orphans.checked_sub(length as u64).ok_or(RecvError::Corrupt)?;
         self.records.release(length);
-        Ok(())
+        if first { Err(RecvError::Lost) } else { Ok(()) }
+    }
+
+    /// The next message in place: its first word and its length. None: nothing there.
+    pub(crate) fn peek(&mut self) -> Result<Option<(usize, usize)>, RecvError> {
+        loop {
+            match (self.records.next()?, self.expected) {
+                (Next::Empty, _) => return Ok(None),
+                (Next::Message { start, length }, _) => {
+                    (self.expected, self.orphans) = (None, 0);
+                    return Ok(Some((start, length)));
+                }
+                (Next::Large { length }, _) => return Err(RecvError::TooSmall { needed: length as usize }),
+                (Next::Part { .. }, Some(needed)) => return Err(RecvError::TooSmall { needed }),
+                (Next::Part { length, .. }, None) => self.skip_orphan(length)?,
+            }
+        }
     }
 
     #[inline(never)]
@@ -230,7 +247,11 @@ impl Assembler {
         if length > expected.saturating_sub(have) {
             return Err(RecvError::Corrupt);
         }
-        self.parts.try_reserve(length).map_err(|_| RecvError::OutOfMemory)?;
+        if self.parts.capacity() - have < length {
+            // Growing by doubling, as far as the message can get.
+            let wanted = expected.min(2 * (have + length));
+            self.parts.try_reserve_exact(wanted - have).map_err(|_| RecvError::OutOfMemory)?;
+        }
         self.parts.resize(have + length, 0);
         if let Some(part) = self.parts.get_mut(have..) {
             self.records.copy_out(start, part)?;

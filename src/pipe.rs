@@ -74,6 +74,9 @@ pub struct PipeOptions<M: Message + ?Sized> {
     message: PhantomData<fn(&M)>,
 }
 
+/// Times that a name may vanish between looking it up and joining.
+const ATTEMPTS: u32 = 1000;
+
 const DEFAULT_BYTES: u64 = 1 << 20;
 const DEFAULT_VALUES: u64 = 1024;
 const DEFAULT_LIMIT: u64 = 1 << 30;
@@ -217,16 +220,7 @@ impl<M: Message + ?Sized> PipeOptions<M> {
     pub fn from_fd<E: End<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
         let region = Region::from_descriptor(descriptor, &self.settings)?;
         self.check(&region, E::DIRECTIONS)?;
-        let seat = Seat::adopt(region)?;
-        if !E::SEATS.contains(&seat.index()) {
-            return Err(Error::new(
-                ErrorKind::WrongType,
-                "pick up an end of a pipe",
-                if seat.index() == 0 { "the sending end" } else { "the receiving end" },
-                "the other one",
-                "pick it up as what it is",
-            ));
-        }
+        let seat = Seat::adopt(region, E::SEATS)?;
         E::seated(Arc::new(seat), self.wait)
     }
 
@@ -252,7 +246,7 @@ impl<M: Message + ?Sized> PipeOptions<M> {
     }
 
     fn named<E: End<Message = M>>(&self, name: &str) -> Result<E> {
-        loop {
+        for _ in 0..ATTEMPTS {
             if self.creation != Creation::Always {
                 match self.open_named::<E>(name) {
                     Ok(Some(end)) => return Ok(end),
@@ -266,6 +260,13 @@ impl<M: Message + ?Sized> PipeOptions<M> {
                 done => return done,
             }
         }
+        Err(Error::new(
+            ErrorKind::Busy,
+            format_args!("open {name:?}"),
+            format_args!("it made and removed {ATTEMPTS} times meanwhile"),
+            "one that stays",
+            "find out who does that (`tombolo inspect`), or use another name",
+        ))
     }
 
     fn open_named<E: End<Message = M>>(&self, name: &str) -> Result<Option<E>> {
@@ -305,6 +306,10 @@ impl<M: Message + ?Sized> PipeOptions<M> {
         let element = M::element(self.tag);
         if layout.element != element {
             return wrong(&layout.element, &element);
+        }
+        if layout.element == Element::Bytes && layout.limit > self.limit {
+            let found = format!("messages of up to {} bytes", layout.limit);
+            return wrong(&found, &format!("of up to {}: see max_message_len", self.limit));
         }
         if layout.directions != directions {
             let name = |directions| if directions == 1 { "a one-way pipe" } else { "a duplex pipe" };
@@ -415,11 +420,16 @@ pub(crate) mod sealed {
         fn seat(&self) -> &Arc<Seat>;
         /// How many handles of its seat a whole end has.
         const HANDLES: usize;
+        /// Whether its halves belong together.
+        fn is_whole(&self) -> bool {
+            true
+        }
     }
 
     pub(crate) fn prepare_to_pass<E: Sealed>(end: &E) -> Result<OwnedFd> {
         let seat = end.seat();
-        if Arc::strong_count(seat) > E::HANDLES || seat.region().layout().directions != E::DIRECTIONS {
+        if Arc::strong_count(seat) > E::HANDLES || !end.is_whole() || seat.region().layout().directions != E::DIRECTIONS
+        {
             return Err(Error::new(
                 ErrorKind::InvalidOptions,
                 "pass on this end",
@@ -467,9 +477,13 @@ impl<M: Message + ?Sized> sealed::Sealed for Pipe<M> {
 
     fn seated(seat: Arc<Seat>, wait: Wait) -> Result<Self> {
         let (out, back) = (seat.index(), 1 - seat.index().min(1));
-        let tx = Sender::new(Link::new(Arc::clone(&seat), out, wait), out)?;
-        let rx = Receiver::new(Link::new(seat, back, wait), back)?;
-        Ok(Self { tx, rx })
+        // Both links first: if anything fails from here on, dropping them closes both directions.
+        let (tx, rx) = (Link::new(Arc::clone(&seat), out, wait), Link::new(seat, back, wait));
+        Ok(Self { tx: Sender::new(tx, out)?, rx: Receiver::new(rx, back)? })
+    }
+
+    fn is_whole(&self) -> bool {
+        Arc::ptr_eq(self.tx.link().seat(), self.rx.link().seat())
     }
 
     fn seat(&self) -> &Arc<Seat> {

@@ -12,6 +12,7 @@ use crate::link::Link;
 use crate::message::sealed::Look;
 use crate::message::{Message, Step, Target};
 use crate::raw::Ready;
+use crate::raw::spsc::Succession;
 use crate::sys::{Deadline, deadline_after};
 
 /// Receives messages from one [`Sender`](crate::Sender), in order, each whole and once.
@@ -46,7 +47,7 @@ impl<M: Message + ?Sized> Receiver<M> {
         let deadline = deadline_after(timeout);
         loop {
             match self.link.wait::<_, RecvError>(self.reader.position(), deadline, || Ok(self.reader.look()?)) {
-                Ok(Ready::Successor(view)) if !self.link.owes_an_end(view) => self.reader.succeed(),
+                Ok(Ready::Successor(succession)) if self.link.owed(succession).is_none() => self.reader.succeed(),
                 Ok(_) | Err(RecvError::Closed | RecvError::PeerDied | RecvError::LockLost) => return Ok(true),
                 Err(RecvError::TimedOut) => return Ok(false),
                 Err(error) => return Err(error),
@@ -69,13 +70,11 @@ impl<M: Message + ?Sized> Receiver<M> {
     pub(crate) fn await_message(&mut self, deadline: Deadline) -> Result<(), RecvError> {
         loop {
             match self.link.wait::<_, RecvError>(self.reader.position(), deadline, || Ok(self.reader.look()?))? {
-                Ready::Message => return Ok(()),
-                Ready::Successor(view) => {
-                    self.reader.succeed();
-                    if let Some(stop) = self.link.succeeded(view) {
-                        return Err(stop.into());
-                    }
+                Ready::Message => {
+                    self.released(); // looking may have skipped the end of the ring
+                    return Ok(());
                 }
+                Ready::Successor(succession) => self.succeed(succession)?,
             }
         }
     }
@@ -83,19 +82,22 @@ impl<M: Message + ?Sized> Receiver<M> {
     /// After a fruitless attempt that was not to wait: whether to try again.
     #[cold]
     fn look_again(&mut self) -> Result<(), RecvError> {
-        let stop = match self.reader.look()? {
+        let end = match self.reader.look()? {
             Some(Ready::Message) => return Ok(()),
-            Some(Ready::Successor(view)) => {
-                self.reader.succeed();
-                return self.link.succeeded(view).map_or(Ok(()), |stop| Err(stop.into()));
-            }
+            Some(Ready::Successor(succession)) => return self.succeed(succession),
             None => self.link.stop(),
         };
-        match stop {
+        match end {
             Some(_) if self.reader.look()?.is_some() => Ok(()), // sent before the end
-            Some(stop) => Err(stop.into()),
+            Some(end) => Err(self.link.report(end).into()),
             None => Err(RecvError::Empty),
         }
+    }
+
+    /// Passes on to the producer's successor, unless the caller must first be told how the last one ended.
+    fn succeed(&mut self, succession: Succession) -> Result<(), RecvError> {
+        self.reader.succeed();
+        self.link.owed(succession).map_or(Ok(()), |stop| Err(stop.into()))
     }
 }
 
@@ -194,7 +196,7 @@ impl<T: Pod> Receiver<T> {
         }
     }
 
-    /// The values to come, up to the end of the stream or the death of the sender.
+    /// The values to come, up to the end of the stream or the death of the sender; [`recv`](Self::recv) tells the two apart.
     pub fn iter(&mut self) -> impl Iterator<Item = T> {
         std::iter::from_fn(|| self.recv().ok())
     }
@@ -290,14 +292,29 @@ impl Receiver<[u8]> {
     pub fn recv_many(&mut self, messages: &mut [Vec<u8>]) -> Result<usize, RecvError> {
         let Some((first, rest)) = messages.split_first_mut() else { return Ok(0) };
         self.recv(first)?;
-        Ok(1 + rest.iter_mut().map_while(|message| self.try_recv(message).ok()).count())
+        let mut count = 1;
+        for message in rest {
+            // An end, or an error, is the next call's.
+            match self.step(message) {
+                Ok(Step::Done(_)) => count += 1,
+                _ => break,
+            }
+        }
+        Ok(count)
     }
 
-    /// The messages to come, up to the end of the stream or the death of the sender.
+    /// The messages to come, up to the end of the stream or the death of the sender; [`recv`](Self::recv) tells the two apart,
+    /// and tells of a [`Lost`](RecvError::Lost) message, which is passed over here.
     pub fn iter(&mut self) -> impl Iterator<Item = Vec<u8>> {
         std::iter::from_fn(|| {
             let mut message = Vec::new();
-            self.recv(&mut message).is_ok().then_some(message)
+            loop {
+                match self.recv(&mut message) {
+                    Ok(_) => return Some(message),
+                    Err(RecvError::Lost) => {}
+                    Err(_) => return None,
+                }
+            }
         })
     }
 
@@ -330,11 +347,11 @@ impl Receiver<[u8]> {
     #[inline]
     fn step(&mut self, target: &mut impl Target) -> Result<Step, RecvError> {
         self.check()?;
-        let step = self.reader.step(target)?;
-        if step != Step::Empty {
+        let step = self.reader.step(target);
+        if step != Ok(Step::Empty) {
             self.released();
         }
-        Ok(step)
+        step
     }
 }
 

@@ -24,7 +24,7 @@ use crate::layout::{ACTIVE, HEADER_LEN, Layout, MAGIC, header};
 use crate::names::Directory;
 use crate::raw::Memory;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, WORD};
-use crate::sys::fork::Guarded;
+use crate::sys::fork::{self, Guarded};
 use crate::sys::memory::{self, FileId, HUGE_PAGE, Mapping};
 
 /// How a region is made and mapped.
@@ -128,8 +128,21 @@ impl Region {
 
     /// Opens a region whose descriptor came from elsewhere; keeps its description, locks and position included.
     pub(crate) fn from_descriptor(file: OwnedFd, settings: &Settings) -> Result<Self> {
-        let file = Guarded::new(|| Ok(file)).map_err(|error| Error::io("keep a descriptor", error, ""))?;
-        Self::from_file(file, None, settings)
+        let file = Guarded::new(|| Ok(file)).map_err(|error| Error::io("keep a descriptor", error, "try again"))?;
+        let place = memory::path(&file).and_then(|path| {
+            let name = path.file_name()?.to_str()?.to_string();
+            Some(Place { name, path })
+        });
+        if place.is_none() && !memory::is_sealed(&file) {
+            return Err(Error::new(
+                ErrorKind::Permission,
+                "open a region from a descriptor",
+                "a file without a name that can be truncated",
+                "a sealed one",
+                "pass the descriptor that an end was turned into",
+            ));
+        }
+        Self::from_file(file, place, settings)
     }
 
     fn from_file(file: Guarded, place: Option<Place>, settings: &Settings) -> Result<Self> {
@@ -151,9 +164,6 @@ impl Region {
         }
         let layout = Layout::parse(&read_header(&file).map_err(failed)?, facts.length, &what)?;
         let mut report = Report::default();
-        if place.is_none() && !memory::is_sealed(&file) {
-            report.warn("the region is not sealed: whoever truncates its file kills its users");
-        }
         let mapping = map(&file, layout.size, settings, &mut report)?;
         Ok(Self { mapping, file, layout, place, report })
     }
@@ -236,12 +246,12 @@ fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<Guarded> {
     if memory::is_tmpfs(directory) {
         check_memory(&doing, layout.size)?;
     }
-    Guarded::new(|| {
-        let file = memory::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE))?;
+    let make = || {
+        let file = Guarded::new(|| memory::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE)))?;
         memory::allocate(&file, layout.size)?;
         Ok(file)
-    })
-    .map_err(|error| {
+    };
+    make().map_err(|error: io::Error| {
         let remedy = match error.raw_os_error() {
             Some(libc::EOPNOTSUPP | libc::EISDIR) => {
                 "that file system has no unnamed files or no preallocation: name a directory on tmpfs, ext4, xfs or btrfs"
@@ -256,20 +266,19 @@ fn create_anonymous(layout: Layout, huge: bool, report: &mut Report) -> Result<(
     let doing = format!("make an anonymous region of {} bytes", layout.size);
     check_memory(&doing, layout.size)?;
     let make = |huge, size| {
-        Guarded::new(|| {
-            let file = memory::create_anonymous(huge)?;
-            memory::allocate(&file, size)?;
-            Ok(file)
-        })
+        let file = Guarded::new(|| memory::create_anonymous(huge))?;
+        memory::allocate(&file, size)?;
+        Ok(file)
     };
     if huge {
         let size = layout.size.next_multiple_of(HUGE_PAGE);
         match make(true, size) {
             Ok(file) => return Ok((file, Layout { size, ..layout })),
-            Err(error) => report.check("reserved huge pages", Err(error)),
+            Err(error) => report.check("reserved huge pages", Err::<(), io::Error>(error)),
         }
     }
-    let file = make(false, layout.size).map_err(|error| Error::io(&doing, error, "choose a smaller capacity"))?;
+    let file =
+        make(false, layout.size).map_err(|error: io::Error| Error::io(&doing, error, "choose a smaller capacity"))?;
     Ok((file, layout))
 }
 
@@ -300,19 +309,21 @@ fn map(file: &Guarded, length: u64, settings: &Settings, report: &mut Report) ->
 
     let failed = |error| Error::io(format_args!("map {length} bytes"), error, "choose a smaller capacity");
     let facts = memory::facts(file).map_err(failed)?;
-    let mut mappings = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = mappings.get(&facts.id).and_then(Weak::upgrade);
-    let shared = match known {
-        Some(shared) if shared.map.len() as u64 == length => shared,
-        _ => {
-            let length = usize::try_from(length).map_err(|error| failed(io::Error::other(error)))?;
-            let shared = Arc::new(Shared::new(file, length, facts.id).map_err(failed)?);
-            mappings.retain(|_, other| other.strong_count() > 0);
-            mappings.insert(facts.id, Arc::downgrade(&shared));
-            shared
+    // No fork meanwhile: the child would inherit the mutex locked.
+    let shared = fork::hold_off(|| {
+        let mut mappings = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        match mappings.get(&facts.id).and_then(Weak::upgrade) {
+            Some(shared) if shared.map.len() as u64 == length => Ok(shared),
+            _ => {
+                let length = usize::try_from(length).map_err(io::Error::other)?;
+                let shared = Arc::new(Shared::new(file, length, facts.id)?);
+                mappings.retain(|_, other| other.strong_count() > 0);
+                mappings.insert(facts.id, Arc::downgrade(&shared));
+                Ok(shared)
+            }
         }
-    };
-    drop(mappings);
+    });
+    let shared = shared.map_err(failed)?;
     if settings.huge_pages {
         report.check("transparent huge pages", shared.map.advise_huge());
     }
@@ -339,7 +350,8 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     fn new(file: &Guarded, length: usize, id: FileId) -> io::Result<Self> {
-        let map = Mapping::new(file, length)?;
+        // Through a description of its own: a mapping keeps its description open, and any lock taken through it.
+        let map = Mapping::new(memory::reopen(file)?, length)?;
         let start = NonNull::new(map.start().cast()).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { map, start, id })
     }

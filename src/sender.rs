@@ -59,7 +59,10 @@ impl<M: Message + ?Sized> Sender<M> {
     /// Why an attempt that must not wait failed.
     #[cold]
     fn refusal(&mut self) -> SendError {
-        self.link.stop().map_or(SendError::Full, SendError::from)
+        match self.link.stop() {
+            Some(end) => self.link.report(end).into(),
+            None => SendError::Full,
+        }
     }
 }
 
@@ -231,7 +234,7 @@ impl Sender<[u8]> {
         let mut count = 0;
         for message in messages {
             let message = message.as_ref();
-            if message.len() as u64 > self.writer.inline_max() {
+            if message.len() > self.inline_max_len() {
                 break;
             }
             let Some(written) = self.writer.write(words, message, self.stores.choose(message.len()))? else { break };

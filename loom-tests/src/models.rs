@@ -60,7 +60,7 @@ struct World {
     tail: Shared<AtomicU64>,
     head: Shared<AtomicU64>,
     role: Shared<AtomicU64>,
-    from: Shared<AtomicU64>,
+    from: [Shared<AtomicU64>; 2],
     data: SharedWords,
     capacity: u64,
     readable: Shared<AtomicU32>,
@@ -75,7 +75,7 @@ impl World {
             tail: word(),
             head: word(),
             role: word(),
-            from: word(),
+            from: [word(), word()],
             data: SharedWords(Arc::new(data)),
             capacity,
             readable: futex(),
@@ -400,8 +400,9 @@ fn a_successor_of_a_killed_producer_is_told_from_it() {
                 assert!(n == last + 1 || n == 10, "{n} after {last}");
                 assert_eq!(n == 10, succeeded, "a message on the wrong side of the succession");
                 last = n;
-            } else if let Some(view) = reader.ring.successor() {
-                assert!(view.came_after_death() && !succeeded);
+            } else if let Some(succession) = reader.ring.successor() {
+                assert_eq!(succession.view.since(succession.ended), (1, 1), "one came, one died");
+                assert!(!succeeded);
                 reader.ring.succeed();
                 succeeded = true;
             } else {

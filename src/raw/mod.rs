@@ -30,8 +30,7 @@ pub trait Memory {
 #[derive(Clone, Copy, Debug)]
 pub enum Ready {
     Message,
-    /// All of one producer's messages are read, and another has taken its place.
-    Successor(role::View),
+    Successor(spsc::Succession),
 }
 
 /// The peer wrote something that no correct peer can have written.

@@ -241,6 +241,10 @@ impl<M: Memory> RecordReader<M> {
         &self.data
     }
 
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Looks at the next record and leaves it in place.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Next, Corrupt> {

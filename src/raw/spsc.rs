@@ -5,9 +5,9 @@
 //!
 //! ```text
 //!  producer's line   +0 tail   positions published; never wraps, so 5e11 years at 1 GHz ..
-//!                    +8 role, +16 from   (see role.rs)
+//!                    +8 role, +16 from, +24 from   (see role.rs)
 //!  consumer's line   +0 head   positions released
-//!                    +8 role, +16 from
+//!                    +8 role, +16 from, +24 from
 //! ```
 //!
 //! Invariants
@@ -33,13 +33,24 @@
 
 use crate::raw::role::{Role, View};
 use crate::raw::{Corrupt, Memory};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, spin_loop};
 
 /// The shared words of one ring's indices.
 pub(crate) struct Indices<M: Memory> {
     pub(crate) tail: M::Word,
     pub(crate) head: M::Word,
 }
+
+/// One producer's messages are read, and another has taken its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Succession {
+    /// The one that is over; of epoch 0, if we came first of all.
+    pub(crate) ended: View,
+    pub(crate) view: View,
+}
+
+/// Looks at a role that keeps changing hands, which only a lie does.
+const PATIENCE: u32 = 1000;
 
 pub(crate) struct Producer<M: Memory> {
     shared: Indices<M>,
@@ -107,7 +118,7 @@ pub(crate) struct Consumer<M: Memory> {
     /// Can be stale, is never ahead of the producer's, nor past a boundary.
     tail: u64,
     /// The producer whose messages we are reading.
-    epoch: u64,
+    reading: View,
     /// A later producer has come, and its messages begin here.
     boundary: Option<(u64, View)>,
 }
@@ -115,14 +126,22 @@ pub(crate) struct Consumer<M: Memory> {
 impl<M: Memory> Consumer<M> {
     /// Goes on where the last consumer stopped.
     pub(crate) fn adopt(shared: Indices<M>, producer: Role<M>, capacity: u64) -> Result<Self, Corrupt> {
-        let (view, from) = (producer.view(), producer.from());
-        let (tail, head) = adopt(&shared, capacity)?;
-        // If producers change hands right now, the first refresh will tell.
-        let settled = producer.view() == view;
-        let in_queue = from != head && from.wrapping_sub(head) <= tail.wrapping_sub(head);
-        let boundary = (settled && in_queue).then_some((from, view));
-        let tail = if boundary.is_some() { from } else { tail };
-        Ok(Self { shared, producer, capacity, head, tail, epoch: view.epoch(), boundary })
+        for _ in 0..PATIENCE {
+            let origin = producer.origin();
+            let (tail, head) = adopt(&shared, capacity)?;
+            match origin {
+                // Tail was loaded before the second look: it holds no later producer's messages.
+                Some((view, from)) if producer.view() == view => {
+                    let in_queue = from != head && from.wrapping_sub(head) <= tail.wrapping_sub(head);
+                    let boundary = in_queue.then_some((from, view));
+                    // Before a boundary we are still reading the one before.
+                    let (tail, reading) = if in_queue { (from, view.previous()) } else { (tail, view) };
+                    return Ok(Self { shared, producer, capacity, head, tail, reading, boundary });
+                }
+                _ => spin_loop(),
+            }
+        }
+        Err(Corrupt)
     }
 
     #[inline]
@@ -155,31 +174,43 @@ impl<M: Memory> Consumer<M> {
         }
         let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3
         let view = self.producer.view(); // E3
-        let succeeded = view.epoch() != self.epoch && self.epoch != 0;
-        // All that the old producer published lies before its successor's first position.
-        let tail = if succeeded { self.producer.from() } else { tail };
-        if tail.wrapping_sub(self.tail) > self.capacity.wrapping_sub(self.known()) {
-            return Err(Corrupt); // I4
+        if view.epoch() != self.reading.epoch() {
+            return self.find_boundary();
         }
-        self.tail = tail;
-        if succeeded {
-            self.boundary = Some((tail, view));
-        } else {
-            self.epoch = view.epoch();
+        self.believe(tail)?;
+        Ok(self.known())
+    }
+
+    /// Another producer has come: all that the old one published lies before its first position.
+    #[cold]
+    fn find_boundary(&mut self) -> Result<u64, Corrupt> {
+        // While producers are changing there is nothing to say yet.
+        if let Some((view, from)) = self.producer.origin() {
+            self.believe(from)?;
+            self.boundary = Some((from, view));
         }
         Ok(self.known())
     }
 
-    /// With everything of the old producer read: how its successor came, if there is one.
-    pub(crate) fn successor(&self) -> Option<View> {
-        self.boundary.filter(|(from, _)| *from == self.head).map(|(_, view)| view)
+    #[inline]
+    fn believe(&mut self, tail: u64) -> Result<(), Corrupt> {
+        if tail.wrapping_sub(self.tail) > self.capacity.wrapping_sub(self.known()) {
+            return Err(Corrupt); // I4
+        }
+        self.tail = tail;
+        Ok(())
+    }
+
+    /// With everything of the old producer read: who it was, and how its successor came, if there is one.
+    pub(crate) fn successor(&self) -> Option<Succession> {
+        self.boundary.filter(|(from, _)| *from == self.head).map(|(_, view)| Succession { ended: self.reading, view })
     }
 
     /// Passes on to the successor.
     pub(crate) fn succeed(&mut self) {
-        if let Some(view) = self.successor() {
+        if let Some(succession) = self.successor() {
             self.boundary = None;
-            self.epoch = view.epoch();
+            self.reading = succession.view;
         }
     }
 

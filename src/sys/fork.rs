@@ -81,6 +81,20 @@ extern "C" fn after_fork_in_child() {
     TABLE.unlock();
 }
 
+/// Runs `action` such that no fork can come in the middle of it.
+pub(crate) fn hold_off<R>(action: impl FnOnce() -> R) -> R {
+    install_handlers();
+    TABLE.with(|_| action())
+}
+
+fn install_handlers() {
+    static HANDLERS: Once = Once::new();
+    HANDLERS.call_once(|| {
+        // SAFETY: the three handlers do only what is allowed around fork: lock, unlock, close, atomics.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
+    });
+}
+
 /// A descriptor that a forked child does not keep.
 #[derive(Debug)]
 pub(crate) struct Guarded {
@@ -91,11 +105,7 @@ pub(crate) struct Guarded {
 impl Guarded {
     /// Runs `open` such that no fork can come between the opening and the guarding.
     pub(crate) fn new(open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<Self> {
-        static HANDLERS: Once = Once::new();
-        HANDLERS.call_once(|| {
-            // SAFETY: the three handlers do only what is allowed around fork: lock, unlock, close, atomics.
-            unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
-        });
+        install_handlers();
         TABLE.with(|descriptors| {
             descriptors.reserve(1);
             let descriptor = open()?;

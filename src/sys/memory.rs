@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
@@ -46,13 +46,28 @@ fn descriptor_path(file: BorrowedFd<'_>) -> String {
 
 /// Sizes the file and backs every page of it now: a full disk is an error here instead of a SIGBUS later.
 pub(crate) fn allocate(file: impl AsFd, length: u64) -> io::Result<()> {
+    // In pieces: a signal makes the kernel undo the whole call, and a timer could do that for ever.
+    const PIECE: u64 = 64 << 20;
     fs::ftruncate(&file, length)?;
-    loop {
-        match fs::fallocate(&file, FallocateFlags::empty(), 0, length) {
+    let mut done = 0;
+    while done < length {
+        let piece = PIECE.min(length - done);
+        match fs::fallocate(&file, FallocateFlags::empty(), done, piece) {
             Err(Errno::INTR) => {}
-            done => return Ok(done?),
+            outcome => {
+                outcome?;
+                done += piece;
+            }
         }
     }
+    Ok(())
+}
+
+/// The path under which a file can be found; none if it has no name any more.
+pub(crate) fn path(file: impl AsFd) -> Option<PathBuf> {
+    let path = std::fs::read_link(descriptor_path(file.as_fd())).ok()?;
+    let same = facts_at(&path).ok()?.id == facts(file).ok()?.id;
+    same.then_some(path)
 }
 
 /// From now on nobody, we included, can shrink or grow the file or take this back.

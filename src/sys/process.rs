@@ -2,13 +2,14 @@
 
 #![allow(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A process, told apart from a later one with the same number. `pid == 0` is nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,18 +82,35 @@ pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
     unsafe { command.pre_exec(keep) };
 }
 
-/// Takes ownership of a descriptor that this process inherited on purpose; once, because a claimed one is
-/// close-on-exec and one that was inherited is not.
-pub(crate) fn claim_inherited(descriptor: RawFd) -> Option<OwnedFd> {
+/// How a descriptor is announced to a child: its number, and which file it is.
+pub(crate) fn inheritance(file: impl AsFd) -> io::Result<String> {
+    let facts = rustix::fs::fstat(&file)?;
+    Ok(format!("{}:{}:{}", file.as_fd().as_raw_fd(), facts.st_dev, facts.st_ino))
+}
+
+/// Takes ownership of a descriptor that this process inherited as announced; each once.
+pub(crate) fn claim_inherited(announced: &str) -> Option<OwnedFd> {
+    static CLAIMED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+
+    let descriptor: RawFd = announced.split(':').next()?.parse().ok()?;
+    let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: fcntl on a number; what it does not know it refuses.
     let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
-    if descriptor <= libc::STDERR_FILENO || flags < 0 || flags & libc::FD_CLOEXEC != 0 {
+    // What this process opened itself is close-on-exec; what it inherited is not.
+    if descriptor <= libc::STDERR_FILENO || flags < 0 || flags & libc::FD_CLOEXEC != 0 || claimed.contains(&descriptor)
+    {
         return None;
     }
-    // SAFETY: as above.
+    // SAFETY: open, as just seen; borrowed for the question only.
+    let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    if inheritance(file).ok()? != announced {
+        return None; // the announcement was for our parent, and the number has come to mean something else
+    }
+    // SAFETY: as for F_GETFD.
     if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return None;
     }
-    // SAFETY: open, inherited for us, and nobody here has claimed it before (it was not close-on-exec).
+    claimed.insert(descriptor);
+    // SAFETY: open, inherited for us, and claimed by nobody else here.
     Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

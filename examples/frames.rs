@@ -1,0 +1,59 @@
+//! Video frames of 3 MiB that are drawn in the ring by one process and looked at there by another: no copies.
+//!
+//! ```sh
+//! cargo run --release --example frames
+//! ```
+
+use std::env;
+use std::error::Error;
+use std::process::Command;
+use std::time::Instant;
+
+use tombolo::{Handover, PipeOptions, Receiver, RecvError};
+
+/// Full HD, 12 bits a pixel.
+const FRAME: usize = 1920 * 1080 * 3 / 2;
+const FRAMES: u32 = 120;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    if env::args().nth(1).as_deref() == Some("screen") { screen() } else { camera() }
+}
+
+fn camera() -> Result<(), Box<dyn Error>> {
+    // A message in place takes half the ring at most; this one holds ten.
+    let (tx, theirs) = PipeOptions::bytes().capacity_len(10 * FRAME).prefault().one_way()?;
+    let mut command = Command::new(env::current_exe()?);
+    command.arg("screen");
+    let mut child = Handover::new(command).give("frames", theirs)?.spawn()?;
+
+    // SAFETY: only this process and its child, which runs this program, can reach the region, and this program touches it
+    // through tombolo only. A process that may trace them could break this; whoever may do that is trusted here.
+    let mut tx = unsafe { tx.trust() };
+    for number in 0..FRAMES {
+        let mut frame = tx.reserve(FRAME)?;
+        frame.fill(number as u8);
+        frame.commit(FRAME);
+    }
+    drop(tx); // the end of the stream
+    child.wait()?;
+    Ok(())
+}
+
+fn screen() -> Result<(), Box<dyn Error>> {
+    let rx: Receiver = tombolo::handed("frames")?;
+    // SAFETY: as above; the parent runs this program.
+    let mut rx = unsafe { rx.trust() };
+    let start = Instant::now();
+    for number in 0.. {
+        match rx.peek() {
+            Ok(frame) if frame.iter().all(|&byte| byte == number as u8) => frame.release(),
+            Ok(_) => return Err(format!("frame {number} is damaged").into()),
+            Err(RecvError::Closed) => {
+                println!("{number} frames in {:?}", start.elapsed());
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

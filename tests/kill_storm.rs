@@ -1,0 +1,201 @@
+//! SIGKILL at a random moment under load: what a dead process has sent is a prefix of what it meant to send, what is left
+//! of what was sent to it is a suffix, and whoever is left learns of the death.
+
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use support::{Board, Random, Sandbox, message, number_of, parts, start, until};
+use tombolo::{PipeOptions, RecvError, SendError};
+
+parts!(send_bytes, send_values, receive_bytes, receive_values);
+
+const NAME: &str = "storm";
+const ROUNDS: u64 = 30;
+
+type Value = [u64; 5];
+
+fn bytes(names: &str) -> PipeOptions<[u8]> {
+    PipeOptions::bytes().capacity_len(4096).directory(names)
+}
+
+fn values(names: &str) -> PipeOptions<Value> {
+    PipeOptions::values().capacity(64).directory(names)
+}
+
+/// Message number `number`: mostly short, some longer than half the ring, some longer than the ring.
+fn nth(number: u64) -> Vec<u8> {
+    let length = match number % 64 {
+        62 => 3000,
+        63 => 10_000,
+        _ => 8 + (number * 37 % 200) as usize,
+    };
+    message(number, length)
+}
+
+fn nth_value(number: u64) -> Value {
+    std::array::from_fn(|index| number.wrapping_mul(index as u64 * 2 + 1))
+}
+
+fn number_of_value(value: Value) -> u64 {
+    assert_eq!(value, nth_value(value[0]), "torn");
+    value[0]
+}
+
+/// Where a victim notes how far it has got: messages sent or received for sure.
+struct Progress(Board);
+
+impl Progress {
+    fn at(path: &str) -> Self {
+        Self(Board::at(Path::new(path)))
+    }
+
+    fn set(&self, count: u64) {
+        self.0.word(0).store(count, Ordering::SeqCst);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.word(0).load(Ordering::SeqCst)
+    }
+}
+
+fn send_bytes(arguments: &[String]) {
+    let progress = Progress::at(&arguments[1]);
+    let mut tx = bytes(&arguments[0]).sender(NAME).unwrap();
+    for number in 0.. {
+        tx.send(&nth(number)).unwrap();
+        progress.set(number + 1);
+    }
+}
+
+fn send_values(arguments: &[String]) {
+    let progress = Progress::at(&arguments[1]);
+    let mut tx = values(&arguments[0]).sender(NAME).unwrap();
+    for number in 0.. {
+        tx.send(&nth_value(number)).unwrap();
+        progress.set(number + 1);
+    }
+}
+
+fn receive_bytes(arguments: &[String]) {
+    let progress = Progress::at(&arguments[1]);
+    let mut rx = bytes(&arguments[0]).receiver(NAME).unwrap();
+    for (message, number) in rx.iter().zip(0..) {
+        assert_eq!(number_of(&message), number);
+        progress.set(number + 1);
+    }
+}
+
+fn receive_values(arguments: &[String]) {
+    let progress = Progress::at(&arguments[1]);
+    let mut rx = values(&arguments[0]).receiver(NAME).unwrap();
+    for (value, number) in rx.iter().zip(0..) {
+        assert_eq!(number_of_value(value), number);
+        progress.set(number + 1);
+    }
+}
+
+/// Runs `survivor` against a process that plays `part` and is killed soon after it has begun. `survivor` returns when it
+/// has learnt of the death; `after` gets what it returned, and how far the victim had got.
+fn storm<S: Send>(part: &str, survivor: impl Fn(&str) -> S + Sync, after: impl Fn(&str, S, u64)) {
+    let mut random = Random(0x5EED);
+    for round in 0..ROUNDS {
+        let sandbox = Sandbox::new();
+        let (names, board) = (sandbox.names(), sandbox.file("board"));
+        let (names, board) = (names.to_str().unwrap(), board.to_str().unwrap());
+        let progress = Progress::at(board);
+        let delay = Duration::from_micros(random.below(1 << (round % 15)));
+        let left = thread::scope(|scope| {
+            let survivor = scope.spawn(|| survivor(names));
+            let victim = start(part, &[names, board]);
+            until(|| progress.get() > 0);
+            thread::sleep(delay);
+            victim.kill();
+            survivor.join().unwrap()
+        });
+        after(names, left, progress.get());
+        assert_eq!(sandbox.litter(), [""; 0]);
+    }
+}
+
+/// What the sender had finished has arrived, and at most the message that it was about to finish.
+fn check_prefix(received: u64, sent: u64) {
+    assert!(received == sent || received == sent + 1, "{received} received of {sent} sent");
+}
+
+/// What waited for the dead receiver goes to its successor; at most one message has gone with it.
+fn check_suffix(sent: u64, taken: u64, rest: impl Iterator<Item = u64>) {
+    let rest: Vec<_> = rest.collect();
+    let first = rest.first().copied().unwrap_or(sent);
+    assert!(first == taken || first == taken + 1, "{first} comes after {taken}");
+    assert!(rest.into_iter().eq(first..sent), "gaps between {first} and {sent}");
+}
+
+#[test]
+fn the_sender_of_bytes_is_killed() {
+    storm(
+        "send_bytes",
+        |names| {
+            let mut rx = bytes(names).receiver(NAME).unwrap();
+            let received = rx.iter().zip(0..).map(|(message, number)| assert_eq!(number_of(&message), number)).count();
+            assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::PeerDied));
+            received as u64
+        },
+        |_, received, sent| check_prefix(received, sent),
+    );
+}
+
+#[test]
+fn the_sender_of_values_is_killed() {
+    storm(
+        "send_values",
+        |names| {
+            let mut rx = values(names).receiver(NAME).unwrap();
+            let received = rx.iter().zip(0..).map(|(value, number)| assert_eq!(number_of_value(value), number)).count();
+            assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+            received as u64
+        },
+        |_, received, sent| check_prefix(received, sent),
+    );
+}
+
+#[test]
+fn the_receiver_of_bytes_is_killed() {
+    storm(
+        "receive_bytes",
+        |names| {
+            let mut tx = bytes(names).sender(NAME).unwrap();
+            let (sent, error) = (0..).find_map(|number| Some((number, tx.send(&nth(number)).err()?))).unwrap();
+            assert_eq!(error, SendError::PeerDied);
+            (tx, sent)
+        },
+        |names, (tx, sent), taken| {
+            let mut rx = bytes(names).receiver(NAME).unwrap();
+            drop(tx);
+            check_suffix(sent, taken, rx.iter().map(|message| number_of(&message)));
+            assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));
+        },
+    );
+}
+
+#[test]
+fn the_receiver_of_values_is_killed() {
+    storm(
+        "receive_values",
+        |names| {
+            let mut tx = values(names).sender(NAME).unwrap();
+            let (sent, error) = (0..).find_map(|number| Some((number, tx.send(&nth_value(number)).err()?))).unwrap();
+            assert_eq!(error, SendError::PeerDied);
+            (tx, sent)
+        },
+        |names, (tx, sent), taken| {
+            let mut rx = values(names).receiver(NAME).unwrap();
+            drop(tx);
+            check_suffix(sent, taken, rx.iter().map(number_of_value));
+            assert_eq!(rx.recv(), Err(RecvError::Closed));
+        },
+    );
+}
