@@ -4,10 +4,10 @@ use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result};
 use crate::layout::{Element, ring};
-use crate::link::Side;
+use crate::link::{RECORD, Side};
 use crate::raw::records::{Next, RecordReader, RecordWriter};
 use crate::raw::slots::{SlotReader, SlotWriter};
-use crate::raw::spsc::{Consumer, Indices, Producer};
+use crate::raw::spsc::{Consumer, Indices, Producer, Succession};
 use crate::raw::{Corrupt, Ready};
 use crate::region::{Mapped, Region, Words, shown};
 use crate::sync::WORD;
@@ -32,6 +32,8 @@ pub(crate) mod sealed {
     pub trait Look {
         /// What there is to do for a reader, if anything.
         fn look(&mut self) -> Result<Option<Ready>, Corrupt>;
+        /// With everything of one producer read: its successor, if there is one.
+        fn successor(&self) -> Option<Succession>;
         /// Passes on to the producer's successor.
         fn succeed(&mut self);
         /// Messages read so far, roughly.
@@ -111,7 +113,11 @@ impl<T: Pod> Look for SlotReader<Mapped, T> {
         if self.ring.ready(1)? > 0 {
             return Ok(Some(Ready::Message));
         }
-        Ok(self.ring.successor().map(Ready::Successor))
+        Ok(self.successor().map(Ready::Successor))
+    }
+
+    fn successor(&self) -> Option<Succession> {
+        self.ring.successor()
     }
 
     fn succeed(&mut self) {
@@ -266,15 +272,16 @@ impl Assembler {
     }
 }
 
-/// Words of a typical small record.
-pub(crate) const RECORD: u64 = 8;
-
 impl Look for Assembler {
     fn look(&mut self) -> Result<Option<Ready>, Corrupt> {
         if self.records.next()? != Next::Empty {
             return Ok(Some(Ready::Message));
         }
-        Ok(self.records.ring.successor().map(Ready::Successor))
+        Ok(self.successor().map(Ready::Successor))
+    }
+
+    fn successor(&self) -> Option<Succession> {
+        self.records.ring.successor()
     }
 
     fn succeed(&mut self) {

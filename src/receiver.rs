@@ -65,18 +65,28 @@ impl<M: Message + ?Sized> Receiver<M> {
         self.link.ring();
     }
 
-    /// Returns when there is a message.
-    #[cold]
-    pub(crate) fn await_message(&mut self, deadline: Deadline) -> Result<(), RecvError> {
+    /// Waits until `take` finds what it looks for.
+    fn await_with<R>(
+        &mut self,
+        deadline: Deadline,
+        mut take: impl FnMut(&mut M::Reader) -> Result<Option<R>, RecvError>,
+    ) -> Result<R, RecvError> {
         loop {
-            match self.link.wait::<_, RecvError>(self.reader.position(), deadline, || Ok(self.reader.look()?))? {
-                Ready::Message => {
-                    self.released(); // looking may have skipped the end of the ring
-                    return Ok(());
-                }
-                Ready::Successor(succession) => self.succeed(succession)?,
+            let found = self.link.wait::<_, RecvError>(self.reader.position(), deadline, || {
+                let found = take(&mut self.reader)?.map(Ok);
+                Ok(found.or_else(|| self.reader.successor().map(Err)))
+            })?;
+            self.released(); // of what was taken, or of the skipped end of the ring
+            match found {
+                Ok(found) => return Ok(found),
+                Err(succession) => self.succeed(succession)?,
             }
         }
+    }
+
+    /// Returns when there is a message.
+    pub(crate) fn await_message(&mut self, deadline: Deadline) -> Result<(), RecvError> {
+        self.await_with(deadline, |reader| Ok(matches!(reader.look()?, Some(Ready::Message)).then_some(())))
     }
 
     /// After a fruitless attempt that was not to wait: whether to try again.
@@ -148,8 +158,8 @@ impl<T: Pod> Receiver<T> {
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Option<Instant>) -> Result<T, RecvError> {
         let mut value = T::zeroed();
-        while !self.pop(&mut value)? {
-            self.await_message(deadline)?;
+        if !self.pop(&mut value)? {
+            self.await_with(deadline, |reader| Ok(reader.pop(&mut value)?.then_some(())))?;
         }
         Ok(value)
     }
@@ -166,8 +176,8 @@ impl<T: Pod> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
-        while !self.pop(value)? {
-            self.await_message(None)?;
+        if !self.pop(value)? {
+            self.await_with(None, |reader| Ok(reader.pop(value)?.then_some(())))?;
         }
         Ok(())
     }

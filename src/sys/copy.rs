@@ -60,7 +60,7 @@ pub(crate) fn load_bytes(source: &Words, target: &mut [u8]) {
 const BLOCK: usize = 64;
 
 /// Shorter payloads go word by word, which the compiler unrolls.
-const WIDE: usize = 64;
+const WIDE: usize = 128;
 
 /// Longer ones go by the processor's own string move.
 const LONG: usize = 2048;
