@@ -209,7 +209,7 @@ impl Patience {
             _ if run < Self::REWARD => 0,
             // The other side must not run into the end of the ring meanwhile.
             pause if run > self.capacity / 4 => pause / 2,
-            pause if run < self.capacity / 16 => (2 * pause).min(Self::MOST),
+            pause if run < self.capacity / 8 => (2 * pause).min(Self::MOST),
             pause => pause,
         };
         for _ in 0..self.pause {

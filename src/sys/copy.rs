@@ -17,6 +17,15 @@ type Words = [AtomicU64];
 /// Copies `source` into the first words of `target`; what does not fit is left out.
 #[inline]
 pub(crate) fn store_bytes(target: &Words, source: &[u8]) {
+    match target.get(..source.len().div_ceil(WORD)) {
+        // Of a length that the compiler often knows.
+        Some(exact) => store_into(exact, source),
+        None => store_into(target, source),
+    }
+}
+
+#[inline(always)]
+fn store_into(target: &Words, source: &[u8]) {
     let blocks = blocks(target.len(), source.len());
     if blocks > 0 {
         // SAFETY: both sides have that many blocks.
@@ -38,6 +47,14 @@ pub(crate) fn store_bytes(target: &Words, source: &[u8]) {
 /// Copies the first words of `source` into `target`; where `source` is too short, `target` keeps its bytes.
 #[inline]
 pub(crate) fn load_bytes(source: &Words, target: &mut [u8]) {
+    match source.get(..target.len().div_ceil(WORD)) {
+        Some(exact) => load_from(exact, target),
+        None => load_from(source, target),
+    }
+}
+
+#[inline(always)]
+fn load_from(source: &Words, target: &mut [u8]) {
     let blocks = blocks(source.len(), target.len());
     if blocks > 0 {
         // SAFETY: both sides have that many blocks.
