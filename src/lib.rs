@@ -38,3 +38,8 @@ pub use receiver::Receiver;
 pub use region::Report;
 pub use sender::Sender;
 pub use stream::{ByteReader, ByteWriter};
+
+/// Keeps the README's example compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -63,11 +63,20 @@ pub(crate) fn allocate(file: impl AsFd, length: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The path under which a file can be found; none if it has no name any more.
+/// The path under which a file can be found; none if it has no name.
 pub(crate) fn path(file: impl AsFd) -> Option<PathBuf> {
-    let path = std::fs::read_link(descriptor_path(file.as_fd())).ok()?;
-    let same = facts_at(&path).ok()?.id == facts(file).ok()?.id;
-    same.then_some(path)
+    if fs::fstat(&file).ok()?.st_nlink == 0 {
+        return None;
+    }
+    let id = facts(&file).ok()?.id;
+    let is_it = |path: &Path| facts_at(path).is_ok_and(|facts| facts.id == id);
+    let opened = std::fs::read_link(descriptor_path(file.as_fd())).ok()?;
+    if is_it(&opened) {
+        return Some(opened);
+    }
+    // Opened before it was named: then the directory is right, and one of its entries.
+    let entries = std::fs::read_dir(opened.parent()?).ok()?;
+    entries.flatten().map(|entry| entry.path()).find(|path| is_it(path))
 }
 
 /// From now on nobody, we included, can shrink or grow the file or take this back.

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A directory that goes away with the test; if the test hangs, everything does.
 pub struct Sandbox {

@@ -1,0 +1,120 @@
+//! Ends that are easily missed: each of these was once wrong.
+
+use std::time::Duration;
+
+use tombolo::{Directory, End, ErrorKind, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
+
+mod support;
+use support::Sandbox;
+
+const SHORT: Duration = Duration::from_millis(5);
+
+/// A descriptor that nobody picks up is a death.
+fn die(end: impl End) {
+    drop(end.into_fd().unwrap());
+}
+
+#[test]
+fn waits_that_are_shorter_than_a_slice_learn_of_a_death() {
+    let (tx, mut rx) = PipeOptions::bytes().one_way().unwrap();
+    die(tx);
+    let end = (0..1000).find_map(|_| match rx.recv_timeout(&mut Vec::new(), SHORT) {
+        Err(RecvError::TimedOut) => None,
+        end => Some(end),
+    });
+    assert_eq!(end, Some(Err(RecvError::PeerDied)));
+}
+
+#[test]
+fn a_batch_receives_what_there_is_and_leaves_the_end_for_the_next_call() {
+    let (mut tx, mut rx) = PipeOptions::bytes().one_way().unwrap();
+    tx.send(b"last").unwrap();
+    die(tx);
+    let mut messages = [Vec::new(), Vec::new()];
+    assert_eq!(rx.recv_many(&mut messages), Ok(1));
+    assert_eq!(rx.recv_many(&mut messages), Err(RecvError::PeerDied));
+}
+
+#[test]
+fn a_batch_keeps_to_the_limit() {
+    let (mut tx, mut rx) = PipeOptions::bytes().max_message_len(10).one_way().unwrap();
+    assert_eq!(tx.send_many(&[[0; 20]]), Err(SendError::TooLarge { length: 20, limit: 10 }));
+    assert_eq!(tx.send_many(&[&[1; 10][..], &[2; 20]]), Ok(1));
+    assert_eq!(rx.recv(&mut Vec::new()), Ok(10));
+}
+
+#[test]
+fn a_region_whose_messages_may_be_longer_than_ours_is_refused() {
+    let sandbox = Sandbox::new();
+    let options = PipeOptions::bytes().directory(sandbox.names());
+    let _tx = options.sender("x").unwrap();
+    let refused = options.clone().max_message_len(16).receiver("x").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongType);
+    options.receiver("x").unwrap();
+}
+
+#[test]
+fn a_large_message_that_a_receiver_left_half_read_is_reported_as_lost() {
+    let sandbox = Sandbox::new();
+    let options = PipeOptions::bytes().capacity_len(1024).directory(sandbox.names());
+    let mut tx = options.sender("x").unwrap();
+    let mut first = options.receiver("x").unwrap();
+    tx.send(&[1; 600]).unwrap();
+    // Too late from the beginning: it takes up the announcement and gives up.
+    assert_eq!(first.recv_timeout(&mut Vec::new(), Duration::ZERO), Err(RecvError::TimedOut));
+    drop(first);
+    let mut second = options.receiver("x").unwrap();
+    tx.send(b"whole").unwrap();
+    let mut message = Vec::new();
+    assert_eq!(second.recv(&mut message), Err(RecvError::Lost));
+    assert_eq!(second.recv(&mut message), Ok(5));
+    assert_eq!(message, b"whole");
+}
+
+#[test]
+fn a_seat_has_one_owner() {
+    let options = PipeOptions::values::<u64>();
+    let (_tx, rx) = options.one_way().unwrap();
+    let descriptor = rx.into_fd().unwrap();
+    let _first: Receiver<u64> = options.from_fd(descriptor.try_clone().unwrap()).unwrap();
+    let second = options.from_fd::<Receiver<u64>>(descriptor).unwrap_err();
+    assert_eq!(second.kind(), ErrorKind::InvalidOptions);
+}
+
+#[test]
+fn halves_of_two_pipes_are_no_pipe() {
+    let (a, _a) = tombolo::pipe().unwrap();
+    let (b, _b) = tombolo::pipe().unwrap();
+    let chimera = Pipe { tx: a.tx, rx: b.rx };
+    assert_eq!(chimera.into_fd().unwrap_err().kind(), ErrorKind::InvalidOptions);
+}
+
+#[test]
+fn an_end_that_travelled_knows_its_name() {
+    let sandbox = Sandbox::new();
+    let options = PipeOptions::bytes().directory(sandbox.names());
+    let tx = options.sender("x").unwrap();
+    let rx = options.receiver("x").unwrap();
+    let tx: Sender = options.from_fd(tx.into_fd().unwrap()).unwrap();
+    assert_eq!(tx.name(), Some("x"));
+    drop((rx, tx));
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+#[test]
+fn what_is_no_region_is_removed_by_force_only() {
+    let sandbox = Sandbox::new();
+    let directory = Directory::at(sandbox.names());
+    drop(PipeOptions::bytes().directory(sandbox.names()).sender("x").unwrap());
+    std::fs::write(sandbox.names().join("x"), "no region").unwrap();
+    assert_eq!(directory.unlink("x", false).unwrap_err().kind(), ErrorKind::NotARegion);
+    directory.unlink("x", true).unwrap();
+    assert_eq!(directory.unlink("x", true).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn an_error_prints_its_story() {
+    let error = PipeOptions::bytes().sender("a/b").unwrap_err();
+    assert_eq!(format!("{error:?}"), error.to_string());
+    assert!(error.to_string().contains("choose another name"));
+}
