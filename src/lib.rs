@@ -15,6 +15,7 @@ mod link;
 mod liveness;
 mod message;
 mod names;
+mod patience;
 mod pipe;
 mod raw;
 mod receiver;

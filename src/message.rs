@@ -4,7 +4,8 @@ use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result};
 use crate::layout::{Element, ring};
-use crate::link::{RECORD, Side};
+use crate::link::Side;
+use crate::patience::RECORD;
 use crate::raw::records::{Next, RecordReader, RecordWriter};
 use crate::raw::slots::{SlotReader, SlotWriter};
 use crate::raw::spsc::{Consumer, Indices, Producer, Succession};

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use bytemuck::Pod;
 
 use crate::error::{Result, SendError};
-use crate::link::{Link, RECORD};
+use crate::link::Link;
 use crate::message::Message;
+use crate::patience::RECORD;
 use crate::stores::Chooser;
 use crate::sys::{Deadline, deadline_after};
 

@@ -118,3 +118,24 @@ fn an_error_prints_its_story() {
     assert_eq!(format!("{error:?}"), error.to_string());
     assert!(error.to_string().contains("choose another name"));
 }
+
+#[test]
+fn ends_move_between_threads() {
+    fn moves<T: Send + std::fmt::Debug>() {}
+    moves::<Sender>();
+    moves::<Receiver>();
+    moves::<Pipe>();
+    moves::<Pipe<[u64; 3]>>();
+    moves::<tombolo::TrustedSender<u64>>();
+    moves::<tombolo::Error>();
+}
+
+#[test]
+fn wishes_that_cannot_be_had_are_reported_and_do_no_harm() {
+    let options = PipeOptions::bytes().capacity_len(1000).huge_pages().prefault().lock_memory();
+    let (mut tx, mut rx) = options.one_way().unwrap();
+    assert!(tx.report().warnings().iter().any(|warning| warning.contains("the capacity is 1024, not 1000")));
+    tx.send(b"works").unwrap();
+    assert_eq!(rx.recv(&mut Vec::new()), Ok(5));
+    println!("{:?}", tx.report());
+}
