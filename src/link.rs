@@ -38,6 +38,10 @@ const YIELD: Duration = Duration::from_micros(50);
 /// Nobody sleeps longer without looking around: it bounds the harm of a wake-up that died with its waker.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// After [`PATIENT`] slices in vain they get longer: a wake-up from a timer can cost 0.1 ms of a virtual machine's time.
+const LONG_SLICE: Duration = Duration::from_millis(90);
+const PATIENT: u32 = 16;
+
 /// Polls between two looks at the clock.
 const POLLS: u32 = 16;
 
@@ -248,6 +252,7 @@ impl Link {
     ) -> Result<T, E> {
         let mut started = None;
         let mut polls = 0_u32;
+        let mut slices = 0_u32;
         let mut polling = self.wait != Wait::Park && can_poll();
         if polling {
             self.patience.pause(position);
@@ -298,8 +303,10 @@ impl Link {
                         return Ok(done);
                     }
                     if self.look().is_none() {
-                        let rest = deadline.map_or(SLICE, |deadline| deadline.duration_since(now));
-                        self.ear.wait(ticket, rest.min(SLICE));
+                        let slice = if slices < PATIENT { SLICE } else { LONG_SLICE };
+                        let rest = deadline.map_or(slice, |deadline| deadline.duration_since(now));
+                        self.ear.wait(ticket, rest.min(slice));
+                        slices = slices.saturating_add(1);
                     }
                 }
             }

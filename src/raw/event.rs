@@ -25,7 +25,7 @@
 //!   Acquire; the bit itself carries no data).
 //!
 //! Crash
-//! - notifier dies after the change, before the wake: the sleeper's slice ends (20 ms) and it looks.
+//! - notifier dies after the change, before the wake: the sleeper's slice ends and it looks.
 //! - notifier dies after bumping the epoch: as above.
 //! - listener dies after setting WAITERS: I2, the next notifier makes one idle call and clears it.
 //! - a peer writes garbage here: wake-ups come late (next slice) or for nothing; nothing else depends on the word.
