@@ -235,14 +235,8 @@ impl<M: Message + ?Sized> PipeOptions<M> {
         Ok((self.first(region, 0)?, self.first(other, 1)?))
     }
 
-    /// A seat in a region that nobody else can see.
     fn first<E: End<Message = M>>(&self, region: Region, seat: usize) -> Result<E> {
-        match Seat::join(region, &[seat], take_roles)? {
-            Joined::Seat(seat) => E::seated(Arc::new(seat), self.wait),
-            Joined::Retired => {
-                Err(Error::new(ErrorKind::Corrupt, "join a fresh region", "it retired", "it active", ""))
-            }
-        }
+        E::seated(Arc::new(join_fresh(region, &[seat])?), self.wait)
     }
 
     fn named<E: End<Message = M>>(&self, name: &str) -> Result<E> {
@@ -286,15 +280,9 @@ impl<M: Message + ?Sized> PipeOptions<M> {
         let mut region = Region::create(self.layout(E::DIRECTIONS)?, &self.settings, true)?;
         self.report_capacity(&mut region);
         // Seated before it has a name: nobody ever finds it empty and takes it for abandoned.
-        match Seat::join(region, E::SEATS, take_roles)? {
-            Joined::Seat(mut seat) => {
-                seat.region_mut().publish(name, &self.settings.directory)?;
-                E::seated(Arc::new(seat), self.wait)
-            }
-            Joined::Retired => {
-                Err(Error::new(ErrorKind::Corrupt, "join a fresh region", "it retired", "it active", ""))
-            }
-        }
+        let mut seat = join_fresh(region, E::SEATS)?;
+        seat.region_mut().publish(name, &self.settings.directory)?;
+        E::seated(Arc::new(seat), self.wait)
     }
 
     fn check(&self, region: &Region, directions: u64) -> Result<()> {
@@ -365,6 +353,20 @@ impl<M: Message + ?Sized> fmt::Debug for PipeOptions<M> {
             .field("creation", &self.creation)
             .field("settings", &self.settings)
             .finish()
+    }
+}
+
+/// A seat in a region that nobody else can see yet.
+fn join_fresh(region: Region, candidates: &[usize]) -> Result<Seat> {
+    match Seat::join(region, candidates, take_roles)? {
+        Joined::Seat(seat) => Ok(seat),
+        Joined::Retired => Err(Error::new(
+            ErrorKind::Corrupt,
+            "join a fresh region",
+            "it retired",
+            "it active",
+            "find out who writes into memory that nobody was given",
+        )),
     }
 }
 

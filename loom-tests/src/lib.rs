@@ -3,4 +3,4 @@
 //! `tests/loom.rs` runs every model over all interleavings that loom can reach within a preemption bound; `tests/threads.rs`
 //! runs the same bodies on real threads. A model gets its threads, atomics and futex from `crate::sync` only.
 //!
-//! To model a kill, [`crash_after`](../models/fn.crash_after.html) unwinds a thread out of its k-th shared access, for every k.
+//! To model a kill, `crash_after` unwinds a thread out of its k-th shared access, for every k.
