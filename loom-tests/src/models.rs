@@ -8,7 +8,7 @@ use crate::raw::records::{Next, RecordReader, RecordWriter};
 use crate::raw::role::Role;
 use crate::raw::slots::{SlotReader, SlotWriter, Stores};
 use crate::raw::spsc::{Consumer, Indices, Producer};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, crash_after, model, spin_loop, thread};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, crash_after, model, spin_loop, thread, with_life};
 
 /// Shared memory of a model: each word on its own.
 struct Heap;
@@ -539,3 +539,6 @@ fn hanging_up_is_seen_with_the_role() {
         assert!(bell.is_hung_up() && role.view().is_closed());
     });
 }
+
+#[path = "mpmc_models.rs"]
+mod many;

@@ -87,6 +87,10 @@ impl AtomicU64 {
     pub(crate) fn store(&self, value: u64, ordering: Ordering) {
         self.0.access().store(value, ordering);
     }
+
+    pub(crate) fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
+        self.0.access().compare_exchange(old, new, yes, no)
+    }
 }
 
 /// A word with its sleepers: a futex needs nothing else, and comparing and going to sleep are one step under the lock.

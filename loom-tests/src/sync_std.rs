@@ -54,6 +54,11 @@ impl AtomicU64 {
         tick();
         self.0.store(value, ordering);
     }
+
+    pub(crate) fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
+        tick();
+        self.0.compare_exchange(old, new, yes, no)
+    }
 }
 
 pub(crate) struct AtomicU32(std::sync::atomic::AtomicU32);

@@ -1,0 +1,502 @@
+//! Models of the ring for many: `src/raw/mpmc.rs`.
+
+use super::*;
+use crate::raw::mpmc::{Ledger, Pop, Push, Repair, Ring, Words};
+
+const CAPACITY: u64 = 2;
+const LANES: usize = 3;
+
+/// A ring of two slots of two payload words, and its lanes.
+#[derive(Clone)]
+struct Many {
+    tail: Shared<AtomicU64>,
+    head: Shared<AtomicU64>,
+    slots: SharedWords,
+    intents: [Shared<AtomicU64>; LANES],
+    lost: Shared<AtomicU64>,
+    verdict: Shared<AtomicU64>,
+    count: Shared<AtomicU64>,
+    patience: u32,
+}
+
+impl Many {
+    fn new(patience: u32) -> Self {
+        let slot = |_| [AtomicU64::new(0), AtomicU64::payload(0), AtomicU64::payload(0)];
+        let many = Self {
+            tail: word(),
+            head: word(),
+            slots: SharedWords(Arc::new((0..CAPACITY).flat_map(slot).collect())),
+            intents: std::array::from_fn(|_| word()),
+            lost: word(),
+            verdict: word(),
+            count: word(),
+            patience,
+        };
+        many.words().format();
+        many
+    }
+
+    fn words(&self) -> Words<Heap> {
+        let (tail, head, slots) = (self.tail.clone(), self.head.clone(), self.slots.clone());
+        Words { tail, head, slots, capacity: CAPACITY, stride: 3 }
+    }
+
+    fn ring(&self, lane: usize) -> Ring<Heap> {
+        Ring::new(self.words(), self.intents[lane].clone(), self.patience)
+    }
+
+    /// Repairs all lanes but those of the living; says whether nothing was put off.
+    fn repair(&self, alive: &[usize]) -> bool {
+        let words = self.words();
+        let ledger = Ledger { lost: self.lost.clone(), verdict: self.verdict.clone(), count: self.count.clone() };
+        let repair = Repair {
+            words: &words,
+            ledger: &ledger,
+            intents: &|lane| self.intents.get(lane).cloned(),
+            alive: &|lane| alive.contains(&lane),
+        };
+        repair.resume().unwrap();
+        (0..LANES).filter(|lane| !alive.contains(lane)).all(|lane| repair.lane(lane, |_| {}).unwrap())
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// All is quiet: nobody is thought to be at anything, what is in the ring comes out, and every slot serves again.
+    fn drain_whole(&self) -> Vec<u64> {
+        for intent in &self.intents {
+            assert_eq!(intent.load(Ordering::Acquire), 0, "an intent outlived its claim");
+        }
+        let mut ring = self.ring(0);
+        let mut left = Vec::new();
+        while let Some(n) = take(&mut ring) {
+            left.push(n);
+        }
+        for _ in 0..CAPACITY {
+            assert_eq!(put(&mut ring, 77), Push::Done(1), "a slot is missing");
+        }
+        assert_eq!(put(&mut ring, 77), Push::Full);
+        left
+    }
+}
+
+fn put(ring: &mut Ring<Heap>, n: u64) -> Push {
+    ring.push(|payload| write(payload, n)).unwrap()
+}
+
+fn write(payload: &[AtomicU64], n: u64) {
+    for (word, value) in payload.iter().zip(message(n)) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+fn read(payload: &[AtomicU64]) -> u64 {
+    number(std::array::from_fn(|i| payload[i].load(Ordering::Relaxed)))
+}
+
+/// None: nothing there, for now or for good.
+fn take(ring: &mut Ring<Heap>) -> Option<u64> {
+    let mut taken = None;
+    match ring.pop(|payload| taken = Some(read(payload))).unwrap() {
+        Pop::Done(1) => taken,
+        _ => None,
+    }
+}
+
+fn take_waiting(ring: &mut Ring<Heap>) -> u64 {
+    loop {
+        match take(ring) {
+            Some(n) => return n,
+            None => spin_loop(),
+        }
+    }
+}
+
+fn put_waiting(ring: &mut Ring<Heap>, n: u64) {
+    while put(ring, n) != Push::Done(1) {
+        spin_loop();
+    }
+}
+
+/// Where the models begin: one lap is almost over, so that two messages wrap around.
+fn near_the_wrap(patience: u32) -> Many {
+    let many = Many::new(patience);
+    let mut ring = many.ring(0);
+    assert_eq!(put(&mut ring, 9), Push::Done(1));
+    assert_eq!(take(&mut ring), Some(9));
+    many
+}
+
+/// One producer sends two messages, two consumers take what they find.
+fn one_to_two(patience: u32) {
+    model(move || {
+        let many = near_the_wrap(patience);
+        let consumer = |lane: usize| {
+            let mut ring = many.ring(lane);
+            move || take(&mut ring)
+        };
+        let first = thread::spawn(consumer(1));
+        let second = thread::spawn(consumer(2));
+        let mut ring = many.ring(0);
+        // Full is an answer: a slot can be in the hands of a slow consumer.
+        let sent = (1..=2).take_while(|n| put(&mut ring, *n) == Push::Done(1)).count() as u64;
+        let mut all: Vec<u64> = [first.join().unwrap(), second.join().unwrap()].into_iter().flatten().collect();
+        let rest = many.drain_whole();
+        assert!(rest.is_sorted(), "out of order");
+        all.extend(rest);
+        all.sort();
+        assert!(all.iter().copied().eq(1..=sent), "{sent} sent, {all:?} received");
+    });
+}
+
+#[test]
+fn one_producer_two_consumers_impatient() {
+    one_to_two(0);
+}
+
+#[test]
+fn one_producer_two_consumers_patient() {
+    one_to_two(1);
+}
+
+/// Two producers, one consumer, over the wrap.
+fn two_to_one(patience: u32) {
+    model(move || {
+        let many = near_the_wrap(patience);
+        let producer = |lane: usize, n: u64| {
+            let mut ring = many.ring(lane);
+            move || put(&mut ring, n)
+        };
+        let first = thread::spawn(producer(1, 1));
+        let second = thread::spawn(producer(2, 2));
+        let mut ring = many.ring(0);
+        let mut all: Vec<u64> = (0..2).filter_map(|_| take(&mut ring)).collect();
+        assert_eq!(first.join().unwrap(), Push::Done(1), "full with one message");
+        assert_eq!(second.join().unwrap(), Push::Done(1), "full with one message");
+        all.extend(many.drain_whole());
+        all.sort();
+        assert_eq!(all, [1, 2]);
+    });
+}
+
+#[test]
+fn two_producers_one_consumer_impatient() {
+    two_to_one(0);
+}
+
+#[test]
+fn two_producers_one_consumer_patient() {
+    two_to_one(1);
+}
+
+/// Two of each, with what each gets left to chance.
+#[test]
+fn two_producers_two_consumers() {
+    model(|| {
+        let many = Many::new(0);
+        let producer = thread::spawn({
+            let mut ring = many.ring(1);
+            move || put(&mut ring, 1)
+        });
+        let consumer = thread::spawn({
+            let mut ring = many.ring(2);
+            move || take(&mut ring)
+        });
+        let mut ring = many.ring(0);
+        assert_eq!(put(&mut ring, 2), Push::Done(1));
+        let mut all: Vec<u64> = take(&mut ring).into_iter().collect();
+        assert_eq!(producer.join().unwrap(), Push::Done(1), "full with one message and one slot");
+        all.extend(consumer.join().unwrap());
+        all.extend(many.drain_whole());
+        all.sort();
+        assert_eq!(all, [1, 2]);
+    });
+}
+
+/// Empty is never the answer while a completed message is in the ring, even behind an unfinished one.
+#[test]
+fn empty_is_exact() {
+    model(|| {
+        let many = Many::new(0);
+        let slow = thread::spawn({
+            let mut ring = many.ring(1);
+            move || put(&mut ring, 1)
+        });
+        let mut ring = many.ring(0);
+        assert_eq!(put(&mut ring, 2), Push::Done(1));
+        assert!(take(&mut ring).is_some(), "empty with a message in it");
+        assert_eq!(slow.join().unwrap(), Push::Done(1));
+    });
+}
+
+/// A batch stays in order and whole messages, though its slots are taken away in the middle of it.
+#[test]
+fn batches_keep_their_order() {
+    model(|| {
+        let many = Many::new(0);
+        let producer = thread::spawn({
+            let mut ring = many.ring(1);
+            move || {
+                let mut sent = 0;
+                while sent < 3 {
+                    let start = sent + 1;
+                    match ring.push_many(3 - sent, |i, payload| write(payload, start + i)).unwrap() {
+                        Push::Done(count) => sent += count,
+                        _ => spin_loop(),
+                    }
+                }
+            }
+        });
+        let mut ring = many.ring(0);
+        let mut all = Vec::new();
+        while all.len() < 3 {
+            if !matches!(ring.pop_many(2, |_, payload| all.push(read(payload))).unwrap(), Pop::Done(_)) {
+                spin_loop();
+            }
+        }
+        producer.join().unwrap();
+        assert_eq!(all, [1, 2, 3]);
+    });
+}
+
+/// What was sent before the closing comes out, nothing is sent after it, nothing is left behind.
+#[test]
+fn closing_strands_nothing() {
+    model(|| {
+        let many = Many::new(0);
+        let sender = thread::spawn({
+            let mut ring = many.ring(1);
+            move || put(&mut ring, 1)
+        });
+        let closer = thread::spawn({
+            let words = many.words();
+            move || assert!(words.close().unwrap())
+        });
+        let mut ring = many.ring(0);
+        let mut got = 0;
+        loop {
+            match ring.pop(|payload| assert_eq!(read(payload), 1)).unwrap() {
+                Pop::Done(_) => got += 1,
+                Pop::Drained => break,
+                Pop::Empty => spin_loop(),
+            }
+        }
+        closer.join().unwrap();
+        match sender.join().unwrap() {
+            Push::Done(1) => assert_eq!(got, 1, "sent, and never received"),
+            other => assert_eq!((other, got), (Push::Closed, 0)),
+        }
+        assert!(!many.words().close().unwrap(), "closed twice");
+    });
+}
+
+/// A producer dies at any access while another sends and a consumer receives; repair makes the ring whole and loses nothing.
+#[test]
+fn survive_a_killed_producer() {
+    for_every_kill(40, |accesses, done| {
+        let many = Many::new(0);
+        let victim = thread::spawn({
+            let many = many.clone();
+            move || {
+                let mut ring = many.ring(1);
+                let mut sent = 0;
+                let finished = crash_after(accesses, || {
+                    for n in 1..=2 {
+                        assert_eq!(put(&mut ring, n), Push::Done(1));
+                        sent = n;
+                    }
+                });
+                (finished, sent)
+            }
+        });
+        let mut ring = many.ring(0);
+        let mut all: Vec<u64> = (0..2).filter_map(|_| take(&mut ring)).collect();
+        let (finished, sent) = victim.join().unwrap();
+        assert!(many.repair(&[0]), "nobody was in the way");
+        all.extend(many.drain_whole());
+        let seen = all.len() as u64;
+        assert!(all.iter().copied().eq(1..=seen), "{all:?}");
+        assert!(seen == sent || seen == sent + 1, "{sent} sent, {seen} seen");
+        assert_eq!(many.lost(), 0, "a message that was never sent is not lost");
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
+/// A consumer dies at any access while another receives and a producer laps them; each message is received once or counted as
+/// lost.
+#[test]
+fn survive_a_killed_consumer() {
+    for_every_kill(40, |accesses, done| {
+        let many = Many::new(0);
+        let mut ring = many.ring(0);
+        for n in 1..=2 {
+            assert_eq!(put(&mut ring, n), Push::Done(1));
+        }
+        let victim = thread::spawn({
+            let many = many.clone();
+            move || {
+                let mut ring = many.ring(1);
+                let mut received = Vec::new();
+                let finished = crash_after(accesses, || {
+                    for _ in 0..2 {
+                        received.extend(take(&mut ring));
+                    }
+                });
+                (finished, received)
+            }
+        });
+        let mut all: Vec<u64> = take(&mut ring).into_iter().collect();
+        let third = put(&mut ring, 3);
+        let (finished, received) = victim.join().unwrap();
+        assert!(many.repair(&[0]), "nobody was in the way");
+        all.extend(received.iter());
+        all.extend(many.drain_whole());
+        all.sort();
+        all.dedup();
+        let sent = if third == Push::Done(1) { 3 } else { 2 };
+        let missing = sent - all.len() as u64;
+        // What the victim released and had not yet returned is with the dead.
+        assert!(many.lost() <= missing && missing <= many.lost() + 1, "{missing} missing, {} lost", many.lost());
+        assert!(!finished || missing == 0);
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
+/// Dies in a lane between the claim of a slot and the payload.
+fn die_sending(many: &Many, lane: usize) {
+    let mut ring = many.ring(lane);
+    let outlived = crash_after(usize::MAX, || {
+        let _ = ring.push(|_| with_life(|life| life.set(0)));
+    });
+    assert!(!outlived);
+}
+
+/// Dies in a lane with a message in its hands.
+fn die_receiving(many: &Many, lane: usize) {
+    let mut ring = many.ring(lane);
+    let outlived = crash_after(usize::MAX, || {
+        let _ = ring.pop(|_| with_life(|life| life.set(0)));
+    });
+    assert!(!outlived);
+}
+
+/// The repairer dies at any access, the next one goes on, while a live participant laps them: one loss is counted once.
+#[test]
+fn survive_a_killed_repairer() {
+    for_every_kill(60, |accesses, done| {
+        let many = Many::new(0);
+        put(&mut many.ring(0), 1);
+        die_receiving(&many, 2);
+        die_sending(&many, 1);
+        let alive = thread::spawn({
+            let many = many.clone();
+            move || {
+                let mut ring = many.ring(0);
+                let sent = put(&mut ring, 2);
+                (sent, take(&mut ring))
+            }
+        });
+        let finished = crash_after(accesses, || {
+            many.repair(&[0]);
+        });
+        let (sent, taken) = alive.join().unwrap();
+        assert!(many.repair(&[0]));
+        assert_eq!(many.lost(), 1);
+        let mut all: Vec<u64> = taken.into_iter().collect();
+        all.extend(many.drain_whole());
+        let expected: &[u64] = if sent == Push::Done(1) { &[2] } else { &[] };
+        assert_eq!(all, expected);
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
+/// Repair of the dead does not touch what the living hold: a slow consumer keeps its message, a slow producer its slot.
+#[test]
+fn repair_spares_the_living() {
+    model(|| {
+        let many = Many::new(0);
+        let mut ring = many.ring(0);
+        put(&mut ring, 1);
+        // A contender that is dead: it had the same message in mind.
+        many.intents[2].store(1 << 6 | 1, Ordering::Relaxed);
+        let alive = thread::spawn({
+            let many = many.clone();
+            move || take(&mut many.ring(1))
+        });
+        let other = thread::spawn({
+            let many = many.clone();
+            move || {
+                let mut ring = many.ring(0);
+                (put(&mut ring, 2), put(&mut ring, 3))
+            }
+        });
+        many.repair(&[0, 1]);
+        assert_eq!(alive.join().unwrap(), Some(1));
+        let sent = other.join().unwrap();
+        assert!(many.repair(&[0, 1]), "nobody is in the way any more");
+        assert_eq!(many.lost(), 0, "counted as lost, and received");
+        let expected = 1 + u64::from(sent.1 == Push::Done(1));
+        assert_eq!(sent.0, Push::Done(1));
+        assert_eq!(many.drain_whole().len() as u64, expected);
+    });
+}
+
+/// A repairer dies while the one whom it takes for dead gets done: what it had begun to write down must not be counted later,
+/// when the slot is in quarantine for another reason.
+#[test]
+fn a_verdict_is_not_given_in_doubt() {
+    for_every_kill(60, |accesses, done| {
+        let many = Many::new(0);
+        let mut ring = many.ring(0);
+        put(&mut ring, 1);
+        many.intents[2].store(1 << 6 | 1, Ordering::Relaxed); // dead, and not the one who has the message
+        let alive = thread::spawn({
+            let mut ring = many.ring(1);
+            move || assert_eq!(take(&mut ring), Some(1))
+        });
+        let finished = crash_after(accesses, || {
+            many.repair(&[0, 1]);
+        });
+        alive.join().unwrap();
+        put(&mut ring, 2);
+        assert_eq!(take(&mut ring), Some(2));
+        die_sending(&many, 1); // in the slot of the first message
+        assert_eq!(take(&mut ring), None);
+        assert!(many.repair(&[0]));
+        assert_eq!(many.lost(), 0, "counted as lost, and received");
+        assert_eq!(many.drain_whole(), []);
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
+/// One message wakes one sleeper, two wake two.
+#[test]
+fn sleepers_are_each_woken() {
+    model(|| {
+        let (many, event) = (Many::new(0), futex());
+        let sleeper = |lane: usize| {
+            let (many, event) = (many.clone(), event.clone());
+            move || {
+                let mut ring = many.ring(lane);
+                blocking(&Event::<Heap>::new(event), || take(&mut ring))
+            }
+        };
+        let first = thread::spawn(sleeper(1));
+        let second = thread::spawn(sleeper(2));
+        let mut ring = many.ring(0);
+        for n in 1..=2 {
+            put_waiting(&mut ring, n);
+            Event::<Heap>::new(event.clone()).notify();
+        }
+        assert_eq!(first.join().unwrap() + second.join().unwrap(), 3);
+    });
+}
