@@ -57,6 +57,11 @@ fn slots_stay_in_their_ring() {
 }
 
 #[test]
+fn many_share_a_ring() {
+    replay("many_ring", fuzzing::many_ring);
+}
+
+#[test]
 fn pipes_outlive_scribblers() {
     replay("whole_pipe", fuzzing::whole_pipe);
 }
@@ -67,5 +72,5 @@ fn every_target_is_replayed() {
     let mut targets: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();
     targets.sort();
-    assert_eq!(targets, ["byte_ring", "open_header", "value_ring", "whole_pipe"]);
+    assert_eq!(targets, ["byte_ring", "many_ring", "open_header", "value_ring", "whole_pipe"]);
 }

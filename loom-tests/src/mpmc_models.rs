@@ -55,7 +55,7 @@ impl Many {
             intents: &|lane| self.intents.get(lane).cloned(),
             alive: &|lane| alive.contains(&lane),
         };
-        repair.resume().unwrap();
+        repair.resume(|_| {}).unwrap();
         (0..LANES).filter(|lane| !alive.contains(lane)).all(|lane| repair.lane(lane, |_| {}).unwrap())
     }
 
@@ -271,7 +271,7 @@ fn closing_strands_nothing() {
         });
         let closer = thread::spawn({
             let words = many.words();
-            move || assert!(words.close().unwrap())
+            move || assert!(words.close())
         });
         let mut ring = many.ring(0);
         let mut got = 0;
@@ -287,7 +287,7 @@ fn closing_strands_nothing() {
             Push::Done(1) => assert_eq!(got, 1, "sent, and never received"),
             other => assert_eq!((other, got), (Push::Closed, 0)),
         }
-        assert!(!many.words().close().unwrap(), "closed twice");
+        assert!(!many.words().close(), "closed twice");
     });
 }
 
@@ -459,16 +459,20 @@ fn a_verdict_is_not_given_in_doubt() {
         many.intents[2].store(1 << 6 | 1, Ordering::Relaxed); // dead, and not the one who has the message
         let alive = thread::spawn({
             let mut ring = many.ring(1);
-            move || assert_eq!(take(&mut ring), Some(1))
+            move || {
+                assert_eq!(take(&mut ring), Some(1));
+                // Its next intent stands where the cleared one stood.
+                assert_eq!(put(&mut ring, 2), Push::Done(1));
+            }
         });
         let finished = crash_after(accesses, || {
             many.repair(&[0, 1]);
         });
         alive.join().unwrap();
-        put(&mut ring, 2);
         assert_eq!(take(&mut ring), Some(2));
         die_sending(&many, 1); // in the slot of the first message
-        assert_eq!(take(&mut ring), None);
+        put(&mut ring, 3);
+        assert_eq!(take(&mut ring), Some(3), "the slot of the dead is passed over");
         assert!(many.repair(&[0]));
         assert_eq!(many.lost(), 0, "counted as lost, and received");
         assert_eq!(many.drain_whole(), []);
@@ -498,5 +502,46 @@ fn sleepers_are_each_woken() {
             Event::<Heap>::new(event.clone()).notify();
         }
         assert_eq!(first.join().unwrap() + second.join().unwrap(), 3);
+    });
+}
+
+/// One batch consumer is away with everything; a producer that keeps trying is told Full and moves nothing.
+#[test]
+fn a_full_ring_stands_still() {
+    model(|| {
+        let many = Many::new(0);
+        let (mut ring, mut away) = (many.ring(0), many.ring(1));
+        put(&mut ring, 1);
+        put(&mut ring, 2);
+        let outcome = away.pop_many(2, |index, payload| {
+            assert_eq!(read(payload), 1 + index);
+            for _ in 0..4 {
+                assert_eq!(put(&mut ring, 3), if index == 0 { Push::Full } else { Push::Done(1) });
+                if index == 1 {
+                    break;
+                }
+            }
+        });
+        assert_eq!(outcome.unwrap(), Pop::Done(2));
+        assert!(many.words().len() <= 2, "tail ran away");
+        assert_eq!(take(&mut ring), Some(3));
+        assert_eq!(many.drain_whole(), []);
+    });
+}
+
+/// A consumer that polls takes no slot from a slow producer for nothing.
+#[test]
+fn polling_disturbs_nobody() {
+    model(|| {
+        let many = Many::new(0);
+        let (mut slow, mut polling) = (many.ring(0), many.ring(1));
+        let mut fills = 0;
+        let outcome = slow.push(|payload| {
+            fills += 1;
+            assert_eq!(take(&mut polling), None);
+            write(payload, 1);
+        });
+        assert_eq!((outcome.unwrap(), fills), (Push::Done(1), 1));
+        assert_eq!(take(&mut polling), Some(1));
     });
 }

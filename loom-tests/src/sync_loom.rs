@@ -88,6 +88,10 @@ impl AtomicU64 {
         self.0.access().store(value, ordering);
     }
 
+    pub(crate) fn fetch_or(&self, value: u64, ordering: Ordering) -> u64 {
+        self.0.access().fetch_or(value, ordering)
+    }
+
     pub(crate) fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
         self.0.access().compare_exchange(old, new, yes, no)
     }

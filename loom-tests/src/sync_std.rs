@@ -55,6 +55,11 @@ impl AtomicU64 {
         self.0.store(value, ordering);
     }
 
+    pub(crate) fn fetch_or(&self, value: u64, ordering: Ordering) -> u64 {
+        tick();
+        self.0.fetch_or(value, ordering)
+    }
+
     pub(crate) fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
         tick();
         self.0.compare_exchange(old, new, yes, no)

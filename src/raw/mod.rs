@@ -10,7 +10,6 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
 pub(crate) mod event;
-#[cfg_attr(not(test), expect(dead_code, reason = "the queue that is built on it comes next"))]
 pub(crate) mod mpmc;
 pub(crate) mod records;
 pub(crate) mod role;

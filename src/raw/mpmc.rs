@@ -28,7 +28,11 @@
 //! - I4: position p is passed over iff its slot shows a quarantine of p or later, or service of a later lap while the index is
 //!   still at p. A quarantine is raised to tail's position before tail is helped past it.
 //! - I5: a slot that is FREE for p has no user left of an earlier lap, so a producer never asks for head.
-//! - I6: head <= tail.
+//! - I6: head <= tail. Empty is the answer only if no message is complete; Full only if no slot from tail's on is free, up to the
+//!   first that waits for a consumer or is being sent. A slot that comes back from quarantine behind tail serves from
+//!   tail's next lap on.
+//! - I7: who quarantines a slot has seen something gained by it: a free slot beyond, or a complete message behind. So tail does not
+//!   run away from head, and a producer that is disturbed is disturbed by somebody's progress.
 //!
 //! Edges
 //! - E1: `finish` of a push stores READY (Release) · a consumer loads the slot (Acquire): the payload is visible.
@@ -66,11 +70,7 @@ pub(crate) const BATCH: u64 = COUNT;
 const COUNT_BITS: u32 = 6;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
-/// Rounds of a loop that only liars can keep going: every honest round is somebody's progress.
-const ROUNDS: u32 = 1 << 16;
-
-/// Looks at an unfinished slot before it is quarantined.
-pub(crate) const PATIENCE: u32 = 100;
+const ROUNDS: u64 = 1 << 16;
 
 #[inline]
 fn word(position: u64, state: u64) -> u64 {
@@ -155,18 +155,13 @@ impl<M: Memory> Words<M> {
     }
 
     /// From now on no position is given to a producer. False: it was closed.
-    pub(crate) fn close(&self) -> Result<bool, Corrupt> {
-        for _ in 0..ROUNDS {
-            let tail = self.tail.load(Ordering::Relaxed);
-            if tail & CLOSED != 0 {
-                return Ok(false);
-            }
-            // Nobody takes the word for more than a number that grows.
-            if self.tail.compare_exchange(tail, tail | CLOSED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                return Ok(true);
-            }
-        }
-        Err(Corrupt)
+    pub(crate) fn close(&self) -> bool {
+        self.tail.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED == 0 // E3 reaches through it
+    }
+
+    /// Rounds of a loop that only liars can keep going: every honest round is somebody's progress, or passes over a slot.
+    fn rounds(&self) -> u64 {
+        ROUNDS + 4 * self.capacity
     }
 
     /// Positions between the indices: messages, and what is being sent or passed over.
@@ -215,6 +210,7 @@ pub(crate) enum Pop {
 pub(crate) struct Ring<M: Memory> {
     words: Words<M>,
     intent: M::Word,
+    /// Looks at an unfinished slot before it is quarantined.
     patience: u32,
 }
 
@@ -237,7 +233,10 @@ impl<M: Memory> Ring<M> {
     /// Sends up to `count` messages with one claim, in order.
     #[inline]
     pub(crate) fn push_many(&mut self, count: u64, mut fill: impl FnMut(u64, &[AtomicU64])) -> Result<Push, Corrupt> {
-        loop {
+        if count == 0 {
+            return Ok(Push::Done(0));
+        }
+        for _ in 0..ROUNDS {
             let (first, claimed) = match self.claim_free(count)? {
                 Ok(claim) => claim,
                 Err(refused) => return Ok(refused),
@@ -260,6 +259,7 @@ impl<M: Memory> Ring<M> {
                 return Ok(Push::Done(sent));
             }
         }
+        Err(Corrupt)
     }
 
     /// Receives one message, which `take` reads.
@@ -271,6 +271,9 @@ impl<M: Memory> Ring<M> {
     /// Receives up to `count` messages with one claim, in order.
     #[inline]
     pub(crate) fn pop_many(&mut self, count: u64, mut take: impl FnMut(u64, &[AtomicU64])) -> Result<Pop, Corrupt> {
+        if count == 0 {
+            return Ok(Pop::Done(0));
+        }
         let (first, claimed) = match self.claim_ready(count)? {
             Ok(claim) => claim,
             Err(refused) => return Ok(refused),
@@ -295,8 +298,7 @@ impl<M: Memory> Ring<M> {
     #[inline]
     fn claim_free(&mut self, count: u64) -> Result<Result<(u64, u64), Push>, Corrupt> {
         let mut contended = false;
-        let mut skipped = 0;
-        for _ in 0..ROUNDS {
+        for _ in 0..self.words.rounds() {
             let tail = self.words.tail.load(Ordering::Acquire); // E3
             if tail & CLOSED != 0 {
                 return Ok(Err(self.refuse(contended, Push::Closed)));
@@ -309,44 +311,48 @@ impl<M: Memory> Ring<M> {
                 }
                 contended = true;
             } else if look.passes_over(tail) {
-                skipped += u64::from(Words::<M>::advance(&self.words.tail, tail, 1));
-                if skipped > self.words.capacity {
-                    return Ok(Err(self.refuse(contended, Push::Full))); // everything is in quarantine
-                }
-            } else if self.is_blocked(tail, look)? {
+                Words::<M>::advance(&self.words.tail, tail, 1);
+            } else if !self.pass_over(tail, look)? {
                 return Ok(Err(self.refuse(contended, Push::Full)));
             }
         }
         Err(Corrupt)
     }
 
-    /// A producer at `tail` has found its slot in the use of an earlier lap. False: it is worth another look.
+    /// A producer at `tail` has found its slot in the use of an earlier lap. If its claimer is away, and a slot beyond it is
+    /// free, this position is passed over, and that is said before tail moves (I4). False: the ring is full.
     #[cold]
-    fn is_blocked(&self, tail: u64, look: Look) -> Result<bool, Corrupt> {
-        let earlier = tail.wrapping_sub(self.words.capacity);
-        if look.is_quarantined() {
-            // Its claimer is still away: this position is passed over too, and that is said before tail moves (I4).
-            let _ = self.words.swap(tail, look, word(tail, look.state()))?;
-            return Ok(false);
-        }
-        if look.position() != earlier {
+    fn pass_over(&self, tail: u64, look: Look) -> Result<bool, Corrupt> {
+        let capacity = self.words.capacity;
+        if !look.is_quarantined() && look.position() != tail.wrapping_sub(capacity) {
             spin_loop(); // tail was outdated, or this is a lie
-            return Ok(false);
+            return Ok(true);
         }
-        if self.words.head.load(Ordering::Acquire) <= earlier {
-            return Ok(true); // E3
+        let head = self.words.head.load(Ordering::Acquire); // E3
+        for position in tail..tail.wrapping_add(capacity) {
+            let found = self.words.look(position)?;
+            let taken = found.state() == READY && found.position() < head;
+            if found.0 == word(position, FREE) {
+                break;
+            } else if !(taken || found.is_quarantined() || found.passes_over(position)) {
+                return Ok(false); // what waits here for a consumer, or is being sent, comes first
+            } else if position == tail.wrapping_add(capacity - 1) {
+                return Ok(false);
+            }
         }
-        if look.state() == READY && self.stays(tail, look)? {
+        if look.is_quarantined() {
+            let _ = self.words.swap(tail, look, word(tail, look.state()))?;
+        } else if self.stays(tail, look)? {
             let _ = self.words.swap(tail, look, word(tail, UNREAD))?;
         }
-        Ok(false)
+        Ok(true)
     }
 
     /// Claims up to `count` messages in a row.
     #[inline]
     fn claim_ready(&mut self, count: u64) -> Result<Result<(u64, u64), Pop>, Corrupt> {
         let mut contended = false;
-        for _ in 0..ROUNDS {
+        for _ in 0..self.words.rounds() {
             let head = self.words.head.load(Ordering::Acquire); // E3
             let look = self.words.look(head)?;
             if look.0 == word(head, READY) {
@@ -358,19 +364,36 @@ impl<M: Memory> Ring<M> {
                 continue;
             }
             let tail = self.words.tail.load(Ordering::Acquire); // E3
-            if tail & !CLOSED <= head {
-                let refused = if tail & CLOSED != 0 { Pop::Drained } else { Pop::Empty };
+            let (end, closed) = (tail & !CLOSED, tail & CLOSED != 0);
+            if end <= head {
+                let refused = if closed { Pop::Drained } else { Pop::Empty };
                 return Ok(Err(self.refuse(contended, refused)));
             }
             if look.passes_over(head) {
                 Words::<M>::advance(&self.words.head, head, 1);
             } else if look.0 != word(head, FREE) {
                 spin_loop(); // head was outdated, or this is a lie
-            } else if self.stays(head, look)? {
-                let _ = self.words.swap(head, look, word(head, UNSENT))?;
+            } else if closed || self.is_behind(head, end)? {
+                if self.stays(head, look)? {
+                    let _ = self.words.swap(head, look, word(head, UNSENT))?;
+                }
+            } else if self.words.head.load(Ordering::Acquire) == head {
+                // Nothing is complete yet: a quarantine would only take the slot from its producer.
+                return Ok(Err(self.refuse(contended, Pop::Empty)));
             }
         }
         Err(Corrupt)
+    }
+
+    /// Whether a message is complete behind the unfinished one at `head`.
+    #[cold]
+    fn is_behind(&self, head: u64, end: u64) -> Result<bool, Corrupt> {
+        for position in head.wrapping_add(1)..end.min(head.wrapping_add(self.words.capacity)) {
+            if self.words.look(position)?.0 == word(position, READY) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// How many slots in a row, up to `count`, are in `state` for their positions. What is so cannot change while the
@@ -391,8 +414,8 @@ impl<M: Memory> Ring<M> {
 
     #[inline]
     fn claim(&self, index: &AtomicU64, first: u64, count: u64) -> bool {
-        // Relaxed: the claim itself releases it. It must not come after.
-        self.intent.store(first.wrapping_add(1) << COUNT_BITS | count, Ordering::Relaxed); // C1, E3
+        // Before the claim. Release, because it may stand in the place of a cleared one (E4).
+        self.intent.store(first.wrapping_add(1) << COUNT_BITS | count, Ordering::Release); // C1, E3
         Words::<M>::advance(index, first, count)
     }
 
@@ -468,14 +491,15 @@ pub(crate) struct Repair<'a, M: Memory> {
 }
 
 impl<M: Memory> Repair<'_, M> {
-    /// Finishes what a repairer died over. Comes first.
-    pub(crate) fn resume(&self) -> Result<(), Corrupt> {
+    /// Finishes what a repairer died over. Comes first; `lose` as for [`lane`](Self::lane).
+    pub(crate) fn resume(&self, mut lose: impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
         let verdict = self.ledger.verdict.load(Ordering::Acquire); // E5
         if let Some(slot) = verdict.checked_sub(1) {
             if slot >= self.words.capacity {
                 return Err(Corrupt);
             }
             if self.words.look(slot)?.state() == UNSENT {
+                lose(self.words.slot(slot)?.1);
                 self.ledger.lost.store(self.ledger.count.load(Ordering::Relaxed), Ordering::Release); // R3
             }
             self.ledger.verdict.store(0, Ordering::Release); // R4, E5
@@ -483,8 +507,8 @@ impl<M: Memory> Repair<'_, M> {
         Ok(())
     }
 
-    /// Repairs what the dead owner of a lane had claimed; `lose` is shown each message that is lost. False: somebody who lives
-    /// is busy at one of its slots; try again later.
+    /// Repairs what the dead owner of a lane had claimed; `lose` is shown each message that is lost, again if a repairer
+    /// dies over it. False: somebody who lives is busy at one of its slots; try again later.
     pub(crate) fn lane(&self, lane: usize, mut lose: impl FnMut(&[AtomicU64])) -> Result<bool, Corrupt> {
         let Some(intent) = (self.intents)(lane) else { return Ok(true) };
         let (first, count) = range(intent.load(Ordering::Acquire)); // E4
@@ -525,22 +549,20 @@ impl<M: Memory> Repair<'_, M> {
                     }
                 }
                 UNSENT => return words.put_back(position, look, UNSENT).map(|()| true),
-                _ => {
-                    lose(words.slot(position)?.1);
-                    self.count_loss(position, look)?;
-                }
+                _ => self.count_loss(position, look, lose)?,
             }
         }
         Err(Corrupt)
     }
 
     /// Makes a dead consumer's message a dead producer's claim, and counts it, once.
-    fn count_loss(&self, position: u64, look: Look) -> Result<(), Corrupt> {
+    fn count_loss(&self, position: u64, look: Look, lose: &mut impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
         let lost = self.ledger.lost.load(Ordering::Relaxed).wrapping_add(1);
         self.ledger.count.store(lost, Ordering::Relaxed);
         self.ledger.verdict.store((position & self.words.capacity.wrapping_sub(1)) + 1, Ordering::Release); // R1, E5
         if self.words.swap(position, look, word(look.position(), UNSENT))?.is_ok() {
-            self.ledger.lost.store(lost, Ordering::Release); // R2, R3
+            lose(self.words.slot(position)?.1); // R2
+            self.ledger.lost.store(lost, Ordering::Release); // R3
         }
         self.ledger.verdict.store(0, Ordering::Release); // R4, E5
         Ok(())

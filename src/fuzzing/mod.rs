@@ -5,6 +5,8 @@
 //! protocol and a plain queue says what must come out; *hostile*, where words change under both sides, between operations
 //! and between any two accesses of one, and only bounds and an end are promised. A function panics if, and only if, a promise is broken.
 
+mod many;
+
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::ops::Deref;
@@ -12,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytemuck::Pod;
+
+pub use many::many_ring;
 
 use crate::error::RecvError;
 use crate::layout::{Element, HEADER_LEN, Layout, MAGIC, header, ring, seat};

@@ -1,0 +1,269 @@
+//! The ring for many (`raw/mpmc.rs`) on the heap. A participant is slow by doing its next operations, as another, in the middle
+//! of the one it is at.
+
+use super::*;
+use crate::raw::mpmc::{BATCH, Ledger, Pop, Push, Repair, Ring, Words as Shape};
+
+const LOST: usize = 2;
+const VERDICT: usize = 3;
+const COUNT: usize = 4;
+/// Lanes come before the slots, where [`DATA`] is.
+const LANES: usize = 3;
+/// How deep one operation is within another: each depth is a participant.
+const DEPTH: usize = 3;
+/// Control word, number and check.
+const STRIDE: usize = 3;
+
+struct Many {
+    cells: Arc<Cells>,
+    intents: Vec<Arc<Cells>>,
+    capacity: u64,
+}
+
+/// What an honest ring must hold.
+#[derive(Default)]
+struct Books {
+    /// Sent and not received, by participant.
+    pending: [VecDeque<u64>; DEPTH],
+    next: u64,
+    /// Claims that are open right now, by the slow and by the dead.
+    open: u64,
+    closed: bool,
+    lost: u64,
+    /// Whether anybody was slow or died so far.
+    was_slow: bool,
+}
+
+fn cells(words: usize) -> Arc<Cells> {
+    let words = (0..words).map(|_| AtomicU64::new(0)).collect();
+    Arc::new(Cells { words, planned: Mutex::new(None) })
+}
+
+impl Many {
+    fn new(capacity: u64) -> Self {
+        let intents = (0..LANES + DEPTH).map(|_| cells(1)).collect();
+        let many = Self { cells: cells(DATA + capacity as usize * STRIDE), intents, capacity };
+        many.shape().format();
+        many
+    }
+
+    fn word(&self, index: usize) -> Word {
+        Word(Arc::clone(&self.cells), index)
+    }
+
+    fn intent(&self, lane: usize) -> Option<Word> {
+        self.intents.get(lane).map(|intent| Word(Arc::clone(intent), 0))
+    }
+
+    fn shape(&self) -> Shape<Heap> {
+        let slots = Words(Arc::clone(&self.cells));
+        Shape { tail: self.word(TAIL), head: self.word(HEAD), slots, capacity: self.capacity, stride: STRIDE }
+    }
+
+    fn ring(&self, lane: usize) -> Ring<Heap> {
+        Ring::new(self.shape(), self.intent(lane).expect("a lane"), 1)
+    }
+
+    /// The lanes from `DEPTH` on are those of the dead. True: nothing was put off.
+    fn repair(&self) -> Result<bool, Corrupt> {
+        let ledger = Ledger { lost: self.word(LOST), verdict: self.word(VERDICT), count: self.word(COUNT) };
+        let shape = self.shape();
+        let repair =
+            Repair { words: &shape, ledger: &ledger, intents: &|lane| self.intent(lane), alive: &|lane| lane < DEPTH };
+        repair.resume(|payload| assert_eq!(payload.len(), STRIDE - 1))?;
+        let mut whole = true;
+        for lane in DEPTH..DEPTH + LANES {
+            whole &= repair.lane(lane, |payload| assert_eq!(payload.len(), STRIDE - 1))?;
+        }
+        Ok(whole)
+    }
+
+    /// Claims the position of an index for a dead lane, if its slot is in `state`.
+    fn die_at(&self, index: usize, state: u64) -> bool {
+        let position = self.word(index).load(Relaxed);
+        let slot = DATA + (position % self.capacity) as usize * STRIDE;
+        let free_lane = (DEPTH..DEPTH + LANES).find(|lane| self.intents[*lane].words[0].load(Relaxed) == 0);
+        let (Some(lane), true) = (free_lane, self.cells.words[slot].load(Relaxed) == position << 2 | state) else {
+            return false;
+        };
+        self.intents[lane].words[0].store((position + 1) << 6 | 1, Relaxed);
+        self.cells.words[index].store(position + 1, Relaxed);
+        true
+    }
+}
+
+fn read(payload: &[AtomicU64]) -> u64 {
+    assert_eq!(payload.len(), STRIDE - 1);
+    let number = payload[0].load(Relaxed);
+    assert_eq!(payload[1].load(Relaxed), !number, "torn");
+    number
+}
+
+impl Books {
+    fn sent(&mut self, number: u64) {
+        self.pending[(number % DEPTH as u64) as usize].push_back(number);
+    }
+
+    fn received(&mut self, number: u64) {
+        let front = self.pending[(number % DEPTH as u64) as usize].pop_front();
+        assert_eq!(front, Some(number), "out of order, twice, or never sent");
+    }
+
+    fn len(&self) -> u64 {
+        self.pending.iter().map(|queue| queue.len() as u64).sum()
+    }
+}
+
+/// A ring for many: honest participants who are slow or die in the middle, or any words at all.
+pub fn many_ring(data: &[u8]) {
+    let mut input = Input(data);
+    let setup = input.byte();
+    let many = Many::new(2 << (setup >> 1 & 3));
+    if setup & 1 == 0 {
+        honest(&many, &mut input);
+    } else {
+        for index in 0..usize::from(input.byte()).min(many.cells.words.len()) {
+            many.cells.words[index].store(input.word(), Relaxed);
+        }
+        while !input.0.is_empty() {
+            hostile_step(&many, &mut input, 0);
+        }
+    }
+}
+
+fn honest(many: &Many, input: &mut Input) {
+    let mut books = Books::default();
+    while !input.0.is_empty() {
+        honest_step(many, &mut books, input, 0);
+    }
+    assert_eq!(many.repair(), Ok(true), "nobody is in the way");
+    assert_eq!(many.shape().quarantined(), 0, "a slot is missing");
+    let mut shown = 0;
+    many.shape().for_each_message(|_| shown += 1).expect("honest");
+    assert_eq!(shown, books.len());
+    let mut ring = many.ring(0);
+    while books.len() > 0 {
+        assert_eq!(ring.pop(|payload| books.received(read(payload))), Ok(Pop::Done(1)));
+    }
+    assert_eq!(ring.pop(|_| ()), Ok(if books.closed { Pop::Drained } else { Pop::Empty }));
+    assert_eq!(many.word(LOST).load(Relaxed), books.lost);
+    assert_eq!(many.shape().len(), 0);
+    for _ in 0..if books.closed { 0 } else { many.capacity } {
+        assert_eq!(ring.push(|_| ()), Ok(Push::Done(1)), "every slot serves again");
+    }
+}
+
+fn honest_step(many: &Many, books: &mut Books, input: &mut Input, depth: usize) {
+    let Some(op) = input.op() else { return };
+    // How many operations others get done meanwhile.
+    let meanwhile = if depth + 1 < DEPTH { op >> 6 } else { 0 };
+    books.was_slow |= meanwhile > 0;
+    let mut ring = many.ring(depth);
+    match op % 8 {
+        0..=2 => {
+            let count = if op % 8 == 2 { u64::from(input.byte()) % 6 + 1 } else { 1 };
+            let mut pause = meanwhile;
+            let base = books.next;
+            books.next += count;
+            let outcome = ring.push_many(count, |index, payload| {
+                let number = (base + index) * DEPTH as u64 + depth as u64;
+                payload[0].store(number, Relaxed);
+                payload[1].store(!number, Relaxed);
+                books.open += count.min(BATCH);
+                (0..std::mem::take(&mut pause)).for_each(|_| honest_step(many, books, input, depth + 1));
+                books.open -= count.min(BATCH);
+            });
+            match outcome.expect("honest") {
+                Push::Done(sent) => {
+                    assert!(sent >= 1 && sent <= count && !(books.closed && meanwhile == 0));
+                    (0..sent).for_each(|index| books.sent((base + index) * DEPTH as u64 + depth as u64));
+                }
+                // A slot that was passed over serves again when its turn comes, so only without such is this exact.
+                Push::Full if books.was_slow => assert!(books.len() + books.open > 0, "full of nothing"),
+                Push::Full => {
+                    assert_eq!(many.shape().len(), many.capacity, "full before its time");
+                }
+                Push::Closed => assert!(books.closed),
+            }
+        }
+        3..=5 => {
+            let count = if op % 8 == 5 { u64::from(input.byte()) % 6 + 1 } else { 1 };
+            let mut pause = meanwhile;
+            let before = books.len();
+            let mut got = 0;
+            let outcome = ring.pop_many(count, |_, payload| {
+                let number = read(payload);
+                // A batch is claimed as a whole: what others receive meanwhile comes after it, of each sender.
+                books.received(number);
+                got += 1;
+                if count == 1 {
+                    books.open += 1;
+                    (0..std::mem::take(&mut pause)).for_each(|_| honest_step(many, books, input, depth + 1));
+                    books.open -= 1;
+                    assert_eq!(read(payload), number, "overwritten in a reader's hands");
+                }
+            });
+            match outcome.expect("honest") {
+                Pop::Done(count) => assert_eq!(count, got),
+                Pop::Empty => assert_eq!(before, 0, "empty with messages in it"),
+                Pop::Drained => assert!(before == 0 && books.closed),
+            }
+        }
+        6 => match input.byte() % 4 {
+            0 if many.die_at(TAIL, 0) => {
+                books.open += 1;
+                books.was_slow = true;
+            }
+            1 if books.len() > 0 && many.die_at(HEAD, 1) => {
+                let position = many.word(HEAD).load(Relaxed) - 1;
+                let slot = DATA + (position % many.capacity) as usize * STRIDE;
+                books.received(many.cells.words[slot + 1].load(Relaxed));
+                books.open += 1;
+                books.lost += 1;
+                books.was_slow = true;
+            }
+            2 if many.repair().expect("honest") && depth == 0 => books.open = 0,
+            _ => assert!(ring.seems_ready() <= (books.len() > 0)),
+        },
+        _ if input.byte() == 7 => {
+            assert_eq!(many.shape().close(), !books.closed);
+            books.closed = true;
+        }
+        _ => assert_eq!(many.shape().is_closed(), books.closed),
+    }
+}
+
+fn hostile_step(many: &Many, input: &mut Input, depth: usize) {
+    let Some(op) = input.op() else { return };
+    let mut meanwhile = if depth + 1 < DEPTH { op >> 6 } else { 0 };
+    let mut ring = many.ring(depth);
+    let count = u64::from(op >> 4 & 3) * 21 + 1;
+    let mut act = |input: &mut Input, payload: &[AtomicU64]| {
+        assert_eq!(payload.len(), STRIDE - 1, "outside of its slot");
+        (0..std::mem::take(&mut meanwhile)).for_each(|_| hostile_step(many, input, depth + 1));
+    };
+    match op % 8 {
+        0 => drop(ring.push(|payload| act(input, payload))),
+        1 => match ring.push_many(count, |_, payload| act(input, payload)) {
+            Ok(Push::Done(sent)) => assert!(sent >= 1 && sent <= count),
+            _ => drop(ring.seems_ready()),
+        },
+        2 => drop(ring.pop(|payload| act(input, payload))),
+        3 => match ring.pop_many(count, |_, payload| act(input, payload)) {
+            Ok(Pop::Done(got)) => assert!(got >= 1 && got <= count),
+            _ => drop(ring.words().is_closed()),
+        },
+        4 => drop((many.repair(), many.shape().close())),
+        5 => assert!(many.shape().len() <= many.capacity && many.shape().quarantined() <= many.capacity),
+        6 => {
+            let lane = usize::from(input.byte()) % many.intents.len();
+            many.intents[lane].words[0].store(input.word(), Relaxed);
+        }
+        _ => {
+            let index = usize::from(input.byte()) % many.cells.words.len();
+            let value = input.lie(many.cells.words[index].load(Relaxed));
+            let delay = input.byte() % 16;
+            *many.cells.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Planned { delay, index, value });
+        }
+    }
+}
