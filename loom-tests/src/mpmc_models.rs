@@ -3,10 +3,9 @@
 use super::*;
 use crate::raw::mpmc::{Ledger, Pop, Push, Repair, Ring, Words};
 
-const CAPACITY: u64 = 2;
 const LANES: usize = 3;
 
-/// A ring of two slots of two payload words, and its lanes.
+/// A ring with two payload words in a slot, and its lanes.
 #[derive(Clone)]
 struct Many {
     tail: Shared<AtomicU64>,
@@ -16,20 +15,26 @@ struct Many {
     lost: Shared<AtomicU64>,
     verdict: Shared<AtomicU64>,
     count: Shared<AtomicU64>,
+    capacity: u64,
     patience: u32,
 }
 
 impl Many {
     fn new(patience: u32) -> Self {
+        Self::with_capacity(2, patience)
+    }
+
+    fn with_capacity(capacity: u64, patience: u32) -> Self {
         let slot = |_| [AtomicU64::new(0), AtomicU64::payload(0), AtomicU64::payload(0)];
         let many = Self {
             tail: word(),
             head: word(),
-            slots: SharedWords(Arc::new((0..CAPACITY).flat_map(slot).collect())),
+            slots: SharedWords(Arc::new((0..capacity).flat_map(slot).collect())),
             intents: std::array::from_fn(|_| word()),
             lost: word(),
             verdict: word(),
             count: word(),
+            capacity,
             patience,
         };
         many.words().format();
@@ -38,7 +43,7 @@ impl Many {
 
     fn words(&self) -> Words<Heap> {
         let (tail, head, slots) = (self.tail.clone(), self.head.clone(), self.slots.clone());
-        Words { tail, head, slots, capacity: CAPACITY, stride: 3 }
+        Words { tail, head, slots, capacity: self.capacity, stride: 3 }
     }
 
     fn ring(&self, lane: usize) -> Ring<Heap> {
@@ -73,7 +78,7 @@ impl Many {
         while let Some(n) = take(&mut ring) {
             left.push(n);
         }
-        for _ in 0..CAPACITY {
+        for _ in 0..self.capacity {
             assert_eq!(put(&mut ring, 77), Push::Done(1), "a slot is missing");
         }
         assert_eq!(put(&mut ring, 77), Push::Full);
@@ -543,5 +548,59 @@ fn polling_disturbs_nobody() {
         });
         assert_eq!((outcome.unwrap(), fills), (Push::Done(1), 1));
         assert_eq!(take(&mut polling), Some(1));
+    });
+}
+
+/// A consumer is slow, and passed over: its message stays whole, its slot serves again.
+#[test]
+fn a_slow_consumer_gives_its_slot_back() {
+    model(|| {
+        let many = Many::new(0);
+        let (mut ring, mut slow) = (many.ring(0), many.ring(1));
+        put(&mut ring, 1);
+        put(&mut ring, 2);
+        let outcome = slow.pop(|payload| {
+            assert_eq!(take(&mut ring), Some(2));
+            assert_eq!(put(&mut ring, 3), Push::Done(1), "a free slot is beyond the slow one");
+            assert_eq!(many.words().quarantined(), 1);
+            assert_eq!(put(&mut ring, 4), Push::Full);
+            assert_eq!(read(payload), 1);
+        });
+        assert_eq!(outcome.unwrap(), Pop::Done(1));
+        assert_eq!(many.drain_whole(), [3]);
+    });
+}
+
+/// Half of a batch is passed over by a consumer that goes for what is behind it; the other half must not come first.
+#[test]
+fn half_a_batch_overtakes_nothing() {
+    model(|| {
+        let many = Many::with_capacity(4, 0);
+        let batch = thread::spawn({
+            let mut ring = many.ring(1);
+            move || {
+                let mut sent = 0;
+                while sent < 2 {
+                    let start = 1 + sent;
+                    match ring.push_many(2 - sent, |i, payload| write(payload, start + i)).unwrap() {
+                        Push::Done(count) => sent += count,
+                        refused => panic!("{refused:?} with three messages and four slots"),
+                    }
+                }
+            }
+        });
+        let consumer = thread::spawn({
+            let mut ring = many.ring(2);
+            move || {
+                put(&mut ring, 9);
+                take(&mut ring)
+            }
+        });
+        batch.join().unwrap();
+        let mut all: Vec<u64> = consumer.join().unwrap().into_iter().collect();
+        all.extend(many.drain_whole());
+        let batch: Vec<u64> = all.iter().copied().filter(|n| *n != 9).collect();
+        assert_eq!(batch, [1, 2]);
+        assert_eq!(all.len(), 3);
     });
 }
