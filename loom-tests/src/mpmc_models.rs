@@ -109,11 +109,13 @@ fn take(ring: &mut Ring<Heap>) -> Option<u64> {
     }
 }
 
-fn take_waiting(ring: &mut Ring<Heap>) -> u64 {
-    loop {
-        match take(ring) {
-            Some(n) => return n,
-            None => spin_loop(),
+/// Sends 1 to `last`, in as few batches as it gets away with.
+fn put_batch(ring: &mut Ring<Heap>, last: u64, refused: impl Fn(Push)) {
+    let mut sent = 0;
+    while sent < last {
+        match ring.push_many(last - sent, |i, payload| write(payload, sent + 1 + i)).unwrap() {
+            Push::Done(count) => sent += count,
+            other => refused(other),
         }
     }
 }
@@ -243,14 +245,7 @@ fn batches_keep_their_order() {
         let producer = thread::spawn({
             let mut ring = many.ring(1);
             move || {
-                let mut sent = 0;
-                while sent < 3 {
-                    let start = sent + 1;
-                    match ring.push_many(3 - sent, |i, payload| write(payload, start + i)).unwrap() {
-                        Push::Done(count) => sent += count,
-                        _ => spin_loop(),
-                    }
-                }
+                put_batch(&mut ring, 3, |_| spin_loop());
             }
         });
         let mut ring = many.ring(0);
@@ -579,14 +574,7 @@ fn half_a_batch_overtakes_nothing() {
         let batch = thread::spawn({
             let mut ring = many.ring(1);
             move || {
-                let mut sent = 0;
-                while sent < 2 {
-                    let start = 1 + sent;
-                    match ring.push_many(2 - sent, |i, payload| write(payload, start + i)).unwrap() {
-                        Push::Done(count) => sent += count,
-                        refused => panic!("{refused:?} with three messages and four slots"),
-                    }
-                }
+                put_batch(&mut ring, 2, |refused| panic!("{refused:?} with three messages and four slots"));
             }
         });
         let consumer = thread::spawn({

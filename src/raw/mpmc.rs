@@ -323,22 +323,12 @@ impl<M: Memory> Ring<M> {
     /// free, this position is passed over, and that is said before tail moves (I4). False: the ring is full.
     #[cold]
     fn pass_over(&self, tail: u64, look: Look) -> Result<bool, Corrupt> {
-        let capacity = self.words.capacity;
-        if !look.is_quarantined() && look.position() != tail.wrapping_sub(capacity) {
+        if !look.is_quarantined() && look.position() != tail.wrapping_sub(self.words.capacity) {
             spin_loop(); // tail was outdated, or this is a lie
             return Ok(true);
         }
-        let head = self.words.head.load(Ordering::Acquire); // E3
-        for position in tail..tail.wrapping_add(capacity) {
-            let found = self.words.look(position)?;
-            let taken = found.state() == READY && found.position() < head;
-            if found.0 == word(position, FREE) {
-                break;
-            } else if !(taken || found.is_quarantined() || found.passes_over(position)) {
-                return Ok(false); // what waits here for a consumer, or is being sent, comes first
-            } else if position == tail.wrapping_add(capacity - 1) {
-                return Ok(false);
-            }
+        if !self.is_free_beyond(tail)? {
+            return Ok(false);
         }
         if look.is_quarantined() {
             let _ = self.words.swap(tail, look, word(tail, look.state()))?;
@@ -346,6 +336,22 @@ impl<M: Memory> Ring<M> {
             let _ = self.words.swap(tail, look, word(tail, UNREAD))?;
         }
         Ok(true)
+    }
+
+    /// Whether a slot is free from `tail` on, before the first that waits for a consumer or is being sent.
+    fn is_free_beyond(&self, tail: u64) -> Result<bool, Corrupt> {
+        let head = self.words.head.load(Ordering::Acquire); // E3
+        for position in tail..tail.wrapping_add(self.words.capacity) {
+            let found = self.words.look(position)?;
+            if found.0 == word(position, FREE) {
+                return Ok(true);
+            }
+            let taken = found.state() == READY && found.position() < head;
+            if !(taken || found.is_quarantined() || found.passes_over(position)) {
+                return Ok(false);
+            }
+        }
+        Ok(false)
     }
 
     /// Claims up to `count` messages in a row.
