@@ -24,13 +24,13 @@ mod sender;
 mod stores;
 mod stream;
 mod sync;
+mod wait;
 
 pub use error::{Error, ErrorKind, RecvError, Result, SendError};
 pub use handover::{Handover, handed};
 pub use in_place::{MessageRef, Room, Slots, TrustedReceiver, TrustedSender, Values};
 pub use inspect::{Inspection, Participant, RingState};
 pub use layout::{Element, Kind, LAYOUT_VERSION};
-pub use link::Wait;
 pub use liveness::Standing;
 pub use message::Message;
 pub use names::{DIRECTORY_VARIABLE, Directory};
@@ -39,6 +39,7 @@ pub use receiver::Receiver;
 pub use region::Report;
 pub use sender::Sender;
 pub use stream::{ByteReader, ByteWriter};
+pub use wait::Wait;
 
 /// Keeps the README's example compiling.
 #[cfg(doctest)]

@@ -2,94 +2,18 @@
 //! or died, leaving oneself. What moves through the ring is not this file's business.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use crate::error::{RecvError, SendError};
 use crate::layout::ring;
 use crate::liveness::{Seat, Standing};
 use crate::patience::Patience;
-use crate::raw::Corrupt;
 use crate::raw::event::Event;
 use crate::raw::role::{Role, View};
 use crate::raw::spsc::Succession;
 use crate::region::{Mapped, Region};
 use crate::sync::{Ordering, spin_loop};
-use crate::sys::process::online_cores;
 use crate::sys::{Deadline, barrier};
-
-/// What a blocking call does while there is nothing to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Wait {
-    /// Polls without end: the lowest latency, at the price of a core.
-    Spin,
-    /// Polls for about 2 µs, offers the core to others until about 50 µs, then sleeps. On a machine with one core it
-    /// does not poll.
-    #[default]
-    SpinThenPark,
-    /// Sleeps at once: the lowest load, at the price of a wake-up for each wait.
-    Park,
-}
-
-const SPIN: Duration = Duration::from_micros(2);
-const YIELD: Duration = Duration::from_micros(50);
-
-/// Nobody sleeps longer without looking around: it bounds the harm of a wake-up that died with its waker.
-const SLICE: Duration = Duration::from_millis(20);
-
-/// After [`PATIENT`] slices in vain they get longer: a wake-up from a timer can cost 0.1 ms of a virtual machine's time.
-const LONG_SLICE: Duration = Duration::from_millis(90);
-const PATIENT: u32 = 16;
-
-/// Polls between two looks at the clock.
-const POLLS: u32 = 16;
-
-/// Fruitless `try_` calls between two questions to the kernel.
-const TRIES: u32 = 32;
-
-/// Why a wait ended without what it waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    Closed,
-    PeerDied,
-    LockLost,
-    TimedOut,
-}
-
-impl From<Stop> for SendError {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Closed => Self::Closed,
-            Stop::PeerDied => Self::PeerDied,
-            Stop::LockLost => Self::LockLost,
-            Stop::TimedOut => Self::TimedOut,
-        }
-    }
-}
-
-impl From<Stop> for RecvError {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Closed => Self::Closed,
-            Stop::PeerDied => Self::PeerDied,
-            Stop::LockLost => Self::LockLost,
-            Stop::TimedOut => Self::TimedOut,
-        }
-    }
-}
-
-impl From<Corrupt> for SendError {
-    fn from(_: Corrupt) -> Self {
-        Self::Corrupt
-    }
-}
-
-impl From<Corrupt> for RecvError {
-    fn from(_: Corrupt) -> Self {
-        Self::Corrupt
-    }
-}
+use crate::wait::{POLLS, Pace, Stop, Wait, Waiter};
 
 /// An end of the peer that is to be reported, and the view that told of it.
 #[derive(Clone, Copy, Debug)]
@@ -161,14 +85,11 @@ pub(crate) struct Link {
     ear: Event<Mapped>,
     /// What the peer sleeps on.
     bell: Event<Mapped>,
-    wait: Wait,
     /// The last peer whose end was reported, and the end.
     told: Option<(u64, Stop)>,
     /// The consumer that a producer has in mind.
     known: View,
-    /// When the kernel was last asked about the peer.
-    asked: Instant,
-    tries: u32,
+    pace: Pace,
     patience: Patience,
 }
 
@@ -189,11 +110,9 @@ impl Link {
             peer,
             ear,
             bell,
-            wait,
             told: None,
             known,
-            asked: Instant::now(),
-            tries: 0,
+            pace: Pace::new(wait),
             patience: Patience::new(seat.region()),
             seat,
         }
@@ -221,27 +140,6 @@ impl Link {
         self.bell.notify();
     }
 
-    /// After a fruitless attempt that was not to wait: why it will stay fruitless, if so.
-    #[cold]
-    pub(crate) fn stop(&mut self) -> Option<End> {
-        let end = self.look();
-        if end.is_some() {
-            return end;
-        }
-        self.tries = self.tries.wrapping_add(1);
-        if self.tries.is_multiple_of(TRIES) { self.ask() } else { None }
-    }
-
-    /// The caller is being told of this end now; it is not owed any more.
-    pub(crate) fn report(&mut self, end: End) -> Stop {
-        let news = end.stop == Stop::PeerDied && self.unreported(self.known, end.view).1 > 0;
-        if !(self.side == Side::Producer && news) {
-            self.told = Some((end.view.epoch(), end.stop));
-        }
-        self.known = end.view;
-        end.stop
-    }
-
     /// Tries until it works, the deadline passes, or the peer is gone and a last try was fruitless too. `position` is how
     /// many messages this side has dealt with so far.
     pub(crate) fn wait<T, E: From<Stop>>(
@@ -250,11 +148,7 @@ impl Link {
         deadline: Deadline,
         mut attempt: impl FnMut() -> Result<Option<T>, E>,
     ) -> Result<T, E> {
-        let mut started = None;
-        let mut polls = 0_u32;
-        let mut slices = 0_u32;
-        let mut polling = self.wait != Wait::Park && can_poll();
-        if polling {
+        if self.pace.polls() {
             self.patience.pause(position);
             for poll in 0..POLLS {
                 if let Some(done) = attempt()? {
@@ -265,83 +159,7 @@ impl Link {
             }
             self.patience.had_to_wait = true;
         }
-        loop {
-            if let Some(done) = attempt()? {
-                return Ok(done);
-            }
-            if let Some(end) = self.look() {
-                return attempt()?.ok_or_else(|| self.report(end).into());
-            }
-            polls = polls.wrapping_add(1);
-            if polling && !polls.is_multiple_of(POLLS) {
-                spin_loop();
-                continue;
-            }
-            let now = Instant::now();
-            if now.duration_since(self.asked) >= SLICE {
-                self.asked = now;
-                if let Some(end) = self.ask() {
-                    return attempt()?.ok_or_else(|| self.report(end).into());
-                }
-            }
-            if deadline.is_some_and(|deadline| now >= deadline) {
-                return Err(Stop::TimedOut.into());
-            }
-            let waited = now.duration_since(*started.get_or_insert(now));
-            match self.wait {
-                Wait::Spin if polling => spin_loop(),
-                Wait::Spin => thread::yield_now(),
-                Wait::SpinThenPark if polling && waited < SPIN => spin_loop(),
-                Wait::SpinThenPark if waited < YIELD => {
-                    polling = false;
-                    thread::yield_now();
-                }
-                Wait::SpinThenPark | Wait::Park => {
-                    polling = false;
-                    let ticket = self.ear.listen();
-                    if let Some(done) = attempt()? {
-                        return Ok(done);
-                    }
-                    if self.look().is_none() {
-                        let slice = if slices < PATIENT { SLICE } else { LONG_SLICE };
-                        let rest = deadline.map_or(slice, |deadline| deadline.duration_since(now));
-                        self.ear.wait(ticket, rest.min(slice));
-                        slices = slices.saturating_add(1);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What the peer has written about itself. It comes before the kernel's word: who closed is not dead.
-    fn look(&self) -> Option<End> {
-        let view = self.peer.view();
-        // Known to be dead, and nobody has come since.
-        let dead = self.told == Some((view.epoch(), Stop::PeerDied));
-        // A consumer learns of a succession from its ring, behind the last message.
-        let succeeded = self.side == Side::Producer && self.unreported(self.known, view).1 > 0;
-        let stop = match (view.is_closed(), dead || succeeded) {
-            (true, _) => Stop::Closed,
-            (false, true) => Stop::PeerDied,
-            (false, false) => return None,
-        };
-        Some(End { stop, view })
-    }
-
-    /// What the kernel says about the peer.
-    fn ask(&self) -> Option<End> {
-        let peer = 1 - self.seat.index().min(1);
-        let view = self.peer.view();
-        let stop = match self.seat.region().standing(peer) {
-            Standing::Alive => return None,
-            Standing::LockLost => Stop::LockLost,
-            // Whatever its record says: a role is open only while its lock is held.
-            Standing::Dead | Standing::Left | Standing::Vacant => Stop::PeerDied,
-        };
-        if view.is_open() && self.peer.view() == view {
-            return Some(End { stop, view });
-        }
-        self.look() // it closed, or another came, while we asked
+        self.wait_for(deadline, attempt)
     }
 
     /// How many peers, and how many deaths of peers, came to an end between two views without a report.
@@ -376,6 +194,57 @@ impl Link {
     }
 }
 
+impl Waiter for Link {
+    type End = End;
+
+    fn look(&mut self) -> Option<End> {
+        let view = self.peer.view();
+        // Known to be dead, and nobody has come since.
+        let dead = self.told == Some((view.epoch(), Stop::PeerDied));
+        // A consumer learns of a succession from its ring, behind the last message.
+        let succeeded = self.side == Side::Producer && self.unreported(self.known, view).1 > 0;
+        let stop = match (view.is_closed(), dead || succeeded) {
+            (true, _) => Stop::Closed,
+            (false, true) => Stop::PeerDied,
+            (false, false) => return None,
+        };
+        Some(End { stop, view })
+    }
+
+    fn ask(&mut self) -> Option<End> {
+        let peer = 1 - self.seat.index().min(1);
+        let view = self.peer.view();
+        let stop = match self.seat.region().standing(peer) {
+            Standing::Alive => return None,
+            Standing::LockLost => Stop::LockLost,
+            // Whatever its record says: a role is open only while its lock is held.
+            Standing::Dead | Standing::Left | Standing::Vacant => Stop::PeerDied,
+        };
+        if view.is_open() && self.peer.view() == view {
+            return Some(End { stop, view });
+        }
+        self.look() // it closed, or another came, while we asked
+    }
+
+    fn report(&mut self, end: End) -> Stop {
+        let news = end.stop == Stop::PeerDied && self.unreported(self.known, end.view).1 > 0;
+        // News is of a predecessor: the one who is there now has not ended.
+        if !(self.side == Side::Producer && news) {
+            self.told = Some((end.view.epoch(), end.stop));
+        }
+        self.known = end.view;
+        end.stop
+    }
+
+    fn ear(&self) -> &Event<Mapped> {
+        &self.ear
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
+    }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         if self.is_ours() && !self.seat.is_passed_on() {
@@ -386,12 +255,10 @@ impl Drop for Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("side", &self.side).field("wait", &self.wait).field("seat", &self.seat).finish()
+        f.debug_struct("Link")
+            .field("side", &self.side)
+            .field("wait", &self.pace.wait())
+            .field("seat", &self.seat)
+            .finish()
     }
-}
-
-/// On one core the peer cannot do anything while we poll.
-fn can_poll() -> bool {
-    static CORES: OnceLock<usize> = OnceLock::new();
-    *CORES.get_or_init(online_cores) > 1
 }

@@ -11,13 +11,14 @@ use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::layout::{Element, Layout};
-use crate::link::{Link, Side, Wait};
+use crate::link::{Link, Side};
 use crate::liveness::{Joined, Seat};
 use crate::message::Message;
 use crate::names::Directory;
 use crate::receiver::Receiver;
 use crate::region::{Region, Report, Settings};
 use crate::sender::Sender;
+use crate::wait::Wait;
 
 /// Makes an anonymous duplex pipe for byte messages, with the default options.
 ///

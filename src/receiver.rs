@@ -14,6 +14,7 @@ use crate::message::{Message, Step, Target};
 use crate::raw::Ready;
 use crate::raw::spsc::Succession;
 use crate::sys::{Deadline, deadline_after};
+use crate::wait::Waiter;
 
 /// Receives messages from one [`Sender`](crate::Sender), in order, each whole and once.
 ///

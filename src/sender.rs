@@ -13,6 +13,7 @@ use crate::message::Message;
 use crate::patience::RECORD;
 use crate::stores::Chooser;
 use crate::sys::{Deadline, deadline_after};
+use crate::wait::Waiter;
 
 /// Sends messages to one [`Receiver`](crate::Receiver), in order, each whole.
 ///

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// A file may use what stands before it, and nothing else.
 const LAYERS: &[&str] = &[
-    "error", "sys", "sync", "raw", "layout", "names", "region", "liveness", "patience", "link", "stores", "message",
-    "sender", "receiver", "pipe", "stream", "in_place", "handover", "inspect", "fuzzing",
+    "error", "sys", "sync", "raw", "layout", "names", "region", "liveness", "patience", "wait", "link", "stores",
+    "message", "sender", "receiver", "pipe", "stream", "in_place", "handover", "inspect", "fuzzing",
 ];
 
 /// The files with `unsafe` in them; each says why at every place.

@@ -1,0 +1,202 @@
+//! How a blocking call spends its time: polling, then yielding, then asleep in slices, at the end of each of which it asks
+//! whether there is anybody left to wait for.
+
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{RecvError, SendError};
+use crate::raw::Corrupt;
+use crate::raw::event::Event;
+use crate::region::Mapped;
+use crate::sync::spin_loop;
+use crate::sys::Deadline;
+use crate::sys::process::online_cores;
+
+/// What a blocking call does while there is nothing to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// Polls without end: the lowest latency, at the price of a core.
+    Spin,
+    /// Polls for about 2 µs, offers the core to others until about 50 µs, then sleeps. On a machine with one core it
+    /// does not poll.
+    #[default]
+    SpinThenPark,
+    /// Sleeps at once: the lowest load, at the price of a wake-up for each wait.
+    Park,
+}
+
+const SPIN: Duration = Duration::from_micros(2);
+const YIELD: Duration = Duration::from_micros(50);
+
+/// Nobody sleeps longer without looking around: it bounds the harm of a wake-up that died with its waker.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// After [`PATIENT`] slices in vain they get longer: a wake-up from a timer can cost 0.1 ms of a virtual machine's time.
+const LONG_SLICE: Duration = Duration::from_millis(90);
+const PATIENT: u32 = 16;
+
+/// Polls between two looks at the clock.
+pub(crate) const POLLS: u32 = 16;
+
+/// Fruitless `try_` calls between two questions to the kernel.
+const TRIES: u32 = 32;
+
+/// Why a wait ended without what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Closed,
+    PeerDied,
+    LockLost,
+    TimedOut,
+}
+
+impl From<Stop> for SendError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Closed => Self::Closed,
+            Stop::PeerDied => Self::PeerDied,
+            Stop::LockLost => Self::LockLost,
+            Stop::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl From<Stop> for RecvError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Closed => Self::Closed,
+            Stop::PeerDied => Self::PeerDied,
+            Stop::LockLost => Self::LockLost,
+            Stop::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
+impl From<Corrupt> for SendError {
+    fn from(_: Corrupt) -> Self {
+        Self::Corrupt
+    }
+}
+
+impl From<Corrupt> for RecvError {
+    fn from(_: Corrupt) -> Self {
+        Self::Corrupt
+    }
+}
+
+/// How a handle waits, and when it last asked.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    wait: Wait,
+    /// When the kernel was last asked about the others.
+    asked: Instant,
+    tries: u32,
+}
+
+impl Pace {
+    pub(crate) fn new(wait: Wait) -> Self {
+        Self { wait, asked: Instant::now(), tries: 0 }
+    }
+
+    pub(crate) fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    /// Whether to begin by polling. On one core the others cannot do anything while we poll.
+    pub(crate) fn polls(&self) -> bool {
+        static CORES: OnceLock<usize> = OnceLock::new();
+        self.wait != Wait::Park && *CORES.get_or_init(online_cores) > 1
+    }
+}
+
+/// One who waits for others.
+pub(crate) trait Waiter {
+    /// The end of those who are waited for, as first seen.
+    type End;
+
+    /// What they have written about themselves. It comes before the kernel's word: who closed is not dead.
+    fn look(&mut self) -> Option<Self::End>;
+
+    /// What the kernel says about them.
+    fn ask(&mut self) -> Option<Self::End>;
+
+    /// The caller is being told of this end now.
+    fn report(&mut self, end: Self::End) -> Stop;
+
+    /// What to sleep on.
+    fn ear(&self) -> &Event<Mapped>;
+
+    fn pace(&mut self) -> &mut Pace;
+
+    /// After a fruitless attempt that was not to wait: why it will stay fruitless, if so.
+    #[cold]
+    fn stop(&mut self) -> Option<Self::End> {
+        let end = self.look();
+        if end.is_some() {
+            return end;
+        }
+        let pace = self.pace();
+        pace.tries = pace.tries.wrapping_add(1);
+        if pace.tries.is_multiple_of(TRIES) { self.ask() } else { None }
+    }
+
+    /// Tries until it works, the deadline passes, or the others are gone and a last try was fruitless too.
+    fn wait_for<T, E: From<Stop>>(
+        &mut self,
+        deadline: Deadline,
+        mut attempt: impl FnMut() -> Result<Option<T>, E>,
+    ) -> Result<T, E> {
+        let mut started = None;
+        let mut polls = 0_u32;
+        let mut slices = 0_u32;
+        let mut polling = self.pace().polls();
+        let wait = self.pace().wait;
+        loop {
+            if let Some(done) = attempt()? {
+                return Ok(done);
+            }
+            if let Some(end) = self.look() {
+                return attempt()?.ok_or_else(|| self.report(end).into());
+            }
+            polls = polls.wrapping_add(1);
+            if polling && !polls.is_multiple_of(POLLS) {
+                spin_loop();
+                continue;
+            }
+            let now = Instant::now();
+            if now.duration_since(self.pace().asked) >= SLICE {
+                self.pace().asked = now;
+                if let Some(end) = self.ask() {
+                    return attempt()?.ok_or_else(|| self.report(end).into());
+                }
+            }
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Err(Stop::TimedOut.into());
+            }
+            let waited = now.duration_since(*started.get_or_insert(now));
+            match wait {
+                Wait::Spin if polling => spin_loop(),
+                Wait::Spin => thread::yield_now(),
+                Wait::SpinThenPark if polling && waited < SPIN => spin_loop(),
+                Wait::SpinThenPark if waited < YIELD => {
+                    polling = false;
+                    thread::yield_now();
+                }
+                Wait::SpinThenPark | Wait::Park => {
+                    polling = false;
+                    let ticket = self.ear().listen();
+                    if let Some(done) = attempt()? {
+                        return Ok(done);
+                    }
+                    if self.look().is_none() {
+                        let slice = if slices < PATIENT { SLICE } else { LONG_SLICE };
+                        let rest = deadline.map_or(slice, |deadline| deadline.duration_since(now));
+                        self.ear().wait(ticket, rest.min(slice));
+                        slices = slices.saturating_add(1);
+                    }
+                }
+            }
+        }
+    }
+}
