@@ -3,12 +3,16 @@
 //! One page or more, all offsets in 8-byte words, native byte order (a region never leaves its machine):
 //!
 //! ```text
-//!      0  header     magic, version, size, kind, directions, element, capacity, limit, life
-//!     64  seats      8 records of 8 words: who plays which part
-//!    128  ring 0     64 words of control: two index lines, two event lines
-//!    192  ring 1     (duplex only)
-//!    ...  data 0     a multiple of 16 words
-//!    ...  data 1     (duplex only)
+//!         a pipe                                         a queue
+//!      0  header   magic, version, size, kind, ..        header
+//!     64  seats    8 records of 8 words                  control  112 words: indices, events, books
+//!    128  ring 0   64 words of control
+//!    176                                                 lanes    16 words each: a seat's record, an intent
+//!    192  ring 1   (duplex only)
+//!    ...  data 0   a multiple of 16 words                owners   one word for each place of the pool (bytes only)
+//!    ...  data 1   (duplex only)                         slots
+//!    ...                                                 blocks   places of the pool, up to a page's end
+//!    ...                                                 extents  more places, not mapped and without memory until used
 //! ```
 //!
 //! A header is read from the file once, into private memory; [`Layout::parse`] checks every word against the file's
@@ -39,7 +43,13 @@ pub(crate) mod header {
     pub(crate) const LIMIT: usize = 9;
     /// The only word of the header that changes: [`super::ACTIVE`] or [`super::RETIRED`].
     pub(crate) const LIFE: usize = 10;
-    pub(crate) const USED: usize = 11;
+    // Queues only.
+    pub(crate) const LANES: usize = 11;
+    pub(crate) const INLINE_LEN: usize = 12;
+    pub(crate) const BLOCKS: usize = 13;
+    pub(crate) const BLOCK_LEN: usize = 14;
+    pub(crate) const EXTENTS: usize = 15;
+    pub(crate) const USED: usize = 16;
     pub(crate) const WORDS: usize = 64;
 }
 
@@ -74,7 +84,47 @@ pub(crate) mod ring {
     pub(crate) const WORDS: usize = 64;
 }
 
+/// The words of a queue's control block: one pair of cache lines for each index and event, one for the books.
+pub(crate) mod queue {
+    pub(crate) const TAIL: usize = 0;
+    pub(crate) const HEAD: usize = 16;
+    /// A 32-bit futex word, like the three that follow; never touched as 64.
+    pub(crate) const READABLE: usize = 32;
+    pub(crate) const WRITABLE: usize = 48;
+    /// A place of the pool was given back.
+    pub(crate) const ROOMY: usize = 64;
+    /// A task was finished.
+    pub(crate) const IDLE: usize = 80;
+    pub(crate) const LOST: usize = 96;
+    pub(crate) const VERDICT: usize = 97;
+    pub(crate) const COUNT: usize = 98;
+    /// Losses that a receiver was told of.
+    pub(crate) const REPORTED: usize = 99;
+    /// Messages thrown away on request.
+    pub(crate) const DROPPED: usize = 100;
+    /// Moves whenever a lane's state does.
+    pub(crate) const CHANGES: usize = 101;
+    /// How many have come: senders here, receivers in the next word.
+    pub(crate) const CAME: usize = 102;
+    /// How the last one ended, likewise.
+    pub(crate) const ENDED: usize = 104;
+    pub(crate) const WORDS: usize = 112;
+}
+
+/// The words of a lane: a seat's record, then its owner's own.
+pub(crate) mod lane {
+    /// On the record's line, which changes seldom.
+    pub(crate) const SIDE: usize = 5;
+    /// On the owner's line.
+    pub(crate) const INTENT: usize = 8;
+    /// Tasks received and not done.
+    pub(crate) const OPEN: usize = 9;
+    pub(crate) const WORDS: usize = 16;
+}
+
 const SEATS_AT: usize = header::WORDS;
+const QUEUE_AT: usize = header::WORDS;
+const LANES_AT: usize = QUEUE_AT + queue::WORDS;
 const SEATS_MAX: usize = 8;
 const RINGS_AT: usize = SEATS_AT + SEATS_MAX * seat::WORDS;
 /// Adjacent-line prefetchers fetch pairs of 64-byte lines.
@@ -85,6 +135,8 @@ const _: () = {
     assert!(SEATS_AT.is_multiple_of(LINE_PAIR) && RINGS_AT.is_multiple_of(LINE_PAIR));
     assert!(ring::HEAD - ring::TAIL >= LINE_PAIR && ring::READABLE - ring::HEAD >= LINE_PAIR);
     assert!(ring::WRITABLE - ring::READABLE >= LINE_PAIR && ring::WORDS - ring::WRITABLE >= LINE_PAIR);
+    assert!(LANES_AT.is_multiple_of(LINE_PAIR) && lane::WORDS.is_multiple_of(LINE_PAIR) && lane::INTENT >= 8);
+    assert!(queue::IDLE + LINE_PAIR <= queue::LOST && queue::ENDED + 2 <= queue::WORDS);
     assert!(ring::PRODUCER_FROM + 1 < 8 && ring::CONSUMER_FROM + 1 < ring::HEAD + 8, "one cache line each");
 };
 
@@ -100,9 +152,21 @@ const SIZE_MAX: u64 = 1 << 46;
 pub enum Kind {
     /// A one-way or duplex pipe: one ring for each direction.
     Pipe,
+    /// A queue: one ring for any number of senders and receivers.
+    Queue,
 }
 
 const PIPE: u64 = 1;
+const QUEUE: u64 = 2;
+
+/// Participants that a queue can have: a place in the pool has 16 bits for its owner.
+const LANES_MAX: u64 = 4096;
+
+/// What a slot of a byte queue holds besides the payload: its length and where it is.
+pub(crate) const LABEL_WORDS: usize = 1;
+/// The payload's part of a slot must be able to hold the name of a place.
+const INLINE_MIN: u64 = 2 * WORD as u64;
+const PLACES_MAX: u64 = 1 << 32;
 
 /// What a message is made of, as both sides must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -134,6 +198,30 @@ impl fmt::Display for Element {
     }
 }
 
+fn invalid(kind: &str, what: &str, found: u64, expected: impl fmt::Display, remedy: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::InvalidOptions, format_args!("lay out a {kind} with this {what}"), found, expected, remedy)
+}
+
+/// What pipes and queues have in common; says the longest message.
+fn check(kind: &str, element: Element, capacity: u64, limit: u64) -> Result<u64> {
+    if capacity == 0 {
+        return Err(invalid(kind, "capacity", 0, "at least 1", "ask for the number of messages that may wait"));
+    }
+    match element {
+        Element::Value { size: 0, .. } => {
+            Err(invalid(kind, "element size", 0, "at least 1 byte", "send byte messages instead"))
+        }
+        Element::Value { align, .. } if align > (LINE_PAIR * WORD) as u64 => {
+            Err(invalid(kind, "element alignment", align, "at most 128", "align the type to a cache line"))
+        }
+        Element::Value { size, .. } => Ok(size),
+        Element::Bytes if limit > records::LENGTH_MAX => {
+            Err(invalid(kind, "message limit", limit, "less than 2^56", "choose a smaller limit"))
+        }
+        Element::Bytes => Ok(limit),
+    }
+}
+
 /// A region's description of itself, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -147,59 +235,111 @@ pub(crate) struct Layout {
     pub(crate) limit: u64,
     /// Bytes of the file.
     pub(crate) size: u64,
+    /// Zeros for a pipe.
+    pub(crate) shape: Shape,
+}
+
+/// What only a queue has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Participants at most.
+    pub(crate) lanes: u64,
+    /// Payload bytes in a slot; the rest is for byte queues only.
+    pub(crate) inline_len: u64,
+    /// Places of the pool that are mapped.
+    pub(crate) blocks: u64,
+    pub(crate) block_len: u64,
+    /// Places of the pool that are not, each as long as the longest message.
+    pub(crate) extents: u64,
 }
 
 impl Layout {
     /// A pipe's layout; `capacity` is rounded up to what a ring can have.
     pub(crate) fn pipe(element: Element, directions: u64, capacity: u64, limit: u64) -> Result<Self> {
-        let invalid = |what: &str, found: u64, expected: &str, remedy: &str| {
-            Error::new(
-                ErrorKind::InvalidOptions,
-                format_args!("lay out a pipe with this {what}"),
-                found,
-                expected,
-                remedy,
-            )
-        };
-        if capacity == 0 {
-            return Err(invalid("capacity", 0, "at least 1", "ask for the number of messages that may wait"));
-        }
-        let limit = match element {
-            Element::Value { size: 0, .. } => {
-                return Err(invalid("element size", 0, "at least 1 byte", "send byte messages instead"));
-            }
-            Element::Value { align, .. } if align > (LINE_PAIR * WORD) as u64 => {
-                return Err(invalid("element alignment", align, "at most 128", "align the type to a cache line"));
-            }
-            Element::Value { size, .. } => size,
-            Element::Bytes if limit > records::LENGTH_MAX => {
-                return Err(invalid("message limit", limit, "less than 2^56", "choose a smaller limit"));
-            }
-            Element::Bytes => limit,
-        };
+        let limit = check("pipe", element, capacity, limit)?;
         let floor = match element {
             Element::Bytes => records::MIN_WORDS * WORD as u64,
             Element::Value { .. } => 1,
         };
-        let absurd = || invalid("capacity", capacity, "a region below 64 TiB", "choose a smaller capacity");
-        let capacity = capacity.max(floor).checked_next_power_of_two().ok_or_else(absurd)?;
-        let mut layout = Self { kind: Kind::Pipe, element, directions, capacity, limit, size: 0 };
-        layout.size = layout.footprint().ok_or_else(absurd)?;
-        Ok(layout)
+        let capacity = capacity.max(floor).checked_next_power_of_two();
+        Self { kind: Kind::Pipe, element, directions, capacity: 0, limit, size: 0, shape: Shape::default() }
+            .sized(capacity)
     }
 
-    /// The bytes that such a region needs, before rounding up to pages.
+    /// A queue's layout; capacity and lengths are rounded up to what there can be.
+    pub(crate) fn queue(element: Element, capacity: u64, limit: u64, shape: Shape) -> Result<Self> {
+        let Shape { lanes, inline_len, blocks, block_len, extents } = shape;
+        let limit = check("queue", element, capacity, limit)?;
+        for (what, found, least, most) in [
+            ("number of participants", lanes, 1, LANES_MAX),
+            ("number of blocks", blocks, 0, PLACES_MAX),
+            ("number of extents", extents, 0, PLACES_MAX),
+            ("length of a block", block_len, 0, SIZE_MAX),
+            ("inline length", inline_len, 0, SIZE_MAX),
+        ] {
+            if !(least..=most).contains(&found) {
+                return Err(invalid("queue", what, found, format_args!("{least} to {most}"), "choose another"));
+            }
+        }
+        let round = |length: u64, least: u64| length.max(least).next_multiple_of(WORD as u64);
+        let shape = match element {
+            Element::Value { .. } => Shape { lanes, ..Shape::default() },
+            Element::Bytes => {
+                let inline_len = round(inline_len, INLINE_MIN);
+                let block_len = if blocks == 0 { 0 } else { round(block_len, WORD as u64) };
+                let needs_extents = limit > inline_len.max(block_len);
+                if needs_extents && extents == 0 {
+                    let expected = "at least 1, for messages that are longer than a block";
+                    return Err(invalid("queue", "number of extents", 0, expected, "or lower the message limit"));
+                }
+                Shape { lanes, inline_len, blocks, block_len, extents: if needs_extents { extents } else { 0 } }
+            }
+        };
+        let capacity = capacity.max(2).checked_next_power_of_two();
+        Self { kind: Kind::Queue, element, directions: 1, capacity: 0, limit, size: 0, shape }.sized(capacity)
+    }
+
+    fn sized(mut self, capacity: Option<u64>) -> Result<Self> {
+        self.capacity = capacity.unwrap_or(u64::MAX);
+        match self.footprint() {
+            Some(size) => Ok(Self { size, ..self }),
+            None => {
+                Err(invalid("region", "capacity", self.capacity, "a region below 64 TiB", "choose a smaller capacity"))
+            }
+        }
+    }
+
+    /// The bytes that such a region needs, before rounding up to huge pages.
     fn footprint(&self) -> Option<u64> {
-        let data = self.data_words()?.checked_mul(self.directions)?;
-        let words = data.checked_add((RINGS_AT + ring::WORDS * self.directions as usize) as u64)?;
-        let size = words.checked_mul(WORD as u64)?.checked_next_multiple_of(crate::sys::memory::PAGE)?;
+        let mapped = self.mapped_len()?;
+        let size = self.extent_len()?.checked_mul(self.shape.extents)?.checked_add(mapped)?;
         (size <= SIZE_MAX).then_some(size)
     }
 
+    /// The part of it that is memory from the beginning.
+    fn mapped_len(&self) -> Option<u64> {
+        let words = match self.kind {
+            Kind::Pipe => {
+                let data = self.data_words()?.checked_mul(self.directions)?;
+                data.checked_add((RINGS_AT + ring::WORDS * self.directions as usize) as u64)?
+            }
+            Kind::Queue => {
+                let blocks = self.shape.blocks.checked_mul(self.shape.block_len / WORD as u64)?;
+                (self.slots_at() as u64).checked_add(self.data_words()?)?.checked_add(blocks)?
+            }
+        };
+        words.checked_mul(WORD as u64)?.checked_next_multiple_of(crate::sys::memory::PAGE)
+    }
+
+    fn extent_len(&self) -> Option<u64> {
+        self.limit.checked_next_multiple_of(crate::sys::memory::PAGE)
+    }
+
     fn data_words(&self) -> Option<u64> {
-        let words = match self.element {
-            Element::Bytes => self.capacity / WORD as u64,
-            Element::Value { size, .. } => self.capacity.checked_mul(size.div_ceil(WORD as u64))?,
+        let words = match (self.kind, self.element) {
+            (Kind::Pipe, Element::Bytes) => self.capacity / WORD as u64,
+            (Kind::Pipe, Element::Value { size, .. }) => self.capacity.checked_mul(size.div_ceil(WORD as u64))?,
+            (Kind::Queue, _) => self.capacity.checked_mul(self.stride() as u64)?,
         };
         words.checked_next_multiple_of(LINE_PAIR as u64)
     }
@@ -215,6 +355,7 @@ impl Layout {
         words[header::SIZE] = self.size;
         words[header::KIND] = match self.kind {
             Kind::Pipe => PIPE,
+            Kind::Queue => QUEUE,
         };
         words[header::DIRECTIONS] = self.directions;
         words[header::ELEMENT_SIZE] = size;
@@ -223,6 +364,11 @@ impl Layout {
         words[header::CAPACITY] = self.capacity;
         words[header::LIMIT] = self.limit;
         words[header::LIFE] = ACTIVE;
+        words[header::LANES] = self.shape.lanes;
+        words[header::INLINE_LEN] = self.shape.inline_len;
+        words[header::BLOCKS] = self.shape.blocks;
+        words[header::BLOCK_LEN] = self.shape.block_len;
+        words[header::EXTENTS] = self.shape.extents;
         words
     }
 
@@ -252,9 +398,11 @@ impl Layout {
             let remedy = "the header is damaged: remove the region when nobody uses it";
             bad(ErrorKind::Corrupt, found, "a header that tombolo writes".into(), remedy)
         };
-        if words[header::KIND] != PIPE || !matches!(words[header::DIRECTIONS], 1 | 2) {
-            return corrupt(format!("kind {} with {} directions", words[header::KIND], words[header::DIRECTIONS]));
-        }
+        let kind = match (words[header::KIND], words[header::DIRECTIONS]) {
+            (PIPE, 1 | 2) => Kind::Pipe,
+            (QUEUE, 1) => Kind::Queue,
+            (kind, directions) => return corrupt(format!("kind {kind} with {directions} directions")),
+        };
         if !matches!(words[header::LIFE], ACTIVE | RETIRED) || words[header::USED..].iter().any(|&word| word != 0) {
             return corrupt("words that have no meaning".into());
         }
@@ -266,8 +414,24 @@ impl Layout {
             (size, align) => return corrupt(format!("an element of {size} bytes aligned to {align}")),
         };
         let (capacity, limit) = (words[header::CAPACITY], words[header::LIMIT]);
-        match Self::pipe(element, words[header::DIRECTIONS], capacity, limit) {
-            Ok(layout) if layout.capacity == capacity && layout.limit == limit && layout.fits(length) => {
+        let shape = Shape {
+            lanes: words[header::LANES],
+            inline_len: words[header::INLINE_LEN],
+            blocks: words[header::BLOCKS],
+            block_len: words[header::BLOCK_LEN],
+            extents: words[header::EXTENTS],
+        };
+        let layout = match kind {
+            Kind::Pipe => Self::pipe(element, words[header::DIRECTIONS], capacity, limit),
+            Kind::Queue => Self::queue(element, capacity, limit, shape),
+        };
+        match layout {
+            Ok(layout)
+                if layout.capacity == capacity
+                    && layout.limit == limit
+                    && layout.shape == shape
+                    && layout.fits(length) =>
+            {
                 Ok(Self { size: length, ..layout })
             }
             _ => corrupt(format!("capacity {capacity} and limit {limit} in {length} bytes")),
@@ -279,15 +443,27 @@ impl Layout {
         length >= self.size && length - self.size < crate::sys::memory::HUGE_PAGE
     }
 
+    /// Bytes to map.
+    pub(crate) fn mapped(&self) -> u64 {
+        match self.shape.extents {
+            0 => self.size,
+            _ => self.mapped_len().unwrap_or(0),
+        }
+    }
+
     /// First word of a seat's record.
     pub(crate) fn seat(&self, index: usize) -> usize {
         debug_assert!(index < self.seats());
-        SEATS_AT + index * seat::WORDS
+        match self.kind {
+            Kind::Pipe => SEATS_AT + index * seat::WORDS,
+            Kind::Queue => LANES_AT + index * lane::WORDS,
+        }
     }
 
     pub(crate) fn seats(&self) -> usize {
         match self.kind {
             Kind::Pipe => 2,
+            Kind::Queue => self.shape.lanes as usize,
         }
     }
 
@@ -297,9 +473,56 @@ impl Layout {
         RINGS_AT + index * ring::WORDS
     }
 
+    /// First word of a queue's control block.
+    pub(crate) fn queue_at(&self) -> usize {
+        QUEUE_AT
+    }
+
     /// First word and number of words of a ring's data. Checked at construction to be inside the region.
     pub(crate) fn data(&self, index: usize) -> (usize, usize) {
         let words = self.data_words().unwrap_or(0) as usize;
-        (RINGS_AT + ring::WORDS * self.directions as usize + index * words, words)
+        let start = match self.kind {
+            Kind::Pipe => RINGS_AT + ring::WORDS * self.directions as usize + index * words,
+            Kind::Queue => self.slots_at(),
+        };
+        (start, words)
+    }
+
+    /// Words of a queue's slot: one of control, then the payload.
+    pub(crate) fn stride(&self) -> usize {
+        let payload = match self.element {
+            Element::Bytes => LABEL_WORDS + self.shape.inline_len as usize / WORD,
+            Element::Value { size, .. } => size.div_ceil(WORD as u64) as usize,
+        };
+        1 + payload
+    }
+
+    /// Places in the pool: blocks first, then extents.
+    pub(crate) fn places(&self) -> u64 {
+        self.shape.blocks + self.shape.extents
+    }
+
+    /// First word and number of words of the pool's owners.
+    pub(crate) fn owners(&self) -> (usize, usize) {
+        (LANES_AT + self.seats() * lane::WORDS, self.places() as usize)
+    }
+
+    fn slots_at(&self) -> usize {
+        let (start, words) = self.owners();
+        (start + words).next_multiple_of(LINE_PAIR)
+    }
+
+    /// First word and number of words of a block.
+    pub(crate) fn block(&self, index: u64) -> (usize, usize) {
+        debug_assert!(index < self.shape.blocks);
+        let (start, words) = self.data(0);
+        let length = self.shape.block_len as usize / WORD;
+        (start + words + index as usize * length, length)
+    }
+
+    /// Where in the file an extent begins.
+    pub(crate) fn extent(&self, index: u64) -> u64 {
+        debug_assert!(index < self.shape.extents);
+        self.mapped() + index * self.extent_len().unwrap_or(0)
     }
 }

@@ -72,7 +72,7 @@ impl Side {
             self.event(region, ring).hang_up(false);
         }
         // Whoever waits for a peer to come need not wait for its slice to end.
-        self.other().event(region, ring).wake();
+        self.other().event(region, ring).wake(1);
     }
 }
 
@@ -137,7 +137,7 @@ impl Link {
     /// Call after publishing or releasing.
     #[inline]
     pub(crate) fn ring(&self) {
-        self.bell.notify();
+        self.bell.notify(1);
     }
 
     /// Tries until it works, the deadline passes, or the peer is gone and a last try was fruitless too. `position` is how
@@ -190,7 +190,7 @@ impl Link {
         if self.side == Side::Consumer {
             self.ear.hang_up(true); // for the producer to see in passing
         }
-        self.bell.wake();
+        self.bell.wake(1);
     }
 }
 

@@ -88,7 +88,7 @@ impl Region {
         } else {
             create_anonymous(layout, settings.huge_pages, &mut report)?
         };
-        let mapping = map(&file, layout.size, settings, &mut report)?;
+        let mapping = map(&file, layout.mapped(), settings, &mut report)?;
         let region = Self { mapping, file, layout, place: None, report };
         region.format();
         if !named {
@@ -164,7 +164,7 @@ impl Region {
         }
         let layout = Layout::parse(&read_header(&file).map_err(failed)?, facts.length, &what)?;
         let mut report = Report::default();
-        let mapping = map(&file, layout.size, settings, &mut report)?;
+        let mapping = map(&file, layout.mapped(), settings, &mut report)?;
         Ok(Self { mapping, file, layout, place, report })
     }
 
@@ -242,13 +242,13 @@ impl fmt::Debug for Region {
 fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<Guarded> {
     settings.directory.ensure()?;
     let directory = settings.directory.path();
-    let doing = format!("make a region of {} bytes in {}", layout.size, directory.display());
+    let doing = format!("make a region of {} bytes in {}", layout.mapped(), directory.display());
     if memory::is_tmpfs(directory) {
-        check_memory(&doing, layout.size)?;
+        check_memory(&doing, layout.mapped())?;
     }
     let make = || {
         let file = Guarded::new(|| memory::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE)))?;
-        memory::allocate(&file, layout.size)?;
+        memory::allocate(&file, layout.size, layout.mapped())?;
         Ok(file)
     };
     make().map_err(|error: io::Error| {
@@ -263,22 +263,24 @@ fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<Guarded> {
 }
 
 fn create_anonymous(layout: Layout, huge: bool, report: &mut Report) -> Result<(Guarded, Layout)> {
-    let doing = format!("make an anonymous region of {} bytes", layout.size);
-    check_memory(&doing, layout.size)?;
-    let make = |huge, size| {
+    let doing = format!("make an anonymous region of {} bytes", layout.mapped());
+    check_memory(&doing, layout.mapped())?;
+    let make = |huge, size, backed| {
         let file = Guarded::new(|| memory::create_anonymous(huge))?;
-        memory::allocate(&file, size)?;
+        memory::allocate(&file, size, backed)?;
         Ok(file)
     };
-    if huge {
+    if huge && layout.mapped() < layout.size {
+        report.warn("reserved huge pages: not for a region with extents, which are read and written as a file");
+    } else if huge {
         let size = layout.size.next_multiple_of(HUGE_PAGE);
-        match make(true, size) {
+        match make(true, size, size) {
             Ok(file) => return Ok((file, Layout { size, ..layout })),
             Err(error) => report.check("reserved huge pages", Err::<(), io::Error>(error)),
         }
     }
-    let file =
-        make(false, layout.size).map_err(|error: io::Error| Error::io(&doing, error, "choose a smaller capacity"))?;
+    let file = make(false, layout.size, layout.mapped())
+        .map_err(|error: io::Error| Error::io(&doing, error, "choose a smaller capacity"))?;
     Ok((file, layout))
 }
 

@@ -235,14 +235,14 @@ fn no_wakeup_is_lost_in_either_direction() {
                 let (mut writer, bell, ear) = (world.writer::<u64>(), world.readable(), world.writable());
                 for n in 1..=2 {
                     blocking(&ear, || writer.push(&n, Stores::Cached).unwrap().then_some(()));
-                    bell.notify();
+                    bell.notify(1);
                 }
             }
         });
         let (mut reader, bell, ear) = (world.reader::<u64>(), world.writable(), world.readable());
         for n in 1..=2 {
             assert_eq!(blocking(&ear, || pop(&mut reader)), n);
-            bell.notify();
+            bell.notify(1);
         }
         sender.join().unwrap();
     });
@@ -260,7 +260,7 @@ fn clearing_a_stale_bit_loses_nobody() {
             move || {
                 for value in 1..=2 {
                     flag.store(value, Ordering::Release);
-                    event.notify();
+                    event.notify(1);
                 }
             }
         });
@@ -281,7 +281,7 @@ fn a_dying_listener_hides_no_news() {
             let (flag, event) = (flag.clone(), Event::<Heap>::new(word.clone()));
             move || {
                 flag.store(1, Ordering::Release);
-                event.notify();
+                event.notify(1);
             }
         });
         let dying = thread::spawn({
@@ -305,13 +305,13 @@ fn two_listeners_are_both_woken() {
             move || {
                 let event = Event::<Heap>::new(word);
                 blocking(&event, || (flag.load(Ordering::Acquire) == 1).then_some(()));
-                event.notify(); // hand the news on
+                event.notify(1); // hand the news on
             }
         };
         let first = thread::spawn(listener(flag.clone(), word.clone()));
         let second = thread::spawn(listener(flag.clone(), word.clone()));
         flag.store(1, Ordering::Release);
-        Event::<Heap>::new(word).notify();
+        Event::<Heap>::new(word).notify(1);
         first.join().unwrap();
         second.join().unwrap();
     });
@@ -329,7 +329,7 @@ fn a_closed_ring_is_drained_first() {
                 assert!(world.writer().push(&message(1), Stores::Cached).unwrap());
                 // No notification in between: its fence would hide a close that publishes nothing.
                 world.role().close();
-                world.readable().wake();
+                world.readable().wake(1);
             }
         });
         let (mut reader, role, ear) = (world.reader(), world.role(), world.readable());

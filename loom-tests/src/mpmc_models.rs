@@ -499,7 +499,7 @@ fn sleepers_are_each_woken() {
         let mut ring = many.ring(0);
         for n in 1..=2 {
             put_waiting(&mut ring, n);
-            Event::<Heap>::new(event.clone()).notify();
+            Event::<Heap>::new(event.clone()).notify(1);
         }
         assert_eq!(first.join().unwrap() + second.join().unwrap(), 3);
     });

@@ -1,5 +1,5 @@
-//! What: one word on which a process sleeps until another has changed something elsewhere in the region. A
-//! notifier that finds nobody waiting pays for two loads of a line that it has in its cache.
+//! What: one word on which processes sleep until another has changed something elsewhere in the region; it wakes as many as
+//! the change is of use to. A notifier that finds nobody waiting pays for two loads of a line that it has in its cache.
 //!
 //! Bytes: one futex word.
 //!
@@ -55,30 +55,30 @@ impl<M: Memory> Event<M> {
         Self { word }
     }
 
-    /// Call after a change that a listener may be waiting for.
+    /// Call after a change of use to `count` listeners, if there are so many.
     #[inline]
-    pub(crate) fn notify(&self) {
+    pub(crate) fn notify(&self, count: u32) {
         light_fence(); // E1
         // Relaxed: only the bits matter, the fence orders them.
         if self.word.load(Ordering::Relaxed) & (WAITERS | FENCES) != 0 {
-            self.notify_slowly();
+            self.notify_slowly(count);
         }
     }
 
     #[cold]
-    fn notify_slowly(&self) {
+    fn notify_slowly(&self, count: u32) {
         fence(Ordering::SeqCst); // E1, for listeners that cannot issue the heavy half
         if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
-            self.wake();
+            self.wake(count);
         }
     }
 
-    /// Wakes a listener, if there is one, whatever the word says.
-    pub(crate) fn wake(&self) {
+    /// Wakes up to `count` listeners, whatever the word says.
+    pub(crate) fn wake(&self, count: u32) {
         fence(Ordering::SeqCst); // E1: one who announces itself after this sees the change
         // Relaxed, here and below: the kernel's own lock orders the word against its sleepers.
         let bumped = self.word.fetch_add(EPOCH, Ordering::Relaxed).wrapping_add(EPOCH);
-        if futex_wake(&self.word, 1) == 0 {
+        if futex_wake(&self.word, count) == 0 {
             let cleared = bumped & !WAITERS;
             if self.word.compare_exchange(bumped, cleared, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 // I2: a listener may have gone to sleep on `bumped` after the kernel's answer.

@@ -11,6 +11,7 @@
 
 pub(crate) mod event;
 pub(crate) mod mpmc;
+pub(crate) mod pool;
 pub(crate) mod records;
 pub(crate) mod role;
 pub(crate) mod slots;

@@ -44,14 +44,14 @@ fn descriptor_path(file: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// Sizes the file and backs every page of it now: a full disk is an error here instead of a SIGBUS later.
-pub(crate) fn allocate(file: impl AsFd, length: u64) -> io::Result<()> {
+/// Sizes the file and backs the first `backed` bytes of it now: a full disk is an error here instead of a SIGBUS later.
+pub(crate) fn allocate(file: impl AsFd, length: u64, backed: u64) -> io::Result<()> {
     // In pieces: a signal makes the kernel undo the whole call, and a timer could do that for ever.
     const PIECE: u64 = 64 << 20;
     fs::ftruncate(&file, length)?;
     let mut done = 0;
-    while done < length {
-        let piece = PIECE.min(length - done);
+    while done < backed {
+        let piece = PIECE.min(backed - done);
         match fs::fallocate(&file, FallocateFlags::empty(), done, piece) {
             Err(Errno::INTR) => {}
             outcome => {
@@ -185,6 +185,32 @@ pub(crate) fn available() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
     kib.checked_mul(1024)
+}
+
+/// Writes all of `bytes` into the file at `offset`.
+pub(crate) fn write_all_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(&file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                offset += count as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Gives the memory of a part of the file back to the system; it reads as zeros from then on.
+pub(crate) fn discard(file: impl AsFd, offset: u64, length: u64) -> io::Result<()> {
+    loop {
+        match fs::fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
+            Err(Errno::INTR) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 /// Fills `buffer` from the file at `offset`.

@@ -1,0 +1,93 @@
+//! What: places for payload that is too large for a slot. A sender takes one, fills it, names it in a message; the receiver
+//! gives it back. A place is given back once, whoever tries how often.
+//!
+//! Bytes: one owner word for each place; the places themselves are elsewhere.
+//!
+//! ```text
+//!  63                  16 15            0
+//! ┌──────────────────────┬───────────────┐
+//! │ generation           │ lane + 1      │   0 in the lower half: free
+//! └──────────────────────┴───────────────┘
+//! ```
+//!
+//! Invariants
+//! - I1: the word of a place never has the same value twice while it is taken: giving back begins a new generation. So the value
+//!   is a token, and giving back is a CAS that succeeds for one holder of it.
+//! - I2: a token is in one message at most, and in no other slot before or after: a sender that has to send anew does so in its
+//!   own operation. Once its sender is dead, it is in the slot where it is, or nowhere.
+//! - I3: only the holder of the token writes to the place, and only before its message is sent.
+//!
+//! Edges
+//! - E1: `give_back` (Release) · `take` (Acquire): the last reader is done before the next writer begins. (That the
+//!   payload is visible to the receiver is the ring's business.)
+//!
+//! Crash
+//! - (B1) taken, not sent: the dead lane's token is in no message; `reclaim` gives the place back.
+//! - (B2) sent: the token is in a message, and who receives it, or counts it as lost, gives the place back.
+//! - (B3) receiver, between giving back and releasing the slot: who counts the message as lost tries again, in vain (I1).
+//! - (B4) a repairer dies: what it gave back is given back, the rest is the next one's.
+//!
+//! Source: our own; a free list would be shorter to search, and cannot be repaired.
+
+use crate::raw::Memory;
+use crate::sync::Ordering;
+
+const LANE_BITS: u32 = 16;
+const LANE: u64 = (1 << LANE_BITS) - 1;
+
+/// A place, taken once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) place: u64,
+    pub(crate) owner: u64,
+}
+
+pub(crate) struct Pool<M: Memory> {
+    owners: M::Words,
+}
+
+impl<M: Memory> Pool<M> {
+    pub(crate) fn new(owners: M::Words) -> Self {
+        Self { owners }
+    }
+
+    /// Takes a free place out of `count` from `first` on, looking first where `hint` says.
+    pub(crate) fn take(&self, lane: usize, first: u64, count: u64, hint: u64) -> Option<Token> {
+        (0..count).find_map(|step| {
+            let place = first + hint.wrapping_add(step) % count;
+            let word = self.owners.get(place as usize)?;
+            let free = word.load(Ordering::Relaxed); // the CAS decides
+            let owner = free | (lane as u64 + 1);
+            let taken =
+                free & LANE == 0 && word.compare_exchange(free, owner, Ordering::Acquire, Ordering::Relaxed).is_ok(); // E1
+            taken.then_some(Token { place, owner })
+        })
+    }
+
+    /// False: it was given back already, or is no token.
+    pub(crate) fn give_back(&self, token: Token) -> bool {
+        let free = (token.owner | LANE).wrapping_add(1);
+        token.owner & LANE != 0
+            && self.owners.get(token.place as usize).is_some_and(|word| {
+                word.compare_exchange(token.owner, free, Ordering::Release, Ordering::Relaxed).is_ok() // E1
+            })
+    }
+
+    /// Gives back what a dead lane took and did not send; `is_sent` says whether a message holds that token. True if there was any.
+    pub(crate) fn reclaim(&self, lane: usize, is_sent: impl Fn(Token) -> bool) -> bool {
+        let mut any = false;
+        for (place, word) in self.owners.iter().enumerate() {
+            // Acquire: what was given back meanwhile is in no message, and has another value by now (I1).
+            let token = Token { place: place as u64, owner: word.load(Ordering::Acquire) };
+            if token.owner & LANE == lane as u64 + 1 && !is_sent(token) {
+                any |= self.give_back(token);
+            }
+        }
+        any
+    }
+
+    /// Places that are taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.owners.iter().filter(|word| word.load(Ordering::Relaxed) & LANE != 0).count() as u64
+    }
+}
