@@ -39,6 +39,8 @@ pub enum ErrorKind {
         /// The process that holds the seat.
         pid: u64,
     },
+    /// Every lane of the queue is held by a live process; the message names them.
+    LanesTaken,
     /// A seat's lock is free though its recorded process runs: somebody closed its descriptor.
     LockLost {
         /// The process that lost its lock.

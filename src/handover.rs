@@ -1,4 +1,4 @@
-//! Handing ends of pipes to a child process.
+//! Handing ends of pipes and queues to a child process.
 //!
 //! An end travels as its descriptor, lock and all: at no instant is its seat free, so the peer never mistakes the
 //! journey for a death, and notices at once if the child dies before it has picked the end up.
@@ -8,9 +8,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command};
 
+use crate::end::{self, End};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::pipe::{End, PipeOptions, sealed};
+use crate::pipe::{PipeEnd, PipeOptions};
 use crate::sys;
 
 /// The environment variable that tells a child which descriptor is the end of this label.
@@ -18,7 +19,7 @@ fn variable(label: &str) -> String {
     format!("TOMBOLO_END_{label}")
 }
 
-/// A command that will be given ends of pipes. The child picks them up with [`handed`].
+/// A command that will be given ends of pipes and queues. The child picks them up with [`handed`].
 ///
 /// ```
 /// use std::process::Command;
@@ -77,7 +78,7 @@ impl Handover {
     /// **Errors**: the label is not one of letters, digits and underscores, or the end is half of a split pipe.
     pub fn give<E: End + 'static>(mut self, label: &str, end: E) -> Result<Self> {
         check_label(label)?;
-        let file = sealed::prepare_to_pass(&end)?;
+        let file = end::prepare_to_pass(&end)?;
         self.command.env(
             variable(label),
             sys::process::inheritance(&file).map_err(|error| Error::io("hand over an end", error, "try again"))?,
@@ -123,26 +124,29 @@ fn check_label(label: &str) -> Result<()> {
 ///
 /// **Blocking**: never. **Errors**: no such label, picked up already, an end of another type.
 pub fn handed<E: End>(label: &str) -> Result<E> {
-    PipeOptions::<E::Message>::default().handed(label)
+    E::arrive(pick_up(label)?)
+}
+
+/// The descriptor behind a label.
+pub(crate) fn pick_up(label: &str) -> Result<OwnedFd> {
+    check_label(label)?;
+    let missing = |found: String| {
+        Error::new(
+            ErrorKind::NotFound,
+            format_args!("pick up the end {label:?}"),
+            found,
+            "an end that the parent gave",
+            "give it with Handover::give, under the same label, and pick it up once",
+        )
+    };
+    let variable = variable(label);
+    let text = std::env::var(&variable).map_err(|_| missing(format!("no variable {variable}")))?;
+    sys::process::claim_inherited(&text).ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))
 }
 
 impl<M: Message + ?Sized> PipeOptions<M> {
     /// Picks up the end that the parent gave under this label. See [`handed`].
-    pub fn handed<E: End<Message = M>>(&self, label: &str) -> Result<E> {
-        check_label(label)?;
-        let missing = |found: String| {
-            Error::new(
-                ErrorKind::NotFound,
-                format_args!("pick up the end {label:?}"),
-                found,
-                "an end that the parent gave",
-                "give it with Handover::give, under the same label, and pick it up once",
-            )
-        };
-        let variable = variable(label);
-        let text = std::env::var(&variable).map_err(|_| missing(format!("no variable {variable}")))?;
-        let file = sys::process::claim_inherited(&text)
-            .ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))?;
-        self.from_fd(file)
+    pub fn handed<E: PipeEnd<Message = M>>(&self, label: &str) -> Result<E> {
+        self.from_fd(pick_up(label)?)
     }
 }

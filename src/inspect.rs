@@ -98,8 +98,6 @@ impl Directory {
 impl Region {
     fn inspect(&self) -> Inspection {
         let layout = self.layout();
-        let duplex = layout.directions == 2;
-        let parts = if duplex { ["end 0", "end 1"] } else { ["sender", "receiver"] };
         Inspection {
             kind: layout.kind,
             element: layout.element,
@@ -107,11 +105,9 @@ impl Region {
             max_message_len: layout.limit,
             size: layout.size,
             rings: (0..layout.directions as usize).map(|index| self.ring_state(index)).collect(),
-            participants: parts
-                .into_iter()
-                .enumerate()
-                .map(|(index, part)| Participant {
-                    part,
+            participants: (0..layout.seats())
+                .map(|index| Participant {
+                    part: self.part_name(index),
                     pid: self.pid(index),
                     standing: self.standing(index),
                     joins: self.joins(index),

@@ -64,6 +64,8 @@ pub(crate) mod seat {
     pub(crate) const NAMESPACE: usize = 2;
     pub(crate) const STATE: usize = 3;
     pub(crate) const JOINS: usize = 4;
+    /// In a queue: sender or receiver. Zero in a pipe, where the seat says it.
+    pub(crate) const PART: usize = 5;
     pub(crate) const WORDS: usize = 8;
 }
 
@@ -113,9 +115,7 @@ pub(crate) mod queue {
 
 /// The words of a lane: a seat's record, then its owner's own.
 pub(crate) mod lane {
-    /// On the record's line, which changes seldom.
-    pub(crate) const SIDE: usize = 5;
-    /// On the owner's line.
+    /// On the owner's own line.
     pub(crate) const INTENT: usize = 8;
     /// Tasks received and not done.
     pub(crate) const OPEN: usize = 9;

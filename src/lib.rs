@@ -4,6 +4,7 @@
 
 mod sys;
 
+mod end;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -15,6 +16,7 @@ mod link;
 mod liveness;
 mod message;
 mod names;
+mod options;
 mod patience;
 mod pipe;
 mod raw;
@@ -26,6 +28,7 @@ mod stream;
 mod sync;
 mod wait;
 
+pub use end::End;
 pub use error::{Error, ErrorKind, RecvError, Result, SendError};
 pub use handover::{Handover, handed};
 pub use in_place::{MessageRef, Room, Slots, TrustedReceiver, TrustedSender, Values};
@@ -34,7 +37,8 @@ pub use layout::{Element, Kind, LAYOUT_VERSION};
 pub use liveness::Standing;
 pub use message::Message;
 pub use names::{DIRECTORY_VARIABLE, Directory};
-pub use pipe::{Abandoned, End, Pipe, PipeOptions, pipe};
+pub use options::Abandoned;
+pub use pipe::{Pipe, PipeEnd, PipeOptions, pipe};
 pub use receiver::Receiver;
 pub use region::Report;
 pub use sender::Sender;

@@ -5,7 +5,7 @@
 //! process is gone, whatever killed it, and no peer can forge that. The seat's record in shared memory
 //! says who it was, for messages and for telling a death from a lock that somebody else closed.
 //!
-//! Joining, leaving and removing are serialised by one more byte, [`ADMISSION`].
+//! Joining, leaving and removing are serialised by one more byte, [`ADMISSION`], and repairs by another, [`REPAIR`].
 //!
 //! Crash, by step
 //! - join: (J1) admission locked, (J2) seat locked, (J3) record written, (J4) role taken (`raw/role.rs`), (J5) admission
@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{RETIRED, header, ring, seat};
+use crate::layout::{Kind, RETIRED, header, queue, ring, seat};
 use crate::region::{Region, shown, unlink};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::lock;
@@ -31,12 +31,21 @@ use crate::sys::process::Identity;
 /// The byte that serialises joining, leaving and removing.
 const ADMISSION: u64 = 1 << 30;
 
+/// The byte that serialises repairs. Nobody waits for it.
+const REPAIR: u64 = ADMISSION + 1;
+
 /// Those sections are short; who waits longer has met a stopped process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 const VACANT: u64 = 0;
-const PRESENT: u64 = 1;
-const LEFT: u64 = 2;
+pub(crate) const PRESENT: u64 = 1;
+pub(crate) const LEFT: u64 = 2;
+/// Died, and what it left behind is put right.
+pub(crate) const REPAIRED: u64 = 3;
+
+/// The parts in a queue.
+pub(crate) const SENDER: u64 = 1;
+pub(crate) const RECEIVER: u64 = 2;
 
 /// What the kernel and the records say of a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +91,15 @@ impl Region {
         self.record(index).identity.pid
     }
 
+    /// What the record of a seat says, which may be a lie.
+    pub(crate) fn state(&self, index: usize) -> u64 {
+        self.word(self.layout().seat(index) + seat::STATE).load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_state(&self, index: usize, state: u64) {
+        self.word(self.layout().seat(index) + seat::STATE).store(state, Ordering::Release);
+    }
+
     /// How many have sat in a seat so far.
     pub(crate) fn joins(&self, index: usize) -> u64 {
         self.word(self.layout().seat(index) + seat::JOINS).load(Ordering::Relaxed)
@@ -107,7 +125,23 @@ impl Region {
         }
     }
 
-    /// Positions published towards a seat and not yet released by it: slots, or words of records.
+    /// Whether something waits for somebody who did not leave of his own will, or has not come yet. Asked by the last to leave.
+    fn is_owed(&self, leaver: usize) -> bool {
+        match self.layout().kind {
+            Kind::Pipe => {
+                let other = 1 - leaver.min(1);
+                self.state(other) != LEFT && self.queued_for(other) > 0
+            }
+            Kind::Queue => {
+                let at = self.layout().queue_at();
+                let word = |index| self.word(at + index).load(Ordering::Acquire);
+                let waiting = (word(queue::TAIL) << 1 >> 1) != word(queue::HEAD);
+                waiting && word(queue::ENDED + 1) != LEFT
+            }
+        }
+    }
+
+    /// Positions published towards a seat of a pipe and not yet released by it: slots, or words of records.
     pub(crate) fn queued_for(&self, index: usize) -> u64 {
         // Ring 0 leads from seat 0 to seat 1, ring 1 back; a one-way pipe has no ring 1.
         let ring = 1 - index.min(1);
@@ -119,8 +153,13 @@ impl Region {
         self.word(ring + ring::TAIL).load(Ordering::Acquire).wrapping_sub(head)
     }
 
+    /// The right to repair, unless somebody else has it.
+    pub(crate) fn try_repairing(&self) -> Option<Held<'_>> {
+        matches!(lock::try_lock(self.file(), REPAIR), Ok(true)).then_some(Held { region: self, byte: REPAIR })
+    }
+
     /// Enters the section that joining, leaving and removing share.
-    fn admission(&self, patience: Duration) -> Result<Admission<'_>> {
+    fn admission(&self, patience: Duration) -> Result<Held<'_>> {
         let started = Instant::now();
         while !lock::try_lock(self.file(), ADMISSION).map_err(|error| self.lock_error(error))? {
             if started.elapsed() >= patience {
@@ -134,12 +173,50 @@ impl Region {
             }
             thread::sleep(Duration::from_micros(200));
         }
-        Ok(Admission(self))
+        Ok(Held { region: self, byte: ADMISSION })
     }
 
     fn lock_error(&self, error: io::Error) -> Error {
         let remedy = "use a file system with open-file-description locks (tmpfs, ext4, xfs, btrfs)";
         Error::io(format_args!("lock {}", shown(self.place())), error, remedy)
+    }
+
+    /// What the owner of a seat does there.
+    pub(crate) fn part_name(&self, index: usize) -> &'static str {
+        let part = self.word(self.layout().seat(index) + seat::PART).load(Ordering::Relaxed);
+        match (self.layout().kind, self.layout().directions, index, part) {
+            (Kind::Pipe, 1, 0, _) | (Kind::Queue, _, _, SENDER) => "sender",
+            (Kind::Pipe, 1, _, _) | (Kind::Queue, _, _, RECEIVER) => "receiver",
+            (Kind::Pipe, _, 0, _) => "end 0",
+            (Kind::Pipe, _, _, _) => "end 1",
+            (Kind::Queue, ..) => "nobody",
+        }
+    }
+
+    fn no_seat(&self, candidates: &[usize]) -> Error {
+        let doing = format!("join {}", shown(self.place()));
+        if self.layout().kind == Kind::Queue {
+            let mut pids: Vec<u64> = (0..self.layout().seats()).map(|index| self.pid(index)).collect();
+            let seats = pids.len();
+            pids.sort_unstable();
+            pids.dedup();
+            let pids: Vec<String> = pids.iter().map(u64::to_string).collect();
+            return Error::new(
+                ErrorKind::LanesTaken,
+                doing,
+                format_args!("all {seats} lanes held, by process {}", pids.join(", ")),
+                "a free one",
+                "wait until one leaves, end one, or make the queue with more lanes",
+            );
+        }
+        let pid = candidates.last().map_or(0, |&index| self.pid(index));
+        Error::new(
+            ErrorKind::SeatTaken { pid },
+            doing,
+            format_args!("that end held by process {pid}"),
+            "a free one",
+            "wait until it leaves, end it, or use another name",
+        )
     }
 
     /// The first seat that somebody else holds, or ought to.
@@ -162,7 +239,7 @@ impl Region {
     pub(crate) fn remove(&self, force: bool) -> Result<()> {
         let _admission = self.admission(if force { PATIENCE / 10 } else { PATIENCE }).or_else(|error| {
             // Forced, and the section is held by a stopped process: the name goes all the same.
-            if force { Ok(Admission(self)) } else { Err(error) }
+            if force { Ok(Held { region: self, byte: ADMISSION }) } else { Err(error) }
         })?;
         if let (false, Some(index)) = (force, self.occupant()) {
             let pid = self.pid(index);
@@ -188,13 +265,16 @@ impl Region {
     }
 }
 
-/// Frees the admission byte on the way out.
-struct Admission<'a>(&'a Region);
+/// A byte of the region's, locked until dropped.
+pub(crate) struct Held<'a> {
+    region: &'a Region,
+    byte: u64,
+}
 
-impl Drop for Admission<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         // Fails only if the descriptor is gone, and the lock with it.
-        let _ = lock::unlock(self.0.file(), ADMISSION);
+        let _ = lock::unlock(self.region.file(), self.byte);
     }
 }
 
@@ -214,10 +294,11 @@ pub(crate) enum Joined {
 }
 
 impl Seat {
-    /// Takes the first free of `candidates`; `take_roles` runs while nobody else can join or leave.
+    /// Takes the first free of `candidates`, to play `part`; `take_roles` runs while nobody else can join or leave.
     pub(crate) fn join(
         region: Region,
-        candidates: &[usize],
+        candidates: impl FnOnce(&Region) -> Vec<usize>,
+        part: u64,
         take_roles: impl FnOnce(&Region, usize) -> Result<()>,
     ) -> Result<Joined> {
         let admission = region.admission(PATIENCE)?; // J1
@@ -225,24 +306,16 @@ impl Seat {
             region.retire()?; // its remover died half-way
             return Ok(Joined::Retired);
         }
+        let candidates = candidates(&region);
         let mut taken = None;
-        for &index in candidates {
+        for &index in &candidates {
             // J2
             if lock::try_lock(region.file(), index as u64).map_err(|error| region.lock_error(error))? {
                 taken = Some(index);
                 break;
             }
         }
-        let Some(index) = taken else {
-            let pid = candidates.last().map_or(0, |&index| region.pid(index));
-            return Err(Error::new(
-                ErrorKind::SeatTaken { pid },
-                format_args!("join {}", shown(region.place())),
-                format_args!("that end held by process {pid}"),
-                "a free one",
-                "wait until it leaves, end it, or use another name",
-            ));
-        };
+        let Some(index) = taken else { return Err(region.no_seat(&candidates)) };
         let record = region.record(index);
         if record.state == PRESENT && record.identity.provably_runs() && record.identity != Identity::of_self() {
             let pid = record.identity.pid;
@@ -256,6 +329,7 @@ impl Seat {
         }
         let at = region.layout().seat(index);
         region.write_identity(index, Identity::of_self()); // J3
+        region.word(at + seat::PART).store(part, Ordering::Relaxed);
         region.word(at + seat::JOINS).fetch_add(1, Ordering::Relaxed);
         region.word(at + seat::STATE).store(PRESENT, Ordering::Release);
         take_roles(&region, index)?; // J4
@@ -272,7 +346,7 @@ impl Seat {
         let refuse = |found: &str| {
             Err(Error::new(
                 ErrorKind::InvalidOptions,
-                "pick up an end of a pipe from a descriptor",
+                "pick up an end from a descriptor",
                 found,
                 "the descriptor that an end was turned into",
                 "pass the very descriptor on, by inheritance or over a socket; do not open its file again",
@@ -284,9 +358,9 @@ impl Seat {
         if !candidates.contains(&(index as usize)) {
             return Err(Error::new(
                 ErrorKind::WrongType,
-                "pick up an end of a pipe",
-                if index == 0 { "the sending end" } else { "the receiving end" },
-                "the other one",
+                "pick up an end",
+                region.part_name(index as usize),
+                "the other part",
                 "pick it up as what it is",
             ));
         }
@@ -334,7 +408,7 @@ impl Seat {
 
     fn leave(&self) -> Result<()> {
         // L3, before anything that can fail: a running process in a seat without its lock would look robbed.
-        self.region.word(self.region.layout().seat(self.index) + seat::STATE).store(LEFT, Ordering::Release);
+        self.region.set_state(self.index, LEFT);
         let admission = self.region.admission(PATIENCE / 10)?;
         if self.region.is_named() && self.is_last() {
             self.region.retire()?; // L4, L5
@@ -347,13 +421,10 @@ impl Seat {
 
     /// Nobody else is here, and nothing is left for anybody who might still come.
     fn is_last(&self) -> bool {
-        (0..self.region.layout().seats()).filter(|&index| index != self.index).all(|index| {
-            match self.region.standing(index) {
-                Standing::Alive | Standing::LockLost => false,
-                Standing::Left => true,
-                Standing::Vacant | Standing::Dead => self.region.queued_for(index) == 0,
-            }
-        })
+        let is_here = |&index: &usize| matches!(self.region.standing(index), Standing::Alive | Standing::LockLost);
+        let others = (0..self.region.layout().seats()).filter(|&index| index != self.index);
+        !others.filter(|&index| self.region.state(index) == PRESENT).any(|index| is_here(&index))
+            && !self.region.is_owed(self.index)
     }
 }
 

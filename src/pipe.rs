@@ -3,20 +3,20 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytemuck::Pod;
 
+use crate::end::{End, sealed::Sealed};
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
-use crate::layout::{Element, Layout};
+use crate::layout::{Element, Kind, Layout};
 use crate::link::{Link, Side};
 use crate::liveness::{Joined, Seat};
 use crate::message::Message;
-use crate::names::Directory;
+use crate::options::{Common, common_options, fresh};
 use crate::receiver::Receiver;
-use crate::region::{Region, Report, Settings};
+use crate::region::Region;
 use crate::sender::Sender;
 use crate::wait::Wait;
 
@@ -36,24 +36,6 @@ pub fn pipe() -> Result<(Pipe, Pipe)> {
     PipeOptions::bytes().duplex()
 }
 
-/// What becomes of a name whose participants are all gone but did not all leave cleanly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Abandoned {
-    /// Go on with it: messages that wait there are still delivered. The default, and lossless.
-    #[default]
-    Resume,
-    /// Start afresh: a stream cut off in the middle is of no use to anybody.
-    Replace,
-}
-
-/// Whether an end may, must or must not make the region that it opens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Creation {
-    IfMissing,
-    Always,
-    Never,
-}
-
 /// How a pipe is made or opened. `M` is `[u8]` for messages of any length, or a plain type for values of that type.
 ///
 /// ```
@@ -65,18 +47,11 @@ enum Creation {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct PipeOptions<M: Message + ?Sized> {
-    settings: Settings,
+    common: Common,
     capacity: u64,
     limit: u64,
-    tag: [u8; 8],
-    wait: Wait,
-    abandoned: Abandoned,
-    creation: Creation,
     message: PhantomData<fn(&M)>,
 }
-
-/// Times that a name may vanish between looking it up and joining.
-const ATTEMPTS: u32 = 1000;
 
 const DEFAULT_BYTES: u64 = 1 << 20;
 const DEFAULT_VALUES: u64 = 1024;
@@ -117,71 +92,13 @@ impl<T: Pod> PipeOptions<T> {
 
     /// Eight bytes that name the type; an end whose tag differs is refused, like one of another size or alignment.
     pub fn tag(mut self, tag: [u8; 8]) -> Self {
-        self.tag = tag;
+        self.common.tag = tag;
         self
     }
 }
 
 impl<M: Message + ?Sized> PipeOptions<M> {
-    /// What blocking calls of this end do while they wait.
-    pub fn wait(mut self, wait: Wait) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// The directory of the name, instead of `$TOMBOLO_DIR` or `/dev/shm/tombolo-UID`.
-    pub fn directory(mut self, path: impl Into<PathBuf>) -> Self {
-        self.settings.directory = Directory::at(path);
-        self
-    }
-
-    /// The permissions of a named file, 0o600 unless set.
-    pub fn mode(mut self, mode: u32) -> Self {
-        self.settings.mode = Some(mode);
-        self
-    }
-
-    /// Opens a name even if its file belongs to another user.
-    pub fn any_owner(mut self) -> Self {
-        self.settings.any_owner = true;
-        self
-    }
-
-    /// Asks for 2 MiB pages; the [`Report`] says if there are none.
-    pub fn huge_pages(mut self) -> Self {
-        self.settings.huge_pages = true;
-        self
-    }
-
-    /// Maps every page now instead of on first touch.
-    pub fn prefault(mut self) -> Self {
-        self.settings.prefault = true;
-        self
-    }
-
-    /// Keeps the region out of swap; the [`Report`] says if the system refuses.
-    pub fn lock_memory(mut self) -> Self {
-        self.settings.lock_memory = true;
-        self
-    }
-
-    /// What to do about a name whose participants are all gone.
-    pub fn abandoned(mut self, abandoned: Abandoned) -> Self {
-        self.abandoned = abandoned;
-        self
-    }
-
-    /// Refuses a name that exists.
-    pub fn create_new(mut self) -> Self {
-        self.creation = Creation::Always;
-        self
-    }
-
-    /// Refuses a name that does not exist.
-    pub fn open_existing(mut self) -> Self {
-        self.creation = Creation::Never;
-        self
-    }
+    common_options!();
 
     /// Two connected ends, each of which sends and receives. Nobody else can reach them unless handed one.
     ///
@@ -218,72 +135,41 @@ impl<M: Message + ?Sized> PipeOptions<M> {
     /// Takes over an end that was turned into a descriptor by [`End::into_fd`], here or in another process.
     ///
     /// **Blocking**: never. **Errors**: not such a descriptor, another type, a damaged region.
-    pub fn from_fd<E: End<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
-        let region = Region::from_descriptor(descriptor, &self.settings)?;
+    pub fn from_fd<E: PipeEnd<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
+        let region = Region::from_descriptor(descriptor, &self.common.settings)?;
         self.check(&region, E::DIRECTIONS)?;
         let seat = Seat::adopt(region, E::SEATS)?;
-        E::seated(Arc::new(seat), self.wait)
+        E::seated(Arc::new(seat), self.common.wait)
     }
 
-    fn layout(&self, directions: u64) -> Result<Layout> {
-        Layout::pipe(M::element(self.tag), directions, self.capacity, self.limit)
-    }
-
-    fn anonymous<A: End<Message = M>, B: End<Message = M>>(&self) -> Result<(A, B)> {
-        let mut region = Region::create(self.layout(A::DIRECTIONS)?, &self.settings, false)?;
+    fn create(&self, directions: u64, named: bool) -> Result<Region> {
+        let layout = Layout::pipe(M::element(self.common.tag), directions, self.capacity, self.limit)?;
+        let mut region = Region::create(layout, &self.common.settings, named)?;
         self.report_capacity(&mut region);
+        Ok(region)
+    }
+
+    fn anonymous<A: PipeEnd<Message = M>, B: PipeEnd<Message = M>>(&self) -> Result<(A, B)> {
+        let region = self.create(A::DIRECTIONS, false)?;
         let other = region.reopen()?;
-        Ok((self.first(region, 0)?, self.first(other, 1)?))
+        let first = fresh(join(region, &[0])?)?;
+        let second = fresh(join(other, &[1])?)?;
+        Ok((A::seated(Arc::new(first), self.common.wait)?, B::seated(Arc::new(second), self.common.wait)?))
     }
 
-    fn first<E: End<Message = M>>(&self, region: Region, seat: usize) -> Result<E> {
-        E::seated(Arc::new(join_fresh(region, &[seat])?), self.wait)
-    }
-
-    fn named<E: End<Message = M>>(&self, name: &str) -> Result<E> {
-        for _ in 0..ATTEMPTS {
-            if self.creation != Creation::Always {
-                match self.open_named::<E>(name) {
-                    Ok(Some(end)) => return Ok(end),
-                    Ok(None) => continue, // it lost its name while we came
-                    Err(error) if error.kind() == ErrorKind::NotFound && self.creation != Creation::Never => {}
-                    Err(error) => return Err(error),
-                }
+    fn named<E: PipeEnd<Message = M>>(&self, name: &str) -> Result<E> {
+        let open = |mut region: Region| {
+            self.check(&region, E::DIRECTIONS)?;
+            self.report_capacity(&mut region);
+            match join(region, E::SEATS)? {
+                Joined::Seat(seat) => E::seated(Arc::new(seat), self.common.wait).map(Some),
+                Joined::Retired => Ok(None),
             }
-            match self.create_named::<E>(name) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.creation != Creation::Always => {}
-                done => return done,
-            }
-        }
-        Err(Error::new(
-            ErrorKind::Busy,
-            format_args!("open {name:?}"),
-            format_args!("it made and removed {ATTEMPTS} times meanwhile"),
-            "one that stays",
-            "find out who does that (`tombolo inspect`), or use another name",
-        ))
-    }
-
-    fn open_named<E: End<Message = M>>(&self, name: &str) -> Result<Option<E>> {
-        let mut region = Region::open(name, &self.settings)?;
-        if self.abandoned == Abandoned::Replace && region.remove_if_abandoned()? {
-            return Ok(None);
-        }
-        self.check(&region, E::DIRECTIONS)?;
-        self.report_capacity(&mut region);
-        match Seat::join(region, E::SEATS, take_roles)? {
-            Joined::Seat(seat) => E::seated(Arc::new(seat), self.wait).map(Some),
-            Joined::Retired => Ok(None),
-        }
-    }
-
-    fn create_named<E: End<Message = M>>(&self, name: &str) -> Result<E> {
-        let mut region = Region::create(self.layout(E::DIRECTIONS)?, &self.settings, true)?;
-        self.report_capacity(&mut region);
-        // Seated before it has a name: nobody ever finds it empty and takes it for abandoned.
-        let mut seat = join_fresh(region, E::SEATS)?;
-        seat.region_mut().publish(name, &self.settings.directory)?;
-        E::seated(Arc::new(seat), self.wait)
+        };
+        self.common.named(name, open, || {
+            let seat = fresh(join(self.create(E::DIRECTIONS, true)?, E::SEATS)?)?;
+            E::seated(Arc::new(self.common.publish(seat, name)?), self.common.wait)
+        })
     }
 
     fn check(&self, region: &Region, directions: u64) -> Result<()> {
@@ -292,7 +178,10 @@ impl<M: Message + ?Sized> PipeOptions<M> {
             Err(Error::new(ErrorKind::WrongType, "open this pipe", found, expected, remedy))
         };
         let layout = region.layout();
-        let element = M::element(self.tag);
+        if layout.kind != Kind::Pipe {
+            return wrong(&"a queue", &"a pipe");
+        }
+        let element = M::element(self.common.tag);
         if layout.element != element {
             return wrong(&layout.element, &element);
         }
@@ -325,13 +214,9 @@ impl<M: Message + ?Sized> PipeOptions<M> {
 impl<M: Message + ?Sized> Default for PipeOptions<M> {
     fn default() -> Self {
         Self {
-            settings: Settings::default(),
+            common: Common::default(),
             capacity: Self::default_capacity(),
             limit: DEFAULT_LIMIT,
-            tag: [0; 8],
-            wait: Wait::default(),
-            abandoned: Abandoned::default(),
-            creation: Creation::IfMissing,
             message: PhantomData,
         }
     }
@@ -339,36 +224,23 @@ impl<M: Message + ?Sized> Default for PipeOptions<M> {
 
 impl<M: Message + ?Sized> Clone for PipeOptions<M> {
     fn clone(&self) -> Self {
-        Self { settings: self.settings.clone(), message: PhantomData, ..*self }
+        Self { common: self.common.clone(), message: PhantomData, ..*self }
     }
 }
 
 impl<M: Message + ?Sized> fmt::Debug for PipeOptions<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PipeOptions")
-            .field("element", &M::element(self.tag))
+            .field("element", &M::element(self.common.tag))
             .field("capacity", &self.capacity)
             .field("max_message_len", &self.limit)
-            .field("wait", &self.wait)
-            .field("abandoned", &self.abandoned)
-            .field("creation", &self.creation)
-            .field("settings", &self.settings)
+            .field("common", &self.common)
             .finish()
     }
 }
 
-/// A seat in a region that nobody else can see yet.
-fn join_fresh(region: Region, candidates: &[usize]) -> Result<Seat> {
-    match Seat::join(region, candidates, take_roles)? {
-        Joined::Seat(seat) => Ok(seat),
-        Joined::Retired => Err(Error::new(
-            ErrorKind::Corrupt,
-            "join a fresh region",
-            "it retired",
-            "it active",
-            "find out who writes into memory that nobody was given",
-        )),
-    }
+fn join(region: Region, seats: &[usize]) -> Result<Joined> {
+    Seat::join(region, |_| seats.to_vec(), 0, take_roles)
 }
 
 /// Every role that the seat plays, while nobody else can join or leave.
@@ -380,103 +252,36 @@ fn take_roles(region: &Region, seat: usize) -> Result<()> {
 }
 
 /// An end of a pipe: [`Pipe`], [`Sender`] or [`Receiver`].
-pub trait End: sealed::Sealed + Sized {
-    /// What it carries.
-    type Message: Message + ?Sized;
-
-    /// Turns the end into a descriptor that carries it, for [`PipeOptions::from_fd`] in this or another process. The part
-    /// in the pipe stays taken as long as any copy of the descriptor is open, and counts as dead when the last is closed.
-    ///
-    /// **Blocking**: never. **Errors**: the end was split and the other half still exists.
-    fn into_fd(self) -> Result<OwnedFd> {
-        let file = sealed::prepare_to_pass(&self)?;
-        self.seat().pass_on();
-        Ok(file)
-    }
-
-    /// What was wished for and could not be had when the end was made.
-    fn report(&self) -> &Report {
-        &self.seat().region().report
-    }
-
-    /// The name under which the pipe was opened; none if it is anonymous.
-    fn name(&self) -> Option<&str> {
-        self.seat().region().place().map(|place| place.name.as_str())
-    }
-
-    /// Messages (bytes, for byte messages) that each direction holds.
-    fn capacity(&self) -> usize {
-        self.seat().region().layout().capacity as usize
-    }
+pub trait PipeEnd: End {
+    #[doc(hidden)]
+    const DIRECTIONS: u64;
+    #[doc(hidden)]
+    const SEATS: &'static [usize];
+    #[doc(hidden)]
+    fn seated(seat: Arc<Seat>, wait: Wait) -> Result<Self>;
 }
 
-pub(crate) mod sealed {
-    use super::*;
-
-    pub trait Sealed {
-        const DIRECTIONS: u64;
-        /// The seats that such an end can take.
-        const SEATS: &'static [usize];
-        fn seated(seat: Arc<Seat>, wait: Wait) -> Result<Self>
-        where
-            Self: Sized;
-        fn seat(&self) -> &Arc<Seat>;
-        /// How many handles of its seat a whole end has.
-        const HANDLES: usize;
-        /// Whether its halves belong together.
-        fn is_whole(&self) -> bool {
-            true
-        }
-    }
-
-    pub(crate) fn prepare_to_pass<E: Sealed>(end: &E) -> Result<OwnedFd> {
-        let seat = end.seat();
-        if Arc::strong_count(seat) > E::HANDLES || !end.is_whole() || seat.region().layout().directions != E::DIRECTIONS
-        {
-            return Err(Error::new(
-                ErrorKind::InvalidOptions,
-                "pass on this end",
-                "half of a pipe that was split",
-                "the whole end",
-                "pass it on before splitting it",
-            ));
-        }
-        seat.prepare_to_pass()
-    }
-}
-
-impl<M: Message + ?Sized> sealed::Sealed for Sender<M> {
+impl<M: Message + ?Sized> PipeEnd for Sender<M> {
     const DIRECTIONS: u64 = 1;
     const SEATS: &'static [usize] = &[0];
-    const HANDLES: usize = 1;
 
     fn seated(seat: Arc<Seat>, wait: Wait) -> Result<Self> {
         Sender::new(Link::new(seat, 0, wait), 0)
     }
-
-    fn seat(&self) -> &Arc<Seat> {
-        self.link().seat()
-    }
 }
 
-impl<M: Message + ?Sized> sealed::Sealed for Receiver<M> {
+impl<M: Message + ?Sized> PipeEnd for Receiver<M> {
     const DIRECTIONS: u64 = 1;
     const SEATS: &'static [usize] = &[1];
-    const HANDLES: usize = 1;
 
     fn seated(seat: Arc<Seat>, wait: Wait) -> Result<Self> {
         Receiver::new(Link::new(seat, 0, wait), 0)
     }
-
-    fn seat(&self) -> &Arc<Seat> {
-        self.link().seat()
-    }
 }
 
-impl<M: Message + ?Sized> sealed::Sealed for Pipe<M> {
+impl<M: Message + ?Sized> PipeEnd for Pipe<M> {
     const DIRECTIONS: u64 = 2;
     const SEATS: &'static [usize] = &[0, 1];
-    const HANDLES: usize = 2;
 
     fn seated(seat: Arc<Seat>, wait: Wait) -> Result<Self> {
         let (out, back) = (seat.index(), 1 - seat.index().min(1));
@@ -484,13 +289,52 @@ impl<M: Message + ?Sized> sealed::Sealed for Pipe<M> {
         let (tx, rx) = (Link::new(Arc::clone(&seat), out, wait), Link::new(seat, back, wait));
         Ok(Self { tx: Sender::new(tx, out)?, rx: Receiver::new(rx, back)? })
     }
+}
+
+impl<M: Message + ?Sized> Sealed for Sender<M> {
+    fn seat(&self) -> &Arc<Seat> {
+        self.link().seat()
+    }
+
+    fn is_whole(&self) -> bool {
+        is_whole_half::<Self>(self.link().seat())
+    }
+
+    fn arrive(descriptor: OwnedFd) -> Result<Self> {
+        PipeOptions::default().from_fd(descriptor)
+    }
+}
+
+impl<M: Message + ?Sized> Sealed for Receiver<M> {
+    fn seat(&self) -> &Arc<Seat> {
+        self.link().seat()
+    }
+
+    fn is_whole(&self) -> bool {
+        is_whole_half::<Self>(self.link().seat())
+    }
+
+    fn arrive(descriptor: OwnedFd) -> Result<Self> {
+        PipeOptions::default().from_fd(descriptor)
+    }
+}
+
+/// Not half of a pipe that was split.
+fn is_whole_half<E: PipeEnd>(seat: &Arc<Seat>) -> bool {
+    Arc::strong_count(seat) == 1 && seat.region().layout().directions == E::DIRECTIONS
+}
+
+impl<M: Message + ?Sized> Sealed for Pipe<M> {
+    fn seat(&self) -> &Arc<Seat> {
+        self.tx.link().seat()
+    }
 
     fn is_whole(&self) -> bool {
         Arc::ptr_eq(self.tx.link().seat(), self.rx.link().seat())
     }
 
-    fn seat(&self) -> &Arc<Seat> {
-        self.tx.link().seat()
+    fn arrive(descriptor: OwnedFd) -> Result<Self> {
+        PipeOptions::default().from_fd(descriptor)
     }
 }
 

@@ -5,8 +5,33 @@ use std::path::{Path, PathBuf};
 
 /// A file may use what stands before it, and nothing else.
 const LAYERS: &[&str] = &[
-    "error", "sys", "sync", "raw", "layout", "names", "region", "liveness", "patience", "wait", "link", "stores",
-    "message", "sender", "receiver", "pipe", "stream", "in_place", "handover", "inspect", "fuzzing",
+    "error",
+    "sys",
+    "sync",
+    "raw",
+    "layout",
+    "names",
+    "region",
+    "liveness",
+    "patience",
+    "wait",
+    "link",
+    "stores",
+    "message",
+    "end",
+    "options",
+    "sender",
+    "receiver",
+    "pipe",
+    "stream",
+    "in_place",
+    "lanes",
+    "parcels",
+    "queue_ends",
+    "queue",
+    "handover",
+    "inspect",
+    "fuzzing",
 ];
 
 /// The files with `unsafe` in them; each says why at every place.

@@ -17,10 +17,11 @@ use bytemuck::Pod;
 
 pub use many::many_ring;
 
+use crate::end::End;
 use crate::error::RecvError;
 use crate::layout::{Element, HEADER_LEN, Layout, MAGIC, header, ring, seat};
 use crate::message::Message;
-use crate::pipe::{End, Pipe, PipeOptions};
+use crate::pipe::{Pipe, PipeOptions};
 use crate::raw::records::{MIN_WORDS, Next, RecordReader, RecordWriter, inline_max};
 use crate::raw::role::Role;
 use crate::raw::slots::{SlotReader, SlotWriter, Stores, stride};

@@ -1,0 +1,71 @@
+//! What all ends of pipes and queues have in common: they sit somewhere, and they can travel.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::region::Report;
+
+/// An end of a pipe or of a queue.
+pub trait End: sealed::Sealed + Sized {
+    /// What it carries.
+    type Message: Message + ?Sized;
+
+    /// Turns the end into a descriptor that carries it, for `from_fd` of its options in this or another process. The part
+    /// in the region stays taken as long as any copy of the descriptor is open, and counts as dead when the last is closed.
+    ///
+    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still exists.
+    fn into_fd(self) -> Result<OwnedFd> {
+        let file = prepare_to_pass(&self)?;
+        self.seat().pass_on();
+        Ok(file)
+    }
+
+    /// What was wished for and could not be had when the end was made.
+    fn report(&self) -> &Report {
+        &self.seat().region().report
+    }
+
+    /// The name under which the region was opened; none if it is anonymous.
+    fn name(&self) -> Option<&str> {
+        self.seat().region().place().map(|place| place.name.as_str())
+    }
+
+    /// Messages (bytes, for byte messages in a pipe) that can wait, in each direction.
+    fn capacity(&self) -> usize {
+        self.seat().region().layout().capacity as usize
+    }
+}
+
+pub(crate) mod sealed {
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    use crate::error::Result;
+    use crate::liveness::Seat;
+
+    pub trait Sealed {
+        fn seat(&self) -> &Arc<Seat>;
+
+        /// Whether nothing else depends on its seat.
+        fn is_whole(&self) -> bool;
+
+        /// Picks up a descriptor that [`into_fd`](super::End::into_fd) made, with default options.
+        fn arrive(descriptor: OwnedFd) -> Result<Self>
+        where
+            Self: Sized;
+    }
+}
+
+pub(crate) fn prepare_to_pass<E: End>(end: &E) -> Result<OwnedFd> {
+    if !end.is_whole() {
+        return Err(Error::new(
+            ErrorKind::InvalidOptions,
+            "pass on this end",
+            "half of a pipe that was split",
+            "the whole end",
+            "pass it on before splitting it",
+        ));
+    }
+    end.seat().prepare_to_pass()
+}

@@ -1,0 +1,164 @@
+//! What the options of pipes and queues have in common, and how a name is opened or made.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::liveness::{Joined, Seat};
+use crate::region::{Region, Settings};
+use crate::wait::Wait;
+
+/// What becomes of a name whose participants are all gone but did not all leave cleanly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Abandoned {
+    /// Go on with it: messages that wait there are still delivered. The default, and lossless.
+    #[default]
+    Resume,
+    /// Start afresh: a stream cut off in the middle is of no use to anybody.
+    Replace,
+}
+
+/// Whether an end may, must or must not make the region that it opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Creation {
+    #[default]
+    IfMissing,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Common {
+    pub(crate) settings: Settings,
+    pub(crate) tag: [u8; 8],
+    pub(crate) wait: Wait,
+    pub(crate) abandoned: Abandoned,
+    pub(crate) creation: Creation,
+}
+
+/// Times that a name may vanish between looking it up and joining.
+const ATTEMPTS: u32 = 1000;
+
+impl Common {
+    /// Opens a name, or makes it. `join` is given an open region, `create` is to make one that has the name.
+    pub(crate) fn named<E>(
+        &self,
+        name: &str,
+        join: impl Fn(Region) -> Result<Option<E>>,
+        create: impl Fn() -> Result<E>,
+    ) -> Result<E> {
+        for _ in 0..ATTEMPTS {
+            if self.creation != Creation::Always {
+                match self.open(name, &join) {
+                    Ok(Some(end)) => return Ok(end),
+                    Ok(None) => continue, // it lost its name while we came
+                    Err(error) if error.kind() == ErrorKind::NotFound && self.creation != Creation::Never => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            match create() {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.creation != Creation::Always => {}
+                done => return done,
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Busy,
+            format_args!("open {name:?}"),
+            format_args!("it made and removed {ATTEMPTS} times meanwhile"),
+            "one that stays",
+            "find out who does that (`tombolo inspect`), or use another name",
+        ))
+    }
+
+    fn open<E>(&self, name: &str, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
+        let region = Region::open(name, &self.settings)?;
+        if self.abandoned == Abandoned::Replace && region.remove_if_abandoned()? {
+            return Ok(None);
+        }
+        join(region)
+    }
+
+    /// Gives a seated region its name. Seated before: nobody ever finds it empty and takes it for abandoned.
+    pub(crate) fn publish(&self, mut seat: Seat, name: &str) -> Result<Seat> {
+        seat.region_mut().publish(name, &self.settings.directory)?;
+        Ok(seat)
+    }
+}
+
+/// The seat in a region that nobody else can see yet.
+pub(crate) fn fresh(joined: Joined) -> Result<Seat> {
+    match joined {
+        Joined::Seat(seat) => Ok(seat),
+        Joined::Retired => Err(Error::new(
+            ErrorKind::Corrupt,
+            "join a fresh region",
+            "it retired",
+            "it active",
+            "find out who writes into memory that nobody was given",
+        )),
+    }
+}
+
+/// The builder's methods that pipes and queues share, for a type with a field `common`.
+macro_rules! common_options {
+    () => {
+        /// What blocking calls of this end do while they wait.
+        pub fn wait(mut self, wait: $crate::wait::Wait) -> Self {
+            self.common.wait = wait;
+            self
+        }
+
+        /// The directory of the name, instead of `$TOMBOLO_DIR` or `/dev/shm/tombolo-UID`.
+        pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+            self.common.settings.directory = $crate::names::Directory::at(path);
+            self
+        }
+
+        /// The permissions of a named file, 0o600 unless set.
+        pub fn mode(mut self, mode: u32) -> Self {
+            self.common.settings.mode = Some(mode);
+            self
+        }
+
+        /// Opens a name even if its file belongs to another user.
+        pub fn any_owner(mut self) -> Self {
+            self.common.settings.any_owner = true;
+            self
+        }
+
+        /// Asks for 2 MiB pages; the [`Report`](crate::Report) says if there are none.
+        pub fn huge_pages(mut self) -> Self {
+            self.common.settings.huge_pages = true;
+            self
+        }
+
+        /// Maps every page now instead of on first touch.
+        pub fn prefault(mut self) -> Self {
+            self.common.settings.prefault = true;
+            self
+        }
+
+        /// Keeps the region out of swap; the [`Report`](crate::Report) says if the system refuses.
+        pub fn lock_memory(mut self) -> Self {
+            self.common.settings.lock_memory = true;
+            self
+        }
+
+        /// What to do about a name whose participants are all gone.
+        pub fn abandoned(mut self, abandoned: $crate::options::Abandoned) -> Self {
+            self.common.abandoned = abandoned;
+            self
+        }
+
+        /// Refuses a name that exists.
+        pub fn create_new(mut self) -> Self {
+            self.common.creation = $crate::options::Creation::Always;
+            self
+        }
+
+        /// Refuses a name that does not exist.
+        pub fn open_existing(mut self) -> Self {
+            self.common.creation = $crate::options::Creation::Never;
+            self
+        }
+    };
+}
+
+pub(crate) use common_options;
