@@ -89,6 +89,11 @@ impl Error {
         Self { kind, story: format!("cannot {doing}: {source}; {remedy}"), source: Some(source) }
     }
 
+    pub(crate) fn forked(doing: impl fmt::Display) -> Self {
+        let expected = "one of this process's own";
+        Self::new(ErrorKind::Forked, doing, "a handle of the parent process's", expected, "open one after the fork")
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -120,7 +125,7 @@ impl std::error::Error for Error {
 pub enum SendError {
     /// No room, and the call was not to wait.
     Full,
-    /// The receiver has left.
+    /// The receiver has left; of a queue, the last one has, or it was closed.
     Closed,
     /// The receiver's process died. What was in the ring waits for a successor.
     PeerDied,
@@ -139,6 +144,10 @@ pub enum SendError {
     Forked,
     /// The receiver's lock is free though its process runs: nobody can tell any more when it dies.
     LockLost,
+    /// No memory for a large message.
+    OutOfMemory,
+    /// The value cannot be serialised.
+    Encoding,
 }
 
 /// Why nothing was received.
@@ -147,7 +156,8 @@ pub enum SendError {
 pub enum RecvError {
     /// Nothing there, and the call was not to wait.
     Empty,
-    /// The sender has left and everything that it sent has been received: end of stream.
+    /// The sender (of a queue, the last one) has left, or the queue was closed, and everything that was sent has been received:
+    /// end of stream.
     Closed,
     /// The sender's process died; everything that it had sent whole has been received.
     PeerDied,
@@ -164,10 +174,15 @@ pub enum RecvError {
     Forked,
     /// The sender's lock is free though its process runs: nobody can tell any more when it dies.
     LockLost,
-    /// A large message was lost: the receiver before this one had begun to read it. What follows is whole.
+    /// A message was lost with the receiver that had begun to read it: a large one of a pipe, or any of a queue that reports
+    /// losses. What follows is whole.
     Lost,
-    /// No memory for the message. It stays where it is, unless part of it had come already.
+    /// No memory for the message. In a pipe it stays where it is, unless part of it had come already; from a queue it is gone.
     OutOfMemory,
+    /// The message is not one that the expected type is serialised to. It is gone.
+    Encoding,
+    /// There is no task to be done: more were reported done than were received.
+    NoTask,
 }
 
 impl fmt::Display for SendError {
@@ -183,6 +198,8 @@ impl fmt::Display for SendError {
             Self::Corrupt => f.write_str("the receiver corrupted the region"),
             Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
             Self::LockLost => f.write_str("the receiver's lock is gone though its process runs"),
+            Self::OutOfMemory => f.write_str("no memory for the message"),
+            Self::Encoding => f.write_str("the value cannot be serialised"),
         }
     }
 }
@@ -200,6 +217,8 @@ impl fmt::Display for RecvError {
             Self::LockLost => f.write_str("the sender's lock is gone though its process runs"),
             Self::Lost => f.write_str("a message was lost with the receiver that had begun to read it"),
             Self::OutOfMemory => f.write_str("no memory for the message"),
+            Self::Encoding => f.write_str("the message is no value of the expected type"),
+            Self::NoTask => f.write_str("more tasks were reported done than were received"),
         }
     }
 }
@@ -217,6 +236,8 @@ impl From<SendError> for io::Error {
             SendError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             SendError::Corrupt => io::ErrorKind::InvalidData,
             SendError::Forked => io::ErrorKind::Unsupported,
+            SendError::OutOfMemory => io::ErrorKind::OutOfMemory,
+            SendError::Encoding => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }
@@ -229,8 +250,8 @@ impl From<RecvError> for io::Error {
             RecvError::Closed => io::ErrorKind::UnexpectedEof,
             RecvError::PeerDied | RecvError::LockLost => io::ErrorKind::ConnectionReset,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
-            RecvError::TooSmall { .. } => io::ErrorKind::InvalidInput,
-            RecvError::Corrupt | RecvError::Lost => io::ErrorKind::InvalidData,
+            RecvError::TooSmall { .. } | RecvError::NoTask => io::ErrorKind::InvalidInput,
+            RecvError::Corrupt | RecvError::Lost | RecvError::Encoding => io::ErrorKind::InvalidData,
             RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };

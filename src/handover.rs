@@ -12,6 +12,7 @@ use crate::end::{self, End};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::pipe::{PipeEnd, PipeOptions};
+use crate::queue::{QueueEnd, QueueOptions};
 use crate::sys;
 
 /// The environment variable that tells a child which descriptor is the end of this label.
@@ -147,6 +148,13 @@ pub(crate) fn pick_up(label: &str) -> Result<OwnedFd> {
 impl<M: Message + ?Sized> PipeOptions<M> {
     /// Picks up the end that the parent gave under this label. See [`handed`].
     pub fn handed<E: PipeEnd<Message = M>>(&self, label: &str) -> Result<E> {
+        self.from_fd(pick_up(label)?)
+    }
+}
+
+impl<M: Message + ?Sized> QueueOptions<M> {
+    /// Picks up the half of a queue that the parent gave under this label. See [`handed`].
+    pub fn handed<E: QueueEnd<Message = M>>(&self, label: &str) -> Result<E> {
         self.from_fd(pick_up(label)?)
     }
 }

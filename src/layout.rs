@@ -512,12 +512,10 @@ impl Layout {
         (start + words).next_multiple_of(LINE_PAIR)
     }
 
-    /// First word and number of words of a block.
-    pub(crate) fn block(&self, index: u64) -> (usize, usize) {
-        debug_assert!(index < self.shape.blocks);
+    /// First word and number of words of all blocks.
+    pub(crate) fn blocks(&self) -> (usize, usize) {
         let (start, words) = self.data(0);
-        let length = self.shape.block_len as usize / WORD;
-        (start + words + index as usize * length, length)
+        (start + words, (self.shape.blocks * self.shape.block_len) as usize / WORD)
     }
 
     /// Where in the file an extent begins.

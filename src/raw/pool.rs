@@ -22,7 +22,7 @@
 //!   payload is visible to the receiver is the ring's business.)
 //!
 //! Crash
-//! - (B1) taken, not sent: the dead lane's token is in no message; `reclaim` gives the place back.
+//! - (B1) taken, not sent: the dead lane's token is in no message; after its claims are repaired `reclaim` gives the place back.
 //! - (B2) sent: the token is in a message, and who receives it, or counts it as lost, gives the place back.
 //! - (B3) receiver, between giving back and releasing the slot: who counts the message as lost tries again, in vain (I1).
 //! - (B4) a repairer dies: what it gave back is given back, the rest is the next one's.
@@ -73,17 +73,21 @@ impl<M: Memory> Pool<M> {
             })
     }
 
-    /// Gives back what a dead lane took and did not send; `is_sent` says whether a message holds that token. True if there was any.
-    pub(crate) fn reclaim(&self, lane: usize, is_sent: impl Fn(Token) -> bool) -> bool {
-        let mut any = false;
+    /// Whether that token is still to be given back.
+    pub(crate) fn is_out(&self, token: Token) -> bool {
+        let word = self.owners.get(token.place as usize);
+        token.owner & LANE != 0 && word.is_some_and(|word| word.load(Ordering::Acquire) == token.owner)
+    }
+
+    /// Gives back what a dead lane took and did not send; `is_sent` says whether a message holds that token.
+    pub(crate) fn reclaim(&self, lane: usize, is_sent: impl Fn(Token) -> bool, mut give_back: impl FnMut(Token)) {
         for (place, word) in self.owners.iter().enumerate() {
             // Acquire: what was given back meanwhile is in no message, and has another value by now (I1).
             let token = Token { place: place as u64, owner: word.load(Ordering::Acquire) };
             if token.owner & LANE == lane as u64 + 1 && !is_sent(token) {
-                any |= self.give_back(token);
+                give_back(token);
             }
         }
-        any
     }
 
     /// Places that are taken.

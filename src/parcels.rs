@@ -1,0 +1,232 @@
+//! Byte messages as a queue carries them: short ones in the slot, longer ones in a place of the pool that the slot names.
+//!
+//! ```text
+//!  a slot's payload   63                       1      0
+//!                    ├──────────────────────────┼────────┼──────────────────────┬──────────────────────┐
+//!                    │ length in bytes          │ POOLED │ place, or bytes ..   │ owner, or bytes ..   │ bytes ..
+//!                    └──────────────────────────┴────────┴──────────────────────┴──────────────────────┘
+//! ```
+//!
+//! The pool's first places are blocks, which are mapped. The rest are extents: parts of the file that are read and written
+//! as a file, because memory for the longest message many times over is there only once it is used, and if there is none
+//! then that must be an error and not a signal.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+use crate::error::{RecvError, SendError};
+use crate::layout::Layout;
+use crate::raw::pool::{Pool, Token};
+use crate::raw::{Corrupt, mpmc};
+use crate::region::{Mapped, Region, Words};
+use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, store_bytes};
+use crate::sys::memory;
+
+const POOLED: u64 = 1;
+
+/// An extent keeps so much memory from one message to the next.
+const KEEP: u64 = 1 << 20;
+
+/// What a slot says about its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label {
+    length: u64,
+    /// Where it is, if not in the slot.
+    token: Option<Token>,
+}
+
+impl Label {
+    /// For a message that fits into the slot.
+    #[inline]
+    pub(crate) fn inline(message: &[u8]) -> Self {
+        Self { length: message.len() as u64, token: None }
+    }
+
+    pub(crate) fn is_pooled(self) -> bool {
+        self.token.is_some()
+    }
+
+    fn write(self, payload: &[AtomicU64]) {
+        let words = match self.token {
+            None => [self.length << 1, 0, 0],
+            Some(token) => [self.length << 1 | POOLED, token.place, token.owner],
+        };
+        let used = if self.token.is_some() { 3 } else { 1 };
+        for (word, value) in payload.iter().zip(words).take(used) {
+            word.store(value, Ordering::Relaxed); // the ring publishes it
+        }
+    }
+
+    pub(crate) fn read(payload: &[AtomicU64]) -> Self {
+        let word = |at: usize| payload.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
+        let token = (word(0) & POOLED != 0).then(|| Token { place: word(1), owner: word(2) });
+        Self { length: word(0) >> 1, token }
+    }
+}
+
+/// Access to the pool of one queue.
+pub(crate) struct Parcels {
+    pool: Pool<Mapped>,
+    blocks: Words,
+    layout: Layout,
+    /// Where we last found a place: it is likely to be free again, and in our cache.
+    hint: u64,
+}
+
+impl Parcels {
+    pub(crate) fn new(region: &Region, lane: usize) -> Self {
+        let layout = *region.layout();
+        let (start, length) = layout.owners();
+        let pool = Pool::new(region.words(start, length));
+        let (start, length) = layout.blocks();
+        let share = layout.places() / layout.seats() as u64;
+        Self { pool, blocks: region.words(start, length), layout, hint: lane as u64 * share }
+    }
+
+    /// The longest message that goes into a slot.
+    #[inline]
+    pub(crate) fn inline_len(&self) -> usize {
+        self.layout.shape.inline_len as usize
+    }
+
+    /// The longest message.
+    #[inline]
+    pub(crate) fn limit(&self) -> usize {
+        self.layout.limit as usize
+    }
+
+    /// Puts a message into a place of the pool. None: there is none free now.
+    pub(crate) fn stow(&mut self, region: &Region, lane: usize, message: &[u8]) -> Result<Option<Label>, SendError> {
+        let length = message.len() as u64;
+        let shape = self.layout.shape;
+        let block = if length <= shape.block_len { self.pool.take(lane, 0, shape.blocks, self.hint) } else { None };
+        let Some(token) = block.or_else(|| self.pool.take(lane, shape.blocks, shape.extents, self.hint)) else {
+            return Ok(None);
+        };
+        self.hint = token.place;
+        let stored = match self.block(token.place) {
+            Some(words) => {
+                store_bytes(words, message);
+                Ok(())
+            }
+            None => memory::write_all_at(region.file(), message, self.layout.extent(token.place - shape.blocks)),
+        };
+        if stored.is_err() {
+            self.give_back(region, token);
+            return Err(SendError::OutOfMemory);
+        }
+        Ok(Some(Label { length, token: Some(token) }))
+    }
+
+    /// What was stowed will not be sent.
+    pub(crate) fn unstow(&self, region: &Region, label: Label) {
+        if let Some(token) = label.token {
+            self.give_back(region, token);
+        }
+    }
+
+    /// Writes a slot's payload.
+    #[inline]
+    pub(crate) fn fill(label: Label, message: &[u8], payload: &[AtomicU64]) {
+        label.write(payload);
+        if let (None, Some(rest)) = (label.token, payload.get(1..)) {
+            store_bytes(rest, message);
+        }
+    }
+
+    /// Takes the message that a slot's payload is or names, and gives its place back; says how many bytes.
+    #[inline]
+    pub(crate) fn open(
+        &self,
+        region: &Region,
+        payload: &[AtomicU64],
+        message: &mut Vec<u8>,
+    ) -> Result<usize, RecvError> {
+        let label = Label::read(payload);
+        let length = usize::try_from(label.length).map_err(|_| RecvError::Corrupt)?;
+        match label.token {
+            None if label.length <= self.layout.shape.inline_len => {
+                load_bytes(payload.get(1..).ok_or(RecvError::Corrupt)?, resized(message, length)?);
+                Ok(length)
+            }
+            None => Err(RecvError::Corrupt),
+            Some(token) => self.open_pooled(region, token, length, message),
+        }
+    }
+
+    fn open_pooled(
+        &self,
+        region: &Region,
+        token: Token,
+        length: usize,
+        message: &mut Vec<u8>,
+    ) -> Result<usize, RecvError> {
+        let shape = self.layout.shape;
+        let most = if token.place < shape.blocks { shape.block_len } else { self.layout.limit };
+        if length as u64 > most || token.place >= self.layout.places() {
+            return Err(RecvError::Corrupt);
+        }
+        let outcome = resized(message, length).and_then(|space| match self.block(token.place) {
+            Some(words) => {
+                load_bytes(words, space);
+                Ok(length)
+            }
+            None => memory::read_exact_at(region.file(), space, self.layout.extent(token.place - shape.blocks))
+                .map(|()| length)
+                .map_err(|_| RecvError::Corrupt),
+        });
+        if length as u64 > KEEP || token.place < shape.blocks {
+            self.give_back(region, token);
+        } else {
+            self.pool.give_back(token); // nothing to hand back to the system
+        }
+        outcome
+    }
+
+    /// Gives back the place of a message that nobody will receive.
+    pub(crate) fn lose(&self, region: &Region, payload: &[AtomicU64]) {
+        self.unstow(region, Label::read(payload));
+    }
+
+    /// Gives back what a dead lane took and did not send. Its claims are repaired.
+    pub(crate) fn reclaim(&self, region: &Region, ring: &mpmc::Words<Mapped>, lane: usize) {
+        let is_sent = |token| {
+            let mut sent = false;
+            // What cannot be read is not given back.
+            let read = ring.for_each_message(|payload| sent |= Label::read(payload).token == Some(token));
+            sent || read == Err(Corrupt)
+        };
+        self.pool.reclaim(lane, is_sent, |token| self.give_back(region, token));
+    }
+
+    /// Places of the pool in use.
+    pub(crate) fn taken(&self) -> u64 {
+        self.pool.taken()
+    }
+
+    fn give_back(&self, region: &Region, token: Token) {
+        if let Some(index) = token.place.checked_sub(self.layout.shape.blocks)
+            && index < self.layout.shape.extents
+            && self.layout.limit > KEEP
+            && self.pool.is_out(token)
+        {
+            // Before anybody else can have it. If it fails, the memory stays with the extent.
+            let _ = memory::discard(region.file(), self.layout.extent(index) + KEEP, self.layout.limit - KEEP);
+        }
+        self.pool.give_back(token);
+    }
+
+    /// The words of a place that is mapped.
+    fn block(&self, place: u64) -> Option<&[AtomicU64]> {
+        let length = self.layout.shape.block_len as usize / WORD;
+        let start = usize::try_from(place).ok()?.checked_mul(length)?;
+        self.blocks.get(start..start.checked_add(length)?).filter(|_| place < self.layout.shape.blocks)
+    }
+}
+
+/// Makes room for a message; its old content is of no use.
+#[inline]
+fn resized(message: &mut Vec<u8>, length: usize) -> Result<&mut [u8], RecvError> {
+    message.try_reserve(length.saturating_sub(message.len())).map_err(|_| RecvError::OutOfMemory)?;
+    message.resize(length, 0);
+    Ok(message)
+}

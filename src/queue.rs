@@ -1,0 +1,504 @@
+//! Queues: how they are made, and the handle that is both.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytemuck::Pod;
+
+use crate::end::{End, sealed::Sealed};
+use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
+use crate::lanes::Part;
+use crate::layout::{Element, Kind, Layout, Shape};
+use crate::liveness::{Joined, Seat};
+use crate::message::Message;
+use crate::options::{Common, common_options, fresh};
+use crate::queue_ends::{Half, QueueReceiver, QueueSender, queue_methods};
+use crate::region::Region;
+
+/// Makes an anonymous queue for byte messages, with the default options.
+///
+/// **Blocking**: never. **Errors**: no memory, no descriptors, no `/proc`.
+///
+/// ```
+/// let mut queue = tombolo::queue()?;
+/// queue.send(b"one of many")?;
+/// let mut message = Vec::new();
+/// queue.recv(&mut message)?;
+/// assert_eq!(message, b"one of many");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn queue() -> Result<Queue> {
+    QueueOptions::bytes().queue()
+}
+
+/// How a queue is made or opened. `M` is `[u8]` for messages of any length, or a plain type for values of that type.
+///
+/// ```
+/// use tombolo::QueueOptions;
+///
+/// let (mut tx, mut rx) = QueueOptions::values::<u64>().capacity(8).max_participants(4).channel()?;
+/// let mut another = tx.try_clone()?;
+/// tx.send(&1)?;
+/// another.send(&2)?;
+/// assert_eq!([rx.recv()?, rx.recv()?], [1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct QueueOptions<M: Message + ?Sized> {
+    common: Common,
+    capacity: u64,
+    limit: u64,
+    shape: Shape,
+    /// None: as many as messages.
+    blocks: Option<u64>,
+    reports_losses: bool,
+    message: PhantomData<fn(&M)>,
+}
+
+const DEFAULT_CAPACITY: u64 = 1024;
+const DEFAULT_LIMIT: u64 = 1 << 30;
+const DEFAULT_LANES: u64 = 64;
+/// With its label and control word a slot is 256 bytes.
+const DEFAULT_INLINE_LEN: u64 = 240;
+const DEFAULT_BLOCK_LEN: u64 = 4096;
+const DEFAULT_EXTENTS: u64 = 64;
+
+impl QueueOptions<[u8]> {
+    /// A queue for messages of any length. By default 1024 of them: up to 240 bytes in the slot, up to 4 KiB in a block,
+    /// and 64 longer ones at a time, up to 1 GiB each.
+    pub fn bytes() -> Self {
+        Self::default()
+    }
+
+    /// The longest message, in bytes; a peer cannot make us keep more than this.
+    pub fn max_message_len(mut self, bytes: usize) -> Self {
+        self.limit = bytes as u64;
+        self
+    }
+
+    /// Bytes of a message that lie in its slot, where they are quickest; each slot is so long. Rounded up to a multiple of 8, at least 16.
+    pub fn inline_len(mut self, bytes: usize) -> Self {
+        self.shape.inline_len = bytes as u64;
+        self
+    }
+
+    /// How many messages that do not fit their slots may be in blocks, and how long a block is, in bytes. By default there is one for each
+    /// message that may wait.
+    pub fn blocks(mut self, count: usize, bytes: usize) -> Self {
+        self.blocks = Some(count as u64);
+        self.shape.block_len = bytes as u64;
+        self
+    }
+
+    /// How many messages longer than a block may wait. They take up memory only while they do, but for 1 MiB each.
+    pub fn extents(mut self, count: usize) -> Self {
+        self.shape.extents = count as u64;
+        self
+    }
+}
+
+impl QueueOptions<()> {
+    /// A queue for values of the type `T`. By default 1024 of them.
+    pub fn values<T: Pod>() -> QueueOptions<T> {
+        QueueOptions::default()
+    }
+}
+
+impl<T: Pod> QueueOptions<T> {
+    /// Eight bytes that name the type; a handle whose tag differs is refused, like one of another size or alignment.
+    pub fn tag(mut self, tag: [u8; 8]) -> Self {
+        self.common.tag = tag;
+        self
+    }
+}
+
+impl<M: Message + ?Sized> QueueOptions<M> {
+    /// How many messages may wait, rounded up to a power of two, at least 2.
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages as u64;
+        self
+    }
+
+    /// How many handles there may be at a time, 64 unless set, 4096 at most. Each sender and each receiver is one.
+    pub fn max_participants(mut self, count: usize) -> Self {
+        self.shape.lanes = count as u64;
+        self
+    }
+
+    /// Makes this end's receivers answer [`Lost`](RecvError::Lost), once for all, when messages died with a process that had begun
+    /// to receive them. Otherwise [`QueueStats::lost`](crate::QueueStats::lost) counts them silently.
+    pub fn report_losses(mut self) -> Self {
+        self.reports_losses = true;
+        self
+    }
+
+    common_options!();
+
+    /// A queue that nobody else can reach unless handed a half of it.
+    ///
+    /// **Blocking**: never. **Errors**: invalid options, no memory.
+    pub fn queue(&self) -> Result<Queue<M>> {
+        self.pair(self.first(Part::Sender)?)
+    }
+
+    /// A sender and a receiver of a queue that nobody else can reach unless handed one.
+    ///
+    /// **Blocking**: never. **Errors**: invalid options, no memory.
+    pub fn channel(&self) -> Result<(QueueSender<M>, QueueReceiver<M>)> {
+        Ok(self.queue()?.split())
+    }
+
+    /// Opens, or makes, the queue of that name, and becomes one of its senders.
+    ///
+    /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: an invalid name, a region of
+    /// another type, no free lane ([`ErrorKind::LanesTaken`]), no memory.
+    pub fn sender(&self, name: &str) -> Result<QueueSender<M>> {
+        self.named(name, Part::Sender).map(|seat| self.to_sender(seat))
+    }
+
+    /// Opens, or makes, the queue of that name, and becomes one of its receivers. Else like [`sender`](Self::sender).
+    pub fn receiver(&self, name: &str) -> Result<QueueReceiver<M>> {
+        self.named(name, Part::Receiver).map(|seat| self.to_receiver(seat))
+    }
+
+    /// Opens, or makes, the queue of that name, to send and to receive. Else like [`sender`](Self::sender).
+    pub fn open(&self, name: &str) -> Result<Queue<M>> {
+        self.pair(self.named(name, Part::Sender)?)
+    }
+
+    /// Takes over a half that was turned into a descriptor by [`End::into_fd`], here or in another process.
+    ///
+    /// **Blocking**: never. **Errors**: not such a descriptor, another type, a damaged region.
+    pub fn from_fd<E: QueueEnd<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
+        let region = Region::from_descriptor(descriptor, &self.common.settings)?;
+        self.check(&region)?;
+        let lanes: Vec<usize> = region.lanes_of(E::PART).collect();
+        E::seated(Seat::adopt(region, &lanes)?, self)
+    }
+
+    fn to_sender(&self, seat: Seat) -> QueueSender<M> {
+        QueueSender::new(Arc::new(seat), self.common.wait)
+    }
+
+    fn to_receiver(&self, seat: Seat) -> QueueReceiver<M> {
+        QueueReceiver::new(Arc::new(seat), self.common.wait, self.reports_losses)
+    }
+
+    fn pair(&self, seat: Seat) -> Result<Queue<M>> {
+        // The first lane keeps the region from retiring.
+        let other = fresh(seat.region().reopen()?.join_lane(Part::Receiver)?)?;
+        let (mut tx, mut rx) = (self.to_sender(seat), self.to_receiver(other));
+        let (sender, receiver) = (tx.half().lane().index(), rx.half().lane().index());
+        tx.half_mut().lane_mut().pair_with(Some(receiver));
+        rx.half_mut().lane_mut().pair_with(Some(sender));
+        Ok(Queue { tx, rx })
+    }
+
+    fn create(&self, named: bool) -> Result<Region> {
+        let capacity = self.capacity.max(2).checked_next_power_of_two().unwrap_or(self.capacity);
+        let shape = Shape { blocks: self.blocks.unwrap_or(capacity), ..self.shape };
+        let layout = Layout::queue(M::element(self.common.tag), self.capacity, self.limit, shape)?;
+        let mut region = Region::create(layout, &self.common.settings, named)?;
+        region.ring_words().format();
+        self.report_capacity(&mut region);
+        Ok(region)
+    }
+
+    fn first(&self, part: Part) -> Result<Seat> {
+        fresh(self.create(false)?.join_lane(part)?)
+    }
+
+    fn named(&self, name: &str, part: Part) -> Result<Seat> {
+        let open = |mut region: Region| {
+            self.check(&region)?;
+            self.report_capacity(&mut region);
+            match region.join_lane(part)? {
+                Joined::Seat(seat) => Ok(Some(seat)),
+                Joined::Retired => Ok(None),
+            }
+        };
+        self.common.named(name, open, || self.common.publish(fresh(self.create(true)?.join_lane(part)?)?, name))
+    }
+
+    fn check(&self, region: &Region) -> Result<()> {
+        let wrong = |found: &dyn fmt::Display, expected: &dyn fmt::Display| {
+            let remedy = "use the same options on all sides, or another name";
+            Err(Error::new(ErrorKind::WrongType, "open this queue", found, expected, remedy))
+        };
+        let layout = region.layout();
+        if layout.kind != Kind::Queue {
+            return wrong(&"a pipe", &"a queue");
+        }
+        let element = M::element(self.common.tag);
+        if layout.element != element {
+            return wrong(&layout.element, &element);
+        }
+        if layout.element == Element::Bytes && layout.limit > self.limit {
+            let found = format!("messages of up to {} bytes", layout.limit);
+            return wrong(&found, &format!("of up to {}: see max_message_len", self.limit));
+        }
+        Ok(())
+    }
+
+    fn report_capacity(&self, region: &mut Region) {
+        let capacity = region.layout().capacity;
+        if capacity != self.capacity && self.capacity != DEFAULT_CAPACITY {
+            region.report.warn(format!("the capacity is {capacity}, not {} as asked", self.capacity));
+        }
+    }
+}
+
+impl<M: Message + ?Sized> Default for QueueOptions<M> {
+    fn default() -> Self {
+        Self {
+            common: Common::default(),
+            capacity: DEFAULT_CAPACITY,
+            limit: DEFAULT_LIMIT,
+            shape: Shape {
+                lanes: DEFAULT_LANES,
+                inline_len: DEFAULT_INLINE_LEN,
+                blocks: 0,
+                block_len: DEFAULT_BLOCK_LEN,
+                extents: DEFAULT_EXTENTS,
+            },
+            blocks: None,
+            reports_losses: false,
+            message: PhantomData,
+        }
+    }
+}
+
+impl<M: Message + ?Sized> Clone for QueueOptions<M> {
+    fn clone(&self) -> Self {
+        Self { common: self.common.clone(), message: PhantomData, ..*self }
+    }
+}
+
+impl<M: Message + ?Sized> fmt::Debug for QueueOptions<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueOptions")
+            .field("element", &M::element(self.common.tag))
+            .field("capacity", &self.capacity)
+            .field("max_message_len", &self.limit)
+            .field("shape", &self.shape)
+            .field("blocks", &self.blocks)
+            .field("reports_losses", &self.reports_losses)
+            .field("common", &self.common)
+            .finish()
+    }
+}
+
+/// A half of a queue: [`QueueSender`] or [`QueueReceiver`].
+pub trait QueueEnd: End {
+    #[doc(hidden)]
+    const PART: Part;
+    #[doc(hidden)]
+    fn seated(seat: Seat, options: &QueueOptions<Self::Message>) -> Result<Self>;
+}
+
+impl<M: Message + ?Sized> QueueEnd for QueueSender<M> {
+    const PART: Part = Part::Sender;
+
+    fn seated(seat: Seat, options: &QueueOptions<M>) -> Result<Self> {
+        Ok(options.to_sender(seat))
+    }
+}
+
+impl<M: Message + ?Sized> QueueEnd for QueueReceiver<M> {
+    const PART: Part = Part::Receiver;
+
+    fn seated(seat: Seat, options: &QueueOptions<M>) -> Result<Self> {
+        Ok(options.to_receiver(seat))
+    }
+}
+
+impl<M: Message + ?Sized> End for QueueSender<M> {
+    type Message = M;
+}
+
+impl<M: Message + ?Sized> End for QueueReceiver<M> {
+    type Message = M;
+}
+
+impl<M: Message + ?Sized> Sealed for QueueSender<M> {
+    fn seat(&self) -> &Arc<Seat> {
+        self.half().lane().seat()
+    }
+
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    fn arrive(descriptor: OwnedFd) -> Result<Self> {
+        QueueOptions::default().from_fd(descriptor)
+    }
+}
+
+impl<M: Message + ?Sized> Sealed for QueueReceiver<M> {
+    fn seat(&self) -> &Arc<Seat> {
+        self.half().lane().seat()
+    }
+
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    fn arrive(descriptor: OwnedFd) -> Result<Self> {
+        QueueOptions::default().from_fd(descriptor)
+    }
+}
+
+/// A handle that both sends and receives: a [`QueueSender`] and a [`QueueReceiver`].
+///
+/// Its own sender is nobody that its receiver would wait for: when all others have left, it is told [`RecvError::Closed`].
+#[derive(Debug)]
+pub struct Queue<M: Message + ?Sized = [u8]> {
+    tx: QueueSender<M>,
+    rx: QueueReceiver<M>,
+}
+
+impl<M: Message + ?Sized> Queue<M> {
+    /// The two halves, for two threads or processes.
+    pub fn split(mut self) -> (QueueSender<M>, QueueReceiver<M>) {
+        self.tx.half_mut().lane_mut().pair_with(None);
+        self.rx.half_mut().lane_mut().pair_with(None);
+        (self.tx, self.rx)
+    }
+
+    fn half(&self) -> &Half {
+        self.tx.half()
+    }
+
+    queue_methods!(half);
+
+    /// See [`QueueReceiver::close_now`].
+    pub fn close_now(&mut self) -> Result<u64, RecvError> {
+        self.rx.close_now()
+    }
+
+    /// A sender of the same queue. See [`QueueSender::try_clone`].
+    pub fn sender(&self) -> Result<QueueSender<M>> {
+        self.tx.try_clone()
+    }
+
+    /// A receiver of the same queue. See [`QueueReceiver::try_clone`].
+    pub fn receiver(&self) -> Result<QueueReceiver<M>> {
+        self.rx.try_clone()
+    }
+
+    /// See [`QueueReceiver::task_done`].
+    pub fn task_done(&mut self) -> Result<(), RecvError> {
+        self.rx.task_done()
+    }
+
+    /// See [`QueueSender::join`].
+    pub fn join(&mut self) -> Result<(), SendError> {
+        self.tx.join()
+    }
+
+    /// See [`QueueSender::join_timeout`].
+    pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+        self.tx.join_timeout(timeout)
+    }
+
+    /// The name under which the queue was opened; none if it is anonymous.
+    pub fn name(&self) -> Option<&str> {
+        self.tx.name()
+    }
+}
+
+impl<T: Pod> Queue<T> {
+    /// See [`QueueSender::send`].
+    pub fn send(&mut self, value: &T) -> Result<(), SendError> {
+        self.tx.send(value)
+    }
+
+    /// See [`QueueSender::send_timeout`].
+    pub fn send_timeout(&mut self, value: &T, timeout: Duration) -> Result<(), SendError> {
+        self.tx.send_timeout(value, timeout)
+    }
+
+    /// See [`QueueSender::try_send`].
+    pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
+        self.tx.try_send(value)
+    }
+
+    /// See [`QueueSender::send_many`].
+    pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
+        self.tx.send_many(values)
+    }
+
+    /// See [`QueueReceiver::recv`].
+    pub fn recv(&mut self) -> Result<T, RecvError> {
+        self.rx.recv()
+    }
+
+    /// See [`QueueReceiver::recv_timeout`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
+        self.rx.recv_timeout(timeout)
+    }
+
+    /// See [`QueueReceiver::try_recv`].
+    pub fn try_recv(&mut self) -> Result<T, RecvError> {
+        self.rx.try_recv()
+    }
+
+    /// See [`QueueReceiver::recv_many`].
+    pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
+        self.rx.recv_many(values)
+    }
+
+    /// See [`QueueReceiver::iter`].
+    pub fn iter(&mut self) -> impl Iterator<Item = T> {
+        self.rx.iter()
+    }
+}
+
+impl Queue<[u8]> {
+    /// See [`QueueSender::send`].
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.tx.send(message)
+    }
+
+    /// See [`QueueSender::send_timeout`].
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.tx.send_timeout(message, timeout)
+    }
+
+    /// See [`QueueSender::try_send`].
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.tx.try_send(message)
+    }
+
+    /// See [`QueueSender::send_many`].
+    pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
+        self.tx.send_many(messages)
+    }
+
+    /// See [`QueueReceiver::recv`].
+    pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.rx.recv(message)
+    }
+
+    /// See [`QueueReceiver::recv_timeout`].
+    pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
+        self.rx.recv_timeout(message, timeout)
+    }
+
+    /// See [`QueueReceiver::try_recv`].
+    pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.rx.try_recv(message)
+    }
+
+    /// See [`QueueReceiver::recv_many`].
+    pub fn recv_many(&mut self, messages: &mut [Vec<u8>]) -> Result<usize, RecvError> {
+        self.rx.recv_many(messages)
+    }
+
+    /// See [`QueueReceiver::iter`].
+    pub fn iter(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        self.rx.iter()
+    }
+}

@@ -1,0 +1,289 @@
+//! Queues within one process: what goes in comes out, once, and the ends are told.
+
+use std::thread;
+use std::time::Duration;
+
+use tombolo::{ErrorKind, QueueOptions, RecvError, SendError};
+
+const MOMENT: Duration = Duration::from_millis(30);
+
+#[test]
+fn values_come_out_in_order_through_many_laps() {
+    for capacity in [1, 2, 3, 64] {
+        let (mut tx, mut rx) = QueueOptions::values::<[u64; 3]>().capacity(capacity).channel().unwrap();
+        let capacity = tx.capacity();
+        assert!(capacity >= 2 && capacity.is_power_of_two());
+        for lap in 0..10 {
+            for i in 0..capacity as u64 {
+                tx.try_send(&[lap, i, lap ^ i]).unwrap();
+            }
+            assert_eq!(tx.try_send(&[0; 3]), Err(SendError::Full));
+            assert!(tx.is_full() && rx.len() == capacity);
+            for i in 0..capacity as u64 {
+                assert_eq!(rx.try_recv(), Ok([lap, i, lap ^ i]));
+            }
+            assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+            assert!(rx.is_empty());
+        }
+    }
+}
+
+#[test]
+fn byte_messages_of_every_length() {
+    let mut queue = QueueOptions::bytes().capacity(8).queue().unwrap();
+    let mut message = vec![0xEE; 7];
+    let lengths = (0..600).chain([1023, 4095, 4096, 4097, 8191, 70_001, (1 << 20) + 1, (5 << 20) + 3]);
+    for length in lengths {
+        let sent: Vec<u8> = (0..length).map(|i| (i * 31 + length) as u8).collect();
+        queue.send(&sent).unwrap();
+        assert_eq!(queue.recv(&mut message), Ok(length));
+        assert!(message == sent, "length {length}");
+    }
+    let stats = queue.stats();
+    assert_eq!((stats.pooled, stats.queued, stats.lost, stats.dropped), (0, 0, 0, 0));
+}
+
+#[test]
+fn batches() {
+    let (mut tx, mut rx) = QueueOptions::values::<u16>().capacity(256).channel().unwrap();
+    let values: Vec<u16> = (0..1000).collect();
+    let mut back = Vec::new();
+    let mut sent = 0;
+    while back.len() < values.len() {
+        while let Ok(count @ 1..) = tx.try_send_many(&values[sent..]) {
+            sent += count;
+        }
+        let mut some = [0; 100];
+        let count = rx.recv_many(&mut some).unwrap();
+        back.extend_from_slice(&some[..count]);
+    }
+    assert_eq!(back, values);
+    assert_eq!(tx.send_many(&[]), Ok(0));
+    assert_eq!(rx.recv_many(&mut []), Ok(0));
+
+    let (mut tx, mut rx) = QueueOptions::bytes().channel().unwrap();
+    let messages: Vec<Vec<u8>> = (0..50).map(|i| vec![i; if i == 20 { 10_000 } else { i as usize }]).collect();
+    let mut sent = 0;
+    while sent < messages.len() {
+        sent += tx.send_many(&messages[sent..]).unwrap();
+    }
+    let mut back = vec![Vec::new(); 60];
+    assert_eq!(rx.recv_many(&mut back), Ok(50));
+    assert!(back[..50] == messages[..]);
+}
+
+#[test]
+fn the_last_sender_ends_the_stream() {
+    let (tx, mut rx) = QueueOptions::values::<u8>().channel().unwrap();
+    let mut second = tx.try_clone().unwrap();
+    drop(tx);
+    assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut));
+    second.send(&7).unwrap();
+    drop(second);
+    assert_eq!(rx.recv(), Ok(7));
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+    assert_eq!(rx.try_recv(), Err(RecvError::Closed));
+    let mut third = rx.sender().unwrap();
+    third.send(&8).unwrap();
+    assert_eq!(rx.recv(), Ok(8));
+    assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut));
+}
+
+#[test]
+fn the_last_receiver_ends_a_wait_for_room() {
+    let (mut tx, rx) = QueueOptions::values::<u8>().capacity(2).channel().unwrap();
+    let second = rx.try_clone().unwrap();
+    drop(rx);
+    tx.send(&1).unwrap();
+    tx.send(&2).unwrap();
+    assert_eq!(tx.send_timeout(&3, MOMENT), Err(SendError::TimedOut));
+    let waiting = thread::spawn(move || tx.send(&3));
+    thread::sleep(MOMENT);
+    drop(second);
+    assert_eq!(waiting.join().unwrap(), Err(SendError::Closed));
+}
+
+#[test]
+fn a_handle_that_is_both_does_not_wait_for_itself() {
+    let mut queue = QueueOptions::values::<u8>().queue().unwrap();
+    assert_eq!(queue.recv_timeout(MOMENT), Err(RecvError::TimedOut), "somebody may come");
+    let sender = queue.sender().unwrap();
+    assert_eq!(queue.recv_timeout(MOMENT), Err(RecvError::TimedOut));
+    drop(sender);
+    assert_eq!(queue.recv(), Err(RecvError::Closed));
+    let (tx, mut rx) = queue.split();
+    assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut), "now its sender is another");
+    drop(tx);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn closing() {
+    let (mut tx, mut rx) = QueueOptions::values::<u8>().channel().unwrap();
+    tx.send(&1).unwrap();
+    assert_eq!(rx.close(), Ok(()));
+    assert_eq!(tx.close(), Err(SendError::Closed), "twice");
+    assert_eq!(tx.send(&2), Err(SendError::Closed));
+    assert_eq!(tx.try_send_many(&[2]), Err(SendError::Closed));
+    assert_eq!(rx.recv(), Ok(1));
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+    assert!(tx.stats().is_closed);
+
+    let mut queue = tombolo::queue().unwrap();
+    for length in [1, 1000, 100_000] {
+        queue.send(&vec![1; length]).unwrap();
+    }
+    assert_eq!(queue.stats().pooled, 2);
+    assert_eq!(queue.close_now(), Ok(3));
+    assert_eq!(queue.close_now(), Ok(0));
+    assert_eq!(queue.send(&vec![0; 1000]), Err(SendError::Closed));
+    assert_eq!(queue.recv(&mut Vec::new()), Err(RecvError::Closed));
+    let stats = queue.stats();
+    assert_eq!((stats.dropped, stats.pooled, stats.lost), (3, 0, 0));
+}
+
+#[test]
+fn closing_wakes_those_who_wait() {
+    let (mut tx, mut rx) = QueueOptions::bytes().capacity(2).channel().unwrap();
+    let closer = tx.try_clone().unwrap();
+    let receiving = thread::spawn(move || (rx.recv(&mut Vec::new()), rx));
+    thread::sleep(MOMENT);
+    closer.close().unwrap();
+    let (outcome, _rx) = receiving.join().unwrap();
+    assert_eq!(outcome, Err(RecvError::Closed));
+    assert_eq!(tx.send(b""), Err(SendError::Closed));
+}
+
+#[test]
+fn tasks() {
+    let (mut tx, mut rx) = QueueOptions::values::<u32>().channel().unwrap();
+    assert_eq!(tx.join(), Ok(()), "nothing was sent");
+    assert_eq!(rx.task_done(), Err(RecvError::NoTask));
+    tx.send(&1).unwrap();
+    assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "queued");
+    rx.recv().unwrap();
+    assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "open");
+    let joining = thread::spawn(move || (tx.join(), tx));
+    thread::sleep(MOMENT);
+    rx.task_done().unwrap();
+    let (outcome, mut tx) = joining.join().unwrap();
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(rx.task_done(), Err(RecvError::NoTask));
+    tx.send(&2).unwrap();
+    drop(rx);
+    assert_eq!(tx.join(), Err(SendError::Closed), "nobody is left to do it");
+}
+
+#[test]
+fn a_full_pool_waits_and_does_not_deadlock() {
+    let options = QueueOptions::bytes().capacity(4).blocks(1, 512).extents(1).max_message_len(100_000);
+    let (mut tx, mut rx) = options.channel().unwrap();
+    tx.send(&[1; 500]).unwrap();
+    tx.send(&[2; 501]).unwrap();
+    assert_eq!(tx.try_send(&[3; 300]), Err(SendError::Full), "block and extent are taken");
+    assert_eq!(tx.send_timeout(&[3; 300], MOMENT), Err(SendError::TimedOut));
+    tx.send(&[4; 10]).unwrap();
+    let senders: Vec<_> = (0..6)
+        .map(|i| {
+            let mut tx = tx.try_clone().unwrap();
+            thread::spawn(move || (0..50).for_each(|_| tx.send(&vec![i; 50_000 + usize::from(i)]).unwrap()))
+        })
+        .collect();
+    drop(tx);
+    let mut message = Vec::new();
+    let mut lengths = Vec::new();
+    while rx.recv(&mut message).is_ok() {
+        assert!(message.iter().all(|&byte| byte == message[0]), "torn");
+        lengths.push(message.len());
+    }
+    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    assert_eq!(lengths[..3], [500, 501, 10]);
+    assert_eq!(lengths.len(), 303);
+    assert_eq!(rx.stats().pooled, 0);
+}
+
+#[test]
+fn what_cannot_be_sent_or_made() {
+    let mut queue = QueueOptions::bytes().max_message_len(1000).queue().unwrap();
+    assert_eq!(queue.send(&[0; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }));
+    queue.send(&[0; 1000]).unwrap();
+    let kind = |options: &QueueOptions<[u8]>| options.queue().unwrap_err().kind();
+    assert_eq!(kind(&QueueOptions::bytes().capacity(0)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&QueueOptions::bytes().capacity(usize::MAX)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&QueueOptions::bytes().max_participants(0)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&QueueOptions::bytes().max_participants(5000)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&QueueOptions::bytes().extents(0)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&QueueOptions::bytes().inline_len(usize::MAX)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&QueueOptions::bytes().blocks(usize::MAX, usize::MAX)), ErrorKind::InvalidOptions);
+    QueueOptions::bytes().extents(0).blocks(0, 0).max_message_len(100).queue().unwrap();
+}
+
+#[test]
+fn all_lanes_taken_is_an_error_that_names_the_holders() {
+    let (tx, rx) = QueueOptions::values::<u8>().max_participants(3).channel().unwrap();
+    let third = tx.try_clone().unwrap();
+    let error = rx.try_clone().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LanesTaken);
+    let text = error.to_string();
+    assert!(text.contains("all 3 lanes") && text.contains(&std::process::id().to_string()), "{text}");
+    drop(third);
+    rx.try_clone().unwrap();
+}
+
+#[test]
+fn many_senders_and_receivers_lose_nothing_and_keep_each_senders_order() {
+    const SENDERS: u64 = 4;
+    const EACH: u64 = 5_000;
+    for capacity in [2, 16, 1024] {
+        let (tx, rx) = QueueOptions::values::<[u64; 2]>().capacity(capacity).channel().unwrap();
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|sender| {
+                let mut tx = tx.try_clone().unwrap();
+                thread::spawn(move || (0..EACH).for_each(|n| tx.send(&[sender, n]).unwrap()))
+            })
+            .collect();
+        drop(tx);
+        let receivers: Vec<_> = (0..3)
+            .map(|_| {
+                let mut rx = rx.try_clone().unwrap();
+                thread::spawn(move || rx.iter().collect::<Vec<_>>())
+            })
+            .collect();
+        drop(rx);
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        let mut all = Vec::new();
+        for receiver in receivers {
+            let got = receiver.join().unwrap();
+            for sender in 0..SENDERS {
+                let numbers: Vec<u64> = got.iter().filter(|value| value[0] == sender).map(|value| value[1]).collect();
+                assert!(numbers.is_sorted(), "sender {sender} was overtaken by itself");
+            }
+            all.extend(got);
+        }
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len() as u64, SENDERS * EACH);
+    }
+}
+
+#[test]
+fn iterating() {
+    let (mut tx, mut rx) = QueueOptions::bytes().channel().unwrap();
+    for message in ["a", "", "bc"] {
+        tx.send(message.as_bytes()).unwrap();
+    }
+    drop(tx);
+    assert_eq!(rx.iter().collect::<Vec<_>>(), [b"a".to_vec(), b"".to_vec(), b"bc".to_vec()]);
+}
+
+#[test]
+fn handles_move_between_threads_and_show_themselves() {
+    fn is_send<T: Send + std::fmt::Debug>(_: &T) {}
+    let queue = tombolo::queue().unwrap();
+    is_send(&queue);
+    assert!(format!("{queue:?}").contains("QueueSender"));
+    let (tx, rx) = queue.split();
+    is_send(&tx);
+    is_send(&rx);
+    assert!(format!("{:?}", QueueOptions::values::<u64>()).contains("size: 8"));
+}
