@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::layout::{lane, queue, seat};
-use crate::liveness::{Joined, LEFT, PRESENT, RECEIVER, REPAIRED, SENDER, Seat, Standing};
+use crate::liveness::{LEFT, PRESENT, RECEIVER, REPAIRED, SENDER, Seat, Standing};
 use crate::parcels::Parcels;
 use crate::raw::event::Event;
 use crate::raw::mpmc::{Ledger, Repair, Ring, Words};
@@ -96,7 +96,7 @@ impl Region {
     }
 
     /// Takes a lane. Those of the dead are repaired first.
-    pub(crate) fn join_lane(self, part: Part) -> Result<Joined> {
+    pub(crate) fn join_lane(self, part: Part) -> Result<Option<Seat>> {
         self.repair(None);
         let free = |region: &Self| (0..region.layout().seats()).filter(|&at| region.state(at) != PRESENT).collect();
         Seat::join(self, free, part.code(), |region, index| {

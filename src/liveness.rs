@@ -286,25 +286,19 @@ pub struct Seat {
     passed_on: AtomicU32,
 }
 
-/// How joining a named region can end without an error.
-pub(crate) enum Joined {
-    Seat(Seat),
-    /// The region is losing its name: look the name up again.
-    Retired,
-}
-
 impl Seat {
-    /// Takes the first free of `candidates`, to play `part`; `take_roles` runs while nobody else can join or leave.
+    /// Takes the first free of `candidates`, to play `part`; `take_roles` runs while nobody else can join or leave. None: the region
+    /// is losing its name, look the name up again.
     pub(crate) fn join(
         region: Region,
         candidates: impl FnOnce(&Region) -> Vec<usize>,
         part: u64,
         take_roles: impl FnOnce(&Region, usize) -> Result<()>,
-    ) -> Result<Joined> {
+    ) -> Result<Option<Self>> {
         let admission = region.admission(PATIENCE)?; // J1
         if !region.is_active() {
             region.retire()?; // its remover died half-way
-            return Ok(Joined::Retired);
+            return Ok(None);
         }
         let candidates = candidates(&region);
         let mut taken = None;
@@ -336,7 +330,7 @@ impl Seat {
         drop(admission); // J5
         // The part travels with the description, should it be passed on.
         memory::set_position(region.file(), index as u64 + 1).map_err(|error| region.lock_error(error))?;
-        Ok(Joined::Seat(Self { region, index, passed_on: AtomicU32::new(0) }))
+        Ok(Some(Self { region, index, passed_on: AtomicU32::new(0) }))
     }
 
     /// Takes over a description that holds its seat already.

@@ -1,7 +1,7 @@
 //! What the options of pipes and queues have in common, and how a name is opened or made.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::liveness::{Joined, Seat};
+use crate::liveness::Seat;
 use crate::region::{Region, Settings};
 use crate::wait::Wait;
 
@@ -83,17 +83,16 @@ impl Common {
 }
 
 /// The seat in a region that nobody else can see yet.
-pub(crate) fn fresh(joined: Joined) -> Result<Seat> {
-    match joined {
-        Joined::Seat(seat) => Ok(seat),
-        Joined::Retired => Err(Error::new(
+pub(crate) fn fresh(seat: Option<Seat>) -> Result<Seat> {
+    seat.ok_or_else(|| {
+        Error::new(
             ErrorKind::Corrupt,
             "join a fresh region",
             "it retired",
             "it active",
             "find out who writes into memory that nobody was given",
-        )),
-    }
+        )
+    })
 }
 
 /// The builder's methods that pipes and queues share, for a type with a field `common`.

@@ -12,7 +12,7 @@ use crate::end::{End, sealed::Sealed};
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::layout::{Element, Kind, Layout};
 use crate::link::{Link, Side};
-use crate::liveness::{Joined, Seat};
+use crate::liveness::Seat;
 use crate::message::Message;
 use crate::options::{Common, common_options, fresh};
 use crate::receiver::Receiver;
@@ -161,10 +161,8 @@ impl<M: Message + ?Sized> PipeOptions<M> {
         let open = |mut region: Region| {
             self.check(&region, E::DIRECTIONS)?;
             self.report_capacity(&mut region);
-            match join(region, E::SEATS)? {
-                Joined::Seat(seat) => E::seated(Arc::new(seat), self.common.wait).map(Some),
-                Joined::Retired => Ok(None),
-            }
+            let seat = join(region, E::SEATS)?;
+            seat.map(|seat| E::seated(Arc::new(seat), self.common.wait)).transpose()
         };
         self.common.named(name, open, || {
             let seat = fresh(join(self.create(E::DIRECTIONS, true)?, E::SEATS)?)?;
@@ -239,7 +237,7 @@ impl<M: Message + ?Sized> fmt::Debug for PipeOptions<M> {
     }
 }
 
-fn join(region: Region, seats: &[usize]) -> Result<Joined> {
+fn join(region: Region, seats: &[usize]) -> Result<Option<Seat>> {
     Seat::join(region, |_| seats.to_vec(), 0, take_roles)
 }
 

@@ -12,7 +12,7 @@ use crate::end::{End, sealed::Sealed};
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::lanes::Part;
 use crate::layout::{Element, Kind, Layout, Shape};
-use crate::liveness::{Joined, Seat};
+use crate::liveness::Seat;
 use crate::message::Message;
 use crate::options::{Common, common_options, fresh};
 use crate::queue_ends::{Half, QueueReceiver, QueueSender, queue_methods};
@@ -214,10 +214,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
         let open = |mut region: Region| {
             self.check(&region)?;
             self.report_capacity(&mut region);
-            match region.join_lane(part)? {
-                Joined::Seat(seat) => Ok(Some(seat)),
-                Joined::Retired => Ok(None),
-            }
+            region.join_lane(part)
         };
         self.common.named(name, open, || self.common.publish(fresh(self.create(true)?.join_lane(part)?)?, name))
     }
