@@ -100,9 +100,20 @@ impl Half {
         until: Until,
         mut action: impl FnMut(&mut Gate) -> Result<Option<R>, E>,
     ) -> Result<Option<R>, E> {
-        if let Some(done) = action(&mut self.gate)? {
-            return Ok(Some(done));
+        match action(&mut self.gate)? {
+            None => self.attempt_again(ear, until, action),
+            done => Ok(done),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attempt_again<R, E: From<Stop>>(
+        &mut self,
+        ear: Ear,
+        until: Until,
+        mut action: impl FnMut(&mut Gate) -> Result<Option<R>, E>,
+    ) -> Result<Option<R>, E> {
         match until {
             Until::Now => match self.lane.stop() {
                 Some(end) => match action(&mut self.gate)? {

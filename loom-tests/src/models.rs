@@ -542,3 +542,6 @@ fn hanging_up_is_seen_with_the_role() {
 
 #[path = "mpmc_models.rs"]
 mod many;
+
+#[path = "pool_models.rs"]
+mod pool;

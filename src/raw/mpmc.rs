@@ -124,19 +124,19 @@ impl<M: Memory> Words<M> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn slot(&self, position: u64) -> Result<(&AtomicU64, &[AtomicU64]), Corrupt> {
         debug_assert!(self.capacity.is_power_of_two());
         let start = (position & self.capacity.wrapping_sub(1)) as usize * self.stride;
         self.slots.get(start..start + self.stride).and_then(|slot| slot.split_first()).ok_or(Corrupt)
     }
 
-    #[inline]
+    #[inline(always)]
     fn look(&self, position: u64) -> Result<Look, Corrupt> {
         Ok(Look(self.slot(position)?.0.load(Ordering::Acquire))) // E1, E2
     }
 
-    #[inline]
+    #[inline(always)]
     fn swap(&self, position: u64, old: Look, new: u64) -> Result<Result<(), Look>, Corrupt> {
         let control = self.slot(position)?.0;
         // E1, E2
@@ -145,7 +145,7 @@ impl<M: Memory> Words<M> {
     }
 
     /// Moves an index; fails only if it has moved already.
-    #[inline]
+    #[inline(always)]
     fn advance(index: &AtomicU64, from: u64, by: u64) -> bool {
         index.compare_exchange(from, from.wrapping_add(by), Ordering::AcqRel, Ordering::Relaxed).is_ok() // E3
     }
@@ -231,7 +231,7 @@ impl<M: Memory> Ring<M> {
     }
 
     /// Sends up to `count` messages with one claim, in order.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_many(&mut self, count: u64, mut fill: impl FnMut(u64, &[AtomicU64])) -> Result<Push, Corrupt> {
         if count == 0 {
             return Ok(Push::Done(0));
@@ -269,7 +269,7 @@ impl<M: Memory> Ring<M> {
     }
 
     /// Receives up to `count` messages with one claim, in order.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop_many(&mut self, count: u64, mut take: impl FnMut(u64, &[AtomicU64])) -> Result<Pop, Corrupt> {
         if count == 0 {
             return Ok(Pop::Done(0));
@@ -295,7 +295,7 @@ impl<M: Memory> Ring<M> {
     }
 
     /// Claims up to `count` free positions in a row.
-    #[inline]
+    #[inline(always)]
     fn claim_free(&mut self, count: u64) -> Result<Result<(u64, u64), Push>, Corrupt> {
         let mut contended = false;
         for _ in 0..self.words.rounds() {
@@ -355,7 +355,7 @@ impl<M: Memory> Ring<M> {
     }
 
     /// Claims up to `count` messages in a row.
-    #[inline]
+    #[inline(always)]
     fn claim_ready(&mut self, count: u64) -> Result<Result<(u64, u64), Pop>, Corrupt> {
         let mut contended = false;
         for _ in 0..self.words.rounds() {
@@ -404,7 +404,7 @@ impl<M: Memory> Ring<M> {
 
     /// How many slots in a row, up to `count`, are in `state` for their positions. What is so cannot change while the
     /// index stays where it is: only a claim leads out of it.
-    #[inline]
+    #[inline(always)]
     fn run(&self, first: u64, state: u64, count: u64) -> Result<u64, Corrupt> {
         let most = count.min(self.words.capacity).min(BATCH);
         let mut run = 1;
@@ -418,7 +418,7 @@ impl<M: Memory> Ring<M> {
         Ok(run)
     }
 
-    #[inline]
+    #[inline(always)]
     fn claim(&self, index: &AtomicU64, first: u64, count: u64) -> bool {
         // Before the claim. Release, because it may stand in the place of a cleared one (E4).
         self.intent.store(first.wrapping_add(1) << COUNT_BITS | count, Ordering::Release); // C1, E3
@@ -447,7 +447,7 @@ impl<M: Memory> Ring<M> {
     }
 
     /// Ends our claim of a position. False: it was passed over meanwhile; the slot is back in service.
-    #[inline]
+    #[inline(always)]
     fn finish(&self, position: u64, state: u64, done: u64) -> Result<bool, Corrupt> {
         match self.words.swap(position, Look(word(position, state)), done)? {
             Ok(()) => Ok(true),
