@@ -17,6 +17,8 @@ mod link;
 mod liveness;
 mod message;
 mod names;
+#[cfg(feature = "serde")]
+mod objects;
 mod options;
 mod parcels;
 mod patience;

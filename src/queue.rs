@@ -364,6 +364,11 @@ impl<M: Message + ?Sized> Queue<M> {
         (self.tx, self.rx)
     }
 
+    /// The two halves, where they are.
+    pub fn halves(&mut self) -> (&mut QueueSender<M>, &mut QueueReceiver<M>) {
+        (&mut self.tx, &mut self.rx)
+    }
+
     fn half(&self) -> &Half {
         self.tx.half()
     }

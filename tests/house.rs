@@ -29,6 +29,7 @@ const LAYERS: &[&str] = &[
     "lanes",
     "queue_ends",
     "queue",
+    "objects",
     "handover",
     "inspect",
     "fuzzing",

@@ -287,3 +287,23 @@ fn handles_move_between_threads_and_show_themselves() {
     is_send(&rx);
     assert!(format!("{:?}", QueueOptions::values::<u64>()).contains("size: 8"));
 }
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+enum Job {
+    Stop,
+    Resize { path: String, sizes: Vec<(u32, u32)> },
+}
+
+#[test]
+fn objects() {
+    let mut queue = tombolo::queue().unwrap();
+    let job = Job::Resize { path: "x".repeat(10_000), sizes: vec![(1, 2), (3, 4)] };
+    queue.send_object(&job).unwrap();
+    queue.send_object(&Job::Stop).unwrap();
+    assert_eq!(queue.recv_object(), Ok(job));
+    assert_eq!(queue.recv_object(), Ok(Job::Stop));
+    queue.send(&[9, 9, 9]).unwrap();
+    assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Encoding), "no such variant");
+    queue.send(&[0, 0]).unwrap();
+    assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Encoding), "something is left over");
+}
