@@ -1,9 +1,11 @@
 //! Looking at named regions from outside, without taking part in them, and removing them.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{Element, Kind, ring};
-use crate::liveness::Standing;
+use crate::lanes::Part;
+use crate::layout::{Element, Kind, queue, ring};
+use crate::liveness::{LEFT, PRESENT, Standing};
 use crate::names::Directory;
+use crate::parcels::Parcels;
 use crate::region::{Region, Settings, unlink};
 use crate::sync::Ordering;
 
@@ -15,26 +17,50 @@ pub struct Inspection {
     pub kind: Kind,
     /// What its messages are made of.
     pub element: Element,
-    /// Messages (bytes, for byte messages) that each ring holds.
+    /// Messages (bytes, for byte messages in a pipe) that each ring holds.
     pub capacity: u64,
     /// The longest message, in bytes.
     pub max_message_len: u64,
-    /// Bytes of memory.
+    /// Bytes of memory. A queue's long messages take more while they wait.
     pub size: u64,
-    /// One for each direction.
+    /// One for each direction; a queue has one.
     pub rings: Vec<RingState>,
-    /// One for each part that a process can play.
+    /// One for each part that a process can play; in a queue one for each lane that somebody holds, or was the last to leave.
     pub participants: Vec<Participant>,
+    /// What only a queue has.
+    pub queue: Option<QueueState>,
 }
 
-/// One direction of a pipe.
+/// One direction of a pipe, or a queue.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RingState {
-    /// Messages sent since the beginning (bytes of ring space, for byte messages).
+    /// Messages sent since the beginning (bytes of ring space, for byte messages in a pipe).
     pub sent: u64,
     /// Of those, not yet received.
     pub queued: u64,
+}
+
+/// The state of a queue, beside its ring's.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct QueueState {
+    /// Participants that there can be.
+    pub lanes: u64,
+    /// All senders as one: alive if any is, else how the last one ended.
+    pub senders: Standing,
+    /// All receivers as one, likewise.
+    pub receivers: Standing,
+    /// As in [`QueueStats`](crate::QueueStats), like those that follow.
+    pub quarantined: u64,
+    /// Messages that died with their receivers.
+    pub lost: u64,
+    /// Messages that were thrown away.
+    pub dropped: u64,
+    /// Large messages in the pool.
+    pub pooled: u64,
+    /// Whether it was closed.
+    pub is_closed: bool,
 }
 
 /// One seat of a region.
@@ -90,6 +116,18 @@ impl Directory {
         self.open(name)?.remove_if_abandoned()
     }
 
+    /// Puts right what dead participants of a queue left behind, which its live ones otherwise do when they next wait; says
+    /// how many lanes serve again. None of a pipe's, and none while somebody else is at it.
+    ///
+    /// **Blocking**: never. **Errors**: no such region, or something that is none.
+    pub fn repair(&self, name: &str) -> Result<usize> {
+        let region = self.open(name)?;
+        match region.layout().kind {
+            Kind::Pipe => Ok(0),
+            Kind::Queue => Ok(region.repair(None)),
+        }
+    }
+
     fn open(&self, name: &str) -> Result<Region> {
         Region::open(name, &Settings { directory: self.clone(), any_owner: true, ..Settings::default() })
     }
@@ -98,14 +136,18 @@ impl Directory {
 impl Region {
     fn inspect(&self) -> Inspection {
         let layout = self.layout();
+        let is_queue = layout.kind == Kind::Queue;
+        // Nobody is in a lane that was never taken, or was repaired.
+        let is_shown = |&index: &usize| !is_queue || matches!(self.state(index), PRESENT | LEFT);
         Inspection {
             kind: layout.kind,
             element: layout.element,
             capacity: layout.capacity,
             max_message_len: layout.limit,
-            size: layout.size,
+            size: layout.mapped(),
             rings: (0..layout.directions as usize).map(|index| self.ring_state(index)).collect(),
             participants: (0..layout.seats())
+                .filter(is_shown)
                 .map(|index| Participant {
                     part: self.part_name(index),
                     pid: self.pid(index),
@@ -113,11 +155,31 @@ impl Region {
                     joins: self.joins(index),
                 })
                 .collect(),
+            queue: is_queue.then(|| self.queue_state()),
+        }
+    }
+
+    fn queue_state(&self) -> QueueState {
+        let words = self.ring_words();
+        let count = |index| self.queue_word(index).load(Ordering::Acquire);
+        QueueState {
+            lanes: self.layout().seats() as u64,
+            senders: self.standing_of(Part::Sender),
+            receivers: self.standing_of(Part::Receiver),
+            quarantined: words.quarantined(),
+            lost: count(queue::LOST),
+            dropped: count(queue::DROPPED),
+            pooled: Parcels::new(self, 0).taken(),
+            is_closed: words.is_closed(),
         }
     }
 
     fn ring_state(&self, index: usize) -> RingState {
         let layout = self.layout();
+        if layout.kind == Kind::Queue {
+            let sent = self.queue_word(queue::TAIL).load(Ordering::Acquire) << 1 >> 1; // without CLOSED
+            return RingState { sent, queued: self.ring_words().len() };
+        }
         let unit = match layout.element {
             Element::Bytes => 8,
             Element::Value { .. } => 1,

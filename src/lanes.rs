@@ -5,12 +5,15 @@
 //! - join: as in liveness.rs; J3 makes the lane PRESENT, (J4) the part's count goes up. Before J3 nobody notices a death, from J3 on
 //!   it is repaired like any.
 //! - leave: (L1) LEFT, (L2) how the part's last one ended, (L3) the change counted, (L4) everybody woken. Before L1 the others see a
-//!   death, after it at worst they learn of the leaving at the end of a slice.
-//! - repair: (R1) the claims (`raw/mpmc.rs`), (R2) the pool (`raw/pool.rs`), (R3) how the part's last one ended, (R4) REPAIRED. The
-//!   lane is nobody's before R4; each step may be done again by another repairer.
+//!   death, after it a leaving, of which they learn at the end of a slice.
+//! - repair: (R1) the claims (`raw/mpmc.rs`), (R2) the pool (`raw/pool.rs`), (R3) how the part's last one ended, (R4) REPAIRED, (R5)
+//!   the change counted, everybody woken. The lane is nobody's before R4; each step may be done again by another repairer.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::layout::{lane, queue, seat};
@@ -25,6 +28,12 @@ use crate::wait::{Pace, Stop, Wait, Waiter};
 
 /// Looks at an unfinished slot before it is passed over: longer than an undisturbed operation takes.
 const PATIENCE: u32 = 100;
+
+/// Lanes that one look for the dead goes through at most.
+const SWEEP: usize = 64;
+
+/// Times that who wants a lane waits for somebody else's repair.
+const PATIENT: u32 = 50;
 
 /// What a participant does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,31 +95,76 @@ impl Region {
         self.word(self.layout().seat(index) + word)
     }
 
+    fn part(&self, index: usize) -> Part {
+        let code = self.lane_word(index, seat::PART).load(Ordering::Relaxed);
+        if code == SENDER { Part::Sender } else { Part::Receiver }
+    }
+
     /// The lanes that were taken by that part and not given up, dead or alive.
     pub(crate) fn lanes_of(&self, part: Part) -> impl Iterator<Item = usize> {
-        self.present().filter(move |&index| self.lane_word(index, seat::PART).load(Ordering::Relaxed) == part.code())
+        self.present().filter(move |&index| self.part(index) == part)
     }
 
     fn present(&self) -> impl Iterator<Item = usize> {
         (0..self.layout().seats()).filter(|&index| self.state(index) == PRESENT)
     }
 
+    /// Everybody of that part as one: alive if any is, else how the last one ended; vacant if none has come.
+    pub(crate) fn standing_of(&self, part: Part) -> Standing {
+        self.standing_beside(part, None, true)
+    }
+
+    /// As [`standing_of`](Self::standing_of), of all but one. Without asking the kernel, everybody who did not leave is alive.
+    fn standing_beside(&self, part: Part, own: Option<usize>, ask: bool) -> Standing {
+        let came = || self.queue_word(part.of(queue::CAME)).load(Ordering::Acquire);
+        let before = came();
+        let mut found = Standing::Vacant;
+        for index in self.lanes_of(part).filter(|&index| Some(index) != own) {
+            match if ask { self.standing(index) } else { Standing::Alive } {
+                Standing::Alive => return Standing::Alive,
+                Standing::LockLost => found = Standing::LockLost,
+                Standing::Dead if found == Standing::Vacant => found = Standing::Dead,
+                _ => {}
+            }
+        }
+        if came() != before {
+            return Standing::Alive; // in a lane that we had passed, perhaps
+        }
+        match found {
+            Standing::Vacant if before <= u64::from(own.is_some()) => Standing::Vacant,
+            Standing::Vacant => match self.queue_word(part.of(queue::ENDED)).load(Ordering::Acquire) {
+                REPAIRED => Standing::Dead,
+                _ => Standing::Left,
+            },
+            found => found,
+        }
+    }
+
     /// Takes a lane. Those of the dead are repaired first.
     pub(crate) fn join_lane(self, part: Part) -> Result<Option<Seat>> {
-        self.repair(None);
+        for _ in 0..PATIENT {
+            self.repair(None);
+            let lanes = || 0..self.layout().seats();
+            let is_full = lanes().all(|index| self.state(index) == PRESENT);
+            if !is_full || !lanes().any(|index| self.standing(index) == Standing::Dead) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1)); // somebody else is repairing
+        }
         let free = |region: &Self| (0..region.layout().seats()).filter(|&at| region.state(at) != PRESENT).collect();
         Seat::join(self, free, part.code(), |region, index| {
             region.lane_word(index, lane::OPEN).store(0, Ordering::Relaxed);
+            if region.present().eq([index]) && region.ring_words().len() == 0 {
+                // Nobody and nothing is left of earlier runs: how those ended is of no interest.
+                for part in [Part::Sender, Part::Receiver] {
+                    region.queue_word(part.of(queue::CAME)).store(0, Ordering::Relaxed);
+                    region.queue_word(part.of(queue::ENDED)).store(0, Ordering::Relaxed);
+                }
+            }
             region.count_up(part.of(queue::CAME)); // J4
             region.count_up(queue::CHANGES);
             Ok(())
         })
-    }
-
-    /// Records how one of that part ended, and tells everybody.
-    fn note_end(&self, part: Part, how: u64) {
-        self.queue_word(part.of(queue::ENDED)).store(how, Ordering::Release); // L2, R3
-        self.count_up(queue::CHANGES); // L3
     }
 
     fn wake_everybody(&self) {
@@ -119,22 +173,32 @@ impl Region {
         }
     }
 
-    /// Whether no message is queued or being received, and no task open.
+    /// Whether no message is queued or being received, and no task of a live process open.
     pub(crate) fn is_idle(&self, words: &Words<Mapped>) -> bool {
-        // In this order: what is no longer queued is seen in a lane, as an intent first and then as an open task.
-        words.len() == 0
-            && self.present().all(|index| {
-                let word = |at| self.lane_word(index, at).load(Ordering::Acquire);
-                word(lane::INTENT) == 0 && word(lane::OPEN) == 0
-            })
+        words.settle();
+        // If nothing is sent meanwhile, nothing can move from a lane that is still to be looked at into one that was.
+        words.is_unchanged_over(|| {
+            words.len() == 0
+                && self.present().all(|index| {
+                    let word = |at| self.lane_word(index, at).load(Ordering::Acquire);
+                    word(lane::INTENT) == 0 && word(lane::OPEN) == 0
+                })
+        })
     }
 
     /// Puts right what dead participants left behind; says how many lanes serve again. `own` is the lane that this
     /// description holds, about which the kernel would not tell us.
     pub(crate) fn repair(&self, own: Option<usize>) -> usize {
-        let is_dead = |&index: &usize| Some(index) != own && self.standing(index) == Standing::Dead;
+        self.repair_among(0..self.layout().seats(), own)
+    }
+
+    /// As [`repair`](Self::repair), of some of the lanes.
+    fn repair_among(&self, lanes: Range<usize>, own: Option<usize>) -> usize {
+        let is_dead = |&index: &usize| {
+            Some(index) != own && self.state(index) == PRESENT && self.standing(index) == Standing::Dead
+        };
         let verdict = self.queue_word(queue::VERDICT);
-        if verdict.load(Ordering::Relaxed) == 0 && !self.present().any(|index| is_dead(&index)) {
+        if verdict.load(Ordering::Relaxed) == 0 && !lanes.clone().any(|index| is_dead(&index)) {
             return 0;
         }
         let Some(_held) = self.try_repairing() else { return 0 };
@@ -147,26 +211,25 @@ impl Region {
             intents: &|index| (index < self.layout().seats()).then(|| self.lane_word(index, lane::INTENT)),
             alive: &|index| Some(index) == own || matches!(self.standing(index), Standing::Alive | Standing::LockLost),
         };
-        // A region so damaged that it cannot be repaired stays as it is; whoever meets the damage says so.
         let lose = |payload: &[_]| parcels.lose(self, payload);
+        // A region so damaged that it cannot be repaired stays as it is; whoever meets the damage says so.
         if repair.resume(lose).is_err() {
             return 0;
         }
-        let dead: Vec<usize> = self.present().filter(is_dead).collect();
+        let dead: Vec<usize> = lanes.filter(is_dead).collect();
         let mut repaired = 0;
         for index in dead {
-            if repair.lane(index, lose) == Ok(true) {
-                // R1
-                parcels.reclaim(self, &words, index); // R2
-                let part = self.lane_word(index, seat::PART).load(Ordering::Relaxed);
-                let part = if part == SENDER { Part::Sender } else { Part::Receiver };
-                self.note_end(part, REPAIRED);
+            let whole = repair.lane(index, lose); // R1
+            parcels.reclaim(self, &words, index); // R2
+            if whole == Ok(true) {
+                self.queue_word(self.part(index).of(queue::ENDED)).store(REPAIRED, Ordering::Release); // R3
                 self.set_state(index, REPAIRED); // R4
-                self.count_up(queue::CHANGES);
                 repaired += 1;
             }
         }
         if repaired > 0 {
+            words.settle();
+            self.count_up(queue::CHANGES); // R5
             self.wake_everybody();
         }
         repaired
@@ -194,6 +257,10 @@ pub(crate) struct Lane {
     idle: Event<Mapped>,
     ear: Ear,
     changes: Word,
+    /// Whether anything was received.
+    was_used: bool,
+    /// Where the next look for the dead begins.
+    cursor: usize,
     /// The changes that `gone` takes into account.
     seen: Option<u64>,
     gone: Option<Stop>,
@@ -213,6 +280,8 @@ impl Lane {
             idle: event(queue::IDLE),
             ear: Ear::Message,
             changes: region.queue_word(queue::CHANGES),
+            was_used: false,
+            cursor: seat.index(),
             seen: None,
             gone: None,
             pace: Pace::new(wait),
@@ -223,8 +292,6 @@ impl Lane {
                 event.require_fences();
             }
         }
-        // Whoever waits for somebody to come need not wait for its slice to end.
-        lane.region().wake_everybody();
         lane
     }
 
@@ -269,7 +336,8 @@ impl Lane {
 
     /// Call after receiving so many messages.
     #[inline]
-    pub(crate) fn received(&self, count: u64) {
+    pub(crate) fn received(&mut self, count: u64) {
+        self.was_used = true;
         self.writable.notify(count as u32);
     }
 
@@ -303,45 +371,34 @@ impl Lane {
 
     /// Why there is nobody of the other part to wait for; none if there is somebody, or somebody is still to come.
     fn nobody(&self, ask: bool) -> Option<Stop> {
-        let region = self.region();
-        let other = self.part.other();
-        // First: whoever comes after this is not missed, only not counted.
-        let came = region.queue_word(other.of(queue::CAME)).load(Ordering::Acquire);
-        let mut stop = None;
-        for index in region.lanes_of(other) {
-            if Some(index) == self.twin {
-                continue;
-            }
-            if !ask {
-                return None;
-            }
-            match region.standing(index) {
-                Standing::Alive => return None,
-                Standing::LockLost => stop = Some(Stop::LockLost),
-                Standing::Dead => stop = stop.or(Some(Stop::PeerDied)),
-                Standing::Left | Standing::Vacant => {}
-            }
-        }
-        if stop.is_some() || came <= u64::from(self.twin.is_some()) {
-            return stop;
-        }
-        match region.queue_word(other.of(queue::ENDED)).load(Ordering::Acquire) {
-            LEFT => Some(Stop::Closed),
-            REPAIRED => Some(Stop::PeerDied),
-            _ => None,
+        match self.region().standing_beside(self.part.other(), self.twin, ask) {
+            Standing::Alive | Standing::Vacant => None,
+            Standing::Left => Some(Stop::Closed),
+            Standing::Dead => Some(Stop::PeerDied),
+            Standing::LockLost => Some(Stop::LockLost),
         }
     }
 
     fn leave(&self) {
         let region = self.region();
-        if region.lane_word(self.index(), lane::INTENT).load(Ordering::Relaxed) != 0 {
+        let word = |at| region.lane_word(self.index(), at).load(Ordering::Relaxed);
+        if word(lane::INTENT) != 0 {
             // An operation ended in the middle, on a damaged region: this lane must be repaired before it serves again.
-            self.seat.pass_on();
+            self.seat.abandon();
             return;
         }
+        // How the others ended decides what becomes of the name, should we be the last.
+        region.repair(Some(self.index()));
+        region.ring_words().settle();
         region.set_state(self.index(), LEFT); // L1
-        region.note_end(self.part, LEFT);
-        region.wake_everybody(); // L4
+        // Who came along with a sender and received nothing is no receiver whose leaving means anything.
+        if self.twin.is_none() || self.was_used {
+            region.queue_word(self.part.of(queue::ENDED)).store(LEFT, Ordering::Release); // L2
+        }
+        region.count_up(queue::CHANGES); // L3
+        if region.lanes_of(self.part).next().is_none() || word(lane::OPEN) != 0 {
+            region.wake_everybody(); // L4
+        }
     }
 }
 
@@ -358,7 +415,11 @@ impl Waiter for Lane {
     }
 
     fn ask(&mut self) -> Option<Stop> {
-        self.region().repair(Some(self.index()));
+        // With many lanes a few at a time: each question takes the kernel longer the more there are.
+        let lanes = self.region().layout().seats();
+        let end = lanes.min(self.cursor + SWEEP);
+        self.region().repair_among(self.cursor..end, Some(self.index()));
+        self.cursor = if end == lanes { 0 } else { end };
         self.nobody(true)
     }
 

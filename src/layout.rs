@@ -102,7 +102,7 @@ pub(crate) mod queue {
     pub(crate) const COUNT: usize = 98;
     /// Losses that a receiver was told of.
     pub(crate) const REPORTED: usize = 99;
-    /// Messages thrown away on request.
+    /// Messages thrown away, on request or for lack of memory.
     pub(crate) const DROPPED: usize = 100;
     /// Moves whenever a lane's state does.
     pub(crate) const CHANGES: usize = 101;
@@ -166,7 +166,7 @@ const LANES_MAX: u64 = 4096;
 pub(crate) const LABEL_WORDS: usize = 1;
 /// The payload's part of a slot must be able to hold the name of a place.
 const INLINE_MIN: u64 = 2 * WORD as u64;
-const PLACES_MAX: u64 = 1 << 32;
+pub(crate) const PLACES_MAX: u64 = 1 << 32;
 
 /// What a message is made of, as both sides must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

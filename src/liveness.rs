@@ -37,7 +37,7 @@ const REPAIR: u64 = ADMISSION + 1;
 /// Those sections are short; who waits longer has met a stopped process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const VACANT: u64 = 0;
+pub(crate) const VACANT: u64 = 0;
 pub(crate) const PRESENT: u64 = 1;
 pub(crate) const LEFT: u64 = 2;
 /// Died, and what it left behind is put right.
@@ -117,11 +117,12 @@ impl Region {
         match record.state {
             VACANT => Standing::Vacant,
             LEFT => Standing::Left,
-            _ if record.identity.provably_runs() => match lock::is_locked_elsewhere(self.file(), index as u64) {
-                Ok(false) => Standing::LockLost,
-                _ => Standing::Alive, // it was a successor's, just taken
+            // Again: the record may be a successor's, who has just come.
+            _ => match lock::is_locked_elsewhere(self.file(), index as u64) {
+                Ok(true) | Err(_) => Standing::Alive,
+                Ok(false) if record.identity.provably_runs() => Standing::LockLost,
+                Ok(false) => Standing::Dead,
             },
-            _ => Standing::Dead,
         }
     }
 
@@ -296,7 +297,7 @@ impl Seat {
         take_roles: impl FnOnce(&Region, usize) -> Result<()>,
     ) -> Result<Option<Self>> {
         let admission = region.admission(PATIENCE)?; // J1
-        if !region.is_active() {
+        if !region.is_active() && !region.is_kept() {
             region.retire()?; // its remover died half-way
             return Ok(None);
         }
@@ -374,9 +375,18 @@ impl Seat {
     /// A descriptor of the seat's description, lock and all, for another process. From here on nobody is recorded in
     /// the seat, so that its loss on the way is a death, whoever runs.
     pub(crate) fn prepare_to_pass(&self) -> Result<OwnedFd> {
+        if !self.region.is_ours() {
+            return Err(Error::forked("pass on an end"));
+        }
         let file = self.region.file().try_clone_to_owned().map_err(|error| self.region.lock_error(error))?;
         self.region.write_identity(self.index, Identity::NOBODY);
         Ok(file)
+    }
+
+    /// Gives the seat up without leaving it: that is a death, though the process runs.
+    pub(crate) fn abandon(&self) {
+        self.region.write_identity(self.index, Identity::NOBODY);
+        self.pass_on();
     }
 
     /// The descriptor is on its way: dropping this handle is not leaving.

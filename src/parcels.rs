@@ -15,8 +15,8 @@
 
 use crate::error::{RecvError, SendError};
 use crate::layout::Layout;
+use crate::raw::mpmc;
 use crate::raw::pool::{Pool, Token};
-use crate::raw::{Corrupt, mpmc};
 use crate::region::{Mapped, Region, Words};
 use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, store_bytes};
 use crate::sys::memory;
@@ -111,7 +111,7 @@ impl Parcels {
             None => memory::write_all_at(region.file(), message, self.layout.extent(token.place - shape.blocks)),
         };
         if stored.is_err() {
-            self.give_back(region, token);
+            self.give_back(region, token, length);
             return Err(SendError::OutOfMemory);
         }
         Ok(Some(Label { length, token: Some(token) }))
@@ -120,7 +120,7 @@ impl Parcels {
     /// What was stowed will not be sent.
     pub(crate) fn unstow(&self, region: &Region, label: Label) {
         if let Some(token) = label.token {
-            self.give_back(region, token);
+            self.give_back(region, token, label.length);
         }
     }
 
@@ -133,53 +133,39 @@ impl Parcels {
         }
     }
 
-    /// Takes the message that a slot's payload is or names, and gives its place back; says how many bytes.
+    /// Takes the message that a slot's payload is or names, and gives its place back.
     #[inline]
-    pub(crate) fn open(
-        &self,
-        region: &Region,
-        payload: &[AtomicU64],
-        message: &mut Vec<u8>,
-    ) -> Result<usize, RecvError> {
+    pub(crate) fn open(&self, region: &Region, payload: &[AtomicU64], message: &mut Vec<u8>) -> Result<(), RecvError> {
         let label = Label::read(payload);
-        let length = usize::try_from(label.length).map_err(|_| RecvError::Corrupt)?;
         match label.token {
-            None if label.length <= self.layout.shape.inline_len => {
-                load_bytes(payload.get(1..).ok_or(RecvError::Corrupt)?, resized(message, length)?);
-                Ok(length)
+            None if label.length <= self.layout.shape.inline_len.min(self.layout.limit) => {
+                load_bytes(payload.get(1..).ok_or(RecvError::Corrupt)?, resized(message, label.length)?);
+                Ok(())
             }
             None => Err(RecvError::Corrupt),
-            Some(token) => self.open_pooled(region, token, length, message),
+            Some(token) => {
+                let outcome = self.read_place(region, token, label.length, message);
+                self.give_back(region, token, label.length);
+                outcome
+            }
         }
     }
 
-    fn open_pooled(
-        &self,
-        region: &Region,
-        token: Token,
-        length: usize,
-        message: &mut Vec<u8>,
-    ) -> Result<usize, RecvError> {
-        let shape = self.layout.shape;
-        let most = if token.place < shape.blocks { shape.block_len } else { self.layout.limit };
-        if length as u64 > most || token.place >= self.layout.places() {
+    fn read_place(&self, region: &Region, token: Token, length: u64, message: &mut Vec<u8>) -> Result<(), RecvError> {
+        let (shape, limit) = (self.layout.shape, self.layout.limit);
+        let most = if token.place < shape.blocks { shape.block_len.min(limit) } else { limit };
+        if length > most || token.place >= self.layout.places() {
             return Err(RecvError::Corrupt);
         }
-        let outcome = resized(message, length).and_then(|space| match self.block(token.place) {
+        let space = resized(message, length)?;
+        match self.block(token.place) {
             Some(words) => {
                 load_bytes(words, space);
-                Ok(length)
+                Ok(())
             }
             None => memory::read_exact_at(region.file(), space, self.layout.extent(token.place - shape.blocks))
-                .map(|()| length)
                 .map_err(|_| RecvError::Corrupt),
-        });
-        if length as u64 > KEEP || token.place < shape.blocks {
-            self.give_back(region, token);
-        } else {
-            self.pool.give_back(token); // nothing to hand back to the system
         }
-        outcome
     }
 
     /// Gives back the place of a message that nobody will receive.
@@ -189,13 +175,19 @@ impl Parcels {
 
     /// Gives back what a dead lane took and did not send. Its claims are repaired.
     pub(crate) fn reclaim(&self, region: &Region, ring: &mpmc::Words<Mapped>, lane: usize) {
-        let is_sent = |token| {
-            let mut sent = false;
+        let take_out_sent = |tokens: &mut Vec<Token>| {
+            let mut sent = Vec::new();
+            let read = ring.for_each_message(|payload| {
+                let Some(token) = Label::read(payload).token else { return };
+                if tokens.binary_search(&token).is_ok() {
+                    sent.push(token);
+                }
+            });
+            sent.sort_unstable();
             // What cannot be read is not given back.
-            let read = ring.for_each_message(|payload| sent |= Label::read(payload).token == Some(token));
-            sent || read == Err(Corrupt)
+            tokens.retain(|token| read.is_ok() && sent.binary_search(token).is_err());
         };
-        self.pool.reclaim(lane, is_sent, |token| self.give_back(region, token));
+        self.pool.reclaim(lane, take_out_sent, |token| self.give_back(region, token, u64::MAX));
     }
 
     /// Places of the pool in use.
@@ -203,14 +195,16 @@ impl Parcels {
         self.pool.taken()
     }
 
-    fn give_back(&self, region: &Region, token: Token) {
+    /// `length`: how much of the place was used, or more.
+    fn give_back(&self, region: &Region, token: Token, length: u64) {
+        let length = length.min(self.layout.limit);
         if let Some(index) = token.place.checked_sub(self.layout.shape.blocks)
             && index < self.layout.shape.extents
-            && self.layout.limit > KEEP
+            && length > KEEP
             && self.pool.is_out(token)
         {
             // Before anybody else can have it. If it fails, the memory stays with the extent.
-            let _ = memory::discard(region.file(), self.layout.extent(index) + KEEP, self.layout.limit - KEEP);
+            let _ = memory::discard(region.file(), self.layout.extent(index) + KEEP, length - KEEP);
         }
         self.pool.give_back(token);
     }
@@ -225,7 +219,8 @@ impl Parcels {
 
 /// Makes room for a message; its old content is of no use.
 #[inline]
-fn resized(message: &mut Vec<u8>, length: usize) -> Result<&mut [u8], RecvError> {
+fn resized(message: &mut Vec<u8>, length: u64) -> Result<&mut [u8], RecvError> {
+    let length = usize::try_from(length).map_err(|_| RecvError::Corrupt)?;
     message.try_reserve(length.saturating_sub(message.len())).map_err(|_| RecvError::OutOfMemory)?;
     message.resize(length, 0);
     Ok(message)

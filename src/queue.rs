@@ -11,7 +11,7 @@ use bytemuck::Pod;
 use crate::end::{End, sealed::Sealed};
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::lanes::Part;
-use crate::layout::{Element, Kind, Layout, Shape};
+use crate::layout::{Element, Kind, Layout, PLACES_MAX, Shape};
 use crate::liveness::Seat;
 use crate::message::Message;
 use crate::options::{Common, common_options, fresh};
@@ -187,7 +187,6 @@ impl<M: Message + ?Sized> QueueOptions<M> {
     }
 
     fn pair(&self, seat: Seat) -> Result<Queue<M>> {
-        // The first lane keeps the region from retiring.
         let other = fresh(seat.region().reopen()?.join_lane(Part::Receiver)?)?;
         let (mut tx, mut rx) = (self.to_sender(seat), self.to_receiver(other));
         let (sender, receiver) = (tx.half().lane().index(), rx.half().lane().index());
@@ -198,7 +197,8 @@ impl<M: Message + ?Sized> QueueOptions<M> {
 
     fn create(&self, named: bool) -> Result<Region> {
         let capacity = self.capacity.max(2).checked_next_power_of_two().unwrap_or(self.capacity);
-        let shape = Shape { blocks: self.blocks.unwrap_or(capacity), ..self.shape };
+        // At most what there can be: too large a capacity is refused as such.
+        let shape = Shape { blocks: self.blocks.unwrap_or(capacity.min(PLACES_MAX)), ..self.shape };
         let layout = Layout::queue(M::element(self.common.tag), self.capacity, self.limit, shape)?;
         let mut region = Region::create(layout, &self.common.settings, named)?;
         region.ring_words().format();
@@ -365,7 +365,8 @@ impl<M: Message + ?Sized> Queue<M> {
     }
 
     /// The two halves, where they are.
-    pub fn halves(&mut self) -> (&mut QueueSender<M>, &mut QueueReceiver<M>) {
+    #[cfg(feature = "serde")]
+    pub(crate) fn halves(&mut self) -> (&mut QueueSender<M>, &mut QueueReceiver<M>) {
         (&mut self.tx, &mut self.rx)
     }
 

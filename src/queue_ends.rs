@@ -88,7 +88,6 @@ impl Half {
         if !self.lane.is_ours() {
             return Err(Error::forked("take part in a queue"));
         }
-        // A queue in use cannot retire.
         fresh(self.lane.region().reopen()?.join_lane(part)?).map(Arc::new)
     }
 
@@ -155,25 +154,33 @@ impl Half {
         self.gate.ring.words().len()
     }
 
-    pub(crate) fn close(&self) -> bool {
-        self.lane.close(self.gate.ring.words())
+    pub(crate) fn close(&self) -> Result<(), SendError> {
+        if !self.lane.is_ours() {
+            return Err(SendError::Forked);
+        }
+        if self.lane.close(self.gate.ring.words()) { Ok(()) } else { Err(SendError::Closed) }
     }
 
     pub(crate) fn close_now(&mut self) -> Result<u64, RecvError> {
-        self.close();
+        if self.close() == Err(SendError::Forked) {
+            return Err(RecvError::Forked);
+        }
+        let gate = &mut self.gate;
         let mut dropped = 0;
-        loop {
-            let gate = &mut self.gate;
+        // No more can have been sent before the queue was closed, whatever the region says.
+        while dropped < gate.ring.words().capacity {
             match gate.ring.pop_many(BATCH, |_, payload| gate.parcels.lose(gate.seat.region(), payload))? {
                 Pop::Done(count) => {
                     gate.dropped.fetch_add(count, Ordering::Relaxed);
                     dropped += count;
                 }
-                Pop::Empty | Pop::Drained => return Ok(dropped),
+                Pop::Empty | Pop::Drained => break,
             }
         }
+        self.lane.gave_back();
+        self.lane.did_task(); // there may be nothing left to wait for
+        Ok(dropped)
     }
-
     pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), SendError> {
         if !self.lane.is_ours() {
             return Err(SendError::Forked);
@@ -205,8 +212,7 @@ macro_rules! queue_methods {
 
         /// Whether as many messages wait as can.
         pub fn is_full(&self) -> bool {
-            let stats = self.stats();
-            stats.queued >= stats.capacity - stats.quarantined.min(stats.capacity)
+            self.len() >= self.capacity()
         }
 
         /// Messages that can wait.
@@ -221,9 +227,9 @@ macro_rules! queue_methods {
 
         /// Closes the queue for everybody: nothing more can be sent, what waits can be received.
         ///
-        /// **Blocking**: never. **Errors**: [`Closed`](SendError::Closed), if it was closed.
+        /// **Blocking**: never. **Errors**: [`Closed`](SendError::Closed), if it was closed; [`Forked`](SendError::Forked).
         pub fn close(&self) -> Result<(), SendError> {
-            if self.$half().close() { Ok(()) } else { Err(SendError::Closed) }
+            self.$half().close()
         }
     };
 }
@@ -273,7 +279,7 @@ impl<M: Message + ?Sized> QueueSender<M> {
     /// Waits until everything that was sent has been received, and every receiver has called
     /// [`task_done`](QueueReceiver::task_done) for each message it received.
     ///
-    /// A task that dies with its process is not waited for.
+    /// A task whose receiver left, or died, is not waited for.
     ///
     /// **Blocking**: without end. **Errors**: [`Closed`](SendError::Closed) and [`PeerDied`](SendError::PeerDied), if the last
     /// receiver is gone before.
@@ -368,6 +374,9 @@ impl<T: Pod> QueueSender<T> {
 
     #[inline]
     fn send_some(&mut self, values: &[T], until: Until) -> Result<usize, SendError> {
+        if values.is_empty() {
+            return Ok(0);
+        }
         let sent = self.deliver(until, |gate| {
             Ok(gate.ring.push_many(values.len() as u64, |index, payload| {
                 if let Some(value) = values.get(index as usize) {
@@ -427,20 +436,31 @@ impl QueueSender<[u8]> {
     /// come between; a longer one goes alone. Call it again with the rest. An error means that none was sent.
     pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
         let longest = self.half.gate.parcels.inline_len().min(self.max_message_len());
-        let short = messages.iter().take_while(|message| message.as_ref().len() <= longest).count();
-        match messages.first() {
-            None => Ok(0),
-            Some(first) if short < 2 => self.send(first.as_ref()).map(|()| 1),
-            Some(_) => {
+        // Here and not within the claim: `as_ref` is the caller's code.
+        let mut short = [&[][..]; BATCH as usize];
+        let mut count = 0;
+        for (place, message) in short.iter_mut().zip(messages) {
+            *place = message.as_ref();
+            if place.len() > longest {
+                break;
+            }
+            count += 1;
+        }
+        match short.get(..count) {
+            Some(short @ [_, ..]) => {
                 let sent = self.deliver(Until::EVER, |gate| {
-                    Ok(gate.ring.push_many(short as u64, |index, payload| {
-                        if let Some(message) = messages.get(index as usize) {
-                            Parcels::fill(Label::inline(message.as_ref()), message.as_ref(), payload);
+                    Ok(gate.ring.push_many(count as u64, |index, payload| {
+                        if let Some(message) = short.get(index as usize) {
+                            Parcels::fill(Label::inline(message), message, payload);
                         }
                     })?)
                 })?;
                 Ok(sent as usize)
             }
+            _ => match short.first() {
+                Some(long) if !messages.is_empty() => self.send(long).map(|()| 1),
+                _ => Ok(0),
+            },
         }
     }
 
@@ -476,7 +496,11 @@ impl QueueSender<[u8]> {
                 return Err(SendError::Closed);
             }
             gate.parcels.stow(gate.seat.region(), gate.seat.index(), message)
-        })?;
+        });
+        if stowed == Err(SendError::OutOfMemory) {
+            self.half.lane.gave_back();
+        }
+        let stowed = stowed?;
         stowed.ok_or(SendError::Full)
     }
 }
@@ -577,14 +601,14 @@ impl<M: Message + ?Sized> QueueReceiver<M> {
             return Err(RecvError::Forked);
         }
         let Self { half, open, open_word, lost, reported, reports_losses, .. } = self;
-        let received = half.attempt(Ear::Message, until, |gate| {
+        let outcome = half.attempt(Ear::Message, until, |gate| {
             if *reports_losses && has_news(lost, reported) {
                 return Err(RecvError::Lost);
             }
             let Gate { ring, parcels, seat, .. } = gate;
             let popped = ring.pop_many(count, |index, payload| {
                 // Within the claim: at no time is the message neither queued, nor claimed, nor an open task.
-                *open += 1;
+                *open = open.saturating_add(1); // what it began with may be a lie
                 open_word.store(*open, Ordering::Release);
                 take(parcels, seat, index, payload);
             })?;
@@ -593,8 +617,11 @@ impl<M: Message + ?Sized> QueueReceiver<M> {
                 Pop::Empty => Ok(None),
                 Pop::Drained => Err(RecvError::Closed),
             }
-        })?;
-        let received = received.ok_or(RecvError::Empty)?;
+        });
+        if outcome == Err(RecvError::Lost) {
+            half.lane.sent(1); // a wake-up for a message may have brought us here
+        }
+        let received = outcome?.ok_or(RecvError::Empty)?;
         half.lane.received(received);
         Ok(received)
     }
@@ -767,7 +794,14 @@ impl QueueReceiver<[u8]> {
         if pooled {
             self.half.lane.gave_back();
         }
-        self.half.gate.dropped.fetch_add(received - opened as u64, Ordering::Relaxed);
+        if failed.is_some() {
+            let gone = received - opened as u64;
+            self.half.gate.dropped.fetch_add(gone, Ordering::Relaxed);
+            // Nobody can do such a task.
+            self.open = self.open.saturating_sub(gone);
+            self.open_word.store(self.open, Ordering::Release);
+            self.half.lane.did_task();
+        }
         match failed {
             Some(error) if opened == 0 => Err(error),
             _ => Ok(opened),

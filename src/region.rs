@@ -6,7 +6,7 @@
 //! Invariants behind the unsafe code here
 //! - I1: a mapping lives as long as any handle into it; a handle's range was checked against the mapping's length.
 //! - I2: shared bytes are reached through atomics only (or, behind the trusted constructors, as in_place.rs says).
-//! - I3: the two futex words of a ring are 32-bit atomics and in no `Words` range; everything else is 64-bit.
+//! - I3: the futex words of a ring or queue are 32-bit atomics and in no `Words` range; everything else is 64-bit.
 
 #![allow(unsafe_code)]
 
@@ -76,6 +76,8 @@ pub struct Region {
     file: Guarded,
     layout: Layout,
     place: Option<Place>,
+    /// Opened by somebody who is in the region already: it does not matter whether it still has its name.
+    kept: bool,
     pub(crate) report: Report,
 }
 
@@ -89,7 +91,7 @@ impl Region {
             create_anonymous(layout, settings.huge_pages, &mut report)?
         };
         let mapping = map(&file, layout.mapped(), settings, &mut report)?;
-        let region = Self { mapping, file, layout, place: None, report };
+        let region = Self { mapping, file, layout, place: None, kept: false, report };
         region.format();
         if !named {
             let remedy = "use a kernel with memfd sealing (3.17 or later)";
@@ -165,7 +167,7 @@ impl Region {
         let layout = Layout::parse(&read_header(&file).map_err(failed)?, facts.length, &what)?;
         let mut report = Report::default();
         let mapping = map(&file, layout.mapped(), settings, &mut report)?;
-        Ok(Self { mapping, file, layout, place, report })
+        Ok(Self { mapping, file, layout, place, kept: false, report })
     }
 
     /// A second handle of the same region, with a file description of its own.
@@ -173,7 +175,8 @@ impl Region {
         let file = Guarded::new(|| memory::reopen(&self.file))
             .map_err(|error| Error::io("open a region again", error, "mount /proc"))?;
         let mapping = Arc::clone(&self.mapping);
-        Ok(Self { mapping, file, layout: self.layout, place: self.place.clone(), report: self.report.clone() })
+        let (layout, place, report) = (self.layout, self.place.clone(), self.report.clone());
+        Ok(Self { mapping, file, layout, place, kept: true, report })
     }
 
     /// Gives the region its name, unless another has it.
@@ -207,6 +210,10 @@ impl Region {
 
     pub(crate) fn is_active(&self) -> bool {
         self.word(header::LIFE).load(Ordering::Acquire) == ACTIVE
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// Whether the region's name still means this region.
@@ -243,6 +250,7 @@ fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<Guarded> {
     settings.directory.ensure()?;
     let directory = settings.directory.path();
     let doing = format!("make a region of {} bytes in {}", layout.mapped(), directory.display());
+    check_file_size(&doing, layout.size)?;
     if memory::is_tmpfs(directory) {
         check_memory(&doing, layout.mapped())?;
     }
@@ -264,6 +272,7 @@ fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<Guarded> {
 
 fn create_anonymous(layout: Layout, huge: bool, report: &mut Report) -> Result<(Guarded, Layout)> {
     let doing = format!("make an anonymous region of {} bytes", layout.mapped());
+    check_file_size(&doing, layout.size)?;
     check_memory(&doing, layout.mapped())?;
     let make = |huge, size, backed| {
         let file = Guarded::new(|| memory::create_anonymous(huge))?;
@@ -293,6 +302,20 @@ fn check_memory(doing: &str, size: u64) -> Result<()> {
             format_args!("{available} bytes of available memory"),
             format_args!("{size}"),
             "choose a smaller capacity",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// To grow a file beyond the process's limit would be a signal, not an error.
+fn check_file_size(doing: &str, size: u64) -> Result<()> {
+    match memory::file_size_limit() {
+        Some(limit) if size > limit => Err(Error::new(
+            ErrorKind::NoSpace,
+            doing,
+            format_args!("files limited to {limit} bytes, of which {size} are needed"),
+            "a file that may be so long, if mostly empty",
+            "raise the limit (`ulimit -f`), or allow fewer or shorter large messages",
         )),
         _ => Ok(()),
     }

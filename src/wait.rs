@@ -39,7 +39,7 @@ const PATIENT: u32 = 16;
 /// Polls between two looks at the clock.
 pub(crate) const POLLS: u32 = 16;
 
-/// Fruitless `try_` calls between two questions to the kernel.
+/// Fruitless `try_` calls between two looks at the clock, for a question to the kernel.
 const TRIES: u32 = 32;
 
 /// Why a wait ended without what it waited for.
@@ -103,6 +103,15 @@ impl Pace {
         self.wait
     }
 
+    /// A slice has passed since the last question.
+    fn is_time_to_ask(&mut self, now: Instant) -> bool {
+        let is_time = now.duration_since(self.asked) >= SLICE;
+        if is_time {
+            self.asked = now;
+        }
+        is_time
+    }
+
     /// Whether to begin by polling. On one core the others cannot do anything while we poll.
     pub(crate) fn polls(&self) -> bool {
         static CORES: OnceLock<usize> = OnceLock::new();
@@ -138,7 +147,10 @@ pub(crate) trait Waiter {
         }
         let pace = self.pace();
         pace.tries = pace.tries.wrapping_add(1);
-        if pace.tries.is_multiple_of(TRIES) { self.ask() } else { None }
+        if !pace.tries.is_multiple_of(TRIES) || !pace.is_time_to_ask(Instant::now()) {
+            return None;
+        }
+        self.ask()
     }
 
     /// Tries until it works, the deadline passes, or the others are gone and a last try was fruitless too.
@@ -165,8 +177,7 @@ pub(crate) trait Waiter {
                 continue;
             }
             let now = Instant::now();
-            if now.duration_since(self.pace().asked) >= SLICE {
-                self.pace().asked = now;
+            if self.pace().is_time_to_ask(now) {
                 if let Some(end) = self.ask() {
                     return attempt()?.ok_or_else(|| self.report(end).into());
                 }

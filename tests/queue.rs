@@ -1,5 +1,7 @@
 //! Queues within one process: what goes in comes out, once, and the ends are told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -306,4 +308,56 @@ fn objects() {
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Encoding), "no such variant");
     queue.send(&[0, 0]).unwrap();
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Encoding), "something is left over");
+}
+
+/// Each task sends a follow-up before it is done: at no time is there nothing to do.
+#[test]
+fn a_join_does_not_return_between_a_task_and_its_follow_up() {
+    const WORKERS: u64 = 3;
+    const CHAIN: u64 = 2_000;
+    let (mut tx, rx) = QueueOptions::values::<u64>().channel().unwrap();
+    let done = Arc::new(AtomicU64::new(0));
+    for _ in 0..WORKERS {
+        let (mut rx, mut tx, done) = (rx.try_clone().unwrap(), tx.try_clone().unwrap(), Arc::clone(&done));
+        thread::spawn(move || {
+            while let Ok(left) = rx.recv() {
+                if left > 0 {
+                    tx.send(&(left - 1)).unwrap();
+                } else {
+                    done.store(1, Ordering::SeqCst);
+                }
+                rx.task_done().unwrap();
+            }
+        });
+    }
+    drop(rx);
+    for _ in 0..20 {
+        done.store(0, Ordering::SeqCst);
+        tx.send(&CHAIN).unwrap();
+        tx.join().unwrap();
+        assert_eq!(done.load(Ordering::SeqCst), 1, "joined in the middle");
+    }
+    tx.close().unwrap();
+}
+
+#[test]
+fn a_stream_of_clones_is_no_end() {
+    let (tx, mut rx) = QueueOptions::values::<u8>().max_participants(8).channel().unwrap();
+    let stop = Arc::new(AtomicU64::new(0));
+    let cloning = thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || {
+            let mut tx = tx;
+            while stop.load(Ordering::SeqCst) == 0 {
+                tx = tx.try_clone().unwrap();
+            }
+            tx
+        }
+    });
+    for _ in 0..20_000 {
+        assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    }
+    stop.store(1, Ordering::SeqCst);
+    drop(cloning.join().unwrap());
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
 }

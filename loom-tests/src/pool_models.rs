@@ -49,9 +49,12 @@ impl World {
     }
 
     fn reclaim(&self, lane: usize) {
-        let is_sent = |token: Token| self.sent.load(Ordering::Acquire) == token.owner;
+        let take_out = |tokens: &mut Vec<Token>| {
+            let sent = self.sent.load(Ordering::Acquire);
+            tokens.retain(|token| token.owner != sent);
+        };
         let pool = self.pool();
-        pool.reclaim(lane, is_sent, |token| {
+        pool.reclaim(lane, take_out, |token| {
             pool.give_back(token);
         });
     }

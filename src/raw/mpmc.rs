@@ -171,6 +171,26 @@ impl<M: Memory> Words<M> {
         tail.saturating_sub(head).min(self.capacity)
     }
 
+    /// Passes over, for a consumer that may not come soon, positions at which there will be no message any more.
+    pub(crate) fn settle(&self) {
+        for _ in 0..self.capacity {
+            let head = self.head.load(Ordering::Acquire); // E3
+            let is_settled = head >= self.tail.load(Ordering::Acquire) & !CLOSED // E3
+                || !self.look(head).is_ok_and(|look| look.passes_over(head))
+                || !Self::advance(&self.head, head, 1);
+            if is_settled {
+                return;
+            }
+        }
+    }
+
+    /// Whether something is true, and was so without any position being given to a producer meanwhile.
+    pub(crate) fn is_unchanged_over(&self, is_true: impl FnOnce() -> bool) -> bool {
+        let tail = || self.tail.load(Ordering::Acquire) & !CLOSED; // E3
+        let before = tail();
+        is_true() && tail() == before
+    }
+
     /// Slots out of service until their claimers go on or are repaired.
     pub(crate) fn quarantined(&self) -> u64 {
         (0..self.capacity).filter(|&at| self.look(at).is_ok_and(Look::is_quarantined)).count() as u64
@@ -501,10 +521,7 @@ impl<M: Memory> Repair<'_, M> {
     pub(crate) fn resume(&self, mut lose: impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
         let verdict = self.ledger.verdict.load(Ordering::Acquire); // E5
         if let Some(slot) = verdict.checked_sub(1) {
-            if slot >= self.words.capacity {
-                return Err(Corrupt);
-            }
-            if self.words.look(slot)?.state() == UNSENT {
+            if slot < self.words.capacity && self.words.look(slot)?.state() == UNSENT {
                 lose(self.words.slot(slot)?.1);
                 self.ledger.lost.store(self.ledger.count.load(Ordering::Relaxed), Ordering::Release); // R3
             }

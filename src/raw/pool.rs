@@ -36,7 +36,7 @@ const LANE_BITS: u32 = 16;
 const LANE: u64 = (1 << LANE_BITS) - 1;
 
 /// A place, taken once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Token {
     pub(crate) place: u64,
     pub(crate) owner: u64,
@@ -54,7 +54,7 @@ impl<M: Memory> Pool<M> {
     /// Takes a free place out of `count` from `first` on, looking first where `hint` says.
     pub(crate) fn take(&self, lane: usize, first: u64, count: u64, hint: u64) -> Option<Token> {
         (0..count).find_map(|step| {
-            let place = first + hint.wrapping_add(step) % count;
+            let place = first + hint.wrapping_sub(first).wrapping_add(step) % count;
             let word = self.owners.get(place as usize)?;
             let free = word.load(Ordering::Relaxed); // the CAS decides
             let owner = free | (lane as u64 + 1);
@@ -79,14 +79,20 @@ impl<M: Memory> Pool<M> {
         token.owner & LANE != 0 && word.is_some_and(|word| word.load(Ordering::Acquire) == token.owner)
     }
 
-    /// Gives back what a dead lane took and did not send; `is_sent` says whether a message holds that token.
-    pub(crate) fn reclaim(&self, lane: usize, is_sent: impl Fn(Token) -> bool, mut give_back: impl FnMut(Token)) {
-        for (place, word) in self.owners.iter().enumerate() {
-            // Acquire: what was given back meanwhile is in no message, and has another value by now (I1).
-            let token = Token { place: place as u64, owner: word.load(Ordering::Acquire) };
-            if token.owner & LANE == lane as u64 + 1 && !is_sent(token) {
-                give_back(token);
-            }
+    /// Gives back what a dead lane took and did not send. `take_out` takes out of a list, sorted by place, what is in a message.
+    pub(crate) fn reclaim(
+        &self,
+        lane: usize,
+        take_out: impl FnOnce(&mut Vec<Token>),
+        mut give_back: impl FnMut(Token),
+    ) {
+        let tokens =
+            self.owners.iter().zip(0..).map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
+        let mut tokens: Vec<Token> = tokens.filter(|token| token.owner & LANE == lane as u64 + 1).collect();
+        if !tokens.is_empty() {
+            take_out(&mut tokens);
+            // What was in a message and was given back meanwhile has another value by now (I1).
+            tokens.into_iter().filter(|&token| self.is_out(token)).for_each(&mut give_back);
         }
     }
 

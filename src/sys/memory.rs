@@ -187,8 +187,16 @@ pub(crate) fn available() -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// The longest file that this process may write without a signal; none if there is no limit.
+pub(crate) fn file_size_limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+}
+
 /// Writes all of `bytes` into the file at `offset`.
 pub(crate) fn write_all_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    if file_size_limit().is_some_and(|limit| offset.saturating_add(bytes.len() as u64) > limit) {
+        return Err(Errno::FBIG.into());
+    }
     while !bytes.is_empty() {
         match rustix::io::pwrite(&file, bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
