@@ -38,7 +38,7 @@ pub use end::End;
 pub use error::{Error, ErrorKind, RecvError, Result, SendError};
 pub use handover::{Handover, handed};
 pub use in_place::{MessageRef, Room, Slots, TrustedReceiver, TrustedSender, Values};
-pub use inspect::{Inspection, Participant, RingState};
+pub use inspect::{Inspection, Participant, QueueState, RingState};
 pub use layout::{Element, Kind, LAYOUT_VERSION};
 pub use liveness::Standing;
 pub use message::Message;

@@ -7,10 +7,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; for recv: the sender came to its end and everything has arrived
+  0  done; for recv: the sender (of a queue, the last one) came to its end and everything has arrived
   1  an error, among them a peer that left before the end
   2  wrong usage
-  3  the peer died, or broke off, before the end
+  3  the peer (of a queue, the last one) died, or broke off, before the end
   4  the other side kept us waiting longer than --timeout
   130, 143  interrupted (SIGINT, SIGTERM)";
 
@@ -19,6 +19,8 @@ Examples:
   tombolo demo                        what shared memory brings on this machine, beside a Unix pipe
   tombolo send backup < big.tar       in one terminal,
   tombolo recv backup > copy.tar      and in another; either may start first
+  tombolo send --queue jobs --lines   lines for any number of
+  tombolo recv --queue jobs --lines   workers, each line for one of them
   tombolo ls                          which names are in use, and by whom
   tombolo doctor                      remove what dead processes left behind";
 
@@ -27,18 +29,29 @@ The pipe is made by whoever comes first and goes when both have left. A send tha
 everything; one that does not (an error, a timeout, Ctrl-C) takes the name away and lets the receiver know that the \
 data is incomplete.
 
+With --queue there may be any number of senders and receivers, and each message (a line with --lines, else a piece of the \
+input) goes to one of the receivers: whoever is to get a whole file must be the only one. A sender leaves when receivers \
+have taken what was in the queue at its end; the name goes with whoever leaves last.
+
 Examples:
   tombolo send backup big.tar
   tar c src | tombolo send backup --timeout 30
+  find -name '*.wav' | tombolo send --queue jobs --lines
   tail -f log | tombolo send log --lines";
 
 const RECV_HELP: &str = "\
 Ends when the sender comes to its end (exit code 0). If the sender dies or breaks off, what came before is written and \
 the exit code is 3.
 
+With --queue there may be any number of senders and receivers, and each message (a line with --lines, else a piece of a \
+file) goes to one of the receivers. They end when senders have come, the last one has left, and nothing is left in the \
+queue; with 3 if that last one died. A receiver takes messages as fast as its output takes them, and what it has taken and \
+not yet written dies with it.
+
 Examples:
   tombolo recv backup copy.tar
   tombolo recv backup | tar x
+  tombolo recv --queue jobs --lines | xargs -n 1 encode
   tombolo recv log --lines | grep error";
 
 #[derive(Debug, Parser)]
@@ -97,7 +110,8 @@ pub enum Command {
 
     /// Remove what dead processes left behind, and say what it was
     ///
-    /// Names in use and files that are no regions are reported and left alone.
+    /// In a queue that is in use, puts right what the dead among its users left behind. Else names in use and files that are
+    /// no regions are reported and left alone.
     Doctor {
         /// Print one JSON array
         #[arg(long)]
@@ -116,6 +130,11 @@ pub struct Transfer {
     /// The file; `-` or none for the standard stream
     pub file: Option<PathBuf>,
 
+    /// Through a queue instead of a pipe, for any number of senders and receivers, up to 64 in all: each message goes to one of
+    /// the receivers. Use it on all sides
+    #[arg(long)]
+    pub queue: bool,
+
     /// One message for each line, for programs that receive messages: send takes the newline off and recv adds it, so use
     /// it on both sides. A last line without a newline gains one
     #[arg(long)]
@@ -125,8 +144,9 @@ pub struct Transfer {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
 
-    /// Size of the pipe, if this side makes it: a power of two, with K, M or G if you like [default: 4M]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// Size of the pipe in bytes, if this side makes it: a power of two, with K, M or G if you like [default: 4M]. With --queue:
+    /// how many messages may wait in it [default: 1K]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     pub capacity: Option<usize>,
 
     /// No progress bar, no notes
@@ -177,7 +197,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-fn bytes(text: &str) -> Result<usize, String> {
+fn size(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
     let shift = match &text[digits.len()..] {
         "" => 0,
@@ -186,6 +206,6 @@ fn bytes(text: &str) -> Result<usize, String> {
         "G" | "g" => 30,
         _ => return Err("more than one unit".to_string()),
     };
-    let count: usize = digits.parse().map_err(|_| "not a number of bytes".to_string())?;
+    let count: usize = digits.parse().map_err(|_| "not a number".to_string())?;
     count.checked_mul(1 << shift).ok_or_else(|| "more than there can be".to_string())
 }

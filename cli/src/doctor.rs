@@ -1,4 +1,5 @@
-//! `tombolo doctor`: goes through the names and removes what dead processes left behind.
+//! `tombolo doctor`: goes through the names and removes what dead processes left behind. In a queue that others use, it puts
+//! right what they left behind.
 
 use std::fmt::Write;
 
@@ -14,6 +15,8 @@ use crate::place::Place;
 #[serde(rename_all = "snake_case")]
 enum Action {
     LeftAlone,
+    Repaired,
+    WouldRepair,
     Removed,
     WouldRemove,
     CouldNotRemove,
@@ -23,6 +26,8 @@ impl Action {
     fn to_text(self) -> &'static str {
         match self {
             Self::LeftAlone => "left alone",
+            Self::Repaired => "repaired",
+            Self::WouldRepair => "would be repaired",
             Self::Removed => "removed",
             Self::WouldRemove => "would be removed",
             Self::CouldNotRemove => "could not be removed",
@@ -66,7 +71,11 @@ fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
     };
     let users = view.users_text();
     let (action, reason) = if view.participants.iter().any(|user| user.standing == "alive") {
-        (Action::LeftAlone, format!("in use: {users}"))
+        match repair(place, &name, &view, dry_run) {
+            Ok((action, what)) => (action, format!("{what}in use: {users}")),
+            Err(error) if error.kind() == ErrorKind::NotFound => return None,
+            Err(error) => (Action::LeftAlone, error.to_string()),
+        }
     } else if view.participants.iter().any(|user| user.standing == "lock lost") {
         (Action::LeftAlone, format!("used by a process that closed a descriptor that was not its own, end it: {users}"))
     } else {
@@ -87,6 +96,21 @@ fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
         }
     };
     Some(Finding { name, action, reason, region: Some(view) })
+}
+
+/// Puts right what the dead left behind in a queue that is in use; in a pipe it is for their successors.
+fn repair(place: &Place, name: &str, view: &View, dry_run: bool) -> tombolo::Result<(Action, String)> {
+    let dead = view.participants.iter().filter(|user| user.standing == "dead").count();
+    if !view.is_queue() || dead == 0 {
+        return Ok((Action::LeftAlone, String::new()));
+    }
+    if dry_run {
+        return Ok((Action::WouldRepair, format!("{dead} dead to put right; ")));
+    }
+    Ok(match place.directory.repair(name)? {
+        0 => (Action::LeftAlone, "its dead are being put right by others, or cannot be yet; ".to_string()),
+        count => (Action::Repaired, format!("{count} dead put right; ")),
+    })
 }
 
 fn story(place: &Place, findings: &[Finding]) -> String {

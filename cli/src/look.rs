@@ -22,7 +22,22 @@ pub struct View {
     size: u64,
     directions: Vec<Direction>,
     pub participants: Vec<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<Queue>,
     pub abandoned: bool,
+}
+
+/// What only a queue has.
+#[derive(Serialize)]
+struct Queue {
+    lanes: u64,
+    /// By the living and the dead.
+    lanes_used: u64,
+    quarantined: u64,
+    lost: u64,
+    dropped: u64,
+    pooled: u64,
+    closed: bool,
 }
 
 #[derive(Serialize)]
@@ -76,8 +91,20 @@ impl View {
                 joins: participant.joins,
             })
             .collect();
+        let queue = seen.queue.map(|state| Queue {
+            lanes: state.lanes,
+            lanes_used: users.iter().filter(|user| user.is_there()).count() as u64,
+            quarantined: state.quarantined,
+            lost: state.lost,
+            dropped: state.dropped,
+            pooled: state.pooled,
+            closed: state.is_closed,
+        });
         // The first ring leads from the first part to the second, another one back.
-        let part = |index: usize| users.get(index % 2).map_or("", |user| user.part);
+        let part = |index: usize| match seen.kind {
+            Kind::Queue => ["senders", "receivers"][index % 2],
+            _ => users.get(index % 2).map_or("", |user| user.part),
+        };
         let directions = seen.rings.iter().enumerate().map(|(index, ring)| Direction {
             from: part(index),
             to: part(index + 1),
@@ -87,17 +114,19 @@ impl View {
         Self {
             kind: match seen.kind {
                 Kind::Pipe => "pipe",
+                Kind::Queue => "queue",
                 _ => "unknown",
             },
             element: seen.element.to_string(),
             capacity: seen.capacity,
-            unit: match seen.element {
-                Element::Bytes => "bytes",
-                Element::Value { .. } => "messages",
+            unit: match (seen.kind, seen.element) {
+                (Kind::Pipe, Element::Bytes) => "bytes",
+                _ => "messages",
             },
             max_message_len: seen.max_message_len,
             size: seen.size,
             directions: directions.collect(),
+            queue,
             abandoned: seen.is_abandoned(),
             participants: users,
         }
@@ -105,6 +134,10 @@ impl View {
 
     fn amount(&self, count: u64) -> String {
         if self.unit == "bytes" { BinaryBytes(count).to_string() } else { format!("{count} {}", self.unit) }
+    }
+
+    pub fn is_queue(&self) -> bool {
+        self.queue.is_some()
     }
 
     pub fn queued(&self) -> u64 {
@@ -115,10 +148,27 @@ impl View {
         self.amount(self.queued())
     }
 
-    /// Such as "sender 4711 alive, receiver vacant".
+    /// Such as "sender 4711 alive, receiver vacant", or "1 of 64 lanes: sender 4711 alive".
     pub fn users_text(&self) -> String {
-        let texts: Vec<String> = self.participants.iter().map(User::to_text).collect();
-        texts.join(", ")
+        let Some(queue) = &self.queue else {
+            let texts: Vec<String> = self.participants.iter().map(User::to_text).collect();
+            return texts.join(", ");
+        };
+        let texts: Vec<String> = self.participants.iter().filter(|user| user.is_there()).map(User::to_text).collect();
+        let users = if texts.is_empty() { "nobody".to_string() } else { texts.join(", ") };
+        format!("{} of {} lanes: {users}", queue.lanes_used, queue.lanes)
+    }
+
+    /// What waits, and of a queue what is amiss: such as "3 messages, 1 lost".
+    fn content_text(&self) -> String {
+        let mut text = self.queued_text();
+        if let Some(queue) = &self.queue {
+            let amiss = [("quarantined", queue.quarantined), ("lost", queue.lost), ("dropped", queue.dropped)];
+            for (what, count) in amiss.into_iter().filter(|&(_, count)| count > 0) {
+                let _ = write!(text, ", {count} {what}");
+            }
+        }
+        text
     }
 
     fn details(&self) -> String {
@@ -130,6 +180,18 @@ impl View {
             BinaryBytes(self.max_message_len),
             BinaryBytes(self.size),
         );
+        if let Some(queue) = &self.queue {
+            let _ = writeln!(text, "lanes        {} of {} used", queue.lanes_used, queue.lanes);
+            for (what, count) in [
+                ("quarantined", queue.quarantined),
+                ("lost", queue.lost),
+                ("dropped", queue.dropped),
+                ("pooled", queue.pooled),
+            ] {
+                let _ = writeln!(text, "{what:<12} {}", self.amount(count));
+            }
+            let _ = writeln!(text, "closed       {}", if queue.closed { "yes" } else { "no" });
+        }
         for direction in &self.directions {
             let (sent, queued) = (self.amount(direction.sent), self.amount(direction.queued));
             let _ = writeln!(text, "{:<12} to {}: {sent} sent, {queued} queued", direction.from, direction.to);
@@ -143,6 +205,11 @@ impl View {
 }
 
 impl User {
+    /// Takes up a place, dead or alive.
+    pub fn is_there(&self) -> bool {
+        !matches!(self.standing, "left" | "vacant")
+    }
+
     fn to_text(&self) -> String {
         match self.pid {
             Some(pid) => format!("{} {pid} {}", self.part, self.standing),
@@ -171,7 +238,7 @@ pub fn ls(place: &Place, json: bool) -> Result<(), Failure> {
             view.kind.to_string(),
             view.element.clone(),
             view.amount(view.capacity),
-            view.queued_text(),
+            view.content_text(),
             BinaryBytes(view.size).to_string(),
             view.users_text(),
         ],

@@ -5,6 +5,7 @@
 mod args;
 mod demo;
 mod doctor;
+mod ends;
 mod failure;
 mod look;
 mod output;

@@ -1,13 +1,14 @@
-//! `tombolo recv`: out of a pipe, into a file or standard output.
+//! `tombolo recv`: out of a pipe or a queue, into a file or standard output.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsFd;
 
-use tombolo::{Receiver, RecvError};
+use tombolo::RecvError;
 
 use crate::args::Transfer;
+use crate::ends::RecvEnd;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::progress::Progress;
@@ -15,9 +16,21 @@ use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes};
 use crate::worker::{BUFFER_LEN, Worker};
 
 pub fn run(place: &Place, transfer: &Transfer) -> Result<(), Failure> {
+    if transfer.queue {
+        receive(place, transfer, |name| place.queue(transfer.capacity).receiver(name))
+    } else {
+        receive(place, transfer, |name| place.pipe(transfer.capacity).receiver(name))
+    }
+}
+
+fn receive<R: RecvEnd>(
+    place: &Place,
+    transfer: &Transfer,
+    enter: impl Fn(&str) -> tombolo::Result<R>,
+) -> Result<(), Failure> {
     let output = create(transfer)?;
     let mut rendezvous = Rendezvous::new(place, transfer, Part::Receiver)?;
-    let rx = rendezvous.join(|name| place.pipe(transfer.capacity).receiver(name))?;
+    let rx = rendezvous.join(enter)?;
     print_notes(&rx, transfer);
     let progress = Progress::new(None, transfer.quiet);
     let (name, lines) = (&transfer.name, transfer.lines);
@@ -45,8 +58,8 @@ fn writer(mut output: File) -> Worker {
     })
 }
 
-struct Receiving<'a> {
-    rx: Receiver,
+struct Receiving<'a, R> {
+    rx: R,
     rendezvous: Rendezvous<'a>,
     progress: Progress,
     output: Worker,
@@ -56,7 +69,7 @@ struct Receiving<'a> {
     met: bool,
 }
 
-impl Receiving<'_> {
+impl<R: RecvEnd> Receiving<'_, R> {
     fn everything(mut self) -> Result<(), Failure> {
         let mut message = Vec::new();
         let end = loop {
@@ -67,6 +80,7 @@ impl Receiving<'_> {
             if let Some(end) = end {
                 break end;
             }
+            self.rendezvous.check_signals()?; // a transfer at full speed never waits
         };
         while !self.output.is_idle(SLICE).map_err(|error| Failure::output(&error))? {
             self.rendezvous.check_signals()?;
@@ -74,7 +88,8 @@ impl Receiving<'_> {
         match end {
             RecvError::Closed => Ok(()),
             RecvError::PeerDied => Err(Failure::PeerDied(format!(
-                "the sender of {:?} died, or broke off, before the end; what came until then is incomplete",
+                "{} of {:?} died, or broke off, before the end; what came until then is incomplete",
+                R::SENDER,
                 self.name
             ))),
             error => Err(Failure::Error(format!("cannot receive from {:?}: {error}", self.name))),

@@ -5,7 +5,7 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::{Directory, End, Participant, Standing};
+use tombolo::{Directory, End, Inspection, RingState, Standing};
 
 use crate::args::Transfer;
 use crate::failure::Failure;
@@ -74,43 +74,53 @@ impl<'a> Rendezvous<'a> {
     /// Opens our end, once no earlier transfer is on its way out under that name.
     pub fn join<E: End>(&mut self, open: impl Fn(&str) -> tombolo::Result<E>) -> Result<E, Failure> {
         let started = Instant::now();
-        while self.is_winding_down(started.elapsed() >= GRACE) {
+        loop {
+            let graced = started.elapsed() >= GRACE;
+            if !self.is_winding_down(graced) {
+                let end = open(self.name)?;
+                // The last of one part of a queue may have left just before we came.
+                if graced || !self.is_winding_down(false) {
+                    self.go_on();
+                    return Ok(end);
+                }
+            }
             self.keep_waiting("an earlier transfer under that name is not over")?;
             thread::sleep(SLICE / 5);
         }
-        let end = open(self.name)?;
-        self.go_on();
-        Ok(end)
     }
 
     /// Whether our part has been played to its end while the peer of that time is still there. To come in now
-    /// would be to get the middle of a stream, or to send into one that is about to be closed.
+    /// would be to get the middle of a stream, or to send into one that is about to be closed. In a queue, where a part is
+    /// many, also whether the other part has while others of ours are still there.
     fn is_winding_down(&self, graced: bool) -> bool {
         // Whatever is wrong with that name, opening it will say so.
         let Ok(seen) = self.directory.inspect(self.name) else { return false };
-        let standing = |part: Part| standing(&seen.participants, part).map(|participant| participant.standing);
-        let over = matches!(standing(self.part), Some(Standing::Left | Standing::Dead));
+        let over = |part| matches!(standing(&seen, part), Some(Standing::Left | Standing::Dead));
+        let outlived = |part: Part| over(part) && standing(&seen, part.other()) == Some(Standing::Alive);
         let unread = self.part == Part::Sender && seen.rings.iter().any(|ring| ring.queued > 0);
-        over && standing(self.part.other()) == Some(Standing::Alive) && (unread || !graced)
+        let winding_down = outlived(self.part) || (seen.queue.is_some() && outlived(self.part.other()));
+        winding_down && (unread || !graced)
     }
 
     pub fn peer(&self) -> Peer {
         self.look().0
     }
 
-    /// The other side, and how much it has not taken yet.
-    pub fn look(&self) -> (Peer, u64) {
-        let Ok(seen) = self.directory.inspect(self.name) else { return (Peer::Nameless, 0) };
-        let us = standing(&seen.participants, self.part);
-        let ours = us.is_some_and(|us| us.standing == Standing::Alive && us.pid == u64::from(process::id()));
-        let peer = match standing(&seen.participants, self.part.other()).map(|peer| peer.standing) {
+    /// The other side, how much was ever sent to it, and how much of that it has not taken yet.
+    pub fn look(&self) -> (Peer, u64, u64) {
+        let Ok(seen) = self.directory.inspect(self.name) else { return (Peer::Nameless, 0, 0) };
+        let ours = seen.participants.iter().any(|us| {
+            us.part == self.part.name() && us.standing == Standing::Alive && us.pid == u64::from(process::id())
+        });
+        let peer = match standing(&seen, self.part.other()) {
             Some(Standing::Vacant) if ours => Peer::NotYet,
             Some(Standing::Left) if ours => Peer::Left,
             Some(Standing::Dead) if ours => Peer::Died,
             Some(_) if ours => Peer::Here,
             _ => Peer::Nameless, // the name means another region now
         };
-        (peer, seen.rings.iter().map(|ring| ring.queued).sum())
+        let sum = |count: fn(&RingState) -> u64| seen.rings.iter().map(count).sum();
+        (peer, sum(|ring| ring.sent), sum(|ring| ring.queued))
     }
 
     /// Takes the name away, if it is still that of our region.
@@ -118,6 +128,15 @@ impl<'a> Rendezvous<'a> {
         if !matches!(self.peer(), Peer::Nameless) {
             // If it fails, the next transfer or `tombolo doctor` cleans up.
             let _ = self.directory.unlink(self.name, true);
+        }
+    }
+
+    /// Leaves, and takes the name away if it is that of our region and nobody else is there.
+    pub fn remove_name_after(&self, leave: impl FnOnce()) {
+        let ours = !matches!(self.peer(), Peer::Nameless);
+        leave();
+        if ours {
+            let _ = self.directory.unlink_if_abandoned(self.name); // as above
         }
     }
 
@@ -142,8 +161,13 @@ impl<'a> Rendezvous<'a> {
     }
 }
 
-fn standing(participants: &[Participant], part: Part) -> Option<&Participant> {
-    participants.iter().find(|participant| participant.part == part.name())
+/// That of all who play the part, if they can be many.
+fn standing(seen: &Inspection, part: Part) -> Option<Standing> {
+    match (&seen.queue, part) {
+        (Some(queue), Part::Sender) => Some(queue.senders),
+        (Some(queue), Part::Receiver) => Some(queue.receivers),
+        (None, _) => seen.participants.iter().find(|one| one.part == part.name()).map(|one| one.standing),
+    }
 }
 
 /// What became of the user's wishes, unless they do not care.

@@ -1,4 +1,4 @@
-//! `tombolo send`: a file, or standard input, into a pipe.
+//! `tombolo send`: a file, or standard input, into a pipe or a queue.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,29 +7,42 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{SendError, Sender};
+use tombolo::SendError;
 
 use crate::args::Transfer;
+use crate::ends::SendEnd;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::progress::Progress;
 use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes};
 use crate::worker::{BUFFER_LEN, Worker};
 
-/// The longest line that goes as one message: what a pipe takes unless told otherwise.
+/// The longest line that goes as one message: what pipes and queues take unless told otherwise.
 const LINE_MAX: usize = 1 << 30;
 
 pub fn run(place: &Place, transfer: &Transfer) -> Result<(), Failure> {
+    if transfer.queue {
+        send(place, transfer, |name| place.queue(transfer.capacity).sender(name))
+    } else {
+        send(place, transfer, |name| place.pipe(transfer.capacity).sender(name))
+    }
+}
+
+fn send<S: SendEnd>(
+    place: &Place,
+    transfer: &Transfer,
+    enter: impl Fn(&str) -> tombolo::Result<S>,
+) -> Result<(), Failure> {
     let (input, length) = open(transfer)?;
     let mut rendezvous = Rendezvous::new(place, transfer, Part::Sender)?;
-    let tx = rendezvous.join(|name| place.pipe(transfer.capacity).sender(name))?;
+    let tx = rendezvous.join(enter)?;
     print_notes(&tx, transfer);
     let progress = Progress::new(length, transfer.quiet);
     let mut sending = Sending { tx, rendezvous, progress, name: &transfer.name, met: false };
     match sending.everything(reader(input), transfer.lines) {
         Ok(()) => Ok(()), // dropping the sender is the end of the stream
         Err(failure) => {
-            sending.break_off();
+            sending.tx.break_off(&sending.rendezvous);
             Err(failure)
         }
     }
@@ -66,8 +79,8 @@ fn reader(mut input: File) -> Worker {
     worker
 }
 
-struct Sending<'a> {
-    tx: Sender,
+struct Sending<'a, S> {
+    tx: S,
     rendezvous: Rendezvous<'a>,
     progress: Progress,
     name: &'a str,
@@ -75,9 +88,9 @@ struct Sending<'a> {
     met: bool,
 }
 
-impl Sending<'_> {
+impl<S: SendEnd> Sending<'_, S> {
     fn everything(&mut self, mut input: Worker, lines: bool) -> Result<(), Failure> {
-        let piece_len = self.tx.inline_max_len();
+        let piece_len = self.tx.piece_len();
         let mut line = Vec::new();
         loop {
             let Some(buffer) = input.take(SLICE).map_err(|error| Failure::io("read the input", &error))? else {
@@ -130,13 +143,13 @@ impl Sending<'_> {
                 Err(SendError::TimedOut) => self.wait_for_room()?,
                 Err(error) => return Err(self.failure(error)),
             }
-            if message.len() > self.tx.inline_max_len() {
-                // It goes in parts, and begins anew after every timeout: sooner or later a slice is long enough.
+            if message.len() > self.tx.piece_len() {
+                // It takes its time, and begins anew after every timeout: sooner or later a slice is long enough.
                 patience *= 2;
             }
         }
         self.rendezvous.go_on();
-        Ok(())
+        self.rendezvous.check_signals() // a transfer at full speed never waits
     }
 
     fn wait_for_room(&mut self) -> Result<(), Failure> {
@@ -165,12 +178,16 @@ impl Sending<'_> {
         Ok(())
     }
 
-    /// Returns when a receiver has taken everything: only then may we leave and call it done.
+    /// Returns when receivers have taken everything: only then may we leave and call it done.
     fn see_off(&mut self) -> Result<(), Failure> {
         let mut pause = Duration::from_micros(100);
         let mut left = u64::MAX;
+        let mut goal = None;
         loop {
-            let because = match self.rendezvous.look() {
+            let (peer, sent, queued) = self.rendezvous.look();
+            // What others send into a queue from now on is theirs to see off.
+            let goal = *goal.get_or_insert(sent);
+            let because = match (peer, goal.saturating_sub(sent.saturating_sub(queued))) {
                 (Peer::Here | Peer::Left, 0) => return Ok(()),
                 // It has the memory, though nobody can watch any more what it does with it.
                 (Peer::Nameless, _) if self.met => return Ok(()),
@@ -193,11 +210,11 @@ impl Sending<'_> {
     }
 
     fn failure(&self, error: SendError) -> Failure {
-        let name = self.name;
+        let (name, receiver) = (self.name, S::RECEIVER);
         match error {
-            SendError::Closed => Failure::Error(format!("the receiver of {name:?} left before the end")),
+            SendError::Closed => Failure::Error(format!("{receiver} of {name:?} left before the end")),
             SendError::PeerDied => {
-                Failure::PeerDied(format!("the receiver of {name:?} died before the end; start both sides again"))
+                Failure::PeerDied(format!("{receiver} of {name:?} died before the end; start both sides again"))
             }
             error => Failure::Error(format!("cannot send to {name:?}: {error}")),
         }
@@ -205,12 +222,5 @@ impl Sending<'_> {
 
     fn nameless(&self) -> Failure {
         Failure::Error(format!("somebody removed the name {:?} before a receiver came", self.name))
-    }
-
-    /// Leaves nothing behind. A receiver that is there must not take this for the end of the stream, so the sender is
-    /// not closed: it ends with this process, as if it had been killed.
-    fn break_off(self) {
-        self.rendezvous.remove_name();
-        mem::forget(self.tx);
     }
 }

@@ -179,6 +179,21 @@ fn interrupted() {
 }
 
 #[test]
+fn interrupted_at_full_speed() {
+    let world = World::new();
+    for who in ["send", "recv"] {
+        let send = world.start(&["send", "x", "/dev/zero"]);
+        let recv = world.start(&["recv", "x", "/dev/null"]);
+        world.await_taken("x");
+        let (first, other) = if who == "send" { (send, recv) } else { (recv, send) };
+        first.signal("INT");
+        first.end().expect(130, "");
+        other.end().expect(if who == "send" { 3 } else { 1 }, "before the end");
+        world.assert_no_names();
+    }
+}
+
+#[test]
 fn the_reader_of_the_output_has_enough() {
     let world = World::new();
     let send = world.start_with(&["send", "x"], &world.file("in", &noise(LARGE)));

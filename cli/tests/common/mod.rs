@@ -71,9 +71,14 @@ impl World {
 
     /// Waits until that part of that name is taken.
     pub fn await_part(&self, name: &str, part: &str) {
+        self.await_parts(name, part, 1);
+    }
+
+    /// Waits until that part of that name is taken by so many.
+    pub fn await_parts(&self, name: &str, part: &str, count: usize) {
         self.await_state(name, |region| {
             let users = region["participants"].as_array().unwrap();
-            users.iter().any(|user| user["part"] == part && user["standing"] == "alive")
+            users.iter().filter(|user| user["part"] == part && user["standing"] == "alive").count() == count
         });
     }
 
@@ -88,7 +93,7 @@ impl World {
         self.await_state(name, |region| count(region, "sent") > count(region, "queued"));
     }
 
-    fn await_state(&self, name: &str, good: impl Fn(&Value) -> bool) {
+    pub fn await_state(&self, name: &str, good: impl Fn(&Value) -> bool) {
         let started = Instant::now();
         loop {
             let ended = self.run(&["inspect", name, "--json"]);
