@@ -1,6 +1,12 @@
 //! What is measured.
 
 use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::contest;
+use crate::duel::Sample;
 
 /// Messages in one batch.
 pub const BATCH: usize = 32;
@@ -51,24 +57,6 @@ pub struct Case {
 }
 
 impl Case {
-    pub fn all() -> Vec<Self> {
-        let small = [8, 64, 256, 1024, 4096].map(|size| (size, SLOTS));
-        let large = [4096, 64 << 10, 1 << 20].map(|size| (size, RING / size));
-        let mut cases = Vec::new();
-        for (size, slots) in small.into_iter().chain(large) {
-            for way in [Way::One, Way::Batch, Way::InPlace, Way::InPlaceBatch] {
-                let case = Self { work: Work::Throughput(way), size, slots };
-                // Two batches must fit, or the sides cannot overlap.
-                if slots >= 2 * case.lot() {
-                    cases.push(case);
-                }
-            }
-        }
-        let works = [Work::PingPong(Wait::Spin), Work::PingPong(Wait::Block), Work::Parked];
-        cases.extend(works.map(|work| Self { work, size: 64, slots: SLOTS }));
-        cases
-    }
-
     pub fn words(&self) -> usize {
         self.size / size_of::<u64>()
     }
@@ -105,6 +93,67 @@ impl Case {
 
     pub fn is_throughput(&self) -> bool {
         matches!(self.work, Work::Throughput(_))
+    }
+}
+
+impl contest::Case for Case {
+    type Sample = Sample;
+
+    fn all() -> Vec<Self> {
+        let small = [8, 64, 256, 1024, 4096].map(|size| (size, SLOTS));
+        let large = [4096, 64 << 10, 1 << 20].map(|size| (size, RING / size));
+        let mut cases = Vec::new();
+        for (size, slots) in small.into_iter().chain(large) {
+            for way in [Way::One, Way::Batch, Way::InPlace, Way::InPlaceBatch] {
+                let case = Self { work: Work::Throughput(way), size, slots };
+                // Two batches must fit, or the sides cannot overlap.
+                if slots >= 2 * case.lot() {
+                    cases.push(case);
+                }
+            }
+        }
+        let works = [Work::PingPong(Wait::Spin), Work::PingPong(Wait::Block), Work::Parked];
+        cases.extend(works.map(|work| Self { work, size: 64, slots: SLOTS }));
+        cases
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn first_count(&self) -> u64 {
+        64 * self.lot() as u64
+    }
+
+    fn elapsed(sample: &Sample) -> Duration {
+        sample.elapsed
+    }
+
+    fn units(&self) -> [&'static str; 2] {
+        if self.is_throughput() { ["M msg/s", "GB/s"] } else { ["p50 ns", "p99 ns"] }
+    }
+
+    fn results(&self, sample: &Sample) -> [f64; 2] {
+        match sample.latency {
+            None => [sample.speed() * 1e3, sample.speed() * self.size as f64],
+            Some(quantiles) => quantiles.map(|nanos| nanos as f64),
+        }
+    }
+
+    fn speed(&self, sample: &Sample) -> f64 {
+        sample.speed()
+    }
+
+    fn details(&self, sample: &Sample) -> Value {
+        let Sample { count, elapsed, latency } = *sample;
+        json!({
+            "work": self.work.to_string(),
+            "slots": self.slots,
+            "count": count,
+            "elapsed_ns": elapsed.as_nanos() as u64,
+            "p50_ns": latency.map(|[p50, _]| p50),
+            "p99_ns": latency.map(|[_, p99]| p99),
+        })
     }
 }
 

@@ -4,22 +4,20 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::case::Case;
-use crate::duel::Sample;
+use crate::contest::Case;
 use crate::harness::probe::Regime;
 use crate::harness::rounds::{Turn, against, reached};
 
 /// The finished turns of one case.
-pub struct Outcome {
-    pub case: Case,
+pub struct Outcome<C: Case> {
+    pub case: C,
     pub contenders: Vec<&'static str>,
     /// Index of the one that the others are compared with.
     pub base: Option<usize>,
-    pub turns: Vec<Turn<Sample>>,
+    pub turns: Vec<Turn<C::Sample>>,
 }
 
-pub fn header(case: &Case) -> String {
-    let [unit, extra] = if case.is_throughput() { ["M msg/s", "GB/s"] } else { ["p50 ns", "p99 ns"] };
+pub fn header([unit, extra]: [&str; 2]) -> String {
     let names = row(["case", "contender", "regime", "n"], [unit, "min", "max", extra, "speed"]);
     format!("{names}\n|:--|:--|:--|--:|--:|--:|--:|--:|--:|")
 }
@@ -29,7 +27,7 @@ fn row([case, contender, regime, n]: [&str; 4], results: [&str; 5]) -> String {
     format!("| {case:24} | {contender:17} | {regime:7} | {n:>2} | {results}")
 }
 
-impl Outcome {
+impl<C: Case> Outcome<C> {
     pub fn rows(&self) -> Vec<String> {
         let regimes: BTreeSet<_> = self.turns.iter().map(|turn| turn.measured.regime).collect();
         let entrants = 0..self.contenders.len();
@@ -37,10 +35,10 @@ impl Outcome {
     }
 
     fn row(&self, entrant: usize, regime: Regime) -> Option<String> {
-        let shown = reached(&self.turns, entrant, regime, |s| self.shown(s))?;
-        let extra = reached(&self.turns, entrant, regime, |s| self.extra(s))?;
+        let shown = reached(&self.turns, entrant, regime, |sample| self.case.results(sample)[0])?;
+        let extra = reached(&self.turns, entrant, regime, |sample| self.case.results(sample)[1])?;
         let speed = self.base.and_then(|base| {
-            let ratio = against(&self.turns, [entrant, base], regime, Sample::speed)?;
+            let ratio = against(&self.turns, [entrant, base], regime, |sample| self.case.speed(sample))?;
             Some(format!("{:.2} x {}", ratio.median, self.contenders[base]))
         });
         Some(row(
@@ -57,41 +55,25 @@ impl Outcome {
 
     pub fn samples(&self) -> impl Iterator<Item = Value> {
         self.turns.iter().map(|turn| {
-            let Sample { count, elapsed, latency } = turn.measured.value;
-            json!({
+            let mut sample = json!({
                 "case": self.case.to_string(),
-                "work": self.case.work.to_string(),
-                "size": self.case.size,
-                "slots": self.case.slots,
+                "size": self.case.size(),
                 "contender": self.contenders[turn.entrant],
                 "round": turn.round,
                 "regime": turn.measured.regime.to_string(),
                 "probes_ns": turn.measured.probes,
-                "count": count,
-                "elapsed_ns": elapsed.as_nanos() as u64,
-                "p50_ns": latency.map(|[p50, _]| p50),
-                "p99_ns": latency.map(|[_, p99]| p99),
-            })
+            });
+            let details = self.case.details(&turn.measured.value);
+            if let (Value::Object(sample), Value::Object(mut details)) = (&mut sample, details) {
+                sample.append(&mut details);
+            }
+            sample
         })
-    }
-
-    fn shown(&self, sample: &Sample) -> f64 {
-        match sample.latency {
-            None => sample.speed() * 1e3,
-            Some([p50, _]) => p50 as f64,
-        }
-    }
-
-    fn extra(&self, sample: &Sample) -> f64 {
-        match sample.latency {
-            None => sample.speed() * self.case.size as f64,
-            Some([_, p99]) => p99 as f64,
-        }
     }
 }
 
 /// At least three digits that mean something.
 fn number(value: f64) -> String {
-    let precision = (2.0 - value.log10().floor()).clamp(0.0, 5.0) as usize;
+    let precision = (2.0 - value.log10().floor()).clamp(0.0, 8.0) as usize;
     format!("{value:.precision$}")
 }

@@ -9,6 +9,8 @@ use std::mem::MaybeUninit;
 pub trait Words: bytemuck::Pod + Send {
     fn write(slot: &mut MaybeUninit<Self>, first: u64);
     fn sum(&self) -> u64;
+    /// The word that says which message it is.
+    fn number(&self) -> u64;
 }
 
 impl<const N: usize> Words for [u64; N] {
@@ -24,6 +26,11 @@ impl<const N: usize> Words for [u64; N] {
     #[inline]
     fn sum(&self) -> u64 {
         self.iter().fold(0, |sum, &word| sum.wrapping_add(word))
+    }
+
+    #[inline]
+    fn number(&self) -> u64 {
+        self[0]
     }
 }
 
@@ -73,10 +80,15 @@ pub struct Fill {
 }
 
 impl Fill {
+    /// Begins with another message than the first.
+    pub fn from(number: u64) -> Self {
+        Self { next: number }
+    }
+
     #[inline]
     pub fn write<W: Words>(&mut self, slot: &mut MaybeUninit<W>) {
         W::write(slot, self.next);
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
     }
 
     #[inline]
@@ -102,6 +114,16 @@ pub struct Check {
 }
 
 impl Check {
+    /// What several readers have read together.
+    pub fn of(seen: u64, sum: u64) -> Self {
+        Self { seen, sum }
+    }
+
+    /// The number of messages and the sum over their words.
+    pub fn tally(&self) -> (u64, u64) {
+        (self.seen, self.sum)
+    }
+
     #[inline]
     pub fn read(&mut self, message: &impl Words) {
         self.sum = self.sum.wrapping_add(message.sum());

@@ -19,11 +19,15 @@ pub fn pin(cpu: usize) {
 
 /// Whether this process may use both CPUs.
 pub fn have_both() -> bool {
-    // SAFETY: as in `pin`; the kernel fills the set in.
+    [PRODUCER, CONSUMER].iter().all(|cpu| available().contains(cpu))
+}
+
+/// The CPUs that the calling thread may use.
+pub fn available() -> Vec<usize> {
+    // SAFETY: as in `pin`; the kernel fills the set in, or leaves it empty.
     unsafe {
         let mut set: libc::cpu_set_t = mem::zeroed();
-        libc::sched_getaffinity(0, size_of_val(&set), &mut set) == 0
-            && libc::CPU_ISSET(PRODUCER, &set)
-            && libc::CPU_ISSET(CONSUMER, &set)
+        libc::sched_getaffinity(0, size_of_val(&set), &mut set);
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| libc::CPU_ISSET(cpu, &set)).collect()
     }
 }
