@@ -67,10 +67,15 @@ fn pipes_outlive_scribblers() {
 }
 
 #[test]
+fn queues_outlive_scribblers() {
+    replay("queue_region", fuzzing::queue_region);
+}
+
+#[test]
 fn every_target_is_replayed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
     let mut targets: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();
     targets.sort();
-    assert_eq!(targets, ["byte_ring", "many_ring", "open_header", "value_ring", "whole_pipe"]);
+    assert_eq!(targets, ["byte_ring", "many_ring", "open_header", "queue_region", "value_ring", "whole_pipe"]);
 }

@@ -6,6 +6,7 @@
 //! and between any two accesses of one, and only bounds and an end are promised. A function panics if, and only if, a promise is broken.
 
 mod many;
+mod queue;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -16,10 +17,11 @@ use std::time::Duration;
 use bytemuck::Pod;
 
 pub use many::many_ring;
+pub use queue::queue_region;
 
 use crate::end::End;
 use crate::error::RecvError;
-use crate::layout::{Element, HEADER_LEN, Layout, MAGIC, header, ring, seat};
+use crate::layout::{Element, HEADER_LEN, Kind, Layout, MAGIC, header, lane, queue as control, ring, seat};
 use crate::message::Message;
 use crate::pipe::{Pipe, PipeOptions};
 use crate::raw::records::{MIN_WORDS, Next, RecordReader, RecordWriter, inline_max};
@@ -87,37 +89,69 @@ pub fn open_header(data: &[u8]) {
     let length = input.word();
     let Ok(layout) = Layout::parse(&words, length, "a fuzzed header") else { return };
 
-    let bytes = layout.element == Element::Bytes;
     let written = layout.header();
-    for index in (header::VERSION..header::LIFE).filter(|&index| !bytes || index != header::ELEMENT_TAG) {
-        assert_eq!(words[index], written[index], "word {index} is none that we write: {layout:?}");
+    for index in (header::VERSION..header::WORDS).filter(|&index| index != header::LIFE) {
+        assert_eq!(
+            words[index],
+            written.get(index).copied().unwrap_or(0),
+            "word {index} is none that we write: {layout:?}"
+        );
     }
     assert_eq!(layout.size, length);
     assert!(matches!(layout.directions, 1 | 2) && layout.capacity.is_power_of_two());
-    let total = length / WORD as u64;
+    let mapped = layout.mapped() / WORD as u64;
+    assert!(layout.mapped() <= length && layout.mapped() > 0, "{layout:?}");
     let mut end = (HEADER_LEN / WORD) as u64;
     let mut area = |what: &str, start: usize, words: usize| {
         assert!(start as u64 >= end, "{what} begins at {start}, inside of what comes before it: {layout:?}");
         end = (start as u64).checked_add(words as u64).expect("no overflow");
-        assert!(end <= total, "{what} ends at {end}, the region at {total}: {layout:?}");
+        assert!(end <= mapped, "{what} ends at {end}, the mapping at {mapped}: {layout:?}");
     };
-    (0..layout.seats()).for_each(|i| area("a seat", layout.seat(i), seat::WORDS));
     let rings = 0..layout.directions as usize;
-    rings.clone().for_each(|i| area("a control block", layout.ring(i), ring::WORDS));
-    rings.clone().for_each(|i| area("a ring", layout.data(i).0, layout.data(i).1));
-    let needed = match layout.element {
-        Element::Bytes => layout.capacity / WORD as u64,
-        Element::Value { size, align, .. } => {
-            assert!(align.is_power_of_two() && align <= 128 && size.is_multiple_of(align), "no such type: {layout:?}");
-            layout.capacity * size.div_ceil(WORD as u64)
+    match layout.kind {
+        Kind::Pipe => {
+            (0..layout.seats()).for_each(|i| area("a seat", layout.seat(i), seat::WORDS));
+            rings.clone().for_each(|i| area("a control block", layout.ring(i), ring::WORDS));
+            rings.clone().for_each(|i| area("a ring", layout.data(i).0, layout.data(i).1));
         }
+        Kind::Queue => {
+            area("the control block", layout.queue_at(), control::WORDS);
+            (0..layout.seats()).for_each(|i| area("a lane", layout.seat(i), lane::WORDS));
+            area("the owners", layout.owners().0, layout.owners().1);
+            area("the slots", layout.data(0).0, layout.data(0).1);
+            area("the blocks", layout.blocks().0, layout.blocks().1);
+            assert_extents(&layout);
+        }
+    }
+    let needed = match (layout.kind, layout.element) {
+        (Kind::Queue, _) => layout.capacity * layout.stride() as u64,
+        (Kind::Pipe, Element::Bytes) => layout.capacity / WORD as u64,
+        (Kind::Pipe, Element::Value { size, .. }) => layout.capacity * size.div_ceil(WORD as u64),
     };
     assert!(rings.into_iter().all(|i| layout.data(i).1 as u64 >= needed));
+    if let Element::Value { size, align, .. } = layout.element {
+        assert!(align.is_power_of_two() && align <= 128 && size.is_multiple_of(align), "no such type: {layout:?}");
+        assert!(layout.kind == Kind::Pipe || layout.places() == 0, "values in a pool: {layout:?}");
+    }
 
     let mut again = [0; header::WORDS];
     again[..header::USED].copy_from_slice(&written);
     again[header::MAGIC] = MAGIC;
     assert_eq!(Layout::parse(&again, length, "its copy").expect("what we write we read"), layout);
+}
+
+/// The first and the last stand for all: each has room for the longest message, and a place can hold it.
+fn assert_extents(layout: &Layout) {
+    let shape = layout.shape;
+    let longest = if shape.extents == 0 { shape.inline_len.max(shape.block_len) } else { u64::MAX };
+    assert!(layout.element != Element::Bytes || layout.limit <= longest, "messages without a place: {layout:?}");
+    for index in [0, shape.extents.wrapping_sub(1)].into_iter().filter(|&index| index < shape.extents) {
+        let start = layout.extent(index);
+        let expected = index.checked_mul(layout.limit).and_then(|before| before.checked_add(layout.mapped()));
+        assert!(expected.is_some_and(|expected| start >= expected), "extent {index} is inside of another: {layout:?}");
+        let end = start.checked_add(layout.limit).expect("no overflow");
+        assert!(end <= layout.size, "extent {index} ends at {end}: {layout:?}");
+    }
 }
 
 /// Shared memory on the heap.

@@ -1,0 +1,370 @@
+//! A real queue with several handles, any word of whose region may change at any time. Until the first lie a plain queue says
+//! what must come out; from then on only bounds and an end are promised.
+
+use std::time::Instant;
+
+use super::*;
+use crate::error::SendError;
+use crate::lanes::Part;
+use crate::layout::{lane, queue};
+use crate::queue::{QueueEnd, QueueOptions};
+use crate::queue_ends::{QueueReceiver, QueueSender};
+use crate::wait::Wait;
+
+/// Handles of either part.
+const HANDLES: usize = 2;
+/// More than there are handles: a lane whose owner met damage stays taken until it is repaired.
+const LANES: usize = 6;
+/// An extent keeps 1 MiB: this one has something to give back.
+const LARGE: usize = (1 << 20) + 5000;
+/// Far more than any operation takes, whatever it is told.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Party<M: Message + ?Sized> {
+    options: QueueOptions<M>,
+    region: Region,
+    senders: [Option<QueueSender<M>>; HANDLES],
+    receivers: [Option<QueueReceiver<M>>; HANDLES],
+    /// What was sent and not received, as long as nobody lied.
+    waiting: Option<VecDeque<Vec<u8>>>,
+    sent: u64,
+    naps: u32,
+}
+
+/// A queue of one of several shapes, whose words change between operations and in the middle of them.
+pub fn queue_region(data: &[u8]) {
+    let mut input = Input(data);
+    let bytes = || QueueOptions::bytes().inline_len(16);
+    match input.byte() % 7 {
+        0 => drive(&mut input, QueueOptions::values::<u64>().capacity(2), use_values),
+        1 => drive(&mut input, QueueOptions::values::<[u64; 9]>().capacity(8).report_losses(), use_values),
+        2 => drive(&mut input, bytes().capacity(2).blocks(0, 0).extents(1).max_message_len(LIMIT), use_bytes),
+        3 => drive(&mut input, bytes().capacity(4).blocks(2, 64).extents(2).max_message_len(5000), use_bytes),
+        4 => drive(&mut input, bytes().capacity(8).blocks(1, 128).extents(0).max_message_len(100), use_bytes),
+        // Slots with room for more than the longest message.
+        5 => drive(&mut input, bytes().capacity(2).blocks(1, 8).extents(0).max_message_len(5), use_bytes),
+        _ => drive(&mut input, bytes().capacity(4).blocks(1, 64).extents(2).max_message_len(LARGE), use_bytes),
+    }
+}
+
+fn drive<M: Message + ?Sized>(
+    input: &mut Input,
+    options: QueueOptions<M>,
+    act: fn(&mut Party<M>, u8, &mut Input, Duration),
+) {
+    let options = options.max_participants(LANES);
+    let (tx, rx) = options.channel().expect("memory for a small queue");
+    let region = tx.half().lane().region().reopen().expect("a descriptor");
+    let (senders, receivers) = ([Some(tx), None], [Some(rx), None]);
+    let waiting = Some(VecDeque::new());
+    let mut party = Party { options, region, senders, receivers, waiting, sent: 0, naps: 4 };
+    while let Some(op) = input.op() {
+        // From the top: which handle, whether to wait, two bits for the operation, the operation.
+        let patience = Duration::from_millis(u64::from(op & 0x40 != 0 && party.naps > 0));
+        party.naps -= patience.as_millis() as u32;
+        let started = Instant::now();
+        match op % 16 {
+            0..=2 => party.lie(input),
+            3 | 4 => party.lie_meanwhile(op, input),
+            5 => party.come_or_go(op),
+            6 => party.pass_on(op, input),
+            7 => party.look(input),
+            14 => party.tasks(op, input, patience),
+            15 => party.close(op, input),
+            _ => act(&mut party, op, input, patience),
+        }
+        assert!(started.elapsed() < SOON, "operation {op:#04x} took {:?}", started.elapsed());
+    }
+}
+
+impl<M: Message + ?Sized> Party<M> {
+    fn sender(&mut self, op: u8) -> Option<&mut QueueSender<M>> {
+        self.senders[usize::from(op >> 7)].as_mut()
+    }
+
+    fn receiver(&mut self, op: u8) -> Option<&mut QueueReceiver<M>> {
+        self.receivers[usize::from(op >> 7)].as_mut()
+    }
+
+    fn limit(&self) -> usize {
+        self.region.layout().limit as usize
+    }
+
+    fn lie(&mut self, input: &mut Input) {
+        self.waiting = None;
+        scribble(&self.region, input);
+    }
+
+    /// A lie in the middle of an operation, as somebody tells it who runs at the same time.
+    fn lie_meanwhile(&mut self, op: u8, input: &mut Input) {
+        let side = usize::from(op >> 7);
+        let lane = match op % 16 {
+            3 => self.senders[side].as_ref().map(|sender| sender.half().lane()),
+            _ => self.receivers[side].as_ref().map(|receiver| receiver.half().lane()),
+        };
+        let Some(mut ring) = lane.map(|lane| lane.ring()) else { return };
+        let count = u64::from(input.byte() % 8) + 1;
+        let act = |_: u64, payload: &[AtomicU64]| {
+            assert_eq!(payload.len() + 1, self.region.layout().stride(), "outside of its slot");
+            scribble(&self.region, input);
+        };
+        match op % 16 {
+            3 => drop(ring.push_many(count, act)),
+            _ => drop(ring.pop_many(count, act)),
+        }
+        self.waiting = None;
+    }
+
+    /// Drops a handle, or makes one: as another's clone, or as a process does that opens the queue.
+    fn come_or_go(&mut self, op: u8) {
+        let side = usize::from(op >> 7);
+        let seat = |part| {
+            let region = self.region.reopen().expect("a descriptor");
+            region.join_lane(part).ok().flatten().map(Arc::new)
+        };
+        match (op >> 4 & 1, op >> 5 & 1) {
+            (0, _) if self.senders[side].take().is_some() => {}
+            (0, 0) => self.senders[side] = seat(Part::Sender).map(|seat| QueueSender::new(seat, Wait::Park)),
+            (0, _) => {
+                self.senders[side] = match (&self.senders[1 - side], &self.receivers[0]) {
+                    (Some(other), _) => other.try_clone().ok(),
+                    (_, Some(receiver)) => receiver.sender().ok(),
+                    _ => None,
+                }
+            }
+            (_, _) if self.receivers[side].take().is_some() => {}
+            (_, 0) => {
+                self.receivers[side] = seat(Part::Receiver).map(|seat| QueueReceiver::new(seat, Wait::Spin, true))
+            }
+            (_, _) => {
+                self.receivers[side] = match (&self.receivers[1 - side], &self.senders[0]) {
+                    (Some(other), _) => other.try_clone().ok(),
+                    (_, Some(sender)) => sender.receiver().ok(),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// To a descriptor and back, or lost on the way: then it is dead to the others.
+    fn pass_on(&mut self, op: u8, input: &mut Input) {
+        let arrives = input.byte() & 1 == 0;
+        if op >> 4 & 1 == 0 {
+            self.senders[usize::from(op >> 7)] =
+                pass(&self.options, self.senders[usize::from(op >> 7)].take(), arrives);
+        } else {
+            self.receivers[usize::from(op >> 7)] =
+                pass(&self.options, self.receivers[usize::from(op >> 7)].take(), arrives);
+        }
+    }
+
+    fn look(&mut self, input: &mut Input) {
+        let region = &self.region;
+        let choice = input.byte();
+        let lane = usize::from(choice >> 2) % region.layout().seats();
+        match choice % 4 {
+            0 => assert!(region.repair(None) <= LANES),
+            1 => drop((region.standing(lane), region.pid(lane), region.joins(lane), region.part_name(lane))),
+            2 => drop(region.is_idle(&region.ring_words())),
+            _ => {
+                let Some(receiver) = &self.receivers[0] else { return };
+                let (stats, layout) = (receiver.stats(), region.layout());
+                assert!(stats.queued.max(stats.quarantined) <= layout.capacity && stats.pooled <= layout.places());
+                assert!(stats.senders + stats.receivers <= LANES as u64);
+                assert!(receiver.len() <= receiver.capacity());
+                let _ = (receiver.is_full(), receiver.is_empty());
+                if let Some(waiting) = &self.waiting {
+                    assert_eq!((stats.queued, stats.lost, stats.quarantined), (waiting.len() as u64, 0, 0));
+                }
+            }
+        }
+    }
+
+    fn tasks(&mut self, op: u8, input: &mut Input, patience: Duration) {
+        match input.byte() & 1 {
+            0 => drop(self.receiver(op).map(QueueReceiver::task_done)),
+            _ => {
+                let done = self.sender(op).map(|sender| sender.join_timeout(patience));
+                let is_empty = self.waiting.as_ref().is_none_or(|waiting| waiting.is_empty());
+                assert!(done != Some(Ok(())) || is_empty, "joined with messages in it");
+            }
+        }
+    }
+
+    /// Seldom: what is closed has nothing more to show.
+    fn close(&mut self, op: u8, input: &mut Input) {
+        let choice = input.byte() % 16;
+        let honest = self.waiting.as_ref().map(|waiting| waiting.len() as u64);
+        match (choice, self.receiver(op)) {
+            (0, Some(receiver)) => drop(receiver.close()),
+            (1, Some(receiver)) => {
+                let dropped = receiver.close_now();
+                assert!(honest.is_none_or(|waiting| dropped == Ok(waiting)), "{dropped:?} of {honest:?}");
+                self.waiting.iter_mut().for_each(VecDeque::clear);
+            }
+            _ => {}
+        }
+    }
+
+    fn sent(&mut self, outcome: Result<usize, SendError>, messages: &[Vec<u8>]) {
+        let count = outcome.unwrap_or(0);
+        assert!(count <= messages.len());
+        self.waiting.iter_mut().for_each(|waiting| waiting.extend(messages[..count].iter().cloned()));
+    }
+
+    fn received(&mut self, outcome: Result<usize, RecvError>, messages: &[Vec<u8>]) {
+        let limit = self.limit();
+        match outcome {
+            Ok(count) => {
+                assert!(messages[..count].iter().all(|message| message.len() <= limit), "beyond the limit");
+                let Some(waiting) = &mut self.waiting else { return };
+                messages[..count].iter().for_each(|message| assert_eq!(Some(message), waiting.pop_front().as_ref()));
+            }
+            Err(_) => assert!(self.waiting.as_ref().is_none_or(|waiting| waiting.is_empty()), "{outcome:?} too early"),
+        }
+    }
+
+    /// The first slot to be sent in is free, so that sending does not wait for anybody.
+    fn has_room(&self) -> bool {
+        let words = self.region.ring_words();
+        let tail = words.tail.load(Relaxed);
+        let slot = (tail % words.capacity) as usize * words.stride;
+        words.is_closed() || words.slots[slot].load(Relaxed) == tail << 2
+    }
+}
+
+fn pass<E: QueueEnd>(options: &QueueOptions<E::Message>, end: Option<E>, arrives: bool) -> Option<E> {
+    let file = end?.into_fd().ok()?;
+    if arrives { options.from_fd(file).ok() } else { None }
+}
+
+/// Changes a word, to anything or to what might stand in its place.
+fn scribble(region: &Region, input: &mut Input) {
+    let layout = region.layout();
+    let how = input.byte();
+    let (start, count) = match how % 8 {
+        0 => (0, layout.mapped() as usize / WORD),
+        1 => (layout.queue_at(), queue::WORDS),
+        2 => (layout.queue_at() + queue::LOST, queue::WORDS - queue::LOST),
+        3 => (layout.seat(0), layout.seats() * lane::WORDS),
+        4 => (layout.seat(usize::from(how >> 4) % layout.seats()) + lane::INTENT, 2),
+        5 => layout.owners(),
+        6 => layout.data(0),
+        // The beginning of a slot.
+        _ => (layout.data(0).0 + usize::from(how >> 4) % layout.capacity as usize * layout.stride(), 4),
+    };
+    let index = start + input.short() as usize % count.max(1);
+    let events = [queue::READABLE, queue::WRITABLE, queue::ROOMY, queue::IDLE];
+    if events.iter().any(|word| layout.queue_at() + word == index) {
+        let word = region.futex(index);
+        word.store(input.lie(word.load(Relaxed).into()) as u32, Relaxed);
+        return;
+    }
+    let word = region.word(index);
+    let near = region.queue_word(if how & 8 == 0 { queue::TAIL } else { queue::HEAD }).load(Relaxed);
+    let near = near.wrapping_add_signed(i64::from(i8::from_le_bytes(input.bytes())) / 8);
+    let value = match input.byte() % 4 {
+        0 => near << 2 | u64::from(input.byte() % 4),
+        1 => near.wrapping_add(1) << 6 | u64::from(input.byte() % 64),
+        2 => near,
+        _ => input.lie(word.load(Relaxed)),
+    };
+    word.store(value, Relaxed);
+}
+
+fn use_bytes(party: &mut Party<[u8]>, op: u8, input: &mut Input, patience: Duration) {
+    let limit = party.limit();
+    let number = party.sent;
+    party.sent += 1;
+    let mut message = Vec::new();
+    let mut long = || {
+        let length = match input.byte() % 4 {
+            0 => usize::from(input.byte()) % 32,
+            1 => usize::from(input.byte()),
+            2 => input.short() as usize % 8192,
+            _ => (limit + 1).saturating_sub(usize::from(input.byte()) % 8),
+        };
+        let mut message = payload(number, length.min(256) as u64);
+        message.resize(length, number as u8);
+        message
+    };
+    match op % 16 {
+        8 | 9 => {
+            let sent = long();
+            let outcome = match (party.sender(op), op % 16) {
+                (None, _) => return,
+                (Some(tx), 8) => tx.try_send(&sent),
+                (Some(tx), _) => tx.send_timeout(&sent, patience),
+            };
+            assert!(sent.len() <= limit || outcome == Err(SendError::TooLarge { length: sent.len(), limit }));
+            party.sent(outcome.map(|()| 1), &[sent]);
+        }
+        10 => {
+            let short = limit.min(16) + 1;
+            let messages: [_; 5] =
+                std::array::from_fn(|i| payload(number + i as u64, (input.byte() as usize % short) as u64));
+            // It would wait without end.
+            if party.has_room()
+                && let Some(tx) = party.sender(op)
+            {
+                let outcome = tx.send_many(&messages);
+                assert!(matches!(outcome, Ok(1..) | Err(_)));
+                party.sent(outcome, &messages);
+            }
+        }
+        11 | 12 => {
+            let outcome = match (party.receiver(op), op % 16) {
+                (None, _) => return,
+                (Some(rx), 11) => rx.try_recv(&mut message),
+                (Some(rx), _) => rx.recv_timeout(&mut message, patience),
+            };
+            assert!(message.capacity() <= limit.max(8), "more memory than the limit");
+            assert!(outcome.is_err() || outcome == Ok(message.len()));
+            party.received(outcome.map(|_| 1), &[message]);
+        }
+        _ => {
+            let mut messages: [Vec<u8>; 4] = Default::default();
+            // Likewise.
+            if let Some(rx) = party.receiver(op)
+                && rx.half().lane().ring().seems_ready()
+            {
+                let outcome = rx.recv_many(&mut messages);
+                party.received(outcome, &messages);
+            }
+        }
+    }
+}
+
+fn use_values<T: Pod>(party: &mut Party<T>, op: u8, input: &mut Input, patience: Duration) {
+    let number = party.sent;
+    party.sent += 8;
+    let values: Vec<T> = (0..u64::from(input.byte() % 8)).map(|i| value(number + i)).collect();
+    let shown =
+        |values: &[T]| -> Vec<Vec<u8>> { values.iter().map(|value| bytemuck::bytes_of(value).to_vec()).collect() };
+    match op % 16 {
+        8..=10 => {
+            let one = [value::<T>(number)];
+            let outcome = match (party.sender(op), op % 16) {
+                (None, _) => return,
+                (Some(tx), 8) => tx.try_send(&one[0]).map(|()| 1),
+                (Some(tx), 9) => tx.send_timeout(&one[0], patience).map(|()| 1),
+                (Some(tx), _) => tx.try_send_many(&values),
+            };
+            party.sent(outcome, &shown(if op % 16 == 10 { &values } else { &one }));
+        }
+        11 | 12 => {
+            let outcome = match (party.receiver(op), op % 16) {
+                (None, _) => return,
+                (Some(rx), 11) => rx.try_recv(),
+                (Some(rx), _) => rx.recv_timeout(patience),
+            };
+            party.received(outcome.map(|_| 1), &outcome.map(|value| shown(&[value])).unwrap_or_default());
+        }
+        _ => {
+            let mut values = values;
+            let Some(rx) = party.receiver(op) else { return };
+            let outcome = rx.try_recv_many(&mut values);
+            party.received(outcome, &shown(&values));
+        }
+    }
+}
