@@ -177,10 +177,10 @@ pub(crate) trait Waiter {
                 continue;
             }
             let now = Instant::now();
-            if self.pace().is_time_to_ask(now) {
-                if let Some(end) = self.ask() {
-                    return attempt()?.ok_or_else(|| self.report(end).into());
-                }
+            if self.pace().is_time_to_ask(now)
+                && let Some(end) = self.ask()
+            {
+                return attempt()?.ok_or_else(|| self.report(end).into());
             }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(Stop::TimedOut.into());
