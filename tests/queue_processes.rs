@@ -1,0 +1,765 @@
+//! Queues between processes: ends that are handed over, names, deaths, lanes, forks, tasks and losses.
+
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Board, Process, Random, Sandbox, alone, command, fork, message, number_of, parts, start, until};
+use tombolo::{
+    Abandoned, Directory, ErrorKind, Handover, QueueEnd, QueueOptions, QueueReceiver, QueueSender, RecvError,
+    SendError, Standing, handed,
+};
+
+parts!(
+    double,
+    echo,
+    pick_up_wrongly,
+    do_nothing,
+    send_numbers,
+    count_numbers,
+    send_three_and_leave,
+    send_three_and_stay,
+    receive_three_and_stay,
+    receive_and_leave,
+    report_the_end,
+    race_as_receiver,
+    send_until_the_end,
+    stow_until_the_end,
+    join_send_and_stay,
+    join_together,
+    sit,
+    sit_with_bytes,
+    work_on_one_and_stay,
+    receive_for_ever,
+    fork_with_handles,
+    fork_and_end,
+);
+
+const NAME: &str = "name";
+const MOMENT: Duration = Duration::from_millis(30);
+
+fn values(sandbox: &Sandbox) -> QueueOptions<u64> {
+    QueueOptions::values().directory(sandbox.names())
+}
+
+fn board(sandbox: &Sandbox) -> Board {
+    Board::at(&sandbox.file("board"))
+}
+
+/// Starts a process that plays `part`; see [`surroundings`].
+fn enter(sandbox: &Sandbox, part: &str, more: &[&str]) -> Process {
+    let (names, board) = (sandbox.names(), sandbox.file("board"));
+    start(part, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
+}
+
+/// Starts `part` and waits until it says that it is there.
+fn settle(sandbox: &Sandbox, part: &str) -> Process {
+    let process = enter(sandbox, part, &[]);
+    board(sandbox).meet(0, 2);
+    process
+}
+
+/// Options and board of a part that was started by [`enter`].
+fn surroundings(arguments: &[String]) -> (QueueOptions<u64>, Board) {
+    (QueueOptions::values().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
+}
+
+fn stay(board: &Board) -> ! {
+    board.meet(0, 2);
+    loop {
+        thread::park();
+    }
+}
+
+fn do_nothing(_: &[String]) {}
+
+// ---- ends that are handed over ---------------------------------------------------------------------------------------
+
+/// Starts a process with two ends: where its work comes from, and where it goes.
+fn employ<E: QueueEnd + 'static, F: QueueEnd + 'static>(part: &str, work: E, results: F) -> Process {
+    let handover = Handover::new(command(part, &[])).give("work", work).unwrap().give("results", results).unwrap();
+    handover.spawn().unwrap().into()
+}
+
+fn double(_: &[String]) {
+    let mut work: QueueReceiver<u64> = handed("work").unwrap();
+    let mut results: QueueSender<u64> = handed("results").unwrap();
+    for number in work.iter() {
+        results.send(&(2 * number)).unwrap();
+    }
+    assert_eq!(work.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn children_share_the_work_that_they_are_handed_the_ends_of() {
+    let sandbox = Sandbox::new(); // for its watchdog
+    let (mut work, their_work) = QueueOptions::values::<u64>().capacity(16).channel().unwrap();
+    let (their_results, mut results) = QueueOptions::values::<u64>().capacity(16).channel().unwrap();
+    let hand = || employ("double", their_work.try_clone().unwrap(), their_results.try_clone().unwrap());
+    let workers = [hand(), hand(), hand()];
+    drop((their_work, their_results));
+    let received = thread::scope(|scope| {
+        let received = scope.spawn(move || {
+            let received: Vec<u64> = results.iter().collect();
+            assert_eq!(results.recv(), Err(RecvError::Closed), "all of them have left");
+            received
+        });
+        (0..3000).for_each(|number: u64| work.send(&number).unwrap());
+        drop(work);
+        received.join().unwrap()
+    });
+    workers.into_iter().for_each(Process::finish);
+    let mut received = received;
+    received.sort_unstable();
+    assert!(received.into_iter().eq((0..3000).map(|number| 2 * number)));
+    drop(sandbox);
+}
+
+fn echo(_: &[String]) {
+    let mut work: QueueReceiver = handed("work").unwrap();
+    let mut results: QueueSender = handed("results").unwrap();
+    for message in work.iter() {
+        results.send(&message).unwrap();
+    }
+}
+
+#[test]
+fn messages_of_every_length_go_to_a_child_and_back() {
+    let _watchdog = Sandbox::new();
+    let (mut work, their_work) = QueueOptions::bytes().channel().unwrap();
+    let (their_results, mut results) = QueueOptions::bytes().channel().unwrap();
+    let child = employ("echo", their_work, their_results);
+    let mut received = vec![0xEE; 3];
+    for length in [0, 1, 7, 8, 239, 240, 241, 4095, 4096, 4097, 65_537, 1 << 20, (1 << 20) + 1, 3 << 20] {
+        let sent = message(length as u64, length);
+        work.send(&sent).unwrap();
+        assert_eq!(results.recv(&mut received), Ok(length));
+        assert!(received == sent, "{length} bytes came back changed");
+    }
+    drop(work);
+    assert_eq!(results.recv(&mut received), Err(RecvError::Closed));
+    child.finish();
+    assert_eq!(results.stats().pooled, 0);
+}
+
+fn pick_up_wrongly(_: &[String]) {
+    let error = handed::<QueueReceiver<u64>>("results").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongType, "it is a sender");
+    assert!(error.to_string().contains("sender"), "{error}");
+    let error = handed::<QueueReceiver<u32>>("work").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongType, "its values are longer");
+    assert_eq!(handed::<QueueReceiver<u64>>("work").unwrap_err().kind(), ErrorKind::NotFound, "it is used up");
+}
+
+#[test]
+fn ends_that_are_not_picked_up_are_deaths() {
+    let _watchdog = Sandbox::new();
+    for part in ["do_nothing", "pick_up_wrongly"] {
+        let (mut work, their_work) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
+        let (their_results, mut results) = QueueOptions::values::<u64>().channel().unwrap();
+        employ(part, their_work, their_results).finish();
+        assert_eq!(results.recv(), Err(RecvError::PeerDied));
+        assert_eq!(work.send_many(&[1, 2, 3]), Ok(2));
+        assert_eq!(work.send(&3), Err(SendError::PeerDied));
+    }
+}
+
+// ---- names -----------------------------------------------------------------------------------------------------------
+
+const EACH: u64 = 2000;
+
+fn send_numbers(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut tx = options.capacity(8).sender(NAME).unwrap();
+    board.meet(0, 6); // nobody leaves before all have come
+    (1..=EACH).for_each(|number| tx.send(&number).unwrap());
+}
+
+fn count_numbers(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut rx = options.capacity(8).receiver(NAME).unwrap();
+    board.meet(0, 6);
+    for number in rx.iter() {
+        board.word(1).fetch_add(1, Ordering::SeqCst);
+        board.word(2).fetch_add(number, Ordering::SeqCst);
+    }
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn processes_meet_under_a_name_in_whatever_order_they_come() {
+    let mut random = Random(0xC0FFEE);
+    for _ in 0..5 {
+        let sandbox = Sandbox::new();
+        let mut parts =
+            ["send_numbers", "send_numbers", "send_numbers", "count_numbers", "count_numbers", "count_numbers"];
+        for last in (1..parts.len()).rev() {
+            parts.swap(last, random.below(last as u64 + 1) as usize);
+        }
+        let processes: Vec<_> = parts.iter().map(|part| enter(&sandbox, part, &[])).collect();
+        processes.into_iter().for_each(Process::finish);
+        let word = |index| board(&sandbox).word(index).load(Ordering::SeqCst);
+        assert_eq!((word(1), word(2)), (3 * EACH, 3 * EACH * (EACH + 1) / 2), "in the order {parts:?}");
+        assert_eq!(sandbox.litter(), [""; 0]);
+    }
+}
+
+fn send_three_and_leave(arguments: &[String]) {
+    let (options, _) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
+    assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
+}
+
+fn receive_and_leave(arguments: &[String]) {
+    let (options, _) = surroundings(arguments);
+    let mut rx = options.open_existing().receiver(NAME).unwrap();
+    assert_eq!(rx.iter().collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn what_waits_keeps_the_name_until_it_is_received() {
+    let sandbox = Sandbox::new();
+    enter(&sandbox, "send_three_and_leave", &[]).finish();
+    assert_eq!(sandbox.litter(), [NAME]);
+    enter(&sandbox, "receive_and_leave", &[]).finish();
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+#[test]
+fn what_waits_for_a_dead_receivers_successor_keeps_the_name_though_another_had_left() {
+    let sandbox = Sandbox::new();
+    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    drop(values(&sandbox).receiver(NAME).unwrap());
+    settle(&sandbox, "sit").kill();
+    tx.send(&1).unwrap(); // has room, and does not notice
+    drop(tx);
+    assert_eq!(sandbox.litter(), [NAME]);
+    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
+}
+
+const RACES: u64 = 300;
+
+#[test]
+fn two_who_race_for_a_name_meet_in_one_queue() {
+    let sandbox = Sandbox::new();
+    let (options, board) = (values(&sandbox), board(&sandbox));
+    let other = settle(&sandbox, "race_as_receiver");
+    for round in 0..RACES {
+        board.meet(1, 2);
+        let mut tx = options.sender(&format!("race-{round}")).unwrap();
+        tx.send(&round).unwrap();
+        board.meet(2, 2);
+        spin(round % 20);
+        drop(tx); // while the receiver does the same
+        board.meet(3, 2);
+        assert_eq!(sandbox.litter(), [""; 0], "in round {round}");
+    }
+    other.finish();
+}
+
+/// Takes a few microseconds, so that the two are now and then at every point of their ways at the same time.
+fn spin(microseconds: u64) {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_micros(microseconds) {}
+}
+
+fn race_as_receiver(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    board.meet(0, 2);
+    for round in 0..RACES {
+        board.meet(1, 2);
+        let mut rx = options.receiver(&format!("race-{round}")).unwrap();
+        assert_eq!(rx.recv(), Ok(round));
+        board.meet(2, 2);
+        spin(round % 21);
+        drop(rx);
+        board.meet(3, 2);
+    }
+}
+
+fn send_three_and_stay(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
+    assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
+    stay(&board);
+}
+
+fn receive_three_and_stay(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut rx = options.receiver(NAME).unwrap();
+    assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
+    stay(&board);
+}
+
+#[test]
+fn a_queue_whose_users_all_died_is_resumed() {
+    let sandbox = Sandbox::new();
+    let senders = [settle(&sandbox, "send_three_and_stay"), settle(&sandbox, "send_three_and_stay")];
+    let receiver = settle(&sandbox, "receive_three_and_stay");
+    senders.into_iter().for_each(Process::kill);
+    receiver.kill();
+    let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+    assert!(inspection.is_abandoned());
+    let dead = inspection.participants.iter().filter(|participant| participant.standing == Standing::Dead);
+    assert_eq!(dead.count(), 3);
+    let mut rx = values(&sandbox).abandoned(Abandoned::Resume).receiver(NAME).unwrap();
+    let stats = rx.stats();
+    assert_eq!((stats.senders, stats.receivers, stats.queued, stats.lost), (0, 1, 3, 0), "the dead are repaired");
+    assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    tx.send(&4).unwrap();
+    assert_eq!(rx.recv(), Ok(4));
+    drop((tx, rx));
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+#[test]
+fn a_queue_whose_users_all_died_is_replaced_on_request() {
+    let sandbox = Sandbox::new();
+    let sender = settle(&sandbox, "send_three_and_stay");
+    let options = values(&sandbox).abandoned(Abandoned::Replace);
+    assert_eq!(options.receiver(NAME).unwrap().stats().queued, 3, "its sender is alive");
+    sender.kill();
+    let mut rx = options.receiver(NAME).unwrap();
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty), "nobody has died in this one");
+    let mut tx = options.sender(NAME).unwrap(); // not abandoned: the receiver is here
+    tx.send(&9).unwrap();
+    assert_eq!(rx.recv(), Ok(9));
+    drop((rx, tx));
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+// ---- the last one, and those before ----------------------------------------------------------------------------------
+
+/// Receives until the end, and reports how it ended.
+fn report_the_end(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut rx = options.receiver(NAME).unwrap();
+    board.meet(0, 2);
+    while rx.recv().is_ok() {}
+    let end = rx.recv().unwrap_err();
+    assert_eq!(rx.recv(), Err(end), "the end stays");
+    board.word(2).store(if end == RecvError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
+}
+
+/// The deaths so far have been noticed.
+fn until_repaired(rx: &mut QueueReceiver<u64>, senders: u64) {
+    while rx.stats().senders != senders {
+        assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut));
+    }
+}
+
+#[test]
+fn the_last_senders_death_is_the_end_and_no_others() {
+    let sandbox = Sandbox::new();
+    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    let senders = [(); 3].map(|()| settle(&sandbox, "send_three_and_stay"));
+    let [first, second, last] = senders;
+    for _ in 0..8 {
+        rx.recv().unwrap();
+    }
+    let other = settle(&sandbox, "report_the_end"); // it may get the ninth
+    first.kill();
+    second.kill();
+    let ninth = rx.recv_timeout(MOMENT);
+    assert!(matches!(ninth, Ok(3) | Err(RecvError::TimedOut)), "{ninth:?}");
+    until_repaired(&mut rx, 1);
+    assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut), "one is left");
+    last.kill();
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+    assert_eq!(rx.try_recv(), Err(RecvError::PeerDied));
+    other.finish();
+    assert_eq!(board(&sandbox).word(2).load(Ordering::SeqCst), 1);
+    enter(&sandbox, "send_three_and_leave", &[]).finish();
+    assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn the_last_sender_leaves_after_others_have_died() {
+    let sandbox = Sandbox::new();
+    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    let tx = values(&sandbox).sender(NAME).unwrap();
+    let other = settle(&sandbox, "report_the_end");
+    settle(&sandbox, "send_three_and_stay").kill();
+    until(|| matches!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut)));
+    until_repaired(&mut rx, 1);
+    drop(tx);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+    other.finish();
+    assert_eq!(board(&sandbox).word(2).load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn what_the_dead_sent_comes_before_the_end() {
+    let sandbox = Sandbox::new();
+    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    settle(&sandbox, "send_three_and_stay").kill();
+    assert_eq!((rx.try_recv(), rx.recv(), rx.recv_timeout(MOMENT)), (Ok(1), Ok(2), Ok(3)));
+    let end = (0..).find_map(|_| rx.try_recv().err().filter(|&error| error != RecvError::Empty));
+    assert_eq!(end, Some(RecvError::PeerDied), "even if nobody waits");
+}
+
+/// Fills the queue, waits for room, and reports how that ended: 1 for a death.
+fn send_until_the_end(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut tx = options.capacity(4).sender(NAME).unwrap();
+    let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&number).err()?))).unwrap();
+    board.word(1).store(sent, Ordering::SeqCst);
+    board.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
+}
+
+/// Likewise, with messages that fill the pool and not the queue.
+fn stow_until_the_end(arguments: &[String]) {
+    let board = Board::at(Path::new(&arguments[1]));
+    let mut tx = pool_of_three(Path::new(&arguments[0])).sender(NAME).unwrap();
+    let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&message(number, 1000)).err()?))).unwrap();
+    board.word(1).store(sent, Ordering::SeqCst);
+    board.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
+}
+
+fn pool_of_three(names: &Path) -> QueueOptions<[u8]> {
+    QueueOptions::bytes().capacity(8).blocks(2, 1024).extents(1).max_message_len(4096).directory(names)
+}
+
+#[test]
+fn the_last_receivers_death_ends_the_wait_for_room_and_no_others() {
+    let sandbox = Sandbox::new();
+    let board = board(&sandbox);
+    let word = |index: usize| board.word(index).load(Ordering::SeqCst);
+    let watcher = values(&sandbox).capacity(4).sender(NAME).unwrap();
+    let receivers = [(); 2].map(|()| settle(&sandbox, "sit"));
+    let sender = enter(&sandbox, "send_until_the_end", &[]);
+    until(|| watcher.is_full());
+    let [first, last] = receivers;
+    first.kill();
+    until(|| watcher.stats().receivers == 1);
+    thread::sleep(MOMENT);
+    assert_eq!(word(2), 0, "one is left");
+    last.kill();
+    sender.finish();
+    assert_eq!((word(1), word(2)), (4, 1));
+    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    drop(watcher);
+    assert_eq!(rx.iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn the_last_receivers_leaving_ends_the_wait_for_room() {
+    let sandbox = Sandbox::new();
+    let board = board(&sandbox);
+    let rx = values(&sandbox).capacity(4).receiver(NAME).unwrap();
+    let sender = enter(&sandbox, "send_until_the_end", &[]);
+    until(|| rx.is_full());
+    thread::sleep(MOMENT);
+    drop(rx);
+    sender.finish();
+    assert_eq!(board.word(2).load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn the_last_receivers_death_ends_the_wait_for_a_place_in_the_pool() {
+    let sandbox = Sandbox::new();
+    let board = board(&sandbox);
+    let options = pool_of_three(&sandbox.names());
+    let mut watcher = options.sender(NAME).unwrap();
+    let receiver = settle(&sandbox, "sit_with_bytes");
+    let sender = enter(&sandbox, "stow_until_the_end", &[]);
+    until(|| watcher.stats().pooled == 3);
+    thread::sleep(MOMENT);
+    assert_eq!(board.word(2).load(Ordering::SeqCst), 0);
+    receiver.kill();
+    sender.finish();
+    assert_eq!([1, 2].map(|index| board.word(index).load(Ordering::SeqCst)), [3, 1]);
+    watcher.send(b"a short one has room").unwrap();
+    let mut rx = options.receiver(NAME).unwrap();
+    drop(watcher);
+    let received: Vec<_> = rx.iter().collect();
+    assert_eq!(received.len(), 4);
+    assert!(received[..3].iter().zip(0..).all(|(message, number)| number_of(message) == number));
+    assert_eq!(rx.stats().pooled, 0);
+}
+
+fn sit(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let _rx = options.receiver(NAME).unwrap();
+    stay(&board);
+}
+
+fn sit_with_bytes(arguments: &[String]) {
+    let _rx = pool_of_three(Path::new(&arguments[0])).receiver(NAME).unwrap();
+    stay(&Board::at(Path::new(&arguments[1])));
+}
+
+// ---- lanes -----------------------------------------------------------------------------------------------------------
+
+fn join_send_and_stay(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
+    tx.send(&u64::from(std::process::id())).unwrap();
+    stay(&board);
+}
+
+#[test]
+fn a_dead_participants_lane_serves_again_and_again() {
+    let sandbox = Sandbox::new();
+    let mut random = Random(4);
+    let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
+    let mut senders = [(); 3].map(|()| settle(&sandbox, "join_send_and_stay")).map(Some);
+    let mut pids: Vec<_> = senders.iter().map(|sender| sender.as_ref().unwrap().pid() as u64).collect();
+    for _ in 0..50 {
+        let seat = &mut senders[random.below(3) as usize];
+        seat.take().unwrap().kill();
+        *seat = Some(settle(&sandbox, "join_send_and_stay"));
+        pids.push(seat.as_ref().unwrap().pid() as u64);
+    }
+    let mut received: Vec<_> = pids.iter().map(|_| rx.recv().unwrap()).collect();
+    pids.sort_unstable();
+    received.sort_unstable();
+    assert_eq!(received, pids, "each of them sent one");
+    let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+    assert_eq!(inspection.participants.iter().map(|participant| participant.joins).sum::<u64>(), 1 + 3 + 50);
+    drop(senders);
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+    assert_eq!(rx.stats().lost, 0);
+}
+
+/// Dies of its own will, so that its status tells whether it had found a lane.
+fn join_together(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    board.meet(1, 3);
+    let mut tx = options.sender(NAME).unwrap();
+    tx.send(&0).unwrap();
+    std::process::exit(0);
+}
+
+/// Each of them repairs, or finds another at it; none may find all lanes taken.
+#[test]
+fn successors_that_come_at_the_same_time_all_find_lanes() {
+    let sandbox = Sandbox::new();
+    let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
+    for _ in 0..100 {
+        [(); 3].map(|()| enter(&sandbox, "join_together", &[])).into_iter().for_each(Process::finish);
+        assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(0), Ok(0), Ok(0)));
+    }
+}
+
+#[test]
+fn when_all_lanes_are_taken_the_holders_are_named_even_if_they_are_stopped() {
+    let sandbox = Sandbox::new();
+    let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
+    let [first, second, third] = [(); 3].map(|()| settle(&sandbox, "join_send_and_stay"));
+    second.signal(libc::SIGSTOP);
+    for error in [values(&sandbox).sender(NAME).unwrap_err(), rx.try_clone().unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::LanesTaken);
+        let text = error.to_string();
+        for pid in [first.pid(), second.pid(), third.pid(), std::process::id() as i32] {
+            assert!(text.contains(&pid.to_string()), "{pid} is not in: {text}");
+        }
+    }
+    second.kill();
+    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    tx.send(&9).unwrap();
+    let mut received = [(); 4].map(|()| rx.recv().unwrap());
+    received.sort_unstable();
+    assert_eq!(received[0], 9, "pids are higher: {received:?}");
+}
+
+// ---- forks -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn inherited_handles_are_refused_and_dropping_them_disturbs_nobody() {
+    let sandbox = Sandbox::new();
+    enter(&sandbox, "fork_with_handles", &[]).finish(); // alone in a process, as a fork has to be
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+fn fork_with_handles(arguments: &[String]) {
+    let alone = alone();
+    let (options, _) = surroundings(arguments);
+    let mut tx = options.capacity(4).sender(NAME).unwrap();
+    let rx = tx.receiver().unwrap();
+    let (mut byte_tx, mut byte_rx) = QueueOptions::bytes().channel().unwrap();
+    let mut both = QueueOptions::values::<u8>().queue().unwrap();
+    tx.send(&1).unwrap();
+    byte_tx.send(&message(1, 1000)).unwrap();
+    let mut ends = Some((tx, rx));
+    let child = fork(&alone, || {
+        let (mut tx, mut rx) = ends.take().unwrap();
+        assert_eq!((tx.send(&9), tx.try_send(&9)), (Err(SendError::Forked), Err(SendError::Forked)));
+        assert_eq!((tx.send_many(&[9]), tx.join()), (Err(SendError::Forked), Err(SendError::Forked)));
+        assert_eq!((rx.recv(), rx.try_recv()), (Err(RecvError::Forked), Err(RecvError::Forked)));
+        assert_eq!((rx.recv_many(&mut [0]), rx.task_done()), (Err(RecvError::Forked), Err(RecvError::Forked)));
+        assert_eq!(tx.try_clone().unwrap_err().kind(), ErrorKind::Forked);
+        assert_eq!(rx.try_clone().unwrap_err().kind(), ErrorKind::Forked);
+        for length in [10, 1000, 100_000] {
+            assert_eq!(byte_tx.send(&vec![9; length]), Err(SendError::Forked));
+            assert_eq!(byte_tx.try_send(&vec![9; length]), Err(SendError::Forked));
+        }
+        assert_eq!(byte_rx.recv(&mut Vec::new()), Err(RecvError::Forked));
+        assert_eq!((both.send(&9), both.recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
+        drop((tx, rx));
+    });
+    child.finish();
+    let (mut tx, mut rx) = ends.unwrap();
+    (2..=4).for_each(|number| tx.try_send(&number).unwrap());
+    assert_eq!(tx.try_send(&5), Err(SendError::Full));
+    drop(tx);
+    assert_eq!(rx.iter().collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+    assert_eq!(byte_rx.iter().next(), Some(message(1, 1000)));
+    assert_eq!(byte_rx.stats().pooled, 0);
+    both.send(&1).unwrap();
+    assert_eq!(both.recv(), Ok(1));
+}
+
+#[test]
+fn a_forked_child_cannot_end_its_parents_queue() {
+    let sandbox = Sandbox::new();
+    enter(&sandbox, "fork_and_end", &[]).finish();
+}
+
+fn fork_and_end(_: &[String]) {
+    let alone = alone();
+    let (mut tx, mut rx) = QueueOptions::values::<u64>().channel().unwrap();
+    tx.send(&1).unwrap();
+    fork(&alone, || {
+        assert_eq!((tx.close(), rx.close()), (Err(SendError::Forked), Err(SendError::Forked)));
+        assert_eq!(rx.close_now(), Err(RecvError::Forked));
+    })
+    .finish();
+    assert_eq!(tx.send(&2), Ok(()));
+    assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
+}
+
+// ---- tasks -----------------------------------------------------------------------------------------------------------
+
+/// Has finished one task, and is at a second one.
+fn work_on_one_and_stay(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut rx = options.receiver(NAME).unwrap();
+    rx.recv().unwrap();
+    rx.task_done().unwrap();
+    rx.recv().unwrap();
+    stay(&board);
+}
+
+#[test]
+fn an_open_task_is_waited_for_as_long_as_its_worker_lives() {
+    let sandbox = Sandbox::new();
+    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    let _another = values(&sandbox).receiver(NAME).unwrap();
+    for _ in 0..5 {
+        tx.send_many(&[1, 2]).unwrap();
+        let worker = settle(&sandbox, "work_on_one_and_stay");
+        assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "it is at work");
+        worker.signal(libc::SIGSTOP);
+        assert_eq!(tx.join_timeout(3 * MOMENT), Err(SendError::TimedOut), "it may go on");
+        thread::scope(|scope| {
+            let joining = scope.spawn(|| tx.join());
+            thread::sleep(MOMENT);
+            worker.kill();
+            assert_eq!(joining.join().unwrap(), Ok(()), "it will not");
+        });
+    }
+}
+
+#[test]
+fn the_last_workers_open_task_is_not_waited_for_and_what_is_queued_has_nobody() {
+    let sandbox = Sandbox::new();
+    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    tx.send_many(&[1, 2]).unwrap();
+    settle(&sandbox, "work_on_one_and_stay").kill();
+    assert_eq!(tx.join(), Ok(()));
+    tx.send_many(&[1, 2, 3]).unwrap();
+    settle(&sandbox, "work_on_one_and_stay").kill();
+    assert_eq!(tx.join(), Err(SendError::PeerDied), "the third");
+    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut));
+    assert_eq!((rx.recv(), rx.task_done()), (Ok(3), Ok(())));
+    assert_eq!(tx.join(), Ok(()));
+}
+
+// ---- losses ----------------------------------------------------------------------------------------------------------
+
+/// Takes so long to copy that whoever is killed while receiving is likely to be at it.
+type Large = [u64; 16_384];
+
+fn large(names: impl AsRef<Path>) -> QueueOptions<Large> {
+    QueueOptions::values().capacity(8).directory(names.as_ref())
+}
+
+fn receive_for_ever(arguments: &[String]) {
+    let mut rx = large(&arguments[0]).receiver(NAME).unwrap();
+    let mut place = vec![[0; 16_384]];
+    Board::at(Path::new(&arguments[1])).meet(0, 2);
+    while rx.recv_many(&mut place).is_ok() {}
+}
+
+/// Kills receivers until one more message is lost, and all that is left is received.
+fn lose_one(sandbox: &Sandbox, tx: &mut QueueSender<Large>, random: &mut Random) {
+    let before = tx.stats().lost;
+    while tx.stats().lost == before {
+        let victim = settle(sandbox, "receive_for_ever");
+        let until = Instant::now() + Duration::from_micros(random.below(3000));
+        while Instant::now() < until {
+            let _ = tx.try_send(&[0; 16_384]);
+        }
+        victim.kill();
+        drop(tx.try_clone().unwrap()); // who joins repairs
+    }
+    assert_eq!(tx.stats().lost, before + 1, "one at a time");
+}
+
+#[test]
+fn a_loss_is_reported_once_and_only_on_request() {
+    let sandbox = Sandbox::new();
+    let mut random = Random(9);
+    let options = large(sandbox.names());
+    let mut tx = options.sender(NAME).unwrap();
+    let mut silent = options.receiver(NAME).unwrap();
+    let mut first = options.clone().report_losses().receiver(NAME).unwrap();
+    let mut second = first.try_clone().unwrap();
+    for round in 1..=5 {
+        assert_eq!((first.try_recv().err(), second.try_recv().err()), (Some(RecvError::Empty), Some(RecvError::Empty)));
+        lose_one(&sandbox, &mut tx, &mut random);
+        while silent.try_recv().is_ok() {}
+        assert_eq!(silent.try_recv().err(), Some(RecvError::Empty), "it did not ask");
+        tx.send(&[round; 16_384]).unwrap();
+        let (teller, other) = if round % 2 == 0 { (&mut first, &mut second) } else { (&mut second, &mut first) };
+        assert_eq!(teller.recv().err(), Some(RecvError::Lost), "before what follows");
+        assert_eq!(other.recv().unwrap(), [round; 16_384], "once for all");
+        assert_eq!(teller.try_recv().err(), Some(RecvError::Empty));
+    }
+    let stats = tx.stats();
+    assert_eq!((stats.lost, stats.quarantined, stats.queued), (5, 0, 0));
+}
+
+#[test]
+fn one_who_waits_is_told_of_a_loss() {
+    let sandbox = Sandbox::new();
+    let options = large(sandbox.names());
+    let mut tx = options.sender(NAME).unwrap();
+    let mut rx = options.report_losses().receiver(NAME).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let told = (0..).find_map(|_| {
+                thread::sleep(Duration::from_millis(1)); // leaves most to those who are killed
+                rx.recv().err()
+            });
+            (told, rx)
+        });
+        lose_one(&sandbox, &mut tx, &mut Random(10));
+        let (told, mut rx) = waiting.join().unwrap();
+        assert_eq!(told, Some(RecvError::Lost));
+        drop(tx);
+        while rx.try_recv().is_ok() {}
+        assert_eq!(rx.recv().err(), Some(RecvError::Closed));
+    });
+}

@@ -1,0 +1,773 @@
+//! Queues whose processes are stopped and killed at random moments, in the middle of whatever they do: the others go on, and
+//! in the end every message is accounted for.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use memmap2::{MmapOptions, MmapRaw};
+use support::{Board, Process, Random, Sandbox, message, parts, say, start, until};
+use tombolo::{QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
+
+parts!(
+    go_on_sending,
+    go_on_receiving,
+    send_values,
+    send_bytes,
+    send_large,
+    receive_values,
+    receive_bytes,
+    receive_large,
+    come_and_go,
+    wait_for_the_rest,
+);
+
+const NAME: &str = "storm";
+
+/// Numbers for what has none in common with others.
+fn mix(a: u64, b: u64) -> u64 {
+    Random(a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (b + 1).wrapping_mul(0xD1B5_4A32_D192_ED03) | 1).next()
+}
+
+/// Stops a process, and returns when it has stopped.
+fn stop(process: &Process) {
+    process.signal(libc::SIGSTOP);
+    let mut status = 0;
+    // SAFETY: a child of ours and a place for its status.
+    let pid = unsafe { libc::waitpid(process.pid(), &mut status, libc::WUNTRACED) };
+    assert!(pid == process.pid() && libc::WIFSTOPPED(status), "ended instead of stopping: {status:#x}");
+}
+
+// ---- stopped ones ----------------------------------------------------------------------------------------------------
+
+/// Who sent it, its number, and a checksum as often as there is room. Takes so long to copy that whoever is stopped or killed is
+/// likely to be at it.
+type Large = [u64; 4096];
+
+const SENDERS: usize = 5;
+const ACTORS: usize = 2 * SENDERS;
+/// Of the five senders, and of the five receivers, the one who is stopped.
+const VICTIM: usize = SENDERS - 1;
+const BATCH: usize = 12;
+
+/// Sender of the messages that make receivers pause.
+const PAUSE: u64 = u64::MAX;
+
+fn large_for_all(names: &str) -> QueueOptions<Large> {
+    QueueOptions::values().capacity(32).directory(names)
+}
+
+fn nth_large(sender: u64, number: u64) -> Large {
+    let mut value = [mix(sender, number); 4096];
+    (value[0], value[1]) = (sender, number);
+    value
+}
+
+/// What the parties of the game with stopped processes share. Senders are actors 0 to 4, receivers 5 to 9.
+struct Game(Board);
+
+impl Game {
+    fn at(path: &str) -> Self {
+        Self(Board::at(Path::new(path)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.word(0).load(Ordering::SeqCst) == 1
+    }
+
+    /// Odd: everybody is to pause.
+    fn turn(&self) -> &AtomicU64 {
+        self.0.word(1)
+    }
+
+    /// The turn for which an actor pauses.
+    fn paused(&self, actor: usize) -> &AtomicU64 {
+        self.0.word(2 + actor)
+    }
+
+    /// Messages that an actor has dealt with.
+    fn done(&self, actor: usize) -> &AtomicU64 {
+        self.0.word(2 + ACTORS + actor)
+    }
+
+    /// How many a receiver got from a sender, and the sum of what they were.
+    fn count(&self, receiver: usize, sender: usize) -> [&AtomicU64; 2] {
+        let at = 2 + 2 * ACTORS + 2 * (receiver * SENDERS + sender);
+        [self.0.word(at), self.0.word(at + 1)]
+    }
+
+    /// 1: senders, 2: receivers are to leave the work to the victim among them, who so is at it when it is stopped.
+    fn idle(&self) -> &AtomicU64 {
+        self.0.word(2 + 2 * ACTORS + 2 * SENDERS * SENDERS)
+    }
+
+    fn dawdle(&self, actor: usize) {
+        if actor % SENDERS != VICTIM && self.idle().load(Ordering::SeqCst) == 1 + (actor / SENDERS) as u64 {
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Outside of any operation.
+    fn pause(&self, actor: usize) {
+        let turn = self.turn().load(Ordering::SeqCst);
+        self.paused(actor).store(turn, Ordering::SeqCst);
+        until(|| self.turn().load(Ordering::SeqCst) != turn);
+    }
+}
+
+fn go_on_sending(arguments: &[String]) {
+    let (game, sender) = (Game::at(&arguments[1]), arguments[2].parse().unwrap());
+    let mut tx = large_for_all(&arguments[0]).sender(NAME).unwrap();
+    let mut number = 0;
+    while !game.is_over() {
+        if game.turn().load(Ordering::SeqCst) % 2 == 1 {
+            game.pause(sender);
+        }
+        if sender == VICTIM {
+            let values: Vec<_> = (0..BATCH as u64).map(|index| nth_large(sender as u64, number + index)).collect();
+            number += tx.send_many(&values).unwrap() as u64;
+        } else {
+            tx.send(&nth_large(sender as u64, number)).unwrap();
+            number += 1;
+        }
+        game.done(sender).store(number, Ordering::SeqCst);
+        game.dawdle(sender);
+    }
+}
+
+fn go_on_receiving(arguments: &[String]) {
+    let (game, receiver): (_, usize) = (Game::at(&arguments[1]), arguments[2].parse().unwrap());
+    let mut rx = large_for_all(&arguments[0]).receiver(NAME).unwrap();
+    let mut next = [0; SENDERS];
+    let mut values = vec![[0; 4096]; BATCH];
+    let most = if receiver == VICTIM { BATCH } else { 1 };
+    loop {
+        let received = match rx.recv_many(&mut values[..most]) {
+            Ok(received) => received,
+            Err(error) => break assert_eq!(error, RecvError::Closed),
+        };
+        for value in &values[..received] {
+            let [sender, number, ..] = *value;
+            if sender == PAUSE {
+                game.pause(SENDERS + receiver);
+                continue;
+            }
+            // The victim spends its time in receiving.
+            let sum = mix(sender, number);
+            assert!(value[2] == sum && value[4095] == sum, "torn");
+            assert!(receiver == VICTIM || *value == nth_large(sender, number), "torn");
+            let sender = sender as usize;
+            assert!(number >= next[sender], "{number} of {sender} comes after {}", next[sender] - 1);
+            next[sender] = number + 1;
+            let [count, sum] = game.count(receiver, sender);
+            count.fetch_add(1, Ordering::SeqCst);
+            sum.fetch_add(value[2], Ordering::SeqCst);
+            game.done(SENDERS + receiver).fetch_add(1, Ordering::SeqCst);
+            game.dawdle(SENDERS + receiver);
+        }
+    }
+}
+
+#[test]
+fn whoever_is_stopped_in_the_middle_is_in_nobodys_way() {
+    let sandbox = Sandbox::new();
+    let (names, board) = (sandbox.names(), sandbox.file("board"));
+    let (names, board) = (names.to_str().unwrap(), board.to_str().unwrap());
+    let game = Game::at(board);
+    let mut tx = large_for_all(names).sender(NAME).unwrap();
+    let mut rx = large_for_all(names).receiver(NAME).unwrap();
+    let actors: Vec<_> = (0..ACTORS)
+        .map(|actor| {
+            let part = if actor < SENDERS { "go_on_sending" } else { "go_on_receiving" };
+            start(part, &[names, board, &(actor % SENDERS).to_string()])
+        })
+        .collect();
+    let mut random = Random(0x570B);
+    let (mut stops, mut hits, mut most) = (0_u64, [0_u64; 3], 0);
+    let mut tokens = 0;
+    let reached = |actors: &[usize], goals: &[u64]| {
+        actors.iter().zip(goals).all(|(&actor, &goal)| game.done(actor).load(Ordering::SeqCst) >= goal)
+    };
+    // Senders, receivers, and both at once, until each was caught in the middle.
+    while stops < 60 || hits.contains(&0) {
+        let case = (stops % 3) as usize;
+        let is_victim = |actor: usize| match case {
+            0 => actor == VICTIM,
+            1 => actor == SENDERS + VICTIM,
+            _ => actor % SENDERS == VICTIM,
+        };
+        let (victims, others): (Vec<_>, Vec<_>) = (0..ACTORS).partition(|&actor| is_victim(actor));
+        game.idle().store(1 + if case < 2 { case as u64 } else { random.below(2) }, Ordering::SeqCst);
+        // Not before the victims are at it again.
+        let goals: Vec<_> = victims.iter().map(|&actor| game.done(actor).load(Ordering::SeqCst) + 1).collect();
+        until(|| reached(&victims, &goals));
+        thread::sleep(Duration::from_micros(random.below(1 << (stops % 12))));
+        victims.iter().for_each(|&victim| stop(&actors[victim]));
+        game.idle().store(0, Ordering::SeqCst);
+        stops += 1;
+        // Everybody else goes on, several times round the ring.
+        let goals: Vec<_> = others.iter().map(|&actor| game.done(actor).load(Ordering::SeqCst) + 20).collect();
+        until(|| reached(&others, &goals));
+        // Nobody else is in the middle of anything: what is out of service now is because of the stopped.
+        let turn = game.turn().fetch_add(1, Ordering::SeqCst) + 1;
+        let pauses = |actor: &&usize| game.paused(**actor).load(Ordering::SeqCst) == turn;
+        until(|| others.iter().filter(|&&actor| actor < SENDERS).all(|actor| pauses(&actor)));
+        let receiving = || others.iter().filter(|&&actor| actor >= SENDERS);
+        for asked in 0..receiving().count() {
+            tx.send(&nth_large(PAUSE, tokens)).unwrap();
+            tokens += 1;
+            until(|| receiving().filter(pauses).count() > asked);
+        }
+        let quarantined = tx.stats().quarantined;
+        hits[case] += u64::from(quarantined > 0);
+        most = most.max(quarantined);
+        victims.iter().for_each(|&victim| actors[victim].signal(libc::SIGCONT));
+        game.turn().fetch_add(1, Ordering::SeqCst);
+    }
+    game.0.word(0).store(1, Ordering::SeqCst);
+    let mut actors = actors.into_iter();
+    actors.by_ref().take(SENDERS).for_each(Process::finish);
+    drop(tx);
+    actors.for_each(Process::finish);
+    let mut total = 0;
+    for sender in 0..SENDERS {
+        let sent = game.done(sender).load(Ordering::SeqCst);
+        let sum = (0..sent).fold(0, |sum: u64, number| sum.wrapping_add(mix(sender as u64, number)));
+        let received =
+            (0..SENDERS).map(|receiver| game.count(receiver, sender).map(|word| word.load(Ordering::SeqCst)));
+        let received = received.fold([0_u64; 2], |[count, sum], [more, of]| [count + more, sum.wrapping_add(of)]);
+        assert_eq!(received, [sent, sum], "from sender {sender}");
+        total += sent;
+    }
+    assert_eq!(rx.try_recv(), Err(RecvError::Closed));
+    let mut tx = rx.sender().unwrap();
+    serves_whole(&mut tx, &mut rx, |number| nth_large(0, number));
+    assert_eq!((tx.stats().lost, tx.stats().dropped), (0, 0));
+    drop((tx, rx));
+    assert_eq!(sandbox.litter(), [""; 0]);
+    say(&format!(
+        "stopped {stops} times; in the middle: {} of a send, {} of a receive, {} of either or both; up to {most} slots out \
+         of service; {total} messages",
+        hits[0], hits[1], hits[2]
+    ));
+}
+
+/// As many messages fit in as there ought to.
+fn serves_whole<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(
+    tx: &mut QueueSender<T>,
+    rx: &mut QueueReceiver<T>,
+    nth: impl Fn(u64) -> T,
+) {
+    let stats = tx.stats();
+    assert_eq!((stats.queued, stats.quarantined, stats.pooled), (0, 0, 0), "{stats:?}");
+    for _ in 0..3 {
+        for number in 0..stats.capacity {
+            tx.try_send(&nth(number)).unwrap_or_else(|error| panic!("{error}: {:?}", tx.stats()));
+        }
+        assert_eq!(tx.try_send(&nth(0)), Err(SendError::Full));
+        for number in 0..stats.capacity {
+            assert_eq!(rx.try_recv(), Ok(nth(number)));
+        }
+        assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    }
+}
+
+// ---- killed ones -----------------------------------------------------------------------------------------------------
+
+type Value = [u64; 4];
+
+fn values(names: &str) -> QueueOptions<Value> {
+    QueueOptions::values().capacity(64).directory(names)
+}
+
+fn bytes(names: &str) -> QueueOptions<[u8]> {
+    QueueOptions::bytes().capacity(64).blocks(BLOCKS, 4096).extents(EXTENTS).max_message_len(LONGEST).directory(names)
+}
+
+const BLOCKS: usize = 16;
+const EXTENTS: usize = 8;
+const LONGEST: usize = 200 << 10;
+
+fn large(names: &str) -> QueueOptions<Large> {
+    QueueOptions::values().capacity(8).max_participants(128).directory(names)
+}
+
+/// Receivers take so many of them at once.
+const LARGE_BATCH: usize = 5;
+
+/// Who sent it (not 0), and which one it is.
+fn label(sender: u64, number: u64) -> u64 {
+    sender << 40 | number
+}
+
+fn nth_value(label: u64) -> Value {
+    [label, mix(label, 1), mix(label, 2), !label]
+}
+
+/// From nothing to 200 KiB: in the slot, in a block, in an extent.
+fn length(label: u64) -> usize {
+    let some = mix(label, 0);
+    let (shortest, longest) = match some % 16 {
+        0..9 => (0, 240),
+        9..14 => (241, 4096),
+        _ => (4097, LONGEST),
+    };
+    shortest + (some >> 8) as usize % (longest - shortest + 1)
+}
+
+/// Too short to say which one it is.
+fn is_anonymous(label: u64) -> bool {
+    length(label) < 8
+}
+
+/// Stands for all of them.
+const ANONYMOUS: u64 = u64::MAX;
+
+fn nth_bytes(label: u64) -> Vec<u8> {
+    match length(label) {
+        short @ 0..8 => vec![short as u8; short],
+        long => message(label, long),
+    }
+}
+
+/// What a process writes down survives it. A word for each entry, none of them 0; no memory where nothing was written.
+struct Diary {
+    map: MmapRaw,
+    length: usize,
+}
+
+impl Diary {
+    const WORDS: usize = 1 << 22;
+
+    fn at(path: &Path) -> Self {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
+        file.set_len(8 * Self::WORDS as u64).unwrap();
+        Self { map: MmapOptions::new().map_raw(&file).unwrap(), length: 0 }
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < Self::WORDS);
+        // SAFETY: in the mapping, aligned, and used as an atomic only.
+        unsafe { &*self.map.as_mut_ptr().cast::<AtomicU64>().add(index) }
+    }
+
+    fn write(&mut self, entry: u64) {
+        self.word(self.length).store(entry, Ordering::SeqCst);
+        self.length += 1;
+    }
+
+    fn read(&self) -> impl Iterator<Item = u64> {
+        (0..).map(|index| self.word(index).load(Ordering::SeqCst)).take_while(|&entry| entry != 0)
+    }
+}
+
+/// What a process of the storm is told: the names, the board, its diary, and who it is.
+struct Role {
+    names: String,
+    board: Board,
+    diary: Diary,
+    id: u64,
+}
+
+impl Role {
+    fn from(arguments: &[String]) -> Self {
+        let [names, board, diary, id] = arguments else { panic!("{arguments:?}") };
+        let (board, diary) = (Board::at(Path::new(board)), Diary::at(Path::new(diary)));
+        Self { names: names.clone(), board, diary, id: id.parse().unwrap() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.board.word(0).load(Ordering::SeqCst) == 1
+    }
+
+    /// A sender's diary has one entry: how many it has sent for sure.
+    fn send(self, mut send: impl FnMut(u64) -> Result<(), SendError>) {
+        let mut number = 0;
+        while !self.is_over() {
+            match send(label(self.id, number)) {
+                Ok(()) => {
+                    number += 1;
+                    self.diary.word(0).store(number, Ordering::SeqCst);
+                }
+                // The others will have successors.
+                Err(SendError::PeerDied | SendError::Closed) => thread::sleep(Duration::from_millis(1)),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// A receiver's diary is what it has received. `receive` notes each message first, and then looks whether it is whole.
+    fn receive(mut self, mut receive: impl FnMut(&mut Diary) -> Result<(), RecvError>) {
+        loop {
+            match receive(&mut self.diary) {
+                Ok(()) => {}
+                Err(RecvError::PeerDied | RecvError::Closed) if self.is_over() => break,
+                Err(RecvError::PeerDied | RecvError::Closed) => thread::sleep(Duration::from_millis(1)),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+fn send_values(arguments: &[String]) {
+    let role = Role::from(arguments);
+    let mut tx = values(&role.names).sender(NAME).unwrap();
+    role.send(|label| tx.send(&nth_value(label)));
+}
+
+fn send_bytes(arguments: &[String]) {
+    let role = Role::from(arguments);
+    let mut tx = bytes(&role.names).sender(NAME).unwrap();
+    role.send(|label| tx.send(&nth_bytes(label)));
+}
+
+fn send_large(arguments: &[String]) {
+    let role = Role::from(arguments);
+    let mut tx = large(&role.names).sender(NAME).unwrap();
+    role.send(|label| tx.send(&[label; 4096]));
+}
+
+fn receive_values(arguments: &[String]) {
+    let role = Role::from(arguments);
+    let mut rx = values(&role.names).receiver(NAME).unwrap();
+    role.receive(|diary| {
+        let value = rx.recv()?;
+        diary.write(value[0]);
+        assert_eq!(value, nth_value(value[0]), "torn");
+        Ok(())
+    });
+}
+
+fn receive_bytes(arguments: &[String]) {
+    let role = Role::from(arguments);
+    let mut rx = bytes(&role.names).receiver(NAME).unwrap();
+    let mut message = Vec::new();
+    role.receive(|diary| {
+        let length = rx.recv(&mut message)?;
+        let label = message.first_chunk().map(|&start| u64::from_le_bytes(start));
+        diary.write(label.unwrap_or(ANONYMOUS));
+        let whole = label.map_or(vec![length as u8; length], nth_bytes);
+        assert!(message == whole, "{length} bytes of {label:x?} are torn");
+        Ok(())
+    });
+}
+
+fn receive_large(arguments: &[String]) {
+    let role = Role::from(arguments);
+    let mut rx = large(&role.names).receiver(NAME).unwrap();
+    let _more: Vec<_> = (0..8).map(|_| rx.try_clone().unwrap()).collect(); // so that there is more to repair
+    let mut values = [[0; 4096]; LARGE_BATCH];
+    role.receive(|diary| {
+        let received = rx.recv_many(&mut values)?;
+        values[..received].iter().for_each(|value| diary.write(value[0]));
+        assert!(values[..received].iter().all(|value| *value == [value[0]; 4096]), "torn");
+        Ok(())
+    });
+}
+
+/// Whoever joins repairs first.
+fn come_and_go(arguments: &[String]) {
+    let role = Role::from(arguments);
+    while !role.is_over() {
+        drop(large(&role.names).receiver(NAME).unwrap());
+    }
+}
+
+/// Whoever is blocked repairs now and then.
+fn wait_for_the_rest(arguments: &[String]) {
+    let role = Role::from(arguments);
+    let mut tx = large(&role.names).sender(NAME).unwrap();
+    while !role.is_over() {
+        let _ = tx.join_timeout(Duration::from_millis(50));
+    }
+}
+
+/// The processes of a storm, and those who were killed in it.
+struct Storm {
+    sandbox: Sandbox,
+    board: Board,
+    seats: Vec<(&'static str, u64, Option<Process>)>,
+    /// Part and number of each process that ever was, and whether it was killed.
+    everybody: Vec<(&'static str, u64, bool)>,
+}
+
+/// How a storm ended.
+#[derive(Debug, Default)]
+struct Balance {
+    /// For sure; another one for each killed sender perhaps.
+    sent: u64,
+    received: u64,
+    /// Sent for sure, and received by nobody, as far as one can tell them apart.
+    missing: u64,
+    killed_senders: u64,
+    killed_receivers: u64,
+    killed_others: u64,
+}
+
+impl Storm {
+    fn new(parts: &[&'static str]) -> Self {
+        let sandbox = Sandbox::new();
+        let board = Board::at(&sandbox.file("board"));
+        let seats = parts.iter().map(|&part| (part, 0, None)).collect();
+        let mut storm = Self { sandbox, board, seats, everybody: Vec::new() };
+        (0..parts.len()).for_each(|seat| storm.enter(seat));
+        storm
+    }
+
+    fn names(&self) -> String {
+        self.sandbox.names().to_str().unwrap().to_string()
+    }
+
+    fn diary(&self, id: u64) -> std::path::PathBuf {
+        self.sandbox.file(&format!("diary-{id}"))
+    }
+
+    /// Somebody takes a seat that is empty.
+    fn enter(&mut self, seat: usize) {
+        let id = self.everybody.len() as u64 + 1;
+        let (names, board, diary) = (self.sandbox.names(), self.sandbox.file("board"), self.diary(id));
+        let (part, holder, process) = &mut self.seats[seat];
+        if process.is_none() {
+            let [names, board, diary] = [&names, &board, &diary].map(|path| path.to_str().unwrap());
+            *process = Some(start(part, &[names, board, diary, &id.to_string()]));
+            *holder = id;
+            self.everybody.push((part, id, false));
+        }
+    }
+
+    fn kill(&mut self, seat: usize) {
+        let (_, id, process) = &mut self.seats[seat];
+        if let Some(process) = process.take() {
+            process.kill();
+            self.everybody[*id as usize - 1].2 = true;
+        }
+    }
+
+    fn process(&self, seat: usize) -> &Process {
+        self.seats[seat].2.as_ref().unwrap()
+    }
+
+    /// Kills at random, and lets others come in their place.
+    fn rage(&mut self, random: &mut Random, duration: Duration) {
+        let started = Instant::now();
+        let mut kills = 0;
+        while started.elapsed() < duration {
+            thread::sleep(Duration::from_micros(random.below(1 << (4 + kills % 11))));
+            let seat = random.below(self.seats.len() as u64) as usize;
+            self.kill(seat);
+            kills += 1;
+            if kills % 64 == 0 {
+                (0..self.seats.len()).for_each(|seat| self.kill(seat));
+            }
+            // Now and then a seat stays empty for a while.
+            if random.below(4) > 0 {
+                (0..self.seats.len()).for_each(|seat| self.enter(seat));
+            }
+        }
+        (0..self.seats.len()).for_each(|seat| self.enter(seat));
+    }
+
+    /// Lets everybody leave: first all others, then the receivers.
+    fn calm(&mut self) {
+        self.board.word(0).store(1, Ordering::SeqCst);
+        let mut processes: Vec<_> = self.seats.iter_mut().map(|(part, _, process)| (*part, process.take())).collect();
+        processes.sort_by_key(|(part, _)| part.starts_with("receive"));
+        processes.into_iter().filter_map(|(_, process)| process).for_each(Process::finish);
+    }
+
+    /// What the diaries say: everything in order, nothing twice, nothing that was not sent.
+    fn balance(&self) -> Balance {
+        let mut balance = Balance::default();
+        let of_part = |prefix: &'static str| self.everybody.iter().filter(move |(part, ..)| part.starts_with(prefix));
+        let killed = |prefix| of_part(prefix).filter(|(.., killed)| *killed).count() as u64;
+        // Of each sender's messages, those that were received. A killed one may have sent one more than it says.
+        let mut received: Vec<Vec<bool>> = vec![Vec::new()];
+        for (part, id, killed) in &self.everybody {
+            let sent =
+                if part.starts_with("send") { Diary::at(&self.diary(*id)).word(0).load(Ordering::SeqCst) } else { 0 };
+            balance.sent += sent;
+            received.push(vec![false; sent as usize + usize::from(*killed)]);
+        }
+        for (_, id, _) in of_part("receive") {
+            let mut next = BTreeMap::new();
+            for entry in Diary::at(&self.diary(*id)).read() {
+                balance.received += 1;
+                if entry != ANONYMOUS {
+                    let (sender, number) = (entry >> 40, entry & ((1 << 40) - 1));
+                    let was_received = &mut received[sender as usize][number as usize];
+                    assert!(!*was_received, "message {number} of {sender} was received twice");
+                    *was_received = true;
+                    let expected = next.insert(sender, number + 1);
+                    assert!(expected <= Some(number), "message {number} of {sender} is late: {expected:?} was next");
+                }
+            }
+        }
+        let is_bytes = of_part("send_bytes").next().is_some();
+        for (_, id, killed) in of_part("send") {
+            let received = &received[*id as usize];
+            let sure = &received[..received.len() - usize::from(*killed)];
+            let missing =
+                |(number, was_received): (u64, &bool)| !(*was_received || is_bytes && is_anonymous(label(*id, number)));
+            balance.missing += (0..).zip(sure).filter(|&pair| missing(pair)).count() as u64;
+        }
+        (balance.killed_senders, balance.killed_receivers) = (killed("send"), killed("receive"));
+        balance.killed_others = killed("") - balance.killed_senders - balance.killed_receivers;
+        balance
+    }
+}
+
+/// Each killed receiver has taken at most one batch with it, which was counted as lost unless it was received and not yet
+/// written down; each killed sender has sent at most one message that it did not write down.
+fn check(balance: &Balance, lost: u64, batch: usize) {
+    let said = format!("{balance:?}, lost: {lost}");
+    let taken = balance.killed_receivers * batch as u64;
+    assert!(balance.missing <= taken && lost <= taken, "{said}");
+    assert!(balance.received + lost <= balance.sent + balance.killed_senders, "{said}");
+    assert!(balance.received + lost + taken >= balance.sent, "{said}");
+    say(&said);
+}
+
+#[test]
+fn values_in_a_storm_of_kills() {
+    let parts = ["send_values", "send_values", "send_values", "receive_values", "receive_values", "receive_values"];
+    let mut storm = Storm::new(&parts);
+    storm.rage(&mut Random(0xBAD5EED), Duration::from_secs(4));
+    let options = values(&storm.names());
+    let mut rx = options.receiver(NAME).unwrap();
+    storm.calm();
+    let mut tx = options.sender(NAME).unwrap(); // who joins repairs
+    let rest = rx.try_recv().map(|value| value[0]);
+    assert_eq!(rest, Err(RecvError::Empty), "the receivers have received everything");
+    let lost = tx.stats().lost;
+    serves_whole(&mut tx, &mut rx, nth_value);
+    drop((tx, rx));
+    assert_eq!(storm.sandbox.litter(), [""; 0]);
+    check(&storm.balance(), lost, 1);
+}
+
+#[test]
+fn bytes_in_a_storm_of_kills() {
+    let parts = ["send_bytes", "send_bytes", "send_bytes", "receive_bytes", "receive_bytes", "receive_bytes"];
+    let mut storm = Storm::new(&parts);
+    storm.rage(&mut Random(0xBADF00D), Duration::from_secs(4));
+    let options = bytes(&storm.names());
+    let mut rx = options.receiver(NAME).unwrap();
+    storm.calm();
+    let mut tx = options.sender(NAME).unwrap();
+    let mut message = Vec::new();
+    assert_eq!(rx.try_recv(&mut message), Err(RecvError::Empty), "the receivers have received everything");
+    let stats = tx.stats();
+    assert_eq!((stats.queued, stats.quarantined, stats.pooled, stats.dropped), (0, 0, 0, 0), "{stats:?}");
+    for length in [1, 4096, LONGEST] {
+        // Slots, blocks and extents, then extents alone: each of them serves.
+        let room = match length {
+            1 => stats.capacity as usize,
+            4096 => BLOCKS + EXTENTS,
+            _ => EXTENTS,
+        };
+        let sent = vec![length as u8; length];
+        for _ in 0..3 {
+            (0..room).for_each(|_| tx.try_send(&sent).unwrap());
+            assert_eq!(tx.try_send(&sent), Err(SendError::Full));
+            (0..room).for_each(|_| assert!(rx.try_recv(&mut message).is_ok() && message == sent));
+        }
+    }
+    drop((tx, rx));
+    assert_eq!(storm.sandbox.litter(), [""; 0]);
+    check(&storm.balance(), stats.lost, 1);
+}
+
+/// Whether anybody repairs: `liveness.rs` locks this byte of the region's file for that.
+fn is_repairing(region: &File) -> bool {
+    // SAFETY: all zeros is a valid flock.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as _, (1 << 30) + 1, 1);
+    // SAFETY: a live descriptor and a valid flock that outlives the call.
+    let outcome = unsafe { libc::fcntl(region.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) };
+    assert_eq!(outcome, 0, "{}", io::Error::last_os_error());
+    lock.l_type != libc::F_UNLCK as libc::c_short
+}
+
+/// Kills receivers in the middle of large values, and then those who put right what they left behind, in the middle of that.
+#[test]
+fn repairers_are_killed_too() {
+    let parts = [
+        "come_and_go",
+        "come_and_go",
+        "come_and_go",
+        "wait_for_the_rest",
+        "wait_for_the_rest",
+        "receive_large",
+        "receive_large",
+        "send_large",
+        "send_large",
+    ];
+    let (goers, receivers, senders, mortals) = (0..3, 5..7, 7..9, 0..7); // seats
+    let mut storm = Storm::new(&parts);
+    let mut random = Random(0x4E9A14);
+    let path = storm.sandbox.names().join(NAME);
+    until(|| path.exists());
+    let region = File::options().read(true).write(true).open(path).unwrap();
+    let sent = |storm: &Storm| -> u64 {
+        let ids = storm.seats[senders.clone()].iter().map(|&(_, id, _)| id);
+        ids.map(|id| Diary::at(&storm.diary(id)).word(0).load(Ordering::SeqCst)).sum()
+    };
+    let (mut rounds, mut caught) = (0, BTreeMap::new());
+    let enough = |caught: &BTreeMap<&str, u64>| {
+        let goer = caught.get(parts[goers.start]).copied().unwrap_or_default();
+        goer >= 5 && caught.values().sum::<u64>() >= goer + 5
+    };
+    while rounds < 60 || !enough(&caught) {
+        let goal = sent(&storm) + 10;
+        until(|| sent(&storm) >= goal); // they go on
+        thread::sleep(Duration::from_micros(random.below(1 << (rounds % 11))));
+        goers.clone().for_each(|seat| stop(storm.process(seat)));
+        storm.kill(receivers.start + random.below(receivers.len() as u64) as usize);
+        senders.clone().for_each(|seat| stop(storm.process(seat)));
+        // In even rounds one who comes will notice, in odd ones nobody comes, so it is one of those who are blocked.
+        if rounds % 2 == 0 {
+            goers.clone().for_each(|seat| storm.process(seat).signal(libc::SIGCONT));
+        }
+        let latest = Instant::now() + Duration::from_millis(50);
+        while !is_repairing(&region) && Instant::now() < latest {}
+        let running = if rounds % 2 == 0 { mortals.clone() } else { goers.end..mortals.end };
+        let running: Vec<_> = running.filter_map(|seat| storm.seats[seat].2.as_ref()).collect();
+        running.iter().for_each(|process| process.signal(libc::SIGSTOP));
+        running.iter().for_each(|process| stop(process));
+        // Nothing moves now. One of those whose death frees the lock had it.
+        for seat in mortals.clone() {
+            if is_repairing(&region) {
+                storm.kill(seat);
+                if !is_repairing(&region) {
+                    *caught.entry(parts[seat]).or_default() += 1;
+                }
+            }
+        }
+        let left = storm.seats.iter().filter_map(|(.., process)| process.as_ref());
+        left.for_each(|process| process.signal(libc::SIGCONT));
+        (0..parts.len()).for_each(|seat| storm.enter(seat));
+        rounds += 1;
+    }
+    let options = large(&storm.names());
+    let mut rx = options.receiver(NAME).unwrap();
+    storm.calm();
+    let mut tx = options.sender(NAME).unwrap();
+    assert_eq!(rx.try_recv().err(), Some(RecvError::Empty), "the receivers have received everything");
+    let lost = tx.stats().lost;
+    serves_whole(&mut tx, &mut rx, |number| [number; 4096]);
+    drop((tx, rx));
+    assert_eq!(storm.sandbox.litter(), [""; 0]);
+    let balance = storm.balance();
+    // No sender was killed, so what was lost is known, up to what was received and not yet written down.
+    assert_eq!(balance.received + balance.missing, balance.sent);
+    assert!(lost <= balance.missing, "{balance:?}, lost: {lost}: some were counted twice");
+    check(&balance, lost, LARGE_BATCH);
+    say(&format!("{rounds} rounds; killed while repairing: {caught:?}"));
+}
