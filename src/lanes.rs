@@ -86,6 +86,7 @@ impl Region {
             tail: self.queue_word(queue::TAIL),
             head: self.queue_word(queue::HEAD),
             slots: self.words(start, length),
+            marks: self.words(layout.marks(), layout.capacity as usize),
             capacity: layout.capacity,
             stride: layout.stride(),
         }
@@ -142,16 +143,19 @@ impl Region {
 
     /// Takes a lane. Those of the dead are repaired first.
     pub(crate) fn join_lane(self, part: Part) -> Result<Option<Seat>> {
-        for _ in 0..PATIENT {
-            self.repair(None);
-            let lanes = || 0..self.layout().seats();
-            let is_full = lanes().all(|index| self.state(index) == PRESENT);
-            if !is_full || !lanes().any(|index| self.standing(index) == Standing::Dead) {
-                break;
+        self.repair(None);
+        let free = |region: &Self| {
+            let lanes = || 0..region.layout().seats();
+            for _ in 0..PATIENT {
+                let free: Vec<usize> = lanes().filter(|&index| region.state(index) != PRESENT).collect();
+                if !free.is_empty() || !lanes().any(|index| region.standing(index) == Standing::Dead) {
+                    return free;
+                }
+                thread::sleep(Duration::from_millis(1)); // somebody else is repairing
+                region.repair(None);
             }
-            thread::sleep(Duration::from_millis(1)); // somebody else is repairing
-        }
-        let free = |region: &Self| (0..region.layout().seats()).filter(|&at| region.state(at) != PRESENT).collect();
+            Vec::new()
+        };
         Seat::join(self, free, part.code(), |region, index| {
             region.lane_word(index, lane::OPEN).store(0, Ordering::Relaxed);
             if region.present().eq([index]) && region.ring_words().len() == 0 {
@@ -213,7 +217,7 @@ impl Region {
         };
         let lose = |payload: &[_]| parcels.lose(self, payload);
         // A region so damaged that it cannot be repaired stays as it is; whoever meets the damage says so.
-        if repair.resume(lose).is_err() {
+        if repair.resume().is_err() {
             return 0;
         }
         let dead: Vec<usize> = lanes.filter(is_dead).collect();

@@ -10,7 +10,9 @@
 //!    176                                                 lanes    16 words each: a seat's record, an intent
 //!    192  ring 1   (duplex only)
 //!    ...  data 0   a multiple of 16 words                owners   one word for each place of the pool (bytes only)
-//!    ...  data 1   (duplex only)                         slots
+//!    ...  data 1   (duplex only)
+//!    ...                                                 marks    one word for each slot
+//!    ...                                                 slots
 //!    ...                                                 blocks   places of the pool, up to a page's end
 //!    ...                                                 extents  more places, not mapped and without memory until used
 //! ```
@@ -325,7 +327,9 @@ impl Layout {
             }
             Kind::Queue => {
                 let blocks = self.shape.blocks.checked_mul(self.shape.block_len / WORD as u64)?;
-                (self.slots_at() as u64).checked_add(self.data_words()?)?.checked_add(blocks)?
+                let marks = self.capacity.checked_next_multiple_of(LINE_PAIR as u64)?;
+                let fixed = (self.marks() as u64).checked_add(marks)?;
+                fixed.checked_add(self.data_words()?)?.checked_add(blocks)?
             }
         };
         words.checked_mul(WORD as u64)?.checked_next_multiple_of(crate::sys::memory::PAGE)
@@ -483,7 +487,7 @@ impl Layout {
         let words = self.data_words().unwrap_or(0) as usize;
         let start = match self.kind {
             Kind::Pipe => RINGS_AT + ring::WORDS * self.directions as usize + index * words,
-            Kind::Queue => self.slots_at(),
+            Kind::Queue => (self.marks() + self.capacity as usize).next_multiple_of(LINE_PAIR),
         };
         (start, words)
     }
@@ -507,7 +511,8 @@ impl Layout {
         (LANES_AT + self.seats() * lane::WORDS, self.places() as usize)
     }
 
-    fn slots_at(&self) -> usize {
+    /// First word of a queue's marks, of which there is one for each slot.
+    pub(crate) fn marks(&self) -> usize {
         let (start, words) = self.owners();
         (start + words).next_multiple_of(LINE_PAIR)
     }

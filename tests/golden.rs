@@ -117,7 +117,8 @@ fn name_in_queue(offset: usize, bytes: &[u8]) -> (String, &'static str) {
     let [element, capacity, limit] = [0x28, 0x40, 0x48].map(header);
     let [lanes, inline, blocks, block, extents] = [0x58, 0x60, 0x68, 0x70, 0x78].map(header);
     let owners = LANES + lanes * LANE_LEN;
-    let slots = (owners + (blocks + extents) * 8).next_multiple_of(128);
+    let marks = (owners + (blocks + extents) * 8).next_multiple_of(128);
+    let slots = (marks + capacity * 8).next_multiple_of(128);
     let (label, payload) = if element == 0 { ("label", 16 + inline) } else { ("", 8 + element.next_multiple_of(8)) };
     let first_block = slots + (capacity * payload).next_multiple_of(128);
     let first_extent = (first_block + blocks * block).next_multiple_of(4096);
@@ -125,8 +126,10 @@ fn name_in_queue(offset: usize, bytes: &[u8]) -> (String, &'static str) {
         ("queue".to_string(), find(&QUEUE, offset - CONTROL))
     } else if offset < owners {
         (format!("lane {}", (offset - LANES) / LANE_LEN), find(&LANE, (offset - LANES) % LANE_LEN))
-    } else if offset < slots {
+    } else if offset < marks {
         (format!("owner {}", (offset - owners) / 8), "")
+    } else if offset < slots {
+        (format!("mark {}", (offset - marks) / 8), "")
     } else if offset < slots + capacity * payload {
         (
             format!("slot {}", (offset - slots) / payload),

@@ -372,11 +372,15 @@ mod queue {
     pub const LANES: usize = 4;
     pub const OWNERS: usize = FIRST_LANE + LANES * LANE;
 
-    /// States of slots.
+    /// Words of the marks of four slots.
+    pub const MARKS: usize = 16;
+
+    /// States of slots; no slot has the other two.
     pub const FREE: u64 = 0;
     pub const READY: u64 = 1;
-    pub const UNREAD: u64 = 2;
-    pub const UNSENT: u64 = 3;
+    pub const STATES: [u64; 4] = [FREE, READY, 2, 3];
+    /// States of marks: passing, unread, unsent, clear.
+    pub const MARK_STATES: [u64; 4] = [0, 1, 2, 3];
     pub const CLOSED: u64 = 1 << 63;
 
     /// A lane's word.
@@ -390,7 +394,8 @@ fn queue_of_values(sandbox: &Sandbox) -> QueueOptions<u64> {
     QueueOptions::values().capacity(4).max_participants(queue::LANES).directory(sandbox.names())
 }
 
-const VALUE_SLOTS: usize = queue::OWNERS;
+const VALUE_MARKS: usize = queue::OWNERS;
+const VALUE_SLOTS: usize = VALUE_MARKS + queue::MARKS;
 const VALUE_STRIDE: usize = 2;
 
 /// Four slots of four words (control, label, 16 bytes), a block of 64 bytes and an extent.
@@ -399,7 +404,7 @@ fn queue_of_bytes(sandbox: &Sandbox) -> QueueOptions<[u8]> {
     options.inline_len(16).blocks(1, 64).extents(1).directory(sandbox.names())
 }
 
-const BYTE_SLOTS: usize = queue::OWNERS + 16;
+const BYTE_SLOTS: usize = queue::OWNERS + 16 + queue::MARKS;
 const BYTE_STRIDE: usize = 4;
 
 /// Far more than any call takes that does not wait, on a machine that has other things to do.
@@ -484,7 +489,7 @@ fn indices_of_a_queue_that_lie() {
 #[test]
 fn slots_of_other_positions() {
     let state_of = |position: u64, state: u64| position << 2 | state;
-    for state in [queue::FREE, queue::READY, queue::UNREAD, queue::UNSENT] {
+    for state in queue::STATES {
         // Too early, of another slot, too late, absurd.
         for shift in [-4_i64, -1, 1, 4, 400, i64::MAX >> 2] {
             for sent in [0, 2, 4_u64] {
@@ -500,6 +505,29 @@ fn slots_of_other_positions() {
                 use_value_queue(&mut tx, &mut rx);
                 let _ = soon(|| rx.close_now());
                 use_value_queue(&mut tx, &mut rx);
+            }
+        }
+    }
+}
+
+#[test]
+fn marks_that_nobody_made() {
+    for state in queue::MARK_STATES {
+        for key in [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 18, 19, 1000, 1 << 40, (1 << 62) - 1] {
+            for which in 0..5 {
+                for sent in [0, 2, 4_u64] {
+                    let sandbox = Sandbox::new();
+                    let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+                    let warm_up = [1; 4];
+                    assert_eq!((tx.try_send_many(&warm_up), rx.recv_many(&mut [0; 4])), (Ok(4), Ok(4)));
+                    assert_eq!(tx.send_many(&warm_up[..sent as usize]).unwrap_or(0), sent as usize);
+                    for slot in (0..4).filter(|slot| which == 4 || which == *slot) {
+                        intruder.set(VALUE_MARKS + slot, key << 2 | state);
+                    }
+                    use_value_queue(&mut tx, &mut rx);
+                    let _ = soon(|| rx.close_now());
+                    use_value_queue(&mut tx, &mut rx);
+                }
             }
         }
     }
@@ -611,7 +639,7 @@ fn places_that_are_named_twice() {
 #[test]
 fn an_intent_that_covers_everything() {
     for position in [0, 1, 2, 3, 1 << 40, (1 << 58) - 2] {
-        for state in [queue::FREE, queue::READY, queue::UNREAD, queue::UNSENT] {
+        for state in queue::STATES {
             let sandbox = Sandbox::new();
             let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
             let dead = tx.try_clone().unwrap();
@@ -732,7 +760,7 @@ fn tasks_that_were_never_received() {
 #[test]
 fn a_verdict_that_no_repairer_writes() {
     for verdict in [1, 4, 5, 1 << 40, u64::MAX] {
-        for state in [queue::FREE, queue::READY, queue::UNREAD, queue::UNSENT] {
+        for state in queue::STATES {
             let sandbox = Sandbox::new();
             let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
             let dead = tx.try_clone().unwrap();

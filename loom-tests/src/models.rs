@@ -8,7 +8,7 @@ use crate::raw::records::{Next, RecordReader, RecordWriter};
 use crate::raw::role::Role;
 use crate::raw::slots::{SlotReader, SlotWriter, Stores};
 use crate::raw::spsc::{Consumer, Indices, Producer};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, crash_after, model, spin_loop, thread, with_life};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, crash_after, heavy_fence, model, spin_loop, thread, with_life};
 
 /// Shared memory of a model: each word on its own.
 struct Heap;

@@ -40,8 +40,13 @@ pub(crate) fn light_fence() {
     fence(O::SeqCst);
 }
 
-pub(crate) fn heavy_fence() {
+pub(crate) fn heavy_fence() -> bool {
     fence(O::SeqCst);
+    true
+}
+
+pub(crate) fn has_light_fence() -> bool {
+    true
 }
 
 /// A loom atomic and a mark of its own.

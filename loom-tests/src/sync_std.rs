@@ -30,8 +30,13 @@ pub(crate) fn light_fence() {
     fence(O::SeqCst);
 }
 
-pub(crate) fn heavy_fence() {
+pub(crate) fn heavy_fence() -> bool {
     fence(O::SeqCst);
+    true
+}
+
+pub(crate) fn has_light_fence() -> bool {
+    true
 }
 
 pub(crate) struct AtomicU64(std::sync::atomic::AtomicU64);

@@ -16,6 +16,8 @@ const STRIDE: usize = 3;
 
 struct Many {
     cells: Arc<Cells>,
+    /// From [`DATA`] on.
+    marks: Arc<Cells>,
     intents: Vec<Arc<Cells>>,
     capacity: u64,
 }
@@ -42,7 +44,10 @@ fn cells(words: usize) -> Arc<Cells> {
 impl Many {
     fn new(capacity: u64) -> Self {
         let intents = (0..LANES + DEPTH).map(|_| cells(1)).collect();
-        let many = Self { cells: cells(DATA + capacity as usize * STRIDE), intents, capacity };
+        // Without asymmetric fences nobody passes over anybody.
+        crate::sys::barrier::register();
+        let (slots, marks) = (DATA + capacity as usize * STRIDE, DATA + capacity as usize);
+        let many = Self { cells: cells(slots), marks: cells(marks), intents, capacity };
         many.shape().format();
         many
     }
@@ -56,8 +61,8 @@ impl Many {
     }
 
     fn shape(&self) -> Shape<Heap> {
-        let slots = Words(Arc::clone(&self.cells));
-        Shape { tail: self.word(TAIL), head: self.word(HEAD), slots, capacity: self.capacity, stride: STRIDE }
+        let (slots, marks) = (Words(Arc::clone(&self.cells)), Words(Arc::clone(&self.marks)));
+        Shape { tail: self.word(TAIL), head: self.word(HEAD), slots, marks, capacity: self.capacity, stride: STRIDE }
     }
 
     fn ring(&self, lane: usize) -> Ring<Heap> {
@@ -70,7 +75,7 @@ impl Many {
         let shape = self.shape();
         let repair =
             Repair { words: &shape, ledger: &ledger, intents: &|lane| self.intent(lane), alive: &|lane| lane < DEPTH };
-        repair.resume(|payload| assert_eq!(payload.len(), STRIDE - 1))?;
+        repair.resume()?;
         let mut whole = true;
         for lane in DEPTH..DEPTH + LANES {
             whole &= repair.lane(lane, |payload| assert_eq!(payload.len(), STRIDE - 1))?;
@@ -82,8 +87,12 @@ impl Many {
     fn die_at(&self, index: usize, state: u64) -> bool {
         let position = self.word(index).load(Relaxed);
         let slot = DATA + (position % self.capacity) as usize * STRIDE;
+        let mark = self.marks.words[DATA + (position % self.capacity) as usize].load(Relaxed);
+        // A slot that is passed over is not to be claimed, whatever it says.
+        let is_out = matches!(mark & 3, 1 | 2);
         let free_lane = (DEPTH..DEPTH + LANES).find(|lane| self.intents[*lane].words[0].load(Relaxed) == 0);
-        let (Some(lane), true) = (free_lane, self.cells.words[slot].load(Relaxed) == position << 2 | state) else {
+        let is_claimable = !is_out && self.cells.words[slot].load(Relaxed) == position << 2 | state;
+        let (Some(lane), true) = (free_lane, is_claimable) else {
             return false;
         };
         self.intents[lane].words[0].store((position + 1) << 6 | 1, Relaxed);
@@ -260,10 +269,14 @@ fn hostile_step(many: &Many, input: &mut Input, depth: usize) {
             many.intents[lane].words[0].store(input.word(), Relaxed);
         }
         _ => {
-            let index = usize::from(input.byte()) % many.cells.words.len();
-            let value = input.lie(many.cells.words[index].load(Relaxed));
+            let index = usize::from(input.byte()) % (many.cells.words.len() + many.marks.words.len());
+            let (cells, index) = match index.checked_sub(many.cells.words.len()) {
+                Some(index) => (&many.marks, index),
+                None => (&many.cells, index),
+            };
+            let value = input.lie(cells.words[index].load(Relaxed));
             let delay = input.byte() % 16;
-            *many.cells.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Planned { delay, index, value });
+            *cells.planned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Planned { delay, index, value });
         }
     }
 }

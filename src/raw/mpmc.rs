@@ -2,7 +2,7 @@
 //! another. A participant that is slow in the middle of an operation costs the others one slot until it goes on; one
 //! that dies there costs one slot until somebody repairs.
 //!
-//! Bytes: two indices, each on a line of its own, and slots of one control word and the payload's words.
+//! Bytes: two indices, each on a line of its own; slots of one control word and the payload's words; a mark for each slot.
 //!
 //! ```text
 //!  tail   63: CLOSED · 62..0: positions given to producers, never wraps
@@ -13,25 +13,33 @@
 //!        └──────────────────────┴────────┘
 //!         state: 0 FREE    for the producer at that position
 //!                1 READY   holds the message of that position
-//!                2 UNREAD  quarantined: a consumer has claimed its message and not finished; this position is passed over
-//!                3 UNSENT  quarantined: likewise a producer
+//!  mark   63                    2 1      0
+//!        ┌──────────────────────┬────────┐
+//!        │ key                  │ state  │    key: 2 p + 2 while position p waits for the slot's consumer, 2 p + 3 for its producer
+//!        └──────────────────────┴────────┘
+//!         state: 0 PASSING  somebody is about to pass over that position, and looks once more
+//!                1 UNREAD   passed over: a consumer has claimed the slot's message and not finished
+//!                2 UNSENT   passed over: a producer has claimed the slot and not finished
+//!                3 CLEAR    settled: the slot is in service again, or was never out of it
 //!  intent one word in each participant's lane: position + 1 << 6 | count of the claim it is at, 0 for none
 //! ```
 //!
-//! The ring starts with slot i FREE for position i.
+//! The ring starts with slot i FREE for position i, and zeros for marks.
 //!
 //! Invariants
 //! - I1: a position is claimed by one CAS of its index, so by one participant at most; its intent was there before.
-//! - I2: only the claimer touches the payload of a claimed slot, quarantined or not, and only it (or the repair of a dead one)
-//!   takes the slot out of the claim, by CAS.
-//! - I3: the word of a slot only grows: no value comes twice, so a CAS that succeeds has missed nothing.
-//! - I4: position p is passed over iff its slot shows a quarantine of p or later, or service of a later lap while the index is
-//!   still at p. A quarantine is raised to tail's position before tail is helped past it.
-//! - I5: a slot that is FREE for p has no user left of an earlier lap, so a producer never asks for head.
-//! - I6: head <= tail. Empty is the answer only if no message is complete; Full only if no slot from tail's on is free, up to the
-//!   first that waits for a consumer or is being sent. A slot that comes back from quarantine behind tail serves from
-//!   tail's next lap on.
-//! - I7: who quarantines a slot has seen something gained by it: a free slot beyond, or a complete message behind. So tail does not
+//! - I2: only the claimer writes to a claimed slot, control word and payload, and it does so by plain stores. Only when it is dead does the
+//!   repairer do that in its place.
+//! - I3: the word of a slot only grows, and so does a mark: no value comes twice. So a CAS of a mark that succeeds has missed
+//!   nothing, and a control word that was read between two equal readings of its mark goes with it.
+//! - I4: position p is passed over iff its slot's mark is UNREAD or UNSENT with p or a later one, or the slot serves a later lap. The
+//!   mark is raised to tail's position before tail is helped past it.
+//! - I5: while a mark is UNREAD or UNSENT nobody claims the slot, whatever its word says; its claimer, or repair, ends that with CLEAR.
+//! - I6: of a claimer that finishes and one that passes over, exactly one prevails: E6 makes at least one of them see the other, and the
+//!   mark's CAS from PASSING, to CLEAR or to one of the two, decides. Who takes a slot into use settles a PASSING first.
+//! - I7: head <= tail. Empty is the answer only if no message is complete; Full only if no slot from tail's on is free, up to the
+//!   first that waits for a consumer or is being sent. A slot that comes back behind tail serves from tail's next lap on.
+//! - I8: who passes over a slot has seen something gained by it: a free slot beyond, or a complete message behind. So tail does not
 //!   run away from head, and a producer that is disturbed is disturbed by somebody's progress.
 //!
 //! Edges
@@ -42,26 +50,35 @@
 //! - E4: `finish`, then the intent cleared (Release) · `claimants` loads it (Acquire), and then the slot again: who sees no
 //!   claimant any more sees what it did.
 //! - E5: a repairer stores `count`, then `verdict` (Release) · the next one loads `verdict` (Acquire).
+//! - E6: finisher: store slot, light fence, load mark · passer: mark PASSING, heavy fence, load slot. Likewise who reads the slot:
+//!   load slot, light fence, load mark. So once a passer has looked in vain, whoever sees the slot finished sees the mark.
+//! - E7: `put_back` stores the slot, then the mark CLEAR (Release) · load of the mark (Acquire), then of the slot.
 //!
-//! Crash, by step; "the claim" is exact because of E3, and repair is one CAS on a value that comes once (I3)
+//! Crash, by step; "the claim" is exact because of E3
 //! - (C1) intent stored: nothing claimed; repair clears it.
 //! - (C2) index moved: others pass over the position after a short patience. Repair puts a producer's slot back; a consumer's
 //!   message is counted as lost, then put back.
 //! - (C3) payload written or read: as C2.
-//! - (C4) slot published or released, intent still there: done; repair finds nothing and clears the intent.
-//! - (R1) repairer: `verdict` names slot and new count, (R2) the slot becomes UNSENT, (R3) the count is stored, (R4) the verdict is
-//!   cleared, (R5) the slot is put back. The next repairer finishes R3 if, and only if, R2 was done.
+//! - (C4) slot published or released: done, unless it had been passed over: then a message was not sent, or a slot is to be put back.
+//!   Repair does that, and clears the intent.
+//! - (P1) passer, mark PASSING: whoever comes to that position looks once more itself, or settles it.
+//! - (R1) repairer: `verdict` names position and new count, (R2) the slot is released, (R3) the count is stored, (R4) the verdict is
+//!   cleared, (R5) the slot is put back, if it was passed over. The next repairer finishes R3 if, and only if, R2 was done.
 //!
-//! Source: Vyukov's bounded queue (per-slot sequence); quarantine, intents and repair are our own.
+//! Source: Vyukov's bounded queue (per-slot sequence); marks, intents and repair are our own. docs/decisions/0008-marks.md tells why
+//! marks are words of their own.
 
 use crate::raw::{Corrupt, Memory};
-use crate::sync::{AtomicU64, Ordering, spin_loop};
+use crate::sync::{AtomicU64, Ordering, fence, has_light_fence, heavy_fence, light_fence, spin_loop};
 
 const STATE: u64 = 0b11;
 const FREE: u64 = 0;
 const READY: u64 = 1;
-const UNREAD: u64 = 2;
-const UNSENT: u64 = 3;
+
+const PASSING: u64 = 0;
+const UNREAD: u64 = 1;
+const UNSENT: u64 = 2;
+const CLEAR: u64 = 3;
 
 const CLOSED: u64 = 1 << 63;
 
@@ -72,34 +89,101 @@ const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
 const ROUNDS: u64 = 1 << 16;
 
+/// Times that a repairer looks at a slot which keeps changing, before it leaves that to the next one.
+const PATIENT: u64 = 64;
+
+/// A slot's word, or a mark.
 #[inline]
 fn word(position: u64, state: u64) -> u64 {
     position << 2 | state
 }
 
-/// One reading of a slot's control word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Look(u64);
+/// The key of a position whose slot its last consumer has not released.
+#[inline]
+fn unreleased(position: u64) -> u64 {
+    position.wrapping_mul(2).wrapping_add(2)
+}
 
-impl Look {
+/// The key of a position whose producer has not published.
+#[inline]
+fn unpublished(position: u64) -> u64 {
+    position.wrapping_mul(2).wrapping_add(3)
+}
+
+/// The key that must be settled before a slot in that state can be claimed for that position.
+#[inline]
+fn key(position: u64, state: u64) -> u64 {
+    if state == FREE { unreleased(position) } else { unpublished(position) }
+}
+
+/// One reading of a mark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark(u64);
+
+impl Mark {
+    #[inline]
+    fn key(self) -> u64 {
+        self.0 >> 2
+    }
+
+    #[inline]
     fn state(self) -> u64 {
         self.0 & STATE
     }
 
+    /// The latest position that it passes over, if it does.
+    #[inline]
     fn position(self) -> u64 {
-        self.0 >> 2
+        (self.key() >> 1).wrapping_sub(1)
     }
 
-    fn is_quarantined(self) -> bool {
-        self.state() >= UNREAD
+    #[inline]
+    fn is_out(self) -> bool {
+        matches!(self.state(), UNREAD | UNSENT)
+    }
+
+    /// Says nothing about that key or a later one, and does not keep the slot.
+    #[inline]
+    fn is_quiet(self, key: u64) -> bool {
+        self.key() < key && !self.is_out()
+    }
+
+    /// The same claim, passed over up to a later key.
+    fn raised(self, key: u64) -> u64 {
+        word(key, self.state())
+    }
+}
+
+/// One reading of a slot's word, and of the mark that goes with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Look {
+    control: u64,
+    mark: Mark,
+}
+
+impl Look {
+    fn state(self) -> u64 {
+        self.control & STATE
+    }
+
+    fn position(self) -> u64 {
+        self.control >> 2
     }
 
     /// I4, for the position that an index is at.
     fn passes_over(self, position: u64) -> bool {
-        match self.state() {
-            FREE | READY => self.position() > position,
-            _ => self.position() >= position,
-        }
+        if self.mark.is_out() { self.mark.position() >= position } else { self.position() > position }
+    }
+
+    /// Whether the slot is in that state for that position, and nobody disputes it.
+    fn is_settled(self, position: u64, state: u64) -> bool {
+        let (key, mark) = (key(position, state), self.mark);
+        self.control == word(position, state) && (mark.is_quiet(key) || mark.0 == word(key, CLEAR))
+    }
+
+    /// As above, but for somebody who is about to pass over it, and will find that there is no need.
+    fn is_disputed(self, position: u64, state: u64) -> bool {
+        self.control == word(position, state) && self.mark.0 == word(key(position, state), PASSING)
     }
 }
 
@@ -108,6 +192,8 @@ pub(crate) struct Words<M: Memory> {
     pub(crate) tail: M::Word,
     pub(crate) head: M::Word,
     pub(crate) slots: M::Words,
+    /// One for each slot, all zero at first.
+    pub(crate) marks: M::Words,
     /// A power of two, at least 2.
     pub(crate) capacity: u64,
     /// Words of a slot, its control word included.
@@ -132,16 +218,70 @@ impl<M: Memory> Words<M> {
     }
 
     #[inline(always)]
-    fn look(&self, position: u64) -> Result<Look, Corrupt> {
-        Ok(Look(self.slot(position)?.0.load(Ordering::Acquire))) // E1, E2
+    fn mark(&self, position: u64) -> Result<&AtomicU64, Corrupt> {
+        self.marks.get((position & self.capacity.wrapping_sub(1)) as usize).ok_or(Corrupt)
     }
 
+    /// Whether a slot can be claimed, by the quickest look.
     #[inline(always)]
-    fn swap(&self, position: u64, old: Look, new: u64) -> Result<Result<(), Look>, Corrupt> {
-        let control = self.slot(position)?.0;
-        // E1, E2
-        let outcome = control.compare_exchange(old.0, new, Ordering::AcqRel, Ordering::Acquire);
-        Ok(outcome.map(drop).map_err(Look))
+    fn is_claimable(&self, position: u64, state: u64) -> Result<bool, Corrupt> {
+        if self.slot(position)?.0.load(Ordering::Acquire) != word(position, state) {
+            return Ok(false); // E1, E2
+        }
+        self.light_fence(); // E6
+        // Relaxed: a quiet mark says nothing that anything else would have to be seen with.
+        Ok(Mark(self.mark(position)?.load(Ordering::Relaxed)).is_quiet(key(position, state)))
+    }
+
+    /// A slot's word and mark as they were at one moment.
+    fn look(&self, position: u64) -> Result<Look, Corrupt> {
+        let (control, mark) = (self.slot(position)?.0, self.mark(position)?);
+        let mut before = mark.load(Ordering::Acquire); // E7
+        for _ in 0..ROUNDS {
+            let control = control.load(Ordering::Acquire); // E1, E2
+            self.light_fence(); // E6
+            let after = mark.load(Ordering::Acquire);
+            if after == before {
+                return Ok(Look { control, mark: Mark(after) });
+            }
+            before = after;
+        }
+        Err(Corrupt)
+    }
+
+    /// Changes a mark that was seen.
+    fn swap(&self, position: u64, old: Mark, new: u64) -> Result<bool, Corrupt> {
+        let outcome = self.mark(position)?.compare_exchange(old.0, new, Ordering::AcqRel, Ordering::Relaxed); // E7
+        Ok(outcome.is_ok())
+    }
+
+    /// The finisher's half of E6. A process without asymmetric fences pays for a real one, and passes over nobody.
+    #[inline(always)]
+    fn light_fence(&self) {
+        if has_light_fence() { light_fence() } else { fence(Ordering::SeqCst) }
+    }
+
+    /// Passes over a position whose slot is in the hands of a slow claimer, unless it has just finished.
+    #[cold]
+    fn pass(&self, position: u64, look: Look, key: u64, out: u64) -> Result<(), Corrupt> {
+        let passing = Mark(word(key, PASSING));
+        // P1
+        if look.mark != passing && !(look.mark.is_quiet(key) && self.swap(position, look.mark, passing.0)?) {
+            return Ok(());
+        }
+        if !heavy_fence() {
+            return Ok(()); // E6 does not hold: let others see to it
+        }
+        let is_unchanged = self.slot(position)?.0.load(Ordering::Acquire) == look.control;
+        self.swap(position, passing, word(key, if is_unchanged { out } else { CLEAR }))?;
+        Ok(())
+    }
+
+    /// Ends a dispute over a slot that is finished.
+    #[cold]
+    fn settle_dispute(&self, position: u64, look: Look) -> Result<(), Corrupt> {
+        self.swap(position, look.mark, word(look.mark.key(), CLEAR))?;
+        Ok(())
     }
 
     /// Moves an index; fails only if it has moved already.
@@ -193,14 +333,18 @@ impl<M: Memory> Words<M> {
 
     /// Slots out of service until their claimers go on or are repaired.
     pub(crate) fn quarantined(&self) -> u64 {
-        (0..self.capacity).filter(|&at| self.look(at).is_ok_and(Look::is_quarantined)).count() as u64
+        (0..self.capacity).filter(|&at| self.look(at).is_ok_and(|look| look.mark.is_out())).count() as u64
     }
 
     /// Shows the payload of every message that is in the ring, taken or not. What changes meanwhile may be shown or not.
     pub(crate) fn for_each_message(&self, mut show: impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
         for at in 0..self.capacity {
-            if matches!(self.look(at)?.state(), READY | UNREAD) {
+            let look = self.look(at)?;
+            if look.state() == READY && look.mark.state() != UNSENT {
                 show(self.slot(at)?.1);
+                fence(Ordering::Acquire);
+                // E2: who was shown a later user's words sees what the message's receiver did.
+                let _ = self.slot(at)?.0.load(Ordering::Acquire);
             }
         }
         Ok(())
@@ -244,7 +388,7 @@ impl<M: Memory> Ring<M> {
         &self.words
     }
 
-    /// Sends one message, which `fill` writes; it is called again if the slot was taken away meanwhile.
+    /// Sends one message, which `fill` writes; it is called again if the slot was passed over meanwhile.
     #[inline]
     pub(crate) fn push(&mut self, mut fill: impl FnMut(&[AtomicU64])) -> Result<Push, Corrupt> {
         self.push_many(1, |_, payload| fill(payload))
@@ -265,14 +409,14 @@ impl<M: Memory> Ring<M> {
             while sent < claimed {
                 let position = first.wrapping_add(sent);
                 fill(sent, self.words.slot(position)?.1); // C2
-                if !self.finish(position, FREE, word(position, READY))? {
+                if !self.finish(position, word(position, READY), unpublished(position), UNSENT)? {
                     break; // C3
                 }
                 sent += 1;
             }
-            // One that was taken away must not be overtaken by those behind it: give them up too.
+            // One that was passed over must not be overtaken by those behind it: give them up too.
             for position in (first.wrapping_add(sent)..first.wrapping_add(claimed)).skip(1) {
-                self.finish(position, FREE, word(position.wrapping_add(self.words.capacity), FREE))?;
+                self.words.give_up(position)?;
             }
             self.intent.store(0, Ordering::Release); // C4, E4
             if sent > 0 {
@@ -301,7 +445,8 @@ impl<M: Memory> Ring<M> {
         for index in 0..claimed {
             let position = first.wrapping_add(index);
             take(index, self.words.slot(position)?.1); // C2
-            self.finish(position, READY, word(position.wrapping_add(self.words.capacity), FREE))?; // C3
+            let next = position.wrapping_add(self.words.capacity);
+            self.finish(position, word(next, FREE), unreleased(next), UNREAD)?; // C3
         }
         self.intent.store(0, Ordering::Release); // C4, E4
         Ok(Pop::Done(claimed))
@@ -314,60 +459,82 @@ impl<M: Memory> Ring<M> {
         self.words.slot(head).is_ok_and(|(control, _)| control.load(Ordering::Relaxed) == word(head, READY))
     }
 
+    /// As [`make_claimable`](Self::make_claimable), without the cost where there is simply no message.
+    #[inline]
+    fn make_ready_claimable(&self, head: u64) -> Result<bool, Corrupt> {
+        let control = self.words.slot(head)?.0.load(Ordering::Relaxed);
+        Ok(control == word(head, READY) && self.make_claimable(head, READY)?)
+    }
+
     /// Claims up to `count` free positions in a row.
     #[inline(always)]
     fn claim_free(&mut self, count: u64) -> Result<Result<(u64, u64), Push>, Corrupt> {
-        let mut contended = false;
+        let (mut contended, mut beyond) = (false, 0);
         for _ in 0..self.words.rounds() {
             let tail = self.words.tail.load(Ordering::Acquire); // E3
             if tail & CLOSED != 0 {
                 return Ok(Err(self.refuse(contended, Push::Closed)));
             }
-            let look = self.words.look(tail)?;
-            if look.0 == word(tail, FREE) {
+            if self.words.is_claimable(tail, FREE)? || self.make_claimable(tail, FREE)? {
                 let run = self.run(tail, FREE, count)?;
                 if self.claim(&self.words.tail, tail, run) {
                     return Ok(Ok((tail, run)));
                 }
                 contended = true;
-            } else if look.passes_over(tail) {
-                Words::<M>::advance(&self.words.tail, tail, 1);
-            } else if !self.pass_over(tail, look)? {
+            } else if !self.pass_free(tail, &mut beyond)? {
                 return Ok(Err(self.refuse(contended, Push::Full)));
             }
         }
         Err(Corrupt)
     }
 
-    /// A producer at `tail` has found its slot in the use of an earlier lap. If its claimer is away, and a slot beyond it is
-    /// free, this position is passed over, and that is said before tail moves (I4). False: the ring is full.
+    /// A slot whose mark is not quiet may be claimable all the same.
     #[cold]
-    fn pass_over(&self, tail: u64, look: Look) -> Result<bool, Corrupt> {
-        if !look.is_quarantined() && look.position() != tail.wrapping_sub(self.words.capacity) {
-            spin_loop(); // tail was outdated, or this is a lie
-            return Ok(true);
+    fn make_claimable(&self, position: u64, state: u64) -> Result<bool, Corrupt> {
+        let look = self.words.look(position)?;
+        if look.is_disputed(position, state) {
+            self.words.settle_dispute(position, look)?;
         }
-        if !self.is_free_beyond(tail)? {
+        Ok(look.is_settled(position, state))
+    }
+
+    /// A producer at `tail` has found its slot in the use of an earlier lap, or tail outdated. If the claimer is away, and a slot
+    /// beyond it is free, this position is passed over, and that is said before tail moves (I4). False: the ring is full.
+    #[cold]
+    fn pass_free(&self, tail: u64, beyond: &mut u64) -> Result<bool, Corrupt> {
+        let look = self.words.look(tail)?;
+        if look.passes_over(tail) {
+            Words::<M>::advance(&self.words.tail, tail, 1);
+        } else if look.mark.is_out() {
+            if !self.is_free_beyond(tail, beyond)? {
+                return Ok(false);
+            }
+            self.words.swap(tail, look.mark, look.mark.raised(unreleased(tail)))?;
+        } else if look.position() != tail.wrapping_sub(self.words.capacity) {
+            spin_loop(); // it has just come into service, tail was outdated, or this is a lie
+        } else if !has_light_fence() || !self.is_free_beyond(tail, beyond)? {
             return Ok(false);
-        }
-        if look.is_quarantined() {
-            let _ = self.words.swap(tail, look, word(tail, look.state()))?;
         } else if self.stays(tail, look)? {
-            let _ = self.words.swap(tail, look, word(tail, UNREAD))?;
+            self.words.pass(tail, look, unreleased(tail), UNREAD)?;
         }
         Ok(true)
     }
 
-    /// Whether a slot is free from `tail` on, before the first that waits for a consumer or is being sent.
-    fn is_free_beyond(&self, tail: u64) -> Result<bool, Corrupt> {
+    /// Whether a slot is free from `tail` on, before the first that waits for a consumer or is being sent. Where it is, is
+    /// remembered: who passes over many positions must not look at all the others each time.
+    fn is_free_beyond(&self, tail: u64, beyond: &mut u64) -> Result<bool, Corrupt> {
+        if *beyond > tail && self.words.look(*beyond)?.is_settled(*beyond, FREE) {
+            return Ok(true);
+        }
         let head = self.words.head.load(Ordering::Acquire); // E3
         for position in tail..tail.wrapping_add(self.words.capacity) {
             let found = self.words.look(position)?;
-            if found.0 == word(position, FREE) {
+            if found.is_settled(position, FREE) {
+                *beyond = position;
                 return Ok(true);
             }
             let taken = found.state() == READY && found.position() < head;
-            if !(taken || found.is_quarantined() || found.passes_over(position)) {
+            if !(taken || found.mark.is_out() || found.passes_over(position)) {
                 return Ok(false);
             }
         }
@@ -377,11 +544,10 @@ impl<M: Memory> Ring<M> {
     /// Claims up to `count` messages in a row.
     #[inline(always)]
     fn claim_ready(&mut self, count: u64) -> Result<Result<(u64, u64), Pop>, Corrupt> {
-        let mut contended = false;
+        let (mut contended, mut behind) = (false, 0);
         for _ in 0..self.words.rounds() {
             let head = self.words.head.load(Ordering::Acquire); // E3
-            let look = self.words.look(head)?;
-            if look.0 == word(head, READY) {
+            if self.words.is_claimable(head, READY)? || self.make_ready_claimable(head)? {
                 let run = self.run(head, READY, count)?;
                 if self.claim(&self.words.head, head, run) {
                     return Ok(Ok((head, run)));
@@ -395,27 +561,32 @@ impl<M: Memory> Ring<M> {
                 let refused = if closed { Pop::Drained } else { Pop::Empty };
                 return Ok(Err(self.refuse(contended, refused)));
             }
+            let look = self.words.look(head)?;
             if look.passes_over(head) {
                 Words::<M>::advance(&self.words.head, head, 1);
-            } else if look.0 != word(head, FREE) {
-                spin_loop(); // head was outdated, or this is a lie
-            } else if closed || self.is_behind(head, end)? {
+            } else if look.mark.is_out() || look.control != word(head, FREE) {
+                spin_loop(); // it has just come into service, head was outdated, or this is a lie
+            } else if has_light_fence() && (closed || self.is_behind(head, end, &mut behind)?) {
                 if self.stays(head, look)? {
-                    let _ = self.words.swap(head, look, word(head, UNSENT))?;
+                    self.words.pass(head, look, unpublished(head), UNSENT)?;
                 }
             } else if self.words.head.load(Ordering::Acquire) == head {
-                // Nothing is complete yet: a quarantine would only take the slot from its producer.
+                // Nothing is complete yet: to pass over it would only take the slot from its producer.
                 return Ok(Err(self.refuse(contended, Pop::Empty)));
             }
         }
         Err(Corrupt)
     }
 
-    /// Whether a message is complete behind the unfinished one at `head`.
+    /// Whether a message is complete behind the unfinished one at `head`; it is remembered where.
     #[cold]
-    fn is_behind(&self, head: u64, end: u64) -> Result<bool, Corrupt> {
+    fn is_behind(&self, head: u64, end: u64, behind: &mut u64) -> Result<bool, Corrupt> {
+        if *behind > head && self.words.look(*behind)?.is_settled(*behind, READY) {
+            return Ok(true);
+        }
         for position in head.wrapping_add(1)..end.min(head.wrapping_add(self.words.capacity)) {
-            if self.words.look(position)?.0 == word(position, READY) {
+            if self.words.look(position)?.is_settled(position, READY) {
+                *behind = position;
                 return Ok(true);
             }
         }
@@ -430,7 +601,7 @@ impl<M: Memory> Ring<M> {
         let mut run = 1;
         while run < most {
             let position = first.wrapping_add(run);
-            if self.words.look(position)?.0 != word(position, state) {
+            if !self.words.is_claimable(position, state)? {
                 break;
             }
             run += 1;
@@ -468,29 +639,72 @@ impl<M: Memory> Ring<M> {
 
     /// Ends our claim of a position. False: it was passed over meanwhile; the slot is back in service.
     #[inline(always)]
-    fn finish(&self, position: u64, state: u64, done: u64) -> Result<bool, Corrupt> {
-        match self.words.swap(position, Look(word(position, state)), done)? {
-            Ok(()) => Ok(true),
-            Err(found) => {
-                let quarantine = if state == READY { UNREAD } else { UNSENT };
-                self.words.put_back(position, found, quarantine).map(|()| false)
-            }
-        }
+    fn finish(&self, position: u64, done: u64, key: u64, out: u64) -> Result<bool, Corrupt> {
+        self.words.slot(position)?.0.store(done, Ordering::Release); // E1, E2
+        self.words.light_fence(); // E6
+        // Relaxed: whatever it says, nothing was seen through it.
+        let mark = Mark(self.words.mark(position)?.load(Ordering::Relaxed));
+        if mark.is_quiet(key) { Ok(true) } else { self.words.was_passed_over(position, done, key, out).map(|out| !out) }
     }
 }
 
 impl<M: Memory> Words<M> {
-    /// Ends a quarantine: its claimer goes on, or is dead.
+    /// Whether a claim that has just been ended had been passed over; then the slot is put back.
     #[cold]
-    fn put_back(&self, position: u64, mut found: Look, state: u64) -> Result<(), Corrupt> {
+    fn was_passed_over(&self, position: u64, done: u64, key: u64, out: u64) -> Result<bool, Corrupt> {
         for _ in 0..ROUNDS {
-            if found.state() != state || (found.position() ^ position) & self.capacity.wrapping_sub(1) != 0 {
+            let look = self.look(position)?;
+            if look.mark.is_out() {
+                // Of ours nobody else touches the slot (I5). If it has gone on, this is about a later claim.
+                let ours = look.mark.state() == out && look.control == done;
+                if ours {
+                    self.put_back(position, look.mark)?;
+                }
+                return Ok(ours);
+            }
+            if look.mark.0 != word(key, PASSING) || self.swap(position, look.mark, word(key, CLEAR))? {
+                return Ok(false);
+            }
+        }
+        Err(Corrupt)
+    }
+
+    /// The claimer of a position, or its repairer, does not publish.
+    #[cold]
+    fn give_up(&self, position: u64) -> Result<(), Corrupt> {
+        self.put_out(position, unpublished(position), UNSENT).and_then(|mark| self.put_back(position, mark))
+    }
+
+    /// Sees to it that a claimed slot is out of service; for its claimer or its repairer.
+    fn put_out(&self, position: u64, key: u64, out: u64) -> Result<Mark, Corrupt> {
+        for _ in 0..ROUNDS {
+            let mark = self.look(position)?.mark;
+            if mark.is_out() {
+                return Ok(mark);
+            }
+            if mark.key() > key || mark.0 == word(key, CLEAR) {
                 return Err(Corrupt);
             }
-            match self.swap(position, found, word(found.position().wrapping_add(self.capacity), FREE))? {
-                Ok(()) => return Ok(()),
-                Err(raised) => found = raised,
+            if self.swap(position, mark, word(key, out))? {
+                return Ok(Mark(word(key, out)));
             }
+        }
+        Err(Corrupt)
+    }
+
+    /// Puts a slot back into service: its claimer goes on, or is dead.
+    #[cold]
+    fn put_back(&self, position: u64, mut mark: Mark) -> Result<(), Corrupt> {
+        for _ in 0..ROUNDS {
+            if !mark.is_out() || (mark.position() ^ position) & self.capacity.wrapping_sub(1) != 0 {
+                return Err(Corrupt);
+            }
+            let next = mark.position().wrapping_add(self.capacity);
+            self.slot(position)?.0.store(word(next, FREE), Ordering::Release); // E2, E7
+            if self.swap(position, mark, word(mark.key(), CLEAR))? {
+                return Ok(());
+            }
+            mark = self.look(position)?.mark; // raised
         }
         Err(Corrupt)
     }
@@ -500,7 +714,7 @@ impl<M: Memory> Words<M> {
 pub(crate) struct Ledger<M: Memory> {
     /// Messages lost with those who had claimed them.
     pub(crate) lost: M::Word,
-    /// The slot over which a loss is being counted, plus 1.
+    /// The position over which a loss is being counted, plus 1.
     pub(crate) verdict: M::Word,
     /// The count after it.
     pub(crate) count: M::Word,
@@ -517,12 +731,11 @@ pub(crate) struct Repair<'a, M: Memory> {
 }
 
 impl<M: Memory> Repair<'_, M> {
-    /// Finishes what a repairer died over. Comes first; `lose` as for [`lane`](Self::lane).
-    pub(crate) fn resume(&self, mut lose: impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
+    /// Finishes what a repairer died over. Comes first.
+    pub(crate) fn resume(&self) -> Result<(), Corrupt> {
         let verdict = self.ledger.verdict.load(Ordering::Acquire); // E5
-        if let Some(slot) = verdict.checked_sub(1) {
-            if slot < self.words.capacity && self.words.look(slot)?.state() == UNSENT {
-                lose(self.words.slot(slot)?.1);
+        if let Some(position) = verdict.checked_sub(1) {
+            if self.words.slot(position)?.0.load(Ordering::Acquire) != word(position, READY) {
                 self.ledger.lost.store(self.ledger.count.load(Ordering::Relaxed), Ordering::Release); // R3
             }
             self.ledger.verdict.store(0, Ordering::Release); // R4, E5
@@ -547,14 +760,14 @@ impl<M: Memory> Repair<'_, M> {
 
     fn position(&self, position: u64, lose: &mut impl FnMut(&[AtomicU64])) -> Result<bool, Corrupt> {
         let words = self.words;
-        for _ in 0..ROUNDS {
+        for _ in 0..PATIENT {
             let look = words.look(position)?;
-            let claimed = match look.state() {
-                // E3: an index beyond it means that somebody claimed it.
-                FREE => look.position() == position && words.tail.load(Ordering::Acquire) & !CLOSED > position,
-                READY => look.position() == position && words.head.load(Ordering::Acquire) > position,
-                _ => true,
-            };
+            let claimed = look.mark.is_out()
+                || match look.state() {
+                    // E3: an index beyond it means that somebody claimed it.
+                    FREE => look.position() == position && words.tail.load(Ordering::Acquire) & !CLOSED > position,
+                    _ => look.position() == position && words.head.load(Ordering::Acquire) > position,
+                };
             if !claimed {
                 return Ok(true);
             }
@@ -565,30 +778,30 @@ impl<M: Memory> Repair<'_, M> {
             if words.look(position)? != look {
                 continue;
             }
-            match look.state() {
-                FREE => {
-                    if words.swap(position, look, word(position.wrapping_add(words.capacity), FREE))?.is_ok() {
-                        return Ok(true);
-                    }
-                }
-                UNSENT => return words.put_back(position, look, UNSENT).map(|()| true),
-                _ => self.count_loss(position, look, lose)?,
+            match (look.mark.state(), look.state()) {
+                // It had finished and not seen that it was passed over; or nothing was sent.
+                (UNREAD, FREE) | (UNSENT, _) => words.put_back(position, look.mark)?,
+                (_, FREE) => words.give_up(position)?,
+                (_, _) => self.count_loss(look.position(), lose)?,
             }
+            return Ok(true);
         }
-        Err(Corrupt)
+        Ok(false)
     }
 
-    /// Makes a dead consumer's message a dead producer's claim, and counts it, once.
-    fn count_loss(&self, position: u64, look: Look, lose: &mut impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
+    /// Ends a dead consumer's claim in its place, and counts its message, once.
+    fn count_loss(&self, position: u64, lose: &mut impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
         let lost = self.ledger.lost.load(Ordering::Relaxed).wrapping_add(1);
         self.ledger.count.store(lost, Ordering::Relaxed);
-        self.ledger.verdict.store((position & self.words.capacity.wrapping_sub(1)) + 1, Ordering::Release); // R1, E5
-        if self.words.swap(position, look, word(look.position(), UNSENT))?.is_ok() {
-            lose(self.words.slot(position)?.1); // R2
-            self.ledger.lost.store(lost, Ordering::Release); // R3
-        }
+        self.ledger.verdict.store(position.wrapping_add(1), Ordering::Release); // R1, E5
+        let (control, payload) = self.words.slot(position)?;
+        lose(payload);
+        let next = position.wrapping_add(self.words.capacity);
+        control.store(word(next, FREE), Ordering::Release); // R2, E2
+        self.ledger.lost.store(lost, Ordering::Release); // R3
         self.ledger.verdict.store(0, Ordering::Release); // R4, E5
-        Ok(())
+        self.words.light_fence(); // E6
+        self.words.was_passed_over(position, word(next, FREE), unreleased(next), UNREAD).map(drop) // R5
     }
 
     /// Whether anybody alive is at this slot, on whatever lap.

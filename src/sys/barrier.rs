@@ -25,6 +25,12 @@ pub(crate) fn register() -> bool {
         };
         STATE.store(answer, Ordering::Relaxed);
     }
+    is_registered()
+}
+
+/// Whether this process takes part.
+#[inline]
+pub(crate) fn is_registered() -> bool {
     STATE.load(Ordering::Relaxed) == REGISTERED
 }
 
@@ -34,13 +40,18 @@ pub(crate) fn light() {
     compiler_fence(Ordering::SeqCst);
 }
 
-/// The other half: makes every running thread of every registered process pass a full fence.
-pub(crate) fn heavy() {
+/// The other half: makes every running thread of every registered process pass a full fence. False: only this thread did.
+pub(crate) fn heavy() -> bool {
     fence(Ordering::SeqCst);
-    if STATE.load(Ordering::Relaxed) == REGISTERED && membarrier(MembarrierCommand::GlobalExpedited).is_err() {
-        // Lost after registration (a sandbox closed in): late wake-ups are then found on the next slice.
+    if !is_registered() {
+        return false;
+    }
+    let done = membarrier(MembarrierCommand::GlobalExpedited).is_ok();
+    if !done {
+        // Lost after registration: a sandbox closed in.
         STATE.store(UNAVAILABLE, Ordering::Relaxed);
     }
+    done
 }
 
 /// The registration does not survive a fork.

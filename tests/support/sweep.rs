@@ -3,6 +3,8 @@
 //!
 //! The victim runs under ptrace: whole system calls up to the stretch of interest, single instructions within it.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::fs::File;
 use std::io;
 use std::path::Path;
