@@ -260,9 +260,10 @@ pub(crate) struct Lane {
     roomy: Event<Mapped>,
     idle: Event<Mapped>,
     ear: Ear,
+    words: Words<Mapped>,
     changes: Word,
-    /// Whether anything was received.
-    was_used: bool,
+    /// Messages sent or received.
+    passed: u64,
     /// Where the next look for the dead begins.
     cursor: usize,
     /// The changes that `gone` takes into account.
@@ -284,11 +285,12 @@ impl Lane {
             idle: event(queue::IDLE),
             ear: Ear::Message,
             changes: region.queue_word(queue::CHANGES),
-            was_used: false,
+            passed: 0,
+            words: region.ring_words(),
             cursor: seat.index(),
             seen: None,
             gone: None,
-            pace: Pace::new(wait),
+            pace: Pace::new(wait, region),
             seat,
         };
         if !barrier::register() {
@@ -328,20 +330,20 @@ impl Lane {
     }
 
     pub(crate) fn ring(&self) -> Ring<Mapped> {
-        let region = self.region();
-        Ring::new(region.ring_words(), region.lane_word(self.index(), lane::INTENT), PATIENCE)
+        Ring::new(self.region().ring_words(), self.region().lane_word(self.index(), lane::INTENT), PATIENCE)
     }
 
     /// Call after sending so many messages.
     #[inline]
-    pub(crate) fn sent(&self, count: u64) {
+    pub(crate) fn sent(&mut self, count: u64) {
+        self.passed = self.passed.wrapping_add(count);
         self.readable.notify(count as u32);
     }
 
     /// Call after receiving so many messages.
     #[inline]
     pub(crate) fn received(&mut self, count: u64) {
-        self.was_used = true;
+        self.passed = self.passed.wrapping_add(count);
         self.writable.notify(count as u32);
     }
 
@@ -370,7 +372,7 @@ impl Lane {
         attempt: impl FnMut() -> Result<Option<T>, E>,
     ) -> Result<T, E> {
         self.ear = ear;
-        self.wait_for(deadline, attempt)
+        self.wait_for(self.passed, deadline, attempt)
     }
 
     /// Why there is nobody of the other part to wait for; none if there is somebody, or somebody is still to come.
@@ -393,10 +395,10 @@ impl Lane {
         }
         // How the others ended decides what becomes of the name, should we be the last.
         region.repair(Some(self.index()));
-        region.ring_words().settle();
+        self.words.settle();
         region.set_state(self.index(), LEFT); // L1
         // Who came along with a sender and received nothing is no receiver whose leaving means anything.
-        if self.twin.is_none() || self.was_used {
+        if self.twin.is_none() || self.passed > 0 {
             region.queue_word(self.part.of(queue::ENDED)).store(LEFT, Ordering::Release); // L2
         }
         region.count_up(queue::CHANGES); // L3
@@ -437,6 +439,14 @@ impl Waiter for Lane {
             Ear::Room => &self.writable,
             Ear::Place => &self.roomy,
             Ear::Done => &self.idle,
+        }
+    }
+
+    fn glance(&self) -> bool {
+        match self.ear {
+            Ear::Message => self.words.seems_ready(),
+            Ear::Room => self.words.seems_free(),
+            Ear::Place | Ear::Done => true,
         }
     }
 

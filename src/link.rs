@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use crate::layout::ring;
 use crate::liveness::{Seat, Standing};
-use crate::patience::Patience;
 use crate::raw::event::Event;
 use crate::raw::role::{Role, View};
 use crate::raw::spsc::Succession;
 use crate::region::{Mapped, Region};
-use crate::sync::{Ordering, spin_loop};
-use crate::sys::{Deadline, barrier};
-use crate::wait::{POLLS, Pace, Stop, Wait, Waiter};
+use crate::sync::Ordering;
+use crate::sys::barrier;
+use crate::wait::{Pace, Stop, Wait, Waiter};
 
 /// An end of the peer that is to be reported, and the view that told of it.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +89,6 @@ pub(crate) struct Link {
     /// The consumer that a producer has in mind.
     known: View,
     pace: Pace,
-    patience: Patience,
 }
 
 impl Link {
@@ -104,18 +102,7 @@ impl Link {
         }
         let (own, peer) = (side.role(region, ring), side.other().role(region, ring));
         let known = peer.view();
-        Self {
-            side,
-            own,
-            peer,
-            ear,
-            bell,
-            told: None,
-            known,
-            pace: Pace::new(wait),
-            patience: Patience::new(seat.region()),
-            seat,
-        }
+        Self { side, own, peer, ear, bell, told: None, known, pace: Pace::new(wait, seat.region()), seat }
     }
 
     pub(crate) fn seat(&self) -> &Arc<Seat> {
@@ -138,28 +125,6 @@ impl Link {
     #[inline]
     pub(crate) fn ring(&self) {
         self.bell.notify(1);
-    }
-
-    /// Tries until it works, the deadline passes, or the peer is gone and a last try was fruitless too. `position` is how
-    /// many messages this side has dealt with so far.
-    pub(crate) fn wait<T, E: From<Stop>>(
-        &mut self,
-        position: u64,
-        deadline: Deadline,
-        mut attempt: impl FnMut() -> Result<Option<T>, E>,
-    ) -> Result<T, E> {
-        if self.pace.polls() {
-            self.patience.pause(position);
-            for poll in 0..POLLS {
-                if let Some(done) = attempt()? {
-                    self.patience.had_to_wait = poll > 0;
-                    return Ok(done);
-                }
-                spin_loop();
-            }
-            self.patience.had_to_wait = true;
-        }
-        self.wait_for(deadline, attempt)
     }
 
     /// How many peers, and how many deaths of peers, came to an end between two views without a report.

@@ -47,7 +47,7 @@ impl<M: Message + ?Sized> Receiver<M> {
         self.check()?;
         let deadline = deadline_after(timeout);
         loop {
-            match self.link.wait::<_, RecvError>(self.reader.position(), deadline, || Ok(self.reader.look()?)) {
+            match self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, || Ok(self.reader.look()?)) {
                 Ok(Ready::Successor(succession)) if self.link.owed(succession).is_none() => self.reader.succeed(),
                 Ok(_) | Err(RecvError::Closed | RecvError::PeerDied | RecvError::LockLost) => return Ok(true),
                 Err(RecvError::TimedOut) => return Ok(false),
@@ -73,7 +73,7 @@ impl<M: Message + ?Sized> Receiver<M> {
         mut take: impl FnMut(&mut M::Reader) -> Result<Option<R>, RecvError>,
     ) -> Result<R, RecvError> {
         loop {
-            let found = self.link.wait::<_, RecvError>(self.reader.position(), deadline, || {
+            let found = self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, || {
                 let found = take(&mut self.reader)?.map(Ok);
                 Ok(found.or_else(|| self.reader.successor().map(Err)))
             })?;

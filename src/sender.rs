@@ -169,7 +169,7 @@ impl<T: Pod> Sender<T> {
     #[cold]
     pub(crate) fn await_room(&mut self, deadline: Deadline) -> Result<(), SendError> {
         let position = self.writer.ring.position();
-        self.link.wait(position, deadline, || Ok((self.writer.ring.room(1)? > 0).then_some(())))
+        self.link.wait_for(position, deadline, || Ok((self.writer.ring.room(1)? > 0).then_some(())))
     }
 }
 
@@ -314,7 +314,7 @@ impl Sender<[u8]> {
         mut has_room: impl FnMut(&mut <[u8] as crate::message::sealed::Carried>::Writer) -> Result<bool, SendError>,
     ) -> Result<(), SendError> {
         let position = self.writer.ring.position() / RECORD;
-        self.link.wait(position, deadline, || Ok(has_room(&mut self.writer)?.then_some(())))
+        self.link.wait_for(position, deadline, || Ok(has_room(&mut self.writer)?.then_some(())))
     }
 }
 

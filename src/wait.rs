@@ -6,9 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{RecvError, SendError};
+use crate::patience::Patience;
 use crate::raw::Corrupt;
 use crate::raw::event::Event;
-use crate::region::Mapped;
+use crate::region::{Mapped, Region};
 use crate::sync::spin_loop;
 use crate::sys::Deadline;
 use crate::sys::process::online_cores;
@@ -37,7 +38,7 @@ const LONG_SLICE: Duration = Duration::from_millis(90);
 const PATIENT: u32 = 16;
 
 /// Polls between two looks at the clock.
-pub(crate) const POLLS: u32 = 16;
+const POLLS: u32 = 16;
 
 /// Fruitless `try_` calls between two looks at the clock, for a question to the kernel.
 const TRIES: u32 = 32;
@@ -89,14 +90,15 @@ impl From<Corrupt> for RecvError {
 #[derive(Debug)]
 pub(crate) struct Pace {
     wait: Wait,
+    patience: Patience,
     /// When the kernel was last asked about the others.
     asked: Instant,
     tries: u32,
 }
 
 impl Pace {
-    pub(crate) fn new(wait: Wait) -> Self {
-        Self { wait, asked: Instant::now(), tries: 0 }
+    pub(crate) fn new(wait: Wait, region: &Region) -> Self {
+        Self { wait, patience: Patience::new(region), asked: Instant::now(), tries: 0 }
     }
 
     pub(crate) fn wait(&self) -> Wait {
@@ -113,7 +115,7 @@ impl Pace {
     }
 
     /// Whether to begin by polling. On one core the others cannot do anything while we poll.
-    pub(crate) fn polls(&self) -> bool {
+    fn polls(&self) -> bool {
         static CORES: OnceLock<usize> = OnceLock::new();
         self.wait != Wait::Park && *CORES.get_or_init(online_cores) > 1
     }
@@ -132,6 +134,11 @@ pub(crate) trait Waiter {
 
     /// The caller is being told of this end now.
     fn report(&mut self, end: Self::End) -> Stop;
+
+    /// Whether an attempt may be worth its while, by the cheapest look; not to be relied upon before going to sleep.
+    fn glance(&self) -> bool {
+        true
+    }
 
     /// What to sleep on.
     fn ear(&self) -> &Event<Mapped>;
@@ -153,19 +160,36 @@ pub(crate) trait Waiter {
         self.ask()
     }
 
-    /// Tries until it works, the deadline passes, or the others are gone and a last try was fruitless too.
+    /// Tries until it works, the deadline passes, or the others are gone and a last try was fruitless too. `position` is how
+    /// many messages this side has dealt with so far.
     fn wait_for<T, E: From<Stop>>(
         &mut self,
+        position: u64,
         deadline: Deadline,
         mut attempt: impl FnMut() -> Result<Option<T>, E>,
     ) -> Result<T, E> {
+        if self.pace().polls() {
+            self.pace().patience.pause(position);
+            for poll in 0..POLLS {
+                if (poll == 0 || self.glance())
+                    && let Some(done) = attempt()?
+                {
+                    self.pace().patience.had_to_wait = poll > 0;
+                    return Ok(done);
+                }
+                spin_loop();
+            }
+            self.pace().patience.had_to_wait = true;
+        }
         let mut started = None;
         let mut polls = 0_u32;
         let mut slices = 0_u32;
         let mut polling = self.pace().polls();
         let wait = self.pace().wait;
         loop {
-            if let Some(done) = attempt()? {
+            if (!polling || polls.is_multiple_of(POLLS) || self.glance())
+                && let Some(done) = attempt()?
+            {
                 return Ok(done);
             }
             if let Some(end) = self.look() {

@@ -326,7 +326,7 @@ fn use_bytes(party: &mut Party<[u8]>, op: u8, input: &mut Input, patience: Durat
             let mut messages: [Vec<u8>; 4] = Default::default();
             // Likewise.
             if let Some(rx) = party.receiver(op)
-                && rx.half().lane().ring().seems_ready()
+                && rx.half().lane().region().ring_words().seems_ready()
             {
                 let outcome = rx.recv_many(&mut messages);
                 party.received(outcome, &messages);

@@ -294,6 +294,23 @@ impl<M: Memory> Words<M> {
         self.tail.load(Ordering::Relaxed) & CLOSED != 0
     }
 
+    /// Whether a look at one slot is enough to know that there is a message: the cheapest poll, and no proof of the contrary.
+    #[inline]
+    pub(crate) fn seems_ready(&self) -> bool {
+        self.seems(self.head.load(Ordering::Relaxed), READY)
+    }
+
+    /// Likewise, that a slot is free.
+    #[inline]
+    pub(crate) fn seems_free(&self) -> bool {
+        self.seems(self.tail.load(Ordering::Relaxed) & !CLOSED, FREE)
+    }
+
+    #[inline]
+    fn seems(&self, position: u64, state: u64) -> bool {
+        self.slot(position).is_ok_and(|(control, _)| control.load(Ordering::Relaxed) == word(position, state))
+    }
+
     /// From now on no position is given to a producer. False: it was closed.
     pub(crate) fn close(&self) -> bool {
         self.tail.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED == 0 // E3 reaches through it
@@ -450,13 +467,6 @@ impl<M: Memory> Ring<M> {
         }
         self.intent.store(0, Ordering::Release); // C4, E4
         Ok(Pop::Done(claimed))
-    }
-
-    /// Whether a look at one slot is enough to know that there is a message: the cheapest poll, and no proof of the contrary.
-    #[inline]
-    pub(crate) fn seems_ready(&self) -> bool {
-        let head = self.words.head.load(Ordering::Relaxed);
-        self.words.slot(head).is_ok_and(|(control, _)| control.load(Ordering::Relaxed) == word(head, READY))
     }
 
     /// As [`make_claimable`](Self::make_claimable), without the cost where there is simply no message.
