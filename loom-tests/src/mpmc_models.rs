@@ -685,3 +685,91 @@ fn a_slot_comes_back_while_others_pass_over_it() {
         assert!(second == Some(4) && rest.is_empty(), "{second:?}, {rest:?}");
     });
 }
+
+/// A claimer, about to finish, dies at any access from there on, while one who is passing over it sleeps, and repair runs:
+/// whatever the passer decides then, no slot is lost.
+fn killed_in_dispute(claim: fn(&Many, &mut dyn FnMut()), pass: fn(&Many)) {
+    for_every_kill(30, move |accesses, done| {
+        let many = Many::new(0);
+        let victim = thread::spawn({
+            let many = many.clone();
+            move || {
+                let mut calls = 0;
+                let finished = crash_after(usize::MAX, || {
+                    claim(&many, &mut || {
+                        calls += 1;
+                        // Passed over, it would begin anew: that is another model's business.
+                        with_life(|life| life.set(if calls == 1 { accesses } else { 0 }));
+                    });
+                });
+                finished || calls > 1
+            }
+        });
+        let passer = thread::spawn({
+            let many = many.clone();
+            move || pass(&many)
+        });
+        let finished = victim.join().unwrap();
+        let whole = many.repair(&[0, 1]);
+        passer.join().unwrap();
+        assert!(whole || many.repair(&[0, 1]));
+        many.drain_whole();
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
+#[test]
+fn a_receiver_killed_in_dispute_leaves_its_slot() {
+    let claim = |many: &Many, claimed: &mut dyn FnMut()| {
+        let (mut ring, mut other) = (many.ring(2), many.ring(0));
+        assert_eq!((put(&mut other, 1), put(&mut other, 2)), (Push::Done(1), Push::Done(1)));
+        let _ = ring.pop(|_| {
+            assert_eq!(take(&mut other), Some(2));
+            claimed();
+        });
+    };
+    let pass = |many: &Many| {
+        let mut ring = many.ring(1);
+        if many.head.load(Ordering::Acquire) == 2 {
+            put(&mut ring, 3);
+        }
+    };
+    killed_in_dispute(claim, pass);
+}
+
+#[test]
+fn a_sender_killed_in_dispute_leaves_its_slot() {
+    let claim = |many: &Many, claimed: &mut dyn FnMut()| {
+        let mut first = true;
+        let _ = many.ring(2).push(|payload| {
+            write(payload, 1);
+            if std::mem::replace(&mut first, false) {
+                put(&mut many.ring(0), 2);
+            }
+            claimed();
+        });
+    };
+    killed_in_dispute(claim, |many| drop(take(&mut many.ring(1))));
+}
+
+/// Full is not the answer while a slot is free, whichever that is meanwhile.
+#[test]
+fn full_is_exact() {
+    model(|| {
+        let many = Many::new(0);
+        let (mut ring, mut slow) = (many.ring(0), many.ring(1));
+        put(&mut ring, 1);
+        put(&mut ring, 2);
+        let mut other = None;
+        let outcome = slow.pop(|_| {
+            assert_eq!(take(&mut ring), Some(2));
+            let mut ring = many.ring(2);
+            other = Some(thread::spawn(move || put(&mut ring, 3)));
+        });
+        assert_eq!(outcome, Ok(Pop::Done(1)));
+        put(&mut ring, 4);
+        assert_eq!(other.unwrap().join().unwrap(), Push::Done(1), "full with a free slot all the time");
+    });
+}

@@ -68,8 +68,10 @@ impl<M: Memory> Event<M> {
     #[cold]
     fn notify_slowly(&self, count: u32) {
         fence(Ordering::SeqCst); // E1, for listeners that cannot issue the heavy half
-        if self.word.load(Ordering::Relaxed) & WAITERS != 0 {
-            self.wake(count);
+        let word = self.word.load(Ordering::Relaxed);
+        if word & WAITERS != 0 {
+            // Such a listener cannot do everything that others can: let those look, too.
+            self.wake(if word & FENCES != 0 { u32::MAX } else { count });
         }
     }
 

@@ -38,16 +38,17 @@
 //! - I6: of a claimer that finishes and one that passes over, exactly one prevails: E6 makes at least one of them see the other, and the
 //!   mark's CAS from PASSING, to CLEAR or to one of the two, decides. Who takes a slot into use settles a PASSING first.
 //! - I7: head <= tail. Empty is the answer only if no message is complete; Full only if no slot from tail's on is free, up to the
-//!   first that waits for a consumer or is being sent. A slot that comes back behind tail serves from tail's next lap on.
+//!   first that waits for a consumer or is being sent. A slot that comes back behind tail serves from tail's next lap on. (A
+//!   process without asymmetric fences passes over nobody: it may find Empty, or Full, behind one who is away.)
 //! - I8: who passes over a slot has seen something gained by it: a free slot beyond, or a complete message behind. So tail does not
 //!   run away from head, and a producer that is disturbed is disturbed by somebody's progress.
 //!
 //! Edges
 //! - E1: `finish` of a push stores READY (Release) · a consumer loads the slot (Acquire): the payload is visible.
-//! - E2: `finish` of a pop, or `put_back`, stores FREE (Release) · a producer loads the slot (Acquire): the payload was read.
+//! - E2: `finish` of a pop, `put_back` or `count_loss` stores FREE (Release) · a producer loads the slot (Acquire): the payload was read.
 //! - E3: the intent, then the claim's CAS of an index (Release) · load of the index (Acquire), then of the intents: who knows that a
-//!   position is claimed sees whose it may be. All writes to an index are CASes, so the edge reaches through later ones.
-//! - E4: `finish`, then the intent cleared (Release) · `claimants` loads it (Acquire), and then the slot again: who sees no
+//!   position is claimed sees whose it may be. Every write to an index reads it, so the edge reaches through later ones.
+//! - E4: `finish`, then the intent cleared (Release) · `has_live_claimant` loads it (Acquire), and then the slot again: who sees no
 //!   claimant any more sees what it did.
 //! - E5: a repairer stores `count`, then `verdict` (Release) · the next one loads `verdict` (Acquire).
 //! - E6: finisher: store slot, light fence, load mark · passer: mark PASSING, heavy fence, load slot. Likewise who reads the slot:
@@ -61,7 +62,9 @@
 //! - (C3) payload written or read: as C2.
 //! - (C4) slot published or released: done, unless it had been passed over: then a message was not sent, or a slot is to be put back.
 //!   Repair does that, and clears the intent.
-//! - (P1) passer, mark PASSING: whoever comes to that position looks once more itself, or settles it.
+//! - (C5) about to put a slot back, its word stored or not, the mark not CLEAR yet: repair puts it back.
+//! - (P1) passer, mark PASSING: whoever comes to that position looks once more itself, or settles it; so does repair, if the
+//!   slot is finished.
 //! - (R1) repairer: `verdict` names position and new count, (R2) the slot is released, (R3) the count is stored, (R4) the verdict is
 //!   cleared, (R5) the slot is put back, if it was passed over. The next repairer finishes R3 if, and only if, R2 was done.
 //!
@@ -233,7 +236,7 @@ impl<M: Memory> Words<M> {
         Ok(Mark(self.mark(position)?.load(Ordering::Relaxed)).is_quiet(key(position, state)))
     }
 
-    /// A slot's word and mark as they were at one moment.
+    /// A slot's mark, and a word of it that is not older than that mark.
     fn look(&self, position: u64) -> Result<Look, Corrupt> {
         let (control, mark) = (self.slot(position)?.0, self.mark(position)?);
         let mut before = mark.load(Ordering::Acquire); // E7
@@ -359,9 +362,7 @@ impl<M: Memory> Words<M> {
             let look = self.look(at)?;
             if look.state() == READY && look.mark.state() != UNSENT {
                 show(self.slot(at)?.1);
-                fence(Ordering::Acquire);
-                // E2: who was shown a later user's words sees what the message's receiver did.
-                let _ = self.slot(at)?.0.load(Ordering::Acquire);
+                fence(Ordering::Acquire); // who was shown a later user's words sees what the message's receiver did
             }
         }
         Ok(())
@@ -469,13 +470,6 @@ impl<M: Memory> Ring<M> {
         Ok(Pop::Done(claimed))
     }
 
-    /// As [`make_claimable`](Self::make_claimable), without the cost where there is simply no message.
-    #[inline]
-    fn make_ready_claimable(&self, head: u64) -> Result<bool, Corrupt> {
-        let control = self.words.slot(head)?.0.load(Ordering::Relaxed);
-        Ok(control == word(head, READY) && self.make_claimable(head, READY)?)
-    }
-
     /// Claims up to `count` free positions in a row.
     #[inline(always)]
     fn claim_free(&mut self, count: u64) -> Result<Result<(u64, u64), Push>, Corrupt> {
@@ -491,7 +485,7 @@ impl<M: Memory> Ring<M> {
                     return Ok(Ok((tail, run)));
                 }
                 contended = true;
-            } else if !self.pass_free(tail, &mut beyond)? {
+            } else if !self.pass_free(tail, &mut beyond)? && self.words.tail.load(Ordering::Acquire) == tail {
                 return Ok(Err(self.refuse(contended, Push::Full)));
             }
         }
@@ -499,8 +493,14 @@ impl<M: Memory> Ring<M> {
     }
 
     /// A slot whose mark is not quiet may be claimable all the same.
-    #[cold]
+    #[inline]
     fn make_claimable(&self, position: u64, state: u64) -> Result<bool, Corrupt> {
+        let control = self.words.slot(position)?.0.load(Ordering::Relaxed);
+        Ok(control == word(position, state) && self.make_quiet(position, state)?)
+    }
+
+    #[cold]
+    fn make_quiet(&self, position: u64, state: u64) -> Result<bool, Corrupt> {
         let look = self.words.look(position)?;
         if look.is_disputed(position, state) {
             self.words.settle_dispute(position, look)?;
@@ -522,7 +522,7 @@ impl<M: Memory> Ring<M> {
             self.words.swap(tail, look.mark, look.mark.raised(unreleased(tail)))?;
         } else if look.position() != tail.wrapping_sub(self.words.capacity) {
             spin_loop(); // it has just come into service, tail was outdated, or this is a lie
-        } else if !has_light_fence() || !self.is_free_beyond(tail, beyond)? {
+        } else if look.state() != READY || !has_light_fence() || !self.is_free_beyond(tail, beyond)? {
             return Ok(false);
         } else if self.stays(tail, look)? {
             self.words.pass(tail, look, unreleased(tail), UNREAD)?;
@@ -539,7 +539,7 @@ impl<M: Memory> Ring<M> {
         let head = self.words.head.load(Ordering::Acquire); // E3
         for position in tail..tail.wrapping_add(self.words.capacity) {
             let found = self.words.look(position)?;
-            if found.is_settled(position, FREE) {
+            if found.is_settled(position, FREE) || found.is_disputed(position, FREE) {
                 *beyond = position;
                 return Ok(true);
             }
@@ -557,7 +557,7 @@ impl<M: Memory> Ring<M> {
         let (mut contended, mut behind) = (false, 0);
         for _ in 0..self.words.rounds() {
             let head = self.words.head.load(Ordering::Acquire); // E3
-            if self.words.is_claimable(head, READY)? || self.make_ready_claimable(head)? {
+            if self.words.is_claimable(head, READY)? || self.make_claimable(head, READY)? {
                 let run = self.run(head, READY, count)?;
                 if self.claim(&self.words.head, head, run) {
                     return Ok(Ok((head, run)));
@@ -772,6 +772,11 @@ impl<M: Memory> Repair<'_, M> {
         let words = self.words;
         for _ in 0..PATIENT {
             let look = words.look(position)?;
+            if look.is_disputed(look.position(), look.state()) {
+                // Or its passer, who may be asleep, puts out a slot that is nobody's.
+                words.settle_dispute(position, look)?;
+                continue;
+            }
             let claimed = look.mark.is_out()
                 || match look.state() {
                     // E3: an index beyond it means that somebody claimed it.

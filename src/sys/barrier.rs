@@ -1,8 +1,8 @@
 //! An asymmetric full fence: free for the side that runs often, a system call for the side that is about to sleep.
 //!
 //! `light()` in one thread and `heavy()` in another order like two `fence(SeqCst)`, once both processes have
-//! called [`register`] with success. A process that cannot take part must make the others use the real fence;
-//! `raw/event.rs` has the bit for that.
+//! called [`register`] with success. A process that cannot take part uses real fences itself, and issues no heavy one: it passes over
+//! nobody (`raw/mpmc.rs`), and makes those whom it waits for use real ones, too (`raw/event.rs` has the bit for that).
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{Ordering, compiler_fence, fence};
