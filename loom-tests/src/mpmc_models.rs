@@ -751,7 +751,10 @@ fn a_sender_killed_in_dispute_leaves_its_slot() {
             claimed();
         });
     };
-    killed_in_dispute(claim, |many| drop(take(&mut many.ring(1))));
+    let pass = |many: &Many| {
+        take(&mut many.ring(1));
+    };
+    killed_in_dispute(claim, pass);
 }
 
 /// Full is not the answer while a slot is free, whichever that is meanwhile.
