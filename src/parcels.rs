@@ -23,8 +23,11 @@ use crate::sys::memory;
 
 const POOLED: u64 = 1;
 
-/// An extent keeps so much memory from one message to the next.
-const KEEP: u64 = 1 << 20;
+/// How much memory an extent keeps from one message to the next: to get it anew for each costs more than to copy it. The first
+/// ones are used first, and keep more.
+fn kept(extent: u64) -> u64 {
+    if extent < 4 { 64 << 20 } else { 1 << 20 }
+}
 
 /// What a slot says about its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,10 +102,12 @@ impl Parcels {
         let length = message.len() as u64;
         let shape = self.layout.shape;
         let block = if length <= shape.block_len { self.pool.take(lane, 0, shape.blocks, self.hint) } else { None };
-        let Some(token) = block.or_else(|| self.pool.take(lane, shape.blocks, shape.extents, self.hint)) else {
+        let Some(token) = block.or_else(|| self.pool.take(lane, shape.blocks, shape.extents, shape.blocks)) else {
             return Ok(None);
         };
-        self.hint = token.place;
+        if token.place < shape.blocks {
+            self.hint = token.place;
+        }
         let stored = match self.block(token.place) {
             Some(words) => {
                 store_bytes(words, message);
@@ -200,11 +205,12 @@ impl Parcels {
         let length = length.min(self.layout.limit);
         if let Some(index) = token.place.checked_sub(self.layout.shape.blocks)
             && index < self.layout.shape.extents
-            && length > KEEP
+            && length > kept(index)
             && self.pool.is_out(token)
         {
             // Before anybody else can have it. If it fails, the memory stays with the extent.
-            let _ = memory::discard(region.file(), self.layout.extent(index) + KEEP, length - KEEP);
+            let kept = kept(index);
+            let _ = memory::discard(region.file(), self.layout.extent(index) + kept, length - kept);
         }
         self.pool.give_back(token);
     }

@@ -92,7 +92,8 @@ impl QueueOptions<[u8]> {
         self
     }
 
-    /// How many messages longer than a block may wait. They take up memory only while they do, but for 1 MiB each.
+    /// How many messages longer than a block may wait. They take up memory only while they do, but for up to 1 MiB each (64 MiB, for
+    /// four of them), which is kept for the next.
     pub fn extents(mut self, count: usize) -> Self {
         self.shape.extents = count as u64;
         self
