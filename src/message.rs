@@ -1,4 +1,4 @@
-//! What a pipe carries: byte messages (`[u8]`) or values of one plain type, and how each moves through its ring.
+//! What pipes and queues carry: byte messages (`[u8]`) or values of one plain type, and how each moves through a pipe's ring.
 
 use bytemuck::Pod;
 
