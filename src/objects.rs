@@ -5,7 +5,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{RecvError, SendError};
 use crate::queue::Queue;
-use crate::queue_ends::{QueueReceiver, QueueSender};
+use crate::queue_receiver::QueueReceiver;
+use crate::queue_sender::QueueSender;
 
 impl QueueSender<[u8]> {
     /// Serialises a value and sends it as one message.

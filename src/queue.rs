@@ -15,7 +15,9 @@ use crate::layout::{Element, Kind, Layout, PLACES_MAX, Shape};
 use crate::liveness::Seat;
 use crate::message::Message;
 use crate::options::{Common, common_options, fresh};
-use crate::queue_ends::{Half, QueueReceiver, QueueSender, queue_methods};
+use crate::queue_half::{Half, queue_methods};
+use crate::queue_receiver::QueueReceiver;
+use crate::queue_sender::QueueSender;
 use crate::region::Region;
 
 /// Makes an anonymous queue for byte messages, with the default options.
@@ -190,9 +192,9 @@ impl<M: Message + ?Sized> QueueOptions<M> {
     fn pair(&self, seat: Seat) -> Result<Queue<M>> {
         let other = fresh(seat.region().reopen()?.join_lane(Part::Receiver)?)?;
         let (mut tx, mut rx) = (self.to_sender(seat), self.to_receiver(other));
-        let (sender, receiver) = (tx.half().lane().index(), rx.half().lane().index());
-        tx.half_mut().lane_mut().pair_with(Some(receiver));
-        rx.half_mut().lane_mut().pair_with(Some(sender));
+        let (sender, receiver) = (tx.half().lane.index(), rx.half().lane.index());
+        tx.half_mut().lane.pair_with(Some(receiver));
+        rx.half_mut().lane.pair_with(Some(sender));
         Ok(Queue { tx, rx })
     }
 
@@ -322,7 +324,7 @@ impl<M: Message + ?Sized> End for QueueReceiver<M> {
 
 impl<M: Message + ?Sized> Sealed for QueueSender<M> {
     fn seat(&self) -> &Arc<Seat> {
-        self.half().lane().seat()
+        self.half().lane.seat()
     }
 
     fn is_whole(&self) -> bool {
@@ -336,7 +338,7 @@ impl<M: Message + ?Sized> Sealed for QueueSender<M> {
 
 impl<M: Message + ?Sized> Sealed for QueueReceiver<M> {
     fn seat(&self) -> &Arc<Seat> {
-        self.half().lane().seat()
+        self.half().lane.seat()
     }
 
     fn is_whole(&self) -> bool {
@@ -345,6 +347,20 @@ impl<M: Message + ?Sized> Sealed for QueueReceiver<M> {
 
     fn arrive(descriptor: OwnedFd) -> Result<Self> {
         QueueOptions::default().from_fd(descriptor)
+    }
+}
+
+impl<M: Message + ?Sized> QueueSender<M> {
+    /// A receiver of the same queue. Else like [`try_clone`](Self::try_clone).
+    pub fn receiver(&self) -> Result<QueueReceiver<M>> {
+        Ok(QueueReceiver::new(self.half().another(Part::Receiver)?, self.half().lane.wait_mode(), false))
+    }
+}
+
+impl<M: Message + ?Sized> QueueReceiver<M> {
+    /// A sender of the same queue. Else like [`try_clone`](Self::try_clone).
+    pub fn sender(&self) -> Result<QueueSender<M>> {
+        Ok(QueueSender::new(self.half().another(Part::Sender)?, self.half().lane.wait_mode()))
     }
 }
 
@@ -360,8 +376,8 @@ pub struct Queue<M: Message + ?Sized = [u8]> {
 impl<M: Message + ?Sized> Queue<M> {
     /// The two halves, for two threads or processes.
     pub fn split(mut self) -> (QueueSender<M>, QueueReceiver<M>) {
-        self.tx.half_mut().lane_mut().pair_with(None);
-        self.rx.half_mut().lane_mut().pair_with(None);
+        self.tx.half_mut().lane.pair_with(None);
+        self.rx.half_mut().lane.pair_with(None);
         (self.tx, self.rx)
     }
 

@@ -8,7 +8,8 @@ use crate::error::SendError;
 use crate::lanes::Part;
 use crate::layout::{lane, queue};
 use crate::queue::{QueueEnd, QueueOptions};
-use crate::queue_ends::{QueueReceiver, QueueSender};
+use crate::queue_receiver::QueueReceiver;
+use crate::queue_sender::QueueSender;
 use crate::wait::Wait;
 
 /// Handles of either part.
@@ -54,7 +55,7 @@ fn drive<M: Message + ?Sized>(
 ) {
     let options = options.max_participants(LANES);
     let (tx, rx) = options.channel().expect("memory for a small queue");
-    let region = tx.half().lane().region().reopen().expect("a descriptor");
+    let region = tx.half().lane.region().reopen().expect("a descriptor");
     let (senders, receivers) = ([Some(tx), None], [Some(rx), None]);
     let waiting = Some(VecDeque::new());
     let mut party = Party { options, region, senders, receivers, waiting, sent: 0, naps: 4 };
@@ -99,8 +100,8 @@ impl<M: Message + ?Sized> Party<M> {
     fn lie_meanwhile(&mut self, op: u8, input: &mut Input) {
         let side = usize::from(op >> 7);
         let lane = match op % 16 {
-            3 => self.senders[side].as_ref().map(|sender| sender.half().lane()),
-            _ => self.receivers[side].as_ref().map(|receiver| receiver.half().lane()),
+            3 => self.senders[side].as_ref().map(|sender| &sender.half().lane),
+            _ => self.receivers[side].as_ref().map(|receiver| &receiver.half().lane),
         };
         let Some(mut ring) = lane.map(|lane| lane.ring()) else { return };
         let count = u64::from(input.byte() % 8) + 1;
@@ -326,7 +327,7 @@ fn use_bytes(party: &mut Party<[u8]>, op: u8, input: &mut Input, patience: Durat
             let mut messages: [Vec<u8>; 4] = Default::default();
             // Likewise.
             if let Some(rx) = party.receiver(op)
-                && rx.half().lane().region().ring_words().seems_ready()
+                && rx.half().lane.region().ring_words().seems_ready()
             {
                 let outcome = rx.recv_many(&mut messages);
                 party.received(outcome, &messages);

@@ -1,0 +1,225 @@
+//! What both halves of a queue have: a lane, the ring, the pool; and attempts upon them.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, RecvError, Result, SendError};
+use crate::lanes::{Ear, Lane, Part};
+use crate::layout::queue;
+use crate::liveness::Seat;
+use crate::options::fresh;
+use crate::parcels::Parcels;
+use crate::raw::mpmc::{BATCH, Pop, Ring};
+use crate::region::{Mapped, Word};
+use crate::sync::Ordering;
+use crate::sys::{Deadline, deadline_after};
+use crate::wait::{Stop, Wait, Waiter};
+
+/// What a queue looked like at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Messages that wait.
+    pub queued: u64,
+    /// Messages that can wait.
+    pub capacity: u64,
+    /// Slots out of service, until the processes that are in the middle of using them go on, or are repaired.
+    pub quarantined: u64,
+    /// Messages that died with the processes that had begun to receive them.
+    pub lost: u64,
+    /// Messages that were thrown away by `close_now`, or for lack of memory.
+    pub dropped: u64,
+    /// Large messages in the pool.
+    pub pooled: u64,
+    /// Sending handles, of live processes or of ones whose death was not noticed yet.
+    pub senders: u64,
+    /// Receiving handles, likewise.
+    pub receivers: u64,
+    /// Whether it was closed.
+    pub is_closed: bool,
+}
+
+/// How long an operation may take.
+#[derive(Clone, Copy)]
+pub(crate) enum Until {
+    Now,
+    Deadline(Deadline),
+}
+
+impl Until {
+    pub(crate) const EVER: Self = Self::Deadline(None);
+
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Self::Deadline(deadline_after(timeout))
+    }
+}
+
+/// What both halves have.
+pub(crate) struct Half {
+    pub(crate) lane: Lane,
+    pub(crate) gate: Gate,
+}
+
+/// The ring and the pool, apart from the lane that waits for them.
+pub(crate) struct Gate {
+    pub(crate) ring: Ring<Mapped>,
+    pub(crate) parcels: Parcels,
+    pub(crate) seat: Arc<Seat>,
+    pub(crate) dropped: Word,
+}
+
+impl Half {
+    pub(crate) fn new(seat: Arc<Seat>, part: Part, wait: Wait) -> Self {
+        let lane = Lane::new(Arc::clone(&seat), part, wait);
+        let parcels = Parcels::new(seat.region(), seat.index());
+        let gate = Gate { ring: lane.ring(), parcels, dropped: seat.region().queue_word(queue::DROPPED), seat };
+        Self { lane, gate }
+    }
+
+    /// A handle of its own on the same queue.
+    pub(crate) fn another(&self, part: Part) -> Result<Arc<Seat>> {
+        if !self.lane.is_ours() {
+            return Err(Error::forked("take part in a queue"));
+        }
+        fresh(self.lane.region().reopen()?.join_lane(part)?).map(Arc::new)
+    }
+
+    /// Attempts until it works, `until` passes, or everybody of the other part is gone and a last attempt was in vain.
+    #[inline]
+    pub(crate) fn attempt<R, E: From<Stop>>(
+        &mut self,
+        ear: Ear,
+        until: Until,
+        mut action: impl FnMut(&mut Gate) -> Result<Option<R>, E>,
+    ) -> Result<Option<R>, E> {
+        match action(&mut self.gate)? {
+            None => self.attempt_again(ear, until, action),
+            done => Ok(done),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attempt_again<R, E: From<Stop>>(
+        &mut self,
+        ear: Ear,
+        until: Until,
+        mut action: impl FnMut(&mut Gate) -> Result<Option<R>, E>,
+    ) -> Result<Option<R>, E> {
+        match until {
+            Until::Now => match self.lane.stop() {
+                Some(end) => match action(&mut self.gate)? {
+                    None => Err(self.lane.report(end).into()),
+                    done => Ok(done),
+                },
+                None => Ok(None),
+            },
+            Until::Deadline(deadline) => self.lane.wait(ear, deadline, || action(&mut self.gate)).map(Some),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> QueueStats {
+        let words = self.gate.ring.words();
+        let region = self.lane.region();
+        let count = |index| region.queue_word(index).load(Ordering::Acquire);
+        QueueStats {
+            queued: words.len(),
+            capacity: words.capacity,
+            quarantined: words.quarantined(),
+            lost: count(queue::LOST),
+            dropped: count(queue::DROPPED),
+            pooled: self.gate.parcels.taken(),
+            senders: region.lanes_of(Part::Sender).count() as u64,
+            receivers: region.lanes_of(Part::Receiver).count() as u64,
+            is_closed: words.is_closed(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.gate.ring.words().len()
+    }
+
+    pub(crate) fn close(&self) -> Result<(), SendError> {
+        if !self.lane.is_ours() {
+            return Err(SendError::Forked);
+        }
+        if self.lane.close(self.gate.ring.words()) { Ok(()) } else { Err(SendError::Closed) }
+    }
+
+    pub(crate) fn close_now(&mut self) -> Result<u64, RecvError> {
+        if self.close() == Err(SendError::Forked) {
+            return Err(RecvError::Forked);
+        }
+        let gate = &mut self.gate;
+        let mut dropped = 0;
+        // No more can have been sent before the queue was closed, whatever the region says.
+        while dropped < gate.ring.words().capacity {
+            match gate.ring.pop_many(BATCH, |_, payload| gate.parcels.lose(gate.seat.region(), payload))? {
+                Pop::Done(count) => {
+                    gate.dropped.fetch_add(count, Ordering::Relaxed);
+                    dropped += count;
+                }
+                Pop::Empty | Pop::Drained => break,
+            }
+        }
+        self.lane.gave_back();
+        self.lane.did_task(); // there may be nothing left to wait for
+        Ok(dropped)
+    }
+    pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), SendError> {
+        if !self.lane.is_ours() {
+            return Err(SendError::Forked);
+        }
+        let region = self.gate.seat.region();
+        let words = self.gate.ring.words();
+        self.lane.wait(Ear::Done, deadline, || Ok(region.is_idle(words).then_some(())))
+    }
+}
+
+impl fmt::Debug for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lane.fmt(f)
+    }
+}
+
+/// What every handle of a queue can say and do.
+macro_rules! queue_methods {
+    ($half:ident) => {
+        /// Messages that wait; others change that at any time.
+        pub fn len(&self) -> usize {
+            self.$half().len() as usize
+        }
+
+        /// Whether no message waits.
+        pub fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+
+        /// Whether as many messages wait as can.
+        pub fn is_full(&self) -> bool {
+            self.len() >= self.capacity()
+        }
+
+        /// Messages that can wait.
+        pub fn capacity(&self) -> usize {
+            self.$half().lane.region().layout().capacity as usize
+        }
+
+        /// What the queue looks like now.
+        pub fn stats(&self) -> $crate::queue_half::QueueStats {
+            self.$half().stats()
+        }
+
+        /// Closes the queue for everybody: nothing more can be sent, what waits can be received.
+        ///
+        /// **Blocking**: never. **Errors**: [`Closed`](SendError::Closed), if it was closed; [`Forked`](SendError::Forked).
+        pub fn close(&self) -> Result<(), SendError> {
+            self.$half().close()
+        }
+    };
+}
+
+pub(crate) use queue_methods;

@@ -1,0 +1,321 @@
+//! The receiving half of a queue.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytemuck::Pod;
+
+use crate::error::{RecvError, Result, SendError};
+use crate::lanes::{Ear, Part};
+use crate::layout::{lane, queue};
+use crate::liveness::Seat;
+use crate::message::Message;
+use crate::parcels::{Label, Parcels};
+use crate::queue_half::{Gate, Half, Until, queue_methods};
+use crate::raw::mpmc::Pop;
+use crate::region::Word;
+use crate::sync::{AtomicU64, Ordering, load_bytes};
+use crate::wait::Wait;
+
+/// Receives messages from a queue, beside any number of others. Each message is received once.
+///
+/// When the last sender has left, or the queue was closed, what waits can still be received; then comes [`RecvError::Closed`]. When
+/// the last sender's process died, likewise [`RecvError::PeerDied`]. If another sender comes, its messages after that.
+///
+/// A receiver may move between threads; for a second one, [`try_clone`](Self::try_clone) it. A forked child cannot use its parent's
+/// ([`RecvError::Forked`]).
+pub struct QueueReceiver<M: Message + ?Sized = [u8]> {
+    half: Half,
+    /// Tasks received and not done; others read the word.
+    open: u64,
+    open_word: Word,
+    lost: Word,
+    reported: Word,
+    reports_losses: bool,
+    message: PhantomData<fn() -> M>,
+}
+
+impl<M: Message + ?Sized> QueueReceiver<M> {
+    pub(crate) fn new(seat: Arc<Seat>, wait: Wait, reports_losses: bool) -> Self {
+        let region = seat.region();
+        Self {
+            open: region.lane_word(seat.index(), lane::OPEN).load(Ordering::Relaxed),
+            open_word: region.lane_word(seat.index(), lane::OPEN),
+            lost: region.queue_word(queue::LOST),
+            reported: region.queue_word(queue::REPORTED),
+            reports_losses,
+            half: Half::new(seat, Part::Receiver, wait),
+            message: PhantomData,
+        }
+    }
+
+    pub(crate) fn half(&self) -> &Half {
+        &self.half
+    }
+
+    pub(crate) fn half_mut(&mut self) -> &mut Half {
+        &mut self.half
+    }
+
+    queue_methods!(half);
+
+    /// Closes the queue for everybody and throws away what waits; says how many messages this call threw away.
+    ///
+    /// **Blocking**: never. **Errors**: [`Corrupt`](RecvError::Corrupt).
+    pub fn close_now(&mut self) -> Result<u64, RecvError> {
+        self.half.close_now()
+    }
+
+    /// Another receiver of the same queue, for another thread, or to be handed to another process.
+    ///
+    /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: all lanes are taken
+    /// ([`LanesTaken`](crate::ErrorKind::LanesTaken)), no descriptors.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self::new(self.half.another(Part::Receiver)?, self.half.lane.wait_mode(), self.reports_losses))
+    }
+
+    /// Reports the task of one message that this handle received as done, for [`QueueSender::join`](crate::QueueSender::join).
+    ///
+    /// **Blocking**: never. **Errors**: [`NoTask`](RecvError::NoTask), if it was called as often as a message was received;
+    /// [`Forked`](RecvError::Forked).
+    pub fn task_done(&mut self) -> Result<(), RecvError> {
+        if !self.half.lane.is_ours() {
+            return Err(RecvError::Forked);
+        }
+        self.open = self.open.checked_sub(1).ok_or(RecvError::NoTask)?;
+        self.open_word.store(self.open, Ordering::Release);
+        if self.open == 0 {
+            self.half.lane.did_task();
+        }
+        Ok(())
+    }
+
+    /// One attempt after another, and a wake-up for the senders. `take` is shown each message that this handle has claimed.
+    #[inline]
+    fn collect(
+        &mut self,
+        count: u64,
+        until: Until,
+        mut take: impl FnMut(&Parcels, &Seat, u64, &[AtomicU64]),
+    ) -> Result<u64, RecvError> {
+        if !self.half.lane.is_ours() {
+            return Err(RecvError::Forked);
+        }
+        let Self { half, open, open_word, lost, reported, reports_losses, .. } = self;
+        let outcome = half.attempt(Ear::Message, until, |gate| {
+            if *reports_losses && has_news(lost, reported) {
+                return Err(RecvError::Lost);
+            }
+            let Gate { ring, parcels, seat, .. } = gate;
+            let popped = ring.pop_many(count, |index, payload| {
+                // Within the claim: at no time is the message neither queued, nor claimed, nor an open task.
+                *open = open.saturating_add(1); // what it began with may be a lie
+                open_word.store(*open, Ordering::Release);
+                take(parcels, seat, index, payload);
+            })?;
+            match popped {
+                Pop::Done(count) => Ok(Some(count)),
+                Pop::Empty => Ok(None),
+                Pop::Drained => Err(RecvError::Closed),
+            }
+        });
+        if outcome == Err(RecvError::Lost) {
+            half.lane.sent(1); // a wake-up for a message may have brought us here
+        }
+        let received = outcome?.ok_or(RecvError::Empty)?;
+        half.lane.received(received);
+        Ok(received)
+    }
+}
+
+/// Whether messages were lost that no receiver was told of; the caller is being told now.
+#[cold]
+fn has_news(lost: &Word, reported: &Word) -> bool {
+    let (now, before) = (lost.load(Ordering::Acquire), reported.load(Ordering::Relaxed));
+    now > before && reported.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+impl<T: Pod> QueueReceiver<T> {
+    /// Receives one value.
+    ///
+    /// **Blocking**: while the queue is empty, without end; parks by `futex` as [`Wait`] says. With a message there: no
+    /// system call.
+    ///
+    /// **Errors**: [`Closed`](RecvError::Closed), [`PeerDied`](RecvError::PeerDied), [`Corrupt`](RecvError::Corrupt),
+    /// [`Forked`](RecvError::Forked), [`LockLost`](RecvError::LockLost), and [`Lost`](RecvError::Lost) if asked for.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = tombolo::QueueOptions::values::<u64>().channel()?;
+    /// let mut second = rx.try_clone()?;
+    /// tx.send(&1)?;
+    /// tx.send(&2)?;
+    /// drop(tx);
+    /// assert_eq!(rx.recv(), Ok(1));
+    /// assert_eq!(second.recv(), Ok(2));
+    /// assert_eq!(rx.recv(), Err(tombolo::RecvError::Closed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// **Source**: Vyukov's bounded queue with quarantine, see `raw/mpmc.rs`.
+    #[inline]
+    pub fn recv(&mut self) -> Result<T, RecvError> {
+        self.recv_one(Until::EVER)
+    }
+
+    /// Like [`recv`](Self::recv), but waits no longer than `timeout`, then [`TimedOut`](RecvError::TimedOut).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
+        self.recv_one(Until::after(timeout))
+    }
+
+    /// Like [`recv`](Self::recv), but waits until `deadline` at most; none is for ever.
+    pub fn recv_deadline(&mut self, deadline: Option<Instant>) -> Result<T, RecvError> {
+        self.recv_one(Until::Deadline(deadline))
+    }
+
+    /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty).
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<T, RecvError> {
+        self.recv_one(Until::Now)
+    }
+
+    /// Receives as many values as there are and `values` holds, up to 63 at once; says how many.
+    ///
+    /// **Blocking**: until there is at least one. **Errors**: as for [`recv`](Self::recv).
+    #[inline]
+    pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
+        self.recv_some(values, Until::EVER)
+    }
+
+    /// Like [`recv_many`](Self::recv_many), but never waits: [`Empty`](RecvError::Empty).
+    #[inline]
+    pub fn try_recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
+        self.recv_some(values, Until::Now)
+    }
+
+    /// The values to come, up to the end of the stream; [`recv`](Self::recv) tells which end. A report of losses is passed over.
+    pub fn iter(&mut self) -> impl Iterator<Item = T> {
+        std::iter::from_fn(|| {
+            loop {
+                match self.recv() {
+                    Err(RecvError::Lost) => {}
+                    outcome => return outcome.ok(),
+                }
+            }
+        })
+    }
+
+    #[inline]
+    fn recv_one(&mut self, until: Until) -> Result<T, RecvError> {
+        let mut value = T::zeroed();
+        self.collect(1, until, |_, _, _, payload| load_bytes(payload, bytemuck::bytes_of_mut(&mut value)))?;
+        Ok(value)
+    }
+
+    #[inline]
+    fn recv_some(&mut self, values: &mut [T], until: Until) -> Result<usize, RecvError> {
+        let received = self.collect(values.len() as u64, until, |_, _, index, payload| {
+            if let Some(value) = values.get_mut(index as usize) {
+                load_bytes(payload, bytemuck::bytes_of_mut(value));
+            }
+        })?;
+        Ok(received as usize)
+    }
+}
+
+impl QueueReceiver<[u8]> {
+    /// Receives one message into `message`, whose old content it replaces; says how many bytes.
+    ///
+    /// **Blocking**: while the queue is empty, without end; parks by `futex` as [`Wait`] says. With a message there: no
+    /// system call up to the length of a block, two beyond, and no allocation once `message` is large enough.
+    ///
+    /// **Errors**: as for values, and [`OutOfMemory`](RecvError::OutOfMemory).
+    ///
+    /// **Source**: Vyukov's bounded queue with quarantine, see `raw/mpmc.rs`; the pool: `raw/pool.rs`.
+    #[inline]
+    pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.recv_one(message, Until::EVER)
+    }
+
+    /// Like [`recv`](Self::recv), but waits no longer than `timeout`, then [`TimedOut`](RecvError::TimedOut).
+    pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
+        self.recv_one(message, Until::after(timeout))
+    }
+
+    /// Like [`recv`](Self::recv), but waits until `deadline` at most; none is for ever.
+    pub fn recv_deadline(&mut self, message: &mut Vec<u8>, deadline: Option<Instant>) -> Result<usize, RecvError> {
+        self.recv_one(message, Until::Deadline(deadline))
+    }
+
+    /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty).
+    #[inline]
+    pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.recv_one(message, Until::Now)
+    }
+
+    /// Receives one message into each of `messages`, as long as there are any, up to 63 at once; says how many.
+    ///
+    /// **Blocking**: until there is at least one. **Errors**: as for [`recv`](Self::recv).
+    pub fn recv_many(&mut self, messages: &mut [Vec<u8>]) -> Result<usize, RecvError> {
+        self.receive(messages, Until::EVER)
+    }
+
+    /// The messages to come, up to the end of the stream; [`recv`](Self::recv) tells which end. A report of losses is passed over.
+    pub fn iter(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        std::iter::from_fn(|| {
+            let mut message = Vec::new();
+            loop {
+                match self.recv(&mut message) {
+                    Ok(_) => return Some(message),
+                    Err(RecvError::Lost) => {}
+                    Err(_) => return None,
+                }
+            }
+        })
+    }
+
+    #[inline]
+    fn recv_one(&mut self, message: &mut Vec<u8>, until: Until) -> Result<usize, RecvError> {
+        self.receive(std::slice::from_mut(message), until)?;
+        Ok(message.len())
+    }
+
+    #[inline]
+    fn receive(&mut self, messages: &mut [Vec<u8>], until: Until) -> Result<usize, RecvError> {
+        let mut pooled = false;
+        let mut opened = 0;
+        let mut failed = None;
+        let received = self.collect(messages.len() as u64, until, |parcels, seat, _, payload| {
+            let Some(message) = messages.get_mut(opened) else { return };
+            pooled |= Label::read(payload).is_pooled();
+            match parcels.open(seat.region(), payload, message) {
+                Ok(_) => opened += 1,
+                Err(error) => failed = Some(error),
+            }
+        })?;
+        if pooled {
+            self.half.lane.gave_back();
+        }
+        if failed.is_some() {
+            let gone = received - opened as u64;
+            self.half.gate.dropped.fetch_add(gone, Ordering::Relaxed);
+            // Nobody can do such a task.
+            self.open = self.open.saturating_sub(gone);
+            self.open_word.store(self.open, Ordering::Release);
+            self.half.lane.did_task();
+        }
+        match failed {
+            Some(error) if opened == 0 => Err(error),
+            _ => Ok(opened),
+        }
+    }
+}
+
+impl<M: Message + ?Sized> fmt::Debug for QueueReceiver<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueReceiver").field("half", &self.half).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,291 @@
+//! The sending half of a queue.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytemuck::Pod;
+
+use crate::error::{Result, SendError};
+use crate::lanes::{Ear, Part};
+use crate::liveness::Seat;
+use crate::message::Message;
+use crate::parcels::{Label, Parcels};
+use crate::queue_half::{Gate, Half, Until, queue_methods};
+use crate::raw::mpmc::{BATCH, Push};
+use crate::sync::store_bytes;
+use crate::sys::deadline_after;
+use crate::wait::Wait;
+
+/// Sends messages into a queue, beside any number of others. Each message goes to one receiver.
+///
+/// Sending publishes at once, in the order of this handle's calls. With room it is no system call, and no other process, stopped
+/// or dead, can delay it. Dropping the last sender is an end of stream for the receivers, after everything that was sent.
+///
+/// A sender may move between threads; for a second one, [`try_clone`](Self::try_clone) it. A forked child cannot use its parent's
+/// ([`SendError::Forked`]).
+pub struct QueueSender<M: Message + ?Sized = [u8]> {
+    half: Half,
+    message: PhantomData<fn(&M)>,
+}
+
+impl<M: Message + ?Sized> QueueSender<M> {
+    pub(crate) fn new(seat: Arc<Seat>, wait: Wait) -> Self {
+        Self { half: Half::new(seat, Part::Sender, wait), message: PhantomData }
+    }
+
+    pub(crate) fn half(&self) -> &Half {
+        &self.half
+    }
+
+    pub(crate) fn half_mut(&mut self) -> &mut Half {
+        &mut self.half
+    }
+
+    queue_methods!(half);
+
+    /// Another sender of the same queue, for another thread, or to be handed to another process.
+    ///
+    /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: all lanes are taken
+    /// ([`LanesTaken`](crate::ErrorKind::LanesTaken)), no descriptors.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self::new(self.half.another(Part::Sender)?, self.half.lane.wait_mode()))
+    }
+
+    /// Waits until everything that was sent has been received, and every receiver has called
+    /// [`task_done`](crate::QueueReceiver::task_done) for each message it received.
+    ///
+    /// A task whose receiver left, or died, is not waited for.
+    ///
+    /// **Blocking**: without end. **Errors**: [`Closed`](SendError::Closed) and [`PeerDied`](SendError::PeerDied), if the last
+    /// receiver is gone before.
+    pub fn join(&mut self) -> Result<(), SendError> {
+        self.half.join(None)
+    }
+
+    /// Like [`join`](Self::join), but waits no longer than `timeout`, then [`TimedOut`](SendError::TimedOut).
+    pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+        self.half.join(deadline_after(timeout))
+    }
+
+    /// One attempt after another, and a wake-up for the receivers.
+    #[inline]
+    fn deliver(
+        &mut self,
+        until: Until,
+        mut push: impl FnMut(&mut Gate) -> Result<Push, SendError>,
+    ) -> Result<u64, SendError> {
+        if !self.half.lane.is_ours() {
+            return Err(SendError::Forked);
+        }
+        let sent = self.half.attempt(Ear::Room, until, |gate| match push(gate)? {
+            Push::Done(count) => Ok(Some(count)),
+            Push::Full => Ok(None),
+            Push::Closed => Err(SendError::Closed),
+        })?;
+        let sent = sent.ok_or(SendError::Full)?;
+        self.half.lane.sent(sent);
+        Ok(sent)
+    }
+}
+
+impl<T: Pod> QueueSender<T> {
+    /// Sends one value.
+    ///
+    /// **Blocking**: while the queue is full, without end; parks by `futex` as [`Wait`] says. With room: no system call.
+    ///
+    /// **Errors**: [`Closed`](SendError::Closed) (the queue was closed, or is full and the last receiver has left),
+    /// [`PeerDied`](SendError::PeerDied) (full, and the last receiver's process died), [`Corrupt`](SendError::Corrupt),
+    /// [`Forked`](SendError::Forked), [`LockLost`](SendError::LockLost); the value was not sent.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = tombolo::QueueOptions::values::<[u32; 2]>().channel()?;
+    /// tx.send(&[1, 2])?;
+    /// assert_eq!(rx.recv()?, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// **Source**: Vyukov's bounded queue with quarantine, see `raw/mpmc.rs`.
+    #[inline]
+    pub fn send(&mut self, value: &T) -> Result<(), SendError> {
+        self.send_one(value, Until::EVER)
+    }
+
+    /// Like [`send`](Self::send), but waits no longer than `timeout`, then [`TimedOut`](SendError::TimedOut).
+    pub fn send_timeout(&mut self, value: &T, timeout: Duration) -> Result<(), SendError> {
+        self.send_one(value, Until::after(timeout))
+    }
+
+    /// Like [`send`](Self::send), but waits until `deadline` at most; none is for ever.
+    pub fn send_deadline(&mut self, value: &T, deadline: Option<Instant>) -> Result<(), SendError> {
+        self.send_one(value, Until::Deadline(deadline))
+    }
+
+    /// Like [`send`](Self::send), but never waits: [`Full`](SendError::Full).
+    #[inline]
+    pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
+        self.send_one(value, Until::Now)
+    }
+
+    /// Sends values from the front of `values`; says how many.
+    ///
+    /// **Blocking**: until at least one could be sent. Sends what there is room for, up to 63 at once, which nobody else's can come
+    /// between; call it again with the rest. An error means that none was sent.
+    #[inline]
+    pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
+        self.send_some(values, Until::EVER)
+    }
+
+    /// Like [`send_many`](Self::send_many), but never waits: [`Full`](SendError::Full).
+    #[inline]
+    pub fn try_send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
+        self.send_some(values, Until::Now)
+    }
+
+    #[inline]
+    fn send_one(&mut self, value: &T, until: Until) -> Result<(), SendError> {
+        self.deliver(until, |gate| Ok(gate.ring.push(|payload| store_bytes(payload, bytemuck::bytes_of(value)))?))?;
+        Ok(())
+    }
+
+    #[inline]
+    fn send_some(&mut self, values: &[T], until: Until) -> Result<usize, SendError> {
+        if values.is_empty() {
+            return Ok(0);
+        }
+        let sent = self.deliver(until, |gate| {
+            Ok(gate.ring.push_many(values.len() as u64, |index, payload| {
+                if let Some(value) = values.get(index as usize) {
+                    store_bytes(payload, bytemuck::bytes_of(value));
+                }
+            })?)
+        })?;
+        Ok(sent as usize)
+    }
+}
+
+impl QueueSender<[u8]> {
+    /// Sends one message, of any length from 0 up to the queue's limit. Short ones lie in the slot, longer ones in the queue's pool.
+    ///
+    /// **Blocking**: while the queue or its pool is full, without end; parks by `futex` as [`Wait`] says. With room:
+    /// no system call up to the length of a block, two beyond.
+    ///
+    /// **Errors**: [`TooLarge`](SendError::TooLarge), [`OutOfMemory`](SendError::OutOfMemory), and as for values:
+    /// [`Closed`](SendError::Closed), [`PeerDied`](SendError::PeerDied), [`Corrupt`](SendError::Corrupt),
+    /// [`Forked`](SendError::Forked), [`LockLost`](SendError::LockLost); the message was not sent.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = tombolo::QueueOptions::bytes().channel()?;
+    /// tx.send(b"")?;
+    /// tx.send(&[7; 1 << 20])?;
+    /// let mut message = Vec::new();
+    /// assert_eq!(rx.recv(&mut message)?, 0);
+    /// assert_eq!(rx.recv(&mut message)?, 1 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// **Source**: Vyukov's bounded queue with quarantine, see `raw/mpmc.rs`; the pool: `raw/pool.rs`.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_one(message, Until::EVER)
+    }
+
+    /// Like [`send`](Self::send), but waits no longer than `timeout`, then [`TimedOut`](SendError::TimedOut).
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_one(message, Until::after(timeout))
+    }
+
+    /// Like [`send`](Self::send), but waits until `deadline` at most; none is for ever.
+    pub fn send_deadline(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
+        self.send_one(message, Until::Deadline(deadline))
+    }
+
+    /// Like [`send`](Self::send), but never waits: [`Full`](SendError::Full).
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_one(message, Until::Now)
+    }
+
+    /// Sends messages from the front of `messages`; says how many.
+    ///
+    /// **Blocking**: until at least one could be sent. Sends what there is room for, up to 63 short ones at once, which nobody else's can
+    /// come between; a longer one goes alone. Call it again with the rest. An error means that none was sent.
+    pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
+        let longest = self.half.gate.parcels.inline_len().min(self.max_message_len());
+        // Here and not within the claim: `as_ref` is the caller's code.
+        let mut short = [&[][..]; BATCH as usize];
+        let mut count = 0;
+        for (place, message) in short.iter_mut().zip(messages) {
+            *place = message.as_ref();
+            if place.len() > longest {
+                break;
+            }
+            count += 1;
+        }
+        match short.get(..count) {
+            Some(short @ [_, ..]) => {
+                let sent = self.deliver(Until::EVER, |gate| {
+                    Ok(gate.ring.push_many(count as u64, |index, payload| {
+                        if let Some(message) = short.get(index as usize) {
+                            Parcels::fill(Label::inline(message), message, payload);
+                        }
+                    })?)
+                })?;
+                Ok(sent as usize)
+            }
+            _ => match short.first() {
+                Some(long) if !messages.is_empty() => self.send(long).map(|()| 1),
+                _ => Ok(0),
+            },
+        }
+    }
+
+    /// The longest message, in bytes.
+    pub fn max_message_len(&self) -> usize {
+        self.half.gate.parcels.limit()
+    }
+
+    #[inline]
+    fn send_one(&mut self, message: &[u8], until: Until) -> Result<(), SendError> {
+        let limit = self.max_message_len();
+        if message.len() > limit {
+            return Err(SendError::TooLarge { length: message.len(), limit });
+        }
+        let is_short = message.len() <= self.half.gate.parcels.inline_len();
+        let label = if is_short { Label::inline(message) } else { self.stow(message, until)? };
+        let sent = self.deliver(until, |gate| Ok(gate.ring.push(|payload| Parcels::fill(label, message, payload))?));
+        if sent.is_err() && label.is_pooled() {
+            self.half.gate.parcels.unstow(self.half.gate.seat.region(), label);
+            self.half.lane.gave_back();
+        }
+        sent.map(drop)
+    }
+
+    /// Puts a message into the pool.
+    #[cold]
+    fn stow(&mut self, message: &[u8], until: Until) -> Result<Label, SendError> {
+        if !self.half.lane.is_ours() {
+            return Err(SendError::Forked);
+        }
+        let stowed = self.half.attempt(Ear::Place, until, |gate| {
+            if gate.ring.words().is_closed() {
+                return Err(SendError::Closed);
+            }
+            gate.parcels.stow(gate.seat.region(), gate.seat.index(), message)
+        });
+        if stowed == Err(SendError::OutOfMemory) {
+            self.half.lane.gave_back();
+        }
+        let stowed = stowed?;
+        stowed.ok_or(SendError::Full)
+    }
+}
+
+impl<M: Message + ?Sized> fmt::Debug for QueueSender<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueSender").field("half", &self.half).finish_non_exhaustive()
+    }
+}
