@@ -364,6 +364,16 @@ impl Lane {
         closed
     }
 
+    /// As [`Waiter::stop`], and after a run of successes a moment in which the others can get ahead: who polls without pause gets
+    /// each message singly, and takes the lines of the others' indices away from them all the while.
+    pub(crate) fn stop_or_pause(&mut self) -> Option<Stop> {
+        let end = self.stop();
+        if end.is_none() {
+            self.pace.pause_after_run(self.passed);
+        }
+        end
+    }
+
     /// See [`Waiter::wait_for`].
     pub(crate) fn wait<T, E: From<Stop>>(
         &mut self,

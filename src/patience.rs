@@ -39,6 +39,11 @@ impl Patience {
         Self { capacity, pause: 0, position: 0, had_to_wait: false }
     }
 
+    /// Whether anything was dealt with since the last pause.
+    pub(crate) fn has_moved(&self, position: u64) -> bool {
+        self.position != position
+    }
+
     /// Call before looking, with how many messages this side has dealt with so far.
     pub(crate) fn pause(&mut self, position: u64) {
         let run = position.wrapping_sub(self.position);

@@ -110,7 +110,7 @@ impl Half {
         mut action: impl FnMut(&mut Gate) -> Result<Option<R>, E>,
     ) -> Result<Option<R>, E> {
         match until {
-            Until::Now => match self.lane.stop() {
+            Until::Now => match self.lane.stop_or_pause() {
                 Some(end) => match action(&mut self.gate)? {
                     None => Err(self.lane.report(end).into()),
                     done => Ok(done),

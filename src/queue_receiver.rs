@@ -176,7 +176,8 @@ impl<T: Pod> QueueReceiver<T> {
         self.recv_one(Until::Deadline(deadline))
     }
 
-    /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty).
+    /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty). The first time after a run of messages it lets
+    /// about a microsecond pass before it says so.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
         self.recv_one(Until::Now)
@@ -250,7 +251,8 @@ impl QueueReceiver<[u8]> {
         self.recv_one(message, Until::Deadline(deadline))
     }
 
-    /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty).
+    /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty). The first time after a run of messages it lets
+    /// about a microsecond pass before it says so.
     #[inline]
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.recv_one(message, Until::Now)

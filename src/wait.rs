@@ -105,6 +105,14 @@ impl Pace {
         self.wait
     }
 
+    /// After a fruitless attempt that is not to wait, if it was the first one after a success.
+    pub(crate) fn pause_after_run(&mut self, position: u64) {
+        if self.patience.has_moved(position) && self.polls() {
+            self.patience.had_to_wait = false;
+            self.patience.pause(position);
+        }
+    }
+
     /// A slice has passed since the last question.
     fn is_time_to_ask(&mut self, now: Instant) -> bool {
         let is_time = now.duration_since(self.asked) >= SLICE;
