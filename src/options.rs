@@ -1,6 +1,9 @@
 //! What the options of pipes and queues have in common, and how a name is opened or made.
 
+use std::fmt;
+
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{Element, Kind};
 use crate::liveness::Seat;
 use crate::region::{Region, Settings};
 use crate::wait::Wait;
@@ -93,6 +96,40 @@ pub(crate) fn fresh(seat: Option<Seat>) -> Result<Seat> {
             "find out who writes into memory that nobody was given",
         )
     })
+}
+
+/// A region that is not what somebody wants to open.
+pub(crate) fn wrong_type(kind: Kind, found: impl fmt::Display, expected: impl fmt::Display) -> Error {
+    let (doing, remedy) = match kind {
+        Kind::Pipe => ("open this pipe", "use the same options on both sides, or another name"),
+        Kind::Queue => ("open this queue", "use the same options on all sides, or another name"),
+    };
+    Error::new(ErrorKind::WrongType, doing, found, expected, remedy)
+}
+
+/// Refuses a region of another kind than wanted, of other elements, or with longer messages.
+pub(crate) fn check(region: &Region, kind: Kind, element: Element, limit: u64) -> Result<()> {
+    let layout = region.layout();
+    if layout.kind != kind {
+        let name = |kind| if kind == Kind::Pipe { "a pipe" } else { "a queue" };
+        return Err(wrong_type(kind, name(layout.kind), name(kind)));
+    }
+    if layout.element != element {
+        return Err(wrong_type(kind, layout.element, element));
+    }
+    if element == Element::Bytes && layout.limit > limit {
+        let found = format_args!("messages of up to {} bytes", layout.limit);
+        return Err(wrong_type(kind, found, format_args!("of up to {limit}: see max_message_len")));
+    }
+    Ok(())
+}
+
+/// Says so if a region has another capacity than one that was asked for.
+pub(crate) fn report_capacity(region: &mut Region, asked: u64, default: u64) {
+    let capacity = region.layout().capacity;
+    if capacity != asked && asked != default {
+        region.report.warn(format!("the capacity is {capacity}, not {asked} as asked"));
+    }
 }
 
 /// The builder's methods that pipes and queues share, for a type with a field `common`.

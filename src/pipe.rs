@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytemuck::Pod;
 
 use crate::end::{End, sealed::Sealed};
-use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
+use crate::error::{RecvError, Result, SendError};
 use crate::layout::{Element, Kind, Layout};
 use crate::link::{Link, Side};
 use crate::liveness::Seat;
 use crate::message::Message;
-use crate::options::{Common, common_options, fresh};
+use crate::options::{self, Common, common_options, fresh};
 use crate::receiver::Receiver;
 use crate::region::Region;
 use crate::sender::Sender;
@@ -117,7 +117,7 @@ impl<M: Message + ?Sized> PipeOptions<M> {
     /// Opens, or makes, the one-way pipe of that name and becomes its sender.
     ///
     /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: an invalid name, a region of
-    /// another type, a live sender ([`ErrorKind::SeatTaken`]), no memory.
+    /// another type, a live sender ([`ErrorKind::SeatTaken`](crate::ErrorKind::SeatTaken)), no memory.
     pub fn sender(&self, name: &str) -> Result<Sender<M>> {
         self.named(name)
     }
@@ -171,34 +171,17 @@ impl<M: Message + ?Sized> PipeOptions<M> {
     }
 
     fn check(&self, region: &Region, directions: u64) -> Result<()> {
-        let wrong = |found: &dyn fmt::Display, expected: &dyn fmt::Display| {
-            let remedy = "use the same options on both sides, or another name";
-            Err(Error::new(ErrorKind::WrongType, "open this pipe", found, expected, remedy))
-        };
-        let layout = region.layout();
-        if layout.kind != Kind::Pipe {
-            return wrong(&"a queue", &"a pipe");
-        }
-        let element = M::element(self.common.tag);
-        if layout.element != element {
-            return wrong(&layout.element, &element);
-        }
-        if layout.element == Element::Bytes && layout.limit > self.limit {
-            let found = format!("messages of up to {} bytes", layout.limit);
-            return wrong(&found, &format!("of up to {}: see max_message_len", self.limit));
-        }
-        if layout.directions != directions {
+        options::check(region, Kind::Pipe, M::element(self.common.tag), self.limit)?;
+        let found = region.layout().directions;
+        if found != directions {
             let name = |directions| if directions == 1 { "a one-way pipe" } else { "a duplex pipe" };
-            return wrong(&name(layout.directions), &name(directions));
+            return Err(options::wrong_type(Kind::Pipe, name(found), name(directions)));
         }
         Ok(())
     }
 
     fn report_capacity(&self, region: &mut Region) {
-        let capacity = region.layout().capacity;
-        if capacity != self.capacity && self.capacity != Self::default_capacity() {
-            region.report.warn(format!("the capacity is {capacity}, not {} as asked", self.capacity));
-        }
+        options::report_capacity(region, self.capacity, Self::default_capacity());
     }
 
     fn default_capacity() -> u64 {

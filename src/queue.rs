@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytemuck::Pod;
 
 use crate::end::{End, sealed::Sealed};
-use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
+use crate::error::{RecvError, Result, SendError};
 use crate::lanes::Part;
-use crate::layout::{Element, Kind, Layout, PLACES_MAX, Shape};
+use crate::layout::{Kind, Layout, PLACES_MAX, Shape};
 use crate::liveness::Seat;
 use crate::message::Message;
-use crate::options::{Common, common_options, fresh};
+use crate::options::{self, Common, common_options, fresh};
 use crate::queue_half::{Half, queue_methods};
 use crate::queue_receiver::QueueReceiver;
 use crate::queue_sender::QueueSender;
@@ -156,7 +156,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
     /// Opens, or makes, the queue of that name, and becomes one of its senders.
     ///
     /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: an invalid name, a region of
-    /// another type, no free lane ([`ErrorKind::LanesTaken`]), no memory.
+    /// another type, no free lane ([`ErrorKind::LanesTaken`](crate::ErrorKind::LanesTaken)), no memory.
     pub fn sender(&self, name: &str) -> Result<QueueSender<M>> {
         self.named(name, Part::Sender).map(|seat| self.to_sender(seat))
     }
@@ -223,30 +223,11 @@ impl<M: Message + ?Sized> QueueOptions<M> {
     }
 
     fn check(&self, region: &Region) -> Result<()> {
-        let wrong = |found: &dyn fmt::Display, expected: &dyn fmt::Display| {
-            let remedy = "use the same options on all sides, or another name";
-            Err(Error::new(ErrorKind::WrongType, "open this queue", found, expected, remedy))
-        };
-        let layout = region.layout();
-        if layout.kind != Kind::Queue {
-            return wrong(&"a pipe", &"a queue");
-        }
-        let element = M::element(self.common.tag);
-        if layout.element != element {
-            return wrong(&layout.element, &element);
-        }
-        if layout.element == Element::Bytes && layout.limit > self.limit {
-            let found = format!("messages of up to {} bytes", layout.limit);
-            return wrong(&found, &format!("of up to {}: see max_message_len", self.limit));
-        }
-        Ok(())
+        options::check(region, Kind::Queue, M::element(self.common.tag), self.limit)
     }
 
     fn report_capacity(&self, region: &mut Region) {
-        let capacity = region.layout().capacity;
-        if capacity != self.capacity && self.capacity != DEFAULT_CAPACITY {
-            region.report.warn(format!("the capacity is {capacity}, not {} as asked", self.capacity));
-        }
+        options::report_capacity(region, self.capacity, DEFAULT_CAPACITY);
     }
 }
 
