@@ -679,24 +679,20 @@ impl<M: Memory> Words<M> {
         Err(Corrupt)
     }
 
-    /// The claimer of a position, or its repairer, does not publish.
+    /// The producer that claimed a position, or its repairer, does not publish: the slot is out of service for a moment.
     #[cold]
     fn give_up(&self, position: u64) -> Result<(), Corrupt> {
-        self.put_out(position, unpublished(position), UNSENT).and_then(|mark| self.put_back(position, mark))
-    }
-
-    /// Sees to it that a claimed slot is out of service; for its claimer or its repairer.
-    fn put_out(&self, position: u64, key: u64, out: u64) -> Result<Mark, Corrupt> {
+        let unsent = Mark(word(unpublished(position), UNSENT));
         for _ in 0..ROUNDS {
             let mark = self.look(position)?.mark;
             if mark.is_out() {
-                return Ok(mark);
+                return self.put_back(position, mark);
             }
-            if mark.key() > key || mark.0 == word(key, CLEAR) {
+            if mark.key() > unsent.key() || mark.0 == word(unsent.key(), CLEAR) {
                 return Err(Corrupt);
             }
-            if self.swap(position, mark, word(key, out))? {
-                return Ok(Mark(word(key, out)));
+            if self.swap(position, mark, unsent.0)? {
+                return self.put_back(position, unsent);
             }
         }
         Err(Corrupt)
