@@ -4,10 +4,10 @@
 //! Bytes: one futex word.
 //!
 //! ```text
-//!  31                             3   2      1      0
-//! ┌────────────────────────────────┬──────┬──────┬───────┐
-//! │ epoch                          │HANGUP│FENCES│WAITERS│
-//! └────────────────────────────────┴──────┴──────┴───────┘
+//!  31                      4   3      2      1      0
+//! ┌─────────────────────────┬──────┬──────┬──────┬───────┐
+//! │ epoch                   │BARRED│HANGUP│FENCES│WAITERS│
+//! └─────────────────────────┴──────┴──────┴──────┴───────┘
 //! ```
 //!
 //! Invariants
@@ -17,6 +17,8 @@
 //!   answer and the clearing is woken after it. A killed sleeper thus leaves at most one idle system call.
 //! - I3: HANGUP is set by the listening side for the notifying side to see on its way: "I have left".
 //! - I4: FENCES, once set, stays: some process here cannot take part in asymmetric fences.
+//! - I5: BARRED asks newcomers to leave what there is to those who have waited. It is a request: set by who has waited long in vain,
+//!   cleared by who gets something. Nobody heeds it for long, so a killed waiter's is a short delay.
 //!
 //! Edges
 //! - E1: notifier: change, fence, load word · listener: set WAITERS, fence, look for the change. A fence pair:
@@ -40,7 +42,8 @@ use std::time::Duration;
 const WAITERS: u32 = 1;
 const FENCES: u32 = 2;
 const HANGUP: u32 = 4;
-const EPOCH: u32 = 8;
+const BARRED: u32 = 8;
+const EPOCH: u32 = 16;
 
 /// The state of the word at the time of [`Event::listen`]; a sleep on an outdated ticket returns at once.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +103,27 @@ impl<M: Memory> Event<M> {
     /// Sleeps until notified, or for no reason, or for `slice` at most.
     pub(crate) fn wait(&self, ticket: Ticket, slice: Duration) {
         futex_wait(&self.word, ticket.0, slice);
+    }
+
+    /// Whether the epoch is another than that of the ticket: somebody was woken, if not necessarily this listener.
+    pub(crate) fn has_moved_since(&self, ticket: Ticket) -> bool {
+        (self.word.load(Ordering::Relaxed) ^ ticket.0) / EPOCH != 0
+    }
+
+    /// Whether newcomers are asked to stand back.
+    #[inline]
+    pub(crate) fn is_barred(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & BARRED != 0
+    }
+
+    /// Asks newcomers to stand back, or lets them in again.
+    pub(crate) fn bar(&self, barred: bool) {
+        // Relaxed: nothing is ordered by it.
+        if barred {
+            self.word.fetch_or(BARRED, Ordering::Relaxed);
+        } else {
+            self.word.fetch_and(!BARRED, Ordering::Relaxed);
+        }
     }
 
     /// Makes every notifier use a real fence, for a process that has no membarrier.

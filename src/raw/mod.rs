@@ -9,11 +9,16 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
+pub(crate) mod barrier;
+pub(crate) mod cell;
 pub(crate) mod event;
+pub(crate) mod lock;
 pub(crate) mod mpmc;
 pub(crate) mod pool;
+pub(crate) mod readers;
 pub(crate) mod records;
 pub(crate) mod role;
+pub(crate) mod semaphore;
 pub(crate) mod slots;
 pub(crate) mod spsc;
 

@@ -1,0 +1,114 @@
+//! What: a value of any size that one writes and any number read, none of whom waits for another; a reader gets a whole version,
+//! or tries again. Who may write is settled elsewhere (`raw/lock.rs`).
+//!
+//! Bytes: two words and 2^n buffers (four for readers that do not lock, two where a lock keeps them apart).
+//!
+//! ```text
+//! ┌───────────┬─────────┐   ┌──────────┬──────────┬─ ─ ─ ─ ─┐
+//! │ committed │ writing │   │ buffer 0 │ buffer 1 │         │   version v is in buffer v mod 2^n
+//! └───────────┴─────────┘   └──────────┴──────────┴─ ─ ─ ─ ─┘
+//! ```
+//!
+//! Invariants
+//! - I1: `writing` is `committed`, or one more; both grow only.
+//! - I2: the buffer of version v is written while `writing` is v, and not again before `writing` is v + 2^n.
+//! - I3: `committed` is v only after version v is whole.
+//!
+//! Edges
+//! - E1: `write`: store committed, Release · `try_read`: load committed, Acquire: the version is whole.
+//! - E2: `write`: store writing, fence Release, payload · `try_read`: payload, fence Acquire, load writing: who sees any of a later
+//!   version's payload sees that it was begun.
+//! - E3: `write`: store writing, Release, after the last committed · `try_read`: load writing, Acquire: who sees that version v was begun sees
+//!   that v - 1 was committed. So one who fails twice over the same words has seen words that no writer left.
+//!
+//! Crash
+//! - (V1) writer, before `committed`: the version does not exist. The next writer, of the same version number, writes over it.
+//! - (V2) writer, after it: it exists.
+//! - reader: nothing.
+//!
+//! Source: Boehm, Can seqlocks get along with programming language memory models? (MSPC 2012); Lamport's buffers against the waiting.
+
+use crate::raw::Corrupt;
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// Words beside the buffers.
+pub(crate) const CONTROL: usize = 2;
+
+/// A reader that was lapped so often has met somebody who wants it to be.
+const ATTEMPTS: u32 = 1 << 14;
+
+pub(crate) struct Cell<'a> {
+    committed: &'a AtomicU64,
+    writing: &'a AtomicU64,
+    buffers: &'a [AtomicU64],
+    /// Words of a buffer.
+    stride: usize,
+    /// Buffers, a power of two.
+    count: u64,
+}
+
+/// Where a failed reader found the words.
+type Lapped = (u64, u64);
+
+impl<'a> Cell<'a> {
+    /// None: the words are too few.
+    #[inline]
+    pub(crate) fn new(control: &'a [AtomicU64], buffers: &'a [AtomicU64], stride: usize, count: u64) -> Option<Self> {
+        let [committed, writing] = control.first_chunk::<CONTROL>()?;
+        let is_enough = count.is_power_of_two() && buffers.len() >= stride.checked_mul(count as usize)?;
+        is_enough.then_some(Self { committed, writing, buffers, stride, count })
+    }
+
+    #[inline]
+    fn buffer(&self, version: u64) -> &'a [AtomicU64] {
+        let start = (version & (self.count - 1)) as usize * self.stride;
+        self.buffers.get(start..start + self.stride).unwrap_or_default()
+    }
+
+    /// The last whole version's number.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        self.committed.load(Ordering::Acquire) // E1
+    }
+
+    /// One attempt to copy the last version out.
+    #[inline]
+    fn try_read<R>(&self, copy: impl FnOnce(&[AtomicU64]) -> R) -> Result<(R, u64), Lapped> {
+        let version = self.version(); // E1
+        let copied = copy(self.buffer(version));
+        fence(Ordering::Acquire); // E2
+        let writing = self.writing.load(Ordering::Acquire); // E3
+        if writing.wrapping_sub(version) < self.count { Ok((copied, version)) } else { Err((version, writing)) }
+    }
+
+    /// Copies the last version out, and says its number; `lapped` runs after each attempt that a writer spoiled.
+    #[inline]
+    pub(crate) fn read<R>(
+        &self,
+        mut copy: impl FnMut(&[AtomicU64]) -> R,
+        mut lapped: impl FnMut(u32),
+    ) -> Result<(R, u64), Corrupt> {
+        let mut before = None;
+        for attempt in 0..ATTEMPTS {
+            match self.try_read(&mut copy) {
+                Ok(done) => return Ok(done),
+                Err(now) if before == Some(now) => return Err(Corrupt),
+                Err(now) => before = Some(now),
+            }
+            lapped(attempt);
+        }
+        Err(Corrupt)
+    }
+
+    /// Writes the next version; says its number. Only for who holds the right to write.
+    #[inline]
+    pub(crate) fn write(&self, fill: impl FnOnce(&[AtomicU64])) -> u64 {
+        // Relaxed: the last writer's, which came with the right to write.
+        let version = self.committed.load(Ordering::Relaxed).wrapping_add(1);
+        self.writing.store(version, Ordering::Release); // E3
+        fence(Ordering::Release); // E2
+        fill(self.buffer(version));
+        self.committed.store(version, Ordering::Release); // E1
+        version
+    }
+}
