@@ -185,6 +185,143 @@ pub enum RecvError {
     NoTask,
 }
 
+/// Why a value, a lock or another object of a namespace did not do what it was asked for. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// It cannot be had now, and the call was not to wait.
+    WouldBlock,
+    /// It could not be had before the deadline.
+    TimedOut,
+    /// This thread holds it already, and it is not re-entrant: to wait would be for ever.
+    Relocked,
+    /// This thread (of a bounded semaphore, this process) does not hold it.
+    NotOwner,
+    /// More permits than there can be.
+    TooMany {
+        /// Permits that were to be given or taken.
+        count: u64,
+        /// Permits that there can be.
+        limit: u64,
+    },
+    /// No such element.
+    OutOfBounds {
+        /// The index that was asked for; of a range, its end.
+        index: usize,
+        /// Elements that there are.
+        length: usize,
+    },
+    /// The barrier broke: this process died after coming to it, or gave up. 0: it was reset.
+    Broken {
+        /// As it recorded itself.
+        pid: u64,
+    },
+    /// Somebody wrote into the region what no correct process writes.
+    Corrupt,
+    /// This handle belongs to the process that forked this one.
+    Forked,
+    /// The owner's lock in the kernel is gone though its process runs: nobody can tell any more when it dies.
+    LockLost,
+}
+
+/// Why a lock was not simply acquired. In two cases it was, and `G` is its guard.
+pub enum LockError<G> {
+    /// It is acquired; an owner died with it since the last one that knew. What the lock holds is whole, as last committed: mend what it
+    /// guards, and go on, or [`poison`](crate::MutexGuard::poison) it. Told to one: the first to unlock it after this.
+    OwnerDied(G),
+    /// It is acquired; an owner gave up what it guards, see [`poison`](crate::MutexGuard::poison). Told to all until somebody heals it.
+    Poisoned(G),
+    /// It is not acquired.
+    Refused(SyncError),
+}
+
+impl<G> LockError<G> {
+    /// The guard, if there is one, whatever happened to earlier owners.
+    pub fn recover(self) -> Result<G, SyncError> {
+        match self {
+            Self::OwnerDied(guard) | Self::Poisoned(guard) => Ok(guard),
+            Self::Refused(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn map<H>(self, with: impl FnOnce(G) -> H) -> LockError<H> {
+        match self {
+            Self::OwnerDied(guard) => LockError::OwnerDied(with(guard)),
+            Self::Poisoned(guard) => LockError::Poisoned(with(guard)),
+            Self::Refused(error) => LockError::Refused(error),
+        }
+    }
+
+    /// What happened, without the guard.
+    fn text(&self) -> String {
+        match self {
+            Self::OwnerDied(_) => "an owner of the lock died with it".into(),
+            Self::Poisoned(_) => "the lock is poisoned".into(),
+            Self::Refused(error) => error.to_string(),
+        }
+    }
+}
+
+impl<G> From<SyncError> for LockError<G> {
+    fn from(error: SyncError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl<G> fmt::Debug for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnerDied(_) => f.write_str("OwnerDied(..)"),
+            Self::Poisoned(_) => f.write_str("Poisoned(..)"),
+            Self::Refused(error) => f.debug_tuple("Refused").field(error).finish(),
+        }
+    }
+}
+
+impl<G> fmt::Display for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl<G> std::error::Error for LockError<G> {}
+
+impl fmt::Display for SyncError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WouldBlock => f.write_str("it cannot be had without waiting"),
+            Self::TimedOut => f.write_str("it could not be had before the deadline"),
+            Self::Relocked => f.write_str("this thread holds it already"),
+            Self::NotOwner => f.write_str("this one does not hold it"),
+            Self::TooMany { count, limit } => write!(f, "{count} permits, where there can be at most {limit}"),
+            Self::OutOfBounds { index, length } => write!(f, "index {index} of an array of {length}"),
+            Self::Broken { pid: 0 } => f.write_str("the barrier was reset"),
+            Self::Broken { pid } => write!(f, "the barrier was broken by process {pid}, which gave up or died"),
+            Self::Corrupt => f.write_str("another process corrupted the region"),
+            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
+            Self::LockLost => f.write_str("the owner's lock is gone though its process runs"),
+        }
+    }
+}
+
+impl std::error::Error for SyncError {}
+
+impl From<SyncError> for io::Error {
+    fn from(error: SyncError) -> Self {
+        let kind = match error {
+            SyncError::WouldBlock => io::ErrorKind::WouldBlock,
+            SyncError::TimedOut => io::ErrorKind::TimedOut,
+            SyncError::Relocked => io::ErrorKind::Deadlock,
+            SyncError::NotOwner => io::ErrorKind::PermissionDenied,
+            SyncError::TooMany { .. } | SyncError::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
+            SyncError::Broken { .. } | SyncError::LockLost => io::ErrorKind::ConnectionReset,
+            SyncError::Corrupt => io::ErrorKind::InvalidData,
+            SyncError::Forked => io::ErrorKind::Unsupported,
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,6 +11,7 @@ use std::process::{Child, Command};
 use crate::end::{self, End};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
+use crate::namespace::{Namespace, NamespaceBuilder};
 use crate::pipe::{PipeEnd, PipeOptions};
 use crate::queue::{QueueEnd, QueueOptions};
 use crate::sys;
@@ -63,6 +64,13 @@ impl<E: End> Passable for E {
     }
 }
 
+/// What is shared is not given up.
+struct Shared;
+
+impl Passable for Shared {
+    fn pass_on(&self) {}
+}
+
 impl Handover {
     /// Prepares a command; set its arguments before or through [`command`](Self::command).
     pub fn new(command: Command) -> Self {
@@ -77,14 +85,27 @@ impl Handover {
     /// Gives an end to the child, under a label that it will ask for.
     ///
     /// **Errors**: the label is not one of letters, digits and underscores, or the end is half of a split pipe.
-    pub fn give<E: End + 'static>(mut self, label: &str, end: E) -> Result<Self> {
+    pub fn give<E: End + 'static>(self, label: &str, end: E) -> Result<Self> {
         check_label(label)?;
         let file = end::prepare_to_pass(&end)?;
+        self.add(label, Box::new(end), file)
+    }
+
+    /// Lets the child into a namespace, or a namespace of one object, under a label that it will ask for with
+    /// [`Namespace::handed`], or the object's own `handed`.
+    ///
+    /// **Errors**: the label is not one of letters, digits and underscores; no descriptors.
+    pub fn share(self, label: &str, namespace: &Namespace) -> Result<Self> {
+        check_label(label)?;
+        self.add(label, Box::new(Shared), namespace.share()?)
+    }
+
+    fn add(mut self, label: &str, end: Box<dyn Passable>, file: OwnedFd) -> Result<Self> {
         self.command.env(
             variable(label),
             sys::process::inheritance(&file).map_err(|error| Error::io("hand over an end", error, "try again"))?,
         );
-        self.ends.push(Given { end: Box::new(end), file });
+        self.ends.push(Given { end, file });
         Ok(self)
     }
 
@@ -155,6 +176,22 @@ impl<M: Message + ?Sized> PipeOptions<M> {
 impl<M: Message + ?Sized> QueueOptions<M> {
     /// Picks up the half of a queue that the parent gave under this label. See [`handed`].
     pub fn handed<E: QueueEnd<Message = M>>(&self, label: &str) -> Result<E> {
+        self.from_fd(pick_up(label)?)
+    }
+}
+
+impl Namespace {
+    /// Comes into the namespace that the parent shared under this label ([`Handover::share`]).
+    ///
+    /// **Blocking** and **Errors**: as [`open`](Self::open); no such label, picked up already.
+    pub fn handed(label: &str) -> Result<Self> {
+        Self::builder().handed(label)
+    }
+}
+
+impl NamespaceBuilder {
+    /// Comes into the namespace that the parent shared under this label. See [`Namespace::handed`].
+    pub fn handed(&self, label: &str) -> Result<Namespace> {
         self.from_fd(pick_up(label)?)
     }
 }

@@ -8,6 +8,7 @@ use crate::names::Directory;
 use crate::parcels::Parcels;
 use crate::region::{Region, Settings, unlink};
 use crate::sync::Ordering;
+use crate::table::Table;
 
 /// What a region looked like at one moment.
 #[derive(Clone, Debug)]
@@ -125,6 +126,7 @@ impl Directory {
         match region.layout().kind {
             Kind::Pipe => Ok(0),
             Kind::Queue => Ok(region.repair(None)),
+            Kind::Namespace => Ok(Table::parse(&region)?.repair(&region, None)),
         }
     }
 

@@ -12,12 +12,10 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use crate::error::Result;
 use crate::layout::{lane, queue, seat};
-use crate::liveness::{LEFT, PRESENT, RECEIVER, REPAIRED, SENDER, Seat, Standing};
+use crate::liveness::{LEFT, RECEIVER, REPAIRED, SENDER, Seat, Standing};
 use crate::parcels::Parcels;
 use crate::raw::event::Event;
 use crate::raw::mpmc::{Ledger, Repair, Ring, Words};
@@ -31,9 +29,6 @@ const PATIENCE: u32 = 100;
 
 /// Lanes that one look for the dead goes through at most.
 const SWEEP: usize = 64;
-
-/// Times that who wants a lane waits for somebody else's repair.
-const PATIENT: u32 = 50;
 
 /// What a participant does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +101,6 @@ impl Region {
         self.present().filter(move |&index| self.part(index) == part)
     }
 
-    fn present(&self) -> impl Iterator<Item = usize> {
-        (0..self.layout().seats()).filter(|&index| self.state(index) == PRESENT)
-    }
-
     /// Everybody of that part as one: alive if any is, else how the last one ended; vacant if none has come.
     pub(crate) fn standing_of(&self, part: Part) -> Standing {
         self.standing_beside(part, None, true)
@@ -145,16 +136,9 @@ impl Region {
     pub(crate) fn join_lane(self, part: Part) -> Result<Option<Seat>> {
         self.repair(None);
         let free = |region: &Self| {
-            let lanes = || 0..region.layout().seats();
-            for _ in 0..PATIENT {
-                let free: Vec<usize> = lanes().filter(|&index| region.state(index) != PRESENT).collect();
-                if !free.is_empty() || !lanes().any(|index| region.standing(index) == Standing::Dead) {
-                    return free;
-                }
-                thread::sleep(Duration::from_millis(1)); // somebody else is repairing
+            region.free_seats(|| {
                 region.repair(None);
-            }
-            Vec::new()
+            })
         };
         Seat::join(self, free, part.code(), |region, index| {
             region.lane_word(index, lane::OPEN).store(0, Ordering::Relaxed);
@@ -198,9 +182,7 @@ impl Region {
 
     /// As [`repair`](Self::repair), of some of the lanes.
     fn repair_among(&self, lanes: Range<usize>, own: Option<usize>) -> usize {
-        let is_dead = |&index: &usize| {
-            Some(index) != own && self.state(index) == PRESENT && self.standing(index) == Standing::Dead
-        };
+        let is_dead = |&index: &usize| self.is_dead(index, own);
         let verdict = self.queue_word(queue::VERDICT);
         if verdict.load(Ordering::Relaxed) == 0 && !lanes.clone().any(|index| is_dead(&index)) {
             return 0;

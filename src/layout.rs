@@ -17,6 +17,9 @@
 //!    ...                                                 extents  more places, not mapped and without memory until used
 //! ```
 //!
+//! A namespace has lanes at 64, then a table of its objects, then those, each a multiple of 16 words (`table.rs`). A queue in there is
+//! the same words as a queue's region.
+//!
 //! A header is read from the file once, into private memory; [`Layout::parse`] checks every word against the file's
 //! real size, and nothing else in the crate takes a length or an offset from shared memory.
 
@@ -51,7 +54,10 @@ pub(crate) mod header {
     pub(crate) const BLOCKS: usize = 13;
     pub(crate) const BLOCK_LEN: usize = 14;
     pub(crate) const EXTENTS: usize = 15;
-    pub(crate) const USED: usize = 16;
+    // Namespaces only.
+    /// 1: the name stays when the last participant has left.
+    pub(crate) const PERSISTENT: usize = 16;
+    pub(crate) const USED: usize = 17;
     pub(crate) const WORDS: usize = 64;
 }
 
@@ -115,7 +121,7 @@ pub(crate) mod queue {
     pub(crate) const WORDS: usize = 112;
 }
 
-/// The words of a lane: a seat's record, then its owner's own.
+/// The words of a lane: a seat's record, then its owner's own. (In a namespace all of it is a seat's record.)
 pub(crate) mod lane {
     /// On the owner's own line.
     pub(crate) const INTENT: usize = 8;
@@ -127,10 +133,14 @@ pub(crate) mod lane {
 const SEATS_AT: usize = header::WORDS;
 const QUEUE_AT: usize = header::WORDS;
 const LANES_AT: usize = QUEUE_AT + queue::WORDS;
+const MEMBERS_AT: usize = header::WORDS;
 const SEATS_MAX: usize = 8;
 const RINGS_AT: usize = SEATS_AT + SEATS_MAX * seat::WORDS;
 /// Adjacent-line prefetchers fetch pairs of 64-byte lines.
-const LINE_PAIR: usize = 128 / WORD;
+pub(crate) const LINE_PAIR: usize = 128 / WORD;
+
+/// Words of an object's entry in a namespace's table.
+pub(crate) const ENTRY_WORDS: usize = LINE_PAIR;
 
 const _: () = {
     assert!(header::USED <= header::WORDS);
@@ -156,10 +166,26 @@ pub enum Kind {
     Pipe,
     /// A queue: one ring for any number of senders and receivers.
     Queue,
+    /// A namespace: values, locks and other objects, each with a name.
+    Namespace,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pipe => "a pipe",
+            Self::Queue => "a queue",
+            Self::Namespace => "a namespace",
+        })
+    }
 }
 
 const PIPE: u64 = 1;
 const QUEUE: u64 = 2;
+const NAMESPACE: u64 = 3;
+
+/// Objects that a namespace can have.
+const OBJECTS_MAX: u64 = 1 << 16;
 
 /// Participants that a queue can have: a place in the pool has 16 bits for its owner.
 const LANES_MAX: u64 = 4096;
@@ -229,19 +255,21 @@ fn check(kind: &str, element: Element, capacity: u64, limit: u64) -> Result<u64>
 pub(crate) struct Layout {
     pub(crate) kind: Kind,
     pub(crate) element: Element,
-    /// 1 or 2: the number of rings.
+    /// The number of rings: 1 or 2, 0 in a namespace.
     pub(crate) directions: u64,
-    /// Slots of a value ring, bytes of a byte ring; a power of two.
+    /// Slots of a value ring, bytes of a byte ring; a power of two. Objects of a namespace.
     pub(crate) capacity: u64,
-    /// The longest message in bytes.
+    /// The longest message in bytes; of a namespace, the bytes of all objects.
     pub(crate) limit: u64,
     /// Bytes of the file.
     pub(crate) size: u64,
     /// Zeros for a pipe.
     pub(crate) shape: Shape,
+    /// Whether the name is to stay when the last participant has left.
+    pub(crate) persistent: bool,
 }
 
-/// What only a queue has.
+/// What only a queue has; a namespace has its number of lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Participants at most.
@@ -264,8 +292,17 @@ impl Layout {
             Element::Value { .. } => 1,
         };
         let capacity = capacity.max(floor).checked_next_power_of_two();
-        Self { kind: Kind::Pipe, element, directions, capacity: 0, limit, size: 0, shape: Shape::default() }
-            .sized(capacity)
+        Self {
+            kind: Kind::Pipe,
+            element,
+            directions,
+            capacity: 0,
+            limit,
+            size: 0,
+            shape: Shape::default(),
+            persistent: false,
+        }
+        .sized(capacity)
     }
 
     /// A queue's layout; capacity and lengths are rounded up to what there can be.
@@ -298,7 +335,24 @@ impl Layout {
             }
         };
         let capacity = capacity.max(2).checked_next_power_of_two();
-        Self { kind: Kind::Queue, element, directions: 1, capacity: 0, limit, size: 0, shape }.sized(capacity)
+        Self { kind: Kind::Queue, element, directions: 1, capacity: 0, limit, size: 0, shape, persistent: false }
+            .sized(capacity)
+    }
+
+    /// The layout of a namespace of so many objects, which take so many words.
+    pub(crate) fn namespace(objects: u64, words: u64, lanes: u64, persistent: bool) -> Result<Self> {
+        for (what, found, least, most) in [
+            ("number of objects", objects, 1, OBJECTS_MAX),
+            ("number of participants", lanes, 1, LANES_MAX),
+            ("number of words", words, 1, SIZE_MAX / WORD as u64),
+        ] {
+            if !(least..=most).contains(&found) {
+                return Err(invalid("namespace", what, found, format_args!("{least} to {most}"), "choose another"));
+            }
+        }
+        let shape = Shape { lanes, ..Shape::default() };
+        let (kind, element, limit) = (Kind::Namespace, Element::Bytes, words * WORD as u64);
+        Self { kind, element, directions: 0, capacity: 0, limit, size: 0, shape, persistent }.sized(Some(objects))
     }
 
     fn sized(mut self, capacity: Option<u64>) -> Result<Self> {
@@ -331,6 +385,7 @@ impl Layout {
                 let fixed = (self.marks() as u64).checked_add(marks)?;
                 fixed.checked_add(self.data_words()?)?.checked_add(blocks)?
             }
+            Kind::Namespace => (self.objects() as u64).checked_add(self.limit / WORD as u64)?,
         };
         words.checked_mul(WORD as u64)?.checked_next_multiple_of(crate::sys::memory::PAGE)
     }
@@ -344,6 +399,7 @@ impl Layout {
             (Kind::Pipe, Element::Bytes) => self.capacity / WORD as u64,
             (Kind::Pipe, Element::Value { size, .. }) => self.capacity.checked_mul(size.div_ceil(WORD as u64))?,
             (Kind::Queue, _) => self.capacity.checked_mul(self.stride() as u64)?,
+            (Kind::Namespace, _) => 0,
         };
         words.checked_next_multiple_of(LINE_PAIR as u64)
     }
@@ -360,6 +416,7 @@ impl Layout {
         words[header::KIND] = match self.kind {
             Kind::Pipe => PIPE,
             Kind::Queue => QUEUE,
+            Kind::Namespace => NAMESPACE,
         };
         words[header::DIRECTIONS] = self.directions;
         words[header::ELEMENT_SIZE] = size;
@@ -373,6 +430,7 @@ impl Layout {
         words[header::BLOCKS] = self.shape.blocks;
         words[header::BLOCK_LEN] = self.shape.block_len;
         words[header::EXTENTS] = self.shape.extents;
+        words[header::PERSISTENT] = u64::from(self.persistent);
         words
     }
 
@@ -405,6 +463,7 @@ impl Layout {
         let kind = match (words[header::KIND], words[header::DIRECTIONS]) {
             (PIPE, 1 | 2) => Kind::Pipe,
             (QUEUE, 1) => Kind::Queue,
+            (NAMESPACE, 0) => Kind::Namespace,
             (kind, directions) => return corrupt(format!("kind {kind} with {directions} directions")),
         };
         if !matches!(words[header::LIFE], ACTIVE | RETIRED) || words[header::USED..].iter().any(|&word| word != 0) {
@@ -425,14 +484,18 @@ impl Layout {
             block_len: words[header::BLOCK_LEN],
             extents: words[header::EXTENTS],
         };
+        let persistent = words[header::PERSISTENT] == 1;
         let layout = match kind {
             Kind::Pipe => Self::pipe(element, words[header::DIRECTIONS], capacity, limit),
             Kind::Queue => Self::queue(element, capacity, limit, shape),
+            Kind::Namespace => Self::namespace(capacity, limit / WORD as u64, shape.lanes, persistent),
         };
         match layout {
             Ok(layout)
                 if layout.capacity == capacity
+                    && layout.element == element
                     && layout.limit == limit
+                    && u64::from(layout.persistent) == words[header::PERSISTENT]
                     && layout.shape == shape
                     && layout.fits(length) =>
             {
@@ -461,13 +524,14 @@ impl Layout {
         match self.kind {
             Kind::Pipe => SEATS_AT + index * seat::WORDS,
             Kind::Queue => LANES_AT + index * lane::WORDS,
+            Kind::Namespace => MEMBERS_AT + index * lane::WORDS,
         }
     }
 
     pub(crate) fn seats(&self) -> usize {
         match self.kind {
             Kind::Pipe => 2,
-            Kind::Queue => self.shape.lanes as usize,
+            Kind::Queue | Kind::Namespace => self.shape.lanes as usize,
         }
     }
 
@@ -488,6 +552,7 @@ impl Layout {
         let start = match self.kind {
             Kind::Pipe => RINGS_AT + ring::WORDS * self.directions as usize + index * words,
             Kind::Queue => (self.marks() + self.capacity as usize).next_multiple_of(LINE_PAIR),
+            Kind::Namespace => self.objects(),
         };
         (start, words)
     }
@@ -521,6 +586,16 @@ impl Layout {
     pub(crate) fn blocks(&self) -> (usize, usize) {
         let (start, words) = self.data(0);
         (start + words, (self.shape.blocks * self.shape.block_len) as usize / WORD)
+    }
+
+    /// First word of a namespace's table.
+    pub(crate) fn table(&self) -> usize {
+        MEMBERS_AT + self.seats() * lane::WORDS
+    }
+
+    /// First word of a namespace's first object.
+    pub(crate) fn objects(&self) -> usize {
+        self.table() + self.capacity as usize * ENTRY_WORDS
     }
 
     /// Where in the file an extent begins.

@@ -46,6 +46,11 @@ pub(crate) const REPAIRED: u64 = 3;
 /// The parts in a queue.
 pub(crate) const SENDER: u64 = 1;
 pub(crate) const RECEIVER: u64 = 2;
+/// The part of all in a namespace.
+pub(crate) const MEMBER: u64 = 3;
+
+/// Times that who wants a seat waits for somebody else's repair.
+const PATIENT: u32 = 50;
 
 /// What the kernel and the records say of a seat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,9 +110,21 @@ impl Region {
         self.word(self.layout().seat(index) + seat::JOINS).load(Ordering::Relaxed)
     }
 
+    fn is_taken(&self, index: usize) -> io::Result<bool> {
+        lock::is_locked_elsewhere(self.file(), self.lock_byte(index as u64))
+    }
+
+    fn try_lock(&self, byte: u64) -> io::Result<bool> {
+        lock::try_lock(self.file(), self.lock_byte(byte))
+    }
+
+    fn unlock(&self, byte: u64) -> io::Result<()> {
+        lock::unlock(self.file(), self.lock_byte(byte))
+    }
+
     /// Asks the kernel about a seat, through a description that does not hold it itself.
     pub(crate) fn standing(&self, index: usize) -> Standing {
-        match lock::is_locked_elsewhere(self.file(), index as u64) {
+        match self.is_taken(index) {
             // If the kernel will not say, nobody is declared dead.
             Ok(true) | Err(_) => return Standing::Alive,
             Ok(false) => {}
@@ -118,7 +135,7 @@ impl Region {
             VACANT => Standing::Vacant,
             LEFT => Standing::Left,
             // Again: the record may be a successor's, who has just come.
-            _ => match lock::is_locked_elsewhere(self.file(), index as u64) {
+            _ => match self.is_taken(index) {
                 Ok(true) | Err(_) => Standing::Alive,
                 Ok(false) if record.identity.provably_runs() => Standing::LockLost,
                 Ok(false) => Standing::Dead,
@@ -139,6 +156,7 @@ impl Region {
                 let waiting = (word(queue::TAIL) << 1 >> 1) != word(queue::HEAD);
                 waiting && word(queue::ENDED + 1) != LEFT
             }
+            Kind::Namespace => self.layout().persistent,
         }
     }
 
@@ -154,15 +172,40 @@ impl Region {
         self.word(ring + ring::TAIL).load(Ordering::Acquire).wrapping_sub(head)
     }
 
+    /// The seats that were taken and not given up, dead or alive.
+    pub(crate) fn present(&self) -> impl Iterator<Item = usize> {
+        (0..self.layout().seats()).filter(|&index| self.state(index) == PRESENT)
+    }
+
+    /// Whether somebody sat there, and is gone without having left, and nobody has repaired it. `own` is the seat that this
+    /// description holds, about which the kernel would not tell us.
+    pub(crate) fn is_dead(&self, index: usize, own: Option<usize>) -> bool {
+        Some(index) != own && self.state(index) == PRESENT && self.standing(index) == Standing::Dead
+    }
+
+    /// Seats for a newcomer, where the dead are repaired first.
+    pub(crate) fn free_seats(&self, repair: impl Fn()) -> Vec<usize> {
+        let seats = || 0..self.layout().seats();
+        for _ in 0..PATIENT {
+            let free: Vec<usize> = seats().filter(|&index| self.state(index) != PRESENT).collect();
+            if !free.is_empty() || !seats().any(|index| self.standing(index) == Standing::Dead) {
+                return free;
+            }
+            thread::sleep(Duration::from_millis(1)); // somebody else is repairing
+            repair();
+        }
+        Vec::new()
+    }
+
     /// The right to repair, unless somebody else has it.
     pub(crate) fn try_repairing(&self) -> Option<Held<'_>> {
-        matches!(lock::try_lock(self.file(), REPAIR), Ok(true)).then_some(Held { region: self, byte: REPAIR })
+        matches!(self.try_lock(REPAIR), Ok(true)).then_some(Held { region: self, byte: REPAIR })
     }
 
     /// Enters the section that joining, leaving and removing share.
     fn admission(&self, patience: Duration) -> Result<Held<'_>> {
         let started = Instant::now();
-        while !lock::try_lock(self.file(), ADMISSION).map_err(|error| self.lock_error(error))? {
+        while !self.try_lock(ADMISSION).map_err(|error| self.lock_error(error))? {
             if started.elapsed() >= patience {
                 return Err(Error::new(
                     ErrorKind::Busy,
@@ -190,13 +233,14 @@ impl Region {
             (Kind::Pipe, 1, _, _) | (Kind::Queue, _, _, RECEIVER) => "receiver",
             (Kind::Pipe, _, 0, _) => "end 0",
             (Kind::Pipe, _, _, _) => "end 1",
-            (Kind::Queue, ..) => "nobody",
+            (Kind::Namespace, _, _, MEMBER) => "member",
+            (Kind::Queue | Kind::Namespace, ..) => "nobody",
         }
     }
 
     fn no_seat(&self, candidates: &[usize]) -> Error {
         let doing = format!("join {}", shown(self.place()));
-        if self.layout().kind == Kind::Queue {
+        if self.layout().kind != Kind::Pipe {
             let mut pids: Vec<u64> = (0..self.layout().seats()).map(|index| self.pid(index)).collect();
             let seats = pids.len();
             pids.sort_unstable();
@@ -207,7 +251,7 @@ impl Region {
                 doing,
                 format_args!("all {seats} lanes held, by process {}", pids.join(", ")),
                 "a free one",
-                "wait until one leaves, end one, or make the queue with more lanes",
+                "wait until one leaves, end one, or make it with more participants",
             );
         }
         let pid = candidates.last().map_or(0, |&index| self.pid(index));
@@ -275,7 +319,7 @@ pub(crate) struct Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         // Fails only if the descriptor is gone, and the lock with it.
-        let _ = lock::unlock(self.region.file(), self.byte);
+        let _ = self.region.unlock(self.byte);
     }
 }
 
@@ -305,7 +349,7 @@ impl Seat {
         let mut taken = None;
         for &index in &candidates {
             // J2
-            if lock::try_lock(region.file(), index as u64).map_err(|error| region.lock_error(error))? {
+            if region.try_lock(index as u64).map_err(|error| region.lock_error(error))? {
                 taken = Some(index);
                 break;
             }
@@ -359,7 +403,7 @@ impl Seat {
                 "pick it up as what it is",
             ));
         }
-        if !lock::try_lock(region.file(), index).map_err(|error| region.lock_error(error))? {
+        if !region.try_lock(index).map_err(|error| region.lock_error(error))? {
             return refuse("a seat that another description holds");
         }
         let index = index as usize;
@@ -418,7 +462,7 @@ impl Seat {
             self.region.retire()?; // L4, L5
         }
         // L6, while still admitted: whoever leaves next must find the seat free, and see that it is the last.
-        let freed = lock::unlock(self.region.file(), self.index as u64);
+        let freed = self.region.unlock(self.index as u64);
         drop(admission);
         freed.map_err(|error| self.region.lock_error(error))
     }

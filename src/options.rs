@@ -85,8 +85,8 @@ impl Common {
     }
 }
 
-/// The seat in a region that nobody else can see yet.
-pub(crate) fn fresh(seat: Option<Seat>) -> Result<Seat> {
+/// The place in a region that nobody else can see yet.
+pub(crate) fn fresh<S>(seat: Option<S>) -> Result<S> {
     seat.ok_or_else(|| {
         Error::new(
             ErrorKind::Corrupt,
@@ -103,6 +103,7 @@ pub(crate) fn wrong_type(kind: Kind, found: impl fmt::Display, expected: impl fm
     let (doing, remedy) = match kind {
         Kind::Pipe => ("open this pipe", "use the same options on both sides, or another name"),
         Kind::Queue => ("open this queue", "use the same options on all sides, or another name"),
+        Kind::Namespace => ("open this namespace", "open it as what it is, or use another name"),
     };
     Error::new(ErrorKind::WrongType, doing, found, expected, remedy)
 }
@@ -111,8 +112,7 @@ pub(crate) fn wrong_type(kind: Kind, found: impl fmt::Display, expected: impl fm
 pub(crate) fn check(region: &Region, kind: Kind, element: Element, limit: u64) -> Result<()> {
     let layout = region.layout();
     if layout.kind != kind {
-        let name = |kind| if kind == Kind::Pipe { "a pipe" } else { "a queue" };
-        return Err(wrong_type(kind, name(layout.kind), name(kind)));
+        return Err(wrong_type(kind, layout.kind, kind));
     }
     if layout.element != element {
         return Err(wrong_type(kind, layout.element, element));

@@ -39,6 +39,11 @@ impl Patience {
         Self { capacity, pause: 0, position: 0, had_to_wait: false }
     }
 
+    /// No pauses at all.
+    pub(crate) fn none() -> Self {
+        Self { capacity: 0, pause: 0, position: 0, had_to_wait: true }
+    }
+
     /// Whether anything was dealt with since the last pause.
     pub(crate) fn has_moved(&self, position: u64) -> bool {
         self.position != position

@@ -198,12 +198,21 @@ impl<M: Message + ?Sized> QueueOptions<M> {
         Ok(Queue { tx, rx })
     }
 
-    fn create(&self, named: bool) -> Result<Region> {
+    /// The handle of a queue that lies in another region.
+    pub(crate) fn join(&self, region: Region) -> Result<Queue<M>> {
+        self.check(&region)?;
+        self.pair(fresh(region.join_lane(Part::Sender)?)?)
+    }
+
+    pub(crate) fn layout(&self) -> Result<Layout> {
         let capacity = self.capacity.max(2).checked_next_power_of_two().unwrap_or(self.capacity);
         // At most what there can be: too large a capacity is refused as such.
         let shape = Shape { blocks: self.blocks.unwrap_or(capacity.min(PLACES_MAX)), ..self.shape };
-        let layout = Layout::queue(M::element(self.common.tag), self.capacity, self.limit, shape)?;
-        let mut region = Region::create(layout, &self.common.settings, named)?;
+        Layout::queue(M::element(self.common.tag), self.capacity, self.limit, shape)
+    }
+
+    fn create(&self, named: bool) -> Result<Region> {
+        let mut region = Region::create(self.layout()?, &self.common.settings, named)?;
         region.ring_words().format();
         self.report_capacity(&mut region);
         Ok(region)

@@ -4,7 +4,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::error::{Error, RecvError, Result, SendError};
 use crate::lanes::{Ear, Lane, Part};
@@ -15,8 +14,8 @@ use crate::parcels::Parcels;
 use crate::raw::mpmc::{BATCH, Pop, Ring};
 use crate::region::{Mapped, Word};
 use crate::sync::Ordering;
-use crate::sys::{Deadline, deadline_after};
-use crate::wait::{Stop, Wait, Waiter};
+use crate::sys::Deadline;
+use crate::wait::{Stop, Until, Wait, Waiter};
 
 /// What a queue looked like at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,21 +39,6 @@ pub struct QueueStats {
     pub receivers: u64,
     /// Whether it was closed.
     pub is_closed: bool,
-}
-
-/// How long an operation may take.
-#[derive(Clone, Copy)]
-pub(crate) enum Until {
-    Now,
-    Deadline(Deadline),
-}
-
-impl Until {
-    pub(crate) const EVER: Self = Self::Deadline(None);
-
-    pub(crate) fn after(timeout: Duration) -> Self {
-        Self::Deadline(deadline_after(timeout))
-    }
 }
 
 /// What both halves have.

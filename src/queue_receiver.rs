@@ -15,11 +15,11 @@ use crate::layout::{lane, queue};
 use crate::liveness::Seat;
 use crate::message::Message;
 use crate::parcels::{Label, Parcels};
-use crate::queue_half::{Gate, Half, Until, queue_methods};
+use crate::queue_half::{Gate, Half, queue_methods};
 use crate::raw::mpmc::Pop;
 use crate::region::Word;
 use crate::sync::{AtomicU64, Ordering, load_bytes};
-use crate::wait::Wait;
+use crate::wait::{Until, Wait};
 
 /// Receives messages from a queue, beside any number of others. Each message is received once.
 ///

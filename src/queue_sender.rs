@@ -14,11 +14,11 @@ use crate::lanes::{Ear, Part};
 use crate::liveness::Seat;
 use crate::message::Message;
 use crate::parcels::{Label, Parcels};
-use crate::queue_half::{Gate, Half, Until, queue_methods};
+use crate::queue_half::{Gate, Half, queue_methods};
 use crate::raw::mpmc::{BATCH, Push};
 use crate::sync::store_bytes;
 use crate::sys::deadline_after;
-use crate::wait::Wait;
+use crate::wait::{Until, Wait};
 
 /// Sends messages into a queue, beside any number of others. Each message goes to one receiver.
 ///

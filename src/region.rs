@@ -10,6 +10,7 @@
 
 #![allow(unsafe_code)]
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -78,8 +79,21 @@ pub struct Region {
     place: Option<Place>,
     /// Opened by somebody who is in the region already: it does not matter whether it still has its name.
     kept: bool,
+    window: Window,
     pub(crate) report: Report,
 }
+
+/// Where in its file a region begins: at zero, or, if it lies in another, further on.
+#[derive(Clone, Default)]
+struct Window {
+    words: usize,
+    locks: u64,
+    /// Keeps this process in the other one.
+    _host: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Lockable bytes for each region that lies in another; the outer one has the first so many.
+const LOCKS: u64 = 1 << 32;
 
 impl Region {
     /// A fresh region that nobody else can reach yet: give it a name, or give its descriptor away.
@@ -91,7 +105,7 @@ impl Region {
             create_anonymous(layout, settings.huge_pages, &mut report)?
         };
         let mapping = map(&file, layout.mapped(), settings, &mut report)?;
-        let region = Self { mapping, file, layout, place: None, kept: false, report };
+        let region = Self { mapping, file, layout, place: None, kept: false, window: Window::default(), report };
         region.format();
         if !named {
             let remedy = "use a kernel with memfd sealing (3.17 or later)";
@@ -100,7 +114,7 @@ impl Region {
         Ok(region)
     }
 
-    fn format(&self) {
+    pub(crate) fn format(&self) {
         let header = self.words(0, header::USED);
         for (word, value) in header.iter().zip(self.layout.header()) {
             word.store(value, Ordering::Relaxed);
@@ -167,7 +181,7 @@ impl Region {
         let layout = Layout::parse(&read_header(&file).map_err(failed)?, facts.length, &what)?;
         let mut report = Report::default();
         let mapping = map(&file, layout.mapped(), settings, &mut report)?;
-        Ok(Self { mapping, file, layout, place, kept: false, report })
+        Ok(Self { mapping, file, layout, place, kept: false, window: Window::default(), report })
     }
 
     /// A second handle of the same region, with a file description of its own.
@@ -176,7 +190,35 @@ impl Region {
             .map_err(|error| Error::io("open a region again", error, "mount /proc"))?;
         let mapping = Arc::clone(&self.mapping);
         let (layout, place, report) = (self.layout, self.place.clone(), self.report.clone());
-        Ok(Self { mapping, file, layout, place, kept: true, report })
+        Ok(Self { mapping, file, layout, place, kept: true, window: self.window.clone(), report })
+    }
+
+    /// A region that lies in this one, from word `at` on, as number `index` of such.
+    pub(crate) fn within(
+        &self,
+        at: usize,
+        index: usize,
+        layout: Layout,
+        host: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> Result<Self> {
+        debug_assert!(!self.is_within());
+        let window = Window { words: at, locks: (index as u64 + 1) * LOCKS, _host: host };
+        Ok(Self { layout, window, ..self.reopen()? })
+    }
+
+    /// Whether it lies in another.
+    pub(crate) fn is_within(&self) -> bool {
+        self.window.locks != 0
+    }
+
+    /// The byte of the file that stands for one of this region's locks.
+    pub(crate) fn lock_byte(&self, byte: u64) -> u64 {
+        self.window.locks + byte
+    }
+
+    /// What tells this file from others while anybody has it open.
+    pub(crate) fn id(&self) -> FileId {
+        self.mapping.id
     }
 
     /// Gives the region its name, unless another has it.
@@ -216,14 +258,16 @@ impl Region {
         self.kept
     }
 
-    /// Whether the region's name still means this region.
+    /// Whether the region's name still means this region. Of one that lies in another, it never did.
     pub(crate) fn is_named(&self) -> bool {
         self.place
             .as_ref()
+            .filter(|_| !self.is_within())
             .is_some_and(|place| memory::facts_at(&place.path).is_ok_and(|facts| facts.id == self.mapping.id))
     }
 
     pub(crate) fn words(&self, start: usize, length: usize) -> Words {
+        let start = self.window.words.saturating_add(start);
         assert!(start <= self.mapping.words() && length <= self.mapping.words() - start, "I1: {start}+{length}");
         // SAFETY: inside the mapping, as just checked.
         Words { start: unsafe { self.mapping.start.add(start) }, length, _mapping: Arc::clone(&self.mapping) }

@@ -5,14 +5,14 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{RecvError, SendError};
+use crate::error::{RecvError, SendError, SyncError};
 use crate::patience::Patience;
 use crate::raw::Corrupt;
 use crate::raw::event::Event;
 use crate::region::{Mapped, Region};
 use crate::sync::spin_loop;
-use crate::sys::Deadline;
 use crate::sys::process::online_cores;
+use crate::sys::{Deadline, deadline_after};
 
 /// What a blocking call does while there is nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -43,6 +43,21 @@ const POLLS: u32 = 16;
 /// Fruitless `try_` calls between two looks at the clock, for a question to the kernel.
 const TRIES: u32 = 32;
 
+/// How long an operation may take.
+#[derive(Clone, Copy)]
+pub(crate) enum Until {
+    Now,
+    Deadline(Deadline),
+}
+
+impl Until {
+    pub(crate) const EVER: Self = Self::Deadline(None);
+
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Self::Deadline(deadline_after(timeout))
+    }
+}
+
 /// Why a wait ended without what it waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -50,6 +65,7 @@ pub(crate) enum Stop {
     PeerDied,
     LockLost,
     TimedOut,
+    Corrupt,
 }
 
 impl From<Stop> for SendError {
@@ -59,6 +75,7 @@ impl From<Stop> for SendError {
             Stop::PeerDied => Self::PeerDied,
             Stop::LockLost => Self::LockLost,
             Stop::TimedOut => Self::TimedOut,
+            Stop::Corrupt => Self::Corrupt,
         }
     }
 }
@@ -70,7 +87,25 @@ impl From<Stop> for RecvError {
             Stop::PeerDied => Self::PeerDied,
             Stop::LockLost => Self::LockLost,
             Stop::TimedOut => Self::TimedOut,
+            Stop::Corrupt => Self::Corrupt,
         }
+    }
+}
+
+impl From<Stop> for SyncError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::LockLost => Self::LockLost,
+            Stop::TimedOut => Self::TimedOut,
+            // The objects that answer with this have no ends that could be closed.
+            Stop::Corrupt | Stop::Closed | Stop::PeerDied => Self::Corrupt,
+        }
+    }
+}
+
+impl From<Corrupt> for SyncError {
+    fn from(_: Corrupt) -> Self {
+        Self::Corrupt
     }
 }
 
@@ -99,6 +134,11 @@ pub(crate) struct Pace {
 impl Pace {
     pub(crate) fn new(wait: Wait, region: &Region) -> Self {
         Self { wait, patience: Patience::new(region), asked: Instant::now(), tries: 0 }
+    }
+
+    /// For who waits once, and for no stream of anything.
+    pub(crate) fn once(wait: Wait) -> Self {
+        Self { wait, patience: Patience::none(), asked: Instant::now(), tries: 0 }
     }
 
     pub(crate) fn wait(&self) -> Wait {
@@ -152,6 +192,9 @@ pub(crate) trait Waiter {
     fn ear(&self) -> &Event<Mapped>;
 
     fn pace(&mut self) -> &mut Pace;
+
+    /// It has slept.
+    fn slept(&mut self) {}
 
     /// After a fruitless attempt that was not to wait: why it will stay fruitless, if so.
     #[cold]
@@ -237,6 +280,7 @@ pub(crate) trait Waiter {
                         let rest = deadline.map_or(slice, |deadline| deadline.duration_since(now));
                         self.ear().wait(ticket, rest.min(slice));
                         slices = slices.saturating_add(1);
+                        self.slept();
                     }
                 }
             }

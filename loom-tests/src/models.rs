@@ -545,3 +545,6 @@ mod many;
 
 #[path = "pool_models.rs"]
 mod pool;
+
+#[path = "sync_models.rs"]
+mod shared;

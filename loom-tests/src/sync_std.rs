@@ -50,6 +50,10 @@ impl AtomicU64 {
         Self::new(value)
     }
 
+    pub(crate) fn contended(value: u64) -> Self {
+        Self::new(value)
+    }
+
     pub(crate) fn load(&self, ordering: Ordering) -> u64 {
         tick();
         self.0.load(ordering)
@@ -63,6 +67,11 @@ impl AtomicU64 {
     pub(crate) fn fetch_or(&self, value: u64, ordering: Ordering) -> u64 {
         tick();
         self.0.fetch_or(value, ordering)
+    }
+
+    pub(crate) fn fetch_and(&self, value: u64, ordering: Ordering) -> u64 {
+        tick();
+        self.0.fetch_and(value, ordering)
     }
 
     pub(crate) fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {

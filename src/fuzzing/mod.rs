@@ -21,7 +21,9 @@ pub use queue::queue_region;
 
 use crate::end::End;
 use crate::error::RecvError;
-use crate::layout::{Element, HEADER_LEN, Kind, Layout, MAGIC, header, lane, queue as control, ring, seat};
+use crate::layout::{
+    ENTRY_WORDS, Element, HEADER_LEN, Kind, Layout, MAGIC, header, lane, queue as control, ring, seat,
+};
 use crate::message::Message;
 use crate::pipe::{Pipe, PipeOptions};
 use crate::raw::records::{MIN_WORDS, Next, RecordReader, RecordWriter, inline_max};
@@ -98,7 +100,8 @@ pub fn open_header(data: &[u8]) {
         );
     }
     assert_eq!(layout.size, length);
-    assert!(matches!(layout.directions, 1 | 2) && layout.capacity.is_power_of_two());
+    let is_namespace = layout.kind == Kind::Namespace;
+    assert!(is_namespace || matches!(layout.directions, 1 | 2) && layout.capacity.is_power_of_two());
     let mapped = layout.mapped() / WORD as u64;
     assert!(layout.mapped() <= length && layout.mapped() > 0, "{layout:?}");
     let mut end = (HEADER_LEN / WORD) as u64;
@@ -122,11 +125,17 @@ pub fn open_header(data: &[u8]) {
             area("the blocks", layout.blocks().0, layout.blocks().1);
             assert_extents(&layout);
         }
+        Kind::Namespace => {
+            (0..layout.seats()).for_each(|i| area("a lane", layout.seat(i), lane::WORDS));
+            area("the table", layout.table(), layout.capacity as usize * ENTRY_WORDS);
+            area("the objects", layout.objects(), layout.limit as usize / WORD);
+        }
     }
     let needed = match (layout.kind, layout.element) {
         (Kind::Queue, _) => layout.capacity * layout.stride() as u64,
         (Kind::Pipe, Element::Bytes) => layout.capacity / WORD as u64,
         (Kind::Pipe, Element::Value { size, .. }) => layout.capacity * size.div_ceil(WORD as u64),
+        (Kind::Namespace, _) => 0,
     };
     assert!(rings.into_iter().all(|i| layout.data(i).1 as u64 >= needed));
     if let Element::Value { size, align, .. } = layout.element {

@@ -63,8 +63,8 @@ impl State {
     }
 
     fn to_bits(self) -> u64 {
-        let broken = self.broken_by.map_or(0, |pid| BROKEN | (pid & BY) << BY_SHIFT);
-        self.came & COUNT | broken | self.history << HISTORY_SHIFT | self.generation << GENERATION_SHIFT
+        let broken = self.broken_by.map_or(0, |pid| BROKEN | ((pid & BY) << BY_SHIFT));
+        (self.came & COUNT) | broken | (self.history << HISTORY_SHIFT) | (self.generation << GENERATION_SHIFT)
     }
 
     /// The next generation, after this one met or did not.
@@ -72,7 +72,7 @@ impl State {
         Self {
             came: 0,
             broken_by: None,
-            history: (self.history << 1 | u64::from(met)) & HISTORY,
+            history: ((self.history << 1) | u64::from(met)) & HISTORY,
             generation: self.generation.wrapping_add(1) & GENERATION,
         }
     }
@@ -84,8 +84,13 @@ pub(crate) enum Arrival {
     /// The last one: everybody goes on.
     Met,
     /// One of those who wait for that generation.
-    Waits { generation: u64, index: u64 },
-    Broken { by: u64 },
+    Waits {
+        generation: u64,
+        index: u64,
+    },
+    Broken {
+        by: u64,
+    },
 }
 
 /// What became of a generation.
@@ -94,7 +99,9 @@ pub(crate) enum Outcome {
     Open,
     Met,
     /// By this process; 0: it was reset.
-    Broken { by: u64 },
+    Broken {
+        by: u64,
+    },
 }
 
 pub(crate) struct Barrier<M: Memory> {

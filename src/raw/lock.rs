@@ -42,7 +42,7 @@ pub(crate) struct Past {
 
 impl Past {
     fn to_bits(self) -> u64 {
-        u64::from(self.died) * DIED | u64::from(self.poisoned) * POISONED
+        (if self.died { DIED } else { 0 }) | (if self.poisoned { POISONED } else { 0 })
     }
 
     fn from_bits(word: u64) -> Self {
@@ -109,9 +109,6 @@ impl<M: Memory> Lock<M> {
         let is_theirs = seen & OWNER == lane as u64 + 1;
         // What the dead one wrote came to us through the kernel's answer about its own lock; E1 passes it on.
         is_theirs
-            && self
-                .word
-                .compare_exchange(seen, seen & POISONED | DIED, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            && self.word.compare_exchange(seen, (seen & POISONED) | DIED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }

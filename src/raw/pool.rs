@@ -86,14 +86,25 @@ impl<M: Memory> Pool<M> {
         take_out: impl FnOnce(&mut Vec<Token>),
         mut give_back: impl FnMut(Token),
     ) {
-        let tokens =
-            self.owners.iter().zip(0..).map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
-        let mut tokens: Vec<Token> = tokens.filter(|token| token.owner & LANE == lane as u64 + 1).collect();
+        let mut tokens: Vec<Token> = self.of(lane).collect();
         if !tokens.is_empty() {
             take_out(&mut tokens);
             // What was in a message and was given back meanwhile has another value by now (I1).
             tokens.into_iter().filter(|&token| self.is_out(token)).for_each(&mut give_back);
         }
+    }
+
+    /// What a lane has taken.
+    pub(crate) fn of(&self, lane: usize) -> impl Iterator<Item = Token> {
+        self.of_from(lane, 0)
+    }
+
+    /// What a lane has taken, from one place on.
+    pub(crate) fn of_from(&self, lane: usize, first: u64) -> impl Iterator<Item = Token> {
+        let owners = self.owners.get(first as usize..).unwrap_or_default();
+        let tokens =
+            owners.iter().zip(first..).map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
+        tokens.filter(move |token| token.owner & LANE == lane as u64 + 1)
     }
 
     /// Places that are taken.

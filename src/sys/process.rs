@@ -67,6 +67,13 @@ pub(crate) fn online_cores() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
 }
 
+/// A number that no other living thread of this process has; never 0.
+#[inline]
+pub(crate) fn thread() -> u64 {
+    thread_local!(static HERE: u8 = const { 0 });
+    HERE.with(|here| std::ptr::from_ref(here) as u64)
+}
+
 /// Makes the child of `command` keep these descriptors, and only the child: they stay close-on-exec here.
 pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
     let keep = move || {

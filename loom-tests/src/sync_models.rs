@@ -1,0 +1,1269 @@
+//! Models of what is shared without messages: `src/raw/lock.rs`, `cell.rs`, `readers.rs`, `semaphore.rs`, `barrier.rs`, and sleeping on
+//! a condition with `event.rs`.
+//!
+//! Who dies does so in `crash_after`; what repair does afterwards runs in the same thread, because it runs after the kernel has said
+//! that the other is gone. Spins stand where a fence of the event would order what is to be shown ordered.
+
+use super::*;
+use crate::raw::barrier::{Arrival, Barrier, Outcome};
+use crate::raw::cell::{CONTROL, Cell};
+use crate::raw::lock::{Lock, Past};
+use crate::raw::readers::Readers;
+use crate::raw::semaphore::{MOST, Semaphore};
+
+/// What a victim's test remembers of it.
+type Memo<T> = std::cell::Cell<T>;
+
+const VICTIM: usize = 0;
+const OTHER: usize = 1;
+const THIRD: usize = 2;
+
+const EVERYBODY: u32 = u32::MAX;
+
+const POISONED: Past = Past { died: false, poisoned: true };
+
+fn plain(values: &[u64]) -> SharedWords {
+    SharedWords(Arc::new(values.iter().copied().map(AtomicU64::payload).collect()))
+}
+
+/// The two words of a message, untorn.
+fn get(words: &[AtomicU64]) -> u64 {
+    number(copy(words))
+}
+
+fn copy(words: &[AtomicU64]) -> [u64; 2] {
+    std::array::from_fn(|i| words[i].load(Ordering::Relaxed))
+}
+
+fn put(words: &[AtomicU64], n: u64) {
+    for (word, value) in words.iter().zip(message(n)) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+fn spin_until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        spin_loop();
+    }
+}
+
+/// The victim was killed: there is a further place at which it can be.
+fn died(done: &std::sync::atomic::AtomicBool) {
+    done.store(false, std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Two plain words that belong together, and what keeps their users apart.
+#[derive(Clone)]
+struct Guarded {
+    lock: Shared<AtomicU64>,
+    bits: SharedWords,
+    payload: SharedWords,
+    /// A plain word of each lane.
+    traces: SharedWords,
+    freed: Shared<AtomicU32>,
+    drained: Shared<AtomicU32>,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        let bits = SharedWords(Arc::new(vec![AtomicU64::new(0)]));
+        let (payload, traces) = (plain(&message(0)), plain(&[0; 3]));
+        Self { lock: word(), bits, payload, traces, freed: futex(), drained: futex() }
+    }
+
+    fn with_readers() -> Self {
+        Self { lock: Shared(Arc::new(AtomicU64::contended(0))), ..Self::new() }
+    }
+
+    fn lock(&self) -> Lock<Heap> {
+        Lock::new(self.lock.clone())
+    }
+
+    fn readers(&self) -> Readers<Heap> {
+        Readers::new(self.bits.clone())
+    }
+
+    fn freed(&self) -> Event<Heap> {
+        Event::new(self.freed.clone())
+    }
+
+    fn drained(&self) -> Event<Heap> {
+        Event::new(self.drained.clone())
+    }
+
+    fn try_take(&self, lane: usize) -> Option<Past> {
+        self.lock().try_lock(lane).unwrap()
+    }
+
+    fn take(&self, lane: usize) -> Past {
+        loop {
+            match self.try_take(lane) {
+                Some(past) => return past,
+                None => spin_loop(),
+            }
+        }
+    }
+
+    fn give(&self, lane: usize, past: Past) {
+        assert!(self.lock().unlock(lane, past), "somebody else's");
+    }
+
+    fn add(&self) {
+        put(&self.payload, get(&self.payload) + 1);
+    }
+
+    fn leaves_a_trace(&self, lane: usize) {
+        self.traces[lane].store(1, Ordering::Relaxed);
+    }
+
+    fn left_a_trace(&self, lane: usize) -> bool {
+        self.traces[lane].load(Ordering::Relaxed) == 1
+    }
+}
+
+#[test]
+fn a_lock_has_one_owner_who_finds_what_the_last_one_wrote() {
+    model(|| {
+        let world = Guarded::new();
+        let turn = |lane: usize| {
+            let world = world.clone();
+            move || {
+                let past = world.take(lane);
+                world.add();
+                world.give(lane, past);
+            }
+        };
+        let other = thread::spawn(turn(OTHER));
+        turn(VICTIM)();
+        turn(VICTIM)();
+        other.join().unwrap();
+        assert_eq!(get(&world.payload), 3);
+    });
+}
+
+#[test]
+fn what_an_owner_says_comes_with_what_it_wrote() {
+    model(|| {
+        let world = Guarded::new();
+        let other = thread::spawn({
+            let world = world.clone();
+            move || {
+                world.take(OTHER);
+                world.add();
+                assert!(!world.lock().unlock(VICTIM, Past::default()), "not its own");
+                world.give(OTHER, POISONED);
+            }
+        });
+        let mut told = world.take(VICTIM);
+        if !told.poisoned {
+            assert_eq!((told, get(&world.payload)), (Past::default(), 0));
+            world.give(VICTIM, told);
+            other.join().unwrap();
+            told = world.take(VICTIM);
+        }
+        assert_eq!((told, get(&world.payload)), (POISONED, 1));
+        world.give(VICTIM, Past::default());
+        assert_eq!(world.take(THIRD), Past::default());
+    });
+}
+
+/// One who only tries gets it, unless another has it just then.
+#[test]
+fn a_free_lock_is_taken_by_somebody() {
+    model(|| {
+        let world = Guarded::new();
+        world.take(OTHER);
+        world.give(OTHER, POISONED);
+        let other = thread::spawn({
+            let world = world.clone();
+            move || world.try_take(OTHER)
+        });
+        let told = [world.try_take(VICTIM), other.join().unwrap()];
+        assert_eq!(told.into_iter().flatten().collect::<Vec<_>>(), [POISONED]);
+    });
+}
+
+/// An owner dies at any access, and is buried, while another waits for the lock.
+#[test]
+fn the_next_owner_is_told_of_a_death() {
+    for_every_kill(20, |accesses, done| {
+        let world = Guarded::new();
+        let victim = thread::spawn({
+            let world = world.clone();
+            move || {
+                let (owns, added) = (Memo::new(false), Memo::new(0));
+                let finished = crash_after(accesses, || {
+                    let past = world.take(VICTIM);
+                    owns.set(true);
+                    world.add();
+                    added.set(1);
+                    world.give(VICTIM, past);
+                    owns.set(false);
+                });
+                assert_eq!(world.lock().bury(VICTIM), owns.get(), "buried what it did not have, or not what it had");
+                (finished, owns.get(), added.get())
+            }
+        });
+        let past = world.take(OTHER);
+        let found = copy(&world.payload);
+        put(&world.payload, if past.died { 10 } else { number(found) + 10 });
+        world.give(OTHER, Past::default());
+        let (finished, owned, added) = victim.join().unwrap();
+        if past.died && added == 1 {
+            assert_eq!(found, message(1), "the dead one's work is lost");
+        }
+        let last = world.take(THIRD);
+        assert!(!past.died || !last.died, "told twice");
+        assert_eq!(past.died || last.died, owned, "told of nothing, or not told");
+        if !owned {
+            assert_eq!(get(&world.payload), 10 + added);
+        }
+        if !finished {
+            died(done);
+        }
+    });
+}
+
+/// A repairer dies over a dead owner and another comes; who then mends what the owner left dies, too.
+#[test]
+fn a_death_is_told_until_it_is_mended() {
+    for_every_kill(10, |accesses, done| {
+        let world = Guarded::new();
+        world.take(VICTIM);
+        world.give(VICTIM, POISONED);
+        world.take(VICTIM); // and was killed
+        let repairers = thread::spawn({
+            let world = world.clone();
+            move || {
+                let finished = crash_after(accesses, || {
+                    world.lock().bury(VICTIM);
+                });
+                world.lock().bury(VICTIM);
+                finished
+            }
+        });
+        let both = Past { died: true, ..POISONED };
+        assert_eq!(world.take(OTHER), both); // and was killed
+        if !repairers.join().unwrap() {
+            died(done);
+        }
+        assert_eq!(world.lock().owner(), Some(OTHER), "a repairer freed what another had");
+        assert!(world.lock().bury(OTHER));
+        assert_eq!(world.take(THIRD), both, "the first death is forgotten");
+        world.give(THIRD, Past::default());
+        assert_eq!(world.take(OTHER), Past::default());
+    });
+}
+
+#[test]
+fn who_sleeps_on_a_lock_is_woken() {
+    model(|| {
+        let world = Guarded::new();
+        let turn = |lane: usize| {
+            let world = world.clone();
+            move || {
+                let past = blocking(&world.freed(), || world.try_take(lane));
+                world.add();
+                world.give(lane, past);
+                world.freed().notify(1);
+            }
+        };
+        let first = thread::spawn(turn(VICTIM));
+        let second = thread::spawn(turn(OTHER));
+        turn(THIRD)();
+        first.join().unwrap();
+        second.join().unwrap();
+        assert_eq!(get(&world.payload), 3);
+    });
+}
+
+/// An owner dies at any access; who repairs wakes who sleeps.
+#[test]
+fn who_sleeps_on_a_dead_ones_lock_is_woken() {
+    for_every_kill(20, |accesses, done| {
+        let world = Guarded::new();
+        let victim = thread::spawn({
+            let world = world.clone();
+            move || {
+                let finished = crash_after(accesses, || {
+                    let past = blocking(&world.freed(), || world.try_take(VICTIM));
+                    world.give(VICTIM, past);
+                    world.freed().notify(1);
+                });
+                world.lock().bury(VICTIM);
+                world.freed().wake(1); // what a slice's end does where the victim's own wake-up died with it
+                finished
+            }
+        });
+        let past = blocking(&world.freed(), || world.try_take(OTHER));
+        world.give(OTHER, past);
+        world.freed().notify(1);
+        if !victim.join().unwrap() {
+            died(done);
+        }
+    });
+}
+
+/// A value in versions. That of version v is ten times v, and who wrote it.
+#[derive(Clone)]
+struct Versions {
+    control: SharedWords,
+    buffers: SharedWords,
+    count: u64,
+}
+
+impl Versions {
+    fn new(count: u64) -> Self {
+        // Who writes also loads the first word; nobody both loads and stores the second.
+        let control: [AtomicU64; CONTROL] = [AtomicU64::new(0), AtomicU64::payload(0)];
+        let buffers: Vec<u64> = message(0).into_iter().chain((1..count).flat_map(|_| [0, 0])).collect();
+        Self { control: SharedWords(Arc::new(control.into())), buffers: plain(&buffers), count }
+    }
+
+    fn cell(&self) -> Cell<'_> {
+        Cell::new(&self.control, &self.buffers, 2, self.count).unwrap()
+    }
+
+    fn write(&self, writer: usize, version: u64) -> u64 {
+        self.cell().write(|buffer| put(buffer, 10 * version + writer as u64))
+    }
+
+    /// Who writes, the next version as it should be.
+    fn write_next(&self, writer: usize) -> u64 {
+        let version = self.cell().version() + 1;
+        assert_eq!(self.write(writer, version), version);
+        version
+    }
+
+    /// The version, and who wrote it.
+    fn read(&self) -> (u64, u64) {
+        let (copied, version) = self.cell().read(copy, |_| spin_loop()).expect("an honest writer's");
+        let value = number(copied);
+        assert_eq!(value / 10, version, "another version's value");
+        (version, value % 10)
+    }
+}
+
+/// One writes versions while another reads as often as it likes.
+fn a_writer_and_a_reader(count: u64, versions: u64) {
+    model(move || {
+        let world = Versions::new(count);
+        let writer = thread::spawn({
+            let world = world.clone();
+            move || (1..=versions).for_each(|n| assert_eq!(world.write(OTHER, n), n))
+        });
+        let first = world.read();
+        let second = world.read();
+        assert!(first.0 <= second.0, "back in time");
+        writer.join().unwrap();
+        assert_eq!(world.read().0, versions);
+    });
+}
+
+#[test]
+fn a_cell_of_two_buffers_is_never_torn() {
+    a_writer_and_a_reader(2, 3);
+}
+
+#[test]
+fn a_cell_of_four_buffers_is_never_torn() {
+    a_writer_and_a_reader(4, 5);
+}
+
+/// A writer dies at any access and the next one goes on, while another reads.
+fn a_killed_writer_and_a_reader(count: u64, versions: u64) {
+    for_every_kill(40, move |accesses, done| {
+        let world = Versions::new(count);
+        let writers = thread::spawn({
+            let world = world.clone();
+            move || {
+                let written = Memo::new(0);
+                let finished = crash_after(accesses, || {
+                    for n in 1..=versions {
+                        assert_eq!(world.write(VICTIM, n), n);
+                        written.set(n);
+                    }
+                });
+                // The right to write came from the kernel.
+                assert_eq!(world.write_next(OTHER), written.get() + 1, "a version more, or less, than was written");
+                (finished, written.get())
+            }
+        });
+        let first = world.read();
+        let second = world.read();
+        assert!(first.0 <= second.0, "back in time");
+        assert!(first.0 != second.0 || first == second, "two values of a version");
+        let (finished, written) = writers.join().unwrap();
+        for (version, writer) in [first, second] {
+            let wrote = if version > written { OTHER } else { VICTIM };
+            assert!(version <= written + 1 && (version == 0 || writer == wrote as u64), "{version} by {writer}");
+        }
+        if !finished {
+            died(done);
+        }
+    });
+}
+
+#[test]
+fn a_killed_writers_cell_of_two_buffers_is_never_torn() {
+    a_killed_writer_and_a_reader(2, 2);
+}
+
+/// The last version but three is written over in the middle of being read.
+#[test]
+fn a_killed_writers_cell_of_four_buffers_is_never_torn() {
+    a_killed_writer_and_a_reader(4, 4);
+}
+
+/// A writer dies at any access, another is waiting for its lock, and a third one reads.
+#[test]
+fn the_right_to_write_passes_on_with_the_lock() {
+    for_every_kill(20, |accesses, done| {
+        let (world, versions) = (Guarded::new(), Versions::new(2));
+        let victim = thread::spawn({
+            let (world, versions) = (world.clone(), versions.clone());
+            move || {
+                let finished = crash_after(accesses, || {
+                    if let Some(past) = world.try_take(VICTIM) {
+                        versions.write_next(VICTIM);
+                        world.give(VICTIM, past);
+                    }
+                });
+                world.lock().bury(VICTIM);
+                finished
+            }
+        });
+        let reader = thread::spawn({
+            let versions = versions.clone();
+            move || versions.read().0
+        });
+        let past = world.take(OTHER);
+        let version = versions.write_next(OTHER);
+        world.give(OTHER, past);
+        assert!(reader.join().unwrap() <= 2);
+        if !victim.join().unwrap() {
+            died(done);
+        }
+        assert!(versions.read().0 >= version);
+    });
+}
+
+#[test]
+fn who_waits_for_a_change_hears_of_it() {
+    model(|| {
+        let (versions, changed) = (Versions::new(2), futex());
+        let waiter = || {
+            let (versions, changed) = (versions.clone(), Event::<Heap>::new(changed.clone()));
+            move || {
+                let mut seen = 0;
+                while seen < 2 {
+                    blocking(&changed, || (versions.cell().version() != seen).then_some(()));
+                    let (version, _) = versions.read();
+                    assert!(version > seen);
+                    seen = version;
+                }
+            }
+        };
+        let first = thread::spawn(waiter());
+        let second = thread::spawn(waiter());
+        for n in 1..=2 {
+            versions.write(OTHER, n);
+            Event::<Heap>::new(changed.clone()).notify(EVERYBODY);
+        }
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+impl Guarded {
+    /// Reads if that can be at once.
+    fn try_read(&self, lane: usize) -> Option<u64> {
+        self.readers().try_enter(lane, &self.lock()).then(|| self.read_inside(lane))
+    }
+
+    /// Enters through the lock.
+    fn enter_slowly(&self, lane: usize) {
+        let past = self.take(lane);
+        self.readers().mark(lane);
+        self.give(lane, past);
+    }
+
+    fn read_inside(&self, lane: usize) -> u64 {
+        let n = get(&self.payload);
+        self.leaves_a_trace(lane);
+        assert!(self.readers().leave(lane), "let go while reading");
+        n
+    }
+
+    fn write(&self, lane: usize, wait: impl FnOnce()) {
+        let past = self.take(lane);
+        wait();
+        self.add();
+        self.give(lane, past);
+    }
+}
+
+/// What a reader did before it left is done for the writer.
+#[test]
+fn two_readers_and_a_writer_are_never_inside_together() {
+    model(|| {
+        let world = Guarded::with_readers();
+        let reader = |lane: usize| {
+            let world = world.clone();
+            move || world.try_read(lane)
+        };
+        let first = thread::spawn(reader(VICTIM));
+        let second = thread::spawn(reader(OTHER));
+        let mut traces = [false; 2];
+        world.write(THIRD, || {
+            spin_until(|| world.readers().is_empty());
+            traces = [VICTIM, OTHER].map(|lane| world.left_a_trace(lane));
+        });
+        let seen = [first.join().unwrap(), second.join().unwrap()];
+        for (seen, trace) in seen.into_iter().zip(traces) {
+            assert!(seen != Some(0) || trace, "wrote before a reader was done");
+        }
+    });
+}
+
+#[test]
+fn two_writers_and_a_reader_are_never_inside_together() {
+    model(|| {
+        let world = Guarded::with_readers();
+        let reader = thread::spawn({
+            let world = world.clone();
+            move || world.try_read(THIRD)
+        });
+        // One that spins is as many as loom can bear.
+        let hasty = thread::spawn({
+            let world = world.clone();
+            move || {
+                let past = world.try_take(OTHER)?;
+                let alone = world.readers().is_empty();
+                if alone {
+                    world.add();
+                }
+                world.give(OTHER, past);
+                alone.then_some(())
+            }
+        });
+        world.write(VICTIM, || spin_until(|| world.readers().is_empty()));
+        let writes = 1 + u64::from(hasty.join().unwrap().is_some());
+        assert!(reader.join().unwrap().is_none_or(|n| n <= writes));
+        assert_eq!(world.try_read(THIRD), Some(writes));
+    });
+}
+
+#[test]
+fn a_reader_that_came_through_the_lock_is_waited_for() {
+    model(|| {
+        let world = Guarded::with_readers();
+        let reader = thread::spawn({
+            let world = world.clone();
+            move || {
+                world.enter_slowly(VICTIM);
+                world.read_inside(VICTIM)
+            }
+        });
+        let mut trace = false;
+        world.write(THIRD, || {
+            spin_until(|| world.readers().is_empty());
+            trace = world.left_a_trace(VICTIM);
+        });
+        assert!(reader.join().unwrap() != 0 || trace, "wrote before a reader was done");
+    });
+}
+
+/// A reader that finds the lock taken has shown its bit, too: it wakes the writer as one that leaves does.
+#[test]
+fn a_writer_that_sleeps_is_woken_by_the_last_reader() {
+    model(|| {
+        let world = Guarded::with_readers();
+        let reader = |lane: usize| {
+            let world = world.clone();
+            move || {
+                let _ = world.try_read(lane);
+                world.drained().notify(1);
+            }
+        };
+        let first = thread::spawn(reader(VICTIM));
+        let second = thread::spawn(reader(OTHER));
+        world.write(THIRD, || blocking(&world.drained(), || world.readers().is_empty().then_some(())));
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+/// A reader dies at any access, on either way in, and is let go while a writer waits.
+#[test]
+fn a_killed_reader_is_let_go() {
+    for_every_kill(20, |accesses, done| {
+        let world = Guarded::with_readers();
+        let victim = thread::spawn({
+            let world = world.clone();
+            move || {
+                let (owns, reads) = (Memo::new(false), Memo::new(false));
+                let finished = crash_after(accesses, || {
+                    if world.try_read(VICTIM).is_none()
+                        && let Some(past) = world.try_take(VICTIM)
+                    {
+                        owns.set(true);
+                        world.readers().mark(VICTIM);
+                        reads.set(true);
+                        world.give(VICTIM, past);
+                        owns.set(false);
+                        world.read_inside(VICTIM);
+                        reads.set(false);
+                    }
+                });
+                assert_eq!(world.lock().bury(VICTIM), owns.get());
+                let was_reading = world.readers().leave(VICTIM);
+                assert!(was_reading || !reads.get(), "read without a bit");
+                assert!(!(finished && was_reading), "left, and is still there");
+                world.drained().wake(1);
+                finished
+            }
+        });
+        world.write(OTHER, || blocking(&world.drained(), || world.readers().is_empty().then_some(())));
+        if !victim.join().unwrap() {
+            died(done);
+        }
+        assert_eq!(world.readers().lanes().count(), 0);
+        world.write(OTHER, || assert!(world.readers().is_empty()));
+        assert_eq!(get(&world.payload), 2);
+    });
+}
+
+/// A writer dies at any access; nobody reads what it left until it is mended.
+#[test]
+fn a_killed_writer_keeps_the_readers_out() {
+    for_every_kill(20, |accesses, done| {
+        let world = Guarded::with_readers();
+        let victim = thread::spawn({
+            let world = world.clone();
+            move || {
+                let owns = Memo::new(false);
+                let finished = crash_after(accesses, || {
+                    world.take(VICTIM);
+                    owns.set(true);
+                    spin_until(|| world.readers().is_empty());
+                    world.add();
+                    world.give(VICTIM, Past::default());
+                    owns.set(false);
+                });
+                assert_eq!(world.lock().bury(VICTIM), owns.get());
+                (finished, owns.get())
+            }
+        });
+        let seen = world.try_read(OTHER);
+        let (finished, owned) = victim.join().unwrap();
+        assert!(seen.is_none_or(|n| n <= u64::from(finished)));
+        if owned {
+            assert_eq!(world.try_read(OTHER), None, "let in to a dead one's work");
+            assert!(world.take(THIRD).died);
+            put(&world.payload, 1);
+            world.give(THIRD, Past::default());
+        }
+        assert!(world.try_read(OTHER).is_some());
+        if !finished {
+            died(done);
+        }
+    });
+}
+
+/// Permits, and two plain words that one permit guards.
+#[derive(Clone)]
+struct Permits {
+    word: Shared<AtomicU64>,
+    payload: SharedWords,
+    given: Shared<AtomicU32>,
+}
+
+impl Permits {
+    fn new(count: u64) -> Self {
+        let world = Self { word: word(), payload: plain(&message(0)), given: futex() };
+        world.give(count);
+        world
+    }
+
+    fn permits(&self) -> Semaphore<Heap> {
+        Semaphore::new(self.word.clone())
+    }
+
+    fn try_take(&self, count: u64) -> bool {
+        self.permits().try_acquire(count).unwrap()
+    }
+
+    fn take(&self, count: u64) {
+        spin_until(|| self.try_take(count));
+    }
+
+    fn give(&self, count: u64) {
+        assert!(self.permits().release(count).unwrap());
+    }
+
+    fn given(&self) -> Event<Heap> {
+        Event::new(self.given.clone())
+    }
+}
+
+#[test]
+fn one_permit_is_one_owner() {
+    model(|| {
+        let world = Permits::new(1);
+        let turn = || {
+            let world = world.clone();
+            move || {
+                world.take(1);
+                put(&world.payload, get(&world.payload) + 1);
+                world.give(1);
+            }
+        };
+        let other = thread::spawn(turn());
+        turn()();
+        turn()();
+        other.join().unwrap();
+        assert_eq!((get(&world.payload), world.permits().available().unwrap()), (3, 1));
+    });
+}
+
+#[test]
+fn no_more_permits_are_out_than_there_are() {
+    model(|| {
+        let world = Permits::new(2);
+        // Of the model, not of its world.
+        let out = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let turn = |count: u64| {
+            let (world, out) = (world.clone(), out.clone());
+            move || {
+                let got = world.try_take(count);
+                if got {
+                    let now = count + out.fetch_add(count, std::sync::atomic::Ordering::SeqCst);
+                    assert!(now <= 2, "{now} of 2");
+                    thread::yield_now();
+                    out.fetch_sub(count, std::sync::atomic::Ordering::SeqCst);
+                    world.give(count);
+                }
+                got
+            }
+        };
+        let first = thread::spawn(turn(1));
+        let second = thread::spawn(turn(2));
+        turn(1)();
+        let got = [first.join().unwrap(), second.join().unwrap()];
+        assert!(got.contains(&true), "all were there, and nobody got any");
+        assert_eq!(world.permits().available().unwrap(), 2);
+        assert!(!world.permits().release(MOST - 1).unwrap(), "more than there can be");
+    });
+}
+
+/// Also if a third one takes the permit and gives it back in between.
+#[test]
+fn a_permit_brings_what_was_done_before_it_was_given() {
+    model(|| {
+        let world = Permits::new(0);
+        let giver = thread::spawn({
+            let world = world.clone();
+            move || {
+                put(&world.payload, 7);
+                world.give(1);
+            }
+        });
+        let third = thread::spawn({
+            let world = world.clone();
+            move || {
+                if world.try_take(1) {
+                    world.give(1);
+                }
+            }
+        });
+        world.take(1);
+        assert_eq!(get(&world.payload), 7);
+        giver.join().unwrap();
+        third.join().unwrap();
+    });
+}
+
+/// A holder dies at any access: its permits are taken or given, and nobody else's are touched.
+#[test]
+fn the_permits_of_the_dead_stay_taken() {
+    for_every_kill(10, |accesses, done| {
+        let world = Permits::new(2);
+        let victim = thread::spawn({
+            let world = world.clone();
+            move || {
+                let holds = Memo::new(0);
+                let finished = crash_after(accesses, || {
+                    if world.try_take(2) {
+                        holds.set(2);
+                        world.give(2);
+                        holds.set(0);
+                    }
+                });
+                (finished, holds.get())
+            }
+        });
+        if world.try_take(1) {
+            world.give(1);
+        }
+        let (finished, held) = victim.join().unwrap();
+        assert_eq!(world.permits().available().unwrap(), 2 - held);
+        if !finished {
+            died(done);
+        }
+    });
+}
+
+#[test]
+fn who_sleeps_for_a_permit_is_woken() {
+    model(|| {
+        let world = Permits::new(0);
+        let turn = || {
+            let world = world.clone();
+            move || {
+                blocking(&world.given(), || world.try_take(1).then_some(()));
+                world.give(1);
+                world.given().notify(1);
+            }
+        };
+        let first = thread::spawn(turn());
+        let second = thread::spawn(turn());
+        world.give(1);
+        world.given().notify(1);
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+/// What a party says of a meeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    Met,
+    Broken(u64),
+}
+
+const PID: u64 = 4711;
+
+#[derive(Clone)]
+struct Meeting {
+    word: Shared<AtomicU64>,
+    marks: SharedWords,
+    /// What each lane did before it came, in each generation.
+    done: [SharedWords; 2],
+    over: Shared<AtomicU32>,
+    parties: u64,
+}
+
+impl Meeting {
+    fn new(parties: u64) -> Self {
+        let marks = SharedWords(Arc::new((0..3).map(|_| AtomicU64::new(0)).collect()));
+        Self { word: word(), marks, done: [plain(&[0; 3]), plain(&[0; 3])], over: futex(), parties }
+    }
+
+    fn barrier(&self) -> Barrier<Heap> {
+        Barrier::new(self.word.clone(), self.marks.clone(), self.parties)
+    }
+
+    fn over(&self) -> Event<Heap> {
+        Event::new(self.over.clone())
+    }
+
+    fn outcome(&self, generation: u64) -> Option<Heard> {
+        match self.barrier().outcome(generation) {
+            Outcome::Open => None,
+            Outcome::Met => Some(Heard::Met),
+            Outcome::Broken { by } => Some(Heard::Broken(by)),
+        }
+    }
+
+    /// Comes, and stays until the meeting is over.
+    fn meet(&self, lane: usize) -> Heard {
+        match self.barrier().arrive(lane).unwrap() {
+            Arrival::Met => Heard::Met,
+            Arrival::Broken { by } => Heard::Broken(by),
+            Arrival::Waits { generation, .. } => loop {
+                match self.outcome(generation) {
+                    Some(heard) => return heard,
+                    None => spin_loop(),
+                }
+            },
+        }
+    }
+
+    /// As `meet`, asleep.
+    fn meet_asleep(&self, lane: usize) -> Heard {
+        match self.barrier().arrive(lane).unwrap() {
+            Arrival::Met => {
+                self.over().notify(EVERYBODY);
+                Heard::Met
+            }
+            Arrival::Broken { by } => Heard::Broken(by),
+            Arrival::Waits { generation, .. } => blocking(&self.over(), || self.outcome(generation)),
+        }
+    }
+}
+
+#[test]
+fn after_a_meeting_each_sees_what_the_others_did_before() {
+    model(|| {
+        let world = Meeting::new(2);
+        let party = |lane: usize, other: usize| {
+            let world = world.clone();
+            move || {
+                for done in &world.done {
+                    done[lane].store(1, Ordering::Relaxed);
+                    assert_eq!(world.meet(lane), Heard::Met);
+                    assert_eq!(done[other].load(Ordering::Relaxed), 1);
+                }
+            }
+        };
+        let other = thread::spawn(party(OTHER, VICTIM));
+        party(VICTIM, OTHER)();
+        other.join().unwrap();
+        assert_eq!(world.barrier().lanes().count(), 0);
+    });
+}
+
+/// Who waits learns from the last one what the second did.
+#[test]
+fn three_meet() {
+    model(|| {
+        let world = Meeting::new(3);
+        let party = |lane: usize| {
+            let world = world.clone();
+            move || {
+                world.done[0][lane].store(1, Ordering::Relaxed);
+                world.barrier().arrive(lane).unwrap()
+            }
+        };
+        let first = thread::spawn(party(VICTIM));
+        let second = thread::spawn(party(OTHER));
+        world.done[0][THIRD].store(1, Ordering::Relaxed);
+        assert_eq!(world.meet(THIRD), Heard::Met);
+        assert!((0..3).all(|lane| world.done[0][lane].load(Ordering::Relaxed) == 1));
+        let theirs = [first.join().unwrap(), second.join().unwrap()];
+        assert!(theirs.iter().filter(|&&arrival| arrival == Arrival::Met).count() <= 1);
+    });
+}
+
+#[test]
+fn nobody_sleeps_through_a_meeting() {
+    model(|| {
+        let world = Meeting::new(3);
+        let party = |lane: usize| {
+            let world = world.clone();
+            move || assert_eq!(world.meet_asleep(lane), Heard::Met)
+        };
+        let first = thread::spawn(party(VICTIM));
+        let second = thread::spawn(party(OTHER));
+        party(THIRD)();
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+/// While one sleeps, others meet again and give up again; it hears of its own meeting.
+#[test]
+fn a_late_riser_hears_of_its_own_meeting() {
+    model(|| {
+        let world = Meeting::new(2);
+        let barrier = world.barrier();
+        let mut expected = Vec::new();
+        for is_met in [true, false, true, true, false, true] {
+            let Arrival::Waits { generation, index: 0 } = barrier.arrive(VICTIM).unwrap() else {
+                panic!("not the first")
+            };
+            if is_met {
+                assert_eq!(barrier.arrive(OTHER).unwrap(), Arrival::Met);
+            } else {
+                barrier.reset();
+            }
+            expected.push((generation, if is_met { Heard::Met } else { Heard::Broken(0) }));
+            for &(generation, heard) in &expected {
+                assert_eq!(world.outcome(generation), Some(heard), "generation {generation}");
+            }
+        }
+    });
+}
+
+/// One party gives up, or somebody else breaks the meeting, while the last one comes.
+#[test]
+fn all_hear_the_same_of_a_meeting() {
+    model(|| {
+        let world = Meeting::new(2);
+        let party = |lane: usize| {
+            let world = world.clone();
+            move || world.meet(lane)
+        };
+        let first = thread::spawn(party(VICTIM));
+        let second = thread::spawn(party(OTHER));
+        let broke = world.barrier().abort(Some(0), PID);
+        let heard = [first.join().unwrap(), second.join().unwrap()];
+        assert_eq!(heard, [if broke { Heard::Broken(PID) } else { Heard::Met }; 2]);
+    });
+}
+
+#[test]
+fn who_gives_up_too_late_has_met() {
+    model(|| {
+        let world = Meeting::new(2);
+        let other = thread::spawn({
+            let world = world.clone();
+            move || world.meet_asleep(OTHER)
+        });
+        let mine = match world.barrier().arrive(VICTIM).unwrap() {
+            Arrival::Met => Heard::Met,
+            Arrival::Broken { by } => Heard::Broken(by),
+            Arrival::Waits { generation, .. } => {
+                world.barrier().abort(Some(generation), PID);
+                world.outcome(generation).expect("open after giving up")
+            }
+        };
+        world.over().notify(EVERYBODY);
+        assert_eq!(other.join().unwrap(), mine);
+    });
+}
+
+/// A party dies at any access, in time or asleep. If it was missed it is told; who was gone before it came leaves its place to another.
+#[test]
+fn a_killed_party_breaks_the_meeting() {
+    for_every_kill(30, |accesses, done| {
+        let world = Meeting::new(2);
+        let victim = thread::spawn({
+            let world = world.clone();
+            move || {
+                let heard = Memo::new(None);
+                if crash_after(accesses, || heard.set(Some(world.meet_asleep(VICTIM)))) {
+                    assert!(!world.barrier().bury(VICTIM, PID), "broken by one who had met");
+                    return heard.get();
+                }
+                let before = world.barrier().state();
+                let broke = world.barrier().bury(VICTIM, PID);
+                world.over().notify(EVERYBODY);
+                if broke {
+                    assert_eq!(world.meet_asleep(VICTIM), Heard::Broken(PID), "met without it");
+                } else if before.came < 2 && world.outcome(0).is_none() {
+                    assert_eq!(world.meet_asleep(VICTIM), Heard::Met);
+                }
+                None
+            }
+        });
+        let heard = world.meet_asleep(OTHER);
+        match victim.join().unwrap() {
+            Some(theirs) => assert_eq!((heard, theirs), (Heard::Met, Heard::Met)),
+            None => {
+                assert!(heard == Heard::Met || heard == Heard::Broken(PID), "{heard:?}");
+                died(done);
+            }
+        }
+    });
+}
+
+/// The repairer of one that came dies, too, while others come.
+#[test]
+fn a_killed_repairer_of_a_party_is_followed_by_another() {
+    for_every_kill(20, |accesses, done| {
+        let world = Meeting::new(3);
+        assert!(world.barrier().arrive(VICTIM).is_ok()); // and was killed
+        let repairers = thread::spawn({
+            let world = world.clone();
+            move || {
+                let bury = || {
+                    if world.barrier().bury(VICTIM, PID) {
+                        world.over().notify(EVERYBODY);
+                    }
+                };
+                let finished = crash_after(accesses, bury);
+                bury();
+                world.over().notify(EVERYBODY); // what a slice's end does where a wake-up died with the first
+                finished
+            }
+        });
+        assert_eq!(world.meet_asleep(OTHER), Heard::Broken(PID));
+        if !repairers.join().unwrap() {
+            died(done);
+        }
+        assert_eq!(world.meet_asleep(THIRD), Heard::Broken(PID));
+        world.barrier().reset();
+        assert!(matches!(world.barrier().arrive(THIRD), Ok(Arrival::Waits { generation: 1, index: 0 })));
+        assert!(!world.barrier().bury(VICTIM, PID), "broken again by the same death");
+    });
+}
+
+/// A reset finds one waiting, or the last one coming.
+#[test]
+fn a_reset_sends_all_away() {
+    model(|| {
+        let world = Meeting::new(2);
+        let first = thread::spawn({
+            let world = world.clone();
+            move || world.meet_asleep(VICTIM)
+        });
+        spin_until(|| world.barrier().state().came == 1);
+        let second = thread::spawn({
+            let world = world.clone();
+            move || {
+                let arrival = world.barrier().arrive(OTHER).unwrap();
+                world.over().notify(EVERYBODY);
+                arrival
+            }
+        });
+        world.barrier().reset();
+        world.over().notify(EVERYBODY);
+        let expected = match second.join().unwrap() {
+            Arrival::Met => Heard::Met,
+            Arrival::Waits { generation: 1, index: 0 } => Heard::Broken(0),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(first.join().unwrap(), expected);
+    });
+}
+
+/// A condition, as several wait for it: the payload is to be another than 0.
+impl Guarded {
+    fn take_asleep(&self, lane: usize) -> Past {
+        blocking(&self.freed(), || self.try_take(lane))
+    }
+
+    fn give_and_wake(&self, lane: usize, past: Past) {
+        self.give(lane, past);
+        self.freed().notify(1);
+    }
+
+    /// Sleeps until it is so; has the lock then.
+    fn sleep_until_told(&self, lane: usize, told: &Event<Heap>) -> Past {
+        let mut past = self.take_asleep(lane);
+        while get(&self.payload) == 0 {
+            let ticket = told.listen();
+            self.give_and_wake(lane, past);
+            while !told.has_moved_since(ticket) {
+                told.wait(ticket, FOREVER);
+            }
+            past = self.take_asleep(lane);
+        }
+        past
+    }
+
+    fn tell(&self, lane: usize, told: &Event<Heap>, count: u32) {
+        let past = self.take_asleep(lane);
+        self.add();
+        self.give_and_wake(lane, past);
+        told.notify(count);
+    }
+}
+
+#[test]
+fn a_condition_is_not_missed_on_the_way_to_bed() {
+    model(|| {
+        let (world, told) = (Guarded::new(), futex());
+        let teller = thread::spawn({
+            let (world, told) = (world.clone(), Event::<Heap>::new(told.clone()));
+            move || world.tell(OTHER, &told, 1)
+        });
+        let _ = world.sleep_until_told(VICTIM, &Event::new(told));
+        teller.join().unwrap();
+    });
+}
+
+#[test]
+fn a_condition_is_told_to_all() {
+    model(|| {
+        let (world, told) = (Guarded::new(), futex());
+        let sleeper = |lane: usize| {
+            let (world, told) = (world.clone(), Event::<Heap>::new(told.clone()));
+            move || {
+                let past = world.sleep_until_told(lane, &told);
+                world.give_and_wake(lane, past);
+            }
+        };
+        let first = thread::spawn(sleeper(VICTIM));
+        let second = thread::spawn(sleeper(OTHER));
+        world.tell(THIRD, &Event::new(told), EVERYBODY);
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+/// Two sleepers, and two things told to one of them each.
+#[test]
+fn a_condition_is_told_to_one_at_a_time() {
+    model(|| {
+        let (world, told) = (Guarded::new(), futex());
+        let sleeper = |lane: usize| {
+            let (world, told) = (world.clone(), Event::<Heap>::new(told.clone()));
+            move || {
+                let past = world.sleep_until_told(lane, &told);
+                put(&world.payload, get(&world.payload) - 1);
+                world.give_and_wake(lane, past);
+            }
+        };
+        let first = thread::spawn(sleeper(VICTIM));
+        let second = thread::spawn(sleeper(OTHER));
+        for _ in 0..2 {
+            world.tell(THIRD, &Event::new(told.clone()), 1);
+        }
+        first.join().unwrap();
+        second.join().unwrap();
+        assert_eq!(get(&world.payload), 0);
+    });
+}
+
+/// Somebody who listened is gone, and its bit is cleared just when another one has listened.
+#[test]
+#[ignore = "event.rs: has_moved_since misses that the ticket's bit was cleared"]
+fn who_lies_down_while_a_stale_bit_is_cleared_is_told() {
+    model(|| {
+        let (world, told) = (Guarded::new(), futex());
+        let _ = Event::<Heap>::new(told.clone()).listen(); // and was killed
+        let tellers = thread::spawn({
+            let (world, told) = (world.clone(), Event::<Heap>::new(told.clone()));
+            move || {
+                told.notify(1);
+                world.tell(OTHER, &told, 1);
+            }
+        });
+        let _ = world.sleep_until_told(VICTIM, &Event::new(told));
+        tellers.join().unwrap();
+    });
+}
+
+/// A lane's threads come one by one. One of them is late for its meeting when the process dies, and hides nobody who came to the next.
+#[test]
+#[ignore = "barrier.rs: a late mark of one thread hides that of another"]
+fn a_late_thread_hides_nobody() {
+    for_every_kill(20, |accesses, done| {
+        let world = Meeting::new(2);
+        let late = thread::spawn({
+            let world = world.clone();
+            move || crash_after(accesses, || assert!(world.barrier().arrive(VICTIM).is_ok()))
+        });
+        for _ in 0..3 {
+            world.barrier().arrive(VICTIM).unwrap();
+        }
+        let finished = late.join().unwrap();
+        let is_missed = world.barrier().state().came == 1;
+        assert_eq!(world.barrier().bury(VICTIM, PID), is_missed, "came and died, and nobody hears of it");
+        if !finished {
+            died(done);
+        }
+    });
+}
+
+#[test]
+fn a_bar_stays_through_wake_ups_until_it_is_lifted() {
+    model(|| {
+        let word = futex();
+        let event = Event::<Heap>::new(word.clone());
+        let _ = event.listen();
+        let other = thread::spawn({
+            let event = Event::<Heap>::new(word);
+            move || event.bar(true)
+        });
+        event.wake(1);
+        other.join().unwrap();
+        event.wake(1);
+        assert!(event.is_barred() && !event.is_hung_up());
+        event.bar(false);
+        assert!(!event.is_barred());
+    });
+}

@@ -1,0 +1,289 @@
+//! A handle of an object, and waiting for one: for a lock, a permit, a meeting, news.
+//!
+//! Fairness: a newcomer may take what is free before those who sleep, which is quick, but for no longer than a millisecond at the cost of
+//! one who waits: after that the waiter bars the object, and newcomers stand back until somebody who has slept, or has itself
+//! stood back for a millisecond, gets it. The kernel wakes sleepers in the order in which they lay down. So nobody starves, and a waiter that was killed
+//! delays the others by no more than that.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{Result, SyncError};
+use crate::members::{Local, Member};
+use crate::raw::event::Event;
+use crate::raw::lock::{Lock, Past};
+use crate::region::{Mapped, Word, Words};
+use crate::sync::Ordering;
+use crate::sys::{Deadline, barrier, process};
+use crate::table::{EVENT, Entry, Plan};
+use crate::wait::{Pace, Stop, Until, Wait, Waiter};
+
+/// An object of a namespace, as this process holds on to it.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) member: Arc<Member>,
+    /// Number of the object.
+    pub(crate) object: usize,
+    /// Its first word.
+    at: usize,
+    pub(crate) plan: Plan,
+    pub(crate) wait: Wait,
+}
+
+impl Handle {
+    pub(crate) fn new(member: Arc<Member>, object: usize, entry: &Entry, wait: Wait) -> Self {
+        let (at, plan) = (entry.at, entry.plan);
+        Self { member, object, at, plan, wait }
+    }
+
+    /// None: no such object, which whoever made the handle has seen to.
+    pub(crate) fn entry(&self) -> Option<&Entry> {
+        self.member.table().entries.get(self.object)
+    }
+
+    pub(crate) fn word(&self, at: usize) -> Word {
+        self.member.region().word(self.at + at)
+    }
+
+    pub(crate) fn words(&self, at: usize, length: usize) -> Words {
+        self.member.region().words(self.at + at, length)
+    }
+
+    /// Something to sleep on.
+    pub(crate) fn event(&self, at: usize) -> Event<Mapped> {
+        let event = Event::new(self.member.region().futex(self.at + at));
+        if !barrier::register() {
+            event.require_fences();
+        }
+        event
+    }
+
+    pub(crate) fn lanes(&self) -> usize {
+        self.member.region().layout().seats()
+    }
+
+    #[inline]
+    pub(crate) fn check_ours(&self) -> Result<(), SyncError> {
+        if self.member.is_ours() { Ok(()) } else { Err(SyncError::Forked) }
+    }
+
+    /// Attempts until it works, `until` passes, or nothing can come of it. `ask` asks the kernel about those who are waited for.
+    pub(crate) fn attempt<T>(
+        &self,
+        ear: &Event<Mapped>,
+        until: Until,
+        mut ask: impl FnMut() -> Option<Stop>,
+        mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
+    ) -> Result<T, SyncError> {
+        match until {
+            Until::Now => attempt()?.ok_or(SyncError::WouldBlock),
+            Until::Deadline(deadline) => {
+                let slept = Cell::new(false);
+                Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, slept: &slept }
+                    .wait_for(0, deadline, attempt)
+            }
+        }
+    }
+
+    /// As [`attempt`](Self::attempt) for what only so many can have, in fairness to those who have waited longer: `gate` is what they bar.
+    #[cold]
+    pub(crate) fn attempt_in_turn<T>(
+        &self,
+        ear: &Event<Mapped>,
+        gate: &Event<Mapped>,
+        deadline: Deadline,
+        mut ask: impl FnMut() -> Option<Stop>,
+        mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
+    ) -> Result<T, SyncError> {
+        /// How long newcomers may overtake.
+        const OVERTAKEN: Duration = Duration::from_millis(1);
+
+        let since = Instant::now();
+        let slept = Cell::new(false);
+        let in_turn = || {
+            let barred = gate.is_barred();
+            if barred && !slept.get() && since.elapsed() < OVERTAKEN {
+                return Ok(None);
+            }
+            let got = attempt()?;
+            if got.is_some() && barred {
+                gate.bar(false);
+            } else if got.is_none() && !barred && slept.get() && since.elapsed() >= OVERTAKEN {
+                gate.bar(true);
+            }
+            Ok(got)
+        };
+        Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, slept: &slept }.wait_for(0, deadline, in_turn)
+    }
+}
+
+/// One who waits for an object.
+struct Waiting<'a> {
+    ear: &'a Event<Mapped>,
+    pace: Pace,
+    ask: &'a mut dyn FnMut() -> Option<Stop>,
+    slept: &'a Cell<bool>,
+}
+
+impl Waiter for Waiting<'_> {
+    type End = Stop;
+
+    fn look(&mut self) -> Option<Stop> {
+        None
+    }
+
+    fn ask(&mut self) -> Option<Stop> {
+        (self.ask)()
+    }
+
+    fn report(&mut self, end: Stop) -> Stop {
+        end
+    }
+
+    fn ear(&self) -> &Event<Mapped> {
+        self.ear
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
+    }
+
+    fn slept(&mut self) {
+        self.slept.set(true);
+    }
+}
+
+/// An object's lock, as this process's threads take it.
+#[derive(Clone)]
+pub(crate) struct Latch {
+    pub(crate) handle: Handle,
+    lock: Arc<(Lock<Mapped>, Event<Mapped>)>,
+}
+
+impl Latch {
+    /// The lock whose words begin at `at`.
+    pub(crate) fn new(handle: Handle, at: usize) -> Self {
+        let lock = Arc::new((Lock::new(handle.word(at)), handle.event(at + EVENT)));
+        Self { handle, lock }
+    }
+
+    fn lane(&self) -> usize {
+        self.handle.member.lane()
+    }
+
+    pub(crate) fn lock(&self) -> &Lock<Mapped> {
+        &self.lock.0
+    }
+
+    #[inline]
+    fn ear(&self) -> &Event<Mapped> {
+        &self.lock.1
+    }
+
+    #[inline]
+    fn local(&self) -> Option<&Local> {
+        self.handle.member.local(self.handle.object)
+    }
+
+    /// Whether this thread has it. Relaxed: only its own store is of interest.
+    #[inline]
+    pub(crate) fn is_held_here(&self) -> bool {
+        self.local().is_some_and(|local| local.holder.load(Ordering::Relaxed) == process::thread())
+            && self.lock().owner() == Some(self.lane())
+    }
+
+    #[inline]
+    fn hold(&self) {
+        if let Some(local) = self.local() {
+            local.holder.store(process::thread(), Ordering::Relaxed); // read by this thread only
+        }
+    }
+
+    /// Takes the lock; says what became of earlier owners.
+    #[inline]
+    pub(crate) fn acquire(&self, until: Until) -> Result<Past, SyncError> {
+        self.handle.check_ours()?;
+        let past = match self.ear().is_barred() {
+            false => self.lock().try_lock(self.lane())?,
+            true => None,
+        };
+        let past = match past {
+            Some(past) => past,
+            None => self.acquire_slowly(until)?,
+        };
+        self.hold();
+        Ok(past)
+    }
+
+    #[cold]
+    fn acquire_slowly(&self, until: Until) -> Result<Past, SyncError> {
+        if self.is_held_here() {
+            return Err(SyncError::Relocked);
+        }
+        let attempt = || Ok(self.lock().try_lock(self.lane())?);
+        match until {
+            Until::Now => {
+                self.handle.member.ask_at_times(|| self.lock().owner());
+                attempt()?.ok_or(SyncError::WouldBlock)
+            }
+            Until::Deadline(deadline) => {
+                self.handle.attempt_in_turn(self.ear(), self.ear(), deadline, || self.ask(), attempt)
+            }
+        }
+    }
+
+    /// What the kernel says of the owner.
+    fn ask(&self) -> Option<Stop> {
+        let owner = self.lock().owner();
+        let stop = self.handle.member.ask(owner);
+        // Of one who has unlocked and left meanwhile there is nothing to say.
+        stop.filter(|_| self.lock().owner() == owner && self.handle.member.ask(owner) == stop)
+    }
+
+    /// Gives the lock back, and says what the next owner is to know. For its holder.
+    #[inline]
+    pub(crate) fn release(&self, past: Past) {
+        // A forked child holds nothing of its parent's.
+        if self.handle.member.is_ours() {
+            if let Some(local) = self.local() {
+                local.holder.store(0, Ordering::Relaxed); // read by this thread only
+            }
+            self.lock().unlock(self.lane(), past);
+            self.ear().notify(1);
+        }
+    }
+}
+
+/// A lock that is held, until dropped.
+pub(crate) struct Held<'a> {
+    pub(crate) latch: &'a Latch,
+    /// What the next owner is to know.
+    pub(crate) past: Past,
+    /// The lock is the thread's.
+    thread: PhantomData<*const ()>,
+}
+
+impl<'a> Held<'a> {
+    pub(crate) fn acquire(latch: &'a Latch, until: Until) -> Result<Self, SyncError> {
+        let past = latch.acquire(until)?;
+        Ok(Self { latch, past, thread: PhantomData })
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.latch.release(self.past);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.entry().map(|entry| entry.name.as_str());
+        f.debug_struct("Handle").field("kind", &self.plan.kind).field("name", &name).finish_non_exhaustive()
+    }
+}

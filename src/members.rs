@@ -1,0 +1,291 @@
+//! Taking part in a namespace: one lane for each process, however many handles it has; who died, and what becomes of what it held.
+//!
+//! Crash, by step
+//! - join: as in liveness.rs. A member holds nothing at first, so there is no more to it.
+//! - leave: (L1) what was held by guards that were forgotten is let go, as by a death, (L2) LEFT, then as in liveness.rs.
+//! - repair: (R1) each object that the dead one held, owned, read or came to, (R2) lane REPAIRED. The lane is nobody's before R2, so every
+//!   step may be done again by another repairer.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::layout::seat;
+use crate::liveness::{MEMBER, PRESENT, REPAIRED, Seat, Standing};
+use crate::names::Directory;
+use crate::raw::barrier::Barrier;
+use crate::raw::event::Event;
+use crate::raw::lock::Lock;
+use crate::raw::pool::Pool;
+use crate::raw::readers::Readers;
+use crate::region::{Mapped, Region};
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::fork;
+use crate::sys::memory::FileId;
+use crate::table::{EVENT, Entry, MANY, ObjectKind, STATE, Table, permits, rw_lock, value};
+use crate::wait::Stop;
+
+/// This process in a namespace.
+pub(crate) struct Member {
+    seat: Seat,
+    table: Table,
+    locals: Vec<Local>,
+    /// When the kernel was last asked by calls that do not wait.
+    asked: Mutex<Instant>,
+}
+
+/// What only this process needs to know of an object.
+#[derive(Debug, Default)]
+pub(crate) struct Local {
+    /// The thread that holds its lock, 0 for none or another process's.
+    pub(crate) holder: AtomicU64,
+    /// How often, beyond once; or the permits that its threads have.
+    pub(crate) depth: AtomicU64,
+    /// Where a permit was taken last.
+    pub(crate) hint: AtomicU64,
+    /// The threads that read under its lock, each as often as it does.
+    pub(crate) readers: Mutex<Vec<u64>>,
+}
+
+/// Between two questions of calls that do not wait.
+const SLICE: Duration = Duration::from_millis(20);
+
+static MEMBERS: LazyLock<Mutex<HashMap<FileId, Weak<Member>>>> = LazyLock::new(Mutex::default);
+
+/// The members that this process is; no fork can come in between, the child would inherit the mutex locked.
+fn members<R>(action: impl FnOnce(&mut HashMap<FileId, Weak<Member>>) -> R) -> R {
+    fork::hold_off(|| action(&mut lock(&MEMBERS)))
+}
+
+fn known(members: &HashMap<FileId, Weak<Member>>, id: FileId) -> Option<Arc<Member>> {
+    members.get(&id).and_then(Weak::upgrade).filter(|member| member.is_ours())
+}
+
+/// A panic within these small sections leaves nothing half-done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Member {
+    /// The process's membership of that region, new or old. None: the region is losing its name, look the name up again.
+    pub(crate) fn of(region: Region) -> Result<Option<Arc<Self>>> {
+        let id = region.id();
+        if let Some(member) = members(|members| known(members, id)) {
+            return Ok(Some(member));
+        }
+        Ok(Self::join(region)?.map(Self::register))
+    }
+
+    /// Joins, for this process's first handle.
+    pub(crate) fn join(region: Region) -> Result<Option<Self>> {
+        let table = Table::parse(&region)?;
+        let repair = |region: &Region| {
+            table.repair(region, None);
+        };
+        repair(&region);
+        let free = |region: &Region| region.free_seats(|| repair(region));
+        let seat = Seat::join(region, free, MEMBER, |_, _| Ok(()))?;
+        let locals = table.entries.iter().map(|_| Local::default()).collect();
+        Ok(seat.map(|seat| Self { seat, table, locals, asked: Mutex::new(Instant::now()) }))
+    }
+
+    /// Gives the region its name.
+    pub(crate) fn publish(&mut self, name: &str, directory: &Directory) -> Result<()> {
+        self.seat.region_mut().publish(name, directory)
+    }
+
+    /// Makes it the membership of the whole process.
+    pub(crate) fn register(self) -> Arc<Self> {
+        let (id, member) = (self.region().id(), Arc::new(self));
+        // Another thread may have come at the same time. The second one leaves again, outside of the section.
+        let first = members(|members| {
+            let first = known(members, id);
+            if first.is_none() {
+                members.retain(|_, other| other.strong_count() > 0);
+                members.insert(id, Arc::downgrade(&member));
+            }
+            first
+        });
+        first.unwrap_or(member)
+    }
+
+    /// False in a process that was forked from the one that joined.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.region().is_ours()
+    }
+
+    #[inline]
+    pub(crate) fn region(&self) -> &Region {
+        self.seat.region()
+    }
+
+    #[inline]
+    pub(crate) fn lane(&self) -> usize {
+        self.seat.index()
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// None: no such object, which its handle has seen to.
+    #[inline]
+    pub(crate) fn local(&self, object: usize) -> Option<&Local> {
+        self.locals.get(object)
+    }
+
+    /// Whether a lane is taken, by a process dead or alive.
+    pub(crate) fn is_present(&self, lane: usize) -> bool {
+        self.region().state(lane) == PRESENT
+    }
+
+    /// What the kernel says of some that are waited for; the dead among them are repaired.
+    pub(crate) fn ask(&self, lanes: impl IntoIterator<Item = usize>) -> Option<Stop> {
+        let mut stop = None;
+        for lane in lanes {
+            if lane == self.lane() {
+                continue;
+            }
+            if lane >= self.region().layout().seats() {
+                return Some(Stop::Corrupt);
+            }
+            match self.region().standing(lane) {
+                Standing::Alive => {}
+                Standing::Dead => {
+                    self.table.repair_among(self.region(), Some(self.lane()), [lane]);
+                }
+                Standing::LockLost => stop = Some(Stop::LockLost),
+                // Who leaves holds nothing any more.
+                Standing::Left | Standing::Vacant => stop = Some(Stop::Corrupt),
+            }
+        }
+        stop
+    }
+
+    /// As [`ask`](Self::ask), for calls that do not wait: now and then. Whether it did.
+    pub(crate) fn ask_at_times<L: IntoIterator<Item = usize>>(&self, lanes: impl FnOnce() -> L) -> bool {
+        let is_time = {
+            let mut asked = lock(&self.asked);
+            let is_time = asked.elapsed() >= SLICE;
+            if is_time {
+                *asked = Instant::now();
+            }
+            is_time
+        };
+        is_time && {
+            let _ = self.ask(lanes());
+            true
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            self.table.let_go(self.region(), self.lane()); // L1
+        }
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member").field("seat", &self.seat).field("objects", &self.table.entries.len()).finish()
+    }
+}
+
+impl Table {
+    /// Puts right what dead members left behind; says how many lanes serve again. `own` is the lane that this description
+    /// holds, about which the kernel would not tell us.
+    pub(crate) fn repair(&self, region: &Region, own: Option<usize>) -> usize {
+        self.repair_among(region, own, 0..region.layout().seats())
+    }
+
+    fn repair_among(&self, region: &Region, own: Option<usize>, lanes: impl IntoIterator<Item = usize>) -> usize {
+        let dead: Vec<usize> = lanes.into_iter().filter(|&lane| region.is_dead(lane, own)).collect();
+        if dead.is_empty() {
+            return 0;
+        }
+        let Some(_held) = region.try_repairing() else { return 0 };
+        let mut repaired = 0;
+        // Again: somebody may have repaired it before we could.
+        for lane in dead.into_iter().filter(|&lane| region.is_dead(lane, own)) {
+            self.let_go(region, lane); // R1
+            region.set_state(lane, REPAIRED); // R2
+            repaired += 1;
+        }
+        repaired
+    }
+
+    /// Lets go of everything that a member holds: one that is dead, or this process.
+    fn let_go(&self, region: &Region, lane: usize) {
+        let pid = region.word(region.layout().seat(lane) + seat::PID).load(Ordering::Relaxed);
+        for entry in &self.entries {
+            entry.let_go(region, lane, pid);
+        }
+    }
+}
+
+impl Entry {
+    fn let_go(&self, region: &Region, lane: usize, pid: u64) {
+        let free = |at: usize| {
+            if self.lock(region, at).bury(lane) {
+                self.event(region, at + EVENT).wake(1);
+            }
+        };
+        match self.plan.kind {
+            ObjectKind::Value => free(value::LOCK),
+            ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::Array | ObjectKind::Once => free(STATE),
+            ObjectKind::RwLock => {
+                free(STATE);
+                if self.readers(region).leave(lane) {
+                    self.event(region, rw_lock::DRAINED).wake(u32::MAX);
+                }
+            }
+            ObjectKind::BoundedSemaphore => {
+                let pool = self.permits(region);
+                let mut returned = 0;
+                pool.reclaim(lane, |_| {}, |permit| returned += u32::from(pool.give_back(permit)));
+                if returned > 0 {
+                    self.event(region, EVENT).wake(returned);
+                    self.event(region, permits::SEVERAL).wake(u32::MAX);
+                }
+            }
+            ObjectKind::Barrier => {
+                if self.barrier(region).bury(lane, pid) {
+                    self.event(region, EVENT).wake(u32::MAX);
+                }
+            }
+            // A queue's participants have lanes of their own; the others hold nothing for anybody.
+            ObjectKind::Atomic
+            | ObjectKind::Semaphore
+            | ObjectKind::Condvar
+            | ObjectKind::Event
+            | ObjectKind::Queue => {}
+        }
+    }
+
+    pub(crate) fn event(&self, region: &Region, at: usize) -> Event<Mapped> {
+        Event::new(region.futex(self.at + at))
+    }
+
+    pub(crate) fn lock(&self, region: &Region, at: usize) -> Lock<Mapped> {
+        Lock::new(region.word(self.at + at))
+    }
+
+    pub(crate) fn readers(&self, region: &Region) -> Readers<Mapped> {
+        let words = Readers::<Mapped>::words(region.layout().seats());
+        Readers::new(region.words(self.at + rw_lock::READERS, words))
+    }
+
+    pub(crate) fn permits(&self, region: &Region) -> Pool<Mapped> {
+        Pool::new(region.words(self.at + MANY, self.plan.count as usize))
+    }
+
+    pub(crate) fn barrier(&self, region: &Region) -> Barrier<Mapped> {
+        let marks = region.words(self.at + MANY, region.layout().seats());
+        Barrier::new(region.word(self.at + STATE), marks, self.plan.count)
+    }
+}

@@ -1,0 +1,357 @@
+//! Permits that processes take and give.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::SyncError;
+use crate::latch::Handle;
+use crate::object::object;
+use crate::raw::event::Event;
+use crate::raw::pool::Pool;
+use crate::raw::semaphore::{self, MOST};
+use crate::region::Mapped;
+use crate::sync::Ordering;
+use crate::table::{EVENT, MANY, ObjectKind, Plan, STATE, permits};
+use crate::wait::Until;
+
+/// Where those who wait sleep: apart, because a permit may be of no use to one who wants several.
+struct Ears {
+    one: Event<Mapped>,
+    several: Event<Mapped>,
+}
+
+impl Ears {
+    fn new(handle: &Handle) -> Self {
+        Self { one: handle.event(EVENT), several: handle.event(permits::SEVERAL) }
+    }
+
+    fn of(&self, count: u64) -> &Event<Mapped> {
+        if count > 1 { &self.several } else { &self.one }
+    }
+
+    /// So many permits can be taken.
+    #[inline]
+    fn notify(&self, count: u32) {
+        self.one.notify(count);
+        self.several.notify(u32::MAX);
+    }
+
+    #[inline]
+    fn is_barred(&self) -> bool {
+        self.one.is_barred()
+    }
+}
+
+/// A number of permits that any process may take and any may give, as `sem_t` has.
+///
+/// Nobody owns permits, so those that a process took before it was killed stay taken: where that matters use a
+/// [`BoundedSemaphore`]. Fairness: as a [`Mutex`](crate::Mutex)'s; who wants many permits at once waits until there are so many, and
+/// keeps none meanwhile.
+///
+/// ```
+/// let slots = tombolo::Semaphore::new(2)?;
+/// slots.acquire(1)?;
+/// assert_eq!(slots.available()?, 1);
+/// assert_eq!(slots.try_acquire(2), Err(tombolo::SyncError::WouldBlock));
+/// slots.release(1)?;
+/// let permit = slots.permit()?; // given back when dropped
+/// # drop(permit);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// **Source**: Dijkstra's, see `raw/semaphore.rs`.
+#[derive(Clone)]
+pub struct Semaphore {
+    handle: Handle,
+    parts: Arc<(semaphore::Semaphore<Mapped>, Ears)>,
+}
+
+impl Semaphore {
+    pub(crate) fn from_handle(handle: Handle) -> Self {
+        let parts = (semaphore::Semaphore::new(handle.word(STATE)), Ears::new(&handle));
+        Self { handle, parts: Arc::new(parts) }
+    }
+
+    /// Takes so many permits, all at once.
+    ///
+    /// **Blocking**: until there are so many, without end; parks by `futex`. With enough: no system call.
+    /// **Errors**: [`TooMany`](SyncError::TooMany), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt).
+    #[inline]
+    pub fn acquire(&self, count: u32) -> Result<(), SyncError> {
+        self.acquire_until(count, Until::EVER)
+    }
+
+    /// Like [`acquire`](Self::acquire), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    #[inline]
+    pub fn try_acquire(&self, count: u32) -> Result<(), SyncError> {
+        self.acquire_until(count, Until::Now)
+    }
+
+    /// Like [`acquire`](Self::acquire), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    pub fn acquire_timeout(&self, count: u32, timeout: Duration) -> Result<(), SyncError> {
+        self.acquire_until(count, Until::after(timeout))
+    }
+
+    #[inline]
+    fn acquire_until(&self, count: u32, until: Until) -> Result<(), SyncError> {
+        self.handle.check_ours()?;
+        let (permits, ears) = &*self.parts;
+        let count = u64::from(count);
+        if !ears.is_barred() && permits.try_acquire(count)? {
+            return Ok(());
+        }
+        if count > MOST {
+            return Err(SyncError::TooMany { count, limit: MOST });
+        }
+        let Until::Deadline(deadline) = until else { return Err(SyncError::WouldBlock) };
+        let attempt = || Ok(permits.try_acquire(count)?.then_some(()));
+        self.handle.attempt_in_turn(ears.of(count), &ears.one, deadline, || None, attempt)
+    }
+
+    /// Gives so many permits, whoever took them.
+    ///
+    /// **Blocking**: never; a system call if somebody waits. **Errors**: [`TooMany`](SyncError::TooMany) if there would be more than 2^31 - 1,
+    /// [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt).
+    #[inline]
+    pub fn release(&self, count: u32) -> Result<(), SyncError> {
+        self.handle.check_ours()?;
+        let (permits, ears) = &*self.parts;
+        if !permits.release(count.into())? {
+            return Err(SyncError::TooMany { count: permits.available()? + u64::from(count), limit: MOST });
+        }
+        ears.notify(count);
+        Ok(())
+    }
+
+    /// Permits that can be taken now; others change that at any time.
+    pub fn available(&self) -> Result<u32, SyncError> {
+        Ok(self.parts.0.available()? as u32)
+    }
+
+    /// Takes one permit, and gives it back when dropped. Else like [`acquire`](Self::acquire).
+    pub fn permit(&self) -> Result<Permit<'_, Self>, SyncError> {
+        self.acquire(1)?;
+        Ok(Permit { semaphore: self })
+    }
+
+    /// Like [`permit`](Self::permit), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    pub fn try_permit(&self) -> Result<Permit<'_, Self>, SyncError> {
+        self.try_acquire(1)?;
+        Ok(Permit { semaphore: self })
+    }
+}
+
+object!(Semaphore, Plan::bare(ObjectKind::Semaphore, 0), |this| &this.handle);
+
+/// A fixed number of permits, each of which the process that took it owns.
+///
+/// Giving back more than this process took is an error. When a process is killed its permits come back: within 20 ms (90 ms after a while) if
+/// somebody waits for them, else when somebody next tries, or joins. Threads of one process share what they took.
+///
+/// Fairness: as [`Semaphore`].
+///
+/// ```
+/// let slots = tombolo::BoundedSemaphore::new(2)?;
+/// slots.acquire(2)?;
+/// slots.release(2)?;
+/// assert_eq!(slots.release(1), Err(tombolo::SyncError::NotOwner));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// **Source**: one owner word for each permit, see `raw/pool.rs`.
+#[derive(Clone)]
+pub struct BoundedSemaphore {
+    handle: Handle,
+    parts: Arc<(Pool<Mapped>, Ears)>,
+}
+
+impl BoundedSemaphore {
+    pub(crate) fn from_handle(handle: Handle) -> Self {
+        let bound = handle.plan.count as usize;
+        let parts = (Pool::new(handle.words(MANY, bound)), Ears::new(&handle));
+        Self { handle, parts: Arc::new(parts) }
+    }
+
+    /// Takes so many permits, all at once.
+    ///
+    /// **Blocking**: until there are so many, without end; parks by `futex`. With enough: no system call.
+    /// **Errors**: [`TooMany`](SyncError::TooMany) if there are never so many, [`Forked`](SyncError::Forked).
+    #[inline]
+    pub fn acquire(&self, count: u32) -> Result<(), SyncError> {
+        self.acquire_until(count, Until::EVER)
+    }
+
+    /// Like [`acquire`](Self::acquire), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    #[inline]
+    pub fn try_acquire(&self, count: u32) -> Result<(), SyncError> {
+        self.acquire_until(count, Until::Now)
+    }
+
+    /// Like [`acquire`](Self::acquire), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    pub fn acquire_timeout(&self, count: u32, timeout: Duration) -> Result<(), SyncError> {
+        self.acquire_until(count, Until::after(timeout))
+    }
+
+    #[inline]
+    fn acquire_until(&self, count: u32, until: Until) -> Result<(), SyncError> {
+        self.handle.check_ours()?;
+        let count = u64::from(count);
+        if !self.parts.1.is_barred() && self.take(count) {
+            return Ok(());
+        }
+        self.acquire_slowly(count, until)
+    }
+
+    #[cold]
+    fn acquire_slowly(&self, count: u64, until: Until) -> Result<(), SyncError> {
+        let (permits, ears) = &*self.parts;
+        let bound = self.handle.plan.count;
+        if count > bound {
+            return Err(SyncError::TooMany { count, limit: bound });
+        }
+        let member = &self.handle.member;
+        let owners = || {
+            let mut lanes: Vec<usize> = (0..self.handle.lanes()).filter(|&lane| member.is_present(lane)).collect();
+            lanes.retain(|&lane| permits.of(lane).next().is_some());
+            lanes
+        };
+        match until {
+            Until::Now => {
+                let asked = member.ask_at_times(owners);
+                if asked && self.take(count) { Ok(()) } else { Err(SyncError::WouldBlock) }
+            }
+            Until::Deadline(deadline) => {
+                // One who cannot be told dead may still give a permit back; so may the others.
+                let ask = || member.ask(owners()).filter(|_| false);
+                let attempt = || Ok(self.take(count).then_some(()));
+                self.handle.attempt_in_turn(ears.of(count), &ears.one, deadline, ask, attempt)
+            }
+        }
+    }
+
+    /// Takes all of so many, or none.
+    #[inline]
+    fn take(&self, count: u64) -> bool {
+        let (permits, ears) = &*self.parts;
+        let (lane, bound) = (self.handle.member.lane(), self.handle.plan.count);
+        let Some(local) = self.handle.member.local(self.handle.object) else { return false };
+        if count > 1 && bound.saturating_sub(permits.taken()) < count {
+            return false;
+        }
+        let mut taken = 0;
+        let mut hint = local.hint.load(Ordering::Relaxed); // where to look first
+        while taken < count {
+            let Some(token) = permits.take(lane, 0, bound, hint) else { break };
+            hint = token.place;
+            taken += 1;
+        }
+        if taken == count {
+            local.hint.store(hint, Ordering::Relaxed);
+            local.depth.fetch_add(count, Ordering::Relaxed); // threads of this process only, each for itself
+            return true;
+        }
+        if taken > 0 {
+            self.give(taken);
+            ears.one.notify(taken as u32); // who wants several will see at the next release
+        }
+        false
+    }
+
+    /// Gives back so many of this process's.
+    #[inline]
+    fn give(&self, count: u64) {
+        let (permits, _) = &*self.parts;
+        let (lane, bound) = (self.handle.member.lane(), self.handle.plan.count);
+        let hint = self.handle.member.local(self.handle.object).map_or(0, |local| local.hint.load(Ordering::Relaxed));
+        let mut left = count;
+        // Where the last one was taken is one of ours, most likely. Another thread may be quicker at any: then there is another.
+        for token in permits.of_from(lane, hint % bound.max(1)).chain(permits.of(lane)) {
+            if left == 0 {
+                return;
+            }
+            left -= u64::from(permits.give_back(token));
+        }
+    }
+
+    /// Gives back so many permits that this process took.
+    ///
+    /// **Blocking**: never; a system call if somebody waits. **Errors**: [`NotOwner`](SyncError::NotOwner) if it has fewer (then none is given
+    /// back), [`Forked`](SyncError::Forked).
+    #[inline]
+    pub fn release(&self, count: u32) -> Result<(), SyncError> {
+        self.handle.check_ours()?;
+        let local = self.handle.member.local(self.handle.object).ok_or(SyncError::Corrupt)?;
+        // Relaxed: which permits these are is settled word by word.
+        let fewer = |held: u64| held.checked_sub(count.into());
+        if local.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err() {
+            return Err(SyncError::NotOwner);
+        }
+        self.give(count.into());
+        self.parts.1.notify(count);
+        Ok(())
+    }
+
+    /// Permits that can be taken now; others change that at any time.
+    pub fn available(&self) -> u32 {
+        self.handle.plan.count.saturating_sub(self.parts.0.taken()) as u32
+    }
+
+    /// All permits.
+    pub fn bound(&self) -> u32 {
+        self.handle.plan.count as u32
+    }
+
+    /// Takes one permit, and gives it back when dropped. Else like [`acquire`](Self::acquire).
+    pub fn permit(&self) -> Result<Permit<'_, Self>, SyncError> {
+        self.acquire(1)?;
+        Ok(Permit { semaphore: self })
+    }
+
+    /// Like [`permit`](Self::permit), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    pub fn try_permit(&self) -> Result<Permit<'_, Self>, SyncError> {
+        self.try_acquire(1)?;
+        Ok(Permit { semaphore: self })
+    }
+}
+
+object!(BoundedSemaphore, Plan::bare(ObjectKind::BoundedSemaphore, 0), |this| &this.handle);
+
+/// One permit, given back when dropped.
+pub struct Permit<'a, S: sealed::Release> {
+    semaphore: &'a S,
+}
+
+mod sealed {
+    pub trait Release {
+        fn give_back(&self);
+    }
+
+    impl Release for super::Semaphore {
+        fn give_back(&self) {
+            // Fails only in a forked child, which has none, or on a corrupt region.
+            let _ = self.release(1);
+        }
+    }
+
+    impl Release for super::BoundedSemaphore {
+        fn give_back(&self) {
+            // As above, or if somebody gave back more than was his to give.
+            let _ = self.release(1);
+        }
+    }
+}
+
+impl<S: sealed::Release> Drop for Permit<'_, S> {
+    fn drop(&mut self) {
+        self.semaphore.give_back();
+    }
+}
+
+impl<S: sealed::Release> fmt::Debug for Permit<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Permit")
+    }
+}

@@ -1,0 +1,94 @@
+//! Objects on their own: each in a namespace that has nothing else.
+
+use std::os::fd::OwnedFd;
+
+use bytemuck::Pod;
+
+use crate::array::Array;
+use crate::atomic::{AtomicValue, Number};
+use crate::barrier::Barrier;
+use crate::condvar::Condvar;
+use crate::error::Result;
+use crate::event::Event;
+use crate::mutex::{Mutex, ReentrantMutex};
+use crate::namespace::{Namespace, NamespaceBuilder};
+use crate::object::sealed::Sealed;
+use crate::once::Once;
+use crate::rw_lock::RwLock;
+use crate::semaphore::{BoundedSemaphore, Semaphore};
+use crate::value::Value;
+use crate::wait::Wait;
+
+impl Namespace {
+    /// The namespace that an object is in.
+    pub fn of(object: &impl crate::object::Object) -> Self {
+        let handle = object.handle();
+        Self::new(handle.member.clone(), handle.wait)
+    }
+}
+
+macro_rules! standalone {
+    ($name:ident $(<$t:ident: $bound:ident>)?, $method:ident, ($($arg:ident: $type:ty),*)) => {
+        impl $(<$t: $bound>)? $name $(<$t>)? {
+            fn plan_alone($($arg: $type),*) -> NamespaceBuilder {
+                Namespace::builder().$method("", $($arg),*)
+            }
+
+            /// One on its own, that nobody else can reach unless handed it ([`share`](Self::share)).
+            ///
+            /// **Blocking**: never. **Errors**: what there cannot be, no memory.
+            pub fn new($($arg: $type),*) -> Result<Self> {
+                Self::plan_alone($($arg),*).anonymous()?.only()
+            }
+
+            /// One on its own, under a name that nobody else may have. Gone when the last process that uses it has left. For other
+            /// directories, permissions and ways of waiting: [`Namespace::builder`].
+            ///
+            /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: the name is taken, or cannot be one, no
+            /// memory.
+            pub fn create(name: &str, $($arg: $type),*) -> Result<Self> {
+                Self::plan_alone($($arg),*).create_new().open(name)?.only()
+            }
+
+            /// The one of that name, made if it is missing. Else like [`create`](Self::create).
+            pub fn open_or_create(name: &str, $($arg: $type),*) -> Result<Self> {
+                Self::plan_alone($($arg),*).open(name)?.only()
+            }
+
+            /// The one of that name. **Errors**: there is none, or it is of another type.
+            pub fn open(name: &str) -> Result<Self> {
+                Namespace::open(name)?.only()
+            }
+
+            /// A descriptor through which another process can use it, too: with [`from_fd`](Self::from_fd).
+            pub fn share(&self) -> Result<OwnedFd> {
+                Namespace::of(self).share()
+            }
+
+            /// The one behind a descriptor that [`share`](Self::share) made.
+            pub fn from_fd(descriptor: OwnedFd) -> Result<Self> {
+                Namespace::from_fd(descriptor)?.only()
+            }
+
+            /// What calls of this handle do while they wait.
+            pub fn with_wait(self, wait: Wait) -> Self {
+                let mut handle = self.handle().clone();
+                handle.wait = wait;
+                Self::from_handle(handle)
+            }
+        }
+    };
+}
+
+standalone!(Value<T: Pod>, value, (initial: T));
+standalone!(AtomicValue<T: Number>, atomic, (initial: T));
+standalone!(Array<T: Pod>, array, (initial: &[T]));
+standalone!(Mutex<T: Pod>, mutex, (initial: T));
+standalone!(ReentrantMutex<T: Pod>, reentrant_mutex, (initial: T));
+standalone!(RwLock<T: Pod>, rw_lock, (initial: T));
+standalone!(Semaphore, semaphore, (permits: u32));
+standalone!(BoundedSemaphore, bounded_semaphore, (permits: u32));
+standalone!(Condvar, condvar, ());
+standalone!(Event, event, ());
+standalone!(Barrier, barrier, (parties: usize));
+standalone!(Once, once, ());
