@@ -1,6 +1,7 @@
 //! Looking at named regions from outside, without taking part in them, and removing them.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::glance::ObjectState;
 use crate::lanes::Part;
 use crate::layout::{Element, Kind, queue, ring};
 use crate::liveness::{LEFT, PRESENT, Standing};
@@ -18,18 +19,22 @@ pub struct Inspection {
     pub kind: Kind,
     /// What its messages are made of.
     pub element: Element,
-    /// Messages (bytes, for byte messages in a pipe) that each ring holds.
+    /// Messages (bytes, for byte messages in a pipe) that each ring holds; objects of a namespace.
     pub capacity: u64,
     /// The longest message, in bytes.
     pub max_message_len: u64,
     /// Bytes of memory. A queue's long messages take more while they wait.
     pub size: u64,
-    /// One for each direction; a queue has one.
+    /// One for each direction; a queue has one, a namespace none.
     pub rings: Vec<RingState>,
-    /// One for each part that a process can play; in a queue one for each lane that somebody holds, or was the last to leave.
+    /// One for each part that a process can play; in a queue or namespace one for each lane that somebody holds, or was the last to leave.
     pub participants: Vec<Participant>,
+    /// Whether the name stays when everybody has left.
+    pub is_persistent: bool,
     /// What only a queue has.
     pub queue: Option<QueueState>,
+    /// The objects of a namespace.
+    pub objects: Vec<ObjectState>,
 }
 
 /// One direction of a pipe, or a queue.
@@ -79,9 +84,9 @@ pub struct Participant {
 }
 
 impl Inspection {
-    /// Whether nobody is there any more, and somebody was.
+    /// Whether nobody is there any more, and the name was not to stay.
     pub fn is_abandoned(&self) -> bool {
-        self.participants.iter().all(|participant| participant.standing != Standing::Alive)
+        !self.is_persistent && self.participants.iter().all(|participant| participant.standing != Standing::Alive)
     }
 }
 
@@ -90,7 +95,7 @@ impl Directory {
     ///
     /// **Blocking**: never. **Errors**: no such region, or something that is none.
     pub fn inspect(&self, name: &str) -> Result<Inspection> {
-        Ok(self.open(name)?.inspect())
+        self.open(name)?.inspect()
     }
 
     /// Removes a name. Unless forced, only if no live process uses the region; forced, its users keep its memory and
@@ -117,7 +122,7 @@ impl Directory {
         self.open(name)?.remove_if_abandoned()
     }
 
-    /// Puts right what dead participants of a queue left behind, which its live ones otherwise do when they next wait; says
+    /// Puts right what dead participants of a queue or namespace left behind, which its live ones otherwise do when they next wait; says
     /// how many lanes serve again. None of a pipe's, and none while somebody else is at it.
     ///
     /// **Blocking**: never. **Errors**: no such region, or something that is none.
@@ -136,12 +141,16 @@ impl Directory {
 }
 
 impl Region {
-    fn inspect(&self) -> Inspection {
+    fn inspect(&self) -> Result<Inspection> {
         let layout = self.layout();
         let is_queue = layout.kind == Kind::Queue;
         // Nobody is in a lane that was never taken, or was repaired.
-        let is_shown = |&index: &usize| !is_queue || matches!(self.state(index), PRESENT | LEFT);
-        Inspection {
+        let is_shown = |&index: &usize| layout.kind == Kind::Pipe || matches!(self.state(index), PRESENT | LEFT);
+        let objects = match layout.kind {
+            Kind::Namespace => self.glance(&Table::parse(self)?.entries),
+            Kind::Pipe | Kind::Queue => Vec::new(),
+        };
+        Ok(Inspection {
             kind: layout.kind,
             element: layout.element,
             capacity: layout.capacity,
@@ -157,8 +166,10 @@ impl Region {
                     joins: self.joins(index),
                 })
                 .collect(),
+            is_persistent: layout.persistent,
             queue: is_queue.then(|| self.queue_state()),
-        }
+            objects,
+        })
     }
 
     fn queue_state(&self) -> QueueState {

@@ -15,6 +15,7 @@ mod error;
 mod event;
 #[doc(hidden)]
 pub mod fuzzing;
+mod glance;
 mod handover;
 mod in_place;
 mod inspect;
@@ -60,6 +61,7 @@ pub use condvar::Condvar;
 pub use end::End;
 pub use error::{Error, ErrorKind, LockError, RecvError, Result, SendError, SyncError};
 pub use event::Event;
+pub use glance::ObjectState;
 pub use handover::{Handover, handed};
 pub use in_place::{MessageRef, Room, Slots, TrustedReceiver, TrustedSender, Values};
 pub use inspect::{Inspection, Participant, QueueState, RingState};

@@ -299,10 +299,11 @@ impl Region {
         self.retire()
     }
 
-    /// Removes the region's name if it has participants, and all of them are gone; says whether.
+    /// Removes the region's name if all of its participants are gone, and it was not to stay; says whether.
     pub(crate) fn remove_if_abandoned(&self) -> Result<bool> {
         let _admission = self.admission(PATIENCE)?;
-        let abandoned = self.occupant().is_none();
+        // A name that was to stay is not abandoned by anybody.
+        let abandoned = !self.layout().persistent && self.occupant().is_none();
         if abandoned {
             self.retire()?;
         }

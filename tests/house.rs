@@ -50,6 +50,7 @@ const LAYERS: &[&str] = &[
     "namespace",
     "standalone",
     "handover",
+    "glance",
     "inspect",
     "fuzzing",
 ];
