@@ -131,7 +131,16 @@ impl Directory {
         match region.layout().kind {
             Kind::Pipe => Ok(0),
             Kind::Queue => Ok(region.repair(None)),
-            Kind::Namespace => Ok(Table::parse(&region)?.repair(&region, None)),
+            Kind::Namespace => {
+                let table = Table::parse(&region)?;
+                let mut repaired = table.repair(&region, None);
+                for (index, entry) in table.entries.iter().enumerate() {
+                    if let Some(layout) = entry.plan.queue {
+                        repaired += region.within(entry.at, index, layout, None)?.repair(None);
+                    }
+                }
+                Ok(repaired)
+            }
         }
     }
 

@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, SyncError};
@@ -90,6 +90,36 @@ impl Handle {
         }
     }
 
+    /// As [`attempt_in_turn`](Self::attempt_in_turn), once and without waiting.
+    #[cold]
+    pub(crate) fn attempt_now<T>(
+        &self,
+        gate: &Event<Mapped>,
+        attempt: impl FnOnce() -> Result<Option<T>, SyncError>,
+    ) -> Result<T, SyncError> {
+        static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+        let stood_back = &self.member.local(self.object).ok_or(SyncError::Corrupt)?.stood_back;
+        if gate.is_barred() {
+            // Relaxed: any thread of this process may have stood back.
+            let now = STARTED.elapsed().as_nanos() as u64 + 1;
+            let since = match stood_back.load(Ordering::Relaxed) {
+                0 => now,
+                since => since,
+            };
+            stood_back.store(since, Ordering::Relaxed);
+            if now.saturating_sub(since) < OVERTAKEN.as_nanos() as u64 {
+                return Err(SyncError::WouldBlock);
+            }
+        }
+        let got = attempt()?.ok_or(SyncError::WouldBlock)?;
+        if gate.is_barred() {
+            gate.bar(false);
+        }
+        stood_back.store(0, Ordering::Relaxed);
+        Ok(got)
+    }
+
     /// As [`attempt`](Self::attempt) for what only so many can have, in fairness to those who have waited longer: `gate` is what they bar.
     #[cold]
     pub(crate) fn attempt_in_turn<T>(
@@ -100,9 +130,6 @@ impl Handle {
         mut ask: impl FnMut() -> Option<Stop>,
         mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     ) -> Result<T, SyncError> {
-        /// How long newcomers may overtake.
-        const OVERTAKEN: Duration = Duration::from_millis(1);
-
         let since = Instant::now();
         let slept = Cell::new(false);
         let in_turn = || {
@@ -121,6 +148,9 @@ impl Handle {
         Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, slept: &slept }.wait_for(0, deadline, in_turn)
     }
 }
+
+/// How long newcomers may overtake.
+const OVERTAKEN: Duration = Duration::from_millis(1);
 
 /// One who waits for an object.
 struct Waiting<'a> {
@@ -229,7 +259,7 @@ impl Latch {
         match until {
             Until::Now => {
                 self.handle.member.ask_at_times(|| self.lock().owner());
-                attempt()?.ok_or(SyncError::WouldBlock)
+                self.handle.attempt_now(self.ear(), attempt)
             }
             Until::Deadline(deadline) => {
                 self.handle.attempt_in_turn(self.ear(), self.ear(), deadline, || self.ask(), attempt)

@@ -423,6 +423,15 @@ impl Seat {
         if !self.region.is_ours() {
             return Err(Error::forked("pass on an end"));
         }
+        if self.region.is_within() {
+            return Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "pass on this end",
+                "the end of a queue in a namespace",
+                "one of a region of its own",
+                "share the namespace, and open the queue there",
+            ));
+        }
         let file = self.region.file().try_clone_to_owned().map_err(|error| self.region.lock_error(error))?;
         self.region.write_identity(self.index, Identity::NOBODY);
         Ok(file)

@@ -43,6 +43,8 @@ pub(crate) struct Local {
     pub(crate) holder: AtomicU64,
     /// How often, beyond once; or the permits that its threads have.
     pub(crate) depth: AtomicU64,
+    /// When a call that does not wait first stood back, in nanoseconds of this process; 0 if it did not.
+    pub(crate) stood_back: AtomicU64,
     /// Where a permit was taken last.
     pub(crate) hint: AtomicU64,
     /// The threads that read under its lock, each as often as it does.
@@ -59,8 +61,9 @@ fn members<R>(action: impl FnOnce(&mut HashMap<FileId, Weak<Member>>) -> R) -> R
     fork::hold_off(|| action(&mut lock(&MEMBERS)))
 }
 
+/// It may be a parent's, of which nothing must be dropped within the section.
 fn known(members: &HashMap<FileId, Weak<Member>>, id: FileId) -> Option<Arc<Member>> {
-    members.get(&id).and_then(Weak::upgrade).filter(|member| member.is_ours())
+    members.get(&id).and_then(Weak::upgrade)
 }
 
 /// A panic within these small sections leaves nothing half-done.
@@ -72,7 +75,7 @@ impl Member {
     /// The process's membership of that region, new or old. None: the region is losing its name, look the name up again.
     pub(crate) fn of(region: Region) -> Result<Option<Arc<Self>>> {
         let id = region.id();
-        if let Some(member) = members(|members| known(members, id)) {
+        if let Some(member) = members(|members| known(members, id)).filter(|member| member.is_ours()) {
             return Ok(Some(member));
         }
         Ok(Self::join(region)?.map(Self::register))
@@ -99,16 +102,16 @@ impl Member {
     /// Makes it the membership of the whole process.
     pub(crate) fn register(self) -> Arc<Self> {
         let (id, member) = (self.region().id(), Arc::new(self));
-        // Another thread may have come at the same time. The second one leaves again, outside of the section.
+        // Another thread may have come at the same time. The second one leaves again.
         let first = members(|members| {
             let first = known(members, id);
-            if first.is_none() {
+            if !first.as_ref().is_some_and(|first| first.is_ours()) {
                 members.retain(|_, other| other.strong_count() > 0);
                 members.insert(id, Arc::downgrade(&member));
             }
             first
         });
-        first.unwrap_or(member)
+        first.filter(|first| first.is_ours()).unwrap_or(member)
     }
 
     /// False in a process that was forked from the one that joined.
@@ -165,8 +168,8 @@ impl Member {
         stop
     }
 
-    /// As [`ask`](Self::ask), for calls that do not wait: now and then. Whether it did.
-    pub(crate) fn ask_at_times<L: IntoIterator<Item = usize>>(&self, lanes: impl FnOnce() -> L) -> bool {
+    /// As [`ask`](Self::ask), for calls that do not wait: now and then.
+    pub(crate) fn ask_at_times<L: IntoIterator<Item = usize>>(&self, lanes: impl FnOnce() -> L) {
         let is_time = {
             let mut asked = lock(&self.asked);
             let is_time = asked.elapsed() >= SLICE;
@@ -175,9 +178,8 @@ impl Member {
             }
             is_time
         };
-        is_time && {
+        if is_time {
             let _ = self.ask(lanes());
-            true
         }
     }
 }

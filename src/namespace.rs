@@ -13,7 +13,7 @@ use crate::condvar::Condvar;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::latch::Handle;
-use crate::layout::{Element, Kind};
+use crate::layout::{Element, Kind, Layout, Shape};
 use crate::members::Member;
 use crate::message::Message;
 use crate::mutex::{Mutex, ReentrantMutex};
@@ -343,7 +343,7 @@ impl NamespaceBuilder {
 
     /// A [`Semaphore`] with so many permits to begin with, at most 2^31 - 1.
     pub fn semaphore(self, name: &str, permits: u32) -> Self {
-        self.add(name, Plan::bare(ObjectKind::Semaphore, 0), Initial::Word(permits.into()))
+        self.add(name, Plan::bare(ObjectKind::Semaphore, permits.into()), Initial::Word(permits.into()))
     }
 
     /// A [`BoundedSemaphore`] with so many permits.
@@ -379,11 +379,12 @@ impl NamespaceBuilder {
     /// A [`Queue`] for so many byte messages, of at most so many bytes each. All of its memory is there from the beginning.
     pub fn byte_queue(self, name: &str, capacity: usize, max_message_len: usize) -> Self {
         let options = QueueOptions::bytes().capacity(capacity).max_message_len(max_message_len).extents(0);
-        self.queue_of(name, options.blocks(capacity, max_message_len))
+        let blocks = if max_message_len > options.inline_bytes() { capacity } else { 0 };
+        self.queue_of(name, options.blocks(blocks, max_message_len))
     }
 
     fn queue_of<M: Message + ?Sized>(mut self, name: &str, options: QueueOptions<M>) -> Self {
-        match options.max_participants(2 * self.lanes).layout() {
+        match options.layout() {
             Ok(layout) => {
                 let plan = Plan { queue: Some(layout), tag: tag_of::<M>(), ..Plan::bare(ObjectKind::Queue, 0) };
                 self.add(name, plan, Initial::Zero)
@@ -395,8 +396,7 @@ impl NamespaceBuilder {
         }
     }
 
-    /// How many processes may take part at a time, 64 unless set, 4096 at most. Say so before adding queues: each process can be a sender
-    /// and a receiver of each.
+    /// How many processes may take part at a time, 64 unless set, 4096 at most. Each can have one handle of each queue, or two halves.
     pub fn max_participants(mut self, count: usize) -> Self {
         self.lanes = count;
         self
@@ -469,7 +469,12 @@ impl NamespaceBuilder {
             let remedy = "choose options that a queue can have";
             return Err(Error::new(ErrorKind::InvalidOptions, doing, story, "a queue", remedy));
         }
-        let (table, layout) = Table::lay_out(self.plans.clone(), self.lanes, self.persistent)?;
+        let mut plans = self.plans.clone();
+        for queue in plans.iter_mut().filter_map(|(_, plan)| plan.queue.as_mut()) {
+            let shape = Shape { lanes: 2 * self.lanes as u64, ..queue.shape };
+            *queue = Layout::queue(queue.element, queue.capacity, queue.limit, shape)?;
+        }
+        let (table, layout) = Table::lay_out(plans, self.lanes, self.persistent)?;
         let region = Region::create(layout, &self.common.settings, named)?;
         table.format(&region, &self.initial)?;
         for (index, entry) in table.entries.iter().enumerate() {

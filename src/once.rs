@@ -12,7 +12,7 @@ use crate::raw::event::Event;
 use crate::raw::lock::Past;
 use crate::region::{Mapped, Word};
 use crate::sync::Ordering;
-use crate::table::{EVENT, ObjectKind, Plan, STATE, once};
+use crate::table::{ObjectKind, Plan, STATE, once};
 use crate::wait::Until;
 
 /// Something that is to be done once, by whichever process comes first; the others wait until it is done.
@@ -37,7 +37,7 @@ pub struct Once {
 
 impl Once {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let parts = (handle.word(once::DONE), handle.event(EVENT));
+        let parts = (handle.word(once::DONE), handle.event(once::FINISHED));
         Self { latch: Latch::new(handle, STATE), parts: Arc::new(parts) }
     }
 

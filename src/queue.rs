@@ -204,6 +204,11 @@ impl<M: Message + ?Sized> QueueOptions<M> {
         self.pair(fresh(region.join_lane(Part::Sender)?)?)
     }
 
+    /// Bytes of a message that lie in its slot.
+    pub(crate) fn inline_bytes(&self) -> usize {
+        self.shape.inline_len as usize
+    }
+
     pub(crate) fn layout(&self) -> Result<Layout> {
         let capacity = self.capacity.max(2).checked_next_power_of_two().unwrap_or(self.capacity);
         // At most what there can be: too large a capacity is refused as such.

@@ -6,7 +6,7 @@
 //! Invariants behind the unsafe code here
 //! - I1: a mapping lives as long as any handle into it; a handle's range was checked against the mapping's length.
 //! - I2: shared bytes are reached through atomics only (or, behind the trusted constructors, as in_place.rs says).
-//! - I3: the futex words of a ring or queue are 32-bit atomics and in no `Words` range; everything else is 64-bit.
+//! - I3: futex words are 32-bit atomics, and never loaded or stored as the 64-bit ones of a `Words` range; everything else is 64-bit.
 
 #![allow(unsafe_code)]
 

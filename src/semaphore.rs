@@ -106,9 +106,13 @@ impl Semaphore {
         if count > MOST {
             return Err(SyncError::TooMany { count, limit: MOST });
         }
-        let Until::Deadline(deadline) = until else { return Err(SyncError::WouldBlock) };
         let attempt = || Ok(permits.try_acquire(count)?.then_some(()));
-        self.handle.attempt_in_turn(ears.of(count), &ears.one, deadline, || None, attempt)
+        match until {
+            Until::Now => self.handle.attempt_now(&ears.one, attempt),
+            Until::Deadline(deadline) => {
+                self.handle.attempt_in_turn(ears.of(count), &ears.one, deadline, || None, attempt)
+            }
+        }
     }
 
     /// Gives so many permits, whoever took them.
@@ -218,15 +222,15 @@ impl BoundedSemaphore {
             lanes.retain(|&lane| permits.of(lane).next().is_some());
             lanes
         };
+        let attempt = || Ok(self.take(count).then_some(()));
         match until {
             Until::Now => {
-                let asked = member.ask_at_times(owners);
-                if asked && self.take(count) { Ok(()) } else { Err(SyncError::WouldBlock) }
+                member.ask_at_times(owners);
+                self.handle.attempt_now(&ears.one, attempt)
             }
             Until::Deadline(deadline) => {
                 // One who cannot be told dead may still give a permit back; so may the others.
                 let ask = || member.ask(owners()).filter(|_| false);
-                let attempt = || Ok(self.take(count).then_some(()));
                 self.handle.attempt_in_turn(ears.of(count), &ears.one, deadline, ask, attempt)
             }
         }

@@ -70,6 +70,11 @@ macro_rules! standalone {
                 Namespace::from_fd(descriptor)?.only()
             }
 
+            /// The one that the parent shared under this label ([`Handover::share`](crate::Handover::share) of [`Namespace::of`] it).
+            pub fn handed(label: &str) -> Result<Self> {
+                Namespace::handed(label)?.only()
+            }
+
             /// What calls of this handle do while they wait.
             pub fn with_wait(self, wait: Wait) -> Self {
                 let mut handle = self.handle().clone();

@@ -16,7 +16,7 @@
 //! condvar                        event
 //! event               flag       event
 //! barrier             state      event                                        a mark for each lane
-//! once                state      event    done
+//! once                state      event    done       event
 //! atomic              value
 //! ```
 
@@ -143,6 +143,7 @@ pub(crate) mod permits {
 
 pub(crate) mod once {
     pub(crate) const DONE: usize = 2;
+    pub(crate) const FINISHED: usize = 3;
 }
 
 /// Where the many words of an array, a bounded semaphore or a barrier begin.
@@ -156,7 +157,7 @@ pub struct Plan {
     pub(crate) size: u64,
     pub(crate) align: u64,
     pub(crate) tag: [u8; 8],
-    /// Elements, permits or parties.
+    /// Elements, permits (of a plain semaphore: to begin with) or parties.
     pub(crate) count: u64,
     /// What a queue is.
     pub(crate) queue: Option<Layout>,
@@ -270,6 +271,9 @@ impl Plan {
         let (what, most, remedy) = match self.kind {
             ObjectKind::Array => ("length", u64::MAX >> 20, "give it an element at least"),
             ObjectKind::BoundedSemaphore => ("number of permits", 1 << 24, "give it a permit at least, or use a mutex"),
+            ObjectKind::Semaphore if self.count > semaphore::MOST => {
+                ("number of permits", semaphore::MOST, "begin with fewer")
+            }
             ObjectKind::Barrier => ("number of parties", barrier::PARTIES_MOST, "count the processes that are to meet"),
             _ => return Ok(()),
         };
@@ -285,6 +289,7 @@ impl Plan {
         match (self.kind, self.queue) {
             (ObjectKind::Queue, Some(layout)) => format!("a queue of {} {}", layout.capacity, layout.element),
             (ObjectKind::Array, _) => format!("an array of {} {element}", self.count),
+            (ObjectKind::Semaphore, _) => format!("a semaphore that began with {} permits", self.count),
             (ObjectKind::BoundedSemaphore, _) => format!("a bounded semaphore of {} permits", self.count),
             (ObjectKind::Barrier, _) => format!("a barrier for {} parties", self.count),
             (kind, _) if self.size > 0 => format!("a {kind} ({element})"),
@@ -517,4 +522,4 @@ fn check_name(name: &str) -> Result<()> {
     ))
 }
 
-const _: () = assert!(semaphore::MOST > 0 && value::PLEA < value::FIXED && entry::WORDS < entry::NAME);
+const _: () = assert!(value::PLEA < value::FIXED && entry::WORDS < entry::NAME);
