@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
-use crate::error::{LockError, SyncError};
+use crate::error::SyncError;
 use crate::kept::{put_value, value_in};
 use crate::latch::{Handle, Held, Latch};
+use crate::mutex::{LockResult, told};
 use crate::object::object;
 use crate::raw::cell::{CONTROL, Cell};
 use crate::region::Words;
@@ -246,29 +247,26 @@ impl<T: Pod> Array<T> {
     /// Keeps out all other sections, until the guard is dropped.
     ///
     /// **Blocking**: while another process is in such a section, without end; parks by `futex`. One that was killed does not count.
-    /// Uncontended: no system call. **Errors**: [`OwnerDied`](LockError::OwnerDied) with the guard: some elements may have been set and
+    /// Uncontended: no system call. **Errors**: [`OwnerDied`](crate::LockError::OwnerDied) with the guard: some elements may have been set and
     /// others not; [`Relocked`](SyncError::Relocked), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt),
     /// [`LockLost`](SyncError::LockLost).
-    pub fn lock(&self) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
+    pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
         self.lock_until(Until::EVER)
     }
 
     /// Like [`lock`](Self::lock), but never waits: [`WouldBlock`](SyncError::WouldBlock).
-    pub fn try_lock(&self) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
+    pub fn try_lock(&self) -> LockResult<ArrayGuard<'_, T>> {
         self.lock_until(Until::Now)
     }
 
     /// Like [`lock`](Self::lock), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
-    pub fn lock_timeout(&self, timeout: Duration) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
+    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<ArrayGuard<'_, T>> {
         self.lock_until(Until::after(timeout))
     }
 
-    fn lock_until(&self, until: Until) -> Result<ArrayGuard<'_, T>, LockError<ArrayGuard<'_, T>>> {
-        let mut held = Held::acquire(&self.latch, until)?;
-        let died = held.past.died;
-        held.past.died = false;
-        let guard = ArrayGuard { array: self, _held: held };
-        if died { Err(LockError::OwnerDied(guard)) } else { Ok(guard) }
+    fn lock_until(&self, until: Until) -> LockResult<ArrayGuard<'_, T>> {
+        let (held, past, ()) = Held::acquire_and(&self.latch, until, || Ok(()))?;
+        told(ArrayGuard { array: self, _held: held }, past)
     }
 
     /// For the moment of an operation of ours: what is to be told to the next section stays so.

@@ -299,13 +299,34 @@ pub(crate) struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
+    #[inline]
     pub(crate) fn acquire(latch: &'a Latch, until: Until) -> Result<Self, SyncError> {
         let past = latch.acquire(until)?;
         Ok(Self { latch, past, thread: PhantomData })
     }
+
+    /// Acquires, and does what can fail next; then the lock is given back. (Nothing is built before it is complete: a guard that
+    /// moves through memory in pieces costs as much as the lock.)
+    #[inline]
+    pub(crate) fn acquire_and<R>(
+        latch: &'a Latch,
+        until: Until,
+        next: impl FnOnce() -> Result<R, SyncError>,
+    ) -> Result<(Self, Past, R), SyncError> {
+        let past = latch.acquire(until)?;
+        match next() {
+            // Who is told of a death has been told.
+            Ok(done) => Ok((Self { latch, past: Past { died: false, ..past }, thread: PhantomData }, past, done)),
+            Err(error) => {
+                latch.release(past);
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Drop for Held<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.latch.release(self.past);
     }

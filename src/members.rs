@@ -41,7 +41,7 @@ pub(crate) struct Member {
 pub(crate) struct Local {
     /// The thread that holds its lock, 0 for none or another process's.
     pub(crate) holder: AtomicU64,
-    /// How often, beyond once; or the permits that its threads have.
+    /// How often, beyond once.
     pub(crate) depth: AtomicU64,
     /// When a call that does not wait first stood back, in nanoseconds of this process; 0 if it did not.
     pub(crate) stood_back: AtomicU64,

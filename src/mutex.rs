@@ -52,6 +52,7 @@ pub struct Mutex<T> {
 pub type LockResult<G> = Result<G, LockError<G>>;
 
 /// Adds what became of earlier owners to a guard.
+#[inline]
 pub(crate) fn told<G>(guard: G, past: Past) -> LockResult<G> {
     match past {
         Past { poisoned: true, .. } => Err(LockError::Poisoned(guard)),
@@ -92,11 +93,9 @@ impl<T: Pod> Mutex<T> {
 
     #[inline]
     pub(crate) fn lock_until(&self, until: Until) -> LockResult<MutexGuard<'_, T>> {
-        let mut held = Held::acquire(&self.latch, until)?;
-        let (value, _) = self.kept.load(|_| {})?;
-        let past = held.past;
-        held.past.died = false;
-        told(MutexGuard { mutex: self, value, is_dirty: false, was_panicking: thread::panicking(), held }, past)
+        let was_panicking = thread::panicking();
+        let (held, past, (value, _)) = Held::acquire_and(&self.latch, until, || self.kept.load(|_| {}))?;
+        told(MutexGuard { mutex: self, value, is_dirty: false, was_panicking, held }, past)
     }
 
     /// Gives back a lock whose guard was forgotten ([`std::mem::forget`]), without committing anything.

@@ -149,19 +149,19 @@ impl<T: Pod> RwLock<T> {
         if lock(&local.readers).contains(&process::thread()) {
             return Err(SyncError::Relocked.into());
         }
-        let mut held = Held::acquire(&self.latch, until)?; // given back, news of a death and all, if what follows fails
         let readers = &self.shared.readers;
-        if !readers.is_empty() {
-            if matches!(until, Until::Now) {
-                handle.member.ask_at_times(|| readers.lanes());
+        let was_panicking = thread::panicking();
+        let (held, past, (value, _)) = Held::acquire_and(&self.latch, until, || {
+            if !readers.is_empty() {
+                if matches!(until, Until::Now) {
+                    handle.member.ask_at_times(|| readers.lanes());
+                }
+                let ask = || handle.member.ask(readers.lanes()).filter(|_| !readers.is_empty());
+                handle.attempt(&self.shared.drained, until, ask, || Ok(readers.is_empty().then_some(())))?;
             }
-            let ask = || handle.member.ask(readers.lanes()).filter(|_| !readers.is_empty());
-            handle.attempt(&self.shared.drained, until, ask, || Ok(readers.is_empty().then_some(())))?;
-        }
-        let (value, _) = self.shared.kept.load(|_| {})?;
-        let past = held.past;
-        held.past.died = false;
-        told(RwLockWriteGuard { lock: self, value, is_dirty: false, was_panicking: thread::panicking(), held }, past)
+            self.shared.kept.load(|_| {})
+        })?;
+        told(RwLockWriteGuard { lock: self, value, is_dirty: false, was_panicking, held }, past)
     }
 }
 

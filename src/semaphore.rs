@@ -253,49 +253,50 @@ impl BoundedSemaphore {
             taken += 1;
         }
         if taken == count {
-            local.hint.store(hint, Ordering::Relaxed);
-            local.depth.fetch_add(count, Ordering::Relaxed); // threads of this process only, each for itself
+            local.hint.store(hint, Ordering::Relaxed); // a hint
             return true;
         }
         if taken > 0 {
-            self.give(taken);
+            let _ = self.give(taken);
             ears.one.notify(taken as u32); // who wants several will see at the next release
         }
         false
     }
 
-    /// Gives back so many of this process's.
+    /// Gives back so many of this process's; how many it had.
     #[inline]
-    fn give(&self, count: u64) {
-        let (permits, _) = &*self.parts;
-        let (lane, bound) = (self.handle.member.lane(), self.handle.plan.count);
+    fn give(&self, count: u64) -> u64 {
+        let permits = &self.parts.0;
+        let lane = self.handle.member.lane();
         let hint = self.handle.member.local(self.handle.object).map_or(0, |local| local.hint.load(Ordering::Relaxed));
-        let mut left = count;
+        let mut given = 0;
         // Where the last one was taken is one of ours, most likely. Another thread may be quicker at any: then there is another.
-        for token in permits.of_from(lane, hint % bound.max(1)).chain(permits.of(lane)) {
-            if left == 0 {
-                return;
+        for token in permits.of_from(lane, hint).chain(permits.of(lane)) {
+            given += u64::from(permits.give_back(token));
+            if given == count {
+                break;
             }
-            left -= u64::from(permits.give_back(token));
         }
+        given
     }
 
     /// Gives back so many permits that this process took.
     ///
-    /// **Blocking**: never; a system call if somebody waits. **Errors**: [`NotOwner`](SyncError::NotOwner) if it has fewer (then none is given
-    /// back), [`Forked`](SyncError::Forked).
+    /// **Blocking**: never; a system call if somebody waits. **Errors**: [`NotOwner`](SyncError::NotOwner) if it has fewer: then none is given
+    /// back (unless threads of this process race for the last ones), [`Forked`](SyncError::Forked).
     #[inline]
     pub fn release(&self, count: u32) -> Result<(), SyncError> {
         self.handle.check_ours()?;
-        let local = self.handle.member.local(self.handle.object).ok_or(SyncError::Corrupt)?;
-        // Relaxed: which permits these are is settled word by word.
-        let fewer = |held: u64| held.checked_sub(count.into());
-        if local.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err() {
+        if count == 0 {
+            return Ok(());
+        }
+        let wanted = u64::from(count);
+        if count > 1 && self.parts.0.of(self.handle.member.lane()).take(count as usize).count() < count as usize {
             return Err(SyncError::NotOwner);
         }
-        self.give(count.into());
-        self.parts.1.notify(count);
-        Ok(())
+        let given = self.give(wanted);
+        self.parts.1.notify(given as u32);
+        if given == wanted { Ok(()) } else { Err(SyncError::NotOwner) }
     }
 
     /// Permits that can be taken now; others change that at any time.

@@ -43,26 +43,26 @@ pub(crate) struct Cell<'a> {
     buffers: &'a [AtomicU64],
     /// Words of a buffer.
     stride: usize,
-    /// Buffers, a power of two.
-    count: u64,
+    /// Buffers, less 1.
+    mask: u64,
 }
 
 /// Where a failed reader found the words.
 type Lapped = (u64, u64);
 
 impl<'a> Cell<'a> {
-    /// None: the words are too few.
+    /// Over `count` buffers, a power of two. None: no control words.
     #[inline]
     pub(crate) fn new(control: &'a [AtomicU64], buffers: &'a [AtomicU64], stride: usize, count: u64) -> Option<Self> {
         let [committed, writing] = control.first_chunk::<CONTROL>()?;
-        let is_enough = count.is_power_of_two() && buffers.len() >= stride.checked_mul(count as usize)?;
-        is_enough.then_some(Self { committed, writing, buffers, stride, count })
+        Some(Self { committed, writing, buffers, stride, mask: count.wrapping_sub(1) })
     }
 
     #[inline]
     fn buffer(&self, version: u64) -> &'a [AtomicU64] {
-        let start = (version & (self.count - 1)) as usize * self.stride;
-        self.buffers.get(start..start + self.stride).unwrap_or_default()
+        let start = ((version & self.mask) as usize).wrapping_mul(self.stride);
+        let rest = self.buffers.get(start..).unwrap_or_default();
+        rest.get(..self.stride).unwrap_or_default()
     }
 
     /// The last whole version's number.
@@ -78,7 +78,7 @@ impl<'a> Cell<'a> {
         let copied = copy(self.buffer(version));
         fence(Ordering::Acquire); // E2
         let writing = self.writing.load(Ordering::Acquire); // E3
-        if writing.wrapping_sub(version) < self.count { Ok((copied, version)) } else { Err((version, writing)) }
+        if writing.wrapping_sub(version) <= self.mask { Ok((copied, version)) } else { Err((version, writing)) }
     }
 
     /// Copies the last version out, and says its number; `lapped` runs after each attempt that a writer spoiled.

@@ -35,6 +35,12 @@ use crate::sync::Ordering;
 const LANE_BITS: u32 = 16;
 const LANE: u64 = (1 << LANE_BITS) - 1;
 
+/// The remainder; a division takes as long as the CAS, and is hardly ever needed.
+#[inline]
+fn wrapped(index: u64, count: u64) -> u64 {
+    if index < count { index } else { index % count }
+}
+
 /// A place, taken once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Token {
@@ -54,7 +60,7 @@ impl<M: Memory> Pool<M> {
     /// Takes a free place out of `count` from `first` on, looking first where `hint` says.
     pub(crate) fn take(&self, lane: usize, first: u64, count: u64, hint: u64) -> Option<Token> {
         (0..count).find_map(|step| {
-            let place = first + hint.wrapping_sub(first).wrapping_add(step) % count;
+            let place = first + wrapped(hint.wrapping_sub(first).wrapping_add(step), count);
             let word = self.owners.get(place as usize)?;
             let free = word.load(Ordering::Relaxed); // the CAS decides
             let owner = free | (lane as u64 + 1);
