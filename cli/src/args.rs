@@ -84,6 +84,8 @@ pub enum Command {
     Recv(Transfer),
 
     /// List the names, with what is in them and who uses them
+    ///
+    /// Of a namespace: how many objects are in it, and who holds them.
     Ls {
         /// Print one JSON array
         #[arg(long)]
@@ -91,6 +93,9 @@ pub enum Command {
     },
 
     /// Show everything about one name
+    ///
+    /// Of a namespace also its objects: their values, which processes hold or use them and, in brackets, whether such a one
+    /// is dead.
     Inspect {
         name: String,
 
@@ -100,6 +105,8 @@ pub enum Command {
     },
 
     /// Remove a name that nobody uses
+    ///
+    /// A persistent namespace goes in no other way.
     Rm {
         name: String,
 
@@ -110,8 +117,8 @@ pub enum Command {
 
     /// Remove what dead processes left behind, and say what it was
     ///
-    /// In a queue that is in use, puts right what the dead among its users left behind. Else names in use and files that are
-    /// no regions are reported and left alone.
+    /// In a queue or namespace that is in use, puts right what the dead among its users left behind. Else names in use,
+    /// persistent namespaces and files that are no regions are reported and left alone.
     Doctor {
         /// Print one JSON array
         #[arg(long)]

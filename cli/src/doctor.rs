@@ -1,5 +1,5 @@
-//! `tombolo doctor`: goes through the names and removes what dead processes left behind. In a queue that others use, it puts
-//! right what they left behind.
+//! `tombolo doctor`: goes through the names and removes what dead processes left behind. In a queue or namespace that others
+//! use, it puts right what they left behind.
 
 use std::fmt::Write;
 
@@ -78,12 +78,10 @@ fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
         }
     } else if view.participants.iter().any(|user| user.standing == "lock lost") {
         (Action::LeftAlone, format!("used by a process that closed a descriptor that was not its own, end it: {users}"))
+    } else if view.is_persistent() {
+        (Action::LeftAlone, format!("persistent, stays until `tombolo rm` removes it: {users}"))
     } else {
-        let content = match view.queued() {
-            0 => "nothing was waiting in it".to_string(),
-            _ => format!("{} were waiting in it", view.queued_text()),
-        };
-        let reason = format!("abandoned: {users}; {content}");
+        let reason = format!("abandoned: {users}; {}", view.loss_text());
         if dry_run {
             (Action::WouldRemove, reason)
         } else {
@@ -98,10 +96,10 @@ fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
     Some(Finding { name, action, reason, region: Some(view) })
 }
 
-/// Puts right what the dead left behind in a queue that is in use; in a pipe it is for their successors.
+/// Puts right what the dead left behind in a queue or namespace that is in use.
 fn repair(place: &Place, name: &str, view: &View, dry_run: bool) -> tombolo::Result<(Action, String)> {
     let dead = view.participants.iter().filter(|user| user.standing == "dead").count();
-    if !view.is_queue() || dead == 0 {
+    if !view.is_repairable() || dead == 0 {
         return Ok((Action::LeftAlone, String::new()));
     }
     if dry_run {

@@ -7,23 +7,27 @@ use serde::Serialize;
 use tombolo::{Element, ErrorKind, Inspection, Kind, Standing};
 
 use crate::failure::Failure;
-use crate::output::{print, print_json};
+use crate::objects::Namespace;
+use crate::output::{print, print_json, table};
 use crate::place::Place;
 
 /// A region, in our own words: what `--json` prints is not to change with the library's types.
 #[derive(Serialize)]
 pub struct View {
     kind: &'static str,
-    element: String,
+    /// Of messages, as its longest; a namespace has none of its own.
+    element: Option<String>,
     capacity: u64,
     /// What `capacity`, `sent` and `queued` count.
     unit: &'static str,
-    max_message_len: u64,
+    max_message_len: Option<u64>,
     size: u64,
     directions: Vec<Direction>,
     pub participants: Vec<User>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<Queue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<Namespace>,
     pub abandoned: bool,
 }
 
@@ -68,7 +72,7 @@ struct Listed {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Found {
-    Region(View),
+    Region(Box<View>),
     Problem { problem: String },
 }
 
@@ -100,6 +104,7 @@ impl View {
             pooled: state.pooled,
             closed: state.is_closed,
         });
+        let namespace = (seen.kind == Kind::Namespace).then(|| Namespace::new(seen, &users));
         // The first ring leads from the first part to the second, another one back.
         let part = |index: usize| match seen.kind {
             Kind::Queue => ["senders", "receivers"][index % 2],
@@ -115,18 +120,21 @@ impl View {
             kind: match seen.kind {
                 Kind::Pipe => "pipe",
                 Kind::Queue => "queue",
+                Kind::Namespace => "namespace",
                 _ => "unknown",
             },
-            element: seen.element.to_string(),
+            element: namespace.is_none().then(|| seen.element.to_string()),
             capacity: seen.capacity,
             unit: match (seen.kind, seen.element) {
                 (Kind::Pipe, Element::Bytes) => "bytes",
+                (Kind::Namespace, _) => "objects",
                 _ => "messages",
             },
-            max_message_len: seen.max_message_len,
+            max_message_len: namespace.is_none().then_some(seen.max_message_len),
             size: seen.size,
             directions: directions.collect(),
             queue,
+            namespace,
             abandoned: seen.is_abandoned(),
             participants: users,
         }
@@ -136,32 +144,46 @@ impl View {
         if self.unit == "bytes" { BinaryBytes(count).to_string() } else { format!("{count} {}", self.unit) }
     }
 
-    pub fn is_queue(&self) -> bool {
-        self.queue.is_some()
+    /// What its dead left behind is put right by others; in a pipe it is for their successors.
+    pub fn is_repairable(&self) -> bool {
+        self.queue.is_some() || self.namespace.is_some()
     }
 
-    pub fn queued(&self) -> u64 {
+    pub fn is_persistent(&self) -> bool {
+        self.namespace.as_ref().is_some_and(|namespace| namespace.persistent)
+    }
+
+    fn queued(&self) -> u64 {
         self.directions.iter().map(|direction| direction.queued).sum()
     }
 
-    pub fn queued_text(&self) -> String {
-        self.amount(self.queued())
+    /// What goes with it: such as "3 messages were waiting in it".
+    pub fn loss_text(&self) -> String {
+        match (&self.namespace, self.queued()) {
+            (Some(_), _) => format!("{} were in it", self.amount(self.capacity)),
+            (None, 0) => "nothing was waiting in it".to_string(),
+            (None, queued) => format!("{} were waiting in it", self.amount(queued)),
+        }
     }
 
     /// Such as "sender 4711 alive, receiver vacant", or "1 of 64 lanes: sender 4711 alive".
     pub fn users_text(&self) -> String {
-        let Some(queue) = &self.queue else {
-            let texts: Vec<String> = self.participants.iter().map(User::to_text).collect();
-            return texts.join(", ");
-        };
-        let texts: Vec<String> = self.participants.iter().filter(|user| user.is_there()).map(User::to_text).collect();
+        // Of a pipe every part is told, else who is there.
+        let is_told = |user: &&User| !self.is_repairable() || user.is_there();
+        let texts: Vec<String> = self.participants.iter().filter(is_told).map(User::to_text).collect();
         let users = if texts.is_empty() { "nobody".to_string() } else { texts.join(", ") };
-        format!("{} of {} lanes: {users}", queue.lanes_used, queue.lanes)
+        match &self.queue {
+            Some(queue) => format!("{} of {} lanes: {users}", queue.lanes_used, queue.lanes),
+            None => users,
+        }
     }
 
-    /// What waits, and of a queue what is amiss: such as "3 messages, 1 lost".
+    /// What waits, and of a queue what is amiss: such as "3 messages, 1 lost". Of a namespace, who holds what.
     fn content_text(&self) -> String {
-        let mut text = self.queued_text();
+        if let Some(namespace) = &self.namespace {
+            return namespace.held_text();
+        }
+        let mut text = self.amount(self.queued());
         if let Some(queue) = &self.queue {
             let amiss = [("quarantined", queue.quarantined), ("lost", queue.lost), ("dropped", queue.dropped)];
             for (what, count) in amiss.into_iter().filter(|&(_, count)| count > 0) {
@@ -172,14 +194,16 @@ impl View {
     }
 
     fn details(&self) -> String {
-        let mut text = format!(
-            "kind         {}\nelement      {}\ncapacity     {}\nlongest      {}\nsize         {}\n",
-            self.kind,
-            self.element,
-            self.amount(self.capacity),
-            BinaryBytes(self.max_message_len),
-            BinaryBytes(self.size),
-        );
+        let mut text = format!("kind         {}\n", self.kind);
+        if let (Some(element), Some(longest)) = (&self.element, self.max_message_len) {
+            let (capacity, longest) = (self.amount(self.capacity), BinaryBytes(longest));
+            let _ = write!(text, "element      {element}\ncapacity     {capacity}\nlongest      {longest}\n");
+        }
+        let _ = writeln!(text, "size         {}", BinaryBytes(self.size));
+        if let Some(namespace) = &self.namespace {
+            let persistent = if namespace.persistent { "yes" } else { "no" };
+            let _ = write!(text, "objects      {}\npersistent   {persistent}\n", self.capacity);
+        }
         if let Some(queue) = &self.queue {
             let _ = writeln!(text, "lanes        {} of {} used", queue.lanes_used, queue.lanes);
             for (what, count) in [
@@ -199,6 +223,9 @@ impl View {
         for user in &self.participants {
             let pid = user.pid.map_or(String::new(), |pid| format!(", process {pid}"));
             let _ = writeln!(text, "{:<12} {}{pid}, joined {} times", user.part, user.standing, user.joins);
+        }
+        if let Some(namespace) = &self.namespace {
+            let _ = write!(text, "\n{}", namespace.table());
         }
         text
     }
@@ -222,7 +249,7 @@ pub fn ls(place: &Place, json: bool) -> Result<(), Failure> {
     let mut listed = Vec::new();
     for name in place.directory.names()? {
         let found = match place.directory.inspect(&name) {
-            Ok(seen) => Found::Region(View::new(&seen)),
+            Ok(seen) => Found::Region(Box::new(View::new(&seen))),
             Err(error) if error.kind() == ErrorKind::NotFound => continue, // it went while we looked
             Err(error) => Found::Problem { problem: error.to_string() },
         };
@@ -231,43 +258,25 @@ pub fn ls(place: &Place, json: bool) -> Result<(), Failure> {
     if json {
         return print_json(&listed);
     }
-    let mut rows = vec![["NAME", "KIND", "OF", "CAPACITY", "QUEUED", "SIZE", "USERS"].map(String::from)];
+    let mut rows = vec![["NAME", "KIND", "OF", "CAPACITY", "CONTENT", "SIZE", "USERS"].map(String::from)];
+    let dash = || "-".to_string();
     rows.extend(listed.into_iter().map(|Listed { name, found }| match found {
         Found::Region(view) => [
             name,
             view.kind.to_string(),
-            view.element.clone(),
+            view.element.clone().unwrap_or_else(dash),
             view.amount(view.capacity),
             view.content_text(),
             BinaryBytes(view.size).to_string(),
             view.users_text(),
         ],
-        Found::Problem { problem } => {
-            let dash = || "-".to_string();
-            [name, dash(), dash(), dash(), dash(), dash(), problem]
-        }
+        Found::Problem { problem } => [name, dash(), dash(), dash(), dash(), dash(), problem],
     }));
     print(&table(&rows))
 }
 
-/// Columns as wide as their widest cell; the last one as it comes.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for row in rows {
-        let line: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
-}
-
 pub fn inspect(place: &Place, name: &str, json: bool) -> Result<(), Failure> {
-    let view = View::new(&place.directory.inspect(name)?);
+    let view = Box::new(View::new(&place.directory.inspect(name)?));
     if json {
         return print_json(&Listed { name: name.to_string(), found: Found::Region(view) });
     }

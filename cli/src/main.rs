@@ -8,6 +8,7 @@ mod doctor;
 mod ends;
 mod failure;
 mod look;
+mod objects;
 mod output;
 mod place;
 mod progress;

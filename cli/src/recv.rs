@@ -12,7 +12,7 @@ use crate::ends::RecvEnd;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::progress::Progress;
-use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes};
+use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes, refuse_namespace};
 use crate::worker::{BUFFER_LEN, Worker};
 
 pub fn run(place: &Place, transfer: &Transfer) -> Result<(), Failure> {
@@ -28,9 +28,13 @@ fn receive<R: RecvEnd>(
     transfer: &Transfer,
     enter: impl Fn(&str) -> tombolo::Result<R>,
 ) -> Result<(), Failure> {
+    refuse_namespace(place, transfer)?; // not at the cost of the output that is there
     let output = create(transfer)?;
     let mut rendezvous = Rendezvous::new(place, transfer, Part::Receiver)?;
-    let rx = rendezvous.join(enter)?;
+    let rx = rendezvous.join(|name| {
+        refuse_namespace(place, transfer)?;
+        Ok(enter(name)?)
+    })?;
     print_notes(&rx, transfer);
     let progress = Progress::new(None, transfer.quiet);
     let (name, lines) = (&transfer.name, transfer.lines);

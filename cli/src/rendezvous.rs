@@ -5,7 +5,7 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::{Directory, End, Inspection, RingState, Standing};
+use tombolo::{Directory, End, Inspection, Kind, RingState, Standing};
 
 use crate::args::Transfer;
 use crate::failure::Failure;
@@ -50,6 +50,21 @@ pub enum Peer {
     Nameless,
 }
 
+/// Refuses the name of a namespace before anything is done. Opening it would do so as well, but for one whose members were
+/// all killed: that would pass for the remains of a transfer, and be replaced.
+pub fn refuse_namespace(place: &Place, transfer: &Transfer) -> Result<(), Failure> {
+    let name = &transfer.name;
+    match place.directory.inspect(name) {
+        Ok(seen) if seen.kind == Kind::Namespace => Err(Failure::Error(format!(
+            "cannot use {name:?} for a transfer: found {}, expected {}; see what is in it with \
+             `tombolo inspect`, or use another name",
+            seen.kind,
+            if transfer.queue { Kind::Queue } else { Kind::Pipe },
+        ))),
+        _ => Ok(()), // whatever is wrong with it, opening says so
+    }
+}
+
 pub struct Rendezvous<'a> {
     directory: &'a Directory,
     name: &'a str,
@@ -72,7 +87,7 @@ impl<'a> Rendezvous<'a> {
     }
 
     /// Opens our end, once no earlier transfer is on its way out under that name.
-    pub fn join<E: End>(&mut self, open: impl Fn(&str) -> tombolo::Result<E>) -> Result<E, Failure> {
+    pub fn join<E: End>(&mut self, open: impl Fn(&str) -> Result<E, Failure>) -> Result<E, Failure> {
         let started = Instant::now();
         loop {
             let graced = started.elapsed() >= GRACE;

@@ -14,7 +14,7 @@ use crate::ends::SendEnd;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::progress::Progress;
-use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes};
+use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes, refuse_namespace};
 use crate::worker::{BUFFER_LEN, Worker};
 
 /// The longest line that goes as one message: what pipes and queues take unless told otherwise.
@@ -35,7 +35,10 @@ fn send<S: SendEnd>(
 ) -> Result<(), Failure> {
     let (input, length) = open(transfer)?;
     let mut rendezvous = Rendezvous::new(place, transfer, Part::Sender)?;
-    let tx = rendezvous.join(enter)?;
+    let tx = rendezvous.join(|name| {
+        refuse_namespace(place, transfer)?;
+        Ok(enter(name)?)
+    })?;
     print_notes(&tx, transfer);
     let progress = Progress::new(length, transfer.quiet);
     let mut sending = Sending { tx, rendezvous, progress, name: &transfer.name, met: false };

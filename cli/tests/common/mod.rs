@@ -28,6 +28,10 @@ impl World {
         Self { names: names.unwrap(), files: TempDir::new().unwrap() }
     }
 
+    pub fn names(&self) -> &Path {
+        self.names.path()
+    }
+
     pub fn name_path(&self, name: &str) -> PathBuf {
         self.names.path().join(name)
     }
