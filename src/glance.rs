@@ -1,6 +1,6 @@
 //! What the objects of a namespace look like from outside.
 
-use crate::layout::Element;
+use crate::layout::{Element, Layout};
 use crate::raw::cell::{CONTROL, Cell};
 use crate::region::{Region, Words};
 use crate::sync::{AtomicU64, Ordering, WORD, load_bytes};
@@ -22,7 +22,7 @@ pub struct ObjectState {
     pub value: Option<String>,
     /// The process that has its lock.
     pub holder: Option<u64>,
-    /// The processes that read under its lock, have permits of it, or have come to it.
+    /// The processes that read under its lock, have permits of it, have come to it, or hold a half of it.
     pub users: Vec<u64>,
     /// Anything else, in a few words: "free", "set", "2 of 4 permits left".
     pub state: String,
@@ -80,7 +80,15 @@ impl Entry {
             }
             ObjectKind::Once if word(once::DONE) != 0 => "done".to_string(),
             ObjectKind::Once if holder.is_none() => "not done".to_string(),
-            ObjectKind::Queue => self.glance_at_queue(region, index),
+            ObjectKind::Queue => {
+                let within = self.plan.queue.and_then(|layout| region.within(self.at, index, layout, None).ok());
+                within.map_or_else(String::new, |queue| {
+                    users = queue.present().map(|lane| queue.pid(lane)).collect();
+                    let words = queue.ring_words();
+                    let closed = if words.is_closed() { ", closed" } else { "" };
+                    format!("{} queued{closed}", words.len())
+                })
+            }
             ObjectKind::Atomic | ObjectKind::Condvar => String::new(),
             _ => {
                 if kind == ObjectKind::RwLock {
@@ -99,6 +107,9 @@ impl Entry {
         let is_counted = matches!(kind, ObjectKind::Array | ObjectKind::BoundedSemaphore | ObjectKind::Barrier);
         let queue = self.plan.queue;
         let element = match queue {
+            Some(Layout { element: Element::Value { size, align, .. }, .. }) => {
+                Some(Element::Value { size, align, tag: self.plan.tag })
+            }
             Some(layout) => Some(layout.element),
             None if self.plan.size == 0 => None,
             None => Some(Element::Value { size: self.plan.size, align: self.plan.align, tag: self.plan.tag }),
@@ -113,15 +124,6 @@ impl Entry {
             users,
             state,
         }
-    }
-
-    fn glance_at_queue(&self, region: &Region, index: usize) -> String {
-        let within = self.plan.queue.and_then(|layout| region.within(self.at, index, layout, None).ok());
-        within.map_or_else(String::new, |queue| {
-            let words = queue.ring_words();
-            let closed = if words.is_closed() { ", closed" } else { "" };
-            format!("{} queued{closed}", words.len())
-        })
     }
 
     fn value_text(&self, region: &Region) -> Option<String> {

@@ -29,6 +29,8 @@ pub struct Inspection {
     pub rings: Vec<RingState>,
     /// One for each part that a process can play; in a queue or namespace one for each lane that somebody holds, or was the last to leave.
     pub participants: Vec<Participant>,
+    /// Participants that there can be.
+    pub max_participants: u64,
     /// Whether the name stays when everybody has left.
     pub is_persistent: bool,
     /// What only a queue has.
@@ -175,6 +177,7 @@ impl Region {
                     joins: self.joins(index),
                 })
                 .collect(),
+            max_participants: layout.seats() as u64,
             is_persistent: layout.persistent,
             queue: is_queue.then(|| self.queue_state()),
             objects,

@@ -433,7 +433,7 @@ impl NamespaceBuilder {
             member.publish(name, &self.common.settings.directory)?;
             self.seated(member.register())
         };
-        self.common.named(name, join, create)
+        self.common.named(Kind::Namespace, name, join, create)
     }
 
     /// Opens the namespace behind a descriptor that [`Namespace::share`] made.

@@ -40,16 +40,17 @@ pub(crate) struct Common {
 const ATTEMPTS: u32 = 1000;
 
 impl Common {
-    /// Opens a name, or makes it. `join` is given an open region, `create` is to make one that has the name.
+    /// Opens a name, or makes it. `join` is given an open region, `create` is to make one of that kind that has the name.
     pub(crate) fn named<E>(
         &self,
+        kind: Kind,
         name: &str,
         join: impl Fn(Region) -> Result<Option<E>>,
         create: impl Fn() -> Result<E>,
     ) -> Result<E> {
         for _ in 0..ATTEMPTS {
             if self.creation != Creation::Always {
-                match self.open(name, &join) {
+                match self.open(kind, name, &join) {
                     Ok(Some(end)) => return Ok(end),
                     Ok(None) => continue, // it lost its name while we came
                     Err(error) if error.kind() == ErrorKind::NotFound && self.creation != Creation::Never => {}
@@ -70,9 +71,11 @@ impl Common {
         ))
     }
 
-    fn open<E>(&self, name: &str, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
+    fn open<E>(&self, kind: Kind, name: &str, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
         let region = Region::open(name, &self.settings)?;
-        if self.abandoned == Abandoned::Replace && region.remove_if_abandoned()? {
+        // What is of another kind is not ours to replace.
+        let is_ours = region.layout().kind == kind;
+        if is_ours && self.abandoned == Abandoned::Replace && region.remove_if_abandoned()? {
             return Ok(None);
         }
         join(region)
