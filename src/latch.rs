@@ -18,7 +18,7 @@ use crate::members::{Local, Member};
 use crate::raw::event::Event;
 use crate::raw::lock::{Lock, Past};
 use crate::region::{Mapped, Word, Words};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, spin_loop};
 use crate::sys::{Deadline, barrier, process};
 use crate::table::{EVENT, Entry, Plan};
 use crate::wait::{Pace, Stop, Until, Wait, Waiter};
@@ -132,12 +132,19 @@ impl Handle {
     ) -> Result<T, SyncError> {
         let since = Instant::now();
         let slept = Cell::new(false);
+        let mut pause = 1_u32;
         let in_turn = || {
             let barred = gate.is_barred();
             if barred && !slept.get() && since.elapsed() < OVERTAKEN {
                 return Ok(None);
             }
             let got = attempt()?;
+            if got.is_none() && !slept.get() {
+                for _ in 0..pause {
+                    spin_loop();
+                }
+                pause = (2 * pause).min(PAUSE_MOST);
+            }
             if got.is_some() && barred {
                 gate.bar(false);
             } else if got.is_none() && !barred && slept.get() && since.elapsed() >= OVERTAKEN {
@@ -148,6 +155,8 @@ impl Handle {
         Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, slept: &slept }.wait_for(0, deadline, in_turn)
     }
 }
+
+const PAUSE_MOST: u32 = 32;
 
 /// How long newcomers may overtake.
 const OVERTAKEN: Duration = Duration::from_millis(1);
@@ -238,12 +247,13 @@ impl Latch {
     #[inline]
     pub(crate) fn acquire(&self, until: Until) -> Result<Past, SyncError> {
         self.handle.check_ours()?;
-        let past = match self.ear().is_barred() {
-            false => self.lock().try_lock(self.lane())?,
-            true => None,
-        };
-        let past = match past {
-            Some(past) => past,
+        // The CAS comes first: a look at the event before it would fetch the line twice.
+        let past = match self.lock().try_lock(self.lane())? {
+            Some(past) if !self.ear().is_barred() => past,
+            Some(past) => {
+                self.let_go(past);
+                self.acquire_slowly(until)?
+            }
             None => self.acquire_slowly(until)?,
         };
         self.hold();
@@ -255,7 +265,11 @@ impl Latch {
         if self.is_held_here() {
             return Err(SyncError::Relocked);
         }
-        let attempt = || Ok(self.lock().try_lock(self.lane())?);
+        // A look before the CAS, which would take the line away from the owner.
+        let attempt = || match self.lock().owner() {
+            None => Ok(self.lock().try_lock(self.lane())?),
+            Some(_) => Ok(None),
+        };
         match until {
             Until::Now => {
                 self.handle.member.ask_at_times(|| self.lock().owner());
@@ -283,9 +297,14 @@ impl Latch {
             if let Some(local) = self.local() {
                 local.holder.store(0, Ordering::Relaxed); // read by this thread only
             }
-            self.lock().unlock(self.lane(), past);
-            self.ear().notify(1);
+            self.let_go(past);
         }
+    }
+
+    #[inline]
+    fn let_go(&self, past: Past) {
+        self.lock().unlock(self.lane(), past);
+        self.ear().notify(1);
     }
 }
 
