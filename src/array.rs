@@ -9,13 +9,12 @@ use std::time::Duration;
 use bytemuck::Pod;
 
 use crate::error::SyncError;
-use crate::kept::{put_value, value_in};
 use crate::latch::{Handle, Held, Latch};
 use crate::mutex::{LockResult, told};
 use crate::object::object;
 use crate::raw::cell::{CONTROL, Cell};
 use crate::region::Words;
-use crate::sync::{AtomicU64, Ordering, WORD, spin_loop};
+use crate::sync::{AtomicU64, Ordering, WORD, load_value, spin_loop, store_value};
 use crate::table::{MANY, ObjectKind, Plan, STATE, mutex};
 use crate::wait::Until;
 
@@ -109,7 +108,7 @@ impl<T: Pod> Array<T> {
     fn get_wide(&self, index: usize) -> Result<T, SyncError> {
         let cell = self.cell(index)?;
         let mut held = None;
-        let (value, _) = cell.read(value_in, |laps| {
+        let (value, _) = cell.read(load_value, |laps| {
             spin_loop();
             // With the lock, nobody laps us; but it is not waited for.
             if held.is_none() && laps % LAPS == LAPS - 1 {
@@ -155,7 +154,7 @@ impl<T: Pod> Array<T> {
                 put_part(word, index % per_word, value);
             }
             None => {
-                self.cell(index)?.write(|words| put_value(words, value));
+                self.cell(index)?.write(|words| store_value(words, value));
             }
         }
         Ok(())

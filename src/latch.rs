@@ -67,7 +67,7 @@ impl Handle {
         self.member.region().layout().seats()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_ours(&self) -> Result<(), SyncError> {
         if self.member.is_ours() { Ok(()) } else { Err(SyncError::Forked) }
     }
@@ -236,7 +236,7 @@ impl Latch {
             && self.lock().owner() == Some(self.lane())
     }
 
-    #[inline]
+    #[inline(always)]
     fn hold(&self) {
         if let Some(local) = self.local() {
             local.holder.store(process::thread(), Ordering::Relaxed); // read by this thread only
@@ -244,7 +244,7 @@ impl Latch {
     }
 
     /// Takes the lock; says what became of earlier owners.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn acquire(&self, until: Until) -> Result<Past, SyncError> {
         self.handle.check_ours()?;
         // The CAS comes first: a look at the event before it would fetch the line twice.
@@ -290,7 +290,7 @@ impl Latch {
     }
 
     /// Gives the lock back, and says what the next owner is to know. For its holder.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release(&self, past: Past) {
         // A forked child holds nothing of its parent's.
         if self.handle.member.is_ours() {
@@ -301,7 +301,7 @@ impl Latch {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn let_go(&self, past: Past) {
         self.lock().unlock(self.lane(), past);
         self.ear().notify(1);
@@ -318,7 +318,7 @@ pub(crate) struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn acquire(latch: &'a Latch, until: Until) -> Result<Self, SyncError> {
         let past = latch.acquire(until)?;
         Ok(Self { latch, past, thread: PhantomData })
@@ -326,7 +326,7 @@ impl<'a> Held<'a> {
 
     /// Acquires, and does what can fail next; then the lock is given back. (Nothing is built before it is complete: a guard that
     /// moves through memory in pieces costs as much as the lock.)
-    #[inline]
+    #[inline(always)]
     pub(crate) fn acquire_and<R>(
         latch: &'a Latch,
         until: Until,
@@ -345,7 +345,7 @@ impl<'a> Held<'a> {
 }
 
 impl Drop for Held<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.latch.release(self.past);
     }

@@ -52,7 +52,7 @@ pub struct Mutex<T> {
 pub type LockResult<G> = Result<G, LockError<G>>;
 
 /// Adds what became of earlier owners to a guard.
-#[inline]
+#[inline(always)]
 pub(crate) fn told<G>(guard: G, past: Past) -> LockResult<G> {
     match past {
         Past { poisoned: true, .. } => Err(LockError::Poisoned(guard)),
@@ -75,13 +75,13 @@ impl<T: Pod> Mutex<T> {
     /// **Errors**: with the guard [`OwnerDied`](LockError::OwnerDied) and [`Poisoned`](LockError::Poisoned); without it
     /// [`Relocked`](SyncError::Relocked), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt),
     /// [`LockLost`](SyncError::LockLost).
-    #[inline]
+    #[inline(always)]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.lock_until(Until::EVER)
     }
 
     /// Like [`lock`](Self::lock), but never waits: [`WouldBlock`](SyncError::WouldBlock).
-    #[inline]
+    #[inline(always)]
     pub fn try_lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.lock_until(Until::Now)
     }
@@ -91,7 +91,7 @@ impl<T: Pod> Mutex<T> {
         self.lock_until(Until::after(timeout))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn lock_until(&self, until: Until) -> LockResult<MutexGuard<'_, T>> {
         let was_panicking = thread::panicking();
         let (held, past, (value, _)) = Held::acquire_and(&self.latch, until, || self.kept.load(|_| {}))?;
@@ -177,7 +177,7 @@ impl<T: Pod> DerefMut for MutexGuard<'_, T> {
 }
 
 impl<T: Pod> Drop for MutexGuard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         let is_unwinding = thread::panicking() && !self.was_panicking;
         if self.is_dirty && !is_unwinding && self.held.latch.handle.member.is_ours() {

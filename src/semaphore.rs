@@ -269,13 +269,20 @@ impl BoundedSemaphore {
         let permits = &self.parts.0;
         let lane = self.handle.member.lane();
         let hint = self.handle.member.local(self.handle.object).map_or(0, |local| local.hint.load(Ordering::Relaxed));
-        let mut given = 0;
-        // Where the last one was taken is one of ours, most likely. Another thread may be quicker at any: then there is another.
-        for token in permits.of_from(lane, hint).chain(permits.of(lane)) {
-            given += u64::from(permits.give_back(token));
+        // Where the last one was taken is one of ours, most likely.
+        let first = permits.at(lane, hint).is_some_and(|token| permits.give_back(token));
+        if first && count == 1 { 1 } else { self.give_more(count, u64::from(first)) }
+    }
+
+    #[cold]
+    fn give_more(&self, count: u64, mut given: u64) -> u64 {
+        let permits = &self.parts.0;
+        // Another thread may be quicker at any of them: then there is another.
+        for token in permits.of(self.handle.member.lane()) {
             if given == count {
                 break;
             }
+            given += u64::from(permits.give_back(token));
         }
         given
     }

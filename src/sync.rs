@@ -6,5 +6,5 @@ pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 pub(crate) use crate::sys::barrier::{heavy as heavy_fence, is_registered as has_light_fence, light as light_fence};
-pub(crate) use crate::sys::copy::{WORD, load_bytes, store_bytes, stream_bytes};
+pub(crate) use crate::sys::copy::{WORD, load_bytes, load_value, store_bytes, store_value, stream_bytes};
 pub(crate) use crate::sys::futex::{wait as futex_wait, wake as futex_wake};

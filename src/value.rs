@@ -64,7 +64,7 @@ impl<T: Pod> Value<T> {
     ///
     /// **Blocking**: never, no system call. A writer at full speed on another core can spoil attempts; then it is asked for a
     /// pause. **Errors**: [`Corrupt`](SyncError::Corrupt).
-    #[inline]
+    #[inline(always)]
     pub fn load(&self) -> Result<T, SyncError> {
         let (value, version) = self.shared.load()?;
         self.seen.store(version, Ordering::Relaxed); // private
@@ -192,7 +192,7 @@ impl<T: Pod> Value<T> {
 }
 
 impl<T: Pod> Parts<T> {
-    #[inline]
+    #[inline(always)]
     fn load(&self) -> Result<(T, u64), SyncError> {
         self.kept.load(|laps| self.lapped(laps))
     }
@@ -205,7 +205,7 @@ impl<T: Pod> Parts<T> {
         spin_loop();
     }
 
-    #[inline]
+    #[inline(always)]
     fn store(&self, value: &T) -> Result<u64, SyncError> {
         let version = self.kept.store(value)?;
         if version.is_multiple_of(COURTESY) && self.plea.load(Ordering::Relaxed) != 0 {

@@ -50,6 +50,25 @@ pub(crate) struct Cell<'a> {
 /// Where a failed reader found the words.
 type Lapped = (u64, u64);
 
+/// Attempts that came to nothing.
+#[derive(Default)]
+struct Failed {
+    attempts: u32,
+    last: Option<Lapped>,
+}
+
+impl Failed {
+    /// How many they are, this one not counted; there may be one more.
+    #[cold]
+    #[inline(never)]
+    fn once_more(&mut self, now: Lapped) -> Result<u32, Corrupt> {
+        let attempts = self.attempts;
+        self.attempts += 1;
+        let is_hopeless = self.attempts == ATTEMPTS || self.last.replace(now) == Some(now);
+        if is_hopeless { Err(Corrupt) } else { Ok(attempts) }
+    }
+}
+
 impl<'a> Cell<'a> {
     /// Over `count` buffers, a power of two. None: no control words.
     #[inline]
@@ -58,7 +77,7 @@ impl<'a> Cell<'a> {
         Some(Self { committed, writing, buffers, stride, mask: count.wrapping_sub(1) })
     }
 
-    #[inline]
+    #[inline(always)]
     fn buffer(&self, version: u64) -> &'a [AtomicU64] {
         let start = ((version & self.mask) as usize).wrapping_mul(self.stride);
         let rest = self.buffers.get(start..).unwrap_or_default();
@@ -72,7 +91,7 @@ impl<'a> Cell<'a> {
     }
 
     /// One attempt to copy the last version out.
-    #[inline]
+    #[inline(always)]
     fn try_read<R>(&self, copy: impl FnOnce(&[AtomicU64]) -> R) -> Result<(R, u64), Lapped> {
         let version = self.version(); // E1
         let copied = copy(self.buffer(version));
@@ -82,26 +101,23 @@ impl<'a> Cell<'a> {
     }
 
     /// Copies the last version out, and says its number; `lapped` runs after each attempt that a writer spoiled.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         mut copy: impl FnMut(&[AtomicU64]) -> R,
         mut lapped: impl FnMut(u32),
     ) -> Result<(R, u64), Corrupt> {
-        let mut before = None;
-        for attempt in 0..ATTEMPTS {
-            match self.try_read(&mut copy) {
+        let mut failed = Failed::default();
+        loop {
+            match self.try_read(|words| copy(words)) {
                 Ok(done) => return Ok(done),
-                Err(now) if before == Some(now) => return Err(Corrupt),
-                Err(now) => before = Some(now),
+                Err(now) => lapped(failed.once_more(now)?),
             }
-            lapped(attempt);
         }
-        Err(Corrupt)
     }
 
     /// Writes the next version; says its number. Only for who holds the right to write.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&self, fill: impl FnOnce(&[AtomicU64])) -> u64 {
         // Relaxed: the last writer's, which came with the right to write.
         let version = self.committed.load(Ordering::Relaxed).wrapping_add(1);

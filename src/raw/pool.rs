@@ -102,15 +102,16 @@ impl<M: Memory> Pool<M> {
 
     /// What a lane has taken.
     pub(crate) fn of(&self, lane: usize) -> impl Iterator<Item = Token> {
-        self.of_from(lane, 0)
+        let tokens = self.owners.iter().zip(0..);
+        let tokens = tokens.map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
+        tokens.filter(move |token| token.owner & LANE == lane as u64 + 1)
     }
 
-    /// What a lane has taken, from one place on.
-    pub(crate) fn of_from(&self, lane: usize, first: u64) -> impl Iterator<Item = Token> {
-        let owners = self.owners.get(first as usize..).unwrap_or_default();
-        let tokens =
-            owners.iter().zip(first..).map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
-        tokens.filter(move |token| token.owner & LANE == lane as u64 + 1)
+    /// What is taken there, if by that lane.
+    #[inline]
+    pub(crate) fn at(&self, lane: usize, place: u64) -> Option<Token> {
+        let owner = self.owners.get(place as usize)?.load(Ordering::Relaxed);
+        (owner & LANE == lane as u64 + 1).then_some(Token { place, owner })
     }
 
     /// Places that are taken.

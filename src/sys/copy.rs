@@ -10,6 +10,8 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytemuck::Pod;
+
 pub(crate) const WORD: usize = size_of::<u64>();
 
 type Words = [AtomicU64];
@@ -70,6 +72,77 @@ fn load_from(source: &Words, target: &mut [u8]) {
     if let (false, Some(word)) = (rest.is_empty(), source.get(count)) {
         let last = word.load(Relaxed).to_ne_bytes();
         rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// Longer values are filled in place; shorter ones go through registers.
+const SHORT: usize = 128;
+
+/// A value out of the first words; zeros where there are too few.
+///
+/// Short ones 16 bytes at a time, because that is how the compiler moves them on: what was written in smaller pieces cannot be forwarded to
+/// such a load, which then waits for the stores. In assembly for the reason that [`copy_blocks`] is.
+#[inline(always)]
+pub(crate) fn load_value<T: Pod>(source: &Words) -> T {
+    let mut value = T::zeroed();
+    let bytes = bytemuck::bytes_of_mut(&mut value);
+    if source.len() < size_of::<T>().div_ceil(WORD) {
+        return value;
+    }
+    if cfg!(not(target_arch = "x86_64")) || size_of::<T>() > SHORT {
+        load_bytes(source, bytes);
+        return value;
+    }
+    let (from, to) = (source.as_ptr().cast::<u8>(), bytes.as_mut_ptr());
+    let mut done = 0;
+    // Plain loops: whatever is not inlined in a caller's crate costs more than the copy.
+    #[cfg(target_arch = "x86_64")]
+    while done + 16 <= size_of::<T>() {
+        // SAFETY: 16 bytes that are in the words, and in the value; SSE2 is part of x86-64.
+        unsafe {
+            let both: std::arch::x86_64::__m128i;
+            std::arch::asm!(
+                "movups {both}, [{from}]",
+                both = out(xmm_reg) both,
+                from = in(reg) from.add(done),
+                options(nostack, preserves_flags, readonly)
+            );
+            to.add(done).cast::<std::arch::x86_64::__m128i>().write_unaligned(both);
+        }
+        done += 16;
+    }
+    while done < size_of::<T>() {
+        let rest = if size_of::<T>() - done < WORD { size_of::<T>() - done } else { WORD };
+        // SAFETY: a word that is there, aligned because `done` is a multiple of eight, and `rest` bytes of the value.
+        unsafe {
+            let word = (*from.add(done).cast::<AtomicU64>()).load(Relaxed).to_ne_bytes();
+            std::ptr::copy_nonoverlapping(word.as_ptr(), to.add(done), rest);
+        }
+        done += WORD;
+    }
+    value
+}
+
+/// A value into the first words; nothing where there are too few.
+#[inline(always)]
+pub(crate) fn store_value<T: Pod>(target: &Words, value: &T) {
+    if size_of::<T>() > SHORT {
+        return store_bytes(target, bytemuck::bytes_of(value));
+    }
+    if target.len() < size_of::<T>().div_ceil(WORD) {
+        return;
+    }
+    let from = bytemuck::bytes_of(value).as_ptr();
+    let mut done = 0;
+    while done < size_of::<T>() {
+        let rest = if size_of::<T>() - done < WORD { size_of::<T>() - done } else { WORD };
+        let mut word = [0; WORD];
+        // SAFETY: `rest` bytes of the value, and a word that is there.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.add(done), word.as_mut_ptr(), rest);
+            (*target.as_ptr().add(done / WORD)).store(u64::from_ne_bytes(word), Relaxed);
+        }
+        done += WORD;
     }
 }
 
@@ -169,6 +242,33 @@ pub(crate) fn stream_bytes(target: &Words, source: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_all_sizes_come_whole() {
+        fn check<const N: usize>() {
+            let words: Vec<AtomicU64> = (0..N.div_ceil(WORD)).map(|_| AtomicU64::new(!0)).collect();
+            let source: [u8; N] = std::array::from_fn(|i| (i * 7 + 1) as u8);
+            store_value(&words, &source);
+            assert_eq!(load_value::<[u8; N]>(&words), source, "{N} bytes");
+            let mut back = [0; N];
+            load_bytes(&words, &mut back);
+            assert_eq!(back, source, "{N} bytes stored");
+            let short = words.get(1..).unwrap_or_default();
+            assert_eq!(load_value::<[u8; N]>(short), [0; N], "{N} bytes from too few words");
+        }
+        check::<0>();
+        check::<1>();
+        check::<8>();
+        check::<13>();
+        check::<16>();
+        check::<24>();
+        check::<31>();
+        check::<64>();
+        check::<127>();
+        check::<128>();
+        check::<129>();
+        check::<1000>();
+    }
 
     #[test]
     fn every_length_survives_the_round_trip_and_touches_nothing_else() {
