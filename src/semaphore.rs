@@ -248,7 +248,8 @@ impl BoundedSemaphore {
         let mut taken = 0;
         let mut hint = local.hint.load(Ordering::Relaxed); // where to look first
         while taken < count {
-            let Some(token) = permits.take(lane, 0, bound, hint) else { break };
+            let token = permits.take_at(lane, hint).or_else(|| permits.take(lane, 0, bound, hint));
+            let Some(token) = token else { break };
             hint = token.place;
             taken += 1;
         }

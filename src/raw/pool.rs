@@ -59,18 +59,23 @@ impl<M: Memory> Pool<M> {
 
     /// Takes a free place out of `count` from `first` on, looking first where `hint` says.
     pub(crate) fn take(&self, lane: usize, first: u64, count: u64, hint: u64) -> Option<Token> {
-        (0..count).find_map(|step| {
-            let place = first + wrapped(hint.wrapping_sub(first).wrapping_add(step), count);
-            let word = self.owners.get(place as usize)?;
-            let free = word.load(Ordering::Relaxed); // the CAS decides
-            let owner = free | (lane as u64 + 1);
-            let taken =
-                free & LANE == 0 && word.compare_exchange(free, owner, Ordering::Acquire, Ordering::Relaxed).is_ok(); // E1
-            taken.then_some(Token { place, owner })
-        })
+        (0..count)
+            .find_map(|step| self.take_at(lane, first + wrapped(hint.wrapping_sub(first).wrapping_add(step), count)))
+    }
+
+    /// Takes that place, if it is free.
+    #[inline]
+    pub(crate) fn take_at(&self, lane: usize, place: u64) -> Option<Token> {
+        let word = self.owners.get(place as usize)?;
+        let free = word.load(Ordering::Relaxed); // the CAS decides
+        let owner = free | (lane as u64 + 1);
+        let taken =
+            free & LANE == 0 && word.compare_exchange(free, owner, Ordering::Acquire, Ordering::Relaxed).is_ok(); // E1
+        taken.then_some(Token { place, owner })
     }
 
     /// False: it was given back already, or is no token.
+    #[inline]
     pub(crate) fn give_back(&self, token: Token) -> bool {
         let free = (token.owner | LANE).wrapping_add(1);
         token.owner & LANE != 0
