@@ -318,6 +318,7 @@ impl<T: Pod> ArrayGuard<'_, T> {
 
     /// See [`Array::set`]; never blocks.
     pub fn set(&mut self, index: usize, value: T) -> Result<(), SyncError> {
+        self.array.latch.handle.check_ours()?;
         self.array.check_index(index)?;
         self.array.put(index, &value)
     }
@@ -329,6 +330,7 @@ impl<T: Pod> ArrayGuard<'_, T> {
 
     /// See [`Array::store_from`]; never blocks.
     pub fn store_from(&mut self, start: usize, values: &[T]) -> Result<(), SyncError> {
+        self.array.latch.handle.check_ours()?;
         self.array.check(start, values.len())?;
         self.array.put_all(start, values)
     }

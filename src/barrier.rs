@@ -18,7 +18,7 @@ use crate::wait::Until;
 ///
 /// Who comes and dies before the others have come breaks the barrier, as does who gives up waiting: everybody who waits, or comes, is told
 /// [`Broken`](SyncError::Broken) and by whom, until it is [`reset`](Self::reset). The death of one who has not come yet is
-/// not noticed: use a timeout where that matters.
+/// not noticed: use a timeout where that matters. (One that sleeps through six further meetings after a reset is told that its own took place.)
 ///
 /// ```
 /// let start = tombolo::Barrier::new(2)?;

@@ -62,7 +62,7 @@ impl Condvar {
         self.wait_until(guard, Until::after(timeout))
     }
 
-    /// Waits as often as `condition` holds.
+    /// Waits as often as `condition` holds. With a death of the mutex's owner to tell of, it comes back while it still may.
     pub fn wait_while<'a, T: Pod>(
         &self,
         mut guard: MutexGuard<'a, T>,

@@ -139,14 +139,14 @@ impl Entry {
             ObjectKind::Value => cell(0)?,
             ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::RwLock => cell(mutex::CELL)?,
             ObjectKind::Atomic => {
-                let mut bytes = vec![0; size];
+                let mut bytes = vec![0; size.min(WORD)];
                 load_bytes(words.get(..1)?, &mut bytes);
                 bytes
             }
             ObjectKind::Array => return self.elements_text(&words),
             _ => return None,
         };
-        Some(shown(self.plan.tag, &bytes))
+        Some(shown(self.plan.tag, &bytes, size))
     }
 
     fn elements_text(&self, words: &Words) -> Option<String> {
@@ -156,7 +156,7 @@ impl Entry {
         let mut texts: Vec<String> = if self.plan.is_narrow() {
             let mut bytes = vec![0; size * count];
             load_bytes(elements, &mut bytes);
-            bytes.chunks(size).map(|element| shown(self.plan.tag, element)).collect()
+            bytes.chunks(size).map(|element| shown(self.plan.tag, element, size)).collect()
         } else {
             let content = self.plan.content();
             let cells = elements.chunks(CONTROL + mutex::BUFFERS * content).take(count);
@@ -164,7 +164,7 @@ impl Entry {
                 let (control, buffers) = cell.split_at_checked(CONTROL)?;
                 read(control, buffers, content, mutex::BUFFERS, size)
             });
-            read.map(|bytes| bytes.map_or_else(|| "?".into(), |bytes| shown(self.plan.tag, &bytes))).collect()
+            read.map(|bytes| bytes.map_or_else(|| "?".into(), |bytes| shown(self.plan.tag, &bytes, size))).collect()
         };
         if self.plan.count as usize > count {
             texts.push("..".into());
@@ -173,21 +173,22 @@ impl Entry {
     }
 }
 
-/// The bytes of a cell's last version.
+/// The first bytes of a cell's last version.
 fn read(control: &[AtomicU64], buffers: &[AtomicU64], stride: usize, count: usize, size: usize) -> Option<Vec<u8>> {
     let copy = |words: &[AtomicU64]| {
-        let mut bytes = vec![0; size];
+        let mut bytes = vec![0; size.min(SHOWN_BYTES)];
         load_bytes(words, &mut bytes);
         bytes
     };
     Some(Cell::new(control, buffers, stride, count as u64)?.read(copy, |_| {}).ok()?.0)
 }
 
-fn shown(tag: [u8; 8], bytes: &[u8]) -> String {
+/// The first bytes of a value of `size`.
+fn shown(tag: [u8; 8], bytes: &[u8], size: usize) -> String {
     macro_rules! numbers {
         ($($number:ident)*) => {
             match tag.escape_ascii().to_string().trim_end_matches("\\x00") {
-                $(stringify!($number) if bytes.len() == size_of::<$number>() => {
+                $(stringify!($number) if size == size_of::<$number>() && bytes.len() == size => {
                     return bytemuck::pod_read_unaligned::<$number>(bytes).to_string();
                 })*
                 _ => {}
@@ -196,10 +197,10 @@ fn shown(tag: [u8; 8], bytes: &[u8]) -> String {
     }
     numbers!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64 u128 i128);
     let mut text = String::from("0x");
-    for byte in bytes.iter().take(SHOWN_BYTES) {
+    for byte in bytes {
         text.push_str(&format!("{byte:02x}"));
     }
-    if bytes.len() > SHOWN_BYTES {
+    if size > bytes.len() {
         text.push_str("..");
     }
     text

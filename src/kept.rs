@@ -46,6 +46,15 @@ impl<T: Pod> Kept<T> {
         Ok(self.cell()?.read(load_value, lapped)?)
     }
 
+    /// For who holds the right to write: nobody but a hostile one spoils the attempt.
+    #[inline(always)]
+    pub(crate) fn load_held(&self) -> Result<T, SyncError> {
+        if size_of::<T>() == 0 {
+            return Ok(T::zeroed());
+        }
+        self.cell()?.try_read(load_value).map(|(value, _)| value).map_err(|_| SyncError::Corrupt)
+    }
+
     /// For who holds the right to write.
     #[inline(always)]
     pub(crate) fn store(&self, value: &T) -> Result<u64, SyncError> {

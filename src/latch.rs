@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Result, SyncError};
@@ -19,7 +19,7 @@ use crate::raw::event::Event;
 use crate::raw::lock::{Lock, Past};
 use crate::region::{Mapped, Word, Words};
 use crate::sync::{Ordering, spin_loop};
-use crate::sys::{Deadline, barrier, process};
+use crate::sys::{self, barrier, process};
 use crate::table::{EVENT, Entry, Plan};
 use crate::wait::{Pace, Stop, Until, Wait, Waiter};
 
@@ -81,28 +81,96 @@ impl Handle {
         mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     ) -> Result<T, SyncError> {
         match until {
-            Until::Now => attempt()?.ok_or(SyncError::WouldBlock),
+            Until::Now => {
+                if let Some(done) = attempt()? {
+                    return Ok(done);
+                }
+                self.last_attempt(ask, attempt).map_err(not_waited)
+            }
             Until::Deadline(deadline) => {
-                let slept = Cell::new(false);
-                Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, slept: &slept }
-                    .wait_for(0, deadline, attempt)
+                let turn = Turn::default();
+                let mut waiting = Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, turn: &turn };
+                match waiting.wait_for(0, deadline, &mut attempt) {
+                    Err(SyncError::TimedOut) => self.last_attempt(ask, attempt),
+                    outcome => outcome,
+                }
             }
         }
     }
 
-    /// As [`attempt_in_turn`](Self::attempt_in_turn), once and without waiting.
-    #[cold]
-    pub(crate) fn attempt_now<T>(
+    /// Too short a wait to have asked about anybody: asks now and then, and attempts once more.
+    fn last_attempt<T>(
         &self,
-        gate: &Event<Mapped>,
-        attempt: impl FnOnce() -> Result<Option<T>, SyncError>,
+        mut ask: impl FnMut() -> Option<Stop>,
+        mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     ) -> Result<T, SyncError> {
-        static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+        if !self.member.is_time_to_ask(self.object) {
+            return Err(SyncError::TimedOut);
+        }
+        match ask() {
+            Some(stop) => Err(stop.into()),
+            None => attempt()?.ok_or(SyncError::TimedOut),
+        }
+    }
 
+    /// As [`attempt`](Self::attempt) for what only so many can have, in fairness to those who have waited longer.
+    #[cold]
+    pub(crate) fn attempt_in_turn<T>(
+        &self,
+        ear: &Event<Mapped>,
+        until: Until,
+        mut ask: impl FnMut() -> Option<Stop>,
+        mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
+    ) -> Result<T, SyncError> {
+        let Until::Deadline(deadline) = until else { return self.attempt_now(ear, ask, attempt) };
+        let since = Instant::now();
+        let turn = Turn::default();
+        let mut pause = 1_u32;
+        let mut has_barred = false;
+        let mut in_turn = || {
+            let barred = ear.is_barred();
+            turn.stands_back.set(barred && !turn.slept.get() && since.elapsed() < OVERTAKEN);
+            if turn.stands_back.get() {
+                return Ok(None);
+            }
+            let got = attempt()?;
+            if got.is_some() {
+                if barred {
+                    ear.bar(false);
+                }
+            } else if !turn.slept.get() {
+                for _ in 0..pause {
+                    spin_loop();
+                }
+                pause = (2 * pause).min(PAUSE_MOST);
+            } else if !barred && since.elapsed() >= OVERTAKEN {
+                ear.bar(true);
+                has_barred = true;
+            }
+            Ok(got)
+        };
+        let mut waiting = Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, turn: &turn };
+        let mut outcome = waiting.wait_for(0, deadline, &mut in_turn);
+        if matches!(outcome, Err(SyncError::TimedOut)) {
+            outcome = self.last_attempt(ask, in_turn);
+        }
+        if outcome.is_err() && has_barred {
+            ear.bar(false);
+        }
+        outcome
+    }
+
+    /// The same, without waiting.
+    fn attempt_now<T>(
+        &self,
+        ear: &Event<Mapped>,
+        ask: impl FnMut() -> Option<Stop>,
+        mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
+    ) -> Result<T, SyncError> {
         let stood_back = &self.member.local(self.object).ok_or(SyncError::Corrupt)?.stood_back;
-        if gate.is_barred() {
+        if ear.is_barred() {
             // Relaxed: any thread of this process may have stood back.
-            let now = STARTED.elapsed().as_nanos() as u64 + 1;
+            let now = sys::now();
             let since = match stood_back.load(Ordering::Relaxed) {
                 0 => now,
                 since => since,
@@ -112,47 +180,15 @@ impl Handle {
                 return Err(SyncError::WouldBlock);
             }
         }
-        let got = attempt()?.ok_or(SyncError::WouldBlock)?;
-        if gate.is_barred() {
-            gate.bar(false);
+        let got = match attempt()? {
+            Some(got) => got,
+            None => self.last_attempt(ask, attempt).map_err(not_waited)?,
+        };
+        if ear.is_barred() {
+            ear.bar(false);
         }
         stood_back.store(0, Ordering::Relaxed);
         Ok(got)
-    }
-
-    /// As [`attempt`](Self::attempt) for what only so many can have, in fairness to those who have waited longer: `gate` is what they bar.
-    #[cold]
-    pub(crate) fn attempt_in_turn<T>(
-        &self,
-        ear: &Event<Mapped>,
-        gate: &Event<Mapped>,
-        deadline: Deadline,
-        mut ask: impl FnMut() -> Option<Stop>,
-        mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
-    ) -> Result<T, SyncError> {
-        let since = Instant::now();
-        let slept = Cell::new(false);
-        let mut pause = 1_u32;
-        let in_turn = || {
-            let barred = gate.is_barred();
-            if barred && !slept.get() && since.elapsed() < OVERTAKEN {
-                return Ok(None);
-            }
-            let got = attempt()?;
-            if got.is_none() && !slept.get() {
-                for _ in 0..pause {
-                    spin_loop();
-                }
-                pause = (2 * pause).min(PAUSE_MOST);
-            }
-            if got.is_some() && barred {
-                gate.bar(false);
-            } else if got.is_none() && !barred && slept.get() && since.elapsed() >= OVERTAKEN {
-                gate.bar(true);
-            }
-            Ok(got)
-        };
-        Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, slept: &slept }.wait_for(0, deadline, in_turn)
     }
 }
 
@@ -161,12 +197,28 @@ const PAUSE_MOST: u32 = 32;
 /// How long newcomers may overtake.
 const OVERTAKEN: Duration = Duration::from_millis(1);
 
+/// What a call says that did not wait.
+fn not_waited(error: SyncError) -> SyncError {
+    match error {
+        SyncError::TimedOut => SyncError::WouldBlock,
+        error => error,
+    }
+}
+
+/// How far one who waits has got.
+#[derive(Default)]
+struct Turn {
+    slept: Cell<bool>,
+    /// It leaves what there is to others, for a millisecond.
+    stands_back: Cell<bool>,
+}
+
 /// One who waits for an object.
 struct Waiting<'a> {
     ear: &'a Event<Mapped>,
     pace: Pace,
     ask: &'a mut dyn FnMut() -> Option<Stop>,
-    slept: &'a Cell<bool>,
+    turn: &'a Turn,
 }
 
 impl Waiter for Waiting<'_> {
@@ -192,8 +244,13 @@ impl Waiter for Waiting<'_> {
         &mut self.pace
     }
 
+    fn nap(&self, slice: Duration) -> Duration {
+        if self.turn.stands_back.get() { slice.min(OVERTAKEN) } else { slice }
+    }
+
     fn slept(&mut self) {
-        self.slept.set(true);
+        // Who stood back has slept for others.
+        self.turn.slept.set(!self.turn.stands_back.get());
     }
 }
 
@@ -270,15 +327,7 @@ impl Latch {
             None => Ok(self.lock().try_lock(self.lane())?),
             Some(_) => Ok(None),
         };
-        match until {
-            Until::Now => {
-                self.handle.member.ask_at_times(|| self.lock().owner());
-                self.handle.attempt_now(self.ear(), attempt)
-            }
-            Until::Deadline(deadline) => {
-                self.handle.attempt_in_turn(self.ear(), self.ear(), deadline, || self.ask(), attempt)
-            }
-        }
+        self.handle.attempt_in_turn(self.ear(), until, || self.ask(), attempt)
     }
 
     /// What the kernel says of the owner.
@@ -299,6 +348,23 @@ impl Latch {
             }
             self.let_go(past);
         }
+    }
+
+    /// The lock's guard goes, the lock stays.
+    pub(crate) fn leak(&self) {
+        if let Some(local) = self.local() {
+            local.leaked.fetch_add(1, Ordering::Relaxed); // read by this thread only
+        }
+    }
+
+    /// Whether this thread has the lock, and a guard of it was leaked; that one is then taken off.
+    pub(crate) fn reclaim(&self) -> Result<bool, SyncError> {
+        self.handle.check_ours()?;
+        let fewer = |leaked: u64| leaked.checked_sub(1);
+        Ok(self.is_held_here()
+            && self.local().is_some_and(|local| {
+                local.leaked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok() // as above
+            }))
     }
 
     #[inline(always)]

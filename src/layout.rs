@@ -188,7 +188,7 @@ const NAMESPACE: u64 = 3;
 const OBJECTS_MAX: u64 = 1 << 16;
 
 /// Participants that a queue can have: a place in the pool has 16 bits for its owner.
-const LANES_MAX: u64 = 4096;
+pub(crate) const LANES_MAX: u64 = 4096;
 
 /// What a slot of a byte queue holds besides the payload: its length and where it is.
 pub(crate) const LABEL_WORDS: usize = 1;

@@ -8,10 +8,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, TryLockError, Weak};
+use std::time::Duration;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::layout::seat;
 use crate::liveness::{MEMBER, PRESENT, REPAIRED, Seat, Standing};
 use crate::names::Directory;
@@ -22,8 +22,8 @@ use crate::raw::pool::Pool;
 use crate::raw::readers::Readers;
 use crate::region::{Mapped, Region};
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::fork;
 use crate::sys::memory::FileId;
+use crate::sys::{self, fork};
 use crate::table::{EVENT, Entry, MANY, ObjectKind, STATE, Table, permits, rw_lock, value};
 use crate::wait::Stop;
 
@@ -32,8 +32,8 @@ pub(crate) struct Member {
     seat: Seat,
     table: Table,
     locals: Vec<Local>,
-    /// When the kernel was last asked by calls that do not wait.
-    asked: Mutex<Instant>,
+    /// The lock in the kernel is the process's; of its threads, too, one repairs at a time.
+    repairing: Mutex<()>,
 }
 
 /// What only this process needs to know of an object.
@@ -43,12 +43,14 @@ pub(crate) struct Local {
     pub(crate) holder: AtomicU64,
     /// How often, beyond once.
     pub(crate) depth: AtomicU64,
+    /// When the kernel was last asked by calls that do not wait, in nanoseconds of this process.
+    pub(crate) asked: AtomicU64,
     /// When a call that does not wait first stood back, in nanoseconds of this process; 0 if it did not.
     pub(crate) stood_back: AtomicU64,
+    /// Its lock's guards that were leaked.
+    pub(crate) leaked: AtomicU64,
     /// Where a permit was taken last.
     pub(crate) hint: AtomicU64,
-    /// The threads that read under its lock, each as often as it does.
-    pub(crate) readers: Mutex<Vec<u64>>,
 }
 
 /// Between two questions of calls that do not wait.
@@ -58,17 +60,12 @@ static MEMBERS: LazyLock<Mutex<HashMap<FileId, Weak<Member>>>> = LazyLock::new(M
 
 /// The members that this process is; no fork can come in between, the child would inherit the mutex locked.
 fn members<R>(action: impl FnOnce(&mut HashMap<FileId, Weak<Member>>) -> R) -> R {
-    fork::hold_off(|| action(&mut lock(&MEMBERS)))
+    fork::hold_off(|| action(&mut MEMBERS.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 /// It may be a parent's, of which nothing must be dropped within the section.
 fn known(members: &HashMap<FileId, Weak<Member>>, id: FileId) -> Option<Arc<Member>> {
     members.get(&id).and_then(Weak::upgrade)
-}
-
-/// A panic within these small sections leaves nothing half-done.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Member {
@@ -78,7 +75,14 @@ impl Member {
         if let Some(member) = members(|members| known(members, id)).filter(|member| member.is_ours()) {
             return Ok(Some(member));
         }
-        Ok(Self::join(region)?.map(Self::register))
+        match Self::join(region) {
+            // Another thread may have got the last one, for this process.
+            Err(error) if error.kind() == ErrorKind::LanesTaken => {
+                let member = members(|members| known(members, id)).filter(|member| member.is_ours());
+                member.map(Some).ok_or(error)
+            }
+            joined => Ok(joined?.map(Self::register)),
+        }
     }
 
     /// Joins, for this process's first handle.
@@ -91,7 +95,7 @@ impl Member {
         let free = |region: &Region| region.free_seats(|| repair(region));
         let seat = Seat::join(region, free, MEMBER, |_, _| Ok(()))?;
         let locals = table.entries.iter().map(|_| Local::default()).collect();
-        Ok(seat.map(|seat| Self { seat, table, locals, asked: Mutex::new(Instant::now()) }))
+        Ok(seat.map(|seat| Self { seat, table, locals, repairing: Mutex::new(()) }))
     }
 
     /// Gives the region its name.
@@ -158,7 +162,11 @@ impl Member {
             match self.region().standing(lane) {
                 Standing::Alive => {}
                 Standing::Dead => {
-                    self.table.repair_among(self.region(), Some(self.lane()), [lane]);
+                    if !self.is_present(lane) {
+                        stop = Some(Stop::Corrupt); // who is repaired holds nothing any more
+                    } else if !matches!(self.repairing.try_lock(), Err(TryLockError::WouldBlock)) {
+                        self.table.repair_among(self.region(), Some(self.lane()), [lane]);
+                    }
                 }
                 Standing::LockLost => stop = Some(Stop::LockLost),
                 // Who leaves holds nothing any more.
@@ -168,19 +176,17 @@ impl Member {
         stop
     }
 
-    /// As [`ask`](Self::ask), for calls that do not wait: now and then.
-    pub(crate) fn ask_at_times<L: IntoIterator<Item = usize>>(&self, lanes: impl FnOnce() -> L) {
-        let is_time = {
-            let mut asked = lock(&self.asked);
-            let is_time = asked.elapsed() >= SLICE;
+    /// Whether calls that do not wait, or not for long, should ask about an object: now and then.
+    pub(crate) fn is_time_to_ask(&self, object: usize) -> bool {
+        self.local(object).is_some_and(|local| {
+            // Relaxed: any thread may ask.
+            let (now, asked) = (sys::now(), local.asked.load(Ordering::Relaxed));
+            let is_time = now.saturating_sub(asked) >= SLICE.as_nanos() as u64;
             if is_time {
-                *asked = Instant::now();
+                local.asked.store(now, Ordering::Relaxed);
             }
             is_time
-        };
-        if is_time {
-            let _ = self.ask(lanes());
-        }
+        })
     }
 }
 
@@ -242,7 +248,7 @@ impl Entry {
             ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::Array | ObjectKind::Once => free(STATE),
             ObjectKind::RwLock => {
                 free(STATE);
-                if self.readers(region).leave(lane) {
+                if self.readers(region).clear(lane) {
                     self.event(region, rw_lock::DRAINED).wake(u32::MAX);
                 }
             }

@@ -94,31 +94,26 @@ impl<T: Pod> Mutex<T> {
     #[inline(always)]
     pub(crate) fn lock_until(&self, until: Until) -> LockResult<MutexGuard<'_, T>> {
         let was_panicking = thread::panicking();
-        let (held, past, (value, _)) = Held::acquire_and(&self.latch, until, || self.kept.load(|_| {}))?;
+        let (held, past, value) = Held::acquire_and(&self.latch, until, || self.kept.load_held())?;
         told(MutexGuard { mutex: self, value, is_dirty: false, was_panicking, held }, past)
     }
 
-    /// Gives back a lock whose guard was forgotten ([`std::mem::forget`]), without committing anything.
+    /// Gives back a lock whose guard was [leaked](MutexGuard::leak).
     ///
-    /// **Blocking**: never. **Errors**: [`NotOwner`](SyncError::NotOwner) if this thread does not have it.
+    /// **Blocking**: never. **Errors**: [`NotOwner`](SyncError::NotOwner) if this thread has no such lock.
     pub fn unlock(&self) -> Result<(), SyncError> {
-        unlock(&self.latch)
+        if !self.latch.reclaim()? {
+            return Err(SyncError::NotOwner);
+        }
+        let poisoned = self.latch.lock().past().poisoned;
+        self.latch.release(Past { died: false, poisoned });
+        Ok(())
     }
 
     /// Whether anybody has it now.
     pub fn is_locked(&self) -> bool {
         self.latch.lock().owner().is_some()
     }
-}
-
-fn unlock(latch: &Latch) -> Result<(), SyncError> {
-    latch.handle.check_ours()?;
-    if !latch.is_held_here() {
-        return Err(SyncError::NotOwner);
-    }
-    let poisoned = latch.lock().past().poisoned;
-    latch.release(Past { died: false, poisoned });
-    Ok(())
 }
 
 impl<T> Clone for Mutex<T> {
@@ -153,6 +148,20 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
         self.held.past.poisoned = false;
     }
 
+    /// Commits what was changed, and keeps the lock without a guard, until [`Mutex::unlock`].
+    pub fn leak(self) {
+        self.commit();
+        self.held.latch.leak();
+        std::mem::forget(self);
+    }
+
+    fn commit(&self) {
+        if self.is_dirty && self.held.latch.handle.member.is_ours() {
+            // Only a region that is too short for its own layout has no cell; then there is nothing to commit to.
+            let _ = self.mutex.kept.store(&self.value);
+        }
+    }
+
     /// Unlocks, and leaves the value as it was.
     pub fn discard(mut self) {
         self.is_dirty = false;
@@ -179,10 +188,8 @@ impl<T: Pod> DerefMut for MutexGuard<'_, T> {
 impl<T: Pod> Drop for MutexGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        let is_unwinding = thread::panicking() && !self.was_panicking;
-        if self.is_dirty && !is_unwinding && self.held.latch.handle.member.is_ours() {
-            // Only a region that is too short for its own layout has no cell; then there is nothing to commit to.
-            let _ = self.mutex.kept.store(&self.value);
+        if self.was_panicking || !thread::panicking() {
+            self.commit();
         }
     }
 }
@@ -246,10 +253,9 @@ impl<T: Pod> ReentrantMutex<T> {
         told(ReentrantMutexGuard { mutex: self, thread: PhantomData }, past)
     }
 
-    /// See [`Mutex::unlock`]. Gives back one of several.
+    /// Gives back what a [leaked](ReentrantMutexGuard::leak) guard kept. Else like [`Mutex::unlock`].
     pub fn unlock(&self) -> Result<(), SyncError> {
-        self.latch.handle.check_ours()?;
-        if !self.latch.is_held_here() {
+        if !self.latch.reclaim()? {
             return Err(SyncError::NotOwner);
         }
         self.give_back();
@@ -293,13 +299,21 @@ pub struct ReentrantMutexGuard<'a, T> {
 impl<T: Pod> ReentrantMutexGuard<'_, T> {
     /// The value.
     pub fn get(&self) -> Result<T, SyncError> {
-        Ok(self.mutex.kept.load(|_| {})?.0)
+        self.mutex.kept.load_held()
     }
 
     /// Replaces the value, at once.
     pub fn set(&self, value: &T) -> Result<(), SyncError> {
         self.mutex.latch.handle.check_ours()?;
         self.mutex.kept.store(value).map(drop)
+    }
+}
+
+impl<T> ReentrantMutexGuard<'_, T> {
+    /// Keeps the lock without this guard, until [`ReentrantMutex::unlock`].
+    pub fn leak(self) {
+        self.mutex.latch.leak();
+        std::mem::forget(self);
     }
 }
 

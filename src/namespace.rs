@@ -13,7 +13,7 @@ use crate::condvar::Condvar;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::latch::Handle;
-use crate::layout::{Element, Kind, Layout, Shape};
+use crate::layout::{Element, Kind, LANES_MAX, Layout, Shape};
 use crate::members::Member;
 use crate::message::Message;
 use crate::mutex::{Mutex, ReentrantMutex};
@@ -129,21 +129,7 @@ impl Namespace {
         if !self.member.is_ours() {
             return Err(Error::forked(format_args!("open the object {name:?}")));
         }
-        let expected = Plan { tag: self.tag.unwrap_or(expected.tag), ..expected };
-        let (index, entry) = self.member.table().find(name).ok_or_else(|| {
-            let names: Vec<&str> = self.objects().map(|(name, _)| name).collect();
-            Error::new(
-                ErrorKind::NotFound,
-                format_args!("open the object {name:?}"),
-                format_args!("the objects {}", names.join(", ")),
-                "one of that name",
-                "use one of these names, or make the namespace with it",
-            )
-        })?;
-        let plan = &entry.plan;
-        let is_same = (plan.kind, plan.size, plan.align, plan.tag)
-            == (expected.kind, expected.size, expected.align, expected.tag);
-        if is_same { Ok((index, entry)) } else { Err(other_type(name, plan, &expected)) }
+        find(self.member.table(), name, Plan { tag: self.tag.unwrap_or(expected.tag), ..expected })
     }
 
     /// The object of that name.
@@ -225,21 +211,23 @@ impl Namespace {
         let region = self.member.region().within(entry.at, index, layout, Some(host))?;
         QueueOptions::<M>::default().wait(self.wait).join(region)
     }
+}
 
-    /// The only object, of a namespace that has one.
-    pub(crate) fn only<O: Object>(&self) -> Result<O> {
-        let names: Vec<&str> = self.objects().map(|(name, _)| name).collect();
-        match names[..] {
-            [name] => self.object(name),
-            _ => Err(Error::new(
-                ErrorKind::WrongType,
-                "open an object on its own",
-                format_args!("a namespace of {}", names.len()),
-                "one object",
-                "open the namespace, and the object in it by its name",
-            )),
-        }
-    }
+fn find<'a>(table: &'a Table, name: &str, expected: Plan) -> Result<(usize, &'a Entry)> {
+    let (index, entry) = table.find(name).ok_or_else(|| {
+        let names: Vec<&str> = table.entries.iter().map(|entry| entry.name.as_str()).collect();
+        Error::new(
+            ErrorKind::NotFound,
+            format_args!("open the object {name:?}"),
+            format_args!("the objects {}", names.join(", ")),
+            "one of that name",
+            "use one of these names, or make the namespace with it",
+        )
+    })?;
+    let plan = &entry.plan;
+    let is_same =
+        (plan.kind, plan.size, plan.align, plan.tag) == (expected.kind, expected.size, expected.align, expected.tag);
+    if is_same { Ok((index, entry)) } else { Err(other_type(name, plan, &expected)) }
 }
 
 fn other_type(name: &str, found: &Plan, expected: &Plan) -> Error {
@@ -274,6 +262,8 @@ pub struct NamespaceBuilder {
     initial: Vec<Initial>,
     lanes: usize,
     persistent: bool,
+    /// It is to be one such object on its own.
+    sole: Option<Plan>,
     /// Why it cannot be made, from a step that could not say so.
     refused: Option<(String, String)>,
 }
@@ -281,7 +271,15 @@ pub struct NamespaceBuilder {
 impl Default for NamespaceBuilder {
     fn default() -> Self {
         let (plans, initial) = (Vec::new(), Vec::new());
-        Self { common: Common::default(), plans, initial, lanes: DEFAULT_LANES, persistent: false, refused: None }
+        Self {
+            common: Common::default(),
+            plans,
+            initial,
+            lanes: DEFAULT_LANES,
+            persistent: false,
+            sole: None,
+            refused: None,
+        }
     }
 }
 
@@ -414,7 +412,7 @@ impl NamespaceBuilder {
     ///
     /// **Blocking**: never. **Errors**: invalid options, no memory.
     pub fn anonymous(&self) -> Result<Namespace> {
-        self.seated(fresh(Member::join(self.create(false)?)?)?.register())
+        Ok(self.seated(fresh(Member::join(self.create(false)?)?)?.register()))
     }
 
     /// Opens, or makes, the namespace of that name. What is in one that exists must include what was planned.
@@ -425,13 +423,13 @@ impl NamespaceBuilder {
     pub fn open(&self, name: &str) -> Result<Namespace> {
         let join = |region: Region| {
             self.check(&region)?;
-            Member::of(region)?.map(|member| self.seated(member)).transpose()
+            Ok(Member::of(region)?.map(|member| self.seated(member)))
         };
         let create = || {
             // Joined before it has its name: nobody ever finds it empty and takes it for abandoned.
             let mut member = fresh(Member::join(self.create(true)?)?)?;
             member.publish(name, &self.common.settings.directory)?;
-            self.seated(member.register())
+            Ok(self.seated(member.register()))
         };
         self.common.named(Kind::Namespace, name, join, create)
     }
@@ -443,24 +441,43 @@ impl NamespaceBuilder {
         let region = Region::from_descriptor(descriptor, &self.common.settings)?;
         self.check(&region)?;
         // Copies of the descriptor may be elsewhere, and a lock belongs to all of them.
-        self.seated(fresh(Member::of(region.reopen()?)?)?)
+        Ok(self.seated(fresh(Member::of(region.reopen()?)?)?))
     }
 
-    fn seated(&self, member: Arc<Member>) -> Result<Namespace> {
-        let namespace = Namespace::new(member, self.common.wait);
+    fn seated(&self, member: Arc<Member>) -> Namespace {
+        Namespace::new(member, self.common.wait)
+    }
+
+    /// Before joining: who joins and is refused might be the last to leave.
+    fn check(&self, region: &Region) -> Result<()> {
+        let found = region.layout().kind;
+        if found != Kind::Namespace {
+            return Err(wrong_type(Kind::Namespace, found, Kind::Namespace));
+        }
+        let table = Table::parse(region)?;
         for (name, plan) in &self.plans {
-            let tagged = namespace.tagged(plan.tag);
-            let (_, entry) = tagged.find(name, *plan)?;
+            let (_, entry) = find(&table, name, *plan)?;
             if entry.plan.count != plan.count || entry.plan.queue.map(|q| q.element) != plan.queue.map(|q| q.element) {
                 return Err(other_type(name, &entry.plan, plan));
             }
         }
-        Ok(namespace)
+        match (self.sole, &table.entries[..]) {
+            (None, _) => Ok(()),
+            (Some(plan), [entry]) => find(&table, &entry.name, plan).map(drop),
+            (Some(_), entries) => Err(Error::new(
+                ErrorKind::WrongType,
+                "open an object on its own",
+                format_args!("a namespace of {}", entries.len()),
+                "one object",
+                "open the namespace, and the object in it by its name",
+            )),
+        }
     }
 
-    fn check(&self, region: &Region) -> Result<()> {
-        let found = region.layout().kind;
-        if found == Kind::Namespace { Ok(()) } else { Err(wrong_type(Kind::Namespace, found, Kind::Namespace)) }
+    /// To open it only if it is one such object and nothing else.
+    pub(crate) fn sole(mut self, plan: Plan) -> Self {
+        self.sole = Some(plan);
+        self
     }
 
     fn create(&self, named: bool) -> Result<Region> {
@@ -471,7 +488,7 @@ impl NamespaceBuilder {
         }
         let mut plans = self.plans.clone();
         for queue in plans.iter_mut().filter_map(|(_, plan)| plan.queue.as_mut()) {
-            let shape = Shape { lanes: 2 * self.lanes as u64, ..queue.shape };
+            let shape = Shape { lanes: (2 * self.lanes as u64).min(LANES_MAX), ..queue.shape };
             *queue = Layout::queue(queue.element, queue.capacity, queue.limit, shape)?;
         }
         let (table, layout) = Table::lay_out(plans, self.lanes, self.persistent)?;

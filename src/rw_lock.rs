@@ -2,6 +2,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
+use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -14,14 +15,13 @@ use bytemuck::Pod;
 use crate::error::SyncError;
 use crate::kept::Kept;
 use crate::latch::{Handle, Held, Latch};
-use crate::members::lock;
+use crate::members::Local;
 use crate::mutex::{LockResult, told};
 use crate::object::object;
 use crate::raw::event::Event;
 use crate::raw::lock::Past;
 use crate::raw::readers::Readers;
 use crate::region::Mapped;
-use crate::sys::process;
 use crate::table::{ObjectKind, Plan, STATE, mutex, rw_lock};
 use crate::wait::Until;
 
@@ -92,33 +92,22 @@ impl<T: Pod> RwLock<T> {
         let past = self.enter(until)?;
         // From here on dropping lets go.
         let inside = Inside { lock: self, thread: PhantomData };
-        let (value, _) = self.shared.kept.load(|_| {})?;
+        let value = self.shared.kept.load_held()?;
         told(RwLockReadGuard { value, _inside: inside }, past)
     }
 
     fn enter(&self, until: Until) -> Result<Past, SyncError> {
-        let (member, lane) = (&self.latch.handle.member, self.latch.handle.member.lane());
         self.latch.handle.check_ours()?;
-        let local = member.local(self.latch.handle.object).ok_or(SyncError::Corrupt)?;
-        {
-            let mut readers = lock(&local.readers);
-            let is_reading = readers.contains(&process::thread());
-            let entered = match readers.as_slice() {
-                _ if is_reading => true,
-                [] => self.shared.readers.try_enter(lane, self.latch.lock()),
-                // The process's bit is set, and stays so whatever the answer.
-                _ => self.latch.lock().is_quiet(),
-            };
-            if entered {
-                readers.push(process::thread());
-                return Ok(Past::default());
-            }
+        let (local, lane) = (self.local()?, self.latch.handle.member.lane());
+        if reads(local) || self.shared.readers.try_enter(lane, self.latch.lock()) {
+            begin(local);
+            return Ok(Past::default());
         }
+        self.shared.drained.notify(u32::MAX); // a writer may have seen this one
         // Somebody writes, wants to, or died: as one more writer in the queue.
         let mut held = Held::acquire(&self.latch, until)?;
-        let mut readers = lock(&local.readers);
         self.shared.readers.mark(lane);
-        readers.push(process::thread());
+        begin(local);
         let past = held.past;
         held.past.died = false;
         Ok(past)
@@ -145,40 +134,64 @@ impl<T: Pod> RwLock<T> {
     fn write_until(&self, until: Until) -> LockResult<RwLockWriteGuard<'_, T>> {
         let handle = &self.latch.handle;
         handle.check_ours()?;
-        let local = handle.member.local(handle.object).ok_or(SyncError::Corrupt)?;
-        if lock(&local.readers).contains(&process::thread()) {
+        if reads(self.local()?) {
             return Err(SyncError::Relocked.into());
         }
         let readers = &self.shared.readers;
         let was_panicking = thread::panicking();
-        let (held, past, (value, _)) = Held::acquire_and(&self.latch, until, || {
+        let (held, past, value) = Held::acquire_and(&self.latch, until, || {
             if !readers.is_empty() {
-                if matches!(until, Until::Now) {
-                    handle.member.ask_at_times(|| readers.lanes());
-                }
-                let ask = || handle.member.ask(readers.lanes()).filter(|_| !readers.is_empty());
+                // Of one who has read and left meanwhile there is nothing to say.
+                let ask = || {
+                    let stop = handle.member.ask(readers.lanes());
+                    stop.filter(|_| handle.member.ask(readers.lanes()) == stop)
+                };
                 handle.attempt(&self.shared.drained, until, ask, || Ok(readers.is_empty().then_some(())))?;
             }
-            self.shared.kept.load(|_| {})
+            self.shared.kept.load_held()
         })?;
         told(RwLockWriteGuard { lock: self, value, is_dirty: false, was_panicking, held }, past)
     }
 }
 
 impl<T> RwLock<T> {
+    fn local(&self) -> Result<&Local, SyncError> {
+        self.latch.handle.member.local(self.latch.handle.object).ok_or(SyncError::Corrupt)
+    }
+
     fn leave(&self) {
         let handle = &self.latch.handle;
-        let Some(local) = handle.member.local(handle.object).filter(|_| handle.member.is_ours()) else { return };
-        let mut readers = lock(&local.readers);
-        if let Some(place) = readers.iter().rposition(|&reader| reader == process::thread()) {
-            readers.swap_remove(place);
-        }
-        if readers.is_empty() {
-            self.shared.readers.leave(handle.member.lane());
-            drop(readers);
+        let Ok(local) = self.local() else { return };
+        if end(local) && handle.member.is_ours() && self.shared.readers.leave(handle.member.lane()) {
             self.shared.drained.notify(u32::MAX);
         }
     }
+}
+
+thread_local! {
+    /// The locks under which this thread reads, each as often as it does.
+    static READING: RefCell<Vec<*const Local>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether this thread reads there already. (While it ends, and its memory of that is gone: no. So below.)
+fn reads(local: &Local) -> bool {
+    READING.try_with(|reading| reading.borrow().contains(&std::ptr::from_ref(local))).unwrap_or(false)
+}
+
+fn begin(local: &Local) {
+    let _ = READING.try_with(|reading| reading.borrow_mut().push(local));
+}
+
+/// Whether that was the thread's last reading there.
+fn end(local: &Local) -> bool {
+    let ended = READING.try_with(|reading| {
+        let mut reading = reading.borrow_mut();
+        if let Some(place) = reading.iter().rposition(|&other| std::ptr::eq(other, local)) {
+            reading.swap_remove(place);
+        }
+        !reading.contains(&std::ptr::from_ref(local))
+    });
+    ended.unwrap_or(true)
 }
 
 impl<T> Clone for RwLock<T> {

@@ -15,7 +15,7 @@ use crate::raw::semaphore::{self, MOST};
 use crate::region::Mapped;
 use crate::sync::Ordering;
 use crate::table::{EVENT, MANY, ObjectKind, Plan, STATE, permits};
-use crate::wait::Until;
+use crate::wait::{Stop, Until};
 
 /// Where those who wait sleep: apart, because a permit may be of no use to one who wants several.
 struct Ears {
@@ -28,8 +28,20 @@ impl Ears {
         Self { one: handle.event(EVENT), several: handle.event(permits::SEVERAL) }
     }
 
-    fn of(&self, count: u64) -> &Event<Mapped> {
-        if count > 1 { &self.several } else { &self.one }
+    /// Waits for so many permits, in turn. Who wants several bars nobody: it would keep from others what is of no use to itself.
+    fn wait(
+        &self,
+        handle: &Handle,
+        count: u64,
+        until: Until,
+        ask: impl FnMut() -> Option<Stop>,
+        attempt: impl FnMut() -> Result<Option<()>, SyncError>,
+    ) -> Result<(), SyncError> {
+        if count > 1 {
+            handle.attempt(&self.several, until, ask, attempt)
+        } else {
+            handle.attempt_in_turn(&self.one, until, ask, attempt)
+        }
     }
 
     /// So many permits can be taken.
@@ -48,8 +60,8 @@ impl Ears {
 /// A number of permits that any process may take and any may give, as `sem_t` has.
 ///
 /// Nobody owns permits, so those that a process took before it was killed stay taken: where that matters use a
-/// [`BoundedSemaphore`]. Fairness: as a [`Mutex`](crate::Mutex)'s; who wants many permits at once waits until there are so many, and
-/// keeps none meanwhile.
+/// [`BoundedSemaphore`]. Fairness: as a [`Mutex`](crate::Mutex)'s, for one permit. Who wants several at once waits until there are so many, keeps
+/// none meanwhile, and can be overtaken by those who want fewer.
 ///
 /// ```
 /// let slots = tombolo::Semaphore::new(2)?;
@@ -106,13 +118,7 @@ impl Semaphore {
         if count > MOST {
             return Err(SyncError::TooMany { count, limit: MOST });
         }
-        let attempt = || Ok(permits.try_acquire(count)?.then_some(()));
-        match until {
-            Until::Now => self.handle.attempt_now(&ears.one, attempt),
-            Until::Deadline(deadline) => {
-                self.handle.attempt_in_turn(ears.of(count), &ears.one, deadline, || None, attempt)
-            }
-        }
+        ears.wait(&self.handle, count, until, || None, || Ok(permits.try_acquire(count)?.then_some(())))
     }
 
     /// Gives so many permits, whoever took them.
@@ -216,24 +222,9 @@ impl BoundedSemaphore {
         if count > bound {
             return Err(SyncError::TooMany { count, limit: bound });
         }
-        let member = &self.handle.member;
-        let owners = || {
-            let mut lanes: Vec<usize> = (0..self.handle.lanes()).filter(|&lane| member.is_present(lane)).collect();
-            lanes.retain(|&lane| permits.of(lane).next().is_some());
-            lanes
-        };
-        let attempt = || Ok(self.take(count).then_some(()));
-        match until {
-            Until::Now => {
-                member.ask_at_times(owners);
-                self.handle.attempt_now(&ears.one, attempt)
-            }
-            Until::Deadline(deadline) => {
-                // One who cannot be told dead may still give a permit back; so may the others.
-                let ask = || member.ask(owners()).filter(|_| false);
-                self.handle.attempt_in_turn(ears.of(count), &ears.one, deadline, ask, attempt)
-            }
-        }
+        // One who cannot be told dead may still give a permit back; so may the others.
+        let ask = || self.handle.member.ask(permits.lanes()).filter(|_| false);
+        ears.wait(&self.handle, count, until, ask, || Ok(self.take(count).then_some(())))
     }
 
     /// Takes all of so many, or none.
@@ -259,7 +250,7 @@ impl BoundedSemaphore {
         }
         if taken > 0 {
             let _ = self.give(taken);
-            ears.one.notify(taken as u32); // who wants several will see at the next release
+            ears.notify(taken as u32);
         }
         false
     }
@@ -278,14 +269,19 @@ impl BoundedSemaphore {
     #[cold]
     fn give_more(&self, count: u64, mut given: u64) -> u64 {
         let permits = &self.parts.0;
-        // Another thread may be quicker at any of them: then there is another.
-        for token in permits.of(self.handle.member.lane()) {
-            if given == count {
-                break;
+        // Other threads take and give meanwhile: what they moved behind us is found by going round.
+        loop {
+            let before = given;
+            for token in permits.of(self.handle.member.lane()) {
+                if given == count {
+                    return given;
+                }
+                given += u64::from(permits.give_back(token));
             }
-            given += u64::from(permits.give_back(token));
+            if given == before {
+                return given;
+            }
         }
-        given
     }
 
     /// Gives back so many permits that this process took.

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::event::Event;
 use crate::mutex::{Mutex, ReentrantMutex};
 use crate::namespace::{Namespace, NamespaceBuilder};
-use crate::object::sealed::Sealed;
+use crate::object::{Object, sealed::Sealed};
 use crate::once::Once;
 use crate::rw_lock::RwLock;
 use crate::semaphore::{BoundedSemaphore, Semaphore};
@@ -21,7 +21,7 @@ use crate::wait::Wait;
 
 impl Namespace {
     /// The namespace that an object is in.
-    pub fn of(object: &impl crate::object::Object) -> Self {
+    pub fn of(object: &impl Object) -> Self {
         let handle = object.handle();
         Self::new(handle.member.clone(), handle.wait)
     }
@@ -30,7 +30,17 @@ impl Namespace {
 macro_rules! standalone {
     ($name:ident $(<$t:ident: $bound:ident>)?, $method:ident, ($($arg:ident: $type:ty),*)) => {
         impl $(<$t: $bound>)? $name $(<$t>)? {
-            fn plan_alone($($arg: $type),*) -> NamespaceBuilder {
+            fn alone(builder: NamespaceBuilder) -> NamespaceBuilder {
+                builder.sole(<Self as Sealed>::plan())
+            }
+
+            fn only(namespace: &Namespace) -> Result<Self> {
+                // Seen to when it was opened.
+                let name = namespace.objects().next().map_or(String::new(), |(name, _)| name.to_string());
+                namespace.object(&name)
+            }
+
+            fn planned($($arg: $type),*) -> NamespaceBuilder {
                 Namespace::builder().$method("", $($arg),*)
             }
 
@@ -38,7 +48,7 @@ macro_rules! standalone {
             ///
             /// **Blocking**: never. **Errors**: what there cannot be, no memory.
             pub fn new($($arg: $type),*) -> Result<Self> {
-                Self::plan_alone($($arg),*).anonymous()?.only()
+                Self::only(&Self::planned($($arg),*).anonymous()?)
             }
 
             /// One on its own, under a name that nobody else may have. Gone when the last process that uses it has left. For other
@@ -47,17 +57,17 @@ macro_rules! standalone {
             /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: the name is taken, or cannot be one, no
             /// memory.
             pub fn create(name: &str, $($arg: $type),*) -> Result<Self> {
-                Self::plan_alone($($arg),*).create_new().open(name)?.only()
+                Self::only(&Self::planned($($arg),*).create_new().open(name)?)
             }
 
             /// The one of that name, made if it is missing. Else like [`create`](Self::create).
             pub fn open_or_create(name: &str, $($arg: $type),*) -> Result<Self> {
-                Self::plan_alone($($arg),*).open(name)?.only()
+                Self::only(&Self::alone(Self::planned($($arg),*)).open(name)?)
             }
 
             /// The one of that name. **Errors**: there is none, or it is of another type.
             pub fn open(name: &str) -> Result<Self> {
-                Namespace::open(name)?.only()
+                Self::only(&Self::alone(Namespace::builder()).open_existing().open(name)?)
             }
 
             /// A descriptor through which another process can use it, too: with [`from_fd`](Self::from_fd).
@@ -67,12 +77,12 @@ macro_rules! standalone {
 
             /// The one behind a descriptor that [`share`](Self::share) made.
             pub fn from_fd(descriptor: OwnedFd) -> Result<Self> {
-                Namespace::from_fd(descriptor)?.only()
+                Self::only(&Self::alone(Namespace::builder()).from_fd(descriptor)?)
             }
 
             /// The one that the parent shared under this label ([`Handover::share`](crate::Handover::share) of [`Namespace::of`] it).
             pub fn handed(label: &str) -> Result<Self> {
-                Namespace::handed(label)?.only()
+                Self::only(&Self::alone(Namespace::builder()).handed(label)?)
             }
 
             /// What calls of this handle do while they wait.

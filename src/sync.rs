@@ -5,6 +5,15 @@
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+/// A load that stands in the one order of all sequentially consistent operations.
+///
+/// The models know no such order. Their twin of this is a read-modify-write, which is in order with others of the same word, and so with
+/// one that is sequentially consistent here.
+#[inline]
+pub(crate) fn load_in_order(word: &AtomicU64) -> u64 {
+    word.load(Ordering::SeqCst)
+}
+
 pub(crate) use crate::sys::barrier::{heavy as heavy_fence, is_registered as has_light_fence, light as light_fence};
 pub(crate) use crate::sys::copy::{WORD, load_bytes, load_value, store_bytes, store_value, stream_bytes};
 pub(crate) use crate::sys::futex::{wait as futex_wait, wake as futex_wake};

@@ -21,6 +21,7 @@
 //! ```
 
 use std::any::TypeId;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -265,12 +266,15 @@ impl Plan {
         if is_value && self.size == 0 {
             return refuse("size of a value", 0, "at least 1 byte".into(), "use an event, or a lock of ()");
         }
+        if self.kind == ObjectKind::Atomic && !self.is_narrow() {
+            return refuse("size of a number", self.size, "1, 2, 4 or 8 bytes".into(), "use a value");
+        }
         if self.align > (LINE_PAIR * WORD) as u64 {
             return refuse("alignment of a value", self.align, "at most 128".into(), "align the type to a cache line");
         }
         let (what, most, remedy) = match self.kind {
             ObjectKind::Array => ("length", u64::MAX >> 20, "give it an element at least"),
-            ObjectKind::BoundedSemaphore => ("number of permits", 1 << 24, "give it a permit at least, or use a mutex"),
+            ObjectKind::BoundedSemaphore => ("number of permits", 1 << 16, "give it a permit at least, or use a mutex"),
             ObjectKind::Semaphore if self.count > semaphore::MOST => {
                 ("number of permits", semaphore::MOST, "begin with fewer")
             }
@@ -339,10 +343,11 @@ pub(crate) struct Table {
 impl Table {
     /// Where objects of these plans go.
     pub(crate) fn lay_out(plans: Vec<(String, Plan)>, lanes: usize, persistent: bool) -> Result<(Self, Layout)> {
-        for (index, (name, plan)) in plans.iter().enumerate() {
+        let mut names = BTreeSet::new();
+        for (name, plan) in &plans {
             check_name(name)?;
             plan.check()?;
-            if plans.iter().take(index).any(|(other, _)| other == name) {
+            if !names.insert(name) {
                 return Err(Error::new(
                     ErrorKind::AlreadyExists,
                     "lay out a namespace",
@@ -405,10 +410,11 @@ impl Table {
         let mut at = layout.objects();
         let end = at + layout.limit as usize / WORD;
         let mut entries: Vec<Entry> = Vec::with_capacity(layout.capacity as usize);
+        let mut names = BTreeSet::new();
         for index in 0..layout.capacity as usize {
             let row = load(&region.words(layout.table() + index * ENTRY_WORDS, ENTRY_WORDS));
             let entry = Entry::parse(region, &row, at, end);
-            let entry = entry.filter(|entry| entries.iter().all(|other| other.name != entry.name));
+            let entry = entry.filter(|entry| names.insert(entry.name.clone()));
             let entry = entry.ok_or_else(|| {
                 Error::new(
                     ErrorKind::Corrupt,

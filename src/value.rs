@@ -129,7 +129,7 @@ impl<T: Pod> Value<T> {
 
     fn update_until(&self, change: impl FnOnce(&mut T), until: Until) -> Result<T, SyncError> {
         let held = self.hold(until)?;
-        let (mut value, _) = self.shared.load()?;
+        let mut value = self.shared.kept.load_held()?;
         change(&mut value);
         let version = self.shared.store(&value)?;
         drop(held);
@@ -261,7 +261,7 @@ impl<T: Pod> ValueWriter<'_, T> {
 
     /// Changes the value; what it became.
     pub fn update(&mut self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
-        let (mut value, _) = self.value.shared.load()?;
+        let mut value = self.value.shared.kept.load_held()?;
         change(&mut value);
         self.store(&value)?;
         Ok(value)

@@ -193,6 +193,11 @@ pub(crate) trait Waiter {
 
     fn pace(&mut self) -> &mut Pace;
 
+    /// How long to sleep at most, if not for a slice.
+    fn nap(&self, slice: Duration) -> Duration {
+        slice
+    }
+
     /// It has slept.
     fn slept(&mut self) {}
 
@@ -277,6 +282,7 @@ pub(crate) trait Waiter {
                     }
                     if self.look().is_none() {
                         let slice = if slices < PATIENT { SLICE } else { LONG_SLICE };
+                        let slice = self.nap(slice);
                         let rest = deadline.map_or(slice, |deadline| deadline.duration_since(now));
                         self.ear().wait(ticket, rest.min(slice));
                         slices = slices.saturating_add(1);

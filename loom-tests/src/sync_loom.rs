@@ -49,6 +49,11 @@ pub(crate) fn has_light_fence() -> bool {
     true
 }
 
+/// See `src/sync.rs`: loom takes sequentially consistent accesses for acquiring and releasing ones.
+pub(crate) fn load_in_order(word: &AtomicU64) -> u64 {
+    word.fetch_or(0, O::AcqRel)
+}
+
 /// A loom atomic and a mark of its own.
 ///
 /// loom 0.7 remembers only the last access to each atomic when it looks for orders still to be tried. A thread that loads a
@@ -105,6 +110,14 @@ impl AtomicU64 {
         } else {
             self.value.access().store(value, ordering);
         }
+    }
+
+    pub(crate) fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
+        self.value.access().fetch_add(value, ordering)
+    }
+
+    pub(crate) fn fetch_sub(&self, value: u64, ordering: Ordering) -> u64 {
+        self.value.access().fetch_sub(value, ordering)
     }
 
     pub(crate) fn fetch_or(&self, value: u64, ordering: Ordering) -> u64 {

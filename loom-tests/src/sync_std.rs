@@ -39,6 +39,10 @@ pub(crate) fn has_light_fence() -> bool {
     true
 }
 
+pub(crate) fn load_in_order(word: &AtomicU64) -> u64 {
+    word.load(O::SeqCst)
+}
+
 pub(crate) struct AtomicU64(std::sync::atomic::AtomicU64);
 
 impl AtomicU64 {
@@ -62,6 +66,16 @@ impl AtomicU64 {
     pub(crate) fn store(&self, value: u64, ordering: Ordering) {
         tick();
         self.0.store(value, ordering);
+    }
+
+    pub(crate) fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
+        tick();
+        self.0.fetch_add(value, ordering)
+    }
+
+    pub(crate) fn fetch_sub(&self, value: u64, ordering: Ordering) -> u64 {
+        tick();
+        self.0.fetch_sub(value, ordering)
     }
 
     pub(crate) fn fetch_or(&self, value: u64, ordering: Ordering) -> u64 {

@@ -18,7 +18,7 @@
 //!
 //! Edges
 //! - E1: `arrive` (AcqRel CAS) · `outcome` (Acquire), and the next `arrive`: what each did before it came is visible to all after the meeting.
-//! - E2: mark, Release, then CAS, Release · `bury`: load word, Acquire, then the mark: who sees a lane counted sees its mark.
+//! - E2: mark, CAS Release, then CAS, Release · `bury`: load word, Acquire, then the mark: who sees a lane counted sees its mark.
 //!
 //! Crash
 //! - (M1) after its mark, before it is counted: repair breaks the meeting, unless others make it without.
@@ -116,29 +116,41 @@ impl<M: Memory> Barrier<M> {
     }
 
     pub(crate) fn state(&self) -> State {
-        State::from_bits(self.word.load(Ordering::Acquire)) // E1
+        State::from_bits(self.load())
     }
 
-    fn replace(&self, old: State, new: State) -> bool {
-        self.word.compare_exchange(old.to_bits(), new.to_bits(), Ordering::AcqRel, Ordering::Relaxed).is_ok() // E1, E2
+    fn load(&self) -> u64 {
+        self.word.load(Ordering::Acquire) // E1
+    }
+
+    /// `old` as it was loaded: what nobody writes may not be what it is taken for.
+    fn replace(&self, old: u64, new: State) -> bool {
+        self.word.compare_exchange(old, new.to_bits(), Ordering::AcqRel, Ordering::Relaxed).is_ok() // E1, E2
     }
 
     /// One more has come.
     pub(crate) fn arrive(&self, lane: usize) -> Result<Arrival, Corrupt> {
+        let mark = self.marks.get(lane).ok_or(Corrupt)?;
         loop {
-            let state = self.state();
+            let marked = mark.load(Ordering::Acquire); // E2
+            let word = self.load();
+            let state = State::from_bits(word);
             if let Some(by) = state.broken_by {
                 return Ok(Arrival::Broken { by });
             }
             if state.came >= self.parties {
                 return Err(Corrupt);
             }
-            self.marks.get(lane).ok_or(Corrupt)?.store(state.generation + 1, Ordering::Release); // E2, I3
+            // I3. Another thread of the lane may have marked a later generation meanwhile, which must stand.
+            let own = state.generation + 1;
+            if mark.compare_exchange(marked, own, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                continue; // E2
+            }
             if state.came + 1 == self.parties {
-                if self.replace(state, state.next(true)) {
+                if self.replace(word, state.next(true)) {
                     return Ok(Arrival::Met);
                 }
-            } else if self.replace(state, State { came: state.came + 1, ..state }) {
+            } else if self.replace(word, State { came: state.came + 1, ..state }) {
                 return Ok(Arrival::Waits { generation: state.generation, index: state.came });
             }
         }
@@ -160,11 +172,12 @@ impl<M: Memory> Barrier<M> {
     /// Breaks a generation (none: the present one), unless it is past or broken; whether it did.
     pub(crate) fn abort(&self, generation: Option<u64>, by: u64) -> bool {
         loop {
-            let state = self.state();
+            let word = self.load();
+            let state = State::from_bits(word);
             if state.broken_by.is_some() || generation.is_some_and(|generation| generation != state.generation) {
                 return false;
             }
-            if self.replace(state, State { broken_by: Some(by), ..state }) {
+            if self.replace(word, State { broken_by: Some(by), ..state }) {
                 return true;
             }
         }
@@ -173,9 +186,10 @@ impl<M: Memory> Barrier<M> {
     /// Begins afresh; those who wait hear that it broke.
     pub(crate) fn reset(&self) {
         loop {
-            let state = self.state();
+            let word = self.load();
+            let state = State::from_bits(word);
             let is_fresh = state.came == 0 && state.broken_by.is_none();
-            if is_fresh || self.replace(state, state.next(false)) {
+            if is_fresh || self.replace(word, state.next(false)) {
                 return;
             }
         }

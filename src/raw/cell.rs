@@ -48,7 +48,7 @@ pub(crate) struct Cell<'a> {
 }
 
 /// Where a failed reader found the words.
-type Lapped = (u64, u64);
+pub(crate) type Lapped = (u64, u64);
 
 /// Attempts that came to nothing.
 #[derive(Default)]
@@ -90,9 +90,9 @@ impl<'a> Cell<'a> {
         self.committed.load(Ordering::Acquire) // E1
     }
 
-    /// One attempt to copy the last version out.
+    /// One attempt to copy the last version out; for who holds the right to write it does.
     #[inline(always)]
-    fn try_read<R>(&self, copy: impl FnOnce(&[AtomicU64]) -> R) -> Result<(R, u64), Lapped> {
+    pub(crate) fn try_read<R>(&self, copy: impl FnOnce(&[AtomicU64]) -> R) -> Result<(R, u64), Lapped> {
         let version = self.version(); // E1
         let copied = copy(self.buffer(version));
         fence(Ordering::Acquire); // E2

@@ -84,7 +84,8 @@ impl<M: Memory> Event<M> {
         // Relaxed, here and below: the kernel's own lock orders the word against its sleepers.
         let bumped = self.word.fetch_add(EPOCH, Ordering::Relaxed).wrapping_add(EPOCH);
         if futex_wake(&self.word, count) == 0 {
-            let cleared = bumped & !WAITERS;
+            // A new epoch: who listened meanwhile, and counts on the bit, must not take the word for unchanged.
+            let cleared = (bumped & !WAITERS).wrapping_add(EPOCH);
             if self.word.compare_exchange(bumped, cleared, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 // I2: a listener may have gone to sleep on `bumped` after the kernel's answer.
                 futex_wake(&self.word, u32::MAX);

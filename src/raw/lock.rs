@@ -27,7 +27,7 @@
 //! Source: the robust mutex of POSIX, with the owner's lock in the kernel in place of a list that the owner's peers could write.
 
 use crate::raw::{Corrupt, Memory};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, load_in_order};
 
 const OWNER: u64 = 0xFFFF;
 const DIED: u64 = 1 << 16;
@@ -63,13 +63,13 @@ impl<M: Memory> Lock<M> {
     #[inline]
     pub(crate) fn try_lock(&self, lane: usize) -> Result<Option<Past>, Corrupt> {
         let owned = lane as u64 + 1;
-        // E1, here and below. Relaxed on failure: nothing is taken from there.
-        match self.word.compare_exchange(0, owned, Ordering::Acquire, Ordering::Relaxed) {
+        // E1, here and below; SeqCst for readers.rs E1. Relaxed on failure: nothing is taken from there.
+        match self.word.compare_exchange(0, owned, Ordering::SeqCst, Ordering::Relaxed) {
             Ok(_) => Ok(Some(Past::default())),
             Err(seen) if seen & OWNER != 0 => Ok(None),
             Err(seen) if seen & !(DIED | POISONED) != 0 => Err(Corrupt),
             Err(seen) => {
-                let taken = self.word.compare_exchange(seen, seen | owned, Ordering::Acquire, Ordering::Relaxed); // E1
+                let taken = self.word.compare_exchange(seen, seen | owned, Ordering::SeqCst, Ordering::Relaxed); // E1
                 Ok(taken.is_ok().then(|| Past::from_bits(seen)))
             }
         }
@@ -97,10 +97,10 @@ impl<M: Memory> Lock<M> {
         Past::from_bits(self.word.load(Ordering::Relaxed))
     }
 
-    /// Whether nobody owns it and nobody died, in an order with the owner's: either this sees it, or it sees what was written before this.
+    /// Whether nobody owns it and nobody died, in an order with the owner's: either this sees it, or it sees what was counted before this.
     #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.word.fetch_or(0, Ordering::AcqRel) == 0
+        load_in_order(&self.word) == 0
     }
 
     /// Takes the lock from a dead lane; whether it had it.

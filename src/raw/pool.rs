@@ -29,6 +29,8 @@
 //!
 //! Source: our own; a free list would be shorter to search, and cannot be repaired.
 
+use std::collections::BTreeSet;
+
 use crate::raw::Memory;
 use crate::sync::Ordering;
 
@@ -110,6 +112,12 @@ impl<M: Memory> Pool<M> {
         let tokens = self.owners.iter().zip(0..);
         let tokens = tokens.map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
         tokens.filter(move |token| token.owner & LANE == lane as u64 + 1)
+    }
+
+    /// Who has taken anything.
+    pub(crate) fn lanes(&self) -> BTreeSet<usize> {
+        let owners = self.owners.iter().map(|word| word.load(Ordering::Relaxed) & LANE);
+        owners.filter_map(|owner| owner.checked_sub(1)).map(|lane| lane as usize).collect()
     }
 
     /// What is taken there, if by that lane.

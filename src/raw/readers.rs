@@ -1,38 +1,46 @@
-//! What: who reads, beside a [`Lock`] of who writes. Each reading participant has a bit, so a dead reader is known, and
-//! let go.
+//! What: who reads, beside a [`Lock`] of who writes. Each participant counts its readers in a place of its own, so those of a dead one
+//! are known, and let go.
 //!
-//! Bytes: one bit for each lane, in words of 64.
+//! Bytes: 16 bits for each lane, four lanes to a word: the lane's threads that read.
 //!
 //! Invariants
-//! - I1: a participant reads only while its bit is set and it has, after setting it, found the lock quiet.
-//! - I2: a writer writes only while it owns the lock and has, after taking it, found every bit clear.
+//! - I1: a thread reads only while it is counted and has, after being counted, found the lock quiet; or was counted by its own hand
+//!   while it had the lock.
+//! - I2: a writer writes only while it owns the lock and has, after taking it, found every count zero.
 //!
 //! Edges
-//! - E1: reader: set bit, then look at the lock · writer: take the lock, then look at the bits. All but the last are read-modify-writes, of
-//!   which those of the lock stand in one order: the reader's comes first, and the writer sees its bit, or it finds the writer.
-//! - E2: `leave`: clear bit, Release · `is_empty`: load bits, Acquire: the readers are done before the writer begins.
+//! - E1: reader: count up, then look at the lock · writer: take the lock, then look at the counts. All four are sequentially consistent, and
+//!   so in one order: the reader's look comes before the taking, and then the writer sees the count; or it finds the writer.
+//! - E2: `leave`: count down, Release · `is_empty`: load, SeqCst: the readers are done before the writer begins.
 //!
 //! Crash
-//! - (S1) reader, with its bit set: `leave` on its behalf; it has changed nothing.
-//! - (S2) reader, after clearing it, before the wake-up: the writer's slice ends, and it looks.
+//! - (S1) reader, while counted: `clear` on its behalf; it has changed nothing.
+//! - (S2) reader, after it was counted down, before the wake-up: the writer's slice ends, and it looks.
 //! - writer: as the lock's.
 //!
-//! Source: the reader indicators of Hsieh and Weihl's big-reader locks, as a bit set.
+//! Source: the reader indicators of Hsieh and Weihl's big-reader locks, four to a word.
 
 use crate::raw::Memory;
 use crate::raw::lock::Lock;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, load_in_order};
 
+const COUNT_BITS: u32 = 16;
+const COUNT: u64 = (1 << COUNT_BITS) - 1;
 /// Lanes in a word.
-const LANES: usize = 64;
+const LANES: usize = (u64::BITS / COUNT_BITS) as usize;
 
 pub(crate) struct Readers<M: Memory> {
-    bits: M::Words,
+    counts: M::Words,
+}
+
+/// Where in its word a lane counts.
+fn shift(lane: usize) -> u32 {
+    (lane % LANES) as u32 * COUNT_BITS
 }
 
 impl<M: Memory> Readers<M> {
-    pub(crate) fn new(bits: M::Words) -> Self {
-        Self { bits }
+    pub(crate) fn new(counts: M::Words) -> Self {
+        Self { counts }
     }
 
     /// Words for so many lanes.
@@ -54,30 +62,37 @@ impl<M: Memory> Readers<M> {
     /// Begins to read, as the owner of the lock, which is to be given back after this.
     #[inline]
     pub(crate) fn mark(&self, lane: usize) {
-        if let Some(word) = self.bits.get(lane / LANES) {
-            word.fetch_or(1 << (lane % LANES), Ordering::AcqRel); // E1
+        if let Some(word) = self.counts.get(lane / LANES) {
+            word.fetch_add(1 << shift(lane), Ordering::SeqCst); // E1
         }
     }
 
-    /// Reads no more; whether it was reading.
+    /// Reads no more; whether nobody of its lane does.
     #[inline]
     pub(crate) fn leave(&self, lane: usize) -> bool {
-        let bit = 1 << (lane % LANES);
-        self.bits.get(lane / LANES).is_some_and(|word| word.fetch_and(!bit, Ordering::Release) & bit != 0) // E2
+        self.counts.get(lane / LANES).is_some_and(|word| {
+            word.fetch_sub(1 << shift(lane), Ordering::Release) >> shift(lane) & COUNT == 1 // E2
+        })
+    }
+
+    /// Lets go of all readers of a dead lane; whether there were any.
+    pub(crate) fn clear(&self, lane: usize) -> bool {
+        let own = COUNT << shift(lane);
+        self.counts.get(lane / LANES).is_some_and(|word| word.fetch_and(!own, Ordering::Release) & own != 0) // E2
     }
 
     /// Whether nobody reads.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.bits.iter().all(|word| word.load(Ordering::Acquire) == 0) // E1, E2
+        self.counts.iter().all(|word| load_in_order(word) == 0) // E1, E2
     }
 
     /// Who reads.
     pub(crate) fn lanes(&self) -> impl Iterator<Item = usize> {
-        let words = self.bits.iter().enumerate();
+        let words = self.counts.iter().enumerate();
         words.flat_map(|(index, word)| {
-            let bits = word.load(Ordering::Relaxed); // to look at only
-            (0..LANES).filter(move |bit| bits >> bit & 1 != 0).map(move |bit| index * LANES + bit)
+            let counts = word.load(Ordering::Relaxed); // to look at only
+            (index * LANES..(index + 1) * LANES).filter(move |&lane| counts >> shift(lane) & COUNT != 0)
         })
     }
 }

@@ -12,8 +12,16 @@ pub(crate) mod process;
 
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// When a wait ends; `None` waits for ever.
 pub(crate) type Deadline = Option<Instant>;
+
+/// Nanoseconds on the clock that only goes forward.
+pub(crate) fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
 
 /// A timeout as a deadline. One that the clock cannot reach (centuries) is no deadline at all.
 pub(crate) fn deadline_after(timeout: Duration) -> Deadline {
