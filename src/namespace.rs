@@ -232,13 +232,19 @@ fn find<'a>(table: &'a Table, name: &str, expected: Plan) -> Result<(usize, &'a 
 
 fn other_type(name: &str, found: &Plan, expected: &Plan) -> Error {
     let expected = match expected.kind {
-        // Of these the count is not asked for.
+        // Of these the count was not asked for.
         ObjectKind::Array => {
             format!("an array of {}", Element::Value { size: expected.size, align: expected.align, tag: expected.tag })
         }
-        ObjectKind::BoundedSemaphore | ObjectKind::Barrier | ObjectKind::Queue => format!("a {}", expected.kind),
+        ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier | ObjectKind::Queue => {
+            format!("a {}", expected.kind)
+        }
         _ => expected.content_text(),
     };
+    differs(name, found, expected)
+}
+
+fn differs(name: &str, found: &Plan, expected: String) -> Error {
     Error::new(
         ErrorKind::WrongType,
         format_args!("open the object {name:?}"),
@@ -458,7 +464,7 @@ impl NamespaceBuilder {
         for (name, plan) in &self.plans {
             let (_, entry) = find(&table, name, *plan)?;
             if entry.plan.count != plan.count || entry.plan.queue.map(|q| q.element) != plan.queue.map(|q| q.element) {
-                return Err(other_type(name, &entry.plan, plan));
+                return Err(differs(name, &entry.plan, plan.content_text()));
             }
         }
         match (self.sole, &table.entries[..]) {

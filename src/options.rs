@@ -50,9 +50,11 @@ impl Common {
     ) -> Result<E> {
         for _ in 0..ATTEMPTS {
             if self.creation != Creation::Always {
-                match self.open(kind, name, &join) {
-                    Ok(Some(end)) => return Ok(end),
-                    Ok(None) => continue, // it lost its name while we came
+                match Region::open(name, &self.settings) {
+                    Ok(region) => match self.join(kind, region, &join)? {
+                        Some(end) => return Ok(end),
+                        None => continue, // it lost its name while we came
+                    },
                     Err(error) if error.kind() == ErrorKind::NotFound && self.creation != Creation::Never => {}
                     Err(error) => return Err(error),
                 }
@@ -71,8 +73,7 @@ impl Common {
         ))
     }
 
-    fn open<E>(&self, kind: Kind, name: &str, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
-        let region = Region::open(name, &self.settings)?;
+    fn join<E>(&self, kind: Kind, region: Region, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
         // What is of another kind is not ours to replace.
         let is_ours = region.layout().kind == kind;
         if is_ours && self.abandoned == Abandoned::Replace && region.remove_if_abandoned()? {

@@ -99,7 +99,11 @@ impl<T: Pod> RwLock<T> {
     fn enter(&self, until: Until) -> Result<Past, SyncError> {
         self.latch.handle.check_ours()?;
         let (local, lane) = (self.local()?, self.latch.handle.member.lane());
-        if reads(local) || self.shared.readers.try_enter(lane, self.latch.lock()) {
+        if reads(local) {
+            begin(local);
+            return Ok(Past { died: false, ..self.latch.lock().past() });
+        }
+        if self.shared.readers.try_enter(lane, self.latch.lock()) {
             begin(local);
             return Ok(Past::default());
         }
