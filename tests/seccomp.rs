@@ -1,17 +1,20 @@
-//! Sending and receiving with room and with messages there makes no system call: shown by a process that may make none. And
-//! queues do without membarrier(2), for one of the participants or all.
+//! Sending and receiving with room and with messages there makes no system call, nor does what nobody contends for: shown by a process
+//! that may make none. And queues do without membarrier(2), for one of the participants or all.
 
 mod support;
 
 use std::time::Duration;
 
 use support::{Process, Sandbox, command, parts, start};
-use tombolo::{Handover, PipeOptions, QueueOptions, QueueReceiver, QueueSender, handed};
+use tombolo::{Handover, Namespace, PipeOptions, QueueOptions, QueueReceiver, QueueSender, handed};
 
 parts!(
     send_and_receive_values,
     send_and_receive_bytes,
     send_and_receive_in_queues,
+    lock_and_unlock,
+    store_and_load,
+    take_permits_and_meet,
     pass_on_without_membarrier,
     make_a_system_call
 );
@@ -110,6 +113,105 @@ fn send_and_receive_in_queues(_: &[String]) {
     exit(0);
 }
 
+fn lock_and_unlock(_: &[String]) {
+    let plan = Namespace::builder().mutex("mutex", [0_u64; 9]).reentrant_mutex("re-entrant", 0_u64);
+    let namespace = plan.rw_lock("lock", [0_u64; 2]).array("array", &[[0_u32; 3]; 4]).anonymous().unwrap();
+    let (mutex, reentrant) = (namespace.mutex::<[u64; 9]>("mutex").unwrap(), namespace.reentrant_mutex("re-entrant"));
+    let (reentrant, lock) = (reentrant.unwrap(), namespace.rw_lock::<[u64; 2]>("lock").unwrap());
+    let array = namespace.array::<[u32; 3]>("array").unwrap();
+    close_in();
+    for number in 0..COUNT {
+        let good = mutex.lock().is_ok_and(|mut guard| {
+            guard[8] += 1;
+            guard[8] == 2 * number + 1
+        }) && mutex.try_lock().is_ok_and(|mut guard| {
+            guard[8] += 1;
+            mutex.lock().is_err()
+        }) && mutex.lock_timeout(Duration::MAX).is_ok_and(|guard| guard[8] == 2 * number + 2)
+            && reentrant.lock().is_ok_and(|outer| {
+                reentrant.lock().is_ok_and(|inner| inner.set(&number).is_ok()) && outer.get() == Ok(number)
+            })
+            && lock.write().is_ok_and(|mut guard| {
+                guard.fill(number);
+                true
+            })
+            && lock.read().is_ok_and(|outer| lock.read().is_ok_and(|inner| *inner == *outer))
+            && lock.try_write().is_ok_and(|guard| *guard == [number; 2])
+            && array.lock().is_ok_and(|mut section| section.set(3, [number as u32; 3]).is_ok());
+        if !good {
+            exit(1);
+        }
+    }
+    exit(0);
+}
+
+fn store_and_load(_: &[String]) {
+    let plan = Namespace::builder().value("value", [0_u64; 40]).atomic("atomic", 0_i32).once("once").event("event");
+    let plan = plan.array("words", &[0_u64; 5]).array("bytes", &[0_u8; 13]).array("wide", &[[0_u64; 3]; 5]);
+    let namespace = plan.anonymous().unwrap();
+    let (value, atomic) = (namespace.value::<[u64; 40]>("value").unwrap(), namespace.atomic::<i32>("atomic").unwrap());
+    let (words, bytes) = (namespace.array::<u64>("words").unwrap(), namespace.array::<u8>("bytes").unwrap());
+    let (wide, event) = (namespace.array::<[u64; 3]>("wide").unwrap(), namespace.event("event").unwrap());
+    let once = namespace.once("once").unwrap();
+    let mut some = [0; 7];
+    close_in();
+    for number in 0..COUNT {
+        let good = value.store(&[number; 40]) == Ok(())
+            && value.load() == Ok([number; 40])
+            && value.update(|value| value[7] += 1).is_ok_and(|value| value[7] == number + 1)
+            && value.writer().is_ok_and(|mut writer| writer.store(&[number; 40]) == Ok(()))
+            && value.version() == 3 * number + 3
+            && atomic.fetch_add(1) == number as i32
+            && words.set(4, number) == Ok(())
+            && words.get(4) == Ok(number)
+            && bytes.store_from(3, &[number as u8; 7]) == Ok(())
+            && bytes.load_into(3, &mut some) == Ok(())
+            && some == [number as u8; 7]
+            && wide.set(4, [number; 3]) == Ok(())
+            && wide.get(4) == Ok([number; 3])
+            && !event.is_set()
+            && event.set() == Ok(())
+            && event.wait() == Ok(())
+            && event.wait_timeout(Duration::MAX) == Ok(())
+            && event.clear() == Ok(())
+            && once.call_once(|| ()) == Ok(())
+            && once.is_completed();
+        if !good {
+            exit(1);
+        }
+    }
+    exit(0);
+}
+
+fn take_permits_and_meet(_: &[String]) {
+    let plan = Namespace::builder().semaphore("semaphore", 3).bounded_semaphore("bounded", 3).condvar("condition");
+    let namespace = plan.barrier("meeting", 1).queue::<u64>("queue", 4).anonymous().unwrap();
+    let (semaphore, bounded) =
+        (namespace.semaphore("semaphore").unwrap(), namespace.bounded_semaphore("bounded").unwrap());
+    let (condition, meeting) = (namespace.condvar("condition").unwrap(), namespace.barrier("meeting").unwrap());
+    let mut queue = namespace.queue::<u64>("queue").unwrap();
+    close_in();
+    for number in 0..COUNT {
+        let good = semaphore.acquire(1) == Ok(())
+            && semaphore.try_acquire(2) == Ok(())
+            && semaphore.release(3) == Ok(())
+            && semaphore.permit().is_ok_and(|_permit| semaphore.available() == Ok(2))
+            && bounded.acquire(1) == Ok(())
+            && bounded.acquire_timeout(2, Duration::MAX) == Ok(())
+            && bounded.release(3) == Ok(())
+            && bounded.permit().is_ok_and(|_permit| bounded.available() == 2)
+            && condition.notify_one() == Ok(())
+            && condition.notify_all() == Ok(())
+            && meeting.wait().is_ok_and(|met| met.is_leader())
+            && queue.send(&number) == Ok(())
+            && queue.recv() == Ok(number);
+        if !good {
+            exit(1);
+        }
+    }
+    exit(0);
+}
+
 /// Receives from one queue and sends into another, to the end.
 fn pass_on_without_membarrier(_: &[String]) {
     let refusal = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
@@ -144,6 +246,24 @@ fn bytes_move_without_a_system_call() {
 fn messages_in_queues_move_without_a_system_call() {
     let _sandbox = Sandbox::new();
     start("send_and_receive_in_queues", &[]).finish();
+}
+
+#[test]
+fn locks_are_taken_and_given_back_without_a_system_call() {
+    let _sandbox = Sandbox::new();
+    start("lock_and_unlock", &[]).finish();
+}
+
+#[test]
+fn values_are_stored_and_loaded_without_a_system_call() {
+    let _sandbox = Sandbox::new();
+    start("store_and_load", &[]).finish();
+}
+
+#[test]
+fn permits_and_meetings_go_without_a_system_call() {
+    let _sandbox = Sandbox::new();
+    start("take_permits_and_meet", &[]).finish();
 }
 
 /// There and back: between two that are refused it, and between one of them and us.
