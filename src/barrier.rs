@@ -16,7 +16,7 @@ use crate::wait::Until;
 
 /// A number of parties, processes or threads, that wait for each other, again and again.
 ///
-/// Who comes and dies before the others have come breaks the barrier, as does who gives up waiting: everybody who waits, or comes, is told
+/// Who comes and dies while others wait breaks the barrier (unless the last one comes before that is noticed), as does who gives up waiting: everybody who waits, or comes, is told
 /// [`Broken`](SyncError::Broken) and by whom, until it is [`reset`](Self::reset). The death of one who has not come yet is
 /// not noticed: use a timeout where that matters. (One that sleeps through six further meetings after a reset is told that its own took place.)
 ///

@@ -2,6 +2,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use crate::wait::Until;
 
 /// A condition variable: waits, without a [`Mutex`](crate::Mutex) that this thread has, until somebody tells of a change.
 ///
-/// The mutex may be any, in any namespace. As everywhere a wait may end for no reason; the `_while` calls look again. A waiter that is
-/// killed takes a notification along at most for 20 ms (90 ms after a while): then the others look by themselves.
+/// The mutex may be any, in any namespace. A wait may end for no reason, and does so every 20 ms (90 ms after a while): if a waiter is
+/// killed with its notification, or a notifier just before it, the others look by themselves. So look again, as the `_while` calls do.
 ///
 /// ```
 /// let (stock, changed) = (tombolo::Mutex::new(0_u32)?, tombolo::Condvar::new()?);
@@ -99,8 +100,15 @@ impl Condvar {
         // Before the mutex is free: whoever changes something after that finds us listening.
         let ticket = self.ear.listen();
         drop(guard);
-        let woken =
-            self.handle.attempt(&self.ear, until, || None, || Ok(self.ear.has_moved_since(ticket).then_some(())));
+        // Who changed something may have died before it could tell: at the end of a slice the caller looks itself.
+        let is_over = Cell::new(false);
+        let ask = || {
+            is_over.set(true);
+            None
+        };
+        let woken = self
+            .handle
+            .attempt(&self.ear, until, ask, || Ok((is_over.get() || self.ear.has_moved_since(ticket)).then_some(())));
         let late = match woken {
             Ok(()) => false,
             Err(SyncError::TimedOut) => true,

@@ -39,6 +39,8 @@ pub(crate) struct Member {
 /// What only this process needs to know of an object.
 #[derive(Debug, Default)]
 pub(crate) struct Local {
+    /// Which one of this process's it is, of all that there were.
+    pub(crate) id: u64,
     /// The thread that holds its lock, 0 for none or another process's.
     pub(crate) holder: AtomicU64,
     /// How often, beyond once.
@@ -51,6 +53,13 @@ pub(crate) struct Local {
     pub(crate) leaked: AtomicU64,
     /// Where a permit was taken last.
     pub(crate) hint: AtomicU64,
+}
+
+impl Local {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), ..Self::default() } // only to be another each time
+    }
 }
 
 /// Between two questions of calls that do not wait.
@@ -94,7 +103,7 @@ impl Member {
         repair(&region);
         let free = |region: &Region| region.free_seats(|| repair(region));
         let seat = Seat::join(region, free, MEMBER, |_, _| Ok(()))?;
-        let locals = table.entries.iter().map(|_| Local::default()).collect();
+        let locals = table.entries.iter().map(|_| Local::new()).collect();
         Ok(seat.map(|seat| Self { seat, table, locals, repairing: Mutex::new(()) }))
     }
 
@@ -162,11 +171,13 @@ impl Member {
             match self.region().standing(lane) {
                 Standing::Alive => {}
                 Standing::Dead => {
+                    let turn = self.repairing.try_lock();
                     if !self.is_present(lane) {
                         stop = Some(Stop::Corrupt); // who is repaired holds nothing any more
-                    } else if !matches!(self.repairing.try_lock(), Err(TryLockError::WouldBlock)) {
+                    } else if !matches!(turn, Err(TryLockError::WouldBlock)) {
                         self.table.repair_among(self.region(), Some(self.lane()), [lane]);
                     }
+                    drop(turn);
                 }
                 Standing::LockLost => stop = Some(Stop::LockLost),
                 // Who leaves holds nothing any more.

@@ -174,26 +174,26 @@ impl<T> RwLock<T> {
 
 thread_local! {
     /// The locks under which this thread reads, each as often as it does.
-    static READING: RefCell<Vec<*const Local>> = const { RefCell::new(Vec::new()) };
+    static READING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether this thread reads there already. (While it ends, and its memory of that is gone: no. So below.)
 fn reads(local: &Local) -> bool {
-    READING.try_with(|reading| reading.borrow().contains(&std::ptr::from_ref(local))).unwrap_or(false)
+    READING.try_with(|reading| reading.borrow().contains(&local.id)).unwrap_or(false)
 }
 
 fn begin(local: &Local) {
-    let _ = READING.try_with(|reading| reading.borrow_mut().push(local));
+    let _ = READING.try_with(|reading| reading.borrow_mut().push(local.id));
 }
 
 /// Whether that was the thread's last reading there.
 fn end(local: &Local) -> bool {
     let ended = READING.try_with(|reading| {
         let mut reading = reading.borrow_mut();
-        if let Some(place) = reading.iter().rposition(|&other| std::ptr::eq(other, local)) {
+        if let Some(place) = reading.iter().rposition(|&other| other == local.id) {
             reading.swap_remove(place);
         }
-        !reading.contains(&std::ptr::from_ref(local))
+        !reading.contains(&local.id)
     });
     ended.unwrap_or(true)
 }
