@@ -19,8 +19,9 @@ use crate::wait::Until;
 
 /// A condition variable: waits, without a [`Mutex`](crate::Mutex) that this thread has, until somebody tells of a change.
 ///
-/// The mutex may be any, in any namespace. A wait may end for no reason, and does so every 20 ms (90 ms after a while): if a waiter is
-/// killed with its notification, or a notifier just before it, the others look by themselves. So look again, as the `_while` calls do.
+/// The mutex may be any, in any namespace. A wait may end for no reason, and one without a timeout does so every 20 ms (90 ms after a
+/// while): if a waiter is killed with its notification, or a notifier just before it, the others look by themselves. So look again, as the
+/// `_while` calls do.
 ///
 /// ```
 /// let (stock, changed) = (tombolo::Mutex::new(0_u32)?, tombolo::Condvar::new()?);
@@ -51,7 +52,7 @@ impl Condvar {
     ///
     /// **Blocking**: without end, parks by `futex`; then as [`Mutex::lock`](crate::Mutex::lock). **Errors**: as there, for the mutex.
     pub fn wait<'a, T: Pod>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-        self.wait_until(guard, Until::EVER).map(|(guard, _)| guard).map_err(|error| error.map(|(guard, _)| guard))
+        self.wait_until(guard, Until::EVER, true).map(|(guard, _)| guard).map_err(|error| error.map(|(guard, _)| guard))
     }
 
     /// Like [`wait`](Self::wait), but for no longer than `timeout`; true: that had passed. The mutex is taken again in any case.
@@ -60,7 +61,7 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         timeout: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, bool)> {
-        self.wait_until(guard, Until::after(timeout))
+        self.wait_until(guard, Until::after(timeout), false)
     }
 
     /// Waits as often as `condition` holds. With a death of the mutex's owner to tell of, it comes back while it still may.
@@ -85,7 +86,7 @@ impl Condvar {
         let until = Until::after(timeout);
         while condition(&guard) {
             let late;
-            (guard, late) = self.wait_until(guard, until)?;
+            (guard, late) = self.wait_until(guard, until, true)?;
             if late {
                 let holds = condition(&guard);
                 return Ok((guard, holds));
@@ -94,23 +95,29 @@ impl Condvar {
         Ok((guard, false))
     }
 
-    fn wait_until<'a, T: Pod>(&self, guard: MutexGuard<'a, T>, until: Until) -> LockResult<(MutexGuard<'a, T>, bool)> {
+    /// As told, or `until` has passed; or, if the caller `looks` again anyway, a slice.
+    fn wait_until<'a, T: Pod>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        until: Until,
+        looks: bool,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
         self.handle.check_ours().map_err(LockError::from)?;
         let mutex = guard.mutex();
         // Before the mutex is free: whoever changes something after that finds us listening.
         let ticket = self.ear.listen();
         drop(guard);
-        // Who changed something may have died before it could tell: at the end of a slice the caller looks itself.
+        // Who changed something may have died before it could tell.
         let is_over = Cell::new(false);
         let ask = || {
-            is_over.set(true);
+            is_over.set(looks);
             None
         };
         let woken = self
             .handle
             .attempt(&self.ear, until, ask, || Ok((is_over.get() || self.ear.has_moved_since(ticket)).then_some(())));
         let late = match woken {
-            Ok(()) => false,
+            Ok(()) => !self.ear.has_moved_since(ticket) && until.is_past(),
             Err(SyncError::TimedOut) => true,
             Err(error) => return Err(error.into()),
         };

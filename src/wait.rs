@@ -56,6 +56,13 @@ impl Until {
     pub(crate) fn after(timeout: Duration) -> Self {
         Self::Deadline(deadline_after(timeout))
     }
+
+    pub(crate) fn is_past(self) -> bool {
+        match self {
+            Self::Now => true,
+            Self::Deadline(deadline) => deadline.is_some_and(|deadline| Instant::now() >= deadline),
+        }
+    }
 }
 
 /// Why a wait ended without what it waited for.
