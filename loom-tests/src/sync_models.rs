@@ -2,7 +2,8 @@
 //! a condition with `event.rs`.
 //!
 //! Who dies does so in `crash_after`; what repair does afterwards runs in the same thread, because it runs after the kernel has said
-//! that the other is gone. Spins stand where a fence of the event would order what is to be shown ordered.
+//! that the other is gone. Spins stand where a fence of the event would order what is to be shown ordered; one spins at a time, as
+//! more of them make loom go round for ever. What matters runs in threads of its own: leaving the model's unfinished counts as a preemption.
 
 use super::*;
 use crate::raw::barrier::{Arrival, Barrier, Outcome};
@@ -47,6 +48,10 @@ fn spin_until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
+fn joined<T, const N: usize>(threads: [thread::JoinHandle<T>; N]) -> [T; N] {
+    threads.map(|thread| thread.join().unwrap())
+}
+
 /// The victim was killed: there is a further place at which it can be.
 fn died(done: &std::sync::atomic::AtomicBool) {
     done.store(false, std::sync::atomic::Ordering::SeqCst);
@@ -56,23 +61,32 @@ fn died(done: &std::sync::atomic::AtomicBool) {
 #[derive(Clone)]
 struct Guarded {
     lock: Shared<AtomicU64>,
-    bits: SharedWords,
+    counts: SharedWords,
     payload: SharedWords,
     /// A plain word of each lane.
     traces: SharedWords,
     freed: Shared<AtomicU32>,
     drained: Shared<AtomicU32>,
+    /// From one reader's lane to the next one's.
+    spread: usize,
 }
 
 impl Guarded {
     fn new() -> Self {
-        let bits = SharedWords(Arc::new(vec![AtomicU64::new(0)]));
+        let counts = SharedWords(Arc::new(vec![AtomicU64::new(0)]));
         let (payload, traces) = (plain(&message(0)), plain(&[0; 3]));
-        Self { lock: word(), bits, payload, traces, freed: futex(), drained: futex() }
+        Self { lock: word(), counts, payload, traces, freed: futex(), drained: futex(), spread: 1 }
     }
 
     fn with_readers() -> Self {
         Self { lock: Shared(Arc::new(AtomicU64::contended(0))), ..Self::new() }
+    }
+
+    /// Each reader has a word of its own, so nobody sees them all at once.
+    fn with_readers_apart() -> Self {
+        let counts: Vec<AtomicU64> = (0..3).map(|_| AtomicU64::new(0)).collect();
+        let spread = (1..).find(|&lane| Readers::<Heap>::words(lane + 1) > 1).unwrap();
+        Self { counts: SharedWords(Arc::new(counts)), spread, ..Self::with_readers() }
     }
 
     fn lock(&self) -> Lock<Heap> {
@@ -80,7 +94,7 @@ impl Guarded {
     }
 
     fn readers(&self) -> Readers<Heap> {
-        Readers::new(self.bits.clone())
+        Readers::new(self.counts.clone())
     }
 
     fn freed(&self) -> Event<Heap> {
@@ -108,6 +122,15 @@ impl Guarded {
         assert!(self.lock().unlock(lane, past), "somebody else's");
     }
 
+    fn take_asleep(&self, lane: usize) -> Past {
+        blocking(&self.freed(), || self.try_take(lane))
+    }
+
+    fn give_and_wake(&self, lane: usize, past: Past) {
+        self.give(lane, past);
+        self.freed().notify(1);
+    }
+
     fn add(&self) {
         put(&self.payload, get(&self.payload) + 1);
     }
@@ -133,10 +156,9 @@ fn a_lock_has_one_owner_who_finds_what_the_last_one_wrote() {
                 world.give(lane, past);
             }
         };
-        let other = thread::spawn(turn(OTHER));
-        turn(VICTIM)();
-        turn(VICTIM)();
-        other.join().unwrap();
+        let both = [VICTIM, OTHER].map(|lane| thread::spawn(turn(lane)));
+        joined(both);
+        turn(THIRD)();
         assert_eq!(get(&world.payload), 3);
     });
 }
@@ -145,7 +167,7 @@ fn a_lock_has_one_owner_who_finds_what_the_last_one_wrote() {
 fn what_an_owner_says_comes_with_what_it_wrote() {
     model(|| {
         let world = Guarded::new();
-        let other = thread::spawn({
+        let owner = thread::spawn({
             let world = world.clone();
             move || {
                 world.take(OTHER);
@@ -154,16 +176,22 @@ fn what_an_owner_says_comes_with_what_it_wrote() {
                 world.give(OTHER, POISONED);
             }
         });
-        let mut told = world.take(VICTIM);
-        if !told.poisoned {
-            assert_eq!((told, get(&world.payload)), (Past::default(), 0));
-            world.give(VICTIM, told);
-            other.join().unwrap();
-            told = world.take(VICTIM);
-        }
-        assert_eq!((told, get(&world.payload)), (POISONED, 1));
-        world.give(VICTIM, Past::default());
-        assert_eq!(world.take(THIRD), Past::default());
+        let next = thread::spawn({
+            let world = world.clone();
+            move || {
+                let past = world.take(VICTIM);
+                let expected = if past == POISONED { 1 } else { 0 };
+                assert_eq!(get(&world.payload), expected);
+                world.give(VICTIM, past);
+                past
+            }
+        });
+        owner.join().unwrap();
+        let past = next.join().unwrap();
+        assert!(past == POISONED || past == Past::default());
+        assert_eq!(world.take(THIRD), POISONED);
+        world.give(THIRD, Past::default());
+        assert_eq!(world.take(VICTIM), Past::default());
     });
 }
 
@@ -172,13 +200,13 @@ fn what_an_owner_says_comes_with_what_it_wrote() {
 fn a_free_lock_is_taken_by_somebody() {
     model(|| {
         let world = Guarded::new();
-        world.take(OTHER);
-        world.give(OTHER, POISONED);
-        let other = thread::spawn({
+        world.take(THIRD);
+        world.give(THIRD, POISONED);
+        let both = [VICTIM, OTHER].map(|lane| {
             let world = world.clone();
-            move || world.try_take(OTHER)
+            thread::spawn(move || world.try_take(lane))
         });
-        let told = [world.try_take(VICTIM), other.join().unwrap()];
+        let told = joined(both);
         assert_eq!(told.into_iter().flatten().collect::<Vec<_>>(), [POISONED]);
     });
 }
@@ -204,11 +232,18 @@ fn the_next_owner_is_told_of_a_death() {
                 (finished, owns.get(), added.get())
             }
         });
-        let past = world.take(OTHER);
-        let found = copy(&world.payload);
-        put(&world.payload, if past.died { 10 } else { number(found) + 10 });
-        world.give(OTHER, Past::default());
+        let next = thread::spawn({
+            let world = world.clone();
+            move || {
+                let past = world.take(OTHER);
+                let found = copy(&world.payload);
+                put(&world.payload, if past.died { 10 } else { number(found) + 10 });
+                world.give(OTHER, Past::default());
+                (past, found)
+            }
+        });
         let (finished, owned, added) = victim.join().unwrap();
+        let (past, found) = next.join().unwrap();
         if past.died && added == 1 {
             assert_eq!(found, message(1), "the dead one's work is lost");
         }
@@ -242,8 +277,12 @@ fn a_death_is_told_until_it_is_mended() {
                 finished
             }
         });
+        let mender = thread::spawn({
+            let world = world.clone();
+            move || world.take(OTHER) // and was killed
+        });
         let both = Past { died: true, ..POISONED };
-        assert_eq!(world.take(OTHER), both); // and was killed
+        assert_eq!(mender.join().unwrap(), both);
         if !repairers.join().unwrap() {
             died(done);
         }
@@ -262,17 +301,13 @@ fn who_sleeps_on_a_lock_is_woken() {
         let turn = |lane: usize| {
             let world = world.clone();
             move || {
-                let past = blocking(&world.freed(), || world.try_take(lane));
+                let past = world.take_asleep(lane);
                 world.add();
-                world.give(lane, past);
-                world.freed().notify(1);
+                world.give_and_wake(lane, past);
             }
         };
-        let first = thread::spawn(turn(VICTIM));
-        let second = thread::spawn(turn(OTHER));
-        turn(THIRD)();
-        first.join().unwrap();
-        second.join().unwrap();
+        let all = [VICTIM, OTHER, THIRD].map(|lane| thread::spawn(turn(lane)));
+        joined(all);
         assert_eq!(get(&world.payload), 3);
     });
 }
@@ -286,21 +321,25 @@ fn who_sleeps_on_a_dead_ones_lock_is_woken() {
             let world = world.clone();
             move || {
                 let finished = crash_after(accesses, || {
-                    let past = blocking(&world.freed(), || world.try_take(VICTIM));
-                    world.give(VICTIM, past);
-                    world.freed().notify(1);
+                    let past = world.take_asleep(VICTIM);
+                    world.give_and_wake(VICTIM, past);
                 });
                 world.lock().bury(VICTIM);
                 world.freed().wake(1); // what a slice's end does where the victim's own wake-up died with it
                 finished
             }
         });
-        let past = blocking(&world.freed(), || world.try_take(OTHER));
-        world.give(OTHER, past);
-        world.freed().notify(1);
+        let other = thread::spawn({
+            let world = world.clone();
+            move || {
+                let past = world.take_asleep(OTHER);
+                world.give_and_wake(OTHER, past);
+            }
+        });
         if !victim.join().unwrap() {
             died(done);
         }
+        other.join().unwrap();
     });
 }
 
@@ -337,7 +376,8 @@ impl Versions {
 
     /// The version, and who wrote it.
     fn read(&self) -> (u64, u64) {
-        let (copied, version) = self.cell().read(copy, |_| spin_loop()).expect("an honest writer's");
+        // No pause after a failed attempt: loom would show the next one newer words for it.
+        let (copied, version) = self.cell().read(copy, |_| {}).expect("an honest writer's");
         let value = number(copied);
         assert_eq!(value / 10, version, "another version's value");
         (version, value % 10)
@@ -345,16 +385,18 @@ impl Versions {
 }
 
 /// One writes versions while another reads as often as it likes.
-fn a_writer_and_a_reader(count: u64, versions: u64) {
+fn a_writer_and_a_reader<const READS: usize>(count: u64, versions: u64) {
     model(move || {
         let world = Versions::new(count);
         let writer = thread::spawn({
             let world = world.clone();
             move || (1..=versions).for_each(|n| assert_eq!(world.write(OTHER, n), n))
         });
-        let first = world.read();
-        let second = world.read();
-        assert!(first.0 <= second.0, "back in time");
+        let reader = thread::spawn({
+            let world = world.clone();
+            move || [(); READS].map(|()| world.read().0)
+        });
+        assert!(reader.join().unwrap().is_sorted(), "back in time");
         writer.join().unwrap();
         assert_eq!(world.read().0, versions);
     });
@@ -362,16 +404,16 @@ fn a_writer_and_a_reader(count: u64, versions: u64) {
 
 #[test]
 fn a_cell_of_two_buffers_is_never_torn() {
-    a_writer_and_a_reader(2, 3);
+    a_writer_and_a_reader::<2>(2, 3);
 }
 
 #[test]
 fn a_cell_of_four_buffers_is_never_torn() {
-    a_writer_and_a_reader(4, 5);
+    a_writer_and_a_reader::<1>(4, 5);
 }
 
 /// A writer dies at any access and the next one goes on, while another reads.
-fn a_killed_writer_and_a_reader(count: u64, versions: u64) {
+fn a_killed_writer_and_a_reader<const READS: usize>(count: u64, versions: u64) {
     for_every_kill(40, move |accesses, done| {
         let world = Versions::new(count);
         let writers = thread::spawn({
@@ -389,12 +431,17 @@ fn a_killed_writer_and_a_reader(count: u64, versions: u64) {
                 (finished, written.get())
             }
         });
-        let first = world.read();
-        let second = world.read();
-        assert!(first.0 <= second.0, "back in time");
-        assert!(first.0 != second.0 || first == second, "two values of a version");
+        let reader = thread::spawn({
+            let world = world.clone();
+            move || [(); READS].map(|()| world.read())
+        });
+        let seen = reader.join().unwrap();
+        for pair in seen.windows(2) {
+            assert!(pair[0].0 <= pair[1].0, "back in time");
+            assert!(pair[0].0 != pair[1].0 || pair[0] == pair[1], "two values of a version");
+        }
         let (finished, written) = writers.join().unwrap();
-        for (version, writer) in [first, second] {
+        for (version, writer) in seen {
             let wrote = if version > written { OTHER } else { VICTIM };
             assert!(version <= written + 1 && (version == 0 || writer == wrote as u64), "{version} by {writer}");
         }
@@ -406,13 +453,13 @@ fn a_killed_writer_and_a_reader(count: u64, versions: u64) {
 
 #[test]
 fn a_killed_writers_cell_of_two_buffers_is_never_torn() {
-    a_killed_writer_and_a_reader(2, 2);
+    a_killed_writer_and_a_reader::<2>(2, 2);
 }
 
 /// The last version but three is written over in the middle of being read.
 #[test]
 fn a_killed_writers_cell_of_four_buffers_is_never_torn() {
-    a_killed_writer_and_a_reader(4, 4);
+    a_killed_writer_and_a_reader::<1>(4, 4);
 }
 
 /// A writer dies at any access, another is waiting for its lock, and a third one reads.
@@ -437,14 +484,20 @@ fn the_right_to_write_passes_on_with_the_lock() {
             let versions = versions.clone();
             move || versions.read().0
         });
-        let past = world.take(OTHER);
-        let version = versions.write_next(OTHER);
-        world.give(OTHER, past);
+        let next = thread::spawn({
+            let (world, versions) = (world.clone(), versions.clone());
+            move || {
+                let past = world.take(OTHER);
+                let version = versions.write_next(OTHER);
+                world.give(OTHER, past);
+                version
+            }
+        });
         assert!(reader.join().unwrap() <= 2);
         if !victim.join().unwrap() {
             died(done);
         }
-        assert!(versions.read().0 >= version);
+        assert!(next.join().unwrap() <= versions.read().0);
     });
 }
 
@@ -464,34 +517,48 @@ fn who_waits_for_a_change_hears_of_it() {
                 }
             }
         };
-        let first = thread::spawn(waiter());
-        let second = thread::spawn(waiter());
-        for n in 1..=2 {
-            versions.write(OTHER, n);
-            Event::<Heap>::new(changed.clone()).notify(EVERYBODY);
-        }
-        first.join().unwrap();
-        second.join().unwrap();
+        let waiters = [(); 2].map(|()| thread::spawn(waiter()));
+        let writer = thread::spawn({
+            let (versions, changed) = (versions.clone(), Event::<Heap>::new(changed.clone()));
+            move || {
+                for n in 1..=2 {
+                    versions.write(OTHER, n);
+                    changed.notify(EVERYBODY);
+                }
+            }
+        });
+        joined(waiters);
+        writer.join().unwrap();
     });
 }
 
 impl Guarded {
     /// Reads if that can be at once.
     fn try_read(&self, lane: usize) -> Option<u64> {
-        self.readers().try_enter(lane, &self.lock()).then(|| self.read_inside(lane))
+        self.readers().try_enter(lane * self.spread, &self.lock()).then(|| self.read_inside(lane))
+    }
+
+    /// Reads as a thread of that lane, if that can be at once, and leaves a trace of its own.
+    fn try_read_as(&self, lane: usize, trace: usize) -> Option<u64> {
+        self.readers().try_enter(lane, &self.lock()).then(|| {
+            let n = get(&self.payload);
+            self.leaves_a_trace(trace);
+            self.readers().leave(lane);
+            n
+        })
     }
 
     /// Enters through the lock.
     fn enter_slowly(&self, lane: usize) {
         let past = self.take(lane);
-        self.readers().mark(lane);
+        self.readers().mark(lane * self.spread);
         self.give(lane, past);
     }
 
     fn read_inside(&self, lane: usize) -> u64 {
         let n = get(&self.payload);
         self.leaves_a_trace(lane);
-        assert!(self.readers().leave(lane), "let go while reading");
+        assert!(self.readers().leave(lane * self.spread), "let go while reading");
         n
     }
 
@@ -501,28 +568,75 @@ impl Guarded {
         self.add();
         self.give(lane, past);
     }
+
+    fn write_spinning(&self, lane: usize) {
+        self.write(lane, || spin_until(|| self.readers().is_empty()));
+    }
+
+    fn write_asleep(&self, lane: usize) {
+        self.write(lane, || blocking(&self.drained(), || self.readers().is_empty().then_some(())));
+    }
+
+    /// Writes; whose traces it found in there.
+    fn write_tracing(&self, lane: usize) -> [bool; 3] {
+        let mut traces = [false; 3];
+        self.write(lane, || {
+            spin_until(|| self.readers().is_empty());
+            traces = [VICTIM, OTHER, THIRD].map(|lane| self.left_a_trace(lane));
+        });
+        traces
+    }
 }
 
 /// What a reader did before it left is done for the writer.
-#[test]
-fn two_readers_and_a_writer_are_never_inside_together() {
-    model(|| {
-        let world = Guarded::with_readers();
-        let reader = |lane: usize| {
+fn two_readers_and_a_writer(world: fn() -> Guarded) {
+    model(move || {
+        let world = world();
+        let readers = [VICTIM, OTHER].map(|lane| {
             let world = world.clone();
-            move || world.try_read(lane)
-        };
-        let first = thread::spawn(reader(VICTIM));
-        let second = thread::spawn(reader(OTHER));
-        let mut traces = [false; 2];
-        world.write(THIRD, || {
-            spin_until(|| world.readers().is_empty());
-            traces = [VICTIM, OTHER].map(|lane| world.left_a_trace(lane));
+            thread::spawn(move || world.try_read(lane))
         });
-        let seen = [first.join().unwrap(), second.join().unwrap()];
+        let writer = thread::spawn({
+            let world = world.clone();
+            move || world.write_tracing(THIRD)
+        });
+        let seen = joined(readers);
+        let traces = writer.join().unwrap();
         for (seen, trace) in seen.into_iter().zip(traces) {
             assert!(seen != Some(0) || trace, "wrote before a reader was done");
         }
+    });
+}
+
+#[test]
+fn two_readers_and_a_writer_are_never_inside_together() {
+    two_readers_and_a_writer(Guarded::with_readers);
+}
+
+#[test]
+fn two_readers_and_a_writer_are_never_inside_together_from_afar() {
+    two_readers_and_a_writer(Guarded::with_readers_apart);
+}
+
+/// Threads of one process, which count in one place.
+#[test]
+fn two_readers_of_a_lane_and_a_writer_are_never_inside_together() {
+    model(|| {
+        let world = Guarded::with_readers();
+        let readers = [0, 1].map(|trace| {
+            let world = world.clone();
+            thread::spawn(move || world.try_read_as(VICTIM, trace))
+        });
+        let writer = thread::spawn({
+            let world = world.clone();
+            move || world.write_tracing(THIRD)
+        });
+        let seen = joined(readers);
+        let traces = writer.join().unwrap();
+        for (seen, trace) in seen.into_iter().zip(traces) {
+            assert!(seen != Some(0) || trace, "wrote before a reader was done");
+        }
+        assert!(world.readers().is_empty());
     });
 }
 
@@ -534,7 +648,6 @@ fn two_writers_and_a_reader_are_never_inside_together() {
             let world = world.clone();
             move || world.try_read(THIRD)
         });
-        // One that spins is as many as loom can bear.
         let hasty = thread::spawn({
             let world = world.clone();
             move || {
@@ -547,7 +660,11 @@ fn two_writers_and_a_reader_are_never_inside_together() {
                 alone.then_some(())
             }
         });
-        world.write(VICTIM, || spin_until(|| world.readers().is_empty()));
+        let writer = thread::spawn({
+            let world = world.clone();
+            move || world.write_spinning(VICTIM)
+        });
+        writer.join().unwrap();
         let writes = 1 + u64::from(hasty.join().unwrap().is_some());
         assert!(reader.join().unwrap().is_none_or(|n| n <= writes));
         assert_eq!(world.try_read(THIRD), Some(writes));
@@ -565,32 +682,33 @@ fn a_reader_that_came_through_the_lock_is_waited_for() {
                 world.read_inside(VICTIM)
             }
         });
-        let mut trace = false;
-        world.write(THIRD, || {
-            spin_until(|| world.readers().is_empty());
-            trace = world.left_a_trace(VICTIM);
+        let writer = thread::spawn({
+            let world = world.clone();
+            move || world.write_tracing(THIRD)
         });
-        assert!(reader.join().unwrap() != 0 || trace, "wrote before a reader was done");
+        let traces = writer.join().unwrap();
+        assert!(reader.join().unwrap() != 0 || traces[VICTIM], "wrote before a reader was done");
     });
 }
 
-/// A reader that finds the lock taken has shown its bit, too: it wakes the writer as one that leaves does.
+/// A reader that finds the lock taken was counted for a moment, too: it wakes the writer as one that leaves does.
 #[test]
 fn a_writer_that_sleeps_is_woken_by_the_last_reader() {
     model(|| {
         let world = Guarded::with_readers();
-        let reader = |lane: usize| {
+        let readers = [VICTIM, OTHER].map(|lane| {
             let world = world.clone();
-            move || {
+            thread::spawn(move || {
                 let _ = world.try_read(lane);
                 world.drained().notify(1);
-            }
-        };
-        let first = thread::spawn(reader(VICTIM));
-        let second = thread::spawn(reader(OTHER));
-        world.write(THIRD, || blocking(&world.drained(), || world.readers().is_empty().then_some(())));
-        first.join().unwrap();
-        second.join().unwrap();
+            })
+        });
+        let writer = thread::spawn({
+            let world = world.clone();
+            move || world.write_asleep(THIRD)
+        });
+        joined(readers);
+        writer.join().unwrap();
     });
 }
 
@@ -617,17 +735,21 @@ fn a_killed_reader_is_let_go() {
                     }
                 });
                 assert_eq!(world.lock().bury(VICTIM), owns.get());
-                let was_reading = world.readers().leave(VICTIM);
-                assert!(was_reading || !reads.get(), "read without a bit");
+                let was_reading = world.readers().clear(VICTIM);
+                assert!(was_reading || !reads.get(), "read without being counted");
                 assert!(!(finished && was_reading), "left, and is still there");
                 world.drained().wake(1);
                 finished
             }
         });
-        world.write(OTHER, || blocking(&world.drained(), || world.readers().is_empty().then_some(())));
+        let writer = thread::spawn({
+            let world = world.clone();
+            move || world.write_asleep(OTHER)
+        });
         if !victim.join().unwrap() {
             died(done);
         }
+        writer.join().unwrap();
         assert_eq!(world.readers().lanes().count(), 0);
         world.write(OTHER, || assert!(world.readers().is_empty()));
         assert_eq!(get(&world.payload), 2);
@@ -655,8 +777,12 @@ fn a_killed_writer_keeps_the_readers_out() {
                 (finished, owns.get())
             }
         });
-        let seen = world.try_read(OTHER);
+        let reader = thread::spawn({
+            let world = world.clone();
+            move || world.try_read(OTHER)
+        });
         let (finished, owned) = victim.join().unwrap();
+        let seen = reader.join().unwrap();
         assert!(seen.is_none_or(|n| n <= u64::from(finished)));
         if owned {
             assert_eq!(world.try_read(OTHER), None, "let in to a dead one's work");
@@ -719,10 +845,9 @@ fn one_permit_is_one_owner() {
                 world.give(1);
             }
         };
-        let other = thread::spawn(turn());
+        let both = [(); 2].map(|()| thread::spawn(turn()));
+        joined(both);
         turn()();
-        turn()();
-        other.join().unwrap();
         assert_eq!((get(&world.payload), world.permits().available().unwrap()), (3, 1));
     });
 }
@@ -747,10 +872,8 @@ fn no_more_permits_are_out_than_there_are() {
                 got
             }
         };
-        let first = thread::spawn(turn(1));
-        let second = thread::spawn(turn(2));
-        turn(1)();
-        let got = [first.join().unwrap(), second.join().unwrap()];
+        let all = [1, 2, 1].map(|count| thread::spawn(turn(count)));
+        let got = joined(all);
         assert!(got.contains(&true), "all were there, and nobody got any");
         assert_eq!(world.permits().available().unwrap(), 2);
         assert!(!world.permits().release(MOST - 1).unwrap(), "more than there can be");
@@ -777,10 +900,16 @@ fn a_permit_brings_what_was_done_before_it_was_given() {
                 }
             }
         });
-        world.take(1);
-        assert_eq!(get(&world.payload), 7);
+        let taker = thread::spawn({
+            let world = world.clone();
+            move || {
+                world.take(1);
+                assert_eq!(get(&world.payload), 7);
+            }
+        });
         giver.join().unwrap();
         third.join().unwrap();
+        taker.join().unwrap();
     });
 }
 
@@ -803,10 +932,16 @@ fn the_permits_of_the_dead_stay_taken() {
                 (finished, holds.get())
             }
         });
-        if world.try_take(1) {
-            world.give(1);
-        }
+        let other = thread::spawn({
+            let world = world.clone();
+            move || {
+                if world.try_take(1) {
+                    world.give(1);
+                }
+            }
+        });
         let (finished, held) = victim.join().unwrap();
+        other.join().unwrap();
         assert_eq!(world.permits().available().unwrap(), 2 - held);
         if !finished {
             died(done);
@@ -826,12 +961,10 @@ fn who_sleeps_for_a_permit_is_woken() {
                 world.given().notify(1);
             }
         };
-        let first = thread::spawn(turn());
-        let second = thread::spawn(turn());
+        let both = [(); 2].map(|()| thread::spawn(turn()));
         world.give(1);
         world.given().notify(1);
-        first.join().unwrap();
-        second.join().unwrap();
+        joined(both);
     });
 }
 
@@ -917,9 +1050,8 @@ fn after_a_meeting_each_sees_what_the_others_did_before() {
                 }
             }
         };
-        let other = thread::spawn(party(OTHER, VICTIM));
-        party(VICTIM, OTHER)();
-        other.join().unwrap();
+        let both = [(VICTIM, OTHER), (OTHER, VICTIM)].map(|(lane, other)| thread::spawn(party(lane, other)));
+        joined(both);
         assert_eq!(world.barrier().lanes().count(), 0);
     });
 }
@@ -929,20 +1061,23 @@ fn after_a_meeting_each_sees_what_the_others_did_before() {
 fn three_meet() {
     model(|| {
         let world = Meeting::new(3);
-        let party = |lane: usize| {
+        let others = [VICTIM, OTHER].map(|lane| {
             let world = world.clone();
-            move || {
+            thread::spawn(move || {
                 world.done[0][lane].store(1, Ordering::Relaxed);
                 world.barrier().arrive(lane).unwrap()
+            })
+        });
+        let waiting = thread::spawn({
+            let world = world.clone();
+            move || {
+                assert_eq!(world.meet(THIRD), Heard::Met);
+                assert!([VICTIM, OTHER].iter().all(|&lane| world.done[0][lane].load(Ordering::Relaxed) == 1));
             }
-        };
-        let first = thread::spawn(party(VICTIM));
-        let second = thread::spawn(party(OTHER));
-        world.done[0][THIRD].store(1, Ordering::Relaxed);
-        assert_eq!(world.meet(THIRD), Heard::Met);
-        assert!((0..3).all(|lane| world.done[0][lane].load(Ordering::Relaxed) == 1));
-        let theirs = [first.join().unwrap(), second.join().unwrap()];
-        assert!(theirs.iter().filter(|&&arrival| arrival == Arrival::Met).count() <= 1);
+        });
+        let arrivals = joined(others);
+        waiting.join().unwrap();
+        assert!(arrivals.iter().filter(|&&arrival| arrival == Arrival::Met).count() <= 1);
     });
 }
 
@@ -950,15 +1085,11 @@ fn three_meet() {
 fn nobody_sleeps_through_a_meeting() {
     model(|| {
         let world = Meeting::new(3);
-        let party = |lane: usize| {
+        let all = [VICTIM, OTHER, THIRD].map(|lane| {
             let world = world.clone();
-            move || assert_eq!(world.meet_asleep(lane), Heard::Met)
-        };
-        let first = thread::spawn(party(VICTIM));
-        let second = thread::spawn(party(OTHER));
-        party(THIRD)();
-        first.join().unwrap();
-        second.join().unwrap();
+            thread::spawn(move || assert_eq!(world.meet_asleep(lane), Heard::Met))
+        });
+        joined(all);
     });
 }
 
@@ -986,23 +1117,26 @@ fn a_late_riser_hears_of_its_own_meeting() {
     });
 }
 
-/// One party gives up, or somebody else breaks the meeting, while the last one comes.
+/// Somebody breaks the meeting while the last one comes.
 #[test]
 fn all_hear_the_same_of_a_meeting() {
     model(|| {
         let world = Meeting::new(2);
-        let party = |lane: usize| {
+        let parties = [VICTIM, OTHER].map(|lane| {
             let world = world.clone();
-            move || world.meet(lane)
-        };
-        let first = thread::spawn(party(VICTIM));
-        let second = thread::spawn(party(OTHER));
-        let broke = world.barrier().abort(Some(0), PID);
-        let heard = [first.join().unwrap(), second.join().unwrap()];
-        assert_eq!(heard, [if broke { Heard::Broken(PID) } else { Heard::Met }; 2]);
+            thread::spawn(move || world.meet(lane))
+        });
+        let breaker = thread::spawn({
+            let world = world.clone();
+            move || world.barrier().abort(Some(0), PID)
+        });
+        let heard = joined(parties);
+        let expected = if breaker.join().unwrap() { Heard::Broken(PID) } else { Heard::Met };
+        assert_eq!(heard, [expected; 2]);
     });
 }
 
+/// One that waits gives up while the last one comes.
 #[test]
 fn who_gives_up_too_late_has_met() {
     model(|| {
@@ -1011,16 +1145,22 @@ fn who_gives_up_too_late_has_met() {
             let world = world.clone();
             move || world.meet_asleep(OTHER)
         });
-        let mine = match world.barrier().arrive(VICTIM).unwrap() {
-            Arrival::Met => Heard::Met,
-            Arrival::Broken { by } => Heard::Broken(by),
-            Arrival::Waits { generation, .. } => {
-                world.barrier().abort(Some(generation), PID);
-                world.outcome(generation).expect("open after giving up")
+        let hasty = thread::spawn({
+            let world = world.clone();
+            move || {
+                let heard = match world.barrier().arrive(VICTIM).unwrap() {
+                    Arrival::Met => Heard::Met,
+                    Arrival::Broken { by } => Heard::Broken(by),
+                    Arrival::Waits { generation, .. } => {
+                        world.barrier().abort(Some(generation), PID);
+                        world.outcome(generation).expect("open after giving up")
+                    }
+                };
+                world.over().notify(EVERYBODY);
+                heard
             }
-        };
-        world.over().notify(EVERYBODY);
-        assert_eq!(other.join().unwrap(), mine);
+        });
+        assert_eq!(hasty.join().unwrap(), other.join().unwrap());
     });
 }
 
@@ -1048,8 +1188,13 @@ fn a_killed_party_breaks_the_meeting() {
                 None
             }
         });
-        let heard = world.meet_asleep(OTHER);
-        match victim.join().unwrap() {
+        let other = thread::spawn({
+            let world = world.clone();
+            move || world.meet_asleep(OTHER)
+        });
+        let theirs = victim.join().unwrap();
+        let heard = other.join().unwrap();
+        match theirs {
             Some(theirs) => assert_eq!((heard, theirs), (Heard::Met, Heard::Met)),
             None => {
                 assert!(heard == Heard::Met || heard == Heard::Broken(PID), "{heard:?}");
@@ -1079,10 +1224,14 @@ fn a_killed_repairer_of_a_party_is_followed_by_another() {
                 finished
             }
         });
-        assert_eq!(world.meet_asleep(OTHER), Heard::Broken(PID));
+        let other = thread::spawn({
+            let world = world.clone();
+            move || world.meet_asleep(OTHER)
+        });
         if !repairers.join().unwrap() {
             died(done);
         }
+        assert_eq!(other.join().unwrap(), Heard::Broken(PID));
         assert_eq!(world.meet_asleep(THIRD), Heard::Broken(PID));
         world.barrier().reset();
         assert!(matches!(world.barrier().arrive(THIRD), Ok(Arrival::Waits { generation: 1, index: 0 })));
@@ -1090,17 +1239,17 @@ fn a_killed_repairer_of_a_party_is_followed_by_another() {
     });
 }
 
-/// A reset finds one waiting, or the last one coming.
+/// A reset finds one that waits and another that comes: they meet before it, or the first is sent away and the second waits anew.
 #[test]
-fn a_reset_sends_all_away() {
+fn a_reset_sends_away_who_waits() {
     model(|| {
         let world = Meeting::new(2);
-        let first = thread::spawn({
+        let Arrival::Waits { generation, .. } = world.barrier().arrive(VICTIM).unwrap() else { panic!("alone") };
+        let waiting = thread::spawn({
             let world = world.clone();
-            move || world.meet_asleep(VICTIM)
+            move || blocking(&world.over(), || world.outcome(generation))
         });
-        spin_until(|| world.barrier().state().came == 1);
-        let second = thread::spawn({
+        let coming = thread::spawn({
             let world = world.clone();
             move || {
                 let arrival = world.barrier().arrive(OTHER).unwrap();
@@ -1108,37 +1257,32 @@ fn a_reset_sends_all_away() {
                 arrival
             }
         });
-        world.barrier().reset();
-        world.over().notify(EVERYBODY);
-        let expected = match second.join().unwrap() {
+        let resetting = thread::spawn({
+            let world = world.clone();
+            move || {
+                world.barrier().reset();
+                world.over().notify(EVERYBODY);
+            }
+        });
+        resetting.join().unwrap();
+        let expected = match coming.join().unwrap() {
             Arrival::Met => Heard::Met,
             Arrival::Waits { generation: 1, index: 0 } => Heard::Broken(0),
             other => panic!("{other:?}"),
         };
-        assert_eq!(first.join().unwrap(), expected);
+        assert_eq!(waiting.join().unwrap(), expected);
     });
 }
 
-/// A condition, as several wait for it: the payload is to be another than 0.
+/// A condition, as several wait for it: that the payload is another than 0.
 impl Guarded {
-    fn take_asleep(&self, lane: usize) -> Past {
-        blocking(&self.freed(), || self.try_take(lane))
-    }
-
-    fn give_and_wake(&self, lane: usize, past: Past) {
-        self.give(lane, past);
-        self.freed().notify(1);
-    }
-
     /// Sleeps until it is so; has the lock then.
     fn sleep_until_told(&self, lane: usize, told: &Event<Heap>) -> Past {
         let mut past = self.take_asleep(lane);
         while get(&self.payload) == 0 {
-            let ticket = told.listen();
+            let ticket = told.listen(); // before the lock is free: who changes something then finds it listening
             self.give_and_wake(lane, past);
-            while !told.has_moved_since(ticket) {
-                told.wait(ticket, FOREVER);
-            }
+            blocking(told, || told.has_moved_since(ticket).then_some(()));
             past = self.take_asleep(lane);
         }
         past
@@ -1152,35 +1296,44 @@ impl Guarded {
     }
 }
 
+fn told(world: &Guarded, told: &Shared<AtomicU32>) -> (Guarded, Event<Heap>) {
+    (world.clone(), Event::new(told.clone()))
+}
+
 #[test]
 fn a_condition_is_not_missed_on_the_way_to_bed() {
     model(|| {
-        let (world, told) = (Guarded::new(), futex());
+        let (world, word) = (Guarded::new(), futex());
         let teller = thread::spawn({
-            let (world, told) = (world.clone(), Event::<Heap>::new(told.clone()));
+            let (world, told) = told(&world, &word);
             move || world.tell(OTHER, &told, 1)
         });
-        let _ = world.sleep_until_told(VICTIM, &Event::new(told));
+        let sleeper = thread::spawn({
+            let (world, told) = told(&world, &word);
+            move || world.sleep_until_told(VICTIM, &told)
+        });
         teller.join().unwrap();
+        assert_eq!(sleeper.join().unwrap(), Past::default());
     });
 }
 
 #[test]
 fn a_condition_is_told_to_all() {
     model(|| {
-        let (world, told) = (Guarded::new(), futex());
-        let sleeper = |lane: usize| {
-            let (world, told) = (world.clone(), Event::<Heap>::new(told.clone()));
-            move || {
+        let (world, word) = (Guarded::new(), futex());
+        let sleepers = [VICTIM, OTHER].map(|lane| {
+            let (world, told) = told(&world, &word);
+            thread::spawn(move || {
                 let past = world.sleep_until_told(lane, &told);
                 world.give_and_wake(lane, past);
-            }
-        };
-        let first = thread::spawn(sleeper(VICTIM));
-        let second = thread::spawn(sleeper(OTHER));
-        world.tell(THIRD, &Event::new(told), EVERYBODY);
-        first.join().unwrap();
-        second.join().unwrap();
+            })
+        });
+        let teller = thread::spawn({
+            let (world, told) = told(&world, &word);
+            move || world.tell(THIRD, &told, EVERYBODY)
+        });
+        joined(sleepers);
+        teller.join().unwrap();
     });
 }
 
@@ -1188,30 +1341,53 @@ fn a_condition_is_told_to_all() {
 #[test]
 fn a_condition_is_told_to_one_at_a_time() {
     model(|| {
-        let (world, told) = (Guarded::new(), futex());
-        let sleeper = |lane: usize| {
-            let (world, told) = (world.clone(), Event::<Heap>::new(told.clone()));
-            move || {
+        let (world, word) = (Guarded::new(), futex());
+        let sleepers = [VICTIM, OTHER].map(|lane| {
+            let (world, told) = told(&world, &word);
+            thread::spawn(move || {
                 let past = world.sleep_until_told(lane, &told);
                 put(&world.payload, get(&world.payload) - 1);
                 world.give_and_wake(lane, past);
+            })
+        });
+        let teller = thread::spawn({
+            let (world, told) = told(&world, &word);
+            move || {
+                for _ in 0..2 {
+                    world.tell(THIRD, &told, 1);
+                }
             }
-        };
-        let first = thread::spawn(sleeper(VICTIM));
-        let second = thread::spawn(sleeper(OTHER));
-        for _ in 0..2 {
-            world.tell(THIRD, &Event::new(told.clone()), 1);
-        }
-        first.join().unwrap();
-        second.join().unwrap();
+        });
+        joined(sleepers);
+        teller.join().unwrap();
         assert_eq!(get(&world.payload), 0);
     });
 }
 
-/// A stale bit is cleared when one has just listened; then another one listens, and needs no waking: the first must not take the word for
-/// unchanged.
+/// Somebody who listened is gone, and its bit is cleared when another one has just listened.
 #[test]
-#[ignore = "event.rs: clearing the bit brings no new epoch"]
+fn who_lies_down_while_a_stale_bit_is_cleared_is_told() {
+    model(|| {
+        let (world, word) = (Guarded::new(), futex());
+        let _ = Event::<Heap>::new(word.clone()).listen(); // and was killed
+        let teller = thread::spawn({
+            let (world, told) = told(&world, &word);
+            move || {
+                told.notify(1); // of something else
+                world.tell(OTHER, &told, 1);
+            }
+        });
+        let sleeper = thread::spawn({
+            let (world, told) = told(&world, &word);
+            move || world.sleep_until_told(VICTIM, &told)
+        });
+        teller.join().unwrap();
+        assert_eq!(sleeper.join().unwrap(), Past::default());
+    });
+}
+
+/// A stale bit is cleared when one has just listened; then another one listens: the first must not take the word for unchanged.
+#[test]
 fn a_listener_that_passes_by_hides_no_news() {
     model(|| {
         let (flag, word) = (word(), futex());
@@ -1223,42 +1399,19 @@ fn a_listener_that_passes_by_hides_no_news() {
                 event.notify(1); // of something else
                 flag.store(1, Ordering::Release);
                 event.notify(1);
+                let _ = event.listen(); // this thread may as well be the other listener
             }
         });
-        let passing = thread::spawn({
-            let event = event();
-            move || {
-                let _ = event.listen();
-            }
+        let listener = thread::spawn({
+            let (flag, event) = (flag.clone(), event());
+            move || blocking(&event, || (flag.load(Ordering::Acquire) == 1).then_some(()))
         });
-        blocking(&event(), || (flag.load(Ordering::Acquire) == 1).then_some(()));
-        notifier.join().unwrap();
-        passing.join().unwrap();
+        joined([notifier, listener]);
     });
 }
 
-/// Somebody who listened is gone, and its bit is cleared just when another one has listened.
+/// The threads of a process share a mark. One of them is late for its meeting when the process dies, and hides nobody who came to the next.
 #[test]
-#[ignore = "event.rs: has_moved_since misses that the ticket's bit was cleared"]
-fn who_lies_down_while_a_stale_bit_is_cleared_is_told() {
-    model(|| {
-        let (world, told) = (Guarded::new(), futex());
-        let _ = Event::<Heap>::new(told.clone()).listen(); // and was killed
-        let tellers = thread::spawn({
-            let (world, told) = (world.clone(), Event::<Heap>::new(told.clone()));
-            move || {
-                told.notify(1);
-                world.tell(OTHER, &told, 1);
-            }
-        });
-        let _ = world.sleep_until_told(VICTIM, &Event::new(told));
-        tellers.join().unwrap();
-    });
-}
-
-/// A lane's threads come one by one. One of them is late for its meeting when the process dies, and hides nobody who came to the next.
-#[test]
-#[ignore = "barrier.rs: a late mark of one thread hides that of another"]
 fn a_late_thread_hides_nobody() {
     for_every_kill(20, |accesses, done| {
         let world = Meeting::new(2);
@@ -1266,15 +1419,16 @@ fn a_late_thread_hides_nobody() {
             let world = world.clone();
             move || crash_after(accesses, || assert!(world.barrier().arrive(VICTIM).is_ok()))
         });
-        for _ in 0..3 {
-            world.barrier().arrive(VICTIM).unwrap();
-        }
-        let finished = late.join().unwrap();
-        let is_missed = world.barrier().state().came == 1;
-        assert_eq!(world.barrier().bury(VICTIM, PID), is_missed, "came and died, and nobody hears of it");
-        if !finished {
+        let punctual = thread::spawn({
+            let world = world.clone();
+            move || (0..3).for_each(|_| assert!(world.barrier().arrive(VICTIM).is_ok()))
+        });
+        punctual.join().unwrap();
+        if !late.join().unwrap() {
             died(done);
         }
+        let is_missed = world.barrier().state().came == 1;
+        assert_eq!(world.barrier().bury(VICTIM, PID), is_missed, "came and died, and nobody hears of it");
     });
 }
 
@@ -1282,17 +1436,21 @@ fn a_late_thread_hides_nobody() {
 fn a_bar_stays_through_wake_ups_until_it_is_lifted() {
     model(|| {
         let word = futex();
-        let event = Event::<Heap>::new(word.clone());
-        let _ = event.listen();
-        let other = thread::spawn({
-            let event = Event::<Heap>::new(word);
+        let event = || Event::<Heap>::new(word.clone());
+        let _ = event().listen();
+        let barring = thread::spawn({
+            let event = event();
             move || event.bar(true)
         });
-        event.wake(1);
-        other.join().unwrap();
-        event.wake(1);
-        assert!(event.is_barred() && !event.is_hung_up());
-        event.bar(false);
-        assert!(!event.is_barred());
+        let waking = thread::spawn({
+            let event = event();
+            move || event.wake(1)
+        });
+        barring.join().unwrap();
+        waking.join().unwrap();
+        event().wake(1);
+        assert!(event().is_barred() && !event().is_hung_up());
+        event().bar(false);
+        assert!(!event().is_barred());
     });
 }
