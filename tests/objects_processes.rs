@@ -864,35 +864,41 @@ type Waiting = Box<dyn Fn(Duration) -> Result<(), SyncError>>;
 
 /// A call that waits for the object of that name for so long, and gives back at once what it gets.
 fn waiting(namespace: &Namespace, way: &str) -> Waiting {
+    keeping(namespace, way, || ())
+}
+
+/// As [`waiting`], but does something before it gives back what can be had by few only.
+fn keeping(namespace: &Namespace, way: &str, inside: fn()) -> Waiting {
     match way {
         "mutex" => {
             let mutex = namespace.mutex::<Pair>(way).unwrap();
-            Box::new(move |timeout| any(mutex.lock_timeout(timeout)).map(drop))
+            Box::new(move |timeout| any(mutex.lock_timeout(timeout)).map(|_guard| inside()))
         }
         "re-entrant" => {
             let mutex = namespace.reentrant_mutex::<u64>(way).unwrap();
-            Box::new(move |timeout| any(mutex.lock_timeout(timeout)).map(drop))
+            Box::new(move |timeout| any(mutex.lock_timeout(timeout)).map(|_guard| inside()))
         }
         "array" => {
             let array = namespace.array::<[u64; 3]>(way).unwrap();
-            Box::new(move |timeout| any(array.lock_timeout(timeout)).map(drop))
+            Box::new(move |timeout| any(array.lock_timeout(timeout)).map(|_section| inside()))
         }
         "writing" | "draining" => {
             let lock = namespace.rw_lock::<Pair>(way).unwrap();
-            Box::new(move |timeout| any(lock.write_timeout(timeout)).map(drop))
+            Box::new(move |timeout| any(lock.write_timeout(timeout)).map(|_guard| inside()))
         }
         "reading" => {
             let lock = namespace.rw_lock::<Pair>(way).unwrap();
-            Box::new(move |timeout| any(lock.read_timeout(timeout)).map(drop))
+            Box::new(move |timeout| any(lock.read_timeout(timeout)).map(|_guard| inside()))
         }
         "storing" => {
             let value = namespace.value::<Pair>(way).unwrap();
-            Box::new(move |timeout| value.update_timeout(|value| value[0] += 1, timeout).map(drop))
+            Box::new(move |timeout| value.update_timeout(|_| inside(), timeout).map(drop))
         }
         "semaphore" | "several" => {
             let (semaphore, count) = (namespace.semaphore(way).unwrap(), if way == "several" { 3 } else { 1 });
             Box::new(move |timeout| {
                 semaphore.acquire_timeout(count, timeout)?;
+                inside();
                 semaphore.release(count)
             })
         }
@@ -900,6 +906,7 @@ fn waiting(namespace: &Namespace, way: &str) -> Waiting {
             let semaphore = namespace.bounded_semaphore(way).unwrap();
             Box::new(move |timeout| {
                 semaphore.acquire_timeout(1, timeout)?;
+                inside();
                 semaphore.release(1)
             })
         }
@@ -1559,34 +1566,39 @@ fn two_who_take_turns_miss_nothing() {
     }
 }
 
-/// Takes and gives back as fast as it can, until told to end.
+/// Takes again at once what it has just given back, until told to end.
 fn hammer(arguments: &[String]) {
     let (namespace, board) = surroundings(arguments);
-    let wait = waiting(&namespace, &arguments[2]);
+    let take = match arguments[3].as_str() {
+        "at once" => waiting(&namespace, &arguments[2]),
+        _ => keeping(&namespace, &arguments[2], || spin(100)),
+    };
     board.meet(0, 2);
     while board.word(1).load(Ordering::SeqCst) == 0 {
-        wait(Duration::MAX).unwrap();
+        take(Duration::MAX).unwrap();
     }
 }
 
+/// Two of these leave a writer hardly a moment.
 fn hammer_by_reading(arguments: &[String]) {
     let (namespace, board) = surroundings(arguments);
     let lock = namespace.rw_lock::<Pair>("writing").unwrap();
     board.meet(0, 2);
     while board.word(1).load(Ordering::SeqCst) == 0 {
         let guard = lock.read().unwrap();
-        spin(5); // so long that there is always one of them inside
+        spin(20);
         drop(guard);
     }
 }
 
 #[test]
 fn nobody_is_kept_waiting_by_two_who_are_always_at_it() {
-    let taking = ["mutex", "re-entrant", "array", "writing", "reading", "storing", "semaphore", "several", "bounded"];
-    for (part, way) in taking.map(|way| ("hammer", way)).into_iter().chain([("hammer_by_reading", "writing")]) {
+    let ways = ["mutex", "re-entrant", "array", "writing", "reading", "storing", "semaphore", "several", "bounded"];
+    let hammers = ways.iter().flat_map(|&way| ["at once", "later"].map(|pace| ("hammer", way, pace)));
+    for (part, way, pace) in hammers.chain([("hammer_by_reading", "writing", "")]) {
         let sandbox = Sandbox::new();
         let namespace = open(&sandbox);
-        let hammers = [(); 2].map(|()| settle(&sandbox, part, &[way]));
+        let hammers = [(); 2].map(|()| settle(&sandbox, part, &[way, pace]));
         let wait = waiting(&namespace, way);
         for _ in 0..20 {
             assert_eq!(wait(Duration::MAX), Ok(()), "{way}");
@@ -1637,6 +1649,7 @@ fn has_come(board: &Board, worker: usize) -> &AtomicU64 {
     board.word(64 + worker)
 }
 
+/// The only one in, until dropped.
 struct Alone<'a>(&'a AtomicU64);
 
 impl<'a> Alone<'a> {
@@ -1649,7 +1662,7 @@ impl<'a> Alone<'a> {
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
-        self.0.store(0, Ordering::SeqCst);
+        assert!(self.0.swap(0, Ordering::SeqCst) == 1 || thread::panicking(), "another was in at the same time");
     }
 }
 
@@ -1680,11 +1693,14 @@ impl Worker<'_> {
         // What is counted more often than the rest, some of which takes its time.
         let what = random.below(30) as usize;
         let what = if what < 14 { what } else { what % 7 };
+        // Who is often in is killed there, and is in the way of others who ought not to be.
+        let dawdle = random.below(4).saturating_sub(1) * 20;
         match what {
             0 => {
                 let mutex = namespace.mutex::<Wide>("mutex").unwrap();
                 let (mut guard, is_mended) = told(mutex.lock());
                 let alone = Alone::with(board, what, is_mended);
+                spin(dawdle);
                 *guard = next(&guard);
                 drop(alone);
                 drop(guard);
@@ -1694,6 +1710,7 @@ impl Worker<'_> {
                 let (outer, is_mended) = told(mutex.lock());
                 let inner = mutex.lock().unwrap();
                 let alone = Alone::with(board, what, is_mended);
+                spin(dawdle);
                 outer.set(&next(&inner.get().unwrap())).unwrap();
                 drop(alone);
             }
@@ -1701,6 +1718,7 @@ impl Worker<'_> {
                 let lock = namespace.rw_lock::<Wide>("lock").unwrap();
                 let (mut guard, is_mended) = told(lock.write());
                 let alone = Alone::with(board, what, is_mended);
+                spin(dawdle);
                 *guard = next(&guard);
                 drop(alone);
                 drop(guard);
@@ -1717,6 +1735,7 @@ impl Worker<'_> {
                 let array = namespace.array::<[u64; 3]>("array").unwrap();
                 let (mut section, is_mended) = told(array.lock());
                 let alone = Alone::with(board, what, is_mended);
+                spin(dawdle);
                 let first = section.get(0).unwrap();
                 let elements = section.to_vec().unwrap();
                 assert!(is_mended || elements.iter().all(|element| *element == first), "a part of {elements:?}");
@@ -1727,6 +1746,7 @@ impl Worker<'_> {
                 let array = namespace.array::<u16>("bytes").unwrap();
                 let (mut section, is_mended) = told(array.lock());
                 let alone = Alone::with(board, what, is_mended);
+                spin(dawdle);
                 let elements = section.to_vec().unwrap();
                 let is_uniform = elements.iter().all(|element| *element == elements[0]);
                 assert!(is_mended || is_uniform, "a part of {elements:?}");

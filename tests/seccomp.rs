@@ -1,5 +1,5 @@
 //! Sending and receiving with room and with messages there makes no system call, nor does what nobody contends for: shown by a process
-//! that may make none. And queues do without membarrier(2), for one of the participants or all.
+//! that may make none. And queues, locks and permits do without membarrier(2), for one of the participants or all.
 
 mod support;
 
@@ -16,6 +16,7 @@ parts!(
     store_and_load,
     take_permits_and_meet,
     pass_on_without_membarrier,
+    take_turns_without_membarrier,
     make_a_system_call
 );
 
@@ -212,14 +213,44 @@ fn take_permits_and_meet(_: &[String]) {
     exit(0);
 }
 
-/// Receives from one queue and sends into another, to the end.
-fn pass_on_without_membarrier(_: &[String]) {
+fn refuse_membarrier() {
     let refusal = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
     filter(&[(libc::SYS_membarrier, refusal)], libc::SECCOMP_RET_ALLOW);
+}
+
+/// Receives from one queue and sends into another, to the end.
+fn pass_on_without_membarrier(_: &[String]) {
+    refuse_membarrier();
     let mut rx: QueueReceiver<u64> = handed("from").unwrap();
     let mut tx: QueueSender<u64> = handed("to").unwrap();
     for number in rx.iter() {
         tx.send(&number).unwrap();
+    }
+}
+
+fn take_turns_without_membarrier(arguments: &[String]) {
+    refuse_membarrier();
+    take_turns(&Namespace::handed("namespace").unwrap(), arguments[0].parse().unwrap());
+}
+
+const TURNS: u64 = 300;
+
+/// One of two, 0 or 1, who wait for each other in several ways.
+fn take_turns(namespace: &Namespace, own: u64) {
+    let [mine, theirs] = if own == 0 { ["first", "second"] } else { ["second", "first"] };
+    let [mine, theirs] = [mine, theirs].map(|name| namespace.semaphore(name).unwrap());
+    let (turn, changed) = (namespace.mutex::<u64>("turn").unwrap(), namespace.condvar("changed").unwrap());
+    let (lock, meeting) = (namespace.rw_lock::<u64>("lock").unwrap(), namespace.barrier("meeting").unwrap());
+    for _ in 0..TURNS {
+        mine.acquire(1).unwrap();
+        theirs.release(1).unwrap();
+        let mut guard = changed.wait_while(turn.lock().unwrap(), |turn| *turn % 2 != own).unwrap();
+        *guard += 1;
+        drop(guard);
+        changed.notify_one().unwrap();
+        *lock.write().unwrap() += 1;
+        assert!(*lock.read().unwrap() > 0);
+        meeting.wait().unwrap();
     }
 }
 
@@ -284,6 +315,27 @@ fn queues_do_without_membarrier() {
         drop(tx);
         assert!(receiving.join().unwrap().into_iter().eq(0..COUNT));
         children.into_iter().for_each(|child| child.finish());
+    }
+}
+
+/// One who is refused it with one who is not, and two who are.
+#[test]
+fn locks_and_permits_do_without_membarrier() {
+    let _sandbox = Sandbox::new();
+    for refused in [&["1"][..], &["0", "1"]] {
+        let plan = Namespace::builder().semaphore("first", 1).semaphore("second", 0).barrier("meeting", 2);
+        let plan = plan.mutex("turn", 0_u64).condvar("changed").rw_lock("lock", 0_u64);
+        let namespace = plan.anonymous().unwrap();
+        let start = |own: &&str| {
+            let handover = Handover::new(command("take_turns_without_membarrier", &[own]));
+            Process::from(handover.share("namespace", &namespace).unwrap().spawn().unwrap())
+        };
+        let children: Vec<_> = refused.iter().map(start).collect();
+        if refused.len() == 1 {
+            take_turns(&namespace, 0);
+        }
+        children.into_iter().for_each(Process::finish);
+        assert_eq!(*namespace.rw_lock::<u64>("lock").unwrap().read().unwrap(), 2 * TURNS);
     }
 }
 

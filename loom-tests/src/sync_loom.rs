@@ -49,9 +49,10 @@ pub(crate) fn has_light_fence() -> bool {
     true
 }
 
-/// See `src/sync.rs`: loom takes sequentially consistent accesses for acquiring and releasing ones.
+/// See `src/sync.rs`: loom takes sequentially consistent accesses for acquiring and releasing ones, but knows the order of fences.
 pub(crate) fn load_in_order(word: &AtomicU64) -> u64 {
-    word.fetch_or(0, O::AcqRel)
+    fence(O::SeqCst);
+    word.load(O::Acquire)
 }
 
 /// A loom atomic and a mark of its own.
@@ -78,58 +79,44 @@ impl<T> Watched<T> {
     }
 }
 
-pub(crate) struct AtomicU64 {
-    value: Watched<loom::sync::atomic::AtomicU64>,
-    stores_by_exchange: bool,
-}
+pub(crate) struct AtomicU64(Watched<loom::sync::atomic::AtomicU64>);
 
 impl AtomicU64 {
     pub(crate) fn new(value: u64) -> Self {
-        Self { value: Watched::new(loom::sync::atomic::AtomicU64::new(value)), stores_by_exchange: false }
+        Self(Watched::new(loom::sync::atomic::AtomicU64::new(value)))
     }
 
     /// A word that no thread both loads and stores: it needs no mark, and models are faster for it.
     pub(crate) fn payload(value: u64) -> Self {
-        let value = Watched { value: loom::sync::atomic::AtomicU64::new(value), mark: None };
-        Self { value, stores_by_exchange: false }
-    }
-
-    /// A word that its owner stores to while others read, modify and write it. loom 0.7 takes such a store and such an access, which
-    /// did not see each other, for unordered, and lets later ones find either. As an exchange, a store stands where it was made.
-    pub(crate) fn contended(value: u64) -> Self {
-        Self { stores_by_exchange: true, ..Self::new(value) }
+        Self(Watched { value: loom::sync::atomic::AtomicU64::new(value), mark: None })
     }
 
     pub(crate) fn load(&self, ordering: Ordering) -> u64 {
-        self.value.access().load(ordering)
+        self.0.access().load(ordering)
     }
 
     pub(crate) fn store(&self, value: u64, ordering: Ordering) {
-        if self.stores_by_exchange {
-            self.value.access().swap(value, ordering);
-        } else {
-            self.value.access().store(value, ordering);
-        }
+        self.0.access().store(value, ordering);
     }
 
     pub(crate) fn fetch_add(&self, value: u64, ordering: Ordering) -> u64 {
-        self.value.access().fetch_add(value, ordering)
+        self.0.access().fetch_add(value, ordering)
     }
 
     pub(crate) fn fetch_sub(&self, value: u64, ordering: Ordering) -> u64 {
-        self.value.access().fetch_sub(value, ordering)
+        self.0.access().fetch_sub(value, ordering)
     }
 
     pub(crate) fn fetch_or(&self, value: u64, ordering: Ordering) -> u64 {
-        self.value.access().fetch_or(value, ordering)
+        self.0.access().fetch_or(value, ordering)
     }
 
     pub(crate) fn fetch_and(&self, value: u64, ordering: Ordering) -> u64 {
-        self.value.access().fetch_and(value, ordering)
+        self.0.access().fetch_and(value, ordering)
     }
 
     pub(crate) fn compare_exchange(&self, old: u64, new: u64, yes: Ordering, no: Ordering) -> Result<u64, u64> {
-        self.value.access().compare_exchange(old, new, yes, no)
+        self.0.access().compare_exchange(old, new, yes, no)
     }
 }
 

@@ -78,15 +78,11 @@ impl Guarded {
         Self { lock: word(), counts, payload, traces, freed: futex(), drained: futex(), spread: 1 }
     }
 
-    fn with_readers() -> Self {
-        Self { lock: Shared(Arc::new(AtomicU64::contended(0))), ..Self::new() }
-    }
-
     /// Each reader has a word of its own, so nobody sees them all at once.
     fn with_readers_apart() -> Self {
         let counts: Vec<AtomicU64> = (0..3).map(|_| AtomicU64::new(0)).collect();
         let spread = (1..).find(|&lane| Readers::<Heap>::words(lane + 1) > 1).unwrap();
-        Self { counts: SharedWords(Arc::new(counts)), spread, ..Self::with_readers() }
+        Self { counts: SharedWords(Arc::new(counts)), spread, ..Self::new() }
     }
 
     fn lock(&self) -> Lock<Heap> {
@@ -610,7 +606,7 @@ fn two_readers_and_a_writer(world: fn() -> Guarded) {
 
 #[test]
 fn two_readers_and_a_writer_are_never_inside_together() {
-    two_readers_and_a_writer(Guarded::with_readers);
+    two_readers_and_a_writer(Guarded::new);
 }
 
 #[test]
@@ -622,7 +618,7 @@ fn two_readers_and_a_writer_are_never_inside_together_from_afar() {
 #[test]
 fn two_readers_of_a_lane_and_a_writer_are_never_inside_together() {
     model(|| {
-        let world = Guarded::with_readers();
+        let world = Guarded::new();
         let readers = [0, 1].map(|trace| {
             let world = world.clone();
             thread::spawn(move || world.try_read_as(VICTIM, trace))
@@ -643,7 +639,7 @@ fn two_readers_of_a_lane_and_a_writer_are_never_inside_together() {
 #[test]
 fn two_writers_and_a_reader_are_never_inside_together() {
     model(|| {
-        let world = Guarded::with_readers();
+        let world = Guarded::new();
         let reader = thread::spawn({
             let world = world.clone();
             move || world.try_read(THIRD)
@@ -674,7 +670,7 @@ fn two_writers_and_a_reader_are_never_inside_together() {
 #[test]
 fn a_reader_that_came_through_the_lock_is_waited_for() {
     model(|| {
-        let world = Guarded::with_readers();
+        let world = Guarded::new();
         let reader = thread::spawn({
             let world = world.clone();
             move || {
@@ -695,7 +691,7 @@ fn a_reader_that_came_through_the_lock_is_waited_for() {
 #[test]
 fn a_writer_that_sleeps_is_woken_by_the_last_reader() {
     model(|| {
-        let world = Guarded::with_readers();
+        let world = Guarded::new();
         let readers = [VICTIM, OTHER].map(|lane| {
             let world = world.clone();
             thread::spawn(move || {
@@ -716,7 +712,7 @@ fn a_writer_that_sleeps_is_woken_by_the_last_reader() {
 #[test]
 fn a_killed_reader_is_let_go() {
     for_every_kill(20, |accesses, done| {
-        let world = Guarded::with_readers();
+        let world = Guarded::new();
         let victim = thread::spawn({
             let world = world.clone();
             move || {
@@ -760,7 +756,7 @@ fn a_killed_reader_is_let_go() {
 #[test]
 fn a_killed_writer_keeps_the_readers_out() {
     for_every_kill(20, |accesses, done| {
-        let world = Guarded::with_readers();
+        let world = Guarded::new();
         let victim = thread::spawn({
             let world = world.clone();
             move || {

@@ -54,10 +54,6 @@ impl AtomicU64 {
         Self::new(value)
     }
 
-    pub(crate) fn contended(value: u64) -> Self {
-        Self::new(value)
-    }
-
     pub(crate) fn load(&self, ordering: Ordering) -> u64 {
         tick();
         self.0.load(ordering)
