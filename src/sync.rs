@@ -7,8 +7,8 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 /// A load that stands in the one order of all sequentially consistent operations.
 ///
-/// The models know no such order. Their twin of this is a read-modify-write, which is in order with others of the same word, and so with
-/// one that is sequentially consistent here.
+/// loom knows no such order of accesses, but of fences: the models' twin of this has one before the load. After a read-modify-write
+/// of this order that is the same.
 #[inline]
 pub(crate) fn load_in_order(word: &AtomicU64) -> u64 {
     word.load(Ordering::SeqCst)
