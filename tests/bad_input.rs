@@ -233,7 +233,8 @@ fn headers_of_queues_that_lie() {
         (15, 3, ErrorKind::Corrupt, "found capacity 4"),
         (15, 1 << 32, ErrorKind::Corrupt, "found capacity 4"),
         (15, u64::MAX, ErrorKind::Corrupt, "found capacity 4"),
-        (16, 1, ErrorKind::Corrupt, "found words that have no meaning"),
+        (16, 1, ErrorKind::Corrupt, "found capacity 4"), // no queue is persistent
+        (17, 1, ErrorKind::Corrupt, "found words that have no meaning"),
         (63, 1, ErrorKind::Corrupt, "found words that have no meaning"),
     ] {
         let sandbox = Sandbox::new();
