@@ -312,6 +312,17 @@ fn a_killed_process_leaves_its_name_and_its_values() {
     }
 }
 
+#[test]
+fn an_abandoned_namespace_may_be_replaced_by_quite_another() {
+    let sandbox = Sandbox::new();
+    settle(&sandbox, "hold", &["mutex"]).kill();
+    let other = Namespace::builder().event("another").directory(sandbox.names());
+    assert_eq!(other.open(NAME).unwrap_err().kind(), ErrorKind::NotFound, "the old one is there");
+    assert_eq!(sandbox.litter(), [NAME], "and stays");
+    let namespace = other.abandoned(Abandoned::Replace).open(NAME).unwrap();
+    assert_eq!(namespace.objects().count(), 1);
+}
+
 fn open_and_stay(arguments: &[String]) {
     let (_namespace, board) = surroundings(arguments);
     stay(&board);
@@ -773,6 +784,27 @@ fn all_that_a_dead_process_held_is_let_go() {
         drop(died(namespace.rw_lock::<Pair>("writing").unwrap().read()));
         assert_eq!(namespace.value::<Pair>("storing").unwrap().store(&[0; 2]), Ok(()));
     }
+}
+
+#[test]
+fn who_holds_what_is_seen_and_repaired_from_outside() {
+    let sandbox = Sandbox::new();
+    let directory = Directory::at(sandbox.names());
+    let owner = settle(&sandbox, "hold", &["mutex", "reading", "permits", "storing"]);
+    let pid = owner.pid() as u64;
+    let seen = |name: &str| {
+        let object = directory.inspect(NAME).unwrap().objects.into_iter().find(|object| object.name == name).unwrap();
+        (object.holder, object.users)
+    };
+    assert_eq!((seen("mutex"), seen("storing")), ((Some(pid), vec![]), (Some(pid), vec![])));
+    assert_eq!((seen("writing"), seen("permits")), ((None, vec![pid]), (None, vec![pid; 2])));
+    assert_eq!(directory.repair(NAME).unwrap(), 0, "it is alive");
+    owner.kill();
+    assert_eq!(directory.repair(NAME).unwrap(), 1);
+    for name in ["mutex", "storing", "writing", "permits"] {
+        assert_eq!(seen(name), (None, vec![]), "{name}");
+    }
+    drop(died(open(&sandbox).mutex::<Pair>("mutex").unwrap().lock()));
 }
 
 fn forget_and_leave(arguments: &[String]) {
@@ -1694,7 +1726,7 @@ impl Worker<'_> {
         let what = random.below(30) as usize;
         let what = if what < 14 { what } else { what % 7 };
         // Who is often in is killed there, and is in the way of others who ought not to be.
-        let dawdle = random.below(4).saturating_sub(1) * 20;
+        let dawdle = random.below(4).saturating_sub(1) * 100;
         match what {
             0 => {
                 let mutex = namespace.mutex::<Wide>("mutex").unwrap();
@@ -1761,6 +1793,7 @@ impl Worker<'_> {
                     mark(board, 2).store(0, Ordering::SeqCst);
                 }
                 next(&guard);
+                spin(dawdle);
                 assert_eq!(mark(board, 2).load(Ordering::SeqCst), 0, "a reader and a writer at a time");
             }
             8 => {
@@ -1858,7 +1891,7 @@ fn counts(namespace: &Namespace) -> [u64; 7] {
 
 fn storm(seed: u64, is_watched: bool) {
     const WORKERS: usize = 3;
-    const KILLS: u64 = 40;
+    const KILLS: u64 = 60;
     let sandbox = Sandbox::new();
     let board = board(&sandbox);
     let mut random = Random(seed);
