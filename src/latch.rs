@@ -351,7 +351,8 @@ impl Latch {
     }
 
     /// The lock's guard goes, the lock stays.
-    pub(crate) fn leak(&self) {
+    pub(crate) fn leak(&self, past: Past) {
+        self.lock().note(self.lane(), past);
         if let Some(local) = self.local() {
             local.leaked.fetch_add(1, Ordering::Relaxed); // read by this thread only
         }

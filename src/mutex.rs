@@ -151,7 +151,7 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
     /// Commits what was changed, and keeps the lock without a guard, until [`Mutex::unlock`].
     pub fn leak(self) {
         self.commit();
-        self.held.latch.leak();
+        self.held.latch.leak(self.held.past);
         std::mem::forget(self);
     }
 
@@ -312,7 +312,8 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
 impl<T> ReentrantMutexGuard<'_, T> {
     /// Keeps the lock without this guard, until [`ReentrantMutex::unlock`].
     pub fn leak(self) {
-        self.mutex.latch.leak();
+        let latch = &self.mutex.latch;
+        latch.leak(Past { died: false, ..latch.lock().past() });
         std::mem::forget(self);
     }
 }

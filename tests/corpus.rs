@@ -72,10 +72,22 @@ fn queues_outlive_scribblers() {
 }
 
 #[test]
+fn tables_are_believed_or_refused() {
+    replay("open_table", fuzzing::open_table);
+}
+
+#[test]
+fn objects_outlive_scribblers() {
+    replay("objects", fuzzing::objects);
+}
+
+#[test]
 fn every_target_is_replayed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
     let mut targets: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();
     targets.sort();
-    assert_eq!(targets, ["byte_ring", "many_ring", "open_header", "queue_region", "value_ring", "whole_pipe"]);
+    let replayed =
+        ["byte_ring", "many_ring", "objects", "open_header", "open_table", "queue_region", "value_ring", "whole_pipe"];
+    assert_eq!(targets, replayed);
 }

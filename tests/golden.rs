@@ -8,19 +8,21 @@
 
 use std::fmt::Write;
 use std::fs::{self, File};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tombolo::{LAYOUT_VERSION, Pipe, PipeOptions, QueueOptions, RecvError, SendError, Wait};
+use tombolo::{LAYOUT_VERSION, Namespace, Pipe, PipeOptions, QueueOptions, RecvError, SendError, Wait};
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 4] = ["values", "bytes", "queue-values", "queue-bytes"];
+const GOLDEN: [&str; 5] = ["values", "bytes", "queue-values", "queue-bytes", "namespace"];
 
 /// The names of the words, by offset in bytes; `docs/layout.md` says the same. Written out rather than taken from
 /// the library, which is on trial here.
-const HEADER: [(usize, &str); 16] = [
+const HEADER: [(usize, &str); 17] = [
     (0x00, "magic"),
     (0x08, "version"),
     (0x10, "size"),
@@ -37,6 +39,7 @@ const HEADER: [(usize, &str); 16] = [
     (0x68, "blocks"),
     (0x70, "block len"),
     (0x78, "extents"),
+    (0x80, "persistent"),
 ];
 const SEATS: usize = 0x200;
 const SEAT_LEN: usize = 0x40;
@@ -87,10 +90,64 @@ const LANE: [(usize, &str); 8] = [
     (0x48, "open"),
 ];
 
+const MEMBERS: usize = 0x200;
+const ENTRY_LEN: usize = 0x80;
+const ENTRY: [(usize, &str); 15] = [
+    (0x00, "kind"),
+    (0x08, "size"),
+    (0x10, "align"),
+    (0x18, "tag"),
+    (0x20, "count"),
+    (0x28, "at"),
+    (0x30, "words"),
+    (0x40, "name"),
+    (0x48, "name"),
+    (0x50, "name"),
+    (0x58, "name"),
+    (0x60, "name"),
+    (0x68, "name"),
+    (0x70, "name"),
+    (0x78, "name"),
+];
+
+/// The words of each kind of object, by the kinds' codes, from 1 on. What there is many of comes behind.
+const OBJECTS: [(&str, &[(usize, &str)]); 13] = [
+    (
+        "value",
+        &[
+            (0x00, "committed"),
+            (0x08, "writing"),
+            (0x80, "lock state"),
+            (0x88, "lock event"),
+            (0x100, "news"),
+            (0x108, "plea"),
+        ],
+    ),
+    ("atomic", &[(0x00, "value")]),
+    ("array", &[(0x00, "state"), (0x08, "event")]),
+    ("mutex", &[(0x00, "state"), (0x08, "event"), (0x10, "committed"), (0x18, "writing")]),
+    ("re-entrant mutex", &[(0x00, "state"), (0x08, "event"), (0x10, "committed"), (0x18, "writing")]),
+    ("rw lock", &[(0x00, "state"), (0x08, "event"), (0x10, "committed"), (0x18, "writing"), (0x80, "drained")]),
+    ("semaphore", &[(0x00, "available"), (0x08, "event"), (0x10, "event of several")]),
+    ("bounded semaphore", &[(0x08, "event"), (0x10, "event of several")]),
+    ("condvar", &[(0x08, "event")]),
+    ("event", &[(0x00, "flag"), (0x08, "event")]),
+    ("barrier", &[(0x00, "state"), (0x08, "event")]),
+    ("once", &[(0x00, "state"), (0x08, "event"), (0x10, "done"), (0x18, "event of done")]),
+    ("queue", &[]),
+];
+const VALUE: usize = 1;
+const ARRAY: usize = 3;
+const RW_LOCK: usize = 6;
+const BOUNDED: usize = 8;
+const BARRIER: usize = 11;
+const QUEUE_OBJECT: usize = 13;
+
 /// What differs from process to process.
 const VOLATILE: [&str; 3] = ["pid", "started", "namespace"];
 
 const IS_QUEUE: u8 = 2;
+const IS_NAMESPACE: u8 = 3;
 
 fn find(words: &[(usize, &'static str)], at: usize) -> &'static str {
     words.iter().find(|word| word.0 == at).map_or("", |word| word.1)
@@ -102,6 +159,8 @@ fn name(offset: usize, bytes: &[u8]) -> String {
         ("header".to_string(), find(&HEADER, offset))
     } else if bytes[0x18] == IS_QUEUE {
         name_in_queue(offset, bytes)
+    } else if bytes[0x18] == IS_NAMESPACE {
+        return name_in_namespace(offset, bytes);
     } else if offset < RINGS {
         (format!("seat {}", (offset - SEATS) / SEAT_LEN), find(&SEAT, offset % SEAT_LEN))
     } else if offset < RINGS + rings * RING_LEN {
@@ -140,6 +199,77 @@ fn name_in_queue(offset: usize, bytes: &[u8]) -> (String, &'static str) {
     } else {
         (format!("block {}", (offset - first_block) / block), "")
     }
+}
+
+fn word(bytes: &[u8], at: usize) -> usize {
+    u64::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize
+}
+
+/// An object of a namespace, as its entry has it; places and lengths in bytes.
+struct Object<'a> {
+    name: &'a str,
+    kind: usize,
+    size: usize,
+    at: usize,
+    end: usize,
+}
+
+fn objects(bytes: &[u8]) -> impl Iterator<Item = Object<'_>> {
+    let table = MEMBERS + word(bytes, 0x58) * LANE_LEN;
+    (0..word(bytes, 0x40)).map(move |index| {
+        let entry = &bytes[table + index * ENTRY_LEN..][..ENTRY_LEN];
+        let [kind, size, at, words] = [0x00, 0x08, 0x28, 0x30].map(|at| word(entry, at));
+        let name = std::str::from_utf8(&entry[0x40..]).unwrap().trim_end_matches('\0');
+        Object { name, kind, size, at: at * 8, end: (at + words) * 8 }
+    })
+}
+
+fn name_in_namespace(offset: usize, bytes: &[u8]) -> String {
+    let lanes = word(bytes, 0x58);
+    let table = MEMBERS + lanes * LANE_LEN;
+    if offset < table {
+        return format!("lane {} {}", (offset - MEMBERS) / LANE_LEN, find(&LANE, (offset - MEMBERS) % LANE_LEN));
+    }
+    let Some(Object { name: object, kind, size, at, .. }) = objects(bytes).find(|o| (o.at..o.end).contains(&offset))
+    else {
+        return format!("entry {} {}", (offset - table) / ENTRY_LEN, find(&ENTRY, (offset - table) % ENTRY_LEN));
+    };
+    if kind == QUEUE_OBJECT {
+        return format!("{object}: {}", name(offset - at, &bytes[at..]));
+    }
+    let offset = offset - at;
+    let known = find(OBJECTS[kind - 1].1, offset);
+    if known.is_empty() {
+        format!("{object}: {}", name_of_many(kind, size, lanes, offset))
+    } else {
+        format!("{object}: {known}")
+    }
+}
+
+fn name_of_many(kind: usize, size: usize, lanes: usize, offset: usize) -> String {
+    let length = size.next_multiple_of(8);
+    let stride = if length > 64 { length.next_multiple_of(64) } else { length };
+    let readers = lanes.div_ceil(4) * 8;
+    let buffers = match kind {
+        VALUE if length <= 8 => 0x10,
+        VALUE => 0x180,
+        RW_LOCK if offset < 0x100 + readers => return format!("readers {}", (offset - 0x100) / 8),
+        RW_LOCK => 0x100 + readers.next_multiple_of(128),
+        ARRAY if matches!(size, 1 | 2 | 4 | 8) => return "elements".to_string(),
+        ARRAY => {
+            let (cell, within) = ((offset - 0x80) / (16 + 2 * length), (offset - 0x80) % (16 + 2 * length));
+            return match within {
+                0 => format!("element {cell} committed"),
+                8 => format!("element {cell} writing"),
+                _ => format!("element {cell} buffer {}", (within - 16) / length),
+            };
+        }
+        BOUNDED => return format!("owner {}", (offset - 0x80) / 8),
+        BARRIER => return format!("mark {}", (offset - 0x80) / 8),
+        _ if 0x20 + 2 * length <= 0x80 => 0x20,
+        _ => 0x80,
+    };
+    format!("buffer {}", (offset - buffers) / stride)
 }
 
 /// Every word that is not what it was.
@@ -196,6 +326,20 @@ fn mask_events(bytes: &mut [u8]) {
         for at in [0x100, 0x180, 0x200, 0x280].map(|event| CONTROL + event) {
             bytes[at] &= 5;
             bytes[at + 1..at + 4].fill(0);
+        }
+        return;
+    }
+    if bytes[0x18] == IS_NAMESPACE {
+        let objects: Vec<_> = objects(bytes).map(|object| (object.kind, object.at, object.end)).collect();
+        for (kind, at, end) in objects {
+            let is_event = |name: &str| name.contains("event") || matches!(name, "news" | "drained");
+            for (event, _) in OBJECTS[kind - 1].1.iter().filter(|(_, name)| is_event(name)) {
+                bytes[at + event] &= 5;
+                bytes[at + event + 1..at + event + 4].fill(0);
+            }
+            if kind == QUEUE_OBJECT {
+                mask_events(&mut bytes[at..end]);
+            }
         }
         return;
     }
@@ -340,6 +484,130 @@ fn queue_bytes() {
     assert_eq!(rx.close_now(), Ok(3));
     stage.show("closed, and the last three thrown away", &file);
     compare("queue-bytes", &stage.text);
+}
+
+#[test]
+fn namespace() {
+    let mut stage = Stage::new("namespace", "a persistent namespace with an object of each kind, 3 lanes");
+    let plan = Namespace::builder()
+        .max_participants(3)
+        .value("value", [0x11_u64, 0x12])
+        .value("short", 0x13_u64)
+        .atomic("number", -2_i16)
+        .array("narrow", &[0x14_u16, 0x15, 0x16, 0x17, 0x18])
+        .array("wide", &[[0x19_u8; 12], [0x1a; 12]])
+        .mutex("mutex", 0x1b_u64)
+        .mutex("heavy", [0x1c_u64; 9])
+        .tag(*b"golden!!")
+        .reentrant_mutex("again", 0x1d_u32)
+        .rw_lock("routes", [0x1e_u64; 2])
+        .semaphore("permits", 4)
+        .bounded_semaphore("slots", 3)
+        .condvar("news")
+        .event("flag")
+        .barrier("gate", 1)
+        .once("first")
+        .queue::<u64>("orders", 2)
+        .persistent();
+    let namespace = plan.create_new().directory(&stage.directory).wait(Wait::Park).open("golden").unwrap();
+    let file = stage.file();
+    stage.show("made, with its maker there", &file);
+
+    namespace.value("value").unwrap().store(&[0x21_u64, 0x22]).unwrap();
+    let short = namespace.value("short").unwrap();
+    short.store(&0x23_u64).unwrap();
+    short.update(|value| *value += 1).unwrap();
+    namespace.atomic("number").unwrap().fetch_add(5_i16);
+    let narrow = namespace.array("narrow").unwrap();
+    narrow.store_from(1, &[0x25_u16, 0x26, 0x27]).unwrap();
+    let wide = namespace.array("wide").unwrap();
+    wide.set(1, [0x28_u8; 12]).unwrap();
+    *namespace.mutex("mutex").unwrap().lock().unwrap() = 0x29_u64;
+    let again = namespace.reentrant_mutex("again").unwrap();
+    let (outer, inner) = (again.lock().unwrap(), again.lock().unwrap());
+    inner.set(&0x2a_u32).unwrap();
+    let routes = namespace.rw_lock("routes").unwrap();
+    *routes.write().unwrap() = [0x2b_u64; 2];
+    let reading = routes.read().unwrap();
+    namespace.semaphore("permits").unwrap().acquire(1).unwrap();
+    let slots = namespace.bounded_semaphore("slots").unwrap();
+    slots.acquire(2).unwrap();
+    namespace.event("flag").unwrap().set().unwrap();
+    assert!(namespace.barrier("gate").unwrap().wait().unwrap().is_leader());
+    namespace.once("first").unwrap().call_once(|| ()).unwrap();
+    let mut queue = namespace.queue::<u64>("orders").unwrap();
+    queue.send(&0x2c).unwrap();
+    let heavy = namespace.tagged(*b"golden!!").mutex("heavy").unwrap();
+    let mut guard = heavy.lock().unwrap();
+    *guard = [0x2d_u64; 9];
+    guard = namespace.condvar("news").unwrap().wait_timeout(guard, NAP).unwrap().0;
+    assert_eq!(locked(&file, 0..1 << 8), [0]);
+    assert_eq!(locked(&file, (15 + 1) << 32..((15 + 1) << 32) + (1 << 8)), [(15 + 1) << 32, ((15 + 1) << 32) + 1]);
+    stage.show("each used; two locks are held, one is read under, two permits are taken, the queue is open", &file);
+
+    guard.poison();
+    drop((guard, outer, inner, reading, queue));
+    slots.release(1).unwrap();
+    stage.show("given back, but for a permit; one lock is poisoned, and the queue has been left", &file);
+    std::mem::forget(routes.write().unwrap());
+    drop((namespace, short, narrow, wide, again, routes, slots, heavy));
+    stage.show("its maker has left, with a lock that it forgot", &file);
+    compare("namespace", &stage.text);
+}
+
+/// The bytes among these that somebody has locked.
+fn locked(file: &File, bytes: Range<i64>) -> Vec<i64> {
+    bytes
+        .filter(|byte| {
+            // SAFETY: all zeros is a lock, of which the kernel reads and writes the fields; the descriptor is open.
+            let lock = unsafe {
+                let mut lock: libc::flock = std::mem::zeroed();
+                (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as _, *byte, 1);
+                assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &mut lock), 0);
+                lock
+            };
+            i32::from(lock.l_type) != libc::F_UNLCK
+        })
+        .collect()
+}
+
+/// What docs/layout.md and the picture in the source say of the objects' words is what the golden files have.
+#[test]
+fn the_pictures_of_objects_show_these_words() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/layout.md")).unwrap();
+    let source = fs::read_to_string(root.join("src/table.rs")).unwrap();
+    let mut picture = source.lines().filter_map(|line| line.strip_prefix("//! ")).skip_while(|line| *line != "```text");
+    let heads = picture.nth(1).unwrap();
+    let rows: Vec<&str> = picture.take_while(|line| *line != "```").collect();
+    // Where the column of a word begins: the head is the number of its first word.
+    let columns: Vec<(usize, usize)> = heads
+        .match_indices(|c: char| c.is_ascii_digit())
+        .filter(|(at, _)| !heads[..*at].ends_with(|c: char| c.is_ascii_digit()))
+        .map(|(at, _)| (heads[at..].split(' ').next().unwrap().parse().unwrap(), at))
+        .collect();
+    assert_eq!(columns.iter().map(|(word, _)| *word).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 16, 32, 48]);
+    for (code, (kind, words)) in (1..).zip(OBJECTS) {
+        let row = document.lines().find(|line| line.starts_with(&format!("| {code} | {kind} |")));
+        let row = row.unwrap_or_else(|| panic!("docs/layout.md has no row for kind {code}, {kind}"));
+        for (offset, name) in words {
+            assert!(row.contains(&format!("`+{offset:#04x}` {name}")), "{offset:#x} {name} is not in: {row}");
+        }
+        let row = rows.iter().find(|row| row.split("  ").next().is_some_and(|label| label == kind)).copied();
+        let is_same = |row: &&&str| kind == "re-entrant mutex" && row.starts_with("mutex (re-entrant)");
+        let is_plain = |row: &&&str| kind == "mutex" && row.starts_with("mutex (re-entrant)");
+        let row = row.or_else(|| rows.iter().find(|row| is_same(row) || is_plain(row)).copied());
+        let Some(row) = row else {
+            assert!(words.is_empty(), "the picture has no row for {kind}");
+            continue;
+        };
+        for (offset, name) in words {
+            let column = columns.iter().rposition(|(word, _)| word * 8 <= *offset).unwrap();
+            let end = columns.get(column + 1).map_or(row.len(), |(_, at)| (*at).min(row.len()));
+            let cell = row.get(columns[column].1..end).unwrap_or_default();
+            assert!(name.split(' ').any(|part| cell.contains(part)), "{offset:#x} {name} is not in {cell:?} of: {row}");
+        }
+    }
 }
 
 #[test]

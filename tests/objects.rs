@@ -690,7 +690,6 @@ fn a_lock_whose_guard_was_leaked_can_be_given_back_by_its_thread() {
 }
 
 #[test]
-#[ignore = "leak() does not keep a poisoning or a healing yet"]
 fn what_a_guard_said_of_the_lock_holds_when_it_is_leaked() {
     let mutex = Mutex::new(1_u32).unwrap();
     let mut guard = mutex.lock().unwrap();

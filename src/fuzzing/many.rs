@@ -36,7 +36,7 @@ struct Books {
     was_slow: bool,
 }
 
-fn cells(words: usize) -> Arc<Cells> {
+pub(super) fn cells(words: usize) -> Arc<Cells> {
     let words = (0..words).map(|_| AtomicU64::new(0)).collect();
     Arc::new(Cells { words, planned: Mutex::new(None) })
 }

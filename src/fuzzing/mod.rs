@@ -5,8 +5,11 @@
 //! protocol and a plain queue says what must come out; *hostile*, where words change under both sides, between operations
 //! and between any two accesses of one, and only bounds and an end are promised. A function panics if, and only if, a promise is broken.
 
+mod algorithms;
 mod many;
+mod objects;
 mod queue;
+mod table;
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -17,7 +20,9 @@ use std::time::Duration;
 use bytemuck::Pod;
 
 pub use many::many_ring;
+pub use objects::objects;
 pub use queue::queue_region;
+pub use table::open_table;
 
 use crate::end::End;
 use crate::error::RecvError;

@@ -11,9 +11,9 @@
 //! ```
 //!
 //! Invariants
-//! - I1: while someone sleeps on the word or is about to (between `listen` and `wait`), WAITERS is set, or the
-//!   word differs from the sleeper's ticket, so that the kernel refuses the sleep.
-//! - I2: WAITERS is cleared only when the kernel has said that nobody sleeps; whoever slipped in between that
+//! - I1: while someone sleeps on the word or is about to (between `listen` and `wait`), WAITERS is set, or the epoch has moved
+//!   since its ticket, so that the kernel refuses the sleep.
+//! - I2: WAITERS is cleared only when the kernel has said that nobody sleeps, and with a new epoch; whoever slipped in between that
 //!   answer and the clearing is woken after it. A killed sleeper thus leaves at most one idle system call.
 //! - I3: HANGUP is set by the listening side for the notifying side to see on its way: "I have left".
 //! - I4: FENCES, once set, stays: some process here cannot take part in asymmetric fences.

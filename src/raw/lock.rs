@@ -103,6 +103,13 @@ impl<M: Memory> Lock<M> {
         load_in_order(&self.word) == 0
     }
 
+    /// Says ahead, as the owner, what the next owner is to know.
+    pub(crate) fn note(&self, lane: usize, past: Past) {
+        if self.owner() == Some(lane) {
+            self.word.store((lane as u64 + 1) | past.to_bits(), Ordering::Relaxed); // I1: only the owner's to write
+        }
+    }
+
     /// Takes the lock from a dead lane; whether it had it.
     pub(crate) fn bury(&self, lane: usize) -> bool {
         let seen = self.word.load(Ordering::Relaxed);

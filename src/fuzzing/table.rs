@@ -1,0 +1,227 @@
+//! The table of a namespace: whatever its words, it is refused, or describes objects that lie in the mapping, apart from each
+//! other, as this library would have laid them out.
+
+use super::*;
+use crate::array::Array;
+use crate::latch::Handle;
+use crate::layout::Shape;
+use crate::members::Member;
+use crate::namespace::Namespace;
+use crate::region::Settings;
+use crate::sys::memory::PAGE;
+use crate::table::{Entry, Initial, NAME_MAX, ObjectKind, Plan, Table, tag_of};
+use crate::wait::Wait;
+
+const KINDS: [ObjectKind; 13] = [
+    ObjectKind::Value,
+    ObjectKind::Atomic,
+    ObjectKind::Array,
+    ObjectKind::Mutex,
+    ObjectKind::ReentrantMutex,
+    ObjectKind::RwLock,
+    ObjectKind::Semaphore,
+    ObjectKind::BoundedSemaphore,
+    ObjectKind::Condvar,
+    ObjectKind::Event,
+    ObjectKind::Barrier,
+    ObjectKind::Once,
+    ObjectKind::Queue,
+];
+
+/// More would only be slow.
+const LARGEST: u64 = 64 * PAGE;
+
+/// Some objects, laid out; then words of the table, and of the queues' headers, are changed.
+pub fn open_table(data: &[u8]) {
+    let mut input = Input(data);
+    let setup = input.byte();
+    let lanes = [1, 2, 5, 65][usize::from(setup & 3)];
+    let is_persistent = setup & 4 != 0;
+    let plans: Vec<_> = (0..=setup >> 3 & 7).map(|index| (name(index, &mut input), plan(lanes, &mut input))).collect();
+    let Ok((table, layout)) = Table::lay_out(plans, lanes, is_persistent) else { return };
+    if layout.size > LARGEST {
+        return;
+    }
+    let region = made(layout, &table, Initial::Zero);
+    assert_eq!(Table::parse(&region).expect("what we write we read"), table);
+
+    let count = layout.capacity as usize;
+    let queues: Vec<usize> =
+        table.entries.iter().filter(|entry| entry.plan.queue.is_some()).map(|entry| entry.at).collect();
+    while let Some(op) = input.op() {
+        let row = layout.table() + usize::from(op >> 4) % count * ENTRY_WORDS;
+        let word = |index: usize| region.word(row + index);
+        match op % 16 {
+            // A whole entry anew, as if it had been meant.
+            0 => {
+                let plan = plan(lanes, &mut input);
+                word(1).store(plan.size, Relaxed);
+                word(2).store(plan.align, Relaxed);
+                word(4).store(plan.count, Relaxed);
+            }
+            // What another entry says.
+            1 => {
+                let other = layout.table() + usize::from(input.byte()) % count * ENTRY_WORDS;
+                let index = usize::from(input.byte()) % ENTRY_WORDS;
+                word(index).store(region.word(other + index).load(Relaxed), Relaxed);
+            }
+            2 => word(6).store(u64::from(input.byte()) * 16, Relaxed),
+            3 => word(8 + usize::from(input.byte()) % 8).store(input.word(), Relaxed),
+            4..=6 if !queues.is_empty() => {
+                let header = queues[usize::from(op >> 4) % queues.len()];
+                let word = region.word(header + usize::from(input.byte()) % header::USED);
+                word.store(input.lie(word.load(Relaxed)), Relaxed);
+            }
+            _ => {
+                let word = word(usize::from(input.byte()) % ENTRY_WORDS);
+                word.store(input.lie(word.load(Relaxed)), Relaxed);
+            }
+        }
+    }
+    if let Ok(found) = Table::parse(&region) {
+        check(&region, &found);
+        glance(region, &found);
+    }
+}
+
+/// Alike for some, too long for others.
+fn name(index: u8, input: &mut Input) -> String {
+    match input.byte() {
+        0 => String::new(),
+        byte @ 1..16 => char::from(b'a' + byte % 4).to_string(),
+        16 => "x".repeat(NAME_MAX),
+        17 => "é".repeat(NAME_MAX / 2 + 1),
+        18 => "two\nlines".to_string(),
+        _ => format!("object {index}"),
+    }
+}
+
+fn plan(lanes: usize, input: &mut Input) -> Plan {
+    let kind = KINDS[usize::from(input.byte()) % KINDS.len()];
+    let numbers = [0, 1, 2, 3, 4, 7, 8, 12, 16, 24, 72, 100, 1000, 1 << 20, 1 << 61, u64::MAX];
+    let mut number = || numbers[usize::from(input.byte()) % numbers.len()];
+    let bare = Plan::bare(kind, 0);
+    match kind {
+        ObjectKind::Queue => {
+            let element = match number() {
+                0 => Element::Bytes,
+                size => Element::Value { size, align: 1, tag: [0; 8] },
+            };
+            let (capacity, limit) = (number(), number());
+            let shape =
+                Shape { lanes: 2 * lanes as u64, inline_len: 16, blocks: number(), block_len: limit, extents: 0 };
+            Plan { queue: Layout::queue(element, capacity.max(1), limit, shape).ok(), ..bare }
+        }
+        ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier => Plan { count: number(), ..bare },
+        ObjectKind::Condvar | ObjectKind::Event | ObjectKind::Once => bare,
+        _ => {
+            let tag = tag_of::<u64>();
+            let count = if kind == ObjectKind::Array { number() } else { 0 };
+            let size = number();
+            Plan { size, align: if size % 8 == 0 { 8 } else { 1 }, tag, count, ..bare }
+        }
+    }
+}
+
+fn made(layout: Layout, table: &Table, initial: Initial) -> Region {
+    let region = Region::create(layout, &Settings::default(), false).expect("memory for a small namespace");
+    let initial = vec![initial; table.entries.len()];
+    table.format(&region, &initial).expect("a descriptor");
+    region
+}
+
+fn check(region: &Region, table: &Table) {
+    let layout = *region.layout();
+    assert_eq!(table.entries.len() as u64, layout.capacity);
+    let mut end = layout.objects();
+    for (index, entry) in table.entries.iter().enumerate() {
+        assert_eq!(entry.at, end, "{entry:?} is not where the one before it ends");
+        end += entry.words;
+        assert!(entry.words > 0 && entry.at % 16 == 0, "{entry:?}");
+        assert_eq!(entry.plan.words(layout.seats()), Some(entry.words));
+        assert_eq!(table.find(&entry.name).map(|(place, _)| place), Some(index), "two of the name {:?}", entry.name);
+        check_parts(entry, layout.seats());
+    }
+    assert_eq!(end, layout.objects() + layout.limit as usize / WORD, "words of no object");
+    assert!(end * WORD <= layout.mapped() as usize);
+
+    // This library could have made it, and would have written the same.
+    let plans = table.entries.iter().map(|entry| (entry.name.clone(), entry.plan)).collect();
+    let (again, same) = Table::lay_out(plans, layout.seats(), layout.persistent).expect("it is believed");
+    assert_eq!((&again, same), (table, layout));
+    let copy = made(layout, table, Initial::Zero);
+    for index in layout.table()..layout.objects() {
+        let (found, written) = (region.word(index).load(Relaxed), copy.word(index).load(Relaxed));
+        assert_eq!(found, written, "word {} of entry {}", index % 16, (index - layout.table()) / 16);
+    }
+    for entry in table.entries.iter().filter(|entry| entry.plan.queue.is_some()) {
+        for index in (0..header::WORDS).filter(|&index| index != header::LIFE) {
+            let word = |region: &Region| region.word(entry.at + index).load(Relaxed);
+            assert_eq!(word(region), word(&copy), "word {index} of a queue's header");
+        }
+    }
+}
+
+/// The parts of an object lie within it.
+fn check_parts(entry: &Entry, lanes: usize) {
+    let plan = &entry.plan;
+    let is_counted = [ObjectKind::Array, ObjectKind::Semaphore, ObjectKind::BoundedSemaphore, ObjectKind::Barrier]
+        .contains(&plan.kind);
+    assert!(is_counted || plan.count == 0, "of what? {plan:?}");
+    let is_within = |start: usize, words: Option<usize>| {
+        words.and_then(|words| words.checked_add(start)).is_some_and(|end| end <= entry.words)
+    };
+    let is_sound = match plan.kind {
+        ObjectKind::Value | ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::RwLock => {
+            let buffers = plan.buffers(lanes);
+            assert!(buffers.count.is_power_of_two() && buffers.stride * WORD >= plan.size as usize);
+            is_within(buffers.at, buffers.stride.checked_mul(buffers.count))
+        }
+        ObjectKind::Array => is_within(16, plan.elements()),
+        ObjectKind::BoundedSemaphore => is_within(16, usize::try_from(plan.count).ok()),
+        ObjectKind::Barrier => is_within(16, Some(lanes)),
+        ObjectKind::Queue => plan.queue.is_some_and(|queue| queue.size == (entry.words * WORD) as u64),
+        ObjectKind::Atomic => plan.size <= WORD as u64,
+        _ => plan.size == 0,
+    };
+    assert!(is_sound, "{plan:?} in {} words", entry.words);
+}
+
+/// Joins, opens each object that has a type that we have, and looks at it.
+fn glance(region: Region, found: &Table) {
+    let shown = region.glance(&found.entries);
+    assert_eq!(shown.len(), found.entries.len());
+    let Ok(Some(member)) = Member::join(region) else { panic!("a sound namespace with nobody there") };
+    let member = Arc::new(member);
+    let namespace = Namespace::new(Arc::clone(&member), Wait::Park);
+    for (index, entry) in found.entries.iter().enumerate() {
+        let handle = Handle::new(Arc::clone(&member), index, entry, Wait::Park);
+        assert_eq!(handle.entry(), Some(entry));
+        // Words that were a queue's may be anything else's now, so any answer will do.
+        let (name, opened) = (&entry.name[..], namespace.tagged(entry.plan.tag));
+        let _ = opened.value::<u64>(name).map(|value| (value.load(), value.try_store(&1)));
+        let _ = opened.value::<[u8; 12]>(name).map(|value| (value.load(), value.try_store(&[1; 12])));
+        let _ = opened.atomic::<u64>(name).map(|number| number.fetch_add(1));
+        let _ = opened.mutex::<u64>(name).map(|lock| drop(lock.try_lock()));
+        let _ = opened.reentrant_mutex::<u64>(name).map(|lock| drop(lock.try_lock()));
+        let _ = opened.rw_lock::<[u64; 3]>(name).map(|lock| (lock.try_write().is_ok(), lock.try_read().is_ok()));
+        let _ = opened.event(name).map(|event| event.is_set());
+        let _ = opened.once(name).map(|once| once.is_completed());
+        let _ = opened.barrier(name).map(|barrier| barrier.waiting());
+        let _ = opened.semaphore(name).map(|permits| permits.try_acquire(1));
+        let _ = opened.condvar(name).map(|news| news.notify_all());
+        let _ = (opened.queue::<u64>(name), opened.queue::<[u8]>(name));
+        let _ = opened.array::<u64>(name).map(|array| use_array(&array));
+        let _ = opened.array::<[u8; 12]>(name).map(|array| use_array(&array));
+        if let Ok(permits) = opened.bounded_semaphore(name) {
+            assert!(permits.available() <= permits.bound());
+            let _ = permits.try_acquire(permits.bound());
+        }
+    }
+}
+
+fn use_array<T: Pod>(array: &Array<T>) {
+    assert!(array.get(array.len()).is_err());
+    let last = array.len() - 1;
+    let _ = (array.get(last), array.try_lock().map(|mut section| section.set(last, T::zeroed())));
+}
