@@ -17,6 +17,9 @@ use crate::sync::Ordering;
 use crate::table::{EVENT, MANY, ObjectKind, Plan, STATE, permits};
 use crate::wait::{Stop, Until};
 
+/// Looks for permits that other threads move behind us, before they are not there.
+const ROUNDS: u32 = 32;
+
 /// Where those who wait sleep: apart, because a permit may be of no use to one who wants several.
 struct Ears {
     one: Event<Mapped>,
@@ -266,22 +269,25 @@ impl BoundedSemaphore {
         if first && count == 1 { 1 } else { self.give_more(count, u64::from(first)) }
     }
 
+    /// Whether this process has so many, as far as can be seen while its other threads take and give.
+    fn has(&self, count: usize) -> bool {
+        let lane = self.handle.member.lane();
+        (0..ROUNDS).any(|_| self.parts.0.of(lane).take(count).count() == count)
+    }
+
     #[cold]
     fn give_more(&self, count: u64, mut given: u64) -> u64 {
         let permits = &self.parts.0;
         // Other threads take and give meanwhile: what they moved behind us is found by going round.
-        loop {
-            let before = given;
+        for _ in 0..ROUNDS {
             for token in permits.of(self.handle.member.lane()) {
                 if given == count {
                     return given;
                 }
                 given += u64::from(permits.give_back(token));
             }
-            if given == before {
-                return given;
-            }
         }
+        given
     }
 
     /// Gives back so many permits that this process took.
@@ -295,7 +301,7 @@ impl BoundedSemaphore {
             return Ok(());
         }
         let wanted = u64::from(count);
-        if count > 1 && self.parts.0.of(self.handle.member.lane()).take(count as usize).count() < count as usize {
+        if count > 1 && !self.has(count as usize) {
             return Err(SyncError::NotOwner);
         }
         let given = self.give(wanted);

@@ -1219,7 +1219,6 @@ fn no_more_threads_are_in_than_there_are_permits() {
 
 /// Permits of one process are all alike: which ones a thread gives back is nobody's business.
 #[test]
-#[ignore = "now and then release() does not find what other threads of its process have moved"]
 fn threads_that_take_one_and_several_permits_can_give_them_back() {
     const EACH: usize = 50_000;
     let _watchdog = Sandbox::new();
