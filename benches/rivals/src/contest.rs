@@ -56,6 +56,10 @@ pub trait Case: Copy + Display {
     fn speed(&self, sample: &Self::Sample) -> f64;
     /// Further fields of a raw sample.
     fn details(&self, sample: &Self::Sample) -> Value;
+    /// What else there is to say of all that one contender reached.
+    fn remark(&self, _: &[&Self::Sample]) -> Option<String> {
+        None
+    }
 }
 
 pub trait Entrant<C: Case> {
@@ -70,6 +74,7 @@ impl Options {
         ensure!(pin::have_both(), "two CPUs are needed, 0 for the producer and 1 for the consumer");
         let only = Only::new(&self.only, entrants)?;
         let mut samples = Vec::new();
+        let mut remarks = Vec::new();
         let mut units = None;
         for case in C::all() {
             let entrants: Vec<_> =
@@ -94,6 +99,10 @@ impl Options {
             let outcome = Outcome { case, contenders, base, turns };
             println!("{}", outcome.rows().join("\n"));
             samples.extend(outcome.samples());
+            remarks.extend(outcome.remarks());
+        }
+        if !remarks.is_empty() {
+            println!("\n{}", remarks.join("\n"));
         }
         if let Some(path) = &self.json {
             serde_json::to_writer_pretty(File::create(path)?, &samples)?;

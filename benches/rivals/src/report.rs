@@ -53,6 +53,15 @@ impl<C: Case> Outcome<C> {
         ))
     }
 
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        self.contenders.iter().enumerate().filter_map(|(entrant, name)| {
+            let own = self.turns.iter().filter(|turn| turn.entrant == entrant);
+            let samples: Vec<_> = own.map(|turn| &turn.measured.value).collect();
+            let remark = self.case.remark(&samples)?;
+            Some(format!("- {}, {name}: {remark}", self.case))
+        })
+    }
+
     pub fn samples(&self) -> impl Iterator<Item = Value> {
         self.turns.iter().map(|turn| {
             let mut sample = json!({
