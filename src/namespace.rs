@@ -494,7 +494,7 @@ impl NamespaceBuilder {
         }
         let mut plans = self.plans.clone();
         for queue in plans.iter_mut().filter_map(|(_, plan)| plan.queue.as_mut()) {
-            let shape = Shape { lanes: (2 * self.lanes as u64).min(LANES_MAX), ..queue.shape };
+            let shape = Shape { lanes: (self.lanes as u64).saturating_mul(2).min(LANES_MAX), ..queue.shape };
             *queue = Layout::queue(queue.element, queue.capacity, queue.limit, shape)?;
         }
         let (table, layout) = Table::lay_out(plans, self.lanes, self.persistent)?;

@@ -235,7 +235,7 @@ impl Plan {
             ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::RwLock => with_buffers(mutex::FIXED)?,
             ObjectKind::Array => MANY.checked_add(self.elements()?)?,
             ObjectKind::BoundedSemaphore => MANY.checked_add(self.count.try_into().ok()?)?,
-            ObjectKind::Barrier => MANY + lanes,
+            ObjectKind::Barrier => MANY.checked_add(lanes)?,
             ObjectKind::Queue => self.queue?.size as usize / WORD,
             ObjectKind::Atomic | ObjectKind::Semaphore | ObjectKind::Condvar | ObjectKind::Event | ObjectKind::Once => {
                 LINE_PAIR
@@ -269,6 +269,11 @@ impl Plan {
         if self.kind == ObjectKind::Atomic && !self.is_narrow() {
             return refuse("size of a number", self.size, "1, 2, 4 or 8 bytes".into(), "use a value");
         }
+        let is_bare =
+            !is_value && !matches!(self.kind, ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::RwLock);
+        if is_bare && self.size > 0 {
+            return refuse("size", self.size, "0 bytes".into(), "it holds nothing");
+        }
         if self.align > (LINE_PAIR * WORD) as u64 {
             return refuse("alignment of a value", self.align, "at most 128".into(), "align the type to a cache line");
         }
@@ -279,6 +284,8 @@ impl Plan {
                 ("number of permits", semaphore::MOST, "begin with fewer")
             }
             ObjectKind::Barrier => ("number of parties", barrier::PARTIES_MOST, "count the processes that are to meet"),
+            ObjectKind::Semaphore => return Ok(()),
+            _ if self.count > 0 => return refuse("count", self.count, "0".into(), "it is one"),
             _ => return Ok(()),
         };
         if !(1..=most).contains(&self.count) {
@@ -343,6 +350,7 @@ pub(crate) struct Table {
 impl Table {
     /// Where objects of these plans go.
     pub(crate) fn lay_out(plans: Vec<(String, Plan)>, lanes: usize, persistent: bool) -> Result<(Self, Layout)> {
+        Layout::namespace(1, 1, lanes as u64, persistent)?; // a number of participants that can be
         let mut names = BTreeSet::new();
         for (name, plan) in &plans {
             check_name(name)?;
@@ -426,6 +434,15 @@ impl Table {
             })?;
             at += entry.words;
             entries.push(entry);
+        }
+        if at != end {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format_args!("open {}", shown(region.place())),
+                format_args!("a table of objects up to word {at}"),
+                format_args!("up to word {end}"),
+                "remove the region when nobody uses it",
+            ));
         }
         Ok(Self { entries })
     }

@@ -38,6 +38,9 @@ pub trait Link: Object {
 
 pub const MOST: usize = 8;
 
+/// A disturbed turn lasts up to so many times as long.
+const PATIENCE: u32 = 5;
+
 /// A smaller share of undisturbed time says less than a whole disturbed turn.
 const ENOUGH: f64 = 0.05;
 
@@ -63,6 +66,8 @@ struct Board {
 struct Slot {
     /// Whose place it is.
     thread: AtomicU64,
+    /// How long it had waited for a CPU in the end.
+    delay: AtomicU64,
     ops: AtomicU64,
     /// Nanoseconds for an operation, in the median lot, as a float.
     block: AtomicU64,
@@ -78,65 +83,21 @@ unsafe impl Plain for Board {}
 impl Board {
     fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        let slot = || Slot { thread: zero(), ops: zero(), block: zero(), trip: zero(), refused: zero(), torn: zero() };
+        let slot = || Slot {
+            thread: zero(),
+            delay: zero(),
+            ops: zero(),
+            block: zero(),
+            trip: zero(),
+            refused: zero(),
+            torn: zero(),
+        };
         let word = || AtomicU32::new(0);
         Self { leader: word(), phase: word(), arrived: word(), slots: array::from_fn(|_| slot()) }
     }
 
     fn ops(&self, participants: usize) -> Vec<u64> {
         self.slots[..participants].iter().map(|slot| slot.ops.load(Relaxed)).collect()
-    }
-
-    /// Lets everybody work for so long; `check` says whether all of them still can.
-    fn conduct(&self, participants: usize, length: Duration, check: &mut dyn FnMut() -> Result<()>) -> Result<Sample> {
-        while self.arrived.load(Acquire) < participants as u32 {
-            check()?;
-            thread::sleep(Duration::from_micros(100));
-        }
-        self.phase.store(WARMING, Release);
-        thread::sleep(length / 10 + Duration::from_millis(1));
-        self.phase.store(TIMED, Release);
-        let parts = self.watch(participants, length);
-        // A wait that has not ended yet is not known.
-        thread::sleep(quiet::PART);
-        self.phase.store(OVER, Release);
-        let are_quiet = quiet::are_quiet(&parts);
-        let sum = |quiet_only: bool| {
-            let mut sample = Sample::new(participants);
-            for (part, _) in parts.iter().zip(&are_quiet).filter(|&(_, &is_quiet)| is_quiet || !quiet_only) {
-                sample.elapsed += part.elapsed;
-                sample.ops.iter_mut().zip(&part.ops).for_each(|(sum, ops)| *sum += ops);
-            }
-            sample
-        };
-        let (all, quiet) = (sum(false), sum(true));
-        let share = quiet.elapsed.as_secs_f64() / all.elapsed.as_secs_f64();
-        Ok(if share < ENOUGH { Sample { quiet: None, ..all } } else { Sample { quiet: Some(share), ..quiet } })
-    }
-
-    /// What happens, part by part.
-    fn watch(&self, participants: usize, length: Duration) -> Vec<Part> {
-        let threads = self.slots[..participants].iter().map(|slot| slot.thread.load(Relaxed) as u32);
-        let delays: Vec<_> = threads.map(Delay::of).collect();
-        let look = || {
-            let delays: Vec<_> = delays.iter().map(Delay::nanos).collect();
-            (self.ops(participants), delays, Instant::now())
-        };
-        let differences = |after: &[u64], before: &[u64]| after.iter().zip(before).map(|(a, b)| a - b).collect();
-        let mut parts = Vec::new();
-        let mut before = look();
-        let start = before.2;
-        while start.elapsed() < length {
-            thread::sleep(quiet::PART);
-            let after = look();
-            parts.push(Part {
-                elapsed: after.2 - before.2,
-                ops: differences(&after.0, &before.0),
-                delays: differences(&after.1, &before.1),
-            });
-            before = after;
-        }
-        parts
     }
 
     /// Adds what only the participants could know.
@@ -148,6 +109,15 @@ impl Board {
         let block = Some(f64::from_bits(first.block.load(Relaxed))).filter(|_| case.is_alone());
         Sample { block, trip, refused: sum(|slot| &slot.refused), torn: sum(|slot| &slot.torn), ..sample }
     }
+}
+
+/// A turn as it was seen.
+struct Watched {
+    parts: Vec<Part>,
+    /// How long each had waited for a CPU at the last look.
+    delays: Vec<u64>,
+    /// When that was.
+    until: Instant,
 }
 
 /// One participant's place.
@@ -173,6 +143,10 @@ impl Stage<'_> {
         }
     }
 
+    fn end(&self) {
+        self.slot.delay.store(Delay::of(self.slot.thread.load(Relaxed) as u32).nanos(), Relaxed);
+    }
+
     /// Does it until the time is over.
     #[inline(always)]
     pub fn run(&self, mut op: impl FnMut()) {
@@ -195,6 +169,7 @@ impl Stage<'_> {
                 _ => {}
             }
         }
+        self.end();
         lots.sort_by(f64::total_cmp);
         let median = lots.get(lots.len() / 2).copied().unwrap_or(f64::NAN);
         self.slot.block.store(median.to_bits(), Relaxed);
@@ -212,6 +187,7 @@ impl Stage<'_> {
             }
             self.slot.ops.fetch_add(1, Relaxed);
         }
+        self.end();
         self.slot.trip.store(latency.quantile(0.5), Relaxed);
     }
 
@@ -221,6 +197,7 @@ impl Stage<'_> {
         while op() {
             self.slot.ops.fetch_add(1, Relaxed);
         }
+        self.end();
     }
 
     /// Whether the time is over.
@@ -309,6 +286,11 @@ impl<'a> Job<'a> {
         self.case.participants() > self.cpus.len()
     }
 
+    /// Where several share a CPU they disturb each other all the time; one alone is timed in lots.
+    fn waits_for_quiet(&self) -> bool {
+        !self.is_crowded() && !self.case.is_alone()
+    }
+
     fn stage(&self, object: &impl Object, board: &Board, participant: usize) -> Result<()> {
         pin(self.cpus[participant % self.cpus.len()]);
         let stage = Stage { board, slot: &board.slots[participant], is_alone: self.case.is_alone() };
@@ -319,13 +301,13 @@ impl<'a> Job<'a> {
     pub fn threads<O: Object + Sync>(&self) -> Result<Sample> {
         let object = &O::create(&self.case)?;
         let board = &Board::new();
-        let sample = thread::scope(|s| {
+        let watched = thread::scope(|s| {
             for participant in 0..self.case.participants() {
                 s.spawn(move || self.stage(object, board, participant).expect("threads need nothing that can fail"));
             }
-            board.conduct(self.case.participants(), self.length(), &mut || Ok(()))
+            self.conduct(board, || Ok(()))
         })?;
-        self.finish(object, board, sample)
+        self.finish(object, board, watched)
     }
 
     /// Plays each participant in a process of its own.
@@ -350,16 +332,16 @@ impl<'a> Job<'a> {
                 .args([participant.to_string(), object.address()]);
             children.push(command.spawn()?);
         }
-        let check = &mut || {
+        let check = || {
             let gone = children.iter_mut().find_map(|child| child.try_wait().transpose());
             gone.map_or(Ok(()), |status| bail!("the process of a participant ended early: {status:?}"))
         };
-        let sample = board.conduct(self.case.participants(), self.length(), check)?;
+        let watched = self.conduct(&board, check)?;
         for child in &mut children {
             let status = child.wait()?;
             ensure!(status.success(), "the process of a participant ended with {status}");
         }
-        self.finish(&object, &board, sample)
+        self.finish(&object, &board, watched)
     }
 
     fn follow<L: Link>(&self, peer: &Peer) -> Result<Sample> {
@@ -376,10 +358,81 @@ impl<'a> Job<'a> {
         Ok(Sample::new(0))
     }
 
-    fn finish<O: Object>(&self, object: &O, board: &Board, sample: Sample) -> Result<Sample> {
+    /// Lets everybody work for a turn; `check` says whether all of them still can.
+    fn conduct(&self, board: &Board, mut check: impl FnMut() -> Result<()>) -> Result<Watched> {
+        while board.arrived.load(Acquire) < self.case.participants() as u32 {
+            check()?;
+            thread::sleep(Duration::from_micros(100));
+        }
+        board.phase.store(WARMING, Release);
+        thread::sleep(self.length() / 10 + Duration::from_millis(1));
+        board.phase.store(TIMED, Release);
+        let watched = self.watch(board);
+        board.phase.store(OVER, Release);
+        Ok(watched)
+    }
+
+    /// What happens, part by part.
+    fn watch(&self, board: &Board) -> Watched {
+        let (participants, length) = (self.case.participants(), self.length());
+        let patience = if self.waits_for_quiet() { PATIENCE } else { 1 };
+        let threads = board.slots[..participants].iter().map(|slot| slot.thread.load(Relaxed) as u32);
+        let delays: Vec<_> = threads.map(Delay::of).collect();
+        let look = || {
+            let delays: Vec<_> = delays.iter().map(Delay::nanos).collect();
+            (board.ops(participants), delays, Instant::now())
+        };
+        let differences = |after: &[u64], before: &[u64]| after.iter().zip(before).map(|(a, b)| a - b).collect();
+        let mut parts = Vec::new();
+        let mut before = look();
+        let start = before.2;
+        let mut quiet = Duration::ZERO;
+        // Longer, if it is disturbed, but not for ever.
+        while start.elapsed() < length || (quiet < length && start.elapsed() < patience * length) {
+            thread::sleep(quiet::PART);
+            let after = look();
+            if after.1 == before.1 {
+                quiet += after.2 - before.2;
+            }
+            parts.push(Part {
+                elapsed: after.2 - before.2,
+                ops: differences(&after.0, &before.0),
+                delays: differences(&after.1, &before.1),
+            });
+            before = after;
+        }
+        Watched { parts, delays: before.1, until: before.2 }
+    }
+
+    /// What came of it, when everybody has finished.
+    fn conclude(&self, board: &Board, watched: Watched) -> Sample {
+        let Watched { mut parts, delays, until } = watched;
+        let participants = self.case.participants();
+        // A wait that goes on is not known, so those that ended after the last look count with a part of their own.
+        let slots = board.slots[..participants].iter();
+        let delays = slots.zip(delays).map(|(slot, before)| slot.delay.load(Relaxed).saturating_sub(before)).collect();
+        parts.push(Part { elapsed: until.elapsed(), ops: vec![0; participants], delays });
+        let are_quiet = quiet::are_quiet(&parts);
+        parts.pop();
+        let sum = |quiet_only: bool| {
+            let mut sample = Sample::new(participants);
+            for (part, _) in parts.iter().zip(&are_quiet).filter(|&(_, &is_quiet)| is_quiet || !quiet_only) {
+                sample.elapsed += part.elapsed;
+                sample.ops.iter_mut().zip(&part.ops).for_each(|(sum, ops)| *sum += ops);
+            }
+            sample
+        };
+        let (all, quiet) = (sum(false), sum(true));
+        let share = quiet.elapsed.as_secs_f64() / all.elapsed.as_secs_f64();
+        let is_enough = self.waits_for_quiet() && share >= ENOUGH;
+        if is_enough { Sample { quiet: Some(share), ..quiet } } else { all }
+    }
+
+    fn finish<O: Object>(&self, object: &O, board: &Board, watched: Watched) -> Result<Sample> {
         let done: u64 = board.ops(self.case.participants()).iter().sum();
         let total = object.total();
         ensure!(total == done || !self.case.counts(), "{done} were counted up, and {total} were found");
+        let sample = self.conclude(board, watched);
         let sample = Sample { turn: self.turn(), ..board.complete(sample, &self.case) };
         ensure!(sample.torn == 0 || O::MAY_TEAR, "{} loads gave parts of two values", sample.torn);
         Ok(sample)
