@@ -427,6 +427,9 @@ impl NamespaceBuilder {
     /// kind, an object that is missing ([`ErrorKind::NotFound`]) or of another type ([`ErrorKind::WrongType`]), no free lane
     /// ([`ErrorKind::LanesTaken`]), no memory.
     pub fn open(&self, name: &str) -> Result<Namespace> {
+        if !self.plans.is_empty() {
+            self.lay_out()?; // what cannot be is refused before anything is looked up
+        }
         let join = |region: Region| {
             self.check(&region)?;
             Ok(Member::of(region)?.map(|member| self.seated(member)))
@@ -486,7 +489,7 @@ impl NamespaceBuilder {
         self
     }
 
-    fn create(&self, named: bool) -> Result<Region> {
+    fn lay_out(&self) -> Result<(Table, Layout)> {
         if let Some((name, story)) = &self.refused {
             let doing = format_args!("plan the queue {name:?}");
             let remedy = "choose options that a queue can have";
@@ -497,7 +500,11 @@ impl NamespaceBuilder {
             let shape = Shape { lanes: (self.lanes as u64).saturating_mul(2).min(LANES_MAX), ..queue.shape };
             *queue = Layout::queue(queue.element, queue.capacity, queue.limit, shape)?;
         }
-        let (table, layout) = Table::lay_out(plans, self.lanes, self.persistent)?;
+        Table::lay_out(plans, self.lanes, self.persistent)
+    }
+
+    fn create(&self, named: bool) -> Result<Region> {
+        let (table, layout) = self.lay_out()?;
         let region = Region::create(layout, &self.common.settings, named)?;
         table.format(&region, &self.initial)?;
         for (index, entry) in table.entries.iter().enumerate() {

@@ -69,7 +69,7 @@ struct Slot {
     /// How long it had waited for a CPU in the end.
     delay: AtomicU64,
     ops: AtomicU64,
-    /// Nanoseconds for an operation, in the median lot, as a float.
+    /// Nanoseconds for an operation, in the median lot, as a float; 0 if there was no lot.
     block: AtomicU64,
     /// The median round trip.
     trip: AtomicU64,
@@ -106,7 +106,7 @@ impl Board {
         let sum = |count: fn(&Slot) -> &AtomicU64| slots.iter().map(|slot| count(slot).load(Relaxed)).sum();
         let [first, ..] = slots else { return sample };
         let trip = Some(first.trip.load(Relaxed)).filter(|&trip| trip > 0);
-        let block = Some(f64::from_bits(first.block.load(Relaxed))).filter(|_| case.is_alone());
+        let block = Some(f64::from_bits(first.block.load(Relaxed))).filter(|&block| block > 0.0 && case.is_alone());
         Sample { block, trip, refused: sum(|slot| &slot.refused), torn: sum(|slot| &slot.torn), ..sample }
     }
 }
@@ -171,7 +171,7 @@ impl Stage<'_> {
         }
         self.end();
         lots.sort_by(f64::total_cmp);
-        let median = lots.get(lots.len() / 2).copied().unwrap_or(f64::NAN);
+        let median = lots.get(lots.len() / 2).copied().unwrap_or(0.0);
         self.slot.block.store(median.to_bits(), Relaxed);
     }
 
