@@ -105,6 +105,7 @@ mod entry {
     pub(super) const COUNT: usize = 4;
     pub(super) const AT: usize = 5;
     pub(super) const WORDS: usize = 6;
+    pub(super) const UNUSED: usize = 7;
     pub(super) const NAME: usize = 8;
 }
 
@@ -471,7 +472,10 @@ impl Entry {
         let kind = ObjectKind::from_code(row[entry::KIND])?;
         let (size, align, words) = (row[entry::SIZE], row[entry::ALIGN], row[entry::WORDS]);
         let words = usize::try_from(words).ok().filter(|&words| words <= end.saturating_sub(at))?;
-        let is_sound = align.is_power_of_two() && size.is_multiple_of(align) && row[entry::AT] == at as u64;
+        let is_sound = align.is_power_of_two()
+            && size.is_multiple_of(align)
+            && row[entry::AT] == at as u64
+            && row[entry::UNUSED] == 0;
         if !is_sound {
             return None;
         }
