@@ -61,8 +61,9 @@ impl Entry {
             ObjectKind::Semaphore => format!("{} permits left", word(STATE)),
             ObjectKind::BoundedSemaphore => {
                 let permits = self.permits(region);
-                let lanes = 0..region.layout().seats();
-                users = pids(&mut lanes.flat_map(|lane| permits.of(lane).map(move |_| lane)));
+                let mut lanes = permits.owners().filter(|&lane| lane < region.layout().seats()).collect::<Vec<_>>();
+                lanes.sort_unstable();
+                users = pids(&mut lanes.into_iter());
                 let (taken, count) = (permits.taken(), self.plan.count);
                 format!("{} of {count} permits left", count.saturating_sub(taken))
             }

@@ -8,7 +8,7 @@ use crate::error::SyncError;
 use crate::latch::Handle;
 use crate::raw::cell::{CONTROL, Cell};
 use crate::region::Words;
-use crate::sync::{load_value, store_value};
+use crate::sync::{AtomicU64, load_bytes, load_value, store_value};
 use crate::table::Buffers;
 
 /// The words of one cell.
@@ -44,6 +44,16 @@ impl<T: Pod> Kept<T> {
             return Ok((T::zeroed(), 0));
         }
         Ok(self.cell()?.read(load_value, lapped)?)
+    }
+
+    /// As [`load`](Self::load), in place; says the number.
+    #[inline]
+    pub(crate) fn load_into(&self, value: &mut T, lapped: impl FnMut(u32)) -> Result<u64, SyncError> {
+        if size_of::<T>() == 0 {
+            return Ok(0);
+        }
+        let copy = |words: &[AtomicU64]| load_bytes(words, bytemuck::bytes_of_mut(value));
+        Ok(self.cell()?.read(copy, lapped)?.1)
     }
 
     /// For who holds the right to write: nobody but a hostile one spoils the attempt.

@@ -18,7 +18,7 @@ use crate::members::{Local, Member};
 use crate::raw::event::Event;
 use crate::raw::lock::{Lock, Past};
 use crate::region::{Mapped, Word, Words};
-use crate::sync::{Ordering, spin_loop};
+use crate::sync::{AtomicU64, Ordering, spin_loop};
 use crate::sys::{self, barrier, process};
 use crate::table::{EVENT, Entry, Plan};
 use crate::wait::{Pace, Stop, Until, Wait, Waiter};
@@ -77,19 +77,27 @@ impl Handle {
         &self,
         ear: &Event<Mapped>,
         until: Until,
+        ask: impl FnMut() -> Option<Stop>,
+        attempt: impl FnMut() -> Result<Option<T>, SyncError>,
+    ) -> Result<T, SyncError> {
+        self.attempt_at(&Turn::default(), ear, until, ask, attempt)
+    }
+
+    fn attempt_at<T>(
+        &self,
+        turn: &Turn,
+        ear: &Event<Mapped>,
+        until: Until,
         mut ask: impl FnMut() -> Option<Stop>,
         mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     ) -> Result<T, SyncError> {
         match until {
-            Until::Now => {
-                if let Some(done) = attempt()? {
-                    return Ok(done);
-                }
-                self.last_attempt(ask, attempt).map_err(not_waited)
-            }
+            Until::Now => match attempt()? {
+                Some(done) => Ok(done),
+                None => self.last_attempt(ask, attempt).map_err(not_waited),
+            },
             Until::Deadline(deadline) => {
-                let turn = Turn::default();
-                let mut waiting = Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, turn: &turn };
+                let mut waiting = Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, turn };
                 match waiting.wait_for(0, deadline, &mut attempt) {
                     Err(SyncError::TimedOut) => self.last_attempt(ask, attempt),
                     outcome => outcome,
@@ -119,17 +127,17 @@ impl Handle {
         &self,
         ear: &Event<Mapped>,
         until: Until,
-        mut ask: impl FnMut() -> Option<Stop>,
+        ask: impl FnMut() -> Option<Stop>,
         mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     ) -> Result<T, SyncError> {
-        let Until::Deadline(deadline) = until else { return self.attempt_now(ear, ask, attempt) };
+        let stood_back = &self.member.local(self.object).ok_or(SyncError::Corrupt)?.stood_back;
         let since = Instant::now();
         let turn = Turn::default();
         let mut pause = 1_u32;
         let mut has_barred = false;
-        let mut in_turn = || {
+        let in_turn = || {
             let barred = ear.is_barred();
-            turn.stands_back.set(barred && !turn.slept.get() && since.elapsed() < OVERTAKEN);
+            turn.stands_back.set(barred && !turn.slept.get() && !has_stood_back(stood_back));
             if turn.stands_back.get() {
                 return Ok(None);
             }
@@ -138,6 +146,7 @@ impl Handle {
                 if barred {
                     ear.bar(false);
                 }
+                stood_back.store(0, Ordering::Relaxed);
             } else if !turn.slept.get() {
                 for _ in 0..pause {
                     spin_loop();
@@ -149,46 +158,25 @@ impl Handle {
             }
             Ok(got)
         };
-        let mut waiting = Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, turn: &turn };
-        let mut outcome = waiting.wait_for(0, deadline, &mut in_turn);
-        if matches!(outcome, Err(SyncError::TimedOut)) {
-            outcome = self.last_attempt(ask, in_turn);
-        }
+        let outcome = self.attempt_at(&turn, ear, until, ask, in_turn);
         if outcome.is_err() && has_barred {
             ear.bar(false);
         }
         outcome
     }
+}
 
-    /// The same, without waiting.
-    fn attempt_now<T>(
-        &self,
-        ear: &Event<Mapped>,
-        ask: impl FnMut() -> Option<Stop>,
-        mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
-    ) -> Result<T, SyncError> {
-        let stood_back = &self.member.local(self.object).ok_or(SyncError::Corrupt)?.stood_back;
-        if ear.is_barred() {
-            // Relaxed: any thread of this process may have stood back.
-            let now = sys::now();
-            let since = match stood_back.load(Ordering::Relaxed) {
-                0 => now,
-                since => since,
-            };
-            stood_back.store(since, Ordering::Relaxed);
-            if now.saturating_sub(since) < OVERTAKEN.as_nanos() as u64 {
-                return Err(SyncError::WouldBlock);
-            }
+/// Whether a thread of this process has seen the object barred a millisecond ago, and has not got it since: a bar that nobody lifts
+/// hinders nobody for longer, however short their calls.
+fn has_stood_back(stood_back: &AtomicU64) -> bool {
+    let now = sys::now();
+    // Relaxed: any of the threads may have been first.
+    match stood_back.load(Ordering::Relaxed) {
+        0 => {
+            stood_back.store(now, Ordering::Relaxed);
+            false
         }
-        let got = match attempt()? {
-            Some(got) => got,
-            None => self.last_attempt(ask, attempt).map_err(not_waited)?,
-        };
-        if ear.is_barred() {
-            ear.bar(false);
-        }
-        stood_back.store(0, Ordering::Relaxed);
-        Ok(got)
+        since => now.saturating_sub(since) >= OVERTAKEN.as_nanos() as u64,
     }
 }
 

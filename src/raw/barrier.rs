@@ -12,7 +12,7 @@
 //! Invariants
 //! - I1: the word moves by CASes: one more came; the last came, and a generation begins; broken; reset, and a generation begins.
 //! - I2: a bit of the history, the youngest lowest, says whether that generation met. So one who slept through the next ones still
-//!   learns what became of its own.
+//!   learns what became of its own; who slept through more than six is told that they met.
 //! - I3: a lane's mark is set before it is counted: a dead lane whose mark is the present generation's has perhaps been counted, and is
 //!   missed in any case.
 //!
@@ -22,7 +22,7 @@
 //!
 //! Crash
 //! - (M1) after its mark, before it is counted: repair breaks the meeting, unless others make it without.
-//! - (M2) counted: repair breaks it, and the others hear who it was.
+//! - (M2) counted: repair breaks it, and the others hear who it was. If the last one comes before anybody asks, they have met with it.
 //! - (M3) the last one, after its CAS, before the wake-up: they have met; a sleeper's slice ends, and it looks.
 //!
 //! Source: the sense-reversing barrier, with a generation for the sense; what breaks it is Python's.

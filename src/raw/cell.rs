@@ -1,7 +1,7 @@
 //! What: a value of any size that one writes and any number read, none of whom waits for another; a reader gets a whole version,
 //! or tries again. Who may write is settled elsewhere (`raw/lock.rs`).
 //!
-//! Bytes: two words and 2^n buffers (four for readers that do not lock, two where a lock keeps them apart).
+//! Bytes: two words and 2^n buffers, n > 0 (four for readers that do not lock, two where a lock keeps them apart).
 //!
 //! ```text
 //! ┌───────────┬─────────┐   ┌──────────┬──────────┬─ ─ ─ ─ ─┐

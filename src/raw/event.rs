@@ -30,6 +30,8 @@
 //! - notifier dies after the change, before the wake: the sleeper's slice ends and it looks.
 //! - notifier dies after bumping the epoch: as above.
 //! - listener dies after setting WAITERS: I2, the next notifier makes one idle call and clears it.
+//! - sleeper dies after it was woken, before it took what it was woken for: that waits for the next notifier, or the end of
+//!   another sleeper's slice.
 //! - a peer writes garbage here: wake-ups come late (next slice) or for nothing; nothing else depends on the word.
 //!
 //! Source: the event count of Vyukov and of folly's EventCount, with the waiter count replaced by a bit because a

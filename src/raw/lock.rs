@@ -20,7 +20,8 @@
 //! - E1: `unlock` (Release), `bury` (Release) · `try_lock` (Acquire): what the last owner wrote is visible to the next.
 //!
 //! Crash
-//! - (K1) before the CAS: nothing. After it: `bury` frees the word, DIED.
+//! - (K1) before the CAS: nothing. After it: `bury` frees the word, DIED; also of a newcomer that would have given it straight back to those
+//!   who have waited.
 //! - (K2) before the store of `unlock`: as an owner. After it, before the wake-up: a sleeper's slice ends, and it looks.
 //! - (K3) repairer, before or after its CAS: the next one finds the dead owner, or that there is none.
 //!

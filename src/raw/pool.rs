@@ -114,10 +114,15 @@ impl<M: Memory> Pool<M> {
         tokens.filter(move |token| token.owner & LANE == lane as u64 + 1)
     }
 
+    /// Who has taken each place that is taken.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = usize> {
+        let owners = self.owners.iter().map(|word| word.load(Ordering::Relaxed) & LANE);
+        owners.filter_map(|owner| owner.checked_sub(1)).map(|lane| lane as usize)
+    }
+
     /// Who has taken anything.
     pub(crate) fn lanes(&self) -> BTreeSet<usize> {
-        let owners = self.owners.iter().map(|word| word.load(Ordering::Relaxed) & LANE);
-        owners.filter_map(|owner| owner.checked_sub(1)).map(|lane| lane as usize).collect()
+        self.owners().collect()
     }
 
     /// What is taken there, if by that lane.

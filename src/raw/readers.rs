@@ -14,8 +14,9 @@
 //! - E2: `leave`: count down, Release · `is_empty`: load, SeqCst: the readers are done before the writer begins.
 //!
 //! Crash
-//! - (S1) reader, while counted: `clear` on its behalf; it has changed nothing.
-//! - (S2) reader, after it was counted down, before the wake-up: the writer's slice ends, and it looks.
+//! - (S1) reader, while counted: `clear` on its behalf; it has changed nothing. If it also had the lock, to be counted by its own hand,
+//!   the lock buries it as any owner, and the next one is told of a death, though nothing was written.
+//! - (S2) reader, after it was counted down, whether it had read or been refused, before the wake-up: the writer's slice ends, and it looks.
 //! - writer: as the lock's.
 //!
 //! Source: the reader indicators of Hsieh and Weihl's big-reader locks, four to a word.
