@@ -4,25 +4,28 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytemuck::Pod;
 
 use crate::error::SyncError;
+use crate::kept::Plea;
 use crate::latch::{Handle, Held, Latch};
 use crate::mutex::{LockResult, told};
 use crate::object::object;
 use crate::raw::cell::{CONTROL, Cell};
+use crate::raw::lock::Past;
 use crate::region::Words;
-use crate::sync::{AtomicU64, Ordering, WORD, load_value, spin_loop, store_value};
-use crate::table::{MANY, ObjectKind, Plan, STATE, mutex};
+use crate::sync::{AtomicU64, Ordering, WORD, load_value, store_value};
+use crate::table::{MANY, ObjectKind, Plan, STATE, array, mutex};
 use crate::wait::Until;
 
 /// An array of a plain type, in shared memory. Its length is fixed when it is made.
 ///
 /// Each element is read and written whole. [`get`](Self::get) and [`set`](Self::set) go by themselves; what belongs together is done
 /// under the array's [`lock`](Self::lock), and [`snapshot`](Self::snapshot) sees such sections, and each
-/// [`store_from`](Self::store_from), in full or not at all.
+/// [`store_from`](Self::store_from), in full or not at all, unless a process was killed in the middle of one: of that the next `lock` tells.
 ///
 /// Elements of 1, 2, 4 and 8 bytes lie side by side and are set without a lock; others take two buffers each, and the lock for the
 /// moment of setting.
@@ -46,18 +49,17 @@ use crate::wait::Until;
 pub struct Array<T> {
     latch: Latch,
     elements: Words,
+    plea: Arc<Plea>,
     length: usize,
     content: PhantomData<fn(T) -> T>,
 }
-
-/// Attempts between two at the lock, for a reader whom a writer laps.
-const LAPS: u32 = 64;
 
 impl<T: Pod> Array<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
         let length = handle.plan.count as usize;
         let elements = handle.words(MANY, handle.plan.elements().unwrap_or(0));
-        Self { latch: Latch::new(handle, STATE), elements, length, content: PhantomData }
+        let plea = Arc::new(Plea::new(handle.word(array::PLEA)));
+        Self { latch: Latch::new(handle, STATE), elements, plea, length, content: PhantomData }
     }
 
     /// Elements per word, if they are parts of words.
@@ -106,15 +108,7 @@ impl<T: Pod> Array<T> {
     }
 
     fn get_wide(&self, index: usize) -> Result<T, SyncError> {
-        let cell = self.cell(index)?;
-        let mut held = None;
-        let (value, _) = cell.read(load_value, |laps| {
-            spin_loop();
-            // With the lock, nobody laps us; but it is not waited for.
-            if held.is_none() && laps % LAPS == LAPS - 1 {
-                held = Held::acquire(&self.latch, Until::Now).ok();
-            }
-        })?;
+        let (value, _) = self.cell(index)?.read(load_value, |laps| self.plea.lapped(laps))?;
         Ok(value)
     }
 
@@ -130,7 +124,7 @@ impl<T: Pod> Array<T> {
     ///
     /// **Blocking**: never for elements of 1, 2, 4 or 8 bytes; for others as [`lock`](Self::lock). **Errors**:
     /// [`OutOfBounds`](SyncError::OutOfBounds); for others than those also [`Relocked`](SyncError::Relocked) (this thread holds the
-    /// lock: use the guard), [`Forked`](SyncError::Forked), [`LockLost`](SyncError::LockLost).
+    /// lock: use the guard), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
     #[inline]
     pub fn set(&self, index: usize, value: T) -> Result<(), SyncError> {
         self.check_index(index)?;
@@ -154,7 +148,8 @@ impl<T: Pod> Array<T> {
                 put_part(word, index % per_word, value);
             }
             None => {
-                self.cell(index)?.write(|words| store_value(words, value));
+                let version = self.cell(index)?.write(|words| store_value(words, value));
+                self.plea.heed(version, size_of::<T>());
             }
         }
         Ok(())
@@ -264,8 +259,9 @@ impl<T: Pod> Array<T> {
     }
 
     fn lock_until(&self, until: Until) -> LockResult<ArrayGuard<'_, T>> {
-        let (held, past, ()) = Held::acquire_and(&self.latch, until, || Ok(()))?;
-        told(ArrayGuard { array: self, _held: held }, past)
+        let (mut held, past, ()) = Held::acquire_and(&self.latch, until, || Ok(()))?;
+        held.past = Past::default(); // nobody poisons an array
+        told(ArrayGuard { array: self, _held: held }, Past { poisoned: false, ..past })
     }
 
     /// For the moment of an operation of ours: what is to be told to the next section stays so.

@@ -197,11 +197,11 @@ pub enum SyncError {
     Relocked,
     /// This thread (of a bounded semaphore, this process) does not hold it.
     NotOwner,
-    /// More permits than there can be.
+    /// More permits, or readers of one process, than there can be.
     TooMany {
-        /// Permits that were to be given or taken.
+        /// How many there were to be.
         count: u64,
-        /// Permits that there can be.
+        /// How many there can be.
         limit: u64,
     },
     /// No such element.
@@ -226,8 +226,9 @@ pub enum SyncError {
 
 /// Why a lock was not simply acquired. In two cases it was, and `G` is its guard.
 pub enum LockError<G> {
-    /// It is acquired; an owner died with it since the last one that knew. What the lock holds is whole, as last committed: mend what it
-    /// guards, and go on, or [`poison`](crate::MutexGuard::poison) it. Told to one: the first to unlock it after this.
+    /// It is acquired; an owner died with it since the last one that knew. What a mutex holds is whole, as last committed; an array may be
+    /// half replaced. Mend what it guards, and go on, or [`poison`](crate::MutexGuard::poison) it. Told to one: the first to
+    /// unlock it after this.
     OwnerDied(G),
     /// It is acquired; an owner gave up what it guards, see [`poison`](crate::MutexGuard::poison). Told to all until somebody heals it.
     Poisoned(G),
@@ -293,7 +294,7 @@ impl fmt::Display for SyncError {
             Self::TimedOut => f.write_str("it could not be had before the deadline"),
             Self::Relocked => f.write_str("this thread holds it already"),
             Self::NotOwner => f.write_str("this one does not hold it"),
-            Self::TooMany { count, limit } => write!(f, "{count} permits, where there can be at most {limit}"),
+            Self::TooMany { count, limit } => write!(f, "{count} at once, where there can be at most {limit}"),
             Self::OutOfBounds { index, length } => write!(f, "index {index} of an array of {length}"),
             Self::Broken { pid: 0 } => f.write_str("the barrier was reset"),
             Self::Broken { pid } => write!(f, "the barrier was broken by process {pid}, which gave up or died"),

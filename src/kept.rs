@@ -1,4 +1,4 @@
-//! A value of a plain type in a cell of an object, copied in and out.
+//! A value of a plain type in a cell of an object, copied in and out; and what readers do whom a writer laps.
 
 use std::marker::PhantomData;
 
@@ -7,8 +7,8 @@ use bytemuck::Pod;
 use crate::error::SyncError;
 use crate::latch::Handle;
 use crate::raw::cell::{CONTROL, Cell};
-use crate::region::Words;
-use crate::sync::{AtomicU64, load_bytes, load_value, store_value};
+use crate::region::{Word, Words};
+use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, load_value, spin_loop, store_value};
 use crate::table::Buffers;
 
 /// The words of one cell.
@@ -69,5 +69,46 @@ impl<T: Pod> Kept<T> {
     #[inline(always)]
     pub(crate) fn store(&self, value: &T) -> Result<u64, SyncError> {
         Ok(self.cell()?.write(|words| store_value(words, value)))
+    }
+}
+
+/// A word by which readers ask a writer at full speed for a pause.
+pub(crate) struct Plea(Word);
+
+/// Attempts that a reader makes before it asks.
+const LAPS: u32 = 8;
+
+/// Stores between two looks at whether a reader asks.
+const COURTESY: u64 = 16;
+
+impl Plea {
+    pub(crate) fn new(word: Word) -> Self {
+        Self(word)
+    }
+
+    /// A reader was lapped once more.
+    #[cold]
+    pub(crate) fn lapped(&self, laps: u32) {
+        if laps >= LAPS {
+            self.0.store(1, Ordering::Relaxed); // a request, not an order
+        }
+        spin_loop();
+    }
+
+    /// A writer has stored that version, of so many bytes.
+    #[inline(always)]
+    pub(crate) fn heed(&self, version: u64, size: usize) {
+        if version.is_multiple_of(COURTESY) && self.0.load(Ordering::Relaxed) != 0 {
+            self.pause(size);
+        }
+    }
+
+    /// As long as a reader needs, be it on a far core. Bounded, whoever asks how often.
+    #[cold]
+    fn pause(&self, size: usize) {
+        self.0.store(0, Ordering::Relaxed);
+        for _ in 0..100 + size / WORD {
+            spin_loop();
+        }
     }
 }

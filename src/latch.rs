@@ -1,15 +1,16 @@
 //! A handle of an object, and waiting for one: for a lock, a permit, a meeting, news.
 //!
 //! Fairness: a newcomer may take what is free before those who sleep, which is quick, but for no longer than a millisecond at the cost of
-//! one who waits: after that the waiter bars the object, and newcomers stand back until somebody who has slept, or has itself
-//! stood back for a millisecond, gets it. The kernel wakes sleepers in the order in which they lay down. So nobody starves, and a waiter that was killed
-//! delays the others by no more than that.
+//! one who waits: after that the waiter bars the object. Then newcomers stand back until somebody who has waited gets it, or until it
+//! was free for a millisecond and nobody came. The kernel wakes sleepers in the order in which they lay down. So nobody starves; and
+//! a waiter that was killed or stopped delays the others by no more than that, or those whose calls do not wait as long by 20 ms.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,8 @@ use crate::members::{Local, Member};
 use crate::raw::event::Event;
 use crate::raw::lock::{Lock, Past};
 use crate::region::{Mapped, Word, Words};
-use crate::sync::{AtomicU64, Ordering, spin_loop};
-use crate::sys::{self, barrier, process};
+use crate::sync::{Ordering, spin_loop};
+use crate::sys::{barrier, process};
 use crate::table::{EVENT, Entry, Plan};
 use crate::wait::{Pace, Stop, Until, Wait, Waiter};
 
@@ -121,62 +122,57 @@ impl Handle {
         }
     }
 
-    /// As [`attempt`](Self::attempt) for what only so many can have, in fairness to those who have waited longer.
+    /// As [`attempt`](Self::attempt) for what only so many can have, in fairness to those who have waited longer: they bar `gate`, on which
+    /// they sleep. Who sleeps elsewhere bars nobody. `is_free` says whether there is something to be had.
     #[cold]
     pub(crate) fn attempt_in_turn<T>(
         &self,
         ear: &Event<Mapped>,
+        gate: &Event<Mapped>,
         until: Until,
-        ask: impl FnMut() -> Option<Stop>,
+        is_free: impl Fn() -> bool,
+        mut ask: impl FnMut() -> Option<Stop>,
         mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     ) -> Result<T, SyncError> {
-        let stood_back = &self.member.local(self.object).ok_or(SyncError::Corrupt)?.stood_back;
-        let since = Instant::now();
+        let began = Instant::now();
         let turn = Turn::default();
         let mut pause = 1_u32;
         let mut has_barred = false;
         let in_turn = || {
-            let barred = ear.is_barred();
-            turn.stands_back.set(barred && !turn.slept.get() && !has_stood_back(stood_back));
-            if turn.stands_back.get() {
+            let barred = gate.is_barred();
+            if barred && turn.must_stand_back(&is_free, gate) {
                 return Ok(None);
             }
             let got = attempt()?;
             if got.is_some() {
                 if barred {
-                    ear.bar(false);
+                    gate.bar(false);
                 }
-                stood_back.store(0, Ordering::Relaxed);
-            } else if !turn.slept.get() {
+                return Ok(got);
+            }
+            if !turn.has_waited.get() {
                 for _ in 0..pause {
                     spin_loop();
                 }
                 pause = (2 * pause).min(PAUSE_MOST);
-            } else if !barred && since.elapsed() >= OVERTAKEN {
-                ear.bar(true);
-                has_barred = true;
             }
-            Ok(got)
+            if !barred && ptr::eq(ear, gate) && began.elapsed() >= OVERTAKEN {
+                gate.bar(true);
+                has_barred = true;
+                turn.has_waited.set(true);
+            }
+            Ok(None)
+        };
+        let ask = || {
+            // A slice has passed, or a call that waits for less comes for the first time in one.
+            turn.has_waited.set(true);
+            ask()
         };
         let outcome = self.attempt_at(&turn, ear, until, ask, in_turn);
         if outcome.is_err() && has_barred {
-            ear.bar(false);
+            gate.bar(false);
         }
         outcome
-    }
-}
-
-/// Whether a thread of this process has seen the object barred a millisecond ago, and has not got it since: a bar that nobody lifts
-/// hinders nobody for longer, however short their calls.
-fn has_stood_back(stood_back: &AtomicU64) -> bool {
-    let now = sys::now();
-    // Relaxed: any of the threads may have been first.
-    match stood_back.load(Ordering::Relaxed) {
-        0 => {
-            stood_back.store(now, Ordering::Relaxed);
-            false
-        }
-        since => now.saturating_sub(since) >= OVERTAKEN.as_nanos() as u64,
     }
 }
 
@@ -196,9 +192,27 @@ fn not_waited(error: SyncError) -> SyncError {
 /// How far one who waits has got.
 #[derive(Default)]
 struct Turn {
-    slept: Cell<bool>,
-    /// It leaves what there is to others, for a millisecond.
-    stands_back: Cell<bool>,
+    /// It is a newcomer no more.
+    has_waited: Cell<bool>,
+    /// Since when it has left to others what there is.
+    stands_back: Cell<Option<Instant>>,
+}
+
+impl Turn {
+    /// Whether others come first, of a barred gate. Only time counts in which they could have had it, and did not come.
+    fn must_stand_back(&self, is_free: impl Fn() -> bool, gate: &Event<Mapped>) -> bool {
+        if self.has_waited.get() || !is_free() {
+            self.stands_back.set(None);
+            return !self.has_waited.get();
+        }
+        let since = self.stands_back.get().unwrap_or_else(|| {
+            // This one may have been woken in their place.
+            gate.notify(1);
+            Instant::now()
+        });
+        self.stands_back.set(Some(since));
+        since.elapsed() < OVERTAKEN
+    }
 }
 
 /// One who waits for an object.
@@ -233,12 +247,14 @@ impl Waiter for Waiting<'_> {
     }
 
     fn nap(&self, slice: Duration) -> Duration {
-        if self.turn.stands_back.get() { slice.min(OVERTAKEN) } else { slice }
+        if self.turn.stands_back.get().is_some() { slice.min(OVERTAKEN) } else { slice }
     }
 
     fn slept(&mut self) {
         // Who stood back has slept for others.
-        self.turn.slept.set(!self.turn.stands_back.get());
+        if self.turn.stands_back.get().is_none() {
+            self.turn.has_waited.set(true);
+        }
     }
 }
 
@@ -315,7 +331,8 @@ impl Latch {
             None => Ok(self.lock().try_lock(self.lane())?),
             Some(_) => Ok(None),
         };
-        self.handle.attempt_in_turn(self.ear(), until, || self.ask(), attempt)
+        let is_free = || self.lock().owner().is_none();
+        self.handle.attempt_in_turn(self.ear(), self.ear(), until, is_free, || self.ask(), attempt)
     }
 
     /// What the kernel says of the owner.

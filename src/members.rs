@@ -47,8 +47,6 @@ pub(crate) struct Local {
     pub(crate) depth: AtomicU64,
     /// When the kernel was last asked by calls that do not wait, in nanoseconds of this process.
     pub(crate) asked: AtomicU64,
-    /// When a call that does not wait first stood back, in nanoseconds of this process; 0 if it did not.
-    pub(crate) stood_back: AtomicU64,
     /// Its lock's guards that were leaked.
     pub(crate) leaked: AtomicU64,
     /// Where a permit was taken last.

@@ -28,8 +28,8 @@ use crate::wait::Until;
 ///
 /// Locking again what this thread has locked is an error ([`Relocked`](SyncError::Relocked)), not a deadlock.
 ///
-/// Fairness: a waiter is overtaken by newcomers for a millisecond at most, after that they stand back until it is served; waiters
-/// are woken in the order in which they came.
+/// Fairness: a waiter is overtaken by newcomers for a millisecond at most, after that they stand back until it is served, or leaves for a
+/// millisecond what is free; waiters are woken in the order in which they came.
 ///
 /// ```
 /// let account = tombolo::Mutex::new([100_i64, 0])?;

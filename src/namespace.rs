@@ -400,7 +400,8 @@ impl NamespaceBuilder {
         }
     }
 
-    /// How many processes may take part at a time, 64 unless set, 4096 at most. Each can have one handle of each queue, or two halves.
+    /// How many processes may take part at a time, 64 unless set, 4096 at most. Each can have one handle of each queue, or two
+    /// halves; of more than 2048 processes not each.
     pub fn max_participants(mut self, count: usize) -> Self {
         self.lanes = count;
         self
@@ -427,9 +428,7 @@ impl NamespaceBuilder {
     /// kind, an object that is missing ([`ErrorKind::NotFound`]) or of another type ([`ErrorKind::WrongType`]), no free lane
     /// ([`ErrorKind::LanesTaken`]), no memory.
     pub fn open(&self, name: &str) -> Result<Namespace> {
-        if !self.plans.is_empty() {
-            self.lay_out()?; // what cannot be is refused before anything is looked up
-        }
+        self.check_plans()?;
         let join = |region: Region| {
             self.check(&region)?;
             Ok(Member::of(region)?.map(|member| self.seated(member)))
@@ -447,6 +446,7 @@ impl NamespaceBuilder {
     ///
     /// **Blocking** and **Errors**: as [`open`](Self::open).
     pub fn from_fd(&self, descriptor: OwnedFd) -> Result<Namespace> {
+        self.check_plans()?;
         let region = Region::from_descriptor(descriptor, &self.common.settings)?;
         self.check(&region)?;
         // Copies of the descriptor may be elsewhere, and a lock belongs to all of them.
@@ -455,6 +455,11 @@ impl NamespaceBuilder {
 
     fn seated(&self, member: Arc<Member>) -> Namespace {
         Namespace::new(member, self.common.wait)
+    }
+
+    /// What cannot be is refused before anything is looked up.
+    fn check_plans(&self) -> Result<()> {
+        if self.plans.is_empty() && self.refused.is_none() { Ok(()) } else { self.lay_out().map(drop) }
     }
 
     /// Before joining: who joins and is refused might be the last to leave.

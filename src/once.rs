@@ -63,6 +63,7 @@ impl Once {
         held.past = Past::default(); // who died has not done it: that is all there is to know
         if !self.is_completed() {
             action();
+            self.latch.handle.check_ours()?; // it may have forked
             self.parts.0.store(1, Ordering::Release);
             drop(held);
             self.parts.1.notify(u32::MAX);

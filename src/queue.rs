@@ -200,7 +200,9 @@ impl<M: Message + ?Sized> QueueOptions<M> {
 
     /// The handle of a queue that lies in another region.
     pub(crate) fn join(&self, region: Region) -> Result<Queue<M>> {
-        self.check(&region)?;
+        // As long as was planned there.
+        let limit = region.layout().limit;
+        options::check(&region, Kind::Queue, M::element(self.common.tag), limit)?;
         self.pair(fresh(region.join_lane(Part::Sender)?)?)
     }
 

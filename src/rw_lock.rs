@@ -20,7 +20,7 @@ use crate::mutex::{LockResult, told};
 use crate::object::object;
 use crate::raw::event::Event;
 use crate::raw::lock::Past;
-use crate::raw::readers::Readers;
+use crate::raw::readers::{READERS_MOST, Readers};
 use crate::region::Mapped;
 use crate::table::{ObjectKind, Plan, STATE, mutex, rw_lock};
 use crate::wait::Until;
@@ -31,7 +31,7 @@ use crate::wait::Until;
 /// [`Value`](crate::Value) is quicker, whose readers wait for nobody; this one also keeps other things still while they are read.
 ///
 /// Readers are known by their processes: those that are killed are let go. A writer that is killed is told of as by a mutex, to the next
-/// one, reader or writer.
+/// writer, and to all who read before it.
 ///
 /// Fairness: a writer waits for the readers that are in, and lets no further ones in meanwhile; a reader that finds a writer queues as a writer
 /// would. The queue is a mutex's.
@@ -99,22 +99,23 @@ impl<T: Pod> RwLock<T> {
     fn enter(&self, until: Until) -> Result<Past, SyncError> {
         self.latch.handle.check_ours()?;
         let (local, lane) = (self.local()?, self.latch.handle.member.lane());
+        let crowded = |_| SyncError::TooMany { count: READERS_MOST + 1, limit: READERS_MOST };
         if reads(local) {
+            self.shared.readers.mark(lane).map_err(crowded)?;
             begin(local);
             return Ok(Past { died: false, ..self.latch.lock().past() });
         }
-        if self.shared.readers.try_enter(lane, self.latch.lock()) {
+        if self.shared.readers.try_enter(lane, self.latch.lock()).map_err(crowded)? {
             begin(local);
             return Ok(Past::default());
         }
         self.shared.drained.notify(u32::MAX); // a writer may have seen this one
         // Somebody writes, wants to, or died: as one more writer in the queue.
-        let mut held = Held::acquire(&self.latch, until)?;
-        self.shared.readers.mark(lane);
+        let held = Held::acquire(&self.latch, until)?;
+        self.shared.readers.mark(lane).map_err(crowded)?;
         begin(local);
-        let past = held.past;
-        held.past.died = false;
-        Ok(past)
+        // Who reads cannot mend anything, so what there is to know stays for who writes.
+        Ok(held.past)
     }
 
     /// Waits until nobody else is in, and writes.
@@ -145,10 +146,13 @@ impl<T: Pod> RwLock<T> {
         let was_panicking = thread::panicking();
         let (held, past, value) = Held::acquire_and(&self.latch, until, || {
             if !readers.is_empty() {
-                // Of one who has read and left meanwhile there is nothing to say.
+                // Of one who has read and left meanwhile, or was repaired, there is nothing to say.
+                let still = |lane, stop| {
+                    readers.lanes().any(|reader| reader == lane) && handle.member.ask([lane]) == Some(stop)
+                };
                 let ask = || {
-                    let stop = handle.member.ask(readers.lanes());
-                    stop.filter(|_| handle.member.ask(readers.lanes()) == stop)
+                    let mut stops = readers.lanes().filter_map(|lane| Some((lane, handle.member.ask([lane])?)));
+                    stops.find_map(|(lane, stop)| still(lane, stop).then_some(stop))
                 };
                 handle.attempt(&self.shared.drained, until, ask, || Ok(readers.is_empty().then_some(())))?;
             }
@@ -166,7 +170,8 @@ impl<T> RwLock<T> {
     fn leave(&self) {
         let handle = &self.latch.handle;
         let Ok(local) = self.local() else { return };
-        if end(local) && handle.member.is_ours() && self.shared.readers.leave(handle.member.lane()) {
+        end(local);
+        if handle.member.is_ours() && self.shared.readers.leave(handle.member.lane()) {
             self.shared.drained.notify(u32::MAX);
         }
     }
@@ -186,16 +191,13 @@ fn begin(local: &Local) {
     let _ = READING.try_with(|reading| reading.borrow_mut().push(local.id));
 }
 
-/// Whether that was the thread's last reading there.
-fn end(local: &Local) -> bool {
-    let ended = READING.try_with(|reading| {
+fn end(local: &Local) {
+    let _ = READING.try_with(|reading| {
         let mut reading = reading.borrow_mut();
         if let Some(place) = reading.iter().rposition(|&other| other == local.id) {
             reading.swap_remove(place);
         }
-        !reading.contains(&local.id)
     });
-    ended.unwrap_or(true)
 }
 
 impl<T> Clone for RwLock<T> {

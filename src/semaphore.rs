@@ -31,20 +31,18 @@ impl Ears {
         Self { one: handle.event(EVENT), several: handle.event(permits::SEVERAL) }
     }
 
-    /// Waits for so many permits, in turn. Who wants several bars nobody: it would keep from others what is of no use to itself.
+    /// Waits for so many permits, in turn. Who wants several bars nobody, which would keep from others what is of no use to itself.
     fn wait(
         &self,
         handle: &Handle,
         count: u64,
         until: Until,
+        is_free: impl Fn() -> bool,
         ask: impl FnMut() -> Option<Stop>,
         attempt: impl FnMut() -> Result<Option<()>, SyncError>,
     ) -> Result<(), SyncError> {
-        if count > 1 {
-            handle.attempt(&self.several, until, ask, attempt)
-        } else {
-            handle.attempt_in_turn(&self.one, until, ask, attempt)
-        }
+        let ear = if count > 1 { &self.several } else { &self.one };
+        handle.attempt_in_turn(ear, &self.one, until, is_free, ask, attempt)
     }
 
     /// So many permits can be taken.
@@ -121,7 +119,8 @@ impl Semaphore {
         if count > MOST {
             return Err(SyncError::TooMany { count, limit: MOST });
         }
-        ears.wait(&self.handle, count, until, || None, || Ok(permits.try_acquire(count)?.then_some(())))
+        let is_free = || permits.available() != Ok(0);
+        ears.wait(&self.handle, count, until, is_free, || None, || Ok(permits.try_acquire(count)?.then_some(())))
     }
 
     /// Gives so many permits, whoever took them.
@@ -227,7 +226,8 @@ impl BoundedSemaphore {
         }
         // One who cannot be told dead may still give a permit back; so may the others.
         let ask = || self.handle.member.ask(permits.lanes()).filter(|_| false);
-        ears.wait(&self.handle, count, until, ask, || Ok(self.take(count).then_some(())))
+        let is_free = || permits.taken() < bound;
+        ears.wait(&self.handle, count, until, is_free, ask, || Ok(self.take(count).then_some(())))
     }
 
     /// Takes all of so many, or none.

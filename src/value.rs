@@ -9,13 +9,13 @@ use std::time::Duration;
 use bytemuck::Pod;
 
 use crate::error::SyncError;
-use crate::kept::Kept;
+use crate::kept::{Kept, Plea};
 use crate::latch::{Handle, Held, Latch};
 use crate::object::object;
 use crate::raw::event::Event;
 use crate::raw::lock::Past;
-use crate::region::{Mapped, Word};
-use crate::sync::{AtomicU64, Ordering, spin_loop};
+use crate::region::Mapped;
+use crate::sync::{AtomicU64, Ordering};
 use crate::table::{ObjectKind, Plan, value};
 use crate::wait::Until;
 
@@ -43,19 +43,16 @@ pub struct Value<T> {
 struct Parts<T> {
     kept: Kept<T>,
     news: Event<Mapped>,
-    plea: Word,
+    plea: Plea,
 }
-
-/// Attempts that a reader makes before it asks for a pause.
-const LAPS: u32 = 8;
-
-/// Stores between two looks at whether a reader asks.
-const COURTESY: u64 = 16;
 
 impl<T: Pod> Value<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let parts =
-            Parts { kept: Kept::new(&handle, 0), news: handle.event(value::NEWS), plea: handle.word(value::PLEA) };
+        let parts = Parts {
+            kept: Kept::new(&handle, 0),
+            news: handle.event(value::NEWS),
+            plea: Plea::new(handle.word(value::PLEA)),
+        };
         let seen = parts.kept.cell().map_or(0, |cell| cell.version());
         Self { latch: Latch::new(handle, value::LOCK), shared: Arc::new(parts), seen: AtomicU64::new(seen) }
     }
@@ -82,7 +79,7 @@ impl<T: Pod> Value<T> {
     /// ```
     #[inline]
     pub fn load_into(&self, value: &mut T) -> Result<(), SyncError> {
-        let version = self.shared.kept.load_into(value, |laps| self.shared.lapped(laps))?;
+        let version = self.shared.kept.load_into(value, |laps| self.shared.plea.lapped(laps))?;
         self.seen.store(version, Ordering::Relaxed); // private
         Ok(())
     }
@@ -90,7 +87,7 @@ impl<T: Pod> Value<T> {
     /// Replaces the value.
     ///
     /// **Blocking**: while another writer is in the middle of storing, updating, or holds the [`writer`](Self::writer). A writer that
-    /// was killed does not count. Uncontended: no system call. **Errors**: [`Forked`](SyncError::Forked),
+    /// was killed does not count. Uncontended, and if nobody waits for a change: no system call. **Errors**: [`Forked`](SyncError::Forked),
     /// [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost), [`Relocked`](SyncError::Relocked) (this thread is the
     /// writer).
     #[inline]
@@ -147,6 +144,7 @@ impl<T: Pod> Value<T> {
         let held = self.hold(until)?;
         let mut value = self.shared.kept.load_held()?;
         change(&mut value);
+        self.latch.handle.check_ours()?; // `change` may have forked
         let version = self.shared.store(&value)?;
         drop(held);
         self.seen.store(version, Ordering::Relaxed); // private
@@ -159,7 +157,8 @@ impl<T: Pod> Value<T> {
         self.shared.kept.cell().map_or(0, |cell| cell.version())
     }
 
-    /// Waits until the value is another version than the one that this handle last loaded, stored or waited for, and loads it.
+    /// Waits until the value is another version than the one that this handle last loaded, stored or waited for, and loads it. A new
+    /// handle, also one that is to wait in another way, begins with what it finds.
     ///
     /// **Blocking**: no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut); parks by `futex`. **Errors**: that,
     /// [`Corrupt`](SyncError::Corrupt), [`Forked`](SyncError::Forked).
@@ -210,33 +209,14 @@ impl<T: Pod> Value<T> {
 impl<T: Pod> Parts<T> {
     #[inline(always)]
     fn load(&self) -> Result<(T, u64), SyncError> {
-        self.kept.load(|laps| self.lapped(laps))
-    }
-
-    #[cold]
-    fn lapped(&self, laps: u32) {
-        if laps >= LAPS {
-            self.plea.store(1, Ordering::Relaxed); // a request, not an order
-        }
-        spin_loop();
+        self.kept.load(|laps| self.plea.lapped(laps))
     }
 
     #[inline(always)]
     fn store(&self, value: &T) -> Result<u64, SyncError> {
         let version = self.kept.store(value)?;
-        if version.is_multiple_of(COURTESY) && self.plea.load(Ordering::Relaxed) != 0 {
-            self.pause();
-        }
+        self.plea.heed(version, size_of::<T>());
         Ok(version)
-    }
-
-    /// As long as a reader needs, be it on a far core. Bounded, whoever asks how often.
-    #[cold]
-    fn pause(&self) {
-        self.plea.store(0, Ordering::Relaxed);
-        for _ in 0..100 + size_of::<T>() / 8 {
-            spin_loop();
-        }
     }
 
     #[inline]
@@ -266,11 +246,13 @@ pub struct ValueWriter<'a, T> {
 impl<T: Pod> ValueWriter<'_, T> {
     /// Replaces the value.
     ///
-    /// **Blocking**: never, no system call. **Errors**: [`Forked`](SyncError::Forked).
+    /// **Blocking**: never; a system call if somebody waits for a change. **Errors**: [`Forked`](SyncError::Forked),
+    /// [`Corrupt`](SyncError::Corrupt).
     #[inline]
     pub fn store(&mut self, value: &T) -> Result<(), SyncError> {
         self.held.latch.handle.check_ours()?;
-        self.value.shared.store(value)?;
+        let version = self.value.shared.store(value)?;
+        self.value.seen.store(version, Ordering::Relaxed); // private
         self.value.shared.tell();
         Ok(())
     }

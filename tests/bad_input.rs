@@ -731,6 +731,12 @@ fn options_that_no_namespace_can_have() {
     invalid(plan().queue::<u64>("queue", usize::MAX), &["plan the queue", "choose a smaller capacity"]);
     invalid(plan().byte_queue("queue", 4, usize::MAX), &["plan the queue", "message limit"]);
     invalid(plan().byte_queue("queue", 1 << 40, 1 << 40), &["plan the queue"]);
+    let present = plan().event("flag").open("present").unwrap();
+    for plan in [plan(), plan().event("flag")].map(|plan| plan.queue::<u64>("queue", 0)) {
+        expect(plan.open("present").unwrap_err(), ErrorKind::InvalidOptions, &["plan the queue \"queue\""]);
+        expect(plan.from_fd(present.share().unwrap()).unwrap_err(), ErrorKind::InvalidOptions, &["plan the queue"]);
+    }
+    drop(present);
 
     let misnamed =
         |name: &str| refused(plan().event(name), ErrorKind::InvalidName, &["at most 64 bytes without control"]);

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -14,7 +15,7 @@ use support::{Process, Random, Sandbox, parts, start};
 use tombolo::{Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, ReentrantMutex, RwLock};
 use tombolo::{Directory, LockError, Namespace, NamespaceBuilder, Queue, Semaphore, SyncError, Value};
 use tombolo::{End, ErrorKind, Message, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
-use tombolo::{QueueOptions, QueueReceiver, QueueSender};
+use tombolo::{QueueOptions, QueueReceiver, QueueSender, Wait};
 
 parts!(
     scribble,
@@ -932,9 +933,12 @@ mod space {
 
     /// Of a mutex and most others; of a value.
     pub const LOCK: usize = 0;
+    pub const LOCK_EVENT: usize = 1;
     pub const VALUE_LOCK: usize = 16;
     /// The two words of a cell: of a value, a mutex, the first long element of an array, which has two words.
     pub const VALUE_CELL: usize = 0;
+    pub const VALUE_PLEA: usize = 33;
+    pub const ARRAY_PLEA: usize = 2;
     pub const MUTEX_CELL: usize = 2;
     pub const ELEMENT_CELL: usize = 16;
     pub const READERS: usize = 32;
@@ -1116,6 +1120,16 @@ fn locks_of_owners_that_cannot_be() {
             assert_eq!(answer, Err(SyncError::Corrupt), "{object}: {word:#x}");
         }
     }
+}
+
+/// Nobody poisons an array, so nobody could heal it.
+#[test]
+fn an_array_is_not_poisoned_by_a_bit() {
+    let sandbox = Sandbox::new();
+    let objects = Objects::new(&sandbox);
+    objects.set("narrow", space::LOCK, space::DIED << 1);
+    assert!(objects.narrow.lock().is_ok());
+    assert!(objects.narrow.lock().is_ok());
 }
 
 /// A record says that a process is in a lane that nobody holds.
@@ -1314,9 +1328,14 @@ fn readers_that_are_not_there() {
         assert!(matches!(taken(objects.rw.try_write()), Err(SyncError::WouldBlock | SyncError::Corrupt)));
         let patience = if answer == SyncError::TimedOut { LONG } else { EVER };
         assert_eq!(soon(|| taken(objects.rw.write_timeout(patience))), Err(answer), "{bits:#x}");
-        assert_eq!(taken(objects.rw.try_read()), Ok(()), "who failed to write is not in the way");
+        let answer = match bits & 0xFFFF {
+            0xFFFF => Err(SyncError::TooMany { count: 1 << 15, limit: (1 << 15) - 1 }),
+            _ => Ok(()),
+        };
+        assert_eq!(taken(objects.rw.try_read()), answer, "who failed to write is not in the way");
     }
     // Readers who are made to have left.
+    objects.set("rw", space::READERS, 0);
     let reading = objects.rw.try_read().unwrap();
     objects.set("rw", space::READERS, 0);
     assert_eq!(taken(objects.rw.try_write()), Err(SyncError::Relocked), "this thread reads, whatever the bits say");
@@ -1328,8 +1347,8 @@ fn readers_that_are_not_there() {
 
 /// Whether a call gets what is free. It may stand back for others who seem to wait, but not for ever.
 fn at_last(mut call: impl FnMut() -> Result<(), SyncError>) -> bool {
-    (0..100).any(|_| {
-        std::thread::sleep(SHORT / 10);
+    (0..1000).any(|_| {
+        thread::sleep(SHORT / 10);
         soon(&mut call).is_ok()
     })
 }
@@ -1369,6 +1388,47 @@ fn events_that_lie() {
         let _ = (objects.news.notify_all(), objects.flag.set(), objects.queue.try_send(&1));
         assert_eq!((objects.flag.wait_timeout(SHORT), objects.queue.recv()), (Ok(()), Ok(1)));
     }
+}
+
+/// A newcomer stands back from what others have barred, whatever it wants of it, though not if it has not come for a slice.
+#[test]
+fn a_bar_is_heeded() {
+    let sandbox = Sandbox::new();
+    let objects = Objects::new(&sandbox);
+    let barred = |object: &str| objects.set(object, space::LOCK_EVENT, 8);
+    let is_refused = |object: &str, attempt: &dyn Fn() -> Result<(), SyncError>| {
+        (0..100).any(|_| {
+            barred(object);
+            let refused = attempt() == Err(SyncError::WouldBlock);
+            let barred = objects.intruder.get(objects.word(object, space::LOCK_EVENT)) & 8 != 0;
+            assert_eq!(refused, barred, "who gets it lifts the bar");
+            refused
+        })
+    };
+    assert!(is_refused("mutex", &|| taken(objects.mutex.try_lock())));
+    for count in [1, 2] {
+        let attempt = || objects.permits.try_acquire(count).and_then(|()| objects.permits.release(count));
+        assert!(is_refused("permits", &attempt), "{count} permits");
+        let attempt = || objects.owned.try_acquire(count).and_then(|()| objects.owned.release(count));
+        assert!(is_refused("owned", &attempt), "{count} of a fixed number");
+    }
+    // Where nothing is to be had nothing is left to others: the millisecond begins when something is.
+    let polling = objects.mutex.clone().with_wait(Wait::Spin);
+    let patient = (0..20).filter(|_| {
+        let guard = objects.mutex.lock().unwrap();
+        barred("mutex");
+        thread::scope(|scope| {
+            let newcomer = scope.spawn(|| {
+                drop(polling.lock().unwrap());
+                Instant::now()
+            });
+            thread::sleep(3 * SHORT);
+            let free = Instant::now();
+            drop(guard);
+            newcomer.join().unwrap().duration_since(free) >= Duration::from_millis(1)
+        })
+    });
+    assert!(patient.count() > 10);
 }
 
 /// The table was read once; whatever it says from then on, the objects are what they were.
@@ -1580,13 +1640,18 @@ fn scribbling_while_others_come_and_go_in_a_namespace() {
 /// Who reads a cell gets a value or `Corrupt`, and does not read for ever.
 #[test]
 fn readers_of_cells_that_are_written_without_end() {
+    let pleas = [("short", space::VALUE_PLEA), ("long", space::VALUE_PLEA), ("wide", space::ARRAY_PLEA)];
+    let asked = Cell::new([false; 3]);
     under_attack("lap_without_end", Objects::new, |objects, _| {
         let _ = (soon(|| objects.short.load()), soon(|| objects.long.load()), soon(|| objects.wide.get(0)));
         let _ = soon(|| taken(objects.mutex.lock_timeout(SHORT)));
         let _ = soon(|| taken(objects.rw.read_timeout(SHORT)));
         let _ = soon(|| objects.again.lock_timeout(SHORT)).map(|again| soon(|| again.get()));
         let _ = soon(|| objects.short.wait_changed(SHORT));
+        let asks = pleas.map(|(object, word)| objects.intruder.get(objects.word(object, word)) == 1);
+        asked.set(std::array::from_fn(|index| asked.get()[index] || asks[index]));
     });
+    assert_eq!(asked.get(), [true; 3], "readers who are lapped ask for a pause");
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -147,6 +149,13 @@ fn a_handle_waits_for_another_version_than_it_has_seen() {
         assert_eq!(other.wait_changed(Duration::ZERO), Err(SyncError::TimedOut), "it has loaded that");
         value.store(&3).unwrap();
         assert_eq!(other.wait_changed(Duration::MAX), Ok(3), "a version of its own, if the same value");
+        other.writer().unwrap().store(&5).unwrap();
+        other.writer().unwrap().update(|value| *value = 3).unwrap();
+        assert_eq!(other.wait_changed(Duration::ZERO), Err(SyncError::TimedOut), "they were its own stores");
+        value.store(&6).unwrap();
+        let mut copy = 0;
+        assert_eq!((other.load_into(&mut copy), copy), (Ok(()), 6));
+        assert_eq!(other.wait_changed(Duration::ZERO), Err(SyncError::TimedOut), "it has loaded that");
         thread::scope(|scope| {
             let waiting = [(); 3].map(|()| {
                 let handle = other.clone();
@@ -2092,4 +2101,35 @@ fn handles_guards_and_errors_show_themselves() {
         assert_eq!(std::io::Error::from(error).kind(), kind);
     }
     assert!(texts.iter().any(|text| text.contains("123")) && texts.iter().any(|text| text.contains("array of 5")));
+}
+
+#[test]
+fn a_process_reads_under_a_lock_as_often_as_can_be_counted() {
+    let lock = RwLock::new(1_u8).unwrap();
+    let most = (1 << 15) - 1;
+    let mut guards: Vec<_> = (0..most).map(|_| lock.read().unwrap()).collect();
+    let crowded = SyncError::TooMany { count: most + 1, limit: most };
+    assert_eq!(lock.read().err().and_then(|error| error.recover().err()), Some(crowded));
+    assert!(!elsewhere(|| lock.try_read().is_ok()));
+    guards.pop();
+    assert!(elsewhere(|| lock.try_read().is_ok()));
+    drop(guards);
+    drop(lock.write().unwrap());
+}
+
+/// A thread's memory of what it reads can be gone before its last guards are.
+#[test]
+fn guards_that_outlive_the_memory_of_them_let_go_of_what_they_had() {
+    static LOCK: LazyLock<RwLock<u8>> = LazyLock::new(|| RwLock::new(1).unwrap());
+    thread_local! {
+        static GUARDS: RefCell<Vec<RwLockReadGuard<'static, u8>>> = const { RefCell::new(Vec::new()) };
+    }
+    let other = LOCK.read().unwrap();
+    thread::spawn(|| GUARDS.with_borrow_mut(|guards| guards.extend([LOCK.read().unwrap(), LOCK.read().unwrap()])))
+        .join()
+        .unwrap();
+    let refused = thread::spawn(|| LOCK.try_write().map(drop).is_err()).join().unwrap();
+    assert!(refused, "one is left");
+    drop(other);
+    drop(LOCK.write().unwrap());
 }

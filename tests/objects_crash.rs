@@ -764,10 +764,12 @@ fn writing_under_a_lock() {
         },
         |namespace, wreck| {
             let lock = lock_of(namespace);
-            // Readers are told as well, the first of them.
+            // Readers are told as well.
             let (guard, died) = hear(lock.read());
             assert_eq!(died, wreck.held("rw"));
             assert!(if died { number(*guard) <= 1 } else { true });
+            drop(guard);
+            assert_eq!(hear(lock.write()).1, died);
         },
         rw_lock_works,
     );
@@ -794,10 +796,10 @@ fn reading_after_a_writers_death() {
         },
         |names, survivor| {
             let wreck = Wreck::of(names);
-            let state = wreck.object("rw").state.clone();
+            assert!(wreck.held("rw") || wreck.object("rw").state == "an owner died");
             let lock = lock_of(&survivor);
             let (guard, died) = hear(lock.write());
-            assert_eq!(died, wreck.held("rw") || state == "an owner died");
+            assert!(died, "whoever read before, and died doing so");
             assert_eq!(number(*guard), 1);
             drop(guard);
             rw_lock_works(&survivor);
@@ -978,8 +980,9 @@ fn waiting_to_write() {
         |namespace, patience| lock_of(namespace).write_timeout(patience).is_ok(),
         |survivor, (reader, lock)| {
             // The writer is known to be dead when somebody waits for it.
-            thread::scope(|scope| scope.spawn(|| drop(hear(lock_of(survivor).read()))).join().unwrap());
+            let died = thread::scope(|scope| scope.spawn(|| hear(lock_of(survivor).read()).1).join().unwrap());
             drop(reader);
+            assert_eq!(hear(lock_of(survivor).write()).1, died);
             // SAFETY: the box of before, used by nobody any more.
             drop(unsafe { Box::from_raw(lock) });
         },

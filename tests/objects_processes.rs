@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use support::{Board, Process, Random, Sandbox, alone, command, fork, parts, say, start, until};
 use tombolo::{
     Abandoned, Array, ArrayGuard, BoundedSemaphore, Directory, ErrorKind, Handover, LockError, LockResult, Mutex,
-    Namespace, NamespaceBuilder, Object, RecvError, SendError, Standing, SyncError, Value,
+    Namespace, NamespaceBuilder, Object, Once, RecvError, SendError, Standing, SyncError, Value, Wait,
 };
 
 parts!(
@@ -35,6 +35,7 @@ parts!(
     wait_and_leave,
     wait_under_signals,
     store_for_ever,
+    set_for_ever,
     fork_with_everything,
     fork_with_sections,
     hold_and_fork,
@@ -42,6 +43,7 @@ parts!(
     answer,
     hammer,
     hammer_by_reading,
+    try_and_leave,
     work_until_killed,
 );
 
@@ -603,27 +605,24 @@ fn a_dead_owner_of_a_section_may_have_set_a_part_of_it() {
 }
 
 #[test]
-fn a_dead_writer_is_told_of_once_to_a_reader_or_a_writer() {
+fn a_dead_writer_is_told_of_to_readers_and_to_one_writer() {
     let sandbox = Sandbox::new();
     let namespace = open(&sandbox);
     let lock = namespace.rw_lock::<Pair>("writing").unwrap();
-    for is_reader in [true, false, true, false] {
+    for readers in [2, 0, 1, 0] {
         let owner = settle(&sandbox, "hold", &["writing"]);
         assert_eq!(refusal(lock.try_read()), SyncError::WouldBlock);
         assert_eq!(refusal(lock.read_timeout(MOMENT)), SyncError::TimedOut);
         assert_eq!(refusal(lock.write_timeout(MOMENT)), SyncError::TimedOut);
         owner.kill();
-        match is_reader {
-            true => assert_eq!(*died(lock.read()), [1; 2]),
-            false => assert_eq!(*died(lock.write()), [1; 2]),
-        }
+        (0..readers).for_each(|_| assert_eq!(*died(lock.read()), [1; 2], "who cannot mend it"));
+        assert_eq!(*died(lock.write()), [1; 2]);
         assert_eq!(*lock.read().unwrap(), [1; 2]);
         assert_eq!(*lock.write().unwrap(), [1; 2]);
     }
 }
 
 #[test]
-#[ignore = "a reader that was told takes the news along"]
 fn a_death_that_a_reader_was_told_of_is_told_to_the_next_writer_too() {
     let sandbox = Sandbox::new();
     let namespace = open(&sandbox);
@@ -1292,6 +1291,30 @@ fn a_writer_that_is_stopped_or_killed_stops_no_reader() {
     }
 }
 
+/// In a section of its own that it does not leave.
+fn set_for_ever(arguments: &[String]) {
+    let array = long_values(Path::new(&arguments[0])).array::<Long>("array").unwrap();
+    let mut section = array.lock().unwrap();
+    let longs = [[1; 512], [2; 512]];
+    Board::at(Path::new(&arguments[1])).meet(0, 2);
+    loop {
+        longs.iter().for_each(|long| section.store_from(0, std::slice::from_ref(long)).unwrap());
+    }
+}
+
+#[test]
+fn an_element_that_is_set_without_end_can_be_read() {
+    let sandbox = Sandbox::new();
+    let array = long_values(&sandbox.names()).array::<Long>("array").unwrap();
+    let writer = settle(&sandbox, "set_for_ever", &[]);
+    for _ in 0..2000 {
+        let long = array.get(0).unwrap();
+        assert!(long.iter().all(|&word| word == long[0]), "torn");
+    }
+    writer.kill();
+    assert_eq!(array.iter().count(), 1);
+}
+
 // ---- forks -----------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -1448,6 +1471,31 @@ fn fork_with_sections(_: &[String]) {
     }
     check([7_u32; 3]);
     check(7_u8);
+    let (value, once) = (Value::new(0_u64).unwrap(), Once::new().unwrap());
+    let mut is_child = false;
+    // SAFETY: the child returns from the call that it is in, and ends.
+    let fork = |is_child: &mut bool| *is_child = unsafe { libc::fork() } == 0;
+    let updated = value.update(|number| {
+        *number = 1;
+        fork(&mut is_child);
+    });
+    end_child(is_child, updated == Err(SyncError::Forked));
+    let called = once.call_once(|| fork(&mut is_child));
+    end_child(is_child, called == Err(SyncError::Forked));
+    assert_eq!((updated, called, value.version()), (Ok(1), Ok(()), 1));
+}
+
+/// Ends this process if it is the child; the parent hears how it went.
+fn end_child(is_child: bool, is_well: bool) {
+    let mut status = 0;
+    // SAFETY: the child leaves what it shares with others as it is; the parent has just this one.
+    let child = unsafe {
+        if is_child {
+            libc::_exit(i32::from(!is_well));
+        }
+        libc::wait(&mut status)
+    };
+    assert!(child > 0 && status == 0, "{child} ended with {status:#x}");
 }
 
 /// Holds the mutex, and has a child that lives on.
@@ -1616,10 +1664,15 @@ fn two_who_take_turns_miss_nothing() {
 
 /// Takes again at once what it has just given back, until told to end.
 fn hammer(arguments: &[String]) {
-    let (namespace, board) = surroundings(arguments);
-    let take = match arguments[3].as_str() {
+    let board = Board::at(Path::new(&arguments[1]));
+    let pace = arguments[3].as_str();
+    let wait = if pace == "polling" { Wait::Spin } else { Wait::default() };
+    let namespace = plan().wait(wait).directory(&arguments[0]).open(NAME).unwrap();
+    let take = match pace {
         "at once" => waiting(&namespace, &arguments[2]),
-        _ => keeping(&namespace, &arguments[2], || spin(100)),
+        "later" => keeping(&namespace, &arguments[2], || spin(100)),
+        // Longer than newcomers stand back.
+        _ => keeping(&namespace, &arguments[2], || spin(1500)),
     };
     board.meet(0, 2);
     while board.word(1).load(Ordering::SeqCst) == 0 {
@@ -1643,17 +1696,59 @@ fn hammer_by_reading(arguments: &[String]) {
 fn nobody_is_kept_waiting_by_two_who_are_always_at_it() {
     let ways = ["mutex", "re-entrant", "array", "writing", "reading", "storing", "semaphore", "several", "bounded"];
     let hammers = ways.iter().flat_map(|&way| ["at once", "later"].map(|pace| ("hammer", way, pace)));
-    for (part, way, pace) in hammers.chain([("hammer_by_reading", "writing", "")]) {
-        let sandbox = Sandbox::new();
-        let namespace = open(&sandbox);
-        let hammers = [(); 2].map(|()| settle(&sandbox, part, &[way, pace]));
-        let wait = waiting(&namespace, way);
-        for _ in 0..20 {
-            assert_eq!(wait(Duration::MAX), Ok(()), "{way}");
-        }
-        board(&sandbox).word(1).store(1, Ordering::SeqCst);
-        hammers.into_iter().for_each(Process::finish);
+    let patient = ["mutex", "writing", "bounded"].map(|way| ("hammer", way, "polling"));
+    for (part, way, pace) in hammers.chain(patient).chain([("hammer_by_reading", "writing", "")]) {
+        against_two(part, way, pace, |namespace| waiting(namespace, way));
     }
+    // Those who want all permits are in the way of one who wants one.
+    against_two("hammer", "several", "later", |namespace| {
+        let semaphore = namespace.semaphore("several").unwrap();
+        Box::new(move |timeout| semaphore.acquire_timeout(1, timeout).and_then(|()| semaphore.release(1)))
+    });
+}
+
+fn against_two(part: &str, way: &str, pace: &str, waiting: impl FnOnce(&Namespace) -> Waiting) {
+    let sandbox = Sandbox::new();
+    let namespace = open(&sandbox);
+    let hammers = [(); 2].map(|()| settle(&sandbox, part, &[way, pace]));
+    let wait = waiting(&namespace);
+    for _ in 0..20 {
+        assert_eq!(wait(Duration::from_secs(20)), Ok(()), "{way}, {pace}");
+    }
+    board(&sandbox).word(1).store(1, Ordering::SeqCst);
+    hammers.into_iter().for_each(Process::finish);
+}
+
+fn try_and_leave(arguments: &[String]) {
+    let (namespace, _) = surroundings(arguments);
+    waiting(&namespace, &arguments[2])(Duration::ZERO).unwrap();
+}
+
+/// Who has waited for long asks newcomers to stand back; one that tries once and never again is not refused for ever.
+#[test]
+fn who_barred_it_and_does_not_come_keeps_it_from_nobody() {
+    let ways = ["mutex", "re-entrant", "array", "writing", "storing", "semaphore", "bounded"];
+    in_each_way(&ways, |sandbox, namespace, way| {
+        for is_killed in [false, true] {
+            let mut waiter = None;
+            while_taken(namespace, way, || {
+                let process = settle(sandbox, "wait_and_leave", &[way]);
+                until(|| is_asleep(&process));
+                thread::sleep(2 * MOMENT);
+                stop(&process);
+                waiter = Some(process);
+            });
+            let waiter = waiter.unwrap();
+            if is_killed {
+                waiter.kill();
+                enter(sandbox, "try_and_leave", &[way]).finish();
+            } else {
+                enter(sandbox, "try_and_leave", &[way]).finish();
+                waiter.signal(libc::SIGCONT);
+                waiter.finish();
+            }
+        }
+    });
 }
 
 // ---- storms of kills -------------------------------------------------------------------------------------------------

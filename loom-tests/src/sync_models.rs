@@ -531,12 +531,12 @@ fn who_waits_for_a_change_hears_of_it() {
 impl Guarded {
     /// Reads if that can be at once.
     fn try_read(&self, lane: usize) -> Option<u64> {
-        self.readers().try_enter(lane * self.spread, &self.lock()).then(|| self.read_inside(lane))
+        self.readers().try_enter(lane * self.spread, &self.lock()).unwrap().then(|| self.read_inside(lane))
     }
 
     /// Reads as a thread of that lane, if that can be at once, and leaves a trace of its own.
     fn try_read_as(&self, lane: usize, trace: usize) -> Option<u64> {
-        self.readers().try_enter(lane, &self.lock()).then(|| {
+        self.readers().try_enter(lane, &self.lock()).unwrap().then(|| {
             let n = get(&self.payload);
             self.leaves_a_trace(trace);
             self.readers().leave(lane);
@@ -547,7 +547,7 @@ impl Guarded {
     /// Enters through the lock.
     fn enter_slowly(&self, lane: usize) {
         let past = self.take(lane);
-        self.readers().mark(lane * self.spread);
+        self.readers().mark(lane * self.spread).unwrap();
         self.give(lane, past);
     }
 
@@ -722,7 +722,7 @@ fn a_killed_reader_is_let_go() {
                         && let Some(past) = world.try_take(VICTIM)
                     {
                         owns.set(true);
-                        world.readers().mark(VICTIM);
+                        world.readers().mark(VICTIM).unwrap();
                         reads.set(true);
                         world.give(VICTIM, past);
                         owns.set(false);

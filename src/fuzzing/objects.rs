@@ -560,13 +560,12 @@ impl<T: Content, E: Content> World<T, E> {
             if !self.is_here(at.side, at.party) {
                 return std::mem::forget(writer);
             }
-            let (content, seen) = (self.content(), self.model.seen[at.side]);
+            let content = self.content();
             match at.how & 0x10 {
                 0 => self.agree("value", writer.store(&content), Ok(())),
                 _ => self.agree("value", writer.update(|kept| *kept = content), Ok(content)),
             }
             self.stored(at.side, content);
-            self.model.seen[at.side] = seen;
         }
         self.model.writer.give_back(false);
     }
@@ -734,9 +733,6 @@ impl<T: Content, E: Content> World<T, E> {
         });
         self.agree("rw", found, expected);
         let Some(guard) = guard else { return };
-        if lock.owner != self.model.rw.owner {
-            self.model.rw.died = false;
-        }
         self.model.readers[at.side] += 1;
         self.agree("rw", *guard, self.model.rw_kept);
         let kept = *guard;

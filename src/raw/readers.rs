@@ -1,7 +1,7 @@
 //! What: who reads, beside a [`Lock`] of who writes. Each participant counts its readers in a place of its own, so those of a dead one
 //! are known, and let go.
 //!
-//! Bytes: 16 bits for each lane, four lanes to a word: the lane's threads that read.
+//! Bytes: 16 bits for each lane, four lanes to a word: how often the lane's threads read.
 //!
 //! Invariants
 //! - I1: a thread reads only while it is counted and has, after being counted, found the lock quiet; or was counted by its own hand
@@ -30,6 +30,13 @@ const COUNT: u64 = (1 << COUNT_BITS) - 1;
 /// Lanes in a word.
 const LANES: usize = (u64::BITS / COUNT_BITS) as usize;
 
+/// Readers that a lane can have. Far from what there is room for: those who find it exceeded have been counted for a moment, too.
+pub(crate) const READERS_MOST: u64 = COUNT / 2;
+
+/// A lane has as many readers as it can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Crowded;
+
 pub(crate) struct Readers<M: Memory> {
     counts: M::Words,
 }
@@ -51,21 +58,29 @@ impl<M: Memory> Readers<M> {
 
     /// Begins to read, unless somebody writes, wants to, or died doing so.
     #[inline]
-    pub(crate) fn try_enter(&self, lane: usize, lock: &Lock<M>) -> bool {
-        self.mark(lane);
+    pub(crate) fn try_enter(&self, lane: usize, lock: &Lock<M>) -> Result<bool, Crowded> {
+        // A look first: a writer is not to find all those counted who are refused.
+        if !lock.is_quiet() {
+            return Ok(false);
+        }
+        self.mark(lane)?;
         let entered = lock.is_quiet(); // E1
         if !entered {
             self.leave(lane);
         }
-        entered
+        Ok(entered)
     }
 
-    /// Begins to read, as the owner of the lock, which is to be given back after this.
+    /// Begins to read, as one who reads already, or as the owner of the lock, which is to be given back after this.
     #[inline]
-    pub(crate) fn mark(&self, lane: usize) {
-        if let Some(word) = self.counts.get(lane / LANES) {
-            word.fetch_add(1 << shift(lane), Ordering::SeqCst); // E1
+    pub(crate) fn mark(&self, lane: usize) -> Result<(), Crowded> {
+        let word = self.counts.get(lane / LANES).ok_or(Crowded)?;
+        let before = word.fetch_add(1 << shift(lane), Ordering::SeqCst) >> shift(lane) & COUNT; // E1
+        if before < READERS_MOST {
+            return Ok(());
         }
+        self.leave(lane);
+        Err(Crowded)
     }
 
     /// Reads no more; whether nobody of its lane does.
