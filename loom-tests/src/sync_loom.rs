@@ -19,6 +19,9 @@ pub(crate) fn with_life<R>(action: impl FnOnce(&std::cell::Cell<usize>) -> R) ->
     LIFE.with(action)
 }
 
+/// How often somebody looks around before it has slept enough is bounded, too.
+pub(crate) const BOUNDS_ACCESSES: bool = true;
+
 /// Explores a model.
 pub(crate) fn model(body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();

@@ -19,6 +19,9 @@ pub(crate) fn with_life<R>(action: impl FnOnce(&std::cell::Cell<usize>) -> R) ->
     LIFE.with(action)
 }
 
+/// A real sleeper may look around any number of times.
+pub(crate) const BOUNDS_ACCESSES: bool = false;
+
 /// Runs a model often, and hopes for the scheduler's imagination.
 pub(crate) fn model(body: impl Fn() + Send + Sync + 'static) {
     for _ in 0..100 {
