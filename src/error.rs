@@ -227,8 +227,8 @@ pub enum SyncError {
 /// Why a lock was not simply acquired. In two cases it was, and `G` is its guard.
 pub enum LockError<G> {
     /// It is acquired; an owner died with it since the last one that knew. What a mutex holds is whole, as last committed; an array may be
-    /// half replaced. Mend what it guards, and go on, or [`poison`](crate::MutexGuard::poison) it. Told to one: the first to
-    /// unlock it after this.
+    /// half replaced. Mend what it guards, and go on, or [`poison`](crate::MutexGuard::poison) it. Told until one who was told has
+    /// unlocked it; of a read-write lock, one who could write.
     OwnerDied(G),
     /// It is acquired; an owner gave up what it guards, see [`poison`](crate::MutexGuard::poison). Told to all until somebody heals it.
     Poisoned(G),

@@ -1,9 +1,10 @@
 //! A handle of an object, and waiting for one: for a lock, a permit, a meeting, news.
 //!
-//! Fairness: a newcomer may take what is free before those who sleep, which is quick, but for no longer than a millisecond at the cost of
-//! one who waits: after that the waiter bars the object. Then newcomers stand back until somebody who has waited gets it, or until it
-//! was free for a millisecond and nobody came. The kernel wakes sleepers in the order in which they lay down. So nobody starves; and
-//! a waiter that was killed or stopped delays the others by no more than that, or those whose calls do not wait as long by 20 ms.
+//! Fairness: a newcomer may take what is free before those who wait, which is quick, but only until one of them has waited for a millisecond:
+//! then it bars the object. Newcomers stand back until the bar is lifted by whoever gets it, or until the object was free for a millisecond
+//! and nobody came; or they lie down to sleep among the others, whom the kernel wakes in that order. Who polls is quicker than
+//! all who sleep, so it leaves them one chance before its own. Thus nobody starves; and a waiter that was killed or stopped delays
+//! the others by no more than that millisecond, and those whose calls do not wait for as long by 20 ms.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
@@ -92,33 +93,23 @@ impl Handle {
         mut ask: impl FnMut() -> Option<Stop>,
         mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     ) -> Result<T, SyncError> {
-        match until {
-            Until::Now => match attempt()? {
-                Some(done) => Ok(done),
-                None => self.last_attempt(ask, attempt).map_err(not_waited),
-            },
+        let outcome = match until {
+            Until::Now => attempt()?.ok_or(SyncError::WouldBlock),
             Until::Deadline(deadline) => {
                 let mut waiting = Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, turn };
-                match waiting.wait_for(0, deadline, &mut attempt) {
-                    Err(SyncError::TimedOut) => self.last_attempt(ask, attempt),
-                    outcome => outcome,
+                waiting.wait_for(0, deadline, &mut attempt)
+            }
+        };
+        // Too short a wait to have asked about anybody, or to have come before newcomers: both is done now and then, and one more attempt.
+        match outcome {
+            Err(error @ (SyncError::WouldBlock | SyncError::TimedOut)) if self.member.is_time_to_ask(self.object) => {
+                turn.comes_first.set(true);
+                match ask() {
+                    Some(stop) => Err(stop.into()),
+                    None => attempt()?.ok_or(error),
                 }
             }
-        }
-    }
-
-    /// Too short a wait to have asked about anybody: asks now and then, and attempts once more.
-    fn last_attempt<T>(
-        &self,
-        mut ask: impl FnMut() -> Option<Stop>,
-        mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
-    ) -> Result<T, SyncError> {
-        if !self.member.is_time_to_ask(self.object) {
-            return Err(SyncError::TimedOut);
-        }
-        match ask() {
-            Some(stop) => Err(stop.into()),
-            None => attempt()?.ok_or(SyncError::TimedOut),
+            outcome => outcome,
         }
     }
 
@@ -131,45 +122,40 @@ impl Handle {
         gate: &Event<Mapped>,
         until: Until,
         is_free: impl Fn() -> bool,
-        mut ask: impl FnMut() -> Option<Stop>,
+        ask: impl FnMut() -> Option<Stop>,
         mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     ) -> Result<T, SyncError> {
         let began = Instant::now();
         let turn = Turn::default();
         let mut pause = 1_u32;
-        let mut has_barred = false;
         let in_turn = || {
             let barred = gate.is_barred();
-            if barred && turn.must_stand_back(&is_free, gate) {
+            if !turn.may_attempt(barred, gate, &is_free) {
                 return Ok(None);
             }
             let got = attempt()?;
+            let bars = ptr::eq(ear, gate);
+            // A bar that keeps from others what is of no use here may be nobody's.
+            if barred && (got.is_some() || !bars && is_free()) {
+                gate.bar(false);
+            }
             if got.is_some() {
-                if barred {
-                    gate.bar(false);
-                }
                 return Ok(got);
             }
-            if !turn.has_waited.get() {
+            if !turn.comes_first.get() {
                 for _ in 0..pause {
                     spin_loop();
                 }
                 pause = (2 * pause).min(PAUSE_MOST);
             }
-            if !barred && ptr::eq(ear, gate) && began.elapsed() >= OVERTAKEN {
+            if !barred && bars && began.elapsed() >= OVERTAKEN {
                 gate.bar(true);
-                has_barred = true;
-                turn.has_waited.set(true);
+                turn.has_barred.set(true);
             }
             Ok(None)
         };
-        let ask = || {
-            // A slice has passed, or a call that waits for less comes for the first time in one.
-            turn.has_waited.set(true);
-            ask()
-        };
         let outcome = self.attempt_at(&turn, ear, until, ask, in_turn);
-        if outcome.is_err() && has_barred {
+        if outcome.is_err() && turn.has_barred.get() {
             gate.bar(false);
         }
         outcome
@@ -181,37 +167,36 @@ const PAUSE_MOST: u32 = 32;
 /// How long newcomers may overtake.
 const OVERTAKEN: Duration = Duration::from_millis(1);
 
-/// What a call says that did not wait.
-fn not_waited(error: SyncError) -> SyncError {
-    match error {
-        SyncError::TimedOut => SyncError::WouldBlock,
-        error => error,
-    }
-}
-
 /// How far one who waits has got.
 #[derive(Default)]
 struct Turn {
-    /// It is a newcomer no more.
-    has_waited: Cell<bool>,
+    /// It is a newcomer no more: it has slept among the others.
+    comes_first: Cell<bool>,
+    /// It has barred the gate. One that polls is quicker than all who sleep, and leaves them one chance before its own.
+    has_barred: Cell<bool>,
+    has_left_one: Cell<bool>,
     /// Since when it has left to others what there is.
     stands_back: Cell<Option<Instant>>,
 }
 
 impl Turn {
-    /// Whether others come first, of a barred gate. Only time counts in which they could have had it, and did not come.
-    fn must_stand_back(&self, is_free: impl Fn() -> bool, gate: &Event<Mapped>) -> bool {
-        if self.has_waited.get() || !is_free() {
-            self.stands_back.set(None);
-            return !self.has_waited.get();
+    /// False: others come first. Only time counts in which they could have had it, and did not come.
+    fn may_attempt(&self, barred: bool, gate: &Event<Mapped>, is_free: impl Fn() -> bool) -> bool {
+        let has_barred = || self.has_barred.get() && (self.has_left_one.get() || !gate.has_waiters());
+        let free = !barred || is_free();
+        if !barred || !free {
+            let left = self.stands_back.take().is_some();
+            self.has_left_one.set(left || self.has_left_one.get());
         }
-        let since = self.stands_back.get().unwrap_or_else(|| {
-            // This one may have been woken in their place.
-            gate.notify(1);
-            Instant::now()
-        });
+        if !barred || self.comes_first.get() || has_barred() {
+            return true;
+        }
+        if !free {
+            return false;
+        }
+        let since = self.stands_back.get().unwrap_or_else(Instant::now);
         self.stands_back.set(Some(since));
-        since.elapsed() < OVERTAKEN
+        since.elapsed() >= OVERTAKEN
     }
 }
 
@@ -246,15 +231,12 @@ impl Waiter for Waiting<'_> {
         &mut self.pace
     }
 
-    fn nap(&self, slice: Duration) -> Duration {
-        if self.turn.stands_back.get().is_some() { slice.min(OVERTAKEN) } else { slice }
+    fn pause(&self) -> Option<Duration> {
+        self.turn.stands_back.get().map(|_| OVERTAKEN)
     }
 
     fn slept(&mut self) {
-        // Who stood back has slept for others.
-        if self.turn.stands_back.get().is_none() {
-            self.turn.has_waited.set(true);
-        }
+        self.turn.comes_first.set(true);
     }
 }
 

@@ -28,8 +28,9 @@ use crate::wait::Until;
 ///
 /// Locking again what this thread has locked is an error ([`Relocked`](SyncError::Relocked)), not a deadlock.
 ///
-/// Fairness: a waiter is overtaken by newcomers for a millisecond at most, after that they stand back until it is served, or leaves for a
-/// millisecond what is free; waiters are woken in the order in which they came.
+/// Fairness: newcomers overtake those who wait, but only until one of them has waited for a millisecond. Then they stand back until one is served,
+/// or leaves for a millisecond what is free. Those who sleep are woken in the order in which they lay down; one that polls
+/// ([`Wait::Spin`](crate::Wait::Spin)) leaves them one chance before its own.
 ///
 /// ```
 /// let account = tombolo::Mutex::new([100_i64, 0])?;

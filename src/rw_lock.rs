@@ -20,7 +20,7 @@ use crate::mutex::{LockResult, told};
 use crate::object::object;
 use crate::raw::event::Event;
 use crate::raw::lock::Past;
-use crate::raw::readers::{READERS_MOST, Readers};
+use crate::raw::readers::{Entry, READERS_MOST, Readers};
 use crate::region::Mapped;
 use crate::table::{ObjectKind, Plan, STATE, mutex, rw_lock};
 use crate::wait::Until;
@@ -105,11 +105,14 @@ impl<T: Pod> RwLock<T> {
             begin(local);
             return Ok(Past { died: false, ..self.latch.lock().past() });
         }
-        if self.shared.readers.try_enter(lane, self.latch.lock()).map_err(crowded)? {
-            begin(local);
-            return Ok(Past::default());
+        match self.shared.readers.try_enter(lane, self.latch.lock()).map_err(crowded)? {
+            Entry::Entered => {
+                begin(local);
+                return Ok(Past::default());
+            }
+            Entry::Withdrawn => self.shared.drained.notify(u32::MAX),
+            Entry::Refused => {}
         }
-        self.shared.drained.notify(u32::MAX); // a writer may have seen this one
         // Somebody writes, wants to, or died: as one more writer in the queue.
         let held = Held::acquire(&self.latch, until)?;
         self.shared.readers.mark(lane).map_err(crowded)?;

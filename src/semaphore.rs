@@ -113,7 +113,7 @@ impl Semaphore {
         self.handle.check_ours()?;
         let (permits, ears) = &*self.parts;
         let count = u64::from(count);
-        if !ears.is_barred() && permits.try_acquire(count)? {
+        if (count == 0 || !ears.is_barred()) && permits.try_acquire(count)? {
             return Ok(());
         }
         if count > MOST {
@@ -211,7 +211,7 @@ impl BoundedSemaphore {
     fn acquire_until(&self, count: u32, until: Until) -> Result<(), SyncError> {
         self.handle.check_ours()?;
         let count = u64::from(count);
-        if !self.parts.1.is_barred() && self.take(count) {
+        if (count == 0 || !self.parts.1.is_barred()) && self.take(count) {
             return Ok(());
         }
         self.acquire_slowly(count, until)

@@ -200,12 +200,12 @@ pub(crate) trait Waiter {
 
     fn pace(&mut self) -> &mut Pace;
 
-    /// How long to sleep at most, if not for a slice.
-    fn nap(&self, slice: Duration) -> Duration {
-        slice
+    /// For how long it only waits for others to come, whose wake-ups it must not take; none: it may sleep among them.
+    fn pause(&self) -> Option<Duration> {
+        None
     }
 
-    /// It has slept.
+    /// It has slept among the others.
     fn slept(&mut self) {}
 
     /// After a fruitless attempt that was not to wait: why it will stay fruitless, if so.
@@ -283,15 +283,18 @@ pub(crate) trait Waiter {
                 }
                 Wait::SpinThenPark | Wait::Park => {
                     polling = false;
+                    let rest =
+                        |slice: Duration| deadline.map_or(slice, |deadline| slice.min(deadline.duration_since(now)));
+                    if let Some(pause) = self.pause() {
+                        thread::sleep(rest(pause));
+                        continue;
+                    }
                     let ticket = self.ear().listen();
                     if let Some(done) = attempt()? {
                         return Ok(done);
                     }
-                    if self.look().is_none() {
-                        let slice = if slices < PATIENT { SLICE } else { LONG_SLICE };
-                        let slice = self.nap(slice);
-                        let rest = deadline.map_or(slice, |deadline| deadline.duration_since(now));
-                        self.ear().wait(ticket, rest.min(slice));
+                    if self.pause().is_none() && self.look().is_none() {
+                        self.ear().wait(ticket, rest(if slices < PATIENT { SLICE } else { LONG_SLICE }));
                         slices = slices.saturating_add(1);
                         self.slept();
                     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::raw::barrier::{Arrival, Barrier, Outcome};
 use crate::raw::cell::{CONTROL, Cell};
 use crate::raw::lock::{Lock, Past};
-use crate::raw::readers::Readers;
+use crate::raw::readers::{Entry, Readers};
 use crate::raw::semaphore::{MOST, Semaphore};
 
 /// What a victim's test remembers of it.
@@ -531,12 +531,13 @@ fn who_waits_for_a_change_hears_of_it() {
 impl Guarded {
     /// Reads if that can be at once.
     fn try_read(&self, lane: usize) -> Option<u64> {
-        self.readers().try_enter(lane * self.spread, &self.lock()).unwrap().then(|| self.read_inside(lane))
+        (self.readers().try_enter(lane * self.spread, &self.lock()) == Ok(Entry::Entered))
+            .then(|| self.read_inside(lane))
     }
 
     /// Reads as a thread of that lane, if that can be at once, and leaves a trace of its own.
     fn try_read_as(&self, lane: usize, trace: usize) -> Option<u64> {
-        self.readers().try_enter(lane, &self.lock()).unwrap().then(|| {
+        (self.readers().try_enter(lane, &self.lock()) == Ok(Entry::Entered)).then(|| {
             let n = get(&self.payload);
             self.leaves_a_trace(trace);
             self.readers().leave(lane);

@@ -18,7 +18,7 @@
 //! - I3: HANGUP is set by the listening side for the notifying side to see on its way: "I have left".
 //! - I4: FENCES, once set, stays: some process here cannot take part in asymmetric fences.
 //! - I5: BARRED asks newcomers to leave what there is to those who have waited. It is a request: set by who has waited long in vain,
-//!   cleared by who gets something. Nobody heeds it for long, so a killed waiter's is a short delay.
+//!   cleared by who gets something, or has set it and gives up. Nobody heeds it for long, so a killed waiter's is a short delay.
 //!
 //! Edges
 //! - E1: notifier: change, fence, load word · listener: set WAITERS, fence, look for the change. A fence pair:
@@ -111,6 +111,11 @@ impl<M: Memory> Event<M> {
     /// Whether the epoch is another than that of the ticket: somebody was woken, if not necessarily this listener.
     pub(crate) fn has_moved_since(&self, ticket: Ticket) -> bool {
         (self.word.load(Ordering::Relaxed) ^ ticket.0) / EPOCH != 0
+    }
+
+    /// Whether somebody sleeps, or has not been missed yet.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.word.load(Ordering::Relaxed) & WAITERS != 0
     }
 
     /// Whether newcomers are asked to stand back.

@@ -13,7 +13,7 @@
 //! Invariants
 //! - I1: the word leaves "free" by a CAS to its new owner only; while it is owned, only the owner writes it, or, once that one is dead,
 //!   who repairs.
-//! - I2: DIED stays until an owner who was told of it unlocks: a death in the middle of mending is told to the next one, too.
+//! - I2: DIED stays until an owner who was told of it, and could mend what it guards, unlocks: a death in the middle of mending is told to the next one, too.
 //! - I3: repairs are serialised, and a lane has no new holder before they are done: a dead one's word is nobody else's.
 //!
 //! Edges

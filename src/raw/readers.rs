@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //! - I1: a thread reads only while it is counted and has, after being counted, found the lock quiet; or was counted by its own hand
-//!   while it had the lock.
+//!   while it had the lock, or while it read already.
 //! - I2: a writer writes only while it owns the lock and has, after taking it, found every count zero.
 //!
 //! Edges
@@ -29,6 +29,15 @@ const COUNT_BITS: u32 = 16;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 /// Lanes in a word.
 const LANES: usize = (u64::BITS / COUNT_BITS) as usize;
+
+/// What came of trying to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Entered,
+    Refused,
+    /// Refused, but a writer may have seen it counted, and is to be woken.
+    Withdrawn,
+}
 
 /// Readers that a lane can have. Far from what there is room for: those who find it exceeded have been counted for a moment, too.
 pub(crate) const READERS_MOST: u64 = COUNT / 2;
@@ -58,17 +67,17 @@ impl<M: Memory> Readers<M> {
 
     /// Begins to read, unless somebody writes, wants to, or died doing so.
     #[inline]
-    pub(crate) fn try_enter(&self, lane: usize, lock: &Lock<M>) -> Result<bool, Crowded> {
+    pub(crate) fn try_enter(&self, lane: usize, lock: &Lock<M>) -> Result<Entry, Crowded> {
         // A look first: a writer is not to find all those counted who are refused.
         if !lock.is_quiet() {
-            return Ok(false);
+            return Ok(Entry::Refused);
         }
         self.mark(lane)?;
-        let entered = lock.is_quiet(); // E1
-        if !entered {
-            self.leave(lane);
+        if lock.is_quiet() {
+            return Ok(Entry::Entered); // E1
         }
-        Ok(entered)
+        self.leave(lane);
+        Ok(Entry::Withdrawn)
     }
 
     /// Begins to read, as one who reads already, or as the owner of the lock, which is to be given back after this.
