@@ -2053,7 +2053,9 @@ fn storm(seed: u64, is_watched: bool) {
     let permits = namespace.bounded_semaphore("permits").unwrap();
     assert_eq!((permits.available(), permits.acquire(3), permits.release(3)), (3, Ok(()), Ok(())));
     drop(namespace.mutex::<Wide>("mutex").unwrap().lock().unwrap());
-    drop(namespace.rw_lock::<Wide>("lock").unwrap().write().unwrap());
+    let lock = namespace.rw_lock::<Wide>("lock").unwrap();
+    drop(told(lock.write())); // as the reader was, who left it to a writer
+    drop(lock.write().unwrap());
     drop(namespace.array::<u16>("bytes").unwrap().lock().unwrap());
     namespace.value::<Wide>("value").unwrap().store(&[0; 40]).unwrap();
     let meeting = namespace.barrier("meeting").unwrap();
