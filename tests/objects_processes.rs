@@ -2066,7 +2066,7 @@ fn storm(seed: u64, is_watched: bool) {
         others.into_iter().for_each(|other| assert!(other.join().unwrap().is_ok()));
     });
     say(&format!("storm: {done:?} done in spite of {KILLS} kills"));
-    drop((namespace, permits, meeting));
+    drop((namespace, permits, lock, meeting));
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
