@@ -9,7 +9,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, TryLockError, Weak};
-use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
 use crate::layout::seat;
@@ -25,7 +24,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::FileId;
 use crate::sys::{self, fork};
 use crate::table::{EVENT, Entry, MANY, ObjectKind, STATE, Table, permits, rw_lock, value};
-use crate::wait::Stop;
+use crate::wait::{SLICE, Stop};
 
 /// This process in a namespace.
 pub(crate) struct Member {
@@ -59,9 +58,6 @@ impl Local {
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), ..Self::default() } // only to be another each time
     }
 }
-
-/// Between two questions of calls that do not wait.
-const SLICE: Duration = Duration::from_millis(20);
 
 static MEMBERS: LazyLock<Mutex<HashMap<FileId, Weak<Member>>>> = LazyLock::new(Mutex::default);
 

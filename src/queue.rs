@@ -176,7 +176,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
     /// **Blocking**: never. **Errors**: not such a descriptor, another type, a damaged region.
     pub fn from_fd<E: QueueEnd<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
         let region = Region::from_descriptor(descriptor, &self.common.settings)?;
-        self.check(&region)?;
+        self.check(&region, self.limit)?;
         let lanes: Vec<usize> = region.lanes_of(E::PART).collect();
         E::seated(Seat::adopt(region, &lanes)?, self)
     }
@@ -200,9 +200,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
 
     /// The handle of a queue that lies in another region.
     pub(crate) fn join(&self, region: Region) -> Result<Queue<M>> {
-        // As long as was planned there.
-        let limit = region.layout().limit;
-        options::check(&region, Kind::Queue, M::element(self.common.tag), limit)?;
+        self.check(&region, region.layout().limit)?; // as long as was planned there
         self.pair(fresh(region.join_lane(Part::Sender)?)?)
     }
 
@@ -231,7 +229,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
 
     fn named(&self, name: &str, part: Part) -> Result<Seat> {
         let open = |mut region: Region| {
-            self.check(&region)?;
+            self.check(&region, self.limit)?;
             self.report_capacity(&mut region);
             region.join_lane(part)
         };
@@ -239,8 +237,8 @@ impl<M: Message + ?Sized> QueueOptions<M> {
             .named(Kind::Queue, name, open, || self.common.publish(fresh(self.create(true)?.join_lane(part)?)?, name))
     }
 
-    fn check(&self, region: &Region) -> Result<()> {
-        options::check(region, Kind::Queue, M::element(self.common.tag), self.limit)
+    fn check(&self, region: &Region, limit: u64) -> Result<()> {
+        options::check(region, Kind::Queue, M::element(self.common.tag), limit)
     }
 
     fn report_capacity(&self, region: &mut Region) {

@@ -276,8 +276,11 @@ impl Plan {
         }
         let is_bare =
             !is_value && !matches!(self.kind, ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::RwLock);
-        if is_bare && (self.size > 0 || self.align != 1) {
-            return refuse("size", self.size.max(self.align), "0 bytes".into(), "it holds nothing");
+        if is_bare && self.size > 0 {
+            return refuse("size", self.size, "0 bytes".into(), "it holds nothing");
+        }
+        if is_bare && self.align != 1 {
+            return refuse("alignment", self.align, "1".into(), "it holds nothing");
         }
         if self.align > (LINE_PAIR * WORD) as u64 {
             return refuse("alignment of a value", self.align, "at most 128".into(), "align the type to a cache line");

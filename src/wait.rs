@@ -30,8 +30,9 @@ pub enum Wait {
 const SPIN: Duration = Duration::from_micros(2);
 const YIELD: Duration = Duration::from_micros(50);
 
-/// Nobody sleeps longer without looking around: it bounds the harm of a wake-up that died with its waker.
-const SLICE: Duration = Duration::from_millis(20);
+/// Nobody sleeps longer without looking around: it bounds the harm of a wake-up that died with its waker. Nor does who does not sleep ask
+/// the kernel more often.
+pub(crate) const SLICE: Duration = Duration::from_millis(20);
 
 /// After [`PATIENT`] slices in vain they get longer: a wake-up from a timer can cost 0.1 ms of a virtual machine's time.
 const LONG_SLICE: Duration = Duration::from_millis(90);
