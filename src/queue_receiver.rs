@@ -18,7 +18,7 @@ use crate::parcels::{Label, Parcels};
 use crate::queue_half::{Gate, Half, queue_methods};
 use crate::raw::mpmc::Pop;
 use crate::region::Word;
-use crate::sync::{AtomicU64, Ordering, load_bytes};
+use crate::sync::{AtomicU64, Ordering, SHORT, load_bytes, load_value_into};
 use crate::wait::{Until, Wait};
 
 /// Receives messages from a queue, beside any number of others. Each message is received once.
@@ -94,6 +94,24 @@ impl<M: Message + ?Sized> QueueReceiver<M> {
         Ok(())
     }
 
+    /// Receives one message that `take` reads, if nothing is in the way. False: see what [`collect`](Self::collect) makes of it.
+    #[inline(always)]
+    fn collect_at_once(&mut self, take: impl FnOnce(&Parcels, &Seat, &[AtomicU64])) -> Result<bool, RecvError> {
+        let Self { half: Half { lane, gate }, open, open_word, lost, reported, reports_losses, .. } = self;
+        if !lane.is_ours() || *reports_losses && lost.load(Ordering::Relaxed) > reported.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let Gate { ring, parcels, seat, .. } = gate;
+        let received = ring.pop_at_once(|payload| {
+            open_task(open, open_word);
+            take(parcels, seat, payload);
+        })?;
+        if received {
+            lane.received(1);
+        }
+        Ok(received)
+    }
+
     /// One attempt after another, and a wake-up for the senders. `take` is shown each message that this handle has claimed.
     #[inline]
     fn collect(
@@ -112,9 +130,7 @@ impl<M: Message + ?Sized> QueueReceiver<M> {
             }
             let Gate { ring, parcels, seat, .. } = gate;
             let popped = ring.pop_many(count, |index, payload| {
-                // Within the claim: at no time is the message neither queued, nor claimed, nor an open task.
-                *open = open.saturating_add(1); // what it began with may be a lie
-                open_word.store(*open, Ordering::Release);
+                open_task(open, open_word);
                 take(parcels, seat, index, payload);
             })?;
             match popped {
@@ -130,6 +146,13 @@ impl<M: Message + ?Sized> QueueReceiver<M> {
         half.lane.received(received);
         Ok(received)
     }
+}
+
+/// Call within the claim: at no time is a message neither queued, nor claimed, nor an open task.
+#[inline(always)]
+fn open_task(open: &mut u64, open_word: &Word) {
+    *open = open.saturating_add(1); // what it began with may be a lie
+    open_word.store(*open, Ordering::Release);
 }
 
 /// Whether messages were lost that no receiver was told of; the caller is being told now.
@@ -212,8 +235,28 @@ impl<T: Pod> QueueReceiver<T> {
     #[inline]
     fn recv_one(&mut self, until: Until) -> Result<T, RecvError> {
         let mut value = T::zeroed();
-        self.collect(1, until, |_, _, _, payload| load_bytes(payload, bytemuck::bytes_of_mut(&mut value)))?;
+        if self.collect_at_once(|_, _, payload| load_value_into(payload, &mut value))? {
+            return Ok(value);
+        }
+        if size_of::<T>() <= SHORT {
+            return self.recv_late(until); // a value whose address goes nowhere stays in registers
+        }
+        self.recv_slowly(&mut value, until)?;
         Ok(value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recv_late(&mut self, until: Until) -> Result<T, RecvError> {
+        let mut value = T::zeroed();
+        self.recv_slowly(&mut value, until)?;
+        Ok(value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recv_slowly(&mut self, value: &mut T, until: Until) -> Result<(), RecvError> {
+        self.collect(1, until, |_, _, _, payload| load_value_into(payload, value)).map(drop)
     }
 
     #[inline]
@@ -281,8 +324,38 @@ impl QueueReceiver<[u8]> {
 
     #[inline]
     fn recv_one(&mut self, message: &mut Vec<u8>, until: Until) -> Result<usize, RecvError> {
+        let (mut pooled, mut opened) = (false, Ok(()));
+        let received = self.collect_at_once(|parcels, seat, payload| {
+            pooled = Label::read(payload).is_pooled();
+            opened = parcels.open(seat.region(), payload, message);
+        })?;
+        if !received {
+            return self.recv_slowly(message, until);
+        }
+        if pooled {
+            self.half.lane.gave_back();
+        }
+        if opened.is_err() {
+            self.drop_unopened(1);
+        }
+        opened.map(|()| message.len())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn recv_slowly(&mut self, message: &mut Vec<u8>, until: Until) -> Result<usize, RecvError> {
         self.receive(std::slice::from_mut(message), until)?;
         Ok(message.len())
+    }
+
+    /// Messages that were received, and cannot be opened.
+    #[cold]
+    fn drop_unopened(&mut self, count: u64) {
+        self.half.gate.dropped.fetch_add(count, Ordering::Relaxed);
+        // Nobody can do such a task.
+        self.open = self.open.saturating_sub(count);
+        self.open_word.store(self.open, Ordering::Release);
+        self.half.lane.did_task();
     }
 
     #[inline]
@@ -302,12 +375,7 @@ impl QueueReceiver<[u8]> {
             self.half.lane.gave_back();
         }
         if failed.is_some() {
-            let gone = received - opened as u64;
-            self.half.gate.dropped.fetch_add(gone, Ordering::Relaxed);
-            // Nobody can do such a task.
-            self.open = self.open.saturating_sub(gone);
-            self.open_word.store(self.open, Ordering::Release);
-            self.half.lane.did_task();
+            self.drop_unopened(received - opened as u64);
         }
         match failed {
             Some(error) if opened == 0 => Err(error),

@@ -16,7 +16,7 @@ use crate::message::Message;
 use crate::parcels::{Label, Parcels};
 use crate::queue_half::{Gate, Half, queue_methods};
 use crate::raw::mpmc::{BATCH, Push};
-use crate::sync::store_bytes;
+use crate::sync::{AtomicU64, store_value};
 use crate::sys::deadline_after;
 use crate::wait::{Until, Wait};
 
@@ -69,6 +69,17 @@ impl<M: Message + ?Sized> QueueSender<M> {
     /// Like [`join`](Self::join), but waits no longer than `timeout`, then [`TimedOut`](SendError::TimedOut).
     pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
         self.half.join(deadline_after(timeout))
+    }
+
+    /// Sends one message that `fill` writes, if nothing is in the way. False: see what [`deliver`](Self::deliver) makes of it.
+    #[inline(always)]
+    fn deliver_at_once(&mut self, share: u64, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, SendError> {
+        let Half { lane, gate } = &mut self.half;
+        let sent = lane.is_ours() && gate.ring.push_at_once(share, fill)?;
+        if sent {
+            lane.sent(1);
+        }
+        Ok(sent)
     }
 
     /// One attempt after another, and a wake-up for the receivers.
@@ -148,7 +159,19 @@ impl<T: Pod> QueueSender<T> {
 
     #[inline]
     fn send_one(&mut self, value: &T, until: Until) -> Result<(), SendError> {
-        self.deliver(until, |gate| Ok(gate.ring.push(|payload| store_bytes(payload, bytemuck::bytes_of(value)))?))?;
+        let share = match size_of::<T>() {
+            ..=8 => 4,
+            9..=24 => 2,
+            _ => 1,
+        };
+        let sent = self.deliver_at_once(share, |payload| store_value(payload, value))?;
+        if sent { Ok(()) } else { self.send_slowly(value, until) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_slowly(&mut self, value: &T, until: Until) -> Result<(), SendError> {
+        self.deliver(until, |gate| Ok(gate.ring.push_many(1, |_, payload| store_value(payload, value))?))?;
         Ok(())
     }
 
@@ -160,7 +183,7 @@ impl<T: Pod> QueueSender<T> {
         let sent = self.deliver(until, |gate| {
             Ok(gate.ring.push_many(values.len() as u64, |index, payload| {
                 if let Some(value) = values.get(index as usize) {
-                    store_bytes(payload, bytemuck::bytes_of(value));
+                    store_value(payload, value);
                 }
             })?)
         })?;
@@ -258,12 +281,22 @@ impl QueueSender<[u8]> {
         }
         let is_short = message.len() <= self.half.gate.parcels.inline_len();
         let label = if is_short { Label::inline(message) } else { self.stow(message, until)? };
-        let sent = self.deliver(until, |gate| Ok(gate.ring.push(|payload| Parcels::fill(label, message, payload))?));
+        let sent = match self.deliver_at_once(1, |payload| Parcels::fill(label, message, payload)) {
+            Ok(false) => self.send_slowly(label, message, until),
+            done => done,
+        };
         if sent.is_err() && label.is_pooled() {
             self.half.gate.parcels.unstow(self.half.gate.seat.region(), label);
             self.half.lane.gave_back();
         }
         sent.map(drop)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_slowly(&mut self, label: Label, message: &[u8], until: Until) -> Result<bool, SendError> {
+        self.deliver(until, |gate| Ok(gate.ring.push_many(1, |_, payload| Parcels::fill(label, message, payload))?))?;
+        Ok(true)
     }
 
     /// Puts a message into the pool.

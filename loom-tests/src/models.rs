@@ -7,7 +7,7 @@ use crate::raw::event::Event;
 use crate::raw::records::{Next, RecordReader, RecordWriter};
 use crate::raw::role::Role;
 use crate::raw::slots::{SlotReader, SlotWriter, Stores};
-use crate::raw::spsc::{Consumer, Indices, Producer};
+use crate::raw::spsc::{Consumer, Heels, Indices, Producer};
 use crate::sync::{
     Arc, AtomicU32, AtomicU64, BOUNDS_ACCESSES, Ordering, crash_after, heavy_fence, model, spin_loop, thread, with_life,
 };
@@ -152,6 +152,26 @@ fn blocking<R>(event: &Event<Heap>, mut attempt: impl FnMut() -> Option<R>) -> R
         }
         event.wait(ticket, FOREVER);
     }
+}
+
+/// The pauses that looks with such finds lead to.
+fn pauses(finds: impl IntoIterator<Item = u64>) -> usize {
+    let mut heels = Heels::keep_off();
+    finds.into_iter().filter(|&found| heels.found(found) > 0).count()
+}
+
+#[test]
+fn who_is_at_the_others_heels_pauses_and_nobody_else() {
+    let times = |count| 0..count;
+    assert_eq!(pauses(times(100_000).flat_map(|_| [1, 0])), 0, "a dialogue");
+    assert_eq!(pauses(times(100_000).map(|_| Heels::FEW)), 0, "a stream with a distance");
+    assert_eq!(pauses(times(Heels::SOON - 1).map(|_| 1)), 0, "it takes a while to be sure");
+    assert_eq!(pauses(times(Heels::SOON).map(|_| 1)), 1);
+    let slow = pauses(times(10 * Heels::LATE).map(|_| 1));
+    assert!((2..=10).contains(&slow), "{slow} pauses for a side that is slow");
+    let fast = |look| if look % (Heels::SOON + 1) == Heels::SOON { 50 } else { 2 };
+    assert_eq!(pauses(times(10 * (Heels::SOON + 1)).map(fast)), 10, "where it is rewarded it is done again");
+    assert_eq!(times(100).filter(|_| Heels::default().found(1) > 0).count(), 0, "small messages: never");
 }
 
 #[test]

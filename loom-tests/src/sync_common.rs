@@ -25,6 +25,19 @@ pub(crate) fn load_bytes(source: &[AtomicU64], target: &mut [u8]) {
     }
 }
 
+pub(crate) fn store_value<T: bytemuck::Pod>(target: &[AtomicU64], value: &T) {
+    store_bytes(target, bytemuck::bytes_of(value));
+}
+
+pub(crate) fn load_value_into<T: bytemuck::Pod>(source: &[AtomicU64], value: &mut T) {
+    load_bytes(source, bytemuck::bytes_of_mut(value));
+}
+
+/// A hint, and no access.
+pub(crate) fn prefetch_to_read(_: &AtomicU64) {}
+
+pub(crate) fn prefetch_to_write(_: &AtomicU64) {}
+
 struct Killed;
 
 /// One shared access. The last one that a victim is allowed is the one before the kill.

@@ -72,7 +72,9 @@
 //! marks are words of their own.
 
 use crate::raw::{Corrupt, Memory};
-use crate::sync::{AtomicU64, Ordering, fence, has_light_fence, heavy_fence, light_fence, spin_loop};
+use crate::sync::{
+    AtomicU64, Ordering, fence, has_light_fence, heavy_fence, light_fence, prefetch_to_write, spin_loop,
+};
 
 const STATE: u64 = 0b11;
 const FREE: u64 = 0;
@@ -94,6 +96,9 @@ const ROUNDS: u64 = 1 << 16;
 
 /// Times that a repairer looks at a slot which keeps changing, before it leaves that to the next one.
 const PATIENT: u64 = 64;
+
+/// How many slots further on the one is whose lines are asked for while one is written.
+const AHEAD: u64 = 8;
 
 /// A slot's word, or a mark.
 #[inline]
@@ -203,46 +208,77 @@ pub(crate) struct Words<M: Memory> {
     pub(crate) stride: usize,
 }
 
+/// A slot and its mark.
+#[derive(Clone, Copy)]
+struct Slot<'a> {
+    control: &'a AtomicU64,
+    payload: &'a [AtomicU64],
+    mark: &'a AtomicU64,
+}
+
+impl Slot<'_> {
+    /// Whether it can be claimed, by the quickest look.
+    #[inline(always)]
+    fn is_claimable(&self, position: u64, state: u64) -> bool {
+        if self.control.load(Ordering::Acquire) != word(position, state) {
+            return false; // E1, E2
+        }
+        fence_against_passers(); // E6
+        // Relaxed: a quiet mark says nothing that anything else would have to be seen with.
+        Mark(self.mark.load(Ordering::Relaxed)).is_quiet(key(position, state))
+    }
+
+    /// Has its first and last line fetched, to be written. A locked instruction waits for all stores before it: a line that comes
+    /// only when it is written holds up the next claim.
+    #[inline(always)]
+    fn prepare(&self) {
+        prefetch_to_write(self.control);
+        prefetch_to_write(self.payload.last().unwrap_or(self.control));
+    }
+
+    /// Ends a claim. False: it may have been passed over meanwhile.
+    #[inline(always)]
+    fn finish(&self, done: u64, key: u64) -> bool {
+        self.control.store(done, Ordering::Release); // E1, E2
+        fence_against_passers(); // E6
+        // Relaxed: whatever it says, nothing was seen through it.
+        Mark(self.mark.load(Ordering::Relaxed)).is_quiet(key)
+    }
+}
+
+/// The half of E6 that is not the passer's. A process without asymmetric fences pays for a real one, and passes over nobody.
+#[inline(always)]
+fn fence_against_passers() {
+    if has_light_fence() { light_fence() } else { fence(Ordering::SeqCst) }
+}
+
 impl<M: Memory> Words<M> {
     /// Makes every slot of zeroed memory FREE for its first position. Nobody else is there yet.
     pub(crate) fn format(&self) {
         for position in 0..self.capacity {
-            if let Ok((control, _)) = self.slot(position) {
-                control.store(word(position, FREE), Ordering::Relaxed);
+            if let Ok(slot) = self.slot(position) {
+                slot.control.store(word(position, FREE), Ordering::Relaxed);
             }
         }
     }
 
     #[inline(always)]
-    fn slot(&self, position: u64) -> Result<(&AtomicU64, &[AtomicU64]), Corrupt> {
+    fn slot(&self, position: u64) -> Result<Slot<'_>, Corrupt> {
         debug_assert!(self.capacity.is_power_of_two());
-        let start = (position & self.capacity.wrapping_sub(1)) as usize * self.stride;
-        self.slots.get(start..start + self.stride).and_then(|slot| slot.split_first()).ok_or(Corrupt)
-    }
-
-    #[inline(always)]
-    fn mark(&self, position: u64) -> Result<&AtomicU64, Corrupt> {
-        self.marks.get((position & self.capacity.wrapping_sub(1)) as usize).ok_or(Corrupt)
-    }
-
-    /// Whether a slot can be claimed, by the quickest look.
-    #[inline(always)]
-    fn is_claimable(&self, position: u64, state: u64) -> Result<bool, Corrupt> {
-        if self.slot(position)?.0.load(Ordering::Acquire) != word(position, state) {
-            return Ok(false); // E1, E2
-        }
-        self.light_fence(); // E6
-        // Relaxed: a quiet mark says nothing that anything else would have to be seen with.
-        Ok(Mark(self.mark(position)?.load(Ordering::Relaxed)).is_quiet(key(position, state)))
+        let index = (position & self.capacity.wrapping_sub(1)) as usize;
+        let start = index * self.stride;
+        let words = self.slots.get(start..start + self.stride).and_then(|slot| slot.split_first());
+        let (Some((control, payload)), Some(mark)) = (words, self.marks.get(index)) else { return Err(Corrupt) };
+        Ok(Slot { control, payload, mark })
     }
 
     /// A slot's mark, and a word of it that is not older than that mark.
     fn look(&self, position: u64) -> Result<Look, Corrupt> {
-        let (control, mark) = (self.slot(position)?.0, self.mark(position)?);
+        let Slot { control, mark, .. } = self.slot(position)?;
         let mut before = mark.load(Ordering::Acquire); // E7
         for _ in 0..ROUNDS {
             let control = control.load(Ordering::Acquire); // E1, E2
-            self.light_fence(); // E6
+            fence_against_passers(); // E6
             let after = mark.load(Ordering::Acquire);
             if after == before {
                 return Ok(Look { control, mark: Mark(after) });
@@ -254,14 +290,8 @@ impl<M: Memory> Words<M> {
 
     /// Changes a mark that was seen.
     fn swap(&self, position: u64, old: Mark, new: u64) -> Result<bool, Corrupt> {
-        let outcome = self.mark(position)?.compare_exchange(old.0, new, Ordering::AcqRel, Ordering::Relaxed); // E7
+        let outcome = self.slot(position)?.mark.compare_exchange(old.0, new, Ordering::AcqRel, Ordering::Relaxed); // E7
         Ok(outcome.is_ok())
-    }
-
-    /// The finisher's half of E6. A process without asymmetric fences pays for a real one, and passes over nobody.
-    #[inline(always)]
-    fn light_fence(&self) {
-        if has_light_fence() { light_fence() } else { fence(Ordering::SeqCst) }
     }
 
     /// Passes over a position whose slot is in the hands of a slow claimer, unless it has just finished.
@@ -275,7 +305,7 @@ impl<M: Memory> Words<M> {
         if !heavy_fence() {
             return Ok(()); // E6 does not hold: let others see to it
         }
-        let is_unchanged = self.slot(position)?.0.load(Ordering::Acquire) == look.control;
+        let is_unchanged = self.slot(position)?.control.load(Ordering::Acquire) == look.control;
         self.swap(position, passing, word(key, if is_unchanged { out } else { CLEAR }))?;
         Ok(())
     }
@@ -311,7 +341,7 @@ impl<M: Memory> Words<M> {
 
     #[inline]
     fn seems(&self, position: u64, state: u64) -> bool {
-        self.slot(position).is_ok_and(|(control, _)| control.load(Ordering::Relaxed) == word(position, state))
+        self.slot(position).is_ok_and(|slot| slot.control.load(Ordering::Relaxed) == word(position, state))
     }
 
     /// From now on no position is given to a producer. False: it was closed.
@@ -361,7 +391,7 @@ impl<M: Memory> Words<M> {
         for at in 0..self.capacity {
             let look = self.look(at)?;
             if look.state() == READY && look.mark.state() != UNSENT {
-                show(self.slot(at)?.1);
+                show(self.slot(at)?.payload);
                 fence(Ordering::Acquire); // who was shown a later user's words sees what the message's receiver did
             }
         }
@@ -394,22 +424,47 @@ pub(crate) struct Ring<M: Memory> {
     intent: M::Word,
     /// Looks at an unfinished slot before it is quarantined.
     patience: u32,
+    ahead: u64,
 }
 
 impl<M: Memory> Ring<M> {
     /// `intent` is this participant's alone, and zero.
     pub(crate) fn new(words: Words<M>, intent: M::Word, patience: u32) -> Self {
-        Self { words, intent, patience }
+        // In a ring that is hardly longer somebody is at that slot already.
+        let ahead = if words.capacity > 4 * AHEAD { AHEAD } else { 0 };
+        Self { words, intent, patience, ahead }
     }
 
     pub(crate) fn words(&self) -> &Words<M> {
         &self.words
     }
 
+    /// Sends one message, which `fill` writes, if nothing is in the way. False: nothing was sent, and why is for
+    /// [`push_many`](Self::push_many) to find out. `share`: about so many slots share a line, which
+    /// need not be asked for each time.
+    #[inline(always)]
+    pub(crate) fn push_at_once(&mut self, share: u64, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, Corrupt> {
+        let tail = self.words.tail.load(Ordering::Acquire); // E3
+        let slot = self.words.slot(tail)?;
+        if tail & CLOSED != 0 || !slot.is_claimable(tail, FREE) {
+            return Ok(false);
+        }
+        if tail.is_multiple_of(share) {
+            self.words.slot(tail.wrapping_add(self.ahead)).unwrap_or(slot).prepare();
+        }
+        let mut sent = false;
+        if self.claim(&self.words.tail, tail, 1) {
+            fill(slot.payload); // C2
+            sent = self.finish(slot, tail, word(tail, READY), unpublished(tail), UNSENT)?; // C3
+        }
+        self.intent.store(0, Ordering::Release); // C4, E4
+        Ok(sent)
+    }
+
     /// Sends one message, which `fill` writes; it is called again if the slot was passed over meanwhile.
     #[inline]
     pub(crate) fn push(&mut self, mut fill: impl FnMut(&[AtomicU64])) -> Result<Push, Corrupt> {
-        self.push_many(1, |_, payload| fill(payload))
+        if self.push_at_once(1, &mut fill)? { Ok(Push::Done(1)) } else { self.push_many(1, |_, payload| fill(payload)) }
     }
 
     /// Sends up to `count` messages with one claim, in order.
@@ -426,8 +481,9 @@ impl<M: Memory> Ring<M> {
             let mut sent = 0;
             while sent < claimed {
                 let position = first.wrapping_add(sent);
-                fill(sent, self.words.slot(position)?.1); // C2
-                if !self.finish(position, word(position, READY), unpublished(position), UNSENT)? {
+                let slot = self.words.slot(position)?;
+                fill(sent, slot.payload); // C2
+                if !self.finish(slot, position, word(position, READY), unpublished(position), UNSENT)? {
                     break; // C3
                 }
                 sent += 1;
@@ -444,10 +500,29 @@ impl<M: Memory> Ring<M> {
         Err(Corrupt)
     }
 
+    /// Receives one message, which `take` reads, if nothing is in the way. False: nothing was received, and why is for
+    /// [`pop_many`](Self::pop_many) to find out.
+    #[inline(always)]
+    pub(crate) fn pop_at_once(&mut self, take: impl FnOnce(&[AtomicU64])) -> Result<bool, Corrupt> {
+        let head = self.words.head.load(Ordering::Acquire); // E3
+        let slot = self.words.slot(head)?;
+        if !slot.is_claimable(head, READY) {
+            return Ok(false);
+        }
+        let next = head.wrapping_add(self.words.capacity);
+        let claimed = self.claim(&self.words.head, head, 1);
+        if claimed {
+            take(slot.payload); // C2
+            self.finish(slot, head, word(next, FREE), unreleased(next), UNREAD)?; // C3
+        }
+        self.intent.store(0, Ordering::Release); // C4, E4
+        Ok(claimed)
+    }
+
     /// Receives one message, which `take` reads.
     #[inline]
     pub(crate) fn pop(&mut self, mut take: impl FnMut(&[AtomicU64])) -> Result<Pop, Corrupt> {
-        self.pop_many(1, |_, payload| take(payload))
+        if self.pop_at_once(&mut take)? { Ok(Pop::Done(1)) } else { self.pop_many(1, |_, payload| take(payload)) }
     }
 
     /// Receives up to `count` messages with one claim, in order.
@@ -462,9 +537,10 @@ impl<M: Memory> Ring<M> {
         };
         for index in 0..claimed {
             let position = first.wrapping_add(index);
-            take(index, self.words.slot(position)?.1); // C2
+            let slot = self.words.slot(position)?;
+            take(index, slot.payload); // C2
             let next = position.wrapping_add(self.words.capacity);
-            self.finish(position, word(next, FREE), unreleased(next), UNREAD)?; // C3
+            self.finish(slot, position, word(next, FREE), unreleased(next), UNREAD)?; // C3
         }
         self.intent.store(0, Ordering::Release); // C4, E4
         Ok(Pop::Done(claimed))
@@ -479,7 +555,7 @@ impl<M: Memory> Ring<M> {
             if tail & CLOSED != 0 {
                 return Ok(Err(self.refuse(contended, Push::Closed)));
             }
-            if self.words.is_claimable(tail, FREE)? || self.make_claimable(tail, FREE)? {
+            if self.words.slot(tail)?.is_claimable(tail, FREE) || self.make_claimable(tail, FREE)? {
                 let run = self.run(tail, FREE, count)?;
                 if self.claim(&self.words.tail, tail, run) {
                     return Ok(Ok((tail, run)));
@@ -495,7 +571,7 @@ impl<M: Memory> Ring<M> {
     /// A slot whose mark is not quiet may be claimable all the same.
     #[inline]
     fn make_claimable(&self, position: u64, state: u64) -> Result<bool, Corrupt> {
-        let control = self.words.slot(position)?.0.load(Ordering::Relaxed);
+        let control = self.words.slot(position)?.control.load(Ordering::Relaxed);
         Ok(control == word(position, state) && self.make_quiet(position, state)?)
     }
 
@@ -557,7 +633,7 @@ impl<M: Memory> Ring<M> {
         let (mut contended, mut behind) = (false, 0);
         for _ in 0..self.words.rounds() {
             let head = self.words.head.load(Ordering::Acquire); // E3
-            if self.words.is_claimable(head, READY)? || self.make_claimable(head, READY)? {
+            if self.words.slot(head)?.is_claimable(head, READY) || self.make_claimable(head, READY)? {
                 let run = self.run(head, READY, count)?;
                 if self.claim(&self.words.head, head, run) {
                     return Ok(Ok((head, run)));
@@ -611,7 +687,7 @@ impl<M: Memory> Ring<M> {
         let mut run = 1;
         while run < most {
             let position = first.wrapping_add(run);
-            if !self.words.is_claimable(position, state)? {
+            if !self.words.slot(position)?.is_claimable(position, state) {
                 break;
             }
             run += 1;
@@ -649,12 +725,12 @@ impl<M: Memory> Ring<M> {
 
     /// Ends our claim of a position. False: it was passed over meanwhile; the slot is back in service.
     #[inline(always)]
-    fn finish(&self, position: u64, done: u64, key: u64, out: u64) -> Result<bool, Corrupt> {
-        self.words.slot(position)?.0.store(done, Ordering::Release); // E1, E2
-        self.words.light_fence(); // E6
-        // Relaxed: whatever it says, nothing was seen through it.
-        let mark = Mark(self.words.mark(position)?.load(Ordering::Relaxed));
-        if mark.is_quiet(key) { Ok(true) } else { self.words.was_passed_over(position, done, key, out).map(|out| !out) }
+    fn finish(&self, slot: Slot<'_>, position: u64, done: u64, key: u64, out: u64) -> Result<bool, Corrupt> {
+        if slot.finish(done, key) {
+            Ok(true)
+        } else {
+            self.words.was_passed_over(position, done, key, out).map(|out| !out)
+        }
     }
 }
 
@@ -706,7 +782,7 @@ impl<M: Memory> Words<M> {
                 return Err(Corrupt);
             }
             let next = mark.position().wrapping_add(self.capacity);
-            self.slot(position)?.0.store(word(next, FREE), Ordering::Release); // E2, E7
+            self.slot(position)?.control.store(word(next, FREE), Ordering::Release); // E2, E7
             if self.swap(position, mark, word(mark.key(), CLEAR))? {
                 return Ok(());
             }
@@ -741,7 +817,7 @@ impl<M: Memory> Repair<'_, M> {
     pub(crate) fn resume(&self) -> Result<(), Corrupt> {
         let verdict = self.ledger.verdict.load(Ordering::Acquire); // E5
         if let Some(position) = verdict.checked_sub(1) {
-            if self.words.slot(position)?.0.load(Ordering::Acquire) != word(position, READY) {
+            if self.words.slot(position)?.control.load(Ordering::Acquire) != word(position, READY) {
                 self.ledger.lost.store(self.ledger.count.load(Ordering::Relaxed), Ordering::Release); // R3
             }
             self.ledger.verdict.store(0, Ordering::Release); // R4, E5
@@ -805,13 +881,13 @@ impl<M: Memory> Repair<'_, M> {
         let lost = self.ledger.lost.load(Ordering::Relaxed).wrapping_add(1);
         self.ledger.count.store(lost, Ordering::Relaxed);
         self.ledger.verdict.store(position.wrapping_add(1), Ordering::Release); // R1, E5
-        let (control, payload) = self.words.slot(position)?;
+        let Slot { control, payload, .. } = self.words.slot(position)?;
         lose(payload);
         let next = position.wrapping_add(self.words.capacity);
         control.store(word(next, FREE), Ordering::Release); // R2, E2
         self.ledger.lost.store(lost, Ordering::Release); // R3
         self.ledger.verdict.store(0, Ordering::Release); // R4, E5
-        self.words.light_fence(); // E6
+        fence_against_passers(); // E6
         self.words.was_passed_over(position, word(next, FREE), unreleased(next), UNREAD).map(drop) // R5
     }
 

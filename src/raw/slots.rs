@@ -12,9 +12,12 @@ use std::marker::PhantomData;
 
 use bytemuck::Pod;
 
-use crate::raw::spsc::{Consumer, Producer};
+use crate::raw::spsc::{Consumer, Heels, Producer};
 use crate::raw::{Corrupt, Memory};
-use crate::sync::{AtomicU64, WORD, load_bytes, store_bytes, stream_bytes};
+use crate::sync::{
+    AtomicU64, WORD, load_bytes, load_value_into, prefetch_to_read, prefetch_to_write, store_bytes, store_value,
+    stream_bytes,
+};
 
 /// How a payload is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,27 @@ fn run<T>(data: &[AtomicU64], position: u64, capacity: u64, count: u64) -> Optio
     data.get(start..start + count as usize * stride::<T>()).map(|words| (words, count))
 }
 
+/// How many words further on the slot is whose lines are asked for while one is copied: sixteen lines.
+const AHEAD: usize = 128;
+
+/// Whether it is worth it: of smaller values several come with one line, larger ones are streams to the processor itself, and in a short
+/// ring there is nothing ahead.
+fn asks_ahead<T>(capacity: u64) -> bool {
+    (4..=AHEAD).contains(&stride::<T>()) && capacity >= 4 * Heels::FEW
+}
+
+/// A word of each line, or nearly, of a slot that lies ahead of `position`, if so many are known of.
+#[inline(always)]
+fn lines_ahead<T>(data: &[AtomicU64], position: u64, capacity: u64, known: u64) -> impl Iterator<Item = &AtomicU64> {
+    let distance = (AHEAD as u64 / stride::<T>().max(1) as u64).min(Heels::FEW - 1);
+    let slot = if known > distance && asks_ahead::<T>(capacity) {
+        run::<T>(data, position.wrapping_add(distance), capacity, 1).map_or(&[][..], |(slot, _)| slot)
+    } else {
+        &[]
+    };
+    slot.iter().step_by(8)
+}
+
 pub struct SlotWriter<M: Memory, T> {
     pub(crate) ring: Producer<M>,
     data: M::Words,
@@ -47,7 +71,10 @@ pub struct SlotWriter<M: Memory, T> {
 }
 
 impl<M: Memory, T: Pod> SlotWriter<M, T> {
-    pub(crate) fn new(ring: Producer<M>, data: M::Words) -> Self {
+    pub(crate) fn new(mut ring: Producer<M>, data: M::Words) -> Self {
+        if asks_ahead::<T>(ring.capacity()) {
+            ring.keep_off();
+        }
         Self { ring, data, values: PhantomData }
     }
 
@@ -63,8 +90,10 @@ impl<M: Memory, T: Pod> SlotWriter<M, T> {
             return Ok(false);
         }
         let (slot, _) = run::<T>(&self.data, self.ring.position(), self.ring.capacity(), 1).ok_or(Corrupt)?;
+        lines_ahead::<T>(&self.data, self.ring.position(), self.ring.capacity(), self.ring.known())
+            .for_each(prefetch_to_write);
         match how {
-            Stores::Cached => store_bytes(slot, bytemuck::bytes_of(value)),
+            Stores::Cached => store_value(slot, value),
             Stores::Streamed => stream_bytes(slot, bytemuck::bytes_of(value)),
         }
         self.ring.publish(1);
@@ -140,7 +169,10 @@ pub struct SlotReader<M: Memory, T> {
 }
 
 impl<M: Memory, T: Pod> SlotReader<M, T> {
-    pub(crate) fn new(ring: Consumer<M>, data: M::Words) -> Self {
+    pub(crate) fn new(mut ring: Consumer<M>, data: M::Words) -> Self {
+        if asks_ahead::<T>(ring.capacity()) {
+            ring.keep_off();
+        }
         Self { ring, data, values: PhantomData }
     }
 
@@ -156,7 +188,9 @@ impl<M: Memory, T: Pod> SlotReader<M, T> {
             return Ok(false);
         }
         let (slot, _) = run::<T>(&self.data, self.ring.position(), self.ring.capacity(), 1).ok_or(Corrupt)?;
-        load_bytes(slot, bytemuck::bytes_of_mut(value));
+        lines_ahead::<T>(&self.data, self.ring.position(), self.ring.capacity(), self.ring.known())
+            .for_each(prefetch_to_read);
+        load_value_into(slot, value);
         self.ring.release(1);
         Ok(true)
     }

@@ -49,6 +49,57 @@ pub struct Succession {
     pub(crate) view: View,
 }
 
+/// Keeps one side of a stream off the other's heels.
+///
+/// Who takes each message, or each free place, just as it comes, finds its lines on their way and waits for every one. A few messages
+/// behind, lines can be asked for ahead of time. So who finds only a few new ones time after time, and never none, pauses once. Where
+/// that brings no more, because the other side is slow, it is not tried again for long.
+#[derive(Debug, Default)]
+pub(crate) struct Heels {
+    /// Looks in a row that found a little.
+    streak: u32,
+    /// How many of them make a reason to pause; none ever do.
+    enough: Option<u32>,
+    paused: bool,
+}
+
+impl Heels {
+    /// Less than this is a little.
+    pub(crate) const FEW: u64 = 16;
+    pub(crate) const SOON: u32 = 8;
+    pub(crate) const LATE: u32 = 4096;
+    pub(crate) const PAUSE: u32 = 16;
+
+    /// For messages of which hardly two come with one line.
+    pub(crate) fn keep_off() -> Self {
+        Self { enough: Some(Self::SOON), ..Self::default() }
+    }
+
+    /// How long to pause, in spins, after a look that found so many.
+    #[inline]
+    pub(crate) fn found(&mut self, count: u64) -> u32 {
+        match self.enough {
+            Some(enough) if self.paused || count.wrapping_sub(1) < Self::FEW - 1 => self.found_little(count, enough),
+            _ => {
+                self.streak = 0;
+                0
+            }
+        }
+    }
+
+    #[cold]
+    fn found_little(&mut self, count: u64, enough: u32) -> u32 {
+        if self.paused {
+            self.enough = Some(if count < Self::FEW { Self::LATE } else { Self::SOON });
+            (self.paused, self.streak) = (false, 0);
+            return 0;
+        }
+        self.streak += 1;
+        self.paused = self.streak >= enough;
+        if self.paused { Self::PAUSE } else { 0 }
+    }
+}
+
 /// Looks at a role that keeps changing hands, which only a lie does.
 const PATIENCE: u32 = 1000;
 
@@ -59,13 +110,14 @@ pub(crate) struct Producer<M: Memory> {
     tail: u64,
     /// Can be stale, is never ahead of the consumer's.
     head: u64,
+    heels: Heels,
 }
 
 impl<M: Memory> Producer<M> {
     /// Goes on where the last producer stopped.
     pub(crate) fn adopt(shared: Indices<M>, capacity: u64) -> Result<Self, Corrupt> {
         let (tail, head) = adopt(&shared, capacity)?;
-        Ok(Self { shared, capacity, tail, head })
+        Ok(Self { shared, capacity, tail, head, heels: Heels::default() })
     }
 
     #[inline]
@@ -82,8 +134,18 @@ impl<M: Memory> Producer<M> {
     /// fewer than `want` are known of.
     #[inline]
     pub(crate) fn room(&mut self, want: u64) -> Result<u64, Corrupt> {
-        let known = self.capacity.wrapping_sub(self.used());
+        let known = self.known();
         if known >= want { Ok(known) } else { self.refresh() }
+    }
+
+    /// What [`room`](Self::room) says without asking.
+    #[inline]
+    pub(crate) fn known(&self) -> u64 {
+        self.capacity.wrapping_sub(self.used())
+    }
+
+    pub(crate) fn keep_off(&mut self) {
+        self.heels = Heels::keep_off();
     }
 
     #[inline]
@@ -97,8 +159,10 @@ impl<M: Memory> Producer<M> {
         if head.wrapping_sub(self.head) > self.used() {
             return Err(Corrupt); // I4
         }
+        let pause = self.heels.found(head.wrapping_sub(self.head));
         self.head = head;
-        Ok(self.capacity.wrapping_sub(self.used()))
+        (0..pause).for_each(|_| spin_loop());
+        Ok(self.known())
     }
 
     /// Hands `count` written positions to the consumer.
@@ -121,6 +185,7 @@ pub(crate) struct Consumer<M: Memory> {
     reading: View,
     /// A later producer has come, and its messages begin here.
     boundary: Option<(u64, View)>,
+    heels: Heels,
 }
 
 impl<M: Memory> Consumer<M> {
@@ -136,7 +201,16 @@ impl<M: Memory> Consumer<M> {
                     let boundary = in_queue.then_some((from, view));
                     // Before a boundary we are still reading the one before.
                     let (tail, reading) = if in_queue { (from, view.previous()) } else { (tail, view) };
-                    return Ok(Self { shared, producer, capacity, head, tail, reading, boundary });
+                    return Ok(Self {
+                        shared,
+                        producer,
+                        capacity,
+                        head,
+                        tail,
+                        reading,
+                        boundary,
+                        heels: Heels::default(),
+                    });
                 }
                 _ => spin_loop(),
             }
@@ -162,8 +236,13 @@ impl<M: Memory> Consumer<M> {
         if known >= want { Ok(known) } else { self.refresh() }
     }
 
+    pub(crate) fn keep_off(&mut self) {
+        self.heels = Heels::keep_off();
+    }
+
+    /// What [`ready`](Self::ready) says without asking.
     #[inline]
-    fn known(&self) -> u64 {
+    pub(crate) fn known(&self) -> u64 {
         self.tail.wrapping_sub(self.head)
     }
 
@@ -177,7 +256,9 @@ impl<M: Memory> Consumer<M> {
         if view.epoch() != self.reading.epoch() {
             return self.find_boundary();
         }
+        let pause = self.heels.found(tail.wrapping_sub(self.tail));
         self.believe(tail)?;
+        (0..pause).for_each(|_| spin_loop());
         Ok(self.known())
     }
 

@@ -1,7 +1,7 @@
 //! Payload in and out of shared words.
 //!
 //! A peer may scribble over a payload while it is being copied, and that must give wrong bytes, not undefined
-//! behaviour. So short payloads go as Relaxed atomic words and long ones by assembly; no reference to
+//! behaviour. So payloads go as Relaxed atomic words, or by assembly: long ones, and values on their way out; no reference to
 //! plain bytes ever points into shared memory. A payload whose length is no multiple of eight has a
 //! zero-padded last word. docs/decisions/0001-copying.md has the figures.
 
@@ -15,6 +15,30 @@ use bytemuck::Pod;
 pub(crate) const WORD: usize = size_of::<u64>();
 
 type Words = [AtomicU64];
+
+/// Asks for a word's cache line, to be read soon. Changes nothing.
+#[inline(always)]
+pub(crate) fn prefetch_to_read(word: &AtomicU64) {
+    // SAFETY: a hint.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("prefetcht0 [{}]", in(reg) word.as_ptr().addr(), options(nostack, preserves_flags, nomem));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = word;
+}
+
+/// Asks for a word's cache line, to be written soon. Changes nothing.
+#[inline(always)]
+pub(crate) fn prefetch_to_write(word: &AtomicU64) {
+    // SAFETY: a hint; processors that do not know it pass over it.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) word.as_ptr().addr(), options(nostack, preserves_flags, nomem));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = word;
+}
 
 /// Copies `source` into the first words of `target`; what does not fit is left out.
 #[inline]
@@ -75,23 +99,29 @@ fn load_from(source: &Words, target: &mut [u8]) {
     }
 }
 
-/// Longer values are filled in place; shorter ones go through registers.
-const SHORT: usize = 128;
+/// Longer values are copied as byte messages are; shorter ones through registers.
+pub(crate) const SHORT: usize = 128;
 
 /// A value out of the first words; zeros where there are too few.
+#[inline(always)]
+pub(crate) fn load_value<T: Pod>(source: &Words) -> T {
+    let mut value = T::zeroed();
+    load_value_into(source, &mut value);
+    value
+}
+
+/// Likewise, into one that is there already, and stays as it is where there are too few words.
 ///
 /// Short ones 16 bytes at a time, because that is how the compiler moves them on: what was written in smaller pieces cannot be forwarded to
 /// such a load, which then waits for the stores. In assembly for the reason that [`copy_blocks`] is.
 #[inline(always)]
-pub(crate) fn load_value<T: Pod>(source: &Words) -> T {
-    let mut value = T::zeroed();
-    let bytes = bytemuck::bytes_of_mut(&mut value);
+pub(crate) fn load_value_into<T: Pod>(source: &Words, value: &mut T) {
+    let bytes = bytemuck::bytes_of_mut(value);
     if source.len() < size_of::<T>().div_ceil(WORD) {
-        return value;
+        return;
     }
     if cfg!(not(target_arch = "x86_64")) || size_of::<T>() > SHORT {
-        load_bytes(source, bytes);
-        return value;
+        return load_bytes(source, bytes);
     }
     let (from, to) = (source.as_ptr().cast::<u8>(), bytes.as_mut_ptr());
     let mut done = 0;
@@ -120,7 +150,6 @@ pub(crate) fn load_value<T: Pod>(source: &Words) -> T {
         }
         done += WORD;
     }
-    value
 }
 
 /// A value into the first words; nothing where there are too few.

@@ -189,10 +189,13 @@ fn unless_empty<T>(outcome: Result<T, RecvError>) -> Option<T> {
 
 impl<W: Words> Tx for Sender<Spinning<W>> {
     fn send(&mut self, lot: usize, fill: &mut Fill, patience: &mut Patience) {
-        match self.stage.filled(lot, fill) {
-            [message] => patience.insist(|| unless_full(self.handle.try_send(message)).is_some()),
-            messages => {
-                let mut rest = messages;
+        match lot {
+            1 => {
+                let message = fill.message::<W>();
+                patience.insist(|| unless_full(self.handle.try_send(&message)).is_some());
+            }
+            _ => {
+                let mut rest = self.stage.filled(lot, fill);
                 patience.insist(|| {
                     let sent = unless_full(self.handle.try_send_many(rest)).unwrap_or(0);
                     rest = &rest[sent..];
@@ -220,10 +223,10 @@ impl<W: Words> Rx for Receiver<Spinning<W>> {
 
 impl<W: Words> Tx for Sender<Blocking<W>> {
     fn send(&mut self, lot: usize, fill: &mut Fill, _: &mut Patience) {
-        match self.stage.filled(lot, fill) {
-            [message] => self.handle.send(message).expect(GONE),
-            messages => {
-                let mut rest = messages;
+        match lot {
+            1 => self.handle.send(&fill.message::<W>()).expect(GONE),
+            _ => {
+                let mut rest = self.stage.filled(lot, fill);
                 while !rest.is_empty() {
                     rest = &rest[self.handle.send_many(rest).expect(GONE)..];
                 }
