@@ -434,7 +434,7 @@ impl Waiter for Lane {
         }
     }
 
-    fn glance(&self) -> bool {
+    fn glance(&mut self) -> bool {
         match self.ear {
             Ear::Message => self.words.seems_ready(),
             Ear::Room => self.words.seems_free(),

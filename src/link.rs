@@ -2,6 +2,7 @@
 //! or died, leaving oneself. What moves through the ring is not this file's business.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use crate::layout::ring;
@@ -9,7 +10,7 @@ use crate::liveness::{Seat, Standing};
 use crate::raw::event::Event;
 use crate::raw::role::{Role, View};
 use crate::raw::spsc::Succession;
-use crate::region::{Mapped, Region};
+use crate::region::{Mapped, Region, Word};
 use crate::sync::Ordering;
 use crate::sys::barrier;
 use crate::wait::{Pace, Stop, Wait, Waiter};
@@ -50,6 +51,15 @@ impl Side {
         Role::new(region.word(at + word), [region.word(at + from), region.word(at + from + 1)])
     }
 
+    /// What this side moves.
+    fn index(self, region: &Region, ring: usize) -> Word {
+        let word = match self {
+            Self::Producer => ring::TAIL,
+            Self::Consumer => ring::HEAD,
+        };
+        region.word(region.layout().ring(ring) + word)
+    }
+
     /// The event that this side sleeps on.
     fn event(self, region: &Region, ring: usize) -> Event<Mapped> {
         let word = match self {
@@ -61,11 +71,7 @@ impl Side {
 
     /// Becomes this side of the ring, where the last one stopped. The caller holds the seat and the admission.
     pub(crate) fn take(self, region: &Region, ring: usize) {
-        let index = match self {
-            Self::Producer => ring::TAIL,
-            Self::Consumer => ring::HEAD,
-        };
-        let from = region.word(region.layout().ring(ring) + index).load(Ordering::Acquire);
+        let from = self.index(region, ring).load(Ordering::Acquire);
         self.role(region, ring).take(from);
         if self == Self::Consumer {
             self.event(region, ring).hang_up(false);
@@ -84,6 +90,9 @@ pub(crate) struct Link {
     ear: Event<Mapped>,
     /// What the peer sleeps on.
     bell: Event<Mapped>,
+    /// The index that the peer moves, and where it stood at the last glance.
+    theirs: Word,
+    seen: u64,
     /// The last peer whose end was reported, and the end.
     told: Option<(u64, Stop)>,
     /// The consumer that a producer has in mind.
@@ -102,7 +111,9 @@ impl Link {
         }
         let (own, peer) = (side.role(region, ring), side.other().role(region, ring));
         let known = peer.view();
-        Self { side, own, peer, ear, bell, told: None, known, pace: Pace::new(wait, seat.region()), seat }
+        let theirs = side.other().index(region, ring);
+        let pace = Pace::new(wait, region);
+        Self { side, own, peer, ear, bell, theirs, seen: 0, told: None, known, pace, seat }
     }
 
     pub(crate) fn seat(&self) -> &Arc<Seat> {
@@ -199,6 +210,12 @@ impl Waiter for Link {
         }
         self.known = end.view;
         end.stop
+    }
+
+    /// One load: with more of them under way when the peer's store comes, the processor starts some over again.
+    fn glance(&mut self) -> bool {
+        let now = self.theirs.load(Ordering::Relaxed);
+        mem::replace(&mut self.seen, now) != now
     }
 
     fn ear(&self) -> &Event<Mapped> {

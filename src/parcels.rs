@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::raw::mpmc;
 use crate::raw::pool::{Pool, Token};
 use crate::region::{Mapped, Region, Words};
-use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, store_bytes};
+use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, load_short, store_bytes, store_short};
 use crate::sys::memory;
 
 const POOLED: u64 = 1;
@@ -27,6 +27,22 @@ const POOLED: u64 = 1;
 /// ones are used first, and keep more.
 fn kept(extent: u64) -> u64 {
     if extent < 4 { 64 << 20 } else { 1 << 20 }
+}
+
+/// Why a message that was received cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unopened {
+    Corrupt,
+    OutOfMemory,
+}
+
+impl From<Unopened> for RecvError {
+    fn from(reason: Unopened) -> Self {
+        match reason {
+            Unopened::Corrupt => Self::Corrupt,
+            Unopened::OutOfMemory => Self::OutOfMemory,
+        }
+    }
 }
 
 /// What a slot says about its message.
@@ -38,24 +54,23 @@ pub(crate) struct Label {
 }
 
 impl Label {
+    /// Words of the longest.
+    pub(crate) const WORDS: usize = 3;
+
     /// For a message that fits into the slot.
     #[inline]
     pub(crate) fn inline(message: &[u8]) -> Self {
         Self { length: message.len() as u64, token: None }
     }
 
-    pub(crate) fn is_pooled(self) -> bool {
-        self.token.is_some()
-    }
-
-    fn write(self, payload: &[AtomicU64]) {
-        let words = match self.token {
-            None => [self.length << 1, 0, 0],
-            Some(token) => [self.length << 1 | POOLED, token.place, token.owner],
-        };
-        let used = if self.token.is_some() { 3 } else { 1 };
-        for (word, value) in payload.iter().zip(words).take(used) {
-            word.store(value, Ordering::Relaxed); // the ring publishes it
+    /// The ring publishes it.
+    #[inline(always)]
+    pub(crate) fn write(self, payload: &[AtomicU64]) {
+        let [first, place, owner, ..] = payload else { return };
+        first.store(self.length << 1 | u64::from(self.token.is_some()), Ordering::Relaxed);
+        if let Some(token) = self.token {
+            place.store(token.place, Ordering::Relaxed);
+            owner.store(token.owner, Ordering::Relaxed);
         }
     }
 
@@ -71,6 +86,7 @@ pub(crate) struct Parcels {
     pool: Pool<Mapped>,
     blocks: Words,
     layout: Layout,
+    inline_len: usize,
     /// Where we last found a place: it is likely to be free again, and in our cache.
     hint: u64,
 }
@@ -82,19 +98,34 @@ impl Parcels {
         let pool = Pool::new(region.words(start, length));
         let (start, length) = layout.blocks();
         let share = layout.places() / layout.seats() as u64;
-        Self { pool, blocks: region.words(start, length), layout, hint: lane as u64 * share }
+        let inline_len = layout.shape.inline_len.min(layout.limit) as usize;
+        Self { pool, blocks: region.words(start, length), layout, inline_len, hint: lane as u64 * share }
     }
 
     /// The longest message that goes into a slot.
     #[inline]
     pub(crate) fn inline_len(&self) -> usize {
-        self.layout.shape.inline_len as usize
+        self.inline_len
     }
 
     /// The longest message.
     #[inline]
     pub(crate) fn limit(&self) -> usize {
         self.layout.limit as usize
+    }
+
+    /// Puts a message into the block that was used last or the one after it, if it fits and one of them is free.
+    #[inline(always)]
+    pub(crate) fn stow_at_once(&mut self, lane: usize, message: &[u8]) -> Option<Label> {
+        let shape = self.layout.shape;
+        let after = if self.hint + 1 < shape.blocks { self.hint + 1 } else { 0 };
+        if message.len() as u64 > shape.block_len || self.hint >= shape.blocks {
+            return None;
+        }
+        let token = self.pool.take_at(lane, self.hint).or_else(|| self.pool.take_at(lane, after))?;
+        store_bytes(self.block(token.place)?, message);
+        self.hint = token.place;
+        Some(Label { length: message.len() as u64, token: Some(token) })
     }
 
     /// Puts a message into a place of the pool. None: there is none free now.
@@ -132,44 +163,63 @@ impl Parcels {
     /// Writes a slot's payload.
     #[inline]
     pub(crate) fn fill(label: Label, message: &[u8], payload: &[AtomicU64]) {
-        label.write(payload);
-        if let (None, Some(rest)) = (label.token, payload.get(1..)) {
-            store_bytes(rest, message);
-        }
-    }
-
-    /// Takes the message that a slot's payload is or names, and gives its place back.
-    #[inline]
-    pub(crate) fn open(&self, region: &Region, payload: &[AtomicU64], message: &mut Vec<u8>) -> Result<(), RecvError> {
-        let label = Label::read(payload);
         match label.token {
-            None if label.length <= self.layout.shape.inline_len.min(self.layout.limit) => {
-                load_bytes(payload.get(1..).ok_or(RecvError::Corrupt)?, resized(message, label.length)?);
-                Ok(())
-            }
-            None => Err(RecvError::Corrupt),
-            Some(token) => {
-                let outcome = self.read_place(region, token, label.length, message);
-                self.give_back(region, token, label.length);
-                outcome
-            }
+            None => Self::fill_inline(message, payload),
+            Some(_) => label.write(payload),
         }
     }
 
-    fn read_place(&self, region: &Region, token: Token, length: u64, message: &mut Vec<u8>) -> Result<(), RecvError> {
+    /// Likewise, of a message that fits in there.
+    #[inline(always)]
+    pub(crate) fn fill_inline(message: &[u8], payload: &[AtomicU64]) {
+        if let Some((first, rest)) = payload.split_first() {
+            first.store((message.len() as u64) << 1, Ordering::Relaxed); // the ring publishes it
+            store_short(rest, message);
+        }
+    }
+
+    /// Takes the message that a slot's payload is or names, and gives its place back. True: it had one.
+    #[inline(always)]
+    pub(crate) fn open(&self, region: &Region, payload: &[AtomicU64], message: &mut Vec<u8>) -> Result<bool, Unopened> {
+        let Some((first, rest)) = payload.split_first() else { return Err(Unopened::Corrupt) };
+        let first = first.load(Ordering::Relaxed);
+        if first & POOLED != 0 {
+            return self.open_pooled(region, payload, message);
+        }
+        let length = (first >> 1) as usize;
+        if length > self.inline_len {
+            return Err(Unopened::Corrupt);
+        }
+        resize(message, length)?;
+        load_short(rest, message);
+        Ok(false)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_pooled(&self, region: &Region, payload: &[AtomicU64], message: &mut Vec<u8>) -> Result<bool, Unopened> {
+        let label = Label::read(payload);
+        let token = label.token.ok_or(Unopened::Corrupt)?; // a peer may have changed it
+        let outcome = self.read_place(region, token, label.length, message);
+        self.give_back(region, token, label.length);
+        outcome.map(|()| true)
+    }
+
+    fn read_place(&self, region: &Region, token: Token, length: u64, message: &mut Vec<u8>) -> Result<(), Unopened> {
         let (shape, limit) = (self.layout.shape, self.layout.limit);
         let most = if token.place < shape.blocks { shape.block_len.min(limit) } else { limit };
         if length > most || token.place >= self.layout.places() {
-            return Err(RecvError::Corrupt);
+            return Err(Unopened::Corrupt);
         }
-        let space = resized(message, length)?;
+        let length = usize::try_from(length).map_err(|_| Unopened::Corrupt)?;
+        resize(message, length)?;
         match self.block(token.place) {
             Some(words) => {
-                load_bytes(words, space);
+                load_bytes(words, message);
                 Ok(())
             }
-            None => memory::read_exact_at(region.file(), space, self.layout.extent(token.place - shape.blocks))
-                .map_err(|_| RecvError::Corrupt),
+            None => memory::read_exact_at(region.file(), message, self.layout.extent(token.place - shape.blocks))
+                .map_err(|_| Unopened::Corrupt),
         }
     }
 
@@ -224,10 +274,18 @@ impl Parcels {
 }
 
 /// Makes room for a message; its old content is of no use.
-#[inline]
-fn resized(message: &mut Vec<u8>, length: u64) -> Result<&mut [u8], RecvError> {
-    let length = usize::try_from(length).map_err(|_| RecvError::Corrupt)?;
-    message.try_reserve(length.saturating_sub(message.len())).map_err(|_| RecvError::OutOfMemory)?;
+#[inline(always)]
+fn resize(message: &mut Vec<u8>, length: usize) -> Result<(), Unopened> {
+    if length > message.len() {
+        lengthen(message, length)?;
+    }
+    message.truncate(length);
+    Ok(())
+}
+
+#[cold]
+fn lengthen(message: &mut Vec<u8>, length: usize) -> Result<(), Unopened> {
+    message.try_reserve(length.saturating_sub(message.len())).map_err(|_| Unopened::OutOfMemory)?;
     message.resize(length, 0);
-    Ok(message)
+    Ok(())
 }

@@ -7,7 +7,7 @@
 //!
 //! docs/decisions/0005-patience.md has the figures.
 
-use crate::layout::Element;
+use crate::layout::{Element, Kind};
 use crate::region::Region;
 use crate::sync::{WORD, spin_loop};
 
@@ -32,9 +32,10 @@ impl Patience {
 
     pub(crate) fn new(region: &Region) -> Self {
         let layout = region.layout();
-        let capacity = match layout.element {
-            Element::Bytes => layout.capacity / (RECORD * WORD as u64),
-            Element::Value { .. } => layout.capacity,
+        let capacity = match (layout.kind, layout.element) {
+            // Of a pipe's bytes the capacity is in bytes.
+            (Kind::Pipe, Element::Bytes) => layout.capacity / (RECORD * WORD as u64),
+            _ => layout.capacity,
         };
         Self { capacity, pause: 0, position: 0, had_to_wait: false }
     }

@@ -14,7 +14,7 @@ use crate::lanes::{Ear, Part};
 use crate::layout::{lane, queue};
 use crate::liveness::Seat;
 use crate::message::Message;
-use crate::parcels::{Label, Parcels};
+use crate::parcels::Parcels;
 use crate::queue_half::{Gate, Half, queue_methods};
 use crate::raw::mpmc::Pop;
 use crate::region::Word;
@@ -94,19 +94,23 @@ impl<M: Message + ?Sized> QueueReceiver<M> {
         Ok(())
     }
 
-    /// Receives one message that `take` reads, if nothing is in the way. False: see what [`collect`](Self::collect) makes of it.
+    /// Receives one message, of which `take` makes something, if nothing is in the way. None: see what [`collect`](Self::collect) makes
+    /// of it.
     #[inline(always)]
-    fn collect_at_once(&mut self, take: impl FnOnce(&Parcels, &Seat, &[AtomicU64])) -> Result<bool, RecvError> {
+    fn collect_at_once<R>(
+        &mut self,
+        take: impl FnOnce(&Parcels, &Seat, &[AtomicU64]) -> R,
+    ) -> Result<Option<R>, RecvError> {
         let Self { half: Half { lane, gate }, open, open_word, lost, reported, reports_losses, .. } = self;
         if !lane.is_ours() || *reports_losses && lost.load(Ordering::Relaxed) > reported.load(Ordering::Relaxed) {
-            return Ok(false);
+            return Ok(None);
         }
         let Gate { ring, parcels, seat, .. } = gate;
         let received = ring.pop_at_once(|payload| {
             open_task(open, open_word);
-            take(parcels, seat, payload);
+            take(parcels, seat, payload)
         })?;
-        if received {
+        if received.is_some() {
             lane.received(1);
         }
         Ok(received)
@@ -235,7 +239,7 @@ impl<T: Pod> QueueReceiver<T> {
     #[inline]
     fn recv_one(&mut self, until: Until) -> Result<T, RecvError> {
         let mut value = T::zeroed();
-        if self.collect_at_once(|_, _, payload| load_value_into(payload, &mut value))? {
+        if self.collect_at_once(|_, _, payload| load_value_into(payload, &mut value))?.is_some() {
             return Ok(value);
         }
         if size_of::<T>() <= SHORT {
@@ -324,21 +328,17 @@ impl QueueReceiver<[u8]> {
 
     #[inline]
     fn recv_one(&mut self, message: &mut Vec<u8>, until: Until) -> Result<usize, RecvError> {
-        let (mut pooled, mut opened) = (false, Ok(()));
-        let received = self.collect_at_once(|parcels, seat, payload| {
-            pooled = Label::read(payload).is_pooled();
-            opened = parcels.open(seat.region(), payload, message);
-        })?;
-        if !received {
-            return self.recv_slowly(message, until);
+        let opened = self.collect_at_once(|parcels, seat, payload| parcels.open(seat.region(), payload, message))?;
+        match opened {
+            Some(Ok(false)) => {}
+            Some(Ok(true)) => self.half.lane.gave_back(),
+            Some(Err(reason)) => {
+                self.drop_unopened(1);
+                return Err(reason.into());
+            }
+            None => return self.recv_slowly(message, until),
         }
-        if pooled {
-            self.half.lane.gave_back();
-        }
-        if opened.is_err() {
-            self.drop_unopened(1);
-        }
-        opened.map(|()| message.len())
+        Ok(message.len())
     }
 
     #[cold]
@@ -351,6 +351,7 @@ impl QueueReceiver<[u8]> {
     /// Messages that were received, and cannot be opened.
     #[cold]
     fn drop_unopened(&mut self, count: u64) {
+        self.half.lane.gave_back(); // they may have had places
         self.half.gate.dropped.fetch_add(count, Ordering::Relaxed);
         // Nobody can do such a task.
         self.open = self.open.saturating_sub(count);
@@ -365,10 +366,12 @@ impl QueueReceiver<[u8]> {
         let mut failed = None;
         let received = self.collect(messages.len() as u64, until, |parcels, seat, _, payload| {
             let Some(message) = messages.get_mut(opened) else { return };
-            pooled |= Label::read(payload).is_pooled();
             match parcels.open(seat.region(), payload, message) {
-                Ok(_) => opened += 1,
-                Err(error) => failed = Some(error),
+                Ok(had_place) => {
+                    pooled |= had_place;
+                    opened += 1;
+                }
+                Err(reason) => failed = Some(reason),
             }
         })?;
         if pooled {
@@ -378,7 +381,7 @@ impl QueueReceiver<[u8]> {
             self.drop_unopened(received - opened as u64);
         }
         match failed {
-            Some(error) if opened == 0 => Err(error),
+            Some(reason) if opened == 0 => Err(reason.into()),
             _ => Ok(opened),
         }
     }

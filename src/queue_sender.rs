@@ -16,7 +16,7 @@ use crate::message::Message;
 use crate::parcels::{Label, Parcels};
 use crate::queue_half::{Gate, Half, queue_methods};
 use crate::raw::mpmc::{BATCH, Push};
-use crate::sync::{AtomicU64, store_value};
+use crate::sync::{AtomicU64, WORD, store_value};
 use crate::sys::deadline_after;
 use crate::wait::{Until, Wait};
 
@@ -71,11 +71,11 @@ impl<M: Message + ?Sized> QueueSender<M> {
         self.half.join(deadline_after(timeout))
     }
 
-    /// Sends one message that `fill` writes, if nothing is in the way. False: see what [`deliver`](Self::deliver) makes of it.
+    /// Sends one message that `fill` writes, of about so many words, if nothing is in the way. False: see what [`deliver`](Self::deliver) makes of it.
     #[inline(always)]
-    fn deliver_at_once(&mut self, share: u64, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, SendError> {
+    fn deliver_at_once(&mut self, words: usize, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, SendError> {
         let Half { lane, gate } = &mut self.half;
-        let sent = lane.is_ours() && gate.ring.push_at_once(share, fill)?;
+        let sent = lane.is_ours() && gate.ring.push_at_once(words, fill)?;
         if sent {
             lane.sent(1);
         }
@@ -159,12 +159,7 @@ impl<T: Pod> QueueSender<T> {
 
     #[inline]
     fn send_one(&mut self, value: &T, until: Until) -> Result<(), SendError> {
-        let share = match size_of::<T>() {
-            ..=8 => 4,
-            9..=24 => 2,
-            _ => 1,
-        };
-        let sent = self.deliver_at_once(share, |payload| store_value(payload, value))?;
+        let sent = self.deliver_at_once(size_of::<T>().div_ceil(WORD), |payload| store_value(payload, value))?;
         if sent { Ok(()) } else { self.send_slowly(value, until) }
     }
 
@@ -239,7 +234,7 @@ impl QueueSender<[u8]> {
     /// **Blocking**: until at least one could be sent. Sends what there is room for, up to 63 short ones at once, which nobody else's can
     /// come between; a longer one goes alone. Call it again with the rest. An error means that none was sent.
     pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
-        let longest = self.half.gate.parcels.inline_len().min(self.max_message_len());
+        let longest = self.half.gate.parcels.inline_len();
         // Here and not within the claim: `as_ref` is the caller's code.
         let mut short = [&[][..]; BATCH as usize];
         let mut count = 0;
@@ -275,28 +270,42 @@ impl QueueSender<[u8]> {
 
     #[inline]
     fn send_one(&mut self, message: &[u8], until: Until) -> Result<(), SendError> {
+        if message.len() > self.half.gate.parcels.inline_len() {
+            return self.send_long(message, until);
+        }
+        let words = 1 + message.len().div_ceil(WORD);
+        let sent = self.deliver_at_once(words, |payload| Parcels::fill_inline(message, payload))?;
+        if sent { Ok(()) } else { self.send_slowly(Label::inline(message), message, until) }
+    }
+
+    #[inline(never)]
+    fn send_long(&mut self, message: &[u8], until: Until) -> Result<(), SendError> {
         let limit = self.max_message_len();
         if message.len() > limit {
             return Err(SendError::TooLarge { length: message.len(), limit });
         }
-        let is_short = message.len() <= self.half.gate.parcels.inline_len();
-        let label = if is_short { Label::inline(message) } else { self.stow(message, until)? };
-        let sent = match self.deliver_at_once(1, |payload| Parcels::fill(label, message, payload)) {
-            Ok(false) => self.send_slowly(label, message, until),
-            done => done,
+        let Half { lane, gate } = &mut self.half;
+        let stowed = if lane.is_ours() { gate.parcels.stow_at_once(gate.seat.index(), message) } else { None };
+        let label = match stowed {
+            Some(label) => label,
+            None => self.stow(message, until)?,
         };
-        if sent.is_err() && label.is_pooled() {
+        let sent = match self.deliver_at_once(Label::WORDS, |payload| label.write(payload)) {
+            Ok(false) => self.send_slowly(label, message, until),
+            done => done.map(drop),
+        };
+        if sent.is_err() {
             self.half.gate.parcels.unstow(self.half.gate.seat.region(), label);
             self.half.lane.gave_back();
         }
-        sent.map(drop)
+        sent
     }
 
     #[cold]
     #[inline(never)]
-    fn send_slowly(&mut self, label: Label, message: &[u8], until: Until) -> Result<bool, SendError> {
+    fn send_slowly(&mut self, label: Label, message: &[u8], until: Until) -> Result<(), SendError> {
         self.deliver(until, |gate| Ok(gate.ring.push_many(1, |_, payload| Parcels::fill(label, message, payload))?))?;
-        Ok(true)
+        Ok(())
     }
 
     /// Puts a message into the pool.

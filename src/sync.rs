@@ -16,7 +16,7 @@ pub(crate) fn load_in_order(word: &AtomicU64) -> u64 {
 
 pub(crate) use crate::sys::barrier::{heavy as heavy_fence, is_registered as has_light_fence, light as light_fence};
 pub(crate) use crate::sys::copy::{
-    SHORT, WORD, load_bytes, load_value, load_value_into, prefetch_to_read, prefetch_to_write, store_bytes,
-    store_value, stream_bytes,
+    SHORT, WORD, load_bytes, load_short, load_value, load_value_into, prefetch_to_read, prefetch_to_write, store_bytes,
+    store_short, store_value, stream_bytes,
 };
 pub(crate) use crate::sys::futex::{wait as futex_wait, wake as futex_wake};

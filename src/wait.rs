@@ -191,8 +191,9 @@ pub(crate) trait Waiter {
     /// The caller is being told of this end now.
     fn report(&mut self, end: Self::End) -> Stop;
 
-    /// Whether an attempt may be worth its while, by the cheapest look; not to be relied upon before going to sleep.
-    fn glance(&self) -> bool {
+    /// Whether an attempt may be worth its while, by the cheapest look; not to be relied upon before going to sleep. What comes after a
+    /// glance is for the next one to see.
+    fn glance(&mut self) -> bool {
         true
     }
 
@@ -235,7 +236,7 @@ pub(crate) trait Waiter {
         if self.pace().polls() {
             self.pace().patience.pause(position);
             for poll in 0..POLLS {
-                if (poll == 0 || self.glance())
+                if (self.glance() || poll == 0)
                     && let Some(done) = attempt()?
                 {
                     self.pace().patience.had_to_wait = poll > 0;
@@ -251,18 +252,19 @@ pub(crate) trait Waiter {
         let mut polling = self.pace().polls();
         let wait = self.pace().wait;
         loop {
-            if (!polling || polls.is_multiple_of(POLLS) || self.glance())
+            let in_detail = !polling || polls.is_multiple_of(POLLS);
+            polls = polls.wrapping_add(1);
+            if (self.glance() || in_detail)
                 && let Some(done) = attempt()?
             {
                 return Ok(done);
             }
-            if let Some(end) = self.look() {
-                return attempt()?.ok_or_else(|| self.report(end).into());
-            }
-            polls = polls.wrapping_add(1);
-            if polling && !polls.is_multiple_of(POLLS) {
+            if !in_detail {
                 spin_loop();
                 continue;
+            }
+            if let Some(end) = self.look() {
+                return attempt()?.ok_or_else(|| self.report(end).into());
             }
             let now = Instant::now();
             if self.pace().is_time_to_ask(now)

@@ -34,9 +34,9 @@ pub(crate) fn load_value_into<T: bytemuck::Pod>(source: &[AtomicU64], value: &mu
 }
 
 /// A hint, and no access.
-pub(crate) fn prefetch_to_read(_: &AtomicU64) {}
+pub(crate) fn prefetch_to_read(_: &[AtomicU64], _: usize) {}
 
-pub(crate) fn prefetch_to_write(_: &AtomicU64) {}
+pub(crate) fn prefetch_to_write(_: &[AtomicU64], _: usize) {}
 
 struct Killed;
 

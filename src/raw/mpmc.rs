@@ -228,14 +228,6 @@ impl Slot<'_> {
         Mark(self.mark.load(Ordering::Relaxed)).is_quiet(key(position, state))
     }
 
-    /// Has its first and last line fetched, to be written. A locked instruction waits for all stores before it: a line that comes
-    /// only when it is written holds up the next claim.
-    #[inline(always)]
-    fn prepare(&self) {
-        prefetch_to_write(self.control);
-        prefetch_to_write(self.payload.last().unwrap_or(self.control));
-    }
-
     /// Ends a claim. False: it may have been passed over meanwhile.
     #[inline(always)]
     fn finish(&self, done: u64, key: u64) -> bool {
@@ -270,6 +262,15 @@ impl<M: Memory> Words<M> {
         let words = self.slots.get(start..start + self.stride).and_then(|slot| slot.split_first());
         let (Some((control, payload)), Some(mark)) = (words, self.marks.get(index)) else { return Err(Corrupt) };
         Ok(Slot { control, payload, mark })
+    }
+
+    /// Has the lines of a slot's first and last of so many words fetched, to be written. A locked instruction waits for all stores before
+    /// it: a line that comes only when it is written holds up the next claim.
+    #[inline(always)]
+    fn prepare(&self, position: u64, words: usize) {
+        let first = ((position & self.capacity.wrapping_sub(1)) as usize).wrapping_mul(self.stride);
+        prefetch_to_write(&self.slots, first);
+        prefetch_to_write(&self.slots, first.wrapping_add(words).wrapping_sub(1));
     }
 
     /// A slot's mark, and a word of it that is not older than that mark.
@@ -440,17 +441,22 @@ impl<M: Memory> Ring<M> {
     }
 
     /// Sends one message, which `fill` writes, if nothing is in the way. False: nothing was sent, and why is for
-    /// [`push_many`](Self::push_many) to find out. `share`: about so many slots share a line, which
-    /// need not be asked for each time.
+    /// [`push_many`](Self::push_many) to find out. `words`: how many of the payload the next ones, too, are likely to need.
     #[inline(always)]
-    pub(crate) fn push_at_once(&mut self, share: u64, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, Corrupt> {
+    pub(crate) fn push_at_once(&mut self, words: usize, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, Corrupt> {
         let tail = self.words.tail.load(Ordering::Acquire); // E3
         let slot = self.words.slot(tail)?;
         if tail & CLOSED != 0 || !slot.is_claimable(tail, FREE) {
             return Ok(false);
         }
+        // About so many share a line, which need not be asked for each time.
+        let share = match words {
+            0..=1 => 4,
+            2..=3 => 2,
+            _ => 1,
+        };
         if tail.is_multiple_of(share) {
-            self.words.slot(tail.wrapping_add(self.ahead)).unwrap_or(slot).prepare();
+            self.words.prepare(tail.wrapping_add(self.ahead), words + 1);
         }
         let mut sent = false;
         if self.claim(&self.words.tail, tail, 1) {
@@ -464,7 +470,7 @@ impl<M: Memory> Ring<M> {
     /// Sends one message, which `fill` writes; it is called again if the slot was passed over meanwhile.
     #[inline]
     pub(crate) fn push(&mut self, mut fill: impl FnMut(&[AtomicU64])) -> Result<Push, Corrupt> {
-        if self.push_at_once(1, &mut fill)? { Ok(Push::Done(1)) } else { self.push_many(1, |_, payload| fill(payload)) }
+        if self.push_at_once(0, &mut fill)? { Ok(Push::Done(1)) } else { self.push_many(1, |_, payload| fill(payload)) }
     }
 
     /// Sends up to `count` messages with one claim, in order.
@@ -500,29 +506,33 @@ impl<M: Memory> Ring<M> {
         Err(Corrupt)
     }
 
-    /// Receives one message, which `take` reads, if nothing is in the way. False: nothing was received, and why is for
+    /// Receives one message, of which `take` makes something, if nothing is in the way. None: nothing was received, and why is for
     /// [`pop_many`](Self::pop_many) to find out.
     #[inline(always)]
-    pub(crate) fn pop_at_once(&mut self, take: impl FnOnce(&[AtomicU64])) -> Result<bool, Corrupt> {
+    pub(crate) fn pop_at_once<R>(&mut self, take: impl FnOnce(&[AtomicU64]) -> R) -> Result<Option<R>, Corrupt> {
         let head = self.words.head.load(Ordering::Acquire); // E3
         let slot = self.words.slot(head)?;
         if !slot.is_claimable(head, READY) {
-            return Ok(false);
+            return Ok(None);
         }
         let next = head.wrapping_add(self.words.capacity);
-        let claimed = self.claim(&self.words.head, head, 1);
-        if claimed {
-            take(slot.payload); // C2
+        let mut taken = None;
+        if self.claim(&self.words.head, head, 1) {
+            taken = Some(take(slot.payload)); // C2
             self.finish(slot, head, word(next, FREE), unreleased(next), UNREAD)?; // C3
         }
         self.intent.store(0, Ordering::Release); // C4, E4
-        Ok(claimed)
+        Ok(taken)
     }
 
     /// Receives one message, which `take` reads.
     #[inline]
     pub(crate) fn pop(&mut self, mut take: impl FnMut(&[AtomicU64])) -> Result<Pop, Corrupt> {
-        if self.pop_at_once(&mut take)? { Ok(Pop::Done(1)) } else { self.pop_many(1, |_, payload| take(payload)) }
+        if self.pop_at_once(&mut take)?.is_some() {
+            Ok(Pop::Done(1))
+        } else {
+            self.pop_many(1, |_, payload| take(payload))
+        }
     }
 
     /// Receives up to `count` messages with one claim, in order.

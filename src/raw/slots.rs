@@ -46,36 +46,45 @@ fn run<T>(data: &[AtomicU64], position: u64, capacity: u64, count: u64) -> Optio
 /// How many words further on the slot is whose lines are asked for while one is copied: sixteen lines.
 const AHEAD: usize = 128;
 
-/// Whether it is worth it: of smaller values several come with one line, larger ones are streams to the processor itself, and in a short
-/// ring there is nothing ahead.
-fn asks_ahead<T>(capacity: u64) -> bool {
-    (4..=AHEAD).contains(&stride::<T>()) && capacity >= 4 * Heels::FEW
+/// How many slots that is; of smaller values several come with one line, larger ones are streams to the processor itself.
+const fn distance<T>() -> Option<u64> {
+    match stride::<T>() {
+        stride @ 4..=AHEAD => {
+            let fit = (AHEAD / stride) as u64;
+            Some(if fit < Heels::FEW { fit } else { Heels::FEW - 1 })
+        }
+        _ => None,
+    }
 }
 
-/// A word of each line, or nearly, of a slot that lies ahead of `position`, if so many are known of.
+/// The same for this ring: in a short one there is nothing ahead, and never so many are known of.
+fn ahead<T>(capacity: u64) -> u64 {
+    distance::<T>().filter(|_| capacity >= 4 * Heels::FEW).unwrap_or(u64::MAX)
+}
+
+/// A word of each line, or nearly, of the slot `ahead` of `position`, if so many are known of.
 #[inline(always)]
-fn lines_ahead<T>(data: &[AtomicU64], position: u64, capacity: u64, known: u64) -> impl Iterator<Item = &AtomicU64> {
-    let distance = (AHEAD as u64 / stride::<T>().max(1) as u64).min(Heels::FEW - 1);
-    let slot = if known > distance && asks_ahead::<T>(capacity) {
-        run::<T>(data, position.wrapping_add(distance), capacity, 1).map_or(&[][..], |(slot, _)| slot)
-    } else {
-        &[]
-    };
-    slot.iter().step_by(8)
+fn lines_ahead<T>(position: u64, capacity: u64, known: u64, ahead: u64) -> impl Iterator<Item = usize> {
+    let slot = position.wrapping_add(ahead) & capacity.wrapping_sub(1);
+    let first = (slot as usize).wrapping_mul(stride::<T>());
+    let words = if distance::<T>().is_some() && known > ahead { stride::<T>() } else { 0 };
+    (0..words).step_by(8).map(move |word| first.wrapping_add(word))
 }
 
 pub struct SlotWriter<M: Memory, T> {
     pub(crate) ring: Producer<M>,
     data: M::Words,
+    ahead: u64,
     values: PhantomData<fn(T)>,
 }
 
 impl<M: Memory, T: Pod> SlotWriter<M, T> {
     pub(crate) fn new(mut ring: Producer<M>, data: M::Words) -> Self {
-        if asks_ahead::<T>(ring.capacity()) {
+        let ahead = ahead::<T>(ring.capacity());
+        if ahead < u64::MAX {
             ring.keep_off();
         }
-        Self { ring, data, values: PhantomData }
+        Self { ring, data, ahead, values: PhantomData }
     }
 
     /// The words of the ring, for in-place access.
@@ -90,8 +99,8 @@ impl<M: Memory, T: Pod> SlotWriter<M, T> {
             return Ok(false);
         }
         let (slot, _) = run::<T>(&self.data, self.ring.position(), self.ring.capacity(), 1).ok_or(Corrupt)?;
-        lines_ahead::<T>(&self.data, self.ring.position(), self.ring.capacity(), self.ring.known())
-            .for_each(prefetch_to_write);
+        lines_ahead::<T>(self.ring.position(), self.ring.capacity(), self.ring.known(), self.ahead)
+            .for_each(|word| prefetch_to_write(&self.data, word));
         match how {
             Stores::Cached => store_value(slot, value),
             Stores::Streamed => stream_bytes(slot, bytemuck::bytes_of(value)),
@@ -165,15 +174,17 @@ fn span<T>(position: u64, capacity: u64, count: u64) -> Result<(usize, u64), Cor
 pub struct SlotReader<M: Memory, T> {
     pub(crate) ring: Consumer<M>,
     data: M::Words,
+    ahead: u64,
     values: PhantomData<fn() -> T>,
 }
 
 impl<M: Memory, T: Pod> SlotReader<M, T> {
     pub(crate) fn new(mut ring: Consumer<M>, data: M::Words) -> Self {
-        if asks_ahead::<T>(ring.capacity()) {
+        let ahead = ahead::<T>(ring.capacity());
+        if ahead < u64::MAX {
             ring.keep_off();
         }
-        Self { ring, data, values: PhantomData }
+        Self { ring, data, ahead, values: PhantomData }
     }
 
     /// The words of the ring, for in-place access.
@@ -188,8 +199,8 @@ impl<M: Memory, T: Pod> SlotReader<M, T> {
             return Ok(false);
         }
         let (slot, _) = run::<T>(&self.data, self.ring.position(), self.ring.capacity(), 1).ok_or(Corrupt)?;
-        lines_ahead::<T>(&self.data, self.ring.position(), self.ring.capacity(), self.ring.known())
-            .for_each(prefetch_to_read);
+        lines_ahead::<T>(self.ring.position(), self.ring.capacity(), self.ring.known(), self.ahead)
+            .for_each(|word| prefetch_to_read(&self.data, word));
         load_value_into(slot, value);
         self.ring.release(1);
         Ok(true)

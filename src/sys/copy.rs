@@ -16,28 +16,33 @@ pub(crate) const WORD: usize = size_of::<u64>();
 
 type Words = [AtomicU64];
 
-/// Asks for a word's cache line, to be read soon. Changes nothing.
-#[inline(always)]
-pub(crate) fn prefetch_to_read(word: &AtomicU64) {
-    // SAFETY: a hint.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::asm!("prefetcht0 [{}]", in(reg) word.as_ptr().addr(), options(nostack, preserves_flags, nomem));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = word;
+macro_rules! prefetch {
+    ($(#[$doc:meta])* $name:ident, $instruction:literal) => {
+        $(#[$doc])*
+        ///
+        /// A hint, which changes nothing: there need be no such word.
+        #[inline(always)]
+        pub(crate) fn $name(words: &Words, index: usize) {
+            let word = words.as_ptr().wrapping_add(index).addr();
+            // SAFETY: an address that is no memory, or an instruction that the processor does not know, is passed over.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                std::arch::asm!(concat!($instruction, " [{}]"), in(reg) word, options(nostack, preserves_flags, nomem));
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = word;
+        }
+    };
 }
 
-/// Asks for a word's cache line, to be written soon. Changes nothing.
-#[inline(always)]
-pub(crate) fn prefetch_to_write(word: &AtomicU64) {
-    // SAFETY: a hint; processors that do not know it pass over it.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) word.as_ptr().addr(), options(nostack, preserves_flags, nomem));
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = word;
+prefetch! {
+    /// Asks for a word's cache line, to be read soon.
+    prefetch_to_read, "prefetcht0"
+}
+
+prefetch! {
+    /// Asks for a word's cache line, to be written soon.
+    prefetch_to_write, "prefetchw"
 }
 
 /// Copies `source` into the first words of `target`; what does not fit is left out.
@@ -58,15 +63,64 @@ fn store_into(target: &Words, source: &[u8]) {
         unsafe { copy_blocks(target.as_ptr().cast_mut().cast(), source.as_ptr(), blocks) };
     }
     let done = blocks * BLOCK;
-    let (whole, rest) = source.get(done..).unwrap_or_default().as_chunks::<WORD>();
-    let target = target.get(done / WORD..).unwrap_or_default();
+    store_words(target.get(done / WORD..).unwrap_or_default(), source.get(done..).unwrap_or_default());
+}
+
+/// Up to seven bytes as a word, in the order of memory. Piece by piece: a copy of unknown length is a call.
+#[inline(always)]
+fn gathered(bytes: &[u8]) -> u64 {
+    let (four, rest) = bytes.as_chunks::<4>();
+    let (two, one) = rest.as_chunks::<2>();
+    let (mut word, mut bits) = (0, 0);
+    if let Some(four) = four.first() {
+        (word, bits) = (u64::from(u32::from_le_bytes(*four)), 32);
+    }
+    if let Some(two) = two.first() {
+        word |= u64::from(u16::from_le_bytes(*two)) << bits;
+        bits += 16;
+    }
+    if let Some(one) = one.first() {
+        word |= u64::from(*one) << bits;
+    }
+    word.to_le()
+}
+
+/// The other way round.
+#[inline(always)]
+fn scatter(word: u64, bytes: &mut [u8]) {
+    let (four, rest) = bytes.as_chunks_mut::<4>();
+    let (two, one) = rest.as_chunks_mut::<2>();
+    let mut word = u64::from_le(word);
+    if let Some(four) = four.first_mut() {
+        *four = (word as u32).to_le_bytes();
+        word >>= 32;
+    }
+    if let Some(two) = two.first_mut() {
+        *two = (word as u16).to_le_bytes();
+        word >>= 16;
+    }
+    if let Some(one) = one.first_mut() {
+        *one = word as u8;
+    }
+}
+
+/// Likewise, so that a short one is no call.
+#[inline(always)]
+pub(crate) fn store_short(target: &Words, source: &[u8]) {
+    if source.len() >= WIDE {
+        return store_bytes(target, source);
+    }
+    store_words(target, source);
+}
+
+#[inline(always)]
+fn store_words(target: &Words, source: &[u8]) {
+    let (whole, rest) = source.as_chunks::<WORD>();
     for (word, bytes) in target.iter().zip(whole) {
         word.store(u64::from_ne_bytes(*bytes), Relaxed);
     }
     if let (false, Some(word)) = (rest.is_empty(), target.get(whole.len())) {
-        let mut last = [0; WORD];
-        last[..rest.len()].copy_from_slice(rest);
-        word.store(u64::from_ne_bytes(last), Relaxed);
+        word.store(gathered(rest), Relaxed);
     }
 }
 
@@ -87,15 +141,27 @@ fn load_from(source: &Words, target: &mut [u8]) {
         unsafe { copy_blocks(target.as_mut_ptr(), source.as_ptr().cast(), blocks) };
     }
     let done = blocks * BLOCK;
-    let (whole, rest) = target.get_mut(done..).unwrap_or_default().as_chunks_mut::<WORD>();
-    let source = source.get(done / WORD..).unwrap_or_default();
+    load_words(source.get(done / WORD..).unwrap_or_default(), target.get_mut(done..).unwrap_or_default());
+}
+
+/// Likewise, so that a short one is no call.
+#[inline(always)]
+pub(crate) fn load_short(source: &Words, target: &mut [u8]) {
+    if target.len() >= WIDE {
+        return load_bytes(source, target);
+    }
+    load_words(source, target);
+}
+
+#[inline(always)]
+fn load_words(source: &Words, target: &mut [u8]) {
+    let (whole, rest) = target.as_chunks_mut::<WORD>();
     let count = whole.len();
     for (bytes, word) in whole.iter_mut().zip(source) {
         *bytes = word.load(Relaxed).to_ne_bytes();
     }
     if let (false, Some(word)) = (rest.is_empty(), source.get(count)) {
-        let last = word.load(Relaxed).to_ne_bytes();
-        rest.copy_from_slice(&last[..rest.len()]);
+        scatter(word.load(Relaxed), rest);
     }
 }
 
@@ -208,6 +274,30 @@ unsafe fn copy_blocks(target: *mut u8, source: *const u8, blocks: usize) {
                 inout("rdi") target => _,
                 inout("rcx") blocks * BLOCK => _,
                 options(nostack, preserves_flags)
+            );
+        }
+        return;
+    }
+    if std::is_x86_feature_detected!("avx") {
+        // SAFETY: stays within the ranges that the caller vouches for; the processor has the instructions.
+        unsafe {
+            std::arch::asm!(
+                "2:",
+                "vmovups ymm0, [{from}]",
+                "vmovups ymm1, [{from} + 32]",
+                "vmovups [{to}], ymm0",
+                "vmovups [{to} + 32], ymm1",
+                "add {from}, 64",
+                "add {to}, 64",
+                "dec {blocks}",
+                "jnz 2b",
+                "vzeroupper",
+                from = inout(reg) source => _,
+                to = inout(reg) target => _,
+                blocks = inout(reg) blocks => _,
+                out("xmm0") _,
+                out("xmm1") _,
+                options(nostack)
             );
         }
         return;
