@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use anyhow::Result;
 use tombolo::{AtomicValue, BoundedSemaphore, Mutex, Namespace, ReentrantMutex, RwLock, Semaphore, Value};
 
-use super::{Contender, first, load_all, look_at, lock_all, store_all, with_words};
+use super::{Contender, first, load_all, lock_all, look_at, store_all, with_words};
 use crate::case::{Case, Section, Work};
 use crate::play::{Job, Link, Object, Sample, Stage};
 use crate::shared;
