@@ -153,7 +153,8 @@ impl<M: Memory> Producer<M> {
         self.tail.wrapping_sub(self.head)
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
     fn refresh(&mut self) -> Result<u64, Corrupt> {
         let head = self.shared.head.load(Ordering::Acquire); // E2
         if head.wrapping_sub(self.head) > self.used() {
@@ -246,7 +247,8 @@ impl<M: Memory> Consumer<M> {
         self.tail.wrapping_sub(self.head)
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
     fn refresh(&mut self) -> Result<u64, Corrupt> {
         if self.boundary.is_some() {
             return Ok(self.known()); // one producer at a time
