@@ -156,7 +156,7 @@ fn blocking<R>(event: &Event<Heap>, mut attempt: impl FnMut() -> Option<R>) -> R
 
 /// The pauses that looks with such finds lead to.
 fn pauses(finds: impl IntoIterator<Item = u64>) -> usize {
-    let mut heels = Heels::keep_off();
+    let mut heels = Heels::keep_off(1024);
     finds.into_iter().filter(|&found| heels.found(found) > 0).count()
 }
 
@@ -164,14 +164,16 @@ fn pauses(finds: impl IntoIterator<Item = u64>) -> usize {
 fn who_is_at_the_others_heels_pauses_and_nobody_else() {
     let times = |count| 0..count;
     assert_eq!(pauses(times(100_000).flat_map(|_| [1, 0])), 0, "a dialogue");
-    assert_eq!(pauses(times(100_000).map(|_| Heels::FEW)), 0, "a stream with a distance");
+    assert_eq!(pauses(times(100_000).map(|_| 64)), 0, "a stream with a distance");
     assert_eq!(pauses(times(Heels::SOON - 1).map(|_| 1)), 0, "it takes a while to be sure");
     assert_eq!(pauses(times(Heels::SOON).map(|_| 1)), 1);
     let slow = pauses(times(10 * Heels::LATE).map(|_| 1));
     assert!((2..=10).contains(&slow), "{slow} pauses for a side that is slow");
-    let fast = |look| if look % (Heels::SOON + 1) == Heels::SOON { 50 } else { 2 };
+    let fast = |look| if look % (Heels::SOON + 1) == Heels::SOON { 80 } else { 2 };
     assert_eq!(pauses(times(10 * (Heels::SOON + 1)).map(fast)), 10, "where it is rewarded it is done again");
-    assert_eq!(times(100).filter(|_| Heels::default().found(1) > 0).count(), 0, "small messages: never");
+    for mut never in [Heels::default(), Heels::keep_off(1), Heels::keep_off(31)] {
+        assert_eq!(times(100).filter(|_| never.found(1) > 0).count(), 0, "large messages, short rings");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 
 use bytemuck::Pod;
 
-use crate::raw::spsc::{Consumer, Heels, Producer};
+use crate::raw::spsc::{Consumer, Producer};
 use crate::raw::{Corrupt, Memory};
 use crate::sync::{
     AtomicU64, WORD, load_bytes, load_value_into, prefetch_to_read, prefetch_to_write, store_bytes, store_value,
@@ -43,23 +43,22 @@ fn run<T>(data: &[AtomicU64], position: u64, capacity: u64, count: u64) -> Optio
     data.get(start..start + count as usize * stride::<T>()).map(|words| (words, count))
 }
 
-/// How many words further on the slot is whose lines are asked for while one is copied: sixteen lines.
-const AHEAD: usize = 128;
+/// Words of a value that is no stream to the processor itself: as long as it takes one, lines have to be asked for, and the other side's
+/// heels to be kept off.
+const SHORT: usize = 128;
 
-/// How many slots that is; of smaller values several come with one line, larger ones are streams to the processor itself.
+/// How many slots further on the one is whose lines are asked for while one is copied: sixteen lines. Of smaller values several
+/// come with one line.
 const fn distance<T>() -> Option<u64> {
     match stride::<T>() {
-        stride @ 4..=AHEAD => {
-            let fit = (AHEAD / stride) as u64;
-            Some(if fit < Heels::FEW { fit } else { Heels::FEW - 1 })
-        }
+        stride @ 4..=SHORT => Some((SHORT / stride) as u64),
         _ => None,
     }
 }
 
 /// The same for this ring: in a short one there is nothing ahead, and never so many are known of.
 fn ahead<T>(capacity: u64) -> u64 {
-    distance::<T>().filter(|_| capacity >= 4 * Heels::FEW).unwrap_or(u64::MAX)
+    distance::<T>().filter(|distance| capacity >= 4 * distance.max(&16)).unwrap_or(u64::MAX)
 }
 
 /// A word of each line, or nearly, of the slot `ahead` of `position`, if so many are known of.
@@ -80,10 +79,10 @@ pub struct SlotWriter<M: Memory, T> {
 
 impl<M: Memory, T: Pod> SlotWriter<M, T> {
     pub(crate) fn new(mut ring: Producer<M>, data: M::Words) -> Self {
-        let ahead = ahead::<T>(ring.capacity());
-        if ahead < u64::MAX {
+        if stride::<T>() <= SHORT {
             ring.keep_off();
         }
+        let ahead = ahead::<T>(ring.capacity());
         Self { ring, data, ahead, values: PhantomData }
     }
 
@@ -180,10 +179,10 @@ pub struct SlotReader<M: Memory, T> {
 
 impl<M: Memory, T: Pod> SlotReader<M, T> {
     pub(crate) fn new(mut ring: Consumer<M>, data: M::Words) -> Self {
-        let ahead = ahead::<T>(ring.capacity());
-        if ahead < u64::MAX {
+        if stride::<T>() <= SHORT {
             ring.keep_off();
         }
+        let ahead = ahead::<T>(ring.capacity());
         Self { ring, data, ahead, values: PhantomData }
     }
 

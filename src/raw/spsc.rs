@@ -56,47 +56,38 @@ pub struct Succession {
 /// that brings no more, because the other side is slow, it is not tried again for long.
 #[derive(Debug, Default)]
 pub(crate) struct Heels {
+    /// Fewer than this is a little; 0: nothing is.
+    few: u64,
     /// Looks in a row that found a little.
     streak: u32,
-    /// How many of them make a reason to pause; none ever do.
-    enough: Option<u32>,
+    /// How many of them make a reason to pause.
+    enough: u32,
     paused: bool,
 }
 
 impl Heels {
-    /// Less than this is a little.
-    pub(crate) const FEW: u64 = 16;
     pub(crate) const SOON: u32 = 8;
     pub(crate) const LATE: u32 = 4096;
-    pub(crate) const PAUSE: u32 = 16;
 
-    /// For messages of which hardly two come with one line.
-    pub(crate) fn keep_off() -> Self {
-        Self { enough: Some(Self::SOON), ..Self::default() }
+    /// In a ring of that capacity.
+    pub(crate) fn keep_off(capacity: u64) -> Self {
+        Self { few: (capacity / 16).min(64), enough: Self::SOON, ..Self::default() }
     }
 
     /// How long to pause, in spins, after a look that found so many.
     #[inline]
     pub(crate) fn found(&mut self, count: u64) -> u32 {
-        match self.enough {
-            Some(enough) if self.paused || count.wrapping_sub(1) < Self::FEW - 1 => self.found_little(count, enough),
-            _ => {
-                self.streak = 0;
-                0
-            }
-        }
-    }
-
-    #[cold]
-    fn found_little(&mut self, count: u64, enough: u32) -> u32 {
         if self.paused {
-            self.enough = Some(if count < Self::FEW { Self::LATE } else { Self::SOON });
+            // Of what came during the pause.
+            self.enough = if count < self.few { Self::LATE } else { Self::SOON };
             (self.paused, self.streak) = (false, 0);
-            return 0;
+        } else if (1..self.few).contains(&count) {
+            self.streak += 1;
+            self.paused = self.streak >= self.enough;
+        } else {
+            self.streak = 0;
         }
-        self.streak += 1;
-        self.paused = self.streak >= enough;
-        if self.paused { Self::PAUSE } else { 0 }
+        if self.paused { (self.few - self.few / 4) as u32 } else { 0 }
     }
 }
 
@@ -145,7 +136,7 @@ impl<M: Memory> Producer<M> {
     }
 
     pub(crate) fn keep_off(&mut self) {
-        self.heels = Heels::keep_off();
+        self.heels = Heels::keep_off(self.capacity);
     }
 
     #[inline]
@@ -238,7 +229,7 @@ impl<M: Memory> Consumer<M> {
     }
 
     pub(crate) fn keep_off(&mut self) {
-        self.heels = Heels::keep_off();
+        self.heels = Heels::keep_off(self.capacity);
     }
 
     /// What [`ready`](Self::ready) says without asking.
