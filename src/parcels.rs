@@ -54,8 +54,8 @@ pub(crate) struct Label {
 }
 
 impl Label {
-    /// Words of the longest.
-    pub(crate) const WORDS: usize = 3;
+    /// Words of one that names a place.
+    pub(crate) const POOLED_WORDS: usize = 3;
 
     /// For a message that fits into the slot.
     #[inline]
@@ -123,7 +123,11 @@ impl Parcels {
             return None;
         }
         let token = self.pool.take_at(lane, self.hint).or_else(|| self.pool.take_at(lane, after))?;
-        store_bytes(self.block(token.place)?, message);
+        let Some(words) = self.block(token.place) else {
+            self.pool.give_back(token);
+            return None;
+        };
+        store_bytes(words, message);
         self.hint = token.place;
         Some(Label { length: message.len() as u64, token: Some(token) })
     }
@@ -169,7 +173,7 @@ impl Parcels {
         }
     }
 
-    /// Likewise, of a message that fits in there.
+    /// Writes the payload of a slot in which the message fits.
     #[inline(always)]
     pub(crate) fn fill_inline(message: &[u8], payload: &[AtomicU64]) {
         if let Some((first, rest)) = payload.split_first() {
@@ -186,11 +190,10 @@ impl Parcels {
         if first & POOLED != 0 {
             return self.open_pooled(region, payload, message);
         }
-        let length = (first >> 1) as usize;
-        if length > self.inline_len {
+        if first >> 1 > self.inline_len as u64 {
             return Err(Unopened::Corrupt);
         }
-        resize(message, length)?;
+        resize(message, (first >> 1) as usize)?;
         load_short(rest, message);
         Ok(false)
     }

@@ -250,7 +250,7 @@ impl QueueSender<[u8]> {
                 let sent = self.deliver(Until::EVER, |gate| {
                     Ok(gate.ring.push_many(count as u64, |index, payload| {
                         if let Some(message) = short.get(index as usize) {
-                            Parcels::fill(Label::inline(message), message, payload);
+                            Parcels::fill_inline(message, payload);
                         }
                     })?)
                 })?;
@@ -290,7 +290,7 @@ impl QueueSender<[u8]> {
             Some(label) => label,
             None => self.stow(message, until)?,
         };
-        let sent = match self.deliver_at_once(Label::WORDS, |payload| label.write(payload)) {
+        let sent = match self.deliver_at_once(Label::POOLED_WORDS, |payload| label.write(payload)) {
             Ok(false) => self.send_slowly(label, message, until),
             done => done.map(drop),
         };

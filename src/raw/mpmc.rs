@@ -426,6 +426,8 @@ pub(crate) struct Ring<M: Memory> {
     /// Looks at an unfinished slot before it is quarantined.
     patience: u32,
     ahead: u64,
+    /// About so many slots share a line, which need not be asked for each time.
+    share: u64,
 }
 
 impl<M: Memory> Ring<M> {
@@ -433,7 +435,12 @@ impl<M: Memory> Ring<M> {
     pub(crate) fn new(words: Words<M>, intent: M::Word, patience: u32) -> Self {
         // In a ring that is hardly longer somebody is at that slot already.
         let ahead = if words.capacity > 4 * AHEAD { AHEAD } else { 0 };
-        Self { words, intent, patience, ahead }
+        let share = match words.stride {
+            ..=2 => 4,
+            3..=4 => 2,
+            _ => 1,
+        };
+        Self { words, intent, patience, ahead, share }
     }
 
     pub(crate) fn words(&self) -> &Words<M> {
@@ -449,13 +456,7 @@ impl<M: Memory> Ring<M> {
         if tail & CLOSED != 0 || !slot.is_claimable(tail, FREE) {
             return Ok(false);
         }
-        // About so many share a line, which need not be asked for each time.
-        let share = match words {
-            0..=1 => 4,
-            2..=3 => 2,
-            _ => 1,
-        };
-        if tail.is_multiple_of(share) {
+        if tail.is_multiple_of(self.share) {
             self.words.prepare(tail.wrapping_add(self.ahead), words + 1);
         }
         let mut sent = false;

@@ -43,15 +43,14 @@ fn run<T>(data: &[AtomicU64], position: u64, capacity: u64, count: u64) -> Optio
     data.get(start..start + count as usize * stride::<T>()).map(|words| (words, count))
 }
 
-/// Words of a value that is no stream to the processor itself: as long as it takes one, lines have to be asked for, and the other side's
-/// heels to be kept off.
-const SHORT: usize = 128;
+/// A value of more words is a stream to the processor. Below, lines have to be asked for, and the other side's heels to be kept off.
+const STREAM: usize = 128;
 
 /// How many slots further on the one is whose lines are asked for while one is copied: sixteen lines. Of smaller values several
 /// come with one line.
 const fn distance<T>() -> Option<u64> {
     match stride::<T>() {
-        stride @ 4..=SHORT => Some((SHORT / stride) as u64),
+        stride @ 4..=STREAM => Some((STREAM / stride) as u64),
         _ => None,
     }
 }
@@ -79,7 +78,7 @@ pub struct SlotWriter<M: Memory, T> {
 
 impl<M: Memory, T: Pod> SlotWriter<M, T> {
     pub(crate) fn new(mut ring: Producer<M>, data: M::Words) -> Self {
-        if stride::<T>() <= SHORT {
+        if stride::<T>() <= STREAM {
             ring.keep_off();
         }
         let ahead = ahead::<T>(ring.capacity());
@@ -179,7 +178,7 @@ pub struct SlotReader<M: Memory, T> {
 
 impl<M: Memory, T: Pod> SlotReader<M, T> {
     pub(crate) fn new(mut ring: Consumer<M>, data: M::Words) -> Self {
-        if stride::<T>() <= SHORT {
+        if stride::<T>() <= STREAM {
             ring.keep_off();
         }
         let ahead = ahead::<T>(ring.capacity());

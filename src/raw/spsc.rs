@@ -87,6 +87,7 @@ impl Heels {
         } else {
             self.streak = 0;
         }
+        // As a spin takes a little longer than a message, enough for more than a few.
         if self.paused { (self.few - self.few / 4) as u32 } else { 0 }
     }
 }
