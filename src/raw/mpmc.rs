@@ -426,7 +426,7 @@ pub(crate) struct Ring<M: Memory> {
     /// Looks at an unfinished slot before it is quarantined.
     patience: u32,
     ahead: u64,
-    /// About so many slots share a line, which need not be asked for each time.
+    /// About so many slots share a line, which need not be asked for each time: that number less 1, a mask.
     share: u64,
 }
 
@@ -436,9 +436,9 @@ impl<M: Memory> Ring<M> {
         // In a ring that is hardly longer somebody is at that slot already.
         let ahead = if words.capacity > 4 * AHEAD { AHEAD } else { 0 };
         let share = match words.stride {
-            ..=2 => 4,
-            3..=4 => 2,
-            _ => 1,
+            ..=2 => 3,
+            3..=4 => 1,
+            _ => 0,
         };
         Self { words, intent, patience, ahead, share }
     }
@@ -456,7 +456,7 @@ impl<M: Memory> Ring<M> {
         if tail & CLOSED != 0 || !slot.is_claimable(tail, FREE) {
             return Ok(false);
         }
-        if tail.is_multiple_of(self.share) {
+        if tail & self.share == 0 {
             self.words.prepare(tail.wrapping_add(self.ahead), words + 1);
         }
         let mut sent = false;
