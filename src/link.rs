@@ -52,7 +52,7 @@ impl Side {
     }
 
     /// What this side moves.
-    fn index(self, region: &Region, ring: usize) -> Word {
+    pub(crate) fn index(self, region: &Region, ring: usize) -> Word {
         let word = match self {
             Self::Producer => ring::TAIL,
             Self::Consumer => ring::HEAD,

@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result};
-use crate::layout::{Element, ring};
+use crate::layout::Element;
 use crate::link::Side;
 use crate::patience::RECORD;
 use crate::raw::records::{Next, RecordReader, RecordWriter};
@@ -90,8 +90,7 @@ fn consumer(region: &Region, ring: usize, unit: u64) -> Result<Consumer<Mapped>>
 }
 
 fn indices(region: &Region, ring: usize) -> Indices<Mapped> {
-    let at = region.layout().ring(ring);
-    Indices { tail: region.word(at + ring::TAIL), head: region.word(at + ring::HEAD) }
+    Indices { tail: Side::Producer.index(region, ring), head: Side::Consumer.index(region, ring) }
 }
 
 fn data(region: &Region, ring: usize) -> Words {
