@@ -22,7 +22,7 @@ use crate::raw::mpmc::{Ledger, Repair, Ring, Words};
 use crate::region::{Mapped, Region, Word};
 use crate::sync::Ordering;
 use crate::sys::{Deadline, barrier};
-use crate::wait::{Pace, Stop, Wait, Waiter};
+use crate::wait::{Effort, Pace, Stop, Wait, Waiter};
 
 /// Looks at an unfinished slot before it is passed over: longer than an undisturbed operation takes.
 const PATIENCE: u32 = 100;
@@ -231,6 +231,18 @@ pub(crate) enum Ear {
     Done,
 }
 
+impl Ear {
+    /// Whether what one would sleep for seems to be there, by the quickest look.
+    #[inline]
+    pub(crate) fn glance(self, words: &Words<Mapped>) -> bool {
+        match self {
+            Self::Message => words.seems_ready(),
+            Self::Room => words.seems_free(),
+            Self::Place | Self::Done => true,
+        }
+    }
+}
+
 /// A lane of a queue, held by one handle.
 pub(crate) struct Lane {
     seat: Arc<Seat>,
@@ -361,7 +373,7 @@ impl Lane {
         &mut self,
         ear: Ear,
         deadline: Deadline,
-        attempt: impl FnMut() -> Result<Option<T>, E>,
+        attempt: impl FnMut(Effort) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
         self.ear = ear;
         self.wait_for(self.passed, deadline, attempt)
@@ -431,14 +443,6 @@ impl Waiter for Lane {
             Ear::Room => &self.writable,
             Ear::Place => &self.roomy,
             Ear::Done => &self.idle,
-        }
-    }
-
-    fn glance(&mut self) -> bool {
-        match self.ear {
-            Ear::Message => self.words.seems_ready(),
-            Ear::Room => self.words.seems_free(),
-            Ear::Place | Ear::Done => true,
         }
     }
 

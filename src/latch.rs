@@ -97,7 +97,7 @@ impl Handle {
             Until::Now => attempt()?.ok_or(SyncError::WouldBlock),
             Until::Deadline(deadline) => {
                 let mut waiting = Waiting { ear, pace: Pace::once(self.wait), ask: &mut ask, turn };
-                waiting.wait_for(0, deadline, &mut attempt)
+                waiting.wait_for(0, deadline, |_| attempt())
             }
         };
         // Too short a wait to have asked about anybody, or to have come before newcomers: both is done now and then, and one more attempt.

@@ -2,7 +2,6 @@
 //! or died, leaving oneself. What moves through the ring is not this file's business.
 
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 
 use crate::layout::ring;
@@ -90,9 +89,6 @@ pub(crate) struct Link {
     ear: Event<Mapped>,
     /// What the peer sleeps on.
     bell: Event<Mapped>,
-    /// The index that the peer moves, and where it stood at the last glance.
-    theirs: Word,
-    seen: u64,
     /// The last peer whose end was reported, and the end.
     told: Option<(u64, Stop)>,
     /// The consumer that a producer has in mind.
@@ -111,9 +107,8 @@ impl Link {
         }
         let (own, peer) = (side.role(region, ring), side.other().role(region, ring));
         let known = peer.view();
-        let theirs = side.other().index(region, ring);
         let pace = Pace::new(wait, region);
-        Self { side, own, peer, ear, bell, theirs, seen: 0, told: None, known, pace, seat }
+        Self { side, own, peer, ear, bell, told: None, known, pace, seat }
     }
 
     pub(crate) fn seat(&self) -> &Arc<Seat> {
@@ -210,12 +205,6 @@ impl Waiter for Link {
         }
         self.known = end.view;
         end.stop
-    }
-
-    /// One load: with more of them under way when the peer's store comes, the processor starts some over again.
-    fn glance(&mut self) -> bool {
-        let now = self.theirs.load(Ordering::Relaxed);
-        mem::replace(&mut self.seen, now) != now
     }
 
     fn ear(&self) -> &Event<Mapped> {

@@ -31,6 +31,8 @@ pub(crate) mod sealed {
     }
 
     pub trait Look {
+        /// Whether there is something to read, by the cheapest look. Of ends and damage it takes no notice.
+        fn glance(&mut self) -> bool;
         /// What there is to do for a reader, if anything.
         fn look(&mut self) -> Result<Option<Ready>, Corrupt>;
         /// With everything of one producer read: its successor, if there is one.
@@ -109,6 +111,11 @@ fn damaged(region: &Region) -> Error {
 }
 
 impl<T: Pod> Look for SlotReader<Mapped, T> {
+    #[inline]
+    fn glance(&mut self) -> bool {
+        Self::glance(self)
+    }
+
     fn look(&mut self) -> Result<Option<Ready>, Corrupt> {
         if self.ring.ready(1)? > 0 {
             return Ok(Some(Ready::Message));
@@ -273,6 +280,11 @@ impl Assembler {
 }
 
 impl Look for Assembler {
+    #[inline]
+    fn glance(&mut self) -> bool {
+        self.records.glance()
+    }
+
     fn look(&mut self) -> Result<Option<Ready>, Corrupt> {
         if self.records.next()? != Next::Empty {
             return Ok(Some(Ready::Message));

@@ -15,7 +15,7 @@ use crate::raw::mpmc::{BATCH, Pop, Ring};
 use crate::region::{Mapped, Word};
 use crate::sync::Ordering;
 use crate::sys::Deadline;
-use crate::wait::{Stop, Until, Wait, Waiter};
+use crate::wait::{Effort, Stop, Until, Wait, Waiter};
 
 /// What a queue looked like at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,13 @@ impl Half {
                 },
                 None => Ok(None),
             },
-            Until::Deadline(deadline) => self.lane.wait(ear, deadline, || action(&mut self.gate)).map(Some),
+            Until::Deadline(deadline) => self
+                .lane
+                .wait(ear, deadline, |effort| match effort {
+                    Effort::Glance if !ear.glance(self.gate.ring.words()) => Ok(None),
+                    _ => action(&mut self.gate),
+                })
+                .map(Some),
         }
     }
 
@@ -159,7 +165,7 @@ impl Half {
         }
         let region = self.gate.seat.region();
         let words = self.gate.ring.words();
-        self.lane.wait(Ear::Done, deadline, || Ok(region.is_idle(words).then_some(())))
+        self.lane.wait(Ear::Done, deadline, |_| Ok(region.is_idle(words).then_some(())))
     }
 }
 

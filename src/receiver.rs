@@ -14,7 +14,7 @@ use crate::message::{Message, Step, Target};
 use crate::raw::Ready;
 use crate::raw::spsc::Succession;
 use crate::sys::{Deadline, deadline_after};
-use crate::wait::Waiter;
+use crate::wait::{Effort, Waiter};
 
 /// Receives messages from one [`Sender`](crate::Sender), in order, each whole and once.
 ///
@@ -47,7 +47,11 @@ impl<M: Message + ?Sized> Receiver<M> {
         self.check()?;
         let deadline = deadline_after(timeout);
         loop {
-            match self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, || Ok(self.reader.look()?)) {
+            let found = self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, |effort| match effort {
+                Effort::Glance if !self.reader.glance() => Ok(None),
+                _ => Ok(self.reader.look()?),
+            });
+            match found {
                 Ok(Ready::Successor(succession)) if self.link.owed(succession).is_none() => self.reader.succeed(),
                 Ok(_) | Err(RecvError::Closed | RecvError::PeerDied | RecvError::LockLost) => return Ok(true),
                 Err(RecvError::TimedOut) => return Ok(false),
@@ -67,13 +71,17 @@ impl<M: Message + ?Sized> Receiver<M> {
     }
 
     /// Waits until `take` finds what it looks for.
+    #[inline(always)]
     fn await_with<R>(
         &mut self,
         deadline: Deadline,
         mut take: impl FnMut(&mut M::Reader) -> Result<Option<R>, RecvError>,
     ) -> Result<R, RecvError> {
         loop {
-            let found = self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, || {
+            let found = self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, |effort| {
+                if effort == Effort::Glance && !self.reader.glance() {
+                    return Ok(None);
+                }
                 let found = take(&mut self.reader)?.map(Ok);
                 Ok(found.or_else(|| self.reader.successor().map(Err)))
             })?;

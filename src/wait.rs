@@ -66,6 +66,15 @@ impl Until {
     }
 }
 
+/// How closely an attempt is to look at what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// In passing, while polling: fruitless for any reason, whenever that makes it quicker.
+    Glance,
+    /// So that who finds nothing may go to sleep.
+    Full,
+}
+
 /// Why a wait ended without what it waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
@@ -191,12 +200,6 @@ pub(crate) trait Waiter {
     /// The caller is being told of this end now.
     fn report(&mut self, end: Self::End) -> Stop;
 
-    /// Whether an attempt may be worth its while, by the cheapest look; not to be relied upon before going to sleep. What comes after a
-    /// glance is for the next one to see.
-    fn glance(&mut self) -> bool {
-        true
-    }
-
     /// What to sleep on.
     fn ear(&self) -> &Event<Mapped>;
 
@@ -227,18 +230,17 @@ pub(crate) trait Waiter {
 
     /// Tries until it works, the deadline passes, or the others are gone and a last try was fruitless too. `position` is how
     /// many messages this side has dealt with so far.
+    #[inline(always)]
     fn wait_for<T, E: From<Stop>>(
         &mut self,
         position: u64,
         deadline: Deadline,
-        mut attempt: impl FnMut() -> Result<Option<T>, E>,
+        mut attempt: impl FnMut(Effort) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
         if self.pace().polls() {
             self.pace().patience.pause(position);
             for poll in 0..POLLS {
-                if (self.glance() || poll == 0)
-                    && let Some(done) = attempt()?
-                {
+                if let Some(done) = attempt(Effort::Glance)? {
                     self.pace().patience.had_to_wait = poll > 0;
                     return Ok(done);
                 }
@@ -246,31 +248,40 @@ pub(crate) trait Waiter {
             }
             self.pace().patience.had_to_wait = true;
         }
+        self.wait_on(deadline, attempt)
+    }
+
+    /// The rest of [`wait_for`](Self::wait_for).
+    #[cold]
+    #[inline(never)]
+    fn wait_on<T, E: From<Stop>>(
+        &mut self,
+        deadline: Deadline,
+        mut attempt: impl FnMut(Effort) -> Result<Option<T>, E>,
+    ) -> Result<T, E> {
         let mut started = None;
         let mut polls = 0_u32;
         let mut slices = 0_u32;
         let mut polling = self.pace().polls();
         let wait = self.pace().wait;
         loop {
-            let in_detail = !polling || polls.is_multiple_of(POLLS);
+            let effort = if polling && !polls.is_multiple_of(POLLS) { Effort::Glance } else { Effort::Full };
             polls = polls.wrapping_add(1);
-            if (self.glance() || in_detail)
-                && let Some(done) = attempt()?
-            {
+            if let Some(done) = attempt(effort)? {
                 return Ok(done);
             }
-            if !in_detail {
+            if effort == Effort::Glance {
                 spin_loop();
                 continue;
             }
             if let Some(end) = self.look() {
-                return attempt()?.ok_or_else(|| self.report(end).into());
+                return attempt(Effort::Full)?.ok_or_else(|| self.report(end).into());
             }
             let now = Instant::now();
             if self.pace().is_time_to_ask(now)
                 && let Some(end) = self.ask()
             {
-                return attempt()?.ok_or_else(|| self.report(end).into());
+                return attempt(Effort::Full)?.ok_or_else(|| self.report(end).into());
             }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(Stop::TimedOut.into());
@@ -293,7 +304,7 @@ pub(crate) trait Waiter {
                         continue;
                     }
                     let ticket = self.ear().listen();
-                    if let Some(done) = attempt()? {
+                    if let Some(done) = attempt(Effort::Full)? {
                         return Ok(done);
                     }
                     if self.pause().is_none() && self.look().is_none() {

@@ -230,6 +230,35 @@ fn a_ring_of_one_works() {
     });
 }
 
+/// Both sides poll as they do in the first turns of a wait.
+#[test]
+fn a_glance_finds_what_is_whole() {
+    model(|| {
+        let world = World::new(1, 2);
+        let sender = thread::spawn({
+            let world = world.clone();
+            move || {
+                let mut writer = world.writer();
+                for n in 1..=2 {
+                    while !writer.push(&message(n), Stores::Cached).unwrap() {
+                        while !writer.ring.glance() {
+                            spin_loop();
+                        }
+                    }
+                }
+            }
+        });
+        let mut reader = world.reader();
+        for n in 1..=2 {
+            while !reader.glance() {
+                spin_loop();
+            }
+            assert_eq!(pop(&mut reader).map(number), Some(n));
+        }
+        sender.join().unwrap();
+    });
+}
+
 #[test]
 fn a_batch_is_published_at_once() {
     model(|| {
@@ -395,9 +424,8 @@ fn for_every_kill(most: usize, body: impl Fn(usize, &std::sync::atomic::AtomicBo
 }
 
 /// A producer dies at any access and another takes its place, while the consumer reads.
-#[test]
-fn a_successor_of_a_killed_producer_is_told_from_it() {
-    for_every_kill(40, |accesses, done| {
+fn succession(polls: bool) {
+    for_every_kill(40, move |accesses, done| {
         let world = World::new(4, 2);
         world.take();
         let mut reader = world.reader::<[u64; 2]>();
@@ -419,6 +447,9 @@ fn a_successor_of_a_killed_producer_is_told_from_it() {
 
         let (mut last, mut succeeded) = (0, false);
         while last != 10 {
+            if polls {
+                reader.glance();
+            }
             if let Some(message) = pop(&mut reader) {
                 let n = number(message);
                 assert!(n == last + 1 || n == 10, "{n} after {last}");
@@ -437,6 +468,16 @@ fn a_successor_of_a_killed_producer_is_told_from_it() {
             done.store(false, std::sync::atomic::Ordering::SeqCst);
         }
     });
+}
+
+#[test]
+fn a_successor_of_a_killed_producer_is_told_from_it() {
+    succession(false);
+}
+
+#[test]
+fn a_glance_takes_no_successors_messages() {
+    succession(true);
 }
 
 /// A consumer dies at any access and another takes its place, while the producer writes.

@@ -32,7 +32,7 @@
 use crate::raw::slots::Stores;
 use crate::raw::spsc::{Consumer, Producer};
 use crate::raw::{Corrupt, Memory};
-use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, store_bytes, stream_bytes};
+use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, prefetch_to_read, store_bytes, stream_bytes};
 
 const KIND_SHIFT: u32 = 56;
 const MESSAGE: u64 = 1;
@@ -243,6 +243,14 @@ impl<M: Memory> RecordReader<M> {
 
     pub(crate) fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// Whether there is a record, by the quickest look, for who polls. Asks for its line as well, so that it comes together with the index.
+    #[inline(always)]
+    pub(crate) fn glance(&mut self) -> bool {
+        let (offset, _) = place(self.ring.position(), self.ring.capacity());
+        prefetch_to_read(&self.data, offset);
+        self.ring.glance()
     }
 
     /// Looks at the next record and leaves it in place.

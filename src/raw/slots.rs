@@ -190,6 +190,15 @@ impl<M: Memory, T: Pod> SlotReader<M, T> {
         &self.data
     }
 
+    /// Whether there is a value, by the quickest look, for who polls. Asks for the value's line as well, so that it comes together with the
+    /// index.
+    #[inline(always)]
+    pub(crate) fn glance(&mut self) -> bool {
+        let slot = self.ring.position() & self.ring.capacity().wrapping_sub(1);
+        prefetch_to_read(&self.data, (slot as usize).wrapping_mul(stride::<T>()));
+        self.ring.glance()
+    }
+
     /// Fills in `value`. False: empty.
     #[inline]
     pub(crate) fn pop(&mut self, value: &mut T) -> Result<bool, Corrupt> {

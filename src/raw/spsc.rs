@@ -18,9 +18,9 @@
 //! - I4: a foreign index is believed only if it moved forwards and keeps I1; anything else is `Corrupt`.
 //!
 //! Edges
-//! - E1: `publish` stores tail (Release) · `ready` loads it (Acquire): the payload is visible before its position.
+//! - E1: `publish` stores tail (Release) · `ready` and `glance` load it (Acquire): the payload is visible before its position.
 //! - E2: `release` stores head (Release) · `room` loads it (Acquire): the payload was read before its position is reused.
-//! - E3: the producer's role word is stored before its first tail · `ready` loads tail, then role: who sees a
+//! - E3: the producer's role word is stored before its first tail · `ready` and `glance` load tail, then role: who sees a
 //!   successor's message sees that it is a successor's.
 //!
 //! Crash
@@ -136,6 +136,12 @@ impl<M: Memory> Producer<M> {
         self.capacity.wrapping_sub(self.used())
     }
 
+    /// Whether the consumer has gone on since [`room`](Self::room) asked.
+    #[inline]
+    pub(crate) fn glance(&self) -> bool {
+        self.shared.head.load(Ordering::Relaxed) != self.head // E2 is `room`'s
+    }
+
     pub(crate) fn keep_off(&mut self) {
         self.heels = Heels::keep_off(self.capacity);
     }
@@ -229,6 +235,18 @@ impl<M: Memory> Consumer<M> {
         if known >= want { Ok(known) } else { self.refresh() }
     }
 
+    /// Whether there is anything to read, by the quickest look, for who polls: with one branch, the processor has begun to read it before
+    /// the index is there. Successors and lies are for [`ready`](Self::ready) to find.
+    #[inline(always)]
+    pub(crate) fn glance(&mut self) -> bool {
+        let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3
+        let is_same = self.producer.view().epoch() == self.reading.epoch(); // E3, and none lies beyond a boundary
+        if is_same & self.is_credible(tail) {
+            self.tail = tail;
+        }
+        self.known() > 0
+    }
+
     pub(crate) fn keep_off(&mut self) {
         self.heels = Heels::keep_off(self.capacity);
     }
@@ -269,11 +287,16 @@ impl<M: Memory> Consumer<M> {
 
     #[inline]
     fn believe(&mut self, tail: u64) -> Result<(), Corrupt> {
-        if tail.wrapping_sub(self.tail) > self.capacity.wrapping_sub(self.known()) {
+        if !self.is_credible(tail) {
             return Err(Corrupt); // I4
         }
         self.tail = tail;
         Ok(())
+    }
+
+    #[inline(always)]
+    fn is_credible(&self, tail: u64) -> bool {
+        tail.wrapping_sub(self.tail) <= self.capacity.wrapping_sub(self.known())
     }
 
     /// With everything of the old producer read: who it was, and how its successor came, if there is one.
