@@ -8,7 +8,7 @@ use crate::error::SyncError;
 use crate::latch::Handle;
 use crate::raw::cell::{CONTROL, Cell};
 use crate::region::{Word, Words};
-use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, load_value, spin_loop, store_value};
+use crate::sync::{AtomicU64, Ordering, WORD, load_value, load_value_into, spin_loop, store_value};
 use crate::table::Buffers;
 
 /// The words of one cell.
@@ -52,7 +52,7 @@ impl<T: Pod> Kept<T> {
         if size_of::<T>() == 0 {
             return Ok(0);
         }
-        let copy = |words: &[AtomicU64]| load_bytes(words, bytemuck::bytes_of_mut(value));
+        let copy = |words: &[AtomicU64]| load_value_into(words, value);
         Ok(self.cell()?.read(copy, lapped)?.1)
     }
 

@@ -18,7 +18,7 @@ use crate::parcels::Parcels;
 use crate::queue_half::{Gate, Half, queue_methods};
 use crate::raw::mpmc::Pop;
 use crate::region::Word;
-use crate::sync::{AtomicU64, Ordering, SHORT, load_bytes, load_value_into};
+use crate::sync::{AtomicU64, Ordering, SHORT, load_value_into};
 use crate::wait::{Until, Wait};
 
 /// Receives messages from a queue, beside any number of others. Each message is received once.
@@ -267,7 +267,7 @@ impl<T: Pod> QueueReceiver<T> {
     fn recv_some(&mut self, values: &mut [T], until: Until) -> Result<usize, RecvError> {
         let received = self.collect(values.len() as u64, until, |_, _, index, payload| {
             if let Some(value) = values.get_mut(index as usize) {
-                load_bytes(payload, bytemuck::bytes_of_mut(value));
+                load_value_into(payload, value);
             }
         })?;
         Ok(received as usize)

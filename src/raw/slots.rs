@@ -146,7 +146,7 @@ fn store_run<T: Pod>(words: &[AtomicU64], values: &[T], how: Stores) {
         }
     } else {
         for (slot, value) in words.chunks_exact(stride::<T>().max(1)).zip(values) {
-            store_bytes(slot, bytemuck::bytes_of(value));
+            store_value(slot, value);
         }
     }
 }
@@ -157,7 +157,7 @@ fn load_run<T: Pod>(words: &[AtomicU64], values: &mut [T]) {
         load_bytes(words, bytemuck::cast_slice_mut(values));
     } else {
         for (slot, value) in words.chunks_exact(stride::<T>().max(1)).zip(values) {
-            load_bytes(slot, bytemuck::bytes_of_mut(value));
+            load_value_into(slot, value);
         }
     }
 }
