@@ -232,7 +232,7 @@ pub(crate) enum Ear {
 }
 
 impl Ear {
-    /// Whether what one would sleep for seems to be there, by the quickest look.
+    /// Whether an attempt is worth its while, by the quickest look.
     #[inline]
     pub(crate) fn glance(self, words: &Words<Mapped>) -> bool {
         match self {

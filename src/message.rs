@@ -31,7 +31,7 @@ pub(crate) mod sealed {
     }
 
     pub trait Look {
-        /// Whether there is something to read, by the cheapest look. Of ends and damage it takes no notice.
+        /// Whether there is something to read, by the quickest look. Of successors, ends and damage it takes no notice.
         fn glance(&mut self) -> bool;
         /// What there is to do for a reader, if anything.
         fn look(&mut self) -> Result<Option<Ready>, Corrupt>;

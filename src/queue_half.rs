@@ -15,7 +15,7 @@ use crate::raw::mpmc::{BATCH, Pop, Ring};
 use crate::region::{Mapped, Word};
 use crate::sync::Ordering;
 use crate::sys::Deadline;
-use crate::wait::{Effort, Stop, Until, Wait, Waiter};
+use crate::wait::{Stop, Until, Wait, Waiter};
 
 /// What a queue looked like at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +103,11 @@ impl Half {
             },
             Until::Deadline(deadline) => self
                 .lane
-                .wait(ear, deadline, |effort| match effort {
-                    Effort::Glance if !ear.glance(self.gate.ring.words()) => Ok(None),
-                    _ => action(&mut self.gate),
+                .wait(ear, deadline, |effort| {
+                    if !effort.is_worth_it(|| ear.glance(self.gate.ring.words())) {
+                        return Ok(None);
+                    }
+                    action(&mut self.gate)
                 })
                 .map(Some),
         }

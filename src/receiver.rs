@@ -14,7 +14,7 @@ use crate::message::{Message, Step, Target};
 use crate::raw::Ready;
 use crate::raw::spsc::Succession;
 use crate::sys::{Deadline, deadline_after};
-use crate::wait::{Effort, Waiter};
+use crate::wait::Waiter;
 
 /// Receives messages from one [`Sender`](crate::Sender), in order, each whole and once.
 ///
@@ -47,10 +47,15 @@ impl<M: Message + ?Sized> Receiver<M> {
         self.check()?;
         let deadline = deadline_after(timeout);
         loop {
-            let found = self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, |effort| match effort {
-                Effort::Glance if !self.reader.glance() => Ok(None),
-                _ => Ok(self.reader.look()?),
-            });
+            let found = match self.reader.look()? {
+                Some(found) => Ok(found),
+                None => self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, |effort| {
+                    if !effort.is_worth_it(|| self.reader.glance()) {
+                        return Ok(None);
+                    }
+                    Ok(self.reader.look()?)
+                }),
+            };
             match found {
                 Ok(Ready::Successor(succession)) if self.link.owed(succession).is_none() => self.reader.succeed(),
                 Ok(_) | Err(RecvError::Closed | RecvError::PeerDied | RecvError::LockLost) => return Ok(true),
@@ -79,7 +84,7 @@ impl<M: Message + ?Sized> Receiver<M> {
     ) -> Result<R, RecvError> {
         loop {
             let found = self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, |effort| {
-                if effort == Effort::Glance && !self.reader.glance() {
+                if !effort.is_worth_it(|| self.reader.glance()) {
                     return Ok(None);
                 }
                 let found = take(&mut self.reader)?.map(Ok);

@@ -13,7 +13,7 @@ use crate::message::Message;
 use crate::patience::RECORD;
 use crate::stores::Chooser;
 use crate::sys::{Deadline, deadline_after};
-use crate::wait::{Effort, Waiter};
+use crate::wait::Waiter;
 
 /// Sends messages to one [`Receiver`](crate::Receiver), in order, each whole.
 ///
@@ -169,9 +169,9 @@ impl<T: Pod> Sender<T> {
     #[cold]
     pub(crate) fn await_room(&mut self, deadline: Deadline) -> Result<(), SendError> {
         let position = self.writer.ring.position();
-        self.link.wait_for(position, deadline, |effort| match effort {
-            Effort::Glance if !self.writer.ring.glance() => Ok(None),
-            _ => Ok((self.writer.ring.room(1)? > 0).then_some(())),
+        self.link.wait_for(position, deadline, |effort| {
+            let has_room = effort.is_worth_it(|| self.writer.ring.has_news()) && self.writer.ring.room(1)? > 0;
+            Ok(has_room.then_some(()))
         })
     }
 }
@@ -317,9 +317,9 @@ impl Sender<[u8]> {
         mut has_room: impl FnMut(&mut <[u8] as crate::message::sealed::Carried>::Writer) -> Result<bool, SendError>,
     ) -> Result<(), SendError> {
         let position = self.writer.ring.position() / RECORD;
-        self.link.wait_for(position, deadline, |effort| match effort {
-            Effort::Glance if !self.writer.ring.glance() => Ok(None),
-            _ => Ok(has_room(&mut self.writer)?.then_some(())),
+        self.link.wait_for(position, deadline, |effort| {
+            let has_room = effort.is_worth_it(|| self.writer.ring.has_news()) && has_room(&mut self.writer)?;
+            Ok(has_room.then_some(()))
         })
     }
 }

@@ -38,7 +38,7 @@ pub(crate) const SLICE: Duration = Duration::from_millis(20);
 const LONG_SLICE: Duration = Duration::from_millis(90);
 const PATIENT: u32 = 16;
 
-/// Polls between two looks at the clock.
+/// Glances before a full attempt, and between two looks at the clock.
 const POLLS: u32 = 16;
 
 /// Fruitless `try_` calls between two looks at the clock, for a question to the kernel.
@@ -73,6 +73,14 @@ pub(crate) enum Effort {
     Glance,
     /// So that who finds nothing may go to sleep.
     Full,
+}
+
+impl Effort {
+    /// Whether to go on after a `glance`, which is taken only where it may decide.
+    #[inline(always)]
+    pub(crate) fn is_worth_it(self, glance: impl FnOnce() -> bool) -> bool {
+        self == Self::Full || glance()
+    }
 }
 
 /// Why a wait ended without what it waited for.

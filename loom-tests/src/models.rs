@@ -241,7 +241,7 @@ fn a_glance_finds_what_is_whole() {
                 let mut writer = world.writer();
                 for n in 1..=2 {
                     while !writer.push(&message(n), Stores::Cached).unwrap() {
-                        while !writer.ring.glance() {
+                        while !writer.ring.has_news() {
                             spin_loop();
                         }
                     }
@@ -478,6 +478,45 @@ fn a_successor_of_a_killed_producer_is_told_from_it() {
 #[test]
 fn a_glance_takes_no_successors_messages() {
     succession(true);
+}
+
+/// Without it a consumer would read on past where a successor began, and never find that place again.
+#[test]
+fn a_role_taken_back_does_not_hide_the_successor() {
+    model(|| {
+        let world = World::new(4, 2);
+        world.take();
+        let (mut writer, mut reader) = (world.writer(), world.reader());
+        writer.push(&message(1), Stores::Cached).unwrap();
+        let first = world.role.load(Ordering::Relaxed);
+        world.take();
+        assert_eq!(reader.ring.ready(1), Ok(1), "up to the boundary");
+        // A lie: the first producer was never succeeded, and goes on.
+        world.role.store(first, Ordering::Relaxed);
+        writer.push(&message(2), Stores::Cached).unwrap();
+        assert_eq!(pop(&mut reader).map(number), Some(1));
+        assert!(!reader.glance());
+        assert!(reader.ring.successor().is_some());
+    });
+}
+
+/// Nor does a glance believe an index that moved back, or further than a ring's length.
+#[test]
+fn a_glance_believes_no_impossible_index() {
+    model(|| {
+        let world = World::new(4, 2);
+        world.take();
+        let (mut writer, mut reader) = (world.writer(), world.reader::<[u64; 2]>());
+        for n in 1..=2 {
+            writer.push(&message(n), Stores::Cached).unwrap();
+        }
+        assert!(reader.glance());
+        for lie in [0, 1, 5, u64::MAX] {
+            world.tail.store(lie, Ordering::Relaxed);
+            assert!(reader.glance());
+            assert_eq!(reader.ring.known(), 2);
+        }
+    });
 }
 
 /// A consumer dies at any access and another takes its place, while the producer writes.

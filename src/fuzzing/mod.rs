@@ -347,6 +347,13 @@ impl<E> Model<E> {
         entry
     }
 
+    /// What a glance finds is there; and if all is of one producer, or of ones unseen, it finds what is there.
+    fn check_glance(&self, found: bool) {
+        if found || self.reading == self.writing {
+            assert_eq!(found, !self.queue.is_empty(), "a glance is wrong");
+        }
+    }
+
     /// A new reader starts with whom it finds.
     fn adopt(&mut self) {
         self.reading = self.queue.front().map_or(self.writing, |(generation, _)| *generation);
@@ -367,6 +374,9 @@ impl<E> Model<E> {
         self.reading = next;
     }
 }
+
+/// An operation with this bit is preceded by a glance.
+const GLANCE: u8 = 0x80;
 
 /// Length-prefixed records (`raw/records.rs`) on the heap.
 pub fn byte_ring(data: &[u8]) {
@@ -416,6 +426,9 @@ fn honest_records(ring: &Ring, input: &mut Input) {
         let Some(op) = input.op() else { break };
         let used: u64 = model.queue.iter().map(|(_, record)| record.words()).sum();
         let left = capacity - writer.ring.position() % capacity;
+        if op & GLANCE != 0 {
+            model.check_glance(reader.glance());
+        }
         match op % 8 {
             // A message, or several under one publication.
             0 | 1 => {
@@ -505,6 +518,9 @@ fn hostile_records(ring: &Ring, limit: u64, input: &mut Input) {
     let (Ok(mut tx), Ok(mut rx)) = (writer(ring), reader(ring)) else { return };
     for number in 0.. {
         let Some(op) = input.op() else { break };
+        if op & GLANCE != 0 {
+            let _ = (tx.ring.has_news(), rx.glance()); // what they believed is checked with everything else
+        }
         match op % 10 {
             0 => drop(tx.push(&payload(number, input.short() % (ring.capacity * 8)), input.stores())),
             1 => {
@@ -588,6 +604,9 @@ fn honest_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
     while let Some(op) = input.op() {
         number += 16;
         let room = ring.capacity as usize - model.queue.len();
+        if op & GLANCE != 0 {
+            model.check_glance(reader.glance());
+        }
         match op % 6 {
             0 => {
                 let pushed = writer.push(&value(number), input.stores()).expect("honest");
@@ -641,6 +660,9 @@ fn hostile_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
     let (Ok(mut tx), Ok(mut rx)) = (writer(ring), reader(ring)) else { return };
     let in_range = |(start, count): (usize, u64)| start + count as usize * stride::<T>() <= ring.words();
     while let Some(op) = input.op() {
+        if op & GLANCE != 0 {
+            let _ = (tx.ring.has_news(), rx.glance()); // what they believed is checked with everything else
+        }
         match op % 10 {
             0 => drop(tx.push(&value(7), input.stores())),
             1 => {

@@ -245,7 +245,7 @@ impl<M: Memory> RecordReader<M> {
         self.limit
     }
 
-    /// Whether there is a record, by the quickest look, for who polls. Asks for its line as well, so that it comes together with the index.
+    /// Whether there is anything, if only a SKIP, by the quickest look, for who polls. Asks for its line as well, so that it comes together with the index.
     #[inline(always)]
     pub(crate) fn glance(&mut self) -> bool {
         let (offset, _) = place(self.ring.position(), self.ring.capacity());

@@ -15,7 +15,7 @@
 //! - I2: the producer touches positions in tail .. head + capacity only, the consumer those in head .. tail only.
 //! - I3: an owner never reads its own index back: the shared copy is for the other side (and for a successor).
 //!   The copy of the other's index may be stale, which only makes a side believe in less room or fewer messages.
-//! - I4: a foreign index is believed only if it moved forwards and keeps I1; anything else is `Corrupt`.
+//! - I4: a foreign index is believed only if it moved forwards and keeps I1; anything else is `Corrupt` (for a glance: nothing new).
 //!
 //! Edges
 //! - E1: `publish` stores tail (Release) · `ready` and `glance` load it (Acquire): the payload is visible before its position.
@@ -138,7 +138,7 @@ impl<M: Memory> Producer<M> {
 
     /// Whether the consumer has gone on since [`room`](Self::room) asked.
     #[inline]
-    pub(crate) fn glance(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.shared.head.load(Ordering::Relaxed) != self.head // E2 is `room`'s
     }
 
@@ -240,7 +240,8 @@ impl<M: Memory> Consumer<M> {
     #[inline(always)]
     pub(crate) fn glance(&mut self) -> bool {
         let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3
-        let is_same = self.producer.view().epoch() == self.reading.epoch(); // E3, and none lies beyond a boundary
+        // The second is enough while nobody lies about the role.
+        let is_same = self.boundary.is_none() & (self.producer.view().epoch() == self.reading.epoch()); // E3
         if is_same & self.is_credible(tail) {
             self.tail = tail;
         }
