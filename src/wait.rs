@@ -15,6 +15,9 @@ use crate::sys::process::online_cores;
 use crate::sys::{Deadline, deadline_after};
 
 /// What a blocking call does while there is nothing to do.
+///
+/// While there is a lot to do, in a stream without a gap, either side of a pipe or queue may pause for some microseconds now and then,
+/// whatever it does otherwise, so that the two do not work on the same cache lines. A message that comes alone does not wait for that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Polls without end: the lowest latency, at the price of a core.

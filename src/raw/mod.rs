@@ -12,6 +12,7 @@
 pub(crate) mod barrier;
 pub(crate) mod cell;
 pub(crate) mod event;
+pub(crate) mod heels;
 pub(crate) mod lock;
 pub(crate) mod mpmc;
 pub(crate) mod pool;

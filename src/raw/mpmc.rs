@@ -71,6 +71,7 @@
 //! Source: Vyukov's bounded queue (per-slot sequence); marks, intents and repair are our own. docs/decisions/0008-marks.md tells why
 //! marks are words of their own.
 
+use crate::raw::heels::Distance;
 use crate::raw::{Corrupt, Memory};
 use crate::sync::{
     AtomicU64, Ordering, fence, has_light_fence, heavy_fence, light_fence, prefetch_to_write, spin_loop,
@@ -428,6 +429,8 @@ pub(crate) struct Ring<M: Memory> {
     ahead: u64,
     /// About so many slots share a line, which need not be asked for each time: that number less 1, a mask.
     share: u64,
+    to_tail: Distance,
+    to_head: Distance,
 }
 
 impl<M: Memory> Ring<M> {
@@ -440,7 +443,8 @@ impl<M: Memory> Ring<M> {
             3..=4 => 1,
             _ => 0,
         };
-        Self { words, intent, patience, ahead, share }
+        let (to_tail, to_head) = (Distance::keep(words.capacity), Distance::keep(words.capacity));
+        Self { words, intent, patience, ahead, share, to_tail, to_head }
     }
 
     pub(crate) fn words(&self) -> &Words<M> {
@@ -452,6 +456,10 @@ impl<M: Memory> Ring<M> {
     #[inline(always)]
     pub(crate) fn push_at_once(&mut self, words: usize, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, Corrupt> {
         let tail = self.words.tail.load(Ordering::Acquire); // E3
+        if self.to_head.is_used_up(tail) {
+            let end = self.words.head.load(Ordering::Relaxed).wrapping_add(self.words.capacity);
+            self.to_head.look(tail, end);
+        }
         let slot = self.words.slot(tail)?;
         if tail & CLOSED != 0 || !slot.is_claimable(tail, FREE) {
             return Ok(false);
@@ -512,6 +520,9 @@ impl<M: Memory> Ring<M> {
     #[inline(always)]
     pub(crate) fn pop_at_once<R>(&mut self, take: impl FnOnce(&[AtomicU64]) -> R) -> Result<Option<R>, Corrupt> {
         let head = self.words.head.load(Ordering::Acquire); // E3
+        if self.to_tail.is_used_up(head) {
+            self.to_tail.look(head, self.words.tail.load(Ordering::Relaxed) & !CLOSED);
+        }
         let slot = self.words.slot(head)?;
         if !slot.is_claimable(head, READY) {
             return Ok(None);

@@ -31,6 +31,7 @@
 //!
 //! Source: Lamport's ring; cached foreign indices from Lee, Bu and Chandranmenon (MCRingBuffer, 2009).
 
+use crate::raw::heels::Heels;
 use crate::raw::role::{Role, View};
 use crate::raw::{Corrupt, Memory};
 use crate::sync::{Ordering, spin_loop};
@@ -49,47 +50,9 @@ pub struct Succession {
     pub(crate) view: View,
 }
 
-/// Keeps one side of a stream off the other's heels.
-///
-/// Who takes each message, or each free place, just as it comes, finds its lines on their way and waits for every one. A few messages
-/// behind, lines can be asked for ahead of time. So who finds only a few new ones time after time, and never none, pauses once. Where
-/// that brings no more, because the other side is slow, it is not tried again for long.
-#[derive(Debug, Default)]
-pub(crate) struct Heels {
-    /// Fewer than this is a little; 0: nothing is.
-    few: u64,
-    /// Looks in a row that found a little.
-    streak: u32,
-    /// How many of them make a reason to pause.
-    enough: u32,
-    paused: bool,
-}
-
-impl Heels {
-    pub(crate) const SOON: u32 = 8;
-    pub(crate) const LATE: u32 = 4096;
-
-    /// In a ring of that capacity.
-    pub(crate) fn keep_off(capacity: u64) -> Self {
-        Self { few: (capacity / 16).min(64), enough: Self::SOON, ..Self::default() }
-    }
-
-    /// How long to pause, in spins, after a look that found so many.
-    #[inline]
-    pub(crate) fn found(&mut self, count: u64) -> u32 {
-        if self.paused {
-            // Of what came during the pause.
-            self.enough = if count < self.few { Self::LATE } else { Self::SOON };
-            (self.paused, self.streak) = (false, 0);
-        } else if (1..self.few).contains(&count) {
-            self.streak += 1;
-            self.paused = self.streak >= self.enough;
-        } else {
-            self.streak = 0;
-        }
-        // As a spin takes a little longer than a message, enough for more than a few.
-        if self.paused { (self.few - self.few / 4) as u32 } else { 0 }
-    }
+/// What is a little in a ring of that capacity.
+fn few(capacity: u64) -> u64 {
+    (capacity / 16).min(64)
 }
 
 /// Looks at a role that keeps changing hands, which only a lie does.
@@ -143,7 +106,7 @@ impl<M: Memory> Producer<M> {
     }
 
     pub(crate) fn keep_off(&mut self) {
-        self.heels = Heels::keep_off(self.capacity);
+        self.heels = Heels::keep_off(few(self.capacity));
     }
 
     #[inline]
@@ -249,7 +212,7 @@ impl<M: Memory> Consumer<M> {
     }
 
     pub(crate) fn keep_off(&mut self) {
-        self.heels = Heels::keep_off(self.capacity);
+        self.heels = Heels::keep_off(few(self.capacity));
     }
 
     /// What [`ready`](Self::ready) says without asking.
