@@ -67,8 +67,12 @@ impl Distance {
     pub(crate) fn keep(capacity: u64) -> Self {
         let few = (capacity / 4).min(256);
         // In a short ring nobody can keep off anybody.
-        let seen = if few < 16 { u64::MAX } else { 0 };
-        Self { seen, heels: Heels::keep_off(few) }
+        if few < 16 { Self::none() } else { Self { seen: 0, heels: Heels::keep_off(few) } }
+    }
+
+    /// None is kept, and nothing looked at.
+    pub(crate) fn none() -> Self {
+        Self { seen: u64::MAX, heels: Heels::default() }
     }
 
     /// Whether this position is as far as the other side had come.

@@ -443,7 +443,10 @@ impl<M: Memory> Ring<M> {
             3..=4 => 1,
             _ => 0,
         };
-        let (to_tail, to_head) = (Distance::keep(words.capacity), Distance::keep(words.capacity));
+        // Neighbours that share no line are not in each other's way.
+        let distance =
+            || if words.stride.is_multiple_of(8) { Distance::none() } else { Distance::keep(words.capacity) };
+        let (to_tail, to_head) = (distance(), distance());
         Self { words, intent, patience, ahead, share, to_tail, to_head }
     }
 
