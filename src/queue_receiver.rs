@@ -204,7 +204,7 @@ impl<T: Pod> QueueReceiver<T> {
     }
 
     /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty). The first time after a run of messages it lets
-    /// about a microsecond pass before it says so.
+    /// about a microsecond pass before it says so; in a stream see [`Wait`](crate::Wait).
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
         self.recv_one(Until::Now)
@@ -299,7 +299,7 @@ impl QueueReceiver<[u8]> {
     }
 
     /// Like [`recv`](Self::recv), but never waits: [`Empty`](RecvError::Empty). The first time after a run of messages it lets
-    /// about a microsecond pass before it says so.
+    /// about a microsecond pass before it says so; in a stream see [`Wait`](crate::Wait).
     #[inline]
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.recv_one(message, Until::Now)

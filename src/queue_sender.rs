@@ -136,7 +136,7 @@ impl<T: Pod> QueueSender<T> {
     }
 
     /// Like [`send`](Self::send), but never waits: [`Full`](SendError::Full). The first time after a run of messages it lets
-    /// about a microsecond pass before it says so.
+    /// about a microsecond pass before it says so; in a stream see [`Wait`](crate::Wait).
     #[inline]
     pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
         self.send_one(value, Until::Now)
@@ -223,7 +223,7 @@ impl QueueSender<[u8]> {
     }
 
     /// Like [`send`](Self::send), but never waits: [`Full`](SendError::Full). The first time after a run of messages it lets
-    /// about a microsecond pass before it says so.
+    /// about a microsecond pass before it says so; in a stream see [`Wait`](crate::Wait).
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_one(message, Until::Now)

@@ -17,7 +17,8 @@ use crate::sys::{Deadline, deadline_after};
 /// What a blocking call does while there is nothing to do.
 ///
 /// While there is a lot to do, in a stream without a gap, either side of a pipe or queue may pause for some microseconds now and then,
-/// whatever it does otherwise, so that the two do not work on the same cache lines. A message that comes alone does not wait for that.
+/// whatever it does otherwise and in `try_` calls, too, so that the two do not work on the same cache lines. Where a look now and then
+/// finds nothing, as in a dialogue, nobody does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Polls without end: the lowest latency, at the price of a core.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::raw::Memory;
 use crate::raw::event::Event;
-use crate::raw::heels::Heels;
+use crate::raw::heels::{Distance, Heels};
 use crate::raw::records::{Next, RecordReader, RecordWriter};
 use crate::raw::role::Role;
 use crate::raw::slots::{SlotReader, SlotWriter, Stores};
@@ -174,6 +174,32 @@ fn who_is_at_the_others_heels_pauses_and_nobody_else() {
     assert_eq!(pauses(times(10 * (Heels::SOON + 1)).map(fast)), 10, "where it is rewarded it is done again");
     for mut never in [Heels::default(), Heels::keep_off(0), Heels::keep_off(1)] {
         assert_eq!(times(100).filter(|_| never.found(1) > 0).count(), 0, "large messages, short rings");
+    }
+}
+
+#[test]
+fn a_side_looks_when_it_has_come_as_far_and_pauses_in_bounds() {
+    let mut distance = Distance::keep(1024);
+    assert!(distance.is_used_up(0), "never looked");
+    distance.came_to(0, 100);
+    assert!(!distance.is_used_up(99) && distance.is_used_up(100));
+    // A stream at its heels: one more each time.
+    let mut distance = Distance::keep(1024);
+    let pauses: Vec<u32> = (0..u64::from(Heels::SOON)).map(|n| distance.came_to(n, n + 1)).collect();
+    assert_eq!(pauses, [0, 0, 0, 0, 0, 0, 0, 192], "three quarters of a quarter");
+    // Whatever is claimed, it is no longer than that, and never twice in a row.
+    for capacity in [1 << 6, 1 << 10, 1 << 20] {
+        let (mut distance, mut before) = (Distance::keep(capacity), 0);
+        for n in 0..10_000 {
+            let end = [n + 1, 0, u64::MAX, n + 255][n as usize % 4];
+            let pause = distance.came_to(n, if n % 100 < 50 { n + 1 } else { end });
+            assert!(pause <= 192 && (before == 0 || pause == 0), "{pause} after {before}");
+            before = pause;
+        }
+    }
+    for mut none in [Distance::none(), Distance::keep(1), Distance::keep(32)] {
+        assert!(!none.is_used_up(1 << 60));
+        assert!((0..100).all(|n| none.came_to(n, n + 1) == 0), "short rings");
     }
 }
 

@@ -7,7 +7,8 @@
 //! Bytes: none that are shared.
 //!
 //! Invariants
-//! - I1: a look that found nothing (a dialogue, a slow stream) ends a streak; only [`Heels::SOON`] looks in a row lead to a pause.
+//! - I1: a look that found nothing (a dialogue, a slow stream) or a lot ends a streak; only [`Heels::SOON`] looks in a row lead to a pause,
+//!   and [`Heels::LATE`] where the last one brought nothing.
 //! - I2: a pause is shorter than `few` spins, whatever a look claims to have found.
 //!
 //! Edges: none; what is loaded for it orders nothing.
@@ -15,8 +16,6 @@
 //! Crash: nothing of it outlives the process. A peer that lies about its index costs a pause, or the advantage of one.
 //!
 //! Source: our own; the figures are in docs/decisions/0011-one-message.md, 0012-loops-and-calls.md and 0014-distance.md.
-
-use crate::sync::spin_loop;
 
 #[derive(Debug, Default)]
 pub(crate) struct Heels {
@@ -70,7 +69,7 @@ impl Distance {
         if few < 16 { Self::none() } else { Self { seen: 0, heels: Heels::keep_off(few) } }
     }
 
-    /// None is kept, and nothing looked at.
+    /// None is kept.
     pub(crate) fn none() -> Self {
         Self { seen: u64::MAX, heels: Heels::default() }
     }
@@ -81,11 +80,9 @@ impl Distance {
         position >= self.seen
     }
 
-    /// The other side has come to `end` by now. Pauses, if it is time to.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn look(&mut self, position: u64, end: u64) {
+    /// How long to pause, in spins: by now the other side has come to `end`.
+    pub(crate) fn came_to(&mut self, position: u64, end: u64) -> u32 {
         self.seen = end;
-        (0..self.heels.found(end.saturating_sub(position))).for_each(|_| spin_loop());
+        self.heels.found(end.saturating_sub(position))
     }
 }

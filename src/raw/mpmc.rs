@@ -101,6 +101,9 @@ const PATIENT: u64 = 64;
 /// How many slots further on the one is whose lines are asked for while one is written.
 const AHEAD: u64 = 8;
 
+/// Slots of more words keep no distance.
+const CLOSE: usize = 16;
+
 /// A slot's word, or a mark.
 #[inline]
 fn word(position: u64, state: u64) -> u64 {
@@ -429,6 +432,7 @@ pub(crate) struct Ring<M: Memory> {
     ahead: u64,
     /// About so many slots share a line, which need not be asked for each time: that number less 1, a mask.
     share: u64,
+    /// A consumer's from the producers, a producer's from the consumers.
     to_tail: Distance,
     to_head: Distance,
 }
@@ -443,9 +447,9 @@ impl<M: Memory> Ring<M> {
             3..=4 => 1,
             _ => 0,
         };
-        // Neighbours that share no line are not in each other's way.
-        let distance =
-            || if words.stride.is_multiple_of(8) { Distance::none() } else { Distance::keep(words.capacity) };
+        // Neighbours that share no line are not in each other's way, and large ones hardly.
+        let keeps = words.stride <= CLOSE && !words.stride.is_multiple_of(8);
+        let distance = || if keeps { Distance::keep(words.capacity) } else { Distance::none() };
         let (to_tail, to_head) = (distance(), distance());
         Self { words, intent, patience, ahead, share, to_tail, to_head }
     }
@@ -458,10 +462,9 @@ impl<M: Memory> Ring<M> {
     /// [`push_many`](Self::push_many) to find out. `words`: how many of the payload the next ones, too, are likely to need.
     #[inline(always)]
     pub(crate) fn push_at_once(&mut self, words: usize, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, Corrupt> {
-        let tail = self.words.tail.load(Ordering::Acquire); // E3
+        let mut tail = self.words.tail.load(Ordering::Acquire); // E3
         if self.to_head.is_used_up(tail) {
-            let end = self.words.head.load(Ordering::Relaxed).wrapping_add(self.words.capacity);
-            self.to_head.look(tail, end);
+            tail = self.keep_off_head(tail);
         }
         let slot = self.words.slot(tail)?;
         if tail & CLOSED != 0 || !slot.is_claimable(tail, FREE) {
@@ -477,6 +480,24 @@ impl<M: Memory> Ring<M> {
         }
         self.intent.store(0, Ordering::Release); // C4, E4
         Ok(sent)
+    }
+
+    /// Where tail is after the pause that a look at head may call for.
+    #[cold]
+    #[inline(never)]
+    fn keep_off_head(&mut self, tail: u64) -> u64 {
+        let end = self.words.head.load(Ordering::Relaxed).wrapping_add(self.words.capacity);
+        (0..self.to_head.came_to(tail, end)).for_each(|_| spin_loop());
+        self.words.tail.load(Ordering::Acquire) // E3
+    }
+
+    /// Likewise, where head is.
+    #[cold]
+    #[inline(never)]
+    fn keep_off_tail(&mut self, head: u64) -> u64 {
+        let end = self.words.tail.load(Ordering::Relaxed) & !CLOSED;
+        (0..self.to_tail.came_to(head, end)).for_each(|_| spin_loop());
+        self.words.head.load(Ordering::Acquire) // E3
     }
 
     /// Sends one message, which `fill` writes; it is called again if the slot was passed over meanwhile.
@@ -522,9 +543,9 @@ impl<M: Memory> Ring<M> {
     /// [`pop_many`](Self::pop_many) to find out.
     #[inline(always)]
     pub(crate) fn pop_at_once<R>(&mut self, take: impl FnOnce(&[AtomicU64]) -> R) -> Result<Option<R>, Corrupt> {
-        let head = self.words.head.load(Ordering::Acquire); // E3
+        let mut head = self.words.head.load(Ordering::Acquire); // E3
         if self.to_tail.is_used_up(head) {
-            self.to_tail.look(head, self.words.tail.load(Ordering::Relaxed) & !CLOSED);
+            head = self.keep_off_tail(head);
         }
         let slot = self.words.slot(head)?;
         if !slot.is_claimable(head, READY) {
