@@ -203,21 +203,24 @@ fn a_side_looks_when_it_has_come_as_far_and_pauses_in_bounds() {
     }
 }
 
+/// Sends so many messages, and does that whenever the ring is full.
+fn sends(world: &World, count: u64, when_full: fn(&Producer<Heap>)) -> thread::JoinHandle<()> {
+    let world = world.clone();
+    thread::spawn(move || {
+        let mut writer = world.writer();
+        for n in 1..=count {
+            while !writer.push(&message(n), Stores::Cached).unwrap() {
+                when_full(&writer.ring);
+            }
+        }
+    })
+}
+
 #[test]
 fn spsc_delivers_in_order_and_untorn_through_a_wrap() {
     model(|| {
         let world = World::new(2, 2);
-        let sender = thread::spawn({
-            let world = world.clone();
-            move || {
-                let mut writer = world.writer();
-                for n in 1..=3 {
-                    while !writer.push(&message(n), Stores::Cached).unwrap() {
-                        spin_loop();
-                    }
-                }
-            }
-        });
+        let sender = sends(&world, 3, |_| spin_loop());
         let mut reader = world.reader();
         for n in 1..=3 {
             let received = loop {
@@ -262,17 +265,9 @@ fn a_ring_of_one_works() {
 fn a_glance_finds_what_is_whole() {
     model(|| {
         let world = World::new(1, 2);
-        let sender = thread::spawn({
-            let world = world.clone();
-            move || {
-                let mut writer = world.writer();
-                for n in 1..=2 {
-                    while !writer.push(&message(n), Stores::Cached).unwrap() {
-                        while !writer.ring.has_news() {
-                            spin_loop();
-                        }
-                    }
-                }
+        let sender = sends(&world, 2, |ring| {
+            while !ring.has_news() {
+                spin_loop();
             }
         });
         let mut reader = world.reader();

@@ -17,6 +17,7 @@
 //!
 //! Source: our own; the figures are in docs/decisions/0011-one-message.md, 0012-loops-and-calls.md and 0014-distance.md.
 
+/// What one side's looks have come to so far.
 #[derive(Debug, Default)]
 pub(crate) struct Heels {
     /// Fewer than this is a little; 0: nothing is.
