@@ -7,12 +7,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; for recv: the sender (of a queue, the last one) came to its end and everything has arrived
-  1  an error, among them a peer that left before the end
+  0  done; for recv: the sender (of a queue, the last one) came to its end and everything is written
+  1  an error, among them a peer that left before the end, and output that cannot be written
   2  wrong usage
   3  the peer (of a queue, the last one) died, or broke off, before the end
   4  the other side kept us waiting longer than --timeout
-  130, 143  interrupted (SIGINT, SIGTERM)";
+  129, 130, 143  interrupted (SIGHUP, SIGINT, SIGTERM)";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,8 +40,16 @@ Examples:
   tail -f log | tombolo send log --lines";
 
 const RECV_HELP: &str = "\
-Ends when the sender comes to its end (exit code 0). If the sender dies or breaks off, what came before is written and \
-the exit code is 3.
+Ends when the sender comes to its end (exit code 0). If the sender dies or breaks off, the exit code is 3: standard \
+output has what came before, and FILE is as it was.
+
+FILE is replaced at the end. Until then the data goes into a new file in the same directory, so there must be room for \
+both, and a transfer that breaks leaves FILE as it was. FILE keeps its owner, mode (without set-user-ID and set-group-ID), \
+access control list and extended attributes, and must be writable. Its other hard links keep the old content. Of a \
+symbolic link, the target is replaced. The last of several receivers into one FILE wins.
+
+A FIFO, a device or an open descriptor (/dev/stdout, /dev/fd/3) is written as the data comes, and so is FILE with \
+--in-place. Use that, or `>> FILE`, if `tail -f` is to follow.
 
 With --queue there may be any number of senders and receivers, and each message (a line with --lines, else a piece of a \
 file) goes to one of the receivers. They end when senders have come, the last one has left, and nothing is left in the \
@@ -52,7 +60,8 @@ Examples:
   tombolo recv backup copy.tar
   tombolo recv backup | tar x
   tombolo recv --queue jobs --lines | xargs -n 1 encode
-  tombolo recv log --lines | grep error";
+  tombolo recv log --lines | grep error
+  tombolo recv log --lines --in-place today.log";
 
 #[derive(Debug, Parser)]
 #[command(name = "tombolo", version, about = "Pass data between processes through shared memory")]
@@ -81,7 +90,7 @@ pub enum Command {
 
     /// Receive into a file, or standard output, from the sender of that name
     #[command(after_help = format!("{RECV_HELP}\n\n{EXIT_CODES}"))]
-    Recv(Transfer),
+    Recv(Recv),
 
     /// List the names, with what is in them and who uses them
     ///
@@ -159,6 +168,17 @@ pub struct Transfer {
     /// No progress bar, no notes
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Recv {
+    #[command(flatten)]
+    pub transfer: Transfer,
+
+    /// Write into FILE as the data comes, instead of replacing it at the end: for a file that others read meanwhile, or
+    /// that cannot be replaced. It is emptied once this side has joined, and keeps what came if the transfer breaks
+    #[arg(long)]
+    pub in_place: bool,
 }
 
 #[derive(Debug, clap::Args)]

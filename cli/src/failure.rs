@@ -1,7 +1,7 @@
 //! How a command ends when it does not end well: a sentence for people, an exit code for scripts.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use signal_hook::consts::SIGPIPE;
@@ -47,9 +47,14 @@ impl Failure {
                 return ExitCode::FAILURE;
             }
         };
-        eprintln!("tombolo: {message}");
+        say(message);
         ExitCode::from(code)
     }
+}
+
+/// Prints a line to standard error. If that fails, the exit code has to do.
+pub fn say(message: impl Display) {
+    let _ = writeln!(io::stderr(), "tombolo: {message}");
 }
 
 impl From<tombolo::Error> for Failure {

@@ -1,6 +1,6 @@
 //! The `tombolo` command: pass data between processes through shared memory, and look after the names they use.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // but in streams.rs
 
 mod args;
 mod demo;
@@ -16,6 +16,8 @@ mod recv;
 mod rendezvous;
 mod send;
 mod signals;
+mod streams;
+mod target;
 mod worker;
 
 use std::process::ExitCode;
@@ -28,13 +30,25 @@ use crate::place::Place;
 
 fn main() -> ExitCode {
     // Everything is dropped, and every pipe left, before the exit code gets here.
-    match run(Args::parse()) {
+    let done = match Args::try_parse() {
+        Ok(args) => run(args),
+        Err(error) if error.use_stderr() => error.exit(),
+        Err(help) => output::print_help(&help),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
 fn run(args: Args) -> Result<(), Failure> {
+    let prints = !matches!(
+        args.command,
+        Command::DemoPeer(_) | Command::Send(_) | Command::Recv(_) | Command::Rm { .. } // the transfers check their own
+    );
+    if prints {
+        streams::check_output()?;
+    }
     let place = Place::new(args.dir);
     match args.command {
         Command::Demo(demo) => demo::run(&demo),

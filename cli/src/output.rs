@@ -6,10 +6,17 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::streams;
 
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+}
+
+/// What `--help` and `--version` ask for. clap itself would ignore that it cannot be written.
+pub fn print_help(help: &clap::Error) -> Result<(), Failure> {
+    streams::check_output()?;
+    help.print().and_then(|()| io::stdout().flush()).map_err(|error| Failure::output(&error))
 }
 
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {

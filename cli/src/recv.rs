@@ -3,54 +3,43 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
-use std::os::fd::AsFd;
 
 use tombolo::RecvError;
 
-use crate::args::Transfer;
+use crate::args::Recv;
 use crate::ends::RecvEnd;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::progress::Progress;
 use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes, refuse_namespace};
+use crate::target::{Opened, Replacement, Target};
 use crate::worker::{BUFFER_LEN, Worker};
 
-pub fn run(place: &Place, transfer: &Transfer) -> Result<(), Failure> {
+pub fn run(place: &Place, recv: &Recv) -> Result<(), Failure> {
+    let transfer = &recv.transfer;
     if transfer.queue {
-        receive(place, transfer, |name| place.queue(transfer.capacity).receiver(name))
+        receive(place, recv, |name| place.queue(transfer.capacity).receiver(name))
     } else {
-        receive(place, transfer, |name| place.pipe(transfer.capacity).receiver(name))
+        receive(place, recv, |name| place.pipe(transfer.capacity).receiver(name))
     }
 }
 
-fn receive<R: RecvEnd>(
-    place: &Place,
-    transfer: &Transfer,
-    enter: impl Fn(&str) -> tombolo::Result<R>,
-) -> Result<(), Failure> {
-    refuse_namespace(place, transfer)?; // not at the cost of the output that is there
-    let output = create(transfer)?;
+fn receive<R: RecvEnd>(place: &Place, recv: &Recv, enter: impl Fn(&str) -> tombolo::Result<R>) -> Result<(), Failure> {
+    let transfer = &recv.transfer;
+    let target = Target::find(named_file(transfer), recv.in_place, transfer.quiet)?;
     let mut rendezvous = Rendezvous::new(place, transfer, Part::Receiver)?;
     let rx = rendezvous.join(|name| {
         refuse_namespace(place, transfer)?;
         Ok(enter(name)?)
     })?;
+    // Nothing that was there is touched before.
+    let Opened { file, replacement } = target.open()?;
     print_notes(&rx, transfer);
     let progress = Progress::new(None, transfer.quiet);
     let (name, lines) = (&transfer.name, transfer.lines);
-    Receiving { rx, rendezvous, progress, output: writer(output), name, lines, met: false }.everything()
-}
-
-fn create(transfer: &Transfer) -> Result<File, Failure> {
-    match named_file(transfer) {
-        Some(path) => {
-            File::create(path).map_err(|error| Failure::io(format_args!("create {}", path.display()), &error))
-        }
-        None => {
-            let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-            stdout.map_err(|error| Failure::io("open standard output", &error))
-        }
-    }
+    let output = writer(file);
+    let receiving = Receiving { rx, rendezvous, progress, output, name, lines, met: false };
+    receiving.everything(replacement)
 }
 
 /// Writes buffers out and empties them.
@@ -60,6 +49,17 @@ fn writer(mut output: File) -> Worker {
         buffer.clear();
         Ok(())
     })
+}
+
+/// Returns once the file is on the disk: until then there may not be room for it, or no crash would leave either content.
+fn syncer(file: File) -> Worker {
+    let mut worker = Worker::start(move |_| match file.sync_all() {
+        // A file system that knows nothing of it.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        done => done,
+    });
+    worker.give_all();
+    worker
 }
 
 struct Receiving<'a, R> {
@@ -74,7 +74,7 @@ struct Receiving<'a, R> {
 }
 
 impl<R: RecvEnd> Receiving<'_, R> {
-    fn everything(mut self) -> Result<(), Failure> {
+    fn everything(mut self, replacement: Option<Replacement>) -> Result<(), Failure> {
         let mut message = Vec::new();
         let end = loop {
             let mut batch = self.free_buffer()?;
@@ -86,18 +86,34 @@ impl<R: RecvEnd> Receiving<'_, R> {
             }
             self.rendezvous.check_signals()?; // a transfer at full speed never waits
         };
+        self.await_output()?;
+        match (end, replacement) {
+            (RecvError::Closed, None) => Ok(()),
+            (RecvError::Closed, Some(replacement)) => {
+                let file = replacement.file().map_err(|error| Failure::output(&error))?;
+                self.output = syncer(file);
+                self.await_output()?;
+                replacement.finish()
+            }
+            (RecvError::PeerDied, replacement) => Err(Failure::PeerDied(format!(
+                "{} of {:?} died, or broke off, before the end; {}",
+                R::SENDER,
+                self.name,
+                match replacement {
+                    Some(_) => "what came until then was dropped, and the file left as it was",
+                    None => "what came until then is incomplete",
+                }
+            ))),
+            (error, _) => Err(Failure::Error(format!("cannot receive from {:?}: {error}", self.name))),
+        }
+    }
+
+    /// Returns when everything that was given is written.
+    fn await_output(&mut self) -> Result<(), Failure> {
         while !self.output.is_idle(SLICE).map_err(|error| Failure::output(&error))? {
             self.rendezvous.check_signals()?;
         }
-        match end {
-            RecvError::Closed => Ok(()),
-            RecvError::PeerDied => Err(Failure::PeerDied(format!(
-                "{} of {:?} died, or broke off, before the end; what came until then is incomplete",
-                R::SENDER,
-                self.name
-            ))),
-            error => Err(Failure::Error(format!("cannot receive from {:?}: {error}", self.name))),
-        }
+        Ok(())
     }
 
     fn free_buffer(&mut self) -> Result<Vec<u8>, Failure> {

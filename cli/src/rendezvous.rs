@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tombolo::{Directory, End, Inspection, Kind, RingState, Standing};
 
 use crate::args::Transfer;
-use crate::failure::Failure;
+use crate::failure::{Failure, say};
 use crate::place::Place;
 use crate::signals::Signals;
 
@@ -189,7 +189,7 @@ fn standing(seen: &Inspection, part: Part) -> Option<Standing> {
 pub fn print_notes(end: &impl End, transfer: &Transfer) {
     if transfer.capacity.is_some() && !transfer.quiet {
         for warning in end.report().warnings() {
-            eprintln!("tombolo: note: {warning}");
+            say(format_args!("note: {warning}"));
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
-use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +14,8 @@ use crate::failure::Failure;
 use crate::place::Place;
 use crate::progress::Progress;
 use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes, refuse_namespace};
+use crate::streams;
+use crate::target::check_named_input;
 use crate::worker::{BUFFER_LEN, Worker};
 
 /// The longest line that goes as one message: what pipes and queues take unless told otherwise.
@@ -53,8 +54,11 @@ fn send<S: SendEnd>(
 
 fn open(transfer: &Transfer) -> Result<(File, Option<u64>), Failure> {
     let (opened, shown) = match named_file(transfer) {
-        Some(path) => (File::open(path), path.display().to_string()),
-        None => (io::stdin().as_fd().try_clone_to_owned().map(File::from), "standard input".to_string()),
+        Some(path) => {
+            check_named_input(path)?;
+            (File::open(path), path.display().to_string())
+        }
+        None => (Ok(streams::input()?), "standard input".to_string()),
     };
     let facts = |file: File| file.metadata().map(|facts| (file, facts));
     let (file, facts) = opened.and_then(facts).map_err(|error| Failure::io(format_args!("open {shown}"), &error))?;

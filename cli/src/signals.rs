@@ -1,10 +1,11 @@
 //! Ctrl-C and its like, as a flag to look at between two waits.
 
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::failure::Failure;
@@ -17,7 +18,8 @@ impl Signals {
         let watching = || -> io::Result<Arc<AtomicUsize>> {
             let signal = Arc::new(AtomicUsize::new(0));
             let again = Arc::new(AtomicBool::new(false));
-            for number in [SIGINT, SIGTERM] {
+            let ignored = ignored();
+            for number in [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|number| ignored >> (number - 1) & 1 == 0) {
                 // In this order, or the first signal would already find `again` set.
                 flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;
                 flag::register(number, Arc::clone(&again))?;
@@ -34,4 +36,11 @@ impl Signals {
             signal => Err(Failure::Interrupted(signal.try_into().unwrap_or(u8::MAX))),
         }
     }
+}
+
+/// The signals that the caller of this program wants ignored, as `nohup` does: bit N - 1 stands for signal N.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

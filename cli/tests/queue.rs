@@ -175,7 +175,8 @@ fn one_of_the_receivers_is_killed() {
     let world = World::new();
     let outputs = [world.path("victim"), world.path("other")];
     let mut send = world.start(&SEND);
-    let receivers = outputs.each_ref().map(|output| world.start(&with(&RECV, &[output.to_str().unwrap()])));
+    let receivers =
+        outputs.each_ref().map(|output| world.start(&with(&RECV, &["--in-place", output.to_str().unwrap()])));
     world.await_parts("q", "receiver", 2);
     send.write(lines(0, 0..BEFORE).as_bytes());
     let read = || outputs.each_ref().map(|output| fs::read_to_string(output).unwrap());
