@@ -54,7 +54,8 @@ A FIFO, a device or an open descriptor (/dev/stdout, /dev/fd/3) is written as th
 With --queue there may be any number of senders and receivers, and each message (a line with --lines, else a piece of a \
 file) goes to one of the receivers. They end when senders have come, the last one has left, and nothing is left in the \
 queue; with 3 if that last one died. A receiver takes messages as fast as its output takes them, and what it has taken and \
-not yet written dies with it.
+not yet written dies with it. Until FILE is replaced, what was taken is in FILE.part-PID. It stays there if the receiver does \
+not come to its end, even if it is killed.
 
 Examples:
   tombolo recv backup copy.tar

@@ -11,7 +11,7 @@ use crate::ends::RecvEnd;
 use crate::failure::Failure;
 use crate::place::Place;
 use crate::progress::Progress;
-use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, named_file, print_notes, refuse_namespace};
+use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, print_notes, refuse_namespace};
 use crate::target::{Opened, Replacement, Target};
 use crate::worker::{BUFFER_LEN, Worker};
 
@@ -26,7 +26,7 @@ pub fn run(place: &Place, recv: &Recv) -> Result<(), Failure> {
 
 fn receive<R: RecvEnd>(place: &Place, recv: &Recv, enter: impl Fn(&str) -> tombolo::Result<R>) -> Result<(), Failure> {
     let transfer = &recv.transfer;
-    let target = Target::find(named_file(transfer), recv.in_place, transfer.quiet)?;
+    let target = Target::find(recv)?;
     let mut rendezvous = Rendezvous::new(place, transfer, Part::Receiver)?;
     let rx = rendezvous.join(|name| {
         refuse_namespace(place, transfer)?;
@@ -51,7 +51,8 @@ fn writer(mut output: File) -> Worker {
     })
 }
 
-/// Returns once the file is on the disk: until then there may not be room for it, or no crash would leave either content.
+/// Writes the file to the disk. Only then is it certain that there was room for it, and that a crash of the machine after
+/// the rename leaves the old content or the new one.
 fn syncer(file: File) -> Worker {
     let mut worker = Worker::start(move |_| match file.sync_all() {
         // A file system that knows nothing of it.
@@ -100,7 +101,7 @@ impl<R: RecvEnd> Receiving<'_, R> {
                 R::SENDER,
                 self.name,
                 match replacement {
-                    Some(_) => "what came until then was dropped, and the file left as it was",
+                    Some(_) => "the file is left as it was",
                     None => "what came until then is incomplete",
                 }
             ))),

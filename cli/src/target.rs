@@ -4,11 +4,11 @@
 //! a new file in the same directory, which is renamed then. A device, a FIFO or an open descriptor
 //! is written as the data comes.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
@@ -23,7 +23,9 @@ use rustix::io::Errno;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, geteuid, getpid, pidfd_getfd, pidfd_open};
 use rustix::thread::{CapabilitySet, capabilities};
 
+use crate::args::{Recv, Transfer};
 use crate::failure::{Failure, say};
+use crate::rendezvous::named_file;
 use crate::streams;
 
 /// As many as the kernel follows.
@@ -36,6 +38,9 @@ const ACL: &str = "system.posix_acl_access";
 
 /// Attributes that belong to a content and not to a file. A write takes them away too.
 const OF_CONTENT: [&str; 3] = ["security.capability", "security.evm", "security.ima"];
+
+const NEW: OFlags =
+    OFlags::WRONLY.union(OFlags::CLOEXEC).union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW);
 
 const STICKY: RawMode = 0o1000;
 const OTHERS_WRITE: RawMode = 0o002;
@@ -50,8 +55,9 @@ pub enum Target {
 impl Target {
     /// Finds out where to write and whether that is possible. Changes nothing that others can see,
     /// except that a temporary file appears where unnamed files do not exist.
-    pub fn find(named: Option<&Path>, in_place: bool, quiet: bool) -> Result<Self, Failure> {
-        let Some(path) = named else { return streams::output().map(Self::Direct) };
+    pub fn find(recv: &Recv) -> Result<Self, Failure> {
+        let transfer = &recv.transfer;
+        let Some(path) = named_file(transfer) else { return streams::output().map(Self::Direct) };
         let failure = |error: &io::Error| Failure::io(format_args!("write {}", path.display()), error);
         let found = resolve(path);
         let found = found.map_err(|error| Failure::io(format_args!("create {}", path.display()), &error.into()))?;
@@ -76,8 +82,8 @@ impl Target {
             Some(facts) if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile => {
                 place.open().map(Self::Direct).map_err(io::Error::from)
             }
-            _ if in_place => place.check_access().map(|()| Self::InPlace(place)).map_err(io::Error::from),
-            _ => return Replacement::new(place, path, quiet).map(Self::Replaced),
+            _ if recv.in_place => place.check_access().map(|()| Self::InPlace(place)).map_err(io::Error::from),
+            _ => return Replacement::new(place, path, transfer).map(Self::Replaced),
         };
         target.map_err(|error| failure(&error))
     }
@@ -238,6 +244,17 @@ impl Place {
         openat(&self.directory, self.base.as_slice(), flags, Mode::from_raw_mode(0o666)).map(File::from)
     }
 
+    /// Makes a new file beside it, with a name that says what it is.
+    fn make_part(&self, mode: Mode) -> Result<(File, OsString), Errno> {
+        let name = [self.base.as_slice(), format!(".part-{}", process::id()).as_bytes()].concat();
+        match openat(&self.directory, name.as_slice(), NEW, mode) {
+            Ok(file) => Ok((File::from(file), OsString::from_vec(name))),
+            // That of an earlier process of this number, which died; or there is no room for more of a name.
+            Err(Errno::EXIST | Errno::NAMETOOLONG) => make_named(&self.directory, mode),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether `open` would succeed.
     fn check_access(&self) -> Result<(), Errno> {
         let Some(facts) = &self.facts else {
@@ -278,13 +295,15 @@ impl Place {
 pub struct Replacement {
     place: Place,
     file: File,
+    /// What was taken out of a queue is nowhere else: it stays if the end is not reached.
+    keeps: bool,
     /// Its name until the end. None where the file system has unnamed files: then even SIGKILL
     /// leaves nothing.
-    name: Option<String>,
+    name: Option<OsString>,
 }
 
 impl Replacement {
-    fn new(place: Place, named: &Path, quiet: bool) -> Result<Self, Failure> {
+    fn new(place: Place, named: &Path, transfer: &Transfer) -> Result<Self, Failure> {
         let failure = |error: Errno| Failure::io(format_args!("write {}", named.display()), &error.into());
         let refused = |why: &str| {
             let path = named.display();
@@ -296,15 +315,19 @@ impl Replacement {
         place.check_replaceable().map_err(|why| refused(&why))?;
         // What is not for others to read now is not for others to read meanwhile.
         let mode = Mode::from_raw_mode(if place.facts.is_some() { 0o600 } else { 0o666 });
-        let made = make(&place.directory, mode);
+        let made = if transfer.queue {
+            place.make_part(mode).map(|(file, name)| (file, Some(name)))
+        } else {
+            make(&place.directory, mode)
+        };
         let (file, name) = made.map_err(|error| {
             let path = named.display();
             Failure::io(format_args!("make a file beside {path}"), &error.into())
         })?;
-        let replacement = Self { place, file, name };
+        let replacement = Self { place, file, keeps: transfer.queue, name };
         if let Some(facts) = &replacement.place.facts {
             let lost = replacement.become_like(facts).map_err(|why| refused(&why))?;
-            if !lost.is_empty() && !quiet {
+            if !lost.is_empty() && !transfer.quiet {
                 let path = named.display();
                 say(format_args!("note: {path} loses the extended attributes {}", lost.join(", ")));
             }
@@ -405,18 +428,18 @@ impl Replacement {
             }
             let name = self.give_name().map_err(|error| error.to_string())?;
             let directory = &self.place.directory;
-            renameat(directory, name, directory, base.as_slice()).map_err(|error| error.to_string())?;
+            renameat(directory, name.as_os_str(), directory, base.as_slice()).map_err(|error| error.to_string())?;
             self.name = None;
             return Ok(());
         }
     }
 
     /// Returns its name until the end; gives it one if it has none.
-    fn give_name(&mut self) -> Result<String, Errno> {
+    fn give_name(&mut self) -> Result<OsString, Errno> {
         if let Some(name) = &self.name {
             return Ok(name.clone());
         }
-        let name = with_new_name(|name| link(&self.file, &self.place.directory, name.as_bytes()))?.1;
+        let name = with_new_name(|name| link(&self.file, &self.place.directory, name))?.1;
         self.name = Some(name.clone());
         Ok(name)
     }
@@ -425,13 +448,17 @@ impl Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            let _ = unlinkat(&self.place.directory, name.as_str(), AtFlags::empty());
+            if self.keeps && fstat(&self.file).is_ok_and(|facts| facts.st_size > 0) {
+                say(format_args!("what came until then is in {}", self.place.path.with_file_name(name).display()));
+                return;
+            }
+            let _ = unlinkat(&self.place.directory, name.as_os_str(), AtFlags::empty());
         }
     }
 }
 
 /// Makes a new file in this directory, without a name if that is possible.
-fn make(directory: &OwnedFd, mode: Mode) -> Result<(File, Option<String>), Errno> {
+fn make(directory: &OwnedFd, mode: Mode) -> Result<(File, Option<OsString>), Errno> {
     match openat(directory, ".", OFlags::WRONLY | OFlags::CLOEXEC | OFlags::TMPFILE, mode) {
         Ok(file) if is_linkable(&file) => Ok((File::from(file), None)),
         // The file system has no unnamed files, or /proc is not there to name one.
@@ -442,19 +469,18 @@ fn make(directory: &OwnedFd, mode: Mode) -> Result<(File, Option<String>), Errno
     }
 }
 
-fn make_named(directory: &OwnedFd, mode: Mode) -> Result<(File, String), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    let (file, name) = with_new_name(|name| openat(directory, name, flags, mode))?;
+fn make_named(directory: &OwnedFd, mode: Mode) -> Result<(File, OsString), Errno> {
+    let (file, name) = with_new_name(|name| openat(directory, name, NEW, mode))?;
     Ok((File::from(file), name))
 }
 
-fn with_new_name<T>(take: impl Fn(&str) -> Result<T, Errno>) -> Result<(T, String), Errno> {
+fn with_new_name<T>(take: impl Fn(&[u8]) -> Result<T, Errno>) -> Result<(T, OsString), Errno> {
     loop {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
         let name = format!(".tombolo-{}-{:x}", process::id(), now);
-        match take(&name) {
+        match take(name.as_bytes()) {
             Err(Errno::EXIST) => {}
-            taken => return taken.map(|taken| (taken, name)),
+            taken => return taken.map(|taken| (taken, name.into())),
         }
     }
 }
@@ -492,7 +518,7 @@ mod tests {
         let (mut file, name) = make_named(&place.directory, Mode::from_raw_mode(0o600)).unwrap();
         file.write_all(b"new").unwrap();
         assert!(path.with_file_name(&name).exists());
-        Replacement { place, file, name: Some(name) }
+        Replacement { place, file, keeps: false, name: Some(name) }
     }
 
     fn count(directory: &TempDir) -> usize {
@@ -517,6 +543,21 @@ mod tests {
         named_replacement(&path).finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o604);
+        assert_eq!(count(&directory), 1);
+    }
+
+    #[test]
+    fn a_replacement_of_what_was_taken_out_of_a_queue_stays_unless_it_is_empty() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("copy");
+        let mut replacement = named_replacement(&path);
+        replacement.keeps = true;
+        drop(replacement);
+        assert_eq!(count(&directory), 1);
+        let mut replacement = named_replacement(&path);
+        replacement.keeps = true;
+        replacement.file.set_len(0).unwrap();
+        drop(replacement);
         assert_eq!(count(&directory), 1);
     }
 

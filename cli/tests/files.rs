@@ -150,7 +150,7 @@ fn a_sender_that_dies_leaves_the_file_as_it_was() {
     for signal in ["KILL", "INT"] {
         let (send, recv) = under_way(&world, &mut world.command(&recv(&file)));
         send.signal(signal);
-        recv.end().expect(3, "the file left as it was");
+        recv.end().expect(3, "the file is left as it was");
         send.end();
         assert_as_it_was(&world, &file);
     }
@@ -561,12 +561,53 @@ fn lines_of_a_queue_appear_in_the_file_when_the_last_sender_has_left() {
     let recv = world.start(&["recv", "--queue", "--lines", "x", file.to_str().unwrap()]);
     send.write(b"one\ntwo\n");
     world.await_taken("x");
-    assert_as_it_was(&world, &file);
+    assert_eq!(fs::read(&file).unwrap(), OLD);
     send.close_input();
     send.end().expect(0, "");
     recv.end().expect(0, "");
     assert_eq!(fs::read(&file).unwrap(), b"one\ntwo\n");
     assert_eq!(listing(&world), [Path::new("copy")]);
+}
+
+/// They are nowhere else: neither is the sender told, nor can it send them again.
+#[test]
+fn messages_taken_out_of_a_queue_are_kept_beside_the_file_if_the_receiver_does_not_come_to_its_end() {
+    for signal in ["INT", "TERM", "HUP", "QUIT", "KILL"] {
+        let world = World::new();
+        let file = world.file("copy", OLD);
+        let mut send = world.start(&["send", "--queue", "--lines", "x"]);
+        let recv = world.start(&["recv", "--queue", "--lines", "x", file.to_str().unwrap()]);
+        let part = world.path(&format!("copy.part-{}", recv.pid()));
+        send.write(b"one\ntwo\n");
+        while !fs::read(&part).is_ok_and(|content| content == b"one\ntwo\n") {
+            thread::sleep(Duration::from_millis(2));
+        }
+        recv.signal(signal);
+        let recv = recv.end();
+        assert!(!recv.status.success());
+        if !matches!(signal, "KILL" | "QUIT") {
+            assert!(recv.errors.contains(part.to_str().unwrap()), "{recv:?}");
+        }
+        assert_eq!(fs::read(&part).unwrap(), b"one\ntwo\n");
+        assert_eq!(fs::read(&file).unwrap(), OLD);
+    }
+    // The same if the last sender dies.
+    let world = World::new();
+    let file = world.file("copy", OLD);
+    let mut send = world.start(&["send", "--queue", "x"]);
+    let recv = world.start(&["recv", "--queue", "x", file.to_str().unwrap()]);
+    let part = world.path(&format!("copy.part-{}", recv.pid()));
+    send.write(b"taken");
+    world.await_taken("x");
+    send.kill();
+    recv.end().expect(3, &format!("what came until then is in {}", part.display()));
+    assert_eq!(fs::read(&part).unwrap(), b"taken");
+    assert_eq!(fs::read(&file).unwrap(), OLD);
+    // Nothing is kept where nothing came.
+    let world = World::new();
+    let file = world.file("copy", OLD);
+    world.run(&["recv", "--queue", "x", file.to_str().unwrap(), "--timeout", "0.1"]).expect(4, "nobody came");
+    assert_as_it_was(&world, &file);
 }
 
 #[test]
