@@ -93,8 +93,9 @@ impl<'a> Rendezvous<'a> {
             let graced = started.elapsed() >= GRACE;
             if !self.is_winding_down(graced) {
                 let end = open(self.name)?;
-                // The last of one part of a queue may have left just before we came.
-                if graced || !self.is_winding_down(false) {
+                // The last of one part of a queue may have left just before we came. Not the sender of an empty
+                // stream: it leaves as soon as it sees us.
+                if graced || self.is_empty_stream() || !self.is_winding_down(false) {
                     self.go_on();
                     return Ok(end);
                 }
@@ -115,6 +116,11 @@ impl<'a> Rendezvous<'a> {
         let unread = self.part == Part::Sender && seen.rings.iter().any(|ring| ring.queued > 0);
         let winding_down = outlived(self.part) || (seen.queue.is_some() && outlived(self.part.other()));
         winding_down && (unread || !graced)
+    }
+
+    fn is_empty_stream(&self) -> bool {
+        let nothing_sent = |seen: Inspection| seen.rings.iter().all(|ring| ring.sent == 0);
+        self.part == Part::Receiver && self.directory.inspect(self.name).is_ok_and(nothing_sent)
     }
 
     pub fn peer(&self) -> Peer {

@@ -168,6 +168,22 @@ fn a_sender_that_is_done_waits_for_receivers_of_its_own_messages_only() {
     world.assert_no_names();
 }
 
+/// Its sender leaves while the receiver is about to look whether it came in time. That it came too late, and has to wait
+/// for another sender, showed in three of a hundred rounds.
+#[test]
+fn an_empty_stream_has_an_end_for_the_receiver_that_it_waited_for() {
+    let world = World::new();
+    for _ in 0..100 {
+        let send = world.start_with(&["send", "--queue", "q"], Path::new("/dev/null"));
+        while !world.name_path("q").exists() {}
+        let recv = world.run(&["recv", "--queue", "q", "--timeout", "20"]);
+        recv.expect(0, "");
+        assert!(recv.output.is_empty());
+        send.end().expect(0, "");
+        world.assert_no_names();
+    }
+}
+
 #[test]
 fn one_of_the_receivers_is_killed() {
     const BEFORE: usize = 500;
