@@ -12,7 +12,8 @@ Exit codes:
   2  wrong usage
   3  the peer (of a queue, the last one) died, or broke off, before the end
   4  the other side kept us waiting longer than --timeout
-  129, 130, 143  interrupted (SIGHUP, SIGINT, SIGTERM)";
+  129, 130, 143  interrupted (SIGHUP, SIGINT, SIGTERM)
+  141 (in a shell)  nobody reads the output any more (SIGPIPE)";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,7 +27,7 @@ Examples:
 
 const SEND_HELP: &str = "\
 The pipe is made by whoever comes first and goes when both have left. A send that ends well has seen a receiver take \
-everything; one that does not (an error, a timeout, Ctrl-C) takes the name away and lets the receiver know that the \
+everything (whether it could write it, only the receiver's exit code says); one that does not (an error, a timeout, Ctrl-C) takes the name away and lets the receiver know that the \
 data is incomplete.
 
 With --queue there may be any number of senders and receivers, and each message (a line with --lines, else a piece of the \

@@ -222,7 +222,7 @@ fn the_file_is_replaced_at_once_at_the_end() {
     assert_eq!(fs::read(&file).unwrap(), b"new");
     let mut seen = Vec::new();
     reader.read_to_end(&mut seen).unwrap();
-    assert_eq!(seen, OLD, "who had it open reads on in the old one");
+    assert_eq!(seen, OLD, "a reader that has it open goes on in the old one");
     assert_eq!(listing(&world), [Path::new("copy")]);
 }
 
