@@ -51,10 +51,11 @@ fn writer(mut output: File) -> Worker {
     })
 }
 
-/// Writes the file to the disk. Only then is it certain that there was room for it, and that a crash of the machine after
-/// the rename leaves the old content or the new one.
+/// Writes the file to the disk. Only then is it certain that there was room for it, and that a crash
+/// of the machine after the rename leaves the old content or the new one.
 fn syncer(file: File) -> Worker {
-    let mut worker = Worker::start(move |_| match file.sync_all() {
+    let mut file = Some(file);
+    let mut worker = Worker::start(move |_| match file.take().map_or(Ok(()), |file| file.sync_all()) {
         // A file system that knows nothing of it.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         done => done,

@@ -77,7 +77,7 @@ fn is_root(what: &str) -> bool {
     root
 }
 
-/// The world is another user's, who can reach the program.
+/// A world of another user, if that one can run the program.
 fn nobodys_world() -> Option<World> {
     if !is_root("running as another user") {
         return None;
