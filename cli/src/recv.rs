@@ -26,6 +26,7 @@ pub fn run(place: &Place, recv: &Recv) -> Result<(), Failure> {
 
 fn receive<R: RecvEnd>(place: &Place, recv: &Recv, enter: impl Fn(&str) -> tombolo::Result<R>) -> Result<(), Failure> {
     let transfer = &recv.transfer;
+    refuse_namespace(place, transfer)?; // before a FIFO is opened, which may wait for its reader
     let target = Target::find(recv)?;
     let mut rendezvous = Rendezvous::new(place, transfer, Part::Receiver)?;
     let rx = rendezvous.join(|name| {

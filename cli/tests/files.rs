@@ -11,7 +11,6 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use common::{Running, World, assert_same, noise};
 
@@ -535,9 +534,7 @@ fn a_file_in_place_has_what_came_so_far() {
     let mut command = world.command(&recv(&file));
     let (mut send, recv) = under_way(&world, command.arg("--in-place"));
     let await_content = |expected: &[u8]| {
-        while fs::read(&file).unwrap() != expected {
-            thread::sleep(Duration::from_millis(2));
-        }
+        world.await_that("it is written", || fs::read(&file).unwrap() == expected);
     };
     await_content(b"new");
     send.write(b" and more");
@@ -579,9 +576,7 @@ fn messages_taken_out_of_a_queue_are_kept_beside_the_file_if_the_receiver_does_n
         let recv = world.start(&["recv", "--queue", "--lines", "x", file.to_str().unwrap()]);
         let part = world.path(&format!("copy.part-{}", recv.pid()));
         send.write(b"one\ntwo\n");
-        while !fs::read(&part).is_ok_and(|content| content == b"one\ntwo\n") {
-            thread::sleep(Duration::from_millis(2));
-        }
+        world.await_that("it is written", || fs::read(&part).is_ok_and(|content| content == b"one\ntwo\n"));
         recv.signal(signal);
         let recv = recv.end();
         assert!(!recv.status.success());

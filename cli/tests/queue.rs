@@ -175,7 +175,7 @@ fn an_empty_stream_has_an_end_for_the_receiver_that_it_waited_for() {
     let world = World::new();
     for _ in 0..100 {
         let send = world.start_with(&["send", "--queue", "q"], Path::new("/dev/null"));
-        while !world.name_path("q").exists() {}
+        world.await_that("the sender has come", || world.name_path("q").exists());
         let recv = world.run(&["recv", "--queue", "q", "--timeout", "20"]);
         recv.expect(0, "");
         assert!(recv.output.is_empty());

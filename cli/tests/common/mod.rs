@@ -109,6 +109,15 @@ impl World {
         }
     }
 
+    /// Waits until something is so that no process reports.
+    pub fn await_that(&self, what: &str, good: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !good() {
+            assert!(started.elapsed() < WATCHDOG, "not so: {what}");
+            thread::yield_now();
+        }
+    }
+
     pub fn assert_no_names(&self) {
         let left: Vec<_> = fs::read_dir(self.names.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.is_empty(), "left behind: {left:?}");
