@@ -1,6 +1,6 @@
 //! Looking at named regions from outside, without taking part in them, and removing them.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::glance::ObjectState;
 use crate::lanes::Part;
 use crate::layout::{Element, Kind, queue, ring};
@@ -9,7 +9,9 @@ use crate::names::Directory;
 use crate::parcels::Parcels;
 use crate::region::{Region, Settings, unlink};
 use crate::sync::Ordering;
+use crate::sys::memory;
 use crate::table::Table;
+use crate::unreadable::{Unreadable, is_about_content};
 
 /// What a region looked like at one moment.
 #[derive(Clone, Debug)]
@@ -101,27 +103,43 @@ impl Directory {
     }
 
     /// Removes a name. Unless forced, only if no live process uses the region; forced, its users keep its memory and
-    /// the name is free for another.
+    /// the name is free for another. Never removes another file that was given the name meanwhile.
     ///
     /// **Blocking**: up to 5 s, if a process was stopped while joining or leaving. **Errors**: no such region,
-    /// [`InUse`](crate::ErrorKind::InUse).
+    /// [`InUse`](crate::ErrorKind::InUse), [`Busy`](crate::ErrorKind::Busy) if a process was stopped while it
+    /// removed a name of this directory.
     pub fn unlink(&self, name: &str, force: bool) -> Result<()> {
+        // Held on to from before the look at it: what takes its place meanwhile is not removed in its stead.
+        let path = self.resolve(name)?;
+        let pinned = memory::pin(&path);
+        let id = pinned.as_ref().ok().and_then(|file| Some(memory::facts(file).ok()?.id));
         match self.open(name) {
             // Damaged, cut or of another version: by force the file goes, whatever it was.
             Err(error) if force && error.kind() != ErrorKind::NotFound => {
-                let path = self.resolve(name)?;
-                unlink(&path)
-                    .map_err(|error| Error::io(format_args!("remove {name:?}"), error, "check the permissions"))
+                let Some(id) = id else { return Err(error) };
+                match Unreadable::open(name, &self.settings()) {
+                    Ok(file) if file.id() == Some(id) => file.remove().map(drop),
+                    _ => unlink(&path, id).map(drop),
+                }
             }
             region => region?.remove(force),
         }
     }
 
-    /// Removes a name if everybody who used its region is gone; says whether.
+    /// Removes a name if everybody who used its region is gone. Returns whether it did.
+    ///
+    /// A region that this version cannot read, because it is of another layout version, cut or damaged, is removed as
+    /// well once nobody holds a lock on it. A file that is no region is not.
     ///
     /// **Blocking** and **Errors**: as for [`unlink`](Self::unlink).
     pub fn unlink_if_abandoned(&self, name: &str) -> Result<bool> {
-        self.open(name)?.remove_if_abandoned()
+        match self.open(name) {
+            Err(error) if is_about_content(&error) => {
+                let file = Unreadable::open(name, &self.settings())?;
+                if file.is_a_region() { file.remove_if_abandoned() } else { Err(error) }
+            }
+            region => region?.remove_if_abandoned(),
+        }
     }
 
     /// Puts right what dead participants of a queue or namespace left behind, which its live ones otherwise do when they next wait; says
@@ -147,7 +165,11 @@ impl Directory {
     }
 
     fn open(&self, name: &str) -> Result<Region> {
-        Region::open(name, &Settings { directory: self.clone(), any_owner: true, ..Settings::default() })
+        Region::open(name, &self.settings())
+    }
+
+    fn settings(&self) -> Settings {
+        Settings { directory: self.clone(), any_owner: true, ..Settings::default() }
     }
 }
 

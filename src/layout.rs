@@ -34,7 +34,9 @@ pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"tombolo\0");
 /// Moves whenever the meaning of any byte does; independent of the package's version.
 pub const LAYOUT_VERSION: u64 = 1;
 
-/// The words of the header, by position.
+/// The words of the header, by position. In every version the magic number, the version, [`LIFE`](header::LIFE) and
+/// [`PERSISTENT`](header::PERSISTENT) keep their places: other versions look there before they replace an abandoned
+/// region.
 pub(crate) mod header {
     pub(crate) const MAGIC: usize = 0;
     pub(crate) const VERSION: usize = 1;

@@ -51,6 +51,7 @@ mod stores;
 mod stream;
 mod sync;
 mod table;
+mod unreadable;
 mod value;
 mod wait;
 

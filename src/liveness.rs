@@ -29,13 +29,13 @@ use crate::sys::memory;
 use crate::sys::process::Identity;
 
 /// The byte that serialises joining, leaving and removing.
-const ADMISSION: u64 = 1 << 30;
+pub(crate) const ADMISSION: u64 = 1 << 30;
 
 /// The byte that serialises repairs. Nobody waits for it.
 const REPAIR: u64 = ADMISSION + 1;
 
 /// Those sections are short; who waits longer has met a stopped process.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) const VACANT: u64 = 0;
 pub(crate) const PRESENT: u64 = 1;
@@ -269,15 +269,13 @@ impl Region {
         (0..self.layout().seats()).find(|&index| matches!(self.standing(index), Standing::Alive | Standing::LockLost))
     }
 
-    /// Takes the name away; the caller is in the admission section, so it still means this region or nothing of ours.
+    /// Takes the name away, if it still means this region; the caller is in the admission section, or forces it.
     fn retire(&self) -> Result<()> {
         self.word(header::LIFE).store(RETIRED, Ordering::Release);
-        if let (true, Some(place)) = (self.is_named(), self.place()) {
-            unlink(&place.path).map_err(|error| {
-                Error::io(format_args!("remove the name {:?}", place.name), error, "check the directory's permissions")
-            })?;
+        match self.place() {
+            Some(place) if !self.is_within() => unlink(&place.path, self.id()).map(drop),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes the region's name. Unless forced, only if nobody uses it.

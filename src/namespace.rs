@@ -439,7 +439,7 @@ impl NamespaceBuilder {
             member.publish(name, &self.common.settings.directory)?;
             Ok(self.seated(member.register()))
         };
-        self.common.named(Kind::Namespace, name, join, create)
+        self.common.named(name, join, create)
     }
 
     /// Opens the namespace behind a descriptor that [`Namespace::share`] made.

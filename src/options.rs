@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Element, Kind};
 use crate::liveness::Seat;
 use crate::region::{Region, Settings};
+use crate::unreadable::{Unreadable, is_about_content};
 use crate::wait::Wait;
 
 /// What becomes of a name whose participants are all gone but did not all leave cleanly.
@@ -14,7 +15,9 @@ pub enum Abandoned {
     /// Go on with it: messages that wait there are still delivered. The default, and lossless.
     #[default]
     Resume,
-    /// Start afresh: a stream cut off in the middle is of no use to anybody.
+    /// Start afresh: a stream cut off in the middle is of no use to anybody. Replaces a region of another kind, of
+    /// another layout version, and a damaged one too, once nobody uses it; never a persistent one, or a file that is
+    /// no region.
     Replace,
 }
 
@@ -43,7 +46,6 @@ impl Common {
     /// Opens a name, or makes it. `join` is given an open region, `create` is to make one of that kind that has the name.
     pub(crate) fn named<E>(
         &self,
-        kind: Kind,
         name: &str,
         join: impl Fn(Region) -> Result<Option<E>>,
         create: impl Fn() -> Result<E>,
@@ -51,11 +53,18 @@ impl Common {
         for _ in 0..ATTEMPTS {
             if self.creation != Creation::Always {
                 match Region::open(name, &self.settings) {
-                    Ok(region) => match self.join(kind, region, &join)? {
+                    Ok(region) => match self.join(region, &join)? {
                         Some(end) => return Ok(end),
                         None => continue, // it lost its name while we came
                     },
                     Err(error) if error.kind() == ErrorKind::NotFound && self.creation != Creation::Never => {}
+                    Err(error) if self.abandoned == Abandoned::Replace && is_about_content(&error) => {
+                        // Not removed, and readable by now: another has taken its place meanwhile.
+                        if self.remove_unreadable(name)? || Region::open(name, &self.settings).is_ok() {
+                            continue;
+                        }
+                        return Err(error);
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -73,13 +82,19 @@ impl Common {
         ))
     }
 
-    fn join<E>(&self, kind: Kind, region: Region, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
-        // What is of another kind is not ours to replace.
-        let is_ours = region.layout().kind == kind;
-        if is_ours && self.abandoned == Abandoned::Replace && region.remove_if_abandoned()? {
+    fn join<E>(&self, region: Region, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
+        if self.abandoned == Abandoned::Replace && region.remove_if_abandoned()? {
             return Ok(None);
         }
         join(region)
+    }
+
+    /// Removes what has the name if it is an abandoned region that cannot be read. Returns whether to look again.
+    fn remove_unreadable(&self, name: &str) -> Result<bool> {
+        match Unreadable::open(name, &self.settings) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+            file => file?.remove_if_abandoned(),
+        }
     }
 
     /// Gives a seated region its name. Seated before: nobody ever finds it empty and takes it for abandoned.

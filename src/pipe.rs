@@ -164,7 +164,7 @@ impl<M: Message + ?Sized> PipeOptions<M> {
             let seat = join(region, E::SEATS)?;
             seat.map(|seat| E::seated(Arc::new(seat), self.common.wait)).transpose()
         };
-        self.common.named(Kind::Pipe, name, open, || {
+        self.common.named(name, open, || {
             let seat = fresh(join(self.create(E::DIRECTIONS, true)?, E::SEATS)?)?;
             E::seated(Arc::new(self.common.publish(seat, name)?), self.common.wait)
         })

@@ -233,8 +233,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
             self.report_capacity(&mut region);
             region.join_lane(part)
         };
-        self.common
-            .named(Kind::Queue, name, open, || self.common.publish(fresh(self.create(true)?.join_lane(part)?)?, name))
+        self.common.named(name, open, || self.common.publish(fresh(self.create(true)?.join_lane(part)?)?, name))
     }
 
     fn check(&self, region: &Region, limit: u64) -> Result<()> {

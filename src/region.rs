@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{ACTIVE, HEADER_LEN, Layout, MAGIC, header};
@@ -125,21 +126,8 @@ impl Region {
 
     /// Opens what has this name now.
     pub(crate) fn open(name: &str, settings: &Settings) -> Result<Self> {
-        let path = settings.directory.resolve(name)?;
-        let doing = format!("open the region {name:?} ({})", path.display());
-        let remedy = "see which names exist with `tombolo ls`, and whose they are";
-        let file = Guarded::new(|| memory::open(&path)).map_err(|error| Error::io(&doing, error, remedy))?;
-        let owner = memory::facts(&file).map_err(|error| Error::io(&doing, error, remedy))?.owner;
-        if owner != memory::user() && !settings.any_owner {
-            return Err(Error::new(
-                ErrorKind::Permission,
-                doing,
-                format_args!("a file of user {owner}"),
-                format_args!("one of user {}", memory::user()),
-                "allow other owners explicitly if that user is to be trusted with this process's time",
-            ));
-        }
-        Self::from_file(file, Some(Place { name: name.to_string(), path }), settings)
+        let (file, place) = open_file(name, settings)?;
+        Self::from_file(file, Some(place), settings)
     }
 
     /// Opens a region whose descriptor came from elsewhere; keeps its description, locks and position included.
@@ -288,6 +276,25 @@ impl fmt::Debug for Region {
         let name = self.place.as_ref().map(|place| place.name.as_str());
         f.debug_struct("Region").field("name", &name).field("layout", &self.layout).finish_non_exhaustive()
     }
+}
+
+/// Opens the file that has this name now, whatever is in it.
+pub(crate) fn open_file(name: &str, settings: &Settings) -> Result<(Guarded, Place)> {
+    let path = settings.directory.resolve(name)?;
+    let doing = format!("open the region {name:?} ({})", path.display());
+    let remedy = "see which names exist with `tombolo ls`, and whose they are";
+    let file = Guarded::new(|| memory::open(&path)).map_err(|error| Error::io(&doing, error, remedy))?;
+    let owner = memory::facts(&file).map_err(|error| Error::io(&doing, error, remedy))?.owner;
+    if owner != memory::user() && !settings.any_owner {
+        return Err(Error::new(
+            ErrorKind::Permission,
+            doing,
+            format_args!("a file of user {owner}"),
+            format_args!("one of user {}", memory::user()),
+            "allow other owners explicitly if that user is to be trusted with this process's time",
+        ));
+    }
+    Ok((file, Place { name: name.to_string(), path }))
 }
 
 fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<Guarded> {
@@ -505,6 +512,40 @@ pub(crate) fn shown(place: Option<&Place>) -> String {
     }
 }
 
-pub(crate) fn unlink(path: &Path) -> io::Result<()> {
-    std::fs::remove_file(path)
+/// How long a removal waits for another one in the same directory. Each takes microseconds.
+const REMOVAL_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Removes a name if it still leads to that file. Returns whether it did.
+///
+/// Linux cannot compare and remove in one call. So removals in a directory take turns, by a lock on the directory:
+/// nobody else removes the name between the look and the removal, and a name that is there is never given to another
+/// file. The caller keeps the file open, so that its number cannot come to mean another.
+pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
+    let doing = format!("remove the name {}", path.display());
+    let failed = |error| Error::io(&doing, error, "check the directory's permissions");
+    let started = Instant::now();
+    let directory = match Guarded::new(|| memory::open_directory(path.parent().unwrap_or(Path::new("/")))) {
+        // It may be written to and not be read: then there is nothing to lock.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        opened => Some(opened.map_err(failed)?),
+    };
+    while let Some(directory) = &directory
+        && !memory::try_lock_whole(directory).map_err(failed)?
+    {
+        if started.elapsed() >= REMOVAL_PATIENCE {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                doing,
+                format_args!("another process in the middle of removing a name there for {REMOVAL_PATIENCE:?}"),
+                "microseconds",
+                "find and continue, or kill, the stopped one that has the directory open and locked (`lsof`)",
+            ));
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let is_it = memory::facts_at(path).is_ok_and(|facts| facts.id == id);
+    if is_it {
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    Ok(is_it)
 }

@@ -13,6 +13,7 @@ const LAYERS: &[&str] = &[
     "names",
     "region",
     "liveness",
+    "unreadable",
     "patience",
     "wait",
     "link",

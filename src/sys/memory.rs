@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::{self, AtFlags, CWD, FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
 /// An anonymous file; `huge` asks for reserved 2 MiB pages.
@@ -33,6 +33,25 @@ pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
     // NONBLOCK: a FIFO planted under the name must not hang us; it means nothing for regular files.
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     Ok(fs::open(path, flags, Mode::empty())?)
+}
+
+/// Holds on to whatever has this name, without opening it: its number means no other file meanwhile.
+pub(crate) fn pin(path: &Path) -> io::Result<OwnedFd> {
+    Ok(fs::open(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?)
+}
+
+pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Takes the lock of the whole file or directory (`flock(2)`), which is none of those on bytes; false if another
+/// description holds it.
+pub(crate) fn try_lock_whole(file: impl AsFd) -> io::Result<bool> {
+    match fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Another open file description of the same file, with locks and a position of its own.
@@ -209,6 +228,11 @@ pub(crate) fn write_all_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -
         }
     }
     Ok(())
+}
+
+/// Writes a word of the file, as it lies in memory.
+pub(crate) fn write_word_at(file: impl AsFd, word: u64, offset: u64) -> io::Result<()> {
+    write_all_at(file, bytemuck::bytes_of(&word), offset)
 }
 
 /// Gives the memory of a part of the file back to the system; it reads as zeros from then on.
