@@ -7,7 +7,7 @@ use crate::layout::{Element, Kind, queue, ring};
 use crate::liveness::{LEFT, PRESENT, Standing};
 use crate::names::Directory;
 use crate::parcels::Parcels;
-use crate::region::{Region, Settings, unlink};
+use crate::region::{Bounds, Region, Settings, unlink};
 use crate::sync::Ordering;
 use crate::sys::memory;
 use crate::table::Table;
@@ -169,7 +169,7 @@ impl Directory {
     }
 
     fn settings(&self) -> Settings {
-        Settings { directory: self.clone(), any_owner: true, ..Settings::default() }
+        Settings { directory: self.clone(), any_owner: true, bounds: Bounds::NONE, ..Settings::default() }
     }
 }
 

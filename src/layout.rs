@@ -520,6 +520,14 @@ impl Layout {
         }
     }
 
+    /// Words that a look at everything visits, in repair and in statistics: a queue's slots and places.
+    pub(crate) fn steps(&self) -> u64 {
+        match self.kind {
+            Kind::Queue => self.capacity.saturating_add(self.places()),
+            Kind::Pipe | Kind::Namespace => 0,
+        }
+    }
+
     /// First word of a seat's record.
     pub(crate) fn seat(&self, index: usize) -> usize {
         debug_assert!(index < self.seats());

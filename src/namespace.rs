@@ -21,7 +21,7 @@ use crate::object::Object;
 use crate::once::Once;
 use crate::options::{Common, common_options, fresh, wrong_type};
 use crate::queue::{Queue, QueueOptions};
-use crate::region::{Region, Report};
+use crate::region::{Bounds, Region, Report, Settings};
 use crate::rw_lock::RwLock;
 use crate::semaphore::{BoundedSemaphore, Semaphore};
 use crate::sys::memory;
@@ -439,7 +439,7 @@ impl NamespaceBuilder {
             member.publish(name, &self.common.settings.directory)?;
             Ok(self.seated(member.register()))
         };
-        self.common.named(name, join, create)
+        self.common.named(name, self.bounds(), join, create)
     }
 
     /// Opens the namespace behind a descriptor that [`Namespace::share`] made.
@@ -447,7 +447,8 @@ impl NamespaceBuilder {
     /// **Blocking** and **Errors**: as [`open`](Self::open).
     pub fn from_fd(&self, descriptor: OwnedFd) -> Result<Namespace> {
         self.check_plans()?;
-        let region = Region::from_descriptor(descriptor, &self.common.settings)?;
+        let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
+        let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region)?;
         // Copies of the descriptor may be elsewhere, and a lock belongs to all of them.
         Ok(self.seated(fresh(Member::of(region.reopen()?)?)?))
@@ -462,6 +463,14 @@ impl NamespaceBuilder {
         if self.plans.is_empty() && self.refused.is_none() { Ok(()) } else { self.lay_out().map(drop) }
     }
 
+    fn bounds(&self) -> Bounds {
+        let bounds = self.common.settings.bounds;
+        match self.lay_out() {
+            Ok((table, layout)) => bounds.with_own(layout.mapped(), table.steps()),
+            Err(_) => bounds, // no plan, which is none to make one by
+        }
+    }
+
     /// Before joining: who joins and is refused might be the last to leave.
     fn check(&self, region: &Region) -> Result<()> {
         let found = region.layout().kind;
@@ -469,6 +478,7 @@ impl NamespaceBuilder {
             return Err(wrong_type(Kind::Namespace, found, Kind::Namespace));
         }
         let table = Table::parse(region)?;
+        self.bounds().check_steps("open this namespace", table.steps())?;
         for (name, plan) in &self.plans {
             let (_, entry) = find(&table, name, *plan)?;
             if entry.plan.count != plan.count || entry.plan.queue.map(|q| q.element) != plan.queue.map(|q| q.element) {

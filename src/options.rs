@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Element, Kind};
 use crate::liveness::Seat;
-use crate::region::{Region, Settings};
+use crate::region::{Bounds, Region, Settings};
 use crate::unreadable::{Unreadable, is_about_content};
 use crate::wait::Wait;
 
@@ -43,16 +43,19 @@ pub(crate) struct Common {
 const ATTEMPTS: u32 = 1000;
 
 impl Common {
-    /// Opens a name, or makes it. `join` is given an open region, `create` is to make one of that kind that has the name.
+    /// Opens a name, or makes it. `own` is what these options would make; `join` is given an open region, `create` is to make
+    /// one of that kind that has the name.
     pub(crate) fn named<E>(
         &self,
         name: &str,
+        own: Bounds,
         join: impl Fn(Region) -> Result<Option<E>>,
         create: impl Fn() -> Result<E>,
     ) -> Result<E> {
+        let settings = Settings { bounds: own, ..self.settings.clone() };
         for _ in 0..ATTEMPTS {
             if self.creation != Creation::Always {
-                match Region::open(name, &self.settings) {
+                match Region::open(name, &settings) {
                     Ok(region) => match self.join(region, &join)? {
                         Some(end) => return Ok(end),
                         None => continue, // it lost its name while we came
@@ -60,7 +63,7 @@ impl Common {
                     Err(error) if error.kind() == ErrorKind::NotFound && self.creation != Creation::Never => {}
                     Err(error) if self.abandoned == Abandoned::Replace && is_about_content(&error) => {
                         // Not removed, and readable by now: another has taken its place meanwhile.
-                        if self.remove_unreadable(name)? || Region::open(name, &self.settings).is_ok() {
+                        if self.remove_unreadable(name)? || Region::open(name, &settings).is_ok() {
                             continue;
                         }
                         return Err(error);
@@ -172,13 +175,15 @@ macro_rules! common_options {
             self
         }
 
-        /// Opens a name even if its file belongs to another user.
+        /// Opens a name, or takes a descriptor of a named region, even if its file belongs to another user. That user can
+        /// then end this process, by truncating the file.
         pub fn any_owner(mut self) -> Self {
             self.common.settings.any_owner = true;
             self
         }
 
-        /// Asks for 2 MiB pages; the [`Report`](crate::Report) says if there are none.
+        /// Asks for 2 MiB pages; the [`Report`](crate::Report) says if there are none. Accepts regions of reserved huge
+        /// pages from others, too, who can then end this process: sealing keeps the length, and not the pages.
         pub fn huge_pages(mut self) -> Self {
             self.common.settings.huge_pages = true;
             self
@@ -193,6 +198,16 @@ macro_rules! common_options {
         /// Keeps the region out of swap; the [`Report`](crate::Report) says if the system refuses.
         pub fn lock_memory(mut self) -> Self {
             self.common.settings.lock_memory = true;
+            self
+        }
+
+        /// The largest region, in bytes of memory, that is accepted if others made it; extents of a queue do not count.
+        ///
+        /// Unless set, 16 GiB, and at most 2,097,152 slots, places of a queue's pool and permits of bounded semaphores
+        /// altogether, because repair and statistics look through all of those; or whatever these options would
+        /// make themselves, if that is more.
+        pub fn max_region_len(mut self, bytes: usize) -> Self {
+            self.common.settings.bounds.len = Some(bytes as u64);
             self
         }
 

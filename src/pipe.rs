@@ -16,7 +16,7 @@ use crate::liveness::Seat;
 use crate::message::Message;
 use crate::options::{self, Common, common_options, fresh};
 use crate::receiver::Receiver;
-use crate::region::Region;
+use crate::region::{Bounds, Region, Settings};
 use crate::sender::Sender;
 use crate::wait::Wait;
 
@@ -134,17 +134,27 @@ impl<M: Message + ?Sized> PipeOptions<M> {
 
     /// Takes over an end that was turned into a descriptor by [`End::into_fd`], here or in another process.
     ///
-    /// **Blocking**: never. **Errors**: not such a descriptor, another type, a damaged region.
+    /// **Blocking**: never. **Errors**: not such a descriptor, another type, a damaged region, one of more than
+    /// [`max_region_len`](Self::max_region_len) or of reserved huge pages without [`huge_pages`](Self::huge_pages);
+    /// a file that can be truncated, unless it is on tmpfs and belongs to this user, or [`any_owner`](Self::any_owner).
     pub fn from_fd<E: PipeEnd<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
-        let region = Region::from_descriptor(descriptor, &self.common.settings)?;
+        let settings = Settings { bounds: self.bounds(E::DIRECTIONS), ..self.common.settings.clone() };
+        let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region, E::DIRECTIONS)?;
         let seat = Seat::adopt(region, E::SEATS)?;
         E::seated(Arc::new(seat), self.common.wait)
     }
 
+    fn layout(&self, directions: u64) -> Result<Layout> {
+        Layout::pipe(M::element(self.common.tag), directions, self.capacity, self.limit)
+    }
+
+    fn bounds(&self, directions: u64) -> Bounds {
+        self.common.settings.bounds.with_own_layout(&self.layout(directions))
+    }
+
     fn create(&self, directions: u64, named: bool) -> Result<Region> {
-        let layout = Layout::pipe(M::element(self.common.tag), directions, self.capacity, self.limit)?;
-        let mut region = Region::create(layout, &self.common.settings, named)?;
+        let mut region = Region::create(self.layout(directions)?, &self.common.settings, named)?;
         self.report_capacity(&mut region);
         Ok(region)
     }
@@ -164,7 +174,7 @@ impl<M: Message + ?Sized> PipeOptions<M> {
             let seat = join(region, E::SEATS)?;
             seat.map(|seat| E::seated(Arc::new(seat), self.common.wait)).transpose()
         };
-        self.common.named(name, open, || {
+        self.common.named(name, self.bounds(E::DIRECTIONS), open, || {
             let seat = fresh(join(self.create(E::DIRECTIONS, true)?, E::SEATS)?)?;
             E::seated(Arc::new(self.common.publish(seat, name)?), self.common.wait)
         })

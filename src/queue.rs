@@ -18,7 +18,7 @@ use crate::options::{self, Common, common_options, fresh};
 use crate::queue_half::{Half, queue_methods};
 use crate::queue_receiver::QueueReceiver;
 use crate::queue_sender::QueueSender;
-use crate::region::Region;
+use crate::region::{Bounds, Region, Settings};
 
 /// Makes an anonymous queue for byte messages, with the default options.
 ///
@@ -173,9 +173,12 @@ impl<M: Message + ?Sized> QueueOptions<M> {
 
     /// Takes over a half that was turned into a descriptor by [`End::into_fd`], here or in another process.
     ///
-    /// **Blocking**: never. **Errors**: not such a descriptor, another type, a damaged region.
+    /// **Blocking**: never. **Errors**: not such a descriptor, another type, a damaged region, one of more than
+    /// [`max_region_len`](Self::max_region_len) or of reserved huge pages without [`huge_pages`](Self::huge_pages);
+    /// a file that can be truncated, unless it is on tmpfs and belongs to this user, or [`any_owner`](Self::any_owner).
     pub fn from_fd<E: QueueEnd<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
-        let region = Region::from_descriptor(descriptor, &self.common.settings)?;
+        let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
+        let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region, self.limit)?;
         let lanes: Vec<usize> = region.lanes_of(E::PART).collect();
         E::seated(Seat::adopt(region, &lanes)?, self)
@@ -216,6 +219,10 @@ impl<M: Message + ?Sized> QueueOptions<M> {
         Layout::queue(M::element(self.common.tag), self.capacity, self.limit, shape)
     }
 
+    fn bounds(&self) -> Bounds {
+        self.common.settings.bounds.with_own_layout(&self.layout())
+    }
+
     fn create(&self, named: bool) -> Result<Region> {
         let mut region = Region::create(self.layout()?, &self.common.settings, named)?;
         region.ring_words().format();
@@ -233,7 +240,8 @@ impl<M: Message + ?Sized> QueueOptions<M> {
             self.report_capacity(&mut region);
             region.join_lane(part)
         };
-        self.common.named(name, open, || self.common.publish(fresh(self.create(true)?.join_lane(part)?)?, name))
+        self.common
+            .named(name, self.bounds(), open, || self.common.publish(fresh(self.create(true)?.join_lane(part)?)?, name))
     }
 
     fn check(&self, region: &Region, limit: u64) -> Result<()> {

@@ -38,6 +38,60 @@ pub(crate) struct Settings {
     pub(crate) prefault: bool,
     pub(crate) lock_memory: bool,
     pub(crate) any_owner: bool,
+    pub(crate) bounds: Bounds,
+}
+
+/// How large a region may be that others made. The peer chose its numbers; what is done with it takes memory and time
+/// in proportion to them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Bounds {
+    /// Bytes of memory, if the user chose.
+    pub(crate) len: Option<u64>,
+    /// What our own options would make is always accepted.
+    own_len: u64,
+    own_steps: u64,
+}
+
+impl Bounds {
+    /// Unless chosen otherwise.
+    const LEN: u64 = 16 << 30;
+    /// Words that one look at all of them visits, some milliseconds' worth.
+    const STEPS: u64 = 1 << 21;
+
+    pub(crate) const NONE: Self = Self { len: Some(u64::MAX), own_len: 0, own_steps: 0 };
+
+    /// Accepts what our own options would make, too: so many bytes, so many words to look through.
+    pub(crate) fn with_own(self, len: u64, steps: u64) -> Self {
+        Self { own_len: len, own_steps: steps, ..self }
+    }
+
+    /// As [`with_own`](Self::with_own), for a layout, if the options make one.
+    pub(crate) fn with_own_layout(self, layout: &Result<Layout>) -> Self {
+        layout.as_ref().map_or(self, |layout| self.with_own(layout.mapped(), layout.steps()))
+    }
+
+    pub(crate) fn check_len(&self, doing: &str, len: u64) -> Result<()> {
+        let most = self.len.unwrap_or(Self::LEN.max(self.own_len));
+        if len <= most {
+            return Ok(());
+        }
+        Err(Self::too_large(doing, format_args!("{len} bytes of memory"), format_args!("at most {most}")))
+    }
+
+    /// Whoever chose the number of bytes has bounded these, too.
+    pub(crate) fn check_steps(&self, doing: &str, steps: u64) -> Result<()> {
+        let most = Self::STEPS.max(self.own_steps);
+        if steps <= most || self.len.is_some() {
+            return Ok(());
+        }
+        let found = format_args!("{steps} slots, places and permits to look through");
+        Err(Self::too_large(doing, found, format_args!("at most {most}")))
+    }
+
+    fn too_large(doing: &str, found: impl fmt::Display, expected: impl fmt::Display) -> Error {
+        let remedy = "ask for the same capacity here, or accept so large a region with max_region_len";
+        Error::new(ErrorKind::WrongType, doing, found, expected, remedy)
+    }
 }
 
 const DEFAULT_MODE: u32 = 0o600;
@@ -131,20 +185,36 @@ impl Region {
     }
 
     /// Opens a region whose descriptor came from elsewhere; keeps its description, locks and position included.
+    ///
+    /// Whoever passed it chose the file. One that can be truncated under our mapping would be a SIGBUS, so it must be
+    /// sealed, or a file of a user that could end this process anyway, in memory that the kernel alone serves.
     pub(crate) fn from_descriptor(file: OwnedFd, settings: &Settings) -> Result<Self> {
+        let doing = "open a region from a descriptor";
         let file = Guarded::new(|| Ok(file)).map_err(|error| Error::io("keep a descriptor", error, "try again"))?;
+        if memory::is_sealed(&file) {
+            return Self::from_file(file, None, settings);
+        }
+        let refuse = |found: &dyn fmt::Display, remedy| {
+            let expected = format_args!("a sealed one, or a named one of user {} on tmpfs", memory::user());
+            Err(Error::new(ErrorKind::Permission, doing, found, expected, remedy))
+        };
+        // Before anything else is asked: another kind of file system may be served by a process, and hang us.
+        if !memory::is_memory(&file) {
+            let remedy = "pass an end of an anonymous region, name regions on tmpfs, or open this one by its name";
+            return refuse(&"a file that is not on tmpfs and can be truncated", remedy);
+        }
+        let owner = memory::facts(&file).map_err(|error| Error::io(doing, error, "try again"))?.owner;
+        if owner != memory::user() && !settings.any_owner {
+            let remedy = "pass an end of an anonymous region, or allow other owners explicitly if that user is trusted";
+            return refuse(&format_args!("a file of user {owner}, who can truncate it"), remedy);
+        }
         let place = memory::path(&file).and_then(|path| {
             let name = path.file_name()?.to_str()?.to_string();
             Some(Place { name, path })
         });
-        if place.is_none() && !memory::is_sealed(&file) {
-            return Err(Error::new(
-                ErrorKind::Permission,
-                "open a region from a descriptor",
-                "a file without a name that can be truncated",
-                "a sealed one",
-                "pass the descriptor that an end was turned into",
-            ));
+        if place.is_none() {
+            let remedy = "pass the descriptor that an end was turned into";
+            return refuse(&"a file without a name that can be truncated", remedy);
         }
         Self::from_file(file, place, settings)
     }
@@ -167,6 +237,26 @@ impl Region {
             ));
         }
         let layout = Layout::parse(&read_header(&file).map_err(failed)?, facts.length, &what)?;
+        settings.bounds.check_len(&doing, layout.mapped())?;
+        settings.bounds.check_steps(&doing, layout.steps())?;
+        if memory::is_huge(&file) && !settings.huge_pages {
+            return Err(Error::new(
+                ErrorKind::Permission,
+                doing,
+                "reserved huge pages, which whoever has the file can take back even if it is sealed",
+                "ordinary memory",
+                "ask for huge_pages here, too, if those who share the region are trusted with this process's life",
+            ));
+        }
+        if memory::is_memory(&file) && facts.allocated < layout.mapped() {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                doing,
+                format_args!("{} bytes of memory", facts.allocated),
+                format_args!("all {} that it promises", layout.mapped()),
+                "somebody made or punched holes in it: remove it when nobody uses it",
+            ));
+        }
         let mut report = Report::default();
         let mapping = map(&file, layout.mapped(), settings, &mut report)?;
         Ok(Self { mapping, file, layout, place, kept: false, window: Window::default(), report })

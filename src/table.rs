@@ -455,6 +455,16 @@ impl Table {
         Ok(Self { entries })
     }
 
+    /// Words that a look at everything visits, as [`Layout::steps`].
+    pub(crate) fn steps(&self) -> u64 {
+        let steps = self.entries.iter().map(|entry| match (entry.plan.kind, &entry.plan.queue) {
+            (_, Some(queue)) => queue.steps(),
+            (ObjectKind::BoundedSemaphore, _) => entry.plan.count,
+            _ => 0,
+        });
+        steps.fold(0, u64::saturating_add)
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<(usize, &Entry)> {
         self.entries.iter().enumerate().find(|(_, entry)| entry.name == name)
     }

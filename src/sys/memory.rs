@@ -108,6 +108,19 @@ pub(crate) fn is_sealed(file: impl AsFd) -> bool {
     fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
 }
 
+/// Whether the file is made of memory, a memfd or on a tmpfs, in ordinary pages. Only the kernel is asked, whoever serves
+/// the file.
+pub(crate) fn is_memory(file: impl AsFd) -> bool {
+    fs::fcntl_get_seals(&file).is_ok() && !is_huge(file)
+}
+
+/// Whether the file is made of reserved huge pages.
+#[expect(clippy::unnecessary_cast, reason = "the width differs between architectures")]
+pub(crate) fn is_huge(file: impl AsFd) -> bool {
+    const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
+    fs::fstatfs(file).is_ok_and(|facts| facts.f_type as i64 == HUGETLBFS_MAGIC)
+}
+
 /// What identifies a file while anyone has it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
@@ -120,6 +133,8 @@ pub(crate) struct FileFacts {
     pub(crate) length: u64,
     pub(crate) owner: u32,
     pub(crate) is_regular: bool,
+    /// Bytes that the file system keeps for it.
+    pub(crate) allocated: u64,
 }
 
 pub(crate) fn facts(file: impl AsFd) -> io::Result<FileFacts> {
@@ -137,6 +152,7 @@ fn facts_of(stat: &fs::Stat) -> FileFacts {
         length: u64::try_from(stat.st_size).unwrap_or(0),
         owner: stat.st_uid,
         is_regular: fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::RegularFile,
+        allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
     }
 }
 

@@ -1,0 +1,265 @@
+//! Regions that others chose: a file that could be cut, one without the memory that it promises, one of huge pages, one
+//! larger than anybody asked for. All of them are refused before they are touched.
+
+mod support;
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, chown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
+use support::{Sandbox, alone, fork, say};
+use tombolo::{
+    Abandoned, End, Error, ErrorKind, LAYOUT_VERSION, Namespace, Pipe, PipeOptions, QueueOptions, QueueReceiver,
+    Receiver, Sender,
+};
+
+const NAME: &str = "name";
+
+fn values(directory: &Path) -> PipeOptions<u64> {
+    PipeOptions::values().capacity(4096).directory(directory)
+}
+
+#[track_caller]
+fn expect(error: Error, kind: ErrorKind, says: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error}");
+    for text in says {
+        assert!(error.to_string().contains(text), "no {text:?} in: {error}");
+    }
+}
+
+/// An end of a named pipe as a descriptor, and a copy of it.
+fn named_end(directory: &Path) -> OwnedFd {
+    values(directory).receiver(NAME).unwrap().into_fd().unwrap()
+}
+
+#[test]
+fn a_descriptor_of_another_users_named_region_is_refused() {
+    let sandbox = Sandbox::new();
+    let alone = alone();
+    let descriptor = named_end(&sandbox.names());
+    let file = sandbox.names().join(NAME);
+    if let Err(error) = chown(&file, Some(12345), None) {
+        return say(&format!("SKIPPED: a named region of another user ({error}); run the tests as root for it"));
+    }
+    // In a process of its own, which must outlive what the owner of the file does.
+    fork(&alone, || {
+        let copy = descriptor.try_clone().unwrap();
+        let error = values(&sandbox.names()).from_fd::<Receiver<u64>>(copy).unwrap_err();
+        File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
+        expect(error, ErrorKind::Permission, &["user 12345", "truncate", "allow other owners"]);
+    })
+    .finish();
+}
+
+#[test]
+fn a_descriptor_of_another_users_named_region_is_taken_if_that_user_is_trusted() {
+    let sandbox = Sandbox::new();
+    let descriptor = named_end(&sandbox.names());
+    if let Err(error) = chown(sandbox.names().join(NAME), Some(12345), None) {
+        return say(&format!("SKIPPED: a named region of another user ({error}); run the tests as root for it"));
+    }
+    let _rx: Receiver<u64> = values(&sandbox.names()).any_owner().from_fd(descriptor).unwrap();
+}
+
+#[test]
+fn a_descriptor_of_ones_own_named_region_on_tmpfs_is_taken() {
+    let sandbox = Sandbox::new();
+    let mut rx: Receiver<u64> = values(&sandbox.names()).from_fd(named_end(&sandbox.names())).unwrap();
+    values(&sandbox.names()).sender(NAME).unwrap().send(&1).unwrap();
+    assert_eq!(rx.recv(), Ok(1));
+}
+
+/// A directory on a disk; none if there is no such place.
+fn disk() -> Option<PathBuf> {
+    let places = [PathBuf::from(env!("CARGO_TARGET_TMPDIR")), env::temp_dir(), PathBuf::from("/var/tmp")];
+    let place = places.into_iter().find(|place| {
+        let probe = values(place).create_new().sender("probe");
+        let file = File::open(place);
+        let is_memory =
+            file.is_ok_and(|file| rustix::fs::fstatfs(&file).is_ok_and(|facts| facts.f_type == 0x0102_1994));
+        probe.is_ok() && !is_memory
+    });
+    if place.is_none() {
+        say("SKIPPED: a region on a disk (no directory for it on ext4, xfs or btrfs)");
+    }
+    Some(place?.join(format!("tombolo-test-{}", std::process::id())))
+}
+
+#[test]
+fn a_descriptor_of_a_file_on_a_disk_is_refused_and_its_name_is_not() {
+    let Some(directory) = disk() else { return };
+    let error = values(&directory).from_fd::<Receiver<u64>>(named_end(&directory)).unwrap_err();
+    expect(error, ErrorKind::Permission, &["not on tmpfs", "open this one by its name"]);
+    let options = values(&directory).abandoned(Abandoned::Replace);
+    let mut rx = options.receiver(NAME).unwrap();
+    options.sender(NAME).unwrap().send(&1).unwrap();
+    assert_eq!(rx.recv(), Ok(1));
+    drop(rx);
+    fs::remove_dir(directory).unwrap();
+}
+
+#[test]
+fn a_descriptor_of_a_file_without_a_name_that_is_not_sealed_is_refused() {
+    let sandbox = Sandbox::new();
+    let descriptor = named_end(&sandbox.names());
+    fs::remove_file(sandbox.names().join(NAME)).unwrap();
+    let error = values(&sandbox.names()).from_fd::<Receiver<u64>>(descriptor).unwrap_err();
+    expect(error, ErrorKind::Permission, &["without a name", "expected a sealed one"]);
+    let pipe = rustix::pipe::pipe().unwrap().0;
+    let error = values(&sandbox.names()).from_fd::<Receiver<u64>>(pipe).unwrap_err();
+    expect(error, ErrorKind::Permission, &["not on tmpfs"]);
+}
+
+/// Puts back how many huge pages the system keeps.
+struct HugePages(String);
+
+const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+impl HugePages {
+    /// Has the system keep some more.
+    fn some() -> io::Result<Self> {
+        let before = Self(fs::read_to_string(HUGE_PAGES)?);
+        let wanted = before.0.trim().parse::<u64>().map_err(io::Error::other)? + 4;
+        fs::write(HUGE_PAGES, wanted.to_string())?;
+        Ok(before)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = fs::write(HUGE_PAGES, &self.0);
+    }
+}
+
+#[test]
+fn a_region_of_huge_pages_is_refused_unless_asked_for() {
+    let _before = match HugePages::some() {
+        Ok(before) => before,
+        Err(error) => return say(&format!("SKIPPED: huge pages ({error}); run the tests as root for it")),
+    };
+    let options = PipeOptions::values::<u64>().huge_pages();
+    let (tx, rx) = options.one_way().unwrap();
+    let (tx, rx) = (tx.into_fd().unwrap(), rx.into_fd().unwrap());
+    if rustix::fs::fstatfs(&tx).unwrap().f_type != 0x9584_58f6 {
+        return say("SKIPPED: huge pages (the system has none left)");
+    }
+    let error = PipeOptions::values().from_fd::<Receiver<u64>>(rx.try_clone().unwrap()).unwrap_err();
+    expect(error, ErrorKind::Permission, &["huge pages", "ask for huge_pages"]);
+    let mut rx: Receiver<u64> = options.from_fd(rx).unwrap();
+    options.from_fd::<Sender<u64>>(tx).unwrap().send(&1).unwrap();
+    assert_eq!(rx.recv(), Ok(1));
+
+    let shared = Namespace::builder().event("event").huge_pages().anonymous().unwrap().share().unwrap();
+    expect(Namespace::from_fd(shared.try_clone().unwrap()).unwrap_err(), ErrorKind::Permission, &["huge pages"]);
+    Namespace::builder().huge_pages().from_fd(shared).unwrap();
+}
+
+/// A sealed region of a queue for bytes, of so many blocks, whose file has only the memory of its header; the description
+/// holds lane 0 as a receiver's.
+fn sparse_queue(blocks: u64) -> OwnedFd {
+    const LANES: u64 = 4;
+    let (capacity, inline_len, block_len) = (2_u64, 16, 8_u64);
+    let owners = 176 + LANES * 16;
+    let marks = (owners + blocks).next_multiple_of(16);
+    let slots = (marks + capacity).next_multiple_of(16);
+    let blocks_at = slots + (capacity * (2 + inline_len / 8)).next_multiple_of(16);
+    let size = ((blocks_at + blocks * block_len / 8) * 8).next_multiple_of(4096);
+    let mut words = vec![0_u64; owners as usize];
+    words[..5].copy_from_slice(&[u64::from_le_bytes(*b"tombolo\0"), LAYOUT_VERSION, size, 2, 1]);
+    words[8..15].copy_from_slice(&[capacity, 16, 1, LANES, inline_len, blocks, block_len]);
+    words[176 + 3] = 1; // present
+    words[176 + 5] = 2; // a receiver
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(rustix::fs::memfd_create("sparse", flags).unwrap());
+    file.set_len(size).unwrap();
+    file.write_all_at(&bytes, 0).unwrap();
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
+    // SAFETY: all zeros is a valid flock.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    (lock.l_type, lock.l_len) = (libc::F_WRLCK as _, 1);
+    // SAFETY: a descriptor and a flock that outlive the call.
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }, 0);
+    file.seek(SeekFrom::Start(1)).unwrap(); // lane 0
+    file.into()
+}
+
+#[test]
+fn a_region_without_the_memory_that_it_promises_is_refused() {
+    for blocks in [1 << 12, 1 << 20] {
+        let error = QueueOptions::bytes().from_fd::<QueueReceiver>(sparse_queue(blocks)).unwrap_err();
+        expect(error, ErrorKind::Corrupt, &["bytes of memory", "holes"]);
+    }
+    let file = File::from(sparse_queue(1 << 12));
+    rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, file.metadata().unwrap().len()).unwrap();
+    QueueOptions::bytes().from_fd::<QueueReceiver>(file.into()).expect("with all of its memory");
+
+    let sandbox = Sandbox::new();
+    let tx = values(&sandbox.names()).sender(NAME).unwrap();
+    let file = File::options().read(true).write(true).open(sandbox.names().join(NAME)).unwrap();
+    let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&file, holes, 8192, 4096).unwrap();
+    expect(values(&sandbox.names()).receiver(NAME).unwrap_err(), ErrorKind::Corrupt, &[NAME, "holes"]);
+    drop(tx);
+}
+
+#[test]
+fn a_queue_with_more_to_look_through_than_was_asked_for_is_refused() {
+    let sandbox = Sandbox::new();
+    let large = QueueOptions::values::<u8>().capacity(1 << 22).directory(sandbox.names());
+    let _tx = large.sender(NAME).unwrap();
+    let small = QueueOptions::values::<u8>().directory(sandbox.names());
+    let error = small.receiver(NAME).unwrap_err();
+    expect(error, ErrorKind::WrongType, &[NAME, "4194304 slots", "at most 2097152", "max_region_len"]);
+    large.receiver(NAME).expect("asked for");
+    small.clone().max_region_len(1 << 30).receiver(NAME).expect("accepted");
+    let error = small.max_region_len(1 << 20).receiver(NAME).unwrap_err();
+    expect(error, ErrorKind::WrongType, &["bytes of memory", "at most 1048576"]);
+
+    let error = QueueOptions::bytes().from_fd::<QueueReceiver>(sparse_queue(1 << 22)).unwrap_err();
+    expect(error, ErrorKind::WrongType, &["4194306 slots, places"]);
+    let error = QueueOptions::bytes().from_fd::<QueueReceiver>(sparse_queue(1 << 31)).unwrap_err();
+    expect(error, ErrorKind::WrongType, &["bytes of memory", "at most 17179869184"]);
+}
+
+#[test]
+fn a_pipe_longer_than_accepted_is_refused() {
+    let sandbox = Sandbox::new();
+    let large = PipeOptions::bytes().capacity_len(1 << 20).directory(sandbox.names());
+    let one = large.end(NAME).unwrap();
+    let bounded = PipeOptions::bytes().capacity_len(1024).max_region_len(1 << 20).directory(sandbox.names());
+    expect(bounded.end(NAME).unwrap_err(), ErrorKind::WrongType, &["at most 1048576", "max_region_len"]);
+    let error = bounded.from_fd::<Pipe>(one.into_fd().unwrap()).unwrap_err();
+    expect(error, ErrorKind::WrongType, &["at most 1048576"]);
+    bounded.max_region_len(3 << 20).end(NAME).expect("accepted");
+}
+
+#[test]
+fn a_namespace_with_more_to_look_through_than_was_asked_for_is_refused() {
+    let sandbox = Sandbox::new();
+    let plain = || Namespace::builder().directory(sandbox.names());
+    for plan in [
+        (0..33).fold(plain(), |plan, number| plan.bounded_semaphore(&number.to_string(), 1 << 16)),
+        plain().queue::<u8>("one", 1 << 20).queue::<u8>("two", 1 << 20).bounded_semaphore("permits", 1),
+    ] {
+        let space = plan.open(NAME).unwrap();
+        let error = plain().from_fd(space.share().unwrap()).unwrap_err();
+        expect(error, ErrorKind::WrongType, &["permits", "at most 2097152"]);
+        expect(plain().open(NAME).unwrap_err(), ErrorKind::WrongType, &["max_region_len"]);
+        plan.open(NAME).expect("asked for");
+        plain().max_region_len(1 << 30).open(NAME).expect("accepted");
+    }
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+#[test]
+fn what_a_region_keeps_is_allocated_from_the_beginning() {
+    let sandbox = Sandbox::new();
+    let _queue = QueueOptions::bytes().capacity(64).directory(sandbox.names()).open(NAME).unwrap();
+    let facts = fs::metadata(sandbox.names().join(NAME)).unwrap();
+    assert!(facts.blocks() * 512 >= 64 * (256 + 4096) && facts.blocks() * 512 < 1 << 20, "{}", facts.blocks());
+}
