@@ -69,6 +69,8 @@ pub struct QueueState {
     pub dropped: u64,
     /// Large messages in the pool.
     pub pooled: u64,
+    /// Bytes of memory for messages longer than a block, waiting and kept.
+    pub extents_len: u64,
     /// Whether it was closed.
     pub is_closed: bool,
 }
@@ -207,7 +209,7 @@ impl Region {
     }
 
     fn queue_state(&self) -> QueueState {
-        let words = self.ring_words();
+        let (words, parcels) = (self.ring_words(), Parcels::new(self, 0));
         let count = |index| self.queue_word(index).load(Ordering::Acquire);
         QueueState {
             lanes: self.layout().seats() as u64,
@@ -216,7 +218,8 @@ impl Region {
             quarantined: words.quarantined(),
             lost: count(queue::LOST),
             dropped: count(queue::DROPPED),
-            pooled: Parcels::new(self, 0).taken(),
+            pooled: parcels.taken(),
+            extents_len: parcels.extents_len(self),
             is_closed: words.is_closed(),
         }
     }

@@ -400,6 +400,10 @@ impl Lane {
         // How the others ended decides what becomes of the name, should we be the last.
         region.repair(Some(self.index()));
         self.words.settle();
+        if region.layout().shape.extents > 0 && region.is_named() && region.present().eq([self.index()]) {
+            // Should messages keep the name, they need not keep memory for others, whom nobody will send for a while.
+            Parcels::new(region, self.index()).release_kept(region, self.index());
+        }
         region.set_state(self.index(), LEFT); // L1
         // Who came along with a sender and received nothing is no receiver whose leaving means anything.
         if self.twin.is_none() || self.passed > 0 {

@@ -13,21 +13,27 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
+use std::io;
+
 use crate::error::{RecvError, SendError};
 use crate::layout::Layout;
 use crate::raw::mpmc;
 use crate::raw::pool::{Pool, Token};
 use crate::region::{Mapped, Region, Words};
 use crate::sync::{AtomicU64, Ordering, WORD, load_bytes, load_short, store_bytes, store_short};
+use crate::sys::headroom::is_there_room_for;
 use crate::sys::memory;
 
 const POOLED: u64 = 1;
 
-/// How much memory an extent keeps from one message to the next: to get it anew for each costs more than to copy it. The first
-/// ones are used first, and keep more.
+/// How much memory an extent keeps from one message to the next: to get it anew for each costs more than to copy it. The
+/// first ones are used first, and keep more; all of them together keep 64 MiB.
 fn kept(extent: u64) -> u64 {
-    if extent < 4 { 64 << 20 } else { 1 << 20 }
+    KEPT.get(extent as usize).map_or(0, |mib| mib << 20)
 }
+
+/// In MiB.
+const KEPT: [u64; 12] = [32, 16, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1];
 
 /// Why a message that was received cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,13 +154,58 @@ impl Parcels {
                 store_bytes(words, message);
                 Ok(())
             }
-            None => memory::write_all_at(region.file(), message, self.layout.extent(token.place - shape.blocks)),
+            None => self.write_extent(region, lane, message, token.place - shape.blocks),
         };
         if stored.is_err() {
-            self.give_back(region, token, length);
+            self.pool.give_back(token);
             return Err(SendError::OutOfMemory);
         }
         Ok(Some(Label { length, token: Some(token) }))
+    }
+
+    /// Writes a message into an extent that this lane has taken. If there is no memory for it, the extent has none
+    /// afterwards.
+    fn write_extent(&self, region: &Region, lane: usize, message: &[u8], index: u64) -> io::Result<()> {
+        let (file, at) = (region.file(), self.layout.extent(index));
+        let write = || {
+            if !has_room(region, at, message.len() as u64) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            memory::write_all_at(file, message, at)
+        };
+        write().or_else(|_| {
+            self.discard(region, index, 0, u64::MAX);
+            self.release_kept(region, lane);
+            write().inspect_err(|_| self.discard(region, index, 0, u64::MAX))
+        })
+    }
+
+    /// Gives the memory back that free extents keep for the next message.
+    pub(crate) fn release_kept(&self, region: &Region, lane: usize) {
+        for index in 0..self.layout.shape.extents.min(KEPT.len() as u64) {
+            // Taken meanwhile, so that nobody writes to it.
+            if let Some(token) = self.pool.take_at(lane, self.layout.shape.blocks + index) {
+                self.discard(region, index, 0, u64::MAX);
+                self.pool.give_back(token);
+            }
+        }
+    }
+
+    /// Gives memory of an extent back, from one byte up to another. If that fails it stays with the extent.
+    fn discard(&self, region: &Region, index: u64, from: u64, to: u64) {
+        // Whole pages: only those are given back, and the extent ends with one.
+        let to = to.min(self.layout.limit).next_multiple_of(memory::PAGE);
+        if from < to {
+            let _ = memory::discard(region.file(), self.layout.extent(index) + from, to - from);
+        }
+    }
+
+    /// Bytes of memory that the extents have, as far as the file system says.
+    pub(crate) fn extents_len(&self, region: &Region) -> u64 {
+        match self.layout.shape.extents {
+            0 => 0,
+            _ => memory::facts(region.file()).map_or(0, |facts| facts.allocated.saturating_sub(self.layout.mapped())),
+        }
     }
 
     /// What was stowed will not be sent.
@@ -255,15 +306,13 @@ impl Parcels {
 
     /// `length`: how much of the place was used, or more.
     fn give_back(&self, region: &Region, token: Token, length: u64) {
-        let length = length.min(self.layout.limit);
         if let Some(index) = token.place.checked_sub(self.layout.shape.blocks)
             && index < self.layout.shape.extents
             && length > kept(index)
             && self.pool.is_out(token)
         {
-            // Before anybody else can have it. If it fails, the memory stays with the extent.
-            let kept = kept(index);
-            let _ = memory::discard(region.file(), self.layout.extent(index) + kept, length - kept);
+            // Before anybody else can have it.
+            self.discard(region, index, kept(index), length);
         }
         self.pool.give_back(token);
     }
@@ -274,6 +323,15 @@ impl Parcels {
         let start = usize::try_from(place).ok()?.checked_mul(length)?;
         self.blocks.get(start..start.checked_add(length)?).filter(|_| place < self.layout.shape.blocks)
     }
+}
+
+/// Whether so much of the file can be written without more memory than there is. On a disk it can.
+fn has_room(region: &Region, at: u64, length: u64) -> bool {
+    let file = region.file();
+    is_there_room_for(length)
+        || !memory::is_memory(file)
+        // Some of it may be there already.
+        || is_there_room_for(length - memory::present(file, at, length).min(length))
 }
 
 /// Makes room for a message; its old content is of no use.

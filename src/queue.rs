@@ -94,8 +94,9 @@ impl QueueOptions<[u8]> {
         self
     }
 
-    /// How many messages longer than a block may wait. They take up memory only while they do, but for up to 1 MiB each (64 MiB, for
-    /// four of them), which is kept for the next.
+    /// How many messages longer than a block may wait. Their memory is taken when they are sent and given back when they
+    /// are received, but for 64 MiB of the whole queue that are kept for the next ones
+    /// ([`QueueStats::extents_len`](crate::QueueStats::extents_len)). The last to leave gives those back, too.
     pub fn extents(mut self, count: usize) -> Self {
         self.shape.extents = count as u64;
         self

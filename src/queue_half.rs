@@ -33,6 +33,9 @@ pub struct QueueStats {
     pub dropped: u64,
     /// Large messages in the pool.
     pub pooled: u64,
+    /// Bytes of memory for messages longer than a block: of those that wait, and what the queue keeps for the next ones,
+    /// 64 MiB at most.
+    pub extents_len: u64,
     /// Sending handles, of live processes or of ones whose death was not noticed yet.
     pub senders: u64,
     /// Receiving handles, likewise.
@@ -124,6 +127,7 @@ impl Half {
             lost: count(queue::LOST),
             dropped: count(queue::DROPPED),
             pooled: self.gate.parcels.taken(),
+            extents_len: self.gate.parcels.extents_len(region),
             senders: region.lanes_of(Part::Sender).count() as u64,
             receivers: region.lanes_of(Part::Receiver).count() as u64,
             is_closed: words.is_closed(),

@@ -190,9 +190,10 @@ impl QueueSender<[u8]> {
     /// Sends one message, of any length from 0 up to the queue's limit. Short ones lie in the slot, longer ones in the queue's pool.
     ///
     /// **Blocking**: while the queue or its pool is full, without end; parks by `futex` as [`Wait`] says. With room:
-    /// no system call up to the length of a block, two beyond.
+    /// no system call up to the length of a block, few beyond.
     ///
-    /// **Errors**: [`TooLarge`](SendError::TooLarge), [`OutOfMemory`](SendError::OutOfMemory), and as for values:
+    /// **Errors**: [`TooLarge`](SendError::TooLarge), [`OutOfMemory`](SendError::OutOfMemory) (beyond the length of a
+    /// block, if the file system, the system or a control group of this process has too little), and as for values:
     /// [`Closed`](SendError::Closed), [`PeerDied`](SendError::PeerDied), [`Corrupt`](SendError::Corrupt),
     /// [`Forked`](SendError::Forked), [`LockLost`](SendError::LockLost); the message was not sent.
     ///

@@ -27,6 +27,7 @@ use crate::names::Directory;
 use crate::raw::Memory;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, WORD};
 use crate::sys::fork::{self, Guarded};
+use crate::sys::headroom::{Headroom, headroom, overhead};
 use crate::sys::memory::{self, FileId, HUGE_PAGE, Mapping};
 
 /// How a region is made and mapped.
@@ -414,7 +415,6 @@ fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<Guarded> {
 fn create_anonymous(layout: Layout, huge: bool, report: &mut Report) -> Result<(Guarded, Layout)> {
     let doing = format!("make an anonymous region of {} bytes", layout.mapped());
     check_file_size(&doing, layout.size)?;
-    check_memory(&doing, layout.mapped())?;
     let make = |huge, size, backed| {
         let file = Guarded::new(|| memory::create_anonymous(huge))?;
         memory::allocate(&file, size, backed)?;
@@ -429,23 +429,25 @@ fn create_anonymous(layout: Layout, huge: bool, report: &mut Report) -> Result<(
             Err(error) => report.check("reserved huge pages", Err::<(), io::Error>(error)),
         }
     }
+    check_memory(&doing, layout.mapped())?;
     let file = make(false, layout.size, layout.mapped())
         .map_err(|error: io::Error| Error::io(&doing, error, "choose a smaller capacity"))?;
     Ok((file, layout))
 }
 
-/// A tmpfs may be allowed more than there is; filling it would end in the out-of-memory killer, not in an error.
+/// A tmpfs may be allowed more than there is, or than this process's control groups may have; filling it would end in
+/// the out-of-memory killer, not in an error.
 fn check_memory(doing: &str, size: u64) -> Result<()> {
-    match memory::available() {
-        Some(available) if size > available => Err(Error::new(
-            ErrorKind::NoSpace,
-            doing,
-            format_args!("{available} bytes of available memory"),
-            format_args!("{size}"),
-            "choose a smaller capacity",
-        )),
-        _ => Ok(()),
-    }
+    let wanted = size.saturating_add(overhead(size));
+    let Some(Headroom { bytes, group }) = headroom(wanted).filter(|found| found.bytes < wanted) else { return Ok(()) };
+    let (found, remedy) = match group {
+        None => (format!("{bytes} bytes of available memory"), "choose a smaller capacity"),
+        Some(group) => (
+            format!("{bytes} bytes left to the control group {}", group.display()),
+            "choose a smaller capacity, or raise the group's limit (memory.max)",
+        ),
+    };
+    Err(Error::new(ErrorKind::NoSpace, doing, found, format_args!("{wanted}"), remedy))
 }
 
 /// To grow a file beyond the process's limit would be a signal, not an error.

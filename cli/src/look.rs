@@ -41,6 +41,8 @@ struct Queue {
     lost: u64,
     dropped: u64,
     pooled: u64,
+    /// Bytes of memory for long messages, waiting and kept.
+    extents_len: u64,
     closed: bool,
 }
 
@@ -102,6 +104,7 @@ impl View {
             lost: state.lost,
             dropped: state.dropped,
             pooled: state.pooled,
+            extents_len: state.extents_len,
             closed: state.is_closed,
         });
         let namespace = (seen.kind == Kind::Namespace).then(|| Namespace::new(seen, &users));
@@ -214,6 +217,7 @@ impl View {
             ] {
                 let _ = writeln!(text, "{what:<12} {}", self.amount(count));
             }
+            let _ = writeln!(text, "extents      {}", BinaryBytes(queue.extents_len));
             let _ = writeln!(text, "closed       {}", if queue.closed { "yes" } else { "no" });
         }
         for direction in &self.directions {

@@ -403,7 +403,7 @@ fn looking_at_a_queue_with_a_dead_participant_and_the_doctor() {
     let flow = json!([{"from": "senders", "to": "receivers", "sent": 2, "queued": 2}]);
     assert_eq!(region["directions"], flow);
     let queue = |used: u64| {
-        let mut queue = json!({"quarantined": 0, "lost": 0, "dropped": 0, "pooled": 0, "closed": false, "lanes": 64});
+        let mut queue = json!({"quarantined": 0, "lost": 0, "dropped": 0, "pooled": 0, "extents_len": 0, "closed": false, "lanes": 64});
         queue["lanes_used"] = json!(used);
         queue
     };

@@ -251,6 +251,24 @@ pub(crate) fn write_word_at(file: impl AsFd, word: u64, offset: u64) -> io::Resu
     write_all_at(file, bytemuck::bytes_of(&word), offset)
 }
 
+/// Bytes of a part of the file that were written and have memory; 0 if it cannot be found out.
+pub(crate) fn present(file: impl AsFd, offset: u64, length: u64) -> u64 {
+    // The position of the file's own description means something.
+    let Ok(file) = reopen(file) else { return 0 };
+    let end = offset.saturating_add(length);
+    let (mut at, mut found) = (offset, 0_u64);
+    while at < end
+        && let Ok(data) = fs::seek(&file, fs::SeekFrom::Data(at))
+        && data < end
+        && let Ok(hole) = fs::seek(&file, fs::SeekFrom::Hole(data))
+        && hole > data
+    {
+        found += hole.min(end) - data;
+        at = hole;
+    }
+    found
+}
+
 /// Gives the memory of a part of the file back to the system; it reads as zeros from then on.
 pub(crate) fn discard(file: impl AsFd, offset: u64, length: u64) -> io::Result<()> {
     loop {

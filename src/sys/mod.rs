@@ -6,6 +6,7 @@ pub(crate) mod barrier;
 pub(crate) mod copy;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod headroom;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod process;
