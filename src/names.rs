@@ -6,9 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::memory;
+use crate::sys::{memory, process};
 
-/// Overrides the directory of named regions.
+/// Overrides the directory of named regions, but not in a set-user-ID or set-group-ID program: its caller chose the
+/// environment.
 pub const DIRECTORY_VARIABLE: &str = "TOMBOLO_DIR";
 
 const NAME_MAX: usize = 200;
@@ -16,7 +17,9 @@ const NAME_MAX: usize = 200;
 /// A directory of named regions.
 ///
 /// By default it is `/dev/shm/tombolo-UID`, made on first use for its owner alone. The environment variable
-/// `TOMBOLO_DIR` or an explicit path choose another, for example one that a group shares.
+/// `TOMBOLO_DIR` or an explicit path choose another, for example one that a group shares. Any user of the machine can make
+/// the default directory of another one first; then it is refused, by everything here, and no other directory is used in
+/// its place: programs that ought to meet would not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
@@ -26,7 +29,8 @@ pub struct Directory {
 
 impl Default for Directory {
     fn default() -> Self {
-        match std::env::var_os(DIRECTORY_VARIABLE).filter(|value| !value.is_empty()) {
+        let chosen = std::env::var_os(DIRECTORY_VARIABLE).filter(|value| !value.is_empty());
+        match chosen.filter(|_| !process::has_a_foreign_environment()) {
             Some(path) => Self::at(PathBuf::from(path)),
             None => Self { path: PathBuf::from(format!("/dev/shm/tombolo-{}", memory::user())), private: true },
         }
@@ -47,8 +51,12 @@ impl Directory {
     /// The names of the files there, sorted; none if the directory does not exist. They need not be regions.
     ///
     /// # Errors
-    /// Whatever reading a directory can meet, except that it does not exist.
+    /// Whatever reading a directory can meet, except that it does not exist. A default directory that somebody else
+    /// made.
     pub fn names(&self) -> Result<Vec<String>> {
+        if fs::symlink_metadata(&self.path).is_ok() {
+            self.check()?;
+        }
         let reading =
             |error| Error::io(format_args!("list {}", self.path.display()), error, "check the directory's permissions");
         let entries = match fs::read_dir(&self.path) {
@@ -87,16 +95,37 @@ impl Directory {
             let remedy = format!("make the directory, or name another in {DIRECTORY_VARIABLE}");
             return Err(Error::io(format_args!("make the directory {shown}"), error, remedy));
         }
-        let remedy = format!("remove it, or name another directory in {DIRECTORY_VARIABLE}");
-        let doing = format!("use the directory {shown}");
+        self.check()
+    }
+
+    /// Refuses what is no directory, and a default one that is not ours alone.
+    fn check(&self) -> Result<()> {
+        let doing = format!("use the directory {}", self.path.display());
+        let elsewhere = match process::has_a_foreign_environment() {
+            true => "have the program name another directory".to_string(),
+            false => format!("name a directory of your own in {DIRECTORY_VARIABLE}, for all programs that are to meet"),
+        };
         let facts = if self.private { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
-        let facts = facts.map_err(|error| Error::io(&doing, error, &remedy))?;
+        let facts = facts.map_err(|error| Error::io(&doing, error, format_args!("remove it, or {elsewhere}")))?;
+        let (owner, mode) = (facts.uid(), facts.mode() & 0o7777);
+        let is_ours = owner == memory::user();
         if !facts.is_dir() {
-            return Err(Error::new(ErrorKind::Permission, doing, "something else", "a directory", remedy));
+            let found = match (self.private, facts.is_symlink()) {
+                (false, _) => "something else".to_string(),
+                (true, true) => format!("a symbolic link of user {owner}"),
+                (true, false) => format!("something else, of user {owner} and mode {mode:o}"),
+            };
+            let remedy =
+                format_args!("remove it{}, or {elsewhere}", if is_ours { "" } else { " (as that user or root)" });
+            return Err(Error::new(ErrorKind::Permission, doing, found, "a directory", remedy));
         }
-        if self.private && (facts.uid() != memory::user() || facts.mode() & 0o077 != 0) {
-            let found = format!("owner {} and mode {:o}", facts.uid(), facts.mode() & 0o7777);
-            let expected = format!("owner {} and mode 700", memory::user());
+        if self.private && (!is_ours || mode & 0o077 != 0) {
+            let found = format_args!("a directory of user {owner} and mode {mode:o}");
+            let expected = format_args!("one of user {} and mode 700", memory::user());
+            let remedy = match is_ours {
+                true => format!("look who else was in there, then `chmod 700` or remove it; or {elsewhere}"),
+                false => format!("have root or that user remove it, or {elsewhere}"),
+            };
             return Err(Error::new(ErrorKind::Permission, doing, found, expected, remedy));
         }
         Ok(())

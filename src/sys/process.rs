@@ -61,6 +61,13 @@ fn own_namespace() -> u64 {
     *NAMESPACE.get_or_init(|| fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()))
 }
 
+/// Whether this program runs with more rights than whoever started it, who chose its environment: set-user-ID,
+/// set-group-ID or capabilities of its file.
+pub(crate) fn has_a_foreign_environment() -> bool {
+    // SAFETY: reads a number that the kernel gave this process.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// The cores of the machine, not those that this thread may run on: a peer is elsewhere, however we are pinned.
 pub(crate) fn online_cores() -> usize {
     // SAFETY: reads a number.

@@ -1,0 +1,236 @@
+//! The default directory, which any user of the machine can make before its owner does, and the environment of programs
+//! that run with more rights than whoever started them.
+
+mod support;
+
+use std::env;
+use std::ffi::CString;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use support::{Alone, Process, Sandbox, alone, command, fork, parts, say};
+use tombolo::{DIRECTORY_VARIABLE, Directory, ErrorKind, Namespace, PipeOptions, QueueOptions};
+
+parts!(run_set_user_id, look_at_the_environment);
+
+/// Nobody's numbers, as far as anybody knows.
+const USER: u32 = 61_234;
+const OTHER: u32 = 61_235;
+const NAME: &str = "name";
+
+fn default_path() -> PathBuf {
+    PathBuf::from(format!("/dev/shm/tombolo-{USER}"))
+}
+
+/// Mounts an empty file system that only this process sees.
+fn mount_over(place: &str) -> io::Result<()> {
+    let c = |text: &str| CString::new(text).unwrap();
+    let (place, tmpfs, mode, root) = (c(place), c("tmpfs"), c("mode=1777"), c("/"));
+    // SAFETY: strings that end in zero bytes; the mounts are private to this thread and go with it.
+    let mounted = unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(ptr::null(), root.as_ptr(), ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null()) == 0
+            && libc::mount(tmpfs.as_ptr(), place.as_ptr(), tmpfs.as_ptr(), 0, mode.as_ptr().cast()) == 0
+    };
+    if mounted { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn become_user(user: u32) {
+    // SAFETY: numbers.
+    let done = unsafe { libc::setresgid(user, user, user) == 0 && libc::setresuid(user, user, user) == 0 };
+    assert!(done, "{}", io::Error::last_os_error());
+}
+
+/// Has `prepare` run as root in an empty `/dev/shm`, and then `act` as a user without rights. False: it cannot be.
+fn as_user(alone: &Alone, prepare: impl FnOnce(&Path), act: impl FnOnce()) -> bool {
+    const CANNOT: i32 = 77;
+    let mut process = fork(alone, || {
+        // SAFETY: no other thread runs in this process.
+        unsafe { env::remove_var(DIRECTORY_VARIABLE) };
+        // SAFETY: has no arguments.
+        if unsafe { libc::geteuid() } != 0 || mount_over("/dev/shm").is_err() {
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(CANNOT) };
+        }
+        prepare(&default_path());
+        become_user(USER);
+        act();
+    });
+    let status = process.wait();
+    assert!(libc::WIFEXITED(status) && [0, CANNOT].contains(&libc::WEXITSTATUS(status)), "the child: {status:#x}");
+    let could = libc::WEXITSTATUS(status) == 0;
+    if !could {
+        say("SKIPPED: directories of several users (no permission to mount); run the tests as root for it");
+    }
+    could
+}
+
+fn make(path: &Path, owner: u32, mode: u32) {
+    fs::create_dir(path).unwrap();
+    chown(path, Some(owner), Some(owner)).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn the_default_directory_is_made_for_its_owner_alone() {
+    let _sandbox = Sandbox::new();
+    let alone = alone();
+    as_user(
+        &alone,
+        |_| {},
+        || {
+            let _tx = PipeOptions::bytes().sender(NAME).unwrap();
+            let facts = fs::metadata(default_path()).unwrap();
+            assert_eq!((facts.uid(), facts.mode() & 0o7777), (USER, 0o700));
+            assert_eq!(Directory::default().names().unwrap(), [NAME]);
+        },
+    );
+    as_user(
+        &alone,
+        |path| make(path, USER, 0o700),
+        || drop(PipeOptions::bytes().sender(NAME).expect("one of its own that was there")),
+    );
+}
+
+/// Everything that uses the default directory refuses it and says these.
+fn refused(says: &[&str]) {
+    let directory = Directory::default();
+    assert_eq!(directory.path(), default_path());
+    let errors = [
+        PipeOptions::bytes().sender(NAME).unwrap_err(),
+        PipeOptions::bytes().open_existing().receiver(NAME).unwrap_err(),
+        QueueOptions::bytes().open(NAME).unwrap_err(),
+        Namespace::open(NAME).unwrap_err(),
+        Namespace::builder().event("event").open(NAME).unwrap_err(),
+        directory.inspect(NAME).unwrap_err(),
+        directory.unlink(NAME, true).unwrap_err(),
+        directory.unlink_if_abandoned(NAME).unwrap_err(),
+        directory.names().unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Permission, "{error}");
+        for text in says.iter().chain(&[default_path().to_str().unwrap(), "TOMBOLO_DIR"]) {
+            assert!(error.to_string().contains(text), "no {text:?} in: {error}");
+        }
+    }
+    assert_eq!(fs::read_dir("/dev/shm").unwrap().count(), 1, "nothing was made elsewhere in its place");
+}
+
+#[test]
+fn a_default_directory_that_somebody_else_made_is_refused() {
+    let _sandbox = Sandbox::new();
+    let alone = alone();
+    for (owner, mode, says) in [
+        (OTHER, 0o700, "found a directory of user 61235 and mode 700, expected one of user 61234 and mode 700"),
+        (OTHER, 0o777, "found a directory of user 61235 and mode 777"),
+        (OTHER, 0o1777, "found a directory of user 61235 and mode 1777"),
+        (0, 0o1777, "found a directory of user 0 and mode 1777"),
+    ] {
+        let ran = as_user(
+            &alone,
+            |path| make(path, owner, mode),
+            || {
+                refused(&[says, "have root or that user remove it"]);
+                let there = fs::read_dir(default_path()).map_or(0, Iterator::count);
+                assert_eq!(there, 0, "nothing was put there");
+            },
+        );
+        if !ran {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_default_directory_that_others_can_enter_is_refused() {
+    let _sandbox = Sandbox::new();
+    let alone = alone();
+    for (mode, says) in [(0o770, "mode 770"), (0o701, "mode 701"), (0o1777, "mode 1777"), (0o2750, "mode 2750")] {
+        if !as_user(&alone, |path| make(path, USER, mode), || refused(&["user 61234", says, "chmod 700"])) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_default_directory_that_is_a_link_or_a_file_is_refused() {
+    let _sandbox = Sandbox::new();
+    let alone = alone();
+    let link = |path: &Path| {
+        let target = env::temp_dir();
+        symlink(target, path).unwrap();
+        std::os::unix::fs::lchown(path, Some(OTHER), Some(OTHER)).unwrap();
+    };
+    if !as_user(&alone, link, || refused(&["found a symbolic link of user 61235", "as that user or root"])) {
+        return;
+    }
+    let file = |path: &Path| {
+        fs::write(path, "").unwrap();
+        chown(path, Some(OTHER), Some(OTHER)).unwrap();
+    };
+    as_user(&alone, file, || refused(&["found something else, of user 61235 and mode 644", "as that user or root"]));
+    let own = |path: &Path| symlink("/tmp", path).unwrap();
+    as_user(&alone, own, || refused(&["found a symbolic link of user 0"]));
+}
+
+#[test]
+fn a_directory_that_was_named_may_be_shared() {
+    let _sandbox = Sandbox::new();
+    as_user(
+        &alone(),
+        |path| make(path, 0, 0o1777),
+        || {
+            let options = PipeOptions::values::<u64>().directory(default_path()).mode(0o666);
+            let mut rx = options.receiver(NAME).unwrap();
+            options.sender(NAME).unwrap().send(&1).unwrap();
+            assert_eq!(rx.recv(), Ok(1));
+        },
+    );
+}
+
+#[test]
+fn a_program_with_more_rights_than_its_caller_does_not_believe_the_environment() {
+    let sandbox = Sandbox::new();
+    let place = sandbox.file("programs");
+    fs::create_dir(&place).unwrap();
+    Process::from(command("run_set_user_id", &[place.to_str().unwrap()]).spawn().unwrap()).finish();
+}
+
+fn run_set_user_id(arguments: &[String]) {
+    let place = &arguments[0];
+    // SAFETY: has no arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        return say("SKIPPED: a set-user-ID program (only root can make one); run the tests as root for it");
+    }
+    if let Err(error) = mount_over(place) {
+        return say(&format!("SKIPPED: a set-user-ID program (no permission to mount: {error})"));
+    }
+    let program = Path::new(place).join("program");
+    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    for (mode, secure) in [(0o755, false), (0o4755, true), (0o2755, true)] {
+        chown(&program, Some(USER), Some(USER)).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(mode)).unwrap();
+        let started = command("look_at_the_environment", &[if secure { "secure" } else { "plain" }]);
+        let mut again = std::process::Command::new(&program);
+        again.args(started.get_args()).envs(started.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        again.env(DIRECTORY_VARIABLE, "/somewhere/else").uid(OTHER).gid(OTHER).current_dir("/");
+        match again.spawn() {
+            Ok(child) => Process::from(child).finish(),
+            Err(error) => return say(&format!("SKIPPED: a set-user-ID program (it cannot be started: {error})")),
+        }
+    }
+}
+
+fn look_at_the_environment(arguments: &[String]) {
+    // SAFETY: has no arguments.
+    let user = unsafe { libc::geteuid() };
+    let expected = match arguments[0].as_str() {
+        "secure" => format!("/dev/shm/tombolo-{user}"),
+        _ => "/somewhere/else".to_string(),
+    };
+    assert_eq!(Directory::default().path(), Path::new(&expected));
+}
