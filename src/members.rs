@@ -6,7 +6,7 @@
 //! - repair: (R1) each object that the dead one held, owned, read or came to, (R2) lane REPAIRED. The lane is nobody's before R2, so every
 //!   step may be done again by another repairer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, TryLockError, Weak};
 
@@ -198,7 +198,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if self.is_ours() {
-            self.table.let_go(self.region(), self.lane()); // L1
+            self.table.let_go(self.region(), &[self.lane()]); // L1
         }
     }
 }
@@ -222,27 +222,27 @@ impl Table {
             return 0;
         }
         let Some(_held) = region.try_repairing() else { return 0 };
-        let mut repaired = 0;
         // Again: somebody may have repaired it before we could.
-        for lane in dead.into_iter().filter(|&lane| region.is_dead(lane, own)) {
-            self.let_go(region, lane); // R1
-            region.set_state(lane, REPAIRED); // R2
-            repaired += 1;
-        }
-        repaired
+        let dead: Vec<usize> = dead.into_iter().filter(|&lane| region.is_dead(lane, own)).collect();
+        self.let_go(region, &dead); // R1
+        dead.iter().for_each(|&lane| region.set_state(lane, REPAIRED)); // R2
+        dead.len()
     }
 
-    /// Lets go of everything that a member holds: one that is dead, or this process.
-    fn let_go(&self, region: &Region, lane: usize) {
-        let pid = region.word(region.layout().seat(lane) + seat::PID).load(Ordering::Relaxed);
+    /// Lets go of everything that some members hold: those that are dead, or this process. All at once: a look through the
+    /// permits of a large semaphore takes long.
+    fn let_go(&self, region: &Region, lanes: &[usize]) {
         for entry in &self.entries {
-            entry.let_go(region, lane, pid);
+            match entry.plan.kind {
+                ObjectKind::BoundedSemaphore => entry.let_go_of_permits(region, lanes),
+                _ => lanes.iter().for_each(|&lane| entry.let_go(region, lane)),
+            }
         }
     }
 }
 
 impl Entry {
-    fn let_go(&self, region: &Region, lane: usize, pid: u64) {
+    fn let_go(&self, region: &Region, lane: usize) {
         let free = |at: usize| {
             if self.lock(region, at).bury(lane) {
                 self.event(region, at + EVENT).wake(1);
@@ -257,26 +257,29 @@ impl Entry {
                     self.event(region, rw_lock::DRAINED).wake(u32::MAX);
                 }
             }
-            ObjectKind::BoundedSemaphore => {
-                let pool = self.permits(region);
-                let mut returned = 0;
-                pool.reclaim(lane, |_| {}, |permit| returned += u32::from(pool.give_back(permit)));
-                if returned > 0 {
-                    self.event(region, EVENT).wake(returned);
-                    self.event(region, permits::SEVERAL).wake(u32::MAX);
-                }
-            }
             ObjectKind::Barrier => {
+                let pid = region.word(region.layout().seat(lane) + seat::PID).load(Ordering::Relaxed);
                 if self.barrier(region).bury(lane, pid) {
                     self.event(region, EVENT).wake(u32::MAX);
                 }
             }
-            // A queue's participants have lanes of their own; the others hold nothing for anybody.
-            ObjectKind::Atomic
+            // Permits are let go for several lanes at once, a queue's participants have lanes of their own, and the others
+            // hold nothing for anybody.
+            ObjectKind::BoundedSemaphore
+            | ObjectKind::Atomic
             | ObjectKind::Semaphore
             | ObjectKind::Condvar
             | ObjectKind::Event
             | ObjectKind::Queue => {}
+        }
+    }
+
+    fn let_go_of_permits(&self, region: &Region, lanes: &[usize]) {
+        let lanes: BTreeSet<usize> = lanes.iter().copied().collect();
+        let returned = self.permits(region).give_back_all(|lane| lanes.contains(&lane));
+        if returned > 0 {
+            self.event(region, EVENT).wake(u32::try_from(returned).unwrap_or(u32::MAX));
+            self.event(region, permits::SEVERAL).wake(u32::MAX);
         }
     }
 

@@ -81,8 +81,11 @@ fn stay_in_a_namespace(arguments: &[String]) {
     stay(&arguments[1]);
 }
 
+/// What a file is made, what opening it says then, and how that is done.
+type Damage = (&'static str, ErrorKind, fn(&File));
+
 /// Ways in which a file cannot be read.
-fn damages() -> [(&'static str, ErrorKind, fn(&File)); 5] {
+fn damages() -> [Damage; 5] {
     [
         ("a later version", ErrorKind::WrongVersion, |file| write_word(file, VERSION, LAYOUT_VERSION + 1)),
         ("an earlier version", ErrorKind::WrongVersion, |file| write_word(file, VERSION, 0)),

@@ -107,6 +107,15 @@ impl<M: Memory> Pool<M> {
         }
     }
 
+    /// Gives back what some lanes have taken, in one pass over all of it. Returns how many places that was.
+    pub(crate) fn give_back_all(&self, is_one: impl Fn(usize) -> bool) -> u64 {
+        let tokens = self.owners.iter().zip(0..);
+        let tokens = tokens.map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
+        let theirs =
+            tokens.filter(|token| (token.owner & LANE).checked_sub(1).is_some_and(|lane| is_one(lane as usize)));
+        theirs.filter(|&token| self.give_back(token)).count() as u64
+    }
+
     /// What a lane has taken.
     pub(crate) fn of(&self, lane: usize) -> impl Iterator<Item = Token> {
         let tokens = self.owners.iter().zip(0..);
