@@ -14,6 +14,9 @@ pub trait End: sealed::Sealed + Sized {
     /// Turns the end into a descriptor that carries it, for `from_fd` of its options in this or another process. The part
     /// in the region stays taken as long as any copy of the descriptor is open, and counts as dead when the last is closed.
     ///
+    /// Another process takes the end of a named region only on tmpfs, since its file can be truncated, and an end in
+    /// reserved huge pages only if it asks for them.
+    ///
     /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still exists.
     fn into_fd(self) -> Result<OwnedFd> {
         let file = prepare_to_pass(&self)?;

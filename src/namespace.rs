@@ -94,7 +94,8 @@ impl Namespace {
         Self { member, wait, tag: None }
     }
 
-    /// A descriptor through which another process can come in, too; any number may, with copies of it.
+    /// A descriptor through which another process can come in, too; any number may, with copies of it. That of a named
+    /// namespace is accepted on tmpfs only: elsewhere, pass the name.
     ///
     /// **Blocking**: never. **Errors**: no descriptors, a forked child.
     pub fn share(&self) -> Result<OwnedFd> {
@@ -444,7 +445,9 @@ impl NamespaceBuilder {
 
     /// Opens the namespace behind a descriptor that [`Namespace::share`] made.
     ///
-    /// **Blocking** and **Errors**: as [`open`](Self::open).
+    /// **Blocking** and **Errors**: as [`open`](Self::open); more than [`max_region_len`](Self::max_region_len); reserved
+    /// huge pages without [`huge_pages`](Self::huge_pages); a file that can be truncated, unless it is on tmpfs and
+    /// belongs to this user, or [`any_owner`](Self::any_owner).
     pub fn from_fd(&self, descriptor: OwnedFd) -> Result<Namespace> {
         self.check_plans()?;
         let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };

@@ -16,7 +16,7 @@ use crate::wait::Wait;
 const HANDLES: usize = 2;
 /// More than there are handles: a lane whose owner met damage stays taken until it is repaired.
 const LANES: usize = 6;
-/// An extent keeps 1 MiB: this one has something to give back.
+/// Longer than any block by far.
 const LARGE: usize = (1 << 20) + 5000;
 /// Far more than any operation takes, whatever it is told.
 const SOON: Duration = Duration::from_secs(10);
