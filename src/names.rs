@@ -54,8 +54,9 @@ impl Directory {
     /// Whatever reading a directory can meet, except that it does not exist. A default directory that somebody else
     /// made.
     pub fn names(&self) -> Result<Vec<String>> {
-        if fs::symlink_metadata(&self.path).is_ok() {
-            self.check()?;
+        match self.check() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            checked => checked?,
         }
         let reading =
             |error| Error::io(format_args!("list {}", self.path.display()), error, "check the directory's permissions");
