@@ -25,7 +25,8 @@ pub struct Inspection {
     pub capacity: u64,
     /// The longest message, in bytes.
     pub max_message_len: u64,
-    /// Bytes of memory. A queue's long messages take more while they wait.
+    /// Bytes of memory. A queue's long messages take more while they wait, and some of it is kept for the next ones
+    /// ([`QueueState::extents_len`]).
     pub size: u64,
     /// One for each direction; a queue has one, a namespace none.
     pub rings: Vec<RingState>,

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use support::{Board, Process, Sandbox, alone, fork, parts, say, start};
 use tombolo::{
     Abandoned, Directory, ErrorKind, LAYOUT_VERSION, Mutex, Namespace, NamespaceBuilder, PipeOptions, QueueOptions,
+    RecvError,
 };
 
-parts!(send_and_stay, stay_in_a_queue, stay_in_a_namespace, replace_as_receiver);
+parts!(send_and_stay, stay_in_a_queue, stay_in_a_namespace, replace_as_receiver, resume_as_receiver);
 
 const NAME: &str = "name";
 const VERSION: u64 = 1;
@@ -289,6 +290,48 @@ fn replace_as_receiver(arguments: &[String]) {
         board.meet(0, 2);
         let mut rx = options.receiver(NAME).unwrap();
         assert_eq!(rx.recv(), Ok(round));
+        board.meet(1, 2);
+        drop(rx);
+        board.meet(2, 2);
+    }
+}
+
+#[test]
+fn one_that_replaces_and_one_that_resumes_meet_in_one_region() {
+    let sandbox = Sandbox::new();
+    start_in(&sandbox, "send_and_stay").kill();
+    let wreck = sandbox.file("wreck");
+    fs::rename(path(&sandbox), &wreck).unwrap();
+    let board_path = sandbox.file("races");
+    let board = Board::at(&board_path);
+    let arguments = [sandbox.names(), board_path].map(|path| path.to_str().unwrap().to_string());
+    let other = start("resume_as_receiver", &arguments.each_ref().map(String::as_str));
+    for round in 0..ROUNDS {
+        fs::copy(&wreck, path(&sandbox)).unwrap();
+        board.meet(0, 2);
+        let mut tx = pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap();
+        tx.send(&(1000 + round)).unwrap();
+        board.meet(1, 2);
+        drop(tx);
+        board.meet(2, 2);
+        assert_eq!(sandbox.litter(), [""; 0], "in round {round}");
+    }
+    other.finish();
+}
+
+fn resume_as_receiver(arguments: &[String]) {
+    let board = Board::at(Path::new(&arguments[1]));
+    let options = PipeOptions::values::<u64>().directory(&arguments[0]);
+    for round in 0..ROUNDS {
+        board.meet(0, 2);
+        let mut rx = options.receiver(NAME).unwrap();
+        // The old one's message and death come first, if the old region is where they met.
+        loop {
+            match rx.recv() {
+                Ok(1) | Err(RecvError::PeerDied) => {}
+                other => break assert_eq!(other, Ok(1000 + round)),
+            }
+        }
         board.meet(1, 2);
         drop(rx);
         board.meet(2, 2);
