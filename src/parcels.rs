@@ -13,7 +13,9 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::OnceLock;
 
 use crate::error::{RecvError, SendError};
 use crate::layout::Layout;
@@ -95,6 +97,8 @@ pub(crate) struct Parcels {
     inline_len: usize,
     /// Where we last found a place: it is likely to be free again, and in our cache.
     hint: u64,
+    /// What each lane had taken when the first dead one was repaired.
+    taken: OnceLock<BTreeMap<usize, Vec<Token>>>,
 }
 
 impl Parcels {
@@ -105,7 +109,14 @@ impl Parcels {
         let (start, length) = layout.blocks();
         let share = layout.places() / layout.seats() as u64;
         let inline_len = layout.shape.inline_len.min(layout.limit) as usize;
-        Self { pool, blocks: region.words(start, length), layout, inline_len, hint: lane as u64 * share }
+        Self {
+            pool,
+            blocks: region.words(start, length),
+            layout,
+            inline_len,
+            hint: lane as u64 * share,
+            taken: OnceLock::new(),
+        }
     }
 
     /// The longest message that goes into a slot.
@@ -282,7 +293,8 @@ impl Parcels {
         self.unstow(region, Label::read(payload));
     }
 
-    /// Gives back what a dead lane took and did not send. Its claims are repaired.
+    /// Gives back what a dead lane took and did not send. Its claims are repaired. For one repair: all lanes that it is called
+    /// for were dead at the first call, so that one look at all places is enough for them.
     pub(crate) fn reclaim(&self, region: &Region, ring: &mpmc::Words<Mapped>, lane: usize) {
         let take_out_sent = |tokens: &mut Vec<Token>| {
             let mut sent = Vec::new();
@@ -296,7 +308,9 @@ impl Parcels {
             // What cannot be read is not given back.
             tokens.retain(|token| read.is_ok() && sent.binary_search(token).is_err());
         };
-        self.pool.reclaim(lane, take_out_sent, |token| self.give_back(region, token, u64::MAX));
+        let taken = self.taken.get_or_init(|| self.pool.by_lane(self.layout.seats()));
+        let taken = taken.get(&lane).cloned().unwrap_or_default();
+        self.pool.reclaim_taken(taken, take_out_sent, |token| self.give_back(region, token, u64::MAX));
     }
 
     /// Places of the pool in use.

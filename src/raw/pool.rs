@@ -29,7 +29,7 @@
 //!
 //! Source: our own; a free list would be shorter to search, and cannot be repaired.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::raw::Memory;
 use crate::sync::Ordering;
@@ -93,13 +93,17 @@ impl<M: Memory> Pool<M> {
     }
 
     /// Gives back what a dead lane took and did not send. `take_out` takes out of a list, sorted by place, what is in a message.
-    pub(crate) fn reclaim(
+    pub(crate) fn reclaim(&self, lane: usize, take_out: impl FnOnce(&mut Vec<Token>), give_back: impl FnMut(Token)) {
+        self.reclaim_taken(self.of(lane).collect(), take_out, give_back);
+    }
+
+    /// As [`reclaim`](Self::reclaim), of what the lane is known to have taken; a dead one takes no more.
+    pub(crate) fn reclaim_taken(
         &self,
-        lane: usize,
+        mut tokens: Vec<Token>,
         take_out: impl FnOnce(&mut Vec<Token>),
         mut give_back: impl FnMut(Token),
     ) {
-        let mut tokens: Vec<Token> = self.of(lane).collect();
         if !tokens.is_empty() {
             take_out(&mut tokens);
             // What was in a message and was given back meanwhile has another value by now (I1).
@@ -114,6 +118,19 @@ impl<M: Memory> Pool<M> {
         let theirs =
             tokens.filter(|token| (token.owner & LANE).checked_sub(1).is_some_and(|lane| is_one(lane as usize)));
         theirs.filter(|&token| self.give_back(token)).count() as u64
+    }
+
+    /// What each of so many lanes has taken, in one pass over all places.
+    pub(crate) fn by_lane(&self, lanes: usize) -> BTreeMap<usize, Vec<Token>> {
+        let mut found = BTreeMap::<usize, Vec<Token>>::new();
+        for (word, place) in self.owners.iter().zip(0..) {
+            let owner = word.load(Ordering::Relaxed);
+            let lane = (owner & LANE).checked_sub(1).map(|lane| lane as usize);
+            if let Some(lane) = lane.filter(|&lane| lane < lanes) {
+                found.entry(lane).or_default().push(Token { place, owner });
+            }
+        }
+        found
     }
 
     /// What a lane has taken.
