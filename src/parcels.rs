@@ -34,6 +34,10 @@ fn kept(extent: u64) -> u64 {
     KEPT.get(extent as usize).map_or(0, |mib| mib << 20)
 }
 
+/// Bytes that a handle may put into extents without asking whether there is memory for them: short messages are sent
+/// without a system call more.
+const UNASKED: u64 = 1 << 20;
+
 /// In MiB.
 const KEPT: [u64; 12] = [32, 16, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1];
 
@@ -97,6 +101,8 @@ pub(crate) struct Parcels {
     inline_len: usize,
     /// Where we last found a place: it is likely to be free again, and in our cache.
     hint: u64,
+    /// Bytes that went into extents since the last question whether there is memory for them.
+    unasked: u64,
     /// What each lane had taken when the first dead one was repaired.
     taken: OnceLock<BTreeMap<usize, Vec<Token>>>,
 }
@@ -115,6 +121,7 @@ impl Parcels {
             layout,
             inline_len,
             hint: lane as u64 * share,
+            unasked: 0,
             taken: OnceLock::new(),
         }
     }
@@ -176,10 +183,15 @@ impl Parcels {
 
     /// Writes a message into an extent that this lane has taken. If there is no memory for it, the extent has none
     /// afterwards.
-    fn write_extent(&self, region: &Region, lane: usize, message: &[u8], index: u64) -> io::Result<()> {
-        let (file, at) = (region.file(), self.layout.extent(index));
+    fn write_extent(&mut self, region: &Region, lane: usize, message: &[u8], index: u64) -> io::Result<()> {
+        let (file, at, length) = (region.file(), self.layout.extent(index), message.len() as u64);
+        self.unasked = self.unasked.saturating_add(length);
+        let asks = self.unasked >= UNASKED;
+        if asks {
+            self.unasked = 0;
+        }
         let write = || {
-            if !has_room(region, at, message.len() as u64) {
+            if asks && !has_room(region, at, length) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
             memory::write_all_at(file, message, at)
