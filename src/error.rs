@@ -125,7 +125,7 @@ impl std::error::Error for Error {
 pub enum SendError {
     /// No room, and the call was not to wait.
     Full,
-    /// The receiver has left; of a queue, the last one has, or it was closed.
+    /// The receiver has left; of a queue, the last one has, or this sender's run was closed.
     Closed,
     /// The receiver's process died. What was in the ring waits for a successor.
     PeerDied,
@@ -156,7 +156,8 @@ pub enum SendError {
 pub enum RecvError {
     /// Nothing there, and the call was not to wait.
     Empty,
-    /// The sender (of a queue, the last one) has left, or the queue was closed, and everything that was sent has been received:
+    /// The sender (of a queue, the last one) has left, or the queue's present run was closed, and
+    /// everything that was sent has been received:
     /// end of stream.
     Closed,
     /// The sender's process died; everything that it had sent whole has been received.

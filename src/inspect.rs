@@ -72,7 +72,7 @@ pub struct QueueState {
     pub pooled: u64,
     /// Bytes of memory for messages longer than a block, waiting and kept.
     pub extents_len: u64,
-    /// Whether it was closed.
+    /// Whether a run was closed, and no sender has begun the next one.
     pub is_closed: bool,
 }
 
@@ -129,7 +129,8 @@ impl Directory {
         }
     }
 
-    /// Removes a name if everybody who used its region is gone. Returns whether it did.
+    /// Removes a name, with whatever waits there, if everybody who used its region is gone. Returns
+    /// whether it did. One that is persistent stays.
     ///
     /// A region that this version cannot read, because it is of another layout version, cut or damaged, is removed as
     /// well once nobody holds a lock on it. A file that is no region is not.
@@ -228,8 +229,8 @@ impl Region {
     fn ring_state(&self, index: usize) -> RingState {
         let layout = self.layout();
         if layout.kind == Kind::Queue {
-            let sent = self.queue_word(queue::TAIL).load(Ordering::Acquire) << 1 >> 1; // without CLOSED
-            return RingState { sent, queued: self.ring_words().len() };
+            let words = self.ring_words();
+            return RingState { sent: words.sent(), queued: words.len() };
         }
         let unit = match layout.element {
             Element::Bytes => 8,

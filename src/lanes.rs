@@ -2,8 +2,12 @@
 //! and putting right what they left behind, leaving. What moves through the ring is not this file's business.
 //!
 //! Crash, by step
-//! - join: as in liveness.rs; J3 makes the lane PRESENT, (J4) the part's count goes up. Before J3 nobody notices a death, from J3 on
+//! - join: as in liveness.rs; J3 makes the lane PRESENT, J4 is (J4a) what it finds there, (J4b) a
+//!   sender's run announced, then begun (`raw/mpmc.rs` N1, N2), (J4c) the part's count goes up,
+//!   before it is looked whether an open run still is. Before J3 nobody notices a death, from J3 on
 //!   it is repaired like any.
+//! - close: (X1) CLOSED (`raw/mpmc.rs`), (X2) the change counted, (X3) everybody woken. From X1 on
+//!   nothing is sent in that run; before X3 who sleeps learns it at the end of a slice.
 //! - leave: (L1) LEFT, (L2) how the part's last one ended, (L3) the change counted, (L4) everybody woken. Before L1 the others see a
 //!   death, after it a leaving, of which they learn at the end of a slice.
 //! - repair: (R1) the claims (`raw/mpmc.rs`), (R2) the pool (`raw/pool.rs`), (R3) how the part's last one ended, (R4) REPAIRED, (R5)
@@ -13,13 +17,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::error::Result;
-use crate::layout::{lane, queue, seat};
+use crate::error::{Error, ErrorKind, Result, SendError};
+use crate::layout::{self, lane, queue, seat};
 use crate::liveness::{LEFT, RECEIVER, REPAIRED, SENDER, Seat, Standing};
 use crate::parcels::Parcels;
 use crate::raw::event::Event;
-use crate::raw::mpmc::{Ledger, Repair, Ring, Words};
-use crate::region::{Mapped, Region, Word};
+use crate::raw::mpmc::{Drain, Ledger, Now, RUNS, Repair, Ring, Words};
+use crate::region::{Mapped, Region, Word, shown};
 use crate::sync::Ordering;
 use crate::sys::{Deadline, barrier};
 use crate::wait::{Effort, Pace, Stop, Wait, Waiter};
@@ -52,6 +56,14 @@ impl Part {
         }
     }
 
+    /// How one of them ended, as noted.
+    fn end(self, now: Now, how: u64) -> u64 {
+        match self {
+            Self::Sender => now.run() << 8 | how,
+            Self::Receiver => how,
+        }
+    }
+
     /// The part's own among two words.
     fn of(self, words: usize) -> usize {
         match self {
@@ -59,6 +71,33 @@ impl Part {
             Self::Receiver => words + 1,
         }
     }
+}
+
+/// How somebody comes to take part.
+#[derive(Clone, Copy)]
+pub(crate) enum Arrival {
+    /// As anybody who finds the queue. The same handle's other lane may be there already.
+    Found { twin: Option<usize> },
+    /// As a clone of a handle with that past.
+    Cloned(Past),
+    /// Through a handle of the other part.
+    Called,
+}
+
+/// What a participant found when it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// A sender's run. A receiver's: which was open, or which was closed last.
+    phase: u64,
+    /// Nobody of the other part was there, nor anything of theirs; so many had come before.
+    since: Option<u64>,
+}
+
+/// What an answer about the other part rests on: it stands while this is so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Basis {
+    came: u64,
+    now: Now,
 }
 
 impl Region {
@@ -101,39 +140,71 @@ impl Region {
         self.present().filter(move |&index| self.part(index) == part)
     }
 
-    /// Everybody of that part as one: alive if any is, else how the last one ended; vacant if none has come.
-    pub(crate) fn standing_of(&self, part: Part) -> Standing {
-        self.standing_beside(part, None, true)
+    fn run(&self, index: usize) -> u64 {
+        self.lane_word(index, seat::RUN).load(Ordering::Acquire) % RUNS
     }
 
-    /// As [`standing_of`](Self::standing_of), of all but one. Without asking the kernel, everybody who did not leave is alive.
-    fn standing_beside(&self, part: Part, own: Option<usize>, ask: bool) -> Standing {
-        let came = || self.queue_word(part.of(queue::CAME)).load(Ordering::Acquire);
-        let before = came();
-        let mut found = Standing::Vacant;
-        for index in self.lanes_of(part).filter(|&index| Some(index) != own) {
+    /// Of the senders, those of the run that is open.
+    fn lanes_in(&self, part: Part, now: Now) -> impl Iterator<Item = usize> {
+        let is_in = move |index: &usize| part == Part::Receiver || !now.is_closed() && self.run(*index) == now.run();
+        self.lanes_of(part).filter(is_in)
+    }
+
+    fn basis(&self, part: Part) -> Basis {
+        let came = self.queue_word(part.of(queue::CAME)).load(Ordering::Acquire);
+        Basis { came, now: Now::read(&self.queue_word(queue::TAIL)) }
+    }
+
+    /// Everybody of that part as one: alive if any is, else how the last one ended; vacant if none has come.
+    pub(crate) fn standing_of(&self, part: Part) -> Standing {
+        let came = self.queue_word(part.of(queue::CAME)).load(Ordering::Acquire);
+        let ended = self.queue_word(part.of(queue::ENDED)).load(Ordering::Acquire);
+        self.standing_among(self.lanes_of(part), true).unwrap_or(match ended & 0xff {
+            _ if came == 0 => Standing::Vacant,
+            REPAIRED => Standing::Dead,
+            _ => Standing::Left,
+        })
+    }
+
+    /// Those lanes as one, if any is somebody's. Without asking the kernel, everybody who did not
+    /// leave is alive.
+    fn standing_among(&self, lanes: impl Iterator<Item = usize>, ask: bool) -> Option<Standing> {
+        let mut found = None;
+        for index in lanes {
             match if ask { self.standing(index) } else { Standing::Alive } {
-                Standing::Alive => return Standing::Alive,
-                Standing::LockLost => found = Standing::LockLost,
-                Standing::Dead if found == Standing::Vacant => found = Standing::Dead,
+                Standing::Alive => return Some(Standing::Alive),
+                Standing::LockLost => found = Some(Standing::LockLost),
+                Standing::Dead if found.is_none() => found = Some(Standing::Dead),
                 _ => {}
             }
         }
-        if came() != before {
+        found
+    }
+
+    /// As [`standing_of`](Self::standing_of), of all who can still send, or receive, but one.
+    fn standing_beside(&self, part: Part, own: Option<usize>, ask: bool, basis: Basis) -> Standing {
+        let others = self.lanes_in(part, basis.now).filter(|&index| Some(index) != own);
+        let found = self.standing_among(others, ask);
+        if found == Some(Standing::Alive) || self.basis(part).came != basis.came {
             return Standing::Alive; // in a lane that we had passed, perhaps
         }
-        match found {
-            Standing::Vacant if before <= u64::from(own.is_some()) => Standing::Vacant,
-            Standing::Vacant => match self.queue_word(part.of(queue::ENDED)).load(Ordering::Acquire) {
-                REPAIRED => Standing::Dead,
-                _ => Standing::Left,
-            },
-            found => found,
+        found.unwrap_or_else(|| {
+            let ended = self.queue_word(part.of(queue::ENDED)).load(Ordering::Acquire);
+            if ended == part.end(basis.now, REPAIRED) { Standing::Dead } else { Standing::Left }
+        })
+    }
+
+    /// Notes how one ended, for those who wait for its part. How one of an earlier run did is of no
+    /// interest.
+    fn note_end(&self, index: usize, how: u64) {
+        let (part, now) = (self.part(index), Now::read(&self.queue_word(queue::TAIL)));
+        if part == Part::Receiver || !now.is_closed() && self.run(index) == now.run() {
+            self.queue_word(part.of(queue::ENDED)).store(part.end(now, how), Ordering::Release);
         }
     }
 
     /// Takes a lane. Those of the dead are repaired first.
-    pub(crate) fn join_lane(self, part: Part) -> Result<Option<Seat>> {
+    pub(crate) fn join_lane(self, part: Part, arrival: Arrival) -> Result<Option<Seat>> {
         self.repair(None);
         let free = |region: &Self| {
             region.free_seats(|| {
@@ -142,17 +213,80 @@ impl Region {
         };
         Seat::join(self, free, part.code(), |region, index| {
             region.lane_word(index, lane::OPEN).store(0, Ordering::Relaxed);
-            if region.present().eq([index]) && region.ring_words().len() == 0 {
-                // Nobody and nothing is left of earlier runs: how those ended is of no interest.
-                for part in [Part::Sender, Part::Receiver] {
-                    region.queue_word(part.of(queue::CAME)).store(0, Ordering::Relaxed);
-                    region.queue_word(part.of(queue::ENDED)).store(0, Ordering::Relaxed);
+            let words = region.ring_words();
+            let past = match arrival {
+                Arrival::Cloned(past) => past,
+                Arrival::Called => Past { phase: words.now().phase(), since: None },
+                Arrival::Found { twin } => region.found(&words, part.other(), [twin, Some(index)]),
+            };
+            region
+                .lane_word(index, seat::SINCE)
+                .store(past.since.map_or(0, |came| came.wrapping_add(1)), Ordering::Relaxed); // J4a
+            match arrival {
+                Arrival::Cloned(_) if part == Part::Sender => {
+                    region.lane_word(index, seat::RUN).store(past.phase, Ordering::Release);
+                    if words.now().phase() == past.phase {
+                        region.count_up(part.of(queue::CAME)); // J4c
+                    }
+                }
+                _ if part == Part::Sender => {
+                    region.join_run(&words, index).inspect_err(|_| region.set_state(index, LEFT))?
+                }
+                _ => {
+                    region.lane_word(index, seat::RUN).store(past.phase, Ordering::Release);
+                    region.count_up(part.of(queue::CAME)); // J4c
                 }
             }
-            region.count_up(part.of(queue::CAME)); // J4
             region.count_up(queue::CHANGES);
             Ok(())
         })
+    }
+
+    /// What a newcomer finds of the other part, beside lanes of its own.
+    fn found(&self, words: &Words<Mapped>, other: Part, own: [Option<usize>; 2]) -> Past {
+        let basis @ Basis { came, now } = self.basis(other);
+        let is_alone = !self.lanes_in(other, now).any(|index| !own.contains(&Some(index)));
+        words.settle();
+        // Whoever sent something and has left meanwhile was there.
+        let is_over = is_alone && (other == Part::Receiver || words.len() == 0 && self.basis(other) == basis);
+        let twins = u64::from(own[0].is_some());
+        Past { phase: now.phase(), since: is_over.then(|| came.wrapping_sub(twins)) }
+    }
+
+    /// Makes a sender one of the run that is open, or begins the next.
+    fn join_run(&self, words: &Words<Mapped>, index: usize) -> Result<()> {
+        let came = Part::Sender.of(queue::CAME);
+        let next = |last: u64| {
+            let mut is_used = [false; RUNS as usize];
+            for lane in self.lanes_of(Part::Sender).filter(|&lane| lane != index) {
+                is_used[self.run(lane) as usize] = true;
+            }
+            (1..RUNS).map(|ahead| (last + ahead) % RUNS).find(|&run| !is_used[run as usize])
+        };
+        let mut begins = false;
+        let joined = words.join(next, |run, is_new| {
+            begins = is_new;
+            self.lane_word(index, seat::RUN).store(run, Ordering::Release); // J4b
+            if !is_new {
+                self.count_up(came); // J4c
+            }
+        });
+        let doing = format_args!("join {}", shown(self.place())).to_string();
+        match joined {
+            // Not earlier: a receiver that waits for this run would hear the end of the last one.
+            Ok(Some(_)) if begins => self.count_up(came), // J4c
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                let found = format_args!("senders of {} closed runs, all still there", RUNS - 1).to_string();
+                let remedy = "drop senders that were closed: each run whose senders are there takes up a number";
+                return Err(Error::new(ErrorKind::LanesTaken, doing, found, "a free number for the next run", remedy));
+            }
+            Err(_) => {
+                let found = "a run that changes without end";
+                return Err(Error::new(ErrorKind::Corrupt, doing, found, "one that lasts", "make the queue anew"));
+            }
+        }
+        Ok(())
     }
 
     fn wake_everybody(&self) {
@@ -208,7 +342,7 @@ impl Region {
             let whole = repair.lane(index, lose); // R1
             parcels.reclaim(self, &words, index); // R2
             if whole == Ok(true) {
-                self.queue_word(self.part(index).of(queue::ENDED)).store(REPAIRED, Ordering::Release); // R3
+                self.note_end(index, REPAIRED); // R3
                 self.set_state(index, REPAIRED); // R4
                 repaired += 1;
             }
@@ -255,14 +389,17 @@ pub(crate) struct Lane {
     idle: Event<Mapped>,
     ear: Ear,
     words: Words<Mapped>,
+    past: Past,
     changes: Word,
     /// Messages sent or received.
     passed: u64,
     /// Where the next look for the dead begins.
     cursor: usize,
-    /// The changes that `gone` takes into account.
-    seen: Option<u64>,
+    /// The changes, and the run, that `gone` takes into account.
+    seen: Option<(u64, u64)>,
     gone: Option<Stop>,
+    /// What the last answer rests on.
+    basis: Option<Basis>,
     pace: Pace,
 }
 
@@ -270,6 +407,8 @@ impl Lane {
     pub(crate) fn new(seat: Arc<Seat>, part: Part, wait: Wait) -> Self {
         let region = seat.region();
         let event = |index| region.queue_event(index);
+        let word = |at| region.lane_word(seat.index(), at).load(Ordering::Acquire);
+        let past = Past { phase: word(layout::seat::RUN), since: word(layout::seat::SINCE).checked_sub(1) };
         let lane = Self {
             part,
             twin: None,
@@ -282,8 +421,10 @@ impl Lane {
             passed: 0,
             words: region.ring_words(),
             cursor: seat.index(),
+            past,
             seen: None,
             gone: None,
+            basis: None,
             pace: Pace::new(wait, region),
             seat,
         };
@@ -313,6 +454,10 @@ impl Lane {
         self.seen = None;
     }
 
+    pub(crate) fn part(&self) -> Part {
+        self.part
+    }
+
     pub(crate) fn wait_mode(&self) -> Wait {
         self.pace.wait()
     }
@@ -324,7 +469,12 @@ impl Lane {
     }
 
     pub(crate) fn ring(&self) -> Ring<Mapped> {
-        Ring::new(self.region().ring_words(), self.region().lane_word(self.index(), lane::INTENT), PATIENCE)
+        let intent = self.region().lane_word(self.index(), lane::INTENT);
+        Ring::new(self.region().ring_words(), self.past.phase, intent, PATIENCE)
+    }
+
+    pub(crate) fn past(&self) -> Past {
+        self.past
     }
 
     /// Call after sending so many messages.
@@ -351,11 +501,13 @@ impl Lane {
         self.idle.notify(u32::MAX);
     }
 
-    /// Closes the queue for everybody. False: it was closed.
-    pub(crate) fn close(&self, words: &Words<Mapped>) -> bool {
-        let closed = words.close();
-        self.region().wake_everybody();
-        closed
+    /// Closes the run that is open; a sender, only its own. Says where it ends.
+    pub(crate) fn close(&self) -> Result<u64, SendError> {
+        let only = (self.part == Part::Sender).then_some(self.past.phase);
+        let end = self.words.close(only)?.ok_or(SendError::Closed)?; // X1
+        self.region().count_up(queue::CHANGES); // X2
+        self.region().wake_everybody(); // X3
+        Ok(end)
     }
 
     /// As [`Waiter::stop`], and after a run of successes a moment in which the others can get ahead: who polls without pause gets
@@ -380,8 +532,21 @@ impl Lane {
     }
 
     /// Why there is nobody of the other part to wait for; none if there is somebody, or somebody is still to come.
-    fn nobody(&self, ask: bool) -> Option<Stop> {
-        match self.region().standing_beside(self.part.other(), self.twin, ask) {
+    fn nobody(&mut self, ask: bool) -> Option<Stop> {
+        let region = self.seat.region();
+        let other = self.part.other();
+        let basis = region.basis(other);
+        self.basis = Some(basis);
+        let (is_receiver, is_closed) = (self.part == Part::Receiver, basis.now.is_closed());
+        let twins = u64::from(self.twin.is_some());
+        let has_none_come = self.past.since.is_some_and(|since| basis.came == since.wrapping_add(twins));
+        if has_none_come && (!is_receiver || !is_closed || self.past.phase == basis.now.phase()) {
+            return None;
+        }
+        if is_receiver && is_closed {
+            return Some(Stop::Closed);
+        }
+        match region.standing_beside(other, self.twin, ask, basis) {
             Standing::Alive | Standing::Vacant => None,
             Standing::Left => Some(Stop::Closed),
             Standing::Dead => Some(Stop::PeerDied),
@@ -407,10 +572,10 @@ impl Lane {
         region.set_state(self.index(), LEFT); // L1
         // Who came along with a sender and received nothing is no receiver whose leaving means anything.
         if self.twin.is_none() || self.passed > 0 {
-            region.queue_word(self.part.of(queue::ENDED)).store(LEFT, Ordering::Release); // L2
+            region.note_end(self.index(), LEFT); // L2
         }
         region.count_up(queue::CHANGES); // L3
-        if region.lanes_of(self.part).next().is_none() || word(lane::OPEN) != 0 {
+        if region.lanes_in(self.part, self.words.now()).next().is_none() || word(lane::OPEN) != 0 {
             region.wake_everybody(); // L4
         }
     }
@@ -420,7 +585,8 @@ impl Waiter for Lane {
     type End = Stop;
 
     fn look(&mut self) -> Option<Stop> {
-        let now = self.changes.load(Ordering::Acquire);
+        let phase = if self.part == Part::Receiver { self.words.now().phase() } else { 0 };
+        let now = (self.changes.load(Ordering::Acquire), phase);
         if self.seen != Some(now) {
             self.seen = Some(now);
             self.gone = self.nobody(false);
@@ -435,6 +601,22 @@ impl Waiter for Lane {
         self.region().repair_among(self.cursor..end, Some(self.index()));
         self.cursor = if end == lanes { 0 } else { end };
         self.nobody(true)
+    }
+
+    /// Between the look and the attempt somebody may have come, whose message another has received.
+    fn is_final(&mut self, end: &Stop) -> bool {
+        let (is_receiver, before) = (self.part == Part::Receiver, self.basis);
+        let drain = if is_receiver && *end == Stop::Closed { self.words.drain() } else { Ok(Drain::Done) };
+        let basis = self.region().basis(self.part.other());
+        let is_same =
+            before.is_some_and(|before| before.came == basis.came && (!is_receiver || before.now == basis.now));
+        match drain {
+            Ok(Drain::Done) if is_same => return true,
+            Err(_) => return true,                // rather an end than none, on a damaged region
+            Ok(Drain::Stuck) => self.gone = None, // until something changes, or it is asked again
+            _ => self.seen = None,
+        }
+        false
     }
 
     fn report(&mut self, end: Stop) -> Stop {

@@ -32,7 +32,7 @@ use crate::sync::WORD;
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"tombolo\0");
 
 /// Moves whenever the meaning of any byte does; independent of the package's version.
-pub const LAYOUT_VERSION: u64 = 1;
+pub const LAYOUT_VERSION: u64 = 2;
 
 /// The words of the header, by position. In every version the magic number, the version, [`LIFE`](header::LIFE) and
 /// [`PERSISTENT`](header::PERSISTENT) keep their places: other versions look there before they replace an abandoned
@@ -76,6 +76,12 @@ pub(crate) mod seat {
     pub(crate) const JOINS: usize = 4;
     /// In a queue: sender or receiver. Zero in a pipe, where the seat says it.
     pub(crate) const PART: usize = 5;
+    /// In a queue: a sender's run. Of a receiver, the one that was open or closed last when it
+    /// came.
+    pub(crate) const RUN: usize = 6;
+    /// In a queue, if nobody of the other part was there: how many of them had come by then, plus
+    /// 1.
+    pub(crate) const SINCE: usize = 7;
     pub(crate) const WORDS: usize = 8;
 }
 
@@ -118,7 +124,7 @@ pub(crate) mod queue {
     pub(crate) const CHANGES: usize = 101;
     /// How many have come: senders here, receivers in the next word.
     pub(crate) const CAME: usize = 102;
-    /// How the last one ended, likewise.
+    /// How the last one ended, likewise; of the senders, the run as well.
     pub(crate) const ENDED: usize = 104;
     pub(crate) const WORDS: usize = 112;
 }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Kind, RETIRED, header, queue, ring, seat};
+use crate::raw::mpmc::Now;
 use crate::region::{Region, shown, unlink};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys::lock;
@@ -143,7 +144,8 @@ impl Region {
         }
     }
 
-    /// Whether something waits for somebody who did not leave of his own will, or has not come yet. Asked by the last to leave.
+    /// Whether the name is to stay though the last one leaves: docs/failure.md, "How long a name
+    /// lives".
     fn is_owed(&self, leaver: usize) -> bool {
         match self.layout().kind {
             Kind::Pipe => {
@@ -151,10 +153,8 @@ impl Region {
                 self.state(other) != LEFT && self.queued_for(other) > 0
             }
             Kind::Queue => {
-                let at = self.layout().queue_at();
-                let word = |index| self.word(at + index).load(Ordering::Acquire);
-                let waiting = (word(queue::TAIL) << 1 >> 1) != word(queue::HEAD);
-                waiting && word(queue::ENDED + 1) != LEFT
+                let word = |index| self.word(self.layout().queue_at() + index);
+                Now::read(&word(queue::TAIL)).position() != word(queue::HEAD).load(Ordering::Acquire)
             }
             Kind::Namespace => self.layout().persistent,
         }

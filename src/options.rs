@@ -9,15 +9,16 @@ use crate::region::{Bounds, Region, Settings};
 use crate::unreadable::{Unreadable, is_about_content};
 use crate::wait::Wait;
 
-/// What becomes of a name whose participants are all gone but did not all leave cleanly.
+/// What becomes of a name whose participants are all gone, and which stayed: because the last one
+/// was killed, or because something waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Abandoned {
     /// Go on with it: messages that wait there are still delivered. The default, and lossless.
     #[default]
     Resume,
-    /// Start afresh: a stream cut off in the middle is of no use to anybody. Replaces a region of another kind, of
-    /// another layout version, and a damaged one too, once nobody uses it; never a persistent one, or a file that is
-    /// no region.
+    /// Start afresh, without what waits: a stream cut off in the middle is of no use to anybody. Replaces a region of
+    /// another kind, of another layout version, and a damaged one too, once nobody uses it; never a persistent one,
+    /// or a file that is no region.
     Replace,
 }
 
@@ -211,7 +212,8 @@ macro_rules! common_options {
             self
         }
 
-        /// What to do about a name whose participants are all gone.
+        /// What to do about a name whose participants are all gone. How long a name lives is in a
+        /// table of docs/failure.md.
         pub fn abandoned(mut self, abandoned: $crate::options::Abandoned) -> Self {
             self.common.abandoned = abandoned;
             self

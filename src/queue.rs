@@ -10,7 +10,7 @@ use bytemuck::Pod;
 
 use crate::end::{End, sealed::Sealed};
 use crate::error::{RecvError, Result, SendError};
-use crate::lanes::Part;
+use crate::lanes::{Arrival, Part};
 use crate::layout::{Kind, Layout, PLACES_MAX, Shape};
 use crate::liveness::Seat;
 use crate::message::Message;
@@ -48,6 +48,19 @@ pub fn queue() -> Result<Queue> {
 /// assert_eq!([rx.recv()?, rx.recv()?], [1, 2]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// How long a name lives:
+///
+/// | of what | the last one leaves | the last one is killed |
+/// |---|---|---|
+/// | [pipe](crate::PipeOptions) | the name goes; it stays if something waits for an end that has not come yet, or has died | it stays |
+/// | queue | the name goes; it stays while messages wait, whoever left, and how | it stays |
+/// | [namespace](crate::Namespace) | the name goes, with all that is in it | it stays |
+/// | [persistent](crate::NamespaceBuilder::persistent) namespace | it stays | it stays |
+///
+/// Whoever opens a name that stayed goes on with what is there, see
+/// [`Abandoned`](crate::Abandoned). [`close_now`](crate::QueueReceiver::close_now) throws away what
+/// waits; [`Directory::unlink`](crate::Directory::unlink) removes a name with it.
 pub struct QueueOptions<M: Message + ?Sized> {
     common: Common,
     capacity: u64,
@@ -58,6 +71,8 @@ pub struct QueueOptions<M: Message + ?Sized> {
     reports_losses: bool,
     message: PhantomData<fn(&M)>,
 }
+
+const FOUND: Arrival = Arrival::Found { twin: None };
 
 const DEFAULT_CAPACITY: u64 = 1024;
 const DEFAULT_LIMIT: u64 = 1 << 30;
@@ -154,15 +169,19 @@ impl<M: Message + ?Sized> QueueOptions<M> {
         Ok(self.queue()?.split())
     }
 
-    /// Opens, or makes, the queue of that name, and becomes one of its senders.
+    /// Opens, or makes, the queue of that name, and becomes one of its senders: of the run that is
+    /// open, or, if that was [closed](QueueSender::close), the first of the next one.
     ///
     /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: an invalid name, a region of
-    /// another type, no free lane ([`ErrorKind::LanesTaken`](crate::ErrorKind::LanesTaken)), no memory.
+    /// another type, no free lane, or 255 closed runs whose senders are all still there
+    /// ([`ErrorKind::LanesTaken`](crate::ErrorKind::LanesTaken)), no memory.
     pub fn sender(&self, name: &str) -> Result<QueueSender<M>> {
         self.named(name, Part::Sender).map(|seat| self.to_sender(seat))
     }
 
-    /// Opens, or makes, the queue of that name, and becomes one of its receivers. Else like [`sender`](Self::sender).
+    /// Opens, or makes, the queue of that name, and becomes one of its receivers. If all is over
+    /// there, sent, received and closed or left, it waits for the next sender, as at a name that is
+    /// not there yet. Else like [`sender`](Self::sender).
     pub fn receiver(&self, name: &str) -> Result<QueueReceiver<M>> {
         self.named(name, Part::Receiver).map(|seat| self.to_receiver(seat))
     }
@@ -194,7 +213,8 @@ impl<M: Message + ?Sized> QueueOptions<M> {
     }
 
     fn pair(&self, seat: Seat) -> Result<Queue<M>> {
-        let other = fresh(seat.region().reopen()?.join_lane(Part::Receiver)?)?;
+        let arrival = Arrival::Found { twin: Some(seat.index()) };
+        let other = fresh(seat.region().reopen()?.join_lane(Part::Receiver, arrival)?)?;
         let (mut tx, mut rx) = (self.to_sender(seat), self.to_receiver(other));
         let (sender, receiver) = (tx.half().lane.index(), rx.half().lane.index());
         tx.half_mut().lane.pair_with(Some(receiver));
@@ -205,7 +225,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
     /// The handle of a queue that lies in another region.
     pub(crate) fn join(&self, region: Region) -> Result<Queue<M>> {
         self.check(&region, region.layout().limit)?; // as long as was planned there
-        self.pair(fresh(region.join_lane(Part::Sender)?)?)
+        self.pair(fresh(region.join_lane(Part::Sender, FOUND)?)?)
     }
 
     /// Bytes of a message that lie in its slot.
@@ -232,17 +252,18 @@ impl<M: Message + ?Sized> QueueOptions<M> {
     }
 
     fn first(&self, part: Part) -> Result<Seat> {
-        fresh(self.create(false)?.join_lane(part)?)
+        fresh(self.create(false)?.join_lane(part, FOUND)?)
     }
 
     fn named(&self, name: &str, part: Part) -> Result<Seat> {
         let open = |mut region: Region| {
             self.check(&region, self.limit)?;
             self.report_capacity(&mut region);
-            region.join_lane(part)
+            region.join_lane(part, FOUND)
         };
-        self.common
-            .named(name, self.bounds(), open, || self.common.publish(fresh(self.create(true)?.join_lane(part)?)?, name))
+        self.common.named(name, self.bounds(), open, || {
+            self.common.publish(fresh(self.create(true)?.join_lane(part, FOUND)?)?, name)
+        })
     }
 
     fn check(&self, region: &Region, limit: u64) -> Result<()> {
@@ -362,7 +383,8 @@ impl<M: Message + ?Sized> QueueSender<M> {
 }
 
 impl<M: Message + ?Sized> QueueReceiver<M> {
-    /// A sender of the same queue. Else like [`try_clone`](Self::try_clone).
+    /// A sender of the same queue, of the run that is open, or the first of the next one. Else like
+    /// [`try_clone`](Self::try_clone).
     pub fn sender(&self) -> Result<QueueSender<M>> {
         Ok(QueueSender::new(self.half().another(Part::Sender)?, self.half().lane.wait_mode()))
     }
@@ -391,8 +413,9 @@ impl<M: Message + ?Sized> Queue<M> {
         (&mut self.tx, &mut self.rx)
     }
 
+    /// The receiver's, which may close the run of others as well.
     fn half(&self) -> &Half {
-        self.tx.half()
+        self.rx.half()
     }
 
     queue_methods!(half);

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, RecvError, Result, SendError};
-use crate::lanes::{Ear, Lane, Part};
+use crate::lanes::{Arrival, Ear, Lane, Part};
 use crate::layout::queue;
 use crate::liveness::Seat;
 use crate::options::fresh;
@@ -36,11 +36,11 @@ pub struct QueueStats {
     /// Bytes of memory for messages longer than a block: of those that wait, and what the queue keeps for the next ones,
     /// 64 MiB at most.
     pub extents_len: u64,
-    /// Sending handles, of live processes or of ones whose death was not noticed yet.
+    /// Sending handles of whatever run, of live processes or of ones whose death was not noticed yet.
     pub senders: u64,
     /// Receiving handles, likewise.
     pub receivers: u64,
-    /// Whether it was closed.
+    /// Whether a run was closed, and no sender has begun the next one.
     pub is_closed: bool,
 }
 
@@ -71,7 +71,8 @@ impl Half {
         if !self.lane.is_ours() {
             return Err(Error::forked("take part in a queue"));
         }
-        fresh(self.lane.region().reopen()?.join_lane(part)?).map(Arc::new)
+        let arrival = if part == self.lane.part() { Arrival::Cloned(self.lane.past()) } else { Arrival::Called };
+        fresh(self.lane.region().reopen()?.join_lane(part, arrival)?).map(Arc::new)
     }
 
     /// Attempts until it works, `until` passes, or everybody of the other part is gone and a last attempt was in vain.
@@ -99,8 +100,8 @@ impl Half {
         match until {
             Until::Now => match self.lane.stop_or_pause() {
                 Some(end) => match action(&mut self.gate)? {
-                    None => Err(self.lane.report(end).into()),
-                    done => Ok(done),
+                    None if self.lane.is_final(&end) => Err(self.lane.report(end).into()),
+                    outcome => Ok(outcome),
                 },
                 None => Ok(None),
             },
@@ -138,22 +139,25 @@ impl Half {
         self.gate.ring.words().len()
     }
 
-    pub(crate) fn close(&self) -> Result<(), SendError> {
+    /// Says where the run ends that it closed.
+    pub(crate) fn close(&self) -> Result<u64, SendError> {
         if !self.lane.is_ours() {
             return Err(SendError::Forked);
         }
-        if self.lane.close(self.gate.ring.words()) { Ok(()) } else { Err(SendError::Closed) }
+        self.lane.close()
     }
 
     pub(crate) fn close_now(&mut self) -> Result<u64, RecvError> {
-        if self.close() == Err(SendError::Forked) {
-            return Err(RecvError::Forked);
-        }
+        let end = match self.close() {
+            Ok(end) => end,
+            Err(SendError::Forked) => return Err(RecvError::Forked),
+            Err(_) => self.gate.ring.words().sent(),
+        };
         let gate = &mut self.gate;
         let mut dropped = 0;
-        // No more can have been sent before the queue was closed, whatever the region says.
+        // No more can have been sent before the run was closed, whatever the region says.
         while dropped < gate.ring.words().capacity {
-            match gate.ring.pop_many(BATCH, |_, payload| gate.parcels.lose(gate.seat.region(), payload))? {
+            match gate.ring.pop_before(end, BATCH, |_, payload| gate.parcels.lose(gate.seat.region(), payload))? {
                 Pop::Done(count) => {
                     gate.dropped.fetch_add(count, Ordering::Relaxed);
                     dropped += count;
@@ -165,6 +169,7 @@ impl Half {
         self.lane.did_task(); // there may be nothing left to wait for
         Ok(dropped)
     }
+
     pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), SendError> {
         if !self.lane.is_ours() {
             return Err(SendError::Forked);
@@ -209,11 +214,18 @@ macro_rules! queue_methods {
             self.$half().stats()
         }
 
-        /// Closes the queue for everybody: nothing more can be sent, what waits can be received.
+        /// Closes the present run: none of its senders can send any more, what waits can be
+        /// received. A sender that comes later (by name, or through
+        /// [`QueueReceiver::sender`](crate::QueueReceiver::sender)) begins the next run, behind
+        /// what waits.
         ///
-        /// **Blocking**: never. **Errors**: [`Closed`](SendError::Closed), if it was closed; [`Forked`](SendError::Forked).
+        /// A sender belongs to the run that was open when it joined, and so do its clones; it
+        /// closes no other run than that one.
+        ///
+        /// **Blocking**: never. **Errors**: [`Closed`](SendError::Closed), if it was closed;
+        /// [`Forked`](SendError::Forked); [`Corrupt`](SendError::Corrupt).
         pub fn close(&self) -> Result<(), SendError> {
-            self.$half().close()
+            self.$half().close().map(drop)
         }
     };
 }

@@ -23,8 +23,10 @@ use crate::wait::{Until, Wait};
 
 /// Receives messages from a queue, beside any number of others. Each message is received once.
 ///
-/// When the last sender has left, or the queue was closed, what waits can still be received; then comes [`RecvError::Closed`]. When
-/// the last sender's process died, likewise [`RecvError::PeerDied`]. If another sender comes, its messages after that.
+/// When the last sender has left, or the present run of senders was closed, what waits can still be
+/// received; then comes [`RecvError::Closed`]. When the last sender's process died,
+/// [`RecvError::PeerDied`] comes instead. If another sender comes, its messages come after that. A
+/// receiver that comes when all this is over waits for the next sender.
 ///
 /// A receiver may move between threads; for a second one, [`try_clone`](Self::try_clone) it. A forked child cannot use its parent's
 /// ([`RecvError::Forked`]).
@@ -63,7 +65,8 @@ impl<M: Message + ?Sized> QueueReceiver<M> {
 
     queue_methods!(half);
 
-    /// Closes the queue for everybody and throws away what waits; says how many messages this call threw away.
+    /// Closes the present run, if it is open, and throws away what waits; says how many messages
+    /// this call threw away. What senders of the next run send meanwhile stays.
     ///
     /// **Blocking**: never. **Errors**: [`Corrupt`](RecvError::Corrupt).
     pub fn close_now(&mut self) -> Result<u64, RecvError> {
@@ -139,8 +142,8 @@ impl<M: Message + ?Sized> QueueReceiver<M> {
             })?;
             match popped {
                 Pop::Done(count) => Ok(Some(count)),
-                Pop::Empty => Ok(None),
-                Pop::Drained => Err(RecvError::Closed),
+                // Whether it is this receiver's end, too, is for its lane to say.
+                Pop::Empty | Pop::Drained => Ok(None),
             }
         });
         if outcome == Err(RecvError::Lost) {

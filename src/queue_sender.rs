@@ -47,7 +47,8 @@ impl<M: Message + ?Sized> QueueSender<M> {
 
     queue_methods!(half);
 
-    /// Another sender of the same queue, for another thread, or to be handed to another process.
+    /// Another sender of the same queue and of the same run, for another thread, or to be handed to
+    /// another process.
     ///
     /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: all lanes are taken
     /// ([`LanesTaken`](crate::ErrorKind::LanesTaken)), no descriptors.
@@ -108,7 +109,8 @@ impl<T: Pod> QueueSender<T> {
     ///
     /// **Blocking**: while the queue is full, without end; parks by `futex` as [`Wait`] says. With room: no system call.
     ///
-    /// **Errors**: [`Closed`](SendError::Closed) (the queue was closed, or is full and the last receiver has left),
+    /// **Errors**: [`Closed`](SendError::Closed) (its run was closed, or the queue is full and the
+    /// last receiver has left),
     /// [`PeerDied`](SendError::PeerDied) (full, and the last receiver's process died), [`Corrupt`](SendError::Corrupt),
     /// [`Forked`](SendError::Forked), [`LockLost`](SendError::LockLost); the value was not sent.
     ///
@@ -316,7 +318,7 @@ impl QueueSender<[u8]> {
             return Err(SendError::Forked);
         }
         let stowed = self.half.attempt(Ear::Place, until, |gate| {
-            if gate.ring.words().is_closed() {
+            if gate.ring.is_closed() {
                 return Err(SendError::Closed);
             }
             gate.parcels.stow(gate.seat.region(), gate.seat.index(), message)

@@ -209,6 +209,11 @@ pub(crate) trait Waiter {
     /// What the kernel says about them.
     fn ask(&mut self) -> Option<Self::End>;
 
+    /// Whether that end still is one, after an attempt that found nothing.
+    fn is_final(&mut self, _end: &Self::End) -> bool {
+        true
+    }
+
     /// The caller is being told of this end now.
     fn report(&mut self, end: Self::End) -> Stop;
 
@@ -286,14 +291,18 @@ pub(crate) trait Waiter {
                 spin_loop();
                 continue;
             }
-            if let Some(end) = self.look() {
-                return attempt(Effort::Full)?.ok_or_else(|| self.report(end).into());
-            }
+            let mut end = self.look();
             let now = Instant::now();
-            if self.pace().is_time_to_ask(now)
-                && let Some(end) = self.ask()
-            {
-                return attempt(Effort::Full)?.ok_or_else(|| self.report(end).into());
+            if end.is_none() && self.pace().is_time_to_ask(now) {
+                end = self.ask();
+            }
+            if let Some(end) = end {
+                if let Some(done) = attempt(Effort::Full)? {
+                    return Ok(done);
+                }
+                if self.is_final(&end) {
+                    return Err(self.report(end).into());
+                }
             }
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(Stop::TimedOut.into());

@@ -86,7 +86,7 @@ fn regions_that_were_cut_or_grown() {
 fn headers_that_lie() {
     for (word, value, kind, says) in [
         (0, 0, ErrorKind::NotARegion, "found no magic number"),
-        (1, 999, ErrorKind::WrongVersion, "found layout version 999, expected version 1; use the same version"),
+        (1, 999, ErrorKind::WrongVersion, "found layout version 999, expected version 2; use the same version"),
         (2, 1 << 40, ErrorKind::NotARegion, "found 4096 bytes, expected 1099511627776"),
         (3, 77, ErrorKind::Corrupt, "found kind 77 with 1 directions"),
         (4, 3, ErrorKind::Corrupt, "with 3 directions"),
@@ -195,7 +195,7 @@ fn queues_that_were_cut_or_grown() {
 fn headers_of_queues_that_lie() {
     for (word, value, kind, says) in [
         (0, 0, ErrorKind::NotARegion, "found no magic number"),
-        (1, 999, ErrorKind::WrongVersion, "found layout version 999, expected version 1; use the same version"),
+        (1, 999, ErrorKind::WrongVersion, "found layout version 999, expected version 2; use the same version"),
         (2, 4096, ErrorKind::NotARegion, "found 12288 bytes, expected 4096"),
         (3, 0, ErrorKind::Corrupt, "found kind 0 with 1 directions"),
         (3, 3, ErrorKind::Corrupt, "found kind 3 with 1 directions"),
@@ -424,8 +424,8 @@ fn headers_of_namespaces_that_lie() {
     let damaged = "expected a header that tombolo writes; the header is damaged: remove the region when nobody uses it";
     for (word, value, kind, says) in [
         (0, 0, ErrorKind::NotARegion, "found no magic number"),
-        (1, 0, ErrorKind::WrongVersion, "found layout version 0, expected version 1; use the same version"),
-        (1, 2, ErrorKind::WrongVersion, "found layout version 2, expected version 1; use the same version"),
+        (1, 0, ErrorKind::WrongVersion, "found layout version 0, expected version 2; use the same version"),
+        (1, 1, ErrorKind::WrongVersion, "found layout version 1, expected version 2; use the same version"),
         (2, 4096, ErrorKind::NotARegion, "expected 4096; the file was cut or grown"),
         (3, 1, ErrorKind::Corrupt, "found kind 1 with 0 directions"),
         (3, 2, ErrorKind::Corrupt, "found kind 2 with 0 directions"),
@@ -533,7 +533,7 @@ fn tables_that_lie() {
 fn headers_of_queues_in_namespaces_that_lie() {
     let lies = [
         (0, &[0, 1][..]),
-        (1, &[0, 2]),
+        (1, &[0, 1]),
         (2, &[0, 4096 - 8, 8192, u64::MAX]),
         (3, &[0, 1, 3]),
         (4, &[0, 2]),
@@ -771,7 +771,7 @@ fn as_many_objects_as_there_can_be() {
 }
 
 #[test]
-fn what_is_closed_stays_closed() {
+fn who_was_there_stays_closed() {
     let sandbox = Sandbox::new();
     let (mut tx, mut rx) =
         (queue_of_bytes(&sandbox).sender(NAME).unwrap(), queue_of_bytes(&sandbox).receiver(NAME).unwrap());
@@ -785,11 +785,13 @@ fn what_is_closed_stays_closed() {
         assert_eq!(tx.send_many(&[message, message]), Err(SendError::Closed));
     }
     assert_eq!(tx.send(&[1; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }), "that comes first");
-    // Whoever comes later is told so too.
     let mut late = queue_of_bytes(&sandbox).open(NAME).err();
     assert_eq!(late.take().map(|error| error.kind()), Some(ErrorKind::LanesTaken), "two lanes are held, it needs two");
-    let mut late = queue_of_bytes(&sandbox).sender(NAME).unwrap();
-    assert_eq!(late.try_send(b"late"), Err(SendError::Closed));
+    assert_eq!(
+        tx.try_clone().unwrap().try_send(b"late"),
+        Err(SendError::Closed),
+        "a clone is one of those who were there"
+    );
     assert_eq!(rx.recv(&mut Vec::new()), Ok(6), "what was there is not lost");
     assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));
     assert_eq!(rx.close_now(), Ok(0));

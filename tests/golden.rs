@@ -79,13 +79,15 @@ const QUEUE: [(usize, &str); 16] = [
 ];
 const LANES: usize = 0x580;
 const LANE_LEN: usize = 0x80;
-const LANE: [(usize, &str); 8] = [
+const LANE: [(usize, &str); 10] = [
     (0x00, "pid"),
     (0x08, "started"),
     (0x10, "namespace"),
     (0x18, "state"),
     (0x20, "joins"),
     (0x28, "part"),
+    (0x30, "run"),
+    (0x38, "since"),
     (0x40, "intent"),
     (0x48, "open"),
 ];
@@ -451,7 +453,11 @@ fn queue_values() {
     stage.show("a second sender has come, the first has left", &file);
     second.close().unwrap();
     drop(second);
-    stage.show("the queue is closed, the second sender has left as well", &file);
+    stage.show("the run is closed, the second sender has left as well", &file);
+    let third = rx.sender().unwrap();
+    stage.show("a third sender has begun the next run", &file);
+    drop(third);
+    stage.show("and has left", &file);
     drop(rx);
     stage.show("the receiver has left, with a value there and a task open", &file);
     compare("queue-values", &stage.text);

@@ -382,6 +382,8 @@ mod queue {
     pub const LANE: usize = 16;
     pub const STATE: usize = 3;
     pub const PART: usize = 5;
+    pub const LANE_RUN: usize = 6;
+    pub const SINCE: usize = 7;
     pub const INTENT: usize = 8;
     pub const OPEN: usize = 9;
     pub const LANES: usize = 4;
@@ -397,6 +399,7 @@ mod queue {
     /// States of marks: passing, unread, unsent, clear.
     pub const MARK_STATES: [u64; 4] = [0, 1, 2, 3];
     pub const CLOSED: u64 = 1 << 63;
+    pub const RUN: u64 = 1 << 55;
 
     /// A lane's word.
     pub fn lane(index: usize, word: usize) -> usize {
@@ -473,7 +476,20 @@ fn use_any_queue<M: Message + ?Sized>(tx: &mut QueueSender<M>, rx: &mut QueueRec
 #[test]
 fn indices_of_a_queue_that_lie() {
     for (index, lies) in [
-        (queue::TAIL, [0, 1, 7, 1 << 40, 1 << 62, queue::CLOSED - 1, queue::CLOSED, queue::CLOSED | 1 << 40, u64::MAX]),
+        (
+            queue::TAIL,
+            [
+                0,
+                1,
+                1 << 40,
+                queue::RUN - 1,
+                queue::RUN,
+                queue::CLOSED - 1,
+                queue::CLOSED,
+                queue::CLOSED | 1 << 40,
+                u64::MAX,
+            ],
+        ),
         (queue::HEAD, [0, 1, 7, 100, 1 << 40, 1 << 62, queue::CLOSED - 1, queue::CLOSED, u64::MAX]),
     ] {
         for lie in lies {
@@ -715,12 +731,13 @@ fn books_that_lie() {
 #[test]
 fn ends_that_lie() {
     for (came, ended, answer) in [
-        (0, 2, RecvError::TimedOut),
+        (0, 2, RecvError::Closed),
         (1, 0, RecvError::Closed),
         (u64::MAX, 77, RecvError::Closed),
         (u64::MAX, 2, RecvError::Closed),
         (1, 3, RecvError::PeerDied),
-        (0, u64::MAX, RecvError::TimedOut),
+        (1, 1 << 8 | 3, RecvError::Closed), // in another run
+        (0, u64::MAX, RecvError::Closed),
     ] {
         let sandbox = Sandbox::new();
         let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
@@ -730,6 +747,42 @@ fn ends_that_lie() {
         intruder.set(queue::SENDERS_ENDED, ended);
         intruder.set(queue::CHANGES, intruder.get(queue::CHANGES) + 1);
         assert_eq!(soon(|| rx.recv_timeout(SHORT)), Err(answer), "{came} came, the last one ended {ended}");
+    }
+}
+
+/// What lanes say of their runs and of those who had come, and runs in tail that nobody began.
+#[test]
+fn runs_that_nobody_began() {
+    let lies = [0, 1, 77, 255, 256, 257, 511, 1 << 32, u64::MAX - 1, u64::MAX];
+    for word in [queue::LANE_RUN, queue::SINCE] {
+        for lie in lies {
+            let sandbox = Sandbox::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+            for lane in 0..queue::LANES {
+                intruder.set(queue::FIRST_LANE + lane * queue::LANE + word, lie);
+            }
+            intruder.set(queue::CHANGES, intruder.get(queue::CHANGES) + 1);
+            use_value_queue(&mut tx, &mut rx);
+            // Handles that come, clones, and what is picked up believe the words for a while.
+            let mut late = soon(|| queue_of_values(&sandbox).sender(NAME)).unwrap();
+            use_value_queue(&mut late, &mut rx);
+            let _ = soon(|| late.close());
+            use_value_queue(&mut tx.try_clone().unwrap(), &mut rx);
+            let mut picked: QueueSender<u64> = queue_of_values(&sandbox).from_fd(late.into_fd().unwrap()).unwrap();
+            use_value_queue(&mut picked, &mut rx);
+            let _ = soon(|| rx.close_now());
+        }
+    }
+    for run in lies {
+        let sandbox = Sandbox::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+        tx.send(&1).unwrap();
+        intruder.set(queue::TAIL, intruder.get(queue::TAIL) | run << 55);
+        use_value_queue(&mut tx, &mut rx);
+        let mut late = soon(|| queue_of_values(&sandbox).sender(NAME)).unwrap();
+        use_value_queue(&mut late, &mut rx);
+        let _ = (soon(|| tx.close()), soon(|| late.close()), soon(|| rx.close()), soon(|| rx.close_now()));
+        use_value_queue(&mut late, &mut rx);
     }
 }
 

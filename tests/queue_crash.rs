@@ -6,12 +6,13 @@ mod support;
 #[path = "support/sweep.rs"]
 mod sweep;
 
+use std::iter::from_fn;
 use std::mem::forget;
 use std::path::Path;
 use std::time::Duration;
 
 use sweep::{NAME, Swept, sweep};
-use tombolo::{Abandoned, Queue, QueueOptions, QueueStats};
+use tombolo::{Abandoned, Queue, QueueOptions, QueueStats, RecvError, SendError};
 
 type Value = [u64; 2];
 
@@ -243,6 +244,75 @@ fn joining() {
         },
     );
     swept.covers(16, 12);
+}
+
+/// lanes.rs J4a to J4c, raw/mpmc.rs N1 and N2: the victim begins the next run, and sends in it.
+/// What waits comes first, and the run of those who come after that is whole.
+#[test]
+fn joining_the_next_run() {
+    let swept = sweep(
+        |names| {
+            let (mut tx, rx) = values(names).open(NAME).unwrap().split();
+            tx.send(&[1; 2]).unwrap();
+            tx.close().unwrap();
+            (tx, rx)
+        },
+        |names| {
+            let options = values(names);
+            move || {
+                let mut tx = options.sender(NAME).unwrap();
+                tx.send(&[2; 2]).unwrap();
+                forget(tx);
+            }
+        },
+        |names, (mut old, mut rx)| {
+            let mut newcomer = values(names).sender(NAME).unwrap();
+            newcomer.send(&[3; 2]).unwrap();
+            assert_eq!(old.try_send(&[9; 2]), Err(SendError::Closed), "its run is over");
+            let received: Vec<u64> = from_fn(|| rx.try_recv().ok()).map(|value| value[0]).collect();
+            assert!(received == [1, 3] || received == [1, 2, 3], "{received:?}");
+            assert_eq!(rx.recv_timeout(Duration::ZERO), Err(RecvError::TimedOut), "one of the run is there");
+            drop(newcomer);
+            assert_eq!(rx.recv(), Err(RecvError::Closed));
+            is_whole(rx.stats());
+        },
+    );
+    swept.covers(16, 15);
+}
+
+/// lanes.rs X1 to X3: the run is open or closed, and its senders and receivers are told so.
+#[test]
+fn closing() {
+    let swept = sweep(
+        |names| {
+            let (tx, rx) = values(names).open(NAME).unwrap().split();
+            (tx, rx)
+        },
+        |names| {
+            let mut tx = values(names).sender(NAME).unwrap();
+            move || {
+                tx.send(&[1; 2]).unwrap();
+                tx.close().unwrap();
+                forget(tx);
+            }
+        },
+        |names, (mut tx, mut rx)| {
+            let mut received: Vec<u64> = from_fn(|| rx.try_recv().ok()).map(|value| value[0]).collect();
+            let is_closed = rx.stats().is_closed;
+            let expected = if is_closed { RecvError::Closed } else { RecvError::TimedOut };
+            assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(expected));
+            assert_eq!(tx.try_send(&[2; 2]), if is_closed { Err(SendError::Closed) } else { Ok(()) });
+            let mut newcomer = values(names).sender(NAME).unwrap();
+            newcomer.try_send(&[3; 2]).unwrap();
+            received.extend(from_fn(|| rx.try_recv().ok()).map(|value| value[0]));
+            let all: &[u64] = if is_closed { &[1, 3] } else { &[1, 2, 3] };
+            assert!(received == all || !is_closed && received == all[1..], "{received:?}, closed: {is_closed}");
+            drop((tx, newcomer));
+            assert_eq!(rx.recv(), Err(RecvError::Closed));
+            is_whole(rx.stats());
+        },
+    );
+    swept.covers(0, 8);
 }
 
 /// lanes.rs L1 to L4.

@@ -80,6 +80,9 @@ fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
         (Action::LeftAlone, format!("used by a process that closed a descriptor that was not its own, end it: {users}"))
     } else if view.is_persistent() {
         (Action::LeftAlone, format!("persistent, stays until `tombolo rm` removes it: {users}"))
+    } else if view.owes_messages() {
+        let waits = view.loss_text();
+        (Action::LeftAlone, format!("stays until they are received, or `tombolo rm` removes it: {waits}; {users}"))
     } else {
         let reason = format!("abandoned: {users}; {}", view.loss_text());
         if dry_run {

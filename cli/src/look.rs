@@ -156,6 +156,11 @@ impl View {
         self.namespace.as_ref().is_some_and(|namespace| namespace.persistent)
     }
 
+    /// A queue in which messages wait: its name is to stay.
+    pub fn owes_messages(&self) -> bool {
+        self.queue.is_some() && self.queued() > 0
+    }
+
     fn queued(&self) -> u64 {
         self.directions.iter().map(|direction| direction.queued).sum()
     }

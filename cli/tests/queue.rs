@@ -437,11 +437,12 @@ fn looking_at_a_queue_with_a_dead_participant_and_the_doctor() {
 
     alive.kill();
     let text = world.run(&["doctor", "--dry-run"]);
-    assert!(text.text().contains("q: would be removed (abandoned: 1 of 64 lanes: sender "), "{}", text.text());
+    assert!(text.text().contains("q: left alone (stays until they are received"), "{}", text.text());
     assert_eq!(world.json(&["inspect", "q", "--json"])["abandoned"], true);
     let found = world.json(&["doctor", "--json"]);
-    assert_eq!(found[0]["action"], "removed");
+    assert_eq!(found[0]["action"], "left_alone");
     assert!(found[0]["reason"].as_str().unwrap().contains("2 messages were waiting in it"));
+    world.run(&["rm", "q"]).expect(0, "");
     world.assert_no_names();
 }
 

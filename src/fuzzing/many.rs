@@ -2,7 +2,7 @@
 //! of the one it is at.
 
 use super::*;
-use crate::raw::mpmc::{BATCH, Ledger, Pop, Push, Repair, Ring, Words as Shape};
+use crate::raw::mpmc::{BATCH, Ledger, Pop, Push, RUNS, Repair, Ring, Words as Shape};
 
 const LOST: usize = 2;
 const VERDICT: usize = 3;
@@ -30,6 +30,7 @@ struct Books {
     next: u64,
     /// Claims that are open right now, by the slow and by the dead.
     open: u64,
+    run: u64,
     closed: bool,
     lost: u64,
     /// Whether anybody was slow or died so far.
@@ -66,7 +67,7 @@ impl Many {
     }
 
     fn ring(&self, lane: usize) -> Ring<Heap> {
-        Ring::new(self.shape(), self.intent(lane).expect("a lane"), 1)
+        Ring::new(self.shape(), self.shape().now().run(), self.intent(lane).expect("a lane"), 1)
     }
 
     /// The lanes from `DEPTH` on are those of the dead. True: nothing was put off.
@@ -168,6 +169,7 @@ fn honest_step(many: &Many, books: &mut Books, input: &mut Input, depth: usize) 
     let meanwhile = if depth + 1 < DEPTH { op >> 6 } else { 0 };
     books.was_slow |= meanwhile > 0;
     let mut ring = many.ring(depth);
+    let run = books.run;
     match op % 8 {
         0..=2 => {
             let count = if op % 8 == 2 { u64::from(input.byte()) % 6 + 1 } else { 1 };
@@ -192,7 +194,7 @@ fn honest_step(many: &Many, books: &mut Books, input: &mut Input, depth: usize) 
                 Push::Full => {
                     assert_eq!(many.shape().len(), many.capacity, "full before its time");
                 }
-                Push::Closed => assert!(books.closed),
+                Push::Closed => assert!(books.closed || books.run != run),
             }
         }
         3..=5 => {
@@ -234,11 +236,24 @@ fn honest_step(many: &Many, books: &mut Books, input: &mut Input, depth: usize) 
             2 if many.repair().expect("honest") && depth == 0 => books.open = 0,
             _ => assert!(many.shape().seems_ready() <= (books.len() > 0)),
         },
-        _ if input.byte() == 7 => {
-            assert_eq!(many.shape().close(), !books.closed);
-            books.closed = true;
-        }
-        _ => assert_eq!(many.shape().is_closed(), books.closed),
+        _ => match input.byte() {
+            7 => {
+                assert_eq!(many.shape().close(None).map(|end| end.is_some()), Ok(!books.closed));
+                books.closed = true;
+            }
+            8 => {
+                let joined =
+                    many.shape().join(|last| Some((last + 1) % RUNS), |_, is_new| assert_eq!(is_new, books.closed));
+                books.run = (books.run + u64::from(books.closed)) % RUNS;
+                books.closed = false;
+                assert_eq!(joined, Ok(Some(books.run)));
+            }
+            9 => {
+                let other = many.shape().close(Some(books.run + 1));
+                assert_eq!(other, Ok(None), "the run of others");
+            }
+            _ => assert_eq!(many.shape().is_closed(), books.closed),
+        },
     }
 }
 
@@ -262,7 +277,10 @@ fn hostile_step(many: &Many, input: &mut Input, depth: usize) {
             Ok(Pop::Done(got)) => assert!(got >= 1 && got <= count),
             _ => drop(ring.words().is_closed()),
         },
-        4 => drop((many.repair(), many.shape().close())),
+        4 => {
+            let shape = many.shape();
+            let _ = (many.repair(), shape.close(None), shape.drain(), shape.join(|last| Some(last + 1), |_, _| {}));
+        }
         5 => assert!(many.shape().len() <= many.capacity && many.shape().quarantined() <= many.capacity),
         6 => {
             let lane = usize::from(input.byte()) % many.intents.len();

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::error::SendError;
-use crate::lanes::Part;
+use crate::lanes::{Arrival, Part};
 use crate::layout::{lane, queue};
 use crate::queue::{QueueEnd, QueueOptions};
 use crate::queue_receiver::QueueReceiver;
@@ -121,7 +121,7 @@ impl<M: Message + ?Sized> Party<M> {
         let side = usize::from(op >> 7);
         let seat = |part| {
             let region = self.region.reopen().expect("a descriptor");
-            region.join_lane(part).ok().flatten().map(Arc::new)
+            region.join_lane(part, Arrival::Found { twin: None }).ok().flatten().map(Arc::new)
         };
         match (op >> 4 & 1, op >> 5 & 1) {
             (0, _) if self.senders[side].take().is_some() => {}
@@ -228,7 +228,7 @@ impl<M: Message + ?Sized> Party<M> {
     /// The first slot to be sent in is free, so that sending does not wait for anybody.
     fn has_room(&self) -> bool {
         let words = self.region.ring_words();
-        let tail = words.tail.load(Relaxed);
+        let tail = words.sent();
         let slot = (tail % words.capacity) as usize * words.stride;
         words.is_closed() || words.slots[slot].load(Relaxed) == tail << 2
     }

@@ -5,7 +5,10 @@
 //! Bytes: two indices, each on a line of its own; slots of one control word and the payload's words; a mark for each slot.
 //!
 //! ```text
-//!  tail   63: CLOSED · 62..0: positions given to producers, never wraps
+//!  tail   63     62      55 54                                  0
+//!        ┌────────┬──────────┬────────────────────────────────────┐
+//!        │ CLOSED │ run      │ positions given to producers       │   at 10^8 a second they last for 11 years
+//!        └────────┴──────────┴────────────────────────────────────┘
 //!  head   positions given to consumers (or skipped)
 //!  slot   63                    2 1      0
 //!        ┌──────────────────────┬────────┐
@@ -42,6 +45,9 @@
 //!   process without asymmetric fences passes over nobody: it may find Empty, or Full, behind one who is away.)
 //! - I8: who passes over a slot has seen something gained by it: a free slot beyond, or a complete message behind. So tail does not
 //!   run away from head, and a producer that is disturbed is disturbed by somebody's progress.
+//! - I9: a claim of tail, and a change of the run, is one CAS of the whole word. So nothing is
+//!   claimed for a run that is closed, and nobody closes a run that is not the present one. A
+//!   number comes again only when no producer of that run is left.
 //!
 //! Edges
 //! - E1: `finish` of a push stores READY (Release) · a consumer loads the slot (Acquire): the payload is visible.
@@ -54,6 +60,8 @@
 //! - E6: finisher: store slot, light fence, load mark · passer: mark PASSING, heavy fence, load slot. Likewise who reads the slot:
 //!   load slot, light fence, load mark. So once a passer has looked in vain, whoever sees the slot finished sees the mark.
 //! - E7: `put_back` stores the slot, then the mark CLEAR (Release) · load of the mark (Acquire), then of the slot.
+//! - E8: `join`: the run announced, then tail CASed into it (Release) · `now` loads tail (Acquire),
+//!   then looks at what was announced: who sees a run begun sees who began it.
 //!
 //! Crash, by step; "the claim" is exact because of E3
 //! - (C1) intent stored: nothing claimed; repair clears it.
@@ -63,6 +71,9 @@
 //! - (C4) slot published or released: done, unless it had been passed over: then a message was not sent, or a slot is to be put back.
 //!   Repair does that, and clears the intent.
 //! - (C5) about to put a slot back, its word stored or not, the mark not CLEAR yet: repair puts it back.
+//! - (N1) joining, its run announced: nobody's, or one that nothing was sent in. (N2) the run is
+//!   begun: it is open, with nobody in it.
+//! - (X1) closing, CLOSED set: done, but those who sleep are not told.
 //! - (P1) passer, mark PASSING: whoever comes to that position looks once more itself, or settles it; so does repair, if the
 //!   slot is finished.
 //! - (R1) repairer: `verdict` names position and new count, (R2) the slot is released, (R3) the count is stored, (R4) the verdict is
@@ -87,6 +98,11 @@ const UNSENT: u64 = 2;
 const CLEAR: u64 = 3;
 
 const CLOSED: u64 = 1 << 63;
+const POSITION: u64 = (1 << RUN_SHIFT) - 1;
+const RUN_SHIFT: u32 = 55;
+
+/// Runs that can be told apart.
+pub(crate) const RUNS: u64 = 1 << (63 - RUN_SHIFT);
 
 /// Positions that one claim can take: what fits beside a position in an intent.
 pub(crate) const BATCH: u64 = COUNT;
@@ -108,6 +124,40 @@ const CLOSE: usize = 16;
 #[inline]
 fn word(position: u64, state: u64) -> u64 {
     position << 2 | state
+}
+
+/// What tail was like at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Now(u64);
+
+impl Now {
+    pub(crate) fn read(tail: &AtomicU64) -> Self {
+        Self(tail.load(Ordering::Acquire)) // E3, E8
+    }
+
+    /// The run that is open, or was last.
+    pub(crate) fn run(self) -> u64 {
+        (self.0 & !CLOSED) >> RUN_SHIFT
+    }
+
+    /// Nobody has begun a run since that one was closed.
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    /// The run and whether it is closed, as one number.
+    pub(crate) fn phase(self) -> u64 {
+        self.0 >> RUN_SHIFT
+    }
+
+    pub(crate) fn position(self) -> u64 {
+        self.0 & POSITION
+    }
+
+    /// In that run, from here on.
+    fn in_run(self, run: u64) -> u64 {
+        (run % RUNS) << RUN_SHIFT | self.position()
+    }
 }
 
 /// The key of a position whose slot its last consumer has not released.
@@ -329,7 +379,85 @@ impl<M: Memory> Words<M> {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.tail.load(Ordering::Relaxed) & CLOSED != 0
+        self.now().is_closed()
+    }
+
+    /// What tail is like, for a decision that other words, too, are looked at for.
+    pub(crate) fn now(&self) -> Now {
+        Now::read(&self.tail)
+    }
+
+    /// Positions given to producers.
+    pub(crate) fn sent(&self) -> u64 {
+        self.now().position()
+    }
+
+    /// Makes a producer one of the run that is open, or begins one, for which `next` is to choose a
+    /// number after the last one's that no producer has; says which. `announce` tells the others,
+    /// and whether it is a new one, before it is so. None: there is no number left.
+    ///
+    /// Nobody else joins meanwhile.
+    pub(crate) fn join(
+        &self,
+        next: impl Fn(u64) -> Option<u64>,
+        mut announce: impl FnMut(u64, bool),
+    ) -> Result<Option<u64>, Corrupt> {
+        for _ in 0..ROUNDS {
+            let now = self.now();
+            let run = if now.is_closed() { next(now.run()) } else { Some(now.run()) };
+            let Some(run) = run else { return Ok(None) };
+            announce(run, now.is_closed()); // N1
+            let is_joined = if now.is_closed() {
+                let begun = now.in_run(run);
+                self.tail.compare_exchange(now.0, begun, Ordering::AcqRel, Ordering::Relaxed).is_ok() // N2, E8
+            } else {
+                self.now().phase() == now.phase()
+            };
+            if is_joined {
+                return Ok(Some(run));
+            }
+        }
+        Err(Corrupt)
+    }
+
+    /// Closes the run that is open: no position is given to its producers from now on. Says how
+    /// many were; none: no run is open, or another than the one that was to be closed.
+    pub(crate) fn close(&self, only: Option<u64>) -> Result<Option<u64>, Corrupt> {
+        for _ in 0..ROUNDS {
+            let now = self.now();
+            if now.is_closed() || only.is_some_and(|run| run != now.run()) {
+                return Ok(None);
+            }
+            if self.tail.compare_exchange(now.0, now.0 | CLOSED, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Ok(Some(now.position())); // X1, E3 reaches through it
+            }
+        }
+        Err(Corrupt)
+    }
+
+    /// Passes over what is being sent, for a consumer that knows of no producer whom to wait for.
+    #[cold]
+    pub(crate) fn drain(&self) -> Result<Drain, Corrupt> {
+        for _ in 0..self.rounds() {
+            let head = self.head.load(Ordering::Acquire); // E3
+            if head >= self.sent() {
+                return Ok(Drain::Done);
+            }
+            let look = self.look(head)?;
+            if look.passes_over(head) {
+                Self::advance(&self.head, head, 1);
+            } else if look.is_settled(head, READY) || look.is_disputed(head, READY) {
+                return Ok(Drain::Message);
+            } else if look.control == word(head, FREE) && !look.mark.is_out() {
+                if has_light_fence() {
+                    self.pass(head, look, unpublished(head), UNSENT)?;
+                }
+                if self.look(head)? == look {
+                    return Ok(Drain::Stuck);
+                }
+            }
+        }
+        Err(Corrupt)
     }
 
     /// Whether a look at one slot is enough to know that there is a message: the cheapest poll, and no proof of the contrary.
@@ -341,17 +469,12 @@ impl<M: Memory> Words<M> {
     /// Likewise, that a slot is free.
     #[inline]
     pub(crate) fn seems_free(&self) -> bool {
-        self.seems(self.tail.load(Ordering::Relaxed) & !CLOSED, FREE)
+        self.seems(self.tail.load(Ordering::Relaxed) & POSITION, FREE)
     }
 
     #[inline]
     fn seems(&self, position: u64, state: u64) -> bool {
         self.slot(position).is_ok_and(|slot| slot.control.load(Ordering::Relaxed) == word(position, state))
-    }
-
-    /// From now on no position is given to a producer. False: it was closed.
-    pub(crate) fn close(&self) -> bool {
-        self.tail.fetch_or(CLOSED, Ordering::AcqRel) & CLOSED == 0 // E3 reaches through it
     }
 
     /// Rounds of a loop that only liars can keep going: every honest round is somebody's progress, or passes over a slot.
@@ -362,7 +485,7 @@ impl<M: Memory> Words<M> {
     /// Positions between the indices: messages, and what is being sent or passed over.
     pub(crate) fn len(&self) -> u64 {
         let head = self.head.load(Ordering::Acquire);
-        let tail = self.tail.load(Ordering::Acquire) & !CLOSED;
+        let tail = self.sent();
         tail.saturating_sub(head).min(self.capacity)
     }
 
@@ -370,7 +493,7 @@ impl<M: Memory> Words<M> {
     pub(crate) fn settle(&self) {
         for _ in 0..self.capacity {
             let head = self.head.load(Ordering::Acquire); // E3
-            let is_settled = head >= self.tail.load(Ordering::Acquire) & !CLOSED // E3
+            let is_settled = head >= self.sent()
                 || !self.look(head).is_ok_and(|look| look.passes_over(head))
                 || !Self::advance(&self.head, head, 1);
             if is_settled {
@@ -381,9 +504,8 @@ impl<M: Memory> Words<M> {
 
     /// Whether something is true, and was so without any position being given to a producer meanwhile.
     pub(crate) fn is_unchanged_over(&self, is_true: impl FnOnce() -> bool) -> bool {
-        let tail = || self.tail.load(Ordering::Acquire) & !CLOSED; // E3
-        let before = tail();
-        is_true() && tail() == before
+        let before = self.sent();
+        is_true() && self.sent() == before
     }
 
     /// Slots out of service until their claimers go on or are repaired.
@@ -404,6 +526,16 @@ impl<M: Memory> Words<M> {
     }
 }
 
+/// What is left when nobody is there to send any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drain {
+    /// Nothing, nor will there be anything.
+    Done,
+    Message,
+    /// A message may be on its way, and this process must not pass over it.
+    Stuck,
+}
+
 /// What came of an attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Push {
@@ -419,13 +551,15 @@ pub(crate) enum Pop {
     /// So many messages.
     Done(u64),
     Empty,
-    /// Empty, and nothing will be sent any more.
+    /// Empty, and nothing will be sent in the run that was open.
     Drained,
 }
 
 /// One participant's access to the ring.
 pub(crate) struct Ring<M: Memory> {
     words: Words<M>,
+    /// The producer's own, as it stands in tail.
+    run: u64,
     intent: M::Word,
     /// Looks at an unfinished slot before it is quarantined.
     patience: u32,
@@ -438,8 +572,9 @@ pub(crate) struct Ring<M: Memory> {
 }
 
 impl<M: Memory> Ring<M> {
-    /// `intent` is this participant's alone, and zero.
-    pub(crate) fn new(words: Words<M>, intent: M::Word, patience: u32) -> Self {
+    /// `intent` is this participant's alone, and zero. Of `run` it may be a producer, if it has
+    /// joined that.
+    pub(crate) fn new(words: Words<M>, run: u64, intent: M::Word, patience: u32) -> Self {
         // In a ring that is hardly longer somebody is at that slot already.
         let ahead = if words.capacity > 4 * AHEAD { AHEAD } else { 0 };
         let share = match words.stride {
@@ -451,11 +586,22 @@ impl<M: Memory> Ring<M> {
         let keeps = words.stride <= CLOSE && !words.stride.is_multiple_of(8);
         let distance = || if keeps { Distance::keep(words.capacity) } else { Distance::none() };
         let (to_tail, to_head) = (distance(), distance());
-        Self { words, intent, patience, ahead, share, to_tail, to_head }
+        Self { words, run: (run % RUNS) << RUN_SHIFT, intent, patience, ahead, share, to_tail, to_head }
     }
 
     pub(crate) fn words(&self) -> &Words<M> {
         &self.words
+    }
+
+    /// Whether this producer's run is over.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_over(self.words.tail.load(Ordering::Relaxed))
+    }
+
+    /// Whether tail is of another run than this producer's, or closed.
+    #[inline(always)]
+    fn is_over(&self, tail: u64) -> bool {
+        (tail ^ self.run) >> RUN_SHIFT != 0
     }
 
     /// Sends one message, which `fill` writes, if nothing is in the way. False: nothing was sent, and why is for
@@ -463,20 +609,20 @@ impl<M: Memory> Ring<M> {
     #[inline(always)]
     pub(crate) fn push_at_once(&mut self, words: usize, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, Corrupt> {
         let mut tail = self.words.tail.load(Ordering::Acquire); // E3
-        if self.to_head.is_used_up(tail) {
+        if self.to_head.is_used_up(tail ^ self.run) {
             tail = self.keep_off_head(tail);
         }
-        let slot = self.words.slot(tail)?;
-        if tail & CLOSED != 0 || !slot.is_claimable(tail, FREE) {
+        let (slot, position) = (self.words.slot(tail)?, tail ^ self.run);
+        if self.is_over(tail) || !slot.is_claimable(position, FREE) {
             return Ok(false);
         }
-        if tail & self.share == 0 {
-            self.words.prepare(tail.wrapping_add(self.ahead), words + 1);
+        if position & self.share == 0 {
+            self.words.prepare(position.wrapping_add(self.ahead), words + 1);
         }
         let mut sent = false;
-        if self.claim(&self.words.tail, tail, 1) {
+        if self.claim(&self.words.tail, self.run, position, 1) {
             fill(slot.payload); // C2
-            sent = self.finish(slot, tail, word(tail, READY), unpublished(tail), UNSENT)?; // C3
+            sent = self.finish(slot, position, word(position, READY), unpublished(position), UNSENT)?; // C3
         }
         self.intent.store(0, Ordering::Release); // C4, E4
         Ok(sent)
@@ -487,7 +633,7 @@ impl<M: Memory> Ring<M> {
     #[inline(never)]
     fn keep_off_head(&mut self, tail: u64) -> u64 {
         let end = self.words.head.load(Ordering::Relaxed).wrapping_add(self.words.capacity);
-        (0..self.to_head.came_to(tail, end)).for_each(|_| spin_loop());
+        (0..self.to_head.came_to(tail & POSITION, end)).for_each(|_| spin_loop());
         self.words.tail.load(Ordering::Acquire) // E3
     }
 
@@ -495,7 +641,7 @@ impl<M: Memory> Ring<M> {
     #[cold]
     #[inline(never)]
     fn keep_off_tail(&mut self, head: u64) -> u64 {
-        let end = self.words.tail.load(Ordering::Relaxed) & !CLOSED;
+        let end = self.words.tail.load(Ordering::Relaxed) & POSITION;
         (0..self.to_tail.came_to(head, end)).for_each(|_| spin_loop());
         self.words.head.load(Ordering::Acquire) // E3
     }
@@ -553,7 +699,7 @@ impl<M: Memory> Ring<M> {
         }
         let next = head.wrapping_add(self.words.capacity);
         let mut taken = None;
-        if self.claim(&self.words.head, head, 1) {
+        if self.claim(&self.words.head, 0, head, 1) {
             taken = Some(take(slot.payload)); // C2
             self.finish(slot, head, word(next, FREE), unreleased(next), UNREAD)?; // C3
         }
@@ -573,11 +719,22 @@ impl<M: Memory> Ring<M> {
 
     /// Receives up to `count` messages with one claim, in order.
     #[inline(always)]
-    pub(crate) fn pop_many(&mut self, count: u64, mut take: impl FnMut(u64, &[AtomicU64])) -> Result<Pop, Corrupt> {
+    pub(crate) fn pop_many(&mut self, count: u64, take: impl FnMut(u64, &[AtomicU64])) -> Result<Pop, Corrupt> {
+        self.pop_before(u64::MAX, count, take)
+    }
+
+    /// As [`pop_many`](Self::pop_many), and no message at that position or a later one.
+    #[inline(always)]
+    pub(crate) fn pop_before(
+        &mut self,
+        limit: u64,
+        count: u64,
+        mut take: impl FnMut(u64, &[AtomicU64]),
+    ) -> Result<Pop, Corrupt> {
         if count == 0 {
             return Ok(Pop::Done(0));
         }
-        let (first, claimed) = match self.claim_ready(count)? {
+        let (first, claimed) = match self.claim_ready(limit, count)? {
             Ok(claim) => claim,
             Err(refused) => return Ok(refused),
         };
@@ -598,16 +755,18 @@ impl<M: Memory> Ring<M> {
         let (mut contended, mut beyond) = (false, 0);
         for _ in 0..self.words.rounds() {
             let tail = self.words.tail.load(Ordering::Acquire); // E3
-            if tail & CLOSED != 0 {
+            if self.is_over(tail) {
                 return Ok(Err(self.refuse(contended, Push::Closed)));
             }
+            let tail = tail ^ self.run;
             if self.words.slot(tail)?.is_claimable(tail, FREE) || self.make_claimable(tail, FREE)? {
-                let run = self.run(tail, FREE, count)?;
-                if self.claim(&self.words.tail, tail, run) {
-                    return Ok(Ok((tail, run)));
+                let row = self.row(tail, FREE, count)?;
+                if self.claim(&self.words.tail, self.run, tail, row) {
+                    return Ok(Ok((tail, row)));
                 }
                 contended = true;
-            } else if !self.pass_free(tail, &mut beyond)? && self.words.tail.load(Ordering::Acquire) == tail {
+            } else if !self.pass_free(tail, &mut beyond)? && self.words.tail.load(Ordering::Acquire) == tail | self.run
+            {
                 return Ok(Err(self.refuse(contended, Push::Full)));
             }
         }
@@ -636,7 +795,7 @@ impl<M: Memory> Ring<M> {
     fn pass_free(&self, tail: u64, beyond: &mut u64) -> Result<bool, Corrupt> {
         let look = self.words.look(tail)?;
         if look.passes_over(tail) {
-            Words::<M>::advance(&self.words.tail, tail, 1);
+            Words::<M>::advance(&self.words.tail, tail | self.run, 1);
         } else if look.mark.is_out() {
             if !self.is_free_beyond(tail, beyond)? {
                 return Ok(false);
@@ -673,22 +832,25 @@ impl<M: Memory> Ring<M> {
         Ok(false)
     }
 
-    /// Claims up to `count` messages in a row.
+    /// Claims up to `count` messages in a row, before a position.
     #[inline(always)]
-    fn claim_ready(&mut self, count: u64) -> Result<Result<(u64, u64), Pop>, Corrupt> {
+    fn claim_ready(&mut self, limit: u64, count: u64) -> Result<Result<(u64, u64), Pop>, Corrupt> {
         let (mut contended, mut behind) = (false, 0);
         for _ in 0..self.words.rounds() {
             let head = self.words.head.load(Ordering::Acquire); // E3
+            if head >= limit {
+                return Ok(Err(self.refuse(contended, Pop::Empty)));
+            }
             if self.words.slot(head)?.is_claimable(head, READY) || self.make_claimable(head, READY)? {
-                let run = self.run(head, READY, count)?;
-                if self.claim(&self.words.head, head, run) {
-                    return Ok(Ok((head, run)));
+                let row = self.row(head, READY, count.min(limit.wrapping_sub(head)))?;
+                if self.claim(&self.words.head, 0, head, row) {
+                    return Ok(Ok((head, row)));
                 }
                 contended = true;
                 continue;
             }
             let tail = self.words.tail.load(Ordering::Acquire); // E3
-            let (end, closed) = (tail & !CLOSED, tail & CLOSED != 0);
+            let (end, closed) = (tail & POSITION, tail & CLOSED != 0);
             if end <= head {
                 let refused = if closed { Pop::Drained } else { Pop::Empty };
                 return Ok(Err(self.refuse(contended, refused)));
@@ -728,24 +890,24 @@ impl<M: Memory> Ring<M> {
     /// How many slots in a row, up to `count`, are in `state` for their positions. What is so cannot change while the
     /// index stays where it is: only a claim leads out of it.
     #[inline(always)]
-    fn run(&self, first: u64, state: u64, count: u64) -> Result<u64, Corrupt> {
+    fn row(&self, first: u64, state: u64, count: u64) -> Result<u64, Corrupt> {
         let most = count.min(self.words.capacity).min(BATCH);
-        let mut run = 1;
-        while run < most {
-            let position = first.wrapping_add(run);
+        let mut row = 1;
+        while row < most {
+            let position = first.wrapping_add(row);
             if !self.words.slot(position)?.is_claimable(position, state) {
                 break;
             }
-            run += 1;
+            row += 1;
         }
-        Ok(run)
+        Ok(row)
     }
 
     #[inline(always)]
-    fn claim(&self, index: &AtomicU64, first: u64, count: u64) -> bool {
+    fn claim(&self, index: &AtomicU64, run: u64, first: u64, count: u64) -> bool {
         // Before the claim. Release, because it may stand in the place of a cleared one (E4).
         self.intent.store(first.wrapping_add(1) << COUNT_BITS | count, Ordering::Release); // C1, E3
-        Words::<M>::advance(index, first, count)
+        Words::<M>::advance(index, run | first, count)
     }
 
     /// Takes back the intent of a claim that failed, on the way out: it would keep a slot from being repaired.
@@ -898,7 +1060,7 @@ impl<M: Memory> Repair<'_, M> {
             let claimed = look.mark.is_out()
                 || match look.state() {
                     // E3: an index beyond it means that somebody claimed it.
-                    FREE => look.position() == position && words.tail.load(Ordering::Acquire) & !CLOSED > position,
+                    FREE => look.position() == position && words.sent() > position,
                     _ => look.position() == position && words.head.load(Ordering::Acquire) > position,
                 };
             if !claimed {

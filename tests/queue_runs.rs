@@ -1,0 +1,684 @@
+//! Runs of senders: what `close` binds, what comes after it, who is told of which end; and how long
+//! a queue's name lives.
+
+mod support;
+
+use std::iter::from_fn;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use support::{Board, Process, Sandbox, parts, start, until};
+use tombolo::{Directory, End, ErrorKind, Queue, QueueOptions, QueueReceiver, QueueSender, RecvError, SendError, Wait};
+
+parts!(
+    send_close_and_leave,
+    send_close_and_stay,
+    send_without_end,
+    send_and_stay,
+    receive_to_the_end,
+    receive_one_and_leave,
+    sleep_as_sender
+);
+
+const NAME: &str = "jobs";
+const MOMENT: Duration = Duration::from_millis(40);
+
+fn jobs(sandbox: &Sandbox) -> QueueOptions<u64> {
+    QueueOptions::values().capacity(2).max_participants(8).directory(sandbox.names())
+}
+
+fn board(sandbox: &Sandbox) -> Board {
+    Board::at(&sandbox.file("board"))
+}
+
+fn enter(sandbox: &Sandbox, part: &str, number: u64) -> Process {
+    let (names, board) = (sandbox.names(), sandbox.file("board"));
+    start(part, &[names.to_str().unwrap(), board.to_str().unwrap(), &number.to_string()])
+}
+
+fn surroundings(arguments: &[String]) -> (QueueOptions<u64>, Board, u64) {
+    let options = QueueOptions::values().capacity(2).max_participants(8).directory(&arguments[0]);
+    (options, Board::at(Path::new(&arguments[1])), arguments[2].parse().unwrap())
+}
+
+fn stay(board: &Board) -> ! {
+    board.meet(0, 2);
+    loop {
+        thread::park();
+    }
+}
+
+/// What is there now.
+fn rest(rx: &mut QueueReceiver<u64>) -> Vec<u64> {
+    from_fn(|| rx.try_recv().ok()).collect()
+}
+
+/// Everything up to the end, and the end.
+fn all(rx: &mut QueueReceiver<u64>) -> (Vec<u64>, RecvError) {
+    (rx.iter().collect(), rx.recv().unwrap_err())
+}
+
+fn is_waiting(rx: &mut QueueReceiver<u64>) -> bool {
+    rx.recv_timeout(MOMENT) == Err(RecvError::TimedOut)
+}
+
+fn is_empty(sandbox: &Sandbox) -> bool {
+    sandbox.litter().is_empty()
+}
+
+// ---- what close binds --------------------------------------------------------------------------------------------------
+
+#[test]
+fn one_run_after_another_before_any_receiver_arrives_in_order() {
+    let sandbox = Sandbox::new();
+    let options = jobs(&sandbox).capacity(4);
+    for batch in 0..3 {
+        let mut tx = options.sender(NAME).unwrap();
+        assert_eq!((tx.send(&batch), tx.close()), (Ok(()), Ok(())));
+        assert_eq!((tx.send(&9), tx.close()), (Err(SendError::Closed), Err(SendError::Closed)));
+    }
+    let mut rx = options.receiver(NAME).unwrap();
+    assert!(rx.stats().is_closed);
+    assert_eq!(all(&mut rx), (vec![0, 1, 2], RecvError::Closed));
+    drop(rx);
+    assert!(is_empty(&sandbox));
+}
+
+#[test]
+fn closing_binds_all_who_are_there_and_nobody_who_comes_later() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let [mut first, mut second, mut third] = [(); 3].map(|()| jobs(&sandbox).sender(NAME).unwrap());
+    first.send(&1).unwrap();
+    assert_eq!(second.close(), Ok(()));
+    for bound in [&mut first, &mut second, &mut third] {
+        assert_eq!(bound.send(&9), Err(SendError::Closed));
+        assert_eq!(bound.try_send_many(&[9, 9]), Err(SendError::Closed));
+        assert_eq!(bound.close(), Err(SendError::Closed));
+        let mut clone = bound.try_clone().unwrap();
+        assert_eq!(clone.send(&9), Err(SendError::Closed), "a clone belongs to its sender's run");
+    }
+    assert!(rx.stats().is_closed);
+    let mut later = jobs(&sandbox).sender(NAME).unwrap();
+    assert!(!rx.stats().is_closed, "it has begun the next run");
+    later.send(&2).unwrap();
+    assert_eq!(first.close(), Err(SendError::Closed), "not a run of others");
+    later.try_clone().unwrap().try_send(&3).unwrap_err();
+    assert_eq!(rest(&mut rx), [1, 2]);
+    assert!(is_waiting(&mut rx), "a sender of the present run is there");
+    drop((first, second, third));
+    assert!(is_waiting(&mut rx));
+    later.try_clone().unwrap().send(&3).unwrap();
+    assert_eq!(rest(&mut rx), [3]);
+    drop(later);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn a_sender_made_by_a_receiver_begins_the_next_run() {
+    let (tx, mut rx) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
+    tx.close().unwrap();
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+    let mut next = rx.sender().unwrap();
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    next.send(&1).unwrap();
+    assert_eq!(rx.recv(), Ok(1));
+    drop(next);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+    assert_eq!(tx.receiver().unwrap().recv(), Err(RecvError::Closed), "it has what the sender has behind it");
+}
+
+#[test]
+fn a_receiver_closes_the_run_that_is_open() {
+    let sandbox = Sandbox::new();
+    let mut queue = jobs(&sandbox).open(NAME).unwrap();
+    let mut other = jobs(&sandbox).sender(NAME).unwrap();
+    queue.close().unwrap();
+    assert_eq!((queue.send(&1), other.send(&1)), (Err(SendError::Closed), Err(SendError::Closed)));
+    assert_eq!((queue.close(), queue.recv()), (Err(SendError::Closed), Err(RecvError::Closed)));
+    let mut next = jobs(&sandbox).sender(NAME).unwrap();
+    next.send(&2).unwrap();
+    queue.close().unwrap();
+    assert_eq!((next.send(&3), queue.recv(), queue.recv()), (Err(SendError::Closed), Ok(2), Err(RecvError::Closed)));
+}
+
+#[test]
+fn throwing_away_spares_the_next_run() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut first = jobs(&sandbox).sender(NAME).unwrap();
+    first.send(&1).unwrap();
+    assert_eq!(rx.close_now(), Ok(1));
+    let mut second = jobs(&sandbox).sender(NAME).unwrap();
+    second.send(&2).unwrap();
+    assert_eq!(rx.recv(), Ok(2));
+    assert_eq!((rx.close_now(), rx.close_now()), (Ok(0), Ok(0)));
+    assert_eq!(rx.stats().dropped, 1);
+}
+
+#[test]
+fn a_handle_that_travels_keeps_its_run_and_what_it_waits_for() {
+    let sandbox = Sandbox::new();
+    let options = jobs(&sandbox);
+    let travel = |tx: QueueSender<u64>| -> QueueSender<u64> { options.from_fd(tx.into_fd().unwrap()).unwrap() };
+    let keeper = options.receiver(NAME).unwrap();
+    let old = options.sender(NAME).unwrap();
+    old.close().unwrap();
+    let rx = options.receiver(NAME).unwrap();
+    let mut rx: QueueReceiver<u64> = options.from_fd(rx.into_fd().unwrap()).unwrap();
+    assert!(is_waiting(&mut rx), "it came when all was over");
+    let mut old = travel(old);
+    let mut new = travel(options.sender(NAME).unwrap());
+    assert_eq!((old.send(&1), new.send(&2)), (Err(SendError::Closed), Ok(())));
+    assert_eq!(rx.recv(), Ok(2));
+    drop((new, keeper));
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn a_sender_that_waits_for_room_learns_that_its_run_was_closed() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut tx = jobs(&sandbox).wait(Wait::Park).sender(NAME).unwrap();
+    (0..2).for_each(|job| tx.send(&job).unwrap());
+    thread::scope(|scope| {
+        let blocked = scope.spawn(|| tx.send(&2));
+        thread::sleep(MOMENT);
+        rx.close().unwrap();
+        assert_eq!(blocked.join().unwrap(), Err(SendError::Closed));
+    });
+    let mut next = jobs(&sandbox).sender(NAME).unwrap();
+    assert_eq!(next.try_send(&7), Err(SendError::Full), "the next run waits behind what waits");
+    assert_eq!(rx.recv(), Ok(0));
+    next.send(&7).unwrap();
+    assert_eq!(rest(&mut rx), [1, 7]);
+}
+
+#[test]
+fn large_messages_of_a_closed_run_are_refused_and_their_places_free() {
+    let options = QueueOptions::bytes().capacity(2).inline_len(16).blocks(1, 64).extents(1).max_message_len(1000);
+    let (mut tx, mut rx) = options.channel().unwrap();
+    tx.send(&[1; 60]).unwrap();
+    rx.close().unwrap();
+    assert_eq!((tx.send(&[2; 60]), tx.send(&[2; 900])), (Err(SendError::Closed), Err(SendError::Closed)));
+    let mut next = rx.sender().unwrap();
+    next.send(&[3; 900]).unwrap();
+    let mut message = Vec::new();
+    assert_eq!((rx.recv(&mut message), rx.recv(&mut message)), (Ok(60), Ok(900)));
+    assert_eq!(rx.stats().pooled, 0);
+}
+
+#[test]
+fn numbers_of_runs_come_again_and_no_closed_sender_is_woken_up() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut old = jobs(&sandbox).sender(NAME).unwrap();
+    old.close().unwrap();
+    for run in 0..600 {
+        let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+        tx.send(&run).unwrap();
+        assert_eq!(old.try_send(&9999), Err(SendError::Closed), "run {run}");
+        assert_eq!(old.close(), Err(SendError::Closed));
+        tx.close().unwrap();
+        drop(tx);
+        assert_eq!((rx.recv(), rx.recv()), (Ok(run), Err(RecvError::Closed)));
+    }
+}
+
+#[test]
+fn a_sender_cannot_come_while_every_number_is_a_closed_senders() {
+    let sandbox = Sandbox::new();
+    let options = jobs(&sandbox).max_participants(400);
+    let mut rx = options.receiver(NAME).unwrap();
+    let mut closed = Vec::new();
+    let refused = loop {
+        match options.sender(NAME) {
+            Ok(tx) => {
+                tx.close().unwrap();
+                closed.push(tx);
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((closed.len(), refused.kind()), (256, ErrorKind::LanesTaken));
+    assert!(refused.to_string().contains("drop senders that were closed"), "{refused}");
+    closed.remove(100);
+    let mut tx = options.sender(NAME).unwrap();
+    tx.send(&1).unwrap();
+    assert!(closed.iter_mut().all(|old| old.send(&9) == Err(SendError::Closed)));
+    assert_eq!(rx.recv(), Ok(1));
+    assert_eq!(rx.stats().senders, 256);
+}
+
+// ---- who is told what --------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_receiver_that_comes_when_all_is_over_waits_for_the_next_run() {
+    let sandbox = Sandbox::new();
+    let mut old = jobs(&sandbox).receiver(NAME).unwrap();
+    for closes in [true, false, true] {
+        let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+        tx.send(&1).unwrap();
+        if closes {
+            tx.close().unwrap();
+        }
+        drop(tx);
+        assert_eq!((old.recv(), old.recv()), (Ok(1), Err(RecvError::Closed)));
+        let mut late = jobs(&sandbox).receiver(NAME).unwrap();
+        assert!(is_waiting(&mut late));
+        assert_eq!(late.try_recv(), Err(RecvError::Empty));
+        assert_eq!(late.try_clone().unwrap().try_recv(), Err(RecvError::Empty), "a clone waits for the same");
+        assert_eq!(old.try_recv(), Err(RecvError::Closed), "this one saw the run");
+        let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+        assert!(is_waiting(&mut late));
+        tx.send(&2).unwrap();
+        assert_eq!(late.recv(), Ok(2));
+        if closes {
+            tx.close().unwrap();
+        }
+        drop(tx);
+        assert_eq!((late.recv(), old.recv()), (Err(RecvError::Closed), Err(RecvError::Closed)));
+    }
+}
+
+#[test]
+fn closing_ends_the_wait_of_receivers_to_whom_nobody_came() {
+    let sandbox = Sandbox::new();
+    let mut first = jobs(&sandbox).receiver(NAME).unwrap();
+    let second = jobs(&sandbox).receiver(NAME).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| first.recv());
+        thread::sleep(MOMENT);
+        second.close().unwrap();
+        assert_eq!(waiting.join().unwrap(), Err(RecvError::Closed));
+    });
+    let mut third = jobs(&sandbox).receiver(NAME).unwrap();
+    assert!(is_waiting(&mut third), "this one came after it");
+    assert_eq!(second.close(), Err(SendError::Closed));
+    assert!(is_waiting(&mut third));
+    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    tx.send(&1).unwrap();
+    drop(tx);
+    assert_eq!(all(&mut third), (vec![1], RecvError::Closed));
+}
+
+#[test]
+fn a_handle_for_both_that_comes_when_all_is_over_waits_for_others() {
+    let sandbox = Sandbox::new();
+    let keeper = jobs(&sandbox).receiver(NAME).unwrap();
+    jobs(&sandbox).sender(NAME).unwrap().close().unwrap();
+    let mut both: Queue<u64> = jobs(&sandbox).open(NAME).unwrap();
+    assert_eq!(both.recv_timeout(MOMENT), Err(RecvError::TimedOut), "its own sender is nobody");
+    both.send(&1).unwrap();
+    assert_eq!((both.recv(), both.recv_timeout(MOMENT)), (Ok(1), Err(RecvError::TimedOut)));
+    drop(jobs(&sandbox).sender(NAME).unwrap());
+    assert_eq!(both.recv(), Err(RecvError::Closed));
+    let (tx, mut rx) = both.split();
+    assert!(is_waiting(&mut rx), "now it is somebody");
+    drop((tx, keeper));
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn a_sender_that_comes_when_all_receivers_are_gone_waits_for_the_next() {
+    let sandbox = Sandbox::new();
+    let mut old = jobs(&sandbox).sender(NAME).unwrap();
+    drop(jobs(&sandbox).receiver(NAME).unwrap());
+    (0..2).for_each(|job| old.send(&job).unwrap());
+    assert_eq!(old.send(&9), Err(SendError::Closed));
+    let mut new = jobs(&sandbox).sender(NAME).unwrap();
+    assert_eq!(new.send_timeout(&2, MOMENT), Err(SendError::TimedOut));
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    assert_eq!(rx.recv(), Ok(0));
+    new.send(&2).unwrap();
+    drop(rx);
+    assert_eq!(new.send(&3), Err(SendError::Closed));
+    assert_eq!(rest(&mut jobs(&sandbox).receiver(NAME).unwrap()), [1, 2]);
+}
+
+fn send_close_and_leave(arguments: &[String]) {
+    let (options, _, number) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
+    tx.send(&number).unwrap();
+    tx.close().unwrap();
+}
+
+fn send_close_and_stay(arguments: &[String]) {
+    let (options, board, number) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
+    tx.send(&number).unwrap();
+    tx.close().unwrap();
+    stay(&board);
+}
+
+fn send_and_stay(arguments: &[String]) {
+    let (options, board, number) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
+    tx.send(&number).unwrap();
+    stay(&board);
+}
+
+fn sleep_as_sender(arguments: &[String]) {
+    let (options, board, _) = surroundings(arguments);
+    let _tx = options.sender(NAME).unwrap();
+    stay(&board);
+}
+
+fn send_without_end(arguments: &[String]) {
+    let (options, board, _) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
+    board.meet(0, 2);
+    for number in 0.. {
+        match tx.send(&number) {
+            Ok(()) => board.word(1).store(number + 1, std::sync::atomic::Ordering::Release),
+            Err(error) => {
+                assert_eq!(error, SendError::Closed);
+                return;
+            }
+        }
+    }
+}
+
+fn receive_to_the_end(arguments: &[String]) {
+    let (options, board, expected) = surroundings(arguments);
+    let mut rx = options.receiver(NAME).unwrap();
+    board.meet(0, 2);
+    assert_eq!(rx.iter().sum::<u64>(), expected);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+fn receive_one_and_leave(arguments: &[String]) {
+    let (options, _, expected) = surroundings(arguments);
+    assert_eq!(options.receiver(NAME).unwrap().recv(), Ok(expected));
+}
+
+#[test]
+fn processes_that_send_close_and_leave_are_received_run_by_run() {
+    let sandbox = Sandbox::new();
+    enter(&sandbox, "send_close_and_leave", 1).finish();
+    enter(&sandbox, "send_close_and_leave", 2).finish();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    assert_eq!(all(&mut rx), (vec![1, 2], RecvError::Closed));
+    enter(&sandbox, "send_close_and_leave", 3).finish();
+    assert_eq!(all(&mut rx), (vec![3], RecvError::Closed));
+    drop(rx);
+    assert!(is_empty(&sandbox));
+}
+
+#[test]
+fn the_death_of_a_closed_runs_sender_is_no_death_to_anybody() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let dead = enter(&sandbox, "send_close_and_stay", 1);
+    board(&sandbox).meet(0, 2);
+    dead.kill();
+    assert_eq!(all(&mut rx), (vec![1], RecvError::Closed), "its run was closed before it died");
+    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    tx.send(&2).unwrap();
+    drop(tx);
+    assert_eq!(all(&mut rx), (vec![2], RecvError::Closed));
+}
+
+#[test]
+fn the_death_of_an_open_runs_last_sender_is_told_though_closed_ones_live() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let closed = jobs(&sandbox).sender(NAME).unwrap();
+    closed.close().unwrap();
+    let dead = enter(&sandbox, "send_and_stay", 1);
+    board(&sandbox).meet(0, 2);
+    dead.kill();
+    assert_eq!(all(&mut rx), (vec![1], RecvError::PeerDied));
+    drop(closed);
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied), "how an earlier run's sender ended does not change that");
+    let mut late = jobs(&sandbox).receiver(NAME).unwrap();
+    assert!(is_waiting(&mut late));
+    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    tx.send(&2).unwrap();
+    tx.close().unwrap();
+    assert_eq!((late.recv(), late.recv(), rx.recv()), (Ok(2), Err(RecvError::Closed), Err(RecvError::Closed)));
+}
+
+#[test]
+fn a_stopped_sender_of_a_closed_run_holds_up_nobody() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let stopped = enter(&sandbox, "sleep_as_sender", 0);
+    board(&sandbox).meet(0, 2);
+    stopped.signal(libc::SIGSTOP);
+    rx.close().unwrap();
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    tx.send(&1).unwrap();
+    drop(tx);
+    assert_eq!(all(&mut rx), (vec![1], RecvError::Closed));
+    stopped.kill();
+}
+
+/// Senders are stopped wherever they are, their run is closed, and they go on: what they were told
+/// was sent arrives before the next run's, nothing else does, and the receiver hears the end of
+/// each run while they are stopped.
+#[test]
+fn a_run_is_closed_while_its_senders_are_stopped_in_the_middle() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    for round in 0..40_u64 {
+        let board = Board::at(&sandbox.file(&format!("board{round}")));
+        let names = sandbox.names();
+        let file = sandbox.file(&format!("board{round}"));
+        let sender = start("send_without_end", &[names.to_str().unwrap(), file.to_str().unwrap(), "0"]);
+        board.meet(0, 2);
+        let mut received = Vec::new();
+        for _ in 0..round * 7 {
+            received.push(rx.recv().unwrap());
+        }
+        sender.signal(libc::SIGSTOP);
+        rx.close().unwrap();
+        received.extend(rx.iter());
+        assert_eq!(rx.recv(), Err(RecvError::Closed));
+        let mut next = jobs(&sandbox).sender(NAME).unwrap();
+        next.send(&u64::MAX).unwrap();
+        sender.signal(libc::SIGCONT);
+        sender.finish();
+        assert_eq!(rx.recv(), Ok(u64::MAX));
+        drop(next);
+        assert_eq!(rx.recv(), Err(RecvError::Closed));
+        let sent = board.word(1).load(std::sync::atomic::Ordering::Acquire);
+        assert!(received.iter().copied().eq(0..sent), "round {round}: {sent} sent, {received:?}");
+    }
+}
+
+/// As above, and the senders are killed: a message that was begun arrives or not, and the next run
+/// is whole.
+#[test]
+fn a_run_is_closed_after_its_sender_was_killed_in_the_middle() {
+    let sandbox = Sandbox::new();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    for round in 0..40_u64 {
+        let board = Board::at(&sandbox.file(&format!("board{round}")));
+        let names = sandbox.names();
+        let file = sandbox.file(&format!("board{round}"));
+        let sender = start("send_without_end", &[names.to_str().unwrap(), file.to_str().unwrap(), "0"]);
+        board.meet(0, 2);
+        let mut received = Vec::new();
+        for _ in 0..round * 5 {
+            received.push(rx.recv().unwrap());
+        }
+        let closer = jobs(&sandbox).receiver(NAME).unwrap();
+        sender.kill();
+        closer.close().unwrap();
+        received.extend(rx.iter());
+        assert_eq!(rx.recv(), Err(RecvError::Closed));
+        let sent = board.word(1).load(std::sync::atomic::Ordering::Acquire);
+        assert!(received.len() as u64 == sent || received.len() as u64 == sent + 1);
+        assert!(received.iter().copied().eq(0..received.len() as u64));
+        let mut next = jobs(&sandbox).sender(NAME).unwrap();
+        (0..2).for_each(|number| next.try_send(&number).unwrap());
+        drop(next);
+        assert_eq!(all(&mut rx), (vec![0, 1], RecvError::Closed));
+        assert_eq!(rx.stats().quarantined, 0);
+    }
+}
+
+#[test]
+fn receivers_in_other_processes_sleep_through_no_end_of_a_run() {
+    let sandbox = Sandbox::new();
+    let keeper = jobs(&sandbox).receiver(NAME).unwrap();
+    let receiver = enter(&sandbox, "receive_to_the_end", 3);
+    board(&sandbox).meet(0, 2);
+    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    (1..3).for_each(|number| tx.send(&number).unwrap());
+    until(|| keeper.is_empty());
+    thread::sleep(MOMENT); // it sleeps
+    tx.close().unwrap();
+    receiver.finish();
+}
+
+/// Handles come, send, close and go at random; the lanes are few and the ring is short.
+#[test]
+fn runs_of_many_threads_lose_nothing() {
+    let sandbox = Sandbox::new();
+    let options = jobs(&sandbox).max_participants(6);
+    let keeper = options.receiver(NAME).unwrap();
+    let sent = thread::scope(|scope| {
+        let senders: Vec<_> = (0..3)
+            .map(|thread| {
+                let options = options.clone();
+                scope.spawn(move || {
+                    let mut sent = 0_u64;
+                    let mut random = support::Random(thread + 1);
+                    while sent < 400 {
+                        let mut tx = options.sender(NAME).unwrap();
+                        for _ in 0..random.below(6) {
+                            match tx.send(&(thread << 32 | sent)) {
+                                Ok(()) => sent += 1,
+                                Err(error) => {
+                                    assert_eq!(error, SendError::Closed);
+                                    break;
+                                }
+                            }
+                        }
+                        if random.below(2) == 0 {
+                            let _ = tx.close();
+                        }
+                    }
+                    sent
+                })
+            })
+            .collect();
+        let receivers: Vec<_> = (0..2)
+            .map(|_| {
+                let mut rx = keeper.try_clone().unwrap();
+                scope.spawn(move || {
+                    let mut received = Vec::new();
+                    loop {
+                        match rx.recv() {
+                            Ok(u64::MAX) => return received,
+                            Ok(number) => received.push(number),
+                            Err(error) => assert_eq!(error, RecvError::Closed),
+                        }
+                    }
+                })
+            })
+            .collect();
+        let sent: Vec<u64> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
+        let mut last = options.sender(NAME).unwrap();
+        (0..2).for_each(|_| last.send(&u64::MAX).unwrap());
+        let received: Vec<Vec<u64>> = receivers.into_iter().map(|receiver| receiver.join().unwrap()).collect();
+        for numbers in &received {
+            for thread in 0..3 {
+                assert!(numbers.iter().filter(|number| **number >> 32 == thread).is_sorted(), "out of order");
+            }
+        }
+        let mut all: Vec<u64> = received.into_iter().flatten().collect();
+        all.sort_unstable();
+        let expected =
+            (0..3_u64).flat_map(|thread| (0..sent[thread as usize]).map(move |number| thread << 32 | number));
+        assert!(all.into_iter().eq(expected), "lost or received twice");
+        sent
+    });
+    assert!(sent.into_iter().all(|sent| sent >= 400));
+}
+
+// ---- how long the name lives --------------------------------------------------------------------------------------------
+
+#[test]
+fn jobs_that_wait_keep_the_name_though_a_worker_left_in_either_order() {
+    for worker_first in [true, false] {
+        let sandbox = Sandbox::new();
+        let options = jobs(&sandbox).capacity(4);
+        let mut tx = options.sender(NAME).unwrap();
+        (0..3).for_each(|job| tx.send(&job).unwrap());
+        let mut worker = options.receiver(NAME).unwrap();
+        assert_eq!(worker.recv(), Ok(0));
+        if worker_first {
+            drop(worker);
+            drop(tx);
+        } else {
+            drop(tx);
+            drop(worker);
+        }
+        assert!(!is_empty(&sandbox));
+        let mut next = options.receiver(NAME).unwrap();
+        assert_eq!(all(&mut next), (vec![1, 2], RecvError::Closed));
+        drop(next);
+        assert!(is_empty(&sandbox), "nothing is owed to anybody");
+    }
+}
+
+#[test]
+fn jobs_that_wait_keep_the_name_between_processes() {
+    let sandbox = Sandbox::new();
+    for job in 0..2 {
+        enter(&sandbox, "send_close_and_leave", job).finish();
+    }
+    for job in 0..2 {
+        assert!(!is_empty(&sandbox));
+        enter(&sandbox, "receive_one_and_leave", job).finish();
+    }
+    assert!(is_empty(&sandbox));
+}
+
+#[test]
+fn what_is_thrown_away_or_removed_keeps_no_name() {
+    let sandbox = Sandbox::new();
+    let fill = || {
+        let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+        (0..2).for_each(|job| tx.send(&job).unwrap());
+    };
+    fill();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    assert_eq!(rx.close_now(), Ok(2));
+    drop(rx);
+    assert!(is_empty(&sandbox));
+    fill();
+    assert!(!is_empty(&sandbox));
+    Directory::at(sandbox.names()).unlink(NAME, false).unwrap();
+    assert!(is_empty(&sandbox));
+}
+
+#[test]
+fn closing_alone_keeps_the_name_while_jobs_wait() {
+    let sandbox = Sandbox::new();
+    let mut queue = jobs(&sandbox).open(NAME).unwrap();
+    queue.send(&1).unwrap();
+    queue.close().unwrap();
+    drop(queue);
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    assert_eq!(all(&mut rx), (vec![1], RecvError::Closed));
+    drop(rx);
+    assert!(is_empty(&sandbox));
+}
+
+#[test]
+fn jobs_of_a_killed_sender_keep_the_name() {
+    let sandbox = Sandbox::new();
+    let dead = enter(&sandbox, "send_and_stay", 5);
+    board(&sandbox).meet(0, 2);
+    dead.kill();
+    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    assert_eq!(all(&mut rx), (vec![5], RecvError::PeerDied));
+    drop(rx);
+    assert!(is_empty(&sandbox));
+}
