@@ -1,7 +1,7 @@
 //! Models of the ring for many: `src/raw/mpmc.rs`.
 
 use super::*;
-use crate::raw::mpmc::{Ledger, Pop, Push, Repair, Ring, Words};
+use crate::raw::mpmc::{Drain, Ledger, Pop, Push, RUNS, Repair, Ring, Words};
 
 const LANES: usize = 3;
 
@@ -13,6 +13,8 @@ struct Many {
     slots: SharedWords,
     marks: SharedWords,
     intents: [Shared<AtomicU64>; LANES],
+    /// The producer's run in each lane, plus 1; 0 if nobody is there.
+    runs: [Shared<AtomicU64>; LANES],
     lost: Shared<AtomicU64>,
     verdict: Shared<AtomicU64>,
     count: Shared<AtomicU64>,
@@ -33,6 +35,7 @@ impl Many {
             slots: SharedWords(Arc::new((0..capacity).flat_map(slot).collect())),
             marks: SharedWords(Arc::new((0..capacity).map(|_| AtomicU64::new(0)).collect())),
             intents: std::array::from_fn(|_| word()),
+            runs: std::array::from_fn(|_| word()),
             lost: word(),
             verdict: word(),
             count: word(),
@@ -50,7 +53,27 @@ impl Many {
     }
 
     fn ring(&self, lane: usize) -> Ring<Heap> {
-        Ring::new(self.words(), self.intents[lane].clone(), self.patience)
+        self.ring_in(0, lane)
+    }
+
+    fn ring_in(&self, run: u64, lane: usize) -> Ring<Heap> {
+        Ring::new(self.words(), run, self.intents[lane].clone(), self.patience)
+    }
+
+    /// A producer comes, in a lane where it is announced; says its run.
+    fn come(&self, lane: usize) -> u64 {
+        let announce = |run, _| self.runs[lane].store(run + 1, Ordering::Release);
+        self.words().join(|last| Some((last + 1) % RUNS), announce).unwrap().unwrap()
+    }
+
+    fn leave(&self, lane: usize) {
+        self.runs[lane].store(0, Ordering::Release);
+    }
+
+    /// Whether a producer of the run that is open is there.
+    fn is_awaited(&self) -> bool {
+        let now = self.words().now();
+        !now.is_closed() && self.runs.iter().any(|run| run.load(Ordering::Acquire) == now.run() + 1)
     }
 
     /// Repairs all lanes but those of the living; says whether nothing was put off.
@@ -274,7 +297,7 @@ fn closing_strands_nothing() {
         });
         let closer = thread::spawn({
             let words = many.words();
-            move || assert!(words.close())
+            move || assert!(words.close(Some(0)).unwrap().is_some())
         });
         let mut ring = many.ring(0);
         let mut got = 0;
@@ -290,7 +313,162 @@ fn closing_strands_nothing() {
             Push::Done(1) => assert_eq!(got, 1, "sent, and never received"),
             other => assert_eq!((other, got), (Push::Closed, 0)),
         }
-        assert!(!many.words().close(), "closed twice");
+        assert_eq!(many.words().close(None), Ok(None), "closed twice");
+    });
+}
+
+/// Two close the same run while a third comes. One that came after the closing can send: nobody
+/// closes a run that is not its own.
+#[test]
+fn nobody_closes_the_run_of_others() {
+    model(|| {
+        let many = Many::new(0);
+        let closer = || {
+            let words = many.words();
+            move || words.close(Some(0)).unwrap().is_some()
+        };
+        let first = thread::spawn(closer());
+        let second = thread::spawn(closer());
+        let run = many.come(0);
+        let outcome = put(&mut many.ring_in(run, 0), 1);
+        assert!(outcome == Push::Done(1) || run == 0 && outcome == Push::Closed, "{outcome:?} in run {run}");
+        assert_ne!(first.join().unwrap(), second.join().unwrap(), "one of them has closed it");
+        assert_eq!(many.words().is_closed(), run == 0);
+    });
+}
+
+/// A producer of a closed run sends nothing into the next one, and what it had sent comes before
+/// that.
+#[test]
+fn a_run_begins_behind_the_one_before() {
+    model(|| {
+        let many = Many::new(0);
+        let old = thread::spawn({
+            let mut ring = many.ring(1);
+            move || put(&mut ring, 1)
+        });
+        assert_eq!(many.words().close(None).map(|end| end.is_some()), Ok(true));
+        assert_eq!(many.come(0), 1);
+        let mut ring = many.ring_in(1, 0);
+        assert_eq!(put(&mut ring, 2), Push::Done(1));
+        let mut all: Vec<u64> = take(&mut ring).into_iter().collect();
+        let expected: &[u64] = match old.join().unwrap() {
+            Push::Done(1) => &[1, 2],
+            refused => {
+                assert_eq!(refused, Push::Closed);
+                &[2]
+            }
+        };
+        all.extend(take(&mut ring));
+        assert_eq!(all, expected);
+    });
+}
+
+/// To see that a run has begun is to see the producer that began it: a consumer waits for that one.
+#[test]
+fn a_run_is_not_begun_by_nobody() {
+    model(|| {
+        let many = Many::new(0);
+        many.words().close(None).unwrap();
+        let sender = thread::spawn({
+            let many = many.clone();
+            move || assert_eq!(many.come(1), 1)
+        });
+        let now = many.words().now();
+        assert!(now.is_closed() || many.is_awaited(), "a run with nobody in it");
+        sender.join().unwrap();
+        assert!(many.is_awaited());
+    });
+}
+
+/// A producer of a closed run is in the middle of sending when the last one of the next run leaves:
+/// the consumer that is told so has that message, or passes over it for good.
+#[test]
+fn the_last_to_leave_leaves_nothing_behind() {
+    model(|| {
+        let many = Many::new(0);
+        let old = thread::spawn({
+            let mut ring = many.ring(1);
+            move || put(&mut ring, 1)
+        });
+        many.words().close(None).unwrap();
+        many.come(0);
+        many.leave(0);
+        let mut ring = many.ring(2);
+        let mut received = Vec::new();
+        loop {
+            match take(&mut ring) {
+                Some(n) => received.push(n),
+                None if many.is_awaited() => spin_loop(),
+                None if many.words().drain() == Ok(Drain::Done) => break,
+                None => spin_loop(),
+            }
+        }
+        let sent: &[u64] = if old.join().unwrap() == Push::Done(1) { &[1] } else { &[] };
+        assert_eq!(received, sent);
+        assert_eq!(many.words().len(), 0);
+    });
+}
+
+/// A producer leaves after its last message: who sees nobody any more sees the message.
+#[test]
+fn a_leaver_is_not_overlooked() {
+    model(|| {
+        let many = Many::new(0);
+        many.come(1);
+        let sender = thread::spawn({
+            let many = many.clone();
+            move || {
+                assert_eq!(put(&mut many.ring(1), 1), Push::Done(1));
+                many.leave(1);
+            }
+        });
+        let mut ring = many.ring(0);
+        let mut received = Vec::new();
+        loop {
+            // As lanes.rs does: first who is there, then what.
+            let is_awaited = many.is_awaited();
+            match take(&mut ring) {
+                Some(n) => received.push(n),
+                None if !is_awaited && many.words().drain() == Ok(Drain::Done) => break,
+                None => spin_loop(),
+            }
+        }
+        assert_eq!(received, [1]);
+        sender.join().unwrap();
+    });
+}
+
+/// One who comes is killed at any access, between two runs; the next one comes into an open run,
+/// and sends.
+#[test]
+fn survive_a_killed_newcomer() {
+    for_every_kill(40, |accesses, done| {
+        let many = Many::new(0);
+        many.words().close(None).unwrap();
+        let victim = thread::spawn({
+            let many = many.clone();
+            move || {
+                crash_after(accesses, || {
+                    let run = many.come(1);
+                    assert_eq!(put(&mut many.ring_in(run, 1), 1), Push::Done(1));
+                })
+            }
+        });
+        let mut ring = many.ring(0);
+        let first = take(&mut ring);
+        let finished = victim.join().unwrap();
+        assert!(many.repair(&[0]), "nobody was in the way");
+        many.leave(1);
+        assert_eq!(many.come(0), 1, "begun, or to be begun");
+        let mut ring = many.ring_in(1, 0);
+        assert_eq!(put(&mut ring, 2), Push::Done(1));
+        let rest: Vec<u64> = std::iter::from_fn(|| take(&mut ring)).collect();
+        let all: Vec<u64> = first.into_iter().chain(rest).collect();
+        assert!(all == [2] && !finished || all == [1, 2], "{all:?}");
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
     });
 }
 
