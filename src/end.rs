@@ -5,23 +5,23 @@ use std::os::fd::OwnedFd;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::region::Report;
+use crate::sys::fork::Guarded;
 
 /// An end of a pipe or of a queue.
 pub trait End: sealed::Sealed + Sized {
     /// What it carries.
     type Message: Message + ?Sized;
 
-    /// Turns the end into a descriptor that carries it, for `from_fd` of its options in this or another process. The part
-    /// in the region stays taken as long as any copy of the descriptor is open, and counts as dead when the last is closed.
+    /// Turns the end into a descriptor that carries it, for `from_fd` of its options in this or another process. Until it
+    /// is picked up the part in the region stays taken as long as any copy of the descriptor is open, those of forked children
+    /// included, and counts as dead when the last is closed. Once it is picked up, copies that are still open mean nothing.
     ///
     /// Another process takes the end of a named region only on tmpfs, since its file can be truncated, and an end in
     /// reserved huge pages only if it asks for them.
     ///
-    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still exists.
+    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still exists; no descriptors.
     fn into_fd(self) -> Result<OwnedFd> {
-        let file = prepare_to_pass(&self)?;
-        self.seat().pass_on();
-        Ok(file)
+        send_off(&self).map(Guarded::release)
     }
 
     /// What was wished for and could not be had when the end was made.
@@ -60,7 +60,8 @@ pub(crate) mod sealed {
     }
 }
 
-pub(crate) fn prepare_to_pass<E: End>(end: &E) -> Result<OwnedFd> {
+/// Puts an end on its way.
+pub(crate) fn send_off<E: End>(end: &E) -> Result<Guarded> {
     if !end.is_whole() {
         return Err(Error::new(
             ErrorKind::InvalidOptions,
@@ -70,5 +71,5 @@ pub(crate) fn prepare_to_pass<E: End>(end: &E) -> Result<OwnedFd> {
             "pass it on before splitting it",
         ));
     }
-    end.seat().prepare_to_pass()
+    end.seat().send_off()
 }

@@ -1,11 +1,12 @@
 //! Handing ends of pipes and queues to a child process.
 //!
-//! An end travels as its descriptor, lock and all: at no instant is its seat free, so the peer never mistakes the
-//! journey for a death, and notices at once if the child dies before it has picked the end up.
+//! An end travels by a descriptor that holds its seat until it arrives (`liveness.rs`): at no instant is the seat free, so the peer never
+//! mistakes the journey for a death, and notices if the last process dies that has the descriptor and has not picked the end up. From the
+//! pick-up on only the child's death counts, whoever else has inherited the descriptor.
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::{Child, Command};
 
 use crate::end::{self, End};
@@ -14,7 +15,8 @@ use crate::message::Message;
 use crate::namespace::{Namespace, NamespaceBuilder};
 use crate::pipe::{PipeEnd, PipeOptions};
 use crate::queue::{QueueEnd, QueueOptions};
-use crate::sys;
+use crate::sys::fork::{self, Guarded};
+use crate::sys::process;
 
 /// The environment variable that tells a child which descriptor is the end of this label.
 fn variable(label: &str) -> String {
@@ -50,17 +52,19 @@ pub struct Handover {
 
 /// An end on its way: still closed properly if it does not get there.
 struct Given {
+    label: String,
     end: Box<dyn Passable>,
-    file: OwnedFd,
+    file: Guarded,
+    arrived: bool,
 }
 
 trait Passable {
-    fn pass_on(&self);
+    fn take_back(&self, file: BorrowedFd<'_>);
 }
 
 impl<E: End> Passable for E {
-    fn pass_on(&self) {
-        self.seat().pass_on();
+    fn take_back(&self, file: BorrowedFd<'_>) {
+        self.seat().take_back(file);
     }
 }
 
@@ -68,7 +72,15 @@ impl<E: End> Passable for E {
 struct Shared;
 
 impl Passable for Shared {
-    fn pass_on(&self) {}
+    fn take_back(&self, _: BorrowedFd<'_>) {}
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if !self.arrived {
+            self.end.take_back(self.file.as_fd());
+        }
+    }
 }
 
 impl Handover {
@@ -84,40 +96,60 @@ impl Handover {
 
     /// Gives an end to the child, under a label that it will ask for.
     ///
-    /// **Errors**: the label is not one of letters, digits and underscores, or the end is half of a split pipe.
+    /// **Errors**: the label is not one of letters, digits and underscores, or was given already; the end is half of a split
+    /// pipe; no descriptors. This end is closed then, and so are those that were given before.
     pub fn give<E: End + 'static>(self, label: &str, end: E) -> Result<Self> {
-        check_label(label)?;
-        let file = end::prepare_to_pass(&end)?;
+        self.check_label(label)?;
+        let file = end::send_off(&end)?;
         self.add(label, Box::new(end), file)
     }
 
     /// Lets the child into a namespace, or a namespace of one object, under a label that it will ask for with
     /// [`Namespace::handed`], or the object's own `handed`.
     ///
-    /// **Errors**: the label is not one of letters, digits and underscores; no descriptors.
+    /// **Errors**: the label is not one of letters, digits and underscores, or was given already; no descriptors.
     pub fn share(self, label: &str, namespace: &Namespace) -> Result<Self> {
-        check_label(label)?;
-        self.add(label, Box::new(Shared), namespace.share()?)
+        self.check_label(label)?;
+        let file = namespace.share()?;
+        let file = Guarded::new(|| Ok(file)).map_err(|error| Error::io("share a namespace", error, "try again"))?;
+        self.add(label, Box::new(Shared), file)
     }
 
-    fn add(mut self, label: &str, end: Box<dyn Passable>, file: OwnedFd) -> Result<Self> {
-        self.command.env(
-            variable(label),
-            sys::process::inheritance(&file).map_err(|error| Error::io("hand over an end", error, "try again"))?,
-        );
-        self.ends.push(Given { end, file });
+    fn check_label(&self, label: &str) -> Result<()> {
+        check_label(label)?;
+        if self.ends.iter().all(|given| given.label != label) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::InvalidName,
+            "hand over an end under this label",
+            format_args!("{label:?} for the second time"),
+            "a label of its own for each",
+            "choose another label",
+        ))
+    }
+
+    fn add(mut self, label: &str, end: Box<dyn Passable>, file: Guarded) -> Result<Self> {
+        let given = Given { label: label.to_string(), end, file, arrived: false };
+        let announcement = process::inheritance(&given.file);
+        self.ends.push(given);
+        let announcement = announcement.map_err(|error| Error::io("hand over an end", error, "try again"))?;
+        self.command.env(variable(label), announcement);
         Ok(self)
     }
 
     /// Starts the child. From here on the ends are its own; if it cannot be started they are closed.
     ///
-    /// **Blocking**: as [`Command::spawn`]. **Errors**: as [`Command::spawn`].
+    /// **Blocking**: as [`Command::spawn`]. **Errors**: as [`Command::spawn`]; a forked child has nothing to give.
     pub fn spawn(mut self) -> io::Result<Child> {
-        let descriptors = self.ends.iter().map(|given| given.file.as_raw_fd()).collect();
-        sys::process::inherit(&mut self.command, descriptors);
-        let child = self.command.spawn()?;
-        for given in &self.ends {
-            given.end.pass_on();
+        if self.ends.iter().any(|given| !given.file.is_ours()) {
+            return Err(io::Error::other(Error::forked("hand over an end")));
+        }
+        let descriptors: Vec<RawFd> = self.ends.iter().map(|given| given.file.as_fd().as_raw_fd()).collect();
+        process::inherit(&mut self.command, descriptors.clone());
+        let child = fork::keeping(&descriptors, || self.command.spawn())?;
+        for given in &mut self.ends {
+            given.arrived = true;
         }
         Ok(child)
     }
@@ -163,7 +195,7 @@ pub(crate) fn pick_up(label: &str) -> Result<OwnedFd> {
     };
     let variable = variable(label);
     let text = std::env::var(&variable).map_err(|_| missing(format!("no variable {variable}")))?;
-    sys::process::claim_inherited(&text).ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))
+    process::claim_inherited(&text).ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))
 }
 
 impl<M: Message + ?Sized> PipeOptions<M> {

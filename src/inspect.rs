@@ -4,7 +4,7 @@ use crate::error::{ErrorKind, Result};
 use crate::glance::ObjectState;
 use crate::lanes::Part;
 use crate::layout::{Element, Kind, queue, ring};
-use crate::liveness::{LEFT, PRESENT, Standing};
+use crate::liveness::{LEAVING, LEFT, Standing};
 use crate::names::Directory;
 use crate::parcels::Parcels;
 use crate::region::{Bounds, Region, Settings, unlink};
@@ -182,7 +182,8 @@ impl Region {
         let layout = self.layout();
         let is_queue = layout.kind == Kind::Queue;
         // Nobody is in a lane that was never taken, or was repaired.
-        let is_shown = |&index: &usize| layout.kind == Kind::Pipe || matches!(self.state(index), PRESENT | LEFT);
+        let is_shown =
+            |&index: &usize| layout.kind == Kind::Pipe || self.is_occupied(index) || self.state(index) == LEFT;
         let objects = match layout.kind {
             Kind::Namespace => self.glance(&Table::parse(self)?.entries),
             Kind::Pipe | Kind::Queue => Vec::new(),
@@ -199,7 +200,11 @@ impl Region {
                 .map(|index| Participant {
                     part: self.part_name(index),
                     pid: self.pid(index),
-                    standing: self.standing(index),
+                    standing: match self.standing(index) {
+                        // At its ordinary end: there is only something to repair.
+                        Standing::Dead if self.state(index) == LEAVING => Standing::Left,
+                        standing => standing,
+                    },
                     joins: self.joins(index),
                 })
                 .collect(),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, SendError};
 use crate::layout::{self, lane, queue, seat};
-use crate::liveness::{LEFT, RECEIVER, REPAIRED, SENDER, Seat, Standing};
+use crate::liveness::{LEAVING, LEFT, PRESENT, RECEIVER, REPAIRED, SENDER, Seat, Standing};
 use crate::parcels::Parcels;
 use crate::raw::event::Event;
 use crate::raw::mpmc::{Drain, Ledger, Now, RUNS, Repair, Ring, Words};
@@ -211,7 +211,7 @@ impl Region {
                 region.repair(None);
             })
         };
-        Seat::join(self, free, part.code(), |region, index| {
+        Seat::join(self, free, part.code(), farewell, |region, index| {
             region.lane_word(index, lane::OPEN).store(0, Ordering::Relaxed);
             let words = region.ring_words();
             let past = match arrival {
@@ -342,7 +342,10 @@ impl Region {
             let whole = repair.lane(index, lose); // R1
             parcels.reclaim(self, &words, index); // R2
             if whole == Ok(true) {
-                self.note_end(index, REPAIRED); // R3
+                // One that was LEAVING has said itself how it ended.
+                if self.state(index) == PRESENT {
+                    self.note_end(index, REPAIRED); // R3
+                }
                 self.set_state(index, REPAIRED); // R4
                 repaired += 1;
             }
@@ -428,6 +431,7 @@ impl Lane {
             pace: Pace::new(wait, region),
             seat,
         };
+        lane.seat.attend();
         if !barrier::register() {
             for event in [&lane.readable, &lane.writable, &lane.roomy, &lane.idle] {
                 event.require_fences();
@@ -451,6 +455,7 @@ impl Lane {
     /// The same handle's other lane does not count as somebody to wait for.
     pub(crate) fn pair_with(&mut self, twin: Option<usize>) {
         self.twin = twin;
+        self.seat.pair(twin.is_some());
         self.seen = None;
     }
 
@@ -579,6 +584,19 @@ impl Lane {
             region.wake_everybody(); // L4
         }
     }
+}
+
+/// Announces the end of a lane whose process ends. Its claims, places and tasks are repaired when the process is gone.
+pub(crate) fn farewell(seat: &Seat) {
+    let region = seat.region();
+    let part = region.part(seat.index());
+    region.set_state(seat.index(), LEAVING); // L1
+    // Of a receiver that came along with a sender it is not known here whether it received anything.
+    if part == Part::Sender || !seat.is_paired() {
+        region.note_end(seat.index(), LEFT); // L2
+    }
+    region.count_up(queue::CHANGES); // L3
+    region.wake_everybody(); // L4
 }
 
 impl Waiter for Lane {

@@ -17,6 +17,7 @@ mod event;
 pub mod fuzzing;
 mod glance;
 mod handover;
+mod held;
 mod in_place;
 mod inspect;
 mod kept;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::layout::ring;
-use crate::liveness::{Seat, Standing};
+use crate::liveness::{LEFT, Seat, Standing};
 use crate::raw::event::Event;
 use crate::raw::role::{Role, View};
 use crate::raw::spsc::Succession;
@@ -108,6 +108,7 @@ impl Link {
         let (own, peer) = (side.role(region, ring), side.other().role(region, ring));
         let known = peer.view();
         let pace = Pace::new(wait, region);
+        seat.attend();
         Self { side, own, peer, ear, bell, told: None, known, pace, seat }
     }
 
@@ -155,14 +156,26 @@ impl Link {
             _ => Some(Stop::PeerDied),
         }
     }
+}
 
-    fn close(&self) {
-        self.own.close();
-        if self.side == Side::Consumer {
-            self.ear.hang_up(true); // for the producer to see in passing
-        }
-        self.bell.wake(1);
+/// The end of a side, for the other.
+fn close(side: Side, own: &Role<Mapped>, ear: &Event<Mapped>, bell: &Event<Mapped>) {
+    own.close();
+    if side == Side::Consumer {
+        ear.hang_up(true); // for the producer to see in passing
     }
+    bell.wake(1);
+}
+
+/// Announces the end of a seat of a pipe, in each direction.
+pub(crate) fn farewell(seat: &Seat) {
+    let region = seat.region();
+    for ring in 0..region.layout().directions as usize {
+        let side = Side::of(seat.index(), ring);
+        let event = |side: Side| side.event(region, ring);
+        close(side, &side.role(region, ring), &event(side), &event(side.other())); // L1, L2
+    }
+    region.set_state(seat.index(), LEFT); // L3
 }
 
 impl Waiter for Link {
@@ -219,7 +232,7 @@ impl Waiter for Link {
 impl Drop for Link {
     fn drop(&mut self) {
         if self.is_ours() && !self.seat.is_passed_on() {
-            self.close();
+            close(self.side, &self.own, &self.ear, &self.bell);
         }
     }
 }

@@ -1,36 +1,73 @@
 //! Who is alive: seats, and the kernel's locks that prove them.
 //!
-//! A region has a fixed number of seats, one for each part that a process can play. Whoever sits in seat i holds the
-//! lock of byte i of the region's file through an open file description of its own; the kernel frees it when the
-//! process is gone, whatever killed it, and no peer can forge that. The seat's record in shared memory
-//! says who it was, for messages and for telling a death from a lock that somebody else closed.
+//! A region has a fixed number of seats, one for each part that a process can play. Each has two bytes of the region's file
+//! that can be locked, [`seat_byte`] and the one after it. Whoever sits in a seat holds the lock of its first byte through an
+//! open file description of its own; the kernel frees it when the process is gone, whatever killed it, and no peer can
+//! forge that. The seat's record in shared memory says who it was, for messages and for telling a death from a lock that
+//! somebody else closed.
 //!
 //! Joining, leaving and removing are serialised by one more byte, [`ADMISSION`], and repairs by another, [`REPAIR`].
 //!
+//! What: an end that is passed on travels by a descriptor, which may be copied on the way: a shell inherits it together with
+//! the program that it starts, a fork copies it. A lock belongs to all copies of a descriptor. So what travels is a description
+//! made for the journey, which holds the second byte, and gives that up on arrival; copies hold nothing from then on.
+//!
+//! Bytes: seat i has bytes 2i and 2i + 1 (docs/layout.md); the descriptor's position says i + 1.
+//!
+//! Invariants
+//! - I1: a seat is taken if either of its bytes is locked, which the kernel answers for both at one moment.
+//! - I2: the second byte is locked from (T2) to (A3), while an end is on its way, and at (J2).
+//! - I3: at every instant between the join of one and the leaving, or the death, of the last to whom an end was passed on, either
+//!   byte is locked.
+//! - I4: only a description that holds the second byte lets anybody take the first while the second is locked.
+//!
+//! Edges: the kernel's. It serialises all of these locks for a file.
+//!
 //! Crash, by step
-//! - join: (J1) admission locked, (J2) seat locked, (J3) record written, (J4) role taken (`raw/role.rs`), (J5) admission
-//!   freed. Death frees both locks; before J4 the peer sees nobody, after it a death.
+//! - join: (J1) admission locked, (J2) both bytes of the seat locked, then the second freed, (J3) record written, (J4) role taken
+//!   (`raw/role.rs`), (J5) admission freed. Death frees the locks; before J4 the peer sees nobody, after it a death.
 //! - leave: (L1) roles closed, (L2) peers woken, (L3) record LEFT, (L4) region RETIRED, (L5) name removed, (L6) locks freed.
 //!   Before L1 the peer sees a death, after it an end of stream. Between L4 and L5 the name leads to a
 //!   retired region that nobody holds: whoever opens it finishes the removal.
+//! - end of the process: as L1 to L5, with the record of a lane LEAVING instead of LEFT, and no lock freed until the process is gone.
+//!   A lane that is LEAVING is repaired as that of a dead one, who had left.
+//! - pass on: (T1) a description opened, (T2) the second byte locked through it, (T3) nobody recorded, (T4) the first byte freed. Death
+//!   before the descriptor was given to anybody frees both: a death. After that it is on its way, alive as long as any copy is open.
+//! - arrive: (A1) a description opened, (A2) the first byte locked through it, (A3) the second freed through the one that arrived, (A4)
+//!   record written. Death before A3 leaves it on its way, for another who has a copy; after A3 it is a death, whatever copies there are.
+//!   Of two who arrive at once one gets through A2; the other is refused. So is a copy that comes after A3.
+//!
+//! Source: our own.
 
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::held::{self, Leaver, Ticket};
 use crate::layout::{Kind, RETIRED, header, queue, ring, seat};
 use crate::raw::mpmc::Now;
 use crate::region::{Region, shown, unlink};
 use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sys::fork::Guarded;
 use crate::sys::lock;
 use crate::sys::memory;
 use crate::sys::process::Identity;
 
 /// The byte that serialises joining, leaving and removing.
 pub(crate) const ADMISSION: u64 = 1 << 30;
+
+/// The first of the two bytes of a seat. The second one is locked while the seat's end is on its way to another process.
+const fn seat_byte(index: usize) -> u64 {
+    2 * index as u64
+}
+
+const fn journey_byte(index: usize) -> u64 {
+    seat_byte(index) + 1
+}
 
 /// The byte that serialises repairs. Nobody waits for it.
 const REPAIR: u64 = ADMISSION + 1;
@@ -43,6 +80,8 @@ pub(crate) const PRESENT: u64 = 1;
 pub(crate) const LEFT: u64 = 2;
 /// Died, and what it left behind is put right.
 pub(crate) const REPAIRED: u64 = 3;
+/// Left by a process that is about to end. It may still be in the middle of something, and is repaired when it is gone.
+pub(crate) const LEAVING: u64 = 4;
 
 /// The parts in a queue.
 pub(crate) const SENDER: u64 = 1;
@@ -112,7 +151,16 @@ impl Region {
     }
 
     fn is_taken(&self, index: usize) -> io::Result<bool> {
-        lock::is_locked_elsewhere(self.file(), self.lock_byte(index as u64))
+        lock::is_any_locked_elsewhere(self.file(), self.lock_byte(seat_byte(index)), 2) // I1
+    }
+
+    /// Takes a seat that nobody holds, and that is not on its way to anybody.
+    fn try_sit_down(&self, index: usize) -> io::Result<bool> {
+        let sits = lock::try_lock_all(self.file(), self.lock_byte(seat_byte(index)), 2)?;
+        if sits {
+            self.unlock(journey_byte(index))?;
+        }
+        Ok(sits)
     }
 
     fn try_lock(&self, byte: u64) -> io::Result<bool> {
@@ -138,10 +186,27 @@ impl Region {
             // Again: the record may be a successor's, who has just come.
             _ => match self.is_taken(index) {
                 Ok(true) | Err(_) => Standing::Alive,
-                Ok(false) if record.identity.provably_runs() => Standing::LockLost,
+                Ok(false) if self.was_robbed(index, record.identity) => Standing::LockLost,
                 Ok(false) => Standing::Dead,
             },
         }
+    }
+
+    /// Whether one who is recorded in a seat whose lock is free may still be at work there: somebody closed its descriptor.
+    fn was_robbed(&self, index: usize, identity: Identity) -> bool {
+        if identity.pid == u64::from(std::process::id()) && identity == Identity::of_self() {
+            return held::holds(self.seat_key(index)); // else it is from before an exec
+        }
+        identity.may_write_to(self.address())
+    }
+
+    fn seat_key(&self, index: usize) -> held::Key {
+        (self.id(), self.lock_byte(seat_byte(index)))
+    }
+
+    /// Whether a seat was taken and not given up, or is being given up by a process that ends.
+    pub(crate) fn is_occupied(&self, index: usize) -> bool {
+        matches!(self.state(index), PRESENT | LEAVING)
     }
 
     /// Whether the name is to stay though the last one leaves: docs/failure.md, "How long a name
@@ -180,14 +245,14 @@ impl Region {
     /// Whether somebody sat there, and is gone without having left, and nobody has repaired it. `own` is the seat that this
     /// description holds, about which the kernel would not tell us.
     pub(crate) fn is_dead(&self, index: usize, own: Option<usize>) -> bool {
-        Some(index) != own && self.state(index) == PRESENT && self.standing(index) == Standing::Dead
+        Some(index) != own && self.is_occupied(index) && self.standing(index) == Standing::Dead
     }
 
     /// Seats for a newcomer, where the dead are repaired first.
     pub(crate) fn free_seats(&self, repair: impl Fn()) -> Vec<usize> {
         let seats = || 0..self.layout().seats();
         for _ in 0..PATIENT {
-            let free: Vec<usize> = seats().filter(|&index| self.state(index) != PRESENT).collect();
+            let free: Vec<usize> = seats().filter(|&index| !self.is_occupied(index)).collect();
             if !free.is_empty() || !seats().any(|index| self.standing(index) == Standing::Dead) {
                 return free;
             }
@@ -322,13 +387,26 @@ impl Drop for Held<'_> {
     }
 }
 
+/// Announces the end of a seat whose process ends.
+pub(crate) type Farewell = fn(&Seat);
+
 /// A part in a region, held by this process until dropped.
 pub struct Seat {
     region: Region,
     index: usize,
-    /// 1: passed on to another process, which will do the leaving.
-    passed_on: AtomicU32,
+    /// [`HELD`], [`PASSED_ON`] or [`ENDING`].
+    stage: AtomicU32,
+    farewell: Farewell,
+    /// 1: this handle has two of the region's seats.
+    paired: AtomicU32,
+    ticket: Ticket,
 }
+
+const HELD: u32 = 0;
+/// Passed on to another process, which will do the leaving.
+const PASSED_ON: u32 = 1;
+/// The process ends, and has said so.
+const ENDING: u32 = 2;
 
 impl Seat {
     /// Takes the first free of `candidates`, to play `part`; `take_roles` runs while nobody else can join or leave. None: the region
@@ -337,6 +415,7 @@ impl Seat {
         region: Region,
         candidates: impl FnOnce(&Region) -> Vec<usize>,
         part: u64,
+        farewell: Farewell,
         take_roles: impl FnOnce(&Region, usize) -> Result<()>,
     ) -> Result<Option<Self>> {
         let admission = region.admission(PATIENCE)?; // J1
@@ -348,14 +427,14 @@ impl Seat {
         let mut taken = None;
         for &index in &candidates {
             // J2
-            if region.try_lock(index as u64).map_err(|error| region.lock_error(error))? {
+            if region.try_sit_down(index).map_err(|error| region.lock_error(error))? {
                 taken = Some(index);
                 break;
             }
         }
         let Some(index) = taken else { return Err(region.no_seat(&candidates)) };
         let record = region.record(index);
-        if record.state == PRESENT && record.identity.provably_runs() && record.identity != Identity::of_self() {
+        if record.state == PRESENT && region.was_robbed(index, record.identity) {
             let pid = record.identity.pid;
             return Err(Error::new(
                 ErrorKind::LockLost { pid },
@@ -365,6 +444,7 @@ impl Seat {
                 "that process closed descriptors that were not its own; end it",
             ));
         }
+        let ticket = Ticket::new(region.seat_key(index));
         let at = region.layout().seat(index);
         region.write_identity(index, Identity::of_self()); // J3
         region.word(at + seat::PART).store(part, Ordering::Relaxed);
@@ -372,52 +452,67 @@ impl Seat {
         region.word(at + seat::STATE).store(PRESENT, Ordering::Release);
         take_roles(&region, index)?; // J4
         drop(admission); // J5
-        // The part travels with the description, should it be passed on.
-        memory::set_position(region.file(), index as u64 + 1).map_err(|error| region.lock_error(error))?;
-        Ok(Some(Self { region, index, passed_on: AtomicU32::new(0) }))
+        Ok(Some(Self::new(region, index, farewell, ticket)))
     }
 
-    /// Takes over a description that holds its seat already.
-    pub(crate) fn adopt(region: Region, candidates: &[usize]) -> Result<Self> {
-        let position = memory::position(region.file()).map_err(|error| region.lock_error(error))?;
+    fn new(region: Region, index: usize, farewell: Farewell, ticket: Ticket) -> Self {
+        let (stage, paired) = (AtomicU32::new(HELD), AtomicU32::new(0));
+        Self { region, index, stage, farewell, paired, ticket }
+    }
+
+    /// Takes over the seat of a description that is on its way.
+    pub(crate) fn adopt(arrived: Region, candidates: &[usize], farewell: Farewell) -> Result<Self> {
+        let position = memory::position(arrived.file()).map_err(|error| arrived.lock_error(error))?;
         let index = position.wrapping_sub(1);
         let refuse = |found: &str| {
             Err(Error::new(
                 ErrorKind::InvalidOptions,
                 "pick up an end from a descriptor",
                 found,
-                "the descriptor that an end was turned into",
-                "pass the very descriptor on, by inheritance or over a socket; do not open its file again",
+                "the descriptor that an end was turned into, for the first time",
+                "pass the very descriptor on, by inheritance or over a socket, and pick it up once; do not open its file again",
             ))
         };
-        if index >= region.layout().seats() as u64 {
+        if index >= arrived.layout().seats() as u64 {
             return refuse("a description without a part in its region");
         }
-        if !candidates.contains(&(index as usize)) {
+        let index = index as usize;
+        if !candidates.contains(&index) {
             return Err(Error::new(
                 ErrorKind::WrongType,
                 "pick up an end",
-                region.part_name(index as usize),
+                arrived.part_name(index),
                 "the other part",
                 "pick it up as what it is",
             ));
         }
-        if !region.try_lock(index).map_err(|error| region.lock_error(error))? {
-            return refuse("a seat that another description holds");
-        }
-        let index = index as usize;
-        // Whoever passed the seat on left it to nobody; the first to come is its owner, a second copy is nothing.
-        let pid = region.word(region.layout().seat(index) + seat::PID);
-        if pid.compare_exchange(0, Identity::of_self().pid, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        let region = arrived.reopen()?; // A1
+        // Locked, and not by another description: by the one that arrived.
+        let is_on_its_way = || {
+            let byte = region.lock_byte(journey_byte(index));
+            let is_locked = lock::is_any_locked_elsewhere(region.file(), byte, 1)?;
+            Ok(is_locked && !lock::is_any_locked_elsewhere(arrived.file(), byte, 1)?)
+        };
+        let failed = |error: io::Error| arrived.lock_error(error);
+        if !is_on_its_way().map_err(failed)? {
             return refuse("an end that was picked up already");
         }
-        region.write_identity(index, Identity::of_self());
-        Ok(Self { region, index, passed_on: AtomicU32::new(0) })
+        if !region.try_lock(seat_byte(index)).map_err(failed)? {
+            return refuse("an end that another process is picking up");
+        }
+        // A2. Again: that process may have come and gone.
+        if !is_on_its_way().map_err(failed)? {
+            return refuse("an end that was picked up already");
+        }
+        let ticket = Ticket::new(region.seat_key(index));
+        arrived.unlock(journey_byte(index)).map_err(failed)?; // A3
+        region.write_identity(index, Identity::of_self()); // A4
+        Ok(Self::new(region, index, farewell, ticket))
     }
 
-    /// A descriptor of the seat's description, lock and all, for another process. From here on nobody is recorded in
-    /// the seat, so that its loss on the way is a death, whoever runs.
-    pub(crate) fn prepare_to_pass(&self) -> Result<OwnedFd> {
+    /// Puts the seat's end on its way: a description of its own, for another process to [`adopt`](Self::adopt). From here on nobody is
+    /// recorded in the seat, so that its loss on the way is a death, whoever runs; and dropping this handle is not leaving.
+    pub(crate) fn send_off(&self) -> Result<Guarded> {
         if !self.region.is_ours() {
             return Err(Error::forked("pass on an end"));
         }
@@ -430,24 +525,75 @@ impl Seat {
                 "share the namespace, and open the queue there",
             ));
         }
-        let file = self.region.file().try_clone_to_owned().map_err(|error| self.region.lock_error(error))?;
-        self.region.write_identity(self.index, Identity::NOBODY);
+        if !self.change_stage(HELD, PASSED_ON) {
+            return Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "pass on this end",
+                "a process that is about to end, and has left",
+                "one that goes on",
+                "pass ends on before `main` returns",
+            ));
+        }
+        let open = || {
+            let file = Guarded::new(|| memory::reopen(self.region.file()))?; // T1
+            memory::set_position(&file, self.index as u64 + 1)?;
+            let locked = lock::try_lock(&file, self.region.lock_byte(journey_byte(self.index)))?; // T2
+            if locked { Ok(file) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        };
+        let file = open().map_err(|error| {
+            self.change_stage(PASSED_ON, HELD);
+            Error::io("pass on an end", error, "mount /proc; see what else locks this file")
+        })?;
+        self.region.write_identity(self.index, Identity::NOBODY); // T3
+        // T4. If it fails, the description is gone, and the lock with it.
+        let _ = self.region.unlock(seat_byte(self.index));
         Ok(file)
+    }
+
+    /// Takes back an end that did not get away. As [`adopt`](Self::adopt), by the description that it was sent off from.
+    pub(crate) fn take_back(&self, file: impl AsFd) {
+        if self.region.is_ours()
+            && self.is_passed_on()
+            && matches!(self.region.try_lock(seat_byte(self.index)), Ok(true))
+        {
+            let _ = lock::unlock(file, self.region.lock_byte(journey_byte(self.index)));
+            self.region.write_identity(self.index, Identity::of_self());
+            self.change_stage(PASSED_ON, HELD);
+        }
     }
 
     /// Gives the seat up without leaving it: that is a death, though the process runs.
     pub(crate) fn abandon(&self) {
         self.region.write_identity(self.index, Identity::NOBODY);
-        self.pass_on();
+        self.stage.store(PASSED_ON, Ordering::Relaxed);
     }
 
-    /// The descriptor is on its way: dropping this handle is not leaving.
-    pub(crate) fn pass_on(&self) {
-        self.passed_on.store(1, Ordering::Relaxed);
+    fn change_stage(&self, from: u32, to: u32) -> bool {
+        self.stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
+    /// Another process does the leaving.
     pub(crate) fn is_passed_on(&self) -> bool {
-        self.passed_on.load(Ordering::Relaxed) == 1
+        self.stage.load(Ordering::Relaxed) == PASSED_ON
+    }
+
+    /// From now on the seat is left when the process ends.
+    pub(crate) fn attend(self: &Arc<Self>) {
+        self.attend_by(Arc::downgrade(self) as Weak<dyn Leaver>);
+    }
+
+    /// As [`attend`](Self::attend), by the owner of this seat.
+    pub(crate) fn attend_by(&self, leaver: Weak<dyn Leaver>) {
+        self.ticket.attend(leaver);
+    }
+
+    pub(crate) fn pair(&self, is_paired: bool) {
+        self.paired.store(u32::from(is_paired), Ordering::Relaxed);
+    }
+
+    /// Whether its handle has another seat, too.
+    pub(crate) fn is_paired(&self) -> bool {
+        self.paired.load(Ordering::Relaxed) == 1
     }
 
     pub(crate) fn region(&self) -> &Region {
@@ -470,7 +616,7 @@ impl Seat {
             self.region.retire()?; // L4, L5
         }
         // L6, while still admitted: whoever leaves next must find the seat free, and see that it is the last.
-        let freed = self.region.unlock(self.index as u64);
+        let freed = self.region.unlock(seat_byte(self.index));
         drop(admission);
         freed.map_err(|error| self.region.lock_error(error))
     }
@@ -481,6 +627,25 @@ impl Seat {
         let others = (0..self.region.layout().seats()).filter(|&index| index != self.index);
         !others.filter(|&index| self.region.state(index) == PRESENT).any(|index| is_here(&index))
             && !self.region.is_owed(self.index)
+    }
+}
+
+impl Leaver for Seat {
+    fn announce(&self) -> bool {
+        let leaves = self.region.is_ours() && self.change_stage(HELD, ENDING);
+        if leaves {
+            (self.farewell)(self);
+        }
+        leaves
+    }
+
+    fn give_up_name(&self) {
+        // As in `leave`, but that the lock stays.
+        let leave = || -> Result<()> {
+            let _admission = self.region.admission(PATIENCE / 10)?;
+            if self.region.is_named() && self.is_last() { self.region.retire() } else { Ok(()) }
+        };
+        let _ = leave();
     }
 }
 

@@ -11,8 +11,9 @@ use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, TryLockError, Weak};
 
 use crate::error::{ErrorKind, Result};
+use crate::held::Leaver;
 use crate::layout::seat;
-use crate::liveness::{MEMBER, PRESENT, REPAIRED, Seat, Standing};
+use crate::liveness::{LEAVING, MEMBER, REPAIRED, Seat, Standing};
 use crate::names::Directory;
 use crate::raw::barrier::Barrier;
 use crate::raw::event::Event;
@@ -96,7 +97,7 @@ impl Member {
         };
         repair(&region);
         let free = |region: &Region| region.free_seats(|| repair(region));
-        let seat = Seat::join(region, free, MEMBER, |_, _| Ok(()))?;
+        let seat = Seat::join(region, free, MEMBER, farewell, |_, _| Ok(()))?;
         let locals = table.entries.iter().map(|_| Local::new()).collect();
         Ok(seat.map(|seat| Self { seat, table, locals, repairing: Mutex::new(()) }))
     }
@@ -109,6 +110,7 @@ impl Member {
     /// Makes it the membership of the whole process.
     pub(crate) fn register(self) -> Arc<Self> {
         let (id, member) = (self.region().id(), Arc::new(self));
+        member.seat.attend_by(Arc::downgrade(&member) as Weak<dyn Leaver>);
         // Another thread may have come at the same time. The second one leaves again.
         let first = members(|members| {
             let first = known(members, id);
@@ -149,7 +151,7 @@ impl Member {
 
     /// Whether a lane is taken, by a process dead or alive.
     pub(crate) fn is_present(&self, lane: usize) -> bool {
-        self.region().state(lane) == PRESENT
+        self.region().is_occupied(lane)
     }
 
     /// What the kernel says of some that are waited for; the dead among them are repaired.
@@ -192,6 +194,21 @@ impl Member {
             }
             is_time
         })
+    }
+}
+
+/// Announces the end of a member whose process ends. What it holds is let go when the process is gone, as by a death.
+fn farewell(seat: &Seat) {
+    seat.region().set_state(seat.index(), LEAVING);
+}
+
+impl Leaver for Member {
+    fn announce(&self) -> bool {
+        self.seat.announce()
+    }
+
+    fn give_up_name(&self) {
+        self.seat.give_up_name();
     }
 }
 

@@ -11,7 +11,7 @@ use bytemuck::Pod;
 use crate::end::{End, sealed::Sealed};
 use crate::error::{RecvError, Result, SendError};
 use crate::layout::{Element, Kind, Layout};
-use crate::link::{Link, Side};
+use crate::link::{self, Link, Side};
 use crate::liveness::Seat;
 use crate::message::Message;
 use crate::options::{self, Common, common_options, fresh};
@@ -141,7 +141,7 @@ impl<M: Message + ?Sized> PipeOptions<M> {
         let settings = Settings { bounds: self.bounds(E::DIRECTIONS), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region, E::DIRECTIONS)?;
-        let seat = Seat::adopt(region, E::SEATS)?;
+        let seat = Seat::adopt(region, E::SEATS, link::farewell)?;
         E::seated(Arc::new(seat), self.common.wait)
     }
 
@@ -231,7 +231,7 @@ impl<M: Message + ?Sized> fmt::Debug for PipeOptions<M> {
 }
 
 fn join(region: Region, seats: &[usize]) -> Result<Option<Seat>> {
-    Seat::join(region, |_| seats.to_vec(), 0, take_roles)
+    Seat::join(region, |_| seats.to_vec(), 0, link::farewell, take_roles)
 }
 
 /// Every role that the seat plays, while nobody else can join or leave.

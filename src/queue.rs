@@ -10,7 +10,7 @@ use bytemuck::Pod;
 
 use crate::end::{End, sealed::Sealed};
 use crate::error::{RecvError, Result, SendError};
-use crate::lanes::{Arrival, Part};
+use crate::lanes::{self, Arrival, Part};
 use crate::layout::{Kind, Layout, PLACES_MAX, Shape};
 use crate::liveness::Seat;
 use crate::message::Message;
@@ -201,7 +201,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
         let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region, self.limit)?;
         let lanes: Vec<usize> = region.lanes_of(E::PART).collect();
-        E::seated(Seat::adopt(region, &lanes)?, self)
+        E::seated(Seat::adopt(region, &lanes, lanes::farewell)?, self)
     }
 
     fn to_sender(&self, seat: Seat) -> QueueSender<M> {

@@ -300,6 +300,11 @@ impl Region {
         self.mapping.id
     }
 
+    /// Where the file is mapped.
+    pub(crate) fn address(&self) -> usize {
+        self.mapping.start.addr().get()
+    }
+
     /// Gives the region its name, unless another has it.
     pub(crate) fn publish(&mut self, name: &str, directory: &Directory) -> Result<()> {
         let path = directory.resolve(name)?;

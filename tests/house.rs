@@ -12,6 +12,7 @@ const LAYERS: &[&str] = &[
     "layout",
     "names",
     "region",
+    "held",
     "liveness",
     "unreadable",
     "patience",

@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -73,12 +73,38 @@ extern "C" fn after_fork_in_parent() {
 extern "C" fn after_fork_in_child() {
     // SAFETY: the forking thread, the only one here, holds the mutex since `before_fork`. Nothing allocates.
     for descriptor in unsafe { &mut *TABLE.descriptors.get() }.drain(..) {
+        if is_for_child(descriptor) {
+            continue;
+        }
         // SAFETY: owned by a `Guarded` whose Drop sees the new generation and leaves the number alone.
         unsafe { libc::close(descriptor) };
     }
     GENERATION.fetch_add(1, Ordering::Relaxed);
     super::barrier::forget_in_child();
     TABLE.unlock();
+}
+
+thread_local! {
+    /// The descriptors that a child forked by this thread keeps.
+    static FOR_CHILD: Cell<*const [RawFd]> = const { Cell::new(&[]) };
+}
+
+fn is_for_child(descriptor: RawFd) -> bool {
+    // SAFETY: set only while `keeping` borrows the slice, in the stack of this very thread.
+    FOR_CHILD.with(|kept| unsafe { &*kept.get() }.contains(&descriptor))
+}
+
+/// Runs `action`, which forks on this thread, such that its child keeps these guarded descriptors. The children of other threads do not.
+pub(crate) fn keeping<R>(descriptors: &[RawFd], action: impl FnOnce() -> R) -> R {
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            FOR_CHILD.set(&[]);
+        }
+    }
+    FOR_CHILD.set(descriptors);
+    let _reset = Reset;
+    action()
 }
 
 /// Runs `action` such that no fork can come in the middle of it.
@@ -112,6 +138,14 @@ impl Guarded {
             descriptors.push(descriptor.as_raw_fd());
             Ok(Self { descriptor: ManuallyDrop::new(descriptor), generation: generation() })
         })
+    }
+
+    /// The descriptor, for somebody else to look after.
+    pub(crate) fn release(self) -> OwnedFd {
+        let mut this = ManuallyDrop::new(self);
+        TABLE.with(|descriptors| descriptors.retain(|&descriptor| descriptor != this.descriptor.as_raw_fd()));
+        // SAFETY: taken once, here: `this` is not dropped.
+        unsafe { ManuallyDrop::take(&mut this.descriptor) }
     }
 
     /// False in a forked child: there the descriptor is closed and its number may mean another file.

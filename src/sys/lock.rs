@@ -1,4 +1,4 @@
-//! Open-file-description locks on single bytes (`fcntl(2)`, F_OFD_*).
+//! Open-file-description locks on bytes (`fcntl(2)`, F_OFD_*).
 //!
 //! The kernel frees them when the last descriptor of the description is gone, that is when the process is; unlike
 //! classic record locks they do not vanish when some other descriptor of the same file is closed. The bytes
@@ -11,7 +11,12 @@ use std::os::fd::{AsFd, AsRawFd};
 
 /// Takes the exclusive lock of one byte; false if another description holds it. Taking one's own again is fine.
 pub(crate) fn try_lock(file: impl AsFd, byte: u64) -> io::Result<bool> {
-    match call(file, libc::F_OFD_SETLK, libc::F_WRLCK, byte, 1) {
+    try_lock_all(file, byte, 1)
+}
+
+/// Takes the exclusive locks of `count` bytes, all at once or none: false if another description holds any of them.
+pub(crate) fn try_lock_all(file: impl AsFd, first: u64, count: u64) -> io::Result<bool> {
+    match call(file, libc::F_OFD_SETLK, libc::F_WRLCK, first, count) {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
         Err(error) => Err(error),
@@ -22,30 +27,19 @@ pub(crate) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
     call(file, libc::F_OFD_SETLK, libc::F_UNLCK, byte, 1).map(drop)
 }
 
-/// Whether a description other than `file`'s own holds the byte.
-pub(crate) fn is_locked_elsewhere(file: impl AsFd, byte: u64) -> io::Result<bool> {
-    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, byte, 1)? != libc::F_UNLCK)
+/// Whether a description other than `file`'s own holds any of `count` bytes; 0 for all from `first` on. The kernel
+/// answers for all of them at one moment.
+pub(crate) fn is_any_locked_elsewhere(file: impl AsFd, first: u64, count: u64) -> io::Result<bool> {
+    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, first, count)? != libc::F_UNLCK)
 }
 
-/// Whether a description other than `file`'s own holds any byte.
-pub(crate) fn is_any_locked_elsewhere(file: impl AsFd) -> io::Result<bool> {
-    const TO_THE_END: libc::off_t = 0;
-    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, 0, TO_THE_END)? != libc::F_UNLCK)
-}
-
-fn call(
-    file: impl AsFd,
-    command: libc::c_int,
-    kind: libc::c_int,
-    byte: u64,
-    length: libc::off_t,
-) -> io::Result<libc::c_int> {
+fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, first: u64, count: u64) -> io::Result<libc::c_int> {
     // SAFETY: all zeros is a valid flock; OFD commands require l_pid = 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as _;
     lock.l_whence = libc::SEEK_SET as _;
-    lock.l_start = byte.try_into().map_err(io::Error::other)?;
-    lock.l_len = length;
+    lock.l_start = first.try_into().map_err(io::Error::other)?;
+    lock.l_len = count.try_into().map_err(io::Error::other)?;
     loop {
         // SAFETY: a live descriptor and a valid flock that outlives the call.
         if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &mut lock) } == 0 {

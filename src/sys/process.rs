@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// A process, told apart from a later one with the same number. `pid == 0` is nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +25,38 @@ impl Identity {
     pub(crate) const NOBODY: Self = Self { pid: 0, started: 0, namespace: 0 };
 
     pub(crate) fn of_self() -> Self {
-        let pid = u64::from(std::process::id());
-        Self { pid, started: stat(pid).map_or(0, |stat| stat.started), namespace: own_namespace() }
+        // Under `self`, not under our number: that may be another process's in the /proc that is mounted here.
+        let started = stat("/proc/self").map_or(0, |stat| stat.started);
+        Self { pid: u64::from(std::process::id()), started, namespace: own_namespace() }
     }
 
-    /// True only if that very process provably runs: seen from the same namespace, started at the recorded
-    /// time, and not already on its way out (an exiting process has given up its memory before its locks).
-    pub(crate) fn provably_runs(self) -> bool {
-        self.pid != 0
-            && self.namespace != 0
-            && self.namespace == own_namespace()
-            && stat(self.pid).is_some_and(|stat| stat.started == self.started && stat.has_memory)
+    /// Whether that very process may still write to the file that this one has mapped at `address`. True if it provably
+    /// runs, and either has that file mapped as well, or does not show what it has mapped. It provably runs if it is seen
+    /// from the same PID namespace, started at the recorded time, and is not on its way out (an exiting process has given up
+    /// its memory before its locks). An `execve` keeps all of that, and leaves no mapping.
+    pub(crate) fn may_write_to(self, address: usize) -> bool {
+        if self.pid == 0 || self.namespace == 0 || self.namespace != own_namespace() || !shows_own_namespace() {
+            return false;
+        }
+        let Some(thread) = self.thread_with_memory() else { return false };
+        let maps_it = match (file_mapped_at(address), fs::File::open(format!("{thread}/maps"))) {
+            (Some(file), Ok(maps)) => maps_file(maps, &file),
+            _ => None,
+        };
+        // Again: only if it still runs was it its mappings that were read.
+        maps_it.unwrap_or(true) && self.thread_with_memory().is_some()
+    }
+
+    /// The directory of one of its threads, if it runs. The first thread may have ended before the others.
+    fn thread_with_memory(self) -> Option<String> {
+        let process = format!("/proc/{}", self.pid);
+        let first = stat(&process).filter(|stat| stat.started == self.started)?;
+        if first.has_memory {
+            return Some(process);
+        }
+        let threads = fs::read_dir(format!("{process}/task")).ok()?;
+        let mut paths = threads.flatten().filter_map(|entry| entry.path().to_str().map(str::to_string));
+        paths.find(|path| stat(path).is_some_and(|stat| stat.has_memory))
     }
 }
 
@@ -44,9 +65,9 @@ struct Stat {
     has_memory: bool,
 }
 
-/// Fields 22 (starttime) and 23 (vsize) of `/proc/PID/stat`, see proc(5).
-fn stat(pid: u64) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Fields 22 (starttime) and 23 (vsize) of `stat` in a directory of /proc, see proc(5).
+fn stat(directory: &str) -> Option<Stat> {
+    let text = fs::read_to_string(format!("{directory}/stat")).ok()?;
     // The command name, field 2, is in parentheses and may itself hold spaces and parentheses.
     let mut rest = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let started = rest.nth(22 - 3)?.parse().ok()?;
@@ -54,11 +75,66 @@ fn stat(pid: u64) -> Option<Stat> {
     Some(Stat { started, has_memory })
 }
 
+/// Not kept: a child that is forked after `unshare(CLONE_NEWPID)` is in another one than its parent.
 fn own_namespace() -> u64 {
-    // A process never changes its own PID namespace, and a forked child keeps its parent's answer
-    // only if the namespace was not changed for children; those re-attach with their own record anyway.
-    static NAMESPACE: OnceLock<u64> = OnceLock::new();
-    *NAMESPACE.get_or_init(|| fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino()))
+    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+}
+
+/// Whether numbers in /proc mean what they mean to us. If another PID namespace's /proc is mounted here, this process is listed with a
+/// number for each namespace from that one down to its own.
+fn shows_own_namespace() -> bool {
+    let own = std::process::id().to_string();
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return false };
+    match status.lines().find_map(|line| line.strip_prefix("NSpid:")) {
+        Some(numbers) => numbers.split_ascii_whitespace().eq([own.as_str()]),
+        // A kernel without PID namespaces.
+        None => fs::read_link("/proc/self").is_ok_and(|number| number.as_os_str() == own.as_str()),
+    }
+}
+
+/// What the kernel shows of a mapped file: device and inode. The device is not always that of `stat`.
+type MappedFile = (String, String);
+
+/// Address range, and file, of a line of `maps`, see proc_pid_maps(5).
+fn mapping(line: &[u8]) -> Option<(usize, usize, MappedFile)> {
+    // The path, which may be anything, is the last field.
+    let line = String::from_utf8_lossy(line);
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let (device, inode) = (fields.nth(2)?.to_string(), fields.next()?.to_string());
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?, (device, inode)))
+}
+
+/// The file that this process has mapped there. (The first thread may have ended, and with it what /proc/self/maps says.)
+fn file_mapped_at(address: usize) -> Option<MappedFile> {
+    let maps = fs::File::open("/proc/thread-self/maps").or_else(|_| fs::File::open("/proc/self/maps")).ok()?;
+    let lines = BufReader::new(maps).split(b'\n').map_while(io::Result::ok);
+    let mut mappings = lines.filter_map(|line| mapping(&line));
+    mappings.find(|&(start, end, _)| (start..end).contains(&address)).map(|(_, _, file)| file)
+}
+
+/// Bytes of another process's list of mappings that are looked at: it can be made as long as that process likes.
+const MAPS_READ: u64 = 1 << 20;
+
+/// Whether the file is in a list of mappings; none if the list cannot be read, or not to its end.
+fn maps_file(maps: fs::File, file: &MappedFile) -> Option<bool> {
+    let mut read = 0;
+    for line in BufReader::new(maps.take(MAPS_READ)).split(b'\n') {
+        let line = line.ok()?;
+        read += line.len() as u64 + 1;
+        if mapping(&line).is_some_and(|(_, _, mapped)| mapped == *file) {
+            return Some(true);
+        }
+    }
+    // Empty: it has just given up its memory, or takes on another program.
+    (0 < read && read < MAPS_READ).then_some(false)
+}
+
+/// Has a function called when this process comes to its ordinary end: when `main` returns, or something calls `exit`. Its forked
+/// children inherit that.
+pub(crate) fn at_exit(action: extern "C" fn()) -> bool {
+    // SAFETY: only registers it.
+    unsafe { libc::atexit(action) == 0 }
 }
 
 /// Whether this program runs with more rights than whoever started it, who chose its environment: set-user-ID,

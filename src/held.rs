@@ -1,0 +1,112 @@
+//! The seats that this process holds: which ones, and how it leaves them at its ordinary end.
+//!
+//! A seat whose record names this process, and that is not listed here, is from before an `execve`.
+//!
+//! At the process's ordinary end (`main` returns, or something calls `exit`) every seat that somebody attends is left: its end is
+//! announced, and a name goes with its last user. The locks stay: other threads may go on until the process is gone, so nobody may
+//! come into their places before. A forked child leaves nothing of its parent's.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::sys::memory::FileId;
+use crate::sys::{fork, process};
+
+/// The file, and the lock that is the seat's.
+pub(crate) type Key = (FileId, u64);
+
+/// What leaves a seat at the process's end.
+pub(crate) trait Leaver: Send + Sync {
+    /// Tells the others that the seat is given up. False: it was given up already, or is on its way to another process.
+    fn announce(&self) -> bool;
+
+    /// Takes the region's name away, if nobody is there any more whom it serves.
+    fn give_up_name(&self);
+}
+
+struct Entry {
+    number: u64,
+    leaver: Option<Weak<dyn Leaver>>,
+}
+
+struct Held {
+    entries: BTreeMap<Key, Entry>,
+    /// The fork generation of the process whose they are.
+    generation: u32,
+    next: u64,
+    leaves_at_exit: bool,
+}
+
+static HELD: Mutex<Held> = Mutex::new(Held { entries: BTreeMap::new(), generation: 0, next: 0, leaves_at_exit: false });
+
+/// No fork comes in between: the child would inherit the mutex locked.
+fn with<R>(action: impl FnOnce(&mut Held) -> R) -> R {
+    fork::hold_off(|| {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.generation != fork::generation() {
+            held.generation = fork::generation();
+            held.entries.clear(); // the parent's
+        }
+        action(&mut held)
+    })
+}
+
+/// Keeps a seat on the list until dropped.
+pub(crate) struct Ticket {
+    key: Key,
+    number: u64,
+}
+
+impl Ticket {
+    pub(crate) fn new(key: Key) -> Self {
+        with(|held| {
+            held.next += 1;
+            let number = held.next;
+            held.entries.insert(key, Entry { number, leaver: None });
+            held.leaves_at_exit = held.leaves_at_exit || process::at_exit(leave_all);
+            Self { key, number }
+        })
+    }
+
+    /// From now on `leaver` leaves the seat at the process's end.
+    pub(crate) fn attend(&self, leaver: Weak<dyn Leaver>) {
+        with(|held| {
+            if let Some(entry) = held.entries.get_mut(&self.key).filter(|entry| entry.number == self.number) {
+                entry.leaver = Some(leaver);
+            }
+        });
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        with(|held| {
+            // The same seat may have been taken anew.
+            if held.entries.get(&self.key).is_some_and(|entry| entry.number == self.number) {
+                held.entries.remove(&self.key);
+            }
+        });
+    }
+}
+
+/// Whether this process holds that seat, or believes that it does.
+pub(crate) fn holds(key: Key) -> bool {
+    with(|held| held.entries.contains_key(&key))
+}
+
+extern "C" fn leave_all() {
+    // A panic must not turn a good end into an abort.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        let leavers: Vec<(FileId, Arc<dyn Leaver>)> = with(|held| {
+            held.entries
+                .iter()
+                .filter_map(|((file, _), entry)| Some((*file, entry.leaver.as_ref()?.upgrade()?)))
+                .collect()
+        });
+        let mut left: Vec<_> = leavers.iter().filter(|(_, leaver)| leaver.announce()).collect();
+        // Once for each file, by the first of its seats; those of a region that lies in another come after the other's own.
+        left.dedup_by_key(|(file, _)| *file);
+        left.iter().for_each(|(_, leaver)| leaver.give_up_name());
+    }));
+}

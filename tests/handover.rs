@@ -1,0 +1,268 @@
+//! Ends on their way to another process: who holds them, whoever else has a copy of the descriptor.
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use support::{Board, Process, Sandbox, alone, command, fork, parts};
+use tombolo::{
+    Directory, End, ErrorKind, Handover, PipeOptions, QueueOptions, QueueReceiver, QueueSender, Receiver, RecvError,
+    Sender, Standing, handed,
+};
+
+parts![work, work_beside_a_helper];
+
+const NAME: &str = "name";
+const SHORT: Duration = Duration::from_millis(150);
+
+fn values() -> PipeOptions<u64> {
+    PipeOptions::values().capacity(4)
+}
+
+fn named(sandbox: &Sandbox) -> PipeOptions<u64> {
+    values().directory(sandbox.names())
+}
+
+fn copy(descriptor: &OwnedFd) -> OwnedFd {
+    descriptor.try_clone().unwrap()
+}
+
+fn live_on(sandbox: &Sandbox) {
+    while sandbox.names().exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn kill(pid: u64) {
+    // SAFETY: a process that this test has started, and that waits to be killed.
+    assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) }, 0);
+}
+
+// ---- wrappers and helpers ---------------------------------------------------------------------------------------------
+
+/// Says who it is, over a pipe and a queue, and waits for the end of its input.
+fn work(_: &[String]) {
+    let mut tx: Sender<u64> = handed("pipe").unwrap();
+    let mut work: QueueSender<u64> = handed("queue").unwrap();
+    work.send(&7).unwrap();
+    tx.send(&u64::from(std::process::id())).unwrap();
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+}
+
+/// As [`work`], but that a helper is started before the ends are picked up.
+fn work_beside_a_helper(arguments: &[String]) {
+    let helper = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
+    fs::write(&arguments[0], helper.id().to_string()).unwrap();
+    work(arguments);
+}
+
+/// A wrapper that outlives what it starts; both end with their input.
+fn wrapped(inner: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$0\" \"$@\"; cat"]).arg(inner.get_program()).args(inner.get_args());
+    shell.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    shell
+}
+
+struct Worker {
+    child: Child,
+    rx: Receiver<u64>,
+    results: QueueReceiver<u64>,
+    pid: u64,
+}
+
+fn hire(mut command: Command) -> Worker {
+    command.stdin(Stdio::piped());
+    let (tx, mut rx) = values().one_way().unwrap();
+    let (work, mut results) = QueueOptions::values::<u64>().capacity(2).max_participants(2).channel().unwrap();
+    let handover = Handover::new(command).give("pipe", tx).unwrap().give("queue", work).unwrap();
+    let child = handover.spawn().unwrap();
+    assert_eq!(results.recv(), Ok(7));
+    let pid = rx.recv().unwrap();
+    Worker { child, rx, results, pid }
+}
+
+impl Worker {
+    /// Its death is noticed while others have copies of what it was handed.
+    fn is_missed(mut self) {
+        kill(self.pid);
+        assert_eq!(self.rx.recv(), Err(RecvError::PeerDied));
+        assert_eq!(self.results.recv(), Err(RecvError::PeerDied));
+        // Its lane serves again.
+        let mut tx = self.results.sender().unwrap();
+        tx.send(&8).unwrap();
+        assert_eq!(self.results.recv(), Ok(8));
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_worker_killed_behind_a_shell_is_missed_while_the_shell_lives() {
+    let _sandbox = Sandbox::new();
+    let mut worker = hire(wrapped(&command("work", &[])));
+    assert_ne!(worker.pid, u64::from(worker.child.id()));
+    assert_eq!(worker.child.try_wait().unwrap(), None, "the shell lives");
+    worker.is_missed();
+}
+
+#[test]
+fn a_worker_killed_beside_a_helper_started_before_the_pick_up_is_missed() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("helper");
+    let worker = hire(command("work_beside_a_helper", &[file.to_str().unwrap()]));
+    let helper = fs::read_to_string(&file).unwrap();
+    assert!(fs::exists(format!("/proc/{helper}")).unwrap(), "the helper lives");
+    worker.is_missed();
+}
+
+// ---- forks in between -------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_fork_between_giving_and_spawning_keeps_no_end() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let (tx, mut rx) = named(&sandbox).one_way().unwrap();
+    fs::create_dir_all(sandbox.names()).unwrap();
+    let handover = Handover::new(Command::new("true")).give("end", tx).unwrap();
+    let _bystander = fork(&alone, || live_on(&sandbox));
+    assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "it is on its way");
+    // A child that ends without picking it up.
+    handover.spawn().unwrap().wait().unwrap();
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+}
+
+#[test]
+fn a_forked_copy_keeps_an_end_on_its_way_until_it_closes() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    fs::create_dir_all(sandbox.names()).unwrap();
+    let (tx, mut rx) = values().one_way().unwrap();
+    let descriptor = tx.into_fd().unwrap();
+    let bystander = fork(&alone, || live_on(&sandbox));
+    drop(descriptor);
+    assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut));
+    bystander.kill();
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+}
+
+#[test]
+fn a_forked_copy_holds_nothing_once_the_end_is_picked_up() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    fs::create_dir_all(sandbox.names()).unwrap();
+    let (tx, mut rx) = values().one_way().unwrap();
+    let mut descriptor = Some(tx.into_fd().unwrap());
+    let _bystander = fork(&alone, || live_on(&sandbox));
+    let worker = fork(&alone, || {
+        let mut tx: Sender<u64> = values().from_fd(descriptor.take().unwrap()).unwrap();
+        tx.send(&1).unwrap();
+        live_on(&sandbox);
+    });
+    assert_eq!(rx.recv(), Ok(1));
+    worker.kill();
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied), "though two have copies of what it picked up");
+}
+
+#[test]
+fn a_forked_child_gives_nothing_of_its_parents() {
+    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (tx, mut rx) = values().one_way().unwrap();
+    let mut handover = Some(Handover::new(Command::new("true")).give("end", tx).unwrap());
+    fork(&alone, || {
+        let error = handover.take().unwrap().spawn().unwrap_err();
+        assert!(error.to_string().contains("fork"), "{error}");
+    })
+    .finish();
+    assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "the parent has it still");
+    drop(handover);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+// ---- once, and by one -------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_label_given_twice_is_refused_and_both_ends_are_closed() {
+    let ((one, mut first), (two, mut second)) = (values().one_way().unwrap(), values().one_way().unwrap());
+    let handover = Handover::new(command("nobody", &[])).give("end", one).unwrap();
+    let error = handover.give("end", two).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidName);
+    for word in ["\"end\"", "second time", "choose another label"] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    assert_eq!((first.recv(), second.recv()), (Err(RecvError::Closed), Err(RecvError::Closed)));
+}
+
+#[test]
+fn a_copy_of_what_was_picked_up_is_refused_whatever_became_of_the_end() {
+    let sandbox = Sandbox::new();
+    let mut rx = named(&sandbox).receiver(NAME).unwrap();
+    let refused = |descriptor: &OwnedFd| {
+        let error = values().from_fd::<Sender<u64>>(copy(descriptor)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+        assert!(error.to_string().contains("picked up already"), "{error}");
+    };
+    let stale = named(&sandbox).sender(NAME).unwrap().into_fd().unwrap();
+    let tx: Sender<u64> = values().from_fd(copy(&stale)).unwrap();
+    refused(&stale);
+    // On its way once more.
+    let descriptor = tx.into_fd().unwrap();
+    refused(&stale);
+    let mut tx: Sender<u64> = values().from_fd(copy(&descriptor)).unwrap();
+    (refused(&stale), refused(&descriptor));
+    tx.send(&1).unwrap();
+    drop(tx);
+    (refused(&stale), refused(&descriptor));
+    assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
+    // Copies keep nobody from coming.
+    let mut tx = named(&sandbox).sender(NAME).unwrap();
+    (refused(&stale), refused(&descriptor));
+    tx.send(&2).unwrap();
+    assert_eq!(rx.recv(), Ok(2));
+}
+
+#[test]
+fn a_seat_on_its_way_is_taken() {
+    let sandbox = Sandbox::new();
+    let mut rx = named(&sandbox).receiver(NAME).unwrap();
+    let descriptor = named(&sandbox).sender(NAME).unwrap().into_fd().unwrap();
+    assert_eq!(named(&sandbox).sender(NAME).unwrap_err().kind(), ErrorKind::SeatTaken { pid: 0 });
+    let standing = || Directory::at(sandbox.names()).inspect(NAME).unwrap().participants[0].standing;
+    assert_eq!(standing(), Standing::Alive);
+    drop(descriptor);
+    assert_eq!(standing(), Standing::Dead);
+    let mut tx = named(&sandbox).sender(NAME).unwrap();
+    tx.send(&1).unwrap();
+    assert_eq!((rx.recv(), rx.recv()), (Err(RecvError::PeerDied), Ok(1)));
+}
+
+#[test]
+fn of_two_processes_that_pick_up_at_once_one_has_the_end() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let board = Board::at(&sandbox.file("board"));
+    for round in 0..30 {
+        let (tx, mut rx) = values().one_way().unwrap();
+        let mut descriptor = Some(tx.into_fd().unwrap());
+        board.word(1).store(0, Ordering::SeqCst);
+        let mut pick_up = || {
+            let descriptor = descriptor.take().unwrap();
+            board.meet(0, 2);
+            match values().from_fd::<Sender<u64>>(descriptor) {
+                Ok(mut tx) => tx.send(&round).unwrap(),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
+                    board.word(1).fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        };
+        let both = [fork(&alone, &mut pick_up), fork(&alone, &mut pick_up)];
+        both.into_iter().for_each(Process::finish);
+        assert_eq!(board.word(1).load(Ordering::SeqCst), 1, "one of them is refused");
+        assert_eq!((rx.recv(), rx.recv()), (Ok(round), Err(RecvError::Closed)));
+    }
+}
