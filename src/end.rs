@@ -24,6 +24,16 @@ pub trait End: sealed::Sealed + Sized {
         send_off(&self).map(Guarded::release)
     }
 
+    /// Gives the end up as if its process had been killed: what was sent stays, and the others hear of a death where a drop would tell
+    /// them that this is the end. For a transfer that breaks off.
+    ///
+    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still exists; a forked child. It is
+    /// dropped then.
+    fn abandon(self) -> Result<()> {
+        check_whole(&self, "abandon this end", "abandon it before splitting it")?;
+        self.seat().abandon()
+    }
+
     /// What was wished for and could not be had when the end was made.
     fn report(&self) -> &Report {
         &self.seat().region().report
@@ -62,14 +72,13 @@ pub(crate) mod sealed {
 
 /// Puts an end on its way.
 pub(crate) fn send_off<E: End>(end: &E) -> Result<Guarded> {
-    if !end.is_whole() {
-        return Err(Error::new(
-            ErrorKind::InvalidOptions,
-            "pass on this end",
-            "half of a pipe that was split",
-            "the whole end",
-            "pass it on before splitting it",
-        ));
-    }
+    check_whole(end, "pass on this end", "pass it on before splitting it")?;
     end.seat().send_off()
+}
+
+fn check_whole<E: End>(end: &E, doing: &str, remedy: &str) -> Result<()> {
+    if end.is_whole() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidOptions, doing, "half of a pipe that was split", "the whole end", remedy))
 }

@@ -11,7 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::sys::memory::FileId;
-use crate::sys::{fork, process};
+use crate::sys::process::{self, Identity};
+use crate::sys::{self, fork};
 
 /// The file, and the lock that is the seat's.
 pub(crate) type Key = (FileId, u64);
@@ -36,9 +37,18 @@ struct Held {
     generation: u32,
     next: u64,
     leaves_at_exit: bool,
+    /// The last claim that was found to be true, and when.
+    remembered: Option<(Claim, u64)>,
 }
 
-static HELD: Mutex<Held> = Mutex::new(Held { entries: BTreeMap::new(), generation: 0, next: 0, leaves_at_exit: false });
+/// That this process may write to this file.
+type Claim = (Identity, FileId);
+
+/// Nanoseconds for which a claim is not looked into again.
+const REMEMBERED: u64 = 10_000_000;
+
+static HELD: Mutex<Held> =
+    Mutex::new(Held { entries: BTreeMap::new(), generation: 0, next: 0, leaves_at_exit: false, remembered: None });
 
 /// No fork comes in between: the child would inherit the mutex locked.
 fn with<R>(action: impl FnOnce(&mut Held) -> R) -> R {
@@ -93,6 +103,18 @@ impl Drop for Ticket {
 /// Whether this process holds that seat, or believes that it does.
 pub(crate) fn holds(key: Key) -> bool {
     with(|held| held.entries.contains_key(&key))
+}
+
+/// Whether that was true a moment ago.
+pub(crate) fn is_remembered(claim: Claim) -> bool {
+    let is_recent = |at: u64| sys::now().saturating_sub(at) < REMEMBERED;
+    with(|held| held.remembered.is_some_and(|(last, at)| last == claim && is_recent(at)))
+}
+
+/// Keeps in mind that it is true; says so.
+pub(crate) fn remember(claim: Claim) -> bool {
+    with(|held| held.remembered = Some((claim, sys::now())));
+    true
 }
 
 extern "C" fn leave_all() {

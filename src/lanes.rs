@@ -564,7 +564,7 @@ impl Lane {
         let word = |at| region.lane_word(self.index(), at).load(Ordering::Relaxed);
         if word(lane::INTENT) != 0 {
             // An operation ended in the middle, on a damaged region: this lane must be repaired before it serves again.
-            self.seat.abandon();
+            let _ = self.seat.abandon();
             return;
         }
         // How the others ended decides what becomes of the name, should we be the last.

@@ -197,7 +197,9 @@ impl Region {
         if identity.pid == u64::from(std::process::id()) && identity == Identity::of_self() {
             return held::holds(self.seat_key(index)); // else it is from before an exec
         }
-        identity.may_write_to(self.address())
+        // A peer can make the same claim in any number of seats.
+        let claim = (identity, self.id());
+        held::is_remembered(claim) || identity.may_write_to(self.address()) && held::remember(claim)
     }
 
     fn seat_key(&self, index: usize) -> held::Key {
@@ -563,9 +565,13 @@ impl Seat {
     }
 
     /// Gives the seat up without leaving it: that is a death, though the process runs.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abandon(&self) -> Result<()> {
+        if !self.region.is_ours() {
+            return Err(Error::forked("abandon an end"));
+        }
         self.region.write_identity(self.index, Identity::NOBODY);
         self.stage.store(PASSED_ON, Ordering::Relaxed);
+        Ok(())
     }
 
     fn change_stage(&self, from: u32, to: u32) -> bool {

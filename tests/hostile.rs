@@ -24,6 +24,8 @@ parts!(
     scribble_queue,
     feed_queue_without_end,
     visit,
+    look_on,
+    stay_in,
     scribble_space,
     scribble_objects,
     lap_without_end,
@@ -792,13 +794,16 @@ fn lanes_of_the_living_without_locks() {
     let sandbox = Sandbox::new();
     let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
     drop(tx);
-    for lane in [0, 2, 3] {
-        (0..queue::LANE).for_each(|word| intruder.set(queue::lane(lane, word), intruder.get(queue::lane(1, word))));
+    // Lane 0: it has the region mapped, so that it could write.
+    let _onlooker = start("look_on", &[sandbox.names().to_str().unwrap()]);
+    support::until(|| rx.stats().receivers == 2);
+    for lane in [2, 3] {
+        (0..queue::LANE).for_each(|word| intruder.set(queue::lane(lane, word), intruder.get(queue::lane(0, word))));
         intruder.set(queue::lane(lane, queue::PART), 1);
     }
     intruder.set(queue::CHANGES, intruder.get(queue::CHANGES) + 1);
     assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(60))), Err(RecvError::LockLost));
-    assert_eq!(rx.stats().senders, 3);
+    assert_eq!(rx.stats().senders, 2);
     let error = soon(|| rx.sender()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LanesTaken, "{error}");
     // States that do not exist, and those of the dead.
@@ -807,6 +812,29 @@ fn lanes_of_the_living_without_locks() {
         let _ = soon(|| rx.recv_timeout(SHORT));
         let _ = soon(|| rx.sender());
     }
+}
+
+/// Has the queue mapped, as a receiver that does nothing.
+fn look_on(arguments: &[String]) {
+    let _rx = QueueOptions::values::<u64>().directory(&arguments[0]).receiver(NAME).unwrap();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Records of this process in lanes that it does not hold are from before it was made to run this program.
+#[test]
+fn lanes_of_this_process_that_it_does_not_hold_are_repaired() {
+    let sandbox = Sandbox::new();
+    let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    drop(tx);
+    for lane in [0, 2, 3] {
+        (0..queue::LANE).for_each(|word| intruder.set(queue::lane(lane, word), intruder.get(queue::lane(1, word))));
+        intruder.set(queue::lane(lane, queue::PART), 1);
+    }
+    intruder.set(queue::CHANGES, intruder.get(queue::CHANGES) + 1);
+    assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(60))), Err(RecvError::PeerDied));
+    let _all: Vec<_> = (0..3).map(|_| soon(|| rx.sender()).unwrap()).collect();
 }
 
 /// What a lane says about open tasks, when its owner picks it up again.
@@ -1185,12 +1213,27 @@ fn an_array_is_not_poisoned_by_a_bit() {
     assert!(objects.narrow.lock().is_ok());
 }
 
+/// A process that has the namespace mapped, and does nothing; and its lane.
+fn look_on_in(sandbox: &Sandbox, intruder: &Intruder, lane: usize) -> (Process, usize) {
+    let process = start("stay_in", &[sandbox.names().to_str().unwrap()]);
+    support::until(|| intruder.get(space::lane(lane, space::STATE)) == space::PRESENT);
+    (process, lane)
+}
+
+fn stay_in(arguments: &[String]) {
+    let _namespace = Namespace::builder().directory(&arguments[0]).open_existing().open(NAME).unwrap();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 /// A record says that a process is in a lane that nobody holds.
 #[test]
 fn locks_of_owners_that_only_their_records_know() {
     let sandbox = Sandbox::new();
     let objects = Objects::new(&sandbox);
-    let identity = [space::PID, space::STARTED, space::NAMESPACE].map(|word| (word, space::lane(0, word)));
+    let onlooker = look_on_in(&sandbox, &objects.intruder, 1);
+    let identity = [space::PID, space::STARTED, space::NAMESPACE].map(|word| (word, space::lane(onlooker.1, word)));
     for runs in [true, false] {
         for (object, lock, _) in objects.try_locks(Duration::ZERO) {
             objects.set(object, lock, 4);
@@ -1351,9 +1394,10 @@ fn many_owners_of_many_permits_are_asked_about_soon() {
     let plan = Namespace::builder().max_participants(lanes).bounded_semaphore("owned", permits);
     let namespace = plan.directory(sandbox.names()).open(NAME).unwrap();
     let intruder = Intruder::at(&sandbox.names().join(NAME));
-    for lane in 1..lanes {
-        // They run, as the kernel would say of this process.
-        (0..space::LANE).for_each(|word| intruder.set(space::lane(lane, word), intruder.get(space::lane(0, word))));
+    let _onlooker = look_on_in(&sandbox, &intruder, 1);
+    for lane in 2..lanes {
+        // They run, as the kernel would say of that process.
+        (0..space::LANE).for_each(|word| intruder.set(space::lane(lane, word), intruder.get(space::lane(1, word))));
     }
     let table = space::FIRST_LANE + lanes * space::LANE;
     let owners = intruder.get(table + space::AT) as usize + space::OWNERS;

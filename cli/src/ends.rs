@@ -1,6 +1,5 @@
 //! What a transfer goes through: an end of a pipe, or of a queue.
 
-use std::mem;
 use std::time::Duration;
 
 use tombolo::{End, QueueReceiver, QueueSender, Receiver, RecvError, SendError, Sender};
@@ -44,7 +43,7 @@ impl SendEnd for Sender {
 
     fn break_off(self, rendezvous: &Rendezvous) {
         rendezvous.remove_name();
-        mem::forget(self); // until this process ends
+        let _ = self.abandon(); // fails for half an end only
     }
 }
 
@@ -62,7 +61,7 @@ impl SendEnd for QueueSender {
     fn break_off(self, rendezvous: &Rendezvous) {
         // The name is the others' as long as there are any. So be dead first: of all who break off at once, the last one finds
         // nobody, and takes it away.
-        rendezvous.remove_name_after(|| drop(self.into_fd()));
+        rendezvous.remove_name_after(|| drop(self.abandon()));
     }
 }
 
