@@ -71,6 +71,7 @@ pub(crate) const RETIRED: u64 = 2;
 pub(crate) mod seat {
     pub(crate) const PID: usize = 0;
     pub(crate) const STARTED: usize = 1;
+    /// The lower half; in the upper half the page from which on it has the region mapped.
     pub(crate) const NAMESPACE: usize = 2;
     pub(crate) const STATE: usize = 3;
     pub(crate) const JOINS: usize = 4;

@@ -119,16 +119,22 @@ impl Region {
     fn record(&self, index: usize) -> Record {
         let words = self.words(self.layout().seat(index), seat::WORDS);
         let word = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Acquire));
-        let identity =
-            Identity { pid: word(seat::PID), started: word(seat::STARTED), namespace: word(seat::NAMESPACE) };
+        let place = word(seat::NAMESPACE);
+        let identity = Identity {
+            pid: word(seat::PID),
+            started: word(seat::STARTED),
+            namespace: place as u32,
+            page: (place >> u32::BITS) as u32,
+        };
         Record { identity, state: word(seat::STATE) }
     }
 
     fn write_identity(&self, index: usize, identity: Identity) {
         let at = self.layout().seat(index);
+        let place = u64::from(identity.page) << u32::BITS | u64::from(identity.namespace);
         self.word(at + seat::PID).store(identity.pid, Ordering::Relaxed);
         self.word(at + seat::STARTED).store(identity.started, Ordering::Relaxed);
-        self.word(at + seat::NAMESPACE).store(identity.namespace, Ordering::Release);
+        self.word(at + seat::NAMESPACE).store(place, Ordering::Release);
     }
 
     /// The process recorded in a seat; 0 for none.
@@ -194,12 +200,16 @@ impl Region {
 
     /// Whether one who is recorded in a seat whose lock is free may still be at work there: somebody closed its descriptor.
     fn was_robbed(&self, index: usize, identity: Identity) -> bool {
-        if identity.pid == u64::from(std::process::id()) && identity == Identity::of_self() {
+        if identity.pid == u64::from(std::process::id()) && identity == self.own_identity() {
             return held::holds(self.seat_key(index)); // else it is from before an exec
         }
         // A peer can make the same claim in any number of seats.
         let claim = (identity, self.id());
         held::is_remembered(claim) || identity.may_write_to(self.address()) && held::remember(claim)
+    }
+
+    fn own_identity(&self) -> Identity {
+        Identity::of_self(self.address())
     }
 
     fn seat_key(&self, index: usize) -> held::Key {
@@ -448,7 +458,7 @@ impl Seat {
         }
         let ticket = Ticket::new(region.seat_key(index));
         let at = region.layout().seat(index);
-        region.write_identity(index, Identity::of_self()); // J3
+        region.write_identity(index, region.own_identity()); // J3
         region.word(at + seat::PART).store(part, Ordering::Relaxed);
         region.word(at + seat::JOINS).fetch_add(1, Ordering::Relaxed);
         region.word(at + seat::STATE).store(PRESENT, Ordering::Release);
@@ -508,7 +518,7 @@ impl Seat {
         }
         let ticket = Ticket::new(region.seat_key(index));
         arrived.unlock(journey_byte(index)).map_err(failed)?; // A3
-        region.write_identity(index, Identity::of_self()); // A4
+        region.write_identity(index, region.own_identity()); // A4
         Ok(Self::new(region, index, farewell, ticket))
     }
 
@@ -559,7 +569,7 @@ impl Seat {
             && matches!(self.region.try_lock(seat_byte(self.index)), Ok(true))
         {
             let _ = lock::unlock(file, self.region.lock_byte(journey_byte(self.index)));
-            self.region.write_identity(self.index, Identity::of_self());
+            self.region.write_identity(self.index, self.region.own_identity());
             self.change_stage(PASSED_ON, HELD);
         }
     }

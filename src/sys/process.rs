@@ -18,29 +18,35 @@ pub(crate) struct Identity {
     /// Clock ticks between boot and the start of the process.
     pub(crate) started: u64,
     /// The inode of its PID namespace: a pid means nothing outside.
-    pub(crate) namespace: u64,
+    pub(crate) namespace: u32,
+    /// Where it has the file mapped that this is about, in pages, the lower half: another program in the same process has it elsewhere.
+    pub(crate) page: u32,
 }
 
-impl Identity {
-    pub(crate) const NOBODY: Self = Self { pid: 0, started: 0, namespace: 0 };
+const PAGE_SHIFT: u32 = 12;
 
-    pub(crate) fn of_self() -> Self {
+impl Identity {
+    pub(crate) const NOBODY: Self = Self { pid: 0, started: 0, namespace: 0, page: 0 };
+
+    /// This process, which has the file in question mapped at `address`.
+    pub(crate) fn of_self(address: usize) -> Self {
         // Under `self`, not under our number: that may be another process's in the /proc that is mounted here.
         let started = stat("/proc/self").map_or(0, |stat| stat.started);
-        Self { pid: u64::from(std::process::id()), started, namespace: own_namespace() }
+        Self { pid: u64::from(std::process::id()), started, namespace: own_namespace(), page: page_of(address) }
     }
 
     /// Whether that very process may still write to the file that this one has mapped at `address`. True if it provably
-    /// runs, and either has that file mapped as well, or does not show what it has mapped. It provably runs if it is seen
+    /// runs, and either has that file mapped where it says, or does not show what it has mapped. It provably runs if it is seen
     /// from the same PID namespace, started at the recorded time, and is not on its way out (an exiting process has given up
-    /// its memory before its locks). An `execve` keeps all of that, and leaves no mapping.
+    /// its memory before its locks). An `execve` keeps all of that, and leaves no mapping; if the new program maps the same file, then
+    /// somewhere else (unless addresses are not randomised).
     pub(crate) fn may_write_to(self, address: usize) -> bool {
         if self.pid == 0 || self.namespace == 0 || self.namespace != own_namespace() || !shows_own_namespace() {
             return false;
         }
         let Some(thread) = self.thread_with_memory() else { return false };
         let maps_it = match (file_mapped_at(address), fs::File::open(format!("{thread}/maps"))) {
-            (Some(file), Ok(maps)) => maps_file(maps, &file),
+            (Some(file), Ok(maps)) => maps_file(maps, &file, self.page),
             _ => None,
         };
         // Again: only if it still runs was it its mappings that were read.
@@ -76,8 +82,13 @@ fn stat(directory: &str) -> Option<Stat> {
 }
 
 /// Not kept: a child that is forked after `unshare(CLONE_NEWPID)` is in another one than its parent.
-fn own_namespace() -> u64 {
-    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+fn own_namespace() -> u32 {
+    // The kernel gives these numbers 32 bits.
+    fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino() as u32)
+}
+
+fn page_of(address: usize) -> u32 {
+    (address >> PAGE_SHIFT) as u32
 }
 
 /// Whether numbers in /proc mean what they mean to us. If another PID namespace's /proc is mounted here, this process is listed with a
@@ -116,13 +127,13 @@ fn file_mapped_at(address: usize) -> Option<MappedFile> {
 /// Bytes of another process's list of mappings that are looked at: it can be made as long as that process likes.
 const MAPS_READ: u64 = 1 << 20;
 
-/// Whether the file is in a list of mappings; none if the list cannot be read, or not to its end.
-fn maps_file(maps: fs::File, file: &MappedFile) -> Option<bool> {
+/// Whether the file is in a list of mappings, from that page on; none if the list cannot be read, or not to its end.
+fn maps_file(maps: fs::File, file: &MappedFile, page: u32) -> Option<bool> {
     let mut read = 0;
     for line in BufReader::new(maps.take(MAPS_READ)).split(b'\n') {
         let line = line.ok()?;
         read += line.len() as u64 + 1;
-        if mapping(&line).is_some_and(|(_, _, mapped)| mapped == *file) {
+        if mapping(&line).is_some_and(|(start, _, mapped)| mapped == *file && page_of(start) == page) {
             return Some(true);
         }
     }

@@ -1,0 +1,47 @@
+//! What a core of a process that crashed does not contain: other processes' messages.
+
+mod support;
+
+use std::fs;
+
+use support::Sandbox;
+use tombolo::{Namespace, PipeOptions, QueueOptions};
+
+/// The flags of each mapping of a file that the path is of.
+fn flags_of(path: &str) -> Vec<String> {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut flags, mut is_it) = (Vec::new(), false);
+    for line in maps.lines() {
+        if let Some(found) = line.strip_prefix("VmFlags:") {
+            if is_it {
+                flags.push(found.to_string());
+            }
+        } else if line.split_once(' ').is_some_and(|(first, _)| first.contains('-')) {
+            is_it = line.contains(path);
+        }
+    }
+    flags
+}
+
+#[test]
+fn no_region_is_dumped_into_a_core() {
+    let sandbox = Sandbox::new();
+    let names = sandbox.names();
+    let named = (
+        PipeOptions::bytes().directory(&names).end("pipe").unwrap(),
+        QueueOptions::bytes().directory(&names).open("queue").unwrap(),
+        Namespace::builder().value("value", 0_u64).directory(&names).open("space").unwrap(),
+    );
+    let anonymous = (
+        tombolo::pipe().unwrap(),
+        tombolo::queue().unwrap(),
+        PipeOptions::bytes().prefault().lock_memory().huge_pages().duplex().unwrap(),
+    );
+    // Made in that directory before they had a name; and others without any.
+    for (path, count) in [(names.to_str().unwrap(), 3), ("memfd:tombolo", 3)] {
+        let flags = flags_of(path);
+        assert_eq!(flags.len(), count, "{path}");
+        assert!(flags.iter().all(|flags| flags.split_ascii_whitespace().any(|flag| flag == "dd")), "{path}: {flags:?}");
+    }
+    drop((named, anonymous));
+}
