@@ -61,7 +61,7 @@ use crate::sys::process::Identity;
 pub(crate) const ADMISSION: u64 = 1 << 30;
 
 /// The first of the two bytes of a seat. The second one is locked while the seat's end is on its way to another process.
-const fn seat_byte(index: usize) -> u64 {
+pub(crate) const fn seat_byte(index: usize) -> u64 {
     2 * index as u64
 }
 

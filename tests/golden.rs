@@ -548,7 +548,7 @@ fn namespace() {
     *guard = [0x2d_u64; 9];
     guard = namespace.condvar("news").unwrap().wait_timeout(guard, NAP).unwrap().0;
     assert_eq!(locked(&file, 0..1 << 8), [0]);
-    assert_eq!(locked(&file, (15 + 1) << 32..((15 + 1) << 32) + (1 << 8)), [(15 + 1) << 32, ((15 + 1) << 32) + 1]);
+    assert_eq!(locked(&file, (15 + 1) << 32..((15 + 1) << 32) + (1 << 8)), [(15 + 1) << 32, ((15 + 1) << 32) + 2]);
     stage.show("each used; two locks are held, one is read under, two permits are taken, the queue is open", &file);
 
     guard.poison();

@@ -13,6 +13,7 @@ use crate::barrier::Barrier;
 use crate::condvar::Condvar;
 use crate::error::{LockError, SendError, SyncError};
 use crate::event::Event;
+use crate::liveness::seat_byte;
 use crate::members::Member;
 use crate::mutex::{LockResult, Mutex as SharedMutex, ReentrantMutex};
 use crate::namespace::Namespace;
@@ -300,7 +301,7 @@ impl<T: Content, E: Content> World<T, E> {
             Err(party) => {
                 let (region, lane) = (party.member.region(), party.member.lane());
                 region.word(region.layout().seat(lane) + seat::PID).store(0, Relaxed);
-                kernel::unlock(region.file(), lane as u64).expect("a descriptor");
+                kernel::unlock(region.file(), seat_byte(lane)).expect("a descriptor");
                 self.dead.push(party);
                 let repaired = self.table.repair(&self.region, None);
                 assert!(!self.is_sound || repaired == 1, "{repaired} repaired");

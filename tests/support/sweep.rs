@@ -25,7 +25,7 @@ use super::support::{Alone, Process, Sandbox, alone, fork, say};
 pub const NAME: &str = "wreck";
 
 /// The two ends of the operation, for the tracer: an instruction that traps. Behind it, one to lead the victim to.
-fn mark() {
+pub fn mark() {
     // SAFETY: SIGTRAP goes to the tracer; nobody gets to the system call by himself.
     unsafe { std::arch::asm!("int3", "jmp 2f", "syscall", "2:") };
 }

@@ -1,0 +1,222 @@
+//! The crash sweep of journeys: an end is passed on, taken back and picked up, each cut off by SIGKILL after every step; whoever is left hears
+//! of a death, or has the end, and nobody is in the way of the next.
+
+#![cfg(target_arch = "x86_64")]
+
+mod support;
+#[path = "support/sweep.rs"]
+mod sweep;
+
+use std::cell::Cell;
+use std::mem::forget;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use sweep::{NAME, sweep, sweep_stopping};
+use tombolo::{
+    End, ErrorKind, Handover, PipeOptions, QueueOptions, QueueReceiver, QueueSender, Receiver, RecvError, Sender,
+};
+
+const SHORT: Duration = Duration::from_millis(50);
+
+fn values(names: &Path) -> PipeOptions<u64> {
+    PipeOptions::values().capacity(4).directory(names)
+}
+
+fn jobs(names: &Path) -> QueueOptions<u64> {
+    QueueOptions::values().capacity(2).max_participants(2).directory(names)
+}
+
+fn copy(descriptor: &OwnedFd) -> OwnedFd {
+    descriptor.try_clone().unwrap()
+}
+
+/// Somebody else comes in the dead one's place, says something, and leaves.
+fn succeed(names: &Path, mut rx: Receiver<u64>) {
+    let mut tx = values(names).sender(NAME).unwrap();
+    tx.send(&99).unwrap();
+    drop(tx);
+    let heard: Vec<_> = (0..9).map(|_| rx.recv()).take_while(|heard| *heard != Err(RecvError::Closed)).collect();
+    assert!(matches!(heard[..], [Ok(99)] | [Err(RecvError::PeerDied), Ok(99)]), "{heard:?}");
+}
+
+fn succeed_in_queue(names: &Path, mut rx: QueueReceiver<u64>) {
+    let mut tx = jobs(names).sender(NAME).unwrap();
+    tx.send(&99).unwrap();
+    drop(tx);
+    assert_eq!((rx.recv(), rx.recv()), (Ok(99), Err(RecvError::Closed)));
+}
+
+/// liveness.rs T1 to T4.
+#[test]
+fn passing_an_end_on() {
+    let swept = sweep(
+        |names| values(names).receiver(NAME).unwrap(),
+        |names| {
+            let tx = values(names).sender(NAME).unwrap();
+            move || forget(tx.into_fd().unwrap())
+        },
+        |names, mut rx| {
+            assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+            succeed(names, rx);
+        },
+    );
+    swept.covers(4, 3);
+}
+
+/// As above; at no step is the seat free while its process is stopped there.
+#[test]
+fn an_end_that_is_passed_on_is_held_at_every_step() {
+    let swept = sweep_stopping(
+        |names| Cell::new(Some(values(names).receiver(NAME).unwrap())),
+        |names| {
+            let tx = values(names).sender(NAME).unwrap();
+            move || forget(tx.into_fd().unwrap())
+        },
+        |names, rx| {
+            let mut heard = rx.take().unwrap();
+            assert_eq!(heard.recv_timeout(SHORT), Err(RecvError::TimedOut));
+            assert!(matches!(values(names).sender(NAME).unwrap_err().kind(), ErrorKind::SeatTaken { .. }));
+            rx.set(Some(heard));
+        },
+        |names, rx| {
+            let mut rx = rx.take().unwrap();
+            assert_eq!(rx.recv(), Err(RecvError::PeerDied), "it was killed in the end");
+            succeed(names, rx);
+        },
+    );
+    swept.covers(4, 3);
+}
+
+/// handover.rs: T1 to T4, taken back, then L1 to L6.
+#[test]
+fn giving_an_end_and_taking_it_back() {
+    let swept = sweep(
+        |names| values(names).receiver(NAME).unwrap(),
+        |names| {
+            let tx = values(names).sender(NAME).unwrap();
+            move || drop(Handover::new(Command::new("nothing")).give("end", tx).unwrap())
+        },
+        |names, mut rx| {
+            let end = rx.recv().unwrap_err();
+            assert!([RecvError::Closed, RecvError::PeerDied].contains(&end), "{end}");
+            let mut tx = values(names).sender(NAME).unwrap();
+            tx.send(&1).unwrap();
+            assert_eq!(rx.recv(), Ok(1));
+        },
+    );
+    swept.covers(8, 8);
+}
+
+/// liveness.rs A1 to A4. The survivor has a copy of what the dead one was picking up.
+#[test]
+fn picking_an_end_up() {
+    let (on_its_way, picked_up) = (Cell::new(0), Cell::new(0));
+    let swept = sweep(
+        |names| {
+            let rx = values(names).receiver(NAME).unwrap();
+            (rx, OwnFd::keep(values(names).sender(NAME).unwrap().into_fd().unwrap()))
+        },
+        |names| {
+            let (options, descriptor) = (values(names), OwnFd::take());
+            move || forget(options.from_fd::<Sender<u64>>(descriptor).unwrap())
+        },
+        |names, (mut rx, kept)| match values(names).from_fd::<Sender<u64>>(copy(&kept.0)) {
+            Ok(mut tx) => {
+                on_its_way.set(on_its_way.get() + 1);
+                tx.send(&1).unwrap();
+                drop(tx);
+                assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
+            }
+            Err(error) => {
+                picked_up.set(picked_up.get() + 1);
+                assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
+                assert_eq!(rx.recv(), Err(RecvError::PeerDied), "whatever copies there are");
+                succeed(names, rx);
+            }
+        },
+    );
+    swept.covers(8, 3);
+    assert!(swept.calls == usize::MAX || on_its_way.get() >= 8 && picked_up.get() >= 3);
+}
+
+/// The same of a lane. Whoever joins repairs.
+#[test]
+fn picking_half_a_queue_up() {
+    let swept = sweep(
+        |names| {
+            let rx = jobs(names).receiver(NAME).unwrap();
+            (rx, OwnFd::keep(jobs(names).sender(NAME).unwrap().into_fd().unwrap()))
+        },
+        |names| {
+            let (options, descriptor) = (jobs(names), OwnFd::take());
+            move || forget(options.from_fd::<QueueSender<u64>>(descriptor).unwrap())
+        },
+        |names, (mut rx, kept)| {
+            match jobs(names).from_fd::<QueueSender<u64>>(copy(&kept.0)) {
+                Ok(tx) => drop(tx),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
+                    assert_eq!(rx.recv(), Err(RecvError::PeerDied), "whatever copies there are");
+                }
+            }
+            succeed_in_queue(names, rx);
+        },
+    );
+    swept.covers(8, 3);
+}
+
+/// As above: at each step of one who is stopped there, the other one of two can pick it up, or is refused, and one has it in the end.
+#[test]
+fn two_pick_an_end_up() {
+    let swept = sweep_stopping(
+        |names| {
+            let rx = values(names).receiver(NAME).unwrap();
+            (rx, OwnFd::keep(values(names).sender(NAME).unwrap().into_fd().unwrap()), Cell::new(None))
+        },
+        |names| {
+            let (options, descriptor) = (values(names), OwnFd::take());
+            move || {
+                if let Ok(mut tx) = options.from_fd::<Sender<u64>>(descriptor) {
+                    tx.send(&1).unwrap();
+                    forget(tx);
+                }
+            }
+        },
+        |names, (_, kept, ours)| ours.set(values(names).from_fd::<Sender<u64>>(copy(&kept.0)).ok()),
+        |_, (mut rx, kept, ours)| match ours.take() {
+            Some(mut tx) => {
+                tx.send(&2).unwrap();
+                drop(tx);
+                assert_eq!((rx.recv(), rx.recv()), (Ok(2), Err(RecvError::Closed)), "it was refused");
+            }
+            // We were refused, or the victim came to no such step, and was killed before the end.
+            None => {
+                drop((kept, KEPT.take()));
+                match rx.recv() {
+                    Ok(1) => assert_eq!(rx.recv(), Err(RecvError::PeerDied)),
+                    heard => assert_eq!(heard, Err(RecvError::PeerDied)),
+                }
+            }
+        },
+    );
+    swept.covers(8, 3);
+}
+
+/// A descriptor, of which a victim finds a copy in [`KEPT`].
+struct OwnFd(OwnedFd);
+
+thread_local!(static KEPT: Cell<Option<OwnedFd>> = const { Cell::new(None) });
+
+impl OwnFd {
+    fn keep(descriptor: OwnedFd) -> Self {
+        KEPT.set(Some(copy(&descriptor)));
+        Self(descriptor)
+    }
+
+    fn take() -> OwnedFd {
+        KEPT.take().unwrap()
+    }
+}
