@@ -12,23 +12,26 @@ pub trait End: sealed::Sealed + Sized {
     /// What it carries.
     type Message: Message + ?Sized;
 
-    /// Turns the end into a descriptor that carries it, for `from_fd` of its options in this or another process. Until it
-    /// is picked up the part in the region stays taken as long as any copy of the descriptor is open, those of forked children
-    /// included, and counts as dead when the last is closed. Once it is picked up, copies that are still open mean nothing.
+    /// Turns the end into a descriptor that carries it, for `from_fd` of its options in this or
+    /// another process. Until it is picked up the part in the region stays taken as long as any
+    /// copy of the descriptor is open, those of forked children included, and counts as dead when
+    /// the last is closed. Once it is picked up, copies that are still open mean nothing.
     ///
-    /// Another process takes the end of a named region only on tmpfs, since its file can be truncated, and an end in
-    /// reserved huge pages only if it asks for them.
+    /// Another process takes the end of a named region only on tmpfs, since its file can be
+    /// truncated, and an end in reserved huge pages only if it asks for them.
     ///
-    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still exists; no descriptors.
+    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still
+    /// exists; no descriptors.
     fn into_fd(self) -> Result<OwnedFd> {
         send_off(&self).map(Guarded::release)
     }
 
-    /// Gives the end up as if its process had been killed: what was sent stays, and the others hear of a death where a drop would tell
-    /// them that this is the end. For a transfer that breaks off.
+    /// Gives the end up as if its process had been killed: what was sent stays, and the others hear
+    /// of a death where a drop would tell them that this is the end. For a transfer that breaks
+    /// off.
     ///
-    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still exists; a forked child. It is
-    /// dropped then.
+    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still
+    /// exists; a forked child. It is dropped then.
     fn abandon(self) -> Result<()> {
         check_whole(&self, "abandon this end", "abandon it before splitting it")?;
         self.seat().abandon()

@@ -1,8 +1,9 @@
 //! Handing ends of pipes and queues to a child process.
 //!
-//! An end travels by a descriptor that holds its seat until it arrives (`liveness.rs`): at no instant is the seat free, so the peer never
-//! mistakes the journey for a death, and notices if the last process dies that has the descriptor and has not picked the end up. From the
-//! pick-up on only the child's death counts, whoever else has inherited the descriptor.
+//! An end travels by a descriptor that holds its seat until it arrives (`liveness.rs`): at no
+//! instant is the seat free, so the peer never mistakes the journey for a death, and notices if the
+//! last process dies that has the descriptor and has not picked the end up. From the pick-up on
+//! only the child's death counts, whoever else has inherited the descriptor.
 
 use std::fmt;
 use std::io;
@@ -96,8 +97,9 @@ impl Handover {
 
     /// Gives an end to the child, under a label that it will ask for.
     ///
-    /// **Errors**: the label is not one of letters, digits and underscores, or was given already; the end is half of a split
-    /// pipe; no descriptors. This end is closed then, and so are those that were given before.
+    /// **Errors**: the label is not one of letters, digits and underscores, or was given already;
+    /// the end is half of a split pipe; no descriptors. This end is closed then, and so are those
+    /// that were given before.
     pub fn give<E: End + 'static>(self, label: &str, end: E) -> Result<Self> {
         self.check_label(label)?;
         let file = end::send_off(&end)?;
@@ -107,7 +109,8 @@ impl Handover {
     /// Lets the child into a namespace, or a namespace of one object, under a label that it will ask for with
     /// [`Namespace::handed`], or the object's own `handed`.
     ///
-    /// **Errors**: the label is not one of letters, digits and underscores, or was given already; no descriptors.
+    /// **Errors**: the label is not one of letters, digits and underscores, or was given already;
+    /// no descriptors.
     pub fn share(self, label: &str, namespace: &Namespace) -> Result<Self> {
         self.check_label(label)?;
         let file = namespace.share()?;
@@ -140,7 +143,8 @@ impl Handover {
 
     /// Starts the child. From here on the ends are its own; if it cannot be started they are closed.
     ///
-    /// **Blocking**: as [`Command::spawn`]. **Errors**: as [`Command::spawn`]; a forked child has nothing to give.
+    /// **Blocking**: as [`Command::spawn`]. **Errors**: as [`Command::spawn`]; a forked child has
+    /// nothing to give.
     pub fn spawn(mut self) -> io::Result<Child> {
         if self.ends.iter().any(|given| !given.file.is_ours()) {
             return Err(io::Error::other(Error::forked("hand over an end")));

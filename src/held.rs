@@ -2,9 +2,10 @@
 //!
 //! A seat whose record names this process, and that is not listed here, is from before an `execve`.
 //!
-//! At the process's ordinary end (`main` returns, or something calls `exit`) every seat that somebody attends is left: its end is
-//! announced, and a name goes with its last user. The locks stay: other threads may go on until the process is gone, so nobody may
-//! come into their places before. A forked child leaves nothing of its parent's.
+//! At the process's ordinary end (`main` returns, or something calls `exit`) every seat that
+//! somebody attends is left: its end is announced, and a name goes with its last user. The locks
+//! stay: other threads may go on until the process is gone, so nobody may come into their places
+//! before. A forked child leaves nothing of its parent's.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,10 +20,11 @@ pub(crate) type Key = (FileId, u64);
 
 /// What leaves a seat at the process's end.
 pub(crate) trait Leaver: Send + Sync {
-    /// Tells the others that the seat is given up. False: it was given up already, or is on its way to another process.
+    /// Tells the others that the seat is given up. False: it was given up already, or is on its way
+    /// to another process.
     fn announce(&self) -> bool;
 
-    /// Takes the region's name away, if nobody is there any more whom it serves.
+    /// Takes the region's name away, if it serves nobody any more.
     fn give_up_name(&self);
 }
 
@@ -31,6 +33,7 @@ struct Entry {
     leaver: Option<Weak<dyn Leaver>>,
 }
 
+#[derive(Default)]
 struct Held {
     entries: BTreeMap<Key, Entry>,
     /// The fork generation of the process whose they are.
@@ -127,7 +130,8 @@ extern "C" fn leave_all() {
                 .collect()
         });
         let mut left: Vec<_> = leavers.iter().filter(|(_, leaver)| leaver.announce()).collect();
-        // Once for each file, by the first of its seats; those of a region that lies in another come after the other's own.
+        // Once for each file, by the first of its seats; those of a region that lies in another
+        // come after the other's own.
         left.dedup_by_key(|(file, _)| *file);
         left.iter().for_each(|(_, leaver)| leaver.give_up_name());
     }));

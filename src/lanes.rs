@@ -586,12 +586,14 @@ impl Lane {
     }
 }
 
-/// Announces the end of a lane whose process ends. Its claims, places and tasks are repaired when the process is gone.
+/// Announces the end of a lane whose process ends. Its claims, places and tasks are repaired when
+/// the process is gone.
 pub(crate) fn farewell(seat: &Seat) {
     let region = seat.region();
     let part = region.part(seat.index());
     region.set_state(seat.index(), LEAVING); // L1
-    // Of a receiver that came along with a sender it is not known here whether it received anything.
+    // Of a receiver that came along with a sender it is not known here whether it received
+    // anything.
     if part == Part::Sender || !seat.is_paired() {
         region.note_end(seat.index(), LEFT); // L2
     }

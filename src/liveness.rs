@@ -1,41 +1,49 @@
 //! Who is alive: seats, and the kernel's locks that prove them.
 //!
-//! A region has a fixed number of seats, one for each part that a process can play. Each has two bytes of the region's file
-//! that can be locked, [`seat_byte`] and the one after it. Whoever sits in a seat holds the lock of its first byte through an
-//! open file description of its own; the kernel frees it when the process is gone, whatever killed it, and no peer can
-//! forge that. The seat's record in shared memory says who it was, for messages and for telling a death from a lock that
-//! somebody else closed.
+//! A region has a fixed number of seats, one for each part that a process can play. Each has two
+//! bytes of the region's file that can be locked, [`seat_byte`] and the one after it. Whoever sits
+//! in a seat holds the lock of its first byte through an open file description of its own; the
+//! kernel frees it when the process is gone, whatever killed it, and no peer can forge that. The
+//! seat's record in shared memory says who it was, for messages and for telling a death from a lock
+//! that somebody else closed.
 //!
 //! Joining, leaving and removing are serialised by one more byte, [`ADMISSION`], and repairs by another, [`REPAIR`].
 //!
-//! What: an end that is passed on travels by a descriptor, which may be copied on the way: a shell inherits it together with
-//! the program that it starts, a fork copies it. A lock belongs to all copies of a descriptor. So what travels is a description
-//! made for the journey, which holds the second byte, and gives that up on arrival; copies hold nothing from then on.
+//! What: an end that is passed on travels by a descriptor, which may be copied on the way: a shell
+//! inherits it together with the program that it starts, a fork copies it. A lock belongs to all
+//! copies of a descriptor. So what travels is a description made for the journey, which holds the
+//! second byte, and gives that up on arrival; copies hold nothing from then on.
 //!
 //! Bytes: seat i has bytes 2i and 2i + 1 (docs/layout.md); the descriptor's position says i + 1.
 //!
 //! Invariants
-//! - I1: a seat is taken if either of its bytes is locked, which the kernel answers for both at one moment.
+//! - I1: a seat is taken if either of its bytes is locked, which the kernel answers for both at one
+//!   moment.
 //! - I2: the second byte is locked from (T2) to (A3), while an end is on its way, and at (J2).
-//! - I3: at every instant between the join of one and the leaving, or the death, of the last to whom an end was passed on, either
-//!   byte is locked.
-//! - I4: only a description that holds the second byte lets anybody take the first while the second is locked.
+//! - I3: at every instant between the join of one and the leaving, or the death, of the last to
+//!   whom an end was passed on, either byte is locked.
+//! - I4: only a description that holds the second byte lets anybody take the first while the second
+//!   is locked.
 //!
 //! Edges: the kernel's. It serialises all of these locks for a file.
 //!
 //! Crash, by step
-//! - join: (J1) admission locked, (J2) both bytes of the seat locked, then the second freed, (J3) record written, (J4) role taken
-//!   (`raw/role.rs`), (J5) admission freed. Death frees the locks; before J4 the peer sees nobody, after it a death.
+//! - join: (J1) admission locked, (J2) both bytes of the seat locked, then the second freed, (J3)
+//!   record written, (J4) role taken (`raw/role.rs`), (J5) admission freed. Death frees the locks;
+//!   before J4 the peer sees nobody, after it a death.
 //! - leave: (L1) roles closed, (L2) peers woken, (L3) record LEFT, (L4) region RETIRED, (L5) name removed, (L6) locks freed.
 //!   Before L1 the peer sees a death, after it an end of stream. Between L4 and L5 the name leads to a
 //!   retired region that nobody holds: whoever opens it finishes the removal.
-//! - end of the process: as L1 to L5, with the record of a lane LEAVING instead of LEFT, and no lock freed until the process is gone.
-//!   A lane that is LEAVING is repaired as that of a dead one, who had left.
-//! - pass on: (T1) a description opened, (T2) the second byte locked through it, (T3) nobody recorded, (T4) the first byte freed. Death
-//!   before the descriptor was given to anybody frees both: a death. After that it is on its way, alive as long as any copy is open.
-//! - arrive: (A1) a description opened, (A2) the first byte locked through it, (A3) the second freed through the one that arrived, (A4)
-//!   record written. Death before A3 leaves it on its way, for another who has a copy; after A3 it is a death, whatever copies there are.
-//!   Of two who arrive at once one gets through A2; the other is refused. So is a copy that comes after A3.
+//! - end of the process: as L1 to L5, with the record of a lane LEAVING instead of LEFT, and no
+//!   lock freed until the process is gone. A lane that is LEAVING is repaired as that of a dead
+//!   one, who had left.
+//! - pass on: (T1) a description opened, (T2) the second byte locked through it, (T3) nobody
+//!   recorded, (T4) the first byte freed. Death before the descriptor was given to anybody frees
+//!   both: a death. After that it is on its way, alive as long as any copy is open.
+//! - arrive: (A1) a description opened, (A2) the first byte locked through it, (A3) the second
+//!   freed through the one that arrived, (A4) record written. Death before A3 leaves it on its way,
+//!   for another who has a copy; after A3 it is a death, whatever copies there are. Of two who
+//!   arrive at once one gets through A2; the other is refused. So is a copy that comes after A3.
 //!
 //! Source: our own.
 
@@ -60,7 +68,8 @@ use crate::sys::process::Identity;
 /// The byte that serialises joining, leaving and removing.
 pub(crate) const ADMISSION: u64 = 1 << 30;
 
-/// The first of the two bytes of a seat. The second one is locked while the seat's end is on its way to another process.
+/// The first of the two bytes of a seat. The second one is locked while the seat's end is on its
+/// way to another process.
 pub(crate) const fn seat_byte(index: usize) -> u64 {
     2 * index as u64
 }
@@ -80,7 +89,8 @@ pub(crate) const PRESENT: u64 = 1;
 pub(crate) const LEFT: u64 = 2;
 /// Died, and what it left behind is put right.
 pub(crate) const REPAIRED: u64 = 3;
-/// Left by a process that is about to end. It may still be in the middle of something, and is repaired when it is gone.
+/// Left by a process that is about to end. It may still be in the middle of something, and is
+/// repaired when it is gone.
 pub(crate) const LEAVING: u64 = 4;
 
 /// The parts in a queue.
@@ -157,7 +167,7 @@ impl Region {
     }
 
     fn is_taken(&self, index: usize) -> io::Result<bool> {
-        lock::is_any_locked_elsewhere(self.file(), self.lock_byte(seat_byte(index)), 2) // I1
+        lock::is_locked_elsewhere_in(self.file(), self.lock_byte(seat_byte(index)), 2) // I1
     }
 
     /// Takes a seat that nobody holds, and that is not on its way to anybody.
@@ -198,7 +208,8 @@ impl Region {
         }
     }
 
-    /// Whether one who is recorded in a seat whose lock is free may still be at work there: somebody closed its descriptor.
+    /// Whether one who is recorded in a seat whose lock is free may still be at work there:
+    /// somebody closed its descriptor.
     fn was_robbed(&self, index: usize, identity: Identity) -> bool {
         if identity.pid == u64::from(std::process::id()) && identity == self.own_identity() {
             return held::holds(self.seat_key(index)); // else it is from before an exec
@@ -502,8 +513,8 @@ impl Seat {
         // Locked, and not by another description: by the one that arrived.
         let is_on_its_way = || {
             let byte = region.lock_byte(journey_byte(index));
-            let is_locked = lock::is_any_locked_elsewhere(region.file(), byte, 1)?;
-            Ok(is_locked && !lock::is_any_locked_elsewhere(arrived.file(), byte, 1)?)
+            let is_locked = lock::is_locked_elsewhere(region.file(), byte)?;
+            Ok(is_locked && !lock::is_locked_elsewhere(arrived.file(), byte)?)
         };
         let failed = |error: io::Error| arrived.lock_error(error);
         if !is_on_its_way().map_err(failed)? {
@@ -522,8 +533,9 @@ impl Seat {
         Ok(Self::new(region, index, farewell, ticket))
     }
 
-    /// Puts the seat's end on its way: a description of its own, for another process to [`adopt`](Self::adopt). From here on nobody is
-    /// recorded in the seat, so that its loss on the way is a death, whoever runs; and dropping this handle is not leaving.
+    /// Puts the seat's end on its way: a description of its own, for another process to
+    /// [`adopt`](Self::adopt). From here on nobody is recorded in the seat, so that its loss on the
+    /// way is a death, whoever runs; and dropping this handle is not leaving.
     pub(crate) fn send_off(&self) -> Result<Guarded> {
         if !self.region.is_ours() {
             return Err(Error::forked("pass on an end"));
@@ -562,7 +574,8 @@ impl Seat {
         Ok(file)
     }
 
-    /// Takes back an end that did not get away. As [`adopt`](Self::adopt), by the description that it was sent off from.
+    /// Takes back an end that did not get away. As [`adopt`](Self::adopt), by the description that
+    /// it was sent off from.
     pub(crate) fn take_back(&self, file: impl AsFd) {
         if self.region.is_ours()
             && self.is_passed_on()

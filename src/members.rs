@@ -197,7 +197,8 @@ impl Member {
     }
 }
 
-/// Announces the end of a member whose process ends. What it holds is let go when the process is gone, as by a death.
+/// Announces the end of a member whose process ends. What it holds is let go when the process is
+/// gone, as by a death.
 fn farewell(seat: &Seat) {
     seat.region().set_state(seat.index(), LEAVING);
 }

@@ -70,7 +70,7 @@ impl Unreadable {
             thread::sleep(std::time::Duration::from_micros(200));
         }
         // Dropped with the file: nobody joins until the name is gone.
-        if lock::is_any_locked_elsewhere(&self.file, 0, 0).map_err(|error| self.failed(error))? {
+        if lock::is_locked_elsewhere_in(&self.file, 0, 0).map_err(|error| self.failed(error))? {
             return Ok(false);
         }
         self.remove()

@@ -180,7 +180,8 @@ fn a_program_that_maps_the_region_anew_does_not_hold_what_the_one_before_it_held
     child.finish();
 }
 
-// ---- locks that were lost, not given up --------------------------------------------------------------------------------
+// ---- locks that were lost, not given up
+// --------------------------------------------------------------------------------
 
 fn live_on(sandbox: &Sandbox) {
     while sandbox.file("").exists() {
@@ -226,7 +227,8 @@ fn a_process_whose_first_thread_has_ended_still_has_its_memory() {
                 live_on(&sandbox);
                 forget(tx);
             });
-            // SAFETY: ends this thread only; the other one borrows from a stack that stays where it is.
+            // SAFETY: ends this thread only; the other one borrows from a stack that stays where it
+            // is.
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
     });
@@ -276,9 +278,11 @@ fn one_who_does_not_show_its_memory_and_lost_its_lock_is_not_dead() {
     careless.kill();
 }
 
-// ---- a /proc that speaks of others -------------------------------------------------------------------------------------
+// ---- a /proc that speaks of others
+// -------------------------------------------------------------------------------------
 
-/// In a PID namespace of its own, with the /proc of the outer one, where the number of the victim is another process's.
+/// In a PID namespace of its own, with the /proc of the outer one, where the number of the victim
+/// is another process's.
 fn inside(arguments: &[String]) {
     let [directory, outer] = arguments else { panic!("{arguments:?}") };
     let outer: libc::pid_t = outer.parse().unwrap();

@@ -64,7 +64,8 @@ fn keep<T>(place: &Local<Option<T>>, value: T) {
     *place.lock().unwrap() = Some(value);
 }
 
-// ---- ends in statics --------------------------------------------------------------------------------------------------
+// ---- ends in statics
+// --------------------------------------------------------------------------------------------------
 
 /// Ends when the test harness of that process returns from `main`, or by one of the other ways.
 fn send_and_return(arguments: &[String]) {
@@ -137,7 +138,8 @@ fn work_and_return(arguments: &[String]) {
     let mut rx = jobs(&arguments[0]).receiver(NAME).unwrap();
     tx.send(&1).unwrap();
     assert_eq!(rx.recv(), Ok(7));
-    (keep(&WORK, tx), keep(&RESULTS, rx));
+    keep(&WORK, tx);
+    keep(&RESULTS, rx);
 }
 
 #[test]
@@ -210,7 +212,8 @@ fn a_name_goes_though_all_who_have_it_end_at_once() {
     }
 }
 
-// ---- what comes after -------------------------------------------------------------------------------------------------
+// ---- what comes after
+// -------------------------------------------------------------------------------------------------
 
 static BOARD: Local<Option<Board>> = Local::new(None);
 
@@ -284,7 +287,8 @@ fn nothing_is_lost_of_a_queue_whose_users_end_in_the_middle_of_an_operation() {
     }
 }
 
-// ---- forked children --------------------------------------------------------------------------------------------------
+// ---- forked children
+// --------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_forked_child_that_exits_leaves_nothing_of_its_parents() {
@@ -317,7 +321,8 @@ fn a_forked_child_that_exits_leaves_what_is_its_own() {
     drop(parents);
 }
 
-// ---- breaking off -----------------------------------------------------------------------------------------------------
+// ---- breaking off
+// -----------------------------------------------------------------------------------------------------
 
 fn open_and_exit(arguments: &[String]) {
     let mut tx = pipe(&arguments[0]).sender(NAME).unwrap();

@@ -31,7 +31,8 @@ extern "C" fn end_of_the_operation() {
     }
 }
 
-/// Has that called after the library's own, which is registered with the first seat. Forked victims inherit both.
+/// Has that called after the library's own, which is registered with the first seat. Forked victims
+/// inherit both.
 fn come_last() {
     static REGISTERED: Once = Once::new();
     // SAFETY: only registers it.

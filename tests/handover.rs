@@ -45,7 +45,8 @@ fn kill(pid: u64) {
     assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) }, 0);
 }
 
-// ---- wrappers and helpers ---------------------------------------------------------------------------------------------
+// ---- wrappers and helpers
+// ---------------------------------------------------------------------------------------------
 
 /// Says who it is, over a pipe and a queue, and waits for the end of its input.
 fn work(_: &[String]) {
@@ -58,9 +59,10 @@ fn work(_: &[String]) {
 
 /// As [`work`], but that a helper is started before the ends are picked up.
 fn work_beside_a_helper(arguments: &[String]) {
-    let helper = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
+    let mut helper = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
     fs::write(&arguments[0], helper.id().to_string()).unwrap();
     work(arguments);
+    helper.wait().unwrap();
 }
 
 /// A wrapper that outlives what it starts; both end with their input.
@@ -92,7 +94,7 @@ fn hire(mut command: Command) -> Worker {
 
 impl Worker {
     /// Its death is noticed while others have copies of what it was handed.
-    fn is_missed(mut self) {
+    fn die_and_be_missed(mut self) {
         kill(self.pid);
         assert_eq!(self.rx.recv(), Err(RecvError::PeerDied));
         assert_eq!(self.results.recv(), Err(RecvError::PeerDied));
@@ -111,7 +113,7 @@ fn a_worker_killed_behind_a_shell_is_missed_while_the_shell_lives() {
     let mut worker = hire(wrapped(&command("work", &[])));
     assert_ne!(worker.pid, u64::from(worker.child.id()));
     assert_eq!(worker.child.try_wait().unwrap(), None, "the shell lives");
-    worker.is_missed();
+    worker.die_and_be_missed();
 }
 
 #[test]
@@ -121,10 +123,11 @@ fn a_worker_killed_beside_a_helper_started_before_the_pick_up_is_missed() {
     let worker = hire(command("work_beside_a_helper", &[file.to_str().unwrap()]));
     let helper = fs::read_to_string(&file).unwrap();
     assert!(fs::exists(format!("/proc/{helper}")).unwrap(), "the helper lives");
-    worker.is_missed();
+    worker.die_and_be_missed();
 }
 
-// ---- forks in between -------------------------------------------------------------------------------------------------
+// ---- forks in between
+// -------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_fork_between_giving_and_spawning_keeps_no_end() {
@@ -184,7 +187,8 @@ fn a_forked_child_gives_nothing_of_its_parents() {
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
 
-// ---- once, and by one -------------------------------------------------------------------------------------------------
+// ---- once, and by one
+// -------------------------------------------------------------------------------------------------
 
 #[test]
 fn a_label_given_twice_is_refused_and_both_ends_are_closed() {
@@ -214,14 +218,17 @@ fn a_copy_of_what_was_picked_up_is_refused_whatever_became_of_the_end() {
     let descriptor = tx.into_fd().unwrap();
     refused(&stale);
     let mut tx: Sender<u64> = values().from_fd(copy(&descriptor)).unwrap();
-    (refused(&stale), refused(&descriptor));
+    refused(&stale);
+    refused(&descriptor);
     tx.send(&1).unwrap();
     drop(tx);
-    (refused(&stale), refused(&descriptor));
+    refused(&stale);
+    refused(&descriptor);
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
     // Copies keep nobody from coming.
     let mut tx = named(&sandbox).sender(NAME).unwrap();
-    (refused(&stale), refused(&descriptor));
+    refused(&stale);
+    refused(&descriptor);
     tx.send(&2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
 }

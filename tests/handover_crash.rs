@@ -1,5 +1,6 @@
-//! The crash sweep of journeys: an end is passed on, taken back and picked up, each cut off by SIGKILL after every step; whoever is left hears
-//! of a death, or has the end, and nobody is in the way of the next.
+//! The crash sweep of journeys: an end is passed on, taken back and picked up, each cut off by
+//! SIGKILL after every step; whoever is left hears of a death, or has the end, and nobody is in the
+//! way of the next.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -168,7 +169,8 @@ fn picking_half_a_queue_up() {
     swept.covers(8, 3);
 }
 
-/// As above: at each step of one who is stopped there, the other one of two can pick it up, or is refused, and one has it in the end.
+/// As above: at each step of one who is stopped there, the other one of two can pick it up, or is
+/// refused, and one has it in the end.
 #[test]
 fn two_pick_an_end_up() {
     let swept = sweep_stopping(

@@ -822,7 +822,8 @@ fn look_on(arguments: &[String]) {
     }
 }
 
-/// Records of this process in lanes that it does not hold are from before it was made to run this program.
+/// Records of this process in lanes that it does not hold are from before it was made to run this
+/// program.
 #[test]
 fn lanes_of_this_process_that_it_does_not_hold_are_repaired() {
     let sandbox = Sandbox::new();

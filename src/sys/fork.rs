@@ -94,7 +94,8 @@ fn is_for_child(descriptor: RawFd) -> bool {
     FOR_CHILD.with(|kept| unsafe { &*kept.get() }.contains(&descriptor))
 }
 
-/// Runs `action`, which forks on this thread, such that its child keeps these guarded descriptors. The children of other threads do not.
+/// Runs `action`, which forks on this thread, such that its child keeps these guarded descriptors.
+/// The children of other threads do not.
 pub(crate) fn keeping<R>(descriptors: &[RawFd], action: impl FnOnce() -> R) -> R {
     struct Reset;
     impl Drop for Reset {

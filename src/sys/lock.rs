@@ -14,9 +14,10 @@ pub(crate) fn try_lock(file: impl AsFd, byte: u64) -> io::Result<bool> {
     try_lock_all(file, byte, 1)
 }
 
-/// Takes the exclusive locks of `count` bytes, all at once or none: false if another description holds any of them.
-pub(crate) fn try_lock_all(file: impl AsFd, first: u64, count: u64) -> io::Result<bool> {
-    match call(file, libc::F_OFD_SETLK, libc::F_WRLCK, first, count) {
+/// Takes the exclusive locks of all these bytes at once; false, and none, if another description
+/// holds any of them.
+pub(crate) fn try_lock_all(file: impl AsFd, start: u64, length: u64) -> io::Result<bool> {
+    match call(file, libc::F_OFD_SETLK, libc::F_WRLCK, start, length) {
         Ok(_) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
         Err(error) => Err(error),
@@ -27,19 +28,24 @@ pub(crate) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
     call(file, libc::F_OFD_SETLK, libc::F_UNLCK, byte, 1).map(drop)
 }
 
-/// Whether a description other than `file`'s own holds any of `count` bytes; 0 for all from `first` on. The kernel
-/// answers for all of them at one moment.
-pub(crate) fn is_any_locked_elsewhere(file: impl AsFd, first: u64, count: u64) -> io::Result<bool> {
-    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, first, count)? != libc::F_UNLCK)
+/// Whether a description other than `file`'s own holds the byte.
+pub(crate) fn is_locked_elsewhere(file: impl AsFd, byte: u64) -> io::Result<bool> {
+    is_locked_elsewhere_in(file, byte, 1)
 }
 
-fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, first: u64, count: u64) -> io::Result<libc::c_int> {
+/// As [`is_locked_elsewhere`], of any of these bytes, with length 0 to the end of all. The kernel
+/// answers for all at one moment.
+pub(crate) fn is_locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> io::Result<bool> {
+    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, start, length)? != libc::F_UNLCK)
+}
+
+fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, start: u64, length: u64) -> io::Result<libc::c_int> {
     // SAFETY: all zeros is a valid flock; OFD commands require l_pid = 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as _;
     lock.l_whence = libc::SEEK_SET as _;
-    lock.l_start = first.try_into().map_err(io::Error::other)?;
-    lock.l_len = count.try_into().map_err(io::Error::other)?;
+    lock.l_start = start.try_into().map_err(io::Error::other)?;
+    lock.l_len = length.try_into().map_err(io::Error::other)?;
     loop {
         // SAFETY: a live descriptor and a valid flock that outlives the call.
         if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &mut lock) } == 0 {

@@ -175,8 +175,8 @@ pub(crate) struct Mapping {
 impl Mapping {
     pub(crate) fn new(file: impl AsFd, length: usize) -> io::Result<Self> {
         let map = MmapOptions::new().len(length).map_raw(file.as_fd().as_raw_fd())?;
-        // A core would hold everybody's messages, and the locks of the process that crashed are not free before it is written. If a
-        // sandbox refuses, that is how it is.
+        // A core would hold everybody's messages, and the locks of the process that crashed are not
+        // free before it is written. If a sandbox refuses, that is how it is.
         let _ = map.advise(Advice::DontDump);
         Ok(Self { map })
     }

@@ -19,7 +19,8 @@ pub(crate) struct Identity {
     pub(crate) started: u64,
     /// The inode of its PID namespace: a pid means nothing outside.
     pub(crate) namespace: u32,
-    /// Where it has the file mapped that this is about, in pages, the lower half: another program in the same process has it elsewhere.
+    /// Where it has the file mapped that this is about, in pages, the lower half: another program
+    /// in the same process has it elsewhere.
     pub(crate) page: u32,
 }
 
@@ -30,16 +31,18 @@ impl Identity {
 
     /// This process, which has the file in question mapped at `address`.
     pub(crate) fn of_self(address: usize) -> Self {
-        // Under `self`, not under our number: that may be another process's in the /proc that is mounted here.
+        // Under `self`, not under our number: that may be another process's in the /proc that is
+        // mounted here.
         let started = stat("/proc/self").map_or(0, |stat| stat.started);
         Self { pid: u64::from(std::process::id()), started, namespace: own_namespace(), page: page_of(address) }
     }
 
-    /// Whether that very process may still write to the file that this one has mapped at `address`. True if it provably
-    /// runs, and either has that file mapped where it says, or does not show what it has mapped. It provably runs if it is seen
-    /// from the same PID namespace, started at the recorded time, and is not on its way out (an exiting process has given up
-    /// its memory before its locks). An `execve` keeps all of that, and leaves no mapping; if the new program maps the same file, then
-    /// somewhere else (unless addresses are not randomised).
+    /// Whether that very process may still write to the file that this one has mapped at `address`.
+    /// True if it provably runs, and either has that file mapped where it says, or does not show
+    /// what it has mapped. It provably runs if it is seen from the same PID namespace, started at
+    /// the recorded time, and is not on its way out (an exiting process has given up its memory
+    /// before its locks). An `execve` keeps all of that, and leaves no mapping; if the new program
+    /// maps the same file, then somewhere else (unless addresses are not randomised).
     pub(crate) fn may_write_to(self, address: usize) -> bool {
         if self.pid == 0 || self.namespace == 0 || self.namespace != own_namespace() || !shows_own_namespace() {
             return false;
@@ -53,7 +56,8 @@ impl Identity {
         maps_it.unwrap_or(true) && self.thread_with_memory().is_some()
     }
 
-    /// The directory of one of its threads, if it runs. The first thread may have ended before the others.
+    /// The directory of one of its threads, if it runs. The first thread may have ended before the
+    /// others.
     fn thread_with_memory(self) -> Option<String> {
         let process = format!("/proc/{}", self.pid);
         let first = stat(&process).filter(|stat| stat.started == self.started)?;
@@ -81,7 +85,8 @@ fn stat(directory: &str) -> Option<Stat> {
     Some(Stat { started, has_memory })
 }
 
-/// Not kept: a child that is forked after `unshare(CLONE_NEWPID)` is in another one than its parent.
+/// Not kept: a child that is forked after `unshare(CLONE_NEWPID)` is in another one than its
+/// parent.
 fn own_namespace() -> u32 {
     // The kernel gives these numbers 32 bits.
     fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino() as u32)
@@ -91,8 +96,8 @@ fn page_of(address: usize) -> u32 {
     (address >> PAGE_SHIFT) as u32
 }
 
-/// Whether numbers in /proc mean what they mean to us. If another PID namespace's /proc is mounted here, this process is listed with a
-/// number for each namespace from that one down to its own.
+/// Whether numbers in /proc mean what they mean to us. If another PID namespace's /proc is mounted
+/// here, this process is listed with a number for each namespace from that one down to its own.
 fn shows_own_namespace() -> bool {
     let own = std::process::id().to_string();
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return false };
@@ -103,7 +108,8 @@ fn shows_own_namespace() -> bool {
     }
 }
 
-/// What the kernel shows of a mapped file: device and inode. The device is not always that of `stat`.
+/// What the kernel shows of a mapped file: device and inode. The device is not always that of
+/// `stat`.
 type MappedFile = (String, String);
 
 /// Address range, and file, of a line of `maps`, see proc_pid_maps(5).
@@ -116,7 +122,8 @@ fn mapping(line: &[u8]) -> Option<(usize, usize, MappedFile)> {
     Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?, (device, inode)))
 }
 
-/// The file that this process has mapped there. (The first thread may have ended, and with it what /proc/self/maps says.)
+/// The file that this process has mapped there. (The first thread may have ended, and with it what
+/// /proc/self/maps says.)
 fn file_mapped_at(address: usize) -> Option<MappedFile> {
     let maps = fs::File::open("/proc/thread-self/maps").or_else(|_| fs::File::open("/proc/self/maps")).ok()?;
     let lines = BufReader::new(maps).split(b'\n').map_while(io::Result::ok);
@@ -124,10 +131,12 @@ fn file_mapped_at(address: usize) -> Option<MappedFile> {
     mappings.find(|&(start, end, _)| (start..end).contains(&address)).map(|(_, _, file)| file)
 }
 
-/// Bytes of another process's list of mappings that are looked at: it can be made as long as that process likes.
+/// Bytes of another process's list of mappings that are looked at: it can be made as long as that
+/// process likes.
 const MAPS_READ: u64 = 1 << 20;
 
-/// Whether the file is in a list of mappings, from that page on; none if the list cannot be read, or not to its end.
+/// Whether the file is in a list of mappings, from that page on; none if the list cannot be read,
+/// or not to its end.
 fn maps_file(maps: fs::File, file: &MappedFile, page: u32) -> Option<bool> {
     let mut read = 0;
     for line in BufReader::new(maps.take(MAPS_READ)).split(b'\n') {
@@ -141,8 +150,8 @@ fn maps_file(maps: fs::File, file: &MappedFile, page: u32) -> Option<bool> {
     (0 < read && read < MAPS_READ).then_some(false)
 }
 
-/// Has a function called when this process comes to its ordinary end: when `main` returns, or something calls `exit`. Its forked
-/// children inherit that.
+/// Has a function called when this process comes to its ordinary end: when `main` returns, or
+/// something calls `exit`. Its forked children inherit that.
 pub(crate) fn at_exit(action: extern "C" fn()) -> bool {
     // SAFETY: only registers it.
     unsafe { libc::atexit(action) == 0 }
