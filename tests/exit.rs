@@ -110,7 +110,8 @@ fn a_sender_that_is_not_dropped_is_closed_by_an_ordinary_end_and_by_no_other() {
         assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(end)), "{how}");
         drop(rx);
         if end == RecvError::Closed {
-            assert_eq!(sandbox.litter(), [""; 0], "{how}");
+            // It may be about to leave.
+            support::until(|| sandbox.litter().is_empty());
         }
     }
 }
