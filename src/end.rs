@@ -8,6 +8,11 @@ use crate::region::Report;
 use crate::sys::fork::Guarded;
 
 /// An end of a pipe or of a queue.
+///
+/// Its end, as the others hear of it: `Closed` if it is dropped, by a panic that unwinds too, or if
+/// it is still there when the process comes to its ordinary end (`main` returns, or something calls
+/// `exit`); `PeerDied` if the process is killed, aborts, calls `_exit` or becomes another program
+/// (`execve`), or if the end is [abandoned](Self::abandon).
 pub trait End: sealed::Sealed + Sized {
     /// What it carries.
     type Message: Message + ?Sized;

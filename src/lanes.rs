@@ -258,7 +258,9 @@ impl Region {
         let came = Part::Sender.of(queue::CAME);
         let next = |last: u64| {
             let mut is_used = [false; RUNS as usize];
-            for lane in self.lanes_of(Part::Sender).filter(|&lane| lane != index) {
+            // A thread of a process that ends may still be sending.
+            let is_sender = |&lane: &usize| self.is_occupied(lane) && self.part(lane) == Part::Sender;
+            for lane in (0..self.layout().seats()).filter(is_sender).filter(|&lane| lane != index) {
                 is_used[self.run(lane) as usize] = true;
             }
             (1..RUNS).map(|ahead| (last + ahead) % RUNS).find(|&run| !is_used[run as usize])
