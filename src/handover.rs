@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command};
 
 use crate::end::{self, End};
@@ -60,11 +60,11 @@ struct Given {
 }
 
 trait Passable {
-    fn take_back(&self, file: BorrowedFd<'_>);
+    fn take_back(&self, file: &Guarded);
 }
 
 impl<E: End> Passable for E {
-    fn take_back(&self, file: BorrowedFd<'_>) {
+    fn take_back(&self, file: &Guarded) {
         self.seat().take_back(file);
     }
 }
@@ -73,13 +73,13 @@ impl<E: End> Passable for E {
 struct Shared;
 
 impl Passable for Shared {
-    fn take_back(&self, _: BorrowedFd<'_>) {}
+    fn take_back(&self, _: &Guarded) {}
 }
 
 impl Drop for Given {
     fn drop(&mut self) {
         if !self.arrived {
-            self.end.take_back(self.file.as_fd());
+            self.end.take_back(&self.file);
         }
     }
 }

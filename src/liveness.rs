@@ -49,7 +49,6 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -576,7 +575,7 @@ impl Seat {
 
     /// Takes back an end that did not get away. As [`adopt`](Self::adopt), by the description that
     /// it was sent off from.
-    pub(crate) fn take_back(&self, file: impl AsFd) {
+    pub(crate) fn take_back(&self, file: &Guarded) {
         if self.region.is_ours()
             && self.is_passed_on()
             && matches!(self.region.try_lock(seat_byte(self.index)), Ok(true))
