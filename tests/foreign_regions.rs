@@ -181,7 +181,8 @@ fn sparse_queue(blocks: u64) -> OwnedFd {
     rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
     // SAFETY: all zeros is a valid flock.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    (lock.l_type, lock.l_len) = (libc::F_WRLCK as _, 1);
+    // The second byte of lane 0: its end is on the way.
+    (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as _, 1, 1);
     // SAFETY: a descriptor and a flock that outlive the call.
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }, 0);
     file.seek(SeekFrom::Start(1)).unwrap(); // lane 0
