@@ -10,7 +10,8 @@ use crate::raw::role::Role;
 use crate::raw::slots::{SlotReader, SlotWriter, Stores};
 use crate::raw::spsc::{Consumer, Indices, Producer};
 use crate::sync::{
-    Arc, AtomicU32, AtomicU64, BOUNDS_ACCESSES, Ordering, crash_after, heavy_fence, model, spin_loop, thread, with_life,
+    Arc, AtomicU32, AtomicU64, BOUNDS_ACCESSES, Ordering, crash_after, heavy_fence, model, model_without_membarrier,
+    spin_loop, thread, with_life,
 };
 
 /// Shared memory of a model: each word on its own.
@@ -368,6 +369,29 @@ fn a_dying_listener_hides_no_news() {
         blocking(&Event::<Heap>::new(word), || (flag.load(Ordering::Acquire) == 1).then_some(()));
         notifier.join().unwrap();
         dying.join().unwrap();
+    });
+}
+
+/// A sandbox closed in after the process had registered. Once notifiers can know that, they lose no
+/// wake-up.
+#[test]
+fn a_listener_that_is_refused_its_fence_is_woken() {
+    model_without_membarrier(|| {
+        let (flag, word) = (word(), futex());
+        let event = Event::<Heap>::new(word.clone());
+        // It has listened before, and nothing is left of that but what it let notifiers know.
+        let _ = event.listen();
+        event.notify(1);
+        assert!(!event.has_waiters());
+        let notifier = thread::spawn({
+            let (flag, event) = (flag.clone(), Event::<Heap>::new(word));
+            move || {
+                flag.store(1, Ordering::Release);
+                event.notify(1);
+            }
+        });
+        blocking(&event, || (flag.load(Ordering::Acquire) == 1).then_some(()));
+        notifier.join().unwrap();
     });
 }
 

@@ -38,14 +38,29 @@ pub(crate) fn fence(ordering: Ordering) {
     loom::sync::atomic::fence(ordering);
 }
 
-/// membarrier(2) makes the pair of them order like two of these.
+thread_local! {
+    /// membarrier(2) is refused in this model. (All threads of a model run in one of the
+    /// machine's.)
+    static REFUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Explores a model in which membarrier(2) is refused to those who have registered for it.
+pub(crate) fn model_without_membarrier(body: impl Fn() + Send + Sync + 'static) {
+    REFUSED.set(true);
+    model(body);
+}
+
+/// membarrier(2) makes the pair of them order like two of these. Without it, this one orders
+/// nothing.
 pub(crate) fn light_fence() {
-    fence(O::SeqCst);
+    if !REFUSED.get() {
+        fence(O::SeqCst);
+    }
 }
 
 pub(crate) fn heavy_fence() -> bool {
     fence(O::SeqCst);
-    true
+    !REFUSED.get()
 }
 
 pub(crate) fn has_light_fence() -> bool {

@@ -29,13 +29,23 @@ pub(crate) fn model(body: impl Fn() + Send + Sync + 'static) {
     }
 }
 
+/// Whether membarrier(2) is refused. Other tests may run meanwhile, in which it is all the same.
+static REFUSED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Runs a model in which membarrier(2) is refused to those who have registered for it.
+pub(crate) fn model_without_membarrier(body: impl Fn() + Send + Sync + 'static) {
+    REFUSED.store(true, O::SeqCst);
+    model(body);
+    REFUSED.store(false, O::SeqCst);
+}
+
 pub(crate) fn light_fence() {
     fence(O::SeqCst);
 }
 
 pub(crate) fn heavy_fence() -> bool {
     fence(O::SeqCst);
-    true
+    !REFUSED.load(O::SeqCst)
 }
 
 pub(crate) fn has_light_fence() -> bool {

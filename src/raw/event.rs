@@ -16,13 +16,16 @@
 //! - I2: WAITERS is cleared only when the kernel has said that nobody sleeps, and with a new epoch; whoever slipped in between that
 //!   answer and the clearing is woken after it. A killed sleeper thus leaves at most one idle system call.
 //! - I3: HANGUP is set by the listening side for the notifying side to see on its way: "I have left".
-//! - I4: FENCES, once set, stays: some process here cannot take part in asymmetric fences.
+//! - I4: FENCES, once set, stays: some process here cannot take part in asymmetric fences, or not
+//!   any more.
 //! - I5: BARRED asks newcomers to leave what there is to those who have waited. It is a request: set by who has waited long in vain,
 //!   cleared by who gets something, or has set it and gives up. Nobody heeds it for long, so a killed waiter's is a short delay.
 //!
 //! Edges
-//! - E1: notifier: change, fence, load word · listener: set WAITERS, fence, look for the change. A fence pair:
-//!   at least one of the two sees the other. The notifier's fence is `light`, the listener's `heavy`.
+//! - E1: notifier: change, fence, load word · listener: set WAITERS, fence, look for the change. A
+//!   fence pair: at least one of the two sees the other. The notifier's fence is `light`, the
+//!   listener's `heavy`. Where the listener's fails it sets FENCES, and the notifier's is a real
+//!   one from when it sees that.
 //! - E2: hang-up: `hang_up` (Release) · `is_hung_up` (Relaxed load, then the caller reads the role word with
 //!   Acquire; the bit itself carries no data).
 //!
@@ -98,9 +101,15 @@ impl<M: Memory> Event<M> {
     /// Announces a sleep. After this, look once more for the change, and only then [`wait`](Self::wait).
     pub(crate) fn listen(&self) -> Ticket {
         let before = self.word.fetch_or(WAITERS, Ordering::Relaxed);
-        // E1. Where it fails, the slice bounds the harm.
-        let _ = heavy_fence();
-        Ticket(before | WAITERS)
+        // E1
+        if heavy_fence() || before & FENCES != 0 {
+            return Ticket(before | WAITERS);
+        }
+        // Refused after the registration (a sandbox closed in). From now on notifiers use a fence
+        // here (I4). WAITERS again: a notifier may have cleared it meanwhile.
+        let before = self.word.fetch_or(WAITERS | FENCES, Ordering::Relaxed);
+        fence(Ordering::SeqCst); // E1
+        Ticket(before | WAITERS | FENCES)
     }
 
     /// Sleeps until notified, or for no reason, or for `slice` at most.
