@@ -162,9 +162,13 @@ pub struct Slots<'a, T: Pod> {
 }
 
 impl<T: Pod> Slots<'_, T> {
-    /// Sends the first `count` of them (all, if there are fewer).
+    /// Sends the first `count` of them (all, if there are fewer). In a process that was forked
+    /// meanwhile: nothing, they are the parent's to send.
     #[inline]
     pub fn commit(self, count: usize) {
+        if !self.sender.link().is_ours() {
+            return;
+        }
         self.sender.writer.ring.publish(count.min(self.values.len()) as u64);
         self.sender.published();
     }
@@ -220,16 +224,21 @@ pub struct Values<'a, T: Pod> {
 }
 
 impl<T: Pod> Values<'_, T> {
-    /// Takes all of them off the ring.
+    /// Takes all of them off the ring. In a process that was forked meanwhile: none, they are the
+    /// parent's to take.
     #[inline]
     pub fn release(self) {
         let count = self.values.len();
         self.release_first(count);
     }
 
-    /// Takes the first `count` of them off the ring.
+    /// Takes the first `count` of them off the ring. In a process that was forked meanwhile: none,
+    /// as [`release`](Self::release).
     #[inline]
     pub fn release_first(self, count: usize) {
+        if !self.receiver.link().is_ours() {
+            return;
+        }
         self.receiver.reader.ring.release(count.min(self.values.len()) as u64);
         self.receiver.released();
     }
@@ -289,8 +298,12 @@ pub struct Room<'a> {
 }
 
 impl Room<'_> {
-    /// Sends the first `length` bytes (all, if there are fewer) as one message.
+    /// Sends the first `length` bytes (all, if there are fewer) as one message. In a process that
+    /// was forked meanwhile: nothing, it is the parent's to send.
     pub fn commit(self, length: usize) {
+        if !self.sender.link().is_ours() {
+            return;
+        }
         let words = self.sender.writer.seal(0, self.slot, length.min(self.bytes.len()) as u64);
         self.sender.writer.ring.publish(words);
         self.sender.published();
@@ -338,8 +351,12 @@ pub struct MessageRef<'a> {
 }
 
 impl MessageRef<'_> {
-    /// Takes it off the ring.
+    /// Takes it off the ring. In a process that was forked meanwhile: nothing, it is the parent's
+    /// to take.
     pub fn release(self) {
+        if !self.receiver.link().is_ours() {
+            return;
+        }
         self.receiver.reader.records.release(self.bytes.len());
         self.receiver.released();
     }

@@ -339,6 +339,10 @@ impl Latch {
 
     /// The lock's guard goes, the lock stays.
     pub(crate) fn leak(&self, past: Past) {
+        // A forked child holds nothing of its parent's, which may have given it back by now.
+        if !self.handle.member.is_ours() {
+            return;
+        }
         self.lock().note(self.lane(), past);
         if let Some(local) = self.local() {
             local.leaked.fetch_add(1, Ordering::Relaxed); // read by this thread only
