@@ -9,11 +9,12 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use crate::sys;
+use crate::sys::fork::{self, ForkSafe};
 use crate::sys::memory::FileId;
 use crate::sys::process::{self, Identity};
-use crate::sys::{self, fork};
 
 /// The file, and the lock that is the seat's.
 pub(crate) type Key = (FileId, u64);
@@ -50,18 +51,15 @@ type Claim = (Identity, FileId);
 /// Nanoseconds for which a claim is not looked into again.
 const REMEMBERED: u64 = 10_000_000;
 
-static HELD: Mutex<Held> =
-    Mutex::new(Held { entries: BTreeMap::new(), generation: 0, next: 0, leaves_at_exit: false, remembered: None });
+static HELD: ForkSafe<Held> = ForkSafe::new();
 
-/// No fork comes in between: the child would inherit the mutex locked.
 fn with<R>(action: impl FnOnce(&mut Held) -> R) -> R {
-    fork::hold_off(|| {
-        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    HELD.with(|held| {
         if held.generation != fork::generation() {
             held.generation = fork::generation();
             held.entries.clear(); // the parent's
         }
-        action(&mut held)
+        action(held)
     })
 }
 

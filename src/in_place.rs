@@ -154,7 +154,8 @@ impl<T: Pod> TrustedSender<T> {
     }
 }
 
-/// Free slots of a ring, to be filled.
+/// Free slots of a ring, to be filled. They are the ring itself: a process that is forked meanwhile
+/// must not write to them, or the parent sends what the child wrote.
 #[derive(Debug)]
 pub struct Slots<'a, T: Pod> {
     sender: &'a mut Sender<T>,
@@ -289,7 +290,8 @@ impl TrustedSender<[u8]> {
     }
 }
 
-/// Room for one message in a ring.
+/// Room for one message in a ring. It is the ring itself: a process that is forked meanwhile must not
+/// write to it, or the parent sends what the child wrote.
 #[derive(Debug)]
 pub struct Room<'a> {
     sender: &'a mut Sender<[u8]>,

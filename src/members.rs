@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 use crate::error::{ErrorKind, Result};
 use crate::held::Leaver;
@@ -23,7 +23,7 @@ use crate::raw::readers::Readers;
 use crate::region::{Mapped, Region};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::FileId;
-use crate::sys::{self, fork};
+use crate::sys::{self, fork::ForkSafe};
 use crate::table::{EVENT, Entry, MANY, ObjectKind, STATE, Table, permits, rw_lock, value};
 use crate::wait::{SLICE, Stop};
 
@@ -60,12 +60,8 @@ impl Local {
     }
 }
 
-static MEMBERS: LazyLock<Mutex<HashMap<FileId, Weak<Member>>>> = LazyLock::new(Mutex::default);
-
-/// The members that this process is; no fork can come in between, the child would inherit the mutex locked.
-fn members<R>(action: impl FnOnce(&mut HashMap<FileId, Weak<Member>>) -> R) -> R {
-    fork::hold_off(|| action(&mut MEMBERS.lock().unwrap_or_else(PoisonError::into_inner)))
-}
+/// The members that this process is, and in a forked child those that its parent was.
+static MEMBERS: ForkSafe<HashMap<FileId, Weak<Member>>> = ForkSafe::new();
 
 /// It may be a parent's, of which nothing must be dropped within the section.
 fn known(members: &HashMap<FileId, Weak<Member>>, id: FileId) -> Option<Arc<Member>> {
@@ -76,13 +72,13 @@ impl Member {
     /// The process's membership of that region, new or old. None: the region is losing its name, look the name up again.
     pub(crate) fn of(region: Region) -> Result<Option<Arc<Self>>> {
         let id = region.id();
-        if let Some(member) = members(|members| known(members, id)).filter(|member| member.is_ours()) {
+        if let Some(member) = MEMBERS.with(|members| known(members, id)).filter(|member| member.is_ours()) {
             return Ok(Some(member));
         }
         match Self::join(region) {
             // Another thread may have got the last one, for this process.
             Err(error) if error.kind() == ErrorKind::LanesTaken => {
-                let member = members(|members| known(members, id)).filter(|member| member.is_ours());
+                let member = MEMBERS.with(|members| known(members, id)).filter(|member| member.is_ours());
                 member.map(Some).ok_or(error)
             }
             joined => Ok(joined?.map(Self::register)),
@@ -112,7 +108,7 @@ impl Member {
         let (id, member) = (self.region().id(), Arc::new(self));
         member.seat.attend_by(Arc::downgrade(&member) as Weak<dyn Leaver>);
         // Another thread may have come at the same time. The second one leaves again.
-        let first = members(|members| {
+        let first = MEMBERS.with(|members| {
             let first = known(members, id);
             if !first.as_ref().is_some_and(|first| first.is_ours()) {
                 members.retain(|_, other| other.strong_count() > 0);

@@ -18,7 +18,7 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +26,7 @@ use crate::layout::{ACTIVE, HEADER_LEN, Layout, MAGIC, header};
 use crate::names::Directory;
 use crate::raw::Memory;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, WORD};
-use crate::sys::fork::{self, Guarded};
+use crate::sys::fork::{ForkSafe, Guarded};
 use crate::sys::headroom::{Headroom, headroom, overhead};
 use crate::sys::memory::{self, FileId, HUGE_PAGE, Mapping};
 
@@ -478,22 +478,22 @@ fn read_header(file: &Guarded) -> io::Result<[u64; header::WORDS]> {
 
 /// One mapping for each file, however often it is opened: the optimiser may take two addresses for two memories.
 fn map(file: &Guarded, length: u64, settings: &Settings, report: &mut Report) -> Result<Arc<Shared>> {
-    static MAPPINGS: LazyLock<Mutex<HashMap<FileId, Weak<Shared>>>> = LazyLock::new(Mutex::default);
+    static MAPPINGS: ForkSafe<HashMap<FileId, Weak<Shared>>> = ForkSafe::new();
 
-    let failed = |error| Error::io(format_args!("map {length} bytes"), error, "choose a smaller capacity");
+    let failed = |error: io::Error| {
+        let is_hidden = error.kind() == io::ErrorKind::NotFound; // what is open is found through /proc
+        let remedy = if is_hidden { "mount /proc" } else { "choose a smaller capacity" };
+        Error::io(format_args!("map {length} bytes"), error, remedy)
+    };
     let facts = memory::facts(file).map_err(failed)?;
-    // No fork meanwhile: the child would inherit the mutex locked.
-    let shared = fork::hold_off(|| {
-        let mut mappings = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
-        match mappings.get(&facts.id).and_then(Weak::upgrade) {
-            Some(shared) if shared.map.len() as u64 == length => Ok(shared),
-            _ => {
-                let length = usize::try_from(length).map_err(io::Error::other)?;
-                let shared = Arc::new(Shared::new(file, length, facts.id)?);
-                mappings.retain(|_, other| other.strong_count() > 0);
-                mappings.insert(facts.id, Arc::downgrade(&shared));
-                Ok(shared)
-            }
+    let shared = MAPPINGS.with(|mappings| match mappings.get(&facts.id).and_then(Weak::upgrade) {
+        Some(shared) if shared.map.len() as u64 == length => Ok(shared),
+        _ => {
+            let length = usize::try_from(length).map_err(io::Error::other)?;
+            let shared = Arc::new(Shared::new(file, length, facts.id)?);
+            mappings.retain(|_, other| other.strong_count() > 0);
+            mappings.insert(facts.id, Arc::downgrade(&shared));
+            Ok(shared)
         }
     });
     let shared = shared.map_err(failed)?;

@@ -1,7 +1,6 @@
 //! How a blocking call spends its time: polling, then yielding, then asleep in slices, at the end of each of which it asks
 //! whether there is anybody left to wait for.
 
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -193,8 +192,7 @@ impl Pace {
 
     /// Whether to begin by polling. On one core the others cannot do anything while we poll.
     fn polls(&self) -> bool {
-        static CORES: OnceLock<usize> = OnceLock::new();
-        self.wait != Wait::Park && *CORES.get_or_init(online_cores) > 1
+        self.wait != Wait::Park && online_cores() > 1
     }
 }
 

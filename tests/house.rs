@@ -145,6 +145,21 @@ fn atomics_come_from_the_facade() {
     }
 }
 
+/// A forked child can inherit such a one half-done, or locked by a thread that it does not have. `sys/fork.rs` has
+/// what to use instead.
+#[test]
+fn what_threads_share_survives_a_fork() {
+    for (path, code) in library().into_iter().filter(|(path, _)| module(path) != "fuzzing") {
+        for line in code.lines() {
+            let is_shared = ["OnceLock", "LazyLock", "sync::Once;", "sync::Once,"]
+                .iter()
+                .any(|name| line.contains(name))
+                || line.contains("static ") && ["Mutex<", "RwLock<", "Once "].iter().any(|name| line.contains(name));
+            assert!(!is_shared, "{path}: {line}");
+        }
+    }
+}
+
 #[test]
 fn unsafe_stays_where_it_is() {
     let found: Vec<String> =

@@ -26,7 +26,21 @@ pub(crate) fn create_unnamed(directory: &Path, mode: u32) -> io::Result<OwnedFd>
 
 /// Gives a file its name, all at once; `AlreadyExists` if another has it.
 pub(crate) fn link(file: impl AsFd, path: &Path) -> io::Result<()> {
-    Ok(fs::linkat(CWD, descriptor_path(file.as_fd()), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+    // By the descriptor itself, where the kernel permits that (since Linux 6.10, or to root).
+    match fs::linkat(&file, "", CWD, path, AtFlags::EMPTY_PATH) {
+        Ok(()) => return Ok(()),
+        Err(error @ Errno::EXIST) => return Err(error.into()),
+        Err(_) => {}
+    }
+    fs::linkat(CWD, descriptor_path(&file)?, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+    // Another file's name is left alone. If ours has been removed already, it was there.
+    let own = fs::fstat(file)?;
+    match fs::lstat(path) {
+        Ok(named) if facts_of(&named).id != facts_of(&own).id && own.st_nlink == 0 => {
+            Err(io::Error::other("another file got the name"))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
@@ -56,11 +70,28 @@ pub(crate) fn try_lock_whole(file: impl AsFd) -> io::Result<bool> {
 
 /// Another open file description of the same file, with locks and a position of its own.
 pub(crate) fn reopen(file: impl AsFd) -> io::Result<OwnedFd> {
-    Ok(fs::open(descriptor_path(file.as_fd()), OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+    // NONBLOCK and NOCTTY: nothing happens to what is not that file, should it come to that.
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let opened = fs::open(descriptor_path(&file)?, flags, Mode::empty())?;
+    let seals = |file: BorrowedFd<'_>| fs::fcntl_get_seals(file).ok();
+    // Before anything is written to it: that path was only a number.
+    let is_it = facts(&opened)?.id == facts(&file)?.id && seals(opened.as_fd()) == seals(file.as_fd());
+    if is_it { Ok(opened) } else { Err(not_shown()) }
 }
 
-fn descriptor_path(file: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", file.as_raw_fd())
+/// A path by which this thread finds what it has open. It means that file now; prove again what is
+/// opened by it.
+fn descriptor_path(file: impl AsFd) -> io::Result<PathBuf> {
+    let (number, id) = (file.as_fd().as_raw_fd(), facts(&file)?.id);
+    // `self` shows the first thread's descriptors, which most threads share; but a thread may have
+    // its own.
+    let paths = ["thread-self", "self"].map(|thread| PathBuf::from(format!("/proc/{thread}/fd/{number}")));
+    let is_it = |path: &PathBuf| fs::stat(path).is_ok_and(|stat| facts_of(&stat).id == id);
+    paths.into_iter().find(is_it).ok_or_else(not_shown)
+}
+
+fn not_shown() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "/proc does not show this thread's descriptors")
 }
 
 /// Sizes the file and backs the first `backed` bytes of it now: a full disk is an error here instead of a SIGBUS later.
@@ -89,7 +120,7 @@ pub(crate) fn path(file: impl AsFd) -> Option<PathBuf> {
     }
     let id = facts(&file).ok()?.id;
     let is_it = |path: &Path| facts_at(path).is_ok_and(|facts| facts.id == id);
-    let opened = std::fs::read_link(descriptor_path(file.as_fd())).ok()?;
+    let opened = std::fs::read_link(descriptor_path(&file).ok()?).ok()?;
     if is_it(&opened) {
         return Some(opened);
     }

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
@@ -9,7 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::fork::ForkSafe;
 
 /// A process, told apart from a later one with the same number. `pid == 0` is nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,15 +169,40 @@ pub(crate) fn has_a_foreign_environment() -> bool {
 
 /// The cores of the machine, not those that this thread may run on: a peer is elsewhere, however we are pinned.
 pub(crate) fn online_cores() -> usize {
-    // SAFETY: reads a number.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
+    // Relaxed: a cache, asking twice is harmless. In a `OnceLock` a forked child could wait for a
+    // thread that it does not have.
+    static CORES: AtomicUsize = AtomicUsize::new(0);
+    match CORES.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: reads a number.
+            let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+            let cores = usize::try_from(online).unwrap_or(1).max(1);
+            CORES.store(cores, Ordering::Relaxed);
+            cores
+        }
+        cores => cores,
+    }
 }
 
-/// A number that no other living thread of this process has; never 0.
+/// A number that is given to one thread only, in this process and in those that it was forked from;
+/// never 0. A forking thread keeps it in the child. (An address in the thread's memory would do
+/// only while the thread lives: the next thread gets it again.)
 #[inline]
 pub(crate) fn thread() -> u64 {
-    thread_local!(static HERE: u8 = const { 0 });
-    HERE.with(|here| std::ptr::from_ref(here) as u64)
+    thread_local!(static HERE: Cell<u64> = const { Cell::new(0) });
+
+    #[cold]
+    fn next() -> u64 {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        LAST.fetch_add(1, Ordering::Relaxed) + 1 // only to be another each time
+    }
+
+    HERE.with(|here| {
+        if here.get() == 0 {
+            here.set(next());
+        }
+        here.get()
+    })
 }
 
 /// Makes the child of `command` keep these descriptors, and only the child: they stay close-on-exec here.
@@ -200,27 +228,28 @@ pub(crate) fn inheritance(file: impl AsFd) -> io::Result<String> {
 
 /// Takes ownership of a descriptor that this process inherited as announced; each once.
 pub(crate) fn claim_inherited(announced: &str) -> Option<OwnedFd> {
-    static CLAIMED: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
+    static CLAIMED: ForkSafe<BTreeSet<RawFd>> = ForkSafe::new();
 
     let descriptor: RawFd = announced.split(':').next()?.parse().ok()?;
-    let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: fcntl on a number; what it does not know it refuses.
-    let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
-    // What this process opened itself is close-on-exec; what it inherited is not.
-    if descriptor <= libc::STDERR_FILENO || flags < 0 || flags & libc::FD_CLOEXEC != 0 || claimed.contains(&descriptor)
-    {
-        return None;
-    }
-    // SAFETY: open, as just seen; borrowed for the question only.
-    let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    if inheritance(file).ok()? != announced {
-        return None; // the announcement was for our parent, and the number has come to mean something else
-    }
-    // SAFETY: as for F_GETFD.
-    if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return None;
-    }
-    claimed.insert(descriptor);
-    // SAFETY: open, inherited for us, and claimed by nobody else here.
-    Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    CLAIMED.with(|claimed| {
+        // SAFETY: fcntl on a number; what it does not know it refuses.
+        let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
+        let is_inherited = flags >= 0 && flags & libc::FD_CLOEXEC == 0;
+        // What this process opened itself is close-on-exec; what it inherited is not.
+        if descriptor <= libc::STDERR_FILENO || !is_inherited || claimed.contains(&descriptor) {
+            return None;
+        }
+        // SAFETY: open, as just seen; borrowed for the question only.
+        let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        if inheritance(file).ok()? != announced {
+            return None; // the announcement was for our parent, and the number has come to mean something else
+        }
+        // SAFETY: as for F_GETFD.
+        if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return None;
+        }
+        claimed.insert(descriptor);
+        // SAFETY: open, inherited for us, and claimed by nobody else here.
+        Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    })
 }

@@ -1,0 +1,309 @@
+//! Numbers of descriptors that mean another file: those of a thread with a table of its own, and
+//! those that somebody else has closed. No file but the library's own may be changed by it, no lock
+//! believed.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use support::{Sandbox, alone, fork, parts, start};
+use tombolo::{Directory, Mutex, Namespace, PipeOptions, QueueOptions, RecvError, Standing};
+
+parts!(
+    write_into_a_file_that_took_the_number,
+    ask_about_locks_in_a_file_that_took_the_number,
+    name_a_file_by_its_number,
+    work_without_proc
+);
+
+/// From here on the calling thread has descriptors of its own.
+fn unshare_descriptors() {
+    // SAFETY: numbers that this thread has keep their meaning.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0, "{}", io::Error::last_os_error());
+}
+
+const LENGTH: usize = 1 << 20;
+
+/// A file full of one byte, opened so often that whatever number the other thread uses next means
+/// it here.
+fn precious(path: &Path) -> Vec<File> {
+    fs::write(path, vec![b'p'; LENGTH]).unwrap();
+    (0..100).map(|_| File::options().read(true).write(true).open(path).unwrap()).collect()
+}
+
+fn is_unchanged(path: &Path) -> bool {
+    fs::read(path).unwrap() == vec![b'p'; LENGTH]
+}
+
+/// Runs `body` in a thread with a descriptor table of its own, in which numbers mean other files
+/// than in this one.
+fn beside_another_table(path: &Path, body: impl FnOnce() + Send) {
+    let (unshared, wait) = channel();
+    let (go, begin) = channel();
+    thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            unshare_descriptors();
+            unshared.send(()).unwrap();
+            begin.recv().unwrap();
+            body();
+        });
+        wait.recv().unwrap();
+        let _files = precious(path);
+        go.send(()).unwrap();
+        thread.join().unwrap();
+    });
+    assert!(is_unchanged(path), "an unrelated file was changed");
+}
+
+#[test]
+fn a_thread_with_its_own_descriptors_opens_ends_and_changes_no_other_file() {
+    let (_alone, sandbox) = (alone(), Sandbox::new());
+    beside_another_table(&sandbox.file("precious"), || {
+        let (mut tx, mut rx) = tombolo::PipeOptions::values::<u64>().one_way().unwrap();
+        tx.send(&1).unwrap();
+        assert_eq!(rx.recv(), Ok(1));
+        let mut queue = QueueOptions::bytes().max_message_len(1 << 20).extents(2).queue().unwrap();
+        queue.send(&[7; 300_000]).unwrap();
+        let mut received = Vec::new();
+        assert_eq!(queue.recv(&mut received), Ok(300_000));
+        let namespace = Namespace::builder().mutex("mutex", 5_u64).anonymous().unwrap();
+        assert_eq!(*namespace.mutex::<u64>("mutex").unwrap().lock().unwrap(), 5);
+        let shared = namespace.share().unwrap();
+        assert_eq!(*Namespace::builder().from_fd(shared).unwrap().mutex::<u64>("mutex").unwrap().lock().unwrap(), 5);
+    });
+}
+
+/// Makes a named pipe in a thread whose numbers mean other files elsewhere.
+fn name_beside_another_table(names: &Path, precious: &Path) {
+    let values = || PipeOptions::values::<u64>().directory(names);
+    beside_another_table(precious, || {
+        let mut tx = values().sender("name").unwrap();
+        let mut rx = values().receiver("name").unwrap();
+        tx.send(&1).unwrap();
+        assert_eq!(rx.recv(), Ok(1));
+        let entry = fs::metadata(names.join("name")).unwrap();
+        assert_ne!(entry.ino(), fs::metadata(precious).unwrap().ino());
+        assert_eq!(Directory::at(names).inspect("name").unwrap().participants.len(), 2);
+    });
+}
+
+#[test]
+fn a_thread_with_its_own_descriptors_gives_a_name_to_its_own_file() {
+    let (_alone, sandbox) = (alone(), Sandbox::new());
+    name_beside_another_table(&sandbox.names(), &sandbox.file("precious"));
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+/// From here on, for this thread and those that it starts, linkat(2) takes no descriptor for a file,
+/// as before Linux 6.10.
+fn refuse_to_link_descriptors() {
+    const FLAGS: u32 = 16 + 8 * 4;
+    let step = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let (load, is) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    let mut filter = [
+        step(load, 0, 0),
+        step(is, libc::SYS_linkat as u32, 3),
+        step(load, FLAGS, 0),
+        step(is, libc::AT_EMPTY_PATH as u32, 1),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOENT as u32, 0),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a valid program that outlives the call.
+    let closed = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    assert!(closed, "{}", io::Error::last_os_error());
+}
+
+fn name_a_file_by_its_number(arguments: &[String]) {
+    refuse_to_link_descriptors();
+    name_beside_another_table(Path::new(&arguments[0]), Path::new(&arguments[1]));
+}
+
+#[test]
+fn a_thread_with_its_own_descriptors_gives_a_name_to_its_own_file_by_way_of_proc() {
+    let (_alone, sandbox) = (alone(), Sandbox::new());
+    let (names, precious) = (sandbox.names(), sandbox.file("precious"));
+    start("name_a_file_by_its_number", &[names.to_str().unwrap(), precious.to_str().unwrap()]).finish();
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+/// The handler in a forked child closes the library's descriptors, and nothing else that has such a
+/// number.
+#[test]
+fn a_child_of_a_thread_with_its_own_descriptors_keeps_the_threads_files() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let path = sandbox.file("precious");
+    let (unshared, wait) = channel();
+    let (go, begin) = channel();
+    thread::scope(|scope| {
+        let (path, alone) = (&path, &alone);
+        let thread = scope.spawn(move || {
+            unshare_descriptors();
+            unshared.send(()).unwrap();
+            begin.recv().unwrap();
+            let files = precious(path);
+            fork(alone, || {
+                for file in &files {
+                    assert_eq!(file.metadata().map(|facts| facts.len()).ok(), Some(LENGTH as u64));
+                }
+            })
+            .finish();
+        });
+        wait.recv().unwrap();
+        let ends: Vec<_> = (0..10).map(|_| tombolo::pipe().unwrap()).collect();
+        go.send(()).unwrap();
+        thread.join().unwrap();
+        drop(ends);
+    });
+}
+
+/// Closes everything from `first` on, as careless programs do, and puts other files in its place.
+fn take_the_numbers(first: RawFd, path: &Path) -> Vec<OwnedFd> {
+    // SAFETY: nothing but the library's own descriptors is there.
+    assert_eq!(unsafe { libc::close_range(first as libc::c_uint, libc::c_uint::MAX, 0) }, 0);
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut files = vec![];
+    for number in (first..first + 40).filter(|&number| number != file.as_raw_fd()) {
+        // SAFETY: a number that is free.
+        assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), number) }, number);
+        // SAFETY: open, and nobody else's.
+        files.push(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+    files.push(file.into());
+    files
+}
+
+/// The next number that will be used.
+fn next_number() -> RawFd {
+    File::open("/dev/null").unwrap().as_raw_fd()
+}
+
+fn write_into_a_file_that_took_the_number(arguments: &[String]) {
+    let path = Path::new(&arguments[0]);
+    let first = next_number();
+    let mut queue = QueueOptions::bytes().max_message_len(1 << 20).extents(2).queue().unwrap();
+    let mut received = Vec::new();
+    queue.send(&[7; 300_000]).unwrap();
+    let files = take_the_numbers(first, path);
+    // Whatever these answer, that file is none of the queue's.
+    let _ = queue.send(&[8; 300_000]);
+    let _ = queue.try_recv(&mut received);
+    drop(queue);
+    for file in files {
+        let mut byte = [0];
+        assert_eq!(File::from(file).read_at(&mut byte, 0).unwrap(), 1, "a file of the program was closed");
+    }
+}
+
+#[test]
+fn a_large_message_is_not_written_into_a_file_that_took_the_descriptors_number() {
+    let (_alone, sandbox) = (alone(), Sandbox::new());
+    let path = sandbox.file("precious");
+    drop(precious(&path));
+    start("write_into_a_file_that_took_the_number", &[path.to_str().unwrap()]).finish();
+    assert!(is_unchanged(&path));
+}
+
+fn ask_about_locks_in_a_file_that_took_the_number(arguments: &[String]) {
+    let (directory, path) = (Path::new(&arguments[0]), Path::new(&arguments[1]));
+    let first = next_number();
+    let mut rx = PipeOptions::values::<u64>().directory(directory).receiver("name").unwrap();
+    let _files = take_the_numbers(first, path);
+    assert_eq!(rx.recv_timeout(Duration::from_millis(300)), Err(RecvError::TimedOut), "the sender is there");
+}
+
+#[test]
+fn a_peer_is_not_taken_for_dead_by_a_file_that_took_the_descriptors_number() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let (names, path) = (sandbox.names(), sandbox.file("precious"));
+    drop(precious(&path));
+    // In a process whose record no longer says which one it is, so that only the lock speaks for
+    // it.
+    let sender = fork(&alone, || {
+        let _tx = PipeOptions::values::<u64>().directory(&names).sender("name").unwrap();
+        loop {
+            thread::sleep(Duration::from_secs(1));
+        }
+    });
+    support::until(|| names.join("name").exists());
+    erase_identity(&names.join("name"), sender.pid() as u64);
+    let arguments = [names.to_str().unwrap(), path.to_str().unwrap()];
+    start("ask_about_locks_in_a_file_that_took_the_number", &arguments).finish();
+    assert!(is_unchanged(&path));
+    let seat = &Directory::at(&names).inspect("name").unwrap().participants[0];
+    assert_eq!(seat.standing, Standing::Alive);
+    sender.kill();
+}
+
+/// Overwrites that process's number wherever the file has it.
+fn erase_identity(path: &Path, pid: u64) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut bytes = vec![0; 4096];
+    support::until(|| {
+        file.read_at(&mut bytes, 0).unwrap();
+        let mut words = bytes.chunks_exact(8).enumerate();
+        let found = words.find(|(_, word)| u64::from_le_bytes((*word).try_into().unwrap()) == pid);
+        found.is_some_and(|(index, _)| file.write_all_at(&[0; 8], 8 * index as u64).is_ok())
+    });
+}
+
+/// Where nothing is mounted on /proc, or something else is.
+fn work_without_proc(arguments: &[String]) {
+    // SAFETY: a mount namespace of this process alone.
+    if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+        support::say("SKIPPED: nothing can be mounted over /proc here (that needs root)");
+        return;
+    }
+    let mount = |source: &std::ffi::CStr, target: &std::ffi::CStr, kind: &std::ffi::CStr, flags: libc::c_ulong| {
+        // SAFETY: strings, and no data.
+        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) }
+    };
+    let private = mount(c"none", c"/", c"none", libc::MS_REC | libc::MS_PRIVATE);
+    if private != 0 || mount(c"none", c"/proc", c"tmpfs", 0) != 0 {
+        support::say("SKIPPED: nothing can be mounted over /proc here (that needs root)");
+        return;
+    }
+    if arguments[0] == "lies" {
+        // A file for each number, none of which is the one meant.
+        for folder in ["/proc/self/fd", "/proc/thread-self/fd"] {
+            fs::create_dir_all(folder).unwrap();
+            for number in 0..100 {
+                fs::write(format!("{folder}/{number}"), vec![b'p'; LENGTH / 16]).unwrap();
+            }
+        }
+    }
+    let error = tombolo::pipe().map(drop).unwrap_err().to_string();
+    assert!(error.contains("mount /proc"), "{error}");
+    let error = Mutex::new(1_u64).map(drop).unwrap_err().to_string();
+    assert!(error.contains("mount /proc"), "{error}");
+    if arguments[0] == "lies" {
+        for folder in ["/proc/self/fd", "/proc/thread-self/fd"] {
+            for entry in fs::read_dir(folder).unwrap() {
+                let bytes = fs::read(entry.unwrap().path()).unwrap();
+                assert!(bytes.iter().all(|&byte| byte == b'p'), "a file that only has such a name was changed");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_proc_the_error_says_what_to_mount() {
+    let _sandbox = Sandbox::new();
+    start("work_without_proc", &["nothing"]).finish();
+}
+
+#[test]
+fn a_proc_that_names_other_files_is_not_believed() {
+    let _sandbox = Sandbox::new();
+    start("work_without_proc", &["lies"]).finish();
+}
