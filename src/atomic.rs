@@ -12,7 +12,8 @@ use crate::table::{ObjectKind, Plan};
 
 /// An integer or a float in shared memory, changed in single steps without any lock.
 ///
-/// Everything is sequentially consistent. Nothing blocks, fails or makes a system call; a forked child may use its parent's. Integers wrap.
+/// Everything is sequentially consistent. Nothing blocks, fails or makes a system call; a forked
+/// child may use its parent's, and so may a signal handler. Integers wrap.
 ///
 /// ```
 /// let hits = tombolo::AtomicValue::new(0_u32)?;

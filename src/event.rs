@@ -48,7 +48,7 @@ impl Event {
         self.parts.0.load(Ordering::Acquire) != 0
     }
 
-    /// Sets it, and wakes all who wait.
+    /// Sets it, and wakes all who wait. A signal handler may do that.
     ///
     /// **Blocking**: never; a system call if somebody waits. **Errors**: [`Forked`](SyncError::Forked).
     #[inline]

@@ -123,7 +123,7 @@ impl Semaphore {
         ears.wait(&self.handle, count, until, is_free, || None, || Ok(permits.try_acquire(count)?.then_some(())))
     }
 
-    /// Gives so many permits, whoever took them.
+    /// Gives so many permits, whoever took them. A signal handler may do that.
     ///
     /// **Blocking**: never; a system call if somebody waits. **Errors**: [`TooMany`](SyncError::TooMany) if there would be more than 2^31 - 1,
     /// [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt).

@@ -1,0 +1,78 @@
+//! The calls that a signal handler may make, whatever the thread was doing.
+
+mod support;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use support::{Sandbox, parts, start};
+use tombolo::{AtomicValue, Event, Namespace, PipeOptions, QueueOptions, Semaphore};
+
+parts!(be_interrupted_everywhere);
+
+struct Objects {
+    count: AtomicValue<u64>,
+    event: Event,
+    permits: Semaphore,
+}
+
+static OBJECTS: OnceLock<Objects> = OnceLock::new();
+static SIGNALS: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn on_alarm(_: libc::c_int) {
+    if let Some(objects) = OBJECTS.get() {
+        objects.count.fetch_add(1);
+        let _ = objects.event.set();
+        let _ = objects.permits.release(1);
+        SIGNALS.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+const ENOUGH: u64 = 500;
+
+fn be_interrupted_everywhere(_: &[String]) {
+    let plan = Namespace::builder().atomic("count", 0_u64).event("event").semaphore("permits", 0).mutex("lock", 0_u64);
+    let namespace = plan.anonymous().unwrap();
+    let objects = Objects {
+        count: namespace.atomic("count").unwrap(),
+        event: namespace.event("event").unwrap(),
+        permits: namespace.semaphore("permits").unwrap(),
+    };
+    let objects = OBJECTS.get_or_init(|| objects);
+    let lock = namespace.mutex::<u64>("lock").unwrap();
+    let every = libc::timeval { tv_sec: 0, tv_usec: 100 };
+    // SAFETY: a handler that does what this is about, and nothing of its own.
+    unsafe {
+        libc::signal(libc::SIGALRM, on_alarm as *const () as libc::sighandler_t);
+        libc::setitimer(
+            libc::ITIMER_REAL,
+            &libc::itimerval { it_interval: every, it_value: every },
+            std::ptr::null_mut(),
+        );
+    }
+    let mut taken = 0;
+    while SIGNALS.load(Ordering::SeqCst) < ENOUGH {
+        // Opens and closes descriptors, allocates, locks, sleeps, and waits for what only the
+        // handler does.
+        let (mut tx, mut rx) = PipeOptions::values::<u64>().one_way().unwrap();
+        tx.send(&1).unwrap();
+        assert_eq!(rx.recv(), Ok(1));
+        drop(QueueOptions::bytes().queue().unwrap());
+        *lock.lock().unwrap() += 1;
+        objects.event.clear().unwrap();
+        objects.event.wait().unwrap();
+        objects.permits.acquire(1).unwrap();
+        taken += 1;
+    }
+    // SAFETY: stops the timer.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &std::mem::zeroed(), std::ptr::null_mut()) };
+    let signals = SIGNALS.load(Ordering::SeqCst);
+    assert_eq!(objects.count.load(), signals);
+    assert_eq!(objects.permits.available().map(u64::from), Ok(signals - taken));
+}
+
+#[test]
+fn what_a_signal_handler_may_call_disturbs_nothing_that_it_interrupts() {
+    let _sandbox = Sandbox::new();
+    start("be_interrupted_everywhere", &[]).finish();
+}
