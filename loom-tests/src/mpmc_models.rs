@@ -454,6 +454,117 @@ fn repair_spares_the_living() {
     });
 }
 
+/// A batch keeps from being repaired what it has not finished, up to the last position.
+#[test]
+fn repair_spares_a_batch() {
+    model(|| {
+        let many = Many::new(0);
+        let mut ring = many.ring(0);
+        put_batch(&mut ring, 2, |refused| panic!("{refused:?}"));
+        // A contender that is dead: it had the same messages in mind.
+        many.intents[2].store(1 << 6 | 2, Ordering::Relaxed);
+        let alive = thread::spawn({
+            let mut ring = many.ring(1);
+            move || {
+                let mut taken = Vec::new();
+                assert_eq!(ring.pop_many(2, |_, payload| taken.push(read(payload))), Ok(Pop::Done(2)));
+                taken
+            }
+        });
+        many.repair(&[0, 1]);
+        assert_eq!(alive.join().unwrap(), [1, 2]);
+        assert!(many.repair(&[0, 1]), "nobody is in the way any more");
+        assert_eq!(many.lost(), 0, "counted as lost, and received");
+        assert_eq!(many.drain_whole(), []);
+    });
+}
+
+/// One stands in the middle of a batch; another dies at the slot of the batch's first message, which is in service again.
+#[test]
+fn a_batch_keeps_nothing_that_is_finished() {
+    model(|| {
+        let many = Many::new(0);
+        let (mut ring, mut slow) = (many.ring(0), many.ring(1));
+        let outcome = slow.push_many(2, |index, payload| {
+            if index == 1 {
+                assert_eq!(take(&mut ring), Some(1));
+                die_sending(&many, 2);
+                assert!(many.repair(&[0, 1]), "put off for one who is done with that slot");
+            }
+            write(payload, 1 + index);
+        });
+        assert_eq!(outcome, Ok(Push::Done(2)));
+        assert_eq!(take(&mut ring), Some(2));
+        put(&mut ring, 3);
+        put(&mut ring, 4);
+        let outcome = slow.pop_many(2, |index, payload| {
+            assert_eq!(read(payload), 3 + index);
+            if index == 1 {
+                put(&mut ring, 5);
+                die_receiving(&many, 2);
+                assert!(many.repair(&[0, 1]), "put off for one who is done with that slot");
+            }
+        });
+        assert_eq!(outcome, Ok(Pop::Done(2)));
+        assert_eq!(many.lost(), 1);
+        assert_eq!(many.drain_whole(), []);
+    });
+}
+
+/// A producer of batches dies at any access, with a consumer beside it: what was published comes out in order, and no slot is missing.
+#[test]
+fn survive_a_killed_batch() {
+    for_every_kill(60, |accesses, done| {
+        let many = Many::new(0);
+        let victim = thread::spawn({
+            let mut ring = many.ring(1);
+            move || {
+                crash_after(accesses, || {
+                    let _ = ring.push_many(2, |i, payload| write(payload, 1 + i));
+                })
+            }
+        });
+        let mut ring = many.ring(0);
+        let mut all: Vec<u64> = (0..2).filter_map(|_| take(&mut ring)).collect();
+        let finished = victim.join().unwrap();
+        assert!(many.repair(&[0]), "nobody was in the way");
+        all.extend(many.drain_whole());
+        let seen = all.len() as u64;
+        assert!(all.iter().copied().eq(1..=seen), "{all:?}");
+        assert_eq!(many.lost(), 0, "a message that was never sent is not lost");
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
+/// A receiver of batches dies at any access, with a producer beside it: each message is received or lost, and no slot is missing.
+#[test]
+fn survive_a_killed_batch_of_a_receiver() {
+    for_every_kill(60, |accesses, done| {
+        let many = Many::new(0);
+        let mut ring = many.ring(0);
+        put_batch(&mut ring, 2, |refused| panic!("{refused:?}"));
+        let victim = thread::spawn({
+            let mut ring = many.ring(1);
+            move || {
+                let mut received = 0;
+                let finished = crash_after(accesses, || {
+                    let _ = ring.pop_many(2, |_, _| received += 1);
+                });
+                (finished, received)
+            }
+        });
+        put(&mut ring, 3);
+        let (finished, received) = victim.join().unwrap();
+        assert!(many.repair(&[0]), "nobody was in the way");
+        assert!(many.lost() <= 2 && many.lost() + received >= 2 - many.drain_whole().len().min(2) as u64);
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
 /// A repairer dies while the one whom it takes for dead gets done: what it had begun to write down must not be counted later,
 /// when the slot is in quarantine for another reason.
 #[test]

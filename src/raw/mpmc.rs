@@ -21,13 +21,14 @@
 //!                1 UNREAD   passed over: a consumer has claimed the slot's message and not finished
 //!                2 UNSENT   passed over: a producer has claimed the slot and not finished
 //!                3 CLEAR    settled: the slot is in service again, or was never out of it
-//!  intent one word in each participant's lane: position + 1 << 6 | count of the claim it is at, 0 for none
+//!  intent one word in each participant's lane: position + 1 << 6 | count of what is left of the claim it is at, 0 for none
 //! ```
 //!
 //! The ring starts with slot i FREE for position i, and zeros for marks.
 //!
 //! Invariants
-//! - I1: a position is claimed by one CAS of its index, so by one participant at most; its intent was there before.
+//! - I1: a position is claimed by one CAS of its index, so by one participant at most; its intent was there before, and names
+//!   it until it is finished, and no longer than that: after each position of a batch it shrinks.
 //! - I2: only the claimer writes to a claimed slot, control word and payload, and it does so by plain stores. Only when it is dead does the
 //!   repairer do that in its place.
 //! - I3: the word of a slot only grows, and so does a mark: no value comes twice. So a CAS of a mark that succeeds has missed
@@ -48,20 +49,22 @@
 //! - E2: `finish` of a pop, `put_back` or `count_loss` stores FREE (Release) · a producer loads the slot (Acquire): the payload was read.
 //! - E3: the intent, then the claim's CAS of an index (Release) · load of the index (Acquire), then of the intents: who knows that a
 //!   position is claimed sees whose it may be. Every write to an index reads it, so the edge reaches through later ones.
-//! - E4: `finish`, then the intent cleared (Release) · `has_live_claimant` loads it (Acquire), and then the slot again: who sees no
-//!   claimant any more sees what it did.
+//! - E4: `finish`, then the intent cleared, or shrunk to the rest of the batch (Release) · `has_live_claimant` loads it (Acquire), and
+//!   then the slot again: who sees no claimant any more sees what it did.
 //! - E5: a repairer stores `count`, then `verdict` (Release) · the next one loads `verdict` (Acquire).
 //! - E6: finisher: store slot, light fence, load mark · passer: mark PASSING, heavy fence, load slot. Likewise who reads the slot:
 //!   load slot, light fence, load mark. So once a passer has looked in vain, whoever sees the slot finished sees the mark.
 //! - E7: `put_back` stores the slot, then the mark CLEAR (Release) · load of the mark (Acquire), then of the slot.
 //!
 //! Crash, by step; "the claim" is exact because of E3
-//! - (C1) intent stored: nothing claimed; repair clears it.
+//! - (C1) intent stored: nothing claimed; repair clears it. One who is *stopped* here, until its CAS fails or succeeds, keeps the
+//!   slots that it has in mind from being repaired after others.
 //! - (C2) index moved: others pass over the position after a short patience. Repair puts a producer's slot back; a consumer's
 //!   message is counted as lost, then put back.
 //! - (C3) payload written or read: as C2.
 //! - (C4) slot published or released: done, unless it had been passed over: then a message was not sent, or a slot is to be put back.
-//!   Repair does that, and clears the intent.
+//!   Repair does that, and clears the intent. One who is stopped before its intent shrinks keeps that one slot from being repaired; the
+//!   rest of its batch is its own.
 //! - (C5) about to put a slot back, its word stored or not, the mark not CLEAR yet: repair puts it back.
 //! - (P1) passer, mark PASSING: whoever comes to that position looks once more itself, or settles it; so does repair, if the
 //!   slot is finished.
@@ -477,8 +480,8 @@ impl<M: Memory> Ring<M> {
         if self.claim(&self.words.tail, tail, 1) {
             fill(slot.payload); // C2
             sent = self.finish(slot, tail, word(tail, READY), unpublished(tail), UNSENT)?; // C3
+            self.intent.store(0, Ordering::Release); // C4, E4
         }
-        self.intent.store(0, Ordering::Release); // C4, E4
         Ok(sent)
     }
 
@@ -517,7 +520,7 @@ impl<M: Memory> Ring<M> {
                 Ok(claim) => claim,
                 Err(refused) => return Ok(refused),
             };
-            let mut sent = 0;
+            let (mut sent, mut rest) = (0, intent(first, claimed));
             while sent < claimed {
                 let position = first.wrapping_add(sent);
                 let slot = self.words.slot(position)?;
@@ -526,9 +529,11 @@ impl<M: Memory> Ring<M> {
                     break; // C3
                 }
                 sent += 1;
+                rest = self.shrink(rest); // C4
             }
             // One that was passed over must not be overtaken by those behind it: give them up too.
             for position in (first.wrapping_add(sent)..first.wrapping_add(claimed)).skip(1) {
+                rest = self.shrink(rest); // C4
                 self.words.give_up(position)?;
             }
             self.intent.store(0, Ordering::Release); // C4, E4
@@ -556,8 +561,8 @@ impl<M: Memory> Ring<M> {
         if self.claim(&self.words.head, head, 1) {
             taken = Some(take(slot.payload)); // C2
             self.finish(slot, head, word(next, FREE), unreleased(next), UNREAD)?; // C3
+            self.intent.store(0, Ordering::Release); // C4, E4
         }
-        self.intent.store(0, Ordering::Release); // C4, E4
         Ok(taken)
     }
 
@@ -581,12 +586,14 @@ impl<M: Memory> Ring<M> {
             Ok(claim) => claim,
             Err(refused) => return Ok(refused),
         };
+        let mut rest = intent(first, claimed);
         for index in 0..claimed {
             let position = first.wrapping_add(index);
             let slot = self.words.slot(position)?;
             take(index, slot.payload); // C2
             let next = position.wrapping_add(self.words.capacity);
             self.finish(slot, position, word(next, FREE), unreleased(next), UNREAD)?; // C3
+            rest = self.shrink(rest); // C4
         }
         self.intent.store(0, Ordering::Release); // C4, E4
         Ok(Pop::Done(claimed))
@@ -595,20 +602,19 @@ impl<M: Memory> Ring<M> {
     /// Claims up to `count` free positions in a row.
     #[inline(always)]
     fn claim_free(&mut self, count: u64) -> Result<Result<(u64, u64), Push>, Corrupt> {
-        let (mut contended, mut beyond) = (false, 0);
+        let mut beyond = 0;
         for _ in 0..self.words.rounds() {
             let tail = self.words.tail.load(Ordering::Acquire); // E3
             if tail & CLOSED != 0 {
-                return Ok(Err(self.refuse(contended, Push::Closed)));
+                return Ok(Err(Push::Closed));
             }
             if self.words.slot(tail)?.is_claimable(tail, FREE) || self.make_claimable(tail, FREE)? {
                 let run = self.run(tail, FREE, count)?;
                 if self.claim(&self.words.tail, tail, run) {
                     return Ok(Ok((tail, run)));
                 }
-                contended = true;
             } else if !self.pass_free(tail, &mut beyond)? && self.words.tail.load(Ordering::Acquire) == tail {
-                return Ok(Err(self.refuse(contended, Push::Full)));
+                return Ok(Err(Push::Full));
             }
         }
         Err(Corrupt)
@@ -676,7 +682,7 @@ impl<M: Memory> Ring<M> {
     /// Claims up to `count` messages in a row.
     #[inline(always)]
     fn claim_ready(&mut self, count: u64) -> Result<Result<(u64, u64), Pop>, Corrupt> {
-        let (mut contended, mut behind) = (false, 0);
+        let mut behind = 0;
         for _ in 0..self.words.rounds() {
             let head = self.words.head.load(Ordering::Acquire); // E3
             if self.words.slot(head)?.is_claimable(head, READY) || self.make_claimable(head, READY)? {
@@ -684,14 +690,13 @@ impl<M: Memory> Ring<M> {
                 if self.claim(&self.words.head, head, run) {
                     return Ok(Ok((head, run)));
                 }
-                contended = true;
                 continue;
             }
             let tail = self.words.tail.load(Ordering::Acquire); // E3
             let (end, closed) = (tail & !CLOSED, tail & CLOSED != 0);
             if end <= head {
                 let refused = if closed { Pop::Drained } else { Pop::Empty };
-                return Ok(Err(self.refuse(contended, refused)));
+                return Ok(Err(refused));
             }
             let look = self.words.look(head)?;
             if look.passes_over(head) {
@@ -704,7 +709,7 @@ impl<M: Memory> Ring<M> {
                 }
             } else if self.words.head.load(Ordering::Acquire) == head {
                 // Nothing is complete yet: to pass over it would only take the slot from its producer.
-                return Ok(Err(self.refuse(contended, Pop::Empty)));
+                return Ok(Err(Pop::Empty));
             }
         }
         Err(Corrupt)
@@ -744,17 +749,21 @@ impl<M: Memory> Ring<M> {
     #[inline(always)]
     fn claim(&self, index: &AtomicU64, first: u64, count: u64) -> bool {
         // Before the claim. Release, because it may stand in the place of a cleared one (E4).
-        self.intent.store(first.wrapping_add(1) << COUNT_BITS | count, Ordering::Release); // C1, E3
-        Words::<M>::advance(index, first, count)
-    }
-
-    /// Takes back the intent of a claim that failed, on the way out: it would keep a slot from being repaired.
-    #[inline]
-    fn refuse<R>(&self, contended: bool, refused: R) -> R {
-        if contended {
+        self.intent.store(intent(first, count), Ordering::Release); // C1, E3
+        let claimed = Words::<M>::advance(index, first, count);
+        if !claimed {
+            // At once: one who is stopped on the way to its next attempt must not keep slots from being repaired.
             self.intent.store(0, Ordering::Release); // E4
         }
-        refused
+        claimed
+    }
+
+    /// The first of the positions that our intent names is finished: it names the others only, or none.
+    #[inline(always)]
+    fn shrink(&self, rest: u64) -> u64 {
+        let rest = rest.wrapping_add(1 << COUNT_BITS).wrapping_sub(1); // the next position, and one less
+        self.intent.store(rest, Ordering::Release); // E4
+        rest
     }
 
     /// Waits a little for a slow claimer; true if it has not gone on.
@@ -949,6 +958,12 @@ impl<M: Memory> Repair<'_, M> {
         }
         Ok(false)
     }
+}
+
+/// What names so many positions.
+#[inline(always)]
+fn intent(first: u64, count: u64) -> u64 {
+    first.wrapping_add(1) << COUNT_BITS | count
 }
 
 /// The positions that an intent names.
