@@ -206,8 +206,8 @@ pub(crate) trait Waiter {
     /// What they have written about themselves. It comes before the kernel's word: who closed is not dead.
     fn look(&mut self) -> Option<Self::End>;
 
-    /// What the kernel says about them.
-    fn ask(&mut self) -> Option<Self::End>;
+    /// What the kernel says about them, as far as it can be found out by the deadline.
+    fn ask(&mut self, deadline: Deadline) -> Option<Self::End>;
 
     /// The caller is being told of this end now.
     fn report(&mut self, end: Self::End) -> Stop;
@@ -237,7 +237,7 @@ pub(crate) trait Waiter {
         if !pace.tries.is_multiple_of(TRIES) || !pace.is_time_to_ask(Instant::now()) {
             return None;
         }
-        self.ask()
+        self.ask(None)
     }
 
     /// Tries until it works, the deadline passes, or the others are gone and a last try was fruitless too. `position` is how
@@ -291,7 +291,7 @@ pub(crate) trait Waiter {
             }
             let now = Instant::now();
             if self.pace().is_time_to_ask(now)
-                && let Some(end) = self.ask()
+                && let Some(end) = self.ask(deadline)
             {
                 return attempt(Effort::Full)?.ok_or_else(|| self.report(end).into());
             }

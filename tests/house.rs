@@ -13,6 +13,7 @@ const LAYERS: &[&str] = &[
     "names",
     "region",
     "liveness",
+    "verdicts",
     "unreadable",
     "patience",
     "wait",

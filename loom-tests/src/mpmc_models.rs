@@ -61,10 +61,12 @@ impl Many {
             words: &words,
             ledger: &ledger,
             intents: &|lane| self.intents.get(lane).cloned(),
-            alive: &|lane| alive.contains(&lane),
+            alive: &|lane| Some(alive.contains(&lane)),
+            spend: &|_| true,
         };
         repair.resume().unwrap();
-        (0..LANES).filter(|lane| !alive.contains(lane)).all(|lane| repair.lane(lane, |_| {}).unwrap())
+        let dead: Vec<usize> = (0..LANES).filter(|lane| !alive.contains(lane)).collect();
+        repair.lanes(&dead, |_| {}).into_iter().all(|whole| whole)
     }
 
     fn lost(&self) -> u64 {
@@ -390,7 +392,7 @@ fn die_receiving(many: &Many, lane: usize) {
 
 /// The repairer dies at any access, the next one goes on, while a live participant laps them.
 fn killed_repairer(die: fn(&Many, usize), lost: u64) {
-    for_every_kill(60, move |accesses, done| {
+    for_every_kill(90, move |accesses, done| {
         let many = Many::new(0);
         put(&mut many.ring(0), 1);
         die(&many, 2);

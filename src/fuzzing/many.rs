@@ -73,14 +73,12 @@ impl Many {
     fn repair(&self) -> Result<bool, Corrupt> {
         let ledger = Ledger { lost: self.word(LOST), verdict: self.word(VERDICT), count: self.word(COUNT) };
         let shape = self.shape();
-        let repair =
-            Repair { words: &shape, ledger: &ledger, intents: &|lane| self.intent(lane), alive: &|lane| lane < DEPTH };
+        let (intents, alive) = (|lane| self.intent(lane), |lane| Some(lane < DEPTH));
+        let repair = Repair { words: &shape, ledger: &ledger, intents: &intents, alive: &alive, spend: &|_| true };
         repair.resume()?;
-        let mut whole = true;
-        for lane in DEPTH..DEPTH + LANES {
-            whole &= repair.lane(lane, |payload| assert_eq!(payload.len(), STRIDE - 1))?;
-        }
-        Ok(whole)
+        let dead: Vec<usize> = (DEPTH..DEPTH + LANES).collect();
+        let whole = repair.lanes(&dead, |payload| assert_eq!(payload.len(), STRIDE - 1));
+        Ok(whole.into_iter().all(|whole| whole))
     }
 
     /// Claims the position of an index for a dead lane, if its slot is in `state`.

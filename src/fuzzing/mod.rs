@@ -39,6 +39,12 @@ use crate::raw::{Corrupt, Memory};
 use crate::region::Region;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
 
+/// What this thread has spent so far on finding out about others: requests to the kernel about locks, and shared words that it has looked
+/// at. Tests of lateness count, they do not measure time.
+pub fn effort() -> (u64, u64) {
+    (crate::sys::lock::calls(), crate::verdicts::visited())
+}
+
 /// An input, read from its front; behind its end all is zero.
 struct Input<'a>(&'a [u8]);
 

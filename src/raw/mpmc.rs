@@ -49,8 +49,8 @@
 //! - E2: `finish` of a pop, `put_back` or `count_loss` stores FREE (Release) · a producer loads the slot (Acquire): the payload was read.
 //! - E3: the intent, then the claim's CAS of an index (Release) · load of the index (Acquire), then of the intents: who knows that a
 //!   position is claimed sees whose it may be. Every write to an index reads it, so the edge reaches through later ones.
-//! - E4: `finish`, then the intent cleared, or shrunk to the rest of the batch (Release) · `has_live_claimant` loads it (Acquire), and
-//!   then the slot again: who sees no claimant any more sees what it did.
+//! - E4: `finish`, then the intent cleared, or shrunk to the rest of the batch (Release) · `find_holders` loads it (Acquire), and then
+//!   the slot is looked at again: who sees no claimant any more sees what it did. One who claims the slot meanwhile changes it first.
 //! - E5: a repairer stores `count`, then `verdict` (Release) · the next one loads `verdict` (Acquire).
 //! - E6: finisher: store slot, light fence, load mark · passer: mark PASSING, heavy fence, load slot. Likewise who reads the slot:
 //!   load slot, light fence, load mark. So once a passer has looked in vain, whoever sees the slot finished sees the mark.
@@ -369,9 +369,9 @@ impl<M: Memory> Words<M> {
         tail.saturating_sub(head).min(self.capacity)
     }
 
-    /// Passes over, for a consumer that may not come soon, positions at which there will be no message any more.
-    pub(crate) fn settle(&self) {
-        for _ in 0..self.capacity {
+    /// Passes over, for a consumer that may not come soon, positions at which there will be no message any more: up to `most` of them.
+    pub(crate) fn settle(&self, most: u64) {
+        for _ in 0..self.capacity.min(most) {
             let head = self.head.load(Ordering::Acquire); // E3
             let is_settled = head >= self.tail.load(Ordering::Acquire) & !CLOSED // E3
                 || !self.look(head).is_ok_and(|look| look.passes_over(head))
@@ -863,9 +863,35 @@ pub(crate) struct Repair<'a, M: Memory> {
     pub(crate) ledger: &'a Ledger<M>,
     /// Every lane's intent.
     pub(crate) intents: &'a dyn Fn(usize) -> Option<M::Word>,
-    /// Whether a lane's owner may still go on.
-    pub(crate) alive: &'a dyn Fn(usize) -> bool,
+    /// Whether a lane's owner may still go on. None: there is no time left to find out.
+    pub(crate) alive: &'a dyn Fn(usize) -> Option<bool>,
+    /// Asked before so many more shared words are looked at. False: there is no time left.
+    pub(crate) spend: &'a dyn Fn(usize) -> bool,
 }
+
+/// A position that a dead lane's intent names.
+struct Claim {
+    /// Which of the lanes that are being repaired.
+    of: usize,
+    position: u64,
+    look: Look,
+    held: Held,
+}
+
+/// Who is at a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    ByNobody,
+    ByTheLiving,
+    /// There was no time to find out.
+    Unknown,
+}
+
+/// Lanes between two questions for more time.
+const STRETCH: usize = 64;
+
+/// Positions that are repaired together, if they are of more than one lane.
+const GROUP: u64 = 4 * BATCH;
 
 impl<M: Memory> Repair<'_, M> {
     /// Finishes what a repairer died over. Comes first.
@@ -880,23 +906,71 @@ impl<M: Memory> Repair<'_, M> {
         Ok(())
     }
 
-    /// Repairs what the dead owner of a lane had claimed; `lose` is shown each message that is lost, again if a repairer
-    /// dies over it. False: somebody who lives is busy at one of its slots; try again later.
-    pub(crate) fn lane(&self, lane: usize, mut lose: impl FnMut(&[AtomicU64])) -> Result<bool, Corrupt> {
-        let Some(intent) = (self.intents)(lane) else { return Ok(true) };
-        let (first, count) = range(intent.load(Ordering::Acquire)); // E4
-        let mut whole = true;
-        for position in first..first.saturating_add(count) {
-            whole &= self.position(position, &mut lose)?;
+    /// Repairs what the dead owners of some lanes had claimed; `lose` is shown each message that is lost, again if a repairer
+    /// dies over it. Says of which lanes nothing is left: of the others somebody who lives is busy at a slot, or there was no time.
+    pub(crate) fn lanes(&self, lanes: &[usize], mut lose: impl FnMut(&[AtomicU64])) -> Vec<bool> {
+        let mut whole = vec![true; lanes.len()];
+        let mut claims = self.claims(lanes);
+        for _ in 0..PATIENT {
+            if claims.is_empty() || !(self.spend)(2 * claims.len()) {
+                break;
+            }
+            claims.retain_mut(|claim| self.look(claim).unwrap_or_else(|Corrupt| give_up_on(claim, &mut whole)));
+            self.find_holders(&mut claims);
+            claims.retain(|claim| {
+                if claim.held != Held::ByNobody {
+                    return give_up_on(claim, &mut whole);
+                }
+                // E4: one who lives may just have finished and cleared its intent.
+                match self.words.look(claim.position) {
+                    Ok(look) if look != claim.look => true,
+                    Ok(_) if self.end(claim, &mut lose).is_ok() => false,
+                    _ => give_up_on(claim, &mut whole),
+                }
+            });
         }
-        if whole {
-            intent.store(0, Ordering::Release); // E4
+        for claim in &claims {
+            give_up_on(claim, &mut whole);
         }
-        Ok(whole)
+        for (&lane, _) in lanes.iter().zip(&whole).filter(|(_, whole)| **whole) {
+            if let Some(intent) = (self.intents)(lane) {
+                intent.store(0, Ordering::Release); // E4
+            }
+        }
+        whole
     }
 
-    fn position(&self, position: u64, lose: &mut impl FnMut(&[AtomicU64])) -> Result<bool, Corrupt> {
-        let words = self.words;
+    /// How many of these lanes, from the first on, are to be repaired together: one at least.
+    pub(crate) fn group(&self, lanes: &[usize]) -> usize {
+        let intent = |&lane: &usize| (self.intents)(lane).map_or(0, |intent| intent.load(Ordering::Acquire)); // E4
+        let mut positions = 0;
+        let fits = |lane: &&usize| {
+            positions += range(intent(lane)).1;
+            positions <= GROUP
+        };
+        lanes.iter().take_while(fits).count().max(1)
+    }
+
+    /// What the intents of some lanes name, as far as it can have been claimed at all.
+    fn claims(&self, lanes: &[usize]) -> Vec<Claim> {
+        let tail = self.words.tail.load(Ordering::Acquire) & !CLOSED; // E3
+        let mut claims = Vec::new();
+        for (of, &lane) in lanes.iter().enumerate() {
+            let Some(intent) = (self.intents)(lane) else { continue };
+            let (first, count) = range(intent.load(Ordering::Acquire)); // E4
+            for position in first..first.saturating_add(count).min(tail) {
+                let look = Look { control: 0, mark: Mark(0) };
+                claims.push(Claim { of, position, look, held: Held::ByNobody });
+            }
+        }
+        let mask = self.words.capacity.wrapping_sub(1);
+        claims.sort_unstable_by_key(|claim| claim.position & mask);
+        claims
+    }
+
+    /// Looks at a position. False: there is nothing to be repaired.
+    fn look(&self, claim: &mut Claim) -> Result<bool, Corrupt> {
+        let (words, position) = (self.words, claim.position);
         for _ in 0..PATIENT {
             let look = words.look(position)?;
             if look.is_disputed(look.position(), look.state()) {
@@ -904,31 +978,63 @@ impl<M: Memory> Repair<'_, M> {
                 words.settle_dispute(position, look)?;
                 continue;
             }
-            let claimed = look.mark.is_out()
+            (claim.look, claim.held) = (look, Held::ByNobody);
+            return Ok(look.mark.is_out()
                 || match look.state() {
                     // E3: an index beyond it means that somebody claimed it.
                     FREE => look.position() == position && words.tail.load(Ordering::Acquire) & !CLOSED > position,
                     _ => look.position() == position && words.head.load(Ordering::Acquire) > position,
-                };
-            if !claimed {
-                return Ok(true);
-            }
-            if self.has_live_claimant(position)? {
-                return Ok(false);
-            }
-            // E4: one who lives may just have finished and cleared its intent.
-            if words.look(position)? != look {
-                continue;
-            }
-            match (look.mark.state(), look.state()) {
-                // It had finished and not seen that it was passed over; or nothing was sent.
-                (UNREAD, FREE) | (UNSENT, _) => words.put_back(position, look.mark)?,
-                (_, FREE) => words.give_up(position)?,
-                (_, _) => self.count_loss(look.position(), lose)?,
-            }
-            return Ok(true);
+                });
         }
-        Ok(false)
+        Err(Corrupt)
+    }
+
+    /// Says of claims, which are in the order of their slots, whether anybody alive is there, on whatever lap. All intents are read after
+    /// each of the looks, and before the next ones (E4): one reading of the intents does for all.
+    fn find_holders(&self, claims: &mut [Claim]) {
+        let mask = self.words.capacity.wrapping_sub(1);
+        let mut open = claims.len();
+        for lane in 0.. {
+            let Some(intent) = (self.intents)(lane).filter(|_| open > 0) else { return };
+            if lane % STRETCH == 0 && !(self.spend)(STRETCH) {
+                let rest = claims.iter_mut().filter(|claim| claim.held == Held::ByNobody);
+                return rest.for_each(|claim| claim.held = Held::Unknown);
+            }
+            let (first, count) = range(intent.load(Ordering::Acquire)); // E4
+            let start = claims.partition_point(|claim| claim.position & mask < first & mask);
+            let mut verdict = None;
+            // From its first slot on, and once around.
+            let (before, from) = claims.split_at_mut(start);
+            for claim in from.iter_mut().chain(before) {
+                if claim.position.wrapping_sub(first) & mask >= count {
+                    break;
+                }
+                if claim.held != Held::ByNobody {
+                    continue;
+                }
+                let held = *verdict.get_or_insert_with(|| match (self.alive)(lane) {
+                    Some(true) => Held::ByTheLiving,
+                    Some(false) => Held::ByNobody,
+                    None => Held::Unknown,
+                });
+                if held == Held::ByNobody {
+                    break;
+                }
+                claim.held = held;
+                open -= 1;
+            }
+        }
+    }
+
+    /// Ends the claim of a dead one in its place.
+    fn end(&self, claim: &Claim, lose: &mut impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
+        let Claim { position, look, .. } = *claim;
+        match (look.mark.state(), look.state()) {
+            // It had finished and not seen that it was passed over; or nothing was sent.
+            (UNREAD, FREE) | (UNSENT, _) => self.words.put_back(position, look.mark),
+            (_, FREE) => self.words.give_up(position),
+            (_, _) => self.count_loss(look.position(), lose),
+        }
     }
 
     /// Ends a dead consumer's claim in its place, and counts its message, once.
@@ -945,19 +1051,14 @@ impl<M: Memory> Repair<'_, M> {
         fence_against_passers(); // E6
         self.words.was_passed_over(position, word(next, FREE), unreleased(next), UNREAD).map(drop) // R5
     }
+}
 
-    /// Whether anybody alive is at this slot, on whatever lap.
-    fn has_live_claimant(&self, position: u64) -> Result<bool, Corrupt> {
-        for lane in 0.. {
-            let Some(intent) = (self.intents)(lane) else { break };
-            let (first, count) = range(intent.load(Ordering::Acquire)); // E4
-            let behind = position.wrapping_sub(first) & self.words.capacity.wrapping_sub(1);
-            if behind < count && (self.alive)(lane) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+/// Its lane is not whole; for the next repair. False: not in this one.
+fn give_up_on(claim: &Claim, whole: &mut [bool]) -> bool {
+    if let Some(whole) = whole.get_mut(claim.of) {
+        *whole = false;
     }
+    false
 }
 
 /// What names so many positions.

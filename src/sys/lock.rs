@@ -6,8 +6,19 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+
+thread_local! {
+    /// Questions and requests of this thread, for tests.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// See [`CALLS`].
+pub(crate) fn calls() -> u64 {
+    CALLS.get()
+}
 
 /// Takes the exclusive lock of one byte; false if another description holds it. Taking one's own again is fine.
 pub(crate) fn try_lock(file: impl AsFd, byte: u64) -> io::Result<bool> {
@@ -24,32 +35,39 @@ pub(crate) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
 
 /// Whether a description other than `file`'s own holds the byte.
 pub(crate) fn is_locked_elsewhere(file: impl AsFd, byte: u64) -> io::Result<bool> {
-    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, byte, 1)? != libc::F_UNLCK)
+    is_locked_elsewhere_in(file, byte, 1)
+}
+
+/// As [`is_locked_elsewhere`], of any of so many bytes: one question, however many they are.
+pub(crate) fn is_locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> io::Result<bool> {
+    locked_elsewhere_in(file, start, length).map(|byte| byte.is_some())
+}
+
+/// The first byte of some lock that another description holds within those bytes; of several, any.
+pub(crate) fn locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> io::Result<Option<u64>> {
+    let lock = call(file, libc::F_OFD_GETLK, libc::F_WRLCK, start, length)?;
+    let is_locked = libc::c_int::from(lock.l_type) != libc::F_UNLCK;
+    Ok(is_locked.then(|| u64::try_from(lock.l_start).unwrap_or(start).max(start)))
 }
 
 /// Whether a description other than `file`'s own holds any byte.
 pub(crate) fn is_any_locked_elsewhere(file: impl AsFd) -> io::Result<bool> {
-    const TO_THE_END: libc::off_t = 0;
-    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, 0, TO_THE_END)? != libc::F_UNLCK)
+    const TO_THE_END: u64 = 0;
+    is_locked_elsewhere_in(file, 0, TO_THE_END)
 }
 
-fn call(
-    file: impl AsFd,
-    command: libc::c_int,
-    kind: libc::c_int,
-    byte: u64,
-    length: libc::off_t,
-) -> io::Result<libc::c_int> {
+fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, start: u64, length: u64) -> io::Result<libc::flock> {
+    CALLS.set(CALLS.get() + 1);
     // SAFETY: all zeros is a valid flock; OFD commands require l_pid = 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as _;
     lock.l_whence = libc::SEEK_SET as _;
-    lock.l_start = byte.try_into().map_err(io::Error::other)?;
-    lock.l_len = length;
+    lock.l_start = start.try_into().map_err(io::Error::other)?;
+    lock.l_len = length.try_into().map_err(io::Error::other)?;
     loop {
         // SAFETY: a live descriptor and a valid flock that outlives the call.
         if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &mut lock) } == 0 {
-            return Ok(lock.l_type.into());
+            return Ok(lock);
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
