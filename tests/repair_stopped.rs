@@ -28,7 +28,7 @@ fn ends(names: &Path) -> Ends {
 
 /// Messages that can be received now.
 fn received(rx: &mut QueueReceiver<u64>) -> u64 {
-    std::iter::from_fn(|| rx.try_recv().ok()).count() as u64
+    std::iter::from_fn(|| rx.try_recv().ok().map(|_| rx.task_done().unwrap())).count() as u64
 }
 
 /// The slot of the batch's first message is in service again; a receiver claims the message that is in it now, and is killed.
@@ -36,6 +36,7 @@ fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (QueueSender<u64>, QueueRe
     for n in first..first + CAPACITY / 2 {
         tx.send(&n).unwrap();
         assert_eq!(rx.recv_timeout(Duration::from_secs(10)), Ok(n));
+        rx.task_done().unwrap();
     }
     tx.send(&first).unwrap();
     let receiver = || {
