@@ -601,6 +601,20 @@ fn a_verdict_is_not_given_in_doubt() {
     });
 }
 
+/// Two who are dead had the same message in mind: it is lost once.
+#[test]
+fn two_dead_at_one_slot_lose_one_message() {
+    model(|| {
+        let many = Many::new(0);
+        put(&mut many.ring(0), 1);
+        die_receiving(&many, 2);
+        many.intents[1].store(1 << 6 | 1, Ordering::Relaxed);
+        assert!(many.repair(&[0]));
+        assert_eq!(many.lost(), 1);
+        assert_eq!(many.drain_whole(), []);
+    });
+}
+
 /// One message wakes one sleeper, two wake two.
 #[test]
 fn sleepers_are_each_woken() {

@@ -98,6 +98,9 @@ const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
 const ROUNDS: u64 = 1 << 16;
 
+/// Rounds without any index moving, of which an honest ring needs a few: a slot comes into service, is disputed, is passed over.
+const STANDSTILL: u64 = 1 << 10;
+
 /// Times that a repairer looks at a slot which keeps changing, before it leaves that to the next one.
 const PATIENT: u64 = 64;
 
@@ -199,6 +202,24 @@ impl Look {
     /// As above, but for somebody who is about to pass over it, and will find that there is no need.
     fn is_disputed(self, position: u64, state: u64) -> bool {
         self.control == word(position, state) && self.mark.0 == word(key(position, state), PASSING)
+    }
+}
+
+/// What a loop over lies may still take: many rounds if an index moves, which somebody has to do each time, few if none does.
+struct Rounds {
+    left: u64,
+    standing: u64,
+    index: Option<u64>,
+}
+
+impl Rounds {
+    /// One more round, with the index where it is now.
+    #[inline(always)]
+    fn next(&mut self, index: u64) -> Result<(), Corrupt> {
+        let stands = self.index.replace(index) == Some(index);
+        self.standing = if stands { self.standing + 1 } else { 0 };
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 || self.standing == STANDSTILL { Err(Corrupt) } else { Ok(()) }
     }
 }
 
@@ -358,8 +379,8 @@ impl<M: Memory> Words<M> {
     }
 
     /// Rounds of a loop that only liars can keep going: every honest round is somebody's progress, or passes over a slot.
-    fn rounds(&self) -> u64 {
-        ROUNDS + 4 * self.capacity
+    fn rounds(&self) -> Rounds {
+        Rounds { left: ROUNDS + 4 * self.capacity, standing: 0, index: None }
     }
 
     /// Positions between the indices: messages, and what is being sent or passed over.
@@ -602,9 +623,10 @@ impl<M: Memory> Ring<M> {
     /// Claims up to `count` free positions in a row.
     #[inline(always)]
     fn claim_free(&mut self, count: u64) -> Result<Result<(u64, u64), Push>, Corrupt> {
-        let mut beyond = 0;
-        for _ in 0..self.words.rounds() {
+        let (mut rounds, mut beyond) = (self.words.rounds(), 0);
+        loop {
             let tail = self.words.tail.load(Ordering::Acquire); // E3
+            rounds.next(tail)?;
             if tail & CLOSED != 0 {
                 return Ok(Err(Push::Closed));
             }
@@ -617,7 +639,6 @@ impl<M: Memory> Ring<M> {
                 return Ok(Err(Push::Full));
             }
         }
-        Err(Corrupt)
     }
 
     /// A slot whose mark is not quiet may be claimable all the same.
@@ -682,9 +703,10 @@ impl<M: Memory> Ring<M> {
     /// Claims up to `count` messages in a row.
     #[inline(always)]
     fn claim_ready(&mut self, count: u64) -> Result<Result<(u64, u64), Pop>, Corrupt> {
-        let mut behind = 0;
-        for _ in 0..self.words.rounds() {
+        let (mut rounds, mut behind) = (self.words.rounds(), 0);
+        loop {
             let head = self.words.head.load(Ordering::Acquire); // E3
+            rounds.next(head)?;
             if self.words.slot(head)?.is_claimable(head, READY) || self.make_claimable(head, READY)? {
                 let run = self.run(head, READY, count)?;
                 if self.claim(&self.words.head, head, run) {
@@ -712,7 +734,6 @@ impl<M: Memory> Ring<M> {
                 return Ok(Err(Pop::Empty));
             }
         }
-        Err(Corrupt)
     }
 
     /// Whether a message is complete behind the unfinished one at `head`; it is remembered where.
