@@ -87,7 +87,7 @@ impl Budget {
     }
 
     /// Whether the kernel may be asked about one more lane. The first time it may in any case: so each call gets on.
-    fn ask(&self) -> bool {
+    pub(crate) fn ask(&self) -> bool {
         let is_first = self.is_fresh.replace(false);
         let left = self.questions.get();
         if left == 0 || !is_first && self.is_late() {
