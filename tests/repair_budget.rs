@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
-use support::Sandbox;
+use support::{Sandbox, alone, fork};
 use tombolo::fuzzing::effort;
-use tombolo::{QueueOptions, QueueReceiver, QueueSender};
+use tombolo::{Namespace, QueueOptions, QueueReceiver, QueueSender};
 
 const NAME: &str = "crowd";
 const CAPACITY: usize = 32;
 
-/// As docs/layout.md has them, in words.
+/// As docs/layout.md has them, in words: of a queue, and of a namespace.
 const LANES_AT: usize = 0x580 / 8;
+const MEMBERS_AT: usize = 0x200 / 8;
 const LANE: usize = 16;
 const STATE: usize = 3;
 const PART: usize = 5;
@@ -43,13 +44,14 @@ const SLICE: Duration = Duration::from_millis(20);
 struct Hostile {
     words: MmapRaw,
     file: File,
+    lanes_at: usize,
     lanes: usize,
 }
 
 impl Hostile {
-    fn at(path: &Path, lanes: usize) -> Self {
+    fn at(path: &Path, lanes_at: usize, lanes: usize) -> Self {
         let file = File::options().read(true).write(true).open(path).unwrap();
-        Self { words: MmapOptions::new().map_raw(&file).unwrap(), file, lanes }
+        Self { words: MmapOptions::new().map_raw(&file).unwrap(), file, lanes_at, lanes }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -59,7 +61,7 @@ impl Hostile {
     }
 
     fn lane(&self, lane: usize, word: usize) -> &AtomicU64 {
-        self.word(LANES_AT + lane * LANE + word)
+        self.word(self.lanes_at + lane * LANE + word)
     }
 
     fn states(&self, state: u64) -> usize {
@@ -108,7 +110,7 @@ fn options(sandbox: &Sandbox, lanes: usize) -> QueueOptions<u64> {
 fn ends(sandbox: &Sandbox, lanes: usize) -> (QueueSender<u64>, QueueReceiver<u64>, Hostile) {
     let options = options(sandbox, lanes);
     let ends = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
-    (ends.0, ends.1, Hostile::at(&sandbox.names().join(NAME), lanes))
+    (ends.0, ends.1, Hostile::at(&sandbox.names().join(NAME), LANES_AT, lanes))
 }
 
 /// What an action has cost: questions, words, and how often it looked after others at most.
@@ -202,4 +204,26 @@ fn the_last_of_many_that_died_leaves_with_a_bounded_number_of_questions() {
     let (questions, words, _) = cost(|| drop(tx));
     let bound = QUESTIONS + 2 * lanes as u64; // those who may run without a lock are looked at for a millisecond
     assert!(questions <= bound && words <= WORDS + 4 * lanes as u64, "{questions} questions, {words} words");
+}
+
+#[test]
+fn joining_a_namespace_of_the_dead_costs_one_pass_over_its_objects() {
+    let (lanes, objects) = (4096, 300);
+    let sandbox = Sandbox::new();
+    let mut builder = Namespace::builder().max_participants(lanes).directory(sandbox.names());
+    for object in 0..objects {
+        builder = builder.mutex(&format!("object {object}"), 0_u64);
+    }
+    let first = builder.open(NAME).unwrap();
+    let hostile = Hostile::at(&sandbox.names().join(NAME), MEMBERS_AT, lanes);
+    hostile.bury(1..lanes - 1);
+    let alone = alone();
+    let newcomer = fork(&alone, || {
+        let open = || Namespace::builder().directory(sandbox.names()).open(NAME).unwrap();
+        let (questions, words, _) = cost(open);
+        assert!(questions > 64 && questions <= 2 * QUESTIONS, "{questions} questions");
+        assert!(words > objects && words <= 64 * objects + 2 * lanes as u64, "{words} words");
+    });
+    newcomer.finish();
+    drop(first);
 }
