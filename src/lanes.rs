@@ -236,7 +236,7 @@ impl Region {
         // Again, with the right to: somebody may have repaired some of them meanwhile, and others have come. It is no question any more.
         dead.retain(|&index| standing(index) == Some(Standing::Dead));
         let parcels = Parcels::new(self, 0);
-        let places = self.layout().places() as usize;
+        budget.visit(self.layout().places() as usize); // once for all of them
         let (mut repaired, mut rest) = (0, &*dead);
         // Where to go on next time, if this takes too long.
         let mut next = None;
@@ -244,7 +244,7 @@ impl Region {
             let (group, later) = rest.split_at(repair.group(rest).min(rest.len()));
             let whole = repair.lanes(group, |payload| parcels.lose(self, payload)); // R1
             for (&index, whole) in group.iter().zip(whole) {
-                if next.is_some() || repaired > 0 && !budget.visit(places) {
+                if next.is_some() || repaired > 0 && !budget.visit(1) {
                     next = next.or(Some(index));
                     continue;
                 }
