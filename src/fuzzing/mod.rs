@@ -40,7 +40,7 @@ use crate::region::Region;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
 
 /// What one input may take, in time of its thread: no lie is worth more. With the compiler's checks some times as much.
-const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 20 });
+const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 50 });
 
 fn in_time(run: impl FnOnce()) {
     let began = crate::sys::run_time();
