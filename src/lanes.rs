@@ -13,8 +13,9 @@
 //! - repair: (R1) the claims (`raw/mpmc.rs`), (R2) the pool (`raw/pool.rs`), (R3) how the part's last one ended, (R4) REPAIRED, (R5)
 //!   the change counted, everybody woken. The lane is nobody's before R4; each step may be done again by another repairer.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::ops::Range;
+use std::mem;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result, SendError};
@@ -26,13 +27,17 @@ use crate::raw::mpmc::{Drain, Ledger, Now, RUNS, Repair, Ring, Words};
 use crate::region::{Mapped, Region, Word, shown};
 use crate::sync::Ordering;
 use crate::sys::{Deadline, barrier};
+use crate::verdicts::{Budget, Patrol, QUESTIONS, Tended};
 use crate::wait::{Effort, Pace, Stop, Wait, Waiter};
 
 /// Looks at an unfinished slot before it is passed over: longer than an undisturbed operation takes.
 const PATIENCE: u32 = 100;
 
-/// Lanes that one look for the dead goes through at most.
+/// Dead lanes that are repaired together at most: all intents are read once for all of them.
 const SWEEP: usize = 64;
+
+/// Positions that are passed over at once for consumers who may not come.
+const SETTLED: u64 = 4096;
 
 /// What a participant does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,22 +164,27 @@ impl Region {
     pub(crate) fn standing_of(&self, part: Part) -> Standing {
         let came = self.queue_word(part.of(queue::CAME)).load(Ordering::Acquire);
         let ended = self.queue_word(part.of(queue::ENDED)).load(Ordering::Acquire);
-        self.standing_among(self.lanes_of(part), true).unwrap_or(match ended & 0xff {
+        let standing = self.standing_among(self.lanes_of(part), |index| Some(self.standing(index)));
+        standing.unwrap_or(match ended & 0xff {
             _ if came == 0 => Standing::Vacant,
             REPAIRED => Standing::Dead,
             _ => Standing::Left,
         })
     }
 
-    /// Those lanes as one, if any is somebody's. Without asking the kernel, everybody who did not
-    /// leave is alive.
-    fn standing_among(&self, lanes: impl Iterator<Item = usize>, ask: bool) -> Option<Standing> {
+    /// Those lanes as one, if any is somebody's. A lane that there is no time to ask about counts as
+    /// alive.
+    fn standing_among(
+        &self,
+        lanes: impl Iterator<Item = usize>,
+        mut ask: impl FnMut(usize) -> Option<Standing>,
+    ) -> Option<Standing> {
         let mut found = None;
         for index in lanes {
-            match if ask { self.standing(index) } else { Standing::Alive } {
-                Standing::Alive => return Some(Standing::Alive),
-                Standing::LockLost => found = Some(Standing::LockLost),
-                Standing::Dead if found.is_none() => found = Some(Standing::Dead),
+            match ask(index) {
+                Some(Standing::Alive) | None => return Some(Standing::Alive),
+                Some(Standing::LockLost) => found = Some(Standing::LockLost),
+                Some(Standing::Dead) if found.is_none() => found = Some(Standing::Dead),
                 _ => {}
             }
         }
@@ -182,7 +192,13 @@ impl Region {
     }
 
     /// As [`standing_of`](Self::standing_of), of all who can still send, or receive, but one.
-    fn standing_beside(&self, part: Part, own: Option<usize>, ask: bool, basis: Basis) -> Standing {
+    fn standing_beside(
+        &self,
+        part: Part,
+        own: Option<usize>,
+        ask: impl FnMut(usize) -> Option<Standing>,
+        basis: Basis,
+    ) -> Standing {
         let others = self.lanes_in(part, basis.now).filter(|&index| Some(index) != own);
         let found = self.standing_among(others, ask);
         if found == Some(Standing::Alive) || self.basis(part).came != basis.came {
@@ -203,9 +219,12 @@ impl Region {
         }
     }
 
-    /// Takes a lane. Those of the dead are repaired first.
+    /// Takes a lane. Those of the dead are repaired first, with many lanes some of them.
     pub(crate) fn join_lane(self, part: Part, arrival: Arrival) -> Result<Option<Seat>> {
-        self.repair(None);
+        // Each newcomer looks at the next ones, so that somebody comes to all of them.
+        let came = self.queue_word(part.of(queue::CAME)).load(Ordering::Relaxed) as usize; // any place will do
+        let mut patrol = Patrol { cursor: came.wrapping_mul(QUESTIONS) % self.layout().seats(), ..Patrol::default() };
+        self.tend(&mut patrol, None, &Budget::few_questions());
         let free = |region: &Self| {
             region.free_seats(|| {
                 region.repair(None);
@@ -246,7 +265,7 @@ impl Region {
     fn found(&self, words: &Words<Mapped>, other: Part, own: [Option<usize>; 2]) -> Past {
         let basis @ Basis { came, now } = self.basis(other);
         let is_alone = !self.lanes_in(other, now).any(|index| !own.contains(&Some(index)));
-        words.settle();
+        words.settle(SETTLED);
         // Whoever sent something and has left meanwhile was there.
         let is_over = is_alone && (other == Part::Receiver || words.len() == 0 && self.basis(other) == basis);
         let twins = u64::from(own[0].is_some());
@@ -299,65 +318,105 @@ impl Region {
 
     /// Whether no message is queued or being received, and no task of a live process open.
     pub(crate) fn is_idle(&self, words: &Words<Mapped>) -> bool {
-        words.settle();
+        words.settle(SETTLED);
         // If nothing is sent meanwhile, nothing can move from a lane that is still to be looked at into one that was.
         words.is_unchanged_over(|| {
             words.len() == 0
-                && self.present().all(|index| {
+                // One who sends has not sent: its intent is nobody's message.
+                && self.lanes_of(Part::Receiver).all(|index| {
                     let word = |at| self.lane_word(index, at).load(Ordering::Acquire);
                     word(lane::INTENT) == 0 && word(lane::OPEN) == 0
                 })
         })
     }
 
-    /// Puts right what dead participants left behind; says how many lanes serve again. `own` is the lane that this
+    /// Puts right all that dead participants left behind; says how many lanes serve again. `own` is the lane that this
     /// description holds, about which the kernel would not tell us.
     pub(crate) fn repair(&self, own: Option<usize>) -> usize {
-        self.repair_among(0..self.layout().seats(), own)
+        let mut patrol = Patrol::default();
+        let (mut repaired, mut passed) = (0, 0);
+        while passed < self.layout().seats() {
+            let tended = self.tend(&mut patrol, own, &Budget::unlimited());
+            repaired += tended.repaired;
+            passed += tended.passed;
+            if tended.passed == 0 {
+                break; // somebody else repairs
+            }
+        }
+        repaired
     }
 
-    /// As [`repair`](Self::repair), of some of the lanes.
-    fn repair_among(&self, lanes: Range<usize>, own: Option<usize>) -> usize {
-        let is_dead = |&index: &usize| self.is_dead(index, own);
+    /// As [`repair`](Self::repair), from where the last look has got, as far as the budget allows.
+    fn tend(&self, patrol: &mut Patrol, own: Option<usize>, budget: &Budget) -> Tended {
+        let (mut dead, passed) = patrol.find(self, own, SWEEP, budget);
         let verdict = self.queue_word(queue::VERDICT);
-        if verdict.load(Ordering::Relaxed) == 0 && !lanes.clone().any(|index| is_dead(&index)) {
-            return 0;
+        if dead.is_empty() && verdict.load(Ordering::Relaxed) == 0 {
+            patrol.pass(self, passed);
+            return Tended { repaired: 0, passed };
         }
-        let Some(_held) = self.try_repairing() else { return 0 };
+        let Some(_held) = self.try_repairing() else { return Tended::default() };
         let words = self.ring_words();
-        let parcels = Parcels::new(self, 0);
         let ledger = Ledger { lost: self.queue_word(queue::LOST), verdict, count: self.queue_word(queue::COUNT) };
+        let (found, budget) = (patrol.verdicts.found, budget.again());
+        let verdicts = RefCell::new(&mut patrol.verdicts);
+        let standing = |index| verdicts.borrow_mut().standing(self, index, &budget);
         let repair = Repair {
             words: &words,
             ledger: &ledger,
             intents: &|index| (index < self.layout().seats()).then(|| self.lane_word(index, lane::INTENT)),
-            alive: &|index| Some(index) == own || matches!(self.standing(index), Standing::Alive | Standing::LockLost),
+            alive: &|index| match Some(index) == own {
+                true => Some(true),
+                false => standing(index).map(|standing| matches!(standing, Standing::Alive | Standing::LockLost)),
+            },
+            spend: &|words| budget.visit(words),
         };
-        let lose = |payload: &[_]| parcels.lose(self, payload);
         // A region so damaged that it cannot be repaired stays as it is; whoever meets the damage says so.
         if repair.resume().is_err() {
-            return 0;
+            patrol.pass(self, passed);
+            return Tended { repaired: 0, passed };
         }
-        let dead: Vec<usize> = lanes.filter(is_dead).collect();
-        let mut repaired = 0;
-        for index in dead {
-            let whole = repair.lane(index, lose); // R1
-            parcels.reclaim(self, &words, index); // R2
-            if whole == Ok(true) {
-                // One that was LEAVING has said itself how it ended.
-                if self.state(index) == PRESENT {
-                    self.note_end(index, REPAIRED); // R3
+        // Again, with the right to: somebody may have repaired some of them meanwhile, and others have come. It is no question any more.
+        dead.retain(|&index| standing(index) == Some(Standing::Dead));
+        let parcels = Parcels::new(self, 0);
+        budget.visit(self.layout().places() as usize); // once for all of them
+        let (mut repaired, mut rest) = (0, &*dead);
+        // Where to go on next time, if this takes too long.
+        let mut next = None;
+        while !rest.is_empty() && next.is_none() {
+            let (group, later) = rest.split_at(repair.group(rest).min(rest.len()));
+            let whole = repair.lanes(group, |payload| parcels.lose(self, payload)); // R1
+            for (&index, whole) in group.iter().zip(whole) {
+                if next.is_some() || repaired > 0 && !budget.visit(1) {
+                    next = next.or(Some(index));
+                    continue;
                 }
-                self.set_state(index, REPAIRED); // R4
-                repaired += 1;
+                parcels.reclaim(self, &words, index); // R2
+                if whole {
+                    // One that was LEAVING has said itself how it ended.
+                    if self.state(index) == PRESENT {
+                        self.note_end(index, REPAIRED); // R3
+                    }
+                    self.set_state(index, REPAIRED); // R4
+                    repaired += 1;
+                }
             }
+            if budget.is_spent() {
+                // Once more the same ones, as long as each time something new is found out; else the ones after them.
+                let gets_on = repaired > 0 || verdicts.borrow().found > found;
+                next = next.or(if gets_on { group.first() } else { later.first() }.copied());
+                break;
+            }
+            rest = later;
         }
         if repaired > 0 {
-            words.settle();
+            words.settle(SETTLED);
             self.count_up(queue::CHANGES); // R5
             self.wake_everybody();
         }
-        repaired
+        let lanes = self.layout().seats();
+        let passed = next.map_or(passed, |next| (next + lanes - patrol.cursor) % lanes);
+        patrol.pass(self, passed);
+        Tended { repaired, passed }
     }
 }
 
@@ -398,8 +457,8 @@ pub(crate) struct Lane {
     changes: Word,
     /// Messages sent or received.
     passed: u64,
-    /// Where the next look for the dead begins.
-    cursor: usize,
+    /// Where the next look for the dead begins, and what is known of them.
+    patrol: Patrol,
     /// The changes, and the run, that `gone` takes into account.
     seen: Option<(u64, u64)>,
     gone: Option<Stop>,
@@ -425,7 +484,7 @@ impl Lane {
             changes: region.queue_word(queue::CHANGES),
             passed: 0,
             words: region.ring_words(),
-            cursor: seat.index(),
+            patrol: Patrol { cursor: seat.index(), ..Patrol::default() },
             past,
             seen: None,
             gone: None,
@@ -539,7 +598,7 @@ impl Lane {
     }
 
     /// Why there is nobody of the other part to wait for; none if there is somebody, or somebody is still to come.
-    fn nobody(&mut self, ask: bool) -> Option<Stop> {
+    fn nobody(&mut self, ask: impl FnMut(usize) -> Option<Standing>) -> Option<Stop> {
         let region = self.seat.region();
         let other = self.part.other();
         let basis = region.basis(other);
@@ -561,20 +620,23 @@ impl Lane {
         }
     }
 
-    fn leave(&self) {
-        let region = self.region();
-        let word = |at| region.lane_word(self.index(), at).load(Ordering::Relaxed);
+    fn leave(&mut self) {
+        let seat = Arc::clone(&self.seat);
+        let region = seat.region();
+        let word = |at| region.lane_word(seat.index(), at).load(Ordering::Relaxed);
         if word(lane::INTENT) != 0 {
             // An operation ended in the middle, on a damaged region: this lane must be repaired before it serves again.
             let _ = self.seat.abandon();
             return;
         }
         // How the others ended decides what becomes of the name, should we be the last.
-        region.repair(Some(self.index()));
-        self.words.settle();
-        if region.layout().shape.extents > 0 && region.is_named() && region.present().eq([self.index()]) {
+        if !region.has_others(self.index()) {
+            region.tend(&mut self.patrol, Some(seat.index()), &Budget::until(None));
+        }
+        self.words.settle(SETTLED);
+        if region.layout().shape.extents > 0 && region.is_named() && region.present().eq([seat.index()]) {
             // Should messages keep the name, they need not keep memory for others, whom nobody will send for a while.
-            Parcels::new(region, self.index()).release_kept(region, self.index());
+            Parcels::new(region, seat.index()).release_kept(region, seat.index());
         }
         region.set_state(self.index(), LEFT); // L1
         // Who came along with a sender and received nothing is no receiver whose leaving means anything.
@@ -611,18 +673,20 @@ impl Waiter for Lane {
         let now = (self.changes.load(Ordering::Acquire), phase);
         if self.seen != Some(now) {
             self.seen = Some(now);
-            self.gone = self.nobody(false);
+            self.gone = self.nobody(|_| Some(Standing::Alive)); // who did not leave
         }
         self.gone
     }
 
-    fn ask(&mut self) -> Option<Stop> {
+    fn ask(&mut self, deadline: Deadline) -> Option<Stop> {
         // With many lanes a few at a time: each question takes the kernel longer the more there are.
-        let lanes = self.region().layout().seats();
-        let end = lanes.min(self.cursor + SWEEP);
-        self.region().repair_among(self.cursor..end, Some(self.index()));
-        self.cursor = if end == lanes { 0 } else { end };
-        self.nobody(true)
+        let seat = Arc::clone(&self.seat);
+        seat.region().tend(&mut self.patrol, Some(seat.index()), &Budget::until(deadline));
+        let budget = Budget::until(deadline);
+        let mut verdicts = mem::take(&mut self.patrol.verdicts);
+        let end = self.nobody(|index| verdicts.standing(seat.region(), index, &budget));
+        self.patrol.verdicts = verdicts;
+        end
     }
 
     /// Between the look and the attempt somebody may have come, whose message another has received.

@@ -21,7 +21,7 @@ use crate::raw::event::Event;
 use crate::raw::lock::{Lock, Past};
 use crate::region::{Mapped, Word, Words};
 use crate::sync::{Ordering, spin_loop};
-use crate::sys::{barrier, process};
+use crate::sys::{Deadline, barrier, process};
 use crate::table::{EVENT, Entry, Plan};
 use crate::wait::{Pace, Stop, Until, Wait, Waiter};
 
@@ -215,7 +215,7 @@ impl Waiter for Waiting<'_> {
         None
     }
 
-    fn ask(&mut self) -> Option<Stop> {
+    fn ask(&mut self, _: Deadline) -> Option<Stop> {
         (self.ask)()
     }
 

@@ -54,6 +54,7 @@ mod sync;
 mod table;
 mod unreadable;
 mod value;
+mod verdicts;
 mod wait;
 
 pub use array::{Array, ArrayGuard};

@@ -11,7 +11,7 @@ use crate::raw::role::{Role, View};
 use crate::raw::spsc::Succession;
 use crate::region::{Mapped, Region, Word};
 use crate::sync::Ordering;
-use crate::sys::barrier;
+use crate::sys::{Deadline, barrier};
 use crate::wait::{Pace, Stop, Wait, Waiter};
 
 /// An end of the peer that is to be reported, and the view that told of it.
@@ -195,7 +195,7 @@ impl Waiter for Link {
         Some(End { stop, view })
     }
 
-    fn ask(&mut self) -> Option<End> {
+    fn ask(&mut self, _: Deadline) -> Option<End> {
         let peer = 1 - self.seat.index().min(1);
         let view = self.peer.view();
         let stop = match self.seat.region().standing(peer) {

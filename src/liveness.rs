@@ -98,6 +98,9 @@ pub(crate) const RECEIVER: u64 = 2;
 /// The part of all in a namespace.
 pub(crate) const MEMBER: u64 = 3;
 
+/// How long one who leaves looks for somebody who runs without a lock.
+const FAREWELL: Duration = Duration::from_millis(1);
+
 /// Times that who wants a seat waits for somebody else's repair.
 const PATIENT: u32 = 50;
 
@@ -270,18 +273,45 @@ impl Region {
         Some(index) != own && self.is_occupied(index) && self.standing(index) == Standing::Dead
     }
 
-    /// Seats for a newcomer, where the dead are repaired first.
+    /// Seats for a newcomer. Only if there is none is everybody asked about, and the dead are repaired.
     pub(crate) fn free_seats(&self, repair: impl Fn()) -> Vec<usize> {
         let seats = || 0..self.layout().seats();
+        let free = || seats().filter(|&index| !self.is_occupied(index)).collect::<Vec<_>>();
         for _ in 0..PATIENT {
-            let free: Vec<usize> = seats().filter(|&index| !self.is_occupied(index)).collect();
-            if !free.is_empty() || !seats().any(|index| self.standing(index) == Standing::Dead) {
-                return free;
+            let found = free();
+            if !found.is_empty() {
+                return found;
+            }
+            repair();
+            let found = free();
+            if !found.is_empty() || !seats().any(|index| self.standing(index) == Standing::Dead) {
+                return found;
             }
             thread::sleep(Duration::from_millis(1)); // somebody else is repairing
-            repair();
         }
         Vec::new()
+    }
+
+    /// A seat whose lock somebody else holds; of several, any. One question, however many seats there are.
+    fn held_elsewhere(&self) -> io::Result<Option<usize>> {
+        let start = self.lock_byte(seat_byte(0));
+        let byte = lock::locked_elsewhere_in(self.file(), start, seat_byte(self.layout().seats()))?;
+        Ok(byte.map(|byte| (byte - start) as usize / 2))
+    }
+
+    /// Whether anybody is here besides the holder of a seat, who asks through that seat's description.
+    pub(crate) fn has_others(&self, own: usize) -> bool {
+        match self.held_elsewhere() {
+            Err(_) => return true, // if the kernel will not say, nobody is declared dead
+            Ok(Some(index)) if self.state(index) == PRESENT => return true,
+            // One who comes or goes at this moment hides the others: one after another, then.
+            Ok(_) => {}
+        }
+        // Or nobody holds anything, and somebody who runs has lost a lock. What takes too long to find out is believed.
+        let patience = Instant::now();
+        self.present().filter(|&index| index != own).any(|index| {
+            matches!(self.standing(index), Standing::Alive | Standing::LockLost) || patience.elapsed() > FAREWELL
+        })
     }
 
     /// The right to repair, unless somebody else has it.
@@ -353,7 +383,12 @@ impl Region {
 
     /// The first seat that somebody else holds, or ought to.
     fn occupant(&self) -> Option<usize> {
-        (0..self.layout().seats()).find(|&index| matches!(self.standing(index), Standing::Alive | Standing::LockLost))
+        match self.held_elsewhere() {
+            Ok(None) => {}
+            Ok(Some(index)) => return Some(index),
+            Err(_) => return Some(0), // if the kernel will not say, nobody is declared dead
+        }
+        self.present().find(|&index| matches!(self.standing(index), Standing::Alive | Standing::LockLost))
     }
 
     /// Takes the name away, if it still means this region; the caller is in the admission section, or forces it.
@@ -651,10 +686,7 @@ impl Seat {
 
     /// Nobody else is here, and nothing is left for anybody who might still come.
     fn is_last(&self) -> bool {
-        let is_here = |&index: &usize| matches!(self.region.standing(index), Standing::Alive | Standing::LockLost);
-        let others = (0..self.region.layout().seats()).filter(|&index| index != self.index);
-        !others.filter(|&index| self.region.state(index) == PRESENT).any(|index| is_here(&index))
-            && !self.region.is_owed(self.index)
+        !self.region.has_others(self.index) && !self.region.is_owed(self.index)
     }
 }
 

@@ -4,7 +4,8 @@
 //! - join: as in liveness.rs. A member holds nothing at first, so there is no more to it.
 //! - leave: (L1) what was held by guards that were forgotten is let go, as by a death, (L2) LEFT, then as in liveness.rs.
 //! - repair: (R1) each object that the dead one held, owned, read or came to, (R2) lane REPAIRED. The lane is nobody's before R2, so every
-//!   step may be done again by another repairer.
+//!   step may be done again by another repairer. One pass over the objects does for all who were known to be dead when it began; what
+//!   takes too long for one call goes on in the next one, at the object where it stopped.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -25,7 +26,11 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::FileId;
 use crate::sys::{self, fork::ForkSafe};
 use crate::table::{EVENT, Entry, MANY, ObjectKind, STATE, Table, permits, rw_lock, value};
+use crate::verdicts::{Budget, Patrol, QUESTIONS, Tended};
 use crate::wait::{SLICE, Stop};
+
+/// Members for whom one pass over the objects is made at most.
+const TOGETHER: usize = 64;
 
 /// This process in a namespace.
 pub(crate) struct Member {
@@ -33,7 +38,18 @@ pub(crate) struct Member {
     table: Table,
     locals: Vec<Local>,
     /// The lock in the kernel is the process's; of its threads, too, one repairs at a time.
-    repairing: Mutex<()>,
+    repairing: Mutex<Pass>,
+    /// Where the next question goes, if there are too many to be asked about at once.
+    turn: AtomicU64,
+}
+
+/// One pass over all objects, for some who are dead.
+#[derive(Debug, Default)]
+pub(crate) struct Pass {
+    /// Their lanes, and how many had sat there.
+    dead: Vec<(usize, u64)>,
+    /// The object with which it goes on.
+    at: usize,
 }
 
 /// What only this process needs to know of an object.
@@ -88,14 +104,18 @@ impl Member {
     /// Joins, for this process's first handle.
     pub(crate) fn join(region: Region) -> Result<Option<Self>> {
         let table = Table::parse(&region)?;
-        let repair = |region: &Region| {
-            table.repair(region, None);
+        // Each newcomer looks at some others, wherever: with few lanes at all of them.
+        let cursor = sys::now() as usize % region.layout().seats();
+        let mut patrol = Patrol { cursor, ..Patrol::default() };
+        table.repair_next(&region, None, &mut patrol, &Budget::few_questions());
+        let free = |region: &Region| {
+            region.free_seats(|| {
+                table.repair(region, None);
+            })
         };
-        repair(&region);
-        let free = |region: &Region| region.free_seats(|| repair(region));
         let seat = Seat::join(region, free, MEMBER, farewell, |_, _| Ok(()))?;
         let locals = table.entries.iter().map(|_| Local::new()).collect();
-        Ok(seat.map(|seat| Self { seat, table, locals, repairing: Mutex::new(()) }))
+        Ok(seat.map(|seat| Self { seat, table, locals, repairing: Mutex::default(), turn: AtomicU64::new(0) }))
     }
 
     /// Gives the region its name.
@@ -150,30 +170,59 @@ impl Member {
         self.region().is_occupied(lane)
     }
 
-    /// What the kernel says of some that are waited for; the dead among them are repaired.
+    /// Of many lanes those that are to be asked about next.
+    pub(crate) fn some_of(&self, lanes: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut lanes: Vec<usize> = lanes.into_iter().collect();
+        if lanes.len() > QUESTIONS {
+            // Relaxed: any place will do.
+            let turn = self.turn.fetch_add(QUESTIONS as u64, Ordering::Relaxed) as usize % lanes.len();
+            lanes.rotate_left(turn);
+            lanes.truncate(QUESTIONS);
+        }
+        lanes
+    }
+
+    /// What the kernel says of some that are waited for; the dead among them are repaired. If they are many, it is asked about some.
     pub(crate) fn ask(&self, lanes: impl IntoIterator<Item = usize>) -> Option<Stop> {
+        self.ask_within(self.some_of(lanes), &Budget::until(None))
+    }
+
+    /// As [`ask`](Self::ask), about all as far as the budget allows.
+    pub(crate) fn ask_within(&self, lanes: impl IntoIterator<Item = usize>, budget: &Budget) -> Option<Stop> {
         let mut stop = None;
+        let mut dead = Vec::new();
         for lane in lanes {
             if lane == self.lane() {
                 continue;
             }
             if lane >= self.region().layout().seats() {
-                return Some(Stop::Corrupt);
+                stop = Some(Stop::Corrupt);
+                break;
+            }
+            if !budget.ask() {
+                break;
             }
             match self.region().standing(lane) {
                 Standing::Alive => {}
-                Standing::Dead => {
-                    let turn = self.repairing.try_lock();
-                    if !self.is_present(lane) {
-                        stop = Some(Stop::Corrupt); // who is repaired holds nothing any more
-                    } else if !matches!(turn, Err(TryLockError::WouldBlock)) {
-                        self.table.repair_among(self.region(), Some(self.lane()), [lane]);
-                    }
-                    drop(turn);
-                }
+                Standing::Dead => dead.push(lane),
                 Standing::LockLost => stop = Some(Stop::LockLost),
                 // Who leaves holds nothing any more.
                 Standing::Left | Standing::Vacant => stop = Some(Stop::Corrupt),
+            }
+        }
+        if !dead.is_empty() {
+            let mut pass = match self.repairing.try_lock() {
+                Ok(pass) => pass,
+                Err(TryLockError::Poisoned(pass)) => pass.into_inner(),
+                Err(TryLockError::WouldBlock) => return stop,
+            };
+            if dead.iter().any(|&lane| !self.is_present(lane)) {
+                stop = Some(Stop::Corrupt); // who is repaired holds nothing any more
+            }
+            let (began_before, budget) = (!pass.dead.is_empty(), budget.again());
+            self.table.go_on(self.region(), &mut pass, &dead, &budget);
+            if began_before {
+                self.table.go_on(self.region(), &mut pass, &dead, &budget);
             }
         }
         stop
@@ -227,35 +276,76 @@ impl Table {
     /// Puts right what dead members left behind; says how many lanes serve again. `own` is the lane that this description
     /// holds, about which the kernel would not tell us.
     pub(crate) fn repair(&self, region: &Region, own: Option<usize>) -> usize {
-        self.repair_among(region, own, 0..region.layout().seats())
+        let mut patrol = Patrol::default();
+        let (mut repaired, mut passed) = (0, 0);
+        while passed < region.layout().seats() {
+            let tended = self.repair_next(region, own, &mut patrol, &Budget::unlimited());
+            repaired += tended.repaired;
+            passed += tended.passed.max(1);
+        }
+        repaired
     }
 
-    fn repair_among(&self, region: &Region, own: Option<usize>, lanes: impl IntoIterator<Item = usize>) -> usize {
-        let dead: Vec<usize> = lanes.into_iter().filter(|&lane| region.is_dead(lane, own)).collect();
-        if dead.is_empty() {
+    /// As [`repair`](Self::repair), of those whom the budget allows to find, and all that they held.
+    fn repair_next(&self, region: &Region, own: Option<usize>, patrol: &mut Patrol, budget: &Budget) -> Tended {
+        let (dead, passed) = patrol.find(region, own, TOGETHER, budget);
+        patrol.pass(region, passed);
+        let repaired = self.go_on(region, &mut Pass::default(), &dead, &Budget::unlimited());
+        Tended { repaired, passed }
+    }
+
+    /// Goes on with a pass, or begins one for these dead; says how many lanes serve again.
+    fn go_on(&self, region: &Region, pass: &mut Pass, dead: &[usize], budget: &Budget) -> usize {
+        if dead.is_empty() && pass.dead.is_empty() {
             return 0;
         }
         let Some(_held) = region.try_repairing() else { return 0 };
-        // Again: somebody may have repaired it before we could.
-        let dead: Vec<usize> = dead.into_iter().filter(|&lane| region.is_dead(lane, own)).collect();
-        self.let_go(region, &dead); // R1
-        dead.iter().for_each(|&lane| region.set_state(lane, REPAIRED)); // R2
-        dead.len()
+        // With the right to: somebody may have repaired them before we could, and others have come.
+        pass.dead.retain(|&(lane, joins)| region.is_occupied(lane) && region.joins(lane) == joins);
+        if pass.dead.is_empty() {
+            let still_dead = |&&lane: &&usize| region.is_dead(lane, None);
+            let with_joins = |&lane| (lane, region.joins(lane));
+            *pass = Pass { dead: dead.iter().take(TOGETHER).filter(still_dead).map(with_joins).collect(), at: 0 };
+        }
+        let lanes: Vec<usize> = pass.dead.iter().map(|&(lane, _)| lane).collect();
+        while let Some(entry) = self.entries.get(pass.at).filter(|_| !pass.dead.is_empty()) {
+            if !budget.visit(entry.words_of(lanes.len())) {
+                return 0;
+            }
+            entry.let_go_of_all(region, &lanes); // R1
+            pass.at += 1;
+        }
+        for &(lane, _) in &pass.dead {
+            region.set_state(lane, REPAIRED); // R2
+        }
+        std::mem::take(&mut pass.dead).len()
     }
 
-    /// Lets go of everything that some members hold: those that are dead, or this process. All at once: a look through the
-    /// permits of a large semaphore takes long.
+    /// Lets go of everything that some members hold: those that are dead, or this process.
     fn let_go(&self, region: &Region, lanes: &[usize]) {
         for entry in &self.entries {
-            match entry.plan.kind {
-                ObjectKind::BoundedSemaphore => entry.let_go_of_permits(region, lanes),
-                _ => lanes.iter().for_each(|&lane| entry.let_go(region, lane)),
-            }
+            entry.let_go_of_all(region, lanes);
         }
     }
 }
 
 impl Entry {
+    /// Shared words to be looked at to find what so many members hold of it.
+    fn words_of(&self, lanes: usize) -> usize {
+        match self.plan.kind {
+            ObjectKind::BoundedSemaphore => self.plan.count as usize,
+            _ => lanes,
+        }
+    }
+
+    /// All at once: a look through the permits of a large semaphore takes long.
+    fn let_go_of_all(&self, region: &Region, lanes: &[usize]) {
+        match self.plan.kind {
+            ObjectKind::BoundedSemaphore => self.let_go_of_permits(region, lanes),
+            _ => lanes.iter().for_each(|&lane| self.let_go(region, lane)),
+        }
+    }
+
     fn let_go(&self, region: &Region, lane: usize) {
         let free = |at: usize| {
             if self.lock(region, at).bury(lane) {

@@ -204,11 +204,11 @@ impl<M: Message + ?Sized> QueueOptions<M> {
         E::seated(Seat::adopt(region, &lanes, lanes::farewell)?, self)
     }
 
-    fn to_sender(&self, seat: Seat) -> QueueSender<M> {
+    pub(crate) fn to_sender(&self, seat: Seat) -> QueueSender<M> {
         QueueSender::new(Arc::new(seat), self.common.wait)
     }
 
-    fn to_receiver(&self, seat: Seat) -> QueueReceiver<M> {
+    pub(crate) fn to_receiver(&self, seat: Seat) -> QueueReceiver<M> {
         QueueReceiver::new(Arc::new(seat), self.common.wait, self.reports_losses)
     }
 
@@ -244,7 +244,7 @@ impl<M: Message + ?Sized> QueueOptions<M> {
         self.common.settings.bounds.with_own_layout(&self.layout())
     }
 
-    fn create(&self, named: bool) -> Result<Region> {
+    pub(crate) fn create(&self, named: bool) -> Result<Region> {
         let mut region = Region::create(self.layout()?, &self.common.settings, named)?;
         region.ring_words().format();
         self.report_capacity(&mut region);

@@ -23,6 +23,7 @@ use crate::raw::lock::Past;
 use crate::raw::readers::{Entry, READERS_MOST, Readers};
 use crate::region::Mapped;
 use crate::table::{ObjectKind, Plan, STATE, mutex, rw_lock};
+use crate::verdicts::Budget;
 use crate::wait::Until;
 
 /// A lock between processes for one writer or any number of readers, and the value that it protects.
@@ -154,7 +155,10 @@ impl<T: Pod> RwLock<T> {
                     readers.lanes().any(|reader| reader == lane) && handle.member.ask([lane]) == Some(stop)
                 };
                 let ask = || {
-                    let mut stops = readers.lanes().filter_map(|lane| Some((lane, handle.member.ask([lane])?)));
+                    let budget = Budget::until(None);
+                    let some = handle.member.some_of(readers.lanes());
+                    let asked = |lane| Some((lane, handle.member.ask_within([lane], &budget)?));
+                    let mut stops = some.into_iter().filter_map(asked);
                     stops.find_map(|(lane, stop)| still(lane, stop).then_some(stop))
                 };
                 handle.attempt(&self.shared.drained, until, ask, || Ok(readers.is_empty().then_some(())))?;

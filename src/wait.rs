@@ -204,8 +204,8 @@ pub(crate) trait Waiter {
     /// What they have written about themselves. It comes before the kernel's word: who closed is not dead.
     fn look(&mut self) -> Option<Self::End>;
 
-    /// What the kernel says about them.
-    fn ask(&mut self) -> Option<Self::End>;
+    /// What the kernel says about them, as far as it can be found out by the deadline.
+    fn ask(&mut self, deadline: Deadline) -> Option<Self::End>;
 
     /// Whether that end still is one, after an attempt that found nothing.
     fn is_final(&mut self, _end: &Self::End) -> bool {
@@ -240,7 +240,7 @@ pub(crate) trait Waiter {
         if !pace.tries.is_multiple_of(TRIES) || !pace.is_time_to_ask(Instant::now()) {
             return None;
         }
-        self.ask()
+        self.ask(None)
     }
 
     /// Tries until it works, the deadline passes, or the others are gone and a last try was fruitless too. `position` is how
@@ -292,7 +292,7 @@ pub(crate) trait Waiter {
             let mut end = self.look();
             let now = Instant::now();
             if end.is_none() && self.pace().is_time_to_ask(now) {
-                end = self.ask();
+                end = self.ask(deadline);
             }
             if let Some(end) = end {
                 if let Some(done) = attempt(Effort::Full)? {

@@ -14,6 +14,7 @@ const LAYERS: &[&str] = &[
     "region",
     "held",
     "liveness",
+    "verdicts",
     "unreadable",
     "patience",
     "wait",

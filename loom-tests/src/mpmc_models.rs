@@ -84,10 +84,12 @@ impl Many {
             words: &words,
             ledger: &ledger,
             intents: &|lane| self.intents.get(lane).cloned(),
-            alive: &|lane| alive.contains(&lane),
+            alive: &|lane| Some(alive.contains(&lane)),
+            spend: &|_| true,
         };
         repair.resume().unwrap();
-        (0..LANES).filter(|lane| !alive.contains(lane)).all(|lane| repair.lane(lane, |_| {}).unwrap())
+        let dead: Vec<usize> = (0..LANES).filter(|lane| !alive.contains(lane)).collect();
+        repair.lanes(&dead, |_| {}).into_iter().all(|whole| whole)
     }
 
     fn lost(&self) -> u64 {
@@ -568,7 +570,7 @@ fn die_receiving(many: &Many, lane: usize) {
 
 /// The repairer dies at any access, the next one goes on, while a live participant laps them.
 fn killed_repairer(die: fn(&Many, usize), lost: u64) {
-    for_every_kill(60, move |accesses, done| {
+    for_every_kill(90, move |accesses, done| {
         let many = Many::new(0);
         put(&mut many.ring(0), 1);
         die(&many, 2);
@@ -632,6 +634,117 @@ fn repair_spares_the_living() {
     });
 }
 
+/// A batch keeps from being repaired what it has not finished, up to the last position.
+#[test]
+fn repair_spares_a_batch() {
+    model(|| {
+        let many = Many::new(0);
+        let mut ring = many.ring(0);
+        put_batch(&mut ring, 2, |refused| panic!("{refused:?}"));
+        // A contender that is dead: it had the same messages in mind.
+        many.intents[2].store(1 << 6 | 2, Ordering::Relaxed);
+        let alive = thread::spawn({
+            let mut ring = many.ring(1);
+            move || {
+                let mut taken = Vec::new();
+                assert_eq!(ring.pop_many(2, |_, payload| taken.push(read(payload))), Ok(Pop::Done(2)));
+                taken
+            }
+        });
+        many.repair(&[0, 1]);
+        assert_eq!(alive.join().unwrap(), [1, 2]);
+        assert!(many.repair(&[0, 1]), "nobody is in the way any more");
+        assert_eq!(many.lost(), 0, "counted as lost, and received");
+        assert_eq!(many.drain_whole(), []);
+    });
+}
+
+/// One stands in the middle of a batch; another dies at the slot of the batch's first message, which is in service again.
+#[test]
+fn a_batch_keeps_nothing_that_is_finished() {
+    model(|| {
+        let many = Many::new(0);
+        let (mut ring, mut slow) = (many.ring(0), many.ring(1));
+        let outcome = slow.push_many(2, |index, payload| {
+            if index == 1 {
+                assert_eq!(take(&mut ring), Some(1));
+                die_sending(&many, 2);
+                assert!(many.repair(&[0, 1]), "put off for one who is done with that slot");
+            }
+            write(payload, 1 + index);
+        });
+        assert_eq!(outcome, Ok(Push::Done(2)));
+        assert_eq!(take(&mut ring), Some(2));
+        put(&mut ring, 3);
+        put(&mut ring, 4);
+        let outcome = slow.pop_many(2, |index, payload| {
+            assert_eq!(read(payload), 3 + index);
+            if index == 1 {
+                put(&mut ring, 5);
+                die_receiving(&many, 2);
+                assert!(many.repair(&[0, 1]), "put off for one who is done with that slot");
+            }
+        });
+        assert_eq!(outcome, Ok(Pop::Done(2)));
+        assert_eq!(many.lost(), 1);
+        assert_eq!(many.drain_whole(), []);
+    });
+}
+
+/// A producer of batches dies at any access, with a consumer beside it: what was published comes out in order, and no slot is missing.
+#[test]
+fn survive_a_killed_batch() {
+    for_every_kill(60, |accesses, done| {
+        let many = Many::new(0);
+        let victim = thread::spawn({
+            let mut ring = many.ring(1);
+            move || {
+                crash_after(accesses, || {
+                    let _ = ring.push_many(2, |i, payload| write(payload, 1 + i));
+                })
+            }
+        });
+        let mut ring = many.ring(0);
+        let mut all: Vec<u64> = (0..2).filter_map(|_| take(&mut ring)).collect();
+        let finished = victim.join().unwrap();
+        assert!(many.repair(&[0]), "nobody was in the way");
+        all.extend(many.drain_whole());
+        let seen = all.len() as u64;
+        assert!(all.iter().copied().eq(1..=seen), "{all:?}");
+        assert_eq!(many.lost(), 0, "a message that was never sent is not lost");
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
+/// A receiver of batches dies at any access, with a producer beside it: each message is received or lost, and no slot is missing.
+#[test]
+fn survive_a_killed_batch_of_a_receiver() {
+    for_every_kill(60, |accesses, done| {
+        let many = Many::new(0);
+        let mut ring = many.ring(0);
+        put_batch(&mut ring, 2, |refused| panic!("{refused:?}"));
+        let victim = thread::spawn({
+            let mut ring = many.ring(1);
+            move || {
+                let mut received = 0;
+                let finished = crash_after(accesses, || {
+                    let _ = ring.pop_many(2, |_, _| received += 1);
+                });
+                (finished, received)
+            }
+        });
+        put(&mut ring, 3);
+        let (finished, received) = victim.join().unwrap();
+        assert!(many.repair(&[0]), "nobody was in the way");
+        assert!(many.lost() <= 2 && many.lost() + received >= 2 - many.drain_whole().len().min(2) as u64);
+        if !finished {
+            done.store(false, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+}
+
 /// A repairer dies while the one whom it takes for dead gets done: what it had begun to write down must not be counted later,
 /// when the slot is in quarantine for another reason.
 #[test]
@@ -663,6 +776,20 @@ fn a_verdict_is_not_given_in_doubt() {
         if !finished {
             done.store(false, std::sync::atomic::Ordering::SeqCst);
         }
+    });
+}
+
+/// Two who are dead had the same message in mind: it is lost once.
+#[test]
+fn two_dead_at_one_slot_lose_one_message() {
+    model(|| {
+        let many = Many::new(0);
+        put(&mut many.ring(0), 1);
+        die_receiving(&many, 2);
+        many.intents[1].store(1 << 6 | 1, Ordering::Relaxed);
+        assert!(many.repair(&[0]));
+        assert_eq!(many.lost(), 1);
+        assert_eq!(many.drain_whole(), []);
     });
 }
 

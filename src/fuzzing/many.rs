@@ -7,8 +7,8 @@ use crate::raw::mpmc::{BATCH, Ledger, Pop, Push, RUNS, Repair, Ring, Words as Sh
 const LOST: usize = 2;
 const VERDICT: usize = 3;
 const COUNT: usize = 4;
-/// Lanes come before the slots, where [`DATA`] is.
-const LANES: usize = 3;
+/// Of the dead; with those of the living there are 64.
+const LANES: usize = 64 - DEPTH;
 /// How deep one operation is within another: each depth is a participant.
 const DEPTH: usize = 3;
 /// Control word, number and check.
@@ -74,14 +74,12 @@ impl Many {
     fn repair(&self) -> Result<bool, Corrupt> {
         let ledger = Ledger { lost: self.word(LOST), verdict: self.word(VERDICT), count: self.word(COUNT) };
         let shape = self.shape();
-        let repair =
-            Repair { words: &shape, ledger: &ledger, intents: &|lane| self.intent(lane), alive: &|lane| lane < DEPTH };
+        let (intents, alive) = (|lane| self.intent(lane), |lane| Some(lane < DEPTH));
+        let repair = Repair { words: &shape, ledger: &ledger, intents: &intents, alive: &alive, spend: &|_| true };
         repair.resume()?;
-        let mut whole = true;
-        for lane in DEPTH..DEPTH + LANES {
-            whole &= repair.lane(lane, |payload| assert_eq!(payload.len(), STRIDE - 1))?;
-        }
-        Ok(whole)
+        let dead: Vec<usize> = (DEPTH..DEPTH + LANES).collect();
+        let whole = repair.lanes(&dead, |payload| assert_eq!(payload.len(), STRIDE - 1));
+        Ok(whole.into_iter().all(|whole| whole))
     }
 
     /// Claims the position of an index for a dead lane, if its slot is in `state`.
@@ -126,6 +124,10 @@ impl Books {
 
 /// A ring for many: honest participants who are slow or die in the middle, or any words at all.
 pub fn many_ring(data: &[u8]) {
+    in_time(|| drive(data));
+}
+
+fn drive(data: &[u8]) {
     let mut input = Input(data);
     let setup = input.byte();
     let many = Many::new(2 << (setup >> 1 & 3));
@@ -284,7 +286,10 @@ fn hostile_step(many: &Many, input: &mut Input, depth: usize) {
         5 => assert!(many.shape().len() <= many.capacity && many.shape().quarantined() <= many.capacity),
         6 => {
             let lane = usize::from(input.byte()) % many.intents.len();
-            many.intents[lane].words[0].store(input.word(), Relaxed);
+            let intent = input.word();
+            // One lane's, or those of all who are dead.
+            let lanes = if op & 0x80 == 0 { lane..lane + 1 } else { DEPTH..DEPTH + LANES };
+            lanes.for_each(|lane| many.intents[lane].words[0].store(intent, Relaxed));
         }
         _ => {
             let index = usize::from(input.byte()) % (many.cells.words.len() + many.marks.words.len());

@@ -39,6 +39,22 @@ use crate::raw::{Corrupt, Memory};
 use crate::region::Region;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
 
+/// What one input may take, in time of its thread: no lie is worth more. With the compiler's checks some times as much.
+const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 50 });
+
+fn in_time(run: impl FnOnce()) {
+    let began = crate::sys::run_time();
+    run();
+    let took = crate::sys::run_time() - began;
+    assert!(took <= MOST, "an input took {took:?}");
+}
+
+/// What this thread has spent so far on finding out about others: requests to the kernel about locks, and shared words that it has looked
+/// at. Tests of lateness count, they do not measure time.
+pub fn effort() -> (u64, u64) {
+    (crate::sys::lock::calls(), crate::verdicts::visited())
+}
+
 /// An input, read from its front; behind its end all is zero.
 struct Input<'a>(&'a [u8]);
 

@@ -24,13 +24,14 @@
 //!                1 UNREAD   passed over: a consumer has claimed the slot's message and not finished
 //!                2 UNSENT   passed over: a producer has claimed the slot and not finished
 //!                3 CLEAR    settled: the slot is in service again, or was never out of it
-//!  intent one word in each participant's lane: position + 1 << 6 | count of the claim it is at, 0 for none
+//!  intent one word in each participant's lane: position + 1 << 6 | count of what is left of the claim it is at, 0 for none
 //! ```
 //!
 //! The ring starts with slot i FREE for position i, and zeros for marks.
 //!
 //! Invariants
-//! - I1: a position is claimed by one CAS of its index, so by one participant at most; its intent was there before.
+//! - I1: a position is claimed by one CAS of its index, so by one participant at most; its intent was there before, and names
+//!   it until it is finished, and no longer than that: after each position of a batch it shrinks.
 //! - I2: only the claimer writes to a claimed slot, control word and payload, and it does so by plain stores. Only when it is dead does the
 //!   repairer do that in its place.
 //! - I3: the word of a slot only grows, and so does a mark: no value comes twice. So a CAS of a mark that succeeds has missed
@@ -54,8 +55,8 @@
 //! - E2: `finish` of a pop, `put_back` or `count_loss` stores FREE (Release) · a producer loads the slot (Acquire): the payload was read.
 //! - E3: the intent, then the claim's CAS of an index (Release) · load of the index (Acquire), then of the intents: who knows that a
 //!   position is claimed sees whose it may be. Every write to an index reads it, so the edge reaches through later ones.
-//! - E4: `finish`, then the intent cleared (Release) · `has_live_claimant` loads it (Acquire), and then the slot again: who sees no
-//!   claimant any more sees what it did.
+//! - E4: `finish`, then the intent cleared, or shrunk to the rest of the batch (Release) · `find_holders` loads it (Acquire), and then
+//!   the slot is looked at again: who sees no claimant any more sees what it did. One who claims the slot meanwhile changes it first.
 //! - E5: a repairer stores `count`, then `verdict` (Release) · the next one loads `verdict` (Acquire).
 //! - E6: finisher: store slot, light fence, load mark · passer: mark PASSING, heavy fence, load slot. Likewise who reads the slot:
 //!   load slot, light fence, load mark. So once a passer has looked in vain, whoever sees the slot finished sees the mark.
@@ -64,12 +65,14 @@
 //!   then looks at what was announced: who sees a run begun sees who began it.
 //!
 //! Crash, by step; "the claim" is exact because of E3
-//! - (C1) intent stored: nothing claimed; repair clears it.
+//! - (C1) intent stored: nothing claimed; repair clears it. One who is *stopped* here, until its CAS fails or succeeds, keeps the
+//!   slots that it has in mind from being repaired after others.
 //! - (C2) index moved: others pass over the position after a short patience. Repair puts a producer's slot back; a consumer's
 //!   message is counted as lost, then put back.
 //! - (C3) payload written or read: as C2.
 //! - (C4) slot published or released: done, unless it had been passed over: then a message was not sent, or a slot is to be put back.
-//!   Repair does that, and clears the intent.
+//!   Repair does that, and clears the intent. One who is stopped before its intent shrinks keeps that one slot from being repaired; the
+//!   rest of its batch is its own.
 //! - (C5) about to put a slot back, its word stored or not, the mark not CLEAR yet: repair puts it back.
 //! - (N1) joining, its run announced: nobody's, or one that nothing was sent in. (N2) the run is
 //!   begun: it is open, with nobody in it.
@@ -110,6 +113,9 @@ const COUNT_BITS: u32 = 6;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
 
 const ROUNDS: u64 = 1 << 16;
+
+/// Rounds without any index moving, of which an honest ring needs a few: a slot comes into service, is disputed, is passed over.
+const STANDSTILL: u64 = 1 << 10;
 
 /// Times that a repairer looks at a slot which keeps changing, before it leaves that to the next one.
 const PATIENT: u64 = 64;
@@ -246,6 +252,24 @@ impl Look {
     /// As above, but for somebody who is about to pass over it, and will find that there is no need.
     fn is_disputed(self, position: u64, state: u64) -> bool {
         self.control == word(position, state) && self.mark.0 == word(key(position, state), PASSING)
+    }
+}
+
+/// What a loop over lies may still take: many rounds if an index moves, which somebody has to do each time, few if none does.
+struct Rounds {
+    left: u64,
+    standing: u64,
+    index: Option<u64>,
+}
+
+impl Rounds {
+    /// One more round, with the index where it is now.
+    #[inline(always)]
+    fn next(&mut self, index: u64) -> Result<(), Corrupt> {
+        let stands = self.index.replace(index) == Some(index);
+        self.standing = if stands { self.standing + 1 } else { 0 };
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 || self.standing == STANDSTILL { Err(Corrupt) } else { Ok(()) }
     }
 }
 
@@ -438,8 +462,10 @@ impl<M: Memory> Words<M> {
     /// Passes over what is being sent, for a consumer that knows of no producer whom to wait for.
     #[cold]
     pub(crate) fn drain(&self) -> Result<Drain, Corrupt> {
-        for _ in 0..self.rounds() {
+        let mut rounds = self.rounds();
+        loop {
             let head = self.head.load(Ordering::Acquire); // E3
+            rounds.next(head)?;
             if head >= self.sent() {
                 return Ok(Drain::Done);
             }
@@ -457,7 +483,6 @@ impl<M: Memory> Words<M> {
                 }
             }
         }
-        Err(Corrupt)
     }
 
     /// Whether a look at one slot is enough to know that there is a message: the cheapest poll, and no proof of the contrary.
@@ -478,8 +503,8 @@ impl<M: Memory> Words<M> {
     }
 
     /// Rounds of a loop that only liars can keep going: every honest round is somebody's progress, or passes over a slot.
-    fn rounds(&self) -> u64 {
-        ROUNDS + 4 * self.capacity
+    fn rounds(&self) -> Rounds {
+        Rounds { left: ROUNDS + 4 * self.capacity, standing: 0, index: None }
     }
 
     /// Positions between the indices: messages, and what is being sent or passed over.
@@ -489,9 +514,9 @@ impl<M: Memory> Words<M> {
         tail.saturating_sub(head).min(self.capacity)
     }
 
-    /// Passes over, for a consumer that may not come soon, positions at which there will be no message any more.
-    pub(crate) fn settle(&self) {
-        for _ in 0..self.capacity {
+    /// Passes over, for a consumer that may not come soon, positions at which there will be no message any more: up to `most` of them.
+    pub(crate) fn settle(&self, most: u64) {
+        for _ in 0..self.capacity.min(most) {
             let head = self.head.load(Ordering::Acquire); // E3
             let is_settled = head >= self.sent()
                 || !self.look(head).is_ok_and(|look| look.passes_over(head))
@@ -623,8 +648,8 @@ impl<M: Memory> Ring<M> {
         if self.claim(&self.words.tail, self.run, position, 1) {
             fill(slot.payload); // C2
             sent = self.finish(slot, position, word(position, READY), unpublished(position), UNSENT)?; // C3
+            self.intent.store(0, Ordering::Release); // C4, E4
         }
-        self.intent.store(0, Ordering::Release); // C4, E4
         Ok(sent)
     }
 
@@ -663,7 +688,7 @@ impl<M: Memory> Ring<M> {
                 Ok(claim) => claim,
                 Err(refused) => return Ok(refused),
             };
-            let mut sent = 0;
+            let (mut sent, mut rest) = (0, intent(first, claimed));
             while sent < claimed {
                 let position = first.wrapping_add(sent);
                 let slot = self.words.slot(position)?;
@@ -672,9 +697,11 @@ impl<M: Memory> Ring<M> {
                     break; // C3
                 }
                 sent += 1;
+                rest = self.shrink(rest); // C4
             }
             // One that was passed over must not be overtaken by those behind it: give them up too.
             for position in (first.wrapping_add(sent)..first.wrapping_add(claimed)).skip(1) {
+                rest = self.shrink(rest); // C4
                 self.words.give_up(position)?;
             }
             self.intent.store(0, Ordering::Release); // C4, E4
@@ -702,8 +729,8 @@ impl<M: Memory> Ring<M> {
         if self.claim(&self.words.head, 0, head, 1) {
             taken = Some(take(slot.payload)); // C2
             self.finish(slot, head, word(next, FREE), unreleased(next), UNREAD)?; // C3
+            self.intent.store(0, Ordering::Release); // C4, E4
         }
-        self.intent.store(0, Ordering::Release); // C4, E4
         Ok(taken)
     }
 
@@ -738,12 +765,14 @@ impl<M: Memory> Ring<M> {
             Ok(claim) => claim,
             Err(refused) => return Ok(refused),
         };
+        let mut rest = intent(first, claimed);
         for index in 0..claimed {
             let position = first.wrapping_add(index);
             let slot = self.words.slot(position)?;
             take(index, slot.payload); // C2
             let next = position.wrapping_add(self.words.capacity);
             self.finish(slot, position, word(next, FREE), unreleased(next), UNREAD)?; // C3
+            rest = self.shrink(rest); // C4
         }
         self.intent.store(0, Ordering::Release); // C4, E4
         Ok(Pop::Done(claimed))
@@ -752,11 +781,12 @@ impl<M: Memory> Ring<M> {
     /// Claims up to `count` free positions in a row.
     #[inline(always)]
     fn claim_free(&mut self, count: u64) -> Result<Result<(u64, u64), Push>, Corrupt> {
-        let (mut contended, mut beyond) = (false, 0);
-        for _ in 0..self.words.rounds() {
+        let (mut rounds, mut beyond) = (self.words.rounds(), 0);
+        loop {
             let tail = self.words.tail.load(Ordering::Acquire); // E3
+            rounds.next(tail)?;
             if self.is_over(tail) {
-                return Ok(Err(self.refuse(contended, Push::Closed)));
+                return Ok(Err(Push::Closed));
             }
             let tail = tail ^ self.run;
             if self.words.slot(tail)?.is_claimable(tail, FREE) || self.make_claimable(tail, FREE)? {
@@ -764,13 +794,11 @@ impl<M: Memory> Ring<M> {
                 if self.claim(&self.words.tail, self.run, tail, row) {
                     return Ok(Ok((tail, row)));
                 }
-                contended = true;
             } else if !self.pass_free(tail, &mut beyond)? && self.words.tail.load(Ordering::Acquire) == tail | self.run
             {
-                return Ok(Err(self.refuse(contended, Push::Full)));
+                return Ok(Err(Push::Full));
             }
         }
-        Err(Corrupt)
     }
 
     /// A slot whose mark is not quiet may be claimable all the same.
@@ -835,25 +863,25 @@ impl<M: Memory> Ring<M> {
     /// Claims up to `count` messages in a row, before a position.
     #[inline(always)]
     fn claim_ready(&mut self, limit: u64, count: u64) -> Result<Result<(u64, u64), Pop>, Corrupt> {
-        let (mut contended, mut behind) = (false, 0);
-        for _ in 0..self.words.rounds() {
+        let (mut rounds, mut behind) = (self.words.rounds(), 0);
+        loop {
             let head = self.words.head.load(Ordering::Acquire); // E3
+            rounds.next(head)?;
             if head >= limit {
-                return Ok(Err(self.refuse(contended, Pop::Empty)));
+                return Ok(Err(Pop::Empty));
             }
             if self.words.slot(head)?.is_claimable(head, READY) || self.make_claimable(head, READY)? {
                 let row = self.row(head, READY, count.min(limit.wrapping_sub(head)))?;
                 if self.claim(&self.words.head, 0, head, row) {
                     return Ok(Ok((head, row)));
                 }
-                contended = true;
                 continue;
             }
             let tail = self.words.tail.load(Ordering::Acquire); // E3
             let (end, closed) = (tail & POSITION, tail & CLOSED != 0);
             if end <= head {
                 let refused = if closed { Pop::Drained } else { Pop::Empty };
-                return Ok(Err(self.refuse(contended, refused)));
+                return Ok(Err(refused));
             }
             let look = self.words.look(head)?;
             if look.passes_over(head) {
@@ -866,10 +894,9 @@ impl<M: Memory> Ring<M> {
                 }
             } else if self.words.head.load(Ordering::Acquire) == head {
                 // Nothing is complete yet: to pass over it would only take the slot from its producer.
-                return Ok(Err(self.refuse(contended, Pop::Empty)));
+                return Ok(Err(Pop::Empty));
             }
         }
-        Err(Corrupt)
     }
 
     /// Whether a message is complete behind the unfinished one at `head`; it is remembered where.
@@ -906,17 +933,21 @@ impl<M: Memory> Ring<M> {
     #[inline(always)]
     fn claim(&self, index: &AtomicU64, run: u64, first: u64, count: u64) -> bool {
         // Before the claim. Release, because it may stand in the place of a cleared one (E4).
-        self.intent.store(first.wrapping_add(1) << COUNT_BITS | count, Ordering::Release); // C1, E3
-        Words::<M>::advance(index, run | first, count)
-    }
-
-    /// Takes back the intent of a claim that failed, on the way out: it would keep a slot from being repaired.
-    #[inline]
-    fn refuse<R>(&self, contended: bool, refused: R) -> R {
-        if contended {
+        self.intent.store(intent(first, count), Ordering::Release); // C1, E3
+        let claimed = Words::<M>::advance(index, run | first, count);
+        if !claimed {
+            // At once: one who is stopped on the way to its next attempt must not keep slots from being repaired.
             self.intent.store(0, Ordering::Release); // E4
         }
-        refused
+        claimed
+    }
+
+    /// The first of the positions that our intent names is finished: it names the others only, or none.
+    #[inline(always)]
+    fn shrink(&self, rest: u64) -> u64 {
+        let rest = rest.wrapping_add(1 << COUNT_BITS).wrapping_sub(1); // the next position, and one less
+        self.intent.store(rest, Ordering::Release); // E4
+        rest
     }
 
     /// Waits a little for a slow claimer; true if it has not gone on.
@@ -1016,9 +1047,35 @@ pub(crate) struct Repair<'a, M: Memory> {
     pub(crate) ledger: &'a Ledger<M>,
     /// Every lane's intent.
     pub(crate) intents: &'a dyn Fn(usize) -> Option<M::Word>,
-    /// Whether a lane's owner may still go on.
-    pub(crate) alive: &'a dyn Fn(usize) -> bool,
+    /// Whether a lane's owner may still go on. None: there is no time left to find out.
+    pub(crate) alive: &'a dyn Fn(usize) -> Option<bool>,
+    /// Asked before so many more shared words are looked at. False: there is no time left.
+    pub(crate) spend: &'a dyn Fn(usize) -> bool,
 }
+
+/// A position that a dead lane's intent names.
+struct Claim {
+    /// Which of the lanes that are being repaired.
+    of: usize,
+    position: u64,
+    look: Look,
+    held: Held,
+}
+
+/// Who is at a slot.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    ByNobody,
+    ByTheLiving,
+    /// There was no time to find out.
+    Unknown,
+}
+
+/// Lanes between two questions for more time.
+const STRETCH: usize = 64;
+
+/// Positions that are repaired together, if they are of more than one lane.
+const GROUP: u64 = 4 * BATCH;
 
 impl<M: Memory> Repair<'_, M> {
     /// Finishes what a repairer died over. Comes first.
@@ -1033,23 +1090,71 @@ impl<M: Memory> Repair<'_, M> {
         Ok(())
     }
 
-    /// Repairs what the dead owner of a lane had claimed; `lose` is shown each message that is lost, again if a repairer
-    /// dies over it. False: somebody who lives is busy at one of its slots; try again later.
-    pub(crate) fn lane(&self, lane: usize, mut lose: impl FnMut(&[AtomicU64])) -> Result<bool, Corrupt> {
-        let Some(intent) = (self.intents)(lane) else { return Ok(true) };
-        let (first, count) = range(intent.load(Ordering::Acquire)); // E4
-        let mut whole = true;
-        for position in first..first.saturating_add(count) {
-            whole &= self.position(position, &mut lose)?;
+    /// Repairs what the dead owners of some lanes had claimed; `lose` is shown each message that is lost, again if a repairer
+    /// dies over it. Says of which lanes nothing is left: of the others somebody who lives is busy at a slot, or there was no time.
+    pub(crate) fn lanes(&self, lanes: &[usize], mut lose: impl FnMut(&[AtomicU64])) -> Vec<bool> {
+        let mut whole = vec![true; lanes.len()];
+        let mut claims = self.claims(lanes);
+        for _ in 0..PATIENT {
+            if claims.is_empty() || !(self.spend)(2 * claims.len()) {
+                break;
+            }
+            claims.retain_mut(|claim| self.look(claim).unwrap_or_else(|Corrupt| give_up_on(claim, &mut whole)));
+            self.find_holders(&mut claims);
+            claims.retain(|claim| {
+                if claim.held != Held::ByNobody {
+                    return give_up_on(claim, &mut whole);
+                }
+                // E4: one who lives may just have finished and cleared its intent.
+                match self.words.look(claim.position) {
+                    Ok(look) if look != claim.look => true,
+                    Ok(_) if self.end(claim, &mut lose).is_ok() => false,
+                    _ => give_up_on(claim, &mut whole),
+                }
+            });
         }
-        if whole {
-            intent.store(0, Ordering::Release); // E4
+        for claim in &claims {
+            give_up_on(claim, &mut whole);
         }
-        Ok(whole)
+        for (&lane, _) in lanes.iter().zip(&whole).filter(|(_, whole)| **whole) {
+            if let Some(intent) = (self.intents)(lane) {
+                intent.store(0, Ordering::Release); // E4
+            }
+        }
+        whole
     }
 
-    fn position(&self, position: u64, lose: &mut impl FnMut(&[AtomicU64])) -> Result<bool, Corrupt> {
-        let words = self.words;
+    /// How many of these lanes, from the first on, are to be repaired together: one at least.
+    pub(crate) fn group(&self, lanes: &[usize]) -> usize {
+        let intent = |&lane: &usize| (self.intents)(lane).map_or(0, |intent| intent.load(Ordering::Acquire)); // E4
+        let mut positions = 0;
+        let fits = |lane: &&usize| {
+            positions += range(intent(lane)).1;
+            positions <= GROUP
+        };
+        lanes.iter().take_while(fits).count().max(1)
+    }
+
+    /// What the intents of some lanes name, as far as it can have been claimed at all.
+    fn claims(&self, lanes: &[usize]) -> Vec<Claim> {
+        let tail = self.words.sent(); // E3
+        let mut claims = Vec::new();
+        for (of, &lane) in lanes.iter().enumerate() {
+            let Some(intent) = (self.intents)(lane) else { continue };
+            let (first, count) = range(intent.load(Ordering::Acquire)); // E4
+            for position in first..first.saturating_add(count).min(tail) {
+                let look = Look { control: 0, mark: Mark(0) };
+                claims.push(Claim { of, position, look, held: Held::ByNobody });
+            }
+        }
+        let mask = self.words.capacity.wrapping_sub(1);
+        claims.sort_unstable_by_key(|claim| claim.position & mask);
+        claims
+    }
+
+    /// Looks at a position. False: there is nothing to be repaired.
+    fn look(&self, claim: &mut Claim) -> Result<bool, Corrupt> {
+        let (words, position) = (self.words, claim.position);
         for _ in 0..PATIENT {
             let look = words.look(position)?;
             if look.is_disputed(look.position(), look.state()) {
@@ -1057,31 +1162,63 @@ impl<M: Memory> Repair<'_, M> {
                 words.settle_dispute(position, look)?;
                 continue;
             }
-            let claimed = look.mark.is_out()
+            (claim.look, claim.held) = (look, Held::ByNobody);
+            return Ok(look.mark.is_out()
                 || match look.state() {
                     // E3: an index beyond it means that somebody claimed it.
                     FREE => look.position() == position && words.sent() > position,
                     _ => look.position() == position && words.head.load(Ordering::Acquire) > position,
-                };
-            if !claimed {
-                return Ok(true);
-            }
-            if self.has_live_claimant(position)? {
-                return Ok(false);
-            }
-            // E4: one who lives may just have finished and cleared its intent.
-            if words.look(position)? != look {
-                continue;
-            }
-            match (look.mark.state(), look.state()) {
-                // It had finished and not seen that it was passed over; or nothing was sent.
-                (UNREAD, FREE) | (UNSENT, _) => words.put_back(position, look.mark)?,
-                (_, FREE) => words.give_up(position)?,
-                (_, _) => self.count_loss(look.position(), lose)?,
-            }
-            return Ok(true);
+                });
         }
-        Ok(false)
+        Err(Corrupt)
+    }
+
+    /// Says of claims, which are in the order of their slots, whether anybody alive is there, on whatever lap. All intents are read after
+    /// each of the looks, and before the next ones (E4): one reading of the intents does for all.
+    fn find_holders(&self, claims: &mut [Claim]) {
+        let mask = self.words.capacity.wrapping_sub(1);
+        let mut open = claims.len();
+        for lane in 0.. {
+            let Some(intent) = (self.intents)(lane).filter(|_| open > 0) else { return };
+            if lane % STRETCH == 0 && !(self.spend)(STRETCH) {
+                let rest = claims.iter_mut().filter(|claim| claim.held == Held::ByNobody);
+                return rest.for_each(|claim| claim.held = Held::Unknown);
+            }
+            let (first, count) = range(intent.load(Ordering::Acquire)); // E4
+            let start = claims.partition_point(|claim| claim.position & mask < first & mask);
+            let mut verdict = None;
+            // From its first slot on, and once around.
+            let (before, from) = claims.split_at_mut(start);
+            for claim in from.iter_mut().chain(before) {
+                if claim.position.wrapping_sub(first) & mask >= count {
+                    break;
+                }
+                if claim.held != Held::ByNobody {
+                    continue;
+                }
+                let held = *verdict.get_or_insert_with(|| match (self.alive)(lane) {
+                    Some(true) => Held::ByTheLiving,
+                    Some(false) => Held::ByNobody,
+                    None => Held::Unknown,
+                });
+                if held == Held::ByNobody {
+                    break;
+                }
+                claim.held = held;
+                open -= 1;
+            }
+        }
+    }
+
+    /// Ends the claim of a dead one in its place.
+    fn end(&self, claim: &Claim, lose: &mut impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
+        let Claim { position, look, .. } = *claim;
+        match (look.mark.state(), look.state()) {
+            // It had finished and not seen that it was passed over; or nothing was sent.
+            (UNREAD, FREE) | (UNSENT, _) => self.words.put_back(position, look.mark),
+            (_, FREE) => self.words.give_up(position),
+            (_, _) => self.count_loss(look.position(), lose),
+        }
     }
 
     /// Ends a dead consumer's claim in its place, and counts its message, once.
@@ -1098,19 +1235,20 @@ impl<M: Memory> Repair<'_, M> {
         fence_against_passers(); // E6
         self.words.was_passed_over(position, word(next, FREE), unreleased(next), UNREAD).map(drop) // R5
     }
+}
 
-    /// Whether anybody alive is at this slot, on whatever lap.
-    fn has_live_claimant(&self, position: u64) -> Result<bool, Corrupt> {
-        for lane in 0.. {
-            let Some(intent) = (self.intents)(lane) else { break };
-            let (first, count) = range(intent.load(Ordering::Acquire)); // E4
-            let behind = position.wrapping_sub(first) & self.words.capacity.wrapping_sub(1);
-            if behind < count && (self.alive)(lane) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+/// Its lane is not whole; for the next repair. False: not in this one.
+fn give_up_on(claim: &Claim, whole: &mut [bool]) -> bool {
+    if let Some(whole) = whole.get_mut(claim.of) {
+        *whole = false;
     }
+    false
+}
+
+/// What names so many positions.
+#[inline(always)]
+fn intent(first: u64, count: u64) -> u64 {
+    first.wrapping_add(1) << COUNT_BITS | count
 }
 
 /// The positions that an intent names.

@@ -6,8 +6,19 @@
 
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+
+thread_local! {
+    /// Questions and requests of this thread, for tests.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// See [`CALLS`].
+pub(crate) fn calls() -> u64 {
+    CALLS.get()
+}
 
 /// Takes the exclusive lock of one byte; false if another description holds it. Taking one's own again is fine.
 pub(crate) fn try_lock(file: impl AsFd, byte: u64) -> io::Result<bool> {
@@ -36,10 +47,18 @@ pub(crate) fn is_locked_elsewhere(file: impl AsFd, byte: u64) -> io::Result<bool
 /// As [`is_locked_elsewhere`], of any of these bytes, with length 0 to the end of all. The kernel
 /// answers for all at one moment.
 pub(crate) fn is_locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> io::Result<bool> {
-    Ok(call(file, libc::F_OFD_GETLK, libc::F_WRLCK, start, length)? != libc::F_UNLCK)
+    locked_elsewhere_in(file, start, length).map(|byte| byte.is_some())
 }
 
-fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, start: u64, length: u64) -> io::Result<libc::c_int> {
+/// The first byte of some lock that another description holds within those bytes; of several, any.
+pub(crate) fn locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> io::Result<Option<u64>> {
+    let lock = call(file, libc::F_OFD_GETLK, libc::F_WRLCK, start, length)?;
+    let is_locked = libc::c_int::from(lock.l_type) != libc::F_UNLCK;
+    Ok(is_locked.then(|| u64::try_from(lock.l_start).unwrap_or(start).max(start)))
+}
+
+fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, start: u64, length: u64) -> io::Result<libc::flock> {
+    CALLS.set(CALLS.get() + 1);
     // SAFETY: all zeros is a valid flock; OFD commands require l_pid = 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as _;
@@ -49,7 +68,7 @@ fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, start: u64, le
     loop {
         // SAFETY: a live descriptor and a valid flock that outlives the call.
         if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &mut lock) } == 0 {
-            return Ok(lock.l_type.into());
+            return Ok(lock);
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {

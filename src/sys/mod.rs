@@ -24,6 +24,12 @@ pub(crate) fn now() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// How long this thread has run so far: what others do on the machine does not count.
+pub(crate) fn run_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// A timeout as a deadline. One that the clock cannot reach (centuries) is no deadline at all.
 pub(crate) fn deadline_after(timeout: Duration) -> Deadline {
     Instant::now().checked_add(timeout)

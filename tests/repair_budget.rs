@@ -1,0 +1,229 @@
+//! What it costs to find out about others is bounded, whatever a peer has written: counted in questions to the kernel and in shared words,
+//! not in time.
+
+mod support;
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use memmap2::{MmapOptions, MmapRaw};
+use support::{Sandbox, alone, fork};
+use tombolo::fuzzing::effort;
+use tombolo::{Namespace, QueueOptions, QueueReceiver, QueueSender};
+
+const NAME: &str = "crowd";
+const CAPACITY: usize = 32;
+
+/// As docs/layout.md has them, in words: of a queue, and of a namespace.
+const LANES_AT: usize = 0x580 / 8;
+const MEMBERS_AT: usize = 0x200 / 8;
+const LANE: usize = 16;
+const STATE: usize = 3;
+const PART: usize = 5;
+const INTENT: usize = 8;
+const PRESENT: u64 = 1;
+const REPAIRED: u64 = 3;
+/// Bytes of the file that stand for one lane.
+const LOCKS: usize = 2;
+
+/// Questions to the kernel for one look after the others: two for each of 64 lanes that may be dead, once more where it is repaired, and
+/// once more for whom the caller waits; and some locks to be taken.
+const QUESTIONS: u64 = 3 * 2 * 64 + 8;
+
+/// Shared words for one look, besides some for each lane.
+const WORDS: u64 = 64 * 64 * 4;
+
+/// A call looks after the others once in 20 ms.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// A region in hostile hands.
+struct Hostile {
+    words: MmapRaw,
+    file: File,
+    lanes_at: usize,
+    lanes: usize,
+}
+
+impl Hostile {
+    fn at(path: &Path, lanes_at: usize, lanes: usize) -> Self {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        Self { words: MmapOptions::new().map_raw(&file).unwrap(), file, lanes_at, lanes }
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.words.len() / 8);
+        // SAFETY: in the mapping, aligned, and used as an atomic only.
+        unsafe { &*self.words.as_mut_ptr().cast::<AtomicU64>().add(index) }
+    }
+
+    fn lane(&self, lane: usize, word: usize) -> &AtomicU64 {
+        self.word(self.lanes_at + lane * LANE + word)
+    }
+
+    fn states(&self, state: u64) -> usize {
+        (0..self.lanes).filter(|&lane| self.lane(lane, STATE).load(Ordering::SeqCst) == state).count()
+    }
+
+    /// Each of these lanes is taken by one who is gone, with the greatest claim that there can be, as far as others can see.
+    fn bury(&self, lanes: impl IntoIterator<Item = usize>) {
+        for lane in lanes {
+            for (word, value) in [(0, 1), (1, 1), (PART, 1), (INTENT, 1 << 6 | 63), (STATE, PRESENT)] {
+                self.lane(lane, word).store(value, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// All slots are passed over, for their producers are away.
+    fn put_out(&self) {
+        let marks = LANES_AT + self.lanes * LANE; // a queue of values has no pool
+        for slot in 0..CAPACITY as u64 {
+            self.word(marks + slot as usize).store((2 * slot + 3) << 2 | 2, Ordering::SeqCst);
+        }
+        self.word(0x200 / 8).store(CAPACITY as u64, Ordering::SeqCst);
+    }
+
+    /// One who lives is in all of these lanes.
+    fn occupy(&self, lanes: std::ops::Range<usize>) {
+        // SAFETY: zeros are a valid flock; the descriptor is ours.
+        unsafe {
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = libc::F_WRLCK as _;
+            (lock.l_start, lock.l_len) = ((LOCKS * lanes.start) as i64, (LOCKS * lanes.len()) as i64);
+            assert_eq!(libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock), 0);
+        }
+        for lane in lanes {
+            for (word, value) in [(0, u64::from(process::id())), (PART, 1), (STATE, PRESENT)] {
+                self.lane(lane, word).store(value, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+fn options(sandbox: &Sandbox, lanes: usize) -> QueueOptions<u64> {
+    QueueOptions::values::<u64>().capacity(CAPACITY).max_participants(lanes).directory(sandbox.names())
+}
+
+fn ends(sandbox: &Sandbox, lanes: usize) -> (QueueSender<u64>, QueueReceiver<u64>, Hostile) {
+    let options = options(sandbox, lanes);
+    let ends = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
+    (ends.0, ends.1, Hostile::at(&sandbox.names().join(NAME), LANES_AT, lanes))
+}
+
+/// What an action has cost: questions, words, and how often it looked after others at most.
+fn cost<R>(action: impl FnOnce() -> R) -> (u64, u64, u64) {
+    let (before, began) = (effort(), Instant::now());
+    action();
+    let after = effort();
+    let looks = began.elapsed().as_nanos() / SLICE.as_nanos() + 1;
+    (after.0 - before.0, after.1 - before.1, looks as u64)
+}
+
+#[test]
+fn hostile_lanes_cost_a_wait_a_bounded_number_of_questions_and_words() {
+    for lanes in [64, 1024] {
+        let sandbox = Sandbox::new();
+        let (tx, mut rx, hostile) = ends(&sandbox, lanes);
+        hostile.put_out();
+        hostile.bury(2..lanes - 1);
+        // Even one who lives is thought to be at every slot.
+        hostile.lane(0, INTENT).store(1 << 6 | 63, Ordering::SeqCst);
+        for _ in 0..3 {
+            let (questions, words, looks) = cost(|| rx.recv_timeout(Duration::from_millis(50)));
+            assert!(questions > 0, "nobody was asked about");
+            assert!(questions <= looks * QUESTIONS, "{questions} questions in {looks} looks at {lanes} lanes");
+            let most = looks * (WORDS + 4 * lanes as u64);
+            assert!(words <= most, "{words} words in {looks} looks at {lanes} lanes");
+        }
+        let (questions, words, _) = cost(|| drop(rx));
+        assert!(questions <= QUESTIONS && words <= WORDS + 4 * lanes as u64, "{questions} questions, {words} words");
+        drop(tx);
+    }
+}
+
+#[test]
+fn hostile_lanes_are_all_repaired_in_the_end_a_lane_being_asked_about_once() {
+    let lanes = 1024;
+    let sandbox = Sandbox::new();
+    let (tx, mut rx, hostile) = ends(&sandbox, lanes);
+    hostile.put_out();
+    hostile.bury(2..lanes);
+    let mut questions = 0;
+    let mut waits = 0;
+    while hostile.states(REPAIRED) < lanes - 2 {
+        questions += cost(|| rx.recv_timeout(Duration::from_millis(25))).0;
+        waits += 1;
+        assert!(waits < 1000, "{} of {lanes} lanes repaired", hostile.states(REPAIRED));
+    }
+    // Two for each of the dead, and for each wait some for whom it waits for, for itself and for the right to repair.
+    let most = 2 * lanes as u64 + 16 * waits;
+    assert!(questions <= most, "{questions} questions in {waits} waits");
+    assert_eq!((tx.stats().quarantined, tx.stats().senders), (0, 1));
+}
+
+#[test]
+fn a_wait_whose_deadline_is_over_gets_on_with_repair() {
+    let lanes = 256;
+    let sandbox = Sandbox::new();
+    let (_tx, mut rx, hostile) = ends(&sandbox, lanes);
+    hostile.put_out();
+    hostile.bury(2..lanes);
+    let mut calls = 0;
+    while hostile.states(REPAIRED) < lanes - 2 {
+        let _ = rx.recv_timeout(Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(2));
+        calls += 1;
+        assert!(calls < 20_000, "{} of {lanes} lanes repaired", hostile.states(REPAIRED));
+    }
+}
+
+#[test]
+fn joining_and_leaving_ask_a_constant_number_of_questions() {
+    let lanes = 4096;
+    let sandbox = Sandbox::new();
+    let (tx, rx, hostile) = ends(&sandbox, lanes);
+    hostile.occupy(2..lanes - 4);
+    let mut joined = None;
+    let (joining, ..) = cost(|| joined = Some(options(&sandbox, lanes).sender(NAME).unwrap()));
+    assert!(joining <= 64 + 16, "{joining} questions to join");
+    let (leaving, ..) = cost(|| drop(joined));
+    assert!(leaving <= 16, "{leaving} questions to leave");
+    drop((tx, rx));
+}
+
+#[test]
+fn the_last_of_many_that_died_leaves_with_a_bounded_number_of_questions() {
+    let lanes = 4096;
+    let sandbox = Sandbox::new();
+    let (tx, rx, hostile) = ends(&sandbox, lanes);
+    hostile.bury(2..lanes);
+    drop(rx);
+    let (questions, words, _) = cost(|| drop(tx));
+    let bound = QUESTIONS + 2 * lanes as u64; // those who may run without a lock are looked at for a millisecond
+    assert!(questions <= bound && words <= WORDS + 4 * lanes as u64, "{questions} questions, {words} words");
+}
+
+#[test]
+fn joining_a_namespace_of_the_dead_costs_one_pass_over_its_objects() {
+    let (lanes, objects) = (4096, 300);
+    let sandbox = Sandbox::new();
+    let mut builder = Namespace::builder().max_participants(lanes).directory(sandbox.names());
+    for object in 0..objects {
+        builder = builder.mutex(&format!("object {object}"), 0_u64);
+    }
+    let first = builder.open(NAME).unwrap();
+    let hostile = Hostile::at(&sandbox.names().join(NAME), MEMBERS_AT, lanes);
+    hostile.bury(1..lanes - 1);
+    let alone = alone();
+    let newcomer = fork(&alone, || {
+        let open = || Namespace::builder().directory(sandbox.names()).open(NAME).unwrap();
+        let (questions, words, _) = cost(open);
+        assert!(questions > 64 && questions <= 2 * QUESTIONS, "{questions} questions");
+        assert!(words > objects && words <= 64 * objects + 2 * lanes as u64, "{words} words");
+    });
+    newcomer.finish();
+    drop(first);
+}

@@ -1,0 +1,84 @@
+//! One process is stopped in the middle of a batch, another is killed elsewhere: that death is repaired all the same.
+
+#![cfg(target_arch = "x86_64")]
+
+mod support;
+#[path = "support/sweep.rs"]
+mod sweep;
+
+use std::cell::{Cell, RefCell};
+use std::mem::forget;
+use std::path::Path;
+use std::time::Duration;
+
+use sweep::{NAME, sweep_stopping, wreck};
+use tombolo::{QueueOptions, QueueReceiver, QueueSender};
+
+const CAPACITY: u64 = 8;
+
+fn options(names: &Path) -> QueueOptions<u64> {
+    QueueOptions::values::<u64>().capacity(CAPACITY as usize).max_participants(8).directory(names)
+}
+
+type Ends = RefCell<(QueueSender<u64>, QueueReceiver<u64>)>;
+
+fn ends(names: &Path) -> Ends {
+    RefCell::new((options(names).sender(NAME).unwrap(), options(names).receiver(NAME).unwrap()))
+}
+
+/// Messages that can be received now.
+fn received(rx: &mut QueueReceiver<u64>) -> u64 {
+    std::iter::from_fn(|| rx.try_recv().ok().map(|_| rx.task_done().unwrap())).count() as u64
+}
+
+/// The slot of the batch's first message is in service again; a receiver claims the message that is in it now, and is killed.
+fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (QueueSender<u64>, QueueReceiver<u64>), first: u64) {
+    for n in first..first + CAPACITY / 2 {
+        tx.send(&n).unwrap();
+        assert_eq!(rx.recv_timeout(Duration::from_secs(10)), Ok(n));
+        rx.task_done().unwrap();
+    }
+    tx.send(&first).unwrap();
+    let receiver = || {
+        let mut own = options(names).receiver(NAME).unwrap();
+        move || {
+            let _ = own.try_recv();
+            forget(own);
+        }
+    };
+    assert!(wreck(names, 2, receiver), "it has its claim after its intent");
+}
+
+#[test]
+fn a_sender_stopped_in_its_batch_keeps_no_other_death_from_being_repaired() {
+    let (looked, put_off) = (Cell::new(0), Cell::new(0));
+    sweep_stopping(
+        ends,
+        |names| {
+            let mut own = options(names).sender(NAME).unwrap();
+            move || {
+                let _ = own.try_send_many(&[1, 2, 3, 4]);
+                forget(own); // leaving is not swept
+            }
+        },
+        |names, ends| {
+            let ends = &mut *ends.borrow_mut();
+            if received(&mut ends.1) == 0 {
+                return; // the first slot is the batch's own
+            }
+            die_in_the_first_slot(names, ends, 10);
+            drop(options(names).receiver(NAME)); // who joins repairs
+            looked.set(looked.get() + 1);
+            let repaired = ends.0.stats().lost;
+            put_off.set(put_off.get() + 1 - repaired);
+            if repaired == 1 {
+                assert_eq!(ends.0.join_timeout(Duration::from_secs(10)), Ok(()), "nothing is left to wait for");
+            }
+        },
+        |_, _| {},
+    );
+    if looked.get() > 0 {
+        // Between the moment in which the first message is there and the next store, which says that its slot is done with.
+        assert!(looked.get() >= 6 && put_off.get() <= 1, "{} of {} put off", put_off.get(), looked.get());
+    }
+}
