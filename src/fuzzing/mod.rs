@@ -39,6 +39,12 @@ use crate::raw::{Corrupt, Memory};
 use crate::region::Region;
 use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
 
+/// From here on no slice ends a sleep of this process, and only wake-ups do. For tests in which one that does not come is to be noticed;
+/// a process that waits like that does not hear of deaths.
+pub fn make_slices_endless() {
+    crate::wait::make_slices_endless();
+}
+
 /// An input, read from its front; behind its end all is zero.
 struct Input<'a>(&'a [u8]);
 

@@ -20,7 +20,11 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a test may take; TEST_PATIENCE says it in seconds.
+fn patience() -> Duration {
+    let seconds = std::env::var("TEST_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(180))
+}
 
 /// A directory that goes away with the test; if the test hangs, everything does.
 pub struct Sandbox {
@@ -42,9 +46,10 @@ impl Sandbox {
         };
         let (watchdog, alarm) = mpsc::channel();
         let test = thread::current().name().unwrap_or_default().to_string();
+        let patience = patience();
         thread::spawn(move || {
-            if alarm.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                say(&format!("{test} hangs: giving up after {PATIENCE:?}"));
+            if alarm.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                say(&format!("{test} hangs: giving up after {patience:?}"));
                 remove_all();
                 // SAFETY: ends the process, and with it every process that it has started.
                 unsafe { libc::_exit(99) };
