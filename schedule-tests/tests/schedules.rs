@@ -20,6 +20,11 @@ fn pipes_deliver_in_order_and_once_over_killed_generations() {
 }
 
 #[test]
+fn places_of_the_pool_belong_to_one_lane_each() {
+    explore("pool", 20_000);
+}
+
+#[test]
 fn queues_deliver_once_or_count_the_loss_and_are_repaired() {
     explore("queue", 100_000);
 }

@@ -3,6 +3,7 @@
 mod event;
 mod objects;
 mod pipe;
+mod pool;
 mod queue;
 
 use std::ops::Deref;
@@ -22,6 +23,7 @@ pub struct Model {
 pub const MODELS: &[Model] = &[
     Model { name: "event", build: event::build },
     Model { name: "pipe", build: pipe::build },
+    Model { name: "pool", build: pool::build },
     Model { name: "queue", build: queue::build },
     Model { name: "objects", build: objects::build },
 ];
