@@ -29,7 +29,7 @@ pub(crate) fn light_fence() {}
 
 pub(crate) fn heavy_fence() -> bool {
     fence(Ordering::SeqCst);
-    if !world::may_interrupt_others() {
+    if !world::has_membarrier() {
         return false;
     }
     // One processor after the other is interrupted, while the rest go on.

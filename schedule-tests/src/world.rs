@@ -63,8 +63,6 @@ struct Participant {
     buffer: VecDeque<(Rc<Cell<u64>>, u64)>,
     /// Heavy fences reach it.
     membarrier: bool,
-    /// It registered for membarrier(2), which now refuses its calls.
-    refused: bool,
     /// The word on which it sleeps.
     asleep_on: Option<*const Cell<u64>>,
     sleep: Sleep,
@@ -204,7 +202,7 @@ pub(crate) fn has_store_buffers() -> bool {
 
 /// Whether heavy fences reach everybody.
 pub(crate) fn everybody_has_membarrier() -> bool {
-    with(|world| world.participants.iter().all(|participant| participant.membarrier && !participant.refused))
+    with(|world| world.participants.iter().all(|participant| participant.membarrier))
 }
 
 // ---- store buffers ----
@@ -255,11 +253,6 @@ pub(crate) fn with_membarrier() -> impl Iterator<Item = usize> {
 /// Whether the running participant is among them.
 pub(crate) fn has_membarrier() -> bool {
     with(|world| world.current.is_none_or(|who| world.participants[who].membarrier))
-}
-
-/// Whether the kernel lets it reach the others.
-pub(crate) fn may_interrupt_others() -> bool {
-    with(|world| world.current.is_none_or(|who| world.participants[who].membarrier && !world.participants[who].refused))
 }
 
 // ---- the kernel ----
@@ -346,8 +339,6 @@ fn end_sleep(who: usize, sleep: Sleep) {
 /// One who comes.
 pub(crate) struct Newcomer {
     pub(crate) membarrier: bool,
-    /// See [`Participant::refused`].
-    pub(crate) refused: bool,
     pub(crate) life: Box<dyn FnOnce()>,
 }
 
@@ -394,7 +385,6 @@ fn start(newcomer: Newcomer, weight: u64) -> Running {
         world.participants.push(Participant {
             buffer: VecDeque::new(),
             membarrier: newcomer.membarrier,
-            refused: newcomer.refused,
             asleep_on: None,
             sleep: Sleep::Woken,
             dying: false,

@@ -82,7 +82,7 @@ impl Scene for EventScene {
         let life = move || if brings { stock.bring(own, times) } else { stock.fetch(own, times) };
         self.number += 1;
         let membarrier = self.fences.has_membarrier(self.number);
-        Some(Newcomer { membarrier, refused: false, life: Box::new(life) })
+        Some(Newcomer { membarrier, life: Box::new(life) })
     }
 
     fn finish(&mut self) {

@@ -511,7 +511,7 @@ impl Scene for ObjectsScene {
         self.number += 1;
         let meetings = self.meetings;
         let life = move || Member::live(space, own, meetings.unwrap_or(operations), meetings.is_some());
-        Some(Newcomer { membarrier, refused: false, life: Box::new(life) })
+        Some(Newcomer { membarrier, life: Box::new(life) })
     }
 
     fn killed(&mut self, who: usize) {

@@ -308,7 +308,7 @@ impl Scene for PipeScene {
             PRODUCER => pipe.produce(generation, count, closes, own),
             _ => pipe.consume(most, closes, own),
         };
-        Some(Newcomer { membarrier, refused: false, life: Box::new(life) })
+        Some(Newcomer { membarrier, life: Box::new(life) })
     }
 
     fn killed(&mut self, who: usize) {

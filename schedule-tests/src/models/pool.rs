@@ -90,7 +90,7 @@ impl Scene for PoolScene {
     fn next(&mut self, random: &mut Random) -> Option<Newcomer> {
         let (places, who, own) = (self.places.clone(), self.number, Random::new(random.below(u64::MAX)));
         self.number += 1;
-        Some(Newcomer { membarrier: true, refused: false, life: Box::new(move || places.live(who, own)) })
+        Some(Newcomer { membarrier: true, life: Box::new(move || places.live(who, own)) })
     }
 
     fn killed(&mut self, who: usize) {

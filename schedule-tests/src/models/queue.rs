@@ -462,7 +462,7 @@ impl Scene for QueueScene {
         let membarrier = self.fences.has_membarrier(self.number);
         self.number += 1;
         let life = move || Participant::live(queue, part, own, operations);
-        Some(Newcomer { membarrier, refused: false, life: Box::new(life) })
+        Some(Newcomer { membarrier, life: Box::new(life) })
     }
 
     fn killed(&mut self, who: usize) {
