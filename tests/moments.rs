@@ -10,11 +10,12 @@ mod sweep;
 use std::cell::{Cell, RefCell};
 use std::mem::forget;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use support::{Board, Process, Sandbox, alone, parts, start, until};
-use sweep::{NAME, sweep_stopping, wreck};
+use support::{Board, Process, Sandbox, alone, fork, parts, start, until};
+use sweep::{NAME, sweep_stopping, within, wreck};
 use tombolo::{
     Directory, End, ErrorKind, LockError, Namespace, NamespaceBuilder, Queue, QueueOptions, QueueSender, Standing, Wait,
 };
@@ -136,7 +137,58 @@ fn successor_that_comes_while_a_receiver_asks_ends_no_wait() {
 }
 
 fn plan(names: &Path) -> NamespaceBuilder {
-    Namespace::builder().mutex("mutex", 0_u64).max_participants(6).directory(names)
+    Namespace::builder()
+        .mutex("mutex", 0_u64)
+        .condvar("condition")
+        .max_participants(6)
+        .wait(Wait::Park)
+        .directory(names)
+}
+
+/// Whoever waits on a condition gives the mutex back and goes to sleep. What changes in between must wake it: here nothing
+/// else would, because slices are endless.
+#[test]
+fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
+    const IN_TIME: usize = 0;
+    let board = |names: &Path| Board::at(&names.with_file_name("board"));
+    let open = |namespace: &Namespace| {
+        let (mutex, condition) = (namespace.mutex::<u64>("mutex").unwrap(), namespace.condvar("condition").unwrap());
+        let is_free = mutex.try_lock().map(|mut guard| *guard = 1).is_ok();
+        if is_free {
+            condition.notify_all().unwrap();
+        }
+        is_free
+    };
+    let caught = Cell::new(0);
+    let swept = sweep_stopping(
+        |names| {
+            let namespace = plan(names).open(NAME).unwrap();
+            // If the victim does not get to where it is to stop before it sleeps, somebody has to wake it.
+            let opener = fork(&within(), || {
+                let namespace = plan(names).open(NAME).unwrap();
+                thread::sleep(Duration::from_millis(100));
+                until(|| board(names).word(IN_TIME).load(Ordering::SeqCst) == 1 || open(&namespace));
+            });
+            (namespace, opener)
+        },
+        |names| {
+            tombolo::fuzzing::make_slices_endless();
+            let namespace: &'static Namespace = Box::leak(Box::new(plan(names).open(NAME).unwrap()));
+            let mutex: &'static _ = Box::leak(Box::new(namespace.mutex::<u64>("mutex").unwrap()));
+            let condition = namespace.condvar("condition").unwrap();
+            let guard = mutex.lock().unwrap();
+            move || forget(condition.wait_while(guard, |open| *open == 0).unwrap())
+        },
+        |names, (namespace, _)| {
+            if open(namespace) {
+                board(names).word(IN_TIME).store(1, Ordering::SeqCst);
+                caught.set(caught.get() + 1);
+            }
+        },
+        |_, (_, opener)| opener.finish(),
+    );
+    swept.covers(1, 3);
+    assert!(caught.get() > 0 || swept.calls == usize::MAX);
 }
 
 fn enter(sandbox: &Sandbox, part: &str) -> Process {

@@ -15,7 +15,15 @@ use tombolo::{
     LockError, Namespace, NamespaceBuilder, PipeOptions, QueueOptions, RecvError, SendError, SyncError, Wait,
 };
 
-parts!(work_on_objects, meet_at_the_barrier, hold_a_place, send_nothing, join_and_leave, hold_the_objects,);
+parts!(
+    work_on_objects,
+    meet_at_the_barrier,
+    hold_a_place,
+    send_nothing,
+    hear_of_the_death,
+    join_and_leave,
+    hold_the_objects,
+);
 
 const NAME: &str = "name";
 const ROUNDS: u64 = 3000;
@@ -272,6 +280,47 @@ fn closing_a_queue_wakes_everybody() {
             waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
         });
     }
+}
+
+/// Each of them takes one message only, so each has to be woken.
+#[test]
+fn batch_wakes_as_many_receivers_as_it_has_messages() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::values::<u64>().capacity(8).max_participants(8).wait(Wait::Park);
+    let (mut tx, rx) = options.channel().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut rx = rx.try_clone().unwrap();
+            scope.spawn(move || rx.recv().unwrap());
+        }
+        let_them_sleep();
+        assert_eq!(tx.send_many(&[1, 2, 3, 4]), Ok(4));
+    });
+    drop(rx);
+}
+
+#[test]
+fn last_one_to_leave_a_queue_wakes_the_other_part() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::values::<u64>().capacity(2).max_participants(8).wait(Wait::Park);
+    let (tx, rx) = options.channel().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut rx = rx.try_clone().unwrap();
+            scope.spawn(move || assert_eq!(rx.recv(), Err(RecvError::Closed)));
+        }
+        let_them_sleep();
+        drop(tx);
+    });
+    let (tx, rx) = options.channel().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut tx = tx.try_clone().unwrap();
+            scope.spawn(move || assert_eq!((0..9).find_map(|number| tx.send(&number).err()), Some(SendError::Closed)));
+        }
+        let_them_sleep();
+        drop(rx);
+    });
 }
 
 // ---- objects ---------------------------------------------------------------------------------------------------------
@@ -567,6 +616,32 @@ fn repair_of_the_last_sender_wakes_all_receivers() {
         for receiver in receivers {
             assert_eq!(receiver.join().unwrap(), Err(RecvError::PeerDied));
         }
+    });
+}
+
+/// As the name says, with slices.
+fn hear_of_the_death(arguments: &[String]) {
+    let (names, board) = (PathBuf::from(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let mut rx = pooled(&names).receiver(NAME).unwrap();
+    board.meet(1, 2);
+    assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::PeerDied));
+    stay(&board);
+}
+
+/// One who asks for itself repairs, and stays. The others hear from it that something has changed.
+#[test]
+fn repair_by_one_who_waits_is_news_to_the_others() {
+    let sandbox = sandbox();
+    let victim = enter(&sandbox, "send_nothing", &[]);
+    board(&sandbox).meet(0, 2);
+    let mut rx = pooled(&sandbox.names()).receiver(NAME).unwrap();
+    let _asker = enter(&sandbox, "hear_of_the_death", &[]);
+    board(&sandbox).meet(1, 2);
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| rx.recv(&mut Vec::new()));
+        let_them_sleep();
+        victim.kill();
+        assert_eq!(receiver.join().unwrap(), Err(RecvError::PeerDied));
     });
 }
 

@@ -79,6 +79,8 @@ struct World {
     sleepers: Vec<usize>,
     /// Whether stores wait in buffers at all.
     buffers: bool,
+    /// At one in so many accesses a store leaves somebody's buffer.
+    drains_one_in: u64,
     random: Option<Random>,
     steps: u64,
     /// Accesses that the current participant makes before the scheduler decides anew.
@@ -114,10 +116,6 @@ impl World {
         while self.flush_one(who) {}
     }
 
-    fn random(&mut self) -> &mut Random {
-        self.random.get_or_insert_with(|| Random::new(0))
-    }
-
     fn is_alive(&self, who: usize) -> bool {
         self.participants.get(who).is_some_and(|participant| !participant.dead)
     }
@@ -133,10 +131,10 @@ pub(crate) fn pause() {
         if world.current.is_none() {
             return false;
         }
-        if world.buffers && world.random().one_in(4) {
+        if world.buffers && world.random.as_mut().is_some_and(|random| random.one_in(world.drains_one_in)) {
             let count = world.participants.len() as u64;
-            let who = world.random().below(count) as usize;
-            world.flush_one(who);
+            let who = world.random.as_mut().map_or(0, |random| random.below(count));
+            world.flush_one(who as usize);
         }
         world.quantum = world.quantum.saturating_sub(1);
         world.quantum == 0
@@ -419,8 +417,9 @@ pub(crate) fn explore(
 ) -> BTreeMap<&'static str, u64> {
     let mut random = Random::new(seed);
     let buffers = random.one_in(2);
+    let drains_one_in = random.among(&[2, 8, 50]);
     let own = Some(Random::new(seed ^ 0xACCE55));
-    with(|world| *world = World { trace, buffers, random: own, ..World::default() });
+    with(|world| *world = World { trace, buffers, drains_one_in, random: own, ..World::default() });
     let (mut scene, conduct) = build(&mut random);
     let mut kills = conduct.kills;
     let kill_one_in = random.among(&[15, 60, 200]);

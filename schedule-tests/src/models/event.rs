@@ -1,19 +1,39 @@
 //! One event, and a stock of goods: each who brings some wakes as many as can be served. Nobody sleeps while there are goods.
+//!
+//! What is brought is told by plain stores: a locked instruction would do what the fences are there for.
 
-use super::{Fences, Futex, Heap, Word, prepare, wait};
+use super::{Fences, Futex, Heap, Word, Words, prepare, wait};
 use crate::raw::event::Event;
-use crate::raw::semaphore::Semaphore;
+use crate::sync::Ordering;
 use crate::world::{self, Conduct, Newcomer, Random, Scene};
 
 #[derive(Clone)]
 struct Stock {
-    goods: Word,
+    /// By participant, in all.
+    brought: Words,
+    fetched: Word,
     event: Futex,
 }
 
 impl Stock {
-    fn goods(&self) -> Semaphore<Heap> {
-        Semaphore::new(self.goods.clone())
+    fn left(&self) -> u64 {
+        let brought: u64 = self.brought.iter().map(|word| word.load(Ordering::Acquire)).sum();
+        brought - self.fetched.load(Ordering::Relaxed)
+    }
+
+    fn try_fetch(&self) -> bool {
+        loop {
+            let fetched = self.fetched.load(Ordering::Relaxed);
+            let brought: u64 = self.brought.iter().map(|word| word.load(Ordering::Acquire)).sum();
+            // If it has grown meanwhile, there may be more.
+            if brought <= fetched && self.fetched.load(Ordering::Relaxed) == fetched {
+                return false;
+            }
+            let swap = |more| self.fetched.compare_exchange(fetched, more, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            if brought > fetched && swap(fetched + 1) {
+                return true;
+            }
+        }
     }
 
     fn event(&self) -> Event<Heap> {
@@ -23,9 +43,12 @@ impl Stock {
 
     fn bring(&self, mut random: Random, times: u64) {
         let event = self.event();
-        for _ in 0..times {
-            let count = if random.one_in(4) { 2 } else { 1 };
-            self.goods().release(count).unwrap();
+        let mut left = times;
+        while left > 0 {
+            let count = left.min(if random.one_in(4) { 2 } else { 1 });
+            left -= count;
+            let own = &self.brought[world::me()];
+            own.store(own.load(Ordering::Relaxed) + count, Ordering::Release);
             world::count_many("brought", count);
             // A repairer wakes whatever the word says.
             if random.one_in(4) { event.wake(count as u32) } else { event.notify(count as u32) }
@@ -36,7 +59,7 @@ impl Stock {
         let event = self.event();
         for _ in 0..times {
             let has_deadline = random.one_in(6);
-            let one = || self.goods().try_acquire(1).unwrap().then_some(());
+            let one = || self.try_fetch().then_some(());
             if wait(&event, &mut random, has_deadline, || {}, one).is_some() {
                 world::count("fetched");
             } else {
@@ -52,22 +75,23 @@ struct EventScene {
     lives: Vec<(bool, u64)>,
     fences: Fences,
     number: usize,
-    left: u64,
 }
 
 pub(crate) fn build(random: &mut Random) -> (Box<dyn Scene>, Conduct) {
-    let stock = Stock { goods: Word::new("goods"), event: Futex::new("event") };
-    let participants = 2 + random.below(4);
-    let mut lives: Vec<(bool, u64)> = (0..participants).map(|_| (random.one_in(2), 1 + random.below(8))).collect();
-    // Nobody waits for what nobody brings.
-    let wanted: u64 = lives.iter().filter(|(brings, _)| !brings).map(|(_, times)| times).sum();
-    lives.push((true, 1));
-    let brings = lives.iter().filter(|(brings, _)| *brings).count() as u64;
-    for (_, times) in lives.iter_mut().filter(|(brings, _)| *brings) {
-        *times = wanted.div_ceil(brings);
+    let participants = 1 + random.below(4);
+    let mut lives: Vec<(bool, u64)> = (0..participants).map(|_| (false, 1 + random.below(4))).collect();
+    // Exactly what is wanted, so that each wake-up is needed.
+    let mut wanted: u64 = lives.iter().map(|(_, times)| times).sum();
+    let bring = 1 + random.below(3);
+    for left in (1..=bring).rev() {
+        let share = if left == 1 { wanted } else { random.below(wanted + 1) };
+        lives.push((true, share));
+        wanted -= share;
     }
     let at_once = lives.len();
-    let scene = EventScene { stock, lives, fences: Fences::choose(random), number: 0, left: 0 };
+    let brought = Words::new("brought", at_once);
+    let stock = Stock { brought, fetched: Word::new("fetched"), event: Futex::new("event") };
+    let scene = EventScene { stock, lives, fences: Fences::choose(random), number: 0 };
     (Box::new(scene), Conduct { at_once, most: at_once, kills: 0, slices: random.one_in(4) })
 }
 
@@ -86,7 +110,6 @@ impl Scene for EventScene {
     }
 
     fn finish(&mut self) {
-        self.left = self.stock.goods().available().unwrap();
-        world::count_many("left", self.left);
+        world::count_many("left", self.stock.left());
     }
 }
