@@ -12,7 +12,7 @@ use std::mem::forget;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Board, Process, Sandbox, alone, fork, parts, start, until};
 use sweep::{NAME, sweep_stopping, within, wreck};
@@ -247,4 +247,25 @@ fn stop(process: &Process) {
     process.signal(libc::SIGSTOP);
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
     until(|| state().rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')));
+}
+
+/// The same request, and nobody dies: the newcomer gives the lock back, and waits for longer than those who have waited are
+/// given before somebody else may have it. (That is a millisecond; it may take longer, and a machine may be slow.)
+#[test]
+fn newcomer_stands_back_for_one_who_has_waited_for_long() {
+    let _alone = alone();
+    let sandbox = Sandbox::new();
+    let board = Board::at(&sandbox.file("board"));
+    let mutex = plan(&sandbox.names()).open(NAME).unwrap().mutex::<u64>("mutex").unwrap();
+    let guard = mutex.lock().unwrap();
+    let waiter = enter(&sandbox, "wait_for_the_mutex");
+    board.meet(0, 2);
+    thread::sleep(Duration::from_millis(200)); // by then it has asked for that
+    stop(&waiter);
+    drop(guard);
+    let began = Instant::now();
+    drop(mutex.lock().unwrap());
+    assert!(began.elapsed() >= Duration::from_millis(1), "it did not stand back");
+    waiter.signal(libc::SIGCONT);
+    waiter.finish();
 }

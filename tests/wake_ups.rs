@@ -20,6 +20,7 @@ parts!(
     meet_at_the_barrier,
     hold_a_place,
     send_nothing,
+    send_nothing_through_a_pipe,
     hear_of_the_death,
     join_and_leave,
     hold_the_objects,
@@ -230,6 +231,39 @@ fn place_that_is_given_back_wakes_all_who_wait_for_one() {
     });
 }
 
+/// The first to wait has no use for a block, the second has.
+#[test]
+fn block_that_is_given_back_wakes_the_one_who_can_use_it() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::bytes()
+        .capacity(16)
+        .inline_len(8)
+        .blocks(1, 64)
+        .extents(1)
+        .max_message_len(500)
+        .max_participants(16)
+        .wait(Wait::Park);
+    let (mut tx, mut rx) = options.channel().unwrap();
+    tx.send(&[1; 40]).unwrap();
+    tx.send(&[2; 400]).unwrap();
+    thread::scope(|scope| {
+        let send = |bytes: Vec<u8>| {
+            let mut tx = tx.try_clone().unwrap();
+            scope.spawn(move || tx.send(&bytes).map(|()| tx))
+        };
+        let long = send(vec![3; 400]);
+        let_them_sleep();
+        let short = send(vec![4; 40]);
+        let_them_sleep();
+        let mut message = Vec::new();
+        rx.recv(&mut message).unwrap();
+        let first = short.join().unwrap().unwrap();
+        rx.recv(&mut message).unwrap();
+        let second = long.join().unwrap().unwrap();
+        drop((first, second));
+    });
+}
+
 #[test]
 fn joining_a_queue_ends_when_the_last_task_is_done() {
     let _sandbox = sandbox();
@@ -291,7 +325,8 @@ fn batch_wakes_as_many_receivers_as_it_has_messages() {
     thread::scope(|scope| {
         for _ in 0..4 {
             let mut rx = rx.try_clone().unwrap();
-            scope.spawn(move || rx.recv().unwrap());
+            // The handle stays: a receiver that leaves with a task wakes everybody.
+            scope.spawn(move || (rx.recv().unwrap(), rx));
         }
         let_them_sleep();
         assert_eq!(tx.send_many(&[1, 2, 3, 4]), Ok(4));
@@ -642,6 +677,29 @@ fn repair_by_one_who_waits_is_news_to_the_others() {
         let_them_sleep();
         victim.kill();
         assert_eq!(receiver.join().unwrap(), Err(RecvError::PeerDied));
+    });
+}
+
+fn send_nothing_through_a_pipe(arguments: &[String]) {
+    let (names, board) = surroundings(arguments);
+    let _tx = PipeOptions::values::<u64>().directory(names).sender(NAME).unwrap();
+    stay(&board);
+}
+
+/// The successor of a killed sender is how the reader hears of the death.
+#[test]
+fn successor_that_comes_wakes_a_pipes_reader() {
+    let sandbox = sandbox();
+    let options = PipeOptions::values::<u64>().wait(Wait::Park).directory(sandbox.names());
+    let mut rx = options.receiver(NAME).unwrap();
+    let victim = enter(&sandbox, "send_nothing_through_a_pipe", &[]);
+    board(&sandbox).meet(0, 2);
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || rx.recv());
+        let_them_sleep();
+        victim.kill();
+        let _tx = options.sender(NAME).unwrap();
+        assert_eq!(reader.join().unwrap(), Err(RecvError::PeerDied));
     });
 }
 
