@@ -323,13 +323,17 @@ fn batch_wakes_as_many_receivers_as_it_has_messages() {
     let options = QueueOptions::values::<u64>().capacity(8).max_participants(8).wait(Wait::Park);
     let (mut tx, rx) = options.channel().unwrap();
     thread::scope(|scope| {
-        for _ in 0..4 {
-            let mut rx = rx.try_clone().unwrap();
-            // The handle stays: a receiver that leaves with a task wakes everybody.
-            scope.spawn(move || (rx.recv().unwrap(), rx));
-        }
+        // The handles stay: a receiver that leaves with a task wakes everybody.
+        let receivers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut rx = rx.try_clone().unwrap();
+                scope.spawn(move || (rx.recv(), rx))
+            })
+            .collect();
         let_them_sleep();
         assert_eq!(tx.send_many(&[1, 2, 3, 4]), Ok(4));
+        let received: Vec<_> = receivers.into_iter().map(|receiver| receiver.join().unwrap()).collect();
+        assert!(received.iter().all(|(result, _)| result.is_ok()));
     });
     drop(rx);
 }
