@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use support::{Board, Process, Sandbox, alone, fork, parts, start, until};
 use sweep::{NAME, sweep_stopping, within, wreck};
 use tombolo::{
-    Directory, End, ErrorKind, LockError, Namespace, NamespaceBuilder, Queue, QueueOptions, QueueSender, Standing, Wait,
+    Directory, End, ErrorKind, LockError, Namespace, NamespaceBuilder, PipeOptions, Queue, QueueOptions, QueueSender,
+    SendError, Standing, Wait,
 };
 
-parts!(hold_the_mutex, wait_for_the_mutex, join_and_leave);
+parts!(hold_the_mutex, wait_for_the_mutex, join_and_leave, receive_nothing);
 
 type Value = [u64; 2];
 
@@ -268,4 +269,37 @@ fn newcomer_stands_back_for_one_who_has_waited_for_long() {
     assert!(began.elapsed() >= Duration::from_millis(1), "it did not stand back");
     waiter.signal(libc::SIGCONT);
     waiter.finish();
+}
+
+fn receive_nothing(arguments: &[String]) {
+    let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let _rx = PipeOptions::values::<u64>().capacity(1).directory(names).receiver(NAME).unwrap();
+    board.meet(0, 2);
+    loop {
+        thread::park();
+    }
+}
+
+/// Two receivers come and are killed, and a third one comes, between two looks of the sender: it is told of a death, once.
+#[test]
+fn two_deaths_between_two_looks_are_told_as_one() {
+    let _alone = alone();
+    let sandbox = Sandbox::new();
+    let board = Board::at(&sandbox.file("board"));
+    let mut receivers = Vec::new();
+    let mut tx = None;
+    for killed in [true, true, false] {
+        let receiver = enter(&sandbox, "receive_nothing");
+        board.meet(0, 2);
+        if tx.is_none() {
+            let mut sender = PipeOptions::values::<u64>().capacity(1).directory(sandbox.names()).sender(NAME).unwrap();
+            sender.try_send(&1).unwrap();
+            tx = Some(sender);
+        }
+        if killed { receiver.kill() } else { receivers.push(receiver) }
+    }
+    let mut tx = tx.unwrap();
+    assert_eq!(tx.try_send(&2), Err(SendError::PeerDied));
+    assert_eq!(tx.try_send(&2), Err(SendError::Full));
+    drop(tx);
 }

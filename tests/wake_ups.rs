@@ -536,9 +536,9 @@ fn condition_event_and_once_wake_those_who_wait() {
                 }
             });
         }
-        thread::sleep(Duration::from_millis(5));
+        let_them_sleep();
         once.call_once(|| ()).unwrap();
-        thread::sleep(Duration::from_millis(5));
+        let_them_sleep();
         event.set().unwrap();
     });
     // One at a time: each consumer is told of one.
