@@ -422,10 +422,10 @@ pub(crate) fn explore(
     with(|world| *world = World { trace, buffers, drains_one_in, random: own, ..World::default() });
     let (mut scene, conduct) = build(&mut random);
     let mut kills = conduct.kills;
-    let kill_one_in = random.among(&[15, 60, 200]);
-    let newcomer_one_in = random.among(&[1, 5, 40]);
+    let kill_one_in = random.among(&[10, 50, 150, 300]);
+    let newcomer_one_in = random.among(&[1, 1, 1, 20]);
     // Either anybody may go on after each access, or each goes on for a while.
-    let longest = random.among(&[1, 1, 3, 12, 40]);
+    let longest = random.among(&[1, 1, 1, 3, 12, 40]);
     let mut alive: Vec<Running> = Vec::new();
     let mut stuck = 0;
     loop {

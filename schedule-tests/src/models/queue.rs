@@ -85,6 +85,8 @@ struct Judge {
     to_come: [u64; 2],
     /// Who is about to take a lane.
     joining: BTreeMap<usize, Part>,
+    /// The lane of each who has one.
+    lanes: BTreeMap<usize, usize>,
 }
 
 /// The participant's number, and the message's among its own.
@@ -259,17 +261,19 @@ impl Participant {
     fn live(queue: Queue, part: Part, mut random: Random, operations: u64) {
         let lane = queue.join(part);
         queue.judge.borrow_mut().has_come(world::me());
+        queue.judge.borrow_mut().lanes.insert(world::me(), lane);
         prepare([&queue.readable, &queue.writable, &queue.roomy]);
         let ring = Ring::new(queue.words(), queue.intents[lane].clone(), random.below(3) as u32);
+        let mix = random.among(&[1, 2, 2, 3]);
         let mut participant = Self { who: world::me(), lane, part, queue, random, next: 0, ring };
         for _ in 0..operations {
-            if participant.random.one_in(12) {
+            if participant.random.one_in(16) {
                 participant.queue.repair(Some(lane));
             }
             let goes_on = match part {
                 Part::Sender => participant.send(true),
                 Part::Receiver => participant.receive(true),
-                Part::Busy if participant.random.one_in(2) => participant.send(false),
+                Part::Busy if participant.random.below(4) < mix => participant.send(false),
                 Part::Busy => participant.receive(false),
             };
             if !goes_on {
@@ -424,11 +428,13 @@ struct QueueScene {
     parts: Vec<Part>,
     fences: Fences,
     number: usize,
+    /// Only those are killed who have claimed something, or are about to.
+    kills_claimants: bool,
 }
 
 pub(crate) fn build(random: &mut Random) -> (Box<dyn Scene>, Conduct) {
-    let capacity = random.among(&[2, 2, 4, 4, 8]);
-    let places = random.among(&[1, capacity, capacity + 3]);
+    let capacity = random.among(&[2, 2, 2, 4, 8]);
+    let places = random.among(&[1, capacity, capacity + 1, capacity + 3, 2 * capacity]);
     let queue = Queue::new(capacity, places);
     let at_once = 2 + random.below(4) as usize;
     let others = random.below(4);
@@ -436,16 +442,17 @@ pub(crate) fn build(random: &mut Random) -> (Box<dyn Scene>, Conduct) {
         &[Part::Sender, Part::Receiver][..],
         &[Part::Sender, Part::Receiver, Part::Busy],
         &[Part::Busy],
+        &[Part::Busy],
     ]);
     let parts: Vec<Part> = (0..at_once as u64 + others).map(|_| random.among(choices)).collect();
     for part in [Part::Sender, Part::Receiver] {
         let count = parts.iter().filter(|other| **other == part).count();
         queue.judge.borrow_mut().to_come[part as usize] = count as u64;
     }
-    let kills = random.among(&[0, 0, 1, 2, 4]);
+    let kills = random.among(&[0, 0, 1, 2, 3, 4]);
     let fences = Fences::choose(random);
     (
-        Box::new(QueueScene { queue, parts, fences, number: 0 }),
+        Box::new(QueueScene { queue, parts, fences, number: 0, kills_claimants: random.one_in(2) }),
         Conduct { at_once, most: LANES, kills, slices: random.one_in(3) },
     )
 }
@@ -463,6 +470,11 @@ impl Scene for QueueScene {
         self.number += 1;
         let life = move || Participant::live(queue, part, own, operations);
         Some(Newcomer { membarrier, life: Box::new(life) })
+    }
+
+    fn may_kill(&self, who: usize) -> bool {
+        let lane = self.queue.judge.borrow().lanes.get(&who).copied();
+        !self.kills_claimants || lane.is_some_and(|lane| self.queue.intents[lane].load(Ordering::Relaxed) != 0)
     }
 
     fn killed(&mut self, who: usize) {
