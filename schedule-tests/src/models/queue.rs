@@ -263,7 +263,7 @@ impl Participant {
         queue.judge.borrow_mut().has_come(world::me());
         queue.judge.borrow_mut().lanes.insert(world::me(), lane);
         prepare([&queue.readable, &queue.writable, &queue.roomy]);
-        let ring = Ring::new(queue.words(), queue.intents[lane].clone(), random.below(3) as u32);
+        let ring = Ring::new(queue.words(), 0, queue.intents[lane].clone(), random.below(3) as u32);
         let mix = random.among(&[1, 2, 2, 3]);
         let mut participant = Self { who: world::me(), lane, part, queue, random, next: 0, ring };
         for _ in 0..operations {
@@ -488,7 +488,7 @@ impl Scene for QueueScene {
         assert!((0..LANES).all(|lane| queue.state(lane) != PRESENT), "a lane that nobody repairs");
         assert!(queue.intents.iter().all(|intent| intent.load(Ordering::Relaxed) == 0), "a claim that nobody repairs");
         assert_eq!(queue.words().quarantined(), 0, "a slot stays out of service");
-        let mut ring: Ring<Heap> = Ring::new(queue.words(), queue.intents[0].clone(), 1);
+        let mut ring: Ring<Heap> = Ring::new(queue.words(), 0, queue.intents[0].clone(), 1);
         let pool = queue.pool();
         loop {
             let began = now();
