@@ -90,7 +90,7 @@ fn pipe_of_values_wakes_its_reader_and_its_writer() {
 fn pipe_of_bytes_wakes_its_reader_and_its_writer() {
     let _sandbox = sandbox();
     let (mut tx, mut rx) = PipeOptions::bytes().capacity_len(256).wait(Wait::Park).one_way().unwrap();
-    let length = |number: u64| 8 + (number * 37 % if number % 50 == 0 { 3000 } else { 100 }) as usize;
+    let length = |number: u64| 8 + (number * 37 % if number.is_multiple_of(50) { 3000 } else { 100 }) as usize;
     thread::scope(|scope| {
         scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(&message(number, length(number))).unwrap()));
         let received = rx.iter().zip(0..).map(|(bytes, number)| assert!(bytes == message(number, length(number))));
@@ -504,7 +504,7 @@ fn stored_value_wakes_all_who_wait_for_a_change() {
         }
         let mut now = turn.load().unwrap();
         while now < 600 {
-            if now % 3 == 0 {
+            if now.is_multiple_of(3) {
                 turn.store(&(now + 1)).unwrap();
                 now += 1;
             } else {
