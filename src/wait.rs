@@ -9,7 +9,7 @@ use crate::patience::Patience;
 use crate::raw::Corrupt;
 use crate::raw::event::Event;
 use crate::region::{Mapped, Region};
-use crate::sync::spin_loop;
+use crate::sync::{AtomicU32, Ordering, spin_loop};
 use crate::sys::process::online_cores;
 use crate::sys::{Deadline, deadline_after};
 
@@ -40,6 +40,27 @@ pub(crate) const SLICE: Duration = Duration::from_millis(20);
 /// After [`PATIENT`] slices in vain they get longer: a wake-up from a timer can cost 0.1 ms of a virtual machine's time.
 const LONG_SLICE: Duration = Duration::from_millis(90);
 const PATIENT: u32 = 16;
+
+/// As good as for ever.
+const ENDLESS: Duration = Duration::from_secs(1 << 30);
+
+/// 1: see [`make_slices_endless`].
+static ARE_ENDLESS: AtomicU32 = AtomicU32::new(0);
+
+/// For tests of wake-ups: from here on no slice ends a sleep of this process. So a wake-up that does not come is a sleep that does not
+/// end, instead of one that is a little longer. Nor are deaths heard of any more, but through others.
+pub(crate) fn make_slices_endless() {
+    ARE_ENDLESS.store(1, Ordering::Relaxed); // nothing is ordered by it
+}
+
+/// How long the next sleep is at most, after so many. Asked on the way to sleep only.
+fn slice(slices: u32) -> Duration {
+    match slices {
+        _ if ARE_ENDLESS.load(Ordering::Relaxed) == 1 => ENDLESS,
+        ..PATIENT => SLICE,
+        _ => LONG_SLICE,
+    }
+}
 
 /// Glances before a full attempt, and between two looks at the clock.
 const POLLS: u32 = 16;
@@ -327,7 +348,7 @@ pub(crate) trait Waiter {
                         return Ok(done);
                     }
                     if self.pause().is_none() && self.look().is_none() {
-                        self.ear().wait(ticket, rest(if slices < PATIENT { SLICE } else { LONG_SLICE }));
+                        self.ear().wait(ticket, rest(slice(slices)));
                         slices = slices.saturating_add(1);
                         self.slept();
                     }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use support::{Board, Random, Sandbox, message, number_of, parts, start, until};
+use support::{Board, Sandbox, message, number_of, parts, start, storm_length, storm_numbers, until};
 use tombolo::{PipeOptions, RecvError, SendError};
 
 parts!(send_bytes, send_values, receive_bytes, receive_values);
@@ -101,8 +101,8 @@ fn receive_values(arguments: &[String]) {
 /// Runs `survivor` against a process that plays `part` and is killed soon after it has begun. `survivor` returns when it
 /// has learnt of the death; `after` gets what it returned, and how far the victim had got.
 fn storm<S: Send>(part: &str, survivor: impl Fn(&str) -> S + Sync, after: impl Fn(&str, S, u64)) {
-    let mut random = Random(0x5EED);
-    for round in 0..ROUNDS {
+    let mut random = storm_numbers(0x5EED);
+    for round in 0..ROUNDS * storm_length() {
         let sandbox = Sandbox::new();
         let (names, board) = (sandbox.names(), sandbox.file("board"));
         let (names, board) = (names.to_str().unwrap(), board.to_str().unwrap());

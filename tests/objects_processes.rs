@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Board, Process, Random, Sandbox, alone, command, fork, parts, say, start, until};
+use support::{Board, Process, Random, Sandbox, alone, command, fork, parts, say, start, storm_numbers, until};
 use tombolo::{
     Abandoned, Array, ArrayGuard, BoundedSemaphore, Directory, ErrorKind, Handover, LockError, LockResult, Mutex,
     Namespace, NamespaceBuilder, Object, Once, RecvError, SendError, Standing, SyncError, Value, Wait,
@@ -2017,7 +2017,7 @@ fn storm(seed: u64, is_watched: bool) {
     const KILLS: u64 = 60;
     let sandbox = Sandbox::new();
     let board = board(&sandbox);
-    let mut random = Random(seed);
+    let mut random = storm_numbers(seed);
     let watcher = is_watched.then(|| storm_plan(&sandbox.names()).open(NAME).unwrap());
     let mut started = 0;
     let mut begin = || {

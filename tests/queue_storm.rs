@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
-use support::{Board, Process, Random, Sandbox, message, parts, say, start, until};
+use support::{Board, Process, Random, Sandbox, message, parts, say, start, storm_length, storm_numbers, until};
 use tombolo::{QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
 
 parts!(
@@ -189,14 +189,14 @@ fn whoever_is_stopped_in_the_middle_is_in_nobodys_way() {
             start(part, &[names, board, &(actor % SENDERS).to_string()])
         })
         .collect();
-    let mut random = Random(0x570B);
+    let mut random = storm_numbers(0x570B);
     let (mut stops, mut hits, mut most) = (0_u64, [0_u64; 3], 0);
     let mut tokens = 0;
     let reached = |actors: &[usize], goals: &[u64]| {
         actors.iter().zip(goals).all(|(&actor, &goal)| game.done(actor).load(Ordering::SeqCst) >= goal)
     };
     // Senders, receivers, and both at once, until each was caught in the middle.
-    while stops < 60 || hits.contains(&0) {
+    while stops < 60 * storm_length() || hits.contains(&0) {
         let case = (stops % 3) as usize;
         let is_victim = |actor: usize| match case {
             0 => actor == VICTIM,
@@ -638,7 +638,7 @@ fn check(balance: &Balance, lost: u64, batch: usize) {
 fn values_in_a_storm_of_kills() {
     let parts = ["send_values", "send_values", "send_values", "receive_values", "receive_values", "receive_values"];
     let mut storm = Storm::new(&parts);
-    storm.rage(&mut Random(0xBAD5EED), Duration::from_secs(4));
+    storm.rage(&mut storm_numbers(0xBAD5EED), Duration::from_secs(4 * storm_length()));
     let options = values(&storm.names());
     let mut rx = options.receiver(NAME).unwrap();
     storm.calm();
@@ -656,7 +656,7 @@ fn values_in_a_storm_of_kills() {
 fn bytes_in_a_storm_of_kills() {
     let parts = ["send_bytes", "send_bytes", "send_bytes", "receive_bytes", "receive_bytes", "receive_bytes"];
     let mut storm = Storm::new(&parts);
-    storm.rage(&mut Random(0xBADF00D), Duration::from_secs(4));
+    storm.rage(&mut storm_numbers(0xBADF00D), Duration::from_secs(4 * storm_length()));
     let options = bytes(&storm.names());
     let mut rx = options.receiver(NAME).unwrap();
     storm.calm();
@@ -711,7 +711,7 @@ fn repairers_are_killed_too() {
     ];
     let (goers, receivers, senders, mortals) = (0..3, 5..7, 7..9, 0..7); // seats
     let mut storm = Storm::new(&parts);
-    let mut random = Random(0x4E9A14);
+    let mut random = storm_numbers(0x4E9A14);
     let path = storm.sandbox.names().join(NAME);
     until(|| path.exists());
     let region = File::options().read(true).write(true).open(path).unwrap();
@@ -724,7 +724,7 @@ fn repairers_are_killed_too() {
         let goer = caught.get(parts[goers.start]).copied().unwrap_or_default();
         goer >= 5 && caught.values().sum::<u64>() >= goer + 5
     };
-    while rounds < 60 || !enough(&caught) {
+    while rounds < 60 * storm_length() || !enough(&caught) {
         let goal = sent(&storm) + 10;
         until(|| sent(&storm) >= goal); // they go on
         thread::sleep(Duration::from_micros(random.below(1 << (rounds % 11))));

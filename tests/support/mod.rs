@@ -20,7 +20,25 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a test may take; TEST_PATIENCE says it in seconds.
+fn patience() -> Duration {
+    Duration::from_secs(asked_for("TEST_PATIENCE").unwrap_or(180 * storm_length()))
+}
+
+/// A number from the environment, with which `./check proof` asks for more than usual.
+fn asked_for(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// How many times as long as usual a storm is to be: TEST_STORM.
+pub fn storm_length() -> u64 {
+    asked_for("TEST_STORM").unwrap_or(1)
+}
+
+/// A storm's numbers: TEST_SEED makes others of them.
+pub fn storm_numbers(usual: u64) -> Random {
+    Random(asked_for("TEST_SEED").map_or(usual, |seed| usual ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1)
+}
 
 /// A directory that goes away with the test; if the test hangs, everything does.
 pub struct Sandbox {
@@ -42,9 +60,10 @@ impl Sandbox {
         };
         let (watchdog, alarm) = mpsc::channel();
         let test = thread::current().name().unwrap_or_default().to_string();
+        let patience = patience();
         thread::spawn(move || {
-            if alarm.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-                say(&format!("{test} hangs: giving up after {PATIENCE:?}"));
+            if alarm.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                say(&format!("{test} hangs: giving up after {patience:?}"));
                 remove_all();
                 // SAFETY: ends the process, and with it every process that it has started.
                 unsafe { libc::_exit(99) };

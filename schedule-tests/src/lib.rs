@@ -1,0 +1,57 @@
+//! The algorithms of `src/raw`, run by coroutines under random schedules.
+//!
+//! `loom-tests` tries all interleavings of a few steps, with fences that are stronger than the ones in use. This crate tries
+//! random interleavings of many steps, and its fences are those in use: a store waits in its writer's store buffer, as on
+//! x86; a light fence does nothing; a heavy fence empties the buffers of those participants that have membarrier(2), and of
+//! no others. A participant can be killed at any access, also in the middle of a repair, and another one takes its lane.
+//!
+//! One number, the seed, decides everything, so a schedule that failed can be run again:
+//!
+//! ```text
+//! cargo run --release -p schedule-tests -- queue --seed 4711 --trace
+//! ```
+//!
+//! - `world`: the participants, the scheduler, the store buffers, and what only the kernel knows (locks, sleepers).
+//! - `sync`: the twin of `src/sync.rs`.
+//! - `models`: what the participants do, and what must hold.
+
+#![allow(dead_code, reason = "no model uses all of the algorithms' interface")]
+
+mod models;
+#[path = "../../src/raw/mod.rs"]
+mod raw;
+mod sync;
+mod world;
+
+pub use models::{MODELS, Model};
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// What many schedules came to.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    pub schedules: u64,
+    /// By what was counted.
+    pub counts: std::collections::BTreeMap<&'static str, u64>,
+}
+
+/// Runs the model once for each seed.
+///
+/// **Panics** with the first schedule after which something does not hold, once its seed has been printed.
+pub fn run(model: &Model, seeds: impl IntoIterator<Item = u64>, trace: bool) -> Totals {
+    let mut totals = Totals::default();
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| world::explore(seed, trace, model.build))) {
+            Ok(counts) => {
+                totals.schedules += 1;
+                counts.into_iter().for_each(|(what, count)| *totals.counts.entry(what).or_default() += count);
+            }
+            Err(failure) => {
+                eprintln!("FAILED: model {}, seed {seed}. To see its schedule:", model.name);
+                eprintln!("  cargo run --release -p schedule-tests -- {} --seed {seed} --trace", model.name);
+                resume_unwind(failure);
+            }
+        }
+    }
+    totals
+}

@@ -1,0 +1,305 @@
+//! Moments that no storm meets often enough: one process is stopped at each step of what it does, others do the one thing that
+//! makes it count, and it goes on.
+
+#![cfg(target_arch = "x86_64")]
+
+mod support;
+#[path = "support/sweep.rs"]
+mod sweep;
+
+use std::cell::{Cell, RefCell};
+use std::mem::forget;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Board, Process, Sandbox, alone, fork, parts, start, until};
+use sweep::{NAME, sweep_stopping, within, wreck};
+use tombolo::{
+    Directory, End, ErrorKind, LockError, Namespace, NamespaceBuilder, PipeOptions, Queue, QueueOptions, QueueSender,
+    SendError, Standing, Wait,
+};
+
+parts!(hold_the_mutex, wait_for_the_mutex, join_and_leave, receive_nothing);
+
+type Value = [u64; 2];
+
+const CAPACITY: u64 = 4;
+
+/// Lanes for a survivor with both parts, and two more.
+fn values(names: &Path) -> QueueOptions<Value> {
+    QueueOptions::values().capacity(CAPACITY as usize).max_participants(4).directory(names)
+}
+
+/// Every slot serves: the ring takes as many as it has room for, twice around.
+fn works(queue: &mut Queue<Value>) {
+    while queue.try_recv().is_ok() {}
+    assert_eq!(queue.stats().quarantined, 0, "a slot stays out of service");
+    for _ in 0..2 {
+        for number in 0..CAPACITY {
+            queue.try_send(&[number; 2]).unwrap_or_else(|error| panic!("message {number}: {error}"));
+        }
+        for number in 0..CAPACITY {
+            assert_eq!(queue.try_recv(), Ok([number; 2]));
+        }
+    }
+}
+
+/// A sender is killed with a claim while another one, who is stopped, may have claimed the same slot: the repair has to
+/// be put off, and until it is done the dead one's lane must not serve anybody.
+#[test]
+fn lane_whose_repair_is_put_off_serves_nobody_before_it_is_done() {
+    let put_off = Cell::new(0);
+    let swept = sweep_stopping(
+        |names| values(names).open(NAME).unwrap(),
+        |names| {
+            let mut tx = values(names).sender(NAME).unwrap();
+            move || {
+                tx.send(&[1; 2]).unwrap();
+                forget(tx);
+            }
+        },
+        |names, _| {
+            // Its intent, tail: it is killed with a claim.
+            let was_killed = wreck(names, 2, || {
+                let mut tx = values(names).sender(NAME).unwrap();
+                move || tx.send(&[2; 2]).unwrap()
+            });
+            assert!(was_killed);
+            // Its lane is the only one that could be free.
+            match values(names).sender(NAME) {
+                Ok(mut tx) => {
+                    let _ = tx.try_send(&[3; 2]);
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::LanesTaken);
+                    put_off.set(put_off.get() + 1);
+                }
+            }
+        },
+        |names, mut survivor| {
+            drop(values(names).sender(NAME).unwrap()); // repairs
+            works(&mut survivor);
+        },
+    );
+    swept.covers(0, 4);
+    assert!(put_off.get() > 0 || swept.calls == usize::MAX, "nothing was put off");
+}
+
+/// A sender that is gone without having left: a descriptor that nobody picks up is a death.
+fn die(names: &Path) {
+    let tx = values(names).sender(NAME).unwrap();
+    drop(End::into_fd(tx).unwrap());
+}
+
+/// Asking who is there takes a question to the kernel and a look at the record. In between the record can become a
+/// successor's, who lives.
+#[test]
+fn successor_that_comes_while_somebody_asks_is_not_taken_for_one_without_its_lock() {
+    let swept = sweep_stopping(
+        |names| {
+            let survivor = values(names).receiver(NAME).unwrap();
+            die(names);
+            (survivor, RefCell::new(None::<QueueSender<Value>>))
+        },
+        |names| {
+            let directory = Directory::at(names);
+            move || {
+                let standings: Vec<_> =
+                    directory.inspect(NAME).unwrap().participants.iter().map(|it| it.standing).collect();
+                assert!(!standings.contains(&Standing::LockLost), "{standings:?}");
+            }
+        },
+        |names, (_, newcomer)| _ = newcomer.replace(Some(values(names).sender(NAME).unwrap())),
+        |_, (survivor, newcomer)| drop((survivor, newcomer)),
+    );
+    swept.covers(5, 0);
+}
+
+/// The same for one who waits: whom it is told of may be a predecessor, of whoever is there now it hears nothing bad.
+#[test]
+fn successor_that_comes_while_a_receiver_asks_ends_no_wait() {
+    let swept = sweep_stopping(
+        |names| (values(names).receiver(NAME).unwrap(), RefCell::new(None::<QueueSender<Value>>)),
+        |names| {
+            let mut rx = values(names).wait(Wait::Park).receiver(NAME).unwrap();
+            die(names);
+            move || {
+                let error = rx.recv_timeout(Duration::from_millis(25)).unwrap_err();
+                assert!(matches!(error, tombolo::RecvError::PeerDied | tombolo::RecvError::TimedOut), "{error:?}");
+                forget(rx);
+            }
+        },
+        |names, (_, newcomer)| _ = newcomer.replace(Some(values(names).sender(NAME).unwrap())),
+        |_, (survivor, newcomer)| drop((survivor, newcomer)),
+    );
+    swept.covers(5, 0);
+}
+
+fn plan(names: &Path) -> NamespaceBuilder {
+    Namespace::builder()
+        .mutex("mutex", 0_u64)
+        .condvar("condition")
+        .max_participants(6)
+        .wait(Wait::Park)
+        .directory(names)
+}
+
+/// Whoever waits on a condition gives the mutex back and goes to sleep. What changes in between must wake it: here nothing
+/// else would, because slices are endless.
+#[test]
+fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
+    const IN_TIME: usize = 0;
+    let board = |names: &Path| Board::at(&names.with_file_name("board"));
+    let open = |namespace: &Namespace| {
+        let (mutex, condition) = (namespace.mutex::<u64>("mutex").unwrap(), namespace.condvar("condition").unwrap());
+        let is_free = mutex.try_lock().map(|mut guard| *guard = 1).is_ok();
+        if is_free {
+            condition.notify_all().unwrap();
+        }
+        is_free
+    };
+    let caught = Cell::new(0);
+    let swept = sweep_stopping(
+        |names| {
+            let namespace = plan(names).open(NAME).unwrap();
+            // If the victim does not get to where it is to stop before it sleeps, somebody has to wake it.
+            let opener = fork(&within(), || {
+                let namespace = plan(names).open(NAME).unwrap();
+                thread::sleep(Duration::from_millis(100));
+                until(|| board(names).word(IN_TIME).load(Ordering::SeqCst) == 1 || open(&namespace));
+            });
+            (namespace, opener)
+        },
+        |names| {
+            tombolo::fuzzing::make_slices_endless();
+            let namespace: &'static Namespace = Box::leak(Box::new(plan(names).open(NAME).unwrap()));
+            let mutex: &'static _ = Box::leak(Box::new(namespace.mutex::<u64>("mutex").unwrap()));
+            let condition = namespace.condvar("condition").unwrap();
+            let guard = mutex.lock().unwrap();
+            move || forget(condition.wait_while(guard, |open| *open == 0).unwrap())
+        },
+        |names, (namespace, _)| {
+            if open(namespace) {
+                board(names).word(IN_TIME).store(1, Ordering::SeqCst);
+                caught.set(caught.get() + 1);
+            }
+        },
+        |_, (_, opener)| opener.finish(),
+    );
+    swept.covers(1, 3);
+    assert!(caught.get() > 0 || swept.calls == usize::MAX);
+}
+
+fn enter(sandbox: &Sandbox, part: &str) -> Process {
+    start(part, &[sandbox.names().to_str().unwrap(), sandbox.file("board").to_str().unwrap()])
+}
+
+fn surroundings(arguments: &[String]) -> (Namespace, Board) {
+    (plan(Path::new(&arguments[0])).open(NAME).unwrap(), Board::at(Path::new(&arguments[1])))
+}
+
+fn hold_the_mutex(arguments: &[String]) {
+    let (namespace, board) = surroundings(arguments);
+    let mutex = namespace.mutex::<u64>("mutex").unwrap();
+    let _guard = mutex.lock().unwrap();
+    board.meet(0, 2);
+    loop {
+        thread::park();
+    }
+}
+
+fn wait_for_the_mutex(arguments: &[String]) {
+    let (namespace, board) = surroundings(arguments);
+    let mutex = namespace.mutex::<u64>("mutex").unwrap();
+    board.meet(0, 2);
+    let _ = mutex.lock();
+}
+
+fn join_and_leave(arguments: &[String]) {
+    drop(surroundings(arguments));
+}
+
+/// One who has waited for long has asked newcomers to stand back. A newcomer that finds the lock free, and gives it back to
+/// those who wait, must not take the news of a death along.
+#[test]
+fn death_of_an_owner_is_told_although_newcomers_stand_back() {
+    let _alone = alone();
+    let sandbox = Sandbox::new();
+    let board = Board::at(&sandbox.file("board"));
+    let mutex = plan(&sandbox.names()).open(NAME).unwrap().mutex::<u64>("mutex").unwrap();
+    let owner = enter(&sandbox, "hold_the_mutex");
+    board.meet(0, 2);
+    let waiter = enter(&sandbox, "wait_for_the_mutex");
+    board.meet(0, 2);
+    thread::sleep(Duration::from_millis(200)); // by then it has asked for that
+    stop(&waiter);
+    owner.kill();
+    enter(&sandbox, "join_and_leave").finish(); // repairs: the lock is free, and nobody has been told
+    assert!(!mutex.is_locked());
+    assert!(matches!(mutex.lock(), Err(LockError::OwnerDied(_))), "the death was told to nobody");
+    waiter.signal(libc::SIGCONT);
+    waiter.finish();
+}
+
+/// Stops a process, and returns when it has stopped.
+fn stop(process: &Process) {
+    process.signal(libc::SIGSTOP);
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).unwrap();
+    until(|| state().rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')));
+}
+
+/// The same request, and nobody dies: the newcomer gives the lock back, and waits for longer than those who have waited are
+/// given before somebody else may have it. (That is a millisecond; it may take longer, and a machine may be slow.)
+#[test]
+fn newcomer_stands_back_for_one_who_has_waited_for_long() {
+    let _alone = alone();
+    let sandbox = Sandbox::new();
+    let board = Board::at(&sandbox.file("board"));
+    let mutex = plan(&sandbox.names()).open(NAME).unwrap().mutex::<u64>("mutex").unwrap();
+    let guard = mutex.lock().unwrap();
+    let waiter = enter(&sandbox, "wait_for_the_mutex");
+    board.meet(0, 2);
+    thread::sleep(Duration::from_millis(200)); // by then it has asked for that
+    stop(&waiter);
+    drop(guard);
+    let began = Instant::now();
+    drop(mutex.lock().unwrap());
+    assert!(began.elapsed() >= Duration::from_millis(1), "it did not stand back");
+    waiter.signal(libc::SIGCONT);
+    waiter.finish();
+}
+
+fn receive_nothing(arguments: &[String]) {
+    let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let _rx = PipeOptions::values::<u64>().capacity(1).directory(names).receiver(NAME).unwrap();
+    board.meet(0, 2);
+    loop {
+        thread::park();
+    }
+}
+
+/// Two receivers come and are killed, and a third one comes, between two looks of the sender: it is told of a death, once.
+#[test]
+fn two_deaths_between_two_looks_are_told_as_one() {
+    let _alone = alone();
+    let sandbox = Sandbox::new();
+    let board = Board::at(&sandbox.file("board"));
+    let mut receivers = Vec::new();
+    let mut tx = None;
+    for killed in [true, true, false] {
+        let receiver = enter(&sandbox, "receive_nothing");
+        board.meet(0, 2);
+        if tx.is_none() {
+            let mut sender = PipeOptions::values::<u64>().capacity(1).directory(sandbox.names()).sender(NAME).unwrap();
+            sender.try_send(&1).unwrap();
+            tx = Some(sender);
+        }
+        if killed { receiver.kill() } else { receivers.push(receiver) }
+    }
+    let mut tx = tx.unwrap();
+    assert_eq!(tx.try_send(&2), Err(SendError::PeerDied));
+    assert_eq!(tx.try_send(&2), Err(SendError::Full));
+    drop(tx);
+}

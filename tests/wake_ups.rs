@@ -1,0 +1,758 @@
+//! No sleep ends by itself here: slices are made endless, so a wake-up that does not come is a test that does not end, where
+//! it would else be a delay of 20 ms that no test notices.
+//!
+//! Deaths are heard of at the end of a slice. Here they are heard of through a newcomer, whose repair has to wake all those
+//! for whom it makes a difference.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use support::{Board, Process, Random, Sandbox, message, parts, start, until};
+use tombolo::{
+    LockError, Namespace, NamespaceBuilder, PipeOptions, QueueOptions, RecvError, SendError, SyncError, Wait,
+};
+
+parts!(
+    work_on_objects,
+    meet_at_the_barrier,
+    hold_a_place,
+    send_nothing,
+    send_nothing_through_a_pipe,
+    hear_of_the_death,
+    join_and_leave,
+    hold_the_objects,
+);
+
+const NAME: &str = "name";
+const ROUNDS: u64 = 3000;
+
+/// Call first of all in each process.
+fn endless() {
+    tombolo::fuzzing::make_slices_endless();
+}
+
+fn sandbox() -> Sandbox {
+    endless();
+    Sandbox::new()
+}
+
+fn enter(sandbox: &Sandbox, part: &str, more: &[&str]) -> Process {
+    let (names, board) = (sandbox.names(), sandbox.file("board"));
+    start(part, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
+}
+
+/// The directory and the board of a part that was started by [`enter`].
+fn surroundings(arguments: &[String]) -> (PathBuf, Board) {
+    endless();
+    (PathBuf::from(&arguments[0]), Board::at(Path::new(&arguments[1])))
+}
+
+fn board(sandbox: &Sandbox) -> Board {
+    Board::at(&sandbox.file("board"))
+}
+
+// ---- pipes -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn pipe_of_values_wakes_its_reader_and_its_writer() {
+    let _sandbox = sandbox();
+    for capacity in [1, 4] {
+        let options = PipeOptions::values::<u64>().capacity(capacity).wait(Wait::Park);
+        let (mut tx, mut rx) = options.one_way().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(&number).unwrap()));
+            assert!(rx.iter().eq(0..ROUNDS));
+            assert_eq!(rx.recv(), Err(RecvError::Closed));
+        });
+        let (mut tx, mut rx) = options.one_way().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut next = 0;
+                while next < ROUNDS {
+                    let values: Vec<u64> = (next..(next + 7).min(ROUNDS)).collect();
+                    next += tx.send_many(&values).unwrap() as u64;
+                }
+            });
+            let (mut next, mut values) = (0, [0; 5]);
+            while next < ROUNDS {
+                let count = rx.recv_many(&mut values).unwrap();
+                assert!(values[..count].iter().copied().eq(next..next + count as u64));
+                next += count as u64;
+            }
+        });
+    }
+}
+
+#[test]
+fn pipe_of_bytes_wakes_its_reader_and_its_writer() {
+    let _sandbox = sandbox();
+    let (mut tx, mut rx) = PipeOptions::bytes().capacity_len(256).wait(Wait::Park).one_way().unwrap();
+    let length = |number: u64| 8 + (number * 37 % if number.is_multiple_of(50) { 3000 } else { 100 }) as usize;
+    thread::scope(|scope| {
+        scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(&message(number, length(number))).unwrap()));
+        let received = rx.iter().zip(0..).map(|(bytes, number)| assert!(bytes == message(number, length(number))));
+        assert_eq!(received.count() as u64, ROUNDS);
+    });
+}
+
+#[test]
+fn dialogue_wakes_both_sides() {
+    let _sandbox = sandbox();
+    let (mut left, mut right) = PipeOptions::values::<u64>().capacity(2).wait(Wait::Park).duplex().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Ok(number) = right.recv() {
+                right.send(&(number + 1)).unwrap();
+            }
+        });
+        for number in 0..ROUNDS {
+            left.send(&number).unwrap();
+            assert_eq!(left.recv(), Ok(number + 1));
+        }
+        drop(left);
+    });
+}
+
+#[test]
+fn peer_that_comes_or_leaves_wakes_a_pipes_other_side() {
+    let sandbox = sandbox();
+    let options = PipeOptions::values::<u64>().capacity(2).wait(Wait::Park).directory(sandbox.names());
+    for _ in 0..3 {
+        // The receiver sleeps before the sender comes, and when it leaves.
+        let mut rx = options.receiver(NAME).unwrap();
+        thread::scope(|scope| {
+            let receiver = scope.spawn(move || (rx.recv(), rx.recv()));
+            let_them_sleep();
+            let mut tx = options.sender(NAME).unwrap();
+            tx.send(&1).unwrap();
+            let_them_sleep();
+            drop(tx);
+            assert_eq!(receiver.join().unwrap(), (Ok(1), Err(RecvError::Closed)));
+        });
+        // The sender sleeps on a full ring when the receiver leaves.
+        let (mut tx, rx) = options.one_way().unwrap();
+        thread::scope(|scope| {
+            let sender = scope.spawn(move || (0..3).find_map(|number| tx.send(&number).err()));
+            let_them_sleep();
+            drop(rx);
+            assert_eq!(sender.join().unwrap(), Some(SendError::Closed));
+        });
+    }
+}
+
+// ---- queues ----------------------------------------------------------------------------------------------------------
+
+/// Messages of so many senders to so many receivers, and all hear the end.
+fn crowd(senders: u64, receivers: u64, capacity: usize, batch: usize) {
+    let _sandbox = sandbox();
+    let options = QueueOptions::values::<u64>().capacity(capacity).max_participants(16).wait(Wait::Park);
+    let (tx, rx) = options.channel().unwrap();
+    let received: u64 = thread::scope(|scope| {
+        for _ in 0..senders {
+            let mut tx = tx.try_clone().unwrap();
+            scope.spawn(move || {
+                let values = vec![1; batch];
+                let mut left = ROUNDS as usize;
+                while left > 0 {
+                    left -= tx.send_many(&values[..batch.min(left)]).unwrap();
+                }
+            });
+        }
+        drop(tx);
+        let receivers: Vec<_> = (0..receivers)
+            .map(|_| {
+                let mut rx = rx.try_clone().unwrap();
+                scope.spawn(move || {
+                    let (mut sum, mut values) = (0, vec![0; batch]);
+                    loop {
+                        match rx.recv_many(&mut values) {
+                            Ok(count) => sum += values[..count].iter().sum::<u64>(),
+                            Err(error) => {
+                                assert_eq!(error, RecvError::Closed);
+                                return sum;
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        drop(rx);
+        receivers.into_iter().map(|receiver| receiver.join().unwrap()).sum()
+    });
+    assert_eq!(received, senders * ROUNDS);
+}
+
+#[test]
+fn queue_wakes_one_receiver_for_each_message() {
+    crowd(1, 4, 64, 1);
+}
+
+#[test]
+fn queue_wakes_one_sender_for_each_slot() {
+    crowd(4, 1, 2, 1);
+}
+
+#[test]
+fn queue_wakes_both_parts() {
+    crowd(3, 3, 2, 1);
+}
+
+#[test]
+fn queue_wakes_as_many_as_a_batch_is_of_use_to() {
+    crowd(3, 3, 8, 5);
+}
+
+/// A place that comes back may be a block or an extent, and is of use to one sender or the other.
+#[test]
+fn place_that_is_given_back_wakes_all_who_wait_for_one() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::bytes()
+        .capacity(16)
+        .inline_len(8)
+        .blocks(1, 64)
+        .extents(1)
+        .max_message_len(500)
+        .max_participants(16)
+        .wait(Wait::Park);
+    let (tx, mut rx) = options.channel().unwrap();
+    let rounds = ROUNDS / 10;
+    thread::scope(|scope| {
+        for sender in 0..4 {
+            let mut tx = tx.try_clone().unwrap();
+            // Two send what fits into the block, two what does not.
+            let bytes = message(sender, if sender % 2 == 0 { 40 } else { 400 });
+            scope.spawn(move || (0..rounds).for_each(|_| tx.send(&bytes).unwrap()));
+        }
+        drop(tx);
+        assert_eq!(rx.iter().count() as u64, 4 * rounds);
+    });
+}
+
+/// The first to wait has no use for a block, the second has.
+#[test]
+fn block_that_is_given_back_wakes_the_one_who_can_use_it() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::bytes()
+        .capacity(16)
+        .inline_len(8)
+        .blocks(1, 64)
+        .extents(1)
+        .max_message_len(500)
+        .max_participants(16)
+        .wait(Wait::Park);
+    let (mut tx, mut rx) = options.channel().unwrap();
+    tx.send(&[1; 40]).unwrap();
+    tx.send(&[2; 400]).unwrap();
+    thread::scope(|scope| {
+        let send = |bytes: Vec<u8>| {
+            let mut tx = tx.try_clone().unwrap();
+            scope.spawn(move || tx.send(&bytes).map(|()| tx))
+        };
+        let long = send(vec![3; 400]);
+        let_them_sleep();
+        let short = send(vec![4; 40]);
+        let_them_sleep();
+        let mut message = Vec::new();
+        rx.recv(&mut message).unwrap();
+        let first = short.join().unwrap().unwrap();
+        rx.recv(&mut message).unwrap();
+        let second = long.join().unwrap().unwrap();
+        drop((first, second));
+    });
+}
+
+#[test]
+fn joining_a_queue_ends_when_the_last_task_is_done() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::values::<u64>().capacity(4).max_participants(8).wait(Wait::Park);
+    let (mut tx, rx) = options.channel().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut rx = rx.try_clone().unwrap();
+            scope.spawn(move || {
+                while rx.recv().is_ok() {
+                    rx.task_done().unwrap();
+                }
+            });
+        }
+        drop(rx);
+        for _ in 0..200 {
+            for number in 0..3 {
+                tx.send(&number).unwrap();
+            }
+            tx.join().unwrap();
+            assert_eq!(tx.len(), 0);
+        }
+        drop(tx);
+    });
+}
+
+#[test]
+fn closing_a_queue_wakes_everybody() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::values::<u64>().capacity(2).max_participants(8).wait(Wait::Park);
+    for is_full in [false, true] {
+        let (mut tx, rx) = options.channel().unwrap();
+        if is_full {
+            while tx.try_send(&0).is_ok() {}
+        }
+        thread::scope(|scope| {
+            let waiting: Vec<_> = (0..2)
+                .map(|_| {
+                    let (mut tx, mut rx) = (tx.try_clone().unwrap(), rx.try_clone().unwrap());
+                    scope.spawn(move || match is_full {
+                        true => assert_eq!(tx.send(&1), Err(SendError::Closed)),
+                        false => assert_eq!(rx.recv(), Err(RecvError::Closed)),
+                    })
+                })
+                .collect();
+            thread::sleep(Duration::from_millis(5));
+            rx.close().unwrap();
+            waiting.into_iter().for_each(|waiting| waiting.join().unwrap());
+        });
+    }
+}
+
+/// Each of them takes one message only, so each has to be woken.
+#[test]
+fn batch_wakes_as_many_receivers_as_it_has_messages() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::values::<u64>().capacity(8).max_participants(8).wait(Wait::Park);
+    let (mut tx, rx) = options.channel().unwrap();
+    thread::scope(|scope| {
+        // The handles stay: a receiver that leaves with a task wakes everybody.
+        let receivers: Vec<_> = (0..4)
+            .map(|_| {
+                let mut rx = rx.try_clone().unwrap();
+                scope.spawn(move || (rx.recv(), rx))
+            })
+            .collect();
+        let_them_sleep();
+        assert_eq!(tx.send_many(&[1, 2, 3, 4]), Ok(4));
+        let received: Vec<_> = receivers.into_iter().map(|receiver| receiver.join().unwrap()).collect();
+        assert!(received.iter().all(|(result, _)| result.is_ok()));
+    });
+    drop(rx);
+}
+
+#[test]
+fn last_one_to_leave_a_queue_wakes_the_other_part() {
+    let _sandbox = sandbox();
+    let options = QueueOptions::values::<u64>().capacity(2).max_participants(8).wait(Wait::Park);
+    let (tx, rx) = options.channel().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut rx = rx.try_clone().unwrap();
+            scope.spawn(move || assert_eq!(rx.recv(), Err(RecvError::Closed)));
+        }
+        let_them_sleep();
+        drop(tx);
+    });
+    let (tx, rx) = options.channel().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut tx = tx.try_clone().unwrap();
+            scope.spawn(move || assert_eq!((0..9).find_map(|number| tx.send(&number).err()), Some(SendError::Closed)));
+        }
+        let_them_sleep();
+        drop(rx);
+    });
+}
+
+// ---- objects ---------------------------------------------------------------------------------------------------------
+
+fn plan(names: &Path) -> NamespaceBuilder {
+    Namespace::builder()
+        .mutex("mutex", [0_u64; 2])
+        .reentrant_mutex("re-entrant", 0_u64)
+        .rw_lock("rw", [0_u64; 2])
+        .value("value", [0_u64; 2])
+        .value("turn", 0_u64)
+        .semaphore("semaphore", 2)
+        .bounded_semaphore("bounded", 2)
+        .bounded_semaphore("single", 1)
+        .mutex("gate", 0_u64)
+        .condvar("condition")
+        .event("event")
+        .once("once")
+        .barrier("barrier", 3)
+        .barrier("trio", 3)
+        .rw_lock("reading", 0_u64)
+        .max_participants(8)
+        .wait(Wait::Park)
+        .directory(names)
+}
+
+/// Locks, permits and stores at random.
+fn work(namespace: &Namespace, seed: u64, rounds: u64) {
+    let mut random = Random(seed * 2 + 1);
+    let mutex = namespace.mutex::<[u64; 2]>("mutex").unwrap();
+    let reentrant = namespace.reentrant_mutex::<u64>("re-entrant").unwrap();
+    let rw = namespace.rw_lock::<[u64; 2]>("rw").unwrap();
+    let value = namespace.value::<[u64; 2]>("value").unwrap();
+    let semaphore = namespace.semaphore("semaphore").unwrap();
+    let bounded = namespace.bounded_semaphore("bounded").unwrap();
+    for _ in 0..rounds {
+        let count = 1 + random.below(2) as u32;
+        match random.below(7) {
+            0 => {
+                let mut guard = mutex.lock().unwrap();
+                *guard = [guard[0] + 1; 2];
+                thread::yield_now();
+            }
+            1 => {
+                let guard = reentrant.lock().unwrap();
+                let again = reentrant.lock().unwrap();
+                again.set(&(guard.get().unwrap() + 1)).unwrap();
+            }
+            2 => {
+                let guard = rw.read().unwrap();
+                assert_eq!(guard[0], guard[1]);
+                thread::yield_now();
+            }
+            3 => {
+                let mut guard = rw.write().unwrap();
+                *guard = [guard[0] + 1; 2];
+                thread::yield_now();
+            }
+            4 => _ = value.update(|pair| *pair = [pair[0] + 1; 2]).unwrap(),
+            5 => {
+                semaphore.acquire(count).unwrap();
+                thread::yield_now();
+                semaphore.release(count).unwrap();
+            }
+            _ => {
+                bounded.acquire(count).unwrap();
+                thread::yield_now();
+                bounded.release(count).unwrap();
+            }
+        }
+    }
+}
+
+fn work_on_objects(arguments: &[String]) {
+    let (names, _board) = surroundings(arguments);
+    let namespace = plan(&names).open(NAME).unwrap();
+    let seed: u64 = arguments[2].parse().unwrap();
+    thread::scope(|scope| {
+        let namespace = &namespace;
+        (0..2).for_each(|thread| _ = scope.spawn(move || work(namespace, seed + thread, 400)));
+    });
+}
+
+#[test]
+fn locks_and_permits_that_are_given_back_wake_those_who_wait() {
+    let sandbox = sandbox();
+    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
+    let others: Vec<_> = ["10", "20"].iter().map(|seed| enter(&sandbox, "work_on_objects", &[seed])).collect();
+    work(&namespace, 30, 400);
+    others.into_iter().for_each(Process::finish);
+}
+
+/// Nobody else is there who would take a permit before the one who waits for two.
+#[test]
+fn permit_that_is_given_back_wakes_one_who_waits_for_several() {
+    let sandbox = sandbox();
+    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
+    let (semaphore, bounded) =
+        (namespace.semaphore("semaphore").unwrap(), namespace.bounded_semaphore("bounded").unwrap());
+    for _ in 0..100 {
+        semaphore.acquire(2).unwrap();
+        bounded.acquire(2).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                semaphore.acquire(2).unwrap();
+                bounded.acquire(2).unwrap();
+            });
+            for _ in 0..2 {
+                thread::sleep(Duration::from_micros(300));
+                semaphore.release(1).unwrap();
+            }
+            for _ in 0..2 {
+                thread::sleep(Duration::from_micros(300));
+                bounded.release(1).unwrap();
+            }
+            waiting.join().unwrap();
+        });
+        semaphore.release(2).unwrap();
+        bounded.release(2).unwrap();
+    }
+}
+
+#[test]
+fn stored_value_wakes_all_who_wait_for_a_change() {
+    let sandbox = sandbox();
+    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
+    let turn = namespace.value::<u64>("turn").unwrap();
+    thread::scope(|scope| {
+        for own in 1..3 {
+            let turn = namespace.value::<u64>("turn").unwrap();
+            scope.spawn(move || {
+                let mut now = turn.load().unwrap();
+                while now < 600 {
+                    if now % 3 == own {
+                        turn.store(&(now + 1)).unwrap();
+                        now += 1;
+                    } else {
+                        now = turn.wait_changed(Duration::MAX).unwrap();
+                    }
+                }
+            });
+        }
+        let mut now = turn.load().unwrap();
+        while now < 600 {
+            if now.is_multiple_of(3) {
+                turn.store(&(now + 1)).unwrap();
+                now += 1;
+            } else {
+                now = turn.wait_changed(Duration::MAX).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn condition_event_and_once_wake_those_who_wait() {
+    let sandbox = sandbox();
+    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
+    let (gate, condition) = (namespace.mutex::<u64>("gate").unwrap(), namespace.condvar("condition").unwrap());
+    let (event, once) = (namespace.event("event").unwrap(), namespace.once("once").unwrap());
+    thread::scope(|scope| {
+        for own in 0..3 {
+            let (gate, condition, once) = (&gate, &condition, &once);
+            let event = &event;
+            scope.spawn(move || {
+                once.wait().unwrap();
+                event.wait().unwrap();
+                for round in 0..100 {
+                    let turn = 3 * round + own;
+                    let mut guard = condition.wait_while(gate.lock().unwrap(), |now| *now != turn).unwrap();
+                    *guard += 1;
+                    drop(guard);
+                    condition.notify_all().unwrap();
+                }
+            });
+        }
+        let_them_sleep();
+        once.call_once(|| ()).unwrap();
+        let_them_sleep();
+        event.set().unwrap();
+    });
+    // One at a time: each consumer is told of one.
+    *gate.lock().unwrap() = 0;
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            let (gate, condition) = (&gate, &condition);
+            scope.spawn(move || {
+                for _ in 0..50 {
+                    let mut guard = condition.wait_while(gate.lock().unwrap(), |stock| *stock == 0).unwrap();
+                    *guard -= 1;
+                }
+            });
+        }
+        for _ in 0..150 {
+            *gate.lock().unwrap() += 1;
+            condition.notify_one().unwrap();
+            thread::yield_now();
+        }
+    });
+}
+
+fn meet_at_the_barrier(arguments: &[String]) {
+    let (names, _board) = surroundings(arguments);
+    let barrier = plan(&names).open(NAME).unwrap().barrier("barrier").unwrap();
+    (0..300).for_each(|_| _ = barrier.wait().unwrap());
+}
+
+#[test]
+fn last_one_to_come_wakes_all_at_a_barrier() {
+    let sandbox = sandbox();
+    let barrier = plan(&sandbox.names()).open(NAME).unwrap().barrier("barrier").unwrap();
+    let others = [enter(&sandbox, "meet_at_the_barrier", &[]), enter(&sandbox, "meet_at_the_barrier", &[])];
+    (0..300).for_each(|_| _ = barrier.wait().unwrap());
+    others.into_iter().for_each(Process::finish);
+}
+
+// ---- repairs ---------------------------------------------------------------------------------------------------------
+
+/// As good as surely those who are about to sleep do so by then. If not, a test has shown less, and that is all.
+fn let_them_sleep() {
+    thread::sleep(Duration::from_millis(30));
+}
+
+fn pooled(names: &Path) -> QueueOptions<[u8]> {
+    QueueOptions::bytes()
+        .capacity(2)
+        .inline_len(8)
+        .blocks(1, 64)
+        .max_message_len(64) // no longer than a block: there is no other place
+        .max_participants(8)
+        .wait(Wait::Park)
+        .directory(names)
+}
+
+/// Takes a place for a message, and sleeps until there is room in the ring.
+fn hold_a_place(arguments: &[String]) {
+    let (names, board) = surroundings(arguments);
+    let mut tx = pooled(&names).sender(NAME).unwrap();
+    board.meet(0, 2);
+    let _ = tx.send(&[1; 60]);
+}
+
+#[test]
+fn repair_of_whoever_held_the_only_place_wakes_a_sender_that_waits_for_one() {
+    let sandbox = sandbox();
+    let mut tx = pooled(&sandbox.names()).sender(NAME).unwrap();
+    let mut rx = pooled(&sandbox.names()).receiver(NAME).unwrap();
+    while tx.try_send(&[0; 4]).is_ok() {}
+    let victim = enter(&sandbox, "hold_a_place", &[]);
+    board(&sandbox).meet(0, 2);
+    until(|| rx.stats().pooled == 1);
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| tx.send(&[2; 60]));
+        let_them_sleep();
+        victim.kill();
+        drop(pooled(&sandbox.names()).receiver(NAME).unwrap());
+        let mut message = Vec::new();
+        while message != [2; 60] {
+            rx.recv(&mut message).unwrap();
+        }
+        assert_eq!(sender.join().unwrap(), Ok(()));
+    });
+}
+
+fn send_nothing(arguments: &[String]) {
+    let (names, board) = surroundings(arguments);
+    let _tx = pooled(&names).sender(NAME).unwrap();
+    stay(&board);
+}
+
+fn stay(board: &Board) -> ! {
+    board.meet(0, 2);
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn repair_of_the_last_sender_wakes_all_receivers() {
+    let sandbox = sandbox();
+    let victim = enter(&sandbox, "send_nothing", &[]);
+    board(&sandbox).meet(0, 2);
+    thread::scope(|scope| {
+        let receivers: Vec<_> = (0..3)
+            .map(|_| {
+                let mut rx = pooled(&sandbox.names()).receiver(NAME).unwrap();
+                scope.spawn(move || rx.recv(&mut Vec::new()))
+            })
+            .collect();
+        let_them_sleep();
+        victim.kill();
+        drop(pooled(&sandbox.names()).receiver(NAME).unwrap());
+        for receiver in receivers {
+            assert_eq!(receiver.join().unwrap(), Err(RecvError::PeerDied));
+        }
+    });
+}
+
+/// As the name says, with slices.
+fn hear_of_the_death(arguments: &[String]) {
+    let (names, board) = (PathBuf::from(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let mut rx = pooled(&names).receiver(NAME).unwrap();
+    board.meet(1, 2);
+    assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::PeerDied));
+    stay(&board);
+}
+
+/// One who asks for itself repairs, and stays. The others hear from it that something has changed.
+#[test]
+fn repair_by_one_who_waits_is_news_to_the_others() {
+    let sandbox = sandbox();
+    let victim = enter(&sandbox, "send_nothing", &[]);
+    board(&sandbox).meet(0, 2);
+    let mut rx = pooled(&sandbox.names()).receiver(NAME).unwrap();
+    let _asker = enter(&sandbox, "hear_of_the_death", &[]);
+    board(&sandbox).meet(1, 2);
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| rx.recv(&mut Vec::new()));
+        let_them_sleep();
+        victim.kill();
+        assert_eq!(receiver.join().unwrap(), Err(RecvError::PeerDied));
+    });
+}
+
+fn send_nothing_through_a_pipe(arguments: &[String]) {
+    let (names, board) = surroundings(arguments);
+    let _tx = PipeOptions::values::<u64>().directory(names).sender(NAME).unwrap();
+    stay(&board);
+}
+
+/// The successor of a killed sender is how the reader hears of the death.
+#[test]
+fn successor_that_comes_wakes_a_pipes_reader() {
+    let sandbox = sandbox();
+    let options = PipeOptions::values::<u64>().wait(Wait::Park).directory(sandbox.names());
+    let mut rx = options.receiver(NAME).unwrap();
+    let victim = enter(&sandbox, "send_nothing_through_a_pipe", &[]);
+    board(&sandbox).meet(0, 2);
+    thread::scope(|scope| {
+        let reader = scope.spawn(move || rx.recv());
+        let_them_sleep();
+        victim.kill();
+        let _tx = options.sender(NAME).unwrap();
+        assert_eq!(reader.join().unwrap(), Err(RecvError::PeerDied));
+    });
+}
+
+fn join_and_leave(arguments: &[String]) {
+    let (names, _board) = surroundings(arguments);
+    drop(plan(&names).open(NAME).unwrap());
+}
+
+fn hold_the_objects(arguments: &[String]) {
+    let (names, board) = surroundings(arguments);
+    let namespace = plan(&names).open(NAME).unwrap();
+    let mutex = namespace.mutex::<[u64; 2]>("mutex").unwrap();
+    let (writing, reading) = (namespace.rw_lock::<[u64; 2]>("rw").unwrap(), namespace.rw_lock("reading").unwrap());
+    let _guards = (mutex.lock().unwrap(), writing.write().unwrap());
+    let _reads = tombolo::RwLock::<u64>::read(&reading).unwrap();
+    namespace.bounded_semaphore("bounded").unwrap().acquire(2).unwrap();
+    namespace.bounded_semaphore("single").unwrap().acquire(1).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| namespace.barrier("trio").unwrap().wait());
+        stay(&board);
+    });
+}
+
+/// A sleeper for each object that the victim holds, writes, reads, has permits of, or has come to.
+#[test]
+fn repair_of_a_member_wakes_those_who_wait_for_what_it_held() {
+    let sandbox = sandbox();
+    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
+    let victim = enter(&sandbox, "hold_the_objects", &[]);
+    board(&sandbox).meet(0, 2);
+    thread::scope(|scope| {
+        let namespace = &namespace;
+        scope.spawn(|| {
+            let mutex = namespace.mutex::<[u64; 2]>("mutex").unwrap();
+            assert!(matches!(mutex.lock(), Err(LockError::OwnerDied(_))));
+        });
+        scope.spawn(|| {
+            let rw = namespace.rw_lock::<[u64; 2]>("rw").unwrap();
+            assert!(matches!(rw.write(), Err(LockError::OwnerDied(_))));
+        });
+        scope.spawn(|| {
+            let rw = namespace.rw_lock::<u64>("reading").unwrap();
+            drop(rw.write().unwrap());
+        });
+        scope.spawn(|| namespace.bounded_semaphore("single").unwrap().acquire(1).unwrap());
+        scope.spawn(|| namespace.bounded_semaphore("bounded").unwrap().acquire(2).unwrap());
+        scope.spawn(|| assert!(matches!(namespace.barrier("trio").unwrap().wait(), Err(SyncError::Broken { .. }))));
+        let_them_sleep();
+        victim.kill();
+        enter(&sandbox, "join_and_leave", &[]).finish();
+    });
+}
