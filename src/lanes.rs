@@ -631,7 +631,8 @@ impl Lane {
         }
         // How the others ended decides what becomes of the name, should we be the last.
         if !region.has_others(self.index()) {
-            region.tend(&mut self.patrol, Some(seat.index()), &Budget::until(None));
+            // By the number of questions, not by the clock: a pause of this thread must not keep the name.
+            region.tend(&mut self.patrol, Some(seat.index()), &Budget::few_questions());
         }
         self.words.settle(SETTLED);
         if region.layout().shape.extents > 0 && region.is_named() && region.present().eq([seat.index()]) {

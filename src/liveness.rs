@@ -100,6 +100,7 @@ pub(crate) const MEMBER: u64 = 3;
 
 /// How long one who leaves looks for somebody who runs without a lock.
 const FAREWELL: Duration = Duration::from_millis(1);
+const FAREWELL_QUESTIONS: usize = 64;
 
 /// Times that who wants a seat waits for somebody else's repair.
 const PATIENT: u32 = 50;
@@ -307,10 +308,14 @@ impl Region {
             // One who comes or goes at this moment hides the others: one after another, then.
             Ok(_) => {}
         }
-        // Or nobody holds anything, and somebody who runs has lost a lock. What takes too long to find out is believed.
-        let patience = Instant::now();
+        // Or nobody holds anything, and somebody who runs has lost a lock. Some are asked about in any
+        // case, so that a pause of this thread changes nothing; of many, those that there is no time
+        // for are believed.
+        let (mut asked, since) = (0, Instant::now());
         self.present().filter(|&index| index != own).any(|index| {
-            matches!(self.standing(index), Standing::Alive | Standing::LockLost) || patience.elapsed() > FAREWELL
+            asked += 1;
+            let is_late = asked > FAREWELL_QUESTIONS && since.elapsed() > FAREWELL;
+            is_late || matches!(self.standing(index), Standing::Alive | Standing::LockLost)
         })
     }
 
