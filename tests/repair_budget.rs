@@ -165,6 +165,23 @@ fn hostile_lanes_are_all_repaired_in_the_end_a_lane_being_asked_about_once() {
 }
 
 #[test]
+fn dead_lanes_behind_more_living_ones_than_one_look_asks_about_are_repaired() {
+    let lanes = 512;
+    let sandbox = Sandbox::new();
+    let (tx, mut rx, hostile) = ends(&sandbox, lanes);
+    hostile.occupy(2..400);
+    hostile.bury(400..420);
+    for wait in 0.. {
+        if hostile.states(REPAIRED) == 20 {
+            break;
+        }
+        assert!(wait < 200, "{} of 20 lanes repaired", hostile.states(REPAIRED));
+        let _ = rx.recv_timeout(Duration::from_millis(25));
+    }
+    drop(tx);
+}
+
+#[test]
 fn a_wait_whose_deadline_is_over_gets_on_with_repair() {
     let lanes = 256;
     let sandbox = Sandbox::new();
