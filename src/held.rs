@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use crate::sys;
 use crate::sys::fork::{self, ForkSafe};
 use crate::sys::memory::FileId;
-use crate::sys::process::{self, Identity};
+use crate::sys::process::{self, Identity, Mappings};
 
 /// The file, and the lock that is the seat's.
 pub(crate) type Key = (FileId, u64);
@@ -41,15 +41,19 @@ struct Held {
     generation: u32,
     next: u64,
     leaves_at_exit: bool,
-    /// The last claim that was found to be true, and when.
-    remembered: Option<(Claim, u64)>,
+    /// The last looks at other processes, the latest first.
+    looks: Vec<Look>,
 }
 
-/// That this process may write to this file.
-type Claim = (Identity, FileId);
+/// What a process had mapped of a file. A peer can name it in any number of seats, and its list of
+/// mappings can be long.
+struct Look {
+    process: (Identity, FileId),
+    mappings: Option<Mappings>,
+    at: u64,
+}
 
-/// Nanoseconds for which a claim is not looked into again.
-const REMEMBERED: u64 = 10_000_000;
+const LOOKS: usize = 16;
 
 static HELD: ForkSafe<Held> = ForkSafe::new();
 
@@ -106,16 +110,45 @@ pub(crate) fn holds(key: Key) -> bool {
     with(|held| held.entries.contains_key(&key))
 }
 
-/// Whether that was true a moment ago.
-pub(crate) fn is_remembered(claim: Claim) -> bool {
-    let is_recent = |at: u64| sys::now().saturating_sub(at) < REMEMBERED;
-    with(|held| held.remembered.is_some_and(|(last, at)| last == claim && is_recent(at)))
+/// Whether the process that a record names may still write to the file that this one has mapped at
+/// `address`. It may if it provably runs, and has the file mapped where its record says, or does not
+/// show what it has mapped.
+pub(crate) fn may_write(identity: Identity, file: FileId, address: usize) -> bool {
+    let process = (Identity { page: 0, ..identity }, file);
+    let now = sys::now();
+    let known = with(|held| {
+        held.looks.retain(|look| now.saturating_sub(look.at) < look.valid());
+        held.looks.iter().find(|look| look.process == process).map(|look| look.shows(identity.page))
+    });
+    known.unwrap_or_else(|| {
+        let look = Look { process, mappings: identity.mappings_of(address), at: now };
+        let shows = look.shows(identity.page);
+        with(|held| {
+            held.looks.truncate(LOOKS - 1);
+            held.looks.insert(0, look);
+        });
+        shows
+    })
 }
 
-/// Keeps in mind that it is true; says so.
-pub(crate) fn remember(claim: Claim) -> bool {
-    with(|held| held.remembered = Some((claim, sys::now())));
-    true
+impl Look {
+    fn shows(&self, page: u32) -> bool {
+        match &self.mappings {
+            None => false,
+            Some(Mappings::NotShown) => true,
+            Some(Mappings::At(pages)) => pages.contains(&page),
+        }
+    }
+
+    /// Nanoseconds for which a look need not be taken again. For less if the file was not there: the
+    /// process may be about to map it.
+    fn valid(&self) -> u64 {
+        match &self.mappings {
+            Some(Mappings::At(pages)) if pages.is_empty() => 2_000_000,
+            None => 2_000_000,
+            Some(_) => 10_000_000,
+        }
+    }
 }
 
 extern "C" fn leave_all() {

@@ -149,7 +149,7 @@ impl Directory {
     /// Puts right what dead participants of a queue or namespace left behind, which its live ones otherwise do when they next wait; says
     /// how many lanes serve again. None of a pipe's, and none while somebody else is at it.
     ///
-    /// **Blocking**: never. **Errors**: no such region, or something that is none.
+    /// **Blocking**: never for others, but it looks at every lane, however long that takes. **Errors**: no such region, or something that is none.
     pub fn repair(&self, name: &str) -> Result<usize> {
         let region = self.open(name)?;
         match region.layout().kind {

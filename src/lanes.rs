@@ -2,18 +2,19 @@
 //! and putting right what they left behind, leaving. What moves through the ring is not this file's business.
 //!
 //! Crash, by step
-//! - join: as in liveness.rs; J3 makes the lane PRESENT, J4 is (J4a) what it finds there, (J4b) a
+//! - join: as in liveness.rs; J3 makes the lane PRESENT, J4 is (J4a) what it found before J3, (J4b) a
 //!   sender's run announced, then begun (`raw/mpmc.rs` N1, N2), (J4c) the part's count goes up,
 //!   before it is looked whether an open run still is. Before J3 nobody notices a death, from J3 on
 //!   it is repaired like any.
 //! - close: (X1) CLOSED (`raw/mpmc.rs`), (X2) the change counted, (X3) everybody woken. From X1 on
 //!   nothing is sent in that run; before X3 who sleeps learns it at the end of a slice.
-//! - leave: (L1) LEFT, (L2) how the part's last one ended, (L3) the change counted, (L4) everybody woken. Before L1 the others see a
-//!   death, after it a leaving, of which they learn at the end of a slice.
+//! - leave: (L1) how the part's last one ended, (L2) LEFT, (L3) the change counted, (L4) everybody
+//!   woken. Before L2 the others see a death, after it a leaving, of which they learn at the end of a
+//!   slice.
 //! - repair: (R1) the claims (`raw/mpmc.rs`), (R2) the pool (`raw/pool.rs`), (R3) how the part's last one ended, (R4) REPAIRED, (R5)
 //!   the change counted, everybody woken. The lane is nobody's before R4; each step may be done again by another repairer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -225,19 +226,24 @@ impl Region {
         let came = self.queue_word(part.of(queue::CAME)).load(Ordering::Relaxed) as usize; // any place will do
         let mut patrol = Patrol { cursor: came.wrapping_mul(QUESTIONS) % self.layout().seats(), ..Patrol::default() };
         self.tend(&mut patrol, None, &Budget::few_questions());
+        let past = Cell::new(None);
         let free = |region: &Self| {
-            region.free_seats(|| {
+            let free = region.free_seats(|| {
                 region.repair(None);
-            })
+            });
+            // Before anybody can see the newcomer: one who saw it, and has left since, was there.
+            let words = region.ring_words();
+            past.set(Some(match arrival {
+                Arrival::Cloned(past) => past,
+                Arrival::Called => Past { phase: words.now().phase(), since: None },
+                Arrival::Found { twin } => region.found(&words, part.other(), twin),
+            }));
+            free
         };
         Seat::join(self, free, part.code(), farewell, |region, index| {
             region.lane_word(index, lane::OPEN).store(0, Ordering::Relaxed);
             let words = region.ring_words();
-            let past = match arrival {
-                Arrival::Cloned(past) => past,
-                Arrival::Called => Past { phase: words.now().phase(), since: None },
-                Arrival::Found { twin } => region.found(&words, part.other(), [twin, Some(index)]),
-            };
+            let past = past.take().unwrap_or(Past { phase: words.now().phase(), since: None });
             region
                 .lane_word(index, seat::SINCE)
                 .store(past.since.map_or(0, |came| came.wrapping_add(1)), Ordering::Relaxed); // J4a
@@ -261,14 +267,14 @@ impl Region {
         })
     }
 
-    /// What a newcomer finds of the other part, beside lanes of its own.
-    fn found(&self, words: &Words<Mapped>, other: Part, own: [Option<usize>; 2]) -> Past {
+    /// What a newcomer finds of the other part, beside the lane that its handle has already.
+    fn found(&self, words: &Words<Mapped>, other: Part, twin: Option<usize>) -> Past {
         let basis @ Basis { came, now } = self.basis(other);
-        let is_alone = !self.lanes_in(other, now).any(|index| !own.contains(&Some(index)));
+        let is_alone = !self.lanes_in(other, now).any(|index| Some(index) != twin);
         words.settle(SETTLED);
         // Whoever sent something and has left meanwhile was there.
         let is_over = is_alone && (other == Part::Receiver || words.len() == 0 && self.basis(other) == basis);
-        let twins = u64::from(own[0].is_some());
+        let twins = u64::from(twin.is_some());
         Past { phase: now.phase(), since: is_over.then(|| came.wrapping_sub(twins)) }
     }
 
@@ -360,6 +366,7 @@ impl Region {
         let (found, budget) = (patrol.verdicts.found, budget.again());
         let verdicts = RefCell::new(&mut patrol.verdicts);
         let standing = |index| verdicts.borrow_mut().standing(self, index, &budget);
+        let granted = Cell::new(2 * self.layout().seats() + 4 * SWEEP);
         let repair = Repair {
             words: &words,
             ledger: &ledger,
@@ -368,7 +375,13 @@ impl Region {
                 true => Some(true),
                 false => standing(index).map(|standing| matches!(standing, Standing::Alive | Standing::LockLost)),
             },
-            spend: &|words| budget.visit(words),
+            // One pass over all lanes is had in any case: otherwise repair would never get on where that
+            // takes longer than the budget.
+            spend: &|words| {
+                let left = granted.get();
+                granted.set(left.saturating_sub(words));
+                budget.visit(words) || left >= words
+            },
         };
         // A region so damaged that it cannot be repaired stays as it is; whoever meets the damage says so.
         if repair.resume().is_err() {
@@ -637,13 +650,16 @@ impl Lane {
         self.words.settle(SETTLED);
         if region.layout().shape.extents > 0 && region.is_named() && region.present().eq([seat.index()]) {
             // Should messages keep the name, they need not keep memory for others, whom nobody will send for a while.
-            Parcels::new(region, seat.index()).release_kept(region, seat.index());
+            let parcels = Parcels::new(region, seat.index());
+            parcels.release_kept(region, seat.index());
+            parcels.release_behind_messages(region, &self.words);
         }
-        region.set_state(self.index(), LEFT); // L1
-        // Who came along with a sender and received nothing is no receiver whose leaving means anything.
+        // A receiver that came along with a sender, and received nothing, ends nothing by leaving. The
+        // note comes first: who finds this lane left is to find out how.
         if self.twin.is_none() || self.passed > 0 {
-            region.note_end(self.index(), LEFT); // L2
+            region.note_end(self.index(), LEFT); // L1
         }
+        region.set_state(self.index(), LEFT); // L2
         region.count_up(queue::CHANGES); // L3
         if region.lanes_in(self.part, self.words.now()).next().is_none() || word(lane::OPEN) != 0 {
             region.wake_everybody(); // L4
@@ -656,6 +672,11 @@ impl Lane {
 pub(crate) fn farewell(seat: &Seat) {
     let region = seat.region();
     let part = region.part(seat.index());
+    if !region.has_others(seat.index()) {
+        // As in `Lane::leave`: what the dead left unsent must not keep the name.
+        region.tend(&mut Patrol::default(), Some(seat.index()), &Budget::few_questions());
+        region.ring_words().settle(SETTLED);
+    }
     region.set_state(seat.index(), LEAVING); // L1
     // Of a receiver that came along with a sender it is not known here whether it received
     // anything.

@@ -100,7 +100,7 @@ pub(crate) const MEMBER: u64 = 3;
 
 /// How long one who leaves looks for somebody who runs without a lock.
 const FAREWELL: Duration = Duration::from_millis(1);
-const FAREWELL_QUESTIONS: usize = 64;
+const FAREWELL_QUESTIONS: usize = 8;
 
 /// Times that who wants a seat waits for somebody else's repair.
 const PATIENT: u32 = 50;
@@ -217,9 +217,7 @@ impl Region {
         if identity.pid == u64::from(std::process::id()) && identity == self.own_identity() {
             return held::holds(self.seat_key(index)); // else it is from before an exec
         }
-        // A peer can make the same claim in any number of seats.
-        let claim = (identity, self.id());
-        held::is_remembered(claim) || identity.may_write_to(self.address()) && held::remember(claim)
+        held::may_write(identity, self.id(), self.address())
     }
 
     fn own_identity(&self) -> Identity {
@@ -393,7 +391,11 @@ impl Region {
             Ok(Some(index)) => return Some(index),
             Err(_) => return Some(0), // if the kernel will not say, nobody is declared dead
         }
-        self.present().find(|&index| matches!(self.standing(index), Standing::Alive | Standing::LockLost))
+        // Those that there is no time for are believed.
+        let since = Instant::now();
+        self.present().find(|&index| {
+            matches!(self.standing(index), Standing::Alive | Standing::LockLost) || since.elapsed() > PATIENCE / 10
+        })
     }
 
     /// Takes the name away, if it still means this region; the caller is in the admission section, or forces it.
@@ -680,13 +682,15 @@ impl Seat {
         // L3, before anything that can fail: a running process in a seat without its lock would look robbed.
         self.region.set_state(self.index, LEFT);
         let admission = self.region.admission(PATIENCE / 10)?;
-        if self.region.is_named() && self.is_last() {
-            self.region.retire()?; // L4, L5
-        }
+        let retired = if self.region.is_named() && self.is_last() {
+            self.region.retire() // L4, L5
+        } else {
+            Ok(())
+        };
         // L6, while still admitted: whoever leaves next must find the seat free, and see that it is the last.
         let freed = self.region.unlock(seat_byte(self.index));
         drop(admission);
-        freed.map_err(|error| self.region.lock_error(error))
+        retired.and(freed.map_err(|error| self.region.lock_error(error)))
     }
 
     /// Nobody else is here, and nothing is left for anybody who might still come.

@@ -214,6 +214,20 @@ impl Parcels {
         }
     }
 
+    /// Gives the memory back that extents keep behind the messages in them. Nobody else may take part
+    /// in the queue: a message that is received makes room for a longer one.
+    pub(crate) fn release_behind_messages(&self, region: &Region, ring: &mpmc::Words<Mapped>) {
+        // A ring that cannot be read keeps its memory.
+        let _ = ring.for_each_message(|payload| {
+            let label = Label::read(payload);
+            let extent = label.token.and_then(|token| token.place.checked_sub(self.layout.shape.blocks));
+            if let Some(index) = extent.filter(|&index| index < self.layout.shape.extents) {
+                let length = label.length.min(self.layout.limit).next_multiple_of(memory::PAGE);
+                self.discard(region, index, length, u64::MAX);
+            }
+        });
+    }
+
     /// Gives memory of an extent back, from one byte up to another. If that fails it stays with the extent.
     fn discard(&self, region: &Region, index: u64, from: u64, to: u64) {
         // Whole pages: only those are given back, and the extent ends with one.

@@ -258,6 +258,13 @@ impl Region {
                 "somebody made or punched holes in it: remove it when nobody uses it",
             ));
         }
+        if memory::is_memory(&file) && layout.mapped() < layout.size {
+            // Memory of extents counts as the file's, so that count may hide holes. They are filled, or
+            // are an error, here and not at the first touch.
+            check_memory(&doing, layout.mapped())?;
+            let full = |error| Error::io(&doing, error, "make room there");
+            memory::back(&file, layout.mapped()).map_err(full)?;
+        }
         let mut report = Report::default();
         let mapping = map(&file, layout.mapped(), settings, &mut report)?;
         Ok(Self { mapping, file, layout, place, kept: false, window: Window::default(), report })
@@ -449,7 +456,7 @@ fn check_memory(doing: &str, size: u64) -> Result<()> {
         None => (format!("{bytes} bytes of available memory"), "choose a smaller capacity"),
         Some(group) => (
             format!("{bytes} bytes left to the control group {}", group.display()),
-            "choose a smaller capacity, or raise the group's limit (memory.max)",
+            "choose a smaller capacity, or raise the group's limit (memory.max, memory.limit_in_bytes)",
         ),
     };
     Err(Error::new(ErrorKind::NoSpace, doing, found, format_args!("{wanted}"), remedy))
@@ -622,8 +629,14 @@ pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
     let failed = |error| Error::io(&doing, error, "check the directory's permissions");
     let started = Instant::now();
     let directory = match Guarded::new(|| memory::open_directory(path.parent().unwrap_or(Path::new("/")))) {
-        // It may be written to and not be read: then there is nothing to lock.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        // It may be written to and not be read, or there is no descriptor left: then there is nothing
+        // to lock.
+        Err(error)
+            if error.kind() == io::ErrorKind::PermissionDenied
+                || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) =>
+        {
+            None
+        }
         opened => Some(opened.map_err(failed)?),
     };
     // A file system that has no such locks is no reason to keep the name.
@@ -642,8 +655,10 @@ pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
         std::thread::sleep(Duration::from_micros(200));
     }
     let is_it = memory::facts_at(path).is_ok_and(|facts| facts.id == id);
-    if is_it {
-        std::fs::remove_file(path).map_err(failed)?;
+    let removed = if is_it { std::fs::remove_file(path).map_err(failed) } else { Ok(()) };
+    // Not left to the closing: a child made by a raw `clone` may have a copy of the descriptor.
+    if let Some(directory) = &directory {
+        memory::unlock_whole(directory);
     }
-    Ok(is_it)
+    removed.map(|()| is_it)
 }

@@ -311,9 +311,10 @@ pub(crate) trait Waiter {
                 continue;
             }
             let mut end = self.look();
-            let now = Instant::now();
+            let mut now = Instant::now();
             if end.is_none() && self.pace().is_time_to_ask(now) {
                 end = self.ask(deadline);
+                now = Instant::now();
             }
             if let Some(end) = end {
                 if let Some(done) = attempt(Effort::Full)? {

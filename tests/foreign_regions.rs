@@ -209,6 +209,24 @@ fn a_region_without_the_memory_that_it_promises_is_refused() {
 }
 
 #[test]
+fn holes_that_the_memory_of_extents_hides_are_filled_when_the_region_is_opened() {
+    let sandbox = Sandbox::new();
+    let options = || QueueOptions::bytes().directory(sandbox.names());
+    let tx = options().sender(NAME).unwrap();
+    let mapped = tombolo::Directory::at(sandbox.names()).inspect(NAME).unwrap().size;
+    let file = File::options().read(true).write(true).open(sandbox.names().join(NAME)).unwrap();
+    let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let memory = || file.metadata().unwrap().blocks() * 512;
+    rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, mapped, 1 << 20).unwrap();
+    let whole = memory();
+    rustix::fs::fallocate(&file, holes, mapped - (1 << 20), 1 << 20).unwrap();
+    assert_eq!(memory(), whole - (1 << 20));
+    let rx = options().receiver(NAME).unwrap();
+    assert_eq!(memory(), whole, "there are holes left");
+    drop((tx, rx));
+}
+
+#[test]
 fn a_queue_with_more_to_look_through_than_was_asked_for_is_refused() {
     let sandbox = Sandbox::new();
     let large = QueueOptions::values::<u8>().capacity(1 << 22).directory(sandbox.names());

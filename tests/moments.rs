@@ -14,11 +14,11 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Board, Process, Sandbox, alone, fork, parts, start, until};
+use support::{Board, Process, Sandbox, alone, fork, parts, say, start, until};
 use sweep::{NAME, sweep_stopping, within, wreck};
 use tombolo::{
     Directory, End, ErrorKind, LockError, Namespace, NamespaceBuilder, PipeOptions, Queue, QueueOptions, QueueSender,
-    SendError, Standing, Wait,
+    RecvError, SendError, Standing, Wait,
 };
 
 parts!(hold_the_mutex, wait_for_the_mutex, join_and_leave, receive_nothing);
@@ -167,8 +167,9 @@ fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
             // If the victim does not get to where it is to stop before it sleeps, somebody has to wake it.
             let opener = fork(&within(), || {
                 let namespace = plan(names).open(NAME).unwrap();
-                thread::sleep(Duration::from_millis(100));
-                until(|| board(names).word(IN_TIME).load(Ordering::SeqCst) == 1 || open(&namespace));
+                let (began, board) = (Instant::now(), board(names));
+                let is_in_time = || board.word(IN_TIME).load(Ordering::SeqCst) == 1;
+                until(|| is_in_time() || began.elapsed() > Duration::from_secs(2) && open(&namespace));
             });
             (namespace, opener)
         },
@@ -190,6 +191,45 @@ fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
     );
     swept.covers(1, 3);
     assert!(caught.get() > 0 || swept.calls == usize::MAX);
+}
+
+/// A sender sees the receiver that it has waited for, and leaves without having sent anything. The
+/// receiver hears the end of that run, however far it has come with joining.
+#[test]
+fn receiver_that_its_sender_has_seen_hears_the_end() {
+    let seen = Cell::new(0);
+    sweep_stopping(
+        |names| RefCell::new(Some(values(names).sender(NAME).unwrap())),
+        |names| {
+            let late = names.with_file_name("late");
+            let names = names.to_path_buf();
+            move || {
+                let mut rx = values(&names).receiver(NAME).unwrap();
+                std::fs::write(names.with_file_name("joined"), b"").unwrap();
+                if rx.recv_timeout(Duration::from_millis(60)) == Err(RecvError::TimedOut) {
+                    std::fs::write(late, b"").unwrap();
+                }
+                forget(rx); // leaving is not swept
+            }
+        },
+        |names, tx: &RefCell<Option<QueueSender<Value>>>| {
+            let is_joining = !names.with_file_name("joined").exists();
+            if is_joining && tx.borrow().as_ref().is_some_and(|tx| tx.stats().receivers == 1) {
+                drop(tx.take());
+                seen.set(seen.get() + 1);
+            }
+        },
+        |names, tx| {
+            let late = names.with_file_name("late");
+            let _ = std::fs::remove_file(names.with_file_name("joined"));
+            let is_late = std::fs::remove_file(late).is_ok() && tx.borrow().is_none();
+            assert!(!is_late, "the sender had seen the receiver, and left, and the receiver was not told");
+            drop(tx);
+            // The receiver was killed.
+            let _ = Directory::at(names).unlink(NAME, false);
+        },
+    );
+    say(&format!("seen at {} stops", seen.get()));
 }
 
 fn enter(sandbox: &Sandbox, part: &str) -> Process {

@@ -32,7 +32,7 @@ data is incomplete.
 
 With --queue there may be any number of senders and receivers, and each message (a line with --lines, else a piece of the \
 input) goes to one of the receivers: whoever is to get a whole file must be the only one. A sender leaves when receivers \
-have taken what was in the queue at its end; the name goes with whoever leaves last.
+have taken what was in the queue at its end; the name stays as long as messages wait.
 
 Examples:
   tombolo send backup big.tar

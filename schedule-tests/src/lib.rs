@@ -8,7 +8,7 @@
 //! One number, the seed, decides everything, so a schedule that failed can be run again:
 //!
 //! ```text
-//! cargo run --release -p schedule-tests -- queue --seed 4711 --trace
+//! cargo run --release -p schedule-tests --example schedules -- queue --seed 4711 --trace
 //! ```
 //!
 //! - `world`: the participants, the scheduler, the store buffers, and what only the kernel knows (locks, sleepers).
@@ -48,7 +48,10 @@ pub fn run(model: &Model, seeds: impl IntoIterator<Item = u64>, trace: bool) -> 
             }
             Err(failure) => {
                 eprintln!("FAILED: model {}, seed {seed}. To see its schedule:", model.name);
-                eprintln!("  cargo run --release -p schedule-tests -- {} --seed {seed} --trace", model.name);
+                eprintln!(
+                    "  cargo run --release -p schedule-tests --example schedules -- {} --seed {seed} --trace",
+                    model.name
+                );
                 resume_unwind(failure);
             }
         }

@@ -167,6 +167,9 @@ impl Drop for Inside {
 
 #[cold]
 extern "C" fn register() {
+    // An allocator has fork handlers, too, and registers them when it is first asked. They must run
+    // inside of ours: the section allocates.
+    drop(std::hint::black_box(Box::new(0_u64)));
     // SAFETY: the three handlers do only what is allowed around fork: futex, close, fstat, atomics.
     // (If there is no memory to register them, children still know themselves by the page.)
     unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };

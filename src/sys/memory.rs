@@ -68,6 +68,11 @@ pub(crate) fn try_lock_whole(file: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Gives that lock back, whoever has copies of the descriptor.
+pub(crate) fn unlock_whole(file: impl AsFd) {
+    let _ = fs::flock(file, FlockOperation::Unlock);
+}
+
 /// Another open file description of the same file, with locks and a position of its own.
 pub(crate) fn reopen(file: impl AsFd) -> io::Result<OwnedFd> {
     // NONBLOCK and NOCTTY: nothing happens to what is not that file, should it come to that.
@@ -96,9 +101,14 @@ fn not_shown() -> io::Error {
 
 /// Sizes the file and backs the first `backed` bytes of it now: a full disk is an error here instead of a SIGBUS later.
 pub(crate) fn allocate(file: impl AsFd, length: u64, backed: u64) -> io::Result<()> {
+    fs::ftruncate(&file, length)?;
+    back(file, backed)
+}
+
+/// Backs the first `backed` bytes of the file now, where that was not done yet.
+pub(crate) fn back(file: impl AsFd, backed: u64) -> io::Result<()> {
     // In pieces: a signal makes the kernel undo the whole call, and a timer could do that for ever.
     const PIECE: u64 = 64 << 20;
-    fs::ftruncate(&file, length)?;
     let mut done = 0;
     while done < backed {
         let piece = PIECE.min(backed - done);

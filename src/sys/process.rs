@@ -29,6 +29,15 @@ pub(crate) struct Identity {
 
 const PAGE_SHIFT: u32 = 12;
 
+/// Where a process has a file mapped.
+#[derive(Clone, Debug)]
+pub(crate) enum Mappings {
+    /// From these pages on.
+    At(Vec<u32>),
+    /// It belongs to another user, say, or its list is too long.
+    NotShown,
+}
+
 impl Identity {
     pub(crate) const NOBODY: Self = Self { pid: 0, started: 0, namespace: 0, page: 0 };
 
@@ -36,40 +45,66 @@ impl Identity {
     pub(crate) fn of_self(address: usize) -> Self {
         // Under `self`, not under our number: that may be another process's in the /proc that is
         // mounted here.
-        let started = stat("/proc/self").map_or(0, |stat| stat.started);
+        let started = stat("/proc/self").ok().flatten().map_or(0, |stat| stat.started);
         Self { pid: u64::from(std::process::id()), started, namespace: own_namespace(), page: page_of(address) }
     }
 
-    /// Whether that very process may still write to the file that this one has mapped at `address`.
-    /// True if it provably runs, and either has that file mapped where it says, or does not show
-    /// what it has mapped. It provably runs if it is seen from the same PID namespace, started at
-    /// the recorded time, and is not on its way out (an exiting process has given up its memory
-    /// before its locks). An `execve` keeps all of that, and leaves no mapping; if the new program
-    /// maps the same file, then somewhere else (unless addresses are not randomised).
-    pub(crate) fn may_write_to(self, address: usize) -> bool {
-        if self.pid == 0 || self.namespace == 0 || self.namespace != own_namespace() || !shows_own_namespace() {
-            return false;
+    /// Where that very process has the file that this one has mapped at `address`. `None` if it does
+    /// not provably run: seen from the same PID namespace, started at the recorded time, and not on
+    /// its way out (an exiting process has given up its memory before its locks).
+    ///
+    /// An `execve` keeps all of that and leaves no mapping. If the new program maps the same file, then
+    /// somewhere else (unless addresses are not randomised).
+    pub(crate) fn mappings_of(self, address: usize) -> Option<Mappings> {
+        if self.pid == 0 || self.namespace == 0 || self.namespace != own_namespace() {
+            return None;
         }
-        let Some(thread) = self.thread_with_memory() else { return false };
-        let maps_it = match (file_mapped_at(address), fs::File::open(format!("{thread}/maps"))) {
-            (Some(file), Ok(maps)) => maps_file(maps, &file, self.page),
+        self.look_at_mappings(address).unwrap_or(Some(Mappings::NotShown))
+    }
+
+    fn look_at_mappings(self, address: usize) -> Result<Option<Mappings>, NotToldNow> {
+        if !shows_own_namespace()? {
+            return Ok(None);
+        }
+        let Some(thread) = self.thread_with_memory()? else { return Ok(None) };
+        let mappings = match (file_mapped_at(address), fs::File::open(format!("{thread}/maps"))) {
+            (Some(file), Ok(maps)) => pages_of(maps, &file),
             _ => None,
         };
         // Again: only if it still runs was it its mappings that were read.
-        maps_it.unwrap_or(true) && self.thread_with_memory().is_some()
+        let still_runs = self.thread_with_memory()?.is_some();
+        Ok(still_runs.then(|| mappings.map_or(Mappings::NotShown, Mappings::At)))
     }
 
     /// The directory of one of its threads, if it runs. The first thread may have ended before the
     /// others.
-    fn thread_with_memory(self) -> Option<String> {
+    fn thread_with_memory(self) -> Result<Option<String>, NotToldNow> {
         let process = format!("/proc/{}", self.pid);
-        let first = stat(&process).filter(|stat| stat.started == self.started)?;
+        let Some(first) = stat(&process)?.filter(|stat| stat.started == self.started) else { return Ok(None) };
         if first.has_memory {
-            return Some(process);
+            return Ok(Some(process));
         }
-        let threads = fs::read_dir(format!("{process}/task")).ok()?;
-        let mut paths = threads.flatten().filter_map(|entry| entry.path().to_str().map(str::to_string));
-        paths.find(|path| stat(path).is_some_and(|stat| stat.has_memory))
+        let Some(threads) = told(fs::read_dir(format!("{process}/task")))? else { return Ok(None) };
+        for path in threads.flatten().filter_map(|entry| entry.path().to_str().map(str::to_string)) {
+            if stat(&path)?.is_some_and(|stat| stat.has_memory) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// This process has no descriptor or no memory left for the question. That proves nothing of others.
+struct NotToldNow;
+
+/// What was asked for; none if it is not there, or not for us.
+fn told<T>(answer: io::Result<T>) -> Result<Option<T>, NotToldNow> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Err(NotToldNow),
+            _ => Ok(None),
+        },
     }
 }
 
@@ -79,13 +114,15 @@ struct Stat {
 }
 
 /// Fields 22 (starttime) and 23 (vsize) of `stat` in a directory of /proc, see proc(5).
-fn stat(directory: &str) -> Option<Stat> {
-    let text = fs::read_to_string(format!("{directory}/stat")).ok()?;
-    // The command name, field 2, is in parentheses and may itself hold spaces and parentheses.
-    let mut rest = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    let started = rest.nth(22 - 3)?.parse().ok()?;
-    let has_memory = rest.next()? != "0";
-    Some(Stat { started, has_memory })
+fn stat(directory: &str) -> Result<Option<Stat>, NotToldNow> {
+    let parse = |text: String| {
+        // The command name, field 2, is in parentheses and may itself hold spaces and parentheses.
+        let mut rest = text.rsplit_once(')')?.1.split_ascii_whitespace();
+        let started = rest.nth(22 - 3)?.parse().ok()?;
+        let has_memory = rest.next()? != "0";
+        Some(Stat { started, has_memory })
+    };
+    Ok(told(fs::read_to_string(format!("{directory}/stat")))?.and_then(parse))
 }
 
 /// Not kept: a child that is forked after `unshare(CLONE_NEWPID)` is in another one than its
@@ -101,14 +138,14 @@ fn page_of(address: usize) -> u32 {
 
 /// Whether numbers in /proc mean what they mean to us. If another PID namespace's /proc is mounted
 /// here, this process is listed with a number for each namespace from that one down to its own.
-fn shows_own_namespace() -> bool {
+fn shows_own_namespace() -> Result<bool, NotToldNow> {
     let own = std::process::id().to_string();
-    let Ok(status) = fs::read_to_string("/proc/self/status") else { return false };
-    match status.lines().find_map(|line| line.strip_prefix("NSpid:")) {
+    let Some(status) = told(fs::read_to_string("/proc/self/status"))? else { return Ok(false) };
+    Ok(match status.lines().find_map(|line| line.strip_prefix("NSpid:")) {
         Some(numbers) => numbers.split_ascii_whitespace().eq([own.as_str()]),
         // A kernel without PID namespaces.
         None => fs::read_link("/proc/self").is_ok_and(|number| number.as_os_str() == own.as_str()),
-    }
+    })
 }
 
 /// What the kernel shows of a mapped file: device and inode. The device is not always that of
@@ -136,21 +173,19 @@ fn file_mapped_at(address: usize) -> Option<MappedFile> {
 
 /// Bytes of another process's list of mappings that are looked at: it can be made as long as that
 /// process likes.
-const MAPS_READ: u64 = 1 << 20;
+const MAPS_READ: u64 = 256 << 10;
 
-/// Whether the file is in a list of mappings, from that page on; none if the list cannot be read,
-/// or not to its end.
-fn maps_file(maps: fs::File, file: &MappedFile, page: u32) -> Option<bool> {
-    let mut read = 0;
+/// The pages from which on the file is in a list of mappings; none if the list cannot be read, or
+/// not to its end.
+fn pages_of(maps: fs::File, file: &MappedFile) -> Option<Vec<u32>> {
+    let (mut read, mut pages) = (0, Vec::new());
     for line in BufReader::new(maps.take(MAPS_READ)).split(b'\n') {
         let line = line.ok()?;
         read += line.len() as u64 + 1;
-        if mapping(&line).is_some_and(|(start, _, mapped)| mapped == *file && page_of(start) == page) {
-            return Some(true);
-        }
+        pages.extend(mapping(&line).filter(|(_, _, mapped)| mapped == file).map(|(start, _, _)| page_of(start)));
     }
     // Empty: it has just given up its memory, or takes on another program.
-    (0 < read && read < MAPS_READ).then_some(false)
+    (0 < read && read < MAPS_READ).then_some(pages)
 }
 
 /// Has a function called when this process comes to its ordinary end: when `main` returns, or

@@ -1,4 +1,4 @@
-//! Runs many schedules, or a single one: `schedule-tests MODEL|all [--seed N] [--count N] [--seconds N] [--trace]`.
+//! Runs many schedules, or a single one: `schedules MODEL|all [--seed N] [--count N] [--seconds N] [--trace]`.
 
 use std::env;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use schedule_tests::{MODELS, Model, Totals, run};
 
-const USAGE: &str = "usage: schedule-tests MODEL|all [--seed N] [--count N] [--seconds N] [--trace]
+const USAGE: &str = "usage: schedules MODEL|all [--seed N] [--count N] [--seconds N] [--trace]
 
   --seed N      the first seed; without it a new one is made from the clock
   --count N     so many schedules of each model (with --seed: 1 by default)

@@ -1,0 +1,89 @@
+//! An allocator with fork handlers of its own, which it registers when it is first asked, as
+//! jemalloc does: a fork beside threads that open and drop ends does not hang.
+
+#![cfg(target_env = "gnu")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Sandbox, alone};
+use tombolo::PipeOptions;
+
+struct Locking(UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: the cell is the C library's business.
+unsafe impl Sync for Locking {}
+
+#[global_allocator]
+static ALLOCATOR: Locking = Locking(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+
+static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn lock() {
+    // SAFETY: a mutex that is never moved.
+    unsafe { libc::pthread_mutex_lock(ALLOCATOR.0.get()) };
+}
+
+extern "C" fn unlock() {
+    // SAFETY: as above; the thread that forks locked it.
+    unsafe { libc::pthread_mutex_unlock(ALLOCATOR.0.get()) };
+}
+
+impl Locking {
+    fn with<R>(&self, action: impl FnOnce() -> R) -> R {
+        if !IS_REGISTERED.swap(true, Ordering::Relaxed) {
+            // SAFETY: the handlers lock and unlock.
+            unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
+        }
+        lock();
+        let result = action();
+        unlock();
+        result
+    }
+}
+
+// SAFETY: the system's allocator, one call at a time.
+unsafe impl GlobalAlloc for Locking {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        self.with(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        self.with(|| unsafe { System.dealloc(at, layout) });
+    }
+}
+
+#[test]
+fn forks_beside_threads_that_open_ends_do_not_hang_under_an_allocator_with_handlers() {
+    let _alone = alone();
+    let _watchdog = Sandbox::new();
+    let (is_over, began) = (AtomicBool::new(false), Instant::now());
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    drop(PipeOptions::values::<u64>().one_way().unwrap());
+                }
+            });
+        }
+        while began.elapsed() < Duration::from_secs(1) {
+            // SAFETY: the child ends at once.
+            let pid = unsafe { libc::fork() };
+            assert!(pid >= 0);
+            if pid == 0 {
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) };
+            }
+            // SAFETY: a child of ours.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
