@@ -62,6 +62,7 @@ fn with<R>(action: impl FnOnce(&mut Held) -> R) -> R {
         if held.generation != fork::generation() {
             held.generation = fork::generation();
             held.entries.clear(); // the parent's
+            held.looks.clear();
         }
         action(held)
     })
@@ -123,10 +124,13 @@ pub(crate) fn may_write(identity: Identity, file: FileId, address: usize) -> boo
     known.unwrap_or_else(|| {
         let look = Look { process, mappings: identity.mappings_of(address), at: now };
         let shows = look.shows(identity.page);
-        with(|held| {
-            held.looks.truncate(LOOKS - 1);
-            held.looks.insert(0, look);
-        });
+        // That a process is gone is found out quickly.
+        if look.mappings.is_some() {
+            with(|held| {
+                held.looks.truncate(LOOKS - 1);
+                held.looks.insert(0, look);
+            });
+        }
         shows
     })
 }
@@ -145,8 +149,7 @@ impl Look {
     fn valid(&self) -> u64 {
         match &self.mappings {
             Some(Mappings::At(pages)) if pages.is_empty() => 2_000_000,
-            None => 2_000_000,
-            Some(_) => 10_000_000,
+            _ => 10_000_000,
         }
     }
 }
