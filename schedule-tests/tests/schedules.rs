@@ -29,6 +29,13 @@ fn queues_deliver_once_or_count_the_loss_and_are_repaired() {
     explore("queue", 100_000);
 }
 
+/// Schedules that a mutant was killed by. They cost nothing, and other seeds seldom lead there.
+#[test]
+fn a_living_claimant_of_another_lap_puts_a_repair_off() {
+    let model = MODELS.iter().find(|model| model.name == "queue").expect("a model of that name");
+    assert_eq!(run(model, [224_013], false).schedules, 1);
+}
+
 #[test]
 fn objects_exclude_tell_of_deaths_and_let_nobody_wait_for_ever() {
     explore("objects", 60_000);
