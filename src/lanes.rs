@@ -316,6 +316,15 @@ impl Region {
         Ok(())
     }
 
+    /// Repairs the dead if nobody else is there: what they left unsent must not keep the name. The
+    /// number of questions bounds it, not the clock, so a pause of this thread changes nothing.
+    fn clear_up_as_last(&self, patrol: &mut Patrol, own: usize, words: &Words<Mapped>) {
+        if !self.has_others(own) {
+            self.tend(patrol, Some(own), &Budget::few_questions());
+        }
+        words.settle(SETTLED);
+    }
+
     fn wake_everybody(&self) {
         for event in [queue::READABLE, queue::WRITABLE, queue::ROOMY, queue::IDLE] {
             self.queue_event(event).wake(u32::MAX);
@@ -642,12 +651,7 @@ impl Lane {
             let _ = self.seat.abandon();
             return;
         }
-        // How the others ended decides what becomes of the name, should we be the last.
-        if !region.has_others(self.index()) {
-            // By the number of questions, not by the clock: a pause of this thread must not keep the name.
-            region.tend(&mut self.patrol, Some(seat.index()), &Budget::few_questions());
-        }
-        self.words.settle(SETTLED);
+        region.clear_up_as_last(&mut self.patrol, self.seat.index(), &self.words);
         if region.layout().shape.extents > 0 && region.is_named() && region.present().eq([seat.index()]) {
             // Should messages keep the name, they need not keep memory for others, whom nobody will send for a while.
             let parcels = Parcels::new(region, seat.index());
@@ -672,11 +676,7 @@ impl Lane {
 pub(crate) fn farewell(seat: &Seat) {
     let region = seat.region();
     let part = region.part(seat.index());
-    if !region.has_others(seat.index()) {
-        // As in `Lane::leave`: what the dead left unsent must not keep the name.
-        region.tend(&mut Patrol::default(), Some(seat.index()), &Budget::few_questions());
-        region.ring_words().settle(SETTLED);
-    }
+    region.clear_up_as_last(&mut Patrol::default(), seat.index(), &region.ring_words());
     region.set_state(seat.index(), LEAVING); // L1
     // Of a receiver that came along with a sender it is not known here whether it received
     // anything.
