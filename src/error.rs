@@ -35,12 +35,12 @@ pub enum ErrorKind {
     /// The region's own description of itself contradicts itself.
     Corrupt,
     /// A live process plays that part already. `pid` as it recorded it; 0 if it did not say.
-    SeatTaken {
+    EndpointInUse {
         /// The process that holds the seat.
         pid: u64,
     },
     /// Every lane of the queue is held by a live process; the message names them.
-    LanesTaken,
+    TooManyParticipants,
     /// A seat's lock is free though its recorded process runs: somebody closed its descriptor.
     LockLost {
         /// The process that lost its lock.
@@ -147,7 +147,7 @@ pub enum SendError {
     /// No memory for a large message.
     OutOfMemory,
     /// The value cannot be serialised.
-    Encoding,
+    Serialize,
 }
 
 /// Why nothing was received.
@@ -165,7 +165,7 @@ pub enum RecvError {
     /// Nothing came before the deadline.
     TimedOut,
     /// The next message is longer than the buffer. It stays where it is.
-    TooSmall {
+    BufferTooSmall {
         /// Bytes that the buffer must have.
         needed: usize,
     },
@@ -177,11 +177,11 @@ pub enum RecvError {
     LockLost,
     /// A message was lost with the receiver that had begun to read it: a large one of a pipe, or any of a queue that reports
     /// losses. What follows is whole.
-    Lost,
+    MessageLost,
     /// No memory for the message. In a pipe it stays where it is, unless part of it had come already; from a queue it is gone.
     OutOfMemory,
     /// The message is not one that the expected type is serialised to. It is gone.
-    Encoding,
+    Deserialize,
     /// There is no task to be done: more were reported done than were received.
     NoTask,
 }
@@ -195,11 +195,11 @@ pub enum SyncError {
     /// It could not be had before the deadline.
     TimedOut,
     /// This thread holds it already, and it is not re-entrant: to wait would be for ever.
-    Relocked,
+    WouldDeadlock,
     /// This thread (of a bounded semaphore, this process) does not hold it.
     NotOwner,
     /// More permits, or readers of one process, than there can be.
-    TooMany {
+    LimitExceeded {
         /// How many there were to be.
         count: u64,
         /// How many there can be.
@@ -213,7 +213,7 @@ pub enum SyncError {
         length: usize,
     },
     /// The barrier broke: this process died after coming to it, or gave up. 0: it was reset.
-    Broken {
+    BarrierBroken {
         /// As it recorded itself.
         pid: u64,
     },
@@ -228,21 +228,21 @@ pub enum SyncError {
 /// Why a lock was not simply acquired. In two cases it was, and `G` is its guard.
 pub enum LockError<G> {
     /// It is acquired; an owner died with it since the last one that knew. What a mutex holds is whole, as last committed; an array may be
-    /// half replaced. Mend what it guards, and go on, or [`poison`](crate::MutexGuard::poison) it. Told until one who was told has
+    /// half replaced. Mend what it guards, and go on, or [`poison`](crate::sync::MutexGuard::poison) it. Told until one who was told has
     /// unlocked it; of a read-write lock, one who could write.
     OwnerDied(G),
-    /// It is acquired; an owner gave up what it guards, see [`poison`](crate::MutexGuard::poison). Told to all until somebody heals it.
+    /// It is acquired; an owner gave up what it guards, see [`poison`](crate::sync::MutexGuard::poison). Told to all until somebody heals it.
     Poisoned(G),
     /// It is not acquired.
-    Refused(SyncError),
+    Failed(SyncError),
 }
 
 impl<G> LockError<G> {
     /// The guard, if there is one, whatever happened to earlier owners.
-    pub fn recover(self) -> Result<G, SyncError> {
+    pub fn into_guard(self) -> Result<G, SyncError> {
         match self {
             Self::OwnerDied(guard) | Self::Poisoned(guard) => Ok(guard),
-            Self::Refused(error) => Err(error),
+            Self::Failed(error) => Err(error),
         }
     }
 
@@ -250,7 +250,7 @@ impl<G> LockError<G> {
         match self {
             Self::OwnerDied(guard) => LockError::OwnerDied(with(guard)),
             Self::Poisoned(guard) => LockError::Poisoned(with(guard)),
-            Self::Refused(error) => LockError::Refused(error),
+            Self::Failed(error) => LockError::Failed(error),
         }
     }
 
@@ -259,14 +259,14 @@ impl<G> LockError<G> {
         match self {
             Self::OwnerDied(_) => "an owner of the lock died with it".into(),
             Self::Poisoned(_) => "the lock is poisoned".into(),
-            Self::Refused(error) => error.to_string(),
+            Self::Failed(error) => error.to_string(),
         }
     }
 }
 
 impl<G> From<SyncError> for LockError<G> {
     fn from(error: SyncError) -> Self {
-        Self::Refused(error)
+        Self::Failed(error)
     }
 }
 
@@ -275,7 +275,7 @@ impl<G> fmt::Debug for LockError<G> {
         match self {
             Self::OwnerDied(_) => f.write_str("OwnerDied(..)"),
             Self::Poisoned(_) => f.write_str("Poisoned(..)"),
-            Self::Refused(error) => f.debug_tuple("Refused").field(error).finish(),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
         }
     }
 }
@@ -293,12 +293,12 @@ impl fmt::Display for SyncError {
         match self {
             Self::WouldBlock => f.write_str("it cannot be had without waiting"),
             Self::TimedOut => f.write_str("it could not be had before the deadline"),
-            Self::Relocked => f.write_str("this thread holds it already"),
+            Self::WouldDeadlock => f.write_str("this thread holds it already"),
             Self::NotOwner => f.write_str("this one does not hold it"),
-            Self::TooMany { count, limit } => write!(f, "{count} at once, where there can be at most {limit}"),
+            Self::LimitExceeded { count, limit } => write!(f, "{count} at once, where there can be at most {limit}"),
             Self::OutOfBounds { index, length } => write!(f, "index {index} of an array of {length}"),
-            Self::Broken { pid: 0 } => f.write_str("the barrier was reset"),
-            Self::Broken { pid } => write!(f, "the barrier was broken by process {pid}, which gave up or died"),
+            Self::BarrierBroken { pid: 0 } => f.write_str("the barrier was reset"),
+            Self::BarrierBroken { pid } => write!(f, "the barrier was broken by process {pid}, which gave up or died"),
             Self::Corrupt => f.write_str("another process corrupted the region"),
             Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
             Self::LockLost => f.write_str("the owner's lock is gone though its process runs"),
@@ -313,10 +313,10 @@ impl From<SyncError> for io::Error {
         let kind = match error {
             SyncError::WouldBlock => io::ErrorKind::WouldBlock,
             SyncError::TimedOut => io::ErrorKind::TimedOut,
-            SyncError::Relocked => io::ErrorKind::Deadlock,
+            SyncError::WouldDeadlock => io::ErrorKind::Deadlock,
             SyncError::NotOwner => io::ErrorKind::PermissionDenied,
-            SyncError::TooMany { .. } | SyncError::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
-            SyncError::Broken { .. } | SyncError::LockLost => io::ErrorKind::ConnectionReset,
+            SyncError::LimitExceeded { .. } | SyncError::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
+            SyncError::BarrierBroken { .. } | SyncError::LockLost => io::ErrorKind::ConnectionReset,
             SyncError::Corrupt => io::ErrorKind::InvalidData,
             SyncError::Forked => io::ErrorKind::Unsupported,
         };
@@ -338,7 +338,7 @@ impl fmt::Display for SendError {
             Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
             Self::LockLost => f.write_str("the receiver's lock is gone though its process runs"),
             Self::OutOfMemory => f.write_str("no memory for the message"),
-            Self::Encoding => f.write_str("the value cannot be serialised"),
+            Self::Serialize => f.write_str("the value cannot be serialised"),
         }
     }
 }
@@ -350,13 +350,13 @@ impl fmt::Display for RecvError {
             Self::Closed => f.write_str("the sender has left"),
             Self::PeerDied => f.write_str("the sender's process died"),
             Self::TimedOut => f.write_str("no message before the deadline"),
-            Self::TooSmall { needed } => write!(f, "the next message needs a buffer of {needed} bytes"),
+            Self::BufferTooSmall { needed } => write!(f, "the next message needs a buffer of {needed} bytes"),
             Self::Corrupt => f.write_str("the sender corrupted the region"),
             Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
             Self::LockLost => f.write_str("the sender's lock is gone though its process runs"),
-            Self::Lost => f.write_str("a message was lost with the receiver that had begun to read it"),
+            Self::MessageLost => f.write_str("a message was lost with the receiver that had begun to read it"),
             Self::OutOfMemory => f.write_str("no memory for the message"),
-            Self::Encoding => f.write_str("the message is no value of the expected type"),
+            Self::Deserialize => f.write_str("the message is no value of the expected type"),
             Self::NoTask => f.write_str("more tasks were reported done than were received"),
         }
     }
@@ -376,7 +376,7 @@ impl From<SendError> for io::Error {
             SendError::Corrupt => io::ErrorKind::InvalidData,
             SendError::Forked => io::ErrorKind::Unsupported,
             SendError::OutOfMemory => io::ErrorKind::OutOfMemory,
-            SendError::Encoding => io::ErrorKind::InvalidInput,
+            SendError::Serialize => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }
@@ -389,8 +389,8 @@ impl From<RecvError> for io::Error {
             RecvError::Closed => io::ErrorKind::UnexpectedEof,
             RecvError::PeerDied | RecvError::LockLost => io::ErrorKind::ConnectionReset,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
-            RecvError::TooSmall { .. } | RecvError::NoTask => io::ErrorKind::InvalidInput,
-            RecvError::Corrupt | RecvError::Lost | RecvError::Encoding => io::ErrorKind::InvalidData,
+            RecvError::BufferTooSmall { .. } | RecvError::NoTask => io::ErrorKind::InvalidInput,
+            RecvError::Corrupt | RecvError::MessageLost | RecvError::Deserialize => io::ErrorKind::InvalidData,
             RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };

@@ -1,51 +1,54 @@
 //! Looking at named regions from outside, without taking part in them, and removing them.
 
 use crate::error::{ErrorKind, Result};
-use crate::glance::ObjectState;
-use crate::lanes::Part;
-use crate::layout::{Element, Kind, queue, ring};
-use crate::liveness::{LEAVING, LEFT, Standing};
-use crate::names::Directory;
-use crate::parcels::Parcels;
+use crate::object::table::Table;
+use crate::primitive::Ordering;
+use crate::queue::participant::Part;
+use crate::queue::payload::PayloadPool;
+use crate::region::directory::Directory;
+use crate::region::layout::{queue, ring};
+use crate::region::participant::{LEAVING, LEFT};
+use crate::region::unreadable::{Unreadable, is_about_content};
 use crate::region::{Bounds, Region, Settings, unlink};
-use crate::sync::Ordering;
 use crate::sys::memory;
-use crate::table::Table;
-use crate::unreadable::{Unreadable, is_about_content};
+
+pub use crate::object::describe::ObjectInfo;
+pub use crate::region::layout::{ElementType, RegionKind};
+pub use crate::region::participant::ParticipantStatus;
 
 /// What a region looked like at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Inspection {
+pub struct RegionInfo {
     /// What it is for.
-    pub kind: Kind,
+    pub kind: RegionKind,
     /// What its messages are made of.
-    pub element: Element,
+    pub element: ElementType,
     /// Messages (bytes, for byte messages in a pipe) that each ring holds; objects of a namespace.
     pub capacity: u64,
     /// The longest message, in bytes.
-    pub max_message_len: u64,
+    pub max_message_bytes: u64,
     /// Bytes of memory. A queue's long messages take more while they wait, and some of it is kept for the next ones
-    /// ([`QueueState::extents_len`]).
+    /// ([`QueueInfo::extents_bytes`]).
     pub size: u64,
     /// One for each direction; a queue has one, a namespace none.
-    pub rings: Vec<RingState>,
+    pub rings: Vec<RingInfo>,
     /// One for each part that a process can play; in a queue or namespace one for each lane that somebody holds, or was the last to leave.
-    pub participants: Vec<Participant>,
+    pub participants: Vec<ParticipantInfo>,
     /// Participants that there can be.
     pub max_participants: u64,
     /// Whether the name stays when everybody has left.
     pub is_persistent: bool,
     /// What only a queue has.
-    pub queue: Option<QueueState>,
+    pub queue: Option<QueueInfo>,
     /// The objects of a namespace.
-    pub objects: Vec<ObjectState>,
+    pub objects: Vec<ObjectInfo>,
 }
 
 /// One direction of a pipe, or a queue.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct RingState {
+pub struct RingInfo {
     /// Messages sent since the beginning (bytes of ring space, for byte messages in a pipe).
     pub sent: u64,
     /// Of those, not yet received.
@@ -55,14 +58,14 @@ pub struct RingState {
 /// The state of a queue, beside its ring's.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct QueueState {
+pub struct QueueInfo {
     /// Participants that there can be.
     pub lanes: u64,
     /// All senders as one: alive if any is, else how the last one ended.
-    pub senders: Standing,
+    pub senders: ParticipantStatus,
     /// All receivers as one, likewise.
-    pub receivers: Standing,
-    /// As in [`QueueStats`](crate::QueueStats), like those that follow.
+    pub receivers: ParticipantStatus,
+    /// As in [`queue::Stats`](crate::queue::Stats), like those that follow.
     pub quarantined: u64,
     /// Messages that died with their receivers.
     pub lost: u64,
@@ -71,7 +74,7 @@ pub struct QueueState {
     /// Large messages in the pool.
     pub pooled: u64,
     /// Bytes of memory for messages longer than a block, waiting and kept.
-    pub extents_len: u64,
+    pub extents_bytes: u64,
     /// Whether a run was closed, and no sender has begun the next one.
     pub is_closed: bool,
 }
@@ -79,21 +82,22 @@ pub struct QueueState {
 /// One seat of a region.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Participant {
+pub struct ParticipantInfo {
     /// Its part: "sender", "receiver", or "end 0" and "end 1" of a duplex pipe.
     pub part: &'static str,
     /// The process that holds or held it, as it recorded itself; 0 for none, or one on its way to a child.
     pub pid: u64,
     /// What the kernel and the records say.
-    pub standing: Standing,
+    pub standing: ParticipantStatus,
     /// How many processes have played this part so far.
     pub joins: u64,
 }
 
-impl Inspection {
+impl RegionInfo {
     /// Whether nobody is there any more, and the name was not to stay.
     pub fn is_abandoned(&self) -> bool {
-        !self.is_persistent && self.participants.iter().all(|participant| participant.standing != Standing::Alive)
+        !self.is_persistent
+            && self.participants.iter().all(|participant| participant.standing != ParticipantStatus::Alive)
     }
 }
 
@@ -101,7 +105,7 @@ impl Directory {
     /// Looks at the region of that name.
     ///
     /// **Blocking**: never. **Errors**: no such region, or something that is none.
-    pub fn inspect(&self, name: &str) -> Result<Inspection> {
+    pub fn inspect(&self, name: &str) -> Result<RegionInfo> {
         self.open(name)?.inspect()
     }
 
@@ -153,9 +157,9 @@ impl Directory {
     pub fn repair(&self, name: &str) -> Result<usize> {
         let region = self.open(name)?;
         match region.layout().kind {
-            Kind::Pipe => Ok(0),
-            Kind::Queue => Ok(region.repair(None)),
-            Kind::Namespace => {
+            RegionKind::Pipe => Ok(0),
+            RegionKind::Queue => Ok(region.repair(None)),
+            RegionKind::Namespace => {
                 let table = Table::parse(&region)?;
                 let mut repaired = table.repair(&region, None);
                 for (index, entry) in table.entries.iter().enumerate() {
@@ -173,36 +177,36 @@ impl Directory {
     }
 
     fn settings(&self) -> Settings {
-        Settings { directory: self.clone(), any_owner: true, bounds: Bounds::NONE, ..Settings::default() }
+        Settings { directory: self.clone(), allow_other_owner: true, bounds: Bounds::NONE, ..Settings::default() }
     }
 }
 
 impl Region {
-    fn inspect(&self) -> Result<Inspection> {
+    fn inspect(&self) -> Result<RegionInfo> {
         let layout = self.layout();
-        let is_queue = layout.kind == Kind::Queue;
+        let is_queue = layout.kind == RegionKind::Queue;
         // Nobody is in a lane that was never taken, or was repaired.
         let is_shown =
-            |&index: &usize| layout.kind == Kind::Pipe || self.is_occupied(index) || self.state(index) == LEFT;
+            |&index: &usize| layout.kind == RegionKind::Pipe || self.is_occupied(index) || self.state(index) == LEFT;
         let objects = match layout.kind {
-            Kind::Namespace => self.glance(&Table::parse(self)?.entries),
-            Kind::Pipe | Kind::Queue => Vec::new(),
+            RegionKind::Namespace => self.glance(&Table::parse(self)?.entries),
+            RegionKind::Pipe | RegionKind::Queue => Vec::new(),
         };
-        Ok(Inspection {
+        Ok(RegionInfo {
             kind: layout.kind,
             element: layout.element,
             capacity: layout.capacity,
-            max_message_len: layout.limit,
+            max_message_bytes: layout.limit,
             size: layout.mapped(),
             rings: (0..layout.directions as usize).map(|index| self.ring_state(index)).collect(),
             participants: (0..layout.seats())
                 .filter(is_shown)
-                .map(|index| Participant {
+                .map(|index| ParticipantInfo {
                     part: self.part_name(index),
                     pid: self.pid(index),
                     standing: match self.standing(index) {
                         // At its ordinary end: there is only something to repair.
-                        Standing::Dead if self.state(index) == LEAVING => Standing::Left,
+                        ParticipantStatus::Dead if self.state(index) == LEAVING => ParticipantStatus::Left,
                         standing => standing,
                     },
                     joins: self.joins(index),
@@ -215,10 +219,10 @@ impl Region {
         })
     }
 
-    fn queue_state(&self) -> QueueState {
-        let (words, parcels) = (self.ring_words(), Parcels::new(self, 0));
+    fn queue_state(&self) -> QueueInfo {
+        let (words, parcels) = (self.ring_words(), PayloadPool::new(self, 0));
         let count = |index| self.queue_word(index).load(Ordering::Acquire);
-        QueueState {
+        QueueInfo {
             lanes: self.layout().seats() as u64,
             senders: self.standing_of(Part::Sender),
             receivers: self.standing_of(Part::Receiver),
@@ -226,26 +230,26 @@ impl Region {
             lost: count(queue::LOST),
             dropped: count(queue::DROPPED),
             pooled: parcels.taken(),
-            extents_len: parcels.extents_len(self),
+            extents_bytes: parcels.extents_bytes(self),
             is_closed: words.is_closed(),
         }
     }
 
-    fn ring_state(&self, index: usize) -> RingState {
+    fn ring_state(&self, index: usize) -> RingInfo {
         let layout = self.layout();
-        if layout.kind == Kind::Queue {
+        if layout.kind == RegionKind::Queue {
             let words = self.ring_words();
-            return RingState { sent: words.sent(), queued: words.len() };
+            return RingInfo { sent: words.sent(), queued: words.len() };
         }
         let unit = match layout.element {
-            Element::Bytes => 8,
-            Element::Value { .. } => 1,
+            ElementType::Bytes => 8,
+            ElementType::Value { .. } => 1,
         };
         let at = layout.ring(index);
         let head = self.word(at + ring::HEAD).load(Ordering::Acquire);
         let tail = self.word(at + ring::TAIL).load(Ordering::Acquire);
         // Both move while we look, and either may be a lie: an answer, not a promise.
         let queued = tail.wrapping_sub(head).saturating_mul(unit).min(layout.capacity);
-        RingState { sent: tail.saturating_mul(unit), queued }
+        RingInfo { sent: tail.saturating_mul(unit), queued }
     }
 }

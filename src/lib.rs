@@ -2,95 +2,51 @@
 #![deny(unsafe_code, missing_docs)]
 #![cfg(target_os = "linux")]
 
-mod sys;
-
-mod array;
-mod atomic;
-mod barrier;
-mod condvar;
-#[cfg(feature = "serde")]
-mod encoded;
-mod end;
+mod endpoint;
 mod error;
-mod event;
 #[doc(hidden)]
 pub mod fuzzing;
-mod glance;
-mod handover;
-mod held;
-mod in_place;
-mod inspect;
-mod kept;
-mod lanes;
-mod latch;
-mod layout;
-mod link;
-mod liveness;
-mod members;
+pub mod inspect;
 mod message;
-mod mutex;
-mod names;
 mod namespace;
 mod object;
-mod once;
 mod options;
-mod parcels;
-mod patience;
-mod pipe;
-mod queue;
-mod queue_half;
-mod queue_receiver;
-mod queue_sender;
+pub mod pipe;
+mod primitive;
+pub mod queue;
 mod raw;
-mod receiver;
 mod region;
-mod rw_lock;
-mod semaphore;
-mod sender;
-mod standalone;
-mod stores;
-mod stream;
-mod sync;
-mod table;
-mod unreadable;
-mod value;
-mod verdicts;
+pub mod spawn;
+mod sys;
 mod wait;
 
-pub use array::{Array, ArrayGuard};
-pub use atomic::{AtomicValue, Integer, Number};
-pub use barrier::{Barrier, BarrierWaitResult};
-pub use condvar::Condvar;
-pub use end::End;
-pub use error::{Error, ErrorKind, LockError, RecvError, Result, SendError, SyncError};
-pub use event::Event;
-pub use glance::ObjectState;
-pub use handover::{Handover, handed};
-pub use in_place::{MessageRef, Room, Slots, TrustedReceiver, TrustedSender, Values};
-pub use inspect::{Inspection, Participant, QueueState, RingState};
-pub use layout::{Element, Kind, LAYOUT_VERSION};
-pub use liveness::Standing;
+pub mod sync {
+    //! Values, arrays, locks and other objects that processes share.
+
+    pub use crate::error::{LockError, SyncError};
+    pub use crate::object::Object;
+    pub use crate::object::array::{Array, ArrayGuard};
+    pub use crate::object::atomic::{AtomicValue, Integer, Number};
+    pub use crate::object::barrier::{Barrier, BarrierWaitResult};
+    pub use crate::object::condvar::Condvar;
+    pub use crate::object::event::Event;
+    pub use crate::object::mutex::{LockResult, Mutex, MutexGuard, ReentrantMutex, ReentrantMutexGuard};
+    pub use crate::object::once::Once;
+    pub use crate::object::rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+    pub use crate::object::semaphore::{BoundedSemaphore, Permit, Semaphore};
+    pub use crate::object::table::ObjectKind;
+    pub use crate::object::value::{Value, ValueWriter};
+}
+
+pub use endpoint::Endpoint;
+pub use error::{Error, ErrorKind, RecvError, Result, SendError};
 pub use message::Message;
-pub use mutex::{LockResult, Mutex, MutexGuard, ReentrantMutex, ReentrantMutexGuard};
-pub use names::{DIRECTORY_VARIABLE, Directory};
 pub use namespace::{Namespace, NamespaceBuilder};
-pub use object::Object;
-pub use once::Once;
-pub use options::Abandoned;
-pub use pipe::{Pipe, PipeEnd, PipeOptions, pipe};
-pub use queue::{Queue, QueueEnd, QueueOptions, queue};
-pub use queue_half::QueueStats;
-pub use queue_receiver::QueueReceiver;
-pub use queue_sender::QueueSender;
-pub use receiver::Receiver;
+pub use options::OnStale;
 pub use region::Report;
-pub use rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-pub use semaphore::{BoundedSemaphore, Permit, Semaphore};
-pub use sender::Sender;
-pub use stream::{ByteReader, ByteWriter};
-pub use table::ObjectKind;
-pub use value::{Value, ValueWriter};
-pub use wait::Wait;
+pub use region::directory::{DIRECTORY_ENV, Directory};
+pub use region::layout::LAYOUT_VERSION;
+pub use wait::WaitStrategy;
 
 /// Keeps the README's example compiling.
 #[cfg(doctest)]

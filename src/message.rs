@@ -3,18 +3,18 @@
 use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result};
-use crate::layout::Element;
-use crate::link::Side;
-use crate::patience::RECORD;
-use crate::raw::records::{Next, RecordReader, RecordWriter};
-use crate::raw::slots::{SlotReader, SlotWriter};
-use crate::raw::spsc::{Consumer, Indices, Producer, Succession};
+use crate::pipe::connection::Side;
+use crate::primitive::WORD;
+use crate::raw::spsc::record_ring::{Next, RecordReader, RecordWriter};
+use crate::raw::spsc::value_ring::{SlotReader, SlotWriter};
+use crate::raw::spsc::{Consumer, Indices, Producer, ProducerChange};
 use crate::raw::{Corrupt, Ready};
+use crate::region::layout::ElementType;
 use crate::region::{Mapped, Region, Words, shown};
-use crate::sync::WORD;
+use crate::wait::poll_backoff::RECORD;
 
 /// A kind of message: `[u8]`, or a type of which every bit pattern is a value ([`bytemuck::Pod`]).
-pub trait Message: sealed::Carried {}
+pub trait Message: sealed::PipeCodec {}
 
 impl Message for [u8] {}
 impl<T: Pod> Message for T {}
@@ -22,10 +22,10 @@ impl<T: Pod> Message for T {}
 pub(crate) mod sealed {
     use super::*;
 
-    pub trait Carried: 'static {
+    pub trait PipeCodec: 'static {
         type Writer: Send;
         type Reader: Send + Look;
-        fn element(tag: [u8; 8]) -> Element;
+        fn element(tag: [u8; 8]) -> ElementType;
         fn writer(region: &Region, ring: usize) -> Result<Self::Writer>;
         fn reader(region: &Region, ring: usize) -> Result<Self::Reader>;
     }
@@ -36,7 +36,7 @@ pub(crate) mod sealed {
         /// What there is to do for a reader, if anything.
         fn look(&mut self) -> Result<Option<Ready>, Corrupt>;
         /// With everything of one producer read: its successor, if there is one.
-        fn successor(&self) -> Option<Succession>;
+        fn successor(&self) -> Option<ProducerChange>;
         /// Passes on to the producer's successor.
         fn succeed(&mut self);
         /// Messages read so far, roughly.
@@ -44,14 +44,14 @@ pub(crate) mod sealed {
     }
 }
 
-use sealed::{Carried, Look};
+use sealed::{Look, PipeCodec};
 
-impl Carried for [u8] {
+impl PipeCodec for [u8] {
     type Writer = RecordWriter<Mapped>;
-    type Reader = Assembler;
+    type Reader = Reassembler;
 
-    fn element(_: [u8; 8]) -> Element {
-        Element::Bytes
+    fn element(_: [u8; 8]) -> ElementType {
+        ElementType::Bytes
     }
 
     fn writer(region: &Region, ring: usize) -> Result<Self::Writer> {
@@ -61,16 +61,16 @@ impl Carried for [u8] {
     fn reader(region: &Region, ring: usize) -> Result<Self::Reader> {
         let ring_reader = consumer(region, ring, WORD as u64)?;
         let records = RecordReader::new(ring_reader, data(region, ring), region.layout().limit);
-        Ok(Assembler { records, parts: Vec::new(), expected: None, orphans: region.layout().limit })
+        Ok(Reassembler { records, parts: Vec::new(), expected: None, orphans: region.layout().limit })
     }
 }
 
-impl<T: Pod> Carried for T {
+impl<T: Pod> PipeCodec for T {
     type Writer = SlotWriter<Mapped, T>;
     type Reader = SlotReader<Mapped, T>;
 
-    fn element(tag: [u8; 8]) -> Element {
-        Element::Value { size: size_of::<T>() as u64, align: align_of::<T>() as u64, tag }
+    fn element(tag: [u8; 8]) -> ElementType {
+        ElementType::Value { size: size_of::<T>() as u64, align: align_of::<T>() as u64, tag }
     }
 
     fn writer(region: &Region, ring: usize) -> Result<Self::Writer> {
@@ -123,7 +123,7 @@ impl<T: Pod> Look for SlotReader<Mapped, T> {
         Ok(self.successor().map(Ready::Successor))
     }
 
-    fn successor(&self) -> Option<Succession> {
+    fn successor(&self) -> Option<ProducerChange> {
         self.ring.successor()
     }
 
@@ -137,7 +137,7 @@ impl<T: Pod> Look for SlotReader<Mapped, T> {
 }
 
 /// Reads records and puts large messages together again.
-pub struct Assembler {
+pub struct Reassembler {
     pub(crate) records: RecordReader<Mapped>,
     parts: Vec<u8>,
     /// The length of the message whose parts we are collecting.
@@ -148,7 +148,7 @@ pub struct Assembler {
 
 /// What one step of reading came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum Progress {
     Empty,
     /// Something was read, the message is not complete yet.
     More,
@@ -157,7 +157,7 @@ pub(crate) enum Step {
 }
 
 /// Where a message goes.
-pub(crate) trait Target {
+pub(crate) trait RecvBuffer {
     /// The place for a message of so many bytes.
     fn space(&mut self, length: usize) -> Result<&mut [u8], RecvError>;
     /// Whether there could be such a place.
@@ -166,7 +166,7 @@ pub(crate) trait Target {
     fn accept(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError>;
 }
 
-impl Target for Vec<u8> {
+impl RecvBuffer for Vec<u8> {
     #[inline]
     fn space(&mut self, length: usize) -> Result<&mut [u8], RecvError> {
         let missing = length.saturating_sub(self.len());
@@ -185,14 +185,14 @@ impl Target for Vec<u8> {
     }
 }
 
-impl Target for &mut [u8] {
+impl RecvBuffer for &mut [u8] {
     #[inline]
     fn space(&mut self, length: usize) -> Result<&mut [u8], RecvError> {
-        self.get_mut(..length).ok_or(RecvError::TooSmall { needed: length })
+        self.get_mut(..length).ok_or(RecvError::BufferTooSmall { needed: length })
     }
 
     fn admits(&self, length: usize) -> Result<(), RecvError> {
-        if length <= self.len() { Ok(()) } else { Err(RecvError::TooSmall { needed: length }) }
+        if length <= self.len() { Ok(()) } else { Err(RecvError::BufferTooSmall { needed: length }) }
     }
 
     fn accept(&mut self, message: &mut Vec<u8>) -> Result<(), RecvError> {
@@ -201,17 +201,17 @@ impl Target for &mut [u8] {
     }
 }
 
-impl Assembler {
+impl Reassembler {
     /// Reads one record.
     #[inline]
-    pub(crate) fn step(&mut self, target: &mut impl Target) -> Result<Step, RecvError> {
+    pub(crate) fn step(&mut self, target: &mut impl RecvBuffer) -> Result<Progress, RecvError> {
         match self.records.next()? {
-            Next::Empty => Ok(Step::Empty),
+            Next::Empty => Ok(Progress::Empty),
             Next::Message { start, length } => {
                 self.records.copy_out(start, target.space(length)?)?;
                 (self.expected, self.orphans) = (None, 0); // its sender gave up on a large one, if there was one
                 self.records.release(length);
-                Ok(Step::Done(length))
+                Ok(Progress::Done(length))
             }
             Next::Large { length } => {
                 let length = usize::try_from(length).map_err(|_| RecvError::OutOfMemory)?;
@@ -219,7 +219,7 @@ impl Assembler {
                 self.parts.clear();
                 (self.expected, self.orphans) = (Some(length), 0);
                 self.records.release(0);
-                Ok(Step::More)
+                Ok(Progress::More)
             }
             Next::Part { start, length } => self.collect(start, length, target),
         }
@@ -230,7 +230,7 @@ impl Assembler {
         let first = self.orphans == self.records.limit();
         self.orphans = self.orphans.checked_sub(length as u64).ok_or(RecvError::Corrupt)?;
         self.records.release(length);
-        if first { Err(RecvError::Lost) } else { Ok(()) }
+        if first { Err(RecvError::MessageLost) } else { Ok(()) }
     }
 
     /// The next message in place: its first word and its length. None: nothing there.
@@ -242,18 +242,18 @@ impl Assembler {
                     (self.expected, self.orphans) = (None, 0);
                     return Ok(Some((start, length)));
                 }
-                (Next::Large { length }, _) => return Err(RecvError::TooSmall { needed: length as usize }),
-                (Next::Part { .. }, Some(needed)) => return Err(RecvError::TooSmall { needed }),
+                (Next::Large { length }, _) => return Err(RecvError::BufferTooSmall { needed: length as usize }),
+                (Next::Part { .. }, Some(needed)) => return Err(RecvError::BufferTooSmall { needed }),
                 (Next::Part { length, .. }, None) => self.skip_orphan(length)?,
             }
         }
     }
 
     #[inline(never)]
-    fn collect(&mut self, start: usize, length: usize, target: &mut impl Target) -> Result<Step, RecvError> {
+    fn collect(&mut self, start: usize, length: usize, target: &mut impl RecvBuffer) -> Result<Progress, RecvError> {
         let Some(expected) = self.expected else {
             self.skip_orphan(length)?;
-            return Ok(Step::More);
+            return Ok(Progress::More);
         };
         target.admits(expected)?;
         let have = self.parts.len();
@@ -271,15 +271,15 @@ impl Assembler {
         }
         self.records.release(length);
         if have + length < expected {
-            return Ok(Step::More);
+            return Ok(Progress::More);
         }
         self.expected = None;
         target.accept(&mut self.parts)?;
-        Ok(Step::Done(expected))
+        Ok(Progress::Done(expected))
     }
 }
 
-impl Look for Assembler {
+impl Look for Reassembler {
     #[inline]
     fn glance(&mut self) -> bool {
         self.records.glance()
@@ -292,7 +292,7 @@ impl Look for Assembler {
         Ok(self.successor().map(Ready::Successor))
     }
 
-    fn successor(&self) -> Option<Succession> {
+    fn successor(&self) -> Option<ProducerChange> {
         self.records.ring.successor()
     }
 

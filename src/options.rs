@@ -3,47 +3,47 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{Element, Kind};
-use crate::liveness::Seat;
+use crate::region::layout::{ElementType, RegionKind};
+use crate::region::participant::Registration;
+use crate::region::unreadable::{Unreadable, is_about_content};
 use crate::region::{Bounds, Region, Settings};
-use crate::unreadable::{Unreadable, is_about_content};
-use crate::wait::Wait;
+use crate::wait::WaitStrategy;
 
 /// What becomes of a name whose participants are all gone, and which stayed: because the last one
 /// was killed, or because something waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Abandoned {
+pub enum OnStale {
     /// Go on with it: messages that wait there are still delivered. The default, and lossless.
     #[default]
     Resume,
     /// Start afresh, without what waits: a stream cut off in the middle is of no use to anybody. Replaces a region of
     /// another kind, of another layout version, and a damaged one too, once nobody uses it; never a persistent one,
     /// or a file that is no region.
-    Replace,
+    Recreate,
 }
 
 /// Whether an end may, must or must not make the region that it opens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Creation {
+pub(crate) enum OpenMode {
     #[default]
-    IfMissing,
-    Always,
-    Never,
+    OpenOrCreate,
+    CreateNew,
+    Open,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Common {
+pub(crate) struct CommonOptions {
     pub(crate) settings: Settings,
     pub(crate) tag: [u8; 8],
-    pub(crate) wait: Wait,
-    pub(crate) abandoned: Abandoned,
-    pub(crate) creation: Creation,
+    pub(crate) wait: WaitStrategy,
+    pub(crate) abandoned: OnStale,
+    pub(crate) creation: OpenMode,
 }
 
 /// Times that a name may vanish between looking it up and joining.
 const ATTEMPTS: u32 = 1000;
 
-impl Common {
+impl CommonOptions {
     /// Opens a name, or makes it. `own` is what these options would make; `join` is given an open region, `create` is to make
     /// one of that kind that has the name.
     pub(crate) fn named<E>(
@@ -55,14 +55,14 @@ impl Common {
     ) -> Result<E> {
         let settings = Settings { bounds: own, ..self.settings.clone() };
         for _ in 0..ATTEMPTS {
-            if self.creation != Creation::Always {
+            if self.creation != OpenMode::CreateNew {
                 match Region::open(name, &settings) {
                     Ok(region) => match self.join(region, &join)? {
                         Some(end) => return Ok(end),
                         None => continue, // it lost its name while we came
                     },
-                    Err(error) if error.kind() == ErrorKind::NotFound && self.creation != Creation::Never => {}
-                    Err(error) if self.abandoned == Abandoned::Replace && is_about_content(&error) => {
+                    Err(error) if error.kind() == ErrorKind::NotFound && self.creation != OpenMode::Open => {}
+                    Err(error) if self.abandoned == OnStale::Recreate && is_about_content(&error) => {
                         // Not removed, and readable by now: another has taken its place meanwhile.
                         if self.remove_unreadable(name)? || Region::open(name, &settings).is_ok() {
                             continue;
@@ -73,7 +73,7 @@ impl Common {
                 }
             }
             match create() {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.creation != Creation::Always => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.creation != OpenMode::CreateNew => {}
                 done => return done,
             }
         }
@@ -87,7 +87,7 @@ impl Common {
     }
 
     fn join<E>(&self, region: Region, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
-        if self.abandoned == Abandoned::Replace && region.remove_if_abandoned()? {
+        if self.abandoned == OnStale::Recreate && region.remove_if_abandoned()? {
             return Ok(None);
         }
         join(region)
@@ -102,7 +102,7 @@ impl Common {
     }
 
     /// Gives a seated region its name. Seated before: nobody ever finds it empty and takes it for abandoned.
-    pub(crate) fn publish(&self, mut seat: Seat, name: &str) -> Result<Seat> {
+    pub(crate) fn publish(&self, mut seat: Registration, name: &str) -> Result<Registration> {
         seat.region_mut().publish(name, &self.settings.directory)?;
         Ok(seat)
     }
@@ -122,17 +122,17 @@ pub(crate) fn fresh<S>(seat: Option<S>) -> Result<S> {
 }
 
 /// A region that is not what somebody wants to open.
-pub(crate) fn wrong_type(kind: Kind, found: impl fmt::Display, expected: impl fmt::Display) -> Error {
+pub(crate) fn wrong_type(kind: RegionKind, found: impl fmt::Display, expected: impl fmt::Display) -> Error {
     let (doing, remedy) = match kind {
-        Kind::Pipe => ("open this pipe", "use the same options on both sides, or another name"),
-        Kind::Queue => ("open this queue", "use the same options on all sides, or another name"),
-        Kind::Namespace => ("open this namespace", "open it as what it is, or use another name"),
+        RegionKind::Pipe => ("open this pipe", "use the same options on both sides, or another name"),
+        RegionKind::Queue => ("open this queue", "use the same options on all sides, or another name"),
+        RegionKind::Namespace => ("open this namespace", "open it as what it is, or use another name"),
     };
     Error::new(ErrorKind::WrongType, doing, found, expected, remedy)
 }
 
 /// Refuses a region of another kind than wanted, of other elements, or with longer messages.
-pub(crate) fn check(region: &Region, kind: Kind, element: Element, limit: u64) -> Result<()> {
+pub(crate) fn check(region: &Region, kind: RegionKind, element: ElementType, limit: u64) -> Result<()> {
     let layout = region.layout();
     if layout.kind != kind {
         return Err(wrong_type(kind, layout.kind, kind));
@@ -140,9 +140,9 @@ pub(crate) fn check(region: &Region, kind: Kind, element: Element, limit: u64) -
     if layout.element != element {
         return Err(wrong_type(kind, layout.element, element));
     }
-    if element == Element::Bytes && layout.limit > limit {
+    if element == ElementType::Bytes && layout.limit > limit {
         let found = format_args!("messages of up to {} bytes", layout.limit);
-        return Err(wrong_type(kind, found, format_args!("of up to {limit}: see max_message_len")));
+        return Err(wrong_type(kind, found, format_args!("of up to {limit}: see max_message_bytes")));
     }
     Ok(())
 }
@@ -159,14 +159,14 @@ pub(crate) fn report_capacity(region: &mut Region, asked: u64, default: u64) {
 macro_rules! common_options {
     () => {
         /// What blocking calls of this end do while they wait.
-        pub fn wait(mut self, wait: $crate::wait::Wait) -> Self {
+        pub fn wait(mut self, wait: $crate::wait::WaitStrategy) -> Self {
             self.common.wait = wait;
             self
         }
 
         /// The directory of the name, instead of `$TOMBOLO_DIR` or `/dev/shm/tombolo-UID`.
         pub fn directory(mut self, path: impl Into<std::path::PathBuf>) -> Self {
-            self.common.settings.directory = $crate::names::Directory::at(path);
+            self.common.settings.directory = $crate::region::directory::Directory::at(path);
             self
         }
 
@@ -178,8 +178,8 @@ macro_rules! common_options {
 
         /// Opens a name, or takes a descriptor of a named region, even if its file belongs to another user. That user can
         /// then end this process, by truncating the file.
-        pub fn any_owner(mut self) -> Self {
-            self.common.settings.any_owner = true;
+        pub fn allow_other_owner(mut self) -> Self {
+            self.common.settings.allow_other_owner = true;
             self
         }
 
@@ -207,27 +207,27 @@ macro_rules! common_options {
         /// Unless set, 16 GiB, and at most 2,097,152 slots, places of a queue's pool and permits of bounded semaphores
         /// altogether, because repair and statistics look through all of those; or whatever these options would
         /// make themselves, if that is more.
-        pub fn max_region_len(mut self, bytes: usize) -> Self {
+        pub fn max_region_bytes(mut self, bytes: usize) -> Self {
             self.common.settings.bounds.len = Some(bytes as u64);
             self
         }
 
         /// What to do about a name whose participants are all gone. How long a name lives is in a
         /// table of docs/failure.md.
-        pub fn abandoned(mut self, abandoned: $crate::options::Abandoned) -> Self {
+        pub fn abandoned(mut self, abandoned: $crate::options::OnStale) -> Self {
             self.common.abandoned = abandoned;
             self
         }
 
         /// Refuses a name that exists.
         pub fn create_new(mut self) -> Self {
-            self.common.creation = $crate::options::Creation::Always;
+            self.common.creation = $crate::options::OpenMode::CreateNew;
             self
         }
 
         /// Refuses a name that does not exist.
-        pub fn open_existing(mut self) -> Self {
-            self.common.creation = $crate::options::Creation::Never;
+        pub fn must_exist(mut self) -> Self {
+            self.common.creation = $crate::options::OpenMode::Open;
             self
         }
     };

@@ -3,11 +3,11 @@
 
 use super::*;
 use crate::raw::barrier::{Arrival, Barrier};
-use crate::raw::cell::{CONTROL, Cell};
-use crate::raw::lock::{Lock, Past};
-use crate::raw::pool::{Pool, Token};
-use crate::raw::readers::Readers;
+use crate::raw::pool::{BlockRef, Pool};
+use crate::raw::reader_counts::ReaderCounts;
+use crate::raw::robust_lock::{History, RobustLock};
 use crate::raw::semaphore::Semaphore;
+use crate::raw::seqlock::{CONTROL, SeqLock};
 
 const PARTIES: u64 = 3;
 const PLACES: u64 = 4;
@@ -27,19 +27,19 @@ pub(super) fn drive(input: &mut Input) {
         let index = usize::from(input.byte()) % groups[group].words.len();
         groups[group].words[index].store(input.word(), Relaxed);
     }
-    let (lock, permits) = (Lock::<Heap>::new(word(0)), Semaphore::<Heap>::new(word(1)));
+    let (lock, permits) = (RobustLock::<Heap>::new(word(0)), Semaphore::<Heap>::new(word(1)));
     let barrier = Barrier::<Heap>::new(word(2), words(2), PARTIES);
-    let (readers, pool) = (Readers::<Heap>::new(words(1)), Pool::<Heap>::new(words(3)));
+    let (readers, pool) = (ReaderCounts::<Heap>::new(words(1)), Pool::<Heap>::new(words(3)));
     let cells = words(4);
     let (control, buffers) = cells.split_at(CONTROL);
-    let cell = Cell::new(control, buffers, STRIDE, count as u64).expect("control words");
+    let cell = SeqLock::new(control, buffers, STRIDE, count as u64).expect("control words");
     let mut token = None;
     let mut generation = 0;
     while let Some(op) = input.op() {
         let lane = usize::from(op >> 4);
         match op % 16 {
             0 => drop(lock.try_lock(lane)),
-            1 => drop(lock.unlock(lane, Past { died: op & 0x40 != 0, poisoned: op & 0x80 != 0 })),
+            1 => drop(lock.unlock(lane, History { died: op & 0x40 != 0, poisoned: op & 0x80 != 0 })),
             2 => drop((lock.bury(lane), lock.owner(), lock.past(), lock.is_quiet())),
             3 => drop(readers.try_enter(lane * 10, &lock)),
             4 => drop((readers.leave(lane * 10), readers.is_empty())),
@@ -62,7 +62,7 @@ pub(super) fn drive(input: &mut Input) {
             12 => token = pool.take(lane, 0, PLACES, input.word()).inspect(|token| assert!(token.place < PLACES)),
             13 => {
                 token.map(|token| pool.give_back(token));
-                let give_back = |token: Token| {
+                let give_back = |token: BlockRef| {
                     assert!(token.place < PLACES);
                     pool.give_back(token);
                 };

@@ -2,7 +2,7 @@
 //! of the one it is at.
 
 use super::*;
-use crate::raw::mpmc::{BATCH, Ledger, Pop, Push, RUNS, Repair, Ring, Words as Shape};
+use crate::raw::mpmc::{BATCH, Ledger, Pop, Push, RUNS, Repair, Ring, Words as QueueGeometry};
 
 const LOST: usize = 2;
 const VERDICT: usize = 3;
@@ -46,7 +46,7 @@ impl Many {
     fn new(capacity: u64) -> Self {
         let intents = (0..LANES + DEPTH).map(|_| cells(1)).collect();
         // Without asymmetric fences nobody passes over anybody.
-        crate::sys::barrier::register();
+        crate::sys::membarrier::register();
         let (slots, marks) = (DATA + capacity as usize * STRIDE, DATA + capacity as usize);
         let many = Self { cells: cells(slots), marks: cells(marks), intents, capacity };
         many.shape().format();
@@ -61,9 +61,16 @@ impl Many {
         self.intents.get(lane).map(|intent| Word(Arc::clone(intent), 0))
     }
 
-    fn shape(&self) -> Shape<Heap> {
+    fn shape(&self) -> QueueGeometry<Heap> {
         let (slots, marks) = (Words(Arc::clone(&self.cells)), Words(Arc::clone(&self.marks)));
-        Shape { tail: self.word(TAIL), head: self.word(HEAD), slots, marks, capacity: self.capacity, stride: STRIDE }
+        QueueGeometry {
+            tail: self.word(TAIL),
+            head: self.word(HEAD),
+            slots,
+            marks,
+            capacity: self.capacity,
+            stride: STRIDE,
+        }
     }
 
     fn ring(&self, lane: usize) -> Ring<Heap> {

@@ -24,20 +24,20 @@ pub use objects::objects;
 pub use queue::queue_region;
 pub use table::open_table;
 
-use crate::end::End;
+use crate::endpoint::Endpoint;
 use crate::error::RecvError;
-use crate::layout::{
-    ENTRY_WORDS, Element, HEADER_LEN, Kind, Layout, MAGIC, header, lane, queue as control, ring, seat,
-};
 use crate::message::Message;
-use crate::pipe::{Pipe, PipeOptions};
-use crate::raw::records::{MIN_WORDS, Next, RecordReader, RecordWriter, inline_max};
-use crate::raw::role::Role;
-use crate::raw::slots::{SlotReader, SlotWriter, Stores, stride};
+use crate::pipe::{self, Pipe};
+use crate::primitive::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
+use crate::raw::owner::Owner;
+use crate::raw::spsc::record_ring::{MIN_WORDS, Next, RecordReader, RecordWriter, inline_max};
+use crate::raw::spsc::value_ring::{SlotReader, SlotWriter, StoreKind, stride};
 use crate::raw::spsc::{Consumer, Indices, Producer};
 use crate::raw::{Corrupt, Memory};
 use crate::region::Region;
-use crate::sync::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
+use crate::region::layout::{
+    ENTRY_WORDS, ElementType, HEADER_LEN, Layout, MAGIC, RegionKind, header, lane, queue as control, ring, seat,
+};
 
 /// What one input may take, in time of its thread: no lie is worth more. With the compiler's checks some times as much.
 const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 50 });
@@ -52,7 +52,7 @@ fn in_time(run: impl FnOnce()) {
 /// What this thread has spent so far on finding out about others: requests to the kernel about locks, and shared words that it has looked
 /// at. Tests of lateness count, they do not measure time.
 pub fn effort() -> (u64, u64) {
-    (crate::sys::lock::calls(), crate::verdicts::visited())
+    (crate::sys::file_lock::calls(), crate::region::repair::visited())
 }
 
 /// From here on no slice ends a sleep of this process, and only wake-ups do. For tests in which one that does not come is to be noticed;
@@ -97,8 +97,8 @@ impl Input<'_> {
         }
     }
 
-    fn stores(&mut self) -> Stores {
-        if self.byte() & 1 == 0 { Stores::Cached } else { Stores::Streamed }
+    fn stores(&mut self) -> StoreKind {
+        if self.byte() & 1 == 0 { StoreKind::Temporal } else { StoreKind::NonTemporal }
     }
 }
 
@@ -127,7 +127,7 @@ pub fn open_header(data: &[u8]) {
         );
     }
     assert_eq!(layout.size, length);
-    let is_namespace = layout.kind == Kind::Namespace;
+    let is_namespace = layout.kind == RegionKind::Namespace;
     assert!(is_namespace || matches!(layout.directions, 1 | 2) && layout.capacity.is_power_of_two());
     let mapped = layout.mapped() / WORD as u64;
     assert!(layout.mapped() <= length && layout.mapped() > 0, "{layout:?}");
@@ -139,12 +139,12 @@ pub fn open_header(data: &[u8]) {
     };
     let rings = 0..layout.directions as usize;
     match layout.kind {
-        Kind::Pipe => {
+        RegionKind::Pipe => {
             (0..layout.seats()).for_each(|i| area("a seat", layout.seat(i), seat::WORDS));
             rings.clone().for_each(|i| area("a control block", layout.ring(i), ring::WORDS));
             rings.clone().for_each(|i| area("a ring", layout.data(i).0, layout.data(i).1));
         }
-        Kind::Queue => {
+        RegionKind::Queue => {
             area("the control block", layout.queue_at(), control::WORDS);
             (0..layout.seats()).for_each(|i| area("a lane", layout.seat(i), lane::WORDS));
             area("the owners", layout.owners().0, layout.owners().1);
@@ -152,22 +152,22 @@ pub fn open_header(data: &[u8]) {
             area("the blocks", layout.blocks().0, layout.blocks().1);
             assert_extents(&layout);
         }
-        Kind::Namespace => {
+        RegionKind::Namespace => {
             (0..layout.seats()).for_each(|i| area("a lane", layout.seat(i), lane::WORDS));
             area("the table", layout.table(), layout.capacity as usize * ENTRY_WORDS);
             area("the objects", layout.objects(), layout.limit as usize / WORD);
         }
     }
     let needed = match (layout.kind, layout.element) {
-        (Kind::Queue, _) => layout.capacity * layout.stride() as u64,
-        (Kind::Pipe, Element::Bytes) => layout.capacity / WORD as u64,
-        (Kind::Pipe, Element::Value { size, .. }) => layout.capacity * size.div_ceil(WORD as u64),
-        (Kind::Namespace, _) => 0,
+        (RegionKind::Queue, _) => layout.capacity * layout.stride() as u64,
+        (RegionKind::Pipe, ElementType::Bytes) => layout.capacity / WORD as u64,
+        (RegionKind::Pipe, ElementType::Value { size, .. }) => layout.capacity * size.div_ceil(WORD as u64),
+        (RegionKind::Namespace, _) => 0,
     };
     assert!(rings.into_iter().all(|i| layout.data(i).1 as u64 >= needed));
-    if let Element::Value { size, align, .. } = layout.element {
+    if let ElementType::Value { size, align, .. } = layout.element {
         assert!(align.is_power_of_two() && align <= 128 && size.is_multiple_of(align), "no such type: {layout:?}");
-        assert!(layout.kind == Kind::Pipe || layout.places() == 0, "values in a pool: {layout:?}");
+        assert!(layout.kind == RegionKind::Pipe || layout.places() == 0, "values in a pool: {layout:?}");
     }
 
     let mut again = [0; header::WORDS];
@@ -179,8 +179,8 @@ pub fn open_header(data: &[u8]) {
 /// The first and the last stand for all: each has room for the longest message, and a place can hold it.
 fn assert_extents(layout: &Layout) {
     let shape = layout.shape;
-    let longest = if shape.extents == 0 { shape.inline_len.max(shape.block_len) } else { u64::MAX };
-    assert!(layout.element != Element::Bytes || layout.limit <= longest, "messages without a place: {layout:?}");
+    let longest = if shape.extents == 0 { shape.inline_bytes.max(shape.block_len) } else { u64::MAX };
+    assert!(layout.element != ElementType::Bytes || layout.limit <= longest, "messages without a place: {layout:?}");
     for index in [0, shape.extents.wrapping_sub(1)].into_iter().filter(|&index| index < shape.extents) {
         let start = layout.extent(index);
         let expected = index.checked_mul(layout.limit).and_then(|before| before.checked_add(layout.mapped()));
@@ -307,8 +307,8 @@ impl Ring {
         Indices { tail: self.word(TAIL), head: self.word(HEAD) }
     }
 
-    fn role(&self) -> Role<Heap> {
-        Role::new(self.word(ROLE), [self.word(FROM), self.word(FROM + 1)])
+    fn role(&self) -> Owner<Heap> {
+        Owner::new(self.word(ROLE), [self.word(FROM), self.word(FROM + 1)])
     }
 
     fn producer(&self) -> Result<Producer<Heap>, Corrupt> {
@@ -714,9 +714,9 @@ fn hostile_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
 pub fn whole_pipe(data: &[u8]) {
     let mut input = Input(data);
     match input.byte() % 3 {
-        0 => drive(&mut input, PipeOptions::bytes().capacity_len(256).max_message_len(LIMIT), use_bytes),
-        1 => drive(&mut input, PipeOptions::values::<u64>().capacity(4), use_values),
-        _ => drive(&mut input, PipeOptions::values::<[u64; 9]>().capacity(2), use_values),
+        0 => drive(&mut input, pipe::Options::bytes().capacity_bytes(256).max_message_bytes(LIMIT), use_bytes),
+        1 => drive(&mut input, pipe::Options::<u64>::new().capacity(4), use_values),
+        _ => drive(&mut input, pipe::Options::<[u64; 9]>::new().capacity(2), use_values),
     }
 }
 
@@ -724,10 +724,10 @@ const LIMIT: usize = 1000;
 
 fn drive<M: Message + ?Sized>(
     input: &mut Input,
-    options: PipeOptions<M>,
+    options: pipe::Options<M>,
     act: fn(&mut Pipe<M>, u8, &mut Input, Duration),
 ) {
-    let (one, other) = options.duplex().expect("memory for a small pipe");
+    let (one, other) = options.create_duplex().expect("memory for a small pipe");
     let region = one.tx.link().seat().region().reopen().expect("a descriptor");
     let mut ends = [Some(one), Some(other)];
     let mut naps = 4;
@@ -780,7 +780,7 @@ fn use_bytes(end: &mut Pipe, op: u8, input: &mut Input, patience: Duration) {
         }
         10 => check_received(end.rx.try_recv(&mut message), &message),
         11 => match end.rx.try_recv_into(&mut buffer) {
-            Err(RecvError::TooSmall { needed }) => assert!(needed > buffer.len() && needed <= LIMIT),
+            Err(RecvError::BufferTooSmall { needed }) => assert!(needed > buffer.len() && needed <= LIMIT),
             done => assert!(done.unwrap_or(0) <= buffer.len()),
         },
         12 => drop(end.poll(patience)),

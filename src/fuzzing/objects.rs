@@ -7,26 +7,26 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::array::Array;
-use crate::atomic::AtomicValue;
-use crate::barrier::Barrier;
-use crate::condvar::Condvar;
 use crate::error::{LockError, SendError, SyncError};
-use crate::event::Event;
-use crate::liveness::seat_byte;
-use crate::members::Member;
-use crate::mutex::{LockResult, Mutex as SharedMutex, ReentrantMutex};
 use crate::namespace::Namespace;
+use crate::object::array::Array;
+use crate::object::atomic::AtomicValue;
+use crate::object::barrier::Barrier;
+use crate::object::condvar::Condvar;
+use crate::object::event::Event;
+use crate::object::member::Membership;
+use crate::object::mutex::{LockResult, Mutex as SharedMutex, ReentrantMutex};
+use crate::object::once::Once;
+use crate::object::rw_lock::RwLock;
 use crate::object::sealed::Sealed;
-use crate::once::Once;
+use crate::object::semaphore::{BoundedSemaphore, Semaphore};
+use crate::object::table::{EVENT, Entry, ObjectKind, STATE, Table, once, permits, rw_lock, value as valued};
+use crate::object::value::Value;
 use crate::queue::Queue;
-use crate::raw::lock::Past;
-use crate::rw_lock::RwLock;
-use crate::semaphore::{BoundedSemaphore, Semaphore};
-use crate::sys::lock as kernel;
-use crate::table::{EVENT, Entry, ObjectKind, STATE, Table, once, permits, rw_lock, value as valued};
-use crate::value::Value;
-use crate::wait::Wait;
+use crate::raw::robust_lock::History;
+use crate::region::participant::seat_byte;
+use crate::sys::file_lock as kernel;
+use crate::wait::WaitStrategy;
 
 /// Far more than any operation takes, whatever it is told.
 const SOON: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ pub fn objects(data: &[u8]) {
 
 /// What this process is in the namespace, as one of its members.
 struct Party<T, E> {
-    member: Arc<Member>,
+    member: Arc<Membership>,
     value: Value<T>,
     atomic: AtomicValue<i16>,
     array: Array<E>,
@@ -137,12 +137,12 @@ type Meanwhile<'a, T, E> = dyn FnMut(&mut World<T, E>, &mut Input) + 'a;
 trait Content: Pod + PartialEq + Debug + Send + Sync {}
 impl<T: Pod + PartialEq + Debug + Send + Sync> Content for T {}
 
-fn outcome<G>(result: LockResult<G>) -> (Result<Past, SyncError>, Option<G>) {
+fn outcome<G>(result: LockResult<G>) -> (Result<History, SyncError>, Option<G>) {
     match result {
-        Ok(guard) => (Ok(Past::default()), Some(guard)),
-        Err(LockError::OwnerDied(guard)) => (Ok(Past { died: true, poisoned: false }), Some(guard)),
-        Err(LockError::Poisoned(guard)) => (Ok(Past { died: false, poisoned: true }), Some(guard)),
-        Err(LockError::Refused(error)) => (Err(error), None),
+        Ok(guard) => (Ok(History::default()), Some(guard)),
+        Err(LockError::OwnerDied(guard)) => (Ok(History { died: true, poisoned: false }), Some(guard)),
+        Err(LockError::Poisoned(guard)) => (Ok(History { died: false, poisoned: true }), Some(guard)),
+        Err(LockError::Failed(error)) => (Err(error), None),
     }
 }
 
@@ -152,13 +152,13 @@ fn busy(patience: Option<Duration>) -> SyncError {
 }
 
 impl LockModel {
-    fn told(&self) -> Past {
-        Past { died: self.died && !self.poisoned, poisoned: self.poisoned }
+    fn told(&self) -> History {
+        History { died: self.died && !self.poisoned, poisoned: self.poisoned }
     }
 
-    fn take(&mut self, side: usize, patience: Option<Duration>) -> Result<Past, SyncError> {
+    fn take(&mut self, side: usize, patience: Option<Duration>) -> Result<History, SyncError> {
         match self.owner {
-            Some(owner) if owner == side => Err(SyncError::Relocked),
+            Some(owner) if owner == side => Err(SyncError::WouldDeadlock),
             Some(_) => Err(busy(patience)),
             None => {
                 self.owner = Some(side);
@@ -183,7 +183,7 @@ impl<T: Content, E: Content> World<T, E> {
     fn drive(input: &mut Input) {
         let setup = input.byte();
         let lanes = [3, 5, 70][usize::from(setup % 3)];
-        let wait = [Wait::SpinThenPark, Wait::Park, Wait::Spin][usize::from(setup / 3 % 3)];
+        let wait = [WaitStrategy::SpinThenPark, WaitStrategy::Park, WaitStrategy::Spin][usize::from(setup / 3 % 3)];
         let (kept, elements) = (value::<T>(0), (0..LENGTH as u64).map(value).collect::<Vec<E>>());
         let host = Namespace::builder()
             .max_participants(lanes)
@@ -201,7 +201,7 @@ impl<T: Content, E: Content> World<T, E> {
             .once("first")
             .queue::<u64>("queue", SLOTS)
             .wait(wait)
-            .anonymous()
+            .create()
             .expect("memory for a small namespace");
         let event = host.event("flag").expect("just made");
         let region = event.handle().member.region().reopen().expect("a descriptor");
@@ -258,7 +258,7 @@ impl<T: Content, E: Content> World<T, E> {
     fn come(&mut self, side: usize) {
         let region = self.region.reopen().expect("a descriptor");
         let arrive = || -> crate::error::Result<Party<T, E>> {
-            let member = Arc::new(crate::options::fresh(Member::join(region)?)?);
+            let member = Arc::new(crate::options::fresh(Membership::join(region)?)?);
             let namespace = Namespace::new(Arc::clone(&member), self._host.value::<T>("value")?.handle().wait);
             Ok(Party {
                 member,
@@ -538,7 +538,7 @@ impl<T: Content, E: Content> World<T, E> {
                 } else {
                     Ok(self.model.value)
                 };
-                self.agree("value", value.wait_changed(patience.unwrap_or_default()), expected);
+                self.agree("value", value.wait_for_change(patience.unwrap_or_default()), expected);
                 self.model.seen[side] = self.model.version;
             }
         }
@@ -586,7 +586,7 @@ impl<T: Content, E: Content> World<T, E> {
         let range = if end <= LENGTH { Ok(()) } else { Err(outside(end)) };
         let is_short = matches!(size_of::<E>(), 1 | 2 | 4 | 8);
         let is_brief = self.is_brief("array", &model.section, at.side);
-        let section = if model.section.owner.is_some() { Err(SyncError::Relocked) } else { Ok(()) };
+        let section = if model.section.owner.is_some() { Err(SyncError::WouldDeadlock) } else { Ok(()) };
         match at.how % 8 {
             0 => self.agree("array", array.get(start), model.elements.get(start).copied().ok_or(outside(start))),
             1 if is_short || is_brief => {
@@ -659,7 +659,7 @@ impl<T: Content, E: Content> World<T, E> {
                 poisoned = true;
             }
             4 => {
-                guard.heal();
+                guard.clear_poison();
                 poisoned = false;
             }
             _ => {}
@@ -678,7 +678,7 @@ impl<T: Content, E: Content> World<T, E> {
             // It takes the mutex again without a deadline, so that must be free then.
             let nap = self.patience(6).unwrap_or_default();
             let (again, guard) = outcome(at.party.news.wait_timeout(guard, nap));
-            self.agree("mutex", again, Ok(Past { died: false, poisoned }));
+            self.agree("mutex", again, Ok(History { died: false, poisoned }));
             if self.is_honest("mutex") {
                 self.agree("news", guard.map(|(guard, late)| (*guard, late)), Some((self.model.kept, true)));
             }
@@ -692,7 +692,7 @@ impl<T: Content, E: Content> World<T, E> {
     fn again(&mut self, at: At<T, E>, input: &mut Input, meanwhile: &mut Meanwhile<T, E>) {
         let patience = self.patience(at.how);
         let is_held = self.model.again.owner == Some(at.side);
-        let expected = if is_held { Ok(Past::default()) } else { self.model.again.take(at.side, patience) };
+        let expected = if is_held { Ok(History::default()) } else { self.model.again.take(at.side, patience) };
         self.model.depth += u32::from(is_held);
         let (found, guard) = outcome(match patience {
             None => at.party.again.try_lock(),
@@ -726,7 +726,7 @@ impl<T: Content, E: Content> World<T, E> {
         let mut lock = self.model.rw;
         let expected = match self.model.readers[at.side] {
             0 => lock.take(at.side, patience),
-            _ => Ok(Past { died: false, poisoned: lock.poisoned }),
+            _ => Ok(History { died: false, poisoned: lock.poisoned }),
         };
         let (found, guard) = outcome(match patience {
             None => at.party.rw.try_read(),
@@ -749,7 +749,7 @@ impl<T: Content, E: Content> World<T, E> {
         let patience = self.patience(at.how);
         let before = self.model.rw;
         let expected = match self.model.readers {
-            readers if readers[at.side] > 0 => Err(SyncError::Relocked),
+            readers if readers[at.side] > 0 => Err(SyncError::WouldDeadlock),
             _ => self.model.rw.take(at.side, patience),
         };
         let is_read = expected.is_ok() && self.model.readers != [0; 2];
@@ -773,7 +773,7 @@ impl<T: Content, E: Content> World<T, E> {
                 poisoned = true;
             }
             4 => {
-                guard.heal();
+                guard.clear_poison();
                 poisoned = false;
             }
             _ => {}
@@ -799,7 +799,7 @@ impl<T: Content, E: Content> World<T, E> {
             0 => {
                 let expected = match wanted {
                     _ if wanted <= self.model.shared => Ok(()),
-                    count @ 0x8000_0000.. => Err(SyncError::TooMany { count, limit: MOST }),
+                    count @ 0x8000_0000.. => Err(SyncError::LimitExceeded { count, limit: MOST }),
                     _ => Err(busy(patience)),
                 };
                 let found = match patience {
@@ -811,7 +811,8 @@ impl<T: Content, E: Content> World<T, E> {
             }
             1 => {
                 let sum = self.model.shared + wanted;
-                let expected = if sum <= MOST { Ok(()) } else { Err(SyncError::TooMany { count: sum, limit: MOST }) };
+                let expected =
+                    if sum <= MOST { Ok(()) } else { Err(SyncError::LimitExceeded { count: sum, limit: MOST }) };
                 self.agree("shared", permits.release(count), expected);
                 self.model.shared = if expected.is_ok() { sum } else { self.model.shared };
             }
@@ -841,7 +842,7 @@ impl<T: Content, E: Content> World<T, E> {
             0 => {
                 let expected = match count {
                     _ if count <= left => Ok(()),
-                    _ if count > BOUND => Err(SyncError::TooMany { count: count.into(), limit: BOUND.into() }),
+                    _ if count > BOUND => Err(SyncError::LimitExceeded { count: count.into(), limit: BOUND.into() }),
                     _ => Err(busy(patience)),
                 };
                 let found = match patience {
@@ -900,7 +901,7 @@ impl<T: Content, E: Content> World<T, E> {
     fn gate(&mut self, at: At<T, E>) {
         let gate = &at.party.gate;
         let own = u64::from(std::process::id()) & PID;
-        let broken = self.model.broken.map(|pid| SyncError::Broken { pid });
+        let broken = self.model.broken.map(|pid| SyncError::BarrierBroken { pid });
         match at.how % 8 {
             0 | 1 => {
                 let patience = self.patience(at.how >> 3).unwrap_or_default();
@@ -927,7 +928,7 @@ impl<T: Content, E: Content> World<T, E> {
                 match broken {
                     Some(broken) => self.agree("gate", (one, another), (Err(broken), Err(broken))),
                     None => {
-                        let of = |result: Result<crate::barrier::BarrierWaitResult, _>| {
+                        let of = |result: Result<crate::object::barrier::BarrierWaitResult, _>| {
                             result.map(|met| (met.index(), met.is_leader()))
                         };
                         let mut both = [of(one), of(another)];
@@ -955,7 +956,7 @@ impl<T: Content, E: Content> World<T, E> {
                     return; // it would wait without end
                 }
                 let doing = self.model.doing;
-                let expected = if !done && is_ours { Err(SyncError::Relocked) } else { Ok(()) };
+                let expected = if !done && is_ours { Err(SyncError::WouldDeadlock) } else { Ok(()) };
                 let mut times = 0;
                 self.busy[at.side] += 1;
                 let found = first.call_once(|| {
@@ -1001,11 +1002,11 @@ impl<T: Content, E: Content> World<T, E> {
         self.agree("value", (party.value.load(), party.value.version()), (Ok(model.value), model.version));
         self.agree("atomic", party.atomic.load(), model.atomic);
         self.agree("array", party.array.to_vec(), Ok(model.elements.clone()));
-        let locked = party.mutex.try_lock().or_else(LockError::recover).map(|guard| *guard);
+        let locked = party.mutex.try_lock().or_else(LockError::into_guard).map(|guard| *guard);
         self.agree("mutex", locked, Ok(model.kept));
-        let again = party.again.try_lock().or_else(LockError::recover).and_then(|guard| guard.get());
+        let again = party.again.try_lock().or_else(LockError::into_guard).and_then(|guard| guard.get());
         self.agree("again", again, Ok(model.again_kept));
-        let written = party.rw.try_write().or_else(LockError::recover).map(|guard| *guard);
+        let written = party.rw.try_write().or_else(LockError::into_guard).map(|guard| *guard);
         self.agree("rw", written, Ok(model.rw_kept));
         self.agree("shared", party.shared.available(), Ok(model.shared as u32));
         self.agree("owned", party.owned.available(), BOUND);
@@ -1017,7 +1018,7 @@ impl<T: Content, E: Content> World<T, E> {
 
 /// The futex words.
 fn is_event(entry: &Entry, index: usize) -> bool {
-    use crate::layout::Layout;
+    use crate::region::layout::Layout;
     match entry.plan.kind {
         ObjectKind::Value => index == valued::LOCK + EVENT || index == valued::NEWS,
         ObjectKind::RwLock => index == EVENT || index == rw_lock::DRAINED,

@@ -6,12 +6,10 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::error::SendError;
-use crate::lanes::{Arrival, Part};
-use crate::layout::{lane, queue};
-use crate::queue::{QueueEnd, QueueOptions};
-use crate::queue_receiver::QueueReceiver;
-use crate::queue_sender::QueueSender;
-use crate::wait::Wait;
+use crate::queue::participant::{Arrival, Part};
+use crate::queue::{self, QueueEndpoint};
+use crate::region::layout::{lane, queue as words};
+use crate::wait::WaitStrategy;
 
 /// Handles of either part.
 const HANDLES: usize = 2;
@@ -20,10 +18,10 @@ const LANES: usize = 64;
 /// Longer than any block by far.
 const LARGE: usize = (1 << 20) + 5000;
 struct Party<M: Message + ?Sized> {
-    options: QueueOptions<M>,
+    options: queue::Options<M>,
     region: Region,
-    senders: [Option<QueueSender<M>>; HANDLES],
-    receivers: [Option<QueueReceiver<M>>; HANDLES],
+    senders: [Option<queue::Sender<M>>; HANDLES],
+    receivers: [Option<queue::Receiver<M>>; HANDLES],
     /// What was sent and not received, as long as nobody lied.
     waiting: Option<VecDeque<Vec<u8>>>,
     sent: u64,
@@ -37,22 +35,22 @@ pub fn queue_region(data: &[u8]) {
 
 fn run(data: &[u8]) {
     let mut input = Input(data);
-    let bytes = || QueueOptions::bytes().inline_len(16);
+    let bytes = || queue::Options::bytes().inline_bytes(16);
     match input.byte() % 7 {
-        0 => drive(&mut input, QueueOptions::values::<u64>().capacity(2), use_values),
-        1 => drive(&mut input, QueueOptions::values::<[u64; 9]>().capacity(8).report_losses(), use_values),
-        2 => drive(&mut input, bytes().capacity(2).blocks(0, 0).extents(1).max_message_len(LIMIT), use_bytes),
-        3 => drive(&mut input, bytes().capacity(4).blocks(2, 64).extents(2).max_message_len(5000), use_bytes),
-        4 => drive(&mut input, bytes().capacity(8).blocks(1, 128).extents(0).max_message_len(100), use_bytes),
+        0 => drive(&mut input, queue::Options::<u64>::new().capacity(2), use_values),
+        1 => drive(&mut input, queue::Options::<[u64; 9]>::new().capacity(8).report_lost_messages(), use_values),
+        2 => drive(&mut input, bytes().capacity(2).blocks(0, 0).extents(1).max_message_bytes(LIMIT), use_bytes),
+        3 => drive(&mut input, bytes().capacity(4).blocks(2, 64).extents(2).max_message_bytes(5000), use_bytes),
+        4 => drive(&mut input, bytes().capacity(8).blocks(1, 128).extents(0).max_message_bytes(100), use_bytes),
         // Slots with room for more than the longest message.
-        5 => drive(&mut input, bytes().capacity(2).blocks(1, 8).extents(0).max_message_len(5), use_bytes),
-        _ => drive(&mut input, bytes().capacity(4).blocks(1, 64).extents(2).max_message_len(LARGE), use_bytes),
+        5 => drive(&mut input, bytes().capacity(2).blocks(1, 8).extents(0).max_message_bytes(5), use_bytes),
+        _ => drive(&mut input, bytes().capacity(4).blocks(1, 64).extents(2).max_message_bytes(LARGE), use_bytes),
     }
 }
 
 fn drive<M: Message + ?Sized>(
     input: &mut Input,
-    options: QueueOptions<M>,
+    options: queue::Options<M>,
     act: fn(&mut Party<M>, u8, &mut Input, Duration),
 ) {
     let options = options.max_participants(LANES);
@@ -83,11 +81,12 @@ fn drive<M: Message + ?Sized>(
 }
 
 /// A region of that shape as it begins. It is kept for the next input: to make one takes as long as a hundred operations.
-fn fresh_region<M: Message + ?Sized>(options: &QueueOptions<M>) -> Region {
+fn fresh_region<M: Message + ?Sized>(options: &queue::Options<M>) -> Region {
     thread_local!(static KEPT: RefCell<HashMap<Vec<u64>, Region>> = RefCell::default());
     KEPT.with_borrow_mut(|kept| {
         let shape = options.layout().expect("a small queue").header().to_vec();
-        let region = kept.entry(shape).or_insert_with(|| options.create(false).expect("memory for a small queue"));
+        let region =
+            kept.entry(shape).or_insert_with(|| options.create_region(false).expect("memory for a small queue"));
         let words = region.words(0, region.layout().mapped() as usize / WORD);
         words.iter().for_each(|word| word.store(0, Relaxed));
         region.format();
@@ -97,11 +96,11 @@ fn fresh_region<M: Message + ?Sized>(options: &QueueOptions<M>) -> Region {
 }
 
 impl<M: Message + ?Sized> Party<M> {
-    fn sender(&mut self, op: u8) -> Option<&mut QueueSender<M>> {
+    fn sender(&mut self, op: u8) -> Option<&mut queue::Sender<M>> {
         self.senders[usize::from(op >> 7)].as_mut()
     }
 
-    fn receiver(&mut self, op: u8) -> Option<&mut QueueReceiver<M>> {
+    fn receiver(&mut self, op: u8) -> Option<&mut queue::Receiver<M>> {
         self.receivers[usize::from(op >> 7)].as_mut()
     }
 
@@ -143,7 +142,7 @@ impl<M: Message + ?Sized> Party<M> {
         };
         match (op >> 4 & 1, op >> 5 & 1) {
             (0, _) if self.senders[side].take().is_some() => {}
-            (0, 0) => self.senders[side] = seat(Part::Sender).map(|seat| QueueSender::new(seat, Wait::Park)),
+            (0, 0) => self.senders[side] = seat(Part::Sender).map(|seat| queue::Sender::new(seat, WaitStrategy::Park)),
             (0, _) => {
                 self.senders[side] = match (&self.senders[1 - side], &self.receivers[0]) {
                     (Some(other), _) => other.try_clone().ok(),
@@ -153,7 +152,8 @@ impl<M: Message + ?Sized> Party<M> {
             }
             (_, _) if self.receivers[side].take().is_some() => {}
             (_, 0) => {
-                self.receivers[side] = seat(Part::Receiver).map(|seat| QueueReceiver::new(seat, Wait::Spin, true))
+                self.receivers[side] =
+                    seat(Part::Receiver).map(|seat| queue::Receiver::new(seat, WaitStrategy::Spin, true))
             }
             (_, _) => {
                 self.receivers[side] = match (&self.receivers[1 - side], &self.senders[0]) {
@@ -201,7 +201,7 @@ impl<M: Message + ?Sized> Party<M> {
 
     fn tasks(&mut self, op: u8, input: &mut Input, patience: Duration) {
         match input.byte() & 1 {
-            0 => drop(self.receiver(op).map(QueueReceiver::task_done)),
+            0 => drop(self.receiver(op).map(queue::Receiver::task_done)),
             _ => {
                 let done = self.sender(op).map(|sender| sender.join_timeout(patience));
                 let is_empty = self.waiting.as_ref().is_none_or(|waiting| waiting.is_empty());
@@ -252,7 +252,7 @@ impl<M: Message + ?Sized> Party<M> {
     }
 }
 
-fn pass<E: QueueEnd>(options: &QueueOptions<E::Message>, end: Option<E>, arrives: bool) -> Option<E> {
+fn pass<E: QueueEndpoint>(options: &queue::Options<E::Message>, end: Option<E>, arrives: bool) -> Option<E> {
     let file = end?.into_fd().ok()?;
     if arrives { options.from_fd(file).ok() } else { None }
 }
@@ -263,8 +263,8 @@ fn scribble(region: &Region, input: &mut Input) {
     let how = input.byte();
     let (start, count) = match how % 8 {
         0 => (0, layout.mapped() as usize / WORD),
-        1 => (layout.queue_at(), queue::WORDS),
-        2 => (layout.queue_at() + queue::LOST, queue::WORDS - queue::LOST),
+        1 => (layout.queue_at(), words::WORDS),
+        2 => (layout.queue_at() + words::LOST, words::WORDS - words::LOST),
         3 => (layout.seat(0), layout.seats() * lane::WORDS),
         4 => (layout.seat(usize::from(how >> 3) * 2 % layout.seats()) + lane::INTENT, 2),
         5 => layout.owners(),
@@ -273,14 +273,14 @@ fn scribble(region: &Region, input: &mut Input) {
         _ => (layout.data(0).0 + usize::from(how >> 4) % layout.capacity as usize * layout.stride(), 4),
     };
     let index = start + input.short() as usize % count.max(1);
-    let events = [queue::READABLE, queue::WRITABLE, queue::ROOMY, queue::IDLE];
+    let events = [words::READABLE, words::WRITABLE, words::ROOMY, words::IDLE];
     if events.iter().any(|word| layout.queue_at() + word == index) {
         let word = region.futex(index);
         word.store(input.lie(word.load(Relaxed).into()) as u32, Relaxed);
         return;
     }
     let word = region.word(index);
-    let near = region.queue_word(if how & 8 == 0 { queue::TAIL } else { queue::HEAD }).load(Relaxed);
+    let near = region.queue_word(if how & 8 == 0 { words::TAIL } else { words::HEAD }).load(Relaxed);
     let near = near.wrapping_add_signed(i64::from(i8::from_le_bytes(input.bytes())) / 8);
     let value = match input.byte() % 4 {
         0 => near << 2 | u64::from(input.byte() % 4),

@@ -2,15 +2,15 @@
 //! other, as this library would have laid them out.
 
 use super::*;
-use crate::array::Array;
-use crate::latch::Handle;
-use crate::layout::Shape;
-use crate::members::Member;
 use crate::namespace::Namespace;
+use crate::object::array::Array;
+use crate::object::lock::Handle;
+use crate::object::member::Membership;
+use crate::object::table::{Entry, InitialValue, NAME_MAX, ObjectKind, ObjectSpec, Table, tag_of};
 use crate::region::Settings;
+use crate::region::layout::QueueGeometry;
 use crate::sys::memory::PAGE;
-use crate::table::{Entry, Initial, NAME_MAX, ObjectKind, Plan, Table, tag_of};
-use crate::wait::Wait;
+use crate::wait::WaitStrategy;
 
 const KINDS: [ObjectKind; 13] = [
     ObjectKind::Value,
@@ -42,7 +42,7 @@ pub fn open_table(data: &[u8]) {
     if layout.size > LARGEST {
         return;
     }
-    let region = made(layout, &table, Initial::Zero);
+    let region = made(layout, &table, InitialValue::Zero);
     assert_eq!(Table::parse(&region).expect("what we write we read"), table);
 
     let count = layout.capacity as usize;
@@ -96,34 +96,41 @@ fn name(index: u8, input: &mut Input) -> String {
     }
 }
 
-fn plan(lanes: usize, input: &mut Input) -> Plan {
+fn plan(lanes: usize, input: &mut Input) -> ObjectSpec {
     let kind = KINDS[usize::from(input.byte()) % KINDS.len()];
     let numbers = [0, 1, 2, 3, 4, 7, 8, 12, 16, 24, 72, 100, 1000, 1 << 20, 1 << 61, u64::MAX];
     let mut number = || numbers[usize::from(input.byte()) % numbers.len()];
-    let bare = Plan::bare(kind, 0);
+    let bare = ObjectSpec::bare(kind, 0);
     match kind {
         ObjectKind::Queue => {
             let element = match number() {
-                0 => Element::Bytes,
-                size => Element::Value { size, align: 1, tag: [0; 8] },
+                0 => ElementType::Bytes,
+                size => ElementType::Value { size, align: 1, tag: [0; 8] },
             };
             let (capacity, limit) = (number(), number());
-            let shape =
-                Shape { lanes: 2 * lanes as u64, inline_len: 16, blocks: number(), block_len: limit, extents: 0 };
-            Plan { queue: Layout::queue(element, capacity.max(1), limit, shape).ok(), ..bare }
+            let shape = QueueGeometry {
+                lanes: 2 * lanes as u64,
+                inline_bytes: 16,
+                blocks: number(),
+                block_len: limit,
+                extents: 0,
+            };
+            ObjectSpec { queue: Layout::queue(element, capacity.max(1), limit, shape).ok(), ..bare }
         }
-        ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier => Plan { count: number(), ..bare },
+        ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier => {
+            ObjectSpec { count: number(), ..bare }
+        }
         ObjectKind::Condvar | ObjectKind::Event | ObjectKind::Once => bare,
         _ => {
             let tag = tag_of::<u64>();
             let count = if kind == ObjectKind::Array { number() } else { 0 };
             let size = number();
-            Plan { size, align: if size % 8 == 0 { 8 } else { 1 }, tag, count, ..bare }
+            ObjectSpec { size, align: if size % 8 == 0 { 8 } else { 1 }, tag, count, ..bare }
         }
     }
 }
 
-fn made(layout: Layout, table: &Table, initial: Initial) -> Region {
+fn made(layout: Layout, table: &Table, initial: InitialValue) -> Region {
     let region = Region::create(layout, &Settings::default(), false).expect("memory for a small namespace");
     let initial = vec![initial; table.entries.len()];
     table.format(&region, &initial).expect("a descriptor");
@@ -149,7 +156,7 @@ fn check(region: &Region, table: &Table) {
     let plans = table.entries.iter().map(|entry| (entry.name.clone(), entry.plan)).collect();
     let (again, same) = Table::lay_out(plans, layout.seats(), layout.persistent).expect("it is believed");
     assert_eq!((&again, same), (table, layout));
-    let copy = made(layout, table, Initial::Zero);
+    let copy = made(layout, table, InitialValue::Zero);
     for index in layout.table()..layout.objects() {
         let (found, written) = (region.word(index).load(Relaxed), copy.word(index).load(Relaxed));
         assert_eq!(found, written, "word {} of entry {}", index % 16, (index - layout.table()) / 16);
@@ -191,11 +198,11 @@ fn check_parts(entry: &Entry, lanes: usize) {
 fn glance(region: Region, found: &Table) {
     let shown = region.glance(&found.entries);
     assert_eq!(shown.len(), found.entries.len());
-    let Ok(Some(member)) = Member::join(region) else { panic!("a sound namespace with nobody there") };
+    let Ok(Some(member)) = Membership::join(region) else { panic!("a sound namespace with nobody there") };
     let member = Arc::new(member);
-    let namespace = Namespace::new(Arc::clone(&member), Wait::Park);
+    let namespace = Namespace::new(Arc::clone(&member), WaitStrategy::Park);
     for (index, entry) in found.entries.iter().enumerate() {
-        let handle = Handle::new(Arc::clone(&member), index, entry, Wait::Park);
+        let handle = Handle::new(Arc::clone(&member), index, entry, WaitStrategy::Park);
         assert_eq!(handle.entry(), Some(entry));
         // Words that were a queue's may be anything else's now, so any answer will do.
         let (name, opened) = (&entry.name[..], namespace.tagged(entry.plan.tag));

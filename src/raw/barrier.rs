@@ -27,8 +27,8 @@
 //!
 //! Source: the sense-reversing barrier, with a generation for the sense; what breaks it is Python's.
 
+use crate::primitive::Ordering;
 use crate::raw::{Corrupt, Memory};
-use crate::sync::Ordering;
 
 const COUNT: u64 = (1 << 13) - 1;
 const BY_SHIFT: u32 = 13;
@@ -41,7 +41,7 @@ const GENERATION_SHIFT: u32 = 43;
 const GENERATION: u64 = (1 << (64 - GENERATION_SHIFT)) - 1;
 
 /// Parties that there can be.
-pub(crate) const PARTIES_MOST: u64 = COUNT;
+pub(crate) const MAX_PARTIES: u64 = COUNT;
 
 /// The word, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

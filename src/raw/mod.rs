@@ -1,6 +1,6 @@
 //! The algorithms that live in shared memory.
 //!
-//! Rules of this folder: it sees only `crate::sync` and bytemuck; shared memory is atomic words; whatever is read
+//! Rules of this folder: it sees only `crate::primitive` and bytemuck; shared memory is atomic words; whatever is read
 //! from there may be a lie and is checked before use; nothing blocks, panics or indexes. The same files are
 //! compiled by `loom-tests` against a modelled `sync`.
 //!
@@ -10,22 +10,20 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
 pub(crate) mod barrier;
-pub(crate) mod cell;
-pub(crate) mod event;
-pub(crate) mod heels;
-pub(crate) mod lock;
+pub(crate) mod event_count;
 pub(crate) mod mpmc;
+pub(crate) mod owner;
+pub(crate) mod pacing;
 pub(crate) mod pool;
-pub(crate) mod readers;
-pub(crate) mod records;
-pub(crate) mod role;
+pub(crate) mod reader_counts;
+pub(crate) mod robust_lock;
 pub(crate) mod semaphore;
-pub(crate) mod slots;
+pub(crate) mod seqlock;
 pub(crate) mod spsc;
 
 use std::ops::Deref;
 
-use crate::sync::{AtomicU32, AtomicU64};
+use crate::primitive::{AtomicU32, AtomicU64};
 
 /// How an algorithm holds on to its shared words: as parts of a mapping, of a heap allocation, of a model.
 pub trait Memory {
@@ -38,7 +36,7 @@ pub trait Memory {
 #[derive(Clone, Copy, Debug)]
 pub enum Ready {
     Message,
-    Successor(spsc::Succession),
+    Successor(spsc::ProducerChange),
 }
 
 /// The peer wrote something that no correct peer can have written.

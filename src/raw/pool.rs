@@ -31,8 +31,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::primitive::Ordering;
 use crate::raw::Memory;
-use crate::sync::Ordering;
 
 const LANE_BITS: u32 = 16;
 const LANE: u64 = (1 << LANE_BITS) - 1;
@@ -45,7 +45,7 @@ fn wrapped(index: u64, count: u64) -> u64 {
 
 /// A place, taken once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Token {
+pub(crate) struct BlockRef {
     pub(crate) place: u64,
     pub(crate) owner: u64,
 }
@@ -60,25 +60,25 @@ impl<M: Memory> Pool<M> {
     }
 
     /// Takes a free place out of `count` from `first` on, looking first where `hint` says.
-    pub(crate) fn take(&self, lane: usize, first: u64, count: u64, hint: u64) -> Option<Token> {
+    pub(crate) fn take(&self, lane: usize, first: u64, count: u64, hint: u64) -> Option<BlockRef> {
         (0..count)
             .find_map(|step| self.take_at(lane, first + wrapped(hint.wrapping_sub(first).wrapping_add(step), count)))
     }
 
     /// Takes that place, if it is free.
     #[inline]
-    pub(crate) fn take_at(&self, lane: usize, place: u64) -> Option<Token> {
+    pub(crate) fn take_at(&self, lane: usize, place: u64) -> Option<BlockRef> {
         let word = self.owners.get(place as usize)?;
         let free = word.load(Ordering::Relaxed); // the CAS decides
         let owner = free | (lane as u64 + 1);
         let taken =
             free & LANE == 0 && word.compare_exchange(free, owner, Ordering::Acquire, Ordering::Relaxed).is_ok(); // E1
-        taken.then_some(Token { place, owner })
+        taken.then_some(BlockRef { place, owner })
     }
 
     /// False: it was given back already, or is no token.
     #[inline]
-    pub(crate) fn give_back(&self, token: Token) -> bool {
+    pub(crate) fn give_back(&self, token: BlockRef) -> bool {
         let free = (token.owner | LANE).wrapping_add(1);
         token.owner & LANE != 0
             && self.owners.get(token.place as usize).is_some_and(|word| {
@@ -87,22 +87,27 @@ impl<M: Memory> Pool<M> {
     }
 
     /// Whether that token is still to be given back.
-    pub(crate) fn is_out(&self, token: Token) -> bool {
+    pub(crate) fn is_out(&self, token: BlockRef) -> bool {
         let word = self.owners.get(token.place as usize);
         token.owner & LANE != 0 && word.is_some_and(|word| word.load(Ordering::Acquire) == token.owner)
     }
 
     /// Gives back what a dead lane took and did not send. `take_out` takes out of a list, sorted by place, what is in a message.
-    pub(crate) fn reclaim(&self, lane: usize, take_out: impl FnOnce(&mut Vec<Token>), give_back: impl FnMut(Token)) {
+    pub(crate) fn reclaim(
+        &self,
+        lane: usize,
+        take_out: impl FnOnce(&mut Vec<BlockRef>),
+        give_back: impl FnMut(BlockRef),
+    ) {
         self.reclaim_taken(self.of(lane).collect(), take_out, give_back);
     }
 
     /// As [`reclaim`](Self::reclaim), of what the lane is known to have taken; a dead one takes no more.
     pub(crate) fn reclaim_taken(
         &self,
-        mut tokens: Vec<Token>,
-        take_out: impl FnOnce(&mut Vec<Token>),
-        mut give_back: impl FnMut(Token),
+        mut tokens: Vec<BlockRef>,
+        take_out: impl FnOnce(&mut Vec<BlockRef>),
+        mut give_back: impl FnMut(BlockRef),
     ) {
         if !tokens.is_empty() {
             take_out(&mut tokens);
@@ -114,29 +119,29 @@ impl<M: Memory> Pool<M> {
     /// Gives back what some lanes have taken, in one pass over all of it. Returns how many places that was.
     pub(crate) fn give_back_all(&self, is_one: impl Fn(usize) -> bool) -> u64 {
         let tokens = self.owners.iter().zip(0..);
-        let tokens = tokens.map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
+        let tokens = tokens.map(|(word, place)| BlockRef { place, owner: word.load(Ordering::Relaxed) });
         let theirs =
             tokens.filter(|token| (token.owner & LANE).checked_sub(1).is_some_and(|lane| is_one(lane as usize)));
         theirs.filter(|&token| self.give_back(token)).count() as u64
     }
 
     /// What each of so many lanes has taken, in one pass over all places.
-    pub(crate) fn by_lane(&self, lanes: usize) -> BTreeMap<usize, Vec<Token>> {
-        let mut found = BTreeMap::<usize, Vec<Token>>::new();
+    pub(crate) fn by_lane(&self, lanes: usize) -> BTreeMap<usize, Vec<BlockRef>> {
+        let mut found = BTreeMap::<usize, Vec<BlockRef>>::new();
         for (word, place) in self.owners.iter().zip(0..) {
             let owner = word.load(Ordering::Relaxed);
             let lane = (owner & LANE).checked_sub(1).map(|lane| lane as usize);
             if let Some(lane) = lane.filter(|&lane| lane < lanes) {
-                found.entry(lane).or_default().push(Token { place, owner });
+                found.entry(lane).or_default().push(BlockRef { place, owner });
             }
         }
         found
     }
 
     /// What a lane has taken.
-    pub(crate) fn of(&self, lane: usize) -> impl Iterator<Item = Token> {
+    pub(crate) fn of(&self, lane: usize) -> impl Iterator<Item = BlockRef> {
         let tokens = self.owners.iter().zip(0..);
-        let tokens = tokens.map(|(word, place)| Token { place, owner: word.load(Ordering::Relaxed) });
+        let tokens = tokens.map(|(word, place)| BlockRef { place, owner: word.load(Ordering::Relaxed) });
         tokens.filter(move |token| token.owner & LANE == lane as u64 + 1)
     }
 
@@ -153,9 +158,9 @@ impl<M: Memory> Pool<M> {
 
     /// What is taken there, if by that lane.
     #[inline]
-    pub(crate) fn at(&self, lane: usize, place: u64) -> Option<Token> {
+    pub(crate) fn at(&self, lane: usize, place: u64) -> Option<BlockRef> {
         let owner = self.owners.get(place as usize)?.load(Ordering::Relaxed);
-        (owner & LANE == lane as u64 + 1).then_some(Token { place, owner })
+        (owner & LANE == lane as u64 + 1).then_some(BlockRef { place, owner })
     }
 
     /// Places that are taken.

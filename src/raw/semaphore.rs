@@ -16,8 +16,8 @@
 //!
 //! Source: Dijkstra; sem_overview(7).
 
+use crate::primitive::Ordering;
 use crate::raw::{Corrupt, Memory};
-use crate::sync::Ordering;
 
 /// Permits that there can be.
 pub(crate) const MOST: u64 = i32::MAX as u64;

@@ -57,7 +57,7 @@ use rustix::fs::CWD;
 
 use super::memory::{self, FileId};
 use super::process;
-use super::{barrier, futex};
+use super::{futex, membarrier};
 
 /// At least the page size of the machine.
 const PAGE_LEN: usize = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 4096 } else { 65536 };
@@ -216,7 +216,7 @@ fn settle_slowly() {
         SECTION.reset(); // I3
         WHOLE_SINCE.store(generation, Ordering::Relaxed);
     }
-    barrier::forget_in_child();
+    membarrier::forget_in_child();
     PAGE.generation.store(generation, Ordering::Release);
 }
 
@@ -230,7 +230,7 @@ fn close_inherited() {
         let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
         // The forking thread may have had a table of its own, where that number is another file's.
         if memory::facts(borrowed).is_ok_and(|facts| facts.id == id) {
-            // SAFETY: owned by a `Guarded` whose Drop sees the new generation and leaves the number
+            // SAFETY: owned by a `ForkGuardedFd` whose Drop sees the new generation and leaves the number
             // alone.
             unsafe { libc::close(descriptor) };
         }
@@ -350,13 +350,13 @@ static DESCRIPTORS: ForkSafe<Vec<(RawFd, FileId)>> = ForkSafe::new();
 
 /// A descriptor that a forked child does not keep.
 #[derive(Debug)]
-pub(crate) struct Guarded {
+pub(crate) struct ForkGuardedFd {
     descriptor: ManuallyDrop<OwnedFd>,
     id: FileId,
     generation: u32,
 }
 
-impl Guarded {
+impl ForkGuardedFd {
     /// Runs `open` such that no fork can come between the opening and the guarding.
     pub(crate) fn new(open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<Self> {
         let _inside = Inside::enter();
@@ -403,13 +403,13 @@ impl Guarded {
 /// that every call refuses (EBADF). So nothing is written to another file, and nothing is believed
 /// that it says of locks. Each time it is asked for, that is one system call; the next one should
 /// be the use.
-impl AsFd for Guarded {
+impl AsFd for ForkGuardedFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if self.is_proven() { self.descriptor.as_fd() } else { CWD }
     }
 }
 
-impl Drop for Guarded {
+impl Drop for ForkGuardedFd {
     fn drop(&mut self) {
         let _inside = Inside::enter();
         // In a forked child the handler has closed the descriptor instead. A number that means

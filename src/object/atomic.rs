@@ -1,0 +1,203 @@
+//! A number that any process may change in one step.
+
+use std::marker::PhantomData;
+
+use bytemuck::Pod;
+
+use crate::object::lock::Handle;
+use crate::object::object;
+use crate::object::table::{ObjectKind, ObjectSpec};
+use crate::primitive::Ordering;
+use crate::region::Word;
+
+/// An integer or a float in shared memory, changed in single steps without any lock.
+///
+/// Everything is sequentially consistent. Nothing blocks, fails or makes a system call; a forked
+/// child may use its parent's, and so may a signal handler. Integers wrap.
+///
+/// ```
+/// let hits = tombolo::AtomicValue::new(0_u32)?;
+/// assert_eq!(hits.fetch_add(2), 0);
+/// assert_eq!(hits.compare_exchange(2, 7), Ok(2));
+/// assert_eq!(hits.load(), 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct AtomicValue<T> {
+    handle: Handle,
+    word: Word,
+    number: PhantomData<fn(T) -> T>,
+}
+
+/// A number of at most 64 bits.
+pub trait Number: Pod + PartialOrd + sealed::Bits {}
+
+/// An integer of at most 64 bits.
+pub trait Integer: Number {}
+
+mod sealed {
+    use crate::region::Word;
+
+    pub trait Bits {
+        fn to_bits(self) -> u64;
+        /// Ignores the bits that the type does not have.
+        fn from_bits(bits: u64) -> Self;
+        fn fetch_add(word: &Word, delta: Self) -> Self;
+        fn fetch_sub(word: &Word, delta: Self) -> Self;
+    }
+}
+
+use sealed::Bits;
+
+macro_rules! integers {
+    ($($integer:ident)*) => { $(
+        impl Bits for $integer {
+            fn to_bits(self) -> u64 {
+                self as u64
+            }
+
+            fn from_bits(bits: u64) -> Self {
+                bits as Self
+            }
+
+            // The upper bits of a short one count along, and are of no interest.
+            #[inline]
+            fn fetch_add(word: &Word, delta: Self) -> Self {
+                word.fetch_add(delta as u64, Ordering::SeqCst) as Self
+            }
+
+            #[inline]
+            fn fetch_sub(word: &Word, delta: Self) -> Self {
+                word.fetch_sub(delta as u64, Ordering::SeqCst) as Self
+            }
+        }
+
+        impl Number for $integer {}
+        impl Integer for $integer {}
+    )* };
+}
+
+integers!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize);
+
+macro_rules! floats {
+    ($($float:ident)*) => { $(
+        impl Bits for $float {
+            fn to_bits(self) -> u64 {
+                self.to_bits().into()
+            }
+
+            fn from_bits(bits: u64) -> Self {
+                Self::from_bits(bits as _)
+            }
+
+            fn fetch_add(word: &Word, delta: Self) -> Self {
+                change(word, |value: Self| Some(value + delta)).unwrap_or_else(|value| value)
+            }
+
+            fn fetch_sub(word: &Word, delta: Self) -> Self {
+                change(word, |value: Self| Some(value - delta)).unwrap_or_else(|value| value)
+            }
+        }
+
+        impl Number for $float {}
+    )* };
+}
+
+floats!(f32 f64);
+
+/// Replaces the number until that worked, or is not wanted; the one before.
+fn change<T: Bits + Copy>(word: &Word, mut change: impl FnMut(T) -> Option<T>) -> Result<T, T> {
+    let mut seen = word.load(Ordering::SeqCst);
+    loop {
+        let before = T::from_bits(seen);
+        let after = change(before).ok_or(before)?;
+        match word.compare_exchange_weak(seen, after.to_bits(), Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => return Ok(before),
+            Err(now) => seen = now,
+        }
+    }
+}
+
+impl<T: Number> AtomicValue<T> {
+    /// The number.
+    #[inline]
+    pub fn load(&self) -> T {
+        T::from_bits(self.word.load(Ordering::SeqCst))
+    }
+
+    /// Replaces it.
+    #[inline]
+    pub fn store(&self, value: T) {
+        self.word.store(value.to_bits(), Ordering::SeqCst);
+    }
+
+    /// Replaces it; the one before.
+    #[inline]
+    pub fn swap(&self, value: T) -> T {
+        T::from_bits(self.word.swap(value.to_bits(), Ordering::SeqCst))
+    }
+
+    /// Replaces it if it is `current`, bit by bit (so a NaN may match, and zeros of two signs do not). The one before, as an error if it was
+    /// another.
+    #[inline]
+    pub fn compare_exchange(&self, current: T, new: T) -> Result<T, T> {
+        let expected = T::from_bits(current.to_bits()).to_bits();
+        change(&self.word, |value: T| (value.to_bits() == expected).then_some(new))
+    }
+
+    /// Adds to it; the one before.
+    #[inline]
+    pub fn fetch_add(&self, delta: T) -> T {
+        T::fetch_add(&self.word, delta)
+    }
+
+    /// Subtracts from it; the one before.
+    #[inline]
+    pub fn fetch_sub(&self, delta: T) -> T {
+        T::fetch_sub(&self.word, delta)
+    }
+
+    /// Replaces it by the larger of the two; the one before.
+    pub fn fetch_max(&self, other: T) -> T {
+        self.fetch_update(|value| (other > value).then_some(other)).unwrap_or_else(|value| value)
+    }
+
+    /// Replaces it by the smaller of the two; the one before.
+    pub fn fetch_min(&self, other: T) -> T {
+        self.fetch_update(|value| (other < value).then_some(other)).unwrap_or_else(|value| value)
+    }
+
+    /// Replaces it by what `update` makes of it, which may be called again if others are quicker. The one before, as an error if `update`
+    /// had none.
+    pub fn fetch_update(&self, update: impl FnMut(T) -> Option<T>) -> Result<T, T> {
+        change(&self.word, update)
+    }
+}
+
+impl<T: Integer> AtomicValue<T> {
+    /// Keeps the bits that `mask` has, too; the one before.
+    #[inline]
+    pub fn fetch_and(&self, mask: T) -> T {
+        T::from_bits(self.word.fetch_and(mask.to_bits(), Ordering::SeqCst))
+    }
+
+    /// Sets the bits that `mask` has; the one before.
+    #[inline]
+    pub fn fetch_or(&self, mask: T) -> T {
+        T::from_bits(self.word.fetch_or(mask.to_bits(), Ordering::SeqCst))
+    }
+
+    /// Turns over the bits that `mask` has; the one before.
+    #[inline]
+    pub fn fetch_xor(&self, mask: T) -> T {
+        T::from_bits(self.word.fetch_xor(mask.to_bits(), Ordering::SeqCst))
+    }
+}
+
+impl<T: Pod> AtomicValue<T> {
+    pub(crate) fn from_handle(handle: Handle) -> Self {
+        Self { word: handle.word(0), handle, number: PhantomData }
+    }
+}
+
+object!(AtomicValue<T>, ObjectSpec::of::<T>(ObjectKind::Atomic, 0), |this| &this.handle);

@@ -1,0 +1,151 @@
+//! Waiting for a condition under a mutex.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytemuck::Pod;
+
+use crate::error::{LockError, SyncError};
+use crate::object::lock::Handle;
+use crate::object::mutex::{LockResult, MutexGuard};
+use crate::object::object;
+use crate::object::table::{EVENT, ObjectKind, ObjectSpec};
+use crate::raw::event_count::EventCount;
+use crate::region::Mapped;
+use crate::wait::Timeout;
+
+/// A condition variable: waits, without a [`Mutex`](crate::sync::Mutex) that this thread has, until somebody tells of a change.
+///
+/// The mutex may be any, in any namespace. A wait may end for no reason, and one without a timeout does so every 20 ms (90 ms after a
+/// while): if a waiter is killed with its notification, or a notifier just before it, the others look by themselves. So look again, as the
+/// `_while` calls do.
+///
+/// ```
+/// let (stock, changed) = (tombolo::Mutex::new(0_u32)?, tombolo::Condvar::new()?);
+/// let (store, restocked) = (stock.clone(), changed.clone());
+/// std::thread::spawn(move || {
+///     *store.lock().unwrap() += 1;
+///     restocked.notify_one().unwrap();
+/// });
+/// let mut stock = changed.wait_while(stock.lock().unwrap(), |stock| *stock == 0).unwrap();
+/// *stock -= 1;
+/// # drop(stock);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// **Source**: an event count, see `raw/event.rs`.
+#[derive(Clone)]
+pub struct Condvar {
+    handle: Handle,
+    ear: Arc<EventCount<Mapped>>,
+}
+
+impl Condvar {
+    pub(crate) fn from_handle(handle: Handle) -> Self {
+        Self { ear: Arc::new(handle.event(EVENT)), handle }
+    }
+
+    /// Gives the mutex back (and commits what was changed), waits until notified, and takes it again.
+    ///
+    /// **Blocking**: without end, parks by `futex`; then as [`Mutex::lock`](crate::sync::Mutex::lock). **Errors**: as there, for the mutex.
+    pub fn wait<'a, T: Pod>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+        self.wait_until(guard, Timeout::NEVER, true)
+            .map(|(guard, _)| guard)
+            .map_err(|error| error.map(|(guard, _)| guard))
+    }
+
+    /// Like [`wait`](Self::wait), but for no longer than `timeout`; true: that had passed. The mutex is taken again in any case.
+    pub fn wait_timeout<'a, T: Pod>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        timeout: Duration,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+        self.wait_until(guard, Timeout::after(timeout), false)
+    }
+
+    /// Waits as often as `condition` holds. With a death of the mutex's owner to tell of, it comes back while it still may.
+    pub fn wait_while<'a, T: Pod>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        mut condition: impl FnMut(&T) -> bool,
+    ) -> LockResult<MutexGuard<'a, T>> {
+        while condition(&guard) {
+            guard = self.wait(guard)?;
+        }
+        Ok(guard)
+    }
+
+    /// Like [`wait_while`](Self::wait_while), but for no longer than `timeout`; true: that had passed, and the condition holds still.
+    pub fn wait_timeout_while<'a, T: Pod>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        timeout: Duration,
+        mut condition: impl FnMut(&T) -> bool,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+        let until = Timeout::after(timeout);
+        while condition(&guard) {
+            let late;
+            (guard, late) = self.wait_until(guard, until, true)?;
+            if late {
+                let holds = condition(&guard);
+                return Ok((guard, holds));
+            }
+        }
+        Ok((guard, false))
+    }
+
+    /// As told, or `until` has passed; or, if the caller `looks` again anyway, a slice.
+    fn wait_until<'a, T: Pod>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        until: Timeout,
+        looks: bool,
+    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+        self.handle.check_ours().map_err(LockError::from)?;
+        let mutex = guard.mutex();
+        // Before the mutex is free: whoever changes something after that finds us listening.
+        let ticket = self.ear.listen();
+        drop(guard);
+        // Who changed something may have died before it could tell.
+        let is_over = Cell::new(false);
+        let ask = || {
+            is_over.set(looks);
+            None
+        };
+        let woken = self.handle.attempt(&self.ear, until, ask, || {
+            Ok((is_over.get() || self.ear.has_advanced_since(ticket)).then_some(()))
+        });
+        let late = match woken {
+            Ok(()) => !self.ear.has_advanced_since(ticket) && until.is_past(),
+            Err(SyncError::TimedOut) => true,
+            Err(error) => return Err(error.into()),
+        };
+        match mutex.lock() {
+            Ok(guard) => Ok((guard, late)),
+            Err(error) => Err(error.map(|guard| (guard, late))),
+        }
+    }
+
+    /// Wakes one who waits, if there is any.
+    ///
+    /// **Blocking**: never; a system call if somebody waits. **Errors**: [`Forked`](SyncError::Forked).
+    pub fn notify_one(&self) -> Result<(), SyncError> {
+        self.notify(1)
+    }
+
+    /// Wakes all who wait. Else like [`notify_one`](Self::notify_one).
+    pub fn notify_all(&self) -> Result<(), SyncError> {
+        self.notify(u32::MAX)
+    }
+
+    fn notify(&self, count: u32) -> Result<(), SyncError> {
+        self.handle.check_ours()?;
+        self.ear.notify(count);
+        Ok(())
+    }
+}
+
+object!(Condvar, ObjectSpec::bare(ObjectKind::Condvar, 0), |this| &this.handle);

@@ -1,0 +1,403 @@
+//! Byte messages as a queue carries them: short ones in the slot, longer ones in a place of the pool that the slot names.
+//!
+//! ```text
+//!  a slot's payload   63                       1      0
+//!                    ├──────────────────────────┼────────┼──────────────────────┬──────────────────────┐
+//!                    │ length in bytes          │ POOLED │ place, or bytes ..   │ owner, or bytes ..   │ bytes ..
+//!                    └──────────────────────────┴────────┴──────────────────────┴──────────────────────┘
+//! ```
+//!
+//! The pool's first places are blocks, which are mapped. The rest are extents: parts of the file that are read and written
+//! as a file, because memory for the longest message many times over is there only once it is used, and if there is none
+//! then that must be an error and not a signal.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::OnceLock;
+
+use crate::error::{RecvError, SendError};
+use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_short, store_bytes, store_short};
+use crate::raw::mpmc;
+use crate::raw::pool::{BlockRef, Pool};
+use crate::region::layout::Layout;
+use crate::region::{Mapped, Region, Words};
+use crate::sys::headroom::is_there_room_for;
+use crate::sys::memory;
+
+const POOLED: u64 = 1;
+
+/// How much memory an extent keeps from one message to the next: to get it anew for each costs more than to copy it. The
+/// first ones are used first, and keep more; all of them together keep 64 MiB.
+fn kept(extent: u64) -> u64 {
+    KEPT.get(extent as usize).map_or(0, |mib| mib << 20)
+}
+
+/// Bytes that a handle may put into extents without asking whether there is memory for them: short messages are sent
+/// without a system call more.
+const UNASKED: u64 = 1 << 20;
+
+/// In MiB.
+const KEPT: [u64; 12] = [32, 16, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1];
+
+/// Why a message that was received cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PayloadError {
+    Corrupt,
+    OutOfMemory,
+}
+
+impl From<PayloadError> for RecvError {
+    fn from(reason: PayloadError) -> Self {
+        match reason {
+            PayloadError::Corrupt => Self::Corrupt,
+            PayloadError::OutOfMemory => Self::OutOfMemory,
+        }
+    }
+}
+
+/// What a slot says about its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label {
+    length: u64,
+    /// Where it is, if not in the slot.
+    token: Option<BlockRef>,
+}
+
+impl Label {
+    /// Words of one that names a place.
+    pub(crate) const POOLED_WORDS: usize = 3;
+
+    /// For a message that fits into the slot.
+    #[inline]
+    pub(crate) fn inline(message: &[u8]) -> Self {
+        Self { length: message.len() as u64, token: None }
+    }
+
+    /// The ring publishes it.
+    #[inline(always)]
+    pub(crate) fn write(self, payload: &[AtomicU64]) {
+        let [first, place, owner, ..] = payload else { return };
+        first.store(self.length << 1 | u64::from(self.token.is_some()), Ordering::Relaxed);
+        if let Some(token) = self.token {
+            place.store(token.place, Ordering::Relaxed);
+            owner.store(token.owner, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn read(payload: &[AtomicU64]) -> Self {
+        let word = |at: usize| payload.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
+        let token = (word(0) & POOLED != 0).then(|| BlockRef { place: word(1), owner: word(2) });
+        Self { length: word(0) >> 1, token }
+    }
+}
+
+/// Access to the pool of one queue.
+pub(crate) struct PayloadPool {
+    pool: Pool<Mapped>,
+    blocks: Words,
+    layout: Layout,
+    inline_bytes: usize,
+    /// Where we last found a place: it is likely to be free again, and in our cache.
+    hint: u64,
+    /// Bytes that went into extents since the last question whether there is memory for them.
+    unasked: u64,
+    /// What each lane had taken when the first dead one was repaired.
+    taken: OnceLock<BTreeMap<usize, Vec<BlockRef>>>,
+}
+
+impl PayloadPool {
+    pub(crate) fn new(region: &Region, lane: usize) -> Self {
+        let layout = *region.layout();
+        let (start, length) = layout.owners();
+        let pool = Pool::new(region.words(start, length));
+        let (start, length) = layout.blocks();
+        let share = layout.places() / layout.seats() as u64;
+        let inline_bytes = layout.shape.inline_bytes.min(layout.limit) as usize;
+        Self {
+            pool,
+            blocks: region.words(start, length),
+            layout,
+            inline_bytes,
+            hint: lane as u64 * share,
+            unasked: 0,
+            taken: OnceLock::new(),
+        }
+    }
+
+    /// The longest message that goes into a slot.
+    #[inline]
+    pub(crate) fn inline_bytes(&self) -> usize {
+        self.inline_bytes
+    }
+
+    /// The longest message.
+    #[inline]
+    pub(crate) fn limit(&self) -> usize {
+        self.layout.limit as usize
+    }
+
+    /// Puts a message into the block that was used last or the one after it, if it fits and one of them is free.
+    #[inline(always)]
+    pub(crate) fn stow_at_once(&mut self, lane: usize, message: &[u8]) -> Option<Label> {
+        let shape = self.layout.shape;
+        let after = if self.hint + 1 < shape.blocks { self.hint + 1 } else { 0 };
+        if message.len() as u64 > shape.block_len || self.hint >= shape.blocks {
+            return None;
+        }
+        let token = self.pool.take_at(lane, self.hint).or_else(|| self.pool.take_at(lane, after))?;
+        let Some(words) = self.block(token.place) else {
+            self.pool.give_back(token);
+            return None;
+        };
+        store_bytes(words, message);
+        self.hint = token.place;
+        Some(Label { length: message.len() as u64, token: Some(token) })
+    }
+
+    /// Puts a message into a place of the pool. None: there is none free now.
+    pub(crate) fn stow(&mut self, region: &Region, lane: usize, message: &[u8]) -> Result<Option<Label>, SendError> {
+        let length = message.len() as u64;
+        let shape = self.layout.shape;
+        let block = if length <= shape.block_len { self.pool.take(lane, 0, shape.blocks, self.hint) } else { None };
+        let Some(token) = block.or_else(|| self.pool.take(lane, shape.blocks, shape.extents, shape.blocks)) else {
+            return Ok(None);
+        };
+        if token.place < shape.blocks {
+            self.hint = token.place;
+        }
+        let stored = match self.block(token.place) {
+            Some(words) => {
+                store_bytes(words, message);
+                Ok(())
+            }
+            None => self.write_extent(region, lane, message, token.place - shape.blocks),
+        };
+        if stored.is_err() {
+            self.pool.give_back(token);
+            return Err(SendError::OutOfMemory);
+        }
+        Ok(Some(Label { length, token: Some(token) }))
+    }
+
+    /// Writes a message into an extent that this lane has taken. If there is no memory for it, the extent has none
+    /// afterwards.
+    fn write_extent(&mut self, region: &Region, lane: usize, message: &[u8], index: u64) -> io::Result<()> {
+        let (file, at, length) = (region.file(), self.layout.extent(index), message.len() as u64);
+        self.unasked = self.unasked.saturating_add(length);
+        let asks = self.unasked >= UNASKED;
+        if asks {
+            self.unasked = 0;
+        }
+        let write = || {
+            if asks && !has_room(region, at, length) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+            memory::write_all_at(file, message, at)
+        };
+        write().or_else(|_| {
+            self.discard(region, index, 0, u64::MAX);
+            self.release_kept(region, lane);
+            write().inspect_err(|_| self.discard(region, index, 0, u64::MAX))
+        })
+    }
+
+    /// Gives the memory back that free extents keep for the next message.
+    pub(crate) fn release_kept(&self, region: &Region, lane: usize) {
+        for index in 0..self.layout.shape.extents.min(KEPT.len() as u64) {
+            // Taken meanwhile, so that nobody writes to it.
+            if let Some(token) = self.pool.take_at(lane, self.layout.shape.blocks + index) {
+                self.discard(region, index, 0, u64::MAX);
+                self.pool.give_back(token);
+            }
+        }
+    }
+
+    /// Gives the memory back that extents keep behind the messages in them. Nobody else may take part
+    /// in the queue: a message that is received makes room for a longer one.
+    pub(crate) fn release_behind_messages(&self, region: &Region, ring: &mpmc::Words<Mapped>) {
+        // A ring that cannot be read keeps its memory.
+        let _ = ring.for_each_message(|payload| {
+            let label = Label::read(payload);
+            let extent = label.token.and_then(|token| token.place.checked_sub(self.layout.shape.blocks));
+            if let Some(index) = extent.filter(|&index| index < self.layout.shape.extents) {
+                let length = label.length.min(self.layout.limit).next_multiple_of(memory::PAGE);
+                self.discard(region, index, length, u64::MAX);
+            }
+        });
+    }
+
+    /// Gives memory of an extent back, from one byte up to another. If that fails it stays with the extent.
+    fn discard(&self, region: &Region, index: u64, from: u64, to: u64) {
+        // Whole pages: only those are given back, and the extent ends with one.
+        let to = to.min(self.layout.limit).next_multiple_of(memory::PAGE);
+        if from < to {
+            let _ = memory::discard(region.file(), self.layout.extent(index) + from, to - from);
+        }
+    }
+
+    /// Bytes of memory that the extents have, as far as the file system says.
+    pub(crate) fn extents_bytes(&self, region: &Region) -> u64 {
+        match self.layout.shape.extents {
+            0 => 0,
+            _ => memory::facts(region.file()).map_or(0, |facts| facts.allocated.saturating_sub(self.layout.mapped())),
+        }
+    }
+
+    /// What was stowed will not be sent.
+    pub(crate) fn unstow(&self, region: &Region, label: Label) {
+        if let Some(token) = label.token {
+            self.give_back(region, token, label.length);
+        }
+    }
+
+    /// Writes a slot's payload.
+    #[inline]
+    pub(crate) fn fill(label: Label, message: &[u8], payload: &[AtomicU64]) {
+        match label.token {
+            None => Self::fill_inline(message, payload),
+            Some(_) => label.write(payload),
+        }
+    }
+
+    /// Writes the payload of a slot in which the message fits.
+    #[inline(always)]
+    pub(crate) fn fill_inline(message: &[u8], payload: &[AtomicU64]) {
+        if let Some((first, rest)) = payload.split_first() {
+            first.store((message.len() as u64) << 1, Ordering::Relaxed); // the ring publishes it
+            store_short(rest, message);
+        }
+    }
+
+    /// Takes the message that a slot's payload is or names, and gives its place back. True: it had one.
+    #[inline(always)]
+    pub(crate) fn open(
+        &self,
+        region: &Region,
+        payload: &[AtomicU64],
+        message: &mut Vec<u8>,
+    ) -> Result<bool, PayloadError> {
+        let Some((first, rest)) = payload.split_first() else { return Err(PayloadError::Corrupt) };
+        let first = first.load(Ordering::Relaxed);
+        if first & POOLED != 0 {
+            return self.open_pooled(region, payload, message);
+        }
+        if first >> 1 > self.inline_bytes as u64 {
+            return Err(PayloadError::Corrupt);
+        }
+        resize(message, (first >> 1) as usize)?;
+        load_short(rest, message);
+        Ok(false)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn open_pooled(&self, region: &Region, payload: &[AtomicU64], message: &mut Vec<u8>) -> Result<bool, PayloadError> {
+        let label = Label::read(payload);
+        let token = label.token.ok_or(PayloadError::Corrupt)?; // a peer may have changed it
+        let outcome = self.read_place(region, token, label.length, message);
+        self.give_back(region, token, label.length);
+        outcome.map(|()| true)
+    }
+
+    fn read_place(
+        &self,
+        region: &Region,
+        token: BlockRef,
+        length: u64,
+        message: &mut Vec<u8>,
+    ) -> Result<(), PayloadError> {
+        let (shape, limit) = (self.layout.shape, self.layout.limit);
+        let most = if token.place < shape.blocks { shape.block_len.min(limit) } else { limit };
+        if length > most || token.place >= self.layout.places() {
+            return Err(PayloadError::Corrupt);
+        }
+        let length = usize::try_from(length).map_err(|_| PayloadError::Corrupt)?;
+        resize(message, length)?;
+        match self.block(token.place) {
+            Some(words) => {
+                load_bytes(words, message);
+                Ok(())
+            }
+            None => memory::read_exact_at(region.file(), message, self.layout.extent(token.place - shape.blocks))
+                .map_err(|_| PayloadError::Corrupt),
+        }
+    }
+
+    /// Gives back the place of a message that nobody will receive.
+    pub(crate) fn lose(&self, region: &Region, payload: &[AtomicU64]) {
+        self.unstow(region, Label::read(payload));
+    }
+
+    /// Gives back what a dead lane took and did not send. Its claims are repaired. For one repair: all lanes that it is called
+    /// for were dead at the first call, so that one look at all places is enough for them.
+    pub(crate) fn reclaim(&self, region: &Region, ring: &mpmc::Words<Mapped>, lane: usize) {
+        let take_out_sent = |tokens: &mut Vec<BlockRef>| {
+            let mut sent = Vec::new();
+            let read = ring.for_each_message(|payload| {
+                let Some(token) = Label::read(payload).token else { return };
+                if tokens.binary_search(&token).is_ok() {
+                    sent.push(token);
+                }
+            });
+            sent.sort_unstable();
+            // What cannot be read is not given back.
+            tokens.retain(|token| read.is_ok() && sent.binary_search(token).is_err());
+        };
+        let taken = self.taken.get_or_init(|| self.pool.by_lane(self.layout.seats()));
+        let taken = taken.get(&lane).cloned().unwrap_or_default();
+        self.pool.reclaim_taken(taken, take_out_sent, |token| self.give_back(region, token, u64::MAX));
+    }
+
+    /// Places of the pool in use.
+    pub(crate) fn taken(&self) -> u64 {
+        self.pool.taken()
+    }
+
+    /// `length`: how much of the place was used, or more.
+    fn give_back(&self, region: &Region, token: BlockRef, length: u64) {
+        if let Some(index) = token.place.checked_sub(self.layout.shape.blocks)
+            && index < self.layout.shape.extents
+            && length > kept(index)
+            && self.pool.is_out(token)
+        {
+            // Before anybody else can have it.
+            self.discard(region, index, kept(index), length);
+        }
+        self.pool.give_back(token);
+    }
+
+    /// The words of a place that is mapped.
+    fn block(&self, place: u64) -> Option<&[AtomicU64]> {
+        let length = self.layout.shape.block_len as usize / WORD;
+        let start = usize::try_from(place).ok()?.checked_mul(length)?;
+        self.blocks.get(start..start.checked_add(length)?).filter(|_| place < self.layout.shape.blocks)
+    }
+}
+
+/// Whether so much of the file can be written without more memory than there is. On a disk it can.
+fn has_room(region: &Region, at: u64, length: u64) -> bool {
+    let file = region.file();
+    is_there_room_for(length)
+        || !memory::is_memory(file)
+        // Some of it may be there already.
+        || is_there_room_for(length - memory::present(file, at, length).min(length))
+}
+
+/// Makes room for a message; its old content is of no use.
+#[inline(always)]
+fn resize(message: &mut Vec<u8>, length: usize) -> Result<(), PayloadError> {
+    if length > message.len() {
+        lengthen(message, length)?;
+    }
+    message.truncate(length);
+    Ok(())
+}
+
+#[cold]
+fn lengthen(message: &mut Vec<u8>, length: usize) -> Result<(), PayloadError> {
+    message.try_reserve(length.saturating_sub(message.len())).map_err(|_| PayloadError::OutOfMemory)?;
+    message.resize(length, 0);
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Names of regions: where they live and what they may look like.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sys::{memory, process};
+
+/// Overrides the directory of named regions, but not in a set-user-ID or set-group-ID program: its caller chose the
+/// environment.
+pub const DIRECTORY_ENV: &str = "TOMBOLO_DIR";
+
+const NAME_MAX: usize = 200;
+
+/// A directory of named regions.
+///
+/// By default it is `/dev/shm/tombolo-UID`, made on first use for its owner alone. The environment variable
+/// `TOMBOLO_DIR` or an explicit path choose another, for example one that a group shares. Any user of the machine can make
+/// the default directory of another one first; then it is refused, by everything here, and no other directory is used in
+/// its place: programs that ought to meet would not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    path: PathBuf,
+    /// The default one, under a directory where everybody can write: it must be ours alone.
+    private: bool,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        let chosen = std::env::var_os(DIRECTORY_ENV).filter(|value| !value.is_empty());
+        match chosen.filter(|_| !process::has_a_foreign_environment()) {
+            Some(path) => Self::at(PathBuf::from(path)),
+            None => Self { path: PathBuf::from(format!("/dev/shm/tombolo-{}", memory::user())), private: true },
+        }
+    }
+}
+
+impl Directory {
+    /// Names live under `path`. Who may enter is up to whoever made it; if it is missing it is made for us alone.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), private: false }
+    }
+
+    /// Where the files are.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of the files there, sorted; none if the directory does not exist. They need not be regions.
+    ///
+    /// # Errors
+    /// Whatever reading a directory can meet, except that it does not exist. A default directory that somebody else
+    /// made.
+    pub fn names(&self) -> Result<Vec<String>> {
+        match self.check() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            checked => checked?,
+        }
+        let reading =
+            |error| Error::io(format_args!("list {}", self.path.display()), error, "check the directory's permissions");
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(reading)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry.map_err(reading)?.file_name().into_string().ok().filter(|name| is_name(name)));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The file of a name, in a directory that is there and safe to use.
+    pub(crate) fn resolve(&self, name: &str) -> Result<PathBuf> {
+        if !is_name(name) {
+            return Err(Error::new(
+                ErrorKind::InvalidName,
+                "use this name for a region",
+                format_args!("{name:?} ({} bytes)", name.len()),
+                format_args!("1 to {NAME_MAX} bytes without '/', control characters or a leading '.'"),
+                "choose another name",
+            ));
+        }
+        self.ensure()?;
+        Ok(self.path.join(name))
+    }
+
+    pub(crate) fn ensure(&self) -> Result<()> {
+        let shown = self.path.display();
+        let made = DirBuilder::new().mode(0o700).create(&self.path);
+        if let Err(error) = made
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            let remedy = format!("make the directory, or name another in {DIRECTORY_ENV}");
+            return Err(Error::io(format_args!("make the directory {shown}"), error, remedy));
+        }
+        self.check()
+    }
+
+    /// Refuses what is no directory, and a default one that is not ours alone.
+    fn check(&self) -> Result<()> {
+        let doing = format!("use the directory {}", self.path.display());
+        let elsewhere = match process::has_a_foreign_environment() {
+            true => "have the program name another directory".to_string(),
+            false => format!("name a directory of your own in {DIRECTORY_ENV}, for all programs that are to meet"),
+        };
+        let facts = if self.private { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
+        let facts = facts.map_err(|error| Error::io(&doing, error, format_args!("remove it, or {elsewhere}")))?;
+        let (owner, mode) = (facts.uid(), facts.mode() & 0o7777);
+        let is_ours = owner == memory::user();
+        if !facts.is_dir() {
+            let found = match (self.private, facts.is_symlink()) {
+                (false, _) => "something else".to_string(),
+                (true, true) => format!("a symbolic link of user {owner}"),
+                (true, false) => format!("something else, of user {owner} and mode {mode:o}"),
+            };
+            let remedy =
+                format_args!("remove it{}, or {elsewhere}", if is_ours { "" } else { " (as that user or root)" });
+            return Err(Error::new(ErrorKind::Permission, doing, found, "a directory", remedy));
+        }
+        if self.private && (!is_ours || mode & 0o077 != 0) {
+            let found = format_args!("a directory of user {owner} and mode {mode:o}");
+            let expected = format_args!("one of user {} and mode 700", memory::user());
+            let remedy = match is_ours {
+                true => format!("look who else was in there, then `chmod 700` or remove it; or {elsewhere}"),
+                false => format!("have root or that user remove it, or {elsewhere}"),
+            };
+            return Err(Error::new(ErrorKind::Permission, doing, found, expected, remedy));
+        }
+        Ok(())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_MAX
+        && !name.starts_with('.')
+        && !name.chars().any(|c| c == '/' || c.is_control())
+}
