@@ -4,7 +4,6 @@ use std::os::fd::OwnedFd;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::region::Report;
 use crate::sys::fork::ForkGuardedFd;
 
 /// An end of a pipe or of a queue.
@@ -39,22 +38,22 @@ pub trait Endpoint: sealed::Sealed + Sized {
     /// exists; a forked child. It is dropped then.
     fn abandon(self) -> Result<()> {
         check_whole(&self, "abandon this end", "abandon it before splitting it")?;
-        self.seat().abandon()
+        self.seat().mark_dead()
     }
 
     /// What was wished for and could not be had when the end was made.
-    fn report(&self) -> &Report {
-        &self.seat().region().report
+    fn warnings(&self) -> &[String] {
+        self.seat().region().warnings.as_slice()
     }
 
     /// The name under which the region was opened; none if it is anonymous.
     fn name(&self) -> Option<&str> {
-        self.seat().region().place().map(|place| place.name.as_str())
+        self.seat().region().path().map(|place| place.name.as_str())
     }
 
     /// Messages (bytes, for byte messages in a pipe) that can wait, in each direction.
     fn capacity(&self) -> usize {
-        self.seat().region().layout().capacity as usize
+        self.seat().region().layout().capacity() as usize
     }
 }
 
@@ -63,7 +62,7 @@ pub(crate) mod sealed {
     use std::sync::Arc;
 
     use crate::error::Result;
-    use crate::region::participant::Registration;
+    use crate::region::lifecycle::Registration;
 
     pub trait Sealed {
         fn seat(&self) -> &Arc<Registration>;
@@ -81,7 +80,7 @@ pub(crate) mod sealed {
 /// Puts an end on its way.
 pub(crate) fn send_off<E: Endpoint>(end: &E) -> Result<ForkGuardedFd> {
     check_whole(end, "pass on this end", "pass it on before splitting it")?;
-    end.seat().send_off()
+    end.seat().export_fd()
 }
 
 fn check_whole<E: Endpoint>(end: &E, doing: &str, remedy: &str) -> Result<()> {

@@ -1,19 +1,25 @@
 //! Looking at named regions from outside, without taking part in them, and removing them.
 
 use crate::error::{ErrorKind, Result};
+use crate::object::member;
 use crate::object::table::Table;
 use crate::primitive::Ordering;
-use crate::queue::participant::Part;
+use crate::queue::participant::Role;
 use crate::queue::payload::PayloadPool;
-use crate::region::directory::Directory;
-use crate::region::layout::{queue, ring};
+use crate::queue::state::QueueState;
+use crate::region::Region;
+use crate::region::directory::{Directory, unlink};
+use crate::region::layout::Layout;
+use crate::region::layout::pipe::PipeLayout;
+use crate::region::layout::pipe::ring;
+use crate::region::layout::queue::control;
 use crate::region::participant::{LEAVING, LEFT};
+use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
-use crate::region::{Bounds, Region, Settings, unlink};
 use crate::sys::memory;
 
 pub use crate::object::describe::ObjectInfo;
-pub use crate::region::layout::{ElementType, RegionKind};
+pub use crate::region::layout::header::{ElementType, RegionKind};
 pub use crate::region::participant::ParticipantStatus;
 
 /// What a region looked like at one moment.
@@ -60,7 +66,7 @@ pub struct RingInfo {
 #[non_exhaustive]
 pub struct QueueInfo {
     /// Participants that there can be.
-    pub lanes: u64,
+    pub max_participants: u64,
     /// All senders as one: alive if any is, else how the last one ended.
     pub senders: ParticipantStatus,
     /// All receivers as one, likewise.
@@ -84,20 +90,20 @@ pub struct QueueInfo {
 #[non_exhaustive]
 pub struct ParticipantInfo {
     /// Its part: "sender", "receiver", or "end 0" and "end 1" of a duplex pipe.
-    pub part: &'static str,
+    pub role: &'static str,
     /// The process that holds or held it, as it recorded itself; 0 for none, or one on its way to a child.
     pub pid: u64,
     /// What the kernel and the records say.
-    pub standing: ParticipantStatus,
+    pub status: ParticipantStatus,
     /// How many processes have played this part so far.
     pub joins: u64,
 }
 
 impl RegionInfo {
     /// Whether nobody is there any more, and the name was not to stay.
-    pub fn is_abandoned(&self) -> bool {
+    pub fn is_stale(&self) -> bool {
         !self.is_persistent
-            && self.participants.iter().all(|participant| participant.standing != ParticipantStatus::Alive)
+            && self.participants.iter().all(|participant| participant.status != ParticipantStatus::Alive)
     }
 }
 
@@ -106,7 +112,7 @@ impl Directory {
     ///
     /// **Blocking**: never. **Errors**: no such region, or something that is none.
     pub fn inspect(&self, name: &str) -> Result<RegionInfo> {
-        self.open(name)?.inspect()
+        region_info(&self.open(name)?)
     }
 
     /// Removes a name. Unless forced, only if no live process uses the region; forced, its users keep its memory and
@@ -140,13 +146,13 @@ impl Directory {
     /// well once nobody holds a lock on it. A file that is no region is not.
     ///
     /// **Blocking** and **Errors**: as for [`unlink`](Self::unlink).
-    pub fn unlink_if_abandoned(&self, name: &str) -> Result<bool> {
+    pub fn unlink_if_stale(&self, name: &str) -> Result<bool> {
         match self.open(name) {
             Err(error) if is_about_content(&error) => {
                 let file = Unreadable::open(name, &self.settings())?;
-                if file.is_a_region() { file.remove_if_abandoned() } else { Err(error) }
+                if file.is_a_region() { file.remove_if_stale() } else { Err(error) }
             }
-            region => region?.remove_if_abandoned(),
+            region => region?.remove_if_stale(),
         }
     }
 
@@ -156,15 +162,16 @@ impl Directory {
     /// **Blocking**: never for others, but it looks at every lane, however long that takes. **Errors**: no such region, or something that is none.
     pub fn repair(&self, name: &str) -> Result<usize> {
         let region = self.open(name)?;
-        match region.layout().kind {
+        match region.layout().kind() {
             RegionKind::Pipe => Ok(0),
-            RegionKind::Queue => Ok(region.repair(None)),
+            RegionKind::Queue => Ok(QueueState::of(&region).repair(None)),
             RegionKind::Namespace => {
                 let table = Table::parse(&region)?;
                 let mut repaired = table.repair(&region, None);
                 for (index, entry) in table.entries.iter().enumerate() {
                     if let Some(layout) = entry.plan.queue {
-                        repaired += region.within(entry.at, index, layout, None)?.repair(None);
+                        repaired += QueueState::of(&region.sub_region(entry.at, index, Layout::Queue(layout), None)?)
+                            .repair(None);
                     }
                 }
                 Ok(repaired)
@@ -181,75 +188,80 @@ impl Directory {
     }
 }
 
-impl Region {
-    fn inspect(&self) -> Result<RegionInfo> {
-        let layout = self.layout();
-        let is_queue = layout.kind == RegionKind::Queue;
-        // Nobody is in a lane that was never taken, or was repaired.
-        let is_shown =
-            |&index: &usize| layout.kind == RegionKind::Pipe || self.is_occupied(index) || self.state(index) == LEFT;
-        let objects = match layout.kind {
-            RegionKind::Namespace => self.glance(&Table::parse(self)?.entries),
-            RegionKind::Pipe | RegionKind::Queue => Vec::new(),
-        };
-        Ok(RegionInfo {
-            kind: layout.kind,
-            element: layout.element,
-            capacity: layout.capacity,
-            max_message_bytes: layout.limit,
-            size: layout.mapped(),
-            rings: (0..layout.directions as usize).map(|index| self.ring_state(index)).collect(),
-            participants: (0..layout.seats())
-                .filter(is_shown)
-                .map(|index| ParticipantInfo {
-                    part: self.part_name(index),
-                    pid: self.pid(index),
-                    standing: match self.standing(index) {
-                        // At its ordinary end: there is only something to repair.
-                        ParticipantStatus::Dead if self.state(index) == LEAVING => ParticipantStatus::Left,
-                        standing => standing,
-                    },
-                    joins: self.joins(index),
-                })
-                .collect(),
-            max_participants: layout.seats() as u64,
-            is_persistent: layout.persistent,
-            queue: is_queue.then(|| self.queue_state()),
-            objects,
-        })
-    }
-
-    fn queue_state(&self) -> QueueInfo {
-        let (words, parcels) = (self.ring_words(), PayloadPool::new(self, 0));
-        let count = |index| self.queue_word(index).load(Ordering::Acquire);
-        QueueInfo {
-            lanes: self.layout().seats() as u64,
-            senders: self.standing_of(Part::Sender),
-            receivers: self.standing_of(Part::Receiver),
-            quarantined: words.quarantined(),
-            lost: count(queue::LOST),
-            dropped: count(queue::DROPPED),
-            pooled: parcels.taken(),
-            extents_bytes: parcels.extents_bytes(self),
-            is_closed: words.is_closed(),
+fn region_info(region: &Region) -> Result<RegionInfo> {
+    let (layout, participants) = (region.layout(), region.participants());
+    // A participant of a queue or a namespace that never joined, or was repaired, is not shown.
+    let is_pipe = layout.kind() == RegionKind::Pipe;
+    let is_shown = |&index: &usize| is_pipe || participants.is_occupied(index) || participants.state(index) == LEFT;
+    let (mut rings, mut queue, mut objects) = (Vec::new(), None, Vec::new());
+    match layout {
+        Layout::Pipe(pipe) => rings.extend((0..pipe.directions as usize).map(|index| ring_info(region, pipe, index))),
+        Layout::Queue(_) => {
+            let state = QueueState::of(region);
+            let words = state.ring_words();
+            rings.push(RingInfo { sent: words.sent(), queued: words.len() });
+            queue = Some(queue_info(state));
         }
+        Layout::Namespace(_) => objects = region.glance(&Table::parse(region)?.entries),
     }
+    let participant = |index| ParticipantInfo {
+        role: role_name(region, index),
+        pid: participants.pid(index),
+        status: match participants.status(index) {
+            // It left when its process exited. There is only something to repair.
+            ParticipantStatus::Dead if participants.state(index) == LEAVING => ParticipantStatus::Left,
+            status => status,
+        },
+        joins: participants.joins(index),
+    };
+    Ok(RegionInfo {
+        kind: layout.kind(),
+        element: layout.element(),
+        capacity: layout.capacity(),
+        max_message_bytes: layout.max_message_bytes(),
+        size: layout.mapped(),
+        rings,
+        participants: (0..participants.len()).filter(is_shown).map(participant).collect(),
+        max_participants: participants.len() as u64,
+        is_persistent: layout.is_persistent(),
+        queue,
+        objects,
+    })
+}
 
-    fn ring_state(&self, index: usize) -> RingInfo {
-        let layout = self.layout();
-        if layout.kind == RegionKind::Queue {
-            let words = self.ring_words();
-            return RingInfo { sent: words.sent(), queued: words.len() };
-        }
-        let unit = match layout.element {
-            ElementType::Bytes => 8,
-            ElementType::Value { .. } => 1,
-        };
-        let at = layout.ring(index);
-        let head = self.word(at + ring::HEAD).load(Ordering::Acquire);
-        let tail = self.word(at + ring::TAIL).load(Ordering::Acquire);
-        // Both move while we look, and either may be a lie: an answer, not a promise.
-        let queued = tail.wrapping_sub(head).saturating_mul(unit).min(layout.capacity);
-        RingInfo { sent: tail.saturating_mul(unit), queued }
+fn role_name(region: &Region, index: usize) -> &'static str {
+    match region.layout() {
+        Layout::Pipe(pipe) => pipe.role_name(index),
+        Layout::Queue(_) => QueueState::of(region).role_name(index),
+        Layout::Namespace(_) => member::role_name(region, index),
     }
+}
+
+fn queue_info(queue: QueueState<'_>) -> QueueInfo {
+    let (words, pool) = (queue.ring_words(), PayloadPool::new(queue.region, 0));
+    let count = |index| queue.word(index).load(Ordering::Acquire);
+    QueueInfo {
+        max_participants: queue.layout.participants() as u64,
+        senders: queue.role_status(Role::Sender),
+        receivers: queue.role_status(Role::Receiver),
+        quarantined: words.quarantined(),
+        lost: count(control::LOST),
+        dropped: count(control::DROPPED),
+        pooled: pool.taken(),
+        extents_bytes: pool.extents_bytes(queue.region),
+        is_closed: words.is_closed(),
+    }
+}
+
+fn ring_info(region: &Region, pipe: &PipeLayout, index: usize) -> RingInfo {
+    let unit = match pipe.element {
+        ElementType::Bytes => 8,
+        ElementType::Value { .. } => 1,
+    };
+    let at = PipeLayout::ring(index);
+    let head = region.word(at + ring::HEAD).load(Ordering::Acquire);
+    let tail = region.word(at + ring::TAIL).load(Ordering::Acquire);
+    // Both change meanwhile, and either may be invalid: a snapshot, not a promise.
+    let queued = tail.wrapping_sub(head).saturating_mul(unit).min(pipe.capacity);
+    RingInfo { sent: tail.saturating_mul(unit), queued }
 }

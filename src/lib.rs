@@ -43,9 +43,8 @@ pub use error::{Error, ErrorKind, RecvError, Result, SendError};
 pub use message::Message;
 pub use namespace::{Namespace, NamespaceBuilder};
 pub use options::OnStale;
-pub use region::Report;
 pub use region::directory::{DIRECTORY_ENV, Directory};
-pub use region::layout::LAYOUT_VERSION;
+pub use region::layout::header::LAYOUT_VERSION;
 pub use wait::WaitStrategy;
 
 /// Keeps the README's example compiling.

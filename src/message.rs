@@ -3,14 +3,15 @@
 use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result};
-use crate::pipe::connection::Side;
+use crate::pipe::connection::{self, Side};
 use crate::primitive::WORD;
 use crate::raw::spsc::record_ring::{Next, RecordReader, RecordWriter};
 use crate::raw::spsc::value_ring::{SlotReader, SlotWriter};
 use crate::raw::spsc::{Consumer, Indices, Producer, ProducerChange};
 use crate::raw::{Corrupt, Ready};
-use crate::region::layout::ElementType;
-use crate::region::{Mapped, Region, Words, shown};
+use crate::region::Region;
+use crate::region::layout::header::ElementType;
+use crate::region::words::{Mapped, Words};
 use crate::wait::poll_backoff::RECORD;
 
 /// A kind of message: `[u8]`, or a type of which every bit pattern is a value ([`bytemuck::Pod`]).
@@ -60,8 +61,8 @@ impl PipeCodec for [u8] {
 
     fn reader(region: &Region, ring: usize) -> Result<Self::Reader> {
         let ring_reader = consumer(region, ring, WORD as u64)?;
-        let records = RecordReader::new(ring_reader, data(region, ring), region.layout().limit);
-        Ok(Reassembler { records, parts: Vec::new(), expected: None, orphans: region.layout().limit })
+        let records = RecordReader::new(ring_reader, data(region, ring), region.layout().max_message_bytes());
+        Ok(Reassembler { records, parts: Vec::new(), expected: None, orphans: region.layout().max_message_bytes() })
     }
 }
 
@@ -83,12 +84,12 @@ impl<T: Pod> PipeCodec for T {
 }
 
 fn producer(region: &Region, ring: usize, unit: u64) -> Result<Producer<Mapped>> {
-    Producer::adopt(indices(region, ring), region.layout().capacity / unit).map_err(|Corrupt| damaged(region))
+    Producer::adopt(indices(region, ring), region.layout().capacity() / unit).map_err(|Corrupt| damaged(region))
 }
 
 fn consumer(region: &Region, ring: usize, unit: u64) -> Result<Consumer<Mapped>> {
     let role = Side::Producer.role(region, ring);
-    Consumer::adopt(indices(region, ring), role, region.layout().capacity / unit).map_err(|Corrupt| damaged(region))
+    Consumer::adopt(indices(region, ring), role, region.layout().capacity() / unit).map_err(|Corrupt| damaged(region))
 }
 
 fn indices(region: &Region, ring: usize) -> Indices<Mapped> {
@@ -96,14 +97,14 @@ fn indices(region: &Region, ring: usize) -> Indices<Mapped> {
 }
 
 fn data(region: &Region, ring: usize) -> Words {
-    let (start, length) = region.layout().data(ring);
+    let (start, length) = connection::layout(region).data(ring);
     region.words(start, length)
 }
 
 fn damaged(region: &Region) -> Error {
     Error::new(
         ErrorKind::Corrupt,
-        format_args!("join {}", shown(region.place())),
+        format_args!("join {}", region.display_name()),
         "ring indices that contradict each other",
         "at most one lap between them",
         "a participant scribbled over the region: remove it and start afresh",

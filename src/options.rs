@@ -3,10 +3,11 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::region::layout::{ElementType, RegionKind};
-use crate::region::participant::Registration;
+use crate::region::Region;
+use crate::region::layout::header::{ElementType, RegionKind};
+use crate::region::lifecycle::Registration;
+use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
-use crate::region::{Bounds, Region, Settings};
 use crate::wait::WaitStrategy;
 
 /// What becomes of a name whose participants are all gone, and which stayed: because the last one
@@ -87,7 +88,7 @@ impl CommonOptions {
     }
 
     fn join<E>(&self, region: Region, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
-        if self.abandoned == OnStale::Recreate && region.remove_if_abandoned()? {
+        if self.abandoned == OnStale::Recreate && region.remove_if_stale()? {
             return Ok(None);
         }
         join(region)
@@ -97,7 +98,7 @@ impl CommonOptions {
     fn remove_unreadable(&self, name: &str) -> Result<bool> {
         match Unreadable::open(name, &self.settings) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-            file => file?.remove_if_abandoned(),
+            file => file?.remove_if_stale(),
         }
     }
 
@@ -134,14 +135,14 @@ pub(crate) fn wrong_type(kind: RegionKind, found: impl fmt::Display, expected: i
 /// Refuses a region of another kind than wanted, of other elements, or with longer messages.
 pub(crate) fn check(region: &Region, kind: RegionKind, element: ElementType, limit: u64) -> Result<()> {
     let layout = region.layout();
-    if layout.kind != kind {
-        return Err(wrong_type(kind, layout.kind, kind));
+    if layout.kind() != kind {
+        return Err(wrong_type(kind, layout.kind(), kind));
     }
-    if layout.element != element {
-        return Err(wrong_type(kind, layout.element, element));
+    if layout.element() != element {
+        return Err(wrong_type(kind, layout.element(), element));
     }
-    if element == ElementType::Bytes && layout.limit > limit {
-        let found = format_args!("messages of up to {} bytes", layout.limit);
+    if element == ElementType::Bytes && layout.max_message_bytes() > limit {
+        let found = format_args!("messages of up to {} bytes", layout.max_message_bytes());
         return Err(wrong_type(kind, found, format_args!("of up to {limit}: see max_message_bytes")));
     }
     Ok(())
@@ -149,9 +150,9 @@ pub(crate) fn check(region: &Region, kind: RegionKind, element: ElementType, lim
 
 /// Says so if a region has another capacity than one that was asked for.
 pub(crate) fn report_capacity(region: &mut Region, asked: u64, default: u64) {
-    let capacity = region.layout().capacity;
+    let capacity = region.layout().capacity();
     if capacity != asked && asked != default {
-        region.report.warn(format!("the capacity is {capacity}, not {asked} as asked"));
+        region.warnings.push(format!("the capacity is {capacity}, not {asked} as asked"));
     }
 }
 
@@ -183,7 +184,7 @@ macro_rules! common_options {
             self
         }
 
-        /// Asks for 2 MiB pages; the [`Report`](crate::Report) says if there are none. Accepts regions of reserved huge
+        /// Asks for 2 MiB pages; the [warnings](crate::Endpoint::warnings) say if there are none. Accepts regions of reserved huge
         /// pages from others, too, who can then end this process: sealing keeps the length, and not the pages.
         pub fn huge_pages(mut self) -> Self {
             self.common.settings.huge_pages = true;
@@ -196,7 +197,7 @@ macro_rules! common_options {
             self
         }
 
-        /// Keeps the region out of swap; the [`Report`](crate::Report) says if the system refuses.
+        /// Keeps the region out of swap; the [warnings](crate::Endpoint::warnings) say if the system refuses.
         pub fn lock_memory(mut self) -> Self {
             self.common.settings.lock_memory = true;
             self

@@ -149,7 +149,7 @@ impl Handover {
     /// **Blocking**: as [`Command::spawn`]. **Errors**: as [`Command::spawn`]; a forked child has
     /// nothing to give.
     pub fn spawn(mut self) -> io::Result<Child> {
-        if self.ends.iter().any(|given| !given.file.is_ours()) {
+        if self.ends.iter().any(|given| !given.file.is_from_this_process()) {
             return Err(io::Error::other(Error::forked("hand over an end")));
         }
         let descriptors: Vec<RawFd> = self.ends.iter().map(|given| given.file.as_fd().as_raw_fd()).collect();

@@ -27,6 +27,7 @@ pub use table::open_table;
 use crate::endpoint::Endpoint;
 use crate::error::RecvError;
 use crate::message::Message;
+use crate::pipe::connection;
 use crate::pipe::{self, Pipe};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
 use crate::raw::owner::Owner;
@@ -35,9 +36,13 @@ use crate::raw::spsc::value_ring::{SlotReader, SlotWriter, StoreKind, stride};
 use crate::raw::spsc::{Consumer, Indices, Producer};
 use crate::raw::{Corrupt, Memory};
 use crate::region::Region;
-use crate::region::layout::{
-    ENTRY_WORDS, ElementType, HEADER_LEN, Layout, MAGIC, RegionKind, header, lane, queue as control, ring, seat,
-};
+use crate::region::layout::header::{ElementType, RegionKind};
+use crate::region::layout::namespace::ENTRY_WORDS;
+use crate::region::layout::pipe::PipeLayout;
+use crate::region::layout::pipe::ring;
+use crate::region::layout::queue::QueueLayout;
+use crate::region::layout::queue::{control, own};
+use crate::region::layout::{Layout, header, participant};
 
 /// What one input may take, in time of its thread: no lie is worth more. With the compiler's checks some times as much.
 const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 50 });
@@ -52,7 +57,7 @@ fn in_time(run: impl FnOnce()) {
 /// What this thread has spent so far on finding out about others: requests to the kernel about locks, and shared words that it has looked
 /// at. Tests of lateness count, they do not measure time.
 pub fn effort() -> (u64, u64) {
-    (crate::sys::file_lock::calls(), crate::region::repair::visited())
+    (crate::sys::file_lock::calls(), crate::region::repair::scanned_words())
 }
 
 /// From here on no slice ends a sleep of this process, and only wake-ups do. For tests in which one that does not come is to be noticed;
@@ -119,74 +124,76 @@ pub fn open_header(data: &[u8]) {
     let Ok(layout) = Layout::parse(&words, length, "a fuzzed header") else { return };
 
     let written = layout.header();
-    for index in (header::VERSION..header::WORDS).filter(|&index| index != header::LIFE) {
+    for index in (header::VERSION..header::WORDS).filter(|&index| index != header::REGION_STATE) {
         assert_eq!(
             words[index],
             written.get(index).copied().unwrap_or(0),
             "word {index} is none that we write: {layout:?}"
         );
     }
-    assert_eq!(layout.size, length);
-    let is_namespace = layout.kind == RegionKind::Namespace;
-    assert!(is_namespace || matches!(layout.directions, 1 | 2) && layout.capacity.is_power_of_two());
+    assert_eq!(layout.size(), length);
+    assert!(layout.kind() == RegionKind::Namespace || layout.capacity().is_power_of_two());
     let mapped = layout.mapped() / WORD as u64;
     assert!(layout.mapped() <= length && layout.mapped() > 0, "{layout:?}");
-    let mut end = (HEADER_LEN / WORD) as u64;
-    let mut area = |what: &str, start: usize, words: usize| {
+    let mut end = header::WORDS as u64;
+    let mut area = |what: &str, (start, words): (usize, usize)| {
         assert!(start as u64 >= end, "{what} begins at {start}, inside of what comes before it: {layout:?}");
         end = (start as u64).checked_add(words as u64).expect("no overflow");
         assert!(end <= mapped, "{what} ends at {end}, the mapping at {mapped}: {layout:?}");
     };
-    let rings = 0..layout.directions as usize;
-    match layout.kind {
-        RegionKind::Pipe => {
-            (0..layout.seats()).for_each(|i| area("a seat", layout.seat(i), seat::WORDS));
-            rings.clone().for_each(|i| area("a control block", layout.ring(i), ring::WORDS));
-            rings.clone().for_each(|i| area("a ring", layout.data(i).0, layout.data(i).1));
+    let participants = 0..layout.participants();
+    match &layout {
+        Layout::Pipe(pipe) => {
+            assert!(matches!(pipe.directions, 1 | 2));
+            participants.for_each(|i| area("a participant", (layout.participant(i), participant::WORDS)));
+            let needed = match pipe.element {
+                ElementType::Bytes => pipe.capacity / WORD as u64,
+                ElementType::Value { size, .. } => pipe.capacity * size.div_ceil(WORD as u64),
+            };
+            let rings = 0..pipe.directions as usize;
+            rings.clone().for_each(|i| area("a control block", (PipeLayout::ring(i), ring::WORDS)));
+            for i in rings {
+                area("a ring", pipe.data(i));
+                assert!(pipe.data(i).1 as u64 >= needed);
+            }
         }
-        RegionKind::Queue => {
-            area("the control block", layout.queue_at(), control::WORDS);
-            (0..layout.seats()).for_each(|i| area("a lane", layout.seat(i), lane::WORDS));
-            area("the owners", layout.owners().0, layout.owners().1);
-            area("the slots", layout.data(0).0, layout.data(0).1);
-            area("the blocks", layout.blocks().0, layout.blocks().1);
-            assert_extents(&layout);
+        Layout::Queue(queue) => {
+            area("the control block", (QueueLayout::CONTROL, control::WORDS));
+            participants.for_each(|i| area("a participant", (layout.participant(i), own::WORDS)));
+            area("the owners", queue.owners());
+            area("the slots", queue.slots());
+            area("the blocks", queue.blocks());
+            assert!(queue.slots().1 as u64 >= queue.capacity * queue.stride() as u64);
+            assert!(queue.element == ElementType::Bytes || queue.all_blocks() == 0, "values in a pool: {layout:?}");
+            assert_extents(&layout, queue);
         }
-        RegionKind::Namespace => {
-            (0..layout.seats()).for_each(|i| area("a lane", layout.seat(i), lane::WORDS));
-            area("the table", layout.table(), layout.capacity as usize * ENTRY_WORDS);
-            area("the objects", layout.objects(), layout.limit as usize / WORD);
+        Layout::Namespace(namespace) => {
+            participants.for_each(|i| area("a participant", (layout.participant(i), own::WORDS)));
+            area("the table", (namespace.entry(0), namespace.objects as usize * ENTRY_WORDS));
+            area("the objects", (namespace.first_object(), namespace.object_words as usize));
         }
     }
-    let needed = match (layout.kind, layout.element) {
-        (RegionKind::Queue, _) => layout.capacity * layout.stride() as u64,
-        (RegionKind::Pipe, ElementType::Bytes) => layout.capacity / WORD as u64,
-        (RegionKind::Pipe, ElementType::Value { size, .. }) => layout.capacity * size.div_ceil(WORD as u64),
-        (RegionKind::Namespace, _) => 0,
-    };
-    assert!(rings.into_iter().all(|i| layout.data(i).1 as u64 >= needed));
-    if let ElementType::Value { size, align, .. } = layout.element {
+    if let ElementType::Value { size, align, .. } = layout.element() {
         assert!(align.is_power_of_two() && align <= 128 && size.is_multiple_of(align), "no such type: {layout:?}");
-        assert!(layout.kind == RegionKind::Pipe || layout.places() == 0, "values in a pool: {layout:?}");
     }
 
     let mut again = [0; header::WORDS];
     again[..header::USED].copy_from_slice(&written);
-    again[header::MAGIC] = MAGIC;
+    again[header::MAGIC] = header::MAGIC_NUMBER;
     assert_eq!(Layout::parse(&again, length, "its copy").expect("what we write we read"), layout);
 }
 
-/// The first and the last stand for all: each has room for the longest message, and a place can hold it.
-fn assert_extents(layout: &Layout) {
-    let shape = layout.shape;
-    let longest = if shape.extents == 0 { shape.inline_bytes.max(shape.block_len) } else { u64::MAX };
-    assert!(layout.element != ElementType::Bytes || layout.limit <= longest, "messages without a place: {layout:?}");
-    for index in [0, shape.extents.wrapping_sub(1)].into_iter().filter(|&index| index < shape.extents) {
-        let start = layout.extent(index);
-        let expected = index.checked_mul(layout.limit).and_then(|before| before.checked_add(layout.mapped()));
+/// The first and the last stand for all: each has room for the longest message, and a block can hold it.
+fn assert_extents(layout: &Layout, queue: &QueueLayout) {
+    let (geometry, limit) = (queue.geometry, queue.max_message_bytes);
+    let longest = if geometry.extents == 0 { geometry.inline_bytes.max(geometry.block_bytes) } else { u64::MAX };
+    assert!(queue.element != ElementType::Bytes || limit <= longest, "messages without a place: {layout:?}");
+    for index in [0, geometry.extents.wrapping_sub(1)].into_iter().filter(|&index| index < geometry.extents) {
+        let start = queue.extent(index);
+        let expected = index.checked_mul(limit).and_then(|before| before.checked_add(layout.mapped()));
         assert!(expected.is_some_and(|expected| start >= expected), "extent {index} is inside of another: {layout:?}");
-        let end = start.checked_add(layout.limit).expect("no overflow");
-        assert!(end <= layout.size, "extent {index} ends at {end}: {layout:?}");
+        let end = start.checked_add(limit).expect("no overflow");
+        assert!(end <= layout.size(), "extent {index} ends at {end}: {layout:?}");
     }
 }
 
@@ -741,7 +748,12 @@ fn drive<M: Message + ?Sized>(
                 let file = ends[side].take().and_then(|end| end.into_fd().ok());
                 ends[side] = file.and_then(|file| options.from_fd(file).ok());
             }
-            7 => drop((region.standing(side), region.pid(side), region.joins(side), region.queued_for(side))),
+            7 => drop((
+                region.participants().status(side),
+                region.participants().pid(side),
+                region.participants().joins(side),
+                connection::queued_for(&region, side),
+            )),
             op => {
                 let Some(end) = &mut ends[side] else { continue };
                 let patience = Duration::from_millis(u64::from(op >= 12 && naps > 0));
@@ -754,9 +766,9 @@ fn drive<M: Message + ?Sized>(
 
 fn scribble(region: &Region, input: &mut Input) {
     let layout = region.layout();
-    let index = input.short() as usize % (layout.size as usize / WORD);
-    let is_futex = (0..layout.directions as usize)
-        .any(|i| [ring::READABLE, ring::WRITABLE].iter().any(|word| layout.ring(i) + word == index));
+    let index = input.short() as usize % (layout.size() as usize / WORD);
+    let is_futex = (0..connection::layout(region).directions as usize)
+        .any(|i| [ring::READABLE, ring::WRITABLE].iter().any(|word| PipeLayout::ring(i) + word == index));
     if is_futex {
         let word = region.futex(index);
         word.store(input.lie(word.load(Relaxed).into()) as u32, Relaxed);

@@ -24,7 +24,8 @@ use crate::object::table::{EVENT, Entry, ObjectKind, STATE, Table, once, permits
 use crate::object::value::Value;
 use crate::queue::Queue;
 use crate::raw::robust_lock::History;
-use crate::region::participant::seat_byte;
+use crate::region::layout::queue::QueueLayout;
+use crate::region::participant::participant_byte;
 use crate::sys::file_lock as kernel;
 use crate::wait::WaitStrategy;
 
@@ -300,8 +301,8 @@ impl<T: Content, E: Content> World<T, E> {
             }
             Err(party) => {
                 let (region, lane) = (party.member.region(), party.member.lane());
-                region.word(region.layout().seat(lane) + seat::PID).store(0, Relaxed);
-                kernel::unlock(region.file(), seat_byte(lane)).expect("a descriptor");
+                region.word(region.layout().participant(lane) + participant::PID).store(0, Relaxed);
+                kernel::unlock(region.file(), participant_byte(lane)).expect("a descriptor");
                 self.dead.push(party);
                 let repaired = self.table.repair(&self.region, None);
                 assert!(!self.is_sound || repaired == 1, "{repaired} repaired");
@@ -398,7 +399,7 @@ impl<T: Content, E: Content> World<T, E> {
 
     fn look(&mut self, input: &mut Input) {
         let choice = input.byte();
-        let lane = usize::from(choice >> 2) % self.region.layout().seats();
+        let lane = usize::from(choice >> 2) % self.region.layout().participants();
         match choice % 4 {
             0 => {
                 let shown = self.region.glance(&self.table.entries);
@@ -408,7 +409,11 @@ impl<T: Content, E: Content> World<T, E> {
                 self.agree("atomic", number, Some(self.model.atomic.to_string()));
             }
             1 => assert!(!self.is_sound || self.table.repair(&self.region, None) == 0, "nobody died"),
-            2 => drop((self.region.standing(lane), self.region.pid(lane), self.region.joins(lane))),
+            2 => drop((
+                self.region.participants().status(lane),
+                self.region.participants().pid(lane),
+                self.region.participants().joins(lane),
+            )),
             _ => {
                 let Some(party) = &self.parties[usize::from(choice >> 7)] else { return };
                 self.agree("mutex", party.mutex.is_locked(), self.model.mutex.owner.is_some());
@@ -421,12 +426,12 @@ impl<T: Content, E: Content> World<T, E> {
 
     /// Changes a word: of an object, mostly one that matters; of the members' records, the table, the header.
     fn lie(&mut self, input: &mut Input) {
-        let layout = *self.region.layout();
+        let layout = *crate::object::table::layout_of(&self.region);
         let how = input.byte();
         let (start, count) = match how % 16 {
-            0 => (0, layout.mapped() as usize / WORD),
-            1 | 2 => (layout.seat(0), layout.seats() * lane::WORDS),
-            3 | 4 => (layout.table(), layout.objects() - layout.table()),
+            0 => (0, self.region.layout().mapped() as usize / WORD),
+            1 | 2 => (self.region.layout().participant(0), layout.participants() * own::WORDS),
+            3 | 4 => (layout.entry(0), layout.first_object() - layout.entry(0)),
             _ => {
                 let entry = &self.table.entries[usize::from(input.byte()) % self.table.entries.len()];
                 let part = match how >> 4 & 3 {
@@ -442,7 +447,7 @@ impl<T: Content, E: Content> World<T, E> {
         let entry = self.table.entries.iter().find(|entry| (entry.at..entry.at + entry.words).contains(&index));
         let is_event = entry.is_some_and(|entry| is_event(entry, index - entry.at));
         let now = if is_event { self.region.futex(index).load(Relaxed).into() } else { word(index).load(Relaxed) };
-        let some_lane = u64::from(input.byte()) % (layout.seats() as u64 + 2);
+        let some_lane = u64::from(input.byte()) % (layout.participants() as u64 + 2);
         let value = match input.byte() % 8 {
             0 => input.word(),
             1 => some_lane + 1,
@@ -1018,7 +1023,6 @@ impl<T: Content, E: Content> World<T, E> {
 
 /// The futex words.
 fn is_event(entry: &Entry, index: usize) -> bool {
-    use crate::region::layout::Layout;
     match entry.plan.kind {
         ObjectKind::Value => index == valued::LOCK + EVENT || index == valued::NEWS,
         ObjectKind::RwLock => index == EVENT || index == rw_lock::DRAINED,
@@ -1026,8 +1030,10 @@ fn is_event(entry: &Entry, index: usize) -> bool {
         ObjectKind::Atomic => false,
         ObjectKind::Once => index == EVENT || index == once::FINISHED,
         ObjectKind::Queue => {
-            let at = entry.plan.queue.as_ref().map_or(0, Layout::queue_at);
-            [control::READABLE, control::WRITABLE, control::ROOMY, control::IDLE].iter().any(|word| at + word == index)
+            let at = entry.plan.queue.as_ref().map_or(0, |_| QueueLayout::CONTROL);
+            [control::READABLE, control::WRITABLE, control::BLOCKS_FREED, control::TASKS_DONE]
+                .iter()
+                .any(|word| at + word == index)
         }
         _ => index == EVENT,
     }

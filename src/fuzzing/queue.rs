@@ -6,9 +6,12 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::error::SendError;
-use crate::queue::participant::{Arrival, Part};
+use crate::queue::membership;
+use crate::queue::participant::{Arrival, Role};
+use crate::queue::state::QueueState;
 use crate::queue::{self, QueueEndpoint};
-use crate::region::layout::{lane, queue as words};
+use crate::region::layout::queue::QueueLayout;
+use crate::region::layout::queue::{control as words, own};
 use crate::wait::WaitStrategy;
 
 /// Handles of either part.
@@ -56,10 +59,10 @@ fn drive<M: Message + ?Sized>(
     let options = options.max_participants(LANES);
     let region = fresh_region(&options);
     let seat = |part| {
-        let joined = region.reopen().expect("a descriptor").join_lane(part, Arrival::Found { twin: None });
+        let joined = membership::join(region.reopen().expect("a descriptor"), part, Arrival::Found { sibling: None });
         joined.expect("a fresh region").expect("no name")
     };
-    let (tx, rx) = (options.to_sender(seat(Part::Sender)), options.to_receiver(seat(Part::Receiver)));
+    let (tx, rx) = (options.to_sender(seat(Role::Sender)), options.to_receiver(seat(Role::Receiver)));
     let (senders, receivers) = ([Some(tx), None], [Some(rx), None]);
     let waiting = Some(VecDeque::new());
     let mut party = Party { options, region, senders, receivers, waiting, sent: 0, naps: 2 };
@@ -84,13 +87,13 @@ fn drive<M: Message + ?Sized>(
 fn fresh_region<M: Message + ?Sized>(options: &queue::Options<M>) -> Region {
     thread_local!(static KEPT: RefCell<HashMap<Vec<u64>, Region>> = RefCell::default());
     KEPT.with_borrow_mut(|kept| {
-        let shape = options.layout().expect("a small queue").header().to_vec();
+        let shape = Layout::Queue(options.layout().expect("a small queue")).header().to_vec();
         let region =
             kept.entry(shape).or_insert_with(|| options.create_region(false).expect("memory for a small queue"));
         let words = region.words(0, region.layout().mapped() as usize / WORD);
         words.iter().for_each(|word| word.store(0, Relaxed));
         region.format();
-        region.ring_words().format();
+        QueueState::of(region).ring_words().format();
         region.reopen().expect("a descriptor")
     })
 }
@@ -105,7 +108,7 @@ impl<M: Message + ?Sized> Party<M> {
     }
 
     fn limit(&self) -> usize {
-        self.region.layout().limit as usize
+        self.region.layout().max_message_bytes() as usize
     }
 
     fn lie(&mut self, input: &mut Input) {
@@ -123,7 +126,7 @@ impl<M: Message + ?Sized> Party<M> {
         let Some(mut ring) = lane.map(|lane| lane.ring()) else { return };
         let count = u64::from(input.byte() % 8) + 1;
         let act = |_: u64, payload: &[AtomicU64]| {
-            assert_eq!(payload.len() + 1, self.region.layout().stride(), "outside of its slot");
+            assert_eq!(payload.len() + 1, QueueState::of(&self.region).layout.stride(), "outside of its slot");
             scribble(&self.region, input);
         };
         match op % 16 {
@@ -138,11 +141,11 @@ impl<M: Message + ?Sized> Party<M> {
         let side = usize::from(op >> 7);
         let seat = |part| {
             let region = self.region.reopen().expect("a descriptor");
-            region.join_lane(part, Arrival::Found { twin: None }).ok().flatten().map(Arc::new)
+            membership::join(region, part, Arrival::Found { sibling: None }).ok().flatten().map(Arc::new)
         };
         match (op >> 4 & 1, op >> 5 & 1) {
             (0, _) if self.senders[side].take().is_some() => {}
-            (0, 0) => self.senders[side] = seat(Part::Sender).map(|seat| queue::Sender::new(seat, WaitStrategy::Park)),
+            (0, 0) => self.senders[side] = seat(Role::Sender).map(|seat| queue::Sender::new(seat, WaitStrategy::Park)),
             (0, _) => {
                 self.senders[side] = match (&self.senders[1 - side], &self.receivers[0]) {
                     (Some(other), _) => other.try_clone().ok(),
@@ -153,7 +156,7 @@ impl<M: Message + ?Sized> Party<M> {
             (_, _) if self.receivers[side].take().is_some() => {}
             (_, 0) => {
                 self.receivers[side] =
-                    seat(Part::Receiver).map(|seat| queue::Receiver::new(seat, WaitStrategy::Spin, true))
+                    seat(Role::Receiver).map(|seat| queue::Receiver::new(seat, WaitStrategy::Spin, true))
             }
             (_, _) => {
                 self.receivers[side] = match (&self.receivers[1 - side], &self.senders[0]) {
@@ -180,15 +183,20 @@ impl<M: Message + ?Sized> Party<M> {
     fn look(&mut self, input: &mut Input) {
         let region = &self.region;
         let choice = input.byte();
-        let lane = usize::from(choice >> 2) % region.layout().seats();
+        let lane = usize::from(choice >> 2) % region.layout().participants();
         match choice % 4 {
-            0 => assert!(region.repair(None) <= LANES),
-            1 => drop((region.standing(lane), region.pid(lane), region.joins(lane), region.part_name(lane))),
-            2 => drop(region.is_idle(&region.ring_words())),
+            0 => assert!(QueueState::of(region).repair(None) <= LANES),
+            1 => drop((
+                region.participants().status(lane),
+                region.participants().pid(lane),
+                region.participants().joins(lane),
+                QueueState::of(region).role_name(lane),
+            )),
+            2 => drop(QueueState::of(region).is_idle(&QueueState::of(region).ring_words())),
             _ => {
                 let Some(receiver) = &self.receivers[0] else { return };
-                let (stats, layout) = (receiver.stats(), region.layout());
-                assert!(stats.queued.max(stats.quarantined) <= layout.capacity && stats.pooled <= layout.places());
+                let (stats, layout) = (receiver.stats(), *QueueState::of(region).layout);
+                assert!(stats.queued.max(stats.quarantined) <= layout.capacity && stats.pooled <= layout.all_blocks());
                 assert!(stats.senders + stats.receivers <= LANES as u64);
                 assert!(receiver.len() <= receiver.capacity());
                 let _ = (receiver.is_full(), receiver.is_empty());
@@ -245,7 +253,7 @@ impl<M: Message + ?Sized> Party<M> {
 
     /// The first slot to be sent in is free, so that sending does not wait for anybody.
     fn has_room(&self) -> bool {
-        let words = self.region.ring_words();
+        let words = QueueState::of(&self.region).ring_words();
         let tail = words.sent();
         let slot = (tail % words.capacity) as usize * words.stride;
         words.is_closed() || words.slots[slot].load(Relaxed) == tail << 2
@@ -259,28 +267,28 @@ fn pass<E: QueueEndpoint>(options: &queue::Options<E::Message>, end: Option<E>, 
 
 /// Changes a word, to anything or to what might stand in its place.
 fn scribble(region: &Region, input: &mut Input) {
-    let layout = region.layout();
+    let layout = QueueState::of(region).layout;
     let how = input.byte();
     let (start, count) = match how % 8 {
         0 => (0, layout.mapped() as usize / WORD),
-        1 => (layout.queue_at(), words::WORDS),
-        2 => (layout.queue_at() + words::LOST, words::WORDS - words::LOST),
-        3 => (layout.seat(0), layout.seats() * lane::WORDS),
-        4 => (layout.seat(usize::from(how >> 3) * 2 % layout.seats()) + lane::INTENT, 2),
+        1 => (QueueLayout::CONTROL, words::WORDS),
+        2 => (QueueLayout::CONTROL + words::LOST, words::WORDS - words::LOST),
+        3 => (QueueLayout::participant(0), layout.participants() * own::WORDS),
+        4 => (QueueLayout::participant(usize::from(how >> 3) * 2 % layout.participants()) + own::INTENT, 2),
         5 => layout.owners(),
-        6 => layout.data(0),
+        6 => layout.slots(),
         // The beginning of a slot.
-        _ => (layout.data(0).0 + usize::from(how >> 4) % layout.capacity as usize * layout.stride(), 4),
+        _ => (layout.slots().0 + usize::from(how >> 4) % layout.capacity as usize * layout.stride(), 4),
     };
     let index = start + input.short() as usize % count.max(1);
-    let events = [words::READABLE, words::WRITABLE, words::ROOMY, words::IDLE];
-    if events.iter().any(|word| layout.queue_at() + word == index) {
+    let events = [words::READABLE, words::WRITABLE, words::BLOCKS_FREED, words::TASKS_DONE];
+    if events.iter().any(|word| QueueLayout::CONTROL + word == index) {
         let word = region.futex(index);
         word.store(input.lie(word.load(Relaxed).into()) as u32, Relaxed);
         return;
     }
     let word = region.word(index);
-    let near = region.queue_word(if how & 8 == 0 { words::TAIL } else { words::HEAD }).load(Relaxed);
+    let near = QueueState::of(region).word(if how & 8 == 0 { words::TAIL } else { words::HEAD }).load(Relaxed);
     let near = near.wrapping_add_signed(i64::from(i8::from_le_bytes(input.bytes())) / 8);
     let value = match input.byte() % 4 {
         0 => near << 2 | u64::from(input.byte() % 4),
@@ -290,9 +298,9 @@ fn scribble(region: &Region, input: &mut Input) {
     };
     word.store(value, Relaxed);
     // The same of everybody.
-    if let (3, Some(within)) = (how % 16, index.checked_sub(layout.seat(2))) {
-        for lane in 2..layout.seats() {
-            region.word(layout.seat(lane) + within % lane::WORDS).store(value, Relaxed);
+    if let (3, Some(within)) = (how % 16, index.checked_sub(QueueLayout::participant(2))) {
+        for lane in 2..layout.participants() {
+            region.word(QueueLayout::participant(lane) + within % own::WORDS).store(value, Relaxed);
         }
     }
 }
@@ -351,7 +359,7 @@ fn use_bytes(party: &mut Party<[u8]>, op: u8, input: &mut Input, patience: Durat
             let mut messages: [Vec<u8>; 4] = Default::default();
             // Likewise.
             if let Some(rx) = party.receiver(op)
-                && rx.half().lane.region().ring_words().seems_ready()
+                && rx.half().lane.state().ring_words().seems_ready()
             {
                 let outcome = rx.recv_many(&mut messages);
                 party.received(outcome, &messages);

@@ -6,9 +6,10 @@ use crate::namespace::Namespace;
 use crate::object::array::Array;
 use crate::object::lock::Handle;
 use crate::object::member::Membership;
-use crate::object::table::{Entry, InitialValue, NAME_MAX, ObjectKind, ObjectSpec, Table, tag_of};
-use crate::region::Settings;
-use crate::region::layout::QueueGeometry;
+use crate::object::table::{Entry, InitialValue, NAME_MAX, ObjectKind, ObjectSpec, Table, layout_of, tag_of};
+use crate::region::layout::queue::QueueGeometry;
+use crate::region::layout::queue::QueueLayout;
+use crate::region::settings::Settings;
 use crate::sys::memory::PAGE;
 use crate::wait::WaitStrategy;
 
@@ -39,17 +40,17 @@ pub fn open_table(data: &[u8]) {
     let is_persistent = setup & 4 != 0;
     let plans: Vec<_> = (0..=setup >> 3 & 7).map(|index| (name(index, &mut input), plan(lanes, &mut input))).collect();
     let Ok((table, layout)) = Table::lay_out(plans, lanes, is_persistent) else { return };
-    if layout.size > LARGEST {
+    if Layout::Namespace(layout).size() > LARGEST {
         return;
     }
-    let region = made(layout, &table, InitialValue::Zero);
+    let region = made(Layout::Namespace(layout), &table, InitialValue::Zero);
     assert_eq!(Table::parse(&region).expect("what we write we read"), table);
 
-    let count = layout.capacity as usize;
+    let count = layout.objects as usize;
     let queues: Vec<usize> =
         table.entries.iter().filter(|entry| entry.plan.queue.is_some()).map(|entry| entry.at).collect();
     while let Some(op) = input.op() {
-        let row = layout.table() + usize::from(op >> 4) % count * ENTRY_WORDS;
+        let row = layout.entry(usize::from(op >> 4) % count);
         let word = |index: usize| region.word(row + index);
         match op % 16 {
             // A whole entry anew, as if it had been meant.
@@ -61,7 +62,7 @@ pub fn open_table(data: &[u8]) {
             }
             // What another entry says.
             1 => {
-                let other = layout.table() + usize::from(input.byte()) % count * ENTRY_WORDS;
+                let other = layout.entry(usize::from(input.byte()) % count);
                 let index = usize::from(input.byte()) % ENTRY_WORDS;
                 word(index).store(region.word(other + index).load(Relaxed), Relaxed);
             }
@@ -109,13 +110,13 @@ fn plan(lanes: usize, input: &mut Input) -> ObjectSpec {
             };
             let (capacity, limit) = (number(), number());
             let shape = QueueGeometry {
-                lanes: 2 * lanes as u64,
+                participants: 2 * lanes as u64,
                 inline_bytes: 16,
                 blocks: number(),
-                block_len: limit,
+                block_bytes: limit,
                 extents: 0,
             };
-            ObjectSpec { queue: Layout::queue(element, capacity.max(1), limit, shape).ok(), ..bare }
+            ObjectSpec { queue: QueueLayout::new(element, capacity.max(1), limit, shape).ok(), ..bare }
         }
         ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier => {
             ObjectSpec { count: number(), ..bare }
@@ -138,31 +139,31 @@ fn made(layout: Layout, table: &Table, initial: InitialValue) -> Region {
 }
 
 fn check(region: &Region, table: &Table) {
-    let layout = *region.layout();
-    assert_eq!(table.entries.len() as u64, layout.capacity);
-    let mut end = layout.objects();
+    let layout = *layout_of(region);
+    assert_eq!(table.entries.len() as u64, layout.objects);
+    let mut end = layout.first_object();
     for (index, entry) in table.entries.iter().enumerate() {
         assert_eq!(entry.at, end, "{entry:?} is not where the one before it ends");
         end += entry.words;
         assert!(entry.words > 0 && entry.at % 16 == 0, "{entry:?}");
-        assert_eq!(entry.plan.words(layout.seats()), Some(entry.words));
+        assert_eq!(entry.plan.words(layout.participants()), Some(entry.words));
         assert_eq!(table.find(&entry.name).map(|(place, _)| place), Some(index), "two of the name {:?}", entry.name);
-        check_parts(entry, layout.seats());
+        check_parts(entry, layout.participants());
     }
-    assert_eq!(end, layout.objects() + layout.limit as usize / WORD, "words of no object");
-    assert!(end * WORD <= layout.mapped() as usize);
+    assert_eq!(end, layout.first_object() + layout.object_words as usize, "words of no object");
+    assert!(end * WORD <= region.layout().mapped() as usize);
 
     // This library could have made it, and would have written the same.
     let plans = table.entries.iter().map(|entry| (entry.name.clone(), entry.plan)).collect();
-    let (again, same) = Table::lay_out(plans, layout.seats(), layout.persistent).expect("it is believed");
+    let (again, same) = Table::lay_out(plans, layout.participants(), layout.persistent).expect("it is believed");
     assert_eq!((&again, same), (table, layout));
-    let copy = made(layout, table, InitialValue::Zero);
-    for index in layout.table()..layout.objects() {
+    let copy = made(Layout::Namespace(layout), table, InitialValue::Zero);
+    for index in layout.entry(0)..layout.first_object() {
         let (found, written) = (region.word(index).load(Relaxed), copy.word(index).load(Relaxed));
-        assert_eq!(found, written, "word {} of entry {}", index % 16, (index - layout.table()) / 16);
+        assert_eq!(found, written, "word {} of entry {}", index % 16, (index - layout.entry(0)) / 16);
     }
     for entry in table.entries.iter().filter(|entry| entry.plan.queue.is_some()) {
-        for index in (0..header::WORDS).filter(|&index| index != header::LIFE) {
+        for index in (0..header::WORDS).filter(|&index| index != header::REGION_STATE) {
             let word = |region: &Region| region.word(entry.at + index).load(Relaxed);
             assert_eq!(word(region), word(&copy), "word {index} of a queue's header");
         }
@@ -187,7 +188,7 @@ fn check_parts(entry: &Entry, lanes: usize) {
         ObjectKind::Array => is_within(16, plan.elements()),
         ObjectKind::BoundedSemaphore => is_within(16, usize::try_from(plan.count).ok()),
         ObjectKind::Barrier => is_within(16, Some(lanes)),
-        ObjectKind::Queue => plan.queue.is_some_and(|queue| queue.size == (entry.words * WORD) as u64),
+        ObjectKind::Queue => plan.queue.is_some_and(|queue| Layout::Queue(queue).size() == (entry.words * WORD) as u64),
         ObjectKind::Atomic => plan.size <= WORD as u64,
         _ => plan.size == 0,
     };

@@ -25,9 +25,14 @@ use crate::object::semaphore::{BoundedSemaphore, Semaphore};
 use crate::object::table::{Entry, InitialValue, ObjectKind, ObjectSpec, Table, tag_of};
 use crate::object::value::Value;
 use crate::options::{CommonOptions, common_options, fresh, wrong_type};
+use crate::queue::state::QueueState;
 use crate::queue::{self, Queue};
-use crate::region::layout::{ElementType, LANES_MAX, Layout, QueueGeometry, RegionKind};
-use crate::region::{Bounds, Region, Report, Settings};
+use crate::region::Region;
+use crate::region::layout::header::{ElementType, RegionKind};
+use crate::region::layout::queue::QueueGeometry;
+use crate::region::layout::queue::QueueLayout;
+use crate::region::layout::{Layout, MAX_PARTICIPANTS};
+use crate::region::settings::{Bounds, Settings};
 use crate::sys::memory;
 use crate::wait::WaitStrategy;
 
@@ -101,7 +106,7 @@ impl Namespace {
     ///
     /// **Blocking**: never. **Errors**: no descriptors, a forked child.
     pub fn share(&self) -> Result<OwnedFd> {
-        if !self.member.is_ours() {
+        if !self.member.is_from_this_process() {
             return Err(Error::forked("share a namespace"));
         }
         memory::reopen(self.member.region().file())
@@ -110,12 +115,12 @@ impl Namespace {
 
     /// The name under which it was opened; none if it is anonymous.
     pub fn name(&self) -> Option<&str> {
-        self.member.region().place().map(|place| place.name.as_str())
+        self.member.region().path().map(|place| place.name.as_str())
     }
 
     /// What was wished for and could not be had when it was made or opened.
-    pub fn report(&self) -> &Report {
-        &self.member.region().report
+    pub fn warnings(&self) -> &[String] {
+        self.member.region().warnings.as_slice()
     }
 
     /// The names and kinds of its objects.
@@ -129,7 +134,7 @@ impl Namespace {
     }
 
     fn find(&self, name: &str, expected: ObjectSpec) -> Result<(usize, &Entry)> {
-        if !self.member.is_ours() {
+        if !self.member.is_from_this_process() {
             return Err(Error::forked(format_args!("open the object {name:?}")));
         }
         find(self.member.table(), name, ObjectSpec { tag: self.tag.unwrap_or(expected.tag), ..expected })
@@ -212,7 +217,7 @@ impl Namespace {
             self.find(name, ObjectSpec { tag: tag_of::<M>(), ..ObjectSpec::bare(ObjectKind::Queue, 0) })?;
         let layout = entry.plan.queue.ok_or_else(|| other_type(name, &entry.plan, &entry.plan))?;
         let host = Arc::clone(&self.member);
-        let region = self.member.region().within(entry.at, index, layout, Some(host))?;
+        let region = self.member.region().sub_region(entry.at, index, Layout::Queue(layout), Some(host))?;
         queue::Options::<M>::default().wait(self.wait).join(region)
     }
 }
@@ -483,7 +488,7 @@ impl NamespaceBuilder {
 
     /// Before joining: who joins and is refused might be the last to leave.
     fn check(&self, region: &Region) -> Result<()> {
-        let found = region.layout().kind;
+        let found = region.layout().kind();
         if found != RegionKind::Namespace {
             return Err(wrong_type(RegionKind::Namespace, found, RegionKind::Namespace));
         }
@@ -522,10 +527,13 @@ impl NamespaceBuilder {
         }
         let mut plans = self.plans.clone();
         for queue in plans.iter_mut().filter_map(|(_, plan)| plan.queue.as_mut()) {
-            let shape = QueueGeometry { lanes: (self.lanes as u64).saturating_mul(2).min(LANES_MAX), ..queue.shape };
-            *queue = Layout::queue(queue.element, queue.capacity, queue.limit, shape)?;
+            let shape = QueueGeometry {
+                participants: (self.lanes as u64).saturating_mul(2).min(MAX_PARTICIPANTS),
+                ..queue.geometry
+            };
+            *queue = QueueLayout::new(queue.element, queue.capacity, queue.max_message_bytes, shape)?;
         }
-        Table::lay_out(plans, self.lanes, self.persistent)
+        Table::lay_out(plans, self.lanes, self.persistent).map(|(table, layout)| (table, Layout::Namespace(layout)))
     }
 
     fn create_region(&self, named: bool) -> Result<Region> {
@@ -534,7 +542,7 @@ impl NamespaceBuilder {
         table.format(&region, &self.initial)?;
         for (index, entry) in table.entries.iter().enumerate() {
             if let Some(layout) = entry.plan.queue {
-                region.within(entry.at, index, layout, None)?.ring_words().format();
+                QueueState::of(&region.sub_region(entry.at, index, Layout::Queue(layout), None)?).ring_words().format();
             }
         }
         Ok(region)

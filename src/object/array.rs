@@ -18,7 +18,7 @@ use crate::object::table::{MANY, ObjectKind, ObjectSpec, STATE, array, mutex};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_value, store_value};
 use crate::raw::robust_lock::History;
 use crate::raw::seqlock::{CONTROL, SeqLock};
-use crate::region::Words;
+use crate::region::words::Words;
 use crate::wait::Timeout;
 
 /// An array of a plain type, in shared memory. Its length is fixed when it is made.

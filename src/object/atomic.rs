@@ -8,7 +8,7 @@ use crate::object::lock::Handle;
 use crate::object::object;
 use crate::object::table::{ObjectKind, ObjectSpec};
 use crate::primitive::Ordering;
-use crate::region::Word;
+use crate::region::words::Word;
 
 /// An integer or a float in shared memory, changed in single steps without any lock.
 ///
@@ -36,7 +36,7 @@ pub trait Number: Pod + PartialOrd + sealed::Bits {}
 pub trait Integer: Number {}
 
 mod sealed {
-    use crate::region::Word;
+    use crate::region::words::Word;
 
     pub trait Bits {
         fn to_bits(self) -> u64;

@@ -11,7 +11,7 @@ use crate::object::object;
 use crate::object::table::{EVENT, MANY, ObjectKind, ObjectSpec, STATE};
 use crate::raw::barrier::{self, Arrival, Outcome};
 use crate::raw::event_count::EventCount;
-use crate::region::Mapped;
+use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
 /// A number of parties, processes or threads, that wait for each other, again and again.

@@ -14,7 +14,7 @@ use crate::object::mutex::{LockResult, MutexGuard};
 use crate::object::object;
 use crate::object::table::{EVENT, ObjectKind, ObjectSpec};
 use crate::raw::event_count::EventCount;
-use crate::region::Mapped;
+use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
 /// A condition variable: waits, without a [`Mutex`](crate::sync::Mutex) that this thread has, until somebody tells of a change.

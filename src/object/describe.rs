@@ -2,9 +2,13 @@
 
 use crate::object::table::{Entry, MANY, ObjectKind, STATE, mutex, once, value};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes};
+use crate::queue::state::QueueState;
 use crate::raw::seqlock::{CONTROL, SeqLock};
-use crate::region::layout::{ElementType, Layout};
-use crate::region::{Region, Words};
+use crate::region::Region;
+use crate::region::layout::Layout;
+use crate::region::layout::header::ElementType;
+use crate::region::layout::queue::QueueLayout;
+use crate::region::words::Words;
 
 /// An object of a namespace, at one moment.
 #[derive(Clone, Debug)]
@@ -42,7 +46,7 @@ impl Region {
 impl Entry {
     fn glance(&self, region: &Region, index: usize) -> ObjectInfo {
         let kind = self.plan.kind;
-        let pid = |lane: usize| if lane < region.layout().seats() { region.pid(lane) } else { 0 };
+        let pid = |lane: usize| if lane < region.layout().participants() { region.participants().pid(lane) } else { 0 };
         let pids = |lanes: &mut dyn Iterator<Item = usize>| lanes.map(pid).collect::<Vec<u64>>();
         let word = |at: usize| region.word(self.at + at).load(Ordering::Acquire);
         let lock = match kind {
@@ -61,7 +65,8 @@ impl Entry {
             ObjectKind::Semaphore => format!("{} permits left", word(STATE)),
             ObjectKind::BoundedSemaphore => {
                 let permits = self.permits(region);
-                let mut lanes = permits.owners().filter(|&lane| lane < region.layout().seats()).collect::<Vec<_>>();
+                let mut lanes =
+                    permits.owners().filter(|&lane| lane < region.layout().participants()).collect::<Vec<_>>();
                 lanes.sort_unstable();
                 users = pids(&mut lanes.into_iter());
                 let (taken, count) = (permits.taken(), self.plan.count);
@@ -82,10 +87,13 @@ impl Entry {
             ObjectKind::Once if word(once::DONE) != 0 => "done".to_string(),
             ObjectKind::Once if holder.is_none() => "not done".to_string(),
             ObjectKind::Queue => {
-                let within = self.plan.queue.and_then(|layout| region.within(self.at, index, layout, None).ok());
+                let within = self
+                    .plan
+                    .queue
+                    .and_then(|layout| region.sub_region(self.at, index, Layout::Queue(layout), None).ok());
                 within.map_or_else(String::new, |queue| {
-                    users = queue.present().map(|lane| queue.pid(lane)).collect();
-                    let words = queue.ring_words();
+                    users = queue.participants().registered().map(|lane| queue.participants().pid(lane)).collect();
+                    let words = QueueState::of(&queue).ring_words();
                     let closed = if words.is_closed() { ", closed" } else { "" };
                     format!("{} queued{closed}", words.len())
                 })
@@ -108,7 +116,7 @@ impl Entry {
         let is_counted = matches!(kind, ObjectKind::Array | ObjectKind::BoundedSemaphore | ObjectKind::Barrier);
         let queue = self.plan.queue;
         let element = match queue {
-            Some(Layout { element: ElementType::Value { size, align, .. }, .. }) => {
+            Some(QueueLayout { element: ElementType::Value { size, align, .. }, .. }) => {
                 Some(ElementType::Value { size, align, tag: self.plan.tag })
             }
             Some(layout) => Some(layout.element),
@@ -131,7 +139,7 @@ impl Entry {
         let size = self.plan.size as usize;
         let words = region.words(self.at, self.words);
         let cell = |control: usize| {
-            let shape = self.plan.buffers(region.layout().seats());
+            let shape = self.plan.buffers(region.layout().participants());
             let (control, buffers) = (words.get(control..control + CONTROL)?, words.get(shape.at..)?);
             read(control, buffers, shape.stride, shape.count, size)
         };

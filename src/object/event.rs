@@ -11,7 +11,7 @@ use crate::object::object;
 use crate::object::table::{EVENT, ObjectKind, ObjectSpec, STATE};
 use crate::primitive::Ordering;
 use crate::raw::event_count;
-use crate::region::{Mapped, Word};
+use crate::region::words::{Mapped, Word};
 use crate::wait::Timeout;
 
 /// A flag that any process may set and clear, and wait for.

@@ -21,7 +21,7 @@ use crate::object::table::{EVENT, Entry, ObjectSpec};
 use crate::primitive::{Ordering, spin_loop};
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::{History, RobustLock};
-use crate::region::{Mapped, Word, Words};
+use crate::region::words::{Mapped, Word, Words};
 use crate::sys::{Deadline, membarrier, process};
 use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
 
@@ -66,12 +66,12 @@ impl Handle {
     }
 
     pub(crate) fn lanes(&self) -> usize {
-        self.member.region().layout().seats()
+        self.member.region().layout().participants()
     }
 
     #[inline(always)]
     pub(crate) fn check_ours(&self) -> Result<(), SyncError> {
-        if self.member.is_ours() { Ok(()) } else { Err(SyncError::Forked) }
+        if self.member.is_from_this_process() { Ok(()) } else { Err(SyncError::Forked) }
     }
 
     /// Attempts until it works, `until` passes, or nothing can come of it. `ask` asks the kernel about those who are waited for.
@@ -329,7 +329,7 @@ impl ObjectLock {
     #[inline(always)]
     pub(crate) fn release(&self, past: History) {
         // A forked child holds nothing of its parent's.
-        if self.handle.member.is_ours() {
+        if self.handle.member.is_from_this_process() {
             if let Some(local) = self.local() {
                 local.holder.store(0, Ordering::Relaxed); // read by this thread only
             }
@@ -340,7 +340,7 @@ impl ObjectLock {
     /// The lock's guard goes, the lock stays.
     pub(crate) fn leak(&self, past: History) {
         // A forked child holds nothing of its parent's, which may have given it back by now.
-        if !self.handle.member.is_ours() {
+        if !self.handle.member.is_from_this_process() {
             return;
         }
         self.lock().note(self.lane(), past);

@@ -19,12 +19,14 @@ use crate::raw::event_count::EventCount;
 use crate::raw::pool::Pool;
 use crate::raw::reader_counts::ReaderCounts;
 use crate::raw::robust_lock::RobustLock;
+use crate::region::Region;
 use crate::region::directory::Directory;
-use crate::region::held::Leaver;
-use crate::region::layout::seat;
-use crate::region::participant::{LEAVING, MEMBER, ParticipantStatus, REPAIRED, Registration};
-use crate::region::repair::{Budget, Patrol, QUESTIONS, Tended};
-use crate::region::{Mapped, Region};
+use crate::region::layout::participant;
+use crate::region::lifecycle::{LifecycleHooks, Registration};
+use crate::region::participant::{LEAVING, ParticipantStatus, REPAIRED};
+use crate::region::process_exit::LeaveAtExit;
+use crate::region::repair::{Budget, MAX_CHECKS, RepairOutcome, RepairScan};
+use crate::region::words::Mapped;
 use crate::sys::memory::FileId;
 use crate::sys::{self, fork::ForkSafe};
 use crate::wait::{SLICE, WaitEnd};
@@ -88,13 +90,14 @@ impl Membership {
     /// The process's membership of that region, new or old. None: the region is losing its name, look the name up again.
     pub(crate) fn of(region: Region) -> Result<Option<Arc<Self>>> {
         let id = region.id();
-        if let Some(member) = MEMBERS.with(|members| known(members, id)).filter(|member| member.is_ours()) {
+        if let Some(member) = MEMBERS.with(|members| known(members, id)).filter(|member| member.is_from_this_process())
+        {
             return Ok(Some(member));
         }
         match Self::join(region) {
             // Another thread may have got the last one, for this process.
             Err(error) if error.kind() == ErrorKind::TooManyParticipants => {
-                let member = MEMBERS.with(|members| known(members, id)).filter(|member| member.is_ours());
+                let member = MEMBERS.with(|members| known(members, id)).filter(|member| member.is_from_this_process());
                 member.map(Some).ok_or(error)
             }
             joined => Ok(joined?.map(Self::register)),
@@ -105,15 +108,15 @@ impl Membership {
     pub(crate) fn join(region: Region) -> Result<Option<Self>> {
         let table = Table::parse(&region)?;
         // Each newcomer looks at some others, wherever: with few lanes at all of them.
-        let cursor = sys::now() as usize % region.layout().seats();
-        let mut patrol = Patrol { cursor, ..Patrol::default() };
-        table.repair_next(&region, None, &mut patrol, &Budget::few_questions());
+        let cursor = sys::now() as usize % region.layout().participants();
+        let mut scan = RepairScan { cursor, ..RepairScan::default() };
+        table.repair_next(&region, None, &mut scan, &Budget::bounded());
         let free = |region: &Region| {
-            region.free_seats(|| {
+            region.participants().free(|| {
                 table.repair(region, None);
             })
         };
-        let seat = Registration::join(region, free, MEMBER, farewell, |_, _| Ok(()))?;
+        let seat = Registration::join(region, free, ROLE, &HOOKS, |_, _| Ok(()))?;
         let locals = table.entries.iter().map(|_| Local::new()).collect();
         Ok(seat.map(|seat| Self { seat, table, locals, repairing: Mutex::default(), turn: AtomicU64::new(0) }))
     }
@@ -126,23 +129,23 @@ impl Membership {
     /// Makes it the membership of the whole process.
     pub(crate) fn register(self) -> Arc<Self> {
         let (id, member) = (self.region().id(), Arc::new(self));
-        member.seat.attend_by(Arc::downgrade(&member) as Weak<dyn Leaver>);
+        member.seat.leave_at_exit_by(Arc::downgrade(&member) as Weak<dyn LeaveAtExit>);
         // Another thread may have come at the same time. The second one leaves again.
         let first = MEMBERS.with(|members| {
             let first = known(members, id);
-            if !first.as_ref().is_some_and(|first| first.is_ours()) {
+            if !first.as_ref().is_some_and(|first| first.is_from_this_process()) {
                 members.retain(|_, other| other.strong_count() > 0);
                 members.insert(id, Arc::downgrade(&member));
             }
             first
         });
-        first.filter(|first| first.is_ours()).unwrap_or(member)
+        first.filter(|first| first.is_from_this_process()).unwrap_or(member)
     }
 
     /// False in a process that was forked from the one that joined.
     #[inline]
-    pub(crate) fn is_ours(&self) -> bool {
-        self.region().is_ours()
+    pub(crate) fn is_from_this_process(&self) -> bool {
+        self.region().is_from_this_process()
     }
 
     #[inline]
@@ -167,17 +170,17 @@ impl Membership {
 
     /// Whether a lane is taken, by a process dead or alive.
     pub(crate) fn is_present(&self, lane: usize) -> bool {
-        self.region().is_occupied(lane)
+        self.region().participants().is_occupied(lane)
     }
 
     /// Of many lanes those that are to be asked about next.
     pub(crate) fn some_of(&self, lanes: impl IntoIterator<Item = usize>) -> Vec<usize> {
         let mut lanes: Vec<usize> = lanes.into_iter().collect();
-        if lanes.len() > QUESTIONS {
+        if lanes.len() > MAX_CHECKS {
             // Relaxed: any place will do.
-            let turn = self.turn.fetch_add(QUESTIONS as u64, Ordering::Relaxed) as usize % lanes.len();
+            let turn = self.turn.fetch_add(MAX_CHECKS as u64, Ordering::Relaxed) as usize % lanes.len();
             lanes.rotate_left(turn);
-            lanes.truncate(QUESTIONS);
+            lanes.truncate(MAX_CHECKS);
         }
         lanes
     }
@@ -195,14 +198,14 @@ impl Membership {
             if lane == self.lane() {
                 continue;
             }
-            if lane >= self.region().layout().seats() {
+            if lane >= self.region().layout().participants() {
                 stop = Some(WaitEnd::Corrupt);
                 break;
             }
-            if !budget.ask() {
+            if !budget.may_check() {
                 break;
             }
-            match self.region().standing(lane) {
+            match self.region().participants().status(lane) {
                 ParticipantStatus::Alive => {}
                 ParticipantStatus::Dead => dead.push(lane),
                 ParticipantStatus::LockLost => stop = Some(WaitEnd::LockLost),
@@ -219,7 +222,7 @@ impl Membership {
             if dead.iter().any(|&lane| !self.is_present(lane)) {
                 stop = Some(WaitEnd::Corrupt); // who is repaired holds nothing any more
             }
-            let (began_before, budget) = (!pass.dead.is_empty(), budget.again());
+            let (began_before, budget) = (!pass.dead.is_empty(), budget.renewed());
             self.table.go_on(self.region(), &mut pass, &dead, &budget);
             if began_before {
                 self.table.go_on(self.region(), &mut pass, &dead, &budget);
@@ -242,25 +245,35 @@ impl Membership {
     }
 }
 
-/// Announces the end of a member whose process ends. What it holds is let go when the process is
-/// gone, as by a death.
-fn farewell(seat: &Registration) {
-    seat.region().set_state(seat.index(), LEAVING);
+/// What the records of a namespace's participants say that they do.
+const ROLE: u64 = 3;
+
+static HOOKS: LifecycleHooks = LifecycleHooks {
+    // What it holds is released when the process is gone, as by a death.
+    announce_exit: |seat| seat.region().participants().set_state(seat.index(), LEAVING),
+    has_undelivered: |region, _| region.layout().is_persistent(),
+    role_name,
+};
+
+/// What a participant of a namespace does, in a word.
+pub(crate) fn role_name(region: &Region, index: usize) -> &'static str {
+    let role = region.word(region.layout().participant(index) + participant::ROLE).load(Ordering::Relaxed);
+    if role == ROLE { "member" } else { "nobody" }
 }
 
-impl Leaver for Membership {
+impl LeaveAtExit for Membership {
     fn announce(&self) -> bool {
         self.seat.announce()
     }
 
-    fn give_up_name(&self) {
-        self.seat.give_up_name();
+    fn remove_name(&self) {
+        self.seat.remove_name();
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        if self.is_ours() {
+        if self.is_from_this_process() {
             self.table.let_go(self.region(), &[self.lane()]); // L1
         }
     }
@@ -276,22 +289,28 @@ impl Table {
     /// Puts right what dead members left behind; says how many lanes serve again. `own` is the lane that this description
     /// holds, about which the kernel would not tell us.
     pub(crate) fn repair(&self, region: &Region, own: Option<usize>) -> usize {
-        let mut patrol = Patrol::default();
+        let mut scan = RepairScan::default();
         let (mut repaired, mut passed) = (0, 0);
-        while passed < region.layout().seats() {
-            let tended = self.repair_next(region, own, &mut patrol, &Budget::unlimited());
-            repaired += tended.repaired;
-            passed += tended.passed.max(1);
+        while passed < region.layout().participants() {
+            let outcome = self.repair_next(region, own, &mut scan, &Budget::unlimited());
+            repaired += outcome.repaired;
+            passed += outcome.scanned.max(1);
         }
         repaired
     }
 
     /// As [`repair`](Self::repair), of those whom the budget allows to find, and all that they held.
-    fn repair_next(&self, region: &Region, own: Option<usize>, patrol: &mut Patrol, budget: &Budget) -> Tended {
-        let (dead, passed) = patrol.find(region, own, TOGETHER, budget);
-        patrol.pass(region, passed);
+    fn repair_next(
+        &self,
+        region: &Region,
+        own: Option<usize>,
+        scan: &mut RepairScan,
+        budget: &Budget,
+    ) -> RepairOutcome {
+        let (dead, scanned) = scan.find_dead(region, own, TOGETHER, budget);
+        scan.advance(region, scanned);
         let repaired = self.go_on(region, &mut Pass::default(), &dead, &Budget::unlimited());
-        Tended { repaired, passed }
+        RepairOutcome { repaired, scanned }
     }
 
     /// Goes on with a pass, or begins one for these dead; says how many lanes serve again.
@@ -299,24 +318,26 @@ impl Table {
         if dead.is_empty() && pass.dead.is_empty() {
             return 0;
         }
-        let Some(_held) = region.try_repairing() else { return 0 };
+        let Some(_held) = region.participants().try_lock_repair() else { return 0 };
         // With the right to: somebody may have repaired them before we could, and others have come.
-        pass.dead.retain(|&(lane, joins)| region.is_occupied(lane) && region.joins(lane) == joins);
+        pass.dead.retain(|&(lane, joins)| {
+            region.participants().is_occupied(lane) && region.participants().joins(lane) == joins
+        });
         if pass.dead.is_empty() {
-            let still_dead = |&&lane: &&usize| region.is_dead(lane, None);
-            let with_joins = |&lane| (lane, region.joins(lane));
+            let still_dead = |&&lane: &&usize| region.participants().is_dead(lane, None);
+            let with_joins = |&lane| (lane, region.participants().joins(lane));
             *pass = Pass { dead: dead.iter().take(TOGETHER).filter(still_dead).map(with_joins).collect(), at: 0 };
         }
         let lanes: Vec<usize> = pass.dead.iter().map(|&(lane, _)| lane).collect();
         while let Some(entry) = self.entries.get(pass.at).filter(|_| !pass.dead.is_empty()) {
-            if !budget.visit(entry.words_of(lanes.len())) {
+            if !budget.may_scan(entry.words_of(lanes.len())) {
                 return 0;
             }
             entry.let_go_of_all(region, &lanes); // R1
             pass.at += 1;
         }
         for &(lane, _) in &pass.dead {
-            region.set_state(lane, REPAIRED); // R2
+            region.participants().set_state(lane, REPAIRED); // R2
         }
         std::mem::take(&mut pass.dead).len()
     }
@@ -362,7 +383,7 @@ impl Entry {
                 }
             }
             ObjectKind::Barrier => {
-                let pid = region.word(region.layout().seat(lane) + seat::PID).load(Ordering::Relaxed);
+                let pid = region.word(region.layout().participant(lane) + participant::PID).load(Ordering::Relaxed);
                 if self.barrier(region).bury(lane, pid) {
                     self.event(region, EVENT).wake(u32::MAX);
                 }
@@ -396,7 +417,7 @@ impl Entry {
     }
 
     pub(crate) fn readers(&self, region: &Region) -> ReaderCounts<Mapped> {
-        let words = ReaderCounts::<Mapped>::words(region.layout().seats());
+        let words = ReaderCounts::<Mapped>::words(region.layout().participants());
         ReaderCounts::new(region.words(self.at + rw_lock::READERS, words))
     }
 
@@ -405,7 +426,7 @@ impl Entry {
     }
 
     pub(crate) fn barrier(&self, region: &Region) -> Barrier<Mapped> {
-        let marks = region.words(self.at + MANY, region.layout().seats());
+        let marks = region.words(self.at + MANY, region.layout().participants());
         Barrier::new(region.word(self.at + STATE), marks, self.plan.count)
     }
 }

@@ -19,7 +19,6 @@ pub(crate) mod value;
 use std::fmt;
 
 use crate::object::table::ObjectKind;
-use crate::region::Report;
 
 /// An object of a namespace: a value, an array, a lock or another.
 ///
@@ -38,12 +37,12 @@ pub trait Object: sealed::Sealed + Clone + fmt::Debug {
 
     /// The name of its namespace; none if that is anonymous.
     fn namespace_name(&self) -> Option<&str> {
-        self.handle().member.region().place().map(|place| place.name.as_str())
+        self.handle().member.region().path().map(|place| place.name.as_str())
     }
 
     /// What was wished for and could not be had when its namespace was made or opened.
-    fn report(&self) -> &Report {
-        &self.handle().member.region().report
+    fn warnings(&self) -> &[String] {
+        self.handle().member.region().warnings.as_slice()
     }
 }
 

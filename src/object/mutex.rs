@@ -157,7 +157,7 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
     }
 
     fn commit(&self) {
-        if self.is_dirty && self.held.latch.handle.member.is_ours() {
+        if self.is_dirty && self.held.latch.handle.member.is_from_this_process() {
             // Only a region that is too short for its own layout has no cell; then there is nothing to commit to.
             let _ = self.mutex.kept.store(&self.value);
         }

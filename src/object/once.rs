@@ -12,7 +12,7 @@ use crate::object::table::{ObjectKind, ObjectSpec, STATE, once};
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::History;
-use crate::region::{Mapped, Word};
+use crate::region::words::{Mapped, Word};
 use crate::wait::Timeout;
 
 /// Something that is to be done once, by whichever process comes first; the others wait until it is done.

@@ -22,8 +22,8 @@ use crate::object::table::{ObjectKind, ObjectSpec, STATE, mutex, rw_lock};
 use crate::raw::event_count::EventCount;
 use crate::raw::reader_counts::{Entry, MAX_READERS, ReaderCounts};
 use crate::raw::robust_lock::History;
-use crate::region::Mapped;
 use crate::region::repair::Budget;
+use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
 /// A lock between processes for one writer or any number of readers, and the value that it protects.
@@ -178,7 +178,7 @@ impl<T> RwLock<T> {
         let handle = &self.latch.handle;
         let Ok(local) = self.local() else { return };
         end(local);
-        if handle.member.is_ours() && self.shared.readers.leave(handle.member.lane()) {
+        if handle.member.is_from_this_process() && self.shared.readers.leave(handle.member.lane()) {
             self.shared.drained.notify(u32::MAX);
         }
     }
@@ -293,7 +293,7 @@ impl<T: Pod> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
         let is_unwinding = thread::panicking() && !self.was_panicking;
-        if self.is_dirty && !is_unwinding && self.held.latch.handle.member.is_ours() {
+        if self.is_dirty && !is_unwinding && self.held.latch.handle.member.is_from_this_process() {
             // As a mutex's.
             let _ = self.lock.shared.kept.store(&self.value);
         }

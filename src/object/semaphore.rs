@@ -14,7 +14,7 @@ use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::pool::Pool;
 use crate::raw::semaphore::{self, MOST};
-use crate::region::Mapped;
+use crate::region::words::Mapped;
 use crate::wait::{Timeout, WaitEnd};
 
 /// Looks for permits that other threads move behind us, before they are not there.

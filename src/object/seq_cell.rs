@@ -9,7 +9,7 @@ use crate::object::lock::Handle;
 use crate::object::table::Buffers;
 use crate::primitive::{AtomicU64, Ordering, WORD, load_value, load_value_into, spin_loop, store_value};
 use crate::raw::seqlock::{CONTROL, SeqLock};
-use crate::region::{Word, Words};
+use crate::region::words::{Word, Words};
 
 /// The words of one cell.
 pub(crate) struct SeqCell<T> {

@@ -27,8 +27,13 @@ use std::fmt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::{AtomicU64, Ordering, WORD};
 use crate::raw::{barrier, reader_counts::ReaderCounts, semaphore, seqlock};
-use crate::region::layout::{ENTRY_WORDS, ElementType, HEADER_LEN, LINE_PAIR, Layout, RegionKind, header};
-use crate::region::{Mapped, Region, shown};
+use crate::region::Region;
+use crate::region::layout::header::ElementType;
+use crate::region::layout::namespace::ENTRY_WORDS;
+use crate::region::layout::namespace::NamespaceLayout;
+use crate::region::layout::queue::QueueLayout;
+use crate::region::layout::{Layout, PADDING_WORDS, header};
+use crate::region::words::Mapped;
 
 /// What an object of a namespace is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,7 +171,7 @@ pub struct ObjectSpec {
     /// Elements, permits (of a plain semaphore: to begin with) or parties.
     pub(crate) count: u64,
     /// What a queue is.
-    pub(crate) queue: Option<Layout>,
+    pub(crate) queue: Option<QueueLayout>,
 }
 
 /// Where the buffers of a cell are, in words from the object's beginning.
@@ -205,7 +210,7 @@ impl ObjectSpec {
             ObjectKind::Value if words <= 1 => (value::SHORT, value::BUFFERS),
             ObjectKind::Value => (value::FIXED, value::BUFFERS),
             ObjectKind::RwLock => {
-                let readers = ReaderCounts::<Mapped>::words(lanes).next_multiple_of(LINE_PAIR);
+                let readers = ReaderCounts::<Mapped>::words(lanes).next_multiple_of(PADDING_WORDS);
                 (rw_lock::READERS + readers, mutex::BUFFERS)
             }
             _ if mutex::SHORT + mutex::BUFFERS * words <= mutex::FIXED => (mutex::SHORT, mutex::BUFFERS),
@@ -241,12 +246,12 @@ impl ObjectSpec {
             ObjectKind::Array => MANY.checked_add(self.elements()?)?,
             ObjectKind::BoundedSemaphore => MANY.checked_add(self.count.try_into().ok()?)?,
             ObjectKind::Barrier => MANY.checked_add(lanes)?,
-            ObjectKind::Queue => self.queue?.size as usize / WORD,
+            ObjectKind::Queue => Layout::Queue(self.queue?).size() as usize / WORD,
             ObjectKind::Atomic | ObjectKind::Semaphore | ObjectKind::Condvar | ObjectKind::Event | ObjectKind::Once => {
-                LINE_PAIR
+                PADDING_WORDS
             }
         };
-        words.checked_next_multiple_of(LINE_PAIR)
+        words.checked_next_multiple_of(PADDING_WORDS)
     }
 
     /// Refuses what cannot be.
@@ -282,7 +287,7 @@ impl ObjectSpec {
         if is_bare && self.align != 1 {
             return refuse("alignment", self.align, "1".into(), "it holds nothing");
         }
-        if self.align > (LINE_PAIR * WORD) as u64 {
+        if self.align > (PADDING_WORDS * WORD) as u64 {
             return refuse("alignment of a value", self.align, "at most 128".into(), "align the type to a cache line");
         }
         let (what, most, remedy) = match self.kind {
@@ -357,8 +362,12 @@ pub(crate) struct Table {
 
 impl Table {
     /// Where objects of these plans go.
-    pub(crate) fn lay_out(plans: Vec<(String, ObjectSpec)>, lanes: usize, persistent: bool) -> Result<(Self, Layout)> {
-        Layout::namespace(1, 1, lanes as u64, persistent)?; // a number of participants that can be
+    pub(crate) fn lay_out(
+        plans: Vec<(String, ObjectSpec)>,
+        lanes: usize,
+        persistent: bool,
+    ) -> Result<(Self, NamespaceLayout)> {
+        NamespaceLayout::new(1, 1, lanes as u64, persistent)?; // a number of participants that can be
         let mut names = BTreeSet::new();
         for (name, plan) in &plans {
             check_name(name)?;
@@ -389,9 +398,9 @@ impl Table {
             entries.push(Entry { name, plan, at: words, words: length });
             words = words.checked_add(length).ok_or_else(too_large)?;
         }
-        let layout = Layout::namespace(entries.len() as u64, words as u64, lanes as u64, persistent)?;
+        let layout = NamespaceLayout::new(entries.len() as u64, words as u64, lanes as u64, persistent)?;
         for entry in &mut entries {
-            entry.at += layout.objects();
+            entry.at += layout.first_object();
         }
         Ok((Self { entries }, layout))
     }
@@ -413,7 +422,7 @@ impl Table {
                 padded[..bytes.len()].copy_from_slice(bytes);
                 *word = u64::from_le_bytes(padded);
             }
-            let words = region.words(region.layout().table() + index * ENTRY_WORDS, ENTRY_WORDS);
+            let words = region.words(layout_of(region).entry(index), ENTRY_WORDS);
             store(&words, row);
             entry.begin(region, index, initial)?;
         }
@@ -422,19 +431,19 @@ impl Table {
 
     /// Believes a table only if this library could have written it into a region of that layout.
     pub(crate) fn parse(region: &Region) -> Result<Self> {
-        let layout = region.layout();
-        let mut at = layout.objects();
-        let end = at + layout.limit as usize / WORD;
-        let mut entries: Vec<Entry> = Vec::with_capacity(layout.capacity as usize);
+        let layout = layout_of(region);
+        let mut at = layout.first_object();
+        let end = at + layout.object_words as usize;
+        let mut entries: Vec<Entry> = Vec::with_capacity(layout.objects as usize);
         let mut names = BTreeSet::new();
-        for index in 0..layout.capacity as usize {
-            let row = load(&region.words(layout.table() + index * ENTRY_WORDS, ENTRY_WORDS));
+        for index in 0..layout.objects as usize {
+            let row = load(&region.words(layout.entry(index), ENTRY_WORDS));
             let entry = Entry::parse(region, &row, at, end);
             let entry = entry.filter(|entry| names.insert(entry.name.clone()));
             let entry = entry.ok_or_else(|| {
                 Error::new(
                     ErrorKind::Corrupt,
-                    format_args!("open {}", shown(region.place())),
+                    format_args!("open {}", region.display_name()),
                     format_args!("entry {index} of its table damaged"),
                     "one that tombolo writes",
                     "remove the region when nobody uses it",
@@ -446,7 +455,7 @@ impl Table {
         if at != end {
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                format_args!("open {}", shown(region.place())),
+                format_args!("open {}", region.display_name()),
                 format_args!("a table of objects up to word {at}"),
                 format_args!("up to word {end}"),
                 "remove the region when nobody uses it",
@@ -467,6 +476,14 @@ impl Table {
 
     pub(crate) fn find(&self, name: &str) -> Option<(usize, &Entry)> {
         self.entries.iter().enumerate().find(|(_, entry)| entry.name == name)
+    }
+}
+
+/// A namespace's layout. Whatever opens a region as a namespace checks that it is one.
+pub(crate) fn layout_of(region: &Region) -> &NamespaceLayout {
+    match region.layout() {
+        Layout::Namespace(layout) => layout,
+        other => unreachable!("{} opened as a namespace", other.kind()),
     }
 }
 
@@ -503,7 +520,7 @@ impl Entry {
         let plan =
             ObjectSpec { kind, size, align, tag: row[entry::TAG].to_le_bytes(), count: row[entry::COUNT], queue };
         plan.check().ok()?;
-        if plan.words(region.layout().seats())? != words {
+        if plan.words(region.layout().participants())? != words {
             return None;
         }
         let mut name: Vec<u8> = row[entry::NAME..].iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -519,7 +536,7 @@ impl Entry {
             InitialValue::Zero => {}
             InitialValue::Word(value) => store(&words, [*value]),
             InitialValue::Content(bytes) => {
-                let at = self.plan.buffers(region.layout().seats()).at;
+                let at = self.plan.buffers(region.layout().participants()).at;
                 crate::primitive::store_bytes(words.get(at..).unwrap_or_default(), bytes);
             }
             InitialValue::Elements(bytes) if self.plan.is_narrow() => {
@@ -534,23 +551,25 @@ impl Entry {
             }
         }
         if let Some(layout) = self.plan.queue {
-            region.within(self.at, index, layout, None)?.format();
+            region.sub_region(self.at, index, Layout::Queue(layout), None)?.format();
         }
         Ok(())
     }
 }
 
 /// The layout of a queue within a region, if it is one that can lie there.
-fn queue_layout(region: &Region, at: usize, words: usize) -> Option<Layout> {
+fn queue_layout(region: &Region, at: usize, words: usize) -> Option<QueueLayout> {
     let mut copy = [0; header::WORDS];
-    if words < HEADER_LEN / WORD {
+    if words < header::BYTES / WORD {
         return None;
     }
     for (value, word) in copy.iter_mut().zip(region.words(at, header::WORDS).iter()) {
         *value = word.load(Ordering::Relaxed); // checked as a file's is
     }
-    let layout = Layout::parse(&copy, (words * WORD) as u64, "a queue").ok()?;
-    (layout.kind == RegionKind::Queue && layout.shape.extents == 0).then_some(layout)
+    match Layout::parse(&copy, (words * WORD) as u64, "a queue").ok()? {
+        Layout::Queue(layout) if layout.geometry.extents == 0 => Some(layout),
+        _ => None,
+    }
 }
 
 /// Names of objects: any text that can be printed on a line.

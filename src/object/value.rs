@@ -16,7 +16,7 @@ use crate::object::table::{ObjectKind, ObjectSpec, value};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::History;
-use crate::region::Mapped;
+use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
 /// A value of a plain type, in shared memory.

@@ -8,9 +8,12 @@ use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::owner::{Owner, View};
 use crate::raw::spsc::ProducerChange;
-use crate::region::layout::ring;
-use crate::region::participant::{LEFT, ParticipantStatus, Registration};
-use crate::region::{Mapped, Region, Word};
+use crate::region::Region;
+use crate::region::layout::Layout;
+use crate::region::layout::pipe::{PipeLayout, ring};
+use crate::region::lifecycle::{LifecycleHooks, Registration};
+use crate::region::participant::{LEFT, ParticipantStatus};
+use crate::region::words::{Mapped, Word};
 use crate::sys::{Deadline, membarrier};
 use crate::wait::{WaitEnd, WaitState, WaitStrategy, Waiter};
 
@@ -42,10 +45,10 @@ impl Side {
     }
 
     pub(crate) fn role(self, region: &Region, ring: usize) -> Owner<Mapped> {
-        let at = region.layout().ring(ring);
+        let at = PipeLayout::ring(ring);
         let (word, from) = match self {
-            Self::Producer => (ring::PRODUCER_ROLE, ring::PRODUCER_FROM),
-            Self::Consumer => (ring::CONSUMER_ROLE, ring::CONSUMER_FROM),
+            Self::Producer => (ring::PRODUCER_OWNER, ring::PRODUCER_START),
+            Self::Consumer => (ring::CONSUMER_OWNER, ring::CONSUMER_START),
         };
         Owner::new(region.word(at + word), [region.word(at + from), region.word(at + from + 1)])
     }
@@ -56,7 +59,7 @@ impl Side {
             Self::Producer => ring::TAIL,
             Self::Consumer => ring::HEAD,
         };
-        region.word(region.layout().ring(ring) + word)
+        region.word(PipeLayout::ring(ring) + word)
     }
 
     /// The event that this side sleeps on.
@@ -65,7 +68,7 @@ impl Side {
             Self::Producer => ring::WRITABLE,
             Self::Consumer => ring::READABLE,
         };
-        EventCount::new(region.futex(region.layout().ring(ring) + word))
+        EventCount::new(region.futex(PipeLayout::ring(ring) + word))
     }
 
     /// Becomes this side of the ring, where the last one stopped. The caller holds the seat and the admission.
@@ -108,7 +111,7 @@ impl Connection {
         let (own, peer) = (side.role(region, ring), side.other().role(region, ring));
         let known = peer.view();
         let pace = WaitState::new(wait, region);
-        seat.attend();
+        seat.leave_at_exit();
         Self { side, own, peer, ear, bell, told: None, known, pace, seat }
     }
 
@@ -118,8 +121,8 @@ impl Connection {
 
     /// False in a process that was forked from the handle's own.
     #[inline]
-    pub(crate) fn is_ours(&self) -> bool {
-        self.seat.region().is_ours()
+    pub(crate) fn is_from_this_process(&self) -> bool {
+        self.seat.region().is_from_this_process()
     }
 
     /// Whether the peer has left, by a word that is in this side's cache anyway.
@@ -167,15 +170,45 @@ fn close(side: Side, own: &Owner<Mapped>, ear: &EventCount<Mapped>, bell: &Event
     bell.wake(1);
 }
 
-/// Announces the end of a seat of a pipe, in each direction.
-pub(crate) fn farewell(seat: &Registration) {
+/// A pipe's layout. Whatever opens a region as a pipe checks that it is one.
+pub(crate) fn layout(region: &Region) -> &PipeLayout {
+    match region.layout() {
+        Layout::Pipe(layout) => layout,
+        other => unreachable!("{} opened as a pipe", other.kind()),
+    }
+}
+
+pub(crate) static HOOKS: LifecycleHooks =
+    LifecycleHooks { announce_exit, has_undelivered, role_name: |region, index| layout(region).role_name(index) };
+
+/// Whether messages wait for a peer that has not joined yet, or has died.
+fn has_undelivered(region: &Region, leaver: usize) -> bool {
+    let other = 1 - leaver.min(1);
+    region.participants().state(other) != LEFT && queued_for(region, other) > 0
+}
+
+/// Positions that were published towards a participant and not yet released by it: slots, or words of
+/// records.
+pub(crate) fn queued_for(region: &Region, index: usize) -> u64 {
+    // Ring 0 leads from participant 0 to participant 1, ring 1 back. A one-way pipe has no ring 1.
+    let ring = 1 - index.min(1);
+    if ring as u64 >= layout(region).directions {
+        return 0;
+    }
+    let index = |side: Side| side.index(region, ring).load(Ordering::Acquire);
+    let head = index(Side::Consumer);
+    index(Side::Producer).wrapping_sub(head)
+}
+
+/// Announces the end of a participant, in each direction.
+fn announce_exit(seat: &Registration) {
     let region = seat.region();
-    for ring in 0..region.layout().directions as usize {
+    for ring in 0..layout(region).directions as usize {
         let side = Side::of(seat.index(), ring);
         let event = |side: Side| side.event(region, ring);
         close(side, &side.role(region, ring), &event(side), &event(side.other())); // L1, L2
     }
-    region.set_state(seat.index(), LEFT); // L3
+    region.participants().set_state(seat.index(), LEFT); // L3
 }
 
 impl Waiter for Connection {
@@ -198,7 +231,7 @@ impl Waiter for Connection {
     fn ask(&mut self, _: Deadline) -> Option<PeerEnd> {
         let peer = 1 - self.seat.index().min(1);
         let view = self.peer.view();
-        let stop = match self.seat.region().standing(peer) {
+        let stop = match self.seat.region().participants().status(peer) {
             ParticipantStatus::Alive => return None,
             ParticipantStatus::LockLost => WaitEnd::LockLost,
             // Whatever its record says: a role is open only while its lock is held.
@@ -231,7 +264,7 @@ impl Waiter for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.is_ours() && !self.seat.is_passed_on() {
+        if self.is_from_this_process() && !self.seat.is_transferred() {
             close(self.side, &self.own, &self.ear, &self.bell);
         }
     }

@@ -20,9 +20,11 @@ use crate::error::{RecvError, Result, SendError};
 use crate::message::Message;
 use crate::options::{self, CommonOptions, common_options, fresh};
 use crate::pipe::connection::{Connection, Side};
-use crate::region::layout::{ElementType, Layout, RegionKind};
-use crate::region::participant::Registration;
-use crate::region::{Bounds, Region, Settings};
+use crate::region::Region;
+use crate::region::layout::Layout;
+use crate::region::layout::header::{ElementType, RegionKind};
+use crate::region::lifecycle::Registration;
+use crate::region::settings::{Bounds, Settings};
 use crate::wait::WaitStrategy;
 
 pub use self::receiver::Receiver;
@@ -133,7 +135,7 @@ impl<M: Message + ?Sized> Options<M> {
         let settings = Settings { bounds: self.bounds(E::DIRECTIONS), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region, E::DIRECTIONS)?;
-        let seat = Registration::adopt(region, E::SEATS, connection::farewell)?;
+        let seat = Registration::from_fd(region, E::SEATS, &connection::HOOKS)?;
         E::seated(Arc::new(seat), self.common.wait)
     }
 
@@ -174,7 +176,7 @@ impl<M: Message + ?Sized> Options<M> {
 
     fn check(&self, region: &Region, directions: u64) -> Result<()> {
         options::check(region, RegionKind::Pipe, M::element(self.common.tag), self.limit)?;
-        let found = region.layout().directions;
+        let found = connection::layout(region).directions;
         if found != directions {
             let name = |directions| if directions == 1 { "a one-way pipe" } else { "a duplex pipe" };
             return Err(options::wrong_type(RegionKind::Pipe, name(found), name(directions)));
@@ -223,12 +225,12 @@ impl<M: Message + ?Sized> fmt::Debug for Options<M> {
 }
 
 fn join(region: Region, seats: &[usize]) -> Result<Option<Registration>> {
-    Registration::join(region, |_| seats.to_vec(), 0, connection::farewell, take_roles)
+    Registration::join(region, |_| seats.to_vec(), 0, &connection::HOOKS, take_roles)
 }
 
 /// Every role that the seat plays, while nobody else can join or leave.
 fn take_roles(region: &Region, seat: usize) -> Result<()> {
-    for ring in 0..region.layout().directions as usize {
+    for ring in 0..connection::layout(region).directions as usize {
         Side::of(seat, ring).take(region, ring);
     }
     Ok(())
@@ -304,7 +306,7 @@ impl<M: Message + ?Sized> Sealed for Receiver<M> {
 
 /// Not half of a pipe that was split.
 fn is_whole_half<E: PipeEndpoint>(seat: &Arc<Registration>) -> bool {
-    Arc::strong_count(seat) == 1 && seat.region().layout().directions == E::DIRECTIONS
+    Arc::strong_count(seat) == 1 && connection::layout(seat.region()).directions == E::DIRECTIONS
 }
 
 impl<M: Message + ?Sized> Sealed for Pipe<M> {

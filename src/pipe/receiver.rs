@@ -67,7 +67,7 @@ impl<M: Message + ?Sized> Receiver<M> {
 
     #[inline]
     pub(crate) fn check(&self) -> Result<(), RecvError> {
-        if self.link.is_ours() { Ok(()) } else { Err(RecvError::Forked) }
+        if self.link.is_from_this_process() { Ok(()) } else { Err(RecvError::Forked) }
     }
 
     #[inline]

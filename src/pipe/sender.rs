@@ -9,7 +9,7 @@ use bytemuck::Pod;
 
 use crate::error::{Result, SendError};
 use crate::message::Message;
-use crate::pipe::connection::Connection;
+use crate::pipe::connection::{self, Connection};
 use crate::pipe::store_policy::StorePolicy;
 use crate::sys::{Deadline, deadline_after};
 use crate::wait::Waiter;
@@ -31,8 +31,8 @@ pub struct Sender<M: Message + ?Sized = [u8]> {
 impl<M: Message + ?Sized> Sender<M> {
     pub(crate) fn new(link: Connection, ring: usize) -> Result<Self> {
         let region = link.seat().region();
-        let (_, words) = region.layout().data(ring);
-        let limit = region.layout().limit;
+        let (_, words) = connection::layout(region).data(ring);
+        let limit = region.layout().max_message_bytes();
         let writer = M::writer(region, ring)?;
         Ok(Self { writer, stores: StorePolicy::new(words * size_of::<u64>()), limit, link })
     }
@@ -44,7 +44,7 @@ impl<M: Message + ?Sized> Sender<M> {
     /// What every call checks first: two loads of lines that are in the cache.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), SendError> {
-        if !self.link.is_ours() {
+        if !self.link.is_from_this_process() {
             return Err(SendError::Forked);
         }
         if self.link.peer_has_left() {

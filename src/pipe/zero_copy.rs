@@ -21,7 +21,7 @@ use crate::pipe::sender::Sender;
 use crate::primitive::WORD;
 use crate::raw::spsc::record_ring::Slot;
 use crate::raw::spsc::value_ring::stride;
-use crate::region::Words;
+use crate::region::words::Words;
 
 /// `length` bytes from word `start` on, if the ring has them.
 fn bytes(words: &Words, start: usize, length: usize) -> Option<NonNull<[u8]>> {
@@ -167,7 +167,7 @@ impl<T: Pod> WriteChunk<'_, T> {
     /// meanwhile: nothing, they are the parent's to send.
     #[inline]
     pub fn commit(self, count: usize) {
-        if !self.sender.link().is_ours() {
+        if !self.sender.link().is_from_this_process() {
             return;
         }
         self.sender.writer.ring.publish(count.min(self.values.len()) as u64);
@@ -237,7 +237,7 @@ impl<T: Pod> ReadChunk<'_, T> {
     /// as [`release`](Self::release).
     #[inline]
     pub fn release_first(self, count: usize) {
-        if !self.receiver.link().is_ours() {
+        if !self.receiver.link().is_from_this_process() {
             return;
         }
         self.receiver.reader.ring.release(count.min(self.values.len()) as u64);
@@ -303,7 +303,7 @@ impl WriteMessage<'_> {
     /// Sends the first `length` bytes (all, if there are fewer) as one message. In a process that
     /// was forked meanwhile: nothing, it is the parent's to send.
     pub fn commit(self, length: usize) {
-        if !self.sender.link().is_ours() {
+        if !self.sender.link().is_from_this_process() {
             return;
         }
         let words = self.sender.writer.seal(0, self.slot, length.min(self.bytes.len()) as u64);
@@ -356,7 +356,7 @@ impl ReadMessage<'_> {
     /// Takes it off the ring. In a process that was forked meanwhile: nothing, it is the parent's
     /// to take.
     pub fn release(self) {
-        if !self.receiver.link().is_ours() {
+        if !self.receiver.link().is_from_this_process() {
             return;
         }
         self.receiver.reader.records.release(self.bytes.len());

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use crate::error::{Error, RecvError, Result, SendError};
 use crate::options::fresh;
 use crate::primitive::Ordering;
-use crate::queue::participant::{Arrival, Part, QueueParticipant, WaitFor};
+use crate::queue::membership;
+use crate::queue::participant::{Arrival, QueueParticipant, Role, WaitFor};
 use crate::queue::payload::PayloadPool;
+use crate::queue::state::QueueState;
 use crate::raw::mpmc::{BATCH, Pop, Ring};
-use crate::region::layout::queue;
-use crate::region::participant::Registration;
-use crate::region::{Mapped, Word};
+use crate::region::layout::queue::control;
+use crate::region::lifecycle::Registration;
+use crate::region::words::{Mapped, Word};
 use crate::sys::Deadline;
 use crate::wait::{Timeout, WaitEnd, WaitStrategy, Waiter};
 
@@ -59,23 +61,28 @@ pub(crate) struct RingAccess {
 }
 
 impl Half {
-    pub(crate) fn new(seat: Arc<Registration>, part: Part, wait: WaitStrategy) -> Self {
-        let lane = QueueParticipant::new(Arc::clone(&seat), part, wait);
+    pub(crate) fn new(seat: Arc<Registration>, role: Role, wait: WaitStrategy) -> Self {
+        let lane = QueueParticipant::new(Arc::clone(&seat), role, wait);
         let parcels = PayloadPool::new(seat.region(), seat.index());
-        let gate = RingAccess { ring: lane.ring(), parcels, dropped: seat.region().queue_word(queue::DROPPED), seat };
+        let gate = RingAccess {
+            ring: lane.ring(),
+            parcels,
+            dropped: QueueState::of(seat.region()).word(control::DROPPED),
+            seat,
+        };
         Self { lane, gate }
     }
 
     /// A handle of its own on the same queue.
-    pub(crate) fn another(&self, part: Part) -> Result<Arc<Registration>> {
-        if !self.lane.is_ours() {
-            return Err(Error::forked("take part in a queue"));
+    pub(crate) fn another(&self, role: Role) -> Result<Arc<Registration>> {
+        if !self.lane.is_from_this_process() {
+            return Err(Error::forked("take role in a queue"));
         }
-        let arrival = if part == self.lane.part() { Arrival::Cloned(self.lane.past()) } else { Arrival::Called };
-        fresh(self.lane.region().reopen()?.join_lane(part, arrival)?).map(Arc::new)
+        let arrival = if role == self.lane.role() { Arrival::Cloned(self.lane.past()) } else { Arrival::Called };
+        fresh(membership::join(self.lane.region().reopen()?, role, arrival)?).map(Arc::new)
     }
 
-    /// Attempts until it works, `until` passes, or everybody of the other part is gone and a last attempt was in vain.
+    /// Attempts until it works, `until` passes, or everybody of the other role is gone and a last attempt was in vain.
     #[inline]
     pub(crate) fn attempt<R, E: From<WaitEnd>>(
         &mut self,
@@ -119,18 +126,18 @@ impl Half {
 
     pub(crate) fn stats(&self) -> Stats {
         let words = self.gate.ring.words();
-        let region = self.lane.region();
-        let count = |index| region.queue_word(index).load(Ordering::Acquire);
+        let state = self.lane.state();
+        let count = |index| state.word(index).load(Ordering::Acquire);
         Stats {
             queued: words.len(),
             capacity: words.capacity,
             quarantined: words.quarantined(),
-            lost: count(queue::LOST),
-            dropped: count(queue::DROPPED),
+            lost: count(control::LOST),
+            dropped: count(control::DROPPED),
             pooled: self.gate.parcels.taken(),
-            extents_bytes: self.gate.parcels.extents_bytes(region),
-            senders: region.lanes_of(Part::Sender).count() as u64,
-            receivers: region.lanes_of(Part::Receiver).count() as u64,
+            extents_bytes: self.gate.parcels.extents_bytes(state.region),
+            senders: state.with_role(Role::Sender).count() as u64,
+            receivers: state.with_role(Role::Receiver).count() as u64,
             is_closed: words.is_closed(),
         }
     }
@@ -141,7 +148,7 @@ impl Half {
 
     /// Says where the run ends that it closed.
     pub(crate) fn close(&self) -> Result<u64, SendError> {
-        if !self.lane.is_ours() {
+        if !self.lane.is_from_this_process() {
             return Err(SendError::Forked);
         }
         self.lane.close()
@@ -171,12 +178,12 @@ impl Half {
     }
 
     pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), SendError> {
-        if !self.lane.is_ours() {
+        if !self.lane.is_from_this_process() {
             return Err(SendError::Forked);
         }
         let region = self.gate.seat.region();
         let words = self.gate.ring.words();
-        self.lane.wait(WaitFor::Done, deadline, |_| Ok(region.is_idle(words).then_some(())))
+        self.lane.wait(WaitFor::TasksDone, deadline, |_| Ok(QueueState::of(region).is_idle(words).then_some(())))
     }
 }
 
@@ -206,7 +213,7 @@ macro_rules! queue_methods {
 
         /// Messages that can wait.
         pub fn capacity(&self) -> usize {
-            self.$half().lane.region().layout().capacity as usize
+            self.$half().lane.region().layout().capacity() as usize
         }
 
         /// What the queue looks like now.

@@ -1,12 +1,15 @@
 //! Queues: how they are made, and the handle that is both.
 
 pub(crate) mod half;
+pub(crate) mod membership;
 pub(crate) mod participant;
 pub(crate) mod payload;
 pub(crate) mod receiver;
+mod repair;
 pub(crate) mod sender;
 #[cfg(feature = "serde")]
 pub(crate) mod serde;
+pub(crate) mod state;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -20,11 +23,26 @@ use crate::endpoint::{Endpoint, sealed::Sealed};
 use crate::error::{RecvError, Result, SendError};
 use crate::message::Message;
 use crate::options::{self, CommonOptions, common_options, fresh};
+use crate::primitive::Ordering;
 use crate::queue::half::{Half, queue_methods};
-use crate::queue::participant::{Arrival, Part};
-use crate::region::layout::{Layout, PLACES_MAX, QueueGeometry, RegionKind};
-use crate::region::participant::Registration;
-use crate::region::{Bounds, Region, Settings};
+use crate::queue::participant::{Arrival, Role};
+use crate::queue::state::QueueState;
+use crate::raw::mpmc::Now;
+use crate::region::Region;
+use crate::region::layout::Layout;
+use crate::region::layout::header::RegionKind;
+use crate::region::layout::queue::{MAX_BLOCKS, QueueGeometry, QueueLayout, control};
+use crate::region::lifecycle::{LifecycleHooks, Registration};
+use crate::region::settings::{Bounds, Settings};
+
+static HOOKS: LifecycleHooks = LifecycleHooks {
+    announce_exit: participant::announce_exit,
+    has_undelivered: |region, _| {
+        let queue = QueueState::of(region);
+        Now::read(&queue.word(control::TAIL)).position() != queue.word(control::HEAD).load(Ordering::Acquire)
+    },
+    role_name: |region, index| QueueState::of(region).role_name(index),
+};
 
 pub use self::half::Stats;
 pub use self::receiver::Receiver;
@@ -59,21 +77,21 @@ pub struct Options<M: Message + ?Sized> {
     common: CommonOptions,
     capacity: u64,
     limit: u64,
-    shape: QueueGeometry,
+    geometry: QueueGeometry,
     /// None: as many as messages.
     blocks: Option<u64>,
     reports_losses: bool,
     message: PhantomData<fn(&M)>,
 }
 
-const FOUND: Arrival = Arrival::Found { twin: None };
+const FOUND: Arrival = Arrival::Found { sibling: None };
 
 const DEFAULT_CAPACITY: u64 = 1024;
 const DEFAULT_LIMIT: u64 = 1 << 30;
-const DEFAULT_LANES: u64 = 64;
+const DEFAULT_PARTICIPANTS: u64 = 64;
 /// With its label and control word a slot is 256 bytes.
-const DEFAULT_INLINE_LEN: u64 = 240;
-const DEFAULT_BLOCK_LEN: u64 = 4096;
+const DEFAULT_INLINE_BYTES: u64 = 240;
+const DEFAULT_BLOCK_BYTES: u64 = 4096;
 const DEFAULT_EXTENTS: u64 = 64;
 
 impl Options<[u8]> {
@@ -91,7 +109,7 @@ impl Options<[u8]> {
 
     /// Bytes of a message that lie in its slot, where they are quickest; each slot is so long. Rounded up to a multiple of 8, at least 16.
     pub fn inline_bytes(mut self, bytes: usize) -> Self {
-        self.shape.inline_bytes = bytes as u64;
+        self.geometry.inline_bytes = bytes as u64;
         self
     }
 
@@ -99,7 +117,7 @@ impl Options<[u8]> {
     /// message that may wait.
     pub fn blocks(mut self, count: usize, bytes: usize) -> Self {
         self.blocks = Some(count as u64);
-        self.shape.block_len = bytes as u64;
+        self.geometry.block_bytes = bytes as u64;
         self
     }
 
@@ -107,7 +125,7 @@ impl Options<[u8]> {
     /// are received, but for 64 MiB of the whole queue that are kept for the next ones
     /// ([`Stats::extents_bytes`](crate::queue::Stats::extents_bytes)). The last to leave gives those back, too.
     pub fn extents(mut self, count: usize) -> Self {
-        self.shape.extents = count as u64;
+        self.geometry.extents = count as u64;
         self
     }
 }
@@ -134,7 +152,7 @@ impl<M: Message + ?Sized> Options<M> {
 
     /// How many handles there may be at a time, 64 unless set, 4096 at most. Each sender and each receiver is one.
     pub fn max_participants(mut self, count: usize) -> Self {
-        self.shape.lanes = count as u64;
+        self.geometry.participants = count as u64;
         self
     }
 
@@ -151,7 +169,7 @@ impl<M: Message + ?Sized> Options<M> {
     ///
     /// **Blocking**: never. **Errors**: invalid options, no memory.
     pub fn create(&self) -> Result<Queue<M>> {
-        self.pair(self.first(Part::Sender)?)
+        self.pair(self.first(Role::Sender)?)
     }
 
     /// A sender and a receiver of a queue that nobody else can reach unless handed one.
@@ -168,19 +186,19 @@ impl<M: Message + ?Sized> Options<M> {
     /// another type, no free lane, or 255 closed runs whose senders are all still there
     /// ([`ErrorKind::TooManyParticipants`](crate::ErrorKind::TooManyParticipants)), no memory.
     pub fn sender(&self, name: &str) -> Result<Sender<M>> {
-        self.named(name, Part::Sender).map(|seat| self.to_sender(seat))
+        self.named(name, Role::Sender).map(|seat| self.to_sender(seat))
     }
 
     /// Opens, or makes, the queue of that name, and becomes one of its receivers. If all is over
     /// there, sent, received and closed or left, it waits for the next sender, as at a name that is
     /// not there yet. Else like [`sender`](Self::sender).
     pub fn receiver(&self, name: &str) -> Result<Receiver<M>> {
-        self.named(name, Part::Receiver).map(|seat| self.to_receiver(seat))
+        self.named(name, Role::Receiver).map(|seat| self.to_receiver(seat))
     }
 
     /// Opens, or makes, the queue of that name, to send and to receive. Else like [`sender`](Self::sender).
     pub fn open(&self, name: &str) -> Result<Queue<M>> {
-        self.pair(self.named(name, Part::Sender)?)
+        self.pair(self.named(name, Role::Sender)?)
     }
 
     /// Takes over a half that was turned into a descriptor by [`Endpoint::into_fd`], here or in another process.
@@ -192,8 +210,8 @@ impl<M: Message + ?Sized> Options<M> {
         let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region, self.limit)?;
-        let lanes: Vec<usize> = region.lanes_of(E::PART).collect();
-        E::seated(Registration::adopt(region, &lanes, participant::farewell)?, self)
+        let lanes: Vec<usize> = QueueState::of(&region).with_role(E::ROLE).collect();
+        E::seated(Registration::from_fd(region, &lanes, &HOOKS)?, self)
     }
 
     pub(crate) fn to_sender(&self, seat: Registration) -> Sender<M> {
@@ -205,8 +223,8 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn pair(&self, seat: Registration) -> Result<Queue<M>> {
-        let arrival = Arrival::Found { twin: Some(seat.index()) };
-        let other = fresh(seat.region().reopen()?.join_lane(Part::Receiver, arrival)?)?;
+        let arrival = Arrival::Found { sibling: Some(seat.index()) };
+        let other = fresh(membership::join(seat.region().reopen()?, Role::Receiver, arrival)?)?;
         let (mut tx, mut rx) = (self.to_sender(seat), self.to_receiver(other));
         let (sender, receiver) = (tx.half().lane.index(), rx.half().lane.index());
         tx.half_mut().lane.pair_with(Some(receiver));
@@ -216,45 +234,45 @@ impl<M: Message + ?Sized> Options<M> {
 
     /// The handle of a queue that lies in another region.
     pub(crate) fn join(&self, region: Region) -> Result<Queue<M>> {
-        self.check(&region, region.layout().limit)?; // as long as was planned there
-        self.pair(fresh(region.join_lane(Part::Sender, FOUND)?)?)
+        self.check(&region, region.layout().max_message_bytes())?; // as long as was planned there
+        self.pair(fresh(membership::join(region, Role::Sender, FOUND)?)?)
     }
 
     /// Bytes of a message that lie in its slot.
     pub(crate) fn inline_limit(&self) -> usize {
-        self.shape.inline_bytes as usize
+        self.geometry.inline_bytes as usize
     }
 
-    pub(crate) fn layout(&self) -> Result<Layout> {
+    pub(crate) fn layout(&self) -> Result<QueueLayout> {
         let capacity = self.capacity.max(2).checked_next_power_of_two().unwrap_or(self.capacity);
         // At most what there can be: too large a capacity is refused as such.
-        let shape = QueueGeometry { blocks: self.blocks.unwrap_or(capacity.min(PLACES_MAX)), ..self.shape };
-        Layout::queue(M::element(self.common.tag), self.capacity, self.limit, shape)
+        let geometry = QueueGeometry { blocks: self.blocks.unwrap_or(capacity.min(MAX_BLOCKS)), ..self.geometry };
+        QueueLayout::new(M::element(self.common.tag), self.capacity, self.limit, geometry)
     }
 
     fn bounds(&self) -> Bounds {
-        self.common.settings.bounds.with_own_layout(&self.layout())
+        self.common.settings.bounds.with_own_layout(&self.layout().map(Layout::Queue))
     }
 
     pub(crate) fn create_region(&self, named: bool) -> Result<Region> {
-        let mut region = Region::create(self.layout()?, &self.common.settings, named)?;
-        region.ring_words().format();
+        let mut region = Region::create(Layout::Queue(self.layout()?), &self.common.settings, named)?;
+        QueueState::of(&region).ring_words().format();
         self.report_capacity(&mut region);
         Ok(region)
     }
 
-    fn first(&self, part: Part) -> Result<Registration> {
-        fresh(self.create_region(false)?.join_lane(part, FOUND)?)
+    fn first(&self, role: Role) -> Result<Registration> {
+        fresh(membership::join(self.create_region(false)?, role, FOUND)?)
     }
 
-    fn named(&self, name: &str, part: Part) -> Result<Registration> {
+    fn named(&self, name: &str, role: Role) -> Result<Registration> {
         let open = |mut region: Region| {
             self.check(&region, self.limit)?;
             self.report_capacity(&mut region);
-            region.join_lane(part, FOUND)
+            membership::join(region, role, FOUND)
         };
         self.common.named(name, self.bounds(), open, || {
-            self.common.publish(fresh(self.create_region(true)?.join_lane(part, FOUND)?)?, name)
+            self.common.publish(fresh(membership::join(self.create_region(true)?, role, FOUND)?)?, name)
         })
     }
 
@@ -273,11 +291,11 @@ impl<M: Message + ?Sized> Default for Options<M> {
             common: CommonOptions::default(),
             capacity: DEFAULT_CAPACITY,
             limit: DEFAULT_LIMIT,
-            shape: QueueGeometry {
-                lanes: DEFAULT_LANES,
-                inline_bytes: DEFAULT_INLINE_LEN,
+            geometry: QueueGeometry {
+                participants: DEFAULT_PARTICIPANTS,
+                inline_bytes: DEFAULT_INLINE_BYTES,
                 blocks: 0,
-                block_len: DEFAULT_BLOCK_LEN,
+                block_bytes: DEFAULT_BLOCK_BYTES,
                 extents: DEFAULT_EXTENTS,
             },
             blocks: None,
@@ -299,7 +317,7 @@ impl<M: Message + ?Sized> fmt::Debug for Options<M> {
             .field("element", &M::element(self.common.tag))
             .field("capacity", &self.capacity)
             .field("max_message_bytes", &self.limit)
-            .field("shape", &self.shape)
+            .field("shape", &self.geometry)
             .field("blocks", &self.blocks)
             .field("reports_losses", &self.reports_losses)
             .field("common", &self.common)
@@ -310,13 +328,13 @@ impl<M: Message + ?Sized> fmt::Debug for Options<M> {
 /// A half of a queue: [`Sender`] or [`Receiver`].
 pub trait QueueEndpoint: Endpoint {
     #[doc(hidden)]
-    const PART: Part;
+    const ROLE: Role;
     #[doc(hidden)]
     fn seated(seat: Registration, options: &Options<Self::Message>) -> Result<Self>;
 }
 
 impl<M: Message + ?Sized> QueueEndpoint for Sender<M> {
-    const PART: Part = Part::Sender;
+    const ROLE: Role = Role::Sender;
 
     fn seated(seat: Registration, options: &Options<M>) -> Result<Self> {
         Ok(options.to_sender(seat))
@@ -324,7 +342,7 @@ impl<M: Message + ?Sized> QueueEndpoint for Sender<M> {
 }
 
 impl<M: Message + ?Sized> QueueEndpoint for Receiver<M> {
-    const PART: Part = Part::Receiver;
+    const ROLE: Role = Role::Receiver;
 
     fn seated(seat: Registration, options: &Options<M>) -> Result<Self> {
         Ok(options.to_receiver(seat))
@@ -370,7 +388,7 @@ impl<M: Message + ?Sized> Sealed for Receiver<M> {
 impl<M: Message + ?Sized> Sender<M> {
     /// A receiver of the same queue. Else like [`try_clone`](Self::try_clone).
     pub fn receiver(&self) -> Result<Receiver<M>> {
-        Ok(Receiver::new(self.half().another(Part::Receiver)?, self.half().lane.wait_mode(), false))
+        Ok(Receiver::new(self.half().another(Role::Receiver)?, self.half().lane.wait_mode(), false))
     }
 }
 
@@ -378,7 +396,7 @@ impl<M: Message + ?Sized> Receiver<M> {
     /// A sender of the same queue, of the run that is open, or the first of the next one. Else like
     /// [`try_clone`](Self::try_clone).
     pub fn sender(&self) -> Result<Sender<M>> {
-        Ok(Sender::new(self.half().another(Part::Sender)?, self.half().lane.wait_mode()))
+        Ok(Sender::new(self.half().another(Role::Sender)?, self.half().lane.wait_mode()))
     }
 }
 

@@ -19,11 +19,13 @@ use std::sync::OnceLock;
 
 use crate::error::{RecvError, SendError};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_short, store_bytes, store_short};
+use crate::queue::state::QueueState;
 use crate::raw::mpmc;
 use crate::raw::pool::{BlockRef, Pool};
-use crate::region::layout::Layout;
-use crate::region::{Mapped, Region, Words};
-use crate::sys::headroom::is_there_room_for;
+use crate::region::Region;
+use crate::region::layout::queue::QueueLayout;
+use crate::region::words::{Mapped, Words};
+use crate::sys::available_memory::is_there_room_for;
 use crate::sys::memory;
 
 const POOLED: u64 = 1;
@@ -97,7 +99,7 @@ impl Label {
 pub(crate) struct PayloadPool {
     pool: Pool<Mapped>,
     blocks: Words,
-    layout: Layout,
+    layout: QueueLayout,
     inline_bytes: usize,
     /// Where we last found a place: it is likely to be free again, and in our cache.
     hint: u64,
@@ -109,12 +111,12 @@ pub(crate) struct PayloadPool {
 
 impl PayloadPool {
     pub(crate) fn new(region: &Region, lane: usize) -> Self {
-        let layout = *region.layout();
+        let layout = *QueueState::of(region).layout;
         let (start, length) = layout.owners();
         let pool = Pool::new(region.words(start, length));
         let (start, length) = layout.blocks();
-        let share = layout.places() / layout.seats() as u64;
-        let inline_bytes = layout.shape.inline_bytes.min(layout.limit) as usize;
+        let share = layout.all_blocks() / layout.participants() as u64;
+        let inline_bytes = layout.geometry.inline_bytes.min(layout.max_message_bytes) as usize;
         Self {
             pool,
             blocks: region.words(start, length),
@@ -135,15 +137,15 @@ impl PayloadPool {
     /// The longest message.
     #[inline]
     pub(crate) fn limit(&self) -> usize {
-        self.layout.limit as usize
+        self.layout.max_message_bytes as usize
     }
 
     /// Puts a message into the block that was used last or the one after it, if it fits and one of them is free.
     #[inline(always)]
     pub(crate) fn stow_at_once(&mut self, lane: usize, message: &[u8]) -> Option<Label> {
-        let shape = self.layout.shape;
-        let after = if self.hint + 1 < shape.blocks { self.hint + 1 } else { 0 };
-        if message.len() as u64 > shape.block_len || self.hint >= shape.blocks {
+        let geometry = self.layout.geometry;
+        let after = if self.hint + 1 < geometry.blocks { self.hint + 1 } else { 0 };
+        if message.len() as u64 > geometry.block_bytes || self.hint >= geometry.blocks {
             return None;
         }
         let token = self.pool.take_at(lane, self.hint).or_else(|| self.pool.take_at(lane, after))?;
@@ -159,12 +161,14 @@ impl PayloadPool {
     /// Puts a message into a place of the pool. None: there is none free now.
     pub(crate) fn stow(&mut self, region: &Region, lane: usize, message: &[u8]) -> Result<Option<Label>, SendError> {
         let length = message.len() as u64;
-        let shape = self.layout.shape;
-        let block = if length <= shape.block_len { self.pool.take(lane, 0, shape.blocks, self.hint) } else { None };
-        let Some(token) = block.or_else(|| self.pool.take(lane, shape.blocks, shape.extents, shape.blocks)) else {
+        let geometry = self.layout.geometry;
+        let block =
+            if length <= geometry.block_bytes { self.pool.take(lane, 0, geometry.blocks, self.hint) } else { None };
+        let Some(token) = block.or_else(|| self.pool.take(lane, geometry.blocks, geometry.extents, geometry.blocks))
+        else {
             return Ok(None);
         };
-        if token.place < shape.blocks {
+        if token.place < geometry.blocks {
             self.hint = token.place;
         }
         let stored = match self.block(token.place) {
@@ -172,7 +176,7 @@ impl PayloadPool {
                 store_bytes(words, message);
                 Ok(())
             }
-            None => self.write_extent(region, lane, message, token.place - shape.blocks),
+            None => self.write_extent(region, lane, message, token.place - geometry.blocks),
         };
         if stored.is_err() {
             self.pool.give_back(token);
@@ -205,9 +209,9 @@ impl PayloadPool {
 
     /// Gives the memory back that free extents keep for the next message.
     pub(crate) fn release_kept(&self, region: &Region, lane: usize) {
-        for index in 0..self.layout.shape.extents.min(KEPT.len() as u64) {
+        for index in 0..self.layout.geometry.extents.min(KEPT.len() as u64) {
             // Taken meanwhile, so that nobody writes to it.
-            if let Some(token) = self.pool.take_at(lane, self.layout.shape.blocks + index) {
+            if let Some(token) = self.pool.take_at(lane, self.layout.geometry.blocks + index) {
                 self.discard(region, index, 0, u64::MAX);
                 self.pool.give_back(token);
             }
@@ -220,9 +224,9 @@ impl PayloadPool {
         // A ring that cannot be read keeps its memory.
         let _ = ring.for_each_message(|payload| {
             let label = Label::read(payload);
-            let extent = label.token.and_then(|token| token.place.checked_sub(self.layout.shape.blocks));
-            if let Some(index) = extent.filter(|&index| index < self.layout.shape.extents) {
-                let length = label.length.min(self.layout.limit).next_multiple_of(memory::PAGE);
+            let extent = label.token.and_then(|token| token.place.checked_sub(self.layout.geometry.blocks));
+            if let Some(index) = extent.filter(|&index| index < self.layout.geometry.extents) {
+                let length = label.length.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
                 self.discard(region, index, length, u64::MAX);
             }
         });
@@ -231,7 +235,7 @@ impl PayloadPool {
     /// Gives memory of an extent back, from one byte up to another. If that fails it stays with the extent.
     fn discard(&self, region: &Region, index: u64, from: u64, to: u64) {
         // Whole pages: only those are given back, and the extent ends with one.
-        let to = to.min(self.layout.limit).next_multiple_of(memory::PAGE);
+        let to = to.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
         if from < to {
             let _ = memory::discard(region.file(), self.layout.extent(index) + from, to - from);
         }
@@ -239,7 +243,7 @@ impl PayloadPool {
 
     /// Bytes of memory that the extents have, as far as the file system says.
     pub(crate) fn extents_bytes(&self, region: &Region) -> u64 {
-        match self.layout.shape.extents {
+        match self.layout.geometry.extents {
             0 => 0,
             _ => memory::facts(region.file()).map_or(0, |facts| facts.allocated.saturating_sub(self.layout.mapped())),
         }
@@ -308,9 +312,9 @@ impl PayloadPool {
         length: u64,
         message: &mut Vec<u8>,
     ) -> Result<(), PayloadError> {
-        let (shape, limit) = (self.layout.shape, self.layout.limit);
-        let most = if token.place < shape.blocks { shape.block_len.min(limit) } else { limit };
-        if length > most || token.place >= self.layout.places() {
+        let (geometry, limit) = (self.layout.geometry, self.layout.max_message_bytes);
+        let most = if token.place < geometry.blocks { geometry.block_bytes.min(limit) } else { limit };
+        if length > most || token.place >= self.layout.all_blocks() {
             return Err(PayloadError::Corrupt);
         }
         let length = usize::try_from(length).map_err(|_| PayloadError::Corrupt)?;
@@ -320,7 +324,7 @@ impl PayloadPool {
                 load_bytes(words, message);
                 Ok(())
             }
-            None => memory::read_exact_at(region.file(), message, self.layout.extent(token.place - shape.blocks))
+            None => memory::read_exact_at(region.file(), message, self.layout.extent(token.place - geometry.blocks))
                 .map_err(|_| PayloadError::Corrupt),
         }
     }
@@ -345,7 +349,7 @@ impl PayloadPool {
             // What cannot be read is not given back.
             tokens.retain(|token| read.is_ok() && sent.binary_search(token).is_err());
         };
-        let taken = self.taken.get_or_init(|| self.pool.by_lane(self.layout.seats()));
+        let taken = self.taken.get_or_init(|| self.pool.by_lane(self.layout.participants()));
         let taken = taken.get(&lane).cloned().unwrap_or_default();
         self.pool.reclaim_taken(taken, take_out_sent, |token| self.give_back(region, token, u64::MAX));
     }
@@ -357,8 +361,8 @@ impl PayloadPool {
 
     /// `length`: how much of the place was used, or more.
     fn give_back(&self, region: &Region, token: BlockRef, length: u64) {
-        if let Some(index) = token.place.checked_sub(self.layout.shape.blocks)
-            && index < self.layout.shape.extents
+        if let Some(index) = token.place.checked_sub(self.layout.geometry.blocks)
+            && index < self.layout.geometry.extents
             && length > kept(index)
             && self.pool.is_out(token)
         {
@@ -370,9 +374,9 @@ impl PayloadPool {
 
     /// The words of a place that is mapped.
     fn block(&self, place: u64) -> Option<&[AtomicU64]> {
-        let length = self.layout.shape.block_len as usize / WORD;
+        let length = self.layout.geometry.block_bytes as usize / WORD;
         let start = usize::try_from(place).ok()?.checked_mul(length)?;
-        self.blocks.get(start..start.checked_add(length)?).filter(|_| place < self.layout.shape.blocks)
+        self.blocks.get(start..start.checked_add(length)?).filter(|_| place < self.layout.geometry.blocks)
     }
 }
 

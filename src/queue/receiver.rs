@@ -13,12 +13,13 @@ use crate::error::{RecvError, Result, SendError};
 use crate::message::Message;
 use crate::primitive::{AtomicU64, Ordering, SHORT, load_value_into};
 use crate::queue::half::{Half, RingAccess, queue_methods};
-use crate::queue::participant::{Part, WaitFor};
+use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::PayloadPool;
+use crate::queue::state::QueueState;
 use crate::raw::mpmc::Pop;
-use crate::region::Word;
-use crate::region::layout::{lane, queue};
-use crate::region::participant::Registration;
+use crate::region::layout::queue::{control, own};
+use crate::region::lifecycle::Registration;
+use crate::region::words::Word;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Receives messages from a queue, beside any number of others. Each message is received once.
@@ -43,14 +44,14 @@ pub struct Receiver<M: Message + ?Sized = [u8]> {
 
 impl<M: Message + ?Sized> Receiver<M> {
     pub(crate) fn new(seat: Arc<Registration>, wait: WaitStrategy, reports_losses: bool) -> Self {
-        let region = seat.region();
+        let state = QueueState::of(seat.region());
         Self {
-            open: region.lane_word(seat.index(), lane::OPEN).load(Ordering::Relaxed),
-            open_word: region.lane_word(seat.index(), lane::OPEN),
-            lost: region.queue_word(queue::LOST),
-            reported: region.queue_word(queue::REPORTED),
+            open: state.participant_word(seat.index(), own::UNFINISHED_TASKS).load(Ordering::Relaxed),
+            open_word: state.participant_word(seat.index(), own::UNFINISHED_TASKS),
+            lost: state.word(control::LOST),
+            reported: state.word(control::REPORTED),
             reports_losses,
-            half: Half::new(seat, Part::Receiver, wait),
+            half: Half::new(seat, Role::Receiver, wait),
             message: PhantomData,
         }
     }
@@ -78,7 +79,7 @@ impl<M: Message + ?Sized> Receiver<M> {
     /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: all lanes are taken
     /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)), no descriptors.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self::new(self.half.another(Part::Receiver)?, self.half.lane.wait_mode(), self.reports_losses))
+        Ok(Self::new(self.half.another(Role::Receiver)?, self.half.lane.wait_mode(), self.reports_losses))
     }
 
     /// Reports the task of one message that this handle received as done, for [`Sender::join`](crate::queue::Sender::join).
@@ -86,7 +87,7 @@ impl<M: Message + ?Sized> Receiver<M> {
     /// **Blocking**: never. **Errors**: [`NoTask`](RecvError::NoTask), if it was called as often as a message was received;
     /// [`Forked`](RecvError::Forked).
     pub fn task_done(&mut self) -> Result<(), RecvError> {
-        if !self.half.lane.is_ours() {
+        if !self.half.lane.is_from_this_process() {
             return Err(RecvError::Forked);
         }
         self.open = self.open.checked_sub(1).ok_or(RecvError::NoTask)?;
@@ -105,7 +106,9 @@ impl<M: Message + ?Sized> Receiver<M> {
         take: impl FnOnce(&PayloadPool, &Registration, &[AtomicU64]) -> R,
     ) -> Result<Option<R>, RecvError> {
         let Self { half: Half { lane, gate }, open, open_word, lost, reported, reports_losses, .. } = self;
-        if !lane.is_ours() || *reports_losses && lost.load(Ordering::Relaxed) > reported.load(Ordering::Relaxed) {
+        if !lane.is_from_this_process()
+            || *reports_losses && lost.load(Ordering::Relaxed) > reported.load(Ordering::Relaxed)
+        {
             return Ok(None);
         }
         let RingAccess { ring, parcels, seat, .. } = gate;
@@ -127,7 +130,7 @@ impl<M: Message + ?Sized> Receiver<M> {
         until: Timeout,
         mut take: impl FnMut(&PayloadPool, &Registration, u64, &[AtomicU64]),
     ) -> Result<u64, RecvError> {
-        if !self.half.lane.is_ours() {
+        if !self.half.lane.is_from_this_process() {
             return Err(RecvError::Forked);
         }
         let Self { half, open, open_word, lost, reported, reports_losses, .. } = self;

@@ -13,10 +13,10 @@ use crate::error::{Result, SendError};
 use crate::message::Message;
 use crate::primitive::{AtomicU64, WORD, store_value};
 use crate::queue::half::{Half, RingAccess, queue_methods};
-use crate::queue::participant::{Part, WaitFor};
+use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::{Label, PayloadPool};
 use crate::raw::mpmc::{BATCH, Push};
-use crate::region::participant::Registration;
+use crate::region::lifecycle::Registration;
 use crate::sys::deadline_after;
 use crate::wait::{Timeout, WaitStrategy};
 
@@ -34,7 +34,7 @@ pub struct Sender<M: Message + ?Sized = [u8]> {
 
 impl<M: Message + ?Sized> Sender<M> {
     pub(crate) fn new(seat: Arc<Registration>, wait: WaitStrategy) -> Self {
-        Self { half: Half::new(seat, Part::Sender, wait), message: PhantomData }
+        Self { half: Half::new(seat, Role::Sender, wait), message: PhantomData }
     }
 
     pub(crate) fn half(&self) -> &Half {
@@ -53,7 +53,7 @@ impl<M: Message + ?Sized> Sender<M> {
     /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: all lanes are taken
     /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)), no descriptors.
     pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self::new(self.half.another(Part::Sender)?, self.half.lane.wait_mode()))
+        Ok(Self::new(self.half.another(Role::Sender)?, self.half.lane.wait_mode()))
     }
 
     /// Waits until everything that was sent has been received, and every receiver has called
@@ -76,7 +76,7 @@ impl<M: Message + ?Sized> Sender<M> {
     #[inline(always)]
     fn deliver_at_once(&mut self, words: usize, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, SendError> {
         let Half { lane, gate } = &mut self.half;
-        let sent = lane.is_ours() && gate.ring.push_at_once(words, fill)?;
+        let sent = lane.is_from_this_process() && gate.ring.push_at_once(words, fill)?;
         if sent {
             lane.sent(1);
         }
@@ -90,10 +90,10 @@ impl<M: Message + ?Sized> Sender<M> {
         until: Timeout,
         mut push: impl FnMut(&mut RingAccess) -> Result<Push, SendError>,
     ) -> Result<u64, SendError> {
-        if !self.half.lane.is_ours() {
+        if !self.half.lane.is_from_this_process() {
             return Err(SendError::Forked);
         }
-        let sent = self.half.attempt(WaitFor::WriteMessage, until, |gate| match push(gate)? {
+        let sent = self.half.attempt(WaitFor::Slot, until, |gate| match push(gate)? {
             Push::Done(count) => Ok(Some(count)),
             Push::Full => Ok(None),
             Push::Closed => Err(SendError::Closed),
@@ -288,7 +288,8 @@ impl Sender<[u8]> {
             return Err(SendError::TooLarge { length: message.len(), limit });
         }
         let Half { lane, gate } = &mut self.half;
-        let stowed = if lane.is_ours() { gate.parcels.stow_at_once(gate.seat.index(), message) } else { None };
+        let stowed =
+            if lane.is_from_this_process() { gate.parcels.stow_at_once(gate.seat.index(), message) } else { None };
         let label = match stowed {
             Some(label) => label,
             None => self.stow(message, until)?,
@@ -316,10 +317,10 @@ impl Sender<[u8]> {
     /// Puts a message into the pool.
     #[cold]
     fn stow(&mut self, message: &[u8], until: Timeout) -> Result<Label, SendError> {
-        if !self.half.lane.is_ours() {
+        if !self.half.lane.is_from_this_process() {
             return Err(SendError::Forked);
         }
-        let stowed = self.half.attempt(WaitFor::NamedPath, until, |gate| {
+        let stowed = self.half.attempt(WaitFor::Block, until, |gate| {
             if gate.ring.is_closed() {
                 return Err(SendError::Closed);
             }

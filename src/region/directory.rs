@@ -4,9 +4,12 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::{memory, process};
+use crate::sys::fork::ForkGuardedFd;
+use crate::sys::memory::{self, FileId};
+use crate::sys::process;
 
 /// Overrides the directory of named regions, but not in a set-user-ID or set-group-ID program: its caller chose the
 /// environment.
@@ -24,7 +27,7 @@ const NAME_MAX: usize = 200;
 pub struct Directory {
     path: PathBuf,
     /// The default one, under a directory where everybody can write: it must be ours alone.
-    private: bool,
+    is_default: bool,
 }
 
 impl Default for Directory {
@@ -32,7 +35,7 @@ impl Default for Directory {
         let chosen = std::env::var_os(DIRECTORY_ENV).filter(|value| !value.is_empty());
         match chosen.filter(|_| !process::has_a_foreign_environment()) {
             Some(path) => Self::at(PathBuf::from(path)),
-            None => Self { path: PathBuf::from(format!("/dev/shm/tombolo-{}", memory::user())), private: true },
+            None => Self { path: PathBuf::from(format!("/dev/shm/tombolo-{}", memory::user())), is_default: true },
         }
     }
 }
@@ -40,7 +43,7 @@ impl Default for Directory {
 impl Directory {
     /// Names live under `path`. Who may enter is up to whoever made it; if it is missing it is made for us alone.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), private: false }
+        Self { path: path.into(), is_default: false }
     }
 
     /// Where the files are.
@@ -66,7 +69,7 @@ impl Directory {
         };
         let mut names = Vec::new();
         for entry in entries {
-            names.extend(entry.map_err(reading)?.file_name().into_string().ok().filter(|name| is_name(name)));
+            names.extend(entry.map_err(reading)?.file_name().into_string().ok().filter(|name| is_valid_name(name)));
         }
         names.sort();
         Ok(names)
@@ -74,7 +77,7 @@ impl Directory {
 
     /// The file of a name, in a directory that is there and safe to use.
     pub(crate) fn resolve(&self, name: &str) -> Result<PathBuf> {
-        if !is_name(name) {
+        if !is_valid_name(name) {
             return Err(Error::new(
                 ErrorKind::InvalidName,
                 "use this name for a region",
@@ -83,11 +86,11 @@ impl Directory {
                 "choose another name",
             ));
         }
-        self.ensure()?;
+        self.create_if_missing()?;
         Ok(self.path.join(name))
     }
 
-    pub(crate) fn ensure(&self) -> Result<()> {
+    pub(crate) fn create_if_missing(&self) -> Result<()> {
         let shown = self.path.display();
         let made = DirBuilder::new().mode(0o700).create(&self.path);
         if let Err(error) = made
@@ -101,41 +104,88 @@ impl Directory {
 
     /// Refuses what is no directory, and a default one that is not ours alone.
     fn check(&self) -> Result<()> {
-        let doing = format!("use the directory {}", self.path.display());
+        let action = format!("use the directory {}", self.path.display());
         let elsewhere = match process::has_a_foreign_environment() {
             true => "have the program name another directory".to_string(),
             false => format!("name a directory of your own in {DIRECTORY_ENV}, for all programs that are to meet"),
         };
-        let facts = if self.private { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
-        let facts = facts.map_err(|error| Error::io(&doing, error, format_args!("remove it, or {elsewhere}")))?;
+        let facts = if self.is_default { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
+        let facts = facts.map_err(|error| Error::io(&action, error, format_args!("remove it, or {elsewhere}")))?;
         let (owner, mode) = (facts.uid(), facts.mode() & 0o7777);
         let is_ours = owner == memory::user();
         if !facts.is_dir() {
-            let found = match (self.private, facts.is_symlink()) {
+            let found = match (self.is_default, facts.is_symlink()) {
                 (false, _) => "something else".to_string(),
                 (true, true) => format!("a symbolic link of user {owner}"),
                 (true, false) => format!("something else, of user {owner} and mode {mode:o}"),
             };
             let remedy =
                 format_args!("remove it{}, or {elsewhere}", if is_ours { "" } else { " (as that user or root)" });
-            return Err(Error::new(ErrorKind::Permission, doing, found, "a directory", remedy));
+            return Err(Error::new(ErrorKind::Permission, action, found, "a directory", remedy));
         }
-        if self.private && (!is_ours || mode & 0o077 != 0) {
+        if self.is_default && (!is_ours || mode & 0o077 != 0) {
             let found = format_args!("a directory of user {owner} and mode {mode:o}");
             let expected = format_args!("one of user {} and mode 700", memory::user());
             let remedy = match is_ours {
                 true => format!("look who else was in there, then `chmod 700` or remove it; or {elsewhere}"),
                 false => format!("have root or that user remove it, or {elsewhere}"),
             };
-            return Err(Error::new(ErrorKind::Permission, doing, found, expected, remedy));
+            return Err(Error::new(ErrorKind::Permission, action, found, expected, remedy));
         }
         Ok(())
     }
 }
 
-fn is_name(name: &str) -> bool {
+fn is_valid_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_MAX
         && !name.starts_with('.')
         && !name.chars().any(|c| c == '/' || c.is_control())
+}
+
+/// How long a removal waits for another one in the same directory. Each takes microseconds.
+const REMOVAL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Removes a name if it still leads to that file. Returns whether it did.
+///
+/// Linux cannot compare and remove in one call. So removals in a directory take turns, by a lock on
+/// the directory: the name is not removed by another process between the check and the removal, and
+/// a name that exists is never given to another file. The caller keeps the file open, so that its
+/// number cannot come to mean another.
+pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
+    let action = format!("remove the name {}", path.display());
+    let failed = |error| Error::io(&action, error, "check the directory's permissions");
+    let started = Instant::now();
+    let directory = match ForkGuardedFd::new(|| memory::open_directory(path.parent().unwrap_or(Path::new("/")))) {
+        // A directory that can be written but not read, or no descriptor left: there is nothing to lock.
+        Err(error)
+            if error.kind() == io::ErrorKind::PermissionDenied
+                || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) =>
+        {
+            None
+        }
+        opened => Some(opened.map_err(failed)?),
+    };
+    // A file system that has no such locks is no reason to keep the name.
+    while let Some(directory) = &directory
+        && !memory::try_lock_whole(directory).unwrap_or(true)
+    {
+        if started.elapsed() >= REMOVAL_TIMEOUT {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                action,
+                format_args!("another process in the middle of removing a name there for {REMOVAL_TIMEOUT:?}"),
+                "microseconds",
+                "find and continue, or kill, the stopped one that has the directory open and locked (`lsof`)",
+            ));
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let is_it = memory::facts_at(path).is_ok_and(|facts| facts.id == id);
+    let removed = if is_it { std::fs::remove_file(path).map_err(failed) } else { Ok(()) };
+    // Not left to the closing: a child made by a raw `clone` may have a copy of the descriptor.
+    if let Some(directory) = &directory {
+        memory::unlock_whole(directory);
+    }
+    removed.map(|()| is_it)
 }

@@ -1,56 +1,57 @@
-//! How much a look after others may cost, and what the kernel has said so far.
+//! How much looking after dead participants may cost one call, and what the kernel has answered so far.
 //!
-//! Each question about a lane is one or two system calls, and a look at /proc if its lock is free. With thousands of lanes, or of locks
-//! through which the kernel has to search, that adds up to seconds, and words that a peer wrote can make every lane worth a question. So each
-//! call asks for a while only, and the next one goes on where it stopped.
+//! Each liveness check is one or two system calls, and a read of /proc if the lock is free. With
+//! thousands of participants, or of locks through which the kernel has to search, that adds up to
+//! seconds, and a hostile peer can make every participant worth a check. So each call checks for a
+//! while only, and the next one goes on where it stopped.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use crate::region::Region;
-use crate::region::participant::{LEAVING, PRESENT, ParticipantStatus, VACANT};
+use crate::region::participant::{JOINED, LEAVING, ParticipantStatus, VACANT};
 use crate::sys::Deadline;
 
 /// How long one call looks after others.
-const TIME: Duration = Duration::from_millis(1);
+const MAX_TIME: Duration = Duration::from_millis(1);
 
 /// What is had even when the deadline is near or over. Otherwise one who never waits for long would never get anything done.
-const AT_LEAST: Duration = Duration::from_micros(200);
+const MIN_TIME: Duration = Duration::from_micros(200);
 
 /// Lanes that one call asks the kernel about.
-pub(crate) const QUESTIONS: usize = 64;
+pub(crate) const MAX_CHECKS: usize = 64;
 
 /// Shared words that are looked at between two looks at the clock.
-const STRETCH: usize = 256;
+const WORDS_PER_CLOCK_CHECK: usize = 256;
 
 thread_local! {
     /// Shared words that this thread has looked at on behalf of others, for tests.
-    static VISITED: Cell<u64> = const { Cell::new(0) };
+    static SCANNED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// See [`VISITED`].
-pub(crate) fn visited() -> u64 {
-    VISITED.get()
+/// See [`SCANNED`].
+pub(crate) fn scanned_words() -> u64 {
+    SCANNED.get()
 }
 
 /// What one look after others may still cost.
 pub(crate) struct Budget {
     end: Option<Instant>,
-    most: usize,
-    questions: Cell<usize>,
+    limit: usize,
+    checks_left: Cell<usize>,
     words: Cell<usize>,
-    is_fresh: Cell<bool>,
+    is_unused: Cell<bool>,
     is_spent: Cell<bool>,
 }
 
 impl Budget {
-    fn new(end: Option<Instant>, most: usize) -> Self {
+    fn new(end: Option<Instant>, limit: usize) -> Self {
         Self {
             end,
-            most,
-            questions: Cell::new(most),
+            limit,
+            checks_left: Cell::new(limit),
             words: Cell::new(0),
-            is_fresh: Cell::new(true),
+            is_unused: Cell::new(true),
             is_spent: Cell::new(false),
         }
     }
@@ -58,13 +59,13 @@ impl Budget {
     /// For a call that has to be back by then.
     pub(crate) fn until(deadline: Deadline) -> Self {
         let now = Instant::now();
-        let end = deadline.map_or(now + TIME, |deadline| deadline.min(now + TIME));
-        Self::new(Some(end.max(now + AT_LEAST)), QUESTIONS)
+        let end = deadline.map_or(now + MAX_TIME, |deadline| deadline.min(now + MAX_TIME));
+        Self::new(Some(end.max(now + MIN_TIME)), MAX_CHECKS)
     }
 
     /// For a call that may take long, as often as it has to.
-    pub(crate) fn few_questions() -> Self {
-        Self::new(None, QUESTIONS)
+    pub(crate) fn bounded() -> Self {
+        Self::new(None, MAX_CHECKS)
     }
 
     /// For a call that is to do everything.
@@ -72,9 +73,9 @@ impl Budget {
         Self::new(None, usize::MAX)
     }
 
-    /// As much again, in what is left of the time; a little is left in any case.
-    pub(crate) fn again(&self) -> Self {
-        Self::new(self.end.map(|end| end.max(Instant::now() + AT_LEAST)), self.most)
+    /// As much renewed, in what is left of the time; a little is left in any case.
+    pub(crate) fn renewed(&self) -> Self {
+        Self::new(self.end.map(|end| end.max(Instant::now() + MIN_TIME)), self.limit)
     }
 
     /// Whether anything was refused.
@@ -86,23 +87,23 @@ impl Budget {
         self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Whether the kernel may be asked about one more lane. The first time it may in any case: so each call gets on.
-    pub(crate) fn ask(&self) -> bool {
-        let is_first = self.is_fresh.replace(false);
-        let left = self.questions.get();
+    /// Whether the kernel may be asked about one more index. The first time it may in any case: so each call gets on.
+    pub(crate) fn may_check(&self) -> bool {
+        let is_first = self.is_unused.replace(false);
+        let left = self.checks_left.get();
         if left == 0 || !is_first && self.is_late() {
             self.is_spent.set(true);
             return false;
         }
-        self.questions.set(left - 1);
+        self.checks_left.set(left - 1);
         true
     }
 
     /// Whether so many more shared words may be looked at.
-    pub(crate) fn visit(&self, words: usize) -> bool {
-        VISITED.set(VISITED.get() + words as u64);
+    pub(crate) fn may_scan(&self, words: usize) -> bool {
+        SCANNED.set(SCANNED.get() + words as u64);
         let since = self.words.get() + words;
-        if since < STRETCH {
+        if since < WORDS_PER_CLOCK_CHECK {
             self.words.set(since);
             return true;
         }
@@ -113,107 +114,107 @@ impl Budget {
     }
 }
 
-/// What the kernel said of one lane.
+/// What the kernel said of one index.
 #[derive(Clone, Copy)]
-struct Verdict {
+struct Answer {
     /// Who it was about: how many had sat there.
     joins: u64,
-    standing: ParticipantStatus,
+    status: ParticipantStatus,
     round: u64,
 }
 
-/// What the kernel said of the lanes of a region. That somebody lives is remembered for one round only; that somebody is dead stays true: nobody
-/// sits down in that lane before it is repaired, and who does then is another one.
+/// What the kernel said of the participants of a region. That somebody lives is remembered for one round only; that somebody is dead stays true: nobody
+/// sits down in that index before it is repaired, and who does then is another one.
 #[derive(Default)]
-pub(crate) struct Verdicts {
-    lanes: Vec<Option<Verdict>>,
+pub(crate) struct StatusCache {
+    participants: Vec<Option<Answer>>,
     round: u64,
     /// How many deaths were found so far.
     pub(crate) found: u64,
 }
 
-impl Verdicts {
+impl StatusCache {
     /// From here on everybody who lived may have died.
-    pub(crate) fn begin(&mut self, region: &Region) {
+    pub(crate) fn next_round(&mut self, region: &Region) {
         self.round += 1;
-        self.lanes.resize(region.layout().seats(), None);
+        self.participants.resize(region.participants().len(), None);
     }
 
-    /// What is to be said of a lane. None: the budget does not allow a question.
-    pub(crate) fn standing(&mut self, region: &Region, lane: usize, budget: &Budget) -> Option<ParticipantStatus> {
-        match region.state(lane) {
-            PRESENT | LEAVING => {}
+    /// What is to be said of a index. None: the budget does not allow a question.
+    pub(crate) fn status(&mut self, region: &Region, index: usize, budget: &Budget) -> Option<ParticipantStatus> {
+        match region.participants().state(index) {
+            JOINED | LEAVING => {}
             VACANT => return Some(ParticipantStatus::Vacant),
             // Left, or repaired: nobody is there.
             _ => return Some(ParticipantStatus::Left),
         }
-        let joins = region.joins(lane);
-        let known = self.lanes.get(lane).copied().flatten().filter(|known| {
-            known.joins == joins && (known.round == self.round || known.standing == ParticipantStatus::Dead)
+        let joins = region.participants().joins(index);
+        let cached = self.participants.get(index).copied().flatten().filter(|cached| {
+            cached.joins == joins && (cached.round == self.round || cached.status == ParticipantStatus::Dead)
         });
-        if let Some(known) = known {
-            return Some(known.standing);
+        if let Some(cached) = cached {
+            return Some(cached.status);
         }
-        if !budget.ask() {
+        if !budget.may_check() {
             return None;
         }
-        let standing = region.standing(lane);
-        if !region.is_occupied(lane) || region.joins(lane) != joins {
+        let status = region.participants().status(index);
+        if !region.participants().is_occupied(index) || region.participants().joins(index) != joins {
             return Some(ParticipantStatus::Alive); // somebody has just come or gone: another time
         }
-        self.found += u64::from(standing == ParticipantStatus::Dead);
-        if let Some(place) = self.lanes.get_mut(lane) {
-            *place = Some(Verdict { joins, standing, round: self.round });
+        self.found += u64::from(status == ParticipantStatus::Dead);
+        if let Some(place) = self.participants.get_mut(index) {
+            *place = Some(Answer { joins, status, round: self.round });
         }
-        Some(standing)
+        Some(status)
     }
 }
 
 /// Where the looks of one participant after the others have got.
 #[derive(Default)]
-pub(crate) struct Patrol {
-    pub(crate) verdicts: Verdicts,
+pub(crate) struct RepairScan {
+    pub(crate) statuses: StatusCache,
     pub(crate) cursor: usize,
 }
 
 /// What one look has done.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Tended {
-    /// Lanes that serve again.
+pub(crate) struct RepairOutcome {
+    /// Lanes that serve renewed.
     pub(crate) repaired: usize,
     /// Lanes that it is done with.
-    pub(crate) passed: usize,
+    pub(crate) scanned: usize,
 }
 
-impl Patrol {
-    /// The next of the dead, up to `most`, and how many lanes that takes one past. A lane of one's own is left out.
-    pub(crate) fn find(
+impl RepairScan {
+    /// The next of the dead, up to `limit`, and how many participants that takes one past. A index of one's own is left out.
+    pub(crate) fn find_dead(
         &mut self,
         region: &Region,
         own: Option<usize>,
-        most: usize,
+        limit: usize,
         budget: &Budget,
     ) -> (Vec<usize>, usize) {
-        let lanes = region.layout().seats();
-        self.verdicts.begin(region);
-        self.cursor = if self.cursor < lanes { self.cursor } else { 0 };
-        let (mut dead, mut passed) = (Vec::new(), 0);
-        while passed < lanes && dead.len() < most && budget.visit(1) {
-            let lane = (self.cursor + passed) % lanes;
-            if Some(lane) != own {
-                match self.verdicts.standing(region, lane, budget) {
+        let participants = region.participants().len();
+        self.statuses.next_round(region);
+        self.cursor = if self.cursor < participants { self.cursor } else { 0 };
+        let (mut dead, mut scanned) = (Vec::new(), 0);
+        while scanned < participants && dead.len() < limit && budget.may_scan(1) {
+            let index = (self.cursor + scanned) % participants;
+            if Some(index) != own {
+                match self.statuses.status(region, index, budget) {
                     None => break,
-                    Some(ParticipantStatus::Dead) => dead.push(lane),
+                    Some(ParticipantStatus::Dead) => dead.push(index),
                     Some(_) => {}
                 }
             }
-            passed += 1;
+            scanned += 1;
         }
-        (dead, passed)
+        (dead, scanned)
     }
 
-    /// The next look begins so many lanes further.
-    pub(crate) fn pass(&mut self, region: &Region, passed: usize) {
-        self.cursor = (self.cursor + passed) % region.layout().seats().max(1);
+    /// The next look begins so many participants further.
+    pub(crate) fn advance(&mut self, region: &Region, scanned: usize) {
+        self.cursor = (self.cursor + scanned) % region.participants().len().max(1);
     }
 }

@@ -1,6 +1,6 @@
-//! A file under a region's name that this version of the library cannot read: of another layout version, cut or
-//! damaged. Whether anybody uses it does not depend on its layout: every version holds locks on bytes of the file
-//! while it uses one, and enters the same section to join, leave and remove.
+//! A file under a region's name that this version of the library cannot read: it has another layout
+//! version, or is cut or damaged. Whether a process uses it does not depend on its layout. Every version
+//! holds locks on bytes of a file that it uses, and locks the same byte to join, leave and remove.
 
 use std::io;
 use std::thread;
@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::WORD;
-use crate::region::layout::{MAGIC, RETIRED, header};
-use crate::region::participant::{ADMISSION, PATIENCE};
-use crate::region::{NamedPath, Settings, open_file, unlink};
+use crate::region::directory::unlink;
+use crate::region::layout::header;
+use crate::region::participant::{MEMBERSHIP_LOCK, MEMBERSHIP_TIMEOUT};
+use crate::region::settings::Settings;
+use crate::region::{NamedPath, file};
 use crate::sys::fork::ForkGuardedFd;
 use crate::sys::memory::FileId;
 use crate::sys::{file_lock, memory};
@@ -23,19 +25,20 @@ pub(crate) fn is_about_content(error: &Error) -> bool {
 /// Such a file.
 pub(crate) struct Unreadable {
     file: ForkGuardedFd,
-    place: NamedPath,
+    path: NamedPath,
 }
 
 impl Unreadable {
     /// Opens what has this name now.
     pub(crate) fn open(name: &str, settings: &Settings) -> Result<Self> {
-        let (file, place) = open_file(name, settings)?;
-        Ok(Self { file, place })
+        let (file, path) = file::open(name, settings)?;
+        Ok(Self { file, path })
     }
 
-    /// Whether it begins as every region does. What does not is not ours to remove.
+    /// Whether it begins as every region does. Other files are not ours to remove.
     pub(crate) fn is_a_region(&self) -> bool {
-        memory::facts(&self.file).is_ok_and(|facts| facts.is_regular) && self.word(header::MAGIC) == Some(MAGIC)
+        memory::facts(&self.file).is_ok_and(|facts| facts.is_regular)
+            && self.word(header::MAGIC) == Some(header::MAGIC_NUMBER)
     }
 
     pub(crate) fn id(&self) -> Option<FileId> {
@@ -50,22 +53,23 @@ impl Unreadable {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        let doing = format_args!("remove the region {:?} ({})", self.place.name, self.place.path.display());
-        Error::io(doing, error, "use a file system with open-file-description locks (tmpfs, ext4, xfs, btrfs)")
+        let action = format_args!("remove the region {:?} ({})", self.path.name, self.path.path.display());
+        Error::io(action, error, "use a file system with open-file-description locks (tmpfs, ext4, xfs, btrfs)")
     }
 
-    /// Removes the name if nobody uses the region and it was not to stay. Returns whether the name means another file,
-    /// or none, by now.
+    /// Removes the name if no process uses the region and it was not to stay. Returns whether the name
+    /// leads to another file, or to none, by now.
     ///
-    /// A participant that has lost its lock cannot be told from a dead one here: the record that names it is not read.
-    pub(crate) fn remove_if_abandoned(&self) -> Result<bool> {
+    /// A participant that has lost its lock cannot be told from a dead one here: the record that names it
+    /// cannot be read.
+    pub(crate) fn remove_if_stale(&self) -> Result<bool> {
         if !self.is_a_region() || self.word(header::PERSISTENT).is_some_and(|word| word != 0) {
             return Ok(false);
         }
         let started = Instant::now();
-        while !file_lock::try_lock(&self.file, ADMISSION).map_err(|error| self.failed(error))? {
-            if started.elapsed() >= PATIENCE {
-                return Ok(false); // somebody is in there, if stopped
+        while !file_lock::try_lock(&self.file, MEMBERSHIP_LOCK).map_err(|error| self.failed(error))? {
+            if started.elapsed() >= MEMBERSHIP_TIMEOUT {
+                return Ok(false); // in use, by a stopped process
             }
             thread::sleep(std::time::Duration::from_micros(200));
         }
@@ -76,15 +80,15 @@ impl Unreadable {
         self.remove()
     }
 
-    /// Removes the name whoever uses the region, if it still means this file.
+    /// Removes the name even if the region is in use, if it still leads to this file.
     pub(crate) fn remove(&self) -> Result<bool> {
-        if self.is_a_region() && self.word(header::LIFE).is_some() {
-            // One that is about to join has opened the file before: it looks the name up again.
-            let at = (header::LIFE * WORD) as u64;
-            memory::write_word_at(&self.file, RETIRED, at).map_err(|error| self.failed(error))?;
+        if self.is_a_region() && self.word(header::REGION_STATE).is_some() {
+            // A process that is about to join has opened the file already: it looks the name up again.
+            let at = (header::REGION_STATE * WORD) as u64;
+            memory::write_word_at(&self.file, header::RETIRED, at).map_err(|error| self.failed(error))?;
         }
         let id = memory::facts(&self.file).map_err(|error| self.failed(error))?.id;
-        unlink(&self.place.path, id)?;
+        unlink(&self.path.path, id)?;
         Ok(true)
     }
 }

@@ -97,6 +97,23 @@ pub(crate) fn generation() -> u32 {
     PAGE.generation.load(Ordering::Relaxed)
 }
 
+/// The process that made a handle. A forked child finds that the handle is not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation(u32);
+
+impl Generation {
+    #[inline]
+    pub(crate) fn current() -> Self {
+        Self(generation())
+    }
+
+    /// Whether this is the process that made the handle: one load and one comparison.
+    #[inline]
+    pub(crate) fn is_current(self) -> bool {
+        self.0 == generation()
+    }
+}
+
 /// A lock of this process that its thread may take again.
 struct Section {
     /// 0 free, 1 taken, 2 taken and wanted: Drepper's futex mutex.
@@ -388,14 +405,14 @@ impl ForkGuardedFd {
     /// False in a forked child: there the descriptor is closed and its number may mean another
     /// file.
     #[inline]
-    pub(crate) fn is_ours(&self) -> bool {
+    pub(crate) fn is_from_this_process(&self) -> bool {
         self.generation == generation()
     }
 
     /// Whether the number still means the file that was opened. It does not in a thread with a
     /// table of its own in which it means another, nor after something else has closed it.
     fn is_proven(&self) -> bool {
-        self.is_ours() && memory::facts(&*self.descriptor).is_ok_and(|facts| facts.id == self.id)
+        self.is_from_this_process() && memory::facts(&*self.descriptor).is_ok_and(|facts| facts.id == self.id)
     }
 }
 

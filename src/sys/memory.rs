@@ -198,11 +198,11 @@ fn facts_of(stat: &fs::Stat) -> FileFacts {
 }
 
 /// The position of an open file description, which travels with it to other processes.
-pub(crate) fn position(file: impl AsFd) -> io::Result<u64> {
+pub(crate) fn fd_offset(file: impl AsFd) -> io::Result<u64> {
     Ok(fs::tell(file)?)
 }
 
-pub(crate) fn set_position(file: impl AsFd, position: u64) -> io::Result<()> {
+pub(crate) fn set_fd_offset(file: impl AsFd, position: u64) -> io::Result<()> {
     fs::seek(file, fs::SeekFrom::Start(position))?;
     Ok(())
 }

@@ -2,11 +2,11 @@
 //!
 //! The rest of the crate sees small safe functions; nothing in here knows what a region or a ring is.
 
+pub(crate) mod available_memory;
 pub(crate) mod copy;
 pub(crate) mod file_lock;
 pub(crate) mod fork;
 pub(crate) mod futex;
-pub(crate) mod headroom;
 pub(crate) mod membarrier;
 pub(crate) mod memory;
 pub(crate) mod process;

@@ -9,7 +9,7 @@
 
 use crate::primitive::{WORD, spin_loop};
 use crate::region::Region;
-use crate::region::layout::{ElementType, RegionKind};
+use crate::region::layout::header::{ElementType, RegionKind};
 
 /// Words of a typical small record: byte messages are counted by these.
 pub(crate) const RECORD: u64 = 8;
@@ -32,10 +32,10 @@ impl PollBackoff {
 
     pub(crate) fn new(region: &Region) -> Self {
         let layout = region.layout();
-        let capacity = match (layout.kind, layout.element) {
+        let capacity = match (layout.kind(), layout.element()) {
             // Of a pipe's bytes the capacity is in bytes.
-            (RegionKind::Pipe, ElementType::Bytes) => layout.capacity / (RECORD * WORD as u64),
-            _ => layout.capacity,
+            (RegionKind::Pipe, ElementType::Bytes) => layout.capacity() / (RECORD * WORD as u64),
+            _ => layout.capacity(),
         };
         Self { capacity, pause: 0, position: 0, had_to_wait: false }
     }

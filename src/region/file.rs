@@ -1,0 +1,157 @@
+//! The file behind a region: opened by name, or made with all of its memory, and mapped once.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Weak};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::region::layout::{Layout, header};
+use crate::region::settings::Settings;
+use crate::region::words::MappingInner;
+use crate::region::{NamedPath, Warnings};
+use crate::sys::available_memory::{Headroom, headroom, overhead};
+use crate::sys::fork::{ForkGuardedFd, ForkSafe};
+use crate::sys::memory::{self, FileId, HUGE_PAGE};
+
+const DEFAULT_MODE: u32 = 0o600;
+
+/// Opens the file that has this name now, whatever is in it.
+pub(super) fn open(name: &str, settings: &Settings) -> Result<(ForkGuardedFd, NamedPath)> {
+    let path = settings.directory.resolve(name)?;
+    let action = format!("open the region {name:?} ({})", path.display());
+    let remedy = "see which names exist with `tombolo ls`, and whose they are";
+    let file = ForkGuardedFd::new(|| memory::open(&path)).map_err(|error| Error::io(&action, error, remedy))?;
+    let owner = memory::facts(&file).map_err(|error| Error::io(&action, error, remedy))?.owner;
+    if owner != memory::user() && !settings.allow_other_owner {
+        return Err(Error::new(
+            ErrorKind::Permission,
+            action,
+            format_args!("a file of user {owner}"),
+            format_args!("one of user {}", memory::user()),
+            "allow other owners explicitly if that user is to be trusted with this process's time",
+        ));
+    }
+    Ok((file, NamedPath { name: name.to_string(), path }))
+}
+
+pub(super) fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<ForkGuardedFd> {
+    settings.directory.create_if_missing()?;
+    let directory = settings.directory.path();
+    let action = format!("make a region of {} bytes in {}", layout.mapped(), directory.display());
+    check_file_size(&action, layout.size())?;
+    if memory::is_tmpfs(directory) {
+        check_memory(&action, layout.mapped())?;
+    }
+    let make = || {
+        let file = ForkGuardedFd::new(|| memory::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE)))?;
+        memory::allocate(&file, layout.size(), layout.mapped())?;
+        Ok(file)
+    };
+    make().map_err(|error: io::Error| {
+        let remedy = match error.raw_os_error() {
+            Some(libc::EOPNOTSUPP | libc::EISDIR) => {
+                "that file system has no unnamed files or no preallocation: name a directory on tmpfs, ext4, xfs or btrfs"
+            }
+            _ => "make room there, choose a smaller capacity, or name another directory",
+        };
+        Error::io(&action, error, remedy)
+    })
+}
+
+pub(super) fn create_anonymous(layout: Layout, huge: bool, warnings: &mut Warnings) -> Result<(ForkGuardedFd, Layout)> {
+    let action = format!("make an anonymous region of {} bytes", layout.mapped());
+    check_file_size(&action, layout.size())?;
+    let make = |huge, size, backed| {
+        let file = ForkGuardedFd::new(|| memory::create_anonymous(huge))?;
+        memory::allocate(&file, size, backed)?;
+        Ok(file)
+    };
+    if huge && layout.mapped() < layout.size() {
+        warnings.push("reserved huge pages: not for a region with extents, which are read and written as a file");
+    } else if huge {
+        let size = layout.size().next_multiple_of(HUGE_PAGE);
+        match make(true, size, size) {
+            Ok(file) => return Ok((file, layout.with_size(size))),
+            Err(error) => warnings.check("reserved huge pages", Err::<(), io::Error>(error)),
+        }
+    }
+    check_memory(&action, layout.mapped())?;
+    let file = make(false, layout.size(), layout.mapped())
+        .map_err(|error: io::Error| Error::io(&action, error, "choose a smaller capacity"))?;
+    Ok((file, layout))
+}
+
+/// A tmpfs may be allowed more memory than there is, or than this process's control groups may have.
+/// Filling it would end in the out-of-memory killer, not in an error.
+pub(super) fn check_memory(action: &str, size: u64) -> Result<()> {
+    let wanted = size.saturating_add(overhead(size));
+    let Some(Headroom { bytes, group }) = headroom(wanted).filter(|found| found.bytes < wanted) else { return Ok(()) };
+    let (found, remedy) = match group {
+        None => (format!("{bytes} bytes of available memory"), "choose a smaller capacity"),
+        Some(group) => (
+            format!("{bytes} bytes left to the control group {}", group.display()),
+            "choose a smaller capacity, or raise the group's limit (memory.max, memory.limit_in_bytes)",
+        ),
+    };
+    Err(Error::new(ErrorKind::NoSpace, action, found, format_args!("{wanted}"), remedy))
+}
+
+/// Growing a file beyond the process's limit would be a signal, not an error.
+fn check_file_size(action: &str, size: u64) -> Result<()> {
+    match memory::file_size_limit() {
+        Some(limit) if size > limit => Err(Error::new(
+            ErrorKind::NoSpace,
+            action,
+            format_args!("files limited to {limit} bytes, of which {size} are needed"),
+            "a file that may be so long, if mostly empty",
+            "raise the limit (`ulimit -f`), or allow fewer or shorter large messages",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Reads instead of mapping: if the file is truncated meanwhile, that is a short read, no SIGBUS.
+pub(super) fn read_header(file: &ForkGuardedFd) -> io::Result<[u64; header::WORDS]> {
+    let mut words = [0; header::WORDS];
+    memory::read_exact_at(file, bytemuck::bytes_of_mut(&mut words), 0)?;
+    Ok(words)
+}
+
+/// One mapping for each file, however often it is opened: the optimiser may assume that two addresses
+/// are two memories.
+pub(super) fn map(
+    file: &ForkGuardedFd,
+    length: u64,
+    settings: &Settings,
+    warnings: &mut Warnings,
+) -> Result<Arc<MappingInner>> {
+    static MAPPINGS: ForkSafe<HashMap<FileId, Weak<MappingInner>>> = ForkSafe::new();
+
+    let failed = |error: io::Error| {
+        let is_hidden = error.kind() == io::ErrorKind::NotFound; // what is open is found through /proc
+        let remedy = if is_hidden { "mount /proc" } else { "choose a smaller capacity" };
+        Error::io(format_args!("map {length} bytes"), error, remedy)
+    };
+    let facts = memory::facts(file).map_err(failed)?;
+    let mapping = MAPPINGS.with(|mappings| match mappings.get(&facts.id).and_then(Weak::upgrade) {
+        Some(mapping) if mapping.map.len() as u64 == length => Ok(mapping),
+        _ => {
+            let length = usize::try_from(length).map_err(io::Error::other)?;
+            let mapping = Arc::new(MappingInner::new(file, length, facts.id)?);
+            mappings.retain(|_, other| other.strong_count() > 0);
+            mappings.insert(facts.id, Arc::downgrade(&mapping));
+            Ok(mapping)
+        }
+    });
+    let mapping = mapping.map_err(failed)?;
+    if settings.huge_pages {
+        warnings.check("transparent huge pages", mapping.map.advise_huge());
+    }
+    if settings.prefault {
+        warnings.check("prefaulting", mapping.map.prefault());
+    }
+    if settings.lock_memory {
+        warnings.check("locking the region in memory", mapping.map.lock());
+    }
+    Ok(mapping)
+}

@@ -1,0 +1,84 @@
+//! The bytes of a namespace's region.
+//!
+//! ```text
+//! words
+//!      0  header
+//!     64  participants  16 words each: a record, then padding
+//!    ...  table         16 words for each object: see object/table.rs
+//!    ...  objects       each a multiple of 16 words
+//! ```
+
+use super::header;
+use super::{MAX_PARTICIPANTS, PADDING_WORDS, SIZE_MAX, bytes_of, invalid, queue};
+use crate::error::Result;
+use crate::primitive::WORD;
+
+const PARTICIPANTS_AT: usize = header::WORDS;
+const PARTICIPANT_WORDS: usize = queue::own::WORDS;
+
+/// Words of an object's entry in the table.
+pub(crate) const ENTRY_WORDS: usize = PADDING_WORDS;
+
+/// Objects that a namespace can have.
+const MAX_OBJECTS: u64 = 1 << 16;
+
+/// A namespace's layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NamespaceLayout {
+    /// Objects.
+    pub(crate) objects: u64,
+    /// Words of all objects.
+    pub(crate) object_words: u64,
+    participants: u64,
+    /// Whether the name is to stay when the last participant has left.
+    pub(crate) persistent: bool,
+    /// Bytes of the file.
+    pub(super) size: u64,
+}
+
+impl NamespaceLayout {
+    pub(crate) fn new(objects: u64, object_words: u64, participants: u64, persistent: bool) -> Result<Self> {
+        for (what, found, least, most) in [
+            ("number of objects", objects, 1, MAX_OBJECTS),
+            ("number of participants", participants, 1, MAX_PARTICIPANTS),
+            ("number of words", object_words, 1, SIZE_MAX / WORD as u64),
+        ] {
+            if !(least..=most).contains(&found) {
+                return Err(invalid("namespace", what, found, format_args!("{least} to {most}"), "choose another"));
+            }
+        }
+        let layout = Self { objects, object_words, participants, persistent, size: 0 };
+        let words = (layout.first_object() as u64).checked_add(object_words);
+        match words.and_then(bytes_of) {
+            Some(size) => Ok(Self { size, ..layout }),
+            None => Err(invalid("region", "capacity", objects, "a region below 64 TiB", "choose a smaller capacity")),
+        }
+    }
+
+    pub(super) fn store(&self, words: &mut [u64; header::USED]) {
+        words[header::KIND] = header::NAMESPACE;
+        words[header::CAPACITY] = self.objects;
+        words[header::MAX_MESSAGE_BYTES] = self.object_words * WORD as u64;
+        words[header::PARTICIPANTS] = self.participants;
+        words[header::PERSISTENT] = u64::from(self.persistent);
+    }
+
+    pub(crate) fn participants(&self) -> usize {
+        self.participants as usize
+    }
+
+    /// First word of a participant's record.
+    pub(super) fn participant(index: usize) -> usize {
+        PARTICIPANTS_AT + index * PARTICIPANT_WORDS
+    }
+
+    /// First word of an object's entry in the table.
+    pub(crate) fn entry(&self, index: usize) -> usize {
+        Self::participant(self.participants()) + index * ENTRY_WORDS
+    }
+
+    /// First word of the first object.
+    pub(crate) fn first_object(&self) -> usize {
+        self.entry(self.objects as usize)
+    }
+}

@@ -1,0 +1,428 @@
+//! How a process joins a region, leaves it, passes its place on to another process, and how a name
+//! goes with the last one.
+//!
+//! What: an endpoint that is passed on travels as a descriptor, which may be copied on the way: a
+//! shell inherits it together with the program that it starts, a fork copies it. A lock belongs to
+//! all copies of a descriptor. So a description of its own travels. It holds the second byte, and
+//! gives that up on arrival. Copies hold nothing from then on.
+//!
+//! Bytes: participant i has the bytes 2i and 2i + 1 (docs/layout.md). The offset of the description
+//! that travels is i + 1.
+//!
+//! Invariants
+//! - I1: a participant is taken if either of its bytes is locked. The kernel answers for both at once.
+//! - I2: the second byte is locked from pass-2 to take-3, while an endpoint travels, and at join-2.
+//! - I3: either byte is locked at every instant between the join of one process and the leaving, or
+//!   the death, of the last process to which the endpoint was passed on.
+//! - I4: while the second byte is locked, only a description that holds it lets a process take the
+//!   first.
+//!
+//! Edges: the kernel's. It serialises all locks of a file.
+//!
+//! Crash, by step
+//! - join-1 membership locked, join-2 both bytes locked, then the second freed, join-3 record
+//!   written, join-4 role taken (`raw/owner.rs`), join-5 membership unlocked. Death frees the locks.
+//!   Before join-4 the peer sees nobody, after it a death.
+//! - leave-1 roles closed, leave-2 peers woken, leave-3 record LEFT, leave-4 region RETIRED, leave-5
+//!   name removed, leave-6 lock freed. Before leave-1 the peer sees a death, after it an end of
+//!   stream. Between leave-4 and leave-5 the name leads to a retired region that nobody holds. The
+//!   next process that opens it finishes the removal.
+//! - exit: as leave-1 to leave-5, with the record LEAVING instead of LEFT in a queue and a namespace,
+//!   and no lock freed until the process is gone. A participant that is LEAVING is repaired as a
+//!   dead one is, but it has left.
+//! - pass-1 a description opened, pass-2 the second byte locked through it, pass-3 the identity
+//!   cleared, pass-4 the first byte freed. Death before the descriptor was given away frees both: a
+//!   death. After that it travels, alive as long as any copy is open.
+//! - take-1 a description opened, take-2 the first byte locked through it, take-3 the second freed
+//!   through the one that arrived, take-4 the identity written. Death before take-3 leaves it
+//!   travelling, for another process that has a copy. After take-3 it is a death, whatever copies
+//!   there are. Of two processes that take it at once, one gets through take-2. The other is refused,
+//!   and so is one that comes after take-3.
+//!
+//! Source: our own.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Weak};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::primitive::{AtomicU32, Ordering};
+use crate::region::Region;
+use crate::region::directory::unlink;
+use crate::region::layout::header;
+use crate::region::layout::header::RegionKind;
+use crate::region::participant::{
+    FileLockGuard, JOINED, LEFT, MEMBERSHIP_LOCK, MEMBERSHIP_TIMEOUT, participant_byte, transfer_byte,
+};
+use crate::region::process_exit::{LeaveAtExit, Ticket};
+use crate::sys::file_lock;
+use crate::sys::fork::ForkGuardedFd;
+use crate::sys::memory;
+use crate::sys::process::Identity;
+
+impl Region {
+    /// Removes the name, if it still leads to this region. The caller has locked membership, or
+    /// forces it.
+    fn retire(&self) -> Result<()> {
+        self.word(header::REGION_STATE).store(header::RETIRED, Ordering::Release);
+        match self.path() {
+            Some(named) if !self.is_nested() => unlink(&named.path, self.id()).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the region's name. Unless forced, only if no process uses it.
+    pub(crate) fn remove(&self, force: bool) -> Result<()> {
+        let participants = self.participants();
+        let timeout = if force { MEMBERSHIP_TIMEOUT / 10 } else { MEMBERSHIP_TIMEOUT };
+        let _membership = participants.lock_membership(timeout).or_else(|error| {
+            // Forced, and a stopped process holds the section: the name goes all the same.
+            if force { Ok(FileLockGuard::new(self, MEMBERSHIP_LOCK)) } else { Err(error) }
+        })?;
+        if let (false, Some(index)) = (force, participants.first_live()) {
+            let pid = participants.pid(index);
+            return Err(Error::new(
+                ErrorKind::InUse { pid },
+                format_args!("remove {}", self.display_name()),
+                format_args!("process {pid} using it"),
+                "no participant alive",
+                "end that process first, or force the removal: it keeps the memory, the name is free",
+            ));
+        }
+        self.retire()
+    }
+
+    /// Removes the region's name if all of its participants are gone and it was not to stay. Returns
+    /// whether it did.
+    pub(crate) fn remove_if_stale(&self) -> Result<bool> {
+        let participants = self.participants();
+        let _membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?;
+        // A name that was to stay is never stale.
+        let is_stale = !self.layout().is_persistent() && participants.first_live().is_none();
+        if is_stale {
+            self.retire()?;
+        }
+        Ok(is_stale)
+    }
+}
+
+/// What a kind of region does when a participant joins or leaves.
+pub(crate) struct LifecycleHooks {
+    /// Tells the others that a participant leaves because its process exits.
+    pub(crate) announce_exit: fn(&Registration),
+    /// Whether the name is to stay though the last participant, this one, leaves: docs/failure.md,
+    /// "How long a name lives".
+    pub(crate) has_undelivered: fn(&Region, usize) -> bool,
+    /// What a participant does, in a word.
+    pub(crate) role_name: fn(&Region, usize) -> &'static str,
+}
+
+/// This process as a participant of a region, until dropped.
+pub struct Registration {
+    region: Region,
+    index: usize,
+    /// [`HELD`], [`TRANSFERRED`] or [`EXITING`].
+    stage: AtomicU32,
+    hooks: &'static LifecycleHooks,
+    /// 1: this handle has two of the region's participants.
+    paired: AtomicU32,
+    ticket: Ticket,
+}
+
+const HELD: u32 = 0;
+/// Passed on to another process, which will do the leaving.
+const TRANSFERRED: u32 = 1;
+/// The process exits, and has announced it.
+const EXITING: u32 = 2;
+
+impl Registration {
+    /// Joins as the first free participant of `candidates`. `take_roles` runs while no other process can join or
+    /// leave. None: the region is losing its name. Look the name up again.
+    pub(crate) fn join(
+        region: Region,
+        candidates: impl FnOnce(&Region) -> Vec<usize>,
+        role: u64,
+        hooks: &'static LifecycleHooks,
+        take_roles: impl FnOnce(&Region, usize) -> Result<()>,
+    ) -> Result<Option<Self>> {
+        let participants = region.participants();
+        let membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?; // join-1
+        if !region.is_active() && !region.is_reopened() {
+            region.retire()?; // the process that was removing it died half-way
+            return Ok(None);
+        }
+        let candidates = candidates(&region);
+        let mut acquired = None;
+        for &index in &candidates {
+            // join-2
+            if participants.try_acquire(index).map_err(|error| participants.lock_error(error))? {
+                acquired = Some(index);
+                break;
+            }
+        }
+        let Some(index) = acquired else { return Err(no_free_participant(&region, &candidates)) };
+        let record = participants.record(index);
+        if record.state == JOINED && participants.has_lost_lock(index, record.identity) {
+            let pid = record.identity.pid;
+            return Err(Error::new(
+                ErrorKind::LockLost { pid },
+                format_args!("join {}", region.display_name()),
+                format_args!("process {pid} running without its lock"),
+                "its lock held or the process gone",
+                "that process closed descriptors that were not its own; end it",
+            ));
+        }
+        let ticket = Ticket::new(participants.key(index));
+        participants.store_identity(index, participants.own_identity()); // join-3
+        participants.store_joined(index, role);
+        take_roles(&region, index)?; // join-4
+        drop(membership); // join-5
+        Ok(Some(Self::new(region, index, hooks, ticket)))
+    }
+
+    fn new(region: Region, index: usize, hooks: &'static LifecycleHooks, ticket: Ticket) -> Self {
+        let (stage, paired) = (AtomicU32::new(HELD), AtomicU32::new(0));
+        Self { region, index, stage, hooks, paired, ticket }
+    }
+
+    /// Takes over the participant that a description carries here.
+    pub(crate) fn from_fd(arrived: Region, candidates: &[usize], hooks: &'static LifecycleHooks) -> Result<Self> {
+        let failed = |error: io::Error| arrived.participants().lock_error(error);
+        let offset = memory::fd_offset(arrived.file()).map_err(failed)?;
+        let index = offset.wrapping_sub(1);
+        let refuse = |found: &str| {
+            Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "pick up an end from a descriptor",
+                found,
+                "the descriptor that an end was turned into, for the first time",
+                "pass the very descriptor on, by inheritance or over a socket, and pick it up once; do not open its file again",
+            ))
+        };
+        if index >= arrived.participants().len() as u64 {
+            return refuse("a description without a part in its region");
+        }
+        let index = index as usize;
+        if !candidates.contains(&index) {
+            return Err(Error::new(
+                ErrorKind::WrongType,
+                "pick up an end",
+                (hooks.role_name)(&arrived, index),
+                "the other part",
+                "pick it up as what it is",
+            ));
+        }
+        let region = arrived.reopen()?; // take-1
+        let participants = region.participants();
+        // Locked, and not by another description: by the one that arrived.
+        let is_travelling = || {
+            let byte = region.lock_byte(transfer_byte(index));
+            let is_locked = file_lock::is_locked_elsewhere(region.file(), byte)?;
+            Ok(is_locked && !file_lock::is_locked_elsewhere(arrived.file(), byte)?)
+        };
+        if !is_travelling().map_err(failed)? {
+            return refuse("an end that was picked up already");
+        }
+        if !participants.try_lock(participant_byte(index)).map_err(failed)? {
+            return refuse("an end that another process is picking up");
+        }
+        // take-2. Again: that process may have come and gone.
+        if !is_travelling().map_err(failed)? {
+            return refuse("an end that was picked up already");
+        }
+        let ticket = Ticket::new(participants.key(index));
+        arrived.participants().unlock(transfer_byte(index)).map_err(failed)?; // take-3
+        participants.store_identity(index, participants.own_identity()); // take-4
+        Ok(Self::new(region, index, hooks, ticket))
+    }
+
+    /// Opens a description that carries the participant to another process, for
+    /// [`from_fd`](Self::from_fd). From here on its record names no process, so that its loss on the
+    /// way is a death, whatever runs. Dropping this handle is not leaving.
+    pub(crate) fn export_fd(&self) -> Result<ForkGuardedFd> {
+        if !self.region.is_from_this_process() {
+            return Err(Error::forked("pass on an end"));
+        }
+        if self.region.is_nested() {
+            return Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "pass on this end",
+                "the end of a queue in a namespace",
+                "one of a region of its own",
+                "share the namespace, and open the queue there",
+            ));
+        }
+        if !self.change_stage(HELD, TRANSFERRED) {
+            return Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "pass on this end",
+                "a process that is about to end, and has left",
+                "one that goes on",
+                "pass ends on before `main` returns",
+            ));
+        }
+        let open = || {
+            let file = ForkGuardedFd::new(|| memory::reopen(self.region.file()))?; // pass-1
+            memory::set_fd_offset(&file, self.index as u64 + 1)?;
+            let locked = file_lock::try_lock(&file, self.region.lock_byte(transfer_byte(self.index)))?; // pass-2
+            if locked { Ok(file) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        };
+        let file = open().map_err(|error| {
+            self.change_stage(TRANSFERRED, HELD);
+            Error::io("pass on an end", error, "mount /proc; see what else locks this file")
+        })?;
+        let participants = self.region.participants();
+        participants.store_identity(self.index, Identity::NOBODY); // pass-3
+        // pass-4. If it fails, the description is gone, and the lock with it.
+        let _ = participants.unlock(participant_byte(self.index));
+        Ok(file)
+    }
+
+    /// Takes back what [`export_fd`](Self::export_fd) gave and was not passed on after all.
+    pub(crate) fn take_back(&self, file: &ForkGuardedFd) {
+        let participants = self.region.participants();
+        if self.region.is_from_this_process()
+            && self.is_transferred()
+            && matches!(participants.try_lock(participant_byte(self.index)), Ok(true))
+        {
+            let _ = file_lock::unlock(file, self.region.lock_byte(transfer_byte(self.index)));
+            participants.store_identity(self.index, participants.own_identity());
+            self.change_stage(TRANSFERRED, HELD);
+        }
+    }
+
+    /// Gives up the participant without leaving: to the others that is a death, though the process runs.
+    pub(crate) fn mark_dead(&self) -> Result<()> {
+        if !self.region.is_from_this_process() {
+            return Err(Error::forked("abandon an end"));
+        }
+        self.region.participants().store_identity(self.index, Identity::NOBODY);
+        self.stage.store(TRANSFERRED, Ordering::Relaxed); // private to this process
+        Ok(())
+    }
+
+    fn change_stage(&self, from: u32, to: u32) -> bool {
+        self.stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether another process does the leaving.
+    pub(crate) fn is_transferred(&self) -> bool {
+        self.stage.load(Ordering::Relaxed) == TRANSFERRED
+    }
+
+    /// From now on the region is left when the process exits.
+    pub(crate) fn leave_at_exit(self: &Arc<Self>) {
+        self.leave_at_exit_by(Arc::downgrade(self) as Weak<dyn LeaveAtExit>);
+    }
+
+    /// Like [`leave_at_exit`](Self::leave_at_exit), by the owner of this registration.
+    pub(crate) fn leave_at_exit_by(&self, leaver: Weak<dyn LeaveAtExit>) {
+        self.ticket.leave_at_exit_by(leaver);
+    }
+
+    pub(crate) fn set_paired(&self, is_paired: bool) {
+        self.paired.store(u32::from(is_paired), Ordering::Relaxed); // read at exit, by this process
+    }
+
+    /// Whether its handle has another participant, too.
+    pub(crate) fn is_paired(&self) -> bool {
+        self.paired.load(Ordering::Relaxed) == 1
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    pub(crate) fn region_mut(&mut self) -> &mut Region {
+        &mut self.region
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    fn leave(&self) -> Result<()> {
+        let participants = self.region.participants();
+        // leave-3, before anything that can fail: a running process that has joined, and holds no lock,
+        // would look as if it had lost it.
+        participants.set_state(self.index, LEFT);
+        let membership = participants.lock_membership(MEMBERSHIP_TIMEOUT / 10)?;
+        let retired = if self.region.is_named() && self.is_last() {
+            self.region.retire() // leave-4, leave-5
+        } else {
+            Ok(())
+        };
+        // leave-6, before membership is unlocked: the next one that leaves must find the lock free, to
+        // see that it is the last.
+        let freed = participants.unlock(participant_byte(self.index));
+        drop(membership);
+        retired.and(freed.map_err(|error| participants.lock_error(error)))
+    }
+
+    /// No other process takes part, and nothing waits for one that might still join.
+    fn is_last(&self) -> bool {
+        !self.region.participants().has_others(self.index) && !(self.hooks.has_undelivered)(&self.region, self.index)
+    }
+}
+
+/// Why no candidate could be acquired.
+fn no_free_participant(region: &Region, candidates: &[usize]) -> Error {
+    let participants = region.participants();
+    let action = format!("join {}", region.display_name());
+    if region.layout().kind() != RegionKind::Pipe {
+        let mut pids: Vec<u64> = (0..participants.len()).map(|index| participants.pid(index)).collect();
+        let count = pids.len();
+        pids.sort_unstable();
+        pids.dedup();
+        let pids: Vec<String> = pids.iter().map(u64::to_string).collect();
+        return Error::new(
+            ErrorKind::TooManyParticipants,
+            action,
+            format_args!("{count} participants, of process {}", pids.join(", ")),
+            "a free one",
+            "wait until one leaves, end one, or make it with more participants",
+        );
+    }
+    let pid = candidates.last().map_or(0, |&index| participants.pid(index));
+    Error::new(
+        ErrorKind::EndpointInUse { pid },
+        action,
+        format_args!("that end held by process {pid}"),
+        "a free one",
+        "wait until it leaves, end it, or use another name",
+    )
+}
+
+impl LeaveAtExit for Registration {
+    fn announce(&self) -> bool {
+        let leaves = self.region.is_from_this_process() && self.change_stage(HELD, EXITING);
+        if leaves {
+            (self.hooks.announce_exit)(self);
+        }
+        leaves
+    }
+
+    fn remove_name(&self) {
+        // As in `leave`, but the lock stays.
+        let leave = || -> Result<()> {
+            let _membership = self.region.participants().lock_membership(MEMBERSHIP_TIMEOUT / 10)?;
+            if self.region.is_named() && self.is_last() { self.region.retire() } else { Ok(()) }
+        };
+        let _ = leave();
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if self.region.is_from_this_process() && !self.is_transferred() {
+            // If leaving fails, the next user or `tombolo doctor` finds a region without participants.
+            let _ = self.leave();
+        }
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("region", &self.region).field("index", &self.index).finish()
+    }
+}
