@@ -51,7 +51,7 @@ fn write_word(path: &Path, index: u64, value: u64) {
 }
 
 #[test]
-fn files_that_are_no_regions() {
+fn region_file_of_something_else_is_refused() {
     for (content, found) in [
         (vec![], "found 0 bytes, expected a region of at least 512 bytes; choose another name"),
         (vec![b'x'; 100], "found 100 bytes, expected a region"),
@@ -66,7 +66,7 @@ fn files_that_are_no_regions() {
 }
 
 #[test]
-fn regions_that_were_cut_or_grown() {
+fn pipe_file_truncated_or_extended_is_refused() {
     for (length, found) in
         [(100, "found 100 bytes"), (4096 * 3, "found 12288 bytes, expected 4096; the file was cut or grown")]
     {
@@ -83,7 +83,7 @@ fn regions_that_were_cut_or_grown() {
 }
 
 #[test]
-fn headers_that_lie() {
+fn pipe_header_invalid_is_refused() {
     for (word, value, kind, says) in [
         (0, 0, ErrorKind::NotARegion, "found no magic number"),
         (1, 999, ErrorKind::WrongVersion, "found layout version 999, expected version 2; use the same version"),
@@ -106,7 +106,7 @@ fn headers_that_lie() {
 }
 
 #[test]
-fn indices_that_contradict_each_other() {
+fn pipe_indices_contradictory_is_refused() {
     let sandbox = Sandbox::new();
     let tail = 128;
     write_word(&region(&sandbox), tail, 100);
@@ -115,7 +115,7 @@ fn indices_that_contradict_each_other() {
 }
 
 #[test]
-fn regions_of_something_else() {
+fn pipe_of_another_type_is_refused() {
     let sandbox = Sandbox::new();
     let options = PipeOptions::values::<u64>().directory(sandbox.names());
     let _tx = options.clone().tag(*b"seconds\0").sender(NAME).unwrap();
@@ -167,7 +167,7 @@ fn queue_refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
 }
 
 #[test]
-fn queues_that_were_cut_or_grown() {
+fn queue_file_truncated_or_extended_is_refused() {
     for (length, found) in [
         (100, "found 100 bytes, expected a region of at least 512 bytes"),
         (4096, "found 4096 bytes, expected 12288; the file was cut or grown"), // the extents are gone
@@ -192,7 +192,7 @@ fn queues_that_were_cut_or_grown() {
 }
 
 #[test]
-fn headers_of_queues_that_lie() {
+fn queue_header_invalid_is_refused() {
     for (word, value, kind, says) in [
         (0, 0, ErrorKind::NotARegion, "found no magic number"),
         (1, 999, ErrorKind::WrongVersion, "found layout version 999, expected version 2; use the same version"),
@@ -259,7 +259,7 @@ fn headers_of_queues_that_lie() {
 
 /// Removing by force needs no whole header.
 #[test]
-fn a_damaged_queue_can_be_removed() {
+fn queue_header_damaged_can_be_removed() {
     let sandbox = Sandbox::new();
     write_word(&queue_region(&sandbox), 13, u64::MAX);
     let directory = Directory::at(sandbox.names());
@@ -269,7 +269,7 @@ fn a_damaged_queue_can_be_removed() {
 }
 
 #[test]
-fn queues_of_something_else() {
+fn queue_of_another_type_is_refused() {
     let sandbox = Sandbox::new();
     let options = queue_of_values(&sandbox).tag(*b"seconds\0");
     let _tx = options.sender(NAME).unwrap();
@@ -308,7 +308,7 @@ fn queues_of_something_else() {
 }
 
 #[test]
-fn descriptors_of_something_else() {
+fn descriptor_of_another_type_is_refused() {
     let sandbox = Sandbox::new();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
     let queue = || QueueOptions::values::<u64>().capacity(4);
@@ -399,7 +399,7 @@ fn space_refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
 }
 
 #[test]
-fn namespaces_that_were_cut_or_grown() {
+fn namespace_file_truncated_or_extended_is_refused() {
     let sandbox = Sandbox::new();
     let length = fs::metadata(space_region(&sandbox)).unwrap().len();
     for (other, found) in [
@@ -417,7 +417,7 @@ fn namespaces_that_were_cut_or_grown() {
 }
 
 #[test]
-fn headers_of_namespaces_that_lie() {
+fn namespace_header_invalid_is_refused() {
     let sandbox = Sandbox::new();
     let header = fs::read(space_region(&sandbox)).unwrap();
     let limit = u64::from_ne_bytes(*header[9 * 8..].first_chunk().unwrap());
@@ -470,7 +470,7 @@ fn headers_of_namespaces_that_lie() {
 }
 
 #[test]
-fn tables_that_lie() {
+fn namespace_table_invalid_is_refused() {
     use space::*;
     let text = |text: &[u8; 8]| u64::from_ne_bytes(*text);
     let sandbox = Sandbox::new();
@@ -530,7 +530,7 @@ fn tables_that_lie() {
 
 /// A queue's header in a namespace is believed as little as a file's.
 #[test]
-fn headers_of_queues_in_namespaces_that_lie() {
+fn namespace_queue_header_invalid_is_refused() {
     let lies = [
         (0, &[0, 1][..]),
         (1, &[0, 1]),
@@ -566,7 +566,7 @@ fn headers_of_queues_in_namespaces_that_lie() {
 
 /// The header of a whole queue of that size, but one with extents: those are not in the mapping.
 #[test]
-fn queues_with_extents_in_namespaces() {
+fn namespace_queue_with_extents_is_refused() {
     let sandbox = Sandbox::new();
     let header = fs::read(queue_region(&sandbox)).unwrap()[..17 * 8].to_vec();
     assert_eq!((header[2 * 8..3 * 8].to_vec(), header[15 * 8]), (12288_u64.to_ne_bytes().to_vec(), 2));
@@ -582,7 +582,7 @@ fn queues_with_extents_in_namespaces() {
 }
 
 #[test]
-fn a_damaged_namespace_can_be_removed() {
+fn namespace_damaged_can_be_removed() {
     let sandbox = Sandbox::new();
     write_word(&space_region(&sandbox), space::TABLE, u64::MAX);
     space_refused(&sandbox, ErrorKind::Corrupt, &[NAME]);
@@ -592,7 +592,7 @@ fn a_damaged_namespace_can_be_removed() {
 }
 
 #[test]
-fn namespaces_of_something_else() {
+fn namespace_of_another_type_is_refused() {
     let sandbox = Sandbox::new();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
     let space = space(&sandbox).open(NAME).unwrap();
@@ -628,7 +628,7 @@ fn namespaces_of_something_else() {
 }
 
 #[test]
-fn objects_of_something_else() {
+fn object_of_another_type_is_refused() {
     let sandbox = Sandbox::new();
     let space = space(&sandbox).open(NAME).unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
@@ -677,7 +677,7 @@ fn store_and_die(arguments: &[String]) {
 
 /// Who comes with a wrong plan, and goes again, has not been there: what the dead left stays for who comes with the right one.
 #[test]
-fn a_wrong_plan_takes_nothing_away() {
+fn namespace_opened_with_wrong_plan_keeps_contents() {
     let sandbox = Sandbox::new();
     start("store_and_die", &[sandbox.names().to_str().unwrap()]).wait();
     let plan = || Namespace::builder().directory(sandbox.names());
@@ -688,7 +688,7 @@ fn a_wrong_plan_takes_nothing_away() {
 }
 
 #[test]
-fn options_that_no_namespace_can_have() {
+fn namespace_options_invalid_are_refused() {
     let sandbox = Sandbox::new();
     let plan = || Namespace::builder().directory(sandbox.names());
     let refused = |plan: NamespaceBuilder, kind: ErrorKind, says: &[&str]| {
@@ -757,7 +757,7 @@ fn options_that_no_namespace_can_have() {
 
 /// One more is refused; and neither takes as long as comparing each with each.
 #[test]
-fn as_many_objects_as_there_can_be() {
+fn namespace_with_most_objects_opens() {
     let sandbox = Sandbox::new();
     let plan = Namespace::builder().max_participants(1).directory(sandbox.names()).persistent();
     let plan = (0..1 << 16).fold(plan, |plan, number| plan.event(&format!("an event with the number {number:08}")));
@@ -771,7 +771,7 @@ fn as_many_objects_as_there_can_be() {
 }
 
 #[test]
-fn who_was_there_stays_closed() {
+fn queue_closed_stays_closed_for_its_senders() {
     let sandbox = Sandbox::new();
     let (mut tx, mut rx) =
         (queue_of_bytes(&sandbox).sender(NAME).unwrap(), queue_of_bytes(&sandbox).receiver(NAME).unwrap());
@@ -799,7 +799,7 @@ fn who_was_there_stays_closed() {
 }
 
 #[test]
-fn names_that_lead_to_no_file() {
+fn name_of_directory_fifo_or_symlink_is_refused() {
     let sandbox = Sandbox::new();
     fs::create_dir_all(sandbox.names().join(NAME)).unwrap();
     refused(&sandbox, ErrorKind::Io, &[NAME, "directory"]);
@@ -820,7 +820,7 @@ fn names_that_lead_to_no_file() {
 }
 
 #[test]
-fn files_of_other_users() {
+fn file_of_another_user_is_refused() {
     let sandbox = Sandbox::new();
     let path = region(&sandbox);
     if let Err(error) = chown(&path, Some(12345), None) {
@@ -832,7 +832,7 @@ fn files_of_other_users() {
 }
 
 #[test]
-fn directories_that_cannot_be_used() {
+fn directory_unusable_is_refused() {
     let sandbox = Sandbox::new();
     let at = |path: PathBuf| PipeOptions::bytes().directory(path).sender(NAME).unwrap_err();
     expect(at(sandbox.file("missing/deep")), ErrorKind::NotFound, &["missing/deep", "make the directory"]);
@@ -842,7 +842,7 @@ fn directories_that_cannot_be_used() {
 }
 
 #[test]
-fn capacities_are_rounded_up_and_that_is_said() {
+fn pipe_capacity_rounded_up_is_reported() {
     for (asked, got) in [(1, 1), (2, 2), (3, 4), (1000, 1024)] {
         let (tx, _rx) = PipeOptions::values::<u64>().capacity(asked).one_way().unwrap();
         assert_eq!(tx.capacity(), got);
@@ -857,7 +857,7 @@ fn capacities_are_rounded_up_and_that_is_said() {
 }
 
 #[test]
-fn options_that_no_region_can_have() {
+fn pipe_options_invalid_are_refused() {
     let invalid = |error: Error, says: &[&str]| expect(error, ErrorKind::InvalidOptions, says);
     let sandbox = Sandbox::new();
     invalid(values(&sandbox).capacity(0).sender(NAME).unwrap_err(), &["found 0, expected at least 1;"]);
@@ -874,7 +874,7 @@ fn options_that_no_region_can_have() {
 }
 
 #[test]
-fn options_that_no_queue_can_have() {
+fn queue_options_invalid_are_refused() {
     let invalid = |error: Error, says: &[&str]| expect(error, ErrorKind::InvalidOptions, says);
     let sandbox = Sandbox::new();
     let values = || queue_of_values(&sandbox);
@@ -904,7 +904,7 @@ fn options_that_no_queue_can_have() {
 }
 
 #[test]
-fn more_than_the_memory_there_is() {
+fn pipe_larger_than_memory_is_refused() {
     let sandbox = Sandbox::new();
     for terabytes in [1, 16] {
         let options = PipeOptions::bytes().capacity_len(terabytes << 40).directory(sandbox.names());
@@ -942,7 +942,7 @@ fn fill_a_tiny_directory(arguments: &[String]) {
 }
 
 #[test]
-fn a_full_directory_is_an_error_and_never_a_signal() {
+fn directory_full_is_an_error() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.names()).unwrap();
     start("fill_a_tiny_directory", &[sandbox.names().to_str().unwrap()]).finish();

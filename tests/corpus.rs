@@ -42,47 +42,47 @@ fn replay(target: &str, body: fn(&[u8])) {
 }
 
 #[test]
-fn headers_are_believed_or_refused() {
+fn corpus_open_header_finds_nothing() {
     replay("open_header", fuzzing::open_header);
 }
 
 #[test]
-fn records_stay_in_their_ring() {
+fn corpus_byte_ring_finds_nothing() {
     replay("byte_ring", fuzzing::byte_ring);
 }
 
 #[test]
-fn slots_stay_in_their_ring() {
+fn corpus_value_ring_finds_nothing() {
     replay("value_ring", fuzzing::value_ring);
 }
 
 #[test]
-fn many_share_a_ring() {
+fn corpus_many_ring_finds_nothing() {
     replay("many_ring", fuzzing::many_ring);
 }
 
 #[test]
-fn pipes_outlive_scribblers() {
+fn corpus_whole_pipe_finds_nothing() {
     replay("whole_pipe", fuzzing::whole_pipe);
 }
 
 #[test]
-fn queues_outlive_scribblers() {
+fn corpus_queue_region_finds_nothing() {
     replay("queue_region", fuzzing::queue_region);
 }
 
 #[test]
-fn tables_are_believed_or_refused() {
+fn corpus_open_table_finds_nothing() {
     replay("open_table", fuzzing::open_table);
 }
 
 #[test]
-fn objects_outlive_scribblers() {
+fn corpus_objects_finds_nothing() {
     replay("objects", fuzzing::objects);
 }
 
 #[test]
-fn every_target_is_replayed() {
+fn corpus_every_target_is_replayed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/fuzz_targets");
     let mut targets: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();

@@ -37,7 +37,7 @@ fn named_end(directory: &Path) -> OwnedFd {
 }
 
 #[test]
-fn a_descriptor_of_another_users_named_region_is_refused() {
+fn descriptor_of_another_users_region_is_refused() {
     let sandbox = Sandbox::new();
     let alone = alone();
     let descriptor = named_end(&sandbox.names());
@@ -56,7 +56,7 @@ fn a_descriptor_of_another_users_named_region_is_refused() {
 }
 
 #[test]
-fn a_descriptor_of_another_users_named_region_is_taken_if_that_user_is_trusted() {
+fn descriptor_of_trusted_users_region_is_accepted() {
     let sandbox = Sandbox::new();
     let descriptor = named_end(&sandbox.names());
     if let Err(error) = chown(sandbox.names().join(NAME), Some(12345), None) {
@@ -66,7 +66,7 @@ fn a_descriptor_of_another_users_named_region_is_taken_if_that_user_is_trusted()
 }
 
 #[test]
-fn a_descriptor_of_ones_own_named_region_on_tmpfs_is_taken() {
+fn descriptor_of_own_region_on_tmpfs_is_accepted() {
     let sandbox = Sandbox::new();
     let mut rx: Receiver<u64> = values(&sandbox.names()).from_fd(named_end(&sandbox.names())).unwrap();
     values(&sandbox.names()).sender(NAME).unwrap().send(&1).unwrap();
@@ -90,7 +90,7 @@ fn disk() -> Option<PathBuf> {
 }
 
 #[test]
-fn a_descriptor_of_a_file_on_a_disk_is_refused_and_its_name_is_not() {
+fn descriptor_of_file_on_disk_is_refused() {
     let Some(directory) = disk() else { return };
     let error = values(&directory).from_fd::<Receiver<u64>>(named_end(&directory)).unwrap_err();
     expect(error, ErrorKind::Permission, &["not on tmpfs", "open this one by its name"]);
@@ -103,7 +103,7 @@ fn a_descriptor_of_a_file_on_a_disk_is_refused_and_its_name_is_not() {
 }
 
 #[test]
-fn a_descriptor_of_a_file_without_a_name_that_is_not_sealed_is_refused() {
+fn descriptor_of_unsealed_memfd_is_refused() {
     let sandbox = Sandbox::new();
     let descriptor = named_end(&sandbox.names());
     fs::remove_file(sandbox.names().join(NAME)).unwrap();
@@ -136,7 +136,7 @@ impl Drop for HugePages {
 }
 
 #[test]
-fn a_region_of_huge_pages_is_refused_unless_asked_for() {
+fn region_of_huge_pages_unasked_is_refused() {
     let _before = match HugePages::some() {
         Ok(before) => before,
         Err(error) => return say(&format!("SKIPPED: huge pages ({error}); run the tests as root for it")),
@@ -190,7 +190,7 @@ fn sparse_queue(blocks: u64) -> OwnedFd {
 }
 
 #[test]
-fn a_region_without_the_memory_that_it_promises_is_refused() {
+fn region_without_allocated_memory_is_refused() {
     for blocks in [1 << 12, 1 << 20] {
         let error = QueueOptions::bytes().from_fd::<QueueReceiver>(sparse_queue(blocks)).unwrap_err();
         expect(error, ErrorKind::Corrupt, &["bytes of memory", "holes"]);
@@ -209,7 +209,7 @@ fn a_region_without_the_memory_that_it_promises_is_refused() {
 }
 
 #[test]
-fn holes_that_the_memory_of_extents_hides_are_filled_when_the_region_is_opened() {
+fn region_with_holes_opened_fills_them() {
     let sandbox = Sandbox::new();
     let options = || QueueOptions::bytes().directory(sandbox.names());
     let tx = options().sender(NAME).unwrap();
@@ -227,7 +227,7 @@ fn holes_that_the_memory_of_extents_hides_are_filled_when_the_region_is_opened()
 }
 
 #[test]
-fn a_queue_with_more_to_look_through_than_was_asked_for_is_refused() {
+fn queue_larger_than_accepted_is_refused() {
     let sandbox = Sandbox::new();
     let large = QueueOptions::values::<u8>().capacity(1 << 22).directory(sandbox.names());
     let _tx = large.sender(NAME).unwrap();
@@ -246,7 +246,7 @@ fn a_queue_with_more_to_look_through_than_was_asked_for_is_refused() {
 }
 
 #[test]
-fn a_pipe_longer_than_accepted_is_refused() {
+fn pipe_larger_than_accepted_is_refused() {
     let sandbox = Sandbox::new();
     let large = PipeOptions::bytes().capacity_len(1 << 20).directory(sandbox.names());
     let one = large.end(NAME).unwrap();
@@ -258,7 +258,7 @@ fn a_pipe_longer_than_accepted_is_refused() {
 }
 
 #[test]
-fn a_namespace_with_more_to_look_through_than_was_asked_for_is_refused() {
+fn namespace_larger_than_accepted_is_refused() {
     let sandbox = Sandbox::new();
     let plain = || Namespace::builder().directory(sandbox.names());
     for plan in [
@@ -276,7 +276,7 @@ fn a_namespace_with_more_to_look_through_than_was_asked_for_is_refused() {
 }
 
 #[test]
-fn what_a_region_keeps_is_allocated_from_the_beginning() {
+fn region_created_allocates_its_memory() {
     let sandbox = Sandbox::new();
     let _queue = QueueOptions::bytes().capacity(64).directory(sandbox.names()).open(NAME).unwrap();
     let facts = fs::metadata(sandbox.names().join(NAME)).unwrap();

@@ -385,7 +385,7 @@ fn compare(what: &str, found: &str) {
 }
 
 #[test]
-fn values() {
+fn pipe_of_values_bytes_match_golden_file() {
     let mut stage = Stage::new("values", "one-way values [u64; 2] tagged \"golden!!\", capacity 4");
     let options = || PipeOptions::values::<[u64; 2]>().capacity(4).tag(*b"golden!!").directory(&stage.directory);
     let (sender, receiver) = (options().create_new(), options().open_existing());
@@ -407,7 +407,7 @@ fn values() {
 }
 
 #[test]
-fn bytes() {
+fn pipe_of_bytes_bytes_match_golden_file() {
     let mut stage = Stage::new("bytes", "duplex bytes, capacity 256, messages up to 1000");
     let options = PipeOptions::bytes().capacity_len(256).max_message_len(1000).directory(&stage.directory);
 
@@ -430,7 +430,7 @@ fn bytes() {
 const NAP: Duration = Duration::from_millis(100);
 
 #[test]
-fn queue_values() {
+fn queue_of_values_bytes_match_golden_file() {
     let mut stage = Stage::new("queue-values", "a queue of values [u64; 2] tagged \"golden!!\", capacity 4, 3 lanes");
     let options = QueueOptions::values::<[u64; 2]>().capacity(4).max_participants(3).tag(*b"golden!!");
     let options = options.wait(Wait::Park).directory(&stage.directory);
@@ -464,7 +464,7 @@ fn queue_values() {
 }
 
 #[test]
-fn queue_bytes() {
+fn queue_of_bytes_bytes_match_golden_file() {
     let title = "a queue of bytes, capacity 4, 3 lanes, 16 bytes in a slot, 2 blocks of 64, 2 extents of up to 5000";
     let mut stage = Stage::new("queue-bytes", title);
     let options = QueueOptions::bytes().capacity(4).max_participants(3).max_message_len(5000);
@@ -493,7 +493,7 @@ fn queue_bytes() {
 }
 
 #[test]
-fn namespace() {
+fn namespace_bytes_match_golden_file() {
     let mut stage = Stage::new("namespace", "a persistent namespace with an object of each kind, 3 lanes");
     let plan = Namespace::builder()
         .max_participants(3)
@@ -579,7 +579,7 @@ fn locked(file: &File, bytes: Range<i64>) -> Vec<i64> {
 
 /// What docs/layout.md and the picture in the source say of the objects' words is what the golden files have.
 #[test]
-fn the_pictures_of_objects_show_these_words() {
+fn object_pictures_match_golden_words() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(root.join("docs/layout.md")).unwrap();
     let source = fs::read_to_string(root.join("src/table.rs")).unwrap();
@@ -617,7 +617,7 @@ fn the_pictures_of_objects_show_these_words() {
 }
 
 #[test]
-fn golden_files_are_of_this_version() {
+fn golden_files_match_layout_version() {
     let title = format!("layout version {LAYOUT_VERSION}: ");
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();

@@ -1,5 +1,6 @@
-//! A name goes with the last one, and a lost lock is no death, in processes that are short of
-//! descriptors, share them with children of raw `clone` calls, or end by `exit`.
+//! The last process to leave removes the name, and a lost lock does not count as a death, in processes
+//! that are short of descriptors, share them with children of raw `clone` calls, end by `exit` or are
+//! stopped again and again.
 
 mod support;
 
@@ -13,10 +14,18 @@ use std::thread;
 use std::time::Duration;
 
 use memmap2::MmapOptions;
-use support::{Board, Sandbox, parts, start};
-use tombolo::{QueueOptions, RecvError};
+use support::{Board, Sandbox, parts, start, until};
+use tombolo::{PipeOptions, QueueOptions, RecvError};
 
-parts!(leave_without_descriptors, wait_without_descriptors, lose_the_lock, remove_beside_clones, end_by_exit);
+parts!(
+    leave_without_descriptors,
+    wait_without_descriptors,
+    lose_the_lock,
+    remove_beside_clones,
+    end_by_exit,
+    send_and_stay,
+    leave
+);
 
 const NAME: &str = "queue";
 
@@ -39,7 +48,7 @@ fn leave_without_descriptors(arguments: &[String]) {
 }
 
 #[test]
-fn the_last_one_takes_the_name_along_though_it_has_no_free_descriptor() {
+fn name_last_one_leaves_without_descriptors_is_removed() {
     let sandbox = Sandbox::new();
     start("leave_without_descriptors", &[sandbox.names().to_str().unwrap()]).finish();
     assert_eq!(sandbox.litter(), [""; 0]);
@@ -67,7 +76,7 @@ fn wait_without_descriptors(arguments: &[String]) {
 }
 
 #[test]
-fn a_lost_lock_is_no_death_to_one_that_has_no_free_descriptor() {
+fn receiver_without_descriptors_returns_lock_lost() {
     let sandbox = Sandbox::new();
     let (names, board) = (sandbox.names(), sandbox.file("board"));
     let arguments = [names.to_str().unwrap(), board.to_str().unwrap()];
@@ -102,7 +111,7 @@ fn remove_beside_clones(arguments: &[String]) {
 }
 
 #[test]
-fn names_are_removed_while_children_of_raw_clones_live() {
+fn name_last_one_leaves_beside_raw_clones_is_removed() {
     let sandbox = Sandbox::new();
     start("remove_beside_clones", &[sandbox.names().to_str().unwrap()]).finish();
     assert_eq!(sandbox.litter(), [""; 0]);
@@ -126,8 +135,58 @@ fn end_by_exit(arguments: &[String]) {
 }
 
 #[test]
-fn what_the_dead_did_not_send_keeps_no_name_when_the_last_one_exits() {
+fn name_last_one_exits_with_unsent_message_of_dead_is_removed() {
     let sandbox = Sandbox::new();
     start("end_by_exit", &[sandbox.names().to_str().unwrap()]).finish();
     assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+const ROUNDS: u64 = 20;
+
+/// Words of the board in [`leave`].
+const IS_THERE: usize = 0;
+const MAY_LEAVE: usize = 1;
+const HAS_LEFT: usize = 2;
+
+fn send_and_stay(arguments: &[String]) {
+    let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let pipe = PipeOptions::values::<u64>().directory(names).sender("pipe").unwrap();
+    let queue = QueueOptions::values::<u64>().directory(names).sender(NAME).unwrap();
+    board.meet(IS_THERE, 3);
+    thread::sleep(Duration::from_secs(600));
+    drop((pipe, queue));
+}
+
+fn leave(arguments: &[String]) {
+    let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let pipe = PipeOptions::values::<u64>().directory(names).receiver("pipe").unwrap();
+    let queue = QueueOptions::values::<u64>().directory(names).receiver(NAME).unwrap();
+    board.meet(IS_THERE, 3);
+    until(|| board.word(MAY_LEAVE).load(Ordering::SeqCst) == 1);
+    drop((pipe, queue));
+    board.word(HAS_LEFT).store(1, Ordering::SeqCst);
+}
+
+/// What it finds out does not depend on how long it takes.
+#[test]
+fn name_last_one_stopped_while_leaving_is_removed() {
+    for _ in 0..ROUNDS {
+        let sandbox = Sandbox::new();
+        let (names, board) = (sandbox.names(), sandbox.file("board"));
+        let arguments = [names.to_str().unwrap(), board.to_str().unwrap()];
+        let board = Board::at(&board);
+        let sender = start("send_and_stay", &arguments);
+        let receiver = start("leave", &arguments);
+        board.meet(IS_THERE, 3);
+        sender.kill();
+        board.word(MAY_LEAVE).store(1, Ordering::SeqCst);
+        while board.word(HAS_LEFT).load(Ordering::SeqCst) == 0 {
+            receiver.signal(libc::SIGSTOP);
+            thread::sleep(Duration::from_millis(2));
+            receiver.signal(libc::SIGCONT);
+            thread::sleep(Duration::from_micros(20));
+        }
+        receiver.finish();
+        assert_eq!(sandbox.litter(), [""; 0], "a name has stayed");
+    }
 }

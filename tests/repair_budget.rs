@@ -123,7 +123,7 @@ fn cost<R>(action: impl FnOnce() -> R) -> (u64, u64, u64) {
 }
 
 #[test]
-fn hostile_lanes_cost_a_wait_a_bounded_number_of_questions_and_words() {
+fn wait_beside_hostile_records_has_bounded_cost() {
     for lanes in [64, 1024] {
         let sandbox = Sandbox::new();
         let (tx, mut rx, hostile) = ends(&sandbox, lanes);
@@ -145,7 +145,7 @@ fn hostile_lanes_cost_a_wait_a_bounded_number_of_questions_and_words() {
 }
 
 #[test]
-fn hostile_lanes_are_all_repaired_in_the_end_a_lane_being_asked_about_once() {
+fn repair_of_hostile_records_checks_each_once() {
     let lanes = 1024;
     let sandbox = Sandbox::new();
     let (tx, mut rx, hostile) = ends(&sandbox, lanes);
@@ -165,7 +165,7 @@ fn hostile_lanes_are_all_repaired_in_the_end_a_lane_being_asked_about_once() {
 }
 
 #[test]
-fn dead_lanes_behind_more_living_ones_than_one_look_asks_about_are_repaired() {
+fn repair_of_dead_behind_many_living_completes() {
     let lanes = 512;
     let sandbox = Sandbox::new();
     let (tx, mut rx, hostile) = ends(&sandbox, lanes);
@@ -182,7 +182,7 @@ fn dead_lanes_behind_more_living_ones_than_one_look_asks_about_are_repaired() {
 }
 
 #[test]
-fn a_wait_whose_deadline_is_over_gets_on_with_repair() {
+fn wait_past_deadline_makes_progress_with_repair() {
     let lanes = 256;
     let sandbox = Sandbox::new();
     let (_tx, mut rx, hostile) = ends(&sandbox, lanes);
@@ -198,7 +198,7 @@ fn a_wait_whose_deadline_is_over_gets_on_with_repair() {
 }
 
 #[test]
-fn joining_and_leaving_ask_a_constant_number_of_questions() {
+fn queue_join_and_leave_make_constant_number_of_checks() {
     let lanes = 4096;
     let sandbox = Sandbox::new();
     let (tx, rx, hostile) = ends(&sandbox, lanes);
@@ -212,7 +212,7 @@ fn joining_and_leaving_ask_a_constant_number_of_questions() {
 }
 
 #[test]
-fn the_last_of_many_that_died_leaves_with_a_bounded_number_of_questions() {
+fn queue_last_one_leaves_many_dead_has_bounded_cost() {
     let lanes = 4096;
     let sandbox = Sandbox::new();
     let (tx, rx, hostile) = ends(&sandbox, lanes);
@@ -224,7 +224,7 @@ fn the_last_of_many_that_died_leaves_with_a_bounded_number_of_questions() {
 }
 
 #[test]
-fn joining_a_namespace_of_the_dead_costs_one_pass_over_its_objects() {
+fn namespace_join_many_dead_costs_one_pass_over_objects() {
     let (lanes, objects) = (4096, 300);
     let sandbox = Sandbox::new();
     let mut builder = Namespace::builder().max_participants(lanes).directory(sandbox.names());

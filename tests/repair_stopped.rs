@@ -50,7 +50,7 @@ fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (QueueSender<u64>, QueueRe
 }
 
 #[test]
-fn a_sender_stopped_in_its_batch_keeps_no_other_death_from_being_repaired() {
+fn queue_sender_stopped_in_batch_other_deaths_are_repaired() {
     let (looked, put_off) = (Cell::new(0), Cell::new(0));
     sweep_stopping(
         ends,

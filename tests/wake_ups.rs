@@ -57,7 +57,7 @@ fn board(sandbox: &Sandbox) -> Board {
 // ---- pipes -----------------------------------------------------------------------------------------------------------
 
 #[test]
-fn pipe_of_values_wakes_its_reader_and_its_writer() {
+fn pipe_of_values_wakes_reader_and_writer() {
     let _sandbox = sandbox();
     for capacity in [1, 4] {
         let options = PipeOptions::values::<u64>().capacity(capacity).wait(Wait::Park);
@@ -87,7 +87,7 @@ fn pipe_of_values_wakes_its_reader_and_its_writer() {
 }
 
 #[test]
-fn pipe_of_bytes_wakes_its_reader_and_its_writer() {
+fn pipe_of_bytes_wakes_reader_and_writer() {
     let _sandbox = sandbox();
     let (mut tx, mut rx) = PipeOptions::bytes().capacity_len(256).wait(Wait::Park).one_way().unwrap();
     let length = |number: u64| 8 + (number * 37 % if number.is_multiple_of(50) { 3000 } else { 100 }) as usize;
@@ -99,7 +99,7 @@ fn pipe_of_bytes_wakes_its_reader_and_its_writer() {
 }
 
 #[test]
-fn dialogue_wakes_both_sides() {
+fn pipe_ping_pong_wakes_both_sides() {
     let _sandbox = sandbox();
     let (mut left, mut right) = PipeOptions::values::<u64>().capacity(2).wait(Wait::Park).duplex().unwrap();
     thread::scope(|scope| {
@@ -117,7 +117,7 @@ fn dialogue_wakes_both_sides() {
 }
 
 #[test]
-fn peer_that_comes_or_leaves_wakes_a_pipes_other_side() {
+fn pipe_peer_joins_or_leaves_wakes_other_side() {
     let sandbox = sandbox();
     let options = PipeOptions::values::<u64>().capacity(2).wait(Wait::Park).directory(sandbox.names());
     for _ in 0..3 {
@@ -186,28 +186,28 @@ fn crowd(senders: u64, receivers: u64, capacity: usize, batch: usize) {
 }
 
 #[test]
-fn queue_wakes_one_receiver_for_each_message() {
+fn queue_message_sent_wakes_one_receiver() {
     crowd(1, 4, 64, 1);
 }
 
 #[test]
-fn queue_wakes_one_sender_for_each_slot() {
+fn queue_slot_freed_wakes_one_sender() {
     crowd(4, 1, 2, 1);
 }
 
 #[test]
-fn queue_wakes_both_parts() {
+fn queue_senders_and_receivers_wake_each_other() {
     crowd(3, 3, 2, 1);
 }
 
 #[test]
-fn queue_wakes_as_many_as_a_batch_is_of_use_to() {
+fn queue_batch_wakes_as_many_as_it_serves() {
     crowd(3, 3, 8, 5);
 }
 
 /// A place that comes back may be a block or an extent, and is of use to one sender or the other.
 #[test]
-fn place_that_is_given_back_wakes_all_who_wait_for_one() {
+fn queue_pool_space_freed_wakes_all_waiting_senders() {
     let _sandbox = sandbox();
     let options = QueueOptions::bytes()
         .capacity(16)
@@ -233,7 +233,7 @@ fn place_that_is_given_back_wakes_all_who_wait_for_one() {
 
 /// The first to wait has no use for a block, the second has.
 #[test]
-fn block_that_is_given_back_wakes_the_one_who_can_use_it() {
+fn queue_block_freed_wakes_sender_that_can_use_it() {
     let _sandbox = sandbox();
     let options = QueueOptions::bytes()
         .capacity(16)
@@ -265,7 +265,7 @@ fn block_that_is_given_back_wakes_the_one_who_can_use_it() {
 }
 
 #[test]
-fn joining_a_queue_ends_when_the_last_task_is_done() {
+fn queue_last_task_done_wakes_join() {
     let _sandbox = sandbox();
     let options = QueueOptions::values::<u64>().capacity(4).max_participants(8).wait(Wait::Park);
     let (mut tx, rx) = options.channel().unwrap();
@@ -291,7 +291,7 @@ fn joining_a_queue_ends_when_the_last_task_is_done() {
 }
 
 #[test]
-fn closing_a_queue_wakes_everybody() {
+fn queue_closed_wakes_everyone() {
     let _sandbox = sandbox();
     let options = QueueOptions::values::<u64>().capacity(2).max_participants(8).wait(Wait::Park);
     for is_full in [false, true] {
@@ -318,7 +318,7 @@ fn closing_a_queue_wakes_everybody() {
 
 /// Each of them takes one message only, so each has to be woken.
 #[test]
-fn batch_wakes_as_many_receivers_as_it_has_messages() {
+fn queue_batch_sent_wakes_one_receiver_per_message() {
     let _sandbox = sandbox();
     let options = QueueOptions::values::<u64>().capacity(8).max_participants(8).wait(Wait::Park);
     let (mut tx, rx) = options.channel().unwrap();
@@ -339,7 +339,7 @@ fn batch_wakes_as_many_receivers_as_it_has_messages() {
 }
 
 #[test]
-fn last_one_to_leave_a_queue_wakes_the_other_part() {
+fn queue_last_one_leaves_wakes_other_side() {
     let _sandbox = sandbox();
     let options = QueueOptions::values::<u64>().capacity(2).max_participants(8).wait(Wait::Park);
     let (tx, rx) = options.channel().unwrap();
@@ -444,7 +444,7 @@ fn work_on_objects(arguments: &[String]) {
 }
 
 #[test]
-fn locks_and_permits_that_are_given_back_wake_those_who_wait() {
+fn lock_or_permit_released_wakes_waiters() {
     let sandbox = sandbox();
     let namespace = plan(&sandbox.names()).open(NAME).unwrap();
     let others: Vec<_> = ["10", "20"].iter().map(|seed| enter(&sandbox, "work_on_objects", &[seed])).collect();
@@ -454,7 +454,7 @@ fn locks_and_permits_that_are_given_back_wake_those_who_wait() {
 
 /// Nobody else is there who would take a permit before the one who waits for two.
 #[test]
-fn permit_that_is_given_back_wakes_one_who_waits_for_several() {
+fn semaphore_permit_released_wakes_waiter_for_several() {
     let sandbox = sandbox();
     let namespace = plan(&sandbox.names()).open(NAME).unwrap();
     let (semaphore, bounded) =
@@ -483,7 +483,7 @@ fn permit_that_is_given_back_wakes_one_who_waits_for_several() {
 }
 
 #[test]
-fn stored_value_wakes_all_who_wait_for_a_change() {
+fn value_stored_wakes_all_waiters() {
     let sandbox = sandbox();
     let namespace = plan(&sandbox.names()).open(NAME).unwrap();
     let turn = namespace.value::<u64>("turn").unwrap();
@@ -515,7 +515,7 @@ fn stored_value_wakes_all_who_wait_for_a_change() {
 }
 
 #[test]
-fn condition_event_and_once_wake_those_who_wait() {
+fn condvar_event_and_once_wake_waiters() {
     let sandbox = sandbox();
     let namespace = plan(&sandbox.names()).open(NAME).unwrap();
     let (gate, condition) = (namespace.mutex::<u64>("gate").unwrap(), namespace.condvar("condition").unwrap());
@@ -568,7 +568,7 @@ fn meet_at_the_barrier(arguments: &[String]) {
 }
 
 #[test]
-fn last_one_to_come_wakes_all_at_a_barrier() {
+fn barrier_last_arrival_wakes_all() {
     let sandbox = sandbox();
     let barrier = plan(&sandbox.names()).open(NAME).unwrap().barrier("barrier").unwrap();
     let others = [enter(&sandbox, "meet_at_the_barrier", &[]), enter(&sandbox, "meet_at_the_barrier", &[])];
@@ -603,7 +603,7 @@ fn hold_a_place(arguments: &[String]) {
 }
 
 #[test]
-fn repair_of_whoever_held_the_only_place_wakes_a_sender_that_waits_for_one() {
+fn queue_repair_frees_pool_space_wakes_sender() {
     let sandbox = sandbox();
     let mut tx = pooled(&sandbox.names()).sender(NAME).unwrap();
     let mut rx = pooled(&sandbox.names()).receiver(NAME).unwrap();
@@ -638,7 +638,7 @@ fn stay(board: &Board) -> ! {
 }
 
 #[test]
-fn repair_of_the_last_sender_wakes_all_receivers() {
+fn queue_repair_of_last_sender_wakes_all_receivers() {
     let sandbox = sandbox();
     let victim = enter(&sandbox, "send_nothing", &[]);
     board(&sandbox).meet(0, 2);
@@ -669,7 +669,7 @@ fn hear_of_the_death(arguments: &[String]) {
 
 /// One who asks for itself repairs, and stays. The others hear from it that something has changed.
 #[test]
-fn repair_by_one_who_waits_is_news_to_the_others() {
+fn queue_repair_by_waiter_wakes_others() {
     let sandbox = sandbox();
     let victim = enter(&sandbox, "send_nothing", &[]);
     board(&sandbox).meet(0, 2);
@@ -692,7 +692,7 @@ fn send_nothing_through_a_pipe(arguments: &[String]) {
 
 /// The successor of a killed sender is how the reader hears of the death.
 #[test]
-fn successor_that_comes_wakes_a_pipes_reader() {
+fn pipe_successor_joins_wakes_reader() {
     let sandbox = sandbox();
     let options = PipeOptions::values::<u64>().wait(Wait::Park).directory(sandbox.names());
     let mut rx = options.receiver(NAME).unwrap();
@@ -729,7 +729,7 @@ fn hold_the_objects(arguments: &[String]) {
 
 /// A sleeper for each object that the victim holds, writes, reads, has permits of, or has come to.
 #[test]
-fn repair_of_a_member_wakes_those_who_wait_for_what_it_held() {
+fn namespace_repair_of_member_wakes_waiters() {
     let sandbox = sandbox();
     let namespace = plan(&sandbox.names()).open(NAME).unwrap();
     let victim = enter(&sandbox, "hold_the_objects", &[]);

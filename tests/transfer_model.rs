@@ -272,13 +272,13 @@ fn explore(mutant: Mutant) -> Result<usize, String> {
 }
 
 #[test]
-fn an_end_on_its_way_is_held_by_one_at_every_step_of_all() {
+fn endpoint_in_transfer_has_one_owner_in_every_state() {
     let states = explore(Mutant::None).unwrap();
     assert!(states > 5_000, "{states}");
 }
 
 #[test]
-fn each_mutant_of_the_journey_is_noticed() {
+fn protocol_mutants_are_all_noticed() {
     for mutant in [
         Mutant::FreesFirst,
         Mutant::DoesNotLook,

@@ -1,42 +1,15 @@
 //! Queues between processes: ends that are handed over, names, deaths, lanes, forks, tasks and losses.
 
-mod support;
-
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Board, Process, Random, Sandbox, alone, command, fork, message, number_of, parts, start, until};
+use crate::support::{Board, Process, Random, Sandbox, alone, command, fork, message, number_of, start, until};
 use tombolo::{
     Abandoned, Directory, ErrorKind, Handover, QueueEnd, QueueOptions, QueueReceiver, QueueSender, RecvError,
     SendError, Standing, handed,
 };
-
-parts!(
-    double,
-    echo,
-    pick_up_wrongly,
-    do_nothing,
-    send_numbers,
-    count_numbers,
-    send_three_and_leave,
-    send_three_and_stay,
-    receive_three_and_stay,
-    receive_and_leave,
-    report_the_end,
-    race_as_receiver,
-    send_until_the_end,
-    stow_until_the_end,
-    join_send_and_stay,
-    join_together,
-    sit,
-    sit_with_bytes,
-    work_on_one_and_stay,
-    receive_for_ever,
-    fork_with_handles,
-    fork_and_end,
-);
 
 const NAME: &str = "name";
 const MOMENT: Duration = Duration::from_millis(30);
@@ -74,7 +47,7 @@ fn stay(board: &Board) -> ! {
     }
 }
 
-fn do_nothing(_: &[String]) {}
+pub fn do_nothing(_: &[String]) {}
 
 // ---- ends that are handed over ---------------------------------------------------------------------------------------
 
@@ -84,7 +57,7 @@ fn employ<E: QueueEnd + 'static, F: QueueEnd + 'static>(part: &str, work: E, res
     handover.spawn().unwrap().into()
 }
 
-fn double(_: &[String]) {
+pub fn double(_: &[String]) {
     let mut work: QueueReceiver<u64> = handed("work").unwrap();
     let mut results: QueueSender<u64> = handed("results").unwrap();
     for number in work.iter() {
@@ -94,7 +67,7 @@ fn double(_: &[String]) {
 }
 
 #[test]
-fn children_share_the_work_that_they_are_handed_the_ends_of() {
+fn queue_endpoints_passed_to_children_share_the_work() {
     let sandbox = Sandbox::new(); // for its watchdog
     let (mut work, their_work) = QueueOptions::values::<u64>().capacity(16).channel().unwrap();
     let (their_results, mut results) = QueueOptions::values::<u64>().capacity(16).channel().unwrap();
@@ -118,7 +91,7 @@ fn children_share_the_work_that_they_are_handed_the_ends_of() {
     drop(sandbox);
 }
 
-fn echo(_: &[String]) {
+pub fn echo(_: &[String]) {
     let mut work: QueueReceiver = handed("work").unwrap();
     let mut results: QueueSender = handed("results").unwrap();
     for message in work.iter() {
@@ -127,7 +100,7 @@ fn echo(_: &[String]) {
 }
 
 #[test]
-fn messages_of_every_length_go_to_a_child_and_back() {
+fn queue_message_of_any_length_returns_from_child() {
     let _watchdog = Sandbox::new();
     let (mut work, their_work) = QueueOptions::bytes().channel().unwrap();
     let (their_results, mut results) = QueueOptions::bytes().channel().unwrap();
@@ -145,7 +118,7 @@ fn messages_of_every_length_go_to_a_child_and_back() {
     assert_eq!(results.stats().pooled, 0);
 }
 
-fn pick_up_wrongly(_: &[String]) {
+pub fn pick_up_wrongly(_: &[String]) {
     let error = handed::<QueueReceiver<u64>>("results").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongType, "it is a sender");
     assert!(error.to_string().contains("sender"), "{error}");
@@ -155,7 +128,7 @@ fn pick_up_wrongly(_: &[String]) {
 }
 
 #[test]
-fn ends_that_are_not_picked_up_are_deaths() {
+fn queue_endpoint_never_taken_counts_as_dead() {
     let _watchdog = Sandbox::new();
     for part in ["do_nothing", "pick_up_wrongly"] {
         let (mut work, their_work) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
@@ -171,14 +144,14 @@ fn ends_that_are_not_picked_up_are_deaths() {
 
 const EACH: u64 = 2000;
 
-fn send_numbers(arguments: &[String]) {
+pub fn send_numbers(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut tx = options.capacity(8).sender(NAME).unwrap();
     board.meet(0, 6); // nobody leaves before all have come
     (1..=EACH).for_each(|number| tx.send(&number).unwrap());
 }
 
-fn count_numbers(arguments: &[String]) {
+pub fn count_numbers(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut rx = options.capacity(8).receiver(NAME).unwrap();
     board.meet(0, 6);
@@ -190,7 +163,7 @@ fn count_numbers(arguments: &[String]) {
 }
 
 #[test]
-fn processes_meet_under_a_name_in_whatever_order_they_come() {
+fn queue_name_opened_in_any_order_connects_processes() {
     let mut random = Random(0xC0FFEE);
     for _ in 0..5 {
         let sandbox = Sandbox::new();
@@ -207,13 +180,13 @@ fn processes_meet_under_a_name_in_whatever_order_they_come() {
     }
 }
 
-fn send_three_and_leave(arguments: &[String]) {
+pub fn send_three_and_leave(arguments: &[String]) {
     let (options, _) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
 }
 
-fn receive_and_leave(arguments: &[String]) {
+pub fn receive_and_leave(arguments: &[String]) {
     let (options, _) = surroundings(arguments);
     let mut rx = options.open_existing().receiver(NAME).unwrap();
     assert_eq!(rx.iter().collect::<Vec<_>>(), [1, 2, 3]);
@@ -221,7 +194,7 @@ fn receive_and_leave(arguments: &[String]) {
 }
 
 #[test]
-fn what_waits_keeps_the_name_until_it_is_received() {
+fn queue_unreceived_messages_keep_the_name() {
     let sandbox = Sandbox::new();
     enter(&sandbox, "send_three_and_leave", &[]).finish();
     assert_eq!(sandbox.litter(), [NAME]);
@@ -230,7 +203,7 @@ fn what_waits_keeps_the_name_until_it_is_received() {
 }
 
 #[test]
-fn what_waits_for_a_dead_receivers_successor_keeps_the_name_though_another_had_left() {
+fn queue_receiver_killed_unreceived_message_keeps_the_name() {
     let sandbox = Sandbox::new();
     let mut tx = values(&sandbox).sender(NAME).unwrap();
     drop(values(&sandbox).receiver(NAME).unwrap());
@@ -245,7 +218,7 @@ fn what_waits_for_a_dead_receivers_successor_keeps_the_name_though_another_had_l
 const RACES: u64 = 300;
 
 #[test]
-fn two_who_race_for_a_name_meet_in_one_queue() {
+fn queue_name_opened_in_a_race_connects_both() {
     let sandbox = Sandbox::new();
     let (options, board) = (values(&sandbox), board(&sandbox));
     let other = settle(&sandbox, "race_as_receiver");
@@ -268,7 +241,7 @@ fn spin(microseconds: u64) {
     while started.elapsed() < Duration::from_micros(microseconds) {}
 }
 
-fn race_as_receiver(arguments: &[String]) {
+pub fn race_as_receiver(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     board.meet(0, 2);
     for round in 0..RACES {
@@ -282,14 +255,14 @@ fn race_as_receiver(arguments: &[String]) {
     }
 }
 
-fn send_three_and_stay(arguments: &[String]) {
+pub fn send_three_and_stay(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
     stay(&board);
 }
 
-fn receive_three_and_stay(arguments: &[String]) {
+pub fn receive_three_and_stay(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
@@ -297,7 +270,7 @@ fn receive_three_and_stay(arguments: &[String]) {
 }
 
 #[test]
-fn a_queue_whose_users_all_died_is_resumed() {
+fn queue_all_users_dead_is_resumed() {
     let sandbox = Sandbox::new();
     let senders = [settle(&sandbox, "send_three_and_stay"), settle(&sandbox, "send_three_and_stay")];
     let receiver = settle(&sandbox, "receive_three_and_stay");
@@ -320,7 +293,7 @@ fn a_queue_whose_users_all_died_is_resumed() {
 }
 
 #[test]
-fn a_queue_whose_users_all_died_is_replaced_on_request() {
+fn queue_all_users_dead_is_replaced_on_request() {
     let sandbox = Sandbox::new();
     let sender = settle(&sandbox, "send_three_and_stay");
     let options = values(&sandbox).abandoned(Abandoned::Replace);
@@ -338,7 +311,7 @@ fn a_queue_whose_users_all_died_is_replaced_on_request() {
 // ---- the last one, and those before ----------------------------------------------------------------------------------
 
 /// Receives until the end, and reports how it ended.
-fn report_the_end(arguments: &[String]) {
+pub fn report_the_end(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     board.meet(0, 2);
@@ -356,7 +329,7 @@ fn until_repaired(rx: &mut QueueReceiver<u64>, senders: u64) {
 }
 
 #[test]
-fn the_last_senders_death_is_the_end_and_no_others() {
+fn receiver_last_sender_killed_returns_peer_died() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
     let senders = [(); 3].map(|()| settle(&sandbox, "send_three_and_stay"));
@@ -382,7 +355,7 @@ fn the_last_senders_death_is_the_end_and_no_others() {
 }
 
 #[test]
-fn the_last_sender_leaves_after_others_have_died() {
+fn receiver_last_sender_left_after_deaths_returns_closed() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
     let tx = values(&sandbox).sender(NAME).unwrap();
@@ -397,7 +370,7 @@ fn the_last_sender_leaves_after_others_have_died() {
 }
 
 #[test]
-fn what_the_dead_sent_comes_before_the_end() {
+fn receiver_sender_killed_returns_its_messages_first() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
     settle(&sandbox, "send_three_and_stay").kill();
@@ -407,7 +380,7 @@ fn what_the_dead_sent_comes_before_the_end() {
 }
 
 /// Fills the queue, waits for room, and reports how that ended: 1 for a death.
-fn send_until_the_end(arguments: &[String]) {
+pub fn send_until_the_end(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut tx = options.capacity(4).sender(NAME).unwrap();
     let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&number).err()?))).unwrap();
@@ -416,7 +389,7 @@ fn send_until_the_end(arguments: &[String]) {
 }
 
 /// Likewise, with messages that fill the pool and not the queue.
-fn stow_until_the_end(arguments: &[String]) {
+pub fn stow_until_the_end(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
     let mut tx = pool_of_three(Path::new(&arguments[0])).sender(NAME).unwrap();
     let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&message(number, 1000)).err()?))).unwrap();
@@ -429,7 +402,7 @@ fn pool_of_three(names: &Path) -> QueueOptions<[u8]> {
 }
 
 #[test]
-fn the_last_receivers_death_ends_the_wait_for_room_and_no_others() {
+fn sender_last_receiver_killed_stops_waiting_for_slot() {
     let sandbox = Sandbox::new();
     let board = board(&sandbox);
     let word = |index: usize| board.word(index).load(Ordering::SeqCst);
@@ -451,7 +424,7 @@ fn the_last_receivers_death_ends_the_wait_for_room_and_no_others() {
 }
 
 #[test]
-fn the_last_receivers_leaving_ends_the_wait_for_room() {
+fn sender_last_receiver_left_stops_waiting_for_slot() {
     let sandbox = Sandbox::new();
     let board = board(&sandbox);
     let rx = values(&sandbox).capacity(4).receiver(NAME).unwrap();
@@ -464,7 +437,7 @@ fn the_last_receivers_leaving_ends_the_wait_for_room() {
 }
 
 #[test]
-fn the_last_receivers_death_ends_the_wait_for_a_place_in_the_pool() {
+fn sender_last_receiver_killed_stops_waiting_for_block() {
     let sandbox = Sandbox::new();
     let board = board(&sandbox);
     let options = pool_of_three(&sandbox.names());
@@ -486,20 +459,20 @@ fn the_last_receivers_death_ends_the_wait_for_a_place_in_the_pool() {
     assert_eq!(rx.stats().pooled, 0);
 }
 
-fn sit(arguments: &[String]) {
+pub fn sit(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let _rx = options.receiver(NAME).unwrap();
     stay(&board);
 }
 
-fn sit_with_bytes(arguments: &[String]) {
+pub fn sit_with_bytes(arguments: &[String]) {
     let _rx = pool_of_three(Path::new(&arguments[0])).receiver(NAME).unwrap();
     stay(&Board::at(Path::new(&arguments[1])));
 }
 
 // ---- lanes -----------------------------------------------------------------------------------------------------------
 
-fn join_send_and_stay(arguments: &[String]) {
+pub fn join_send_and_stay(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&u64::from(std::process::id())).unwrap();
@@ -507,7 +480,7 @@ fn join_send_and_stay(arguments: &[String]) {
 }
 
 #[test]
-fn a_dead_participants_lane_serves_again_and_again() {
+fn queue_participant_killed_its_record_is_reused() {
     let sandbox = Sandbox::new();
     let mut random = Random(4);
     let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
@@ -531,7 +504,7 @@ fn a_dead_participants_lane_serves_again_and_again() {
 }
 
 /// Dies of its own will, so that its status tells whether it had found a lane.
-fn join_together(arguments: &[String]) {
+pub fn join_together(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     board.meet(1, 3);
     let mut tx = options.sender(NAME).unwrap();
@@ -541,7 +514,7 @@ fn join_together(arguments: &[String]) {
 
 /// Each of them repairs, or finds another at it; none may find all lanes taken.
 #[test]
-fn successors_that_come_at_the_same_time_all_find_lanes() {
+fn queue_successors_joining_at_once_all_find_records() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
     for _ in 0..100 {
@@ -551,7 +524,7 @@ fn successors_that_come_at_the_same_time_all_find_lanes() {
 }
 
 #[test]
-fn when_all_lanes_are_taken_the_holders_are_named_even_if_they_are_stopped() {
+fn queue_full_of_stopped_participants_error_names_them() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
     let [first, second, third] = [(); 3].map(|()| settle(&sandbox, "join_send_and_stay"));
@@ -574,13 +547,13 @@ fn when_all_lanes_are_taken_the_holders_are_named_even_if_they_are_stopped() {
 // ---- forks -----------------------------------------------------------------------------------------------------------
 
 #[test]
-fn inherited_handles_are_refused_and_dropping_them_disturbs_nobody() {
+fn queue_handle_inherited_by_fork_is_refused() {
     let sandbox = Sandbox::new();
     enter(&sandbox, "fork_with_handles", &[]).finish(); // alone in a process, as a fork has to be
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
-fn fork_with_handles(arguments: &[String]) {
+pub fn fork_with_handles(arguments: &[String]) {
     let alone = alone();
     let (options, _) = surroundings(arguments);
     let mut tx = options.capacity(4).sender(NAME).unwrap();
@@ -620,12 +593,12 @@ fn fork_with_handles(arguments: &[String]) {
 }
 
 #[test]
-fn a_forked_child_cannot_end_its_parents_queue() {
+fn queue_closed_by_forked_child_stays_open() {
     let sandbox = Sandbox::new();
     enter(&sandbox, "fork_and_end", &[]).finish();
 }
 
-fn fork_and_end(_: &[String]) {
+pub fn fork_and_end(_: &[String]) {
     let alone = alone();
     let (mut tx, mut rx) = QueueOptions::values::<u64>().channel().unwrap();
     tx.send(&1).unwrap();
@@ -641,7 +614,7 @@ fn fork_and_end(_: &[String]) {
 // ---- tasks -----------------------------------------------------------------------------------------------------------
 
 /// Has finished one task, and is at a second one.
-fn work_on_one_and_stay(arguments: &[String]) {
+pub fn work_on_one_and_stay(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     rx.recv().unwrap();
@@ -651,7 +624,7 @@ fn work_on_one_and_stay(arguments: &[String]) {
 }
 
 #[test]
-fn an_open_task_is_waited_for_as_long_as_its_worker_lives() {
+fn sender_join_waits_while_worker_lives() {
     let sandbox = Sandbox::new();
     let mut tx = values(&sandbox).sender(NAME).unwrap();
     let _another = values(&sandbox).receiver(NAME).unwrap();
@@ -671,7 +644,7 @@ fn an_open_task_is_waited_for_as_long_as_its_worker_lives() {
 }
 
 #[test]
-fn the_last_workers_open_task_is_not_waited_for_and_what_is_queued_has_nobody() {
+fn sender_join_last_worker_killed_returns() {
     let sandbox = Sandbox::new();
     let mut tx = values(&sandbox).sender(NAME).unwrap();
     tx.send_many(&[1, 2]).unwrap();
@@ -695,7 +668,7 @@ fn large(names: impl AsRef<Path>) -> QueueOptions<Large> {
     QueueOptions::values().capacity(8).directory(names.as_ref())
 }
 
-fn receive_for_ever(arguments: &[String]) {
+pub fn receive_for_ever(arguments: &[String]) {
     let mut rx = large(&arguments[0]).receiver(NAME).unwrap();
     let mut place = vec![[0; 16_384]];
     Board::at(Path::new(&arguments[1])).meet(0, 2);
@@ -718,7 +691,7 @@ fn lose_one(sandbox: &Sandbox, tx: &mut QueueSender<Large>, random: &mut Random)
 }
 
 #[test]
-fn a_loss_is_reported_once_and_only_on_request() {
+fn receiver_message_lost_is_reported_once_on_request() {
     let sandbox = Sandbox::new();
     let mut random = Random(9);
     let options = large(sandbox.names());
@@ -742,7 +715,7 @@ fn a_loss_is_reported_once_and_only_on_request() {
 }
 
 #[test]
-fn one_who_waits_is_told_of_a_loss() {
+fn receiver_waiting_when_message_lost_is_told() {
     let sandbox = Sandbox::new();
     let options = large(sandbox.names());
     let mut tx = options.sender(NAME).unwrap();

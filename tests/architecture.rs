@@ -110,7 +110,7 @@ fn uses(code: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_file_looks_to_its_left_only() {
+fn module_imports_lower_layers_only() {
     let rank = |module: &str| LAYERS.iter().position(|&layer| layer == module);
     for (path, code) in library() {
         let own = module(&path);
@@ -126,7 +126,7 @@ fn every_file_looks_to_its_left_only() {
 }
 
 #[test]
-fn the_algorithms_see_the_facade_only() {
+fn raw_module_imports_facade_only() {
     for (path, code) in library().into_iter().filter(|(path, _)| module(path) == "raw") {
         for used in uses(&code) {
             assert!(matches!(used, "sync" | "raw"), "{path} must not use crate::{used}");
@@ -135,7 +135,7 @@ fn the_algorithms_see_the_facade_only() {
 }
 
 #[test]
-fn atomics_come_from_the_facade() {
+fn atomics_come_from_facade_only() {
     for (path, code) in library() {
         if matches!(module(&path), "sys" | "sync") {
             continue;
@@ -149,7 +149,7 @@ fn atomics_come_from_the_facade() {
 /// A forked child can inherit such a one half-done, or locked by a thread that it does not have.
 /// `sys/fork.rs` has what to use instead.
 #[test]
-fn what_threads_share_survives_a_fork() {
+fn static_shared_by_threads_survives_fork() {
     for (path, code) in library().into_iter().filter(|(path, _)| module(path) != "fuzzing") {
         for line in code.lines() {
             let kinds = ["OnceLock<", "LazyLock<", "Mutex<", "RwLock<", ": Once "];
@@ -160,14 +160,14 @@ fn what_threads_share_survives_a_fork() {
 }
 
 #[test]
-fn unsafe_stays_where_it_is() {
+fn unsafe_code_is_in_listed_files_only() {
     let found: Vec<String> =
         library().into_iter().filter(|(_, code)| code.contains("allow(unsafe_code)")).map(|(path, _)| path).collect();
     assert_eq!(found, UNSAFE);
 }
 
 #[test]
-fn every_algorithm_opens_with_its_six_headings() {
+fn raw_module_starts_with_six_headings() {
     for entry in fs::read_dir(root().join("src/raw")).unwrap() {
         let path = entry.unwrap().path();
         if path.ends_with("mod.rs") {
@@ -185,7 +185,7 @@ fn every_algorithm_opens_with_its_six_headings() {
 
 /// Each ordering edge is labelled at both ends and listed in docs/ordering.md.
 #[test]
-fn every_edge_is_labelled_and_listed() {
+fn ordering_edge_is_labelled_and_listed() {
     let listed = fs::read_to_string(root().join("docs/ordering.md")).unwrap();
     for entry in fs::read_dir(root().join("src/raw")).unwrap() {
         let path = entry.unwrap().path();

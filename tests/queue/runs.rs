@@ -1,25 +1,13 @@
 //! Runs of senders: what `close` binds, what comes after it, who is told of which end; and how long
 //! a queue's name lives.
 
-mod support;
-
 use std::iter::from_fn;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use support::{Board, Process, Sandbox, parts, start, until};
+use crate::support::{Board, Process, Random, Sandbox, start, until};
 use tombolo::{Directory, End, ErrorKind, Queue, QueueOptions, QueueReceiver, QueueSender, RecvError, SendError, Wait};
-
-parts!(
-    send_close_and_leave,
-    send_close_and_stay,
-    send_without_end,
-    send_and_stay,
-    receive_to_the_end,
-    receive_one_and_leave,
-    sleep_as_sender
-);
 
 const NAME: &str = "jobs";
 const MOMENT: Duration = Duration::from_millis(40);
@@ -70,7 +58,7 @@ fn is_empty(sandbox: &Sandbox) -> bool {
 // ---- what close binds --------------------------------------------------------------------------------------------------
 
 #[test]
-fn one_run_after_another_before_any_receiver_arrives_in_order() {
+fn queue_runs_closed_before_receiver_arrive_in_order() {
     let sandbox = Sandbox::new();
     let options = jobs(&sandbox).capacity(4);
     for batch in 0..3 {
@@ -86,7 +74,7 @@ fn one_run_after_another_before_any_receiver_arrives_in_order() {
 }
 
 #[test]
-fn closing_binds_all_who_are_there_and_nobody_who_comes_later() {
+fn sender_joined_after_close_is_not_closed() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     let [mut first, mut second, mut third] = [(); 3].map(|()| jobs(&sandbox).sender(NAME).unwrap());
@@ -116,7 +104,7 @@ fn closing_binds_all_who_are_there_and_nobody_who_comes_later() {
 }
 
 #[test]
-fn a_sender_made_by_a_receiver_begins_the_next_run() {
+fn receiver_makes_sender_after_close_begins_next_run() {
     let (tx, mut rx) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
     tx.close().unwrap();
     assert_eq!(rx.recv(), Err(RecvError::Closed));
@@ -130,7 +118,7 @@ fn a_sender_made_by_a_receiver_begins_the_next_run() {
 }
 
 #[test]
-fn a_receiver_closes_the_run_that_is_open() {
+fn receiver_close_ends_the_open_run() {
     let sandbox = Sandbox::new();
     let mut queue = jobs(&sandbox).open(NAME).unwrap();
     let mut other = jobs(&sandbox).sender(NAME).unwrap();
@@ -144,7 +132,7 @@ fn a_receiver_closes_the_run_that_is_open() {
 }
 
 #[test]
-fn throwing_away_spares_the_next_run() {
+fn receiver_close_now_spares_next_run() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     let mut first = jobs(&sandbox).sender(NAME).unwrap();
@@ -158,7 +146,7 @@ fn throwing_away_spares_the_next_run() {
 }
 
 #[test]
-fn a_handle_that_travels_keeps_its_run_and_what_it_waits_for() {
+fn endpoint_transferred_keeps_its_run() {
     let sandbox = Sandbox::new();
     let options = jobs(&sandbox);
     let travel = |tx: QueueSender<u64>| -> QueueSender<u64> { options.from_fd(tx.into_fd().unwrap()).unwrap() };
@@ -177,7 +165,7 @@ fn a_handle_that_travels_keeps_its_run_and_what_it_waits_for() {
 }
 
 #[test]
-fn a_sender_that_waits_for_room_learns_that_its_run_was_closed() {
+fn sender_waiting_when_run_closed_returns_closed() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     let mut tx = jobs(&sandbox).wait(Wait::Park).sender(NAME).unwrap();
@@ -196,7 +184,7 @@ fn a_sender_that_waits_for_room_learns_that_its_run_was_closed() {
 }
 
 #[test]
-fn large_messages_of_a_closed_run_are_refused_and_their_places_free() {
+fn sender_run_closed_large_messages_free_their_blocks() {
     let options = QueueOptions::bytes().capacity(2).inline_len(16).blocks(1, 64).extents(1).max_message_len(1000);
     let (mut tx, mut rx) = options.channel().unwrap();
     tx.send(&[1; 60]).unwrap();
@@ -210,7 +198,7 @@ fn large_messages_of_a_closed_run_are_refused_and_their_places_free() {
 }
 
 #[test]
-fn numbers_of_runs_come_again_and_no_closed_sender_is_woken_up() {
+fn sender_closed_stays_closed_when_run_numbers_repeat() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     let mut old = jobs(&sandbox).sender(NAME).unwrap();
@@ -227,7 +215,7 @@ fn numbers_of_runs_come_again_and_no_closed_sender_is_woken_up() {
 }
 
 #[test]
-fn a_sender_cannot_come_while_every_number_is_a_closed_senders() {
+fn sender_join_all_run_numbers_used_is_refused() {
     let sandbox = Sandbox::new();
     let options = jobs(&sandbox).max_participants(400);
     let mut rx = options.receiver(NAME).unwrap();
@@ -254,7 +242,7 @@ fn a_sender_cannot_come_while_every_number_is_a_closed_senders() {
 // ---- who is told what --------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_receiver_that_comes_when_all_is_over_waits_for_the_next_run() {
+fn receiver_joined_after_end_waits_for_next_run() {
     let sandbox = Sandbox::new();
     let mut old = jobs(&sandbox).receiver(NAME).unwrap();
     for closes in [true, false, true] {
@@ -283,7 +271,7 @@ fn a_receiver_that_comes_when_all_is_over_waits_for_the_next_run() {
 }
 
 #[test]
-fn closing_ends_the_wait_of_receivers_to_whom_nobody_came() {
+fn receiver_waiting_without_sender_close_returns_closed() {
     let sandbox = Sandbox::new();
     let mut first = jobs(&sandbox).receiver(NAME).unwrap();
     let second = jobs(&sandbox).receiver(NAME).unwrap();
@@ -304,7 +292,7 @@ fn closing_ends_the_wait_of_receivers_to_whom_nobody_came() {
 }
 
 #[test]
-fn a_handle_for_both_that_comes_when_all_is_over_waits_for_others() {
+fn queue_handle_joined_after_end_waits_for_others() {
     let sandbox = Sandbox::new();
     let keeper = jobs(&sandbox).receiver(NAME).unwrap();
     jobs(&sandbox).sender(NAME).unwrap().close().unwrap();
@@ -321,7 +309,7 @@ fn a_handle_for_both_that_comes_when_all_is_over_waits_for_others() {
 }
 
 #[test]
-fn a_sender_that_comes_when_all_receivers_are_gone_waits_for_the_next() {
+fn sender_joined_after_receivers_left_waits_for_next() {
     let sandbox = Sandbox::new();
     let mut old = jobs(&sandbox).sender(NAME).unwrap();
     drop(jobs(&sandbox).receiver(NAME).unwrap());
@@ -337,14 +325,14 @@ fn a_sender_that_comes_when_all_receivers_are_gone_waits_for_the_next() {
     assert_eq!(rest(&mut jobs(&sandbox).receiver(NAME).unwrap()), [1, 2]);
 }
 
-fn send_close_and_leave(arguments: &[String]) {
+pub fn send_close_and_leave(arguments: &[String]) {
     let (options, _, number) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&number).unwrap();
     tx.close().unwrap();
 }
 
-fn send_close_and_stay(arguments: &[String]) {
+pub fn send_close_and_stay(arguments: &[String]) {
     let (options, board, number) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&number).unwrap();
@@ -352,20 +340,20 @@ fn send_close_and_stay(arguments: &[String]) {
     stay(&board);
 }
 
-fn send_and_stay(arguments: &[String]) {
+pub fn send_and_stay(arguments: &[String]) {
     let (options, board, number) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&number).unwrap();
     stay(&board);
 }
 
-fn sleep_as_sender(arguments: &[String]) {
+pub fn sleep_as_sender(arguments: &[String]) {
     let (options, board, _) = surroundings(arguments);
     let _tx = options.sender(NAME).unwrap();
     stay(&board);
 }
 
-fn send_without_end(arguments: &[String]) {
+pub fn send_without_end(arguments: &[String]) {
     let (options, board, _) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     board.meet(0, 2);
@@ -380,7 +368,7 @@ fn send_without_end(arguments: &[String]) {
     }
 }
 
-fn receive_to_the_end(arguments: &[String]) {
+pub fn receive_to_the_end(arguments: &[String]) {
     let (options, board, expected) = surroundings(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     board.meet(0, 2);
@@ -388,13 +376,13 @@ fn receive_to_the_end(arguments: &[String]) {
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
 
-fn receive_one_and_leave(arguments: &[String]) {
+pub fn receive_one_and_leave(arguments: &[String]) {
     let (options, _, expected) = surroundings(arguments);
     assert_eq!(options.receiver(NAME).unwrap().recv(), Ok(expected));
 }
 
 #[test]
-fn processes_that_send_close_and_leave_are_received_run_by_run() {
+fn queue_processes_send_close_and_leave_runs_arrive_in_order() {
     let sandbox = Sandbox::new();
     enter(&sandbox, "send_close_and_leave", 1).finish();
     enter(&sandbox, "send_close_and_leave", 2).finish();
@@ -407,7 +395,7 @@ fn processes_that_send_close_and_leave_are_received_run_by_run() {
 }
 
 #[test]
-fn the_death_of_a_closed_runs_sender_is_no_death_to_anybody() {
+fn sender_of_closed_run_killed_is_not_reported() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     let dead = enter(&sandbox, "send_close_and_stay", 1);
@@ -421,7 +409,7 @@ fn the_death_of_a_closed_runs_sender_is_no_death_to_anybody() {
 }
 
 #[test]
-fn the_death_of_an_open_runs_last_sender_is_told_though_closed_ones_live() {
+fn sender_last_of_open_run_killed_is_reported() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     let closed = jobs(&sandbox).sender(NAME).unwrap();
@@ -441,7 +429,7 @@ fn the_death_of_an_open_runs_last_sender_is_told_though_closed_ones_live() {
 }
 
 #[test]
-fn a_stopped_sender_of_a_closed_run_holds_up_nobody() {
+fn sender_of_closed_run_stopped_delays_nobody() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     let stopped = enter(&sandbox, "sleep_as_sender", 0);
@@ -460,7 +448,7 @@ fn a_stopped_sender_of_a_closed_run_holds_up_nobody() {
 /// was sent arrives before the next run's, nothing else does, and the receiver hears the end of
 /// each run while they are stopped.
 #[test]
-fn a_run_is_closed_while_its_senders_are_stopped_in_the_middle() {
+fn sender_stopped_midway_run_can_be_closed() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     for round in 0..40_u64 {
@@ -492,7 +480,7 @@ fn a_run_is_closed_while_its_senders_are_stopped_in_the_middle() {
 /// As above, and the senders are killed: a message that was begun arrives or not, and the next run
 /// is whole.
 #[test]
-fn a_run_is_closed_after_its_sender_was_killed_in_the_middle() {
+fn sender_killed_midway_run_can_be_closed() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
     for round in 0..40_u64 {
@@ -522,7 +510,7 @@ fn a_run_is_closed_after_its_sender_was_killed_in_the_middle() {
 }
 
 #[test]
-fn receivers_in_other_processes_sleep_through_no_end_of_a_run() {
+fn receiver_asleep_in_other_process_wakes_at_end_of_run() {
     let sandbox = Sandbox::new();
     let keeper = jobs(&sandbox).receiver(NAME).unwrap();
     let receiver = enter(&sandbox, "receive_to_the_end", 3);
@@ -537,7 +525,7 @@ fn receivers_in_other_processes_sleep_through_no_end_of_a_run() {
 
 /// Handles come, send, close and go at random; the lanes are few and the ring is short.
 #[test]
-fn runs_of_many_threads_lose_nothing() {
+fn queue_runs_of_many_threads_lose_nothing() {
     let sandbox = Sandbox::new();
     let options = jobs(&sandbox).max_participants(6);
     let keeper = options.receiver(NAME).unwrap();
@@ -547,7 +535,7 @@ fn runs_of_many_threads_lose_nothing() {
                 let options = options.clone();
                 scope.spawn(move || {
                     let mut sent = 0_u64;
-                    let mut random = support::Random(thread + 1);
+                    let mut random = Random(thread + 1);
                     while sent < 400 {
                         let mut tx = options.sender(NAME).unwrap();
                         for _ in 0..random.below(6) {
@@ -604,7 +592,7 @@ fn runs_of_many_threads_lose_nothing() {
 // ---- how long the name lives --------------------------------------------------------------------------------------------
 
 #[test]
-fn jobs_that_wait_keep_the_name_though_a_worker_left_in_either_order() {
+fn queue_unreceived_messages_keep_name_in_either_order_of_leaving() {
     for worker_first in [true, false] {
         let sandbox = Sandbox::new();
         let options = jobs(&sandbox).capacity(4);
@@ -628,7 +616,7 @@ fn jobs_that_wait_keep_the_name_though_a_worker_left_in_either_order() {
 }
 
 #[test]
-fn jobs_that_wait_keep_the_name_between_processes() {
+fn queue_unreceived_messages_keep_name_between_processes() {
     let sandbox = Sandbox::new();
     for job in 0..2 {
         enter(&sandbox, "send_close_and_leave", job).finish();
@@ -641,7 +629,7 @@ fn jobs_that_wait_keep_the_name_between_processes() {
 }
 
 #[test]
-fn what_is_thrown_away_or_removed_keeps_no_name() {
+fn queue_messages_discarded_or_removed_free_the_name() {
     let sandbox = Sandbox::new();
     let fill = || {
         let mut tx = jobs(&sandbox).sender(NAME).unwrap();
@@ -659,7 +647,7 @@ fn what_is_thrown_away_or_removed_keeps_no_name() {
 }
 
 #[test]
-fn closing_alone_keeps_the_name_while_jobs_wait() {
+fn queue_closed_with_unreceived_messages_keeps_name() {
     let sandbox = Sandbox::new();
     let mut queue = jobs(&sandbox).open(NAME).unwrap();
     queue.send(&1).unwrap();
@@ -672,7 +660,7 @@ fn closing_alone_keeps_the_name_while_jobs_wait() {
 }
 
 #[test]
-fn jobs_of_a_killed_sender_keep_the_name() {
+fn sender_killed_unreceived_messages_keep_name() {
     let sandbox = Sandbox::new();
     let dead = enter(&sandbox, "send_and_stay", 5);
     board(&sandbox).meet(0, 2);

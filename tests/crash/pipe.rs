@@ -1,17 +1,12 @@
 //! The crash sweep of pipes: each operation is cut off by SIGKILL after every step that anybody else could notice.
 
-#![cfg(target_arch = "x86_64")]
-
-mod support;
-#[path = "support/sweep.rs"]
-mod sweep;
-
 use std::mem::forget;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use sweep::{NAME, sweep};
+use crate::support;
+use crate::sweep::{NAME, sweep};
 use tombolo::{Abandoned, Directory, End, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
 
 type Value = [u64; 3];
@@ -126,7 +121,7 @@ fn approach_the_end(tx: &mut Sender, rx: &mut Receiver) {
 
 /// raw/spsc.rs: before and after the store of tail.
 #[test]
-fn sending_a_value() {
+fn sender_killed_sending_value_arrives_or_not() {
     let swept = sweep(
         |names| values(names).receiver(NAME).unwrap(),
         |names| {
@@ -150,7 +145,7 @@ fn sending_a_value() {
 
 /// raw/records.rs I2: a SKIP, a header and a payload are published together.
 #[test]
-fn sending_bytes_round_the_end_of_the_ring() {
+fn sender_killed_sending_bytes_across_wrap_arrive_or_not() {
     let sent = support::message(1, 48);
     let swept = sweep(
         |names| {
@@ -181,7 +176,7 @@ fn sending_bytes_round_the_end_of_the_ring() {
 
 /// raw/records.rs: a producer dies within a LARGE message.
 #[test]
-fn sending_a_message_in_parts() {
+fn sender_killed_sending_fragments_arrive_or_not() {
     let sent = support::message(1, 60);
     let swept = sweep(
         |names| bytes(names).receiver(NAME).unwrap(),
@@ -205,7 +200,7 @@ fn sending_a_message_in_parts() {
 
 /// raw/spsc.rs: before and after the store of head.
 #[test]
-fn receiving_a_value() {
+fn receiver_killed_receiving_value_successor_gets_the_rest() {
     let swept = sweep(
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
@@ -226,7 +221,7 @@ fn receiving_a_value() {
 
 /// raw/spsc.rs: as above, with the SKIP released on its own.
 #[test]
-fn receiving_bytes_round_the_end_of_the_ring() {
+fn receiver_killed_receiving_bytes_across_wrap_successor_gets_the_rest() {
     let sent = support::message(1, 48);
     let swept = sweep(
         |names| {
@@ -250,7 +245,7 @@ fn receiving_bytes_round_the_end_of_the_ring() {
 
 /// raw/records.rs: a consumer dies within a LARGE message.
 #[test]
-fn receiving_a_message_in_parts() {
+fn receiver_killed_receiving_fragments_successor_gets_the_rest() {
     let sent = support::message(1, 60);
     let swept = sweep(
         |names| {
@@ -272,7 +267,7 @@ fn receiving_a_message_in_parts() {
 
 /// liveness.rs J1 to J5, raw/role.rs.
 #[test]
-fn joining_as_the_sender() {
+fn sender_killed_joining_is_reported_once() {
     let swept = sweep(
         |names| values(names).receiver(NAME).unwrap(),
         |names| {
@@ -291,7 +286,7 @@ fn joining_as_the_sender() {
 
 /// liveness.rs J1 to J5, raw/role.rs, raw/event.rs.
 #[test]
-fn joining_as_the_receiver() {
+fn receiver_killed_joining_is_reported_once() {
     let swept = sweep(
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
@@ -309,7 +304,7 @@ fn joining_as_the_receiver() {
 
 /// region.rs: nobody ever sees a half-made region.
 #[test]
-fn creating_a_name() {
+fn region_creator_killed_name_works_again() {
     let swept = sweep(
         |_| (),
         |names| {
@@ -323,7 +318,7 @@ fn creating_a_name() {
 
 /// pipe.rs: an abandoned region is removed and made anew.
 #[test]
-fn replacing_an_abandoned_region() {
+fn region_replacer_killed_name_works_again() {
     let swept = sweep(
         abandon,
         |names| {
@@ -337,7 +332,7 @@ fn replacing_an_abandoned_region() {
 
 /// liveness.rs L4, L5.
 #[test]
-fn removing_an_abandoned_region() {
+fn region_remover_killed_name_works_again() {
     let swept = sweep(
         abandon,
         |names| {
@@ -351,7 +346,7 @@ fn removing_an_abandoned_region() {
 
 /// liveness.rs L1 to L3, L6.
 #[test]
-fn leaving_as_the_sender() {
+fn sender_killed_leaving_is_reported_once() {
     let swept = sweep(
         |names| values(names).receiver(NAME).unwrap(),
         |names| {
@@ -371,7 +366,7 @@ fn leaving_as_the_sender() {
 
 /// liveness.rs L1 to L3, L6.
 #[test]
-fn leaving_as_the_receiver() {
+fn receiver_killed_leaving_is_reported_once() {
     let swept = sweep(
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
@@ -389,7 +384,7 @@ fn leaving_as_the_receiver() {
 
 /// liveness.rs L1 to L6.
 #[test]
-fn leaving_as_the_last() {
+fn region_last_participant_killed_leaving_name_works_again() {
     let swept = sweep(
         |_| (),
         |names| {
@@ -403,7 +398,7 @@ fn leaving_as_the_last() {
 
 /// All of it for an end that does both.
 #[test]
-fn the_whole_life_of_a_duplex_end() {
+fn pipe_duplex_endpoint_killed_anywhere_successor_works() {
     let swept = sweep(
         |names| {
             let mut ours: Pipe<Value> = values(names).end(NAME).unwrap();

@@ -15,7 +15,7 @@ fn die(end: impl End) {
 }
 
 #[test]
-fn waits_that_are_shorter_than_a_slice_learn_of_a_death() {
+fn receiver_short_waits_learn_of_death() {
     let (tx, mut rx) = PipeOptions::bytes().one_way().unwrap();
     die(tx);
     let end = (0..1000).find_map(|_| match rx.recv_timeout(&mut Vec::new(), SHORT) {
@@ -26,7 +26,7 @@ fn waits_that_are_shorter_than_a_slice_learn_of_a_death() {
 }
 
 #[test]
-fn a_batch_receives_what_there_is_and_leaves_the_end_for_the_next_call() {
+fn receiver_batch_before_death_returns_messages_first() {
     let (mut tx, mut rx) = PipeOptions::bytes().one_way().unwrap();
     tx.send(b"last").unwrap();
     die(tx);
@@ -36,7 +36,7 @@ fn a_batch_receives_what_there_is_and_leaves_the_end_for_the_next_call() {
 }
 
 #[test]
-fn a_batch_keeps_to_the_limit() {
+fn sender_batch_stops_at_message_over_limit() {
     let (mut tx, mut rx) = PipeOptions::bytes().max_message_len(10).one_way().unwrap();
     assert_eq!(tx.send_many(&[[0; 20]]), Err(SendError::TooLarge { length: 20, limit: 10 }));
     assert_eq!(tx.send_many(&[&[1; 10][..], &[2; 20]]), Ok(1));
@@ -44,7 +44,7 @@ fn a_batch_keeps_to_the_limit() {
 }
 
 #[test]
-fn a_region_whose_messages_may_be_longer_than_ours_is_refused() {
+fn receiver_smaller_message_limit_is_refused() {
     let sandbox = Sandbox::new();
     let options = PipeOptions::bytes().directory(sandbox.names());
     let _tx = options.sender("x").unwrap();
@@ -54,7 +54,7 @@ fn a_region_whose_messages_may_be_longer_than_ours_is_refused() {
 }
 
 #[test]
-fn a_large_message_that_a_receiver_left_half_read_is_reported_as_lost() {
+fn receiver_successor_of_half_read_message_returns_lost() {
     let sandbox = Sandbox::new();
     let options = PipeOptions::bytes().capacity_len(1024).directory(sandbox.names());
     let mut tx = options.sender("x").unwrap();
@@ -72,7 +72,7 @@ fn a_large_message_that_a_receiver_left_half_read_is_reported_as_lost() {
 }
 
 #[test]
-fn a_seat_has_one_owner() {
+fn descriptor_taken_twice_is_refused() {
     let options = PipeOptions::values::<u64>();
     let (_tx, rx) = options.one_way().unwrap();
     let descriptor = rx.into_fd().unwrap();
@@ -82,7 +82,7 @@ fn a_seat_has_one_owner() {
 }
 
 #[test]
-fn halves_of_two_pipes_are_no_pipe() {
+fn pipe_halves_of_two_pipes_are_not_transferred() {
     let (a, _a) = tombolo::pipe().unwrap();
     let (b, _b) = tombolo::pipe().unwrap();
     let chimera = Pipe { tx: a.tx, rx: b.rx };
@@ -90,7 +90,7 @@ fn halves_of_two_pipes_are_no_pipe() {
 }
 
 #[test]
-fn an_end_that_travelled_knows_its_name() {
+fn sender_transferred_keeps_its_name() {
     let sandbox = Sandbox::new();
     let options = PipeOptions::bytes().directory(sandbox.names());
     let tx = options.sender("x").unwrap();
@@ -102,7 +102,7 @@ fn an_end_that_travelled_knows_its_name() {
 }
 
 #[test]
-fn what_is_no_region_is_removed_by_force_only() {
+fn directory_unlink_of_other_file_needs_force() {
     let sandbox = Sandbox::new();
     let directory = Directory::at(sandbox.names());
     drop(PipeOptions::bytes().directory(sandbox.names()).sender("x").unwrap());
@@ -113,14 +113,14 @@ fn what_is_no_region_is_removed_by_force_only() {
 }
 
 #[test]
-fn an_error_prints_its_story() {
+fn error_debug_prints_whole_message() {
     let error = PipeOptions::bytes().sender("a/b").unwrap_err();
     assert_eq!(format!("{error:?}"), error.to_string());
     assert!(error.to_string().contains("choose another name"));
 }
 
 #[test]
-fn ends_move_between_threads() {
+fn endpoints_are_send_and_debug() {
     fn moves<T: Send + std::fmt::Debug>() {}
     moves::<Sender>();
     moves::<Receiver>();
@@ -131,7 +131,7 @@ fn ends_move_between_threads() {
 }
 
 #[test]
-fn wishes_that_cannot_be_had_are_reported_and_do_no_harm() {
+fn pipe_options_not_honoured_are_reported() {
     let options = PipeOptions::bytes().capacity_len(1000).huge_pages().prefault().lock_memory();
     let (mut tx, mut rx) = options.one_way().unwrap();
     assert!(tx.report().warnings().iter().any(|warning| warning.contains("the capacity is 1024, not 1000")));

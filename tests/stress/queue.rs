@@ -1,8 +1,6 @@
 //! Queues whose processes are stopped and killed at random moments, in the middle of whatever they do: the others go on, and
 //! in the end every message is accounted for.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -12,22 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{Board, Process, Random, Sandbox, message, say, start, storm_length, storm_numbers, until};
 use memmap2::{MmapOptions, MmapRaw};
-use support::{Board, Process, Random, Sandbox, message, parts, say, start, storm_length, storm_numbers, until};
 use tombolo::{QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
-
-parts!(
-    go_on_sending,
-    go_on_receiving,
-    send_values,
-    send_bytes,
-    send_large,
-    receive_values,
-    receive_bytes,
-    receive_large,
-    come_and_go,
-    wait_for_the_rest,
-);
 
 const NAME: &str = "storm";
 
@@ -122,7 +107,7 @@ impl Game {
     }
 }
 
-fn go_on_sending(arguments: &[String]) {
+pub fn go_on_sending(arguments: &[String]) {
     let (game, sender) = (Game::at(&arguments[1]), arguments[2].parse().unwrap());
     let mut tx = large_for_all(&arguments[0]).sender(NAME).unwrap();
     let mut number = 0;
@@ -142,7 +127,7 @@ fn go_on_sending(arguments: &[String]) {
     }
 }
 
-fn go_on_receiving(arguments: &[String]) {
+pub fn go_on_receiving(arguments: &[String]) {
     let (game, receiver): (_, usize) = (Game::at(&arguments[1]), arguments[2].parse().unwrap());
     let mut rx = large_for_all(&arguments[0]).receiver(NAME).unwrap();
     let mut next = [0; SENDERS];
@@ -176,7 +161,7 @@ fn go_on_receiving(arguments: &[String]) {
 }
 
 #[test]
-fn whoever_is_stopped_in_the_middle_is_in_nobodys_way() {
+fn queue_participants_stopped_midway_others_go_on() {
     let sandbox = Sandbox::new();
     let (names, board) = (sandbox.names(), sandbox.file("board"));
     let (names, board) = (names.to_str().unwrap(), board.to_str().unwrap());
@@ -416,25 +401,25 @@ impl Role {
     }
 }
 
-fn send_values(arguments: &[String]) {
+pub fn send_values(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut tx = values(&role.names).sender(NAME).unwrap();
     role.send(|label| tx.send(&nth_value(label)));
 }
 
-fn send_bytes(arguments: &[String]) {
+pub fn send_bytes(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut tx = bytes(&role.names).sender(NAME).unwrap();
     role.send(|label| tx.send(&nth_bytes(label)));
 }
 
-fn send_large(arguments: &[String]) {
+pub fn send_large(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut tx = large(&role.names).sender(NAME).unwrap();
     role.send(|label| tx.send(&[label; 4096]));
 }
 
-fn receive_values(arguments: &[String]) {
+pub fn receive_values(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut rx = values(&role.names).receiver(NAME).unwrap();
     role.receive(|diary| {
@@ -445,7 +430,7 @@ fn receive_values(arguments: &[String]) {
     });
 }
 
-fn receive_bytes(arguments: &[String]) {
+pub fn receive_bytes(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut rx = bytes(&role.names).receiver(NAME).unwrap();
     let mut message = Vec::new();
@@ -459,7 +444,7 @@ fn receive_bytes(arguments: &[String]) {
     });
 }
 
-fn receive_large(arguments: &[String]) {
+pub fn receive_large(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut rx = large(&role.names).receiver(NAME).unwrap();
     let _more: Vec<_> = (0..8).map(|_| rx.try_clone().unwrap()).collect(); // so that there is more to repair
@@ -473,7 +458,7 @@ fn receive_large(arguments: &[String]) {
 }
 
 /// Whoever joins repairs first.
-fn come_and_go(arguments: &[String]) {
+pub fn come_and_go(arguments: &[String]) {
     let role = Role::from(arguments);
     while !role.is_over() {
         drop(large(&role.names).receiver(NAME).unwrap());
@@ -481,7 +466,7 @@ fn come_and_go(arguments: &[String]) {
 }
 
 /// Whoever is blocked repairs now and then.
-fn wait_for_the_rest(arguments: &[String]) {
+pub fn wait_for_the_rest(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut tx = large(&role.names).sender(NAME).unwrap();
     while !role.is_over() {
@@ -635,7 +620,7 @@ fn check(balance: &Balance, lost: u64, batch: usize) {
 }
 
 #[test]
-fn values_in_a_storm_of_kills() {
+fn queue_of_values_participants_killed_accounts_for_every_message() {
     let parts = ["send_values", "send_values", "send_values", "receive_values", "receive_values", "receive_values"];
     let mut storm = Storm::new(&parts);
     storm.rage(&mut storm_numbers(0xBAD5EED), Duration::from_secs(4 * storm_length()));
@@ -653,7 +638,7 @@ fn values_in_a_storm_of_kills() {
 }
 
 #[test]
-fn bytes_in_a_storm_of_kills() {
+fn queue_of_bytes_participants_killed_accounts_for_every_message() {
     let parts = ["send_bytes", "send_bytes", "send_bytes", "receive_bytes", "receive_bytes", "receive_bytes"];
     let mut storm = Storm::new(&parts);
     storm.rage(&mut storm_numbers(0xBADF00D), Duration::from_secs(4 * storm_length()));
@@ -697,7 +682,7 @@ fn is_repairing(region: &File) -> bool {
 
 /// Kills receivers in the middle of large values, and then those who put right what they left behind, in the middle of that.
 #[test]
-fn repairers_are_killed_too() {
+fn queue_repairers_killed_accounts_for_every_message() {
     let parts = [
         "come_and_go",
         "come_and_go",

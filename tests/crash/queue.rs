@@ -1,17 +1,12 @@
 //! The crash sweep of queues: each operation is cut off by SIGKILL after every step that anybody else could notice.
 
-#![cfg(target_arch = "x86_64")]
-
-mod support;
-#[path = "support/sweep.rs"]
-mod sweep;
-
 use std::iter::from_fn;
 use std::mem::forget;
 use std::path::Path;
 use std::time::Duration;
 
-use sweep::{NAME, Swept, sweep};
+use crate::support;
+use crate::sweep::{NAME, Swept, sweep, wreck};
 use tombolo::{Abandoned, Queue, QueueOptions, QueueStats, RecvError, SendError};
 
 type Value = [u64; 2];
@@ -86,7 +81,7 @@ fn with_messages(names: &Path, lengths: [usize; 2]) -> Queue {
 
 /// raw/mpmc.rs C1 to C4 of a sender.
 #[test]
-fn sending_a_value() {
+fn queue_sender_killed_sending_value_arrives_or_not() {
     let swept = sweep(
         |names| {
             let mut queue = values(names).open(NAME).unwrap();
@@ -111,7 +106,7 @@ fn sending_a_value() {
 
 /// raw/mpmc.rs C1 to C4 of a receiver.
 #[test]
-fn receiving_a_value() {
+fn queue_receiver_killed_receiving_value_is_repaired() {
     let swept = sweep(
         |names| {
             let mut queue = values(names).open(NAME).unwrap();
@@ -137,7 +132,7 @@ fn receiving_a_value() {
 
 /// raw/mpmc.rs: a batch dies whole or not at all for each of its messages.
 #[test]
-fn batches() {
+fn queue_participant_killed_in_batch_is_repaired() {
     let swept = sweep(
         |names| values(names).open(NAME).unwrap(),
         |names| {
@@ -202,31 +197,25 @@ fn receiving_bytes(length: usize) -> Swept {
     )
 }
 
-/// raw/pool.rs B1, B2.
+/// raw/pool.rs B1, B2. The shorter message is in a block, the longer one in an extent.
 #[test]
-fn sending_a_block() {
-    sending_bytes(60).covers(0, 15);
+fn queue_sender_killed_sending_bytes_frees_block_or_extent() {
+    for (length, calls, changes) in [(60, 0, 15), (400, 1, 8)] {
+        sending_bytes(length).covers(calls, changes);
+    }
 }
 
+/// raw/pool.rs B3. The shorter message is in a block, the longer one in an extent.
 #[test]
-fn sending_an_extent() {
-    sending_bytes(400).covers(1, 8);
-}
-
-/// raw/pool.rs B3.
-#[test]
-fn receiving_a_block() {
-    receiving_bytes(60).covers(0, 6);
-}
-
-#[test]
-fn receiving_an_extent() {
-    receiving_bytes(400).covers(1, 6);
+fn queue_receiver_killed_receiving_bytes_frees_block_or_extent() {
+    for (length, calls, changes) in [(60, 0, 6), (400, 1, 6)] {
+        receiving_bytes(length).covers(calls, changes);
+    }
 }
 
 /// lanes.rs J1 to J4, and a newcomer finds out who died.
 #[test]
-fn joining() {
+fn queue_participant_killed_joining_is_repaired() {
     let swept = sweep(
         |names| {
             let mut queue = values(names).open(NAME).unwrap();
@@ -249,7 +238,7 @@ fn joining() {
 /// lanes.rs J4a to J4c, raw/mpmc.rs N1 and N2: the victim begins the next run, and sends in it.
 /// What waits comes first, and the run of those who come after that is whole.
 #[test]
-fn joining_the_next_run() {
+fn queue_sender_killed_joining_next_run_is_repaired() {
     let swept = sweep(
         |names| {
             let (mut tx, rx) = values(names).open(NAME).unwrap().split();
@@ -282,7 +271,7 @@ fn joining_the_next_run() {
 
 /// lanes.rs X1 to X3: the run is open or closed, and its senders and receivers are told so.
 #[test]
-fn closing() {
+fn queue_closer_killed_run_is_open_or_closed() {
     let swept = sweep(
         |names| {
             let (tx, rx) = values(names).open(NAME).unwrap().split();
@@ -317,7 +306,7 @@ fn closing() {
 
 /// lanes.rs L1 to L4.
 #[test]
-fn leaving() {
+fn queue_participant_killed_leaving_is_repaired() {
     let swept = sweep(
         |names| values(names).open(NAME).unwrap(),
         |names| {
@@ -332,7 +321,7 @@ fn leaving() {
 
 /// liveness.rs L4 to L6: the last one takes the name along, and who comes then starts afresh or goes on.
 #[test]
-fn leaving_as_the_last() {
+fn queue_last_participant_killed_leaving_name_works_again() {
     let swept = sweep(
         |_| (),
         |names| {
@@ -350,7 +339,7 @@ fn leaving_as_the_last() {
 }
 
 #[test]
-fn creating_a_name() {
+fn queue_creator_killed_name_works_again() {
     let swept = sweep(
         |_| (),
         |names| {
@@ -368,12 +357,12 @@ fn creating_a_name() {
 /// lanes.rs R1 to R4, raw/mpmc.rs R1 to R5, raw/pool.rs B4: the victim repairs after one that left claims, blocks and an
 /// extent behind.
 #[test]
-fn repairing() {
+fn queue_repairer_killed_next_one_repairs() {
     let swept = sweep(
         |names| {
             let survivor = with_messages(names, [400, 60]);
             // Its intent, head, its first open task: two messages are claimed and none is read.
-            sweep::wreck(names, 3, || {
+            wreck(names, 3, || {
                 let mut rx = bytes(names).receiver(NAME).unwrap();
                 move || {
                     let mut messages = [Vec::with_capacity(512), Vec::with_capacity(512)];
@@ -397,7 +386,7 @@ fn repairing() {
 
 /// What a killed closer leaves is open or closed, and drained.
 #[test]
-fn closing_now() {
+fn queue_closer_killed_discarding_next_one_discards() {
     let swept = sweep(
         |names| with_messages(names, [400, 60]),
         |names| {
@@ -423,7 +412,7 @@ fn closing_now() {
 
 /// queue.rs: an abandoned queue is removed and made anew.
 #[test]
-fn replacing() {
+fn queue_replacer_killed_name_works_again() {
     let swept = sweep(
         |names| {
             let (mut tx, rx) = values(names).open(NAME).unwrap().split();

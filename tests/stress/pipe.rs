@@ -1,17 +1,13 @@
 //! SIGKILL at a random moment under load: what a dead process has sent is a prefix of what it meant to send, what is left
 //! of what was sent to it is a suffix, and whoever is left learns of the death.
 
-mod support;
-
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use support::{Board, Sandbox, message, number_of, parts, start, storm_length, storm_numbers, until};
+use crate::support::{Board, Sandbox, message, number_of, start, storm_length, storm_numbers, until};
 use tombolo::{PipeOptions, RecvError, SendError};
-
-parts!(send_bytes, send_values, receive_bytes, receive_values);
 
 const NAME: &str = "storm";
 const ROUNDS: u64 = 30;
@@ -62,7 +58,7 @@ impl Progress {
     }
 }
 
-fn send_bytes(arguments: &[String]) {
+pub fn send_pipe_bytes(arguments: &[String]) {
     let progress = Progress::at(&arguments[1]);
     let mut tx = bytes(&arguments[0]).sender(NAME).unwrap();
     for number in 0.. {
@@ -71,7 +67,7 @@ fn send_bytes(arguments: &[String]) {
     }
 }
 
-fn send_values(arguments: &[String]) {
+pub fn send_pipe_values(arguments: &[String]) {
     let progress = Progress::at(&arguments[1]);
     let mut tx = values(&arguments[0]).sender(NAME).unwrap();
     for number in 0.. {
@@ -80,7 +76,7 @@ fn send_values(arguments: &[String]) {
     }
 }
 
-fn receive_bytes(arguments: &[String]) {
+pub fn receive_pipe_bytes(arguments: &[String]) {
     let progress = Progress::at(&arguments[1]);
     let mut rx = bytes(&arguments[0]).receiver(NAME).unwrap();
     for (message, number) in rx.iter().zip(0..) {
@@ -89,7 +85,7 @@ fn receive_bytes(arguments: &[String]) {
     }
 }
 
-fn receive_values(arguments: &[String]) {
+pub fn receive_pipe_values(arguments: &[String]) {
     let progress = Progress::at(&arguments[1]);
     let mut rx = values(&arguments[0]).receiver(NAME).unwrap();
     for (value, number) in rx.iter().zip(0..) {
@@ -135,9 +131,9 @@ fn check_suffix(sent: u64, taken: u64, rest: impl Iterator<Item = u64>) {
 }
 
 #[test]
-fn the_sender_of_bytes_is_killed() {
+fn sender_of_bytes_killed_receiver_gets_prefix() {
     storm(
-        "send_bytes",
+        "send_pipe_bytes",
         |names| {
             let mut rx = bytes(names).receiver(NAME).unwrap();
             let received = rx.iter().zip(0..).map(|(message, number)| assert_eq!(number_of(&message), number)).count();
@@ -149,9 +145,9 @@ fn the_sender_of_bytes_is_killed() {
 }
 
 #[test]
-fn the_sender_of_values_is_killed() {
+fn sender_of_values_killed_receiver_gets_prefix() {
     storm(
-        "send_values",
+        "send_pipe_values",
         |names| {
             let mut rx = values(names).receiver(NAME).unwrap();
             let received = rx.iter().zip(0..).map(|(value, number)| assert_eq!(number_of_value(value), number)).count();
@@ -163,9 +159,9 @@ fn the_sender_of_values_is_killed() {
 }
 
 #[test]
-fn the_receiver_of_bytes_is_killed() {
+fn receiver_of_bytes_killed_successor_gets_suffix() {
     storm(
-        "receive_bytes",
+        "receive_pipe_bytes",
         |names| {
             let mut tx = bytes(names).sender(NAME).unwrap();
             let (sent, error) = (0..).find_map(|number| Some((number, tx.send(&nth(number)).err()?))).unwrap();
@@ -182,9 +178,9 @@ fn the_receiver_of_bytes_is_killed() {
 }
 
 #[test]
-fn the_receiver_of_values_is_killed() {
+fn receiver_of_values_killed_successor_gets_suffix() {
     storm(
-        "receive_values",
+        "receive_pipe_values",
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
             let (sent, error) = (0..).find_map(|number| Some((number, tx.send(&nth_value(number)).err()?))).unwrap();

@@ -10,7 +10,7 @@ use tombolo::{ErrorKind, QueueOptions, RecvError, SendError};
 const MOMENT: Duration = Duration::from_millis(30);
 
 #[test]
-fn values_come_out_in_order_through_many_laps() {
+fn queue_many_laps_keep_order() {
     for capacity in [1, 2, 3, 64] {
         let (mut tx, mut rx) = QueueOptions::values::<[u64; 3]>().capacity(capacity).channel().unwrap();
         let capacity = tx.capacity();
@@ -31,7 +31,7 @@ fn values_come_out_in_order_through_many_laps() {
 }
 
 #[test]
-fn byte_messages_of_every_length() {
+fn queue_message_of_any_length_comes_back_unchanged() {
     let mut queue = QueueOptions::bytes().capacity(8).queue().unwrap();
     let mut message = vec![0xEE; 7];
     let lengths = (0..600).chain([1023, 4095, 4096, 4097, 8191, 70_001, (1 << 20) + 1, (5 << 20) + 3]);
@@ -46,7 +46,7 @@ fn byte_messages_of_every_length() {
 }
 
 #[test]
-fn batches() {
+fn queue_batches_arrive_in_order() {
     let (mut tx, mut rx) = QueueOptions::values::<u16>().capacity(256).channel().unwrap();
     let values: Vec<u16> = (0..1000).collect();
     let mut back = Vec::new();
@@ -75,7 +75,7 @@ fn batches() {
 }
 
 #[test]
-fn the_last_sender_ends_the_stream() {
+fn receiver_last_sender_dropped_returns_closed() {
     let (tx, mut rx) = QueueOptions::values::<u8>().channel().unwrap();
     let mut second = tx.try_clone().unwrap();
     drop(tx);
@@ -92,7 +92,7 @@ fn the_last_sender_ends_the_stream() {
 }
 
 #[test]
-fn the_last_receiver_ends_a_wait_for_room() {
+fn sender_last_receiver_dropped_stops_waiting() {
     let (mut tx, rx) = QueueOptions::values::<u8>().capacity(2).channel().unwrap();
     let second = rx.try_clone().unwrap();
     drop(rx);
@@ -106,7 +106,7 @@ fn the_last_receiver_ends_a_wait_for_room() {
 }
 
 #[test]
-fn a_handle_that_is_both_does_not_wait_for_itself() {
+fn queue_handle_for_both_does_not_wait_for_itself() {
     let mut queue = QueueOptions::values::<u8>().queue().unwrap();
     assert_eq!(queue.recv_timeout(MOMENT), Err(RecvError::TimedOut), "somebody may come");
     let sender = queue.sender().unwrap();
@@ -120,7 +120,7 @@ fn a_handle_that_is_both_does_not_wait_for_itself() {
 }
 
 #[test]
-fn closing() {
+fn queue_closed_delivers_the_rest_and_refuses_more() {
     let (mut tx, mut rx) = QueueOptions::values::<u8>().channel().unwrap();
     tx.send(&1).unwrap();
     assert_eq!(rx.close(), Ok(()));
@@ -145,7 +145,7 @@ fn closing() {
 }
 
 #[test]
-fn closing_wakes_those_who_wait() {
+fn queue_closed_wakes_waiting_receiver() {
     let (mut tx, mut rx) = QueueOptions::bytes().capacity(2).channel().unwrap();
     let closer = tx.try_clone().unwrap();
     let receiving = thread::spawn(move || (rx.recv(&mut Vec::new()), rx));
@@ -157,7 +157,7 @@ fn closing_wakes_those_who_wait() {
 }
 
 #[test]
-fn tasks() {
+fn sender_join_waits_for_open_tasks() {
     let (mut tx, mut rx) = QueueOptions::values::<u32>().channel().unwrap();
     assert_eq!(tx.join(), Ok(()), "nothing was sent");
     assert_eq!(rx.task_done(), Err(RecvError::NoTask));
@@ -177,7 +177,7 @@ fn tasks() {
 }
 
 #[test]
-fn a_full_pool_waits_and_does_not_deadlock() {
+fn sender_pool_full_waits_without_deadlock() {
     let options = QueueOptions::bytes().capacity(4).blocks(1, 512).extents(1).max_message_len(100_000);
     let (mut tx, mut rx) = options.channel().unwrap();
     tx.send(&[1; 500]).unwrap();
@@ -205,7 +205,7 @@ fn a_full_pool_waits_and_does_not_deadlock() {
 }
 
 #[test]
-fn what_cannot_be_sent_or_made() {
+fn queue_invalid_options_and_messages_are_refused() {
     let mut queue = QueueOptions::bytes().max_message_len(1000).queue().unwrap();
     assert_eq!(queue.send(&[0; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }));
     queue.send(&[0; 1000]).unwrap();
@@ -221,7 +221,7 @@ fn what_cannot_be_sent_or_made() {
 }
 
 #[test]
-fn all_lanes_taken_is_an_error_that_names_the_holders() {
+fn queue_full_of_participants_error_names_them() {
     let (tx, rx) = QueueOptions::values::<u8>().max_participants(3).channel().unwrap();
     let third = tx.try_clone().unwrap();
     let error = rx.try_clone().unwrap_err();
@@ -233,7 +233,7 @@ fn all_lanes_taken_is_an_error_that_names_the_holders() {
 }
 
 #[test]
-fn many_senders_and_receivers_lose_nothing_and_keep_each_senders_order() {
+fn queue_many_threads_lose_nothing_and_keep_order() {
     const SENDERS: u64 = 4;
     const EACH: u64 = 5_000;
     for capacity in [2, 16, 1024] {
@@ -269,7 +269,7 @@ fn many_senders_and_receivers_lose_nothing_and_keep_each_senders_order() {
 }
 
 #[test]
-fn iterating() {
+fn receiver_iter_ends_with_the_last_sender() {
     let (mut tx, mut rx) = QueueOptions::bytes().channel().unwrap();
     for message in ["a", "", "bc"] {
         tx.send(message.as_bytes()).unwrap();
@@ -279,7 +279,7 @@ fn iterating() {
 }
 
 #[test]
-fn handles_move_between_threads_and_show_themselves() {
+fn queue_handles_are_send_and_debug() {
     fn is_send<T: Send + std::fmt::Debug>(_: &T) {}
     let queue = tombolo::queue().unwrap();
     is_send(&queue);
@@ -297,7 +297,7 @@ enum Job {
 }
 
 #[test]
-fn objects() {
+fn queue_serialized_objects_come_back_unchanged() {
     let mut queue = tombolo::queue().unwrap();
     let job = Job::Resize { path: "x".repeat(10_000), sizes: vec![(1, 2), (3, 4)] };
     queue.send_object(&job).unwrap();
@@ -312,7 +312,7 @@ fn objects() {
 
 /// Each task sends a follow-up before it is done: at no time is there nothing to do.
 #[test]
-fn a_join_does_not_return_between_a_task_and_its_follow_up() {
+fn sender_join_waits_for_follow_up_tasks() {
     const WORKERS: u64 = 3;
     const CHAIN: u64 = 2_000;
     let (mut tx, rx) = QueueOptions::values::<u64>().channel().unwrap();
@@ -341,7 +341,7 @@ fn a_join_does_not_return_between_a_task_and_its_follow_up() {
 }
 
 #[test]
-fn a_stream_of_clones_is_no_end() {
+fn receiver_senders_cloned_in_a_row_sees_no_end() {
     let (tx, mut rx) = QueueOptions::values::<u8>().max_participants(8).channel().unwrap();
     let stop = Arc::new(AtomicU64::new(0));
     let cloning = thread::spawn({

@@ -1,0 +1,106 @@
+//! A peer that writes what it likes, when it likes: every call still ends by its deadline with some answer, nothing panics,
+//! and other regions of the process do not notice.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod object;
+mod pipe;
+mod queue;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use memmap2::{MmapOptions, MmapRaw};
+use object::*;
+use pipe::*;
+use queue::*;
+use support::{Process, Random, Sandbox, parts, start};
+use tombolo::PipeOptions;
+
+parts!(
+    corrupt_pipe,
+    announce_endlessly,
+    rejoin_endlessly,
+    corrupt_queue,
+    feed_queue_endlessly,
+    open_and_leave,
+    stay_in_queue,
+    stay_in_namespace,
+    corrupt_namespace,
+    corrupt_objects,
+    overwrite_endlessly,
+    change_endlessly,
+);
+
+const NAME: &str = "target";
+
+/// The first word of a region behind its header, as docs/layout.md has it.
+const LIFE: usize = 10;
+
+const SHORT: Duration = Duration::from_millis(1);
+
+/// The region's words in hostile hands.
+struct Intruder(MmapRaw);
+
+impl Intruder {
+    fn at(path: &Path) -> Self {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        Self(MmapOptions::new().map_raw(&file).unwrap())
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.words());
+        // SAFETY: in the mapping, aligned, and used as an atomic only.
+        unsafe { &*self.0.as_mut_ptr().cast::<AtomicU64>().add(index) }
+    }
+
+    fn words(&self) -> usize {
+        self.0.len() / 8
+    }
+
+    fn set(&self, index: usize, value: u64) {
+        self.word(index).store(value, Ordering::SeqCst);
+    }
+
+    fn get(&self, index: usize) -> u64 {
+        self.word(index).load(Ordering::SeqCst)
+    }
+}
+
+fn attack(sandbox: &Sandbox, part: &str, seed: u64) -> Process {
+    start(part, &[sandbox.names().join(NAME).to_str().unwrap(), &seed.to_string()])
+}
+
+/// Runs `use_target` again and again for a while on regions that are under attack. Another region must not notice.
+fn under_attack<T>(part: &str, make: impl Fn(&Sandbox) -> T, use_target: impl Fn(&mut T, &mut Random)) {
+    let (mut tx, mut rx) = PipeOptions::values::<u64>().capacity(8).one_way().unwrap();
+    let mut random = Random(7);
+    for seed in 1..=8 {
+        let sandbox = Sandbox::new();
+        let mut target = make(&sandbox);
+        let attacker = attack(&sandbox, part, seed);
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_millis(60) {
+            use_target(&mut target, &mut random);
+            let number = random.next();
+            tx.send(&number).unwrap();
+            assert_eq!(rx.recv(), Ok(number));
+        }
+        drop(target); // while it goes on
+        attacker.kill();
+    }
+}
+
+/// Far more than any call takes that does not wait, on a machine that has other things to do.
+const SOON: Duration = Duration::from_secs(5);
+
+/// The answer to a call that must not wait much longer than [`SHORT`].
+fn soon<T>(call: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let answer = call();
+    assert!(started.elapsed() < SOON, "it took {:?}", started.elapsed());
+    answer
+}

@@ -1,0 +1,288 @@
+//! Pipes in hostile hands.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use tombolo::{Message, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
+
+use crate::support::{Random, Sandbox};
+use crate::{Intruder, LIFE, NAME, SHORT, under_attack};
+
+/// Positions of words in a one-way region, as docs/layout.md has them.
+const TAIL: usize = 128;
+const PRODUCER_ROLE: usize = 129;
+const PRODUCER_FROM: usize = 130;
+const HEAD: usize = 144;
+const CONSUMER_ROLE: usize = 145;
+const CONTROL: Range<usize> = LIFE..192;
+const DATA: usize = 192;
+
+const MESSAGE: u64 = 1 << 56;
+const LARGE: u64 = 2 << 56;
+const PART: u64 = 3 << 56;
+const SKIP: u64 = 4 << 56;
+
+/// A ring of 16 words.
+fn bytes(sandbox: &Sandbox) -> PipeOptions<[u8]> {
+    PipeOptions::bytes().capacity_len(128).max_message_len(1000).directory(sandbox.names())
+}
+
+fn values(sandbox: &Sandbox) -> PipeOptions<u64> {
+    PipeOptions::values().capacity(4).directory(sandbox.names())
+}
+
+fn one_way<M: Message + ?Sized>(options: &PipeOptions<M>, sandbox: &Sandbox) -> (Sender<M>, Receiver<M>, Intruder) {
+    let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
+    (tx, rx, Intruder::at(&sandbox.names().join(NAME)))
+}
+
+// ---- invalid words --------------------------------------------------------------------------------------------------
+
+#[test]
+fn receiver_tail_out_of_bounds_returns_corrupt() {
+    for invalid in [5, 1 << 40, u64::MAX, 1] {
+        let sandbox = Sandbox::new();
+        let (mut tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
+        tx.send_many(&[1, 2]).unwrap();
+        assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
+        intruder.set(TAIL, if invalid == 5 { 2 + 5 } else { invalid });
+        for _ in 0..3 {
+            assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::Corrupt));
+            assert_eq!(rx.poll(SHORT), Err(RecvError::Corrupt));
+            assert_eq!(rx.try_recv_many(&mut [0; 100]), Err(RecvError::Corrupt));
+        }
+    }
+}
+
+#[test]
+fn sender_head_out_of_bounds_returns_corrupt() {
+    for invalid in [0, 1, 7, 1 << 40, u64::MAX] {
+        let sandbox = Sandbox::new();
+        let (mut tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
+        tx.send_many(&[1, 2, 3, 4]).unwrap();
+        assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
+        tx.send_many(&[5, 6]).unwrap();
+        intruder.set(HEAD, invalid);
+        for _ in 0..3 {
+            assert_eq!(tx.send_timeout(&7, SHORT), Err(SendError::Corrupt));
+            assert_eq!(tx.try_send_many(&[7, 8]), Err(SendError::Corrupt));
+        }
+    }
+}
+
+#[test]
+fn receiver_record_invalid_returns_corrupt() {
+    for (records, published) in [
+        (&[MESSAGE | 1 << 40, 0][..], 2),
+        (&[MESSAGE | 8, 0], 1),     // longer than what is published
+        (&[MESSAGE | 128, 0], 16),  // longer than the ring
+        (&[MESSAGE | 1001, 0], 16), // longer than the limit
+        (&[0, 0], 2),
+        (&[9 << 56, 0], 2),
+        (&[u64::MAX, 0], 2),
+        (&[SKIP, 0], 2),
+        (&[SKIP | 1, MESSAGE], 2), // not to the end of the ring
+        (&[SKIP | 16, 0], 15),     // not published
+        (&[PART, 0], 2),           // empty
+        (&[LARGE | 1001, 0], 2),
+        (&[LARGE | 1 << 50, 0], 2),
+        (&[LARGE | 8, PART | 9, 0, 0], 4), // more than announced
+    ] {
+        let sandbox = Sandbox::new();
+        let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
+        records.iter().zip(DATA..).for_each(|(record, at)| intruder.set(at, *record));
+        intruder.set(TAIL, published);
+        assert_eq!(rx.recv_timeout(&mut Vec::new(), SHORT), Err(RecvError::Corrupt), "{records:x?}");
+        assert_eq!(rx.recv_timeout(&mut Vec::new(), SHORT), Err(RecvError::Corrupt), "{records:x?}");
+    }
+}
+
+#[test]
+fn receiver_padding_only_returns_empty() {
+    let sandbox = Sandbox::new();
+    let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
+    intruder.set(DATA, SKIP | 16);
+    for lap in 1..100 {
+        intruder.set(TAIL, lap * 16);
+        assert_eq!(rx.try_recv(&mut Vec::new()), Err(RecvError::Empty));
+    }
+}
+
+#[test]
+fn receiver_huge_message_announced_allocates_what_arrived() {
+    let sandbox = Sandbox::new();
+    let options = bytes(&sandbox).max_message_len(1 << 55);
+    let (_tx, mut rx, intruder) = one_way(&options, &sandbox);
+    intruder.set(DATA, LARGE | 1 << 55);
+    intruder.set(DATA + 1, PART | 8);
+    intruder.set(TAIL, 3);
+    assert_eq!(rx.recv_timeout(&mut Vec::new(), SHORT), Err(RecvError::TimedOut));
+}
+
+#[test]
+fn receiver_orphan_fragments_end_in_corrupt() {
+    let sandbox = Sandbox::new();
+    let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
+    (0..16).step_by(2).for_each(|at| intruder.set(DATA + at, PART | 8));
+    let corrupt = (1..1000).find(|lap| {
+        intruder.set(TAIL, lap * 16);
+        match rx.try_recv(&mut Vec::new()) {
+            Err(RecvError::Empty | RecvError::Lost) => false,
+            Err(RecvError::Corrupt) => true,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(corrupt, Some(1000 / 64 + 1));
+}
+
+#[test]
+fn pipe_owner_words_invalid_calls_return() {
+    let sandbox = Sandbox::new();
+    let (_tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
+    intruder.set(PRODUCER_FROM, 1000);
+    intruder.set(PRODUCER_FROM + 1, 1000);
+    intruder.set(PRODUCER_ROLE, 7 << 3 | 1);
+    assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::Corrupt));
+
+    let sandbox = Sandbox::new();
+    let (mut tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
+    for role in [u64::MAX, 0, 3, u64::MAX << 3, 1 << 3 | 2, 5 << 3 | 7] {
+        intruder.set(PRODUCER_ROLE, role);
+        intruder.set(CONSUMER_ROLE, role);
+        let _ = (rx.recv_timeout(SHORT), rx.poll(SHORT), rx.try_recv());
+        let _ = (0..5).map(|number| tx.send_timeout(&number, SHORT)).collect::<Vec<_>>();
+    }
+}
+
+// ---- an attacker that does not stop ---------------------------------------------------------------------------------
+
+/// Writes anything anywhere, mostly where it matters.
+pub fn corrupt_pipe(arguments: &[String]) {
+    let intruder = Intruder::at(Path::new(&arguments[0]));
+    let mut random = Random(arguments[1].parse().unwrap());
+    loop {
+        let at = match random.below(4) {
+            0 => random.below((intruder.words() - LIFE) as u64) as usize + LIFE,
+            1 => random.below(CONTROL.len() as u64) as usize + CONTROL.start,
+            2 => [TAIL, HEAD, PRODUCER_ROLE, PRODUCER_FROM, CONSUMER_ROLE][random.below(5) as usize],
+            _ => random.below((intruder.words() - DATA) as u64) as usize + DATA,
+        };
+        let value = match random.below(5) {
+            0 => random.next(),
+            1 => random.below(64),
+            2 => random.below(6) << 56 | random.below(64),
+            3 => intruder.get(at).wrapping_add(random.below(8)),
+            _ => intruder.get(if at < HEAD { HEAD } else { TAIL }).wrapping_add(random.below(5)),
+        };
+        intruder.set(at, value);
+        if random.below(16) == 0 {
+            std::thread::sleep(Duration::from_micros(random.below(200)));
+        }
+    }
+}
+
+/// Publishes announcements as fast as they are read.
+pub fn announce_endlessly(arguments: &[String]) {
+    let intruder = Intruder::at(Path::new(&arguments[0]));
+    (DATA..DATA + 16).for_each(|at| intruder.set(at, LARGE | 1));
+    loop {
+        intruder.set(TAIL, intruder.get(HEAD) + 16);
+    }
+}
+
+/// Comes again and again, each time as another.
+pub fn rejoin_endlessly(arguments: &[String]) {
+    let intruder = Intruder::at(Path::new(&arguments[0]));
+    loop {
+        let epoch = intruder.get(PRODUCER_ROLE) >> 3;
+        intruder.set(PRODUCER_FROM, intruder.get(TAIL));
+        intruder.set(PRODUCER_ROLE, if epoch == 0 { 5 << 3 | 1 } else { 1 });
+    }
+}
+
+fn send_and_receive(tx: &mut Sender, rx: &mut Receiver, random: &mut Random) {
+    let mut received = Vec::new();
+    let sent = vec![0xAB; random.below(200) as usize];
+    let _ = tx.send_timeout(&sent, SHORT);
+    let _ = tx.try_send(&sent);
+    let _ = rx.recv_timeout(&mut received, SHORT);
+    assert!(received.len() <= 1000, "the limit holds");
+    let _ = (rx.poll(SHORT), rx.try_recv(&mut received), rx.try_recv_into(&mut [0; 10]));
+}
+
+fn send_and_receive_values(tx: &mut Sender<u64>, rx: &mut Receiver<u64>) {
+    let _ = (tx.send_timeout(&1, SHORT), tx.try_send(&2), tx.try_send_many(&[3; 10]));
+    let _ = (rx.recv_timeout(SHORT), rx.poll(SHORT), rx.try_recv(), rx.try_recv_many(&mut [0; 10]));
+}
+
+#[test]
+fn pipe_of_bytes_corrupted_constantly_calls_return() {
+    under_attack(
+        "corrupt_pipe",
+        |sandbox| one_way(&bytes(sandbox), sandbox),
+        |(tx, rx, _), random| send_and_receive(tx, rx, random),
+    );
+}
+
+#[test]
+fn pipe_of_values_corrupted_constantly_calls_return() {
+    under_attack(
+        "corrupt_pipe",
+        |sandbox| one_way(&values(sandbox), sandbox),
+        |(tx, rx, _), _| send_and_receive_values(tx, rx),
+    );
+}
+
+#[test]
+fn pipe_duplex_corrupted_constantly_calls_return() {
+    under_attack(
+        "corrupt_pipe",
+        |sandbox| [(); 2].map(|()| bytes(sandbox).end(NAME).unwrap()),
+        |[ours, theirs]: &mut [Pipe; 2], random| {
+            send_and_receive(&mut ours.tx, &mut theirs.rx, random);
+            send_and_receive(&mut theirs.tx, &mut ours.rx, random);
+        },
+    );
+}
+
+/// Whoever joins meanwhile is refused or let in, and can leave again.
+#[test]
+fn pipe_corrupted_while_peers_join_and_leave_calls_return() {
+    under_attack(
+        "corrupt_pipe",
+        |sandbox| (one_way(&values(sandbox), sandbox), values(sandbox).open_existing()),
+        |((_, rx, _), options), _| {
+            let _ = rx.try_recv();
+            let _ = options.receiver(NAME).map(|mut rx| rx.recv_timeout(SHORT));
+            let _ = options.sender(NAME).map(|mut tx| tx.send_timeout(&1, SHORT));
+        },
+    );
+}
+
+#[test]
+fn receiver_endless_announcements_calls_return() {
+    under_attack(
+        "announce_endlessly",
+        |sandbox| one_way(&bytes(sandbox), sandbox),
+        |(_, rx, intruder), _| {
+            let mut received = Vec::new();
+            let _ = (rx.recv_timeout(&mut received, SHORT), rx.poll(SHORT));
+            let before = intruder.get(HEAD);
+            let _ = rx.try_recv(&mut received);
+            let read = intruder.get(HEAD) - before;
+            assert!(read <= 2048, "one call that does not wait read {read} words of a ring of 16");
+        },
+    );
+}
+
+#[test]
+fn receiver_endless_successors_calls_return() {
+    under_attack(
+        "rejoin_endlessly",
+        |sandbox| one_way(&values(sandbox), sandbox),
+        |(_, rx, _), _| {
+            let _ = (rx.recv_timeout(SHORT), rx.poll(SHORT), rx.poll(Duration::ZERO), rx.try_recv());
+        },
+    );
+}

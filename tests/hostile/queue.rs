@@ -1,0 +1,607 @@
+//! Queues in hostile hands.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tombolo::{End, ErrorKind, Message, QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
+
+use crate::support::{self, Random, Sandbox, start};
+use crate::{Intruder, LIFE, NAME, SHORT, soon, under_attack};
+
+// ---- invalid words --------------------------------------------------------------------------------------------------
+
+/// Positions of words in the region of a queue with so many [`words::LANES`], as docs/layout.md has them.
+mod words {
+    pub const TAIL: usize = 64;
+    pub const HEAD: usize = 80;
+    pub const EVENTS: [usize; 4] = [96, 112, 128, 144];
+    pub const LOST: usize = 160;
+    pub const VERDICT: usize = 161;
+    pub const REPORTED: usize = 163;
+    pub const CHANGES: usize = 165;
+    pub const SENDERS_CAME: usize = 166;
+    pub const SENDERS_ENDED: usize = 168;
+    pub const FIRST_LANE: usize = 176;
+    pub const LANE: usize = 16;
+    pub const STATE: usize = 3;
+    pub const PART: usize = 5;
+    pub const LANE_RUN: usize = 6;
+    pub const SINCE: usize = 7;
+    pub const INTENT: usize = 8;
+    pub const OPEN: usize = 9;
+    pub const LANES: usize = 4;
+    pub const OWNERS: usize = FIRST_LANE + LANES * LANE;
+
+    /// Words of the marks of four slots.
+    pub const MARKS: usize = 16;
+
+    /// States of slots; no slot has the other two.
+    pub const FREE: u64 = 0;
+    pub const READY: u64 = 1;
+    pub const STATES: [u64; 4] = [FREE, READY, 2, 3];
+    /// States of marks: passing, unread, unsent, clear.
+    pub const MARK_STATES: [u64; 4] = [0, 1, 2, 3];
+    pub const CLOSED: u64 = 1 << 63;
+    pub const RUN: u64 = 1 << 55;
+
+    /// A lane's word.
+    pub fn lane(index: usize, word: usize) -> usize {
+        FIRST_LANE + index * LANE + word
+    }
+}
+
+/// Four slots of two words, without a pool: the slots come right behind the lanes.
+fn queue_of_values(sandbox: &Sandbox) -> QueueOptions<u64> {
+    QueueOptions::values().capacity(4).max_participants(words::LANES).directory(sandbox.names())
+}
+
+const VALUE_MARKS: usize = words::OWNERS;
+const VALUE_SLOTS: usize = VALUE_MARKS + words::MARKS;
+const VALUE_STRIDE: usize = 2;
+
+/// Four slots of four words (control, label, 16 bytes), a block of 64 bytes and an extent.
+fn queue_of_bytes(sandbox: &Sandbox) -> QueueOptions<[u8]> {
+    let options = QueueOptions::bytes().capacity(4).max_participants(words::LANES).max_message_len(1000);
+    options.inline_len(16).blocks(1, 64).extents(1).directory(sandbox.names())
+}
+
+const BYTE_SLOTS: usize = words::OWNERS + 16 + words::MARKS;
+const BYTE_STRIDE: usize = 4;
+
+/// Lanes 0 and 1.
+fn many<M: Message + ?Sized>(
+    options: &QueueOptions<M>,
+    sandbox: &Sandbox,
+) -> (QueueSender<M>, QueueReceiver<M>, Intruder) {
+    let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
+    (tx, rx, Intruder::at(&sandbox.names().join(NAME)))
+}
+
+/// Whatever a queue of values can be asked to do without waiting for ever.
+fn use_value_queue(tx: &mut QueueSender<u64>, rx: &mut QueueReceiver<u64>) {
+    let _ = (soon(|| tx.send_timeout(&1, SHORT)), soon(|| tx.try_send(&2)), soon(|| tx.try_send_many(&[3; 10])));
+    let _ = (soon(|| rx.recv_timeout(SHORT)), soon(|| rx.try_recv()), soon(|| rx.try_recv_many(&mut [0; 10])));
+    use_any_queue(tx, rx);
+}
+
+/// Likewise, of bytes.
+fn use_byte_queue(tx: &mut QueueSender, rx: &mut QueueReceiver, random: &mut Random) {
+    let sent = vec![0xAB; random.below(1000) as usize];
+    let mut received = Vec::new();
+    for length in [10, 60, sent.len()] {
+        let _ = (soon(|| tx.send_timeout(&sent[..length.min(sent.len())], SHORT)), soon(|| tx.try_send(b"short")));
+        let _ = (soon(|| rx.recv_timeout(&mut received, SHORT)), soon(|| rx.try_recv(&mut received)));
+        assert!(received.len() <= 1000, "the limit holds");
+    }
+    use_any_queue(tx, rx);
+}
+
+fn use_any_queue<M: Message + ?Sized>(tx: &mut QueueSender<M>, rx: &mut QueueReceiver<M>) {
+    let _ = (soon(|| rx.task_done()), soon(|| tx.join_timeout(SHORT)));
+    let stats = soon(|| tx.stats());
+    assert!(stats.queued.max(stats.quarantined) <= stats.capacity && stats.pooled <= 2, "{stats:?}");
+    assert!(rx.len() <= rx.capacity());
+    // They find room, or do not.
+    let _ = (soon(|| tx.try_clone()), soon(|| rx.try_clone()));
+}
+
+#[test]
+fn queue_indices_invalid_calls_return() {
+    for (index, invalid_values) in [
+        (
+            words::TAIL,
+            [
+                0,
+                1,
+                1 << 40,
+                words::RUN - 1,
+                words::RUN,
+                words::CLOSED - 1,
+                words::CLOSED,
+                words::CLOSED | 1 << 40,
+                u64::MAX,
+            ],
+        ),
+        (words::HEAD, [0, 1, 7, 100, 1 << 40, 1 << 62, words::CLOSED - 1, words::CLOSED, u64::MAX]),
+    ] {
+        for invalid in invalid_values {
+            let sandbox = Sandbox::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+            assert_eq!((tx.try_send_many(&[1, 2, 3]), rx.recv(), rx.recv()), (Ok(3), Ok(1), Ok(2)));
+            intruder.set(index, invalid);
+            for _ in 0..3 {
+                use_value_queue(&mut tx, &mut rx);
+            }
+            let _ = soon(|| rx.close_now());
+            use_value_queue(&mut tx, &mut rx);
+
+            let sandbox = Sandbox::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+            for length in [0, 10, 60, 100] {
+                tx.try_send(&vec![1; length]).unwrap();
+            }
+            intruder.set(index, invalid);
+            for _ in 0..3 {
+                use_byte_queue(&mut tx, &mut rx, &mut Random(invalid | 1));
+            }
+            let _ = soon(|| rx.close_now());
+        }
+    }
+}
+
+#[test]
+fn queue_slot_positions_invalid_calls_return() {
+    let state_of = |position: u64, state: u64| position << 2 | state;
+    for state in words::STATES {
+        // Too early, of another slot, too late, absurd.
+        for shift in [-4_i64, -1, 1, 4, 400, i64::MAX >> 2] {
+            for sent in [0, 2, 4_u64] {
+                let sandbox = Sandbox::new();
+                let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+                let warm_up = [1; 4];
+                assert_eq!((tx.try_send_many(&warm_up), rx.recv_many(&mut [0; 4])), (Ok(4), Ok(4)));
+                assert_eq!(tx.send_many(&warm_up[..sent as usize]).unwrap_or(0), sent as usize);
+                for slot in 0..4 {
+                    let invalid = state_of((4 + slot as u64).wrapping_add_signed(shift), state);
+                    intruder.set(VALUE_SLOTS + slot * VALUE_STRIDE, invalid);
+                }
+                use_value_queue(&mut tx, &mut rx);
+                let _ = soon(|| rx.close_now());
+                use_value_queue(&mut tx, &mut rx);
+            }
+        }
+    }
+}
+
+#[test]
+fn queue_skip_marks_invalid_calls_return() {
+    for state in words::MARK_STATES {
+        for key in [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 18, 19, 1000, 1 << 40, (1 << 62) - 1] {
+            for which in 0..5 {
+                for sent in [0, 2, 4_u64] {
+                    let sandbox = Sandbox::new();
+                    let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+                    let warm_up = [1; 4];
+                    assert_eq!((tx.try_send_many(&warm_up), rx.recv_many(&mut [0; 4])), (Ok(4), Ok(4)));
+                    assert_eq!(tx.send_many(&warm_up[..sent as usize]).unwrap_or(0), sent as usize);
+                    for slot in (0..4).filter(|slot| which == 4 || which == *slot) {
+                        intruder.set(VALUE_MARKS + slot, key << 2 | state);
+                    }
+                    use_value_queue(&mut tx, &mut rx);
+                    let _ = soon(|| rx.close_now());
+                    use_value_queue(&mut tx, &mut rx);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn receiver_slot_of_earlier_lap_returns_corrupt() {
+    let sandbox = Sandbox::new();
+    let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    assert_eq!((tx.try_send_many(&[1, 2]), rx.recv()), (Ok(2), Ok(1)));
+    intruder.set(VALUE_SLOTS + VALUE_STRIDE, words::FREE); // position 0 in the place of 1
+    for _ in 0..3 {
+        assert_eq!(soon(|| rx.recv_timeout(SHORT)), Err(RecvError::Corrupt));
+        assert_eq!(soon(|| rx.try_recv()), Err(RecvError::Corrupt));
+        assert_eq!(soon(|| rx.try_recv_many(&mut [0; 10])), Err(RecvError::Corrupt));
+        assert_eq!(soon(|| rx.close_now()), Err(RecvError::Corrupt));
+    }
+}
+
+#[test]
+fn receiver_payload_header_invalid_returns_corrupt() {
+    const POOLED: u64 = 1;
+    let label = |length: u64| length << 1;
+    for (label, place) in [
+        (label(17), 0), // longer than the slot
+        (label(1 << 40), 0),
+        (u64::MAX - 1, 0),
+        (label(65) | POOLED, 0),   // longer than the block
+        (label(1001) | POOLED, 1), // longer than the limit
+        (label(1 << 62) | POOLED, 1),
+        (u64::MAX, 0),
+        (label(10) | POOLED, 2), // no such place
+        (label(10) | POOLED, 1 << 32),
+        (label(10) | POOLED, u64::MAX),
+        (label(10) | POOLED, u64::MAX / 8),
+    ] {
+        let sandbox = Sandbox::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+        tx.send(b"before").unwrap();
+        tx.send(b"behind").unwrap();
+        intruder.set(BYTE_SLOTS + 1, label);
+        intruder.set(BYTE_SLOTS + 2, place);
+        intruder.set(BYTE_SLOTS + 3, 1);
+        let mut message = Vec::new();
+        assert_eq!(rx.recv_timeout(&mut message, SHORT), Err(RecvError::Corrupt), "{label:x} {place}");
+        assert_eq!(rx.recv_timeout(&mut message, SHORT), Ok(6), "what follows is whole");
+        assert_eq!(message, b"behind");
+        assert_eq!(rx.stats().dropped, 1);
+    }
+}
+
+/// Room in a slot or a block does not make the longest message longer.
+#[test]
+fn receiver_payload_over_limit_returns_corrupt() {
+    for (length, pooled) in [(9, 0), (16, 0), (9, 1), (64, 1)] {
+        let sandbox = Sandbox::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox).max_message_len(8).extents(0), &sandbox);
+        tx.send(b"8 bytes.").unwrap();
+        intruder.set(BYTE_SLOTS + 1, length << 1 | pooled);
+        intruder.set(BYTE_SLOTS + 2, 0);
+        let mut message = Vec::new();
+        assert_eq!(rx.recv_timeout(&mut message, SHORT), Err(RecvError::Corrupt), "{length}");
+        assert_eq!(message.capacity(), 0, "nothing was taken for it");
+    }
+}
+
+#[test]
+fn sender_pool_owned_by_nobody_returns_full() {
+    for owner in [1, 4, 0xFFFF, u64::MAX] {
+        let sandbox = Sandbox::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+        intruder.set(words::OWNERS, owner);
+        intruder.set(words::OWNERS + 1, owner);
+        assert_eq!(tx.try_send(&[1; 100]), Err(SendError::Full));
+        assert_eq!(soon(|| tx.send_timeout(&[1; 17], SHORT)), Err(SendError::TimedOut));
+        assert_eq!(tx.try_send(&[1; 16]), Ok(()), "short ones need no place");
+        assert_eq!(rx.stats().pooled, 2);
+        use_byte_queue(&mut tx, &mut rx, &mut Random(1));
+    }
+}
+
+/// The same place in every slot, given back once; generations at their end.
+#[test]
+fn receiver_block_named_twice_is_freed_once() {
+    let sandbox = Sandbox::new();
+    let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+    intruder.set(words::OWNERS, u64::MAX << 16);
+    intruder.set(words::OWNERS + 1, u64::MAX << 16);
+    for length in [60, 700, 10, 10] {
+        tx.send(&vec![0x11; length]).unwrap();
+    }
+    for word in 1..BYTE_STRIDE {
+        for slot in 2..4 {
+            intruder.set(
+                BYTE_SLOTS + slot * BYTE_STRIDE + word,
+                intruder.get(BYTE_SLOTS + (slot - 2) * BYTE_STRIDE + word),
+            );
+        }
+    }
+    let mut message = Vec::new();
+    for length in [60, 700, 60, 700] {
+        assert_eq!(rx.recv_timeout(&mut message, SHORT), Ok(length));
+    }
+    assert_eq!(rx.stats().pooled, 0);
+    use_byte_queue(&mut tx, &mut rx, &mut Random(1));
+}
+
+/// A dead sender's intent says that it had claimed everything.
+#[test]
+fn queue_intent_of_dead_covers_everything_calls_return() {
+    for position in [0, 1, 2, 3, 1 << 40, (1 << 58) - 2] {
+        for state in words::STATES {
+            let sandbox = Sandbox::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+            let dead = tx.try_clone().unwrap();
+            assert_eq!((tx.try_send_many(&[1, 2, 3]), rx.recv()), (Ok(3), Ok(1)));
+            drop(dead.into_fd().unwrap());
+            intruder.set(words::lane(2, words::INTENT), (position + 1) << 6 | 63);
+            if state != words::READY {
+                intruder.set(VALUE_SLOTS + 2 * VALUE_STRIDE, 2 << 2 | state);
+            }
+            for _ in 0..3 {
+                use_value_queue(&mut tx, &mut rx);
+            }
+            drop(tx);
+            let _ = soon(|| rx.recv_timeout(SHORT));
+        }
+    }
+}
+
+/// Who lives and says that it is at every slot keeps the dead's slots from being repaired, and nothing else.
+#[test]
+fn queue_intent_of_living_covers_everything_others_go_on() {
+    let sandbox = Sandbox::new();
+    let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    let (dead, mut other) = (tx.try_clone().unwrap(), rx.sender().unwrap());
+    drop(dead.into_fd().unwrap());
+    intruder.set(words::lane(2, words::INTENT), 1 << 6 | 1);
+    intruder.set(words::lane(3, words::INTENT), 1 << 6 | 63);
+    intruder.set(words::TAIL, 1); // the dead one's claim
+    assert_eq!(soon(|| rx.try_recv()), Err(RecvError::Empty));
+    for number in 0..100 {
+        tx.send(&number).unwrap();
+        assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(1))), Ok(number));
+    }
+    other.send(&100).unwrap();
+    assert_eq!(rx.recv(), Ok(100));
+}
+
+#[test]
+fn queue_counters_invalid_calls_return() {
+    for invalid in [1, 5, 1 << 40, u64::MAX - 1, u64::MAX] {
+        let sandbox = Sandbox::new();
+        let (mut tx, _rx, intruder) = many(&queue_of_values(&sandbox).report_losses(), &sandbox);
+        let mut rx = tx.receiver().unwrap();
+        let mut reporting = queue_of_values(&sandbox).report_losses().receiver(NAME).unwrap();
+        for index in words::LOST..words::SENDERS_ENDED + 2 {
+            intruder.set(index, invalid);
+            use_value_queue(&mut tx, &mut rx);
+            use_value_queue(&mut tx, &mut reporting);
+        }
+        intruder.set(words::LOST, u64::MAX);
+        intruder.set(words::REPORTED, 0);
+        assert_eq!(reporting.try_recv(), Err(RecvError::Lost));
+        assert_ne!(reporting.try_recv(), Err(RecvError::Lost), "told once");
+    }
+}
+
+/// How many came and how they ended, when nobody is there.
+#[test]
+fn receiver_end_words_invalid_returns_an_end() {
+    for (came, ended, answer) in [
+        (0, 2, RecvError::Closed),
+        (1, 0, RecvError::Closed),
+        (u64::MAX, 77, RecvError::Closed),
+        (u64::MAX, 2, RecvError::Closed),
+        (1, 3, RecvError::PeerDied),
+        (1, 1 << 8 | 3, RecvError::Closed), // in another run
+        (0, u64::MAX, RecvError::Closed),
+    ] {
+        let sandbox = Sandbox::new();
+        let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+        drop(tx);
+        assert_eq!(rx.try_recv(), Err(RecvError::Closed));
+        intruder.set(words::SENDERS_CAME, came);
+        intruder.set(words::SENDERS_ENDED, ended);
+        intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
+        assert_eq!(soon(|| rx.recv_timeout(SHORT)), Err(answer), "{came} came, the last one ended {ended}");
+    }
+}
+
+/// What lanes say of their runs and of those who had come, and runs in tail that nobody began.
+#[test]
+fn queue_run_numbers_invalid_calls_return() {
+    let invalid_values = [0, 1, 77, 255, 256, 257, 511, 1 << 32, u64::MAX - 1, u64::MAX];
+    for word in [words::LANE_RUN, words::SINCE] {
+        for invalid in invalid_values {
+            let sandbox = Sandbox::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+            for lane in 0..words::LANES {
+                intruder.set(words::FIRST_LANE + lane * words::LANE + word, invalid);
+            }
+            intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
+            use_value_queue(&mut tx, &mut rx);
+            // Handles that come, clones, and what is picked up believe the words for a while.
+            let mut late = soon(|| queue_of_values(&sandbox).sender(NAME)).unwrap();
+            use_value_queue(&mut late, &mut rx);
+            let _ = soon(|| late.close());
+            use_value_queue(&mut tx.try_clone().unwrap(), &mut rx);
+            let mut picked: QueueSender<u64> = queue_of_values(&sandbox).from_fd(late.into_fd().unwrap()).unwrap();
+            use_value_queue(&mut picked, &mut rx);
+            let _ = soon(|| rx.close_now());
+        }
+    }
+    for run in invalid_values {
+        let sandbox = Sandbox::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+        tx.send(&1).unwrap();
+        intruder.set(words::TAIL, intruder.get(words::TAIL) | run << 55);
+        use_value_queue(&mut tx, &mut rx);
+        let mut late = soon(|| queue_of_values(&sandbox).sender(NAME)).unwrap();
+        use_value_queue(&mut late, &mut rx);
+        let _ = (soon(|| tx.close()), soon(|| late.close()), soon(|| rx.close()), soon(|| rx.close_now()));
+        use_value_queue(&mut late, &mut rx);
+    }
+}
+
+/// Records of a live process in every lane, whose locks nobody holds: nobody takes them for dead, or waits for them.
+#[test]
+fn queue_live_participants_without_locks_returns_lock_lost() {
+    let sandbox = Sandbox::new();
+    let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    drop(tx);
+    // Lane 0: it has the region mapped, so that it could write.
+    let _onlooker = start("stay_in_queue", &[sandbox.names().to_str().unwrap()]);
+    support::until(|| rx.stats().receivers == 2);
+    for lane in [2, 3] {
+        (0..words::LANE).for_each(|word| intruder.set(words::lane(lane, word), intruder.get(words::lane(0, word))));
+        intruder.set(words::lane(lane, words::PART), 1);
+    }
+    intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
+    assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(60))), Err(RecvError::LockLost));
+    assert_eq!(rx.stats().senders, 2);
+    let error = soon(|| rx.sender()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LanesTaken, "{error}");
+    // States that do not exist, and those of the dead.
+    for state in [u64::MAX, 4, 0] {
+        (0..4).for_each(|lane| intruder.set(words::lane(lane, words::STATE), state));
+        let _ = soon(|| rx.recv_timeout(SHORT));
+        let _ = soon(|| rx.sender());
+    }
+}
+
+/// Has the queue mapped, as a receiver that does nothing.
+pub fn stay_in_queue(arguments: &[String]) {
+    let _rx = QueueOptions::values::<u64>().directory(&arguments[0]).receiver(NAME).unwrap();
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Records of this process in lanes that it does not hold are from before it was made to run this
+/// program.
+#[test]
+fn queue_own_records_without_locks_are_repaired() {
+    let sandbox = Sandbox::new();
+    let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    drop(tx);
+    for lane in [0, 2, 3] {
+        (0..words::LANE).for_each(|word| intruder.set(words::lane(lane, word), intruder.get(words::lane(1, word))));
+        intruder.set(words::lane(lane, words::PART), 1);
+    }
+    intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
+    assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(60))), Err(RecvError::PeerDied));
+    let _all: Vec<_> = (0..3).map(|_| soon(|| rx.sender()).unwrap()).collect();
+}
+
+/// What a lane says about open tasks, when its owner picks it up again.
+#[test]
+fn sender_join_task_count_invalid_times_out() {
+    for invalid in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        let sandbox = Sandbox::new();
+        let (mut tx, rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+        tx.try_send_many(&[1, 2, 3]).unwrap();
+        let file = rx.into_fd().unwrap();
+        intruder.set(words::lane(1, words::OPEN), invalid);
+        let mut rx: QueueReceiver<u64> = queue_of_values(&sandbox).from_fd(file).unwrap();
+        assert_eq!([rx.recv(), rx.recv(), rx.recv()], [Ok(1), Ok(2), Ok(3)]);
+        let _ = rx.task_done();
+        assert_eq!(soon(|| tx.join_timeout(SHORT)), Err(SendError::TimedOut));
+    }
+}
+
+#[test]
+fn queue_repair_log_invalid_calls_return() {
+    for verdict in [1, 4, 5, 1 << 40, u64::MAX] {
+        for state in words::STATES {
+            let sandbox = Sandbox::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+            let dead = tx.try_clone().unwrap();
+            tx.send(&[1; 30]).unwrap();
+            drop(dead.into_fd().unwrap());
+            intruder.set(words::VERDICT, verdict);
+            intruder.set(BYTE_SLOTS, state);
+            use_byte_queue(&mut tx, &mut rx, &mut Random(verdict));
+        }
+    }
+}
+
+// ---- an attacker that does not stop ---------------------------------------------------------------------------------
+
+/// Writes anything anywhere in a queue, mostly where it matters.
+pub fn corrupt_queue(arguments: &[String]) {
+    let intruder = Intruder::at(Path::new(&arguments[0]));
+    let mut random = Random(arguments[1].parse().unwrap());
+    let (slots, stride) = if intruder.get(5) == 0 { (BYTE_SLOTS, BYTE_STRIDE) } else { (VALUE_SLOTS, VALUE_STRIDE) };
+    let near = |random: &mut Random| {
+        let index = if random.below(2) == 0 { words::HEAD } else { words::TAIL };
+        intruder.get(index).wrapping_add(random.below(9)).wrapping_sub(4)
+    };
+    loop {
+        let at = match random.below(8) {
+            0 => random.below((intruder.words() - LIFE) as u64) as usize + LIFE,
+            1 => words::TAIL,
+            2 => words::HEAD,
+            3 => words::LOST + random.below(10) as usize,
+            4 => words::FIRST_LANE + random.below((words::LANES * words::LANE) as u64) as usize,
+            5 => words::OWNERS + random.below(2) as usize,
+            6 => words::EVENTS[random.below(4) as usize],
+            _ => slots + random.below(4) as usize * stride + random.below(2) as usize,
+        };
+        let value = match random.below(8) {
+            0 => random.next(),
+            1 => random.below(64),
+            2 => near(&mut random),
+            3 | 4 => near(&mut random) << 2 | random.below(4),
+            5 => near(&mut random).wrapping_add(1) << 6 | random.below(64),
+            6 => random.below(2048) << 1 | 1,
+            _ => intruder.get(at).wrapping_add(random.below(8)),
+        };
+        intruder.set(at, value);
+        if random.below(16) == 0 {
+            std::thread::sleep(Duration::from_micros(random.below(200)));
+        }
+    }
+}
+
+/// Has a message ready wherever the receivers get to, however fast they are, closed or not.
+pub fn feed_queue_endlessly(arguments: &[String]) {
+    let intruder = Intruder::at(Path::new(&arguments[0]));
+    loop {
+        let head = intruder.get(words::HEAD);
+        let slot = VALUE_SLOTS + (head % 4) as usize * VALUE_STRIDE;
+        // Never back: that would be found out.
+        intruder.word(slot).fetch_max(head << 2 | words::READY, Ordering::SeqCst);
+        intruder.set(words::TAIL, u64::MAX);
+    }
+}
+
+#[test]
+fn queue_of_values_corrupted_constantly_calls_return() {
+    under_attack(
+        "corrupt_queue",
+        |sandbox| many(&queue_of_values(sandbox), sandbox),
+        |(tx, rx, _), _| use_value_queue(tx, rx),
+    );
+}
+
+#[test]
+fn queue_of_bytes_corrupted_constantly_calls_return() {
+    under_attack(
+        "corrupt_queue",
+        |sandbox| many(&queue_of_bytes(sandbox), sandbox),
+        |(tx, rx, _), random| use_byte_queue(tx, rx, random),
+    );
+}
+
+/// Whoever joins meanwhile is refused or let in, closes or throws away, and can leave again.
+#[test]
+fn queue_corrupted_while_others_join_and_leave_calls_return() {
+    under_attack(
+        "corrupt_queue",
+        |sandbox| (many(&queue_of_bytes(sandbox), sandbox), queue_of_bytes(sandbox).open_existing()),
+        |((_, rx, _), options), random| {
+            let _ = soon(|| options.receiver(NAME)).map(|mut rx| {
+                let _ = soon(|| rx.recv_timeout(&mut Vec::new(), SHORT));
+                drop(soon(|| rx.into_fd()).and_then(|file| options.from_fd::<QueueReceiver>(file)));
+            });
+            let _ = soon(|| options.sender(NAME)).map(|mut tx| {
+                let _ = soon(|| tx.send_timeout(&[1; 50], SHORT));
+                // Lost on its way: dead to the others.
+                (random.below(2) == 0).then(|| tx.into_fd())
+            });
+            let _ = soon(|| rx.recv_timeout(&mut Vec::new(), SHORT));
+            let _ = (random.below(8) == 0).then(|| soon(|| rx.close_now()));
+        },
+    );
+}
+
+#[test]
+fn queue_fed_endlessly_can_be_closed() {
+    under_attack(
+        "feed_queue_endlessly",
+        |sandbox| many(&queue_of_values(sandbox), sandbox),
+        |(_tx, rx, _), _| {
+            let before = rx.stats().dropped;
+            let _ = soon(|| rx.close_now());
+            let dropped = rx.stats().dropped - before;
+            assert!(dropped <= 8, "one call that does not wait threw {dropped} messages of a queue of 4 away");
+            let _ = (soon(|| rx.recv_timeout(SHORT)), soon(|| rx.try_recv_many(&mut [0; 10])));
+        },
+    );
+}

@@ -1,0 +1,92 @@
+//! What one side learns when the other leaves, dies or never arrives.
+
+use std::io;
+use std::process::Command;
+use std::time::Duration;
+
+use tombolo::{End, Handover, PipeOptions, Receiver, RecvError, SendError, Sender, handed};
+
+use crate::support::Sandbox;
+use crate::{comes_back, start_with};
+
+/// Leaves, or dies.
+fn end(how: &str) {
+    if how == "dying" {
+        // SAFETY: we mean it.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+}
+
+pub fn send_and_end(arguments: &[String]) {
+    let mut tx: Sender<u64> = handed("peer").unwrap();
+    tx.send(&1).unwrap();
+    tx.send(&2).unwrap();
+    end(&arguments[0]);
+}
+
+pub fn receive_one_and_end(arguments: &[String]) {
+    let mut rx: Receiver<u64> = handed("peer").unwrap();
+    assert_eq!(rx.recv(), Ok(1));
+    end(&arguments[0]);
+}
+
+#[test]
+fn receiver_sender_gone_returns_messages_then_end() {
+    let _sandbox = Sandbox::new();
+    for (how, expected) in [("leaving", RecvError::Closed), ("dying", RecvError::PeerDied)] {
+        let (tx, mut rx) = PipeOptions::values::<u64>().one_way().unwrap();
+        start_with(tx, "send_and_end", &[how]).wait();
+        assert_eq!(rx.poll(Duration::MAX), Ok(true));
+        assert_eq!((rx.recv(), rx.try_recv()), (Ok(1), Ok(2)));
+        assert_eq!(rx.poll(Duration::MAX), Ok(true), "an end is something, too");
+        assert_eq!((rx.recv(), rx.recv(), rx.try_recv()), (Err(expected), Err(expected), Err(expected)));
+        assert_eq!(rx.recv_timeout(Duration::ZERO), Err(expected));
+    }
+}
+
+#[test]
+fn sender_receiver_gone_returns_how_it_ended() {
+    let _sandbox = Sandbox::new();
+    for (how, expected) in [("leaving", SendError::Closed), ("dying", SendError::PeerDied)] {
+        let (mut tx, rx) = PipeOptions::values::<u64>().capacity(2).one_way().unwrap();
+        tx.send(&1).unwrap();
+        start_with(rx, "receive_one_and_end", &[how]).wait();
+        let error = (0..=2).find_map(|number| tx.send(&number).err()).unwrap();
+        assert_eq!((error, tx.send(&3)), (expected, Err(expected)));
+    }
+}
+
+#[test]
+fn pipe_peer_killed_either_endpoint_returns_peer_died() {
+    let _sandbox = Sandbox::new();
+    let (ours, theirs) = tombolo::pipe().unwrap();
+    for (given, mut kept) in [(ours, theirs), tombolo::pipe().map(|(ours, theirs)| (theirs, ours)).unwrap()] {
+        let child = start_with(given, "echo", &[]);
+        comes_back(&mut kept, 10);
+        child.kill();
+        assert_eq!(kept.recv(&mut Vec::new()), Err(RecvError::PeerDied));
+    }
+}
+
+#[test]
+fn endpoint_never_taken_peer_does_not_wait() {
+    let _sandbox = Sandbox::new();
+    // Its command cannot be started: closed.
+    let (mut ours, theirs) = tombolo::pipe().unwrap();
+    let handover = Handover::new(Command::new("/nonexistent")).give("peer", theirs).unwrap();
+    assert_eq!(handover.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::Closed));
+    // The child never picks it up: dead with the child.
+    let (mut ours, theirs) = tombolo::pipe().unwrap();
+    start_with(theirs, "do_nothing", &[]).finish();
+    assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::PeerDied));
+    // The descriptor is closed: dead at once.
+    let (mut ours, theirs) = tombolo::pipe().unwrap();
+    drop(theirs.into_fd().unwrap());
+    assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::PeerDied));
+    let (ours, mut theirs) = tombolo::pipe().unwrap();
+    drop(ours.into_fd().unwrap());
+    assert_eq!(theirs.recv(&mut Vec::new()), Err(RecvError::PeerDied));
+}
+
+pub fn do_nothing(_: &[String]) {}

@@ -1,0 +1,80 @@
+//! Pipes between processes: messages, waiting, how a pipe ends, streams, zero-copy access and the transfer of endpoints.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod endings;
+mod messages;
+mod streams;
+mod transfer;
+mod waiting;
+mod zero_copy;
+
+use endings::*;
+use messages::*;
+use streams::*;
+use support::{Process, command, message, parts};
+use tombolo::{End, Handover, Pipe, PipeOptions, handed};
+use transfer::*;
+use waiting::*;
+use zero_copy::*;
+
+parts!(
+    echo,
+    echo_by_name,
+    echo_u8x3,
+    echo_u64,
+    echo_u64x512,
+    echo_stream,
+    send_odd_lengths,
+    send_small_and_large,
+    send_and_end,
+    receive_one_and_end,
+    receive_slowly,
+    exchange_large,
+    send_in_place,
+    receive_in_place,
+    pick_up_twice,
+    receive_from_socket,
+    do_nothing,
+);
+
+/// Starts a process that plays `part` with this end of a pipe.
+fn start_with<E: End + 'static>(end: E, part: &str, arguments: &[&str]) -> Process {
+    Handover::new(command(part, arguments)).give("peer", end).unwrap().spawn().unwrap().into()
+}
+
+/// A duplex pipe to a process that plays `part`.
+fn pipe_to(options: &PipeOptions<[u8]>, part: &str, arguments: &[&str]) -> (Pipe, Process) {
+    let (ours, theirs) = options.duplex().unwrap();
+    (ours, start_with(theirs, part, arguments))
+}
+
+const CAPACITY: usize = 4096;
+
+fn small() -> PipeOptions<[u8]> {
+    PipeOptions::bytes().capacity_len(CAPACITY)
+}
+
+fn send_back(mut pipe: Pipe) {
+    let mut received = Vec::new();
+    while pipe.recv(&mut received).is_ok() {
+        pipe.send(&received).unwrap();
+    }
+}
+
+fn echo(_: &[String]) {
+    send_back(handed("peer").unwrap());
+}
+
+fn comes_back(pipe: &mut Pipe, length: usize) {
+    let sent = message(length as u64, length);
+    let mut received = vec![0xEE; 3];
+    pipe.send(&sent).unwrap();
+    assert_eq!(pipe.recv(&mut received), Ok(length));
+    assert!(received == sent, "{length} bytes came back changed");
+}
+
+fn odd_length(number: u64) -> usize {
+    (number * 37 % 301) as usize
+}

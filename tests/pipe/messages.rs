@@ -1,0 +1,175 @@
+//! Every kind and length of message, batches, limits.
+
+use std::fmt::Debug;
+use std::thread;
+
+use bytemuck::Pod;
+use tombolo::{End, Pipe, PipeOptions, RecvError, SendError, Sender, handed};
+
+use crate::support::{Sandbox, message, start};
+use crate::{CAPACITY, comes_back, odd_length, pipe_to, send_back, small, start_with};
+
+pub fn echo_by_name(arguments: &[String]) {
+    send_back(small().directory(&arguments[0]).end("echo").unwrap());
+}
+
+#[test]
+fn pipe_message_of_any_length_comes_back_unchanged() {
+    let sandbox = Sandbox::new();
+    let names = sandbox.names();
+    let (handed_over, child) = pipe_to(&small(), "echo", &[]);
+    let by_name = small().directory(&names).end("echo").unwrap();
+    let second_child = start("echo_by_name", &[names.to_str().unwrap()]);
+    for (mut pipe, child) in [(handed_over, child), (by_name, second_child)] {
+        let inline = pipe.tx.inline_max_len();
+        let around = |length: usize| [length - 1, length, length + 1];
+        for length in
+            [0, 1, 7, 8, 9].into_iter().chain(around(inline)).chain(around(CAPACITY / 2)).chain(around(CAPACITY))
+        {
+            comes_back(&mut pipe, length);
+        }
+        comes_back(&mut pipe, 10 * CAPACITY);
+        drop(pipe);
+        child.finish();
+    }
+    assert_eq!(sandbox.litter(), [""; 0]);
+}
+
+#[test]
+fn pipe_message_of_64_mib_comes_back_unchanged() {
+    let _sandbox = Sandbox::new();
+    let (mut pipe, child) = pipe_to(&PipeOptions::bytes(), "echo", &[]);
+    comes_back(&mut pipe, 64 << 20);
+    drop(pipe);
+    child.finish();
+}
+
+#[test]
+fn sender_message_over_limit_is_refused() {
+    let (mut tx, mut rx) = small().max_message_len(100).one_way().unwrap();
+    assert_eq!(tx.send(&[0; 101]), Err(SendError::TooLarge { length: 101, limit: 100 }));
+    tx.send(&[1; 100]).unwrap();
+    assert_eq!(rx.recv(&mut Vec::new()), Ok(100));
+    let (mut tx, _rx) = small().one_way().unwrap();
+    let limit = tx.inline_max_len();
+    assert_eq!(tx.try_send(&vec![0; limit + 1]), Err(SendError::TooLarge { length: limit + 1, limit }));
+    tx.try_send(&vec![0; limit]).unwrap();
+}
+
+const LAPS: u64 = 20_000;
+
+pub fn send_odd_lengths(_: &[String]) {
+    let mut tx: Sender = handed("peer").unwrap();
+    for number in 0..LAPS {
+        tx.send(&message(number, odd_length(number))).unwrap();
+    }
+}
+
+#[test]
+fn pipe_many_laps_keep_message_boundaries() {
+    let _sandbox = Sandbox::new();
+    let (tx, mut rx) = PipeOptions::bytes().capacity_len(1024).one_way().unwrap();
+    let child = start_with(tx, "send_odd_lengths", &[]);
+    for (received, number) in rx.iter().zip(0..LAPS) {
+        assert!(received == message(number, odd_length(number)), "message {number}");
+    }
+    assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));
+    child.finish();
+}
+
+fn send_values_back<T: Pod>() {
+    let mut pipe: Pipe<T> = handed("peer").unwrap();
+    while let Ok(value) = pipe.recv() {
+        pipe.send(&value).unwrap();
+    }
+}
+
+pub fn echo_u8x3(_: &[String]) {
+    send_values_back::<[u8; 3]>();
+}
+
+pub fn echo_u64(_: &[String]) {
+    send_values_back::<u64>();
+}
+
+pub fn echo_u64x512(_: &[String]) {
+    send_values_back::<[u64; 512]>();
+}
+
+fn values_come_back<T: Pod + Debug + PartialEq>(part: &str) {
+    for capacity in [1, 2, 64] {
+        let (ours, theirs) = PipeOptions::values::<T>().capacity(capacity).duplex().unwrap();
+        assert_eq!(ours.capacity(), capacity);
+        let child = start_with(theirs, part, &[]);
+        let (mut tx, mut rx) = ours.split();
+        thread::scope(|scope| {
+            scope.spawn(|| (0..500).for_each(|number| tx.send(&value(number)).unwrap()));
+            (0..500).for_each(|number| assert_eq!(rx.recv(), Ok(value(number))));
+        });
+        drop((tx, rx));
+        child.finish();
+    }
+}
+
+fn value<T: Pod>(number: u64) -> T {
+    bytemuck::pod_read_unaligned(&message(number, size_of::<T>()))
+}
+
+#[test]
+fn pipe_value_of_any_size_comes_back_unchanged() {
+    let _sandbox = Sandbox::new();
+    values_come_back::<[u8; 3]>("echo_u8x3");
+    values_come_back::<u64>("echo_u64");
+    values_come_back::<[u64; 512]>("echo_u64x512");
+}
+
+#[test]
+fn pipe_batch_moves_as_many_as_fit() {
+    let (mut tx, mut rx) = PipeOptions::values::<[u8; 3]>().capacity(4).one_way().unwrap();
+    let all: Vec<[u8; 3]> = (0..7).map(|number| [number; 3]).collect();
+    let mut received = [[0; 3]; 3];
+    assert_eq!(tx.send_many(&[]), Ok(0));
+    assert_eq!(rx.recv_many(&mut []), Ok(0));
+    assert_eq!(rx.try_recv_many(&mut received), Err(RecvError::Empty));
+    assert_eq!(tx.send_many(&all), Ok(4));
+    assert_eq!(tx.try_send_many(&all[4..]), Err(SendError::Full));
+    assert_eq!(rx.recv_many(&mut received), Ok(3));
+    assert_eq!(received, all[..3]);
+    assert_eq!(tx.send_many(&all[4..]), Ok(3), "round the end of the ring");
+    assert_eq!((rx.recv_many(&mut received), rx.try_recv()), (Ok(3), Ok(all[6])));
+    assert_eq!(received, all[3..6]);
+
+    let (mut tx, mut rx) = PipeOptions::bytes().capacity_len(128).one_way().unwrap();
+    let all: Vec<_> = (0..5).map(|number| message(number, 24)).collect();
+    let mut received = vec![Vec::new(); 3];
+    assert_eq!(tx.send_many(&all), Ok(4));
+    assert_eq!(rx.recv_many(&mut received), Ok(3));
+    assert_eq!(received, all[..3]);
+    assert_eq!(tx.send_many(&all[4..]), Ok(1));
+    assert_eq!(rx.recv_many(&mut received), Ok(2));
+    assert_eq!(received[..2], all[3..]);
+}
+
+pub fn send_small_and_large(_: &[String]) {
+    let mut tx: Sender = handed("peer").unwrap();
+    tx.send(&message(1, 100)).unwrap();
+    tx.send(&message(2, 5 * CAPACITY)).unwrap();
+    tx.send(&message(3, 10)).unwrap();
+}
+
+#[test]
+fn receiver_buffer_too_small_keeps_message() {
+    let _sandbox = Sandbox::new();
+    let (tx, mut rx) = small().one_way().unwrap();
+    let child = start_with(tx, "send_small_and_large", &[]);
+    for (number, length) in [(1, 100), (2, 5 * CAPACITY), (3, 10)] {
+        let mut buffer = vec![0; length];
+        for short in [0, 1, length - 1] {
+            assert_eq!(rx.recv_into(&mut buffer[..short]), Err(RecvError::TooSmall { needed: length }));
+        }
+        assert_eq!(rx.recv_into(&mut buffer), Ok(length));
+        assert!(buffer == message(number, length));
+    }
+    assert_eq!(rx.recv_into(&mut []), Err(RecvError::Closed));
+    child.finish();
+}

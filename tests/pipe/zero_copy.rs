@@ -1,0 +1,87 @@
+//! Messages written and read in place.
+
+use tombolo::{ErrorKind, Handover, PipeOptions, Receiver, RecvError, Sender, handed};
+
+use crate::odd_length;
+use crate::support::{Process, Sandbox, command, message};
+
+type Block = [u64; 4];
+
+pub fn send_in_place(_: &[String]) {
+    // SAFETY: both processes are ours and use the region through the library.
+    let mut tx = unsafe { handed::<Sender<Block>>("values").unwrap().trust().unwrap() };
+    tx.reserve(3).unwrap()[0] = [99; 4]; // not committed: sends nothing
+    let mut next = 0;
+    while next < 1000 {
+        let mut blocks = tx.reserve(3).unwrap();
+        for (block, number) in blocks.iter_mut().zip(next..) {
+            *block = [number; 4];
+        }
+        let count = blocks.len().min(2);
+        blocks.commit(count);
+        next += count as u64;
+    }
+    drop(tx);
+    // SAFETY: as above.
+    let mut tx = unsafe { handed::<Sender>("bytes").unwrap().trust() };
+    for number in 0..1000 {
+        tx.reserve(50).unwrap()[0] = 99; // not committed: sends nothing
+        let sent = message(number, odd_length(number) / 2);
+        let mut room = tx.reserve(sent.len() + 8).unwrap();
+        room[..sent.len()].copy_from_slice(&sent);
+        room.commit(sent.len());
+    }
+}
+
+pub fn receive_in_place(_: &[String]) {
+    // SAFETY: as in the sender.
+    let mut rx = unsafe { handed::<Receiver<Block>>("values").unwrap().trust().unwrap() };
+    let mut expected = 0;
+    while let Ok(blocks) = rx.peek(3) {
+        let count = blocks.len().min(2);
+        assert!(blocks.iter().zip(expected..).all(|(block, number)| *block == [number; 4]));
+        if expected % 3 == 0 {
+            // Not released: they stay.
+            assert_eq!(rx.peek(1).unwrap()[0][0], expected);
+            rx.peek(1).unwrap().release();
+            expected += 1;
+        } else {
+            blocks.release_first(count);
+            expected += count as u64;
+        }
+    }
+    assert!(expected >= 1000);
+    // SAFETY: as above.
+    let mut rx = unsafe { handed::<Receiver>("bytes").unwrap().trust() };
+    for number in 0..1000 {
+        let expected = message(number, odd_length(number) / 2);
+        assert!(*rx.peek().unwrap() == expected[..]);
+        let received = rx.peek().unwrap();
+        assert!(*received == expected[..], "a peek takes nothing");
+        received.release();
+    }
+    assert_eq!(rx.peek().err(), Some(RecvError::Closed));
+}
+
+#[test]
+fn zero_copy_messages_arrive_in_order() {
+    let _sandbox = Sandbox::new();
+    let (tx, rx) = PipeOptions::values::<Block>().capacity(8).one_way().unwrap();
+    let (byte_tx, byte_rx) = PipeOptions::bytes().capacity_len(1024).one_way().unwrap();
+    let give = |part: &str| Handover::new(command(part, &[]));
+    let sender = give("send_in_place").give("values", tx).unwrap().give("bytes", byte_tx).unwrap().spawn().unwrap();
+    let sender = Process::from(sender);
+    let receiver =
+        give("receive_in_place").give("values", rx).unwrap().give("bytes", byte_rx).unwrap().spawn().unwrap();
+    Process::from(receiver).finish();
+    sender.finish();
+}
+
+#[test]
+fn zero_copy_value_with_gaps_is_refused() {
+    let (tx, _rx) = PipeOptions::values::<[u8; 3]>().one_way().unwrap();
+    // SAFETY: both ends are ours.
+    let error = unsafe { tx.trust() }.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+    assert!(error.to_string().contains("multiple of 8"), "{error}");
+}

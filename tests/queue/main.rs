@@ -1,0 +1,43 @@
+//! Queues within one process and between processes, and the runs of their senders.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod processes;
+mod runs;
+mod threads;
+
+use processes::*;
+use runs::*;
+
+support::parts!(
+    double,
+    echo,
+    pick_up_wrongly,
+    do_nothing,
+    send_numbers,
+    count_numbers,
+    send_three_and_leave,
+    send_three_and_stay,
+    receive_three_and_stay,
+    receive_and_leave,
+    report_the_end,
+    race_as_receiver,
+    send_until_the_end,
+    stow_until_the_end,
+    join_send_and_stay,
+    join_together,
+    sit,
+    sit_with_bytes,
+    work_on_one_and_stay,
+    receive_for_ever,
+    fork_with_handles,
+    fork_and_end,
+    send_close_and_leave,
+    send_close_and_stay,
+    send_without_end,
+    send_and_stay,
+    receive_to_the_end,
+    receive_one_and_leave,
+    sleep_as_sender,
+);

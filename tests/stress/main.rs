@@ -1,0 +1,27 @@
+//! Processes that are stopped and killed at random moments under load.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod pipe;
+mod queue;
+
+use pipe::*;
+use queue::*;
+
+support::parts!(
+    send_pipe_bytes,
+    send_pipe_values,
+    receive_pipe_bytes,
+    receive_pipe_values,
+    go_on_sending,
+    go_on_receiving,
+    send_values,
+    send_bytes,
+    send_large,
+    receive_values,
+    receive_bytes,
+    receive_large,
+    come_and_go,
+    wait_for_the_rest,
+);
