@@ -1,4 +1,5 @@
-//! The rules of the house, kept by a test: who may see whom, who may be unsafe, where atomics come from.
+//! The architecture, kept by tests: which module may use which, which may be unsafe, where atomics
+//! come from.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Files that are no regions, options that no region can have, and places without room: each is an error that says what
-//! was found, what had been expected and what to do.
+//! Files that are not regions, options that no region can have, and a lack of memory. Each is an
+//! error that says what was found, what was expected and what to do.
 
 mod support;
 
@@ -22,13 +22,13 @@ fn values(sandbox: &Sandbox) -> PipeOptions<u64> {
     PipeOptions::values().capacity(4).directory(sandbox.names())
 }
 
-/// A region with nobody there, and a message to keep it.
+/// A region without participants, and a message to keep it.
 fn region(sandbox: &Sandbox) -> PathBuf {
     values(sandbox).sender(NAME).unwrap().send(&1).unwrap();
     sandbox.names().join(NAME)
 }
 
-/// Opening what is there fails like this.
+/// Opening the region fails with this error.
 fn refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
     for outcome in [values(sandbox).sender(NAME).err(), values(sandbox).receiver(NAME).err()] {
         expect(outcome.expect("an error"), kind, says);
@@ -145,19 +145,19 @@ fn queue_of_values(sandbox: &Sandbox) -> QueueOptions<u64> {
     QueueOptions::values().capacity(4).max_participants(3).directory(sandbox.names())
 }
 
-/// 4096 bytes are mapped, and behind them are two extents of 4096.
+/// 4096 bytes are mapped, followed by two extents of 4096.
 fn queue_of_bytes(sandbox: &Sandbox) -> QueueOptions<[u8]> {
     let options = QueueOptions::bytes().capacity(4).max_participants(3).max_message_len(1000);
     options.inline_len(16).blocks(2, 64).extents(2).directory(sandbox.names())
 }
 
-/// A queue of bytes with nobody there, and a message in an extent to keep it.
+/// A queue of bytes without participants, and a message in an extent to keep it.
 fn queue_region(sandbox: &Sandbox) -> PathBuf {
     queue_of_bytes(sandbox).sender(NAME).unwrap().send(&[1; 100]).unwrap();
     sandbox.names().join(NAME)
 }
 
-/// Opening that queue fails like this, for either part and for both.
+/// Opening the queue fails with this error, as sender, as receiver and as both.
 fn queue_refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
     let options = queue_of_bytes(sandbox);
     for outcome in [options.sender(NAME).err(), options.receiver(NAME).err(), options.open(NAME).err()] {
@@ -179,7 +179,7 @@ fn queue_file_truncated_or_extended_is_refused() {
         File::options().write(true).open(queue_region(&sandbox)).unwrap().set_len(length).unwrap();
         queue_refused(&sandbox, ErrorKind::NotARegion, &[NAME, found]);
     }
-    // The part that is only read and written can go at any time: that is an error, and no signal.
+    // The part that is not mapped can be cut at any time: that is an error and not a signal.
     let sandbox = Sandbox::new();
     let path = queue_region(&sandbox);
     let (mut tx, mut rx) =
@@ -242,13 +242,13 @@ fn queue_header_invalid_is_refused() {
         write_word(&queue_region(&sandbox), word, value);
         queue_refused(&sandbox, kind, &[NAME, says]);
     }
-    // A pipe has none of what only queues have.
+    // Words that only queues use are zero in a pipe.
     for word in 11..17 {
         let sandbox = Sandbox::new();
         write_word(&region(&sandbox), word, 1);
         refused(&sandbox, ErrorKind::Corrupt, &[NAME, "found capacity 4"]);
     }
-    // Values need no pool.
+    // A queue of values has no pool.
     for word in 12..17 {
         let sandbox = Sandbox::new();
         queue_of_values(&sandbox).sender(NAME).unwrap().send(&1).unwrap();
@@ -257,7 +257,7 @@ fn queue_header_invalid_is_refused() {
     }
 }
 
-/// Removing by force needs no whole header.
+/// Removal by force does not need a valid header.
 #[test]
 fn queue_header_damaged_can_be_removed() {
     let sandbox = Sandbox::new();
@@ -334,7 +334,7 @@ fn descriptor_of_another_type_is_refused() {
     expect(error, ErrorKind::InvalidOptions, &["found a description without a part in its region"]);
 }
 
-/// The objects of a namespace, by their places in its table.
+/// The objects of a namespace, by their indices in its table.
 mod space {
     pub const VALUE: u64 = 0;
     pub const NUMBER: u64 = 1;
@@ -345,7 +345,7 @@ mod space {
     pub const QUEUE: u64 = 6;
     pub const LAST: u64 = 7;
 
-    /// First words of the table, and of an entry.
+    /// First word of the table; words of an entry.
     pub const TABLE: u64 = 64 + 4 * 16;
     pub const ENTRY: u64 = 16;
     pub const KIND: u64 = 0;
@@ -378,13 +378,13 @@ fn existing(sandbox: &Sandbox) -> NamespaceBuilder {
     Namespace::builder().directory(sandbox.names()).open_existing()
 }
 
-/// A namespace with nobody there.
+/// A namespace without participants.
 fn space_region(sandbox: &Sandbox) -> PathBuf {
     space(sandbox).open(NAME).unwrap();
     sandbox.names().join(NAME)
 }
 
-/// Opening that namespace fails like this, with a plan and without; so does looking at it from outside.
+/// Opening the namespace fails with this error, with and without a plan. So does inspecting it.
 fn space_refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
     let directory = Directory::at(sandbox.names());
     for error in [
@@ -438,7 +438,7 @@ fn namespace_header_invalid_is_refused() {
         (8, 1 << 16 | 1, ErrorKind::Corrupt, "found capacity 65537"),
         (8, 1 << 63, ErrorKind::Corrupt, damaged),
         (8, u64::MAX, ErrorKind::Corrupt, damaged),
-        // A table of one entry less or more lies before other objects.
+        // With an entry less or more, the table overlaps or misses objects.
         (8, space::LAST, ErrorKind::Corrupt, "found entry 0 of its table damaged"),
         (8, space::LAST + 2, ErrorKind::Corrupt, "found entry 0 of its table damaged"),
         (9, 0, ErrorKind::Corrupt, "and limit 0 in"),
@@ -517,18 +517,18 @@ fn namespace_table_invalid_is_refused() {
             space_refused(&sandbox, ErrorKind::Corrupt, &[NAME, &says, "remove the region when nobody uses it"]);
         }
     }
-    // Two of the same name.
+    // Two objects of the same name.
     let sandbox = Sandbox::new();
     write_word(&space_region(&sandbox), TABLE + LAST * ENTRY + TITLE, word(VALUE, TITLE));
     space_refused(&sandbox, ErrorKind::Corrupt, &["found entry 7 of its table damaged"]);
-    // A tag says nothing that could be wrong in itself.
+    // No tag is invalid in itself.
     let sandbox = Sandbox::new();
     write_word(&space_region(&sandbox), TABLE + VALUE * ENTRY + TAG, text(b"seconds\0"));
     expect(space(&sandbox).open(NAME).unwrap_err(), ErrorKind::WrongType, &["tagged \"seconds"]);
     existing(&sandbox).open(NAME).unwrap().tagged(*b"seconds\0").value::<[u64; 2]>("value").unwrap();
 }
 
-/// A queue's header in a namespace is believed as little as a file's.
+/// The header of a queue in a namespace is validated like that of a file.
 #[test]
 fn namespace_queue_header_invalid_is_refused() {
     let lies = [
@@ -564,7 +564,7 @@ fn namespace_queue_header_invalid_is_refused() {
     }
 }
 
-/// The header of a whole queue of that size, but one with extents: those are not in the mapping.
+/// A valid header of a queue of that size with extents, which are not in the mapping.
 #[test]
 fn namespace_queue_with_extents_is_refused() {
     let sandbox = Sandbox::new();
@@ -612,7 +612,7 @@ fn namespace_of_another_type_is_refused() {
     wrong(queue_of_values(&sandbox).sender(NAME).unwrap_err(), &["cannot open this queue", found]);
     wrong(queue_of_bytes(&sandbox).open(NAME).unwrap_err(), &[found]);
 
-    // And by descriptors.
+    // The same for descriptors.
     let (tx, _rx) = PipeOptions::values::<u64>().one_way().unwrap();
     wrong(Namespace::from_fd(tx.into_fd().unwrap()).unwrap_err(), &["found a pipe, expected a namespace"]);
     let (tx, _rx) = QueueOptions::values::<u64>().channel().unwrap();
@@ -652,7 +652,7 @@ fn object_of_another_type_is_refused() {
         "found the objects value, number, array, permits, gate, flag, queue, last, expected one of that name;";
     expect(space.event("missing").unwrap_err(), ErrorKind::NotFound, &["the object \"missing\"", missing]);
 
-    // A plan that asks for more, or for other lengths.
+    // A plan with more objects or other lengths.
     let plan = || Namespace::builder().directory(sandbox.names());
     let missing = plan().event("flag").event("more").open(NAME).unwrap_err();
     expect(missing, ErrorKind::NotFound, &["the object \"more\""]);
@@ -667,7 +667,7 @@ fn object_of_another_type_is_refused() {
     plan().array("array", &[9_u64; 4]).open(NAME).unwrap();
 }
 
-/// As the only member of a namespace that is not persistent.
+/// The only member of a namespace that is not persistent.
 fn store_and_die(arguments: &[String]) {
     let namespace = Namespace::builder().value("value", 1_u64).directory(&arguments[0]).open(NAME).unwrap();
     namespace.value("value").unwrap().store(&2_u64).unwrap();
@@ -675,7 +675,8 @@ fn store_and_die(arguments: &[String]) {
     unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
 }
 
-/// Who comes with a wrong plan, and goes again, has not been there: what the dead left stays for who comes with the right one.
+/// Opening with a wrong plan and leaving again does not count as having joined: what the dead left
+/// stays for the next one with the right plan.
 #[test]
 fn namespace_opened_with_wrong_plan_keeps_contents() {
     let sandbox = Sandbox::new();
@@ -755,7 +756,7 @@ fn namespace_options_invalid_are_refused() {
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
-/// One more is refused; and neither takes as long as comparing each with each.
+/// One more object is refused. Neither takes as long as comparing every pair.
 #[test]
 fn namespace_with_most_objects_opens() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,5 @@
-//! Replays the fuzzer's corpora (`fuzz/corpus/`): every input that once mattered, on stable, in every test run.
+//! Replays the fuzzers' corpora (`fuzz/corpus/`): every input that once mattered, on stable, in
+//! every test run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use tombolo::fuzzing;
 
-/// Far more than any input needs: who is still busy then hangs.
+/// Far longer than any input needs: one that is still busy then hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn inputs(target: &str) -> Vec<PathBuf> {

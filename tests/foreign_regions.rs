@@ -1,5 +1,5 @@
-//! Regions that others chose: a file that could be cut, one without the memory that it promises, one of huge pages, one
-//! larger than anybody asked for. All of them are refused before they are touched.
+//! Regions from others: a file that could be cut, one without the memory that it promises, one of
+//! huge pages, one larger than accepted. All of them are refused before they are touched.
 
 mod support;
 
@@ -31,7 +31,7 @@ fn expect(error: Error, kind: ErrorKind, says: &[&str]) {
     }
 }
 
-/// An end of a named pipe as a descriptor, and a copy of it.
+/// An endpoint of a named pipe as a descriptor, and a copy of it.
 fn named_end(directory: &Path) -> OwnedFd {
     values(directory).receiver(NAME).unwrap().into_fd().unwrap()
 }
@@ -45,7 +45,7 @@ fn descriptor_of_another_users_region_is_refused() {
     if let Err(error) = chown(&file, Some(12345), None) {
         return say(&format!("SKIPPED: a named region of another user ({error}); run the tests as root for it"));
     }
-    // In a process of its own, which must outlive what the owner of the file does.
+    // In a process of its own, which must survive what the owner of the file does.
     fork(&alone, || {
         let copy = descriptor.try_clone().unwrap();
         let error = values(&sandbox.names()).from_fd::<Receiver<u64>>(copy).unwrap_err();
@@ -73,7 +73,7 @@ fn descriptor_of_own_region_on_tmpfs_is_accepted() {
     assert_eq!(rx.recv(), Ok(1));
 }
 
-/// A directory on a disk; none if there is no such place.
+/// A directory on a disk, if there is one.
 fn disk() -> Option<PathBuf> {
     let places = [PathBuf::from(env!("CARGO_TARGET_TMPDIR")), env::temp_dir(), PathBuf::from("/var/tmp")];
     let place = places.into_iter().find(|place| {
@@ -114,13 +114,13 @@ fn descriptor_of_unsealed_memfd_is_refused() {
     expect(error, ErrorKind::Permission, &["not on tmpfs"]);
 }
 
-/// Puts back how many huge pages the system keeps.
+/// Restores the number of huge pages that the system keeps.
 struct HugePages(String);
 
 const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
 
 impl HugePages {
-    /// Has the system keep some more.
+    /// Makes the system keep some more.
     fn some() -> io::Result<Self> {
         let before = Self(fs::read_to_string(HUGE_PAGES)?);
         let wanted = before.0.trim().parse::<u64>().map_err(io::Error::other)? + 4;
@@ -158,8 +158,8 @@ fn region_of_huge_pages_unasked_is_refused() {
     Namespace::builder().huge_pages().from_fd(shared).unwrap();
 }
 
-/// A sealed region of a queue for bytes, of so many blocks, whose file has only the memory of its header; the description
-/// holds lane 0 as a receiver's.
+/// A sealed region of a queue for bytes, with this many blocks, whose file has only the memory of
+/// its header. The description holds the lock of participant 0, a receiver.
 fn sparse_queue(blocks: u64) -> OwnedFd {
     const LANES: u64 = 4;
     let (capacity, inline_len, block_len) = (2_u64, 16, 8_u64);
@@ -181,7 +181,7 @@ fn sparse_queue(blocks: u64) -> OwnedFd {
     rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
     // SAFETY: all zeros is a valid flock.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    // The second byte of lane 0: its end is on the way.
+    // The second byte of participant 0: its endpoint is in transfer.
     (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as _, 1, 1);
     // SAFETY: a descriptor and a flock that outlive the call.
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }, 0);

@@ -1,8 +1,9 @@
-//! Golden bytes: what a region looks like in memory, word by word, against files that people can read
-//! (`tests/golden/`). Two processes may have different builds of this library, so these bytes are a contract.
+//! Golden bytes: the words of a region in memory, compared with readable files in `tests/golden/`.
+//! Two processes may have different builds of this library, so these bytes are a contract.
 //!
-//! `TOMBOLO_BLESS=1` writes the files of a new layout version and removes the old one's. It never rewrites a file of the
-//! same version: a change of layout without a change of its number is what this test is here to prevent.
+//! `TOMBOLO_BLESS=1` writes the files of a new layout version and removes those of the old one. It
+//! never rewrites a file of the same version: this test exists to prevent a change of layout
+//! without a new version number.
 
 #![cfg(target_endian = "little")]
 
@@ -20,8 +21,8 @@ const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the g
 
 const GOLDEN: [&str; 5] = ["values", "bytes", "queue-values", "queue-bytes", "namespace"];
 
-/// The names of the words, by offset in bytes; `docs/layout.md` says the same. Written out rather than taken from
-/// the library, which is on trial here.
+/// The names of the words, by offset in bytes, as in `docs/layout.md`. Written out and not taken
+/// from the library, which is under test.
 const HEADER: [(usize, &str); 17] = [
     (0x00, "magic"),
     (0x08, "version"),
@@ -112,7 +113,8 @@ const ENTRY: [(usize, &str); 15] = [
     (0x78, "name"),
 ];
 
-/// The words of each kind of object, by the kinds' codes, from 1 on. What there is many of comes behind.
+/// The words of each kind of object, by the codes of the kinds, from 1 on. Repeated words come
+/// last.
 const OBJECTS: [(&str, &[(usize, &str)]); 13] = [
     (
         "value",
@@ -145,7 +147,7 @@ const BOUNDED: usize = 8;
 const BARRIER: usize = 11;
 const QUEUE_OBJECT: usize = 13;
 
-/// What differs from process to process.
+/// Words that differ from process to process.
 const VOLATILE: [&str; 3] = ["pid", "started", "namespace"];
 
 const IS_QUEUE: u8 = 2;
@@ -207,7 +209,7 @@ fn word(bytes: &[u8], at: usize) -> usize {
     u64::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize
 }
 
-/// An object of a namespace, as its entry has it; places and lengths in bytes.
+/// An object of a namespace, as its entry describes it; offsets and lengths in bytes.
 struct Object<'a> {
     name: &'a str,
     kind: usize,
@@ -274,7 +276,7 @@ fn name_of_many(kind: usize, size: usize, lanes: usize, offset: usize) -> String
     format!("buffer {}", (offset - buffers) / stride)
 }
 
-/// Every word that is not what it was.
+/// Every word that has changed.
 fn dump(bytes: &[u8], before: &[u8]) -> String {
     let mut text = String::new();
     let words = bytes.chunks_exact(8).zip(before.chunks_exact(8)).enumerate();
@@ -293,7 +295,7 @@ fn dump(bytes: &[u8], before: &[u8]) -> String {
     text
 }
 
-/// A directory for one named region, and the region's file, which outlives its name.
+/// A directory for one named region, and the file of the region, which outlives its name.
 struct Stage {
     directory: PathBuf,
     /// The region when it was last shown; zeros at first.
@@ -321,8 +323,9 @@ impl Stage {
     }
 }
 
-/// Whether processes need real fences depends on the kernel, not on the layout: bit 1 of the event words. Who is woken when
-/// is no layout either: of a queue's event words only the lowest bits are shown.
+/// Whether processes need real fences depends on the kernel and not on the layout: bit 1 of the
+/// event words. When a process is woken does not belong to the layout either: only the lowest bits
+/// of a queue's event words are shown.
 fn mask_events(bytes: &mut [u8]) {
     if bytes[0x18] == IS_QUEUE {
         for at in [0x100, 0x180, 0x200, 0x280].map(|event| CONTROL + event) {
@@ -426,7 +429,7 @@ fn pipe_of_bytes_bytes_match_golden_file() {
     compare("bytes", &stage.text);
 }
 
-/// Long enough to fall asleep in.
+/// Long enough to fall asleep.
 const NAP: Duration = Duration::from_millis(100);
 
 #[test]
@@ -561,7 +564,7 @@ fn namespace_bytes_match_golden_file() {
     compare("namespace", &stage.text);
 }
 
-/// The bytes among these that somebody has locked.
+/// The bytes of this range that are locked.
 fn locked(file: &File, bytes: Range<i64>) -> Vec<i64> {
     bytes
         .filter(|byte| {
@@ -577,7 +580,8 @@ fn locked(file: &File, bytes: Range<i64>) -> Vec<i64> {
         .collect()
 }
 
-/// What docs/layout.md and the picture in the source say of the objects' words is what the golden files have.
+/// The golden files contain what docs/layout.md and the picture in the source say about the words
+/// of the objects.
 #[test]
 fn object_pictures_match_golden_words() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -586,7 +590,7 @@ fn object_pictures_match_golden_words() {
     let mut picture = source.lines().filter_map(|line| line.strip_prefix("//! ")).skip_while(|line| *line != "```text");
     let heads = picture.nth(1).unwrap();
     let rows: Vec<&str> = picture.take_while(|line| *line != "```").collect();
-    // Where the column of a word begins: the head is the number of its first word.
+    // Where the column of a word begins: its head is the number of its first word.
     let columns: Vec<(usize, usize)> = heads
         .match_indices(|c: char| c.is_ascii_digit())
         .filter(|(at, _)| !heads[..*at].ends_with(|c: char| c.is_ascii_digit()))

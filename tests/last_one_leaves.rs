@@ -33,7 +33,7 @@ fn queue(names: &str) -> QueueOptions<u64> {
     QueueOptions::values().capacity(4).max_participants(4).directory(names)
 }
 
-/// From here on this process can open nothing.
+/// From here on this process cannot open anything.
 fn use_up_descriptors() -> Vec<File> {
     let limit = libc::rlimit { rlim_cur: 64, rlim_max: 64 };
     // SAFETY: sets a limit of this process.
@@ -117,7 +117,8 @@ fn name_last_one_leaves_beside_raw_clones_is_removed() {
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
-/// A sender was killed with a claim, by its words. Then the last participant ends, and drops nothing.
+/// The words say that a sender was killed with a claim. Then the last participant exits without
+/// dropping anything.
 fn end_by_exit(arguments: &[String]) {
     let rx = queue(&arguments[0]).receiver(NAME).unwrap();
     let file = File::options().read(true).write(true).open(Path::new(&arguments[0]).join(NAME)).unwrap();
@@ -125,7 +126,7 @@ fn end_by_exit(arguments: &[String]) {
     // SAFETY: in the mapping, aligned, and used as atomics only.
     let word = |index: usize| unsafe { &*map.as_mut_ptr().cast::<AtomicU64>().add(index) };
     let lane = 0x580 / 8 + 3 * 16;
-    // Its number, when it began, its part, its claim of position 0, and that it is there.
+    // Its pid, start time, role, claim of position 0, and that it is present.
     for (at, value) in [(0, 1), (1, 1), (5, 1), (8, 1 << 6 | 1), (3, 1)] {
         word(lane + at).store(value, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! Ends that are easily missed: each of these was once wrong.
+//! Cases that once went wrong.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use support::Sandbox;
 
 const SHORT: Duration = Duration::from_millis(5);
 
-/// A descriptor that nobody picks up is a death.
+/// An endpoint whose descriptor is closed without being taken counts as dead.
 fn die(end: impl End) {
     drop(end.into_fd().unwrap());
 }
@@ -60,7 +60,7 @@ fn receiver_successor_of_half_read_message_returns_lost() {
     let mut tx = options.sender("x").unwrap();
     let mut first = options.receiver("x").unwrap();
     tx.send(&[1; 600]).unwrap();
-    // Too late from the beginning: it takes up the announcement and gives up.
+    // The timeout has passed before the call: the receiver takes the beginning and gives up.
     assert_eq!(first.recv_timeout(&mut Vec::new(), Duration::ZERO), Err(RecvError::TimedOut));
     drop(first);
     let mut second = options.receiver("x").unwrap();

@@ -1,5 +1,5 @@
-//! What it costs to find out about others is bounded, whatever a peer has written: counted in questions to the kernel and in shared words,
-//! not in time.
+//! The cost of checking the other participants is bounded, whatever a peer has written. It is
+//! counted in questions to the kernel and in shared words, not in time.
 
 mod support;
 
@@ -18,7 +18,7 @@ use tombolo::{Namespace, QueueOptions, QueueReceiver, QueueSender};
 const NAME: &str = "crowd";
 const CAPACITY: usize = 32;
 
-/// As docs/layout.md has them, in words: of a queue, and of a namespace.
+/// Positions in words, as docs/layout.md has them: of a queue and of a namespace.
 const LANES_AT: usize = 0x580 / 8;
 const MEMBERS_AT: usize = 0x200 / 8;
 const LANE: usize = 16;
@@ -27,20 +27,21 @@ const PART: usize = 5;
 const INTENT: usize = 8;
 const PRESENT: u64 = 1;
 const REPAIRED: u64 = 3;
-/// Bytes of the file that stand for one lane.
+/// Bytes of the file that belong to one participant.
 const LOCKS: usize = 2;
 
-/// Questions to the kernel for one look after the others: two for each of 64 lanes that may be dead, once more where it is repaired, and
-/// once more for whom the caller waits; and some locks to be taken.
+/// Questions to the kernel for one check of all participants: two for each of 64 that may be dead,
+/// one more for each that is repaired, one more for the peer that the caller waits for, and some
+/// locks.
 const QUESTIONS: u64 = 3 * 2 * 64 + 8;
 
-/// Shared words for one look, besides some for each lane.
+/// Shared words for one check, besides some for each participant.
 const WORDS: u64 = 64 * 64 * 4;
 
-/// A call looks after the others once in 20 ms.
+/// A waiting call checks the participants once in 20 ms.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// A region in hostile hands.
+/// A region that a hostile peer writes.
 struct Hostile {
     words: MmapRaw,
     file: File,
@@ -68,7 +69,7 @@ impl Hostile {
         (0..self.lanes).filter(|&lane| self.lane(lane, STATE).load(Ordering::SeqCst) == state).count()
     }
 
-    /// Each of these lanes is taken by one who is gone, with the greatest claim that there can be, as far as others can see.
+    /// Each of these records belongs to a dead process with the largest possible claim.
     fn bury(&self, lanes: impl IntoIterator<Item = usize>) {
         for lane in lanes {
             for (word, value) in [(0, 1), (1, 1), (PART, 1), (INTENT, 1 << 6 | 63), (STATE, PRESENT)] {
@@ -77,7 +78,7 @@ impl Hostile {
         }
     }
 
-    /// All slots are passed over, for their producers are away.
+    /// All slots are quarantined, for their producers are away.
     fn put_out(&self) {
         let marks = LANES_AT + self.lanes * LANE; // a queue of values has no pool
         for slot in 0..CAPACITY as u64 {
@@ -86,7 +87,7 @@ impl Hostile {
         self.word(0x200 / 8).store(CAPACITY as u64, Ordering::SeqCst);
     }
 
-    /// One who lives is in all of these lanes.
+    /// All of these records belong to a live process.
     fn occupy(&self, lanes: std::ops::Range<usize>) {
         // SAFETY: zeros are a valid flock; the descriptor is ours.
         unsafe {
@@ -113,7 +114,7 @@ fn ends(sandbox: &Sandbox, lanes: usize) -> (QueueSender<u64>, QueueReceiver<u64
     (ends.0, ends.1, Hostile::at(&sandbox.names().join(NAME), LANES_AT, lanes))
 }
 
-/// What an action has cost: questions, words, and how often it looked after others at most.
+/// The cost of an action: questions, words, and an upper bound on the number of checks.
 fn cost<R>(action: impl FnOnce() -> R) -> (u64, u64, u64) {
     let (before, began) = (effort(), Instant::now());
     action();
@@ -129,7 +130,7 @@ fn wait_beside_hostile_records_has_bounded_cost() {
         let (tx, mut rx, hostile) = ends(&sandbox, lanes);
         hostile.put_out();
         hostile.bury(2..lanes - 1);
-        // Even one who lives is thought to be at every slot.
+        // Even a live participant claims every slot.
         hostile.lane(0, INTENT).store(1 << 6 | 63, Ordering::SeqCst);
         for _ in 0..3 {
             let (questions, words, looks) = cost(|| rx.recv_timeout(Duration::from_millis(50)));
@@ -158,7 +159,8 @@ fn repair_of_hostile_records_checks_each_once() {
         waits += 1;
         assert!(waits < 1000, "{} of {lanes} lanes repaired", hostile.states(REPAIRED));
     }
-    // Two for each of the dead, and for each wait some for whom it waits for, for itself and for the right to repair.
+    // Two for each dead participant, and for each wait some for the peer it waits for, for itself
+    // and for the right to repair.
     let most = 2 * lanes as u64 + 16 * waits;
     assert!(questions <= most, "{questions} questions in {waits} waits");
     assert_eq!((tx.stats().quarantined, tx.stats().senders), (0, 1));

@@ -1,4 +1,4 @@
-//! One process is stopped in the middle of a batch, another is killed elsewhere: that death is repaired all the same.
+//! One process is stopped within a batch and another is killed: that death is still repaired.
 
 #![cfg(target_arch = "x86_64")]
 

@@ -1,25 +1,28 @@
-//! The journey of an end as a model: every order of the steps in `src/liveness.rs` (T1 to T4, A1 to A4, J2) of those who pass an end on, pick it
-//! up, have a copy of its descriptor, or would like the seat, with a death at every step. All states are visited. Each mutant of the
-//! protocol must be noticed.
+//! A model of the transfer of an endpoint: every order of the steps in `src/region/participant.rs`
+//! (T1 to T4, A1 to A4, J2) of the processes that transfer an endpoint, take it, have a copy of its
+//! descriptor, or want to join, with a death at every step. All states are visited. Each mutant of
+//! the protocol must be noticed.
 
 use std::collections::HashSet;
 
-/// Two who pick up, one who would join, and a wrapper that only has copies. The first one begins with the end.
+/// Two processes that take, one that joins, and a wrapper that only has copies. The first one
+/// begins with the endpoint.
 const PEOPLE: usize = 4;
 const JOINER: usize = 2;
 const WRAPPER: usize = 3;
-/// How often the end is passed on.
+/// How often the endpoint is transferred.
 const JOURNEYS: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
     Idle,
     Holds,
-    /// With the description of that journey opened; locked; with nobody recorded.
+    /// With the description of that transfer opened; locked; with nobody recorded.
     Passes(usize, u8),
-    /// With the descriptor of that journey: looks; locks; looks again; frees the journey's byte; records itself.
+    /// With the descriptor of that transfer: checks; locks; checks again; unlocks the transfer's
+    /// byte; records itself.
     Picks(usize, u8),
-    /// With both bytes; with the seat's.
+    /// With both bytes locked; with the registration's only.
     Joins(u8),
     Leaves,
     Dead,
@@ -37,28 +40,28 @@ struct State {
     at: [At; PEOPLE],
     seat: Option<Description>,
     journey: Option<Description>,
-    /// Who has a copy of the descriptor of each journey.
+    /// Which processes have a copy of the descriptor of each transfer.
     copies: [[bool; PEOPLE]; JOURNEYS],
     begun: usize,
-    /// How many have picked the end up on each journey.
+    /// How many have taken the endpoint of each transfer.
     arrived: [u8; JOURNEYS],
 }
 
-/// What can be wrong with a protocol.
+/// Mistakes in the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mutant {
     None,
-    /// The seat is freed before the journey's byte is locked.
+    /// The registration is unlocked before the transfer's byte is locked.
     FreesFirst,
-    /// Whoever has a descriptor may take the seat.
+    /// Any process with a descriptor may take the registration.
     DoesNotLook,
-    /// Whoever was there in time may take the seat later.
+    /// A process that came in time may take the registration later.
     LooksOnce,
-    /// The journey's byte stays locked.
+    /// The transfer's byte stays locked.
     KeepsTheJourney,
-    /// The byte is freed before the seat is locked.
+    /// The transfer's byte is unlocked before the registration is locked.
     ArrivesTooEarly,
-    /// A newcomer locks the seat's byte only.
+    /// A newcomer locks the registration's byte only.
     JoinsBeside,
 }
 
@@ -80,7 +83,7 @@ impl State {
         self.seat.is_some() || self.journey.is_some()
     }
 
-    /// Those who may use what the seat is for.
+    /// The processes that may use the endpoint.
     fn holders(&self) -> usize {
         let holds = |at: &&At| match at {
             At::Holds | At::Passes(..) | At::Joins(_) | At::Leaves => true,
@@ -101,7 +104,7 @@ impl State {
         }
     }
 
-    /// A description is gone.
+    /// A description is closed.
     fn free(&mut self, description: Description) {
         for byte in [&mut self.seat, &mut self.journey] {
             if *byte == Some(description) {
@@ -124,7 +127,7 @@ impl State {
         })
     }
 
-    /// What one may do next.
+    /// The states after the next step of a process.
     fn steps(&self, who: usize, mutant: Mutant) -> Vec<Self> {
         let mut next = Vec::new();
         match self.at[who] {
@@ -173,7 +176,7 @@ impl State {
                 }
                 next.at[who] = At::Passes(journey, step + 1);
                 if step == 1 {
-                    // Everybody gets a copy.
+                    // Every process gets a copy.
                     (0..PEOPLE).for_each(|who| next.copies[journey][who] = next.at[who] != At::Dead);
                     next.at[who] = At::Idle;
                 }
@@ -221,7 +224,7 @@ impl State {
         if is_quiet && self.seat.is_some() {
             return Some("the seat of nobody is locked");
         }
-        // Whoever has the right descriptor, and is alone, gets the end.
+        // A process with the right descriptor that is alone gets the endpoint.
         if let (true, Some(Journey(journey))) = (is_quiet, self.journey) {
             for who in (0..JOINER).filter(|&who| self.copies[journey][who]) {
                 let mut state = self.with(|next| next.at[who] = At::Picks(journey, 0));
@@ -237,7 +240,7 @@ impl State {
     }
 }
 
-/// Visits all states; how many, or what is wrong with one.
+/// Visits all states. Returns their number, or what is wrong with one.
 fn explore(mutant: Mutant) -> Result<usize, String> {
     let mut seen = HashSet::from([State::new()]);
     let mut open = vec![State::new()];
@@ -248,7 +251,8 @@ fn explore(mutant: Mutant) -> Result<usize, String> {
             if who == WRAPPER && state.at[who] == At::Idle {
                 (0..JOURNEYS).for_each(|journey| next.push(state.with(|next| next.close(who, journey))));
             }
-            // Whatever is neither a leaving, nor the closing of a last copy, nor a death leaves the seat taken.
+            // A step that is neither a leave, nor the close of a last copy, nor a death, keeps the
+            // registration locked.
             let gives_up = |at: At| matches!(at, At::Leaves | At::Idle);
             for after in &next {
                 if is_owned && !gives_up(state.at[who]) && !after.is_locked() {

@@ -1,8 +1,8 @@
-//! No sleep ends by itself here: slices are made endless, so a wake-up that does not come is a test that does not end, where
-//! it would else be a delay of 20 ms that no test notices.
+//! Every wake-up arrives. Here no sleep ends by itself, so a missing wake-up is a test that hangs.
+//! Otherwise it would be a delay of 20 ms that no test notices.
 //!
-//! Deaths are heard of at the end of a slice. Here they are heard of through a newcomer, whose repair has to wake all those
-//! for whom it makes a difference.
+//! A sleeping process usually notices a death when its sleep times out. Here it notices through a
+//! newcomer, whose repair has to wake all processes that are affected.
 
 mod support;
 
@@ -29,7 +29,7 @@ parts!(
 const NAME: &str = "name";
 const ROUNDS: u64 = 3000;
 
-/// Call first of all in each process.
+/// Must be called first in each process.
 fn endless() {
     tombolo::fuzzing::make_slices_endless();
 }
@@ -44,7 +44,7 @@ fn enter(sandbox: &Sandbox, part: &str, more: &[&str]) -> Process {
     start(part, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
 }
 
-/// The directory and the board of a part that was started by [`enter`].
+/// The directory and the board of a process that [`enter`] has started.
 fn surroundings(arguments: &[String]) -> (PathBuf, Board) {
     endless();
     (PathBuf::from(&arguments[0]), Board::at(Path::new(&arguments[1])))
@@ -145,7 +145,7 @@ fn pipe_peer_joins_or_leaves_wakes_other_side() {
 
 // ---- queues ----------------------------------------------------------------------------------------------------------
 
-/// Messages of so many senders to so many receivers, and all hear the end.
+/// Sends messages from some senders to some receivers; all of them are told the end.
 fn crowd(senders: u64, receivers: u64, capacity: usize, batch: usize) {
     let _sandbox = sandbox();
     let options = QueueOptions::values::<u64>().capacity(capacity).max_participants(16).wait(Wait::Park);
@@ -205,7 +205,7 @@ fn queue_batch_wakes_as_many_as_it_serves() {
     crowd(3, 3, 8, 5);
 }
 
-/// A place that comes back may be a block or an extent, and is of use to one sender or the other.
+/// What is freed may be a block or an extent, of use to different senders.
 #[test]
 fn queue_pool_space_freed_wakes_all_waiting_senders() {
     let _sandbox = sandbox();
@@ -222,7 +222,7 @@ fn queue_pool_space_freed_wakes_all_waiting_senders() {
     thread::scope(|scope| {
         for sender in 0..4 {
             let mut tx = tx.try_clone().unwrap();
-            // Two send what fits into the block, two what does not.
+            // Two messages fit into the block, two do not.
             let bytes = message(sender, if sender % 2 == 0 { 40 } else { 400 });
             scope.spawn(move || (0..rounds).for_each(|_| tx.send(&bytes).unwrap()));
         }
@@ -231,7 +231,7 @@ fn queue_pool_space_freed_wakes_all_waiting_senders() {
     });
 }
 
-/// The first to wait has no use for a block, the second has.
+/// The first waiter cannot use a block, the second can.
 #[test]
 fn queue_block_freed_wakes_sender_that_can_use_it() {
     let _sandbox = sandbox();
@@ -316,14 +316,14 @@ fn queue_closed_wakes_everyone() {
     }
 }
 
-/// Each of them takes one message only, so each has to be woken.
+/// Each of them takes only one message, so each has to be woken.
 #[test]
 fn queue_batch_sent_wakes_one_receiver_per_message() {
     let _sandbox = sandbox();
     let options = QueueOptions::values::<u64>().capacity(8).max_participants(8).wait(Wait::Park);
     let (mut tx, rx) = options.channel().unwrap();
     thread::scope(|scope| {
-        // The handles stay: a receiver that leaves with a task wakes everybody.
+        // The handles stay: a receiver that leaves with an unfinished task wakes everyone.
         let receivers: Vec<_> = (0..4)
             .map(|_| {
                 let mut rx = rx.try_clone().unwrap();
@@ -452,7 +452,7 @@ fn lock_or_permit_released_wakes_waiters() {
     others.into_iter().for_each(Process::finish);
 }
 
-/// Nobody else is there who would take a permit before the one who waits for two.
+/// Nobody else would take a permit before the one that waits for two.
 #[test]
 fn semaphore_permit_released_wakes_waiter_for_several() {
     let sandbox = sandbox();
@@ -541,7 +541,7 @@ fn condvar_event_and_once_wake_waiters() {
         let_them_sleep();
         event.set().unwrap();
     });
-    // One at a time: each consumer is told of one.
+    // One at a time: each notification reaches one consumer.
     *gate.lock().unwrap() = 0;
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -578,7 +578,8 @@ fn barrier_last_arrival_wakes_all() {
 
 // ---- repairs ---------------------------------------------------------------------------------------------------------
 
-/// As good as surely those who are about to sleep do so by then. If not, a test has shown less, and that is all.
+/// Long enough that those about to sleep almost certainly do. If they do not, the test shows less,
+/// but does not fail.
 fn let_them_sleep() {
     thread::sleep(Duration::from_millis(30));
 }
@@ -594,7 +595,7 @@ fn pooled(names: &Path) -> QueueOptions<[u8]> {
         .directory(names)
 }
 
-/// Takes a place for a message, and sleeps until there is room in the ring.
+/// Takes a block for a message and sleeps until a slot is free.
 fn hold_a_place(arguments: &[String]) {
     let (names, board) = surroundings(arguments);
     let mut tx = pooled(&names).sender(NAME).unwrap();
@@ -658,7 +659,7 @@ fn queue_repair_of_last_sender_wakes_all_receivers() {
     });
 }
 
-/// As the name says, with slices.
+/// Waits with timeouts that are not endless.
 fn hear_of_the_death(arguments: &[String]) {
     let (names, board) = (PathBuf::from(&arguments[0]), Board::at(Path::new(&arguments[1])));
     let mut rx = pooled(&names).receiver(NAME).unwrap();
@@ -667,7 +668,8 @@ fn hear_of_the_death(arguments: &[String]) {
     stay(&board);
 }
 
-/// One who asks for itself repairs, and stays. The others hear from it that something has changed.
+/// A process that waits checks for deaths and repairs, and stays. The others learn from it that
+/// something has changed.
 #[test]
 fn queue_repair_by_waiter_wakes_others() {
     let sandbox = sandbox();
@@ -690,7 +692,7 @@ fn send_nothing_through_a_pipe(arguments: &[String]) {
     stay(&board);
 }
 
-/// The successor of a killed sender is how the reader hears of the death.
+/// The reader learns of the killed sender through its successor.
 #[test]
 fn pipe_successor_joins_wakes_reader() {
     let sandbox = sandbox();
@@ -727,7 +729,8 @@ fn hold_the_objects(arguments: &[String]) {
     });
 }
 
-/// A sleeper for each object that the victim holds, writes, reads, has permits of, or has come to.
+/// A sleeper for each object that the victim has locked, writes, reads, holds permits of, or has
+/// arrived at.
 #[test]
 fn namespace_repair_of_member_wakes_waiters() {
     let sandbox = sandbox();

@@ -1,4 +1,4 @@
-//! The crash sweep of pipes: each operation is cut off by SIGKILL after every step that anybody else could notice.
+//! The crash sweep of pipes.
 
 use std::mem::forget;
 use std::ops::RangeInclusive;
@@ -17,14 +17,14 @@ fn values(names: &Path) -> PipeOptions<Value> {
     PipeOptions::values().capacity(4).directory(names)
 }
 
-/// A ring of 16 words: messages of up to 56 bytes in one piece, longer ones in parts of 16.
+/// A ring of 16 words: messages of up to 56 bytes in one record, longer ones in fragments of 16.
 fn bytes(names: &Path) -> PipeOptions<[u8]> {
     PipeOptions::bytes().capacity_len(128).max_message_len(4096).directory(names)
 }
 
 // ---- what survivors and successors do --------------------------------------------------------------------------------
 
-/// The next message, and how many ends of predecessors came before it.
+/// The next message, and how many ends of predecessors were returned before it.
 fn hear(rx: &mut Receiver<Value>) -> (Value, usize) {
     let mut ends = 0;
     loop {
@@ -36,8 +36,8 @@ fn hear(rx: &mut Receiver<Value>) -> (Value, usize) {
     }
 }
 
-/// A new process of the dead one's kind comes, says something and leaves; the survivor hears that and, unless it has
-/// heard of it before, of its predecessor's end.
+/// A successor of the dead sender joins, sends a message and leaves. The survivor gets the message
+/// and, unless it was told before, the end of the predecessor.
 fn succeed_sender(names: &Path, mut rx: Receiver<Value>, ends_heard: usize) {
     let mut tx = values(names).sender(NAME).unwrap();
     tx.send(&FAREWELL).unwrap();
@@ -58,8 +58,9 @@ fn succeed_sender_of_bytes(names: &Path, mut rx: Receiver) {
     assert_eq!(rx.recv(&mut message), Err(RecvError::Closed));
 }
 
-/// The sender sends numbers from `next` on until it learns that nobody takes them, and how that came; a new receiver gets
-/// them all, once, after those of `waiting` that the dead one cannot have had.
+/// The sender sends numbers from `next` on until it is told that the receiver is gone. A new
+/// receiver gets all of them once, starting at one of `first`: the dead receiver may have taken
+/// those before.
 fn succeed_receiver(names: &Path, mut tx: Sender<Value>, first: RangeInclusive<u64>, mut next: u64, end: &[SendError]) {
     let error = loop {
         match tx.send_timeout(&[next; 3], Duration::from_millis(50)) {
@@ -77,7 +78,8 @@ fn succeed_receiver(names: &Path, mut tx: Sender<Value>, first: RangeInclusive<u
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
 
-/// A new receiver gets the message, unless the dead one may have had it, and what is sent from now on.
+/// A new receiver gets the message, unless the dead one may have taken it, and all that is sent
+/// later.
 fn succeed_receiver_of_bytes(names: &Path, mut tx: Sender, message: &[u8]) {
     let mut rx = bytes(names).receiver(NAME).unwrap();
     tx.send(b"more").unwrap();
@@ -87,7 +89,8 @@ fn succeed_receiver_of_bytes(names: &Path, mut tx: Sender, message: &[u8]) {
     assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));
 }
 
-/// Two who know nothing of what happened open the name, and it works. What an earlier sender sent comes first, if at all.
+/// Two processes that know nothing of the crash open the name, and it works. A message of an
+/// earlier sender may come first.
 fn start_over(names: &Path, earlier: Option<Value>) {
     let mut rx = values(names).receiver(NAME).unwrap();
     let mut tx = values(names).sender(NAME).unwrap();
@@ -101,7 +104,7 @@ fn start_over(names: &Path, earlier: Option<Value>) {
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
 
-/// Leaves behind a region with one message, whose only participant has died.
+/// Leaves a region with one message whose only participant has died.
 fn abandon(names: &Path) {
     let mut tx = values(names).sender(NAME).unwrap();
     tx.send(&[1; 3]).unwrap();
@@ -119,7 +122,7 @@ fn approach_the_end(tx: &mut Sender, rx: &mut Receiver) {
 
 // ---- the sweeps ------------------------------------------------------------------------------------------------------
 
-/// raw/spsc.rs: before and after the store of tail.
+/// raw/spsc/mod.rs: before and after the store of tail.
 #[test]
 fn sender_killed_sending_value_arrives_or_not() {
     let swept = sweep(
@@ -143,7 +146,7 @@ fn sender_killed_sending_value_arrives_or_not() {
     assert!(swept.calls == 0 || swept.calls == usize::MAX, "a system call, though there was room");
 }
 
-/// raw/records.rs I2: a SKIP, a header and a payload are published together.
+/// raw/spsc/record_ring.rs I2: padding, a header and a payload are published together.
 #[test]
 fn sender_killed_sending_bytes_across_wrap_arrive_or_not() {
     let sent = support::message(1, 48);
@@ -174,7 +177,7 @@ fn sender_killed_sending_bytes_across_wrap_arrive_or_not() {
     swept.covers(0, 9);
 }
 
-/// raw/records.rs: a producer dies within a LARGE message.
+/// raw/spsc/record_ring.rs: a producer dies within a fragmented message.
 #[test]
 fn sender_killed_sending_fragments_arrive_or_not() {
     let sent = support::message(1, 60);
@@ -198,7 +201,7 @@ fn sender_killed_sending_fragments_arrive_or_not() {
     swept.covers(0, 2 + 4 * 3);
 }
 
-/// raw/spsc.rs: before and after the store of head.
+/// raw/spsc/mod.rs: before and after the store of head.
 #[test]
 fn receiver_killed_receiving_value_successor_gets_the_rest() {
     let swept = sweep(
@@ -219,7 +222,7 @@ fn receiver_killed_receiving_value_successor_gets_the_rest() {
     swept.covers(0, 1);
 }
 
-/// raw/spsc.rs: as above, with the SKIP released on its own.
+/// raw/spsc/mod.rs: before and after the store of head, with the padding released on its own.
 #[test]
 fn receiver_killed_receiving_bytes_across_wrap_successor_gets_the_rest() {
     let sent = support::message(1, 48);
@@ -243,7 +246,7 @@ fn receiver_killed_receiving_bytes_across_wrap_successor_gets_the_rest() {
     swept.covers(0, 2);
 }
 
-/// raw/records.rs: a consumer dies within a LARGE message.
+/// raw/spsc/record_ring.rs: a consumer dies within a fragmented message.
 #[test]
 fn receiver_killed_receiving_fragments_successor_gets_the_rest() {
     let sent = support::message(1, 60);
@@ -265,7 +268,7 @@ fn receiver_killed_receiving_fragments_successor_gets_the_rest() {
     swept.covers(0, 5);
 }
 
-/// liveness.rs J1 to J5, raw/role.rs.
+/// region/participant.rs J1 to J5, raw/owner.rs.
 #[test]
 fn sender_killed_joining_is_reported_once() {
     let swept = sweep(
@@ -275,7 +278,7 @@ fn sender_killed_joining_is_reported_once() {
             move || forget(options.sender(NAME).unwrap())
         },
         |names, mut rx| {
-            // Before J4 nobody has come, from then on somebody has died.
+            // Before J4 nobody has joined; from J4 on a participant has died.
             let end = rx.recv_timeout(Duration::from_millis(50)).unwrap_err();
             assert!([RecvError::TimedOut, RecvError::PeerDied].contains(&end), "{end}");
             succeed_sender(names, rx, usize::from(end == RecvError::PeerDied));
@@ -284,7 +287,7 @@ fn sender_killed_joining_is_reported_once() {
     swept.covers(8, 6);
 }
 
-/// liveness.rs J1 to J5, raw/role.rs, raw/event.rs.
+/// region/participant.rs J1 to J5, raw/owner.rs, raw/event_count.rs.
 #[test]
 fn receiver_killed_joining_is_reported_once() {
     let swept = sweep(
@@ -302,7 +305,7 @@ fn receiver_killed_joining_is_reported_once() {
     swept.covers(8, 6);
 }
 
-/// region.rs: nobody ever sees a half-made region.
+/// region/mod.rs: no process ever sees an unfinished region.
 #[test]
 fn region_creator_killed_name_works_again() {
     let swept = sweep(
@@ -316,7 +319,7 @@ fn region_creator_killed_name_works_again() {
     swept.covers(12, 0);
 }
 
-/// pipe.rs: an abandoned region is removed and made anew.
+/// pipe/mod.rs: a stale region is removed and created again.
 #[test]
 fn region_replacer_killed_name_works_again() {
     let swept = sweep(
@@ -330,7 +333,7 @@ fn region_replacer_killed_name_works_again() {
     swept.covers(20, 1);
 }
 
-/// liveness.rs L4, L5.
+/// region/participant.rs L4, L5.
 #[test]
 fn region_remover_killed_name_works_again() {
     let swept = sweep(
@@ -344,7 +347,7 @@ fn region_remover_killed_name_works_again() {
     swept.covers(8, 1);
 }
 
-/// liveness.rs L1 to L3, L6.
+/// region/participant.rs L1 to L3, L6.
 #[test]
 fn sender_killed_leaving_is_reported_once() {
     let swept = sweep(
@@ -364,7 +367,7 @@ fn sender_killed_leaving_is_reported_once() {
     swept.covers(5, 3);
 }
 
-/// liveness.rs L1 to L3, L6.
+/// region/participant.rs L1 to L3, L6.
 #[test]
 fn receiver_killed_leaving_is_reported_once() {
     let swept = sweep(
@@ -382,7 +385,7 @@ fn receiver_killed_leaving_is_reported_once() {
     swept.covers(5, 3);
 }
 
-/// liveness.rs L1 to L6.
+/// region/participant.rs L1 to L6.
 #[test]
 fn region_last_participant_killed_leaving_name_works_again() {
     let swept = sweep(
@@ -396,7 +399,7 @@ fn region_last_participant_killed_leaving_name_works_again() {
     swept.covers(8, 3);
 }
 
-/// All of it for an end that does both.
+/// All of these steps, for a duplex endpoint.
 #[test]
 fn pipe_duplex_endpoint_killed_anywhere_successor_works() {
     let swept = sweep(

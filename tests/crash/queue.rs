@@ -1,4 +1,4 @@
-//! The crash sweep of queues: each operation is cut off by SIGKILL after every step that anybody else could notice.
+//! The crash sweep of queues.
 
 use std::iter::from_fn;
 use std::mem::forget;
@@ -29,12 +29,13 @@ fn bytes(names: &Path) -> QueueOptions<[u8]> {
         .directory(names)
 }
 
-/// What all of these must hold after repair, with everything received: nothing is out of service, nothing is taken.
+/// Holds after every repair, once everything is received: no slot is quarantined, no block is
+/// taken.
 fn is_whole(stats: QueueStats) {
     assert_eq!((stats.queued, stats.quarantined, stats.pooled), (0, 0, 0), "{stats:?}");
 }
 
-/// A newcomer repairs; then come the messages that are left.
+/// A newcomer repairs. Returns the messages that are left.
 fn recover(names: &Path, survivor: &mut Queue<Value>) -> Vec<u64> {
     let newcomer = values(names).open(NAME).unwrap();
     let received = std::iter::from_fn(|| survivor.try_recv().ok()).map(|value| value[0]).collect();
@@ -71,7 +72,7 @@ fn recover_bytes(names: &Path, survivor: &mut Queue) -> Vec<Vec<u8>> {
     received
 }
 
-/// The survivor, and messages 1 and 2 of so many bytes.
+/// The survivor, with messages 1 and 2 of these lengths.
 fn with_messages(names: &Path, lengths: [usize; 2]) -> Queue {
     let mut queue = bytes(names).open(NAME).unwrap();
     queue.send(&support::message(1, lengths[0])).unwrap();
@@ -79,7 +80,7 @@ fn with_messages(names: &Path, lengths: [usize; 2]) -> Queue {
     queue
 }
 
-/// raw/mpmc.rs C1 to C4 of a sender.
+/// raw/mpmc/mod.rs C1 to C4 of a sender.
 #[test]
 fn queue_sender_killed_sending_value_arrives_or_not() {
     let swept = sweep(
@@ -104,7 +105,7 @@ fn queue_sender_killed_sending_value_arrives_or_not() {
     swept.covers(0, 6);
 }
 
-/// raw/mpmc.rs C1 to C4 of a receiver.
+/// raw/mpmc/mod.rs C1 to C4 of a receiver.
 #[test]
 fn queue_receiver_killed_receiving_value_is_repaired() {
     let swept = sweep(
@@ -123,14 +124,14 @@ fn queue_receiver_killed_receiving_value_is_repaired() {
         |names, mut survivor| {
             let received = recover(names, &mut survivor);
             let lost = survivor.stats().lost;
-            // Not lost and not received by us: the dead one had it.
+            // Neither lost nor received here: the dead receiver had it.
             assert!(received == [1, 2, 3] && lost == 0 || received == [2, 3] && lost <= 1, "{received:?}, {lost} lost");
         },
     );
     swept.covers(0, 5);
 }
 
-/// raw/mpmc.rs: a batch dies whole or not at all for each of its messages.
+/// raw/mpmc/mod.rs: each message of a batch is complete or absent.
 #[test]
 fn queue_participant_killed_in_batch_is_repaired() {
     let swept = sweep(
@@ -213,7 +214,7 @@ fn queue_receiver_killed_receiving_bytes_frees_block_or_extent() {
     }
 }
 
-/// lanes.rs J1 to J4, and a newcomer finds out who died.
+/// queue/participant.rs J1 to J4; a newcomer finds out which participant has died.
 #[test]
 fn queue_participant_killed_joining_is_repaired() {
     let swept = sweep(
@@ -235,8 +236,8 @@ fn queue_participant_killed_joining_is_repaired() {
     swept.covers(16, 12);
 }
 
-/// lanes.rs J4a to J4c, raw/mpmc.rs N1 and N2: the victim begins the next run, and sends in it.
-/// What waits comes first, and the run of those who come after that is whole.
+/// queue/participant.rs J4a to J4c, raw/mpmc/mod.rs N1 and N2: the victim begins the next run and
+/// sends in it. Messages of the earlier run come first, and a later run is complete.
 #[test]
 fn queue_sender_killed_joining_next_run_is_repaired() {
     let swept = sweep(
@@ -269,7 +270,8 @@ fn queue_sender_killed_joining_next_run_is_repaired() {
     swept.covers(16, 15);
 }
 
-/// lanes.rs X1 to X3: the run is open or closed, and its senders and receivers are told so.
+/// queue/participant.rs X1 to X3: the run is open or closed, and all its senders and receivers are
+/// told the same.
 #[test]
 fn queue_closer_killed_run_is_open_or_closed() {
     let swept = sweep(
@@ -304,7 +306,7 @@ fn queue_closer_killed_run_is_open_or_closed() {
     swept.covers(0, 8);
 }
 
-/// lanes.rs L1 to L4.
+/// queue/participant.rs L1 to L4.
 #[test]
 fn queue_participant_killed_leaving_is_repaired() {
     let swept = sweep(
@@ -319,7 +321,8 @@ fn queue_participant_killed_leaving_is_repaired() {
     swept.covers(4, 3);
 }
 
-/// liveness.rs L4 to L6: the last one takes the name along, and who comes then starts afresh or goes on.
+/// region/participant.rs L4 to L6: the last one removes the name; the next one starts afresh or
+/// continues.
 #[test]
 fn queue_last_participant_killed_leaving_name_works_again() {
     let swept = sweep(
@@ -354,14 +357,15 @@ fn queue_creator_killed_name_works_again() {
     swept.covers(12, 0);
 }
 
-/// lanes.rs R1 to R4, raw/mpmc.rs R1 to R5, raw/pool.rs B4: the victim repairs after one that left claims, blocks and an
-/// extent behind.
+/// queue/participant.rs R1 to R4, raw/mpmc/mod.rs R1 to R5, raw/pool.rs B4: the victim repairs
+/// after a participant that has left claims, blocks and an extent.
 #[test]
 fn queue_repairer_killed_next_one_repairs() {
     let swept = sweep(
         |names| {
             let survivor = with_messages(names, [400, 60]);
-            // Its intent, head, its first open task: two messages are claimed and none is read.
+            // Its intent, head, its first unfinished task: two messages are claimed and none is
+            // read.
             wreck(names, 3, || {
                 let mut rx = bytes(names).receiver(NAME).unwrap();
                 move || {
@@ -384,7 +388,7 @@ fn queue_repairer_killed_next_one_repairs() {
     swept.covers(8, 12);
 }
 
-/// What a killed closer leaves is open or closed, and drained.
+/// After the death of a closing process the run is open, or closed and drained.
 #[test]
 fn queue_closer_killed_discarding_next_one_discards() {
     let swept = sweep(
@@ -402,7 +406,7 @@ fn queue_closer_killed_discarding_next_one_discards() {
             let received = std::iter::from_fn(|| survivor.recv_timeout(&mut message, Duration::ZERO).ok()).count();
             let stats = survivor.stats();
             is_whole(stats);
-            // The count of what was thrown away comes after the throwing.
+            // Messages are counted as discarded after they are discarded.
             assert!(received as u64 + stats.lost + stats.dropped <= 2, "{received} received, {stats:?}");
             drop(newcomer);
         },
@@ -410,7 +414,7 @@ fn queue_closer_killed_discarding_next_one_discards() {
     swept.covers(1, 8);
 }
 
-/// queue.rs: an abandoned queue is removed and made anew.
+/// queue/mod.rs: a stale queue is removed and created again.
 #[test]
 fn queue_replacer_killed_name_works_again() {
     let swept = sweep(

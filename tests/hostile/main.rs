@@ -1,5 +1,5 @@
-//! A peer that writes what it likes, when it likes: every call still ends by its deadline with some answer, nothing panics,
-//! and other regions of the process do not notice.
+//! A hostile peer that writes anything at any time. Every call still returns by its deadline,
+//! nothing panics, and other regions of the process are not affected.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -42,7 +42,7 @@ const LIFE: usize = 10;
 
 const SHORT: Duration = Duration::from_millis(1);
 
-/// The region's words in hostile hands.
+/// The words of a region, as a hostile process writes them.
 struct Intruder(MmapRaw);
 
 impl Intruder {
@@ -74,7 +74,7 @@ fn attack(sandbox: &Sandbox, part: &str, seed: u64) -> Process {
     start(part, &[sandbox.names().join(NAME).to_str().unwrap(), &seed.to_string()])
 }
 
-/// Runs `use_target` again and again for a while on regions that are under attack. Another region must not notice.
+/// Uses regions that are under attack for a while. Another region must not be affected.
 fn under_attack<T>(part: &str, make: impl Fn(&Sandbox) -> T, use_target: impl Fn(&mut T, &mut Random)) {
     let (mut tx, mut rx) = PipeOptions::values::<u64>().capacity(8).one_way().unwrap();
     let mut random = Random(7);
@@ -94,10 +94,10 @@ fn under_attack<T>(part: &str, make: impl Fn(&Sandbox) -> T, use_target: impl Fn
     }
 }
 
-/// Far more than any call takes that does not wait, on a machine that has other things to do.
+/// Far longer than any call that does not wait, even on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
-/// The answer to a call that must not wait much longer than [`SHORT`].
+/// The result of a call that must not wait much longer than [`SHORT`].
 fn soon<T>(call: impl FnOnce() -> T) -> T {
     let started = Instant::now();
     let answer = call();

@@ -1,4 +1,4 @@
-//! Namespaces and their objects in hostile hands.
+//! Hostile peers of namespaces and their objects.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::{Intruder, LIFE, NAME, SHORT, soon, under_attack};
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
 
-/// Positions of words in a namespace with so many [`words::LANES`], as docs/layout.md has them.
+/// Positions of words in a namespace for [`words::LANES`] participants, as docs/layout.md has them.
 mod words {
     pub const LANES: usize = 4;
     pub const FIRST_LANE: usize = 64;
     pub const LANE: usize = 16;
-    /// Words of a lane's record.
+    /// Words of a participant's record.
     pub const PID: usize = 0;
     pub const STARTED: usize = 1;
     pub const NAMESPACE: usize = 2;
@@ -27,10 +27,10 @@ mod words {
     pub const PRESENT: u64 = 1;
     pub const TABLE: usize = FIRST_LANE + LANES * LANE;
     pub const ENTRY: usize = 16;
-    /// Of an entry.
+    /// A word of an entry.
     pub const AT: usize = 5;
 
-    /// The objects, in the order of the table, with the words on which processes sleep.
+    /// The objects in the order of the table, with the event words on which processes sleep.
     pub const OBJECTS: [(&str, &[usize]); 16] = [
         ("short", &[17, 32]),
         ("long", &[17, 32]),
@@ -50,11 +50,12 @@ mod words {
         ("queue", &[96, 112, 128, 144]),
     ];
 
-    /// Of a mutex and most others; of a value.
+    /// Words of a mutex and most other objects; of a value.
     pub const LOCK: usize = 0;
     pub const LOCK_EVENT: usize = 1;
     pub const VALUE_LOCK: usize = 16;
-    /// The two words of a cell: of a value, a mutex, the first long element of an array, which has two words.
+    /// The two words of a seqlock: of a value, of a mutex, of the first long element of an array,
+    /// which has two words.
     pub const VALUE_CELL: usize = 0;
     pub const VALUE_PLEA: usize = 33;
     pub const ARRAY_PLEA: usize = 2;
@@ -65,7 +66,7 @@ mod words {
     pub const MARKS: usize = 16;
     pub const DIED: u64 = 1 << 16;
 
-    /// A lane's word.
+    /// A word of a participant's record.
     pub fn lane(index: usize, word: usize) -> usize {
         FIRST_LANE + index * LANE + word
     }
@@ -98,7 +99,7 @@ fn builder(sandbox: &Sandbox) -> NamespaceBuilder {
         .queue::<u64>("queue", 4)
 }
 
-/// This process's handles, and somebody else's on the region.
+/// This process's handles, and the attacker's words.
 struct Objects {
     short: Value<u64>,
     long: Value<[u64; 9]>,
@@ -117,12 +118,12 @@ struct Objects {
     first: Once,
     queue: Queue<u64>,
     intruder: Intruder,
-    /// First words, in the order of the table.
+    /// First word of each object, in the order of the table.
     places: [usize; words::OBJECTS.len()],
 }
 
 impl Objects {
-    /// In lane 0.
+    /// As participant 0.
     fn new(sandbox: &Sandbox) -> Self {
         let namespace = builder(sandbox).open(NAME).unwrap();
         let intruder = Intruder::at(&sandbox.names().join(NAME));
@@ -161,7 +162,7 @@ impl Objects {
         self.intruder.set(self.word(object, word), value);
     }
 
-    /// Tries each lock once, for no longer than `patience`. Whoever gets one gives it back at once.
+    /// Tries each lock once, for no longer than `patience`, and unlocks it at once.
     fn try_locks(&self, patience: Duration) -> [(&'static str, usize, Result<(), SyncError>); 7] {
         let lock = words::LOCK;
         [
@@ -180,19 +181,19 @@ fn places(intruder: &Intruder) -> [usize; words::OBJECTS.len()] {
     std::array::from_fn(|index| intruder.get(words::TABLE + index * words::ENTRY + words::AT) as usize)
 }
 
-/// Whether a lock was to be had, whatever became of earlier owners.
+/// Whether the lock was acquired, whatever happened to earlier owners.
 fn taken<G>(result: Result<G, LockError<G>>) -> Result<(), SyncError> {
     result.map(drop).or_else(|error| error.recover().map(drop))
 }
 
-/// Opens the namespace, and leaves it.
+/// Opens the namespace and leaves it.
 pub fn open_and_leave(arguments: &[String]) {
     Namespace::builder().directory(&arguments[0]).open_existing().open(NAME).unwrap();
 }
 
-/// Long enough for a question to the kernel.
+/// Long enough for a liveness check.
 const LONG: Duration = Duration::from_millis(60);
-/// More than a test may take.
+/// Longer than a test may take.
 const EVER: Duration = Duration::from_secs(1000);
 
 #[test]
@@ -209,7 +210,7 @@ fn lock_owner_impossible_returns_corrupt() {
             }
             assert!(objects.mutex.is_locked());
             for (object, _, answer) in objects.try_locks(SHORT) {
-                // Or the kernel was asked, on a machine that was busy with something else.
+                // `Corrupt` if there was time for a liveness check, on a busy machine.
                 assert!(matches!(answer, Err(SyncError::TimedOut | SyncError::Corrupt)), "{object}: {answer:?}");
             }
             for (object, _, answer) in objects.try_locks(EVER) {
@@ -224,13 +225,13 @@ fn lock_owner_impossible_returns_corrupt() {
             assert!(objects.try_locks(SHORT).iter().all(|(_, _, answer)| *answer == Ok(())));
         }
     }
-    // This process, though none of its threads took it.
+    // This process, though none of its threads has locked it.
     for (object, lock, _) in objects.try_locks(SHORT) {
         objects.set(object, lock, own);
     }
     assert!(objects.try_locks(LONG).iter().all(|(_, _, answer)| *answer == Err(SyncError::TimedOut)));
     assert_eq!(objects.mutex.unlock(), Err(SyncError::NotOwner));
-    // Nobody, with bits that nobody sets.
+    // No owner, with bits that no process sets.
     for word in [1 << 18, 1 << 63, !0 << 16] {
         for (object, lock, _) in objects.try_locks(Duration::ZERO) {
             objects.set(object, lock, word);
@@ -241,7 +242,7 @@ fn lock_owner_impossible_returns_corrupt() {
     }
 }
 
-/// Nobody poisons an array, so nobody could heal it.
+/// Arrays are never poisoned, so nobody could clear it.
 #[test]
 fn array_poison_bit_is_ignored() {
     let sandbox = Sandbox::new();
@@ -251,7 +252,8 @@ fn array_poison_bit_is_ignored() {
     assert!(objects.narrow.lock().is_ok());
 }
 
-/// A process that has the namespace mapped, and does nothing; and its lane.
+/// Starts a process that has the namespace mapped and does nothing. Returns the process and its
+/// index.
 fn start_onlooker(sandbox: &Sandbox, intruder: &Intruder, lane: usize) -> (Process, usize) {
     let process = start("stay_in_namespace", &[sandbox.names().to_str().unwrap()]);
     support::until(|| intruder.get(words::lane(lane, words::STATE)) == words::PRESENT);
@@ -265,7 +267,7 @@ pub fn stay_in_namespace(arguments: &[String]) {
     }
 }
 
-/// A record says that a process is in a lane that nobody holds.
+/// A record names a process, but nobody holds the file lock.
 #[test]
 fn lock_owner_without_file_lock_returns_lock_lost() {
     let sandbox = Sandbox::new();
@@ -288,7 +290,7 @@ fn lock_owner_without_file_lock_returns_lock_lost() {
     assert_ne!(objects.intruder.get(words::lane(3, words::STATE)), words::PRESENT, "repaired");
 }
 
-/// A lock taken from its owner's hands, while it holds it.
+/// The lock word changes while its owner holds the lock.
 #[test]
 fn lock_taken_from_owner_calls_return() {
     for word in [0, 2, words::DIED, 0xFFFF, u64::MAX, 1 | !0 << 18] {
@@ -339,7 +341,7 @@ fn value_versions_invalid_return_corrupt() {
             assert_eq!(objects.wide.snapshot(), Err(SyncError::Corrupt));
             assert_eq!(objects.wide.iter().count(), 0);
             assert!(!objects.mutex.is_locked(), "what could not be read was not kept");
-            // Who stores without looking puts it right.
+            // A store without a look at the old value repairs it.
             objects.short.try_store(&11).unwrap();
             objects.long.try_store(&[12; 9]).unwrap();
             objects.wide.set(0, [13; 12]).unwrap();
@@ -350,7 +352,7 @@ fn value_versions_invalid_return_corrupt() {
     }
 }
 
-/// Versions at their end, and whatever the buffers hold.
+/// Versions at their limits, with any content in the buffers.
 #[test]
 fn value_versions_extreme_are_read() {
     let sandbox = Sandbox::new();
@@ -413,7 +415,7 @@ fn semaphore_permits_invalid_return_corrupt() {
         assert_eq!(soon(|| objects.owned.acquire_timeout(1, LONG)), Err(SyncError::TimedOut));
     }
     assert_eq!([1, 2, 3].map(|count| objects.owned.release(count)), [Err(SyncError::NotOwner); 3]);
-    // All are this one's, at the end of their generations.
+    // This process owns all of them, with generations at their limit.
     for permit in 0..BOUND as usize {
         objects.set("owned", words::OWNERS + permit, !0 << 16 | 1);
     }
@@ -424,7 +426,7 @@ fn semaphore_permits_invalid_return_corrupt() {
     assert_eq!((objects.owned.try_acquire(3), objects.owned.release(3)), (Ok(()), Ok(())));
 }
 
-/// Whoever waits for a permit asks about its owners, and there can be many of both.
+/// A process that waits for a permit checks the owners. There can be many of both.
 #[test]
 fn bounded_semaphore_many_owners_invalid_calls_return() {
     let sandbox = Sandbox::new();
@@ -434,7 +436,7 @@ fn bounded_semaphore_many_owners_invalid_calls_return() {
     let intruder = Intruder::at(&sandbox.names().join(NAME));
     let _onlooker = start_onlooker(&sandbox, &intruder, 1);
     for lane in 2..lanes {
-        // They run, as the kernel would say of that process.
+        // Live participants, as far as the kernel can tell.
         (0..words::LANE).for_each(|word| intruder.set(words::lane(lane, word), intruder.get(words::lane(1, word))));
     }
     let table = words::FIRST_LANE + lanes * words::LANE;
@@ -469,7 +471,7 @@ fn rw_lock_readers_invalid_writer_fails() {
         };
         assert_eq!(taken(objects.rw.try_read()), answer, "who failed to write is not in the way");
     }
-    // Readers who are made to have left.
+    // The count of readers is removed while one reads.
     objects.set("rw", words::READERS, 0);
     let reading = objects.rw.try_read().unwrap();
     objects.set("rw", words::READERS, 0);
@@ -480,7 +482,7 @@ fn rw_lock_readers_invalid_writer_fails() {
     assert_eq!(soon(|| taken(objects.rw.write_timeout(EVER))), Err(SyncError::Corrupt), "one less than none");
 }
 
-/// Whether a call gets what is free. It may stand back for others who seem to wait, but not for ever.
+/// Whether a call gets what is free. It may yield to others that seem to wait, but not for ever.
 fn at_last(mut call: impl FnMut() -> Result<(), SyncError>) -> bool {
     (0..1000).any(|_| {
         thread::sleep(SHORT / 10);
@@ -488,7 +490,7 @@ fn at_last(mut call: impl FnMut() -> Result<(), SyncError>) -> bool {
     })
 }
 
-/// Words to sleep on can say anything; what is free is to be had.
+/// Event words can hold anything; what is free can be acquired.
 #[test]
 fn object_event_words_invalid_free_ones_are_obtained() {
     let bits = (0..16).chain([0xFFFF_FFFF, 0x8000_0000, !0, 1 << 32, 0xFFFF_FFF0]);
@@ -525,7 +527,7 @@ fn object_event_words_invalid_free_ones_are_obtained() {
     }
 }
 
-/// A newcomer stands back from what others have barred, whatever it wants of it, though not if it has not come for a slice.
+/// A newcomer yields where the no-barging bit is set, but for no longer than a millisecond.
 #[test]
 fn lock_no_barging_bit_set_newcomer_yields() {
     let sandbox = Sandbox::new();
@@ -547,7 +549,7 @@ fn lock_no_barging_bit_set_newcomer_yields() {
         let attempt = || objects.owned.try_acquire(count).and_then(|()| objects.owned.release(count));
         assert!(is_refused("owned", &attempt), "{count} of a fixed number");
     }
-    // Where nothing is to be had nothing is left to others: the millisecond begins when something is.
+    // Nothing is left to others while nothing is free: the millisecond begins with the unlock.
     let polling = objects.mutex.clone().with_wait(Wait::Spin);
     let patient = (0..20).filter(|_| {
         let guard = objects.mutex.lock().unwrap();
@@ -566,7 +568,7 @@ fn lock_no_barging_bit_set_newcomer_yields() {
     assert!(patient.count() > 10);
 }
 
-/// The table was read once; whatever it says from then on, the objects are what they were.
+/// The table is read once. Whatever it says later, the objects stay the same.
 #[test]
 fn namespace_table_corrupted_after_open_objects_work() {
     for invalid in [0, 1, 1 << 20, 1 << 62, u64::MAX] {
@@ -576,7 +578,7 @@ fn namespace_table_corrupted_after_open_objects_work() {
         let places = places(&intruder);
         let end = words::TABLE + words::OBJECTS.len() * words::ENTRY;
         (words::TABLE..end).for_each(|word| intruder.set(word, invalid));
-        // The header of a queue was read then, too.
+        // The header of the queue was read then, too.
         (0..64).for_each(|word| intruder.set(places[15] + word, invalid));
         let mut objects = Objects::of(&namespace, intruder).unwrap();
         assert_eq!(namespace.objects().count(), words::OBJECTS.len());
@@ -598,7 +600,7 @@ pub fn corrupt_namespace(arguments: &[String]) {
     corrupt_words_from(LIFE, arguments);
 }
 
-/// Likewise, but where nobody looks who only opens it.
+/// Likewise, but not where opening the namespace reads.
 pub fn corrupt_objects(arguments: &[String]) {
     corrupt_words_from(words::TABLE + words::OBJECTS.len() * words::ENTRY, arguments);
 }
@@ -638,7 +640,7 @@ fn corrupt_words_from(first: usize, arguments: &[String]) -> ! {
     }
 }
 
-/// Begins versions of all cells, faster than anybody reads them, and commits none.
+/// Begins new versions of all seqlocks faster than any reader, and commits none.
 pub fn overwrite_endlessly(arguments: &[String]) {
     let intruder = Intruder::at(Path::new(&arguments[0]));
     let places = places(&intruder);
@@ -660,7 +662,7 @@ pub fn overwrite_endlessly(arguments: &[String]) {
     }
 }
 
-/// Changes every word that others change in a loop until they have succeeded.
+/// Changes every word on which other processes retry until they succeed.
 pub fn change_endlessly(arguments: &[String]) {
     let intruder = Intruder::at(Path::new(&arguments[0]));
     let places = places(&intruder);
@@ -668,13 +670,13 @@ pub fn change_endlessly(arguments: &[String]) {
     loop {
         number += 1;
         places[2..5].iter().chain(&places[6..14]).for_each(|place| intruder.set(*place, number % 4));
-        // Elements of an array that share a word; a meeting to which one has come.
+        // Elements of an array that share a word; a barrier at which one has arrived.
         intruder.set(places[4] + 16, number);
         intruder.set(places[13], (number % 64) << 43 | (number & 1));
     }
 }
 
-/// Anything that an object can be asked for with an end.
+/// Every call on an object that does not block for ever.
 fn use_objects(objects: &mut Objects, random: &mut Random) {
     let patience = [Duration::ZERO, SHORT, SHORT, Duration::from_millis(25)][random.below(4) as usize];
     let index = random.below(13) as usize;
@@ -745,7 +747,7 @@ fn namespace_corrupted_constantly_calls_return() {
     under_attack("corrupt_namespace", Objects::new, use_objects);
 }
 
-/// Whoever joins meanwhile is refused or let in, and can leave again; so can who looks from outside.
+/// A process that joins meanwhile is refused or admitted, and can leave again. So can `inspect`.
 fn join_and_leave(names: &Path, random: &mut Random) -> bool {
     let directory = Directory::at(names);
     let _ = (soon(|| directory.inspect(NAME)), soon(|| directory.repair(NAME)));
@@ -772,7 +774,7 @@ fn namespace_corrupted_while_others_join_and_leave_calls_return() {
     }
 }
 
-/// Who reads a cell gets a value or `Corrupt`, and does not read for ever.
+/// A reader gets a value or `Corrupt`, and does not read for ever.
 #[test]
 fn value_written_endlessly_readers_return() {
     let pleas = [("short", words::VALUE_PLEA), ("long", words::VALUE_PLEA), ("wide", words::ARRAY_PLEA)];

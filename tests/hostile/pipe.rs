@@ -1,4 +1,4 @@
-//! Pipes in hostile hands.
+//! Hostile peers of pipes.
 
 use std::ops::Range;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tombolo::{Message, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender
 use crate::support::{Random, Sandbox};
 use crate::{Intruder, LIFE, NAME, SHORT, under_attack};
 
-/// Positions of words in a one-way region, as docs/layout.md has them.
+/// Positions of words in the region of a one-way pipe, as docs/layout.md has them.
 const TAIL: usize = 128;
 const PRODUCER_ROLE: usize = 129;
 const PRODUCER_FROM: usize = 130;
@@ -182,7 +182,7 @@ pub fn corrupt_pipe(arguments: &[String]) {
     }
 }
 
-/// Publishes announcements as fast as they are read.
+/// Publishes beginnings of large messages as fast as they are read.
 pub fn announce_endlessly(arguments: &[String]) {
     let intruder = Intruder::at(Path::new(&arguments[0]));
     (DATA..DATA + 16).for_each(|at| intruder.set(at, LARGE | 1));
@@ -191,7 +191,7 @@ pub fn announce_endlessly(arguments: &[String]) {
     }
 }
 
-/// Comes again and again, each time as another.
+/// Joins again and again, each time as a new sender.
 pub fn rejoin_endlessly(arguments: &[String]) {
     let intruder = Intruder::at(Path::new(&arguments[0]));
     loop {
@@ -246,7 +246,7 @@ fn pipe_duplex_corrupted_constantly_calls_return() {
     );
 }
 
-/// Whoever joins meanwhile is refused or let in, and can leave again.
+/// A process that joins meanwhile is refused or admitted, and can leave again.
 #[test]
 fn pipe_corrupted_while_peers_join_and_leave_calls_return() {
     under_attack(

@@ -1,4 +1,4 @@
-//! Queues in hostile hands.
+//! Hostile peers of queues.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,8 @@ use crate::{Intruder, LIFE, NAME, SHORT, soon, under_attack};
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
 
-/// Positions of words in the region of a queue with so many [`words::LANES`], as docs/layout.md has them.
+/// Positions of words in the region of a queue for [`words::LANES`] participants, as docs/layout.md
+/// has them.
 mod words {
     pub const TAIL: usize = 64;
     pub const HEAD: usize = 80;
@@ -33,25 +34,25 @@ mod words {
     pub const LANES: usize = 4;
     pub const OWNERS: usize = FIRST_LANE + LANES * LANE;
 
-    /// Words of the marks of four slots.
+    /// Words of the skip marks of four slots.
     pub const MARKS: usize = 16;
 
-    /// States of slots; no slot has the other two.
+    /// States of slots; the last two do not exist.
     pub const FREE: u64 = 0;
     pub const READY: u64 = 1;
     pub const STATES: [u64; 4] = [FREE, READY, 2, 3];
-    /// States of marks: passing, unread, unsent, clear.
+    /// States of skip marks: proposed, skipped unread, skipped unsent, settled.
     pub const MARK_STATES: [u64; 4] = [0, 1, 2, 3];
     pub const CLOSED: u64 = 1 << 63;
     pub const RUN: u64 = 1 << 55;
 
-    /// A lane's word.
+    /// A word of a participant's record.
     pub fn lane(index: usize, word: usize) -> usize {
         FIRST_LANE + index * LANE + word
     }
 }
 
-/// Four slots of two words, without a pool: the slots come right behind the lanes.
+/// Four slots of two words, without a pool: the slots come right behind the records.
 fn queue_of_values(sandbox: &Sandbox) -> QueueOptions<u64> {
     QueueOptions::values().capacity(4).max_participants(words::LANES).directory(sandbox.names())
 }
@@ -60,7 +61,7 @@ const VALUE_MARKS: usize = words::OWNERS;
 const VALUE_SLOTS: usize = VALUE_MARKS + words::MARKS;
 const VALUE_STRIDE: usize = 2;
 
-/// Four slots of four words (control, label, 16 bytes), a block of 64 bytes and an extent.
+/// Four slots of four words (control, payload header, 16 bytes), a block of 64 bytes and an extent.
 fn queue_of_bytes(sandbox: &Sandbox) -> QueueOptions<[u8]> {
     let options = QueueOptions::bytes().capacity(4).max_participants(words::LANES).max_message_len(1000);
     options.inline_len(16).blocks(1, 64).extents(1).directory(sandbox.names())
@@ -69,7 +70,7 @@ fn queue_of_bytes(sandbox: &Sandbox) -> QueueOptions<[u8]> {
 const BYTE_SLOTS: usize = words::OWNERS + 16 + words::MARKS;
 const BYTE_STRIDE: usize = 4;
 
-/// Lanes 0 and 1.
+/// Participants 0 and 1.
 fn many<M: Message + ?Sized>(
     options: &QueueOptions<M>,
     sandbox: &Sandbox,
@@ -78,14 +79,14 @@ fn many<M: Message + ?Sized>(
     (tx, rx, Intruder::at(&sandbox.names().join(NAME)))
 }
 
-/// Whatever a queue of values can be asked to do without waiting for ever.
+/// Every call on a queue of values that does not block for ever.
 fn use_value_queue(tx: &mut QueueSender<u64>, rx: &mut QueueReceiver<u64>) {
     let _ = (soon(|| tx.send_timeout(&1, SHORT)), soon(|| tx.try_send(&2)), soon(|| tx.try_send_many(&[3; 10])));
     let _ = (soon(|| rx.recv_timeout(SHORT)), soon(|| rx.try_recv()), soon(|| rx.try_recv_many(&mut [0; 10])));
     use_any_queue(tx, rx);
 }
 
-/// Likewise, of bytes.
+/// Likewise, for a queue of bytes.
 fn use_byte_queue(tx: &mut QueueSender, rx: &mut QueueReceiver, random: &mut Random) {
     let sent = vec![0xAB; random.below(1000) as usize];
     let mut received = Vec::new();
@@ -102,7 +103,7 @@ fn use_any_queue<M: Message + ?Sized>(tx: &mut QueueSender<M>, rx: &mut QueueRec
     let stats = soon(|| tx.stats());
     assert!(stats.queued.max(stats.quarantined) <= stats.capacity && stats.pooled <= 2, "{stats:?}");
     assert!(rx.len() <= rx.capacity());
-    // They find room, or do not.
+    // They may find no room.
     let _ = (soon(|| tx.try_clone()), soon(|| rx.try_clone()));
 }
 
@@ -243,7 +244,7 @@ fn receiver_payload_header_invalid_returns_corrupt() {
     }
 }
 
-/// Room in a slot or a block does not make the longest message longer.
+/// Room in a slot or a block does not raise the message limit.
 #[test]
 fn receiver_payload_over_limit_returns_corrupt() {
     for (length, pooled) in [(9, 0), (16, 0), (9, 1), (64, 1)] {
@@ -273,7 +274,7 @@ fn sender_pool_owned_by_nobody_returns_full() {
     }
 }
 
-/// The same place in every slot, given back once; generations at their end.
+/// The same block in every slot is freed once. Generations are at their limit.
 #[test]
 fn receiver_block_named_twice_is_freed_once() {
     let sandbox = Sandbox::new();
@@ -299,7 +300,7 @@ fn receiver_block_named_twice_is_freed_once() {
     use_byte_queue(&mut tx, &mut rx, &mut Random(1));
 }
 
-/// A dead sender's intent says that it had claimed everything.
+/// The intent of a dead sender covers every slot.
 #[test]
 fn queue_intent_of_dead_covers_everything_calls_return() {
     for position in [0, 1, 2, 3, 1 << 40, (1 << 58) - 2] {
@@ -322,7 +323,8 @@ fn queue_intent_of_dead_covers_everything_calls_return() {
     }
 }
 
-/// Who lives and says that it is at every slot keeps the dead's slots from being repaired, and nothing else.
+/// A live participant whose intent covers every slot prevents the repair of the dead one's slots,
+/// and nothing else.
 #[test]
 fn queue_intent_of_living_covers_everything_others_go_on() {
     let sandbox = Sandbox::new();
@@ -360,7 +362,7 @@ fn queue_counters_invalid_calls_return() {
     }
 }
 
-/// How many came and how they ended, when nobody is there.
+/// How many have joined and how they ended, when nobody is there.
 #[test]
 fn receiver_end_words_invalid_returns_an_end() {
     for (came, ended, answer) in [
@@ -383,7 +385,7 @@ fn receiver_end_words_invalid_returns_an_end() {
     }
 }
 
-/// What lanes say of their runs and of those who had come, and runs in tail that nobody began.
+/// Run numbers in the records and in tail that no sender has begun.
 #[test]
 fn queue_run_numbers_invalid_calls_return() {
     let invalid_values = [0, 1, 77, 255, 256, 257, 511, 1 << 32, u64::MAX - 1, u64::MAX];
@@ -396,7 +398,7 @@ fn queue_run_numbers_invalid_calls_return() {
             }
             intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
             use_value_queue(&mut tx, &mut rx);
-            // Handles that come, clones, and what is picked up believe the words for a while.
+            // New handles, clones and transferred endpoints use these words for a while.
             let mut late = soon(|| queue_of_values(&sandbox).sender(NAME)).unwrap();
             use_value_queue(&mut late, &mut rx);
             let _ = soon(|| late.close());
@@ -419,13 +421,14 @@ fn queue_run_numbers_invalid_calls_return() {
     }
 }
 
-/// Records of a live process in every lane, whose locks nobody holds: nobody takes them for dead, or waits for them.
+/// Every record names a live process, and nobody holds the locks. No process takes them for dead or
+/// waits for them.
 #[test]
 fn queue_live_participants_without_locks_returns_lock_lost() {
     let sandbox = Sandbox::new();
     let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
     drop(tx);
-    // Lane 0: it has the region mapped, so that it could write.
+    // Participant 0: it has the region mapped, so it could write.
     let _onlooker = start("stay_in_queue", &[sandbox.names().to_str().unwrap()]);
     support::until(|| rx.stats().receivers == 2);
     for lane in [2, 3] {
@@ -453,8 +456,7 @@ pub fn stay_in_queue(arguments: &[String]) {
     }
 }
 
-/// Records of this process in lanes that it does not hold are from before it was made to run this
-/// program.
+/// A record that names this process, which does not hold its lock, is from before an `exec`.
 #[test]
 fn queue_own_records_without_locks_are_repaired() {
     let sandbox = Sandbox::new();
@@ -469,7 +471,7 @@ fn queue_own_records_without_locks_are_repaired() {
     let _all: Vec<_> = (0..3).map(|_| soon(|| rx.sender()).unwrap()).collect();
 }
 
-/// What a lane says about open tasks, when its owner picks it up again.
+/// The number of unfinished tasks in a record when its endpoint is transferred.
 #[test]
 fn sender_join_task_count_invalid_times_out() {
     for invalid in [u64::MAX, u64::MAX - 1, 1 << 63] {
@@ -539,13 +541,14 @@ pub fn corrupt_queue(arguments: &[String]) {
     }
 }
 
-/// Has a message ready wherever the receivers get to, however fast they are, closed or not.
+/// Has a message ready wherever receivers arrive, however fast they are, even if the queue is
+/// closed.
 pub fn feed_queue_endlessly(arguments: &[String]) {
     let intruder = Intruder::at(Path::new(&arguments[0]));
     loop {
         let head = intruder.get(words::HEAD);
         let slot = VALUE_SLOTS + (head % 4) as usize * VALUE_STRIDE;
-        // Never back: that would be found out.
+        // Never backwards: that would be noticed.
         intruder.word(slot).fetch_max(head << 2 | words::READY, Ordering::SeqCst);
         intruder.set(words::TAIL, u64::MAX);
     }
@@ -569,7 +572,7 @@ fn queue_of_bytes_corrupted_constantly_calls_return() {
     );
 }
 
-/// Whoever joins meanwhile is refused or let in, closes or throws away, and can leave again.
+/// A process that joins meanwhile is refused or admitted, closes or discards, and can leave again.
 #[test]
 fn queue_corrupted_while_others_join_and_leave_calls_return() {
     under_attack(
@@ -582,7 +585,7 @@ fn queue_corrupted_while_others_join_and_leave_calls_return() {
             });
             let _ = soon(|| options.sender(NAME)).map(|mut tx| {
                 let _ = soon(|| tx.send_timeout(&[1; 50], SHORT));
-                // Lost on its way: dead to the others.
+                // Lost in transfer: dead to the others.
                 (random.below(2) == 0).then(|| tx.into_fd())
             });
             let _ = soon(|| rx.recv_timeout(&mut Vec::new(), SHORT));

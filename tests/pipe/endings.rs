@@ -71,16 +71,16 @@ fn pipe_peer_killed_either_endpoint_returns_peer_died() {
 #[test]
 fn endpoint_never_taken_peer_does_not_wait() {
     let _sandbox = Sandbox::new();
-    // Its command cannot be started: closed.
+    // The command cannot be started: the endpoint counts as closed.
     let (mut ours, theirs) = tombolo::pipe().unwrap();
     let handover = Handover::new(Command::new("/nonexistent")).give("peer", theirs).unwrap();
     assert_eq!(handover.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
     assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::Closed));
-    // The child never picks it up: dead with the child.
+    // The child never takes it: the endpoint dies with the child.
     let (mut ours, theirs) = tombolo::pipe().unwrap();
     start_with(theirs, "do_nothing", &[]).finish();
     assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::PeerDied));
-    // The descriptor is closed: dead at once.
+    // The descriptor is closed: the endpoint is dead at once.
     let (mut ours, theirs) = tombolo::pipe().unwrap();
     drop(theirs.into_fd().unwrap());
     assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::PeerDied));

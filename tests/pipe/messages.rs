@@ -1,4 +1,4 @@
-//! Every kind and length of message, batches, limits.
+//! Messages of every kind and length, batches and limits.
 
 use std::fmt::Debug;
 use std::thread;

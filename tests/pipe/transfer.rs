@@ -1,4 +1,4 @@
-//! Endpoints that are passed on: to a child, as a descriptor, over a socket.
+//! Endpoints that are transferred: to a child, as a descriptor, over a socket.
 
 use std::io;
 use std::mem::zeroed;
@@ -48,7 +48,7 @@ struct Rights {
     descriptor: RawFd,
 }
 
-/// Sends one byte with, or receives one byte and, a descriptor.
+/// Sends or receives one byte with a descriptor.
 fn with_rights(rights: &mut Rights, transfer: impl FnOnce(&mut libc::msghdr) -> isize) {
     let mut byte = [b'x'];
     let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };

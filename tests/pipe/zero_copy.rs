@@ -41,7 +41,7 @@ pub fn receive_in_place(_: &[String]) {
         let count = blocks.len().min(2);
         assert!(blocks.iter().zip(expected..).all(|(block, number)| *block == [number; 4]));
         if expected % 3 == 0 {
-            // Not released: they stay.
+            // Not released: the blocks stay.
             assert_eq!(rx.peek(1).unwrap()[0][0], expected);
             rx.peek(1).unwrap().release();
             expected += 1;

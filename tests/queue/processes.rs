@@ -1,4 +1,5 @@
-//! Queues between processes: ends that are handed over, names, deaths, lanes, forks, tasks and losses.
+//! Queues between processes: transferred endpoints, names, deaths, participants, forks, tasks and
+//! lost messages.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -22,20 +23,20 @@ fn board(sandbox: &Sandbox) -> Board {
     Board::at(&sandbox.file("board"))
 }
 
-/// Starts a process that plays `part`; see [`surroundings`].
+/// Starts a process in the role `part`; see [`surroundings`].
 fn enter(sandbox: &Sandbox, part: &str, more: &[&str]) -> Process {
     let (names, board) = (sandbox.names(), sandbox.file("board"));
     start(part, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
 }
 
-/// Starts `part` and waits until it says that it is there.
+/// Starts a process in the role `part` and waits until it has joined.
 fn settle(sandbox: &Sandbox, part: &str) -> Process {
     let process = enter(sandbox, part, &[]);
     board(sandbox).meet(0, 2);
     process
 }
 
-/// Options and board of a part that was started by [`enter`].
+/// The options and the board of a process that [`enter`] has started.
 fn surroundings(arguments: &[String]) -> (QueueOptions<u64>, Board) {
     (QueueOptions::values().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
 }
@@ -51,7 +52,7 @@ pub fn do_nothing(_: &[String]) {}
 
 // ---- ends that are handed over ---------------------------------------------------------------------------------------
 
-/// Starts a process with two ends: where its work comes from, and where it goes.
+/// Starts a process with two endpoints: one to take work from, one to send results to.
 fn employ<E: QueueEnd + 'static, F: QueueEnd + 'static>(part: &str, work: E, results: F) -> Process {
     let handover = Handover::new(command(part, &[])).give("work", work).unwrap().give("results", results).unwrap();
     handover.spawn().unwrap().into()
@@ -235,7 +236,7 @@ fn queue_name_opened_in_a_race_connects_both() {
     other.finish();
 }
 
-/// Takes a few microseconds, so that the two are now and then at every point of their ways at the same time.
+/// Spins for some microseconds, so that the two processes meet at every point sooner or later.
 fn spin(microseconds: u64) {
     let started = Instant::now();
     while started.elapsed() < Duration::from_micros(microseconds) {}
@@ -310,7 +311,7 @@ fn queue_all_users_dead_is_replaced_on_request() {
 
 // ---- the last one, and those before ----------------------------------------------------------------------------------
 
-/// Receives until the end, and reports how it ended.
+/// Receives until the end and stores how it ended.
 pub fn report_the_end(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut rx = options.receiver(NAME).unwrap();
@@ -321,7 +322,7 @@ pub fn report_the_end(arguments: &[String]) {
     board.word(2).store(if end == RecvError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
 }
 
-/// The deaths so far have been noticed.
+/// Returns when all deaths so far have been repaired.
 fn until_repaired(rx: &mut QueueReceiver<u64>, senders: u64) {
     while rx.stats().senders != senders {
         assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut));
@@ -379,7 +380,7 @@ fn receiver_sender_killed_returns_its_messages_first() {
     assert_eq!(end, Some(RecvError::PeerDied), "even if nobody waits");
 }
 
-/// Fills the queue, waits for room, and reports how that ended: 1 for a death.
+/// Fills the queue, waits for a free slot and stores how that ended: 1 for a death.
 pub fn send_until_the_end(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut tx = options.capacity(4).sender(NAME).unwrap();
@@ -388,7 +389,7 @@ pub fn send_until_the_end(arguments: &[String]) {
     board.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
 }
 
-/// Likewise, with messages that fill the pool and not the queue.
+/// Does the same with messages that fill the pool and not the queue.
 pub fn stow_until_the_end(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
     let mut tx = pool_of_three(Path::new(&arguments[0])).sender(NAME).unwrap();
@@ -503,7 +504,7 @@ fn queue_participant_killed_its_record_is_reused() {
     assert_eq!(rx.stats().lost, 0);
 }
 
-/// Dies of its own will, so that its status tells whether it had found a lane.
+/// Exits on its own, so that its status shows whether it could join.
 pub fn join_together(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     board.meet(1, 3);
@@ -512,7 +513,7 @@ pub fn join_together(arguments: &[String]) {
     std::process::exit(0);
 }
 
-/// Each of them repairs, or finds another at it; none may find all lanes taken.
+/// Each of them repairs or finds another one repairing. None may find the queue full.
 #[test]
 fn queue_successors_joining_at_once_all_find_records() {
     let sandbox = Sandbox::new();
@@ -613,7 +614,7 @@ pub fn fork_and_end(_: &[String]) {
 
 // ---- tasks -----------------------------------------------------------------------------------------------------------
 
-/// Has finished one task, and is at a second one.
+/// Finishes one task and starts another.
 pub fn work_on_one_and_stay(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut rx = options.receiver(NAME).unwrap();
@@ -661,7 +662,7 @@ fn sender_join_last_worker_killed_returns() {
 
 // ---- losses ----------------------------------------------------------------------------------------------------------
 
-/// Takes so long to copy that whoever is killed while receiving is likely to be at it.
+/// Large enough that a receiver that is killed is likely to be copying.
 type Large = [u64; 16_384];
 
 fn large(names: impl AsRef<Path>) -> QueueOptions<Large> {
@@ -675,7 +676,7 @@ pub fn receive_for_ever(arguments: &[String]) {
     while rx.recv_many(&mut place).is_ok() {}
 }
 
-/// Kills receivers until one more message is lost, and all that is left is received.
+/// Kills receivers until one more message is lost, then receives what is left.
 fn lose_one(sandbox: &Sandbox, tx: &mut QueueSender<Large>, random: &mut Random) {
     let before = tx.stats().lost;
     while tx.stats().lost == before {

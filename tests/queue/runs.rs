@@ -1,5 +1,5 @@
-//! Runs of senders: what `close` binds, what comes after it, who is told of which end; and how long
-//! a queue's name lives.
+//! Runs of senders: which senders `close` ends, what follows, which end each side is told, and how
+//! long the name of a queue lives.
 
 use std::iter::from_fn;
 use std::path::Path;
@@ -37,12 +37,12 @@ fn stay(board: &Board) -> ! {
     }
 }
 
-/// What is there now.
+/// The messages that can be received now.
 fn rest(rx: &mut QueueReceiver<u64>) -> Vec<u64> {
     from_fn(|| rx.try_recv().ok()).collect()
 }
 
-/// Everything up to the end, and the end.
+/// All messages up to the end, and the end.
 fn all(rx: &mut QueueReceiver<u64>) -> (Vec<u64>, RecvError) {
     (rx.iter().collect(), rx.recv().unwrap_err())
 }
@@ -444,9 +444,9 @@ fn sender_of_closed_run_stopped_delays_nobody() {
     stopped.kill();
 }
 
-/// Senders are stopped wherever they are, their run is closed, and they go on: what they were told
-/// was sent arrives before the next run's, nothing else does, and the receiver hears the end of
-/// each run while they are stopped.
+/// Senders are stopped at arbitrary points, their run is closed, and they continue. Messages that
+/// were reported as sent arrive before those of the next run, nothing else arrives, and the
+/// receiver sees the end of each run while the senders are stopped.
 #[test]
 fn sender_stopped_midway_run_can_be_closed() {
     let sandbox = Sandbox::new();
@@ -477,8 +477,8 @@ fn sender_stopped_midway_run_can_be_closed() {
     }
 }
 
-/// As above, and the senders are killed: a message that was begun arrives or not, and the next run
-/// is whole.
+/// Like the test above, but the senders are killed. A message in progress arrives or does not; the
+/// next run is complete.
 #[test]
 fn sender_killed_midway_run_can_be_closed() {
     let sandbox = Sandbox::new();
@@ -523,7 +523,7 @@ fn receiver_asleep_in_other_process_wakes_at_end_of_run() {
     receiver.finish();
 }
 
-/// Handles come, send, close and go at random; the lanes are few and the ring is short.
+/// Handles join, send, close and leave at random. Few participants fit, and the ring is short.
 #[test]
 fn queue_runs_of_many_threads_lose_nothing() {
     let sandbox = Sandbox::new();

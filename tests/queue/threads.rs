@@ -1,4 +1,5 @@
-//! Queues within one process: what goes in comes out, once, and the ends are told.
+//! Queues within one process: every message comes out once, and each side is told when the other
+//! ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -310,7 +311,7 @@ fn queue_serialized_objects_come_back_unchanged() {
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Encoding), "something is left over");
 }
 
-/// Each task sends a follow-up before it is done: at no time is there nothing to do.
+/// Each task sends its follow-up before it is done, so there is always an unfinished task.
 #[test]
 fn sender_join_waits_for_follow_up_tasks() {
     const WORKERS: u64 = 3;

@@ -1,5 +1,5 @@
-//! SIGKILL at a random moment under load: what a dead process has sent is a prefix of what it meant to send, what is left
-//! of what was sent to it is a suffix, and whoever is left learns of the death.
+//! SIGKILL at a random moment under load. The receiver gets a prefix of what a killed sender meant
+//! to send, the successor of a killed receiver gets a suffix, and the survivor learns of the death.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -41,7 +41,7 @@ fn number_of_value(value: Value) -> u64 {
     value[0]
 }
 
-/// Where a victim notes how far it has got: messages sent or received for sure.
+/// Where a victim stores its progress: messages that are sent or received for certain.
 struct Progress(Board);
 
 impl Progress {
@@ -94,8 +94,9 @@ pub fn receive_pipe_values(arguments: &[String]) {
     }
 }
 
-/// Runs `survivor` against a process that plays `part` and is killed soon after it has begun. `survivor` returns when it
-/// has learnt of the death; `after` gets what it returned, and how far the victim had got.
+/// Runs `survivor` against a process in the role `part`, which is killed soon after it has begun.
+/// `survivor` returns when it has learnt of the death; `after` gets what it returned and the
+/// progress of the victim.
 fn storm<S: Send>(part: &str, survivor: impl Fn(&str) -> S + Sync, after: impl Fn(&str, S, u64)) {
     let mut random = storm_numbers(0x5EED);
     for round in 0..ROUNDS * storm_length() {
@@ -117,12 +118,12 @@ fn storm<S: Send>(part: &str, survivor: impl Fn(&str) -> S + Sync, after: impl F
     }
 }
 
-/// What the sender had finished has arrived, and at most the message that it was about to finish.
+/// All that the sender had finished has arrived, and at most the message in progress.
 fn check_prefix(received: u64, sent: u64) {
     assert!(received == sent || received == sent + 1, "{received} received of {sent} sent");
 }
 
-/// What waited for the dead receiver goes to its successor; at most one message has gone with it.
+/// What the dead receiver left goes to its successor; at most one message is gone.
 fn check_suffix(sent: u64, taken: u64, rest: impl Iterator<Item = u64>) {
     let rest: Vec<_> = rest.collect();
     let first = rest.first().copied().unwrap_or(sent);

@@ -1,5 +1,5 @@
-//! Queues whose processes are stopped and killed at random moments, in the middle of whatever they do: the others go on, and
-//! in the end every message is accounted for.
+//! Queues whose processes are stopped and killed at random moments: the others continue, and in the
+//! end every message is accounted for.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,12 +16,12 @@ use tombolo::{QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
 
 const NAME: &str = "storm";
 
-/// Numbers for what has none in common with others.
+/// A number that no other pair has.
 fn mix(a: u64, b: u64) -> u64 {
     Random(a.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (b + 1).wrapping_mul(0xD1B5_4A32_D192_ED03) | 1).next()
 }
 
-/// Stops a process, and returns when it has stopped.
+/// Stops a process and returns when it has stopped.
 fn stop(process: &Process) {
     process.signal(libc::SIGSTOP);
     let mut status = 0;
@@ -32,17 +32,17 @@ fn stop(process: &Process) {
 
 // ---- stopped ones ----------------------------------------------------------------------------------------------------
 
-/// Who sent it, its number, and a checksum as often as there is room. Takes so long to copy that whoever is stopped or killed is
-/// likely to be at it.
+/// The sender, the number, and a checksum in all other words. Large enough that a process that is
+/// stopped or killed is likely to be copying.
 type Large = [u64; 4096];
 
 const SENDERS: usize = 5;
 const ACTORS: usize = 2 * SENDERS;
-/// Of the five senders, and of the five receivers, the one who is stopped.
+/// The one of the five senders, and of the five receivers, that is stopped.
 const VICTIM: usize = SENDERS - 1;
 const BATCH: usize = 12;
 
-/// Sender of the messages that make receivers pause.
+/// The sender of messages that make receivers pause.
 const PAUSE: u64 = u64::MAX;
 
 fn large_for_all(names: &str) -> QueueOptions<Large> {
@@ -55,7 +55,8 @@ fn nth_large(sender: u64, number: u64) -> Large {
     value
 }
 
-/// What the parties of the game with stopped processes share. Senders are actors 0 to 4, receivers 5 to 9.
+/// The words that the processes of the test with stopped processes share. Senders are actors 0 to
+/// 4, receivers 5 to 9.
 struct Game(Board);
 
 impl Game {
@@ -67,7 +68,7 @@ impl Game {
         self.0.word(0).load(Ordering::SeqCst) == 1
     }
 
-    /// Odd: everybody is to pause.
+    /// Odd: all actors are to pause.
     fn turn(&self) -> &AtomicU64 {
         self.0.word(1)
     }
@@ -77,18 +78,19 @@ impl Game {
         self.0.word(2 + actor)
     }
 
-    /// Messages that an actor has dealt with.
+    /// Messages that an actor has sent or received.
     fn done(&self, actor: usize) -> &AtomicU64 {
         self.0.word(2 + ACTORS + actor)
     }
 
-    /// How many a receiver got from a sender, and the sum of what they were.
+    /// How many messages a receiver got from a sender, and the sum of their checksums.
     fn count(&self, receiver: usize, sender: usize) -> [&AtomicU64; 2] {
         let at = 2 + 2 * ACTORS + 2 * (receiver * SENDERS + sender);
         [self.0.word(at), self.0.word(at + 1)]
     }
 
-    /// 1: senders, 2: receivers are to leave the work to the victim among them, who so is at it when it is stopped.
+    /// 1: senders, 2: receivers leave the work to the victim among them, so that it is busy when it
+    /// is stopped.
     fn idle(&self) -> &AtomicU64 {
         self.0.word(2 + 2 * ACTORS + 2 * SENDERS * SENDERS)
     }
@@ -99,7 +101,7 @@ impl Game {
         }
     }
 
-    /// Outside of any operation.
+    /// Outside any operation.
     fn pause(&self, actor: usize) {
         let turn = self.turn().load(Ordering::SeqCst);
         self.paused(actor).store(turn, Ordering::SeqCst);
@@ -144,7 +146,7 @@ pub fn go_on_receiving(arguments: &[String]) {
                 game.pause(SENDERS + receiver);
                 continue;
             }
-            // The victim spends its time in receiving.
+            // The victim spends its time receiving.
             let sum = mix(sender, number);
             assert!(value[2] == sum && value[4095] == sum, "torn");
             assert!(receiver == VICTIM || *value == nth_large(sender, number), "torn");
@@ -180,7 +182,7 @@ fn queue_participants_stopped_midway_others_go_on() {
     let reached = |actors: &[usize], goals: &[u64]| {
         actors.iter().zip(goals).all(|(&actor, &goal)| game.done(actor).load(Ordering::SeqCst) >= goal)
     };
-    // Senders, receivers, and both at once, until each was caught in the middle.
+    // Senders, receivers, and both at once, until each was stopped within an operation.
     while stops < 60 * storm_length() || hits.contains(&0) {
         let case = (stops % 3) as usize;
         let is_victim = |actor: usize| match case {
@@ -190,17 +192,18 @@ fn queue_participants_stopped_midway_others_go_on() {
         };
         let (victims, others): (Vec<_>, Vec<_>) = (0..ACTORS).partition(|&actor| is_victim(actor));
         game.idle().store(1 + if case < 2 { case as u64 } else { random.below(2) }, Ordering::SeqCst);
-        // Not before the victims are at it again.
+        // Not before the victims have resumed their work.
         let goals: Vec<_> = victims.iter().map(|&actor| game.done(actor).load(Ordering::SeqCst) + 1).collect();
         until(|| reached(&victims, &goals));
         thread::sleep(Duration::from_micros(random.below(1 << (stops % 12))));
         victims.iter().for_each(|&victim| stop(&actors[victim]));
         game.idle().store(0, Ordering::SeqCst);
         stops += 1;
-        // Everybody else goes on, several times round the ring.
+        // All others continue, several times round the ring.
         let goals: Vec<_> = others.iter().map(|&actor| game.done(actor).load(Ordering::SeqCst) + 20).collect();
         until(|| reached(&others, &goals));
-        // Nobody else is in the middle of anything: what is out of service now is because of the stopped.
+        // No other process is within an operation: what is quarantined now belongs to the stopped
+        // ones.
         let turn = game.turn().fetch_add(1, Ordering::SeqCst) + 1;
         let pauses = |actor: &&usize| game.paused(**actor).load(Ordering::SeqCst) == turn;
         until(|| others.iter().filter(|&&actor| actor < SENDERS).all(|actor| pauses(&actor)));
@@ -244,7 +247,7 @@ fn queue_participants_stopped_midway_others_go_on() {
     ));
 }
 
-/// As many messages fit in as there ought to.
+/// The queue takes as many messages as its capacity says.
 fn serves_whole<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(
     tx: &mut QueueSender<T>,
     rx: &mut QueueReceiver<T>,
@@ -284,10 +287,10 @@ fn large(names: &str) -> QueueOptions<Large> {
     QueueOptions::values().capacity(8).max_participants(128).directory(names)
 }
 
-/// Receivers take so many of them at once.
+/// How many messages a receiver takes at once.
 const LARGE_BATCH: usize = 5;
 
-/// Who sent it (not 0), and which one it is.
+/// The sender (not 0) and the number of a message.
 fn label(sender: u64, number: u64) -> u64 {
     sender << 40 | number
 }
@@ -307,12 +310,12 @@ fn length(label: u64) -> usize {
     shortest + (some >> 8) as usize % (longest - shortest + 1)
 }
 
-/// Too short to say which one it is.
+/// Too short to hold the number.
 fn is_anonymous(label: u64) -> bool {
     length(label) < 8
 }
 
-/// Stands for all of them.
+/// Stands for all short messages.
 const ANONYMOUS: u64 = u64::MAX;
 
 fn nth_bytes(label: u64) -> Vec<u8> {
@@ -322,7 +325,8 @@ fn nth_bytes(label: u64) -> Vec<u8> {
     }
 }
 
-/// What a process writes down survives it. A word for each entry, none of them 0; no memory where nothing was written.
+/// A log that survives its process. A word for each entry, none of them 0; pages without entries
+/// take no memory.
 struct Diary {
     map: MmapRaw,
     length: usize,
@@ -353,7 +357,7 @@ impl Diary {
     }
 }
 
-/// What a process of the storm is told: the names, the board, its diary, and who it is.
+/// The arguments of a process: the names, the board, its log, and its number.
 struct Role {
     names: String,
     board: Board,
@@ -372,7 +376,7 @@ impl Role {
         self.board.word(0).load(Ordering::SeqCst) == 1
     }
 
-    /// A sender's diary has one entry: how many it has sent for sure.
+    /// The log of a sender has one entry: how many messages it has sent for certain.
     fn send(self, mut send: impl FnMut(u64) -> Result<(), SendError>) {
         let mut number = 0;
         while !self.is_over() {
@@ -381,14 +385,15 @@ impl Role {
                     number += 1;
                     self.diary.word(0).store(number, Ordering::SeqCst);
                 }
-                // The others will have successors.
+                // Successors of the others will come.
                 Err(SendError::PeerDied | SendError::Closed) => thread::sleep(Duration::from_millis(1)),
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    /// A receiver's diary is what it has received. `receive` notes each message first, and then looks whether it is whole.
+    /// The log of a receiver holds what it has received. `receive` logs each message first and
+    /// checks it then.
     fn receive(mut self, mut receive: impl FnMut(&mut Diary) -> Result<(), RecvError>) {
         loop {
             match receive(&mut self.diary) {
@@ -457,7 +462,7 @@ pub fn receive_large(arguments: &[String]) {
     });
 }
 
-/// Whoever joins repairs first.
+/// Joining repairs first.
 pub fn come_and_go(arguments: &[String]) {
     let role = Role::from(arguments);
     while !role.is_over() {
@@ -465,7 +470,7 @@ pub fn come_and_go(arguments: &[String]) {
     }
 }
 
-/// Whoever is blocked repairs now and then.
+/// A blocked process repairs now and then.
 pub fn wait_for_the_rest(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut tx = large(&role.names).sender(NAME).unwrap();
@@ -474,22 +479,22 @@ pub fn wait_for_the_rest(arguments: &[String]) {
     }
 }
 
-/// The processes of a storm, and those who were killed in it.
+/// The processes of a run, living and killed.
 struct Storm {
     sandbox: Sandbox,
     board: Board,
     seats: Vec<(&'static str, u64, Option<Process>)>,
-    /// Part and number of each process that ever was, and whether it was killed.
+    /// Role and number of each process that ever ran, and whether it was killed.
     everybody: Vec<(&'static str, u64, bool)>,
 }
 
-/// How a storm ended.
+/// How a run ended.
 #[derive(Debug, Default)]
 struct Balance {
-    /// For sure; another one for each killed sender perhaps.
+    /// For certain; each killed sender may have sent one more.
     sent: u64,
     received: u64,
-    /// Sent for sure, and received by nobody, as far as one can tell them apart.
+    /// Sent for certain and received by nobody, as far as messages can be told apart.
     missing: u64,
     killed_senders: u64,
     killed_receivers: u64,
@@ -514,7 +519,7 @@ impl Storm {
         self.sandbox.file(&format!("diary-{id}"))
     }
 
-    /// Somebody takes a seat that is empty.
+    /// Starts a process for a vacant place.
     fn enter(&mut self, seat: usize) {
         let id = self.everybody.len() as u64 + 1;
         let (names, board, diary) = (self.sandbox.names(), self.sandbox.file("board"), self.diary(id));
@@ -539,7 +544,7 @@ impl Storm {
         self.seats[seat].2.as_ref().unwrap()
     }
 
-    /// Kills at random, and lets others come in their place.
+    /// Kills at random and starts others in their place.
     fn rage(&mut self, random: &mut Random, duration: Duration) {
         let started = Instant::now();
         let mut kills = 0;
@@ -551,7 +556,7 @@ impl Storm {
             if kills % 64 == 0 {
                 (0..self.seats.len()).for_each(|seat| self.kill(seat));
             }
-            // Now and then a seat stays empty for a while.
+            // Now and then a place stays vacant for a while.
             if random.below(4) > 0 {
                 (0..self.seats.len()).for_each(|seat| self.enter(seat));
             }
@@ -559,7 +564,7 @@ impl Storm {
         (0..self.seats.len()).for_each(|seat| self.enter(seat));
     }
 
-    /// Lets everybody leave: first all others, then the receivers.
+    /// Lets all processes leave: first all others, then the receivers.
     fn calm(&mut self) {
         self.board.word(0).store(1, Ordering::SeqCst);
         let mut processes: Vec<_> = self.seats.iter_mut().map(|(part, _, process)| (*part, process.take())).collect();
@@ -567,12 +572,13 @@ impl Storm {
         processes.into_iter().filter_map(|(_, process)| process).for_each(Process::finish);
     }
 
-    /// What the diaries say: everything in order, nothing twice, nothing that was not sent.
+    /// Checks the logs: everything in order, nothing twice, nothing that was not sent.
     fn balance(&self) -> Balance {
         let mut balance = Balance::default();
         let of_part = |prefix: &'static str| self.everybody.iter().filter(move |(part, ..)| part.starts_with(prefix));
         let killed = |prefix| of_part(prefix).filter(|(.., killed)| *killed).count() as u64;
-        // Of each sender's messages, those that were received. A killed one may have sent one more than it says.
+        // Of each sender's messages, those that were received. A killed sender may have sent one
+        // more than it logged.
         let mut received: Vec<Vec<bool>> = vec![Vec::new()];
         for (part, id, killed) in &self.everybody {
             let sent =
@@ -608,8 +614,8 @@ impl Storm {
     }
 }
 
-/// Each killed receiver has taken at most one batch with it, which was counted as lost unless it was received and not yet
-/// written down; each killed sender has sent at most one message that it did not write down.
+/// Each killed receiver took at most one batch, which was counted as lost unless it was received
+/// and not yet logged. Each killed sender sent at most one message that it did not log.
 fn check(balance: &Balance, lost: u64, batch: usize) {
     let said = format!("{balance:?}, lost: {lost}");
     let taken = balance.killed_receivers * batch as u64;
@@ -651,7 +657,7 @@ fn queue_of_bytes_participants_killed_accounts_for_every_message() {
     let stats = tx.stats();
     assert_eq!((stats.queued, stats.quarantined, stats.pooled, stats.dropped), (0, 0, 0, 0), "{stats:?}");
     for length in [1, 4096, LONGEST] {
-        // Slots, blocks and extents, then extents alone: each of them serves.
+        // Slots, blocks and extents, then extents alone: all of them are usable.
         let room = match length {
             1 => stats.capacity as usize,
             4096 => BLOCKS + EXTENTS,
@@ -669,7 +675,7 @@ fn queue_of_bytes_participants_killed_accounts_for_every_message() {
     check(&storm.balance(), stats.lost, 1);
 }
 
-/// Whether anybody repairs: `liveness.rs` locks this byte of the region's file for that.
+/// Whether a process repairs: it holds a lock on this byte of the region's file.
 fn is_repairing(region: &File) -> bool {
     // SAFETY: all zeros is a valid flock.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -680,7 +686,8 @@ fn is_repairing(region: &File) -> bool {
     lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
-/// Kills receivers in the middle of large values, and then those who put right what they left behind, in the middle of that.
+/// Kills receivers within large values, and then the processes that repair after them within the
+/// repair.
 #[test]
 fn queue_repairers_killed_accounts_for_every_message() {
     let parts = [
@@ -716,7 +723,8 @@ fn queue_repairers_killed_accounts_for_every_message() {
         goers.clone().for_each(|seat| stop(storm.process(seat)));
         storm.kill(receivers.start + random.below(receivers.len() as u64) as usize);
         senders.clone().for_each(|seat| stop(storm.process(seat)));
-        // In even rounds one who comes will notice, in odd ones nobody comes, so it is one of those who are blocked.
+        // In even rounds a newcomer notices; in odd ones nobody joins, so one of the blocked
+        // processes does.
         if rounds % 2 == 0 {
             goers.clone().for_each(|seat| storm.process(seat).signal(libc::SIGCONT));
         }
@@ -726,7 +734,7 @@ fn queue_repairers_killed_accounts_for_every_message() {
         let running: Vec<_> = running.filter_map(|seat| storm.seats[seat].2.as_ref()).collect();
         running.iter().for_each(|process| process.signal(libc::SIGSTOP));
         running.iter().for_each(|process| stop(process));
-        // Nothing moves now. One of those whose death frees the lock had it.
+        // Nothing moves now. The process whose death frees the lock had it.
         for seat in mortals.clone() {
             if is_repairing(&region) {
                 storm.kill(seat);
@@ -750,7 +758,8 @@ fn queue_repairers_killed_accounts_for_every_message() {
     drop((tx, rx));
     assert_eq!(storm.sandbox.litter(), [""; 0]);
     let balance = storm.balance();
-    // No sender was killed, so what was lost is known, up to what was received and not yet written down.
+    // No sender was killed, so the number of lost messages is known, up to those received and not
+    // yet logged.
     assert_eq!(balance.received + balance.missing, balance.sent);
     assert!(lost <= balance.missing, "{balance:?}, lost: {lost}: some were counted twice");
     check(&balance, lost, LARGE_BATCH);
