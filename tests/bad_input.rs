@@ -199,7 +199,7 @@ fn queue_header_invalid_is_refused() {
         (2, 4096, ErrorKind::NotARegion, "found 12288 bytes, expected 4096"),
         (3, 0, ErrorKind::Corrupt, "found kind 0 with 1 directions"),
         (3, 3, ErrorKind::Corrupt, "found kind 3 with 1 directions"),
-        (3, 1, ErrorKind::Corrupt, "found capacity 4"), // no pipe has lanes
+        (3, 1, ErrorKind::Corrupt, "found capacity 4"), // no pipe has that many participants
         (4, 0, ErrorKind::Corrupt, "found kind 2 with 0 directions"),
         (4, 2, ErrorKind::Corrupt, "found kind 2 with 2 directions"),
         (5, 8, ErrorKind::Corrupt, "found an element of 8 bytes aligned to 0"),
@@ -698,9 +698,9 @@ fn namespace_options_invalid_are_refused() {
     };
     let invalid = |plan: NamespaceBuilder, says: &[&str]| refused(plan, ErrorKind::InvalidOptions, says);
     invalid(plan(), &["number of objects: found 0, expected 1 to 65536;"]);
-    for lanes in [0, 4097, 5000, 1 << 32, usize::MAX / 2 + 1, usize::MAX] {
-        let says = format!("number of participants: found {lanes}, expected 1 to 4096;");
-        let plan = || plan().max_participants(lanes);
+    for participants in [0, 4097, 5000, 1 << 32, usize::MAX / 2 + 1, usize::MAX] {
+        let says = format!("number of participants: found {participants}, expected 1 to 4096;");
+        let plan = || plan().max_participants(participants);
         invalid(plan().event("flag"), &[&says]);
         invalid(plan().barrier("gate", 2), &[&says]);
         invalid(plan().rw_lock("rw", [0_u64; 2]), &[&says]);
@@ -787,11 +787,15 @@ fn queue_closed_stays_closed_for_its_senders() {
     }
     assert_eq!(tx.send(&[1; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }), "that comes first");
     let mut late = queue_of_bytes(&sandbox).open(NAME).err();
-    assert_eq!(late.take().map(|error| error.kind()), Some(ErrorKind::LanesTaken), "two lanes are held, it needs two");
+    assert_eq!(
+        late.take().map(|error| error.kind()),
+        Some(ErrorKind::LanesTaken),
+        "two participants are there, it needs two"
+    );
     assert_eq!(
         tx.try_clone().unwrap().try_send(b"late"),
         Err(SendError::Closed),
-        "a clone is one of those who were there"
+        "a clone belongs to the run of its sender"
     );
     assert_eq!(rx.recv(&mut Vec::new()), Ok(6), "what was there is not lost");
     assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));

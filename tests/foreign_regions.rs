@@ -185,7 +185,7 @@ fn sparse_queue(blocks: u64) -> OwnedFd {
     (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as _, 1, 1);
     // SAFETY: a descriptor and a flock that outlive the call.
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }, 0);
-    file.seek(SeekFrom::Start(1)).unwrap(); // lane 0
+    file.seek(SeekFrom::Start(1)).unwrap(); // participant 0
     file.into()
 }
 

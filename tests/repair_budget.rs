@@ -19,9 +19,9 @@ const NAME: &str = "crowd";
 const CAPACITY: usize = 32;
 
 /// Positions in words, as docs/layout.md has them: of a queue and of a namespace.
-const LANES_AT: usize = 0x580 / 8;
+const RECORDS_AT: usize = 0x580 / 8;
 const MEMBERS_AT: usize = 0x200 / 8;
-const LANE: usize = 16;
+const RECORD_WORDS: usize = 16;
 const STATE: usize = 3;
 const PART: usize = 5;
 const INTENT: usize = 8;
@@ -45,14 +45,14 @@ const SLICE: Duration = Duration::from_millis(20);
 struct Hostile {
     words: MmapRaw,
     file: File,
-    lanes_at: usize,
-    lanes: usize,
+    records_at: usize,
+    participants: usize,
 }
 
 impl Hostile {
-    fn at(path: &Path, lanes_at: usize, lanes: usize) -> Self {
+    fn at(path: &Path, records_at: usize, participants: usize) -> Self {
         let file = File::options().read(true).write(true).open(path).unwrap();
-        Self { words: MmapOptions::new().map_raw(&file).unwrap(), file, lanes_at, lanes }
+        Self { words: MmapOptions::new().map_raw(&file).unwrap(), file, records_at, participants }
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -61,26 +61,28 @@ impl Hostile {
         unsafe { &*self.words.as_mut_ptr().cast::<AtomicU64>().add(index) }
     }
 
-    fn lane(&self, lane: usize, word: usize) -> &AtomicU64 {
-        self.word(self.lanes_at + lane * LANE + word)
+    fn record(&self, participant: usize, word: usize) -> &AtomicU64 {
+        self.word(self.records_at + participant * RECORD_WORDS + word)
     }
 
     fn states(&self, state: u64) -> usize {
-        (0..self.lanes).filter(|&lane| self.lane(lane, STATE).load(Ordering::SeqCst) == state).count()
+        (0..self.participants)
+            .filter(|&participant| self.record(participant, STATE).load(Ordering::SeqCst) == state)
+            .count()
     }
 
     /// Each of these records belongs to a dead process with the largest possible claim.
-    fn bury(&self, lanes: impl IntoIterator<Item = usize>) {
-        for lane in lanes {
+    fn add_dead(&self, participants: impl IntoIterator<Item = usize>) {
+        for participant in participants {
             for (word, value) in [(0, 1), (1, 1), (PART, 1), (INTENT, 1 << 6 | 63), (STATE, PRESENT)] {
-                self.lane(lane, word).store(value, Ordering::SeqCst);
+                self.record(participant, word).store(value, Ordering::SeqCst);
             }
         }
     }
 
     /// All slots are quarantined, for their producers are away.
-    fn put_out(&self) {
-        let marks = LANES_AT + self.lanes * LANE; // a queue of values has no pool
+    fn quarantine_all(&self) {
+        let marks = RECORDS_AT + self.participants * RECORD_WORDS; // a queue of values has no pool
         for slot in 0..CAPACITY as u64 {
             self.word(marks + slot as usize).store((2 * slot + 3) << 2 | 2, Ordering::SeqCst);
         }
@@ -88,30 +90,30 @@ impl Hostile {
     }
 
     /// All of these records belong to a live process.
-    fn occupy(&self, lanes: std::ops::Range<usize>) {
+    fn add_living(&self, participants: std::ops::Range<usize>) {
         // SAFETY: zeros are a valid flock; the descriptor is ours.
         unsafe {
             let mut lock: libc::flock = std::mem::zeroed();
             lock.l_type = libc::F_WRLCK as _;
-            (lock.l_start, lock.l_len) = ((LOCKS * lanes.start) as i64, (LOCKS * lanes.len()) as i64);
+            (lock.l_start, lock.l_len) = ((LOCKS * participants.start) as i64, (LOCKS * participants.len()) as i64);
             assert_eq!(libc::fcntl(self.file.as_raw_fd(), libc::F_OFD_SETLK, &lock), 0);
         }
-        for lane in lanes {
+        for participant in participants {
             for (word, value) in [(0, u64::from(process::id())), (PART, 1), (STATE, PRESENT)] {
-                self.lane(lane, word).store(value, Ordering::SeqCst);
+                self.record(participant, word).store(value, Ordering::SeqCst);
             }
         }
     }
 }
 
-fn options(sandbox: &Sandbox, lanes: usize) -> QueueOptions<u64> {
-    QueueOptions::values::<u64>().capacity(CAPACITY).max_participants(lanes).directory(sandbox.names())
+fn options(sandbox: &Sandbox, participants: usize) -> QueueOptions<u64> {
+    QueueOptions::values::<u64>().capacity(CAPACITY).max_participants(participants).directory(sandbox.names())
 }
 
-fn ends(sandbox: &Sandbox, lanes: usize) -> (QueueSender<u64>, QueueReceiver<u64>, Hostile) {
-    let options = options(sandbox, lanes);
+fn ends(sandbox: &Sandbox, participants: usize) -> (QueueSender<u64>, QueueReceiver<u64>, Hostile) {
+    let options = options(sandbox, participants);
     let ends = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
-    (ends.0, ends.1, Hostile::at(&sandbox.names().join(NAME), LANES_AT, lanes))
+    (ends.0, ends.1, Hostile::at(&sandbox.names().join(NAME), RECORDS_AT, participants))
 }
 
 /// The cost of an action: questions, words, and an upper bound on the number of checks.
@@ -119,65 +121,71 @@ fn cost<R>(action: impl FnOnce() -> R) -> (u64, u64, u64) {
     let (before, began) = (effort(), Instant::now());
     action();
     let after = effort();
-    let looks = began.elapsed().as_nanos() / SLICE.as_nanos() + 1;
-    (after.0 - before.0, after.1 - before.1, looks as u64)
+    let checks = began.elapsed().as_nanos() / SLICE.as_nanos() + 1;
+    (after.0 - before.0, after.1 - before.1, checks as u64)
 }
 
 #[test]
 fn wait_beside_hostile_records_has_bounded_cost() {
-    for lanes in [64, 1024] {
+    for participants in [64, 1024] {
         let sandbox = Sandbox::new();
-        let (tx, mut rx, hostile) = ends(&sandbox, lanes);
-        hostile.put_out();
-        hostile.bury(2..lanes - 1);
+        let (tx, mut rx, hostile) = ends(&sandbox, participants);
+        hostile.quarantine_all();
+        hostile.add_dead(2..participants - 1);
         // Even a live participant claims every slot.
-        hostile.lane(0, INTENT).store(1 << 6 | 63, Ordering::SeqCst);
+        hostile.record(0, INTENT).store(1 << 6 | 63, Ordering::SeqCst);
         for _ in 0..3 {
-            let (questions, words, looks) = cost(|| rx.recv_timeout(Duration::from_millis(50)));
+            let (questions, words, checks) = cost(|| rx.recv_timeout(Duration::from_millis(50)));
             assert!(questions > 0, "nobody was asked about");
-            assert!(questions <= looks * QUESTIONS, "{questions} questions in {looks} looks at {lanes} lanes");
-            let most = looks * (WORDS + 4 * lanes as u64);
-            assert!(words <= most, "{words} words in {looks} looks at {lanes} lanes");
+            assert!(
+                questions <= checks * QUESTIONS,
+                "{questions} questions in {checks} checks at {participants} participants"
+            );
+            let most = checks * (WORDS + 4 * participants as u64);
+            assert!(words <= most, "{words} words in {checks} checks at {participants} participants");
         }
         let (questions, words, _) = cost(|| drop(rx));
-        assert!(questions <= QUESTIONS && words <= WORDS + 4 * lanes as u64, "{questions} questions, {words} words");
+        assert!(
+            questions <= QUESTIONS && words <= WORDS + 4 * participants as u64,
+            "{questions} questions, {words} words"
+        );
         drop(tx);
     }
 }
 
 #[test]
 fn repair_of_hostile_records_checks_each_once() {
-    let lanes = 1024;
+    let participants = 1024;
     let sandbox = Sandbox::new();
-    let (tx, mut rx, hostile) = ends(&sandbox, lanes);
-    hostile.put_out();
-    hostile.bury(2..lanes);
+    let (tx, mut rx, hostile) = ends(&sandbox, participants);
+    hostile.quarantine_all();
+    hostile.add_dead(2..participants);
     let mut questions = 0;
     let mut waits = 0;
-    while hostile.states(REPAIRED) < lanes - 2 {
+    while hostile.states(REPAIRED) < participants - 2 {
         questions += cost(|| rx.recv_timeout(Duration::from_millis(25))).0;
         waits += 1;
-        assert!(waits < 1000, "{} of {lanes} lanes repaired", hostile.states(REPAIRED));
+        assert!(waits < 1000, "{} of {participants} participants repaired", hostile.states(REPAIRED));
     }
     // Two for each dead participant, and for each wait some for the peer it waits for, for itself
     // and for the right to repair.
-    let most = 2 * lanes as u64 + 16 * waits;
+    let most = 2 * participants as u64 + 16 * waits;
     assert!(questions <= most, "{questions} questions in {waits} waits");
     assert_eq!((tx.stats().quarantined, tx.stats().senders), (0, 1));
 }
 
 #[test]
 fn repair_of_dead_behind_many_living_completes() {
-    let lanes = 512;
+    let participants = 512;
     let sandbox = Sandbox::new();
-    let (tx, mut rx, hostile) = ends(&sandbox, lanes);
-    hostile.occupy(2..400);
-    hostile.bury(400..420);
+    let (tx, mut rx, hostile) = ends(&sandbox, participants);
+    hostile.add_living(2..400);
+    hostile.add_dead(400..420);
     for wait in 0.. {
         if hostile.states(REPAIRED) == 20 {
             break;
         }
-        assert!(wait < 200, "{} of 20 lanes repaired", hostile.states(REPAIRED));
+        assert!(wait < 200, "{} of 20 participants repaired", hostile.states(REPAIRED));
         let _ = rx.recv_timeout(Duration::from_millis(25));
     }
     drop(tx);
@@ -185,28 +193,28 @@ fn repair_of_dead_behind_many_living_completes() {
 
 #[test]
 fn wait_past_deadline_makes_progress_with_repair() {
-    let lanes = 256;
+    let participants = 256;
     let sandbox = Sandbox::new();
-    let (_tx, mut rx, hostile) = ends(&sandbox, lanes);
-    hostile.put_out();
-    hostile.bury(2..lanes);
+    let (_tx, mut rx, hostile) = ends(&sandbox, participants);
+    hostile.quarantine_all();
+    hostile.add_dead(2..participants);
     let mut calls = 0;
-    while hostile.states(REPAIRED) < lanes - 2 {
+    while hostile.states(REPAIRED) < participants - 2 {
         let _ = rx.recv_timeout(Duration::ZERO);
         std::thread::sleep(Duration::from_millis(2));
         calls += 1;
-        assert!(calls < 20_000, "{} of {lanes} lanes repaired", hostile.states(REPAIRED));
+        assert!(calls < 20_000, "{} of {participants} participants repaired", hostile.states(REPAIRED));
     }
 }
 
 #[test]
 fn queue_join_and_leave_make_constant_number_of_checks() {
-    let lanes = 4096;
+    let participants = 4096;
     let sandbox = Sandbox::new();
-    let (tx, rx, hostile) = ends(&sandbox, lanes);
-    hostile.occupy(2..lanes - 4);
+    let (tx, rx, hostile) = ends(&sandbox, participants);
+    hostile.add_living(2..participants - 4);
     let mut joined = None;
-    let (joining, ..) = cost(|| joined = Some(options(&sandbox, lanes).sender(NAME).unwrap()));
+    let (joining, ..) = cost(|| joined = Some(options(&sandbox, participants).sender(NAME).unwrap()));
     assert!(joining <= 64 + 16, "{joining} questions to join");
     let (leaving, ..) = cost(|| drop(joined));
     assert!(leaving <= 16, "{leaving} questions to leave");
@@ -215,33 +223,33 @@ fn queue_join_and_leave_make_constant_number_of_checks() {
 
 #[test]
 fn queue_last_one_leaves_many_dead_has_bounded_cost() {
-    let lanes = 4096;
+    let participants = 4096;
     let sandbox = Sandbox::new();
-    let (tx, rx, hostile) = ends(&sandbox, lanes);
-    hostile.bury(2..lanes);
+    let (tx, rx, hostile) = ends(&sandbox, participants);
+    hostile.add_dead(2..participants);
     drop(rx);
     let (questions, words, _) = cost(|| drop(tx));
-    let bound = QUESTIONS + 2 * lanes as u64; // those who may run without a lock are looked at for a millisecond
-    assert!(questions <= bound && words <= WORDS + 4 * lanes as u64, "{questions} questions, {words} words");
+    let bound = QUESTIONS + 2 * participants as u64; // processes that may run without a lock are checked for a millisecond
+    assert!(questions <= bound && words <= WORDS + 4 * participants as u64, "{questions} questions, {words} words");
 }
 
 #[test]
 fn namespace_join_many_dead_costs_one_pass_over_objects() {
-    let (lanes, objects) = (4096, 300);
+    let (participants, objects) = (4096, 300);
     let sandbox = Sandbox::new();
-    let mut builder = Namespace::builder().max_participants(lanes).directory(sandbox.names());
+    let mut builder = Namespace::builder().max_participants(participants).directory(sandbox.names());
     for object in 0..objects {
         builder = builder.mutex(&format!("object {object}"), 0_u64);
     }
     let first = builder.open(NAME).unwrap();
-    let hostile = Hostile::at(&sandbox.names().join(NAME), MEMBERS_AT, lanes);
-    hostile.bury(1..lanes - 1);
+    let hostile = Hostile::at(&sandbox.names().join(NAME), MEMBERS_AT, participants);
+    hostile.add_dead(1..participants - 1);
     let alone = alone();
     let newcomer = fork(&alone, || {
         let open = || Namespace::builder().directory(sandbox.names()).open(NAME).unwrap();
         let (questions, words, _) = cost(open);
         assert!(questions > 64 && questions <= 2 * QUESTIONS, "{questions} questions");
-        assert!(words > objects && words <= 64 * objects + 2 * lanes as u64, "{words} words");
+        assert!(words > objects && words <= 64 * objects + 2 * participants as u64, "{words} words");
     });
     newcomer.finish();
     drop(first);

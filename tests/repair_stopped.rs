@@ -31,7 +31,8 @@ fn received(rx: &mut QueueReceiver<u64>) -> u64 {
     std::iter::from_fn(|| rx.try_recv().ok().map(|_| rx.task_done().unwrap())).count() as u64
 }
 
-/// The slot of the batch's first message is in service again; a receiver claims the message that is in it now, and is killed.
+/// The slot of the batch's first message is usable again. A receiver claims the message that is in
+/// it now, and is killed.
 fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (QueueSender<u64>, QueueReceiver<u64>), first: u64) {
     for n in first..first + CAPACITY / 2 {
         tx.send(&n).unwrap();
@@ -51,7 +52,7 @@ fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (QueueSender<u64>, QueueRe
 
 #[test]
 fn queue_sender_stopped_in_batch_other_deaths_are_repaired() {
-    let (looked, put_off) = (Cell::new(0), Cell::new(0));
+    let (looked, delayed) = (Cell::new(0), Cell::new(0));
     sweep_stopping(
         ends,
         |names| {
@@ -67,10 +68,10 @@ fn queue_sender_stopped_in_batch_other_deaths_are_repaired() {
                 return; // the first slot is the batch's own
             }
             die_in_the_first_slot(names, ends, 10);
-            drop(options(names).receiver(NAME)); // who joins repairs
+            drop(options(names).receiver(NAME)); // joining repairs
             looked.set(looked.get() + 1);
             let repaired = ends.0.stats().lost;
-            put_off.set(put_off.get() + 1 - repaired);
+            delayed.set(delayed.get() + 1 - repaired);
             if repaired == 1 {
                 assert_eq!(ends.0.join_timeout(Duration::from_secs(10)), Ok(()), "nothing is left to wait for");
             }
@@ -79,7 +80,7 @@ fn queue_sender_stopped_in_batch_other_deaths_are_repaired() {
         |_, ends| assert!(ends.borrow_mut().1.close_now().is_ok()),
     );
     if looked.get() > 0 {
-        // Between the moment in which the first message is there and the next store, which says that its slot is done with.
-        assert!(looked.get() >= 6 && put_off.get() <= 1, "{} of {} put off", put_off.get(), looked.get());
+        // Between the store of the first message and the next one, which completes its slot.
+        assert!(looked.get() >= 6 && delayed.get() <= 1, "{} of {} delayed", delayed.get(), looked.get());
     }
 }

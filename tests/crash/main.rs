@@ -1,4 +1,5 @@
-//! The crash sweeps: each operation is cut off by SIGKILL after every step that another process could notice.
+//! The crash sweeps: each operation is cut off by SIGKILL after every step that another process
+//! could notice.
 
 #![cfg(target_arch = "x86_64")]
 

@@ -108,7 +108,7 @@ fn start_over(names: &Path, earlier: Option<Value>) {
 fn abandon(names: &Path) {
     let mut tx = values(names).sender(NAME).unwrap();
     tx.send(&[1; 3]).unwrap();
-    drop(tx.into_fd().unwrap()); // a descriptor that nobody picks up is a death
+    drop(tx.into_fd().unwrap()); // a descriptor that nobody takes counts as dead
 }
 
 /// Moves both sides of the byte ring to four words before its end.
@@ -146,59 +146,40 @@ fn sender_killed_sending_value_arrives_or_not() {
     assert!(swept.calls == 0 || swept.calls == usize::MAX, "a system call, though there was room");
 }
 
-/// raw/spsc/record_ring.rs I2: padding, a header and a payload are published together.
+/// raw/spsc/record_ring.rs I2: padding, header and payload are published together. A message in
+/// fragments is received completely or not at all.
 #[test]
-fn sender_killed_sending_bytes_across_wrap_arrive_or_not() {
-    let sent = support::message(1, 48);
-    let swept = sweep(
-        |names| {
-            let mut rx = bytes(names).receiver(NAME).unwrap();
-            let mut tx = bytes(names).sender(NAME).unwrap();
-            approach_the_end(&mut tx, &mut rx);
-            drop(tx);
-            assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));
-            rx
-        },
-        |names| {
-            let mut tx = bytes(names).sender(NAME).unwrap();
-            let sent = sent.clone();
-            move || {
-                tx.send(&sent).unwrap();
-                forget(tx);
-            }
-        },
-        |names, mut rx| {
-            let received: Vec<_> = rx.iter().collect();
-            assert!(received.is_empty() || received == [&sent[..]], "{received:?}");
-            assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::PeerDied));
-            succeed_sender_of_bytes(names, rx);
-        },
-    );
-    swept.covers(0, 9);
-}
-
-/// raw/spsc/record_ring.rs: a producer dies within a fragmented message.
-#[test]
-fn sender_killed_sending_fragments_arrive_or_not() {
-    let sent = support::message(1, 60);
-    let swept = sweep(
-        |names| bytes(names).receiver(NAME).unwrap(),
-        |names| {
-            let mut tx = bytes(names).sender(NAME).unwrap();
-            let sent = sent.clone();
-            move || {
-                tx.send(&sent).unwrap();
-                forget(tx);
-            }
-        },
-        |names, mut rx| {
-            let received: Vec<_> = rx.iter().collect();
-            assert!(received.is_empty() || received == [&sent[..]], "{received:?}");
-            assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::PeerDied));
-            succeed_sender_of_bytes(names, rx);
-        },
-    );
-    swept.covers(0, 2 + 4 * 3);
+fn sender_killed_sending_bytes_arrive_or_not() {
+    for (across_wrap, length, changes) in [(true, 48, 9), (false, 60, 2 + 4 * 3)] {
+        let sent = support::message(1, length);
+        let swept = sweep(
+            |names| {
+                let mut rx = bytes(names).receiver(NAME).unwrap();
+                if across_wrap {
+                    let mut tx = bytes(names).sender(NAME).unwrap();
+                    approach_the_end(&mut tx, &mut rx);
+                    drop(tx);
+                    assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));
+                }
+                rx
+            },
+            |names| {
+                let mut tx = bytes(names).sender(NAME).unwrap();
+                let sent = sent.clone();
+                move || {
+                    tx.send(&sent).unwrap();
+                    forget(tx);
+                }
+            },
+            |names, mut rx| {
+                let received: Vec<_> = rx.iter().collect();
+                assert!(received.is_empty() || received == [&sent[..]], "{received:?}");
+                assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::PeerDied));
+                succeed_sender_of_bytes(names, rx);
+            },
+        );
+        swept.covers(0, changes);
+    }
 }
 
 /// raw/spsc/mod.rs: before and after the store of head.
@@ -222,50 +203,33 @@ fn receiver_killed_receiving_value_successor_gets_the_rest() {
     swept.covers(0, 1);
 }
 
-/// raw/spsc/mod.rs: before and after the store of head, with the padding released on its own.
+/// raw/spsc/mod.rs and raw/spsc/record_ring.rs: padding is released on its own, and so is each
+/// fragment of a message.
 #[test]
-fn receiver_killed_receiving_bytes_across_wrap_successor_gets_the_rest() {
-    let sent = support::message(1, 48);
-    let swept = sweep(
-        |names| {
-            let mut rx = bytes(names).receiver(NAME).unwrap();
-            let mut tx = bytes(names).sender(NAME).unwrap();
-            approach_the_end(&mut tx, &mut rx);
-            tx.send(&sent).unwrap();
-            tx
-        },
-        |names| {
-            let mut rx = bytes(names).receiver(NAME).unwrap();
-            move || {
-                assert_eq!(rx.recv(&mut Vec::with_capacity(64)), Ok(48));
-                forget(rx);
-            }
-        },
-        |names, tx| succeed_receiver_of_bytes(names, tx, &sent),
-    );
-    swept.covers(0, 2);
-}
-
-/// raw/spsc/record_ring.rs: a consumer dies within a fragmented message.
-#[test]
-fn receiver_killed_receiving_fragments_successor_gets_the_rest() {
-    let sent = support::message(1, 60);
-    let swept = sweep(
-        |names| {
-            let mut tx = bytes(names).sender(NAME).unwrap();
-            tx.send(&sent).unwrap();
-            tx
-        },
-        |names| {
-            let mut rx = bytes(names).receiver(NAME).unwrap();
-            move || {
-                assert_eq!(rx.recv(&mut Vec::new()), Ok(60));
-                forget(rx);
-            }
-        },
-        |names, tx| succeed_receiver_of_bytes(names, tx, &sent),
-    );
-    swept.covers(0, 5);
+fn receiver_killed_receiving_bytes_successor_gets_the_rest() {
+    for (across_wrap, length, changes) in [(true, 48, 2), (false, 60, 5)] {
+        let sent = support::message(1, length);
+        let swept = sweep(
+            |names| {
+                let mut rx = across_wrap.then(|| bytes(names).receiver(NAME).unwrap());
+                let mut tx = bytes(names).sender(NAME).unwrap();
+                if let Some(rx) = &mut rx {
+                    approach_the_end(&mut tx, rx);
+                }
+                tx.send(&sent).unwrap();
+                tx
+            },
+            |names| {
+                let mut rx = bytes(names).receiver(NAME).unwrap();
+                move || {
+                    assert_eq!(rx.recv(&mut Vec::with_capacity(64)), Ok(length));
+                    forget(rx);
+                }
+            },
+            |names, tx| succeed_receiver_of_bytes(names, tx, &sent),
+        );
+        swept.covers(0, changes);
+    }
 }
 
 /// region/participant.rs J1 to J5, raw/owner.rs.

@@ -230,7 +230,7 @@ fn queue_participant_killed_joining_is_repaired() {
         |names, mut survivor| {
             assert_eq!(recover(names, &mut survivor), [1]);
             let stats = survivor.stats();
-            assert_eq!((stats.senders, stats.receivers), (1, 1), "a lane is not given up");
+            assert_eq!((stats.senders, stats.receivers), (1, 1), "no participant is given up");
         },
     );
     swept.covers(16, 12);
@@ -422,7 +422,7 @@ fn queue_replacer_killed_name_works_again() {
             let (mut tx, rx) = values(names).open(NAME).unwrap().split();
             tx.send(&[1; 2]).unwrap();
             for end in [tombolo::End::into_fd(tx), tombolo::End::into_fd(rx)] {
-                drop(end.unwrap()); // a descriptor that nobody picks up is a death
+                drop(end.unwrap()); // a descriptor that nobody takes counts as dead
             }
         },
         |names| {

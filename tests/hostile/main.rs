@@ -38,7 +38,7 @@ parts!(
 const NAME: &str = "target";
 
 /// The first word of a region behind its header, as docs/layout.md has it.
-const LIFE: usize = 10;
+const REGION_STATE: usize = 10;
 
 const SHORT: Duration = Duration::from_millis(1);
 
@@ -89,7 +89,7 @@ fn under_attack<T>(part: &str, make: impl Fn(&Sandbox) -> T, use_target: impl Fn
             tx.send(&number).unwrap();
             assert_eq!(rx.recv(), Ok(number));
         }
-        drop(target); // while it goes on
+        drop(target); // while the attack continues
         attacker.kill();
     }
 }

@@ -10,22 +10,22 @@ use tombolo::{Directory, LockError, Namespace, NamespaceBuilder, Queue, Semaphor
 use tombolo::{ErrorKind, RecvError, Wait};
 
 use crate::support::{self, Process, Random, Sandbox, start};
-use crate::{Intruder, LIFE, NAME, SHORT, soon, under_attack};
+use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
 
-/// Positions of words in a namespace for [`words::LANES`] participants, as docs/layout.md has them.
+/// Positions of words in a namespace for [`words::PARTICIPANTS`] participants, as docs/layout.md has them.
 mod words {
-    pub const LANES: usize = 4;
-    pub const FIRST_LANE: usize = 64;
-    pub const LANE: usize = 16;
+    pub const PARTICIPANTS: usize = 4;
+    pub const FIRST_RECORD: usize = 64;
+    pub const RECORD_WORDS: usize = 16;
     /// Words of a participant's record.
     pub const PID: usize = 0;
     pub const STARTED: usize = 1;
     pub const NAMESPACE: usize = 2;
     pub const STATE: usize = 3;
     pub const PRESENT: u64 = 1;
-    pub const TABLE: usize = FIRST_LANE + LANES * LANE;
+    pub const TABLE: usize = FIRST_RECORD + PARTICIPANTS * RECORD_WORDS;
     pub const ENTRY: usize = 16;
     /// A word of an entry.
     pub const AT: usize = 5;
@@ -57,8 +57,8 @@ mod words {
     /// The two words of a seqlock: of a value, of a mutex, of the first long element of an array,
     /// which has two words.
     pub const VALUE_CELL: usize = 0;
-    pub const VALUE_PLEA: usize = 33;
-    pub const ARRAY_PLEA: usize = 2;
+    pub const VALUE_BACKOFF: usize = 33;
+    pub const ARRAY_BACKOFF: usize = 2;
     pub const MUTEX_CELL: usize = 2;
     pub const ELEMENT_CELL: usize = 16;
     pub const READERS: usize = 32;
@@ -67,8 +67,8 @@ mod words {
     pub const DIED: u64 = 1 << 16;
 
     /// A word of a participant's record.
-    pub fn lane(index: usize, word: usize) -> usize {
-        FIRST_LANE + index * LANE + word
+    pub fn record(index: usize, word: usize) -> usize {
+        FIRST_RECORD + index * RECORD_WORDS + word
     }
 }
 
@@ -79,7 +79,7 @@ const WIDE: [[u8; 12]; 3] = [[4; 12]; 3];
 
 fn builder(sandbox: &Sandbox) -> NamespaceBuilder {
     Namespace::builder()
-        .max_participants(words::LANES)
+        .max_participants(words::PARTICIPANTS)
         .directory(sandbox.names())
         .value("short", 1_u64)
         .value("long", [2_u64; 9])
@@ -162,17 +162,17 @@ impl Objects {
         self.intruder.set(self.word(object, word), value);
     }
 
-    /// Tries each lock once, for no longer than `patience`, and unlocks it at once.
-    fn try_locks(&self, patience: Duration) -> [(&'static str, usize, Result<(), SyncError>); 7] {
+    /// Tries each lock once, for no longer than `timeout`, and unlocks it at once.
+    fn try_locks(&self, timeout: Duration) -> [(&'static str, usize, Result<(), SyncError>); 7] {
         let lock = words::LOCK;
         [
-            ("short", words::VALUE_LOCK, soon(|| self.short.store_timeout(&1, patience))),
-            ("narrow", lock, soon(|| taken(self.narrow.lock_timeout(patience)))),
-            ("wide", lock, soon(|| taken(self.wide.lock_timeout(patience)))),
-            ("mutex", lock, soon(|| taken(self.mutex.lock_timeout(patience)))),
-            ("again", lock, soon(|| taken(self.again.lock_timeout(patience)))),
-            ("rw", lock, soon(|| taken(self.rw.write_timeout(patience)))),
-            ("rw", lock, soon(|| taken(self.rw.read_timeout(patience)))),
+            ("short", words::VALUE_LOCK, soon(|| self.short.store_timeout(&1, timeout))),
+            ("narrow", lock, soon(|| taken(self.narrow.lock_timeout(timeout)))),
+            ("wide", lock, soon(|| taken(self.wide.lock_timeout(timeout)))),
+            ("mutex", lock, soon(|| taken(self.mutex.lock_timeout(timeout)))),
+            ("again", lock, soon(|| taken(self.again.lock_timeout(timeout)))),
+            ("rw", lock, soon(|| taken(self.rw.write_timeout(timeout)))),
+            ("rw", lock, soon(|| taken(self.rw.read_timeout(timeout)))),
         ]
     }
 }
@@ -192,18 +192,18 @@ pub fn open_and_leave(arguments: &[String]) {
 }
 
 /// Long enough for a liveness check.
-const LONG: Duration = Duration::from_millis(60);
+const CHECK_TIMEOUT: Duration = Duration::from_millis(60);
 /// Longer than a test may take.
-const EVER: Duration = Duration::from_secs(1000);
+const LONG_TIMEOUT: Duration = Duration::from_secs(1000);
 
 #[test]
 fn lock_owner_impossible_returns_corrupt() {
     let sandbox = Sandbox::new();
     let objects = Objects::new(&sandbox);
-    start("open_and_leave", &[sandbox.names().to_str().unwrap()]).finish(); // lane 1 has been left
-    let lanes = words::LANES as u64;
+    start("open_and_leave", &[sandbox.names().to_str().unwrap()]).finish(); // participant 1 has left
+    let participants = words::PARTICIPANTS as u64;
     let [own, left, vacant] = [1, 2, 3];
-    for owner in [left, vacant, lanes + 1, 100, 0xFFFE, 0xFFFF] {
+    for owner in [left, vacant, participants + 1, 100, 0xFFFE, 0xFFFF] {
         for word in [owner, owner | words::DIED, owner | !0 << 16] {
             for (object, lock, _) in objects.try_locks(SHORT) {
                 objects.set(object, lock, word);
@@ -213,7 +213,7 @@ fn lock_owner_impossible_returns_corrupt() {
                 // `Corrupt` if there was time for a liveness check, on a busy machine.
                 assert!(matches!(answer, Err(SyncError::TimedOut | SyncError::Corrupt)), "{object}: {answer:?}");
             }
-            for (object, _, answer) in objects.try_locks(EVER) {
+            for (object, _, answer) in objects.try_locks(LONG_TIMEOUT) {
                 assert_eq!(answer, Err(SyncError::Corrupt), "{object} of {word:#x}");
             }
             objects.set("first", words::LOCK, word);
@@ -229,14 +229,14 @@ fn lock_owner_impossible_returns_corrupt() {
     for (object, lock, _) in objects.try_locks(SHORT) {
         objects.set(object, lock, own);
     }
-    assert!(objects.try_locks(LONG).iter().all(|(_, _, answer)| *answer == Err(SyncError::TimedOut)));
+    assert!(objects.try_locks(CHECK_TIMEOUT).iter().all(|(_, _, answer)| *answer == Err(SyncError::TimedOut)));
     assert_eq!(objects.mutex.unlock(), Err(SyncError::NotOwner));
     // No owner, with bits that no process sets.
     for word in [1 << 18, 1 << 63, !0 << 16] {
         for (object, lock, _) in objects.try_locks(Duration::ZERO) {
             objects.set(object, lock, word);
         }
-        for (object, _, answer) in objects.try_locks(EVER) {
+        for (object, _, answer) in objects.try_locks(LONG_TIMEOUT) {
             assert_eq!(answer, Err(SyncError::Corrupt), "{object}: {word:#x}");
         }
     }
@@ -254,10 +254,10 @@ fn array_poison_bit_is_ignored() {
 
 /// Starts a process that has the namespace mapped and does nothing. Returns the process and its
 /// index.
-fn start_onlooker(sandbox: &Sandbox, intruder: &Intruder, lane: usize) -> (Process, usize) {
+fn start_onlooker(sandbox: &Sandbox, intruder: &Intruder, participant: usize) -> (Process, usize) {
     let process = start("stay_in_namespace", &[sandbox.names().to_str().unwrap()]);
-    support::until(|| intruder.get(words::lane(lane, words::STATE)) == words::PRESENT);
-    (process, lane)
+    support::until(|| intruder.get(words::record(participant, words::STATE)) == words::PRESENT);
+    (process, participant)
 }
 
 pub fn stay_in_namespace(arguments: &[String]) {
@@ -273,21 +273,21 @@ fn lock_owner_without_file_lock_returns_lock_lost() {
     let sandbox = Sandbox::new();
     let objects = Objects::new(&sandbox);
     let onlooker = start_onlooker(&sandbox, &objects.intruder, 1);
-    let identity = [words::PID, words::STARTED, words::NAMESPACE].map(|word| (word, words::lane(onlooker.1, word)));
+    let identity = [words::PID, words::STARTED, words::NAMESPACE].map(|word| (word, words::record(onlooker.1, word)));
     for runs in [true, false] {
         for (object, lock, _) in objects.try_locks(Duration::ZERO) {
             objects.set(object, lock, 4);
         }
         for (word, own) in identity {
-            objects.intruder.set(words::lane(3, word), if runs { objects.intruder.get(own) } else { u64::MAX - 7 });
+            objects.intruder.set(words::record(3, word), if runs { objects.intruder.get(own) } else { u64::MAX - 7 });
         }
-        objects.intruder.set(words::lane(3, words::STATE), words::PRESENT);
-        for (object, _, answer) in objects.try_locks(EVER) {
+        objects.intruder.set(words::record(3, words::STATE), words::PRESENT);
+        for (object, _, answer) in objects.try_locks(LONG_TIMEOUT) {
             let expected = if runs { Err(SyncError::LockLost) } else { Ok(()) };
             assert_eq!(answer, expected, "{object}: a process that runs without its lock, or has died");
         }
     }
-    assert_ne!(objects.intruder.get(words::lane(3, words::STATE)), words::PRESENT, "repaired");
+    assert_ne!(objects.intruder.get(words::record(3, words::STATE)), words::PRESENT, "repaired");
 }
 
 /// The lock word changes while its owner holds the lock.
@@ -376,17 +376,17 @@ fn barrier_state_invalid_calls_return() {
             let sandbox = Sandbox::new();
             let objects = Objects::new(&sandbox);
             objects.set("gate", 0, generation << 43 | word);
-            for mark in 0..words::LANES {
+            for mark in 0..words::PARTICIPANTS {
                 objects.set("gate", words::MARKS + mark, if mark == 2 { u64::MAX } else { generation + 1 });
             }
             let gate = &objects.gate;
             let _ = (soon(|| gate.wait_timeout(SHORT)), gate.waiting(), gate.is_broken());
-            let _ = (soon(|| gate.wait_timeout(LONG)), soon(|| gate.abort()));
+            let _ = (soon(|| gate.wait_timeout(CHECK_TIMEOUT)), soon(|| gate.abort()));
             assert!(gate.is_broken());
             soon(|| gate.reset()).unwrap();
             assert!(!gate.is_broken());
             objects.set("gate", 0, generation << 43 | word);
-            soon(|| drop(objects)); // who leaves looks whether it had come
+            soon(|| drop(objects)); // leaving checks whether it has arrived
         }
     }
 }
@@ -398,7 +398,7 @@ fn semaphore_permits_invalid_return_corrupt() {
     for invalid in [1 << 31, 1 << 32, u64::MAX] {
         objects.set("permits", 0, invalid);
         assert_eq!(objects.permits.try_acquire(1), Err(SyncError::Corrupt));
-        assert_eq!(soon(|| objects.permits.acquire_timeout(1, EVER)), Err(SyncError::Corrupt));
+        assert_eq!(soon(|| objects.permits.acquire_timeout(1, LONG_TIMEOUT)), Err(SyncError::Corrupt));
         assert_eq!(objects.permits.release(1), Err(SyncError::Corrupt));
         assert_eq!(objects.permits.available(), Err(SyncError::Corrupt));
     }
@@ -412,7 +412,7 @@ fn semaphore_permits_invalid_return_corrupt() {
         }
         assert_eq!(objects.owned.available(), 0);
         assert_eq!(objects.owned.try_acquire(1), Err(SyncError::WouldBlock));
-        assert_eq!(soon(|| objects.owned.acquire_timeout(1, LONG)), Err(SyncError::TimedOut));
+        assert_eq!(soon(|| objects.owned.acquire_timeout(1, CHECK_TIMEOUT)), Err(SyncError::TimedOut));
     }
     assert_eq!([1, 2, 3].map(|count| objects.owned.release(count)), [Err(SyncError::NotOwner); 3]);
     // This process owns all of them, with generations at their limit.
@@ -430,22 +430,23 @@ fn semaphore_permits_invalid_return_corrupt() {
 #[test]
 fn bounded_semaphore_many_owners_invalid_calls_return() {
     let sandbox = Sandbox::new();
-    let (lanes, permits) = (4096, 1 << 16);
-    let plan = Namespace::builder().max_participants(lanes).bounded_semaphore("owned", permits);
+    let (participants, permits) = (4096, 1 << 16);
+    let plan = Namespace::builder().max_participants(participants).bounded_semaphore("owned", permits);
     let namespace = plan.directory(sandbox.names()).open(NAME).unwrap();
     let intruder = Intruder::at(&sandbox.names().join(NAME));
     let _onlooker = start_onlooker(&sandbox, &intruder, 1);
-    for lane in 2..lanes {
+    for participant in 2..participants {
         // Live participants, as far as the kernel can tell.
-        (0..words::LANE).for_each(|word| intruder.set(words::lane(lane, word), intruder.get(words::lane(1, word))));
+        (0..words::RECORD_WORDS)
+            .for_each(|word| intruder.set(words::record(participant, word), intruder.get(words::record(1, word))));
     }
-    let table = words::FIRST_LANE + lanes * words::LANE;
+    let table = words::FIRST_RECORD + participants * words::RECORD_WORDS;
     let owners = intruder.get(table + words::AT) as usize + words::OWNERS;
     (0..permits as usize).for_each(|permit| intruder.set(owners + permit, 0xFFFF));
     let owned = namespace.bounded_semaphore("owned").unwrap();
-    assert_eq!(soon(|| owned.acquire_timeout(1, LONG)), Err(SyncError::TimedOut));
-    (0..permits as usize).for_each(|permit| intruder.set(owners + permit, (permit % lanes + 1) as u64));
-    assert_eq!(soon(|| owned.acquire_timeout(1, LONG)), Err(SyncError::TimedOut));
+    assert_eq!(soon(|| owned.acquire_timeout(1, CHECK_TIMEOUT)), Err(SyncError::TimedOut));
+    (0..permits as usize).for_each(|permit| intruder.set(owners + permit, (permit % participants + 1) as u64));
+    assert_eq!(soon(|| owned.acquire_timeout(1, CHECK_TIMEOUT)), Err(SyncError::TimedOut));
     let seen = soon(|| Directory::at(sandbox.names()).inspect(NAME)).unwrap();
     assert_eq!(seen.objects[0].users.len(), permits as usize);
 }
@@ -455,7 +456,7 @@ fn rw_lock_readers_invalid_writer_fails() {
     let sandbox = Sandbox::new();
     let objects = Objects::new(&sandbox);
     for (bits, answer) in [
-        (1 << 32, SyncError::Corrupt), // a lane that nobody ever held
+        (1 << 32, SyncError::Corrupt), // a participant that never joined
         (1 << 63, SyncError::Corrupt),
         (u64::MAX, SyncError::Corrupt),
         (1, SyncError::TimedOut), // this process, which does not read
@@ -463,13 +464,13 @@ fn rw_lock_readers_invalid_writer_fails() {
     ] {
         objects.set("rw", words::READERS, bits);
         assert!(matches!(taken(objects.rw.try_write()), Err(SyncError::WouldBlock | SyncError::Corrupt)));
-        let patience = if answer == SyncError::TimedOut { LONG } else { EVER };
-        assert_eq!(soon(|| taken(objects.rw.write_timeout(patience))), Err(answer), "{bits:#x}");
+        let timeout = if answer == SyncError::TimedOut { CHECK_TIMEOUT } else { LONG_TIMEOUT };
+        assert_eq!(soon(|| taken(objects.rw.write_timeout(timeout))), Err(answer), "{bits:#x}");
         let answer = match bits & 0xFFFF {
             0xFFFF => Err(SyncError::TooMany { count: 1 << 15, limit: (1 << 15) - 1 }),
             _ => Ok(()),
         };
-        assert_eq!(taken(objects.rw.try_read()), answer, "who failed to write is not in the way");
+        assert_eq!(taken(objects.rw.try_read()), answer, "a failed writer is not in the way");
     }
     // The count of readers is removed while one reads.
     objects.set("rw", words::READERS, 0);
@@ -479,7 +480,7 @@ fn rw_lock_readers_invalid_writer_fails() {
     let kept = *reading;
     drop(reading);
     assert_eq!(kept, [8; 2]);
-    assert_eq!(soon(|| taken(objects.rw.write_timeout(EVER))), Err(SyncError::Corrupt), "one less than none");
+    assert_eq!(soon(|| taken(objects.rw.write_timeout(LONG_TIMEOUT))), Err(SyncError::Corrupt), "one less than none");
 }
 
 /// Whether a call gets what is free. It may yield to others that seem to wait, but not for ever.
@@ -508,12 +509,12 @@ fn object_event_words_invalid_free_ones_are_obtained() {
         for (object, events) in words::OBJECTS {
             events.iter().for_each(|event| objects.set(object, *event, invalid));
         }
-        for patience in [Duration::ZERO, SHORT] {
-            for index in 0..objects.try_locks(patience).len() {
-                assert!(at_last(|| objects.try_locks(patience)[index].2), "{index} with {invalid:#x}, {patience:?}");
+        for timeout in [Duration::ZERO, SHORT] {
+            for index in 0..objects.try_locks(timeout).len() {
+                assert!(at_last(|| objects.try_locks(timeout)[index].2), "{index} with {invalid:#x}, {timeout:?}");
             }
-            assert!(at_last(|| objects.permits.acquire_timeout(1, patience)), "{invalid:#x}, {patience:?}");
-            assert!(at_last(|| objects.owned.acquire_timeout(1, patience)), "{invalid:#x}, {patience:?}");
+            assert!(at_last(|| objects.permits.acquire_timeout(1, timeout)), "{invalid:#x}, {timeout:?}");
+            assert!(at_last(|| objects.owned.acquire_timeout(1, timeout)), "{invalid:#x}, {timeout:?}");
         }
         assert_eq!(soon(|| objects.flag.wait_timeout(SHORT)), Err(SyncError::TimedOut));
         assert_eq!(soon(|| objects.first.wait_timeout(SHORT)), Err(SyncError::TimedOut));
@@ -538,7 +539,7 @@ fn lock_no_barging_bit_set_newcomer_yields() {
             barred(object);
             let refused = attempt() == Err(SyncError::WouldBlock);
             let barred = objects.intruder.get(objects.word(object, words::LOCK_EVENT)) & 8 != 0;
-            assert_eq!(refused, barred, "who gets it lifts the bar");
+            assert_eq!(refused, barred, "acquiring clears the bit");
             refused
         })
     };
@@ -597,7 +598,7 @@ fn namespace_table_corrupted_after_open_objects_work() {
 
 /// Writes anything anywhere in a namespace, mostly where it matters.
 pub fn corrupt_namespace(arguments: &[String]) {
-    corrupt_words_from(LIFE, arguments);
+    corrupt_words_from(REGION_STATE, arguments);
 }
 
 /// Likewise, but not where opening the namespace reads.
@@ -613,22 +614,22 @@ fn corrupt_words_from(first: usize, arguments: &[String]) -> ! {
     loop {
         let object = places[random.below(places.len() as u64) as usize];
         let at = match random.below(12) {
-            0 => random.below((intruder.words() - LIFE) as u64) as usize + LIFE,
-            1 => words::FIRST_LANE + random.below((words::LANES * words::LANE) as u64) as usize,
+            0 => random.below((intruder.words() - REGION_STATE) as u64) as usize + REGION_STATE,
+            1 => words::FIRST_RECORD + random.below((words::PARTICIPANTS * words::RECORD_WORDS) as u64) as usize,
             2 => words::TABLE + random.below((words::ENTRY * places.len()) as u64) as usize,
             3..=7 => object + random.below(4) as usize,
             8 | 9 => object + 16 + random.below(4) as usize,
             _ => object + random.below(64) as usize,
         };
-        let is_lane = (words::FIRST_LANE..words::TABLE).contains(&at);
-        if at < first && !is_lane || first > LIFE && (queue..queue + 64).contains(&at) {
+        let is_record = (words::FIRST_RECORD..words::TABLE).contains(&at);
+        if at < first && !is_record || first > REGION_STATE && (queue..queue + 64).contains(&at) {
             continue;
         }
         let value = match random.below(8) {
             0 => random.next(),
             1 => 0,
-            2 | 3 => random.below(words::LANES as u64 + 3),
-            4 => random.below(words::LANES as u64 + 3) | random.below(8) << 16,
+            2 | 3 => random.below(words::PARTICIPANTS as u64 + 3),
+            4 => random.below(words::PARTICIPANTS as u64 + 3) | random.below(8) << 16,
             5 => random.below(4) | random.below(4) << 13 | random.below(1 << 16) << 36,
             6 => u64::MAX,
             _ => intruder.get(at).wrapping_add(random.below(9)).wrapping_sub(4),
@@ -678,16 +679,16 @@ pub fn change_endlessly(arguments: &[String]) {
 
 /// Every call on an object that does not block for ever.
 fn use_objects(objects: &mut Objects, random: &mut Random) {
-    let patience = [Duration::ZERO, SHORT, SHORT, Duration::from_millis(25)][random.below(4) as usize];
+    let timeout = [Duration::ZERO, SHORT, SHORT, Duration::from_millis(25)][random.below(4) as usize];
     let index = random.below(13) as usize;
     match random.below(16) {
         0 => drop((soon(|| objects.short.load()), soon(|| objects.long.load()), objects.short.version())),
-        1 => drop((soon(|| objects.short.store_timeout(&1, patience)), soon(|| objects.long.try_store(&[1; 9])))),
+        1 => drop((soon(|| objects.short.store_timeout(&1, timeout)), soon(|| objects.long.try_store(&[1; 9])))),
         2 => {
-            let _ = soon(|| objects.long.update_timeout(|value| value[0] ^= 1, patience));
+            let _ = soon(|| objects.long.update_timeout(|value| value[0] ^= 1, timeout));
             let _ = objects.short.try_writer().map(|mut writer| (writer.store(&2), writer.update(|value| *value ^= 3)));
         }
-        3 => drop((soon(|| objects.short.wait_changed(patience)), soon(|| objects.flag.wait_timeout(patience)))),
+        3 => drop((soon(|| objects.short.wait_changed(timeout)), soon(|| objects.flag.wait_timeout(timeout)))),
         4 => {
             let _ = (objects.number.fetch_add(1), objects.number.fetch_max(7), objects.number.compare_exchange(1, 2));
             let _ = (soon(|| objects.real.fetch_add(0.5)), soon(|| objects.real.fetch_update(|real| Some(real * 2.0))));
@@ -697,47 +698,47 @@ fn use_objects(objects: &mut Objects, random: &mut Random) {
             let _ = (soon(|| objects.wide.get(index % 4)), soon(|| objects.wide.to_vec()), objects.wide.iter().count());
         }
         6 => {
-            let _ = soon(|| objects.wide.lock_timeout(patience)).map(|mut section| {
+            let _ = soon(|| objects.wide.lock_timeout(timeout)).map(|mut section| {
                 let _ = (section.set(index, [1; 12]), section.store_from(index % 4, &[[2; 12]; 2]), section.to_vec());
             });
             let _ = soon(|| objects.narrow.try_lock()).map(|mut section| section.store_from(1, &[9; 9]));
         }
-        7 => drop(soon(|| objects.mutex.lock_timeout(patience)).map(|mut value| *value ^= 1)),
+        7 => drop(soon(|| objects.mutex.lock_timeout(timeout)).map(|mut value| *value ^= 1)),
         8 => {
-            let _ = soon(|| objects.again.lock_timeout(patience)).map(|outer| {
+            let _ = soon(|| objects.again.lock_timeout(timeout)).map(|outer| {
                 let inner = soon(|| objects.again.try_lock());
                 let _ = (outer.get(), outer.set(&[1; 9]), inner.map(|inner| inner.get()));
             });
         }
         9 => {
-            let one = soon(|| objects.rw.read_timeout(patience));
+            let one = soon(|| objects.rw.read_timeout(timeout));
             let another = soon(|| objects.rw.try_read());
             let _ = soon(|| taken(objects.rw.try_write()));
             drop((one, another));
         }
-        10 => drop(soon(|| objects.rw.write_timeout(patience)).map(|mut value| value[1] ^= 1)),
+        10 => drop(soon(|| objects.rw.write_timeout(timeout)).map(|mut value| value[1] ^= 1)),
         11 => {
-            let _ = soon(|| objects.permits.acquire_timeout(index as u32 % 3, patience));
+            let _ = soon(|| objects.permits.acquire_timeout(index as u32 % 3, timeout));
             let _ = (soon(|| objects.permits.try_acquire(1)), soon(|| objects.permits.release(index as u32 % 3)));
             let _ = (soon(|| objects.permits.try_permit().map(drop)), objects.permits.available());
         }
         12 => {
-            let _ = soon(|| objects.owned.acquire_timeout(index as u32 % 4, patience));
+            let _ = soon(|| objects.owned.acquire_timeout(index as u32 % 4, timeout));
             let _ = (soon(|| objects.owned.try_acquire(1)), soon(|| objects.owned.release(index as u32 % 4)));
             assert!(objects.owned.available() <= BOUND);
         }
         13 => {
-            let _ = (soon(|| objects.gate.wait_timeout(patience)), objects.gate.waiting(), objects.gate.is_broken());
+            let _ = (soon(|| objects.gate.wait_timeout(timeout)), objects.gate.waiting(), objects.gate.is_broken());
             let _ = (soon(|| objects.gate.abort()), soon(|| objects.gate.reset()));
         }
         14 => {
             let _ = (objects.flag.set(), objects.flag.clear(), objects.news.notify_all(), objects.flag.is_set());
-            let _ = (soon(|| objects.first.wait_timeout(patience)), objects.first.is_completed());
+            let _ = (soon(|| objects.first.wait_timeout(timeout)), objects.first.is_completed());
         }
         _ => {
             let queue = &mut objects.queue;
-            let _ = (soon(|| queue.try_send(&1)), soon(|| queue.send_timeout(&2, patience)));
-            let _ = (soon(|| queue.try_recv()), soon(|| queue.recv_timeout(patience)), queue.len());
+            let _ = (soon(|| queue.try_send(&1)), soon(|| queue.send_timeout(&2, timeout)));
+            let _ = (soon(|| queue.try_recv()), soon(|| queue.recv_timeout(timeout)), queue.len());
         }
     }
 }
@@ -764,20 +765,20 @@ fn join_and_leave(names: &Path, random: &mut Random) -> bool {
 #[test]
 fn namespace_corrupted_while_others_join_and_leave_calls_return() {
     for part in ["corrupt_namespace", "corrupt_objects"] {
-        let came = Cell::new(0);
+        let joined = Cell::new(0);
         under_attack(
             part,
             |sandbox| builder(sandbox).persistent().open(NAME).map(|_| sandbox.names()).unwrap(),
-            |names, random| came.set(came.get() + u32::from(join_and_leave(names, random))),
+            |names, random| joined.set(joined.get() + u32::from(join_and_leave(names, random))),
         );
-        assert!(part == "corrupt_namespace" || came.get() > 0, "nobody ever got in");
+        assert!(part == "corrupt_namespace" || joined.get() > 0, "no process was ever admitted");
     }
 }
 
 /// A reader gets a value or `Corrupt`, and does not read for ever.
 #[test]
 fn value_written_endlessly_readers_return() {
-    let pleas = [("short", words::VALUE_PLEA), ("long", words::VALUE_PLEA), ("wide", words::ARRAY_PLEA)];
+    let pleas = [("short", words::VALUE_BACKOFF), ("long", words::VALUE_BACKOFF), ("wide", words::ARRAY_BACKOFF)];
     let asked = Cell::new([false; 3]);
     under_attack("overwrite_endlessly", Objects::new, |objects, _| {
         let _ = (soon(|| objects.short.load()), soon(|| objects.long.load()), soon(|| objects.wide.get(0)));
@@ -788,7 +789,7 @@ fn value_written_endlessly_readers_return() {
         let asks = pleas.map(|(object, word)| objects.intruder.get(objects.word(object, word)) == 1);
         asked.set(std::array::from_fn(|index| asked.get()[index] || asks[index]));
     });
-    assert_eq!(asked.get(), [true; 3], "readers who are lapped ask for a pause");
+    assert_eq!(asked.get(), [true; 3], "readers that are overtaken ask for a pause");
 }
 
 #[test]

@@ -7,21 +7,21 @@ use std::time::Duration;
 use tombolo::{Message, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
 
 use crate::support::{Random, Sandbox};
-use crate::{Intruder, LIFE, NAME, SHORT, under_attack};
+use crate::{Intruder, NAME, REGION_STATE, SHORT, under_attack};
 
 /// Positions of words in the region of a one-way pipe, as docs/layout.md has them.
 const TAIL: usize = 128;
-const PRODUCER_ROLE: usize = 129;
-const PRODUCER_FROM: usize = 130;
+const PRODUCER_OWNER: usize = 129;
+const PRODUCER_START: usize = 130;
 const HEAD: usize = 144;
-const CONSUMER_ROLE: usize = 145;
-const CONTROL: Range<usize> = LIFE..192;
+const CONSUMER_OWNER: usize = 145;
+const CONTROL: Range<usize> = REGION_STATE..192;
 const DATA: usize = 192;
 
 const MESSAGE: u64 = 1 << 56;
-const LARGE: u64 = 2 << 56;
-const PART: u64 = 3 << 56;
-const SKIP: u64 = 4 << 56;
+const BEGIN: u64 = 2 << 56;
+const FRAGMENT: u64 = 3 << 56;
+const PADDING: u64 = 4 << 56;
 
 /// A ring of 16 words.
 fn bytes(sandbox: &Sandbox) -> PipeOptions<[u8]> {
@@ -81,13 +81,13 @@ fn receiver_record_invalid_returns_corrupt() {
         (&[0, 0], 2),
         (&[9 << 56, 0], 2),
         (&[u64::MAX, 0], 2),
-        (&[SKIP, 0], 2),
-        (&[SKIP | 1, MESSAGE], 2), // not to the end of the ring
-        (&[SKIP | 16, 0], 15),     // not published
-        (&[PART, 0], 2),           // empty
-        (&[LARGE | 1001, 0], 2),
-        (&[LARGE | 1 << 50, 0], 2),
-        (&[LARGE | 8, PART | 9, 0, 0], 4), // more than announced
+        (&[PADDING, 0], 2),
+        (&[PADDING | 1, MESSAGE], 2), // not to the end of the ring
+        (&[PADDING | 16, 0], 15),     // not published
+        (&[FRAGMENT, 0], 2),          // empty
+        (&[BEGIN | 1001, 0], 2),
+        (&[BEGIN | 1 << 50, 0], 2),
+        (&[BEGIN | 8, FRAGMENT | 9, 0, 0], 4), // more than announced
     ] {
         let sandbox = Sandbox::new();
         let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
@@ -102,7 +102,7 @@ fn receiver_record_invalid_returns_corrupt() {
 fn receiver_padding_only_returns_empty() {
     let sandbox = Sandbox::new();
     let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
-    intruder.set(DATA, SKIP | 16);
+    intruder.set(DATA, PADDING | 16);
     for lap in 1..100 {
         intruder.set(TAIL, lap * 16);
         assert_eq!(rx.try_recv(&mut Vec::new()), Err(RecvError::Empty));
@@ -114,8 +114,8 @@ fn receiver_huge_message_announced_allocates_what_arrived() {
     let sandbox = Sandbox::new();
     let options = bytes(&sandbox).max_message_len(1 << 55);
     let (_tx, mut rx, intruder) = one_way(&options, &sandbox);
-    intruder.set(DATA, LARGE | 1 << 55);
-    intruder.set(DATA + 1, PART | 8);
+    intruder.set(DATA, BEGIN | 1 << 55);
+    intruder.set(DATA + 1, FRAGMENT | 8);
     intruder.set(TAIL, 3);
     assert_eq!(rx.recv_timeout(&mut Vec::new(), SHORT), Err(RecvError::TimedOut));
 }
@@ -124,7 +124,7 @@ fn receiver_huge_message_announced_allocates_what_arrived() {
 fn receiver_orphan_fragments_end_in_corrupt() {
     let sandbox = Sandbox::new();
     let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
-    (0..16).step_by(2).for_each(|at| intruder.set(DATA + at, PART | 8));
+    (0..16).step_by(2).for_each(|at| intruder.set(DATA + at, FRAGMENT | 8));
     let corrupt = (1..1000).find(|lap| {
         intruder.set(TAIL, lap * 16);
         match rx.try_recv(&mut Vec::new()) {
@@ -140,16 +140,16 @@ fn receiver_orphan_fragments_end_in_corrupt() {
 fn pipe_owner_words_invalid_calls_return() {
     let sandbox = Sandbox::new();
     let (_tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
-    intruder.set(PRODUCER_FROM, 1000);
-    intruder.set(PRODUCER_FROM + 1, 1000);
-    intruder.set(PRODUCER_ROLE, 7 << 3 | 1);
+    intruder.set(PRODUCER_START, 1000);
+    intruder.set(PRODUCER_START + 1, 1000);
+    intruder.set(PRODUCER_OWNER, 7 << 3 | 1);
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::Corrupt));
 
     let sandbox = Sandbox::new();
     let (mut tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
-    for role in [u64::MAX, 0, 3, u64::MAX << 3, 1 << 3 | 2, 5 << 3 | 7] {
-        intruder.set(PRODUCER_ROLE, role);
-        intruder.set(CONSUMER_ROLE, role);
+    for owner in [u64::MAX, 0, 3, u64::MAX << 3, 1 << 3 | 2, 5 << 3 | 7] {
+        intruder.set(PRODUCER_OWNER, owner);
+        intruder.set(CONSUMER_OWNER, owner);
         let _ = (rx.recv_timeout(SHORT), rx.poll(SHORT), rx.try_recv());
         let _ = (0..5).map(|number| tx.send_timeout(&number, SHORT)).collect::<Vec<_>>();
     }
@@ -163,9 +163,9 @@ pub fn corrupt_pipe(arguments: &[String]) {
     let mut random = Random(arguments[1].parse().unwrap());
     loop {
         let at = match random.below(4) {
-            0 => random.below((intruder.words() - LIFE) as u64) as usize + LIFE,
+            0 => random.below((intruder.words() - REGION_STATE) as u64) as usize + REGION_STATE,
             1 => random.below(CONTROL.len() as u64) as usize + CONTROL.start,
-            2 => [TAIL, HEAD, PRODUCER_ROLE, PRODUCER_FROM, CONSUMER_ROLE][random.below(5) as usize],
+            2 => [TAIL, HEAD, PRODUCER_OWNER, PRODUCER_START, CONSUMER_OWNER][random.below(5) as usize],
             _ => random.below((intruder.words() - DATA) as u64) as usize + DATA,
         };
         let value = match random.below(5) {
@@ -185,7 +185,7 @@ pub fn corrupt_pipe(arguments: &[String]) {
 /// Publishes beginnings of large messages as fast as they are read.
 pub fn announce_endlessly(arguments: &[String]) {
     let intruder = Intruder::at(Path::new(&arguments[0]));
-    (DATA..DATA + 16).for_each(|at| intruder.set(at, LARGE | 1));
+    (DATA..DATA + 16).for_each(|at| intruder.set(at, BEGIN | 1));
     loop {
         intruder.set(TAIL, intruder.get(HEAD) + 16);
     }
@@ -195,9 +195,9 @@ pub fn announce_endlessly(arguments: &[String]) {
 pub fn rejoin_endlessly(arguments: &[String]) {
     let intruder = Intruder::at(Path::new(&arguments[0]));
     loop {
-        let epoch = intruder.get(PRODUCER_ROLE) >> 3;
-        intruder.set(PRODUCER_FROM, intruder.get(TAIL));
-        intruder.set(PRODUCER_ROLE, if epoch == 0 { 5 << 3 | 1 } else { 1 });
+        let epoch = intruder.get(PRODUCER_OWNER) >> 3;
+        intruder.set(PRODUCER_START, intruder.get(TAIL));
+        intruder.set(PRODUCER_OWNER, if epoch == 0 { 5 << 3 | 1 } else { 1 });
     }
 }
 

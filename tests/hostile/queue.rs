@@ -7,32 +7,32 @@ use std::time::Duration;
 use tombolo::{End, ErrorKind, Message, QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
 
 use crate::support::{self, Random, Sandbox, start};
-use crate::{Intruder, LIFE, NAME, SHORT, soon, under_attack};
+use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
 
-/// Positions of words in the region of a queue for [`words::LANES`] participants, as docs/layout.md
+/// Positions of words in the region of a queue for [`words::PARTICIPANTS`] participants, as docs/layout.md
 /// has them.
 mod words {
     pub const TAIL: usize = 64;
     pub const HEAD: usize = 80;
     pub const EVENTS: [usize; 4] = [96, 112, 128, 144];
     pub const LOST: usize = 160;
-    pub const VERDICT: usize = 161;
+    pub const PENDING_POSITION: usize = 161;
     pub const REPORTED: usize = 163;
-    pub const CHANGES: usize = 165;
-    pub const SENDERS_CAME: usize = 166;
-    pub const SENDERS_ENDED: usize = 168;
-    pub const FIRST_LANE: usize = 176;
-    pub const LANE: usize = 16;
+    pub const MEMBERSHIP_EPOCH: usize = 165;
+    pub const SENDERS_JOINED: usize = 166;
+    pub const SENDERS_LAST_EXIT: usize = 168;
+    pub const FIRST_RECORD: usize = 176;
+    pub const RECORD_WORDS: usize = 16;
     pub const STATE: usize = 3;
-    pub const PART: usize = 5;
-    pub const LANE_RUN: usize = 6;
-    pub const SINCE: usize = 7;
+    pub const ROLE: usize = 5;
+    pub const SENDER_RUN: usize = 6;
+    pub const JOINED_COUNT: usize = 7;
     pub const INTENT: usize = 8;
-    pub const OPEN: usize = 9;
-    pub const LANES: usize = 4;
-    pub const OWNERS: usize = FIRST_LANE + LANES * LANE;
+    pub const UNFINISHED_TASKS: usize = 9;
+    pub const PARTICIPANTS: usize = 4;
+    pub const OWNERS: usize = FIRST_RECORD + PARTICIPANTS * RECORD_WORDS;
 
     /// Words of the skip marks of four slots.
     pub const MARKS: usize = 16;
@@ -47,14 +47,14 @@ mod words {
     pub const RUN: u64 = 1 << 55;
 
     /// A word of a participant's record.
-    pub fn lane(index: usize, word: usize) -> usize {
-        FIRST_LANE + index * LANE + word
+    pub fn record(index: usize, word: usize) -> usize {
+        FIRST_RECORD + index * RECORD_WORDS + word
     }
 }
 
 /// Four slots of two words, without a pool: the slots come right behind the records.
 fn queue_of_values(sandbox: &Sandbox) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(4).max_participants(words::LANES).directory(sandbox.names())
+    QueueOptions::values().capacity(4).max_participants(words::PARTICIPANTS).directory(sandbox.names())
 }
 
 const VALUE_MARKS: usize = words::OWNERS;
@@ -63,7 +63,7 @@ const VALUE_STRIDE: usize = 2;
 
 /// Four slots of four words (control, payload header, 16 bytes), a block of 64 bytes and an extent.
 fn queue_of_bytes(sandbox: &Sandbox) -> QueueOptions<[u8]> {
-    let options = QueueOptions::bytes().capacity(4).max_participants(words::LANES).max_message_len(1000);
+    let options = QueueOptions::bytes().capacity(4).max_participants(words::PARTICIPANTS).max_message_len(1000);
     options.inline_len(16).blocks(1, 64).extents(1).directory(sandbox.names())
 }
 
@@ -215,29 +215,29 @@ fn receiver_slot_of_earlier_lap_returns_corrupt() {
 #[test]
 fn receiver_payload_header_invalid_returns_corrupt() {
     const POOLED: u64 = 1;
-    let label = |length: u64| length << 1;
-    for (label, place) in [
-        (label(17), 0), // longer than the slot
-        (label(1 << 40), 0),
+    let header = |length: u64| length << 1;
+    for (header, place) in [
+        (header(17), 0), // longer than the slot
+        (header(1 << 40), 0),
         (u64::MAX - 1, 0),
-        (label(65) | POOLED, 0),   // longer than the block
-        (label(1001) | POOLED, 1), // longer than the limit
-        (label(1 << 62) | POOLED, 1),
+        (header(65) | POOLED, 0),   // longer than the block
+        (header(1001) | POOLED, 1), // longer than the limit
+        (header(1 << 62) | POOLED, 1),
         (u64::MAX, 0),
-        (label(10) | POOLED, 2), // no such place
-        (label(10) | POOLED, 1 << 32),
-        (label(10) | POOLED, u64::MAX),
-        (label(10) | POOLED, u64::MAX / 8),
+        (header(10) | POOLED, 2), // no such place
+        (header(10) | POOLED, 1 << 32),
+        (header(10) | POOLED, u64::MAX),
+        (header(10) | POOLED, u64::MAX / 8),
     ] {
         let sandbox = Sandbox::new();
         let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
         tx.send(b"before").unwrap();
         tx.send(b"behind").unwrap();
-        intruder.set(BYTE_SLOTS + 1, label);
+        intruder.set(BYTE_SLOTS + 1, header);
         intruder.set(BYTE_SLOTS + 2, place);
         intruder.set(BYTE_SLOTS + 3, 1);
         let mut message = Vec::new();
-        assert_eq!(rx.recv_timeout(&mut message, SHORT), Err(RecvError::Corrupt), "{label:x} {place}");
+        assert_eq!(rx.recv_timeout(&mut message, SHORT), Err(RecvError::Corrupt), "{header:x} {place}");
         assert_eq!(rx.recv_timeout(&mut message, SHORT), Ok(6), "what follows is whole");
         assert_eq!(message, b"behind");
         assert_eq!(rx.stats().dropped, 1);
@@ -310,7 +310,7 @@ fn queue_intent_of_dead_covers_everything_calls_return() {
             let dead = tx.try_clone().unwrap();
             assert_eq!((tx.try_send_many(&[1, 2, 3]), rx.recv()), (Ok(3), Ok(1)));
             drop(dead.into_fd().unwrap());
-            intruder.set(words::lane(2, words::INTENT), (position + 1) << 6 | 63);
+            intruder.set(words::record(2, words::INTENT), (position + 1) << 6 | 63);
             if state != words::READY {
                 intruder.set(VALUE_SLOTS + 2 * VALUE_STRIDE, 2 << 2 | state);
             }
@@ -331,9 +331,9 @@ fn queue_intent_of_living_covers_everything_others_go_on() {
     let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
     let (dead, mut other) = (tx.try_clone().unwrap(), rx.sender().unwrap());
     drop(dead.into_fd().unwrap());
-    intruder.set(words::lane(2, words::INTENT), 1 << 6 | 1);
-    intruder.set(words::lane(3, words::INTENT), 1 << 6 | 63);
-    intruder.set(words::TAIL, 1); // the dead one's claim
+    intruder.set(words::record(2, words::INTENT), 1 << 6 | 1);
+    intruder.set(words::record(3, words::INTENT), 1 << 6 | 63);
+    intruder.set(words::TAIL, 1); // the claim of the dead sender
     assert_eq!(soon(|| rx.try_recv()), Err(RecvError::Empty));
     for number in 0..100 {
         tx.send(&number).unwrap();
@@ -350,7 +350,7 @@ fn queue_counters_invalid_calls_return() {
         let (mut tx, _rx, intruder) = many(&queue_of_values(&sandbox).report_losses(), &sandbox);
         let mut rx = tx.receiver().unwrap();
         let mut reporting = queue_of_values(&sandbox).report_losses().receiver(NAME).unwrap();
-        for index in words::LOST..words::SENDERS_ENDED + 2 {
+        for index in words::LOST..words::SENDERS_LAST_EXIT + 2 {
             intruder.set(index, invalid);
             use_value_queue(&mut tx, &mut rx);
             use_value_queue(&mut tx, &mut reporting);
@@ -358,14 +358,14 @@ fn queue_counters_invalid_calls_return() {
         intruder.set(words::LOST, u64::MAX);
         intruder.set(words::REPORTED, 0);
         assert_eq!(reporting.try_recv(), Err(RecvError::Lost));
-        assert_ne!(reporting.try_recv(), Err(RecvError::Lost), "told once");
+        assert_ne!(reporting.try_recv(), Err(RecvError::Lost), "reported once");
     }
 }
 
 /// How many have joined and how they ended, when nobody is there.
 #[test]
 fn receiver_end_words_invalid_returns_an_end() {
-    for (came, ended, answer) in [
+    for (joined, ended, answer) in [
         (0, 2, RecvError::Closed),
         (1, 0, RecvError::Closed),
         (u64::MAX, 77, RecvError::Closed),
@@ -378,10 +378,10 @@ fn receiver_end_words_invalid_returns_an_end() {
         let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
         drop(tx);
         assert_eq!(rx.try_recv(), Err(RecvError::Closed));
-        intruder.set(words::SENDERS_CAME, came);
-        intruder.set(words::SENDERS_ENDED, ended);
-        intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
-        assert_eq!(soon(|| rx.recv_timeout(SHORT)), Err(answer), "{came} came, the last one ended {ended}");
+        intruder.set(words::SENDERS_JOINED, joined);
+        intruder.set(words::SENDERS_LAST_EXIT, ended);
+        intruder.set(words::MEMBERSHIP_EPOCH, intruder.get(words::MEMBERSHIP_EPOCH) + 1);
+        assert_eq!(soon(|| rx.recv_timeout(SHORT)), Err(answer), "{joined} joined, the last one ended {ended}");
     }
 }
 
@@ -389,14 +389,14 @@ fn receiver_end_words_invalid_returns_an_end() {
 #[test]
 fn queue_run_numbers_invalid_calls_return() {
     let invalid_values = [0, 1, 77, 255, 256, 257, 511, 1 << 32, u64::MAX - 1, u64::MAX];
-    for word in [words::LANE_RUN, words::SINCE] {
+    for word in [words::SENDER_RUN, words::JOINED_COUNT] {
         for invalid in invalid_values {
             let sandbox = Sandbox::new();
             let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
-            for lane in 0..words::LANES {
-                intruder.set(words::FIRST_LANE + lane * words::LANE + word, invalid);
+            for participant in 0..words::PARTICIPANTS {
+                intruder.set(words::FIRST_RECORD + participant * words::RECORD_WORDS + word, invalid);
             }
-            intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
+            intruder.set(words::MEMBERSHIP_EPOCH, intruder.get(words::MEMBERSHIP_EPOCH) + 1);
             use_value_queue(&mut tx, &mut rx);
             // New handles, clones and transferred endpoints use these words for a while.
             let mut late = soon(|| queue_of_values(&sandbox).sender(NAME)).unwrap();
@@ -431,18 +431,19 @@ fn queue_live_participants_without_locks_returns_lock_lost() {
     // Participant 0: it has the region mapped, so it could write.
     let _onlooker = start("stay_in_queue", &[sandbox.names().to_str().unwrap()]);
     support::until(|| rx.stats().receivers == 2);
-    for lane in [2, 3] {
-        (0..words::LANE).for_each(|word| intruder.set(words::lane(lane, word), intruder.get(words::lane(0, word))));
-        intruder.set(words::lane(lane, words::PART), 1);
+    for participant in [2, 3] {
+        (0..words::RECORD_WORDS)
+            .for_each(|word| intruder.set(words::record(participant, word), intruder.get(words::record(0, word))));
+        intruder.set(words::record(participant, words::ROLE), 1);
     }
-    intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
+    intruder.set(words::MEMBERSHIP_EPOCH, intruder.get(words::MEMBERSHIP_EPOCH) + 1);
     assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(60))), Err(RecvError::LockLost));
     assert_eq!(rx.stats().senders, 2);
     let error = soon(|| rx.sender()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LanesTaken, "{error}");
     // States that do not exist, and those of the dead.
     for state in [u64::MAX, 4, 0] {
-        (0..4).for_each(|lane| intruder.set(words::lane(lane, words::STATE), state));
+        (0..4).for_each(|participant| intruder.set(words::record(participant, words::STATE), state));
         let _ = soon(|| rx.recv_timeout(SHORT));
         let _ = soon(|| rx.sender());
     }
@@ -462,11 +463,12 @@ fn queue_own_records_without_locks_are_repaired() {
     let sandbox = Sandbox::new();
     let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
     drop(tx);
-    for lane in [0, 2, 3] {
-        (0..words::LANE).for_each(|word| intruder.set(words::lane(lane, word), intruder.get(words::lane(1, word))));
-        intruder.set(words::lane(lane, words::PART), 1);
+    for participant in [0, 2, 3] {
+        (0..words::RECORD_WORDS)
+            .for_each(|word| intruder.set(words::record(participant, word), intruder.get(words::record(1, word))));
+        intruder.set(words::record(participant, words::ROLE), 1);
     }
-    intruder.set(words::CHANGES, intruder.get(words::CHANGES) + 1);
+    intruder.set(words::MEMBERSHIP_EPOCH, intruder.get(words::MEMBERSHIP_EPOCH) + 1);
     assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(60))), Err(RecvError::PeerDied));
     let _all: Vec<_> = (0..3).map(|_| soon(|| rx.sender()).unwrap()).collect();
 }
@@ -479,7 +481,7 @@ fn sender_join_task_count_invalid_times_out() {
         let (mut tx, rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
         tx.try_send_many(&[1, 2, 3]).unwrap();
         let file = rx.into_fd().unwrap();
-        intruder.set(words::lane(1, words::OPEN), invalid);
+        intruder.set(words::record(1, words::UNFINISHED_TASKS), invalid);
         let mut rx: QueueReceiver<u64> = queue_of_values(&sandbox).from_fd(file).unwrap();
         assert_eq!([rx.recv(), rx.recv(), rx.recv()], [Ok(1), Ok(2), Ok(3)]);
         let _ = rx.task_done();
@@ -489,16 +491,16 @@ fn sender_join_task_count_invalid_times_out() {
 
 #[test]
 fn queue_repair_log_invalid_calls_return() {
-    for verdict in [1, 4, 5, 1 << 40, u64::MAX] {
+    for position in [1, 4, 5, 1 << 40, u64::MAX] {
         for state in words::STATES {
             let sandbox = Sandbox::new();
             let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
             let dead = tx.try_clone().unwrap();
             tx.send(&[1; 30]).unwrap();
             drop(dead.into_fd().unwrap());
-            intruder.set(words::VERDICT, verdict);
+            intruder.set(words::PENDING_POSITION, position);
             intruder.set(BYTE_SLOTS, state);
-            use_byte_queue(&mut tx, &mut rx, &mut Random(verdict));
+            use_byte_queue(&mut tx, &mut rx, &mut Random(position));
         }
     }
 }
@@ -516,11 +518,11 @@ pub fn corrupt_queue(arguments: &[String]) {
     };
     loop {
         let at = match random.below(8) {
-            0 => random.below((intruder.words() - LIFE) as u64) as usize + LIFE,
+            0 => random.below((intruder.words() - REGION_STATE) as u64) as usize + REGION_STATE,
             1 => words::TAIL,
             2 => words::HEAD,
             3 => words::LOST + random.below(10) as usize,
-            4 => words::FIRST_LANE + random.below((words::LANES * words::LANE) as u64) as usize,
+            4 => words::FIRST_RECORD + random.below((words::PARTICIPANTS * words::RECORD_WORDS) as u64) as usize,
             5 => words::OWNERS + random.below(2) as usize,
             6 => words::EVENTS[random.below(4) as usize],
             _ => slots + random.below(4) as usize * stride + random.below(2) as usize,

@@ -1,4 +1,5 @@
-//! Pipes between processes: messages, waiting, how a pipe ends, streams, zero-copy access and the transfer of endpoints.
+//! Pipes between processes: messages, waiting, how a pipe ends, streams, zero-copy access and the
+//! transfer of endpoints.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -41,7 +41,7 @@ fn pipe_half_dropped_other_half_works() {
     assert_eq!(theirs.recv(&mut Vec::new()), Err(RecvError::Closed));
     theirs.send(b"still").unwrap();
     assert_eq!(rx.recv(&mut Vec::new()), Ok(5));
-    assert_eq!(rx.into_fd().unwrap_err().kind(), ErrorKind::InvalidOptions, "half an end cannot travel");
+    assert_eq!(rx.into_fd().unwrap_err().kind(), ErrorKind::InvalidOptions, "half a pipe cannot be transferred");
     assert_eq!(theirs.send(b"gone"), Err(SendError::Closed));
 }
 

@@ -50,7 +50,7 @@ fn stay(board: &Board) -> ! {
 
 pub fn do_nothing(_: &[String]) {}
 
-// ---- ends that are handed over ---------------------------------------------------------------------------------------
+// ---- transferred endpoints -- ---------------------------------------------------------------------------------------
 
 /// Starts a process with two endpoints: one to take work from, one to send results to.
 fn employ<E: QueueEnd + 'static, F: QueueEnd + 'static>(part: &str, work: E, results: F) -> Process {
@@ -471,7 +471,7 @@ pub fn sit_with_bytes(arguments: &[String]) {
     stay(&Board::at(Path::new(&arguments[1])));
 }
 
-// ---- lanes -----------------------------------------------------------------------------------------------------------
+// ---- participants ----------------------------------------------------------------------------------------------------
 
 pub fn join_send_and_stay(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
@@ -686,7 +686,7 @@ fn lose_one(sandbox: &Sandbox, tx: &mut QueueSender<Large>, random: &mut Random)
             let _ = tx.try_send(&[0; 16_384]);
         }
         victim.kill();
-        drop(tx.try_clone().unwrap()); // who joins repairs
+        drop(tx.try_clone().unwrap()); // joining repairs
     }
     assert_eq!(tx.stats().lost, before + 1, "one at a time");
 }
@@ -724,7 +724,7 @@ fn receiver_waiting_when_message_lost_is_told() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let told = (0..).find_map(|_| {
-                thread::sleep(Duration::from_millis(1)); // leaves most to those who are killed
+                thread::sleep(Duration::from_millis(1)); // leaves most to those that are killed
                 rx.recv().err()
             });
             (told, rx)

@@ -55,7 +55,7 @@ fn is_empty(sandbox: &Sandbox) -> bool {
     sandbox.litter().is_empty()
 }
 
-// ---- what close binds --------------------------------------------------------------------------------------------------
+// ---- what close ends- --------------------------------------------------------------------------------------------------
 
 #[test]
 fn queue_runs_closed_before_receiver_arrive_in_order() {

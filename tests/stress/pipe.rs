@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::{Board, Sandbox, message, number_of, start, storm_length, storm_numbers, until};
 use tombolo::{PipeOptions, RecvError, SendError};
 
-const NAME: &str = "storm";
+const NAME: &str = "stress";
 const ROUNDS: u64 = 30;
 
 type Value = [u64; 5];
@@ -22,7 +22,7 @@ fn values(names: &str) -> PipeOptions<Value> {
     PipeOptions::values().capacity(64).directory(names)
 }
 
-/// Message number `number`: mostly short, some longer than half the ring, some longer than the ring.
+/// Message number `number`: mostly short, some longer than half the ring or than the ring.
 fn nth(number: u64) -> Vec<u8> {
     let length = match number % 64 {
         62 => 3000,
@@ -97,7 +97,7 @@ pub fn receive_pipe_values(arguments: &[String]) {
 /// Runs `survivor` against a process in the role `part`, which is killed soon after it has begun.
 /// `survivor` returns when it has learnt of the death; `after` gets what it returned and the
 /// progress of the victim.
-fn storm<S: Send>(part: &str, survivor: impl Fn(&str) -> S + Sync, after: impl Fn(&str, S, u64)) {
+fn stress<S: Send>(part: &str, survivor: impl Fn(&str) -> S + Sync, after: impl Fn(&str, S, u64)) {
     let mut random = storm_numbers(0x5EED);
     for round in 0..ROUNDS * storm_length() {
         let sandbox = Sandbox::new();
@@ -133,7 +133,7 @@ fn check_suffix(sent: u64, taken: u64, rest: impl Iterator<Item = u64>) {
 
 #[test]
 fn sender_of_bytes_killed_receiver_gets_prefix() {
-    storm(
+    stress(
         "send_pipe_bytes",
         |names| {
             let mut rx = bytes(names).receiver(NAME).unwrap();
@@ -147,7 +147,7 @@ fn sender_of_bytes_killed_receiver_gets_prefix() {
 
 #[test]
 fn sender_of_values_killed_receiver_gets_prefix() {
-    storm(
+    stress(
         "send_pipe_values",
         |names| {
             let mut rx = values(names).receiver(NAME).unwrap();
@@ -161,7 +161,7 @@ fn sender_of_values_killed_receiver_gets_prefix() {
 
 #[test]
 fn receiver_of_bytes_killed_successor_gets_suffix() {
-    storm(
+    stress(
         "receive_pipe_bytes",
         |names| {
             let mut tx = bytes(names).sender(NAME).unwrap();
@@ -180,7 +180,7 @@ fn receiver_of_bytes_killed_successor_gets_suffix() {
 
 #[test]
 fn receiver_of_values_killed_successor_gets_suffix() {
-    storm(
+    stress(
         "receive_pipe_values",
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();

@@ -14,7 +14,7 @@ use crate::support::{Board, Process, Random, Sandbox, message, say, start, storm
 use memmap2::{MmapOptions, MmapRaw};
 use tombolo::{QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
 
-const NAME: &str = "storm";
+const NAME: &str = "stress";
 
 /// A number that no other pair has.
 fn mix(a: u64, b: u64) -> u64 {
@@ -327,12 +327,12 @@ fn nth_bytes(label: u64) -> Vec<u8> {
 
 /// A log that survives its process. A word for each entry, none of them 0; pages without entries
 /// take no memory.
-struct Diary {
+struct Log {
     map: MmapRaw,
     length: usize,
 }
 
-impl Diary {
+impl Log {
     const WORDS: usize = 1 << 22;
 
     fn at(path: &Path) -> Self {
@@ -361,15 +361,15 @@ impl Diary {
 struct Role {
     names: String,
     board: Board,
-    diary: Diary,
+    log: Log,
     id: u64,
 }
 
 impl Role {
     fn from(arguments: &[String]) -> Self {
-        let [names, board, diary, id] = arguments else { panic!("{arguments:?}") };
-        let (board, diary) = (Board::at(Path::new(board)), Diary::at(Path::new(diary)));
-        Self { names: names.clone(), board, diary, id: id.parse().unwrap() }
+        let [names, board, log, id] = arguments else { panic!("{arguments:?}") };
+        let (board, log) = (Board::at(Path::new(board)), Log::at(Path::new(log)));
+        Self { names: names.clone(), board, log, id: id.parse().unwrap() }
     }
 
     fn is_over(&self) -> bool {
@@ -383,7 +383,7 @@ impl Role {
             match send(label(self.id, number)) {
                 Ok(()) => {
                     number += 1;
-                    self.diary.word(0).store(number, Ordering::SeqCst);
+                    self.log.word(0).store(number, Ordering::SeqCst);
                 }
                 // Successors of the others will come.
                 Err(SendError::PeerDied | SendError::Closed) => thread::sleep(Duration::from_millis(1)),
@@ -394,9 +394,9 @@ impl Role {
 
     /// The log of a receiver holds what it has received. `receive` logs each message first and
     /// checks it then.
-    fn receive(mut self, mut receive: impl FnMut(&mut Diary) -> Result<(), RecvError>) {
+    fn receive(mut self, mut receive: impl FnMut(&mut Log) -> Result<(), RecvError>) {
         loop {
-            match receive(&mut self.diary) {
+            match receive(&mut self.log) {
                 Ok(()) => {}
                 Err(RecvError::PeerDied | RecvError::Closed) if self.is_over() => break,
                 Err(RecvError::PeerDied | RecvError::Closed) => thread::sleep(Duration::from_millis(1)),
@@ -427,9 +427,9 @@ pub fn send_large(arguments: &[String]) {
 pub fn receive_values(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut rx = values(&role.names).receiver(NAME).unwrap();
-    role.receive(|diary| {
+    role.receive(|log| {
         let value = rx.recv()?;
-        diary.write(value[0]);
+        log.write(value[0]);
         assert_eq!(value, nth_value(value[0]), "torn");
         Ok(())
     });
@@ -439,10 +439,10 @@ pub fn receive_bytes(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut rx = bytes(&role.names).receiver(NAME).unwrap();
     let mut message = Vec::new();
-    role.receive(|diary| {
+    role.receive(|log| {
         let length = rx.recv(&mut message)?;
         let label = message.first_chunk().map(|&start| u64::from_le_bytes(start));
-        diary.write(label.unwrap_or(ANONYMOUS));
+        log.write(label.unwrap_or(ANONYMOUS));
         let whole = label.map_or(vec![length as u8; length], nth_bytes);
         assert!(message == whole, "{length} bytes of {label:x?} are torn");
         Ok(())
@@ -454,9 +454,9 @@ pub fn receive_large(arguments: &[String]) {
     let mut rx = large(&role.names).receiver(NAME).unwrap();
     let _more: Vec<_> = (0..8).map(|_| rx.try_clone().unwrap()).collect(); // so that there is more to repair
     let mut values = [[0; 4096]; LARGE_BATCH];
-    role.receive(|diary| {
+    role.receive(|log| {
         let received = rx.recv_many(&mut values)?;
-        values[..received].iter().for_each(|value| diary.write(value[0]));
+        values[..received].iter().for_each(|value| log.write(value[0]));
         assert!(values[..received].iter().all(|value| *value == [value[0]; 4096]), "torn");
         Ok(())
     });
@@ -480,7 +480,7 @@ pub fn wait_for_the_rest(arguments: &[String]) {
 }
 
 /// The processes of a run, living and killed.
-struct Storm {
+struct Stress {
     sandbox: Sandbox,
     board: Board,
     seats: Vec<(&'static str, u64, Option<Process>)>,
@@ -501,32 +501,32 @@ struct Balance {
     killed_others: u64,
 }
 
-impl Storm {
+impl Stress {
     fn new(parts: &[&'static str]) -> Self {
         let sandbox = Sandbox::new();
         let board = Board::at(&sandbox.file("board"));
         let seats = parts.iter().map(|&part| (part, 0, None)).collect();
-        let mut storm = Self { sandbox, board, seats, everybody: Vec::new() };
-        (0..parts.len()).for_each(|seat| storm.enter(seat));
-        storm
+        let mut stress = Self { sandbox, board, seats, everybody: Vec::new() };
+        (0..parts.len()).for_each(|seat| stress.enter(seat));
+        stress
     }
 
     fn names(&self) -> String {
         self.sandbox.names().to_str().unwrap().to_string()
     }
 
-    fn diary(&self, id: u64) -> std::path::PathBuf {
-        self.sandbox.file(&format!("diary-{id}"))
+    fn log(&self, id: u64) -> std::path::PathBuf {
+        self.sandbox.file(&format!("log-{id}"))
     }
 
     /// Starts a process for a vacant place.
     fn enter(&mut self, seat: usize) {
         let id = self.everybody.len() as u64 + 1;
-        let (names, board, diary) = (self.sandbox.names(), self.sandbox.file("board"), self.diary(id));
+        let (names, board, log) = (self.sandbox.names(), self.sandbox.file("board"), self.log(id));
         let (part, holder, process) = &mut self.seats[seat];
         if process.is_none() {
-            let [names, board, diary] = [&names, &board, &diary].map(|path| path.to_str().unwrap());
-            *process = Some(start(part, &[names, board, diary, &id.to_string()]));
+            let [names, board, log] = [&names, &board, &log].map(|path| path.to_str().unwrap());
+            *process = Some(start(part, &[names, board, log, &id.to_string()]));
             *holder = id;
             self.everybody.push((part, id, false));
         }
@@ -582,13 +582,13 @@ impl Storm {
         let mut received: Vec<Vec<bool>> = vec![Vec::new()];
         for (part, id, killed) in &self.everybody {
             let sent =
-                if part.starts_with("send") { Diary::at(&self.diary(*id)).word(0).load(Ordering::SeqCst) } else { 0 };
+                if part.starts_with("send") { Log::at(&self.log(*id)).word(0).load(Ordering::SeqCst) } else { 0 };
             balance.sent += sent;
             received.push(vec![false; sent as usize + usize::from(*killed)]);
         }
         for (_, id, _) in of_part("receive") {
             let mut next = BTreeMap::new();
-            for entry in Diary::at(&self.diary(*id)).read() {
+            for entry in Log::at(&self.log(*id)).read() {
                 balance.received += 1;
                 if entry != ANONYMOUS {
                     let (sender, number) = (entry >> 40, entry & ((1 << 40) - 1));
@@ -628,29 +628,29 @@ fn check(balance: &Balance, lost: u64, batch: usize) {
 #[test]
 fn queue_of_values_participants_killed_accounts_for_every_message() {
     let parts = ["send_values", "send_values", "send_values", "receive_values", "receive_values", "receive_values"];
-    let mut storm = Storm::new(&parts);
-    storm.rage(&mut storm_numbers(0xBAD5EED), Duration::from_secs(4 * storm_length()));
-    let options = values(&storm.names());
+    let mut stress = Stress::new(&parts);
+    stress.rage(&mut storm_numbers(0xBAD5EED), Duration::from_secs(4 * storm_length()));
+    let options = values(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
-    storm.calm();
-    let mut tx = options.sender(NAME).unwrap(); // who joins repairs
+    stress.calm();
+    let mut tx = options.sender(NAME).unwrap(); // joining repairs
     let rest = rx.try_recv().map(|value| value[0]);
     assert_eq!(rest, Err(RecvError::Empty), "the receivers have received everything");
     let lost = tx.stats().lost;
     serves_whole(&mut tx, &mut rx, nth_value);
     drop((tx, rx));
-    assert_eq!(storm.sandbox.litter(), [""; 0]);
-    check(&storm.balance(), lost, 1);
+    assert_eq!(stress.sandbox.litter(), [""; 0]);
+    check(&stress.balance(), lost, 1);
 }
 
 #[test]
 fn queue_of_bytes_participants_killed_accounts_for_every_message() {
     let parts = ["send_bytes", "send_bytes", "send_bytes", "receive_bytes", "receive_bytes", "receive_bytes"];
-    let mut storm = Storm::new(&parts);
-    storm.rage(&mut storm_numbers(0xBADF00D), Duration::from_secs(4 * storm_length()));
-    let options = bytes(&storm.names());
+    let mut stress = Stress::new(&parts);
+    stress.rage(&mut storm_numbers(0xBADF00D), Duration::from_secs(4 * storm_length()));
+    let options = bytes(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
-    storm.calm();
+    stress.calm();
     let mut tx = options.sender(NAME).unwrap();
     let mut message = Vec::new();
     assert_eq!(rx.try_recv(&mut message), Err(RecvError::Empty), "the receivers have received everything");
@@ -671,8 +671,8 @@ fn queue_of_bytes_participants_killed_accounts_for_every_message() {
         }
     }
     drop((tx, rx));
-    assert_eq!(storm.sandbox.litter(), [""; 0]);
-    check(&storm.balance(), stats.lost, 1);
+    assert_eq!(stress.sandbox.litter(), [""; 0]);
+    check(&stress.balance(), stats.lost, 1);
 }
 
 /// Whether a process repairs: it holds a lock on this byte of the region's file.
@@ -702,14 +702,14 @@ fn queue_repairers_killed_accounts_for_every_message() {
         "send_large",
     ];
     let (goers, receivers, senders, mortals) = (0..3, 5..7, 7..9, 0..7); // seats
-    let mut storm = Storm::new(&parts);
+    let mut stress = Stress::new(&parts);
     let mut random = storm_numbers(0x4E9A14);
-    let path = storm.sandbox.names().join(NAME);
+    let path = stress.sandbox.names().join(NAME);
     until(|| path.exists());
     let region = File::options().read(true).write(true).open(path).unwrap();
-    let sent = |storm: &Storm| -> u64 {
-        let ids = storm.seats[senders.clone()].iter().map(|&(_, id, _)| id);
-        ids.map(|id| Diary::at(&storm.diary(id)).word(0).load(Ordering::SeqCst)).sum()
+    let sent = |stress: &Stress| -> u64 {
+        let ids = stress.seats[senders.clone()].iter().map(|&(_, id, _)| id);
+        ids.map(|id| Log::at(&stress.log(id)).word(0).load(Ordering::SeqCst)).sum()
     };
     let (mut rounds, mut caught) = (0, BTreeMap::new());
     let enough = |caught: &BTreeMap<&str, u64>| {
@@ -717,47 +717,47 @@ fn queue_repairers_killed_accounts_for_every_message() {
         goer >= 5 && caught.values().sum::<u64>() >= goer + 5
     };
     while rounds < 60 * storm_length() || !enough(&caught) {
-        let goal = sent(&storm) + 10;
-        until(|| sent(&storm) >= goal); // they go on
+        let goal = sent(&stress) + 10;
+        until(|| sent(&stress) >= goal); // they go on
         thread::sleep(Duration::from_micros(random.below(1 << (rounds % 11))));
-        goers.clone().for_each(|seat| stop(storm.process(seat)));
-        storm.kill(receivers.start + random.below(receivers.len() as u64) as usize);
-        senders.clone().for_each(|seat| stop(storm.process(seat)));
+        goers.clone().for_each(|seat| stop(stress.process(seat)));
+        stress.kill(receivers.start + random.below(receivers.len() as u64) as usize);
+        senders.clone().for_each(|seat| stop(stress.process(seat)));
         // In even rounds a newcomer notices; in odd ones nobody joins, so one of the blocked
         // processes does.
         if rounds % 2 == 0 {
-            goers.clone().for_each(|seat| storm.process(seat).signal(libc::SIGCONT));
+            goers.clone().for_each(|seat| stress.process(seat).signal(libc::SIGCONT));
         }
         let latest = Instant::now() + Duration::from_millis(50);
         while !is_repairing(&region) && Instant::now() < latest {}
         let running = if rounds % 2 == 0 { mortals.clone() } else { goers.end..mortals.end };
-        let running: Vec<_> = running.filter_map(|seat| storm.seats[seat].2.as_ref()).collect();
+        let running: Vec<_> = running.filter_map(|seat| stress.seats[seat].2.as_ref()).collect();
         running.iter().for_each(|process| process.signal(libc::SIGSTOP));
         running.iter().for_each(|process| stop(process));
         // Nothing moves now. The process whose death frees the lock had it.
         for seat in mortals.clone() {
             if is_repairing(&region) {
-                storm.kill(seat);
+                stress.kill(seat);
                 if !is_repairing(&region) {
                     *caught.entry(parts[seat]).or_default() += 1;
                 }
             }
         }
-        let left = storm.seats.iter().filter_map(|(.., process)| process.as_ref());
+        let left = stress.seats.iter().filter_map(|(.., process)| process.as_ref());
         left.for_each(|process| process.signal(libc::SIGCONT));
-        (0..parts.len()).for_each(|seat| storm.enter(seat));
+        (0..parts.len()).for_each(|seat| stress.enter(seat));
         rounds += 1;
     }
-    let options = large(&storm.names());
+    let options = large(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
-    storm.calm();
+    stress.calm();
     let mut tx = options.sender(NAME).unwrap();
     assert_eq!(rx.try_recv().err(), Some(RecvError::Empty), "the receivers have received everything");
     let lost = tx.stats().lost;
     serves_whole(&mut tx, &mut rx, |number| [number; 4096]);
     drop((tx, rx));
-    assert_eq!(storm.sandbox.litter(), [""; 0]);
-    let balance = storm.balance();
+    assert_eq!(stress.sandbox.litter(), [""; 0]);
+    let balance = stress.balance();
     // No sender was killed, so the number of lost messages is known, up to those received and not
     // yet logged.
     assert_eq!(balance.received + balance.missing, balance.sent);
