@@ -580,7 +580,7 @@ fn locked(file: &File, bytes: Range<i64>) -> Vec<i64> {
         .collect()
 }
 
-/// The golden files contain what docs/layout.md and the picture in the source say about the words
+/// The golden files contain what docs/layout.md and the picture in the source tell about the words
 /// of the objects.
 #[test]
 fn object_pictures_match_golden_words() {

@@ -117,7 +117,7 @@ fn name_last_one_leaves_beside_raw_clones_is_removed() {
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
-/// The words say that a sender was killed with a claim. Then the last participant exits without
+/// The words look as if a sender was killed with a claim. Then the last participant exits without
 /// dropping anything.
 fn end_by_exit(arguments: &[String]) {
     let rx = queue(&arguments[0]).receiver(NAME).unwrap();

@@ -39,9 +39,9 @@ fn sandbox() -> Sandbox {
     Sandbox::new()
 }
 
-fn enter(sandbox: &Sandbox, part: &str, more: &[&str]) -> Process {
+fn enter(sandbox: &Sandbox, role: &str, more: &[&str]) -> Process {
     let (names, board) = (sandbox.names(), sandbox.file("board"));
-    start(part, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
+    start(role, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
 }
 
 /// The directory and the board of a process that [`enter`] has started.

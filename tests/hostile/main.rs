@@ -70,18 +70,18 @@ impl Intruder {
     }
 }
 
-fn attack(sandbox: &Sandbox, part: &str, seed: u64) -> Process {
-    start(part, &[sandbox.names().join(NAME).to_str().unwrap(), &seed.to_string()])
+fn attack(sandbox: &Sandbox, role: &str, seed: u64) -> Process {
+    start(role, &[sandbox.names().join(NAME).to_str().unwrap(), &seed.to_string()])
 }
 
 /// Uses regions that are under attack for a while. Another region must not be affected.
-fn under_attack<T>(part: &str, make: impl Fn(&Sandbox) -> T, use_target: impl Fn(&mut T, &mut Random)) {
+fn under_attack<T>(role: &str, make: impl Fn(&Sandbox) -> T, use_target: impl Fn(&mut T, &mut Random)) {
     let (mut tx, mut rx) = PipeOptions::values::<u64>().capacity(8).one_way().unwrap();
     let mut random = Random(7);
     for seed in 1..=8 {
         let sandbox = Sandbox::new();
         let mut target = make(&sandbox);
-        let attacker = attack(&sandbox, part, seed);
+        let attacker = attack(&sandbox, role, seed);
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(60) {
             use_target(&mut target, &mut random);

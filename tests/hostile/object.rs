@@ -476,7 +476,7 @@ fn rw_lock_readers_invalid_writer_fails() {
     objects.set("rw", words::READERS, 0);
     let reading = objects.rw.try_read().unwrap();
     objects.set("rw", words::READERS, 0);
-    assert_eq!(taken(objects.rw.try_write()), Err(SyncError::Relocked), "this thread reads, whatever the bits say");
+    assert_eq!(taken(objects.rw.try_write()), Err(SyncError::Relocked), "this thread reads, whatever the bits are");
     let kept = *reading;
     drop(reading);
     assert_eq!(kept, [8; 2]);
@@ -764,14 +764,14 @@ fn join_and_leave(names: &Path, random: &mut Random) -> bool {
 
 #[test]
 fn namespace_corrupted_while_others_join_and_leave_calls_return() {
-    for part in ["corrupt_namespace", "corrupt_objects"] {
+    for role in ["corrupt_namespace", "corrupt_objects"] {
         let joined = Cell::new(0);
         under_attack(
-            part,
+            role,
             |sandbox| builder(sandbox).persistent().open(NAME).map(|_| sandbox.names()).unwrap(),
             |names, random| joined.set(joined.get() + u32::from(join_and_leave(names, random))),
         );
-        assert!(part == "corrupt_namespace" || joined.get() > 0, "no process was ever admitted");
+        assert!(role == "corrupt_namespace" || joined.get() > 0, "no process was ever admitted");
     }
 }
 

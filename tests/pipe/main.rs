@@ -40,15 +40,15 @@ parts!(
     do_nothing,
 );
 
-/// Starts a process that plays `part` with this end of a pipe.
-fn start_with<E: End + 'static>(end: E, part: &str, arguments: &[&str]) -> Process {
-    Handover::new(command(part, arguments)).give("peer", end).unwrap().spawn().unwrap().into()
+/// Starts a process that plays `role` with this end of a pipe.
+fn start_with<E: End + 'static>(end: E, role: &str, arguments: &[&str]) -> Process {
+    Handover::new(command(role, arguments)).give("peer", end).unwrap().spawn().unwrap().into()
 }
 
-/// A duplex pipe to a process that plays `part`.
-fn pipe_to(options: &PipeOptions<[u8]>, part: &str, arguments: &[&str]) -> (Pipe, Process) {
+/// A duplex pipe to a process that plays `role`.
+fn pipe_to(options: &PipeOptions<[u8]>, role: &str, arguments: &[&str]) -> (Pipe, Process) {
     let (ours, theirs) = options.duplex().unwrap();
-    (ours, start_with(theirs, part, arguments))
+    (ours, start_with(theirs, role, arguments))
 }
 
 const CAPACITY: usize = 4096;

@@ -96,11 +96,11 @@ pub fn echo_u64x512(_: &[String]) {
     send_values_back::<[u64; 512]>();
 }
 
-fn values_come_back<T: Pod + Debug + PartialEq>(part: &str) {
+fn values_come_back<T: Pod + Debug + PartialEq>(role: &str) {
     for capacity in [1, 2, 64] {
         let (ours, theirs) = PipeOptions::values::<T>().capacity(capacity).duplex().unwrap();
         assert_eq!(ours.capacity(), capacity);
-        let child = start_with(theirs, part, &[]);
+        let child = start_with(theirs, role, &[]);
         let (mut tx, mut rx) = ours.split();
         thread::scope(|scope| {
             scope.spawn(|| (0..500).for_each(|number| tx.send(&value(number)).unwrap()));

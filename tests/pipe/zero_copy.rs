@@ -68,7 +68,7 @@ fn zero_copy_messages_arrive_in_order() {
     let _sandbox = Sandbox::new();
     let (tx, rx) = PipeOptions::values::<Block>().capacity(8).one_way().unwrap();
     let (byte_tx, byte_rx) = PipeOptions::bytes().capacity_len(1024).one_way().unwrap();
-    let give = |part: &str| Handover::new(command(part, &[]));
+    let give = |role: &str| Handover::new(command(role, &[]));
     let sender = give("send_in_place").give("values", tx).unwrap().give("bytes", byte_tx).unwrap().spawn().unwrap();
     let sender = Process::from(sender);
     let receiver =

@@ -23,15 +23,15 @@ fn board(sandbox: &Sandbox) -> Board {
     Board::at(&sandbox.file("board"))
 }
 
-/// Starts a process in the role `part`; see [`surroundings`].
-fn enter(sandbox: &Sandbox, part: &str, more: &[&str]) -> Process {
+/// Starts a process in `role`; see [`surroundings`].
+fn enter(sandbox: &Sandbox, role: &str, more: &[&str]) -> Process {
     let (names, board) = (sandbox.names(), sandbox.file("board"));
-    start(part, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
+    start(role, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
 }
 
-/// Starts a process in the role `part` and waits until it has joined.
-fn settle(sandbox: &Sandbox, part: &str) -> Process {
-    let process = enter(sandbox, part, &[]);
+/// Starts a process in `role` and waits until it has joined.
+fn settle(sandbox: &Sandbox, role: &str) -> Process {
+    let process = enter(sandbox, role, &[]);
     board(sandbox).meet(0, 2);
     process
 }
@@ -53,8 +53,8 @@ pub fn do_nothing(_: &[String]) {}
 // ---- transferred endpoints -- ---------------------------------------------------------------------------------------
 
 /// Starts a process with two endpoints: one to take work from, one to send results to.
-fn employ<E: QueueEnd + 'static, F: QueueEnd + 'static>(part: &str, work: E, results: F) -> Process {
-    let handover = Handover::new(command(part, &[])).give("work", work).unwrap().give("results", results).unwrap();
+fn employ<E: QueueEnd + 'static, F: QueueEnd + 'static>(role: &str, work: E, results: F) -> Process {
+    let handover = Handover::new(command(role, &[])).give("work", work).unwrap().give("results", results).unwrap();
     handover.spawn().unwrap().into()
 }
 
@@ -131,10 +131,10 @@ pub fn pick_up_wrongly(_: &[String]) {
 #[test]
 fn queue_endpoint_never_taken_counts_as_dead() {
     let _watchdog = Sandbox::new();
-    for part in ["do_nothing", "pick_up_wrongly"] {
+    for role in ["do_nothing", "pick_up_wrongly"] {
         let (mut work, their_work) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
         let (their_results, mut results) = QueueOptions::values::<u64>().channel().unwrap();
-        employ(part, their_work, their_results).finish();
+        employ(role, their_work, their_results).finish();
         assert_eq!(results.recv(), Err(RecvError::PeerDied));
         assert_eq!(work.send_many(&[1, 2, 3]), Ok(2));
         assert_eq!(work.send(&3), Err(SendError::PeerDied));
@@ -168,15 +168,15 @@ fn queue_name_opened_in_any_order_connects_processes() {
     let mut random = Random(0xC0FFEE);
     for _ in 0..5 {
         let sandbox = Sandbox::new();
-        let mut parts =
+        let mut roles =
             ["send_numbers", "send_numbers", "send_numbers", "count_numbers", "count_numbers", "count_numbers"];
-        for last in (1..parts.len()).rev() {
-            parts.swap(last, random.below(last as u64 + 1) as usize);
+        for last in (1..roles.len()).rev() {
+            roles.swap(last, random.below(last as u64 + 1) as usize);
         }
-        let processes: Vec<_> = parts.iter().map(|part| enter(&sandbox, part, &[])).collect();
+        let processes: Vec<_> = roles.iter().map(|role| enter(&sandbox, role, &[])).collect();
         processes.into_iter().for_each(Process::finish);
         let word = |index| board(&sandbox).word(index).load(Ordering::SeqCst);
-        assert_eq!((word(1), word(2)), (3 * EACH, 3 * EACH * (EACH + 1) / 2), "in the order {parts:?}");
+        assert_eq!((word(1), word(2)), (3 * EACH, 3 * EACH * (EACH + 1) / 2), "in the order {roles:?}");
         assert_eq!(sandbox.litter(), [""; 0]);
     }
 }
@@ -488,10 +488,10 @@ fn queue_participant_killed_its_record_is_reused() {
     let mut senders = [(); 3].map(|()| settle(&sandbox, "join_send_and_stay")).map(Some);
     let mut pids: Vec<_> = senders.iter().map(|sender| sender.as_ref().unwrap().pid() as u64).collect();
     for _ in 0..50 {
-        let seat = &mut senders[random.below(3) as usize];
-        seat.take().unwrap().kill();
-        *seat = Some(settle(&sandbox, "join_send_and_stay"));
-        pids.push(seat.as_ref().unwrap().pid() as u64);
+        let place = &mut senders[random.below(3) as usize];
+        place.take().unwrap().kill();
+        *place = Some(settle(&sandbox, "join_send_and_stay"));
+        pids.push(place.as_ref().unwrap().pid() as u64);
     }
     let mut received: Vec<_> = pids.iter().map(|_| rx.recv().unwrap()).collect();
     pids.sort_unstable();

@@ -20,9 +20,9 @@ fn board(sandbox: &Sandbox) -> Board {
     Board::at(&sandbox.file("board"))
 }
 
-fn enter(sandbox: &Sandbox, part: &str, number: u64) -> Process {
+fn enter(sandbox: &Sandbox, role: &str, number: u64) -> Process {
     let (names, board) = (sandbox.names(), sandbox.file("board"));
-    start(part, &[names.to_str().unwrap(), board.to_str().unwrap(), &number.to_string()])
+    start(role, &[names.to_str().unwrap(), board.to_str().unwrap(), &number.to_string()])
 }
 
 fn surroundings(arguments: &[String]) -> (QueueOptions<u64>, Board, u64) {

@@ -22,6 +22,6 @@ support::parts!(
     receive_values,
     receive_bytes,
     receive_large,
-    come_and_go,
+    join_and_leave,
     wait_for_the_rest,
 );

@@ -94,10 +94,10 @@ pub fn receive_pipe_values(arguments: &[String]) {
     }
 }
 
-/// Runs `survivor` against a process in the role `part`, which is killed soon after it has begun.
+/// Runs `survivor` against a process in `role`, which is killed soon after it has begun.
 /// `survivor` returns when it has learnt of the death; `after` gets what it returned and the
 /// progress of the victim.
-fn stress<S: Send>(part: &str, survivor: impl Fn(&str) -> S + Sync, after: impl Fn(&str, S, u64)) {
+fn stress<S: Send>(role: &str, survivor: impl Fn(&str) -> S + Sync, after: impl Fn(&str, S, u64)) {
     let mut random = storm_numbers(0x5EED);
     for round in 0..ROUNDS * storm_length() {
         let sandbox = Sandbox::new();
@@ -107,7 +107,7 @@ fn stress<S: Send>(part: &str, survivor: impl Fn(&str) -> S + Sync, after: impl 
         let delay = Duration::from_micros(random.below(1 << (round % 15)));
         let left = thread::scope(|scope| {
             let survivor = scope.spawn(|| survivor(names));
-            let victim = start(part, &[names, board]);
+            let victim = start(role, &[names, board]);
             until(|| progress.get() > 0);
             thread::sleep(delay);
             victim.kill();

@@ -172,8 +172,8 @@ fn queue_participants_stopped_midway_others_go_on() {
     let mut rx = large_for_all(names).receiver(NAME).unwrap();
     let actors: Vec<_> = (0..ACTORS)
         .map(|actor| {
-            let part = if actor < SENDERS { "go_on_sending" } else { "go_on_receiving" };
-            start(part, &[names, board, &(actor % SENDERS).to_string()])
+            let role = if actor < SENDERS { "go_on_sending" } else { "go_on_receiving" };
+            start(role, &[names, board, &(actor % SENDERS).to_string()])
         })
         .collect();
     let mut random = storm_numbers(0x570B);
@@ -463,7 +463,7 @@ pub fn receive_large(arguments: &[String]) {
 }
 
 /// Joining repairs first.
-pub fn come_and_go(arguments: &[String]) {
+pub fn join_and_leave(arguments: &[String]) {
     let role = Role::from(arguments);
     while !role.is_over() {
         drop(large(&role.names).receiver(NAME).unwrap());
@@ -483,7 +483,7 @@ pub fn wait_for_the_rest(arguments: &[String]) {
 struct Stress {
     sandbox: Sandbox,
     board: Board,
-    seats: Vec<(&'static str, u64, Option<Process>)>,
+    places: Vec<(&'static str, u64, Option<Process>)>,
     /// Role and number of each process that ever ran, and whether it was killed.
     everybody: Vec<(&'static str, u64, bool)>,
 }
@@ -502,12 +502,12 @@ struct Balance {
 }
 
 impl Stress {
-    fn new(parts: &[&'static str]) -> Self {
+    fn new(roles: &[&'static str]) -> Self {
         let sandbox = Sandbox::new();
         let board = Board::at(&sandbox.file("board"));
-        let seats = parts.iter().map(|&part| (part, 0, None)).collect();
-        let mut stress = Self { sandbox, board, seats, everybody: Vec::new() };
-        (0..parts.len()).for_each(|seat| stress.enter(seat));
+        let places = roles.iter().map(|&role| (role, 0, None)).collect();
+        let mut stress = Self { sandbox, board, places, everybody: Vec::new() };
+        (0..roles.len()).for_each(|place| stress.enter(place));
         stress
     }
 
@@ -520,73 +520,73 @@ impl Stress {
     }
 
     /// Starts a process for a vacant place.
-    fn enter(&mut self, seat: usize) {
+    fn enter(&mut self, place: usize) {
         let id = self.everybody.len() as u64 + 1;
         let (names, board, log) = (self.sandbox.names(), self.sandbox.file("board"), self.log(id));
-        let (part, holder, process) = &mut self.seats[seat];
+        let (role, holder, process) = &mut self.places[place];
         if process.is_none() {
             let [names, board, log] = [&names, &board, &log].map(|path| path.to_str().unwrap());
-            *process = Some(start(part, &[names, board, log, &id.to_string()]));
+            *process = Some(start(role, &[names, board, log, &id.to_string()]));
             *holder = id;
-            self.everybody.push((part, id, false));
+            self.everybody.push((role, id, false));
         }
     }
 
-    fn kill(&mut self, seat: usize) {
-        let (_, id, process) = &mut self.seats[seat];
+    fn kill(&mut self, place: usize) {
+        let (_, id, process) = &mut self.places[place];
         if let Some(process) = process.take() {
             process.kill();
             self.everybody[*id as usize - 1].2 = true;
         }
     }
 
-    fn process(&self, seat: usize) -> &Process {
-        self.seats[seat].2.as_ref().unwrap()
+    fn process(&self, place: usize) -> &Process {
+        self.places[place].2.as_ref().unwrap()
     }
 
     /// Kills at random and starts others in their place.
-    fn rage(&mut self, random: &mut Random, duration: Duration) {
+    fn run_for(&mut self, random: &mut Random, duration: Duration) {
         let started = Instant::now();
         let mut kills = 0;
         while started.elapsed() < duration {
             thread::sleep(Duration::from_micros(random.below(1 << (4 + kills % 11))));
-            let seat = random.below(self.seats.len() as u64) as usize;
-            self.kill(seat);
+            let place = random.below(self.places.len() as u64) as usize;
+            self.kill(place);
             kills += 1;
             if kills % 64 == 0 {
-                (0..self.seats.len()).for_each(|seat| self.kill(seat));
+                (0..self.places.len()).for_each(|place| self.kill(place));
             }
             // Now and then a place stays vacant for a while.
             if random.below(4) > 0 {
-                (0..self.seats.len()).for_each(|seat| self.enter(seat));
+                (0..self.places.len()).for_each(|place| self.enter(place));
             }
         }
-        (0..self.seats.len()).for_each(|seat| self.enter(seat));
+        (0..self.places.len()).for_each(|place| self.enter(place));
     }
 
     /// Lets all processes leave: first all others, then the receivers.
     fn calm(&mut self) {
         self.board.word(0).store(1, Ordering::SeqCst);
-        let mut processes: Vec<_> = self.seats.iter_mut().map(|(part, _, process)| (*part, process.take())).collect();
-        processes.sort_by_key(|(part, _)| part.starts_with("receive"));
+        let mut processes: Vec<_> = self.places.iter_mut().map(|(role, _, process)| (*role, process.take())).collect();
+        processes.sort_by_key(|(role, _)| role.starts_with("receive"));
         processes.into_iter().filter_map(|(_, process)| process).for_each(Process::finish);
     }
 
     /// Checks the logs: everything in order, nothing twice, nothing that was not sent.
     fn balance(&self) -> Balance {
         let mut balance = Balance::default();
-        let of_part = |prefix: &'static str| self.everybody.iter().filter(move |(part, ..)| part.starts_with(prefix));
-        let killed = |prefix| of_part(prefix).filter(|(.., killed)| *killed).count() as u64;
+        let of_role = |prefix: &'static str| self.everybody.iter().filter(move |(role, ..)| role.starts_with(prefix));
+        let killed = |prefix| of_role(prefix).filter(|(.., killed)| *killed).count() as u64;
         // Of each sender's messages, those that were received. A killed sender may have sent one
         // more than it logged.
         let mut received: Vec<Vec<bool>> = vec![Vec::new()];
-        for (part, id, killed) in &self.everybody {
+        for (role, id, killed) in &self.everybody {
             let sent =
-                if part.starts_with("send") { Log::at(&self.log(*id)).word(0).load(Ordering::SeqCst) } else { 0 };
+                if role.starts_with("send") { Log::at(&self.log(*id)).word(0).load(Ordering::SeqCst) } else { 0 };
             balance.sent += sent;
             received.push(vec![false; sent as usize + usize::from(*killed)]);
         }
-        for (_, id, _) in of_part("receive") {
+        for (_, id, _) in of_role("receive") {
             let mut next = BTreeMap::new();
             for entry in Log::at(&self.log(*id)).read() {
                 balance.received += 1;
@@ -600,8 +600,8 @@ impl Stress {
                 }
             }
         }
-        let is_bytes = of_part("send_bytes").next().is_some();
-        for (_, id, killed) in of_part("send") {
+        let is_bytes = of_role("send_bytes").next().is_some();
+        for (_, id, killed) in of_role("send") {
             let received = &received[*id as usize];
             let sure = &received[..received.len() - usize::from(*killed)];
             let missing =
@@ -627,9 +627,9 @@ fn check(balance: &Balance, lost: u64, batch: usize) {
 
 #[test]
 fn queue_of_values_participants_killed_accounts_for_every_message() {
-    let parts = ["send_values", "send_values", "send_values", "receive_values", "receive_values", "receive_values"];
-    let mut stress = Stress::new(&parts);
-    stress.rage(&mut storm_numbers(0xBAD5EED), Duration::from_secs(4 * storm_length()));
+    let roles = ["send_values", "send_values", "send_values", "receive_values", "receive_values", "receive_values"];
+    let mut stress = Stress::new(&roles);
+    stress.run_for(&mut storm_numbers(0xBAD5EED), Duration::from_secs(4 * storm_length()));
     let options = values(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
     stress.calm();
@@ -645,9 +645,9 @@ fn queue_of_values_participants_killed_accounts_for_every_message() {
 
 #[test]
 fn queue_of_bytes_participants_killed_accounts_for_every_message() {
-    let parts = ["send_bytes", "send_bytes", "send_bytes", "receive_bytes", "receive_bytes", "receive_bytes"];
-    let mut stress = Stress::new(&parts);
-    stress.rage(&mut storm_numbers(0xBADF00D), Duration::from_secs(4 * storm_length()));
+    let roles = ["send_bytes", "send_bytes", "send_bytes", "receive_bytes", "receive_bytes", "receive_bytes"];
+    let mut stress = Stress::new(&roles);
+    stress.run_for(&mut storm_numbers(0xBADF00D), Duration::from_secs(4 * storm_length()));
     let options = bytes(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
     stress.calm();
@@ -690,10 +690,10 @@ fn is_repairing(region: &File) -> bool {
 /// repair.
 #[test]
 fn queue_repairers_killed_accounts_for_every_message() {
-    let parts = [
-        "come_and_go",
-        "come_and_go",
-        "come_and_go",
+    let roles = [
+        "join_and_leave",
+        "join_and_leave",
+        "join_and_leave",
         "wait_for_the_rest",
         "wait_for_the_rest",
         "receive_large",
@@ -701,51 +701,51 @@ fn queue_repairers_killed_accounts_for_every_message() {
         "send_large",
         "send_large",
     ];
-    let (goers, receivers, senders, mortals) = (0..3, 5..7, 7..9, 0..7); // seats
-    let mut stress = Stress::new(&parts);
+    let (leavers, receivers, senders, mortals) = (0..3, 5..7, 7..9, 0..7);
+    let mut stress = Stress::new(&roles);
     let mut random = storm_numbers(0x4E9A14);
     let path = stress.sandbox.names().join(NAME);
     until(|| path.exists());
     let region = File::options().read(true).write(true).open(path).unwrap();
     let sent = |stress: &Stress| -> u64 {
-        let ids = stress.seats[senders.clone()].iter().map(|&(_, id, _)| id);
+        let ids = stress.places[senders.clone()].iter().map(|&(_, id, _)| id);
         ids.map(|id| Log::at(&stress.log(id)).word(0).load(Ordering::SeqCst)).sum()
     };
     let (mut rounds, mut caught) = (0, BTreeMap::new());
     let enough = |caught: &BTreeMap<&str, u64>| {
-        let goer = caught.get(parts[goers.start]).copied().unwrap_or_default();
-        goer >= 5 && caught.values().sum::<u64>() >= goer + 5
+        let leaver = caught.get(roles[leavers.start]).copied().unwrap_or_default();
+        leaver >= 5 && caught.values().sum::<u64>() >= leaver + 5
     };
     while rounds < 60 * storm_length() || !enough(&caught) {
         let goal = sent(&stress) + 10;
         until(|| sent(&stress) >= goal); // they go on
         thread::sleep(Duration::from_micros(random.below(1 << (rounds % 11))));
-        goers.clone().for_each(|seat| stop(stress.process(seat)));
+        leavers.clone().for_each(|place| stop(stress.process(place)));
         stress.kill(receivers.start + random.below(receivers.len() as u64) as usize);
-        senders.clone().for_each(|seat| stop(stress.process(seat)));
+        senders.clone().for_each(|place| stop(stress.process(place)));
         // In even rounds a newcomer notices; in odd ones nobody joins, so one of the blocked
         // processes does.
         if rounds % 2 == 0 {
-            goers.clone().for_each(|seat| stress.process(seat).signal(libc::SIGCONT));
+            leavers.clone().for_each(|place| stress.process(place).signal(libc::SIGCONT));
         }
         let latest = Instant::now() + Duration::from_millis(50);
         while !is_repairing(&region) && Instant::now() < latest {}
-        let running = if rounds % 2 == 0 { mortals.clone() } else { goers.end..mortals.end };
-        let running: Vec<_> = running.filter_map(|seat| stress.seats[seat].2.as_ref()).collect();
+        let running = if rounds % 2 == 0 { mortals.clone() } else { leavers.end..mortals.end };
+        let running: Vec<_> = running.filter_map(|place| stress.places[place].2.as_ref()).collect();
         running.iter().for_each(|process| process.signal(libc::SIGSTOP));
         running.iter().for_each(|process| stop(process));
         // Nothing moves now. The process whose death frees the lock had it.
-        for seat in mortals.clone() {
+        for place in mortals.clone() {
             if is_repairing(&region) {
-                stress.kill(seat);
+                stress.kill(place);
                 if !is_repairing(&region) {
-                    *caught.entry(parts[seat]).or_default() += 1;
+                    *caught.entry(roles[place]).or_default() += 1;
                 }
             }
         }
-        let left = stress.seats.iter().filter_map(|(.., process)| process.as_ref());
+        let left = stress.places.iter().filter_map(|(.., process)| process.as_ref());
         left.for_each(|process| process.signal(libc::SIGCONT));
-        (0..parts.len()).for_each(|seat| stress.enter(seat));
+        (0..roles.len()).for_each(|place| stress.enter(place));
         rounds += 1;
     }
     let options = large(&stress.names());

@@ -1,9 +1,9 @@
-//! Second processes, a directory of one's own, and a watchdog: what the tests between processes have in common.
+//! Child processes, temporary directories and a watchdog for the tests.
 //!
-//! A second process is either this test binary started again to play a part (`parts!`, [`start`]) or, where the
-//! subject asks for it, a fork ([`fork`]). Neither outlives the thread that made it.
+//! A child process is this test binary, started again in one of its roles (`parts!`, [`start`]), or a
+//! fork where the test is about that ([`fork`]). It is killed when its parent thread ends.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,27 +20,27 @@ use std::time::Duration;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-/// How long a test may take; TEST_PATIENCE says it in seconds.
-fn patience() -> Duration {
-    Duration::from_secs(asked_for("TEST_PATIENCE").unwrap_or(180 * storm_length()))
+/// How long a test may take. TEST_PATIENCE sets it, in seconds.
+fn time_limit() -> Duration {
+    Duration::from_secs(number_from_env("TEST_PATIENCE").unwrap_or(180 * storm_length()))
 }
 
-/// A number from the environment, with which `./check proof` asks for more than usual.
-fn asked_for(variable: &str) -> Option<u64> {
+/// A number from the environment, by which `./check proof` makes tests longer.
+fn number_from_env(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// How many times as long as usual a storm is to be: TEST_STORM.
+/// By which factor stress tests are longer than usual. TEST_STORM sets it.
 pub fn storm_length() -> u64 {
-    asked_for("TEST_STORM").unwrap_or(1)
+    number_from_env("TEST_STORM").unwrap_or(1)
 }
 
-/// A storm's numbers: TEST_SEED makes others of them.
+/// The random numbers of a stress test. TEST_SEED changes them.
 pub fn storm_numbers(usual: u64) -> Random {
-    Random(asked_for("TEST_SEED").map_or(usual, |seed| usual ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1)
+    Random(number_from_env("TEST_SEED").map_or(usual, |seed| usual ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1)
 }
 
-/// A directory that goes away with the test; if the test hangs, everything does.
+/// A directory that is removed at the end of the test. If the test hangs, it ends the process.
 pub struct Sandbox {
     directory: PathBuf,
     _watchdog: mpsc::Sender<()>,
@@ -60,10 +60,10 @@ impl Sandbox {
         };
         let (watchdog, alarm) = mpsc::channel();
         let test = thread::current().name().unwrap_or_default().to_string();
-        let patience = patience();
+        let limit = time_limit();
         thread::spawn(move || {
-            if alarm.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-                say(&format!("{test} hangs: giving up after {patience:?}"));
+            if alarm.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                say(&format!("{test} hangs: giving up after {limit:?}"));
                 remove_all();
                 // SAFETY: ends the process, and with it every process that it has started.
                 unsafe { libc::_exit(99) };
@@ -72,18 +72,18 @@ impl Sandbox {
         Self { directory, _watchdog: watchdog }
     }
 
-    /// For named regions.
+    /// The directory of named regions.
     pub fn names(&self) -> PathBuf {
         self.directory.join("names")
     }
 
-    /// The files that named regions have left.
+    /// The files that are left in the directory of named regions.
     pub fn litter(&self) -> Vec<OsString> {
         let entries = fs::read_dir(self.names()).into_iter().flatten();
         entries.map(|entry| entry.unwrap().file_name()).collect()
     }
 
-    /// For anything else.
+    /// The path of any other file.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
@@ -110,12 +110,12 @@ impl Drop for Sandbox {
     }
 }
 
-/// Says something on standard error even if the test passes.
+/// Writes a line to standard error, even if the test passes.
 pub fn say(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Another process, killed when dropped.
+/// A child process. Dropping it kills it.
 pub struct Process {
     pid: libc::pid_t,
     reaped: bool,
@@ -131,7 +131,7 @@ impl Process {
         assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0, "{}", io::Error::last_os_error());
     }
 
-    /// Waits for its end; the status as waitpid(2) has it.
+    /// Waits until it has ended. Returns the status of waitpid(2).
     pub fn wait(&mut self) -> libc::c_int {
         loop {
             let status = self.wait_for_stop();
@@ -141,7 +141,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end or, if it is traced, its next stop.
+    /// Waits until it has ended or, if it is traced, stopped.
     pub fn wait_for_stop(&mut self) -> libc::c_int {
         let mut status = 0;
         // SAFETY: a child of ours and a place for its status.
@@ -151,17 +151,20 @@ impl Process {
         status
     }
 
-    /// Kills it, and returns when it is gone. It must have lived until then.
+    /// Kills it and waits until it has ended. Panics if it had ended before.
     pub fn kill(mut self) {
         self.signal(libc::SIGKILL);
         let status = self.wait();
         assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL, "ended before: {status:#x}");
     }
 
-    /// Waits for its end, which must be a good one.
+    /// Waits until it has ended. Panics if it failed.
     pub fn finish(mut self) {
         let status = self.wait();
-        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0, "the other process: status {status:#x}");
+        assert!(
+            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+            "the child process failed: status {status:#x}"
+        );
     }
 }
 
@@ -180,17 +183,17 @@ impl From<Child> for Process {
     }
 }
 
-const PART: &str = "TEST_PART";
+const ROLE: &str = "TEST_PART";
 const ARGUMENTS: &str = "TEST_ARGUMENTS";
 
-/// Names the functions that a second process can be started to run; each gets its arguments.
+/// Lists the functions that a child process can be started to run. Each gets its arguments.
 #[allow(unused_macros, reason = "some test binaries only fork")]
 macro_rules! parts {
-    ($($part:ident),+ $(,)?) => {
-        /// Plays a part if this process was started for one; else there is nothing to do.
+    ($($role:ident),+ $(,)?) => {
+        /// Runs the role for which this process was started, if any.
         #[test]
         fn second_process() {
-            $crate::support::play(&[$((stringify!($part), $part as fn(&[String]))),+]);
+            $crate::support::run_role(&[$((stringify!($role), $role as fn(&[String]))),+]);
         }
     };
 }
@@ -198,21 +201,21 @@ macro_rules! parts {
 #[allow(unused_imports, reason = "some test binaries only fork")]
 pub(crate) use parts;
 
-pub type Part = (&'static str, fn(&[String]));
+pub type Role = (&'static str, fn(&[String]));
 
-pub fn play(parts: &[Part]) {
-    if let Ok(name) = std::env::var(PART) {
+pub fn run_role(roles: &[Role]) {
+    if let Ok(name) = std::env::var(ROLE) {
         let arguments: Vec<_> = std::env::var(ARGUMENTS).unwrap().split('\n').map(String::from).collect();
-        let (_, part) = parts.iter().find(|(part, _)| *part == name).expect("a part of this test");
-        part(&arguments);
+        let (_, run) = roles.iter().find(|(role, _)| *role == name).expect("a role of this binary");
+        run(&arguments);
     }
 }
 
-/// The command that plays `part`.
-pub fn command(part: &str, arguments: &[&str]) -> Command {
+/// The command that runs `role`.
+pub fn command(role: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "second_process", "--nocapture"]).stdin(Stdio::null()).stdout(Stdio::null());
-    command.env(PART, part).env(ARGUMENTS, arguments.join("\n"));
+    command.env(ROLE, role).env(ARGUMENTS, arguments.join("\n"));
     // SAFETY: prctl is async-signal-safe.
     unsafe {
         command.pre_exec(|| {
@@ -223,9 +226,9 @@ pub fn command(part: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Starts a process that plays `part`.
-pub fn start(part: &str, arguments: &[&str]) -> Process {
-    command(part, arguments).spawn().unwrap().into()
+/// Starts a child process in `role`.
+pub fn start(role: &str, arguments: &[&str]) -> Process {
+    command(role, arguments).spawn().unwrap().into()
 }
 
 fn die_with_parent() {
@@ -233,7 +236,8 @@ fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// Runs `body` in a forked process. Only under [`alone`]: another thread's locks would stay locked in the child.
+/// Runs `body` in a forked process. Requires [`alone`]: locks of other threads would stay locked in
+/// the child.
 pub fn fork(_alone: &Alone, body: impl FnOnce()) -> Process {
     // SAFETY: no other test runs, so what the child calls finds its locks free; it never returns from here.
     let pid = unsafe { libc::fork() };
@@ -249,13 +253,13 @@ pub fn fork(_alone: &Alone, body: impl FnOnce()) -> Process {
 
 pub type Alone = MutexGuard<'static, ()>;
 
-/// Waits until no other test of this binary runs that asks for the same.
+/// Blocks until no other test of this binary holds the same guard.
 pub fn alone() -> Alone {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Words that the processes of a test share with each other, besides what they test.
+/// Words in a file that the processes of a test share to coordinate.
 pub struct Board(MmapRaw);
 
 impl Board {
@@ -271,14 +275,14 @@ impl Board {
         unsafe { &*self.0.as_mut_ptr().cast::<AtomicU64>().add(index) }
     }
 
-    /// Returns when it was called `count` times for this word, all over.
+    /// A barrier: returns when `count` callers have called it for this word. It can be used again.
     pub fn meet(&self, index: usize, count: u64) {
         let turn = self.word(index).fetch_add(1, Ordering::SeqCst) / count + 1;
         until(|| self.word(index).load(Ordering::SeqCst) >= turn * count);
     }
 }
 
-/// Returns when it is so.
+/// Polls until `condition` is true.
 pub fn until(mut condition: impl FnMut() -> bool) {
     let mut polls = 0;
     while !condition() {
@@ -287,7 +291,7 @@ pub fn until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Numbers without much order (xorshift).
+/// Pseudorandom numbers (xorshift).
 pub struct Random(pub u64);
 
 impl Random {
@@ -303,7 +307,7 @@ impl Random {
     }
 }
 
-/// A message that shows whether it is whole and which one it is.
+/// A message that contains its number and is derived from it.
 pub fn message(number: u64, length: usize) -> Vec<u8> {
     let mut random = Random(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut bytes = vec![0; length.next_multiple_of(8)];
@@ -317,7 +321,7 @@ pub fn message(number: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// The number of a [`message`], which must be whole.
+/// The number of a [`message`]. Panics if the message is torn.
 pub fn number_of(bytes: &[u8]) -> u64 {
     let number = u64::from_le_bytes(*bytes.first_chunk().expect("at least the number"));
     assert!(bytes == message(number, bytes.len()), "message {number} of {} bytes is torn", bytes.len());

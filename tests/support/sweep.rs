@@ -1,10 +1,11 @@
-//! The crash sweep: an operation is cut off by SIGKILL after every step that anybody else could notice, which is
-//! every change of the region and every system call, one fresh victim for each; then the others must go on.
+//! The crash sweep: an operation is cut off by SIGKILL after every step that another process could
+//! notice, which is every change of the region and every system call. Each step kills a new victim;
+//! then the other processes must continue.
 //!
-//! The victim runs under ptrace: from system call to system call, and within the stretch of interest from change to
-//! change, for which it is made to find its region read-only. In between it runs at full speed, and its clocks are right.
+//! The victim runs under ptrace, from system call to system call. Where its changes matter, its region
+//! is mapped read-only, and it runs from change to change. In between it runs at full speed.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use std::fs::{self, File};
 use std::io;
@@ -21,12 +22,13 @@ use memmap2::{MmapOptions, MmapRaw};
 
 use super::support::{Alone, Process, Sandbox, alone, fork, say};
 
-/// The region that the operation is about.
-pub const NAME: &str = "wreck";
+/// The region of the operation.
+pub const NAME: &str = "crash";
 
-/// The two ends of the operation, for the tracer: an instruction that traps. Behind it, one to lead the victim to.
+/// Marks the beginning and the end of the operation for the tracer with an instruction that traps. A
+/// system call follows, to which the tracer can lead the victim.
 pub fn mark() {
-    // SAFETY: SIGTRAP goes to the tracer; nobody gets to the system call by himself.
+    // SAFETY: SIGTRAP goes to the tracer; the system call is jumped over.
     unsafe { std::arch::asm!("int3", "jmp 2f", "syscall", "2:") };
 }
 
@@ -34,11 +36,11 @@ struct Victim {
     process: Process,
     /// Where [`mark`] has its system call.
     call: u64,
-    /// It finds its region read-only.
+    /// Its region is mapped read-only.
     guarded: bool,
 }
 
-/// Why a victim that was let go has stopped.
+/// Why a running victim has stopped.
 #[derive(PartialEq)]
 enum Stopped {
     Trapped,
@@ -47,7 +49,7 @@ enum Stopped {
 }
 
 impl Victim {
-    /// Runs `prepare` and stops in front of the operation that it returns.
+    /// Runs `prepare` and stops before the operation that it returns.
     fn start<O: FnOnce()>(alone: &Alone, prepare: impl FnOnce() -> O) -> Option<Self> {
         let process = fork(alone, || {
             // SAFETY: no pointers.
@@ -55,9 +57,9 @@ impl Victim {
                 // SAFETY: ends the child.
                 unsafe { libc::_exit(77) };
             }
-            // No long way out that would be swept as well.
+            // Unwinding would be swept as well.
             panic::set_hook(Box::new(|panic| {
-                say(&format!("the victim itself: {panic}"));
+                say(&format!("the victim panicked: {panic}"));
                 // SAFETY: ends the child.
                 unsafe { libc::_exit(101) };
             }));
@@ -71,14 +73,17 @@ impl Victim {
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 77 {
             return None;
         }
-        assert!(libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP, "in front: {status:#x}");
+        assert!(
+            libc::WIFSTOPPED(status) && libc::WSTOPSIG(status) == libc::SIGTRAP,
+            "before the operation: {status:#x}"
+        );
         victim.request(libc::PTRACE_SETOPTIONS, (libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD) as usize);
         victim.call = victim.registers().rip + 2;
         Some(victim)
     }
 
     fn request(&self, request: libc::c_uint, data: usize) {
-        // SAFETY: one of the requests used here writes to this process's memory, where its caller has the place for it.
+        // SAFETY: PTRACE_GETREGS writes to this process's memory, where its caller has room for it.
         let done = unsafe { libc::ptrace(request, self.process.pid(), 0, data) };
         assert_eq!(done, 0, "{}", io::Error::last_os_error());
     }
@@ -94,8 +99,8 @@ impl Victim {
         self.request(libc::PTRACE_SETREGS, ptr::from_ref(registers) as usize);
     }
 
-    /// Lets it go until something happens.
-    fn go(&mut self, request: libc::c_uint) -> Stopped {
+    /// Resumes it until it stops.
+    fn resume(&mut self, request: libc::c_uint) -> Stopped {
         let mut signal = 0;
         loop {
             self.request(request, signal);
@@ -110,23 +115,24 @@ impl Victim {
         }
     }
 
-    /// Goes on until it has made so many system calls. False: the operation was over before.
+    /// Resumes it until it has made `calls` system calls. Returns false if it ended before.
     fn pass_calls(&mut self, calls: usize) -> bool {
-        (0..2 * calls).all(|_| self.go(libc::PTRACE_SYSCALL) == Stopped::InSystemCall)
+        (0..2 * calls).all(|_| self.resume(libc::PTRACE_SYSCALL) == Stopped::InSystemCall)
     }
 
-    /// Goes on until it has changed the region so many times. False: it came to a system call, or to the end, before.
+    /// Resumes it until it has changed the region `changes` times. Returns false if it made a system
+    /// call or ended before.
     fn pass_changes(&mut self, region: &Path, changes: usize) -> bool {
         let mappings = self.mappings(region);
         let mut image = Image::of(region);
         (0..changes).all(|_| {
             loop {
                 self.protect(&mappings, true);
-                if self.go(libc::PTRACE_SYSCALL) != Stopped::Writing {
+                if self.resume(libc::PTRACE_SYSCALL) != Stopped::Writing {
                     return false;
                 }
                 self.protect(&mappings, false);
-                self.go(libc::PTRACE_SINGLESTEP);
+                self.resume(libc::PTRACE_SINGLESTEP);
                 // Not every write is a change.
                 if image.has_changed() {
                     return true;
@@ -135,10 +141,10 @@ impl Victim {
         })
     }
 
-    /// Where it has the region in its memory.
+    /// The addresses at which it has mapped the region.
     fn mappings(&self, region: &Path) -> Vec<Range<u64>> {
         let Ok(facts) = fs::metadata(region) else { return Vec::new() };
-        // By its number: the name in the list is the one that the file had when it was opened, if any.
+        // By inode: the list has the name of the file at the time when it was opened, if any.
         let (device, file) = (facts.dev(), facts.ino().to_string());
         let device = format!("{:02x}:{:02x}", libc::major(device), libc::minor(device));
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.process.pid())).unwrap();
@@ -152,7 +158,7 @@ impl Victim {
         mappings
     }
 
-    /// Has it call mprotect(2).
+    /// Makes it call mprotect(2).
     fn protect(&mut self, mappings: &[Range<u64>], guarded: bool) {
         self.guarded = false;
         let registers = self.registers();
@@ -161,13 +167,13 @@ impl Victim {
             self.set_registers(&libc::user_regs_struct {
                 rip: self.call,
                 rax: libc::SYS_mprotect as u64,
-                orig_rax: u64::MAX, // it is in no other system call that could be begun anew
+                orig_rax: u64::MAX, // no system call to restart
                 rdi: mapping.start,
                 rsi: mapping.end - mapping.start,
                 rdx: protection as u64,
                 ..registers
             });
-            self.go(libc::PTRACE_SINGLESTEP);
+            self.resume(libc::PTRACE_SINGLESTEP);
             assert_eq!(self.registers().rax, 0, "mprotect");
         }
         self.set_registers(&registers);
@@ -175,7 +181,7 @@ impl Victim {
     }
 }
 
-/// The region as it lies in memory, if it has its name already.
+/// The bytes of the region, if it has its name already.
 struct Image {
     map: Option<MmapRaw>,
     bytes: Vec<u8>,
@@ -189,10 +195,10 @@ impl Image {
         image
     }
 
-    /// Since the last time.
+    /// Whether they have changed since the last call.
     fn has_changed(&mut self) -> bool {
         let Some(map) = &self.map else { return false };
-        // SAFETY: the whole mapping, read only; the victim is stopped. What others write meanwhile counts as a change.
+        // SAFETY: the whole mapping, read only; the victim is stopped. Writes of others count as changes.
         let now = unsafe { &*ptr::slice_from_raw_parts(map.as_ptr(), map.len()) };
         let changed = self.bytes != now;
         if changed {
@@ -202,23 +208,24 @@ impl Image {
     }
 }
 
-/// A place to die: so many system calls into the operation, and so many changes of the region after that.
+/// Where the victim is killed: after `calls` system calls of the operation and `changes` changes of the
+/// region after that.
 #[derive(Clone, Copy, Debug)]
-struct Point {
+struct CrashPoint {
     calls: usize,
     changes: usize,
 }
 
-/// Says where the victim was with which something went wrong.
-struct Failing(Point);
+/// Reports the crash point at which a test failed.
+struct ReportOnDrop(CrashPoint);
 
-impl Drop for Failing {
+impl Drop for ReportOnDrop {
     fn drop(&mut self) {
-        say(&format!("the victim's end: {:?}", self.0));
+        say(&format!("the victim was killed at {:?}", self.0));
     }
 }
 
-/// How many points a sweep has gone through, by kind.
+/// How many points a sweep has reached, by kind.
 #[derive(Debug, Default)]
 pub struct Swept {
     pub calls: usize,
@@ -226,14 +233,15 @@ pub struct Swept {
 }
 
 impl Swept {
-    /// What the sweep of an operation must have met at least.
+    /// Asserts that the sweep has reached at least this many points.
     pub fn covers(&self, calls: usize, changes: usize) {
         assert!(self.calls >= calls && self.changes >= changes, "{self:?} of at least {calls} and {changes}");
     }
 }
 
-/// Kills a victim after each step of its operation. For each, `before` makes what it finds, `prepare` runs in the victim
-/// and returns the operation, `after` looks at what is left, as the survivor and as the next one who comes.
+/// Kills a victim after each step of its operation. For each step, `before` creates what the victim
+/// finds, `prepare` runs in the victim and returns the operation, and `after` checks what is left, as
+/// the survivor and as a successor.
 pub fn sweep<S, O: FnOnce()>(
     before: impl Fn(&Path) -> S,
     prepare: impl Fn(&Path) -> O,
@@ -242,7 +250,7 @@ pub fn sweep<S, O: FnOnce()>(
     sweep_first(usize::MAX, before, prepare, after)
 }
 
-/// As [`sweep`], of an operation that does not end: its first so many system calls, and what lies between.
+/// Like [`sweep`], for an operation that does not end: covers its first `calls` system calls.
 pub fn sweep_first<S, O: FnOnce()>(
     calls: usize,
     before: impl Fn(&Path) -> S,
@@ -252,7 +260,8 @@ pub fn sweep_first<S, O: FnOnce()>(
     sweep_points(calls, before, prepare, |_, _, _| {}, after)
 }
 
-/// As [`sweep`], but at each point the victim is only stopped, while `meanwhile` runs; then it comes to its end.
+/// Like [`sweep`], but the victim is only stopped at each point while `meanwhile` runs. It is killed at
+/// the end of its operation.
 pub fn sweep_stopping<S, O: FnOnce()>(
     before: impl Fn(&Path) -> S,
     prepare: impl Fn(&Path) -> O,
@@ -261,7 +270,7 @@ pub fn sweep_stopping<S, O: FnOnce()>(
 ) -> Swept {
     let stop = |victim: &mut Victim, names: &Path, survivor: &S| {
         meanwhile(names, survivor);
-        while victim.go(libc::PTRACE_SYSCALL) != Stopped::Trapped {}
+        while victim.resume(libc::PTRACE_SYSCALL) != Stopped::Trapped {}
     };
     sweep_points(usize::MAX, before, prepare, stop, after)
 }
@@ -274,16 +283,18 @@ fn sweep_points<S, O: FnOnce()>(
     after: impl Fn(&Path, S),
 ) -> Swept {
     let alone = alone();
-    // One victim's end; whether it got there. None: it may not be traced.
-    let sacrifice = |point: Point| {
+    // Returns whether the victim reached the point, or None if it cannot be traced.
+    let kill_at = |point: CrashPoint| {
         let sandbox = Sandbox::new();
         let names = sandbox.names();
         let survivor = before(&names);
         let mut victim = Victim::start(&alone, || prepare(&names))?;
-        let failing = Failing(point);
+        let report = ReportOnDrop(point);
         let reached = match point {
-            Point { calls, changes: 0 } => victim.pass_calls(calls),
-            Point { calls, changes } => victim.pass_calls(calls) && victim.pass_changes(&names.join(NAME), changes),
+            CrashPoint { calls, changes: 0 } => victim.pass_calls(calls),
+            CrashPoint { calls, changes } => {
+                victim.pass_calls(calls) && victim.pass_changes(&names.join(NAME), changes)
+            }
         };
         if reached {
             there(&mut victim, &names, &survivor);
@@ -291,36 +302,36 @@ fn sweep_points<S, O: FnOnce()>(
         victim.process.kill();
         after(&names, survivor);
         assert_eq!(sandbox.litter(), [""; 0], "left behind");
-        forget(failing);
+        forget(report);
         Some(reached)
     };
     let mut swept = Swept::default();
-    let mut point = Point { calls: 0, changes: 1 };
+    let mut point = CrashPoint { calls: 0, changes: 1 };
     while swept.calls < calls {
-        let Some(reached) = sacrifice(point) else {
+        let Some(reached) = kill_at(point) else {
             say("SKIPPED: ptrace is not permitted here, nothing was swept");
             return Swept { calls: usize::MAX, changes: usize::MAX };
         };
         match (reached, point.changes) {
-            // The next change; after the last one the next call, and what that leads to.
+            // The next change; after the last one the next call and its changes.
             (true, 0) => (point.changes, swept.calls) = (1, swept.calls + 1),
             (true, _) => (point.changes, swept.changes) = (point.changes + 1, swept.changes + 1),
             (false, 0) => break,
-            (false, _) => point = Point { calls: point.calls + 1, changes: 0 },
+            (false, _) => point = CrashPoint { calls: point.calls + 1, changes: 0 },
         }
     }
     say(&format!("{}: {swept:?}", thread::current().name().unwrap_or_default()));
     swept
 }
 
-/// What [`fork`] asks for, within a sweep.
+/// The guard that [`fork`] requires, within a sweep.
 pub fn within() -> Alone {
     static WITHIN: Mutex<()> = Mutex::new(());
     WITHIN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Within a sweep: kills another process, after so many changes of the region by its operation. False: it did not make so many,
-/// or ptrace is not permitted.
+/// Within a sweep: kills another process after its operation has changed the region `changes` times.
+/// Returns false if it made fewer changes, or if ptrace is not permitted.
 pub fn wreck<O: FnOnce()>(names: &Path, changes: usize, prepare: impl FnOnce() -> O) -> bool {
     let Some(mut victim) = Victim::start(&within(), prepare) else { return false };
     let reached = victim.pass_changes(&names.join(NAME), changes);
