@@ -104,6 +104,39 @@ fn sender_joined_after_close_is_not_closed() {
 }
 
 #[test]
+fn queue_closed_stays_closed_for_its_senders() {
+    let sandbox = Sandbox::new();
+    let options = QueueOptions::bytes().capacity(4).max_participants(3).max_message_len(1000);
+    let options = options.inline_len(16).blocks(2, 64).extents(2).directory(sandbox.names());
+    let (mut tx, mut rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
+    tx.send(b"before").unwrap();
+    assert_eq!(tx.close(), Ok(()));
+    assert_eq!((tx.close(), rx.close()), (Err(SendError::Closed), Err(SendError::Closed)), "twice");
+    let long = [1; 1000];
+    for message in [&b""[..], &long[..16], &long[..64], &long[..]] {
+        assert_eq!(tx.send(message), Err(SendError::Closed), "{} bytes", message.len());
+        assert_eq!(tx.try_send(message), Err(SendError::Closed));
+        assert_eq!(tx.send_many(&[message, message]), Err(SendError::Closed));
+    }
+    assert_eq!(tx.send(&[1; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }), "that comes first");
+    let mut late = options.open(NAME).err();
+    assert_eq!(
+        late.take().map(|error| error.kind()),
+        Some(ErrorKind::LanesTaken),
+        "two participants are there, it needs two"
+    );
+    assert_eq!(
+        tx.try_clone().unwrap().try_send(b"late"),
+        Err(SendError::Closed),
+        "a clone belongs to the run of its sender"
+    );
+    assert_eq!(rx.recv(&mut Vec::new()), Ok(6), "what was there is not lost");
+    assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));
+    assert_eq!(rx.close_now(), Ok(0));
+    assert_eq!((rx.stats().pooled, rx.stats().queued, rx.stats().dropped), (0, 0, 0));
+}
+
+#[test]
 fn receiver_makes_sender_after_close_begins_next_run() {
     let (tx, mut rx) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
     tx.close().unwrap();

@@ -1,0 +1,71 @@
+//! Files that are not regions, options that no region can have, and a lack of memory. Each is an
+//! error that says what was found, what was expected and what to do.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod directory;
+mod namespace;
+mod pipe;
+mod queue;
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use directory::fill_a_tiny_directory;
+use namespace::store_and_die;
+use support::{Sandbox, parts};
+use tombolo::{Error, ErrorKind, PipeOptions, QueueOptions};
+
+parts!(fill_a_tiny_directory, store_and_die);
+
+const NAME: &str = "name";
+
+fn values(sandbox: &Sandbox) -> PipeOptions<u64> {
+    PipeOptions::values().capacity(4).directory(sandbox.names())
+}
+
+/// A region without participants, and a message to keep it.
+fn region(sandbox: &Sandbox) -> PathBuf {
+    values(sandbox).sender(NAME).unwrap().send(&1).unwrap();
+    sandbox.names().join(NAME)
+}
+
+/// Opening the region fails with this error.
+fn refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
+    for outcome in [values(sandbox).sender(NAME).err(), values(sandbox).receiver(NAME).err()] {
+        expect(outcome.expect("an error"), kind, says);
+    }
+    assert_eq!(sandbox.litter(), [NAME], "what is not ours stays");
+}
+
+fn expect(error: Error, kind: ErrorKind, says: &[&str]) {
+    let story = error.to_string();
+    assert_eq!(error.kind(), kind, "{story}");
+    assert!(story.starts_with("cannot "), "{story}");
+    assert!(story.split_once("; ").is_some_and(|(_, remedy)| remedy.len() >= 10), "no remedy: {story}");
+    for part in says {
+        assert!(story.contains(part), "{part:?} is not in: {story}");
+    }
+}
+
+fn write_word(path: &Path, index: u64, value: u64) {
+    File::options().write(true).open(path).unwrap().write_all_at(&value.to_ne_bytes(), index * 8).unwrap();
+}
+
+fn queue_of_values(sandbox: &Sandbox) -> QueueOptions<u64> {
+    QueueOptions::values().capacity(4).max_participants(3).directory(sandbox.names())
+}
+
+/// 4096 bytes are mapped, followed by two extents of 4096.
+fn queue_of_bytes(sandbox: &Sandbox) -> QueueOptions<[u8]> {
+    let options = QueueOptions::bytes().capacity(4).max_participants(3).max_message_len(1000);
+    options.inline_len(16).blocks(2, 64).extents(2).directory(sandbox.names())
+}
+
+/// A queue of bytes without participants, and a message in an extent to keep it.
+fn queue_region(sandbox: &Sandbox) -> PathBuf {
+    queue_of_bytes(sandbox).sender(NAME).unwrap().send(&[1; 100]).unwrap();
+    sandbox.names().join(NAME)
+}
