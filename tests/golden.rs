@@ -568,7 +568,8 @@ fn namespace_bytes_match_golden_file() {
 fn locked(file: &File, bytes: Range<i64>) -> Vec<i64> {
     bytes
         .filter(|byte| {
-            // SAFETY: all zeros is a lock, of which the kernel reads and writes the fields; the descriptor is open.
+            // SAFETY: all zeros is a lock, of which the kernel reads and writes the fields; the
+            // descriptor is open.
             let lock = unsafe {
                 let mut lock: libc::flock = std::mem::zeroed();
                 (lock.l_type, lock.l_start, lock.l_len) = (libc::F_WRLCK as _, *byte, 1);

@@ -1,6 +1,6 @@
-//! The last process to leave removes the name, and a lost lock does not count as a death, in processes
-//! that are short of descriptors, share them with children of raw `clone` calls, end by `exit` or are
-//! stopped again and again.
+//! The last process to leave removes the name, and a lost lock does not count as a death, in
+//! processes that are short of descriptors, share them with children of raw `clone` calls, end by
+//! `exit` or are stopped again and again.
 
 mod support;
 

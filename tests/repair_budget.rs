@@ -229,7 +229,8 @@ fn queue_last_one_leaves_many_dead_has_bounded_cost() {
     hostile.add_dead(2..participants);
     drop(rx);
     let (questions, words, _) = cost(|| drop(tx));
-    let bound = QUESTIONS + 2 * participants as u64; // processes that may run without a lock are checked for a millisecond
+    // Processes that may run without a lock are checked for a millisecond.
+    let bound = QUESTIONS + 2 * participants as u64;
     assert!(questions <= bound && words <= WORDS + 4 * participants as u64, "{questions} questions, {words} words");
 }
 

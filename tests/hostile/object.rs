@@ -14,7 +14,8 @@ use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
 
-/// Positions of words in a namespace for [`words::PARTICIPANTS`] participants, as docs/layout.md has them.
+/// Positions of words in a namespace for [`words::PARTICIPANTS`] participants, as docs/layout.md
+/// has them.
 mod words {
     pub const PARTICIPANTS: usize = 4;
     pub const FIRST_RECORD: usize = 64;

@@ -11,8 +11,8 @@ use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
 
-/// Positions of words in the region of a queue for [`words::PARTICIPANTS`] participants, as docs/layout.md
-/// has them.
+/// Positions of words in the region of a queue for [`words::PARTICIPANTS`] participants, as
+/// docs/layout.md has them.
 mod words {
     pub const TAIL: usize = 64;
     pub const HEAD: usize = 80;

@@ -272,7 +272,7 @@ fn sender_join_all_run_numbers_used_is_refused() {
     assert_eq!(rx.stats().senders, 256);
 }
 
-// ---- who is told what --------------------------------------------------------------------------------------------------
+// ---- which end each side is told ---------------------------------------------------------------------------------------
 
 #[test]
 fn receiver_joined_after_end_waits_for_next_run() {

@@ -1,7 +1,7 @@
 //! Child processes, temporary directories and a watchdog for the tests.
 //!
-//! A child process is this test binary, started again in one of its roles (`parts!`, [`start`]), or a
-//! fork where the test is about that ([`fork`]). It is killed when its parent thread ends.
+//! A child process is this test binary, started again in one of its roles (`parts!`, [`start`]), or
+//! a fork where the test is about that ([`fork`]). It is killed when its parent thread ends.
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
@@ -239,7 +239,8 @@ fn die_with_parent() {
 /// Runs `body` in a forked process. Requires [`alone`]: locks of other threads would stay locked in
 /// the child.
 pub fn fork(_alone: &Alone, body: impl FnOnce()) -> Process {
-    // SAFETY: no other test runs, so what the child calls finds its locks free; it never returns from here.
+    // SAFETY: no other test runs, so what the child calls finds its locks free; it never returns
+    // from here.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "{}", io::Error::last_os_error());
     if pid == 0 {

@@ -2,8 +2,8 @@
 //! notice, which is every change of the region and every system call. Each step kills a new victim;
 //! then the other processes must continue.
 //!
-//! The victim runs under ptrace, from system call to system call. Where its changes matter, its region
-//! is mapped read-only, and it runs from change to change. In between it runs at full speed.
+//! The victim runs under ptrace, from system call to system call. Where its changes matter, its
+//! region is mapped read-only, and it runs from change to change. In between it runs at full speed.
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
@@ -25,8 +25,8 @@ use super::support::{Alone, Process, Sandbox, alone, fork, say};
 /// The region of the operation.
 pub const NAME: &str = "crash";
 
-/// Marks the beginning and the end of the operation for the tracer with an instruction that traps. A
-/// system call follows, to which the tracer can lead the victim.
+/// Marks the beginning and the end of the operation for the tracer with an instruction that traps.
+/// A system call follows, to which the tracer can lead the victim.
 pub fn mark() {
     // SAFETY: SIGTRAP goes to the tracer; the system call is jumped over.
     unsafe { std::arch::asm!("int3", "jmp 2f", "syscall", "2:") };
@@ -120,8 +120,8 @@ impl Victim {
         (0..2 * calls).all(|_| self.resume(libc::PTRACE_SYSCALL) == Stopped::InSystemCall)
     }
 
-    /// Resumes it until it has changed the region `changes` times. Returns false if it made a system
-    /// call or ended before.
+    /// Resumes it until it has changed the region `changes` times. Returns false if it made a
+    /// system call or ended before.
     fn pass_changes(&mut self, region: &Path, changes: usize) -> bool {
         let mappings = self.mappings(region);
         let mut image = Image::of(region);
@@ -198,7 +198,8 @@ impl Image {
     /// Whether they have changed since the last call.
     fn has_changed(&mut self) -> bool {
         let Some(map) = &self.map else { return false };
-        // SAFETY: the whole mapping, read only; the victim is stopped. Writes of others count as changes.
+        // SAFETY: the whole mapping, read only; the victim is stopped. Writes of others count as
+        // changes.
         let now = unsafe { &*ptr::slice_from_raw_parts(map.as_ptr(), map.len()) };
         let changed = self.bytes != now;
         if changed {
@@ -208,8 +209,8 @@ impl Image {
     }
 }
 
-/// Where the victim is killed: after `calls` system calls of the operation and `changes` changes of the
-/// region after that.
+/// Where the victim is killed: after `calls` system calls of the operation and `changes` changes of
+/// the region after that.
 #[derive(Clone, Copy, Debug)]
 struct CrashPoint {
     calls: usize,
@@ -240,8 +241,8 @@ impl Swept {
 }
 
 /// Kills a victim after each step of its operation. For each step, `before` creates what the victim
-/// finds, `prepare` runs in the victim and returns the operation, and `after` checks what is left, as
-/// the survivor and as a successor.
+/// finds, `prepare` runs in the victim and returns the operation, and `after` checks what is left,
+/// as the survivor and as a successor.
 pub fn sweep<S, O: FnOnce()>(
     before: impl Fn(&Path) -> S,
     prepare: impl Fn(&Path) -> O,
@@ -260,8 +261,8 @@ pub fn sweep_first<S, O: FnOnce()>(
     sweep_points(calls, before, prepare, |_, _, _| {}, after)
 }
 
-/// Like [`sweep`], but the victim is only stopped at each point while `meanwhile` runs. It is killed at
-/// the end of its operation.
+/// Like [`sweep`], but the victim is only stopped at each point while `meanwhile` runs. It is
+/// killed at the end of its operation.
 pub fn sweep_stopping<S, O: FnOnce()>(
     before: impl Fn(&Path) -> S,
     prepare: impl Fn(&Path) -> O,
@@ -289,7 +290,7 @@ fn sweep_points<S, O: FnOnce()>(
         let names = sandbox.names();
         let survivor = before(&names);
         let mut victim = Victim::start(&alone, || prepare(&names))?;
-        let report = ReportOnDrop(point);
+        let on_failure = ReportOnDrop(point);
         let reached = match point {
             CrashPoint { calls, changes: 0 } => victim.pass_calls(calls),
             CrashPoint { calls, changes } => {
@@ -302,7 +303,7 @@ fn sweep_points<S, O: FnOnce()>(
         victim.process.kill();
         after(&names, survivor);
         assert_eq!(sandbox.litter(), [""; 0], "left behind");
-        forget(report);
+        forget(on_failure);
         Some(reached)
     };
     let mut swept = Swept::default();
@@ -330,8 +331,8 @@ pub fn within() -> Alone {
     WITHIN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Within a sweep: kills another process after its operation has changed the region `changes` times.
-/// Returns false if it made fewer changes, or if ptrace is not permitted.
+/// Within a sweep: kills another process after its operation has changed the region `changes`
+/// times. Returns false if it made fewer changes, or if ptrace is not permitted.
 pub fn wreck<O: FnOnce()>(names: &Path, changes: usize, prepare: impl FnOnce() -> O) -> bool {
     let Some(mut victim) = Victim::start(&within(), prepare) else { return false };
     let reached = victim.pass_changes(&names.join(NAME), changes);
