@@ -45,7 +45,7 @@ fn enter(sandbox: &Sandbox, role: &str, more: &[&str]) -> Process {
 }
 
 /// The directory and the board of a process that [`enter`] has started.
-fn surroundings(arguments: &[String]) -> (PathBuf, Board) {
+fn from_arguments(arguments: &[String]) -> (PathBuf, Board) {
     endless();
     (PathBuf::from(&arguments[0]), Board::at(Path::new(&arguments[1])))
 }
@@ -434,7 +434,7 @@ fn work(namespace: &Namespace, seed: u64, rounds: u64) {
 }
 
 fn work_on_objects(arguments: &[String]) {
-    let (names, _board) = surroundings(arguments);
+    let (names, _board) = from_arguments(arguments);
     let namespace = plan(&names).open(NAME).unwrap();
     let seed: u64 = arguments[2].parse().unwrap();
     thread::scope(|scope| {
@@ -562,7 +562,7 @@ fn condvar_event_and_once_wake_waiters() {
 }
 
 fn meet_at_the_barrier(arguments: &[String]) {
-    let (names, _board) = surroundings(arguments);
+    let (names, _board) = from_arguments(arguments);
     let barrier = plan(&names).open(NAME).unwrap().barrier("barrier").unwrap();
     (0..300).for_each(|_| _ = barrier.wait().unwrap());
 }
@@ -597,7 +597,7 @@ fn pooled(names: &Path) -> QueueOptions<[u8]> {
 
 /// Takes a block for a message and sleeps until a slot is free.
 fn hold_a_place(arguments: &[String]) {
-    let (names, board) = surroundings(arguments);
+    let (names, board) = from_arguments(arguments);
     let mut tx = pooled(&names).sender(NAME).unwrap();
     board.meet(0, 2);
     let _ = tx.send(&[1; 60]);
@@ -626,7 +626,7 @@ fn queue_repair_frees_pool_space_wakes_sender() {
 }
 
 fn send_nothing(arguments: &[String]) {
-    let (names, board) = surroundings(arguments);
+    let (names, board) = from_arguments(arguments);
     let _tx = pooled(&names).sender(NAME).unwrap();
     stay(&board);
 }
@@ -687,7 +687,7 @@ fn queue_repair_by_waiter_wakes_others() {
 }
 
 fn send_nothing_through_a_pipe(arguments: &[String]) {
-    let (names, board) = surroundings(arguments);
+    let (names, board) = from_arguments(arguments);
     let _tx = PipeOptions::values::<u64>().directory(names).sender(NAME).unwrap();
     stay(&board);
 }
@@ -710,12 +710,12 @@ fn pipe_successor_joins_wakes_reader() {
 }
 
 fn join_and_leave(arguments: &[String]) {
-    let (names, _board) = surroundings(arguments);
+    let (names, _board) = from_arguments(arguments);
     drop(plan(&names).open(NAME).unwrap());
 }
 
 fn hold_the_objects(arguments: &[String]) {
-    let (names, board) = surroundings(arguments);
+    let (names, board) = from_arguments(arguments);
     let namespace = plan(&names).open(NAME).unwrap();
     let mutex = namespace.mutex::<[u64; 2]>("mutex").unwrap();
     let (writing, reading) = (namespace.rw_lock::<[u64; 2]>("rw").unwrap(), namespace.rw_lock("reading").unwrap());

@@ -779,7 +779,7 @@ fn namespace_corrupted_while_others_join_and_leave_calls_return() {
 /// A reader gets a value or `Corrupt`, and does not read for ever.
 #[test]
 fn value_written_endlessly_readers_return() {
-    let pleas = [("short", words::VALUE_BACKOFF), ("long", words::VALUE_BACKOFF), ("wide", words::ARRAY_BACKOFF)];
+    let requests = [("short", words::VALUE_BACKOFF), ("long", words::VALUE_BACKOFF), ("wide", words::ARRAY_BACKOFF)];
     let asked = Cell::new([false; 3]);
     under_attack("overwrite_endlessly", Objects::new, |objects, _| {
         let _ = (soon(|| objects.short.load()), soon(|| objects.long.load()), soon(|| objects.wide.get(0)));
@@ -787,8 +787,8 @@ fn value_written_endlessly_readers_return() {
         let _ = soon(|| taken(objects.rw.read_timeout(SHORT)));
         let _ = soon(|| objects.again.lock_timeout(SHORT)).map(|again| soon(|| again.get()));
         let _ = soon(|| objects.short.wait_changed(SHORT));
-        let asks = pleas.map(|(object, word)| objects.intruder.get(objects.word(object, word)) == 1);
-        asked.set(std::array::from_fn(|index| asked.get()[index] || asks[index]));
+        let requested = requests.map(|(object, word)| objects.intruder.get(objects.word(object, word)) == 1);
+        asked.set(std::array::from_fn(|index| asked.get()[index] || requested[index]));
     });
     assert_eq!(asked.get(), [true; 3], "readers that are overtaken ask for a pause");
 }

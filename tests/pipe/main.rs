@@ -35,7 +35,7 @@ parts!(
     exchange_large,
     send_in_place,
     receive_in_place,
-    pick_up_twice,
+    take_twice,
     receive_from_socket,
     do_nothing,
 );

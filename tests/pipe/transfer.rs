@@ -10,7 +10,7 @@ use tombolo::{End, ErrorKind, Pipe, PipeOptions, Receiver, RecvError, Sender, ha
 use crate::support::{Sandbox, start};
 use crate::{comes_back, pipe_to, send_back, small};
 
-pub fn pick_up_twice(_: &[String]) {
+pub fn take_twice(_: &[String]) {
     assert_eq!(handed::<Pipe>("nobody").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(handed::<Pipe>("in valid").unwrap_err().kind(), ErrorKind::InvalidName);
     let pipe: Pipe = handed("peer").unwrap();
@@ -21,7 +21,7 @@ pub fn pick_up_twice(_: &[String]) {
 #[test]
 fn endpoint_taken_twice_is_refused() {
     let _sandbox = Sandbox::new();
-    let (mut pipe, child) = pipe_to(&small(), "pick_up_twice", &[]);
+    let (mut pipe, child) = pipe_to(&small(), "take_twice", &[]);
     comes_back(&mut pipe, 10);
     drop(pipe);
     child.finish();

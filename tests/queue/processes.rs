@@ -23,21 +23,21 @@ fn board(sandbox: &Sandbox) -> Board {
     Board::at(&sandbox.file("board"))
 }
 
-/// Starts a process in `role`; see [`surroundings`].
+/// Starts a process in `role`; see [`from_arguments`].
 fn enter(sandbox: &Sandbox, role: &str, more: &[&str]) -> Process {
     let (names, board) = (sandbox.names(), sandbox.file("board"));
     start(role, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
 }
 
 /// Starts a process in `role` and waits until it has joined.
-fn settle(sandbox: &Sandbox, role: &str) -> Process {
+fn start_joined(sandbox: &Sandbox, role: &str) -> Process {
     let process = enter(sandbox, role, &[]);
     board(sandbox).meet(0, 2);
     process
 }
 
 /// The options and the board of a process that [`enter`] has started.
-fn surroundings(arguments: &[String]) -> (QueueOptions<u64>, Board) {
+fn from_arguments(arguments: &[String]) -> (QueueOptions<u64>, Board) {
     (QueueOptions::values().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
 }
 
@@ -53,7 +53,7 @@ pub fn do_nothing(_: &[String]) {}
 // ---- transferred endpoints -- ---------------------------------------------------------------------------------------
 
 /// Starts a process with two endpoints: one to take work from, one to send results to.
-fn employ<E: QueueEnd + 'static, F: QueueEnd + 'static>(role: &str, work: E, results: F) -> Process {
+fn start_worker<E: QueueEnd + 'static, F: QueueEnd + 'static>(role: &str, work: E, results: F) -> Process {
     let handover = Handover::new(command(role, &[])).give("work", work).unwrap().give("results", results).unwrap();
     handover.spawn().unwrap().into()
 }
@@ -72,7 +72,7 @@ fn queue_endpoints_passed_to_children_share_the_work() {
     let sandbox = Sandbox::new(); // for its watchdog
     let (mut work, their_work) = QueueOptions::values::<u64>().capacity(16).channel().unwrap();
     let (their_results, mut results) = QueueOptions::values::<u64>().capacity(16).channel().unwrap();
-    let hand = || employ("double", their_work.try_clone().unwrap(), their_results.try_clone().unwrap());
+    let hand = || start_worker("double", their_work.try_clone().unwrap(), their_results.try_clone().unwrap());
     let workers = [hand(), hand(), hand()];
     drop((their_work, their_results));
     let received = thread::scope(|scope| {
@@ -105,7 +105,7 @@ fn queue_message_of_any_length_returns_from_child() {
     let _watchdog = Sandbox::new();
     let (mut work, their_work) = QueueOptions::bytes().channel().unwrap();
     let (their_results, mut results) = QueueOptions::bytes().channel().unwrap();
-    let child = employ("echo", their_work, their_results);
+    let child = start_worker("echo", their_work, their_results);
     let mut received = vec![0xEE; 3];
     for length in [0, 1, 7, 8, 239, 240, 241, 4095, 4096, 4097, 65_537, 1 << 20, (1 << 20) + 1, 3 << 20] {
         let sent = message(length as u64, length);
@@ -119,7 +119,7 @@ fn queue_message_of_any_length_returns_from_child() {
     assert_eq!(results.stats().pooled, 0);
 }
 
-pub fn pick_up_wrongly(_: &[String]) {
+pub fn take_wrongly(_: &[String]) {
     let error = handed::<QueueReceiver<u64>>("results").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongType, "it is a sender");
     assert!(error.to_string().contains("sender"), "{error}");
@@ -131,10 +131,10 @@ pub fn pick_up_wrongly(_: &[String]) {
 #[test]
 fn queue_endpoint_never_taken_counts_as_dead() {
     let _watchdog = Sandbox::new();
-    for role in ["do_nothing", "pick_up_wrongly"] {
+    for role in ["do_nothing", "take_wrongly"] {
         let (mut work, their_work) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
         let (their_results, mut results) = QueueOptions::values::<u64>().channel().unwrap();
-        employ(role, their_work, their_results).finish();
+        start_worker(role, their_work, their_results).finish();
         assert_eq!(results.recv(), Err(RecvError::PeerDied));
         assert_eq!(work.send_many(&[1, 2, 3]), Ok(2));
         assert_eq!(work.send(&3), Err(SendError::PeerDied));
@@ -146,14 +146,14 @@ fn queue_endpoint_never_taken_counts_as_dead() {
 const EACH: u64 = 2000;
 
 pub fn send_numbers(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     let mut tx = options.capacity(8).sender(NAME).unwrap();
     board.meet(0, 6); // nobody leaves before all have come
     (1..=EACH).for_each(|number| tx.send(&number).unwrap());
 }
 
 pub fn count_numbers(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     let mut rx = options.capacity(8).receiver(NAME).unwrap();
     board.meet(0, 6);
     for number in rx.iter() {
@@ -182,13 +182,13 @@ fn queue_name_opened_in_any_order_connects_processes() {
 }
 
 pub fn send_three_and_leave(arguments: &[String]) {
-    let (options, _) = surroundings(arguments);
+    let (options, _) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
 }
 
 pub fn receive_and_leave(arguments: &[String]) {
-    let (options, _) = surroundings(arguments);
+    let (options, _) = from_arguments(arguments);
     let mut rx = options.open_existing().receiver(NAME).unwrap();
     assert_eq!(rx.iter().collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
@@ -208,7 +208,7 @@ fn queue_receiver_killed_unreceived_message_keeps_the_name() {
     let sandbox = Sandbox::new();
     let mut tx = values(&sandbox).sender(NAME).unwrap();
     drop(values(&sandbox).receiver(NAME).unwrap());
-    settle(&sandbox, "sit").kill();
+    start_joined(&sandbox, "stay_as_receiver").kill();
     tx.send(&1).unwrap(); // has room, and does not notice
     drop(tx);
     assert_eq!(sandbox.litter(), [NAME]);
@@ -222,7 +222,7 @@ const RACES: u64 = 300;
 fn queue_name_opened_in_a_race_connects_both() {
     let sandbox = Sandbox::new();
     let (options, board) = (values(&sandbox), board(&sandbox));
-    let other = settle(&sandbox, "race_as_receiver");
+    let other = start_joined(&sandbox, "race_as_receiver");
     for round in 0..RACES {
         board.meet(1, 2);
         let mut tx = options.sender(&format!("race-{round}")).unwrap();
@@ -243,7 +243,7 @@ fn spin(microseconds: u64) {
 }
 
 pub fn race_as_receiver(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     board.meet(0, 2);
     for round in 0..RACES {
         board.meet(1, 2);
@@ -257,14 +257,14 @@ pub fn race_as_receiver(arguments: &[String]) {
 }
 
 pub fn send_three_and_stay(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
     stay(&board);
 }
 
 pub fn receive_three_and_stay(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
     stay(&board);
@@ -273,8 +273,8 @@ pub fn receive_three_and_stay(arguments: &[String]) {
 #[test]
 fn queue_all_users_dead_is_resumed() {
     let sandbox = Sandbox::new();
-    let senders = [settle(&sandbox, "send_three_and_stay"), settle(&sandbox, "send_three_and_stay")];
-    let receiver = settle(&sandbox, "receive_three_and_stay");
+    let senders = [start_joined(&sandbox, "send_three_and_stay"), start_joined(&sandbox, "send_three_and_stay")];
+    let receiver = start_joined(&sandbox, "receive_three_and_stay");
     senders.into_iter().for_each(Process::kill);
     receiver.kill();
     let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
@@ -296,7 +296,7 @@ fn queue_all_users_dead_is_resumed() {
 #[test]
 fn queue_all_users_dead_is_replaced_on_request() {
     let sandbox = Sandbox::new();
-    let sender = settle(&sandbox, "send_three_and_stay");
+    let sender = start_joined(&sandbox, "send_three_and_stay");
     let options = values(&sandbox).abandoned(Abandoned::Replace);
     assert_eq!(options.receiver(NAME).unwrap().stats().queued, 3, "its sender is alive");
     sender.kill();
@@ -312,8 +312,8 @@ fn queue_all_users_dead_is_replaced_on_request() {
 // ---- the last one, and those before ----------------------------------------------------------------------------------
 
 /// Receives until the end and stores how it ended.
-pub fn report_the_end(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+pub fn store_the_end(arguments: &[String]) {
+    let (options, board) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     board.meet(0, 2);
     while rx.recv().is_ok() {}
@@ -333,12 +333,12 @@ fn until_repaired(rx: &mut QueueReceiver<u64>, senders: u64) {
 fn receiver_last_sender_killed_returns_peer_died() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
-    let senders = [(); 3].map(|()| settle(&sandbox, "send_three_and_stay"));
+    let senders = [(); 3].map(|()| start_joined(&sandbox, "send_three_and_stay"));
     let [first, second, last] = senders;
     for _ in 0..8 {
         rx.recv().unwrap();
     }
-    let other = settle(&sandbox, "report_the_end"); // it may get the ninth
+    let other = start_joined(&sandbox, "store_the_end"); // it may get the ninth
     first.kill();
     second.kill();
     let ninth = rx.recv_timeout(MOMENT);
@@ -360,8 +360,8 @@ fn receiver_last_sender_left_after_deaths_returns_closed() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
     let tx = values(&sandbox).sender(NAME).unwrap();
-    let other = settle(&sandbox, "report_the_end");
-    settle(&sandbox, "send_three_and_stay").kill();
+    let other = start_joined(&sandbox, "store_the_end");
+    start_joined(&sandbox, "send_three_and_stay").kill();
     until(|| matches!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut)));
     until_repaired(&mut rx, 1);
     drop(tx);
@@ -374,7 +374,7 @@ fn receiver_last_sender_left_after_deaths_returns_closed() {
 fn receiver_sender_killed_returns_its_messages_first() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
-    settle(&sandbox, "send_three_and_stay").kill();
+    start_joined(&sandbox, "send_three_and_stay").kill();
     assert_eq!((rx.try_recv(), rx.recv(), rx.recv_timeout(MOMENT)), (Ok(1), Ok(2), Ok(3)));
     let end = (0..).find_map(|_| rx.try_recv().err().filter(|&error| error != RecvError::Empty));
     assert_eq!(end, Some(RecvError::PeerDied), "even if nobody waits");
@@ -382,7 +382,7 @@ fn receiver_sender_killed_returns_its_messages_first() {
 
 /// Fills the queue, waits for a free slot and stores how that ended: 1 for a death.
 pub fn send_until_the_end(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     let mut tx = options.capacity(4).sender(NAME).unwrap();
     let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&number).err()?))).unwrap();
     board.word(1).store(sent, Ordering::SeqCst);
@@ -390,7 +390,7 @@ pub fn send_until_the_end(arguments: &[String]) {
 }
 
 /// Does the same with messages that fill the pool and not the queue.
-pub fn stow_until_the_end(arguments: &[String]) {
+pub fn send_large_until_the_end(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
     let mut tx = pool_of_three(Path::new(&arguments[0])).sender(NAME).unwrap();
     let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&message(number, 1000)).err()?))).unwrap();
@@ -408,7 +408,7 @@ fn sender_last_receiver_killed_stops_waiting_for_slot() {
     let board = board(&sandbox);
     let word = |index: usize| board.word(index).load(Ordering::SeqCst);
     let watcher = values(&sandbox).capacity(4).sender(NAME).unwrap();
-    let receivers = [(); 2].map(|()| settle(&sandbox, "sit"));
+    let receivers = [(); 2].map(|()| start_joined(&sandbox, "stay_as_receiver"));
     let sender = enter(&sandbox, "send_until_the_end", &[]);
     until(|| watcher.is_full());
     let [first, last] = receivers;
@@ -443,8 +443,8 @@ fn sender_last_receiver_killed_stops_waiting_for_block() {
     let board = board(&sandbox);
     let options = pool_of_three(&sandbox.names());
     let mut watcher = options.sender(NAME).unwrap();
-    let receiver = settle(&sandbox, "sit_with_bytes");
-    let sender = enter(&sandbox, "stow_until_the_end", &[]);
+    let receiver = start_joined(&sandbox, "stay_as_byte_receiver");
+    let sender = enter(&sandbox, "send_large_until_the_end", &[]);
     until(|| watcher.stats().pooled == 3);
     thread::sleep(MOMENT);
     assert_eq!(board.word(2).load(Ordering::SeqCst), 0);
@@ -460,13 +460,13 @@ fn sender_last_receiver_killed_stops_waiting_for_block() {
     assert_eq!(rx.stats().pooled, 0);
 }
 
-pub fn sit(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+pub fn stay_as_receiver(arguments: &[String]) {
+    let (options, board) = from_arguments(arguments);
     let _rx = options.receiver(NAME).unwrap();
     stay(&board);
 }
 
-pub fn sit_with_bytes(arguments: &[String]) {
+pub fn stay_as_byte_receiver(arguments: &[String]) {
     let _rx = pool_of_three(Path::new(&arguments[0])).receiver(NAME).unwrap();
     stay(&Board::at(Path::new(&arguments[1])));
 }
@@ -474,7 +474,7 @@ pub fn sit_with_bytes(arguments: &[String]) {
 // ---- participants ----------------------------------------------------------------------------------------------------
 
 pub fn join_send_and_stay(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&u64::from(std::process::id())).unwrap();
     stay(&board);
@@ -485,12 +485,12 @@ fn queue_participant_killed_its_record_is_reused() {
     let sandbox = Sandbox::new();
     let mut random = Random(4);
     let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
-    let mut senders = [(); 3].map(|()| settle(&sandbox, "join_send_and_stay")).map(Some);
+    let mut senders = [(); 3].map(|()| start_joined(&sandbox, "join_send_and_stay")).map(Some);
     let mut pids: Vec<_> = senders.iter().map(|sender| sender.as_ref().unwrap().pid() as u64).collect();
     for _ in 0..50 {
         let place = &mut senders[random.below(3) as usize];
         place.take().unwrap().kill();
-        *place = Some(settle(&sandbox, "join_send_and_stay"));
+        *place = Some(start_joined(&sandbox, "join_send_and_stay"));
         pids.push(place.as_ref().unwrap().pid() as u64);
     }
     let mut received: Vec<_> = pids.iter().map(|_| rx.recv().unwrap()).collect();
@@ -506,7 +506,7 @@ fn queue_participant_killed_its_record_is_reused() {
 
 /// Exits on its own, so that its status shows whether it could join.
 pub fn join_together(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     board.meet(1, 3);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&0).unwrap();
@@ -528,7 +528,7 @@ fn queue_successors_joining_at_once_all_find_records() {
 fn queue_full_of_stopped_participants_error_names_them() {
     let sandbox = Sandbox::new();
     let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
-    let [first, second, third] = [(); 3].map(|()| settle(&sandbox, "join_send_and_stay"));
+    let [first, second, third] = [(); 3].map(|()| start_joined(&sandbox, "join_send_and_stay"));
     second.signal(libc::SIGSTOP);
     for error in [values(&sandbox).sender(NAME).unwrap_err(), rx.try_clone().unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::LanesTaken);
@@ -556,7 +556,7 @@ fn queue_handle_inherited_by_fork_is_refused() {
 
 pub fn fork_with_handles(arguments: &[String]) {
     let alone = alone();
-    let (options, _) = surroundings(arguments);
+    let (options, _) = from_arguments(arguments);
     let mut tx = options.capacity(4).sender(NAME).unwrap();
     let rx = tx.receiver().unwrap();
     let (mut byte_tx, mut byte_rx) = QueueOptions::bytes().channel().unwrap();
@@ -616,7 +616,7 @@ pub fn fork_and_end(_: &[String]) {
 
 /// Finishes one task and starts another.
 pub fn work_on_one_and_stay(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, board) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     rx.recv().unwrap();
     rx.task_done().unwrap();
@@ -631,7 +631,7 @@ fn sender_join_waits_while_worker_lives() {
     let _another = values(&sandbox).receiver(NAME).unwrap();
     for _ in 0..5 {
         tx.send_many(&[1, 2]).unwrap();
-        let worker = settle(&sandbox, "work_on_one_and_stay");
+        let worker = start_joined(&sandbox, "work_on_one_and_stay");
         assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "it is at work");
         worker.signal(libc::SIGSTOP);
         assert_eq!(tx.join_timeout(3 * MOMENT), Err(SendError::TimedOut), "it may go on");
@@ -649,10 +649,10 @@ fn sender_join_last_worker_killed_returns() {
     let sandbox = Sandbox::new();
     let mut tx = values(&sandbox).sender(NAME).unwrap();
     tx.send_many(&[1, 2]).unwrap();
-    settle(&sandbox, "work_on_one_and_stay").kill();
+    start_joined(&sandbox, "work_on_one_and_stay").kill();
     assert_eq!(tx.join(), Ok(()));
     tx.send_many(&[1, 2, 3]).unwrap();
-    settle(&sandbox, "work_on_one_and_stay").kill();
+    start_joined(&sandbox, "work_on_one_and_stay").kill();
     assert_eq!(tx.join(), Err(SendError::PeerDied), "the third");
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
     assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut));
@@ -680,7 +680,7 @@ pub fn receive_for_ever(arguments: &[String]) {
 fn lose_one(sandbox: &Sandbox, tx: &mut QueueSender<Large>, random: &mut Random) {
     let before = tx.stats().lost;
     while tx.stats().lost == before {
-        let victim = settle(sandbox, "receive_for_ever");
+        let victim = start_joined(sandbox, "receive_for_ever");
         let until = Instant::now() + Duration::from_micros(random.below(3000));
         while Instant::now() < until {
             let _ = tx.try_send(&[0; 16_384]);

@@ -25,7 +25,7 @@ fn enter(sandbox: &Sandbox, role: &str, number: u64) -> Process {
     start(role, &[names.to_str().unwrap(), board.to_str().unwrap(), &number.to_string()])
 }
 
-fn surroundings(arguments: &[String]) -> (QueueOptions<u64>, Board, u64) {
+fn from_arguments(arguments: &[String]) -> (QueueOptions<u64>, Board, u64) {
     let options = QueueOptions::values().capacity(2).max_participants(8).directory(&arguments[0]);
     (options, Board::at(Path::new(&arguments[1])), arguments[2].parse().unwrap())
 }
@@ -359,14 +359,14 @@ fn sender_joined_after_receivers_left_waits_for_next() {
 }
 
 pub fn send_close_and_leave(arguments: &[String]) {
-    let (options, _, number) = surroundings(arguments);
+    let (options, _, number) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&number).unwrap();
     tx.close().unwrap();
 }
 
 pub fn send_close_and_stay(arguments: &[String]) {
-    let (options, board, number) = surroundings(arguments);
+    let (options, board, number) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&number).unwrap();
     tx.close().unwrap();
@@ -374,20 +374,20 @@ pub fn send_close_and_stay(arguments: &[String]) {
 }
 
 pub fn send_and_stay(arguments: &[String]) {
-    let (options, board, number) = surroundings(arguments);
+    let (options, board, number) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&number).unwrap();
     stay(&board);
 }
 
 pub fn sleep_as_sender(arguments: &[String]) {
-    let (options, board, _) = surroundings(arguments);
+    let (options, board, _) = from_arguments(arguments);
     let _tx = options.sender(NAME).unwrap();
     stay(&board);
 }
 
 pub fn send_without_end(arguments: &[String]) {
-    let (options, board, _) = surroundings(arguments);
+    let (options, board, _) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     board.meet(0, 2);
     for number in 0.. {
@@ -402,7 +402,7 @@ pub fn send_without_end(arguments: &[String]) {
 }
 
 pub fn receive_to_the_end(arguments: &[String]) {
-    let (options, board, expected) = surroundings(arguments);
+    let (options, board, expected) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     board.meet(0, 2);
     assert_eq!(rx.iter().sum::<u64>(), expected);
@@ -410,7 +410,7 @@ pub fn receive_to_the_end(arguments: &[String]) {
 }
 
 pub fn receive_one_and_leave(arguments: &[String]) {
-    let (options, _, expected) = surroundings(arguments);
+    let (options, _, expected) = from_arguments(arguments);
     assert_eq!(options.receiver(NAME).unwrap().recv(), Ok(expected));
 }
 
