@@ -587,7 +587,7 @@ fn locked(file: &File, bytes: Range<i64>) -> Vec<i64> {
 fn object_pictures_match_golden_words() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(root.join("docs/layout.md")).unwrap();
-    let source = fs::read_to_string(root.join("src/table.rs")).unwrap();
+    let source = fs::read_to_string(root.join("src/object/table.rs")).unwrap();
     let mut picture = source.lines().filter_map(|line| line.strip_prefix("//! ")).skip_while(|line| *line != "```text");
     let heads = picture.nth(1).unwrap();
     let rows: Vec<&str> = picture.take_while(|line| *line != "```").collect();
