@@ -24,7 +24,7 @@ fn flags_of(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_region_is_dumped_into_a_core() {
+fn core_dump_of_user_contains_no_region() {
     let sandbox = Sandbox::new();
     let names = sandbox.names();
     let named = (

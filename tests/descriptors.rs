@@ -63,7 +63,7 @@ fn beside_another_table(path: &Path, body: impl FnOnce() + Send) {
 }
 
 #[test]
-fn a_thread_with_its_own_descriptors_opens_ends_and_changes_no_other_file() {
+fn descriptor_table_unshared_endpoints_work_and_other_files_stay() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     beside_another_table(&sandbox.file("precious"), || {
         let (mut tx, mut rx) = tombolo::PipeOptions::values::<u64>().one_way().unwrap();
@@ -95,7 +95,7 @@ fn name_beside_another_table(names: &Path, precious: &Path) {
 }
 
 #[test]
-fn a_thread_with_its_own_descriptors_gives_a_name_to_its_own_file() {
+fn descriptor_table_unshared_name_is_given_to_own_file() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     name_beside_another_table(&sandbox.names(), &sandbox.file("precious"));
     assert_eq!(sandbox.litter(), [""; 0]);
@@ -130,7 +130,7 @@ fn name_a_file_by_its_number(arguments: &[String]) {
 }
 
 #[test]
-fn a_thread_with_its_own_descriptors_gives_a_name_to_its_own_file_by_way_of_proc() {
+fn descriptor_table_unshared_name_is_given_through_proc() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     let (names, precious) = (sandbox.names(), sandbox.file("precious"));
     start("name_a_file_by_its_number", &[names.to_str().unwrap(), precious.to_str().unwrap()]).finish();
@@ -140,7 +140,7 @@ fn a_thread_with_its_own_descriptors_gives_a_name_to_its_own_file_by_way_of_proc
 /// The handler in a forked child closes the library's descriptors, and nothing else that has such a
 /// number.
 #[test]
-fn a_child_of_a_thread_with_its_own_descriptors_keeps_the_threads_files() {
+fn descriptor_table_unshared_forked_child_keeps_files() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let path = sandbox.file("precious");
     let (unshared, wait) = channel();
@@ -206,7 +206,7 @@ fn write_into_a_file_that_took_the_number(arguments: &[String]) {
 }
 
 #[test]
-fn a_large_message_is_not_written_into_a_file_that_took_the_descriptors_number() {
+fn descriptor_number_reused_large_message_is_not_written_there() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     let path = sandbox.file("precious");
     drop(precious(&path));
@@ -223,7 +223,7 @@ fn ask_about_locks_in_a_file_that_took_the_number(arguments: &[String]) {
 }
 
 #[test]
-fn a_peer_is_not_taken_for_dead_by_a_file_that_took_the_descriptors_number() {
+fn descriptor_number_reused_peer_is_not_reported_dead() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let (names, path) = (sandbox.names(), sandbox.file("precious"));
     drop(precious(&path));
@@ -297,13 +297,13 @@ fn work_without_proc(arguments: &[String]) {
 }
 
 #[test]
-fn without_proc_the_error_says_what_to_mount() {
+fn proc_missing_error_says_what_to_mount() {
     let _sandbox = Sandbox::new();
     start("work_without_proc", &["nothing"]).finish();
 }
 
 #[test]
-fn a_proc_that_names_other_files_is_not_believed() {
+fn proc_with_other_files_is_refused_and_changes_none() {
     let _sandbox = Sandbox::new();
     start("work_without_proc", &["lies"]).finish();
 }

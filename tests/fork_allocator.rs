@@ -79,7 +79,7 @@ fn give_up_after(seconds: u32) {
 }
 
 #[test]
-fn forks_beside_threads_that_open_ends_do_not_hang_under_an_allocator_with_handlers() {
+fn fork_with_allocator_handlers_does_not_hang() {
     let _alone = alone();
     give_up_after(30);
     let (is_over, began) = (AtomicBool::new(false), Instant::now());

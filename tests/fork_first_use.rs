@@ -132,19 +132,19 @@ fn fork_meanwhile(arguments: &[String]) {
 }
 
 #[test]
-fn a_fork_while_the_handlers_are_registered_leaves_a_child_that_works() {
+fn fork_while_handlers_are_registered_child_works() {
     let _sandbox = Sandbox::new();
     start("fork_meanwhile", &["registering handlers"]).finish();
 }
 
 #[test]
-fn a_fork_while_the_cores_are_counted_leaves_a_child_that_works() {
+fn fork_while_cores_are_counted_child_works() {
     let _sandbox = Sandbox::new();
     start("fork_meanwhile", &["counting cores"]).finish();
 }
 
 #[test]
-fn a_fork_while_the_namespace_is_asked_for_leaves_a_child_that_works() {
+fn fork_while_pid_namespace_is_read_child_works() {
     let _sandbox = Sandbox::new();
     start("fork_meanwhile", &["asking for the namespace"]).finish();
 }

@@ -201,44 +201,44 @@ fn in_every_handler(order: &str, action: &str, use_before: &str) {
 }
 
 #[test]
-fn a_handler_registered_at_load_opens_ends_and_fork_returns() {
+fn fork_handler_registered_at_load_opens_endpoints_and_returns() {
     in_every_handler("at load", "open", "used");
 }
 
 #[test]
-fn a_handler_registered_at_load_drops_an_end_and_fork_returns() {
+fn fork_handler_registered_at_load_drops_endpoint_and_returns() {
     in_every_handler("at load", "drop", "used");
 }
 
 #[test]
-fn a_handler_registered_before_the_first_use_opens_ends_and_fork_returns() {
+fn fork_handler_registered_before_first_use_opens_endpoints_and_returns() {
     in_every_handler("before", "open", "used");
 }
 
 #[test]
-fn a_handler_registered_before_the_first_use_drops_an_end_and_fork_returns() {
+fn fork_handler_registered_before_first_use_drops_endpoint_and_returns() {
     in_every_handler("before", "drop", "used");
 }
 
 #[test]
-fn a_handler_registered_after_the_first_use_opens_ends_and_fork_returns() {
+fn fork_handler_registered_after_first_use_opens_endpoints_and_returns() {
     in_every_handler("after", "open", "used");
 }
 
 #[test]
-fn a_handler_registered_after_the_first_use_drops_an_end_and_fork_returns() {
+fn fork_handler_registered_after_first_use_drops_endpoint_and_returns() {
     in_every_handler("after", "drop", "used");
 }
 
 #[test]
-fn the_first_use_is_in_a_handler_and_fork_returns() {
+fn fork_handler_as_first_use_returns() {
     in_every_handler("at load", "open", "first use");
     in_every_handler("before", "open", "first use");
 }
 
 /// The same on a kernel that does not wipe pages on a fork: the handlers do it.
 #[test]
-fn without_pages_wiped_on_fork_the_handlers_of_a_program_still_work() {
+fn fork_handler_without_wipe_on_fork_returns() {
     let _sandbox = Sandbox::new();
     for order in ["before", "after"] {
         for place in PLACES {
@@ -317,7 +317,7 @@ fn fork_beside_a_thread_that_opens_under_a_lock(_: &[String]) {
 }
 
 #[test]
-fn a_programs_own_lock_around_fork_is_taken_before_the_librarys() {
+fn fork_handler_lock_of_program_is_taken_before_lock_of_library() {
     let _sandbox = Sandbox::new();
     start("fork_beside_a_thread_that_opens_under_a_lock", &[]).finish();
 }
@@ -356,7 +356,7 @@ fn fork_beside_threads_that_open_and_drop(_: &[String]) {
 }
 
 #[test]
-fn a_child_forked_beside_threads_that_open_and_drop_keeps_nothing_and_works() {
+fn fork_beside_opening_threads_child_keeps_no_descriptor() {
     let _sandbox = Sandbox::new();
     start("fork_beside_threads_that_open_and_drop", &[]).finish();
 }
@@ -380,7 +380,7 @@ fn fork_without_handlers(_: &[String]) {
 }
 
 #[test]
-fn a_raw_clone_does_not_act_in_its_parents_name() {
+fn fork_by_raw_clone_inherited_endpoints_are_refused() {
     let _sandbox = Sandbox::new();
     start("fork_without_handlers", &[]).finish();
 }

@@ -57,7 +57,7 @@ fn start_in_a_directory(part: &str) {
 }
 
 #[test]
-fn a_message_that_could_not_be_sent_takes_no_memory() {
+fn memory_limit_of_file_system_refused_message_takes_no_memory() {
     start_in_a_directory("fill_a_small_file_system");
 }
 
@@ -82,7 +82,7 @@ fn fill_a_small_file_system(arguments: &[String]) {
 }
 
 #[test]
-fn what_is_kept_for_the_next_messages_makes_room_for_a_long_one() {
+fn memory_limit_of_file_system_pooled_memory_makes_room_for_long_message() {
     start_in_a_directory("make_room_in_a_small_file_system");
 }
 
@@ -101,7 +101,7 @@ fn make_room_in_a_small_file_system(arguments: &[String]) {
 }
 
 #[test]
-fn an_empty_queue_keeps_no_more_than_64_mib() {
+fn memory_limit_of_empty_queue_is_64_mib() {
     let sandbox = Sandbox::new();
     let mut queue = queue(&sandbox.names()).open(NAME).unwrap();
     let base = memory(&sandbox.names());
@@ -120,7 +120,7 @@ fn an_empty_queue_keeps_no_more_than_64_mib() {
 }
 
 #[test]
-fn a_short_message_that_waits_keeps_no_memory_of_a_long_one_when_all_have_left() {
+fn memory_kept_by_short_message_after_all_left_is_its_own_only() {
     let sandbox = Sandbox::new();
     let mut queue = queue(&sandbox.names()).open(NAME).unwrap();
     let base = memory(&sandbox.names());
@@ -137,7 +137,7 @@ fn a_short_message_that_waits_keeps_no_memory_of_a_long_one_when_all_have_left()
 }
 
 #[test]
-fn the_last_to_leave_gives_back_what_was_kept() {
+fn memory_pooled_is_freed_by_the_last_to_leave() {
     let sandbox = Sandbox::new();
     let (mut tx, mut rx) = queue(&sandbox.names()).open(NAME).unwrap().split();
     let base = memory(&sandbox.names());
@@ -216,7 +216,7 @@ fn enter_group(arguments: &[String]) {
 }
 
 #[test]
-fn a_region_that_does_not_fit_a_control_group_is_refused() {
+fn memory_limit_of_control_group_refuses_large_region() {
     let Some(group) = Group::new("region") else { return };
     group.run("make_too_large_a_region_in_a_group");
 }
@@ -236,7 +236,7 @@ fn make_too_large_a_region_in_a_group(arguments: &[String]) {
 }
 
 #[test]
-fn a_message_that_does_not_fit_a_control_group_is_refused() {
+fn memory_limit_of_control_group_refuses_large_message() {
     let Some(group) = Group::new("message") else { return };
     group.run("send_too_long_a_message_in_a_group");
 }
@@ -267,7 +267,7 @@ fn send_too_long_a_message_in_a_group(arguments: &[String]) {
 }
 
 #[test]
-fn pages_of_files_on_disks_make_room_in_a_control_group() {
+fn memory_limit_of_control_group_does_not_count_page_cache() {
     let Some(group) = Group::new("cache") else { return };
     group.run("make_a_region_beside_page_cache");
 }

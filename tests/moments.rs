@@ -49,7 +49,7 @@ fn works(queue: &mut Queue<Value>) {
 /// A sender is killed with a claim while another one, who is stopped, may have claimed the same slot: the repair has to
 /// be put off, and until it is done the dead one's lane must not serve anybody.
 #[test]
-fn lane_whose_repair_is_put_off_serves_nobody_before_it_is_done() {
+fn queue_repair_deferred_participant_stays_taken() {
     let put_off = Cell::new(0);
     let swept = sweep_stopping(
         |names| values(names).open(NAME).unwrap(),
@@ -96,7 +96,7 @@ fn die(names: &Path) {
 /// Asking who is there takes a question to the kernel and a look at the record. In between the record can become a
 /// successor's, who lives.
 #[test]
-fn successor_that_comes_while_somebody_asks_is_not_taken_for_one_without_its_lock() {
+fn inspect_while_successor_joins_reports_no_lost_lock() {
     let swept = sweep_stopping(
         |names| {
             let survivor = values(names).receiver(NAME).unwrap();
@@ -119,7 +119,7 @@ fn successor_that_comes_while_somebody_asks_is_not_taken_for_one_without_its_loc
 
 /// The same for one who waits: whom it is told of may be a predecessor, of whoever is there now it hears nothing bad.
 #[test]
-fn successor_that_comes_while_a_receiver_asks_ends_no_wait() {
+fn queue_recv_while_successor_joins_does_not_end() {
     let swept = sweep_stopping(
         |names| (values(names).receiver(NAME).unwrap(), RefCell::new(None::<QueueSender<Value>>)),
         |names| {
@@ -149,7 +149,7 @@ fn plan(names: &Path) -> NamespaceBuilder {
 /// Whoever waits on a condition gives the mutex back and goes to sleep. What changes in between must wake it: here nothing
 /// else would, because slices are endless.
 #[test]
-fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
+fn condvar_notified_between_unlock_and_sleep_wakes() {
     const IN_TIME: usize = 0;
     let board = |names: &Path| Board::at(&names.with_file_name("board"));
     let open = |namespace: &Namespace| {
@@ -196,7 +196,7 @@ fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
 /// A sender sees the receiver that it has waited for, and leaves without having sent anything. The
 /// receiver hears the end of that run, however far it has come with joining.
 #[test]
-fn receiver_that_its_sender_has_seen_hears_the_end() {
+fn queue_receiver_seen_by_sender_reports_closed() {
     let seen = Cell::new(0);
     sweep_stopping(
         |names| RefCell::new(Some(values(names).sender(NAME).unwrap())),
@@ -264,7 +264,7 @@ fn join_and_leave(arguments: &[String]) {
 /// One who has waited for long has asked newcomers to stand back. A newcomer that finds the lock free, and gives it back to
 /// those who wait, must not take the news of a death along.
 #[test]
-fn death_of_an_owner_is_told_although_newcomers_stand_back() {
+fn mutex_owner_killed_while_newcomers_yield_next_lock_reports_owner_died() {
     let _alone = alone();
     let sandbox = Sandbox::new();
     let board = Board::at(&sandbox.file("board"));
@@ -293,7 +293,7 @@ fn stop(process: &Process) {
 /// The same request, and nobody dies: the newcomer gives the lock back, and waits for longer than those who have waited are
 /// given before somebody else may have it. (That is a millisecond; it may take longer, and a machine may be slow.)
 #[test]
-fn newcomer_stands_back_for_one_who_has_waited_for_long() {
+fn mutex_with_long_waiter_newcomer_yields() {
     let _alone = alone();
     let sandbox = Sandbox::new();
     let board = Board::at(&sandbox.file("board"));
@@ -322,7 +322,7 @@ fn receive_nothing(arguments: &[String]) {
 
 /// Two receivers come and are killed, and a third one comes, between two looks of the sender: it is told of a death, once.
 #[test]
-fn two_deaths_between_two_looks_are_told_as_one() {
+fn pipe_two_receivers_killed_between_checks_sender_reports_one_death() {
     let _alone = alone();
     let sandbox = Sandbox::new();
     let board = Board::at(&sandbox.file("board"));

@@ -72,7 +72,7 @@ fn be_interrupted_everywhere(_: &[String]) {
 }
 
 #[test]
-fn what_a_signal_handler_may_call_disturbs_nothing_that_it_interrupts() {
+fn signal_handler_calls_do_not_disturb_what_they_interrupt() {
     let _sandbox = Sandbox::new();
     start("be_interrupted_everywhere", &[]).finish();
 }
