@@ -1,5 +1,6 @@
-//! Directories of names: the default one, which any user of the machine can make before its owner does, and the one that
-//! the environment names, which a program with more rights than its caller must ignore.
+//! Directories of names: the default one, which any user of the machine can make before its owner
+//! does, and the one that the environment names, which a program with more rights than its caller
+//! must ignore.
 
 mod support;
 
@@ -45,7 +46,8 @@ fn become_user(user: u32) {
     assert!(done, "{}", io::Error::last_os_error());
 }
 
-/// Runs `prepare` as root in an empty `/dev/shm`, then `act` as a user without rights. Returns false if it cannot.
+/// Runs `prepare` as root in an empty `/dev/shm`, then `act` as a user without rights. Returns
+/// false if it cannot.
 fn as_user(alone: &Alone, prepare: impl FnOnce(&Path), act: impl FnOnce()) -> bool {
     const CANNOT: i32 = 77;
     let mut process = fork(alone, || {

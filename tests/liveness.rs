@@ -1,4 +1,5 @@
-//! How a death is told from a lost lock: a process that closed its descriptors has lost its lock and lives on.
+//! How a death is told from a lost lock: a process that closed its descriptors has lost its lock
+//! and lives on.
 
 mod support;
 
@@ -142,7 +143,8 @@ fn lock_lost_with_main_thread_ended_is_not_reported_as_death() {
                 live_on(&sandbox);
                 forget(tx);
             });
-            // SAFETY: ends this thread only; the other one borrows from a stack that stays where it is.
+            // SAFETY: ends this thread only; the other one borrows from a stack that stays where it
+            // is.
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
     });
@@ -191,8 +193,8 @@ fn lock_lost_with_memory_map_hidden_is_not_reported_as_death() {
     careless.kill();
 }
 
-/// Runs in a PID namespace of its own, with the /proc of the outer one, in which the victim's number is that of
-/// another process.
+/// Runs in a PID namespace of its own, with the /proc of the outer one, in which the victim's
+/// number is that of another process.
 fn inside(arguments: &[String]) {
     let [names, outer] = arguments else { panic!("{arguments:?}") };
     let names = Path::new(names);

@@ -1,5 +1,6 @@
-//! Memory that is not there: too small a file system, too small a control group. Both are errors and never a signal, what
-//! could not be sent takes nothing, and what an empty queue keeps is bounded.
+//! Memory that runs out, in a file system or in a control group: this is an error and never a
+//! signal. A message that could not be sent takes no memory, and what an empty queue keeps is
+//! bounded.
 
 mod support;
 
@@ -29,12 +30,12 @@ fn queue(directory: &Path) -> QueueOptions<[u8]> {
     QueueOptions::bytes().directory(directory)
 }
 
-/// Bytes of memory that the file of a name has.
+/// Bytes of memory that the file of the queue takes.
 fn memory(directory: &Path) -> u64 {
     fs::metadata(directory.join(NAME)).unwrap().blocks() * 512
 }
 
-/// Mounts a file system of 64 MiB that only this process sees.
+/// Mounts a file system of 64 MiB that only this process sees. Returns false if it may not.
 fn mount_small(place: &str) -> bool {
     let c = |text: &str| CString::new(text).unwrap();
     let (place, tmpfs, limit, root) = (c(place), c("tmpfs"), c("size=64m"), c("/"));
@@ -147,7 +148,7 @@ fn memory_pooled_is_freed_by_the_last_to_leave() {
         (0..3).for_each(|_| assert_eq!(rx.recv(&mut received), Ok(12 * MIB)));
     }
     drop(rx.into_fd().unwrap()); // which is a death: the messages wait for another receiver
-    assert!(memory(&sandbox.names()) >= base + 25 * MIB as u64, "somebody is there");
+    assert!(memory(&sandbox.names()) >= base + 25 * MIB as u64, "the sender is still there");
     tx.send(&vec![2; MIB]).unwrap();
     tx.send(b"short").unwrap();
     drop(tx);
@@ -158,7 +159,7 @@ fn memory_pooled_is_freed_by_the_last_to_leave() {
     drop(rx);
 }
 
-/// A control group of 64 MiB, above one without a limit of its own, where the process is put.
+/// A control group of 64 MiB, and below it one without a limit of its own, which processes enter.
 struct Group {
     above: PathBuf,
     below: PathBuf,
@@ -196,7 +197,7 @@ impl Group {
         Some(group)
     }
 
-    /// Runs a part in there; how it ended was good.
+    /// Runs a part that enters the group; it must succeed.
     fn run(&self, part: &str) {
         let sandbox = Sandbox::new();
         start(part, &[sandbox.names().to_str().unwrap(), self.below.to_str().unwrap()]).finish();
@@ -210,7 +211,7 @@ impl Drop for Group {
     }
 }
 
-/// What the process took until now counts elsewhere.
+/// Moves this process into the group. Memory that it has already taken is not counted there.
 fn enter_group(arguments: &[String]) {
     fs::write(Path::new(&arguments[1]).join("cgroup.procs"), std::process::id().to_string()).unwrap();
 }
@@ -255,12 +256,12 @@ fn send_too_long_a_message_in_a_group(arguments: &[String]) {
         queue.send(small).expect("but for a small one");
         assert_eq!((queue.recv(&mut received), queue.recv(&mut received)), (Ok(30 * MIB), Ok(MIB)));
     }
-    // What is there already takes no more.
+    // Memory that the queue has already is not taken again.
     for _ in 0..20 {
         queue.send(large).unwrap();
         assert_eq!(queue.recv(&mut received), Ok(30 * MIB));
     }
-    // Many small ones, which are not asked about one by one.
+    // Many small ones, for which the limit is not read each time.
     let sent = (0..64).take_while(|_| queue.send(small) == Ok(())).count();
     assert!((20..62).contains(&sent), "{sent}");
     assert_eq!(queue.close_now(), Ok(sent as u64));

@@ -1,4 +1,4 @@
-//! The calls that a signal handler may make, whatever the thread was doing.
+//! A signal handler may make some of the library's calls, whatever the thread was doing.
 
 mod support;
 

@@ -23,8 +23,8 @@ extern "C" fn end_of_the_operation() {
     }
 }
 
-/// Registers [`end_of_the_operation`] to run after the library's own handler, which is registered when the first endpoint
-/// opens. Forked victims inherit both.
+/// Registers [`end_of_the_operation`] to run after the library's own handler, which is registered
+/// when the first endpoint opens. Forked victims inherit both.
 fn come_last() {
     static REGISTERED: Once = Once::new();
     // SAFETY: only registers it.
@@ -61,7 +61,7 @@ fn exit_with_pipe_endpoint_killed_at_each_step_successor_works() {
     swept.covers(4, 4);
 }
 
-/// lanes.rs and members.rs: LEAVING, and what comes after that.
+/// lanes.rs and members.rs: LEAVING, and the steps after it.
 #[test]
 fn exit_as_last_of_queue_and_namespace_killed_at_each_step_successor_works() {
     come_last();

@@ -1,4 +1,5 @@
-//! Endpoints and locks that nobody has dropped when their process exits: in statics, in threads, forgotten.
+//! Endpoints and locks that are not dropped when their process exits: in statics, in threads,
+//! forgotten.
 
 use std::mem::forget;
 use std::path::Path;
@@ -30,7 +31,8 @@ fn keep<T>(place: &Local<Option<T>>, value: T) {
     *place.lock().unwrap() = Some(value);
 }
 
-/// Ends in one of several ways; without any, when the test harness of its process returns from `main`.
+/// Ends in one of several ways; without any, when the test harness of its process returns from
+/// `main`.
 pub fn send_and_return(arguments: &[String]) {
     let mut tx = pipe(&arguments[0]).sender(NAME).unwrap();
     tx.send(&1).unwrap();

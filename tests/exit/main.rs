@@ -1,4 +1,5 @@
-//! The ordinary end of a process, by a return from `main` or by `exit`: the library leaves what nobody has dropped.
+//! The ordinary end of a process, by a return from `main` or by `exit`: the library closes what was
+//! not dropped.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
-//! Processes that exit with endpoints that are not theirs alone: inherited, abandoned, or passed on.
+//! Processes that exit with endpoints that are not theirs alone: inherited, abandoned, or passed
+//! on.
 
 use std::fs::File;
 use std::mem::forget;

@@ -1,4 +1,5 @@
-//! Reservations and peeks that were open at the fork: the child has a copy, and the copy does nothing.
+//! Reservations and peeks that were open at the fork: the child has a copy, and the copy does
+//! nothing.
 
 use std::time::Duration;
 

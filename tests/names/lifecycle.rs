@@ -83,7 +83,8 @@ fn name_opened_by_two_at_once_leads_to_one_region() {
 
 const RACES: u64 = 1000;
 
-/// Takes a few microseconds, so that in some round the two processes meet at each point of their ways.
+/// Takes a few microseconds, so that in some round the two processes meet at each point of their
+/// ways.
 fn spin(microseconds: u64) {
     let started = Instant::now();
     while started.elapsed() < Duration::from_micros(microseconds) {}

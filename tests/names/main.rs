@@ -1,4 +1,5 @@
-//! Names: who may open one, what a successor takes over, when a name goes away and what may replace it.
+//! Names: which processes may open one, what a successor takes over, when a name is removed, and
+//! what may replace it.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -61,7 +62,7 @@ fn stay(board: &Board) {
     }
 }
 
-/// A sender with three messages that nobody has received.
+/// A sender with three messages that were not received.
 fn send_three_and_stay(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();

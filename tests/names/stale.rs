@@ -1,7 +1,7 @@
-//! Names of regions that nobody uses any more, whatever they hold: they are resumed, replaced or removed.
+//! Names of regions that no process uses any more: they are resumed, replaced or removed.
 //!
-//! A region that cannot be read or is of another kind is replaced only while nobody holds a lock on its file, and no
-//! removal ever takes the name of another file.
+//! A region that cannot be read or is of another kind is replaced only while its file has no locks.
+//! No removal ever takes the name of another file.
 
 use std::fs::{self, File};
 use std::io;
@@ -418,7 +418,8 @@ fn name_removal_interrupted_keeps_name_of_successor() {
         }
         assert!(pass_until_removal(&mut remover), "{what}");
 
-        // Meanwhile another process removes the name, unless that is refused while a removal is under way.
+        // Meanwhile another process removes the name, unless that is refused while a removal is
+        // under way.
         let successor = match Directory::at(sandbox.names()).unlink(NAME, true) {
             Ok(()) => Some(values(&sandbox).create_new().receiver(NAME).unwrap()),
             Err(error) => {

@@ -1,4 +1,5 @@
-//! Endpoints whose process has died: what their successors take over, and what the other side hears.
+//! Endpoints whose process has died: what their successors take over, and what the other side
+//! hears.
 
 use std::thread;
 use std::time::Duration;
@@ -63,7 +64,7 @@ fn sender_died_after_poll_each_death_is_reported() {
         let mut tx = options.sender(NAME).unwrap();
         assert_eq!(rx.poll(Duration::ZERO), Ok(false), "the end of the previous sender was reported");
         tx.send(&number).unwrap();
-        drop(tx.into_fd().unwrap()); // a descriptor that nobody picks up is a death
+        drop(tx.into_fd().unwrap()); // a descriptor that no process takes is a death
         let mut successor = options.sender(NAME).unwrap();
         successor.send(&(10 * number)).unwrap();
         assert_eq!(rx.recv(), Ok(number));
@@ -150,7 +151,8 @@ pub fn stream_as_receiver(arguments: &[String]) {
         match rx.recv(&mut received) {
             Ok(_) => {
                 let number = number_of(&received);
-                // The next sender starts again at 0. If two died between two checks, nothing else tells.
+                // The next sender starts again at 0. If two died between two checks, nothing else
+                // tells.
                 assert!(
                     expected.is_none_or(|expected| number == expected || number == 0),
                     "{number} is not {expected:?}"

@@ -33,7 +33,8 @@ parts!(
 
 const COUNT: u64 = 10_000;
 
-/// From here on the system calls of this thread are filtered: `calls` gives the action for some, `others` for the rest.
+/// From here on the system calls of this thread are filtered: `calls` gives the action for some,
+/// `others` for the rest.
 fn filter(calls: &[(libc::c_long, u32)], others: u32) {
     let step = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
     let mut filter = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];

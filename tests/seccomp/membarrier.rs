@@ -1,4 +1,5 @@
-//! Without membarrier(2), refused to one of the participants or to all, from the start or later, everything works.
+//! Without membarrier(2), refused to one of the participants or to all, from the start or later,
+//! everything works.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -122,7 +123,8 @@ fn membarrier_refused_later_waiter_tells_its_wakers() {
     };
     let child = start("receive_one_and_lose_membarrier", &[sandbox.names().to_str().unwrap()]);
     until(|| word() & WAITERS != 0);
-    // It announces itself, asks for the fence, is refused and says so: a few instructions, however slow the machine.
+    // It announces itself, asks for the fence, is refused and says so: a few instructions, however
+    // slow the machine.
     let says_so = (0..5000).any(|_| {
         thread::sleep(Duration::from_millis(1));
         word() & FENCES != 0
@@ -132,7 +134,8 @@ fn membarrier_refused_later_waiter_tells_its_wakers() {
     child.finish();
 }
 
-/// Does as [`pass_on_without_membarrier`], but is refused membarrier(2) only after the first message.
+/// Does as [`pass_on_without_membarrier`], but is refused membarrier(2) only after the first
+/// message.
 pub fn pass_on_and_lose_membarrier(_: &[String]) {
     let mut rx: QueueReceiver<u64> = handed("from").unwrap();
     let mut tx: QueueSender<u64> = handed("to").unwrap();

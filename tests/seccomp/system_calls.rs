@@ -1,4 +1,4 @@
-//! Pipes, queues and objects make no system call while nobody contends for them and nobody has to wait.
+//! Pipes, queues and objects make no system call as long as they need not wait.
 //!
 //! Each part runs in a process that may make none.
 

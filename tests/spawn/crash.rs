@@ -1,5 +1,6 @@
-//! The crash sweep of transfers: an endpoint is passed on, taken back and taken by another process, and each of these is
-//! killed after every step. The others report a death or have the endpoint, and the next process can take its place.
+//! The crash sweep of transfers: an endpoint is passed on, taken back and taken by another process,
+//! and each of these is killed after every step. The others report a death or have the endpoint,
+//! and the next process can take its place.
 
 use std::cell::Cell;
 use std::mem::forget;
@@ -163,8 +164,8 @@ fn from_fd_of_queue_killed_at_each_step_copy_is_taken_or_refused() {
     swept.covers(8, 3);
 }
 
-/// Two processes take one endpoint: one is stopped at each step, the other takes it or is refused, and one of them has it
-/// in the end.
+/// Two processes take one endpoint: one is stopped at each step, the other takes it or is refused,
+/// and one of them has it in the end.
 #[test]
 fn from_fd_stopped_at_each_step_one_of_two_takes_the_endpoint() {
     let swept = sweep_stopping(

@@ -1,4 +1,5 @@
-//! Endpoints in transit to another process: one process has them, whatever others have copies of the descriptor.
+//! Endpoints in transit to another process: one process has them, whatever others have copies of
+//! the descriptor.
 
 use std::fs;
 use std::io::Read;
@@ -42,7 +43,8 @@ fn kill(pid: u64) {
     assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) }, 0);
 }
 
-/// Sends its process id through a pipe, a number through a queue, and waits for the end of its input.
+/// Sends its process id through a pipe, a number through a queue, and waits for the end of its
+/// input.
 pub fn work(_: &[String]) {
     let mut tx: Sender<u64> = handed("pipe").unwrap();
     let mut work: QueueSender<u64> = handed("queue").unwrap();
@@ -213,7 +215,7 @@ fn descriptor_taken_copy_is_refused_ever_after() {
     refused(&stale);
     refused(&descriptor);
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
-    // Copies keep nobody from opening the name.
+    // Copies do not keep others from opening the name.
     let mut tx = named(&sandbox).sender(NAME).unwrap();
     refused(&stale);
     refused(&descriptor);
@@ -245,7 +247,7 @@ fn descriptor_taken_by_two_at_once_one_is_refused() {
         let (tx, mut rx) = values().one_way().unwrap();
         let mut descriptor = Some(tx.into_fd().unwrap());
         board.word(1).store(0, Ordering::SeqCst);
-        let mut pick_up = || {
+        let mut take = || {
             let descriptor = descriptor.take().unwrap();
             board.meet(0, 2);
             match values().from_fd::<Sender<u64>>(descriptor) {
@@ -256,7 +258,7 @@ fn descriptor_taken_by_two_at_once_one_is_refused() {
                 }
             }
         };
-        let both = [fork(&alone, &mut pick_up), fork(&alone, &mut pick_up)];
+        let both = [fork(&alone, &mut take), fork(&alone, &mut take)];
         both.into_iter().for_each(Process::finish);
         assert_eq!(board.word(1).load(Ordering::SeqCst), 1, "one of them is refused");
         assert_eq!((rx.recv(), rx.recv()), (Ok(round), Err(RecvError::Closed)));
