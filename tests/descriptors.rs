@@ -303,7 +303,7 @@ fn proc_missing_error_says_what_to_mount() {
 }
 
 #[test]
-fn proc_with_other_files_is_refused_and_changes_none() {
+fn proc_with_other_files_is_refused_and_leaves_them() {
     let _sandbox = Sandbox::new();
     start("work_without_proc", &["lies"]).finish();
 }

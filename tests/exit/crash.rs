@@ -37,7 +37,7 @@ fn exit() {
     unsafe { libc::exit(0) }
 }
 
-/// liveness.rs L1 to L5 at the end of a process.
+/// The steps L1 to L5 of docs/failure.md, at the end of a process.
 #[test]
 fn exit_with_pipe_endpoint_killed_at_each_step_successor_works() {
     come_last();
@@ -61,7 +61,7 @@ fn exit_with_pipe_endpoint_killed_at_each_step_successor_works() {
     swept.covers(4, 4);
 }
 
-/// lanes.rs and members.rs: LEAVING, and the steps after it.
+/// The records are marked LEAVING, and then left in the same steps.
 #[test]
 fn exit_as_last_of_queue_and_namespace_killed_at_each_step_successor_works() {
     come_last();

@@ -60,7 +60,7 @@ pub fn send_and_return(arguments: &[String]) {
 }
 
 #[test]
-fn exit_ordinary_closes_sender_and_no_other_end_does() {
+fn exit_ordinary_closes_sender_any_other_end_reports_death() {
     for (how, end) in [
         ("returns", RecvError::Closed),
         ("exits", RecvError::Closed),

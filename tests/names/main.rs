@@ -13,7 +13,7 @@ use std::path::Path;
 use tombolo::PipeOptions;
 
 use lifecycle::{race_as_receiver, stay_with_an_endpoint};
-use stale::{replace_as_receiver, resume_as_receiver, send_one_and_stay, stay_in_a_namespace, stay_in_a_queue};
+use stale::{recreate_as_receiver, resume_as_receiver, send_one_and_stay, stay_in_a_namespace, stay_in_a_queue};
 use succession::{receive_one_and_stay, stream_as_receiver, stream_as_sender};
 use support::{Board, Process, Sandbox, parts, start};
 
@@ -21,7 +21,7 @@ parts!(
     send_three_and_stay,
     race_as_receiver,
     stay_with_an_endpoint,
-    replace_as_receiver,
+    recreate_as_receiver,
     resume_as_receiver,
     send_one_and_stay,
     stay_in_a_namespace,

@@ -1,6 +1,6 @@
-//! Names of regions that no process uses any more: they are resumed, replaced or removed.
+//! Names of regions that no process uses any more: they are resumed, recreated or removed.
 //!
-//! A region that cannot be read or is of another kind is replaced only while its file has no locks.
+//! A region that cannot be read or is of another kind is recreated only while its file has no locks.
 //! No removal ever takes the name of another file.
 
 use std::fs::{self, File};
@@ -66,7 +66,7 @@ pub fn stay_in_a_namespace(arguments: &[String]) {
 }
 
 #[test]
-fn name_stale_is_resumed_or_replaced() {
+fn name_stale_is_resumed_or_recreated() {
     let sandbox = Sandbox::new();
     start_in(&sandbox, "send_three_and_stay").kill();
     let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
@@ -87,7 +87,7 @@ fn name_stale_is_resumed_or_replaced() {
 }
 
 #[test]
-fn name_in_use_is_never_replaced() {
+fn name_in_use_is_never_recreated() {
     let sandbox = Sandbox::new();
     let _other = start_in(&sandbox, "send_three_and_stay");
     let mut rx = values(&sandbox).abandoned(Abandoned::Replace).receiver(NAME).unwrap();
@@ -110,7 +110,7 @@ fn damages() -> [Damage; 5] {
 }
 
 #[test]
-fn name_stale_unreadable_is_replaced() {
+fn name_stale_unreadable_is_recreated() {
     for (what, kind, damage) in damages() {
         let wreck = || {
             let sandbox = Sandbox::new();
@@ -137,7 +137,7 @@ fn name_stale_unreadable_is_replaced() {
 }
 
 #[test]
-fn name_stale_of_other_kind_is_replaced() {
+fn name_stale_of_other_kind_is_recreated() {
     let sandbox = Sandbox::new();
     start_in(&sandbox, "send_one_and_stay").kill();
     assert_eq!(queue(&sandbox).open(NAME).unwrap_err().kind(), ErrorKind::WrongType);
@@ -169,7 +169,7 @@ fn name_stale_unreadable_is_unlinked() {
 }
 
 #[test]
-fn name_in_use_of_other_version_or_kind_is_never_replaced() {
+fn name_in_use_of_other_version_or_kind_is_never_recreated() {
     for (part, other_version) in
         [("send_one_and_stay", true), ("stay_in_a_queue", true), ("stay_in_a_namespace", false)]
     {
@@ -202,7 +202,7 @@ fn lock(file: &File, byte: i64) {
 }
 
 #[test]
-fn name_of_other_version_with_any_byte_locked_is_not_replaced() {
+fn name_of_other_version_with_any_byte_locked_is_not_recreated() {
     for byte in [0, 7, 4095, 1 << 29, (1 << 30) + 1, 1 << 32, (70_000 << 32) + 5, i64::MAX - 1] {
         let sandbox = Sandbox::new();
         start_in(&sandbox, "send_one_and_stay").kill();
@@ -218,7 +218,7 @@ fn name_of_other_version_with_any_byte_locked_is_not_replaced() {
 }
 
 #[test]
-fn name_persistent_is_never_replaced() {
+fn name_persistent_is_never_recreated() {
     let sandbox = Sandbox::new();
     drop(space(&sandbox).persistent().open(NAME).unwrap());
     let directory = Directory::at(sandbox.names());
@@ -234,7 +234,7 @@ fn name_persistent_is_never_replaced() {
 }
 
 #[test]
-fn name_of_foreign_file_is_never_replaced() {
+fn name_of_foreign_file_is_never_recreated() {
     for content in [&[][..], &[0; 8192], b"#!/bin/sh\n", &[b'x'; 100_000]] {
         let sandbox = Sandbox::new();
         fs::create_dir(sandbox.names()).unwrap();
@@ -261,7 +261,7 @@ fn name_of_other_version_is_retired_before_removal() {
 }
 
 #[test]
-fn name_of_other_version_is_replaced_by_object() {
+fn name_of_other_version_is_recreated_for_object() {
     let sandbox = Sandbox::new();
     start_in(&sandbox, "stay_in_a_namespace").kill();
     write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
@@ -274,7 +274,7 @@ fn name_of_other_version_is_replaced_by_object() {
 const ROUNDS: u64 = 200;
 
 #[test]
-fn name_stale_replaced_by_two_at_once_leads_to_one_region() {
+fn name_stale_recreated_by_two_at_once_leads_to_one_region() {
     let sandbox = Sandbox::new();
     start_in(&sandbox, "send_one_and_stay").kill();
     write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
@@ -284,7 +284,7 @@ fn name_stale_replaced_by_two_at_once_leads_to_one_region() {
     let board_path = sandbox.file("races");
     let board = Board::at(&board_path);
     let arguments = [sandbox.names(), board_path].map(|path| path.to_str().unwrap().to_string());
-    let other = start("replace_as_receiver", &arguments.each_ref().map(String::as_str));
+    let other = start("recreate_as_receiver", &arguments.each_ref().map(String::as_str));
     for round in 0..ROUNDS {
         fs::copy(&wreck, path(&sandbox)).unwrap();
         board.meet(0, 2);
@@ -298,7 +298,7 @@ fn name_stale_replaced_by_two_at_once_leads_to_one_region() {
     other.finish();
 }
 
-pub fn replace_as_receiver(arguments: &[String]) {
+pub fn recreate_as_receiver(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
     let options = PipeOptions::values::<u64>().directory(&arguments[0]).abandoned(Abandoned::Replace);
     for round in 0..ROUNDS {
@@ -312,7 +312,7 @@ pub fn replace_as_receiver(arguments: &[String]) {
 }
 
 #[test]
-fn name_stale_replaced_and_resumed_at_once_leads_to_one_region() {
+fn name_stale_recreated_and_resumed_at_once_leads_to_one_region() {
     let sandbox = Sandbox::new();
     start_in(&sandbox, "send_one_and_stay").kill();
     let wreck = sandbox.file("wreck");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tombolo::{End, PipeOptions, RecvError, SendError};
 
-use crate::support::{Random, Sandbox, message, number_of, start};
+use crate::support::{Random, Sandbox, alone, message, number_of, start};
 use crate::{NAME, start_in, stay, surroundings, values};
 
 pub fn receive_one_and_stay(arguments: &[String]) {
@@ -57,7 +57,8 @@ fn receiver_killed_successor_receives_the_rest() {
 
 #[test]
 fn sender_died_after_poll_each_death_is_reported() {
-    let sandbox = Sandbox::new();
+    // Alone: a copy of the descriptor in the fork of another test would be alive.
+    let (_alone, sandbox) = (alone(), Sandbox::new());
     let options = values(&sandbox);
     let mut rx = options.receiver(NAME).unwrap();
     for number in 1..=3 {
@@ -77,7 +78,8 @@ fn sender_died_after_poll_each_death_is_reported() {
 
 #[test]
 fn sender_died_many_times_messages_are_received_in_order() {
-    let sandbox = Sandbox::new();
+    // Alone: a copy of the descriptor in the fork of another test would be alive.
+    let (_alone, sandbox) = (alone(), Sandbox::new());
     let options = values(&sandbox);
     let mut rx = options.receiver(NAME).unwrap();
     for number in 0..5 {

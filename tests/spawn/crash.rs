@@ -45,7 +45,7 @@ fn succeed_in_queue(names: &Path, mut rx: QueueReceiver<u64>) {
     assert_eq!((rx.recv(), rx.recv()), (Ok(99), Err(RecvError::Closed)));
 }
 
-/// liveness.rs T1 to T4.
+/// The steps T1 to T4 of docs/failure.md.
 #[test]
 fn into_fd_killed_at_each_step_peer_reports_death() {
     let swept = sweep(
@@ -86,7 +86,7 @@ fn into_fd_stopped_at_each_step_endpoint_is_in_use() {
     swept.covers(4, 3);
 }
 
-/// handover.rs: T1 to T4, taken back, then L1 to L6.
+/// The steps T1 to T4, then L1 to L6, because no child is spawned and the endpoint is taken back.
 #[test]
 fn spawn_not_started_killed_at_each_step_endpoint_is_free() {
     let swept = sweep(
@@ -106,7 +106,7 @@ fn spawn_not_started_killed_at_each_step_endpoint_is_free() {
     swept.covers(8, 8);
 }
 
-/// liveness.rs A1 to A4. The survivor has a copy of the descriptor that the victim was taking.
+/// The steps A1 to A4. The survivor has a copy of the descriptor that the victim was taking.
 #[test]
 fn from_fd_of_pipe_killed_at_each_step_copy_is_taken_or_refused() {
     let (in_transit, taken) = (Cell::new(0), Cell::new(0));

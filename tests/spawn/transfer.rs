@@ -123,7 +123,7 @@ fn spawn_child_killed_beside_its_own_child_is_reported_dead() {
 }
 
 #[test]
-fn spawn_after_fork_in_between_fork_keeps_no_endpoint() {
+fn spawn_fork_in_between_keeps_no_endpoint() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let (tx, mut rx) = named(&sandbox).one_way().unwrap();
     fs::create_dir_all(sandbox.names()).unwrap();
