@@ -1,4 +1,4 @@
-//! What a core of a process that crashed does not contain: other processes' messages.
+//! A core dump of a user contains no region, and so no message of other processes.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::fs;
 use support::Sandbox;
 use tombolo::{Namespace, PipeOptions, QueueOptions};
 
-/// The flags of each mapping of a file that the path is of.
+/// The flags of each mapping whose path contains `path`.
 fn flags_of(path: &str) -> Vec<String> {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap();
     let (mut flags, mut is_it) = (Vec::new(), false);
@@ -24,7 +24,7 @@ fn flags_of(path: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_region_is_dumped_into_a_core() {
+fn core_dump_of_user_contains_no_region() {
     let sandbox = Sandbox::new();
     let names = sandbox.names();
     let named = (
@@ -37,7 +37,7 @@ fn no_region_is_dumped_into_a_core() {
         tombolo::queue().unwrap(),
         PipeOptions::bytes().prefault().lock_memory().huge_pages().duplex().unwrap(),
     );
-    // Made in that directory before they had a name; and others without any.
+    // Named regions are made in that directory, unnamed ones as memory files.
     for (path, count) in [(names.to_str().unwrap(), 3), ("memfd:tombolo", 3)] {
         let flags = flags_of(path);
         assert_eq!(flags.len(), count, "{path}");

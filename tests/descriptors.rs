@@ -1,6 +1,6 @@
-//! Numbers of descriptors that mean another file: those of a thread with a table of its own, and
-//! those that somebody else has closed. No file but the library's own may be changed by it, no lock
-//! believed.
+//! Descriptor numbers that mean another file: in a thread with a descriptor table of its own, and
+//! after other code has closed them. The library must not change such a file, nor conclude anything
+//! from locks on it.
 
 mod support;
 
@@ -31,8 +31,8 @@ fn unshare_descriptors() {
 
 const LENGTH: usize = 1 << 20;
 
-/// A file full of one byte, opened so often that whatever number the other thread uses next means
-/// it here.
+/// A file full of one byte, opened so often that in this thread it has every number that the other
+/// thread may use next.
 fn precious(path: &Path) -> Vec<File> {
     fs::write(path, vec![b'p'; LENGTH]).unwrap();
     (0..100).map(|_| File::options().read(true).write(true).open(path).unwrap()).collect()
@@ -42,8 +42,8 @@ fn is_unchanged(path: &Path) -> bool {
     fs::read(path).unwrap() == vec![b'p'; LENGTH]
 }
 
-/// Runs `body` in a thread with a descriptor table of its own, in which numbers mean other files
-/// than in this one.
+/// Runs `body` in a thread with a descriptor table of its own, whose numbers mean other files in
+/// this thread.
 fn beside_another_table(path: &Path, body: impl FnOnce() + Send) {
     let (unshared, wait) = channel();
     let (go, begin) = channel();
@@ -63,7 +63,7 @@ fn beside_another_table(path: &Path, body: impl FnOnce() + Send) {
 }
 
 #[test]
-fn a_thread_with_its_own_descriptors_opens_ends_and_changes_no_other_file() {
+fn descriptor_table_unshared_endpoints_work_and_other_files_stay() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     beside_another_table(&sandbox.file("precious"), || {
         let (mut tx, mut rx) = tombolo::PipeOptions::values::<u64>().one_way().unwrap();
@@ -95,14 +95,14 @@ fn name_beside_another_table(names: &Path, precious: &Path) {
 }
 
 #[test]
-fn a_thread_with_its_own_descriptors_gives_a_name_to_its_own_file() {
+fn descriptor_table_unshared_name_is_given_to_own_file() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     name_beside_another_table(&sandbox.names(), &sandbox.file("precious"));
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
-/// From here on, for this thread and those that it starts, linkat(2) takes no descriptor for a file,
-/// as before Linux 6.10.
+/// From here on linkat(2) refuses to link a descriptor, in this thread and those that it starts, as
+/// Linux did before 6.10.
 fn refuse_to_link_descriptors() {
     const FLAGS: u32 = 16 + 8 * 4;
     let step = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
@@ -130,17 +130,17 @@ fn name_a_file_by_its_number(arguments: &[String]) {
 }
 
 #[test]
-fn a_thread_with_its_own_descriptors_gives_a_name_to_its_own_file_by_way_of_proc() {
+fn descriptor_table_unshared_name_is_given_through_proc() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     let (names, precious) = (sandbox.names(), sandbox.file("precious"));
     start("name_a_file_by_its_number", &[names.to_str().unwrap(), precious.to_str().unwrap()]).finish();
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
-/// The handler in a forked child closes the library's descriptors, and nothing else that has such a
+/// The fork handler in a child closes the library's descriptors, and no other file that has such a
 /// number.
 #[test]
-fn a_child_of_a_thread_with_its_own_descriptors_keeps_the_threads_files() {
+fn descriptor_table_unshared_forked_child_keeps_files() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let path = sandbox.file("precious");
     let (unshared, wait) = channel();
@@ -167,7 +167,8 @@ fn a_child_of_a_thread_with_its_own_descriptors_keeps_the_threads_files() {
     });
 }
 
-/// Closes everything from `first` on, as careless programs do, and puts other files in its place.
+/// Closes everything from `first` on, as careless programs do, and gives the numbers to another
+/// file.
 fn take_the_numbers(first: RawFd, path: &Path) -> Vec<OwnedFd> {
     // SAFETY: nothing but the library's own descriptors is there.
     assert_eq!(unsafe { libc::close_range(first as libc::c_uint, libc::c_uint::MAX, 0) }, 0);
@@ -195,7 +196,7 @@ fn write_into_a_file_that_took_the_number(arguments: &[String]) {
     let mut received = Vec::new();
     queue.send(&[7; 300_000]).unwrap();
     let files = take_the_numbers(first, path);
-    // Whatever these answer, that file is none of the queue's.
+    // Whatever these return, they must not touch that file.
     let _ = queue.send(&[8; 300_000]);
     let _ = queue.try_recv(&mut received);
     drop(queue);
@@ -206,7 +207,7 @@ fn write_into_a_file_that_took_the_number(arguments: &[String]) {
 }
 
 #[test]
-fn a_large_message_is_not_written_into_a_file_that_took_the_descriptors_number() {
+fn descriptor_number_reused_large_message_is_not_written_there() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     let path = sandbox.file("precious");
     drop(precious(&path));
@@ -223,12 +224,11 @@ fn ask_about_locks_in_a_file_that_took_the_number(arguments: &[String]) {
 }
 
 #[test]
-fn a_peer_is_not_taken_for_dead_by_a_file_that_took_the_descriptors_number() {
+fn descriptor_number_reused_peer_is_not_reported_dead() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let (names, path) = (sandbox.names(), sandbox.file("precious"));
     drop(precious(&path));
-    // In a process whose record no longer says which one it is, so that only the lock speaks for
-    // it.
+    // Its record is made to lack its process id, so that only the lock shows that it lives.
     let sender = fork(&alone, || {
         let _tx = PipeOptions::values::<u64>().directory(&names).sender("name").unwrap();
         loop {
@@ -240,12 +240,12 @@ fn a_peer_is_not_taken_for_dead_by_a_file_that_took_the_descriptors_number() {
     let arguments = [names.to_str().unwrap(), path.to_str().unwrap()];
     start("ask_about_locks_in_a_file_that_took_the_number", &arguments).finish();
     assert!(is_unchanged(&path));
-    let seat = &Directory::at(&names).inspect("name").unwrap().participants[0];
-    assert_eq!(seat.standing, Standing::Alive);
+    let sender_seen = &Directory::at(&names).inspect("name").unwrap().participants[0];
+    assert_eq!(sender_seen.standing, Standing::Alive);
     sender.kill();
 }
 
-/// Overwrites that process's number wherever the file has it.
+/// Overwrites the first occurrence of the process id in the file.
 fn erase_identity(path: &Path, pid: u64) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut bytes = vec![0; 4096];
@@ -257,7 +257,7 @@ fn erase_identity(path: &Path, pid: u64) {
     });
 }
 
-/// Where nothing is mounted on /proc, or something else is.
+/// Runs where /proc is empty or, with the argument "lies", has other files than the kernel's.
 fn work_without_proc(arguments: &[String]) {
     // SAFETY: a mount namespace of this process alone.
     if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
@@ -274,7 +274,7 @@ fn work_without_proc(arguments: &[String]) {
         return;
     }
     if arguments[0] == "lies" {
-        // A file for each number, none of which is the one meant.
+        // A file for each number, and none is the right one.
         for folder in ["/proc/self/fd", "/proc/thread-self/fd"] {
             fs::create_dir_all(folder).unwrap();
             for number in 0..100 {
@@ -297,13 +297,13 @@ fn work_without_proc(arguments: &[String]) {
 }
 
 #[test]
-fn without_proc_the_error_says_what_to_mount() {
+fn proc_missing_error_says_what_to_mount() {
     let _sandbox = Sandbox::new();
     start("work_without_proc", &["nothing"]).finish();
 }
 
 #[test]
-fn a_proc_that_names_other_files_is_not_believed() {
+fn proc_with_other_files_is_refused_and_leaves_them() {
     let _sandbox = Sandbox::new();
     start("work_without_proc", &["lies"]).finish();
 }

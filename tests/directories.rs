@@ -1,5 +1,6 @@
-//! The default directory, which any user of the machine can make before its owner does, and the environment of programs
-//! that run with more rights than whoever started them.
+//! Directories of names: the default one, which any user of the machine can make before its owner
+//! does, and the one that the environment names, which a program with more rights than its caller
+//! must ignore.
 
 mod support;
 
@@ -15,9 +16,9 @@ use std::ptr;
 use support::{Alone, Process, Sandbox, alone, command, fork, parts, say};
 use tombolo::{DIRECTORY_VARIABLE, Directory, ErrorKind, Namespace, PipeOptions, QueueOptions};
 
-parts!(run_set_user_id, look_at_the_environment);
+parts!(run_set_user_id, look_at_the_environment, open_by_variable, open_by_default);
 
-/// Nobody's numbers, as far as anybody knows.
+/// Users that the machine should not have.
 const USER: u32 = 61_234;
 const OTHER: u32 = 61_235;
 const NAME: &str = "name";
@@ -45,7 +46,8 @@ fn become_user(user: u32) {
     assert!(done, "{}", io::Error::last_os_error());
 }
 
-/// Has `prepare` run as root in an empty `/dev/shm`, and then `act` as a user without rights. False: it cannot be.
+/// Runs `prepare` as root in an empty `/dev/shm`, then `act` as a user without rights. Returns
+/// false if it cannot.
 fn as_user(alone: &Alone, prepare: impl FnOnce(&Path), act: impl FnOnce()) -> bool {
     const CANNOT: i32 = 77;
     let mut process = fork(alone, || {
@@ -76,9 +78,8 @@ fn make(path: &Path, owner: u32, mode: u32) {
 }
 
 #[test]
-fn the_default_directory_is_made_for_its_owner_alone() {
-    let _sandbox = Sandbox::new();
-    let alone = alone();
+fn directory_default_is_made_for_its_owner_only() {
+    let (alone, _sandbox) = (alone(), Sandbox::new());
     as_user(
         &alone,
         |_| {},
@@ -92,11 +93,11 @@ fn the_default_directory_is_made_for_its_owner_alone() {
     as_user(
         &alone,
         |path| make(path, USER, 0o700),
-        || drop(PipeOptions::bytes().sender(NAME).expect("one of its own that was there")),
+        || drop(PipeOptions::bytes().sender(NAME).expect("its own directory, made before")),
     );
 }
 
-/// Everything that uses the default directory refuses it and says these.
+/// Checks that everything refuses the default directory, with an error that contains `says`.
 fn refused(says: &[&str]) {
     let directory = Directory::default();
     assert_eq!(directory.path(), default_path());
@@ -121,9 +122,8 @@ fn refused(says: &[&str]) {
 }
 
 #[test]
-fn a_default_directory_that_somebody_else_made_is_refused() {
-    let _sandbox = Sandbox::new();
-    let alone = alone();
+fn directory_default_made_by_other_user_is_refused() {
+    let (alone, _sandbox) = (alone(), Sandbox::new());
     for (owner, mode, says) in [
         (OTHER, 0o700, "found a directory of user 61235 and mode 700, expected one of user 61234 and mode 700"),
         (OTHER, 0o777, "found a directory of user 61235 and mode 777"),
@@ -146,9 +146,8 @@ fn a_default_directory_that_somebody_else_made_is_refused() {
 }
 
 #[test]
-fn a_default_directory_that_others_can_enter_is_refused() {
-    let _sandbox = Sandbox::new();
-    let alone = alone();
+fn directory_default_open_to_others_is_refused() {
+    let (alone, _sandbox) = (alone(), Sandbox::new());
     for (mode, says) in [(0o770, "mode 770"), (0o701, "mode 701"), (0o1777, "mode 1777"), (0o2750, "mode 2750")] {
         if !as_user(&alone, |path| make(path, USER, mode), || refused(&["user 61234", says, "chmod 700"])) {
             return;
@@ -157,9 +156,8 @@ fn a_default_directory_that_others_can_enter_is_refused() {
 }
 
 #[test]
-fn a_default_directory_that_is_a_link_or_a_file_is_refused() {
-    let _sandbox = Sandbox::new();
-    let alone = alone();
+fn directory_default_not_a_directory_is_refused() {
+    let (alone, _sandbox) = (alone(), Sandbox::new());
     let link = |path: &Path| {
         let target = env::temp_dir();
         symlink(target, path).unwrap();
@@ -178,7 +176,7 @@ fn a_default_directory_that_is_a_link_or_a_file_is_refused() {
 }
 
 #[test]
-fn a_directory_that_was_named_may_be_shared() {
+fn directory_explicit_may_be_shared() {
     let _sandbox = Sandbox::new();
     as_user(
         &alone(),
@@ -193,8 +191,8 @@ fn a_directory_that_was_named_may_be_shared() {
 }
 
 #[test]
-fn a_program_with_more_rights_than_its_caller_does_not_believe_the_environment() {
-    let sandbox = Sandbox::new();
+fn directory_from_environment_in_set_user_id_program_is_ignored() {
+    let (_alone, sandbox) = (alone(), Sandbox::new());
     let place = sandbox.file("programs");
     fs::create_dir(&place).unwrap();
     Process::from(command("run_set_user_id", &[place.to_str().unwrap()]).spawn().unwrap()).finish();
@@ -233,4 +231,41 @@ fn look_at_the_environment(arguments: &[String]) {
         _ => "/somewhere/else".to_string(),
     };
     assert_eq!(Directory::default().path(), Path::new(&expected));
+}
+
+#[test]
+fn directory_and_files_are_private_by_default() {
+    let sandbox = Sandbox::new();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let options = PipeOptions::values::<u64>().directory(sandbox.names());
+    let _private = options.sender("private").unwrap();
+    let _shared = options.mode(0o664).sender("shared").unwrap();
+    assert_eq!(mode(&sandbox.names()), 0o700);
+    assert_eq!(mode(&sandbox.names().join("private")), 0o600);
+    assert_eq!(mode(&sandbox.names().join("shared")), 0o664, "whatever the umask");
+}
+
+#[test]
+fn directory_from_environment_is_used() {
+    let (_alone, sandbox) = (alone(), Sandbox::new());
+    let place = sandbox.file("elsewhere");
+    let mut started = command("open_by_variable", &[place.to_str().unwrap()]);
+    Process::from(started.env(DIRECTORY_VARIABLE, &place).spawn().unwrap()).finish();
+    assert!(place.is_dir());
+    let mut started = command("open_by_default", &[]);
+    Process::from(started.env_remove(DIRECTORY_VARIABLE).spawn().unwrap()).finish();
+    Process::from(started.env(DIRECTORY_VARIABLE, "").spawn().unwrap()).finish();
+}
+
+fn open_by_variable(arguments: &[String]) {
+    let directory = Directory::default();
+    assert_eq!(directory.path(), Path::new(&arguments[0]));
+    let _tx = PipeOptions::bytes().sender(NAME).unwrap();
+    assert_eq!(directory.names().unwrap(), [NAME]);
+}
+
+fn open_by_default(_: &[String]) {
+    // SAFETY: it has no arguments and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    assert_eq!(Directory::default().path(), Path::new(&format!("/dev/shm/tombolo-{user}")));
 }

@@ -1,5 +1,5 @@
-//! An allocator with fork handlers of its own, which it registers when it is first asked, as
-//! jemalloc does: a fork beside threads that open and drop ends does not hang.
+//! An allocator that registers fork handlers at its first use, as jemalloc does: a fork does not
+//! hang while other threads open and drop endpoints.
 
 #![cfg(target_env = "gnu")]
 
@@ -16,7 +16,7 @@ use tombolo::PipeOptions;
 
 struct Locking(UnsafeCell<libc::pthread_mutex_t>);
 
-// SAFETY: the cell is the C library's business.
+// SAFETY: only the C library uses the cell.
 unsafe impl Sync for Locking {}
 
 #[global_allocator]
@@ -79,7 +79,7 @@ fn give_up_after(seconds: u32) {
 }
 
 #[test]
-fn forks_beside_threads_that_open_ends_do_not_hang_under_an_allocator_with_handlers() {
+fn fork_with_allocator_handlers_does_not_hang() {
     let _alone = alone();
     give_up_after(30);
     let (is_over, began) = (AtomicBool::new(false), Instant::now());

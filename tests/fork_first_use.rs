@@ -1,8 +1,8 @@
-//! A fork while another thread is in the middle of the library's first use of something: the child
-//! must not wait for that thread, which it does not have.
+//! A fork while another thread is in the library's first use of something: the child does not have
+//! that thread and must not wait for it.
 //!
-//! The C library's functions that the first use calls are replaced by slow ones, as if the thread
-//! had lost its core there.
+//! The functions of the C library that the first use calls are replaced by slow ones, as if the
+//! thread had been preempted.
 
 #![cfg(target_env = "gnu")]
 
@@ -18,18 +18,18 @@ use tombolo::{PipeOptions, RecvError, Wait};
 
 parts!(fork_meanwhile);
 
-/// Which function is slow: nothing until a part says so.
+/// Which function is slow: none until a part sets it.
 static SLOW_ATFORK: AtomicBool = AtomicBool::new(false);
 static SLOW_SYSCONF: AtomicBool = AtomicBool::new(false);
 static SLOW_STATX: AtomicBool = AtomicBool::new(false);
-/// A thread is in it.
+/// Whether a thread is in it.
 static INSIDE: AtomicBool = AtomicBool::new(false);
 
 /// Long for a fork and a child, short for a test.
 const SLOWLY: Duration = Duration::from_millis(1500);
 
-/// Slow for the first that comes.
-fn dawdle(slow: &AtomicBool) {
+/// Is slow for its first caller.
+fn be_slow(slow: &AtomicBool) {
     if slow.swap(false, Ordering::SeqCst) {
         INSIDE.store(true, Ordering::SeqCst);
         thread::sleep(SLOWLY);
@@ -50,7 +50,7 @@ unsafe extern "C" {
 // SAFETY: the same type and behaviour.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pthread_atfork(prepare: Handler, parent: Handler, child: Handler) -> c_int {
-    dawdle(&SLOW_ATFORK);
+    be_slow(&SLOW_ATFORK);
     // SAFETY: what pthread_atfork does.
     unsafe { __register_atfork(prepare, parent, child, std::ptr::null()) }
 }
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn pthread_atfork(prepare: Handler, parent: Handler, child
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sysconf(name: c_int) -> c_long {
     if name == libc::_SC_NPROCESSORS_ONLN {
-        dawdle(&SLOW_SYSCONF);
+        be_slow(&SLOW_SYSCONF);
     }
     // SAFETY: the function behind that name.
     unsafe { __sysconf(name) }
@@ -78,13 +78,13 @@ pub unsafe extern "C" fn sysconf(name: c_int) -> c_long {
 pub unsafe extern "C" fn statx(at: c_int, path: *const c_char, flags: c_int, mask: c_uint, to: *mut c_void) -> c_int {
     // SAFETY: a string, if anything.
     if !path.is_null() && unsafe { CStr::from_ptr(path) } == c"/proc/self/ns/pid" {
-        dawdle(&SLOW_STATX);
+        be_slow(&SLOW_STATX);
     }
     // SAFETY: the arguments are the caller's.
     unsafe { libc::syscall(libc::SYS_statx, at, path, flags, mask, to) as c_int }
 }
 
-/// Uses a pipe in full: makes it, waits in it, sends and receives.
+/// Uses every part of a pipe: makes it, waits, sends and receives.
 fn use_it() {
     let (mut tx, mut rx) = PipeOptions::values::<u64>().wait(Wait::SpinThenPark).one_way().unwrap();
     assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvError::TimedOut));
@@ -132,19 +132,19 @@ fn fork_meanwhile(arguments: &[String]) {
 }
 
 #[test]
-fn a_fork_while_the_handlers_are_registered_leaves_a_child_that_works() {
+fn fork_while_handlers_are_registered_child_works() {
     let _sandbox = Sandbox::new();
     start("fork_meanwhile", &["registering handlers"]).finish();
 }
 
 #[test]
-fn a_fork_while_the_cores_are_counted_leaves_a_child_that_works() {
+fn fork_while_cores_are_counted_child_works() {
     let _sandbox = Sandbox::new();
     start("fork_meanwhile", &["counting cores"]).finish();
 }
 
 #[test]
-fn a_fork_while_the_namespace_is_asked_for_leaves_a_child_that_works() {
+fn fork_while_pid_namespace_is_read_child_works() {
     let _sandbox = Sandbox::new();
     start("fork_meanwhile", &["asking for the namespace"]).finish();
 }

@@ -1,5 +1,4 @@
-//! Handlers of the program that run around `fork` and use the library: they must not hang `fork`,
-//! nor harm either process.
+//! Programs whose own fork handlers use the library: `fork` returns, and both processes can go on.
 
 mod support;
 
@@ -21,21 +20,21 @@ parts!(
 const ALARM: u32 = 170;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Ends that the handlers drop, and those that they have opened.
+/// The endpoint that the handlers drop, and those that they have opened.
 static KEPT: Mutex<Option<Sender<u64>>> = Mutex::new(None);
 static OPENED: Mutex<Vec<(Sender<u64>, Receiver<u64>)>> = Mutex::new(Vec::new());
 
-/// What the handlers do: nothing until a part says so.
+/// What the handlers do: nothing until a part sets it.
 static ACTION: AtomicUsize = AtomicUsize::new(NOTHING);
-/// In which of them.
+/// Which of the three handlers does it.
 static WHERE: AtomicUsize = AtomicUsize::new(NOTHING);
-/// Those registered how.
+/// When the handlers that do it were registered.
 static WHOSE: AtomicUsize = AtomicUsize::new(NOTHING);
 
 const NOTHING: usize = usize::MAX;
 const ACTIONS: [&str; 2] = ["open", "drop"];
 const PLACES: [&str; 3] = ["prepare", "parent", "child"];
-/// Before the library is initialised, before its first use in the program, after it.
+/// Before the library is initialised, before its first use, after its first use.
 const ORDERS: [&str; 3] = ["at load", "before", "after"];
 
 fn handle(order: usize, place: usize) {
@@ -49,7 +48,7 @@ fn handle(order: usize, place: usize) {
     }
 }
 
-/// The three handlers of a program that registers them at that time.
+/// Makes a function that registers three handlers for that order.
 macro_rules! handlers {
     ($register:ident, $order:expr) => {
         extern "C" fn $register() {
@@ -72,8 +71,7 @@ handlers!(register_at_load, 0);
 handlers!(register_before, 1);
 handlers!(register_after, 2);
 
-/// Runs before every other initialisation of the program, so that these handlers are the first of
-/// all.
+/// Runs before any other initialisation of the program, so that its handlers are the first of all.
 #[used]
 // SAFETY: a function of the type that is called from there.
 #[unsafe(link_section = ".init_array.00001")]
@@ -90,13 +88,13 @@ fn works((tx, rx): &mut (Sender<u64>, Receiver<u64>)) {
     }
 }
 
-/// This process ends by a signal if it hangs.
+/// Ends this process by a signal if it hangs.
 fn set_alarm() {
     // SAFETY: only asks for a signal.
     unsafe { libc::alarm(ALARM) };
 }
 
-/// The status of a child, which is killed if it hangs.
+/// Returns the status of a child; kills the child if it hangs.
 fn end_of(child: libc::pid_t) -> libc::c_int {
     let started = Instant::now();
     let mut status = 0;
@@ -152,7 +150,7 @@ fn use_the_library_in_a_handler(arguments: &[String]) {
     ACTION.store(action, Ordering::SeqCst);
     let child = forked(fork, || {
         WHERE.store(NOTHING, Ordering::SeqCst);
-        // What was opened before the fork is the parent's, what was opened after it is the child's.
+        // What was opened before the fork belongs to the parent, the rest to the child.
         for pair in &mut *OPENED.lock().unwrap() {
             match PLACES[place] {
                 "child" => works(pair),
@@ -190,7 +188,7 @@ fn use_the_library_in_a_handler(arguments: &[String]) {
     works(&mut pipe());
 }
 
-/// Each kind of handler, in a process of its own.
+/// Tests each of the three handlers in a process of its own.
 fn in_every_handler(order: &str, action: &str, use_before: &str) {
     let _sandbox = Sandbox::new();
     let processes =
@@ -201,44 +199,44 @@ fn in_every_handler(order: &str, action: &str, use_before: &str) {
 }
 
 #[test]
-fn a_handler_registered_at_load_opens_ends_and_fork_returns() {
+fn fork_handler_registered_at_load_opens_endpoints_and_returns() {
     in_every_handler("at load", "open", "used");
 }
 
 #[test]
-fn a_handler_registered_at_load_drops_an_end_and_fork_returns() {
+fn fork_handler_registered_at_load_drops_endpoint_and_returns() {
     in_every_handler("at load", "drop", "used");
 }
 
 #[test]
-fn a_handler_registered_before_the_first_use_opens_ends_and_fork_returns() {
+fn fork_handler_registered_before_first_use_opens_endpoints_and_returns() {
     in_every_handler("before", "open", "used");
 }
 
 #[test]
-fn a_handler_registered_before_the_first_use_drops_an_end_and_fork_returns() {
+fn fork_handler_registered_before_first_use_drops_endpoint_and_returns() {
     in_every_handler("before", "drop", "used");
 }
 
 #[test]
-fn a_handler_registered_after_the_first_use_opens_ends_and_fork_returns() {
+fn fork_handler_registered_after_first_use_opens_endpoints_and_returns() {
     in_every_handler("after", "open", "used");
 }
 
 #[test]
-fn a_handler_registered_after_the_first_use_drops_an_end_and_fork_returns() {
+fn fork_handler_registered_after_first_use_drops_endpoint_and_returns() {
     in_every_handler("after", "drop", "used");
 }
 
 #[test]
-fn the_first_use_is_in_a_handler_and_fork_returns() {
+fn fork_handler_as_first_use_returns() {
     in_every_handler("at load", "open", "first use");
     in_every_handler("before", "open", "first use");
 }
 
-/// The same on a kernel that does not wipe pages on a fork: the handlers do it.
+/// As on a kernel that cannot wipe pages on a fork: the library's handlers have to.
 #[test]
-fn without_pages_wiped_on_fork_the_handlers_of_a_program_still_work() {
+fn fork_handler_without_wipe_on_fork_returns() {
     let _sandbox = Sandbox::new();
     for order in ["before", "after"] {
         for place in PLACES {
@@ -250,7 +248,7 @@ fn without_pages_wiped_on_fork_the_handlers_of_a_program_still_work() {
     }
 }
 
-/// From the start of that program on, madvise(2) fails.
+/// Makes madvise(2) fail in that program, from its start.
 fn refuse_madvise(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
     let step = |code: u32, k: u32, jf: u8| libc::sock_filter { code: code as u16, jt: 0, jf, k };
@@ -271,8 +269,8 @@ fn refuse_madvise(command: &mut std::process::Command) {
     };
 }
 
-/// A mutex of the program, as `malloc` has them: locked by a prepare handler, unlocked by the
-/// others.
+/// A lock of the program, like that of `malloc`: its prepare handler locks it, the other two unlock
+/// it.
 static OUTER: AtomicUsize = AtomicUsize::new(0);
 
 fn lock_outer() {
@@ -285,8 +283,8 @@ extern "C" fn unlock_outer() {
     OUTER.store(0, Ordering::Release);
 }
 
-/// The program's lock is the outer one, the library's the inner: a fork must take them in that
-/// order, too.
+/// The program takes its own lock before it calls the library. A fork must take the locks in the
+/// same order.
 fn fork_beside_a_thread_that_opens_under_a_lock(_: &[String]) {
     extern "C" fn prepare() {
         lock_outer();
@@ -317,13 +315,12 @@ fn fork_beside_a_thread_that_opens_under_a_lock(_: &[String]) {
 }
 
 #[test]
-fn a_programs_own_lock_around_fork_is_taken_before_the_librarys() {
+fn fork_handler_lock_of_program_is_taken_before_lock_of_library() {
     let _sandbox = Sandbox::new();
     start("fork_beside_a_thread_that_opens_under_a_lock", &[]).finish();
 }
 
-/// The descriptors of this process that hold a lock on a region: anonymous ones are all of the
-/// kind that is mapped, and those of mappings are closed.
+/// Counts the descriptors of this process that hold a lock on an unnamed region.
 fn descriptors_of_regions() -> usize {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     entries.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to.starts_with("/memfd:tombolo"))).count()
@@ -356,17 +353,17 @@ fn fork_beside_threads_that_open_and_drop(_: &[String]) {
 }
 
 #[test]
-fn a_child_forked_beside_threads_that_open_and_drop_keeps_nothing_and_works() {
+fn fork_beside_opening_threads_child_keeps_no_descriptor() {
     let _sandbox = Sandbox::new();
     start("fork_beside_threads_that_open_and_drop", &[]).finish();
 }
 
-/// The system call itself, which knows of no handlers.
+/// Forks by the system call itself, which runs no handlers.
 fn fork_without_handlers(_: &[String]) {
     set_alarm();
     let mut pair = pipe();
     works(&mut pair);
-    // SAFETY: as fork, but that the C library does not notice; the child does little.
+    // SAFETY: as fork, but the C library does not notice; the child does little.
     let clone = || unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
     let mut kept = Some(pair);
     let child = forked(clone, || {
@@ -380,7 +377,7 @@ fn fork_without_handlers(_: &[String]) {
 }
 
 #[test]
-fn a_raw_clone_does_not_act_in_its_parents_name() {
+fn fork_by_raw_clone_inherited_endpoints_are_refused() {
     let _sandbox = Sandbox::new();
     start("fork_without_handlers", &[]).finish();
 }

@@ -1,5 +1,6 @@
-//! Memory that is not there: too small a file system, too small a control group. Both are errors and never a signal, what
-//! could not be sent takes nothing, and what an empty queue keeps is bounded.
+//! Memory that runs out, in a file system or in a control group: this is an error and never a
+//! signal. A message that could not be sent takes no memory, and what an empty queue keeps is
+//! bounded.
 
 mod support;
 
@@ -29,12 +30,12 @@ fn queue(directory: &Path) -> QueueOptions<[u8]> {
     QueueOptions::bytes().directory(directory)
 }
 
-/// Bytes of memory that the file of a name has.
+/// Bytes of memory that the file of the queue takes.
 fn memory(directory: &Path) -> u64 {
     fs::metadata(directory.join(NAME)).unwrap().blocks() * 512
 }
 
-/// Mounts a file system of 64 MiB that only this process sees.
+/// Mounts a file system of 64 MiB that only this process sees. Returns false if it may not.
 fn mount_small(place: &str) -> bool {
     let c = |text: &str| CString::new(text).unwrap();
     let (place, tmpfs, limit, root) = (c(place), c("tmpfs"), c("size=64m"), c("/"));
@@ -57,7 +58,7 @@ fn start_in_a_directory(part: &str) {
 }
 
 #[test]
-fn a_message_that_could_not_be_sent_takes_no_memory() {
+fn memory_limit_of_file_system_refused_message_takes_no_memory() {
     start_in_a_directory("fill_a_small_file_system");
 }
 
@@ -82,7 +83,7 @@ fn fill_a_small_file_system(arguments: &[String]) {
 }
 
 #[test]
-fn what_is_kept_for_the_next_messages_makes_room_for_a_long_one() {
+fn memory_limit_of_file_system_pooled_memory_makes_room_for_long_message() {
     start_in_a_directory("make_room_in_a_small_file_system");
 }
 
@@ -101,7 +102,7 @@ fn make_room_in_a_small_file_system(arguments: &[String]) {
 }
 
 #[test]
-fn an_empty_queue_keeps_no_more_than_64_mib() {
+fn memory_limit_of_empty_queue_is_64_mib() {
     let sandbox = Sandbox::new();
     let mut queue = queue(&sandbox.names()).open(NAME).unwrap();
     let base = memory(&sandbox.names());
@@ -120,7 +121,7 @@ fn an_empty_queue_keeps_no_more_than_64_mib() {
 }
 
 #[test]
-fn a_short_message_that_waits_keeps_no_memory_of_a_long_one_when_all_have_left() {
+fn memory_kept_by_short_message_after_all_left_is_its_own_only() {
     let sandbox = Sandbox::new();
     let mut queue = queue(&sandbox.names()).open(NAME).unwrap();
     let base = memory(&sandbox.names());
@@ -137,7 +138,7 @@ fn a_short_message_that_waits_keeps_no_memory_of_a_long_one_when_all_have_left()
 }
 
 #[test]
-fn the_last_to_leave_gives_back_what_was_kept() {
+fn memory_pooled_is_freed_by_the_last_to_leave() {
     let sandbox = Sandbox::new();
     let (mut tx, mut rx) = queue(&sandbox.names()).open(NAME).unwrap().split();
     let base = memory(&sandbox.names());
@@ -147,7 +148,7 @@ fn the_last_to_leave_gives_back_what_was_kept() {
         (0..3).for_each(|_| assert_eq!(rx.recv(&mut received), Ok(12 * MIB)));
     }
     drop(rx.into_fd().unwrap()); // which is a death: the messages wait for another receiver
-    assert!(memory(&sandbox.names()) >= base + 25 * MIB as u64, "somebody is there");
+    assert!(memory(&sandbox.names()) >= base + 25 * MIB as u64, "the sender is still there");
     tx.send(&vec![2; MIB]).unwrap();
     tx.send(b"short").unwrap();
     drop(tx);
@@ -158,7 +159,7 @@ fn the_last_to_leave_gives_back_what_was_kept() {
     drop(rx);
 }
 
-/// A control group of 64 MiB, above one without a limit of its own, where the process is put.
+/// A control group of 64 MiB, and below it one without a limit of its own, which processes enter.
 struct Group {
     above: PathBuf,
     below: PathBuf,
@@ -196,7 +197,7 @@ impl Group {
         Some(group)
     }
 
-    /// Runs a part in there; how it ended was good.
+    /// Runs a part that enters the group; it must succeed.
     fn run(&self, part: &str) {
         let sandbox = Sandbox::new();
         start(part, &[sandbox.names().to_str().unwrap(), self.below.to_str().unwrap()]).finish();
@@ -210,13 +211,13 @@ impl Drop for Group {
     }
 }
 
-/// What the process took until now counts elsewhere.
+/// Moves this process into the group. Memory that it has already taken is not counted there.
 fn enter_group(arguments: &[String]) {
     fs::write(Path::new(&arguments[1]).join("cgroup.procs"), std::process::id().to_string()).unwrap();
 }
 
 #[test]
-fn a_region_that_does_not_fit_a_control_group_is_refused() {
+fn memory_limit_of_control_group_refuses_large_region() {
     let Some(group) = Group::new("region") else { return };
     group.run("make_too_large_a_region_in_a_group");
 }
@@ -236,7 +237,7 @@ fn make_too_large_a_region_in_a_group(arguments: &[String]) {
 }
 
 #[test]
-fn a_message_that_does_not_fit_a_control_group_is_refused() {
+fn memory_limit_of_control_group_refuses_large_message() {
     let Some(group) = Group::new("message") else { return };
     group.run("send_too_long_a_message_in_a_group");
 }
@@ -255,19 +256,19 @@ fn send_too_long_a_message_in_a_group(arguments: &[String]) {
         queue.send(small).expect("but for a small one");
         assert_eq!((queue.recv(&mut received), queue.recv(&mut received)), (Ok(30 * MIB), Ok(MIB)));
     }
-    // What is there already takes no more.
+    // Memory that the queue has already is not taken again.
     for _ in 0..20 {
         queue.send(large).unwrap();
         assert_eq!(queue.recv(&mut received), Ok(30 * MIB));
     }
-    // Many small ones, which are not asked about one by one.
+    // Many small ones, for which the limit is not read each time.
     let sent = (0..64).take_while(|_| queue.send(small) == Ok(())).count();
     assert!((20..62).contains(&sent), "{sent}");
     assert_eq!(queue.close_now(), Ok(sent as u64));
 }
 
 #[test]
-fn pages_of_files_on_disks_make_room_in_a_control_group() {
+fn memory_limit_of_control_group_does_not_count_page_cache() {
     let Some(group) = Group::new("cache") else { return };
     group.run("make_a_region_beside_page_cache");
 }

@@ -1,5 +1,5 @@
-//! Moments that no storm meets often enough: one process is stopped at each step of what it does, others do the one thing that
-//! makes it count, and it goes on.
+//! Races that random runs rarely meet: one process is stopped after each step of an operation,
+//! another one does what makes that step matter, and the first goes on.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -27,15 +27,16 @@ type Value = [u64; 2];
 
 const CAPACITY: u64 = 4;
 
-/// Lanes for a survivor with both parts, and two more.
+/// Room for a survivor that sends and receives, and for two more participants.
 fn values(names: &Path) -> QueueOptions<Value> {
     QueueOptions::values().capacity(CAPACITY as usize).max_participants(4).directory(names)
 }
 
-/// Every slot serves: the ring takes as many as it has room for, twice around.
+/// Checks that no slot is in quarantine: the ring takes as many messages as it has room for, twice
+/// around.
 fn works(queue: &mut Queue<Value>) {
     while queue.try_recv().is_ok() {}
-    assert_eq!(queue.stats().quarantined, 0, "a slot stays out of service");
+    assert_eq!(queue.stats().quarantined, 0, "a slot stays in quarantine");
     for _ in 0..2 {
         for number in 0..CAPACITY {
             queue.try_send(&[number; 2]).unwrap_or_else(|error| panic!("message {number}: {error}"));
@@ -46,11 +47,12 @@ fn works(queue: &mut Queue<Value>) {
     }
 }
 
-/// A sender is killed with a claim while another one, who is stopped, may have claimed the same slot: the repair has to
-/// be put off, and until it is done the dead one's lane must not serve anybody.
+/// A sender is killed while it claims a slot that another sender, which is stopped, may have
+/// claimed, too. The repair has to be deferred, and until it is done no other process may have the
+/// dead sender's participant record.
 #[test]
-fn lane_whose_repair_is_put_off_serves_nobody_before_it_is_done() {
-    let put_off = Cell::new(0);
+fn queue_repair_deferred_participant_stays_taken() {
+    let deferred = Cell::new(0);
     let swept = sweep_stopping(
         |names| values(names).open(NAME).unwrap(),
         |names| {
@@ -61,20 +63,20 @@ fn lane_whose_repair_is_put_off_serves_nobody_before_it_is_done() {
             }
         },
         |names, _| {
-            // Its intent, tail: it is killed with a claim.
+            // Its first change is the intent, the second the tail: then it has a claim.
             let was_killed = wreck(names, 2, || {
                 let mut tx = values(names).sender(NAME).unwrap();
                 move || tx.send(&[2; 2]).unwrap()
             });
             assert!(was_killed);
-            // Its lane is the only one that could be free.
+            // Its participant record is the only one that could be free.
             match values(names).sender(NAME) {
                 Ok(mut tx) => {
                     let _ = tx.try_send(&[3; 2]);
                 }
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::LanesTaken);
-                    put_off.set(put_off.get() + 1);
+                    deferred.set(deferred.get() + 1);
                 }
             }
         },
@@ -84,19 +86,19 @@ fn lane_whose_repair_is_put_off_serves_nobody_before_it_is_done() {
         },
     );
     swept.covers(0, 4);
-    assert!(put_off.get() > 0 || swept.calls == usize::MAX, "nothing was put off");
+    assert!(deferred.get() > 0 || swept.calls == usize::MAX, "no repair was deferred");
 }
 
-/// A sender that is gone without having left: a descriptor that nobody picks up is a death.
+/// Makes a sender that has died: a descriptor that no process takes is a death.
 fn die(names: &Path) {
     let tx = values(names).sender(NAME).unwrap();
     drop(End::into_fd(tx).unwrap());
 }
 
-/// Asking who is there takes a question to the kernel and a look at the record. In between the record can become a
-/// successor's, who lives.
+/// Whether a participant lives is read from a lock and from its record. In between, the record can
+/// become that of a successor, which lives.
 #[test]
-fn successor_that_comes_while_somebody_asks_is_not_taken_for_one_without_its_lock() {
+fn inspect_while_successor_joins_reports_no_lost_lock() {
     let swept = sweep_stopping(
         |names| {
             let survivor = values(names).receiver(NAME).unwrap();
@@ -117,9 +119,10 @@ fn successor_that_comes_while_somebody_asks_is_not_taken_for_one_without_its_loc
     swept.covers(5, 0);
 }
 
-/// The same for one who waits: whom it is told of may be a predecessor, of whoever is there now it hears nothing bad.
+/// The same for a receiver that waits: it may report the death of the predecessor, but not of the
+/// successor.
 #[test]
-fn successor_that_comes_while_a_receiver_asks_ends_no_wait() {
+fn queue_recv_while_successor_joins_does_not_end() {
     let swept = sweep_stopping(
         |names| (values(names).receiver(NAME).unwrap(), RefCell::new(None::<QueueSender<Value>>)),
         |names| {
@@ -146,10 +149,10 @@ fn plan(names: &Path) -> NamespaceBuilder {
         .directory(names)
 }
 
-/// Whoever waits on a condition gives the mutex back and goes to sleep. What changes in between must wake it: here nothing
-/// else would, because slices are endless.
+/// A wait on a condition variable unlocks the mutex and goes to sleep. A notification in between
+/// must wake it. Nothing else would here, because sleeps do not end by themselves.
 #[test]
-fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
+fn condvar_notified_between_unlock_and_sleep_wakes() {
     const IN_TIME: usize = 0;
     let board = |names: &Path| Board::at(&names.with_file_name("board"));
     let open = |namespace: &Namespace| {
@@ -164,7 +167,8 @@ fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
     let swept = sweep_stopping(
         |names| {
             let namespace = plan(names).open(NAME).unwrap();
-            // If the victim does not get to where it is to stop before it sleeps, somebody has to wake it.
+            // If the victim sleeps before it gets to the step at which it is stopped, this process
+            // wakes it.
             let opener = fork(&within(), || {
                 let namespace = plan(names).open(NAME).unwrap();
                 let (began, board) = (Instant::now(), board(names));
@@ -193,10 +197,10 @@ fn change_between_giving_the_mutex_back_and_going_to_sleep_is_not_missed() {
     assert!(caught.get() > 0 || swept.calls == usize::MAX);
 }
 
-/// A sender sees the receiver that it has waited for, and leaves without having sent anything. The
-/// receiver hears the end of that run, however far it has come with joining.
+/// A sender sees a receiver that is joining, and leaves without having sent anything. The receiver
+/// reports `Closed`, however far it had come.
 #[test]
-fn receiver_that_its_sender_has_seen_hears_the_end() {
+fn queue_receiver_seen_by_sender_reports_closed() {
     let seen = Cell::new(0);
     sweep_stopping(
         |names| RefCell::new(Some(values(names).sender(NAME).unwrap())),
@@ -209,7 +213,7 @@ fn receiver_that_its_sender_has_seen_hears_the_end() {
                 if rx.recv_timeout(Duration::from_millis(60)) == Err(RecvError::TimedOut) {
                     std::fs::write(late, b"").unwrap();
                 }
-                forget(rx); // leaving is not swept
+                forget(rx); // leaving is no part of this sweep
             }
         },
         |names, tx: &RefCell<Option<QueueSender<Value>>>| {
@@ -223,7 +227,7 @@ fn receiver_that_its_sender_has_seen_hears_the_end() {
             let late = names.with_file_name("late");
             let _ = std::fs::remove_file(names.with_file_name("joined"));
             let is_late = std::fs::remove_file(late).is_ok() && tx.borrow().is_none();
-            assert!(!is_late, "the sender had seen the receiver, and left, and the receiver was not told");
+            assert!(!is_late, "the sender saw the receiver and left, and the receiver did not report it");
             drop(tx);
             // The receiver was killed.
             let _ = Directory::at(names).unlink(NAME, false);
@@ -261,10 +265,10 @@ fn join_and_leave(arguments: &[String]) {
     drop(surroundings(arguments));
 }
 
-/// One who has waited for long has asked newcomers to stand back. A newcomer that finds the lock free, and gives it back to
-/// those who wait, must not take the news of a death along.
+/// A waiter that has waited for long makes newcomers yield. A newcomer that finds the lock free,
+/// and unlocks it again for the waiters, must not be the only one that learns of the owner's death.
 #[test]
-fn death_of_an_owner_is_told_although_newcomers_stand_back() {
+fn mutex_owner_killed_while_newcomers_yield_next_lock_reports_owner_died() {
     let _alone = alone();
     let sandbox = Sandbox::new();
     let board = Board::at(&sandbox.file("board"));
@@ -273,12 +277,12 @@ fn death_of_an_owner_is_told_although_newcomers_stand_back() {
     board.meet(0, 2);
     let waiter = enter(&sandbox, "wait_for_the_mutex");
     board.meet(0, 2);
-    thread::sleep(Duration::from_millis(200)); // by then it has asked for that
+    thread::sleep(Duration::from_millis(200)); // by then newcomers have to yield
     stop(&waiter);
     owner.kill();
-    enter(&sandbox, "join_and_leave").finish(); // repairs: the lock is free, and nobody has been told
+    enter(&sandbox, "join_and_leave").finish(); // repairs: the lock is free, and the death is not yet reported
     assert!(!mutex.is_locked());
-    assert!(matches!(mutex.lock(), Err(LockError::OwnerDied(_))), "the death was told to nobody");
+    assert!(matches!(mutex.lock(), Err(LockError::OwnerDied(_))), "the death was reported to no process");
     waiter.signal(libc::SIGCONT);
     waiter.finish();
 }
@@ -290,10 +294,10 @@ fn stop(process: &Process) {
     until(|| state().rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')));
 }
 
-/// The same request, and nobody dies: the newcomer gives the lock back, and waits for longer than those who have waited are
-/// given before somebody else may have it. (That is a millisecond; it may take longer, and a machine may be slow.)
+/// The same without a death: the newcomer unlocks the mutex again and leaves it to the waiters for
+/// at least a millisecond.
 #[test]
-fn newcomer_stands_back_for_one_who_has_waited_for_long() {
+fn mutex_with_long_waiter_newcomer_yields() {
     let _alone = alone();
     let sandbox = Sandbox::new();
     let board = Board::at(&sandbox.file("board"));
@@ -301,12 +305,12 @@ fn newcomer_stands_back_for_one_who_has_waited_for_long() {
     let guard = mutex.lock().unwrap();
     let waiter = enter(&sandbox, "wait_for_the_mutex");
     board.meet(0, 2);
-    thread::sleep(Duration::from_millis(200)); // by then it has asked for that
+    thread::sleep(Duration::from_millis(200)); // by then newcomers have to yield
     stop(&waiter);
     drop(guard);
     let began = Instant::now();
     drop(mutex.lock().unwrap());
-    assert!(began.elapsed() >= Duration::from_millis(1), "it did not stand back");
+    assert!(began.elapsed() >= Duration::from_millis(1), "it did not yield");
     waiter.signal(libc::SIGCONT);
     waiter.finish();
 }
@@ -320,9 +324,10 @@ fn receive_nothing(arguments: &[String]) {
     }
 }
 
-/// Two receivers come and are killed, and a third one comes, between two looks of the sender: it is told of a death, once.
+/// Between two checks of the sender two receivers are killed, and a third one joins: the sender
+/// reports one death.
 #[test]
-fn two_deaths_between_two_looks_are_told_as_one() {
+fn pipe_two_receivers_killed_between_checks_sender_reports_one_death() {
     let _alone = alone();
     let sandbox = Sandbox::new();
     let board = Board::at(&sandbox.file("board"));

@@ -1,4 +1,4 @@
-//! The calls that a signal handler may make, whatever the thread was doing.
+//! A signal handler may make some of the library's calls, whatever the thread was doing.
 
 mod support;
 
@@ -72,7 +72,7 @@ fn be_interrupted_everywhere(_: &[String]) {
 }
 
 #[test]
-fn what_a_signal_handler_may_call_disturbs_nothing_that_it_interrupts() {
+fn signal_handler_calls_do_not_disturb_what_they_interrupt() {
     let _sandbox = Sandbox::new();
     start("be_interrupted_everywhere", &[]).finish();
 }

@@ -1,12 +1,6 @@
-//! The crash sweep of journeys: an end is passed on, taken back and picked up, each cut off by
-//! SIGKILL after every step; whoever is left hears of a death, or has the end, and nobody is in the
-//! way of the next.
-
-#![cfg(target_arch = "x86_64")]
-
-mod support;
-#[path = "support/sweep.rs"]
-mod sweep;
+//! The crash sweep of transfers: an endpoint is passed on, taken back and taken by another process,
+//! and each of these is killed after every step. The others report a death or have the endpoint,
+//! and the next process can take its place.
 
 use std::cell::Cell;
 use std::mem::forget;
@@ -15,10 +9,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use sweep::{NAME, sweep, sweep_stopping};
 use tombolo::{
     End, ErrorKind, Handover, PipeOptions, QueueOptions, QueueReceiver, QueueSender, Receiver, RecvError, Sender,
 };
+
+use crate::sweep::{NAME, sweep, sweep_stopping};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -34,7 +29,7 @@ fn copy(descriptor: &OwnedFd) -> OwnedFd {
     descriptor.try_clone().unwrap()
 }
 
-/// Somebody else comes in the dead one's place, says something, and leaves.
+/// Another sender takes the place of the dead one, sends a message and leaves.
 fn succeed(names: &Path, mut rx: Receiver<u64>) {
     let mut tx = values(names).sender(NAME).unwrap();
     tx.send(&99).unwrap();
@@ -50,9 +45,9 @@ fn succeed_in_queue(names: &Path, mut rx: QueueReceiver<u64>) {
     assert_eq!((rx.recv(), rx.recv()), (Ok(99), Err(RecvError::Closed)));
 }
 
-/// liveness.rs T1 to T4.
+/// The steps T1 to T4 of docs/failure.md.
 #[test]
-fn passing_an_end_on() {
+fn into_fd_killed_at_each_step_peer_reports_death() {
     let swept = sweep(
         |names| values(names).receiver(NAME).unwrap(),
         |names| {
@@ -67,9 +62,9 @@ fn passing_an_end_on() {
     swept.covers(4, 3);
 }
 
-/// As above; at no step is the seat free while its process is stopped there.
+/// As above, but the process is stopped: at no step is its endpoint free.
 #[test]
-fn an_end_that_is_passed_on_is_held_at_every_step() {
+fn into_fd_stopped_at_each_step_endpoint_is_in_use() {
     let swept = sweep_stopping(
         |names| Cell::new(Some(values(names).receiver(NAME).unwrap())),
         |names| {
@@ -91,9 +86,9 @@ fn an_end_that_is_passed_on_is_held_at_every_step() {
     swept.covers(4, 3);
 }
 
-/// handover.rs: T1 to T4, taken back, then L1 to L6.
+/// The steps T1 to T4, then L1 to L6, because no child is spawned and the endpoint is taken back.
 #[test]
-fn giving_an_end_and_taking_it_back() {
+fn spawn_not_started_killed_at_each_step_endpoint_is_free() {
     let swept = sweep(
         |names| values(names).receiver(NAME).unwrap(),
         |names| {
@@ -111,10 +106,10 @@ fn giving_an_end_and_taking_it_back() {
     swept.covers(8, 8);
 }
 
-/// liveness.rs A1 to A4. The survivor has a copy of what the dead one was picking up.
+/// The steps A1 to A4. The survivor has a copy of the descriptor that the victim was taking.
 #[test]
-fn picking_an_end_up() {
-    let (on_its_way, picked_up) = (Cell::new(0), Cell::new(0));
+fn from_fd_of_pipe_killed_at_each_step_copy_is_taken_or_refused() {
+    let (in_transit, taken) = (Cell::new(0), Cell::new(0));
     let swept = sweep(
         |names| {
             let rx = values(names).receiver(NAME).unwrap();
@@ -126,13 +121,13 @@ fn picking_an_end_up() {
         },
         |names, (mut rx, kept)| match values(names).from_fd::<Sender<u64>>(copy(&kept.0)) {
             Ok(mut tx) => {
-                on_its_way.set(on_its_way.get() + 1);
+                in_transit.set(in_transit.get() + 1);
                 tx.send(&1).unwrap();
                 drop(tx);
                 assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
             }
             Err(error) => {
-                picked_up.set(picked_up.get() + 1);
+                taken.set(taken.get() + 1);
                 assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
                 assert_eq!(rx.recv(), Err(RecvError::PeerDied), "whatever copies there are");
                 succeed(names, rx);
@@ -140,12 +135,12 @@ fn picking_an_end_up() {
         },
     );
     swept.covers(8, 3);
-    assert!(swept.calls == usize::MAX || on_its_way.get() >= 8 && picked_up.get() >= 3);
+    assert!(swept.calls == usize::MAX || in_transit.get() >= 8 && taken.get() >= 3);
 }
 
-/// The same of a lane. Whoever joins repairs.
+/// The same for a queue. The next process that joins repairs.
 #[test]
-fn picking_half_a_queue_up() {
+fn from_fd_of_queue_killed_at_each_step_copy_is_taken_or_refused() {
     let swept = sweep(
         |names| {
             let rx = jobs(names).receiver(NAME).unwrap();
@@ -169,10 +164,10 @@ fn picking_half_a_queue_up() {
     swept.covers(8, 3);
 }
 
-/// As above: at each step of one who is stopped there, the other one of two can pick it up, or is
-/// refused, and one has it in the end.
+/// Two processes take one endpoint: one is stopped at each step, the other takes it or is refused,
+/// and one of them has it in the end.
 #[test]
-fn two_pick_an_end_up() {
+fn from_fd_stopped_at_each_step_one_of_two_takes_the_endpoint() {
     let swept = sweep_stopping(
         |names| {
             let rx = values(names).receiver(NAME).unwrap();
@@ -194,7 +189,7 @@ fn two_pick_an_end_up() {
                 drop(tx);
                 assert_eq!((rx.recv(), rx.recv()), (Ok(2), Err(RecvError::Closed)), "it was refused");
             }
-            // We were refused, or the victim came to no such step, and was killed before the end.
+            // We were refused, or the victim has not got so far and was killed before the end.
             None => {
                 drop((kept, KEPT.take()));
                 match rx.recv() {
@@ -207,7 +202,7 @@ fn two_pick_an_end_up() {
     swept.covers(8, 3);
 }
 
-/// A descriptor, of which a victim finds a copy in [`KEPT`].
+/// A descriptor; the victim finds a copy of it in [`KEPT`].
 struct OwnFd(OwnedFd);
 
 thread_local!(static KEPT: Cell<Option<OwnedFd>> = const { Cell::new(None) });

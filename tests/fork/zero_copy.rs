@@ -1,17 +1,16 @@
-//! What a process had begun when it forked: the child has a copy of the handle, and can bring
-//! nothing to its end.
-
-mod support;
+//! Reservations and peeks that were open at the fork: the child has a copy, and the copy does
+//! nothing.
 
 use std::time::Duration;
 
-use support::{Board, Sandbox, alone, fork};
-use tombolo::{Mutex, PipeOptions};
+use tombolo::PipeOptions;
+
+use crate::support::{Sandbox, alone, fork};
 
 const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
-fn slots_reserved_before_a_fork_are_committed_by_the_parent_only() {
+fn fork_reserved_values_are_committed_by_parent_only() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
     let (tx, mut rx) = PipeOptions::values::<u64>().capacity(4).one_way().unwrap();
     // SAFETY: both ends are ours, and the child writes nothing.
@@ -28,7 +27,7 @@ fn slots_reserved_before_a_fork_are_committed_by_the_parent_only() {
 }
 
 #[test]
-fn values_peeked_at_before_a_fork_are_released_by_the_parent_only() {
+fn fork_peeked_values_are_released_by_parent_only() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
     let (mut tx, rx) = PipeOptions::values::<u64>().capacity(2).one_way().unwrap();
     // SAFETY: both ends are ours.
@@ -50,7 +49,7 @@ fn values_peeked_at_before_a_fork_are_released_by_the_parent_only() {
 }
 
 #[test]
-fn room_reserved_before_a_fork_is_committed_by_the_parent_only() {
+fn fork_reserved_message_is_committed_by_parent_only() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
     let (tx, mut rx) = PipeOptions::bytes().one_way().unwrap();
     // SAFETY: both ends are ours, and the child writes nothing.
@@ -67,7 +66,7 @@ fn room_reserved_before_a_fork_is_committed_by_the_parent_only() {
 }
 
 #[test]
-fn a_message_peeked_at_before_a_fork_is_released_by_the_parent_only() {
+fn fork_peeked_message_is_released_by_parent_only() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
     let (mut tx, rx) = PipeOptions::bytes().capacity_len(4096).one_way().unwrap();
     // SAFETY: both ends are ours.
@@ -82,23 +81,4 @@ fn a_message_peeked_at_before_a_fork_is_released_by_the_parent_only() {
     message.unwrap().release();
     assert_eq!(&*rx.peek().unwrap(), b"more");
     tx.try_send(b"more").unwrap();
-}
-
-#[test]
-fn a_guard_leaked_in_a_child_says_nothing_about_the_parents_lock() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let board = Board::at(&sandbox.file("board"));
-    let lock = Mutex::new(1_u64).unwrap();
-    let mut guard = Some(lock.lock().unwrap());
-    let child = fork(&alone, || {
-        board.meet(0, 2); // the parent has leaked its own
-        let mut guard = guard.take().unwrap();
-        guard.poison();
-        guard.leak();
-    });
-    guard.take().unwrap().leak();
-    board.meet(0, 2);
-    child.finish();
-    lock.unlock().unwrap();
-    assert!(lock.lock().is_ok(), "the child has poisoned its parent's lock");
 }

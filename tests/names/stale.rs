@@ -1,7 +1,7 @@
-//! Names that lead to an abandoned region which this library cannot read, or which is of another kind: they can be
-//! replaced once nobody holds any lock on the file, and no removal ever takes the name of another file.
-
-mod support;
+//! Names of regions that no process uses any more: they are resumed, recreated or removed.
+//!
+//! A region that cannot be read or is of another kind is recreated only while its file has no locks.
+//! No removal ever takes the name of another file.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,22 +9,18 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use support::{Board, Process, Sandbox, alone, fork, parts, say, start};
 use tombolo::{
     Abandoned, Directory, ErrorKind, LAYOUT_VERSION, Mutex, Namespace, NamespaceBuilder, PipeOptions, QueueOptions,
-    RecvError,
+    RecvError, Standing,
 };
 
-parts!(send_and_stay, stay_in_a_queue, stay_in_a_namespace, replace_as_receiver, resume_as_receiver);
+use crate::support::{Board, Process, Sandbox, alone, fork, say, start};
+use crate::{NAME, start_in, stay, surroundings, values};
 
-const NAME: &str = "name";
+/// Words of the header.
 const VERSION: u64 = 1;
 const LIFE: u64 = 10;
 const PERSISTENT: u64 = 16;
-
-fn pipe(sandbox: &Sandbox) -> PipeOptions<u64> {
-    PipeOptions::values().directory(sandbox.names())
-}
 
 fn queue(sandbox: &Sandbox) -> QueueOptions<u64> {
     QueueOptions::values().directory(sandbox.names())
@@ -52,37 +48,54 @@ fn word(file: &File, index: u64) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-fn start_in(sandbox: &Sandbox, part: &str) -> Process {
-    let board = sandbox.file("board");
-    let process = start(part, &[sandbox.names().to_str().unwrap(), board.to_str().unwrap()]);
-    Board::at(&board).meet(0, 2);
-    process
-}
-
-fn stay(board: &str) {
-    Board::at(Path::new(board)).meet(0, 2);
-    loop {
-        std::thread::park();
-    }
-}
-
-fn send_and_stay(arguments: &[String]) {
-    let mut tx = PipeOptions::values::<u64>().directory(&arguments[0]).sender(NAME).unwrap();
+pub fn send_one_and_stay(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
     tx.send(&1).unwrap();
-    stay(&arguments[1]);
+    stay(&board);
 }
 
-fn stay_in_a_queue(arguments: &[String]) {
+pub fn stay_in_a_queue(arguments: &[String]) {
     let _queue = QueueOptions::values::<u64>().directory(&arguments[0]).open(NAME).unwrap();
-    stay(&arguments[1]);
+    stay(&Board::at(Path::new(&arguments[1])));
 }
 
-fn stay_in_a_namespace(arguments: &[String]) {
+pub fn stay_in_a_namespace(arguments: &[String]) {
     let _space = Namespace::builder().value("price", 1_u64).directory(&arguments[0]).open(NAME).unwrap();
-    stay(&arguments[1]);
+    stay(&Board::at(Path::new(&arguments[1])));
 }
 
-/// What a file is made, what opening it says then, and how that is done.
+#[test]
+fn name_stale_is_resumed_or_recreated() {
+    let sandbox = Sandbox::new();
+    start_in(&sandbox, "send_three_and_stay").kill();
+    let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+    assert!(inspection.is_abandoned());
+    assert_eq!(inspection.participants[0].standing, Standing::Dead);
+    drop(values(&sandbox).abandoned(Abandoned::Resume).sender(NAME).unwrap());
+    let mut rx = values(&sandbox).abandoned(Abandoned::Resume).receiver(NAME).unwrap();
+    assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
+    drop(rx);
+
+    let sandbox = Sandbox::new();
+    start_in(&sandbox, "send_three_and_stay").kill();
+    let options = values(&sandbox).abandoned(Abandoned::Replace);
+    let mut rx = options.receiver(NAME).unwrap();
+    let mut tx = options.sender(NAME).unwrap(); // not abandoned: the receiver is here
+    tx.send(&9).unwrap();
+    assert_eq!(rx.recv(), Ok(9));
+}
+
+#[test]
+fn name_in_use_is_never_recreated() {
+    let sandbox = Sandbox::new();
+    let _other = start_in(&sandbox, "send_three_and_stay");
+    let mut rx = values(&sandbox).abandoned(Abandoned::Replace).receiver(NAME).unwrap();
+    assert_eq!(rx.recv(), Ok(1));
+    assert!(!Directory::at(sandbox.names()).unlink_if_abandoned(NAME).unwrap());
+}
+
+/// What is wrong with a file, the error of opening it, and the function that damages it.
 type Damage = (&'static str, ErrorKind, fn(&File));
 
 /// Ways in which a file cannot be read.
@@ -97,19 +110,19 @@ fn damages() -> [Damage; 5] {
 }
 
 #[test]
-fn an_abandoned_region_that_cannot_be_read_is_replaced() {
+fn name_stale_unreadable_is_recreated() {
     for (what, kind, damage) in damages() {
         let wreck = || {
             let sandbox = Sandbox::new();
-            start_in(&sandbox, "send_and_stay").kill();
+            start_in(&sandbox, "send_one_and_stay").kill();
             damage(&file(&sandbox));
             sandbox
         };
 
         let sandbox = wreck();
-        assert_eq!(pipe(&sandbox).sender(NAME).unwrap_err().kind(), kind, "{what}: resumed by default");
-        let mut rx = pipe(&sandbox).abandoned(Abandoned::Replace).receiver(NAME).expect(what);
-        pipe(&sandbox).sender(NAME).unwrap().send(&2).unwrap();
+        assert_eq!(values(&sandbox).sender(NAME).unwrap_err().kind(), kind, "{what}: resumed by default");
+        let mut rx = values(&sandbox).abandoned(Abandoned::Replace).receiver(NAME).expect(what);
+        values(&sandbox).sender(NAME).unwrap().send(&2).unwrap();
         assert_eq!(rx.recv(), Ok(2), "{what}");
 
         let sandbox = wreck();
@@ -124,9 +137,9 @@ fn an_abandoned_region_that_cannot_be_read_is_replaced() {
 }
 
 #[test]
-fn an_abandoned_region_of_another_kind_is_replaced() {
+fn name_stale_of_other_kind_is_recreated() {
     let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_and_stay").kill();
+    start_in(&sandbox, "send_one_and_stay").kill();
     assert_eq!(queue(&sandbox).open(NAME).unwrap_err().kind(), ErrorKind::WrongType);
     drop(queue(&sandbox).abandoned(Abandoned::Replace).open(NAME).unwrap());
 
@@ -136,16 +149,16 @@ fn an_abandoned_region_of_another_kind_is_replaced() {
 
     let sandbox = Sandbox::new();
     start_in(&sandbox, "stay_in_a_namespace").kill();
-    drop(pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap());
+    drop(values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap());
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
 #[test]
-fn an_abandoned_region_that_cannot_be_read_is_removed() {
+fn name_stale_unreadable_is_unlinked() {
     for (what, kind, damage) in damages() {
         let sandbox = Sandbox::new();
         let directory = Directory::at(sandbox.names());
-        let user = start_in(&sandbox, "send_and_stay");
+        let user = start_in(&sandbox, "send_one_and_stay");
         damage(&file(&sandbox));
         assert!(!directory.unlink_if_abandoned(NAME).unwrap(), "{what}: in use");
         user.kill();
@@ -156,8 +169,10 @@ fn an_abandoned_region_that_cannot_be_read_is_removed() {
 }
 
 #[test]
-fn a_region_of_another_version_or_kind_in_use_is_never_replaced() {
-    for (part, other_version) in [("send_and_stay", true), ("stay_in_a_queue", true), ("stay_in_a_namespace", false)] {
+fn name_in_use_of_other_version_or_kind_is_never_recreated() {
+    for (part, other_version) in
+        [("send_one_and_stay", true), ("stay_in_a_queue", true), ("stay_in_a_namespace", false)]
+    {
         let sandbox = Sandbox::new();
         let user = start_in(&sandbox, part);
         let expected = if other_version {
@@ -166,17 +181,17 @@ fn a_region_of_another_version_or_kind_in_use_is_never_replaced() {
         } else {
             ErrorKind::WrongType
         };
-        let opened = pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME);
+        let opened = values(&sandbox).abandoned(Abandoned::Replace).sender(NAME);
         assert_eq!(opened.unwrap_err().kind(), expected, "{part}");
         user.signal(libc::SIGSTOP); // which is no death
-        let opened = pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME);
+        let opened = values(&sandbox).abandoned(Abandoned::Replace).sender(NAME);
         assert_eq!(opened.unwrap_err().kind(), expected, "{part}, stopped");
         user.kill();
-        pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME).expect(part);
+        values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).expect(part);
     }
 }
 
-/// Takes the lock of a byte for as long as the file is open.
+/// Locks a byte for as long as the file is open.
 fn lock(file: &File, byte: i64) {
     // SAFETY: all zeros is a valid flock.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
@@ -187,14 +202,14 @@ fn lock(file: &File, byte: i64) {
 }
 
 #[test]
-fn a_lock_on_any_byte_keeps_a_region_of_another_version_from_being_replaced() {
+fn name_of_other_version_with_any_byte_locked_is_not_recreated() {
     for byte in [0, 7, 4095, 1 << 29, (1 << 30) + 1, 1 << 32, (70_000 << 32) + 5, i64::MAX - 1] {
         let sandbox = Sandbox::new();
-        start_in(&sandbox, "send_and_stay").kill();
+        start_in(&sandbox, "send_one_and_stay").kill();
         let holder = file(&sandbox);
         write_word(&holder, VERSION, LAYOUT_VERSION + 1);
         lock(&holder, byte);
-        let options = pipe(&sandbox).abandoned(Abandoned::Replace);
+        let options = values(&sandbox).abandoned(Abandoned::Replace);
         assert_eq!(options.sender(NAME).unwrap_err().kind(), ErrorKind::WrongVersion, "byte {byte}");
         assert!(!Directory::at(sandbox.names()).unlink_if_abandoned(NAME).unwrap(), "byte {byte}");
         drop(holder);
@@ -203,11 +218,11 @@ fn a_lock_on_any_byte_keeps_a_region_of_another_version_from_being_replaced() {
 }
 
 #[test]
-fn a_persistent_region_is_never_replaced() {
+fn name_persistent_is_never_recreated() {
     let sandbox = Sandbox::new();
     drop(space(&sandbox).persistent().open(NAME).unwrap());
     let directory = Directory::at(sandbox.names());
-    let replace = || pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap_err().kind();
+    let replace = || values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap_err().kind();
     assert_eq!(replace(), ErrorKind::WrongType);
     assert!(!directory.unlink_if_abandoned(NAME).unwrap());
     let file = file(&sandbox);
@@ -219,13 +234,13 @@ fn a_persistent_region_is_never_replaced() {
 }
 
 #[test]
-fn a_file_that_is_no_region_is_never_replaced() {
+fn name_of_foreign_file_is_never_recreated() {
     for content in [&[][..], &[0; 8192], b"#!/bin/sh\n", &[b'x'; 100_000]] {
         let sandbox = Sandbox::new();
         fs::create_dir(sandbox.names()).unwrap();
         fs::write(path(&sandbox), content).unwrap();
         let kinds = [
-            pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap_err().kind(),
+            values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap_err().kind(),
             queue(&sandbox).abandoned(Abandoned::Replace).open(NAME).unwrap_err().kind(),
             space(&sandbox).abandoned(Abandoned::Replace).open(NAME).unwrap_err().kind(),
             Directory::at(sandbox.names()).unlink_if_abandoned(NAME).unwrap_err().kind(),
@@ -236,17 +251,17 @@ fn a_file_that_is_no_region_is_never_replaced() {
 }
 
 #[test]
-fn a_region_of_another_version_is_retired_before_it_loses_its_name() {
+fn name_of_other_version_is_retired_before_removal() {
     let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_and_stay").kill();
-    let old = file(&sandbox); // as one that is about to join has it
+    start_in(&sandbox, "send_one_and_stay").kill();
+    let old = file(&sandbox); // as a process that is about to join has it
     write_word(&old, VERSION, LAYOUT_VERSION + 1);
-    drop(pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap());
+    drop(values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap());
     assert_eq!(word(&old, LIFE), 2, "it looks the name up again");
 }
 
 #[test]
-fn a_standalone_object_replaces_a_region_of_another_version() {
+fn name_of_other_version_is_recreated_for_object() {
     let sandbox = Sandbox::new();
     start_in(&sandbox, "stay_in_a_namespace").kill();
     write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
@@ -259,9 +274,9 @@ fn a_standalone_object_replaces_a_region_of_another_version() {
 const ROUNDS: u64 = 200;
 
 #[test]
-fn two_that_replace_the_same_region_meet_in_one() {
+fn name_stale_recreated_by_two_at_once_leads_to_one_region() {
     let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_and_stay").kill();
+    start_in(&sandbox, "send_one_and_stay").kill();
     write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
     let wreck = sandbox.file("wreck");
     fs::copy(path(&sandbox), &wreck).unwrap();
@@ -269,11 +284,11 @@ fn two_that_replace_the_same_region_meet_in_one() {
     let board_path = sandbox.file("races");
     let board = Board::at(&board_path);
     let arguments = [sandbox.names(), board_path].map(|path| path.to_str().unwrap().to_string());
-    let other = start("replace_as_receiver", &arguments.each_ref().map(String::as_str));
+    let other = start("recreate_as_receiver", &arguments.each_ref().map(String::as_str));
     for round in 0..ROUNDS {
         fs::copy(&wreck, path(&sandbox)).unwrap();
         board.meet(0, 2);
-        let mut tx = pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap();
+        let mut tx = values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap();
         tx.send(&round).unwrap();
         board.meet(1, 2);
         drop(tx);
@@ -283,7 +298,7 @@ fn two_that_replace_the_same_region_meet_in_one() {
     other.finish();
 }
 
-fn replace_as_receiver(arguments: &[String]) {
+pub fn recreate_as_receiver(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
     let options = PipeOptions::values::<u64>().directory(&arguments[0]).abandoned(Abandoned::Replace);
     for round in 0..ROUNDS {
@@ -297,9 +312,9 @@ fn replace_as_receiver(arguments: &[String]) {
 }
 
 #[test]
-fn one_that_replaces_and_one_that_resumes_meet_in_one_region() {
+fn name_stale_recreated_and_resumed_at_once_leads_to_one_region() {
     let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_and_stay").kill();
+    start_in(&sandbox, "send_one_and_stay").kill();
     let wreck = sandbox.file("wreck");
     fs::rename(path(&sandbox), &wreck).unwrap();
     let board_path = sandbox.file("races");
@@ -309,7 +324,7 @@ fn one_that_replaces_and_one_that_resumes_meet_in_one_region() {
     for round in 0..ROUNDS {
         fs::copy(&wreck, path(&sandbox)).unwrap();
         board.meet(0, 2);
-        let mut tx = pipe(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap();
+        let mut tx = values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap();
         tx.send(&(1000 + round)).unwrap();
         board.meet(1, 2);
         drop(tx);
@@ -319,13 +334,13 @@ fn one_that_replaces_and_one_that_resumes_meet_in_one_region() {
     other.finish();
 }
 
-fn resume_as_receiver(arguments: &[String]) {
+pub fn resume_as_receiver(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
     let options = PipeOptions::values::<u64>().directory(&arguments[0]);
     for round in 0..ROUNDS {
         board.meet(0, 2);
         let mut rx = options.receiver(NAME).unwrap();
-        // The old one's message and death come first, if the old region is where they met.
+        // If the old region was resumed, the old sender's message and death come first.
         loop {
             match rx.recv() {
                 Ok(1) | Err(RecvError::PeerDied) => {}
@@ -364,11 +379,11 @@ fn pass_until_removal(process: &mut Process) -> bool {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn a_removal_that_was_interrupted_never_takes_a_successors_name() {
+fn name_removal_interrupted_keeps_name_of_successor() {
     type Act = fn(&Sandbox);
-    let leave: Act = |sandbox| drop(pipe(sandbox).sender(NAME).unwrap());
+    let leave: Act = |sandbox| drop(values(sandbox).sender(NAME).unwrap());
     let force: Act = |sandbox| drop(Directory::at(sandbox.names()).unlink(NAME, true));
-    let replace: Act = |sandbox| drop(pipe(sandbox).abandoned(Abandoned::Replace).sender(NAME));
+    let replace: Act = |sandbox| drop(values(sandbox).abandoned(Abandoned::Replace).sender(NAME));
     let abandoned: Act = |sandbox| drop(Directory::at(sandbox.names()).unlink_if_abandoned(NAME));
     let alone = alone();
     for (what, other_version, act) in [
@@ -379,9 +394,9 @@ fn a_removal_that_was_interrupted_never_takes_a_successors_name() {
         ("removing what is abandoned", true, abandoned),
     ] {
         let sandbox = Sandbox::new();
-        start_in(&sandbox, "send_and_stay").kill();
+        start_in(&sandbox, "send_one_and_stay").kill();
         if what == "leaving as the last" {
-            pipe(&sandbox).receiver(NAME).unwrap().recv().unwrap(); // nothing is left that would keep the name
+            values(&sandbox).receiver(NAME).unwrap().recv().unwrap(); // nothing is left that would keep the name
             fs::remove_file(path(&sandbox)).ok();
         }
         if other_version {
@@ -403,9 +418,10 @@ fn a_removal_that_was_interrupted_never_takes_a_successors_name() {
         }
         assert!(pass_until_removal(&mut remover), "{what}");
 
-        // Removed by somebody else meanwhile, or not: while the first is at it, removing can be refused.
+        // Meanwhile another process removes the name, unless that is refused while a removal is
+        // under way.
         let successor = match Directory::at(sandbox.names()).unlink(NAME, true) {
-            Ok(()) => Some(pipe(&sandbox).create_new().receiver(NAME).unwrap()),
+            Ok(()) => Some(values(&sandbox).create_new().receiver(NAME).unwrap()),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Busy, "{what}: {error}");
                 None
@@ -418,7 +434,7 @@ fn a_removal_that_was_interrupted_never_takes_a_successors_name() {
             assert_eq!(sandbox.litter(), [NAME], "{what}: the successor has lost its name");
         }
         drop(successor);
-        drop(pipe(&sandbox).sender(NAME).unwrap_or_else(|error| panic!("{what}: {error}")));
+        drop(values(&sandbox).sender(NAME).unwrap_or_else(|error| panic!("{what}: {error}")));
         assert_eq!(sandbox.litter(), [""; 0], "{what}");
     }
 }

@@ -1,6 +1,5 @@
-//! Ends on their way to another process: who holds them, whoever else has a copy of the descriptor.
-
-mod support;
+//! Endpoints in transit to another process: one process has them, whatever others have copies of
+//! the descriptor.
 
 use std::fs;
 use std::io::Read;
@@ -11,13 +10,12 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use support::{Board, Process, Sandbox, alone, command, fork, parts};
 use tombolo::{
     Directory, End, ErrorKind, Handover, PipeOptions, QueueOptions, QueueReceiver, QueueSender, Receiver, RecvError,
     Sender, Standing, handed,
 };
 
-parts![work, work_beside_a_helper];
+use crate::support::{Board, Process, Sandbox, alone, command, fork};
 
 const NAME: &str = "name";
 const SHORT: Duration = Duration::from_millis(150);
@@ -45,11 +43,9 @@ fn kill(pid: u64) {
     assert_eq!(unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) }, 0);
 }
 
-// ---- wrappers and helpers
-// ---------------------------------------------------------------------------------------------
-
-/// Says who it is, over a pipe and a queue, and waits for the end of its input.
-fn work(_: &[String]) {
+/// Sends its process id through a pipe, a number through a queue, and waits for the end of its
+/// input.
+pub fn work(_: &[String]) {
     let mut tx: Sender<u64> = handed("pipe").unwrap();
     let mut work: QueueSender<u64> = handed("queue").unwrap();
     work.send(&7).unwrap();
@@ -57,15 +53,15 @@ fn work(_: &[String]) {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// As [`work`], but that a helper is started before the ends are picked up.
-fn work_beside_a_helper(arguments: &[String]) {
-    let mut helper = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
-    fs::write(&arguments[0], helper.id().to_string()).unwrap();
+/// Does as [`work`], but starts a child of its own before it takes the endpoints.
+pub fn work_beside_a_child(arguments: &[String]) {
+    let mut child = Command::new("cat").stdout(Stdio::null()).spawn().unwrap();
+    fs::write(&arguments[0], child.id().to_string()).unwrap();
     work(arguments);
-    helper.wait().unwrap();
+    child.wait().unwrap();
 }
 
-/// A wrapper that outlives what it starts; both end with their input.
+/// A shell that runs `inner` and outlives it; both end when their input does.
 fn wrapped(inner: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", "\"$0\" \"$@\"; cat"]).arg(inner.get_program()).args(inner.get_args());
@@ -93,12 +89,12 @@ fn hire(mut command: Command) -> Worker {
 }
 
 impl Worker {
-    /// Its death is noticed while others have copies of what it was handed.
-    fn die_and_be_missed(mut self) {
+    /// Kills it: both peers report its death, although others have copies of its descriptors.
+    fn kill_and_check(mut self) {
         kill(self.pid);
         assert_eq!(self.rx.recv(), Err(RecvError::PeerDied));
         assert_eq!(self.results.recv(), Err(RecvError::PeerDied));
-        // Its lane serves again.
+        // Its participant record can be used again.
         let mut tx = self.results.sender().unwrap();
         tx.send(&8).unwrap();
         assert_eq!(self.results.recv(), Ok(8));
@@ -108,42 +104,39 @@ impl Worker {
 }
 
 #[test]
-fn a_worker_killed_behind_a_shell_is_missed_while_the_shell_lives() {
+fn spawn_child_killed_behind_shell_is_reported_dead() {
     let _sandbox = Sandbox::new();
     let mut worker = hire(wrapped(&command("work", &[])));
     assert_ne!(worker.pid, u64::from(worker.child.id()));
     assert_eq!(worker.child.try_wait().unwrap(), None, "the shell lives");
-    worker.die_and_be_missed();
+    worker.kill_and_check();
 }
 
 #[test]
-fn a_worker_killed_beside_a_helper_started_before_the_pick_up_is_missed() {
+fn spawn_child_killed_beside_its_own_child_is_reported_dead() {
     let sandbox = Sandbox::new();
-    let file = sandbox.file("helper");
-    let worker = hire(command("work_beside_a_helper", &[file.to_str().unwrap()]));
-    let helper = fs::read_to_string(&file).unwrap();
-    assert!(fs::exists(format!("/proc/{helper}")).unwrap(), "the helper lives");
-    worker.die_and_be_missed();
+    let file = sandbox.file("child");
+    let worker = hire(command("work_beside_a_child", &[file.to_str().unwrap()]));
+    let child = fs::read_to_string(&file).unwrap();
+    assert!(fs::exists(format!("/proc/{child}")).unwrap(), "that child lives");
+    worker.kill_and_check();
 }
 
-// ---- forks in between
-// -------------------------------------------------------------------------------------------------
-
 #[test]
-fn a_fork_between_giving_and_spawning_keeps_no_end() {
+fn spawn_fork_in_between_keeps_no_endpoint() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let (tx, mut rx) = named(&sandbox).one_way().unwrap();
     fs::create_dir_all(sandbox.names()).unwrap();
     let handover = Handover::new(Command::new("true")).give("end", tx).unwrap();
     let _bystander = fork(&alone, || live_on(&sandbox));
-    assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "it is on its way");
-    // A child that ends without picking it up.
+    assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "it is in transit");
+    // The child ends without having taken it.
     handover.spawn().unwrap().wait().unwrap();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
 }
 
 #[test]
-fn a_forked_copy_keeps_an_end_on_its_way_until_it_closes() {
+fn descriptor_in_transit_copied_by_fork_is_alive_until_closed() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     fs::create_dir_all(sandbox.names()).unwrap();
     let (tx, mut rx) = values().one_way().unwrap();
@@ -156,7 +149,7 @@ fn a_forked_copy_keeps_an_end_on_its_way_until_it_closes() {
 }
 
 #[test]
-fn a_forked_copy_holds_nothing_once_the_end_is_picked_up() {
+fn descriptor_taken_copies_in_forks_hold_nothing() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     fs::create_dir_all(sandbox.names()).unwrap();
     let (tx, mut rx) = values().one_way().unwrap();
@@ -169,11 +162,11 @@ fn a_forked_copy_holds_nothing_once_the_end_is_picked_up() {
     });
     assert_eq!(rx.recv(), Ok(1));
     worker.kill();
-    assert_eq!(rx.recv(), Err(RecvError::PeerDied), "though two have copies of what it picked up");
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied), "though two processes have copies of the descriptor");
 }
 
 #[test]
-fn a_forked_child_gives_nothing_of_its_parents() {
+fn spawn_by_forked_child_is_refused() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
     let (tx, mut rx) = values().one_way().unwrap();
     let mut handover = Some(Handover::new(Command::new("true")).give("end", tx).unwrap());
@@ -182,16 +175,13 @@ fn a_forked_child_gives_nothing_of_its_parents() {
         assert!(error.to_string().contains("fork"), "{error}");
     })
     .finish();
-    assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "the parent has it still");
+    assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "the parent still has it");
     drop(handover);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
 
-// ---- once, and by one
-// -------------------------------------------------------------------------------------------------
-
 #[test]
-fn a_label_given_twice_is_refused_and_both_ends_are_closed() {
+fn spawn_label_used_twice_is_refused_and_both_endpoints_close() {
     let ((one, mut first), (two, mut second)) = (values().one_way().unwrap(), values().one_way().unwrap());
     let handover = Handover::new(command("nobody", &[])).give("end", one).unwrap();
     let error = handover.give("end", two).unwrap_err();
@@ -203,7 +193,7 @@ fn a_label_given_twice_is_refused_and_both_ends_are_closed() {
 }
 
 #[test]
-fn a_copy_of_what_was_picked_up_is_refused_whatever_became_of_the_end() {
+fn descriptor_taken_copy_is_refused_ever_after() {
     let sandbox = Sandbox::new();
     let mut rx = named(&sandbox).receiver(NAME).unwrap();
     let refused = |descriptor: &OwnedFd| {
@@ -214,7 +204,7 @@ fn a_copy_of_what_was_picked_up_is_refused_whatever_became_of_the_end() {
     let stale = named(&sandbox).sender(NAME).unwrap().into_fd().unwrap();
     let tx: Sender<u64> = values().from_fd(copy(&stale)).unwrap();
     refused(&stale);
-    // On its way once more.
+    // In transit once more.
     let descriptor = tx.into_fd().unwrap();
     refused(&stale);
     let mut tx: Sender<u64> = values().from_fd(copy(&descriptor)).unwrap();
@@ -225,7 +215,7 @@ fn a_copy_of_what_was_picked_up_is_refused_whatever_became_of_the_end() {
     refused(&stale);
     refused(&descriptor);
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
-    // Copies keep nobody from coming.
+    // Copies do not keep others from opening the name.
     let mut tx = named(&sandbox).sender(NAME).unwrap();
     refused(&stale);
     refused(&descriptor);
@@ -234,8 +224,9 @@ fn a_copy_of_what_was_picked_up_is_refused_whatever_became_of_the_end() {
 }
 
 #[test]
-fn a_seat_on_its_way_is_taken() {
-    let sandbox = Sandbox::new();
+fn descriptor_in_transit_endpoint_is_in_use() {
+    // Alone: a copy in the fork of another test would be alive.
+    let (_alone, sandbox) = (alone(), Sandbox::new());
     let mut rx = named(&sandbox).receiver(NAME).unwrap();
     let descriptor = named(&sandbox).sender(NAME).unwrap().into_fd().unwrap();
     assert_eq!(named(&sandbox).sender(NAME).unwrap_err().kind(), ErrorKind::SeatTaken { pid: 0 });
@@ -249,14 +240,14 @@ fn a_seat_on_its_way_is_taken() {
 }
 
 #[test]
-fn of_two_processes_that_pick_up_at_once_one_has_the_end() {
+fn descriptor_taken_by_two_at_once_one_is_refused() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let board = Board::at(&sandbox.file("board"));
     for round in 0..30 {
         let (tx, mut rx) = values().one_way().unwrap();
         let mut descriptor = Some(tx.into_fd().unwrap());
         board.word(1).store(0, Ordering::SeqCst);
-        let mut pick_up = || {
+        let mut take = || {
             let descriptor = descriptor.take().unwrap();
             board.meet(0, 2);
             match values().from_fd::<Sender<u64>>(descriptor) {
@@ -267,7 +258,7 @@ fn of_two_processes_that_pick_up_at_once_one_has_the_end() {
                 }
             }
         };
-        let both = [fork(&alone, &mut pick_up), fork(&alone, &mut pick_up)];
+        let both = [fork(&alone, &mut take), fork(&alone, &mut take)];
         both.into_iter().for_each(Process::finish);
         assert_eq!(board.word(1).load(Ordering::SeqCst), 1, "one of them is refused");
         assert_eq!((rx.recv(), rx.recv()), (Ok(round), Err(RecvError::Closed)));

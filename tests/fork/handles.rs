@@ -1,13 +1,12 @@
-//! Forks that are not followed by an exec, and descriptors that are closed behind the library's back.
-
-mod support;
+//! Endpoints and guards that a child has inherited, and those that it opens itself.
 
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use support::{Board, Sandbox, alone, fork};
-use tombolo::{Directory, ErrorKind, PipeOptions, RecvError, SendError, Standing};
+use tombolo::{Mutex, PipeOptions, RecvError, SendError};
+
+use crate::support::{Board, Sandbox, alone, fork};
 
 const NAME: &str = "name";
 
@@ -15,7 +14,7 @@ fn values(sandbox: &Sandbox) -> PipeOptions<u64> {
     PipeOptions::values().capacity(4).directory(sandbox.names())
 }
 
-/// Outlives whoever started it, but not the test.
+/// Lives until the test has ended.
 fn live_on(sandbox: &Sandbox) {
     while sandbox.names().exists() {
         thread::sleep(Duration::from_millis(20));
@@ -23,7 +22,7 @@ fn live_on(sandbox: &Sandbox) {
 }
 
 #[test]
-fn inherited_handles_are_refused_and_dropping_them_disturbs_nobody() {
+fn fork_inherited_endpoints_are_refused_and_dropped_without_effect() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let mut tx = values(&sandbox).sender(NAME).unwrap();
     let rx = values(&sandbox).receiver(NAME).unwrap();
@@ -49,7 +48,7 @@ fn inherited_handles_are_refused_and_dropping_them_disturbs_nobody() {
 }
 
 #[test]
-fn a_child_can_open_handles_of_its_own() {
+fn fork_child_opens_endpoints_of_its_own() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
     let child = fork(&alone, || {
@@ -61,7 +60,7 @@ fn a_child_can_open_handles_of_its_own() {
 }
 
 #[test]
-fn a_death_is_noticed_although_a_child_lives_on() {
+fn fork_parent_killed_death_is_reported_while_child_lives() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let board = Board::at(&sandbox.file("board"));
     let parent = fork(&alone, || {
@@ -91,7 +90,7 @@ fn a_death_is_noticed_although_a_child_lives_on() {
 }
 
 #[test]
-fn a_child_does_not_keep_a_seat_that_its_parent_has_left() {
+fn fork_parent_left_endpoint_is_free_while_child_lives() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let mut rx = values(&sandbox).receiver(NAME).unwrap();
     let tx = values(&sandbox).sender(NAME).unwrap();
@@ -105,54 +104,21 @@ fn a_child_does_not_keep_a_seat_that_its_parent_has_left() {
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
-/// Closes what belongs to others.
-fn close_everything() {
-    // SAFETY: nothing here uses a descriptor any more.
-    assert_eq!(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) }, 0);
-}
-
 #[test]
-fn a_sender_that_closes_its_descriptors_without_dying_has_lost_its_lock() {
+fn fork_guard_leaked_by_child_leaves_lock_of_parent() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let board = Board::at(&sandbox.file("board"));
-    let careless = fork(&alone, || {
-        let mut tx = values(&sandbox).sender(NAME).unwrap();
-        tx.send(&1).unwrap();
-        close_everything();
-        board.meet(0, 2);
-        live_on(&sandbox);
+    let lock = Mutex::new(1_u64).unwrap();
+    let mut guard = Some(lock.lock().unwrap());
+    let child = fork(&alone, || {
+        board.meet(0, 2); // the parent has leaked its own
+        let mut guard = guard.take().unwrap();
+        guard.poison();
+        guard.leak();
     });
+    guard.take().unwrap().leak();
     board.meet(0, 2);
-    let pid = careless.pid() as u64;
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
-    assert_eq!(rx.recv(), Ok(1));
-    assert_eq!(rx.recv(), Err(RecvError::LockLost));
-    let error = values(&sandbox).sender(NAME).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LockLost { pid });
-    assert!(error.to_string().contains(&pid.to_string()), "{error}");
-    let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
-    assert_eq!(inspection.participants[0].standing, Standing::LockLost);
-    careless.kill();
-    assert_eq!(rx.recv(), Err(RecvError::PeerDied), "now it is dead");
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
-    tx.send(&2).unwrap();
-    assert_eq!(rx.recv(), Ok(2));
-}
-
-#[test]
-fn a_receiver_that_closes_its_descriptors_without_dying_has_lost_its_lock() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let board = Board::at(&sandbox.file("board"));
-    let careless = fork(&alone, || {
-        let _rx = values(&sandbox).receiver(NAME).unwrap();
-        close_everything();
-        board.meet(0, 2);
-        live_on(&sandbox);
-    });
-    board.meet(0, 2);
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
-    let error = (0..10).find_map(|number| tx.send(&number).err());
-    assert_eq!(error, Some(SendError::LockLost));
-    careless.kill();
-    assert_eq!(tx.send(&9), Err(SendError::PeerDied));
+    child.finish();
+    lock.unlock().unwrap();
+    assert!(lock.lock().is_ok(), "the child has poisoned its parent's lock");
 }

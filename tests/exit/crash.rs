@@ -1,22 +1,14 @@
-//! The crash sweep of a process's ordinary end, cut off by SIGKILL after every step of the leaving.
-
-#![cfg(target_arch = "x86_64")]
-
-mod support;
-#[path = "support/sweep.rs"]
-mod sweep;
+//! The crash sweep of an exit: the process is killed after every step of the library's leaving.
 
 use std::mem::forget;
 use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sweep::{NAME, mark, sweep};
-use tombolo::{Namespace, PipeOptions, QueueOptions, RecvError};
+use tombolo::{Namespace, QueueOptions, RecvError};
 
-fn values(names: &Path) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4).directory(names)
-}
+use crate::pipe;
+use crate::sweep::{NAME, mark, sweep};
 
 fn jobs(names: &Path) -> QueueOptions<u64> {
     QueueOptions::values().capacity(2).max_participants(2).directory(names)
@@ -24,15 +16,15 @@ fn jobs(names: &Path) -> QueueOptions<u64> {
 
 static IS_VICTIM: AtomicBool = AtomicBool::new(false);
 
-/// Where the library has left.
+/// Runs when the library has left.
 extern "C" fn end_of_the_operation() {
     if IS_VICTIM.load(Ordering::Relaxed) {
         mark();
     }
 }
 
-/// Has that called after the library's own, which is registered with the first seat. Forked victims
-/// inherit both.
+/// Registers [`end_of_the_operation`] to run after the library's own handler, which is registered
+/// when the first endpoint opens. Forked victims inherit both.
 fn come_last() {
     static REGISTERED: Once = Once::new();
     // SAFETY: only registers it.
@@ -45,14 +37,14 @@ fn exit() {
     unsafe { libc::exit(0) }
 }
 
-/// liveness.rs L1 to L5 at the end of a process.
+/// The steps L1 to L5 of docs/failure.md, at the end of a process.
 #[test]
-fn ending_with_the_end_of_a_pipe() {
+fn exit_with_pipe_endpoint_killed_at_each_step_successor_works() {
     come_last();
     let swept = sweep(
-        |names| values(names).receiver(NAME).unwrap(),
+        |names| pipe(names).receiver(NAME).unwrap(),
         |names| {
-            let tx = values(names).sender(NAME).unwrap();
+            let tx = pipe(names).sender(NAME).unwrap();
             move || {
                 forget(tx);
                 exit();
@@ -61,7 +53,7 @@ fn ending_with_the_end_of_a_pipe() {
         |names, mut rx| {
             let end = rx.recv().unwrap_err();
             assert!([RecvError::Closed, RecvError::PeerDied].contains(&end), "{end}");
-            let mut tx = values(names).sender(NAME).unwrap();
+            let mut tx = pipe(names).sender(NAME).unwrap();
             tx.send(&1).unwrap();
             assert_eq!(rx.recv(), Ok(1));
         },
@@ -69,9 +61,9 @@ fn ending_with_the_end_of_a_pipe() {
     swept.covers(4, 4);
 }
 
-/// lanes.rs and members.rs: LEAVING, and what comes after that.
+/// The records are marked LEAVING, and then left in the same steps.
 #[test]
-fn ending_with_lanes_as_the_last() {
+fn exit_as_last_of_queue_and_namespace_killed_at_each_step_successor_works() {
     come_last();
     let swept = sweep(
         |_| (),

@@ -1,0 +1,56 @@
+//! The ordinary end of a process, by a return from `main` or by `exit`: the library closes what was
+//! not dropped.
+
+#[path = "../support/mod.rs"]
+mod support;
+#[cfg(target_arch = "x86_64")]
+#[path = "../support/sweep.rs"]
+mod sweep;
+
+#[cfg(target_arch = "x86_64")]
+mod crash;
+mod endpoints;
+mod transfer;
+
+use std::path::Path;
+
+use tombolo::{PipeOptions, QueueOptions};
+
+use endpoints::{
+    be_busy_and_exit, enter_and_return, hold_and_return, keep_everything_and_return, linger, receive_and_return,
+    send_and_return, work_and_return,
+};
+use support::{Sandbox, parts, start};
+use transfer::{abandon_and_return, pass_on_and_return};
+
+parts![
+    be_busy_and_exit,
+    enter_and_return,
+    hold_and_return,
+    keep_everything_and_return,
+    linger,
+    receive_and_return,
+    send_and_return,
+    work_and_return,
+    abandon_and_return,
+    pass_on_and_return,
+];
+
+const NAME: &str = "name";
+
+fn pipe(directory: impl AsRef<Path>) -> PipeOptions<u64> {
+    PipeOptions::values().capacity(4).directory(directory.as_ref())
+}
+
+fn jobs(directory: impl AsRef<Path>) -> QueueOptions<u64> {
+    QueueOptions::values().capacity(4).max_participants(3).directory(directory.as_ref())
+}
+
+fn names(sandbox: &Sandbox) -> String {
+    sandbox.names().to_str().unwrap().to_string()
+}
+
+/// Runs a part in a process of its own, which must succeed.
+fn run(part: &str, arguments: &[&str]) {
+    start(part, arguments).finish();
+}

@@ -1,0 +1,249 @@
+//! How a death is told from a lost lock: a process that closed its descriptors has lost its lock
+//! and lives on.
+
+mod support;
+
+use std::fs;
+use std::mem::forget;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use support::{Board, Sandbox, alone, command, fork, parts, say};
+use tombolo::{
+    Directory, ErrorKind, LockError, Mutex, Namespace, PipeOptions, QueueOptions, RecvError, SendError, Standing,
+};
+
+parts![inside];
+
+const PIPE: &str = "pipe";
+const QUEUE: &str = "queue";
+
+fn pipe(names: impl AsRef<Path>) -> PipeOptions<u64> {
+    PipeOptions::values().capacity(4).directory(names.as_ref())
+}
+
+fn queue(names: impl AsRef<Path>) -> QueueOptions<u64> {
+    QueueOptions::values().capacity(4).max_participants(4).directory(names.as_ref())
+}
+
+fn lock(names: &Path) -> Mutex<u64> {
+    let plan = Namespace::builder().mutex("lock", 0_u64).max_participants(2);
+    plan.directory(names).open("space").unwrap().mutex("lock").unwrap()
+}
+
+/// Loses every lock that this process holds.
+fn close_everything() {
+    // SAFETY: nothing here uses a descriptor any more.
+    assert_eq!(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) }, 0);
+}
+
+fn live_on(sandbox: &Sandbox) {
+    while sandbox.file("").exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn lock_lost_by_sender_is_reported_before_its_death() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let board = Board::at(&sandbox.file("board"));
+    let careless = fork(&alone, || {
+        let mut tx = pipe(sandbox.names()).sender(PIPE).unwrap();
+        tx.send(&1).unwrap();
+        close_everything();
+        board.meet(0, 2);
+        live_on(&sandbox);
+    });
+    board.meet(0, 2);
+    let pid = careless.pid() as u64;
+    let mut rx = pipe(sandbox.names()).receiver(PIPE).unwrap();
+    assert_eq!(rx.recv(), Ok(1));
+    assert_eq!(rx.recv(), Err(RecvError::LockLost));
+    let error = pipe(sandbox.names()).sender(PIPE).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LockLost { pid });
+    assert!(error.to_string().contains(&pid.to_string()), "{error}");
+    let inspection = Directory::at(sandbox.names()).inspect(PIPE).unwrap();
+    assert_eq!(inspection.participants[0].standing, Standing::LockLost);
+    careless.kill();
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied), "now it is dead");
+    let mut tx = pipe(sandbox.names()).sender(PIPE).unwrap();
+    tx.send(&2).unwrap();
+    assert_eq!(rx.recv(), Ok(2));
+}
+
+#[test]
+fn lock_lost_by_receiver_is_reported_before_its_death() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let board = Board::at(&sandbox.file("board"));
+    let careless = fork(&alone, || {
+        let _rx = pipe(sandbox.names()).receiver(PIPE).unwrap();
+        close_everything();
+        board.meet(0, 2);
+        live_on(&sandbox);
+    });
+    board.meet(0, 2);
+    let mut tx = pipe(sandbox.names()).sender(PIPE).unwrap();
+    let error = (0..10).find_map(|number| tx.send(&number).err());
+    assert_eq!(error, Some(SendError::LockLost));
+    careless.kill();
+    assert_eq!(tx.send(&9), Err(SendError::PeerDied));
+}
+
+#[test]
+fn lock_lost_by_queue_sender_is_reported_before_its_death() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let board = Board::at(&sandbox.file("board"));
+    let careless = fork(&alone, || {
+        let tx = queue(sandbox.names()).sender(QUEUE).unwrap();
+        close_everything();
+        board.meet(0, 2);
+        live_on(&sandbox);
+        forget(tx);
+    });
+    board.meet(0, 2);
+    let mut rx = queue(sandbox.names()).receiver(QUEUE).unwrap();
+    assert_eq!(rx.recv(), Err(RecvError::LockLost));
+    let seen = Directory::at(sandbox.names()).inspect(QUEUE).unwrap();
+    assert_eq!(seen.participants[0].standing, Standing::LockLost);
+    careless.kill();
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+}
+
+#[test]
+fn lock_lost_of_own_endpoint_is_not_reopened_while_handle_lives() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    fork(&alone, || {
+        let handles = (pipe(sandbox.names()).sender(PIPE).unwrap(), queue(sandbox.names()).sender(QUEUE).unwrap());
+        close_everything();
+        let error = pipe(sandbox.names()).sender(PIPE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LockLost { pid: u64::from(std::process::id()) });
+        let there = queue(sandbox.names()).receiver(QUEUE).unwrap();
+        assert_eq!(there.stats().senders, 1, "it is not repaired");
+        forget(handles);
+    })
+    .finish();
+}
+
+#[test]
+fn lock_lost_with_main_thread_ended_is_not_reported_as_death() {
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let board = Board::at(&sandbox.file("board"));
+    let careless = fork(&alone, || {
+        let tx = pipe(sandbox.names()).sender(PIPE).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while fs::read_to_string("/proc/self/maps").is_ok_and(|maps| !maps.is_empty()) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                close_everything();
+                board.meet(0, 2);
+                live_on(&sandbox);
+                forget(tx);
+            });
+            // SAFETY: ends this thread only; the other one borrows from a stack that stays where it
+            // is.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        });
+    });
+    board.meet(0, 2);
+    let mut rx = pipe(sandbox.names()).receiver(PIPE).unwrap();
+    assert_eq!(rx.recv(), Err(RecvError::LockLost));
+    careless.signal(libc::SIGKILL);
+    drop(careless);
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+}
+
+/// Whether this process is root; says so if it is not and the test has to be skipped.
+fn is_root() -> bool {
+    // SAFETY: asks for a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if !is_root {
+        say("SKIPPED: not run as root, so this was not tested");
+    }
+    is_root
+}
+
+#[test]
+fn lock_lost_with_memory_map_hidden_is_not_reported_as_death() {
+    if !is_root() {
+        return;
+    }
+    let (alone, sandbox) = (alone(), Sandbox::new());
+    let board = Board::at(&sandbox.file("board"));
+    let careless = fork(&alone, || {
+        let tx = pipe(sandbox.names()).mode(0o666).sender(PIPE).unwrap();
+        fs::set_permissions(sandbox.names(), fs::Permissions::from_mode(0o777)).unwrap();
+        close_everything();
+        board.meet(0, 2);
+        live_on(&sandbox);
+        forget(tx);
+    });
+    board.meet(0, 2);
+    fork(&alone, || {
+        // SAFETY: a process of its own; nobody else's identity changes.
+        unsafe { assert_eq!((libc::setgid(65534), libc::setuid(65534)), (0, 0)) };
+        let mut rx = pipe(sandbox.names()).any_owner().receiver(PIPE).unwrap();
+        assert!(fs::read(format!("/proc/{}/maps", careless.pid())).is_err(), "it can be read");
+        assert_eq!(rx.recv(), Err(RecvError::LockLost));
+    })
+    .finish();
+    careless.kill();
+}
+
+/// Runs in a PID namespace of its own, with the /proc of the outer one, in which the victim's
+/// number is that of another process.
+fn inside(arguments: &[String]) {
+    let [names, outer] = arguments else { panic!("{arguments:?}") };
+    let names = Path::new(names);
+    let outer: libc::pid_t = outer.parse().unwrap();
+    let alone = alone();
+    let lock = lock(names);
+    let mut rx = pipe(names).receiver(PIPE).unwrap();
+    let mut results = queue(names).receiver(QUEUE).unwrap();
+    fs::write("/proc/sys/kernel/ns_last_pid", (outer - 1).to_string()).unwrap();
+    let victim = fork(&alone, || {
+        let own = self::lock(names);
+        let mut tx = pipe(names).sender(PIPE).unwrap();
+        let work = queue(names).sender(QUEUE).unwrap();
+        forget(own.lock().unwrap());
+        tx.send(&1).unwrap();
+        thread::sleep(Duration::from_secs(600));
+        forget((tx, work));
+    });
+    assert_eq!(victim.pid(), outer, "its number is that of a process outside, which runs");
+    assert_eq!(rx.recv(), Ok(1));
+    victim.kill();
+    assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+    assert_eq!(results.recv(), Err(RecvError::PeerDied));
+    assert!(matches!(lock.lock(), Err(LockError::OwnerDied(_))));
+    let mut tx = pipe(names).sender(PIPE).unwrap();
+    tx.send(&2).unwrap();
+    assert_eq!(rx.recv(), Ok(2));
+    fs::write(names.join("done"), "").unwrap();
+}
+
+#[test]
+fn proc_of_other_pid_namespace_death_is_reported() {
+    if !is_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let names = sandbox.names();
+    fs::create_dir_all(&names).unwrap();
+    let outer = std::process::id().to_string();
+    let inner = command("inside", &[names.to_str().unwrap(), &outer]);
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--pid", "--fork", "--kill-child"]).arg(inner.get_program()).args(inner.get_args());
+    unshare.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdout(Stdio::null());
+    let status = match unshare.status() {
+        Ok(status) if names.join("done").exists() => status,
+        Ok(status) if status.code() == Some(1) && names.read_dir().unwrap().next().is_none() => {
+            return say("SKIPPED: no PID namespace can be made here, so this was not tested");
+        }
+        outcome => panic!("{outcome:?}"),
+    };
+    assert!(status.success());
+}

@@ -1,0 +1,71 @@
+//! Names: which processes may open one, what a successor takes over, when a name is removed, and
+//! what may replace it.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod lifecycle;
+mod stale;
+mod succession;
+
+use std::path::Path;
+
+use tombolo::PipeOptions;
+
+use lifecycle::{race_as_receiver, stay_with_an_endpoint};
+use stale::{recreate_as_receiver, resume_as_receiver, send_one_and_stay, stay_in_a_namespace, stay_in_a_queue};
+use succession::{receive_one_and_stay, stream_as_receiver, stream_as_sender};
+use support::{Board, Process, Sandbox, parts, start};
+
+parts!(
+    send_three_and_stay,
+    race_as_receiver,
+    stay_with_an_endpoint,
+    recreate_as_receiver,
+    resume_as_receiver,
+    send_one_and_stay,
+    stay_in_a_namespace,
+    stay_in_a_queue,
+    receive_one_and_stay,
+    stream_as_receiver,
+    stream_as_sender,
+);
+
+/// The name that every test opens, in a directory of its own.
+const NAME: &str = "name";
+
+fn values(sandbox: &Sandbox) -> PipeOptions<u64> {
+    PipeOptions::values().directory(sandbox.names())
+}
+
+/// The options and the board of a process that [`start_in`] has started.
+fn surroundings(arguments: &[String]) -> (PipeOptions<u64>, Board) {
+    (PipeOptions::values().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
+}
+
+/// Starts a process that runs `part`, and waits until that calls [`stay`].
+fn start_in(sandbox: &Sandbox, part: &str) -> Process {
+    let process = start(part, &[sandbox.names().to_str().unwrap(), sandbox.file("board").to_str().unwrap()]);
+    board(sandbox).meet(0, 2);
+    process
+}
+
+fn board(sandbox: &Sandbox) -> Board {
+    Board::at(&sandbox.file("board"))
+}
+
+/// Tells the test that this process is ready, and waits to be killed.
+fn stay(board: &Board) {
+    board.meet(0, 2);
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A sender with three messages that were not received.
+fn send_three_and_stay(arguments: &[String]) {
+    let (options, board) = surroundings(arguments);
+    let mut tx = options.sender(NAME).unwrap();
+    assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
+    stay(&board);
+}
