@@ -65,15 +65,15 @@ fn packet(index: u64) -> Packet {
 }
 
 /// Sends, times and reports.
-pub fn run_local(remote: &mut impl Local, job: &Job) -> io::Result<Outcome> {
+pub fn run_local(peer: &mut impl Local, job: &Job) -> io::Result<Outcome> {
     let mut problems = Vec::new();
 
     let started = Instant::now();
-    remote.send(&[job.bytes(), 0, 0, 0, 0, 0, 0, 0])?;
+    peer.send(&[job.bytes(), 0, 0, 0, 0, 0, 0, 0])?;
     for _ in 0..job.times {
-        job.file.chunks(MESSAGE_LEN).try_for_each(|message| remote.send_file(message))?;
+        job.file.chunks(MESSAGE_LEN).try_for_each(|message| peer.send_file(message))?;
     }
-    let [arrived, checksum, ..] = remote.recv()?;
+    let [arrived, checksum, ..] = peer.recv()?;
     let file_time = started.elapsed();
     let mut hash = Xxh3::new();
     (0..job.times).for_each(|_| hash.update(job.file));
@@ -88,11 +88,11 @@ pub fn run_local(remote: &mut impl Local, job: &Job) -> io::Result<Outcome> {
     let started = Instant::now();
     let mut messages = 0;
     while messages < job.messages && (messages % MESSAGES_PER_CHECK != 0 || started.elapsed() < TIME_LIMIT) {
-        remote.send_value(&packet(messages))?;
+        peer.send_value(&packet(messages))?;
         messages += 1;
     }
-    remote.send_value(&packet(END))?;
-    let [arrived, intact, ..] = remote.recv()?;
+    peer.send_value(&packet(END))?;
+    let [arrived, intact, ..] = peer.recv()?;
     let messages_time = started.elapsed();
     if (arrived, intact) != (messages, messages) {
         problems.push(format!("messages: {messages} were sent, {arrived} arrived, {intact} of them intact"));
@@ -105,8 +105,8 @@ pub fn run_local(remote: &mut impl Local, job: &Job) -> io::Result<Outcome> {
     while trip < WARM_UP + job.round_trips && (trip % MESSAGES_PER_CHECK != 0 || started.elapsed() < TIME_LIMIT) {
         let question = packet(trip);
         let asked = Instant::now();
-        remote.send(&question)?;
-        let answer = remote.recv()?;
+        peer.send(&question)?;
+        let answer = peer.recv()?;
         let nanos = asked.elapsed().as_nanos();
         wrong_answers += u64::from(answer != question);
         if trip >= WARM_UP {
@@ -114,8 +114,8 @@ pub fn run_local(remote: &mut impl Local, job: &Job) -> io::Result<Outcome> {
         }
         trip += 1;
     }
-    remote.send(&packet(END))?;
-    let _ = remote.recv()?;
+    peer.send(&packet(END))?;
+    let _ = peer.recv()?;
     if wrong_answers > 0 {
         problems.push(format!("round trips: {wrong_answers} of {trip} answers differ from their questions"));
     }
@@ -124,35 +124,35 @@ pub fn run_local(remote: &mut impl Local, job: &Job) -> io::Result<Outcome> {
 }
 
 /// Receives, checks and answers.
-pub fn run_remote(local: &mut impl Remote) -> io::Result<()> {
-    let [length, ..] = local.recv()?;
+pub fn run_remote(peer: &mut impl Remote) -> io::Result<()> {
+    let [length, ..] = peer.recv()?;
     let mut buffer = vec![0; MESSAGE_LEN];
     let mut hash = Xxh3::new();
     let mut arrived = 0;
     while arrived < length {
         // A Unix pipe has no messages: do not read beyond the end of the file.
         let rest = usize::try_from(length - arrived).unwrap_or(MESSAGE_LEN).min(MESSAGE_LEN);
-        let count = local.recv_file(&mut buffer[..rest])?;
+        let count = peer.recv_file(&mut buffer[..rest])?;
         hash.update(&buffer[..count]);
         arrived += count as u64;
     }
-    local.send(&[arrived, hash.digest(), 0, 0, 0, 0, 0, 0])?;
+    peer.send(&[arrived, hash.digest(), 0, 0, 0, 0, 0, 0])?;
 
     let mut arrived = 0;
     let mut intact = 0;
     loop {
-        let value = local.recv_value()?;
+        let value = peer.recv_value()?;
         if value == packet(END) {
             break;
         }
         intact += u64::from(value == packet(arrived));
         arrived += 1;
     }
-    local.send(&[arrived, intact, 0, 0, 0, 0, 0, 0])?;
+    peer.send(&[arrived, intact, 0, 0, 0, 0, 0, 0])?;
 
     loop {
-        let question = local.recv()?;
-        local.send(&question)?;
+        let question = peer.recv()?;
+        peer.send(&question)?;
         if question == packet(END) {
             return Ok(());
         }
