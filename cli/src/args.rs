@@ -1,38 +1,43 @@
-//! The command line.
+//! The command line: commands, options and their help texts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done; for recv: the sender (of a queue, the last one) came to its end and everything is written
-  1  an error, among them a peer that left before the end, and output that cannot be written
-  2  wrong usage
-  3  the peer (of a queue, the last one) died, or broke off, before the end
-  4  the other side kept us waiting longer than --timeout
-  129, 130, 143  interrupted (SIGHUP, SIGINT, SIGTERM)
-  141 (in a shell)  nobody reads the output any more (SIGPIPE)";
+  0    success; for recv: everything that the sender (of a queue, the last sender) sent is written
+  1    an error, such as a receiver that left before the end, or output that cannot be written
+  2    wrong usage
+  3    the other side (of a queue, its last process) was killed before the end;
+       for recv also: the sender stopped before the end
+  4    the other side did not come, or did nothing, for longer than --timeout
+  129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM
+  141  in a shell: the reader of the output closed it (SIGPIPE)";
 
 const EXAMPLES: &str = "\
 Examples:
-  tombolo demo                        what shared memory brings on this machine, beside a Unix pipe
-  tombolo send backup < big.tar       in one terminal,
-  tombolo recv backup > copy.tar      and in another; either may start first
-  tombolo send --queue jobs --lines   lines for any number of
-  tombolo recv --queue jobs --lines   workers, each line for one of them
-  tombolo ls                          which names are in use, and by whom
+  tombolo demo                        compare shared memory with a Unix pipe on this machine
+  tombolo send backup < big.tar       send a file in one terminal ...
+  tombolo recv backup > copy.tar      ... and receive it in another; either may start first
+  tombolo send --queue jobs --lines   send lines to any number of workers
+  tombolo recv --queue jobs --lines   be a worker: each line goes to one of them
+  tombolo ls                          list the names in use, and who uses them
   tombolo doctor                      remove what dead processes left behind";
 
 const SEND_HELP: &str = "\
-The pipe is made by whoever comes first and goes when both have left. A send that ends well has seen a receiver take \
-everything (whether it could write it, only the receiver's exit code says); one that does not (an error, a timeout, Ctrl-C) takes the name away and lets the receiver know that the \
-data is incomplete.
+The two sides meet under NAME. The first one to start creates a pipe with that name; the name is removed when both have \
+left.
 
-With --queue there may be any number of senders and receivers, and each message (a line with --lines, else a piece of the \
-input) goes to one of the receivers: whoever is to get a whole file must be the only one. A sender leaves when receivers \
-have taken what was in the queue at its end; the name stays as long as messages wait.
+send ends successfully when a receiver has taken everything. Whether the receiver could also write it, only the \
+receiver's exit code tells. If send ends early (an error, a timeout, Ctrl-C), it removes the name, and the receiver \
+ends with exit code 3, so that incomplete data is never taken for complete.
+
+With --queue there can be any number of senders and receivers, and each message goes to one of the receivers. A message \
+is a line with --lines, else a piece of the input: to get a whole file, a receiver must be the only one. A sender ends \
+when the receivers have taken everything that was in the queue when its input ended. The name stays as long as \
+messages are waiting.
 
 Examples:
   tombolo send backup big.tar
@@ -41,22 +46,23 @@ Examples:
   tail -f log | tombolo send log --lines";
 
 const RECV_HELP: &str = "\
-Ends when the sender comes to its end (exit code 0). If the sender dies or breaks off, the exit code is 3: standard \
-output has what came before, and FILE is as it was.
+recv ends successfully (exit code 0) when the sender has sent everything. If the sender is killed or stops early, the \
+exit code is 3. Then standard output has the data received so far, and FILE is unchanged.
 
-FILE is replaced at the end. Until then the data goes into a new file in the same directory, so there must be room for \
-both, and a transfer that breaks leaves FILE as it was. FILE keeps its owner, mode (without set-user-ID and set-group-ID), \
-access control list and extended attributes, and must be writable. Its other hard links keep the old content. Of a \
-symbolic link, the target is replaced. The last of several receivers into one FILE wins.
+The data goes into a new file in the directory of FILE, which replaces FILE at the end. So the disk must have room for \
+both, and a failed transfer leaves FILE unchanged. The new file gets the owner, mode (without set-user-ID and \
+set-group-ID), access control list and extended attributes of FILE. You need write permission for FILE. Other hard links \
+to FILE keep the old content. If FILE is a symbolic link, its target is replaced. If several receivers write to the same \
+FILE, the last one to end wins.
 
-A FIFO, a device or an open descriptor (/dev/stdout, /dev/fd/3) is written as the data comes, and so is FILE with \
---in-place. Use that, or `>> FILE`, if `tail -f` is to follow.
+A FIFO, a device or an open descriptor (/dev/stdout, /dev/fd/3) is written as the data comes. So is FILE with \
+--in-place: use that, or `>> FILE`, to follow it with `tail -f`.
 
-With --queue there may be any number of senders and receivers, and each message (a line with --lines, else a piece of a \
-file) goes to one of the receivers. They end when senders have come, the last one has left, and nothing is left in the \
-queue; with 3 if that last one died. A receiver takes messages as fast as its output takes them, and what it has taken and \
-not yet written dies with it. Until FILE is replaced, what was taken is in FILE.part-PID. It stays there if the receiver does \
-not come to its end, even if it is killed.
+With --queue there can be any number of senders and receivers, and each message goes to one of the receivers. A message \
+is a line with --lines, else a piece of a file. Receivers end when the last sender has left and the queue is empty; they \
+end with exit code 3 if that last sender was killed. A receiver takes messages as fast as it can write them; messages \
+that it has taken and not yet written are lost if it is killed. Until FILE is replaced, the messages are in \
+FILE.part-PID. That file is kept if the receiver ends early, even if it is killed.
 
 Examples:
   tombolo recv backup copy.tar
@@ -69,7 +75,7 @@ Examples:
 #[command(name = "tombolo", version, about = "Pass data between processes through shared memory")]
 #[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"), max_term_width = 100)]
 pub struct Args {
-    /// Where the names live [default: $TOMBOLO_DIR, else /dev/shm/tombolo-UID]
+    /// Directory of the names [default: $TOMBOLO_DIR, else /dev/shm/tombolo-UID]
     #[arg(long, global = true, value_name = "PATH")]
     pub dir: Option<PathBuf>,
 
@@ -79,24 +85,25 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Exchange data between two processes, check every byte, and compare the speed with a Unix pipe
+    /// Measure the speed between two processes, beside a Unix pipe, and check every byte
     #[command(after_help = EXIT_CODES)]
     Demo(Demo),
 
     #[command(hide = true)]
     DemoPeer(DemoPeer),
 
-    /// Send a file, or standard input, to the receiver of that name
+    /// Send a file, or standard input, to a receiver
     #[command(after_help = format!("{SEND_HELP}\n\n{EXIT_CODES}"))]
     Send(Transfer),
 
-    /// Receive into a file, or standard output, from the sender of that name
+    /// Receive from a sender into a file, or to standard output
     #[command(after_help = format!("{RECV_HELP}\n\n{EXIT_CODES}"))]
     Recv(Recv),
 
-    /// List the names, with what is in them and who uses them
+    /// List all names, what they contain and who uses them
     ///
-    /// Of a namespace: how many objects are in it, and who holds them.
+    /// For a namespace (a set of shared objects such as values and mutexes), shows the number of
+    /// objects and which processes hold them.
     Ls {
         /// Print one JSON array
         #[arg(long)]
@@ -105,9 +112,11 @@ pub enum Command {
 
     /// Show everything about one name
     ///
-    /// Of a namespace also its objects: their values, which processes hold or use them and, in brackets, whether such a one
-    /// is dead.
+    /// For a namespace (a set of shared objects such as values and mutexes), also lists the
+    /// objects, their values, and the processes that hold or use them. A dead process is marked
+    /// "(dead)".
     Inspect {
+        /// The name of a pipe, queue or namespace
         name: String,
 
         /// Print one JSON object
@@ -117,25 +126,27 @@ pub enum Command {
 
     /// Remove a name that nobody uses
     ///
-    /// A persistent namespace goes in no other way.
+    /// This is the only way to remove a persistent namespace.
     Rm {
+        /// The name of a pipe, queue or namespace
         name: String,
 
-        /// Even if it is in use: its users keep the memory, and the name is free for others
+        /// Remove the name even if it is in use: its users keep the memory, others can use the name
         #[arg(long)]
         force: bool,
     },
 
-    /// Remove what dead processes left behind, and say what it was
+    /// Remove what dead processes left behind, and report it
     ///
-    /// In a queue or namespace that is in use, puts right what the dead among its users left behind. Else names in use,
-    /// persistent namespaces and files that are no regions are reported and left alone.
+    /// Removes a name if nobody alive uses it, unless it is a queue with waiting messages or a
+    /// persistent namespace. Repairs a queue or namespace that is still in use if some of its users
+    /// are dead. Leaves everything else alone.
     Doctor {
         /// Print one JSON array
         #[arg(long)]
         json: bool,
 
-        /// Only say what would be done
+        /// Only report what would be done
         #[arg(long)]
         dry_run: bool,
     },
@@ -143,31 +154,32 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct Transfer {
+    /// The name under which the two sides meet
     pub name: String,
 
-    /// The file; `-` or none for the standard stream
+    /// The file; `-`, or no file, for the standard stream
     pub file: Option<PathBuf>,
 
-    /// Through a queue instead of a pipe, for any number of senders and receivers, up to 64 in all: each message goes to one of
-    /// the receivers. Use it on all sides
+    /// Use a queue instead of a pipe, for up to 64 senders and receivers together: each message
+    /// goes to one of the receivers. All sides must use this option
     #[arg(long)]
     pub queue: bool,
 
-    /// One message for each line, for programs that receive messages: send takes the newline off and recv adds it, so use
-    /// it on both sides. A last line without a newline gains one
+    /// Make each line a message, for programs that receive messages. send removes the newlines and
+    /// recv adds them, so use it on both sides. A last line without a newline gets one
     #[arg(long)]
     pub lines: bool,
 
-    /// How long the other side may keep us waiting: to come, and then each time [default: for ever]
+    /// How long to wait for the other side, to start and then for each step [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
 
-    /// Size of the pipe in bytes, if this side makes it: a power of two, with K, M or G if you like [default: 4M]. With --queue:
-    /// how many messages may wait in it [default: 1K]
+    /// Capacity in bytes, used by the side that creates the pipe: a power of two, optionally with
+    /// K, M or G [default: 4M]. With --queue: the number of messages [default: 1K]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub capacity: Option<usize>,
 
-    /// No progress bar, no notes
+    /// Show no progress bar and no notes
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -177,35 +189,36 @@ pub struct Recv {
     #[command(flatten)]
     pub transfer: Transfer,
 
-    /// Write into FILE as the data comes, instead of replacing it at the end: for a file that others read meanwhile, or
-    /// that cannot be replaced. It is emptied once this side has joined, and keeps what came if the transfer breaks
+    /// Write into FILE as the data comes instead of replacing it at the end, for a file that others
+    /// read meanwhile or that cannot be replaced. FILE is emptied at the start and keeps what came
+    /// if the transfer fails
     #[arg(long)]
     pub in_place: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Demo {
-    /// The file to pass across [default: this program]
+    /// The file to send [default: this program]
     pub file: Option<PathBuf>,
 
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 
-    /// Repeat the file until at least so many MiB have passed
+    /// Send the file again until at least N MiB have been sent
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub mib: u64,
 
-    /// How many messages of 64 bytes to stream; a tenth of them through the Unix pipe
+    /// Number of 64-byte messages to stream; the Unix pipe gets a tenth
     #[arg(long, value_name = "N", default_value_t = 10_000_000)]
     pub messages: u64,
 
-    /// How many round trips to time; a quarter of them through the Unix pipe
+    /// Number of round trips to time; the Unix pipe gets a quarter
     #[arg(long, value_name = "N", default_value_t = 200_000)]
     pub round_trips: u64,
 }
 
-/// The demo's second process.
+/// Starts the demo's second process.
 #[derive(Debug, clap::Args)]
 pub struct DemoPeer {
     #[arg(value_enum)]
@@ -219,6 +232,13 @@ pub struct DemoPeer {
 pub enum Transport {
     Tombolo,
     Pipe,
+}
+
+impl Transfer {
+    /// Returns the file that the user named, unless that means a standard stream.
+    pub fn named_file(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|path| path.as_os_str() != "-")
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

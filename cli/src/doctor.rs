@@ -1,5 +1,5 @@
-//! `tombolo doctor`: goes through the names and removes what dead processes left behind. In a queue or namespace that others
-//! use, it puts right what they left behind.
+//! `tombolo doctor`: removes names that dead processes left behind, and repairs queues and
+//! namespaces that are still in use.
 
 use std::fmt::Write;
 
@@ -7,9 +7,9 @@ use serde::Serialize;
 use tombolo::ErrorKind;
 
 use crate::failure::Failure;
-use crate::look::View;
+use crate::inspect::view::RegionView;
+use crate::location::Location;
 use crate::output::{print, print_json};
-use crate::place::Place;
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,19 +40,19 @@ struct Finding {
     name: String,
     action: Action,
     reason: String,
-    /// None if it is no region of ours.
-    region: Option<View>,
+    /// `None` if the file is not a region.
+    region: Option<RegionView>,
 }
 
-pub fn run(place: &Place, json: bool, dry_run: bool) -> Result<(), Failure> {
+pub fn run(location: &Location, json: bool, dry_run: bool) -> Result<(), Failure> {
     let mut findings = Vec::new();
-    for name in place.directory.names()? {
-        findings.extend(examine(place, name, dry_run));
+    for name in location.directory.names()? {
+        findings.extend(examine(location, name, dry_run));
     }
     if json {
         print_json(&findings)?;
     } else {
-        print(&story(place, &findings))?;
+        print(&summary(location, &findings))?;
     }
     match findings.iter().filter(|finding| finding.action == Action::CouldNotRemove).count() {
         0 => Ok(()),
@@ -60,10 +60,10 @@ pub fn run(place: &Place, json: bool, dry_run: bool) -> Result<(), Failure> {
     }
 }
 
-/// What is behind a name and what was done about it; none if it went meanwhile.
-fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
-    let view = match place.directory.inspect(&name) {
-        Ok(seen) => View::new(&seen),
+/// Examines one name and does what is needed. Returns `None` if the name is gone.
+fn examine(location: &Location, name: String, dry_run: bool) -> Option<Finding> {
+    let view = match location.directory.inspect(&name) {
+        Ok(info) => RegionView::new(&info),
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(error) => {
             return Some(Finding { name, action: Action::LeftAlone, reason: error.to_string(), region: None });
@@ -71,7 +71,7 @@ fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
     };
     let users = view.users_text();
     let (action, reason) = if view.participants.iter().any(|user| user.standing == "alive") {
-        match repair(place, &name, &view, dry_run) {
+        match repair(location, &name, &view, dry_run) {
             Ok((action, what)) => (action, format!("{what}in use: {users}")),
             Err(error) if error.kind() == ErrorKind::NotFound => return None,
             Err(error) => (Action::LeftAlone, error.to_string()),
@@ -80,15 +80,15 @@ fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
         (Action::LeftAlone, format!("used by a process that closed a descriptor that was not its own, end it: {users}"))
     } else if view.is_persistent() {
         (Action::LeftAlone, format!("persistent, stays until `tombolo rm` removes it: {users}"))
-    } else if view.owes_messages() {
-        let waits = view.loss_text();
-        (Action::LeftAlone, format!("stays until they are received, or `tombolo rm` removes it: {waits}; {users}"))
+    } else if view.has_waiting_messages() {
+        let waiting = view.data_loss();
+        (Action::LeftAlone, format!("stays until they are received, or `tombolo rm` removes it: {waiting}; {users}"))
     } else {
-        let reason = format!("abandoned: {users}; {}", view.loss_text());
+        let reason = format!("abandoned: {users}; {}", view.data_loss());
         if dry_run {
             (Action::WouldRemove, reason)
         } else {
-            match place.directory.unlink_if_abandoned(&name) {
+            match location.directory.unlink_if_abandoned(&name) {
                 Ok(true) => (Action::Removed, reason),
                 Ok(false) => (Action::LeftAlone, "in use: somebody came just now".to_string()),
                 Err(error) if error.kind() == ErrorKind::NotFound => return None,
@@ -99,8 +99,8 @@ fn examine(place: &Place, name: String, dry_run: bool) -> Option<Finding> {
     Some(Finding { name, action, reason, region: Some(view) })
 }
 
-/// Puts right what the dead left behind in a queue or namespace that is in use.
-fn repair(place: &Place, name: &str, view: &View, dry_run: bool) -> tombolo::Result<(Action, String)> {
+/// Repairs a queue or namespace that is in use. Returns the action and the beginning of its reason.
+fn repair(location: &Location, name: &str, view: &RegionView, dry_run: bool) -> tombolo::Result<(Action, String)> {
     let dead = view.participants.iter().filter(|user| user.standing == "dead").count();
     if !view.is_repairable() || dead == 0 {
         return Ok((Action::LeftAlone, String::new()));
@@ -108,13 +108,13 @@ fn repair(place: &Place, name: &str, view: &View, dry_run: bool) -> tombolo::Res
     if dry_run {
         return Ok((Action::WouldRepair, format!("{dead} dead to put right; ")));
     }
-    Ok(match place.directory.repair(name)? {
+    Ok(match location.directory.repair(name)? {
         0 => (Action::LeftAlone, "its dead are being put right by others, or cannot be yet; ".to_string()),
         count => (Action::Repaired, format!("{count} dead put right; ")),
     })
 }
 
-fn story(place: &Place, findings: &[Finding]) -> String {
+fn summary(location: &Location, findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {
         let _ = writeln!(text, "{}: {} ({})", finding.name, finding.action.to_text(), finding.reason);
@@ -123,7 +123,7 @@ fn story(place: &Place, findings: &[Finding]) -> String {
     let _ = writeln!(
         text,
         "{}: {} names, {} abandoned",
-        place.directory.path().display(),
+        location.directory.path().display(),
         findings.len(),
         count(Action::Removed) + count(Action::WouldRemove) + count(Action::CouldNotRemove),
     );

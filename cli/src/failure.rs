@@ -1,4 +1,4 @@
-//! How a command ends when it does not end well: a sentence for people, an exit code for scripts.
+//! How a command fails: a sentence for people, an exit code for scripts.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -14,19 +14,19 @@ pub enum Failure {
     Usage(String),
     PeerDied(String),
     TimedOut(String),
-    /// By this signal.
+    /// Holds the number of the signal.
     Interrupted(u8),
-    /// Nobody reads our output any more.
+    /// The reader of standard output has closed it.
     OutputClosed,
 }
 
 impl Failure {
-    /// An operating system's refusal, with what was being done.
-    pub fn io(doing: impl Display, error: &io::Error) -> Self {
-        Self::Error(format!("cannot {doing}: {error}"))
+    /// An error of the operating system; `action` completes "cannot ...".
+    pub fn io(action: impl Display, error: &io::Error) -> Self {
+        Self::Error(format!("cannot {action}: {error}"))
     }
 
-    /// A failed write, which is no news if the reader has had enough.
+    /// A failed write to the output. A reader that left early is not worth a message.
     pub fn output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::OutputClosed,
@@ -34,6 +34,7 @@ impl Failure {
         }
     }
 
+    /// Prints the message and returns the exit code.
     pub fn report(&self) -> ExitCode {
         let (code, message) = match self {
             Self::Error(message) => (1, message),
@@ -42,18 +43,19 @@ impl Failure {
             Self::TimedOut(message) => (4, message),
             Self::Interrupted(signal) => return ExitCode::from(128 + signal),
             Self::OutputClosed => {
-                // End like `cat`. Rust programs start with SIGPIPE ignored, so that the pipe could be left properly first.
+                // Die of SIGPIPE, as `cat` does. Rust ignores the signal at first, so that the
+                // endpoints could be closed before this.
                 let _ = emulate_default_handler(SIGPIPE);
                 return ExitCode::FAILURE;
             }
         };
-        say(message);
+        print_message(message);
         ExitCode::from(code)
     }
 }
 
-/// Prints a line to standard error. If that fails, the exit code has to do.
-pub fn say(message: impl Display) {
+/// Prints a line to standard error. Ignores errors: the exit code still tells what happened.
+pub fn print_message(message: impl Display) {
     let _ = writeln!(io::stderr(), "tombolo: {message}");
 }
 

@@ -1,24 +1,17 @@
-//! The `tombolo` command: pass data between processes through shared memory, and look after the names they use.
+//! The `tombolo` command: passes data between processes through shared memory, and looks after the
+//! names they use.
 
-#![deny(unsafe_code)] // but in streams.rs
+#![deny(unsafe_code)] // except in streams.rs
 
 mod args;
 mod demo;
 mod doctor;
-mod ends;
 mod failure;
-mod look;
-mod objects;
+mod inspect;
+mod location;
 mod output;
-mod place;
-mod progress;
-mod recv;
-mod rendezvous;
-mod send;
-mod signals;
 mod streams;
-mod target;
-mod worker;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -26,38 +19,37 @@ use clap::Parser;
 
 use crate::args::{Args, Command};
 use crate::failure::Failure;
-use crate::place::Place;
+use crate::location::Location;
 
 fn main() -> ExitCode {
-    // Everything is dropped, and every pipe left, before the exit code gets here.
-    let done = match Args::try_parse() {
+    // `run` drops everything it holds, endpoints included, before the process exits.
+    let result = match Args::try_parse() {
         Ok(args) => run(args),
         Err(error) if error.use_stderr() => error.exit(),
         Err(help) => output::print_help(&help),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    let prints = !matches!(
-        args.command,
-        Command::DemoPeer(_) | Command::Send(_) | Command::Recv(_) | Command::Rm { .. } // the transfers check their own
-    );
+    // `send` and `recv` check the streams that they use.
+    let prints =
+        !matches!(args.command, Command::DemoPeer(_) | Command::Send(_) | Command::Recv(_) | Command::Rm { .. });
     if prints {
         streams::check_output()?;
     }
-    let place = Place::new(args.dir);
+    let location = Location::new(args.dir);
     match args.command {
         Command::Demo(demo) => demo::run(&demo),
-        Command::DemoPeer(peer) => demo::peer(&peer),
-        Command::Send(send) => send::run(&place, &send),
-        Command::Recv(recv) => recv::run(&place, &recv),
-        Command::Ls { json } => look::ls(&place, json),
-        Command::Inspect { name, json } => look::inspect(&place, &name, json),
-        Command::Rm { name, force } => Ok(place.directory.unlink(&name, force)?),
-        Command::Doctor { json, dry_run } => doctor::run(&place, json, dry_run),
+        Command::DemoPeer(peer) => demo::run_peer(&peer),
+        Command::Send(send) => transfer::send::run(&location, &send),
+        Command::Recv(recv) => transfer::recv::run(&location, &recv),
+        Command::Ls { json } => inspect::list::run(&location, json),
+        Command::Inspect { name, json } => inspect::run(&location, &name, json),
+        Command::Rm { name, force } => Ok(location.directory.unlink(&name, force)?),
+        Command::Doctor { json, dry_run } => doctor::run(&location, json, dry_run),
     }
 }

@@ -1,4 +1,4 @@
-//! Standard output, whose reader may leave at any time.
+//! Printing to standard output, whose reader may leave at any time.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
 }
 
-/// What `--help` and `--version` ask for. clap itself would ignore that it cannot be written.
+/// Prints the text of `--help` or `--version`, and returns the errors that clap's `exit` ignores.
 pub fn print_help(help: &clap::Error) -> Result<(), Failure> {
     streams::check_output()?;
     help.print().and_then(|()| io::stdout().flush()).map_err(|error| Failure::output(&error))
@@ -24,7 +24,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     print(&(text + "\n"))
 }
 
-/// Columns as wide as their widest cell; the last one as it comes.
+/// Aligns columns. The last one is not padded.
 pub fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {

@@ -1,9 +1,10 @@
-//! The standard streams. Any of them may have been closed when the program was started.
+//! The standard streams, any of which may have been closed when the program was started.
 //!
-//! std opens /dev/null in place of a closed one before `main`, so that no file opened later gets
-//! its number. Then input seems empty, every write succeeds, and data is lost without an error.
-//! Afterwards the two cannot be told apart: others open /dev/null for both directions too where
-//! they mean it (Python's `subprocess.DEVNULL`, Node.js). So this looks earlier than std.
+//! Before `main`, std opens /dev/null in place of a closed standard stream, so that no file opened
+//! later gets its number. After that, input seems empty, every write succeeds, and data is lost
+//! without an error. Callers also pass /dev/null on purpose, open for both directions (Python's
+//! `subprocess.DEVNULL`, Node.js), so the two cases cannot be told apart afterwards. This module
+//! looks before std does.
 
 #![allow(unsafe_code)]
 
@@ -17,31 +18,31 @@ use rustix::stdio::{stderr, stdin, stdout};
 
 use crate::failure::Failure;
 
-/// By number.
+/// Which standard streams were closed at the start, by descriptor number.
 static CLOSED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
 const NAMES: [&str; 3] = ["standard input", "standard output", "standard error"];
 
-extern "C" fn look() {
+extern "C" fn record_closed() {
     for (closed, stream) in CLOSED.iter().zip([stdin(), stdout(), stderr()]) {
         closed.store(fcntl_getfd(stream) == Err(Errno::BADF), Ordering::Relaxed);
     }
 }
 
 // SAFETY: The loader calls each function in this section once, before `main`, on the only thread
-// there is. It passes arguments that a function without parameters ignores. `look` needs nothing
-// that std prepares in or before `main`: it makes three system calls, stores to a static, and
-// cannot panic.
+// there is. It passes arguments that a function without parameters ignores. `record_closed` needs
+// nothing that std prepares in or before `main`: it makes three system calls, stores to a static,
+// and cannot panic.
 #[unsafe(link_section = ".init_array")]
 #[used]
-static LOOK: extern "C" fn() = look;
+static RECORD_CLOSED: extern "C" fn() = record_closed;
 
-/// Whether this standard stream was closed when the program was started; false of other numbers.
+/// Whether this standard stream was closed at the start. False for other descriptors.
 fn was_closed(number: usize) -> bool {
     CLOSED.get(number).is_some_and(|closed| closed.load(Ordering::Relaxed))
 }
 
-/// Returns an error if what this descriptor shows is not what the caller of the program passed.
+/// Returns an error if the descriptor is a standard stream that the caller of the program closed.
 pub fn check(number: usize) -> Result<(), Failure> {
     match NAMES.get(number) {
         Some(name) if was_closed(number) => {
@@ -51,39 +52,39 @@ pub fn check(number: usize) -> Result<(), Failure> {
     }
 }
 
-/// For commands that print, before they do anything else.
+/// Checks that standard output can be written. Commands that print call this before anything else.
 pub fn check_output() -> Result<(), Failure> {
     check(1)?;
     check_writable(stdout(), NAMES[1])
 }
 
-/// Standard input, for reading.
+/// Returns standard input, open for reading.
 pub fn input() -> Result<File, Failure> {
     check(0)?;
-    if access(stdin()) == OFlags::WRONLY {
+    if access_mode(stdin()) == OFlags::WRONLY {
         return Err(Failure::Error(format!("{} is not open for reading", NAMES[0])));
     }
-    own(stdin(), NAMES[0])
+    duplicate(stdin(), NAMES[0])
 }
 
-/// Standard output, for writing.
+/// Returns standard output, open for writing.
 pub fn output() -> Result<File, Failure> {
     check_output()?;
-    own(stdout(), NAMES[1])
+    duplicate(stdout(), NAMES[1])
 }
 
-/// Returns an error where every write would fail.
+/// Returns an error if the stream is not open for writing.
 pub fn check_writable(stream: BorrowedFd<'_>, name: &str) -> Result<(), Failure> {
-    match access(stream) {
+    match access_mode(stream) {
         OFlags::RDONLY => Err(Failure::Error(format!("{name} is not open for writing"))),
         _ => Ok(()),
     }
 }
 
-fn access(stream: BorrowedFd<'_>) -> OFlags {
+fn access_mode(stream: BorrowedFd<'_>) -> OFlags {
     fcntl_getfl(stream).map_or(OFlags::RDWR, |flags| flags & OFlags::RWMODE)
 }
 
-fn own(stream: BorrowedFd<'_>, name: &str) -> Result<File, Failure> {
+fn duplicate(stream: BorrowedFd<'_>, name: &str) -> Result<File, Failure> {
     stream.try_clone_to_owned().map(File::from).map_err(|error| Failure::io(format_args!("open {name}"), &error))
 }

@@ -1,4 +1,5 @@
-//! `recv NAME FILE`: FILE has its old content until the new one is whole, and it stays what it is.
+//! `recv NAME FILE`: FILE keeps its old content until the new one is complete, and keeps its owner,
+//! mode and attributes.
 
 mod common;
 
@@ -12,62 +13,53 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use common::{Running, World, assert_same, noise};
+use common::{Exited, Process, TestEnv, assert_bytes_eq, random_bytes};
 
 const OLD: &[u8] = b"the old content";
 
 const NOBODY: u32 = 65534;
 
-/// The command in a shell, for redirections and limits.
-fn shell(world: &World, line: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", line]).env("TOMBOLO_DIR", world.names()).env("TOMBOLO", env!("CARGO_BIN_EXE_tombolo"));
-    command.env("FILES", world.path("")).current_dir(world.path(""));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
 fn recv(file: &Path) -> [&OsStr; 3] {
     ["recv".as_ref(), "x".as_ref(), file.as_os_str()]
 }
 
-/// A whole transfer into the file, in which both sides end well.
-fn pass(world: &World, data: &[u8], file: &Path) {
-    pass_with(world, data, world.command(&recv(file)));
+/// Transfers data into the file.
+fn transfer(env: &TestEnv, data: &[u8], file: &Path) {
+    transfer_with(env, data, env.command(&recv(file)));
 }
 
-fn pass_with(world: &World, data: &[u8], mut recv: Command) {
-    let send = world.start_with(&["send", "x"], &world.file("in", data));
-    Running::new(&mut recv).end().expect(0, "");
-    send.end().expect(0, "");
-    fs::remove_file(world.path("in")).unwrap();
-    world.assert_no_names();
+fn transfer_with(env: &TestEnv, data: &[u8], mut recv: Command) {
+    let send = env.spawn_with_input(&["send", "x"], &env.file("in", data));
+    Process::new(&mut recv).wait().assert_exit(0, "");
+    send.wait().assert_exit(0, "");
+    fs::remove_file(env.path("in")).unwrap();
+    env.assert_no_names();
 }
 
-/// A transfer that has begun: something of the new content has come.
-fn under_way(world: &World, recv: &mut Command) -> (Running, Running) {
-    let mut send = world.start(&["send", "x"]);
-    let recv = Running::new(recv);
+/// Starts a transfer and returns in the middle of it: the receiver has got "new".
+fn start_transfer(env: &TestEnv, recv: &mut Command) -> (Process, Process) {
+    let mut send = env.spawn(&["send", "x"]);
+    let recv = Process::new(recv);
     send.write(b"new");
-    world.await_taken("x");
+    env.wait_until_received("x");
     (send, recv)
 }
 
-/// Names in the directory of files.
-fn listing(world: &World) -> Vec<PathBuf> {
+/// The names in the directory of files.
+fn listing(env: &TestEnv) -> Vec<PathBuf> {
     let mut names: Vec<_> =
-        fs::read_dir(world.path("")).unwrap().map(|entry| entry.unwrap().file_name().into()).collect();
+        fs::read_dir(env.path("")).unwrap().map(|entry| entry.unwrap().file_name().into()).collect();
     names.sort();
     names
 }
 
-/// Neither the file nor anything beside it has changed.
-fn assert_as_it_was(world: &World, file: &Path) {
+/// Checks that the file has its old content and that there is nothing beside it.
+fn assert_unchanged(env: &TestEnv, file: &Path) {
     assert_eq!(fs::read(file).unwrap(), OLD);
-    assert_eq!(listing(world), [Path::new(file.file_name().unwrap())], "something is left");
+    assert_eq!(listing(env), [Path::new(file.file_name().unwrap())], "something is left");
 }
 
-/// Only root can be somebody else.
+/// Whether this is root, who can act as another user. Prints what is skipped if not.
 fn is_root(what: &str) -> bool {
     let root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !root {
@@ -76,8 +68,13 @@ fn is_root(what: &str) -> bool {
     root
 }
 
-/// A world of another user, if that one can run the program.
-fn nobodys_world() -> Option<World> {
+/// Runs a shell script whose mounts no other process sees.
+fn run_with_mounts(env: &TestEnv, script: &str) -> Exited {
+    Process::new(env.shell("exec unshare -m sh -c \"$SCRIPT\"").env("SCRIPT", script)).wait()
+}
+
+/// Directories that belong to another user. `None` if there cannot be such a process.
+fn other_users_env() -> Option<TestEnv> {
     if !is_root("running as another user") {
         return None;
     }
@@ -87,173 +84,167 @@ fn nobodys_world() -> Option<World> {
         eprintln!("SKIPPED: user {NOBODY} cannot run {}", program.display());
         return None;
     }
-    let world = World::new();
-    for path in [world.names(), &world.path("")] {
+    let env = TestEnv::new();
+    for path in [env.names(), &env.path("")] {
         chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
-    Some(world)
+    Some(env)
 }
 
-fn nobodys(mut command: Command) -> Command {
+fn as_other_user(mut command: Command) -> Command {
     command.uid(NOBODY).gid(NOBODY);
     command
 }
 
 #[test]
-fn a_second_receiver_by_mistake_does_no_harm_to_the_first_ones_copy() {
-    let world = World::new();
-    let data = noise(3_000_000);
-    let copy = world.path("copy");
-    let mut send = world.start(&["send", "x"]);
-    let first = Running::new(&mut world.command(&recv(&copy)));
+fn second_receiver_refused_first_copy_is_complete() {
+    let env = TestEnv::new();
+    let data = random_bytes(3_000_000);
+    let copy = env.path("copy");
+    let mut send = env.spawn(&["send", "x"]);
+    let first = Process::new(&mut env.command(&recv(&copy)));
     send.write(&data[..1_000_000]);
-    world.await_taken("x");
+    env.wait_until_received("x");
     for in_place in [&[][..], &["--in-place"]] {
-        let mut second = world.command(&recv(&copy));
-        Running::new(second.args(in_place)).end().expect(1, "process");
+        let mut second = env.command(&recv(&copy));
+        Process::new(second.args(in_place)).wait().assert_exit(1, "process");
     }
     send.write(&data[1_000_000..]);
     send.close_input();
-    send.end().expect(0, "");
-    first.end().expect(0, "");
-    assert_same(&fs::read(&copy).unwrap(), &data);
-    assert_eq!(listing(&world), [Path::new("copy")]);
+    send.wait().assert_exit(0, "");
+    first.wait().assert_exit(0, "");
+    assert_bytes_eq(&fs::read(&copy).unwrap(), &data);
+    assert_eq!(listing(&env), [Path::new("copy")]);
 }
 
 #[test]
-fn a_receiver_that_never_joins_or_meets_nobody_leaves_the_file_as_it_was() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
+fn receiver_that_cannot_join_or_has_no_sender_leaves_file_unchanged() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
     for in_place in [&[][..], &["--in-place"]] {
         let run = |name: &str| {
-            let mut command = world.command(&["recv", name, file.to_str().unwrap(), "--timeout", "0.1"]);
-            Running::new(command.args(in_place)).end()
+            let mut command = env.command(&["recv", name, file.to_str().unwrap(), "--timeout", "0.1"]);
+            Process::new(command.args(in_place)).wait()
         };
-        run(".bad").expect(2, "cannot use this name");
-        assert_as_it_was(&world, &file);
-        fs::write(world.name_path("junk"), "no region").unwrap();
-        run("junk").expect(1, "expected a region");
-        fs::remove_file(world.name_path("junk")).unwrap();
-        assert_as_it_was(&world, &file);
+        run(".bad").assert_exit(2, "cannot use this name");
+        assert_unchanged(&env, &file);
+        fs::write(env.name_path("junk"), "no region").unwrap();
+        run("junk").assert_exit(1, "expected a region");
+        fs::remove_file(env.name_path("junk")).unwrap();
+        assert_unchanged(&env, &file);
     }
-    world.run(&["recv", "x", file.to_str().unwrap(), "--timeout", "0.1"]).expect(4, "nobody came to send");
-    world.run(&["recv", "x", world.path("new").to_str().unwrap(), "--timeout", "0.1"]).expect(4, "");
-    assert_as_it_was(&world, &file);
+    env.run(&["recv", "x", file.to_str().unwrap(), "--timeout", "0.1"]).assert_exit(4, "nobody came to send");
+    env.run(&["recv", "x", env.path("new").to_str().unwrap(), "--timeout", "0.1"]).assert_exit(4, "");
+    assert_unchanged(&env, &file);
 }
 
 #[test]
-fn a_sender_that_dies_leaves_the_file_as_it_was() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
+fn sender_killed_or_interrupted_leaves_file_unchanged() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
     for signal in ["KILL", "INT"] {
-        let (send, recv) = under_way(&world, &mut world.command(&recv(&file)));
+        let (send, recv) = start_transfer(&env, &mut env.command(&recv(&file)));
         send.signal(signal);
-        recv.end().expect(3, "the file is left as it was");
-        send.end();
-        assert_as_it_was(&world, &file);
+        recv.wait().assert_exit(3, "the file is left as it was");
+        send.wait();
+        assert_unchanged(&env, &file);
     }
-    // Nor does one come into being.
-    let (send, recv) = under_way(&world, &mut world.command(&recv(&world.path("new"))));
+    // A file that did not exist is not created.
+    let (send, recv) = start_transfer(&env, &mut env.command(&recv(&env.path("new"))));
     send.kill();
-    recv.end().expect(3, "died");
-    assert_as_it_was(&world, &file);
+    recv.wait().assert_exit(3, "died");
+    assert_unchanged(&env, &file);
 }
 
 #[test]
-fn a_receiver_that_is_interrupted_or_killed_leaves_the_file_as_it_was() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
+fn receiver_killed_or_interrupted_leaves_file_unchanged() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
     for signal in ["INT", "TERM", "HUP", "QUIT", "KILL"] {
-        let (send, recv) = under_way(&world, &mut world.command(&recv(&file)));
+        let (send, recv) = start_transfer(&env, &mut env.command(&recv(&file)));
         recv.signal(signal);
-        assert!(!recv.end().status.success());
-        assert!(!send.end().status.success());
-        assert_as_it_was(&world, &file);
+        assert!(!recv.wait().status.success());
+        assert!(!send.wait().status.success());
+        assert_unchanged(&env, &file);
     }
 }
 
 #[test]
-fn a_full_disk_leaves_the_file_as_it_was() {
-    // The next write past the limit is refused, or a signal ends the process.
+fn disk_full_leaves_file_unchanged() {
+    // A write past the limit fails if SIGXFSZ is ignored; else the signal ends the process.
     for trap in ["", "trap '' XFSZ;"] {
-        let world = World::new();
-        let file = world.file("copy", OLD);
-        let send = world.start(&["send", "x", "/dev/zero"]);
+        let env = TestEnv::new();
+        let file = env.file("copy", OLD);
+        let send = env.spawn(&["send", "x", "/dev/zero"]);
         let line = format!("{trap} ulimit -f 20000; exec \"$TOMBOLO\" recv x copy");
-        let recv = Running::new(&mut shell(&world, &line)).end();
+        let recv = Process::new(&mut env.shell(&line)).wait();
         if trap.is_empty() {
             assert!(!recv.status.success());
         } else {
-            recv.expect(1, "cannot write the output");
+            recv.assert_exit(1, "cannot write the output");
         }
-        assert!(!send.end().status.success());
-        assert_as_it_was(&world, &file);
+        assert!(!send.wait().status.success());
+        assert_unchanged(&env, &file);
     }
     if !is_root("a small file system") {
         return;
     }
-    let world = World::new();
-    let send = world.start(&["send", "x", "/dev/zero"]);
+    let env = TestEnv::new();
+    let send = env.spawn(&["send", "x", "/dev/zero"]);
     let script = "mount -t tmpfs -o size=1m tmpfs . && cd \"$FILES\" && echo old >copy && \
         { \"$TOMBOLO\" recv x copy; echo \"$?\"; cat copy; ls -A; df --output=used . | tail -n 1; }";
-    let mut unshared = Command::new("unshare");
-    let shell = shell(&world, "");
-    unshared.args(["-m", "sh", "-c", script]).current_dir(world.path("")).stdout(Stdio::piped()).stderr(Stdio::piped());
-    unshared.envs(shell.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    let recv = Running::new(&mut unshared).end();
-    recv.expect(0, "No space left on device");
-    let told: Vec<&str> = recv.text().split_whitespace().collect();
-    assert_eq!(told, ["1", "old", "copy", "4"]);
-    send.end().expect(1, "left before the end");
+    let recv = run_with_mounts(&env, script);
+    recv.assert_exit(0, "No space left on device");
+    let printed: Vec<&str> = recv.text().split_whitespace().collect();
+    assert_eq!(printed, ["1", "old", "copy", "4"]);
+    send.wait().assert_exit(1, "left before the end");
 }
 
 #[test]
-fn the_file_is_replaced_at_once_at_the_end() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
+fn transfer_complete_replaces_file_atomically() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
     let mut reader = File::open(&file).unwrap();
-    let (mut send, recv) = under_way(&world, &mut world.command(&recv(&file)));
-    assert_as_it_was(&world, &file);
-    send.close_input();
-    send.end().expect(0, "");
-    recv.end().expect(0, "");
+    let (send, recv) = start_transfer(&env, &mut env.command(&recv(&file)));
+    assert_unchanged(&env, &file);
+    send.finish();
+    recv.wait().assert_exit(0, "");
     assert_eq!(fs::read(&file).unwrap(), b"new");
     let mut seen = Vec::new();
     reader.read_to_end(&mut seen).unwrap();
-    assert_eq!(seen, OLD, "a reader that has it open goes on in the old one");
-    assert_eq!(listing(&world), [Path::new("copy")]);
+    assert_eq!(seen, OLD, "a reader that has the old file open keeps reading it");
+    assert_eq!(listing(&env), [Path::new("copy")]);
 }
 
 #[test]
-fn a_new_file_has_the_mode_of_the_umask_and_an_old_one_keeps_its_own() {
+fn new_file_gets_mode_of_umask_and_old_file_keeps_its_mode() {
     for (umask, new) in [("000", 0o666), ("022", 0o644), ("077", 0o600)] {
-        let world = World::new();
-        let with_umask = || shell(&world, &format!("umask {umask}; exec \"$TOMBOLO\" recv x copy"));
-        let mode = || fs::metadata(world.path("copy")).unwrap().mode() & 0o7777;
-        pass_with(&world, b"one", with_umask());
+        let env = TestEnv::new();
+        let with_umask = || env.shell(&format!("umask {umask}; exec \"$TOMBOLO\" recv x copy"));
+        let mode = || fs::metadata(env.path("copy")).unwrap().mode() & 0o7777;
+        transfer_with(&env, b"one", with_umask());
         assert_eq!(mode(), new);
         for kept in [0o600, 0o640, 0o777] {
-            fs::set_permissions(world.path("copy"), Permissions::from_mode(kept)).unwrap();
-            pass_with(&world, b"two", with_umask());
+            fs::set_permissions(env.path("copy"), Permissions::from_mode(kept)).unwrap();
+            transfer_with(&env, b"two", with_umask());
             assert_eq!(mode(), kept);
         }
-        // Given to another content, as with a write into it.
-        fs::set_permissions(world.path("copy"), Permissions::from_mode(0o6755)).unwrap();
-        pass_with(&world, b"three", with_umask());
+        // Set-user-ID and set-group-ID were given to other content. A write removes them, too.
+        fs::set_permissions(env.path("copy"), Permissions::from_mode(0o6755)).unwrap();
+        transfer_with(&env, b"three", with_umask());
         assert_eq!(mode(), 0o755);
     }
 }
 
 #[test]
-fn a_mode_that_changes_during_the_transfer_is_kept() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
-    let (mut send, recv) = under_way(&world, &mut world.command(&recv(&file)));
+fn mode_changed_during_transfer_is_kept() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
+    let (send, recv) = start_transfer(&env, &mut env.command(&recv(&file)));
     fs::set_permissions(&file, Permissions::from_mode(0o604)).unwrap();
-    send.close_input();
-    recv.end().expect(0, "");
-    send.end().expect(0, "");
+    send.finish();
+    recv.wait().assert_exit(0, "");
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o604);
     assert_eq!(fs::read(&file).unwrap(), b"new");
 }
@@ -263,22 +254,21 @@ fn owner_and_group_are_kept() {
     if !is_root("another owner") {
         return;
     }
-    let world = World::new();
-    let file = world.file("copy", OLD);
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
     chown(&file, Some(NOBODY), Some(1)).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
-    pass(&world, b"new", &file);
-    let facts = fs::metadata(&file).unwrap();
-    assert_eq!((facts.uid(), facts.gid(), facts.mode() & 0o7777), (NOBODY, 1, 0o640));
+    transfer(&env, b"new", &file);
+    let metadata = fs::metadata(&file).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (NOBODY, 1, 0o640));
     assert_eq!(fs::read(&file).unwrap(), b"new");
 }
 
 #[test]
-fn access_control_lists_and_extended_attributes_are_kept() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
-    // An entry for user 1: version, then tag, permissions and id of the owner, user 1, group, mask,
-    // others.
+fn access_control_list_and_extended_attributes_are_kept() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
+    // A version, then tag, permissions and id of each entry: owner, user 1, group, mask, others.
     let acl: Vec<u8> = [2_u32]
         .into_iter()
         .flat_map(u32::to_le_bytes)
@@ -300,101 +290,101 @@ fn access_control_lists_and_extended_attributes_are_kept() {
         eprintln!("SKIPPED: no extended attributes or access control lists in {}", file.display());
         return;
     }
-    pass(&world, b"new", &file);
+    transfer(&env, b"new", &file);
     assert_eq!(fs::read(&file).unwrap(), b"new");
     assert_eq!(get("user.origin").unwrap(), b"elsewhere");
     assert_eq!(get("system.posix_acl_access").unwrap(), acl);
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o640);
 
-    // A file without a list does not get its directory's.
+    // A file without a list does not get the default one of its directory.
     rustix::fs::removexattr(&file, "system.posix_acl_access").unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
-    set("system.posix_acl_default", &acl, &world.path("")).unwrap();
-    pass(&world, b"newer", &file);
+    set("system.posix_acl_default", &acl, &env.path("")).unwrap();
+    transfer(&env, b"newer", &file);
     assert!(get("system.posix_acl_access").is_err());
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
 }
 
 #[test]
-fn a_link_stays_and_its_target_is_replaced() {
-    let world = World::new();
-    fs::create_dir(world.path("deep")).unwrap();
-    let target = world.file("deep/target", OLD);
-    symlink("deep/second", world.path("first")).unwrap();
-    symlink("target", world.path("deep/second")).unwrap(); // relative to its own directory
-    let (send, recv) = under_way(&world, &mut world.command(&recv(&world.path("first"))));
+fn symbolic_link_stays_and_its_target_is_replaced() {
+    let env = TestEnv::new();
+    fs::create_dir(env.path("deep")).unwrap();
+    let target = env.file("deep/target", OLD);
+    symlink("deep/second", env.path("first")).unwrap();
+    symlink("target", env.path("deep/second")).unwrap(); // relative to its own directory
+    let (send, recv) = start_transfer(&env, &mut env.command(&recv(&env.path("first"))));
     send.kill();
-    recv.end().expect(3, "died");
+    recv.wait().assert_exit(3, "died");
     assert_eq!(fs::read(&target).unwrap(), OLD);
-    pass(&world, b"new", &world.path("first"));
+    transfer(&env, b"new", &env.path("first"));
     assert_eq!(fs::read(&target).unwrap(), b"new");
-    assert_eq!(fs::read_link(world.path("first")).unwrap(), Path::new("deep/second"));
-    assert_eq!(fs::read_link(world.path("deep/second")).unwrap(), Path::new("target"));
-    assert_eq!(listing(&world), [Path::new("deep"), Path::new("first")]);
+    assert_eq!(fs::read_link(env.path("first")).unwrap(), Path::new("deep/second"));
+    assert_eq!(fs::read_link(env.path("deep/second")).unwrap(), Path::new("target"));
+    assert_eq!(listing(&env), [Path::new("deep"), Path::new("first")]);
 }
 
 #[test]
-fn a_link_to_nothing_makes_its_target_and_one_to_itself_is_an_error() {
-    let world = World::new();
-    symlink("target", world.path("dangling")).unwrap();
-    pass(&world, b"new", &world.path("dangling"));
-    assert_eq!(fs::read(world.path("target")).unwrap(), b"new");
-    assert!(world.path("dangling").is_symlink());
-    symlink("loop", world.path("loop")).unwrap();
-    world.run(&recv(&world.path("loop"))).expect(1, "Too many levels of symbolic links");
-    symlink("gone/target", world.path("nowhere")).unwrap();
-    world.run(&recv(&world.path("nowhere"))).expect(1, "No such file or directory");
-    world.assert_no_names();
+fn dangling_link_creates_its_target_and_link_loop_exits_1() {
+    let env = TestEnv::new();
+    symlink("target", env.path("dangling")).unwrap();
+    transfer(&env, b"new", &env.path("dangling"));
+    assert_eq!(fs::read(env.path("target")).unwrap(), b"new");
+    assert!(env.path("dangling").is_symlink());
+    symlink("loop", env.path("loop")).unwrap();
+    env.run(&recv(&env.path("loop"))).assert_exit(1, "Too many levels of symbolic links");
+    symlink("gone/target", env.path("nowhere")).unwrap();
+    env.run(&recv(&env.path("nowhere"))).assert_exit(1, "No such file or directory");
+    env.assert_no_names();
 }
 
 #[test]
-fn other_names_of_the_file_keep_the_old_content() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
-    fs::hard_link(&file, world.path("other")).unwrap();
-    pass(&world, b"new", &file);
+fn hard_links_keep_old_content_unless_in_place() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
+    fs::hard_link(&file, env.path("other")).unwrap();
+    transfer(&env, b"new", &file);
     assert_eq!(fs::read(&file).unwrap(), b"new");
-    assert_eq!(fs::read(world.path("other")).unwrap(), OLD);
-    // Unless they are to have the new one.
+    assert_eq!(fs::read(env.path("other")).unwrap(), OLD);
+    // With --in-place they get the new one.
     fs::remove_file(&file).unwrap();
-    fs::hard_link(world.path("other"), &file).unwrap();
-    let mut in_place = world.command(&recv(&file));
+    fs::hard_link(env.path("other"), &file).unwrap();
+    let mut in_place = env.command(&recv(&file));
     in_place.arg("--in-place");
-    pass_with(&world, b"new", in_place);
-    assert_eq!(fs::read(world.path("other")).unwrap(), b"new");
+    transfer_with(&env, b"new", in_place);
+    assert_eq!(fs::read(env.path("other")).unwrap(), b"new");
 }
 
 #[test]
-fn a_fifo_is_written_and_stays_one() {
-    let world = World::new();
-    let fifo = world.path("fifo");
+fn fifo_is_written_and_stays() {
+    let env = TestEnv::new();
+    let fifo = env.path("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    symlink("fifo", world.path("link")).unwrap();
-    for path in [&fifo, &world.path("link")] {
+    symlink("fifo", env.path("link")).unwrap();
+    for path in [&fifo, &env.path("link")] {
         let path_of_reader = fifo.clone();
         let reader = thread::spawn(move || fs::read(path_of_reader).unwrap());
-        pass(&world, b"through a fifo", path);
+        transfer(&env, b"through a fifo", path);
         assert_eq!(reader.join().unwrap(), b"through a fifo");
         assert!(fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
     }
-    assert_eq!(listing(&world), [Path::new("fifo"), Path::new("link")]);
+    assert_eq!(listing(&env), [Path::new("fifo"), Path::new("link")]);
 }
 
 #[test]
-fn a_device_is_written_and_stays_one() {
-    let world = World::new();
+fn device_is_written_and_stays() {
+    let env = TestEnv::new();
     let number = fs::metadata("/dev/null").unwrap().rdev();
-    pass(&world, b"unwanted", Path::new("/dev/null"));
-    symlink("/dev/null", world.path("link")).unwrap();
-    pass(&world, b"unwanted", &world.path("link"));
-    let facts = fs::symlink_metadata("/dev/null").unwrap();
-    assert!(facts.file_type().is_char_device());
-    assert_eq!(facts.rdev(), number);
+    transfer(&env, b"unwanted", Path::new("/dev/null"));
+    symlink("/dev/null", env.path("link")).unwrap();
+    transfer(&env, b"unwanted", &env.path("link"));
+    let metadata = fs::symlink_metadata("/dev/null").unwrap();
+    assert!(metadata.file_type().is_char_device());
+    assert_eq!(metadata.rdev(), number);
 }
 
 #[test]
-fn an_open_descriptor_is_written_where_it_is() {
-    let world = World::new();
+fn descriptor_is_written_at_its_position() {
+    let env = TestEnv::new();
     for (name, to) in [
         ("/dev/stdout", ">>out"),
         ("/dev/fd/1", ">>out"),
@@ -405,180 +395,174 @@ fn an_open_descriptor_is_written_where_it_is() {
         ("-", ">>out"),
         ("/dev/stderr", "2>>out"),
     ] {
-        world.file("out", b"header\n");
-        let inode = fs::metadata(world.path("out")).unwrap().ino();
-        pass_with(&world, b"content\n", shell(&world, &format!("exec \"$TOMBOLO\" recv x {name} {to}")));
-        assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "header\ncontent\n", "{name}");
-        assert_eq!(fs::metadata(world.path("out")).unwrap().ino(), inode);
+        env.file("out", b"header\n");
+        let inode = fs::metadata(env.path("out")).unwrap().ino();
+        transfer_with(&env, b"content\n", env.shell(&format!("exec \"$TOMBOLO\" recv x {name} {to}")));
+        assert_eq!(fs::read_to_string(env.path("out")).unwrap(), "header\ncontent\n", "{name}");
+        assert_eq!(fs::metadata(env.path("out")).unwrap().ino(), inode);
     }
-    // Not emptied, and not written from its start.
+    // The file is neither emptied nor written from its start.
     let line = "{ echo header; \"$TOMBOLO\" recv x /dev/stdout; echo footer; } >out";
-    pass_with(&world, b"content\n", shell(&world, line));
-    assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "header\ncontent\nfooter\n");
-    pass_with(&world, b"content\n", shell(&world, "{ echo header; \"$TOMBOLO\" recv x /dev/fd/3 3>&1; } >out"));
-    assert_eq!(fs::read_to_string(world.path("out")).unwrap(), "header\ncontent\n");
-    // Nor is any of our own taken for one that was passed.
+    transfer_with(&env, b"content\n", env.shell(line));
+    assert_eq!(fs::read_to_string(env.path("out")).unwrap(), "header\ncontent\nfooter\n");
+    transfer_with(&env, b"content\n", env.shell("{ echo header; \"$TOMBOLO\" recv x /dev/fd/3 3>&1; } >out"));
+    assert_eq!(fs::read_to_string(env.path("out")).unwrap(), "header\ncontent\n");
+    // Descriptors that the command itself opened do not count.
     for number in 3..12 {
         let path = format!("/dev/fd/{number}");
-        assert_eq!(world.run(&["recv", "x", &path, "--timeout", "0.1"]).code(), 1);
+        assert_eq!(env.run(&["recv", "x", &path, "--timeout", "0.1"]).code(), 1);
     }
-    assert_eq!(listing(&world), [Path::new("out")]);
-    world.assert_no_names();
+    assert_eq!(listing(&env), [Path::new("out")]);
+    env.assert_no_names();
 }
 
 #[test]
-fn a_directory_is_refused_before_the_join() {
-    let world = World::new();
-    fs::create_dir(world.path("deep")).unwrap();
+fn directory_is_refused_before_joining() {
+    let env = TestEnv::new();
+    fs::create_dir(env.path("deep")).unwrap();
     for name in ["deep", "deep/", ".", "..", "/", "deep/..", "new/", "deep/."] {
-        world.run(&recv(&world.path(name))).expect(1, "directory");
+        env.run(&recv(&env.path(name))).assert_exit(1, "directory");
     }
-    world.run(&recv(&world.path("none/copy"))).expect(1, "No such file");
-    assert_eq!(listing(&world), [Path::new("deep")]);
-    world.assert_no_names();
+    env.run(&recv(&env.path("none/copy"))).assert_exit(1, "No such file");
+    assert_eq!(listing(&env), [Path::new("deep")]);
+    env.assert_no_names();
 }
 
 #[test]
-fn a_file_or_directory_without_permission_is_refused_before_the_join() {
-    let Some(world) = nobodys_world() else { return };
-    let refused = |path: &Path, said: &str| {
+fn file_without_permission_is_refused_before_joining() {
+    let Some(env) = other_users_env() else { return };
+    let assert_refused = |path: &Path, message: &str| {
         for in_place in [&[][..], &["--in-place"]] {
-            let mut command = nobodys(world.command(&recv(path)));
-            Running::new(command.args(in_place)).end().expect(1, said);
+            let mut command = as_other_user(env.command(&recv(path)));
+            Process::new(command.args(in_place)).wait().assert_exit(1, message);
         }
-        world.assert_no_names();
+        env.assert_no_names();
     };
-    // Read-only, or another's: as with a write into it.
-    let file = world.file("copy", OLD);
-    refused(&file, "Permission denied");
+    // A read-only file, or one of another user, cannot be replaced.
+    let file = env.file("copy", OLD);
+    assert_refused(&file, "Permission denied");
     chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
     fs::set_permissions(&file, Permissions::from_mode(0o444)).unwrap();
-    refused(&file, "Permission denied");
+    assert_refused(&file, "Permission denied");
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    // A directory in which nothing can be made: the file can only be written.
-    chown(world.path(""), Some(0), Some(0)).unwrap();
-    refused(&world.path("new"), "Permission denied");
-    Running::new(&mut nobodys(world.command(&recv(&file)))).end().expect(1, "Permission denied");
-    assert_as_it_was(&world, &file);
-    let mut in_place = nobodys(world.command(&recv(&file)));
+    // In a directory without write permission, the file can only be written in place.
+    chown(env.path(""), Some(0), Some(0)).unwrap();
+    assert_refused(&env.path("new"), "Permission denied");
+    Process::new(&mut as_other_user(env.command(&recv(&file)))).wait().assert_exit(1, "Permission denied");
+    assert_unchanged(&env, &file);
+    let mut in_place = as_other_user(env.command(&recv(&file)));
     in_place.arg("--in-place");
-    let send = Running::new(nobodys(world.command(&["send", "x"])).stdin(Stdio::piped()));
-    let mut send = send;
-    let recv = Running::new(&mut in_place);
+    let mut send = Process::new(as_other_user(env.command(&["send", "x"])).stdin(Stdio::piped()));
+    let recv = Process::new(&mut in_place);
     send.write(b"new");
-    send.close_input();
-    send.end().expect(0, "");
-    recv.end().expect(0, "");
+    send.finish();
+    recv.wait().assert_exit(0, "");
     assert_eq!(fs::read(&file).unwrap(), b"new");
 }
 
 #[test]
-fn what_others_put_into_a_sticky_directory_is_not_touched() {
-    let Some(world) = nobodys_world() else { return };
-    let file = world.file("roots", OLD);
+fn file_of_another_user_in_sticky_directory_is_refused() {
+    let Some(env) = other_users_env() else { return };
+    let file = env.file("roots", OLD);
     fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
-    let elsewhere = World::new();
+    let elsewhere = TestEnv::new();
     let precious = elsewhere.file("precious", OLD);
-    let link = world.path("link");
+    let link = env.path("link");
     symlink(&precious, &link).unwrap();
     std::os::unix::fs::lchown(&link, Some(1), Some(1)).unwrap();
     chown(&file, Some(1), Some(1)).unwrap();
-    fs::set_permissions(world.path(""), Permissions::from_mode(0o1777)).unwrap();
-    // Neither another user nor root, who could.
+    fs::set_permissions(env.path(""), Permissions::from_mode(0o1777)).unwrap();
+    // Even root is refused, although the kernel would permit it.
     for path in [&file, &link] {
-        Running::new(&mut nobodys(world.command(&recv(path)))).end().expect(1, "Permission denied");
-        world.run(&recv(path)).expect(1, "Permission denied");
+        Process::new(&mut as_other_user(env.command(&recv(path)))).wait().assert_exit(1, "Permission denied");
+        env.run(&recv(path)).assert_exit(1, "Permission denied");
     }
-    fs::set_permissions(world.path(""), Permissions::from_mode(0o1775)).unwrap();
-    chown(world.path(""), Some(2), Some(NOBODY)).unwrap();
-    Running::new(&mut nobodys(world.command(&recv(&file)))).end().expect(1, "its directory is sticky");
+    fs::set_permissions(env.path(""), Permissions::from_mode(0o1775)).unwrap();
+    chown(env.path(""), Some(2), Some(NOBODY)).unwrap();
+    Process::new(&mut as_other_user(env.command(&recv(&file)))).wait().assert_exit(1, "its directory is sticky");
     assert_eq!(fs::read(&file).unwrap(), OLD);
     assert_eq!(fs::read(&precious).unwrap(), OLD);
-    assert_eq!(listing(&world), [Path::new("link"), Path::new("roots")]);
+    assert_eq!(listing(&env), [Path::new("link"), Path::new("roots")]);
 }
 
 #[test]
-fn an_owner_that_cannot_be_kept_is_an_error_before_the_join() {
-    let Some(world) = nobodys_world() else { return };
-    let file = world.file("roots", OLD);
+fn owner_that_cannot_be_kept_is_refused_before_joining() {
+    let Some(env) = other_users_env() else { return };
+    let file = env.file("roots", OLD);
     fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
-    let mut command = nobodys(world.command(&recv(&file)));
-    Running::new(&mut command).end().expect(1, "its owner cannot be kept");
-    assert_as_it_was(&world, &file);
-    world.assert_no_names();
+    let mut command = as_other_user(env.command(&recv(&file)));
+    Process::new(&mut command).wait().assert_exit(1, "its owner cannot be kept");
+    assert_unchanged(&env, &file);
+    env.assert_no_names();
 }
 
 #[test]
-fn a_file_that_is_mounted_is_an_error_before_the_join() {
+fn mount_point_is_refused_before_joining() {
     if !is_root("a mount") {
         return;
     }
-    let world = World::new();
-    world.file("copy", OLD);
-    world.file("other", b"mounted");
+    let env = TestEnv::new();
+    env.file("copy", OLD);
+    env.file("other", b"mounted");
     let script = "mount --bind other copy && { \"$TOMBOLO\" recv x copy --timeout 1; echo \"$?\"; cat copy; }";
-    let mut unshared = Command::new("unshare");
-    unshared.args(["-m", "sh", "-c", script]).current_dir(world.path("")).stdout(Stdio::piped()).stderr(Stdio::piped());
-    unshared.env("TOMBOLO", env!("CARGO_BIN_EXE_tombolo")).env("TOMBOLO_DIR", world.names());
-    let ended = Running::new(&mut unshared).end();
-    ended.expect(0, "something is mounted there; write into it with --in-place");
-    assert_eq!(ended.text(), "1\nmounted");
-    world.assert_no_names();
+    let exited = run_with_mounts(&env, script);
+    exited.assert_exit(0, "something is mounted there; write into it with --in-place");
+    assert_eq!(exited.text(), "1\nmounted");
+    env.assert_no_names();
 }
 
 #[test]
-fn a_file_in_place_has_what_came_so_far() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
+fn in_place_file_has_what_came_so_far() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
     let inode = fs::metadata(&file).unwrap().ino();
-    let mut command = world.command(&recv(&file));
-    let (mut send, recv) = under_way(&world, command.arg("--in-place"));
-    let await_content = |expected: &[u8]| {
-        world.await_that("it is written", || fs::read(&file).unwrap() == expected);
+    let mut command = env.command(&recv(&file));
+    let (mut send, recv) = start_transfer(&env, command.arg("--in-place"));
+    let wait_for_content = |expected: &[u8]| {
+        env.wait_until("it is written", || fs::read(&file).unwrap() == expected);
     };
-    await_content(b"new");
+    wait_for_content(b"new");
     send.write(b" and more");
-    await_content(b"new and more");
+    wait_for_content(b"new and more");
     send.kill();
-    recv.end().expect(3, "what came until then is incomplete");
+    recv.wait().assert_exit(3, "what came until then is incomplete");
     assert_eq!(fs::read(&file).unwrap(), b"new and more");
     assert_eq!(fs::metadata(&file).unwrap().ino(), inode);
-    // One that is not there yet is made.
-    let mut command = world.command(&["recv", "x", world.path("new").to_str().unwrap()]);
+    // A file that does not exist is created.
+    let mut command = env.command(&["recv", "x", env.path("new").to_str().unwrap()]);
     command.arg("--in-place");
-    pass_with(&world, b"made", command);
-    assert_eq!(fs::read(world.path("new")).unwrap(), b"made");
+    transfer_with(&env, b"made", command);
+    assert_eq!(fs::read(env.path("new")).unwrap(), b"made");
 }
 
 #[test]
-fn lines_of_a_queue_appear_in_the_file_when_the_last_sender_has_left() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
-    let mut send = world.start(&["send", "--queue", "--lines", "x"]);
-    let recv = world.start(&["recv", "--queue", "--lines", "x", file.to_str().unwrap()]);
+fn queue_lines_replace_file_when_last_sender_left() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
+    let mut send = env.spawn(&["send", "--queue", "--lines", "x"]);
+    let recv = env.spawn(&["recv", "--queue", "--lines", "x", file.to_str().unwrap()]);
     send.write(b"one\ntwo\n");
-    world.await_taken("x");
+    env.wait_until_received("x");
     assert_eq!(fs::read(&file).unwrap(), OLD);
-    send.close_input();
-    send.end().expect(0, "");
-    recv.end().expect(0, "");
+    send.finish();
+    recv.wait().assert_exit(0, "");
     assert_eq!(fs::read(&file).unwrap(), b"one\ntwo\n");
-    assert_eq!(listing(&world), [Path::new("copy")]);
+    assert_eq!(listing(&env), [Path::new("copy")]);
 }
 
-/// They are nowhere else: neither is the sender told, nor can it send them again.
+/// Messages taken out of a queue are nowhere else: the sender cannot send them again.
 #[test]
-fn messages_taken_out_of_a_queue_are_kept_beside_the_file_if_the_receiver_does_not_come_to_its_end() {
+fn queue_receiver_that_ends_early_keeps_part_file() {
     for signal in ["INT", "TERM", "HUP", "QUIT", "KILL"] {
-        let world = World::new();
-        let file = world.file("copy", OLD);
-        let mut send = world.start(&["send", "--queue", "--lines", "x"]);
-        let recv = world.start(&["recv", "--queue", "--lines", "x", file.to_str().unwrap()]);
-        let part = world.path(&format!("copy.part-{}", recv.pid()));
+        let env = TestEnv::new();
+        let file = env.file("copy", OLD);
+        let mut send = env.spawn(&["send", "--queue", "--lines", "x"]);
+        let recv = env.spawn(&["recv", "--queue", "--lines", "x", file.to_str().unwrap()]);
+        let part = env.path(&format!("copy.part-{}", recv.pid()));
         send.write(b"one\ntwo\n");
-        world.await_that("it is written", || fs::read(&part).is_ok_and(|content| content == b"one\ntwo\n"));
+        env.wait_until("it is written", || fs::read(&part).is_ok_and(|content| content == b"one\ntwo\n"));
         recv.signal(signal);
-        let recv = recv.end();
+        let recv = recv.wait();
         assert!(!recv.status.success());
         if !matches!(signal, "KILL" | "QUIT") {
             assert!(recv.errors.contains(part.to_str().unwrap()), "{recv:?}");
@@ -586,35 +570,35 @@ fn messages_taken_out_of_a_queue_are_kept_beside_the_file_if_the_receiver_does_n
         assert_eq!(fs::read(&part).unwrap(), b"one\ntwo\n");
         assert_eq!(fs::read(&file).unwrap(), OLD);
     }
-    // The same if the last sender dies.
-    let world = World::new();
-    let file = world.file("copy", OLD);
-    let mut send = world.start(&["send", "--queue", "x"]);
-    let recv = world.start(&["recv", "--queue", "x", file.to_str().unwrap()]);
-    let part = world.path(&format!("copy.part-{}", recv.pid()));
+    // The same if the last sender is killed.
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
+    let mut send = env.spawn(&["send", "--queue", "x"]);
+    let recv = env.spawn(&["recv", "--queue", "x", file.to_str().unwrap()]);
+    let part = env.path(&format!("copy.part-{}", recv.pid()));
     send.write(b"taken");
-    world.await_taken("x");
+    env.wait_until_received("x");
     send.kill();
-    recv.end().expect(3, &format!("what came until then is in {}", part.display()));
+    recv.wait().assert_exit(3, &format!("what came until then is in {}", part.display()));
     assert_eq!(fs::read(&part).unwrap(), b"taken");
     assert_eq!(fs::read(&file).unwrap(), OLD);
-    // Nothing is kept where nothing came.
-    let world = World::new();
-    let file = world.file("copy", OLD);
-    world.run(&["recv", "--queue", "x", file.to_str().unwrap(), "--timeout", "0.1"]).expect(4, "nobody came");
-    assert_as_it_was(&world, &file);
+    // No part file stays if nothing came.
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
+    env.run(&["recv", "--queue", "x", file.to_str().unwrap(), "--timeout", "0.1"]).assert_exit(4, "nobody came");
+    assert_unchanged(&env, &file);
 }
 
 #[test]
-fn of_two_receivers_into_one_file_the_last_to_end_has_it_whole() {
+fn two_receivers_into_one_file_last_to_end_wins() {
     for old in [true, false] {
-        let world = World::new();
-        let file = world.path("copy");
+        let env = TestEnv::new();
+        let file = env.path("copy");
         if old {
             fs::write(&file, OLD).unwrap();
         }
-        let mut sends = ["x", "y"].map(|name| world.start(&["send", name]));
-        let recvs = ["x", "y"].map(|name| world.start(&["recv", name, file.to_str().unwrap()]));
+        let mut sends = ["x", "y"].map(|name| env.spawn(&["send", name]));
+        let recvs = ["x", "y"].map(|name| env.spawn(&["recv", name, file.to_str().unwrap()]));
         let data = [b'x', b'y'].map(|byte| vec![byte; 500_000]);
         for (send, data) in sends.iter_mut().zip(&data) {
             send.write(data);
@@ -622,29 +606,29 @@ fn of_two_receivers_into_one_file_the_last_to_end_has_it_whole() {
         let ends = sends.into_iter().zip(recvs).zip(&data);
         for ((mut send, recv), data) in ends {
             send.close_input();
-            send.end().expect(0, "");
-            recv.end().expect(0, "");
-            assert_same(&fs::read(&file).unwrap(), data);
+            send.wait().assert_exit(0, "");
+            recv.wait().assert_exit(0, "");
+            assert_bytes_eq(&fs::read(&file).unwrap(), data);
         }
-        assert_eq!(listing(&world), [Path::new("copy")]);
+        assert_eq!(listing(&env), [Path::new("copy")]);
     }
 }
 
 #[test]
-fn what_came_is_kept_beside_a_name_that_is_no_file_any_more() {
+fn file_replaced_by_directory_or_link_during_transfer_keeps_data_beside_it() {
     for in_the_way in ["directory", "link"] {
-        let world = World::new();
-        let file = world.file("copy", OLD);
-        let (mut send, recv) = under_way(&world, &mut world.command(&recv(&file)));
+        let env = TestEnv::new();
+        let file = env.file("copy", OLD);
+        let (mut send, recv) = start_transfer(&env, &mut env.command(&recv(&file)));
         fs::remove_file(&file).unwrap();
         match in_the_way {
             "directory" => fs::create_dir(&file).unwrap(),
             _ => symlink("elsewhere", &file).unwrap(),
         }
         send.close_input();
-        send.end().expect(0, "");
-        let recv = recv.end();
-        recv.expect(1, "it is no file any more; what came is in ");
+        send.wait().assert_exit(0, "");
+        let recv = recv.wait();
+        recv.assert_exit(1, "it is no file any more; what came is in ");
         let kept = recv.errors.trim_end().rsplit(" is in ").next().unwrap();
         assert_eq!(fs::read(kept).unwrap(), b"new");
         assert!(!file.is_file());
@@ -652,57 +636,56 @@ fn what_came_is_kept_beside_a_name_that_is_no_file_any_more() {
 }
 
 #[test]
-fn a_file_that_is_removed_during_the_transfer_comes_back_new() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
-    let (mut send, recv) = under_way(&world, &mut world.command(&recv(&file)));
+fn file_removed_during_transfer_is_created_again() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
+    let (send, recv) = start_transfer(&env, &mut env.command(&recv(&file)));
     fs::remove_file(&file).unwrap();
-    send.close_input();
-    send.end().expect(0, "");
-    recv.end().expect(0, "");
+    send.finish();
+    recv.wait().assert_exit(0, "");
     assert_eq!(fs::read(&file).unwrap(), b"new");
-    assert_eq!(listing(&world), [Path::new("copy")]);
+    assert_eq!(listing(&env), [Path::new("copy")]);
 }
 
 #[test]
-fn the_file_that_is_sent_may_be_the_one_that_is_received_into() {
-    let world = World::new();
-    let data = noise(9_000_001);
-    let file = world.file("same", &data);
-    let recv = world.start(&["recv", "x", file.to_str().unwrap()]);
-    world.run(&["send", "x", file.to_str().unwrap()]).expect(0, "");
-    recv.end().expect(0, "");
-    assert_same(&fs::read(&file).unwrap(), &data);
+fn same_file_sent_and_received_stays_whole() {
+    let env = TestEnv::new();
+    let data = random_bytes(9_000_001);
+    let file = env.file("same", &data);
+    let recv = env.spawn(&["recv", "x", file.to_str().unwrap()]);
+    env.run(&["send", "x", file.to_str().unwrap()]).assert_exit(0, "");
+    recv.wait().assert_exit(0, "");
+    assert_bytes_eq(&fs::read(&file).unwrap(), &data);
 }
 
 #[test]
-fn any_name_of_a_file_will_do() {
-    let world = World::new();
+fn unusual_file_names_work() {
+    let env = TestEnv::new();
     let long = "n".repeat(255);
     let names = [&b"with space"[..], b"new\nline", b"not \xff UTF-8", b"--in-place", b"-", long.as_bytes()];
     for name in names {
         for data in [&b"first"[..], b"second"] {
-            let mut command = world.command(&["recv", "x", "--"]);
+            let mut command = env.command(&["recv", "x", "--"]);
             let relative = [b"./", name].concat();
-            command.arg(OsStr::from_bytes(&relative)).current_dir(world.path(""));
-            pass_with(&world, data, command);
-            assert_eq!(fs::read(world.path("").join(OsStr::from_bytes(name))).unwrap(), data);
+            command.arg(OsStr::from_bytes(&relative)).current_dir(env.path(""));
+            transfer_with(&env, data, command);
+            assert_eq!(fs::read(env.path("").join(OsStr::from_bytes(name))).unwrap(), data);
         }
     }
-    let mut command = world.command(&["recv", "x", "plain"]);
-    command.current_dir(world.path(""));
-    pass_with(&world, b"in the current directory", command);
-    assert_eq!(listing(&world).len(), names.len() + 1);
+    let mut command = env.command(&["recv", "x", "plain"]);
+    command.current_dir(env.path(""));
+    transfer_with(&env, b"in the current directory", command);
+    assert_eq!(listing(&env).len(), names.len() + 1);
 }
 
 #[test]
-fn a_receiver_that_ends_by_a_signal_it_does_not_handle_leaves_the_file_as_it_was() {
-    let world = World::new();
-    let file = world.file("copy", OLD);
-    let (mut send, recv) = under_way(&world, &mut world.command(&recv(&file)));
+fn receiver_ended_by_unhandled_signal_leaves_file_unchanged() {
+    let env = TestEnv::new();
+    let file = env.file("copy", OLD);
+    let (mut send, recv) = start_transfer(&env, &mut env.command(&recv(&file)));
     recv.signal("USR1");
-    assert_eq!(recv.end().status.signal(), Some(10));
+    assert_eq!(recv.wait().status.signal(), Some(10));
     send.close_input();
-    send.end().expect(3, "died");
-    assert_as_it_was(&world, &file);
+    send.wait().assert_exit(3, "died");
+    assert_unchanged(&env, &file);
 }

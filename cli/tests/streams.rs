@@ -4,23 +4,20 @@ mod common;
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use common::{Ended, Running, World, assert_same, noise};
+use common::{Exited, Process, TestEnv, assert_bytes_eq, random_bytes};
 
-/// The command in a shell, for redirections that `Command` cannot express.
-fn shell(world: &World, line: &str) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", line]).env("TOMBOLO_DIR", world.names()).env("TOMBOLO", env!("CARGO_BIN_EXE_tombolo"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+/// The command with arguments and redirections, as a shell reads them.
+fn command(env: &TestEnv, arguments: &str) -> Command {
+    env.shell(&format!("exec \"$TOMBOLO\" {arguments}"))
 }
 
-fn run(world: &World, line: &str) -> Ended {
-    Running::new(&mut shell(world, line)).end()
+fn run(env: &TestEnv, arguments: &str) -> Exited {
+    Process::new(&mut command(env, arguments)).wait()
 }
 
-/// Each with a redirection of its own behind it.
+/// Commands that print. The tests add redirections.
 const PRINTING: [&str; 14] = [
     "ls",
     "ls --json",
@@ -39,147 +36,142 @@ const PRINTING: [&str; 14] = [
 ];
 
 #[test]
-fn receiving_into_a_closed_output_is_refused_and_costs_the_sender_nothing() {
-    let world = World::new();
-    let data = noise(300_000);
-    let send = world.start_with(&["send", "x"], &world.file("in", &data));
-    world.await_part("x", "sender");
+fn recv_with_closed_output_is_refused_and_sender_keeps_its_data() {
+    let env = TestEnv::new();
+    let data = random_bytes(300_000);
+    let send = env.spawn_with_input(&["send", "x"], &env.file("in", &data));
+    env.wait_for_role("x", "sender");
     for line in [
-        "exec \"$TOMBOLO\" recv x >&-",
-        "exec \"$TOMBOLO\" recv x - >&-",
-        "exec \"$TOMBOLO\" recv x /dev/stdout >&-",
-        "exec \"$TOMBOLO\" recv x /dev/fd/1 >&-",
-        "exec \"$TOMBOLO\" recv x /proc/self/fd/1 --in-place >&-",
-        "exec \"$TOMBOLO\" recv x <&- >&-",
+        "recv x >&-",
+        "recv x - >&-",
+        "recv x /dev/stdout >&-",
+        "recv x /dev/fd/1 >&-",
+        "recv x /proc/self/fd/1 --in-place >&-",
+        "recv x <&- >&-",
     ] {
-        run(&world, line).expect(1, "standard output is closed");
+        run(&env, line).assert_exit(1, "standard output is closed");
     }
-    let recv = world.run(&["recv", "x"]);
-    recv.expect(0, "");
-    assert_same(&recv.output, &data);
-    send.end().expect(0, "");
-    world.assert_no_names();
+    let recv = env.run(&["recv", "x"]);
+    recv.assert_exit(0, "");
+    assert_bytes_eq(&recv.output, &data);
+    send.wait().assert_exit(0, "");
+    env.assert_no_names();
 }
 
 #[test]
-fn sending_from_a_closed_input_is_refused_before_anybody_receives_an_empty_stream() {
-    let world = World::new();
-    let recv = world.start(&["recv", "x"]);
-    world.await_part("x", "receiver");
-    for line in [
-        "exec \"$TOMBOLO\" send x <&-",
-        "exec \"$TOMBOLO\" send x - <&-",
-        "exec \"$TOMBOLO\" send x /dev/stdin <&-",
-        "exec \"$TOMBOLO\" send x --lines <&- >&- ",
-        "exec \"$TOMBOLO\" send x --queue <&-",
-    ] {
-        run(&world, line).expect(1, "standard input is closed");
+fn send_with_closed_input_is_refused_before_joining() {
+    let env = TestEnv::new();
+    let recv = env.spawn(&["recv", "x"]);
+    env.wait_for_role("x", "receiver");
+    for line in ["send x <&-", "send x - <&-", "send x /dev/stdin <&-", "send x --lines <&- >&- ", "send x --queue <&-"]
+    {
+        run(&env, line).assert_exit(1, "standard input is closed");
     }
-    world.run(&["send", "x", world.file("in", b"all of it").to_str().unwrap()]).expect(0, "");
-    let recv = recv.end();
-    recv.expect(0, "");
+    env.run(&["send", "x", env.file("in", b"all of it").to_str().unwrap()]).assert_exit(0, "");
+    let recv = recv.wait();
+    recv.assert_exit(0, "");
     assert_eq!(recv.text(), "all of it");
-    world.assert_no_names();
+    env.assert_no_names();
 }
 
 #[test]
-fn a_stream_that_is_open_the_wrong_way_is_refused_before_the_join() {
-    let world = World::new();
-    run(&world, "exec \"$TOMBOLO\" recv x 1</dev/zero").expect(1, "not open for writing");
-    run(&world, "exec \"$TOMBOLO\" recv x /dev/fd/7 7</dev/zero").expect(1, "not open for writing");
-    run(&world, "exec \"$TOMBOLO\" send x 0>/dev/null").expect(1, "not open for reading");
-    world.assert_no_names();
+fn stream_open_in_the_wrong_direction_is_refused_before_joining() {
+    let env = TestEnv::new();
+    run(&env, "recv x 1</dev/zero").assert_exit(1, "not open for writing");
+    run(&env, "recv x /dev/fd/7 7</dev/zero").assert_exit(1, "not open for writing");
+    run(&env, "send x 0>/dev/null").assert_exit(1, "not open for reading");
+    env.assert_no_names();
 }
 
 #[test]
-fn every_command_that_prints_refuses_a_closed_output() {
-    let world = World::new();
-    let _recv = world.start(&["recv", "x"]);
-    world.await_part("x", "receiver");
+fn printing_command_with_closed_output_exits_1() {
+    let env = TestEnv::new();
+    let _recv = env.spawn(&["recv", "x"]);
+    env.wait_for_role("x", "receiver");
     for command in PRINTING {
-        run(&world, &format!("exec \"$TOMBOLO\" {command} >&-")).expect(1, "standard output is closed");
+        run(&env, &format!("{command} >&-")).assert_exit(1, "standard output is closed");
     }
 }
 
 #[test]
-fn every_command_that_prints_reports_a_full_output() {
-    let world = World::new();
-    let _recv = world.start(&["recv", "x"]);
-    world.await_part("x", "receiver");
+fn printing_command_with_full_output_exits_1() {
+    let env = TestEnv::new();
+    let _recv = env.spawn(&["recv", "x"]);
+    env.wait_for_role("x", "receiver");
     for command in PRINTING {
-        run(&world, &format!("exec \"$TOMBOLO\" {command} >/dev/full")).expect(1, "No space left on device");
+        run(&env, &format!("{command} >/dev/full")).assert_exit(1, "No space left on device");
     }
 }
 
 #[test]
-fn receiving_into_a_full_output_is_an_error() {
-    let world = World::new();
+fn recv_with_full_output_exits_1() {
+    let env = TestEnv::new();
     for file in ["", "/dev/full", "/dev/stdout"] {
-        let send = world.start_with(&["send", "x"], &world.file("in", &noise(12 << 20)));
-        run(&world, &format!("exec \"$TOMBOLO\" recv x {file} >/dev/full")).expect(1, "No space left on device");
-        send.end().expect(1, "left before the end");
+        let send = env.spawn_with_input(&["send", "x"], &env.file("in", &random_bytes(12 << 20)));
+        run(&env, &format!("recv x {file} >/dev/full")).assert_exit(1, "No space left on device");
+        send.wait().assert_exit(1, "left before the end");
     }
-    world.assert_no_names();
+    env.assert_no_names();
 }
 
 #[test]
-fn doctor_with_a_closed_output_removes_nothing() {
-    let world = World::new();
-    let send = world.start_with(&["send", "x"], &world.file("in", b"stale"));
-    world.await_sent("x", 8);
+fn doctor_with_closed_output_removes_nothing() {
+    let env = TestEnv::new();
+    let send = env.spawn_with_input(&["send", "x"], &env.file("in", b"stale"));
+    env.wait_until_sent("x");
     send.kill();
-    run(&world, "exec \"$TOMBOLO\" doctor >&-").expect(1, "standard output is closed");
-    assert!(world.name_path("x").exists(), "it could not say what it would remove");
-    world.run(&["doctor"]).expect(0, "");
-    world.assert_no_names();
+    run(&env, "doctor >&-").assert_exit(1, "standard output is closed");
+    assert!(env.name_path("x").exists(), "it could not say what it would remove");
+    env.run(&["doctor"]).assert_exit(0, "");
+    env.assert_no_names();
 }
 
-/// Python's `subprocess.DEVNULL` and Node.js open it for both directions, as std does in place of a
-/// closed stream.
+/// Python's `subprocess.DEVNULL` and Node.js open /dev/null for both directions, as std does in
+/// place of a closed stream.
 #[test]
-fn an_output_that_is_meant_to_be_dev_null_is_no_closed_one() {
-    let world = World::new();
+fn dev_null_on_purpose_is_accepted() {
+    let env = TestEnv::new();
     for to in [">/dev/null", "1<>/dev/null", "</dev/null >/dev/null 2>&1", "<&- 1<>/dev/null 2>&-"] {
-        let send = world.start_with(&["send", "x"], &world.file("in", b"unwanted"));
-        run(&world, &format!("exec \"$TOMBOLO\" recv x {to}")).expect(0, "");
-        send.end().expect(0, "");
-        run(&world, &format!("exec \"$TOMBOLO\" ls {to}")).expect(0, "");
+        let send = env.spawn_with_input(&["send", "x"], &env.file("in", b"unwanted"));
+        run(&env, &format!("recv x {to}")).assert_exit(0, "");
+        send.wait().assert_exit(0, "");
+        run(&env, &format!("ls {to}")).assert_exit(0, "");
     }
     for from in ["</dev/null", "0<>/dev/null"] {
-        let recv = world.start(&["recv", "x"]);
-        world.await_part("x", "receiver");
-        run(&world, &format!("exec \"$TOMBOLO\" send x {from}")).expect(0, "");
-        recv.end().expect(0, "");
+        let recv = env.spawn(&["recv", "x"]);
+        env.wait_for_role("x", "receiver");
+        run(&env, &format!("send x {from}")).assert_exit(0, "");
+        recv.wait().assert_exit(0, "");
     }
-    world.assert_no_names();
+    env.assert_no_names();
 }
 
 #[test]
-fn streams_that_a_command_does_not_use_may_be_closed() {
-    let world = World::new();
-    let (input, output) = (world.file("in", b"from file to file"), world.path("out"));
-    let line = format!("exec \"$TOMBOLO\" recv x '{}' <&- >&- 2>&-", output.display());
-    let recv = Running::new(&mut shell(&world, &line));
-    let line = format!("exec \"$TOMBOLO\" send x '{}' <&- >&- 2>&-", input.display());
-    run(&world, &line).expect(0, "");
-    recv.end().expect(0, "");
+fn unused_stream_closed_is_accepted() {
+    let env = TestEnv::new();
+    let (input, output) = (env.file("in", b"from file to file"), env.path("out"));
+    let line = format!("recv x '{}' <&- >&- 2>&-", output.display());
+    let recv = Process::new(&mut command(&env, &line));
+    let line = format!("send x '{}' <&- >&- 2>&-", input.display());
+    run(&env, &line).assert_exit(0, "");
+    recv.wait().assert_exit(0, "");
     assert_eq!(fs::read(output).unwrap(), b"from file to file");
-    world.assert_no_names();
+    env.assert_no_names();
 }
 
 #[test]
-fn a_message_that_cannot_be_written_changes_no_exit_code() {
-    let world = World::new();
+fn standard_error_full_exit_code_stays() {
+    let env = TestEnv::new();
     if !Path::new("/dev/full").exists() {
         return;
     }
     let code = |arguments: &[&str]| {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        Running::new(world.command(arguments).stderr(full)).end().code()
+        Process::new(env.command(arguments).stderr(full)).wait().code()
     };
     assert_eq!(code(&["recv", "x", "--timeout", "0.1"]), 4);
     assert_eq!(code(&["recv", "x", "/nonexistent/file"]), 1);
     assert_eq!(code(&["recv", ".x"]), 2);
     assert_eq!(code(&["recv"]), 2);
-    world.assert_no_names();
+    env.assert_no_names();
 }

@@ -1,27 +1,27 @@
-//! One CPU for each process: a time is worth more if the scheduler did not move anybody meanwhile.
+//! Pins each process to a CPU, so that the scheduler cannot disturb the times by moving them.
 
 use std::fs;
 use std::io;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Two CPUs that we may use, of different cores if there are such.
+/// Returns two CPUs that this process may use, on different cores if possible.
 pub fn pick_two() -> Option<(usize, usize)> {
     let allowed = sched_getaffinity(None).ok()?;
     let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
     let first = cpus.next()?;
     let others: Vec<usize> = cpus.collect();
-    let apart = others.iter().copied().find(|&cpu| core(cpu).is_none_or(|core_of| Some(core_of) != core(first)));
-    Some((first, apart.or_else(|| others.first().copied())?))
+    let other_core = others.iter().copied().find(|&cpu| !share_a_core(cpu, first));
+    Some((first, other_core.or_else(|| others.first().copied())?))
 }
 
-/// The hardware threads that share a core with this one, as the system writes it; none if it does not say.
-fn core(cpu: usize) -> Option<String> {
+/// The hardware threads on the same core, as the system writes them. `None` if it does not say.
+fn siblings(cpu: usize) -> Option<String> {
     fs::read_to_string(format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")).ok()
 }
 
 pub fn share_a_core(one: usize, other: usize) -> bool {
-    core(one).is_some_and(|core_of| Some(core_of) == core(other))
+    siblings(one).is_some_and(|cpus| Some(cpus) == siblings(other))
 }
 
 pub fn pin(cpu: usize) -> io::Result<()> {

@@ -1,8 +1,8 @@
-//! `tombolo demo`: two processes exchange data through shared memory and then through a Unix pipe, check every byte, and
-//! say how fast it was.
+//! `tombolo demo`: two processes exchange data through shared memory and then through a Unix pipe,
+//! check every byte, and report the speed.
 //!
-//! This process is the near side: it sends, times and reports. The far side is this program once more, with a hidden
-//! command: it receives and checks.
+//! This process is the local side: it sends, measures and reports. The remote side is this program
+//! again, started with a hidden command: it receives and checks.
 
 mod cpus;
 mod exchange;
@@ -22,16 +22,16 @@ use crate::failure::Failure;
 use crate::output::{print, print_json};
 use exchange::{Job, Outcome};
 use report::Report;
-use transport::{Packet, PipeFar, PipeNear, TomboloFar, TomboloNear};
+use transport::{Packet, PipeLocal, PipeRemote, TomboloLocal, TomboloRemote};
 
-/// Messages of the file's stream are this long, at most.
+/// The longest message that carries a part of the file, in bytes.
 const MESSAGE_LEN: usize = 1 << 20;
 
-/// Bytes that wait in shared memory, at most.
+/// Capacity of the pipe for the file, in bytes.
 const RING_LEN: usize = 8 << 20;
 
-/// Small messages that wait in shared memory, at most.
-const RING_VALUES: usize = 4096;
+/// Capacity of the pipe for small messages.
+const RING_CAPACITY: usize = 4096;
 
 pub fn run(demo: &Demo) -> Result<(), Failure> {
     let path = match &demo.file {
@@ -41,16 +41,16 @@ pub fn run(demo: &Demo) -> Result<(), Failure> {
     let file = fs::read(&path).map_err(|error| Failure::io(format_args!("read {}", path.display()), &error))?;
     let times = if file.is_empty() { 1 } else { (demo.mib << 20).div_ceil(file.len() as u64).max(1) };
     let cpus = cpus::pick_two();
-    if let Some((near, _)) = cpus {
-        cpus::pin(near).map_err(|error| Failure::io("stay on one CPU", &error))?;
+    if let Some((local, _)) = cpus {
+        cpus::pin(local).map_err(|error| Failure::io("stay on one CPU", &error))?;
     }
-    let far_cpu = cpus.map(|(_, far)| far);
+    let remote_cpu = cpus.map(|(_, remote)| remote);
 
     let job = Job { file: &file, times, messages: demo.messages, round_trips: demo.round_trips };
-    let tombolo = through_tombolo(&job, far_cpu)?;
-    // A pipe takes its time: fewer of the small ones, for a rate that is as good.
-    let less = Job { messages: demo.messages.div_ceil(10), round_trips: demo.round_trips.div_ceil(4), ..job };
-    let (pipe, pipe_len) = through_pipe(&less, far_cpu)?;
+    let tombolo = through_tombolo(&job, remote_cpu)?;
+    // A Unix pipe is slower: fewer small messages give a rate that is as exact.
+    let smaller_job = Job { messages: demo.messages.div_ceil(10), round_trips: demo.round_trips.div_ceil(4), ..job };
+    let (pipe, pipe_len) = through_pipe(&smaller_job, remote_cpu)?;
 
     let report = Report::new(&path, &job, cpus, pipe_len, &tombolo, &pipe);
     if demo.json {
@@ -64,7 +64,7 @@ pub fn run(demo: &Demo) -> Result<(), Failure> {
     }
 }
 
-fn far_side(transport: &str, cpu: Option<usize>) -> Result<Command, Failure> {
+fn remote_command(transport: &str, cpu: Option<usize>) -> Result<Command, Failure> {
     let program = env::current_exe().map_err(|error| Failure::io("find this program's file", &error))?;
     let mut command = Command::new(program);
     command.args(["demo-peer", transport]).stdin(Stdio::null()).stdout(Stdio::null());
@@ -75,29 +75,29 @@ fn far_side(transport: &str, cpu: Option<usize>) -> Result<Command, Failure> {
 }
 
 fn through_tombolo(job: &Job, cpu: Option<usize>) -> Result<Outcome, Failure> {
-    let (file, far_file) = PipeOptions::bytes().capacity_len(RING_LEN).prefault().one_way()?;
-    let (values, far_values) = PipeOptions::values::<Packet>().capacity(RING_VALUES).prefault().one_way()?;
-    let (talk, far_talk) = PipeOptions::values::<Packet>().duplex()?;
-    let handover = Handover::new(far_side("tombolo", cpu)?);
-    let handover = handover.give("file", far_file)?.give("values", far_values)?.give("talk", far_talk)?;
+    let (file, remote_file) = PipeOptions::bytes().capacity_len(RING_LEN).prefault().one_way()?;
+    let (values, remote_values) = PipeOptions::values::<Packet>().capacity(RING_CAPACITY).prefault().one_way()?;
+    let (talk, remote_talk) = PipeOptions::values::<Packet>().duplex()?;
+    let handover = Handover::new(remote_command("tombolo", cpu)?);
+    let handover = handover.give("file", remote_file)?.give("values", remote_values)?.give("talk", remote_talk)?;
     let child = handover.spawn().map_err(|error| Failure::io("start the second process", &error))?;
-    finish(child, exchange::near(&mut TomboloNear { file, values, talk }, job))
+    finish(child, exchange::run_local(&mut TomboloLocal { file, values, talk }, job))
 }
 
 fn through_pipe(job: &Job, cpu: Option<usize>) -> Result<(Outcome, usize), Failure> {
-    let mut command = far_side("pipe", cpu)?;
+    let mut command = remote_command("pipe", cpu)?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Failure::io("start the second process", &error))?;
     let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Failure::Error("cannot reach the second process".to_string()));
     };
-    let (mut near, pipe_len) = PipeNear::new(to, from);
-    let outcome = exchange::near(&mut near, job);
-    drop(near);
+    let (mut local, pipe_len) = PipeLocal::new(to, from);
+    let outcome = exchange::run_local(&mut local, job);
+    drop(local);
     Ok((finish(child, outcome)?, pipe_len))
 }
 
-/// The near side's own troubles first: they explain the far side's.
+/// Waits for the second process. An error of this side comes first: it explains the other's.
 fn finish(mut child: Child, outcome: io::Result<Outcome>) -> Result<Outcome, Failure> {
     if outcome.is_err() {
         let _ = child.kill();
@@ -110,12 +110,13 @@ fn finish(mut child: Child, outcome: io::Result<Outcome>) -> Result<Outcome, Fai
     Ok(outcome)
 }
 
-pub fn peer(peer: &DemoPeer) -> Result<(), Failure> {
+/// The hidden command.
+pub fn run_peer(peer: &DemoPeer) -> Result<(), Failure> {
     if let Some(cpu) = peer.cpu {
         cpus::pin(cpu).map_err(|error| Failure::io("stay on one CPU", &error))?;
     }
     let done = match peer.transport {
-        Transport::Tombolo => exchange::far(&mut TomboloFar {
+        Transport::Tombolo => exchange::run_remote(&mut TomboloRemote {
             file: tombolo::handed("file")?,
             values: tombolo::handed("values")?,
             talk: tombolo::handed("talk")?,
@@ -126,7 +127,7 @@ pub fn peer(peer: &DemoPeer) -> Result<(), Failure> {
                 Ok((input.into(), output.into()))
             });
             let (input, output) = ends.map_err(|error| Failure::io("open the standard streams", &error))?;
-            exchange::far(&mut PipeFar::new(input, output))
+            exchange::run_remote(&mut PipeRemote::new(input, output))
         }
     };
     done.map_err(|error| Failure::io("exchange data with the first process", &error))

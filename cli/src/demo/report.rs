@@ -1,4 +1,4 @@
-//! What the demo found, as a table for people and as an object for programs.
+//! The demo's results, as a table for people and as JSON for programs.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -13,8 +13,8 @@ use super::{MESSAGE_LEN, RING_LEN};
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
-/// Characters of the longest bar in the histogram.
-const BAR: f64 = 24.0;
+/// Width of the longest bar in the histogram, in characters.
+const BAR_WIDTH: f64 = 24.0;
 
 #[derive(Serialize)]
 pub struct Report {
@@ -26,16 +26,16 @@ pub struct Report {
     message_len: usize,
     ring_len: usize,
     pipe_len: usize,
-    /// Those that the two processes were pinned to; none if there is only one.
+    /// The CPUs that the two processes were pinned to. `None` if there is only one.
     cpus: Option<(usize, usize)>,
-    tombolo: Figures,
-    pipe: Figures,
-    /// How many times better than the pipe.
+    tombolo: Measurements,
+    pipe: Measurements,
+    /// How many times better than the Unix pipe.
     ratio: Ratio,
 }
 
 #[derive(Serialize)]
-struct Figures {
+struct Measurements {
     bytes: u64,
     seconds: f64,
     gib_per_second: f64,
@@ -62,7 +62,7 @@ struct Ratio {
     latency_p50: f64,
 }
 
-impl Figures {
+impl Measurements {
     fn new(bytes: u64, outcome: &Outcome) -> Self {
         let (seconds, messages_seconds) = (outcome.file_time.as_secs_f64(), outcome.messages_time.as_secs_f64());
         let trips = &outcome.round_trips;
@@ -95,10 +95,10 @@ impl Report {
         pipe: &Outcome,
     ) -> Self {
         let problems = |through: &str, outcome: &Outcome| -> Vec<String> {
-            outcome.wrong.iter().map(|wrong| format!("through {through}, {wrong}")).collect()
+            outcome.problems.iter().map(|problem| format!("through {through}, {problem}")).collect()
         };
         let problems = [problems("tombolo", tombolo), problems("the Unix pipe", pipe)].concat();
-        let (tombolo, pipe) = (Figures::new(job.bytes(), tombolo), Figures::new(job.bytes(), pipe));
+        let (tombolo, pipe) = (Measurements::new(job.bytes(), tombolo), Measurements::new(job.bytes(), pipe));
         Self {
             verified: problems.is_empty(),
             problems,
@@ -130,9 +130,9 @@ impl Report {
         let mut row = |what: &str, ours: String, theirs: String, ratio: f64| {
             let _ = writeln!(text, "{what:<34}{ours:>16}{theirs:>16}{ratio:>9.1}x");
         };
-        let gib = |figures: &Figures| format!("{:.2} GiB/s", figures.gib_per_second);
+        let gib = |side: &Measurements| format!("{:.2} GiB/s", side.gib_per_second);
         row("the file, in messages of 1 MiB", gib(ours), gib(theirs), self.ratio.throughput);
-        let rate = |figures: &Figures| format!("{:.2} M/s", figures.messages_per_second / 1e6);
+        let rate = |side: &Measurements| format!("{:.2} M/s", side.messages_per_second / 1e6);
         row("messages of 64 bytes", rate(ours), rate(theirs), self.ratio.messages);
         let (ours, theirs) = (&ours.latency_ns, &theirs.latency_ns);
         for (what, ours, theirs) in [
@@ -144,17 +144,17 @@ impl Report {
         ] {
             row(what, time(ours), time(theirs), theirs as f64 / ours as f64);
         }
-        text.push_str(&bars(tombolo, pipe));
+        text.push_str(&histogram_text(tombolo, pipe));
         text.push_str(&self.conclusion());
         text
     }
 
     fn introduction(&self) -> String {
         let processes = match self.cpus {
-            Some((near, far)) if cpus::share_a_core(near, far) => {
-                format!("pinned to CPUs {near} and {far}, two threads of one core")
+            Some((local, remote)) if cpus::share_a_core(local, remote) => {
+                format!("pinned to CPUs {local} and {remote}, two threads of one core")
             }
-            Some((near, far)) => format!("pinned to CPUs {near} and {far}"),
+            Some((local, remote)) => format!("pinned to CPUs {local} and {remote}"),
             None => "on the only CPU there is".to_string(),
         };
         format!(
@@ -171,13 +171,13 @@ impl Report {
 
     fn conclusion(&self) -> String {
         if !self.verified {
-            return String::new(); // the error says it all
+            return String::new(); // the error tells what is wrong
         }
-        let count = |of: fn(&Figures) -> u64| HumanCount(of(&self.tombolo) + of(&self.pipe));
+        let count = |of: fn(&Measurements) -> u64| HumanCount(of(&self.tombolo) + of(&self.pipe));
         format!(
             "\nverified: the checksums of the file, every word of {} messages and of {} answers\n",
-            count(|figures| figures.messages),
-            count(|figures| figures.round_trips),
+            count(|side| side.messages),
+            count(|side| side.round_trips),
         )
     }
 }
@@ -190,12 +190,12 @@ fn time(nanos: u64) -> String {
     }
 }
 
-/// How the round trips spread over powers of two of their time, side by side.
-fn bars(tombolo: &Histogram<u64>, pipe: &Histogram<u64>) -> String {
+/// Returns a histogram of the round trips, by powers of two of their time.
+fn histogram_text(tombolo: &Histogram<u64>, pipe: &Histogram<u64>) -> String {
     let mut text = format!("\n{:>22}  {:<33}{}\n", "round trips", "tombolo", "Unix pipe");
-    let least = tombolo.min().min(pipe.min()).max(1).ilog2();
-    let most = tombolo.max().max(pipe.max()).max(1).ilog2();
-    for power in least..=most {
+    let lowest = tombolo.min().min(pipe.min()).max(1).ilog2();
+    let highest = tombolo.max().max(pipe.max()).max(1).ilog2();
+    for power in lowest..=highest {
         let (from, to) = (1_u64 << power, 1_u64 << (power + 1));
         let shares = [tombolo, pipe].map(|trips| {
             if trips.is_empty() { 0.0 } else { trips.count_between(from, to - 1) as f64 / trips.len() as f64 }
@@ -204,7 +204,7 @@ fn bars(tombolo: &Histogram<u64>, pipe: &Histogram<u64>) -> String {
             continue;
         }
         let [ours, theirs] = shares.map(|share| {
-            let bar = "█".repeat((share * BAR).round() as usize);
+            let bar = "█".repeat((share * BAR_WIDTH).round() as usize);
             let percent = if share == 0.0 { String::new() } else { format!("{:.2} %", share * 100.0) };
             format!("{percent:>8} {bar:<24}")
         });

@@ -1,4 +1,4 @@
-//! What connects the two processes: pipes of tombolo's, or of the kernel's. Each is used as well as it can be.
+//! What connects the two processes: tombolo's pipes or a Unix pipe, each used in its fastest way.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use super::MESSAGE_LEN;
 pub type Packet = [u64; 8];
 
 /// The side that sends and asks.
-pub trait Near {
+pub trait Local {
     fn send_file(&mut self, message: &[u8]) -> io::Result<()>;
     fn send_value(&mut self, value: &Packet) -> io::Result<()>;
     fn send(&mut self, packet: &Packet) -> io::Result<()>;
@@ -23,21 +23,21 @@ pub trait Near {
 }
 
 /// The side that receives and answers.
-pub trait Far {
-    /// Receives into the front of `buffer`, at least one byte; says how many.
+pub trait Remote {
+    /// Receives at least one byte into the front of `buffer`. Returns how many.
     fn recv_file(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
     fn recv_value(&mut self) -> io::Result<Packet>;
     fn send(&mut self, packet: &Packet) -> io::Result<()>;
     fn recv(&mut self) -> io::Result<Packet>;
 }
 
-pub struct TomboloNear {
+pub struct TomboloLocal {
     pub file: Sender,
     pub values: Sender<Packet>,
     pub talk: Pipe<Packet>,
 }
 
-impl Near for TomboloNear {
+impl Local for TomboloLocal {
     fn send_file(&mut self, message: &[u8]) -> io::Result<()> {
         Ok(self.file.send(message)?)
     }
@@ -55,13 +55,13 @@ impl Near for TomboloNear {
     }
 }
 
-pub struct TomboloFar {
+pub struct TomboloRemote {
     pub file: Receiver,
     pub values: Receiver<Packet>,
     pub talk: Pipe<Packet>,
 }
 
-impl Far for TomboloFar {
+impl Remote for TomboloRemote {
     fn recv_file(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(self.file.recv_into(buffer)?)
     }
@@ -79,23 +79,23 @@ impl Far for TomboloFar {
     }
 }
 
-/// Each message is one write: like tombolo's, it is there for the far side at once.
-pub struct PipeNear {
+/// Sends each message with one write, so that the remote side gets it at once, as with tombolo.
+pub struct PipeLocal {
     to: ChildStdin,
     from: ChildStdout,
 }
 
-impl PipeNear {
-    /// Also says how many bytes the pipe holds.
+impl PipeLocal {
+    /// Also returns the pipe's capacity in bytes.
     pub fn new(to: ChildStdin, from: ChildStdout) -> (Self, usize) {
-        // As large as the system allows without privileges; if it refuses, the usual size has to do.
+        // If the system refuses this size, the default one is used.
         let _ = fcntl_setpipe_size(to.as_fd(), MESSAGE_LEN);
         let size = fcntl_getpipe_size(to.as_fd()).unwrap_or(0);
         (Self { to, from }, size)
     }
 }
 
-impl Near for PipeNear {
+impl Local for PipeLocal {
     fn send_file(&mut self, message: &[u8]) -> io::Result<()> {
         self.to.write_all(message)
     }
@@ -115,19 +115,19 @@ impl Near for PipeNear {
     }
 }
 
-/// Reads as much as there is, and hands it out piece by piece.
-pub struct PipeFar {
+/// Reads as much as there is into a buffer, and returns messages from there.
+pub struct PipeRemote {
     input: BufReader<File>,
     output: File,
 }
 
-impl PipeFar {
+impl PipeRemote {
     pub fn new(input: File, output: File) -> Self {
         Self { input: BufReader::with_capacity(64 << 10, input), output }
     }
 }
 
-impl Far for PipeFar {
+impl Remote for PipeRemote {
     fn recv_file(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.input.read(buffer)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -1,30 +1,31 @@
-//! A progress bar, for transfers that last and people who watch.
+//! A progress bar on the terminal.
 
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What is over sooner needs no bar.
-const AFTER: Duration = Duration::from_secs(1);
+/// A transfer that takes less time shows no bar.
+const SHOW_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Progress {
     started: Instant,
     total: Option<u64>,
-    passed: u64,
-    wanted: bool,
+    transferred: u64,
+    enabled: bool,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     pub fn new(total: Option<u64>, quiet: bool) -> Self {
-        Self { started: Instant::now(), total, passed: 0, wanted: !quiet && stderr().is_terminal(), bar: None }
+        let enabled = !quiet && stderr().is_terminal();
+        Self { started: Instant::now(), total, transferred: 0, enabled, bar: None }
     }
 
     pub fn add(&mut self, bytes: usize) {
-        self.passed += bytes as u64;
-        if self.wanted && self.started.elapsed() >= AFTER {
-            self.bar.get_or_insert_with(|| bar(self.total)).set_position(self.passed);
+        self.transferred += bytes as u64;
+        if self.enabled && self.started.elapsed() >= SHOW_AFTER {
+            self.bar.get_or_insert_with(|| new_bar(self.total)).set_position(self.transferred);
         }
     }
 }
@@ -37,7 +38,7 @@ impl Drop for Progress {
     }
 }
 
-fn bar(total: Option<u64>) -> ProgressBar {
+fn new_bar(total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (ProgressBar::new(total), "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} to go"),
         None => (ProgressBar::new_spinner(), "{spinner} {bytes}, {bytes_per_sec}"),

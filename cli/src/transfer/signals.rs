@@ -1,4 +1,4 @@
-//! Ctrl-C and its like, as a flag to look at between two waits.
+//! SIGINT, SIGTERM and SIGHUP, as a flag to check between two waits.
 
 use std::fs;
 use std::io;
@@ -10,24 +10,26 @@ use signal_hook::flag;
 
 use crate::failure::Failure;
 
+/// The number of the last signal, or 0.
 pub struct Signals(Arc<AtomicUsize>);
 
 impl Signals {
-    /// From here on the first signal asks us to leave; a second one ends us where we are.
+    /// Starts to watch. The first signal sets the flag; a second one ends the process at once.
     pub fn watch() -> Result<Self, Failure> {
-        let watching = || -> io::Result<Arc<AtomicUsize>> {
+        let register = || -> io::Result<Arc<AtomicUsize>> {
             let signal = Arc::new(AtomicUsize::new(0));
-            let again = Arc::new(AtomicBool::new(false));
+            let seen = Arc::new(AtomicBool::new(false));
             let ignored = ignored();
             for number in [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|number| ignored >> (number - 1) & 1 == 0) {
-                // In this order, or the first signal would already find `again` set.
-                flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;
-                flag::register(number, Arc::clone(&again))?;
+                // Handlers run in order of registration. With `seen` set first, the first signal
+                // would already shut down.
+                flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&seen))?;
+                flag::register(number, Arc::clone(&seen))?;
                 flag::register_usize(number, Arc::clone(&signal), number.unsigned_abs() as usize)?;
             }
             Ok(signal)
         };
-        watching().map(Self).map_err(|error| Failure::io("watch for signals", &error))
+        register().map(Self).map_err(|error| Failure::io("watch for signals", &error))
     }
 
     pub fn check(&self) -> Result<(), Failure> {
@@ -38,7 +40,8 @@ impl Signals {
     }
 }
 
-/// The signals that the caller of this program wants ignored, as `nohup` does: bit N - 1 stands for signal N.
+/// The signals that the program was started with as ignored, as `nohup` does. Bit N - 1 stands for
+/// signal N.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -6,44 +6,49 @@ use std::mem;
 
 use tombolo::RecvError;
 
+use super::progress::Progress;
+use super::rendezvous::{CHECK_INTERVAL, Peer, Rendezvous, Role, refuse_namespace};
+use super::target::replacement::Replacement;
+use super::target::{Output, Target};
+use super::transport::{RecvEndpoint, print_warnings};
+use super::worker::{BUFFER_LEN, Worker};
 use crate::args::Recv;
-use crate::ends::RecvEnd;
 use crate::failure::Failure;
-use crate::place::Place;
-use crate::progress::Progress;
-use crate::rendezvous::{Part, Peer, Rendezvous, SLICE, print_notes, refuse_namespace};
-use crate::target::{Opened, Replacement, Target};
-use crate::worker::{BUFFER_LEN, Worker};
+use crate::location::Location;
 
-pub fn run(place: &Place, recv: &Recv) -> Result<(), Failure> {
+pub fn run(location: &Location, recv: &Recv) -> Result<(), Failure> {
     let transfer = &recv.transfer;
     if transfer.queue {
-        receive(place, recv, |name| place.queue(transfer.capacity).receiver(name))
+        receive(location, recv, |name| location.queue(transfer.capacity).receiver(name))
     } else {
-        receive(place, recv, |name| place.pipe(transfer.capacity).receiver(name))
+        receive(location, recv, |name| location.pipe(transfer.capacity).receiver(name))
     }
 }
 
-fn receive<R: RecvEnd>(place: &Place, recv: &Recv, enter: impl Fn(&str) -> tombolo::Result<R>) -> Result<(), Failure> {
+fn receive<R: RecvEndpoint>(
+    location: &Location,
+    recv: &Recv,
+    open: impl Fn(&str) -> tombolo::Result<R>,
+) -> Result<(), Failure> {
     let transfer = &recv.transfer;
-    refuse_namespace(place, transfer)?; // before a FIFO is opened, which may wait for its reader
+    refuse_namespace(location, transfer)?; // opening a FIFO as the target may wait for its reader
     let target = Target::find(recv)?;
-    let mut rendezvous = Rendezvous::new(place, transfer, Part::Receiver)?;
+    let mut rendezvous = Rendezvous::new(location, transfer, Role::Receiver)?;
     let rx = rendezvous.join(|name| {
-        refuse_namespace(place, transfer)?;
-        Ok(enter(name)?)
+        refuse_namespace(location, transfer)?;
+        Ok(open(name)?)
     })?;
-    // Nothing that was there is touched before.
-    let Opened { file, replacement } = target.open()?;
-    print_notes(&rx, transfer);
+    // Existing files are not changed before this.
+    let Output { file, replacement } = target.open()?;
+    print_warnings(&rx, transfer);
     let progress = Progress::new(None, transfer.quiet);
     let (name, lines) = (&transfer.name, transfer.lines);
     let output = writer(file);
-    let receiving = Receiving { rx, rendezvous, progress, output, name, lines, met: false };
-    receiving.everything(replacement)
+    let job = RecvJob { rx, rendezvous, progress, output, name, lines, peer_seen: false };
+    job.run(replacement)
 }
 
-/// Writes buffers out and empties them.
+/// Starts a worker that writes and clears each buffer.
 fn writer(mut output: File) -> Worker {
     Worker::start(move |buffer| {
         output.write_all(buffer)?;
@@ -52,20 +57,22 @@ fn writer(mut output: File) -> Worker {
     })
 }
 
-/// Writes the file to the disk. Only then is it certain that there was room for it, and that a crash
-/// of the machine after the rename leaves the old content or the new one.
+/// Starts a worker that syncs the file to the disk.
+///
+/// Some file systems report a full disk only then. It also makes sure that after a crash of the
+/// machine the renamed file has its whole content.
 fn syncer(file: File) -> Worker {
     let mut file = Some(file);
     let mut worker = Worker::start(move |_| match file.take().map_or(Ok(()), |file| file.sync_all()) {
-        // A file system that knows nothing of it.
+        // The file system cannot sync.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        done => done,
+        result => result,
     });
-    worker.give_all();
+    worker.submit_all();
     worker
 }
 
-struct Receiving<'a, R> {
+struct RecvJob<'a, R> {
     rx: R,
     rendezvous: Rendezvous<'a>,
     progress: Progress,
@@ -73,29 +80,29 @@ struct Receiving<'a, R> {
     name: &'a str,
     lines: bool,
     /// A sender has been here.
-    met: bool,
+    peer_seen: bool,
 }
 
-impl<R: RecvEnd> Receiving<'_, R> {
-    fn everything(mut self, replacement: Option<Replacement>) -> Result<(), Failure> {
+impl<R: RecvEndpoint> RecvJob<'_, R> {
+    fn run(mut self, replacement: Option<Replacement>) -> Result<(), Failure> {
         let mut message = Vec::new();
         let end = loop {
-            let mut batch = self.free_buffer()?;
+            let mut batch = self.idle_buffer()?;
             let end = self.fill(&mut batch, &mut message)?;
             self.progress.add(batch.len());
-            self.output.give(batch);
+            self.output.submit(batch);
             if let Some(end) = end {
                 break end;
             }
-            self.rendezvous.check_signals()?; // a transfer at full speed never waits
+            self.rendezvous.check_signals()?; // a fast transfer never waits, which would check them
         };
-        self.await_output()?;
+        self.wait_for_output()?;
         match (end, replacement) {
             (RecvError::Closed, None) => Ok(()),
             (RecvError::Closed, Some(replacement)) => {
                 let file = replacement.file().map_err(|error| Failure::output(&error))?;
                 self.output = syncer(file);
-                self.await_output()?;
+                self.wait_for_output()?;
                 replacement.finish()
             }
             (RecvError::PeerDied, replacement) => Err(Failure::PeerDied(format!(
@@ -111,37 +118,41 @@ impl<R: RecvEnd> Receiving<'_, R> {
         }
     }
 
-    /// Returns when everything that was given is written.
-    fn await_output(&mut self) -> Result<(), Failure> {
-        while !self.output.is_idle(SLICE).map_err(|error| Failure::output(&error))? {
+    /// Waits until all submitted buffers are written.
+    fn wait_for_output(&mut self) -> Result<(), Failure> {
+        while !self.output.is_idle(CHECK_INTERVAL).map_err(|error| Failure::output(&error))? {
             self.rendezvous.check_signals()?;
         }
         Ok(())
     }
 
-    fn free_buffer(&mut self) -> Result<Vec<u8>, Failure> {
+    fn idle_buffer(&mut self) -> Result<Vec<u8>, Failure> {
         loop {
-            if let Some(buffer) = self.output.take(SLICE).map_err(|error| Failure::output(&error))? {
+            if let Some(buffer) = self.output.collect(CHECK_INTERVAL).map_err(|error| Failure::output(&error))? {
                 return Ok(buffer);
             }
             self.rendezvous.check_signals()?;
         }
     }
 
-    /// Collects what is there; waits only if there is nothing. Says why nothing more will come, if so.
+    /// Collects the messages that are there, and waits only if there are none. Returns the reason
+    /// if no more will come.
     fn fill(&mut self, batch: &mut Vec<u8>, message: &mut Vec<u8>) -> Result<Option<RecvError>, Failure> {
         while batch.len() < BUFFER_LEN {
-            let received =
-                if batch.is_empty() { self.rx.recv_timeout(message, SLICE) } else { self.rx.try_recv(message) };
+            let received = if batch.is_empty() {
+                self.rx.recv_timeout(message, CHECK_INTERVAL)
+            } else {
+                self.rx.try_recv(message)
+            };
             match received {
                 Ok(_) => {
-                    self.met = true;
-                    self.rendezvous.go_on();
+                    self.peer_seen = true;
+                    self.rendezvous.reset_timeout();
                     if self.lines {
                         message.push(b'\n');
                     }
                     if batch.is_empty() {
-                        mem::swap(batch, message); // saves a copy of a large one
+                        mem::swap(batch, message); // saves copying a long message
                     } else {
                         batch.extend_from_slice(message);
                     }
@@ -155,16 +166,16 @@ impl<R: RecvEnd> Receiving<'_, R> {
     }
 
     fn wait_for_message(&mut self) -> Result<(), Failure> {
-        // The output may have been closed after the last write was accepted.
-        self.output.collect().map_err(|error| Failure::output(&error))?;
+        // The output may have failed after the last buffer was submitted.
+        self.output.poll().map_err(|error| Failure::output(&error))?;
         match self.rendezvous.peer() {
             Peer::NotYet => {}
-            Peer::Nameless if !self.met => {
+            Peer::NameRemoved if !self.peer_seen => {
                 let name = self.name;
                 return Err(Failure::Error(format!("somebody removed the name {name:?} before a sender came")));
             }
-            _ => self.met = true, // if it is gone, the next receive says how
+            _ => self.peer_seen = true, // if it is gone, the next receive returns why
         }
-        self.rendezvous.keep_waiting(if self.met { "nothing came" } else { "nobody came to send" })
+        self.rendezvous.keep_waiting(if self.peer_seen { "nothing came" } else { "nobody came to send" })
     }
 }

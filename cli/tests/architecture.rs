@@ -1,9 +1,9 @@
-//! Where the command may be unsafe.
+//! Which source files may contain unsafe code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// It has to run before std does.
+/// Has to run before std does.
 const UNSAFE: [&str; 1] = ["streams.rs"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -18,7 +18,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn unsafe_stays_in_one_file_of_the_command() {
+fn unsafe_code_is_only_in_streams_rs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     sources(&root, &mut found);

@@ -1,0 +1,71 @@
+//! `tombolo inspect` and `tombolo ls`: what is behind one name, and behind all of them.
+
+pub mod list;
+mod objects;
+pub mod view;
+
+use std::fmt::Write;
+
+use indicatif::BinaryBytes;
+
+use crate::failure::Failure;
+use crate::location::Location;
+use crate::output::{print, print_json, table};
+use view::{Entry, NamedEntry, Namespace, RegionView};
+
+/// `tombolo inspect`.
+pub fn run(location: &Location, name: &str, json: bool) -> Result<(), Failure> {
+    let view = Box::new(RegionView::new(&location.directory.inspect(name)?));
+    if json {
+        return print_json(&NamedEntry { name: name.to_string(), entry: Entry::Region(view) });
+    }
+    print(&format!("name         {name}\n{}", details(&view)))
+}
+
+fn details(view: &RegionView) -> String {
+    let mut text = format!("kind         {}\n", view.kind);
+    if let (Some(element), Some(longest)) = (&view.element, view.max_message_len) {
+        let (capacity, longest) = (view.amount(view.capacity), BinaryBytes(longest));
+        let _ = write!(text, "element      {element}\ncapacity     {capacity}\nlongest      {longest}\n");
+    }
+    let _ = writeln!(text, "size         {}", BinaryBytes(view.size));
+    if let Some(namespace) = &view.namespace {
+        let _ = write!(text, "objects      {}\npersistent   {}\n", view.capacity, yes_no(namespace.persistent));
+    }
+    if let Some(queue) = &view.queue {
+        let _ = writeln!(text, "lanes        {} of {} used", queue.lanes_used, queue.lanes);
+        for (label, count) in [
+            ("quarantined", queue.quarantined),
+            ("lost", queue.lost),
+            ("dropped", queue.dropped),
+            ("pooled", queue.pooled),
+        ] {
+            let _ = writeln!(text, "{label:<12} {}", view.amount(count));
+        }
+        let _ = writeln!(text, "extents      {}", BinaryBytes(queue.extents_len));
+        let _ = writeln!(text, "closed       {}", yes_no(queue.closed));
+    }
+    for direction in &view.directions {
+        let (sent, queued) = (view.amount(direction.sent), view.amount(direction.queued));
+        let _ = writeln!(text, "{:<12} to {}: {sent} sent, {queued} queued", direction.from, direction.to);
+    }
+    for user in &view.participants {
+        let pid = user.pid.map_or(String::new(), |pid| format!(", process {pid}"));
+        let _ = writeln!(text, "{:<12} {}{pid}, joined {} times", user.part, user.standing, user.joins);
+    }
+    if let Some(namespace) = &view.namespace {
+        let _ = write!(text, "\n{}", object_table(namespace));
+    }
+    text
+}
+
+fn yes_no(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+/// One line for each object. Values can be long, so they come last.
+fn object_table(namespace: &Namespace) -> String {
+    let mut rows = vec![["OBJECT", "KIND", "OF", "HOLDER", "USERS", "STATE", "VALUE"].map(String::from)];
+    rows.extend(namespace.objects.iter().map(|object| object.cells()));
+    table(&rows)
+}

@@ -1,0 +1,143 @@
+//! The objects of a namespace, as `tombolo inspect` and `tombolo ls` show them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+use tombolo::{Element, ObjectKind, ObjectState};
+
+/// The most processes that one cell of a table names.
+const USERS_SHOWN: usize = 8;
+
+/// The tags that the library gives to Rust's numbers. Their sizes need not be shown.
+const NUMBERS: [&str; 14] =
+    ["u8", "u16", "u32", "u64", "usize", "i8", "i16", "i32", "i64", "isize", "f32", "f64", "u128", "i128"];
+
+/// An object. The fields are the keys of the JSON output.
+#[derive(Serialize)]
+pub struct Object {
+    name: String,
+    kind: String,
+    element: Option<String>,
+    /// The number of elements, permits or parties, or the capacity of a queue.
+    length: Option<u64>,
+    /// `element` and `length`, for people.
+    #[serde(skip)]
+    of: String,
+    value: Option<String>,
+    /// The process that has the object's lock.
+    holder: Option<Process>,
+    /// The processes that hold a read lock, own permits or wait at the barrier.
+    users: Vec<ObjectUser>,
+    state: String,
+}
+
+#[derive(Serialize)]
+struct Process {
+    pid: u64,
+    /// As in the region's participants; "unknown" for a process that is none of them.
+    standing: &'static str,
+}
+
+/// A process that uses an object, `count` times.
+#[derive(Serialize)]
+struct ObjectUser {
+    #[serde(flatten)]
+    process: Process,
+    count: u64,
+}
+
+impl Object {
+    /// `standings` says how each process of the region stands.
+    pub fn new(info: &ObjectState, standings: &HashMap<u64, &'static str>) -> Self {
+        let process = |pid: u64| Process { pid, standing: standings.get(&pid).copied().unwrap_or("unknown") };
+        let mut counts = BTreeMap::<u64, u64>::new();
+        for &pid in &info.users {
+            *counts.entry(pid).or_default() += 1;
+        }
+        let state = match info.holder {
+            Some(_) if info.state.is_empty() => "held".to_string(),
+            _ => info.state.clone(),
+        };
+        Self {
+            name: info.name.clone(),
+            kind: info.kind.to_string(),
+            element: info.element.map(|element| element.to_string()),
+            length: info.length,
+            of: content_text(info),
+            value: info.value.clone(),
+            holder: info.holder.map(process),
+            users: counts.into_iter().map(|(pid, count)| ObjectUser { process: process(pid), count }).collect(),
+            state,
+        }
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.holder.is_some() || !self.users.is_empty()
+    }
+
+    pub fn held_text(&self) -> String {
+        let holder = self.holder.as_ref().map(Process::to_text);
+        let users = Some(self.users_text()).filter(|text| !text.is_empty());
+        let processes = holder.into_iter().chain(users).collect::<Vec<_>>().join(", ");
+        // An object that is alone in its region has no name of its own.
+        if self.name.is_empty() { processes } else { format!("{}: {processes}", self.name) }
+    }
+
+    /// Its line in a table.
+    pub fn cells(&self) -> [String; 7] {
+        let holder = self.holder.as_ref().map_or(String::new(), Process::to_text);
+        let value = self.value.clone().unwrap_or_default();
+        let (users, state) = (self.users_text(), self.state.clone());
+        let cells = [self.name.clone(), self.kind.clone(), self.of.clone(), holder, users, state, value];
+        cells.map(|cell| if cell.is_empty() { "-".to_string() } else { cell })
+    }
+
+    fn users_text(&self) -> String {
+        let mut texts: Vec<String> = self.users.iter().take(USERS_SHOWN).map(ObjectUser::to_text).collect();
+        if self.users.len() > USERS_SHOWN {
+            texts.push(format!("{} more", self.users.len() - USERS_SHOWN));
+        }
+        texts.join(", ")
+    }
+}
+
+impl Process {
+    fn to_text(&self) -> String {
+        match self.standing {
+            "alive" => self.pid.to_string(),
+            standing => format!("{} ({standing})", self.pid),
+        }
+    }
+}
+
+impl ObjectUser {
+    fn to_text(&self) -> String {
+        match self.count {
+            1 => self.process.to_text(),
+            count => format!("{} x{count}", self.process.to_text()),
+        }
+    }
+}
+
+/// What the object holds and how much of it, such as "10 x f64" or "4 permits".
+fn content_text(info: &ObjectState) -> String {
+    let element = info.element.map_or(String::new(), element_text);
+    match (info.kind, info.length) {
+        (ObjectKind::BoundedSemaphore, Some(length)) => format!("{length} permits"),
+        (ObjectKind::Barrier, Some(length)) => format!("{length} parties"),
+        (_, Some(length)) => format!("{length} x {element}"),
+        (_, None) => element,
+    }
+}
+
+/// A short form of the library's text, for a cell of a table.
+fn element_text(element: Element) -> String {
+    let Element::Value { size, tag, .. } = element else { return element.to_string() };
+    let length = tag.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let tag = tag.get(..length).unwrap_or_default().escape_ascii().to_string();
+    match tag.as_str() {
+        "" => format!("{size} bytes"),
+        number if NUMBERS.contains(&number) => tag,
+        _ => format!("{size} bytes tagged \"{tag}\""),
+    }
+}

@@ -1,0 +1,255 @@
+//! What is known of a region, as `--json` prints it.
+//!
+//! The fields are the keys of the JSON output. They are separate from the library's types, so that
+//! the output does not change when those do.
+
+use std::fmt::Write;
+
+use indicatif::BinaryBytes;
+use serde::Serialize;
+use tombolo::{Element, Inspection, Kind, Standing};
+
+use super::objects::Object;
+
+/// A name and what is behind it.
+#[derive(Serialize)]
+pub struct NamedEntry {
+    pub name: String,
+    #[serde(flatten)]
+    pub entry: Entry,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Entry {
+    Region(Box<RegionView>),
+    Problem { problem: String },
+}
+
+/// A pipe, a queue or a namespace.
+#[derive(Serialize)]
+pub struct RegionView {
+    pub(super) kind: &'static str,
+    /// What a message is. A namespace has none.
+    pub(super) element: Option<String>,
+    pub(super) capacity: u64,
+    /// The unit of `capacity`, `sent` and `queued`.
+    unit: &'static str,
+    /// The longest message in bytes. A namespace has none.
+    pub(super) max_message_len: Option<u64>,
+    pub(super) size: u64,
+    pub(super) directions: Vec<Direction>,
+    pub participants: Vec<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) queue: Option<Queue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) namespace: Option<Namespace>,
+    abandoned: bool,
+}
+
+/// What only a queue has.
+#[derive(Serialize)]
+pub struct Queue {
+    pub(super) lanes: u64,
+    /// Includes the lanes of dead participants.
+    pub(super) lanes_used: u64,
+    pub(super) quarantined: u64,
+    pub(super) lost: u64,
+    pub(super) dropped: u64,
+    pub(super) pooled: u64,
+    /// Bytes of memory for long messages, in use and kept for reuse.
+    pub(super) extents_len: u64,
+    pub(super) closed: bool,
+}
+
+/// What only a namespace has.
+#[derive(Serialize)]
+pub struct Namespace {
+    /// Whether the name stays when the last participant leaves.
+    pub(super) persistent: bool,
+    pub(super) objects: Vec<Object>,
+}
+
+#[derive(Serialize)]
+pub struct Direction {
+    pub(super) from: &'static str,
+    pub(super) to: &'static str,
+    pub(super) sent: u64,
+    pub(super) queued: u64,
+}
+
+/// A participant of a region.
+#[derive(Serialize)]
+pub struct User {
+    pub(super) part: &'static str,
+    /// `None` if nobody has joined yet, or if the endpoint is being passed to a child process.
+    pub(super) pid: Option<u64>,
+    pub standing: &'static str,
+    pub(super) joins: u64,
+}
+
+impl RegionView {
+    pub fn new(info: &Inspection) -> Self {
+        let participants: Vec<User> = info.participants.iter().map(User::new).collect();
+        let queue = info.queue.map(|state| Queue {
+            lanes: state.lanes,
+            lanes_used: participants.iter().filter(|user| user.is_present()).count() as u64,
+            quarantined: state.quarantined,
+            lost: state.lost,
+            dropped: state.dropped,
+            pooled: state.pooled,
+            extents_len: state.extents_len,
+            closed: state.is_closed,
+        });
+        let namespace = (info.kind == Kind::Namespace).then(|| Namespace::new(info, &participants));
+        Self {
+            kind: match info.kind {
+                Kind::Pipe => "pipe",
+                Kind::Queue => "queue",
+                Kind::Namespace => "namespace",
+                _ => "unknown",
+            },
+            element: namespace.is_none().then(|| info.element.to_string()),
+            capacity: info.capacity,
+            unit: match (info.kind, info.element) {
+                (Kind::Pipe, Element::Bytes) => "bytes",
+                (Kind::Namespace, _) => "objects",
+                _ => "messages",
+            },
+            max_message_len: namespace.is_none().then_some(info.max_message_len),
+            size: info.size,
+            directions: directions(info, &participants),
+            queue,
+            namespace,
+            abandoned: info.is_abandoned(),
+            participants,
+        }
+    }
+
+    /// A count with its unit.
+    pub(super) fn amount(&self, count: u64) -> String {
+        if self.unit == "bytes" { BinaryBytes(count).to_string() } else { format!("{count} {}", self.unit) }
+    }
+
+    /// Whether `doctor` can repair it while it is in use. A pipe is repaired by the next process
+    /// that takes the dead one's role.
+    pub fn is_repairable(&self) -> bool {
+        self.queue.is_some() || self.namespace.is_some()
+    }
+
+    pub fn is_persistent(&self) -> bool {
+        self.namespace.as_ref().is_some_and(|namespace| namespace.persistent)
+    }
+
+    /// Whether it is a queue with messages in it. Such a queue keeps its name.
+    pub fn has_waiting_messages(&self) -> bool {
+        self.queue.is_some() && self.queued() > 0
+    }
+
+    fn queued(&self) -> u64 {
+        self.directions.iter().map(|direction| direction.queued).sum()
+    }
+
+    /// What is lost when the region is removed, such as "3 messages were waiting in it".
+    pub fn data_loss(&self) -> String {
+        match (&self.namespace, self.queued()) {
+            (Some(_), _) => format!("{} were in it", self.amount(self.capacity)),
+            (None, 0) => "nothing was waiting in it".to_string(),
+            (None, queued) => format!("{} were waiting in it", self.amount(queued)),
+        }
+    }
+
+    /// Such as "sender 4711 alive, receiver vacant", or "1 of 64 lanes: sender 4711 alive".
+    pub fn users_text(&self) -> String {
+        // A pipe shows both roles, taken or not; others show only participants that are present.
+        let is_shown = |user: &&User| !self.is_repairable() || user.is_present();
+        let texts: Vec<String> = self.participants.iter().filter(is_shown).map(User::to_text).collect();
+        let users = if texts.is_empty() { "nobody".to_string() } else { texts.join(", ") };
+        match &self.queue {
+            Some(queue) => format!("{} of {} lanes: {users}", queue.lanes_used, queue.lanes),
+            None => users,
+        }
+    }
+
+    /// What a pipe or queue contains, such as "3 messages, 1 lost"; for a namespace, which objects
+    /// are held and by whom.
+    pub(super) fn content_text(&self) -> String {
+        if let Some(namespace) = &self.namespace {
+            return namespace.held_text();
+        }
+        let mut text = self.amount(self.queued());
+        if let Some(queue) = &self.queue {
+            let counts = [("quarantined", queue.quarantined), ("lost", queue.lost), ("dropped", queue.dropped)];
+            for (label, count) in counts.into_iter().filter(|&(_, count)| count > 0) {
+                let _ = write!(text, ", {count} {label}");
+            }
+        }
+        text
+    }
+}
+
+/// The first ring leads from the first role to the second; a second ring leads back.
+fn directions(info: &Inspection, participants: &[User]) -> Vec<Direction> {
+    let role = |index: usize| match info.kind {
+        Kind::Queue => ["senders", "receivers"][index % 2],
+        _ => participants.get(index % 2).map_or("", |user| user.part),
+    };
+    let rings = info.rings.iter().enumerate();
+    rings
+        .map(|(index, ring)| Direction { from: role(index), to: role(index + 1), sent: ring.sent, queued: ring.queued })
+        .collect()
+}
+
+impl Namespace {
+    /// The most objects that `held_text` names.
+    const HELD_SHOWN: usize = 3;
+
+    fn new(info: &Inspection, participants: &[User]) -> Self {
+        // A process that left and joined again has two records; the one that is present counts.
+        let (present, gone): (Vec<&User>, Vec<&User>) = participants.iter().partition(|user| user.is_present());
+        let users = gone.into_iter().chain(present);
+        let standings = users.filter_map(|user| Some((user.pid?, user.standing))).collect();
+        let objects = info.objects.iter().map(|object| Object::new(object, &standings)).collect();
+        Self { persistent: info.is_persistent, objects }
+    }
+
+    /// Which objects are held and by whom, such as "book: 4711; slots: 4711 x2, 4712 (dead)".
+    fn held_text(&self) -> String {
+        let held: Vec<&Object> = self.objects.iter().filter(|object| object.is_held()).collect();
+        let mut texts: Vec<String> = held.iter().take(Self::HELD_SHOWN).map(|object| object.held_text()).collect();
+        if held.len() > Self::HELD_SHOWN {
+            texts.push(format!("{} more", held.len() - Self::HELD_SHOWN));
+        }
+        if texts.is_empty() { "nothing held".to_string() } else { texts.join("; ") }
+    }
+}
+
+impl User {
+    fn new(participant: &tombolo::Participant) -> Self {
+        Self {
+            part: participant.part,
+            pid: (participant.pid != 0).then_some(participant.pid),
+            standing: match participant.standing {
+                Standing::Vacant => "vacant",
+                Standing::Alive => "alive",
+                Standing::Left => "left",
+                Standing::Dead => "dead",
+                Standing::LockLost => "lock lost",
+                _ => "unknown",
+            },
+            joins: participant.joins,
+        }
+    }
+
+    /// Whether it occupies a place, dead or alive.
+    fn is_present(&self) -> bool {
+        !matches!(self.standing, "left" | "vacant")
+    }
+
+    fn to_text(&self) -> String {
+        match self.pid {
+            Some(pid) => format!("{} {pid} {}", self.part, self.standing),
+            None => format!("{} {}", self.part, self.standing),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! `tombolo send`: a file, or standard input, into a pipe or a queue.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem;
+use std::thread;
+use std::time::Duration;
+
+use tombolo::SendError;
+
+use super::progress::Progress;
+use super::rendezvous::{CHECK_INTERVAL, POLL_INTERVAL, Peer, Rendezvous, Role, Status, refuse_namespace};
+use super::target::path::check_named_input;
+use super::transport::{SendEndpoint, print_warnings};
+use super::worker::{BUFFER_LEN, Worker};
+use crate::args::Transfer;
+use crate::failure::Failure;
+use crate::location::Location;
+use crate::streams;
+
+/// The longest line that is sent as one message: the default limit of pipes and queues.
+const MAX_LINE_LEN: usize = 1 << 30;
+
+pub fn run(location: &Location, transfer: &Transfer) -> Result<(), Failure> {
+    if transfer.queue {
+        send(location, transfer, |name| location.queue(transfer.capacity).sender(name))
+    } else {
+        send(location, transfer, |name| location.pipe(transfer.capacity).sender(name))
+    }
+}
+
+fn send<S: SendEndpoint>(
+    location: &Location,
+    transfer: &Transfer,
+    open: impl Fn(&str) -> tombolo::Result<S>,
+) -> Result<(), Failure> {
+    let (input, length) = open_input(transfer)?;
+    let mut rendezvous = Rendezvous::new(location, transfer, Role::Sender)?;
+    let tx = rendezvous.join(|name| {
+        refuse_namespace(location, transfer)?;
+        Ok(open(name)?)
+    })?;
+    print_warnings(&tx, transfer);
+    let progress = Progress::new(length, transfer.quiet);
+    let mut job = SendJob { tx, rendezvous, progress, name: &transfer.name, peer_seen: false };
+    match job.run(reader(input), transfer.lines) {
+        Ok(()) => Ok(()), // dropping the sender ends the stream
+        Err(failure) => {
+            job.tx.abort(&job.rendezvous);
+            Err(failure)
+        }
+    }
+}
+
+/// Returns the input, and its length if that is known.
+fn open_input(transfer: &Transfer) -> Result<(File, Option<u64>), Failure> {
+    let (opened, shown) = match transfer.named_file() {
+        Some(path) => {
+            check_named_input(path)?;
+            (File::open(path), path.display().to_string())
+        }
+        None => (Ok(streams::input()?), "standard input".to_string()),
+    };
+    let with_metadata = |file: File| file.metadata().map(|metadata| (file, metadata));
+    let opened = opened.and_then(with_metadata);
+    let (file, metadata) = opened.map_err(|error| Failure::io(format_args!("open {shown}"), &error))?;
+    if metadata.is_dir() {
+        return Err(Failure::Error(format!("cannot send {shown}: it is a directory")));
+    }
+    let length = (metadata.is_file() && metadata.len() > 0).then_some(metadata.len());
+    Ok((file, length))
+}
+
+/// Starts a worker that fills each buffer with one read. An empty buffer means the end of the
+/// input.
+fn reader(mut input: File) -> Worker {
+    let mut worker = Worker::start(move |buffer| {
+        buffer.resize(BUFFER_LEN, 0);
+        let count = loop {
+            match input.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        buffer.truncate(count);
+        Ok(())
+    });
+    worker.submit_all();
+    worker
+}
+
+struct SendJob<'a, S> {
+    tx: S,
+    rendezvous: Rendezvous<'a>,
+    progress: Progress,
+    name: &'a str,
+    /// A receiver has been here.
+    peer_seen: bool,
+}
+
+impl<S: SendEndpoint> SendJob<'_, S> {
+    fn run(&mut self, mut input: Worker, lines: bool) -> Result<(), Failure> {
+        let chunk_len = self.tx.chunk_len();
+        let mut line = Vec::new();
+        loop {
+            let collected = input.collect(CHECK_INTERVAL);
+            let Some(buffer) = collected.map_err(|error| Failure::io("read the input", &error))? else {
+                self.wait_for_input()?;
+                continue;
+            };
+            if buffer.is_empty() {
+                break;
+            }
+            if lines {
+                self.send_lines(&buffer, &mut line)?;
+            } else {
+                buffer.chunks(chunk_len).try_for_each(|chunk| self.send_message(chunk))?;
+            }
+            self.progress.add(buffer.len());
+            input.submit(buffer);
+        }
+        if !line.is_empty() {
+            self.send_message(&line)?;
+        }
+        self.drain()
+    }
+
+    /// Sends the lines that end in this buffer. `partial` keeps the beginning of the next one.
+    fn send_lines(&mut self, buffer: &[u8], partial: &mut Vec<u8>) -> Result<(), Failure> {
+        for piece in buffer.split_inclusive(|&byte| byte == b'\n') {
+            match piece.strip_suffix(b"\n") {
+                Some(line) if partial.is_empty() => self.send_message(line)?,
+                Some(end) => {
+                    partial.extend_from_slice(end);
+                    self.send_message(partial)?;
+                    partial.clear();
+                }
+                None => partial.extend_from_slice(piece),
+            }
+            if partial.len() > MAX_LINE_LEN {
+                return Err(Failure::Error(format!(
+                    "cannot send a line: found more than {MAX_LINE_LEN} bytes without a newline; \
+                     send without --lines"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn send_message(&mut self, message: &[u8]) -> Result<(), Failure> {
+        let mut timeout = CHECK_INTERVAL;
+        loop {
+            match self.tx.send_timeout(message, timeout) {
+                Ok(()) => break,
+                Err(SendError::TimedOut) => self.wait_for_room()?,
+                Err(error) => return Err(self.failure(error)),
+            }
+            if message.len() > self.tx.chunk_len() {
+                // A long message starts again after each timeout, so give it more time.
+                timeout *= 2;
+            }
+        }
+        self.rendezvous.reset_timeout();
+        self.rendezvous.check_signals() // a fast transfer never waits, which would check them
+    }
+
+    fn wait_for_room(&mut self) -> Result<(), Failure> {
+        self.check_receiver()?;
+        let reason = if self.peer_seen { "the receiver took nothing" } else { "nobody came to receive" };
+        self.rendezvous.keep_waiting(reason)
+    }
+
+    /// A slow input does not count against the receiver's timeout, once there is a receiver.
+    fn wait_for_input(&mut self) -> Result<(), Failure> {
+        self.check_receiver()?;
+        if self.peer_seen {
+            self.rendezvous.reset_timeout();
+        }
+        self.rendezvous.keep_waiting("nobody came to receive")
+    }
+
+    fn check_receiver(&mut self) -> Result<(), Failure> {
+        match self.rendezvous.peer() {
+            Peer::Here => self.peer_seen = true,
+            Peer::Left => return Err(self.failure(SendError::Closed)),
+            Peer::Died => return Err(self.failure(SendError::PeerDied)),
+            Peer::NameRemoved if !self.peer_seen => return Err(self.name_removed()),
+            Peer::NameRemoved | Peer::NotYet => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until receivers have taken everything. The transfer is complete only then.
+    fn drain(&mut self) -> Result<(), Failure> {
+        let mut pause = Duration::from_micros(100);
+        let mut last_remaining = u64::MAX;
+        let mut goal = None;
+        loop {
+            let Status { peer, sent, queued } = self.rendezvous.status();
+            // Other senders of a queue wait for what they send after this.
+            let goal = *goal.get_or_insert(sent);
+            let received = sent.saturating_sub(queued);
+            let reason = match (peer, goal.saturating_sub(received)) {
+                (Peer::Here | Peer::Left, 0) => return Ok(()),
+                // It has the memory and can go on reading, but its progress cannot be seen any
+                // more.
+                (Peer::NameRemoved, _) if self.peer_seen => return Ok(()),
+                (Peer::NameRemoved, _) => return Err(self.name_removed()),
+                (Peer::Left, _) => return Err(self.failure(SendError::Closed)),
+                (Peer::Died, _) => return Err(self.failure(SendError::PeerDied)),
+                (Peer::NotYet, _) => "nobody came to receive",
+                (Peer::Here, remaining) => {
+                    self.peer_seen = true;
+                    if mem::replace(&mut last_remaining, remaining) != remaining {
+                        self.rendezvous.reset_timeout();
+                    }
+                    "the receiver took nothing"
+                }
+            };
+            self.rendezvous.keep_waiting(reason)?;
+            thread::sleep(pause);
+            pause = (pause * 2).min(POLL_INTERVAL);
+        }
+    }
+
+    fn failure(&self, error: SendError) -> Failure {
+        let (name, receiver) = (self.name, S::RECEIVER);
+        match error {
+            SendError::Closed => Failure::Error(format!("{receiver} of {name:?} left before the end")),
+            SendError::PeerDied => {
+                Failure::PeerDied(format!("{receiver} of {name:?} died before the end; start both sides again"))
+            }
+            error => Failure::Error(format!("cannot send to {name:?}: {error}")),
+        }
+    }
+
+    fn name_removed(&self) -> Failure {
+        Failure::Error(format!("somebody removed the name {:?} before a receiver came", self.name))
+    }
+}

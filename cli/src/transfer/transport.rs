@@ -1,0 +1,103 @@
+//! What a transfer goes through: one endpoint of a pipe or of a queue.
+
+use std::time::Duration;
+
+use tombolo::{End, QueueReceiver, QueueSender, Receiver, RecvError, SendError, Sender};
+
+use super::rendezvous::Rendezvous;
+use crate::args::Transfer;
+use crate::failure::print_message;
+use crate::location::BLOCK_LEN;
+
+pub trait SendEndpoint: End {
+    /// The receiver that must stay until the end, as errors name it.
+    const RECEIVER: &'static str;
+
+    /// The number of bytes of a file that are best sent as one message.
+    fn chunk_len(&self) -> usize;
+
+    fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError>;
+
+    /// Leaves before the end of the stream and cleans up the name.
+    ///
+    /// Closing the sender would tell the receivers that the stream is complete. So it is abandoned:
+    /// to them it looks as if this process had been killed.
+    fn abort(self, rendezvous: &Rendezvous);
+}
+
+pub trait RecvEndpoint: End {
+    /// The sender that ends the stream, as errors name it.
+    const SENDER: &'static str;
+
+    fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError>;
+
+    fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError>;
+}
+
+impl SendEndpoint for Sender {
+    const RECEIVER: &'static str = "the receiver";
+
+    fn chunk_len(&self) -> usize {
+        self.inline_max_len()
+    }
+
+    fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_timeout(message, timeout)
+    }
+
+    fn abort(self, rendezvous: &Rendezvous) {
+        rendezvous.remove_name();
+        let _ = self.abandon(); // fails only for half of a duplex pipe
+    }
+}
+
+impl SendEndpoint for QueueSender {
+    const RECEIVER: &'static str = "the last receiver";
+
+    fn chunk_len(&self) -> usize {
+        self.max_message_len().clamp(1, BLOCK_LEN)
+    }
+
+    fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_timeout(message, timeout)
+    }
+
+    fn abort(self, rendezvous: &Rendezvous) {
+        // The name stays as long as others use it. If several abort at once, each is marked dead
+        // before it checks, so the last one sees that nobody is left and removes the name.
+        rendezvous.remove_name_after(|| drop(self.abandon()));
+    }
+}
+
+impl RecvEndpoint for Receiver {
+    const SENDER: &'static str = "the sender";
+
+    fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
+        self.recv_timeout(message, timeout)
+    }
+
+    fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.try_recv(message)
+    }
+}
+
+impl RecvEndpoint for QueueReceiver {
+    const SENDER: &'static str = "the last sender";
+
+    fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
+        self.recv_timeout(message, timeout)
+    }
+
+    fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.try_recv(message)
+    }
+}
+
+/// Prints which of the user's options could not be honoured. `capacity` is the only one there is.
+pub fn print_warnings(endpoint: &impl End, transfer: &Transfer) {
+    if transfer.capacity.is_some() && !transfer.quiet {
+        for warning in endpoint.report().warnings() {
+            print_message(format_args!("note: {warning}"));
+        }
+    }
+}
