@@ -12,7 +12,7 @@ use crate::raw::{Corrupt, Ready};
 use crate::region::Region;
 use crate::region::layout::header::ElementType;
 use crate::region::words::{Mapped, Words};
-use crate::wait::poll_backoff::RECORD;
+use crate::wait::poll_backoff::TYPICAL_RECORD_WORDS;
 
 /// A kind of message: `[u8]`, or a type of which every bit pattern is a value ([`bytemuck::Pod`]).
 pub trait Message: sealed::PipeCodec {}
@@ -302,6 +302,6 @@ impl Look for Reassembler {
     }
 
     fn position(&self) -> u64 {
-        self.records.ring.position() / RECORD
+        self.records.ring.position() / TYPICAL_RECORD_WORDS
     }
 }

@@ -62,8 +62,8 @@ pub fn effort() -> (u64, u64) {
 
 /// From here on no slice ends a sleep of this process, and only wake-ups do. For tests in which one that does not come is to be noticed;
 /// a process that waits like that does not hear of deaths.
-pub fn make_slices_endless() {
-    crate::wait::make_slices_endless();
+pub fn disable_liveness_interval() {
+    crate::wait::disable_liveness_interval();
 }
 
 /// An input, read from its front; behind its end all is zero.

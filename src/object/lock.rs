@@ -96,7 +96,7 @@ impl Handle {
         let outcome = match until {
             Timeout::NonBlocking => attempt()?.ok_or(SyncError::WouldBlock),
             Timeout::At(deadline) => {
-                let mut waiting = ObjectWaiter { ear, pace: WaitState::once(self.wait), ask: &mut ask, turn };
+                let mut waiting = ObjectWaiter { ear, pace: WaitState::for_one_wait(self.wait), ask: &mut ask, turn };
                 waiting.wait_for(0, deadline, |_| attempt())
             }
         };
@@ -211,31 +211,31 @@ struct ObjectWaiter<'a> {
 impl Waiter for ObjectWaiter<'_> {
     type End = WaitEnd;
 
-    fn look(&mut self) -> Option<WaitEnd> {
+    fn peer_end(&mut self) -> Option<WaitEnd> {
         None
     }
 
-    fn ask(&mut self, _: Deadline) -> Option<WaitEnd> {
+    fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
         (self.ask)()
     }
 
-    fn report(&mut self, end: WaitEnd) -> WaitEnd {
+    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
         end
     }
 
-    fn ear(&self) -> &EventCount<Mapped> {
+    fn event(&self) -> &EventCount<Mapped> {
         self.ear
     }
 
-    fn pace(&mut self) -> &mut WaitState {
+    fn wait_state(&mut self) -> &mut WaitState {
         &mut self.pace
     }
 
-    fn pause(&self) -> Option<Duration> {
+    fn standby(&self) -> Option<Duration> {
         self.turn.stands_back.get().map(|_| OVERTAKEN)
     }
 
-    fn slept(&mut self) {
+    fn on_wake(&mut self) {
         self.turn.comes_first.set(true);
     }
 }
@@ -263,7 +263,7 @@ impl ObjectLock {
     }
 
     #[inline]
-    fn ear(&self) -> &EventCount<Mapped> {
+    fn event(&self) -> &EventCount<Mapped> {
         &self.lock.1
     }
 
@@ -292,7 +292,7 @@ impl ObjectLock {
         self.handle.check_ours()?;
         // The CAS comes first: a look at the event before it would fetch the line twice.
         let past = match self.lock().try_lock(self.lane())? {
-            Some(past) if !self.ear().no_barging() => past,
+            Some(past) if !self.event().no_barging() => past,
             Some(past) => {
                 self.let_go(past);
                 self.acquire_slowly(until)?
@@ -314,7 +314,7 @@ impl ObjectLock {
             Some(_) => Ok(None),
         };
         let is_free = || self.lock().owner().is_none();
-        self.handle.attempt_in_turn(self.ear(), self.ear(), until, is_free, || self.ask(), attempt)
+        self.handle.attempt_in_turn(self.event(), self.event(), until, is_free, || self.ask(), attempt)
     }
 
     /// What the kernel says of the owner.
@@ -362,7 +362,7 @@ impl ObjectLock {
     #[inline(always)]
     fn let_go(&self, past: History) {
         self.lock().unlock(self.lane(), past);
-        self.ear().notify(1);
+        self.event().notify(1);
     }
 }
 

@@ -29,7 +29,7 @@ use crate::region::repair::{Budget, MAX_CHECKS, RepairOutcome, RepairScan};
 use crate::region::words::Mapped;
 use crate::sys::memory::FileId;
 use crate::sys::{self, fork::ForkSafe};
-use crate::wait::{SLICE, WaitEnd};
+use crate::wait::{LIVENESS_INTERVAL, WaitEnd};
 
 /// Members for whom one pass over the objects is made at most.
 const TOGETHER: usize = 64;
@@ -236,7 +236,7 @@ impl Membership {
         self.local(object).is_some_and(|local| {
             // Relaxed: any thread may ask.
             let (now, asked) = (sys::now(), local.asked.load(Ordering::Relaxed));
-            let is_time = now.saturating_sub(asked) >= SLICE.as_nanos() as u64;
+            let is_time = now.saturating_sub(asked) >= LIVENESS_INTERVAL.as_nanos() as u64;
             if is_time {
                 local.asked.store(now, Ordering::Relaxed);
             }

@@ -214,7 +214,7 @@ fn announce_exit(seat: &Registration) {
 impl Waiter for Connection {
     type End = PeerEnd;
 
-    fn look(&mut self) -> Option<PeerEnd> {
+    fn peer_end(&mut self) -> Option<PeerEnd> {
         let view = self.peer.view();
         // Known to be dead, and nobody has come since.
         let dead = self.told == Some((view.epoch(), WaitEnd::PeerDied));
@@ -228,7 +228,7 @@ impl Waiter for Connection {
         Some(PeerEnd { stop, view })
     }
 
-    fn ask(&mut self, _: Deadline) -> Option<PeerEnd> {
+    fn check_liveness(&mut self, _: Deadline) -> Option<PeerEnd> {
         let peer = 1 - self.seat.index().min(1);
         let view = self.peer.view();
         let stop = match self.seat.region().participants().status(peer) {
@@ -240,10 +240,10 @@ impl Waiter for Connection {
         if view.is_open() && self.peer.view() == view {
             return Some(PeerEnd { stop, view });
         }
-        self.look() // it closed, or another came, while we asked
+        self.peer_end() // it closed, or another came, while we asked
     }
 
-    fn report(&mut self, end: PeerEnd) -> WaitEnd {
+    fn report_end(&mut self, end: PeerEnd) -> WaitEnd {
         let news = end.stop == WaitEnd::PeerDied && self.unreported(self.known, end.view).1 > 0;
         // News is of a predecessor: the one who is there now has not ended.
         if !(self.side == Side::Producer && news) {
@@ -253,11 +253,11 @@ impl Waiter for Connection {
         end.stop
     }
 
-    fn ear(&self) -> &EventCount<Mapped> {
+    fn event(&self) -> &EventCount<Mapped> {
         &self.ear
     }
 
-    fn pace(&mut self) -> &mut WaitState {
+    fn wait_state(&mut self) -> &mut WaitState {
         &mut self.pace
     }
 }

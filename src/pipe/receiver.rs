@@ -50,7 +50,7 @@ impl<M: Message + ?Sized> Receiver<M> {
             let found = match self.reader.look()? {
                 Some(found) => Ok(found),
                 None => self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, |effort| {
-                    if !effort.is_worth_it(|| self.reader.glance()) {
+                    if !effort.should_try(|| self.reader.glance()) {
                         return Ok(None);
                     }
                     Ok(self.reader.look()?)
@@ -84,7 +84,7 @@ impl<M: Message + ?Sized> Receiver<M> {
     ) -> Result<R, RecvError> {
         loop {
             let found = self.link.wait_for::<_, RecvError>(self.reader.position(), deadline, |effort| {
-                if !effort.is_worth_it(|| self.reader.glance()) {
+                if !effort.should_try(|| self.reader.glance()) {
                     return Ok(None);
                 }
                 let found = take(&mut self.reader)?.map(Ok);
@@ -109,11 +109,11 @@ impl<M: Message + ?Sized> Receiver<M> {
         let end = match self.reader.look()? {
             Some(Ready::Message) => return Ok(()),
             Some(Ready::Successor(succession)) => return self.succeed(succession),
-            None => self.link.stop(),
+            None => self.link.end_of_try(),
         };
         match end {
             Some(_) if self.reader.look()?.is_some() => Ok(()), // sent before the end
-            Some(end) => Err(self.link.report(end).into()),
+            Some(end) => Err(self.link.report_end(end).into()),
             None => Err(RecvError::Empty),
         }
     }

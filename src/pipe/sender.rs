@@ -13,7 +13,7 @@ use crate::pipe::connection::{self, Connection};
 use crate::pipe::store_policy::StorePolicy;
 use crate::sys::{Deadline, deadline_after};
 use crate::wait::Waiter;
-use crate::wait::poll_backoff::RECORD;
+use crate::wait::poll_backoff::TYPICAL_RECORD_WORDS;
 
 /// Sends messages to one [`Receiver`](crate::pipe::Receiver), in order, each whole.
 ///
@@ -61,8 +61,8 @@ impl<M: Message + ?Sized> Sender<M> {
     /// Why an attempt that must not wait failed.
     #[cold]
     fn refusal(&mut self) -> SendError {
-        match self.link.stop() {
-            Some(end) => self.link.report(end).into(),
+        match self.link.end_of_try() {
+            Some(end) => self.link.report_end(end).into(),
             None => SendError::Full,
         }
     }
@@ -170,7 +170,7 @@ impl<T: Pod> Sender<T> {
     pub(crate) fn await_room(&mut self, deadline: Deadline) -> Result<(), SendError> {
         let position = self.writer.ring.position();
         self.link.wait_for(position, deadline, |effort| {
-            let has_room = effort.is_worth_it(|| self.writer.ring.has_news()) && self.writer.ring.room(1)? > 0;
+            let has_room = effort.should_try(|| self.writer.ring.has_news()) && self.writer.ring.room(1)? > 0;
             Ok(has_room.then_some(()))
         })
     }
@@ -316,9 +316,9 @@ impl Sender<[u8]> {
         deadline: Deadline,
         mut has_room: impl FnMut(&mut <[u8] as crate::message::sealed::PipeCodec>::Writer) -> Result<bool, SendError>,
     ) -> Result<(), SendError> {
-        let position = self.writer.ring.position() / RECORD;
+        let position = self.writer.ring.position() / TYPICAL_RECORD_WORDS;
         self.link.wait_for(position, deadline, |effort| {
-            let has_room = effort.is_worth_it(|| self.writer.ring.has_news()) && has_room(&mut self.writer)?;
+            let has_room = effort.should_try(|| self.writer.ring.has_news()) && has_room(&mut self.writer)?;
             Ok(has_room.then_some(()))
         })
     }

@@ -105,9 +105,9 @@ impl Half {
         mut action: impl FnMut(&mut RingAccess) -> Result<Option<R>, E>,
     ) -> Result<Option<R>, E> {
         match until {
-            Timeout::NonBlocking => match self.lane.stop_or_pause() {
+            Timeout::NonBlocking => match self.lane.end_or_backoff() {
                 Some(end) => match action(&mut self.gate)? {
-                    None if self.lane.is_final(&end) => Err(self.lane.report(end).into()),
+                    None if self.lane.is_final(&end) => Err(self.lane.report_end(end).into()),
                     outcome => Ok(outcome),
                 },
                 None => Ok(None),
@@ -115,7 +115,7 @@ impl Half {
             Timeout::At(deadline) => self
                 .lane
                 .wait(ear, deadline, |effort| {
-                    if !effort.is_worth_it(|| ear.glance(self.gate.ring.words())) {
+                    if !effort.should_try(|| ear.glance(self.gate.ring.words())) {
                         return Ok(None);
                     }
                     action(&mut self.gate)

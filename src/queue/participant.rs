@@ -260,10 +260,10 @@ impl QueueParticipant {
 
     /// As [`Waiter::stop`], and after a run of successes a moment in which the others can get ahead: who polls without pause gets
     /// each message singly, and takes the lines of the others' indices away from them all the while.
-    pub(crate) fn stop_or_pause(&mut self) -> Option<WaitEnd> {
-        let end = self.stop();
+    pub(crate) fn end_or_backoff(&mut self) -> Option<WaitEnd> {
+        let end = self.end_of_try();
         if end.is_none() {
-            self.pace.pause_after_run(self.passed);
+            self.pace.pause_after_burst(self.passed);
         }
         end
     }
@@ -353,7 +353,7 @@ pub(super) fn announce_exit(seat: &Registration) {
 impl Waiter for QueueParticipant {
     type End = WaitEnd;
 
-    fn look(&mut self) -> Option<WaitEnd> {
+    fn peer_end(&mut self) -> Option<WaitEnd> {
         let phase = if self.role == Role::Receiver { self.words.now().phase() } else { 0 };
         let now = (self.changes.load(Ordering::Acquire), phase);
         if self.seen != Some(now) {
@@ -363,7 +363,7 @@ impl Waiter for QueueParticipant {
         self.gone
     }
 
-    fn ask(&mut self, deadline: Deadline) -> Option<WaitEnd> {
+    fn check_liveness(&mut self, deadline: Deadline) -> Option<WaitEnd> {
         // With many lanes a few at a time: each question takes the kernel longer the more there are.
         let seat = Arc::clone(&self.seat);
         QueueState::of(seat.region()).repair_some(&mut self.scan, Some(seat.index()), &Budget::until(deadline));
@@ -390,11 +390,11 @@ impl Waiter for QueueParticipant {
         false
     }
 
-    fn report(&mut self, end: WaitEnd) -> WaitEnd {
+    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
         end
     }
 
-    fn ear(&self) -> &EventCount<Mapped> {
+    fn event(&self) -> &EventCount<Mapped> {
         match self.ear {
             WaitFor::Message => &self.readable,
             WaitFor::Slot => &self.writable,
@@ -403,7 +403,7 @@ impl Waiter for QueueParticipant {
         }
     }
 
-    fn pace(&mut self) -> &mut WaitState {
+    fn wait_state(&mut self) -> &mut WaitState {
         &mut self.pace
     }
 }

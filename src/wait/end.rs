@@ -1,0 +1,56 @@
+//! Why a wait ended without what it waited for, and what each kind of call makes of it.
+
+use crate::error::{RecvError, SendError, SyncError};
+use crate::raw::Corrupt;
+
+/// Why a wait ended without what it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitEnd {
+    Closed,
+    PeerDied,
+    LockLost,
+    TimedOut,
+    Corrupt,
+}
+
+/// The outcomes that pipes and queues report by the same names.
+macro_rules! from_wait_end {
+    ($($error:ty),*) => {$(
+        impl From<WaitEnd> for $error {
+            fn from(end: WaitEnd) -> Self {
+                match end {
+                    WaitEnd::Closed => Self::Closed,
+                    WaitEnd::PeerDied => Self::PeerDied,
+                    WaitEnd::LockLost => Self::LockLost,
+                    WaitEnd::TimedOut => Self::TimedOut,
+                    WaitEnd::Corrupt => Self::Corrupt,
+                }
+            }
+        }
+    )*};
+}
+
+from_wait_end!(SendError, RecvError);
+
+macro_rules! from_corrupt {
+    ($($error:ty),*) => {$(
+        impl From<Corrupt> for $error {
+            fn from(_: Corrupt) -> Self {
+                Self::Corrupt
+            }
+        }
+    )*};
+}
+
+from_corrupt!(SendError, RecvError, SyncError);
+
+impl From<WaitEnd> for SyncError {
+    fn from(end: WaitEnd) -> Self {
+        match end {
+            WaitEnd::LockLost => Self::LockLost,
+            WaitEnd::TimedOut => Self::TimedOut,
+            // Objects have no peer that could close or die.
+            WaitEnd::Corrupt | WaitEnd::Closed | WaitEnd::PeerDied => Self::Corrupt,
+        }
+    }
+}
