@@ -31,7 +31,7 @@ fn namespace_create_killed_next_open_works() {
     swept.covers(12, 0);
 }
 
-/// region/participant.rs J1 to J5.
+/// region/lifecycle.rs join-1 to join-5.
 #[test]
 fn namespace_join_killed_participant_is_replaced() {
     let plan = |names: &Path| plan_for(2, names).mutex("mutex", pair(0));
@@ -90,8 +90,8 @@ fn namespace_left_with_forgotten_guard_rejoin_finds_lock_free() {
     }
 }
 
-/// region/participant.rs L4 to L6: the last participant removes the name; the next one finds the
-/// old namespace or a new one.
+/// region/lifecycle.rs leave-4 to leave-6: the last participant removes the name; the next one
+/// finds the old namespace or a new one.
 #[test]
 fn namespace_leave_as_last_killed_next_open_works() {
     let swept = sweep(
