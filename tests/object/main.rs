@@ -1,0 +1,28 @@
+//! The objects of `tombolo::sync` and their namespaces, within one process.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod array;
+mod atomic;
+mod barrier;
+mod bounded_semaphore;
+mod common;
+mod condvar;
+mod event;
+mod every_kind;
+mod mutex;
+mod namespace;
+mod namespace_plan;
+mod namespace_queue;
+mod once;
+mod reentrant_mutex;
+mod rw_lock;
+mod semaphore;
+mod standalone;
+mod thread_identity;
+mod value;
+
+use standalone::use_standalone_names;
+
+support::parts!(use_standalone_names);

@@ -1,0 +1,117 @@
+//! What a `NamespaceBuilder` plans, compared with what exists.
+
+use tombolo::{ErrorKind, Namespace, NamespaceBuilder, Object};
+
+use crate::common::{KINDS, NAME, all_kinds, assert_error};
+use crate::support::Sandbox;
+
+#[test]
+fn namespace_object_missing_or_of_other_type_error_names_both() {
+    let _watchdog = Sandbox::new();
+    let namespace = all_kinds().value("tagged", 1_u64).tag(*b"metres\0\0").anonymous().unwrap();
+    let wrong = ErrorKind::WrongType;
+    assert_error(
+        namespace.value::<u8>("nothing"),
+        ErrorKind::NotFound,
+        &["nothing", "atomic", "re-entrant", "bounded"],
+    );
+    assert_error(namespace.queue::<u8>("nothing"), ErrorKind::NotFound, &["nothing", "queue"]);
+    for (name, _, kind) in KINDS {
+        let expected = if kind == "value" { "mutex" } else { "value" };
+        let result = match expected {
+            "mutex" => namespace.mutex::<[u8; 100]>(name).map(|_| ()),
+            _ => namespace.value::<[u8; 100]>(name).map(|_| ()),
+        };
+        assert_error(result, wrong, &[name, kind, expected]);
+    }
+    assert_error(namespace.event("condvar"), wrong, &["condition variable", "event"]);
+    assert_error(namespace.semaphore("bounded"), wrong, &["bounded semaphore of 6", "a semaphore"]);
+    assert_error(namespace.barrier("once"), wrong, &["once", "barrier"]);
+    assert_error(namespace.queue::<u64>("value"), wrong, &["value", "queue"]);
+
+    assert_error(namespace.value::<[u8; 99]>("value"), wrong, &["100 bytes", "99 bytes"]);
+    assert_error(namespace.value::<[u32; 25]>("value"), wrong, &["aligned to 1", "aligned to 4"]);
+    assert_error(namespace.atomic::<u16>("atomic"), wrong, &["i16", "u16"]);
+    assert_error(namespace.atomic::<i32>("atomic"), wrong, &["i16", "i32"]);
+    assert_error(namespace.array::<[u32; 4]>("array"), wrong, &["array of 5", "12 bytes", "16 bytes"]);
+    assert_error(namespace.array::<[u8; 12]>("array"), wrong, &["aligned to 4", "aligned to 1"]);
+    assert_error(namespace.mutex::<u64>("mutex"), wrong, &["f64", "u64"]);
+    assert_error(namespace.queue::<[u16; 2]>("queue"), wrong, &["6 bytes"]);
+    assert_error(namespace.queue::<[u8]>("queue"), wrong, &["6 bytes", "queue"]);
+    assert_error(namespace.queue::<u64>("bytes"), wrong, &["byte messages", "queue"]);
+
+    let metres = namespace.tagged(*b"metres\0\0");
+    assert_eq!(metres.value::<u64>("tagged").unwrap().load(), Ok(1));
+    assert_error(namespace.value::<u64>("tagged"), wrong, &["metres", "u64"]);
+    assert_error(namespace.tagged(*b"feet\0\0\0\0").value::<u64>("tagged"), wrong, &["metres", "feet"]);
+    assert_error(metres.value::<[u8; 100]>("value"), wrong, &["metres"]);
+}
+
+#[test]
+fn namespace_plan_unlike_existing_error_names_both() {
+    let sandbox = Sandbox::new();
+    let _namespace = all_kinds().directory(sandbox.names()).open(NAME).unwrap();
+    let open = |plan: NamespaceBuilder| plan.directory(sandbox.names()).open(NAME);
+    let plan = Namespace::builder;
+    let cases: [(NamespaceBuilder, &[&str]); 10] = [
+        (plan().event("once"), &["once", "event"]),
+        (plan().value("value", [1_u8; 101]), &["100 bytes", "101 bytes"]),
+        (plan().value("value", [1_u8; 100]).tag(*b"12345678"), &["12345678"]),
+        (plan().array("array", &[[0_u32; 3]; 6]), &["array of 5", "array of 6"]),
+        (plan().zeroed_array::<[u32; 3]>("array", 4), &["array of 5"]),
+        (plan().bounded_semaphore("bounded", 5), &["6 permits"]),
+        (plan().bounded_semaphore("bounded", 9), &["6 permits", "9 permits"]),
+        (plan().barrier("barrier", 8), &["7 parties", "8 parties"]),
+        (plan().queue::<[u16; 4]>("queue", 8), &["6 bytes", "8 bytes"]),
+        (plan().byte_queue("queue", 8, 100), &["6 bytes"]),
+    ];
+    for (plan, words) in cases {
+        assert_error(open(plan), ErrorKind::WrongType, words);
+    }
+    assert!(open(Namespace::builder().barrier("barrier", 7).mutex("mutex", 9.0_f64)).is_ok());
+    assert!(open(all_kinds()).is_ok());
+}
+
+#[test]
+fn namespace_planned_object_missing_is_named() {
+    let sandbox = Sandbox::new();
+    let _namespace = all_kinds().directory(sandbox.names()).open(NAME).unwrap();
+    let plan = Namespace::builder().event("event").event("another").directory(sandbox.names());
+    assert_error(plan.open(NAME), ErrorKind::NotFound, &["another"]);
+    assert_error(plan.clone().open_existing().open(NAME), ErrorKind::NotFound, &["another"]);
+    assert_error(plan.create_new().open(NAME), ErrorKind::AlreadyExists, &[NAME]);
+}
+
+#[test]
+fn namespace_plan_invalid_is_refused() {
+    let sandbox = Sandbox::new();
+    let invalid = ErrorKind::InvalidOptions;
+    let two = Namespace::builder().event("same").once("same");
+    assert_error(two.anonymous(), ErrorKind::AlreadyExists, &["same"]);
+    let long = "x".repeat(65);
+    for name in [long.as_str(), "a\nb", "nul\0"] {
+        assert_error(Namespace::builder().event(name).anonymous(), ErrorKind::InvalidName, &["choose another name"]);
+    }
+    for name in [&long[1..], "a/b", ".", "ümläut"] {
+        let namespace = Namespace::builder().event(name).once("once").anonymous().unwrap();
+        assert_eq!(namespace.event(name).unwrap().object_name(), name);
+    }
+    assert_error(Namespace::builder().barrier("barrier", 0).anonymous(), invalid, &["barrier", "parties"]);
+    assert_error(Namespace::builder().bounded_semaphore("b", 0).anonymous(), invalid, &["permit"]);
+    assert_error(Namespace::builder().queue::<u64>("q", usize::MAX).anonymous(), invalid, &["\"q\"", "capacity"]);
+    assert_error(Namespace::builder().queue::<()>("q", 4).anonymous(), invalid, &["\"q\""]);
+    assert_error(Namespace::builder().anonymous(), invalid, &["objects"]);
+    for count in [0, 4097] {
+        let plan = Namespace::builder().event("e").max_participants(count);
+        assert_error(plan.anonymous(), invalid, &["participants"]);
+    }
+    for count in [1, 4096] {
+        let plan = Namespace::builder().rw_lock("lock", 1_u8).barrier("b", 2).max_participants(count);
+        assert_eq!(*plan.anonymous().unwrap().rw_lock::<u8>("lock").unwrap().read().unwrap(), 1);
+    }
+    let plan = Namespace::builder().event("e").directory(sandbox.names());
+    for name in ["", "a/b", ".x", &"x".repeat(201)] {
+        assert_eq!(plan.open(name).unwrap_err().kind(), ErrorKind::InvalidName, "{name:?}");
+    }
+    assert_eq!(sandbox.litter(), [""; 0]);
+}

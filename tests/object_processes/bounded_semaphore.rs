@@ -1,0 +1,36 @@
+//! `BoundedSemaphore`: permits of dead processes.
+
+use std::thread;
+
+use tombolo::SyncError;
+
+use crate::common::{MOMENT, open, start_ready};
+use crate::support::{Sandbox, until};
+
+#[test]
+fn bounded_semaphore_holder_killed_permits_return_plain_ones_do_not() {
+    let sandbox = Sandbox::new();
+    let namespace = open(&sandbox);
+    let (permits, plain) = (namespace.bounded_semaphore("permits").unwrap(), namespace.semaphore("semaphore").unwrap());
+    for count in [2, 3, 2, 3] {
+        let owner = start_ready(&sandbox, "hold", &["permits"]);
+        assert_eq!(
+            (permits.available(), permits.release(1)),
+            (1, Err(SyncError::NotOwner)),
+            "another process holds them"
+        );
+        assert_eq!(permits.acquire_timeout(count, MOMENT), Err(SyncError::TimedOut), "it is alive");
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| permits.acquire(count));
+            thread::sleep(MOMENT);
+            owner.kill();
+            assert_eq!(waiting.join().unwrap(), Ok(()));
+        });
+        assert_eq!((permits.release(count), permits.available()), (Ok(()), 3));
+    }
+    start_ready(&sandbox, "hold", &["permits", "semaphore"]).kill();
+    until(|| permits.try_acquire(3).is_ok()); // does not wait, and checks liveness now and then
+    assert_eq!((permits.release(3), permits.available()), (Ok(()), 3));
+    assert_eq!(plain.acquire_timeout(1, MOMENT), Err(SyncError::TimedOut));
+    assert_eq!((plain.available(), plain.release(1)), (Ok(0), Ok(())), "any process may release it");
+}
