@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process;
 use std::time::{Duration, Instant};
 
-use tombolo::QueueOptions;
+use tombolo::queue;
 
 const CAPACITY: u64 = 32;
 /// As docs/layout.md has them, in bytes.
@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_millis(50);
 
 fn measure(lanes: u64) -> Result<(Duration, Duration), Box<dyn Error>> {
     let directory = PathBuf::from(format!("/dev/shm/tombolo-hostile-{}", process::id()));
-    let options = QueueOptions::values::<u64>().capacity(CAPACITY as usize).max_participants(lanes as usize);
+    let options = queue::Options::<u64>::new().capacity(CAPACITY as usize).max_participants(lanes as usize);
     let options = options.directory(&directory);
     let (tx, mut rx) = (options.sender("queue")?, options.receiver("queue")?);
     let file = File::options().write(true).open(directory.join("queue"))?;

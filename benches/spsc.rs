@@ -22,7 +22,9 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use rustix::{io::ioctl_fionbio, pipe::fcntl_setpipe_size};
-use tombolo::{Handover, Pipe, PipeOptions, Receiver, Sender, Wait};
+use tombolo::WaitStrategy;
+use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::spawn::Handover;
 
 use harness::payload::{Check, Fill, Message, Words};
 use harness::pin::{CONSUMER, PRODUCER, have_both, pin};
@@ -63,7 +65,7 @@ const REST: Duration = Duration::from_micros(50);
 enum Work {
     Throughput,
     /// Each message is answered by one of the same size.
-    PingPong(Wait),
+    PingPong(WaitStrategy),
 }
 
 #[derive(Clone, Copy)]
@@ -80,8 +82,8 @@ const CASES: [Case; 9] = [
     Case { work: Work::Throughput, size: 4096 },
     Case { work: Work::Throughput, size: 64 << 10 },
     Case { work: Work::Throughput, size: 1 << 20 },
-    Case { work: Work::PingPong(Wait::Spin), size: 64 },
-    Case { work: Work::PingPong(Wait::Park), size: 64 },
+    Case { work: Work::PingPong(WaitStrategy::Spin), size: 64 },
+    Case { work: Work::PingPong(WaitStrategy::Park), size: 64 },
 ];
 
 /// Runs with `M` as the message of that many bytes.
@@ -110,27 +112,27 @@ impl Case {
         matches!(self.work, Work::PingPong(_))
     }
 
-    fn wait(self) -> Wait {
+    fn wait(self) -> WaitStrategy {
         match self.work {
-            Work::Throughput => Wait::default(),
+            Work::Throughput => WaitStrategy::default(),
             Work::PingPong(wait) => wait,
         }
     }
 
     fn spins(self) -> bool {
-        self.wait() == Wait::Spin
+        self.wait() == WaitStrategy::Spin
     }
 
     fn parks(self) -> bool {
-        self.wait() == Wait::Park
+        self.wait() == WaitStrategy::Park
     }
 
-    fn values<W: Words>(self) -> PipeOptions<W> {
-        PipeOptions::values().capacity(self.slots()).wait(self.wait())
+    fn values<W: Words>(self) -> pipe::Options<W> {
+        pipe::Options::new().capacity(self.slots()).wait(self.wait())
     }
 
-    fn bytes(self) -> PipeOptions<[u8]> {
-        PipeOptions::bytes().capacity_len(self.slots() * self.size).wait(self.wait())
+    fn bytes(self) -> pipe::Options<[u8]> {
+        pipe::Options::bytes().capacity_bytes(self.slots() * self.size).wait(self.wait())
     }
 }
 
@@ -318,7 +320,7 @@ impl Drop for End {
 
 impl<P: Port> Peer<P> {
     fn process(handover: Handover, port: P) -> Result<Self> {
-        let (counts, theirs) = counts().one_way()?;
+        let (counts, theirs) = counts().create()?;
         let mut child = handover.give("counts", theirs)?.spawn()?;
         let end = End(Some(Box::new(move || child.wait().is_ok_and(|status| status.success()))));
         Ok(Self { counts, port, _end: end })
@@ -328,7 +330,7 @@ impl<P: Port> Peer<P> {
     where
         P: Send + 'static,
     {
-        let (counts, their_counts) = counts().one_way()?;
+        let (counts, their_counts) = counts().create()?;
         let producer = thread::spawn(move || produce(case, their_counts, theirs));
         Ok(Self { counts, port, _end: End(Some(Box::new(|| producer.join().is_ok()))) })
     }
@@ -372,8 +374,8 @@ fn rest() -> Duration {
 }
 
 /// Between measurements the producer sleeps.
-fn counts() -> PipeOptions<u64> {
-    PipeOptions::values().wait(Wait::Park)
+fn counts() -> pipe::Options<u64> {
+    pipe::Options::new().wait(WaitStrategy::Park)
 }
 
 /// This program again, as the producer for `CASES[index]`.
@@ -384,12 +386,12 @@ fn producer(index: usize, contender: &str) -> Result<Command> {
 }
 
 fn values<W: Words>(index: usize) -> Result<Peer<impl Port>> {
-    let (ours, theirs) = CASES[index].values::<W>().duplex()?;
+    let (ours, theirs) = CASES[index].values::<W>().create_duplex()?;
     Peer::process(Handover::new(producer(index, "values")?).give("port", theirs)?, Copying::new(ours))
 }
 
 fn bytes<W: Words>(index: usize) -> Result<Peer<impl Port>> {
-    let (ours, theirs) = CASES[index].bytes().duplex()?;
+    let (ours, theirs) = CASES[index].bytes().create_duplex()?;
     Peer::process(Handover::new(producer(index, "bytes")?).give("port", theirs)?, Copying::<_, W>::new(ours))
 }
 

@@ -9,7 +9,9 @@ use std::error::Error;
 use std::process::Command;
 use std::time::Instant;
 
-use tombolo::{Handover, PipeOptions, Receiver, RecvError};
+use tombolo::RecvError;
+use tombolo::pipe::{self, Receiver};
+use tombolo::spawn::Handover;
 
 /// Full HD, 12 bits a pixel.
 const FRAME: usize = 1920 * 1080 * 3 / 2;
@@ -21,14 +23,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn camera() -> Result<(), Box<dyn Error>> {
     // A message in place takes half the ring at most; this one holds ten.
-    let (tx, theirs) = PipeOptions::bytes().capacity_len(10 * FRAME).prefault().one_way()?;
+    let (tx, theirs) = pipe::Options::bytes().capacity_bytes(10 * FRAME).prefault().create()?;
     let mut command = Command::new(env::current_exe()?);
     command.arg("screen");
     let mut child = Handover::new(command).give("frames", theirs)?.spawn()?;
 
     // SAFETY: only this process and its child, which runs this program, can reach the region, and this program touches it
     // through tombolo only. A process that may trace them could break this; whoever may do that is trusted here.
-    let mut tx = unsafe { tx.trust() };
+    let mut tx = unsafe { tx.into_zero_copy() };
     for number in 0..FRAMES {
         let mut frame = tx.reserve(FRAME)?;
         frame.fill(number as u8);
@@ -42,7 +44,7 @@ fn camera() -> Result<(), Box<dyn Error>> {
 fn screen() -> Result<(), Box<dyn Error>> {
     let rx: Receiver = tombolo::handed("frames")?;
     // SAFETY: as above; the parent runs this program.
-    let mut rx = unsafe { rx.trust() };
+    let mut rx = unsafe { rx.into_zero_copy() };
     let start = Instant::now();
     for number in 0.. {
         match rx.peek() {

@@ -8,14 +8,15 @@ use std::env;
 use std::error::Error;
 use std::process::{self, Command};
 
-use tombolo::{Handover, Pipe};
+use tombolo::pipe::Pipe;
+use tombolo::spawn::Handover;
 
 fn main() -> Result<(), Box<dyn Error>> {
     if env::args().nth(1).as_deref() == Some("child") { child() } else { parent() }
 }
 
 fn parent() -> Result<(), Box<dyn Error>> {
-    let (mut ours, theirs) = tombolo::pipe()?;
+    let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex()?;
     let mut command = Command::new(env::current_exe()?);
     command.arg("child");
     let mut child = Handover::new(command).give("parent", theirs)?.spawn()?;

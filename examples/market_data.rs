@@ -10,7 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use bytemuck::{Pod, Zeroable};
-use tombolo::{PipeOptions, RecvError, SendError};
+use tombolo::{RecvError, SendError};
+use tombolo::pipe;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -22,7 +23,7 @@ struct Tick {
 
 fn main() -> Result<(), Box<dyn Error>> {
     // The tag keeps out programs that mean something else by sixteen bytes.
-    let options = PipeOptions::values::<Tick>().capacity(16).tag(*b"tick v1\0");
+    let options = pipe::Options::<Tick>::new().capacity(16).tag(*b"tick v1\0");
     match std::env::args().nth(1).as_deref() {
         Some("publish") => publish(&options),
         Some("subscribe") => subscribe(&options),
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn publish(options: &PipeOptions<Tick>) -> Result<(), Box<dyn Error>> {
+fn publish(options: &pipe::Options<Tick>) -> Result<(), Box<dyn Error>> {
     let mut tx = options.sender("market-data")?;
     for step in 0_u32.. {
         let tick = Tick { time: now()?, price: 100.0 + f64::from(step % 100) / 8.0 };
@@ -44,7 +45,7 @@ fn publish(options: &PipeOptions<Tick>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn subscribe(options: &PipeOptions<Tick>) -> Result<(), Box<dyn Error>> {
+fn subscribe(options: &pipe::Options<Tick>) -> Result<(), Box<dyn Error>> {
     let mut rx = options.receiver("market-data")?;
     loop {
         match rx.recv() {

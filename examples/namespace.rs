@@ -9,7 +9,9 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Handover, LockError, Namespace};
+use tombolo::Namespace;
+use tombolo::spawn::Handover;
+use tombolo::sync::LockError;
 
 /// What is bought and what is sold; they belong together.
 type Book = [i64; 2];
@@ -36,7 +38,7 @@ fn publish(market: &Namespace) -> Result<(), Box<dyn Error>> {
 fn trade(market: &Namespace) -> Result<(), Box<dyn Error>> {
     let (book, permits) = (market.mutex::<Book>("book")?, market.bounded_semaphore("permits")?);
     permits.acquire(1)?;
-    let mut book = book.lock().or_else(LockError::recover)?;
+    let mut book = book.lock().or_else(LockError::into_guard)?;
     book[0] += 300;
     market.event("half-way")?.set()?;
     loop {
@@ -46,14 +48,14 @@ fn trade(market: &Namespace) -> Result<(), Box<dyn Error>> {
 
 fn watch() -> Result<(), Box<dyn Error>> {
     let plan = Namespace::builder().value("price", 0.0_f64).mutex("book", [0_i64; 2]).event("half-way");
-    let market = plan.bounded_semaphore("permits", 1).anonymous()?;
+    let market = plan.bounded_semaphore("permits", 1).create()?;
     let start = |part: &str| -> Result<Child, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(part);
         Ok(Handover::new(command).share("market", &market)?.spawn()?)
     };
     let (mut publisher, mut trader) = (start("publisher")?, start("trader")?);
-    println!("price {}", market.value::<f64>("price")?.wait_changed(Duration::from_secs(10))?);
+    println!("price {}", market.value::<f64>("price")?.wait_for_change(Duration::from_secs(10))?);
     market.event("half-way")?.wait()?;
     trader.kill()?;
     publisher.kill()?;

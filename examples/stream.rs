@@ -9,19 +9,20 @@ use std::error::Error;
 use std::io;
 use std::process::Command;
 
-use tombolo::{ByteReader, ByteWriter, Handover, PipeOptions};
+use tombolo::pipe;
+use tombolo::spawn::Handover;
 
 fn main() -> Result<(), Box<dyn Error>> {
     if env::args().nth(1).as_deref() == Some("reader") { reader() } else { writer() }
 }
 
 fn writer() -> Result<(), Box<dyn Error>> {
-    let (tx, theirs) = PipeOptions::bytes().one_way()?;
+    let (tx, theirs) = pipe::Options::bytes().create()?;
     let mut command = Command::new(env::current_exe()?);
     command.arg("reader");
     let mut child = Handover::new(command).give("bytes", theirs)?.spawn()?;
 
-    let mut writer = ByteWriter::new(tx);
+    let mut writer = pipe::io::Writer::new(tx);
     let count = io::copy(&mut io::stdin(), &mut writer)?;
     drop(writer); // the end of the stream
     if !child.wait()?.success() {
@@ -33,7 +34,7 @@ fn writer() -> Result<(), Box<dyn Error>> {
 
 fn reader() -> Result<(), Box<dyn Error>> {
     // Should the writer die, this is an error; only if it leaves is it the end.
-    let mut reader = ByteReader::new(tombolo::handed("bytes")?);
+    let mut reader = pipe::io::Reader::new(tombolo::handed("bytes")?);
     io::copy(&mut reader, &mut io::stdout())?;
     Ok(())
 }

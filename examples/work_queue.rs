@@ -9,7 +9,9 @@ use std::error::Error;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use tombolo::{Handover, QueueOptions, QueueReceiver, QueueSender, RecvError, handed};
+use tombolo::RecvError;
+use tombolo::queue;
+use tombolo::spawn::{Handover, handed};
 
 /// Looks for numbers whose Collatz sequences are long, slowly.
 type Job = u64;
@@ -24,8 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn work() -> Result<(), Box<dyn Error>> {
-    let mut jobs: QueueReceiver<Job> = handed("jobs")?;
-    let mut answers: QueueSender<Answer> = handed("answers")?;
+    let mut jobs: queue::Receiver<Job> = handed("jobs")?;
+    let mut answers: queue::Sender<Answer> = handed("answers")?;
     for job in jobs.iter() {
         let steps = std::iter::successors(Some(job), |n| Some(if n % 2 == 0 { n / 2 } else { 3 * n + 1 }));
         let steps = steps.take_while(|&n| n != 1).count() as u64;
@@ -36,8 +38,8 @@ fn work() -> Result<(), Box<dyn Error>> {
 }
 
 fn produce() -> Result<(), Box<dyn Error>> {
-    let (mut jobs, for_workers) = QueueOptions::values::<Job>().channel()?;
-    let (from_workers, mut answers) = QueueOptions::values::<Answer>().channel()?;
+    let (mut jobs, for_workers) = queue::Options::<Job>::new().create_channel()?;
+    let (from_workers, mut answers) = queue::Options::<Answer>::new().create_channel()?;
     let start = || -> Result<Child, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("work");

@@ -5,7 +5,9 @@ mod support;
 use std::fs;
 
 use support::Sandbox;
-use tombolo::{Namespace, PipeOptions, QueueOptions};
+use tombolo::Namespace;
+use tombolo::pipe;
+use tombolo::queue;
 
 /// The flags of each mapping whose path contains `path`.
 fn flags_of(path: &str) -> Vec<String> {
@@ -28,14 +30,14 @@ fn core_dump_of_user_contains_no_region() {
     let sandbox = Sandbox::new();
     let names = sandbox.names();
     let named = (
-        PipeOptions::bytes().directory(&names).end("pipe").unwrap(),
-        QueueOptions::bytes().directory(&names).open("queue").unwrap(),
+        pipe::Options::bytes().directory(&names).end("pipe").unwrap(),
+        queue::Options::bytes().directory(&names).open("queue").unwrap(),
         Namespace::builder().value("value", 0_u64).directory(&names).open("space").unwrap(),
     );
     let anonymous = (
-        tombolo::pipe().unwrap(),
-        tombolo::queue().unwrap(),
-        PipeOptions::bytes().prefault().lock_memory().huge_pages().duplex().unwrap(),
+        tombolo::pipe::Options::bytes().create_duplex().unwrap(),
+        tombolo::queue::Options::bytes().create().unwrap(),
+        pipe::Options::bytes().prefault().lock_memory().huge_pages().create_duplex().unwrap(),
     );
     // Named regions are made in that directory, unnamed ones as memory files.
     for (path, count) in [(names.to_str().unwrap(), 3), ("memfd:tombolo", 3)] {

@@ -14,7 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Sandbox, alone, fork, parts, start};
-use tombolo::{Directory, Mutex, Namespace, PipeOptions, QueueOptions, RecvError, Standing};
+use tombolo::{Directory, Namespace, RecvError};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::pipe;
+use tombolo::queue;
+use tombolo::sync::Mutex;
 
 parts!(
     write_into_a_file_that_took_the_number,
@@ -66,14 +70,14 @@ fn beside_another_table(path: &Path, body: impl FnOnce() + Send) {
 fn descriptor_table_unshared_endpoints_work_and_other_files_stay() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     beside_another_table(&sandbox.file("precious"), || {
-        let (mut tx, mut rx) = tombolo::PipeOptions::values::<u64>().one_way().unwrap();
+        let (mut tx, mut rx) = tombolo::pipe::Options::<u64>::new().create().unwrap();
         tx.send(&1).unwrap();
         assert_eq!(rx.recv(), Ok(1));
-        let mut queue = QueueOptions::bytes().max_message_len(1 << 20).extents(2).queue().unwrap();
+        let mut queue = queue::Options::bytes().max_message_bytes(1 << 20).extents(2).create().unwrap();
         queue.send(&[7; 300_000]).unwrap();
         let mut received = Vec::new();
         assert_eq!(queue.recv(&mut received), Ok(300_000));
-        let namespace = Namespace::builder().mutex("mutex", 5_u64).anonymous().unwrap();
+        let namespace = Namespace::builder().mutex("mutex", 5_u64).create().unwrap();
         assert_eq!(*namespace.mutex::<u64>("mutex").unwrap().lock().unwrap(), 5);
         let shared = namespace.share().unwrap();
         assert_eq!(*Namespace::builder().from_fd(shared).unwrap().mutex::<u64>("mutex").unwrap().lock().unwrap(), 5);
@@ -82,7 +86,7 @@ fn descriptor_table_unshared_endpoints_work_and_other_files_stay() {
 
 /// Makes a named pipe in a thread whose numbers mean other files elsewhere.
 fn name_beside_another_table(names: &Path, precious: &Path) {
-    let values = || PipeOptions::values::<u64>().directory(names);
+    let values = || pipe::Options::<u64>::new().directory(names);
     beside_another_table(precious, || {
         let mut tx = values().sender("name").unwrap();
         let mut rx = values().receiver("name").unwrap();
@@ -160,7 +164,7 @@ fn descriptor_table_unshared_forked_child_keeps_files() {
             .finish();
         });
         wait.recv().unwrap();
-        let ends: Vec<_> = (0..10).map(|_| tombolo::pipe().unwrap()).collect();
+        let ends: Vec<_> = (0..10).map(|_| tombolo::pipe::Options::bytes().create_duplex().unwrap()).collect();
         go.send(()).unwrap();
         thread.join().unwrap();
         drop(ends);
@@ -192,7 +196,7 @@ fn next_number() -> RawFd {
 fn write_into_a_file_that_took_the_number(arguments: &[String]) {
     let path = Path::new(&arguments[0]);
     let first = next_number();
-    let mut queue = QueueOptions::bytes().max_message_len(1 << 20).extents(2).queue().unwrap();
+    let mut queue = queue::Options::bytes().max_message_bytes(1 << 20).extents(2).create().unwrap();
     let mut received = Vec::new();
     queue.send(&[7; 300_000]).unwrap();
     let files = take_the_numbers(first, path);
@@ -218,7 +222,7 @@ fn descriptor_number_reused_large_message_is_not_written_there() {
 fn ask_about_locks_in_a_file_that_took_the_number(arguments: &[String]) {
     let (directory, path) = (Path::new(&arguments[0]), Path::new(&arguments[1]));
     let first = next_number();
-    let mut rx = PipeOptions::values::<u64>().directory(directory).receiver("name").unwrap();
+    let mut rx = pipe::Options::<u64>::new().directory(directory).receiver("name").unwrap();
     let _files = take_the_numbers(first, path);
     assert_eq!(rx.recv_timeout(Duration::from_millis(300)), Err(RecvError::TimedOut), "the sender is there");
 }
@@ -230,7 +234,7 @@ fn descriptor_number_reused_peer_is_not_reported_dead() {
     drop(precious(&path));
     // Its record is made to lack its process id, so that only the lock shows that it lives.
     let sender = fork(&alone, || {
-        let _tx = PipeOptions::values::<u64>().directory(&names).sender("name").unwrap();
+        let _tx = pipe::Options::<u64>::new().directory(&names).sender("name").unwrap();
         loop {
             thread::sleep(Duration::from_secs(1));
         }
@@ -241,7 +245,7 @@ fn descriptor_number_reused_peer_is_not_reported_dead() {
     start("ask_about_locks_in_a_file_that_took_the_number", &arguments).finish();
     assert!(is_unchanged(&path));
     let sender_seen = &Directory::at(&names).inspect("name").unwrap().participants[0];
-    assert_eq!(sender_seen.standing, Standing::Alive);
+    assert_eq!(sender_seen.standing, ParticipantStatus::Alive);
     sender.kill();
 }
 
@@ -282,7 +286,7 @@ fn work_without_proc(arguments: &[String]) {
             }
         }
     }
-    let error = tombolo::pipe().map(drop).unwrap_err().to_string();
+    let error = tombolo::pipe::Options::bytes().create_duplex().map(drop).unwrap_err().to_string();
     assert!(error.contains("mount /proc"), "{error}");
     let error = Mutex::new(1_u64).map(drop).unwrap_err().to_string();
     assert!(error.contains("mount /proc"), "{error}");

@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use support::{Alone, Process, Sandbox, alone, command, fork, parts, say};
-use tombolo::{DIRECTORY_VARIABLE, Directory, ErrorKind, Namespace, PipeOptions, QueueOptions};
+use tombolo::{DIRECTORY_ENV, Directory, ErrorKind, Namespace};
+use tombolo::pipe;
+use tombolo::queue;
 
 parts!(run_set_user_id, look_at_the_environment, open_by_variable, open_by_default);
 
@@ -52,7 +54,7 @@ fn as_user(alone: &Alone, prepare: impl FnOnce(&Path), act: impl FnOnce()) -> bo
     const CANNOT: i32 = 77;
     let mut process = fork(alone, || {
         // SAFETY: no other thread runs in this process.
-        unsafe { env::remove_var(DIRECTORY_VARIABLE) };
+        unsafe { env::remove_var(DIRECTORY_ENV) };
         // SAFETY: has no arguments.
         if unsafe { libc::geteuid() } != 0 || mount_over("/dev/shm").is_err() {
             // SAFETY: ends the child.
@@ -84,7 +86,7 @@ fn directory_default_is_made_for_its_owner_only() {
         &alone,
         |_| {},
         || {
-            let _tx = PipeOptions::bytes().sender(NAME).unwrap();
+            let _tx = pipe::Options::bytes().sender(NAME).unwrap();
             let facts = fs::metadata(default_path()).unwrap();
             assert_eq!((facts.uid(), facts.mode() & 0o7777), (USER, 0o700));
             assert_eq!(Directory::default().names().unwrap(), [NAME]);
@@ -93,7 +95,7 @@ fn directory_default_is_made_for_its_owner_only() {
     as_user(
         &alone,
         |path| make(path, USER, 0o700),
-        || drop(PipeOptions::bytes().sender(NAME).expect("its own directory, made before")),
+        || drop(pipe::Options::bytes().sender(NAME).expect("its own directory, made before")),
     );
 }
 
@@ -102,14 +104,14 @@ fn refused(says: &[&str]) {
     let directory = Directory::default();
     assert_eq!(directory.path(), default_path());
     let errors = [
-        PipeOptions::bytes().sender(NAME).unwrap_err(),
-        PipeOptions::bytes().open_existing().receiver(NAME).unwrap_err(),
-        QueueOptions::bytes().open(NAME).unwrap_err(),
+        pipe::Options::bytes().sender(NAME).unwrap_err(),
+        pipe::Options::bytes().must_exist().receiver(NAME).unwrap_err(),
+        queue::Options::bytes().open(NAME).unwrap_err(),
         Namespace::open(NAME).unwrap_err(),
         Namespace::builder().event("event").open(NAME).unwrap_err(),
         directory.inspect(NAME).unwrap_err(),
         directory.unlink(NAME, true).unwrap_err(),
-        directory.unlink_if_abandoned(NAME).unwrap_err(),
+        directory.unlink_if_stale(NAME).unwrap_err(),
         directory.names().unwrap_err(),
     ];
     for error in errors {
@@ -182,7 +184,7 @@ fn directory_explicit_may_be_shared() {
         &alone(),
         |path| make(path, 0, 0o1777),
         || {
-            let options = PipeOptions::values::<u64>().directory(default_path()).mode(0o666);
+            let options = pipe::Options::<u64>::new().directory(default_path()).mode(0o666);
             let mut rx = options.receiver(NAME).unwrap();
             options.sender(NAME).unwrap().send(&1).unwrap();
             assert_eq!(rx.recv(), Ok(1));
@@ -215,7 +217,7 @@ fn run_set_user_id(arguments: &[String]) {
         let started = command("look_at_the_environment", &[if secure { "secure" } else { "plain" }]);
         let mut again = std::process::Command::new(&program);
         again.args(started.get_args()).envs(started.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        again.env(DIRECTORY_VARIABLE, "/somewhere/else").uid(OTHER).gid(OTHER).current_dir("/");
+        again.env(DIRECTORY_ENV, "/somewhere/else").uid(OTHER).gid(OTHER).current_dir("/");
         match again.spawn() {
             Ok(child) => Process::from(child).finish(),
             Err(error) => return say(&format!("SKIPPED: a set-user-ID program (it cannot be started: {error})")),
@@ -237,7 +239,7 @@ fn look_at_the_environment(arguments: &[String]) {
 fn directory_and_files_are_private_by_default() {
     let sandbox = Sandbox::new();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    let options = PipeOptions::values::<u64>().directory(sandbox.names());
+    let options = pipe::Options::<u64>::new().directory(sandbox.names());
     let _private = options.sender("private").unwrap();
     let _shared = options.mode(0o664).sender("shared").unwrap();
     assert_eq!(mode(&sandbox.names()), 0o700);
@@ -250,17 +252,17 @@ fn directory_from_environment_is_used() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     let place = sandbox.file("elsewhere");
     let mut started = command("open_by_variable", &[place.to_str().unwrap()]);
-    Process::from(started.env(DIRECTORY_VARIABLE, &place).spawn().unwrap()).finish();
+    Process::from(started.env(DIRECTORY_ENV, &place).spawn().unwrap()).finish();
     assert!(place.is_dir());
     let mut started = command("open_by_default", &[]);
-    Process::from(started.env_remove(DIRECTORY_VARIABLE).spawn().unwrap()).finish();
-    Process::from(started.env(DIRECTORY_VARIABLE, "").spawn().unwrap()).finish();
+    Process::from(started.env_remove(DIRECTORY_ENV).spawn().unwrap()).finish();
+    Process::from(started.env(DIRECTORY_ENV, "").spawn().unwrap()).finish();
 }
 
 fn open_by_variable(arguments: &[String]) {
     let directory = Directory::default();
     assert_eq!(directory.path(), Path::new(&arguments[0]));
-    let _tx = PipeOptions::bytes().sender(NAME).unwrap();
+    let _tx = pipe::Options::bytes().sender(NAME).unwrap();
     assert_eq!(directory.names().unwrap(), [NAME]);
 }
 

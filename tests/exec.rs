@@ -8,18 +8,21 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use support::{Process, Sandbox, command, parts};
-use tombolo::{Directory, LockError, Mutex, Namespace, PipeOptions, QueueOptions, RecvError, SendError};
+use tombolo::{Directory, Namespace, RecvError, SendError};
+use tombolo::pipe;
+use tombolo::queue;
+use tombolo::sync::{LockError, Mutex};
 
 parts![hold_and_exec, receive_and_exec, reload_queue, reload_pipe, change_sides, receive];
 
 const NAME: &str = "name";
 
-fn pipe(directory: &str) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4).directory(directory)
+fn pipe(directory: &str) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4).directory(directory)
 }
 
-fn jobs(directory: &str) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(4).max_participants(4).directory(directory)
+fn jobs(directory: &str) -> queue::Options<u64> {
+    queue::Options::new().capacity(4).max_participants(4).directory(directory)
 }
 
 fn directories(sandbox: &Sandbox) -> [String; 3] {

@@ -12,15 +12,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use support::{Sandbox, alone, fork, say};
-use tombolo::{
-    Abandoned, End, Error, ErrorKind, LAYOUT_VERSION, Namespace, Pipe, PipeOptions, QueueOptions, QueueReceiver,
-    Receiver, Sender,
-};
+use tombolo::{Endpoint, Error, ErrorKind, LAYOUT_VERSION, Namespace, OnStale};
+use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::queue;
 
 const NAME: &str = "name";
 
-fn values(directory: &Path) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4096).directory(directory)
+fn values(directory: &Path) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4096).directory(directory)
 }
 
 #[track_caller]
@@ -62,7 +61,7 @@ fn descriptor_of_trusted_users_region_is_accepted() {
     if let Err(error) = chown(sandbox.names().join(NAME), Some(12345), None) {
         return say(&format!("SKIPPED: a named region of another user ({error}); run the tests as root for it"));
     }
-    let _rx: Receiver<u64> = values(&sandbox.names()).any_owner().from_fd(descriptor).unwrap();
+    let _rx: Receiver<u64> = values(&sandbox.names()).allow_other_owner().from_fd(descriptor).unwrap();
 }
 
 #[test]
@@ -94,7 +93,7 @@ fn descriptor_of_file_on_disk_is_refused() {
     let Some(directory) = disk() else { return };
     let error = values(&directory).from_fd::<Receiver<u64>>(named_end(&directory)).unwrap_err();
     expect(error, ErrorKind::Permission, &["not on tmpfs", "open this one by its name"]);
-    let options = values(&directory).abandoned(Abandoned::Replace);
+    let options = values(&directory).on_stale(OnStale::Recreate);
     let mut rx = options.receiver(NAME).unwrap();
     options.sender(NAME).unwrap().send(&1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
@@ -141,19 +140,19 @@ fn region_of_huge_pages_unasked_is_refused() {
         Ok(before) => before,
         Err(error) => return say(&format!("SKIPPED: huge pages ({error}); run the tests as root for it")),
     };
-    let options = PipeOptions::values::<u64>().huge_pages();
-    let (tx, rx) = options.one_way().unwrap();
+    let options = pipe::Options::<u64>::new().huge_pages();
+    let (tx, rx) = options.create().unwrap();
     let (tx, rx) = (tx.into_fd().unwrap(), rx.into_fd().unwrap());
     if rustix::fs::fstatfs(&tx).unwrap().f_type != 0x9584_58f6 {
         return say("SKIPPED: huge pages (the system has none left)");
     }
-    let error = PipeOptions::values().from_fd::<Receiver<u64>>(rx.try_clone().unwrap()).unwrap_err();
+    let error = pipe::Options::new().from_fd::<Receiver<u64>>(rx.try_clone().unwrap()).unwrap_err();
     expect(error, ErrorKind::Permission, &["huge pages", "ask for huge_pages"]);
     let mut rx: Receiver<u64> = options.from_fd(rx).unwrap();
     options.from_fd::<Sender<u64>>(tx).unwrap().send(&1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
 
-    let shared = Namespace::builder().event("event").huge_pages().anonymous().unwrap().share().unwrap();
+    let shared = Namespace::builder().event("event").huge_pages().create().unwrap().share().unwrap();
     expect(Namespace::from_fd(shared.try_clone().unwrap()).unwrap_err(), ErrorKind::Permission, &["huge pages"]);
     Namespace::builder().huge_pages().from_fd(shared).unwrap();
 }
@@ -162,15 +161,15 @@ fn region_of_huge_pages_unasked_is_refused() {
 /// its header. The description holds the lock of participant 0, a receiver.
 fn sparse_queue(blocks: u64) -> OwnedFd {
     const LANES: u64 = 4;
-    let (capacity, inline_len, block_len) = (2_u64, 16, 8_u64);
+    let (capacity, inline_bytes, block_len) = (2_u64, 16, 8_u64);
     let owners = 176 + LANES * 16;
     let marks = (owners + blocks).next_multiple_of(16);
     let slots = (marks + capacity).next_multiple_of(16);
-    let blocks_at = slots + (capacity * (2 + inline_len / 8)).next_multiple_of(16);
+    let blocks_at = slots + (capacity * (2 + inline_bytes / 8)).next_multiple_of(16);
     let size = ((blocks_at + blocks * block_len / 8) * 8).next_multiple_of(4096);
     let mut words = vec![0_u64; owners as usize];
     words[..5].copy_from_slice(&[u64::from_le_bytes(*b"tombolo\0"), LAYOUT_VERSION, size, 2, 1]);
-    words[8..15].copy_from_slice(&[capacity, 16, 1, LANES, inline_len, blocks, block_len]);
+    words[8..15].copy_from_slice(&[capacity, 16, 1, LANES, inline_bytes, blocks, block_len]);
     words[176 + 3] = 1; // present
     words[176 + 5] = 2; // a receiver
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -192,12 +191,12 @@ fn sparse_queue(blocks: u64) -> OwnedFd {
 #[test]
 fn region_without_allocated_memory_is_refused() {
     for blocks in [1 << 12, 1 << 20] {
-        let error = QueueOptions::bytes().from_fd::<QueueReceiver>(sparse_queue(blocks)).unwrap_err();
+        let error = queue::Options::bytes().from_fd::<queue::Receiver>(sparse_queue(blocks)).unwrap_err();
         expect(error, ErrorKind::Corrupt, &["bytes of memory", "holes"]);
     }
     let file = File::from(sparse_queue(1 << 12));
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, file.metadata().unwrap().len()).unwrap();
-    QueueOptions::bytes().from_fd::<QueueReceiver>(file.into()).expect("with all of its memory");
+    queue::Options::bytes().from_fd::<queue::Receiver>(file.into()).expect("with all of its memory");
 
     let sandbox = Sandbox::new();
     let tx = values(&sandbox.names()).sender(NAME).unwrap();
@@ -211,7 +210,7 @@ fn region_without_allocated_memory_is_refused() {
 #[test]
 fn region_with_holes_opened_fills_them() {
     let sandbox = Sandbox::new();
-    let options = || QueueOptions::bytes().directory(sandbox.names());
+    let options = || queue::Options::bytes().directory(sandbox.names());
     let tx = options().sender(NAME).unwrap();
     let mapped = tombolo::Directory::at(sandbox.names()).inspect(NAME).unwrap().size;
     let file = File::options().read(true).write(true).open(sandbox.names().join(NAME)).unwrap();
@@ -229,32 +228,32 @@ fn region_with_holes_opened_fills_them() {
 #[test]
 fn queue_larger_than_accepted_is_refused() {
     let sandbox = Sandbox::new();
-    let large = QueueOptions::values::<u8>().capacity(1 << 22).directory(sandbox.names());
+    let large = queue::Options::<u8>::new().capacity(1 << 22).directory(sandbox.names());
     let _tx = large.sender(NAME).unwrap();
-    let small = QueueOptions::values::<u8>().directory(sandbox.names());
+    let small = queue::Options::<u8>::new().directory(sandbox.names());
     let error = small.receiver(NAME).unwrap_err();
-    expect(error, ErrorKind::WrongType, &[NAME, "4194304 slots", "at most 2097152", "max_region_len"]);
+    expect(error, ErrorKind::WrongType, &[NAME, "4194304 slots", "at most 2097152", "max_region_bytes"]);
     large.receiver(NAME).expect("asked for");
-    small.clone().max_region_len(1 << 30).receiver(NAME).expect("accepted");
-    let error = small.max_region_len(1 << 20).receiver(NAME).unwrap_err();
+    small.clone().max_region_bytes(1 << 30).receiver(NAME).expect("accepted");
+    let error = small.max_region_bytes(1 << 20).receiver(NAME).unwrap_err();
     expect(error, ErrorKind::WrongType, &["bytes of memory", "at most 1048576"]);
 
-    let error = QueueOptions::bytes().from_fd::<QueueReceiver>(sparse_queue(1 << 22)).unwrap_err();
+    let error = queue::Options::bytes().from_fd::<queue::Receiver>(sparse_queue(1 << 22)).unwrap_err();
     expect(error, ErrorKind::WrongType, &["4194306 slots, places"]);
-    let error = QueueOptions::bytes().from_fd::<QueueReceiver>(sparse_queue(1 << 31)).unwrap_err();
+    let error = queue::Options::bytes().from_fd::<queue::Receiver>(sparse_queue(1 << 31)).unwrap_err();
     expect(error, ErrorKind::WrongType, &["bytes of memory", "at most 17179869184"]);
 }
 
 #[test]
 fn pipe_larger_than_accepted_is_refused() {
     let sandbox = Sandbox::new();
-    let large = PipeOptions::bytes().capacity_len(1 << 20).directory(sandbox.names());
+    let large = pipe::Options::bytes().capacity_bytes(1 << 20).directory(sandbox.names());
     let one = large.end(NAME).unwrap();
-    let bounded = PipeOptions::bytes().capacity_len(1024).max_region_len(1 << 20).directory(sandbox.names());
-    expect(bounded.end(NAME).unwrap_err(), ErrorKind::WrongType, &["at most 1048576", "max_region_len"]);
+    let bounded = pipe::Options::bytes().capacity_bytes(1024).max_region_bytes(1 << 20).directory(sandbox.names());
+    expect(bounded.end(NAME).unwrap_err(), ErrorKind::WrongType, &["at most 1048576", "max_region_bytes"]);
     let error = bounded.from_fd::<Pipe>(one.into_fd().unwrap()).unwrap_err();
     expect(error, ErrorKind::WrongType, &["at most 1048576"]);
-    bounded.max_region_len(3 << 20).end(NAME).expect("accepted");
+    bounded.max_region_bytes(3 << 20).end(NAME).expect("accepted");
 }
 
 #[test]
@@ -268,9 +267,9 @@ fn namespace_larger_than_accepted_is_refused() {
         let space = plan.open(NAME).unwrap();
         let error = plain().from_fd(space.share().unwrap()).unwrap_err();
         expect(error, ErrorKind::WrongType, &["permits", "at most 2097152"]);
-        expect(plain().open(NAME).unwrap_err(), ErrorKind::WrongType, &["max_region_len"]);
+        expect(plain().open(NAME).unwrap_err(), ErrorKind::WrongType, &["max_region_bytes"]);
         plan.open(NAME).expect("asked for");
-        plain().max_region_len(1 << 30).open(NAME).expect("accepted");
+        plain().max_region_bytes(1 << 30).open(NAME).expect("accepted");
     }
     assert_eq!(sandbox.litter(), [""; 0]);
 }
@@ -278,7 +277,7 @@ fn namespace_larger_than_accepted_is_refused() {
 #[test]
 fn region_created_allocates_its_memory() {
     let sandbox = Sandbox::new();
-    let _queue = QueueOptions::bytes().capacity(64).directory(sandbox.names()).open(NAME).unwrap();
+    let _queue = queue::Options::bytes().capacity(64).directory(sandbox.names()).open(NAME).unwrap();
     let facts = fs::metadata(sandbox.names().join(NAME)).unwrap();
     assert!(facts.blocks() * 512 >= 64 * (256 + 4096) && facts.blocks() * 512 < 1 << 20, "{}", facts.blocks());
 }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::alone;
-use tombolo::PipeOptions;
+use tombolo::pipe;
 
 struct Locking(UnsafeCell<libc::pthread_mutex_t>);
 
@@ -87,7 +87,7 @@ fn fork_with_allocator_handlers_does_not_hang() {
         for _ in 0..2 {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    drop(PipeOptions::values::<u64>().one_way().unwrap());
+                    drop(pipe::Options::<u64>::new().create().unwrap());
                 }
             });
         }

@@ -14,7 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{Sandbox, parts, start};
-use tombolo::{PipeOptions, RecvError, Wait};
+use tombolo::{RecvError, WaitStrategy};
+use tombolo::pipe;
 
 parts!(fork_meanwhile);
 
@@ -86,7 +87,7 @@ pub unsafe extern "C" fn statx(at: c_int, path: *const c_char, flags: c_int, mas
 
 /// Uses every part of a pipe: makes it, waits, sends and receives.
 fn use_it() {
-    let (mut tx, mut rx) = PipeOptions::values::<u64>().wait(Wait::SpinThenPark).one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().wait(WaitStrategy::SpinThenPark).create().unwrap();
     assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvError::TimedOut));
     tx.send(&1).unwrap();
     assert_eq!(rx.recv(), Ok(1));

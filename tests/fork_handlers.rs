@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{Sandbox, command, parts, start};
-use tombolo::{PipeOptions, Receiver, RecvError, SendError, Sender};
+use tombolo::{RecvError, SendError};
+use tombolo::pipe::{self, Receiver, Sender};
 
 parts!(
     use_the_library_in_a_handler,
@@ -78,7 +79,7 @@ handlers!(register_after, 2);
 static AT_LOAD: extern "C" fn() = register_at_load;
 
 fn pipe() -> (Sender<u64>, Receiver<u64>) {
-    PipeOptions::values().capacity(4).one_way().unwrap()
+    pipe::Options::new().capacity(4).create().unwrap()
 }
 
 fn works((tx, rx): &mut (Sender<u64>, Receiver<u64>)) {

@@ -15,7 +15,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tombolo::{LAYOUT_VERSION, Namespace, Pipe, PipeOptions, QueueOptions, RecvError, SendError, Wait};
+use tombolo::{LAYOUT_VERSION, Namespace, RecvError, SendError, WaitStrategy};
+use tombolo::pipe::{self, Pipe};
+use tombolo::queue;
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
@@ -390,8 +392,8 @@ fn compare(what: &str, found: &str) {
 #[test]
 fn pipe_of_values_bytes_match_golden_file() {
     let mut stage = Stage::new("values", "one-way values [u64; 2] tagged \"golden!!\", capacity 4");
-    let options = || PipeOptions::values::<[u64; 2]>().capacity(4).tag(*b"golden!!").directory(&stage.directory);
-    let (sender, receiver) = (options().create_new(), options().open_existing());
+    let options = || pipe::Options::<[u64; 2]>::new().capacity(4).tag(*b"golden!!").directory(&stage.directory);
+    let (sender, receiver) = (options().create_new(), options().must_exist());
 
     let mut tx = sender.sender("golden").unwrap();
     let file = stage.file();
@@ -412,10 +414,10 @@ fn pipe_of_values_bytes_match_golden_file() {
 #[test]
 fn pipe_of_bytes_bytes_match_golden_file() {
     let mut stage = Stage::new("bytes", "duplex bytes, capacity 256, messages up to 1000");
-    let options = PipeOptions::bytes().capacity_len(256).max_message_len(1000).directory(&stage.directory);
+    let options = pipe::Options::bytes().capacity_bytes(256).max_message_bytes(1000).directory(&stage.directory);
 
     let mut one: Pipe = options.clone().create_new().end("golden").unwrap();
-    let mut two: Pipe = options.open_existing().end("golden").unwrap();
+    let mut two: Pipe = options.must_exist().end("golden").unwrap();
     let file = stage.file();
     let mut message = Vec::new();
     for length in [100, 100] {
@@ -435,13 +437,13 @@ const NAP: Duration = Duration::from_millis(100);
 #[test]
 fn queue_of_values_bytes_match_golden_file() {
     let mut stage = Stage::new("queue-values", "a queue of values [u64; 2] tagged \"golden!!\", capacity 4, 3 lanes");
-    let options = QueueOptions::values::<[u64; 2]>().capacity(4).max_participants(3).tag(*b"golden!!");
-    let options = options.wait(Wait::Park).directory(&stage.directory);
+    let options = queue::Options::<[u64; 2]>::new().capacity(4).max_participants(3).tag(*b"golden!!");
+    let options = options.wait(WaitStrategy::Park).directory(&stage.directory);
 
     let mut tx = options.clone().create_new().sender("golden").unwrap();
     let file = stage.file();
     stage.show("a sender has come", &file);
-    let mut rx = options.open_existing().receiver("golden").unwrap();
+    let mut rx = options.must_exist().receiver("golden").unwrap();
     assert_eq!(rx.recv_timeout(NAP), Err(RecvError::TimedOut));
     stage.show("so has a receiver, and has slept", &file);
     for i in 1..=3 {
@@ -470,11 +472,11 @@ fn queue_of_values_bytes_match_golden_file() {
 fn queue_of_bytes_bytes_match_golden_file() {
     let title = "a queue of bytes, capacity 4, 3 lanes, 16 bytes in a slot, 2 blocks of 64, 2 extents of up to 5000";
     let mut stage = Stage::new("queue-bytes", title);
-    let options = QueueOptions::bytes().capacity(4).max_participants(3).max_message_len(5000);
-    let options = options.inline_len(16).blocks(2, 64).extents(2).wait(Wait::Park).directory(&stage.directory);
+    let options = queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(5000);
+    let options = options.inline_bytes(16).blocks(2, 64).extents(2).wait(WaitStrategy::Park).directory(&stage.directory);
 
     let mut tx = options.clone().create_new().sender("golden").unwrap();
-    let mut rx = options.open_existing().receiver("golden").unwrap();
+    let mut rx = options.must_exist().receiver("golden").unwrap();
     let file = stage.file();
     for message in [&b"in the slot"[..], &[0x11; 40], &[0x22; 70], &[0x33; 65]] {
         tx.send(message).unwrap();
@@ -518,7 +520,7 @@ fn namespace_bytes_match_golden_file() {
         .once("first")
         .queue::<u64>("orders", 2)
         .persistent();
-    let namespace = plan.create_new().directory(&stage.directory).wait(Wait::Park).open("golden").unwrap();
+    let namespace = plan.create_new().directory(&stage.directory).wait(WaitStrategy::Park).open("golden").unwrap();
     let file = stage.file();
     stage.show("made, with its maker there", &file);
 

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use memmap2::MmapOptions;
 use support::{Board, Sandbox, parts, start, until};
-use tombolo::{PipeOptions, QueueOptions, RecvError};
+use tombolo::RecvError;
+use tombolo::pipe;
+use tombolo::queue;
 
 parts!(
     leave_without_descriptors,
@@ -29,8 +31,8 @@ parts!(
 
 const NAME: &str = "queue";
 
-fn queue(names: &str) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(4).max_participants(4).directory(names)
+fn queue(names: &str) -> queue::Options<u64> {
+    queue::Options::new().capacity(4).max_participants(4).directory(names)
 }
 
 /// From here on this process cannot open anything.
@@ -151,8 +153,8 @@ const HAS_LEFT: usize = 2;
 
 fn send_and_stay(arguments: &[String]) {
     let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
-    let pipe = PipeOptions::values::<u64>().directory(names).sender("pipe").unwrap();
-    let queue = QueueOptions::values::<u64>().directory(names).sender(NAME).unwrap();
+    let pipe = pipe::Options::<u64>::new().directory(names).sender("pipe").unwrap();
+    let queue = queue::Options::<u64>::new().directory(names).sender(NAME).unwrap();
     board.meet(IS_THERE, 3);
     thread::sleep(Duration::from_secs(600));
     drop((pipe, queue));
@@ -160,8 +162,8 @@ fn send_and_stay(arguments: &[String]) {
 
 fn leave(arguments: &[String]) {
     let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
-    let pipe = PipeOptions::values::<u64>().directory(names).receiver("pipe").unwrap();
-    let queue = QueueOptions::values::<u64>().directory(names).receiver(NAME).unwrap();
+    let pipe = pipe::Options::<u64>::new().directory(names).receiver("pipe").unwrap();
+    let queue = queue::Options::<u64>::new().directory(names).receiver(NAME).unwrap();
     board.meet(IS_THERE, 3);
     until(|| board.word(MAY_LEAVE).load(Ordering::SeqCst) == 1);
     drop((pipe, queue));

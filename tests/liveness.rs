@@ -12,21 +12,23 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Board, Sandbox, alone, command, fork, parts, say};
-use tombolo::{
-    Directory, ErrorKind, LockError, Mutex, Namespace, PipeOptions, QueueOptions, RecvError, SendError, Standing,
-};
+use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::pipe;
+use tombolo::queue;
+use tombolo::sync::{LockError, Mutex};
 
 parts![inside];
 
 const PIPE: &str = "pipe";
 const QUEUE: &str = "queue";
 
-fn pipe(names: impl AsRef<Path>) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4).directory(names.as_ref())
+fn pipe(names: impl AsRef<Path>) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4).directory(names.as_ref())
 }
 
-fn queue(names: impl AsRef<Path>) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(4).max_participants(4).directory(names.as_ref())
+fn queue(names: impl AsRef<Path>) -> queue::Options<u64> {
+    queue::Options::new().capacity(4).max_participants(4).directory(names.as_ref())
 }
 
 fn lock(names: &Path) -> Mutex<u64> {
@@ -66,7 +68,7 @@ fn lock_lost_by_sender_is_reported_before_its_death() {
     assert_eq!(error.kind(), ErrorKind::LockLost { pid });
     assert!(error.to_string().contains(&pid.to_string()), "{error}");
     let inspection = Directory::at(sandbox.names()).inspect(PIPE).unwrap();
-    assert_eq!(inspection.participants[0].standing, Standing::LockLost);
+    assert_eq!(inspection.participants[0].standing, ParticipantStatus::LockLost);
     careless.kill();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied), "now it is dead");
     let mut tx = pipe(sandbox.names()).sender(PIPE).unwrap();
@@ -107,7 +109,7 @@ fn lock_lost_by_queue_sender_is_reported_before_its_death() {
     let mut rx = queue(sandbox.names()).receiver(QUEUE).unwrap();
     assert_eq!(rx.recv(), Err(RecvError::LockLost));
     let seen = Directory::at(sandbox.names()).inspect(QUEUE).unwrap();
-    assert_eq!(seen.participants[0].standing, Standing::LockLost);
+    assert_eq!(seen.participants[0].standing, ParticipantStatus::LockLost);
     careless.kill();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
 }
@@ -185,7 +187,7 @@ fn lock_lost_with_memory_map_hidden_is_not_reported_as_death() {
     fork(&alone, || {
         // SAFETY: a process of its own; nobody else's identity changes.
         unsafe { assert_eq!((libc::setgid(65534), libc::setuid(65534)), (0, 0)) };
-        let mut rx = pipe(sandbox.names()).any_owner().receiver(PIPE).unwrap();
+        let mut rx = pipe(sandbox.names()).allow_other_owner().receiver(PIPE).unwrap();
         assert!(fs::read(format!("/proc/{}/maps", careless.pid())).is_err(), "it can be read");
         assert_eq!(rx.recv(), Err(RecvError::LockLost));
     })

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use support::{Sandbox, parts, say, start};
-use tombolo::{Directory, End, ErrorKind, PipeOptions, QueueOptions, SendError};
+use tombolo::{Directory, Endpoint, ErrorKind, SendError};
+use tombolo::pipe;
+use tombolo::queue;
 
 parts!(
     fill_a_small_file_system,
@@ -26,8 +28,8 @@ parts!(
 const NAME: &str = "name";
 const MIB: usize = 1 << 20;
 
-fn queue(directory: &Path) -> QueueOptions<[u8]> {
-    QueueOptions::bytes().directory(directory)
+fn queue(directory: &Path) -> queue::Options<[u8]> {
+    queue::Options::bytes().directory(directory)
 }
 
 /// Bytes of memory that the file of the queue takes.
@@ -71,11 +73,11 @@ fn fill_a_small_file_system(arguments: &[String]) {
     let mut received = Vec::new();
     for _ in 0..3 {
         assert_eq!(queue.send(&vec![1; 70 * MIB]), Err(SendError::OutOfMemory));
-        assert_eq!(queue.stats().extents_len, 0);
+        assert_eq!(queue.stats().extents_bytes, 0);
         assert_eq!(queue.stats().pooled, 0);
         fs::write(place.join("other"), vec![0; 50 * MIB]).expect("room for others");
         assert_eq!(queue.send(&vec![1; 20 * MIB]), Err(SendError::OutOfMemory), "where others have it");
-        assert_eq!(queue.stats().extents_len, 0);
+        assert_eq!(queue.stats().extents_bytes, 0);
         fs::remove_file(place.join("other")).unwrap();
         queue.send(&vec![2; 40 * MIB]).expect("room again");
         assert_eq!(queue.recv(&mut received), Ok(40 * MIB));
@@ -96,7 +98,7 @@ fn make_room_in_a_small_file_system(arguments: &[String]) {
     queue.send(&vec![1; 30 * MIB]).unwrap();
     queue.send(&vec![2; 14 * MIB]).unwrap();
     assert_eq!((queue.recv(&mut received), queue.recv(&mut received)), (Ok(30 * MIB), Ok(14 * MIB)));
-    assert!(queue.stats().extents_len > 40 * MIB as u64, "{:?}", queue.stats());
+    assert!(queue.stats().extents_bytes > 40 * MIB as u64, "{:?}", queue.stats());
     queue.send(&vec![3; 55 * MIB]).unwrap();
     assert_eq!(queue.recv(&mut received), Ok(55 * MIB));
 }
@@ -110,13 +112,13 @@ fn memory_limit_of_empty_queue_is_64_mib() {
     for (count, length) in [(4, 40 * MIB), (20, 3 * MIB), (40, 5000), (1, 100 * MIB)] {
         let message = vec![1; length];
         (0..count).for_each(|_| queue.send(&message).unwrap());
-        assert!(queue.stats().extents_len >= (count * length) as u64);
+        assert!(queue.stats().extents_bytes >= (count * length) as u64);
         (0..count).for_each(|_| assert_eq!(queue.recv(&mut received), Ok(length)));
         let kept = memory(&sandbox.names()) - base;
         assert!(kept <= 64 * MIB as u64, "{count} of {length}: {kept}");
-        assert_eq!(queue.stats().extents_len, kept);
+        assert_eq!(queue.stats().extents_bytes, kept);
         let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
-        assert_eq!(inspection.queue.unwrap().extents_len, kept);
+        assert_eq!(inspection.queue.unwrap().extents_bytes, kept);
     }
 }
 
@@ -224,15 +226,15 @@ fn memory_limit_of_control_group_refuses_large_region() {
 
 fn make_too_large_a_region_in_a_group(arguments: &[String]) {
     enter_group(arguments);
-    let options = PipeOptions::bytes().capacity_len(256 * MIB).directory(&arguments[0]);
-    for error in [options.sender(NAME).unwrap_err(), options.one_way().unwrap_err()] {
+    let options = pipe::Options::bytes().capacity_bytes(256 * MIB).directory(&arguments[0]);
+    for error in [options.sender(NAME).unwrap_err(), options.create().unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
         assert!(error.to_string().contains("left to the control group"), "{error}");
         assert!(error.to_string().contains("region"), "the group above: {error}");
     }
-    let options = options.capacity_len(32 * MIB);
+    let options = options.capacity_bytes(32 * MIB);
     let _first = options.sender(NAME).unwrap();
-    let error = options.one_way().unwrap_err();
+    let error = options.create().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "beside what is there: {error}");
 }
 
@@ -250,7 +252,7 @@ fn send_too_long_a_message_in_a_group(arguments: &[String]) {
     let mut queue = queue(Path::new(&arguments[0])).open(NAME).unwrap();
     for _ in 0..3 {
         assert_eq!(queue.send(huge), Err(SendError::OutOfMemory));
-        assert_eq!(queue.stats().extents_len, 0);
+        assert_eq!(queue.stats().extents_bytes, 0);
         queue.send(large).expect("room for one");
         assert_eq!(queue.send(large), Err(SendError::OutOfMemory), "and not for two");
         queue.send(small).expect("but for a small one");
@@ -287,7 +289,7 @@ fn make_a_region_beside_page_cache(arguments: &[String]) {
     if usage.trim().parse::<usize>().unwrap() < 50 * MIB {
         return say("SKIPPED: a control group full of page cache (there is no disk whose pages it counts)");
     }
-    let options = PipeOptions::bytes().capacity_len(32 * MIB).directory(&arguments[0]);
-    options.one_way().expect("what can be reclaimed is no reason to refuse");
+    let options = pipe::Options::bytes().capacity_bytes(32 * MIB).directory(&arguments[0]);
+    options.create().expect("what can be reclaimed is no reason to refuse");
     drop(file);
 }

@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use support::{Board, Process, Sandbox, alone, fork, parts, say, start, until};
 use sweep::{NAME, sweep_stopping, within, wreck};
-use tombolo::{
-    Directory, End, ErrorKind, LockError, Namespace, NamespaceBuilder, PipeOptions, Queue, QueueOptions, QueueSender,
-    RecvError, SendError, Standing, Wait,
-};
+use tombolo::{Directory, Endpoint, ErrorKind, Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::pipe;
+use tombolo::queue::{self, Queue};
+use tombolo::sync::LockError;
 
 parts!(hold_the_mutex, wait_for_the_mutex, join_and_leave, receive_nothing);
 
@@ -28,8 +29,8 @@ type Value = [u64; 2];
 const CAPACITY: u64 = 4;
 
 /// Room for a survivor that sends and receives, and for two more participants.
-fn values(names: &Path) -> QueueOptions<Value> {
-    QueueOptions::values().capacity(CAPACITY as usize).max_participants(4).directory(names)
+fn values(names: &Path) -> queue::Options<Value> {
+    queue::Options::new().capacity(CAPACITY as usize).max_participants(4).directory(names)
 }
 
 /// Checks that no slot is in quarantine: the ring takes as many messages as it has room for, twice
@@ -75,7 +76,7 @@ fn queue_repair_deferred_participant_stays_taken() {
                     let _ = tx.try_send(&[3; 2]);
                 }
                 Err(error) => {
-                    assert_eq!(error.kind(), ErrorKind::LanesTaken);
+                    assert_eq!(error.kind(), ErrorKind::TooManyParticipants);
                     deferred.set(deferred.get() + 1);
                 }
             }
@@ -92,7 +93,7 @@ fn queue_repair_deferred_participant_stays_taken() {
 /// Makes a sender that has died: a descriptor that no process takes is a death.
 fn die(names: &Path) {
     let tx = values(names).sender(NAME).unwrap();
-    drop(End::into_fd(tx).unwrap());
+    drop(Endpoint::into_fd(tx).unwrap());
 }
 
 /// Whether a participant lives is read from a lock and from its record. In between, the record can
@@ -103,14 +104,14 @@ fn inspect_while_successor_joins_reports_no_lost_lock() {
         |names| {
             let survivor = values(names).receiver(NAME).unwrap();
             die(names);
-            (survivor, RefCell::new(None::<QueueSender<Value>>))
+            (survivor, RefCell::new(None::<queue::Sender<Value>>))
         },
         |names| {
             let directory = Directory::at(names);
             move || {
                 let standings: Vec<_> =
                     directory.inspect(NAME).unwrap().participants.iter().map(|it| it.standing).collect();
-                assert!(!standings.contains(&Standing::LockLost), "{standings:?}");
+                assert!(!standings.contains(&ParticipantStatus::LockLost), "{standings:?}");
             }
         },
         |names, (_, newcomer)| _ = newcomer.replace(Some(values(names).sender(NAME).unwrap())),
@@ -124,9 +125,9 @@ fn inspect_while_successor_joins_reports_no_lost_lock() {
 #[test]
 fn queue_recv_while_successor_joins_does_not_end() {
     let swept = sweep_stopping(
-        |names| (values(names).receiver(NAME).unwrap(), RefCell::new(None::<QueueSender<Value>>)),
+        |names| (values(names).receiver(NAME).unwrap(), RefCell::new(None::<queue::Sender<Value>>)),
         |names| {
-            let mut rx = values(names).wait(Wait::Park).receiver(NAME).unwrap();
+            let mut rx = values(names).wait(WaitStrategy::Park).receiver(NAME).unwrap();
             die(names);
             move || {
                 let error = rx.recv_timeout(Duration::from_millis(25)).unwrap_err();
@@ -145,7 +146,7 @@ fn plan(names: &Path) -> NamespaceBuilder {
         .mutex("mutex", 0_u64)
         .condvar("condition")
         .max_participants(6)
-        .wait(Wait::Park)
+        .wait(WaitStrategy::Park)
         .directory(names)
 }
 
@@ -178,7 +179,7 @@ fn condvar_notified_between_unlock_and_sleep_wakes() {
             (namespace, opener)
         },
         |names| {
-            tombolo::fuzzing::make_slices_endless();
+            tombolo::fuzzing::disable_liveness_interval();
             let namespace: &'static Namespace = Box::leak(Box::new(plan(names).open(NAME).unwrap()));
             let mutex: &'static _ = Box::leak(Box::new(namespace.mutex::<u64>("mutex").unwrap()));
             let condition = namespace.condvar("condition").unwrap();
@@ -216,7 +217,7 @@ fn queue_receiver_seen_by_sender_reports_closed() {
                 forget(rx); // leaving is no part of this sweep
             }
         },
-        |names, tx: &RefCell<Option<QueueSender<Value>>>| {
+        |names, tx: &RefCell<Option<queue::Sender<Value>>>| {
             let is_joining = !names.with_file_name("joined").exists();
             if is_joining && tx.borrow().as_ref().is_some_and(|tx| tx.stats().receivers == 1) {
                 drop(tx.take());
@@ -317,7 +318,7 @@ fn mutex_with_long_waiter_newcomer_yields() {
 
 fn receive_nothing(arguments: &[String]) {
     let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
-    let _rx = PipeOptions::values::<u64>().capacity(1).directory(names).receiver(NAME).unwrap();
+    let _rx = pipe::Options::<u64>::new().capacity(1).directory(names).receiver(NAME).unwrap();
     board.meet(0, 2);
     loop {
         thread::park();
@@ -337,7 +338,7 @@ fn pipe_two_receivers_killed_between_checks_sender_reports_one_death() {
         let receiver = enter(&sandbox, "receive_nothing");
         board.meet(0, 2);
         if tx.is_none() {
-            let mut sender = PipeOptions::values::<u64>().capacity(1).directory(sandbox.names()).sender(NAME).unwrap();
+            let mut sender = pipe::Options::<u64>::new().capacity(1).directory(sandbox.names()).sender(NAME).unwrap();
             sender.try_send(&1).unwrap();
             tx = Some(sender);
         }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tombolo::{Directory, End, ErrorKind, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
+use tombolo::pipe::{self, Pipe, Receiver, Sender};
 
 mod support;
 use support::Sandbox;
@@ -10,13 +11,13 @@ use support::Sandbox;
 const SHORT: Duration = Duration::from_millis(5);
 
 /// An endpoint whose descriptor is closed without being taken counts as dead.
-fn die(end: impl End) {
+fn die(end: impl Endpoint) {
     drop(end.into_fd().unwrap());
 }
 
 #[test]
 fn receiver_short_waits_learn_of_death() {
-    let (tx, mut rx) = PipeOptions::bytes().one_way().unwrap();
+    let (tx, mut rx) = pipe::Options::bytes().create().unwrap();
     die(tx);
     let end = (0..1000).find_map(|_| match rx.recv_timeout(&mut Vec::new(), SHORT) {
         Err(RecvError::TimedOut) => None,
@@ -27,7 +28,7 @@ fn receiver_short_waits_learn_of_death() {
 
 #[test]
 fn receiver_batch_before_death_returns_messages_first() {
-    let (mut tx, mut rx) = PipeOptions::bytes().one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::bytes().create().unwrap();
     tx.send(b"last").unwrap();
     die(tx);
     let mut messages = [Vec::new(), Vec::new()];
@@ -37,7 +38,7 @@ fn receiver_batch_before_death_returns_messages_first() {
 
 #[test]
 fn sender_batch_stops_at_message_over_limit() {
-    let (mut tx, mut rx) = PipeOptions::bytes().max_message_len(10).one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::bytes().max_message_bytes(10).create().unwrap();
     assert_eq!(tx.send_many(&[[0; 20]]), Err(SendError::TooLarge { length: 20, limit: 10 }));
     assert_eq!(tx.send_many(&[&[1; 10][..], &[2; 20]]), Ok(1));
     assert_eq!(rx.recv(&mut Vec::new()), Ok(10));
@@ -46,9 +47,9 @@ fn sender_batch_stops_at_message_over_limit() {
 #[test]
 fn receiver_smaller_message_limit_is_refused() {
     let sandbox = Sandbox::new();
-    let options = PipeOptions::bytes().directory(sandbox.names());
+    let options = pipe::Options::bytes().directory(sandbox.names());
     let _tx = options.sender("x").unwrap();
-    let refused = options.clone().max_message_len(16).receiver("x").unwrap_err();
+    let refused = options.clone().max_message_bytes(16).receiver("x").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongType);
     options.receiver("x").unwrap();
 }
@@ -56,7 +57,7 @@ fn receiver_smaller_message_limit_is_refused() {
 #[test]
 fn receiver_successor_of_half_read_message_returns_lost() {
     let sandbox = Sandbox::new();
-    let options = PipeOptions::bytes().capacity_len(1024).directory(sandbox.names());
+    let options = pipe::Options::bytes().capacity_bytes(1024).directory(sandbox.names());
     let mut tx = options.sender("x").unwrap();
     let mut first = options.receiver("x").unwrap();
     tx.send(&[1; 600]).unwrap();
@@ -66,15 +67,15 @@ fn receiver_successor_of_half_read_message_returns_lost() {
     let mut second = options.receiver("x").unwrap();
     tx.send(b"whole").unwrap();
     let mut message = Vec::new();
-    assert_eq!(second.recv(&mut message), Err(RecvError::Lost));
+    assert_eq!(second.recv(&mut message), Err(RecvError::MessageLost));
     assert_eq!(second.recv(&mut message), Ok(5));
     assert_eq!(message, b"whole");
 }
 
 #[test]
 fn descriptor_taken_twice_is_refused() {
-    let options = PipeOptions::values::<u64>();
-    let (_tx, rx) = options.one_way().unwrap();
+    let options = pipe::Options::<u64>::new();
+    let (_tx, rx) = options.create().unwrap();
     let descriptor = rx.into_fd().unwrap();
     let _first: Receiver<u64> = options.from_fd(descriptor.try_clone().unwrap()).unwrap();
     let second = options.from_fd::<Receiver<u64>>(descriptor).unwrap_err();
@@ -83,8 +84,8 @@ fn descriptor_taken_twice_is_refused() {
 
 #[test]
 fn pipe_halves_of_two_pipes_are_not_transferred() {
-    let (a, _a) = tombolo::pipe().unwrap();
-    let (b, _b) = tombolo::pipe().unwrap();
+    let (a, _a) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
+    let (b, _b) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     let chimera = Pipe { tx: a.tx, rx: b.rx };
     assert_eq!(chimera.into_fd().unwrap_err().kind(), ErrorKind::InvalidOptions);
 }
@@ -92,7 +93,7 @@ fn pipe_halves_of_two_pipes_are_not_transferred() {
 #[test]
 fn sender_transferred_keeps_its_name() {
     let sandbox = Sandbox::new();
-    let options = PipeOptions::bytes().directory(sandbox.names());
+    let options = pipe::Options::bytes().directory(sandbox.names());
     let tx = options.sender("x").unwrap();
     let rx = options.receiver("x").unwrap();
     let tx: Sender = options.from_fd(tx.into_fd().unwrap()).unwrap();
@@ -105,7 +106,7 @@ fn sender_transferred_keeps_its_name() {
 fn directory_unlink_of_other_file_needs_force() {
     let sandbox = Sandbox::new();
     let directory = Directory::at(sandbox.names());
-    drop(PipeOptions::bytes().directory(sandbox.names()).sender("x").unwrap());
+    drop(pipe::Options::bytes().directory(sandbox.names()).sender("x").unwrap());
     std::fs::write(sandbox.names().join("x"), "no region").unwrap();
     assert_eq!(directory.unlink("x", false).unwrap_err().kind(), ErrorKind::NotARegion);
     directory.unlink("x", true).unwrap();
@@ -114,7 +115,7 @@ fn directory_unlink_of_other_file_needs_force() {
 
 #[test]
 fn error_debug_prints_whole_message() {
-    let error = PipeOptions::bytes().sender("a/b").unwrap_err();
+    let error = pipe::Options::bytes().sender("a/b").unwrap_err();
     assert_eq!(format!("{error:?}"), error.to_string());
     assert!(error.to_string().contains("choose another name"));
 }
@@ -126,15 +127,15 @@ fn endpoints_are_send_and_debug() {
     moves::<Receiver>();
     moves::<Pipe>();
     moves::<Pipe<[u64; 3]>>();
-    moves::<tombolo::TrustedSender<u64>>();
+    moves::<tombolo::pipe::ZeroCopySender<u64>>();
     moves::<tombolo::Error>();
 }
 
 #[test]
 fn pipe_options_not_honoured_are_reported() {
-    let options = PipeOptions::bytes().capacity_len(1000).huge_pages().prefault().lock_memory();
-    let (mut tx, mut rx) = options.one_way().unwrap();
-    assert!(tx.report().warnings().iter().any(|warning| warning.contains("the capacity is 1024, not 1000")));
+    let options = pipe::Options::bytes().capacity_bytes(1000).huge_pages().prefault().lock_memory();
+    let (mut tx, mut rx) = options.create().unwrap();
+    assert!(tx.warnings().iter().any(|warning| warning.contains("the capacity is 1024, not 1000")));
     tx.send(b"works").unwrap();
     assert_eq!(rx.recv(&mut Vec::new()), Ok(5));
     println!("{:?}", tx.report());

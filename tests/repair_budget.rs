@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use memmap2::{MmapOptions, MmapRaw};
 use support::{Sandbox, alone, fork};
 use tombolo::fuzzing::effort;
-use tombolo::{Namespace, QueueOptions, QueueReceiver, QueueSender};
+use tombolo::Namespace;
+use tombolo::queue;
 
 const NAME: &str = "crowd";
 const CAPACITY: usize = 32;
@@ -106,11 +107,11 @@ impl Hostile {
     }
 }
 
-fn options(sandbox: &Sandbox, participants: usize) -> QueueOptions<u64> {
-    QueueOptions::values::<u64>().capacity(CAPACITY).max_participants(participants).directory(sandbox.names())
+fn options(sandbox: &Sandbox, participants: usize) -> queue::Options<u64> {
+    queue::Options::<u64>::new().capacity(CAPACITY).max_participants(participants).directory(sandbox.names())
 }
 
-fn ends(sandbox: &Sandbox, participants: usize) -> (QueueSender<u64>, QueueReceiver<u64>, Hostile) {
+fn ends(sandbox: &Sandbox, participants: usize) -> (queue::Sender<u64>, queue::Receiver<u64>, Hostile) {
     let options = options(sandbox, participants);
     let ends = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     (ends.0, ends.1, Hostile::at(&sandbox.names().join(NAME), RECORDS_AT, participants))

@@ -12,28 +12,28 @@ use std::path::Path;
 use std::time::Duration;
 
 use sweep::{NAME, sweep_stopping, wreck};
-use tombolo::{QueueOptions, QueueReceiver, QueueSender};
+use tombolo::queue;
 
 const CAPACITY: u64 = 8;
 
-fn options(names: &Path) -> QueueOptions<u64> {
-    QueueOptions::values::<u64>().capacity(CAPACITY as usize).max_participants(8).directory(names)
+fn options(names: &Path) -> queue::Options<u64> {
+    queue::Options::<u64>::new().capacity(CAPACITY as usize).max_participants(8).directory(names)
 }
 
-type Ends = RefCell<(QueueSender<u64>, QueueReceiver<u64>)>;
+type Ends = RefCell<(queue::Sender<u64>, queue::Receiver<u64>)>;
 
 fn ends(names: &Path) -> Ends {
     RefCell::new((options(names).sender(NAME).unwrap(), options(names).receiver(NAME).unwrap()))
 }
 
 /// Messages that can be received now.
-fn received(rx: &mut QueueReceiver<u64>) -> u64 {
+fn received(rx: &mut queue::Receiver<u64>) -> u64 {
     std::iter::from_fn(|| rx.try_recv().ok().map(|_| rx.task_done().unwrap())).count() as u64
 }
 
 /// The slot of the batch's first message is usable again. A receiver claims the message that is in
 /// it now, and is killed.
-fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (QueueSender<u64>, QueueReceiver<u64>), first: u64) {
+fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (queue::Sender<u64>, queue::Receiver<u64>), first: u64) {
     for n in first..first + CAPACITY / 2 {
         tx.send(&n).unwrap();
         assert_eq!(rx.recv_timeout(Duration::from_secs(10)), Ok(n));

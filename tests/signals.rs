@@ -6,7 +6,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use support::{Sandbox, parts, start};
-use tombolo::{AtomicValue, Event, Namespace, PipeOptions, QueueOptions, Semaphore};
+use tombolo::Namespace;
+use tombolo::pipe;
+use tombolo::queue;
+use tombolo::sync::{AtomicValue, Event, Semaphore};
 
 parts!(be_interrupted_everywhere);
 
@@ -32,7 +35,7 @@ const ENOUGH: u64 = 500;
 
 fn be_interrupted_everywhere(_: &[String]) {
     let plan = Namespace::builder().atomic("count", 0_u64).event("event").semaphore("permits", 0).mutex("lock", 0_u64);
-    let namespace = plan.anonymous().unwrap();
+    let namespace = plan.create().unwrap();
     let objects = Objects {
         count: namespace.atomic("count").unwrap(),
         event: namespace.event("event").unwrap(),
@@ -54,10 +57,10 @@ fn be_interrupted_everywhere(_: &[String]) {
     while SIGNALS.load(Ordering::SeqCst) < ENOUGH {
         // Opens and closes descriptors, allocates, locks, sleeps, and waits for what only the
         // handler does.
-        let (mut tx, mut rx) = PipeOptions::values::<u64>().one_way().unwrap();
+        let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
         tx.send(&1).unwrap();
         assert_eq!(rx.recv(), Ok(1));
-        drop(QueueOptions::bytes().queue().unwrap());
+        drop(queue::Options::bytes().create().unwrap());
         *lock.lock().unwrap() += 1;
         objects.event.clear().unwrap();
         objects.event.wait().unwrap();

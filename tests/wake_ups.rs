@@ -11,9 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Board, Process, Random, Sandbox, message, parts, start, until};
-use tombolo::{
-    LockError, Namespace, NamespaceBuilder, PipeOptions, QueueOptions, RecvError, SendError, SyncError, Wait,
-};
+use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
+use tombolo::pipe;
+use tombolo::queue;
+use tombolo::sync::{LockError, SyncError};
 
 parts!(
     work_on_objects,
@@ -31,7 +32,7 @@ const ROUNDS: u64 = 3000;
 
 /// Must be called first in each process.
 fn endless() {
-    tombolo::fuzzing::make_slices_endless();
+    tombolo::fuzzing::disable_liveness_interval();
 }
 
 fn sandbox() -> Sandbox {
@@ -60,14 +61,14 @@ fn board(sandbox: &Sandbox) -> Board {
 fn pipe_of_values_wakes_reader_and_writer() {
     let _sandbox = sandbox();
     for capacity in [1, 4] {
-        let options = PipeOptions::values::<u64>().capacity(capacity).wait(Wait::Park);
-        let (mut tx, mut rx) = options.one_way().unwrap();
+        let options = pipe::Options::<u64>::new().capacity(capacity).wait(WaitStrategy::Park);
+        let (mut tx, mut rx) = options.create().unwrap();
         thread::scope(|scope| {
             scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(&number).unwrap()));
             assert!(rx.iter().eq(0..ROUNDS));
             assert_eq!(rx.recv(), Err(RecvError::Closed));
         });
-        let (mut tx, mut rx) = options.one_way().unwrap();
+        let (mut tx, mut rx) = options.create().unwrap();
         thread::scope(|scope| {
             scope.spawn(move || {
                 let mut next = 0;
@@ -89,7 +90,7 @@ fn pipe_of_values_wakes_reader_and_writer() {
 #[test]
 fn pipe_of_bytes_wakes_reader_and_writer() {
     let _sandbox = sandbox();
-    let (mut tx, mut rx) = PipeOptions::bytes().capacity_len(256).wait(Wait::Park).one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::bytes().capacity_bytes(256).wait(WaitStrategy::Park).create().unwrap();
     let length = |number: u64| 8 + (number * 37 % if number.is_multiple_of(50) { 3000 } else { 100 }) as usize;
     thread::scope(|scope| {
         scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(&message(number, length(number))).unwrap()));
@@ -101,7 +102,7 @@ fn pipe_of_bytes_wakes_reader_and_writer() {
 #[test]
 fn pipe_ping_pong_wakes_both_sides() {
     let _sandbox = sandbox();
-    let (mut left, mut right) = PipeOptions::values::<u64>().capacity(2).wait(Wait::Park).duplex().unwrap();
+    let (mut left, mut right) = pipe::Options::<u64>::new().capacity(2).wait(WaitStrategy::Park).create_duplex().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
             while let Ok(number) = right.recv() {
@@ -119,7 +120,7 @@ fn pipe_ping_pong_wakes_both_sides() {
 #[test]
 fn pipe_peer_joins_or_leaves_wakes_other_side() {
     let sandbox = sandbox();
-    let options = PipeOptions::values::<u64>().capacity(2).wait(Wait::Park).directory(sandbox.names());
+    let options = pipe::Options::<u64>::new().capacity(2).wait(WaitStrategy::Park).directory(sandbox.names());
     for _ in 0..3 {
         // The receiver sleeps before the sender comes, and when it leaves.
         let mut rx = options.receiver(NAME).unwrap();
@@ -133,7 +134,7 @@ fn pipe_peer_joins_or_leaves_wakes_other_side() {
             assert_eq!(receiver.join().unwrap(), (Ok(1), Err(RecvError::Closed)));
         });
         // The sender sleeps on a full ring when the receiver leaves.
-        let (mut tx, rx) = options.one_way().unwrap();
+        let (mut tx, rx) = options.create().unwrap();
         thread::scope(|scope| {
             let sender = scope.spawn(move || (0..3).find_map(|number| tx.send(&number).err()));
             let_them_sleep();
@@ -148,8 +149,8 @@ fn pipe_peer_joins_or_leaves_wakes_other_side() {
 /// Sends messages from some senders to some receivers; all of them are told the end.
 fn crowd(senders: u64, receivers: u64, capacity: usize, batch: usize) {
     let _sandbox = sandbox();
-    let options = QueueOptions::values::<u64>().capacity(capacity).max_participants(16).wait(Wait::Park);
-    let (tx, rx) = options.channel().unwrap();
+    let options = queue::Options::<u64>::new().capacity(capacity).max_participants(16).wait(WaitStrategy::Park);
+    let (tx, rx) = options.create_channel().unwrap();
     let received: u64 = thread::scope(|scope| {
         for _ in 0..senders {
             let mut tx = tx.try_clone().unwrap();
@@ -209,15 +210,15 @@ fn queue_batch_wakes_as_many_as_it_serves() {
 #[test]
 fn queue_pool_space_freed_wakes_all_waiting_senders() {
     let _sandbox = sandbox();
-    let options = QueueOptions::bytes()
+    let options = queue::Options::bytes()
         .capacity(16)
-        .inline_len(8)
+        .inline_bytes(8)
         .blocks(1, 64)
         .extents(1)
-        .max_message_len(500)
+        .max_message_bytes(500)
         .max_participants(16)
-        .wait(Wait::Park);
-    let (tx, mut rx) = options.channel().unwrap();
+        .wait(WaitStrategy::Park);
+    let (tx, mut rx) = options.create_channel().unwrap();
     let rounds = ROUNDS / 10;
     thread::scope(|scope| {
         for sender in 0..4 {
@@ -235,15 +236,15 @@ fn queue_pool_space_freed_wakes_all_waiting_senders() {
 #[test]
 fn queue_block_freed_wakes_sender_that_can_use_it() {
     let _sandbox = sandbox();
-    let options = QueueOptions::bytes()
+    let options = queue::Options::bytes()
         .capacity(16)
-        .inline_len(8)
+        .inline_bytes(8)
         .blocks(1, 64)
         .extents(1)
-        .max_message_len(500)
+        .max_message_bytes(500)
         .max_participants(16)
-        .wait(Wait::Park);
-    let (mut tx, mut rx) = options.channel().unwrap();
+        .wait(WaitStrategy::Park);
+    let (mut tx, mut rx) = options.create_channel().unwrap();
     tx.send(&[1; 40]).unwrap();
     tx.send(&[2; 400]).unwrap();
     thread::scope(|scope| {
@@ -267,8 +268,8 @@ fn queue_block_freed_wakes_sender_that_can_use_it() {
 #[test]
 fn queue_last_task_done_wakes_join() {
     let _sandbox = sandbox();
-    let options = QueueOptions::values::<u64>().capacity(4).max_participants(8).wait(Wait::Park);
-    let (mut tx, rx) = options.channel().unwrap();
+    let options = queue::Options::<u64>::new().capacity(4).max_participants(8).wait(WaitStrategy::Park);
+    let (mut tx, rx) = options.create_channel().unwrap();
     thread::scope(|scope| {
         for _ in 0..2 {
             let mut rx = rx.try_clone().unwrap();
@@ -293,9 +294,9 @@ fn queue_last_task_done_wakes_join() {
 #[test]
 fn queue_closed_wakes_everyone() {
     let _sandbox = sandbox();
-    let options = QueueOptions::values::<u64>().capacity(2).max_participants(8).wait(Wait::Park);
+    let options = queue::Options::<u64>::new().capacity(2).max_participants(8).wait(WaitStrategy::Park);
     for is_full in [false, true] {
-        let (mut tx, rx) = options.channel().unwrap();
+        let (mut tx, rx) = options.create_channel().unwrap();
         if is_full {
             while tx.try_send(&0).is_ok() {}
         }
@@ -320,8 +321,8 @@ fn queue_closed_wakes_everyone() {
 #[test]
 fn queue_batch_sent_wakes_one_receiver_per_message() {
     let _sandbox = sandbox();
-    let options = QueueOptions::values::<u64>().capacity(8).max_participants(8).wait(Wait::Park);
-    let (mut tx, rx) = options.channel().unwrap();
+    let options = queue::Options::<u64>::new().capacity(8).max_participants(8).wait(WaitStrategy::Park);
+    let (mut tx, rx) = options.create_channel().unwrap();
     thread::scope(|scope| {
         // The handles stay: a receiver that leaves with an unfinished task wakes everyone.
         let receivers: Vec<_> = (0..4)
@@ -341,8 +342,8 @@ fn queue_batch_sent_wakes_one_receiver_per_message() {
 #[test]
 fn queue_last_one_leaves_wakes_other_side() {
     let _sandbox = sandbox();
-    let options = QueueOptions::values::<u64>().capacity(2).max_participants(8).wait(Wait::Park);
-    let (tx, rx) = options.channel().unwrap();
+    let options = queue::Options::<u64>::new().capacity(2).max_participants(8).wait(WaitStrategy::Park);
+    let (tx, rx) = options.create_channel().unwrap();
     thread::scope(|scope| {
         for _ in 0..2 {
             let mut rx = rx.try_clone().unwrap();
@@ -351,7 +352,7 @@ fn queue_last_one_leaves_wakes_other_side() {
         let_them_sleep();
         drop(tx);
     });
-    let (tx, rx) = options.channel().unwrap();
+    let (tx, rx) = options.create_channel().unwrap();
     thread::scope(|scope| {
         for _ in 0..2 {
             let mut tx = tx.try_clone().unwrap();
@@ -382,7 +383,7 @@ fn plan(names: &Path) -> NamespaceBuilder {
         .barrier("trio", 3)
         .rw_lock("reading", 0_u64)
         .max_participants(8)
-        .wait(Wait::Park)
+        .wait(WaitStrategy::Park)
         .directory(names)
 }
 
@@ -497,7 +498,7 @@ fn value_stored_wakes_all_waiters() {
                         turn.store(&(now + 1)).unwrap();
                         now += 1;
                     } else {
-                        now = turn.wait_changed(Duration::MAX).unwrap();
+                        now = turn.wait_for_change(Duration::MAX).unwrap();
                     }
                 }
             });
@@ -508,7 +509,7 @@ fn value_stored_wakes_all_waiters() {
                 turn.store(&(now + 1)).unwrap();
                 now += 1;
             } else {
-                now = turn.wait_changed(Duration::MAX).unwrap();
+                now = turn.wait_for_change(Duration::MAX).unwrap();
             }
         }
     });
@@ -584,14 +585,14 @@ fn let_them_sleep() {
     thread::sleep(Duration::from_millis(30));
 }
 
-fn pooled(names: &Path) -> QueueOptions<[u8]> {
-    QueueOptions::bytes()
+fn pooled(names: &Path) -> queue::Options<[u8]> {
+    queue::Options::bytes()
         .capacity(2)
-        .inline_len(8)
+        .inline_bytes(8)
         .blocks(1, 64)
-        .max_message_len(64) // no longer than a block: there is no other place
+        .max_message_bytes(64) // no longer than a block: there is no other place
         .max_participants(8)
-        .wait(Wait::Park)
+        .wait(WaitStrategy::Park)
         .directory(names)
 }
 
@@ -688,7 +689,7 @@ fn queue_repair_by_waiter_wakes_others() {
 
 fn send_nothing_through_a_pipe(arguments: &[String]) {
     let (names, board) = from_arguments(arguments);
-    let _tx = PipeOptions::values::<u64>().directory(names).sender(NAME).unwrap();
+    let _tx = pipe::Options::<u64>::new().directory(names).sender(NAME).unwrap();
     stay(&board);
 }
 
@@ -696,7 +697,7 @@ fn send_nothing_through_a_pipe(arguments: &[String]) {
 #[test]
 fn pipe_successor_joins_wakes_reader() {
     let sandbox = sandbox();
-    let options = PipeOptions::values::<u64>().wait(Wait::Park).directory(sandbox.names());
+    let options = pipe::Options::<u64>::new().wait(WaitStrategy::Park).directory(sandbox.names());
     let mut rx = options.receiver(NAME).unwrap();
     let victim = enter(&sandbox, "send_nothing_through_a_pipe", &[]);
     board(&sandbox).meet(0, 2);
@@ -753,7 +754,7 @@ fn namespace_repair_of_member_wakes_waiters() {
         });
         scope.spawn(|| namespace.bounded_semaphore("single").unwrap().acquire(1).unwrap());
         scope.spawn(|| namespace.bounded_semaphore("bounded").unwrap().acquire(2).unwrap());
-        scope.spawn(|| assert!(matches!(namespace.barrier("trio").unwrap().wait(), Err(SyncError::Broken { .. }))));
+        scope.spawn(|| assert!(matches!(namespace.barrier("trio").unwrap().wait(), Err(SyncError::BarrierBroken { .. }))));
         let_them_sleep();
         victim.kill();
         enter(&sandbox, "join_and_leave", &[]).finish();

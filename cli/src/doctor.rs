@@ -88,7 +88,7 @@ fn examine(location: &Location, name: String, dry_run: bool) -> Option<Finding> 
         if dry_run {
             (Action::WouldRemove, reason)
         } else {
-            match location.directory.unlink_if_abandoned(&name) {
+            match location.directory.unlink_if_stale(&name) {
                 Ok(true) => (Action::Removed, reason),
                 Ok(false) => (Action::LeftAlone, "in use: somebody came just now".to_string()),
                 Err(error) if error.kind() == ErrorKind::NotFound => return None,

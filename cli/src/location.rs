@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use tombolo::{Abandoned, Directory, PipeOptions, QueueOptions};
+use tombolo::{Directory, OnStale};
+use tombolo::pipe;
+use tombolo::queue;
 
 /// Bytes in a pipe by default: enough that neither side waits for each step of the other.
 const PIPE_CAPACITY: usize = 4 << 20;
@@ -28,9 +30,9 @@ impl Location {
     /// Options of a byte pipe for one transfer.
     ///
     /// A pipe whose both sides died is replaced: nobody could make sense of the rest of its stream.
-    pub fn pipe(&self, capacity: Option<usize>) -> PipeOptions<[u8]> {
+    pub fn pipe(&self, capacity: Option<usize>) -> pipe::Options<[u8]> {
         let capacity = capacity.unwrap_or(PIPE_CAPACITY);
-        let options = PipeOptions::bytes().capacity_len(capacity).abandoned(Abandoned::Replace);
+        let options = pipe::Options::bytes().capacity_bytes(capacity).on_stale(OnStale::Recreate);
         match &self.chosen {
             Some(path) => options.directory(path),
             None => options,
@@ -40,11 +42,11 @@ impl Location {
     /// Options of a queue of byte messages. One whose participants all died is replaced.
     ///
     /// A larger capacity does not add blocks: it is meant for lines, and most of them are short.
-    pub fn queue(&self, capacity: Option<usize>) -> QueueOptions<[u8]> {
+    pub fn queue(&self, capacity: Option<usize>) -> queue::Options<[u8]> {
         let capacity = capacity.unwrap_or(QUEUE_CAPACITY);
         let blocks = capacity.min(QUEUE_CAPACITY);
-        let options = QueueOptions::bytes().capacity(capacity).blocks(blocks, BLOCK_LEN);
-        let options = options.abandoned(Abandoned::Replace);
+        let options = queue::Options::bytes().capacity(capacity).blocks(blocks, BLOCK_LEN);
+        let options = options.on_stale(OnStale::Recreate);
         match &self.chosen {
             Some(path) => options.directory(path),
             None => options,

@@ -9,7 +9,8 @@ use std::thread;
 
 use common::{Process, TestEnv};
 use serde_json::{Value, json};
-use tombolo::{Mutex, Namespace, NamespaceBuilder};
+use tombolo::{Namespace, NamespaceBuilder};
+use tombolo::sync::Mutex;
 
 /// The environment variable that starts this program as a member, with what it takes.
 const ROLE: &str = "TEST_ROLE";
@@ -41,7 +42,7 @@ fn child_process() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let takes = |what: &str| role.split(' ').filter(|&word| word == what).count() as u32;
     if takes("standalone") > 0 {
-        let mutex = Mutex::create("lone", 5_u64).unwrap();
+        let mutex = Mutex::create_new("lone", 5_u64).unwrap();
         let guard = mutex.lock().unwrap();
         wait_for_end_of_input();
         return drop(guard);
@@ -53,7 +54,7 @@ fn child_process() {
     let (book, depth, routes) = (book.unwrap(), depth.unwrap(), routes.unwrap());
     let levels = market.array::<u32>("levels").unwrap();
     let slots = market.bounded_semaphore("slots").unwrap();
-    let book = (takes("book") > 0).then(|| book.lock().or_else(|error| error.recover()).unwrap());
+    let book = (takes("book") > 0).then(|| book.lock().or_else(|error| error.into_guard()).unwrap());
     let depth = (takes("depth") > 0).then(|| depth.lock().unwrap());
     let reading = (takes("read") > 0).then(|| routes.read().unwrap());
     let writing = (takes("write") > 0).then(|| routes.write().unwrap());
@@ -124,7 +125,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
     let region = market(&env);
     assert_eq!((&region["name"], &region["kind"]), (&json!("market"), &json!("namespace")));
     assert_eq!((&region["capacity"], &region["unit"]), (&json!(14), &json!("objects")));
-    assert_eq!((&region["element"], &region["max_message_len"]), (&Value::Null, &Value::Null));
+    assert_eq!((&region["element"], &region["max_message_bytes"]), (&Value::Null, &Value::Null));
     assert_eq!((&region["abandoned"], &region["namespace"]["persistent"]), (&json!(false), &json!(false)));
     assert_eq!(region["directions"], json!([]));
     let member = json!({"part": "member", "pid": idle.pid(), "standing": "alive", "joins": 1});

@@ -242,7 +242,7 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
     assert_eq!(region["directions"], flow);
     let queue = |used: u64| {
         json!({"lanes": 64, "lanes_used": used, "quarantined": 0, "lost": 0, "dropped": 0, "pooled": 0,
-            "extents_len": 0, "closed": false})
+            "extents_bytes": 0, "closed": false})
     };
     assert_eq!(region["queue"], queue(2));
     let sender = |pid: u64, standing: &str| json!({"part": "sender", "pid": pid, "standing": standing, "joins": 1});

@@ -7,7 +7,8 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 use std::ptr;
 
-use tombolo::{Directory, End, ErrorKind, PipeOptions};
+use tombolo::{Directory, Endpoint, ErrorKind};
+use tombolo::pipe;
 
 use crate::support::{Sandbox, say, start};
 use crate::{NAME, expect, refused, region, values};
@@ -41,14 +42,14 @@ fn file_of_another_user_is_refused() {
         return say(&format!("SKIPPED: a region of another user ({error}); run the tests as root for it"));
     }
     refused(&sandbox, ErrorKind::Permission, &[NAME, "found a file of user 12345, expected one of user 0; allow"]);
-    let mut rx = values(&sandbox).any_owner().receiver(NAME).unwrap();
+    let mut rx = values(&sandbox).allow_other_owner().receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(1));
 }
 
 #[test]
 fn directory_unusable_is_refused() {
     let sandbox = Sandbox::new();
-    let at = |path: PathBuf| PipeOptions::bytes().directory(path).sender(NAME).unwrap_err();
+    let at = |path: PathBuf| pipe::Options::bytes().directory(path).sender(NAME).unwrap_err();
     expect(at(sandbox.file("missing/deep")), ErrorKind::NotFound, &["missing/deep", "make the directory"]);
     fs::write(sandbox.file("file"), "").unwrap();
     expect(at(sandbox.file("file")), ErrorKind::Permission, &["found something else, expected a directory"]);
@@ -59,8 +60,8 @@ fn directory_unusable_is_refused() {
 fn pipe_larger_than_memory_is_refused() {
     let sandbox = Sandbox::new();
     for terabytes in [1, 16] {
-        let options = PipeOptions::bytes().capacity_len(terabytes << 40).directory(sandbox.names());
-        expect(options.one_way().unwrap_err(), ErrorKind::NoSpace, &["choose a smaller capacity"]);
+        let options = pipe::Options::bytes().capacity_bytes(terabytes << 40).directory(sandbox.names());
+        expect(options.create().unwrap_err(), ErrorKind::NoSpace, &["choose a smaller capacity"]);
         expect(options.sender(NAME).unwrap_err(), ErrorKind::NoSpace, &["smaller capacity"]);
     }
     assert_eq!(sandbox.litter(), [""; 0]);
@@ -80,17 +81,17 @@ pub fn fill_a_tiny_directory(arguments: &[String]) {
     if !mounted {
         return say("SKIPPED: a full tmpfs (no permission to mount); run the tests as root for it");
     }
-    let options = PipeOptions::bytes().directory(place);
-    let too_large = options.clone().capacity_len(256 << 10).sender(NAME).unwrap_err();
+    let options = pipe::Options::bytes().directory(place);
+    let too_large = options.clone().capacity_bytes(256 << 10).sender(NAME).unwrap_err();
     expect(too_large, ErrorKind::NoSpace, &[place, "make room there, choose a smaller capacity"]);
     let kept: Vec<_> =
-        (0..100).map_while(|number| options.clone().capacity_len(8 << 10).sender(&format!("{number}")).ok()).collect();
+        (0..100).map_while(|number| options.clone().capacity_bytes(8 << 10).sender(&format!("{number}")).ok()).collect();
     assert!((2..50).contains(&kept.len()), "{}", kept.len());
     for mut tx in kept {
-        tx.try_send(&vec![1; tx.inline_max_len()]).unwrap(); // its pages are there
+        tx.try_send(&vec![1; tx.max_inline_bytes()]).unwrap(); // its pages are there
         Directory::at(place).unlink(tx.name().unwrap(), true).unwrap();
     }
-    options.capacity_len(64 << 10).sender(NAME).expect("there is room again");
+    options.capacity_bytes(64 << 10).sender(NAME).expect("there is room again");
 }
 
 #[test]

@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use tombolo::{Array, Directory, End, Error, ErrorKind, Mutex, Namespace, NamespaceBuilder, Value};
-use tombolo::{PipeOptions, QueueOptions};
+use tombolo::{Directory, Endpoint, Error, ErrorKind, Namespace, NamespaceBuilder};
+use tombolo::sync::{Array, Mutex, Value};
+use tombolo::pipe;
+use tombolo::queue;
 
 use crate::support::{Sandbox, start};
 use crate::{NAME, expect, queue_of_bytes, queue_of_values, queue_region, values, write_word};
@@ -51,7 +53,7 @@ fn builder(sandbox: &Sandbox) -> NamespaceBuilder {
 }
 
 fn existing(sandbox: &Sandbox) -> NamespaceBuilder {
-    Namespace::builder().directory(sandbox.names()).open_existing()
+    Namespace::builder().directory(sandbox.names()).must_exist()
 }
 
 /// A namespace without participants.
@@ -283,20 +285,20 @@ fn namespace_of_another_type_is_refused() {
     let found = "found a namespace, expected a pipe";
     wrong(values(&sandbox).sender(NAME).unwrap_err(), &["cannot open this pipe", found]);
     wrong(values(&sandbox).receiver(NAME).unwrap_err(), &[found]);
-    wrong(PipeOptions::bytes().directory(sandbox.names()).end(NAME).unwrap_err(), &[found]);
+    wrong(pipe::Options::bytes().directory(sandbox.names()).end(NAME).unwrap_err(), &[found]);
     let found = "found a namespace, expected a queue";
     wrong(queue_of_values(&sandbox).sender(NAME).unwrap_err(), &["cannot open this queue", found]);
     wrong(queue_of_bytes(&sandbox).open(NAME).unwrap_err(), &[found]);
 
     // The same for descriptors.
-    let (tx, _rx) = PipeOptions::values::<u64>().one_way().unwrap();
+    let (tx, _rx) = pipe::Options::<u64>::new().create().unwrap();
     wrong(Namespace::from_fd(tx.into_fd().unwrap()).unwrap_err(), &["found a pipe, expected a namespace"]);
-    let (tx, _rx) = QueueOptions::values::<u64>().channel().unwrap();
+    let (tx, _rx) = queue::Options::<u64>::new().create_channel().unwrap();
     wrong(Namespace::from_fd(tx.into_fd().unwrap()).unwrap_err(), &["found a queue, expected a namespace"]);
     let share = || namespace.share().unwrap();
-    let error = PipeOptions::values::<u64>().from_fd::<tombolo::Sender<u64>>(share()).unwrap_err();
+    let error = pipe::Options::<u64>::new().from_fd::<tombolo::pipe::Sender<u64>>(share()).unwrap_err();
     wrong(error, &["found a namespace, expected a pipe"]);
-    let error = QueueOptions::values::<u64>().from_fd::<tombolo::QueueSender<u64>>(share()).unwrap_err();
+    let error = queue::Options::<u64>::new().from_fd::<tombolo::queue::Sender<u64>>(share()).unwrap_err();
     wrong(error, &["found a namespace, expected a queue"]);
     wrong(Value::<u64>::from_fd(share()).unwrap_err(), &["found a namespace of 8, expected one object"]);
     let single = Mutex::new(1_u64).unwrap();
@@ -336,13 +338,13 @@ fn object_of_another_type_is_refused() {
     let missing = plan().event("flag").event("more").open(NAME).unwrap_err();
     expect(missing, ErrorKind::NotFound, &["the object \"more\""]);
     wrong(
-        plan().zeroed_array::<u64>("array", 5).open(NAME).unwrap_err(),
+        plan().array_zeroed::<u64>("array", 5).open(NAME).unwrap_err(),
         &["an array of 4 values", "expected an array"],
     );
     wrong(plan().bounded_semaphore("permits", 4).open(NAME).unwrap_err(), &["a bounded semaphore of 3 permits"]);
     wrong(plan().barrier("gate", 3).open(NAME).unwrap_err(), &["a barrier for 2 parties"]);
     wrong(plan().queue::<u32>("queue", 4).open(NAME).unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
-    wrong(plan().byte_queue("queue", 4, 8).open(NAME).unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
+    wrong(plan().queue_bytes("queue", 4, 8).open(NAME).unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
     plan().array("array", &[9_u64; 4]).open(NAME).unwrap();
 }
 
@@ -363,7 +365,7 @@ fn namespace_opened_with_wrong_plan_keeps_contents() {
     let plan = || Namespace::builder().directory(sandbox.names());
     expect(plan().value("value", 1_u32).open(NAME).unwrap_err(), ErrorKind::WrongType, &["of 4 bytes"]);
     assert_eq!(sandbox.litter(), [NAME]);
-    expect(plan().open_existing().event("flag").open(NAME).unwrap_err(), ErrorKind::NotFound, &["\"flag\""]);
+    expect(plan().must_exist().event("flag").open(NAME).unwrap_err(), ErrorKind::NotFound, &["\"flag\""]);
     assert_eq!(plan().open(NAME).unwrap().value::<u64>("value").unwrap().load(), Ok(2));
 }
 
@@ -372,7 +374,7 @@ fn namespace_options_invalid_are_refused() {
     let sandbox = Sandbox::new();
     let plan = || Namespace::builder().directory(sandbox.names());
     let refused = |plan: NamespaceBuilder, kind: ErrorKind, says: &[&str]| {
-        expect(plan.anonymous().unwrap_err(), kind, says);
+        expect(plan.create().unwrap_err(), kind, says);
         expect(plan.open(NAME).unwrap_err(), kind, says);
     };
     let invalid = |plan: NamespaceBuilder, says: &[&str]| refused(plan, ErrorKind::InvalidOptions, says);
@@ -387,19 +389,19 @@ fn namespace_options_invalid_are_refused() {
     }
     for length in [0, 1 << 44, 1 << 60, 1 << 61, usize::MAX / 2 + 1, usize::MAX] {
         let says = format!("with this length: found {length}, expected 1 to ");
-        invalid(plan().zeroed_array::<u8>("array", length), &[&says]);
-        invalid(plan().zeroed_array::<u64>("array", length), &[&says]);
-        invalid(plan().zeroed_array::<[u8; 3]>("array", length), &[&says]);
+        invalid(plan().array_zeroed::<u8>("array", length), &[&says]);
+        invalid(plan().array_zeroed::<u64>("array", length), &[&says]);
+        invalid(plan().array_zeroed::<[u8; 3]>("array", length), &[&says]);
     }
     let below = "expected a region below 64 TiB";
     invalid(
-        plan().zeroed_array::<[u8; 1 << 30]>("array", 1 << 40),
+        plan().array_zeroed::<[u8; 1 << 30]>("array", 1 << 40),
         &["objects of more bytes than can be counted", below],
     );
-    invalid(plan().zeroed_array::<u64>("array", 1 << 43), &["number of words"]);
-    let third = || plan().zeroed_array::<u64>("one", 3 << 41).zeroed_array::<u64>("two", 3 << 41);
+    invalid(plan().array_zeroed::<u64>("array", 1 << 43), &["number of words"]);
+    let third = || plan().array_zeroed::<u64>("one", 3 << 41).array_zeroed::<u64>("two", 3 << 41);
     invalid(third(), &["number of words"]);
-    invalid(third().zeroed_array::<u64>("three", 3 << 41), &["number of words"]);
+    invalid(third().array_zeroed::<u64>("three", 3 << 41), &["number of words"]);
     invalid(plan().value("nothing", [0_u8; 0]), &["size of a value: found 0, expected at least 1 byte; use an event"]);
     invalid(plan().array::<u64>("nothing", &[]), &["found 0"]);
     invalid(plan().bounded_semaphore("none", 0), &["number of permits: found 0", "use a mutex"]);
@@ -409,8 +411,8 @@ fn namespace_options_invalid_are_refused() {
     invalid(plan().barrier("crowd", 1 << 13), &["found 8192, expected 1 to 8191;"]);
     invalid(plan().queue::<u64>("queue", 0), &["plan the queue \"queue\"", "capacity", "found 0"]);
     invalid(plan().queue::<u64>("queue", usize::MAX), &["plan the queue", "choose a smaller capacity"]);
-    invalid(plan().byte_queue("queue", 4, usize::MAX), &["plan the queue", "message limit"]);
-    invalid(plan().byte_queue("queue", 1 << 40, 1 << 40), &["plan the queue"]);
+    invalid(plan().queue_bytes("queue", 4, usize::MAX), &["plan the queue", "message limit"]);
+    invalid(plan().queue_bytes("queue", 1 << 40, 1 << 40), &["plan the queue"]);
     let present = plan().event("flag").open("present").unwrap();
     for plan in [plan(), plan().event("flag")].map(|plan| plan.queue::<u64>("queue", 0)) {
         expect(plan.open("present").unwrap_err(), ErrorKind::InvalidOptions, &["plan the queue \"queue\""]);
@@ -430,7 +432,7 @@ fn namespace_options_invalid_are_refused() {
         ErrorKind::AlreadyExists,
         &["two objects of the name \"flag\", expected a name for each; rename one"],
     );
-    let much = plan().zeroed_array::<u8>("array", 1 << 43);
+    let much = plan().array_zeroed::<u8>("array", 1 << 43);
     refused(much, ErrorKind::NoSpace, &["choose a smaller capacity"]);
     assert_eq!(sandbox.litter(), [""; 0]);
 }

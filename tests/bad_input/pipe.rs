@@ -2,7 +2,8 @@
 
 use std::fs::{self, File};
 
-use tombolo::{End, Error, ErrorKind, PipeOptions};
+use tombolo::{Endpoint, Error, ErrorKind};
+use tombolo::pipe;
 
 use crate::support::Sandbox;
 use crate::{NAME, expect, refused, region, values, write_word};
@@ -74,9 +75,9 @@ fn pipe_indices_contradictory_is_refused() {
 #[test]
 fn pipe_of_another_type_is_refused() {
     let sandbox = Sandbox::new();
-    let options = PipeOptions::values::<u64>().directory(sandbox.names());
+    let options = pipe::Options::<u64>::new().directory(sandbox.names());
     let _tx = options.clone().tag(*b"seconds\0").sender(NAME).unwrap();
-    let _end = PipeOptions::bytes().directory(sandbox.names()).end("duplex").unwrap();
+    let _end = pipe::Options::bytes().directory(sandbox.names()).end("duplex").unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
     let at = |sandbox: &Sandbox| sandbox.names();
     wrong(
@@ -85,14 +86,14 @@ fn pipe_of_another_type_is_refused() {
     );
     wrong(options.clone().tag(*b"metres\0\0").receiver(NAME).unwrap_err(), &["seconds", "metres", "same options"]);
     wrong(
-        PipeOptions::values::<[u64; 2]>().directory(at(&sandbox)).receiver(NAME).unwrap_err(),
+        pipe::Options::<[u64; 2]>::new().directory(at(&sandbox)).receiver(NAME).unwrap_err(),
         &["expected values of 16"],
     );
-    wrong(PipeOptions::values::<[u8; 8]>().directory(at(&sandbox)).receiver(NAME).unwrap_err(), &["aligned to 1"]);
-    wrong(PipeOptions::bytes().directory(at(&sandbox)).receiver(NAME).unwrap_err(), &["expected byte messages"]);
+    wrong(pipe::Options::<[u8; 8]>::new().directory(at(&sandbox)).receiver(NAME).unwrap_err(), &["aligned to 1"]);
+    wrong(pipe::Options::bytes().directory(at(&sandbox)).receiver(NAME).unwrap_err(), &["expected byte messages"]);
     wrong(options.clone().tag(*b"seconds\0").end(NAME).unwrap_err(), &["found a one-way pipe, expected a duplex pipe"]);
     wrong(
-        PipeOptions::bytes().directory(at(&sandbox)).sender("duplex").unwrap_err(),
+        pipe::Options::bytes().directory(at(&sandbox)).sender("duplex").unwrap_err(),
         &["found a duplex pipe, expected a one-way pipe"],
     );
     let _rx = options.tag(*b"seconds\0").receiver(NAME).unwrap();
@@ -101,16 +102,16 @@ fn pipe_of_another_type_is_refused() {
 #[test]
 fn pipe_capacity_rounded_up_is_reported() {
     for (asked, got) in [(1, 1), (2, 2), (3, 4), (1000, 1024)] {
-        let (tx, _rx) = PipeOptions::values::<u64>().capacity(asked).one_way().unwrap();
+        let (tx, _rx) = pipe::Options::<u64>::new().capacity(asked).create().unwrap();
         assert_eq!(tx.capacity(), got);
-        let warnings = tx.report().warnings();
+        let warnings = tx.warnings();
         match asked == got {
             true => assert!(warnings.is_empty(), "{warnings:?}"),
             false => assert!(warnings[0].contains(&format!("{got}, not {asked}")), "{warnings:?}"),
         }
     }
-    let (tx, _rx) = PipeOptions::bytes().capacity_len(1).one_way().unwrap();
-    assert_eq!((tx.capacity(), tx.report().warnings().len()), (128, 1));
+    let (tx, _rx) = pipe::Options::bytes().capacity_bytes(1).create().unwrap();
+    assert_eq!((tx.capacity(), tx.warnings().len()), (128, 1));
 }
 
 #[test]
@@ -118,13 +119,13 @@ fn pipe_options_invalid_are_refused() {
     let invalid = |error: Error, says: &[&str]| expect(error, ErrorKind::InvalidOptions, says);
     let sandbox = Sandbox::new();
     invalid(values(&sandbox).capacity(0).sender(NAME).unwrap_err(), &["found 0, expected at least 1;"]);
-    invalid(PipeOptions::values::<u64>().capacity(0).duplex().unwrap_err(), &["capacity", "found 0"]);
-    invalid(PipeOptions::bytes().capacity_len(0).duplex().unwrap_err(), &["capacity", "found 0"]);
-    invalid(PipeOptions::values::<[u8; 0]>().one_way().unwrap_err(), &["element size", "send byte messages instead"]);
-    invalid(PipeOptions::bytes().max_message_len(1 << 60).one_way().unwrap_err(), &["message limit"]);
+    invalid(pipe::Options::<u64>::new().capacity(0).create_duplex().unwrap_err(), &["capacity", "found 0"]);
+    invalid(pipe::Options::bytes().capacity_bytes(0).create_duplex().unwrap_err(), &["capacity", "found 0"]);
+    invalid(pipe::Options::<[u8; 0]>::new().create().unwrap_err(), &["element size", "send byte messages instead"]);
+    invalid(pipe::Options::bytes().max_message_bytes(1 << 60).create().unwrap_err(), &["message limit"]);
     for absurd in [usize::MAX, 1 << 45, usize::MAX / 2 + 1] {
         let says = [&absurd.to_string()[..], "choose a smaller capacity"];
-        invalid(PipeOptions::values::<u64>().capacity(absurd).one_way().unwrap_err(), &says);
+        invalid(pipe::Options::<u64>::new().capacity(absurd).create().unwrap_err(), &says);
         invalid(values(&sandbox).capacity(absurd).sender(NAME).unwrap_err(), &says);
     }
     assert_eq!(sandbox.litter(), [""; 0]);

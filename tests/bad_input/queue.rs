@@ -2,7 +2,9 @@
 
 use std::fs::File;
 
-use tombolo::{Directory, End, Error, ErrorKind, PipeOptions, QueueOptions, RecvError};
+use tombolo::{Directory, Endpoint, Error, ErrorKind, RecvError};
+use tombolo::pipe;
+use tombolo::queue;
 
 use crate::support::Sandbox;
 use crate::{NAME, expect, queue_of_bytes, queue_of_values, queue_region, refused, region, values, write_word};
@@ -126,23 +128,23 @@ fn queue_of_another_type_is_refused() {
     let _bytes = queue_of_bytes(&sandbox).sender("bytes").unwrap();
     let _pipe = values(&sandbox).sender("pipe").unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
-    let other = |tag| QueueOptions::values::<u64>().tag(tag).directory(sandbox.names());
+    let other = |tag| queue::Options::<u64>::new().tag(tag).directory(sandbox.names());
     wrong(
         queue_of_values(&sandbox).receiver(NAME).unwrap_err(),
         &["8 bytes aligned to 8 tagged \"seconds", "expected values of 8 bytes aligned to 8;"],
     );
     wrong(other(*b"metres\0\0").open(NAME).unwrap_err(), &["seconds", "metres", "the same options on all sides"]);
-    let larger = QueueOptions::values::<[u64; 2]>().directory(sandbox.names());
+    let larger = queue::Options::<[u64; 2]>::new().directory(sandbox.names());
     wrong(larger.receiver(NAME).unwrap_err(), &["expected values of 16"]);
-    let unaligned = QueueOptions::values::<[u8; 8]>().directory(sandbox.names());
+    let unaligned = queue::Options::<[u8; 8]>::new().directory(sandbox.names());
     wrong(unaligned.sender(NAME).unwrap_err(), &["aligned to 1"]);
     wrong(queue_of_bytes(&sandbox).receiver(NAME).unwrap_err(), &["found values of 8 bytes", "expected byte messages"]);
     wrong(queue_of_values(&sandbox).open("bytes").unwrap_err(), &["found byte messages, expected values of 8 bytes"]);
     wrong(
-        queue_of_bytes(&sandbox).max_message_len(999).receiver("bytes").unwrap_err(),
-        &["found messages of up to 1000 bytes, expected of up to 999: see max_message_len"],
+        queue_of_bytes(&sandbox).max_message_bytes(999).receiver("bytes").unwrap_err(),
+        &["found messages of up to 1000 bytes, expected of up to 999: see max_message_bytes"],
     );
-    queue_of_bytes(&sandbox).max_message_len(1001).receiver("bytes").unwrap();
+    queue_of_bytes(&sandbox).max_message_bytes(1001).receiver("bytes").unwrap();
 
     wrong(
         queue_of_values(&sandbox).sender("pipe").unwrap_err(),
@@ -152,7 +154,7 @@ fn queue_of_another_type_is_refused() {
     let pipe = |sandbox: &Sandbox| values(sandbox).tag(*b"seconds\0");
     wrong(pipe(&sandbox).receiver(NAME).unwrap_err(), &["cannot open this pipe: found a queue, expected a pipe"]);
     wrong(pipe(&sandbox).end(NAME).unwrap_err(), &["found a queue, expected a pipe", "another name"]);
-    let bytes = PipeOptions::bytes().directory(sandbox.names());
+    let bytes = pipe::Options::bytes().directory(sandbox.names());
     wrong(bytes.sender("bytes").unwrap_err(), &["found a queue, expected a pipe"]);
     let _rx = options.receiver(NAME).unwrap();
 }
@@ -161,26 +163,26 @@ fn queue_of_another_type_is_refused() {
 fn descriptor_of_another_type_is_refused() {
     let sandbox = Sandbox::new();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
-    let queue = || QueueOptions::values::<u64>().capacity(4);
-    let (tx, rx) = queue().channel().unwrap();
+    let queue = || queue::Options::<u64>::new().capacity(4);
+    let (tx, rx) = queue().create_channel().unwrap();
     wrong(
-        PipeOptions::values::<u64>().from_fd::<tombolo::Sender<u64>>(tx.into_fd().unwrap()).unwrap_err(),
+        pipe::Options::<u64>::new().from_fd::<tombolo::pipe::Sender<u64>>(tx.into_fd().unwrap()).unwrap_err(),
         &["found a queue"],
     );
     wrong(
-        queue().from_fd::<tombolo::QueueSender<u64>>(rx.into_fd().unwrap()).unwrap_err(),
+        queue().from_fd::<tombolo::queue::Sender<u64>>(rx.into_fd().unwrap()).unwrap_err(),
         &["found receiver, expected the other part; pick it up as what it is"],
     );
-    let (tx, _rx) = PipeOptions::values::<u64>().one_way().unwrap();
+    let (tx, _rx) = pipe::Options::<u64>::new().create().unwrap();
     wrong(
-        queue().from_fd::<tombolo::QueueSender<u64>>(tx.into_fd().unwrap()).unwrap_err(),
+        queue().from_fd::<tombolo::queue::Sender<u64>>(tx.into_fd().unwrap()).unwrap_err(),
         &["found a pipe, expected a queue"],
     );
     let again = File::options().read(true).write(true).open({
         queue_of_values(&sandbox).sender(NAME).unwrap().send(&1).unwrap();
         sandbox.names().join(NAME)
     });
-    let error = queue_of_values(&sandbox).from_fd::<tombolo::QueueSender<u64>>(again.unwrap().into()).unwrap_err();
+    let error = queue_of_values(&sandbox).from_fd::<tombolo::queue::Sender<u64>>(again.unwrap().into()).unwrap_err();
     expect(error, ErrorKind::InvalidOptions, &["found a description without a part in its region"]);
 }
 
@@ -192,23 +194,23 @@ fn queue_options_invalid_are_refused() {
     let bytes = || queue_of_bytes(&sandbox);
     invalid(values().capacity(0).sender(NAME).unwrap_err(), &["lay out a queue with this capacity: found 0"]);
     invalid(values().max_participants(0).open(NAME).unwrap_err(), &["participants: found 0, expected 1 to 4096;"]);
-    invalid(values().max_participants(4097).queue().unwrap_err(), &["found 4097, expected 1 to 4096"]);
-    invalid(QueueOptions::values::<[u8; 0]>().queue().unwrap_err(), &["element size", "send byte messages instead"]);
-    invalid(bytes().max_message_len(1 << 60).queue().unwrap_err(), &["message limit"]);
+    invalid(values().max_participants(4097).create().unwrap_err(), &["found 4097, expected 1 to 4096"]);
+    invalid(queue::Options::<[u8; 0]>::new().create().unwrap_err(), &["element size", "send byte messages instead"]);
+    invalid(bytes().max_message_bytes(1 << 60).create().unwrap_err(), &["message limit"]);
     invalid(
-        bytes().extents(0).queue().unwrap_err(),
+        bytes().extents(0).create().unwrap_err(),
         &["number of extents: found 0, expected at least 1", "longer than a block"],
     );
-    invalid(bytes().inline_len(usize::MAX).queue().unwrap_err(), &["inline length"]);
-    invalid(bytes().blocks(usize::MAX, 64).queue().unwrap_err(), &["number of blocks"]);
-    invalid(bytes().blocks(1, usize::MAX).queue().unwrap_err(), &["length of a block"]);
-    invalid(bytes().extents(usize::MAX).queue().unwrap_err(), &["number of extents"]);
-    invalid(bytes().blocks(1 << 32, 1 << 32).queue().unwrap_err(), &["a region below 64 TiB"]);
-    invalid(bytes().max_message_len(1 << 40).extents(1 << 10).queue().unwrap_err(), &["a region below 64 TiB"]);
+    invalid(bytes().inline_bytes(usize::MAX).create().unwrap_err(), &["inline length"]);
+    invalid(bytes().blocks(usize::MAX, 64).create().unwrap_err(), &["number of blocks"]);
+    invalid(bytes().blocks(1, usize::MAX).create().unwrap_err(), &["length of a block"]);
+    invalid(bytes().extents(usize::MAX).create().unwrap_err(), &["number of extents"]);
+    invalid(bytes().blocks(1 << 32, 1 << 32).create().unwrap_err(), &["a region below 64 TiB"]);
+    invalid(bytes().max_message_bytes(1 << 40).extents(1 << 10).create().unwrap_err(), &["a region below 64 TiB"]);
     for absurd in [usize::MAX, 1 << 45, usize::MAX / 2 + 1] {
         let says = [&absurd.to_string()[..], "choose a smaller capacity"];
-        invalid(values().capacity(absurd).queue().unwrap_err(), &says);
-        invalid(QueueOptions::bytes().capacity(absurd).queue().unwrap_err(), &says);
+        invalid(values().capacity(absurd).create().unwrap_err(), &says);
+        invalid(queue::Options::bytes().capacity(absurd).create().unwrap_err(), &says);
         invalid(values().capacity(absurd).sender(NAME).unwrap_err(), &says);
     }
     assert_eq!(sandbox.litter(), [""; 0]);

@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use crate::support;
 use crate::sweep::{NAME, sweep};
-use tombolo::{Abandoned, Directory, End, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
+use tombolo::{Directory, Endpoint, OnStale, RecvError, SendError};
+use tombolo::pipe::{self, Pipe, Receiver, Sender};
 
 type Value = [u64; 3];
 
 const FAREWELL: Value = [99; 3];
 
-fn values(names: &Path) -> PipeOptions<Value> {
-    PipeOptions::values().capacity(4).directory(names)
+fn values(names: &Path) -> pipe::Options<Value> {
+    pipe::Options::new().capacity(4).directory(names)
 }
 
 /// A ring of 16 words: messages of up to 56 bytes in one record, longer ones in fragments of 16.
-fn bytes(names: &Path) -> PipeOptions<[u8]> {
-    PipeOptions::bytes().capacity_len(128).max_message_len(4096).directory(names)
+fn bytes(names: &Path) -> pipe::Options<[u8]> {
+    pipe::Options::bytes().capacity_bytes(128).max_message_bytes(4096).directory(names)
 }
 
 // ---- what survivors and successors do --------------------------------------------------------------------------------
@@ -289,7 +290,7 @@ fn region_replacer_killed_name_works_again() {
     let swept = sweep(
         abandon,
         |names| {
-            let options = values(names).abandoned(Abandoned::Replace);
+            let options = values(names).on_stale(OnStale::Recreate);
             move || forget(options.sender(NAME).unwrap())
         },
         |names, ()| start_over(names, Some([1; 3])),

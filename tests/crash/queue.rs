@@ -7,31 +7,32 @@ use std::time::Duration;
 
 use crate::support;
 use crate::sweep::{NAME, Swept, sweep, wreck};
-use tombolo::{Abandoned, Queue, QueueOptions, QueueStats, RecvError, SendError};
+use tombolo::{OnStale, RecvError, SendError};
+use tombolo::queue::{self, Queue};
 
 type Value = [u64; 2];
 
 const CAPACITY: usize = 4;
 
-fn values(names: &Path) -> QueueOptions<Value> {
-    QueueOptions::values().capacity(CAPACITY).max_participants(6).directory(names)
+fn values(names: &Path) -> queue::Options<Value> {
+    queue::Options::new().capacity(CAPACITY).max_participants(6).directory(names)
 }
 
 /// Up to 16 bytes in the slot, up to 64 in one of two blocks, longer ones in one extent.
-fn bytes(names: &Path) -> QueueOptions<[u8]> {
-    QueueOptions::bytes()
+fn bytes(names: &Path) -> queue::Options<[u8]> {
+    queue::Options::bytes()
         .capacity(CAPACITY)
         .max_participants(6)
-        .inline_len(16)
+        .inline_bytes(16)
         .blocks(2, 64)
         .extents(1)
-        .max_message_len(500)
+        .max_message_bytes(500)
         .directory(names)
 }
 
 /// Holds after every repair, once everything is received: no slot is quarantined, no block is
 /// taken.
-fn is_whole(stats: QueueStats) {
+fn is_whole(stats: queue::Stats) {
     assert_eq!((stats.queued, stats.quarantined, stats.pooled), (0, 0, 0), "{stats:?}");
 }
 
@@ -426,7 +427,7 @@ fn queue_replacer_killed_name_works_again() {
             }
         },
         |names| {
-            let options = values(names).abandoned(Abandoned::Replace);
+            let options = values(names).on_stale(OnStale::Recreate);
             move || forget(options.open(NAME).unwrap())
         },
         |names, ()| {

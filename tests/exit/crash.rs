@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tombolo::{Namespace, QueueOptions, RecvError};
+use tombolo::{Namespace, RecvError};
+use tombolo::queue;
 
 use crate::pipe;
 use crate::sweep::{NAME, mark, sweep};
 
-fn jobs(names: &Path) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(2).max_participants(2).directory(names)
+fn jobs(names: &Path) -> queue::Options<u64> {
+    queue::Options::new().capacity(2).max_participants(2).directory(names)
 }
 
 static IS_VICTIM: AtomicBool = AtomicBool::new(false);

@@ -7,10 +7,11 @@ use std::sync::Mutex as Local;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{
-    Directory, ErrorKind, LockError, Mutex, Namespace, Queue, QueueReceiver, QueueSender, Receiver, RecvError,
-    SendError, Sender, Standing,
-};
+use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::pipe::{Receiver, Sender};
+use tombolo::queue::{self, Queue};
+use tombolo::sync::{LockError, Mutex};
 
 use crate::support::{Board, Process, Sandbox, start, until};
 use crate::{NAME, jobs, names, pipe, run};
@@ -22,8 +23,8 @@ fn locks(directory: impl AsRef<Path>) -> Namespace {
 
 static SENDER: Local<Option<Sender<u64>>> = Local::new(None);
 static RECEIVER: Local<Option<Receiver<u64>>> = Local::new(None);
-static WORK: Local<Option<QueueSender<u64>>> = Local::new(None);
-static RESULTS: Local<Option<QueueReceiver<u64>>> = Local::new(None);
+static WORK: Local<Option<queue::Sender<u64>>> = Local::new(None);
+static RESULTS: Local<Option<queue::Receiver<u64>>> = Local::new(None);
 static BOTH: Local<Option<Queue<u64>>> = Local::new(None);
 static LOCK: Local<Option<Mutex<u64>>> = Local::new(None);
 
@@ -117,7 +118,7 @@ fn exit_closes_queue_endpoints() {
     let error = (0..9).find_map(|_| tx.send_timeout(&2, Duration::from_secs(60)).err());
     assert_eq!(error, Some(SendError::Closed), "when it is full");
     let seen = Directory::at(sandbox.names()).inspect(NAME).unwrap();
-    assert!(seen.participants.iter().all(|participant| participant.standing != Standing::Dead), "{seen:?}");
+    assert!(seen.participants.iter().all(|participant| participant.standing != ParticipantStatus::Dead), "{seen:?}");
     let mut rx = tx.receiver().unwrap();
     drop(tx);
     assert_eq!(rx.iter().collect::<Vec<_>>(), [1, 2, 2, 2]);
@@ -210,9 +211,9 @@ fn exit_not_finished_endpoint_stays_in_use() {
     let error = (0..9).find_map(|_| tx.send_timeout(&1, Duration::from_secs(60)).err());
     assert_eq!(error, Some(SendError::Closed), "when it is full");
     let pid = child.pid() as u64;
-    assert_eq!(pipe(sandbox.names()).sender(NAME).unwrap_err().kind(), ErrorKind::SeatTaken { pid });
+    assert_eq!(pipe(sandbox.names()).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid });
     let two = (tx.try_clone().unwrap(), tx.try_clone().map(drop).unwrap_err().kind());
-    assert_eq!(two.1, ErrorKind::LanesTaken, "the participant record is not free");
+    assert_eq!(two.1, ErrorKind::TooManyParticipants, "the participant record is not free");
     board.meet(1, 2);
     child.finish();
     let mut successor = pipe(sandbox.names()).sender(NAME).unwrap();

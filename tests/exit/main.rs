@@ -14,7 +14,8 @@ mod transfer;
 
 use std::path::Path;
 
-use tombolo::{PipeOptions, QueueOptions};
+use tombolo::pipe;
+use tombolo::queue;
 
 use endpoints::{
     be_busy_and_exit, enter_and_return, hold_and_return, keep_everything_and_return, linger, receive_and_return,
@@ -38,12 +39,12 @@ parts![
 
 const NAME: &str = "name";
 
-fn pipe(directory: impl AsRef<Path>) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4).directory(directory.as_ref())
+fn pipe(directory: impl AsRef<Path>) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4).directory(directory.as_ref())
 }
 
-fn jobs(directory: impl AsRef<Path>) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(4).max_participants(3).directory(directory.as_ref())
+fn jobs(directory: impl AsRef<Path>) -> queue::Options<u64> {
+    queue::Options::new().capacity(4).max_participants(3).directory(directory.as_ref())
 }
 
 fn names(sandbox: &Sandbox) -> String {

@@ -6,7 +6,7 @@ use std::mem::forget;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tombolo::{End, ErrorKind, RecvError};
+use tombolo::{Endpoint, ErrorKind, RecvError};
 
 use crate::support::{Sandbox, alone, fork, start};
 use crate::{NAME, jobs, names, pipe, run};
@@ -62,7 +62,7 @@ fn exit_after_abandon_is_reported_as_death() {
     let tx = pipe(sandbox.names()).sender(NAME).unwrap();
     tx.abandon().unwrap();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
-    let (half, _other) = tombolo::pipe().unwrap().0.split();
+    let (half, _other) = tombolo::pipe::Options::bytes().create_duplex().unwrap().0.split();
     assert_eq!(half.abandon().unwrap_err().kind(), ErrorKind::InvalidOptions);
 }
 

@@ -4,14 +4,16 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Mutex, PipeOptions, RecvError, SendError};
+use tombolo::{RecvError, SendError};
+use tombolo::pipe;
+use tombolo::sync::Mutex;
 
 use crate::support::{Board, Sandbox, alone, fork};
 
 const NAME: &str = "name";
 
-fn values(sandbox: &Sandbox) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4).directory(sandbox.names())
+fn values(sandbox: &Sandbox) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4).directory(sandbox.names())
 }
 
 /// Lives until the test has ended.
@@ -26,7 +28,7 @@ fn fork_inherited_endpoints_are_refused_and_dropped_without_effect() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let mut tx = values(&sandbox).sender(NAME).unwrap();
     let rx = values(&sandbox).receiver(NAME).unwrap();
-    let (mut byte_tx, mut byte_rx) = PipeOptions::bytes().one_way().unwrap();
+    let (mut byte_tx, mut byte_rx) = pipe::Options::bytes().create().unwrap();
     tx.send(&1).unwrap();
     let mut ends = Some((tx, rx));
     let child = fork(&alone, || {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tombolo::PipeOptions;
+use tombolo::pipe;
 
 use crate::support::{Sandbox, alone, fork};
 
@@ -12,9 +12,9 @@ const SHORT: Duration = Duration::from_millis(20);
 #[test]
 fn fork_reserved_values_are_committed_by_parent_only() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
-    let (tx, mut rx) = PipeOptions::values::<u64>().capacity(4).one_way().unwrap();
+    let (tx, mut rx) = pipe::Options::<u64>::new().capacity(4).create().unwrap();
     // SAFETY: both ends are ours, and the child writes nothing.
-    let mut tx = unsafe { tx.trust().unwrap() };
+    let mut tx = unsafe { tx.into_zero_copy().unwrap() };
     let mut slots = tx.reserve(2).unwrap();
     slots.copy_from_slice(&[1, 2]);
     let mut slots = Some(slots);
@@ -29,9 +29,9 @@ fn fork_reserved_values_are_committed_by_parent_only() {
 #[test]
 fn fork_peeked_values_are_released_by_parent_only() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
-    let (mut tx, rx) = PipeOptions::values::<u64>().capacity(2).one_way().unwrap();
+    let (mut tx, rx) = pipe::Options::<u64>::new().capacity(2).create().unwrap();
     // SAFETY: both ends are ours.
-    let mut rx = unsafe { rx.trust().unwrap() };
+    let mut rx = unsafe { rx.into_zero_copy().unwrap() };
     assert_eq!(tx.send_many(&[1, 2]), Ok(2));
     for release_first in [false, true] {
         let mut values = Some(rx.peek(2).unwrap());
@@ -51,9 +51,9 @@ fn fork_peeked_values_are_released_by_parent_only() {
 #[test]
 fn fork_reserved_message_is_committed_by_parent_only() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
-    let (tx, mut rx) = PipeOptions::bytes().one_way().unwrap();
+    let (tx, mut rx) = pipe::Options::bytes().create().unwrap();
     // SAFETY: both ends are ours, and the child writes nothing.
-    let mut tx = unsafe { tx.trust() };
+    let mut tx = unsafe { tx.into_zero_copy() };
     let mut room = tx.reserve(8).unwrap();
     room.copy_from_slice(b"from us.");
     let mut room = Some(room);
@@ -68,10 +68,10 @@ fn fork_reserved_message_is_committed_by_parent_only() {
 #[test]
 fn fork_peeked_message_is_released_by_parent_only() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
-    let (mut tx, rx) = PipeOptions::bytes().capacity_len(4096).one_way().unwrap();
+    let (mut tx, rx) = pipe::Options::bytes().capacity_bytes(4096).create().unwrap();
     // SAFETY: both ends are ours.
-    let mut rx = unsafe { rx.trust() };
-    let first = vec![1; tx.inline_max_len()];
+    let mut rx = unsafe { rx.into_zero_copy() };
+    let first = vec![1; tx.max_inline_bytes()];
     tx.send(&first).unwrap();
     while tx.try_send(b"more").is_ok() {}
     let mut message = Some(rx.peek().unwrap());

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::{Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, ReentrantMutex, RwLock};
-use tombolo::{Directory, LockError, Namespace, NamespaceBuilder, Queue, Semaphore, SyncError, Value};
-use tombolo::{ErrorKind, RecvError, Wait};
+use tombolo::sync::{Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, ReentrantMutex, RwLock};
+use tombolo::{Directory, Namespace, NamespaceBuilder};
+use tombolo::queue::Queue;
+use tombolo::sync::{LockError, Semaphore, SyncError, Value};
+use tombolo::{ErrorKind, RecvError, WaitStrategy};
 
 use crate::support::{self, Process, Random, Sandbox, start};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
@@ -184,12 +186,12 @@ fn places(intruder: &Intruder) -> [usize; words::OBJECTS.len()] {
 
 /// Whether the lock was acquired, whatever happened to earlier owners.
 fn taken<G>(result: Result<G, LockError<G>>) -> Result<(), SyncError> {
-    result.map(drop).or_else(|error| error.recover().map(drop))
+    result.map(drop).or_else(|error| error.into_guard().map(drop))
 }
 
 /// Opens the namespace and leaves it.
 pub fn open_and_leave(arguments: &[String]) {
-    Namespace::builder().directory(&arguments[0]).open_existing().open(NAME).unwrap();
+    Namespace::builder().directory(&arguments[0]).must_exist().open(NAME).unwrap();
 }
 
 /// Long enough for a liveness check.
@@ -262,7 +264,7 @@ fn start_onlooker(sandbox: &Sandbox, intruder: &Intruder, participant: usize) ->
 }
 
 pub fn stay_in_namespace(arguments: &[String]) {
-    let _namespace = Namespace::builder().directory(&arguments[0]).open_existing().open(NAME).unwrap();
+    let _namespace = Namespace::builder().directory(&arguments[0]).must_exist().open(NAME).unwrap();
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -468,7 +470,7 @@ fn rw_lock_readers_invalid_writer_fails() {
         let timeout = if answer == SyncError::TimedOut { CHECK_TIMEOUT } else { LONG_TIMEOUT };
         assert_eq!(soon(|| taken(objects.rw.write_timeout(timeout))), Err(answer), "{bits:#x}");
         let answer = match bits & 0xFFFF {
-            0xFFFF => Err(SyncError::TooMany { count: 1 << 15, limit: (1 << 15) - 1 }),
+            0xFFFF => Err(SyncError::LimitExceeded { count: 1 << 15, limit: (1 << 15) - 1 }),
             _ => Ok(()),
         };
         assert_eq!(taken(objects.rw.try_read()), answer, "a failed writer is not in the way");
@@ -477,7 +479,7 @@ fn rw_lock_readers_invalid_writer_fails() {
     objects.set("rw", words::READERS, 0);
     let reading = objects.rw.try_read().unwrap();
     objects.set("rw", words::READERS, 0);
-    assert_eq!(taken(objects.rw.try_write()), Err(SyncError::Relocked), "this thread reads, whatever the bits are");
+    assert_eq!(taken(objects.rw.try_write()), Err(SyncError::WouldDeadlock), "this thread reads, whatever the bits are");
     let kept = *reading;
     drop(reading);
     assert_eq!(kept, [8; 2]);
@@ -519,7 +521,7 @@ fn object_event_words_invalid_free_ones_are_obtained() {
         }
         assert_eq!(soon(|| objects.flag.wait_timeout(SHORT)), Err(SyncError::TimedOut));
         assert_eq!(soon(|| objects.first.wait_timeout(SHORT)), Err(SyncError::TimedOut));
-        assert_eq!(soon(|| objects.short.wait_changed(SHORT)), Err(SyncError::TimedOut));
+        assert_eq!(soon(|| objects.short.wait_for_change(SHORT)), Err(SyncError::TimedOut));
         assert_eq!(soon(|| objects.gate.wait_timeout(SHORT)).map(drop), Err(SyncError::TimedOut));
         assert_eq!(soon(|| objects.queue.recv_timeout(SHORT)), Err(RecvError::TimedOut));
         let guard = objects.mutex.lock().unwrap();
@@ -552,7 +554,7 @@ fn lock_no_barging_bit_set_newcomer_yields() {
         assert!(is_refused("owned", &attempt), "{count} of a fixed number");
     }
     // Nothing is left to others while nothing is free: the millisecond begins with the unlock.
-    let polling = objects.mutex.clone().with_wait(Wait::Spin);
+    let polling = objects.mutex.clone().with_wait(WaitStrategy::Spin);
     let patient = (0..20).filter(|_| {
         let guard = objects.mutex.lock().unwrap();
         barred("mutex");
@@ -689,7 +691,7 @@ fn use_objects(objects: &mut Objects, random: &mut Random) {
             let _ = soon(|| objects.long.update_timeout(|value| value[0] ^= 1, timeout));
             let _ = objects.short.try_writer().map(|mut writer| (writer.store(&2), writer.update(|value| *value ^= 3)));
         }
-        3 => drop((soon(|| objects.short.wait_changed(timeout)), soon(|| objects.flag.wait_timeout(timeout)))),
+        3 => drop((soon(|| objects.short.wait_for_change(timeout)), soon(|| objects.flag.wait_timeout(timeout)))),
         4 => {
             let _ = (objects.number.fetch_add(1), objects.number.fetch_max(7), objects.number.compare_exchange(1, 2));
             let _ = (soon(|| objects.real.fetch_add(0.5)), soon(|| objects.real.fetch_update(|real| Some(real * 2.0))));
@@ -754,7 +756,7 @@ fn join_and_leave(names: &Path, random: &mut Random) -> bool {
     let directory = Directory::at(names);
     let _ = (soon(|| directory.inspect(NAME)), soon(|| directory.repair(NAME)));
     let intruder = Intruder::at(&names.join(NAME));
-    let namespace = soon(|| Namespace::builder().directory(names).open_existing().open(NAME));
+    let namespace = soon(|| Namespace::builder().directory(names).must_exist().open(NAME));
     let objects = namespace.and_then(|namespace| soon(|| Objects::of(&namespace, intruder)));
     objects.is_ok_and(|mut objects| {
         use_objects(&mut objects, random);
@@ -786,7 +788,7 @@ fn value_written_endlessly_readers_return() {
         let _ = soon(|| taken(objects.mutex.lock_timeout(SHORT)));
         let _ = soon(|| taken(objects.rw.read_timeout(SHORT)));
         let _ = soon(|| objects.again.lock_timeout(SHORT)).map(|again| soon(|| again.get()));
-        let _ = soon(|| objects.short.wait_changed(SHORT));
+        let _ = soon(|| objects.short.wait_for_change(SHORT));
         let requested = requests.map(|(object, word)| objects.intruder.get(objects.word(object, word)) == 1);
         asked.set(std::array::from_fn(|index| asked.get()[index] || requested[index]));
     });

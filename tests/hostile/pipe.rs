@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use tombolo::{Message, Pipe, PipeOptions, Receiver, RecvError, SendError, Sender};
+use tombolo::{Message, RecvError, SendError};
+use tombolo::pipe::{self, Pipe, Receiver, Sender};
 
 use crate::support::{Random, Sandbox};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, under_attack};
@@ -24,15 +25,15 @@ const FRAGMENT: u64 = 3 << 56;
 const PADDING: u64 = 4 << 56;
 
 /// A ring of 16 words.
-fn bytes(sandbox: &Sandbox) -> PipeOptions<[u8]> {
-    PipeOptions::bytes().capacity_len(128).max_message_len(1000).directory(sandbox.names())
+fn bytes(sandbox: &Sandbox) -> pipe::Options<[u8]> {
+    pipe::Options::bytes().capacity_bytes(128).max_message_bytes(1000).directory(sandbox.names())
 }
 
-fn values(sandbox: &Sandbox) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4).directory(sandbox.names())
+fn values(sandbox: &Sandbox) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4).directory(sandbox.names())
 }
 
-fn one_way<M: Message + ?Sized>(options: &PipeOptions<M>, sandbox: &Sandbox) -> (Sender<M>, Receiver<M>, Intruder) {
+fn one_way<M: Message + ?Sized>(options: &pipe::Options<M>, sandbox: &Sandbox) -> (Sender<M>, Receiver<M>, Intruder) {
     let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     (tx, rx, Intruder::at(&sandbox.names().join(NAME)))
 }
@@ -112,7 +113,7 @@ fn receiver_padding_only_returns_empty() {
 #[test]
 fn receiver_huge_message_announced_allocates_what_arrived() {
     let sandbox = Sandbox::new();
-    let options = bytes(&sandbox).max_message_len(1 << 55);
+    let options = bytes(&sandbox).max_message_bytes(1 << 55);
     let (_tx, mut rx, intruder) = one_way(&options, &sandbox);
     intruder.set(DATA, BEGIN | 1 << 55);
     intruder.set(DATA + 1, FRAGMENT | 8);
@@ -128,7 +129,7 @@ fn receiver_orphan_fragments_end_in_corrupt() {
     let corrupt = (1..1000).find(|lap| {
         intruder.set(TAIL, lap * 16);
         match rx.try_recv(&mut Vec::new()) {
-            Err(RecvError::Empty | RecvError::Lost) => false,
+            Err(RecvError::Empty | RecvError::MessageLost) => false,
             Err(RecvError::Corrupt) => true,
             other => panic!("{other:?}"),
         }
@@ -251,7 +252,7 @@ fn pipe_duplex_corrupted_constantly_calls_return() {
 fn pipe_corrupted_while_peers_join_and_leave_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |sandbox| (one_way(&values(sandbox), sandbox), values(sandbox).open_existing()),
+        |sandbox| (one_way(&values(sandbox), sandbox), values(sandbox).must_exist()),
         |((_, rx, _), options), _| {
             let _ = rx.try_recv();
             let _ = options.receiver(NAME).map(|mut rx| rx.recv_timeout(SHORT));

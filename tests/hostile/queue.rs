@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tombolo::{End, ErrorKind, Message, QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
+use tombolo::{Endpoint, ErrorKind, Message, RecvError, SendError};
+use tombolo::queue;
 
 use crate::support::{self, Random, Sandbox, start};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
@@ -53,8 +54,8 @@ mod words {
 }
 
 /// Four slots of two words, without a pool: the slots come right behind the records.
-fn queue_of_values(sandbox: &Sandbox) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(4).max_participants(words::PARTICIPANTS).directory(sandbox.names())
+fn queue_of_values(sandbox: &Sandbox) -> queue::Options<u64> {
+    queue::Options::new().capacity(4).max_participants(words::PARTICIPANTS).directory(sandbox.names())
 }
 
 const VALUE_MARKS: usize = words::OWNERS;
@@ -62,9 +63,9 @@ const VALUE_SLOTS: usize = VALUE_MARKS + words::MARKS;
 const VALUE_STRIDE: usize = 2;
 
 /// Four slots of four words (control, payload header, 16 bytes), a block of 64 bytes and an extent.
-fn queue_of_bytes(sandbox: &Sandbox) -> QueueOptions<[u8]> {
-    let options = QueueOptions::bytes().capacity(4).max_participants(words::PARTICIPANTS).max_message_len(1000);
-    options.inline_len(16).blocks(1, 64).extents(1).directory(sandbox.names())
+fn queue_of_bytes(sandbox: &Sandbox) -> queue::Options<[u8]> {
+    let options = queue::Options::bytes().capacity(4).max_participants(words::PARTICIPANTS).max_message_bytes(1000);
+    options.inline_bytes(16).blocks(1, 64).extents(1).directory(sandbox.names())
 }
 
 const BYTE_SLOTS: usize = words::OWNERS + 16 + words::MARKS;
@@ -72,22 +73,22 @@ const BYTE_STRIDE: usize = 4;
 
 /// Participants 0 and 1.
 fn many<M: Message + ?Sized>(
-    options: &QueueOptions<M>,
+    options: &queue::Options<M>,
     sandbox: &Sandbox,
-) -> (QueueSender<M>, QueueReceiver<M>, Intruder) {
+) -> (queue::Sender<M>, queue::Receiver<M>, Intruder) {
     let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     (tx, rx, Intruder::at(&sandbox.names().join(NAME)))
 }
 
 /// Every call on a queue of values that does not block for ever.
-fn use_value_queue(tx: &mut QueueSender<u64>, rx: &mut QueueReceiver<u64>) {
+fn use_value_queue(tx: &mut queue::Sender<u64>, rx: &mut queue::Receiver<u64>) {
     let _ = (soon(|| tx.send_timeout(&1, SHORT)), soon(|| tx.try_send(&2)), soon(|| tx.try_send_many(&[3; 10])));
     let _ = (soon(|| rx.recv_timeout(SHORT)), soon(|| rx.try_recv()), soon(|| rx.try_recv_many(&mut [0; 10])));
     use_any_queue(tx, rx);
 }
 
 /// Likewise, for a queue of bytes.
-fn use_byte_queue(tx: &mut QueueSender, rx: &mut QueueReceiver, random: &mut Random) {
+fn use_byte_queue(tx: &mut queue::Sender, rx: &mut queue::Receiver, random: &mut Random) {
     let sent = vec![0xAB; random.below(1000) as usize];
     let mut received = Vec::new();
     for length in [10, 60, sent.len()] {
@@ -98,7 +99,7 @@ fn use_byte_queue(tx: &mut QueueSender, rx: &mut QueueReceiver, random: &mut Ran
     use_any_queue(tx, rx);
 }
 
-fn use_any_queue<M: Message + ?Sized>(tx: &mut QueueSender<M>, rx: &mut QueueReceiver<M>) {
+fn use_any_queue<M: Message + ?Sized>(tx: &mut queue::Sender<M>, rx: &mut queue::Receiver<M>) {
     let _ = (soon(|| rx.task_done()), soon(|| tx.join_timeout(SHORT)));
     let stats = soon(|| tx.stats());
     assert!(stats.queued.max(stats.quarantined) <= stats.capacity && stats.pooled <= 2, "{stats:?}");
@@ -249,7 +250,7 @@ fn receiver_payload_header_invalid_returns_corrupt() {
 fn receiver_payload_over_limit_returns_corrupt() {
     for (length, pooled) in [(9, 0), (16, 0), (9, 1), (64, 1)] {
         let sandbox = Sandbox::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox).max_message_len(8).extents(0), &sandbox);
+        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox).max_message_bytes(8).extents(0), &sandbox);
         tx.send(b"8 bytes.").unwrap();
         intruder.set(BYTE_SLOTS + 1, length << 1 | pooled);
         intruder.set(BYTE_SLOTS + 2, 0);
@@ -347,9 +348,9 @@ fn queue_intent_of_living_covers_everything_others_go_on() {
 fn queue_counters_invalid_calls_return() {
     for invalid in [1, 5, 1 << 40, u64::MAX - 1, u64::MAX] {
         let sandbox = Sandbox::new();
-        let (mut tx, _rx, intruder) = many(&queue_of_values(&sandbox).report_losses(), &sandbox);
+        let (mut tx, _rx, intruder) = many(&queue_of_values(&sandbox).report_lost_messages(), &sandbox);
         let mut rx = tx.receiver().unwrap();
-        let mut reporting = queue_of_values(&sandbox).report_losses().receiver(NAME).unwrap();
+        let mut reporting = queue_of_values(&sandbox).report_lost_messages().receiver(NAME).unwrap();
         for index in words::LOST..words::SENDERS_LAST_EXIT + 2 {
             intruder.set(index, invalid);
             use_value_queue(&mut tx, &mut rx);
@@ -357,8 +358,8 @@ fn queue_counters_invalid_calls_return() {
         }
         intruder.set(words::LOST, u64::MAX);
         intruder.set(words::REPORTED, 0);
-        assert_eq!(reporting.try_recv(), Err(RecvError::Lost));
-        assert_ne!(reporting.try_recv(), Err(RecvError::Lost), "reported once");
+        assert_eq!(reporting.try_recv(), Err(RecvError::MessageLost));
+        assert_ne!(reporting.try_recv(), Err(RecvError::MessageLost), "reported once");
     }
 }
 
@@ -403,7 +404,7 @@ fn queue_run_numbers_invalid_calls_return() {
             use_value_queue(&mut late, &mut rx);
             let _ = soon(|| late.close());
             use_value_queue(&mut tx.try_clone().unwrap(), &mut rx);
-            let mut picked: QueueSender<u64> = queue_of_values(&sandbox).from_fd(late.into_fd().unwrap()).unwrap();
+            let mut picked: queue::Sender<u64> = queue_of_values(&sandbox).from_fd(late.into_fd().unwrap()).unwrap();
             use_value_queue(&mut picked, &mut rx);
             let _ = soon(|| rx.close_now());
         }
@@ -440,7 +441,7 @@ fn queue_live_participants_without_locks_returns_lock_lost() {
     assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(60))), Err(RecvError::LockLost));
     assert_eq!(rx.stats().senders, 2);
     let error = soon(|| rx.sender()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LanesTaken, "{error}");
+    assert_eq!(error.kind(), ErrorKind::TooManyParticipants, "{error}");
     // States that do not exist, and those of the dead.
     for state in [u64::MAX, 4, 0] {
         (0..4).for_each(|participant| intruder.set(words::record(participant, words::STATE), state));
@@ -451,7 +452,7 @@ fn queue_live_participants_without_locks_returns_lock_lost() {
 
 /// Has the queue mapped, as a receiver that does nothing.
 pub fn stay_in_queue(arguments: &[String]) {
-    let _rx = QueueOptions::values::<u64>().directory(&arguments[0]).receiver(NAME).unwrap();
+    let _rx = queue::Options::<u64>::new().directory(&arguments[0]).receiver(NAME).unwrap();
     loop {
         std::thread::sleep(Duration::from_secs(1));
     }
@@ -482,7 +483,7 @@ fn sender_join_task_count_invalid_times_out() {
         tx.try_send_many(&[1, 2, 3]).unwrap();
         let file = rx.into_fd().unwrap();
         intruder.set(words::record(1, words::UNFINISHED_TASKS), invalid);
-        let mut rx: QueueReceiver<u64> = queue_of_values(&sandbox).from_fd(file).unwrap();
+        let mut rx: queue::Receiver<u64> = queue_of_values(&sandbox).from_fd(file).unwrap();
         assert_eq!([rx.recv(), rx.recv(), rx.recv()], [Ok(1), Ok(2), Ok(3)]);
         let _ = rx.task_done();
         assert_eq!(soon(|| tx.join_timeout(SHORT)), Err(SendError::TimedOut));
@@ -579,11 +580,11 @@ fn queue_of_bytes_corrupted_constantly_calls_return() {
 fn queue_corrupted_while_others_join_and_leave_calls_return() {
     under_attack(
         "corrupt_queue",
-        |sandbox| (many(&queue_of_bytes(sandbox), sandbox), queue_of_bytes(sandbox).open_existing()),
+        |sandbox| (many(&queue_of_bytes(sandbox), sandbox), queue_of_bytes(sandbox).must_exist()),
         |((_, rx, _), options), random| {
             let _ = soon(|| options.receiver(NAME)).map(|mut rx| {
                 let _ = soon(|| rx.recv_timeout(&mut Vec::new(), SHORT));
-                drop(soon(|| rx.into_fd()).and_then(|file| options.from_fd::<QueueReceiver>(file)));
+                drop(soon(|| rx.into_fd()).and_then(|file| options.from_fd::<queue::Receiver>(file)));
             });
             let _ = soon(|| options.sender(NAME)).map(|mut tx| {
                 let _ = soon(|| tx.send_timeout(&[1; 50], SHORT));

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tombolo::{Directory, End, ErrorKind, Pipe, RecvError, SendError};
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
+use tombolo::pipe::Pipe;
 
 use crate::support::Sandbox;
 use crate::{NAME, board, start_in, stay, surroundings, values};
@@ -17,10 +18,10 @@ pub fn stay_with_an_endpoint(arguments: &[String]) {
 fn name_left_by_both_is_removed() {
     let sandbox = Sandbox::new();
     let options = values(&sandbox);
-    assert_eq!(options.clone().open_existing().sender(NAME).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(options.clone().must_exist().sender(NAME).unwrap_err().kind(), ErrorKind::NotFound);
     let mut tx = options.clone().create_new().sender(NAME).unwrap();
     assert_eq!(options.clone().create_new().receiver(NAME).unwrap_err().kind(), ErrorKind::AlreadyExists);
-    let mut rx = options.clone().open_existing().receiver(NAME).unwrap();
+    let mut rx = options.clone().must_exist().receiver(NAME).unwrap();
     assert_eq!((tx.name(), rx.name()), (Some(NAME), Some(NAME)));
     tx.send(&1).unwrap();
     drop(tx);
@@ -125,13 +126,13 @@ fn name_endpoint_in_use_is_refused_with_pid() {
     let other = start_in(&sandbox, "send_three_and_stay");
     let pid = other.pid() as u64;
     let error = values(&sandbox).sender(NAME).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::SeatTaken { pid });
+    assert_eq!(error.kind(), ErrorKind::EndpointInUse { pid });
     assert!(error.to_string().contains(&pid.to_string()), "{error}");
     let error = Directory::at(sandbox.names()).unlink(NAME, false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InUse { pid });
     other.signal(libc::SIGSTOP);
     let error = values(&sandbox).sender(NAME).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::SeatTaken { pid }, "a stopped process is not dead");
+    assert_eq!(error.kind(), ErrorKind::EndpointInUse { pid }, "a stopped process is not dead");
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn name_duplex_opens_twice_and_no_more() {
     let _other = start_in(&sandbox, "stay_with_an_endpoint");
     let ours: Pipe<u64> = values(&sandbox).end(NAME).unwrap();
     let pid = u64::from(std::process::id());
-    assert_eq!(values(&sandbox).end(NAME).unwrap_err().kind(), ErrorKind::SeatTaken { pid });
+    assert_eq!(values(&sandbox).end(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid });
     drop(ours);
 }
 

@@ -10,7 +10,7 @@ mod succession;
 
 use std::path::Path;
 
-use tombolo::PipeOptions;
+use tombolo::pipe;
 
 use lifecycle::{race_as_receiver, stay_with_an_endpoint};
 use stale::{recreate_as_receiver, resume_as_receiver, send_one_and_stay, stay_in_a_namespace, stay_in_a_queue};
@@ -34,13 +34,13 @@ parts!(
 /// The name that every test opens, in a directory of its own.
 const NAME: &str = "name";
 
-fn values(sandbox: &Sandbox) -> PipeOptions<u64> {
-    PipeOptions::values().directory(sandbox.names())
+fn values(sandbox: &Sandbox) -> pipe::Options<u64> {
+    pipe::Options::new().directory(sandbox.names())
 }
 
 /// The options and the board of a process that [`start_in`] has started.
-fn surroundings(arguments: &[String]) -> (PipeOptions<u64>, Board) {
-    (PipeOptions::values().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
+fn surroundings(arguments: &[String]) -> (pipe::Options<u64>, Board) {
+    (pipe::Options::new().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
 }
 
 /// Starts a process that runs `part`, and waits until that calls [`stay`].

@@ -9,10 +9,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use tombolo::{
-    Abandoned, Directory, ErrorKind, LAYOUT_VERSION, Mutex, Namespace, NamespaceBuilder, PipeOptions, QueueOptions,
-    RecvError, Standing,
-};
+use tombolo::{Directory, ErrorKind, LAYOUT_VERSION, Namespace, NamespaceBuilder, OnStale, RecvError};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::pipe;
+use tombolo::queue;
+use tombolo::sync::Mutex;
 
 use crate::support::{Board, Process, Sandbox, alone, fork, say, start};
 use crate::{NAME, start_in, stay, surroundings, values};
@@ -22,8 +23,8 @@ const VERSION: u64 = 1;
 const LIFE: u64 = 10;
 const PERSISTENT: u64 = 16;
 
-fn queue(sandbox: &Sandbox) -> QueueOptions<u64> {
-    QueueOptions::values().directory(sandbox.names())
+fn queue(sandbox: &Sandbox) -> queue::Options<u64> {
+    queue::Options::new().directory(sandbox.names())
 }
 
 fn space(sandbox: &Sandbox) -> NamespaceBuilder {
@@ -56,7 +57,7 @@ pub fn send_one_and_stay(arguments: &[String]) {
 }
 
 pub fn stay_in_a_queue(arguments: &[String]) {
-    let _queue = QueueOptions::values::<u64>().directory(&arguments[0]).open(NAME).unwrap();
+    let _queue = queue::Options::<u64>::new().directory(&arguments[0]).open(NAME).unwrap();
     stay(&Board::at(Path::new(&arguments[1])));
 }
 
@@ -70,16 +71,16 @@ fn name_stale_is_resumed_or_recreated() {
     let sandbox = Sandbox::new();
     start_in(&sandbox, "send_three_and_stay").kill();
     let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
-    assert!(inspection.is_abandoned());
-    assert_eq!(inspection.participants[0].standing, Standing::Dead);
-    drop(values(&sandbox).abandoned(Abandoned::Resume).sender(NAME).unwrap());
-    let mut rx = values(&sandbox).abandoned(Abandoned::Resume).receiver(NAME).unwrap();
+    assert!(inspection.is_stale());
+    assert_eq!(inspection.participants[0].standing, ParticipantStatus::Dead);
+    drop(values(&sandbox).on_stale(OnStale::Resume).sender(NAME).unwrap());
+    let mut rx = values(&sandbox).on_stale(OnStale::Resume).receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
     drop(rx);
 
     let sandbox = Sandbox::new();
     start_in(&sandbox, "send_three_and_stay").kill();
-    let options = values(&sandbox).abandoned(Abandoned::Replace);
+    let options = values(&sandbox).on_stale(OnStale::Recreate);
     let mut rx = options.receiver(NAME).unwrap();
     let mut tx = options.sender(NAME).unwrap(); // not abandoned: the receiver is here
     tx.send(&9).unwrap();
@@ -90,9 +91,9 @@ fn name_stale_is_resumed_or_recreated() {
 fn name_in_use_is_never_recreated() {
     let sandbox = Sandbox::new();
     let _other = start_in(&sandbox, "send_three_and_stay");
-    let mut rx = values(&sandbox).abandoned(Abandoned::Replace).receiver(NAME).unwrap();
+    let mut rx = values(&sandbox).on_stale(OnStale::Recreate).receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(1));
-    assert!(!Directory::at(sandbox.names()).unlink_if_abandoned(NAME).unwrap());
+    assert!(!Directory::at(sandbox.names()).unlink_if_stale(NAME).unwrap());
 }
 
 /// What is wrong with a file, the error of opening it, and the function that damages it.
@@ -121,17 +122,17 @@ fn name_stale_unreadable_is_recreated() {
 
         let sandbox = wreck();
         assert_eq!(values(&sandbox).sender(NAME).unwrap_err().kind(), kind, "{what}: resumed by default");
-        let mut rx = values(&sandbox).abandoned(Abandoned::Replace).receiver(NAME).expect(what);
+        let mut rx = values(&sandbox).on_stale(OnStale::Recreate).receiver(NAME).expect(what);
         values(&sandbox).sender(NAME).unwrap().send(&2).unwrap();
         assert_eq!(rx.recv(), Ok(2), "{what}");
 
         let sandbox = wreck();
-        let mut queue = queue(&sandbox).abandoned(Abandoned::Replace).open(NAME).expect(what);
+        let mut queue = queue(&sandbox).on_stale(OnStale::Recreate).open(NAME).expect(what);
         queue.send(&3).unwrap();
         assert_eq!(queue.recv(), Ok(3), "{what}");
 
         let sandbox = wreck();
-        let space = space(&sandbox).abandoned(Abandoned::Replace).open(NAME).expect(what);
+        let space = space(&sandbox).on_stale(OnStale::Recreate).open(NAME).expect(what);
         assert_eq!(space.value::<u64>("price").unwrap().load(), Ok(0), "{what}");
     }
 }
@@ -141,15 +142,15 @@ fn name_stale_of_other_kind_is_recreated() {
     let sandbox = Sandbox::new();
     start_in(&sandbox, "send_one_and_stay").kill();
     assert_eq!(queue(&sandbox).open(NAME).unwrap_err().kind(), ErrorKind::WrongType);
-    drop(queue(&sandbox).abandoned(Abandoned::Replace).open(NAME).unwrap());
+    drop(queue(&sandbox).on_stale(OnStale::Recreate).open(NAME).unwrap());
 
     let sandbox = Sandbox::new();
     start_in(&sandbox, "stay_in_a_queue").kill();
-    drop(space(&sandbox).abandoned(Abandoned::Replace).open(NAME).unwrap());
+    drop(space(&sandbox).on_stale(OnStale::Recreate).open(NAME).unwrap());
 
     let sandbox = Sandbox::new();
     start_in(&sandbox, "stay_in_a_namespace").kill();
-    drop(values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap());
+    drop(values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap());
     assert_eq!(sandbox.litter(), [""; 0]);
 }
 
@@ -160,10 +161,10 @@ fn name_stale_unreadable_is_unlinked() {
         let directory = Directory::at(sandbox.names());
         let user = start_in(&sandbox, "send_one_and_stay");
         damage(&file(&sandbox));
-        assert!(!directory.unlink_if_abandoned(NAME).unwrap(), "{what}: in use");
+        assert!(!directory.unlink_if_stale(NAME).unwrap(), "{what}: in use");
         user.kill();
         assert_eq!(directory.inspect(NAME).unwrap_err().kind(), kind, "{what}");
-        assert!(directory.unlink_if_abandoned(NAME).unwrap(), "{what}");
+        assert!(directory.unlink_if_stale(NAME).unwrap(), "{what}");
         assert_eq!(sandbox.litter(), [""; 0], "{what}");
     }
 }
@@ -181,13 +182,13 @@ fn name_in_use_of_other_version_or_kind_is_never_recreated() {
         } else {
             ErrorKind::WrongType
         };
-        let opened = values(&sandbox).abandoned(Abandoned::Replace).sender(NAME);
+        let opened = values(&sandbox).on_stale(OnStale::Recreate).sender(NAME);
         assert_eq!(opened.unwrap_err().kind(), expected, "{part}");
         user.signal(libc::SIGSTOP); // which is no death
-        let opened = values(&sandbox).abandoned(Abandoned::Replace).sender(NAME);
+        let opened = values(&sandbox).on_stale(OnStale::Recreate).sender(NAME);
         assert_eq!(opened.unwrap_err().kind(), expected, "{part}, stopped");
         user.kill();
-        values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).expect(part);
+        values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).expect(part);
     }
 }
 
@@ -209,9 +210,9 @@ fn name_of_other_version_with_any_byte_locked_is_not_recreated() {
         let holder = file(&sandbox);
         write_word(&holder, VERSION, LAYOUT_VERSION + 1);
         lock(&holder, byte);
-        let options = values(&sandbox).abandoned(Abandoned::Replace);
+        let options = values(&sandbox).on_stale(OnStale::Recreate);
         assert_eq!(options.sender(NAME).unwrap_err().kind(), ErrorKind::WrongVersion, "byte {byte}");
-        assert!(!Directory::at(sandbox.names()).unlink_if_abandoned(NAME).unwrap(), "byte {byte}");
+        assert!(!Directory::at(sandbox.names()).unlink_if_stale(NAME).unwrap(), "byte {byte}");
         drop(holder);
         options.sender(NAME).unwrap();
     }
@@ -222,14 +223,14 @@ fn name_persistent_is_never_recreated() {
     let sandbox = Sandbox::new();
     drop(space(&sandbox).persistent().open(NAME).unwrap());
     let directory = Directory::at(sandbox.names());
-    let replace = || values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap_err().kind();
+    let replace = || values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap_err().kind();
     assert_eq!(replace(), ErrorKind::WrongType);
-    assert!(!directory.unlink_if_abandoned(NAME).unwrap());
+    assert!(!directory.unlink_if_stale(NAME).unwrap());
     let file = file(&sandbox);
     assert_eq!(word(&file, PERSISTENT), 1);
     write_word(&file, VERSION, LAYOUT_VERSION + 1);
     assert_eq!(replace(), ErrorKind::WrongVersion);
-    assert!(!directory.unlink_if_abandoned(NAME).unwrap(), "of another version");
+    assert!(!directory.unlink_if_stale(NAME).unwrap(), "of another version");
     directory.unlink(NAME, true).unwrap();
 }
 
@@ -240,10 +241,10 @@ fn name_of_foreign_file_is_never_recreated() {
         fs::create_dir(sandbox.names()).unwrap();
         fs::write(path(&sandbox), content).unwrap();
         let kinds = [
-            values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap_err().kind(),
-            queue(&sandbox).abandoned(Abandoned::Replace).open(NAME).unwrap_err().kind(),
-            space(&sandbox).abandoned(Abandoned::Replace).open(NAME).unwrap_err().kind(),
-            Directory::at(sandbox.names()).unlink_if_abandoned(NAME).unwrap_err().kind(),
+            values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap_err().kind(),
+            queue(&sandbox).on_stale(OnStale::Recreate).open(NAME).unwrap_err().kind(),
+            space(&sandbox).on_stale(OnStale::Recreate).open(NAME).unwrap_err().kind(),
+            Directory::at(sandbox.names()).unlink_if_stale(NAME).unwrap_err().kind(),
         ];
         assert_eq!(kinds, [ErrorKind::NotARegion; 4]);
         assert_eq!(fs::read(path(&sandbox)).unwrap(), content);
@@ -256,7 +257,7 @@ fn name_of_other_version_is_retired_before_removal() {
     start_in(&sandbox, "send_one_and_stay").kill();
     let old = file(&sandbox); // as a process that is about to join has it
     write_word(&old, VERSION, LAYOUT_VERSION + 1);
-    drop(values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap());
+    drop(values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap());
     assert_eq!(word(&old, LIFE), 2, "it looks the name up again");
 }
 
@@ -266,7 +267,7 @@ fn name_of_other_version_is_recreated_for_object() {
     start_in(&sandbox, "stay_in_a_namespace").kill();
     write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
     let builder = Namespace::builder().mutex("lock", 7_u64).directory(sandbox.names());
-    let space = builder.abandoned(Abandoned::Replace).open(NAME).unwrap();
+    let space = builder.on_stale(OnStale::Recreate).open(NAME).unwrap();
     let lock: Mutex<u64> = space.mutex("lock").unwrap();
     assert_eq!(*lock.lock().unwrap(), 7);
 }
@@ -288,7 +289,7 @@ fn name_stale_recreated_by_two_at_once_leads_to_one_region() {
     for round in 0..ROUNDS {
         fs::copy(&wreck, path(&sandbox)).unwrap();
         board.meet(0, 2);
-        let mut tx = values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap();
+        let mut tx = values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap();
         tx.send(&round).unwrap();
         board.meet(1, 2);
         drop(tx);
@@ -300,7 +301,7 @@ fn name_stale_recreated_by_two_at_once_leads_to_one_region() {
 
 pub fn recreate_as_receiver(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
-    let options = PipeOptions::values::<u64>().directory(&arguments[0]).abandoned(Abandoned::Replace);
+    let options = pipe::Options::<u64>::new().directory(&arguments[0]).on_stale(OnStale::Recreate);
     for round in 0..ROUNDS {
         board.meet(0, 2);
         let mut rx = options.receiver(NAME).unwrap();
@@ -324,7 +325,7 @@ fn name_stale_recreated_and_resumed_at_once_leads_to_one_region() {
     for round in 0..ROUNDS {
         fs::copy(&wreck, path(&sandbox)).unwrap();
         board.meet(0, 2);
-        let mut tx = values(&sandbox).abandoned(Abandoned::Replace).sender(NAME).unwrap();
+        let mut tx = values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap();
         tx.send(&(1000 + round)).unwrap();
         board.meet(1, 2);
         drop(tx);
@@ -336,7 +337,7 @@ fn name_stale_recreated_and_resumed_at_once_leads_to_one_region() {
 
 pub fn resume_as_receiver(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
-    let options = PipeOptions::values::<u64>().directory(&arguments[0]);
+    let options = pipe::Options::<u64>::new().directory(&arguments[0]);
     for round in 0..ROUNDS {
         board.meet(0, 2);
         let mut rx = options.receiver(NAME).unwrap();
@@ -383,8 +384,8 @@ fn name_removal_interrupted_keeps_name_of_successor() {
     type Act = fn(&Sandbox);
     let leave: Act = |sandbox| drop(values(sandbox).sender(NAME).unwrap());
     let force: Act = |sandbox| drop(Directory::at(sandbox.names()).unlink(NAME, true));
-    let replace: Act = |sandbox| drop(values(sandbox).abandoned(Abandoned::Replace).sender(NAME));
-    let abandoned: Act = |sandbox| drop(Directory::at(sandbox.names()).unlink_if_abandoned(NAME));
+    let replace: Act = |sandbox| drop(values(sandbox).on_stale(OnStale::Recreate).sender(NAME));
+    let abandoned: Act = |sandbox| drop(Directory::at(sandbox.names()).unlink_if_stale(NAME));
     let alone = alone();
     for (what, other_version, act) in [
         ("leaving as the last", false, leave),

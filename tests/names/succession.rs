@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{End, PipeOptions, RecvError, SendError};
+use tombolo::{Endpoint, RecvError, SendError};
+use tombolo::pipe;
 
 use crate::support::{Board, Random, Sandbox, alone, message, number_of, start};
 use crate::{NAME, board, start_in, stay, surroundings, values};
@@ -120,7 +121,7 @@ fn endpoints_killed_many_times_next_pair_works() {
         receiver.kill();
     }
     assert_eq!(board(&sandbox).word(MISPLACED).load(Ordering::SeqCst), 0, "a message out of order");
-    let options = PipeOptions::bytes().capacity_len(1024).directory(sandbox.names());
+    let options = pipe::Options::bytes().capacity_bytes(1024).directory(sandbox.names());
     let mut rx = options.receiver(NAME).unwrap();
     let mut tx = options.sender(NAME).unwrap();
     let mut received = Vec::new();
@@ -128,7 +129,7 @@ fn endpoints_killed_many_times_next_pair_works() {
     loop {
         match rx.try_recv(&mut received) {
             Err(RecvError::Empty) => break,
-            Ok(_) | Err(RecvError::PeerDied | RecvError::Lost) => {}
+            Ok(_) | Err(RecvError::PeerDied | RecvError::MessageLost) => {}
             Err(error) => panic!("{error}"),
         }
     }
@@ -140,7 +141,7 @@ fn endpoints_killed_many_times_next_pair_works() {
 }
 
 pub fn stream_as_sender(arguments: &[String]) {
-    let options = PipeOptions::bytes().capacity_len(1024).directory(&arguments[0]);
+    let options = pipe::Options::bytes().capacity_bytes(1024).directory(&arguments[0]);
     let mut tx = options.sender(NAME).unwrap();
     for number in 0.. {
         let message = message(number, 8 + (number * 61 % 1500) as usize);
@@ -151,7 +152,7 @@ pub fn stream_as_sender(arguments: &[String]) {
 }
 
 pub fn stream_as_receiver(arguments: &[String]) {
-    let options = PipeOptions::bytes().capacity_len(1024).directory(&arguments[0]);
+    let options = pipe::Options::bytes().capacity_bytes(1024).directory(&arguments[0]);
     let board = Board::at(Path::new(&arguments[1]));
     let mut rx = options.receiver(NAME).unwrap();
     let mut received = Vec::new();
@@ -170,7 +171,7 @@ pub fn stream_as_receiver(arguments: &[String]) {
                 expected = Some(number + 1);
             }
             // A sender may have been killed in the middle of a message longer than the ring.
-            Err(RecvError::PeerDied | RecvError::Lost) => expected = None,
+            Err(RecvError::PeerDied | RecvError::MessageLost) => expected = None,
             Err(error) => panic!("{error}"),
         }
     }

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use tombolo::{Array, ErrorKind, Namespace, SyncError};
+use tombolo::{ErrorKind, Namespace};
+use tombolo::sync::{Array, SyncError};
 
 use crate::common::{Line, MOMENT, in_other_thread, refusal, sample};
 use crate::support::{Random, Sandbox, until};
@@ -110,9 +111,9 @@ fn array_of_length_zero_is_refused() {
     let error = Array::<u32>::new(&[]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("length"), "{error}");
-    let builder = Namespace::builder().zeroed_array::<u64>("a", 0);
-    assert_eq!(builder.anonymous().unwrap_err().kind(), ErrorKind::InvalidOptions);
-    let zeros = Namespace::builder().zeroed_array::<[u32; 3]>("a", 1001).anonymous().unwrap().array("a").unwrap();
+    let builder = Namespace::builder().array_zeroed::<u64>("a", 0);
+    assert_eq!(builder.create().unwrap_err().kind(), ErrorKind::InvalidOptions);
+    let zeros = Namespace::builder().array_zeroed::<[u32; 3]>("a", 1001).create().unwrap().array("a").unwrap();
     assert_eq!(zeros.to_vec(), Ok(vec![[0_u32; 3]; 1001]));
 }
 
@@ -121,12 +122,12 @@ fn array_locked_locking_calls_wait_plain_reads_do_not() {
     let _watchdog = Sandbox::new();
     let (short, wide) = (Array::new(&[1_u8, 2, 3]).unwrap(), Array::new(&[[1_u32; 3]; 3]).unwrap());
     let (mut short_section, mut wide_section) = (short.lock().unwrap(), wide.lock().unwrap());
-    assert_eq!(refusal(short.lock()), SyncError::Relocked);
-    assert_eq!(refusal(short.try_lock()), SyncError::Relocked);
-    assert_eq!(refusal(short.lock_timeout(Duration::MAX)), SyncError::Relocked);
-    assert_eq!(short.snapshot(), Err(SyncError::Relocked));
-    assert_eq!(short.store_from(0, &[9]), Err(SyncError::Relocked));
-    assert_eq!(wide.set(0, [9; 3]), Err(SyncError::Relocked));
+    assert_eq!(refusal(short.lock()), SyncError::WouldDeadlock);
+    assert_eq!(refusal(short.try_lock()), SyncError::WouldDeadlock);
+    assert_eq!(refusal(short.lock_timeout(Duration::MAX)), SyncError::WouldDeadlock);
+    assert_eq!(short.snapshot(), Err(SyncError::WouldDeadlock));
+    assert_eq!(short.store_from(0, &[9]), Err(SyncError::WouldDeadlock));
+    assert_eq!(wide.set(0, [9; 3]), Err(SyncError::WouldDeadlock));
     assert_eq!((short.set(0, 7), short.get(0), wide.get(0)), (Ok(()), Ok(7), Ok([1; 3])), "these take no lock");
     in_other_thread(|| {
         assert_eq!(refusal(short.try_lock()), SyncError::WouldBlock);

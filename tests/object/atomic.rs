@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use tombolo::AtomicValue;
+use tombolo::sync::AtomicValue;
 
 use crate::support::Random;
 

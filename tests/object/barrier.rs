@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Barrier, BarrierWaitResult, ErrorKind, SyncError, Wait};
+use tombolo::{ErrorKind, WaitStrategy};
+use tombolo::sync::{Barrier, BarrierWaitResult, SyncError};
 
 use crate::common::{MOMENT, WAITS};
 use crate::support::{Sandbox, until};
@@ -17,7 +18,7 @@ fn barrier_all_parties_wait_repeatedly_last_one_leads() {
         let barrier = Barrier::new(PARTIES).unwrap().with_wait(wait);
         assert_eq!((barrier.parties(), barrier.waiting(), barrier.is_broken()), (PARTIES, 0, false));
         // Three spinning threads are slow on two cores.
-        let rounds = if wait == Wait::Spin { 20 } else { 300 };
+        let rounds = if wait == WaitStrategy::Spin { 20 } else { 300 };
         let rounds: Vec<_> = (0..rounds).map(|_| AtomicU64::new(0)).collect();
         thread::scope(|scope| {
             for _ in 0..PARTIES {
@@ -45,7 +46,7 @@ fn barrier_all_parties_wait_repeatedly_last_one_leads() {
 fn barrier_wait_timed_out_breaks_it_until_reset() {
     let _watchdog = Sandbox::new();
     let barrier = Barrier::new(3).unwrap();
-    let broken = Err(SyncError::Broken { pid: std::process::id().into() });
+    let broken = Err(SyncError::BarrierBroken { pid: std::process::id().into() });
     for timeout in [Duration::ZERO, MOMENT] {
         thread::scope(|scope| {
             let waiting = scope.spawn(|| barrier.wait());
@@ -68,7 +69,7 @@ fn barrier_wait_timed_out_breaks_it_until_reset() {
         let waiting = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
         until(|| barrier.waiting() == 2);
         barrier.reset().unwrap();
-        let reset = Err(SyncError::Broken { pid: 0 });
+        let reset = Err(SyncError::BarrierBroken { pid: 0 });
         waiting.into_iter().for_each(|waiting| assert_eq!(waiting.join().unwrap(), reset));
         let waiting = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
         assert!(barrier.wait().is_ok());

@@ -4,7 +4,8 @@ use std::mem::forget;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{BoundedSemaphore, ErrorKind, SyncError};
+use tombolo::ErrorKind;
+use tombolo::sync::{BoundedSemaphore, SyncError};
 
 use crate::common::{MOMENT, WAITS, in_other_thread};
 use crate::support::Sandbox;
@@ -18,7 +19,7 @@ fn bounded_semaphore_release_beyond_acquired_is_refused() {
     assert_eq!((semaphore.bound(), semaphore.available()), (3, 3));
     assert_eq!((semaphore.release(0), semaphore.acquire(0)), (Ok(()), Ok(())));
     assert_eq!(semaphore.release(1), Err(SyncError::NotOwner));
-    let too_many = Err(SyncError::TooMany { count: 4, limit: 3 });
+    let too_many = Err(SyncError::LimitExceeded { count: 4, limit: 3 });
     assert_eq!((semaphore.acquire(4), semaphore.try_acquire(4)), (too_many, too_many));
     assert_eq!(semaphore.acquire_timeout(4, Duration::MAX), too_many);
     assert_eq!((semaphore.acquire(2), semaphore.available()), (Ok(()), 1));

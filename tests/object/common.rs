@@ -6,13 +6,14 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use tombolo::{Error, ErrorKind, LockError, LockResult, Namespace, NamespaceBuilder, ObjectKind, SyncError, Wait};
+use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
+use tombolo::sync::{LockError, LockResult, ObjectKind, SyncError};
 
 use crate::support::message;
 
 pub const NAME: &str = "name";
 pub const MOMENT: Duration = Duration::from_millis(30);
-pub const WAITS: [Wait; 3] = [Wait::Spin, Wait::SpinThenPark, Wait::Park];
+pub const WAITS: [WaitStrategy; 3] = [WaitStrategy::Spin, WaitStrategy::SpinThenPark, WaitStrategy::Park];
 
 /// Runs `action` in another thread and returns its result.
 pub fn in_other_thread<R: Send>(action: impl FnOnce() -> R + Send) -> R {
@@ -21,7 +22,7 @@ pub fn in_other_thread<R: Send>(action: impl FnOnce() -> R + Send) -> R {
 
 pub fn refusal<G: Debug>(result: LockResult<G>) -> SyncError {
     match result {
-        Err(LockError::Refused(error)) => error,
+        Err(LockError::Failed(error)) => error,
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -101,7 +102,7 @@ pub fn all_kinds() -> NamespaceBuilder {
         .barrier("barrier", 7)
         .once("once")
         .queue::<[u16; 3]>("queue", 8)
-        .byte_queue("bytes", 4, 5000)
+        .queue_bytes("bytes", 4, 5000)
 }
 
 pub const KINDS: [(&str, ObjectKind, &str); 14] = [

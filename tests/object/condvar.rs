@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Condvar, LockError, Mutex, Wait};
+use tombolo::WaitStrategy;
+use tombolo::sync::{Condvar, LockError, Mutex};
 
 use crate::common::{MOMENT, WAITS, poisoned};
 use crate::support::{Sandbox, until};
@@ -93,7 +94,7 @@ fn condvar_wait_reports_poisoned_mutex() {
         },
     ));
     let mut guard = changed.wait_while(guard, |_| false).unwrap();
-    guard.heal();
+    guard.clear_poison();
     let (guard, late) = changed.wait_timeout(guard, Duration::ZERO).unwrap();
     assert!(late);
     drop(guard);
@@ -106,7 +107,7 @@ fn condvar_wait_reports_poisoned_mutex() {
 fn condvar_ping_pong_loses_no_notification() {
     const ROUNDS: u64 = 10_000;
     let _watchdog = Sandbox::new();
-    for (wait, is_within) in [(Wait::SpinThenPark, false), (Wait::Park, true), (Wait::Park, false)] {
+    for (wait, is_within) in [(WaitStrategy::SpinThenPark, false), (WaitStrategy::Park, true), (WaitStrategy::Park, false)] {
         let turn = Mutex::new(0_u64).unwrap();
         let changed = Condvar::new().unwrap().with_wait(wait);
         thread::scope(|scope| {

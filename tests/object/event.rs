@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Event, SyncError};
+use tombolo::sync::{Event, SyncError};
 
 use crate::common::{MOMENT, WAITS};
 use crate::support::Sandbox;

@@ -3,11 +3,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use tombolo::{
-    Array, ArrayGuard, AtomicValue, Barrier, BarrierWaitResult, BoundedSemaphore, Condvar, ErrorKind, Event, LockError,
-    Mutex, MutexGuard, Namespace, NamespaceBuilder, Object, ObjectKind, Once, Permit, ReentrantMutex,
-    ReentrantMutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SyncError, Value, ValueWriter, Wait,
-};
+use tombolo::{ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
+use tombolo::sync::{Array, ArrayGuard, AtomicValue, Barrier, BarrierWaitResult, BoundedSemaphore, Condvar, Event, LockError, Mutex, MutexGuard, Object, ObjectKind, Once, Permit, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SyncError, Value, ValueWriter};
 
 use crate::common::{MOMENT, TooAligned, all_kinds, in_other_thread, refusal};
 use crate::support::Sandbox;
@@ -96,14 +93,14 @@ assert_not_impl!(Clone: MutexGuard<'static, u64>, RwLockReadGuard<'static, u64>,
 
 #[test]
 fn object_debug_and_error_texts_identify_their_subject() {
-    let namespace = all_kinds().anonymous().unwrap();
+    let namespace = all_kinds().create().unwrap();
     assert!(format!("{namespace:?} {:?}", all_kinds()).contains("Namespace"));
     let mutex = namespace.mutex::<f64>("mutex").unwrap();
     assert!(format!("{mutex:?}").contains("\"mutex\""), "{mutex:?}");
     let guard = mutex.lock().unwrap();
     assert!(format!("{guard:?}").contains("2.5"), "{guard:?}");
     let refused = mutex.lock().unwrap_err();
-    assert!(format!("{refused:?}").contains("Relocked") && refused.to_string().contains("this thread"));
+    assert!(format!("{refused:?}").contains("WouldDeadlock") && refused.to_string().contains("this thread"));
     let lock = namespace.rw_lock::<[u64; 9]>("rw lock").unwrap();
     assert!(format!("{:?}", lock.read().unwrap()).contains("4, 4"));
     assert!(format!("{:?}", lock.write().unwrap()).contains("4, 4"));
@@ -119,19 +116,19 @@ fn object_debug_and_error_texts_identify_their_subject() {
     poisoning.lock().unwrap().poison();
     let text = poisoning.lock().unwrap_err().to_string();
     assert!(text.contains("poisoned"), "{text}");
-    poisoning = poisoning.with_wait(Wait::Park);
-    assert_eq!(poisoning.try_lock().unwrap_err().recover().map(|guard| *guard), Ok(0));
-    assert_eq!(LockError::<()>::from(SyncError::Forked).recover(), Err(SyncError::Forked));
+    poisoning = poisoning.with_wait(WaitStrategy::Park);
+    assert_eq!(poisoning.try_lock().unwrap_err().into_guard().map(|guard| *guard), Ok(0));
+    assert_eq!(LockError::<()>::from(SyncError::Forked).into_guard(), Err(SyncError::Forked));
 
     let errors = [
         (SyncError::WouldBlock, std::io::ErrorKind::WouldBlock),
         (SyncError::TimedOut, std::io::ErrorKind::TimedOut),
-        (SyncError::Relocked, std::io::ErrorKind::Deadlock),
+        (SyncError::WouldDeadlock, std::io::ErrorKind::Deadlock),
         (SyncError::NotOwner, std::io::ErrorKind::PermissionDenied),
-        (SyncError::TooMany { count: 9, limit: 5 }, std::io::ErrorKind::InvalidInput),
+        (SyncError::LimitExceeded { count: 9, limit: 5 }, std::io::ErrorKind::InvalidInput),
         (SyncError::OutOfBounds { index: 9, length: 5 }, std::io::ErrorKind::InvalidInput),
-        (SyncError::Broken { pid: 0 }, std::io::ErrorKind::ConnectionReset),
-        (SyncError::Broken { pid: 123 }, std::io::ErrorKind::ConnectionReset),
+        (SyncError::BarrierBroken { pid: 0 }, std::io::ErrorKind::ConnectionReset),
+        (SyncError::BarrierBroken { pid: 123 }, std::io::ErrorKind::ConnectionReset),
         (SyncError::Corrupt, std::io::ErrorKind::InvalidData),
         (SyncError::Forked, std::io::ErrorKind::Unsupported),
         (SyncError::LockLost, std::io::ErrorKind::ConnectionReset),

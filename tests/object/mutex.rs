@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use tombolo::{LockError, Mutex, Namespace, RwLock, SyncError};
+use tombolo::Namespace;
+use tombolo::sync::{LockError, Mutex, RwLock, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, poisoned, refusal, sample, unwind, unwinds};
 use crate::support::Sandbox;
@@ -59,13 +60,13 @@ fn mutex_guard_made_while_unwinding_commits() {
 
 #[test]
 fn mutex_relocked_by_owner_thread_is_refused_on_every_handle() {
-    let namespace = Namespace::builder().mutex(NAME, 0_u8).mutex("other", 0_u8).anonymous().unwrap();
+    let namespace = Namespace::builder().mutex(NAME, 0_u8).mutex("other", 0_u8).create().unwrap();
     let [first, second] = [(); 2].map(|()| namespace.mutex::<u8>(NAME).unwrap());
     let guard = first.lock().unwrap();
     for handle in [&first, &second, &first.clone()] {
-        assert_eq!(refusal(handle.lock()), SyncError::Relocked);
-        assert_eq!(refusal(handle.try_lock()), SyncError::Relocked);
-        assert_eq!(refusal(handle.lock_timeout(Duration::ZERO)), SyncError::Relocked);
+        assert_eq!(refusal(handle.lock()), SyncError::WouldDeadlock);
+        assert_eq!(refusal(handle.try_lock()), SyncError::WouldDeadlock);
+        assert_eq!(refusal(handle.lock_timeout(Duration::ZERO)), SyncError::WouldDeadlock);
         assert!(handle.is_locked());
     }
     assert_eq!(in_other_thread(|| refusal(second.try_lock())), SyncError::WouldBlock);
@@ -83,7 +84,7 @@ fn mutex_kept_locked_owner_thread_can_unlock() {
     guard.leak();
     assert!(mutex.is_locked());
     assert_eq!(in_other_thread(|| mutex.unlock()), Err(SyncError::NotOwner));
-    assert_eq!(refusal(mutex.lock()), SyncError::Relocked);
+    assert_eq!(refusal(mutex.lock()), SyncError::WouldDeadlock);
     assert_eq!(mutex.unlock(), Ok(()));
     assert!(!mutex.is_locked());
     assert_eq!(mutex.unlock(), Err(SyncError::NotOwner));
@@ -92,7 +93,7 @@ fn mutex_kept_locked_owner_thread_can_unlock() {
     mutex.lock().unwrap().poison();
     poisoned(mutex.lock()).leak();
     assert_eq!(mutex.unlock(), Ok(()));
-    poisoned(mutex.lock()).heal();
+    poisoned(mutex.lock()).clear_poison();
     drop(mutex.lock().unwrap());
 }
 
@@ -104,7 +105,7 @@ fn mutex_kept_locked_poison_state_is_stored() {
     guard.leak();
     assert_eq!(mutex.unlock(), Ok(()));
     let mut guard = poisoned(mutex.lock());
-    guard.heal();
+    guard.clear_poison();
     guard.leak();
     assert_eq!(mutex.unlock(), Ok(()));
     drop(mutex.lock().unwrap());
@@ -132,12 +133,12 @@ fn mutex_poisoned_every_lock_reports_it_until_cleared() {
         assert_eq!(*poisoned(mutex.lock()), 2, "what was changed was committed");
         assert_eq!(*poisoned(mutex.try_lock()), 2);
         assert_eq!(in_other_thread(|| *poisoned(mutex.lock_timeout(Duration::ZERO))), 2);
-        assert_eq!(mutex.lock().or_else(LockError::recover).map(|guard| *guard), Ok(2));
+        assert_eq!(mutex.lock().or_else(LockError::into_guard).map(|guard| *guard), Ok(2));
     }
     let mut guard = poisoned(mutex.lock());
-    guard.heal();
+    guard.clear_poison();
     guard.poison();
-    guard.heal();
+    guard.clear_poison();
     guard.discard();
     drop(mutex.lock().unwrap());
 }

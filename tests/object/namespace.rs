@@ -2,9 +2,11 @@
 
 use std::thread;
 
-use tombolo::{
-    Abandoned, Directory, ErrorKind, Event, Namespace, Object, ObjectKind, PipeOptions, QueueOptions, Standing, Value,
-};
+use tombolo::{Directory, ErrorKind, Namespace, OnStale};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::pipe;
+use tombolo::queue;
+use tombolo::sync::{Event, Object, ObjectKind, Value};
 
 use crate::common::{KINDS, NAME, all_kinds, assert_error};
 use crate::support::Sandbox;
@@ -35,8 +37,8 @@ fn check_all_kinds(namespace: &Namespace) {
 #[test]
 fn namespace_every_kind_is_found_by_name() {
     let sandbox = Sandbox::new();
-    let anonymous = all_kinds().anonymous().unwrap();
-    assert_eq!((anonymous.name(), anonymous.report().warnings().len()), (None, 0));
+    let anonymous = all_kinds().create().unwrap();
+    assert_eq!((anonymous.name(), anonymous.warnings().len()), (None, 0));
     check_all_kinds(&anonymous);
     check_all_kinds(&Namespace::from_fd(anonymous.share().unwrap()).unwrap());
 
@@ -46,8 +48,8 @@ fn namespace_every_kind_is_found_by_name() {
     check_all_kinds(&named);
     let again = [
         builder.open(NAME).unwrap(),
-        builder.clone().open_existing().open(NAME).unwrap(),
-        Namespace::builder().directory(sandbox.names()).open_existing().open(NAME).unwrap(),
+        builder.clone().must_exist().open(NAME).unwrap(),
+        Namespace::builder().directory(sandbox.names()).must_exist().open(NAME).unwrap(),
         named.clone(),
         Namespace::from_fd(named.share().unwrap()).unwrap(),
     ];
@@ -75,7 +77,7 @@ fn namespace_every_kind_is_found_by_name() {
 fn namespace_open_creates_once_then_opens() {
     let sandbox = Sandbox::new();
     let builder = Namespace::builder().value("value", 1_u32).directory(sandbox.names());
-    assert_eq!(builder.clone().open_existing().open(NAME).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(builder.clone().must_exist().open(NAME).unwrap_err().kind(), ErrorKind::NotFound);
     let namespace = builder.clone().create_new().open(NAME).unwrap();
     assert_eq!(builder.clone().create_new().open(NAME).unwrap_err().kind(), ErrorKind::AlreadyExists);
     namespace.value("value").unwrap().store(&2_u32).unwrap();
@@ -90,19 +92,19 @@ fn namespace_open_creates_once_then_opens() {
 #[test]
 fn namespace_name_of_other_region_kind_is_refused() {
     let sandbox = Sandbox::new();
-    let _queue = QueueOptions::values::<u64>().directory(sandbox.names()).open("queue").unwrap();
-    let _pipe = PipeOptions::values::<u64>().directory(sandbox.names()).sender("pipe").unwrap();
+    let _queue = queue::Options::<u64>::new().directory(sandbox.names()).open("queue").unwrap();
+    let _pipe = pipe::Options::<u64>::new().directory(sandbox.names()).sender("pipe").unwrap();
     let _namespace = all_kinds().directory(sandbox.names()).open("namespace").unwrap();
-    let plan = Namespace::builder().directory(sandbox.names()).open_existing();
+    let plan = Namespace::builder().directory(sandbox.names()).must_exist();
     assert_error(plan.open("queue"), ErrorKind::WrongType, &["queue", "namespace"]);
     assert_error(plan.open("pipe"), ErrorKind::WrongType, &["pipe", "namespace"]);
-    let queues = QueueOptions::values::<u64>().directory(sandbox.names());
+    let queues = queue::Options::<u64>::new().directory(sandbox.names());
     assert_error(queues.open("namespace"), ErrorKind::WrongType, &["queue", "namespace"]);
     assert_error(queues.sender("namespace"), ErrorKind::WrongType, &["queue", "namespace"]);
-    let pipes = PipeOptions::values::<u64>().directory(sandbox.names());
+    let pipes = pipe::Options::<u64>::new().directory(sandbox.names());
     assert_error(pipes.receiver("namespace"), ErrorKind::WrongType, &["pipe", "namespace"]);
     assert_error(
-        Value::<u64>::from_fd(all_kinds().anonymous().unwrap().share().unwrap()),
+        Value::<u64>::from_fd(all_kinds().create().unwrap().share().unwrap()),
         ErrorKind::WrongType,
         &["14"],
     );
@@ -128,8 +130,8 @@ fn namespace_persistent_keeps_name_and_contents() {
         }
         queue.send(&(number + 1)).unwrap();
     }
-    assert!(!directory.unlink_if_abandoned(NAME).unwrap());
-    let replacing = plan.clone().abandoned(Abandoned::Replace).open(NAME).unwrap();
+    assert!(!directory.unlink_if_stale(NAME).unwrap());
+    let replacing = plan.clone().on_stale(OnStale::Recreate).open(NAME).unwrap();
     assert_eq!(replacing.value::<u64>("value").unwrap().load(), Ok(5), "a persistent one is never abandoned");
     drop(replacing);
     directory.unlink(NAME, false).unwrap();
@@ -159,8 +161,8 @@ fn namespace_concurrent_opens_join_once() {
     assert_eq!(*namespace.mutex::<u64>("mutex").unwrap().lock().unwrap(), 300);
     let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
     let standings: Vec<_> = inspection.participants.iter().map(|participant| participant.standing).collect();
-    assert_eq!(standings.iter().filter(|&&standing| standing == Standing::Alive).count(), 1, "{standings:?}");
-    assert!(!standings.contains(&Standing::Dead));
+    assert_eq!(standings.iter().filter(|&&standing| standing == ParticipantStatus::Alive).count(), 1, "{standings:?}");
+    assert!(!standings.contains(&ParticipantStatus::Dead));
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn namespace_many_objects_do_not_overlap() {
         1 => plan.mutex(&name(number), [number; 3]),
         _ => plan.array(&name(number), &[number as u16; 5]),
     });
-    let namespace = plan.anonymous().unwrap();
+    let namespace = plan.create().unwrap();
     for round in 0..2 {
         for number in 0..COUNT {
             let (before, after) = (number + round, number + round + 1);

@@ -1,6 +1,7 @@
 //! What a `NamespaceBuilder` plans, compared with what exists.
 
-use tombolo::{ErrorKind, Namespace, NamespaceBuilder, Object};
+use tombolo::{ErrorKind, Namespace, NamespaceBuilder};
+use tombolo::sync::Object;
 
 use crate::common::{KINDS, NAME, all_kinds, assert_error};
 use crate::support::Sandbox;
@@ -8,7 +9,7 @@ use crate::support::Sandbox;
 #[test]
 fn namespace_object_missing_or_of_other_type_error_names_both() {
     let _watchdog = Sandbox::new();
-    let namespace = all_kinds().value("tagged", 1_u64).tag(*b"metres\0\0").anonymous().unwrap();
+    let namespace = all_kinds().value("tagged", 1_u64).tag(*b"metres\0\0").create().unwrap();
     let wrong = ErrorKind::WrongType;
     assert_error(
         namespace.value::<u8>("nothing"),
@@ -58,12 +59,12 @@ fn namespace_plan_unlike_existing_error_names_both() {
         (plan().value("value", [1_u8; 101]), &["100 bytes", "101 bytes"]),
         (plan().value("value", [1_u8; 100]).tag(*b"12345678"), &["12345678"]),
         (plan().array("array", &[[0_u32; 3]; 6]), &["array of 5", "array of 6"]),
-        (plan().zeroed_array::<[u32; 3]>("array", 4), &["array of 5"]),
+        (plan().array_zeroed::<[u32; 3]>("array", 4), &["array of 5"]),
         (plan().bounded_semaphore("bounded", 5), &["6 permits"]),
         (plan().bounded_semaphore("bounded", 9), &["6 permits", "9 permits"]),
         (plan().barrier("barrier", 8), &["7 parties", "8 parties"]),
         (plan().queue::<[u16; 4]>("queue", 8), &["6 bytes", "8 bytes"]),
-        (plan().byte_queue("queue", 8, 100), &["6 bytes"]),
+        (plan().queue_bytes("queue", 8, 100), &["6 bytes"]),
     ];
     for (plan, words) in cases {
         assert_error(open(plan), ErrorKind::WrongType, words);
@@ -78,7 +79,7 @@ fn namespace_planned_object_missing_is_named() {
     let _namespace = all_kinds().directory(sandbox.names()).open(NAME).unwrap();
     let plan = Namespace::builder().event("event").event("another").directory(sandbox.names());
     assert_error(plan.open(NAME), ErrorKind::NotFound, &["another"]);
-    assert_error(plan.clone().open_existing().open(NAME), ErrorKind::NotFound, &["another"]);
+    assert_error(plan.clone().must_exist().open(NAME), ErrorKind::NotFound, &["another"]);
     assert_error(plan.create_new().open(NAME), ErrorKind::AlreadyExists, &[NAME]);
 }
 
@@ -87,27 +88,27 @@ fn namespace_plan_invalid_is_refused() {
     let sandbox = Sandbox::new();
     let invalid = ErrorKind::InvalidOptions;
     let two = Namespace::builder().event("same").once("same");
-    assert_error(two.anonymous(), ErrorKind::AlreadyExists, &["same"]);
+    assert_error(two.create(), ErrorKind::AlreadyExists, &["same"]);
     let long = "x".repeat(65);
     for name in [long.as_str(), "a\nb", "nul\0"] {
-        assert_error(Namespace::builder().event(name).anonymous(), ErrorKind::InvalidName, &["choose another name"]);
+        assert_error(Namespace::builder().event(name).create(), ErrorKind::InvalidName, &["choose another name"]);
     }
     for name in [&long[1..], "a/b", ".", "ümläut"] {
-        let namespace = Namespace::builder().event(name).once("once").anonymous().unwrap();
+        let namespace = Namespace::builder().event(name).once("once").create().unwrap();
         assert_eq!(namespace.event(name).unwrap().object_name(), name);
     }
-    assert_error(Namespace::builder().barrier("barrier", 0).anonymous(), invalid, &["barrier", "parties"]);
-    assert_error(Namespace::builder().bounded_semaphore("b", 0).anonymous(), invalid, &["permit"]);
-    assert_error(Namespace::builder().queue::<u64>("q", usize::MAX).anonymous(), invalid, &["\"q\"", "capacity"]);
-    assert_error(Namespace::builder().queue::<()>("q", 4).anonymous(), invalid, &["\"q\""]);
-    assert_error(Namespace::builder().anonymous(), invalid, &["objects"]);
+    assert_error(Namespace::builder().barrier("barrier", 0).create(), invalid, &["barrier", "parties"]);
+    assert_error(Namespace::builder().bounded_semaphore("b", 0).create(), invalid, &["permit"]);
+    assert_error(Namespace::builder().queue::<u64>("q", usize::MAX).create(), invalid, &["\"q\"", "capacity"]);
+    assert_error(Namespace::builder().queue::<()>("q", 4).create(), invalid, &["\"q\""]);
+    assert_error(Namespace::builder().create(), invalid, &["objects"]);
     for count in [0, 4097] {
         let plan = Namespace::builder().event("e").max_participants(count);
-        assert_error(plan.anonymous(), invalid, &["participants"]);
+        assert_error(plan.create(), invalid, &["participants"]);
     }
     for count in [1, 4096] {
         let plan = Namespace::builder().rw_lock("lock", 1_u8).barrier("b", 2).max_participants(count);
-        assert_eq!(*plan.anonymous().unwrap().rw_lock::<u8>("lock").unwrap().read().unwrap(), 1);
+        assert_eq!(*plan.create().unwrap().rw_lock::<u8>("lock").unwrap().read().unwrap(), 1);
     }
     let plan = Namespace::builder().event("e").directory(sandbox.names());
     for name in ["", "a/b", ".x", &"x".repeat(201)] {

@@ -2,7 +2,8 @@
 
 use std::thread;
 
-use tombolo::{End, ErrorKind, Namespace, Queue, QueueSender, RecvError, SendError};
+use tombolo::{Endpoint, ErrorKind, Namespace, RecvError, SendError};
+use tombolo::queue::{self, Queue};
 
 use crate::common::NAME;
 use crate::support::{Sandbox, message};
@@ -10,8 +11,8 @@ use crate::support::{Sandbox, message};
 #[test]
 fn namespace_queue_behaves_like_any_queue() {
     let sandbox = Sandbox::new();
-    let plan = Namespace::builder().queue::<[u16; 3]>("values", 5).byte_queue("bytes", 4, 5000).event("event");
-    for namespace in [plan.anonymous().unwrap(), plan.directory(sandbox.names()).open(NAME).unwrap()] {
+    let plan = Namespace::builder().queue::<[u16; 3]>("values", 5).queue_bytes("bytes", 4, 5000).event("event");
+    for namespace in [plan.create().unwrap(), plan.directory(sandbox.names()).open(NAME).unwrap()] {
         let mut values: Queue<[u16; 3]> = namespace.queue("values").unwrap();
         let mut another = namespace.queue::<[u16; 3]>("values").unwrap();
         assert_eq!((values.capacity(), values.len()), (8, 0));
@@ -57,14 +58,14 @@ fn namespace_queue_behaves_like_any_queue() {
 
 #[test]
 fn namespace_queues_are_independent() {
-    let namespace = Namespace::builder().queue::<u8>("first", 4).queue::<u8>("second", 4).anonymous().unwrap();
+    let namespace = Namespace::builder().queue::<u8>("first", 4).queue::<u8>("second", 4).create().unwrap();
     let [mut first, mut second] = ["first", "second"].map(|name| namespace.queue::<u8>(name).unwrap());
     first.send(&1).unwrap();
     second.send(&2).unwrap();
     first.close().unwrap();
     assert_eq!((first.recv(), first.recv()), (Ok(1), Err(RecvError::Closed)));
     assert_eq!((second.recv(), second.send(&3), second.recv()), (Ok(2), Ok(()), Ok(3)));
-    let other = QueueSender::<u8>::try_clone(&second.sender().unwrap()).unwrap();
+    let other = queue::Sender::<u8>::try_clone(&second.sender().unwrap()).unwrap();
     drop((namespace, second));
     assert_eq!(other.len(), 0);
 }
@@ -72,13 +73,13 @@ fn namespace_queues_are_independent() {
 #[test]
 fn namespace_of_one_participant_each_queue_has_one_sender_and_receiver() {
     let plan = Namespace::builder().queue::<u8>("before", 4).max_participants(1).queue::<u8>("after", 4);
-    let namespace = plan.anonymous().unwrap();
+    let namespace = plan.create().unwrap();
     for name in ["before", "after"] {
         let mut queue = namespace.queue::<u8>(name).unwrap();
         queue.send(&1).unwrap();
         assert_eq!(queue.recv(), Ok(1));
         for error in [queue.sender().map(drop), queue.receiver().map(drop), namespace.queue::<u8>(name).map(drop)] {
-            assert_eq!(error.unwrap_err().kind(), ErrorKind::LanesTaken, "{name}");
+            assert_eq!(error.unwrap_err().kind(), ErrorKind::TooManyParticipants, "{name}");
         }
         let (mut tx, rx) = queue.split();
         drop(rx);

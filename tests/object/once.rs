@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Once, SyncError};
+use tombolo::sync::{Once, SyncError};
 
 use crate::common::{MOMENT, WAITS, unwind, unwinds};
 use crate::support::Sandbox;
@@ -24,7 +24,7 @@ fn once_concurrent_calls_run_once_panics_do_not_count() {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let done = once.call_once(|| {
-                        assert_eq!(once.call_once(|| unreachable!()), Err(SyncError::Relocked));
+                        assert_eq!(once.call_once(|| unreachable!()), Err(SyncError::WouldDeadlock));
                         thread::sleep(MOMENT);
                         times.fetch_add(1, Ordering::Relaxed);
                     });

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use tombolo::{Namespace, ReentrantMutex, SyncError};
+use tombolo::Namespace;
+use tombolo::sync::{ReentrantMutex, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, refusal, sample, unwind, unwinds};
 use crate::support::Sandbox;
@@ -33,7 +34,7 @@ fn reentrant_mutex_set_is_visible_at_once() {
 
 #[test]
 fn reentrant_mutex_guards_dropped_in_any_order_last_one_unlocks() {
-    let namespace = Namespace::builder().reentrant_mutex(NAME, 0_u64).anonymous().unwrap();
+    let namespace = Namespace::builder().reentrant_mutex(NAME, 0_u64).create().unwrap();
     let [mutex, another] = [(); 2].map(|()| namespace.reentrant_mutex::<u64>(NAME).unwrap());
     let is_free = || in_other_thread(|| another.try_lock().is_ok());
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {

@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use tombolo::{Namespace, RwLock, RwLockReadGuard, SyncError};
+use tombolo::Namespace;
+use tombolo::sync::{RwLock, RwLockReadGuard, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, poisoned, refusal, sample, unwind, unwinds};
 use crate::support::{Sandbox, until};
@@ -42,13 +43,13 @@ fn rw_lock_write_guard_dropped_commits() {
 
 #[test]
 fn rw_lock_read_by_thread_nested_read_works_upgrade_is_refused() {
-    let namespace = Namespace::builder().rw_lock(NAME, 1_u32).anonymous().unwrap();
+    let namespace = Namespace::builder().rw_lock(NAME, 1_u32).create().unwrap();
     let [lock, another] = [(); 2].map(|()| namespace.rw_lock::<u32>(NAME).unwrap());
     let guards = [lock.read().unwrap(), another.read().unwrap(), lock.try_read().unwrap()];
     for handle in [&lock, &another] {
-        assert_eq!(refusal(handle.write()), SyncError::Relocked);
-        assert_eq!(refusal(handle.try_write()), SyncError::Relocked);
-        assert_eq!(refusal(handle.write_timeout(Duration::ZERO)), SyncError::Relocked);
+        assert_eq!(refusal(handle.write()), SyncError::WouldDeadlock);
+        assert_eq!(refusal(handle.try_write()), SyncError::WouldDeadlock);
+        assert_eq!(refusal(handle.write_timeout(Duration::ZERO)), SyncError::WouldDeadlock);
     }
     let [first, second, third] = guards;
     drop(first);
@@ -57,10 +58,10 @@ fn rw_lock_read_by_thread_nested_read_works_upgrade_is_refused() {
     drop(second);
     let guard = another.write().unwrap();
     for handle in [&lock, &another] {
-        assert_eq!(refusal(handle.write()), SyncError::Relocked);
-        assert_eq!(refusal(handle.read()), SyncError::Relocked);
-        assert_eq!(refusal(handle.try_read()), SyncError::Relocked);
-        assert_eq!(refusal(handle.read_timeout(Duration::MAX)), SyncError::Relocked);
+        assert_eq!(refusal(handle.write()), SyncError::WouldDeadlock);
+        assert_eq!(refusal(handle.read()), SyncError::WouldDeadlock);
+        assert_eq!(refusal(handle.try_read()), SyncError::WouldDeadlock);
+        assert_eq!(refusal(handle.read_timeout(Duration::MAX)), SyncError::WouldDeadlock);
     }
     drop(guard);
     drop(lock.read().unwrap());
@@ -78,7 +79,7 @@ fn rw_lock_poisoned_every_lock_reports_it_until_cleared() {
         let _reading = poisoned(lock.read_timeout(Duration::MAX));
         assert_eq!(in_other_thread(|| *poisoned(lock.try_read())), 1);
     }
-    poisoned(lock.try_write()).heal();
+    poisoned(lock.try_write()).clear_poison();
     drop((lock.read().unwrap(), lock.read().unwrap()));
     drop(lock.write().unwrap());
 }
@@ -171,8 +172,8 @@ fn rw_lock_too_many_reads_is_refused() {
     let lock = RwLock::new(1_u8).unwrap();
     let most = (1 << 15) - 1;
     let mut guards: Vec<_> = (0..most).map(|_| lock.read().unwrap()).collect();
-    let crowded = SyncError::TooMany { count: most + 1, limit: most };
-    assert_eq!(lock.read().err().and_then(|error| error.recover().err()), Some(crowded));
+    let crowded = SyncError::LimitExceeded { count: most + 1, limit: most };
+    assert_eq!(lock.read().err().and_then(|error| error.into_guard().err()), Some(crowded));
     assert!(!in_other_thread(|| lock.try_read().is_ok()));
     guards.pop();
     assert!(in_other_thread(|| lock.try_read().is_ok()));

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{BoundedSemaphore, ErrorKind, Semaphore, SyncError, Wait};
+use tombolo::{ErrorKind, WaitStrategy};
+use tombolo::sync::{BoundedSemaphore, Semaphore, SyncError};
 
 use crate::common::{MOMENT, WAITS, in_other_thread, unwind, unwinds};
 use crate::support::Sandbox;
@@ -16,7 +17,7 @@ fn semaphore_count_beyond_limit_is_refused() {
     assert_eq!(Semaphore::new(MAX_PERMITS + 1).unwrap_err().kind(), ErrorKind::InvalidOptions);
     let semaphore = Semaphore::new(MAX_PERMITS - 2).unwrap();
     assert_eq!(semaphore.release(2), Ok(()));
-    let too_many = |count| Err(SyncError::TooMany { count, limit: MAX_PERMITS.into() });
+    let too_many = |count| Err(SyncError::LimitExceeded { count, limit: MAX_PERMITS.into() });
     assert_eq!(semaphore.release(1), too_many(u64::from(MAX_PERMITS) + 1));
     assert_eq!(semaphore.release(u32::MAX), too_many(u64::from(MAX_PERMITS) + u64::from(u32::MAX)));
     assert_eq!((semaphore.available(), semaphore.release(0)), (Ok(MAX_PERMITS), Ok(())));
@@ -98,7 +99,7 @@ impl Drop for Occupancy<'_> {
 fn semaphore_concurrent_holders_never_exceed_permits() {
     const EACH: u32 = 2000;
     let _watchdog = Sandbox::new();
-    for wait in [Wait::SpinThenPark, Wait::Park] {
+    for wait in [WaitStrategy::SpinThenPark, WaitStrategy::Park] {
         let semaphore = Semaphore::new(3).unwrap().with_wait(wait);
         let bounded = BoundedSemaphore::new(3).unwrap().with_wait(wait);
         let inside = [AtomicU64::new(0), AtomicU64::new(0)];

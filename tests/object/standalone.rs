@@ -1,9 +1,7 @@
 //! Objects outside any namespace, with and without a name.
 
-use tombolo::{
-    Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, DIRECTORY_VARIABLE, Directory, ErrorKind, Event, Mutex,
-    Namespace, Object, Once, ReentrantMutex, RwLock, Semaphore, Value, Wait,
-};
+use tombolo::{DIRECTORY_ENV, Directory, ErrorKind, Namespace, WaitStrategy};
+use tombolo::sync::{Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, Event, Mutex, Object, Once, ReentrantMutex, RwLock, Semaphore, Value};
 
 use crate::common::{NAME, assert_error};
 use crate::support::{Process, Sandbox, command};
@@ -20,7 +18,7 @@ pub fn use_standalone_names(_: &[String]) {
                 <$object>::open(name).unwrap(),
                 <$object>::open_or_create(name $(, $argument)?).unwrap(),
                 <$object>::from_fd(first.share().unwrap()).unwrap(),
-                first.clone().with_wait(Wait::Park),
+                first.clone().with_wait(WaitStrategy::Park),
             ];
             for other in &others {
                 assert_eq!((other.object_name(), other.namespace_name()), ("", Some(name)));
@@ -51,7 +49,7 @@ pub fn use_standalone_names(_: &[String]) {
     check!(Barrier, Event, 2);
     check!(Once, Condvar,);
 
-    let array = Array::create(NAME, &[1_u8; 10]).unwrap();
+    let array = Array::create_new(NAME, &[1_u8; 10]).unwrap();
     assert_error(Array::open_or_create(NAME, &[1_u8; 11]), ErrorKind::WrongType, &["array of 10"]);
     assert_eq!(Array::<u8>::open(NAME).unwrap().len(), 10, "whatever its length");
     let namespace = Namespace::open(NAME).unwrap();
@@ -60,7 +58,7 @@ pub fn use_standalone_names(_: &[String]) {
     let pair = Namespace::builder().event("first").event("second").open(NAME).unwrap();
     assert_error(Event::open(NAME), ErrorKind::WrongType, &["2", "one object"]);
     drop(pair);
-    assert_error(Value::create("a/b", 1_u8), ErrorKind::InvalidName, &[]);
+    assert_error(Value::create_new("a/b", 1_u8), ErrorKind::InvalidName, &[]);
     assert_eq!(Directory::default().names().unwrap(), [""; 0]);
 }
 
@@ -68,5 +66,5 @@ pub fn use_standalone_names(_: &[String]) {
 fn object_standalone_has_a_name_of_its_own() {
     let sandbox = Sandbox::new();
     let mut command = command("use_standalone_names", &[]);
-    Process::from(command.env(DIRECTORY_VARIABLE, sandbox.names()).spawn().unwrap()).finish();
+    Process::from(command.env(DIRECTORY_ENV, sandbox.names()).spawn().unwrap()).finish();
 }

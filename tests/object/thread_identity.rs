@@ -4,7 +4,7 @@
 use std::mem::forget;
 use std::time::Duration;
 
-use tombolo::{LockError, LockResult, Mutex, ReentrantMutex, RwLock, SyncError};
+use tombolo::sync::{LockError, LockResult, Mutex, ReentrantMutex, RwLock, SyncError};
 
 use crate::common::in_other_thread;
 use crate::support::Sandbox;
@@ -23,7 +23,7 @@ fn assert_stays_locked<L: Sync>(lock: &L, hold: fn(&L), attempt: fn(&L) -> Resul
 }
 
 fn outcome<G>(result: LockResult<G>) -> Result<(), SyncError> {
-    result.or_else(LockError::recover).map(drop)
+    result.or_else(LockError::into_guard).map(drop)
 }
 
 #[test]

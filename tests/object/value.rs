@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use tombolo::{SyncError, Value};
+use tombolo::sync::{SyncError, Value};
 
 use crate::common::{MOMENT, WAITS, in_other_thread, of_every_size, sample, unwind, unwinds};
 use crate::support::Sandbox;
@@ -44,28 +44,28 @@ fn value_wait_for_change_returns_each_unseen_version() {
     let _watchdog = Sandbox::new();
     for wait in WAITS {
         let value = Value::new(1_u32).unwrap().with_wait(wait);
-        assert_eq!(value.wait_changed(Duration::ZERO), Err(SyncError::TimedOut), "it has seen the first one");
+        assert_eq!(value.wait_for_change(Duration::ZERO), Err(SyncError::TimedOut), "it has seen the first one");
         let other = value.clone();
         value.store(&2).unwrap();
-        assert_eq!(value.wait_changed(MOMENT), Err(SyncError::TimedOut), "it was its own store");
-        assert_eq!(other.wait_changed(Duration::ZERO), Ok(2));
-        assert_eq!(other.wait_changed(Duration::ZERO), Err(SyncError::TimedOut), "it has waited for that");
+        assert_eq!(value.wait_for_change(MOMENT), Err(SyncError::TimedOut), "it was its own store");
+        assert_eq!(other.wait_for_change(Duration::ZERO), Ok(2));
+        assert_eq!(other.wait_for_change(Duration::ZERO), Err(SyncError::TimedOut), "it has waited for that");
         value.update(|value| *value += 1).unwrap();
         assert_eq!(other.load(), Ok(3));
-        assert_eq!(other.wait_changed(Duration::ZERO), Err(SyncError::TimedOut), "it has loaded that");
+        assert_eq!(other.wait_for_change(Duration::ZERO), Err(SyncError::TimedOut), "it has loaded that");
         value.store(&3).unwrap();
-        assert_eq!(other.wait_changed(Duration::MAX), Ok(3), "a version of its own, if the same value");
+        assert_eq!(other.wait_for_change(Duration::MAX), Ok(3), "a version of its own, if the same value");
         other.writer().unwrap().store(&5).unwrap();
         other.writer().unwrap().update(|value| *value = 3).unwrap();
-        assert_eq!(other.wait_changed(Duration::ZERO), Err(SyncError::TimedOut), "they were its own stores");
+        assert_eq!(other.wait_for_change(Duration::ZERO), Err(SyncError::TimedOut), "they were its own stores");
         value.store(&6).unwrap();
         let mut copy = 0;
         assert_eq!((other.load_into(&mut copy), copy), (Ok(()), 6));
-        assert_eq!(other.wait_changed(Duration::ZERO), Err(SyncError::TimedOut), "it has loaded that");
+        assert_eq!(other.wait_for_change(Duration::ZERO), Err(SyncError::TimedOut), "it has loaded that");
         thread::scope(|scope| {
             let waiting = [(); 3].map(|()| {
                 let handle = other.clone();
-                scope.spawn(move || handle.wait_changed(Duration::MAX))
+                scope.spawn(move || handle.wait_for_change(Duration::MAX))
             });
             thread::sleep(MOMENT);
             value.writer().unwrap().store(&4).unwrap();
@@ -108,14 +108,14 @@ fn value_writer_held_blocks_writers_not_readers() {
     assert_eq!(writer.update(|value| value[2] = 2), Ok([1, 1, 2]));
     for handle in [&value, &another] {
         assert_eq!(handle.load(), Ok([1, 1, 2]));
-        assert_eq!(handle.store(&[9; 3]), Err(SyncError::Relocked));
-        assert_eq!(handle.try_store(&[9; 3]), Err(SyncError::Relocked));
-        assert_eq!(handle.store_timeout(&[9; 3], Duration::MAX), Err(SyncError::Relocked));
-        assert_eq!(handle.update(|_| unreachable!()), Err(SyncError::Relocked));
-        assert_eq!(handle.try_update(|_| unreachable!()), Err(SyncError::Relocked));
-        assert_eq!(handle.update_timeout(|_| unreachable!(), MOMENT), Err(SyncError::Relocked));
-        assert_eq!(handle.writer().err(), Some(SyncError::Relocked));
-        assert_eq!(handle.try_writer().err(), Some(SyncError::Relocked));
+        assert_eq!(handle.store(&[9; 3]), Err(SyncError::WouldDeadlock));
+        assert_eq!(handle.try_store(&[9; 3]), Err(SyncError::WouldDeadlock));
+        assert_eq!(handle.store_timeout(&[9; 3], Duration::MAX), Err(SyncError::WouldDeadlock));
+        assert_eq!(handle.update(|_| unreachable!()), Err(SyncError::WouldDeadlock));
+        assert_eq!(handle.try_update(|_| unreachable!()), Err(SyncError::WouldDeadlock));
+        assert_eq!(handle.update_timeout(|_| unreachable!(), MOMENT), Err(SyncError::WouldDeadlock));
+        assert_eq!(handle.writer().err(), Some(SyncError::WouldDeadlock));
+        assert_eq!(handle.try_writer().err(), Some(SyncError::WouldDeadlock));
     }
     in_other_thread(|| {
         assert_eq!(another.load(), Ok([1, 1, 2]));

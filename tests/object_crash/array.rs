@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use bytemuck::Pod;
-use tombolo::Array;
+use tombolo::sync::Array;
 
 use crate::common::{Pair, guard_and_death, pair};
 use crate::sweep::Swept;

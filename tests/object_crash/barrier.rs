@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tombolo::SyncError;
+use tombolo::sync::SyncError;
 
 use crate::common::{AT_ONCE, BRIEFLY, LONG, WAIT_CALLS};
 use crate::objects::{all_wait, barrier_of};
@@ -23,7 +23,7 @@ fn sweep_wait_as_first(calls: usize, patience: Duration) -> Swept {
             let pid = crash.pid().unwrap();
             let barrier = barrier_of(namespace);
             let outcome = barrier.wait_timeout(BRIEFLY).unwrap_err();
-            let is_broken = outcome == SyncError::Broken { pid };
+            let is_broken = outcome == SyncError::BarrierBroken { pid };
             // It may have been killed before it was counted.
             let may_be_late = crash.object("barrier").state == "0 of 3 have come";
             assert!(
@@ -54,7 +54,7 @@ fn barrier_wait_as_last_killed_all_agree_on_outcome() {
     const MET: u64 = 1;
     let code = |result: Result<_, SyncError>| match result {
         Ok(_) => MET,
-        Err(SyncError::Broken { pid }) => pid,
+        Err(SyncError::BarrierBroken { pid }) => pid,
         Err(error) => panic!("{error}"),
     };
     let swept = sweep_beside_sleeper(

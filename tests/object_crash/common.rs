@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tombolo::{Directory, Inspection, LockError, LockResult, Namespace, NamespaceBuilder, ObjectState, Standing, Wait};
+use tombolo::{Directory, Namespace, NamespaceBuilder, WaitStrategy};
+use tombolo::inspect::{ObjectInfo, ParticipantStatus, RegionInfo};
+use tombolo::sync::{LockError, LockResult};
 
 use crate::support::{Board, fork, until};
 use crate::sweep::{NAME, within};
@@ -34,11 +36,11 @@ pub fn number(pair: Pair) -> u64 {
 /// So few participants that a newcomer takes the place of the dead one. Waits sleep at once, so
 /// that each victim takes the same steps.
 pub fn plan_for(participants: usize, names: &Path) -> NamespaceBuilder {
-    Namespace::builder().max_participants(participants).wait(Wait::Park).directory(names)
+    Namespace::builder().max_participants(participants).wait(WaitStrategy::Park).directory(names)
 }
 
 /// What a victim left behind, before any repair.
-pub struct CrashState(pub Inspection);
+pub struct CrashState(pub RegionInfo);
 
 impl CrashState {
     pub fn of(names: &Path) -> Self {
@@ -47,10 +49,10 @@ impl CrashState {
 
     /// The PID of the dead process.
     pub fn pid(&self) -> Option<u64> {
-        self.0.participants.iter().find(|participant| participant.standing == Standing::Dead).map(|dead| dead.pid)
+        self.0.participants.iter().find(|participant| participant.standing == ParticipantStatus::Dead).map(|dead| dead.pid)
     }
 
-    pub fn object(&self, name: &str) -> &ObjectState {
+    pub fn object(&self, name: &str) -> &ObjectInfo {
         self.0.objects.iter().find(|object| object.name == name).unwrap()
     }
 
@@ -79,7 +81,7 @@ pub fn guard_and_death<G>(result: LockResult<G>) -> (G, bool) {
 /// Runs `act` in a process that joins, and then leaves.
 pub fn newcomer(plan: NamespaceBuilder, act: impl FnOnce(&Namespace)) {
     fork(&within(), || {
-        let namespace = plan.open_existing().open(NAME).unwrap();
+        let namespace = plan.must_exist().open(NAME).unwrap();
         act(&namespace);
     })
     .finish();

@@ -4,7 +4,7 @@ use std::mem::forget;
 use std::path::Path;
 use std::thread;
 
-use tombolo::{LockError, Mutex, SyncError};
+use tombolo::sync::{LockError, Mutex, SyncError};
 
 use crate::common::{
     CrashState, LONG, Pair, SLEEP, WAIT_CALLS, dead_participant, guard_and_death, newcomer, number, open_leaked, pair,
@@ -107,7 +107,7 @@ fn mutex_clear_poison_killed_is_poisoned_or_cleared() {
             move || {
                 let Err(LockError::Poisoned(mut guard)) = mutex.lock() else { panic!("it is poisoned") };
                 *guard = pair(1);
-                guard.heal();
+                guard.clear_poison();
             }
         },
         |namespace, crash| {
@@ -117,7 +117,7 @@ fn mutex_clear_poison_killed_is_poisoned_or_cleared() {
                 Ok(guard) => assert!(!held && number(*guard) == 1),
                 Err(LockError::Poisoned(mut guard)) => {
                     assert!(number(*guard) <= u64::from(held));
-                    guard.heal();
+                    guard.clear_poison();
                 }
                 Err(error) => panic!("{error}"),
             }
@@ -218,7 +218,7 @@ fn mutex_try_lock_polled_finds_dead_owner() {
     until(|| busy.is_locked());
     let got = (0..50).any(|_| {
         thread::sleep(SLEEP + SLEEP / 4);
-        assert!(matches!(busy.try_lock(), Err(LockError::Refused(SyncError::WouldBlock))));
+        assert!(matches!(busy.try_lock(), Err(LockError::Failed(SyncError::WouldBlock))));
         matches!(mutex.try_lock(), Err(LockError::OwnerDied(_)))
     });
     assert!(got, "no attempt checked its owner");

@@ -4,7 +4,7 @@ use std::mem::forget;
 use std::path::Path;
 use std::thread;
 
-use tombolo::{Abandoned, Directory};
+use tombolo::{Directory, OnStale};
 
 use crate::common::{dead_participant, guard_and_death, newcomer, number, pair, plan_for};
 use crate::objects::{all_kinds, all_work, lock_of, mutex_of, mutex_works, slots_of, value_of};
@@ -38,7 +38,7 @@ fn namespace_join_killed_participant_is_replaced() {
     let swept = sweep(
         |names| plan(names).open(NAME).unwrap(),
         |names| {
-            let plan = plan(names).open_existing();
+            let plan = plan(names).must_exist();
             move || forget(plan.open(NAME).unwrap())
         },
         |names, survivor| {
@@ -121,7 +121,7 @@ fn namespace_leave_persistent_as_last_killed_contents_remain() {
             move || drop(namespace)
         },
         |names, ()| {
-            let namespace = plan(names).open_existing().open(NAME).unwrap();
+            let namespace = plan(names).must_exist().open(NAME).unwrap();
             assert_eq!(number(value_of(&namespace).load().unwrap()), 1);
             all_work(&namespace);
             drop(namespace);
@@ -140,7 +140,7 @@ fn namespace_recreate_killed_next_open_finds_old_or_new() {
             dead_participant(plan(names), |namespace| value_of(namespace).store(&pair(7)).unwrap());
         },
         |names| {
-            let plan = plan(names).abandoned(Abandoned::Replace);
+            let plan = plan(names).on_stale(OnStale::Recreate);
             move || forget(plan.open(NAME).unwrap())
         },
         |names, ()| {

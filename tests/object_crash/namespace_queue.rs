@@ -3,7 +3,8 @@
 use std::mem::forget;
 use std::path::Path;
 
-use tombolo::{Namespace, Queue};
+use tombolo::Namespace;
+use tombolo::queue::Queue;
 
 use crate::common::{Pair, newcomer, number, open_leaked, pair, plan_for};
 use crate::objects::queue_of;

@@ -2,9 +2,9 @@
 
 use std::thread;
 
-use tombolo::{
-    Barrier, BoundedSemaphore, Event, Mutex, Namespace, NamespaceBuilder, Queue, RwLock, Semaphore, SyncError, Value,
-};
+use tombolo::{Namespace, NamespaceBuilder};
+use tombolo::queue::Queue;
+use tombolo::sync::{Barrier, BoundedSemaphore, Event, Mutex, RwLock, Semaphore, SyncError, Value};
 
 use crate::common::{Pair, number, pair};
 

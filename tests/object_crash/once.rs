@@ -1,6 +1,7 @@
 //! `Once`: calls are cut off.
 
-use tombolo::{Namespace, Once};
+use tombolo::Namespace;
+use tombolo::sync::Once;
 
 use crate::sweeps::{sweep_beside_sleeper, sweep_object};
 

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use std::{fs, thread};
 
-use tombolo::{Directory, Namespace, NamespaceBuilder, SyncError};
+use tombolo::{Directory, Namespace, NamespaceBuilder};
+use tombolo::sync::SyncError;
 
 use crate::common::{
     CrashState, Pair, SLEEP, board, guard_and_death, is_gone, newcomer, number, open_leaked, pair, plan_for,
@@ -76,7 +77,7 @@ fn sweep_repair<O: FnOnce()>(
                 assert_eq!(number(*guard), 0, "uncommitted");
                 drop(guard);
                 let barrier = barrier_of(namespace);
-                assert_eq!(barrier.wait(), Err(SyncError::Broken { pid }));
+                assert_eq!(barrier.wait(), Err(SyncError::BarrierBroken { pid }));
                 // A reader changes nothing, so its death is not reported.
                 assert!(!guard_and_death(lock_of(namespace).write()).1);
                 slots_work(namespace);

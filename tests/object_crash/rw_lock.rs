@@ -4,7 +4,7 @@ use std::mem::forget;
 use std::path::Path;
 use std::thread;
 
-use tombolo::RwLock;
+use tombolo::sync::RwLock;
 
 use crate::common::{
     CrashState, Pair, WAIT_CALLS, dead_participant, guard_and_death, newcomer, number, open_leaked, pair, plan_for,

@@ -1,6 +1,6 @@
 //! `Semaphore`: acquiring and releasing are cut off.
 
-use tombolo::SyncError;
+use tombolo::sync::SyncError;
 
 use crate::common::{WAIT_CALLS, within_a_second};
 use crate::objects::permits_of;

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use bytemuck::Pod;
-use tombolo::Value;
+use tombolo::sync::Value;
 
 use crate::common::{LONG, Pair, number, pair};
 use crate::objects::value_of;
@@ -71,7 +71,7 @@ fn value_store_killed_waiter_sees_change() {
         |plan| plan.value("value", pair(0)),
         |namespace| {
             let value = value_of(namespace);
-            assert_eq!(number(value.wait_changed(LONG).unwrap()), 1);
+            assert_eq!(number(value.wait_for_change(LONG).unwrap()), 1);
         },
         |namespace| {
             let value = value_of(namespace);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tombolo::SyncError;
+use tombolo::sync::SyncError;
 
 use crate::common::{open, owner_died, refusal, start_ready};
 use crate::support::{Board, Sandbox};

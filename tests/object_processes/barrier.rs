@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Namespace, SyncError};
+use tombolo::Namespace;
+use tombolo::sync::SyncError;
 
 use crate::common::{MOMENT, NAME, board, start_ready, stop};
 use crate::support::{Board, Sandbox, until};
@@ -22,7 +23,7 @@ pub fn wait_at_barrier(arguments: &[String]) {
 
 fn broken_by(error: SyncError) -> u64 {
     match error {
-        SyncError::Broken { pid } => pid,
+        SyncError::BarrierBroken { pid } => pid,
         other => panic!("{other}"),
     }
 }
@@ -42,7 +43,7 @@ fn barrier_waiter_killed_breaks_it_for_the_others() {
         let other = start_ready(&sandbox, "wait_at_barrier", &[]);
         until(|| barrier.waiting() == 2);
         let pid = victim.pid() as u64;
-        let broken = Err(SyncError::Broken { pid });
+        let broken = Err(SyncError::BarrierBroken { pid });
         if round == 0 {
             victim.kill();
             other.finish(); // it notices the death itself

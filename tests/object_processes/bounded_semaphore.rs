@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use tombolo::SyncError;
+use tombolo::sync::SyncError;
 
 use crate::common::{MOMENT, open, start_ready};
 use crate::support::{Sandbox, until};

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::{LockError, LockResult, Namespace, NamespaceBuilder, SyncError};
+use tombolo::{Namespace, NamespaceBuilder};
+use tombolo::sync::{LockError, LockResult, SyncError};
 
 use crate::support::{Board, Process, Sandbox, start};
 
@@ -104,13 +105,13 @@ pub fn owner_died<G: std::fmt::Debug>(result: LockResult<G>) -> G {
 
 pub fn refusal<G: std::fmt::Debug>(result: LockResult<G>) -> SyncError {
     match result {
-        Err(LockError::Refused(error)) => error,
+        Err(LockError::Failed(error)) => error,
         other => panic!("not refused: {other:?}"),
     }
 }
 
 pub fn any_guard<G>(result: LockResult<G>) -> Result<G, SyncError> {
-    result.or_else(LockError::recover)
+    result.or_else(LockError::into_guard)
 }
 
 /// Holds the objects that the arguments name, with committed and uncommitted changes.

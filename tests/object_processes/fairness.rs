@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Namespace, Wait};
+use tombolo::{Namespace, WaitStrategy};
 
 use crate::common::{MOMENT, NAME, Pair, board, open, opened, plan, spin, start_ready, start_role, stop};
 use crate::support::{Board, Process, Sandbox, until};
@@ -15,7 +15,7 @@ use crate::waits::{Waiting, for_each_way, is_asleep, waiting, waiting_and_then, 
 pub fn take_repeatedly(arguments: &[String]) {
     let board = Board::at(Path::new(&arguments[1]));
     let pace = arguments[3].as_str();
-    let wait = if pace == "polling" { Wait::Spin } else { Wait::default() };
+    let wait = if pace == "polling" { WaitStrategy::Spin } else { WaitStrategy::default() };
     let namespace = plan().wait(wait).directory(&arguments[0]).open(NAME).unwrap();
     let take = match pace {
         "at once" => waiting(&namespace, &arguments[2]),

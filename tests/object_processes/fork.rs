@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tombolo::{Array, ArrayGuard, ErrorKind, Once, RecvError, SendError, SyncError, Value};
+use tombolo::{ErrorKind, RecvError, SendError};
+use tombolo::sync::{Array, ArrayGuard, Once, SyncError, Value};
 
 use crate::common::{NAME, Pair, in_other_thread, opened, plan, refusal, start_role};
 use crate::support::{Sandbox, alone, fork};
@@ -59,7 +60,7 @@ pub fn fork_with_handles(arguments: &[String]) {
         assert_forked([
             wide.snapshot().unwrap_err(),
             bytes.snapshot().unwrap_err(),
-            change.wait_changed(now).unwrap_err(),
+            change.wait_for_change(now).unwrap_err(),
         ]);
         let calls = [value.store(&[9; 2]), value.try_store(&[9; 2]), value.store_timeout(&[9; 2], now)];
         assert_forked(calls.map(Result::unwrap_err));

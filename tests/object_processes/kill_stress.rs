@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
 
-use tombolo::{LockError, LockResult, Namespace, NamespaceBuilder, RecvError, SendError, SyncError};
+use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError};
+use tombolo::sync::{LockError, LockResult, SyncError};
 
 use crate::common::{MOMENT, NAME, board, spin, start_role};
 use crate::support::{Board, Process, Random, Sandbox, say, storm_numbers, until};
@@ -185,7 +186,7 @@ impl Worker<'_> {
             8 => {
                 let value = namespace.value::<Wide>("value").unwrap();
                 next(&value.load().unwrap());
-                let _ = value.wait_changed(Duration::from_micros(200)).map(|wide| next(&wide));
+                let _ = value.wait_for_change(Duration::from_micros(200)).map(|wide| next(&wide));
             }
             9 => {
                 let permits = namespace.bounded_semaphore("permits").unwrap();
@@ -214,7 +215,7 @@ impl Worker<'_> {
                 let meeting = namespace.barrier("meeting").unwrap();
                 match meeting.wait_timeout(Duration::from_micros(500)) {
                     Ok(_) | Err(SyncError::TimedOut) => {}
-                    Err(SyncError::Broken { .. }) => meeting.reset().unwrap(),
+                    Err(SyncError::BarrierBroken { .. }) => meeting.reset().unwrap(),
                     Err(error) => panic!("{error}"),
                 }
                 let mut queue = namespace.queue::<u64>("queue").unwrap();

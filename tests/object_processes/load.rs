@@ -114,7 +114,7 @@ fn take_turns(namespace: &Namespace, by: &str, own: u64) {
                 let turn = 2 * round + own;
                 let mut seen = change.load().unwrap();
                 while seen != turn {
-                    seen = change.wait_changed(Duration::MAX).unwrap();
+                    seen = change.wait_for_change(Duration::MAX).unwrap();
                 }
                 change.store(&(turn + 1)).unwrap();
             }

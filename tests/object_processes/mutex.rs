@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{LockError, SyncError};
+use tombolo::sync::{LockError, SyncError};
 
 use crate::common::{
     MOMENT, Pair, any_guard, board, in_other_thread, open, opened, owner_died, refusal, report_ready_and_park,
@@ -30,7 +30,7 @@ fn mutex_owner_killed_next_lock_reports_owner_died_once() {
                 1 => *owner_died(mutex.lock_timeout(Duration::MAX)),
                 _ => loop {
                     match mutex.try_lock() {
-                        Err(LockError::Refused(SyncError::WouldBlock)) => thread::yield_now(),
+                        Err(LockError::Failed(SyncError::WouldBlock)) => thread::yield_now(),
                         other => break *owner_died(other),
                     }
                 },
@@ -73,7 +73,7 @@ fn mutex_owner_died_guard_can_be_poisoned() {
     owner_died(mutex.lock()).poison();
     assert!(matches!(mutex.lock(), Err(LockError::Poisoned(_))));
     start_ready(&sandbox, "hold", &["re-entrant"]).kill();
-    any_guard(mutex.lock()).unwrap().heal();
+    any_guard(mutex.lock()).unwrap().clear_poison();
     drop(mutex.lock().unwrap());
 }
 

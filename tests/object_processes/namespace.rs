@@ -5,7 +5,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Abandoned, Directory, ErrorKind, Namespace, NamespaceBuilder, RecvError, Standing, SyncError};
+use tombolo::{Directory, ErrorKind, Namespace, NamespaceBuilder, OnStale, RecvError};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::sync::SyncError;
 
 use crate::common::{
     MOMENT, NAME, Pair, any_guard, board, open, opened, owner_died, plan, refusal, report_ready_and_park, spin,
@@ -46,22 +48,22 @@ fn namespace_concurrent_create_yields_one() {
 #[test]
 fn namespace_only_process_killed_name_and_values_remain() {
     let sandbox = Sandbox::new();
-    for abandoned in [Abandoned::Resume, Abandoned::Replace] {
+    for abandoned in [OnStale::Resume, OnStale::Recreate] {
         start_ready(&sandbox, "hold", &["mutex", "storing", "permits", "re-entrant"]).kill();
         assert_eq!(sandbox.litter(), [NAME]);
         let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
-        assert!(inspection.is_abandoned());
-        assert_eq!(inspection.participants[0].standing, Standing::Dead);
-        let namespace = plan().abandoned(abandoned).directory(sandbox.names()).open(NAME).unwrap();
-        let again = plan().abandoned(Abandoned::Replace).directory(sandbox.names()).open(NAME).unwrap();
+        assert!(inspection.is_stale());
+        assert_eq!(inspection.participants[0].standing, ParticipantStatus::Dead);
+        let namespace = plan().on_stale(abandoned).directory(sandbox.names()).open(NAME).unwrap();
+        let again = plan().on_stale(OnStale::Recreate).directory(sandbox.names()).open(NAME).unwrap();
         let (mutex, value) = (namespace.mutex::<Pair>("mutex").unwrap(), again.value::<Pair>("storing").unwrap());
         let permits = namespace.bounded_semaphore("permits").unwrap();
         assert_eq!(permits.available(), 3);
-        if abandoned == Abandoned::Resume {
+        if abandoned == OnStale::Resume {
             assert_eq!((*owner_died(mutex.lock()), value.load()), ([1; 2], Ok([1; 2])), "as last committed");
         }
         assert_eq!(value.store(&[2; 2]), Ok(()));
-        let left = if abandoned == Abandoned::Resume { [1; 2] } else { [0; 2] };
+        let left = if abandoned == OnStale::Resume { [1; 2] } else { [0; 2] };
         assert_eq!(mutex.lock().map(|guard| *guard).unwrap(), left);
         assert_eq!(again.value::<Pair>("storing").unwrap().load(), Ok([2; 2]), "the one that is in use");
         drop((namespace, again, mutex, value, permits));
@@ -76,7 +78,7 @@ fn namespace_abandoned_can_be_recreated_with_other_plan() {
     let other = Namespace::builder().event("another").directory(sandbox.names());
     assert_eq!(other.open(NAME).unwrap_err().kind(), ErrorKind::NotFound, "the old one is there");
     assert_eq!(sandbox.litter(), [NAME], "and stays");
-    let namespace = other.abandoned(Abandoned::Replace).open(NAME).unwrap();
+    let namespace = other.on_stale(OnStale::Recreate).open(NAME).unwrap();
     assert_eq!(namespace.objects().count(), 1);
 }
 
@@ -102,7 +104,7 @@ fn namespace_last_process_leaves_name_is_removed_unless_persistent() {
     drop(plan().persistent().directory(sandbox.names()).open(NAME).unwrap());
     open(&sandbox).atomic::<u64>("atomic").unwrap().store(5);
     start_ready(&sandbox, "open_and_stay", &[]).kill();
-    let replacing = plan().abandoned(Abandoned::Replace).directory(sandbox.names()).open(NAME).unwrap();
+    let replacing = plan().on_stale(OnStale::Recreate).directory(sandbox.names()).open(NAME).unwrap();
     assert_eq!(replacing.atomic::<u64>("atomic").unwrap().load(), 5);
     drop(replacing);
     assert_eq!(sandbox.litter(), [NAME]);
@@ -122,7 +124,7 @@ pub fn join_and_stay(arguments: &[String]) {
 
 pub fn fail_to_join(arguments: &[String]) {
     let error = plan_of_three(Path::new(&arguments[0])).open(NAME).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LanesTaken);
+    assert_eq!(error.kind(), ErrorKind::TooManyParticipants);
     let text = error.to_string();
     arguments[2..].iter().for_each(|pid| assert!(text.contains(pid.as_str()), "{pid} is not in: {text}"));
 }
@@ -210,7 +212,7 @@ fn namespace_left_forgotten_guards_are_released() {
     let namespace = open(&sandbox);
     let child = start_ready(&sandbox, "forget_and_leave", &[]);
     let standing = Directory::at(sandbox.names()).inspect(NAME).unwrap().participants[1].standing;
-    assert_eq!(standing, Standing::Left, "and runs");
+    assert_eq!(standing, ParticipantStatus::Left, "and runs");
     assert_eq!(*owner_died(namespace.mutex::<Pair>("mutex").unwrap().lock()), [1; 2]);
     drop(owner_died(namespace.array::<[u64; 3]>("array").unwrap().lock()));
     drop(namespace.rw_lock::<Pair>("reading").unwrap().write().unwrap());

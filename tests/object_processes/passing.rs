@@ -1,6 +1,8 @@
 //! Objects shared by name, by descriptor, and with child processes.
 
-use tombolo::{Array, BoundedSemaphore, ErrorKind, Handover, Mutex, Namespace, Object, SyncError, Value};
+use tombolo::{ErrorKind, Namespace};
+use tombolo::spawn::Handover;
+use tombolo::sync::{Array, BoundedSemaphore, Mutex, Object, SyncError, Value};
 
 use crate::common::{Pair, open, opened, plan, start_role};
 use crate::support::{Process, Sandbox, command, until};
@@ -77,7 +79,7 @@ fn namespace_opened_by_name_shares_every_object() {
 #[test]
 fn namespace_passed_by_descriptor_shares_every_object() {
     let sandbox = Sandbox::new();
-    for namespace in [plan().anonymous().unwrap(), open(&sandbox)] {
+    for namespace in [plan().create().unwrap(), open(&sandbox)] {
         let handover = Handover::new(command("use_passed_namespace", &[]));
         let handover = handover.share("namespace", &namespace).unwrap().share("again", &namespace).unwrap();
         let child = Process::from(handover.spawn().unwrap());

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use tombolo::SyncError;
+use tombolo::sync::SyncError;
 
 use crate::common::{MOMENT, Pair, open, owner_died, refusal, start_ready};
 use crate::support::{Sandbox, until};

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Namespace, SyncError};
+use tombolo::Namespace;
+use tombolo::sync::SyncError;
 
 use crate::common::{MOMENT, NAME, Pair, open, opened, report_ready_and_park, start_ready, stop};
 use crate::support::{Board, Random, Sandbox};
@@ -60,7 +61,7 @@ pub fn store_continuously(arguments: &[String]) {
 }
 
 pub fn long_values(names: &Path) -> Namespace {
-    let plan = Namespace::builder().value("value", [0_u64; 512]).zeroed_array::<Long>("array", 1);
+    let plan = Namespace::builder().value("value", [0_u64; 512]).array_zeroed::<Long>("array", 1);
     plan.directory(names).open(NAME).unwrap()
 }
 

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use tombolo::{Namespace, SyncError};
+use tombolo::Namespace;
+use tombolo::sync::SyncError;
 
 use crate::common::{MOMENT, Pair, board, open, opened, owner_died, refusal, start_ready, stop};
 use crate::support::{Board, Process, Sandbox};

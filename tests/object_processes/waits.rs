@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fs, thread};
 
-use tombolo::{Namespace, SyncError};
+use tombolo::Namespace;
+use tombolo::sync::SyncError;
 
 use crate::common::{Pair, any_guard, open, opened, start_ready};
 use crate::support::{Process, Sandbox, until};
@@ -93,7 +94,7 @@ pub fn waiting_and_then(namespace: &Namespace, way: &str, inside: fn()) -> Waiti
         }
         "change" => {
             let value = namespace.value::<u64>(way).unwrap();
-            Box::new(move |timeout| value.wait_changed(timeout).map(drop))
+            Box::new(move |timeout| value.wait_for_change(timeout).map(drop))
         }
         "doing" => {
             let once = namespace.once(way).unwrap();

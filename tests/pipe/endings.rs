@@ -4,7 +4,9 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
-use tombolo::{End, Handover, PipeOptions, Receiver, RecvError, SendError, Sender, handed};
+use tombolo::{Endpoint, RecvError, SendError};
+use tombolo::pipe::{self, Receiver, Sender};
+use tombolo::spawn::{Handover, handed};
 
 use crate::support::Sandbox;
 use crate::{comes_back, start_with};
@@ -34,7 +36,7 @@ pub fn receive_one_and_end(arguments: &[String]) {
 fn receiver_sender_gone_returns_messages_then_end() {
     let _sandbox = Sandbox::new();
     for (how, expected) in [("leaving", RecvError::Closed), ("dying", RecvError::PeerDied)] {
-        let (tx, mut rx) = PipeOptions::values::<u64>().one_way().unwrap();
+        let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
         start_with(tx, "send_and_end", &[how]).wait();
         assert_eq!(rx.poll(Duration::MAX), Ok(true));
         assert_eq!((rx.recv(), rx.try_recv()), (Ok(1), Ok(2)));
@@ -48,7 +50,7 @@ fn receiver_sender_gone_returns_messages_then_end() {
 fn sender_receiver_gone_returns_how_it_ended() {
     let _sandbox = Sandbox::new();
     for (how, expected) in [("leaving", SendError::Closed), ("dying", SendError::PeerDied)] {
-        let (mut tx, rx) = PipeOptions::values::<u64>().capacity(2).one_way().unwrap();
+        let (mut tx, rx) = pipe::Options::<u64>::new().capacity(2).create().unwrap();
         tx.send(&1).unwrap();
         start_with(rx, "receive_one_and_end", &[how]).wait();
         let error = (0..=2).find_map(|number| tx.send(&number).err()).unwrap();
@@ -59,8 +61,8 @@ fn sender_receiver_gone_returns_how_it_ended() {
 #[test]
 fn pipe_peer_killed_either_endpoint_returns_peer_died() {
     let _sandbox = Sandbox::new();
-    let (ours, theirs) = tombolo::pipe().unwrap();
-    for (given, mut kept) in [(ours, theirs), tombolo::pipe().map(|(ours, theirs)| (theirs, ours)).unwrap()] {
+    let (ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
+    for (given, mut kept) in [(ours, theirs), tombolo::pipe::Options::bytes().create_duplex().map(|(ours, theirs)| (theirs, ours)).unwrap()] {
         let child = start_with(given, "echo", &[]);
         comes_back(&mut kept, 10);
         child.kill();
@@ -72,19 +74,19 @@ fn pipe_peer_killed_either_endpoint_returns_peer_died() {
 fn endpoint_never_taken_peer_does_not_wait() {
     let _sandbox = Sandbox::new();
     // The command cannot be started: the endpoint counts as closed.
-    let (mut ours, theirs) = tombolo::pipe().unwrap();
+    let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     let handover = Handover::new(Command::new("/nonexistent")).give("peer", theirs).unwrap();
     assert_eq!(handover.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
     assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::Closed));
     // The child never takes it: the endpoint dies with the child.
-    let (mut ours, theirs) = tombolo::pipe().unwrap();
+    let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     start_with(theirs, "do_nothing", &[]).finish();
     assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::PeerDied));
     // The descriptor is closed: the endpoint is dead at once.
-    let (mut ours, theirs) = tombolo::pipe().unwrap();
+    let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     drop(theirs.into_fd().unwrap());
     assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::PeerDied));
-    let (ours, mut theirs) = tombolo::pipe().unwrap();
+    let (ours, mut theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     drop(ours.into_fd().unwrap());
     assert_eq!(theirs.recv(&mut Vec::new()), Err(RecvError::PeerDied));
 }

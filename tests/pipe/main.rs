@@ -15,7 +15,9 @@ use endings::*;
 use messages::*;
 use streams::*;
 use support::{Process, command, message, parts};
-use tombolo::{End, Handover, Pipe, PipeOptions, handed};
+use tombolo::Endpoint;
+use tombolo::pipe::{self, Pipe};
+use tombolo::spawn::{Handover, handed};
 use transfer::*;
 use waiting::*;
 use zero_copy::*;
@@ -41,20 +43,20 @@ parts!(
 );
 
 /// Starts a process that plays `role` with this end of a pipe.
-fn start_with<E: End + 'static>(end: E, role: &str, arguments: &[&str]) -> Process {
+fn start_with<E: Endpoint + 'static>(end: E, role: &str, arguments: &[&str]) -> Process {
     Handover::new(command(role, arguments)).give("peer", end).unwrap().spawn().unwrap().into()
 }
 
 /// A duplex pipe to a process that plays `role`.
-fn pipe_to(options: &PipeOptions<[u8]>, role: &str, arguments: &[&str]) -> (Pipe, Process) {
-    let (ours, theirs) = options.duplex().unwrap();
+fn pipe_to(options: &pipe::Options<[u8]>, role: &str, arguments: &[&str]) -> (Pipe, Process) {
+    let (ours, theirs) = options.create_duplex().unwrap();
     (ours, start_with(theirs, role, arguments))
 }
 
 const CAPACITY: usize = 4096;
 
-fn small() -> PipeOptions<[u8]> {
-    PipeOptions::bytes().capacity_len(CAPACITY)
+fn small() -> pipe::Options<[u8]> {
+    pipe::Options::bytes().capacity_bytes(CAPACITY)
 }
 
 fn send_back(mut pipe: Pipe) {

@@ -4,7 +4,9 @@ use std::fmt::Debug;
 use std::thread;
 
 use bytemuck::Pod;
-use tombolo::{End, Pipe, PipeOptions, RecvError, SendError, Sender, handed};
+use tombolo::{Endpoint, RecvError, SendError};
+use tombolo::pipe::{self, Pipe, Sender};
+use tombolo::spawn::handed;
 
 use crate::support::{Sandbox, message, start};
 use crate::{CAPACITY, comes_back, odd_length, pipe_to, send_back, small, start_with};
@@ -21,7 +23,7 @@ fn pipe_message_of_any_length_comes_back_unchanged() {
     let by_name = small().directory(&names).end("echo").unwrap();
     let second_child = start("echo_by_name", &[names.to_str().unwrap()]);
     for (mut pipe, child) in [(handed_over, child), (by_name, second_child)] {
-        let inline = pipe.tx.inline_max_len();
+        let inline = pipe.tx.max_inline_bytes();
         let around = |length: usize| [length - 1, length, length + 1];
         for length in
             [0, 1, 7, 8, 9].into_iter().chain(around(inline)).chain(around(CAPACITY / 2)).chain(around(CAPACITY))
@@ -38,7 +40,7 @@ fn pipe_message_of_any_length_comes_back_unchanged() {
 #[test]
 fn pipe_message_of_64_mib_comes_back_unchanged() {
     let _sandbox = Sandbox::new();
-    let (mut pipe, child) = pipe_to(&PipeOptions::bytes(), "echo", &[]);
+    let (mut pipe, child) = pipe_to(&pipe::Options::bytes(), "echo", &[]);
     comes_back(&mut pipe, 64 << 20);
     drop(pipe);
     child.finish();
@@ -46,12 +48,12 @@ fn pipe_message_of_64_mib_comes_back_unchanged() {
 
 #[test]
 fn sender_message_over_limit_is_refused() {
-    let (mut tx, mut rx) = small().max_message_len(100).one_way().unwrap();
+    let (mut tx, mut rx) = small().max_message_bytes(100).create().unwrap();
     assert_eq!(tx.send(&[0; 101]), Err(SendError::TooLarge { length: 101, limit: 100 }));
     tx.send(&[1; 100]).unwrap();
     assert_eq!(rx.recv(&mut Vec::new()), Ok(100));
-    let (mut tx, _rx) = small().one_way().unwrap();
-    let limit = tx.inline_max_len();
+    let (mut tx, _rx) = small().create().unwrap();
+    let limit = tx.max_inline_bytes();
     assert_eq!(tx.try_send(&vec![0; limit + 1]), Err(SendError::TooLarge { length: limit + 1, limit }));
     tx.try_send(&vec![0; limit]).unwrap();
 }
@@ -68,7 +70,7 @@ pub fn send_odd_lengths(_: &[String]) {
 #[test]
 fn pipe_many_laps_keep_message_boundaries() {
     let _sandbox = Sandbox::new();
-    let (tx, mut rx) = PipeOptions::bytes().capacity_len(1024).one_way().unwrap();
+    let (tx, mut rx) = pipe::Options::bytes().capacity_bytes(1024).create().unwrap();
     let child = start_with(tx, "send_odd_lengths", &[]);
     for (received, number) in rx.iter().zip(0..LAPS) {
         assert!(received == message(number, odd_length(number)), "message {number}");
@@ -98,7 +100,7 @@ pub fn echo_u64x512(_: &[String]) {
 
 fn values_come_back<T: Pod + Debug + PartialEq>(role: &str) {
     for capacity in [1, 2, 64] {
-        let (ours, theirs) = PipeOptions::values::<T>().capacity(capacity).duplex().unwrap();
+        let (ours, theirs) = pipe::Options::<T>::new().capacity(capacity).create_duplex().unwrap();
         assert_eq!(ours.capacity(), capacity);
         let child = start_with(theirs, role, &[]);
         let (mut tx, mut rx) = ours.split();
@@ -125,7 +127,7 @@ fn pipe_value_of_any_size_comes_back_unchanged() {
 
 #[test]
 fn pipe_batch_moves_as_many_as_fit() {
-    let (mut tx, mut rx) = PipeOptions::values::<[u8; 3]>().capacity(4).one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::<[u8; 3]>::new().capacity(4).create().unwrap();
     let all: Vec<[u8; 3]> = (0..7).map(|number| [number; 3]).collect();
     let mut received = [[0; 3]; 3];
     assert_eq!(tx.send_many(&[]), Ok(0));
@@ -139,7 +141,7 @@ fn pipe_batch_moves_as_many_as_fit() {
     assert_eq!((rx.recv_many(&mut received), rx.try_recv()), (Ok(3), Ok(all[6])));
     assert_eq!(received, all[3..6]);
 
-    let (mut tx, mut rx) = PipeOptions::bytes().capacity_len(128).one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::bytes().capacity_bytes(128).create().unwrap();
     let all: Vec<_> = (0..5).map(|number| message(number, 24)).collect();
     let mut received = vec![Vec::new(); 3];
     assert_eq!(tx.send_many(&all), Ok(4));
@@ -160,12 +162,12 @@ pub fn send_small_and_large(_: &[String]) {
 #[test]
 fn receiver_buffer_too_small_keeps_message() {
     let _sandbox = Sandbox::new();
-    let (tx, mut rx) = small().one_way().unwrap();
+    let (tx, mut rx) = small().create().unwrap();
     let child = start_with(tx, "send_small_and_large", &[]);
     for (number, length) in [(1, 100), (2, 5 * CAPACITY), (3, 10)] {
         let mut buffer = vec![0; length];
         for short in [0, 1, length - 1] {
-            assert_eq!(rx.recv_into(&mut buffer[..short]), Err(RecvError::TooSmall { needed: length }));
+            assert_eq!(rx.recv_into(&mut buffer[..short]), Err(RecvError::BufferTooSmall { needed: length }));
         }
         assert_eq!(rx.recv_into(&mut buffer), Ok(length));
         assert!(buffer == message(number, length));

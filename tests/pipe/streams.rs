@@ -3,7 +3,9 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
-use tombolo::{ByteReader, ByteWriter, End, ErrorKind, Pipe, RecvError, SendError, handed};
+use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
+use tombolo::pipe::{self, Pipe};
+use tombolo::spawn::handed;
 
 use crate::support::{Random, Sandbox, message};
 use crate::{comes_back, pipe_to, small};
@@ -35,7 +37,7 @@ fn pipe_both_directions_at_once_carry_large_messages() {
 #[test]
 fn pipe_half_dropped_other_half_works() {
     let _sandbox = Sandbox::new();
-    let (ours, mut theirs) = tombolo::pipe().unwrap();
+    let (ours, mut theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     let (tx, mut rx) = ours.split();
     drop(tx);
     assert_eq!(theirs.recv(&mut Vec::new()), Err(RecvError::Closed));
@@ -47,7 +49,7 @@ fn pipe_half_dropped_other_half_works() {
 
 pub fn echo_stream(_: &[String]) {
     let (tx, rx) = handed::<Pipe>("peer").unwrap().split();
-    io::copy(&mut ByteReader::new(rx), &mut ByteWriter::new(tx)).unwrap();
+    io::copy(&mut pipe::io::Reader::new(rx), &mut pipe::io::Writer::new(tx)).unwrap();
 }
 
 #[test]
@@ -59,7 +61,7 @@ fn byte_reader_writer_leaves_reads_everything() {
     let mut received = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut writer = ByteWriter::new(tx);
+            let mut writer = pipe::io::Writer::new(tx);
             let mut random = Random(1);
             let mut rest = &sent[..];
             while !rest.is_empty() {
@@ -69,7 +71,7 @@ fn byte_reader_writer_leaves_reads_everything() {
             }
             writer.flush().unwrap();
         });
-        ByteReader::new(rx).read_to_end(&mut received).unwrap();
+        pipe::io::Reader::new(rx).read_to_end(&mut received).unwrap();
     });
     assert!(received == sent);
     child.finish();
@@ -82,6 +84,6 @@ fn byte_reader_writer_killed_fails() {
     comes_back(&mut pipe, 10);
     child.kill();
     let (_tx, rx) = pipe.split();
-    let error = ByteReader::new(rx).read_to_end(&mut Vec::new()).unwrap_err();
+    let error = pipe::io::Reader::new(rx).read_to_end(&mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }

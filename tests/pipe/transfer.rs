@@ -5,7 +5,9 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use tombolo::{End, ErrorKind, Pipe, PipeOptions, Receiver, RecvError, Sender, handed};
+use tombolo::{Endpoint, ErrorKind, RecvError};
+use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::spawn::handed;
 
 use crate::support::{Sandbox, start};
 use crate::{comes_back, pipe_to, send_back, small};
@@ -29,13 +31,13 @@ fn endpoint_taken_twice_is_refused() {
 
 #[test]
 fn endpoint_taken_as_another_type_is_refused() {
-    let options = PipeOptions::values::<u64>();
-    let (tx, mut rx) = options.one_way().unwrap();
+    let options = pipe::Options::<u64>::new();
+    let (tx, mut rx) = options.create().unwrap();
     let copy = |descriptor: &OwnedFd| descriptor.try_clone().unwrap();
     let descriptor = tx.into_fd().unwrap();
     assert_eq!(options.from_fd::<Receiver<u64>>(copy(&descriptor)).unwrap_err().kind(), ErrorKind::WrongType);
     assert_eq!(options.from_fd::<Pipe<u64>>(copy(&descriptor)).unwrap_err().kind(), ErrorKind::WrongType);
-    assert_eq!(PipeOptions::bytes().from_fd::<Sender>(copy(&descriptor)).unwrap_err().kind(), ErrorKind::WrongType);
+    assert_eq!(pipe::Options::bytes().from_fd::<Sender>(copy(&descriptor)).unwrap_err().kind(), ErrorKind::WrongType);
     let mut tx: Sender<u64> = options.from_fd(descriptor).unwrap();
     tx.send(&1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
@@ -78,7 +80,7 @@ pub fn receive_from_socket(arguments: &[String]) {
     with_rights(&mut received, |header| unsafe { libc::recvmsg(socket.as_raw_fd(), header, libc::MSG_CMSG_CLOEXEC) });
     // SAFETY: the kernel has just made it for us.
     let descriptor = unsafe { OwnedFd::from_raw_fd(received.descriptor) };
-    send_back(PipeOptions::bytes().from_fd(descriptor).unwrap());
+    send_back(pipe::Options::bytes().from_fd(descriptor).unwrap());
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn endpoint_sent_over_socket_works() {
     let listener = UnixListener::bind(&path).unwrap();
     let child = start("receive_from_socket", &[path.to_str().unwrap()]);
     let (socket, _) = listener.accept().unwrap();
-    let (mut ours, theirs) = small().duplex().unwrap();
+    let (mut ours, theirs) = small().create_duplex().unwrap();
     let descriptor = theirs.into_fd().unwrap();
     // SAFETY: a valid header that outlives the call.
     with_rights(&mut rights(descriptor.as_raw_fd()), |header| unsafe { libc::sendmsg(socket.as_raw_fd(), header, 0) });

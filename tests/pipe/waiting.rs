@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{PipeOptions, Receiver, RecvError, SendError, handed};
+use tombolo::{RecvError, SendError};
+use tombolo::pipe::{self, Receiver};
+use tombolo::spawn::handed;
 
 use crate::support::{Sandbox, message};
 use crate::{CAPACITY, pipe_to, small, start_with};
@@ -22,7 +24,7 @@ pub fn receive_slowly(_: &[String]) {
 #[test]
 fn sender_ring_full_waits_until_timeout() {
     let _sandbox = Sandbox::new();
-    let (mut tx, rx) = PipeOptions::values::<u64>().capacity(1).one_way().unwrap();
+    let (mut tx, rx) = pipe::Options::<u64>::new().capacity(1).create().unwrap();
     tx.send(&0).unwrap();
     assert_eq!(tx.try_send(&9), Err(SendError::Full));
     assert_eq!(tx.send_timeout(&9, NONE), Err(SendError::TimedOut));
@@ -32,7 +34,7 @@ fn sender_ring_full_waits_until_timeout() {
     assert_eq!(tx.send(&2), Ok(()));
     child.finish();
 
-    let (mut tx, mut rx) = small().one_way().unwrap();
+    let (mut tx, mut rx) = small().create().unwrap();
     let large = message(1, 2 * CAPACITY);
     assert_eq!(tx.send_timeout(&large, NONE), Err(SendError::TimedOut));
     assert_eq!(tx.send_timeout(&large, SHORT), Err(SendError::TimedOut));
@@ -44,7 +46,7 @@ fn sender_ring_full_waits_until_timeout() {
 #[test]
 fn receiver_ring_empty_waits_until_timeout() {
     let _sandbox = Sandbox::new();
-    let (mut tx, mut rx) = PipeOptions::values::<u64>().one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
     assert_eq!(rx.try_recv(), Err(RecvError::Empty));
     assert_eq!(rx.recv_timeout(NONE), Err(RecvError::TimedOut));
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut));

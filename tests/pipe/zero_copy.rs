@@ -1,6 +1,8 @@
 //! Messages written and read in place.
 
-use tombolo::{ErrorKind, Handover, PipeOptions, Receiver, RecvError, Sender, handed};
+use tombolo::{ErrorKind, RecvError};
+use tombolo::pipe::{self, Receiver, Sender};
+use tombolo::spawn::{Handover, handed};
 
 use crate::odd_length;
 use crate::support::{Process, Sandbox, command, message};
@@ -9,7 +11,7 @@ type Block = [u64; 4];
 
 pub fn send_in_place(_: &[String]) {
     // SAFETY: both processes are ours and use the region through the library.
-    let mut tx = unsafe { handed::<Sender<Block>>("values").unwrap().trust().unwrap() };
+    let mut tx = unsafe { handed::<Sender<Block>>("values").unwrap().into_zero_copy().unwrap() };
     tx.reserve(3).unwrap()[0] = [99; 4]; // not committed: sends nothing
     let mut next = 0;
     while next < 1000 {
@@ -23,7 +25,7 @@ pub fn send_in_place(_: &[String]) {
     }
     drop(tx);
     // SAFETY: as above.
-    let mut tx = unsafe { handed::<Sender>("bytes").unwrap().trust() };
+    let mut tx = unsafe { handed::<Sender>("bytes").unwrap().into_zero_copy() };
     for number in 0..1000 {
         tx.reserve(50).unwrap()[0] = 99; // not committed: sends nothing
         let sent = message(number, odd_length(number) / 2);
@@ -35,7 +37,7 @@ pub fn send_in_place(_: &[String]) {
 
 pub fn receive_in_place(_: &[String]) {
     // SAFETY: as in the sender.
-    let mut rx = unsafe { handed::<Receiver<Block>>("values").unwrap().trust().unwrap() };
+    let mut rx = unsafe { handed::<Receiver<Block>>("values").unwrap().into_zero_copy().unwrap() };
     let mut expected = 0;
     while let Ok(blocks) = rx.peek(3) {
         let count = blocks.len().min(2);
@@ -52,7 +54,7 @@ pub fn receive_in_place(_: &[String]) {
     }
     assert!(expected >= 1000);
     // SAFETY: as above.
-    let mut rx = unsafe { handed::<Receiver>("bytes").unwrap().trust() };
+    let mut rx = unsafe { handed::<Receiver>("bytes").unwrap().into_zero_copy() };
     for number in 0..1000 {
         let expected = message(number, odd_length(number) / 2);
         assert!(*rx.peek().unwrap() == expected[..]);
@@ -66,8 +68,8 @@ pub fn receive_in_place(_: &[String]) {
 #[test]
 fn zero_copy_messages_arrive_in_order() {
     let _sandbox = Sandbox::new();
-    let (tx, rx) = PipeOptions::values::<Block>().capacity(8).one_way().unwrap();
-    let (byte_tx, byte_rx) = PipeOptions::bytes().capacity_len(1024).one_way().unwrap();
+    let (tx, rx) = pipe::Options::<Block>::new().capacity(8).create().unwrap();
+    let (byte_tx, byte_rx) = pipe::Options::bytes().capacity_bytes(1024).create().unwrap();
     let give = |role: &str| Handover::new(command(role, &[]));
     let sender = give("send_in_place").give("values", tx).unwrap().give("bytes", byte_tx).unwrap().spawn().unwrap();
     let sender = Process::from(sender);
@@ -79,9 +81,9 @@ fn zero_copy_messages_arrive_in_order() {
 
 #[test]
 fn zero_copy_value_with_gaps_is_refused() {
-    let (tx, _rx) = PipeOptions::values::<[u8; 3]>().one_way().unwrap();
+    let (tx, _rx) = pipe::Options::<[u8; 3]>::new().create().unwrap();
     // SAFETY: both ends are ours.
-    let error = unsafe { tx.trust() }.unwrap_err();
+    let error = unsafe { tx.into_zero_copy() }.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("multiple of 8"), "{error}");
 }

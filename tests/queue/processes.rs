@@ -7,16 +7,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Board, Process, Random, Sandbox, alone, command, fork, message, number_of, start, until};
-use tombolo::{
-    Abandoned, Directory, ErrorKind, Handover, QueueEnd, QueueOptions, QueueReceiver, QueueSender, RecvError,
-    SendError, Standing, handed,
-};
+use tombolo::{Directory, ErrorKind, OnStale, RecvError, SendError};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::queue::{self, QueueEndpoint};
+use tombolo::spawn::{Handover, handed};
 
 const NAME: &str = "name";
 const MOMENT: Duration = Duration::from_millis(30);
 
-fn values(sandbox: &Sandbox) -> QueueOptions<u64> {
-    QueueOptions::values().directory(sandbox.names())
+fn values(sandbox: &Sandbox) -> queue::Options<u64> {
+    queue::Options::new().directory(sandbox.names())
 }
 
 fn board(sandbox: &Sandbox) -> Board {
@@ -37,8 +37,8 @@ fn start_joined(sandbox: &Sandbox, role: &str) -> Process {
 }
 
 /// The options and the board of a process that [`enter`] has started.
-fn from_arguments(arguments: &[String]) -> (QueueOptions<u64>, Board) {
-    (QueueOptions::values().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
+fn from_arguments(arguments: &[String]) -> (queue::Options<u64>, Board) {
+    (queue::Options::new().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
 }
 
 fn stay(board: &Board) -> ! {
@@ -53,14 +53,14 @@ pub fn do_nothing(_: &[String]) {}
 // ---- transferred endpoints -- ---------------------------------------------------------------------------------------
 
 /// Starts a process with two endpoints: one to take work from, one to send results to.
-fn start_worker<E: QueueEnd + 'static, F: QueueEnd + 'static>(role: &str, work: E, results: F) -> Process {
+fn start_worker<E: QueueEndpoint + 'static, F: QueueEndpoint + 'static>(role: &str, work: E, results: F) -> Process {
     let handover = Handover::new(command(role, &[])).give("work", work).unwrap().give("results", results).unwrap();
     handover.spawn().unwrap().into()
 }
 
 pub fn double(_: &[String]) {
-    let mut work: QueueReceiver<u64> = handed("work").unwrap();
-    let mut results: QueueSender<u64> = handed("results").unwrap();
+    let mut work: queue::Receiver<u64> = handed("work").unwrap();
+    let mut results: queue::Sender<u64> = handed("results").unwrap();
     for number in work.iter() {
         results.send(&(2 * number)).unwrap();
     }
@@ -70,8 +70,8 @@ pub fn double(_: &[String]) {
 #[test]
 fn queue_endpoints_passed_to_children_share_the_work() {
     let sandbox = Sandbox::new(); // for its watchdog
-    let (mut work, their_work) = QueueOptions::values::<u64>().capacity(16).channel().unwrap();
-    let (their_results, mut results) = QueueOptions::values::<u64>().capacity(16).channel().unwrap();
+    let (mut work, their_work) = queue::Options::<u64>::new().capacity(16).create_channel().unwrap();
+    let (their_results, mut results) = queue::Options::<u64>::new().capacity(16).create_channel().unwrap();
     let hand = || start_worker("double", their_work.try_clone().unwrap(), their_results.try_clone().unwrap());
     let workers = [hand(), hand(), hand()];
     drop((their_work, their_results));
@@ -93,8 +93,8 @@ fn queue_endpoints_passed_to_children_share_the_work() {
 }
 
 pub fn echo(_: &[String]) {
-    let mut work: QueueReceiver = handed("work").unwrap();
-    let mut results: QueueSender = handed("results").unwrap();
+    let mut work: queue::Receiver = handed("work").unwrap();
+    let mut results: queue::Sender = handed("results").unwrap();
     for message in work.iter() {
         results.send(&message).unwrap();
     }
@@ -103,8 +103,8 @@ pub fn echo(_: &[String]) {
 #[test]
 fn queue_message_of_any_length_returns_from_child() {
     let _watchdog = Sandbox::new();
-    let (mut work, their_work) = QueueOptions::bytes().channel().unwrap();
-    let (their_results, mut results) = QueueOptions::bytes().channel().unwrap();
+    let (mut work, their_work) = queue::Options::bytes().create_channel().unwrap();
+    let (their_results, mut results) = queue::Options::bytes().create_channel().unwrap();
     let child = start_worker("echo", their_work, their_results);
     let mut received = vec![0xEE; 3];
     for length in [0, 1, 7, 8, 239, 240, 241, 4095, 4096, 4097, 65_537, 1 << 20, (1 << 20) + 1, 3 << 20] {
@@ -120,20 +120,20 @@ fn queue_message_of_any_length_returns_from_child() {
 }
 
 pub fn take_wrongly(_: &[String]) {
-    let error = handed::<QueueReceiver<u64>>("results").unwrap_err();
+    let error = handed::<queue::Receiver<u64>>("results").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongType, "it is a sender");
     assert!(error.to_string().contains("sender"), "{error}");
-    let error = handed::<QueueReceiver<u32>>("work").unwrap_err();
+    let error = handed::<queue::Receiver<u32>>("work").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongType, "its values are longer");
-    assert_eq!(handed::<QueueReceiver<u64>>("work").unwrap_err().kind(), ErrorKind::NotFound, "it is used up");
+    assert_eq!(handed::<queue::Receiver<u64>>("work").unwrap_err().kind(), ErrorKind::NotFound, "it is used up");
 }
 
 #[test]
 fn queue_endpoint_never_taken_counts_as_dead() {
     let _watchdog = Sandbox::new();
     for role in ["do_nothing", "take_wrongly"] {
-        let (mut work, their_work) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
-        let (their_results, mut results) = QueueOptions::values::<u64>().channel().unwrap();
+        let (mut work, their_work) = queue::Options::<u64>::new().capacity(2).create_channel().unwrap();
+        let (their_results, mut results) = queue::Options::<u64>::new().create_channel().unwrap();
         start_worker(role, their_work, their_results).finish();
         assert_eq!(results.recv(), Err(RecvError::PeerDied));
         assert_eq!(work.send_many(&[1, 2, 3]), Ok(2));
@@ -189,7 +189,7 @@ pub fn send_three_and_leave(arguments: &[String]) {
 
 pub fn receive_and_leave(arguments: &[String]) {
     let (options, _) = from_arguments(arguments);
-    let mut rx = options.open_existing().receiver(NAME).unwrap();
+    let mut rx = options.must_exist().receiver(NAME).unwrap();
     assert_eq!(rx.iter().collect::<Vec<_>>(), [1, 2, 3]);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
@@ -278,10 +278,10 @@ fn queue_all_users_dead_is_resumed() {
     senders.into_iter().for_each(Process::kill);
     receiver.kill();
     let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
-    assert!(inspection.is_abandoned());
-    let dead = inspection.participants.iter().filter(|participant| participant.standing == Standing::Dead);
+    assert!(inspection.is_stale());
+    let dead = inspection.participants.iter().filter(|participant| participant.standing == ParticipantStatus::Dead);
     assert_eq!(dead.count(), 3);
-    let mut rx = values(&sandbox).abandoned(Abandoned::Resume).receiver(NAME).unwrap();
+    let mut rx = values(&sandbox).on_stale(OnStale::Resume).receiver(NAME).unwrap();
     let stats = rx.stats();
     assert_eq!((stats.senders, stats.receivers, stats.queued, stats.lost), (0, 1, 3, 0), "the dead are repaired");
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
@@ -297,7 +297,7 @@ fn queue_all_users_dead_is_resumed() {
 fn queue_all_users_dead_is_replaced_on_request() {
     let sandbox = Sandbox::new();
     let sender = start_joined(&sandbox, "send_three_and_stay");
-    let options = values(&sandbox).abandoned(Abandoned::Replace);
+    let options = values(&sandbox).on_stale(OnStale::Recreate);
     assert_eq!(options.receiver(NAME).unwrap().stats().queued, 3, "its sender is alive");
     sender.kill();
     let mut rx = options.receiver(NAME).unwrap();
@@ -323,7 +323,7 @@ pub fn store_the_end(arguments: &[String]) {
 }
 
 /// Returns when all deaths so far have been repaired.
-fn until_repaired(rx: &mut QueueReceiver<u64>, senders: u64) {
+fn until_repaired(rx: &mut queue::Receiver<u64>, senders: u64) {
     while rx.stats().senders != senders {
         assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut));
     }
@@ -398,8 +398,8 @@ pub fn send_large_until_the_end(arguments: &[String]) {
     board.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
 }
 
-fn pool_of_three(names: &Path) -> QueueOptions<[u8]> {
-    QueueOptions::bytes().capacity(8).blocks(2, 1024).extents(1).max_message_len(4096).directory(names)
+fn pool_of_three(names: &Path) -> queue::Options<[u8]> {
+    queue::Options::bytes().capacity(8).blocks(2, 1024).extents(1).max_message_bytes(4096).directory(names)
 }
 
 #[test]
@@ -531,7 +531,7 @@ fn queue_full_of_stopped_participants_error_names_them() {
     let [first, second, third] = [(); 3].map(|()| start_joined(&sandbox, "join_send_and_stay"));
     second.signal(libc::SIGSTOP);
     for error in [values(&sandbox).sender(NAME).unwrap_err(), rx.try_clone().unwrap_err()] {
-        assert_eq!(error.kind(), ErrorKind::LanesTaken);
+        assert_eq!(error.kind(), ErrorKind::TooManyParticipants);
         let text = error.to_string();
         for pid in [first.pid(), second.pid(), third.pid(), std::process::id() as i32] {
             assert!(text.contains(&pid.to_string()), "{pid} is not in: {text}");
@@ -559,8 +559,8 @@ pub fn fork_with_handles(arguments: &[String]) {
     let (options, _) = from_arguments(arguments);
     let mut tx = options.capacity(4).sender(NAME).unwrap();
     let rx = tx.receiver().unwrap();
-    let (mut byte_tx, mut byte_rx) = QueueOptions::bytes().channel().unwrap();
-    let mut both = QueueOptions::values::<u8>().queue().unwrap();
+    let (mut byte_tx, mut byte_rx) = queue::Options::bytes().create_channel().unwrap();
+    let mut both = queue::Options::<u8>::new().create().unwrap();
     tx.send(&1).unwrap();
     byte_tx.send(&message(1, 1000)).unwrap();
     let mut ends = Some((tx, rx));
@@ -601,7 +601,7 @@ fn queue_closed_by_forked_child_stays_open() {
 
 pub fn fork_and_end(_: &[String]) {
     let alone = alone();
-    let (mut tx, mut rx) = QueueOptions::values::<u64>().channel().unwrap();
+    let (mut tx, mut rx) = queue::Options::<u64>::new().create_channel().unwrap();
     tx.send(&1).unwrap();
     fork(&alone, || {
         assert_eq!((tx.close(), rx.close()), (Err(SendError::Forked), Err(SendError::Forked)));
@@ -665,8 +665,8 @@ fn sender_join_last_worker_killed_returns() {
 /// Large enough that a receiver that is killed is likely to be copying.
 type Large = [u64; 16_384];
 
-fn large(names: impl AsRef<Path>) -> QueueOptions<Large> {
-    QueueOptions::values().capacity(8).directory(names.as_ref())
+fn large(names: impl AsRef<Path>) -> queue::Options<Large> {
+    queue::Options::new().capacity(8).directory(names.as_ref())
 }
 
 pub fn receive_for_ever(arguments: &[String]) {
@@ -677,7 +677,7 @@ pub fn receive_for_ever(arguments: &[String]) {
 }
 
 /// Kills receivers until one more message is lost, then receives what is left.
-fn lose_one(sandbox: &Sandbox, tx: &mut QueueSender<Large>, random: &mut Random) {
+fn lose_one(sandbox: &Sandbox, tx: &mut queue::Sender<Large>, random: &mut Random) {
     let before = tx.stats().lost;
     while tx.stats().lost == before {
         let victim = start_joined(sandbox, "receive_for_ever");
@@ -698,7 +698,7 @@ fn receiver_message_lost_is_reported_once_on_request() {
     let options = large(sandbox.names());
     let mut tx = options.sender(NAME).unwrap();
     let mut silent = options.receiver(NAME).unwrap();
-    let mut first = options.clone().report_losses().receiver(NAME).unwrap();
+    let mut first = options.clone().report_lost_messages().receiver(NAME).unwrap();
     let mut second = first.try_clone().unwrap();
     for round in 1..=5 {
         assert_eq!((first.try_recv().err(), second.try_recv().err()), (Some(RecvError::Empty), Some(RecvError::Empty)));
@@ -707,7 +707,7 @@ fn receiver_message_lost_is_reported_once_on_request() {
         assert_eq!(silent.try_recv().err(), Some(RecvError::Empty), "it did not ask");
         tx.send(&[round; 16_384]).unwrap();
         let (teller, other) = if round % 2 == 0 { (&mut first, &mut second) } else { (&mut second, &mut first) };
-        assert_eq!(teller.recv().err(), Some(RecvError::Lost), "before what follows");
+        assert_eq!(teller.recv().err(), Some(RecvError::MessageLost), "before what follows");
         assert_eq!(other.recv().unwrap(), [round; 16_384], "once for all");
         assert_eq!(teller.try_recv().err(), Some(RecvError::Empty));
     }
@@ -720,7 +720,7 @@ fn receiver_waiting_when_message_lost_is_told() {
     let sandbox = Sandbox::new();
     let options = large(sandbox.names());
     let mut tx = options.sender(NAME).unwrap();
-    let mut rx = options.report_losses().receiver(NAME).unwrap();
+    let mut rx = options.report_lost_messages().receiver(NAME).unwrap();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {
             let told = (0..).find_map(|_| {
@@ -731,7 +731,7 @@ fn receiver_waiting_when_message_lost_is_told() {
         });
         lose_one(&sandbox, &mut tx, &mut Random(10));
         let (told, mut rx) = waiting.join().unwrap();
-        assert_eq!(told, Some(RecvError::Lost));
+        assert_eq!(told, Some(RecvError::MessageLost));
         drop(tx);
         while rx.try_recv().is_ok() {}
         assert_eq!(rx.recv().err(), Some(RecvError::Closed));

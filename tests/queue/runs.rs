@@ -7,13 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Board, Process, Random, Sandbox, start, until};
-use tombolo::{Directory, End, ErrorKind, Queue, QueueOptions, QueueReceiver, QueueSender, RecvError, SendError, Wait};
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError, WaitStrategy};
+use tombolo::queue::{self, Queue};
 
 const NAME: &str = "jobs";
 const MOMENT: Duration = Duration::from_millis(40);
 
-fn jobs(sandbox: &Sandbox) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(2).max_participants(8).directory(sandbox.names())
+fn jobs(sandbox: &Sandbox) -> queue::Options<u64> {
+    queue::Options::new().capacity(2).max_participants(8).directory(sandbox.names())
 }
 
 fn board(sandbox: &Sandbox) -> Board {
@@ -25,8 +26,8 @@ fn enter(sandbox: &Sandbox, role: &str, number: u64) -> Process {
     start(role, &[names.to_str().unwrap(), board.to_str().unwrap(), &number.to_string()])
 }
 
-fn from_arguments(arguments: &[String]) -> (QueueOptions<u64>, Board, u64) {
-    let options = QueueOptions::values().capacity(2).max_participants(8).directory(&arguments[0]);
+fn from_arguments(arguments: &[String]) -> (queue::Options<u64>, Board, u64) {
+    let options = queue::Options::new().capacity(2).max_participants(8).directory(&arguments[0]);
     (options, Board::at(Path::new(&arguments[1])), arguments[2].parse().unwrap())
 }
 
@@ -38,16 +39,16 @@ fn stay(board: &Board) -> ! {
 }
 
 /// The messages that can be received now.
-fn rest(rx: &mut QueueReceiver<u64>) -> Vec<u64> {
+fn rest(rx: &mut queue::Receiver<u64>) -> Vec<u64> {
     from_fn(|| rx.try_recv().ok()).collect()
 }
 
 /// All messages up to the end, and the end.
-fn all(rx: &mut QueueReceiver<u64>) -> (Vec<u64>, RecvError) {
+fn all(rx: &mut queue::Receiver<u64>) -> (Vec<u64>, RecvError) {
     (rx.iter().collect(), rx.recv().unwrap_err())
 }
 
-fn is_waiting(rx: &mut QueueReceiver<u64>) -> bool {
+fn is_waiting(rx: &mut queue::Receiver<u64>) -> bool {
     rx.recv_timeout(MOMENT) == Err(RecvError::TimedOut)
 }
 
@@ -106,8 +107,8 @@ fn sender_joined_after_close_is_not_closed() {
 #[test]
 fn queue_closed_stays_closed_for_its_senders() {
     let sandbox = Sandbox::new();
-    let options = QueueOptions::bytes().capacity(4).max_participants(3).max_message_len(1000);
-    let options = options.inline_len(16).blocks(2, 64).extents(2).directory(sandbox.names());
+    let options = queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(1000);
+    let options = options.inline_bytes(16).blocks(2, 64).extents(2).directory(sandbox.names());
     let (mut tx, mut rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     tx.send(b"before").unwrap();
     assert_eq!(tx.close(), Ok(()));
@@ -122,7 +123,7 @@ fn queue_closed_stays_closed_for_its_senders() {
     let mut late = options.open(NAME).err();
     assert_eq!(
         late.take().map(|error| error.kind()),
-        Some(ErrorKind::LanesTaken),
+        Some(ErrorKind::TooManyParticipants),
         "two participants are there, it needs two"
     );
     assert_eq!(
@@ -138,7 +139,7 @@ fn queue_closed_stays_closed_for_its_senders() {
 
 #[test]
 fn receiver_makes_sender_after_close_begins_next_run() {
-    let (tx, mut rx) = QueueOptions::values::<u64>().capacity(2).channel().unwrap();
+    let (tx, mut rx) = queue::Options::<u64>::new().capacity(2).create_channel().unwrap();
     tx.close().unwrap();
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     let mut next = rx.sender().unwrap();
@@ -182,12 +183,12 @@ fn receiver_close_now_spares_next_run() {
 fn endpoint_transferred_keeps_its_run() {
     let sandbox = Sandbox::new();
     let options = jobs(&sandbox);
-    let travel = |tx: QueueSender<u64>| -> QueueSender<u64> { options.from_fd(tx.into_fd().unwrap()).unwrap() };
+    let travel = |tx: queue::Sender<u64>| -> queue::Sender<u64> { options.from_fd(tx.into_fd().unwrap()).unwrap() };
     let keeper = options.receiver(NAME).unwrap();
     let old = options.sender(NAME).unwrap();
     old.close().unwrap();
     let rx = options.receiver(NAME).unwrap();
-    let mut rx: QueueReceiver<u64> = options.from_fd(rx.into_fd().unwrap()).unwrap();
+    let mut rx: queue::Receiver<u64> = options.from_fd(rx.into_fd().unwrap()).unwrap();
     assert!(is_waiting(&mut rx), "it came when all was over");
     let mut old = travel(old);
     let mut new = travel(options.sender(NAME).unwrap());
@@ -201,7 +202,7 @@ fn endpoint_transferred_keeps_its_run() {
 fn sender_waiting_when_run_closed_returns_closed() {
     let sandbox = Sandbox::new();
     let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
-    let mut tx = jobs(&sandbox).wait(Wait::Park).sender(NAME).unwrap();
+    let mut tx = jobs(&sandbox).wait(WaitStrategy::Park).sender(NAME).unwrap();
     (0..2).for_each(|job| tx.send(&job).unwrap());
     thread::scope(|scope| {
         let blocked = scope.spawn(|| tx.send(&2));
@@ -218,8 +219,8 @@ fn sender_waiting_when_run_closed_returns_closed() {
 
 #[test]
 fn sender_run_closed_large_messages_free_their_blocks() {
-    let options = QueueOptions::bytes().capacity(2).inline_len(16).blocks(1, 64).extents(1).max_message_len(1000);
-    let (mut tx, mut rx) = options.channel().unwrap();
+    let options = queue::Options::bytes().capacity(2).inline_bytes(16).blocks(1, 64).extents(1).max_message_bytes(1000);
+    let (mut tx, mut rx) = options.create_channel().unwrap();
     tx.send(&[1; 60]).unwrap();
     rx.close().unwrap();
     assert_eq!((tx.send(&[2; 60]), tx.send(&[2; 900])), (Err(SendError::Closed), Err(SendError::Closed)));
@@ -262,7 +263,7 @@ fn sender_join_all_run_numbers_used_is_refused() {
             Err(error) => break error,
         }
     };
-    assert_eq!((closed.len(), refused.kind()), (256, ErrorKind::LanesTaken));
+    assert_eq!((closed.len(), refused.kind()), (256, ErrorKind::TooManyParticipants));
     assert!(refused.to_string().contains("drop senders that were closed"), "{refused}");
     closed.remove(100);
     let mut tx = options.sender(NAME).unwrap();

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{ErrorKind, QueueOptions, RecvError, SendError};
+use tombolo::{ErrorKind, RecvError, SendError};
+use tombolo::queue;
 
 const MOMENT: Duration = Duration::from_millis(30);
 
 #[test]
 fn queue_many_laps_keep_order() {
     for capacity in [1, 2, 3, 64] {
-        let (mut tx, mut rx) = QueueOptions::values::<[u64; 3]>().capacity(capacity).channel().unwrap();
+        let (mut tx, mut rx) = queue::Options::<[u64; 3]>::new().capacity(capacity).create_channel().unwrap();
         let capacity = tx.capacity();
         assert!(capacity >= 2 && capacity.is_power_of_two());
         for lap in 0..10 {
@@ -33,7 +34,7 @@ fn queue_many_laps_keep_order() {
 
 #[test]
 fn queue_message_of_any_length_comes_back_unchanged() {
-    let mut queue = QueueOptions::bytes().capacity(8).queue().unwrap();
+    let mut queue = queue::Options::bytes().capacity(8).create().unwrap();
     let mut message = vec![0xEE; 7];
     let lengths = (0..600).chain([1023, 4095, 4096, 4097, 8191, 70_001, (1 << 20) + 1, (5 << 20) + 3]);
     for length in lengths {
@@ -48,7 +49,7 @@ fn queue_message_of_any_length_comes_back_unchanged() {
 
 #[test]
 fn queue_batches_arrive_in_order() {
-    let (mut tx, mut rx) = QueueOptions::values::<u16>().capacity(256).channel().unwrap();
+    let (mut tx, mut rx) = queue::Options::<u16>::new().capacity(256).create_channel().unwrap();
     let values: Vec<u16> = (0..1000).collect();
     let mut back = Vec::new();
     let mut sent = 0;
@@ -64,7 +65,7 @@ fn queue_batches_arrive_in_order() {
     assert_eq!(tx.send_many(&[]), Ok(0));
     assert_eq!(rx.recv_many(&mut []), Ok(0));
 
-    let (mut tx, mut rx) = QueueOptions::bytes().channel().unwrap();
+    let (mut tx, mut rx) = queue::Options::bytes().create_channel().unwrap();
     let messages: Vec<Vec<u8>> = (0..50).map(|i| vec![i; if i == 20 { 10_000 } else { i as usize }]).collect();
     let mut sent = 0;
     while sent < messages.len() {
@@ -77,7 +78,7 @@ fn queue_batches_arrive_in_order() {
 
 #[test]
 fn receiver_last_sender_dropped_returns_closed() {
-    let (tx, mut rx) = QueueOptions::values::<u8>().channel().unwrap();
+    let (tx, mut rx) = queue::Options::<u8>::new().create_channel().unwrap();
     let mut second = tx.try_clone().unwrap();
     drop(tx);
     assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut));
@@ -94,7 +95,7 @@ fn receiver_last_sender_dropped_returns_closed() {
 
 #[test]
 fn sender_last_receiver_dropped_stops_waiting() {
-    let (mut tx, rx) = QueueOptions::values::<u8>().capacity(2).channel().unwrap();
+    let (mut tx, rx) = queue::Options::<u8>::new().capacity(2).create_channel().unwrap();
     let second = rx.try_clone().unwrap();
     drop(rx);
     tx.send(&1).unwrap();
@@ -108,7 +109,7 @@ fn sender_last_receiver_dropped_stops_waiting() {
 
 #[test]
 fn queue_handle_for_both_does_not_wait_for_itself() {
-    let mut queue = QueueOptions::values::<u8>().queue().unwrap();
+    let mut queue = queue::Options::<u8>::new().create().unwrap();
     assert_eq!(queue.recv_timeout(MOMENT), Err(RecvError::TimedOut), "somebody may come");
     let sender = queue.sender().unwrap();
     assert_eq!(queue.recv_timeout(MOMENT), Err(RecvError::TimedOut));
@@ -122,7 +123,7 @@ fn queue_handle_for_both_does_not_wait_for_itself() {
 
 #[test]
 fn queue_closed_delivers_the_rest_and_refuses_more() {
-    let (mut tx, mut rx) = QueueOptions::values::<u8>().channel().unwrap();
+    let (mut tx, mut rx) = queue::Options::<u8>::new().create_channel().unwrap();
     tx.send(&1).unwrap();
     assert_eq!(rx.close(), Ok(()));
     assert_eq!(tx.close(), Err(SendError::Closed), "twice");
@@ -132,7 +133,7 @@ fn queue_closed_delivers_the_rest_and_refuses_more() {
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     assert!(tx.stats().is_closed);
 
-    let mut queue = tombolo::queue().unwrap();
+    let mut queue = tombolo::queue::Options::bytes().create().unwrap();
     for length in [1, 1000, 100_000] {
         queue.send(&vec![1; length]).unwrap();
     }
@@ -147,7 +148,7 @@ fn queue_closed_delivers_the_rest_and_refuses_more() {
 
 #[test]
 fn queue_closed_wakes_waiting_receiver() {
-    let (mut tx, mut rx) = QueueOptions::bytes().capacity(2).channel().unwrap();
+    let (mut tx, mut rx) = queue::Options::bytes().capacity(2).create_channel().unwrap();
     let closer = tx.try_clone().unwrap();
     let receiving = thread::spawn(move || (rx.recv(&mut Vec::new()), rx));
     thread::sleep(MOMENT);
@@ -159,7 +160,7 @@ fn queue_closed_wakes_waiting_receiver() {
 
 #[test]
 fn sender_join_waits_for_open_tasks() {
-    let (mut tx, mut rx) = QueueOptions::values::<u32>().channel().unwrap();
+    let (mut tx, mut rx) = queue::Options::<u32>::new().create_channel().unwrap();
     assert_eq!(tx.join(), Ok(()), "nothing was sent");
     assert_eq!(rx.task_done(), Err(RecvError::NoTask));
     tx.send(&1).unwrap();
@@ -179,8 +180,8 @@ fn sender_join_waits_for_open_tasks() {
 
 #[test]
 fn sender_pool_full_waits_without_deadlock() {
-    let options = QueueOptions::bytes().capacity(4).blocks(1, 512).extents(1).max_message_len(100_000);
-    let (mut tx, mut rx) = options.channel().unwrap();
+    let options = queue::Options::bytes().capacity(4).blocks(1, 512).extents(1).max_message_bytes(100_000);
+    let (mut tx, mut rx) = options.create_channel().unwrap();
     tx.send(&[1; 500]).unwrap();
     tx.send(&[2; 501]).unwrap();
     assert_eq!(tx.try_send(&[3; 300]), Err(SendError::Full), "block and extent are taken");
@@ -207,26 +208,26 @@ fn sender_pool_full_waits_without_deadlock() {
 
 #[test]
 fn queue_invalid_options_and_messages_are_refused() {
-    let mut queue = QueueOptions::bytes().max_message_len(1000).queue().unwrap();
+    let mut queue = queue::Options::bytes().max_message_bytes(1000).create().unwrap();
     assert_eq!(queue.send(&[0; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }));
     queue.send(&[0; 1000]).unwrap();
-    let kind = |options: &QueueOptions<[u8]>| options.queue().unwrap_err().kind();
-    assert_eq!(kind(&QueueOptions::bytes().capacity(0)), ErrorKind::InvalidOptions);
-    assert_eq!(kind(&QueueOptions::bytes().capacity(usize::MAX)), ErrorKind::InvalidOptions);
-    assert_eq!(kind(&QueueOptions::bytes().max_participants(0)), ErrorKind::InvalidOptions);
-    assert_eq!(kind(&QueueOptions::bytes().max_participants(5000)), ErrorKind::InvalidOptions);
-    assert_eq!(kind(&QueueOptions::bytes().extents(0)), ErrorKind::InvalidOptions);
-    assert_eq!(kind(&QueueOptions::bytes().inline_len(usize::MAX)), ErrorKind::InvalidOptions);
-    assert_eq!(kind(&QueueOptions::bytes().blocks(usize::MAX, usize::MAX)), ErrorKind::InvalidOptions);
-    QueueOptions::bytes().extents(0).blocks(0, 0).max_message_len(100).queue().unwrap();
+    let kind = |options: &queue::Options<[u8]>| options.create().unwrap_err().kind();
+    assert_eq!(kind(&queue::Options::bytes().capacity(0)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&queue::Options::bytes().capacity(usize::MAX)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&queue::Options::bytes().max_participants(0)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&queue::Options::bytes().max_participants(5000)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&queue::Options::bytes().extents(0)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&queue::Options::bytes().inline_bytes(usize::MAX)), ErrorKind::InvalidOptions);
+    assert_eq!(kind(&queue::Options::bytes().blocks(usize::MAX, usize::MAX)), ErrorKind::InvalidOptions);
+    queue::Options::bytes().extents(0).blocks(0, 0).max_message_bytes(100).create().unwrap();
 }
 
 #[test]
 fn queue_full_of_participants_error_names_them() {
-    let (tx, rx) = QueueOptions::values::<u8>().max_participants(3).channel().unwrap();
+    let (tx, rx) = queue::Options::<u8>::new().max_participants(3).create_channel().unwrap();
     let third = tx.try_clone().unwrap();
     let error = rx.try_clone().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::LanesTaken);
+    assert_eq!(error.kind(), ErrorKind::TooManyParticipants);
     let text = error.to_string();
     assert!(text.contains("all 3 lanes") && text.contains(&std::process::id().to_string()), "{text}");
     drop(third);
@@ -238,7 +239,7 @@ fn queue_many_threads_lose_nothing_and_keep_order() {
     const SENDERS: u64 = 4;
     const EACH: u64 = 5_000;
     for capacity in [2, 16, 1024] {
-        let (tx, rx) = QueueOptions::values::<[u64; 2]>().capacity(capacity).channel().unwrap();
+        let (tx, rx) = queue::Options::<[u64; 2]>::new().capacity(capacity).create_channel().unwrap();
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 let mut tx = tx.try_clone().unwrap();
@@ -271,7 +272,7 @@ fn queue_many_threads_lose_nothing_and_keep_order() {
 
 #[test]
 fn receiver_iter_ends_with_the_last_sender() {
-    let (mut tx, mut rx) = QueueOptions::bytes().channel().unwrap();
+    let (mut tx, mut rx) = queue::Options::bytes().create_channel().unwrap();
     for message in ["a", "", "bc"] {
         tx.send(message.as_bytes()).unwrap();
     }
@@ -282,13 +283,13 @@ fn receiver_iter_ends_with_the_last_sender() {
 #[test]
 fn queue_handles_are_send_and_debug() {
     fn is_send<T: Send + std::fmt::Debug>(_: &T) {}
-    let queue = tombolo::queue().unwrap();
+    let queue = tombolo::queue::Options::bytes().create().unwrap();
     is_send(&queue);
-    assert!(format!("{queue:?}").contains("QueueSender"));
+    assert!(format!("{queue:?}").contains("queue::Sender"));
     let (tx, rx) = queue.split();
     is_send(&tx);
     is_send(&rx);
-    assert!(format!("{:?}", QueueOptions::values::<u64>()).contains("size: 8"));
+    assert!(format!("{:?}", queue::Options::<u64>::new()).contains("size: 8"));
 }
 
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -299,16 +300,16 @@ enum Job {
 
 #[test]
 fn queue_serialized_objects_come_back_unchanged() {
-    let mut queue = tombolo::queue().unwrap();
+    let mut queue = tombolo::queue::Options::bytes().create().unwrap();
     let job = Job::Resize { path: "x".repeat(10_000), sizes: vec![(1, 2), (3, 4)] };
     queue.send_object(&job).unwrap();
     queue.send_object(&Job::Stop).unwrap();
     assert_eq!(queue.recv_object(), Ok(job));
     assert_eq!(queue.recv_object(), Ok(Job::Stop));
     queue.send(&[9, 9, 9]).unwrap();
-    assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Encoding), "no such variant");
+    assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Deserialize), "no such variant");
     queue.send(&[0, 0]).unwrap();
-    assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Encoding), "something is left over");
+    assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Deserialize), "something is left over");
 }
 
 /// Each task sends its follow-up before it is done, so there is always an unfinished task.
@@ -316,7 +317,7 @@ fn queue_serialized_objects_come_back_unchanged() {
 fn sender_join_waits_for_follow_up_tasks() {
     const WORKERS: u64 = 3;
     const CHAIN: u64 = 2_000;
-    let (mut tx, rx) = QueueOptions::values::<u64>().channel().unwrap();
+    let (mut tx, rx) = queue::Options::<u64>::new().create_channel().unwrap();
     let done = Arc::new(AtomicU64::new(0));
     for _ in 0..WORKERS {
         let (mut rx, mut tx, done) = (rx.try_clone().unwrap(), tx.try_clone().unwrap(), Arc::clone(&done));
@@ -343,7 +344,7 @@ fn sender_join_waits_for_follow_up_tasks() {
 
 #[test]
 fn receiver_senders_cloned_in_a_row_sees_no_end() {
-    let (tx, mut rx) = QueueOptions::values::<u8>().max_participants(8).channel().unwrap();
+    let (tx, mut rx) = queue::Options::<u8>::new().max_participants(8).create_channel().unwrap();
     let stop = Arc::new(AtomicU64::new(0));
     let cloning = thread::spawn({
         let stop = Arc::clone(&stop);

@@ -7,7 +7,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Handover, Namespace, Pipe, PipeOptions, QueueOptions, QueueReceiver, QueueSender, handed};
+use tombolo::Namespace;
+use tombolo::pipe::{self, Pipe};
+use tombolo::queue;
+use tombolo::spawn::{Handover, handed};
 
 use crate::support::{Process, Sandbox, command, start, until};
 use crate::{COUNT, filter};
@@ -21,8 +24,8 @@ fn refuse_membarrier() {
 /// Receives from one queue and sends into another, to the end.
 pub fn pass_on_without_membarrier(_: &[String]) {
     refuse_membarrier();
-    let mut rx: QueueReceiver<u64> = handed("from").unwrap();
-    let mut tx: QueueSender<u64> = handed("to").unwrap();
+    let mut rx: queue::Receiver<u64> = handed("from").unwrap();
+    let mut tx: queue::Sender<u64> = handed("to").unwrap();
     for number in rx.iter() {
         tx.send(&number).unwrap();
     }
@@ -59,10 +62,10 @@ fn take_turns(namespace: &Namespace, own: u64) {
 fn membarrier_refused_queues_work() {
     let _sandbox = Sandbox::new();
     for capacity in [2, 64] {
-        let options = QueueOptions::values::<u64>().capacity(capacity);
+        let options = queue::Options::<u64>::new().capacity(capacity);
         let ((mut tx, there), (forth, between), (back, mut rx)) =
-            (options.channel().unwrap(), options.channel().unwrap(), options.channel().unwrap());
-        let pass = |from: QueueReceiver<u64>, to: QueueSender<u64>| {
+            (options.create_channel().unwrap(), options.create_channel().unwrap(), options.create_channel().unwrap());
+        let pass = |from: queue::Receiver<u64>, to: queue::Sender<u64>| {
             let handover = Handover::new(command("pass_on_without_membarrier", &[]));
             Process::from(handover.give("from", from).unwrap().give("to", to).unwrap().spawn().unwrap())
         };
@@ -82,7 +85,7 @@ fn membarrier_refused_locks_and_semaphores_work() {
     for refused in [&["1"][..], &["0", "1"]] {
         let plan = Namespace::builder().semaphore("first", 1).semaphore("second", 0).barrier("meeting", 2);
         let plan = plan.mutex("turn", 0_u64).condvar("changed").rw_lock("lock", 0_u64);
-        let namespace = plan.anonymous().unwrap();
+        let namespace = plan.create().unwrap();
         let start = |own: &&str| {
             let handover = Handover::new(command("take_turns_without_membarrier", &[own]));
             Process::from(handover.share("namespace", &namespace).unwrap().spawn().unwrap())
@@ -96,8 +99,8 @@ fn membarrier_refused_locks_and_semaphores_work() {
     }
 }
 
-fn values(directory: &Path) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4).directory(directory)
+fn values(directory: &Path) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4).directory(directory)
 }
 
 pub fn receive_one_and_lose_membarrier(arguments: &[String]) {
@@ -137,8 +140,8 @@ fn membarrier_refused_later_waiter_tells_its_wakers() {
 /// Does as [`pass_on_without_membarrier`], but is refused membarrier(2) only after the first
 /// message.
 pub fn pass_on_and_lose_membarrier(_: &[String]) {
-    let mut rx: QueueReceiver<u64> = handed("from").unwrap();
-    let mut tx: QueueSender<u64> = handed("to").unwrap();
+    let mut rx: queue::Receiver<u64> = handed("from").unwrap();
+    let mut tx: queue::Sender<u64> = handed("to").unwrap();
     tx.send(&rx.recv().unwrap()).unwrap();
     refuse_membarrier();
     for number in rx.iter() {
@@ -150,8 +153,8 @@ pub fn pass_on_and_lose_membarrier(_: &[String]) {
 fn membarrier_refused_later_queues_work() {
     let _sandbox = Sandbox::new();
     for capacity in [2, 64] {
-        let options = QueueOptions::values::<u64>().capacity(capacity);
-        let ((mut tx, there), (back, mut rx)) = (options.channel().unwrap(), options.channel().unwrap());
+        let options = queue::Options::<u64>::new().capacity(capacity);
+        let ((mut tx, there), (back, mut rx)) = (options.create_channel().unwrap(), options.create_channel().unwrap());
         let handover = Handover::new(command("pass_on_and_lose_membarrier", &[]));
         let child = Process::from(handover.give("from", there).unwrap().give("to", back).unwrap().spawn().unwrap());
         let receiving = thread::spawn(move || rx.iter().collect::<Vec<_>>());
@@ -164,7 +167,7 @@ fn membarrier_refused_later_queues_work() {
 
 pub fn take_turns_and_lose_membarrier(_: &[String]) {
     let namespace = Namespace::handed("namespace").unwrap();
-    let mut pipe: Pipe<u64> = PipeOptions::values().handed("pipe").unwrap();
+    let mut pipe: Pipe<u64> = pipe::Options::new().handed("pipe").unwrap();
     let (mine, theirs) = (namespace.semaphore("second").unwrap(), namespace.semaphore("first").unwrap());
     let lock = namespace.mutex::<u64>("lock").unwrap();
     refuse_membarrier();
@@ -181,8 +184,8 @@ pub fn take_turns_and_lose_membarrier(_: &[String]) {
 fn membarrier_refused_later_pipes_locks_and_semaphores_work() {
     let _sandbox = Sandbox::new();
     let plan = Namespace::builder().semaphore("first", 0).semaphore("second", 0).mutex("lock", 0_u64);
-    let namespace = plan.anonymous().unwrap();
-    let (mut ours, theirs) = PipeOptions::values::<u64>().duplex().unwrap();
+    let namespace = plan.create().unwrap();
+    let (mut ours, theirs) = pipe::Options::<u64>::new().create_duplex().unwrap();
     let handover = Handover::new(command("take_turns_and_lose_membarrier", &[]));
     let handover = handover.share("namespace", &namespace).unwrap().give("pipe", theirs).unwrap();
     let child = Process::from(handover.spawn().unwrap());

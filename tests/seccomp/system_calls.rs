@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use tombolo::{Namespace, PipeOptions, QueueOptions};
+use tombolo::Namespace;
+use tombolo::pipe;
+use tombolo::queue;
 
 use crate::support::{Sandbox, message, start};
 use crate::{COUNT, filter};
@@ -22,7 +24,7 @@ fn exit(code: i32) -> ! {
 }
 
 pub fn send_and_receive_values(_: &[String]) {
-    let (mut tx, mut rx) = PipeOptions::values::<[u64; 3]>().capacity(8).one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::<[u64; 3]>::new().capacity(8).create().unwrap();
     let mut received = [[0; 3]; 4];
     forbid_system_calls();
     for number in 0..COUNT {
@@ -40,7 +42,7 @@ pub fn send_and_receive_values(_: &[String]) {
 }
 
 pub fn send_and_receive_bytes(_: &[String]) {
-    let (mut tx, mut rx) = PipeOptions::bytes().capacity_len(4096).one_way().unwrap();
+    let (mut tx, mut rx) = pipe::Options::bytes().capacity_bytes(4096).create().unwrap();
     let sent = message(1, 1000);
     let mut received = Vec::with_capacity(4096);
     let mut buffer = [0; 1000];
@@ -60,8 +62,8 @@ pub fn send_and_receive_bytes(_: &[String]) {
 }
 
 pub fn send_and_receive_in_queues(_: &[String]) {
-    let (mut tx, mut rx) = QueueOptions::values::<[u64; 3]>().capacity(8).channel().unwrap();
-    let mut bytes = QueueOptions::bytes().capacity(4).queue().unwrap();
+    let (mut tx, mut rx) = queue::Options::<[u64; 3]>::new().capacity(8).create_channel().unwrap();
+    let mut bytes = queue::Options::bytes().capacity(4).create().unwrap();
     let sent = message(1, 4096);
     let mut received = Vec::with_capacity(4096);
     let mut many = [[0; 3]; 4];
@@ -85,7 +87,7 @@ pub fn send_and_receive_in_queues(_: &[String]) {
 
 pub fn lock_and_unlock(_: &[String]) {
     let plan = Namespace::builder().mutex("mutex", [0_u64; 9]).reentrant_mutex("re-entrant", 0_u64);
-    let namespace = plan.rw_lock("lock", [0_u64; 2]).array("array", &[[0_u32; 3]; 4]).anonymous().unwrap();
+    let namespace = plan.rw_lock("lock", [0_u64; 2]).array("array", &[[0_u32; 3]; 4]).create().unwrap();
     let (mutex, reentrant) = (namespace.mutex::<[u64; 9]>("mutex").unwrap(), namespace.reentrant_mutex("re-entrant"));
     let (reentrant, lock) = (reentrant.unwrap(), namespace.rw_lock::<[u64; 2]>("lock").unwrap());
     let array = namespace.array::<[u32; 3]>("array").unwrap();
@@ -118,7 +120,7 @@ pub fn lock_and_unlock(_: &[String]) {
 pub fn store_and_load(_: &[String]) {
     let plan = Namespace::builder().value("value", [0_u64; 40]).atomic("atomic", 0_i32).once("once").event("event");
     let plan = plan.array("words", &[0_u64; 5]).array("bytes", &[0_u8; 13]).array("wide", &[[0_u64; 3]; 5]);
-    let namespace = plan.anonymous().unwrap();
+    let namespace = plan.create().unwrap();
     let (value, atomic) = (namespace.value::<[u64; 40]>("value").unwrap(), namespace.atomic::<i32>("atomic").unwrap());
     let (words, bytes) = (namespace.array::<u64>("words").unwrap(), namespace.array::<u8>("bytes").unwrap());
     let (wide, event) = (namespace.array::<[u64; 3]>("wide").unwrap(), namespace.event("event").unwrap());
@@ -155,7 +157,7 @@ pub fn store_and_load(_: &[String]) {
 
 pub fn take_permits_and_meet(_: &[String]) {
     let plan = Namespace::builder().semaphore("semaphore", 3).bounded_semaphore("bounded", 3).condvar("condition");
-    let namespace = plan.barrier("meeting", 1).queue::<u64>("queue", 4).anonymous().unwrap();
+    let namespace = plan.barrier("meeting", 1).queue::<u64>("queue", 4).create().unwrap();
     let (semaphore, bounded) =
         (namespace.semaphore("semaphore").unwrap(), namespace.bounded_semaphore("bounded").unwrap());
     let (condition, meeting) = (namespace.condvar("condition").unwrap(), namespace.barrier("meeting").unwrap());

@@ -9,20 +9,21 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tombolo::{
-    End, ErrorKind, Handover, PipeOptions, QueueOptions, QueueReceiver, QueueSender, Receiver, RecvError, Sender,
-};
+use tombolo::{Endpoint, ErrorKind, RecvError};
+use tombolo::pipe::{self, Receiver, Sender};
+use tombolo::queue;
+use tombolo::spawn::Handover;
 
 use crate::sweep::{NAME, sweep, sweep_stopping};
 
 const SHORT: Duration = Duration::from_millis(50);
 
-fn values(names: &Path) -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4).directory(names)
+fn values(names: &Path) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4).directory(names)
 }
 
-fn jobs(names: &Path) -> QueueOptions<u64> {
-    QueueOptions::values().capacity(2).max_participants(2).directory(names)
+fn jobs(names: &Path) -> queue::Options<u64> {
+    queue::Options::new().capacity(2).max_participants(2).directory(names)
 }
 
 fn copy(descriptor: &OwnedFd) -> OwnedFd {
@@ -38,7 +39,7 @@ fn succeed(names: &Path, mut rx: Receiver<u64>) {
     assert!(matches!(heard[..], [Ok(99)] | [Err(RecvError::PeerDied), Ok(99)]), "{heard:?}");
 }
 
-fn succeed_in_queue(names: &Path, mut rx: QueueReceiver<u64>) {
+fn succeed_in_queue(names: &Path, mut rx: queue::Receiver<u64>) {
     let mut tx = jobs(names).sender(NAME).unwrap();
     tx.send(&99).unwrap();
     drop(tx);
@@ -74,7 +75,7 @@ fn into_fd_stopped_at_each_step_endpoint_is_in_use() {
         |names, rx| {
             let mut heard = rx.take().unwrap();
             assert_eq!(heard.recv_timeout(SHORT), Err(RecvError::TimedOut));
-            assert!(matches!(values(names).sender(NAME).unwrap_err().kind(), ErrorKind::SeatTaken { .. }));
+            assert!(matches!(values(names).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { .. }));
             rx.set(Some(heard));
         },
         |names, rx| {
@@ -148,10 +149,10 @@ fn from_fd_of_queue_killed_at_each_step_copy_is_taken_or_refused() {
         },
         |names| {
             let (options, descriptor) = (jobs(names), OwnFd::take());
-            move || forget(options.from_fd::<QueueSender<u64>>(descriptor).unwrap())
+            move || forget(options.from_fd::<queue::Sender<u64>>(descriptor).unwrap())
         },
         |names, (mut rx, kept)| {
-            match jobs(names).from_fd::<QueueSender<u64>>(copy(&kept.0)) {
+            match jobs(names).from_fd::<queue::Sender<u64>>(copy(&kept.0)) {
                 Ok(tx) => drop(tx),
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");

@@ -10,21 +10,22 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{
-    Directory, End, ErrorKind, Handover, PipeOptions, QueueOptions, QueueReceiver, QueueSender, Receiver, RecvError,
-    Sender, Standing, handed,
-};
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
+use tombolo::inspect::ParticipantStatus;
+use tombolo::pipe::{self, Receiver, Sender};
+use tombolo::queue;
+use tombolo::spawn::{Handover, handed};
 
 use crate::support::{Board, Process, Sandbox, alone, command, fork};
 
 const NAME: &str = "name";
 const SHORT: Duration = Duration::from_millis(150);
 
-fn values() -> PipeOptions<u64> {
-    PipeOptions::values().capacity(4)
+fn values() -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4)
 }
 
-fn named(sandbox: &Sandbox) -> PipeOptions<u64> {
+fn named(sandbox: &Sandbox) -> pipe::Options<u64> {
     values().directory(sandbox.names())
 }
 
@@ -47,7 +48,7 @@ fn kill(pid: u64) {
 /// input.
 pub fn work(_: &[String]) {
     let mut tx: Sender<u64> = handed("pipe").unwrap();
-    let mut work: QueueSender<u64> = handed("queue").unwrap();
+    let mut work: queue::Sender<u64> = handed("queue").unwrap();
     work.send(&7).unwrap();
     tx.send(&u64::from(std::process::id())).unwrap();
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -73,14 +74,14 @@ fn wrapped(inner: &Command) -> Command {
 struct Worker {
     child: Child,
     rx: Receiver<u64>,
-    results: QueueReceiver<u64>,
+    results: queue::Receiver<u64>,
     pid: u64,
 }
 
 fn hire(mut command: Command) -> Worker {
     command.stdin(Stdio::piped());
-    let (tx, mut rx) = values().one_way().unwrap();
-    let (work, mut results) = QueueOptions::values::<u64>().capacity(2).max_participants(2).channel().unwrap();
+    let (tx, mut rx) = values().create().unwrap();
+    let (work, mut results) = queue::Options::<u64>::new().capacity(2).max_participants(2).create_channel().unwrap();
     let handover = Handover::new(command).give("pipe", tx).unwrap().give("queue", work).unwrap();
     let child = handover.spawn().unwrap();
     assert_eq!(results.recv(), Ok(7));
@@ -125,7 +126,7 @@ fn spawn_child_killed_beside_its_own_child_is_reported_dead() {
 #[test]
 fn spawn_fork_in_between_keeps_no_endpoint() {
     let (alone, sandbox) = (alone(), Sandbox::new());
-    let (tx, mut rx) = named(&sandbox).one_way().unwrap();
+    let (tx, mut rx) = named(&sandbox).create().unwrap();
     fs::create_dir_all(sandbox.names()).unwrap();
     let handover = Handover::new(Command::new("true")).give("end", tx).unwrap();
     let _bystander = fork(&alone, || live_on(&sandbox));
@@ -139,7 +140,7 @@ fn spawn_fork_in_between_keeps_no_endpoint() {
 fn descriptor_in_transit_copied_by_fork_is_alive_until_closed() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     fs::create_dir_all(sandbox.names()).unwrap();
-    let (tx, mut rx) = values().one_way().unwrap();
+    let (tx, mut rx) = values().create().unwrap();
     let descriptor = tx.into_fd().unwrap();
     let bystander = fork(&alone, || live_on(&sandbox));
     drop(descriptor);
@@ -152,7 +153,7 @@ fn descriptor_in_transit_copied_by_fork_is_alive_until_closed() {
 fn descriptor_taken_copies_in_forks_hold_nothing() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     fs::create_dir_all(sandbox.names()).unwrap();
-    let (tx, mut rx) = values().one_way().unwrap();
+    let (tx, mut rx) = values().create().unwrap();
     let mut descriptor = Some(tx.into_fd().unwrap());
     let _bystander = fork(&alone, || live_on(&sandbox));
     let worker = fork(&alone, || {
@@ -168,7 +169,7 @@ fn descriptor_taken_copies_in_forks_hold_nothing() {
 #[test]
 fn spawn_by_forked_child_is_refused() {
     let (alone, _sandbox) = (alone(), Sandbox::new());
-    let (tx, mut rx) = values().one_way().unwrap();
+    let (tx, mut rx) = values().create().unwrap();
     let mut handover = Some(Handover::new(Command::new("true")).give("end", tx).unwrap());
     fork(&alone, || {
         let error = handover.take().unwrap().spawn().unwrap_err();
@@ -182,7 +183,7 @@ fn spawn_by_forked_child_is_refused() {
 
 #[test]
 fn spawn_label_used_twice_is_refused_and_both_endpoints_close() {
-    let ((one, mut first), (two, mut second)) = (values().one_way().unwrap(), values().one_way().unwrap());
+    let ((one, mut first), (two, mut second)) = (values().create().unwrap(), values().create().unwrap());
     let handover = Handover::new(command("nobody", &[])).give("end", one).unwrap();
     let error = handover.give("end", two).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidName);
@@ -229,11 +230,11 @@ fn descriptor_in_transit_endpoint_is_in_use() {
     let (_alone, sandbox) = (alone(), Sandbox::new());
     let mut rx = named(&sandbox).receiver(NAME).unwrap();
     let descriptor = named(&sandbox).sender(NAME).unwrap().into_fd().unwrap();
-    assert_eq!(named(&sandbox).sender(NAME).unwrap_err().kind(), ErrorKind::SeatTaken { pid: 0 });
+    assert_eq!(named(&sandbox).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid: 0 });
     let standing = || Directory::at(sandbox.names()).inspect(NAME).unwrap().participants[0].standing;
-    assert_eq!(standing(), Standing::Alive);
+    assert_eq!(standing(), ParticipantStatus::Alive);
     drop(descriptor);
-    assert_eq!(standing(), Standing::Dead);
+    assert_eq!(standing(), ParticipantStatus::Dead);
     let mut tx = named(&sandbox).sender(NAME).unwrap();
     tx.send(&1).unwrap();
     assert_eq!((rx.recv(), rx.recv()), (Err(RecvError::PeerDied), Ok(1)));
@@ -244,7 +245,7 @@ fn descriptor_taken_by_two_at_once_one_is_refused() {
     let (alone, sandbox) = (alone(), Sandbox::new());
     let board = Board::at(&sandbox.file("board"));
     for round in 0..30 {
-        let (tx, mut rx) = values().one_way().unwrap();
+        let (tx, mut rx) = values().create().unwrap();
         let mut descriptor = Some(tx.into_fd().unwrap());
         board.word(1).store(0, Ordering::SeqCst);
         let mut take = || {

@@ -7,19 +7,20 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Board, Sandbox, message, number_of, start, storm_length, storm_numbers, until};
-use tombolo::{PipeOptions, RecvError, SendError};
+use tombolo::{RecvError, SendError};
+use tombolo::pipe;
 
 const NAME: &str = "stress";
 const ROUNDS: u64 = 30;
 
 type Value = [u64; 5];
 
-fn bytes(names: &str) -> PipeOptions<[u8]> {
-    PipeOptions::bytes().capacity_len(4096).directory(names)
+fn bytes(names: &str) -> pipe::Options<[u8]> {
+    pipe::Options::bytes().capacity_bytes(4096).directory(names)
 }
 
-fn values(names: &str) -> PipeOptions<Value> {
-    PipeOptions::values().capacity(64).directory(names)
+fn values(names: &str) -> pipe::Options<Value> {
+    pipe::Options::new().capacity(64).directory(names)
 }
 
 /// Message number `number`: mostly short, some longer than half the ring or than the ring.

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Board, Process, Random, Sandbox, message, say, start, storm_length, storm_numbers, until};
 use memmap2::{MmapOptions, MmapRaw};
-use tombolo::{QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
+use tombolo::{RecvError, SendError};
+use tombolo::queue;
 
 const NAME: &str = "stress";
 
@@ -45,8 +46,8 @@ const BATCH: usize = 12;
 /// The sender of messages that make receivers pause.
 const PAUSE: u64 = u64::MAX;
 
-fn large_for_all(names: &str) -> QueueOptions<Large> {
-    QueueOptions::values().capacity(32).directory(names)
+fn large_for_all(names: &str) -> queue::Options<Large> {
+    queue::Options::new().capacity(32).directory(names)
 }
 
 fn nth_large(sender: u64, number: u64) -> Large {
@@ -249,8 +250,8 @@ fn queue_participants_stopped_midway_others_go_on() {
 
 /// The queue takes as many messages as its capacity says.
 fn serves_whole<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(
-    tx: &mut QueueSender<T>,
-    rx: &mut QueueReceiver<T>,
+    tx: &mut queue::Sender<T>,
+    rx: &mut queue::Receiver<T>,
     nth: impl Fn(u64) -> T,
 ) {
     let stats = tx.stats();
@@ -271,20 +272,20 @@ fn serves_whole<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(
 
 type Value = [u64; 4];
 
-fn values(names: &str) -> QueueOptions<Value> {
-    QueueOptions::values().capacity(64).directory(names)
+fn values(names: &str) -> queue::Options<Value> {
+    queue::Options::new().capacity(64).directory(names)
 }
 
-fn bytes(names: &str) -> QueueOptions<[u8]> {
-    QueueOptions::bytes().capacity(64).blocks(BLOCKS, 4096).extents(EXTENTS).max_message_len(LONGEST).directory(names)
+fn bytes(names: &str) -> queue::Options<[u8]> {
+    queue::Options::bytes().capacity(64).blocks(BLOCKS, 4096).extents(EXTENTS).max_message_bytes(LONGEST).directory(names)
 }
 
 const BLOCKS: usize = 16;
 const EXTENTS: usize = 8;
 const LONGEST: usize = 200 << 10;
 
-fn large(names: &str) -> QueueOptions<Large> {
-    QueueOptions::values().capacity(8).max_participants(128).directory(names)
+fn large(names: &str) -> queue::Options<Large> {
+    queue::Options::new().capacity(8).max_participants(128).directory(names)
 }
 
 /// How many messages a receiver takes at once.

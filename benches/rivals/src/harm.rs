@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
-use tombolo::{Handover, QueueOptions, QueueReceiver, QueueSender, QueueStats};
+use tombolo::queue;
+use tombolo::spawn::Handover;
 
 use harness::latency::now;
 use harness::pin;
@@ -123,10 +124,10 @@ fn work(args: &[String]) -> Result<()> {
     let cpus = pin::available();
     pin::pin(cpus[index % cpus.len()]);
     if index < PRODUCERS {
-        let mut tx: QueueSender<Message> = QueueOptions::values::<Message>().handed(LABEL)?;
+        let mut tx: queue::Sender<Message> = queue::Options::<Message>::new().handed(LABEL)?;
         pass_on(&board, index, || Ok(tx.send(&[7])?))
     } else {
-        let mut rx: QueueReceiver<Message> = QueueOptions::values::<Message>().handed(LABEL)?;
+        let mut rx: queue::Receiver<Message> = queue::Options::<Message>::new().handed(LABEL)?;
         pass_on(&board, index, || Ok(rx.recv().map(|_| ())?))
     }
 }
@@ -141,8 +142,8 @@ fn pass_on(board: &Board, index: usize, mut message: impl FnMut() -> Result<()>)
 }
 
 struct Crowd {
-    tx: QueueSender<Message>,
-    rx: QueueReceiver<Message>,
+    tx: queue::Sender<Message>,
+    rx: queue::Receiver<Message>,
     board: Shared<Board>,
     workers: Vec<Child>,
 }
@@ -158,7 +159,7 @@ impl Drop for Crowd {
 
 impl Crowd {
     fn gather() -> Result<Self> {
-        let (tx, rx) = QueueOptions::values::<Message>().channel()?;
+        let (tx, rx) = queue::Options::<Message>::new().create_channel()?;
         let mut crowd = Self { tx, rx, board: Shared::create()?, workers: Vec::new() };
         for index in 0..WORKERS {
             let worker = crowd.spawn(index)?;
@@ -179,7 +180,7 @@ impl Crowd {
         Ok(handover.spawn()?)
     }
 
-    fn stats(&self) -> QueueStats {
+    fn stats(&self) -> queue::Stats {
         self.tx.stats()
     }
 

@@ -15,7 +15,8 @@ use std::io::{self, stdin, stdout};
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 
-use tombolo::{Handover, PipeOptions};
+use tombolo::pipe;
+use tombolo::spawn::Handover;
 
 use crate::args::{Demo, DemoPeer, Transport};
 use crate::failure::Failure;
@@ -75,9 +76,9 @@ fn remote_command(transport: &str, cpu: Option<usize>) -> Result<Command, Failur
 }
 
 fn through_tombolo(job: &Job, cpu: Option<usize>) -> Result<Outcome, Failure> {
-    let (file, remote_file) = PipeOptions::bytes().capacity_len(RING_LEN).prefault().one_way()?;
-    let (values, remote_values) = PipeOptions::values::<Packet>().capacity(RING_CAPACITY).prefault().one_way()?;
-    let (talk, remote_talk) = PipeOptions::values::<Packet>().duplex()?;
+    let (file, remote_file) = pipe::Options::bytes().capacity_bytes(RING_LEN).prefault().create()?;
+    let (values, remote_values) = pipe::Options::<Packet>::new().capacity(RING_CAPACITY).prefault().create()?;
+    let (talk, remote_talk) = pipe::Options::<Packet>::new().create_duplex()?;
     let handover = Handover::new(remote_command("tombolo", cpu)?);
     let handover = handover.give("file", remote_file)?.give("values", remote_values)?.give("talk", remote_talk)?;
     let child = handover.spawn().map_err(|error| Failure::io("start the second process", &error))?;

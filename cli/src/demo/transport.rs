@@ -7,7 +7,7 @@ use std::process::{ChildStdin, ChildStdout};
 
 use bytemuck::{bytes_of, bytes_of_mut};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
-use tombolo::{Pipe, Receiver, Sender};
+use tombolo::pipe::{Pipe, Receiver, Sender};
 
 use super::MESSAGE_LEN;
 

@@ -24,7 +24,7 @@ pub fn run(location: &Location, name: &str, json: bool) -> Result<(), Failure> {
 
 fn details(view: &RegionView) -> String {
     let mut text = format!("kind         {}\n", view.kind);
-    if let (Some(element), Some(longest)) = (&view.element, view.max_message_len) {
+    if let (Some(element), Some(longest)) = (&view.element, view.max_message_bytes) {
         let (capacity, longest) = (view.amount(view.capacity), BinaryBytes(longest));
         let _ = write!(text, "element      {element}\ncapacity     {capacity}\nlongest      {longest}\n");
     }
@@ -42,7 +42,7 @@ fn details(view: &RegionView) -> String {
         ] {
             let _ = writeln!(text, "{label:<12} {}", view.amount(count));
         }
-        let _ = writeln!(text, "extents      {}", BinaryBytes(queue.extents_len));
+        let _ = writeln!(text, "extents      {}", BinaryBytes(queue.extents_bytes));
         let _ = writeln!(text, "closed       {}", yes_no(queue.closed));
     }
     for direction in &view.directions {

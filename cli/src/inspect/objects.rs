@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use tombolo::{Element, ObjectKind, ObjectState};
+use tombolo::inspect::{ElementType, ObjectInfo};
+use tombolo::sync::ObjectKind;
 
 /// The most processes that one cell of a table names.
 const USERS_SHOWN: usize = 8;
@@ -48,7 +49,7 @@ struct ObjectUser {
 
 impl Object {
     /// `standings` says how each process of the region stands.
-    pub fn new(info: &ObjectState, standings: &HashMap<u64, &'static str>) -> Self {
+    pub fn new(info: &ObjectInfo, standings: &HashMap<u64, &'static str>) -> Self {
         let process = |pid: u64| Process { pid, standing: standings.get(&pid).copied().unwrap_or("unknown") };
         let mut counts = BTreeMap::<u64, u64>::new();
         for &pid in &info.users {
@@ -120,7 +121,7 @@ impl ObjectUser {
 }
 
 /// What the object holds and how much of it, such as "10 x f64" or "4 permits".
-fn content_text(info: &ObjectState) -> String {
+fn content_text(info: &ObjectInfo) -> String {
     let element = info.element.map_or(String::new(), element_text);
     match (info.kind, info.length) {
         (ObjectKind::BoundedSemaphore, Some(length)) => format!("{length} permits"),
@@ -131,8 +132,8 @@ fn content_text(info: &ObjectState) -> String {
 }
 
 /// A short form of the library's text, for a cell of a table.
-fn element_text(element: Element) -> String {
-    let Element::Value { size, tag, .. } = element else { return element.to_string() };
+fn element_text(element: ElementType) -> String {
+    let ElementType::Value { size, tag, .. } = element else { return element.to_string() };
     let length = tag.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let tag = tag.get(..length).unwrap_or_default().escape_ascii().to_string();
     match tag.as_str() {

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use indicatif::BinaryBytes;
 use serde::Serialize;
-use tombolo::{Element, Inspection, Kind, Standing};
+use tombolo::inspect::{ElementType, ParticipantStatus, RegionInfo, RegionKind};
 
 use super::objects::Object;
 
@@ -36,7 +36,7 @@ pub struct RegionView {
     /// The unit of `capacity`, `sent` and `queued`.
     unit: &'static str,
     /// The longest message in bytes. A namespace has none.
-    pub(super) max_message_len: Option<u64>,
+    pub(super) max_message_bytes: Option<u64>,
     pub(super) size: u64,
     pub(super) directions: Vec<Direction>,
     pub participants: Vec<User>,
@@ -58,7 +58,7 @@ pub struct Queue {
     pub(super) dropped: u64,
     pub(super) pooled: u64,
     /// Bytes of memory for long messages, in use and kept for reuse.
-    pub(super) extents_len: u64,
+    pub(super) extents_bytes: u64,
     pub(super) closed: bool,
 }
 
@@ -89,7 +89,7 @@ pub struct User {
 }
 
 impl RegionView {
-    pub fn new(info: &Inspection) -> Self {
+    pub fn new(info: &RegionInfo) -> Self {
         let participants: Vec<User> = info.participants.iter().map(User::new).collect();
         let queue = info.queue.map(|state| Queue {
             lanes: state.lanes,
@@ -98,30 +98,30 @@ impl RegionView {
             lost: state.lost,
             dropped: state.dropped,
             pooled: state.pooled,
-            extents_len: state.extents_len,
+            extents_bytes: state.extents_bytes,
             closed: state.is_closed,
         });
-        let namespace = (info.kind == Kind::Namespace).then(|| Namespace::new(info, &participants));
+        let namespace = (info.kind == RegionKind::Namespace).then(|| Namespace::new(info, &participants));
         Self {
             kind: match info.kind {
-                Kind::Pipe => "pipe",
-                Kind::Queue => "queue",
-                Kind::Namespace => "namespace",
+                RegionKind::Pipe => "pipe",
+                RegionKind::Queue => "queue",
+                RegionKind::Namespace => "namespace",
                 _ => "unknown",
             },
             element: namespace.is_none().then(|| info.element.to_string()),
             capacity: info.capacity,
             unit: match (info.kind, info.element) {
-                (Kind::Pipe, Element::Bytes) => "bytes",
-                (Kind::Namespace, _) => "objects",
+                (RegionKind::Pipe, ElementType::Bytes) => "bytes",
+                (RegionKind::Namespace, _) => "objects",
                 _ => "messages",
             },
-            max_message_len: namespace.is_none().then_some(info.max_message_len),
+            max_message_bytes: namespace.is_none().then_some(info.max_message_bytes),
             size: info.size,
             directions: directions(info, &participants),
             queue,
             namespace,
-            abandoned: info.is_abandoned(),
+            abandoned: info.is_stale(),
             participants,
         }
     }
@@ -189,9 +189,9 @@ impl RegionView {
 }
 
 /// The first ring leads from the first role to the second; a second ring leads back.
-fn directions(info: &Inspection, participants: &[User]) -> Vec<Direction> {
+fn directions(info: &RegionInfo, participants: &[User]) -> Vec<Direction> {
     let role = |index: usize| match info.kind {
-        Kind::Queue => ["senders", "receivers"][index % 2],
+        RegionKind::Queue => ["senders", "receivers"][index % 2],
         _ => participants.get(index % 2).map_or("", |user| user.part),
     };
     let rings = info.rings.iter().enumerate();
@@ -204,7 +204,7 @@ impl Namespace {
     /// The most objects that `held_text` names.
     const HELD_SHOWN: usize = 3;
 
-    fn new(info: &Inspection, participants: &[User]) -> Self {
+    fn new(info: &RegionInfo, participants: &[User]) -> Self {
         // A process that left and joined again has two records; the one that is present counts.
         let (present, gone): (Vec<&User>, Vec<&User>) = participants.iter().partition(|user| user.is_present());
         let users = gone.into_iter().chain(present);
@@ -225,16 +225,16 @@ impl Namespace {
 }
 
 impl User {
-    fn new(participant: &tombolo::Participant) -> Self {
+    fn new(participant: &tombolo::inspect::ParticipantInfo) -> Self {
         Self {
             part: participant.part,
             pid: (participant.pid != 0).then_some(participant.pid),
             standing: match participant.standing {
-                Standing::Vacant => "vacant",
-                Standing::Alive => "alive",
-                Standing::Left => "left",
-                Standing::Dead => "dead",
-                Standing::LockLost => "lock lost",
+                ParticipantStatus::Vacant => "vacant",
+                ParticipantStatus::Alive => "alive",
+                ParticipantStatus::Left => "left",
+                ParticipantStatus::Dead => "dead",
+                ParticipantStatus::LockLost => "lock lost",
                 _ => "unknown",
             },
             joins: participant.joins,

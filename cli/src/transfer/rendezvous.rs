@@ -4,7 +4,8 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::{Directory, End, Inspection, Kind, RingState, Standing};
+use tombolo::{Directory, Endpoint};
+use tombolo::inspect::{ParticipantStatus, RegionInfo, RegionKind, RingInfo};
 
 use super::signals::Signals;
 use crate::args::Transfer;
@@ -67,11 +68,11 @@ pub struct Status {
 pub fn refuse_namespace(location: &Location, transfer: &Transfer) -> Result<(), Failure> {
     let name = &transfer.name;
     match location.directory.inspect(name) {
-        Ok(info) if info.kind == Kind::Namespace => Err(Failure::Error(format!(
+        Ok(info) if info.kind == RegionKind::Namespace => Err(Failure::Error(format!(
             "cannot use {name:?} for a transfer: found {}, expected {}; see what is in it with \
              `tombolo inspect`, or use another name",
             info.kind,
-            if transfer.queue { Kind::Queue } else { Kind::Pipe },
+            if transfer.queue { RegionKind::Queue } else { RegionKind::Pipe },
         ))),
         _ => Ok(()), // opening it reports any other problem
     }
@@ -99,7 +100,7 @@ impl<'a> Rendezvous<'a> {
     }
 
     /// Opens our endpoint as soon as no earlier transfer under this name is still ending.
-    pub fn join<E: End>(&mut self, open: impl Fn(&str) -> Result<E, Failure>) -> Result<E, Failure> {
+    pub fn join<E: Endpoint>(&mut self, open: impl Fn(&str) -> Result<E, Failure>) -> Result<E, Failure> {
         let started = Instant::now();
         loop {
             let grace_is_over = started.elapsed() >= GRACE;
@@ -127,15 +128,15 @@ impl<'a> Rendezvous<'a> {
         let Ok(info) = self.directory.inspect(self.name) else {
             return false; // opening it reports the problem
         };
-        let is_over = |role| matches!(role_standing(&info, role), Some(Standing::Left | Standing::Dead));
-        let is_survived = |role: Role| is_over(role) && role_standing(&info, role.other()) == Some(Standing::Alive);
+        let is_over = |role| matches!(role_standing(&info, role), Some(ParticipantStatus::Left | ParticipantStatus::Dead));
+        let is_survived = |role: Role| is_over(role) && role_standing(&info, role.other()) == Some(ParticipantStatus::Alive);
         let has_unread = self.role == Role::Sender && info.rings.iter().any(|ring| ring.queued > 0);
         let is_ending = is_survived(self.role) || (info.queue.is_some() && is_survived(self.role.other()));
         is_ending && (has_unread || !grace_is_over)
     }
 
     fn is_empty_stream(&self) -> bool {
-        let nothing_sent = |info: Inspection| info.rings.iter().all(|ring| ring.sent == 0);
+        let nothing_sent = |info: RegionInfo| info.rings.iter().all(|ring| ring.sent == 0);
         self.role == Role::Receiver && self.directory.inspect(self.name).is_ok_and(nothing_sent)
     }
 
@@ -148,16 +149,16 @@ impl<'a> Rendezvous<'a> {
             return Status { peer: Peer::NameRemoved, sent: 0, queued: 0 };
         };
         let is_ours = info.participants.iter().any(|one| {
-            one.part == self.role.name() && one.standing == Standing::Alive && one.pid == u64::from(process::id())
+            one.part == self.role.name() && one.standing == ParticipantStatus::Alive && one.pid == u64::from(process::id())
         });
         let peer = match role_standing(&info, self.role.other()) {
-            Some(Standing::Vacant) if is_ours => Peer::NotYet,
-            Some(Standing::Left) if is_ours => Peer::Left,
-            Some(Standing::Dead) if is_ours => Peer::Died,
+            Some(ParticipantStatus::Vacant) if is_ours => Peer::NotYet,
+            Some(ParticipantStatus::Left) if is_ours => Peer::Left,
+            Some(ParticipantStatus::Dead) if is_ours => Peer::Died,
             Some(_) if is_ours => Peer::Here,
             _ => Peer::NameRemoved,
         };
-        let sum = |count: fn(&RingState) -> u64| info.rings.iter().map(count).sum();
+        let sum = |count: fn(&RingInfo) -> u64| info.rings.iter().map(count).sum();
         Status { peer, sent: sum(|ring| ring.sent), queued: sum(|ring| ring.queued) }
     }
 
@@ -174,7 +175,7 @@ impl<'a> Rendezvous<'a> {
         let is_ours = !matches!(self.peer(), Peer::NameRemoved);
         leave();
         if is_ours {
-            let _ = self.directory.unlink_if_abandoned(self.name); // as above
+            let _ = self.directory.unlink_if_stale(self.name); // as above
         }
     }
 
@@ -201,7 +202,7 @@ impl<'a> Rendezvous<'a> {
 }
 
 /// The standing of a role: in a queue, that of all its participants together.
-fn role_standing(info: &Inspection, role: Role) -> Option<Standing> {
+fn role_standing(info: &RegionInfo, role: Role) -> Option<ParticipantStatus> {
     match (&info.queue, role) {
         (Some(queue), Role::Sender) => Some(queue.senders),
         (Some(queue), Role::Receiver) => Some(queue.receivers),

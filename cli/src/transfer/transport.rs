@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use tombolo::{End, QueueReceiver, QueueSender, Receiver, RecvError, SendError, Sender};
+use tombolo::{Endpoint, RecvError, SendError};
+use tombolo::pipe::{Receiver, Sender};
+use tombolo::queue;
 
 use super::rendezvous::Rendezvous;
 use crate::args::Transfer;
 use crate::failure::print_message;
 use crate::location::BLOCK_LEN;
 
-pub trait SendEndpoint: End {
+pub trait SendEndpoint: Endpoint {
     /// The receiver that must stay until the end, as errors name it.
     const RECEIVER: &'static str;
 
@@ -25,7 +27,7 @@ pub trait SendEndpoint: End {
     fn abort(self, rendezvous: &Rendezvous);
 }
 
-pub trait RecvEndpoint: End {
+pub trait RecvEndpoint: Endpoint {
     /// The sender that ends the stream, as errors name it.
     const SENDER: &'static str;
 
@@ -38,7 +40,7 @@ impl SendEndpoint for Sender {
     const RECEIVER: &'static str = "the receiver";
 
     fn chunk_len(&self) -> usize {
-        self.inline_max_len()
+        self.max_inline_bytes()
     }
 
     fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
@@ -51,11 +53,11 @@ impl SendEndpoint for Sender {
     }
 }
 
-impl SendEndpoint for QueueSender {
+impl SendEndpoint for queue::Sender {
     const RECEIVER: &'static str = "the last receiver";
 
     fn chunk_len(&self) -> usize {
-        self.max_message_len().clamp(1, BLOCK_LEN)
+        self.max_message_bytes().clamp(1, BLOCK_LEN)
     }
 
     fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
@@ -81,7 +83,7 @@ impl RecvEndpoint for Receiver {
     }
 }
 
-impl RecvEndpoint for QueueReceiver {
+impl RecvEndpoint for queue::Receiver {
     const SENDER: &'static str = "the last sender";
 
     fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
@@ -94,9 +96,9 @@ impl RecvEndpoint for QueueReceiver {
 }
 
 /// Prints which of the user's options could not be honoured. `capacity` is the only one there is.
-pub fn print_warnings(endpoint: &impl End, transfer: &Transfer) {
+pub fn print_warnings(endpoint: &impl Endpoint, transfer: &Transfer) {
     if transfer.capacity.is_some() && !transfer.quiet {
-        for warning in endpoint.report().warnings() {
+        for warning in endpoint.warnings() {
             print_message(format_args!("note: {warning}"));
         }
     }

@@ -2,7 +2,8 @@ use std::fs::File;
 use std::marker::PhantomData;
 
 use anyhow::Result;
-use tombolo::{End, PipeOptions, Receiver, Sender, TrustedReceiver, TrustedSender, Wait};
+use tombolo::{Endpoint, WaitStrategy};
+use tombolo::pipe::{self, Receiver, Sender, ZeroCopyReceiver, ZeroCopySender};
 
 use super::{Batch, Contender, InPlace, Stage, with_message};
 use crate::case::{Case, Way};
@@ -38,37 +39,37 @@ fn run<M: Message>(job: &Job) -> Result<Sample> {
         }
         Way::Batch => job.processes::<Queue<Batch<Sender<M::Words>, M::Words>, Batch<Receiver<M::Words>, M::Words>>>(),
         Way::InPlace | Way::InPlaceBatch => {
-            job.processes::<Queue<InPlace<TrustedSender<M::Words>>, InPlace<TrustedReceiver<M::Words>>>>()
+            job.processes::<Queue<InPlace<ZeroCopySender<M::Words>>, InPlace<ZeroCopyReceiver<M::Words>>>>()
         }
     }
 }
 
 /// An end that this file's `Queue` can make for a case.
 trait Side: Sized {
-    type End: End;
+    type Endpoint: Endpoint;
 
-    fn options(case: &Case) -> PipeOptions<<Self::End as End>::Message>;
-    fn new(case: &Case, end: Self::End) -> Result<Self>;
+    fn options(case: &Case) -> pipe::Options<<Self::Endpoint as Endpoint>::Message>;
+    fn new(case: &Case, end: Self::Endpoint) -> Result<Self>;
 }
 
-fn wait(case: &Case) -> Wait {
-    if case.blocks() { Wait::SpinThenPark } else { Wait::Spin }
+fn wait(case: &Case) -> WaitStrategy {
+    if case.blocks() { WaitStrategy::SpinThenPark } else { WaitStrategy::Spin }
 }
 
-fn values<W: Words>(case: &Case) -> PipeOptions<W> {
-    PipeOptions::values().capacity(case.slots).wait(wait(case)).prefault()
+fn values<W: Words>(case: &Case) -> pipe::Options<W> {
+    pipe::Options::new().capacity(case.slots).wait(wait(case)).prefault()
 }
 
 macro_rules! sides {
     ($($side:ty, $end:ty, |$case:ident, $name:ident| $make:expr;)*) => {
         $(impl<W: Words> Side for $side {
-            type End = $end;
+            type Endpoint = $end;
 
-            fn options(case: &Case) -> PipeOptions<W> {
+            fn options(case: &Case) -> pipe::Options<W> {
                 values(case)
             }
 
-            fn new($case: &Case, $name: Self::End) -> Result<Self> {
+            fn new($case: &Case, $name: Self::Endpoint) -> Result<Self> {
                 $make
             }
         })*
@@ -81,19 +82,19 @@ sides! {
     Batch<Sender<W>, W>, Sender<W>, |case, end| Ok(Batch(end, Stage::new(case)));
     Batch<Receiver<W>, W>, Receiver<W>, |case, end| Ok(Batch(end, Stage::new(case)));
     // SAFETY: both processes are this program.
-    InPlace<TrustedSender<W>>, Sender<W>, |_case, end| Ok(InPlace(unsafe { end.trust() }?));
+    InPlace<ZeroCopySender<W>>, Sender<W>, |_case, end| Ok(InPlace(unsafe { end.into_zero_copy() }?));
     // SAFETY: as above.
-    InPlace<TrustedReceiver<W>>, Receiver<W>, |_case, end| Ok(InPlace(unsafe { end.trust() }?));
+    InPlace<ZeroCopyReceiver<W>>, Receiver<W>, |_case, end| Ok(InPlace(unsafe { end.into_zero_copy() }?));
 }
 
 /// An end for byte messages, and a message to copy from or to.
 struct Bytes<E, W>(E, Stage<W>);
 
 impl<W: Words> Side for Bytes<Sender, W> {
-    type End = Sender;
+    type Endpoint = Sender;
 
-    fn options(case: &Case) -> PipeOptions<[u8]> {
-        PipeOptions::bytes().capacity_len(case.slots * case.size).wait(wait(case)).prefault()
+    fn options(case: &Case) -> pipe::Options<[u8]> {
+        pipe::Options::bytes().capacity_bytes(case.slots * case.size).wait(wait(case)).prefault()
     }
 
     fn new(case: &Case, end: Sender) -> Result<Self> {
@@ -102,9 +103,9 @@ impl<W: Words> Side for Bytes<Sender, W> {
 }
 
 impl<W: Words> Side for Bytes<Receiver, W> {
-    type End = Receiver;
+    type Endpoint = Receiver;
 
-    fn options(case: &Case) -> PipeOptions<[u8]> {
+    fn options(case: &Case) -> pipe::Options<[u8]> {
         Bytes::<Sender, W>::options(case)
     }
 
@@ -124,14 +125,14 @@ struct Queue<T, R> {
 impl<M, T, R> Link for Queue<T, R>
 where
     M: tombolo::Message + ?Sized,
-    T: Side<End = Sender<M>> + Tx,
-    R: Side<End = Receiver<M>> + Rx,
+    T: Side<Endpoint = Sender<M>> + Tx,
+    R: Side<Endpoint = Receiver<M>> + Rx,
 {
     type Tx = T;
     type Rx = R;
 
     fn create(case: &Case) -> Result<Self> {
-        let (tx, rx) = T::options(case).one_way()?;
+        let (tx, rx) = T::options(case).create()?;
         let tx = shared::inheritable(File::from(tx.into_fd()?))?;
         let rx = shared::inheritable(File::from(rx.into_fd()?))?;
         Ok(Self { case: *case, tx, rx, sides: PhantomData })
@@ -208,7 +209,7 @@ impl<W: Words> Rx for Batch<Receiver<W>, W> {
     }
 }
 
-impl<W: Words> Tx for InPlace<TrustedSender<W>> {
+impl<W: Words> Tx for InPlace<ZeroCopySender<W>> {
     fn send(&mut self, lot: usize, fill: &mut Fill) -> usize {
         let mut slots = self.0.reserve(lot).expect("the receiver is there");
         let count = slots.len();
@@ -220,7 +221,7 @@ impl<W: Words> Tx for InPlace<TrustedSender<W>> {
     }
 }
 
-impl<W: Words> Rx for InPlace<TrustedReceiver<W>> {
+impl<W: Words> Rx for InPlace<ZeroCopyReceiver<W>> {
     fn receive(&mut self, lot: usize, check: &mut Check) -> usize {
         let values = self.0.peek(lot).expect("the sender is there");
         let count = values.len();

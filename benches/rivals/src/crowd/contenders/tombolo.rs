@@ -2,7 +2,9 @@ use std::marker::PhantomData;
 use std::process::{Child, Command};
 
 use anyhow::Result;
-use tombolo::{Handover, QueueOptions, QueueReceiver, QueueSender, RecvError, SendError};
+use tombolo::{RecvError, SendError};
+use tombolo::queue;
+use tombolo::spawn::Handover;
 
 use super::{Contender, Stage, with_message};
 use crate::case::{Case, Work};
@@ -72,7 +74,7 @@ where
     Sender<K>: Tx + Send,
     Receiver<K>: Rx + Send,
 {
-    let (tx, rx) = K::options(&job.case).channel()?;
+    let (tx, rx) = K::options(&job.case).create_channel()?;
     match job.case.work {
         Work::Alone => job.alone(End::new(tx, &job.case), End::new(rx, &job.case)),
         _ => job.threads(|| Ok(End::new(tx.try_clone()?, &job.case)), || Ok(End::new(rx.try_clone()?, &job.case))),
@@ -84,7 +86,7 @@ trait Kind {
     type Words: Words;
     type Message: tombolo::Message + ?Sized;
 
-    fn options(case: &Case) -> QueueOptions<Self::Message>;
+    fn options(case: &Case) -> queue::Options<Self::Message>;
 }
 
 struct Spinning<W>(PhantomData<W>);
@@ -95,8 +97,8 @@ impl<W: Words> Kind for Spinning<W> {
     type Words = W;
     type Message = W;
 
-    fn options(case: &Case) -> QueueOptions<W> {
-        QueueOptions::values().capacity(case.slots).prefault()
+    fn options(case: &Case) -> queue::Options<W> {
+        queue::Options::new().capacity(case.slots).prefault()
     }
 }
 
@@ -104,7 +106,7 @@ impl<W: Words> Kind for Blocking<W> {
     type Words = W;
     type Message = W;
 
-    fn options(case: &Case) -> QueueOptions<W> {
+    fn options(case: &Case) -> queue::Options<W> {
         Spinning::options(case)
     }
 }
@@ -113,13 +115,13 @@ impl<W: Words> Kind for Bytes<W> {
     type Words = W;
     type Message = [u8];
 
-    fn options(case: &Case) -> QueueOptions<[u8]> {
-        QueueOptions::bytes().capacity(case.slots).extents(case.slots.min(EXTENTS))
+    fn options(case: &Case) -> queue::Options<[u8]> {
+        queue::Options::bytes().capacity(case.slots).extents(case.slots.min(EXTENTS))
     }
 }
 
-type Sender<K> = End<K, QueueSender<<K as Kind>::Message>>;
-type Receiver<K> = End<K, QueueReceiver<<K as Kind>::Message>>;
+type Sender<K> = End<K, queue::Sender<<K as Kind>::Message>>;
+type Receiver<K> = End<K, queue::Receiver<<K as Kind>::Message>>;
 
 /// A handle, and messages to copy from or to.
 struct End<K: Kind, E> {
@@ -135,7 +137,7 @@ impl<K: Kind, E> End<K, E> {
 }
 
 /// Kept by the first process, so that each participant gets handles of its own.
-struct Queue<K: Kind>(QueueSender<K::Message>, QueueReceiver<K::Message>);
+struct Queue<K: Kind>(queue::Sender<K::Message>, queue::Receiver<K::Message>);
 
 impl<K: Kind> Link for Queue<K>
 where
@@ -146,7 +148,7 @@ where
     type Rx = Receiver<K>;
 
     fn create(case: &Case) -> Result<Self> {
-        let (tx, rx) = K::options(case).channel()?;
+        let (tx, rx) = K::options(case).create_channel()?;
         Ok(Self(tx, rx))
     }
 

@@ -3,7 +3,8 @@ use std::hint::black_box;
 use std::os::fd::OwnedFd;
 
 use anyhow::Result;
-use tombolo::{AtomicValue, BoundedSemaphore, Mutex, Namespace, ReentrantMutex, RwLock, Semaphore, Value};
+use tombolo::Namespace;
+use tombolo::sync::{AtomicValue, BoundedSemaphore, Mutex, ReentrantMutex, RwLock, Semaphore, Value};
 
 use super::{Contender, first, load_all, lock_all, look_at, store_all, with_words};
 use crate::case::{Case, Section, Work};
@@ -282,7 +283,7 @@ impl Pair {
 
 impl Play for Pair {
     fn create() -> Result<Self> {
-        Self::of(Namespace::builder().semaphore("there", 0).semaphore("back", 0).anonymous()?)
+        Self::of(Namespace::builder().semaphore("there", 0).semaphore("back", 0).create()?)
     }
 
     fn share(&self) -> Result<OwnedFd> {
