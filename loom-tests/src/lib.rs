@@ -1,4 +1,4 @@
-//! Models of the algorithms of `src/raw`, compiled against twins of `crate::sync`.
+//! Models of the algorithms of `src/raw`, compiled against twins of `crate::primitive`.
 //!
 //! - `models`: one file per file of `src/raw`.
 //! - `primitive`: the twins of the facade, for loom and for real threads. A model takes its

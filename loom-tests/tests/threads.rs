@@ -4,7 +4,7 @@
 
 #[path = "../src/models/mod.rs"]
 mod models;
+#[path = "../src/primitive/std.rs"]
+mod primitive;
 #[path = "../../src/raw/mod.rs"]
 mod raw;
-#[path = "../src/primitive/std.rs"]
-mod sync;

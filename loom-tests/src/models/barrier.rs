@@ -32,7 +32,7 @@ impl BarrierWorld {
         Barrier::new(self.word.clone(), self.marks.clone(), self.parties)
     }
 
-    fn over(&self) -> Event<Heap> {
+    fn over(&self) -> EventCount<Heap> {
         event(&self.over)
     }
 

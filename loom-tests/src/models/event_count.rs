@@ -1,8 +1,8 @@
-//! Models of `src/raw/event.rs`, alone and as a condition variable beside a lock.
+//! Models of `src/raw/event_count.rs`, alone and as a condition variable beside a lock.
 
 use super::robust_lock::LockWorld;
 use super::*;
-use crate::raw::lock::Past;
+use crate::raw::robust_lock::History;
 
 /// A flag, and what its waiters sleep on.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ impl FlagWorld {
         world
     }
 
-    fn event(&self) -> Event<Heap> {
+    fn event(&self) -> EventCount<Heap> {
         event(&self.futex)
     }
 
@@ -118,9 +118,9 @@ fn event_count_no_barging_bit_survives_wake_ups() {
         join_all([waiter, waker]);
         let event = world.event();
         event.wake(1);
-        assert!(event.is_barred() && !event.is_hung_up());
+        assert!(event.no_barging() && !event.peer_has_left());
         event.bar(false);
-        assert!(!event.is_barred());
+        assert!(!event.no_barging());
     });
 }
 
@@ -136,19 +136,19 @@ impl CondvarWorld {
         Self { guarded: LockWorld::new(), condvar: new_futex() }
     }
 
-    fn condvar(&self) -> Event<Heap> {
+    fn condvar(&self) -> EventCount<Heap> {
         event(&self.condvar)
     }
 
     /// Blocks until the condition holds, and returns with the lock.
-    fn park_until_notified(&self, participant: usize) -> Past {
+    fn park_until_notified(&self, participant: usize) -> History {
         let condvar = self.condvar();
         let mut past = self.guarded.lock_sleeping(participant);
         while self.guarded.value() == 0 {
             // Listens before it unlocks, so that whoever changes the condition finds the bit set.
             let ticket = condvar.listen();
             self.guarded.unlock_and_wake(participant, past);
-            block_on(&condvar, || condvar.has_moved_since(ticket).then_some(()));
+            block_on(&condvar, || condvar.has_advanced_since(ticket).then_some(()));
             past = self.guarded.lock_sleeping(participant);
         }
         past
@@ -170,7 +170,7 @@ fn condvar_notify_between_listen_and_sleep_is_seen() {
         let notifier = spawn(&world, |world| world.notify(OTHER, 1));
         let waiter = spawn(&world, |world| world.park_until_notified(VICTIM));
         join(notifier);
-        assert_eq!(join(waiter), Past::default());
+        assert_eq!(join(waiter), History::default());
     });
 }
 
@@ -216,6 +216,6 @@ fn condvar_waiter_that_sleeps_during_stale_bit_clear_is_woken() {
         });
         let waiter = spawn(&world, |world| world.park_until_notified(VICTIM));
         join(notifier);
-        assert_eq!(join(waiter), Past::default());
+        assert_eq!(join(waiter), History::default());
     });
 }

@@ -20,12 +20,12 @@ mod spsc;
 
 use std::time::Duration;
 
-use crate::raw::Memory;
-use crate::raw::event::Event;
-use crate::sync::{
+use crate::primitive::{
     Arc, AtomicU32, AtomicU64, BOUNDS_ACCESSES, Ordering, heavy_fence, kill_after, model, model_without_membarrier,
     spin_loop, thread, with_budget,
 };
+use crate::raw::Memory;
+use crate::raw::event_count::EventCount;
 
 // The participants of a model.
 const VICTIM: usize = 0;
@@ -91,8 +91,8 @@ fn new_futex() -> Shared<AtomicU32> {
     Shared(Arc::new(AtomicU32::new(0)))
 }
 
-fn event(futex: &Shared<AtomicU32>) -> Event<Heap> {
-    Event::new(futex.clone())
+fn event(futex: &Shared<AtomicU32>) -> EventCount<Heap> {
+    EventCount::new(futex.clone())
 }
 
 /// A message of two words that must stay together.
@@ -166,7 +166,7 @@ fn spin_for<R>(mut attempt: impl FnMut() -> Option<R>) -> R {
 }
 
 /// Blocks as an endpoint does: try, listen, try again, sleep.
-fn block_on<R>(event: &Event<Heap>, mut attempt: impl FnMut() -> Option<R>) -> R {
+fn block_on<R>(event: &EventCount<Heap>, mut attempt: impl FnMut() -> Option<R>) -> R {
     loop {
         if let Some(done) = attempt() {
             return done;
@@ -180,7 +180,7 @@ fn block_on<R>(event: &Event<Heap>, mut attempt: impl FnMut() -> Option<R>) -> R
 }
 
 /// Blocks until a flag has at least that value.
-fn block_on_flag(event: &Event<Heap>, flag: &AtomicU64, value: u64) {
+fn block_on_flag(event: &EventCount<Heap>, flag: &AtomicU64, value: u64) {
     block_on(event, || (flag.load(Ordering::Acquire) >= value).then_some(()));
 }
 

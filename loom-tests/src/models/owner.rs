@@ -1,4 +1,4 @@
-//! Models of `src/raw/role.rs`: who owns a side of a ring, and how a successor is told from the
+//! Models of `src/raw/owner.rs`: who owns a side of a ring, and how a successor is told from the
 //! owner before it.
 
 use super::spsc::{RingWorld, Value, pop, push};
@@ -110,14 +110,14 @@ fn owner_closed_bit_and_word_are_seen_in_the_end() {
         world.owner().take(0);
         let leaver = spawn(&world, |world| {
             world.owner().close();
-            world.readable().hang_up(true);
+            world.readable().mark_peer_left(true);
         });
         let (readable, owner) = (world.readable(), world.owner());
-        if readable.is_hung_up() {
+        if readable.peer_has_left() {
             // The owner word may lag behind.
             let _ = owner.view().is_closed();
         }
         join(leaver);
-        assert!(readable.is_hung_up() && owner.view().is_closed());
+        assert!(readable.peer_has_left() && owner.view().is_closed());
     });
 }

@@ -2,7 +2,7 @@
 //! message that names the block.
 
 use super::*;
-use crate::raw::pool::{Pool, Token};
+use crate::raw::pool::{BlockRef, Pool};
 
 /// A pool of one block, and a slot for one message.
 #[derive(Clone)]
@@ -22,11 +22,11 @@ impl PoolWorld {
         Pool::new(self.owners.clone())
     }
 
-    fn allocate(&self, participant: usize) -> Option<Token> {
+    fn allocate(&self, participant: usize) -> Option<BlockRef> {
         self.pool().take(participant, 0, 1, 0)
     }
 
-    fn free(&self, block: Token) -> bool {
+    fn free(&self, block: BlockRef) -> bool {
         self.pool().give_back(block)
     }
 
@@ -45,14 +45,14 @@ impl PoolWorld {
             return None;
         }
         let value = self.payload.load(Ordering::Relaxed);
-        assert!(self.free(Token { place: 0, owner }), "freed by somebody else");
+        assert!(self.free(BlockRef { place: 0, owner }), "freed by somebody else");
         let _ = self.sent.compare_exchange(owner, 0, Ordering::Release, Ordering::Relaxed);
         Some(value)
     }
 
     /// Frees what the dead participant allocated and did not send.
     fn repair(&self, participant: usize) {
-        let remove_sent = |blocks: &mut Vec<Token>| {
+        let remove_sent = |blocks: &mut Vec<BlockRef>| {
             let sent = self.sent.load(Ordering::Acquire);
             blocks.retain(|block| block.owner != sent);
         };
@@ -104,7 +104,7 @@ fn pool_block_is_read_before_it_is_reused() {
         assert_eq!(world.payload.load(Ordering::Relaxed), 1);
         world.payload.store(2, Ordering::Relaxed);
         let owner = world.sent.load(Ordering::Relaxed);
-        assert!(world.free(Token { place: 0, owner }));
+        assert!(world.free(BlockRef { place: 0, owner }));
         let seen = join(next);
         assert!(seen || world.allocate(VICTIM).is_some(), "reused before it was read");
     });

@@ -1,9 +1,9 @@
-//! Models of `src/raw/readers.rs`, with the lock that writers hold.
+//! Models of `src/raw/reader_counts.rs`, with the lock that writers hold.
 
 use super::robust_lock::LockWorld;
 use super::*;
-use crate::raw::lock::Past;
-use crate::raw::readers::{Entry, Readers};
+use crate::raw::reader_counts::{Entry, ReaderCounts};
+use crate::raw::robust_lock::History;
 
 /// A message under a read-write lock.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ impl RwLockWorld {
 
     /// Each reader is counted in a word of its own, so that no load sees all of them.
     fn with_separate_words() -> Self {
-        Self::with_counts(3, (1..).find(|&spread| Readers::<Heap>::words(spread + 1) > 1).unwrap())
+        Self::with_counts(3, (1..).find(|&spread| ReaderCounts::<Heap>::words(spread + 1) > 1).unwrap())
     }
 
     fn with_counts(words: usize, spread: usize) -> Self {
@@ -33,11 +33,11 @@ impl RwLockWorld {
         Self { guarded, counts: new_words(words), traces, readers_gone: new_futex(), spread }
     }
 
-    fn readers(&self) -> Readers<Heap> {
-        Readers::new(self.counts.clone())
+    fn readers(&self) -> ReaderCounts<Heap> {
+        ReaderCounts::new(self.counts.clone())
     }
 
-    fn readers_gone(&self) -> Event<Heap> {
+    fn readers_gone(&self) -> EventCount<Heap> {
         event(&self.readers_gone)
     }
 
@@ -249,7 +249,7 @@ fn reader_counts_writer_killed_readers_stay_out() {
                 owns.set(true);
                 spin_until(|| world.readers().is_empty());
                 world.guarded.increment();
-                world.guarded.unlock(VICTIM, Past::default());
+                world.guarded.unlock(VICTIM, History::default());
                 owns.set(false);
             });
             assert_eq!(world.guarded.raw_lock().bury(VICTIM), owns.get());
@@ -263,7 +263,7 @@ fn reader_counts_writer_killed_readers_stay_out() {
             assert_eq!(world.try_read(OTHER), None, "reads what a killed writer left");
             assert!(world.guarded.lock(THIRD).died);
             world.guarded.set_value(1);
-            world.guarded.unlock(THIRD, Past::default());
+            world.guarded.unlock(THIRD, History::default());
         }
         assert!(world.try_read(OTHER).is_some());
         finished

@@ -1,9 +1,9 @@
-//! Models of `src/raw/lock.rs`.
+//! Models of `src/raw/robust_lock.rs`.
 
 use super::*;
-use crate::raw::lock::{Lock, Past};
+use crate::raw::robust_lock::{History, RobustLock};
 
-pub(super) const POISONED: Past = Past { died: false, poisoned: true };
+pub(super) const POISONED: History = History { died: false, poisoned: true };
 
 /// A message that a lock guards.
 #[derive(Clone)]
@@ -18,33 +18,33 @@ impl LockWorld {
         Self { lock: new_word(), payload: new_payload(&message(0)), unlocked: new_futex() }
     }
 
-    pub(super) fn raw_lock(&self) -> Lock<Heap> {
-        Lock::new(self.lock.clone())
+    pub(super) fn raw_lock(&self) -> RobustLock<Heap> {
+        RobustLock::new(self.lock.clone())
     }
 
-    fn unlocked(&self) -> Event<Heap> {
+    fn unlocked(&self) -> EventCount<Heap> {
         event(&self.unlocked)
     }
 
-    pub(super) fn try_lock(&self, participant: usize) -> Option<Past> {
+    pub(super) fn try_lock(&self, participant: usize) -> Option<History> {
         self.raw_lock().try_lock(participant).unwrap()
     }
 
     /// Spins until it has the lock.
-    pub(super) fn lock(&self, participant: usize) -> Past {
+    pub(super) fn lock(&self, participant: usize) -> History {
         spin_for(|| self.try_lock(participant))
     }
 
-    pub(super) fn unlock(&self, participant: usize, past: Past) {
+    pub(super) fn unlock(&self, participant: usize, past: History) {
         assert!(self.raw_lock().unlock(participant, past), "the lock of somebody else");
     }
 
     /// Sleeps until it has the lock.
-    pub(super) fn lock_sleeping(&self, participant: usize) -> Past {
+    pub(super) fn lock_sleeping(&self, participant: usize) -> History {
         block_on(&self.unlocked(), || self.try_lock(participant))
     }
 
-    pub(super) fn unlock_and_wake(&self, participant: usize, past: Past) {
+    pub(super) fn unlock_and_wake(&self, participant: usize, past: History) {
         self.unlock(participant, past);
         self.unlocked().notify(1);
     }
@@ -90,7 +90,7 @@ fn robust_lock_unlocked_with_history_next_owner_gets_it_with_the_writes() {
         let owner = spawn(&world, |world| {
             world.lock(OTHER);
             world.increment();
-            assert!(!world.raw_lock().unlock(VICTIM, Past::default()), "not its own");
+            assert!(!world.raw_lock().unlock(VICTIM, History::default()), "not its own");
             world.unlock(OTHER, POISONED);
         });
         let next = spawn(&world, |world| {
@@ -101,10 +101,10 @@ fn robust_lock_unlocked_with_history_next_owner_gets_it_with_the_writes() {
         });
         join(owner);
         let past = join(next);
-        assert!(past == POISONED || past == Past::default());
+        assert!(past == POISONED || past == History::default());
         assert_eq!(world.lock(THIRD), POISONED);
-        world.unlock(THIRD, Past::default());
-        assert_eq!(world.lock(VICTIM), Past::default());
+        world.unlock(THIRD, History::default());
+        assert_eq!(world.lock(VICTIM), History::default());
     });
 }
 
@@ -116,7 +116,7 @@ fn robust_lock_free_one_of_two_attempts_succeeds() {
         world.lock(THIRD);
         world.unlock(THIRD, POISONED);
         let attempts = spawn_each(&world, [VICTIM, OTHER], |world, participant| world.try_lock(participant));
-        let pasts: Vec<Past> = join_all(attempts).into_iter().flatten().collect();
+        let pasts: Vec<History> = join_all(attempts).into_iter().flatten().collect();
         assert_eq!(pasts, [POISONED]);
     });
 }
@@ -143,7 +143,7 @@ fn robust_lock_owner_killed_next_owner_is_told_once() {
             let past = world.lock(OTHER);
             let found = copy_message(&world.payload);
             world.set_value(if past.died { 10 } else { number(found) + 10 });
-            world.unlock(OTHER, Past::default());
+            world.unlock(OTHER, History::default());
             (past, found)
         });
         let (finished, owned, added) = join(victim);
@@ -178,14 +178,14 @@ fn robust_lock_repairer_killed_death_is_reported_until_cleared() {
             finished
         });
         let next = spawn(&world, |world| world.lock(OTHER)); // and was killed
-        let both = Past { died: true, ..POISONED };
+        let both = History { died: true, ..POISONED };
         assert_eq!(join(next), both);
         let finished = join(repairers);
         assert_eq!(world.raw_lock().owner(), Some(OTHER), "a repairer released another owner's lock");
         assert!(world.raw_lock().bury(OTHER));
         assert_eq!(world.lock(THIRD), both, "the first death is forgotten");
-        world.unlock(THIRD, Past::default());
-        assert_eq!(world.lock(OTHER), Past::default());
+        world.unlock(THIRD, History::default());
+        assert_eq!(world.lock(OTHER), History::default());
         finished
     });
 }

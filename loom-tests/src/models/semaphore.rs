@@ -38,7 +38,7 @@ impl SemaphoreWorld {
         assert!(self.semaphore().release(count).unwrap());
     }
 
-    fn released(&self) -> Event<Heap> {
+    fn released(&self) -> EventCount<Heap> {
         event(&self.released)
     }
 }

@@ -1,10 +1,9 @@
-//! Models of `src/raw/spsc.rs` and of the two rings built on it: `slots.rs` (values) and
-//! `records.rs` (byte messages).
+//! Models of `src/raw/spsc`: the ring of values and the ring of byte messages.
 
 use super::*;
-use crate::raw::records::{Next, RecordReader, RecordWriter};
-use crate::raw::role::Role;
-use crate::raw::slots::{SlotReader, SlotWriter, Stores};
+use crate::raw::owner::Owner;
+use crate::raw::spsc::record_ring::{Next, RecordReader, RecordWriter};
+use crate::raw::spsc::value_ring::{SlotReader, SlotWriter, StoreKind};
 use crate::raw::spsc::{Consumer, Indices, Producer};
 
 /// A value of two words that must stay together.
@@ -42,8 +41,8 @@ impl RingWorld {
         Indices { tail: self.tail.clone(), head: self.head.clone() }
     }
 
-    pub(super) fn owner(&self) -> Role<Heap> {
-        Role::new(self.owner.clone(), self.start.clone())
+    pub(super) fn owner(&self) -> Owner<Heap> {
+        Owner::new(self.owner.clone(), self.start.clone())
     }
 
     fn producer(&self) -> Producer<Heap> {
@@ -62,11 +61,11 @@ impl RingWorld {
         SlotReader::new(self.consumer(), self.data.clone())
     }
 
-    pub(super) fn readable(&self) -> Event<Heap> {
+    pub(super) fn readable(&self) -> EventCount<Heap> {
         event(&self.readable)
     }
 
-    fn writable(&self) -> Event<Heap> {
+    fn writable(&self) -> EventCount<Heap> {
         event(&self.writable)
     }
 
@@ -77,7 +76,7 @@ impl RingWorld {
 }
 
 pub(super) fn push<T: bytemuck::Pod>(writer: &mut SlotWriter<Heap, T>, value: &T) -> bool {
-    writer.push(value, Stores::Cached).unwrap()
+    writer.push(value, StoreKind::Temporal).unwrap()
 }
 
 pub(super) fn pop<T: bytemuck::Pod>(reader: &mut SlotReader<Heap, T>) -> Option<T> {
@@ -165,7 +164,7 @@ fn value_ring_batch_is_published_at_once() {
     model(|| {
         let world = RingWorld::new(2, 2);
         let sender = spawn(&world, |world| {
-            assert_eq!(world.writer().push_many(&[message(1), message(2)], Stores::Cached).unwrap(), 2);
+            assert_eq!(world.writer().push_many(&[message(1), message(2)], StoreKind::Temporal).unwrap(), 2);
         });
         let mut reader = world.reader();
         let mut values = [[0; 2]; 2];
@@ -243,12 +242,12 @@ fn record_ring_wrap_delivers_records_and_fragments() {
         world.head.store(13, Ordering::Relaxed);
         let sender = spawn(&world, |world| {
             let mut writer = RecordWriter::new(world.producer(), world.data.clone());
-            assert!(writer.push(&[1; 20], Stores::Cached).unwrap());
+            assert!(writer.push(&[1; 20], StoreKind::Temporal).unwrap());
             assert!(writer.begin_large(12).unwrap());
-            let first = writer.push_part(&[2; 12], Stores::Cached).unwrap().unwrap();
+            let first = writer.push_part(&[2; 12], StoreKind::Temporal).unwrap().unwrap();
             assert!(first > 0);
             if first < 12 {
-                assert!(writer.push_part(&[2; 12][first..], Stores::Cached).unwrap().is_some());
+                assert!(writer.push_part(&[2; 12][first..], StoreKind::Temporal).unwrap().is_some());
             }
         });
         let mut reader = RecordReader::new(world.consumer(), world.data.clone(), 100);

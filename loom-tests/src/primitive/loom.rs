@@ -1,4 +1,4 @@
-//! The twin of `src/sync.rs` for loom: its atomics, and a futex made of a mutex and a condition
+//! The twin of `src/primitive.rs` for loom: its atomics, and a futex made of a mutex and a condition
 //! variable.
 
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! The twin of `src/sync.rs` for real threads: the same models, on the machine as it is.
+//! The twin of `src/primitive.rs` for real threads: the same models, on the machine as it is.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering as O;

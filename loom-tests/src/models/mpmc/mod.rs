@@ -1,4 +1,4 @@
-//! Models of `src/raw/mpmc.rs`.
+//! Models of `src/raw/mpmc`.
 //!
 //! - `delivery`: what is sent is received once, in order, and nobody sleeps through it.
 //! - `quarantine`: slots that are skipped because their owner is slow.
