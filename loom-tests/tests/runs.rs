@@ -959,7 +959,7 @@ fn runs_numbers_reused_no_run_is_mistaken() {
 
 #[test]
 #[ignore = "minutes: for ./check proof"]
-fn proof_of_runs() {
+fn runs_larger_models_pass() {
     passes(wide(2, 3, &["sc", "s", "r"]));
     passes(wide(2, 3, &["c", "s", "r"]));
     passes(wide(1, 2, &["s", "x", "r"]));

@@ -457,10 +457,10 @@ impl Member {
                     Outcome::Open => None,
                     other => Some(other),
                 };
-                let (ask_space, record) = (namespace.clone(), self.record);
+                let (others, record) = (namespace.clone(), self.record);
                 let mut checks_left = self.random.below(4);
                 let check_liveness = || {
-                    ask_space.repair(Some(record), namespace.barrier().lanes().collect::<Vec<_>>());
+                    others.repair(Some(record), namespace.barrier().lanes().collect::<Vec<_>>());
                     // After a kill there may never be enough participants, so a deadline passes.
                     if checks_left == 0 && world::has_killed() && barrier.abort(Some(generation), 2) {
                         namespace.barrier_event.event().notify(u32::MAX);
