@@ -1,7 +1,11 @@
-//! The algorithms of `src/raw`, compiled against twins of `crate::sync` and driven by models.
+//! Models of the algorithms of `src/raw`, compiled against twins of `crate::primitive`.
 //!
-//! `tests/loom.rs` runs every model over all interleavings that loom can reach within a preemption bound; `tests/threads.rs`
-//! runs the same bodies on real threads. `tests/runs.rs` is no model of that kind: it looks at all
-//! states of a protocol that is in several files. A model gets its threads, atomics and futex from `crate::sync` only.
+//! - `models`: one file per file of `src/raw`.
+//! - `primitive`: the twins of the facade, for loom and for real threads. A model takes its
+//!   threads, atomics and futexes from there.
+//! - `tests/loom.rs` runs every model over all interleavings that loom reaches within a preemption
+//!   bound. `tests/threads.rs` runs the same bodies on real threads.
+//! - `tests/runs.rs` is a different kind of model: it visits all states of a protocol that spans
+//!   several files.
 //!
-//! To model a kill, `crash_after` unwinds a thread out of its k-th shared access, for every k.
+//! To model a kill, `kill_after` unwinds a thread before its k-th shared access, for every k.

@@ -1,35 +1,38 @@
-//! Runs of a queue's senders, checked over all states: joining, sending, closing, leaving and the
-//! end that a receiver is told, as `src/raw/mpmc.rs`, `src/lanes.rs` and `src/wait.rs` do it
-//! together, each access to a shared word a step.
+//! Visits all states of the protocol of a queue's runs: senders join, send, close and leave, and
+//! receivers are told of the end.
 //!
-//! In here and not in the loom models: how the words of a run, the lanes and the counters work
-//! together, with a ring of two slots, lanes that are taken again, sleeping and waking, and kills
-//! between any two steps. Not in here: weak memory and batches, for which loom runs the shipping
-//! code (`src/mpmc_models.rs`). The steps carry the names of docs/failure.md. Without kills no
-//! slice ends a wait, so that a lost wake-up is found: from there, nobody finishes.
+//! The protocol spans `src/raw/mpmc`, `src/queue/participant.rs` and `src/wait`. Here each access to
+//! a shared word is a step. The ring has two slots, records of participants are used again,
+//! participants sleep and wake, and kills come between any two steps. Weak memory and batches are
+//! not modelled here: for these, loom runs the shipping code (`src/models/mpmc/runs.rs`). docs/failure.md
+//! describes the same steps. Without kills no sleep times out, so a lost wake-up shows as a state
+//! from which a participant can never finish.
 //!
-//! Each mutant leaves out, or does otherwise, one thing of the protocol, and must be found out.
+//! Each mutant leaves out or changes one thing of the protocol, and the checker must find it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Positions that a configuration can use up; beyond, its states are not looked at.
+/// Positions that a configuration can use up. States beyond them are not visited.
 const POSITIONS: usize = 8;
 const CAPACITY: u8 = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Cell {
+enum Position {
     Unused,
     Claimed(u8),
-    /// Passed over; the slot waits for its claimer.
-    Void(u8),
+    /// Skipped. The slot waits for the owner of the claim.
+    Skipped(u8),
     Ready,
-    /// In the hands of a receiver.
+    /// A receiver reads it.
     Taken(u8),
-    /// The slot serves again.
+    /// The slot can be used again.
     Free,
 }
+
+/// Whether the queue is closed, and the run.
+type Phase = (bool, u8);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Tail {
@@ -39,39 +42,39 @@ struct Tail {
 }
 
 impl Tail {
-    fn phase(self) -> (bool, u8) {
+    fn phase(self) -> Phase {
         (self.closed, self.run)
     }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Lane {
+struct Record {
     present: bool,
     run: u8,
     owner: u8,
 }
 
-/// Where a receiver's attempt goes on if there is nothing.
+/// What a receiver's attempt does if there is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum After {
+enum IfEmpty {
     Look,
-    /// The last one, with an end in hand.
+    /// The last attempt before an end is reported.
     Confirm,
-    LookAndSleep,
+    LookThenSleep,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Pc {
-    // Both parts.
+    // Senders and receivers.
     Enter,
     Sleep,
-    Over,
+    Done,
     // A sender joins,
-    Present,
-    Choose,
-    Announce,
+    Register,
+    ChooseRun,
+    AnnounceRun,
     CountEarly,
-    Begin,
+    EnterRun,
     CountLate,
     Joined,
     // sends,
@@ -83,30 +86,30 @@ enum Pc {
     // closes, and leaves.
     Close,
     CloseSwap,
-    CloseChange,
+    CloseNotify,
     Leave,
-    LeaveEnd,
+    LeaveRecordEnd,
     LeaveWake,
-    // A receiver finds,
-    FindBasis,
-    FindDrained,
-    FindLanes,
+    // A receiver attaches,
+    AttachLoad,
+    AttachDrained,
+    AttachScan,
     // receives,
-    Take(After),
+    Take(IfEmpty),
     Release,
-    Roomy,
-    // looks,
-    Look(After),
-    Came(After),
-    Now(After),
-    Scan(After),
-    CameAgain(After),
-    // is told,
+    NotifyFree,
+    // looks for an end,
+    Look(IfEmpty),
+    LoadJoins(IfEmpty),
+    LoadTail(IfEmpty),
+    ScanRecords(IfEmpty),
+    ReloadJoins(IfEmpty),
+    // reports it,
     Drain,
-    CameLast,
-    NowLast,
-    // asks at the end of a slice.
-    Ask,
+    RecheckJoins,
+    RecheckTail,
+    // checks for dead senders when it slept and was not woken.
+    CheckLiveness,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,99 +119,115 @@ enum End {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Party {
+struct Participant {
     alive: bool,
     pc: Pc,
     step: u8,
-    lane: u8,
+    record: u8,
     run: u8,
-    /// A word that was read: tail, or what an answer rests on.
+    /// The tail as it was loaded last.
     tail: Tail,
-    came: u8,
+    join_count: u8,
     index: u8,
     at: u8,
     woken: bool,
-    /// A receiver's: what it found.
-    since: Option<u8>,
-    phase: (bool, u8),
-    seen: Option<(u8, (bool, u8))>,
-    gone: Option<End>,
-    // What only the checker knows.
+    /// For a receiver: the join count when it attached, if the run was over then.
+    over_since: Option<u8>,
+    phase: Phase,
+    last_look: Option<(u8, Phase)>,
+    end_found: Option<End>,
+    // Known to the checker only.
     joined: bool,
-    epoch: u8,
+    run_index: u8,
     open_when_announced: bool,
-    is_late: bool,
-    got: u8,
-    wrong: &'static str,
+    came_after_end: bool,
+    received: u8,
+    pending_error: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
     tail: Tail,
     head: u8,
-    cells: [Cell; POSITIONS],
-    lanes: Vec<Lane>,
-    came: u8,
+    positions: [Position; POSITIONS],
+    records: Vec<Record>,
+    join_count: u8,
     changes: u8,
-    /// The run, and whether its last sender so far died.
-    ended: (u8, bool),
-    admission: Option<u8>,
-    parties: Vec<Party>,
+    /// The run, and whether the last of its senders that ended was killed.
+    last_end: (u8, bool),
+    admission_lock: Option<u8>,
+    participants: Vec<Participant>,
     kills: u8,
-    // What only the checker knows: runs begun, senders that joined, closings, and whether one died
-    // in the present run.
-    epoch: u8,
+    // Known to the checker only: runs begun, senders that joined, closes, and whether a sender of
+    // the present run was killed.
+    run_index: u8,
     joins: u8,
     closes: u8,
-    died: bool,
-    bad: &'static str,
+    death_in_run: bool,
+    error: &'static str,
 }
 
+impl State {
+    /// Whether a participant is alive and not done.
+    fn runs(&self, id: usize) -> bool {
+        self.participants[id].alive && self.participants[id].pc != Pc::Done
+    }
+}
+
+/// What is left out of the protocol, or done differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mutant {
     None,
     ClaimComparesThePositionOnly,
-    JoinLooksOnce,
-    CountsBeforeItBegins,
-    CountsNobodyInAnOpenRun,
-    ReceiverTrustsTheFirstCount,
+    JoinDoesNotRecheck,
+    JoinCountedBeforeRunBegins,
+    JoinOfOpenRunNotCounted,
+    ReceiverTrustsFirstJoinCount,
     EmptyTakenForDrained,
-    CloseDoesNotCompare,
-    NumbersInUseAreTaken,
+    CloseIgnoresTheRun,
+    RunNumbersInUseAreTaken,
     CloseWakesNobody,
-    ClosedOnesKeepTheLastFromWaking,
-    EarlierRunsEndsCount,
-    NewcomersHearOldEnds,
-    LanesOfClosedRunsCount,
+    RecordsOfClosedRunsPreventWaking,
+    EndsOfEarlierRunsCount,
+    NewReceiversGetOldEnds,
+    RecordsOfClosedRunsCount,
 }
 
-/// Programs: of a sender `s` sends, `c` closes, `h` stays for good, and `l` leaves, as it does
-/// after the last one anyway; `r` is a receiver, `x` one that closes first.
+/// A configuration. A sender's program is a list of actions: `s` sends, `c` closes, `h` stays for
+/// good, and `l` leaves, as it does after the last action anyway. A receiver's program is `r`, or `x`
+/// if it closes first.
 struct Model {
     programs: &'static [&'static str],
-    /// Senders come one after the other.
+    /// Senders run one after the other.
     in_turn: bool,
-    lanes: usize,
-    numbers: u8,
+    records: usize,
+    run_numbers: u8,
     kills: u8,
     mutant: Mutant,
 }
 
+impl Model {
+    /// One record, two run numbers, no kills, no mutant.
+    const fn new(programs: &'static [&'static str]) -> Self {
+        Self { programs, in_turn: false, records: 1, run_numbers: 2, kills: 0, mutant: Mutant::None }
+    }
+}
+
 enum Outcome {
-    Passes { states: usize, most: u8 },
+    Passes { states: usize, most_received: u8 },
     Fails(String),
 }
 
 impl Model {
-    fn is_sender(&self, who: usize) -> bool {
-        !matches!(&self.programs[who][..1], "r" | "x")
+    fn is_sender(&self, id: usize) -> bool {
+        !matches!(&self.programs[id][..1], "r" | "x")
     }
 
-    fn next_action(&self, who: usize, step: u8) -> Pc {
-        match self.programs[who].as_bytes().get(step as usize) {
+    fn next_action(&self, id: usize, step: u8) -> Pc {
+        match self.programs[id].as_bytes().get(step as usize) {
             Some(b's') => Pc::Send { listening: false },
             Some(b'c') => Pc::Close,
-            Some(b'h') => Pc::Over,
+            Some(b'h') => Pc::Done,
             _ => Pc::Leave,
         }
     }
@@ -218,221 +237,226 @@ impl Model {
     }
 
     fn start(&self) -> State {
-        let party = |who: usize| Party {
+        let participant = |id: usize| Participant {
             alive: true,
             pc: Pc::Enter,
             step: 0,
-            lane: u8::from(!self.is_sender(who)) * 99,
+            record: u8::from(!self.is_sender(id)) * 99,
             run: 0,
             tail: Tail::default(),
-            came: 0,
+            join_count: 0,
             index: 0,
             at: 0,
             woken: false,
-            since: None,
+            over_since: None,
             phase: (false, 0),
-            seen: None,
-            gone: None,
+            last_look: None,
+            end_found: None,
             joined: false,
-            epoch: 0,
+            run_index: 0,
             open_when_announced: false,
-            is_late: false,
-            got: 0,
-            wrong: "",
+            came_after_end: false,
+            received: 0,
+            pending_error: "",
         };
         State {
             tail: Tail::default(),
             head: 0,
-            cells: [Cell::Unused; POSITIONS],
-            lanes: vec![Lane::default(); self.lanes],
-            came: 0,
+            positions: [Position::Unused; POSITIONS],
+            records: vec![Record::default(); self.records],
+            join_count: 0,
             changes: 0,
-            ended: (0, false),
-            admission: None,
-            parties: (0..self.programs.len()).map(party).collect(),
+            last_end: (0, false),
+            admission_lock: None,
+            participants: (0..self.programs.len()).map(participant).collect(),
             kills: 0,
-            epoch: 0,
+            run_index: 0,
             joins: 0,
             closes: 0,
-            died: false,
-            bad: "",
+            death_in_run: false,
+            error: "",
         }
     }
 
     fn next(&self, state: &State) -> Vec<State> {
         let mut all = Vec::new();
-        for who in 0..self.programs.len() {
-            let party = &state.parties[who];
-            if !party.alive || party.pc == Pc::Over {
+        for id in 0..self.programs.len() {
+            if !state.runs(id) {
                 continue;
             }
-            let is_before = |other: usize| state.parties[other].alive && state.parties[other].pc != Pc::Over;
-            if self.in_turn && self.is_sender(who) && (0..who).any(|other| self.is_sender(other) && is_before(other)) {
+            if self.in_turn && self.is_sender(id) && (0..id).any(|other| self.is_sender(other) && state.runs(other)) {
                 continue;
             }
             if state.kills < self.kills {
-                all.push(Self::kill(state, who));
+                all.push(Self::kill(state, id));
             }
-            self.step(state, who, &mut all);
+            self.step(state, id, &mut all);
         }
         all
     }
 
-    fn kill(state: &State, who: usize) -> State {
+    fn kill(state: &State, id: usize) -> State {
         let mut next = state.clone();
         next.kills += 1;
-        next.parties[who].alive = false;
-        if next.admission == Some(who as u8) {
-            next.admission = None; // the kernel frees the lock
+        next.participants[id].alive = false;
+        if next.admission_lock == Some(id as u8) {
+            next.admission_lock = None; // the kernel frees the lock
         }
-        let party = &next.parties[who];
-        // In the middle of joining, too.
-        let lane = next.lanes.iter().find(|lane| lane.present && lane.owner == who as u8);
-        next.died |= party.joined && party.epoch == next.epoch || lane.is_some_and(|lane| lane.run == next.tail.run);
+        let participant = &next.participants[id];
+        // A sender that is just joining counts, too.
+        let record = next.records.iter().find(|record| record.present && record.owner == id as u8);
+        next.death_in_run |= participant.joined && participant.run_index == next.run_index
+            || record.is_some_and(|record| record.run == next.tail.run);
         next
     }
 
     fn wake_all(state: &mut State) {
-        for party in &mut state.parties {
-            party.woken = true;
+        for participant in &mut state.participants {
+            participant.woken = true;
         }
     }
 
-    fn is_open(&self, state: &State, who: usize) -> bool {
-        let party = &state.parties[who];
-        !state.tail.closed && party.joined && party.epoch == state.epoch
+    fn is_open(&self, state: &State, id: usize) -> bool {
+        let participant = &state.participants[id];
+        !state.tail.closed && participant.joined && participant.run_index == state.run_index
     }
 
-    /// A living sender of the run that is open, from when it has joined until it says that it has
-    /// left.
-    fn someone_sends(&self, state: &State) -> bool {
-        (0..self.programs.len()).any(|who| self.is_sender(who) && state.parties[who].alive && self.is_open(state, who))
+    /// Whether a receiver is alive and not done.
+    fn has_receiver(&self, state: &State) -> bool {
+        (0..self.programs.len()).any(|id| !self.is_sender(id) && state.runs(id))
     }
 
-    /// The dead owner's claims are given up, its end is noted, its lane serves again.
-    fn repair(&self, state: &mut State, lane: usize) {
-        let Lane { owner, run, .. } = state.lanes[lane];
-        for cell in &mut state.cells {
-            if matches!(*cell, Cell::Claimed(who) | Cell::Void(who) if who == owner) {
-                *cell = Cell::Free;
+    /// Whether there is a live sender of the open run, from when it has joined until it clears its
+    /// record.
+    fn has_live_sender(&self, state: &State) -> bool {
+        (0..self.programs.len()).any(|id| self.is_sender(id) && state.participants[id].alive && self.is_open(state, id))
+    }
+
+    /// Frees the claims of the record's dead owner, notes its end, and frees the record.
+    fn repair(&self, state: &mut State, record: usize) {
+        let Record { owner, run, .. } = state.records[record];
+        for position in &mut state.positions {
+            if matches!(*position, Position::Claimed(id) | Position::Skipped(id) if id == owner) {
+                *position = Position::Free;
             }
         }
-        if self.is(Mutant::EarlierRunsEndsCount) || !state.tail.closed && run == state.tail.run {
-            state.ended = (state.tail.run, true);
+        if self.is(Mutant::EndsOfEarlierRunsCount) || !state.tail.closed && run == state.tail.run {
+            state.last_end = (state.tail.run, true);
         }
-        state.lanes[lane].present = false;
+        state.records[record].present = false;
         state.changes += 1;
         Self::wake_all(state);
     }
 
-    fn dead_lane(&self, state: &State) -> Option<usize> {
-        state.lanes.iter().position(|lane| lane.present && !state.parties[lane.owner as usize].alive)
+    fn dead_record(&self, state: &State) -> Option<usize> {
+        state.records.iter().position(|record| record.present && !state.participants[record.owner as usize].alive)
     }
 
-    /// Whether that many have come since a receiver found nobody.
-    fn waits(party: &Party, came: u8, now: Tail) -> bool {
-        party.since == Some(came) && (!now.closed || party.phase == now.phase())
+    /// Whether a receiver that attached after an end still waits for a sender to join.
+    fn waits_for_a_join(participant: &Participant, join_count: u8, now: Tail) -> bool {
+        participant.over_since == Some(join_count) && (!now.closed || participant.phase == now.phase())
     }
 
-    fn step(&self, state: &State, who: usize, all: &mut Vec<State>) {
-        let me = state.parties[who];
+    fn step(&self, state: &State, id: usize, all: &mut Vec<State>) {
+        let me = state.participants[id];
         let mut next = state.clone();
         let closed = |next: &mut State| {
-            if self.is_open(state, who) {
-                next.bad = "a sender of the open run is told that it is closed";
+            if self.is_open(state, id) {
+                next.error = "a sender of the open run gets Closed";
             }
-            next.parties[who].pc = Pc::Leave;
+            next.participants[id].pc = Pc::Leave;
         };
-        let go = &mut next.parties[who];
+        let then = &mut next.participants[id];
         match me.pc {
             Pc::Enter => {
-                if state.admission.is_some() {
+                if state.admission_lock.is_some() {
                     return;
                 }
-                if !self.is_sender(who) {
-                    go.pc = Pc::FindBasis;
-                    next.admission = Some(who as u8);
-                } else if let Some(lane) = state.lanes.iter().position(|lane| !lane.present) {
-                    go.lane = lane as u8;
-                    go.pc = Pc::Present;
-                    next.admission = Some(who as u8);
-                } else if let Some(lane) = self.dead_lane(state) {
-                    self.repair(&mut next, lane);
+                if !self.is_sender(id) {
+                    then.pc = Pc::AttachLoad;
+                    next.admission_lock = Some(id as u8);
+                } else if let Some(record) = state.records.iter().position(|record| !record.present) {
+                    then.record = record as u8;
+                    then.pc = Pc::Register;
+                    next.admission_lock = Some(id as u8);
+                } else if let Some(record) = self.dead_record(state) {
+                    self.repair(&mut next, record);
                 } else {
-                    return; // until a lane is free
+                    return; // until a record is free
                 }
             }
-            // With the run of the lane's last owner.
-            Pc::Present => {
-                let lane = &mut next.lanes[me.lane as usize];
-                (lane.present, lane.owner) = (true, who as u8);
-                go.pc = Pc::Choose;
+            // The record still has the run of its last owner.
+            Pc::Register => {
+                let record = &mut next.records[me.record as usize];
+                (record.present, record.owner) = (true, id as u8);
+                then.pc = Pc::ChooseRun;
             }
-            Pc::Choose => {
-                go.tail = state.tail;
-                go.pc = Pc::Announce;
-                go.run = state.tail.run;
+            Pc::ChooseRun => {
+                then.tail = state.tail;
+                then.pc = Pc::AnnounceRun;
+                then.run = state.tail.run;
                 if state.tail.closed {
                     let is_used = |run: u8| {
-                        let others = state.lanes.iter().enumerate().filter(|(lane, _)| *lane != me.lane as usize);
-                        others.into_iter().any(|(_, lane)| lane.present && lane.run == run)
+                        let others =
+                            state.records.iter().enumerate().filter(|(record, _)| *record != me.record as usize);
+                        others.into_iter().any(|(_, record)| record.present && record.run == run)
                     };
-                    let mut ahead = (1..self.numbers).map(|ahead| (state.tail.run + ahead) % self.numbers);
-                    match ahead.find(|&run| self.is(Mutant::NumbersInUseAreTaken) || !is_used(run)) {
-                        Some(run) => go.run = run,
+                    let mut ahead = (1..self.run_numbers).map(|ahead| (state.tail.run + ahead) % self.run_numbers);
+                    match ahead.find(|&run| self.is(Mutant::RunNumbersInUseAreTaken) || !is_used(run)) {
+                        Some(run) => then.run = run,
                         None => {
-                            // Refused.
-                            next.lanes[me.lane as usize].present = false;
-                            next.admission = None;
-                            go.pc = Pc::Over;
+                            // No run number is unused, so the join fails.
+                            next.records[me.record as usize].present = false;
+                            next.admission_lock = None;
+                            then.pc = Pc::Done;
                         }
                     }
                 }
             }
-            Pc::Announce => {
-                next.lanes[me.lane as usize].run = me.run;
-                go.open_when_announced = state.tail.phase() == (false, me.run);
-                let early = !me.tail.closed || self.is(Mutant::CountsBeforeItBegins);
-                go.pc = if early { Pc::CountEarly } else { Pc::Begin };
+            Pc::AnnounceRun => {
+                next.records[me.record as usize].run = me.run;
+                then.open_when_announced = state.tail.phase() == (false, me.run);
+                let early = !me.tail.closed || self.is(Mutant::JoinCountedBeforeRunBegins);
+                then.pc = if early { Pc::CountEarly } else { Pc::EnterRun };
             }
             Pc::CountEarly => {
-                next.came += u8::from(!self.is(Mutant::CountsNobodyInAnOpenRun));
+                next.join_count += u8::from(!self.is(Mutant::JoinOfOpenRunNotCounted));
                 next.joins += u8::from(!me.tail.closed);
-                go.pc = Pc::Begin;
+                then.pc = Pc::EnterRun;
             }
-            Pc::Begin if me.tail.closed => {
+            Pc::EnterRun if me.tail.closed => {
                 if state.tail == me.tail {
                     next.tail = Tail { closed: false, run: me.run, ..state.tail };
-                    next.epoch += 1;
-                    next.died = false;
-                    go.epoch = next.epoch;
-                    go.joined = true;
+                    next.run_index += 1;
+                    next.death_in_run = false;
+                    then.run_index = next.run_index;
+                    then.joined = true;
                     next.joins += 1;
-                    go.pc = if self.is(Mutant::CountsBeforeItBegins) { Pc::Joined } else { Pc::CountLate };
+                    then.pc = if self.is(Mutant::JoinCountedBeforeRunBegins) { Pc::Joined } else { Pc::CountLate };
                 } else {
-                    go.pc = Pc::Choose;
+                    then.pc = Pc::ChooseRun;
                 }
             }
-            Pc::Begin => {
-                if state.tail.phase() == me.tail.phase() || self.is(Mutant::JoinLooksOnce) {
+            Pc::EnterRun => {
+                if state.tail.phase() == me.tail.phase() || self.is(Mutant::JoinDoesNotRecheck) {
                     if !me.open_when_announced && state.tail.phase() != (false, me.run) {
-                        next.bad = "came after the closing, and is bound by it";
+                        next.error = "a sender that joined after the close is bound by it";
                     }
-                    go.epoch = state.epoch;
-                    go.joined = true;
-                    go.pc = Pc::Joined;
+                    then.run_index = state.run_index;
+                    then.joined = true;
+                    then.pc = Pc::Joined;
                 } else {
-                    go.pc = Pc::Choose;
+                    then.pc = Pc::ChooseRun;
                 }
             }
             Pc::CountLate => {
-                next.came += 1;
-                go.pc = Pc::Joined;
+                next.join_count += 1;
+                then.pc = Pc::Joined;
             }
             Pc::Joined => {
                 next.changes += 1;
-                next.admission = None;
-                go.pc = self.next_action(who, 0);
+                next.admission_lock = None;
+                then.pc = self.next_action(id, 0);
             }
             Pc::Send { listening } => {
                 if state.tail.phase() != (false, me.run) && !self.is(Mutant::ClaimComparesThePositionOnly)
@@ -441,18 +465,17 @@ impl Model {
                     closed(&mut next);
                 } else if state.tail.at as usize == POSITIONS {
                     return;
-                } else if state.tail.at >= CAPACITY && state.cells[(state.tail.at - CAPACITY) as usize] != Cell::Free {
-                    let is_here = |other: &usize| state.parties[*other].alive && state.parties[*other].pc != Pc::Over;
-                    let nobody =
-                        !(0..self.programs.len()).filter(|other| !self.is_sender(*other)).any(|other| is_here(&other));
-                    go.pc = match listening {
-                        _ if nobody => Pc::Leave,
+                } else if state.tail.at >= CAPACITY
+                    && state.positions[(state.tail.at - CAPACITY) as usize] != Position::Free
+                {
+                    then.pc = match listening {
+                        _ if !self.has_receiver(state) => Pc::Leave,
                         false => Pc::Listen,
                         true => Pc::Sleep,
                     };
                 } else {
-                    go.tail = state.tail;
-                    go.pc = Pc::Claim;
+                    then.tail = state.tail;
+                    then.pc = Pc::Claim;
                 }
             }
             Pc::Claim => {
@@ -461,39 +484,40 @@ impl Model {
                     _ => state.tail == me.tail,
                 };
                 if is_same {
-                    if !self.is_open(state, who) {
-                        next.bad = "accepted after the closing";
+                    if !self.is_open(state, id) {
+                        next.error = "a message was accepted after the close";
                     }
-                    go.at = state.tail.at;
-                    go.pc = Pc::Publish;
-                    next.cells[state.tail.at as usize] = Cell::Claimed(who as u8);
+                    then.at = state.tail.at;
+                    then.pc = Pc::Publish;
+                    next.positions[state.tail.at as usize] = Position::Claimed(id as u8);
                     next.tail.at += 1;
                 } else {
-                    go.pc = Pc::Send { listening: false };
+                    then.pc = Pc::Send { listening: false };
                 }
             }
             Pc::Publish => {
-                if state.cells[me.at as usize] == Cell::Claimed(who as u8) {
-                    next.cells[me.at as usize] = Cell::Ready;
-                    go.pc = Pc::Notify;
+                if state.positions[me.at as usize] == Position::Claimed(id as u8) {
+                    next.positions[me.at as usize] = Position::Ready;
+                    then.pc = Pc::Notify;
                 } else {
-                    next.cells[me.at as usize] = Cell::Free; // put back
-                    go.pc = Pc::Send { listening: false };
+                    next.positions[me.at as usize] = Position::Free; // returned from quarantine
+                    then.pc = Pc::Send { listening: false };
                 }
             }
-            Pc::Notify | Pc::Roomy => {
+            Pc::Notify | Pc::NotifyFree => {
                 let is_sender = me.pc == Pc::Notify;
-                go.pc = if is_sender { self.next_action(who, me.step + 1) } else { Pc::Take(After::Look) };
-                go.step += u8::from(is_sender);
+                then.pc = if is_sender { self.next_action(id, me.step + 1) } else { Pc::Take(IfEmpty::Look) };
+                then.step += u8::from(is_sender);
                 let others = || (0..self.programs.len()).filter(|other| self.is_sender(*other) != is_sender);
-                // Those who are about to sleep find a new epoch; of those who sleep, one is woken.
-                for other in others().filter(|other| state.parties[*other].pc != Pc::Sleep) {
-                    next.parties[other].woken = true;
+                // A waiter that is about to sleep finds a new epoch. One of those that sleep is woken.
+                for other in others().filter(|other| state.participants[*other].pc != Pc::Sleep) {
+                    next.participants[other].woken = true;
                 }
-                let asleep = |other: &usize| state.parties[*other].pc == Pc::Sleep && !state.parties[*other].woken;
+                let asleep =
+                    |other: &usize| state.participants[*other].pc == Pc::Sleep && !state.participants[*other].woken;
                 for other in others().filter(asleep) {
                     let mut woken = next.clone();
-                    woken.parties[other].woken = true;
+                    woken.participants[other].woken = true;
                     all.push(woken);
                 }
                 if others().any(|other| asleep(&other)) {
@@ -501,333 +525,337 @@ impl Model {
                 }
             }
             Pc::Listen => {
-                go.woken = false;
-                go.pc = if self.is_sender(who) { Pc::Send { listening: true } } else { Pc::Take(After::LookAndSleep) };
+                then.woken = false;
+                then.pc =
+                    if self.is_sender(id) { Pc::Send { listening: true } } else { Pc::Take(IfEmpty::LookThenSleep) };
             }
             Pc::Sleep => {
                 if !me.woken && self.kills == 0 {
-                    let all_gone = |other: usize| !state.parties[other].alive || state.parties[other].pc == Pc::Over;
-                    let left = self.is_sender(who)
-                        && (0..self.programs.len()).all(|other| self.is_sender(other) || all_gone(other));
-                    if !left {
+                    let is_alone = self.is_sender(id) && !self.has_receiver(state);
+                    if !is_alone {
                         return;
                     }
                 }
-                go.pc = match self.is_sender(who) {
+                then.pc = match self.is_sender(id) {
                     true => Pc::Send { listening: false },
-                    false if me.woken => Pc::Take(After::Look),
-                    false => Pc::Ask,
+                    false if me.woken => Pc::Take(IfEmpty::Look),
+                    false => Pc::CheckLiveness,
                 };
             }
             Pc::Close => {
-                let is_mine = !self.is_sender(who) || state.tail.run == me.run || self.is(Mutant::CloseDoesNotCompare);
+                let is_mine = !self.is_sender(id) || state.tail.run == me.run || self.is(Mutant::CloseIgnoresTheRun);
                 if state.tail.closed || !is_mine {
-                    if self.is_sender(who) { closed(&mut next) } else { go.pc = Pc::Take(After::Look) }
+                    if self.is_sender(id) { closed(&mut next) } else { then.pc = Pc::Take(IfEmpty::Look) }
                 } else {
-                    go.tail = state.tail;
-                    go.pc = Pc::CloseSwap;
+                    then.tail = state.tail;
+                    then.pc = Pc::CloseSwap;
                 }
             }
             Pc::CloseSwap => {
                 if state.tail == me.tail {
-                    if self.is_sender(who) && !self.is_open(state, who) {
-                        next.bad = "closed the run of others";
+                    if self.is_sender(id) && !self.is_open(state, id) {
+                        next.error = "a sender closed another run than its own";
                     }
                     next.tail.closed = true;
                     next.closes += 1;
-                    go.pc = Pc::CloseChange;
+                    then.pc = Pc::CloseNotify;
                 } else {
-                    go.pc = Pc::Close;
+                    then.pc = Pc::Close;
                 }
             }
-            Pc::CloseChange => {
+            Pc::CloseNotify => {
                 next.changes += 1;
-                if self.is_sender(who) {
-                    go.pc = self.next_action(who, me.step + 1);
-                    go.step += 1;
+                if self.is_sender(id) {
+                    then.pc = self.next_action(id, me.step + 1);
+                    then.step += 1;
                 } else {
-                    go.pc = Pc::Take(After::Look);
+                    then.pc = Pc::Take(IfEmpty::Look);
                 }
                 if !self.is(Mutant::CloseWakesNobody) {
                     Self::wake_all(&mut next);
                 }
             }
             Pc::Leave => {
-                next.lanes[me.lane as usize].present = false;
-                go.joined = false;
-                go.pc = Pc::LeaveEnd;
+                next.records[me.record as usize].present = false;
+                then.joined = false;
+                then.pc = Pc::LeaveRecordEnd;
             }
-            Pc::LeaveEnd => {
-                if self.is(Mutant::EarlierRunsEndsCount) || state.tail.phase() == (false, me.run) {
-                    next.ended = (state.tail.run, false);
+            Pc::LeaveRecordEnd => {
+                if self.is(Mutant::EndsOfEarlierRunsCount) || state.tail.phase() == (false, me.run) {
+                    next.last_end = (state.tail.run, false);
                 }
                 next.changes += 1;
-                go.pc = Pc::LeaveWake;
+                then.pc = Pc::LeaveWake;
             }
             Pc::LeaveWake => {
-                let counts = |lane: &Lane| {
-                    lane.present
-                        && (self.is(Mutant::ClosedOnesKeepTheLastFromWaking) || state.tail.phase() == (false, lane.run))
+                let counts = |record: &Record| {
+                    record.present
+                        && (self.is(Mutant::RecordsOfClosedRunsPreventWaking)
+                            || state.tail.phase() == (false, record.run))
                 };
-                go.pc = Pc::Over;
-                if !state.lanes.iter().any(counts) {
+                then.pc = Pc::Done;
+                if !state.records.iter().any(counts) {
                     Self::wake_all(&mut next);
                 }
             }
-            Pc::FindBasis => {
-                go.came = state.came;
-                go.tail = state.tail;
-                go.phase = state.tail.phase();
-                go.pc = Pc::FindLanes;
+            Pc::AttachLoad => {
+                then.join_count = state.join_count;
+                then.tail = state.tail;
+                then.phase = state.tail.phase();
+                then.pc = Pc::AttachScan;
             }
-            Pc::FindLanes => {
-                let counts = |lane: &Lane| lane.present && me.tail.phase() == (false, lane.run);
-                go.index = u8::from(!state.lanes.iter().any(counts));
-                go.pc = Pc::FindDrained;
+            Pc::AttachScan => {
+                let counts = |record: &Record| record.present && me.tail.phase() == (false, record.run);
+                then.index = u8::from(!state.records.iter().any(counts));
+                then.pc = Pc::AttachDrained;
             }
-            Pc::FindDrained => {
-                let voids = |at: u8| matches!(state.cells[at as usize], Cell::Void(_) | Cell::Free);
-                let is_empty = (state.head..state.tail.at).all(voids);
+            Pc::AttachDrained => {
+                let is_skipped = |at: u8| matches!(state.positions[at as usize], Position::Skipped(_) | Position::Free);
+                let is_empty = (state.head..state.tail.at).all(is_skipped);
                 let is_over = me.index == 1 && is_empty && state.tail == me.tail;
-                if is_over && !self.is(Mutant::NewcomersHearOldEnds) {
-                    go.since = Some(me.came);
+                if is_over && !self.is(Mutant::NewReceiversGetOldEnds) {
+                    then.over_since = Some(me.join_count);
                 }
-                go.is_late = is_over;
-                (go.epoch, go.at, go.step) = (state.joins, state.closes, 0);
-                next.admission = None;
-                go.pc = if self.programs[who] == "x" { Pc::Close } else { Pc::Take(After::Look) };
+                then.came_after_end = is_over;
+                (then.run_index, then.at, then.step) = (state.joins, state.closes, 0);
+                next.admission_lock = None;
+                then.pc = if self.programs[id] == "x" { Pc::Close } else { Pc::Take(IfEmpty::Look) };
             }
-            Pc::Take(after) => {
+            Pc::Take(if_empty) => {
                 let head = state.head as usize;
-                let pass = |next: &mut State| {
-                    if let Cell::Claimed(other) = state.cells[head] {
-                        next.cells[head] = Cell::Void(other);
+                let skip = |next: &mut State| {
+                    if let Position::Claimed(other) = state.positions[head] {
+                        next.positions[head] = Position::Skipped(other);
                     }
                     next.head += 1;
                 };
                 if state.head < state.tail.at {
-                    let is_behind = state.cells[head + 1..state.tail.at as usize].contains(&Cell::Ready);
-                    match state.cells[head] {
-                        Cell::Ready => {
-                            next.cells[head] = Cell::Taken(who as u8);
+                    let is_behind = state.positions[head + 1..state.tail.at as usize].contains(&Position::Ready);
+                    match state.positions[head] {
+                        Position::Ready => {
+                            next.positions[head] = Position::Taken(id as u8);
                             next.head += 1;
-                            go.index = head as u8;
-                            go.got += 1;
-                            go.pc = Pc::Release;
+                            then.index = head as u8;
+                            then.received += 1;
+                            then.pc = Pc::Release;
                             all.push(next);
                             return;
                         }
-                        Cell::Claimed(_) if !is_behind && !state.tail.closed => {}
+                        Position::Claimed(_) if !is_behind && !state.tail.closed => {}
                         _ => {
-                            pass(&mut next);
+                            skip(&mut next);
                             all.push(next);
                             return;
                         }
                     }
                 }
-                go.pc = match after {
-                    After::Look | After::LookAndSleep => Pc::Look(after),
-                    After::Confirm if me.gone == Some(End::Closed) && !self.is(Mutant::EmptyTakenForDrained) => {
+                then.pc = match if_empty {
+                    IfEmpty::Look | IfEmpty::LookThenSleep => Pc::Look(if_empty),
+                    IfEmpty::Confirm if me.end_found == Some(End::Closed) && !self.is(Mutant::EmptyTakenForDrained) => {
                         Pc::Drain
                     }
-                    After::Confirm => Pc::CameLast,
+                    IfEmpty::Confirm => Pc::RecheckJoins,
                 };
             }
             Pc::Release => {
-                next.cells[me.index as usize] = Cell::Free;
-                go.pc = Pc::Roomy;
+                next.positions[me.index as usize] = Position::Free;
+                then.pc = Pc::NotifyFree;
             }
-            Pc::Look(after) => {
+            Pc::Look(if_empty) => {
                 let now = (state.changes, state.tail.phase());
-                if me.seen == Some(now) {
-                    Self::hear(go, me.gone, after);
+                if me.last_look == Some(now) {
+                    Self::answer(then, me.end_found, if_empty);
                 } else {
-                    go.seen = Some(now);
-                    go.pc = Pc::Came(after);
+                    then.last_look = Some(now);
+                    then.pc = Pc::LoadJoins(if_empty);
                 }
             }
-            Pc::Ask => match self.dead_lane(state) {
-                Some(lane) => self.repair(&mut next, lane),
-                None => go.pc = Pc::Came(After::Look),
+            Pc::CheckLiveness => match self.dead_record(state) {
+                Some(record) => self.repair(&mut next, record),
+                None => then.pc = Pc::LoadJoins(IfEmpty::Look),
             },
-            Pc::Came(after) => {
-                go.came = state.came;
-                go.pc = Pc::Now(after);
+            Pc::LoadJoins(if_empty) => {
+                then.join_count = state.join_count;
+                then.pc = Pc::LoadTail(if_empty);
             }
-            Pc::Now(after) => {
-                go.tail = state.tail;
-                go.index = 0;
-                go.gone = None;
+            Pc::LoadTail(if_empty) => {
+                then.tail = state.tail;
+                then.index = 0;
+                then.end_found = None;
                 let is_closed = state.tail.closed;
-                if Self::waits(&me, me.came, state.tail) {
-                    Self::hear(go, None, after);
-                    if me.got > 0 {
-                        next.bad = "waits for another run than the one that it was there for";
+                if Self::waits_for_a_join(&me, me.join_count, state.tail) {
+                    Self::answer(then, None, if_empty);
+                    if me.received > 0 {
+                        next.error = "a receiver waits for another run than the one it received from";
                     }
-                } else if is_closed && !self.is(Mutant::LanesOfClosedRunsCount) {
-                    Self::hear(go, Some(End::Closed), after);
+                } else if is_closed && !self.is(Mutant::RecordsOfClosedRunsCount) {
+                    Self::answer(then, Some(End::Closed), if_empty);
                 } else {
-                    go.pc = Pc::Scan(after);
+                    then.pc = Pc::ScanRecords(if_empty);
                 }
             }
-            Pc::Scan(after) => {
-                let is_last = me.index as usize == self.lanes;
-                let counts = |lane: Lane| {
-                    lane.present && (self.is(Mutant::LanesOfClosedRunsCount) || me.tail.phase() == (false, lane.run))
+            Pc::ScanRecords(if_empty) => {
+                let is_last = me.index as usize == self.records;
+                let counts = |record: Record| {
+                    record.present
+                        && (self.is(Mutant::RecordsOfClosedRunsCount) || me.tail.phase() == (false, record.run))
                 };
                 if is_last {
-                    go.pc = Pc::CameAgain(after);
-                } else if counts(state.lanes[me.index as usize]) {
-                    Self::hear(go, None, after);
+                    then.pc = Pc::ReloadJoins(if_empty);
+                } else if counts(state.records[me.index as usize]) {
+                    Self::answer(then, None, if_empty);
                 } else {
-                    go.index += 1;
+                    then.index += 1;
                 }
             }
-            Pc::CameAgain(after) => {
-                let is_same = state.came == me.came || self.is(Mutant::ReceiverTrustsTheFirstCount);
-                let end = if state.ended == (me.tail.run, true) { End::PeerDied } else { End::Closed };
-                Self::hear(go, is_same.then_some(end), after);
+            Pc::ReloadJoins(if_empty) => {
+                let is_same = state.join_count == me.join_count || self.is(Mutant::ReceiverTrustsFirstJoinCount);
+                let end = if state.last_end == (me.tail.run, true) { End::PeerDied } else { End::Closed };
+                Self::answer(then, is_same.then_some(end), if_empty);
             }
             Pc::Drain => {
                 let head = state.head as usize;
                 if state.head >= state.tail.at {
-                    go.pc = Pc::CameLast;
-                } else if state.cells[head] == Cell::Ready {
-                    go.seen = None;
-                    go.pc = Pc::Take(After::Look);
+                    then.pc = Pc::RecheckJoins;
+                } else if state.positions[head] == Position::Ready {
+                    then.last_look = None;
+                    then.pc = Pc::Take(IfEmpty::Look);
                 } else {
-                    if let Cell::Claimed(other) = state.cells[head] {
-                        next.cells[head] = Cell::Void(other);
+                    if let Position::Claimed(other) = state.positions[head] {
+                        next.positions[head] = Position::Skipped(other);
                     }
                     next.head += 1;
                 }
             }
-            Pc::CameLast => {
-                go.pc = if state.came == me.came || self.is(Mutant::ReceiverTrustsTheFirstCount) {
-                    Pc::NowLast
+            Pc::RecheckJoins => {
+                then.pc = if state.join_count == me.join_count || self.is(Mutant::ReceiverTrustsFirstJoinCount) {
+                    Pc::RecheckTail
                 } else {
-                    go.seen = None;
-                    Pc::Take(After::Look)
+                    then.last_look = None;
+                    Pc::Take(IfEmpty::Look)
                 };
             }
-            Pc::NowLast => {
+            Pc::RecheckTail => {
                 if state.tail == me.tail {
-                    go.pc = Pc::Over;
+                    then.pc = Pc::Done;
                 } else {
-                    go.seen = None;
-                    go.pc = Pc::Take(After::Look);
+                    then.last_look = None;
+                    then.pc = Pc::Take(IfEmpty::Look);
                 }
             }
-            Pc::Over => return,
+            Pc::Done => return,
         }
-        match (me.pc, next.parties[who].pc) {
-            // The moment at which it is so; that tail is the same before and after makes it one.
-            (Pc::CameLast, Pc::NowLast) => next.parties[who].wrong = self.verdict(state, who),
-            (Pc::NowLast, Pc::Over) => next.bad = me.wrong,
-            (Pc::NowLast, _) => next.parties[who].wrong = "",
+        match (me.pc, next.participants[id].pc) {
+            // The end must be right at this moment. It is reported if the tail is still the same.
+            (Pc::RecheckJoins, Pc::RecheckTail) => next.participants[id].pending_error = self.end_error(state, id),
+            (Pc::RecheckTail, Pc::Done) => next.error = me.pending_error,
+            (Pc::RecheckTail, _) => next.participants[id].pending_error = "",
             _ => {}
         }
-        Self::forget(&mut next.parties[who]);
+        Self::normalise(&mut next.participants[id]);
         all.push(next);
     }
 
-    /// A look has an answer.
-    fn hear(party: &mut Party, gone: Option<End>, after: After) {
-        party.gone = gone;
-        party.index = 0;
-        party.pc = match (gone, after) {
-            (Some(_), _) => Pc::Take(After::Confirm),
-            (None, After::LookAndSleep) => Pc::Sleep,
+    /// Ends a look with its answer.
+    fn answer(participant: &mut Participant, end_found: Option<End>, if_empty: IfEmpty) {
+        participant.end_found = end_found;
+        participant.index = 0;
+        participant.pc = match (end_found, if_empty) {
+            (Some(_), _) => Pc::Take(IfEmpty::Confirm),
+            (None, IfEmpty::LookThenSleep) => Pc::Sleep,
             (None, _) => Pc::Listen,
         };
     }
 
-    /// What is wrong about the end that a receiver is being told.
-    fn verdict(&self, state: &State, who: usize) -> &'static str {
-        let me = &state.parties[who];
-        let is_sent = |cell: &Cell| matches!(cell, Cell::Claimed(who) if state.parties[*who as usize].alive);
-        if state.cells.contains(&Cell::Ready) {
-            return "an end while messages wait";
+    /// Returns what is wrong with the end that a receiver is about to report, or nothing.
+    fn end_error(&self, state: &State, id: usize) -> &'static str {
+        let me = &state.participants[id];
+        let is_sent =
+            |position: &Position| matches!(position, Position::Claimed(id) if state.participants[*id as usize].alive);
+        if state.positions.contains(&Position::Ready) {
+            return "an end while messages are left";
         }
-        if me.gone == Some(End::Closed) && state.cells.iter().any(is_sent) {
-            return "an end while one is being sent";
+        if me.end_found == Some(End::Closed) && state.positions.iter().any(is_sent) {
+            return "an end while a message is being sent";
         }
-        if self.someone_sends(state) {
-            return "an end while a sender of the open run is there";
+        if self.has_live_sender(state) {
+            return "an end while a sender of the open run is alive";
         }
-        if me.is_late && state.joins == me.epoch && state.closes == me.at {
-            return "an end that was before it came";
+        if me.came_after_end && state.joins == me.run_index && state.closes == me.at {
+            return "an end from before the receiver attached";
         }
-        if me.gone == Some(End::PeerDied) && !state.died {
-            return "a death of another run";
+        if me.end_found == Some(End::PeerDied) && !state.death_in_run {
+            return "a death in another run";
         }
         ""
     }
 
-    /// What no later step looks at.
-    fn forget(party: &mut Party) {
-        if matches!(party.pc, Pc::Send { .. } | Pc::Close | Pc::Leave | Pc::Over | Pc::Joined) {
-            party.tail = Tail::default();
+    /// Resets what no later step reads, so that equal states compare equal.
+    fn normalise(participant: &mut Participant) {
+        if matches!(participant.pc, Pc::Send { .. } | Pc::Close | Pc::Leave | Pc::Done | Pc::Joined) {
+            participant.tail = Tail::default();
         }
-        if matches!(party.pc, Pc::Over) {
-            let (got, lane) = (party.got, party.lane);
-            let mut rest = *party;
-            (rest.run, rest.step, rest.at, rest.index, rest.came) = (0, 0, 0, 0, 0);
-            (rest.woken, rest.seen, rest.gone, rest.since, rest.phase) = (false, None, None, None, (false, 0));
-            (rest.epoch, rest.is_late, rest.open_when_announced, rest.got, rest.lane) = (0, false, false, got, lane);
-            *party = rest;
+        if matches!(participant.pc, Pc::Done) {
+            let (received, record) = (participant.received, participant.record);
+            let mut rest = *participant;
+            (rest.run, rest.step, rest.at, rest.index, rest.join_count) = (0, 0, 0, 0, 0);
+            (rest.woken, rest.last_look, rest.end_found, rest.over_since, rest.phase) =
+                (false, None, None, None, (false, 0));
+            (rest.run_index, rest.came_after_end, rest.open_when_announced, rest.received, rest.record) =
+                (0, false, false, received, record);
+            *participant = rest;
         }
-        if matches!(party.pc, Pc::Take(After::Look) | Pc::Sleep | Pc::Listen) {
-            (party.tail, party.came, party.index) = (Tail::default(), 0, 0);
+        if matches!(participant.pc, Pc::Take(IfEmpty::Look) | Pc::Sleep | Pc::Listen) {
+            (participant.tail, participant.join_count, participant.index) = (Tail::default(), 0, 0);
         }
     }
 
+    /// Whether no participant has anything left to do, and no message is left for a receiver.
     fn is_finished(&self, state: &State) -> bool {
-        let is_done = |who: usize| {
-            let party = &state.parties[who];
-            // One to whom nobody came goes on waiting.
-            let waits = !self.is_sender(who) && party.pc == Pc::Sleep && Self::waits(party, state.came, state.tail);
-            !party.alive || party.pc == Pc::Over || waits
+        let is_done = |id: usize| {
+            let participant = &state.participants[id];
+            // A receiver that no sender joins goes on waiting.
+            let waits = !self.is_sender(id)
+                && participant.pc == Pc::Sleep
+                && Self::waits_for_a_join(participant, state.join_count, state.tail);
+            !state.runs(id) || waits
         };
-        let has_receiver = (0..self.programs.len()).any(|who| !self.is_sender(who) && state.parties[who].alive);
-        let strands = state.cells.contains(&Cell::Ready)
-            && has_receiver
-            && (0..self.programs.len())
-                .any(|who| !self.is_sender(who) && state.parties[who].alive && state.parties[who].pc != Pc::Over);
+        let strands = state.positions.contains(&Position::Ready) && self.has_receiver(state);
         state.tail.at as usize == POSITIONS || (0..self.programs.len()).all(is_done) && !strands
     }
 
-    /// The state with that number, found anew.
+    /// Finds the state with that number again.
     fn state(&self, number: usize) -> State {
-        let (mut known, mut all) = (HashSet::from([print_of(&self.start())]), VecDeque::from([self.start()]));
+        let (mut known, mut all) = (HashSet::from([fingerprint(&self.start())]), VecDeque::from([self.start()]));
         let mut passed = 0;
         while let Some(state) = all.pop_front() {
             if passed == number {
                 return state;
             }
             passed += 1;
-            all.extend(self.next(&state).into_iter().filter(|next| known.insert(print_of(next))));
+            all.extend(self.next(&state).into_iter().filter(|next| known.insert(fingerprint(next))));
         }
         unreachable!("{number} of {passed} states");
     }
 
     fn check(&self, limit: usize) -> Outcome {
         let start = self.start();
-        let (mut known, mut all) = (HashMap::from([(print_of(&start), 0_u32)]), VecDeque::from([(0_u32, start)]));
-        let (mut back, mut good, mut most) = (Vec::new(), Vec::new(), 0);
+        let (mut known, mut all) = (HashMap::from([(fingerprint(&start), 0_u32)]), VecDeque::from([(0_u32, start)]));
+        let (mut back, mut good, mut most_received) = (Vec::new(), Vec::new(), 0);
         while let Some((number, state)) = all.pop_front() {
             if self.is_finished(&state) {
                 good.push(number);
-                most = most.max(state.parties.iter().map(|party| party.got).sum());
+                most_received =
+                    most_received.max(state.participants.iter().map(|participant| participant.received).sum());
             }
             for next in self.next(&state) {
-                if !next.bad.is_empty() {
-                    let mut text = next.bad.to_string();
+                if !next.error.is_empty() {
+                    let mut text = next.error.to_string();
                     write!(text, ", after {} states\n{state:?}", known.len()).unwrap();
                     return Outcome::Fails(text);
                 }
                 let (is_kill, fresh) = (next.kills != state.kills, known.len() as u32);
-                let id = *known.entry(print_of(&next)).or_insert(fresh);
+                let id = *known.entry(fingerprint(&next)).or_insert(fresh);
                 if id == fresh {
                     all.push_back((id, next));
                 }
@@ -837,7 +865,7 @@ impl Model {
             }
             assert!(known.len() < limit, "more than {limit} states: {:?}", self.programs);
         }
-        // From everywhere, without further kills, all can finish.
+        // From every state, without further kills, all participants must be able to finish.
         back.sort_unstable();
         let mut can_finish = vec![false; known.len()];
         while let Some(number) = good.pop() {
@@ -848,105 +876,132 @@ impl Model {
             good.extend(back[from..].iter().take_while(|edge| edge.0 == number).map(|edge| edge.1));
         }
         match can_finish.iter().position(|can| !can) {
-            Some(stuck) => Outcome::Fails(format!("nobody goes on\n{:?}", self.state(stuck))),
-            None => Outcome::Passes { states: known.len(), most },
+            Some(stuck) => Outcome::Fails(format!("some participant can never finish\n{:?}", self.state(stuck))),
+            None => Outcome::Passes { states: known.len(), most_received },
         }
     }
 }
 
-/// Stands for a state: of a hundred million, two have the same with a probability of 10^-22.
-fn print_of(state: &State) -> u128 {
-    let half = |salt: u8| {
+/// Stands for a state. Among a hundred million states, the probability that two share a fingerprint
+/// is 10^-22.
+fn fingerprint(state: &State) -> u128 {
+    let half = |seed: u8| {
         let mut hasher = DefaultHasher::new();
-        (salt, state).hash(&mut hasher);
+        (seed, state).hash(&mut hasher);
         u128::from(hasher.finish())
     };
     half(0) << 64 | half(1)
 }
 
 /// What fits into the memory of a small machine.
-const LIMIT: usize = 30_000_000;
+const MAX_STATES: usize = 30_000_000;
 
-fn passes(programs: &'static [&'static str], in_turn: bool, lanes: usize, numbers: u8, kills: u8) -> u8 {
-    let model = Model { programs, in_turn, lanes, numbers, kills, mutant: Mutant::None };
-    match model.check(LIMIT) {
-        Outcome::Passes { states, most } => {
-            println!("{programs:?}, {lanes} lanes, {numbers} numbers, {kills} kills: {states} states");
-            most
-        }
-        Outcome::Fails(how) => panic!("{programs:?}, {lanes} lanes, {numbers} numbers, {kills} kills: {how}"),
+impl std::fmt::Display for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { programs, records, run_numbers, kills, .. } = self;
+        write!(f, "{programs:?}, {records} records, {run_numbers} run numbers, {kills} kills")
     }
 }
 
+/// Checks a model that must pass. Returns the most messages that were received.
 #[track_caller]
-fn fails(mutant: Mutant, programs: &'static [&'static str], lanes: usize, numbers: u8, kills: u8, says: &str) {
-    let model = Model { programs, in_turn: false, lanes, numbers, kills, mutant };
-    match model.check(LIMIT) {
-        Outcome::Passes { states, .. } => panic!("{mutant:?} survived {states} states of {programs:?}"),
-        Outcome::Fails(how) => assert!(how.contains(says), "{mutant:?}: {how}"),
+fn passes(model: Model) -> u8 {
+    match model.check(MAX_STATES) {
+        Outcome::Passes { states, most_received } => {
+            println!("{model}: {states} states");
+            most_received
+        }
+        Outcome::Fails(how) => panic!("{model}: {how}"),
     }
 }
 
-#[test]
-fn runs_in_turn_are_received_in_turn() {
-    assert_eq!(passes(&["sc", "sc", "r"], true, 1, 2, 0), 2);
-    passes(&["c", "c", "r"], true, 1, 2, 1);
+const fn with_kills(kills: u8, programs: &'static [&'static str]) -> Model {
+    Model { kills, ..Model::new(programs) }
+}
+
+const fn in_turn(kills: u8, programs: &'static [&'static str]) -> Model {
+    Model { in_turn: true, ..with_kills(kills, programs) }
+}
+
+/// A model with several records and run numbers.
+const fn wide(records: usize, run_numbers: u8, programs: &'static [&'static str]) -> Model {
+    Model { records, run_numbers, ..Model::new(programs) }
 }
 
 #[test]
-fn who_closes_who_sends_and_who_comes_agree() {
-    passes(&["ch", "s", "r"], false, 2, 3, 0);
-    passes(&["sc", "r"], false, 1, 2, 1);
+fn runs_senders_in_turn_are_received_in_turn() {
+    assert_eq!(passes(in_turn(0, &["sc", "sc", "r"])), 2);
+    passes(in_turn(1, &["c", "c", "r"]));
 }
 
 #[test]
-fn receivers_that_close_and_receivers_that_come_late_agree() {
-    passes(&["s", "x"], false, 1, 2, 1);
+fn runs_close_send_and_join_agree() {
+    passes(wide(2, 3, &["ch", "s", "r"]));
+    passes(with_kills(1, &["sc", "r"]));
 }
 
 #[test]
-fn a_short_ring_and_its_sleepers_go_on() {
-    assert_eq!(passes(&["sss", "r"], false, 1, 2, 0), 3);
-    passes(&["sss", "r"], false, 1, 2, 1);
+fn runs_receiver_closes_others_agree() {
+    passes(with_kills(1, &["s", "x"]));
 }
 
 #[test]
-fn numbers_come_again() {
-    passes(&["s", "c", "c"], false, 2, 2, 0);
-    passes(&["c", "c", "c"], false, 3, 2, 0);
+fn runs_full_ring_sleeping_sides_go_on() {
+    assert_eq!(passes(with_kills(0, &["sss", "r"])), 3);
+    passes(with_kills(1, &["sss", "r"]));
+}
+
+#[test]
+fn runs_numbers_reused_no_run_is_mistaken() {
+    passes(wide(2, 2, &["s", "c", "c"]));
+    passes(wide(3, 2, &["c", "c", "c"]));
 }
 
 #[test]
 #[ignore = "minutes: for ./check proof"]
-fn proof_of_runs() {
-    passes(&["sc", "s", "r"], false, 2, 3, 0);
-    passes(&["c", "s", "r"], false, 2, 3, 0);
-    passes(&["s", "x", "r"], false, 1, 2, 0);
-    passes(&["s", "x", "l"], false, 2, 2, 0);
-    passes(&["s", "c", "c", "c"], false, 2, 2, 0);
-    passes(&["s", "c", "c"], false, 3, 3, 1);
+fn runs_larger_models_pass() {
+    passes(wide(2, 3, &["sc", "s", "r"]));
+    passes(wide(2, 3, &["c", "s", "r"]));
+    passes(wide(1, 2, &["s", "x", "r"]));
+    passes(wide(2, 2, &["s", "x", "l"]));
+    passes(wide(2, 2, &["s", "c", "c", "c"]));
+    passes(Model { kills: 1, ..wide(3, 3, &["s", "c", "c"]) });
     for kills in 0..=1 {
-        passes(&["sc", "sc", "sc", "r"], true, 1, 2, kills);
-        passes(&["sss", "r"], false, 1, 2, 1 + kills);
+        passes(in_turn(kills, &["sc", "sc", "sc", "r"]));
+        passes(with_kills(1 + kills, &["sss", "r"]));
     }
-    passes(&["sc", "sc", "r"], true, 1, 2, 2);
+    passes(in_turn(2, &["sc", "sc", "r"]));
 }
 
 #[test]
-fn mutants_are_found_out() {
+fn runs_every_mutant_is_found() {
     use Mutant::*;
-    let pair: &[&str] = &["c", "s", "r"];
-    fails(ClaimComparesThePositionOnly, pair, 2, 3, 0, "accepted after the closing");
-    fails(JoinLooksOnce, pair, 2, 3, 0, "came after the closing, and is bound by it");
-    fails(CountsBeforeItBegins, pair, 2, 3, 0, "an end that was before it came");
-    fails(CountsNobodyInAnOpenRun, &["s", "r"], 1, 2, 0, "waits for another run than the one that it was there for");
-    fails(ReceiverTrustsTheFirstCount, &["s", "s", "r"], 2, 2, 0, "an end while a sender of the open run is there");
-    fails(EmptyTakenForDrained, &["s", "x", "l"], 2, 2, 0, "an end while one is being sent");
-    fails(CloseDoesNotCompare, &["c", "c", "s"], 3, 3, 0, "closed the run of others");
-    fails(NumbersInUseAreTaken, &["s", "c", "c", "c"], 2, 2, 0, "accepted after the closing");
-    fails(CloseWakesNobody, &["x", "r"], 1, 2, 0, "nobody goes on");
-    fails(ClosedOnesKeepTheLastFromWaking, &["ch", "s", "r"], 2, 2, 0, "nobody goes on");
-    fails(EarlierRunsEndsCount, &["c", "s", "r"], 2, 2, 1, "a death of another run");
-    fails(NewcomersHearOldEnds, &["c", "r"], 1, 2, 0, "an end that was before it came");
-    fails(LanesOfClosedRunsCount, &["ch", "s", "r"], 2, 2, 0, "nobody goes on");
+    const STUCK: &str = "some participant can never finish";
+    let three: &[&str] = &["c", "s", "r"];
+    let cases = [
+        (ClaimComparesThePositionOnly, wide(2, 3, three), "a message was accepted after the close"),
+        (JoinDoesNotRecheck, wide(2, 3, three), "a sender that joined after the close is bound by it"),
+        (JoinCountedBeforeRunBegins, wide(2, 3, three), "an end from before the receiver attached"),
+        (
+            JoinOfOpenRunNotCounted,
+            wide(1, 2, &["s", "r"]),
+            "a receiver waits for another run than the one it received from",
+        ),
+        (ReceiverTrustsFirstJoinCount, wide(2, 2, &["s", "s", "r"]), "an end while a sender of the open run is alive"),
+        (EmptyTakenForDrained, wide(2, 2, &["s", "x", "l"]), "an end while a message is being sent"),
+        (CloseIgnoresTheRun, wide(3, 3, &["c", "c", "s"]), "a sender closed another run than its own"),
+        (RunNumbersInUseAreTaken, wide(2, 2, &["s", "c", "c", "c"]), "a message was accepted after the close"),
+        (CloseWakesNobody, wide(1, 2, &["x", "r"]), STUCK),
+        (RecordsOfClosedRunsPreventWaking, wide(2, 2, &["ch", "s", "r"]), STUCK),
+        (EndsOfEarlierRunsCount, Model { kills: 1, ..wide(2, 2, three) }, "a death in another run"),
+        (NewReceiversGetOldEnds, wide(1, 2, &["c", "r"]), "an end from before the receiver attached"),
+        (RecordsOfClosedRunsCount, wide(2, 2, &["ch", "s", "r"]), STUCK),
+    ];
+    for (mutant, model, error) in cases {
+        let model = Model { mutant, ..model };
+        match model.check(MAX_STATES) {
+            Outcome::Passes { states, .. } => panic!("{mutant:?} survived {states} states of {model}"),
+            Outcome::Fails(how) => assert!(how.contains(error), "{mutant:?}: {how}"),
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! Runs many schedules, or a single one: `schedules MODEL|all [--seed N] [--count N] [--seconds N] [--trace]`.
+//! Runs many schedules, or a single one:
+//! `schedules MODEL|all [--seed N] [--count N] [--seconds N] [--trace]`.
 
 use std::env;
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ const USAGE: &str = "usage: schedules MODEL|all [--seed N] [--count N] [--second
   --trace       print each access
 ";
 
-/// Schedules between two looks at the clock.
+/// Schedules between two reads of the clock.
 const BATCH: u64 = 200;
 
 struct Options {
@@ -47,7 +48,7 @@ fn parse() -> Option<Options> {
     });
     let first = seed.unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Short enough to be typed, and the seeds of two runs do not overlap.
+        // Short enough to type, and two runs do not share seeds.
         now.as_secs() % 1_000_000_000 * 1_000_000
     });
     (!models.is_empty()).then_some(Options { models, first, count, limit, trace })

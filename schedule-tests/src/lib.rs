@@ -1,43 +1,47 @@
 //! The algorithms of `src/raw`, run by coroutines under random schedules.
 //!
-//! `loom-tests` tries all interleavings of a few steps, with fences that are stronger than the ones in use. This crate tries
-//! random interleavings of many steps, and its fences are those in use: a store waits in its writer's store buffer, as on
-//! x86; a light fence does nothing; a heavy fence empties the buffers of those participants that have membarrier(2), and of
-//! no others. A participant can be killed at any access, also in the middle of a repair, and another one takes its lane.
+//! `loom-tests` tries all interleavings of a few steps, with fences that are stronger than the ones
+//! in use. This crate tries random interleavings of many steps, with the fences in use: a store waits
+//! in its writer's store buffer, as on x86, a light fence does nothing, and a heavy fence empties the
+//! buffers of the participants that have membarrier(2). A participant can be killed at any access,
+//! even in the middle of a repair, and another one takes over its record.
 //!
-//! One number, the seed, decides everything, so a schedule that failed can be run again:
+//! One number, the seed, determines a schedule, so a failed one can be run again:
 //!
 //! ```text
 //! cargo run --release -p schedule-tests --example schedules -- queue --seed 4711 --trace
 //! ```
 //!
-//! - `world`: the participants, the scheduler, the store buffers, and what only the kernel knows (locks, sleepers).
-//! - `sync`: the twin of `src/sync.rs`.
+//! - `world`: the participants, the scheduler, the store buffers, and the kernel's state (locks,
+//!   sleepers).
+//! - `primitive`: the twin of `src/primitive.rs`.
 //! - `models`: what the participants do, and what must hold.
 
 #![allow(dead_code, reason = "no model uses all of the algorithms' interface")]
 
 mod models;
+mod primitive;
 #[path = "../../src/raw/mod.rs"]
 mod raw;
-mod sync;
 mod world;
 
 pub use models::{MODELS, Model};
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// What many schedules came to.
+/// What many schedules counted together.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     pub schedules: u64,
-    /// By what was counted.
+    /// Counts by name.
     pub counts: std::collections::BTreeMap<&'static str, u64>,
 }
 
 /// Runs the model once for each seed.
 ///
-/// **Panics** with the first schedule after which something does not hold, once its seed has been printed.
+/// # Panics
+///
+/// Panics at the first schedule that fails, after printing its seed.
 pub fn run(model: &Model, seeds: impl IntoIterator<Item = u64>, trace: bool) -> Totals {
     let mut totals = Totals::default();
     for seed in seeds {

@@ -1,4 +1,5 @@
-//! The participants of one schedule, the scheduler, and what only processors and the kernel know: store buffers, locks, sleepers.
+//! The participants of one schedule, the scheduler, and the state that only processors and the kernel
+//! have: store buffers, locks, sleepers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -7,16 +8,16 @@ use std::rc::Rc;
 
 use generator::{Generator, Gn};
 
-/// Words of a participant's stack.
+/// The size of a participant's stack, in words.
 const STACK: usize = 0x4000;
 
-/// Accesses after which a schedule has gone on for too long.
-const STEPS_MOST: u64 = 1_000_000;
+/// A schedule with more accesses does not terminate.
+const MAX_STEPS: u64 = 1_000_000;
 
-/// How often all may be found asleep: each time they look around, and somebody goes on.
-const STUCK_MOST: u32 = 200;
+/// How often all participants may be found asleep. Each time they check, and one of them goes on.
+const MAX_STUCK: u32 = 200;
 
-/// What a seed turns into.
+/// A random number generator: everything that follows from a seed.
 #[derive(Clone)]
 pub(crate) struct Random(u64);
 
@@ -50,18 +51,18 @@ impl Random {
 /// How the last sleep of a participant ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sleep {
-    /// By a wake-up, or it was refused.
+    /// By a wake-up, or the word had another value.
     Woken,
-    /// Its time was over.
+    /// The time limit passed.
     TimedOut,
-    /// All were asleep. Time would have helped, a wake-up ought to have done.
+    /// All participants were asleep. The time limit would end the sleep, but a wake-up should have.
     Stuck,
 }
 
 struct Participant {
-    /// What it has stored and others do not see yet.
+    /// Its store buffer: stores that others do not see yet.
     buffer: VecDeque<(Rc<Cell<u64>>, u64)>,
-    /// Heavy fences reach it.
+    /// Whether heavy fences reach it.
     membarrier: bool,
     /// The word on which it sleeps.
     asleep_on: Option<*const Cell<u64>>,
@@ -75,21 +76,22 @@ struct World {
     trace: bool,
     current: Option<usize>,
     participants: Vec<Participant>,
-    /// Sleepers, in the order in which they lay down.
+    /// Sleepers, in the order in which they fell asleep.
     sleepers: Vec<usize>,
-    /// Whether stores wait in buffers at all.
+    /// Whether there are store buffers in this schedule.
     buffers: bool,
-    /// At one in so many accesses a store leaves somebody's buffer.
+    /// One store leaves a buffer after this many accesses, on average.
     drains_one_in: u64,
     random: Option<Random>,
     steps: u64,
-    /// Accesses that the current participant makes before the scheduler decides anew.
+    /// Accesses that the current participant makes before the scheduler decides again.
     quantum: u64,
-    /// The lives of those who have not made a step yet.
-    born: BTreeMap<usize, Box<dyn FnOnce()>>,
-    /// After all were asleep: those who are still to look, one after the other, before anybody does anything.
-    looking: VecDeque<usize>,
-    /// By number: who holds a lock of the kernel's.
+    /// The bodies of participants that have not made a step yet.
+    not_started: BTreeMap<usize, Box<dyn FnOnce()>>,
+    /// After all were asleep: those that have still to check, one after the other, before any of them
+    /// goes on.
+    lookers: VecDeque<usize>,
+    /// The holder of each file lock, by number.
     locks: BTreeMap<usize, usize>,
     killed: u64,
     counts: BTreeMap<&'static str, u64>,
@@ -104,27 +106,27 @@ fn with<R>(action: impl FnOnce(&mut World) -> R) -> R {
 }
 
 impl World {
-    fn flush_one(&mut self, who: usize) -> bool {
-        let oldest = self.participants.get_mut(who).and_then(|participant| participant.buffer.pop_front());
+    fn flush_one(&mut self, id: usize) -> bool {
+        let oldest = self.participants.get_mut(id).and_then(|participant| participant.buffer.pop_front());
         if let Some((cell, value)) = &oldest {
             cell.set(*value);
         }
         oldest.is_some()
     }
 
-    fn flush(&mut self, who: usize) {
-        while self.flush_one(who) {}
+    fn flush(&mut self, id: usize) {
+        while self.flush_one(id) {}
     }
 
-    fn is_alive(&self, who: usize) -> bool {
-        self.participants.get(who).is_some_and(|participant| !participant.dead)
+    fn is_alive(&self, id: usize) -> bool {
+        self.participants.get(id).is_some_and(|participant| !participant.dead)
     }
 }
 
-/// Of a participant that is being killed.
+/// The payload of the unwinding that stands for a kill.
 struct Killed;
 
-/// The end of an access: others may go on before the next one.
+/// Marks an access: other participants may run before it.
 pub(crate) fn pause() {
     let must_yield = with(|world| {
         world.steps += 1;
@@ -133,8 +135,8 @@ pub(crate) fn pause() {
         }
         if world.buffers && world.random.as_mut().is_some_and(|random| random.one_in(world.drains_one_in)) {
             let count = world.participants.len() as u64;
-            let who = world.random.as_mut().map_or(0, |random| random.below(count));
-            world.flush_one(who as usize);
+            let id = world.random.as_mut().map_or(0, |random| random.below(count));
+            world.flush_one(id as usize);
         }
         world.quantum = world.quantum.saturating_sub(1);
         world.quantum == 0
@@ -144,62 +146,62 @@ pub(crate) fn pause() {
     }
 }
 
-/// Lets the scheduler decide who goes on.
-#[allow(deprecated, reason = "the other way needs an object at hand, which the algorithms cannot pass on")]
+/// Lets the scheduler choose who runs next.
+#[allow(deprecated, reason = "the alternative needs a handle, which the algorithms cannot pass on")]
 fn switch() {
     generator::yield_with(());
-    let dying = with(|world| world.current.is_some_and(|who| world.participants[who].dying));
+    let dying = with(|world| world.current.is_some_and(|id| world.participants[id].dying));
     if dying {
         with(|world| world.current = None);
         resume_unwind(Box::new(Killed));
     }
 }
 
-/// A line of the trace.
-pub(crate) fn tell(line: impl FnOnce() -> String) {
+/// Prints a line of the trace.
+pub(crate) fn log(line: impl FnOnce() -> String) {
     with(|world| {
         if world.trace {
-            let who = world.current.map_or("-".into(), |who| who.to_string());
-            println!("{:>6} {who:>3} {}", world.steps, line());
+            let id = world.current.map_or("-".into(), |id| id.to_string());
+            println!("{:>6} {id:>3} {}", world.steps, line());
         }
     });
 }
 
-/// One more of what the totals count.
+/// Counts one event for the totals.
 pub(crate) fn count(what: &'static str) {
-    count_many(what, 1);
+    count_by(what, 1);
 }
 
-pub(crate) fn count_many(what: &'static str, many: u64) {
+pub(crate) fn count_by(what: &'static str, many: u64) {
     with(|world| *world.counts.entry(what).or_default() += many);
 }
 
-/// The time, in accesses.
+/// Returns the time, in accesses.
 pub(crate) fn now() -> u64 {
     with(|world| world.steps)
 }
 
-/// The participant that runs.
+/// Returns the participant that runs.
 pub(crate) fn me() -> usize {
     with(|world| world.current).expect("called by a participant")
 }
 
-pub(crate) fn is_alive(who: usize) -> bool {
-    with(|world| world.is_alive(who))
+pub(crate) fn is_alive(id: usize) -> bool {
+    with(|world| world.is_alive(id))
 }
 
-/// Whether a wake-up may have died with its waker.
-pub(crate) fn was_anybody_killed() -> bool {
+/// Whether a participant was killed, so that a wake-up may have died with it.
+pub(crate) fn has_killed() -> bool {
     with(|world| world.killed > 0)
 }
 
-/// Whether stores wait in buffers, so that one that is made may not be seen yet.
+/// Whether there are store buffers, so that a store may not be seen at once.
 pub(crate) fn has_store_buffers() -> bool {
     with(|world| world.buffers)
 }
 
-/// Whether heavy fences reach everybody.
-pub(crate) fn everybody_has_membarrier() -> bool {
+/// Whether heavy fences reach every participant.
+pub(crate) fn all_have_membarrier() -> bool {
     with(|world| world.participants.iter().all(|participant| participant.membarrier))
 }
 
@@ -207,95 +209,95 @@ pub(crate) fn everybody_has_membarrier() -> bool {
 
 pub(crate) fn store(cell: &Rc<Cell<u64>>, value: u64) {
     with(|world| match world.current {
-        Some(who) if world.buffers => world.participants[who].buffer.push_back((Rc::clone(cell), value)),
+        Some(id) if world.buffers => world.participants[id].buffer.push_back((Rc::clone(cell), value)),
         _ => cell.set(value),
     });
 }
 
-/// What a processor hands its own loads ahead of the memory.
-pub(crate) fn newest_own_store(cell: &Rc<Cell<u64>>) -> Option<u64> {
+/// Returns the value that a processor forwards from its own store buffer to its loads.
+pub(crate) fn own_pending_store(cell: &Rc<Cell<u64>>) -> Option<u64> {
     with(|world| {
         let buffer = &world.participants[world.current?].buffer;
         buffer.iter().rev().find(|(at, _)| Rc::ptr_eq(at, cell)).map(|(_, value)| *value)
     })
 }
 
-pub(crate) fn flush(who: usize) {
-    with(|world| world.flush(who));
+pub(crate) fn flush(id: usize) {
+    with(|world| world.flush(id));
 }
 
-pub(crate) fn flush_own() {
+pub(crate) fn flush_current() {
     with(|world| {
-        if let Some(who) = world.current {
-            world.flush(who);
+        if let Some(id) = world.current {
+            world.flush(id);
         }
     });
 }
 
-/// Some time passes.
-pub(crate) fn let_all_stores_out() {
-    with(|world| (0..world.participants.len()).for_each(|who| world.flush(who)));
+/// Empties all store buffers, as time does.
+pub(crate) fn flush_all() {
+    with(|world| (0..world.participants.len()).for_each(|id| world.flush(id)));
 }
 
 // ---- membarrier ----
 
-/// Those whom a heavy fence reaches.
+/// Returns the participants that a heavy fence reaches.
 pub(crate) fn with_membarrier() -> impl Iterator<Item = usize> {
     let reached: Vec<usize> = with(|world| {
         let participants = world.participants.iter().enumerate();
-        participants.filter(|(_, participant)| participant.membarrier).map(|(who, _)| who).collect()
+        participants.filter(|(_, participant)| participant.membarrier).map(|(id, _)| id).collect()
     });
     reached.into_iter()
 }
 
-/// Whether the running participant is among them.
+/// Whether a heavy fence reaches the running participant.
 pub(crate) fn has_membarrier() -> bool {
-    with(|world| world.current.is_none_or(|who| world.participants[who].membarrier))
+    with(|world| world.current.is_none_or(|id| world.participants[id].membarrier))
 }
 
 // ---- the kernel ----
 
-/// A system call: what was stored before it is visible after it.
+/// Makes a system call: earlier stores are visible after it.
 fn system_call<R>(action: impl FnOnce(&mut World) -> R) -> R {
     pause();
-    flush_own();
+    flush_current();
     with(action)
 }
 
-/// Takes a lock that dies with its holder. False: somebody alive has it.
+/// Attempts to take a file lock, which the kernel frees when its holder dies.
 pub(crate) fn try_lock(lock: usize) -> bool {
     let taken = system_call(|world| {
-        let who = world.current.unwrap_or(usize::MAX);
+        let id = world.current.unwrap_or(usize::MAX);
         let is_free = world.locks.get(&lock).is_none_or(|&holder| holder != usize::MAX && !world.is_alive(holder));
         if is_free {
-            world.locks.insert(lock, who);
+            world.locks.insert(lock, id);
         }
         is_free
     });
-    tell(|| format!("lock {lock}: {taken}"));
+    log(|| format!("lock {lock}: {taken}"));
     taken
 }
 
 pub(crate) fn unlock(lock: usize) {
     system_call(|world| world.locks.remove(&lock));
-    tell(|| format!("unlock {lock}"));
+    log(|| format!("unlock {lock}"));
 }
 
-/// Whether somebody alive holds it.
+/// Whether a live participant holds the lock.
 pub(crate) fn is_locked(lock: usize) -> bool {
     let locked = system_call(|world| world.locks.get(&lock).is_some_and(|&holder| world.is_alive(holder)));
-    tell(|| format!("is {lock} locked: {locked}"));
+    log(|| format!("is {lock} locked: {locked}"));
     locked
 }
 
 pub(crate) fn sleep(on: *const Cell<u64>) {
-    let who = me();
+    let id = me();
     with(|world| {
-        world.participants[who].asleep_on = Some(on);
-        world.participants[who].sleep = Sleep::Woken;
-        world.sleepers.push(who);
+        world.participants[id].asleep_on = Some(on);
+        world.participants[id].sleep = Sleep::Woken;
+        world.sleepers.push(id);
     });
-    while with(|world| world.participants[who].asleep_on.is_some()) {
+    while with(|world| world.participants[id].asleep_on.is_some()) {
         switch();
     }
 }
@@ -304,82 +306,82 @@ pub(crate) fn wake(on: *const Cell<u64>, count: usize) -> usize {
     with(|world| {
         let sleepers = world.sleepers.iter().copied();
         let woken: Vec<usize> =
-            sleepers.filter(|&who| world.participants[who].asleep_on == Some(on)).take(count).collect();
-        woken.iter().for_each(|&who| world.participants[who].asleep_on = None);
-        world.sleepers.retain(|who| !woken.contains(who));
+            sleepers.filter(|&id| world.participants[id].asleep_on == Some(on)).take(count).collect();
+        woken.iter().for_each(|&id| world.participants[id].asleep_on = None);
+        world.sleepers.retain(|id| !woken.contains(id));
         woken.len()
     })
 }
 
-/// How the running participant's last sleep ended; asked once.
+/// Returns how the running participant's last sleep ended, once.
 pub(crate) fn end_of_sleep() -> Sleep {
-    let who = me();
-    with(|world| std::mem::replace(&mut world.participants[who].sleep, Sleep::Woken))
+    let id = me();
+    with(|world| std::mem::replace(&mut world.participants[id].sleep, Sleep::Woken))
 }
 
-/// One who was stuck has looked, and found nothing, or what a wake-up ought to have told it of.
-pub(crate) fn has_looked() {
-    with(|world| world.looking.pop_front());
+/// Ends the check of a participant that was stuck.
+pub(crate) fn finish_look() {
+    with(|world| world.lookers.pop_front());
     switch();
 }
 
-/// Time ends a sleep.
-fn end_sleep(who: usize, sleep: Sleep) {
+/// Ends a sleep without a wake-up.
+fn wake_by_time(id: usize, sleep: Sleep) {
     with(|world| {
-        world.participants[who].asleep_on = None;
-        world.participants[who].sleep = sleep;
-        world.sleepers.retain(|&other| other != who);
+        world.participants[id].asleep_on = None;
+        world.participants[id].sleep = sleep;
+        world.sleepers.retain(|&other| other != id);
     });
 }
 
 // ---- the scheduler ----
 
-/// One who comes.
-pub(crate) struct Newcomer {
+/// A participant that is about to start.
+pub(crate) struct NewParticipant {
     pub(crate) membarrier: bool,
-    pub(crate) life: Box<dyn FnOnce()>,
+    pub(crate) body: Box<dyn FnOnce()>,
 }
 
-/// How a schedule is run.
-pub(crate) struct Conduct {
-    /// Participants at the same time, unless all of them wait for others to come.
-    pub(crate) at_once: usize,
-    /// Participants at the same time in any case.
-    pub(crate) most: usize,
-    /// So many are killed at most.
+/// How a schedule runs.
+pub(crate) struct Settings {
+    /// Participants at the same time, unless all of them are asleep.
+    pub(crate) concurrent: usize,
+    /// Participants at the same time, even if all of them are asleep.
+    pub(crate) max: usize,
+    /// The most participants that are killed.
     pub(crate) kills: u64,
-    /// Whether sleeps may end by time, also where a wake-up is still on its way.
-    pub(crate) slices: bool,
+    /// Whether sleeps may time out while a wake-up is still on its way.
+    pub(crate) timeouts: bool,
 }
 
-/// What a model makes of a seed.
+/// A model, set up from a seed.
 pub(crate) trait Scene {
-    /// Whether anybody is still to come.
-    fn has_more(&self) -> bool;
+    /// Whether another participant is still to start.
+    fn has_next(&self) -> bool;
 
-    /// The next participant. None: not now, others must go first.
-    fn next(&mut self, random: &mut Random) -> Option<Newcomer>;
+    /// Returns the next participant, or None if others must end first.
+    fn next(&mut self, random: &mut Random) -> Option<NewParticipant>;
 
-    /// Called at a kill, before anybody else goes on.
+    /// Called at a kill, before any other participant runs.
     fn killed(&mut self, _who: usize) {}
 
-    /// Whether a kill may come now.
+    /// Whether that participant may be killed now.
     fn may_kill(&self, _who: usize) -> bool {
         true
     }
 
-    /// All have left or died, and nothing waits in a buffer. What must hold now?
+    /// Checks what must hold when all have left or died, and all buffers are empty.
     fn finish(&mut self);
 }
 
 struct Running {
-    who: usize,
+    id: usize,
     weight: u64,
     coroutine: Generator<'static, (), ()>,
 }
 
-fn start(newcomer: Newcomer, weight: u64) -> Running {
-    let who = with(|world| {
+fn start(newcomer: NewParticipant, weight: u64) -> Running {
+    let id = with(|world| {
         world.participants.push(Participant {
             buffer: VecDeque::new(),
             membarrier: newcomer.membarrier,
@@ -390,52 +392,52 @@ fn start(newcomer: Newcomer, weight: u64) -> Running {
         });
         world.participants.len() - 1
     });
-    // By this way, because coroutines could move to another thread, what a life uses could not, and neither does.
-    with(|world| world.born.insert(who, newcomer.life));
+    // A coroutine's closure must be Send, which a body is not. Neither moves to another thread.
+    with(|world| world.not_started.insert(id, newcomer.body));
     let coroutine = Gn::<()>::new_opt(STACK, move || {
-        let life = with(|world| world.born.remove(&who)).expect("it is born once");
-        // It may be killed before its first step.
-        if !is_alive(who) {
+        let body = with(|world| world.not_started.remove(&id)).expect("it starts once");
+        // It may have been killed before its first step.
+        if !is_alive(id) {
             return;
         }
-        if let Err(end) = catch_unwind(AssertUnwindSafe(life))
+        if let Err(end) = catch_unwind(AssertUnwindSafe(body))
             && !end.is::<Killed>()
         {
             resume_unwind(end);
         }
     });
-    Running { who, weight, coroutine }
+    Running { id, weight, coroutine }
 }
 
 const WEIGHTS: &[u64] = &[1, 1, 4, 16, 64];
 
-/// One schedule; what it counted.
+/// Runs one schedule and returns what it counted.
 pub(crate) fn explore(
     seed: u64,
     trace: bool,
-    build: fn(&mut Random) -> (Box<dyn Scene>, Conduct),
+    build: fn(&mut Random) -> (Box<dyn Scene>, Settings),
 ) -> BTreeMap<&'static str, u64> {
     let mut random = Random::new(seed);
     let buffers = random.one_in(2);
     let drains_one_in = random.among(&[2, 8, 50]);
     let own = Some(Random::new(seed ^ 0xACCE55));
     with(|world| *world = World { trace, buffers, drains_one_in, random: own, ..World::default() });
-    let (mut scene, conduct) = build(&mut random);
-    let mut kills = conduct.kills;
+    let (mut scene, settings) = build(&mut random);
+    let mut kills = settings.kills;
     let kill_one_in = random.among(&[10, 50, 150, 300]);
     let newcomer_one_in = random.among(&[1, 1, 1, 20]);
-    // Either anybody may go on after each access, or each goes on for a while.
+    // Either the scheduler decides after each access, or each participant runs for a while.
     let longest = random.among(&[1, 1, 1, 3, 12, 40]);
     let mut alive: Vec<Running> = Vec::new();
     let mut stuck = 0;
     loop {
-        let is_awake = |running: &Running| with(|world| world.participants[running.who].asleep_on.is_none());
+        let is_awake = |running: &Running| with(|world| world.participants[running.id].asleep_on.is_none());
         let mut awake: Vec<usize> = (0..alive.len()).filter(|&index| is_awake(&alive[index])).collect();
-        // Where all are asleep, it may be for a newcomer to wake them.
+        // If all are asleep, a newcomer may wake them.
         let is_time = awake.is_empty() || random.one_in(newcomer_one_in);
         if is_time
-            && scene.has_more()
-            && alive.len() < if awake.is_empty() { conduct.most } else { conduct.at_once }
+            && scene.has_next()
+            && alive.len() < if awake.is_empty() { settings.max } else { settings.concurrent }
             && let Some(newcomer) = scene.next(&mut random)
         {
             awake.push(alive.len());
@@ -444,54 +446,54 @@ pub(crate) fn explore(
         if alive.is_empty() {
             break;
         }
-        assert!(now() < STEPS_MOST, "this schedule does not come to an end");
+        assert!(now() < MAX_STEPS, "this schedule does not terminate");
         if awake.is_empty() {
             stuck += 1;
-            assert!(stuck < STUCK_MOST, "all wait for ever: {:?}", with(|world| world.sleepers.clone()));
-            tell(|| "all are asleep".into());
-            alive.iter().for_each(|running| end_sleep(running.who, Sleep::Stuck));
-            let all = alive.iter().map(|running| running.who).collect();
-            with(|world| world.looking = all);
+            assert!(stuck < MAX_STUCK, "all wait and none goes on: {:?}", with(|world| world.sleepers.clone()));
+            log(|| "all are asleep".into());
+            alive.iter().for_each(|running| wake_by_time(running.id, Sleep::Stuck));
+            let all = alive.iter().map(|running| running.id).collect();
+            with(|world| world.lookers = all);
             continue;
         }
-        if conduct.slices && random.one_in(100) {
+        if settings.timeouts && random.one_in(100) {
             let sleepers = with(|world| world.sleepers.clone());
             if !sleepers.is_empty() {
-                end_sleep(random.among(&sleepers), Sleep::TimedOut);
+                wake_by_time(random.among(&sleepers), Sleep::TimedOut);
             }
         }
-        let looking = with(|world| world.looking.front().copied());
-        let looking = looking.and_then(|who| alive.iter().position(|running| running.who == who));
-        let index = looking.unwrap_or_else(|| pick(&mut random, &alive, &awake));
+        let lookers = with(|world| world.lookers.front().copied());
+        let lookers = lookers.and_then(|id| alive.iter().position(|running| running.id == id));
+        let index = lookers.unwrap_or_else(|| pick(&mut random, &alive, &awake));
         if random.one_in(300) {
             alive[index].weight = random.among(WEIGHTS);
         }
-        let who = alive[index].who;
-        let is_killed = kills > 0 && random.one_in(kill_one_in) && scene.may_kill(who);
+        let id = alive[index].id;
+        let is_killed = kills > 0 && random.one_in(kill_one_in) && scene.may_kill(id);
         if is_killed {
             kills -= 1;
-            tell(|| format!("{who} is killed"));
+            log(|| format!("{id} is killed"));
             with(|world| {
-                // Before its locks are free it has left its processor.
-                world.flush(who);
+                // Its stores are out before the kernel frees its locks.
+                world.flush(id);
                 world.killed += 1;
-                world.looking.retain(|&other| other != who);
-                let participant = &mut world.participants[who];
+                world.lookers.retain(|&other| other != id);
+                let participant = &mut world.participants[id];
                 (participant.dying, participant.dead) = (true, true);
             });
-            scene.killed(who);
+            scene.killed(id);
         }
-        with(|world| (world.current, world.quantum) = (Some(who), 1 + random.below(longest)));
+        with(|world| (world.current, world.quantum) = (Some(id), 1 + random.below(longest)));
         alive[index].coroutine.resume();
         with(|world| world.current = None);
         if alive[index].coroutine.is_done() {
             with(|world| {
-                world.flush(who);
-                world.participants[who].dead = true;
+                world.flush(id);
+                world.participants[id].dead = true;
             });
             alive.swap_remove(index);
         } else {
-            assert!(!is_killed, "somebody went on after it was killed");
+            assert!(!is_killed, "a participant went on after it was killed");
         }
     }
     scene.finish();

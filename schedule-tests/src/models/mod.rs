@@ -10,14 +10,14 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::primitive::{AtomicU32, AtomicU64};
 use crate::raw::Memory;
-use crate::raw::event::Event;
-use crate::sync::{AtomicU32, AtomicU64};
-use crate::world::{self, Conduct, Random, Scene, Sleep};
+use crate::raw::event_count::EventCount;
+use crate::world::{self, Random, Scene, Settings, Sleep};
 
 pub struct Model {
     pub name: &'static str,
-    pub(crate) build: fn(&mut Random) -> (Box<dyn Scene>, Conduct),
+    pub(crate) build: fn(&mut Random) -> (Box<dyn Scene>, Settings),
 }
 
 pub const MODELS: &[Model] = &[
@@ -79,8 +79,8 @@ impl Futex {
         Self(Rc::new(AtomicU32::named(name)))
     }
 
-    pub(crate) fn event(&self) -> Event<Heap> {
-        Event::new(self.clone())
+    pub(crate) fn event(&self) -> EventCount<Heap> {
+        EventCount::new(self.clone())
     }
 }
 
@@ -92,15 +92,18 @@ impl Deref for Futex {
     }
 }
 
-/// Waits as `src/wait.rs` does with `Wait::Park`. After a sleep that time has ended, `ask` asks about the others, and who has
-/// a deadline may give up: None.
+/// Blocks until `attempt` succeeds, as `src/wait` does with `WaitStrategy::Park`. After a sleep that
+/// timed out it calls `check_liveness`. Returns None if it has a deadline and gives up.
 ///
-/// **Panics** where only time could end the sleep, although there was something to do and nobody was killed.
+/// # Panics
+///
+/// Panics if only the time limit could end the sleep, although an attempt would have succeeded and
+/// nobody was killed.
 pub(crate) fn wait<R>(
-    ear: &Event<Heap>,
+    wait_event: &EventCount<Heap>,
     random: &mut Random,
     has_deadline: bool,
-    mut ask: impl FnMut(),
+    mut check_liveness: impl FnMut(),
     mut attempt: impl FnMut() -> Option<R>,
 ) -> Option<R> {
     loop {
@@ -108,16 +111,16 @@ pub(crate) fn wait<R>(
         if done.is_some() {
             return done;
         }
-        let ticket = ear.listen();
+        let ticket = wait_event.listen();
         let done = attempt();
         if done.is_some() {
             return done;
         }
-        ear.wait(ticket, Duration::MAX);
+        wait_event.wait(ticket, Duration::MAX);
         match world::end_of_sleep() {
             Sleep::Woken => {}
             Sleep::TimedOut => {
-                ask();
+                check_liveness();
                 if has_deadline && random.one_in(2) {
                     return attempt();
                 }
@@ -125,13 +128,13 @@ pub(crate) fn wait<R>(
             Sleep::Stuck => {
                 let done = attempt();
                 if done.is_some() {
-                    assert!(world::was_anybody_killed(), "all were asleep, and {} had something to do", world::me());
+                    assert!(world::has_killed(), "all were asleep, and {} had something to do", world::me());
                 }
-                world::has_looked();
+                world::finish_look();
                 if done.is_some() {
                     return done;
                 }
-                ask();
+                check_liveness();
                 if has_deadline {
                     return attempt();
                 }
@@ -140,19 +143,19 @@ pub(crate) fn wait<R>(
     }
 }
 
-/// What a newcomer without membarrier(2) does: from here on its peers use fences of their own.
+/// Makes the peers of a newcomer without membarrier(2) use full fences from here on.
 ///
-/// A peer that has looked for FENCES just before must have got its stores out of its buffer before the newcomer goes to sleep.
-/// No instruction sees to that. A store leaves the buffer within a microsecond, joining takes longer, and the end of a slice
-/// would bound the harm.
-pub(crate) fn prepare<'a>(events: impl IntoIterator<Item = &'a Futex>) {
+/// A peer that looked for FENCES just before must have emptied its store buffer before the newcomer
+/// goes to sleep. No instruction enforces that. A store leaves the buffer within a microsecond,
+/// joining takes longer, and the liveness interval would bound the delay.
+pub(crate) fn announce_missing_membarrier<'a>(events: impl IntoIterator<Item = &'a Futex>) {
     if !world::has_membarrier() {
         events.into_iter().for_each(|futex| futex.event().require_fences());
-        world::let_all_stores_out();
+        world::flush_all();
     }
 }
 
-/// Who takes part in the asymmetric fence: all, or some.
+/// The participants that have membarrier(2): all, or some.
 #[derive(Clone, Copy)]
 pub(crate) struct Fences(u64);
 

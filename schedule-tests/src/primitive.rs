@@ -1,4 +1,4 @@
-//! The twin of `src/sync.rs` for coroutines. Each access is a point at which another participant may go on, or at which this
+//! The twin of `src/primitive.rs` for coroutines. At each access another participant may run, or this
 //! one may be killed.
 
 use std::cell::Cell;
@@ -9,22 +9,24 @@ pub(crate) use std::sync::atomic::Ordering;
 
 use crate::world;
 
-pub(crate) const WORD: usize = size_of::<u64>();
+#[path = "../../loom-tests/src/primitive/bytes.rs"]
+mod bytes;
+pub(crate) use bytes::*;
 
 pub(crate) fn spin_loop() {
     world::pause();
 }
 
 pub(crate) fn fence(ordering: Ordering) {
-    // The others order what x86 does not reorder.
+    // Other fences order what x86 does not reorder.
     if ordering == Ordering::SeqCst {
         world::pause();
-        world::flush_own();
-        world::tell(|| "fence".into());
+        world::flush_current();
+        world::log(|| "fence".into());
     }
 }
 
-/// Nothing: that is its point.
+/// Does nothing, as in the product.
 pub(crate) fn light_fence() {}
 
 pub(crate) fn heavy_fence() -> bool {
@@ -32,12 +34,12 @@ pub(crate) fn heavy_fence() -> bool {
     if !world::has_membarrier() {
         return false;
     }
-    // One processor after the other is interrupted, while the rest go on.
-    for who in world::with_membarrier() {
+    // One processor after the other is interrupted, while the others go on.
+    for id in world::with_membarrier() {
         world::pause();
-        world::flush(who);
+        world::flush(id);
     }
-    world::tell(|| "heavy fence".into());
+    world::log(|| "heavy fence".into());
     true
 }
 
@@ -61,14 +63,14 @@ impl AtomicU64 {
         Self { cell: Rc::default(), name, index }
     }
 
-    fn tell(&self, what: &str, value: u64) {
-        world::tell(|| format!("{what} {}[{}]: {value:#x}", self.name, self.index));
+    fn log(&self, what: &str, value: u64) {
+        world::log(|| format!("{what} {}[{}]: {value:#x}", self.name, self.index));
     }
 
     pub(crate) fn load(&self, _: Ordering) -> u64 {
         world::pause();
-        let value = world::newest_own_store(&self.cell).unwrap_or_else(|| self.cell.get());
-        self.tell("load", value);
+        let value = world::own_pending_store(&self.cell).unwrap_or_else(|| self.cell.get());
+        self.log("load", value);
         value
     }
 
@@ -76,21 +78,21 @@ impl AtomicU64 {
         world::pause();
         world::store(&self.cell, value);
         if ordering == Ordering::SeqCst {
-            world::flush_own();
+            world::flush_current();
         }
-        self.tell("store", value);
+        self.log("store", value);
     }
 
     /// A locked instruction.
     fn change(&self, what: &str, change: impl FnOnce(u64) -> Option<u64>) -> Result<u64, u64> {
         world::pause();
-        world::flush_own();
+        world::flush_current();
         let before = self.cell.get();
         let after = change(before);
         if let Some(after) = after {
             self.cell.set(after);
         }
-        world::tell(|| {
+        world::log(|| {
             let after = after.map_or("refused".into(), |after| format!("{after:#x}"));
             format!("{what} {}[{}]: {before:#x} -> {after}", self.name, self.index)
         });
@@ -123,7 +125,7 @@ impl AtomicU64 {
     }
 }
 
-/// A word that one can sleep on.
+/// A futex word.
 pub(crate) struct AtomicU32(AtomicU64);
 
 impl AtomicU32 {
@@ -153,52 +155,20 @@ impl AtomicU32 {
     }
 }
 
-/// Whether time ends a sleep is the scheduler's decision: see [`world::Sleep`].
+/// The scheduler decides whether a sleep times out: see [`world::Sleep`].
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: Duration) {
     world::pause();
-    world::flush_own();
+    world::flush_current();
     if word.0.cell.get() as u32 == expected {
-        world::tell(|| format!("sleeps on {}", word.0.name));
+        world::log(|| format!("sleeps on {}", word.0.name));
         world::sleep(Rc::as_ptr(&word.0.cell));
     }
 }
 
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> usize {
     world::pause();
-    world::flush_own();
+    world::flush_current();
     let woken = world::wake(Rc::as_ptr(&word.0.cell), count as usize);
-    world::tell(|| format!("wakes {woken} of {}", word.0.name));
+    world::log(|| format!("wakes {woken} of {}", word.0.name));
     woken
 }
-
-pub(crate) fn store_bytes(target: &[AtomicU64], source: &[u8]) {
-    for (word, bytes) in target.iter().zip(source.chunks(WORD)) {
-        let mut value = [0; WORD];
-        value[..bytes.len()].copy_from_slice(bytes);
-        word.store(u64::from_ne_bytes(value), Ordering::Relaxed);
-    }
-}
-
-pub(crate) fn stream_bytes(target: &[AtomicU64], source: &[u8]) {
-    store_bytes(target, source);
-}
-
-pub(crate) fn load_bytes(source: &[AtomicU64], target: &mut [u8]) {
-    for (bytes, word) in target.chunks_mut(WORD).zip(source) {
-        let value = word.load(Ordering::Relaxed).to_ne_bytes();
-        bytes.copy_from_slice(&value[..bytes.len()]);
-    }
-}
-
-pub(crate) fn store_value<T: bytemuck::Pod>(target: &[AtomicU64], value: &T) {
-    store_bytes(target, bytemuck::bytes_of(value));
-}
-
-pub(crate) fn load_value_into<T: bytemuck::Pod>(source: &[AtomicU64], value: &mut T) {
-    load_bytes(source, bytemuck::bytes_of_mut(value));
-}
-
-/// A hint, and no access.
-pub(crate) fn prefetch_to_read(_: &[AtomicU64], _: usize) {}
-
-pub(crate) fn prefetch_to_write(_: &[AtomicU64], _: usize) {}

@@ -1,0 +1,170 @@
+//! The twin of `src/primitive.rs` for loom: its atomics, and a futex made of a mutex and a condition
+//! variable.
+
+use std::cell::Cell;
+use std::sync::atomic::Ordering as O;
+
+pub(crate) use loom::sync::atomic::Ordering;
+pub(crate) use loom::thread;
+pub(crate) use std::sync::Arc;
+
+mod bytes;
+mod common;
+pub(crate) use bytes::*;
+pub(crate) use common::kill_after;
+use common::{atomic_methods, count_access};
+
+loom::thread_local! {
+    /// Shared accesses that this thread may still make.
+    static REMAINING_ACCESSES: Cell<usize> = Cell::new(usize::MAX);
+}
+
+pub(crate) fn with_budget<R>(action: impl FnOnce(&Cell<usize>) -> R) -> R {
+    REMAINING_ACCESSES.with(action)
+}
+
+/// Sleeps never time out here, so the number of accesses of a thread is bounded.
+pub(crate) const BOUNDS_ACCESSES: bool = true;
+
+/// Runs a model over all interleavings within the preemption bound.
+pub(crate) fn model(body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(body);
+}
+
+pub(crate) fn spin_loop() {
+    loom::thread::yield_now();
+}
+
+pub(crate) fn fence(ordering: Ordering) {
+    count_access();
+    loom::sync::atomic::fence(ordering);
+}
+
+thread_local! {
+    /// Whether this model refuses membarrier(2). All threads of a loom model run in one thread of
+    /// the machine.
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a model in which membarrier(2) is refused to processes that have registered for it.
+pub(crate) fn model_without_membarrier(body: impl Fn() + Send + Sync + 'static) {
+    REFUSED.set(true);
+    model(body);
+}
+
+/// With membarrier(2), the pair of a light and a heavy fence orders like two full fences. Without
+/// it, a light fence orders nothing.
+pub(crate) fn light_fence() {
+    if !REFUSED.get() {
+        fence(O::SeqCst);
+    }
+}
+
+pub(crate) fn heavy_fence() -> bool {
+    fence(O::SeqCst);
+    !REFUSED.get()
+}
+
+pub(crate) fn has_light_fence() -> bool {
+    true
+}
+
+/// loom treats sequentially consistent accesses as acquire and release, but it knows the order of
+/// fences.
+pub(crate) fn load_in_order(word: &AtomicU64) -> u64 {
+    fence(O::SeqCst);
+    word.load(O::Acquire)
+}
+
+/// A loom atomic with a trace word of its own.
+///
+/// loom 0.7 remembers only the last access to each atomic when it looks for orders still to be
+/// tried. If a thread loads a word and then stores to it, its load hides earlier loads by other
+/// threads. Orders in which the store precedes those loads are then never run. A store to the trace
+/// word with each access keeps all accesses in conflict.
+struct TracedAtomic<T> {
+    value: T,
+    trace: Option<loom::sync::atomic::AtomicBool>,
+}
+
+impl<T> TracedAtomic<T> {
+    fn new(value: T) -> Self {
+        Self { value, trace: Some(loom::sync::atomic::AtomicBool::new(false)) }
+    }
+
+    fn access(&self) -> &T {
+        count_access();
+        if let Some(trace) = &self.trace {
+            trace.store(true, O::Relaxed);
+        }
+        &self.value
+    }
+}
+
+pub(crate) struct AtomicU64(TracedAtomic<loom::sync::atomic::AtomicU64>);
+
+impl AtomicU64 {
+    pub(crate) fn new(value: u64) -> Self {
+        Self(TracedAtomic::new(loom::sync::atomic::AtomicU64::new(value)))
+    }
+
+    /// A word that no thread both loads and stores. It needs no trace, which makes models faster.
+    pub(crate) fn payload(value: u64) -> Self {
+        Self(TracedAtomic { value: loom::sync::atomic::AtomicU64::new(value), trace: None })
+    }
+
+    fn access(&self) -> &loom::sync::atomic::AtomicU64 {
+        self.0.access()
+    }
+
+    atomic_methods!(u64);
+}
+
+/// A futex word and its sleepers. Comparing and going to sleep are one step under the lock.
+pub(crate) struct AtomicU32 {
+    value: TracedAtomic<loom::sync::atomic::AtomicU32>,
+    sleepers: loom::sync::Mutex<usize>,
+    wake: loom::sync::Condvar,
+}
+
+impl AtomicU32 {
+    pub(crate) fn new(value: u32) -> Self {
+        Self {
+            value: TracedAtomic::new(loom::sync::atomic::AtomicU32::new(value)),
+            sleepers: loom::sync::Mutex::new(0),
+            wake: loom::sync::Condvar::new(),
+        }
+    }
+
+    fn access(&self) -> &loom::sync::atomic::AtomicU32 {
+        self.value.access()
+    }
+
+    atomic_methods!(u32);
+}
+
+/// Ignores the time limit. If only the limit would end a sleep, the wake-up was lost, and loom
+/// reports a deadlock.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration) {
+    count_access();
+    let mut sleepers = word.sleepers.lock().unwrap();
+    if word.value.value.load(O::Relaxed) != expected {
+        return;
+    }
+    *sleepers += 1;
+    // The waker decrements the count. A loom condition variable has no spurious wake-ups.
+    drop(word.wake.wait(sleepers).unwrap());
+}
+
+pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> usize {
+    count_access();
+    let mut sleepers = word.sleepers.lock().unwrap();
+    let woken = (*sleepers).min(count as usize);
+    *sleepers -= woken;
+    for _ in 0..woken {
+        word.wake.notify_one();
+    }
+    woken
+}
