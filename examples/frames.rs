@@ -42,7 +42,7 @@ fn camera() -> Result<(), Box<dyn Error>> {
 }
 
 fn screen() -> Result<(), Box<dyn Error>> {
-    let rx: Receiver = tombolo::handed("frames")?;
+    let rx: Receiver = tombolo::spawn::handed("frames")?;
     // SAFETY: as above; the parent runs this program.
     let mut rx = unsafe { rx.into_zero_copy() };
     let start = Instant::now();

@@ -31,7 +31,7 @@ fn parent() -> Result<(), Box<dyn Error>> {
 }
 
 fn child() -> Result<(), Box<dyn Error>> {
-    let mut parent: Pipe = tombolo::handed("parent")?;
+    let mut parent: Pipe = tombolo::spawn::handed("parent")?;
     let mut message = Vec::new();
     parent.recv(&mut message)?;
     println!("the child got: {}", String::from_utf8_lossy(&message));

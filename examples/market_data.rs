@@ -10,8 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use bytemuck::{Pod, Zeroable};
-use tombolo::{RecvError, SendError};
 use tombolo::pipe;
+use tombolo::{RecvError, SendError};
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]

@@ -34,7 +34,7 @@ fn writer() -> Result<(), Box<dyn Error>> {
 
 fn reader() -> Result<(), Box<dyn Error>> {
     // Should the writer die, this is an error; only if it leaves is it the end.
-    let mut reader = pipe::io::Reader::new(tombolo::handed("bytes")?);
+    let mut reader = pipe::io::Reader::new(tombolo::spawn::handed("bytes")?);
     io::copy(&mut reader, &mut io::stdout())?;
     Ok(())
 }

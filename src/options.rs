@@ -37,7 +37,7 @@ pub(crate) struct CommonOptions {
     pub(crate) settings: Settings,
     pub(crate) tag: [u8; 8],
     pub(crate) wait: WaitStrategy,
-    pub(crate) abandoned: OnStale,
+    pub(crate) on_stale: OnStale,
     pub(crate) creation: OpenMode,
 }
 
@@ -63,7 +63,7 @@ impl CommonOptions {
                         None => continue, // it lost its name while we came
                     },
                     Err(error) if error.kind() == ErrorKind::NotFound && self.creation != OpenMode::Open => {}
-                    Err(error) if self.abandoned == OnStale::Recreate && is_about_content(&error) => {
+                    Err(error) if self.on_stale == OnStale::Recreate && is_about_content(&error) => {
                         // Not removed, and readable by now: another has taken its place meanwhile.
                         if self.remove_unreadable(name)? || Region::open(name, &settings).is_ok() {
                             continue;
@@ -88,7 +88,7 @@ impl CommonOptions {
     }
 
     fn join<E>(&self, region: Region, join: impl Fn(Region) -> Result<Option<E>>) -> Result<Option<E>> {
-        if self.abandoned == OnStale::Recreate && region.remove_if_stale()? {
+        if self.on_stale == OnStale::Recreate && region.remove_if_stale()? {
             return Ok(None);
         }
         join(region)
@@ -215,8 +215,8 @@ macro_rules! common_options {
 
         /// What to do about a name whose participants are all gone. How long a name lives is in a
         /// table of docs/failure.md.
-        pub fn abandoned(mut self, abandoned: $crate::options::OnStale) -> Self {
-            self.common.abandoned = abandoned;
+        pub fn on_stale(mut self, on_stale: $crate::options::OnStale) -> Self {
+            self.common.on_stale = on_stale;
             self
         }
 

@@ -33,14 +33,14 @@ fn variable(label: &str) -> String {
 /// use tombolo::spawn::Handover;
 ///
 /// # if std::env::var_os("TOMBOLO_END_parent").is_some() {
-/// # let mut parent: Pipe = tombolo::handed("parent")?;
+/// # let mut parent: Pipe = tombolo::spawn::handed("parent")?;
 /// # parent.send(b"hello from the child")?;
 /// # return Ok(());
 /// # }
 /// let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex()?;
 /// let program = std::env::current_exe()?;
 /// let mut child = Handover::new(Command::new(program)).give("parent", theirs)?.spawn()?;
-/// // In the child: let mut parent: Pipe = tombolo::handed("parent")?;
+/// // In the child: let mut parent: Pipe = tombolo::spawn::handed("parent")?;
 /// //               parent.send(b"hello from the child")?;
 /// let mut message = Vec::new();
 /// ours.recv(&mut message)?;

@@ -30,7 +30,7 @@ fn core_dump_of_user_contains_no_region() {
     let sandbox = Sandbox::new();
     let names = sandbox.names();
     let named = (
-        pipe::Options::bytes().directory(&names).end("pipe").unwrap(),
+        pipe::Options::bytes().directory(&names).open("pipe").unwrap(),
         queue::Options::bytes().directory(&names).open("queue").unwrap(),
         Namespace::builder().value("value", 0_u64).directory(&names).open("space").unwrap(),
     );

@@ -14,11 +14,11 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Sandbox, alone, fork, parts, start};
-use tombolo::{Directory, Namespace, RecvError};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::Mutex;
+use tombolo::{Directory, Namespace, RecvError};
 
 parts!(
     write_into_a_file_that_took_the_number,
@@ -245,7 +245,7 @@ fn descriptor_number_reused_peer_is_not_reported_dead() {
     start("ask_about_locks_in_a_file_that_took_the_number", &arguments).finish();
     assert!(is_unchanged(&path));
     let sender_seen = &Directory::at(&names).inspect("name").unwrap().participants[0];
-    assert_eq!(sender_seen.standing, ParticipantStatus::Alive);
+    assert_eq!(sender_seen.status, ParticipantStatus::Alive);
     sender.kill();
 }
 

@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use support::{Alone, Process, Sandbox, alone, command, fork, parts, say};
-use tombolo::{DIRECTORY_ENV, Directory, ErrorKind, Namespace};
 use tombolo::pipe;
 use tombolo::queue;
+use tombolo::{DIRECTORY_ENV, Directory, ErrorKind, Namespace};
 
 parts!(run_set_user_id, look_at_the_environment, open_by_variable, open_by_default);
 

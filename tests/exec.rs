@@ -8,10 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use support::{Process, Sandbox, command, parts};
-use tombolo::{Directory, Namespace, RecvError, SendError};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, Mutex};
+use tombolo::{Directory, Namespace, RecvError, SendError};
 
 parts![hold_and_exec, receive_and_exec, reload_queue, reload_pipe, change_sides, receive];
 

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use support::{Sandbox, alone, fork, say};
-use tombolo::{Endpoint, Error, ErrorKind, LAYOUT_VERSION, Namespace, OnStale};
 use tombolo::pipe::{self, Pipe, Receiver, Sender};
 use tombolo::queue;
+use tombolo::{Endpoint, Error, ErrorKind, LAYOUT_VERSION, Namespace, OnStale};
 
 const NAME: &str = "name";
 
@@ -248,12 +248,12 @@ fn queue_larger_than_accepted_is_refused() {
 fn pipe_larger_than_accepted_is_refused() {
     let sandbox = Sandbox::new();
     let large = pipe::Options::bytes().capacity_bytes(1 << 20).directory(sandbox.names());
-    let one = large.end(NAME).unwrap();
+    let one = large.open(NAME).unwrap();
     let bounded = pipe::Options::bytes().capacity_bytes(1024).max_region_bytes(1 << 20).directory(sandbox.names());
-    expect(bounded.end(NAME).unwrap_err(), ErrorKind::WrongType, &["at most 1048576", "max_region_bytes"]);
+    expect(bounded.open(NAME).unwrap_err(), ErrorKind::WrongType, &["at most 1048576", "max_region_bytes"]);
     let error = bounded.from_fd::<Pipe>(one.into_fd().unwrap()).unwrap_err();
     expect(error, ErrorKind::WrongType, &["at most 1048576"]);
-    bounded.max_region_bytes(3 << 20).end(NAME).expect("accepted");
+    bounded.max_region_bytes(3 << 20).open(NAME).expect("accepted");
 }
 
 #[test]

@@ -14,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{Sandbox, parts, start};
-use tombolo::{RecvError, WaitStrategy};
 use tombolo::pipe;
+use tombolo::{RecvError, WaitStrategy};
 
 parts!(fork_meanwhile);
 

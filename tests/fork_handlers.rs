@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{Sandbox, command, parts, start};
-use tombolo::{RecvError, SendError};
 use tombolo::pipe::{self, Receiver, Sender};
+use tombolo::{RecvError, SendError};
 
 parts!(
     use_the_library_in_a_handler,
@@ -336,7 +336,7 @@ fn fork_beside_threads_that_open_and_drop(_: &[String]) {
                 while forks.load(Ordering::SeqCst) < 100 {
                     let mut pair = pipe();
                     works(&mut pair);
-                    drop(tombolo::Mutex::new(1_u64).unwrap());
+                    drop(tombolo::sync::Mutex::new(1_u64).unwrap());
                 }
             });
         }
@@ -344,7 +344,7 @@ fn fork_beside_threads_that_open_and_drop(_: &[String]) {
             let child = forked(fork, || {
                 assert_eq!(descriptors_of_regions(), 0, "the child keeps its parent's locks");
                 works(&mut pipe());
-                drop(tombolo::Mutex::new(1_u64).unwrap());
+                drop(tombolo::sync::Mutex::new(1_u64).unwrap());
                 assert_eq!(descriptors_of_regions(), 0);
             });
             assert_eq!(end_of(child), 0);

@@ -15,9 +15,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tombolo::{LAYOUT_VERSION, Namespace, RecvError, SendError, WaitStrategy};
 use tombolo::pipe::{self, Pipe};
 use tombolo::queue;
+use tombolo::{LAYOUT_VERSION, Namespace, RecvError, SendError, WaitStrategy};
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
@@ -416,8 +416,8 @@ fn pipe_of_bytes_bytes_match_golden_file() {
     let mut stage = Stage::new("bytes", "duplex bytes, capacity 256, messages up to 1000");
     let options = pipe::Options::bytes().capacity_bytes(256).max_message_bytes(1000).directory(&stage.directory);
 
-    let mut one: Pipe = options.clone().create_new().end("golden").unwrap();
-    let mut two: Pipe = options.must_exist().end("golden").unwrap();
+    let mut one: Pipe = options.clone().create_new().open("golden").unwrap();
+    let mut two: Pipe = options.must_exist().open("golden").unwrap();
     let file = stage.file();
     let mut message = Vec::new();
     for length in [100, 100] {
@@ -473,7 +473,8 @@ fn queue_of_bytes_bytes_match_golden_file() {
     let title = "a queue of bytes, capacity 4, 3 lanes, 16 bytes in a slot, 2 blocks of 64, 2 extents of up to 5000";
     let mut stage = Stage::new("queue-bytes", title);
     let options = queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(5000);
-    let options = options.inline_bytes(16).blocks(2, 64).extents(2).wait(WaitStrategy::Park).directory(&stage.directory);
+    let options =
+        options.inline_bytes(16).blocks(2, 64).extents(2).wait(WaitStrategy::Park).directory(&stage.directory);
 
     let mut tx = options.clone().create_new().sender("golden").unwrap();
     let mut rx = options.must_exist().receiver("golden").unwrap();

@@ -12,11 +12,11 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Board, Sandbox, alone, command, fork, parts, say};
-use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, Mutex};
+use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
 
 parts![inside];
 
@@ -68,7 +68,7 @@ fn lock_lost_by_sender_is_reported_before_its_death() {
     assert_eq!(error.kind(), ErrorKind::LockLost { pid });
     assert!(error.to_string().contains(&pid.to_string()), "{error}");
     let inspection = Directory::at(sandbox.names()).inspect(PIPE).unwrap();
-    assert_eq!(inspection.participants[0].standing, ParticipantStatus::LockLost);
+    assert_eq!(inspection.participants[0].status, ParticipantStatus::LockLost);
     careless.kill();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied), "now it is dead");
     let mut tx = pipe(sandbox.names()).sender(PIPE).unwrap();
@@ -109,7 +109,7 @@ fn lock_lost_by_queue_sender_is_reported_before_its_death() {
     let mut rx = queue(sandbox.names()).receiver(QUEUE).unwrap();
     assert_eq!(rx.recv(), Err(RecvError::LockLost));
     let seen = Directory::at(sandbox.names()).inspect(QUEUE).unwrap();
-    assert_eq!(seen.participants[0].standing, ParticipantStatus::LockLost);
+    assert_eq!(seen.participants[0].status, ParticipantStatus::LockLost);
     careless.kill();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
 }

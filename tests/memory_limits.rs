@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use support::{Sandbox, parts, say, start};
-use tombolo::{Directory, Endpoint, ErrorKind, SendError};
 use tombolo::pipe;
 use tombolo::queue;
+use tombolo::{Directory, Endpoint, ErrorKind, SendError};
 
 parts!(
     fill_a_small_file_system,

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use support::{Board, Process, Sandbox, alone, fork, parts, say, start, until};
 use sweep::{NAME, sweep_stopping, within, wreck};
-use tombolo::{Directory, Endpoint, ErrorKind, Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue::{self, Queue};
 use tombolo::sync::LockError;
+use tombolo::{Directory, Endpoint, ErrorKind, Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 
 parts!(hold_the_mutex, wait_for_the_mutex, join_and_leave, receive_nothing);
 
@@ -110,7 +110,7 @@ fn inspect_while_successor_joins_reports_no_lost_lock() {
             let directory = Directory::at(names);
             move || {
                 let standings: Vec<_> =
-                    directory.inspect(NAME).unwrap().participants.iter().map(|it| it.standing).collect();
+                    directory.inspect(NAME).unwrap().participants.iter().map(|it| it.status).collect();
                 assert!(!standings.contains(&ParticipantStatus::LockLost), "{standings:?}");
             }
         },

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
 use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
 
 mod support;
 use support::Sandbox;
@@ -138,5 +138,5 @@ fn pipe_options_not_honoured_are_reported() {
     assert!(tx.warnings().iter().any(|warning| warning.contains("the capacity is 1024, not 1000")));
     tx.send(b"works").unwrap();
     assert_eq!(rx.recv(&mut Vec::new()), Ok(5));
-    println!("{:?}", tx.report());
+    println!("{:?}", tx.warnings());
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
 use support::{Sandbox, alone, fork};
-use tombolo::fuzzing::effort;
 use tombolo::Namespace;
+use tombolo::fuzzing::effort;
 use tombolo::queue;
 
 const NAME: &str = "crowd";

@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Board, Process, Random, Sandbox, message, parts, start, until};
-use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, SyncError};
+use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 
 parts!(
     work_on_objects,
@@ -102,7 +102,8 @@ fn pipe_of_bytes_wakes_reader_and_writer() {
 #[test]
 fn pipe_ping_pong_wakes_both_sides() {
     let _sandbox = sandbox();
-    let (mut left, mut right) = pipe::Options::<u64>::new().capacity(2).wait(WaitStrategy::Park).create_duplex().unwrap();
+    let (mut left, mut right) =
+        pipe::Options::<u64>::new().capacity(2).wait(WaitStrategy::Park).create_duplex().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
             while let Ok(number) = right.recv() {
@@ -721,7 +722,7 @@ fn hold_the_objects(arguments: &[String]) {
     let mutex = namespace.mutex::<[u64; 2]>("mutex").unwrap();
     let (writing, reading) = (namespace.rw_lock::<[u64; 2]>("rw").unwrap(), namespace.rw_lock("reading").unwrap());
     let _guards = (mutex.lock().unwrap(), writing.write().unwrap());
-    let _reads = tombolo::RwLock::<u64>::read(&reading).unwrap();
+    let _reads = tombolo::sync::RwLock::<u64>::read(&reading).unwrap();
     namespace.bounded_semaphore("bounded").unwrap().acquire(2).unwrap();
     namespace.bounded_semaphore("single").unwrap().acquire(1).unwrap();
     thread::scope(|scope| {
@@ -754,7 +755,9 @@ fn namespace_repair_of_member_wakes_waiters() {
         });
         scope.spawn(|| namespace.bounded_semaphore("single").unwrap().acquire(1).unwrap());
         scope.spawn(|| namespace.bounded_semaphore("bounded").unwrap().acquire(2).unwrap());
-        scope.spawn(|| assert!(matches!(namespace.barrier("trio").unwrap().wait(), Err(SyncError::BarrierBroken { .. }))));
+        scope.spawn(|| {
+            assert!(matches!(namespace.barrier("trio").unwrap().wait(), Err(SyncError::BarrierBroken { .. })))
+        });
         let_them_sleep();
         victim.kill();
         enter(&sandbox, "join_and_leave", &[]).finish();

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use tombolo::{Directory, OnStale};
 use tombolo::pipe;
 use tombolo::queue;
+use tombolo::{Directory, OnStale};
 
 /// Bytes in a pipe by default: enough that neither side waits for each step of the other.
 const PIPE_CAPACITY: usize = 4 << 20;

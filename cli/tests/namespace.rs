@@ -9,8 +9,8 @@ use std::thread;
 
 use common::{Process, TestEnv};
 use serde_json::{Value, json};
-use tombolo::{Namespace, NamespaceBuilder};
 use tombolo::sync::Mutex;
+use tombolo::{Namespace, NamespaceBuilder};
 
 /// The environment variable that starts this program as a member, with what it takes.
 const ROLE: &str = "TEST_ROLE";

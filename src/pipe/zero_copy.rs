@@ -77,7 +77,7 @@ impl<T: Pod> Sender<T> {
     /// values.release();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub unsafe fn trust(self) -> Result<ZeroCopySender<T>> {
+    pub unsafe fn into_zero_copy(self) -> Result<ZeroCopySender<T>> {
         check_gapless::<T>().map(|()| ZeroCopySender(self))
     }
 }
@@ -89,7 +89,7 @@ impl<T: Pod> Receiver<T> {
     ///
     /// # Safety
     /// Every process that can write this region uses it through this library only, for as long as this receiver lives.
-    pub unsafe fn trust(self) -> Result<ZeroCopyReceiver<T>> {
+    pub unsafe fn into_zero_copy(self) -> Result<ZeroCopyReceiver<T>> {
         check_gapless::<T>().map(|()| ZeroCopyReceiver(self))
     }
 }
@@ -99,7 +99,7 @@ impl Sender<[u8]> {
     ///
     /// # Safety
     /// Every process that can write this region uses it through this library only, for as long as this sender lives.
-    pub unsafe fn trust(self) -> ZeroCopySender<[u8]> {
+    pub unsafe fn into_zero_copy(self) -> ZeroCopySender<[u8]> {
         ZeroCopySender(self)
     }
 }
@@ -109,7 +109,7 @@ impl Receiver<[u8]> {
     ///
     /// # Safety
     /// Every process that can write this region uses it through this library only, for as long as this receiver lives.
-    pub unsafe fn trust(self) -> ZeroCopyReceiver<[u8]> {
+    pub unsafe fn into_zero_copy(self) -> ZeroCopyReceiver<[u8]> {
         ZeroCopyReceiver(self)
     }
 }

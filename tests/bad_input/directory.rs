@@ -7,8 +7,8 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::PathBuf;
 use std::ptr;
 
-use tombolo::{Directory, Endpoint, ErrorKind};
 use tombolo::pipe;
+use tombolo::{Directory, Endpoint, ErrorKind};
 
 use crate::support::{Sandbox, say, start};
 use crate::{NAME, expect, refused, region, values};
@@ -84,8 +84,9 @@ pub fn fill_a_tiny_directory(arguments: &[String]) {
     let options = pipe::Options::bytes().directory(place);
     let too_large = options.clone().capacity_bytes(256 << 10).sender(NAME).unwrap_err();
     expect(too_large, ErrorKind::NoSpace, &[place, "make room there, choose a smaller capacity"]);
-    let kept: Vec<_> =
-        (0..100).map_while(|number| options.clone().capacity_bytes(8 << 10).sender(&format!("{number}")).ok()).collect();
+    let kept: Vec<_> = (0..100)
+        .map_while(|number| options.clone().capacity_bytes(8 << 10).sender(&format!("{number}")).ok())
+        .collect();
     assert!((2..50).contains(&kept.len()), "{}", kept.len());
     for mut tx in kept {
         tx.try_send(&vec![1; tx.max_inline_bytes()]).unwrap(); // its pages are there

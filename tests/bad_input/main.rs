@@ -17,15 +17,13 @@ use directory::fill_a_tiny_directory;
 use namespace::store_and_die;
 use support::{Sandbox, parts};
 use tombolo::{Error, ErrorKind};
-use tombolo::pipe;
-use tombolo::queue;
 
 parts!(fill_a_tiny_directory, store_and_die);
 
 const NAME: &str = "name";
 
-fn values(sandbox: &Sandbox) -> pipe::Options<u64> {
-    pipe::Options::new().capacity(4).directory(sandbox.names())
+fn values(sandbox: &Sandbox) -> tombolo::pipe::Options<u64> {
+    tombolo::pipe::Options::new().capacity(4).directory(sandbox.names())
 }
 
 /// A region without participants, and a message to keep it.
@@ -56,13 +54,13 @@ fn write_word(path: &Path, index: u64, value: u64) {
     File::options().write(true).open(path).unwrap().write_all_at(&value.to_ne_bytes(), index * 8).unwrap();
 }
 
-fn queue_of_values(sandbox: &Sandbox) -> queue::Options<u64> {
-    queue::Options::new().capacity(4).max_participants(3).directory(sandbox.names())
+fn queue_of_values(sandbox: &Sandbox) -> tombolo::queue::Options<u64> {
+    tombolo::queue::Options::new().capacity(4).max_participants(3).directory(sandbox.names())
 }
 
 /// 4096 bytes are mapped, followed by two extents of 4096.
-fn queue_of_bytes(sandbox: &Sandbox) -> queue::Options<[u8]> {
-    let options = queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(1000);
+fn queue_of_bytes(sandbox: &Sandbox) -> tombolo::queue::Options<[u8]> {
+    let options = tombolo::queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(1000);
     options.inline_bytes(16).blocks(2, 64).extents(2).directory(sandbox.names())
 }
 

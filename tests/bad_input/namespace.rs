@@ -4,10 +4,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use tombolo::{Directory, Endpoint, Error, ErrorKind, Namespace, NamespaceBuilder};
-use tombolo::sync::{Array, Mutex, Value};
 use tombolo::pipe;
 use tombolo::queue;
+use tombolo::sync::{Array, Mutex, Value};
+use tombolo::{Directory, Endpoint, Error, ErrorKind, Namespace, NamespaceBuilder};
 
 use crate::support::{Sandbox, start};
 use crate::{NAME, expect, queue_of_bytes, queue_of_values, queue_region, values, write_word};
@@ -285,7 +285,7 @@ fn namespace_of_another_type_is_refused() {
     let found = "found a namespace, expected a pipe";
     wrong(values(&sandbox).sender(NAME).unwrap_err(), &["cannot open this pipe", found]);
     wrong(values(&sandbox).receiver(NAME).unwrap_err(), &[found]);
-    wrong(pipe::Options::bytes().directory(sandbox.names()).end(NAME).unwrap_err(), &[found]);
+    wrong(pipe::Options::bytes().directory(sandbox.names()).open(NAME).unwrap_err(), &[found]);
     let found = "found a namespace, expected a queue";
     wrong(queue_of_values(&sandbox).sender(NAME).unwrap_err(), &["cannot open this queue", found]);
     wrong(queue_of_bytes(&sandbox).open(NAME).unwrap_err(), &[found]);

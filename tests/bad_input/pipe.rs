@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 
-use tombolo::{Endpoint, Error, ErrorKind};
 use tombolo::pipe;
+use tombolo::{Endpoint, Error, ErrorKind};
 
 use crate::support::Sandbox;
 use crate::{NAME, expect, refused, region, values, write_word};
@@ -77,7 +77,7 @@ fn pipe_of_another_type_is_refused() {
     let sandbox = Sandbox::new();
     let options = pipe::Options::<u64>::new().directory(sandbox.names());
     let _tx = options.clone().tag(*b"seconds\0").sender(NAME).unwrap();
-    let _end = pipe::Options::bytes().directory(sandbox.names()).end("duplex").unwrap();
+    let _end = pipe::Options::bytes().directory(sandbox.names()).open("duplex").unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
     let at = |sandbox: &Sandbox| sandbox.names();
     wrong(
@@ -91,7 +91,10 @@ fn pipe_of_another_type_is_refused() {
     );
     wrong(pipe::Options::<[u8; 8]>::new().directory(at(&sandbox)).receiver(NAME).unwrap_err(), &["aligned to 1"]);
     wrong(pipe::Options::bytes().directory(at(&sandbox)).receiver(NAME).unwrap_err(), &["expected byte messages"]);
-    wrong(options.clone().tag(*b"seconds\0").end(NAME).unwrap_err(), &["found a one-way pipe, expected a duplex pipe"]);
+    wrong(
+        options.clone().tag(*b"seconds\0").open(NAME).unwrap_err(),
+        &["found a one-way pipe, expected a duplex pipe"],
+    );
     wrong(
         pipe::Options::bytes().directory(at(&sandbox)).sender("duplex").unwrap_err(),
         &["found a duplex pipe, expected a one-way pipe"],

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 
-use tombolo::{Directory, Endpoint, Error, ErrorKind, RecvError};
 use tombolo::pipe;
 use tombolo::queue;
+use tombolo::{Directory, Endpoint, Error, ErrorKind, RecvError};
 
 use crate::support::Sandbox;
 use crate::{NAME, expect, queue_of_bytes, queue_of_values, queue_region, refused, region, values, write_word};
@@ -153,7 +153,7 @@ fn queue_of_another_type_is_refused() {
     wrong(queue_of_bytes(&sandbox).open("pipe").unwrap_err(), &["found a pipe, expected a queue"]);
     let pipe = |sandbox: &Sandbox| values(sandbox).tag(*b"seconds\0");
     wrong(pipe(&sandbox).receiver(NAME).unwrap_err(), &["cannot open this pipe: found a queue, expected a pipe"]);
-    wrong(pipe(&sandbox).end(NAME).unwrap_err(), &["found a queue, expected a pipe", "another name"]);
+    wrong(pipe(&sandbox).open(NAME).unwrap_err(), &["found a queue, expected a pipe", "another name"]);
     let bytes = pipe::Options::bytes().directory(sandbox.names());
     wrong(bytes.sender("bytes").unwrap_err(), &["found a queue, expected a pipe"]);
     let _rx = options.receiver(NAME).unwrap();

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::support;
 use crate::sweep::{NAME, sweep};
-use tombolo::{Directory, Endpoint, OnStale, RecvError, SendError};
 use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::{Directory, Endpoint, OnStale, RecvError, SendError};
 
 type Value = [u64; 3];
 
@@ -369,14 +369,14 @@ fn region_last_participant_killed_leaving_name_works_again() {
 fn pipe_duplex_endpoint_killed_anywhere_successor_works() {
     let swept = sweep(
         |names| {
-            let mut ours: Pipe<Value> = values(names).end(NAME).unwrap();
+            let mut ours: Pipe<Value> = values(names).open(NAME).unwrap();
             ours.send(&[1; 3]).unwrap();
             ours
         },
         |names| {
             let options = values(names);
             move || {
-                let mut theirs = options.end(NAME).unwrap();
+                let mut theirs = options.open(NAME).unwrap();
                 theirs.send(&[2; 3]).unwrap();
                 assert_eq!(theirs.recv(), Ok([1; 3]));
                 drop(theirs);
@@ -392,7 +392,7 @@ fn pipe_duplex_endpoint_killed_anywhere_successor_works() {
             };
             assert!(received.is_empty() || received == [[2; 3]], "{received:?}");
             assert!([RecvError::TimedOut, RecvError::PeerDied, RecvError::Closed].contains(&end), "{end}");
-            let mut successor = values(names).end(NAME).unwrap();
+            let mut successor = values(names).open(NAME).unwrap();
             ours.send(&FAREWELL).unwrap();
             let (first, _) = hear(&mut successor.rx);
             assert!(first == FAREWELL || first == [1; 3] && hear(&mut successor.rx).0 == FAREWELL);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::support;
 use crate::sweep::{NAME, Swept, sweep, wreck};
-use tombolo::{OnStale, RecvError, SendError};
 use tombolo::queue::{self, Queue};
+use tombolo::{OnStale, RecvError, SendError};
 
 type Value = [u64; 2];
 
@@ -422,7 +422,7 @@ fn queue_replacer_killed_name_works_again() {
         |names| {
             let (mut tx, rx) = values(names).open(NAME).unwrap().split();
             tx.send(&[1; 2]).unwrap();
-            for end in [tombolo::End::into_fd(tx), tombolo::End::into_fd(rx)] {
+            for end in [tombolo::Endpoint::into_fd(tx), tombolo::Endpoint::into_fd(rx)] {
                 drop(end.unwrap()); // a descriptor that nobody takes counts as dead
             }
         },

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tombolo::{Namespace, RecvError};
 use tombolo::queue;
+use tombolo::{Namespace, RecvError};
 
 use crate::pipe;
 use crate::sweep::{NAME, mark, sweep};

@@ -7,11 +7,11 @@ use std::sync::Mutex as Local;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe::{Receiver, Sender};
 use tombolo::queue::{self, Queue};
 use tombolo::sync::{LockError, Mutex};
+use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
 
 use crate::support::{Board, Process, Sandbox, start, until};
 use crate::{NAME, jobs, names, pipe, run};
@@ -118,7 +118,7 @@ fn exit_closes_queue_endpoints() {
     let error = (0..9).find_map(|_| tx.send_timeout(&2, Duration::from_secs(60)).err());
     assert_eq!(error, Some(SendError::Closed), "when it is full");
     let seen = Directory::at(sandbox.names()).inspect(NAME).unwrap();
-    assert!(seen.participants.iter().all(|participant| participant.standing != ParticipantStatus::Dead), "{seen:?}");
+    assert!(seen.participants.iter().all(|participant| participant.status != ParticipantStatus::Dead), "{seen:?}");
     let mut rx = tx.receiver().unwrap();
     drop(tx);
     assert_eq!(rx.iter().collect::<Vec<_>>(), [1, 2, 2, 2]);

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{RecvError, SendError};
 use tombolo::pipe;
 use tombolo::sync::Mutex;
+use tombolo::{RecvError, SendError};
 
 use crate::support::{Board, Sandbox, alone, fork};
 

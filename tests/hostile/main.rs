@@ -18,7 +18,7 @@ use object::*;
 use pipe::*;
 use queue::*;
 use support::{Process, Random, Sandbox, parts, start};
-use tombolo::pipe;
+use tombolo::pipe::Options;
 
 parts!(
     corrupt_pipe,
@@ -76,7 +76,7 @@ fn attack(sandbox: &Sandbox, role: &str, seed: u64) -> Process {
 
 /// Uses regions that are under attack for a while. Another region must not be affected.
 fn under_attack<T>(role: &str, make: impl Fn(&Sandbox) -> T, use_target: impl Fn(&mut T, &mut Random)) {
-    let (mut tx, mut rx) = pipe::Options::<u64>::new().capacity(8).create().unwrap();
+    let (mut tx, mut rx) = Options::<u64>::new().capacity(8).create().unwrap();
     let mut random = Random(7);
     for seed in 1..=8 {
         let sandbox = Sandbox::new();

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::sync::{Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, ReentrantMutex, RwLock};
-use tombolo::{Directory, Namespace, NamespaceBuilder};
 use tombolo::queue::Queue;
+use tombolo::sync::{
+    Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, ReentrantMutex, RwLock,
+};
 use tombolo::sync::{LockError, Semaphore, SyncError, Value};
+use tombolo::{Directory, Namespace, NamespaceBuilder};
 use tombolo::{ErrorKind, RecvError, WaitStrategy};
 
 use crate::support::{self, Process, Random, Sandbox, start};
@@ -479,7 +481,11 @@ fn rw_lock_readers_invalid_writer_fails() {
     objects.set("rw", words::READERS, 0);
     let reading = objects.rw.try_read().unwrap();
     objects.set("rw", words::READERS, 0);
-    assert_eq!(taken(objects.rw.try_write()), Err(SyncError::WouldDeadlock), "this thread reads, whatever the bits are");
+    assert_eq!(
+        taken(objects.rw.try_write()),
+        Err(SyncError::WouldDeadlock),
+        "this thread reads, whatever the bits are"
+    );
     let kept = *reading;
     drop(reading);
     assert_eq!(kept, [8; 2]);

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use tombolo::{Message, RecvError, SendError};
 use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::{Message, RecvError, SendError};
 
 use crate::support::{Random, Sandbox};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, under_attack};
@@ -239,7 +239,7 @@ fn pipe_of_values_corrupted_constantly_calls_return() {
 fn pipe_duplex_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |sandbox| [(); 2].map(|()| bytes(sandbox).end(NAME).unwrap()),
+        |sandbox| [(); 2].map(|()| bytes(sandbox).open(NAME).unwrap()),
         |[ours, theirs]: &mut [Pipe; 2], random| {
             send_and_receive(&mut ours.tx, &mut theirs.rx, random);
             send_and_receive(&mut theirs.tx, &mut ours.rx, random);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tombolo::{Endpoint, ErrorKind, Message, RecvError, SendError};
 use tombolo::queue;
+use tombolo::{Endpoint, ErrorKind, Message, RecvError, SendError};
 
 use crate::support::{self, Random, Sandbox, start};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
 use tombolo::pipe::Pipe;
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
 
 use crate::support::Sandbox;
 use crate::{NAME, board, start_in, stay, surroundings, values};
 
 pub fn stay_with_an_endpoint(arguments: &[String]) {
     let (options, board) = surroundings(arguments);
-    let _endpoint = options.end(NAME).unwrap();
+    let _endpoint = options.open(NAME).unwrap();
     stay(&board);
 }
 
@@ -139,9 +139,9 @@ fn name_endpoint_in_use_is_refused_with_pid() {
 fn name_duplex_opens_twice_and_no_more() {
     let sandbox = Sandbox::new();
     let _other = start_in(&sandbox, "stay_with_an_endpoint");
-    let ours: Pipe<u64> = values(&sandbox).end(NAME).unwrap();
+    let ours: Pipe<u64> = values(&sandbox).open(NAME).unwrap();
     let pid = u64::from(std::process::id());
-    assert_eq!(values(&sandbox).end(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid });
+    assert_eq!(values(&sandbox).open(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid });
     drop(ours);
 }
 

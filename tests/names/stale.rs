@@ -9,11 +9,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use tombolo::{Directory, ErrorKind, LAYOUT_VERSION, Namespace, NamespaceBuilder, OnStale, RecvError};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::Mutex;
+use tombolo::{Directory, ErrorKind, LAYOUT_VERSION, Namespace, NamespaceBuilder, OnStale, RecvError};
 
 use crate::support::{Board, Process, Sandbox, alone, fork, say, start};
 use crate::{NAME, start_in, stay, surroundings, values};
@@ -72,7 +72,7 @@ fn name_stale_is_resumed_or_recreated() {
     start_in(&sandbox, "send_three_and_stay").kill();
     let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
     assert!(inspection.is_stale());
-    assert_eq!(inspection.participants[0].standing, ParticipantStatus::Dead);
+    assert_eq!(inspection.participants[0].status, ParticipantStatus::Dead);
     drop(values(&sandbox).on_stale(OnStale::Resume).sender(NAME).unwrap());
     let mut rx = values(&sandbox).on_stale(OnStale::Resume).receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));

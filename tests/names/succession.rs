@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Endpoint, RecvError, SendError};
 use tombolo::pipe;
+use tombolo::{Endpoint, RecvError, SendError};
 
 use crate::support::{Board, Random, Sandbox, alone, message, number_of, start};
 use crate::{NAME, board, start_in, stay, surroundings, values};

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use tombolo::{ErrorKind, Namespace};
 use tombolo::sync::{Array, SyncError};
+use tombolo::{ErrorKind, Namespace};
 
 use crate::common::{Line, MOMENT, in_other_thread, refusal, sample};
 use crate::support::{Random, Sandbox, until};

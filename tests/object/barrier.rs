@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{ErrorKind, WaitStrategy};
 use tombolo::sync::{Barrier, BarrierWaitResult, SyncError};
+use tombolo::{ErrorKind, WaitStrategy};
 
 use crate::common::{MOMENT, WAITS};
 use crate::support::{Sandbox, until};

@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
 use tombolo::sync::{LockError, LockResult, ObjectKind, SyncError};
+use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
 
 use crate::support::message;
 

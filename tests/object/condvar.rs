@@ -107,7 +107,9 @@ fn condvar_wait_reports_poisoned_mutex() {
 fn condvar_ping_pong_loses_no_notification() {
     const ROUNDS: u64 = 10_000;
     let _watchdog = Sandbox::new();
-    for (wait, is_within) in [(WaitStrategy::SpinThenPark, false), (WaitStrategy::Park, true), (WaitStrategy::Park, false)] {
+    for (wait, is_within) in
+        [(WaitStrategy::SpinThenPark, false), (WaitStrategy::Park, true), (WaitStrategy::Park, false)]
+    {
         let turn = Mutex::new(0_u64).unwrap();
         let changed = Condvar::new().unwrap().with_wait(wait);
         thread::scope(|scope| {

@@ -3,8 +3,12 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use tombolo::sync::{
+    Array, ArrayGuard, AtomicValue, Barrier, BarrierWaitResult, BoundedSemaphore, Condvar, Event, LockError, Mutex,
+    MutexGuard, Object, ObjectKind, Once, Permit, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard,
+    RwLockWriteGuard, Semaphore, SyncError, Value, ValueWriter,
+};
 use tombolo::{ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
-use tombolo::sync::{Array, ArrayGuard, AtomicValue, Barrier, BarrierWaitResult, BoundedSemaphore, Condvar, Event, LockError, Mutex, MutexGuard, Object, ObjectKind, Once, Permit, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, SyncError, Value, ValueWriter};
 
 use crate::common::{MOMENT, TooAligned, all_kinds, in_other_thread, refusal};
 use crate::support::Sandbox;

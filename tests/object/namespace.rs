@@ -2,11 +2,11 @@
 
 use std::thread;
 
-use tombolo::{Directory, ErrorKind, Namespace, OnStale};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{Event, Object, ObjectKind, Value};
+use tombolo::{Directory, ErrorKind, Namespace, OnStale};
 
 use crate::common::{KINDS, NAME, all_kinds, assert_error};
 use crate::support::Sandbox;
@@ -59,7 +59,7 @@ fn namespace_every_kind_is_found_by_name() {
         let event = again.event("event").unwrap();
         let namespace = (event.namespace_name(), Namespace::of(&event).objects().count());
         assert_eq!((event.kind(), event.object_name(), namespace), (ObjectKind::Event, "event", (Some(NAME), 14)));
-        assert_eq!(event.report(), again.report());
+        assert_eq!(event.warnings(), again.warnings());
         event.set().unwrap();
         assert!(named.object::<Event>("event").unwrap().is_set(), "the same one");
         event.clear().unwrap();
@@ -103,11 +103,7 @@ fn namespace_name_of_other_region_kind_is_refused() {
     assert_error(queues.sender("namespace"), ErrorKind::WrongType, &["queue", "namespace"]);
     let pipes = pipe::Options::<u64>::new().directory(sandbox.names());
     assert_error(pipes.receiver("namespace"), ErrorKind::WrongType, &["pipe", "namespace"]);
-    assert_error(
-        Value::<u64>::from_fd(all_kinds().create().unwrap().share().unwrap()),
-        ErrorKind::WrongType,
-        &["14"],
-    );
+    assert_error(Value::<u64>::from_fd(all_kinds().create().unwrap().share().unwrap()), ErrorKind::WrongType, &["14"]);
 }
 
 #[test]
@@ -160,7 +156,7 @@ fn namespace_concurrent_opens_join_once() {
     assert_eq!(namespace.atomic::<u64>("atomic").unwrap().load(), 300);
     assert_eq!(*namespace.mutex::<u64>("mutex").unwrap().lock().unwrap(), 300);
     let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
-    let standings: Vec<_> = inspection.participants.iter().map(|participant| participant.standing).collect();
+    let standings: Vec<_> = inspection.participants.iter().map(|participant| participant.status).collect();
     assert_eq!(standings.iter().filter(|&&standing| standing == ParticipantStatus::Alive).count(), 1, "{standings:?}");
     assert!(!standings.contains(&ParticipantStatus::Dead));
 }

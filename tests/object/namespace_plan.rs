@@ -1,7 +1,7 @@
 //! What a `NamespaceBuilder` plans, compared with what exists.
 
-use tombolo::{ErrorKind, Namespace, NamespaceBuilder};
 use tombolo::sync::Object;
+use tombolo::{ErrorKind, Namespace, NamespaceBuilder};
 
 use crate::common::{KINDS, NAME, all_kinds, assert_error};
 use crate::support::Sandbox;

@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use tombolo::{Endpoint, ErrorKind, Namespace, RecvError, SendError};
 use tombolo::queue::{self, Queue};
+use tombolo::{Endpoint, ErrorKind, Namespace, RecvError, SendError};
 
 use crate::common::NAME;
 use crate::support::{Sandbox, message};

@@ -1,7 +1,10 @@
 //! Objects outside any namespace, with and without a name.
 
+use tombolo::sync::{
+    Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, Event, Mutex, Object, Once, ReentrantMutex, RwLock,
+    Semaphore, Value,
+};
 use tombolo::{DIRECTORY_ENV, Directory, ErrorKind, Namespace, WaitStrategy};
-use tombolo::sync::{Array, AtomicValue, Barrier, BoundedSemaphore, Condvar, Event, Mutex, Object, Once, ReentrantMutex, RwLock, Semaphore, Value};
 
 use crate::common::{NAME, assert_error};
 use crate::support::{Process, Sandbox, command};
@@ -12,8 +15,8 @@ pub fn use_standalone_names(_: &[String]) {
         ($object:ty, $other:ty, $($argument:expr)?) => {{
             let name = stringify!($object);
             assert_error(<$object>::open(name), ErrorKind::NotFound, &[name]);
-            let first = <$object>::create(name $(, $argument)?).unwrap();
-            assert_error(<$object>::create(name $(, $argument)?), ErrorKind::AlreadyExists, &[name]);
+            let first = <$object>::create_new(name $(, $argument)?).unwrap();
+            assert_error(<$object>::create_new(name $(, $argument)?), ErrorKind::AlreadyExists, &[name]);
             let others = [
                 <$object>::open(name).unwrap(),
                 <$object>::open_or_create(name $(, $argument)?).unwrap(),
@@ -22,7 +25,7 @@ pub fn use_standalone_names(_: &[String]) {
             ];
             for other in &others {
                 assert_eq!((other.object_name(), other.namespace_name()), ("", Some(name)));
-                assert_eq!((other.kind(), other.report()), (first.kind(), first.report()));
+                assert_eq!((other.kind(), other.warnings()), (first.kind(), first.warnings()));
             }
             assert_error(<$other>::open(name), ErrorKind::WrongType, &[]);
             assert_eq!(Directory::default().names().unwrap(), [name]);

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tombolo::{Directory, Namespace, NamespaceBuilder, WaitStrategy};
 use tombolo::inspect::{ObjectInfo, ParticipantStatus, RegionInfo};
 use tombolo::sync::{LockError, LockResult};
+use tombolo::{Directory, Namespace, NamespaceBuilder, WaitStrategy};
 
 use crate::support::{Board, fork, until};
 use crate::sweep::{NAME, within};
@@ -49,7 +49,11 @@ impl CrashState {
 
     /// The PID of the dead process.
     pub fn pid(&self) -> Option<u64> {
-        self.0.participants.iter().find(|participant| participant.standing == ParticipantStatus::Dead).map(|dead| dead.pid)
+        self.0
+            .participants
+            .iter()
+            .find(|participant| participant.status == ParticipantStatus::Dead)
+            .map(|dead| dead.pid)
     }
 
     pub fn object(&self, name: &str) -> &ObjectInfo {

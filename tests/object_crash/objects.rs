@@ -2,9 +2,9 @@
 
 use std::thread;
 
-use tombolo::{Namespace, NamespaceBuilder};
 use tombolo::queue::Queue;
 use tombolo::sync::{Barrier, BoundedSemaphore, Event, Mutex, RwLock, Semaphore, SyncError, Value};
+use tombolo::{Namespace, NamespaceBuilder};
 
 use crate::common::{Pair, number, pair};
 

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use std::{fs, thread};
 
-use tombolo::{Directory, Namespace, NamespaceBuilder};
 use tombolo::sync::SyncError;
+use tombolo::{Directory, Namespace, NamespaceBuilder};
 
 use crate::common::{
     CrashState, Pair, SLEEP, board, guard_and_death, is_gone, newcomer, number, open_leaked, pair, plan_for,

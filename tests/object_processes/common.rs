@@ -5,8 +5,8 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::{Namespace, NamespaceBuilder};
 use tombolo::sync::{LockError, LockResult, SyncError};
+use tombolo::{Namespace, NamespaceBuilder};
 
 use crate::support::{Board, Process, Sandbox, start};
 

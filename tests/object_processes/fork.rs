@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tombolo::{ErrorKind, RecvError, SendError};
 use tombolo::sync::{Array, ArrayGuard, Once, SyncError, Value};
+use tombolo::{ErrorKind, RecvError, SendError};
 
 use crate::common::{NAME, Pair, in_other_thread, opened, plan, refusal, start_role};
 use crate::support::{Sandbox, alone, fork};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, thread};
 
-use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError};
 use tombolo::sync::{LockError, LockResult, SyncError};
+use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError};
 
 use crate::common::{MOMENT, NAME, board, spin, start_role};
 use crate::support::{Board, Process, Random, Sandbox, say, storm_numbers, until};

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Directory, ErrorKind, Namespace, NamespaceBuilder, OnStale, RecvError};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::sync::SyncError;
+use tombolo::{Directory, ErrorKind, Namespace, NamespaceBuilder, OnStale, RecvError};
 
 use crate::common::{
     MOMENT, NAME, Pair, any_guard, board, open, opened, owner_died, plan, refusal, report_ready_and_park, spin,
@@ -53,7 +53,7 @@ fn namespace_only_process_killed_name_and_values_remain() {
         assert_eq!(sandbox.litter(), [NAME]);
         let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
         assert!(inspection.is_stale());
-        assert_eq!(inspection.participants[0].standing, ParticipantStatus::Dead);
+        assert_eq!(inspection.participants[0].status, ParticipantStatus::Dead);
         let namespace = plan().on_stale(abandoned).directory(sandbox.names()).open(NAME).unwrap();
         let again = plan().on_stale(OnStale::Recreate).directory(sandbox.names()).open(NAME).unwrap();
         let (mutex, value) = (namespace.mutex::<Pair>("mutex").unwrap(), again.value::<Pair>("storing").unwrap());
@@ -211,7 +211,7 @@ fn namespace_left_forgotten_guards_are_released() {
     let sandbox = Sandbox::new();
     let namespace = open(&sandbox);
     let child = start_ready(&sandbox, "forget_and_leave", &[]);
-    let standing = Directory::at(sandbox.names()).inspect(NAME).unwrap().participants[1].standing;
+    let standing = Directory::at(sandbox.names()).inspect(NAME).unwrap().participants[1].status;
     assert_eq!(standing, ParticipantStatus::Left, "and runs");
     assert_eq!(*owner_died(namespace.mutex::<Pair>("mutex").unwrap().lock()), [1; 2]);
     drop(owner_died(namespace.array::<[u64; 3]>("array").unwrap().lock()));

@@ -1,8 +1,8 @@
 //! Objects shared by name, by descriptor, and with child processes.
 
-use tombolo::{ErrorKind, Namespace};
 use tombolo::spawn::Handover;
 use tombolo::sync::{Array, BoundedSemaphore, Mutex, Object, SyncError, Value};
+use tombolo::{ErrorKind, Namespace};
 
 use crate::common::{Pair, open, opened, plan, start_role};
 use crate::support::{Process, Sandbox, command, until};

@@ -4,9 +4,9 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
-use tombolo::{Endpoint, RecvError, SendError};
 use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::spawn::{Handover, handed};
+use tombolo::{Endpoint, RecvError, SendError};
 
 use crate::support::Sandbox;
 use crate::{comes_back, start_with};
@@ -62,7 +62,9 @@ fn sender_receiver_gone_returns_how_it_ended() {
 fn pipe_peer_killed_either_endpoint_returns_peer_died() {
     let _sandbox = Sandbox::new();
     let (ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
-    for (given, mut kept) in [(ours, theirs), tombolo::pipe::Options::bytes().create_duplex().map(|(ours, theirs)| (theirs, ours)).unwrap()] {
+    for (given, mut kept) in
+        [(ours, theirs), tombolo::pipe::Options::bytes().create_duplex().map(|(ours, theirs)| (theirs, ours)).unwrap()]
+    {
         let child = start_with(given, "echo", &[]);
         comes_back(&mut kept, 10);
         child.kill();

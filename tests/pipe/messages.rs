@@ -4,15 +4,15 @@ use std::fmt::Debug;
 use std::thread;
 
 use bytemuck::Pod;
-use tombolo::{Endpoint, RecvError, SendError};
 use tombolo::pipe::{self, Pipe, Sender};
 use tombolo::spawn::handed;
+use tombolo::{Endpoint, RecvError, SendError};
 
 use crate::support::{Sandbox, message, start};
 use crate::{CAPACITY, comes_back, odd_length, pipe_to, send_back, small, start_with};
 
 pub fn echo_by_name(arguments: &[String]) {
-    send_back(small().directory(&arguments[0]).end("echo").unwrap());
+    send_back(small().directory(&arguments[0]).open("echo").unwrap());
 }
 
 #[test]
@@ -20,7 +20,7 @@ fn pipe_message_of_any_length_comes_back_unchanged() {
     let sandbox = Sandbox::new();
     let names = sandbox.names();
     let (handed_over, child) = pipe_to(&small(), "echo", &[]);
-    let by_name = small().directory(&names).end("echo").unwrap();
+    let by_name = small().directory(&names).open("echo").unwrap();
     let second_child = start("echo_by_name", &[names.to_str().unwrap()]);
     for (mut pipe, child) in [(handed_over, child), (by_name, second_child)] {
         let inline = pipe.tx.max_inline_bytes();

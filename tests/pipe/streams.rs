@@ -3,9 +3,9 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
-use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 use tombolo::pipe::{self, Pipe};
 use tombolo::spawn::handed;
+use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
 use crate::support::{Random, Sandbox, message};
 use crate::{comes_back, pipe_to, small};

@@ -5,9 +5,9 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use tombolo::{Endpoint, ErrorKind, RecvError};
 use tombolo::pipe::{self, Pipe, Receiver, Sender};
 use tombolo::spawn::handed;
+use tombolo::{Endpoint, ErrorKind, RecvError};
 
 use crate::support::{Sandbox, start};
 use crate::{comes_back, pipe_to, send_back, small};

@@ -3,9 +3,9 @@
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{RecvError, SendError};
 use tombolo::pipe::{self, Receiver};
 use tombolo::spawn::handed;
+use tombolo::{RecvError, SendError};
 
 use crate::support::{Sandbox, message};
 use crate::{CAPACITY, pipe_to, small, start_with};

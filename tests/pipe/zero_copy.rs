@@ -1,8 +1,8 @@
 //! Messages written and read in place.
 
-use tombolo::{ErrorKind, RecvError};
 use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::spawn::{Handover, handed};
+use tombolo::{ErrorKind, RecvError};
 
 use crate::odd_length;
 use crate::support::{Process, Sandbox, command, message};

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{Board, Process, Random, Sandbox, alone, command, fork, message, number_of, start, until};
-use tombolo::{Directory, ErrorKind, OnStale, RecvError, SendError};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::queue::{self, QueueEndpoint};
 use tombolo::spawn::{Handover, handed};
+use tombolo::{Directory, ErrorKind, OnStale, RecvError, SendError};
 
 const NAME: &str = "name";
 const MOMENT: Duration = Duration::from_millis(30);
@@ -279,7 +279,7 @@ fn queue_all_users_dead_is_resumed() {
     receiver.kill();
     let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
     assert!(inspection.is_stale());
-    let dead = inspection.participants.iter().filter(|participant| participant.standing == ParticipantStatus::Dead);
+    let dead = inspection.participants.iter().filter(|participant| participant.status == ParticipantStatus::Dead);
     assert_eq!(dead.count(), 3);
     let mut rx = values(&sandbox).on_stale(OnStale::Resume).receiver(NAME).unwrap();
     let stats = rx.stats();

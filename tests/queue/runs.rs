@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Board, Process, Random, Sandbox, start, until};
-use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError, WaitStrategy};
 use tombolo::queue::{self, Queue};
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError, WaitStrategy};
 
 const NAME: &str = "jobs";
 const MOMENT: Duration = Duration::from_millis(40);

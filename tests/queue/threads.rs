@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{ErrorKind, RecvError, SendError};
 use tombolo::queue;
+use tombolo::{ErrorKind, RecvError, SendError};
 
 const MOMENT: Duration = Duration::from_millis(30);
 

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use tombolo::{Endpoint, ErrorKind, RecvError};
 use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::queue;
 use tombolo::spawn::Handover;
+use tombolo::{Endpoint, ErrorKind, RecvError};
 
 use crate::sweep::{NAME, sweep, sweep_stopping};
 

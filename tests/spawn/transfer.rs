@@ -10,11 +10,11 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::queue;
 use tombolo::spawn::{Handover, handed};
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
 
 use crate::support::{Board, Process, Sandbox, alone, command, fork};
 
@@ -231,7 +231,7 @@ fn descriptor_in_transit_endpoint_is_in_use() {
     let mut rx = named(&sandbox).receiver(NAME).unwrap();
     let descriptor = named(&sandbox).sender(NAME).unwrap().into_fd().unwrap();
     assert_eq!(named(&sandbox).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid: 0 });
-    let standing = || Directory::at(sandbox.names()).inspect(NAME).unwrap().participants[0].standing;
+    let standing = || Directory::at(sandbox.names()).inspect(NAME).unwrap().participants[0].status;
     assert_eq!(standing(), ParticipantStatus::Alive);
     drop(descriptor);
     assert_eq!(standing(), ParticipantStatus::Dead);

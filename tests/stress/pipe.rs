@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Board, Sandbox, message, number_of, start, storm_length, storm_numbers, until};
-use tombolo::{RecvError, SendError};
 use tombolo::pipe;
+use tombolo::{RecvError, SendError};
 
 const NAME: &str = "stress";
 const ROUNDS: u64 = 30;

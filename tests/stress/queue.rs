@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Board, Process, Random, Sandbox, message, say, start, storm_length, storm_numbers, until};
 use memmap2::{MmapOptions, MmapRaw};
-use tombolo::{RecvError, SendError};
 use tombolo::queue;
+use tombolo::{RecvError, SendError};
 
 const NAME: &str = "stress";
 
@@ -277,7 +277,12 @@ fn values(names: &str) -> queue::Options<Value> {
 }
 
 fn bytes(names: &str) -> queue::Options<[u8]> {
-    queue::Options::bytes().capacity(64).blocks(BLOCKS, 4096).extents(EXTENTS).max_message_bytes(LONGEST).directory(names)
+    queue::Options::bytes()
+        .capacity(64)
+        .blocks(BLOCKS, 4096)
+        .extents(EXTENTS)
+        .max_message_bytes(LONGEST)
+        .directory(names)
 }
 
 const BLOCKS: usize = 16;

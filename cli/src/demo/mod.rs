@@ -118,9 +118,9 @@ pub fn run_peer(peer: &DemoPeer) -> Result<(), Failure> {
     }
     let done = match peer.transport {
         Transport::Tombolo => exchange::run_remote(&mut TomboloRemote {
-            file: tombolo::handed("file")?,
-            values: tombolo::handed("values")?,
-            talk: tombolo::handed("talk")?,
+            file: tombolo::spawn::handed("file")?,
+            values: tombolo::spawn::handed("values")?,
+            talk: tombolo::spawn::handed("talk")?,
         }),
         Transport::Pipe => {
             let ends = stdin().as_fd().try_clone_to_owned().and_then(|input| {

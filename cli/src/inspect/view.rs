@@ -92,7 +92,7 @@ impl RegionView {
     pub fn new(info: &RegionInfo) -> Self {
         let participants: Vec<User> = info.participants.iter().map(User::new).collect();
         let queue = info.queue.map(|state| Queue {
-            lanes: state.lanes,
+            lanes: state.max_participants,
             lanes_used: participants.iter().filter(|user| user.is_present()).count() as u64,
             quarantined: state.quarantined,
             lost: state.lost,
@@ -227,9 +227,9 @@ impl Namespace {
 impl User {
     fn new(participant: &tombolo::inspect::ParticipantInfo) -> Self {
         Self {
-            part: participant.part,
+            part: participant.role,
             pid: (participant.pid != 0).then_some(participant.pid),
-            standing: match participant.standing {
+            standing: match participant.status {
                 ParticipantStatus::Vacant => "vacant",
                 ParticipantStatus::Alive => "alive",
                 ParticipantStatus::Left => "left",

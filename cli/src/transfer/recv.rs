@@ -6,10 +6,10 @@ use std::mem;
 
 use tombolo::RecvError;
 
+use super::destination::replacement::Replacement;
+use super::destination::{Destination, Output};
 use super::progress::Progress;
 use super::rendezvous::{CHECK_INTERVAL, Peer, Rendezvous, Role, refuse_namespace};
-use super::target::replacement::Replacement;
-use super::target::{Output, Target};
 use super::transport::{RecvEndpoint, print_warnings};
 use super::worker::{BUFFER_LEN, Worker};
 use crate::args::Recv;
@@ -32,7 +32,7 @@ fn receive<R: RecvEndpoint>(
 ) -> Result<(), Failure> {
     let transfer = &recv.transfer;
     refuse_namespace(location, transfer)?; // opening a FIFO as the target may wait for its reader
-    let target = Target::find(recv)?;
+    let target = Destination::find(recv)?;
     let mut rendezvous = Rendezvous::new(location, transfer, Role::Receiver)?;
     let rx = rendezvous.join(|name| {
         refuse_namespace(location, transfer)?;

@@ -4,8 +4,8 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::{Directory, Endpoint};
 use tombolo::inspect::{ParticipantStatus, RegionInfo, RegionKind, RingInfo};
+use tombolo::{Directory, Endpoint};
 
 use super::signals::Signals;
 use crate::args::Transfer;
@@ -128,8 +128,10 @@ impl<'a> Rendezvous<'a> {
         let Ok(info) = self.directory.inspect(self.name) else {
             return false; // opening it reports the problem
         };
-        let is_over = |role| matches!(role_standing(&info, role), Some(ParticipantStatus::Left | ParticipantStatus::Dead));
-        let is_survived = |role: Role| is_over(role) && role_standing(&info, role.other()) == Some(ParticipantStatus::Alive);
+        let is_over =
+            |role| matches!(role_standing(&info, role), Some(ParticipantStatus::Left | ParticipantStatus::Dead));
+        let is_survived =
+            |role: Role| is_over(role) && role_standing(&info, role.other()) == Some(ParticipantStatus::Alive);
         let has_unread = self.role == Role::Sender && info.rings.iter().any(|ring| ring.queued > 0);
         let is_ending = is_survived(self.role) || (info.queue.is_some() && is_survived(self.role.other()));
         is_ending && (has_unread || !grace_is_over)
@@ -149,7 +151,9 @@ impl<'a> Rendezvous<'a> {
             return Status { peer: Peer::NameRemoved, sent: 0, queued: 0 };
         };
         let is_ours = info.participants.iter().any(|one| {
-            one.part == self.role.name() && one.standing == ParticipantStatus::Alive && one.pid == u64::from(process::id())
+            one.role == self.role.name()
+                && one.status == ParticipantStatus::Alive
+                && one.pid == u64::from(process::id())
         });
         let peer = match role_standing(&info, self.role.other()) {
             Some(ParticipantStatus::Vacant) if is_ours => Peer::NotYet,
@@ -206,6 +210,6 @@ fn role_standing(info: &RegionInfo, role: Role) -> Option<ParticipantStatus> {
     match (&info.queue, role) {
         (Some(queue), Role::Sender) => Some(queue.senders),
         (Some(queue), Role::Receiver) => Some(queue.receivers),
-        (None, _) => info.participants.iter().find(|one| one.part == role.name()).map(|one| one.standing),
+        (None, _) => info.participants.iter().find(|one| one.role == role.name()).map(|one| one.status),
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tombolo::SendError;
 
+use super::destination::path::check_named_input;
 use super::progress::Progress;
 use super::rendezvous::{CHECK_INTERVAL, POLL_INTERVAL, Peer, Rendezvous, Role, Status, refuse_namespace};
-use super::target::path::check_named_input;
 use super::transport::{SendEndpoint, print_warnings};
 use super::worker::{BUFFER_LEN, Worker};
 use crate::args::Transfer;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tombolo::{Endpoint, RecvError, SendError};
 use tombolo::pipe::{Receiver, Sender};
 use tombolo::queue;
+use tombolo::{Endpoint, RecvError, SendError};
 
 use super::rendezvous::Rendezvous;
 use crate::args::Transfer;

@@ -21,7 +21,7 @@ use crate::streams;
 use path::{DirEntry, Resolved, duplicate_descriptor, resolve};
 use replacement::Replacement;
 
-pub enum Target {
+pub enum Destination {
     /// Write to this file as the data comes.
     Direct(File),
     /// The same, after creating or emptying the file.
@@ -29,7 +29,7 @@ pub enum Target {
     Replaced(Replacement),
 }
 
-impl Target {
+impl Destination {
     /// Finds out where to write and whether that is possible.
     ///
     /// Changes nothing that others can see. On a file system without unnamed files, a temporary
