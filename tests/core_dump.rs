@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use support::Sandbox;
+use support::TestDir;
 use tombolo::Namespace;
 use tombolo::pipe;
 use tombolo::queue;
@@ -27,8 +27,8 @@ fn flags_of(path: &str) -> Vec<String> {
 
 #[test]
 fn core_dump_of_user_contains_no_region() {
-    let sandbox = Sandbox::new();
-    let names = sandbox.names();
+    let test_dir = TestDir::new();
+    let names = test_dir.names();
     let named = (
         pipe::Options::bytes().directory(&names).open("pipe").unwrap(),
         queue::Options::bytes().directory(&names).open("queue").unwrap(),

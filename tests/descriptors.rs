@@ -13,14 +13,14 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use support::{Sandbox, alone, fork, parts, start};
+use support::{TestDir, alone, child_roles, fork, start};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::Mutex;
 use tombolo::{Directory, Namespace, RecvError};
 
-parts!(
+child_roles!(
     write_into_a_file_that_took_the_number,
     ask_about_locks_in_a_file_that_took_the_number,
     name_a_file_by_its_number,
@@ -68,8 +68,8 @@ fn beside_another_table(path: &Path, body: impl FnOnce() + Send) {
 
 #[test]
 fn descriptor_table_unshared_endpoints_work_and_other_files_stay() {
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    beside_another_table(&sandbox.file("precious"), || {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    beside_another_table(&test_dir.file("precious"), || {
         let (mut tx, mut rx) = tombolo::pipe::Options::<u64>::new().create().unwrap();
         tx.send(&1).unwrap();
         assert_eq!(rx.recv(), Ok(1));
@@ -100,9 +100,9 @@ fn name_beside_another_table(names: &Path, precious: &Path) {
 
 #[test]
 fn descriptor_table_unshared_name_is_given_to_own_file() {
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    name_beside_another_table(&sandbox.names(), &sandbox.file("precious"));
-    assert_eq!(sandbox.litter(), [""; 0]);
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    name_beside_another_table(&test_dir.names(), &test_dir.file("precious"));
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 /// From here on linkat(2) refuses to link a descriptor, in this thread and those that it starts, as
@@ -135,18 +135,18 @@ fn name_a_file_by_its_number(arguments: &[String]) {
 
 #[test]
 fn descriptor_table_unshared_name_is_given_through_proc() {
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    let (names, precious) = (sandbox.names(), sandbox.file("precious"));
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let (names, precious) = (test_dir.names(), test_dir.file("precious"));
     start("name_a_file_by_its_number", &[names.to_str().unwrap(), precious.to_str().unwrap()]).finish();
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 /// The fork handler in a child closes the library's descriptors, and no other file that has such a
 /// number.
 #[test]
 fn descriptor_table_unshared_forked_child_keeps_files() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let path = sandbox.file("precious");
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let path = test_dir.file("precious");
     let (unshared, wait) = channel();
     let (go, begin) = channel();
     thread::scope(|scope| {
@@ -212,8 +212,8 @@ fn write_into_a_file_that_took_the_number(arguments: &[String]) {
 
 #[test]
 fn descriptor_number_reused_large_message_is_not_written_there() {
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    let path = sandbox.file("precious");
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let path = test_dir.file("precious");
     drop(precious(&path));
     start("write_into_a_file_that_took_the_number", &[path.to_str().unwrap()]).finish();
     assert!(is_unchanged(&path));
@@ -229,8 +229,8 @@ fn ask_about_locks_in_a_file_that_took_the_number(arguments: &[String]) {
 
 #[test]
 fn descriptor_number_reused_peer_is_not_reported_dead() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let (names, path) = (sandbox.names(), sandbox.file("precious"));
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let (names, path) = (test_dir.names(), test_dir.file("precious"));
     drop(precious(&path));
     // Its record is made to lack its process id, so that only the lock shows that it lives.
     let sender = fork(&alone, || {
@@ -265,7 +265,7 @@ fn erase_identity(path: &Path, pid: u64) {
 fn work_without_proc(arguments: &[String]) {
     // SAFETY: a mount namespace of this process alone.
     if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-        support::say("SKIPPED: nothing can be mounted over /proc here (that needs root)");
+        support::report("SKIPPED: nothing can be mounted over /proc here (that needs root)");
         return;
     }
     let mount = |source: &std::ffi::CStr, target: &std::ffi::CStr, kind: &std::ffi::CStr, flags: libc::c_ulong| {
@@ -274,7 +274,7 @@ fn work_without_proc(arguments: &[String]) {
     };
     let private = mount(c"none", c"/", c"none", libc::MS_REC | libc::MS_PRIVATE);
     if private != 0 || mount(c"none", c"/proc", c"tmpfs", 0) != 0 {
-        support::say("SKIPPED: nothing can be mounted over /proc here (that needs root)");
+        support::report("SKIPPED: nothing can be mounted over /proc here (that needs root)");
         return;
     }
     if arguments[0] == "lies" {
@@ -302,12 +302,12 @@ fn work_without_proc(arguments: &[String]) {
 
 #[test]
 fn proc_missing_error_says_what_to_mount() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("work_without_proc", &["nothing"]).finish();
 }
 
 #[test]
 fn proc_with_other_files_is_refused_and_leaves_them() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("work_without_proc", &["lies"]).finish();
 }

@@ -13,12 +13,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use support::{Alone, Process, Sandbox, alone, command, fork, parts, say};
+use support::{Alone, Process, TestDir, alone, child_roles, command, fork, report};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::{DIRECTORY_ENV, Directory, ErrorKind, Namespace};
 
-parts!(run_set_user_id, look_at_the_environment, open_by_variable, open_by_default);
+child_roles!(run_set_user_id, look_at_the_environment, open_by_variable, open_by_default);
 
 /// Users that the machine should not have.
 const USER: u32 = 61_234;
@@ -68,7 +68,7 @@ fn as_user(alone: &Alone, prepare: impl FnOnce(&Path), act: impl FnOnce()) -> bo
     assert!(libc::WIFEXITED(status) && [0, CANNOT].contains(&libc::WEXITSTATUS(status)), "the child: {status:#x}");
     let could = libc::WEXITSTATUS(status) == 0;
     if !could {
-        say("SKIPPED: directories of several users (no permission to mount); run the tests as root for it");
+        report("SKIPPED: directories of several users (no permission to mount); run the tests as root for it");
     }
     could
 }
@@ -81,7 +81,7 @@ fn make(path: &Path, owner: u32, mode: u32) {
 
 #[test]
 fn directory_default_is_made_for_its_owner_only() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     as_user(
         &alone,
         |_| {},
@@ -125,7 +125,7 @@ fn refused(says: &[&str]) {
 
 #[test]
 fn directory_default_made_by_other_user_is_refused() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     for (owner, mode, says) in [
         (OTHER, 0o700, "found a directory of user 61235 and mode 700, expected one of user 61234 and mode 700"),
         (OTHER, 0o777, "found a directory of user 61235 and mode 777"),
@@ -149,7 +149,7 @@ fn directory_default_made_by_other_user_is_refused() {
 
 #[test]
 fn directory_default_open_to_others_is_refused() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     for (mode, says) in [(0o770, "mode 770"), (0o701, "mode 701"), (0o1777, "mode 1777"), (0o2750, "mode 2750")] {
         if !as_user(&alone, |path| make(path, USER, mode), || refused(&["user 61234", says, "chmod 700"])) {
             return;
@@ -159,7 +159,7 @@ fn directory_default_open_to_others_is_refused() {
 
 #[test]
 fn directory_default_not_a_directory_is_refused() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     let link = |path: &Path| {
         let target = env::temp_dir();
         symlink(target, path).unwrap();
@@ -179,7 +179,7 @@ fn directory_default_not_a_directory_is_refused() {
 
 #[test]
 fn directory_explicit_may_be_shared() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     as_user(
         &alone(),
         |path| make(path, 0, 0o1777),
@@ -194,8 +194,8 @@ fn directory_explicit_may_be_shared() {
 
 #[test]
 fn directory_from_environment_in_set_user_id_program_is_ignored() {
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    let place = sandbox.file("programs");
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let place = test_dir.file("programs");
     fs::create_dir(&place).unwrap();
     Process::from(command("run_set_user_id", &[place.to_str().unwrap()]).spawn().unwrap()).finish();
 }
@@ -204,10 +204,10 @@ fn run_set_user_id(arguments: &[String]) {
     let place = &arguments[0];
     // SAFETY: has no arguments.
     if unsafe { libc::geteuid() } != 0 {
-        return say("SKIPPED: a set-user-ID program (only root can make one); run the tests as root for it");
+        return report("SKIPPED: a set-user-ID program (only root can make one); run the tests as root for it");
     }
     if let Err(error) = mount_over(place) {
-        return say(&format!("SKIPPED: a set-user-ID program (no permission to mount: {error})"));
+        return report(&format!("SKIPPED: a set-user-ID program (no permission to mount: {error})"));
     }
     let program = Path::new(place).join("program");
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
@@ -220,7 +220,7 @@ fn run_set_user_id(arguments: &[String]) {
         again.env(DIRECTORY_ENV, "/somewhere/else").uid(OTHER).gid(OTHER).current_dir("/");
         match again.spawn() {
             Ok(child) => Process::from(child).finish(),
-            Err(error) => return say(&format!("SKIPPED: a set-user-ID program (it cannot be started: {error})")),
+            Err(error) => return report(&format!("SKIPPED: a set-user-ID program (it cannot be started: {error})")),
         }
     }
 }
@@ -237,20 +237,20 @@ fn look_at_the_environment(arguments: &[String]) {
 
 #[test]
 fn directory_and_files_are_private_by_default() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-    let options = pipe::Options::<u64>::new().directory(sandbox.names());
+    let options = pipe::Options::<u64>::new().directory(test_dir.names());
     let _private = options.sender("private").unwrap();
     let _shared = options.mode(0o664).sender("shared").unwrap();
-    assert_eq!(mode(&sandbox.names()), 0o700);
-    assert_eq!(mode(&sandbox.names().join("private")), 0o600);
-    assert_eq!(mode(&sandbox.names().join("shared")), 0o664, "whatever the umask");
+    assert_eq!(mode(&test_dir.names()), 0o700);
+    assert_eq!(mode(&test_dir.names().join("private")), 0o600);
+    assert_eq!(mode(&test_dir.names().join("shared")), 0o664, "whatever the umask");
 }
 
 #[test]
 fn directory_from_environment_is_used() {
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    let place = sandbox.file("elsewhere");
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let place = test_dir.file("elsewhere");
     let mut started = command("open_by_variable", &[place.to_str().unwrap()]);
     Process::from(started.env(DIRECTORY_ENV, &place).spawn().unwrap()).finish();
     assert!(place.is_dir());

@@ -7,13 +7,13 @@ use std::mem::forget;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use support::{Process, Sandbox, command, parts};
+use support::{Process, TestDir, child_roles, command};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, Mutex};
 use tombolo::{Directory, Namespace, RecvError, SendError};
 
-parts![hold_and_exec, receive_and_exec, reload_queue, reload_pipe, change_sides, receive];
+child_roles![hold_and_exec, receive_and_exec, reload_queue, reload_pipe, change_sides, receive];
 
 const NAME: &str = "name";
 
@@ -25,8 +25,8 @@ fn jobs(directory: &str) -> queue::Options<u64> {
     queue::Options::new().capacity(4).max_participants(4).directory(directory)
 }
 
-fn directories(sandbox: &Sandbox) -> [String; 3] {
-    ["pipe", "queue", "lock"].map(|kind| sandbox.file(kind).to_str().unwrap().to_string())
+fn directories(test_dir: &TestDir) -> [String; 3] {
+    ["pipe", "queue", "lock"].map(|kind| test_dir.file(kind).to_str().unwrap().to_string())
 }
 
 fn lock(directory: &str) -> Mutex<u64> {
@@ -52,8 +52,8 @@ fn hold_and_exec(arguments: &[String]) {
 
 #[test]
 fn exec_sender_and_lock_owner_is_reported_dead() {
-    let sandbox = Sandbox::new();
-    let [in_pipe, in_queue, in_lock] = directories(&sandbox);
+    let test_dir = TestDir::new();
+    let [in_pipe, in_queue, in_lock] = directories(&test_dir);
     let mut rx = pipe(&in_pipe).receiver(NAME).unwrap();
     let mut results = jobs(&in_queue).receiver(NAME).unwrap();
     let lock = lock(&in_lock);
@@ -80,8 +80,8 @@ fn receive_and_exec(arguments: &[String]) {
 
 #[test]
 fn exec_receiver_is_reported_dead() {
-    let sandbox = Sandbox::new();
-    let [in_pipe, ..] = directories(&sandbox);
+    let test_dir = TestDir::new();
+    let [in_pipe, ..] = directories(&test_dir);
     let mut tx = pipe(&in_pipe).sender(NAME).unwrap();
     let mut child = command("receive_and_exec", &[&in_pipe]).stdin(Stdio::piped()).spawn().unwrap();
     tx.send(&1).unwrap();
@@ -114,8 +114,8 @@ fn reload_queue(arguments: &[String]) {
 
 #[test]
 fn exec_repeated_by_queue_sender_uses_one_participant() {
-    let sandbox = Sandbox::new();
-    let [_, in_queue, _] = directories(&sandbox);
+    let test_dir = TestDir::new();
+    let [_, in_queue, _] = directories(&test_dir);
     let mut rx = jobs(&in_queue).receiver(NAME).unwrap();
     Process::from(command("reload_queue", &[&in_queue, "20"]).spawn().unwrap()).finish();
     assert!(rx.iter().count() >= 4, "what the queue held was kept");
@@ -132,8 +132,8 @@ fn reload_pipe(arguments: &[String]) {
 
 #[test]
 fn exec_then_reopened_pipe_endpoint_succeeds_its_predecessor() {
-    let sandbox = Sandbox::new();
-    let [in_pipe, ..] = directories(&sandbox);
+    let test_dir = TestDir::new();
+    let [in_pipe, ..] = directories(&test_dir);
     let mut rx = pipe(&in_pipe).receiver(NAME).unwrap();
     let child = Process::from(command("reload_pipe", &[&in_pipe, "10"]).spawn().unwrap());
     let (mut numbers, mut deaths) = (Vec::new(), 0);
@@ -165,8 +165,8 @@ fn receive(arguments: &[String]) {
 
 #[test]
 fn exec_then_mapped_again_region_holds_no_earlier_endpoint() {
-    let sandbox = Sandbox::new();
-    let [in_pipe, ..] = directories(&sandbox);
+    let test_dir = TestDir::new();
+    let [in_pipe, ..] = directories(&test_dir);
     let child = Process::from(command("change_sides", &[&in_pipe]).spawn().unwrap());
     let receiver = || Directory::at(&in_pipe).inspect(NAME).is_ok_and(|seen| seen.participants[1].joins == 1);
     support::until(receiver);

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
-use support::{Sandbox, alone, fork, say};
+use support::{TestDir, alone, fork, report};
 use tombolo::pipe::{self, Pipe, Receiver, Sender};
 use tombolo::queue;
 use tombolo::{Endpoint, Error, ErrorKind, LAYOUT_VERSION, Namespace, OnStale};
@@ -37,17 +37,17 @@ fn named_end(directory: &Path) -> OwnedFd {
 
 #[test]
 fn descriptor_of_another_users_region_is_refused() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let alone = alone();
-    let descriptor = named_end(&sandbox.names());
-    let file = sandbox.names().join(NAME);
+    let descriptor = named_end(&test_dir.names());
+    let file = test_dir.names().join(NAME);
     if let Err(error) = chown(&file, Some(12345), None) {
-        return say(&format!("SKIPPED: a named region of another user ({error}); run the tests as root for it"));
+        return report(&format!("SKIPPED: a named region of another user ({error}); run the tests as root for it"));
     }
     // In a process of its own, which must survive what the owner of the file does.
     fork(&alone, || {
         let copy = descriptor.try_clone().unwrap();
-        let error = values(&sandbox.names()).from_fd::<Receiver<u64>>(copy).unwrap_err();
+        let error = values(&test_dir.names()).from_fd::<Receiver<u64>>(copy).unwrap_err();
         File::options().write(true).open(&file).unwrap().set_len(0).unwrap();
         expect(error, ErrorKind::Permission, &["user 12345", "truncate", "allow other owners"]);
     })
@@ -56,19 +56,19 @@ fn descriptor_of_another_users_region_is_refused() {
 
 #[test]
 fn descriptor_of_trusted_users_region_is_accepted() {
-    let sandbox = Sandbox::new();
-    let descriptor = named_end(&sandbox.names());
-    if let Err(error) = chown(sandbox.names().join(NAME), Some(12345), None) {
-        return say(&format!("SKIPPED: a named region of another user ({error}); run the tests as root for it"));
+    let test_dir = TestDir::new();
+    let descriptor = named_end(&test_dir.names());
+    if let Err(error) = chown(test_dir.names().join(NAME), Some(12345), None) {
+        return report(&format!("SKIPPED: a named region of another user ({error}); run the tests as root for it"));
     }
-    let _rx: Receiver<u64> = values(&sandbox.names()).allow_other_owner().from_fd(descriptor).unwrap();
+    let _rx: Receiver<u64> = values(&test_dir.names()).allow_other_owner().from_fd(descriptor).unwrap();
 }
 
 #[test]
 fn descriptor_of_own_region_on_tmpfs_is_accepted() {
-    let sandbox = Sandbox::new();
-    let mut rx: Receiver<u64> = values(&sandbox.names()).from_fd(named_end(&sandbox.names())).unwrap();
-    values(&sandbox.names()).sender(NAME).unwrap().send(&1).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx: Receiver<u64> = values(&test_dir.names()).from_fd(named_end(&test_dir.names())).unwrap();
+    values(&test_dir.names()).sender(NAME).unwrap().send(&1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
 }
 
@@ -83,7 +83,7 @@ fn disk() -> Option<PathBuf> {
         probe.is_ok() && !is_memory
     });
     if place.is_none() {
-        say("SKIPPED: a region on a disk (no directory for it on ext4, xfs or btrfs)");
+        report("SKIPPED: a region on a disk (no directory for it on ext4, xfs or btrfs)");
     }
     Some(place?.join(format!("tombolo-test-{}", std::process::id())))
 }
@@ -103,13 +103,13 @@ fn descriptor_of_file_on_disk_is_refused() {
 
 #[test]
 fn descriptor_of_unsealed_memfd_is_refused() {
-    let sandbox = Sandbox::new();
-    let descriptor = named_end(&sandbox.names());
-    fs::remove_file(sandbox.names().join(NAME)).unwrap();
-    let error = values(&sandbox.names()).from_fd::<Receiver<u64>>(descriptor).unwrap_err();
+    let test_dir = TestDir::new();
+    let descriptor = named_end(&test_dir.names());
+    fs::remove_file(test_dir.names().join(NAME)).unwrap();
+    let error = values(&test_dir.names()).from_fd::<Receiver<u64>>(descriptor).unwrap_err();
     expect(error, ErrorKind::Permission, &["without a name", "expected a sealed one"]);
     let pipe = rustix::pipe::pipe().unwrap().0;
-    let error = values(&sandbox.names()).from_fd::<Receiver<u64>>(pipe).unwrap_err();
+    let error = values(&test_dir.names()).from_fd::<Receiver<u64>>(pipe).unwrap_err();
     expect(error, ErrorKind::Permission, &["not on tmpfs"]);
 }
 
@@ -138,13 +138,13 @@ impl Drop for HugePages {
 fn region_of_huge_pages_unasked_is_refused() {
     let _before = match HugePages::some() {
         Ok(before) => before,
-        Err(error) => return say(&format!("SKIPPED: huge pages ({error}); run the tests as root for it")),
+        Err(error) => return report(&format!("SKIPPED: huge pages ({error}); run the tests as root for it")),
     };
     let options = pipe::Options::<u64>::new().huge_pages();
     let (tx, rx) = options.create().unwrap();
     let (tx, rx) = (tx.into_fd().unwrap(), rx.into_fd().unwrap());
     if rustix::fs::fstatfs(&tx).unwrap().f_type != 0x9584_58f6 {
-        return say("SKIPPED: huge pages (the system has none left)");
+        return report("SKIPPED: huge pages (the system has none left)");
     }
     let error = pipe::Options::new().from_fd::<Receiver<u64>>(rx.try_clone().unwrap()).unwrap_err();
     expect(error, ErrorKind::Permission, &["huge pages", "ask for huge_pages"]);
@@ -198,22 +198,22 @@ fn region_without_allocated_memory_is_refused() {
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, file.metadata().unwrap().len()).unwrap();
     queue::Options::bytes().from_fd::<queue::Receiver>(file.into()).expect("with all of its memory");
 
-    let sandbox = Sandbox::new();
-    let tx = values(&sandbox.names()).sender(NAME).unwrap();
-    let file = File::options().read(true).write(true).open(sandbox.names().join(NAME)).unwrap();
+    let test_dir = TestDir::new();
+    let tx = values(&test_dir.names()).sender(NAME).unwrap();
+    let file = File::options().read(true).write(true).open(test_dir.names().join(NAME)).unwrap();
     let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(&file, holes, 8192, 4096).unwrap();
-    expect(values(&sandbox.names()).receiver(NAME).unwrap_err(), ErrorKind::Corrupt, &[NAME, "holes"]);
+    expect(values(&test_dir.names()).receiver(NAME).unwrap_err(), ErrorKind::Corrupt, &[NAME, "holes"]);
     drop(tx);
 }
 
 #[test]
 fn region_with_holes_opened_fills_them() {
-    let sandbox = Sandbox::new();
-    let options = || queue::Options::bytes().directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let options = || queue::Options::bytes().directory(test_dir.names());
     let tx = options().sender(NAME).unwrap();
-    let mapped = tombolo::Directory::at(sandbox.names()).inspect(NAME).unwrap().size;
-    let file = File::options().read(true).write(true).open(sandbox.names().join(NAME)).unwrap();
+    let mapped = tombolo::Directory::at(test_dir.names()).inspect(NAME).unwrap().size;
+    let file = File::options().read(true).write(true).open(test_dir.names().join(NAME)).unwrap();
     let holes = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     let memory = || file.metadata().unwrap().blocks() * 512;
     rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, mapped, 1 << 20).unwrap();
@@ -227,10 +227,10 @@ fn region_with_holes_opened_fills_them() {
 
 #[test]
 fn queue_larger_than_accepted_is_refused() {
-    let sandbox = Sandbox::new();
-    let large = queue::Options::<u8>::new().capacity(1 << 22).directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let large = queue::Options::<u8>::new().capacity(1 << 22).directory(test_dir.names());
     let _tx = large.sender(NAME).unwrap();
-    let small = queue::Options::<u8>::new().directory(sandbox.names());
+    let small = queue::Options::<u8>::new().directory(test_dir.names());
     let error = small.receiver(NAME).unwrap_err();
     expect(error, ErrorKind::WrongType, &[NAME, "4194304 slots", "at most 2097152", "max_region_bytes"]);
     large.receiver(NAME).expect("asked for");
@@ -246,10 +246,10 @@ fn queue_larger_than_accepted_is_refused() {
 
 #[test]
 fn pipe_larger_than_accepted_is_refused() {
-    let sandbox = Sandbox::new();
-    let large = pipe::Options::bytes().capacity_bytes(1 << 20).directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let large = pipe::Options::bytes().capacity_bytes(1 << 20).directory(test_dir.names());
     let one = large.open(NAME).unwrap();
-    let bounded = pipe::Options::bytes().capacity_bytes(1024).max_region_bytes(1 << 20).directory(sandbox.names());
+    let bounded = pipe::Options::bytes().capacity_bytes(1024).max_region_bytes(1 << 20).directory(test_dir.names());
     expect(bounded.open(NAME).unwrap_err(), ErrorKind::WrongType, &["at most 1048576", "max_region_bytes"]);
     let error = bounded.from_fd::<Pipe>(one.into_fd().unwrap()).unwrap_err();
     expect(error, ErrorKind::WrongType, &["at most 1048576"]);
@@ -258,8 +258,8 @@ fn pipe_larger_than_accepted_is_refused() {
 
 #[test]
 fn namespace_larger_than_accepted_is_refused() {
-    let sandbox = Sandbox::new();
-    let plain = || Namespace::builder().directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let plain = || Namespace::builder().directory(test_dir.names());
     for plan in [
         (0..33).fold(plain(), |plan, number| plan.bounded_semaphore(&number.to_string(), 1 << 16)),
         plain().queue::<u8>("one", 1 << 20).queue::<u8>("two", 1 << 20).bounded_semaphore("permits", 1),
@@ -271,13 +271,13 @@ fn namespace_larger_than_accepted_is_refused() {
         plan.open(NAME).expect("asked for");
         plain().max_region_bytes(1 << 30).open(NAME).expect("accepted");
     }
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]
 fn region_created_allocates_its_memory() {
-    let sandbox = Sandbox::new();
-    let _queue = queue::Options::bytes().capacity(64).directory(sandbox.names()).open(NAME).unwrap();
-    let facts = fs::metadata(sandbox.names().join(NAME)).unwrap();
+    let test_dir = TestDir::new();
+    let _queue = queue::Options::bytes().capacity(64).directory(test_dir.names()).open(NAME).unwrap();
+    let facts = fs::metadata(test_dir.names().join(NAME)).unwrap();
     assert!(facts.blocks() * 512 >= 64 * (256 + 4096) && facts.blocks() * 512 < 1 << 20, "{}", facts.blocks());
 }

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Sandbox, parts, start};
+use support::{TestDir, child_roles, start};
 use tombolo::pipe;
 use tombolo::{RecvError, WaitStrategy};
 
-parts!(fork_meanwhile);
+child_roles!(fork_meanwhile);
 
 /// Which function is slow: none until a part sets it.
 static SLOW_ATFORK: AtomicBool = AtomicBool::new(false);
@@ -134,18 +134,18 @@ fn fork_meanwhile(arguments: &[String]) {
 
 #[test]
 fn fork_while_handlers_are_registered_child_works() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("fork_meanwhile", &["registering handlers"]).finish();
 }
 
 #[test]
 fn fork_while_cores_are_counted_child_works() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("fork_meanwhile", &["counting cores"]).finish();
 }
 
 #[test]
 fn fork_while_pid_namespace_is_read_child_works() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("fork_meanwhile", &["asking for the namespace"]).finish();
 }

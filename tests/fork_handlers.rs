@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Sandbox, command, parts, start};
+use support::{TestDir, child_roles, command, start};
 use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::{RecvError, SendError};
 
-parts!(
+child_roles!(
     use_the_library_in_a_handler,
     fork_beside_a_thread_that_opens_under_a_lock,
     fork_beside_threads_that_open_and_drop,
@@ -191,7 +191,7 @@ fn use_the_library_in_a_handler(arguments: &[String]) {
 
 /// Tests each of the three handlers in a process of its own.
 fn in_every_handler(order: &str, action: &str, use_before: &str) {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let processes =
         PLACES.map(|place| (place, start("use_the_library_in_a_handler", &[order, place, action, use_before])));
     for (place, mut process) in processes {
@@ -238,7 +238,7 @@ fn fork_handler_as_first_use_returns() {
 /// As on a kernel that cannot wipe pages on a fork: the library's handlers have to.
 #[test]
 fn fork_handler_without_wipe_on_fork_returns() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     for order in ["before", "after"] {
         for place in PLACES {
             let mut command = command("use_the_library_in_a_handler", &[order, place, "open", "used"]);
@@ -317,7 +317,7 @@ fn fork_beside_a_thread_that_opens_under_a_lock(_: &[String]) {
 
 #[test]
 fn fork_handler_lock_of_program_is_taken_before_lock_of_library() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("fork_beside_a_thread_that_opens_under_a_lock", &[]).finish();
 }
 
@@ -355,7 +355,7 @@ fn fork_beside_threads_that_open_and_drop(_: &[String]) {
 
 #[test]
 fn fork_beside_opening_threads_child_keeps_no_descriptor() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("fork_beside_threads_that_open_and_drop", &[]).finish();
 }
 
@@ -379,6 +379,6 @@ fn fork_without_handlers(_: &[String]) {
 
 #[test]
 fn fork_by_raw_clone_inherited_endpoints_are_refused() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("fork_without_handlers", &[]).finish();
 }

@@ -14,12 +14,12 @@ use std::thread;
 use std::time::Duration;
 
 use memmap2::MmapOptions;
-use support::{Board, Sandbox, parts, start, until};
+use support::{SharedCounters, TestDir, child_roles, start, until};
 use tombolo::RecvError;
 use tombolo::pipe;
 use tombolo::queue;
 
-parts!(
+child_roles!(
     leave_without_descriptors,
     wait_without_descriptors,
     lose_the_lock,
@@ -51,37 +51,37 @@ fn leave_without_descriptors(arguments: &[String]) {
 
 #[test]
 fn name_last_one_leaves_without_descriptors_is_removed() {
-    let sandbox = Sandbox::new();
-    start("leave_without_descriptors", &[sandbox.names().to_str().unwrap()]).finish();
-    assert_eq!(sandbox.litter(), [""; 0]);
+    let test_dir = TestDir::new();
+    start("leave_without_descriptors", &[test_dir.names().to_str().unwrap()]).finish();
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 fn lose_the_lock(arguments: &[String]) {
-    let board = Board::at(Path::new(&arguments[1]));
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
     let mut tx = queue(&arguments[0]).sender(NAME).unwrap();
     tx.send(&1).unwrap();
     // SAFETY: closes descriptors that are not ours to close, which is what this is about.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
-    board.meet(0, 2);
+    counters.meet(0, 2);
     thread::sleep(Duration::from_secs(600));
     forget(tx);
 }
 
 fn wait_without_descriptors(arguments: &[String]) {
-    let board = Board::at(Path::new(&arguments[1]));
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
     let mut rx = queue(&arguments[0]).receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(1));
     let used = use_up_descriptors();
-    board.meet(0, 2);
+    counters.meet(0, 2);
     assert_eq!(rx.recv_timeout(Duration::from_secs(10)), Err(RecvError::LockLost));
     drop(used);
 }
 
 #[test]
 fn receiver_without_descriptors_returns_lock_lost() {
-    let sandbox = Sandbox::new();
-    let (names, board) = (sandbox.names(), sandbox.file("board"));
-    let arguments = [names.to_str().unwrap(), board.to_str().unwrap()];
+    let test_dir = TestDir::new();
+    let (names, counters) = (test_dir.names(), test_dir.file("counters"));
+    let arguments = [names.to_str().unwrap(), counters.to_str().unwrap()];
     let sender = start("lose_the_lock", &arguments);
     start("wait_without_descriptors", &arguments).finish();
     sender.kill();
@@ -114,9 +114,9 @@ fn remove_beside_clones(arguments: &[String]) {
 
 #[test]
 fn name_last_one_leaves_beside_raw_clones_is_removed() {
-    let sandbox = Sandbox::new();
-    start("remove_beside_clones", &[sandbox.names().to_str().unwrap()]).finish();
-    assert_eq!(sandbox.litter(), [""; 0]);
+    let test_dir = TestDir::new();
+    start("remove_beside_clones", &[test_dir.names().to_str().unwrap()]).finish();
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 /// The words look as if a sender was killed with a claim. Then the last participant exits without
@@ -139,57 +139,57 @@ fn end_by_exit(arguments: &[String]) {
 
 #[test]
 fn name_last_one_exits_with_unsent_message_of_dead_is_removed() {
-    let sandbox = Sandbox::new();
-    start("end_by_exit", &[sandbox.names().to_str().unwrap()]).finish();
-    assert_eq!(sandbox.litter(), [""; 0]);
+    let test_dir = TestDir::new();
+    start("end_by_exit", &[test_dir.names().to_str().unwrap()]).finish();
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 const ROUNDS: u64 = 20;
 
-/// Words of the board in [`leave`].
+/// Words of the counters in [`leave`].
 const IS_THERE: usize = 0;
 const MAY_LEAVE: usize = 1;
 const HAS_LEFT: usize = 2;
 
 fn send_and_stay(arguments: &[String]) {
-    let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let (names, counters) = (Path::new(&arguments[0]), SharedCounters::at(Path::new(&arguments[1])));
     let pipe = pipe::Options::<u64>::new().directory(names).sender("pipe").unwrap();
     let queue = queue::Options::<u64>::new().directory(names).sender(NAME).unwrap();
-    board.meet(IS_THERE, 3);
+    counters.meet(IS_THERE, 3);
     thread::sleep(Duration::from_secs(600));
     drop((pipe, queue));
 }
 
 fn leave(arguments: &[String]) {
-    let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let (names, counters) = (Path::new(&arguments[0]), SharedCounters::at(Path::new(&arguments[1])));
     let pipe = pipe::Options::<u64>::new().directory(names).receiver("pipe").unwrap();
     let queue = queue::Options::<u64>::new().directory(names).receiver(NAME).unwrap();
-    board.meet(IS_THERE, 3);
-    until(|| board.word(MAY_LEAVE).load(Ordering::SeqCst) == 1);
+    counters.meet(IS_THERE, 3);
+    until(|| counters.word(MAY_LEAVE).load(Ordering::SeqCst) == 1);
     drop((pipe, queue));
-    board.word(HAS_LEFT).store(1, Ordering::SeqCst);
+    counters.word(HAS_LEFT).store(1, Ordering::SeqCst);
 }
 
 /// What it finds out does not depend on how long it takes.
 #[test]
 fn name_last_one_stopped_while_leaving_is_removed() {
     for _ in 0..ROUNDS {
-        let sandbox = Sandbox::new();
-        let (names, board) = (sandbox.names(), sandbox.file("board"));
-        let arguments = [names.to_str().unwrap(), board.to_str().unwrap()];
-        let board = Board::at(&board);
+        let test_dir = TestDir::new();
+        let (names, counters) = (test_dir.names(), test_dir.file("counters"));
+        let arguments = [names.to_str().unwrap(), counters.to_str().unwrap()];
+        let counters = SharedCounters::at(&counters);
         let sender = start("send_and_stay", &arguments);
         let receiver = start("leave", &arguments);
-        board.meet(IS_THERE, 3);
+        counters.meet(IS_THERE, 3);
         sender.kill();
-        board.word(MAY_LEAVE).store(1, Ordering::SeqCst);
-        while board.word(HAS_LEFT).load(Ordering::SeqCst) == 0 {
+        counters.word(MAY_LEAVE).store(1, Ordering::SeqCst);
+        while counters.word(HAS_LEFT).load(Ordering::SeqCst) == 0 {
             receiver.signal(libc::SIGSTOP);
             thread::sleep(Duration::from_millis(2));
             receiver.signal(libc::SIGCONT);
             thread::sleep(Duration::from_micros(20));
         }
         receiver.finish();
-        assert_eq!(sandbox.litter(), [""; 0], "a name has stayed");
+        assert_eq!(test_dir.leftovers(), [""; 0], "a name has stayed");
     }
 }

@@ -11,14 +11,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use support::{Board, Sandbox, alone, command, fork, parts, say};
+use support::{SharedCounters, TestDir, alone, child_roles, command, fork, report};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, Mutex};
 use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
 
-parts![inside];
+child_roles![inside];
 
 const PIPE: &str = "pipe";
 const QUEUE: &str = "queue";
@@ -42,52 +42,52 @@ fn close_everything() {
     assert_eq!(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) }, 0);
 }
 
-fn live_on(sandbox: &Sandbox) {
-    while sandbox.file("").exists() {
+fn live_on(test_dir: &TestDir) {
+    while test_dir.file("").exists() {
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
 fn lock_lost_by_sender_is_reported_before_its_death() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let board = Board::at(&sandbox.file("board"));
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let counters = SharedCounters::at(&test_dir.file("counters"));
     let careless = fork(&alone, || {
-        let mut tx = pipe(sandbox.names()).sender(PIPE).unwrap();
+        let mut tx = pipe(test_dir.names()).sender(PIPE).unwrap();
         tx.send(&1).unwrap();
         close_everything();
-        board.meet(0, 2);
-        live_on(&sandbox);
+        counters.meet(0, 2);
+        live_on(&test_dir);
     });
-    board.meet(0, 2);
+    counters.meet(0, 2);
     let pid = careless.pid() as u64;
-    let mut rx = pipe(sandbox.names()).receiver(PIPE).unwrap();
+    let mut rx = pipe(test_dir.names()).receiver(PIPE).unwrap();
     assert_eq!(rx.recv(), Ok(1));
     assert_eq!(rx.recv(), Err(RecvError::LockLost));
-    let error = pipe(sandbox.names()).sender(PIPE).unwrap_err();
+    let error = pipe(test_dir.names()).sender(PIPE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LockLost { pid });
     assert!(error.to_string().contains(&pid.to_string()), "{error}");
-    let inspection = Directory::at(sandbox.names()).inspect(PIPE).unwrap();
+    let inspection = Directory::at(test_dir.names()).inspect(PIPE).unwrap();
     assert_eq!(inspection.participants[0].status, ParticipantStatus::LockLost);
     careless.kill();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied), "now it is dead");
-    let mut tx = pipe(sandbox.names()).sender(PIPE).unwrap();
+    let mut tx = pipe(test_dir.names()).sender(PIPE).unwrap();
     tx.send(&2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
 }
 
 #[test]
 fn lock_lost_by_receiver_is_reported_before_its_death() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let board = Board::at(&sandbox.file("board"));
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let counters = SharedCounters::at(&test_dir.file("counters"));
     let careless = fork(&alone, || {
-        let _rx = pipe(sandbox.names()).receiver(PIPE).unwrap();
+        let _rx = pipe(test_dir.names()).receiver(PIPE).unwrap();
         close_everything();
-        board.meet(0, 2);
-        live_on(&sandbox);
+        counters.meet(0, 2);
+        live_on(&test_dir);
     });
-    board.meet(0, 2);
-    let mut tx = pipe(sandbox.names()).sender(PIPE).unwrap();
+    counters.meet(0, 2);
+    let mut tx = pipe(test_dir.names()).sender(PIPE).unwrap();
     let error = (0..10).find_map(|number| tx.send(&number).err());
     assert_eq!(error, Some(SendError::LockLost));
     careless.kill();
@@ -96,19 +96,19 @@ fn lock_lost_by_receiver_is_reported_before_its_death() {
 
 #[test]
 fn lock_lost_by_queue_sender_is_reported_before_its_death() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let board = Board::at(&sandbox.file("board"));
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let counters = SharedCounters::at(&test_dir.file("counters"));
     let careless = fork(&alone, || {
-        let tx = queue(sandbox.names()).sender(QUEUE).unwrap();
+        let tx = queue(test_dir.names()).sender(QUEUE).unwrap();
         close_everything();
-        board.meet(0, 2);
-        live_on(&sandbox);
+        counters.meet(0, 2);
+        live_on(&test_dir);
         forget(tx);
     });
-    board.meet(0, 2);
-    let mut rx = queue(sandbox.names()).receiver(QUEUE).unwrap();
+    counters.meet(0, 2);
+    let mut rx = queue(test_dir.names()).receiver(QUEUE).unwrap();
     assert_eq!(rx.recv(), Err(RecvError::LockLost));
-    let seen = Directory::at(sandbox.names()).inspect(QUEUE).unwrap();
+    let seen = Directory::at(test_dir.names()).inspect(QUEUE).unwrap();
     assert_eq!(seen.participants[0].status, ParticipantStatus::LockLost);
     careless.kill();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
@@ -116,13 +116,13 @@ fn lock_lost_by_queue_sender_is_reported_before_its_death() {
 
 #[test]
 fn lock_lost_of_own_endpoint_is_not_reopened_while_handle_lives() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
+    let (alone, test_dir) = (alone(), TestDir::new());
     fork(&alone, || {
-        let handles = (pipe(sandbox.names()).sender(PIPE).unwrap(), queue(sandbox.names()).sender(QUEUE).unwrap());
+        let handles = (pipe(test_dir.names()).sender(PIPE).unwrap(), queue(test_dir.names()).sender(QUEUE).unwrap());
         close_everything();
-        let error = pipe(sandbox.names()).sender(PIPE).unwrap_err();
+        let error = pipe(test_dir.names()).sender(PIPE).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LockLost { pid: u64::from(std::process::id()) });
-        let there = queue(sandbox.names()).receiver(QUEUE).unwrap();
+        let there = queue(test_dir.names()).receiver(QUEUE).unwrap();
         assert_eq!(there.stats().senders, 1, "it is not repaired");
         forget(handles);
     })
@@ -131,18 +131,18 @@ fn lock_lost_of_own_endpoint_is_not_reopened_while_handle_lives() {
 
 #[test]
 fn lock_lost_with_main_thread_ended_is_not_reported_as_death() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let board = Board::at(&sandbox.file("board"));
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let counters = SharedCounters::at(&test_dir.file("counters"));
     let careless = fork(&alone, || {
-        let tx = pipe(sandbox.names()).sender(PIPE).unwrap();
+        let tx = pipe(test_dir.names()).sender(PIPE).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
                 while fs::read_to_string("/proc/self/maps").is_ok_and(|maps| !maps.is_empty()) {
                     thread::sleep(Duration::from_millis(1));
                 }
                 close_everything();
-                board.meet(0, 2);
-                live_on(&sandbox);
+                counters.meet(0, 2);
+                live_on(&test_dir);
                 forget(tx);
             });
             // SAFETY: ends this thread only; the other one borrows from a stack that stays where it
@@ -150,8 +150,8 @@ fn lock_lost_with_main_thread_ended_is_not_reported_as_death() {
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
     });
-    board.meet(0, 2);
-    let mut rx = pipe(sandbox.names()).receiver(PIPE).unwrap();
+    counters.meet(0, 2);
+    let mut rx = pipe(test_dir.names()).receiver(PIPE).unwrap();
     assert_eq!(rx.recv(), Err(RecvError::LockLost));
     careless.signal(libc::SIGKILL);
     drop(careless);
@@ -163,7 +163,7 @@ fn is_root() -> bool {
     // SAFETY: asks for a number.
     let is_root = unsafe { libc::geteuid() } == 0;
     if !is_root {
-        say("SKIPPED: not run as root, so this was not tested");
+        report("SKIPPED: not run as root, so this was not tested");
     }
     is_root
 }
@@ -173,21 +173,21 @@ fn lock_lost_with_memory_map_hidden_is_not_reported_as_death() {
     if !is_root() {
         return;
     }
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let board = Board::at(&sandbox.file("board"));
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let counters = SharedCounters::at(&test_dir.file("counters"));
     let careless = fork(&alone, || {
-        let tx = pipe(sandbox.names()).mode(0o666).sender(PIPE).unwrap();
-        fs::set_permissions(sandbox.names(), fs::Permissions::from_mode(0o777)).unwrap();
+        let tx = pipe(test_dir.names()).mode(0o666).sender(PIPE).unwrap();
+        fs::set_permissions(test_dir.names(), fs::Permissions::from_mode(0o777)).unwrap();
         close_everything();
-        board.meet(0, 2);
-        live_on(&sandbox);
+        counters.meet(0, 2);
+        live_on(&test_dir);
         forget(tx);
     });
-    board.meet(0, 2);
+    counters.meet(0, 2);
     fork(&alone, || {
         // SAFETY: a process of its own; nobody else's identity changes.
         unsafe { assert_eq!((libc::setgid(65534), libc::setuid(65534)), (0, 0)) };
-        let mut rx = pipe(sandbox.names()).allow_other_owner().receiver(PIPE).unwrap();
+        let mut rx = pipe(test_dir.names()).allow_other_owner().receiver(PIPE).unwrap();
         assert!(fs::read(format!("/proc/{}/maps", careless.pid())).is_err(), "it can be read");
         assert_eq!(rx.recv(), Err(RecvError::LockLost));
     })
@@ -232,8 +232,8 @@ fn proc_of_other_pid_namespace_death_is_reported() {
     if !is_root() {
         return;
     }
-    let sandbox = Sandbox::new();
-    let names = sandbox.names();
+    let test_dir = TestDir::new();
+    let names = test_dir.names();
     fs::create_dir_all(&names).unwrap();
     let outer = std::process::id().to_string();
     let inner = command("inside", &[names.to_str().unwrap(), &outer]);
@@ -243,7 +243,7 @@ fn proc_of_other_pid_namespace_death_is_reported() {
     let status = match unshare.status() {
         Ok(status) if names.join("done").exists() => status,
         Ok(status) if status.code() == Some(1) && names.read_dir().unwrap().next().is_none() => {
-            return say("SKIPPED: no PID namespace can be made here, so this was not tested");
+            return report("SKIPPED: no PID namespace can be made here, so this was not tested");
         }
         outcome => panic!("{outcome:?}"),
     };

@@ -12,12 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use support::{Sandbox, parts, say, start};
+use support::{TestDir, child_roles, report, start};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::{Directory, Endpoint, ErrorKind, SendError};
 
-parts!(
+child_roles!(
     fill_a_small_file_system,
     make_room_in_a_small_file_system,
     make_too_large_a_region_in_a_group,
@@ -48,15 +48,15 @@ fn mount_small(place: &str) -> bool {
             && libc::mount(tmpfs.as_ptr(), place.as_ptr(), tmpfs.as_ptr(), 0, limit.as_ptr().cast()) == 0
     };
     if !mounted {
-        say("SKIPPED: too small a file system (no permission to mount); run the tests as root for it");
+        report("SKIPPED: too small a file system (no permission to mount); run the tests as root for it");
     }
     mounted
 }
 
 fn start_in_a_directory(part: &str) {
-    let sandbox = Sandbox::new();
-    fs::create_dir(sandbox.names()).unwrap();
-    start(part, &[sandbox.names().to_str().unwrap()]).finish();
+    let test_dir = TestDir::new();
+    fs::create_dir(test_dir.names()).unwrap();
+    start(part, &[test_dir.names().to_str().unwrap()]).finish();
 }
 
 #[test]
@@ -105,58 +105,58 @@ fn make_room_in_a_small_file_system(arguments: &[String]) {
 
 #[test]
 fn memory_limit_of_empty_queue_is_64_mib() {
-    let sandbox = Sandbox::new();
-    let mut queue = queue(&sandbox.names()).open(NAME).unwrap();
-    let base = memory(&sandbox.names());
+    let test_dir = TestDir::new();
+    let mut queue = queue(&test_dir.names()).open(NAME).unwrap();
+    let base = memory(&test_dir.names());
     let mut received = Vec::new();
     for (count, length) in [(4, 40 * MIB), (20, 3 * MIB), (40, 5000), (1, 100 * MIB)] {
         let message = vec![1; length];
         (0..count).for_each(|_| queue.send(&message).unwrap());
         assert!(queue.stats().extents_bytes >= (count * length) as u64);
         (0..count).for_each(|_| assert_eq!(queue.recv(&mut received), Ok(length)));
-        let kept = memory(&sandbox.names()) - base;
+        let kept = memory(&test_dir.names()) - base;
         assert!(kept <= 64 * MIB as u64, "{count} of {length}: {kept}");
         assert_eq!(queue.stats().extents_bytes, kept);
-        let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+        let inspection = Directory::at(test_dir.names()).inspect(NAME).unwrap();
         assert_eq!(inspection.queue.unwrap().extents_bytes, kept);
     }
 }
 
 #[test]
 fn memory_kept_by_short_message_after_all_left_is_its_own_only() {
-    let sandbox = Sandbox::new();
-    let mut queue = queue(&sandbox.names()).open(NAME).unwrap();
-    let base = memory(&sandbox.names());
+    let test_dir = TestDir::new();
+    let mut queue = queue(&test_dir.names()).open(NAME).unwrap();
+    let base = memory(&test_dir.names());
     let mut received = Vec::new();
     queue.send(&vec![1; 30 * MIB]).unwrap();
     assert_eq!(queue.recv(&mut received), Ok(30 * MIB));
     queue.send(&vec![2; 5000]).unwrap();
     drop(queue);
-    let kept = memory(&sandbox.names()) - base;
+    let kept = memory(&test_dir.names()) - base;
     assert!(kept <= 2 * 4096, "{kept} bytes for a message of 5000");
-    let mut queue = self::queue(&sandbox.names()).open(NAME).unwrap();
+    let mut queue = self::queue(&test_dir.names()).open(NAME).unwrap();
     assert_eq!(queue.recv(&mut received), Ok(5000));
     assert_eq!(received, [2; 5000]);
 }
 
 #[test]
 fn memory_pooled_is_freed_by_the_last_to_leave() {
-    let sandbox = Sandbox::new();
-    let (mut tx, mut rx) = queue(&sandbox.names()).open(NAME).unwrap().split();
-    let base = memory(&sandbox.names());
+    let test_dir = TestDir::new();
+    let (mut tx, mut rx) = queue(&test_dir.names()).open(NAME).unwrap().split();
+    let base = memory(&test_dir.names());
     let mut received = Vec::new();
     for _ in 0..2 {
         (0..3).for_each(|_| tx.send(&vec![1; 12 * MIB]).unwrap());
         (0..3).for_each(|_| assert_eq!(rx.recv(&mut received), Ok(12 * MIB)));
     }
     drop(rx.into_fd().unwrap()); // which is a death: the messages wait for another receiver
-    assert!(memory(&sandbox.names()) >= base + 25 * MIB as u64, "the sender is still there");
+    assert!(memory(&test_dir.names()) >= base + 25 * MIB as u64, "the sender is still there");
     tx.send(&vec![2; MIB]).unwrap();
     tx.send(b"short").unwrap();
     drop(tx);
-    let kept = memory(&sandbox.names()) - base;
+    let kept = memory(&test_dir.names()) - base;
     assert!((MIB as u64..MIB as u64 + 3 * 4096).contains(&kept), "but what the messages wait in: {kept}");
-    let mut rx = queue(&sandbox.names()).receiver(NAME).unwrap();
+    let mut rx = queue(&test_dir.names()).receiver(NAME).unwrap();
     assert_eq!((rx.recv(&mut received), rx.recv(&mut received)), (Ok(MIB), Ok(5)));
     drop(rx);
 }
@@ -171,7 +171,7 @@ impl Group {
     fn new(name: &str) -> Option<Self> {
         let found = Self::make(name);
         if found.is_none() {
-            say(
+            report(
                 "SKIPPED: a control group's limit (no memory controller, or no permission); run the tests as root for it",
             );
         }
@@ -201,8 +201,8 @@ impl Group {
 
     /// Runs a part that enters the group; it must succeed.
     fn run(&self, part: &str) {
-        let sandbox = Sandbox::new();
-        start(part, &[sandbox.names().to_str().unwrap(), self.below.to_str().unwrap()]).finish();
+        let test_dir = TestDir::new();
+        start(part, &[test_dir.names().to_str().unwrap(), self.below.to_str().unwrap()]).finish();
     }
 }
 
@@ -287,7 +287,7 @@ fn make_a_region_beside_page_cache(arguments: &[String]) {
     let usage = usage("memory.usage_in_bytes").or_else(|| usage("memory.current")).unwrap();
     fs::remove_file(&path).unwrap(); // the pages stay as long as it is open
     if usage.trim().parse::<usize>().unwrap() < 50 * MIB {
-        return say("SKIPPED: a control group full of page cache (there is no disk whose pages it counts)");
+        return report("SKIPPED: a control group full of page cache (there is no disk whose pages it counts)");
     }
     let options = pipe::Options::bytes().capacity_bytes(32 * MIB).directory(&arguments[0]);
     options.create().expect("what can be reclaimed is no reason to refuse");

@@ -14,15 +14,15 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Board, Process, Sandbox, alone, fork, parts, say, start, until};
-use sweep::{NAME, sweep_stopping, within, wreck};
+use support::{Process, SharedCounters, TestDir, alone, child_roles, fork, report, start, until};
+use sweep::{NAME, kill_after_changes, nested_guard, sweep_stopping};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue::{self, Queue};
 use tombolo::sync::LockError;
 use tombolo::{Directory, Endpoint, ErrorKind, Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 
-parts!(hold_the_mutex, wait_for_the_mutex, join_and_leave, receive_nothing);
+child_roles!(hold_the_mutex, wait_for_the_mutex, join_and_leave, receive_nothing);
 
 type Value = [u64; 2];
 
@@ -65,7 +65,7 @@ fn queue_repair_deferred_participant_stays_taken() {
         },
         |names, _| {
             // Its first change is the intent, the second the tail: then it has a claim.
-            let was_killed = wreck(names, 2, || {
+            let was_killed = kill_after_changes(names, 2, || {
                 let mut tx = values(names).sender(NAME).unwrap();
                 move || tx.send(&[2; 2]).unwrap()
             });
@@ -155,7 +155,7 @@ fn plan(names: &Path) -> NamespaceBuilder {
 #[test]
 fn condvar_notified_between_unlock_and_sleep_wakes() {
     const IN_TIME: usize = 0;
-    let board = |names: &Path| Board::at(&names.with_file_name("board"));
+    let counters = |names: &Path| SharedCounters::at(&names.with_file_name("counters"));
     let open = |namespace: &Namespace| {
         let (mutex, condition) = (namespace.mutex::<u64>("mutex").unwrap(), namespace.condvar("condition").unwrap());
         let is_free = mutex.try_lock().map(|mut guard| *guard = 1).is_ok();
@@ -170,10 +170,10 @@ fn condvar_notified_between_unlock_and_sleep_wakes() {
             let namespace = plan(names).open(NAME).unwrap();
             // If the victim sleeps before it gets to the step at which it is stopped, this process
             // wakes it.
-            let opener = fork(&within(), || {
+            let opener = fork(&nested_guard(), || {
                 let namespace = plan(names).open(NAME).unwrap();
-                let (began, board) = (Instant::now(), board(names));
-                let is_in_time = || board.word(IN_TIME).load(Ordering::SeqCst) == 1;
+                let (began, counters) = (Instant::now(), counters(names));
+                let is_in_time = || counters.word(IN_TIME).load(Ordering::SeqCst) == 1;
                 until(|| is_in_time() || began.elapsed() > Duration::from_secs(2) && open(&namespace));
             });
             (namespace, opener)
@@ -188,7 +188,7 @@ fn condvar_notified_between_unlock_and_sleep_wakes() {
         },
         |names, (namespace, _)| {
             if open(namespace) {
-                board(names).word(IN_TIME).store(1, Ordering::SeqCst);
+                counters(names).word(IN_TIME).store(1, Ordering::SeqCst);
                 caught.set(caught.get() + 1);
             }
         },
@@ -234,31 +234,31 @@ fn queue_receiver_seen_by_sender_reports_closed() {
             let _ = Directory::at(names).unlink(NAME, false);
         },
     );
-    say(&format!("seen at {} stops", seen.get()));
+    report(&format!("seen at {} stops", seen.get()));
 }
 
-fn enter(sandbox: &Sandbox, part: &str) -> Process {
-    start(part, &[sandbox.names().to_str().unwrap(), sandbox.file("board").to_str().unwrap()])
+fn enter(test_dir: &TestDir, part: &str) -> Process {
+    start(part, &[test_dir.names().to_str().unwrap(), test_dir.file("counters").to_str().unwrap()])
 }
 
-fn surroundings(arguments: &[String]) -> (Namespace, Board) {
-    (plan(Path::new(&arguments[0])).open(NAME).unwrap(), Board::at(Path::new(&arguments[1])))
+fn surroundings(arguments: &[String]) -> (Namespace, SharedCounters) {
+    (plan(Path::new(&arguments[0])).open(NAME).unwrap(), SharedCounters::at(Path::new(&arguments[1])))
 }
 
 fn hold_the_mutex(arguments: &[String]) {
-    let (namespace, board) = surroundings(arguments);
+    let (namespace, counters) = surroundings(arguments);
     let mutex = namespace.mutex::<u64>("mutex").unwrap();
     let _guard = mutex.lock().unwrap();
-    board.meet(0, 2);
+    counters.meet(0, 2);
     loop {
         thread::park();
     }
 }
 
 fn wait_for_the_mutex(arguments: &[String]) {
-    let (namespace, board) = surroundings(arguments);
+    let (namespace, counters) = surroundings(arguments);
     let mutex = namespace.mutex::<u64>("mutex").unwrap();
-    board.meet(0, 2);
+    counters.meet(0, 2);
     let _ = mutex.lock();
 }
 
@@ -271,17 +271,17 @@ fn join_and_leave(arguments: &[String]) {
 #[test]
 fn mutex_owner_killed_while_newcomers_yield_next_lock_reports_owner_died() {
     let _alone = alone();
-    let sandbox = Sandbox::new();
-    let board = Board::at(&sandbox.file("board"));
-    let mutex = plan(&sandbox.names()).open(NAME).unwrap().mutex::<u64>("mutex").unwrap();
-    let owner = enter(&sandbox, "hold_the_mutex");
-    board.meet(0, 2);
-    let waiter = enter(&sandbox, "wait_for_the_mutex");
-    board.meet(0, 2);
+    let test_dir = TestDir::new();
+    let counters = SharedCounters::at(&test_dir.file("counters"));
+    let mutex = plan(&test_dir.names()).open(NAME).unwrap().mutex::<u64>("mutex").unwrap();
+    let owner = enter(&test_dir, "hold_the_mutex");
+    counters.meet(0, 2);
+    let waiter = enter(&test_dir, "wait_for_the_mutex");
+    counters.meet(0, 2);
     thread::sleep(Duration::from_millis(200)); // by then newcomers have to yield
     stop(&waiter);
     owner.kill();
-    enter(&sandbox, "join_and_leave").finish(); // repairs: the lock is free, and the death is not yet reported
+    enter(&test_dir, "join_and_leave").finish(); // repairs: the lock is free, and the death is not yet reported
     assert!(!mutex.is_locked());
     assert!(matches!(mutex.lock(), Err(LockError::OwnerDied(_))), "the death was reported to no process");
     waiter.signal(libc::SIGCONT);
@@ -300,12 +300,12 @@ fn stop(process: &Process) {
 #[test]
 fn mutex_with_long_waiter_newcomer_yields() {
     let _alone = alone();
-    let sandbox = Sandbox::new();
-    let board = Board::at(&sandbox.file("board"));
-    let mutex = plan(&sandbox.names()).open(NAME).unwrap().mutex::<u64>("mutex").unwrap();
+    let test_dir = TestDir::new();
+    let counters = SharedCounters::at(&test_dir.file("counters"));
+    let mutex = plan(&test_dir.names()).open(NAME).unwrap().mutex::<u64>("mutex").unwrap();
     let guard = mutex.lock().unwrap();
-    let waiter = enter(&sandbox, "wait_for_the_mutex");
-    board.meet(0, 2);
+    let waiter = enter(&test_dir, "wait_for_the_mutex");
+    counters.meet(0, 2);
     thread::sleep(Duration::from_millis(200)); // by then newcomers have to yield
     stop(&waiter);
     drop(guard);
@@ -317,9 +317,9 @@ fn mutex_with_long_waiter_newcomer_yields() {
 }
 
 fn receive_nothing(arguments: &[String]) {
-    let (names, board) = (Path::new(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let (names, counters) = (Path::new(&arguments[0]), SharedCounters::at(Path::new(&arguments[1])));
     let _rx = pipe::Options::<u64>::new().capacity(1).directory(names).receiver(NAME).unwrap();
-    board.meet(0, 2);
+    counters.meet(0, 2);
     loop {
         thread::park();
     }
@@ -330,15 +330,15 @@ fn receive_nothing(arguments: &[String]) {
 #[test]
 fn pipe_two_receivers_killed_between_checks_sender_reports_one_death() {
     let _alone = alone();
-    let sandbox = Sandbox::new();
-    let board = Board::at(&sandbox.file("board"));
+    let test_dir = TestDir::new();
+    let counters = SharedCounters::at(&test_dir.file("counters"));
     let mut receivers = Vec::new();
     let mut tx = None;
     for killed in [true, true, false] {
-        let receiver = enter(&sandbox, "receive_nothing");
-        board.meet(0, 2);
+        let receiver = enter(&test_dir, "receive_nothing");
+        counters.meet(0, 2);
         if tx.is_none() {
-            let mut sender = pipe::Options::<u64>::new().capacity(1).directory(sandbox.names()).sender(NAME).unwrap();
+            let mut sender = pipe::Options::<u64>::new().capacity(1).directory(test_dir.names()).sender(NAME).unwrap();
             sender.try_send(&1).unwrap();
             tx = Some(sender);
         }

@@ -6,7 +6,7 @@ use tombolo::pipe::{self, Pipe, Receiver, Sender};
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
 
 mod support;
-use support::Sandbox;
+use support::TestDir;
 
 const SHORT: Duration = Duration::from_millis(5);
 
@@ -46,8 +46,8 @@ fn sender_batch_stops_at_message_over_limit() {
 
 #[test]
 fn receiver_smaller_message_limit_is_refused() {
-    let sandbox = Sandbox::new();
-    let options = pipe::Options::bytes().directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let options = pipe::Options::bytes().directory(test_dir.names());
     let _tx = options.sender("x").unwrap();
     let refused = options.clone().max_message_bytes(16).receiver("x").unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::WrongType);
@@ -56,8 +56,8 @@ fn receiver_smaller_message_limit_is_refused() {
 
 #[test]
 fn receiver_successor_of_half_read_message_returns_lost() {
-    let sandbox = Sandbox::new();
-    let options = pipe::Options::bytes().capacity_bytes(1024).directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let options = pipe::Options::bytes().capacity_bytes(1024).directory(test_dir.names());
     let mut tx = options.sender("x").unwrap();
     let mut first = options.receiver("x").unwrap();
     tx.send(&[1; 600]).unwrap();
@@ -92,22 +92,22 @@ fn pipe_halves_of_two_pipes_are_not_transferred() {
 
 #[test]
 fn sender_transferred_keeps_its_name() {
-    let sandbox = Sandbox::new();
-    let options = pipe::Options::bytes().directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let options = pipe::Options::bytes().directory(test_dir.names());
     let tx = options.sender("x").unwrap();
     let rx = options.receiver("x").unwrap();
     let tx: Sender = options.from_fd(tx.into_fd().unwrap()).unwrap();
     assert_eq!(tx.name(), Some("x"));
     drop((rx, tx));
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]
 fn directory_unlink_of_other_file_needs_force() {
-    let sandbox = Sandbox::new();
-    let directory = Directory::at(sandbox.names());
-    drop(pipe::Options::bytes().directory(sandbox.names()).sender("x").unwrap());
-    std::fs::write(sandbox.names().join("x"), "no region").unwrap();
+    let test_dir = TestDir::new();
+    let directory = Directory::at(test_dir.names());
+    drop(pipe::Options::bytes().directory(test_dir.names()).sender("x").unwrap());
+    std::fs::write(test_dir.names().join("x"), "no region").unwrap();
     assert_eq!(directory.unlink("x", false).unwrap_err().kind(), ErrorKind::NotARegion);
     directory.unlink("x", true).unwrap();
     assert_eq!(directory.unlink("x", true).unwrap_err().kind(), ErrorKind::NotFound);

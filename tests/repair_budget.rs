@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
-use support::{Sandbox, alone, fork};
+use support::{TestDir, alone, fork};
 use tombolo::Namespace;
 use tombolo::fuzzing::effort;
 use tombolo::queue;
@@ -107,14 +107,14 @@ impl Hostile {
     }
 }
 
-fn options(sandbox: &Sandbox, participants: usize) -> queue::Options<u64> {
-    queue::Options::<u64>::new().capacity(CAPACITY).max_participants(participants).directory(sandbox.names())
+fn options(test_dir: &TestDir, participants: usize) -> queue::Options<u64> {
+    queue::Options::<u64>::new().capacity(CAPACITY).max_participants(participants).directory(test_dir.names())
 }
 
-fn ends(sandbox: &Sandbox, participants: usize) -> (queue::Sender<u64>, queue::Receiver<u64>, Hostile) {
-    let options = options(sandbox, participants);
+fn ends(test_dir: &TestDir, participants: usize) -> (queue::Sender<u64>, queue::Receiver<u64>, Hostile) {
+    let options = options(test_dir, participants);
     let ends = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
-    (ends.0, ends.1, Hostile::at(&sandbox.names().join(NAME), RECORDS_AT, participants))
+    (ends.0, ends.1, Hostile::at(&test_dir.names().join(NAME), RECORDS_AT, participants))
 }
 
 /// The cost of an action: questions, words, and an upper bound on the number of checks.
@@ -129,8 +129,8 @@ fn cost<R>(action: impl FnOnce() -> R) -> (u64, u64, u64) {
 #[test]
 fn wait_beside_hostile_records_has_bounded_cost() {
     for participants in [64, 1024] {
-        let sandbox = Sandbox::new();
-        let (tx, mut rx, hostile) = ends(&sandbox, participants);
+        let test_dir = TestDir::new();
+        let (tx, mut rx, hostile) = ends(&test_dir, participants);
         hostile.quarantine_all();
         hostile.add_dead(2..participants - 1);
         // Even a live participant claims every slot.
@@ -157,8 +157,8 @@ fn wait_beside_hostile_records_has_bounded_cost() {
 #[test]
 fn repair_of_hostile_records_checks_each_once() {
     let participants = 1024;
-    let sandbox = Sandbox::new();
-    let (tx, mut rx, hostile) = ends(&sandbox, participants);
+    let test_dir = TestDir::new();
+    let (tx, mut rx, hostile) = ends(&test_dir, participants);
     hostile.quarantine_all();
     hostile.add_dead(2..participants);
     let mut questions = 0;
@@ -178,8 +178,8 @@ fn repair_of_hostile_records_checks_each_once() {
 #[test]
 fn repair_of_dead_behind_many_living_completes() {
     let participants = 512;
-    let sandbox = Sandbox::new();
-    let (tx, mut rx, hostile) = ends(&sandbox, participants);
+    let test_dir = TestDir::new();
+    let (tx, mut rx, hostile) = ends(&test_dir, participants);
     hostile.add_living(2..400);
     hostile.add_dead(400..420);
     for wait in 0.. {
@@ -195,8 +195,8 @@ fn repair_of_dead_behind_many_living_completes() {
 #[test]
 fn wait_past_deadline_makes_progress_with_repair() {
     let participants = 256;
-    let sandbox = Sandbox::new();
-    let (_tx, mut rx, hostile) = ends(&sandbox, participants);
+    let test_dir = TestDir::new();
+    let (_tx, mut rx, hostile) = ends(&test_dir, participants);
     hostile.quarantine_all();
     hostile.add_dead(2..participants);
     let mut calls = 0;
@@ -211,11 +211,11 @@ fn wait_past_deadline_makes_progress_with_repair() {
 #[test]
 fn queue_join_and_leave_make_constant_number_of_checks() {
     let participants = 4096;
-    let sandbox = Sandbox::new();
-    let (tx, rx, hostile) = ends(&sandbox, participants);
+    let test_dir = TestDir::new();
+    let (tx, rx, hostile) = ends(&test_dir, participants);
     hostile.add_living(2..participants - 4);
     let mut joined = None;
-    let (joining, ..) = cost(|| joined = Some(options(&sandbox, participants).sender(NAME).unwrap()));
+    let (joining, ..) = cost(|| joined = Some(options(&test_dir, participants).sender(NAME).unwrap()));
     assert!(joining <= 64 + 16, "{joining} questions to join");
     let (leaving, ..) = cost(|| drop(joined));
     assert!(leaving <= 16, "{leaving} questions to leave");
@@ -225,8 +225,8 @@ fn queue_join_and_leave_make_constant_number_of_checks() {
 #[test]
 fn queue_last_one_leaves_many_dead_has_bounded_cost() {
     let participants = 4096;
-    let sandbox = Sandbox::new();
-    let (tx, rx, hostile) = ends(&sandbox, participants);
+    let test_dir = TestDir::new();
+    let (tx, rx, hostile) = ends(&test_dir, participants);
     hostile.add_dead(2..participants);
     drop(rx);
     let (questions, words, _) = cost(|| drop(tx));
@@ -238,17 +238,17 @@ fn queue_last_one_leaves_many_dead_has_bounded_cost() {
 #[test]
 fn namespace_join_many_dead_costs_one_pass_over_objects() {
     let (participants, objects) = (4096, 300);
-    let sandbox = Sandbox::new();
-    let mut builder = Namespace::builder().max_participants(participants).directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let mut builder = Namespace::builder().max_participants(participants).directory(test_dir.names());
     for object in 0..objects {
         builder = builder.mutex(&format!("object {object}"), 0_u64);
     }
     let first = builder.open(NAME).unwrap();
-    let hostile = Hostile::at(&sandbox.names().join(NAME), MEMBERS_AT, participants);
+    let hostile = Hostile::at(&test_dir.names().join(NAME), MEMBERS_AT, participants);
     hostile.add_dead(1..participants - 1);
     let alone = alone();
     let newcomer = fork(&alone, || {
-        let open = || Namespace::builder().directory(sandbox.names()).open(NAME).unwrap();
+        let open = || Namespace::builder().directory(test_dir.names()).open(NAME).unwrap();
         let (questions, words, _) = cost(open);
         assert!(questions > 64 && questions <= 2 * QUESTIONS, "{questions} questions");
         assert!(words > objects && words <= 64 * objects + 2 * participants as u64, "{words} words");

@@ -11,7 +11,7 @@ use std::mem::forget;
 use std::path::Path;
 use std::time::Duration;
 
-use sweep::{NAME, sweep_stopping, wreck};
+use sweep::{NAME, kill_after_changes, sweep_stopping};
 use tombolo::queue;
 
 const CAPACITY: u64 = 8;
@@ -47,7 +47,7 @@ fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (queue::Sender<u64>, queue
             forget(own);
         }
     };
-    assert!(wreck(names, 2, receiver), "it has its claim after its intent");
+    assert!(kill_after_changes(names, 2, receiver), "it has its claim after its intent");
 }
 
 #[test]

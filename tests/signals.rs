@@ -5,13 +5,13 @@ mod support;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use support::{Sandbox, parts, start};
+use support::{TestDir, child_roles, start};
 use tombolo::Namespace;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{AtomicValue, Event, Semaphore};
 
-parts!(be_interrupted_everywhere);
+child_roles!(be_interrupted_everywhere);
 
 struct Objects {
     count: AtomicValue<u64>,
@@ -76,6 +76,6 @@ fn be_interrupted_everywhere(_: &[String]) {
 
 #[test]
 fn signal_handler_calls_do_not_disturb_what_they_interrupt() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("be_interrupted_everywhere", &[]).finish();
 }

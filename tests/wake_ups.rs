@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use support::{Board, Process, Random, Sandbox, message, parts, start, until};
+use support::{Process, Random, SharedCounters, TestDir, child_roles, message, start, until};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, SyncError};
 use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 
-parts!(
+child_roles!(
     work_on_objects,
     meet_at_the_barrier,
     hold_a_place,
@@ -35,31 +35,31 @@ fn endless() {
     tombolo::fuzzing::disable_liveness_interval();
 }
 
-fn sandbox() -> Sandbox {
+fn test_dir() -> TestDir {
     endless();
-    Sandbox::new()
+    TestDir::new()
 }
 
-fn enter(sandbox: &Sandbox, role: &str, more: &[&str]) -> Process {
-    let (names, board) = (sandbox.names(), sandbox.file("board"));
-    start(role, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
+fn enter(test_dir: &TestDir, role: &str, more: &[&str]) -> Process {
+    let (names, counters) = (test_dir.names(), test_dir.file("counters"));
+    start(role, &[&[names.to_str().unwrap(), counters.to_str().unwrap()], more].concat())
 }
 
-/// The directory and the board of a process that [`enter`] has started.
-fn from_arguments(arguments: &[String]) -> (PathBuf, Board) {
+/// The directory and the counters of a process that [`enter`] has started.
+fn from_arguments(arguments: &[String]) -> (PathBuf, SharedCounters) {
     endless();
-    (PathBuf::from(&arguments[0]), Board::at(Path::new(&arguments[1])))
+    (PathBuf::from(&arguments[0]), SharedCounters::at(Path::new(&arguments[1])))
 }
 
-fn board(sandbox: &Sandbox) -> Board {
-    Board::at(&sandbox.file("board"))
+fn counters(test_dir: &TestDir) -> SharedCounters {
+    SharedCounters::at(&test_dir.file("counters"))
 }
 
 // ---- pipes -----------------------------------------------------------------------------------------------------------
 
 #[test]
 fn pipe_of_values_wakes_reader_and_writer() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     for capacity in [1, 4] {
         let options = pipe::Options::<u64>::new().capacity(capacity).wait(WaitStrategy::Park);
         let (mut tx, mut rx) = options.create().unwrap();
@@ -89,7 +89,7 @@ fn pipe_of_values_wakes_reader_and_writer() {
 
 #[test]
 fn pipe_of_bytes_wakes_reader_and_writer() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let (mut tx, mut rx) = pipe::Options::bytes().capacity_bytes(256).wait(WaitStrategy::Park).create().unwrap();
     let length = |number: u64| 8 + (number * 37 % if number.is_multiple_of(50) { 3000 } else { 100 }) as usize;
     thread::scope(|scope| {
@@ -101,7 +101,7 @@ fn pipe_of_bytes_wakes_reader_and_writer() {
 
 #[test]
 fn pipe_ping_pong_wakes_both_sides() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let (mut left, mut right) =
         pipe::Options::<u64>::new().capacity(2).wait(WaitStrategy::Park).create_duplex().unwrap();
     thread::scope(|scope| {
@@ -120,8 +120,8 @@ fn pipe_ping_pong_wakes_both_sides() {
 
 #[test]
 fn pipe_peer_joins_or_leaves_wakes_other_side() {
-    let sandbox = sandbox();
-    let options = pipe::Options::<u64>::new().capacity(2).wait(WaitStrategy::Park).directory(sandbox.names());
+    let test_dir = test_dir();
+    let options = pipe::Options::<u64>::new().capacity(2).wait(WaitStrategy::Park).directory(test_dir.names());
     for _ in 0..3 {
         // The receiver sleeps before the sender comes, and when it leaves.
         let mut rx = options.receiver(NAME).unwrap();
@@ -149,7 +149,7 @@ fn pipe_peer_joins_or_leaves_wakes_other_side() {
 
 /// Sends messages from some senders to some receivers; all of them are told the end.
 fn crowd(senders: u64, receivers: u64, capacity: usize, batch: usize) {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let options = queue::Options::<u64>::new().capacity(capacity).max_participants(16).wait(WaitStrategy::Park);
     let (tx, rx) = options.create_channel().unwrap();
     let received: u64 = thread::scope(|scope| {
@@ -210,7 +210,7 @@ fn queue_batch_wakes_as_many_as_it_serves() {
 /// What is freed may be a block or an extent, of use to different senders.
 #[test]
 fn queue_pool_space_freed_wakes_all_waiting_senders() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let options = queue::Options::bytes()
         .capacity(16)
         .inline_bytes(8)
@@ -236,7 +236,7 @@ fn queue_pool_space_freed_wakes_all_waiting_senders() {
 /// The first waiter cannot use a block, the second can.
 #[test]
 fn queue_block_freed_wakes_sender_that_can_use_it() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let options = queue::Options::bytes()
         .capacity(16)
         .inline_bytes(8)
@@ -268,7 +268,7 @@ fn queue_block_freed_wakes_sender_that_can_use_it() {
 
 #[test]
 fn queue_last_task_done_wakes_join() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let options = queue::Options::<u64>::new().capacity(4).max_participants(8).wait(WaitStrategy::Park);
     let (mut tx, rx) = options.create_channel().unwrap();
     thread::scope(|scope| {
@@ -294,7 +294,7 @@ fn queue_last_task_done_wakes_join() {
 
 #[test]
 fn queue_closed_wakes_everyone() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let options = queue::Options::<u64>::new().capacity(2).max_participants(8).wait(WaitStrategy::Park);
     for is_full in [false, true] {
         let (mut tx, rx) = options.create_channel().unwrap();
@@ -321,7 +321,7 @@ fn queue_closed_wakes_everyone() {
 /// Each of them takes only one message, so each has to be woken.
 #[test]
 fn queue_batch_sent_wakes_one_receiver_per_message() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let options = queue::Options::<u64>::new().capacity(8).max_participants(8).wait(WaitStrategy::Park);
     let (mut tx, rx) = options.create_channel().unwrap();
     thread::scope(|scope| {
@@ -342,7 +342,7 @@ fn queue_batch_sent_wakes_one_receiver_per_message() {
 
 #[test]
 fn queue_last_one_leaves_wakes_other_side() {
-    let _sandbox = sandbox();
+    let _sandbox = test_dir();
     let options = queue::Options::<u64>::new().capacity(2).max_participants(8).wait(WaitStrategy::Park);
     let (tx, rx) = options.create_channel().unwrap();
     thread::scope(|scope| {
@@ -447,9 +447,9 @@ fn work_on_objects(arguments: &[String]) {
 
 #[test]
 fn lock_or_permit_released_wakes_waiters() {
-    let sandbox = sandbox();
-    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
-    let others: Vec<_> = ["10", "20"].iter().map(|seed| enter(&sandbox, "work_on_objects", &[seed])).collect();
+    let test_dir = test_dir();
+    let namespace = plan(&test_dir.names()).open(NAME).unwrap();
+    let others: Vec<_> = ["10", "20"].iter().map(|seed| enter(&test_dir, "work_on_objects", &[seed])).collect();
     work(&namespace, 30, 400);
     others.into_iter().for_each(Process::finish);
 }
@@ -457,8 +457,8 @@ fn lock_or_permit_released_wakes_waiters() {
 /// Nobody else would take a permit before the one that waits for two.
 #[test]
 fn semaphore_permit_released_wakes_waiter_for_several() {
-    let sandbox = sandbox();
-    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
+    let test_dir = test_dir();
+    let namespace = plan(&test_dir.names()).open(NAME).unwrap();
     let (semaphore, bounded) =
         (namespace.semaphore("semaphore").unwrap(), namespace.bounded_semaphore("bounded").unwrap());
     for _ in 0..100 {
@@ -486,8 +486,8 @@ fn semaphore_permit_released_wakes_waiter_for_several() {
 
 #[test]
 fn value_stored_wakes_all_waiters() {
-    let sandbox = sandbox();
-    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
+    let test_dir = test_dir();
+    let namespace = plan(&test_dir.names()).open(NAME).unwrap();
     let turn = namespace.value::<u64>("turn").unwrap();
     thread::scope(|scope| {
         for own in 1..3 {
@@ -518,8 +518,8 @@ fn value_stored_wakes_all_waiters() {
 
 #[test]
 fn condvar_event_and_once_wake_waiters() {
-    let sandbox = sandbox();
-    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
+    let test_dir = test_dir();
+    let namespace = plan(&test_dir.names()).open(NAME).unwrap();
     let (gate, condition) = (namespace.mutex::<u64>("gate").unwrap(), namespace.condvar("condition").unwrap());
     let (event, once) = (namespace.event("event").unwrap(), namespace.once("once").unwrap());
     thread::scope(|scope| {
@@ -571,9 +571,9 @@ fn meet_at_the_barrier(arguments: &[String]) {
 
 #[test]
 fn barrier_last_arrival_wakes_all() {
-    let sandbox = sandbox();
-    let barrier = plan(&sandbox.names()).open(NAME).unwrap().barrier("barrier").unwrap();
-    let others = [enter(&sandbox, "meet_at_the_barrier", &[]), enter(&sandbox, "meet_at_the_barrier", &[])];
+    let test_dir = test_dir();
+    let barrier = plan(&test_dir.names()).open(NAME).unwrap().barrier("barrier").unwrap();
+    let others = [enter(&test_dir, "meet_at_the_barrier", &[]), enter(&test_dir, "meet_at_the_barrier", &[])];
     (0..300).for_each(|_| _ = barrier.wait().unwrap());
     others.into_iter().for_each(Process::finish);
 }
@@ -599,26 +599,26 @@ fn pooled(names: &Path) -> queue::Options<[u8]> {
 
 /// Takes a block for a message and sleeps until a slot is free.
 fn hold_a_place(arguments: &[String]) {
-    let (names, board) = from_arguments(arguments);
+    let (names, counters) = from_arguments(arguments);
     let mut tx = pooled(&names).sender(NAME).unwrap();
-    board.meet(0, 2);
+    counters.meet(0, 2);
     let _ = tx.send(&[1; 60]);
 }
 
 #[test]
 fn queue_repair_frees_pool_space_wakes_sender() {
-    let sandbox = sandbox();
-    let mut tx = pooled(&sandbox.names()).sender(NAME).unwrap();
-    let mut rx = pooled(&sandbox.names()).receiver(NAME).unwrap();
+    let test_dir = test_dir();
+    let mut tx = pooled(&test_dir.names()).sender(NAME).unwrap();
+    let mut rx = pooled(&test_dir.names()).receiver(NAME).unwrap();
     while tx.try_send(&[0; 4]).is_ok() {}
-    let victim = enter(&sandbox, "hold_a_place", &[]);
-    board(&sandbox).meet(0, 2);
+    let victim = enter(&test_dir, "hold_a_place", &[]);
+    counters(&test_dir).meet(0, 2);
     until(|| rx.stats().pooled == 1);
     thread::scope(|scope| {
         let sender = scope.spawn(|| tx.send(&[2; 60]));
         let_them_sleep();
         victim.kill();
-        drop(pooled(&sandbox.names()).receiver(NAME).unwrap());
+        drop(pooled(&test_dir.names()).receiver(NAME).unwrap());
         let mut message = Vec::new();
         while message != [2; 60] {
             rx.recv(&mut message).unwrap();
@@ -628,13 +628,13 @@ fn queue_repair_frees_pool_space_wakes_sender() {
 }
 
 fn send_nothing(arguments: &[String]) {
-    let (names, board) = from_arguments(arguments);
+    let (names, counters) = from_arguments(arguments);
     let _tx = pooled(&names).sender(NAME).unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
-fn stay(board: &Board) -> ! {
-    board.meet(0, 2);
+fn stay(counters: &SharedCounters) -> ! {
+    counters.meet(0, 2);
     loop {
         thread::park();
     }
@@ -642,19 +642,19 @@ fn stay(board: &Board) -> ! {
 
 #[test]
 fn queue_repair_of_last_sender_wakes_all_receivers() {
-    let sandbox = sandbox();
-    let victim = enter(&sandbox, "send_nothing", &[]);
-    board(&sandbox).meet(0, 2);
+    let test_dir = test_dir();
+    let victim = enter(&test_dir, "send_nothing", &[]);
+    counters(&test_dir).meet(0, 2);
     thread::scope(|scope| {
         let receivers: Vec<_> = (0..3)
             .map(|_| {
-                let mut rx = pooled(&sandbox.names()).receiver(NAME).unwrap();
+                let mut rx = pooled(&test_dir.names()).receiver(NAME).unwrap();
                 scope.spawn(move || rx.recv(&mut Vec::new()))
             })
             .collect();
         let_them_sleep();
         victim.kill();
-        drop(pooled(&sandbox.names()).receiver(NAME).unwrap());
+        drop(pooled(&test_dir.names()).receiver(NAME).unwrap());
         for receiver in receivers {
             assert_eq!(receiver.join().unwrap(), Err(RecvError::PeerDied));
         }
@@ -663,23 +663,23 @@ fn queue_repair_of_last_sender_wakes_all_receivers() {
 
 /// Waits with timeouts that are not endless.
 fn hear_of_the_death(arguments: &[String]) {
-    let (names, board) = (PathBuf::from(&arguments[0]), Board::at(Path::new(&arguments[1])));
+    let (names, counters) = (PathBuf::from(&arguments[0]), SharedCounters::at(Path::new(&arguments[1])));
     let mut rx = pooled(&names).receiver(NAME).unwrap();
-    board.meet(1, 2);
+    counters.meet(1, 2);
     assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::PeerDied));
-    stay(&board);
+    stay(&counters);
 }
 
 /// A process that waits checks for deaths and repairs, and stays. The others learn from it that
 /// something has changed.
 #[test]
 fn queue_repair_by_waiter_wakes_others() {
-    let sandbox = sandbox();
-    let victim = enter(&sandbox, "send_nothing", &[]);
-    board(&sandbox).meet(0, 2);
-    let mut rx = pooled(&sandbox.names()).receiver(NAME).unwrap();
-    let _asker = enter(&sandbox, "hear_of_the_death", &[]);
-    board(&sandbox).meet(1, 2);
+    let test_dir = test_dir();
+    let victim = enter(&test_dir, "send_nothing", &[]);
+    counters(&test_dir).meet(0, 2);
+    let mut rx = pooled(&test_dir.names()).receiver(NAME).unwrap();
+    let _asker = enter(&test_dir, "hear_of_the_death", &[]);
+    counters(&test_dir).meet(1, 2);
     thread::scope(|scope| {
         let receiver = scope.spawn(|| rx.recv(&mut Vec::new()));
         let_them_sleep();
@@ -689,19 +689,19 @@ fn queue_repair_by_waiter_wakes_others() {
 }
 
 fn send_nothing_through_a_pipe(arguments: &[String]) {
-    let (names, board) = from_arguments(arguments);
+    let (names, counters) = from_arguments(arguments);
     let _tx = pipe::Options::<u64>::new().directory(names).sender(NAME).unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
 /// The reader learns of the killed sender through its successor.
 #[test]
 fn pipe_successor_joins_wakes_reader() {
-    let sandbox = sandbox();
-    let options = pipe::Options::<u64>::new().wait(WaitStrategy::Park).directory(sandbox.names());
+    let test_dir = test_dir();
+    let options = pipe::Options::<u64>::new().wait(WaitStrategy::Park).directory(test_dir.names());
     let mut rx = options.receiver(NAME).unwrap();
-    let victim = enter(&sandbox, "send_nothing_through_a_pipe", &[]);
-    board(&sandbox).meet(0, 2);
+    let victim = enter(&test_dir, "send_nothing_through_a_pipe", &[]);
+    counters(&test_dir).meet(0, 2);
     thread::scope(|scope| {
         let reader = scope.spawn(move || rx.recv());
         let_them_sleep();
@@ -717,7 +717,7 @@ fn join_and_leave(arguments: &[String]) {
 }
 
 fn hold_the_objects(arguments: &[String]) {
-    let (names, board) = from_arguments(arguments);
+    let (names, counters) = from_arguments(arguments);
     let namespace = plan(&names).open(NAME).unwrap();
     let mutex = namespace.mutex::<[u64; 2]>("mutex").unwrap();
     let (writing, reading) = (namespace.rw_lock::<[u64; 2]>("rw").unwrap(), namespace.rw_lock("reading").unwrap());
@@ -727,7 +727,7 @@ fn hold_the_objects(arguments: &[String]) {
     namespace.bounded_semaphore("single").unwrap().acquire(1).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| namespace.barrier("trio").unwrap().wait());
-        stay(&board);
+        stay(&counters);
     });
 }
 
@@ -735,10 +735,10 @@ fn hold_the_objects(arguments: &[String]) {
 /// arrived at.
 #[test]
 fn namespace_repair_of_member_wakes_waiters() {
-    let sandbox = sandbox();
-    let namespace = plan(&sandbox.names()).open(NAME).unwrap();
-    let victim = enter(&sandbox, "hold_the_objects", &[]);
-    board(&sandbox).meet(0, 2);
+    let test_dir = test_dir();
+    let namespace = plan(&test_dir.names()).open(NAME).unwrap();
+    let victim = enter(&test_dir, "hold_the_objects", &[]);
+    counters(&test_dir).meet(0, 2);
     thread::scope(|scope| {
         let namespace = &namespace;
         scope.spawn(|| {
@@ -760,6 +760,6 @@ fn namespace_repair_of_member_wakes_waiters() {
         });
         let_them_sleep();
         victim.kill();
-        enter(&sandbox, "join_and_leave", &[]).finish();
+        enter(&test_dir, "join_and_leave", &[]).finish();
     });
 }

@@ -15,29 +15,29 @@ use std::path::{Path, PathBuf};
 
 use directory::fill_a_tiny_directory;
 use namespace::store_and_die;
-use support::{Sandbox, parts};
+use support::{TestDir, child_roles};
 use tombolo::{Error, ErrorKind};
 
-parts!(fill_a_tiny_directory, store_and_die);
+child_roles!(fill_a_tiny_directory, store_and_die);
 
 const NAME: &str = "name";
 
-fn values(sandbox: &Sandbox) -> tombolo::pipe::Options<u64> {
-    tombolo::pipe::Options::new().capacity(4).directory(sandbox.names())
+fn values(test_dir: &TestDir) -> tombolo::pipe::Options<u64> {
+    tombolo::pipe::Options::new().capacity(4).directory(test_dir.names())
 }
 
 /// A region without participants, and a message to keep it.
-fn region(sandbox: &Sandbox) -> PathBuf {
-    values(sandbox).sender(NAME).unwrap().send(&1).unwrap();
-    sandbox.names().join(NAME)
+fn region(test_dir: &TestDir) -> PathBuf {
+    values(test_dir).sender(NAME).unwrap().send(&1).unwrap();
+    test_dir.names().join(NAME)
 }
 
 /// Opening the region fails with this error.
-fn refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
-    for outcome in [values(sandbox).sender(NAME).err(), values(sandbox).receiver(NAME).err()] {
+fn refused(test_dir: &TestDir, kind: ErrorKind, says: &[&str]) {
+    for outcome in [values(test_dir).sender(NAME).err(), values(test_dir).receiver(NAME).err()] {
         expect(outcome.expect("an error"), kind, says);
     }
-    assert_eq!(sandbox.litter(), [NAME], "what is not ours stays");
+    assert_eq!(test_dir.leftovers(), [NAME], "what is not ours stays");
 }
 
 fn expect(error: Error, kind: ErrorKind, says: &[&str]) {
@@ -54,18 +54,18 @@ fn write_word(path: &Path, index: u64, value: u64) {
     File::options().write(true).open(path).unwrap().write_all_at(&value.to_ne_bytes(), index * 8).unwrap();
 }
 
-fn queue_of_values(sandbox: &Sandbox) -> tombolo::queue::Options<u64> {
-    tombolo::queue::Options::new().capacity(4).max_participants(3).directory(sandbox.names())
+fn queue_of_values(test_dir: &TestDir) -> tombolo::queue::Options<u64> {
+    tombolo::queue::Options::new().capacity(4).max_participants(3).directory(test_dir.names())
 }
 
 /// 4096 bytes are mapped, followed by two extents of 4096.
-fn queue_of_bytes(sandbox: &Sandbox) -> tombolo::queue::Options<[u8]> {
+fn queue_of_bytes(test_dir: &TestDir) -> tombolo::queue::Options<[u8]> {
     let options = tombolo::queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(1000);
-    options.inline_bytes(16).blocks(2, 64).extents(2).directory(sandbox.names())
+    options.inline_bytes(16).blocks(2, 64).extents(2).directory(test_dir.names())
 }
 
 /// A queue of bytes without participants, and a message in an extent to keep it.
-fn queue_region(sandbox: &Sandbox) -> PathBuf {
-    queue_of_bytes(sandbox).sender(NAME).unwrap().send(&[1; 100]).unwrap();
-    sandbox.names().join(NAME)
+fn queue_region(test_dir: &TestDir) -> PathBuf {
+    queue_of_bytes(test_dir).sender(NAME).unwrap().send(&[1; 100]).unwrap();
+    test_dir.names().join(NAME)
 }

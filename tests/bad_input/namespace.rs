@@ -9,7 +9,7 @@ use tombolo::queue;
 use tombolo::sync::{Array, Mutex, Value};
 use tombolo::{Directory, Endpoint, Error, ErrorKind, Namespace, NamespaceBuilder};
 
-use crate::support::{Sandbox, start};
+use crate::support::{TestDir, start};
 use crate::{NAME, expect, queue_of_bytes, queue_of_values, queue_region, values, write_word};
 
 /// The objects of a namespace, by their indices in its table.
@@ -37,7 +37,7 @@ mod words {
     pub const TITLE: u64 = 8;
 }
 
-fn builder(sandbox: &Sandbox) -> NamespaceBuilder {
+fn builder(test_dir: &TestDir) -> NamespaceBuilder {
     Namespace::builder()
         .max_participants(4)
         .value("value", [1_u64; 2])
@@ -49,37 +49,37 @@ fn builder(sandbox: &Sandbox) -> NamespaceBuilder {
         .queue::<u64>("queue", 4)
         .mutex("last", 5_u64)
         .persistent()
-        .directory(sandbox.names())
+        .directory(test_dir.names())
 }
 
-fn existing(sandbox: &Sandbox) -> NamespaceBuilder {
-    Namespace::builder().directory(sandbox.names()).must_exist()
+fn existing(test_dir: &TestDir) -> NamespaceBuilder {
+    Namespace::builder().directory(test_dir.names()).must_exist()
 }
 
 /// A namespace without participants.
-fn namespace_region(sandbox: &Sandbox) -> PathBuf {
-    builder(sandbox).open(NAME).unwrap();
-    sandbox.names().join(NAME)
+fn namespace_region(test_dir: &TestDir) -> PathBuf {
+    builder(test_dir).open(NAME).unwrap();
+    test_dir.names().join(NAME)
 }
 
 /// Opening the namespace fails with this error, with and without a plan. So does inspecting it.
-fn namespace_refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
-    let directory = Directory::at(sandbox.names());
+fn namespace_refused(test_dir: &TestDir, kind: ErrorKind, says: &[&str]) {
+    let directory = Directory::at(test_dir.names());
     for error in [
-        builder(sandbox).open(NAME).err(),
-        existing(sandbox).open(NAME).err(),
+        builder(test_dir).open(NAME).err(),
+        existing(test_dir).open(NAME).err(),
         directory.inspect(NAME).err(),
         directory.repair(NAME).err(),
     ] {
         expect(error.unwrap_or_else(|| panic!("no error that says {says:?}")), kind, says);
     }
-    assert_eq!(sandbox.litter(), [NAME], "what is not ours stays");
+    assert_eq!(test_dir.leftovers(), [NAME], "what is not ours stays");
 }
 
 #[test]
 fn namespace_file_truncated_or_extended_is_refused() {
-    let sandbox = Sandbox::new();
-    let length = fs::metadata(namespace_region(&sandbox)).unwrap().len();
+    let test_dir = TestDir::new();
+    let length = fs::metadata(namespace_region(&test_dir)).unwrap().len();
     for (other, found) in [
         (0, "found 0 bytes, expected a region of at least 512 bytes".to_string()),
         (100, "found 100 bytes, expected a region".to_string()),
@@ -88,16 +88,16 @@ fn namespace_file_truncated_or_extended_is_refused() {
         (length - 1, format!("found {} bytes, expected {length};", length - 1)),
         (length + 4096, format!("found {} bytes, expected {length};", length + 4096)),
     ] {
-        let sandbox = Sandbox::new();
-        File::options().write(true).open(namespace_region(&sandbox)).unwrap().set_len(other).unwrap();
-        namespace_refused(&sandbox, ErrorKind::NotARegion, &[NAME, &found]);
+        let test_dir = TestDir::new();
+        File::options().write(true).open(namespace_region(&test_dir)).unwrap().set_len(other).unwrap();
+        namespace_refused(&test_dir, ErrorKind::NotARegion, &[NAME, &found]);
     }
 }
 
 #[test]
 fn namespace_header_invalid_is_refused() {
-    let sandbox = Sandbox::new();
-    let header = fs::read(namespace_region(&sandbox)).unwrap();
+    let test_dir = TestDir::new();
+    let header = fs::read(namespace_region(&test_dir)).unwrap();
     let limit = u64::from_ne_bytes(*header[9 * 8..].first_chunk().unwrap());
     let damaged = "expected a header that tombolo writes; the header is damaged: remove the region when nobody uses it";
     for (word, value, kind, says) in [
@@ -141,9 +141,9 @@ fn namespace_header_invalid_is_refused() {
         (17, 1, ErrorKind::Corrupt, "found words that have no meaning"),
         (63, 1, ErrorKind::Corrupt, "found words that have no meaning"),
     ] {
-        let sandbox = Sandbox::new();
-        write_word(&namespace_region(&sandbox), word, value);
-        namespace_refused(&sandbox, kind, &[NAME, says]);
+        let test_dir = TestDir::new();
+        write_word(&namespace_region(&test_dir), word, value);
+        namespace_refused(&test_dir, kind, &[NAME, says]);
     }
 }
 
@@ -151,8 +151,8 @@ fn namespace_header_invalid_is_refused() {
 fn namespace_table_invalid_is_refused() {
     use words::*;
     let text = |text: &[u8; 8]| u64::from_ne_bytes(*text);
-    let sandbox = Sandbox::new();
-    let bytes = fs::read(namespace_region(&sandbox)).unwrap();
+    let test_dir = TestDir::new();
+    let bytes = fs::read(namespace_region(&test_dir)).unwrap();
     let word = |object: u64, word: u64| {
         let at = (TABLE + object * ENTRY + word) as usize * 8;
         u64::from_ne_bytes(*bytes[at..].first_chunk().unwrap())
@@ -189,21 +189,21 @@ fn namespace_table_invalid_is_refused() {
     ];
     for (object, at, values) in lies {
         for value in values {
-            let sandbox = Sandbox::new();
-            write_word(&namespace_region(&sandbox), TABLE + object * ENTRY + at, *value);
+            let test_dir = TestDir::new();
+            write_word(&namespace_region(&test_dir), TABLE + object * ENTRY + at, *value);
             let says = format!("found entry {object} of its table damaged, expected one that tombolo writes;");
-            namespace_refused(&sandbox, ErrorKind::Corrupt, &[NAME, &says, "remove the region when nobody uses it"]);
+            namespace_refused(&test_dir, ErrorKind::Corrupt, &[NAME, &says, "remove the region when nobody uses it"]);
         }
     }
     // Two objects of the same name.
-    let sandbox = Sandbox::new();
-    write_word(&namespace_region(&sandbox), TABLE + LAST * ENTRY + TITLE, word(VALUE, TITLE));
-    namespace_refused(&sandbox, ErrorKind::Corrupt, &["found entry 7 of its table damaged"]);
+    let test_dir = TestDir::new();
+    write_word(&namespace_region(&test_dir), TABLE + LAST * ENTRY + TITLE, word(VALUE, TITLE));
+    namespace_refused(&test_dir, ErrorKind::Corrupt, &["found entry 7 of its table damaged"]);
     // No tag is invalid in itself.
-    let sandbox = Sandbox::new();
-    write_word(&namespace_region(&sandbox), TABLE + VALUE * ENTRY + TAG, text(b"seconds\0"));
-    expect(builder(&sandbox).open(NAME).unwrap_err(), ErrorKind::WrongType, &["tagged \"seconds"]);
-    existing(&sandbox).open(NAME).unwrap().tagged(*b"seconds\0").value::<[u64; 2]>("value").unwrap();
+    let test_dir = TestDir::new();
+    write_word(&namespace_region(&test_dir), TABLE + VALUE * ENTRY + TAG, text(b"seconds\0"));
+    expect(builder(&test_dir).open(NAME).unwrap_err(), ErrorKind::WrongType, &["tagged \"seconds"]);
+    existing(&test_dir).open(NAME).unwrap().tagged(*b"seconds\0").value::<[u64; 2]>("value").unwrap();
 }
 
 /// The header of a queue in a namespace is validated like that of a file.
@@ -231,13 +231,13 @@ fn namespace_queue_header_invalid_is_refused() {
     ];
     for (word, values) in lies {
         for value in values {
-            let sandbox = Sandbox::new();
-            let path = namespace_region(&sandbox);
+            let test_dir = TestDir::new();
+            let path = namespace_region(&test_dir);
             let at = words::TABLE + words::QUEUE * words::ENTRY + words::AT;
             let queue = u64::from_ne_bytes(*fs::read(&path).unwrap()[at as usize * 8..].first_chunk().unwrap());
             write_word(&path, queue + word, *value);
             let says = format!("found entry {} of its table damaged", words::QUEUE);
-            namespace_refused(&sandbox, ErrorKind::Corrupt, &[NAME, &says, "remove the region"]);
+            namespace_refused(&test_dir, ErrorKind::Corrupt, &[NAME, &says, "remove the region"]);
         }
     }
 }
@@ -245,50 +245,50 @@ fn namespace_queue_header_invalid_is_refused() {
 /// A valid header of a queue of that size with extents, which are not in the mapping.
 #[test]
 fn namespace_queue_with_extents_is_refused() {
-    let sandbox = Sandbox::new();
-    let header = fs::read(queue_region(&sandbox)).unwrap()[..17 * 8].to_vec();
+    let test_dir = TestDir::new();
+    let header = fs::read(queue_region(&test_dir)).unwrap()[..17 * 8].to_vec();
     assert_eq!((header[2 * 8..3 * 8].to_vec(), header[15 * 8]), (12288_u64.to_ne_bytes().to_vec(), 2));
-    let sandbox = Sandbox::new();
-    let plan = Namespace::builder().max_participants(4).persistent().directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let plan = Namespace::builder().max_participants(4).persistent().directory(test_dir.names());
     plan.queue::<[u64; 200]>("queue", 4).open(NAME).unwrap();
-    let path = sandbox.names().join(NAME);
+    let path = test_dir.names().join(NAME);
     let at =
         u64::from_ne_bytes(*fs::read(&path).unwrap()[(words::TABLE + words::AT) as usize * 8..].first_chunk().unwrap());
     File::options().write(true).open(&path).unwrap().write_all_at(&header, at * 8).unwrap();
-    let error = existing(&sandbox).open(NAME).unwrap_err();
+    let error = existing(&test_dir).open(NAME).unwrap_err();
     expect(error, ErrorKind::Corrupt, &["found entry 0 of its table damaged"]);
 }
 
 #[test]
 fn namespace_damaged_can_be_removed() {
-    let sandbox = Sandbox::new();
-    write_word(&namespace_region(&sandbox), words::TABLE, u64::MAX);
-    namespace_refused(&sandbox, ErrorKind::Corrupt, &[NAME]);
-    Directory::at(sandbox.names()).unlink(NAME, true).unwrap();
-    assert_eq!(sandbox.litter(), [""; 0]);
-    builder(&sandbox).open(NAME).unwrap();
+    let test_dir = TestDir::new();
+    write_word(&namespace_region(&test_dir), words::TABLE, u64::MAX);
+    namespace_refused(&test_dir, ErrorKind::Corrupt, &[NAME]);
+    Directory::at(test_dir.names()).unlink(NAME, true).unwrap();
+    assert_eq!(test_dir.leftovers(), [""; 0]);
+    builder(&test_dir).open(NAME).unwrap();
 }
 
 #[test]
 fn namespace_of_another_type_is_refused() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
-    let namespace = builder(&sandbox).open(NAME).unwrap();
-    let _pipe = values(&sandbox).sender("pipe").unwrap();
-    let _queue = queue_of_values(&sandbox).sender("queue").unwrap();
+    let namespace = builder(&test_dir).open(NAME).unwrap();
+    let _pipe = values(&test_dir).sender("pipe").unwrap();
+    let _queue = queue_of_values(&test_dir).sender("queue").unwrap();
     let remedy = "open it as what it is, or use another name";
     for (name, found) in [("pipe", "found a pipe"), ("queue", "found a queue")] {
         let says = [found, "cannot open this namespace", "expected a namespace", remedy];
-        wrong(existing(&sandbox).open(name).unwrap_err(), &says);
-        wrong(Namespace::builder().event("flag").directory(sandbox.names()).open(name).unwrap_err(), &says);
+        wrong(existing(&test_dir).open(name).unwrap_err(), &says);
+        wrong(Namespace::builder().event("flag").directory(test_dir.names()).open(name).unwrap_err(), &says);
     }
     let found = "found a namespace, expected a pipe";
-    wrong(values(&sandbox).sender(NAME).unwrap_err(), &["cannot open this pipe", found]);
-    wrong(values(&sandbox).receiver(NAME).unwrap_err(), &[found]);
-    wrong(pipe::Options::bytes().directory(sandbox.names()).open(NAME).unwrap_err(), &[found]);
+    wrong(values(&test_dir).sender(NAME).unwrap_err(), &["cannot open this pipe", found]);
+    wrong(values(&test_dir).receiver(NAME).unwrap_err(), &[found]);
+    wrong(pipe::Options::bytes().directory(test_dir.names()).open(NAME).unwrap_err(), &[found]);
     let found = "found a namespace, expected a queue";
-    wrong(queue_of_values(&sandbox).sender(NAME).unwrap_err(), &["cannot open this queue", found]);
-    wrong(queue_of_bytes(&sandbox).open(NAME).unwrap_err(), &[found]);
+    wrong(queue_of_values(&test_dir).sender(NAME).unwrap_err(), &["cannot open this queue", found]);
+    wrong(queue_of_bytes(&test_dir).open(NAME).unwrap_err(), &[found]);
 
     // The same for descriptors.
     let (tx, _rx) = pipe::Options::<u64>::new().create().unwrap();
@@ -307,8 +307,8 @@ fn namespace_of_another_type_is_refused() {
 
 #[test]
 fn object_of_another_type_is_refused() {
-    let sandbox = Sandbox::new();
-    let namespace = builder(&sandbox).open(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let namespace = builder(&test_dir).open(NAME).unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
     let remedy = "open it as what it is, or use another name";
     wrong(
@@ -334,7 +334,7 @@ fn object_of_another_type_is_refused() {
     expect(namespace.event("missing").unwrap_err(), ErrorKind::NotFound, &["the object \"missing\"", missing]);
 
     // A plan with more objects or other lengths.
-    let plan = || Namespace::builder().directory(sandbox.names());
+    let plan = || Namespace::builder().directory(test_dir.names());
     let missing = plan().event("flag").event("more").open(NAME).unwrap_err();
     expect(missing, ErrorKind::NotFound, &["the object \"more\""]);
     wrong(
@@ -360,19 +360,19 @@ pub fn store_and_die(arguments: &[String]) {
 /// stays for the next one with the right plan.
 #[test]
 fn namespace_opened_with_wrong_plan_keeps_contents() {
-    let sandbox = Sandbox::new();
-    start("store_and_die", &[sandbox.names().to_str().unwrap()]).wait();
-    let plan = || Namespace::builder().directory(sandbox.names());
+    let test_dir = TestDir::new();
+    start("store_and_die", &[test_dir.names().to_str().unwrap()]).wait();
+    let plan = || Namespace::builder().directory(test_dir.names());
     expect(plan().value("value", 1_u32).open(NAME).unwrap_err(), ErrorKind::WrongType, &["of 4 bytes"]);
-    assert_eq!(sandbox.litter(), [NAME]);
+    assert_eq!(test_dir.leftovers(), [NAME]);
     expect(plan().must_exist().event("flag").open(NAME).unwrap_err(), ErrorKind::NotFound, &["\"flag\""]);
     assert_eq!(plan().open(NAME).unwrap().value::<u64>("value").unwrap().load(), Ok(2));
 }
 
 #[test]
 fn namespace_options_invalid_are_refused() {
-    let sandbox = Sandbox::new();
-    let plan = || Namespace::builder().directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let plan = || Namespace::builder().directory(test_dir.names());
     let refused = |plan: NamespaceBuilder, kind: ErrorKind, says: &[&str]| {
         expect(plan.create().unwrap_err(), kind, says);
         expect(plan.open(NAME).unwrap_err(), kind, says);
@@ -434,17 +434,17 @@ fn namespace_options_invalid_are_refused() {
     );
     let much = plan().array_zeroed::<u8>("array", 1 << 43);
     refused(much, ErrorKind::NoSpace, &["choose a smaller capacity"]);
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 /// One more object is refused. Neither takes as long as comparing every pair.
 #[test]
 fn namespace_with_most_objects_opens() {
-    let sandbox = Sandbox::new();
-    let plan = Namespace::builder().max_participants(1).directory(sandbox.names()).persistent();
+    let test_dir = TestDir::new();
+    let plan = Namespace::builder().max_participants(1).directory(test_dir.names()).persistent();
     let plan = (0..1 << 16).fold(plan, |plan, number| plan.event(&format!("an event with the number {number:08}")));
     plan.open(NAME).unwrap();
-    let again = existing(&sandbox).open(NAME).unwrap();
+    let again = existing(&test_dir).open(NAME).unwrap();
     assert_eq!(again.objects().count(), 1 << 16);
     again.event("an event with the number 00065535").unwrap().set().unwrap();
     drop(again);

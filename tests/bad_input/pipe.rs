@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use tombolo::pipe;
 use tombolo::{Endpoint, Error, ErrorKind};
 
-use crate::support::Sandbox;
+use crate::support::TestDir;
 use crate::{NAME, expect, refused, region, values, write_word};
 
 #[test]
@@ -16,10 +16,10 @@ fn region_file_of_something_else_is_refused() {
         (vec![0; 4096], "found no magic number, expected 0x"),
         (vec![b'x'; 4096], "found the magic number 0x7878787878787878, expected 0x"),
     ] {
-        let sandbox = Sandbox::new();
-        fs::create_dir(sandbox.names()).unwrap();
-        fs::write(sandbox.names().join(NAME), content).unwrap();
-        refused(&sandbox, ErrorKind::NotARegion, &[NAME, found]);
+        let test_dir = TestDir::new();
+        fs::create_dir(test_dir.names()).unwrap();
+        fs::write(test_dir.names().join(NAME), content).unwrap();
+        refused(&test_dir, ErrorKind::NotARegion, &[NAME, found]);
     }
 }
 
@@ -28,16 +28,16 @@ fn pipe_file_truncated_or_extended_is_refused() {
     for (length, found) in
         [(100, "found 100 bytes"), (4096 * 3, "found 12288 bytes, expected 4096; the file was cut or grown")]
     {
-        let sandbox = Sandbox::new();
-        File::options().write(true).open(region(&sandbox)).unwrap().set_len(length).unwrap();
-        refused(&sandbox, ErrorKind::NotARegion, &[NAME, found]);
+        let test_dir = TestDir::new();
+        File::options().write(true).open(region(&test_dir)).unwrap().set_len(length).unwrap();
+        refused(&test_dir, ErrorKind::NotARegion, &[NAME, found]);
     }
-    let sandbox = Sandbox::new();
-    values(&sandbox).capacity(4096).sender(NAME).unwrap().send(&1).unwrap();
-    let path = sandbox.names().join(NAME);
+    let test_dir = TestDir::new();
+    values(&test_dir).capacity(4096).sender(NAME).unwrap().send(&1).unwrap();
+    let path = test_dir.names().join(NAME);
     let length = fs::metadata(&path).unwrap().len();
     File::options().write(true).open(path).unwrap().set_len(length - 4096).unwrap();
-    refused(&sandbox, ErrorKind::NotARegion, &[&format!("found {} bytes, expected {length};", length - 4096)]);
+    refused(&test_dir, ErrorKind::NotARegion, &[&format!("found {} bytes, expected {length};", length - 4096)]);
 }
 
 #[test]
@@ -57,46 +57,46 @@ fn pipe_header_invalid_is_refused() {
         (8, u64::MAX, ErrorKind::Corrupt, "expected a header that tombolo writes; the header is damaged"),
         (9, 1, ErrorKind::Corrupt, "limit 1 in 4096 bytes"),
     ] {
-        let sandbox = Sandbox::new();
-        write_word(&region(&sandbox), word, value);
-        refused(&sandbox, kind, &[NAME, says]);
+        let test_dir = TestDir::new();
+        write_word(&region(&test_dir), word, value);
+        refused(&test_dir, kind, &[NAME, says]);
     }
 }
 
 #[test]
 fn pipe_indices_contradictory_is_refused() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let tail = 128;
-    write_word(&region(&sandbox), tail, 100);
-    let error = values(&sandbox).receiver(NAME).unwrap_err();
+    write_word(&region(&test_dir), tail, 100);
+    let error = values(&test_dir).receiver(NAME).unwrap_err();
     expect(error, ErrorKind::Corrupt, &[NAME, "contradict each other", "remove it"]);
 }
 
 #[test]
 fn pipe_of_another_type_is_refused() {
-    let sandbox = Sandbox::new();
-    let options = pipe::Options::<u64>::new().directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let options = pipe::Options::<u64>::new().directory(test_dir.names());
     let _tx = options.clone().tag(*b"seconds\0").sender(NAME).unwrap();
-    let _end = pipe::Options::bytes().directory(sandbox.names()).open("duplex").unwrap();
+    let _end = pipe::Options::bytes().directory(test_dir.names()).open("duplex").unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
-    let at = |sandbox: &Sandbox| sandbox.names();
+    let at = |test_dir: &TestDir| test_dir.names();
     wrong(
         options.receiver(NAME).unwrap_err(),
         &["8 bytes aligned to 8 tagged \"seconds", "expected values of 8 bytes"],
     );
     wrong(options.clone().tag(*b"metres\0\0").receiver(NAME).unwrap_err(), &["seconds", "metres", "same options"]);
     wrong(
-        pipe::Options::<[u64; 2]>::new().directory(at(&sandbox)).receiver(NAME).unwrap_err(),
+        pipe::Options::<[u64; 2]>::new().directory(at(&test_dir)).receiver(NAME).unwrap_err(),
         &["expected values of 16"],
     );
-    wrong(pipe::Options::<[u8; 8]>::new().directory(at(&sandbox)).receiver(NAME).unwrap_err(), &["aligned to 1"]);
-    wrong(pipe::Options::bytes().directory(at(&sandbox)).receiver(NAME).unwrap_err(), &["expected byte messages"]);
+    wrong(pipe::Options::<[u8; 8]>::new().directory(at(&test_dir)).receiver(NAME).unwrap_err(), &["aligned to 1"]);
+    wrong(pipe::Options::bytes().directory(at(&test_dir)).receiver(NAME).unwrap_err(), &["expected byte messages"]);
     wrong(
         options.clone().tag(*b"seconds\0").open(NAME).unwrap_err(),
         &["found a one-way pipe, expected a duplex pipe"],
     );
     wrong(
-        pipe::Options::bytes().directory(at(&sandbox)).sender("duplex").unwrap_err(),
+        pipe::Options::bytes().directory(at(&test_dir)).sender("duplex").unwrap_err(),
         &["found a duplex pipe, expected a one-way pipe"],
     );
     let _rx = options.tag(*b"seconds\0").receiver(NAME).unwrap();
@@ -120,8 +120,8 @@ fn pipe_capacity_rounded_up_is_reported() {
 #[test]
 fn pipe_options_invalid_are_refused() {
     let invalid = |error: Error, says: &[&str]| expect(error, ErrorKind::InvalidOptions, says);
-    let sandbox = Sandbox::new();
-    invalid(values(&sandbox).capacity(0).sender(NAME).unwrap_err(), &["found 0, expected at least 1;"]);
+    let test_dir = TestDir::new();
+    invalid(values(&test_dir).capacity(0).sender(NAME).unwrap_err(), &["found 0, expected at least 1;"]);
     invalid(pipe::Options::<u64>::new().capacity(0).create_duplex().unwrap_err(), &["capacity", "found 0"]);
     invalid(pipe::Options::bytes().capacity_bytes(0).create_duplex().unwrap_err(), &["capacity", "found 0"]);
     invalid(pipe::Options::<[u8; 0]>::new().create().unwrap_err(), &["element size", "send byte messages instead"]);
@@ -129,7 +129,7 @@ fn pipe_options_invalid_are_refused() {
     for absurd in [usize::MAX, 1 << 45, usize::MAX / 2 + 1] {
         let says = [&absurd.to_string()[..], "choose a smaller capacity"];
         invalid(pipe::Options::<u64>::new().capacity(absurd).create().unwrap_err(), &says);
-        invalid(values(&sandbox).capacity(absurd).sender(NAME).unwrap_err(), &says);
+        invalid(values(&test_dir).capacity(absurd).sender(NAME).unwrap_err(), &says);
     }
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }

@@ -6,16 +6,16 @@ use tombolo::pipe;
 use tombolo::queue;
 use tombolo::{Directory, Endpoint, Error, ErrorKind, RecvError};
 
-use crate::support::Sandbox;
+use crate::support::TestDir;
 use crate::{NAME, expect, queue_of_bytes, queue_of_values, queue_region, refused, region, values, write_word};
 
 /// Opening the queue fails with this error, as sender, as receiver and as both.
-fn queue_refused(sandbox: &Sandbox, kind: ErrorKind, says: &[&str]) {
-    let options = queue_of_bytes(sandbox);
+fn queue_refused(test_dir: &TestDir, kind: ErrorKind, says: &[&str]) {
+    let options = queue_of_bytes(test_dir);
     for outcome in [options.sender(NAME).err(), options.receiver(NAME).err(), options.open(NAME).err()] {
         expect(outcome.expect("an error"), kind, says);
     }
-    assert_eq!(sandbox.litter(), [NAME], "what is not ours stays");
+    assert_eq!(test_dir.leftovers(), [NAME], "what is not ours stays");
 }
 
 #[test]
@@ -27,15 +27,15 @@ fn queue_file_truncated_or_extended_is_refused() {
         (12287, "found 12287 bytes, expected 12288;"),
         (12288 + 4096, "found 16384 bytes, expected 12288;"),
     ] {
-        let sandbox = Sandbox::new();
-        File::options().write(true).open(queue_region(&sandbox)).unwrap().set_len(length).unwrap();
-        queue_refused(&sandbox, ErrorKind::NotARegion, &[NAME, found]);
+        let test_dir = TestDir::new();
+        File::options().write(true).open(queue_region(&test_dir)).unwrap().set_len(length).unwrap();
+        queue_refused(&test_dir, ErrorKind::NotARegion, &[NAME, found]);
     }
     // The part that is not mapped can be cut at any time: that is an error and not a signal.
-    let sandbox = Sandbox::new();
-    let path = queue_region(&sandbox);
+    let test_dir = TestDir::new();
+    let path = queue_region(&test_dir);
     let (mut tx, mut rx) =
-        (queue_of_bytes(&sandbox).sender(NAME).unwrap(), queue_of_bytes(&sandbox).receiver(NAME).unwrap());
+        (queue_of_bytes(&test_dir).sender(NAME).unwrap(), queue_of_bytes(&test_dir).receiver(NAME).unwrap());
     tx.send(b"short").unwrap();
     File::options().write(true).open(path).unwrap().set_len(4096).unwrap();
     let mut message = Vec::new();
@@ -90,78 +90,81 @@ fn queue_header_invalid_is_refused() {
         (17, 1, ErrorKind::Corrupt, "found words that have no meaning"),
         (63, 1, ErrorKind::Corrupt, "found words that have no meaning"),
     ] {
-        let sandbox = Sandbox::new();
-        write_word(&queue_region(&sandbox), word, value);
-        queue_refused(&sandbox, kind, &[NAME, says]);
+        let test_dir = TestDir::new();
+        write_word(&queue_region(&test_dir), word, value);
+        queue_refused(&test_dir, kind, &[NAME, says]);
     }
     // Words that only queues use are zero in a pipe.
     for word in 11..17 {
-        let sandbox = Sandbox::new();
-        write_word(&region(&sandbox), word, 1);
-        refused(&sandbox, ErrorKind::Corrupt, &[NAME, "found capacity 4"]);
+        let test_dir = TestDir::new();
+        write_word(&region(&test_dir), word, 1);
+        refused(&test_dir, ErrorKind::Corrupt, &[NAME, "found capacity 4"]);
     }
     // A queue of values has no pool.
     for word in 12..17 {
-        let sandbox = Sandbox::new();
-        queue_of_values(&sandbox).sender(NAME).unwrap().send(&1).unwrap();
-        write_word(&sandbox.names().join(NAME), word, 16);
-        queue_refused(&sandbox, ErrorKind::Corrupt, &[NAME, "found capacity 4"]);
+        let test_dir = TestDir::new();
+        queue_of_values(&test_dir).sender(NAME).unwrap().send(&1).unwrap();
+        write_word(&test_dir.names().join(NAME), word, 16);
+        queue_refused(&test_dir, ErrorKind::Corrupt, &[NAME, "found capacity 4"]);
     }
 }
 
 /// Removal by force does not need a valid header.
 #[test]
 fn queue_header_damaged_can_be_removed() {
-    let sandbox = Sandbox::new();
-    write_word(&queue_region(&sandbox), 13, u64::MAX);
-    let directory = Directory::at(sandbox.names());
+    let test_dir = TestDir::new();
+    write_word(&queue_region(&test_dir), 13, u64::MAX);
+    let directory = Directory::at(test_dir.names());
     expect(directory.unlink(NAME, false).unwrap_err(), ErrorKind::Corrupt, &[NAME, "remove the region"]);
     directory.unlink(NAME, true).unwrap();
-    queue_of_bytes(&sandbox).sender(NAME).unwrap();
+    queue_of_bytes(&test_dir).sender(NAME).unwrap();
 }
 
 #[test]
 fn queue_of_another_type_is_refused() {
-    let sandbox = Sandbox::new();
-    let options = queue_of_values(&sandbox).tag(*b"seconds\0");
+    let test_dir = TestDir::new();
+    let options = queue_of_values(&test_dir).tag(*b"seconds\0");
     let _tx = options.sender(NAME).unwrap();
-    let _bytes = queue_of_bytes(&sandbox).sender("bytes").unwrap();
-    let _pipe = values(&sandbox).sender("pipe").unwrap();
+    let _bytes = queue_of_bytes(&test_dir).sender("bytes").unwrap();
+    let _pipe = values(&test_dir).sender("pipe").unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
-    let other = |tag| queue::Options::<u64>::new().tag(tag).directory(sandbox.names());
+    let other = |tag| queue::Options::<u64>::new().tag(tag).directory(test_dir.names());
     wrong(
-        queue_of_values(&sandbox).receiver(NAME).unwrap_err(),
+        queue_of_values(&test_dir).receiver(NAME).unwrap_err(),
         &["8 bytes aligned to 8 tagged \"seconds", "expected values of 8 bytes aligned to 8;"],
     );
     wrong(other(*b"metres\0\0").open(NAME).unwrap_err(), &["seconds", "metres", "the same options on all sides"]);
-    let larger = queue::Options::<[u64; 2]>::new().directory(sandbox.names());
+    let larger = queue::Options::<[u64; 2]>::new().directory(test_dir.names());
     wrong(larger.receiver(NAME).unwrap_err(), &["expected values of 16"]);
-    let unaligned = queue::Options::<[u8; 8]>::new().directory(sandbox.names());
+    let unaligned = queue::Options::<[u8; 8]>::new().directory(test_dir.names());
     wrong(unaligned.sender(NAME).unwrap_err(), &["aligned to 1"]);
-    wrong(queue_of_bytes(&sandbox).receiver(NAME).unwrap_err(), &["found values of 8 bytes", "expected byte messages"]);
-    wrong(queue_of_values(&sandbox).open("bytes").unwrap_err(), &["found byte messages, expected values of 8 bytes"]);
     wrong(
-        queue_of_bytes(&sandbox).max_message_bytes(999).receiver("bytes").unwrap_err(),
+        queue_of_bytes(&test_dir).receiver(NAME).unwrap_err(),
+        &["found values of 8 bytes", "expected byte messages"],
+    );
+    wrong(queue_of_values(&test_dir).open("bytes").unwrap_err(), &["found byte messages, expected values of 8 bytes"]);
+    wrong(
+        queue_of_bytes(&test_dir).max_message_bytes(999).receiver("bytes").unwrap_err(),
         &["found messages of up to 1000 bytes, expected of up to 999: see max_message_bytes"],
     );
-    queue_of_bytes(&sandbox).max_message_bytes(1001).receiver("bytes").unwrap();
+    queue_of_bytes(&test_dir).max_message_bytes(1001).receiver("bytes").unwrap();
 
     wrong(
-        queue_of_values(&sandbox).sender("pipe").unwrap_err(),
+        queue_of_values(&test_dir).sender("pipe").unwrap_err(),
         &["cannot open this queue: found a pipe, expected a queue"],
     );
-    wrong(queue_of_bytes(&sandbox).open("pipe").unwrap_err(), &["found a pipe, expected a queue"]);
-    let pipe = |sandbox: &Sandbox| values(sandbox).tag(*b"seconds\0");
-    wrong(pipe(&sandbox).receiver(NAME).unwrap_err(), &["cannot open this pipe: found a queue, expected a pipe"]);
-    wrong(pipe(&sandbox).open(NAME).unwrap_err(), &["found a queue, expected a pipe", "another name"]);
-    let bytes = pipe::Options::bytes().directory(sandbox.names());
+    wrong(queue_of_bytes(&test_dir).open("pipe").unwrap_err(), &["found a pipe, expected a queue"]);
+    let pipe = |test_dir: &TestDir| values(test_dir).tag(*b"seconds\0");
+    wrong(pipe(&test_dir).receiver(NAME).unwrap_err(), &["cannot open this pipe: found a queue, expected a pipe"]);
+    wrong(pipe(&test_dir).open(NAME).unwrap_err(), &["found a queue, expected a pipe", "another name"]);
+    let bytes = pipe::Options::bytes().directory(test_dir.names());
     wrong(bytes.sender("bytes").unwrap_err(), &["found a queue, expected a pipe"]);
     let _rx = options.receiver(NAME).unwrap();
 }
 
 #[test]
 fn descriptor_of_another_type_is_refused() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
     let queue = || queue::Options::<u64>::new().capacity(4);
     let (tx, rx) = queue().create_channel().unwrap();
@@ -179,19 +182,19 @@ fn descriptor_of_another_type_is_refused() {
         &["found a pipe, expected a queue"],
     );
     let again = File::options().read(true).write(true).open({
-        queue_of_values(&sandbox).sender(NAME).unwrap().send(&1).unwrap();
-        sandbox.names().join(NAME)
+        queue_of_values(&test_dir).sender(NAME).unwrap().send(&1).unwrap();
+        test_dir.names().join(NAME)
     });
-    let error = queue_of_values(&sandbox).from_fd::<tombolo::queue::Sender<u64>>(again.unwrap().into()).unwrap_err();
+    let error = queue_of_values(&test_dir).from_fd::<tombolo::queue::Sender<u64>>(again.unwrap().into()).unwrap_err();
     expect(error, ErrorKind::InvalidOptions, &["found a description without a part in its region"]);
 }
 
 #[test]
 fn queue_options_invalid_are_refused() {
     let invalid = |error: Error, says: &[&str]| expect(error, ErrorKind::InvalidOptions, says);
-    let sandbox = Sandbox::new();
-    let values = || queue_of_values(&sandbox);
-    let bytes = || queue_of_bytes(&sandbox);
+    let test_dir = TestDir::new();
+    let values = || queue_of_values(&test_dir);
+    let bytes = || queue_of_bytes(&test_dir);
     invalid(values().capacity(0).sender(NAME).unwrap_err(), &["lay out a queue with this capacity: found 0"]);
     invalid(values().max_participants(0).open(NAME).unwrap_err(), &["participants: found 0, expected 1 to 4096;"]);
     invalid(values().max_participants(4097).create().unwrap_err(), &["found 4097, expected 1 to 4096"]);
@@ -213,5 +216,5 @@ fn queue_options_invalid_are_refused() {
         invalid(queue::Options::bytes().capacity(absurd).create().unwrap_err(), &says);
         invalid(values().capacity(absurd).sender(NAME).unwrap_err(), &says);
     }
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }

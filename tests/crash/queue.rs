@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support;
-use crate::sweep::{NAME, Swept, sweep, wreck};
+use crate::sweep::{NAME, SweepCounts, kill_after_changes, sweep};
 use tombolo::queue::{self, Queue};
 use tombolo::{OnStale, RecvError, SendError};
 
@@ -155,7 +155,7 @@ fn queue_participant_killed_in_batch_is_repaired() {
     swept.covers(0, 20);
 }
 
-fn sending_bytes(length: usize) -> Swept {
+fn sending_bytes(length: usize) -> SweepCounts {
     let sent = support::message(2, length);
     sweep(
         |names| {
@@ -180,7 +180,7 @@ fn sending_bytes(length: usize) -> Swept {
     )
 }
 
-fn receiving_bytes(length: usize) -> Swept {
+fn receiving_bytes(length: usize) -> SweepCounts {
     sweep(
         |names| with_messages(names, [length, 40]),
         |names| {
@@ -367,7 +367,7 @@ fn queue_repairer_killed_next_one_repairs() {
             let survivor = with_messages(names, [400, 60]);
             // Its intent, head, its first unfinished task: two messages are claimed and none is
             // read.
-            wreck(names, 3, || {
+            kill_after_changes(names, 3, || {
                 let mut rx = bytes(names).receiver(NAME).unwrap();
                 move || {
                     let mut messages = [Vec::with_capacity(512), Vec::with_capacity(512)];

@@ -13,7 +13,7 @@ use tombolo::queue::{self, Queue};
 use tombolo::sync::{LockError, Mutex};
 use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
 
-use crate::support::{Board, Process, Sandbox, start, until};
+use crate::support::{Process, SharedCounters, TestDir, start, until};
 use crate::{NAME, jobs, names, pipe, run};
 
 fn locks(directory: impl AsRef<Path>) -> Namespace {
@@ -70,14 +70,14 @@ fn exit_ordinary_closes_sender_any_other_end_reports_death() {
         ("_exits", RecvError::PeerDied),
         ("aborts", RecvError::PeerDied),
     ] {
-        let sandbox = Sandbox::new();
-        let mut rx = pipe(sandbox.names()).receiver(NAME).unwrap();
-        let _child = start("send_and_return", &[&names(&sandbox), how]);
+        let test_dir = TestDir::new();
+        let mut rx = pipe(test_dir.names()).receiver(NAME).unwrap();
+        let _child = start("send_and_return", &[&names(&test_dir), how]);
         assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(end)), "{how}");
         drop(rx);
         if end == RecvError::Closed {
             // The process may still be leaving.
-            until(|| sandbox.litter().is_empty());
+            until(|| test_dir.leftovers().is_empty());
         }
     }
 }
@@ -90,12 +90,12 @@ pub fn receive_and_return(arguments: &[String]) {
 
 #[test]
 fn exit_closes_receiver() {
-    let sandbox = Sandbox::new();
-    let mut tx = pipe(sandbox.names()).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut tx = pipe(test_dir.names()).sender(NAME).unwrap();
     tx.send(&1).unwrap();
-    run("receive_and_return", &[&names(&sandbox)]);
+    run("receive_and_return", &[&names(&test_dir)]);
     assert_eq!(tx.send(&2), Err(SendError::Closed));
-    let mut rx = pipe(sandbox.names()).receiver(NAME).unwrap();
+    let mut rx = pipe(test_dir.names()).receiver(NAME).unwrap();
     tx.send(&3).unwrap();
     assert_eq!(rx.recv(), Ok(3));
 }
@@ -111,13 +111,13 @@ pub fn work_and_return(arguments: &[String]) {
 
 #[test]
 fn exit_closes_queue_endpoints() {
-    let sandbox = Sandbox::new();
-    let mut tx = jobs(sandbox.names()).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut tx = jobs(test_dir.names()).sender(NAME).unwrap();
     tx.send(&7).unwrap();
-    run("work_and_return", &[&names(&sandbox)]);
+    run("work_and_return", &[&names(&test_dir)]);
     let error = (0..9).find_map(|_| tx.send_timeout(&2, Duration::from_secs(60)).err());
     assert_eq!(error, Some(SendError::Closed), "when it is full");
-    let seen = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+    let seen = Directory::at(test_dir.names()).inspect(NAME).unwrap();
     assert!(seen.participants.iter().all(|participant| participant.status != ParticipantStatus::Dead), "{seen:?}");
     let mut rx = tx.receiver().unwrap();
     drop(tx);
@@ -127,7 +127,7 @@ fn exit_closes_queue_endpoints() {
     let all = (rx.sender().unwrap(), rx.sender().unwrap());
     assert_eq!((all.0.stats().senders, all.0.stats().quarantined, all.0.stats().lost), (2, 0, 0));
     drop((rx, all));
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 pub fn hold_and_return(arguments: &[String]) {
@@ -138,13 +138,13 @@ pub fn hold_and_return(arguments: &[String]) {
 
 #[test]
 fn exit_with_lock_held_next_lock_reports_owner_died() {
-    let sandbox = Sandbox::new();
-    let namespace = locks(sandbox.names());
-    run("hold_and_return", &[&names(&sandbox)]);
+    let test_dir = TestDir::new();
+    let namespace = locks(test_dir.names());
+    run("hold_and_return", &[&names(&test_dir)]);
     assert!(matches!(namespace.mutex::<u64>("lock").unwrap().lock(), Err(LockError::OwnerDied(_))));
     assert!(namespace.mutex::<u64>("free").unwrap().lock().is_ok());
     drop(namespace);
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 pub fn enter_and_return(arguments: &[String]) {
@@ -161,8 +161,8 @@ pub fn keep_everything_and_return(arguments: &[String]) {
 
 #[test]
 fn exit_of_last_process_removes_names() {
-    let sandbox = Sandbox::new();
-    let directories = ["a", "b", "c"].map(|name| sandbox.file(name));
+    let test_dir = TestDir::new();
+    let directories = ["a", "b", "c"].map(|name| test_dir.file(name));
     let arguments: Vec<&str> = directories.iter().map(|directory| directory.to_str().unwrap()).collect();
     run("keep_everything_and_return", &arguments);
     let left: Vec<_> = directories.iter().flat_map(|directory| directory.read_dir().unwrap()).collect();
@@ -171,27 +171,27 @@ fn exit_of_last_process_removes_names() {
 
 #[test]
 fn exit_of_all_processes_at_once_removes_name() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     for _ in 0..5 {
-        let both = [0, 1].map(|_| start("enter_and_return", &[&names(&sandbox)]));
+        let both = [0, 1].map(|_| start("enter_and_return", &[&names(&test_dir)]));
         both.into_iter().for_each(Process::finish);
-        assert_eq!(sandbox.litter(), [""; 0]);
+        assert_eq!(test_dir.leftovers(), [""; 0]);
     }
 }
 
-static BOARD: Local<Option<Board>> = Local::new(None);
+static BOARD: Local<Option<SharedCounters>> = Local::new(None);
 
 /// Runs after the library has left.
 extern "C" fn go_on_after_leaving() {
-    let board = BOARD.lock().unwrap().take().unwrap();
-    board.meet(0, 2); // it has left
-    board.meet(1, 2); // it may be gone
+    let counters = BOARD.lock().unwrap().take().unwrap();
+    counters.meet(0, 2); // it has left
+    counters.meet(1, 2); // it may be gone
     drop(SENDER.lock().unwrap().take());
     drop(RESULTS.lock().unwrap().take());
 }
 
 pub fn linger(arguments: &[String]) {
-    keep(&BOARD, Board::at(Path::new(&arguments[1])));
+    keep(&BOARD, SharedCounters::at(Path::new(&arguments[1])));
     // SAFETY: before the library's own, so that it runs after that.
     assert_eq!(unsafe { libc::atexit(go_on_after_leaving) }, 0);
     keep(&SENDER, pipe(&arguments[0]).sender(NAME).unwrap());
@@ -200,23 +200,23 @@ pub fn linger(arguments: &[String]) {
 
 #[test]
 fn exit_not_finished_endpoint_stays_in_use() {
-    let sandbox = Sandbox::new();
-    let path = sandbox.file("board");
-    let board = Board::at(&path);
-    let mut rx = pipe(sandbox.names()).receiver(NAME).unwrap();
-    let mut tx = jobs(sandbox.names()).sender("queue").unwrap();
-    let child = start("linger", &[&names(&sandbox), path.to_str().unwrap()]);
-    board.meet(0, 2);
+    let test_dir = TestDir::new();
+    let path = test_dir.file("counters");
+    let counters = SharedCounters::at(&path);
+    let mut rx = pipe(test_dir.names()).receiver(NAME).unwrap();
+    let mut tx = jobs(test_dir.names()).sender("queue").unwrap();
+    let child = start("linger", &[&names(&test_dir), path.to_str().unwrap()]);
+    counters.meet(0, 2);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     let error = (0..9).find_map(|_| tx.send_timeout(&1, Duration::from_secs(60)).err());
     assert_eq!(error, Some(SendError::Closed), "when it is full");
     let pid = child.pid() as u64;
-    assert_eq!(pipe(sandbox.names()).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid });
+    assert_eq!(pipe(test_dir.names()).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid });
     let two = (tx.try_clone().unwrap(), tx.try_clone().map(drop).unwrap_err().kind());
     assert_eq!(two.1, ErrorKind::TooManyParticipants, "the participant record is not free");
-    board.meet(1, 2);
+    counters.meet(1, 2);
     child.finish();
-    let mut successor = pipe(sandbox.names()).sender(NAME).unwrap();
+    let mut successor = pipe(test_dir.names()).sender(NAME).unwrap();
     successor.send(&2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
     tx.try_clone().unwrap();
@@ -234,10 +234,10 @@ pub fn be_busy_and_exit(arguments: &[String]) {
 
 #[test]
 fn exit_during_queue_operation_loses_no_slot() {
-    let sandbox = Sandbox::new();
-    let mut tx = jobs(sandbox.names()).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut tx = jobs(test_dir.names()).sender(NAME).unwrap();
     for round in 0..20 {
-        run("be_busy_and_exit", &[&names(&sandbox), &(round % 5).to_string()]);
+        run("be_busy_and_exit", &[&names(&test_dir), &(round % 5).to_string()]);
         // Fills the queue until no receiver is left: they have left, and none has died.
         let error = (0..100).find_map(|_| tx.send_timeout(&2, Duration::from_secs(60)).err());
         assert_eq!(error, Some(SendError::Closed));

@@ -21,10 +21,10 @@ use endpoints::{
     be_busy_and_exit, enter_and_return, hold_and_return, keep_everything_and_return, linger, receive_and_return,
     send_and_return, work_and_return,
 };
-use support::{Sandbox, parts, start};
+use support::{TestDir, child_roles, start};
 use transfer::{abandon_and_return, pass_on_and_return};
 
-parts![
+child_roles![
     be_busy_and_exit,
     enter_and_return,
     hold_and_return,
@@ -47,8 +47,8 @@ fn jobs(directory: impl AsRef<Path>) -> queue::Options<u64> {
     queue::Options::new().capacity(4).max_participants(3).directory(directory.as_ref())
 }
 
-fn names(sandbox: &Sandbox) -> String {
-    sandbox.names().to_str().unwrap().to_string()
+fn names(test_dir: &TestDir) -> String {
+    test_dir.names().to_str().unwrap().to_string()
 }
 
 /// Runs a part in a process of its own, which must succeed.

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use tombolo::{Endpoint, ErrorKind, RecvError};
 
-use crate::support::{Sandbox, alone, fork, start};
+use crate::support::{TestDir, alone, fork, start};
 use crate::{NAME, jobs, names, pipe, run};
 
 #[test]
 fn exit_of_forked_child_keeps_endpoints_of_parent() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let mut rx = pipe(sandbox.names()).receiver(NAME).unwrap();
-    let mut tx = pipe(sandbox.names()).sender(NAME).unwrap();
-    let results = jobs(sandbox.names()).receiver("queue").unwrap();
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let mut rx = pipe(test_dir.names()).receiver(NAME).unwrap();
+    let mut tx = pipe(test_dir.names()).sender(NAME).unwrap();
+    let results = jobs(test_dir.names()).receiver("queue").unwrap();
     // SAFETY: runs the handlers of this process in the child, which is what this is about.
     fork(&alone, || unsafe { libc::exit(0) }).finish();
     tx.send(&1).unwrap();
@@ -27,11 +27,11 @@ fn exit_of_forked_child_keeps_endpoints_of_parent() {
 
 #[test]
 fn exit_of_forked_child_closes_its_own_endpoints() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let mut rx = pipe(sandbox.names()).receiver(NAME).unwrap();
-    let parents = pipe(sandbox.names()).receiver("other").unwrap();
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let mut rx = pipe(test_dir.names()).receiver(NAME).unwrap();
+    let parents = pipe(test_dir.names()).receiver("other").unwrap();
     fork(&alone, || {
-        let mut tx = pipe(sandbox.names()).sender(NAME).unwrap();
+        let mut tx = pipe(test_dir.names()).sender(NAME).unwrap();
         tx.send(&1).unwrap();
         forget(tx);
         // SAFETY: ends the child.
@@ -52,14 +52,14 @@ pub fn abandon_and_return(arguments: &[String]) {
 
 #[test]
 fn exit_after_abandon_is_reported_as_death() {
-    let sandbox = Sandbox::new();
-    let mut rx = pipe(sandbox.names()).receiver(NAME).unwrap();
-    let mut results = jobs(sandbox.names()).receiver("queue").unwrap();
-    run("abandon_and_return", &[&names(&sandbox)]);
+    let test_dir = TestDir::new();
+    let mut rx = pipe(test_dir.names()).receiver(NAME).unwrap();
+    let mut results = jobs(test_dir.names()).receiver("queue").unwrap();
+    run("abandon_and_return", &[&names(&test_dir)]);
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::PeerDied)));
     assert_eq!(results.recv(), Err(RecvError::PeerDied));
     // The same in a process that goes on.
-    let tx = pipe(sandbox.names()).sender(NAME).unwrap();
+    let tx = pipe(test_dir.names()).sender(NAME).unwrap();
     tx.abandon().unwrap();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
     let (half, _other) = tombolo::pipe::Options::bytes().create_duplex().unwrap().0.split();
@@ -78,13 +78,13 @@ pub fn pass_on_and_return(arguments: &[String]) {
 
 #[test]
 fn exit_with_endpoint_in_transit_does_not_close_it() {
-    let sandbox = Sandbox::new();
-    let fifo = sandbox.file("fifo");
+    let test_dir = TestDir::new();
+    let fifo = test_dir.file("fifo");
     let path = std::ffi::CString::new(fifo.to_str().unwrap()).unwrap();
     // SAFETY: a path.
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
-    let mut rx = pipe(sandbox.names()).receiver(NAME).unwrap();
-    let child = start("pass_on_and_return", &[&names(&sandbox), fifo.to_str().unwrap()]);
+    let mut rx = pipe(test_dir.names()).receiver(NAME).unwrap();
+    let child = start("pass_on_and_return", &[&names(&test_dir), fifo.to_str().unwrap()]);
     let input = File::options().write(true).open(&fifo).unwrap();
     child.finish();
     assert_eq!(rx.recv_timeout(Duration::from_millis(150)), Err(RecvError::TimedOut));

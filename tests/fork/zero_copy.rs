@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tombolo::pipe;
 
-use crate::support::{Sandbox, alone, fork};
+use crate::support::{TestDir, alone, fork};
 
 const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
 fn fork_reserved_values_are_committed_by_parent_only() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     let (tx, mut rx) = pipe::Options::<u64>::new().capacity(4).create().unwrap();
     // SAFETY: both ends are ours, and the child writes nothing.
     let mut tx = unsafe { tx.into_zero_copy().unwrap() };
@@ -28,7 +28,7 @@ fn fork_reserved_values_are_committed_by_parent_only() {
 
 #[test]
 fn fork_peeked_values_are_released_by_parent_only() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     let (mut tx, rx) = pipe::Options::<u64>::new().capacity(2).create().unwrap();
     // SAFETY: both ends are ours.
     let mut rx = unsafe { rx.into_zero_copy().unwrap() };
@@ -50,7 +50,7 @@ fn fork_peeked_values_are_released_by_parent_only() {
 
 #[test]
 fn fork_reserved_message_is_committed_by_parent_only() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     let (tx, mut rx) = pipe::Options::bytes().create().unwrap();
     // SAFETY: both ends are ours, and the child writes nothing.
     let mut tx = unsafe { tx.into_zero_copy() };
@@ -67,7 +67,7 @@ fn fork_reserved_message_is_committed_by_parent_only() {
 
 #[test]
 fn fork_peeked_message_is_released_by_parent_only() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     let (mut tx, rx) = pipe::Options::bytes().capacity_bytes(4096).create().unwrap();
     // SAFETY: both ends are ours.
     let mut rx = unsafe { rx.into_zero_copy() };

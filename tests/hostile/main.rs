@@ -17,10 +17,10 @@ use memmap2::{MmapOptions, MmapRaw};
 use object::*;
 use pipe::*;
 use queue::*;
-use support::{Process, Random, Sandbox, parts, start};
+use support::{Process, Random, TestDir, child_roles, start};
 use tombolo::pipe::Options;
 
-parts!(
+child_roles!(
     corrupt_pipe,
     announce_endlessly,
     rejoin_endlessly,
@@ -70,18 +70,18 @@ impl Intruder {
     }
 }
 
-fn attack(sandbox: &Sandbox, role: &str, seed: u64) -> Process {
-    start(role, &[sandbox.names().join(NAME).to_str().unwrap(), &seed.to_string()])
+fn attack(test_dir: &TestDir, role: &str, seed: u64) -> Process {
+    start(role, &[test_dir.names().join(NAME).to_str().unwrap(), &seed.to_string()])
 }
 
 /// Uses regions that are under attack for a while. Another region must not be affected.
-fn under_attack<T>(role: &str, make: impl Fn(&Sandbox) -> T, use_target: impl Fn(&mut T, &mut Random)) {
+fn under_attack<T>(role: &str, make: impl Fn(&TestDir) -> T, use_target: impl Fn(&mut T, &mut Random)) {
     let (mut tx, mut rx) = Options::<u64>::new().capacity(8).create().unwrap();
     let mut random = Random(7);
     for seed in 1..=8 {
-        let sandbox = Sandbox::new();
-        let mut target = make(&sandbox);
-        let attacker = attack(&sandbox, role, seed);
+        let test_dir = TestDir::new();
+        let mut target = make(&test_dir);
+        let attacker = attack(&test_dir, role, seed);
         let started = Instant::now();
         while started.elapsed() < Duration::from_millis(60) {
             use_target(&mut target, &mut random);

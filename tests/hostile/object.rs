@@ -13,7 +13,7 @@ use tombolo::sync::{LockError, Semaphore, SyncError, Value};
 use tombolo::{Directory, Namespace, NamespaceBuilder};
 use tombolo::{ErrorKind, RecvError, WaitStrategy};
 
-use crate::support::{self, Process, Random, Sandbox, start};
+use crate::support::{self, Process, Random, TestDir, start};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
@@ -82,10 +82,10 @@ const BOUND: u32 = 3;
 const NARROW: [u16; 11] = [3; 11];
 const WIDE: [[u8; 12]; 3] = [[4; 12]; 3];
 
-fn builder(sandbox: &Sandbox) -> NamespaceBuilder {
+fn builder(test_dir: &TestDir) -> NamespaceBuilder {
     Namespace::builder()
         .max_participants(words::PARTICIPANTS)
-        .directory(sandbox.names())
+        .directory(test_dir.names())
         .value("short", 1_u64)
         .value("long", [2_u64; 9])
         .atomic("number", 7_i16)
@@ -129,9 +129,9 @@ struct Objects {
 
 impl Objects {
     /// As participant 0.
-    fn new(sandbox: &Sandbox) -> Self {
-        let namespace = builder(sandbox).open(NAME).unwrap();
-        let intruder = Intruder::at(&sandbox.names().join(NAME));
+    fn new(test_dir: &TestDir) -> Self {
+        let namespace = builder(test_dir).open(NAME).unwrap();
+        let intruder = Intruder::at(&test_dir.names().join(NAME));
         Self::of(&namespace, intruder).unwrap()
     }
 
@@ -203,9 +203,9 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(1000);
 
 #[test]
 fn lock_owner_impossible_returns_corrupt() {
-    let sandbox = Sandbox::new();
-    let objects = Objects::new(&sandbox);
-    start("open_and_leave", &[sandbox.names().to_str().unwrap()]).finish(); // participant 1 has left
+    let test_dir = TestDir::new();
+    let objects = Objects::new(&test_dir);
+    start("open_and_leave", &[test_dir.names().to_str().unwrap()]).finish(); // participant 1 has left
     let participants = words::PARTICIPANTS as u64;
     let [own, left, vacant] = [1, 2, 3];
     for owner in [left, vacant, participants + 1, 100, 0xFFFE, 0xFFFF] {
@@ -250,8 +250,8 @@ fn lock_owner_impossible_returns_corrupt() {
 /// Arrays are never poisoned, so nobody could clear it.
 #[test]
 fn array_poison_bit_is_ignored() {
-    let sandbox = Sandbox::new();
-    let objects = Objects::new(&sandbox);
+    let test_dir = TestDir::new();
+    let objects = Objects::new(&test_dir);
     objects.set("narrow", words::LOCK, words::DIED << 1);
     assert!(objects.narrow.lock().is_ok());
     assert!(objects.narrow.lock().is_ok());
@@ -259,8 +259,8 @@ fn array_poison_bit_is_ignored() {
 
 /// Starts a process that has the namespace mapped and does nothing. Returns the process and its
 /// index.
-fn start_onlooker(sandbox: &Sandbox, intruder: &Intruder, participant: usize) -> (Process, usize) {
-    let process = start("stay_in_namespace", &[sandbox.names().to_str().unwrap()]);
+fn start_onlooker(test_dir: &TestDir, intruder: &Intruder, participant: usize) -> (Process, usize) {
+    let process = start("stay_in_namespace", &[test_dir.names().to_str().unwrap()]);
     support::until(|| intruder.get(words::record(participant, words::STATE)) == words::PRESENT);
     (process, participant)
 }
@@ -275,9 +275,9 @@ pub fn stay_in_namespace(arguments: &[String]) {
 /// A record names a process, but nobody holds the file lock.
 #[test]
 fn lock_owner_without_file_lock_returns_lock_lost() {
-    let sandbox = Sandbox::new();
-    let objects = Objects::new(&sandbox);
-    let onlooker = start_onlooker(&sandbox, &objects.intruder, 1);
+    let test_dir = TestDir::new();
+    let objects = Objects::new(&test_dir);
+    let onlooker = start_onlooker(&test_dir, &objects.intruder, 1);
     let identity = [words::PID, words::STARTED, words::NAMESPACE].map(|word| (word, words::record(onlooker.1, word)));
     for runs in [true, false] {
         for (object, lock, _) in objects.try_locks(Duration::ZERO) {
@@ -299,8 +299,8 @@ fn lock_owner_without_file_lock_returns_lock_lost() {
 #[test]
 fn lock_taken_from_owner_calls_return() {
     for word in [0, 2, words::DIED, 0xFFFF, u64::MAX, 1 | !0 << 18] {
-        let sandbox = Sandbox::new();
-        let objects = Objects::new(&sandbox);
+        let test_dir = TestDir::new();
+        let objects = Objects::new(&test_dir);
         let mut guard = objects.mutex.lock().unwrap();
         let (outer, inner) = (objects.again.lock().unwrap(), objects.again.lock().unwrap());
         let mut section = objects.wide.lock().unwrap();
@@ -320,8 +320,8 @@ fn lock_taken_from_owner_calls_return() {
 
 #[test]
 fn value_versions_invalid_return_corrupt() {
-    let sandbox = Sandbox::new();
-    let objects = Objects::new(&sandbox);
+    let test_dir = TestDir::new();
+    let objects = Objects::new(&test_dir);
     for committed in [0, 1, 7, 1 << 40, u64::MAX] {
         for ahead in [4, 5, 1 << 40, u64::MAX - 1, u64::MAX] {
             let cells = [
@@ -360,8 +360,8 @@ fn value_versions_invalid_return_corrupt() {
 /// Versions at their limits, with any content in the buffers.
 #[test]
 fn value_versions_extreme_are_read() {
-    let sandbox = Sandbox::new();
-    let objects = Objects::new(&sandbox);
+    let test_dir = TestDir::new();
+    let objects = Objects::new(&test_dir);
     for (committed, ahead) in [(u64::MAX, 0), (u64::MAX, 1), (u64::MAX, 3), (1 << 63, 2), (5, 0)] {
         objects.set("short", words::VALUE_CELL, committed);
         objects.set("short", words::VALUE_CELL + 1, committed.wrapping_add(ahead));
@@ -378,8 +378,8 @@ fn barrier_state_invalid_calls_return() {
     const BROKEN: u64 = 1 << 36;
     for generation in [0, 1, (1 << 21) - 1] {
         for word in [0, 1, 2, 3, 0x1FFF, BY, BY | 1, BROKEN, BROKEN | BY | 1, 63 << 37, !0 >> 21, BY | 7 << 37 | 2] {
-            let sandbox = Sandbox::new();
-            let objects = Objects::new(&sandbox);
+            let test_dir = TestDir::new();
+            let objects = Objects::new(&test_dir);
             objects.set("gate", 0, generation << 43 | word);
             for mark in 0..words::PARTICIPANTS {
                 objects.set("gate", words::MARKS + mark, if mark == 2 { u64::MAX } else { generation + 1 });
@@ -398,8 +398,8 @@ fn barrier_state_invalid_calls_return() {
 
 #[test]
 fn semaphore_permits_invalid_return_corrupt() {
-    let sandbox = Sandbox::new();
-    let objects = Objects::new(&sandbox);
+    let test_dir = TestDir::new();
+    let objects = Objects::new(&test_dir);
     for invalid in [1 << 31, 1 << 32, u64::MAX] {
         objects.set("permits", 0, invalid);
         assert_eq!(objects.permits.try_acquire(1), Err(SyncError::Corrupt));
@@ -434,12 +434,12 @@ fn semaphore_permits_invalid_return_corrupt() {
 /// A process that waits for a permit checks the owners. There can be many of both.
 #[test]
 fn bounded_semaphore_many_owners_invalid_calls_return() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let (participants, permits) = (4096, 1 << 16);
     let plan = Namespace::builder().max_participants(participants).bounded_semaphore("owned", permits);
-    let namespace = plan.directory(sandbox.names()).open(NAME).unwrap();
-    let intruder = Intruder::at(&sandbox.names().join(NAME));
-    let _onlooker = start_onlooker(&sandbox, &intruder, 1);
+    let namespace = plan.directory(test_dir.names()).open(NAME).unwrap();
+    let intruder = Intruder::at(&test_dir.names().join(NAME));
+    let _onlooker = start_onlooker(&test_dir, &intruder, 1);
     for participant in 2..participants {
         // Live participants, as far as the kernel can tell.
         (0..words::RECORD_WORDS)
@@ -452,14 +452,14 @@ fn bounded_semaphore_many_owners_invalid_calls_return() {
     assert_eq!(soon(|| owned.acquire_timeout(1, CHECK_TIMEOUT)), Err(SyncError::TimedOut));
     (0..permits as usize).for_each(|permit| intruder.set(owners + permit, (permit % participants + 1) as u64));
     assert_eq!(soon(|| owned.acquire_timeout(1, CHECK_TIMEOUT)), Err(SyncError::TimedOut));
-    let seen = soon(|| Directory::at(sandbox.names()).inspect(NAME)).unwrap();
+    let seen = soon(|| Directory::at(test_dir.names()).inspect(NAME)).unwrap();
     assert_eq!(seen.objects[0].users.len(), permits as usize);
 }
 
 #[test]
 fn rw_lock_readers_invalid_writer_fails() {
-    let sandbox = Sandbox::new();
-    let objects = Objects::new(&sandbox);
+    let test_dir = TestDir::new();
+    let objects = Objects::new(&test_dir);
     for (bits, answer) in [
         (1 << 32, SyncError::Corrupt), // a participant that never joined
         (1 << 63, SyncError::Corrupt),
@@ -505,8 +505,8 @@ fn at_last(mut call: impl FnMut() -> Result<(), SyncError>) -> bool {
 fn object_event_words_invalid_free_ones_are_obtained() {
     let bits = (0..16).chain([0xFFFF_FFFF, 0x8000_0000, !0, 1 << 32, 0xFFFF_FFF0]);
     for invalid in bits {
-        let sandbox = Sandbox::new();
-        let mut objects = Objects::new(&sandbox);
+        let test_dir = TestDir::new();
+        let mut objects = Objects::new(&test_dir);
         for (object, events) in words::OBJECTS {
             events.iter().for_each(|event| objects.set(object, *event, invalid));
         }
@@ -540,8 +540,8 @@ fn object_event_words_invalid_free_ones_are_obtained() {
 /// A newcomer yields where the no-barging bit is set, but for no longer than a millisecond.
 #[test]
 fn lock_no_barging_bit_set_newcomer_yields() {
-    let sandbox = Sandbox::new();
-    let objects = Objects::new(&sandbox);
+    let test_dir = TestDir::new();
+    let objects = Objects::new(&test_dir);
     let barred = |object: &str| objects.set(object, words::LOCK_EVENT, 8);
     let is_refused = |object: &str, attempt: &dyn Fn() -> Result<(), SyncError>| {
         (0..100).any(|_| {
@@ -582,9 +582,9 @@ fn lock_no_barging_bit_set_newcomer_yields() {
 #[test]
 fn namespace_table_corrupted_after_open_objects_work() {
     for invalid in [0, 1, 1 << 20, 1 << 62, u64::MAX] {
-        let sandbox = Sandbox::new();
-        let namespace = builder(&sandbox).open(NAME).unwrap();
-        let intruder = Intruder::at(&sandbox.names().join(NAME));
+        let test_dir = TestDir::new();
+        let namespace = builder(&test_dir).open(NAME).unwrap();
+        let intruder = Intruder::at(&test_dir.names().join(NAME));
         let places = places(&intruder);
         let end = words::TABLE + words::OBJECTS.len() * words::ENTRY;
         (words::TABLE..end).for_each(|word| intruder.set(word, invalid));
@@ -598,7 +598,7 @@ fn namespace_table_corrupted_after_open_objects_work() {
         assert_eq!((*objects.mutex.lock().unwrap(), *objects.rw.read().unwrap()), (5, [8; 2]));
         assert_eq!((objects.owned.try_acquire(BOUND), objects.permits.available()), (Ok(()), Ok(PERMITS)));
         assert_eq!((objects.queue.send(&1), objects.queue.recv()), (Ok(()), Ok(1)));
-        let error = Directory::at(sandbox.names()).inspect(NAME).unwrap_err();
+        let error = Directory::at(test_dir.names()).inspect(NAME).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
 }
@@ -777,7 +777,7 @@ fn namespace_corrupted_while_others_join_and_leave_calls_return() {
         let joined = Cell::new(0);
         under_attack(
             role,
-            |sandbox| builder(sandbox).persistent().open(NAME).map(|_| sandbox.names()).unwrap(),
+            |test_dir| builder(test_dir).persistent().open(NAME).map(|_| test_dir.names()).unwrap(),
             |names, random| joined.set(joined.get() + u32::from(join_and_leave(names, random))),
         );
         assert!(role == "corrupt_namespace" || joined.get() > 0, "no process was ever admitted");

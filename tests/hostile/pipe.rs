@@ -7,7 +7,7 @@ use std::time::Duration;
 use tombolo::pipe::{self, Pipe, Receiver, Sender};
 use tombolo::{Message, RecvError, SendError};
 
-use crate::support::{Random, Sandbox};
+use crate::support::{Random, TestDir};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, under_attack};
 
 /// Positions of words in the region of a one-way pipe, as docs/layout.md has them.
@@ -25,17 +25,17 @@ const FRAGMENT: u64 = 3 << 56;
 const PADDING: u64 = 4 << 56;
 
 /// A ring of 16 words.
-fn bytes(sandbox: &Sandbox) -> pipe::Options<[u8]> {
-    pipe::Options::bytes().capacity_bytes(128).max_message_bytes(1000).directory(sandbox.names())
+fn bytes(test_dir: &TestDir) -> pipe::Options<[u8]> {
+    pipe::Options::bytes().capacity_bytes(128).max_message_bytes(1000).directory(test_dir.names())
 }
 
-fn values(sandbox: &Sandbox) -> pipe::Options<u64> {
-    pipe::Options::new().capacity(4).directory(sandbox.names())
+fn values(test_dir: &TestDir) -> pipe::Options<u64> {
+    pipe::Options::new().capacity(4).directory(test_dir.names())
 }
 
-fn one_way<M: Message + ?Sized>(options: &pipe::Options<M>, sandbox: &Sandbox) -> (Sender<M>, Receiver<M>, Intruder) {
+fn one_way<M: Message + ?Sized>(options: &pipe::Options<M>, test_dir: &TestDir) -> (Sender<M>, Receiver<M>, Intruder) {
     let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
-    (tx, rx, Intruder::at(&sandbox.names().join(NAME)))
+    (tx, rx, Intruder::at(&test_dir.names().join(NAME)))
 }
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
@@ -43,8 +43,8 @@ fn one_way<M: Message + ?Sized>(options: &pipe::Options<M>, sandbox: &Sandbox) -
 #[test]
 fn receiver_tail_out_of_bounds_returns_corrupt() {
     for invalid in [5, 1 << 40, u64::MAX, 1] {
-        let sandbox = Sandbox::new();
-        let (mut tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
+        let test_dir = TestDir::new();
+        let (mut tx, mut rx, intruder) = one_way(&values(&test_dir), &test_dir);
         tx.send_many(&[1, 2]).unwrap();
         assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
         intruder.set(TAIL, if invalid == 5 { 2 + 5 } else { invalid });
@@ -59,8 +59,8 @@ fn receiver_tail_out_of_bounds_returns_corrupt() {
 #[test]
 fn sender_head_out_of_bounds_returns_corrupt() {
     for invalid in [0, 1, 7, 1 << 40, u64::MAX] {
-        let sandbox = Sandbox::new();
-        let (mut tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
+        let test_dir = TestDir::new();
+        let (mut tx, mut rx, intruder) = one_way(&values(&test_dir), &test_dir);
         tx.send_many(&[1, 2, 3, 4]).unwrap();
         assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
         tx.send_many(&[5, 6]).unwrap();
@@ -90,8 +90,8 @@ fn receiver_record_invalid_returns_corrupt() {
         (&[BEGIN | 1 << 50, 0], 2),
         (&[BEGIN | 8, FRAGMENT | 9, 0, 0], 4), // more than announced
     ] {
-        let sandbox = Sandbox::new();
-        let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
+        let test_dir = TestDir::new();
+        let (_tx, mut rx, intruder) = one_way(&bytes(&test_dir), &test_dir);
         records.iter().zip(DATA..).for_each(|(record, at)| intruder.set(at, *record));
         intruder.set(TAIL, published);
         assert_eq!(rx.recv_timeout(&mut Vec::new(), SHORT), Err(RecvError::Corrupt), "{records:x?}");
@@ -101,8 +101,8 @@ fn receiver_record_invalid_returns_corrupt() {
 
 #[test]
 fn receiver_padding_only_returns_empty() {
-    let sandbox = Sandbox::new();
-    let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (_tx, mut rx, intruder) = one_way(&bytes(&test_dir), &test_dir);
     intruder.set(DATA, PADDING | 16);
     for lap in 1..100 {
         intruder.set(TAIL, lap * 16);
@@ -112,9 +112,9 @@ fn receiver_padding_only_returns_empty() {
 
 #[test]
 fn receiver_huge_message_announced_allocates_what_arrived() {
-    let sandbox = Sandbox::new();
-    let options = bytes(&sandbox).max_message_bytes(1 << 55);
-    let (_tx, mut rx, intruder) = one_way(&options, &sandbox);
+    let test_dir = TestDir::new();
+    let options = bytes(&test_dir).max_message_bytes(1 << 55);
+    let (_tx, mut rx, intruder) = one_way(&options, &test_dir);
     intruder.set(DATA, BEGIN | 1 << 55);
     intruder.set(DATA + 1, FRAGMENT | 8);
     intruder.set(TAIL, 3);
@@ -123,8 +123,8 @@ fn receiver_huge_message_announced_allocates_what_arrived() {
 
 #[test]
 fn receiver_orphan_fragments_end_in_corrupt() {
-    let sandbox = Sandbox::new();
-    let (_tx, mut rx, intruder) = one_way(&bytes(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (_tx, mut rx, intruder) = one_way(&bytes(&test_dir), &test_dir);
     (0..16).step_by(2).for_each(|at| intruder.set(DATA + at, FRAGMENT | 8));
     let corrupt = (1..1000).find(|lap| {
         intruder.set(TAIL, lap * 16);
@@ -139,15 +139,15 @@ fn receiver_orphan_fragments_end_in_corrupt() {
 
 #[test]
 fn pipe_owner_words_invalid_calls_return() {
-    let sandbox = Sandbox::new();
-    let (_tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (_tx, mut rx, intruder) = one_way(&values(&test_dir), &test_dir);
     intruder.set(PRODUCER_START, 1000);
     intruder.set(PRODUCER_START + 1, 1000);
     intruder.set(PRODUCER_OWNER, 7 << 3 | 1);
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::Corrupt));
 
-    let sandbox = Sandbox::new();
-    let (mut tx, mut rx, intruder) = one_way(&values(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (mut tx, mut rx, intruder) = one_way(&values(&test_dir), &test_dir);
     for owner in [u64::MAX, 0, 3, u64::MAX << 3, 1 << 3 | 2, 5 << 3 | 7] {
         intruder.set(PRODUCER_OWNER, owner);
         intruder.set(CONSUMER_OWNER, owner);
@@ -221,7 +221,7 @@ fn send_and_receive_values(tx: &mut Sender<u64>, rx: &mut Receiver<u64>) {
 fn pipe_of_bytes_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |sandbox| one_way(&bytes(sandbox), sandbox),
+        |test_dir| one_way(&bytes(test_dir), test_dir),
         |(tx, rx, _), random| send_and_receive(tx, rx, random),
     );
 }
@@ -230,7 +230,7 @@ fn pipe_of_bytes_corrupted_constantly_calls_return() {
 fn pipe_of_values_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |sandbox| one_way(&values(sandbox), sandbox),
+        |test_dir| one_way(&values(test_dir), test_dir),
         |(tx, rx, _), _| send_and_receive_values(tx, rx),
     );
 }
@@ -239,7 +239,7 @@ fn pipe_of_values_corrupted_constantly_calls_return() {
 fn pipe_duplex_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |sandbox| [(); 2].map(|()| bytes(sandbox).open(NAME).unwrap()),
+        |test_dir| [(); 2].map(|()| bytes(test_dir).open(NAME).unwrap()),
         |[ours, theirs]: &mut [Pipe; 2], random| {
             send_and_receive(&mut ours.tx, &mut theirs.rx, random);
             send_and_receive(&mut theirs.tx, &mut ours.rx, random);
@@ -252,7 +252,7 @@ fn pipe_duplex_corrupted_constantly_calls_return() {
 fn pipe_corrupted_while_peers_join_and_leave_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |sandbox| (one_way(&values(sandbox), sandbox), values(sandbox).must_exist()),
+        |test_dir| (one_way(&values(test_dir), test_dir), values(test_dir).must_exist()),
         |((_, rx, _), options), _| {
             let _ = rx.try_recv();
             let _ = options.receiver(NAME).map(|mut rx| rx.recv_timeout(SHORT));
@@ -265,7 +265,7 @@ fn pipe_corrupted_while_peers_join_and_leave_calls_return() {
 fn receiver_endless_announcements_calls_return() {
     under_attack(
         "announce_endlessly",
-        |sandbox| one_way(&bytes(sandbox), sandbox),
+        |test_dir| one_way(&bytes(test_dir), test_dir),
         |(_, rx, intruder), _| {
             let mut received = Vec::new();
             let _ = (rx.recv_timeout(&mut received, SHORT), rx.poll(SHORT));
@@ -281,7 +281,7 @@ fn receiver_endless_announcements_calls_return() {
 fn receiver_endless_successors_calls_return() {
     under_attack(
         "rejoin_endlessly",
-        |sandbox| one_way(&values(sandbox), sandbox),
+        |test_dir| one_way(&values(test_dir), test_dir),
         |(_, rx, _), _| {
             let _ = (rx.recv_timeout(SHORT), rx.poll(SHORT), rx.poll(Duration::ZERO), rx.try_recv());
         },

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tombolo::queue;
 use tombolo::{Endpoint, ErrorKind, Message, RecvError, SendError};
 
-use crate::support::{self, Random, Sandbox, start};
+use crate::support::{self, Random, TestDir, start};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
 
 // ---- invalid words --------------------------------------------------------------------------------------------------
@@ -54,8 +54,8 @@ mod words {
 }
 
 /// Four slots of two words, without a pool: the slots come right behind the records.
-fn queue_of_values(sandbox: &Sandbox) -> queue::Options<u64> {
-    queue::Options::new().capacity(4).max_participants(words::PARTICIPANTS).directory(sandbox.names())
+fn queue_of_values(test_dir: &TestDir) -> queue::Options<u64> {
+    queue::Options::new().capacity(4).max_participants(words::PARTICIPANTS).directory(test_dir.names())
 }
 
 const VALUE_MARKS: usize = words::OWNERS;
@@ -63,9 +63,9 @@ const VALUE_SLOTS: usize = VALUE_MARKS + words::MARKS;
 const VALUE_STRIDE: usize = 2;
 
 /// Four slots of four words (control, payload header, 16 bytes), a block of 64 bytes and an extent.
-fn queue_of_bytes(sandbox: &Sandbox) -> queue::Options<[u8]> {
+fn queue_of_bytes(test_dir: &TestDir) -> queue::Options<[u8]> {
     let options = queue::Options::bytes().capacity(4).max_participants(words::PARTICIPANTS).max_message_bytes(1000);
-    options.inline_bytes(16).blocks(1, 64).extents(1).directory(sandbox.names())
+    options.inline_bytes(16).blocks(1, 64).extents(1).directory(test_dir.names())
 }
 
 const BYTE_SLOTS: usize = words::OWNERS + 16 + words::MARKS;
@@ -74,10 +74,10 @@ const BYTE_STRIDE: usize = 4;
 /// Participants 0 and 1.
 fn many<M: Message + ?Sized>(
     options: &queue::Options<M>,
-    sandbox: &Sandbox,
+    test_dir: &TestDir,
 ) -> (queue::Sender<M>, queue::Receiver<M>, Intruder) {
     let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
-    (tx, rx, Intruder::at(&sandbox.names().join(NAME)))
+    (tx, rx, Intruder::at(&test_dir.names().join(NAME)))
 }
 
 /// Every call on a queue of values that does not block for ever.
@@ -128,8 +128,8 @@ fn queue_indices_invalid_calls_return() {
         (words::HEAD, [0, 1, 7, 100, 1 << 40, 1 << 62, words::CLOSED - 1, words::CLOSED, u64::MAX]),
     ] {
         for invalid in invalid_values {
-            let sandbox = Sandbox::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+            let test_dir = TestDir::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
             assert_eq!((tx.try_send_many(&[1, 2, 3]), rx.recv(), rx.recv()), (Ok(3), Ok(1), Ok(2)));
             intruder.set(index, invalid);
             for _ in 0..3 {
@@ -138,8 +138,8 @@ fn queue_indices_invalid_calls_return() {
             let _ = soon(|| rx.close_now());
             use_value_queue(&mut tx, &mut rx);
 
-            let sandbox = Sandbox::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+            let test_dir = TestDir::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
             for length in [0, 10, 60, 100] {
                 tx.try_send(&vec![1; length]).unwrap();
             }
@@ -159,8 +159,8 @@ fn queue_slot_positions_invalid_calls_return() {
         // Too early, of another slot, too late, absurd.
         for shift in [-4_i64, -1, 1, 4, 400, i64::MAX >> 2] {
             for sent in [0, 2, 4_u64] {
-                let sandbox = Sandbox::new();
-                let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+                let test_dir = TestDir::new();
+                let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
                 let warm_up = [1; 4];
                 assert_eq!((tx.try_send_many(&warm_up), rx.recv_many(&mut [0; 4])), (Ok(4), Ok(4)));
                 assert_eq!(tx.send_many(&warm_up[..sent as usize]).unwrap_or(0), sent as usize);
@@ -182,8 +182,8 @@ fn queue_skip_marks_invalid_calls_return() {
         for key in [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 18, 19, 1000, 1 << 40, (1 << 62) - 1] {
             for which in 0..5 {
                 for sent in [0, 2, 4_u64] {
-                    let sandbox = Sandbox::new();
-                    let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+                    let test_dir = TestDir::new();
+                    let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
                     let warm_up = [1; 4];
                     assert_eq!((tx.try_send_many(&warm_up), rx.recv_many(&mut [0; 4])), (Ok(4), Ok(4)));
                     assert_eq!(tx.send_many(&warm_up[..sent as usize]).unwrap_or(0), sent as usize);
@@ -201,8 +201,8 @@ fn queue_skip_marks_invalid_calls_return() {
 
 #[test]
 fn receiver_slot_of_earlier_lap_returns_corrupt() {
-    let sandbox = Sandbox::new();
-    let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
     assert_eq!((tx.try_send_many(&[1, 2]), rx.recv()), (Ok(2), Ok(1)));
     intruder.set(VALUE_SLOTS + VALUE_STRIDE, words::FREE); // position 0 in the place of 1
     for _ in 0..3 {
@@ -230,8 +230,8 @@ fn receiver_payload_header_invalid_returns_corrupt() {
         (header(10) | POOLED, u64::MAX),
         (header(10) | POOLED, u64::MAX / 8),
     ] {
-        let sandbox = Sandbox::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+        let test_dir = TestDir::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
         tx.send(b"before").unwrap();
         tx.send(b"behind").unwrap();
         intruder.set(BYTE_SLOTS + 1, header);
@@ -249,8 +249,8 @@ fn receiver_payload_header_invalid_returns_corrupt() {
 #[test]
 fn receiver_payload_over_limit_returns_corrupt() {
     for (length, pooled) in [(9, 0), (16, 0), (9, 1), (64, 1)] {
-        let sandbox = Sandbox::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox).max_message_bytes(8).extents(0), &sandbox);
+        let test_dir = TestDir::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir).max_message_bytes(8).extents(0), &test_dir);
         tx.send(b"8 bytes.").unwrap();
         intruder.set(BYTE_SLOTS + 1, length << 1 | pooled);
         intruder.set(BYTE_SLOTS + 2, 0);
@@ -263,8 +263,8 @@ fn receiver_payload_over_limit_returns_corrupt() {
 #[test]
 fn sender_pool_owned_by_nobody_returns_full() {
     for owner in [1, 4, 0xFFFF, u64::MAX] {
-        let sandbox = Sandbox::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+        let test_dir = TestDir::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
         intruder.set(words::OWNERS, owner);
         intruder.set(words::OWNERS + 1, owner);
         assert_eq!(tx.try_send(&[1; 100]), Err(SendError::Full));
@@ -278,8 +278,8 @@ fn sender_pool_owned_by_nobody_returns_full() {
 /// The same block in every slot is freed once. Generations are at their limit.
 #[test]
 fn receiver_block_named_twice_is_freed_once() {
-    let sandbox = Sandbox::new();
-    let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
     intruder.set(words::OWNERS, u64::MAX << 16);
     intruder.set(words::OWNERS + 1, u64::MAX << 16);
     for length in [60, 700, 10, 10] {
@@ -306,8 +306,8 @@ fn receiver_block_named_twice_is_freed_once() {
 fn queue_intent_of_dead_covers_everything_calls_return() {
     for position in [0, 1, 2, 3, 1 << 40, (1 << 58) - 2] {
         for state in words::STATES {
-            let sandbox = Sandbox::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+            let test_dir = TestDir::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
             let dead = tx.try_clone().unwrap();
             assert_eq!((tx.try_send_many(&[1, 2, 3]), rx.recv()), (Ok(3), Ok(1)));
             drop(dead.into_fd().unwrap());
@@ -328,8 +328,8 @@ fn queue_intent_of_dead_covers_everything_calls_return() {
 /// and nothing else.
 #[test]
 fn queue_intent_of_living_covers_everything_others_go_on() {
-    let sandbox = Sandbox::new();
-    let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
     let (dead, mut other) = (tx.try_clone().unwrap(), rx.sender().unwrap());
     drop(dead.into_fd().unwrap());
     intruder.set(words::record(2, words::INTENT), 1 << 6 | 1);
@@ -347,10 +347,10 @@ fn queue_intent_of_living_covers_everything_others_go_on() {
 #[test]
 fn queue_counters_invalid_calls_return() {
     for invalid in [1, 5, 1 << 40, u64::MAX - 1, u64::MAX] {
-        let sandbox = Sandbox::new();
-        let (mut tx, _rx, intruder) = many(&queue_of_values(&sandbox).report_lost_messages(), &sandbox);
+        let test_dir = TestDir::new();
+        let (mut tx, _rx, intruder) = many(&queue_of_values(&test_dir).report_lost_messages(), &test_dir);
         let mut rx = tx.receiver().unwrap();
-        let mut reporting = queue_of_values(&sandbox).report_lost_messages().receiver(NAME).unwrap();
+        let mut reporting = queue_of_values(&test_dir).report_lost_messages().receiver(NAME).unwrap();
         for index in words::LOST..words::SENDERS_LAST_EXIT + 2 {
             intruder.set(index, invalid);
             use_value_queue(&mut tx, &mut rx);
@@ -375,8 +375,8 @@ fn receiver_end_words_invalid_returns_an_end() {
         (1, 1 << 8 | 3, RecvError::Closed), // in another run
         (0, u64::MAX, RecvError::Closed),
     ] {
-        let sandbox = Sandbox::new();
-        let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+        let test_dir = TestDir::new();
+        let (tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
         drop(tx);
         assert_eq!(rx.try_recv(), Err(RecvError::Closed));
         intruder.set(words::SENDERS_JOINED, joined);
@@ -392,30 +392,30 @@ fn queue_run_numbers_invalid_calls_return() {
     let invalid_values = [0, 1, 77, 255, 256, 257, 511, 1 << 32, u64::MAX - 1, u64::MAX];
     for word in [words::SENDER_RUN, words::JOINED_COUNT] {
         for invalid in invalid_values {
-            let sandbox = Sandbox::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+            let test_dir = TestDir::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
             for participant in 0..words::PARTICIPANTS {
                 intruder.set(words::FIRST_RECORD + participant * words::RECORD_WORDS + word, invalid);
             }
             intruder.set(words::MEMBERSHIP_EPOCH, intruder.get(words::MEMBERSHIP_EPOCH) + 1);
             use_value_queue(&mut tx, &mut rx);
             // New handles, clones and transferred endpoints use these words for a while.
-            let mut late = soon(|| queue_of_values(&sandbox).sender(NAME)).unwrap();
+            let mut late = soon(|| queue_of_values(&test_dir).sender(NAME)).unwrap();
             use_value_queue(&mut late, &mut rx);
             let _ = soon(|| late.close());
             use_value_queue(&mut tx.try_clone().unwrap(), &mut rx);
-            let mut picked: queue::Sender<u64> = queue_of_values(&sandbox).from_fd(late.into_fd().unwrap()).unwrap();
+            let mut picked: queue::Sender<u64> = queue_of_values(&test_dir).from_fd(late.into_fd().unwrap()).unwrap();
             use_value_queue(&mut picked, &mut rx);
             let _ = soon(|| rx.close_now());
         }
     }
     for run in invalid_values {
-        let sandbox = Sandbox::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+        let test_dir = TestDir::new();
+        let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
         tx.send(&1).unwrap();
         intruder.set(words::TAIL, intruder.get(words::TAIL) | run << 55);
         use_value_queue(&mut tx, &mut rx);
-        let mut late = soon(|| queue_of_values(&sandbox).sender(NAME)).unwrap();
+        let mut late = soon(|| queue_of_values(&test_dir).sender(NAME)).unwrap();
         use_value_queue(&mut late, &mut rx);
         let _ = (soon(|| tx.close()), soon(|| late.close()), soon(|| rx.close()), soon(|| rx.close_now()));
         use_value_queue(&mut late, &mut rx);
@@ -426,11 +426,11 @@ fn queue_run_numbers_invalid_calls_return() {
 /// waits for them.
 #[test]
 fn queue_live_participants_without_locks_returns_lock_lost() {
-    let sandbox = Sandbox::new();
-    let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
     drop(tx);
     // Participant 0: it has the region mapped, so it could write.
-    let _onlooker = start("stay_in_queue", &[sandbox.names().to_str().unwrap()]);
+    let _onlooker = start("stay_in_queue", &[test_dir.names().to_str().unwrap()]);
     support::until(|| rx.stats().receivers == 2);
     for participant in [2, 3] {
         (0..words::RECORD_WORDS)
@@ -461,8 +461,8 @@ pub fn stay_in_queue(arguments: &[String]) {
 /// A record that names this process, which does not hold its lock, is from before an `exec`.
 #[test]
 fn queue_own_records_without_locks_are_repaired() {
-    let sandbox = Sandbox::new();
-    let (tx, mut rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+    let test_dir = TestDir::new();
+    let (tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
     drop(tx);
     for participant in [0, 2, 3] {
         (0..words::RECORD_WORDS)
@@ -478,12 +478,12 @@ fn queue_own_records_without_locks_are_repaired() {
 #[test]
 fn sender_join_task_count_invalid_times_out() {
     for invalid in [u64::MAX, u64::MAX - 1, 1 << 63] {
-        let sandbox = Sandbox::new();
-        let (mut tx, rx, intruder) = many(&queue_of_values(&sandbox), &sandbox);
+        let test_dir = TestDir::new();
+        let (mut tx, rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
         tx.try_send_many(&[1, 2, 3]).unwrap();
         let file = rx.into_fd().unwrap();
         intruder.set(words::record(1, words::UNFINISHED_TASKS), invalid);
-        let mut rx: queue::Receiver<u64> = queue_of_values(&sandbox).from_fd(file).unwrap();
+        let mut rx: queue::Receiver<u64> = queue_of_values(&test_dir).from_fd(file).unwrap();
         assert_eq!([rx.recv(), rx.recv(), rx.recv()], [Ok(1), Ok(2), Ok(3)]);
         let _ = rx.task_done();
         assert_eq!(soon(|| tx.join_timeout(SHORT)), Err(SendError::TimedOut));
@@ -494,8 +494,8 @@ fn sender_join_task_count_invalid_times_out() {
 fn queue_repair_log_invalid_calls_return() {
     for position in [1, 4, 5, 1 << 40, u64::MAX] {
         for state in words::STATES {
-            let sandbox = Sandbox::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&sandbox), &sandbox);
+            let test_dir = TestDir::new();
+            let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
             let dead = tx.try_clone().unwrap();
             tx.send(&[1; 30]).unwrap();
             drop(dead.into_fd().unwrap());
@@ -561,7 +561,7 @@ pub fn feed_queue_endlessly(arguments: &[String]) {
 fn queue_of_values_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_queue",
-        |sandbox| many(&queue_of_values(sandbox), sandbox),
+        |test_dir| many(&queue_of_values(test_dir), test_dir),
         |(tx, rx, _), _| use_value_queue(tx, rx),
     );
 }
@@ -570,7 +570,7 @@ fn queue_of_values_corrupted_constantly_calls_return() {
 fn queue_of_bytes_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_queue",
-        |sandbox| many(&queue_of_bytes(sandbox), sandbox),
+        |test_dir| many(&queue_of_bytes(test_dir), test_dir),
         |(tx, rx, _), random| use_byte_queue(tx, rx, random),
     );
 }
@@ -580,7 +580,7 @@ fn queue_of_bytes_corrupted_constantly_calls_return() {
 fn queue_corrupted_while_others_join_and_leave_calls_return() {
     under_attack(
         "corrupt_queue",
-        |sandbox| (many(&queue_of_bytes(sandbox), sandbox), queue_of_bytes(sandbox).must_exist()),
+        |test_dir| (many(&queue_of_bytes(test_dir), test_dir), queue_of_bytes(test_dir).must_exist()),
         |((_, rx, _), options), random| {
             let _ = soon(|| options.receiver(NAME)).map(|mut rx| {
                 let _ = soon(|| rx.recv_timeout(&mut Vec::new(), SHORT));
@@ -601,7 +601,7 @@ fn queue_corrupted_while_others_join_and_leave_calls_return() {
 fn queue_fed_endlessly_can_be_closed() {
     under_attack(
         "feed_queue_endlessly",
-        |sandbox| many(&queue_of_values(sandbox), sandbox),
+        |test_dir| many(&queue_of_values(test_dir), test_dir),
         |(_tx, rx, _), _| {
             let before = rx.stats().dropped;
             let _ = soon(|| rx.close_now());

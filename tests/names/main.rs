@@ -15,9 +15,9 @@ use tombolo::pipe;
 use lifecycle::{race_as_receiver, stay_with_an_endpoint};
 use stale::{recreate_as_receiver, resume_as_receiver, send_one_and_stay, stay_in_a_namespace, stay_in_a_queue};
 use succession::{receive_one_and_stay, stream_as_receiver, stream_as_sender};
-use support::{Board, Process, Sandbox, parts, start};
+use support::{Process, SharedCounters, TestDir, child_roles, start};
 
-parts!(
+child_roles!(
     send_three_and_stay,
     race_as_receiver,
     stay_with_an_endpoint,
@@ -34,29 +34,29 @@ parts!(
 /// The name that every test opens, in a directory of its own.
 const NAME: &str = "name";
 
-fn values(sandbox: &Sandbox) -> pipe::Options<u64> {
-    pipe::Options::new().directory(sandbox.names())
+fn values(test_dir: &TestDir) -> pipe::Options<u64> {
+    pipe::Options::new().directory(test_dir.names())
 }
 
-/// The options and the board of a process that [`start_in`] has started.
-fn surroundings(arguments: &[String]) -> (pipe::Options<u64>, Board) {
-    (pipe::Options::new().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
+/// The options and the counters of a process that [`start_in`] has started.
+fn surroundings(arguments: &[String]) -> (pipe::Options<u64>, SharedCounters) {
+    (pipe::Options::new().directory(&arguments[0]), SharedCounters::at(Path::new(&arguments[1])))
 }
 
 /// Starts a process that runs `part`, and waits until that calls [`stay`].
-fn start_in(sandbox: &Sandbox, part: &str) -> Process {
-    let process = start(part, &[sandbox.names().to_str().unwrap(), sandbox.file("board").to_str().unwrap()]);
-    board(sandbox).meet(0, 2);
+fn start_in(test_dir: &TestDir, part: &str) -> Process {
+    let process = start(part, &[test_dir.names().to_str().unwrap(), test_dir.file("counters").to_str().unwrap()]);
+    counters(test_dir).meet(0, 2);
     process
 }
 
-fn board(sandbox: &Sandbox) -> Board {
-    Board::at(&sandbox.file("board"))
+fn counters(test_dir: &TestDir) -> SharedCounters {
+    SharedCounters::at(&test_dir.file("counters"))
 }
 
 /// Tells the test that this process is ready, and waits to be killed.
-fn stay(board: &Board) {
-    board.meet(0, 2);
+fn stay(counters: &SharedCounters) {
+    counters.meet(0, 2);
     loop {
         std::thread::park();
     }
@@ -64,8 +64,8 @@ fn stay(board: &Board) {
 
 /// A sender with three messages that were not received.
 fn send_three_and_stay(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, counters) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
-    stay(&board);
+    stay(&counters);
 }

@@ -15,7 +15,7 @@ use tombolo::queue;
 use tombolo::sync::Mutex;
 use tombolo::{Directory, ErrorKind, LAYOUT_VERSION, Namespace, NamespaceBuilder, OnStale, RecvError};
 
-use crate::support::{Board, Process, Sandbox, alone, fork, say, start};
+use crate::support::{Process, SharedCounters, TestDir, alone, fork, report, start};
 use crate::{NAME, start_in, stay, surroundings, values};
 
 /// Words of the header.
@@ -23,20 +23,20 @@ const VERSION: u64 = 1;
 const LIFE: u64 = 10;
 const PERSISTENT: u64 = 16;
 
-fn queue(sandbox: &Sandbox) -> queue::Options<u64> {
-    queue::Options::new().directory(sandbox.names())
+fn queue(test_dir: &TestDir) -> queue::Options<u64> {
+    queue::Options::new().directory(test_dir.names())
 }
 
-fn space(sandbox: &Sandbox) -> NamespaceBuilder {
-    Namespace::builder().value("price", 0_u64).directory(sandbox.names())
+fn space(test_dir: &TestDir) -> NamespaceBuilder {
+    Namespace::builder().value("price", 0_u64).directory(test_dir.names())
 }
 
-fn path(sandbox: &Sandbox) -> PathBuf {
-    sandbox.names().join(NAME)
+fn path(test_dir: &TestDir) -> PathBuf {
+    test_dir.names().join(NAME)
 }
 
-fn file(sandbox: &Sandbox) -> File {
-    File::options().read(true).write(true).open(path(sandbox)).unwrap()
+fn file(test_dir: &TestDir) -> File {
+    File::options().read(true).write(true).open(path(test_dir)).unwrap()
 }
 
 fn write_word(file: &File, index: u64, value: u64) {
@@ -50,37 +50,37 @@ fn word(file: &File, index: u64) -> u64 {
 }
 
 pub fn send_one_and_stay(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, counters) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&1).unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
 pub fn stay_in_a_queue(arguments: &[String]) {
     let _queue = queue::Options::<u64>::new().directory(&arguments[0]).open(NAME).unwrap();
-    stay(&Board::at(Path::new(&arguments[1])));
+    stay(&SharedCounters::at(Path::new(&arguments[1])));
 }
 
 pub fn stay_in_a_namespace(arguments: &[String]) {
     let _space = Namespace::builder().value("price", 1_u64).directory(&arguments[0]).open(NAME).unwrap();
-    stay(&Board::at(Path::new(&arguments[1])));
+    stay(&SharedCounters::at(Path::new(&arguments[1])));
 }
 
 #[test]
 fn name_stale_is_resumed_or_recreated() {
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_three_and_stay").kill();
-    let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "send_three_and_stay").kill();
+    let inspection = Directory::at(test_dir.names()).inspect(NAME).unwrap();
     assert!(inspection.is_stale());
     assert_eq!(inspection.participants[0].status, ParticipantStatus::Dead);
-    drop(values(&sandbox).on_stale(OnStale::Resume).sender(NAME).unwrap());
-    let mut rx = values(&sandbox).on_stale(OnStale::Resume).receiver(NAME).unwrap();
+    drop(values(&test_dir).on_stale(OnStale::Resume).sender(NAME).unwrap());
+    let mut rx = values(&test_dir).on_stale(OnStale::Resume).receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
     drop(rx);
 
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_three_and_stay").kill();
-    let options = values(&sandbox).on_stale(OnStale::Recreate);
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "send_three_and_stay").kill();
+    let options = values(&test_dir).on_stale(OnStale::Recreate);
     let mut rx = options.receiver(NAME).unwrap();
     let mut tx = options.sender(NAME).unwrap(); // not abandoned: the receiver is here
     tx.send(&9).unwrap();
@@ -89,11 +89,11 @@ fn name_stale_is_resumed_or_recreated() {
 
 #[test]
 fn name_in_use_is_never_recreated() {
-    let sandbox = Sandbox::new();
-    let _other = start_in(&sandbox, "send_three_and_stay");
-    let mut rx = values(&sandbox).on_stale(OnStale::Recreate).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let _other = start_in(&test_dir, "send_three_and_stay");
+    let mut rx = values(&test_dir).on_stale(OnStale::Recreate).receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(1));
-    assert!(!Directory::at(sandbox.names()).unlink_if_stale(NAME).unwrap());
+    assert!(!Directory::at(test_dir.names()).unlink_if_stale(NAME).unwrap());
 }
 
 /// What is wrong with a file, the error of opening it, and the function that damages it.
@@ -114,58 +114,58 @@ fn damages() -> [Damage; 5] {
 fn name_stale_unreadable_is_recreated() {
     for (what, kind, damage) in damages() {
         let wreck = || {
-            let sandbox = Sandbox::new();
-            start_in(&sandbox, "send_one_and_stay").kill();
-            damage(&file(&sandbox));
-            sandbox
+            let test_dir = TestDir::new();
+            start_in(&test_dir, "send_one_and_stay").kill();
+            damage(&file(&test_dir));
+            test_dir
         };
 
-        let sandbox = wreck();
-        assert_eq!(values(&sandbox).sender(NAME).unwrap_err().kind(), kind, "{what}: resumed by default");
-        let mut rx = values(&sandbox).on_stale(OnStale::Recreate).receiver(NAME).expect(what);
-        values(&sandbox).sender(NAME).unwrap().send(&2).unwrap();
+        let test_dir = wreck();
+        assert_eq!(values(&test_dir).sender(NAME).unwrap_err().kind(), kind, "{what}: resumed by default");
+        let mut rx = values(&test_dir).on_stale(OnStale::Recreate).receiver(NAME).expect(what);
+        values(&test_dir).sender(NAME).unwrap().send(&2).unwrap();
         assert_eq!(rx.recv(), Ok(2), "{what}");
 
-        let sandbox = wreck();
-        let mut queue = queue(&sandbox).on_stale(OnStale::Recreate).open(NAME).expect(what);
+        let test_dir = wreck();
+        let mut queue = queue(&test_dir).on_stale(OnStale::Recreate).open(NAME).expect(what);
         queue.send(&3).unwrap();
         assert_eq!(queue.recv(), Ok(3), "{what}");
 
-        let sandbox = wreck();
-        let space = space(&sandbox).on_stale(OnStale::Recreate).open(NAME).expect(what);
+        let test_dir = wreck();
+        let space = space(&test_dir).on_stale(OnStale::Recreate).open(NAME).expect(what);
         assert_eq!(space.value::<u64>("price").unwrap().load(), Ok(0), "{what}");
     }
 }
 
 #[test]
 fn name_stale_of_other_kind_is_recreated() {
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_one_and_stay").kill();
-    assert_eq!(queue(&sandbox).open(NAME).unwrap_err().kind(), ErrorKind::WrongType);
-    drop(queue(&sandbox).on_stale(OnStale::Recreate).open(NAME).unwrap());
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "send_one_and_stay").kill();
+    assert_eq!(queue(&test_dir).open(NAME).unwrap_err().kind(), ErrorKind::WrongType);
+    drop(queue(&test_dir).on_stale(OnStale::Recreate).open(NAME).unwrap());
 
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "stay_in_a_queue").kill();
-    drop(space(&sandbox).on_stale(OnStale::Recreate).open(NAME).unwrap());
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "stay_in_a_queue").kill();
+    drop(space(&test_dir).on_stale(OnStale::Recreate).open(NAME).unwrap());
 
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "stay_in_a_namespace").kill();
-    drop(values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap());
-    assert_eq!(sandbox.litter(), [""; 0]);
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "stay_in_a_namespace").kill();
+    drop(values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap());
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]
 fn name_stale_unreadable_is_unlinked() {
     for (what, kind, damage) in damages() {
-        let sandbox = Sandbox::new();
-        let directory = Directory::at(sandbox.names());
-        let user = start_in(&sandbox, "send_one_and_stay");
-        damage(&file(&sandbox));
+        let test_dir = TestDir::new();
+        let directory = Directory::at(test_dir.names());
+        let user = start_in(&test_dir, "send_one_and_stay");
+        damage(&file(&test_dir));
         assert!(!directory.unlink_if_stale(NAME).unwrap(), "{what}: in use");
         user.kill();
         assert_eq!(directory.inspect(NAME).unwrap_err().kind(), kind, "{what}");
         assert!(directory.unlink_if_stale(NAME).unwrap(), "{what}");
-        assert_eq!(sandbox.litter(), [""; 0], "{what}");
+        assert_eq!(test_dir.leftovers(), [""; 0], "{what}");
     }
 }
 
@@ -174,21 +174,21 @@ fn name_in_use_of_other_version_or_kind_is_never_recreated() {
     for (part, other_version) in
         [("send_one_and_stay", true), ("stay_in_a_queue", true), ("stay_in_a_namespace", false)]
     {
-        let sandbox = Sandbox::new();
-        let user = start_in(&sandbox, part);
+        let test_dir = TestDir::new();
+        let user = start_in(&test_dir, part);
         let expected = if other_version {
-            write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
+            write_word(&file(&test_dir), VERSION, LAYOUT_VERSION + 1);
             ErrorKind::WrongVersion
         } else {
             ErrorKind::WrongType
         };
-        let opened = values(&sandbox).on_stale(OnStale::Recreate).sender(NAME);
+        let opened = values(&test_dir).on_stale(OnStale::Recreate).sender(NAME);
         assert_eq!(opened.unwrap_err().kind(), expected, "{part}");
         user.signal(libc::SIGSTOP); // which is no death
-        let opened = values(&sandbox).on_stale(OnStale::Recreate).sender(NAME);
+        let opened = values(&test_dir).on_stale(OnStale::Recreate).sender(NAME);
         assert_eq!(opened.unwrap_err().kind(), expected, "{part}, stopped");
         user.kill();
-        values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).expect(part);
+        values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).expect(part);
     }
 }
 
@@ -205,14 +205,14 @@ fn lock(file: &File, byte: i64) {
 #[test]
 fn name_of_other_version_with_any_byte_locked_is_not_recreated() {
     for byte in [0, 7, 4095, 1 << 29, (1 << 30) + 1, 1 << 32, (70_000 << 32) + 5, i64::MAX - 1] {
-        let sandbox = Sandbox::new();
-        start_in(&sandbox, "send_one_and_stay").kill();
-        let holder = file(&sandbox);
+        let test_dir = TestDir::new();
+        start_in(&test_dir, "send_one_and_stay").kill();
+        let holder = file(&test_dir);
         write_word(&holder, VERSION, LAYOUT_VERSION + 1);
         lock(&holder, byte);
-        let options = values(&sandbox).on_stale(OnStale::Recreate);
+        let options = values(&test_dir).on_stale(OnStale::Recreate);
         assert_eq!(options.sender(NAME).unwrap_err().kind(), ErrorKind::WrongVersion, "byte {byte}");
-        assert!(!Directory::at(sandbox.names()).unlink_if_stale(NAME).unwrap(), "byte {byte}");
+        assert!(!Directory::at(test_dir.names()).unlink_if_stale(NAME).unwrap(), "byte {byte}");
         drop(holder);
         options.sender(NAME).unwrap();
     }
@@ -220,13 +220,13 @@ fn name_of_other_version_with_any_byte_locked_is_not_recreated() {
 
 #[test]
 fn name_persistent_is_never_recreated() {
-    let sandbox = Sandbox::new();
-    drop(space(&sandbox).persistent().open(NAME).unwrap());
-    let directory = Directory::at(sandbox.names());
-    let replace = || values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap_err().kind();
+    let test_dir = TestDir::new();
+    drop(space(&test_dir).persistent().open(NAME).unwrap());
+    let directory = Directory::at(test_dir.names());
+    let replace = || values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap_err().kind();
     assert_eq!(replace(), ErrorKind::WrongType);
     assert!(!directory.unlink_if_stale(NAME).unwrap());
-    let file = file(&sandbox);
+    let file = file(&test_dir);
     assert_eq!(word(&file, PERSISTENT), 1);
     write_word(&file, VERSION, LAYOUT_VERSION + 1);
     assert_eq!(replace(), ErrorKind::WrongVersion);
@@ -237,36 +237,36 @@ fn name_persistent_is_never_recreated() {
 #[test]
 fn name_of_foreign_file_is_never_recreated() {
     for content in [&[][..], &[0; 8192], b"#!/bin/sh\n", &[b'x'; 100_000]] {
-        let sandbox = Sandbox::new();
-        fs::create_dir(sandbox.names()).unwrap();
-        fs::write(path(&sandbox), content).unwrap();
+        let test_dir = TestDir::new();
+        fs::create_dir(test_dir.names()).unwrap();
+        fs::write(path(&test_dir), content).unwrap();
         let kinds = [
-            values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap_err().kind(),
-            queue(&sandbox).on_stale(OnStale::Recreate).open(NAME).unwrap_err().kind(),
-            space(&sandbox).on_stale(OnStale::Recreate).open(NAME).unwrap_err().kind(),
-            Directory::at(sandbox.names()).unlink_if_stale(NAME).unwrap_err().kind(),
+            values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap_err().kind(),
+            queue(&test_dir).on_stale(OnStale::Recreate).open(NAME).unwrap_err().kind(),
+            space(&test_dir).on_stale(OnStale::Recreate).open(NAME).unwrap_err().kind(),
+            Directory::at(test_dir.names()).unlink_if_stale(NAME).unwrap_err().kind(),
         ];
         assert_eq!(kinds, [ErrorKind::NotARegion; 4]);
-        assert_eq!(fs::read(path(&sandbox)).unwrap(), content);
+        assert_eq!(fs::read(path(&test_dir)).unwrap(), content);
     }
 }
 
 #[test]
 fn name_of_other_version_is_retired_before_removal() {
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_one_and_stay").kill();
-    let old = file(&sandbox); // as a process that is about to join has it
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "send_one_and_stay").kill();
+    let old = file(&test_dir); // as a process that is about to join has it
     write_word(&old, VERSION, LAYOUT_VERSION + 1);
-    drop(values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap());
+    drop(values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap());
     assert_eq!(word(&old, LIFE), 2, "it looks the name up again");
 }
 
 #[test]
 fn name_of_other_version_is_recreated_for_object() {
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "stay_in_a_namespace").kill();
-    write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
-    let builder = Namespace::builder().mutex("lock", 7_u64).directory(sandbox.names());
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "stay_in_a_namespace").kill();
+    write_word(&file(&test_dir), VERSION, LAYOUT_VERSION + 1);
+    let builder = Namespace::builder().mutex("lock", 7_u64).directory(test_dir.names());
     let space = builder.on_stale(OnStale::Recreate).open(NAME).unwrap();
     let lock: Mutex<u64> = space.mutex("lock").unwrap();
     assert_eq!(*lock.lock().unwrap(), 7);
@@ -276,70 +276,70 @@ const ROUNDS: u64 = 200;
 
 #[test]
 fn name_stale_recreated_by_two_at_once_leads_to_one_region() {
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_one_and_stay").kill();
-    write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
-    let wreck = sandbox.file("wreck");
-    fs::copy(path(&sandbox), &wreck).unwrap();
-    fs::remove_file(path(&sandbox)).unwrap();
-    let board_path = sandbox.file("races");
-    let board = Board::at(&board_path);
-    let arguments = [sandbox.names(), board_path].map(|path| path.to_str().unwrap().to_string());
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "send_one_and_stay").kill();
+    write_word(&file(&test_dir), VERSION, LAYOUT_VERSION + 1);
+    let wreck = test_dir.file("wreck");
+    fs::copy(path(&test_dir), &wreck).unwrap();
+    fs::remove_file(path(&test_dir)).unwrap();
+    let board_path = test_dir.file("races");
+    let counters = SharedCounters::at(&board_path);
+    let arguments = [test_dir.names(), board_path].map(|path| path.to_str().unwrap().to_string());
     let other = start("recreate_as_receiver", &arguments.each_ref().map(String::as_str));
     for round in 0..ROUNDS {
-        fs::copy(&wreck, path(&sandbox)).unwrap();
-        board.meet(0, 2);
-        let mut tx = values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap();
+        fs::copy(&wreck, path(&test_dir)).unwrap();
+        counters.meet(0, 2);
+        let mut tx = values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap();
         tx.send(&round).unwrap();
-        board.meet(1, 2);
+        counters.meet(1, 2);
         drop(tx);
-        board.meet(2, 2);
-        assert_eq!(sandbox.litter(), [""; 0], "in round {round}");
+        counters.meet(2, 2);
+        assert_eq!(test_dir.leftovers(), [""; 0], "in round {round}");
     }
     other.finish();
 }
 
 pub fn recreate_as_receiver(arguments: &[String]) {
-    let board = Board::at(Path::new(&arguments[1]));
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
     let options = pipe::Options::<u64>::new().directory(&arguments[0]).on_stale(OnStale::Recreate);
     for round in 0..ROUNDS {
-        board.meet(0, 2);
+        counters.meet(0, 2);
         let mut rx = options.receiver(NAME).unwrap();
         assert_eq!(rx.recv(), Ok(round));
-        board.meet(1, 2);
+        counters.meet(1, 2);
         drop(rx);
-        board.meet(2, 2);
+        counters.meet(2, 2);
     }
 }
 
 #[test]
 fn name_stale_recreated_and_resumed_at_once_leads_to_one_region() {
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_one_and_stay").kill();
-    let wreck = sandbox.file("wreck");
-    fs::rename(path(&sandbox), &wreck).unwrap();
-    let board_path = sandbox.file("races");
-    let board = Board::at(&board_path);
-    let arguments = [sandbox.names(), board_path].map(|path| path.to_str().unwrap().to_string());
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "send_one_and_stay").kill();
+    let wreck = test_dir.file("wreck");
+    fs::rename(path(&test_dir), &wreck).unwrap();
+    let board_path = test_dir.file("races");
+    let counters = SharedCounters::at(&board_path);
+    let arguments = [test_dir.names(), board_path].map(|path| path.to_str().unwrap().to_string());
     let other = start("resume_as_receiver", &arguments.each_ref().map(String::as_str));
     for round in 0..ROUNDS {
-        fs::copy(&wreck, path(&sandbox)).unwrap();
-        board.meet(0, 2);
-        let mut tx = values(&sandbox).on_stale(OnStale::Recreate).sender(NAME).unwrap();
+        fs::copy(&wreck, path(&test_dir)).unwrap();
+        counters.meet(0, 2);
+        let mut tx = values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap();
         tx.send(&(1000 + round)).unwrap();
-        board.meet(1, 2);
+        counters.meet(1, 2);
         drop(tx);
-        board.meet(2, 2);
-        assert_eq!(sandbox.litter(), [""; 0], "in round {round}");
+        counters.meet(2, 2);
+        assert_eq!(test_dir.leftovers(), [""; 0], "in round {round}");
     }
     other.finish();
 }
 
 pub fn resume_as_receiver(arguments: &[String]) {
-    let board = Board::at(Path::new(&arguments[1]));
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
     let options = pipe::Options::<u64>::new().directory(&arguments[0]);
     for round in 0..ROUNDS {
-        board.meet(0, 2);
+        counters.meet(0, 2);
         let mut rx = options.receiver(NAME).unwrap();
         // If the old region was resumed, the old sender's message and death come first.
         loop {
@@ -348,9 +348,9 @@ pub fn resume_as_receiver(arguments: &[String]) {
                 other => break assert_eq!(other, Ok(1000 + round)),
             }
         }
-        board.meet(1, 2);
+        counters.meet(1, 2);
         drop(rx);
-        board.meet(2, 2);
+        counters.meet(2, 2);
     }
 }
 
@@ -381,11 +381,11 @@ fn pass_until_removal(process: &mut Process) -> bool {
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn name_removal_interrupted_keeps_name_of_successor() {
-    type Act = fn(&Sandbox);
-    let leave: Act = |sandbox| drop(values(sandbox).sender(NAME).unwrap());
-    let force: Act = |sandbox| drop(Directory::at(sandbox.names()).unlink(NAME, true));
-    let replace: Act = |sandbox| drop(values(sandbox).on_stale(OnStale::Recreate).sender(NAME));
-    let abandoned: Act = |sandbox| drop(Directory::at(sandbox.names()).unlink_if_stale(NAME));
+    type Act = fn(&TestDir);
+    let leave: Act = |test_dir| drop(values(test_dir).sender(NAME).unwrap());
+    let force: Act = |test_dir| drop(Directory::at(test_dir.names()).unlink(NAME, true));
+    let replace: Act = |test_dir| drop(values(test_dir).on_stale(OnStale::Recreate).sender(NAME));
+    let abandoned: Act = |test_dir| drop(Directory::at(test_dir.names()).unlink_if_stale(NAME));
     let alone = alone();
     for (what, other_version, act) in [
         ("leaving as the last", false, leave),
@@ -394,14 +394,14 @@ fn name_removal_interrupted_keeps_name_of_successor() {
         ("replacing", true, replace),
         ("removing what is abandoned", true, abandoned),
     ] {
-        let sandbox = Sandbox::new();
-        start_in(&sandbox, "send_one_and_stay").kill();
+        let test_dir = TestDir::new();
+        start_in(&test_dir, "send_one_and_stay").kill();
         if what == "leaving as the last" {
-            values(&sandbox).receiver(NAME).unwrap().recv().unwrap(); // nothing is left that would keep the name
-            fs::remove_file(path(&sandbox)).ok();
+            values(&test_dir).receiver(NAME).unwrap().recv().unwrap(); // nothing is left that would keep the name
+            fs::remove_file(path(&test_dir)).ok();
         }
         if other_version {
-            write_word(&file(&sandbox), VERSION, LAYOUT_VERSION + 1);
+            write_word(&file(&test_dir), VERSION, LAYOUT_VERSION + 1);
         }
         let mut remover = fork(&alone, || {
             // SAFETY: no pointers.
@@ -411,18 +411,18 @@ fn name_removal_interrupted_keeps_name_of_successor() {
             }
             // SAFETY: stops this process, for its tracer.
             unsafe { libc::raise(libc::SIGSTOP) };
-            act(&sandbox);
+            act(&test_dir);
         });
         let status = remover.wait_for_stop();
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 77 {
-            return say("SKIPPED: a removal that is interrupted (ptrace is refused here)");
+            return report("SKIPPED: a removal that is interrupted (ptrace is refused here)");
         }
         assert!(pass_until_removal(&mut remover), "{what}");
 
         // Meanwhile another process removes the name, unless that is refused while a removal is
         // under way.
-        let successor = match Directory::at(sandbox.names()).unlink(NAME, true) {
-            Ok(()) => Some(values(&sandbox).create_new().receiver(NAME).unwrap()),
+        let successor = match Directory::at(test_dir.names()).unlink(NAME, true) {
+            Ok(()) => Some(values(&test_dir).create_new().receiver(NAME).unwrap()),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Busy, "{what}: {error}");
                 None
@@ -432,10 +432,10 @@ fn name_removal_interrupted_keeps_name_of_successor() {
         assert_eq!(unsafe { libc::ptrace(libc::PTRACE_DETACH, remover.pid(), 0, 0) }, 0);
         remover.wait();
         if successor.is_some() {
-            assert_eq!(sandbox.litter(), [NAME], "{what}: the successor has lost its name");
+            assert_eq!(test_dir.leftovers(), [NAME], "{what}: the successor has lost its name");
         }
         drop(successor);
-        drop(values(&sandbox).sender(NAME).unwrap_or_else(|error| panic!("{what}: {error}")));
-        assert_eq!(sandbox.litter(), [""; 0], "{what}");
+        drop(values(&test_dir).sender(NAME).unwrap_or_else(|error| panic!("{what}: {error}")));
+        assert_eq!(test_dir.leftovers(), [""; 0], "{what}");
     }
 }

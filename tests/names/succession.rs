@@ -9,23 +9,23 @@ use std::time::Duration;
 use tombolo::pipe;
 use tombolo::{Endpoint, RecvError, SendError};
 
-use crate::support::{Board, Random, Sandbox, alone, message, number_of, start};
-use crate::{NAME, board, start_in, stay, surroundings, values};
+use crate::support::{Random, SharedCounters, TestDir, alone, message, number_of, start};
+use crate::{NAME, counters, start_in, stay, surroundings, values};
 
 pub fn receive_one_and_stay(arguments: &[String]) {
-    let (options, board) = surroundings(arguments);
+    let (options, counters) = surroundings(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(1));
-    stay(&board);
+    stay(&counters);
 }
 
 #[test]
 fn sender_killed_messages_are_received_and_successor_opens() {
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_three_and_stay").kill();
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "send_three_and_stay").kill();
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(1));
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
     tx.send(&4).unwrap();
     assert_eq!((rx.recv(), rx.recv()), (Ok(2), Ok(3)));
     assert_eq!(rx.recv(), Err(RecvError::PeerDied), "between the messages of the two");
@@ -34,11 +34,11 @@ fn sender_killed_messages_are_received_and_successor_opens() {
 
 #[test]
 fn sender_killed_successor_opens_before_receiver() {
-    let sandbox = Sandbox::new();
-    start_in(&sandbox, "send_three_and_stay").kill();
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    start_in(&test_dir, "send_three_and_stay").kill();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
     tx.send(&4).unwrap();
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
     assert_eq!(rx.recv(), Ok(4));
@@ -46,13 +46,13 @@ fn sender_killed_successor_opens_before_receiver() {
 
 #[test]
 fn receiver_killed_successor_receives_the_rest() {
-    let sandbox = Sandbox::new();
-    let mut tx = values(&sandbox).capacity(4).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut tx = values(&test_dir).capacity(4).sender(NAME).unwrap();
     assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
-    start_in(&sandbox, "receive_one_and_stay").kill();
+    start_in(&test_dir, "receive_one_and_stay").kill();
     assert_eq!((tx.send(&4), tx.send(&5)), (Ok(()), Ok(())));
     assert_eq!(tx.send(&6), Err(SendError::PeerDied));
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
     assert_eq!(rx.iter().take(4).collect::<Vec<_>>(), [2, 3, 4, 5]);
     tx.send(&6).unwrap();
     assert_eq!(rx.recv(), Ok(6));
@@ -61,8 +61,8 @@ fn receiver_killed_successor_receives_the_rest() {
 #[test]
 fn sender_died_after_poll_each_death_is_reported() {
     // Alone: a copy of the descriptor in the fork of another test would be alive.
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    let options = values(&sandbox);
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let options = values(&test_dir);
     let mut rx = options.receiver(NAME).unwrap();
     for number in 1..=3 {
         let mut tx = options.sender(NAME).unwrap();
@@ -82,8 +82,8 @@ fn sender_died_after_poll_each_death_is_reported() {
 #[test]
 fn sender_died_many_times_messages_are_received_in_order() {
     // Alone: a copy of the descriptor in the fork of another test would be alive.
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    let options = values(&sandbox);
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let options = values(&test_dir);
     let mut rx = options.receiver(NAME).unwrap();
     for number in 0..5 {
         let mut tx = options.sender(NAME).unwrap();
@@ -103,13 +103,13 @@ fn sender_died_many_times_messages_are_received_in_order() {
     assert_eq!(received, [0, 1, 2, 3, 4]);
 }
 
-/// The word of the board for the number of a message that was received out of order.
+/// The word of the counters for the number of a message that was received out of order.
 const MISPLACED: usize = 0;
 
 #[test]
 fn endpoints_killed_many_times_next_pair_works() {
-    let sandbox = Sandbox::new();
-    let arguments = [&sandbox.names(), &sandbox.file("board")].map(|path| path.to_str().unwrap().to_string());
+    let test_dir = TestDir::new();
+    let arguments = [&test_dir.names(), &test_dir.file("counters")].map(|path| path.to_str().unwrap().to_string());
     let arguments = arguments.each_ref().map(String::as_str);
     let mut random = Random(20);
     for _ in 0..20 {
@@ -120,8 +120,8 @@ fn endpoints_killed_many_times_next_pair_works() {
         thread::sleep(Duration::from_micros(random.below(2_000)));
         receiver.kill();
     }
-    assert_eq!(board(&sandbox).word(MISPLACED).load(Ordering::SeqCst), 0, "a message out of order");
-    let options = pipe::Options::bytes().capacity_bytes(1024).directory(sandbox.names());
+    assert_eq!(counters(&test_dir).word(MISPLACED).load(Ordering::SeqCst), 0, "a message out of order");
+    let options = pipe::Options::bytes().capacity_bytes(1024).directory(test_dir.names());
     let mut rx = options.receiver(NAME).unwrap();
     let mut tx = options.sender(NAME).unwrap();
     let mut received = Vec::new();
@@ -137,7 +137,7 @@ fn endpoints_killed_many_times_next_pair_works() {
     assert_eq!(rx.recv(&mut received), Ok(500));
     assert_eq!(number_of(&received), u64::MAX);
     drop((tx, rx));
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 pub fn stream_as_sender(arguments: &[String]) {
@@ -153,7 +153,7 @@ pub fn stream_as_sender(arguments: &[String]) {
 
 pub fn stream_as_receiver(arguments: &[String]) {
     let options = pipe::Options::bytes().capacity_bytes(1024).directory(&arguments[0]);
-    let board = Board::at(Path::new(&arguments[1]));
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
     let mut rx = options.receiver(NAME).unwrap();
     let mut received = Vec::new();
     let mut expected = None;
@@ -165,7 +165,7 @@ pub fn stream_as_receiver(arguments: &[String]) {
                 // tells.
                 if expected.is_some_and(|expected| number != expected && number != 0) {
                     // The process may be killed before it has panicked.
-                    board.word(MISPLACED).store(number, Ordering::SeqCst);
+                    counters.word(MISPLACED).store(number, Ordering::SeqCst);
                     panic!("{number} is not {expected:?}");
                 }
                 expected = Some(number + 1);

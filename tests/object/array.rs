@@ -10,7 +10,7 @@ use tombolo::sync::{Array, SyncError};
 use tombolo::{ErrorKind, Namespace};
 
 use crate::common::{Line, MOMENT, in_other_thread, refusal, sample};
-use crate::support::{Random, Sandbox, until};
+use crate::support::{Random, TestDir, until};
 
 /// Compares an array with a vector after the same random operations on both.
 fn check_array<T: Pod + PartialEq + Debug>(length: usize) {
@@ -119,7 +119,7 @@ fn array_of_length_zero_is_refused() {
 
 #[test]
 fn array_locked_locking_calls_wait_plain_reads_do_not() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let (short, wide) = (Array::new(&[1_u8, 2, 3]).unwrap(), Array::new(&[[1_u32; 3]; 3]).unwrap());
     let (mut short_section, mut wide_section) = (short.lock().unwrap(), wide.lock().unwrap());
     assert_eq!(refusal(short.lock()), SyncError::WouldDeadlock);
@@ -200,7 +200,7 @@ fn check_sections<T: Pod + PartialEq + Debug>(of: impl Fn(u8) -> T + Sync, numbe
 
 #[test]
 fn array_snapshot_sees_whole_sections() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     check_sections(|number| number, |value| value);
     check_sections(|number| [number; 3], |value| value[2]);
     check_sections(u64::from, |value| value as u8);
@@ -229,7 +229,7 @@ fn array_elements_in_one_word_concurrent_sets_are_independent() {
 /// Elements wider than a word are read whole without the lock.
 #[test]
 fn array_element_concurrent_set_get_is_not_torn() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let array = Array::new(&[[0_u64; 20]; 3]).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

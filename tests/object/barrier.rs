@@ -8,12 +8,12 @@ use tombolo::sync::{Barrier, BarrierWaitResult, SyncError};
 use tombolo::{ErrorKind, WaitStrategy};
 
 use crate::common::{MOMENT, WAITS};
-use crate::support::{Sandbox, until};
+use crate::support::{TestDir, until};
 
 #[test]
 fn barrier_all_parties_wait_repeatedly_last_one_leads() {
     const PARTIES: usize = 3;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let barrier = Barrier::new(PARTIES).unwrap().with_wait(wait);
         assert_eq!((barrier.parties(), barrier.waiting(), barrier.is_broken()), (PARTIES, 0, false));
@@ -44,7 +44,7 @@ fn barrier_all_parties_wait_repeatedly_last_one_leads() {
 
 #[test]
 fn barrier_wait_timed_out_breaks_it_until_reset() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let barrier = Barrier::new(3).unwrap();
     let broken = Err(SyncError::BarrierBroken { pid: std::process::id().into() });
     for timeout in [Duration::ZERO, MOMENT] {

@@ -8,7 +8,7 @@ use tombolo::ErrorKind;
 use tombolo::sync::{BoundedSemaphore, SyncError};
 
 use crate::common::{MOMENT, WAITS, in_other_thread};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 #[test]
 fn bounded_semaphore_release_beyond_acquired_is_refused() {
@@ -49,7 +49,7 @@ fn bounded_semaphore_permit_dropped_is_released() {
 
 #[test]
 fn bounded_semaphore_acquire_several_takes_all_or_none() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let semaphore = BoundedSemaphore::new(4).unwrap().with_wait(wait);
         semaphore.acquire(4).unwrap();
@@ -73,7 +73,7 @@ fn bounded_semaphore_acquire_several_takes_all_or_none() {
 #[test]
 fn bounded_semaphore_concurrent_mixed_counts_are_all_released() {
     const EACH: usize = 50_000;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let semaphore = BoundedSemaphore::new(3).unwrap();
     thread::scope(|scope| {
         for count in [1, 2, 3, 1] {

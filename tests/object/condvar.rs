@@ -7,11 +7,11 @@ use tombolo::WaitStrategy;
 use tombolo::sync::{Condvar, LockError, Mutex};
 
 use crate::common::{MOMENT, WAITS, poisoned};
-use crate::support::{Sandbox, until};
+use crate::support::{TestDir, until};
 
 #[test]
 fn condvar_wait_returns_in_time_with_mutex_locked() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let (mutex, changed) = (Mutex::new(1_u32).unwrap(), Condvar::new().unwrap().with_wait(wait));
         assert_eq!((changed.notify_one(), changed.notify_all()), (Ok(()), Ok(())), "without waiters");
@@ -52,7 +52,7 @@ fn condvar_wait_returns_in_time_with_mutex_locked() {
 #[test]
 fn condvar_notify_wakes_every_waiter_concerned() {
     const WAITERS: u32 = 4;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for all in [false, true] {
         let (tokens, changed) = (Mutex::new(0_u32).unwrap(), Condvar::new().unwrap());
         thread::scope(|scope| {
@@ -106,7 +106,7 @@ fn condvar_wait_reports_poisoned_mutex() {
 #[test]
 fn condvar_ping_pong_loses_no_notification() {
     const ROUNDS: u64 = 10_000;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for (wait, is_within) in
         [(WaitStrategy::SpinThenPark, false), (WaitStrategy::Park, true), (WaitStrategy::Park, false)]
     {

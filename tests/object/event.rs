@@ -7,11 +7,11 @@ use std::time::Duration;
 use tombolo::sync::{Event, SyncError};
 
 use crate::common::{MOMENT, WAITS};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 #[test]
 fn event_set_wakes_all_waiters_and_stays_set() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let event = Event::new().unwrap().with_wait(wait);
         assert!(!event.is_set());
@@ -35,7 +35,7 @@ fn event_set_wakes_all_waiters_and_stays_set() {
 #[test]
 fn event_set_makes_earlier_writes_visible() {
     const ROUNDS: u64 = 3000;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let events = [Event::new().unwrap(), Event::new().unwrap()];
     let value = AtomicU64::new(0);
     thread::scope(|scope| {

@@ -11,7 +11,7 @@ use tombolo::sync::{
 use tombolo::{ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
 
 use crate::common::{MOMENT, TooAligned, all_kinds, in_other_thread, refusal};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 #[test]
 fn object_of_empty_or_overaligned_type_is_refused() {
@@ -31,7 +31,7 @@ fn object_of_empty_or_overaligned_type_is_refused() {
 /// A waiter that has waited long asks newcomers to let it go first, but not once it has given up.
 #[test]
 fn object_waiter_timed_out_next_try_succeeds() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let mutex = Mutex::new(0_u8).unwrap();
     let guard = mutex.lock().unwrap();
     assert_eq!(in_other_thread(|| refusal(mutex.lock_timeout(MOMENT))), SyncError::TimedOut);

@@ -25,4 +25,4 @@ mod value;
 
 use standalone::use_standalone_names;
 
-support::parts!(use_standalone_names);
+support::child_roles!(use_standalone_names);

@@ -9,7 +9,7 @@ use tombolo::Namespace;
 use tombolo::sync::{LockError, Mutex, RwLock, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, poisoned, refusal, sample, unwind, unwinds};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 fn check_mutex<T: Pod + PartialEq + Debug + Send>() {
     let mutex = Mutex::<T>::new(sample(0)).unwrap();
@@ -145,7 +145,7 @@ fn mutex_poisoned_every_lock_reports_it_until_cleared() {
 
 #[test]
 fn mutex_lock_timeout_waits_as_long_as_given() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let mutex = Mutex::new(0_u64).unwrap().with_wait(wait);
         let mut guard = mutex.lock().unwrap();
@@ -173,7 +173,7 @@ fn mutex_lock_timeout_waits_as_long_as_given() {
 #[test]
 fn mutex_concurrent_increments_are_exact() {
     const EACH: u64 = 5000;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let mutex = Mutex::new([0_u64; 2]).unwrap().with_wait(wait);
         thread::scope(|scope| {

@@ -9,7 +9,7 @@ use tombolo::sync::{Event, Object, ObjectKind, Value};
 use tombolo::{Directory, ErrorKind, Namespace, OnStale};
 
 use crate::common::{KINDS, NAME, all_kinds, assert_error};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 /// Checks that a namespace is as [`all_kinds`] plans it.
 fn check_all_kinds(namespace: &Namespace) {
@@ -36,20 +36,20 @@ fn check_all_kinds(namespace: &Namespace) {
 
 #[test]
 fn namespace_every_kind_is_found_by_name() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let anonymous = all_kinds().create().unwrap();
     assert_eq!((anonymous.name(), anonymous.warnings().len()), (None, 0));
     check_all_kinds(&anonymous);
     check_all_kinds(&Namespace::from_fd(anonymous.share().unwrap()).unwrap());
 
-    let builder = all_kinds().directory(sandbox.names());
+    let builder = all_kinds().directory(test_dir.names());
     let named = builder.open(NAME).unwrap();
     assert_eq!(named.name(), Some(NAME));
     check_all_kinds(&named);
     let again = [
         builder.open(NAME).unwrap(),
         builder.clone().must_exist().open(NAME).unwrap(),
-        Namespace::builder().directory(sandbox.names()).must_exist().open(NAME).unwrap(),
+        Namespace::builder().directory(test_dir.names()).must_exist().open(NAME).unwrap(),
         named.clone(),
         Namespace::from_fd(named.share().unwrap()).unwrap(),
     ];
@@ -64,56 +64,56 @@ fn namespace_every_kind_is_found_by_name() {
         assert!(named.object::<Event>("event").unwrap().is_set(), "the same one");
         event.clear().unwrap();
     }
-    let participants = Directory::at(sandbox.names()).inspect(NAME).unwrap().participants.len();
+    let participants = Directory::at(test_dir.names()).inspect(NAME).unwrap().participants.len();
     assert_eq!(participants, 1, "a process takes part once");
     let event = named.event("event").unwrap();
     drop((named, again));
-    assert_eq!(sandbox.litter(), [NAME], "one object is enough");
+    assert_eq!(test_dir.leftovers(), [NAME], "one object is enough");
     drop(event);
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]
 fn namespace_open_creates_once_then_opens() {
-    let sandbox = Sandbox::new();
-    let builder = Namespace::builder().value("value", 1_u32).directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let builder = Namespace::builder().value("value", 1_u32).directory(test_dir.names());
     assert_eq!(builder.clone().must_exist().open(NAME).unwrap_err().kind(), ErrorKind::NotFound);
     let namespace = builder.clone().create_new().open(NAME).unwrap();
     assert_eq!(builder.clone().create_new().open(NAME).unwrap_err().kind(), ErrorKind::AlreadyExists);
     namespace.value("value").unwrap().store(&2_u32).unwrap();
-    let others = Namespace::builder().value("value", 9_u32).directory(sandbox.names()).open(NAME).unwrap();
+    let others = Namespace::builder().value("value", 9_u32).directory(test_dir.names()).open(NAME).unwrap();
     assert_eq!(others.value::<u32>("value").unwrap().load(), Ok(2), "it was there");
     drop((namespace, others));
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
     let namespace = builder.open(NAME).unwrap();
     assert_eq!(namespace.value::<u32>("value").unwrap().load(), Ok(1), "another one");
 }
 
 #[test]
 fn namespace_name_of_other_region_kind_is_refused() {
-    let sandbox = Sandbox::new();
-    let _queue = queue::Options::<u64>::new().directory(sandbox.names()).open("queue").unwrap();
-    let _pipe = pipe::Options::<u64>::new().directory(sandbox.names()).sender("pipe").unwrap();
-    let _namespace = all_kinds().directory(sandbox.names()).open("namespace").unwrap();
-    let plan = Namespace::builder().directory(sandbox.names()).must_exist();
+    let test_dir = TestDir::new();
+    let _queue = queue::Options::<u64>::new().directory(test_dir.names()).open("queue").unwrap();
+    let _pipe = pipe::Options::<u64>::new().directory(test_dir.names()).sender("pipe").unwrap();
+    let _namespace = all_kinds().directory(test_dir.names()).open("namespace").unwrap();
+    let plan = Namespace::builder().directory(test_dir.names()).must_exist();
     assert_error(plan.open("queue"), ErrorKind::WrongType, &["queue", "namespace"]);
     assert_error(plan.open("pipe"), ErrorKind::WrongType, &["pipe", "namespace"]);
-    let queues = queue::Options::<u64>::new().directory(sandbox.names());
+    let queues = queue::Options::<u64>::new().directory(test_dir.names());
     assert_error(queues.open("namespace"), ErrorKind::WrongType, &["queue", "namespace"]);
     assert_error(queues.sender("namespace"), ErrorKind::WrongType, &["queue", "namespace"]);
-    let pipes = pipe::Options::<u64>::new().directory(sandbox.names());
+    let pipes = pipe::Options::<u64>::new().directory(test_dir.names());
     assert_error(pipes.receiver("namespace"), ErrorKind::WrongType, &["pipe", "namespace"]);
     assert_error(Value::<u64>::from_fd(all_kinds().create().unwrap().share().unwrap()), ErrorKind::WrongType, &["14"]);
 }
 
 #[test]
 fn namespace_persistent_keeps_name_and_contents() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let plan = Namespace::builder().value("value", 1_u64).mutex("mutex", 1_u64).queue::<u64>("queue", 4);
-    let plan = plan.directory(sandbox.names());
+    let plan = plan.directory(test_dir.names());
     plan.clone().persistent().open(NAME).unwrap().value("value").unwrap().store(&2_u64).unwrap();
-    assert_eq!(sandbox.litter(), [NAME]);
-    let directory = Directory::at(sandbox.names());
+    assert_eq!(test_dir.leftovers(), [NAME]);
+    let directory = Directory::at(test_dir.names());
     assert!(directory.inspect(NAME).unwrap().is_persistent);
     for number in 2..5 {
         let namespace = plan.open(NAME).unwrap(); // the creator has made it persistent
@@ -131,15 +131,15 @@ fn namespace_persistent_keeps_name_and_contents() {
     assert_eq!(replacing.value::<u64>("value").unwrap().load(), Ok(5), "a persistent one is never abandoned");
     drop(replacing);
     directory.unlink(NAME, false).unwrap();
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
     assert_eq!(plan.open(NAME).unwrap().value::<u64>("value").unwrap().load(), Ok(1));
 }
 
 #[test]
 fn namespace_concurrent_opens_join_once() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let plan = Namespace::builder().atomic("atomic", 0_u64).mutex("mutex", 0_u64).max_participants(4).persistent();
-    let plan = plan.directory(sandbox.names());
+    let plan = plan.directory(test_dir.names());
     drop(plan.open(NAME).unwrap());
     thread::scope(|scope| {
         for _ in 0..3 {
@@ -155,7 +155,7 @@ fn namespace_concurrent_opens_join_once() {
     let namespace = plan.open(NAME).unwrap();
     assert_eq!(namespace.atomic::<u64>("atomic").unwrap().load(), 300);
     assert_eq!(*namespace.mutex::<u64>("mutex").unwrap().lock().unwrap(), 300);
-    let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+    let inspection = Directory::at(test_dir.names()).inspect(NAME).unwrap();
     let standings: Vec<_> = inspection.participants.iter().map(|participant| participant.status).collect();
     assert_eq!(standings.iter().filter(|&&standing| standing == ParticipantStatus::Alive).count(), 1, "{standings:?}");
     assert!(!standings.contains(&ParticipantStatus::Dead));

@@ -4,11 +4,11 @@ use tombolo::sync::Object;
 use tombolo::{ErrorKind, Namespace, NamespaceBuilder};
 
 use crate::common::{KINDS, NAME, all_kinds, assert_error};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 #[test]
 fn namespace_object_missing_or_of_other_type_error_names_both() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let namespace = all_kinds().value("tagged", 1_u64).tag(*b"metres\0\0").create().unwrap();
     let wrong = ErrorKind::WrongType;
     assert_error(
@@ -50,9 +50,9 @@ fn namespace_object_missing_or_of_other_type_error_names_both() {
 
 #[test]
 fn namespace_plan_unlike_existing_error_names_both() {
-    let sandbox = Sandbox::new();
-    let _namespace = all_kinds().directory(sandbox.names()).open(NAME).unwrap();
-    let open = |plan: NamespaceBuilder| plan.directory(sandbox.names()).open(NAME);
+    let test_dir = TestDir::new();
+    let _namespace = all_kinds().directory(test_dir.names()).open(NAME).unwrap();
+    let open = |plan: NamespaceBuilder| plan.directory(test_dir.names()).open(NAME);
     let plan = Namespace::builder;
     let cases: [(NamespaceBuilder, &[&str]); 10] = [
         (plan().event("once"), &["once", "event"]),
@@ -75,9 +75,9 @@ fn namespace_plan_unlike_existing_error_names_both() {
 
 #[test]
 fn namespace_planned_object_missing_is_named() {
-    let sandbox = Sandbox::new();
-    let _namespace = all_kinds().directory(sandbox.names()).open(NAME).unwrap();
-    let plan = Namespace::builder().event("event").event("another").directory(sandbox.names());
+    let test_dir = TestDir::new();
+    let _namespace = all_kinds().directory(test_dir.names()).open(NAME).unwrap();
+    let plan = Namespace::builder().event("event").event("another").directory(test_dir.names());
     assert_error(plan.open(NAME), ErrorKind::NotFound, &["another"]);
     assert_error(plan.clone().must_exist().open(NAME), ErrorKind::NotFound, &["another"]);
     assert_error(plan.create_new().open(NAME), ErrorKind::AlreadyExists, &[NAME]);
@@ -85,7 +85,7 @@ fn namespace_planned_object_missing_is_named() {
 
 #[test]
 fn namespace_plan_invalid_is_refused() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let invalid = ErrorKind::InvalidOptions;
     let two = Namespace::builder().event("same").once("same");
     assert_error(two.create(), ErrorKind::AlreadyExists, &["same"]);
@@ -110,9 +110,9 @@ fn namespace_plan_invalid_is_refused() {
         let plan = Namespace::builder().rw_lock("lock", 1_u8).barrier("b", 2).max_participants(count);
         assert_eq!(*plan.create().unwrap().rw_lock::<u8>("lock").unwrap().read().unwrap(), 1);
     }
-    let plan = Namespace::builder().event("e").directory(sandbox.names());
+    let plan = Namespace::builder().event("e").directory(test_dir.names());
     for name in ["", "a/b", ".x", &"x".repeat(201)] {
         assert_eq!(plan.open(name).unwrap_err().kind(), ErrorKind::InvalidName, "{name:?}");
     }
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }

@@ -6,13 +6,13 @@ use tombolo::queue::{self, Queue};
 use tombolo::{Endpoint, ErrorKind, Namespace, RecvError, SendError};
 
 use crate::common::NAME;
-use crate::support::{Sandbox, message};
+use crate::support::{TestDir, message};
 
 #[test]
 fn namespace_queue_behaves_like_any_queue() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let plan = Namespace::builder().queue::<[u16; 3]>("values", 5).queue_bytes("bytes", 4, 5000).event("event");
-    for namespace in [plan.create().unwrap(), plan.directory(sandbox.names()).open(NAME).unwrap()] {
+    for namespace in [plan.create().unwrap(), plan.directory(test_dir.names()).open(NAME).unwrap()] {
         let mut values: Queue<[u16; 3]> = namespace.queue("values").unwrap();
         let mut another = namespace.queue::<[u16; 3]>("values").unwrap();
         assert_eq!((values.capacity(), values.len()), (8, 0));
@@ -53,7 +53,7 @@ fn namespace_queue_behaves_like_any_queue() {
         assert_eq!(rx.recv(), Err(RecvError::Closed));
         assert_eq!((bytes.close(), bytes.send(b"x")), (Ok(()), Err(SendError::Closed)));
     }
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tombolo::sync::{Once, SyncError};
 
 use crate::common::{MOMENT, WAITS, unwind, unwinds};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 #[test]
 fn once_concurrent_calls_run_once_panics_do_not_count() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let once = Once::new().unwrap().with_wait(wait);
         let times = AtomicU64::new(0);

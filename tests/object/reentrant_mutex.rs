@@ -9,7 +9,7 @@ use tombolo::Namespace;
 use tombolo::sync::{ReentrantMutex, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, refusal, sample, unwind, unwinds};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 fn check_reentrant_mutex<T: Pod + PartialEq + Debug + Send>() {
     let mutex = ReentrantMutex::<T>::new(sample(0)).unwrap();
@@ -72,7 +72,7 @@ fn reentrant_mutex_unlock_while_guard_alive_is_refused() {
 #[test]
 fn reentrant_mutex_concurrent_increments_are_exact() {
     const EACH: u64 = 3000;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let mutex = ReentrantMutex::new(0_u64).unwrap();
     let guard = mutex.lock().unwrap();
     in_other_thread(|| {

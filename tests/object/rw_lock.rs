@@ -12,7 +12,7 @@ use tombolo::Namespace;
 use tombolo::sync::{RwLock, RwLockReadGuard, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, poisoned, refusal, sample, unwind, unwinds};
-use crate::support::{Sandbox, until};
+use crate::support::{TestDir, until};
 
 fn check_rw_lock<T: Pod + PartialEq + Debug + Send>() {
     let lock = RwLock::<T>::new(sample(0)).unwrap();
@@ -95,7 +95,7 @@ fn rw_lock_poisoned_nested_read_reports_it() {
 
 #[test]
 fn rw_lock_readers_exclude_writers_writer_excludes_all() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let lock = RwLock::new([0_u64; 2]).unwrap().with_wait(wait);
         let guard = lock.read().unwrap();
@@ -138,7 +138,7 @@ fn rw_lock_readers_exclude_writers_writer_excludes_all() {
 #[test]
 fn rw_lock_concurrent_readers_see_whole_writes() {
     const EACH: u64 = 2000;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let lock = RwLock::new(0_u64).unwrap();
     // Outside the lock's own value, so that the lock alone protects them.
     let (first, second) = (AtomicU64::new(0), AtomicU64::new(0));

@@ -8,7 +8,7 @@ use tombolo::sync::{BoundedSemaphore, Semaphore, SyncError};
 use tombolo::{ErrorKind, WaitStrategy};
 
 use crate::common::{MOMENT, WAITS, in_other_thread, unwind, unwinds};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 const MAX_PERMITS: u32 = i32::MAX as u32;
 
@@ -48,7 +48,7 @@ fn semaphore_permit_dropped_is_released() {
 
 #[test]
 fn semaphore_acquire_several_takes_all_or_none() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let semaphore = Semaphore::new(0).unwrap().with_wait(wait);
         thread::scope(|scope| {
@@ -98,7 +98,7 @@ impl Drop for Occupancy<'_> {
 #[test]
 fn semaphore_concurrent_holders_never_exceed_permits() {
     const EACH: u32 = 2000;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in [WaitStrategy::SpinThenPark, WaitStrategy::Park] {
         let semaphore = Semaphore::new(3).unwrap().with_wait(wait);
         let bounded = BoundedSemaphore::new(3).unwrap().with_wait(wait);

@@ -7,7 +7,7 @@ use tombolo::sync::{
 use tombolo::{DIRECTORY_ENV, Directory, ErrorKind, Namespace, WaitStrategy};
 
 use crate::common::{NAME, assert_error};
-use crate::support::{Process, Sandbox, command};
+use crate::support::{Process, TestDir, command};
 
 /// Runs in a process of its own, whose default directory is a temporary one.
 pub fn use_standalone_names(_: &[String]) {
@@ -67,7 +67,7 @@ pub fn use_standalone_names(_: &[String]) {
 
 #[test]
 fn object_standalone_has_a_name_of_its_own() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let mut command = command("use_standalone_names", &[]);
-    Process::from(command.env(DIRECTORY_ENV, sandbox.names()).spawn().unwrap()).finish();
+    Process::from(command.env(DIRECTORY_ENV, test_dir.names()).spawn().unwrap()).finish();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tombolo::sync::{LockError, LockResult, Mutex, ReentrantMutex, RwLock, SyncError};
 
 use crate::common::in_other_thread;
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 const SHORT: Duration = Duration::from_millis(20);
 /// Enough for one thread to get the stack and the thread-local memory of the one that ended.
@@ -15,7 +15,7 @@ const THREADS: usize = 16;
 
 /// Locks in a thread that ends without unlocking, then tries in others. None of them may succeed.
 fn assert_stays_locked<L: Sync>(lock: &L, hold: fn(&L), attempt: fn(&L) -> Result<(), SyncError>) {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     in_other_thread(|| hold(lock));
     for _ in 0..THREADS {
         assert_eq!(in_other_thread(|| attempt(lock)), Err(SyncError::TimedOut));

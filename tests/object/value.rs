@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use tombolo::sync::{SyncError, Value};
 
 use crate::common::{MOMENT, WAITS, in_other_thread, of_every_size, sample, unwind, unwinds};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 fn check_value<T: Pod + PartialEq + Debug>() {
     let value = Value::<T>::new(sample(0)).unwrap();
@@ -41,7 +41,7 @@ fn value_of_every_size_store_load_round_trips() {
 
 #[test]
 fn value_wait_for_change_returns_each_unseen_version() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for wait in WAITS {
         let value = Value::new(1_u32).unwrap().with_wait(wait);
         assert_eq!(value.wait_for_change(Duration::ZERO), Err(SyncError::TimedOut), "it has seen the first one");
@@ -100,7 +100,7 @@ fn value_update_panics_value_unchanged_and_lock_released() {
 
 #[test]
 fn value_writer_held_blocks_writers_not_readers() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let value = Value::new([0_u64; 3]).unwrap();
     let another = value.clone();
     let mut writer = value.writer().unwrap();
@@ -142,7 +142,7 @@ fn value_writer_held_blocks_writers_not_readers() {
 fn value_concurrent_writers_readers_see_no_torn_value() {
     const WRITERS: u64 = 2;
     const EACH: u64 = 20_000;
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let value = Value::new([0_u64; 40]).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -7,11 +7,11 @@ use tombolo::sync::SyncError;
 use crate::common::{AT_ONCE, BRIEFLY, LONG, WAIT_CALLS};
 use crate::objects::{all_wait, barrier_of};
 use crate::support::until;
-use crate::sweep::Swept;
+use crate::sweep::SweepCounts;
 use crate::sweeps::{sweep_beside_sleeper, sweep_object_first};
 
 /// raw/barrier.rs M1, M2.
-fn sweep_wait_as_first(calls: usize, patience: Duration) -> Swept {
+fn sweep_wait_as_first(calls: usize, patience: Duration) -> SweepCounts {
     sweep_object_first(
         calls,
         |plan| plan.barrier("barrier", 3),

@@ -8,8 +8,8 @@ use tombolo::inspect::{ObjectInfo, ParticipantStatus, RegionInfo};
 use tombolo::sync::{LockError, LockResult};
 use tombolo::{Directory, Namespace, NamespaceBuilder, WaitStrategy};
 
-use crate::support::{Board, fork, until};
-use crate::sweep::{NAME, within};
+use crate::support::{SharedCounters, fork, until};
+use crate::sweep::{NAME, nested_guard};
 
 /// Two words that belong together.
 pub type Pair = [u64; 2];
@@ -84,7 +84,7 @@ pub fn guard_and_death<G>(result: LockResult<G>) -> (G, bool) {
 
 /// Runs `act` in a process that joins, and then leaves.
 pub fn newcomer(plan: NamespaceBuilder, act: impl FnOnce(&Namespace)) {
-    fork(&within(), || {
+    fork(&nested_guard(), || {
         let namespace = plan.must_exist().open(NAME).unwrap();
         act(&namespace);
     })
@@ -93,7 +93,7 @@ pub fn newcomer(plan: NamespaceBuilder, act: impl FnOnce(&Namespace)) {
 
 /// Runs `act` in a process that joins, and then dies without leaving.
 pub fn dead_participant(plan: NamespaceBuilder, act: impl FnOnce(&'static Namespace)) {
-    fork(&within(), || act(open_leaked(plan))).finish();
+    fork(&nested_guard(), || act(open_leaked(plan))).finish();
 }
 
 /// A namespace that stays open until its process ends.
@@ -124,6 +124,6 @@ pub fn is_gone(pid: u64) -> bool {
     state_of(pid) == 'Z' && fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1
 }
 
-pub fn board(names: &Path) -> Board {
-    Board::at(&names.with_file_name("board"))
+pub fn counters(names: &Path) -> SharedCounters {
+    SharedCounters::at(&names.with_file_name("counters"))
 }

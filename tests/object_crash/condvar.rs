@@ -7,10 +7,10 @@ use tombolo::Namespace;
 
 use crate::common::{AT_ONCE, LONG, WAIT_CALLS, guard_and_death, number, pair};
 use crate::objects::{event_of, mutex_of, mutex_works};
-use crate::sweep::Swept;
+use crate::sweep::SweepCounts;
 use crate::sweeps::{sweep_beside_sleeper, sweep_object_first};
 
-fn sweep_condvar_wait(calls: usize, patience: Duration) -> Swept {
+fn sweep_condvar_wait(calls: usize, patience: Duration) -> SweepCounts {
     sweep_object_first(
         calls,
         |plan| plan.mutex("mutex", pair(0)).condvar("changed"),
@@ -65,7 +65,7 @@ fn condvar_wait_timeout_killed_mutex_and_condvar_work() {
 }
 
 /// The victim changes the value and notifies; `rescue` is what the survivor does after its death.
-fn sweep_notify(rescue: impl Fn(&Namespace)) -> Swept {
+fn sweep_notify(rescue: impl Fn(&Namespace)) -> SweepCounts {
     sweep_beside_sleeper(
         |plan| plan.mutex("mutex", pair(0)).condvar("changed").event("event"),
         |namespace| {

@@ -11,8 +11,8 @@ use crate::common::{
     plan_for, state_of, within_a_second,
 };
 use crate::objects::{mutex_of, mutex_works};
-use crate::support::{Sandbox, alone, fork, until};
-use crate::sweep::{NAME, sweep, within};
+use crate::support::{TestDir, alone, fork, until};
+use crate::sweep::{NAME, nested_guard, sweep};
 use crate::sweeps::{sweep_beside_sleeper, sweep_object, sweep_wait};
 
 /// raw/robust_lock.rs K1 to K3, raw/seqlock.rs V1, V2.
@@ -175,7 +175,7 @@ fn mutex_lock_with_stale_no_barging_bit_killed_lock_is_free_for_others() {
             let survivor = plan(names).open(NAME).unwrap();
             let mutex = mutex_of(&survivor);
             mutex.lock().unwrap().leak();
-            let waiter = fork(&within(), || drop(mutex_of(open_leaked(plan(names))).lock()));
+            let waiter = fork(&nested_guard(), || drop(mutex_of(open_leaked(plan(names))).lock()));
             let is_asleep = || CrashState::of(names).0.participants.len() == 2 && state_of(waiter.pid() as u64) == 'S';
             until(is_asleep);
             thread::sleep(2 * SLEEP);
@@ -206,8 +206,8 @@ fn mutex_lock_with_stale_no_barging_bit_killed_lock_is_free_for_others() {
 fn mutex_try_lock_polled_finds_dead_owner() {
     let plan = |names: &Path| plan_for(3, names).mutex("busy", pair(0)).mutex("mutex", pair(0));
     let alone = alone();
-    let sandbox = Sandbox::new();
-    let names = sandbox.names();
+    let test_dir = TestDir::new();
+    let names = test_dir.names();
     let namespace = plan(&names).open(NAME).unwrap();
     let (busy, mutex) = (namespace.mutex::<Pair>("busy").unwrap(), mutex_of(&namespace));
     let _alive = fork(&alone, || {

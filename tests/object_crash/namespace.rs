@@ -8,7 +8,7 @@ use tombolo::{Directory, OnStale};
 
 use crate::common::{dead_participant, guard_and_death, newcomer, number, pair, plan_for};
 use crate::objects::{all_kinds, all_work, lock_of, mutex_of, mutex_works, slots_of, value_of};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 use crate::sweep::{NAME, sweep};
 
 /// region/mod.rs: a half-made namespace is never seen; namespace/mod.rs: the place of the dead
@@ -76,9 +76,9 @@ fn namespace_leave_with_forgotten_guards_killed_locks_are_released() {
 /// The same for a process that lives on and joins again.
 #[test]
 fn namespace_left_with_forgotten_guard_rejoin_finds_lock_free() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     for round in 0..8 {
-        let namespace = plan_for(1, &sandbox.names()).rw_lock("rw", pair(0)).open(NAME).unwrap();
+        let namespace = plan_for(1, &test_dir.names()).rw_lock("rw", pair(0)).open(NAME).unwrap();
         let lock = lock_of(&namespace);
         drop(lock.try_write().unwrap_or_else(|error| panic!("no reader is left, {error}")));
         let reader = lock.read().unwrap();

@@ -8,14 +8,14 @@ use tombolo::queue::Queue;
 
 use crate::common::{Pair, newcomer, number, open_leaked, pair, plan_for};
 use crate::objects::queue_of;
-use crate::sweep::{NAME, Swept, sweep};
+use crate::sweep::{NAME, SweepCounts, sweep};
 
 /// A newcomer repairs and receives what is left; then the queue must have its full capacity.
 fn sweep_queue<O: FnOnce()>(
     sent: u64,
     prepare: impl Fn(&'static Namespace) -> O,
     expects: impl Fn(&[u64], u64),
-) -> Swept {
+) -> SweepCounts {
     let plan = |names: &Path| plan_for(2, names).queue::<Pair>("queue", 4);
     sweep(
         |names| {

@@ -10,12 +10,12 @@ use tombolo::sync::SyncError;
 use tombolo::{Directory, Namespace, NamespaceBuilder};
 
 use crate::common::{
-    CrashState, Pair, SLEEP, board, guard_and_death, is_gone, newcomer, number, open_leaked, pair, plan_for,
+    CrashState, Pair, SLEEP, counters, guard_and_death, is_gone, newcomer, number, open_leaked, pair, plan_for,
     within_a_second,
 };
 use crate::objects::{all_wait, barrier_of, lock_of, mutex_of, mutex_works, rw_lock_works, slots_of, slots_work};
 use crate::support::{Process, fork, until};
-use crate::sweep::{NAME, Swept, sweep, sweep_stopping, within};
+use crate::sweep::{NAME, SweepCounts, nested_guard, sweep, sweep_stopping};
 
 fn plan_to_repair(names: &Path) -> NamespaceBuilder {
     let plan = plan_for(3, names).mutex("mutex", pair(0)).rw_lock("rw", pair(0));
@@ -27,8 +27,8 @@ const DIE: usize = 0;
 /// A process with the mutex, a read guard and permits, which waits at the barrier. It kills itself
 /// when [`kill_holder`] says so.
 fn holder(names: &Path) -> Process {
-    let board = board(names);
-    let holder = fork(&within(), || {
+    let counters = counters(names);
+    let holder = fork(&nested_guard(), || {
         let namespace = open_leaked(plan_to_repair(names));
         let mutex = mutex_of(namespace);
         let mut guard = mutex.lock().unwrap();
@@ -38,7 +38,7 @@ fn holder(names: &Path) -> Process {
         slots_of(namespace).acquire(2).unwrap();
         let barrier = barrier_of(namespace);
         thread::spawn(move || barrier.wait());
-        until(|| board.word(DIE).load(Ordering::Relaxed) != 0);
+        until(|| counters.word(DIE).load(Ordering::Relaxed) != 0);
         // SAFETY: ends this process.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     });
@@ -48,7 +48,7 @@ fn holder(names: &Path) -> Process {
 
 /// Lets the [`holder`] die; returns when it is dead.
 fn kill_holder(names: &Path, holder: u64) {
-    board(names).word(DIE).store(1, Ordering::Relaxed);
+    counters(names).word(DIE).store(1, Ordering::Relaxed);
     until(|| is_gone(holder));
 }
 
@@ -57,7 +57,7 @@ fn sweep_repair<O: FnOnce()>(
     newcomer_first: bool,
     takes_the_mutex: bool,
     prepare: impl Fn(&Path, &dyn Fn()) -> O,
-) -> Swept {
+) -> SweepCounts {
     sweep(
         |names| {
             let survivor = plan_to_repair(names).open(NAME).unwrap();
@@ -147,11 +147,11 @@ fn namespace_repair_by_two_threads_takes_nothing_from_newcomer() {
     const INSIDE: usize = 3;
     const LEAVE: usize = 4;
     let plan = |names: &Path| plan_for(2, names).mutex("first", pair(0)).mutex("mutex", pair(0));
-    let is_set = |names: &Path, word: usize| board(names).word(word).load(Ordering::Relaxed) != 0;
-    let set = |names: &Path, word: usize| board(names).word(word).store(1, Ordering::Relaxed);
+    let is_set = |names: &Path, word: usize| counters(names).word(word).load(Ordering::Relaxed) != 0;
+    let set = |names: &Path, word: usize| counters(names).word(word).store(1, Ordering::Relaxed);
     let swept = sweep_stopping(
         |names| {
-            let holder = fork(&within(), || {
+            let holder = fork(&nested_guard(), || {
                 let namespace = open_leaked(plan(names));
                 forget(namespace.mutex::<Pair>("first").unwrap().lock().unwrap());
                 forget(mutex_of(namespace).lock().unwrap());
@@ -161,7 +161,7 @@ fn namespace_repair_by_two_threads_takes_nothing_from_newcomer() {
                 || fs::exists(names.join(NAME)).unwrap() && CrashState::of(names).object("mutex").holder.is_some();
             until(is_there);
             // Holds the mutex as soon as it can join, until LEAVE is set.
-            let newcomer = fork(&within(), || {
+            let newcomer = fork(&nested_guard(), || {
                 until(|| is_set(names, TRIED));
                 let namespace = within_a_second(|| plan(names).open(NAME).ok());
                 let mutex = mutex_of(&namespace);

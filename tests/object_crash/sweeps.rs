@@ -7,7 +7,7 @@ use tombolo::{Namespace, NamespaceBuilder};
 
 use crate::common::{AT_ONCE, CrashState, LONG, WAIT_CALLS, newcomer, open_leaked, plan_for, state_of};
 use crate::support::{Process, fork, until};
-use crate::sweep::{NAME, Swept, sweep, sweep_first, within};
+use crate::sweep::{NAME, SweepCounts, nested_guard, sweep, sweep_first};
 
 /// Sweeps an operation twice. In the first sweep the survivor checks the object after a death, in
 /// the second one a newcomer. In the end it must work for both.
@@ -16,7 +16,7 @@ pub fn sweep_object<O: FnOnce()>(
     prepare: impl Fn(&'static Namespace) -> O,
     check_first: impl Fn(&Namespace, &CrashState),
     check_works: impl Fn(&Namespace),
-) -> Swept {
+) -> SweepCounts {
     sweep_object_first(usize::MAX, plan, prepare, check_first, check_works)
 }
 
@@ -27,7 +27,7 @@ pub fn sweep_object_first<O: FnOnce()>(
     prepare: impl Fn(&'static Namespace) -> O,
     check_first: impl Fn(&Namespace, &CrashState),
     check_works: impl Fn(&Namespace),
-) -> Swept {
+) -> SweepCounts {
     let plan = |names: &Path| plan(plan_for(2, names));
     let round = |newcomer_first: bool| {
         sweep_first(
@@ -52,7 +52,7 @@ pub fn sweep_object_first<O: FnOnce()>(
         )
     };
     let (one, other) = (round(false), round(true));
-    Swept { calls: one.calls.min(other.calls), changes: one.changes.min(other.changes) }
+    SweepCounts { calls: one.calls.min(other.calls), changes: one.changes.min(other.changes) }
 }
 
 /// Sweeps what ends the sleep of another process. That one must wake up, if need be after `rescue`
@@ -63,12 +63,12 @@ pub fn sweep_beside_sleeper<O: FnOnce()>(
     prepare: impl Fn(&'static Namespace) -> O,
     rescue: impl Fn(&Namespace, &CrashState),
     check_works: impl Fn(&Namespace),
-) -> Swept {
+) -> SweepCounts {
     let plan = |names: &Path| plan(plan_for(3, names)).atomic("ready", 0_u64).atomic("sleeper", 0_u64);
     sweep(
         |names| {
             let survivor = plan(names).open(NAME).unwrap();
-            let sleeper = fork(&within(), || {
+            let sleeper = fork(&nested_guard(), || {
                 let namespace = plan(names).open(NAME).unwrap();
                 let ready = namespace.atomic::<u64>("ready").unwrap();
                 until(|| ready.load() != 0);
@@ -103,7 +103,7 @@ pub fn sweep_wait<T>(
     wait: impl Fn(&Namespace, Duration) -> bool,
     give: impl Fn(&Namespace, T),
     check_works: impl Fn(&Namespace),
-) -> Swept {
+) -> SweepCounts {
     let plan = |names: &Path| plan(plan_for(2, names));
     let round = |patience: Duration| {
         sweep_first(

@@ -7,11 +7,11 @@ use tombolo::sync::Value;
 
 use crate::common::{LONG, Pair, number, pair};
 use crate::objects::value_of;
-use crate::sweep::Swept;
+use crate::sweep::SweepCounts;
 use crate::sweeps::{sweep_beside_sleeper, sweep_object};
 
 /// The victim stores each of `versions`, of which the first is there before.
-fn sweep_store<T: Pod + PartialEq + Debug>(versions: &[T], operation: impl Fn(&Value<T>)) -> Swept {
+fn sweep_store<T: Pod + PartialEq + Debug>(versions: &[T], operation: impl Fn(&Value<T>)) -> SweepCounts {
     sweep_object(
         |plan| plan.value("value", versions[0]),
         |namespace| {

@@ -6,15 +6,15 @@ use std::time::Duration;
 use tombolo::sync::SyncError;
 
 use crate::common::{open, owner_died, refusal, start_ready};
-use crate::support::{Board, Sandbox};
+use crate::support::{SharedCounters, TestDir};
 use crate::value::{Long, long_values};
 
 #[test]
 fn array_owner_killed_in_section_next_lock_reports_owner_died() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let array = namespace.array::<[u64; 3]>("array").unwrap();
-    let owner = start_ready(&sandbox, "hold", &["array"]);
+    let owner = start_ready(&test_dir, "hold", &["array"]);
     assert_eq!(array.get(0), Ok([1; 3]), "reading takes no lock");
     assert_eq!(refusal(array.try_lock()), SyncError::WouldBlock);
     owner.kill();
@@ -32,7 +32,7 @@ pub fn set_continuously(arguments: &[String]) {
     let array = long_values(Path::new(&arguments[0])).array::<Long>("array").unwrap();
     let mut section = array.lock().unwrap();
     let longs = [[1; 512], [2; 512]];
-    Board::at(Path::new(&arguments[1])).meet(0, 2);
+    SharedCounters::at(Path::new(&arguments[1])).meet(0, 2);
     loop {
         longs.iter().for_each(|long| section.store_from(0, std::slice::from_ref(long)).unwrap());
     }
@@ -40,9 +40,9 @@ pub fn set_continuously(arguments: &[String]) {
 
 #[test]
 fn array_element_set_continuously_get_returns() {
-    let sandbox = Sandbox::new();
-    let array = long_values(&sandbox.names()).array::<Long>("array").unwrap();
-    let writer = start_ready(&sandbox, "set_continuously", &[]);
+    let test_dir = TestDir::new();
+    let array = long_values(&test_dir.names()).array::<Long>("array").unwrap();
+    let writer = start_ready(&test_dir, "set_continuously", &[]);
     for _ in 0..2000 {
         let long = array.get(0).unwrap();
         assert!(long.iter().all(|&word| word == long[0]), "torn");

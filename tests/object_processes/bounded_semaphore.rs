@@ -5,15 +5,15 @@ use std::thread;
 use tombolo::sync::SyncError;
 
 use crate::common::{MOMENT, open, start_ready};
-use crate::support::{Sandbox, until};
+use crate::support::{TestDir, until};
 
 #[test]
 fn bounded_semaphore_holder_killed_permits_return_plain_ones_do_not() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let (permits, plain) = (namespace.bounded_semaphore("permits").unwrap(), namespace.semaphore("semaphore").unwrap());
     for count in [2, 3, 2, 3] {
-        let owner = start_ready(&sandbox, "hold", &["permits"]);
+        let owner = start_ready(&test_dir, "hold", &["permits"]);
         assert_eq!(
             (permits.available(), permits.release(1)),
             (1, Err(SyncError::NotOwner)),
@@ -28,7 +28,7 @@ fn bounded_semaphore_holder_killed_permits_return_plain_ones_do_not() {
         });
         assert_eq!((permits.release(count), permits.available()), (Ok(()), 3));
     }
-    start_ready(&sandbox, "hold", &["permits", "semaphore"]).kill();
+    start_ready(&test_dir, "hold", &["permits", "semaphore"]).kill();
     until(|| permits.try_acquire(3).is_ok()); // does not wait, and checks liveness now and then
     assert_eq!((permits.release(3), permits.available()), (Ok(()), 3));
     assert_eq!(plain.acquire_timeout(1, MOMENT), Err(SyncError::TimedOut));

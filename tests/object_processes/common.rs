@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tombolo::sync::{LockError, LockResult, SyncError};
 use tombolo::{Namespace, NamespaceBuilder};
 
-use crate::support::{Board, Process, Sandbox, start};
+use crate::support::{Process, SharedCounters, TestDir, start};
 
 pub const NAME: &str = "name";
 pub const MOMENT: Duration = Duration::from_millis(30);
@@ -16,30 +16,30 @@ pub const MOMENT: Duration = Duration::from_millis(30);
 /// Two words that belong together.
 pub type Pair = [u64; 2];
 
-pub fn board(sandbox: &Sandbox) -> Board {
-    Board::at(&sandbox.file("board"))
+pub fn counters(test_dir: &TestDir) -> SharedCounters {
+    SharedCounters::at(&test_dir.file("counters"))
 }
 
-/// Starts a process in the role `role`, which gets its namespace and board from [`opened`].
-pub fn start_role(sandbox: &Sandbox, role: &str, more: &[&str]) -> Process {
-    let (names, board) = (sandbox.names(), sandbox.file("board"));
-    start(role, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
+/// Starts a process in the role `role`, which gets its namespace and counters from [`opened`].
+pub fn start_role(test_dir: &TestDir, role: &str, more: &[&str]) -> Process {
+    let (names, counters) = (test_dir.names(), test_dir.file("counters"));
+    start(role, &[&[names.to_str().unwrap(), counters.to_str().unwrap()], more].concat())
 }
 
 /// Starts a process in the role `role`; returns when it is ready.
-pub fn start_ready(sandbox: &Sandbox, role: &str, more: &[&str]) -> Process {
-    let process = start_role(sandbox, role, more);
-    board(sandbox).meet(0, 2);
+pub fn start_ready(test_dir: &TestDir, role: &str, more: &[&str]) -> Process {
+    let process = start_role(test_dir, role, more);
+    counters(test_dir).meet(0, 2);
     process
 }
 
-/// The namespace and the board of a role that [`start_role`] has started.
-pub fn opened(arguments: &[String]) -> (Namespace, Board) {
-    (plan().directory(&arguments[0]).open(NAME).unwrap(), Board::at(Path::new(&arguments[1])))
+/// The namespace and the counters of a role that [`start_role`] has started.
+pub fn opened(arguments: &[String]) -> (Namespace, SharedCounters) {
+    (plan().directory(&arguments[0]).open(NAME).unwrap(), SharedCounters::at(Path::new(&arguments[1])))
 }
 
-pub fn report_ready_and_park(board: &Board) -> ! {
-    board.meet(0, 2);
+pub fn report_ready_and_park(counters: &SharedCounters) -> ! {
+    counters.meet(0, 2);
     loop {
         thread::park();
     }
@@ -91,8 +91,8 @@ pub fn plan() -> NamespaceBuilder {
         .queue::<u64>("queue", 8)
 }
 
-pub fn open(sandbox: &Sandbox) -> Namespace {
-    plan().directory(sandbox.names()).open(NAME).unwrap()
+pub fn open(test_dir: &TestDir) -> Namespace {
+    plan().directory(test_dir.names()).open(NAME).unwrap()
 }
 
 /// The guard of a lock whose owner died.
@@ -116,11 +116,11 @@ pub fn any_guard<G>(result: LockResult<G>) -> Result<G, SyncError> {
 
 /// Holds the objects that the arguments name, with committed and uncommitted changes.
 pub fn hold(arguments: &[String]) {
-    let (namespace, board) = opened(arguments);
+    let (namespace, counters) = opened(arguments);
     for what in &arguments[2..] {
         take_and_forget(&namespace, what);
     }
-    report_ready_and_park(&board);
+    report_ready_and_park(&counters);
 }
 
 /// Holds an object for as long as the process lives.

@@ -3,12 +3,12 @@
 use std::thread;
 
 use crate::common::{MOMENT, Pair, open, owner_died, start_ready};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 #[test]
 fn condvar_mutex_owner_killed_waiter_gets_owner_died() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let (mutex, condition) = (namespace.mutex::<Pair>("mutex").unwrap(), namespace.condvar("condition").unwrap());
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {
@@ -16,7 +16,7 @@ fn condvar_mutex_owner_killed_waiter_gets_owner_died() {
             *owner_died(result)
         });
         thread::sleep(MOMENT);
-        let owner = start_ready(&sandbox, "hold", &["mutex"]);
+        let owner = start_ready(&test_dir, "hold", &["mutex"]);
         condition.notify_all().unwrap();
         thread::sleep(MOMENT);
         owner.kill();

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tombolo::{Namespace, WaitStrategy};
 
-use crate::common::{MOMENT, NAME, Pair, board, open, opened, plan, spin, start_ready, start_role, stop};
-use crate::support::{Board, Process, Sandbox, until};
+use crate::common::{MOMENT, NAME, Pair, counters, open, opened, plan, spin, start_ready, start_role, stop};
+use crate::support::{Process, SharedCounters, TestDir, until};
 use crate::waits::{Waiting, for_each_way, is_asleep, waiting, waiting_and_then, while_held};
 
-/// Acquires and releases the object again and again, until word 1 of the board is set.
+/// Acquires and releases the object again and again, until word 1 of the counters is set.
 pub fn take_repeatedly(arguments: &[String]) {
-    let board = Board::at(Path::new(&arguments[1]));
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
     let pace = arguments[3].as_str();
     let wait = if pace == "polling" { WaitStrategy::Spin } else { WaitStrategy::default() };
     let namespace = plan().wait(wait).directory(&arguments[0]).open(NAME).unwrap();
@@ -23,18 +23,18 @@ pub fn take_repeatedly(arguments: &[String]) {
         // Longer than the no-barging bit holds newcomers back.
         _ => waiting_and_then(&namespace, &arguments[2], || spin(1500)),
     };
-    board.meet(0, 2);
-    while board.word(1).load(Ordering::SeqCst) == 0 {
+    counters.meet(0, 2);
+    while counters.word(1).load(Ordering::SeqCst) == 0 {
         take(Duration::MAX).unwrap();
     }
 }
 
 /// Two of these processes leave hardly a gap for a writer.
 pub fn read_repeatedly(arguments: &[String]) {
-    let (namespace, board) = opened(arguments);
+    let (namespace, counters) = opened(arguments);
     let lock = namespace.rw_lock::<Pair>("writing").unwrap();
-    board.meet(0, 2);
-    while board.word(1).load(Ordering::SeqCst) == 0 {
+    counters.meet(0, 2);
+    while counters.word(1).load(Ordering::SeqCst) == 0 {
         let guard = lock.read().unwrap();
         spin(20);
         drop(guard);
@@ -57,14 +57,14 @@ fn object_waiter_against_two_busy_processes_gets_its_turn() {
 }
 
 fn wait_against_two(part: &str, way: &str, pace: &str, waiting: impl FnOnce(&Namespace) -> Waiting) {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
-    let takers = [(); 2].map(|()| start_ready(&sandbox, part, &[way, pace]));
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
+    let takers = [(); 2].map(|()| start_ready(&test_dir, part, &[way, pace]));
     let wait = waiting(&namespace);
     for _ in 0..20 {
         assert_eq!(wait(Duration::from_secs(20)), Ok(()), "{way}, {pace}");
     }
-    board(&sandbox).word(1).store(1, Ordering::SeqCst);
+    counters(&test_dir).word(1).store(1, Ordering::SeqCst);
     takers.into_iter().for_each(Process::finish);
 }
 
@@ -78,11 +78,11 @@ pub fn try_and_leave(arguments: &[String]) {
 #[test]
 fn object_waiter_killed_or_stopped_with_no_barging_bit_blocks_nobody() {
     let ways = ["mutex", "re-entrant", "array", "writing", "storing", "semaphore", "bounded"];
-    for_each_way(&ways, |sandbox, namespace, way| {
+    for_each_way(&ways, |test_dir, namespace, way| {
         for is_killed in [false, true] {
             let mut waiter = None;
             while_held(namespace, way, || {
-                let process = start_ready(sandbox, "wait_and_leave", &[way]);
+                let process = start_ready(test_dir, "wait_and_leave", &[way]);
                 until(|| is_asleep(&process));
                 thread::sleep(2 * MOMENT);
                 stop(&process);
@@ -91,9 +91,9 @@ fn object_waiter_killed_or_stopped_with_no_barging_bit_blocks_nobody() {
             let waiter = waiter.unwrap();
             if is_killed {
                 waiter.kill();
-                start_role(sandbox, "try_and_leave", &[way]).finish();
+                start_role(test_dir, "try_and_leave", &[way]).finish();
             } else {
-                start_role(sandbox, "try_and_leave", &[way]).finish();
+                start_role(test_dir, "try_and_leave", &[way]).finish();
                 waiter.signal(libc::SIGCONT);
                 waiter.finish();
             }

@@ -6,13 +6,13 @@ use tombolo::sync::{Array, ArrayGuard, Once, SyncError, Value};
 use tombolo::{ErrorKind, RecvError, SendError};
 
 use crate::common::{NAME, Pair, in_other_thread, opened, plan, refusal, start_role};
-use crate::support::{Sandbox, alone, fork};
+use crate::support::{TestDir, alone, fork};
 
 #[test]
 fn object_handles_inherited_by_fork_are_refused() {
-    let sandbox = Sandbox::new();
-    start_role(&sandbox, "fork_with_handles", &[]).finish(); // a fork needs a process without other tests
-    assert_eq!(sandbox.litter(), [""; 0]);
+    let test_dir = TestDir::new();
+    start_role(&test_dir, "fork_with_handles", &[]).finish(); // a fork needs a process without other tests
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 pub fn fork_with_handles(arguments: &[String]) {
@@ -140,8 +140,8 @@ fn assert_forked<const N: usize>(errors: [SyncError; N]) {
 
 #[test]
 fn array_section_inherited_by_fork_set_is_refused() {
-    let sandbox = Sandbox::new();
-    start_role(&sandbox, "fork_with_sections", &[]).finish();
+    let test_dir = TestDir::new();
+    start_role(&test_dir, "fork_with_sections", &[]).finish();
 }
 
 pub fn fork_with_sections(_: &[String]) {

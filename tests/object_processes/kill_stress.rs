@@ -9,8 +9,8 @@ use std::{fs, thread};
 use tombolo::sync::{LockError, LockResult, SyncError};
 use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError};
 
-use crate::common::{MOMENT, NAME, board, spin, start_role};
-use crate::support::{Board, Process, Random, Sandbox, say, storm_numbers, until};
+use crate::common::{MOMENT, NAME, counters, spin, start_role};
+use crate::support::{Process, Random, SharedCounters, TestDir, report, stress_random, until};
 
 /// Long enough that a kill is likely to hit while it is written.
 type Wide = [u64; 40];
@@ -33,22 +33,22 @@ fn stress_plan(names: &Path) -> NamespaceBuilder {
         .directory(names)
 }
 
-/// What a worker counts on the board after it has done it.
+/// What a worker counts on the counters after it has done it.
 const COUNTED: [&str; 7] = ["mutex", "re-entrant", "lock", "value", "array", "bytes", "atomic"];
 
 /// How often workers have counted it.
-fn acknowledged(board: &Board, what: usize) -> &AtomicU64 {
-    board.word(16 + what)
+fn acknowledged(counters: &SharedCounters, what: usize) -> &AtomicU64 {
+    counters.word(16 + what)
 }
 
 /// Who is inside, or died there: the PID, and the thread in the low byte.
-fn occupant(board: &Board, what: usize) -> &AtomicU64 {
-    board.word(32 + what)
+fn occupant(counters: &SharedCounters, what: usize) -> &AtomicU64 {
+    counters.word(32 + what)
 }
 
 /// Whether the worker of that number has started.
-fn has_started(board: &Board, worker: usize) -> &AtomicU64 {
-    board.word(64 + worker)
+fn has_started(counters: &SharedCounters, worker: usize) -> &AtomicU64 {
+    counters.word(64 + worker)
 }
 
 /// Panics if a living process is inside.
@@ -66,22 +66,22 @@ fn runs(pid: u64) -> bool {
 
 /// Marks this thread as the only one inside, until dropped.
 struct Inside<'a> {
-    board: &'a Board,
+    counters: &'a SharedCounters,
     what: usize,
     own: u64,
 }
 
 impl<'a> Inside<'a> {
-    fn with(board: &'a Board, what: usize, thread: u64) -> Self {
+    fn with(counters: &'a SharedCounters, what: usize, thread: u64) -> Self {
         let own = u64::from(std::process::id()) << 8 | (thread + 1);
-        assert_nobody_inside(what, occupant(board, what).swap(own, Ordering::SeqCst));
-        Self { board, what, own }
+        assert_nobody_inside(what, occupant(counters, what).swap(own, Ordering::SeqCst));
+        Self { counters, what, own }
     }
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        let found = occupant(self.board, self.what).swap(0, Ordering::SeqCst);
+        let found = occupant(self.counters, self.what).swap(0, Ordering::SeqCst);
         assert!(found == self.own || thread::panicking(), "in {} at the same time: {}", COUNTED[self.what], found >> 8);
     }
 }
@@ -102,7 +102,7 @@ fn next(wide: &Wide) -> Wide {
 
 struct Worker<'a> {
     namespace: &'a Namespace,
-    board: &'a Board,
+    counters: &'a SharedCounters,
     thread: u64,
     random: Random,
 }
@@ -110,7 +110,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Does something at random.
     fn work(&mut self) {
-        let Self { namespace, board, thread, random } = self;
+        let Self { namespace, counters, thread, random } = self;
         // The counted actions more often than the rest, some of which is slow.
         let what = random.below(30) as usize;
         let what = if what < 14 { what } else { what % 7 };
@@ -120,7 +120,7 @@ impl Worker<'_> {
             0 => {
                 let mutex = namespace.mutex::<Wide>("mutex").unwrap();
                 let (mut guard, _) = guard_and_death(mutex.lock());
-                let alone = Inside::with(board, what, *thread);
+                let alone = Inside::with(counters, what, *thread);
                 spin(delay);
                 *guard = next(&guard);
                 drop(alone);
@@ -130,7 +130,7 @@ impl Worker<'_> {
                 let mutex = namespace.reentrant_mutex::<Wide>("re-entrant").unwrap();
                 let (outer, _) = guard_and_death(mutex.lock());
                 let inner = mutex.lock().unwrap();
-                let alone = Inside::with(board, what, *thread);
+                let alone = Inside::with(counters, what, *thread);
                 spin(delay);
                 outer.set(&next(&inner.get().unwrap())).unwrap();
                 drop(alone);
@@ -138,7 +138,7 @@ impl Worker<'_> {
             2 => {
                 let lock = namespace.rw_lock::<Wide>("lock").unwrap();
                 let (mut guard, _) = guard_and_death(lock.write());
-                let alone = Inside::with(board, what, *thread);
+                let alone = Inside::with(counters, what, *thread);
                 spin(delay);
                 *guard = next(&guard);
                 drop(alone);
@@ -155,7 +155,7 @@ impl Worker<'_> {
             4 => {
                 let array = namespace.array::<[u64; 3]>("array").unwrap();
                 let (mut section, owner_died) = guard_and_death(array.lock());
-                let alone = Inside::with(board, what, *thread);
+                let alone = Inside::with(counters, what, *thread);
                 spin(delay);
                 let first = section.get(0).unwrap();
                 let elements = section.to_vec().unwrap();
@@ -166,7 +166,7 @@ impl Worker<'_> {
             5 => {
                 let array = namespace.array::<u16>("bytes").unwrap();
                 let (mut section, owner_died) = guard_and_death(array.lock());
-                let alone = Inside::with(board, what, *thread);
+                let alone = Inside::with(counters, what, *thread);
                 spin(delay);
                 let elements = section.to_vec().unwrap();
                 let is_uniform = elements.iter().all(|element| *element == elements[0]);
@@ -178,10 +178,10 @@ impl Worker<'_> {
             7 => {
                 let lock = namespace.rw_lock::<Wide>("lock").unwrap();
                 let (guard, _) = guard_and_death(lock.read());
-                assert_nobody_inside(2, occupant(board, 2).load(Ordering::SeqCst));
+                assert_nobody_inside(2, occupant(counters, 2).load(Ordering::SeqCst));
                 next(&guard);
                 spin(delay);
-                assert_nobody_inside(2, occupant(board, 2).load(Ordering::SeqCst));
+                assert_nobody_inside(2, occupant(counters, 2).load(Ordering::SeqCst));
             }
             8 => {
                 let value = namespace.value::<Wide>("value").unwrap();
@@ -201,7 +201,7 @@ impl Worker<'_> {
                 condition.notify_one().unwrap();
                 let (guard, _) = guard_and_death(mutex.lock());
                 let ((guard, _), _) = guard_and_death(condition.wait_timeout(guard, Duration::from_micros(200)));
-                let alone = Inside::with(board, 0, *thread);
+                let alone = Inside::with(counters, 0, *thread);
                 next(&guard);
                 drop(alone);
             }
@@ -224,21 +224,21 @@ impl Worker<'_> {
             }
         }
         if what < COUNTED.len() {
-            acknowledged(board, what).fetch_add(1, Ordering::SeqCst);
+            acknowledged(counters, what).fetch_add(1, Ordering::SeqCst);
         }
     }
 }
 
 pub fn work_until_killed(arguments: &[String]) {
     let namespace = stress_plan(Path::new(&arguments[0])).open(NAME).unwrap();
-    let board = Board::at(Path::new(&arguments[1]));
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
     let seed: u64 = arguments[2].parse().unwrap();
-    has_started(&board, seed as usize % 1000).store(1, Ordering::SeqCst);
+    has_started(&counters, seed as usize % 1000).store(1, Ordering::SeqCst);
     thread::scope(|scope| {
         for thread in 0..2 {
-            let (namespace, board) = (&namespace, &board);
+            let (namespace, counters) = (&namespace, &counters);
             scope.spawn(move || {
-                let mut worker = Worker { namespace, board, thread, random: Random(2 * seed + thread + 1) };
+                let mut worker = Worker { namespace, counters, thread, random: Random(2 * seed + thread + 1) };
                 let worked = catch_unwind(AssertUnwindSafe(|| {
                     loop {
                         worker.work();
@@ -274,16 +274,17 @@ fn counts(namespace: &Namespace) -> [u64; 7] {
 fn kill_stress(seed: u64, is_watched: bool) {
     const WORKERS: usize = 3;
     const KILLS: u64 = 60;
-    let sandbox = Sandbox::new();
-    let board = board(&sandbox);
-    let mut random = storm_numbers(seed);
-    let watcher = is_watched.then(|| stress_plan(&sandbox.names()).open(NAME).unwrap());
+    let test_dir = TestDir::new();
+    let counters = counters(&test_dir);
+    let mut random = stress_random(seed);
+    let watcher = is_watched.then(|| stress_plan(&test_dir.names()).open(NAME).unwrap());
     let mut started = 0;
     let mut begin = || {
         started += 1;
-        (start_role(&sandbox, "work_until_killed", &[&(seed * 1000 + started).to_string()]), started as usize)
+        (start_role(&test_dir, "work_until_killed", &[&(seed * 1000 + started).to_string()]), started as usize)
     };
-    let until_started = |worker: &(Process, usize)| until(|| has_started(&board, worker.1).load(Ordering::SeqCst) == 1);
+    let until_started =
+        |worker: &(Process, usize)| until(|| has_started(&counters, worker.1).load(Ordering::SeqCst) == 1);
     let mut workers: Vec<_> = (0..WORKERS).map(|_| begin()).collect();
     for _ in 0..KILLS {
         let index = random.below(WORKERS as u64) as usize;
@@ -298,11 +299,11 @@ fn kill_stress(seed: u64, is_watched: bool) {
     workers.iter().for_each(until_started);
     thread::sleep(MOMENT);
     workers.into_iter().for_each(|worker| worker.0.kill());
-    assert_eq!(sandbox.litter(), [NAME]);
-    let namespace = watcher.unwrap_or_else(|| stress_plan(&sandbox.names()).open(NAME).unwrap());
+    assert_eq!(test_dir.leftovers(), [NAME]);
+    let namespace = watcher.unwrap_or_else(|| stress_plan(&test_dir.names()).open(NAME).unwrap());
     let done = counts(&namespace);
     for (what, name) in COUNTED.into_iter().enumerate() {
-        let counted = acknowledged(&board, what).load(Ordering::SeqCst);
+        let counted = acknowledged(&counters, what).load(Ordering::SeqCst);
         // A kill can stop both threads of a worker between an action and its count.
         let most = counted + 2 * (KILLS + WORKERS as u64);
         let done = if name == "bytes" {
@@ -327,9 +328,9 @@ fn kill_stress(seed: u64, is_watched: bool) {
         assert!(meeting.wait().is_ok());
         others.into_iter().for_each(|other| assert!(other.join().unwrap().is_ok()));
     });
-    say(&format!("kill stress: {done:?} done in spite of {KILLS} kills"));
+    report(&format!("kill stress: {done:?} done in spite of {KILLS} kills"));
     drop((namespace, permits, lock, meeting));
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]

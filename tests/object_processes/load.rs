@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use tombolo::Namespace;
 
-use crate::common::{Pair, board, open, opened, start_ready, start_role};
-use crate::support::{Process, Sandbox};
+use crate::common::{Pair, counters, open, opened, start_ready, start_role};
+use crate::support::{Process, TestDir};
 
 const PROCESSES: u64 = 4;
 const EACH: u64 = 600;
 
 pub fn count_everything(arguments: &[String]) {
-    let (namespace, board) = opened(arguments);
+    let (namespace, counters) = opened(arguments);
     let (mutex, reentrant) =
         (namespace.mutex::<Pair>("mutex").unwrap(), namespace.reentrant_mutex::<u64>("re-entrant").unwrap());
     let (wide, bytes) = (namespace.array::<[u64; 3]>("array").unwrap(), namespace.array::<u8>("bytes").unwrap());
     let (lock, value) = (namespace.rw_lock::<Pair>("writing").unwrap(), namespace.value::<Pair>("storing").unwrap());
     let (plain, bounded) = (namespace.semaphore("semaphore").unwrap(), namespace.bounded_semaphore("bounded").unwrap());
     let (atomic, once) = (namespace.atomic::<u64>("atomic").unwrap(), namespace.once("doing").unwrap());
-    // A permit protects a plain counter on the board.
+    // A permit protects a plain counter on the counters.
     let count = |index: usize| {
-        let word = board.word(index);
+        let word = counters.word(index);
         word.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     };
-    board.meet(0, PROCESSES + 1);
+    counters.meet(0, PROCESSES + 1);
     for round in 0..EACH {
         let mut guard = mutex.lock().unwrap();
         guard.iter_mut().for_each(|word| *word += 1);
@@ -64,11 +64,11 @@ pub fn count_everything(arguments: &[String]) {
 
 #[test]
 fn object_concurrent_processes_lose_no_update() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
-    let board = board(&sandbox);
-    let others: Vec<_> = (0..PROCESSES).map(|_| start_role(&sandbox, "count_everything", &[])).collect();
-    board.meet(0, PROCESSES + 1);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
+    let counters = counters(&test_dir);
+    let others: Vec<_> = (0..PROCESSES).map(|_| start_role(&test_dir, "count_everything", &[])).collect();
+    counters.meet(0, PROCESSES + 1);
     others.into_iter().for_each(Process::finish);
     let all = PROCESSES * EACH;
     assert_eq!(*namespace.mutex::<Pair>("mutex").unwrap().lock().unwrap(), [all; 2]);
@@ -78,7 +78,7 @@ fn object_concurrent_processes_lose_no_update() {
     assert_eq!(*namespace.rw_lock::<Pair>("writing").unwrap().read().unwrap(), [all; 2]);
     assert_eq!(namespace.value::<Pair>("storing").unwrap().load(), Ok([all; 2]));
     assert_eq!(namespace.atomic::<u64>("atomic").unwrap().load(), all);
-    assert_eq!([10, 11, 12].map(|index| board.word(index).load(Ordering::SeqCst)), [all, all, 1]);
+    assert_eq!([10, 11, 12].map(|index| counters.word(index).load(Ordering::SeqCst)), [all, all, 1]);
     assert_eq!(namespace.semaphore("semaphore").unwrap().available(), Ok(1));
     assert_eq!(namespace.bounded_semaphore("bounded").unwrap().available(), 1);
 }
@@ -87,8 +87,8 @@ const ROUNDS: u64 = 500;
 
 /// The other of two processes that take turns.
 pub fn ping_pong(arguments: &[String]) {
-    let (namespace, board) = opened(arguments);
-    board.meet(0, 2);
+    let (namespace, counters) = opened(arguments);
+    counters.meet(0, 2);
     take_turns(&namespace, &arguments[2], 1);
 }
 
@@ -126,10 +126,10 @@ fn take_turns(namespace: &Namespace, by: &str, own: u64) {
 #[test]
 fn object_ping_pong_loses_no_wake_up() {
     for by in ["condition", "semaphore", "meeting", "change"] {
-        let sandbox = Sandbox::new();
-        let namespace = open(&sandbox);
+        let test_dir = TestDir::new();
+        let namespace = open(&test_dir);
         namespace.semaphore("several").unwrap().acquire(3).unwrap();
-        let other = start_ready(&sandbox, "ping_pong", &[by]);
+        let other = start_ready(&test_dir, "ping_pong", &[by]);
         take_turns(&namespace, by, 0);
         other.finish();
     }

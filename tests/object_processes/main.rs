@@ -36,7 +36,7 @@ use value::{stay_inside_call, store_continuously};
 use waiters::wait_under_signals;
 use waits::wait_and_leave;
 
-support::parts!(
+support::child_roles!(
     set_continuously,
     wait_at_barrier,
     hold,

@@ -8,19 +8,19 @@ use std::time::Duration;
 use tombolo::sync::{LockError, SyncError};
 
 use crate::common::{
-    MOMENT, Pair, any_guard, board, in_other_thread, open, opened, owner_died, refusal, report_ready_and_park,
+    MOMENT, Pair, any_guard, counters, in_other_thread, open, opened, owner_died, refusal, report_ready_and_park,
     start_ready, take_and_forget,
 };
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 #[test]
 fn mutex_owner_killed_next_lock_reports_owner_died_once() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let mutex = namespace.mutex::<Pair>("mutex").unwrap();
     // With every way to lock, before and after the death.
     for round in 0..6 {
-        let owner = start_ready(&sandbox, "hold", &["mutex"]);
+        let owner = start_ready(&test_dir, "hold", &["mutex"]);
         assert_eq!(refusal(mutex.try_lock()), SyncError::WouldBlock);
         assert_eq!(refusal(mutex.lock_timeout(MOMENT)), SyncError::TimedOut, "it is alive");
         assert_eq!((mutex.is_locked(), mutex.unlock()), (true, Err(SyncError::NotOwner)));
@@ -53,12 +53,12 @@ fn mutex_owner_killed_next_lock_reports_owner_died_once() {
 
 #[test]
 fn mutex_second_owner_killed_next_lock_reports_owner_died() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let (mutex, array) = (namespace.mutex::<Pair>("mutex").unwrap(), namespace.array::<[u64; 3]>("array").unwrap());
-    start_ready(&sandbox, "hold", &["mutex"]).kill();
+    start_ready(&test_dir, "hold", &["mutex"]).kill();
     for _ in 0..3 {
-        start_ready(&sandbox, "hold", &["mutex after a death", "array"]).kill(); // got `OwnerDied`, and did not unlock
+        start_ready(&test_dir, "hold", &["mutex after a death", "array"]).kill(); // got `OwnerDied`, and did not unlock
     }
     drop((owner_died(mutex.lock()), owner_died(array.lock())));
     drop((mutex.lock().unwrap(), array.lock().unwrap()));
@@ -66,24 +66,24 @@ fn mutex_second_owner_killed_next_lock_reports_owner_died() {
 
 #[test]
 fn mutex_owner_died_guard_can_be_poisoned() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let mutex = namespace.mutex::<Pair>("mutex").unwrap();
-    start_ready(&sandbox, "hold", &["mutex"]).kill();
+    start_ready(&test_dir, "hold", &["mutex"]).kill();
     owner_died(mutex.lock()).poison();
     assert!(matches!(mutex.lock(), Err(LockError::Poisoned(_))));
-    start_ready(&sandbox, "hold", &["re-entrant"]).kill();
+    start_ready(&test_dir, "hold", &["re-entrant"]).kill();
     any_guard(mutex.lock()).unwrap().clear_poison();
     drop(mutex.lock().unwrap());
 }
 
 #[test]
 fn reentrant_mutex_owner_killed_while_nested_next_lock_reports_owner_died() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let mutex = namespace.reentrant_mutex::<u64>("re-entrant").unwrap();
     for _ in 0..3 {
-        let owner = start_ready(&sandbox, "hold", &["re-entrant"]);
+        let owner = start_ready(&test_dir, "hold", &["re-entrant"]);
         assert_eq!(refusal(mutex.lock_timeout(MOMENT)), SyncError::TimedOut);
         owner.kill();
         let outer = owner_died(mutex.lock());
@@ -97,19 +97,19 @@ fn reentrant_mutex_owner_killed_while_nested_next_lock_reports_owner_died() {
 }
 
 pub fn hold_and_close_descriptors(arguments: &[String]) {
-    let (namespace, board) = opened(arguments);
+    let (namespace, counters) = opened(arguments);
     take_and_forget(&namespace, "mutex");
     // SAFETY: nothing here uses a descriptor any more.
     assert_eq!(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) }, 0);
-    report_ready_and_park(&board);
+    report_ready_and_park(&counters);
 }
 
 #[test]
 fn mutex_owner_closes_descriptors_lock_reports_lock_lost() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let mutex = namespace.mutex::<Pair>("mutex").unwrap();
-    let owner = start_ready(&sandbox, "hold_and_close_descriptors", &[]);
+    let owner = start_ready(&test_dir, "hold_and_close_descriptors", &[]);
     assert_eq!(refusal(mutex.lock()), SyncError::LockLost);
     assert_eq!(refusal(mutex.lock_timeout(Duration::MAX)), SyncError::LockLost);
     assert!(matches!(refusal(mutex.try_lock()), SyncError::WouldBlock | SyncError::LockLost), "it asks now and then");
@@ -119,7 +119,7 @@ fn mutex_owner_closes_descriptors_lock_reports_lock_lost() {
 
 /// Holds the mutex and forks a child that outlives it.
 pub fn hold_and_fork(arguments: &[String]) {
-    let (namespace, board) = opened(arguments);
+    let (namespace, counters) = opened(arguments);
     ["mutex", "permits"].into_iter().for_each(|what| take_and_forget(&namespace, what));
     // SAFETY: the child does nothing but wait, and the test ends it.
     let child = unsafe { libc::fork() };
@@ -130,16 +130,16 @@ pub fn hold_and_fork(arguments: &[String]) {
         // SAFETY: ends the child without touching what it shares with others.
         unsafe { libc::_exit(0) };
     }
-    board.word(1).store(child as u64, Ordering::SeqCst);
-    report_ready_and_park(&board);
+    counters.word(1).store(child as u64, Ordering::SeqCst);
+    report_ready_and_park(&counters);
 }
 
 #[test]
 fn mutex_owner_killed_forked_child_alive_lock_reports_owner_died() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
-    let parent = start_ready(&sandbox, "hold_and_fork", &[]);
-    let child = board(&sandbox).word(1).load(Ordering::SeqCst) as libc::pid_t;
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
+    let parent = start_ready(&test_dir, "hold_and_fork", &[]);
+    let child = counters(&test_dir).word(1).load(Ordering::SeqCst) as libc::pid_t;
     parent.kill();
     assert_eq!(*owner_died(namespace.mutex::<Pair>("mutex").unwrap().lock()), [1; 2]);
     assert_eq!(namespace.bounded_semaphore("permits").unwrap().acquire(3), Ok(()));

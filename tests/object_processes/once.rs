@@ -5,14 +5,14 @@ use std::thread;
 use tombolo::sync::SyncError;
 
 use crate::common::{MOMENT, open, start_ready};
-use crate::support::Sandbox;
+use crate::support::TestDir;
 
 #[test]
 fn once_runner_killed_next_caller_runs_it() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let once = namespace.once("doing").unwrap();
-    let runner = start_ready(&sandbox, "stay_inside_call", &["doing"]);
+    let runner = start_ready(&test_dir, "stay_inside_call", &["doing"]);
     assert!(!once.is_completed());
     thread::scope(|scope| {
         let waiting = scope.spawn(|| once.wait());

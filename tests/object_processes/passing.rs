@@ -5,7 +5,7 @@ use tombolo::sync::{Array, BoundedSemaphore, Mutex, Object, SyncError, Value};
 use tombolo::{ErrorKind, Namespace};
 
 use crate::common::{Pair, open, opened, plan, start_role};
-use crate::support::{Process, Sandbox, command, until};
+use crate::support::{Process, TestDir, command, until};
 
 /// Changes every object, for [`see_changes`] in another process.
 fn change(namespace: &Namespace) {
@@ -69,24 +69,24 @@ pub fn use_passed_namespace(_: &[String]) {
 
 #[test]
 fn namespace_opened_by_name_shares_every_object() {
-    let sandbox = Sandbox::new();
-    let child = start_role(&sandbox, "use_every_object", &[]);
-    see_changes(&open(&sandbox));
+    let test_dir = TestDir::new();
+    let child = start_role(&test_dir, "use_every_object", &[]);
+    see_changes(&open(&test_dir));
     child.finish();
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]
 fn namespace_passed_by_descriptor_shares_every_object() {
-    let sandbox = Sandbox::new();
-    for namespace in [plan().create().unwrap(), open(&sandbox)] {
+    let test_dir = TestDir::new();
+    for namespace in [plan().create().unwrap(), open(&test_dir)] {
         let handover = Handover::new(command("use_passed_namespace", &[]));
         let handover = handover.share("namespace", &namespace).unwrap().share("again", &namespace).unwrap();
         let child = Process::from(handover.spawn().unwrap());
         see_changes(&namespace);
         child.finish();
     }
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 pub fn use_passed_objects(_: &[String]) {
@@ -100,7 +100,7 @@ pub fn use_passed_objects(_: &[String]) {
 
 #[test]
 fn object_standalone_passed_to_child_is_shared() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let (value, mutex) = (Value::new(1_u64).unwrap(), Mutex::new(1_u8).unwrap());
     let (permits, array) = (BoundedSemaphore::new(2).unwrap(), Array::new(&[0_u16; 7]).unwrap());
     permits.acquire(1).unwrap();

@@ -8,31 +8,31 @@ use tombolo::Namespace;
 use tombolo::sync::SyncError;
 
 use crate::common::{MOMENT, NAME, Pair, open, opened, report_ready_and_park, start_ready, stop};
-use crate::support::{Board, Random, Sandbox};
+use crate::support::{Random, SharedCounters, TestDir};
 
 /// Stays in the middle of a `call_once` or of an update.
 pub fn stay_inside_call(arguments: &[String]) {
-    let (namespace, board) = opened(arguments);
+    let (namespace, counters) = opened(arguments);
     if arguments[2] == "doing" {
-        namespace.once("doing").unwrap().call_once(|| report_ready_and_park(&board)).unwrap();
+        namespace.once("doing").unwrap().call_once(|| report_ready_and_park(&counters)).unwrap();
     } else {
         let value = namespace.value::<Pair>("storing").unwrap();
         value.store(&[1; 2]).unwrap();
         let _ = value.update(|value| {
             *value = [9; 2];
-            report_ready_and_park(&board)
+            report_ready_and_park(&counters)
         });
     }
 }
 
 #[test]
 fn value_writer_killed_last_stored_value_remains() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let value = namespace.value::<Pair>("storing").unwrap();
     for role in [("hold", "storing"), ("stay_inside_call", "updating")] {
         value.store(&[0; 2]).unwrap();
-        let writer = start_ready(&sandbox, role.0, &[role.1]);
+        let writer = start_ready(&test_dir, role.0, &[role.1]);
         assert_eq!((value.load(), value.try_store(&[2; 2])), (Ok([1; 2]), Err(SyncError::WouldBlock)));
         assert_eq!(value.update_timeout(|_| unreachable!(), MOMENT), Err(SyncError::TimedOut));
         thread::scope(|scope| {
@@ -41,7 +41,7 @@ fn value_writer_killed_last_stored_value_remains() {
             writer.kill();
             assert_eq!(storing.join().unwrap(), Ok([2, 1]));
         });
-        start_ready(&sandbox, role.0, &[role.1]).kill();
+        start_ready(&test_dir, role.0, &[role.1]).kill();
         drop(value.writer().unwrap());
         assert_eq!((value.try_store(&[3; 2]), value.load()), (Ok(()), Ok([3; 2])));
     }
@@ -53,7 +53,7 @@ pub type Long = [u64; 512];
 pub fn store_continuously(arguments: &[String]) {
     let namespace = long_values(Path::new(&arguments[0]));
     let (value, array) = (namespace.value::<Long>("value").unwrap(), namespace.array::<Long>("array").unwrap());
-    Board::at(Path::new(&arguments[1])).meet(0, 2);
+    SharedCounters::at(Path::new(&arguments[1])).meet(0, 2);
     for number in 0.. {
         value.store(&[number; 512]).unwrap();
         array.set(0, [number; 512]).unwrap();
@@ -67,13 +67,13 @@ pub fn long_values(names: &Path) -> Namespace {
 
 #[test]
 fn value_writer_stopped_or_killed_reads_do_not_block() {
-    let sandbox = Sandbox::new();
-    let namespace = long_values(&sandbox.names());
+    let test_dir = TestDir::new();
+    let namespace = long_values(&test_dir.names());
     let (value, array) = (namespace.value::<Long>("value").unwrap(), namespace.array::<Long>("array").unwrap());
     let is_whole = |long: Long| assert!(long.iter().all(|&word| word == long[0]), "torn");
     let mut random = Random(8);
     for _ in 0..10 {
-        let writer = start_ready(&sandbox, "store_continuously", &[]);
+        let writer = start_ready(&test_dir, "store_continuously", &[]);
         for _ in 0..10 {
             thread::sleep(Duration::from_micros(random.below(2000)));
             is_whole(value.load().unwrap());

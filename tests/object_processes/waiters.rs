@@ -9,15 +9,15 @@ use std::{io, thread};
 use tombolo::Namespace;
 use tombolo::sync::SyncError;
 
-use crate::common::{MOMENT, Pair, board, open, opened, owner_died, refusal, start_ready, stop};
-use crate::support::{Board, Process, Sandbox};
+use crate::common::{MOMENT, Pair, counters, open, opened, owner_died, refusal, start_ready, stop};
+use crate::support::{Process, SharedCounters, TestDir};
 use crate::waits::{WAYS, for_each_way, two_waiters, waiting, while_held};
 
 /// Two sleeping waiters, the first of which is stopped before the object is released.
-fn first_of_two_stopped(sandbox: &Sandbox, namespace: &Namespace, way: &str) -> [Process; 2] {
+fn first_of_two_stopped(test_dir: &TestDir, namespace: &Namespace, way: &str) -> [Process; 2] {
     let mut waiters = None;
     while_held(namespace, way, || {
-        let both = two_waiters(sandbox, way);
+        let both = two_waiters(test_dir, way);
         stop(&both[0]);
         waiters = Some(both);
     });
@@ -33,10 +33,10 @@ fn assert_free(namespace: &Namespace, way: &str) {
 
 #[test]
 fn object_waiter_killed_next_waiter_gets_it() {
-    for_each_way(&WAYS, |sandbox, namespace, way| {
+    for_each_way(&WAYS, |test_dir, namespace, way| {
         let mut survivor = None;
         while_held(namespace, way, || {
-            let [first, second] = two_waiters(sandbox, way);
+            let [first, second] = two_waiters(test_dir, way);
             first.kill();
             survivor = Some(second);
         });
@@ -48,8 +48,8 @@ fn object_waiter_killed_next_waiter_gets_it() {
 /// The first waiter in the queue gets the wake-up while it is stopped, and is then killed.
 #[test]
 fn object_woken_waiter_killed_wake_up_is_passed_on() {
-    for_each_way(&WAYS, |sandbox, namespace, way| {
-        let [first, second] = first_of_two_stopped(sandbox, namespace, way);
+    for_each_way(&WAYS, |test_dir, namespace, way| {
+        let [first, second] = first_of_two_stopped(test_dir, namespace, way);
         thread::sleep(MOMENT);
         first.kill();
         second.finish();
@@ -61,8 +61,8 @@ fn object_woken_waiter_killed_wake_up_is_passed_on() {
 fn object_waiter_stopped_others_proceed() {
     // A writer that waits for readers already has the lock.
     let ways: Vec<_> = WAYS.into_iter().filter(|&way| way != "draining").collect();
-    for_each_way(&ways, |sandbox, namespace, way| {
-        let [stopped, other] = first_of_two_stopped(sandbox, namespace, way);
+    for_each_way(&ways, |test_dir, namespace, way| {
+        let [stopped, other] = first_of_two_stopped(test_dir, namespace, way);
         other.finish();
         (0..100).for_each(|_| assert_free(namespace, way));
         stopped.signal(libc::SIGCONT);
@@ -72,11 +72,11 @@ fn object_waiter_stopped_others_proceed() {
 
 #[test]
 fn object_owner_stopped_keeps_what_it_holds() {
-    let sandbox = Sandbox::new();
-    let namespace = open(&sandbox);
+    let test_dir = TestDir::new();
+    let namespace = open(&test_dir);
     let (mutex, lock) = (namespace.mutex::<Pair>("mutex").unwrap(), namespace.rw_lock::<Pair>("writing").unwrap());
     let permits = namespace.bounded_semaphore("permits").unwrap();
-    let owner = start_ready(&sandbox, "hold", &["mutex", "reading", "permits"]);
+    let owner = start_ready(&test_dir, "hold", &["mutex", "reading", "permits"]);
     stop(&owner);
     assert_eq!(refusal(mutex.lock_timeout(3 * MOMENT)), SyncError::TimedOut);
     assert_eq!(refusal(lock.write_timeout(3 * MOMENT)), SyncError::TimedOut);
@@ -87,46 +87,46 @@ fn object_owner_stopped_keeps_what_it_holds() {
     assert_eq!(permits.acquire(3), Ok(()));
 }
 
-/// The board on which the signal handler counts.
-static COUNTER: OnceLock<Board> = OnceLock::new();
+/// The counters on which the signal handler counts.
+static COUNTER: OnceLock<SharedCounters> = OnceLock::new();
 
 extern "C" fn count_signal(_: libc::c_int) {
-    if let Some(board) = COUNTER.get() {
-        board.word(4).fetch_add(1, Ordering::SeqCst);
+    if let Some(counters) = COUNTER.get() {
+        counters.word(4).fetch_add(1, Ordering::SeqCst);
     }
 }
 
 pub fn wait_under_signals(arguments: &[String]) {
     const TIMEOUT: Duration = Duration::from_millis(200);
-    let (namespace, board) = opened(arguments);
+    let (namespace, counters) = opened(arguments);
     let wait = waiting(&namespace, &arguments[2]);
-    assert!(COUNTER.set(Board::at(Path::new(&arguments[1]))).is_ok());
+    assert!(COUNTER.set(SharedCounters::at(Path::new(&arguments[1]))).is_ok());
     // SAFETY: zeros are a valid sigaction, without SA_RESTART; the handler only counts.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = count_signal as *const () as usize;
         assert_eq!(libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()), 0);
-        board.word(2).store(libc::gettid() as u64, Ordering::SeqCst);
+        counters.word(2).store(libc::gettid() as u64, Ordering::SeqCst);
     }
-    board.meet(0, 2);
+    counters.meet(0, 2);
     if arguments[2] != "doing" {
         let started = Instant::now();
         assert_eq!(wait(TIMEOUT), Err(SyncError::TimedOut));
         assert!(started.elapsed() >= TIMEOUT);
     }
-    board.word(3).store(1, Ordering::SeqCst);
+    counters.word(3).store(1, Ordering::SeqCst);
     assert_eq!(wait(Duration::MAX), Ok(()));
 }
 
 #[test]
 fn object_wait_interrupted_by_signals_keeps_its_timeout() {
     let ways: Vec<_> = WAYS.into_iter().chain(["meeting"]).collect();
-    for_each_way(&ways, |sandbox, namespace, way| {
+    for_each_way(&ways, |test_dir, namespace, way| {
         let mut waiter = None;
         while_held(namespace, way, || {
-            let process = start_ready(sandbox, "wait_under_signals", &[way]);
-            let board = board(sandbox);
-            let word = |index| board.word(index).load(Ordering::SeqCst);
+            let process = start_ready(test_dir, "wait_under_signals", &[way]);
+            let counters = counters(test_dir);
+            let word = |index| counters.word(index).load(Ordering::SeqCst);
             let interrupt = || {
                 // SAFETY: sends a signal to a thread of our own child.
                 let sent = unsafe { libc::syscall(libc::SYS_tgkill, process.pid(), word(2), libc::SIGUSR1) };

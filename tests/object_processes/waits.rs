@@ -9,7 +9,7 @@ use tombolo::Namespace;
 use tombolo::sync::SyncError;
 
 use crate::common::{Pair, any_guard, open, opened, start_ready};
-use crate::support::{Process, Sandbox, until};
+use crate::support::{Process, TestDir, until};
 
 /// Every way to wait, except at a barrier.
 pub const WAYS: [&str; 15] = [
@@ -190,16 +190,16 @@ pub fn while_held(namespace: &Namespace, way: &str, meanwhile: impl FnOnce()) {
 }
 
 /// Runs `check` for all ways at once, each in a thread and a namespace of its own.
-pub fn for_each_way(ways: &[&'static str], check: impl Fn(&Sandbox, &Namespace, &'static str) + Sync) {
+pub fn for_each_way(ways: &[&'static str], check: impl Fn(&TestDir, &Namespace, &'static str) + Sync) {
     thread::scope(|scope| {
         let checks: Vec<_> = ways
             .iter()
             .map(|&way| {
                 let check = &check;
                 scope.spawn(move || {
-                    let sandbox = Sandbox::new();
-                    let namespace = open(&sandbox);
-                    let outcome = catch_unwind(AssertUnwindSafe(|| check(&sandbox, &namespace, way)));
+                    let test_dir = TestDir::new();
+                    let namespace = open(&test_dir);
+                    let outcome = catch_unwind(AssertUnwindSafe(|| check(&test_dir, &namespace, way)));
                     assert!(outcome.is_ok(), "waiting for {way:?}");
                 })
             })
@@ -209,16 +209,16 @@ pub fn for_each_way(ways: &[&'static str], check: impl Fn(&Sandbox, &Namespace, 
 }
 
 pub fn wait_and_leave(arguments: &[String]) {
-    let (namespace, board) = opened(arguments);
+    let (namespace, counters) = opened(arguments);
     let wait = waiting(&namespace, &arguments[2]);
-    board.meet(0, 2);
+    counters.meet(0, 2);
     wait(Duration::MAX).unwrap();
 }
 
 /// Two sleeping processes, the first of which has slept longer.
-pub fn two_waiters(sandbox: &Sandbox, way: &str) -> [Process; 2] {
+pub fn two_waiters(test_dir: &TestDir, way: &str) -> [Process; 2] {
     [(); 2].map(|()| {
-        let process = start_ready(sandbox, "wait_and_leave", &[way]);
+        let process = start_ready(test_dir, "wait_and_leave", &[way]);
         until(|| is_asleep(&process));
         process
     })

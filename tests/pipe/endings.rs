@@ -8,7 +8,7 @@ use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::spawn::{Handover, handed};
 use tombolo::{Endpoint, RecvError, SendError};
 
-use crate::support::Sandbox;
+use crate::support::TestDir;
 use crate::{comes_back, start_with};
 
 /// Leaves, or dies.
@@ -34,7 +34,7 @@ pub fn receive_one_and_end(arguments: &[String]) {
 
 #[test]
 fn receiver_sender_gone_returns_messages_then_end() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     for (how, expected) in [("leaving", RecvError::Closed), ("dying", RecvError::PeerDied)] {
         let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
         start_with(tx, "send_and_end", &[how]).wait();
@@ -48,7 +48,7 @@ fn receiver_sender_gone_returns_messages_then_end() {
 
 #[test]
 fn sender_receiver_gone_returns_how_it_ended() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     for (how, expected) in [("leaving", SendError::Closed), ("dying", SendError::PeerDied)] {
         let (mut tx, rx) = pipe::Options::<u64>::new().capacity(2).create().unwrap();
         tx.send(&1).unwrap();
@@ -60,7 +60,7 @@ fn sender_receiver_gone_returns_how_it_ended() {
 
 #[test]
 fn pipe_peer_killed_either_endpoint_returns_peer_died() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     for (given, mut kept) in
         [(ours, theirs), tombolo::pipe::Options::bytes().create_duplex().map(|(ours, theirs)| (theirs, ours)).unwrap()]
@@ -74,7 +74,7 @@ fn pipe_peer_killed_either_endpoint_returns_peer_died() {
 
 #[test]
 fn endpoint_never_taken_peer_does_not_wait() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     // The command cannot be started: the endpoint counts as closed.
     let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     let handover = Handover::new(Command::new("/nonexistent")).give("peer", theirs).unwrap();

@@ -14,7 +14,7 @@ mod zero_copy;
 use endings::*;
 use messages::*;
 use streams::*;
-use support::{Process, command, message, parts};
+use support::{Process, child_roles, command, message};
 use tombolo::Endpoint;
 use tombolo::pipe::{self, Pipe};
 use tombolo::spawn::{Handover, handed};
@@ -22,7 +22,7 @@ use transfer::*;
 use waiting::*;
 use zero_copy::*;
 
-parts!(
+child_roles!(
     echo,
     echo_by_name,
     echo_u8x3,

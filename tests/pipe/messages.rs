@@ -8,7 +8,7 @@ use tombolo::pipe::{self, Pipe, Sender};
 use tombolo::spawn::handed;
 use tombolo::{Endpoint, RecvError, SendError};
 
-use crate::support::{Sandbox, message, start};
+use crate::support::{TestDir, message, start};
 use crate::{CAPACITY, comes_back, odd_length, pipe_to, send_back, small, start_with};
 
 pub fn echo_by_name(arguments: &[String]) {
@@ -17,8 +17,8 @@ pub fn echo_by_name(arguments: &[String]) {
 
 #[test]
 fn pipe_message_of_any_length_comes_back_unchanged() {
-    let sandbox = Sandbox::new();
-    let names = sandbox.names();
+    let test_dir = TestDir::new();
+    let names = test_dir.names();
     let (handed_over, child) = pipe_to(&small(), "echo", &[]);
     let by_name = small().directory(&names).open("echo").unwrap();
     let second_child = start("echo_by_name", &[names.to_str().unwrap()]);
@@ -34,12 +34,12 @@ fn pipe_message_of_any_length_comes_back_unchanged() {
         drop(pipe);
         child.finish();
     }
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]
 fn pipe_message_of_64_mib_comes_back_unchanged() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (mut pipe, child) = pipe_to(&pipe::Options::bytes(), "echo", &[]);
     comes_back(&mut pipe, 64 << 20);
     drop(pipe);
@@ -69,7 +69,7 @@ pub fn send_odd_lengths(_: &[String]) {
 
 #[test]
 fn pipe_many_laps_keep_message_boundaries() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (tx, mut rx) = pipe::Options::bytes().capacity_bytes(1024).create().unwrap();
     let child = start_with(tx, "send_odd_lengths", &[]);
     for (received, number) in rx.iter().zip(0..LAPS) {
@@ -119,7 +119,7 @@ fn value<T: Pod>(number: u64) -> T {
 
 #[test]
 fn pipe_value_of_any_size_comes_back_unchanged() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     values_come_back::<[u8; 3]>("echo_u8x3");
     values_come_back::<u64>("echo_u64");
     values_come_back::<[u64; 512]>("echo_u64x512");
@@ -161,7 +161,7 @@ pub fn send_small_and_large(_: &[String]) {
 
 #[test]
 fn receiver_buffer_too_small_keeps_message() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (tx, mut rx) = small().create().unwrap();
     let child = start_with(tx, "send_small_and_large", &[]);
     for (number, length) in [(1, 100), (2, 5 * CAPACITY), (3, 10)] {

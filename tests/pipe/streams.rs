@@ -7,7 +7,7 @@ use tombolo::pipe::{self, Pipe};
 use tombolo::spawn::handed;
 use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
-use crate::support::{Random, Sandbox, message};
+use crate::support::{Random, TestDir, message};
 use crate::{comes_back, pipe_to, small};
 
 fn exchange(pipe: Pipe) {
@@ -28,7 +28,7 @@ pub fn exchange_large(_: &[String]) {
 
 #[test]
 fn pipe_both_directions_at_once_carry_large_messages() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (pipe, child) = pipe_to(&small(), "exchange_large", &[]);
     exchange(pipe);
     child.finish();
@@ -36,7 +36,7 @@ fn pipe_both_directions_at_once_carry_large_messages() {
 
 #[test]
 fn pipe_half_dropped_other_half_works() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (ours, mut theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     let (tx, mut rx) = ours.split();
     drop(tx);
@@ -54,7 +54,7 @@ pub fn echo_stream(_: &[String]) {
 
 #[test]
 fn byte_reader_writer_leaves_reads_everything() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (pipe, child) = pipe_to(&small(), "echo_stream", &[]);
     let (tx, rx) = pipe.split();
     let sent = message(1, 1_000_003);
@@ -79,7 +79,7 @@ fn byte_reader_writer_leaves_reads_everything() {
 
 #[test]
 fn byte_reader_writer_killed_fails() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (mut pipe, child) = pipe_to(&small(), "echo", &[]);
     comes_back(&mut pipe, 10);
     child.kill();

@@ -9,7 +9,7 @@ use tombolo::pipe::{self, Pipe, Receiver, Sender};
 use tombolo::spawn::handed;
 use tombolo::{Endpoint, ErrorKind, RecvError};
 
-use crate::support::{Sandbox, start};
+use crate::support::{TestDir, start};
 use crate::{comes_back, pipe_to, send_back, small};
 
 pub fn take_twice(_: &[String]) {
@@ -22,7 +22,7 @@ pub fn take_twice(_: &[String]) {
 
 #[test]
 fn endpoint_taken_twice_is_refused() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (mut pipe, child) = pipe_to(&small(), "take_twice", &[]);
     comes_back(&mut pipe, 10);
     drop(pipe);
@@ -85,8 +85,8 @@ pub fn receive_from_socket(arguments: &[String]) {
 
 #[test]
 fn endpoint_sent_over_socket_works() {
-    let sandbox = Sandbox::new();
-    let path = sandbox.file("socket");
+    let test_dir = TestDir::new();
+    let path = test_dir.file("socket");
     let listener = UnixListener::bind(&path).unwrap();
     let child = start("receive_from_socket", &[path.to_str().unwrap()]);
     let (socket, _) = listener.accept().unwrap();

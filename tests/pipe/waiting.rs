@@ -7,7 +7,7 @@ use tombolo::pipe::{self, Receiver};
 use tombolo::spawn::handed;
 use tombolo::{RecvError, SendError};
 
-use crate::support::{Sandbox, message};
+use crate::support::{TestDir, message};
 use crate::{CAPACITY, pipe_to, small, start_with};
 
 const NONE: Duration = Duration::ZERO;
@@ -23,7 +23,7 @@ pub fn receive_slowly(_: &[String]) {
 
 #[test]
 fn sender_ring_full_waits_until_timeout() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (mut tx, rx) = pipe::Options::<u64>::new().capacity(1).create().unwrap();
     tx.send(&0).unwrap();
     assert_eq!(tx.try_send(&9), Err(SendError::Full));
@@ -45,7 +45,7 @@ fn sender_ring_full_waits_until_timeout() {
 
 #[test]
 fn receiver_ring_empty_waits_until_timeout() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
     assert_eq!(rx.try_recv(), Err(RecvError::Empty));
     assert_eq!(rx.recv_timeout(NONE), Err(RecvError::TimedOut));

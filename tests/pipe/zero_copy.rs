@@ -5,7 +5,7 @@ use tombolo::spawn::{Handover, handed};
 use tombolo::{ErrorKind, RecvError};
 
 use crate::odd_length;
-use crate::support::{Process, Sandbox, command, message};
+use crate::support::{Process, TestDir, command, message};
 
 type Block = [u64; 4];
 
@@ -67,7 +67,7 @@ pub fn receive_in_place(_: &[String]) {
 
 #[test]
 fn zero_copy_messages_arrive_in_order() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let (tx, rx) = pipe::Options::<Block>::new().capacity(8).create().unwrap();
     let (byte_tx, byte_rx) = pipe::Options::bytes().capacity_bytes(1024).create().unwrap();
     let give = |role: &str| Handover::new(command(role, &[]));

@@ -10,7 +10,7 @@ mod threads;
 use processes::*;
 use runs::*;
 
-support::parts!(
+support::child_roles!(
     double,
     echo,
     take_wrongly,

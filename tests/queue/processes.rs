@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Board, Process, Random, Sandbox, alone, command, fork, message, number_of, start, until};
+use crate::support::{
+    Process, Random, SharedCounters, TestDir, alone, command, fork, message, number_of, start, until,
+};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::queue::{self, QueueEndpoint};
 use tombolo::spawn::{Handover, handed};
@@ -15,34 +17,34 @@ use tombolo::{Directory, ErrorKind, OnStale, RecvError, SendError};
 const NAME: &str = "name";
 const MOMENT: Duration = Duration::from_millis(30);
 
-fn values(sandbox: &Sandbox) -> queue::Options<u64> {
-    queue::Options::new().directory(sandbox.names())
+fn values(test_dir: &TestDir) -> queue::Options<u64> {
+    queue::Options::new().directory(test_dir.names())
 }
 
-fn board(sandbox: &Sandbox) -> Board {
-    Board::at(&sandbox.file("board"))
+fn counters(test_dir: &TestDir) -> SharedCounters {
+    SharedCounters::at(&test_dir.file("counters"))
 }
 
 /// Starts a process in `role`; see [`from_arguments`].
-fn enter(sandbox: &Sandbox, role: &str, more: &[&str]) -> Process {
-    let (names, board) = (sandbox.names(), sandbox.file("board"));
-    start(role, &[&[names.to_str().unwrap(), board.to_str().unwrap()], more].concat())
+fn enter(test_dir: &TestDir, role: &str, more: &[&str]) -> Process {
+    let (names, counters) = (test_dir.names(), test_dir.file("counters"));
+    start(role, &[&[names.to_str().unwrap(), counters.to_str().unwrap()], more].concat())
 }
 
 /// Starts a process in `role` and waits until it has joined.
-fn start_joined(sandbox: &Sandbox, role: &str) -> Process {
-    let process = enter(sandbox, role, &[]);
-    board(sandbox).meet(0, 2);
+fn start_joined(test_dir: &TestDir, role: &str) -> Process {
+    let process = enter(test_dir, role, &[]);
+    counters(test_dir).meet(0, 2);
     process
 }
 
-/// The options and the board of a process that [`enter`] has started.
-fn from_arguments(arguments: &[String]) -> (queue::Options<u64>, Board) {
-    (queue::Options::new().directory(&arguments[0]), Board::at(Path::new(&arguments[1])))
+/// The options and the counters of a process that [`enter`] has started.
+fn from_arguments(arguments: &[String]) -> (queue::Options<u64>, SharedCounters) {
+    (queue::Options::new().directory(&arguments[0]), SharedCounters::at(Path::new(&arguments[1])))
 }
 
-fn stay(board: &Board) -> ! {
-    board.meet(0, 2);
+fn stay(counters: &SharedCounters) -> ! {
+    counters.meet(0, 2);
     loop {
         thread::park();
     }
@@ -69,7 +71,7 @@ pub fn double(_: &[String]) {
 
 #[test]
 fn queue_endpoints_passed_to_children_share_the_work() {
-    let sandbox = Sandbox::new(); // for its watchdog
+    let test_dir = TestDir::new(); // for its watchdog
     let (mut work, their_work) = queue::Options::<u64>::new().capacity(16).create_channel().unwrap();
     let (their_results, mut results) = queue::Options::<u64>::new().capacity(16).create_channel().unwrap();
     let hand = || start_worker("double", their_work.try_clone().unwrap(), their_results.try_clone().unwrap());
@@ -89,7 +91,7 @@ fn queue_endpoints_passed_to_children_share_the_work() {
     let mut received = received;
     received.sort_unstable();
     assert!(received.into_iter().eq((0..3000).map(|number| 2 * number)));
-    drop(sandbox);
+    drop(test_dir);
 }
 
 pub fn echo(_: &[String]) {
@@ -102,7 +104,7 @@ pub fn echo(_: &[String]) {
 
 #[test]
 fn queue_message_of_any_length_returns_from_child() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     let (mut work, their_work) = queue::Options::bytes().create_channel().unwrap();
     let (their_results, mut results) = queue::Options::bytes().create_channel().unwrap();
     let child = start_worker("echo", their_work, their_results);
@@ -130,7 +132,7 @@ pub fn take_wrongly(_: &[String]) {
 
 #[test]
 fn queue_endpoint_never_taken_counts_as_dead() {
-    let _watchdog = Sandbox::new();
+    let _watchdog = TestDir::new();
     for role in ["do_nothing", "take_wrongly"] {
         let (mut work, their_work) = queue::Options::<u64>::new().capacity(2).create_channel().unwrap();
         let (their_results, mut results) = queue::Options::<u64>::new().create_channel().unwrap();
@@ -146,19 +148,19 @@ fn queue_endpoint_never_taken_counts_as_dead() {
 const EACH: u64 = 2000;
 
 pub fn send_numbers(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let mut tx = options.capacity(8).sender(NAME).unwrap();
-    board.meet(0, 6); // nobody leaves before all have come
+    counters.meet(0, 6); // nobody leaves before all have come
     (1..=EACH).for_each(|number| tx.send(&number).unwrap());
 }
 
 pub fn count_numbers(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let mut rx = options.capacity(8).receiver(NAME).unwrap();
-    board.meet(0, 6);
+    counters.meet(0, 6);
     for number in rx.iter() {
-        board.word(1).fetch_add(1, Ordering::SeqCst);
-        board.word(2).fetch_add(number, Ordering::SeqCst);
+        counters.word(1).fetch_add(1, Ordering::SeqCst);
+        counters.word(2).fetch_add(number, Ordering::SeqCst);
     }
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
@@ -167,17 +169,17 @@ pub fn count_numbers(arguments: &[String]) {
 fn queue_name_opened_in_any_order_connects_processes() {
     let mut random = Random(0xC0FFEE);
     for _ in 0..5 {
-        let sandbox = Sandbox::new();
+        let test_dir = TestDir::new();
         let mut roles =
             ["send_numbers", "send_numbers", "send_numbers", "count_numbers", "count_numbers", "count_numbers"];
         for last in (1..roles.len()).rev() {
             roles.swap(last, random.below(last as u64 + 1) as usize);
         }
-        let processes: Vec<_> = roles.iter().map(|role| enter(&sandbox, role, &[])).collect();
+        let processes: Vec<_> = roles.iter().map(|role| enter(&test_dir, role, &[])).collect();
         processes.into_iter().for_each(Process::finish);
-        let word = |index| board(&sandbox).word(index).load(Ordering::SeqCst);
+        let word = |index| counters(&test_dir).word(index).load(Ordering::SeqCst);
         assert_eq!((word(1), word(2)), (3 * EACH, 3 * EACH * (EACH + 1) / 2), "in the order {roles:?}");
-        assert_eq!(sandbox.litter(), [""; 0]);
+        assert_eq!(test_dir.leftovers(), [""; 0]);
     }
 }
 
@@ -196,23 +198,23 @@ pub fn receive_and_leave(arguments: &[String]) {
 
 #[test]
 fn queue_unreceived_messages_keep_the_name() {
-    let sandbox = Sandbox::new();
-    enter(&sandbox, "send_three_and_leave", &[]).finish();
-    assert_eq!(sandbox.litter(), [NAME]);
-    enter(&sandbox, "receive_and_leave", &[]).finish();
-    assert_eq!(sandbox.litter(), [""; 0]);
+    let test_dir = TestDir::new();
+    enter(&test_dir, "send_three_and_leave", &[]).finish();
+    assert_eq!(test_dir.leftovers(), [NAME]);
+    enter(&test_dir, "receive_and_leave", &[]).finish();
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]
 fn queue_receiver_killed_unreceived_message_keeps_the_name() {
-    let sandbox = Sandbox::new();
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
-    drop(values(&sandbox).receiver(NAME).unwrap());
-    start_joined(&sandbox, "stay_as_receiver").kill();
+    let test_dir = TestDir::new();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
+    drop(values(&test_dir).receiver(NAME).unwrap());
+    start_joined(&test_dir, "stay_as_receiver").kill();
     tx.send(&1).unwrap(); // has room, and does not notice
     drop(tx);
-    assert_eq!(sandbox.litter(), [NAME]);
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    assert_eq!(test_dir.leftovers(), [NAME]);
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
 }
 
@@ -220,18 +222,18 @@ const RACES: u64 = 300;
 
 #[test]
 fn queue_name_opened_in_a_race_connects_both() {
-    let sandbox = Sandbox::new();
-    let (options, board) = (values(&sandbox), board(&sandbox));
-    let other = start_joined(&sandbox, "race_as_receiver");
+    let test_dir = TestDir::new();
+    let (options, counters) = (values(&test_dir), counters(&test_dir));
+    let other = start_joined(&test_dir, "race_as_receiver");
     for round in 0..RACES {
-        board.meet(1, 2);
+        counters.meet(1, 2);
         let mut tx = options.sender(&format!("race-{round}")).unwrap();
         tx.send(&round).unwrap();
-        board.meet(2, 2);
+        counters.meet(2, 2);
         spin(round % 20);
         drop(tx); // while the receiver does the same
-        board.meet(3, 2);
-        assert_eq!(sandbox.litter(), [""; 0], "in round {round}");
+        counters.meet(3, 2);
+        assert_eq!(test_dir.leftovers(), [""; 0], "in round {round}");
     }
     other.finish();
 }
@@ -243,61 +245,61 @@ fn spin(microseconds: u64) {
 }
 
 pub fn race_as_receiver(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
-    board.meet(0, 2);
+    let (options, counters) = from_arguments(arguments);
+    counters.meet(0, 2);
     for round in 0..RACES {
-        board.meet(1, 2);
+        counters.meet(1, 2);
         let mut rx = options.receiver(&format!("race-{round}")).unwrap();
         assert_eq!(rx.recv(), Ok(round));
-        board.meet(2, 2);
+        counters.meet(2, 2);
         spin(round % 21);
         drop(rx);
-        board.meet(3, 2);
+        counters.meet(3, 2);
     }
 }
 
 pub fn send_three_and_stay(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
-    stay(&board);
+    stay(&counters);
 }
 
 pub fn receive_three_and_stay(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
-    stay(&board);
+    stay(&counters);
 }
 
 #[test]
 fn queue_all_users_dead_is_resumed() {
-    let sandbox = Sandbox::new();
-    let senders = [start_joined(&sandbox, "send_three_and_stay"), start_joined(&sandbox, "send_three_and_stay")];
-    let receiver = start_joined(&sandbox, "receive_three_and_stay");
+    let test_dir = TestDir::new();
+    let senders = [start_joined(&test_dir, "send_three_and_stay"), start_joined(&test_dir, "send_three_and_stay")];
+    let receiver = start_joined(&test_dir, "receive_three_and_stay");
     senders.into_iter().for_each(Process::kill);
     receiver.kill();
-    let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+    let inspection = Directory::at(test_dir.names()).inspect(NAME).unwrap();
     assert!(inspection.is_stale());
     let dead = inspection.participants.iter().filter(|participant| participant.status == ParticipantStatus::Dead);
     assert_eq!(dead.count(), 3);
-    let mut rx = values(&sandbox).on_stale(OnStale::Resume).receiver(NAME).unwrap();
+    let mut rx = values(&test_dir).on_stale(OnStale::Resume).receiver(NAME).unwrap();
     let stats = rx.stats();
     assert_eq!((stats.senders, stats.receivers, stats.queued, stats.lost), (0, 1, 3, 0), "the dead are repaired");
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
     tx.send(&4).unwrap();
     assert_eq!(rx.recv(), Ok(4));
     drop((tx, rx));
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 #[test]
 fn queue_all_users_dead_is_replaced_on_request() {
-    let sandbox = Sandbox::new();
-    let sender = start_joined(&sandbox, "send_three_and_stay");
-    let options = values(&sandbox).on_stale(OnStale::Recreate);
+    let test_dir = TestDir::new();
+    let sender = start_joined(&test_dir, "send_three_and_stay");
+    let options = values(&test_dir).on_stale(OnStale::Recreate);
     assert_eq!(options.receiver(NAME).unwrap().stats().queued, 3, "its sender is alive");
     sender.kill();
     let mut rx = options.receiver(NAME).unwrap();
@@ -306,20 +308,20 @@ fn queue_all_users_dead_is_replaced_on_request() {
     tx.send(&9).unwrap();
     assert_eq!(rx.recv(), Ok(9));
     drop((rx, tx));
-    assert_eq!(sandbox.litter(), [""; 0]);
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 // ---- the last one, and those before ----------------------------------------------------------------------------------
 
 /// Receives until the end and stores how it ended.
 pub fn store_the_end(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
-    board.meet(0, 2);
+    counters.meet(0, 2);
     while rx.recv().is_ok() {}
     let end = rx.recv().unwrap_err();
     assert_eq!(rx.recv(), Err(end), "the end stays");
-    board.word(2).store(if end == RecvError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
+    counters.word(2).store(if end == RecvError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
 }
 
 /// Returns when all deaths so far have been repaired.
@@ -331,14 +333,14 @@ fn until_repaired(rx: &mut queue::Receiver<u64>, senders: u64) {
 
 #[test]
 fn receiver_last_sender_killed_returns_peer_died() {
-    let sandbox = Sandbox::new();
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
-    let senders = [(); 3].map(|()| start_joined(&sandbox, "send_three_and_stay"));
+    let test_dir = TestDir::new();
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
+    let senders = [(); 3].map(|()| start_joined(&test_dir, "send_three_and_stay"));
     let [first, second, last] = senders;
     for _ in 0..8 {
         rx.recv().unwrap();
     }
-    let other = start_joined(&sandbox, "store_the_end"); // it may get the ninth
+    let other = start_joined(&test_dir, "store_the_end"); // it may get the ninth
     first.kill();
     second.kill();
     let ninth = rx.recv_timeout(MOMENT);
@@ -349,32 +351,32 @@ fn receiver_last_sender_killed_returns_peer_died() {
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
     assert_eq!(rx.try_recv(), Err(RecvError::PeerDied));
     other.finish();
-    assert_eq!(board(&sandbox).word(2).load(Ordering::SeqCst), 1);
-    enter(&sandbox, "send_three_and_leave", &[]).finish();
+    assert_eq!(counters(&test_dir).word(2).load(Ordering::SeqCst), 1);
+    enter(&test_dir, "send_three_and_leave", &[]).finish();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
 
 #[test]
 fn receiver_last_sender_left_after_deaths_returns_closed() {
-    let sandbox = Sandbox::new();
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
-    let tx = values(&sandbox).sender(NAME).unwrap();
-    let other = start_joined(&sandbox, "store_the_end");
-    start_joined(&sandbox, "send_three_and_stay").kill();
+    let test_dir = TestDir::new();
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
+    let tx = values(&test_dir).sender(NAME).unwrap();
+    let other = start_joined(&test_dir, "store_the_end");
+    start_joined(&test_dir, "send_three_and_stay").kill();
     until(|| matches!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut)));
     until_repaired(&mut rx, 1);
     drop(tx);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     other.finish();
-    assert_eq!(board(&sandbox).word(2).load(Ordering::SeqCst), 2);
+    assert_eq!(counters(&test_dir).word(2).load(Ordering::SeqCst), 2);
 }
 
 #[test]
 fn receiver_sender_killed_returns_its_messages_first() {
-    let sandbox = Sandbox::new();
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
-    start_joined(&sandbox, "send_three_and_stay").kill();
+    let test_dir = TestDir::new();
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
+    start_joined(&test_dir, "send_three_and_stay").kill();
     assert_eq!((rx.try_recv(), rx.recv(), rx.recv_timeout(MOMENT)), (Ok(1), Ok(2), Ok(3)));
     let end = (0..).find_map(|_| rx.try_recv().err().filter(|&error| error != RecvError::Empty));
     assert_eq!(end, Some(RecvError::PeerDied), "even if nobody waits");
@@ -382,20 +384,20 @@ fn receiver_sender_killed_returns_its_messages_first() {
 
 /// Fills the queue, waits for a free slot and stores how that ended: 1 for a death.
 pub fn send_until_the_end(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let mut tx = options.capacity(4).sender(NAME).unwrap();
     let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&number).err()?))).unwrap();
-    board.word(1).store(sent, Ordering::SeqCst);
-    board.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
+    counters.word(1).store(sent, Ordering::SeqCst);
+    counters.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
 }
 
 /// Does the same with messages that fill the pool and not the queue.
 pub fn send_large_until_the_end(arguments: &[String]) {
-    let board = Board::at(Path::new(&arguments[1]));
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
     let mut tx = pool_of_three(Path::new(&arguments[0])).sender(NAME).unwrap();
     let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&message(number, 1000)).err()?))).unwrap();
-    board.word(1).store(sent, Ordering::SeqCst);
-    board.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
+    counters.word(1).store(sent, Ordering::SeqCst);
+    counters.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
 }
 
 fn pool_of_three(names: &Path) -> queue::Options<[u8]> {
@@ -404,12 +406,12 @@ fn pool_of_three(names: &Path) -> queue::Options<[u8]> {
 
 #[test]
 fn sender_last_receiver_killed_stops_waiting_for_slot() {
-    let sandbox = Sandbox::new();
-    let board = board(&sandbox);
-    let word = |index: usize| board.word(index).load(Ordering::SeqCst);
-    let watcher = values(&sandbox).capacity(4).sender(NAME).unwrap();
-    let receivers = [(); 2].map(|()| start_joined(&sandbox, "stay_as_receiver"));
-    let sender = enter(&sandbox, "send_until_the_end", &[]);
+    let test_dir = TestDir::new();
+    let counters = counters(&test_dir);
+    let word = |index: usize| counters.word(index).load(Ordering::SeqCst);
+    let watcher = values(&test_dir).capacity(4).sender(NAME).unwrap();
+    let receivers = [(); 2].map(|()| start_joined(&test_dir, "stay_as_receiver"));
+    let sender = enter(&test_dir, "send_until_the_end", &[]);
     until(|| watcher.is_full());
     let [first, last] = receivers;
     first.kill();
@@ -419,38 +421,38 @@ fn sender_last_receiver_killed_stops_waiting_for_slot() {
     last.kill();
     sender.finish();
     assert_eq!((word(1), word(2)), (4, 1));
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
     drop(watcher);
     assert_eq!(rx.iter().collect::<Vec<_>>(), [0, 1, 2, 3]);
 }
 
 #[test]
 fn sender_last_receiver_left_stops_waiting_for_slot() {
-    let sandbox = Sandbox::new();
-    let board = board(&sandbox);
-    let rx = values(&sandbox).capacity(4).receiver(NAME).unwrap();
-    let sender = enter(&sandbox, "send_until_the_end", &[]);
+    let test_dir = TestDir::new();
+    let counters = counters(&test_dir);
+    let rx = values(&test_dir).capacity(4).receiver(NAME).unwrap();
+    let sender = enter(&test_dir, "send_until_the_end", &[]);
     until(|| rx.is_full());
     thread::sleep(MOMENT);
     drop(rx);
     sender.finish();
-    assert_eq!(board.word(2).load(Ordering::SeqCst), 2);
+    assert_eq!(counters.word(2).load(Ordering::SeqCst), 2);
 }
 
 #[test]
 fn sender_last_receiver_killed_stops_waiting_for_block() {
-    let sandbox = Sandbox::new();
-    let board = board(&sandbox);
-    let options = pool_of_three(&sandbox.names());
+    let test_dir = TestDir::new();
+    let counters = counters(&test_dir);
+    let options = pool_of_three(&test_dir.names());
     let mut watcher = options.sender(NAME).unwrap();
-    let receiver = start_joined(&sandbox, "stay_as_byte_receiver");
-    let sender = enter(&sandbox, "send_large_until_the_end", &[]);
+    let receiver = start_joined(&test_dir, "stay_as_byte_receiver");
+    let sender = enter(&test_dir, "send_large_until_the_end", &[]);
     until(|| watcher.stats().pooled == 3);
     thread::sleep(MOMENT);
-    assert_eq!(board.word(2).load(Ordering::SeqCst), 0);
+    assert_eq!(counters.word(2).load(Ordering::SeqCst), 0);
     receiver.kill();
     sender.finish();
-    assert_eq!([1, 2].map(|index| board.word(index).load(Ordering::SeqCst)), [3, 1]);
+    assert_eq!([1, 2].map(|index| counters.word(index).load(Ordering::SeqCst)), [3, 1]);
     watcher.send(b"a short one has room").unwrap();
     let mut rx = options.receiver(NAME).unwrap();
     drop(watcher);
@@ -461,43 +463,43 @@ fn sender_last_receiver_killed_stops_waiting_for_block() {
 }
 
 pub fn stay_as_receiver(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let _rx = options.receiver(NAME).unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
 pub fn stay_as_byte_receiver(arguments: &[String]) {
     let _rx = pool_of_three(Path::new(&arguments[0])).receiver(NAME).unwrap();
-    stay(&Board::at(Path::new(&arguments[1])));
+    stay(&SharedCounters::at(Path::new(&arguments[1])));
 }
 
 // ---- participants ----------------------------------------------------------------------------------------------------
 
 pub fn join_send_and_stay(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&u64::from(std::process::id())).unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
 #[test]
 fn queue_participant_killed_its_record_is_reused() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let mut random = Random(4);
-    let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
-    let mut senders = [(); 3].map(|()| start_joined(&sandbox, "join_send_and_stay")).map(Some);
+    let mut rx = values(&test_dir).max_participants(4).receiver(NAME).unwrap();
+    let mut senders = [(); 3].map(|()| start_joined(&test_dir, "join_send_and_stay")).map(Some);
     let mut pids: Vec<_> = senders.iter().map(|sender| sender.as_ref().unwrap().pid() as u64).collect();
     for _ in 0..50 {
         let place = &mut senders[random.below(3) as usize];
         place.take().unwrap().kill();
-        *place = Some(start_joined(&sandbox, "join_send_and_stay"));
+        *place = Some(start_joined(&test_dir, "join_send_and_stay"));
         pids.push(place.as_ref().unwrap().pid() as u64);
     }
     let mut received: Vec<_> = pids.iter().map(|_| rx.recv().unwrap()).collect();
     pids.sort_unstable();
     received.sort_unstable();
     assert_eq!(received, pids, "each of them sent one");
-    let inspection = Directory::at(sandbox.names()).inspect(NAME).unwrap();
+    let inspection = Directory::at(test_dir.names()).inspect(NAME).unwrap();
     assert_eq!(inspection.participants.iter().map(|participant| participant.joins).sum::<u64>(), 1 + 3 + 50);
     drop(senders);
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
@@ -506,8 +508,8 @@ fn queue_participant_killed_its_record_is_reused() {
 
 /// Exits on its own, so that its status shows whether it could join.
 pub fn join_together(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
-    board.meet(1, 3);
+    let (options, counters) = from_arguments(arguments);
+    counters.meet(1, 3);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&0).unwrap();
     std::process::exit(0);
@@ -516,21 +518,21 @@ pub fn join_together(arguments: &[String]) {
 /// Each of them repairs or finds another one repairing. None may find the queue full.
 #[test]
 fn queue_successors_joining_at_once_all_find_records() {
-    let sandbox = Sandbox::new();
-    let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx = values(&test_dir).max_participants(4).receiver(NAME).unwrap();
     for _ in 0..100 {
-        [(); 3].map(|()| enter(&sandbox, "join_together", &[])).into_iter().for_each(Process::finish);
+        [(); 3].map(|()| enter(&test_dir, "join_together", &[])).into_iter().for_each(Process::finish);
         assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(0), Ok(0), Ok(0)));
     }
 }
 
 #[test]
 fn queue_full_of_stopped_participants_error_names_them() {
-    let sandbox = Sandbox::new();
-    let mut rx = values(&sandbox).max_participants(4).receiver(NAME).unwrap();
-    let [first, second, third] = [(); 3].map(|()| start_joined(&sandbox, "join_send_and_stay"));
+    let test_dir = TestDir::new();
+    let mut rx = values(&test_dir).max_participants(4).receiver(NAME).unwrap();
+    let [first, second, third] = [(); 3].map(|()| start_joined(&test_dir, "join_send_and_stay"));
     second.signal(libc::SIGSTOP);
-    for error in [values(&sandbox).sender(NAME).unwrap_err(), rx.try_clone().unwrap_err()] {
+    for error in [values(&test_dir).sender(NAME).unwrap_err(), rx.try_clone().unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::TooManyParticipants);
         let text = error.to_string();
         for pid in [first.pid(), second.pid(), third.pid(), std::process::id() as i32] {
@@ -538,7 +540,7 @@ fn queue_full_of_stopped_participants_error_names_them() {
         }
     }
     second.kill();
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
     tx.send(&9).unwrap();
     let mut received = [(); 4].map(|()| rx.recv().unwrap());
     received.sort_unstable();
@@ -549,9 +551,9 @@ fn queue_full_of_stopped_participants_error_names_them() {
 
 #[test]
 fn queue_handle_inherited_by_fork_is_refused() {
-    let sandbox = Sandbox::new();
-    enter(&sandbox, "fork_with_handles", &[]).finish(); // alone in a process, as a fork has to be
-    assert_eq!(sandbox.litter(), [""; 0]);
+    let test_dir = TestDir::new();
+    enter(&test_dir, "fork_with_handles", &[]).finish(); // alone in a process, as a fork has to be
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 pub fn fork_with_handles(arguments: &[String]) {
@@ -595,8 +597,8 @@ pub fn fork_with_handles(arguments: &[String]) {
 
 #[test]
 fn queue_closed_by_forked_child_stays_open() {
-    let sandbox = Sandbox::new();
-    enter(&sandbox, "fork_and_end", &[]).finish();
+    let test_dir = TestDir::new();
+    enter(&test_dir, "fork_and_end", &[]).finish();
 }
 
 pub fn fork_and_end(_: &[String]) {
@@ -616,22 +618,22 @@ pub fn fork_and_end(_: &[String]) {
 
 /// Finishes one task and starts another.
 pub fn work_on_one_and_stay(arguments: &[String]) {
-    let (options, board) = from_arguments(arguments);
+    let (options, counters) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     rx.recv().unwrap();
     rx.task_done().unwrap();
     rx.recv().unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
 #[test]
 fn sender_join_waits_while_worker_lives() {
-    let sandbox = Sandbox::new();
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
-    let _another = values(&sandbox).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
+    let _another = values(&test_dir).receiver(NAME).unwrap();
     for _ in 0..5 {
         tx.send_many(&[1, 2]).unwrap();
-        let worker = start_joined(&sandbox, "work_on_one_and_stay");
+        let worker = start_joined(&test_dir, "work_on_one_and_stay");
         assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "it is at work");
         worker.signal(libc::SIGSTOP);
         assert_eq!(tx.join_timeout(3 * MOMENT), Err(SendError::TimedOut), "it may go on");
@@ -646,15 +648,15 @@ fn sender_join_waits_while_worker_lives() {
 
 #[test]
 fn sender_join_last_worker_killed_returns() {
-    let sandbox = Sandbox::new();
-    let mut tx = values(&sandbox).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
     tx.send_many(&[1, 2]).unwrap();
-    start_joined(&sandbox, "work_on_one_and_stay").kill();
+    start_joined(&test_dir, "work_on_one_and_stay").kill();
     assert_eq!(tx.join(), Ok(()));
     tx.send_many(&[1, 2, 3]).unwrap();
-    start_joined(&sandbox, "work_on_one_and_stay").kill();
+    start_joined(&test_dir, "work_on_one_and_stay").kill();
     assert_eq!(tx.join(), Err(SendError::PeerDied), "the third");
-    let mut rx = values(&sandbox).receiver(NAME).unwrap();
+    let mut rx = values(&test_dir).receiver(NAME).unwrap();
     assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut));
     assert_eq!((rx.recv(), rx.task_done()), (Ok(3), Ok(())));
     assert_eq!(tx.join(), Ok(()));
@@ -672,15 +674,15 @@ fn large(names: impl AsRef<Path>) -> queue::Options<Large> {
 pub fn receive_for_ever(arguments: &[String]) {
     let mut rx = large(&arguments[0]).receiver(NAME).unwrap();
     let mut place = vec![[0; 16_384]];
-    Board::at(Path::new(&arguments[1])).meet(0, 2);
+    SharedCounters::at(Path::new(&arguments[1])).meet(0, 2);
     while rx.recv_many(&mut place).is_ok() {}
 }
 
 /// Kills receivers until one more message is lost, then receives what is left.
-fn lose_one(sandbox: &Sandbox, tx: &mut queue::Sender<Large>, random: &mut Random) {
+fn lose_one(test_dir: &TestDir, tx: &mut queue::Sender<Large>, random: &mut Random) {
     let before = tx.stats().lost;
     while tx.stats().lost == before {
-        let victim = start_joined(sandbox, "receive_for_ever");
+        let victim = start_joined(test_dir, "receive_for_ever");
         let until = Instant::now() + Duration::from_micros(random.below(3000));
         while Instant::now() < until {
             let _ = tx.try_send(&[0; 16_384]);
@@ -693,16 +695,16 @@ fn lose_one(sandbox: &Sandbox, tx: &mut queue::Sender<Large>, random: &mut Rando
 
 #[test]
 fn receiver_message_lost_is_reported_once_on_request() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let mut random = Random(9);
-    let options = large(sandbox.names());
+    let options = large(test_dir.names());
     let mut tx = options.sender(NAME).unwrap();
     let mut silent = options.receiver(NAME).unwrap();
     let mut first = options.clone().report_lost_messages().receiver(NAME).unwrap();
     let mut second = first.try_clone().unwrap();
     for round in 1..=5 {
         assert_eq!((first.try_recv().err(), second.try_recv().err()), (Some(RecvError::Empty), Some(RecvError::Empty)));
-        lose_one(&sandbox, &mut tx, &mut random);
+        lose_one(&test_dir, &mut tx, &mut random);
         while silent.try_recv().is_ok() {}
         assert_eq!(silent.try_recv().err(), Some(RecvError::Empty), "it did not ask");
         tx.send(&[round; 16_384]).unwrap();
@@ -717,8 +719,8 @@ fn receiver_message_lost_is_reported_once_on_request() {
 
 #[test]
 fn receiver_waiting_when_message_lost_is_told() {
-    let sandbox = Sandbox::new();
-    let options = large(sandbox.names());
+    let test_dir = TestDir::new();
+    let options = large(test_dir.names());
     let mut tx = options.sender(NAME).unwrap();
     let mut rx = options.report_lost_messages().receiver(NAME).unwrap();
     thread::scope(|scope| {
@@ -729,7 +731,7 @@ fn receiver_waiting_when_message_lost_is_told() {
             });
             (told, rx)
         });
-        lose_one(&sandbox, &mut tx, &mut Random(10));
+        lose_one(&test_dir, &mut tx, &mut Random(10));
         let (told, mut rx) = waiting.join().unwrap();
         assert_eq!(told, Some(RecvError::MessageLost));
         drop(tx);

@@ -6,33 +6,33 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Board, Process, Random, Sandbox, start, until};
+use crate::support::{Process, Random, SharedCounters, TestDir, start, until};
 use tombolo::queue::{self, Queue};
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError, WaitStrategy};
 
 const NAME: &str = "jobs";
 const MOMENT: Duration = Duration::from_millis(40);
 
-fn jobs(sandbox: &Sandbox) -> queue::Options<u64> {
-    queue::Options::new().capacity(2).max_participants(8).directory(sandbox.names())
+fn jobs(test_dir: &TestDir) -> queue::Options<u64> {
+    queue::Options::new().capacity(2).max_participants(8).directory(test_dir.names())
 }
 
-fn board(sandbox: &Sandbox) -> Board {
-    Board::at(&sandbox.file("board"))
+fn counters(test_dir: &TestDir) -> SharedCounters {
+    SharedCounters::at(&test_dir.file("counters"))
 }
 
-fn enter(sandbox: &Sandbox, role: &str, number: u64) -> Process {
-    let (names, board) = (sandbox.names(), sandbox.file("board"));
-    start(role, &[names.to_str().unwrap(), board.to_str().unwrap(), &number.to_string()])
+fn enter(test_dir: &TestDir, role: &str, number: u64) -> Process {
+    let (names, counters) = (test_dir.names(), test_dir.file("counters"));
+    start(role, &[names.to_str().unwrap(), counters.to_str().unwrap(), &number.to_string()])
 }
 
-fn from_arguments(arguments: &[String]) -> (queue::Options<u64>, Board, u64) {
+fn from_arguments(arguments: &[String]) -> (queue::Options<u64>, SharedCounters, u64) {
     let options = queue::Options::new().capacity(2).max_participants(8).directory(&arguments[0]);
-    (options, Board::at(Path::new(&arguments[1])), arguments[2].parse().unwrap())
+    (options, SharedCounters::at(Path::new(&arguments[1])), arguments[2].parse().unwrap())
 }
 
-fn stay(board: &Board) -> ! {
-    board.meet(0, 2);
+fn stay(counters: &SharedCounters) -> ! {
+    counters.meet(0, 2);
     loop {
         thread::park();
     }
@@ -52,16 +52,16 @@ fn is_waiting(rx: &mut queue::Receiver<u64>) -> bool {
     rx.recv_timeout(MOMENT) == Err(RecvError::TimedOut)
 }
 
-fn is_empty(sandbox: &Sandbox) -> bool {
-    sandbox.litter().is_empty()
+fn is_empty(test_dir: &TestDir) -> bool {
+    test_dir.leftovers().is_empty()
 }
 
 // ---- what close ends- --------------------------------------------------------------------------------------------------
 
 #[test]
 fn queue_runs_closed_before_receiver_arrive_in_order() {
-    let sandbox = Sandbox::new();
-    let options = jobs(&sandbox).capacity(4);
+    let test_dir = TestDir::new();
+    let options = jobs(&test_dir).capacity(4);
     for batch in 0..3 {
         let mut tx = options.sender(NAME).unwrap();
         assert_eq!((tx.send(&batch), tx.close()), (Ok(()), Ok(())));
@@ -71,14 +71,14 @@ fn queue_runs_closed_before_receiver_arrive_in_order() {
     assert!(rx.stats().is_closed);
     assert_eq!(all(&mut rx), (vec![0, 1, 2], RecvError::Closed));
     drop(rx);
-    assert!(is_empty(&sandbox));
+    assert!(is_empty(&test_dir));
 }
 
 #[test]
 fn sender_joined_after_close_is_not_closed() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
-    let [mut first, mut second, mut third] = [(); 3].map(|()| jobs(&sandbox).sender(NAME).unwrap());
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
+    let [mut first, mut second, mut third] = [(); 3].map(|()| jobs(&test_dir).sender(NAME).unwrap());
     first.send(&1).unwrap();
     assert_eq!(second.close(), Ok(()));
     for bound in [&mut first, &mut second, &mut third] {
@@ -89,7 +89,7 @@ fn sender_joined_after_close_is_not_closed() {
         assert_eq!(clone.send(&9), Err(SendError::Closed), "a clone belongs to its sender's run");
     }
     assert!(rx.stats().is_closed);
-    let mut later = jobs(&sandbox).sender(NAME).unwrap();
+    let mut later = jobs(&test_dir).sender(NAME).unwrap();
     assert!(!rx.stats().is_closed, "it has begun the next run");
     later.send(&2).unwrap();
     assert_eq!(first.close(), Err(SendError::Closed), "not a run of others");
@@ -106,9 +106,9 @@ fn sender_joined_after_close_is_not_closed() {
 
 #[test]
 fn queue_closed_stays_closed_for_its_senders() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let options = queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(1000);
-    let options = options.inline_bytes(16).blocks(2, 64).extents(2).directory(sandbox.names());
+    let options = options.inline_bytes(16).blocks(2, 64).extents(2).directory(test_dir.names());
     let (mut tx, mut rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     tx.send(b"before").unwrap();
     assert_eq!(tx.close(), Ok(()));
@@ -153,13 +153,13 @@ fn receiver_makes_sender_after_close_begins_next_run() {
 
 #[test]
 fn receiver_close_ends_the_open_run() {
-    let sandbox = Sandbox::new();
-    let mut queue = jobs(&sandbox).open(NAME).unwrap();
-    let mut other = jobs(&sandbox).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut queue = jobs(&test_dir).open(NAME).unwrap();
+    let mut other = jobs(&test_dir).sender(NAME).unwrap();
     queue.close().unwrap();
     assert_eq!((queue.send(&1), other.send(&1)), (Err(SendError::Closed), Err(SendError::Closed)));
     assert_eq!((queue.close(), queue.recv()), (Err(SendError::Closed), Err(RecvError::Closed)));
-    let mut next = jobs(&sandbox).sender(NAME).unwrap();
+    let mut next = jobs(&test_dir).sender(NAME).unwrap();
     next.send(&2).unwrap();
     queue.close().unwrap();
     assert_eq!((next.send(&3), queue.recv(), queue.recv()), (Err(SendError::Closed), Ok(2), Err(RecvError::Closed)));
@@ -167,12 +167,12 @@ fn receiver_close_ends_the_open_run() {
 
 #[test]
 fn receiver_close_now_spares_next_run() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
-    let mut first = jobs(&sandbox).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
+    let mut first = jobs(&test_dir).sender(NAME).unwrap();
     first.send(&1).unwrap();
     assert_eq!(rx.close_now(), Ok(1));
-    let mut second = jobs(&sandbox).sender(NAME).unwrap();
+    let mut second = jobs(&test_dir).sender(NAME).unwrap();
     second.send(&2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
     assert_eq!((rx.close_now(), rx.close_now()), (Ok(0), Ok(0)));
@@ -181,8 +181,8 @@ fn receiver_close_now_spares_next_run() {
 
 #[test]
 fn endpoint_transferred_keeps_its_run() {
-    let sandbox = Sandbox::new();
-    let options = jobs(&sandbox);
+    let test_dir = TestDir::new();
+    let options = jobs(&test_dir);
     let travel = |tx: queue::Sender<u64>| -> queue::Sender<u64> { options.from_fd(tx.into_fd().unwrap()).unwrap() };
     let keeper = options.receiver(NAME).unwrap();
     let old = options.sender(NAME).unwrap();
@@ -200,9 +200,9 @@ fn endpoint_transferred_keeps_its_run() {
 
 #[test]
 fn sender_waiting_when_run_closed_returns_closed() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
-    let mut tx = jobs(&sandbox).wait(WaitStrategy::Park).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
+    let mut tx = jobs(&test_dir).wait(WaitStrategy::Park).sender(NAME).unwrap();
     (0..2).for_each(|job| tx.send(&job).unwrap());
     thread::scope(|scope| {
         let blocked = scope.spawn(|| tx.send(&2));
@@ -210,7 +210,7 @@ fn sender_waiting_when_run_closed_returns_closed() {
         rx.close().unwrap();
         assert_eq!(blocked.join().unwrap(), Err(SendError::Closed));
     });
-    let mut next = jobs(&sandbox).sender(NAME).unwrap();
+    let mut next = jobs(&test_dir).sender(NAME).unwrap();
     assert_eq!(next.try_send(&7), Err(SendError::Full), "the next run waits behind what waits");
     assert_eq!(rx.recv(), Ok(0));
     next.send(&7).unwrap();
@@ -233,12 +233,12 @@ fn sender_run_closed_large_messages_free_their_blocks() {
 
 #[test]
 fn sender_closed_stays_closed_when_run_numbers_repeat() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
-    let mut old = jobs(&sandbox).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
+    let mut old = jobs(&test_dir).sender(NAME).unwrap();
     old.close().unwrap();
     for run in 0..600 {
-        let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+        let mut tx = jobs(&test_dir).sender(NAME).unwrap();
         tx.send(&run).unwrap();
         assert_eq!(old.try_send(&9999), Err(SendError::Closed), "run {run}");
         assert_eq!(old.close(), Err(SendError::Closed));
@@ -250,8 +250,8 @@ fn sender_closed_stays_closed_when_run_numbers_repeat() {
 
 #[test]
 fn sender_join_all_run_numbers_used_is_refused() {
-    let sandbox = Sandbox::new();
-    let options = jobs(&sandbox).max_participants(400);
+    let test_dir = TestDir::new();
+    let options = jobs(&test_dir).max_participants(400);
     let mut rx = options.receiver(NAME).unwrap();
     let mut closed = Vec::new();
     let refused = loop {
@@ -277,22 +277,22 @@ fn sender_join_all_run_numbers_used_is_refused() {
 
 #[test]
 fn receiver_joined_after_end_waits_for_next_run() {
-    let sandbox = Sandbox::new();
-    let mut old = jobs(&sandbox).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut old = jobs(&test_dir).receiver(NAME).unwrap();
     for closes in [true, false, true] {
-        let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+        let mut tx = jobs(&test_dir).sender(NAME).unwrap();
         tx.send(&1).unwrap();
         if closes {
             tx.close().unwrap();
         }
         drop(tx);
         assert_eq!((old.recv(), old.recv()), (Ok(1), Err(RecvError::Closed)));
-        let mut late = jobs(&sandbox).receiver(NAME).unwrap();
+        let mut late = jobs(&test_dir).receiver(NAME).unwrap();
         assert!(is_waiting(&mut late));
         assert_eq!(late.try_recv(), Err(RecvError::Empty));
         assert_eq!(late.try_clone().unwrap().try_recv(), Err(RecvError::Empty), "a clone waits for the same");
         assert_eq!(old.try_recv(), Err(RecvError::Closed), "this one saw the run");
-        let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+        let mut tx = jobs(&test_dir).sender(NAME).unwrap();
         assert!(is_waiting(&mut late));
         tx.send(&2).unwrap();
         assert_eq!(late.recv(), Ok(2));
@@ -306,20 +306,20 @@ fn receiver_joined_after_end_waits_for_next_run() {
 
 #[test]
 fn receiver_waiting_without_sender_close_returns_closed() {
-    let sandbox = Sandbox::new();
-    let mut first = jobs(&sandbox).receiver(NAME).unwrap();
-    let second = jobs(&sandbox).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut first = jobs(&test_dir).receiver(NAME).unwrap();
+    let second = jobs(&test_dir).receiver(NAME).unwrap();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| first.recv());
         thread::sleep(MOMENT);
         second.close().unwrap();
         assert_eq!(waiting.join().unwrap(), Err(RecvError::Closed));
     });
-    let mut third = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut third = jobs(&test_dir).receiver(NAME).unwrap();
     assert!(is_waiting(&mut third), "this one came after it");
     assert_eq!(second.close(), Err(SendError::Closed));
     assert!(is_waiting(&mut third));
-    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    let mut tx = jobs(&test_dir).sender(NAME).unwrap();
     tx.send(&1).unwrap();
     drop(tx);
     assert_eq!(all(&mut third), (vec![1], RecvError::Closed));
@@ -327,14 +327,14 @@ fn receiver_waiting_without_sender_close_returns_closed() {
 
 #[test]
 fn queue_handle_joined_after_end_waits_for_others() {
-    let sandbox = Sandbox::new();
-    let keeper = jobs(&sandbox).receiver(NAME).unwrap();
-    jobs(&sandbox).sender(NAME).unwrap().close().unwrap();
-    let mut both: Queue<u64> = jobs(&sandbox).open(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let keeper = jobs(&test_dir).receiver(NAME).unwrap();
+    jobs(&test_dir).sender(NAME).unwrap().close().unwrap();
+    let mut both: Queue<u64> = jobs(&test_dir).open(NAME).unwrap();
     assert_eq!(both.recv_timeout(MOMENT), Err(RecvError::TimedOut), "its own sender is nobody");
     both.send(&1).unwrap();
     assert_eq!((both.recv(), both.recv_timeout(MOMENT)), (Ok(1), Err(RecvError::TimedOut)));
-    drop(jobs(&sandbox).sender(NAME).unwrap());
+    drop(jobs(&test_dir).sender(NAME).unwrap());
     assert_eq!(both.recv(), Err(RecvError::Closed));
     let (tx, mut rx) = both.split();
     assert!(is_waiting(&mut rx), "now it is somebody");
@@ -344,19 +344,19 @@ fn queue_handle_joined_after_end_waits_for_others() {
 
 #[test]
 fn sender_joined_after_receivers_left_waits_for_next() {
-    let sandbox = Sandbox::new();
-    let mut old = jobs(&sandbox).sender(NAME).unwrap();
-    drop(jobs(&sandbox).receiver(NAME).unwrap());
+    let test_dir = TestDir::new();
+    let mut old = jobs(&test_dir).sender(NAME).unwrap();
+    drop(jobs(&test_dir).receiver(NAME).unwrap());
     (0..2).for_each(|job| old.send(&job).unwrap());
     assert_eq!(old.send(&9), Err(SendError::Closed));
-    let mut new = jobs(&sandbox).sender(NAME).unwrap();
+    let mut new = jobs(&test_dir).sender(NAME).unwrap();
     assert_eq!(new.send_timeout(&2, MOMENT), Err(SendError::TimedOut));
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(0));
     new.send(&2).unwrap();
     drop(rx);
     assert_eq!(new.send(&3), Err(SendError::Closed));
-    assert_eq!(rest(&mut jobs(&sandbox).receiver(NAME).unwrap()), [1, 2]);
+    assert_eq!(rest(&mut jobs(&test_dir).receiver(NAME).unwrap()), [1, 2]);
 }
 
 pub fn send_close_and_leave(arguments: &[String]) {
@@ -367,33 +367,33 @@ pub fn send_close_and_leave(arguments: &[String]) {
 }
 
 pub fn send_close_and_stay(arguments: &[String]) {
-    let (options, board, number) = from_arguments(arguments);
+    let (options, counters, number) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&number).unwrap();
     tx.close().unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
 pub fn send_and_stay(arguments: &[String]) {
-    let (options, board, number) = from_arguments(arguments);
+    let (options, counters, number) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
     tx.send(&number).unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
 pub fn sleep_as_sender(arguments: &[String]) {
-    let (options, board, _) = from_arguments(arguments);
+    let (options, counters, _) = from_arguments(arguments);
     let _tx = options.sender(NAME).unwrap();
-    stay(&board);
+    stay(&counters);
 }
 
 pub fn send_without_end(arguments: &[String]) {
-    let (options, board, _) = from_arguments(arguments);
+    let (options, counters, _) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
-    board.meet(0, 2);
+    counters.meet(0, 2);
     for number in 0.. {
         match tx.send(&number) {
-            Ok(()) => board.word(1).store(number + 1, std::sync::atomic::Ordering::Release),
+            Ok(()) => counters.word(1).store(number + 1, std::sync::atomic::Ordering::Release),
             Err(error) => {
                 assert_eq!(error, SendError::Closed);
                 return;
@@ -403,9 +403,9 @@ pub fn send_without_end(arguments: &[String]) {
 }
 
 pub fn receive_to_the_end(arguments: &[String]) {
-    let (options, board, expected) = from_arguments(arguments);
+    let (options, counters, expected) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
-    board.meet(0, 2);
+    counters.meet(0, 2);
     assert_eq!(rx.iter().sum::<u64>(), expected);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
@@ -417,26 +417,26 @@ pub fn receive_one_and_leave(arguments: &[String]) {
 
 #[test]
 fn queue_processes_send_close_and_leave_runs_arrive_in_order() {
-    let sandbox = Sandbox::new();
-    enter(&sandbox, "send_close_and_leave", 1).finish();
-    enter(&sandbox, "send_close_and_leave", 2).finish();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    enter(&test_dir, "send_close_and_leave", 1).finish();
+    enter(&test_dir, "send_close_and_leave", 2).finish();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     assert_eq!(all(&mut rx), (vec![1, 2], RecvError::Closed));
-    enter(&sandbox, "send_close_and_leave", 3).finish();
+    enter(&test_dir, "send_close_and_leave", 3).finish();
     assert_eq!(all(&mut rx), (vec![3], RecvError::Closed));
     drop(rx);
-    assert!(is_empty(&sandbox));
+    assert!(is_empty(&test_dir));
 }
 
 #[test]
 fn sender_of_closed_run_killed_is_not_reported() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
-    let dead = enter(&sandbox, "send_close_and_stay", 1);
-    board(&sandbox).meet(0, 2);
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
+    let dead = enter(&test_dir, "send_close_and_stay", 1);
+    counters(&test_dir).meet(0, 2);
     dead.kill();
     assert_eq!(all(&mut rx), (vec![1], RecvError::Closed), "its run was closed before it died");
-    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    let mut tx = jobs(&test_dir).sender(NAME).unwrap();
     tx.send(&2).unwrap();
     drop(tx);
     assert_eq!(all(&mut rx), (vec![2], RecvError::Closed));
@@ -444,19 +444,19 @@ fn sender_of_closed_run_killed_is_not_reported() {
 
 #[test]
 fn sender_last_of_open_run_killed_is_reported() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
-    let closed = jobs(&sandbox).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
+    let closed = jobs(&test_dir).sender(NAME).unwrap();
     closed.close().unwrap();
-    let dead = enter(&sandbox, "send_and_stay", 1);
-    board(&sandbox).meet(0, 2);
+    let dead = enter(&test_dir, "send_and_stay", 1);
+    counters(&test_dir).meet(0, 2);
     dead.kill();
     assert_eq!(all(&mut rx), (vec![1], RecvError::PeerDied));
     drop(closed);
     assert_eq!(rx.recv(), Err(RecvError::PeerDied), "how an earlier run's sender ended does not change that");
-    let mut late = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut late = jobs(&test_dir).receiver(NAME).unwrap();
     assert!(is_waiting(&mut late));
-    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    let mut tx = jobs(&test_dir).sender(NAME).unwrap();
     tx.send(&2).unwrap();
     tx.close().unwrap();
     assert_eq!((late.recv(), late.recv(), rx.recv()), (Ok(2), Err(RecvError::Closed), Err(RecvError::Closed)));
@@ -464,14 +464,14 @@ fn sender_last_of_open_run_killed_is_reported() {
 
 #[test]
 fn sender_of_closed_run_stopped_delays_nobody() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
-    let stopped = enter(&sandbox, "sleep_as_sender", 0);
-    board(&sandbox).meet(0, 2);
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
+    let stopped = enter(&test_dir, "sleep_as_sender", 0);
+    counters(&test_dir).meet(0, 2);
     stopped.signal(libc::SIGSTOP);
     rx.close().unwrap();
     assert_eq!(rx.recv(), Err(RecvError::Closed));
-    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    let mut tx = jobs(&test_dir).sender(NAME).unwrap();
     tx.send(&1).unwrap();
     drop(tx);
     assert_eq!(all(&mut rx), (vec![1], RecvError::Closed));
@@ -483,14 +483,14 @@ fn sender_of_closed_run_stopped_delays_nobody() {
 /// receiver sees the end of each run while the senders are stopped.
 #[test]
 fn sender_stopped_midway_run_can_be_closed() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     for round in 0..40_u64 {
-        let board = Board::at(&sandbox.file(&format!("board{round}")));
-        let names = sandbox.names();
-        let file = sandbox.file(&format!("board{round}"));
+        let counters = SharedCounters::at(&test_dir.file(&format!("counters{round}")));
+        let names = test_dir.names();
+        let file = test_dir.file(&format!("counters{round}"));
         let sender = start("send_without_end", &[names.to_str().unwrap(), file.to_str().unwrap(), "0"]);
-        board.meet(0, 2);
+        counters.meet(0, 2);
         let mut received = Vec::new();
         for _ in 0..round * 7 {
             received.push(rx.recv().unwrap());
@@ -499,14 +499,14 @@ fn sender_stopped_midway_run_can_be_closed() {
         rx.close().unwrap();
         received.extend(rx.iter());
         assert_eq!(rx.recv(), Err(RecvError::Closed));
-        let mut next = jobs(&sandbox).sender(NAME).unwrap();
+        let mut next = jobs(&test_dir).sender(NAME).unwrap();
         next.send(&u64::MAX).unwrap();
         sender.signal(libc::SIGCONT);
         sender.finish();
         assert_eq!(rx.recv(), Ok(u64::MAX));
         drop(next);
         assert_eq!(rx.recv(), Err(RecvError::Closed));
-        let sent = board.word(1).load(std::sync::atomic::Ordering::Acquire);
+        let sent = counters.word(1).load(std::sync::atomic::Ordering::Acquire);
         assert!(received.iter().copied().eq(0..sent), "round {round}: {sent} sent, {received:?}");
     }
 }
@@ -515,27 +515,27 @@ fn sender_stopped_midway_run_can_be_closed() {
 /// next run is complete.
 #[test]
 fn sender_killed_midway_run_can_be_closed() {
-    let sandbox = Sandbox::new();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     for round in 0..40_u64 {
-        let board = Board::at(&sandbox.file(&format!("board{round}")));
-        let names = sandbox.names();
-        let file = sandbox.file(&format!("board{round}"));
+        let counters = SharedCounters::at(&test_dir.file(&format!("counters{round}")));
+        let names = test_dir.names();
+        let file = test_dir.file(&format!("counters{round}"));
         let sender = start("send_without_end", &[names.to_str().unwrap(), file.to_str().unwrap(), "0"]);
-        board.meet(0, 2);
+        counters.meet(0, 2);
         let mut received = Vec::new();
         for _ in 0..round * 5 {
             received.push(rx.recv().unwrap());
         }
-        let closer = jobs(&sandbox).receiver(NAME).unwrap();
+        let closer = jobs(&test_dir).receiver(NAME).unwrap();
         sender.kill();
         closer.close().unwrap();
         received.extend(rx.iter());
         assert_eq!(rx.recv(), Err(RecvError::Closed));
-        let sent = board.word(1).load(std::sync::atomic::Ordering::Acquire);
+        let sent = counters.word(1).load(std::sync::atomic::Ordering::Acquire);
         assert!(received.len() as u64 == sent || received.len() as u64 == sent + 1);
         assert!(received.iter().copied().eq(0..received.len() as u64));
-        let mut next = jobs(&sandbox).sender(NAME).unwrap();
+        let mut next = jobs(&test_dir).sender(NAME).unwrap();
         (0..2).for_each(|number| next.try_send(&number).unwrap());
         drop(next);
         assert_eq!(all(&mut rx), (vec![0, 1], RecvError::Closed));
@@ -545,11 +545,11 @@ fn sender_killed_midway_run_can_be_closed() {
 
 #[test]
 fn receiver_asleep_in_other_process_wakes_at_end_of_run() {
-    let sandbox = Sandbox::new();
-    let keeper = jobs(&sandbox).receiver(NAME).unwrap();
-    let receiver = enter(&sandbox, "receive_to_the_end", 3);
-    board(&sandbox).meet(0, 2);
-    let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let keeper = jobs(&test_dir).receiver(NAME).unwrap();
+    let receiver = enter(&test_dir, "receive_to_the_end", 3);
+    counters(&test_dir).meet(0, 2);
+    let mut tx = jobs(&test_dir).sender(NAME).unwrap();
     (1..3).for_each(|number| tx.send(&number).unwrap());
     until(|| keeper.is_empty());
     thread::sleep(MOMENT); // it sleeps
@@ -560,8 +560,8 @@ fn receiver_asleep_in_other_process_wakes_at_end_of_run() {
 /// Handles join, send, close and leave at random. Few participants fit, and the ring is short.
 #[test]
 fn queue_runs_of_many_threads_lose_nothing() {
-    let sandbox = Sandbox::new();
-    let options = jobs(&sandbox).max_participants(6);
+    let test_dir = TestDir::new();
+    let options = jobs(&test_dir).max_participants(6);
     let keeper = options.receiver(NAME).unwrap();
     let sent = thread::scope(|scope| {
         let senders: Vec<_> = (0..3)
@@ -628,8 +628,8 @@ fn queue_runs_of_many_threads_lose_nothing() {
 #[test]
 fn queue_unreceived_messages_keep_name_in_either_order_of_leaving() {
     for worker_first in [true, false] {
-        let sandbox = Sandbox::new();
-        let options = jobs(&sandbox).capacity(4);
+        let test_dir = TestDir::new();
+        let options = jobs(&test_dir).capacity(4);
         let mut tx = options.sender(NAME).unwrap();
         (0..3).for_each(|job| tx.send(&job).unwrap());
         let mut worker = options.receiver(NAME).unwrap();
@@ -641,66 +641,66 @@ fn queue_unreceived_messages_keep_name_in_either_order_of_leaving() {
             drop(tx);
             drop(worker);
         }
-        assert!(!is_empty(&sandbox));
+        assert!(!is_empty(&test_dir));
         let mut next = options.receiver(NAME).unwrap();
         assert_eq!(all(&mut next), (vec![1, 2], RecvError::Closed));
         drop(next);
-        assert!(is_empty(&sandbox), "nothing is owed to anybody");
+        assert!(is_empty(&test_dir), "nothing is owed to anybody");
     }
 }
 
 #[test]
 fn queue_unreceived_messages_keep_name_between_processes() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     for job in 0..2 {
-        enter(&sandbox, "send_close_and_leave", job).finish();
+        enter(&test_dir, "send_close_and_leave", job).finish();
     }
     for job in 0..2 {
-        assert!(!is_empty(&sandbox));
-        enter(&sandbox, "receive_one_and_leave", job).finish();
+        assert!(!is_empty(&test_dir));
+        enter(&test_dir, "receive_one_and_leave", job).finish();
     }
-    assert!(is_empty(&sandbox));
+    assert!(is_empty(&test_dir));
 }
 
 #[test]
 fn queue_messages_discarded_or_removed_free_the_name() {
-    let sandbox = Sandbox::new();
+    let test_dir = TestDir::new();
     let fill = || {
-        let mut tx = jobs(&sandbox).sender(NAME).unwrap();
+        let mut tx = jobs(&test_dir).sender(NAME).unwrap();
         (0..2).for_each(|job| tx.send(&job).unwrap());
     };
     fill();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     assert_eq!(rx.close_now(), Ok(2));
     drop(rx);
-    assert!(is_empty(&sandbox));
+    assert!(is_empty(&test_dir));
     fill();
-    assert!(!is_empty(&sandbox));
-    Directory::at(sandbox.names()).unlink(NAME, false).unwrap();
-    assert!(is_empty(&sandbox));
+    assert!(!is_empty(&test_dir));
+    Directory::at(test_dir.names()).unlink(NAME, false).unwrap();
+    assert!(is_empty(&test_dir));
 }
 
 #[test]
 fn queue_closed_with_unreceived_messages_keeps_name() {
-    let sandbox = Sandbox::new();
-    let mut queue = jobs(&sandbox).open(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut queue = jobs(&test_dir).open(NAME).unwrap();
     queue.send(&1).unwrap();
     queue.close().unwrap();
     drop(queue);
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     assert_eq!(all(&mut rx), (vec![1], RecvError::Closed));
     drop(rx);
-    assert!(is_empty(&sandbox));
+    assert!(is_empty(&test_dir));
 }
 
 #[test]
 fn sender_killed_unreceived_messages_keep_name() {
-    let sandbox = Sandbox::new();
-    let dead = enter(&sandbox, "send_and_stay", 5);
-    board(&sandbox).meet(0, 2);
+    let test_dir = TestDir::new();
+    let dead = enter(&test_dir, "send_and_stay", 5);
+    counters(&test_dir).meet(0, 2);
     dead.kill();
-    let mut rx = jobs(&sandbox).receiver(NAME).unwrap();
+    let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     assert_eq!(all(&mut rx), (vec![5], RecvError::PeerDied));
     drop(rx);
-    assert!(is_empty(&sandbox));
+    assert!(is_empty(&test_dir));
 }

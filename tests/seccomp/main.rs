@@ -10,13 +10,13 @@ use membarrier::{
     pass_on_and_lose_membarrier, pass_on_without_membarrier, receive_one_and_lose_membarrier,
     take_turns_and_lose_membarrier, take_turns_without_membarrier,
 };
-use support::parts;
+use support::child_roles;
 use system_calls::{
     lock_and_unlock, make_a_system_call, send_and_receive_bytes, send_and_receive_in_queues, send_and_receive_values,
     store_and_load, take_permits_and_meet,
 };
 
-parts!(
+child_roles!(
     pass_on_and_lose_membarrier,
     pass_on_without_membarrier,
     receive_one_and_lose_membarrier,

@@ -12,7 +12,7 @@ use tombolo::pipe::{self, Pipe};
 use tombolo::queue;
 use tombolo::spawn::{Handover, handed};
 
-use crate::support::{Process, Sandbox, command, start, until};
+use crate::support::{Process, TestDir, command, start, until};
 use crate::{COUNT, filter};
 
 /// From here on membarrier(2) is refused to this thread, and to those that it starts.
@@ -60,7 +60,7 @@ fn take_turns(namespace: &Namespace, own: u64) {
 /// There and back: between two processes without it, and between one of them and this one.
 #[test]
 fn membarrier_refused_queues_work() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     for capacity in [2, 64] {
         let options = queue::Options::<u64>::new().capacity(capacity);
         let ((mut tx, there), (forth, between), (back, mut rx)) =
@@ -81,7 +81,7 @@ fn membarrier_refused_queues_work() {
 /// One process without it and one with it, then two without it.
 #[test]
 fn membarrier_refused_locks_and_semaphores_work() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     for refused in [&["1"][..], &["0", "1"]] {
         let plan = Namespace::builder().semaphore("first", 1).semaphore("second", 0).barrier("meeting", 2);
         let plan = plan.mutex("turn", 0_u64).condvar("changed").rw_lock("lock", 0_u64);
@@ -116,15 +116,15 @@ const FENCES: u32 = 2;
 
 #[test]
 fn membarrier_refused_later_waiter_tells_its_wakers() {
-    let sandbox = Sandbox::new();
-    let mut tx = values(&sandbox.names()).sender("name").unwrap();
-    let file = File::open(sandbox.names().join("name")).unwrap();
+    let test_dir = TestDir::new();
+    let mut tx = values(&test_dir.names()).sender("name").unwrap();
+    let file = File::open(test_dir.names().join("name")).unwrap();
     let word = || {
         let mut bytes = [0; 4];
         file.read_exact_at(&mut bytes, READABLE).unwrap();
         u32::from_ne_bytes(bytes)
     };
-    let child = start("receive_one_and_lose_membarrier", &[sandbox.names().to_str().unwrap()]);
+    let child = start("receive_one_and_lose_membarrier", &[test_dir.names().to_str().unwrap()]);
     until(|| word() & WAITERS != 0);
     // It announces itself, asks for the fence, is refused and says so: a few instructions, however
     // slow the machine.
@@ -151,7 +151,7 @@ pub fn pass_on_and_lose_membarrier(_: &[String]) {
 
 #[test]
 fn membarrier_refused_later_queues_work() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     for capacity in [2, 64] {
         let options = queue::Options::<u64>::new().capacity(capacity);
         let ((mut tx, there), (back, mut rx)) = (options.create_channel().unwrap(), options.create_channel().unwrap());
@@ -182,7 +182,7 @@ pub fn take_turns_and_lose_membarrier(_: &[String]) {
 
 #[test]
 fn membarrier_refused_later_pipes_locks_and_semaphores_work() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let plan = Namespace::builder().semaphore("first", 0).semaphore("second", 0).mutex("lock", 0_u64);
     let namespace = plan.create().unwrap();
     let (mut ours, theirs) = pipe::Options::<u64>::new().create_duplex().unwrap();

@@ -8,7 +8,7 @@ use tombolo::Namespace;
 use tombolo::pipe;
 use tombolo::queue;
 
-use crate::support::{Sandbox, message, start};
+use crate::support::{TestDir, message, start};
 use crate::{COUNT, filter};
 
 /// From here on this thread may write and exit. Any other system call ends the process by SIGSYS.
@@ -193,43 +193,43 @@ pub fn make_a_system_call(_: &[String]) {
 
 #[test]
 fn pipe_of_values_uncontended_makes_no_system_call() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("send_and_receive_values", &[]).finish();
 }
 
 #[test]
 fn pipe_of_bytes_uncontended_makes_no_system_call() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("send_and_receive_bytes", &[]).finish();
 }
 
 #[test]
 fn queue_uncontended_makes_no_system_call() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("send_and_receive_in_queues", &[]).finish();
 }
 
 #[test]
 fn locks_uncontended_make_no_system_call() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("lock_and_unlock", &[]).finish();
 }
 
 #[test]
 fn values_uncontended_make_no_system_call() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("store_and_load", &[]).finish();
 }
 
 #[test]
 fn semaphores_and_barriers_uncontended_make_no_system_call() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     start("take_permits_and_meet", &[]).finish();
 }
 
 #[test]
 fn seccomp_system_call_ends_the_process() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let status = start("make_a_system_call", &[]).wait();
     assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGSYS, "{status:#x}");
 }

@@ -10,7 +10,7 @@ mod sweep;
 mod crash;
 mod transfer;
 
-use support::parts;
+use support::child_roles;
 use transfer::{work, work_beside_a_child};
 
-parts![work, work_beside_a_child];
+child_roles![work, work_beside_a_child];

@@ -16,7 +16,7 @@ use tombolo::queue;
 use tombolo::spawn::{Handover, handed};
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
 
-use crate::support::{Board, Process, Sandbox, alone, command, fork};
+use crate::support::{Process, SharedCounters, TestDir, alone, command, fork};
 
 const NAME: &str = "name";
 const SHORT: Duration = Duration::from_millis(150);
@@ -25,16 +25,16 @@ fn values() -> pipe::Options<u64> {
     pipe::Options::new().capacity(4)
 }
 
-fn named(sandbox: &Sandbox) -> pipe::Options<u64> {
-    values().directory(sandbox.names())
+fn named(test_dir: &TestDir) -> pipe::Options<u64> {
+    values().directory(test_dir.names())
 }
 
 fn copy(descriptor: &OwnedFd) -> OwnedFd {
     descriptor.try_clone().unwrap()
 }
 
-fn live_on(sandbox: &Sandbox) {
-    while sandbox.names().exists() {
+fn live_on(test_dir: &TestDir) {
+    while test_dir.names().exists() {
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -106,7 +106,7 @@ impl Worker {
 
 #[test]
 fn spawn_child_killed_behind_shell_is_reported_dead() {
-    let _sandbox = Sandbox::new();
+    let _sandbox = TestDir::new();
     let mut worker = hire(wrapped(&command("work", &[])));
     assert_ne!(worker.pid, u64::from(worker.child.id()));
     assert_eq!(worker.child.try_wait().unwrap(), None, "the shell lives");
@@ -115,8 +115,8 @@ fn spawn_child_killed_behind_shell_is_reported_dead() {
 
 #[test]
 fn spawn_child_killed_beside_its_own_child_is_reported_dead() {
-    let sandbox = Sandbox::new();
-    let file = sandbox.file("child");
+    let test_dir = TestDir::new();
+    let file = test_dir.file("child");
     let worker = hire(command("work_beside_a_child", &[file.to_str().unwrap()]));
     let child = fs::read_to_string(&file).unwrap();
     assert!(fs::exists(format!("/proc/{child}")).unwrap(), "that child lives");
@@ -125,11 +125,11 @@ fn spawn_child_killed_beside_its_own_child_is_reported_dead() {
 
 #[test]
 fn spawn_fork_in_between_keeps_no_endpoint() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let (tx, mut rx) = named(&sandbox).create().unwrap();
-    fs::create_dir_all(sandbox.names()).unwrap();
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let (tx, mut rx) = named(&test_dir).create().unwrap();
+    fs::create_dir_all(test_dir.names()).unwrap();
     let handover = Handover::new(Command::new("true")).give("end", tx).unwrap();
-    let _bystander = fork(&alone, || live_on(&sandbox));
+    let _bystander = fork(&alone, || live_on(&test_dir));
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "it is in transit");
     // The child ends without having taken it.
     handover.spawn().unwrap().wait().unwrap();
@@ -138,11 +138,11 @@ fn spawn_fork_in_between_keeps_no_endpoint() {
 
 #[test]
 fn descriptor_in_transit_copied_by_fork_is_alive_until_closed() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    fs::create_dir_all(sandbox.names()).unwrap();
+    let (alone, test_dir) = (alone(), TestDir::new());
+    fs::create_dir_all(test_dir.names()).unwrap();
     let (tx, mut rx) = values().create().unwrap();
     let descriptor = tx.into_fd().unwrap();
-    let bystander = fork(&alone, || live_on(&sandbox));
+    let bystander = fork(&alone, || live_on(&test_dir));
     drop(descriptor);
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut));
     bystander.kill();
@@ -151,15 +151,15 @@ fn descriptor_in_transit_copied_by_fork_is_alive_until_closed() {
 
 #[test]
 fn descriptor_taken_copies_in_forks_hold_nothing() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    fs::create_dir_all(sandbox.names()).unwrap();
+    let (alone, test_dir) = (alone(), TestDir::new());
+    fs::create_dir_all(test_dir.names()).unwrap();
     let (tx, mut rx) = values().create().unwrap();
     let mut descriptor = Some(tx.into_fd().unwrap());
-    let _bystander = fork(&alone, || live_on(&sandbox));
+    let _bystander = fork(&alone, || live_on(&test_dir));
     let worker = fork(&alone, || {
         let mut tx: Sender<u64> = values().from_fd(descriptor.take().unwrap()).unwrap();
         tx.send(&1).unwrap();
-        live_on(&sandbox);
+        live_on(&test_dir);
     });
     assert_eq!(rx.recv(), Ok(1));
     worker.kill();
@@ -168,7 +168,7 @@ fn descriptor_taken_copies_in_forks_hold_nothing() {
 
 #[test]
 fn spawn_by_forked_child_is_refused() {
-    let (alone, _sandbox) = (alone(), Sandbox::new());
+    let (alone, _sandbox) = (alone(), TestDir::new());
     let (tx, mut rx) = values().create().unwrap();
     let mut handover = Some(Handover::new(Command::new("true")).give("end", tx).unwrap());
     fork(&alone, || {
@@ -195,14 +195,14 @@ fn spawn_label_used_twice_is_refused_and_both_endpoints_close() {
 
 #[test]
 fn descriptor_taken_copy_is_refused_ever_after() {
-    let sandbox = Sandbox::new();
-    let mut rx = named(&sandbox).receiver(NAME).unwrap();
+    let test_dir = TestDir::new();
+    let mut rx = named(&test_dir).receiver(NAME).unwrap();
     let refused = |descriptor: &OwnedFd| {
         let error = values().from_fd::<Sender<u64>>(copy(descriptor)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidOptions);
         assert!(error.to_string().contains("picked up already"), "{error}");
     };
-    let stale = named(&sandbox).sender(NAME).unwrap().into_fd().unwrap();
+    let stale = named(&test_dir).sender(NAME).unwrap().into_fd().unwrap();
     let tx: Sender<u64> = values().from_fd(copy(&stale)).unwrap();
     refused(&stale);
     // In transit once more.
@@ -217,7 +217,7 @@ fn descriptor_taken_copy_is_refused_ever_after() {
     refused(&descriptor);
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
     // Copies do not keep others from opening the name.
-    let mut tx = named(&sandbox).sender(NAME).unwrap();
+    let mut tx = named(&test_dir).sender(NAME).unwrap();
     refused(&stale);
     refused(&descriptor);
     tx.send(&2).unwrap();
@@ -227,41 +227,41 @@ fn descriptor_taken_copy_is_refused_ever_after() {
 #[test]
 fn descriptor_in_transit_endpoint_is_in_use() {
     // Alone: a copy in the fork of another test would be alive.
-    let (_alone, sandbox) = (alone(), Sandbox::new());
-    let mut rx = named(&sandbox).receiver(NAME).unwrap();
-    let descriptor = named(&sandbox).sender(NAME).unwrap().into_fd().unwrap();
-    assert_eq!(named(&sandbox).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid: 0 });
-    let standing = || Directory::at(sandbox.names()).inspect(NAME).unwrap().participants[0].status;
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let mut rx = named(&test_dir).receiver(NAME).unwrap();
+    let descriptor = named(&test_dir).sender(NAME).unwrap().into_fd().unwrap();
+    assert_eq!(named(&test_dir).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid: 0 });
+    let standing = || Directory::at(test_dir.names()).inspect(NAME).unwrap().participants[0].status;
     assert_eq!(standing(), ParticipantStatus::Alive);
     drop(descriptor);
     assert_eq!(standing(), ParticipantStatus::Dead);
-    let mut tx = named(&sandbox).sender(NAME).unwrap();
+    let mut tx = named(&test_dir).sender(NAME).unwrap();
     tx.send(&1).unwrap();
     assert_eq!((rx.recv(), rx.recv()), (Err(RecvError::PeerDied), Ok(1)));
 }
 
 #[test]
 fn descriptor_taken_by_two_at_once_one_is_refused() {
-    let (alone, sandbox) = (alone(), Sandbox::new());
-    let board = Board::at(&sandbox.file("board"));
+    let (alone, test_dir) = (alone(), TestDir::new());
+    let counters = SharedCounters::at(&test_dir.file("counters"));
     for round in 0..30 {
         let (tx, mut rx) = values().create().unwrap();
         let mut descriptor = Some(tx.into_fd().unwrap());
-        board.word(1).store(0, Ordering::SeqCst);
+        counters.word(1).store(0, Ordering::SeqCst);
         let mut take = || {
             let descriptor = descriptor.take().unwrap();
-            board.meet(0, 2);
+            counters.meet(0, 2);
             match values().from_fd::<Sender<u64>>(descriptor) {
                 Ok(mut tx) => tx.send(&round).unwrap(),
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
-                    board.word(1).fetch_add(1, Ordering::SeqCst);
+                    counters.word(1).fetch_add(1, Ordering::SeqCst);
                 }
             }
         };
         let both = [fork(&alone, &mut take), fork(&alone, &mut take)];
         both.into_iter().for_each(Process::finish);
-        assert_eq!(board.word(1).load(Ordering::SeqCst), 1, "one of them is refused");
+        assert_eq!(counters.word(1).load(Ordering::SeqCst), 1, "one of them is refused");
         assert_eq!((rx.recv(), rx.recv()), (Ok(round), Err(RecvError::Closed)));
     }
 }

@@ -9,7 +9,7 @@ mod queue;
 use pipe::*;
 use queue::*;
 
-support::parts!(
+support::child_roles!(
     send_pipe_bytes,
     send_pipe_values,
     receive_pipe_bytes,

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Board, Sandbox, message, number_of, start, storm_length, storm_numbers, until};
+use crate::support::{SharedCounters, TestDir, message, number_of, start, stress_factor, stress_random, until};
 use tombolo::pipe;
 use tombolo::{RecvError, SendError};
 
@@ -43,11 +43,11 @@ fn number_of_value(value: Value) -> u64 {
 }
 
 /// Where a victim stores its progress: messages that are sent or received for certain.
-struct Progress(Board);
+struct Progress(SharedCounters);
 
 impl Progress {
     fn at(path: &str) -> Self {
-        Self(Board::at(Path::new(path)))
+        Self(SharedCounters::at(Path::new(path)))
     }
 
     fn set(&self, count: u64) {
@@ -99,23 +99,23 @@ pub fn receive_pipe_values(arguments: &[String]) {
 /// `survivor` returns when it has learnt of the death; `after` gets what it returned and the
 /// progress of the victim.
 fn stress<S: Send>(role: &str, survivor: impl Fn(&str) -> S + Sync, after: impl Fn(&str, S, u64)) {
-    let mut random = storm_numbers(0x5EED);
-    for round in 0..ROUNDS * storm_length() {
-        let sandbox = Sandbox::new();
-        let (names, board) = (sandbox.names(), sandbox.file("board"));
-        let (names, board) = (names.to_str().unwrap(), board.to_str().unwrap());
-        let progress = Progress::at(board);
+    let mut random = stress_random(0x5EED);
+    for round in 0..ROUNDS * stress_factor() {
+        let test_dir = TestDir::new();
+        let (names, counters) = (test_dir.names(), test_dir.file("counters"));
+        let (names, counters) = (names.to_str().unwrap(), counters.to_str().unwrap());
+        let progress = Progress::at(counters);
         let delay = Duration::from_micros(random.below(1 << (round % 15)));
         let left = thread::scope(|scope| {
             let survivor = scope.spawn(|| survivor(names));
-            let victim = start(role, &[names, board]);
+            let victim = start(role, &[names, counters]);
             until(|| progress.get() > 0);
             thread::sleep(delay);
             victim.kill();
             survivor.join().unwrap()
         });
         after(names, left, progress.get());
-        assert_eq!(sandbox.litter(), [""; 0]);
+        assert_eq!(test_dir.leftovers(), [""; 0]);
     }
 }
 

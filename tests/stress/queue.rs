@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Board, Process, Random, Sandbox, message, say, start, storm_length, storm_numbers, until};
+use crate::support::{
+    Process, Random, SharedCounters, TestDir, message, report, start, stress_factor, stress_random, until,
+};
 use memmap2::{MmapOptions, MmapRaw};
 use tombolo::queue;
 use tombolo::{RecvError, SendError};
@@ -58,11 +60,11 @@ fn nth_large(sender: u64, number: u64) -> Large {
 
 /// The words that the processes of the test with stopped processes share. Senders are actors 0 to
 /// 4, receivers 5 to 9.
-struct Game(Board);
+struct Game(SharedCounters);
 
 impl Game {
     fn at(path: &str) -> Self {
-        Self(Board::at(Path::new(path)))
+        Self(SharedCounters::at(Path::new(path)))
     }
 
     fn is_over(&self) -> bool {
@@ -165,26 +167,26 @@ pub fn go_on_receiving(arguments: &[String]) {
 
 #[test]
 fn queue_participants_stopped_midway_others_go_on() {
-    let sandbox = Sandbox::new();
-    let (names, board) = (sandbox.names(), sandbox.file("board"));
-    let (names, board) = (names.to_str().unwrap(), board.to_str().unwrap());
-    let game = Game::at(board);
+    let test_dir = TestDir::new();
+    let (names, counters) = (test_dir.names(), test_dir.file("counters"));
+    let (names, counters) = (names.to_str().unwrap(), counters.to_str().unwrap());
+    let game = Game::at(counters);
     let mut tx = large_for_all(names).sender(NAME).unwrap();
     let mut rx = large_for_all(names).receiver(NAME).unwrap();
     let actors: Vec<_> = (0..ACTORS)
         .map(|actor| {
             let role = if actor < SENDERS { "go_on_sending" } else { "go_on_receiving" };
-            start(role, &[names, board, &(actor % SENDERS).to_string()])
+            start(role, &[names, counters, &(actor % SENDERS).to_string()])
         })
         .collect();
-    let mut random = storm_numbers(0x570B);
+    let mut random = stress_random(0x570B);
     let (mut stops, mut hits, mut most) = (0_u64, [0_u64; 3], 0);
     let mut tokens = 0;
     let reached = |actors: &[usize], goals: &[u64]| {
         actors.iter().zip(goals).all(|(&actor, &goal)| game.done(actor).load(Ordering::SeqCst) >= goal)
     };
     // Senders, receivers, and both at once, until each was stopped within an operation.
-    while stops < 60 * storm_length() || hits.contains(&0) {
+    while stops < 60 * stress_factor() || hits.contains(&0) {
         let case = (stops % 3) as usize;
         let is_victim = |actor: usize| match case {
             0 => actor == VICTIM,
@@ -240,8 +242,8 @@ fn queue_participants_stopped_midway_others_go_on() {
     serves_whole(&mut tx, &mut rx, |number| nth_large(0, number));
     assert_eq!((tx.stats().lost, tx.stats().dropped), (0, 0));
     drop((tx, rx));
-    assert_eq!(sandbox.litter(), [""; 0]);
-    say(&format!(
+    assert_eq!(test_dir.leftovers(), [""; 0]);
+    report(&format!(
         "stopped {stops} times; in the middle: {} of a send, {} of a receive, {} of either or both; up to {most} slots out \
          of service; {total} messages",
         hits[0], hits[1], hits[2]
@@ -363,23 +365,23 @@ impl Log {
     }
 }
 
-/// The arguments of a process: the names, the board, its log, and its number.
+/// The arguments of a process: the names, the counters, its log, and its number.
 struct Role {
     names: String,
-    board: Board,
+    counters: SharedCounters,
     log: Log,
     id: u64,
 }
 
 impl Role {
     fn from(arguments: &[String]) -> Self {
-        let [names, board, log, id] = arguments else { panic!("{arguments:?}") };
-        let (board, log) = (Board::at(Path::new(board)), Log::at(Path::new(log)));
-        Self { names: names.clone(), board, log, id: id.parse().unwrap() }
+        let [names, counters, log, id] = arguments else { panic!("{arguments:?}") };
+        let (counters, log) = (SharedCounters::at(Path::new(counters)), Log::at(Path::new(log)));
+        Self { names: names.clone(), counters, log, id: id.parse().unwrap() }
     }
 
     fn is_over(&self) -> bool {
-        self.board.word(0).load(Ordering::SeqCst) == 1
+        self.counters.word(0).load(Ordering::SeqCst) == 1
     }
 
     /// The log of a sender has one entry: how many messages it has sent for certain.
@@ -487,8 +489,8 @@ pub fn wait_for_the_rest(arguments: &[String]) {
 
 /// The processes of a run, living and killed.
 struct Stress {
-    sandbox: Sandbox,
-    board: Board,
+    test_dir: TestDir,
+    counters: SharedCounters,
     places: Vec<(&'static str, u64, Option<Process>)>,
     /// Role and number of each process that ever ran, and whether it was killed.
     everybody: Vec<(&'static str, u64, bool)>,
@@ -509,30 +511,30 @@ struct Balance {
 
 impl Stress {
     fn new(roles: &[&'static str]) -> Self {
-        let sandbox = Sandbox::new();
-        let board = Board::at(&sandbox.file("board"));
+        let test_dir = TestDir::new();
+        let counters = SharedCounters::at(&test_dir.file("counters"));
         let places = roles.iter().map(|&role| (role, 0, None)).collect();
-        let mut stress = Self { sandbox, board, places, everybody: Vec::new() };
+        let mut stress = Self { test_dir, counters, places, everybody: Vec::new() };
         (0..roles.len()).for_each(|place| stress.enter(place));
         stress
     }
 
     fn names(&self) -> String {
-        self.sandbox.names().to_str().unwrap().to_string()
+        self.test_dir.names().to_str().unwrap().to_string()
     }
 
     fn log(&self, id: u64) -> std::path::PathBuf {
-        self.sandbox.file(&format!("log-{id}"))
+        self.test_dir.file(&format!("log-{id}"))
     }
 
     /// Starts a process for a vacant place.
     fn enter(&mut self, place: usize) {
         let id = self.everybody.len() as u64 + 1;
-        let (names, board, log) = (self.sandbox.names(), self.sandbox.file("board"), self.log(id));
+        let (names, counters, log) = (self.test_dir.names(), self.test_dir.file("counters"), self.log(id));
         let (role, holder, process) = &mut self.places[place];
         if process.is_none() {
-            let [names, board, log] = [&names, &board, &log].map(|path| path.to_str().unwrap());
-            *process = Some(start(role, &[names, board, log, &id.to_string()]));
+            let [names, counters, log] = [&names, &counters, &log].map(|path| path.to_str().unwrap());
+            *process = Some(start(role, &[names, counters, log, &id.to_string()]));
             *holder = id;
             self.everybody.push((role, id, false));
         }
@@ -572,7 +574,7 @@ impl Stress {
 
     /// Lets all processes leave: first all others, then the receivers.
     fn calm(&mut self) {
-        self.board.word(0).store(1, Ordering::SeqCst);
+        self.counters.word(0).store(1, Ordering::SeqCst);
         let mut processes: Vec<_> = self.places.iter_mut().map(|(role, _, process)| (*role, process.take())).collect();
         processes.sort_by_key(|(role, _)| role.starts_with("receive"));
         processes.into_iter().filter_map(|(_, process)| process).for_each(Process::finish);
@@ -628,14 +630,14 @@ fn check(balance: &Balance, lost: u64, batch: usize) {
     assert!(balance.missing <= taken && lost <= taken, "{said}");
     assert!(balance.received + lost <= balance.sent + balance.killed_senders, "{said}");
     assert!(balance.received + lost + taken >= balance.sent, "{said}");
-    say(&said);
+    report(&said);
 }
 
 #[test]
 fn queue_of_values_participants_killed_accounts_for_every_message() {
     let roles = ["send_values", "send_values", "send_values", "receive_values", "receive_values", "receive_values"];
     let mut stress = Stress::new(&roles);
-    stress.run_for(&mut storm_numbers(0xBAD5EED), Duration::from_secs(4 * storm_length()));
+    stress.run_for(&mut stress_random(0xBAD5EED), Duration::from_secs(4 * stress_factor()));
     let options = values(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
     stress.calm();
@@ -645,7 +647,7 @@ fn queue_of_values_participants_killed_accounts_for_every_message() {
     let lost = tx.stats().lost;
     serves_whole(&mut tx, &mut rx, nth_value);
     drop((tx, rx));
-    assert_eq!(stress.sandbox.litter(), [""; 0]);
+    assert_eq!(stress.test_dir.leftovers(), [""; 0]);
     check(&stress.balance(), lost, 1);
 }
 
@@ -653,7 +655,7 @@ fn queue_of_values_participants_killed_accounts_for_every_message() {
 fn queue_of_bytes_participants_killed_accounts_for_every_message() {
     let roles = ["send_bytes", "send_bytes", "send_bytes", "receive_bytes", "receive_bytes", "receive_bytes"];
     let mut stress = Stress::new(&roles);
-    stress.run_for(&mut storm_numbers(0xBADF00D), Duration::from_secs(4 * storm_length()));
+    stress.run_for(&mut stress_random(0xBADF00D), Duration::from_secs(4 * stress_factor()));
     let options = bytes(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
     stress.calm();
@@ -677,7 +679,7 @@ fn queue_of_bytes_participants_killed_accounts_for_every_message() {
         }
     }
     drop((tx, rx));
-    assert_eq!(stress.sandbox.litter(), [""; 0]);
+    assert_eq!(stress.test_dir.leftovers(), [""; 0]);
     check(&stress.balance(), stats.lost, 1);
 }
 
@@ -709,8 +711,8 @@ fn queue_repairers_killed_accounts_for_every_message() {
     ];
     let (leavers, receivers, senders, mortals) = (0..3, 5..7, 7..9, 0..7);
     let mut stress = Stress::new(&roles);
-    let mut random = storm_numbers(0x4E9A14);
-    let path = stress.sandbox.names().join(NAME);
+    let mut random = stress_random(0x4E9A14);
+    let path = stress.test_dir.names().join(NAME);
     until(|| path.exists());
     let region = File::options().read(true).write(true).open(path).unwrap();
     let sent = |stress: &Stress| -> u64 {
@@ -722,7 +724,7 @@ fn queue_repairers_killed_accounts_for_every_message() {
         let leaver = caught.get(roles[leavers.start]).copied().unwrap_or_default();
         leaver >= 5 && caught.values().sum::<u64>() >= leaver + 5
     };
-    while rounds < 60 * storm_length() || !enough(&caught) {
+    while rounds < 60 * stress_factor() || !enough(&caught) {
         let goal = sent(&stress) + 10;
         until(|| sent(&stress) >= goal); // they go on
         thread::sleep(Duration::from_micros(random.below(1 << (rounds % 11))));
@@ -762,12 +764,12 @@ fn queue_repairers_killed_accounts_for_every_message() {
     let lost = tx.stats().lost;
     serves_whole(&mut tx, &mut rx, |number| [number; 4096]);
     drop((tx, rx));
-    assert_eq!(stress.sandbox.litter(), [""; 0]);
+    assert_eq!(stress.test_dir.leftovers(), [""; 0]);
     let balance = stress.balance();
     // No sender was killed, so the number of lost messages is known, up to those received and not
     // yet logged.
     assert_eq!(balance.received + balance.missing, balance.sent);
     assert!(lost <= balance.missing, "{balance:?}, lost: {lost}: some were counted twice");
     check(&balance, lost, LARGE_BATCH);
-    say(&format!("{rounds} rounds; killed while repairing: {caught:?}"));
+    report(&format!("{rounds} rounds; killed while repairing: {caught:?}"));
 }

@@ -1,6 +1,6 @@
 //! Child processes, temporary directories and a watchdog for the tests.
 //!
-//! A child process is this test binary, started again in one of its roles (`parts!`, [`start`]), or
+//! A child process is this test binary, started again in one of its roles (`child_roles!`, [`start`]), or
 //! a fork where the test is about that ([`fork`]). It is killed when its parent thread ends.
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
@@ -22,7 +22,7 @@ use memmap2::{MmapOptions, MmapRaw};
 
 /// How long a test may take. TEST_PATIENCE sets it, in seconds.
 fn time_limit() -> Duration {
-    Duration::from_secs(number_from_env("TEST_PATIENCE").unwrap_or(180 * storm_length()))
+    Duration::from_secs(number_from_env("TEST_PATIENCE").unwrap_or(180 * stress_factor()))
 }
 
 /// A number from the environment, by which `./check proof` makes tests longer.
@@ -30,23 +30,23 @@ fn number_from_env(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// By which factor stress tests are longer than usual. TEST_STORM sets it.
-pub fn storm_length() -> u64 {
-    number_from_env("TEST_STORM").unwrap_or(1)
+/// By which factor stress tests are longer than usual. TEST_STRESS sets it.
+pub fn stress_factor() -> u64 {
+    number_from_env("TEST_STRESS").unwrap_or(1)
 }
 
 /// The random numbers of a stress test. TEST_SEED changes them.
-pub fn storm_numbers(usual: u64) -> Random {
+pub fn stress_random(usual: u64) -> Random {
     Random(number_from_env("TEST_SEED").map_or(usual, |seed| usual ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1)
 }
 
 /// A directory that is removed at the end of the test. If the test hangs, it ends the process.
-pub struct Sandbox {
+pub struct TestDir {
     directory: PathBuf,
     _watchdog: mpsc::Sender<()>,
 }
 
-impl Sandbox {
+impl TestDir {
     pub fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let directory = loop {
@@ -63,7 +63,7 @@ impl Sandbox {
         let limit = time_limit();
         thread::spawn(move || {
             if alarm.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                say(&format!("{test} hangs: giving up after {limit:?}"));
+                report(&format!("{test} hangs: giving up after {limit:?}"));
                 remove_all();
                 // SAFETY: ends the process, and with it every process that it has started.
                 unsafe { libc::_exit(99) };
@@ -78,7 +78,7 @@ impl Sandbox {
     }
 
     /// The files that are left in the directory of named regions.
-    pub fn litter(&self) -> Vec<OsString> {
+    pub fn leftovers(&self) -> Vec<OsString> {
         let entries = fs::read_dir(self.names()).into_iter().flatten();
         entries.map(|entry| entry.unwrap().file_name()).collect()
     }
@@ -104,14 +104,14 @@ fn remove_all() {
     }
 }
 
-impl Drop for Sandbox {
+impl Drop for TestDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
 
 /// Writes a line to standard error, even if the test passes.
-pub fn say(text: &str) {
+pub fn report(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
@@ -188,7 +188,7 @@ const ARGUMENTS: &str = "TEST_ARGUMENTS";
 
 /// Lists the functions that a child process can be started to run. Each gets its arguments.
 #[allow(unused_macros, reason = "some test binaries only fork")]
-macro_rules! parts {
+macro_rules! child_roles {
     ($($role:ident),+ $(,)?) => {
         /// Runs the role for which this process was started, if any.
         #[test]
@@ -199,7 +199,7 @@ macro_rules! parts {
 }
 
 #[allow(unused_imports, reason = "some test binaries only fork")]
-pub(crate) use parts;
+pub(crate) use child_roles;
 
 pub type Role = (&'static str, fn(&[String]));
 
@@ -261,9 +261,9 @@ pub fn alone() -> Alone {
 }
 
 /// Words in a file that the processes of a test share to coordinate.
-pub struct Board(MmapRaw);
+pub struct SharedCounters(MmapRaw);
 
-impl Board {
+impl SharedCounters {
     pub fn at(path: &Path) -> Self {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
         file.set_len(4096).unwrap();

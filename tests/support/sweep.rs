@@ -20,7 +20,7 @@ use std::thread;
 
 use memmap2::{MmapOptions, MmapRaw};
 
-use super::support::{Alone, Process, Sandbox, alone, fork, say};
+use super::support::{Alone, Process, TestDir, alone, fork, report};
 
 /// The region of the operation.
 pub const NAME: &str = "crash";
@@ -59,7 +59,7 @@ impl Victim {
             }
             // Unwinding would be swept as well.
             panic::set_hook(Box::new(|panic| {
-                say(&format!("the victim panicked: {panic}"));
+                report(&format!("the victim panicked: {panic}"));
                 // SAFETY: ends the child.
                 unsafe { libc::_exit(101) };
             }));
@@ -222,18 +222,18 @@ struct ReportOnDrop(CrashPoint);
 
 impl Drop for ReportOnDrop {
     fn drop(&mut self) {
-        say(&format!("the victim was killed at {:?}", self.0));
+        report(&format!("the victim was killed at {:?}", self.0));
     }
 }
 
 /// How many points a sweep has reached, by kind.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub struct SweepCounts {
     pub calls: usize,
     pub changes: usize,
 }
 
-impl Swept {
+impl SweepCounts {
     /// Asserts that the sweep has reached at least this many points.
     pub fn covers(&self, calls: usize, changes: usize) {
         assert!(self.calls >= calls && self.changes >= changes, "{self:?} of at least {calls} and {changes}");
@@ -247,7 +247,7 @@ pub fn sweep<S, O: FnOnce()>(
     before: impl Fn(&Path) -> S,
     prepare: impl Fn(&Path) -> O,
     after: impl Fn(&Path, S),
-) -> Swept {
+) -> SweepCounts {
     sweep_first(usize::MAX, before, prepare, after)
 }
 
@@ -257,7 +257,7 @@ pub fn sweep_first<S, O: FnOnce()>(
     before: impl Fn(&Path) -> S,
     prepare: impl Fn(&Path) -> O,
     after: impl Fn(&Path, S),
-) -> Swept {
+) -> SweepCounts {
     sweep_points(calls, before, prepare, |_, _, _| {}, after)
 }
 
@@ -268,7 +268,7 @@ pub fn sweep_stopping<S, O: FnOnce()>(
     prepare: impl Fn(&Path) -> O,
     meanwhile: impl Fn(&Path, &S),
     after: impl Fn(&Path, S),
-) -> Swept {
+) -> SweepCounts {
     let stop = |victim: &mut Victim, names: &Path, survivor: &S| {
         meanwhile(names, survivor);
         while victim.resume(libc::PTRACE_SYSCALL) != Stopped::Trapped {}
@@ -282,12 +282,12 @@ fn sweep_points<S, O: FnOnce()>(
     prepare: impl Fn(&Path) -> O,
     there: impl Fn(&mut Victim, &Path, &S),
     after: impl Fn(&Path, S),
-) -> Swept {
+) -> SweepCounts {
     let alone = alone();
     // Returns whether the victim reached the point, or None if it cannot be traced.
     let kill_at = |point: CrashPoint| {
-        let sandbox = Sandbox::new();
-        let names = sandbox.names();
+        let test_dir = TestDir::new();
+        let names = test_dir.names();
         let survivor = before(&names);
         let mut victim = Victim::start(&alone, || prepare(&names))?;
         let on_failure = ReportOnDrop(point);
@@ -302,16 +302,16 @@ fn sweep_points<S, O: FnOnce()>(
         }
         victim.process.kill();
         after(&names, survivor);
-        assert_eq!(sandbox.litter(), [""; 0], "left behind");
+        assert_eq!(test_dir.leftovers(), [""; 0], "left behind");
         forget(on_failure);
         Some(reached)
     };
-    let mut swept = Swept::default();
+    let mut swept = SweepCounts::default();
     let mut point = CrashPoint { calls: 0, changes: 1 };
     while swept.calls < calls {
         let Some(reached) = kill_at(point) else {
-            say("SKIPPED: ptrace is not permitted here, nothing was swept");
-            return Swept { calls: usize::MAX, changes: usize::MAX };
+            report("SKIPPED: ptrace is not permitted here, nothing was swept");
+            return SweepCounts { calls: usize::MAX, changes: usize::MAX };
         };
         match (reached, point.changes) {
             // The next change; after the last one the next call and its changes.
@@ -321,20 +321,20 @@ fn sweep_points<S, O: FnOnce()>(
             (false, _) => point = CrashPoint { calls: point.calls + 1, changes: 0 },
         }
     }
-    say(&format!("{}: {swept:?}", thread::current().name().unwrap_or_default()));
+    report(&format!("{}: {swept:?}", thread::current().name().unwrap_or_default()));
     swept
 }
 
 /// The guard that [`fork`] requires, within a sweep.
-pub fn within() -> Alone {
+pub fn nested_guard() -> Alone {
     static WITHIN: Mutex<()> = Mutex::new(());
     WITHIN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Within a sweep: kills another process after its operation has changed the region `changes`
 /// times. Returns false if it made fewer changes, or if ptrace is not permitted.
-pub fn wreck<O: FnOnce()>(names: &Path, changes: usize, prepare: impl FnOnce() -> O) -> bool {
-    let Some(mut victim) = Victim::start(&within(), prepare) else { return false };
+pub fn kill_after_changes<O: FnOnce()>(names: &Path, changes: usize, prepare: impl FnOnce() -> O) -> bool {
+    let Some(mut victim) = Victim::start(&nested_guard(), prepare) else { return false };
     let reached = victim.pass_changes(&names.join(NAME), changes);
     victim.process.kill();
     reached
