@@ -1,10 +1,15 @@
 #![doc = include_str!("../docs/architecture.md")]
 #![deny(unsafe_code, missing_docs)]
+// Bytes of other processes must not be able to cause a panic. Not in Cargo.toml: there it would hold
+// for tests, too.
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(target_os = "linux")]
 
 mod endpoint;
 mod error;
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
+#[allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod fuzzing;
 pub mod inspect;
 mod message;
@@ -18,6 +23,9 @@ mod raw;
 mod region;
 pub mod spawn;
 mod sys;
+#[cfg(feature = "__test-hooks")]
+#[doc(hidden)]
+pub mod test_hooks;
 mod wait;
 
 pub mod sync {

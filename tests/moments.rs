@@ -179,7 +179,7 @@ fn condvar_notified_between_unlock_and_sleep_wakes() {
             (namespace, opener)
         },
         |names| {
-            tombolo::fuzzing::disable_liveness_interval();
+            tombolo::test_hooks::disable_liveness_interval();
             let namespace: &'static Namespace = Box::leak(Box::new(plan(names).open(NAME).unwrap()));
             let mutex: &'static _ = Box::leak(Box::new(namespace.mutex::<u64>("mutex").unwrap()));
             let condition = namespace.condvar("condition").unwrap();

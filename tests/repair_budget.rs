@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use memmap2::{MmapOptions, MmapRaw};
 use support::{TestDir, alone, fork};
 use tombolo::Namespace;
-use tombolo::fuzzing::effort;
+use tombolo::test_hooks::liveness_effort;
 use tombolo::queue;
 
 const NAME: &str = "crowd";
@@ -119,9 +119,9 @@ fn ends(test_dir: &TestDir, participants: usize) -> (queue::Sender<u64>, queue::
 
 /// The cost of an action: questions, words, and an upper bound on the number of checks.
 fn cost<R>(action: impl FnOnce() -> R) -> (u64, u64, u64) {
-    let (before, began) = (effort(), Instant::now());
+    let (before, began) = (liveness_effort(), Instant::now());
     action();
-    let after = effort();
+    let after = liveness_effort();
     let checks = began.elapsed().as_nanos() / SLICE.as_nanos() + 1;
     (after.0 - before.0, after.1 - before.1, checks as u64)
 }

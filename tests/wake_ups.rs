@@ -32,7 +32,7 @@ const ROUNDS: u64 = 3000;
 
 /// Must be called first in each process.
 fn endless() {
-    tombolo::fuzzing::disable_liveness_interval();
+    tombolo::test_hooks::disable_liveness_interval();
 }
 
 fn test_dir() -> TestDir {

@@ -1,12 +1,14 @@
 //! The library against arbitrary bytes: one body for the fuzzer (`fuzz/`) and for the replay of its corpora
-//! (`tests/corpus.rs`). Not part of the API.
+//! (`corpus.rs`). Not part of the API.
 //!
 //! An input is a set-up and a script of operations. Rings are driven in two ways: *honest*, where both sides keep the
 //! protocol and a plain queue says what must come out; *hostile*, where words change under both sides, between operations
 //! and between any two accesses of one, and only bounds and an end are promised. A function panics if, and only if, a promise is broken.
 
-mod algorithms;
-mod many;
+mod raw_objects;
+#[cfg(test)]
+mod corpus;
+mod mpmc;
 mod objects;
 mod queue;
 mod table;
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
-pub use many::many_ring;
+pub use mpmc::mpmc_ring;
 pub use objects::objects;
 pub use queue::queue_region;
 pub use table::open_table;
@@ -52,18 +54,6 @@ fn in_time(run: impl FnOnce()) {
     run();
     let took = crate::sys::run_time() - began;
     assert!(took <= MOST, "an input took {took:?}");
-}
-
-/// What this thread has spent so far on finding out about others: requests to the kernel about locks, and shared words that it has looked
-/// at. Tests of lateness count, they do not measure time.
-pub fn effort() -> (u64, u64) {
-    (crate::sys::file_lock::calls(), crate::region::repair::scanned_words())
-}
-
-/// From here on no slice ends a sleep of this process, and only wake-ups do. For tests in which one that does not come is to be noticed;
-/// a process that waits like that does not hear of deaths.
-pub fn disable_liveness_interval() {
-    crate::wait::disable_liveness_interval();
 }
 
 /// An input, read from its front; behind its end all is zero.

@@ -46,7 +46,7 @@ const PID: u64 = (1 << 23) - 1;
 pub fn objects(data: &[u8]) {
     let mut input = Input(data);
     match input.byte() % 4 {
-        0 => algorithms::drive(&mut input),
+        0 => raw_objects::drive(&mut input),
         1 => World::<u64, u16>::drive(&mut input),
         2 => World::<[u8; 3], [u8; 12]>::drive(&mut input),
         _ => World::<[u64; 9], u64>::drive(&mut input),

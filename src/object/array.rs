@@ -1,7 +1,5 @@
 //! An array whose elements any process may get and set whole.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! A meeting of processes.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

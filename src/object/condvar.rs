@@ -1,7 +1,5 @@
 //! Waiting for a condition under a mutex.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,8 +6,6 @@
 //! all who sleep, so it leaves them one chance before its own. Thus nobody starves; and a waiter that was killed or stopped delays
 //! the others by no more than that millisecond, and those whose calls do not wait for as long by 20 ms.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,7 +1,5 @@
 //! Mutual exclusion between processes, and what it protects.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};

@@ -1,7 +1,5 @@
 //! A lock for one writer or any number of readers, between processes.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,7 +1,5 @@
 //! Permits that processes take and give.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! A value that any process may load and store whole.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! The sending half of a pipe.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::time::{Duration, Instant};
 

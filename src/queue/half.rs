@@ -1,7 +1,5 @@
 //! What both halves of a queue have: a lane, the ring, the pool; and attempts upon them.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::sync::Arc;
 

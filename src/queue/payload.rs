@@ -11,8 +11,6 @@
 //! as a file, because memory for the longest message many times over is there only once it is used, and if there is none
 //! then that must be an error and not a signal.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::OnceLock;

@@ -1,7 +1,5 @@
 //! The receiving half of a queue.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;

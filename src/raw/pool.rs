@@ -93,6 +93,7 @@ impl<M: Memory> Pool<M> {
     }
 
     /// Gives back what a dead lane took and did not send. `take_out` takes out of a list, sorted by place, what is in a message.
+    #[allow(dead_code, reason = "used by models and fuzzers")]
     pub(crate) fn reclaim(
         &self,
         lane: usize,

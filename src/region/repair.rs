@@ -24,17 +24,13 @@ pub(crate) const MAX_CHECKS: usize = 64;
 /// Shared words that are looked at between two looks at the clock.
 const WORDS_PER_CLOCK_CHECK: usize = 256;
 
+#[cfg(feature = "__test-hooks")]
 thread_local! {
-    /// Shared words that this thread has looked at on behalf of others, for tests.
-    static SCANNED: Cell<u64> = const { Cell::new(0) };
+    /// Shared words that this thread has scanned, for tests.
+    pub(crate) static SCANNED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// See [`SCANNED`].
-pub(crate) fn scanned_words() -> u64 {
-    SCANNED.get()
-}
-
-/// What one look after others may still cost.
+/// What one call may still spend on looking after dead participants.
 pub(crate) struct Budget {
     end: Option<Instant>,
     limit: usize,
@@ -101,6 +97,7 @@ impl Budget {
 
     /// Whether so many more shared words may be looked at.
     pub(crate) fn may_scan(&self, words: usize) -> bool {
+        #[cfg(feature = "__test-hooks")]
         SCANNED.set(SCANNED.get() + words as u64);
         let since = self.words.get() + words;
         if since < WORDS_PER_CLOCK_CHECK {

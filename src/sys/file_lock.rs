@@ -6,18 +6,15 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(feature = "__test-hooks")]
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+#[cfg(feature = "__test-hooks")]
 thread_local! {
-    /// Questions and requests of this thread, for tests.
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// See [`CALLS`].
-pub(crate) fn calls() -> u64 {
-    CALLS.get()
+    /// Calls of this thread, for tests.
+    pub(crate) static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Takes the exclusive lock of one byte; false if another description holds it. Taking one's own again is fine.
@@ -58,6 +55,7 @@ pub(crate) fn locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> i
 }
 
 fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, start: u64, length: u64) -> io::Result<libc::flock> {
+    #[cfg(feature = "__test-hooks")]
     CALLS.set(CALLS.get() + 1);
     // SAFETY: all zeros is a valid flock; OFD commands require l_pid = 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };

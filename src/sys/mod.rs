@@ -25,6 +25,7 @@ pub(crate) fn now() -> u64 {
 }
 
 /// How long this thread has run so far: what others do on the machine does not count.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn run_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)

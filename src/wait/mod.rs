@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 pub(crate) use self::end::WaitEnd;
 use self::poll_backoff::PollBackoff;
 pub use self::strategy::WaitStrategy;
-pub(crate) use self::strategy::{LIVENESS_INTERVAL, disable_liveness_interval};
+pub(crate) use self::strategy::LIVENESS_INTERVAL;
+#[cfg(feature = "__test-hooks")]
+pub use self::strategy::disable_liveness_interval;
 use self::strategy::{SPIN_TIME, YIELD_TIME, sleep_bound};
 use crate::primitive::spin_loop;
 use crate::raw::event_count::EventCount;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "__test-hooks")]
 use crate::primitive::{AtomicU32, Ordering};
 
 /// What a blocking call does while it waits.
@@ -36,21 +37,25 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(90);
 const SHORT_SLEEPS: u32 = 16;
 
 /// Stands for no bound at all.
+#[cfg(feature = "__test-hooks")]
 const UNBOUNDED: Duration = Duration::from_secs(1 << 30);
 
 /// 1: see [`disable_liveness_interval`].
+#[cfg(feature = "__test-hooks")]
 static IS_DISABLED: AtomicU32 = AtomicU32::new(0);
 
+#[cfg(feature = "__test-hooks")]
 /// For tests of wake-ups: from here on the interval ends no sleep of this process. So a missing wake-up
 /// is a sleep without end, instead of one that is a little longer. Deaths are noticed no more, except
 /// through others.
-pub(crate) fn disable_liveness_interval() {
+pub fn disable_liveness_interval() {
     IS_DISABLED.store(1, Ordering::Relaxed); // nothing is ordered by it
 }
 
 /// The bound on the next sleep, after `sleeps` of them. Called on the way to sleep only.
 pub(super) fn sleep_bound(sleeps: u32) -> Duration {
     match sleeps {
+        #[cfg(feature = "__test-hooks")]
         _ if IS_DISABLED.load(Ordering::Relaxed) == 1 => UNBOUNDED,
         ..SHORT_SLEEPS => LIVENESS_INTERVAL,
         _ => IDLE_INTERVAL,

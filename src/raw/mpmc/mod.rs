@@ -673,6 +673,7 @@ impl<M: Memory> Ring<M> {
 
     /// Sends one message, which `fill` writes; it is called again if the slot was passed over meanwhile.
     #[inline]
+    #[allow(dead_code, reason = "used by models and fuzzers")]
     pub(crate) fn push(&mut self, mut fill: impl FnMut(&[AtomicU64])) -> Result<Push, Corrupt> {
         if self.push_at_once(0, &mut fill)? { Ok(Push::Done(1)) } else { self.push_many(1, |_, payload| fill(payload)) }
     }
@@ -736,6 +737,7 @@ impl<M: Memory> Ring<M> {
 
     /// Receives one message, which `take` reads.
     #[inline]
+    #[allow(dead_code, reason = "used by models and fuzzers")]
     pub(crate) fn pop(&mut self, mut take: impl FnMut(&[AtomicU64])) -> Result<Pop, Corrupt> {
         if self.pop_at_once(&mut take)?.is_some() {
             Ok(Pop::Done(1))

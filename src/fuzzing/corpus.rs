@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::fuzzing;
+use crate::fuzzing;
 
 /// Far longer than any input needs: one that is still busy then hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,8 +58,8 @@ fn corpus_value_ring_finds_nothing() {
 }
 
 #[test]
-fn corpus_many_ring_finds_nothing() {
-    replay("many_ring", fuzzing::many_ring);
+fn corpus_mpmc_ring_finds_nothing() {
+    replay("mpmc_ring", fuzzing::mpmc_ring);
 }
 
 #[test]
@@ -89,6 +89,6 @@ fn corpus_every_target_is_replayed() {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();
     targets.sort();
     let replayed =
-        ["byte_ring", "many_ring", "objects", "open_header", "open_table", "queue_region", "value_ring", "whole_pipe"];
+        ["byte_ring", "mpmc_ring", "objects", "open_header", "open_table", "queue_region", "value_ring", "whole_pipe"];
     assert_eq!(targets, replayed);
 }

@@ -19,7 +19,7 @@ pub(super) fn drive(input: &mut Input) {
     let setup = input.byte();
     let count = 1 << (setup & 3);
     let lengths = [0, READERS, MARKS, PLACES as usize, CONTROL + count * STRIDE];
-    let groups = lengths.map(|length| many::cells(DATA + length));
+    let groups = lengths.map(|length| mpmc::cells(DATA + length));
     let word = |index| Word(Arc::clone(&groups[0]), index);
     let words = |group: usize| Words(Arc::clone(&groups[group]));
     for _ in 0..setup >> 2 {

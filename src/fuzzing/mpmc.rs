@@ -130,7 +130,7 @@ impl Books {
 }
 
 /// A ring for many: honest participants who are slow or die in the middle, or any words at all.
-pub fn many_ring(data: &[u8]) {
+pub fn mpmc_ring(data: &[u8]) {
     in_time(|| drive(data));
 }
 
