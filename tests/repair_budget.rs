@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use memmap2::{MmapOptions, MmapRaw};
 use support::{TestDir, alone, fork};
 use tombolo::Namespace;
-use tombolo::test_hooks::liveness_effort;
 use tombolo::queue;
+use tombolo::test_hooks::liveness_effort;
 
 const NAME: &str = "crowd";
 const CAPACITY: usize = 32;

@@ -5,12 +5,12 @@
 //! protocol and a plain queue says what must come out; *hostile*, where words change under both sides, between operations
 //! and between any two accesses of one, and only bounds and an end are promised. A function panics if, and only if, a promise is broken.
 
-mod raw_objects;
 #[cfg(test)]
 mod corpus;
 mod mpmc;
 mod objects;
 mod queue;
+mod raw_objects;
 mod table;
 
 use std::collections::VecDeque;

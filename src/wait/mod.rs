@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::end::WaitEnd;
 use self::poll_backoff::PollBackoff;
-pub use self::strategy::WaitStrategy;
 pub(crate) use self::strategy::LIVENESS_INTERVAL;
+pub use self::strategy::WaitStrategy;
 #[cfg(feature = "__test-hooks")]
 pub use self::strategy::disable_liveness_interval;
 use self::strategy::{SPIN_TIME, YIELD_TIME, sleep_bound};
