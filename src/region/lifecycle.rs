@@ -64,7 +64,7 @@ impl Region {
     /// Removes the name, if it still leads to this region. The caller has locked membership, or
     /// forces it.
     fn retire(&self) -> Result<()> {
-        self.word(header::REGION_STATE).store(header::RETIRED, Ordering::Release);
+        self.word(header::REGION_STATE).store(header::RETIRED, Ordering::Release); // edge: region-state
         match self.path() {
             Some(named) if !self.is_nested() => unlink(&named.path, self.id()).map(drop),
             _ => Ok(()),
@@ -302,6 +302,7 @@ impl Registration {
     }
 
     fn change_stage(&self, from: u32, to: u32) -> bool {
+        // edge: registration-stage
         self.stage.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 

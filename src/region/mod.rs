@@ -118,7 +118,7 @@ impl Region {
             word.store(value, Ordering::Relaxed); // published by the magic number
         }
         // Last, though nobody can see the file yet: a copy of an unfinished one must not pass for a region.
-        self.word(header::MAGIC).store(header::MAGIC_NUMBER, Ordering::Release);
+        self.word(header::MAGIC).store(header::MAGIC_NUMBER, Ordering::Release); // edge: magic-number
     }
 
     /// Opens what has this name now.
@@ -290,6 +290,7 @@ impl Region {
     }
 
     pub(crate) fn is_active(&self) -> bool {
+        // edge: region-state
         self.word(header::REGION_STATE).load(Ordering::Acquire) == header::ACTIVE
     }
 

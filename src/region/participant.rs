@@ -104,6 +104,7 @@ impl<'a> Participants<'a> {
 
     pub(super) fn record(self, index: usize) -> Record {
         let words = self.region.words(self.at(index), word::WORDS);
+        // edge: participant-record
         let load = |at: usize| words.get(at).map_or(0, |word| word.load(Ordering::Acquire));
         let namespace = load(word::PID_NAMESPACE);
         let identity = Identity {
@@ -121,7 +122,7 @@ impl<'a> Participants<'a> {
         // Relaxed: published by the store of the namespace.
         self.region.word(at + word::PID).store(identity.pid, Ordering::Relaxed);
         self.region.word(at + word::STARTED).store(identity.started, Ordering::Relaxed);
-        self.region.word(at + word::PID_NAMESPACE).store(namespace, Ordering::Release);
+        self.region.word(at + word::PID_NAMESPACE).store(namespace, Ordering::Release); // edge: participant-record
     }
 
     /// Completes a record whose identity is stored. From here on the others see the participant.
@@ -130,7 +131,7 @@ impl<'a> Participants<'a> {
         // Relaxed: published by the state.
         self.region.word(at + word::ROLE).store(role, Ordering::Relaxed);
         self.region.word(at + word::JOINS).fetch_add(1, Ordering::Relaxed);
-        self.region.word(at + word::STATE).store(JOINED, Ordering::Release);
+        self.region.word(at + word::STATE).store(JOINED, Ordering::Release); // edge: participant-record
     }
 
     /// The PID in a record. 0: none.
@@ -140,10 +141,12 @@ impl<'a> Participants<'a> {
 
     /// The state in a record. It may be invalid.
     pub(crate) fn state(self, index: usize) -> u64 {
+        // edge: participant-record
         self.region.word(self.at(index) + word::STATE).load(Ordering::Acquire)
     }
 
     pub(crate) fn set_state(self, index: usize, state: u64) {
+        // edge: participant-record
         self.region.word(self.at(index) + word::STATE).store(state, Ordering::Release);
     }
 
@@ -182,7 +185,8 @@ impl<'a> Participants<'a> {
             Ok(true) | Err(_) => return ParticipantStatus::Alive,
             Ok(false) => {}
         }
-        fence(Ordering::SeqCst); // what the process wrote before the lock was freed is visible after the answer
+        // edge: kernel-lock. What the process wrote before its lock was freed is visible after the answer.
+        fence(Ordering::SeqCst);
         let record = self.record(index);
         match record.state {
             VACANT => ParticipantStatus::Vacant,

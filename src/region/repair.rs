@@ -12,16 +12,17 @@ use crate::region::Region;
 use crate::region::participant::{JOINED, LEAVING, ParticipantStatus, VACANT};
 use crate::sys::Deadline;
 
-/// How long one call looks after others.
+/// How long one call may spend.
 const MAX_TIME: Duration = Duration::from_millis(1);
 
-/// What is had even when the deadline is near or over. Otherwise one who never waits for long would never get anything done.
+/// The least, even when the deadline is near or over. Otherwise a process that never waits for long
+/// would never finish a repair.
 const MIN_TIME: Duration = Duration::from_micros(200);
 
-/// Lanes that one call asks the kernel about.
+/// Participants that one call checks.
 pub(crate) const MAX_CHECKS: usize = 64;
 
-/// Shared words that are looked at between two looks at the clock.
+/// Shared words that are scanned between two looks at the clock.
 const WORDS_PER_CLOCK_CHECK: usize = 256;
 
 #[cfg(feature = "__test-hooks")]
@@ -52,24 +53,24 @@ impl Budget {
         }
     }
 
-    /// For a call that has to be back by then.
+    /// For a call that must return by the deadline.
     pub(crate) fn until(deadline: Deadline) -> Self {
         let now = Instant::now();
         let end = deadline.map_or(now + MAX_TIME, |deadline| deadline.min(now + MAX_TIME));
         Self::new(Some(end.max(now + MIN_TIME)), MAX_CHECKS)
     }
 
-    /// For a call that may take long, as often as it has to.
+    /// For a call that may take long, with a bounded number of checks.
     pub(crate) fn bounded() -> Self {
         Self::new(None, MAX_CHECKS)
     }
 
-    /// For a call that is to do everything.
+    /// For a call that does everything.
     pub(crate) fn unlimited() -> Self {
         Self::new(None, usize::MAX)
     }
 
-    /// As much renewed, in what is left of the time; a little is left in any case.
+    /// The same number of checks again, in the remaining time, of which there is always a little.
     pub(crate) fn renewed(&self) -> Self {
         Self::new(self.end.map(|end| end.max(Instant::now() + MIN_TIME)), self.limit)
     }
@@ -95,7 +96,7 @@ impl Budget {
         true
     }
 
-    /// Whether so many more shared words may be looked at.
+    /// Whether that many more shared words may be scanned.
     pub(crate) fn may_scan(&self, words: usize) -> bool {
         #[cfg(feature = "__test-hooks")]
         SCANNED.set(SCANNED.get() + words as u64);
@@ -114,24 +115,25 @@ impl Budget {
 /// What the kernel said of one index.
 #[derive(Clone, Copy)]
 struct Answer {
-    /// Who it was about: how many had sat there.
+    /// Identifies the process: how many had joined there before.
     joins: u64,
     status: ParticipantStatus,
     round: u64,
 }
 
-/// What the kernel said of the participants of a region. That somebody lives is remembered for one round only; that somebody is dead stays true: nobody
-/// sits down in that index before it is repaired, and who does then is another one.
+/// What the kernel answered about the participants of a region. That one is alive is remembered for one
+/// round only. That one is dead stays true: no process joins there before the repair, and one that
+/// joins after it is another one.
 #[derive(Default)]
 pub(crate) struct StatusCache {
     participants: Vec<Option<Answer>>,
     round: u64,
-    /// How many deaths were found so far.
+    /// Deaths found so far.
     pub(crate) found: u64,
 }
 
 impl StatusCache {
-    /// From here on everybody who lived may have died.
+    /// From here on every participant that lived may have died.
     pub(crate) fn next_round(&mut self, region: &Region) {
         self.round += 1;
         self.participants.resize(region.participants().len(), None);
@@ -142,7 +144,7 @@ impl StatusCache {
         match region.participants().state(index) {
             JOINED | LEAVING => {}
             VACANT => return Some(ParticipantStatus::Vacant),
-            // Left, or repaired: nobody is there.
+            // Left, or repaired: no process is there.
             _ => return Some(ParticipantStatus::Left),
         }
         let joins = region.participants().joins(index);
@@ -157,7 +159,7 @@ impl StatusCache {
         }
         let status = region.participants().status(index);
         if !region.participants().is_occupied(index) || region.participants().joins(index) != joins {
-            return Some(ParticipantStatus::Alive); // somebody has just come or gone: another time
+            return Some(ParticipantStatus::Alive); // one has just joined or left: another time
         }
         self.found += u64::from(status == ParticipantStatus::Dead);
         if let Some(place) = self.participants.get_mut(index) {
@@ -167,24 +169,24 @@ impl StatusCache {
     }
 }
 
-/// Where the looks of one participant after the others have got.
+/// Where one participant's search for dead ones has got to.
 #[derive(Default)]
 pub(crate) struct RepairScan {
     pub(crate) statuses: StatusCache,
     pub(crate) cursor: usize,
 }
 
-/// What one look has done.
+/// What one step of it did.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct RepairOutcome {
-    /// Lanes that serve renewed.
+    /// Participants repaired.
     pub(crate) repaired: usize,
-    /// Lanes that it is done with.
+    /// Participants scanned.
     pub(crate) scanned: usize,
 }
 
 impl RepairScan {
-    /// The next of the dead, up to `limit`, and how many participants that takes one past. A index of one's own is left out.
+    /// The next dead participants, up to `limit`, and how many participants that scans. `own` is left out.
     pub(crate) fn find_dead(
         &mut self,
         region: &Region,
@@ -210,7 +212,7 @@ impl RepairScan {
         (dead, scanned)
     }
 
-    /// The next look begins so many participants further.
+    /// The next search begins that many participants further.
     pub(crate) fn advance(&mut self, region: &Region, scanned: usize) {
         self.cursor = (self.cursor + scanned) % region.participants().len().max(1);
     }
