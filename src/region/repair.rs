@@ -112,7 +112,7 @@ impl Budget {
     }
 }
 
-/// What the kernel said of one index.
+/// What the kernel answered about one participant.
 #[derive(Clone, Copy)]
 struct Answer {
     /// Identifies the process: how many had joined there before.
@@ -139,7 +139,7 @@ impl StatusCache {
         self.participants.resize(region.participants().len(), None);
     }
 
-    /// What is to be said of a index. None: the budget does not allow a question.
+    /// A participant's status. None: the budget does not allow a check.
     pub(crate) fn status(&mut self, region: &Region, index: usize, budget: &Budget) -> Option<ParticipantStatus> {
         match region.participants().state(index) {
             JOINED | LEAVING => {}
