@@ -7,10 +7,10 @@
 
 use std::error::Error;
 
-use tombolo::QueueOptions;
+use tombolo::queue;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let numbers = QueueOptions::values::<u64>();
+    let numbers = queue::Options::<u64>::new();
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some("send") => {

@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use tombolo::{SyncError, Value};
+use tombolo::sync::{SyncError, Value};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // The first process creates it, and the last one removes it.
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{}", temperature.load()?);
     loop {
-        match temperature.wait_changed(Duration::from_secs(60)) {
+        match temperature.wait_for_change(Duration::from_secs(60)) {
             Ok(degrees) => println!("{degrees}"),
             Err(SyncError::TimedOut) => {}
             Err(error) => return Err(error.into()),
