@@ -1,4 +1,4 @@
-#![doc = include_str!("../docs/architecture.md")]
+#![doc = include_str!("../docs/guide.md")]
 #![deny(unsafe_code, missing_docs)]
 // Bytes of other processes must not be able to cause a panic. Not in Cargo.toml: there it would hold
 // for tests, too.

@@ -142,7 +142,7 @@ pub(crate) fn check(region: &Region, kind: RegionKind, element: ElementType, lim
         return Err(wrong_type(kind, layout.element(), element));
     }
     if element == ElementType::Bytes && layout.max_message_bytes() > limit {
-        let found = format_args!("messages of up to {} bytes", layout.max_message_bytes());
+        let found = format!("messages of up to {} bytes", layout.max_message_bytes());
         return Err(wrong_type(kind, found, format_args!("of up to {limit}: see max_message_bytes")));
     }
     Ok(())

@@ -521,7 +521,7 @@ impl NamespaceBuilder {
 
     fn lay_out(&self) -> Result<(Table, Layout)> {
         if let Some((name, story)) = &self.refused {
-            let doing = format_args!("plan the queue {name:?}");
+            let doing = format!("plan the queue {name:?}");
             let remedy = "choose options that a queue can have";
             return Err(Error::new(ErrorKind::InvalidOptions, doing, story, "a queue", remedy));
         }

@@ -4,7 +4,7 @@
 //! cache would cost a third of that. Two cores that sit far apart move lines eight times slower than memory does. Which of the
 //! two this machine is, now, cannot be asked (a hypervisor moves CPUs about), so it is measured while
 //! sending: now and then a window of messages goes the other way, and the faster way wins.
-//! docs/decisions/0002-stores.md has the figures.
+//! docs/decisions/0002-non-temporal-stores.md has the figures.
 
 use std::time::{Duration, Instant};
 

@@ -15,7 +15,7 @@
 //!
 //! Crash: nothing of it outlives the process. A peer that lies about its index costs a pause, or the advantage of one.
 //!
-//! Source: our own; the figures are in docs/decisions/0011-one-message.md, 0012-loops-and-calls.md and 0014-distance.md.
+//! Source: our own; the figures are in docs/decisions/0011-single-message-path.md, 0012-hot-loops.md and 0014-mpmc-pacing.md.
 
 /// What one side's looks have come to so far.
 #[derive(Debug, Default)]

@@ -119,13 +119,12 @@ impl Directory {
                 (true, true) => format!("a symbolic link of user {owner}"),
                 (true, false) => format!("something else, of user {owner} and mode {mode:o}"),
             };
-            let remedy =
-                format_args!("remove it{}, or {elsewhere}", if is_ours { "" } else { " (as that user or root)" });
+            let remedy = format!("remove it{}, or {elsewhere}", if is_ours { "" } else { " (as that user or root)" });
             return Err(Error::new(ErrorKind::Permission, action, found, "a directory", remedy));
         }
         if self.is_default && (!is_ours || mode & 0o077 != 0) {
-            let found = format_args!("a directory of user {owner} and mode {mode:o}");
-            let expected = format_args!("one of user {} and mode 700", memory::user());
+            let found = format!("a directory of user {owner} and mode {mode:o}");
+            let expected = format!("one of user {} and mode 700", memory::user());
             let remedy = match is_ours {
                 true => format!("look who else was in there, then `chmod 700` or remove it; or {elsewhere}"),
                 false => format!("have root or that user remove it, or {elsewhere}"),

@@ -141,7 +141,7 @@ impl Region {
             return Self::from_file(file, None, settings);
         }
         let refuse = |found: &dyn fmt::Display, remedy| {
-            let expected = format_args!("a sealed one, or a named one of user {} on tmpfs", memory::user());
+            let expected = format!("a sealed one, or a named one of user {} on tmpfs", memory::user());
             Err(Error::new(ErrorKind::Permission, action, found, expected, remedy))
         };
         // Checked first: another kind of file system may be served by a process, which may never answer.

@@ -61,7 +61,7 @@ impl Bounds {
         if steps <= most || self.len.is_some() {
             return Ok(());
         }
-        let found = format_args!("{steps} slots, blocks and permits to look through");
+        let found = format!("{steps} slots, blocks and permits to look through");
         Err(Self::too_large(action, found, format_args!("at most {most}")))
     }
 

@@ -53,7 +53,7 @@ impl Unreadable {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        let action = format_args!("remove the region {:?} ({})", self.path.name, self.path.path.display());
+        let action = format!("remove the region {:?} ({})", self.path.name, self.path.path.display());
         Error::io(action, error, "use a file system with open-file-description locks (tmpfs, ext4, xfs, btrfs)")
     }
 

@@ -3,7 +3,7 @@
 //! A peer may scribble over a payload while it is being copied, and that must give wrong bytes, not undefined
 //! behaviour. So payloads go as Relaxed atomic words, or by assembly: long ones, and values on their way out; no reference to
 //! plain bytes ever points into shared memory. A payload whose length is no multiple of eight has a
-//! zero-padded last word. docs/decisions/0001-copying.md has the figures.
+//! zero-padded last word. docs/decisions/0001-copying-payloads.md has the figures.
 
 #![allow(unsafe_code)]
 

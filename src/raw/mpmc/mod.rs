@@ -82,7 +82,7 @@
 //! - (R1) repairer: `verdict` names position and new count, (R2) the slot is released, (R3) the count is stored, (R4) the verdict is
 //!   cleared, (R5) the slot is put back, if it was passed over. The next repairer finishes R3 if, and only if, R2 was done.
 //!
-//! Source: Vyukov's bounded queue (per-slot sequence); marks, intents and repair are our own. docs/decisions/0008-marks.md tells why
+//! Source: Vyukov's bounded queue (per-slot sequence); marks, intents and repair are our own. docs/decisions/0008-skip-marks.md tells why
 //! marks are words of their own.
 
 use crate::primitive::{
