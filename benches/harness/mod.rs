@@ -1,0 +1,8 @@
+//! What every benchmark of two sides needs: two CPUs, a payload, and a probe of the link between the CPUs.
+//!
+//! Shared by benches/spsc.rs and benches/rivals; uses std, libc and bytemuck.
+
+pub mod payload;
+pub mod pin;
+pub mod probe;
+pub mod stats;
