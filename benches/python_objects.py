@@ -87,7 +87,7 @@ SHARED = {
 
 
 def work(participant, made, start_line, count, answers):
-    """Does so many operations, and says when it began and ended."""
+    """Does `count` operations, and sends when it began and ended."""
     subject, act = made
     pin(participant)
     batch = act(subject)

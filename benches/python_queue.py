@@ -52,7 +52,7 @@ def consume(queue, start_line, size, count, answers):
 
 
 def turn(size, count):
-    """How many seconds so many messages take."""
+    """Returns the seconds that `count` messages take."""
     context = get_context("fork")
     queue, start_line = context.Queue(SLOTS), context.Barrier(2)
     here, there = context.Pipe(duplex=False)

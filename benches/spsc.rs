@@ -1,11 +1,11 @@
 //! Tombolo beside what the system offers, from one producer to one consumer, message by message.
 //!
-//! The consumer is this process, on CPU 1. The producer is this program again, in a second process on
-//! CPU 0; for `sync_channel`, which connects threads only, it is a thread. Each message is written and
-//! read word by word.
+//! The consumer is this process, on CPU 1. The producer is this program again, in a second process
+//! on CPU 0; for `sync_channel`, which connects threads only, it is a thread. Each message is written
+//! and read word by word.
 //!
-//! `cargo bench --bench spsc` measures all cases, `-- --quick` takes less time, and `-- tombolo` leaves
-//! out the others.
+//! `cargo bench --bench spsc` measures all cases, `-- --quick` takes less time, and `-- tombolo`
+//! leaves out the others.
 
 use std::convert::Infallible;
 use std::env;
@@ -332,7 +332,7 @@ impl<P: Port> Peer<P> {
     }
 
     fn measure(&mut self, case: Case, count: u64) -> Duration {
-        // First some that do not count: they wake the producer and fill the ring as far as it stays full.
+        // Some that do not count go first: they wake the producer and fill the ring.
         let lead = if case.answers() { 100 } else { case.slots() as u64 };
         self.counts.send(&(lead + count)).expect(GONE);
         let (mut fill, mut check) = (Fill::default(), Check::default());

@@ -1,4 +1,4 @@
-//! What every benchmark of two sides needs: two CPUs, a payload, and a probe of the link between the CPUs.
+//! What benchmarks of two sides need: two CPUs, a payload, and a probe of the link between them.
 //!
 //! Shared by benches/spsc.rs and benches/rivals; uses std, libc and bytemuck.
 

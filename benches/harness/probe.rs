@@ -1,7 +1,7 @@
 //! How far apart the two CPUs are right now.
 //!
 //! A virtual machine's CPUs move between cores that share a cache and cores that do not. Numbers
-//! taken in different regimes cannot be compared, so a probe runs before and after each measurement.
+//! of different regimes cannot be compared, so a probe runs before and after each measurement.
 
 use std::fmt;
 use std::hint::spin_loop;

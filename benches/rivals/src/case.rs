@@ -28,7 +28,7 @@ pub enum Work {
     Bytes,
     /// One thread sends a message and receives it.
     Alone,
-    /// Readers load a value that nobody stores.
+    /// Readers load a value without a writer.
     Load,
     /// Readers load a value that a writer stores as fast as it can.
     LoadBusy,

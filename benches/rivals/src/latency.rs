@@ -2,7 +2,7 @@
 
 use hdrhistogram::Histogram;
 
-/// Returns `CLOCK_MONOTONIC` in nanoseconds. Unlike an `Instant`, it can be sent to another process.
+/// Returns `CLOCK_MONOTONIC` in nanoseconds, which other processes can use, unlike an `Instant`.
 pub fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer.

@@ -46,7 +46,7 @@ pub fn main(suite: &dyn Suite) -> Result<()> {
     let args = Args::from_arg_matches(&Args::command().about(suite.about()).get_matches())?;
     let subjects = subjects::all();
     if let Some(peer) = &args.peer {
-        return subject::play_participant(peer, &suite.cases(), &subjects);
+        return subject::run_participant(peer, &suite.cases(), &subjects);
     }
     clean_up_when_stopped();
     args.options.compare(suite, &subjects)

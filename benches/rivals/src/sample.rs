@@ -14,7 +14,7 @@ pub struct Sample {
     pub ops: Vec<u64>,
     /// p50 and p99 in nanoseconds, if single operations were timed.
     pub latency: Option<[u64; 2]>,
-    /// Nanoseconds of an operation in the median of many short batches, if one participant was alone.
+    /// Nanoseconds of an operation in the median short batch, if one participant was alone.
     pub batch_nanos: Option<f64>,
     /// Share of the turn in which no participant waited for its CPU, if only that share counts.
     pub undisturbed: Option<f64>,

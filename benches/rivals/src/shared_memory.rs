@@ -1,4 +1,4 @@
-//! Anonymous memory that other processes can map, and what they wait with. It leaves no file behind.
+//! Anonymous memory that other processes can map, and futexes. It leaves no file behind.
 
 use std::fs::File;
 use std::io;

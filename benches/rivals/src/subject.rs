@@ -51,8 +51,8 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Plays the participant that `Job::participant` started, with those arguments and others of the suite.
-pub fn play_participant(args: &[String], cases: &[Case], subjects: &[Box<dyn Subject>]) -> Result<()> {
+/// Runs the participant that `Job::participant` started, with these arguments and the suite's.
+pub fn run_participant(args: &[String], cases: &[Case], subjects: &[Box<dyn Subject>]) -> Result<()> {
     let [leader, subject, case, count, peer @ ..] = args else { unreachable!("clap counts them") };
     die_with(leader.parse()?)?;
     let case = *cases.iter().find(|c| c.to_string() == *case).context("no such case")?;

@@ -1,4 +1,4 @@
-//! Measures what the others lose when one participant of a queue is stopped or killed in mid-operation.
+//! Measures what the others lose when a participant of a queue is stopped or killed.
 
 use std::env;
 use std::fmt::Display;
@@ -33,7 +33,7 @@ struct Args {
     worker: Option<Vec<String>>,
 }
 
-const LABEL: &str = "fault-impact";
+const LABEL: &str = "worker";
 const PRODUCERS: usize = 4;
 const WORKERS: usize = 8;
 

@@ -344,7 +344,7 @@ fn observe(job: &Job, counters: &SharedCounters) -> Observed {
 fn evaluate(job: &Job, counters: &SharedCounters, observed: Observed) -> Sample {
     let Observed { mut intervals, delays, until } = observed;
     let participants = job.case.participants();
-    // A wait in progress is not known; those that ended after the last look count as an interval of their own.
+    // A wait is known when it is over; those that ended after the last look are one more interval.
     let slots = counters.slots[..participants].iter();
     let delays = slots.zip(delays).map(|(slot, before)| slot.delay.load(Relaxed).saturating_sub(before)).collect();
     intervals.push(Interval { elapsed: until.elapsed(), ops: vec![0; participants], delays });

@@ -73,7 +73,7 @@ impl<const N: usize, const SLEEP: u64> Object for Files<N, SLEEP> {
                 sync.write(value, GRACE).expect("it can be written");
             });
         } else {
-            // SAFETY: nobody reads for longer than the grace period.
+            // SAFETY: no reader reads for longer than the grace period.
             participant.repeat(|| match unsafe { sync.read::<[u64; N]>(false) } {
                 Ok(value) => check_value(participant, &value),
                 Err(_) => participant.count_failed(),

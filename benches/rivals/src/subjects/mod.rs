@@ -119,7 +119,7 @@ fn receive_each<M: Message>(batch: usize, reader: &mut Reader, receive: impl FnM
     iter::from_fn(receive).take(batch).map(|message| reader.read(message.words())).count()
 }
 
-/// Runs `$run` with `$M` as the type that has so many words.
+/// Runs `$run` with `$M` as the type of that many words.
 macro_rules! with_type_of {
     ($words:expr, $M:ident => $run:expr, $($n:literal $type:ty),*) => {
         match $words {

@@ -59,7 +59,7 @@ impl<W: Words> Link for Queue<W> {
 
     fn create(case: &Case) -> Result<Self> {
         let name = CString::new(format!("/tombolo-mpmc-{}", process::id()))?;
-        // SAFETY: zeros are attributes, the name is a C string, and a fresh descriptor has no other owner.
+        // SAFETY: zeros are attributes, the name is a C string, and a new descriptor has no owner.
         let file = unsafe {
             let mut attributes: libc::mq_attr = mem::zeroed();
             attributes.mq_maxmsg = case.slots.min(limit("msg_max")?) as _;

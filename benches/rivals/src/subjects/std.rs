@@ -78,12 +78,12 @@ impl Object for Isolated<Mutex<u64>> {
     }
 
     fn run(&self, case: &Case, _: usize, participant: &Participant) -> Result<()> {
-        lock_all(participant, case, || self.0.lock().expect("nobody panics"), |count| **count += 1);
+        lock_all(participant, case, || self.0.lock().expect("no owner panics"), |count| **count += 1);
         Ok(())
     }
 
     fn total(&self) -> u64 {
-        *self.0.lock().expect("nobody panics")
+        *self.0.lock().expect("no owner panics")
     }
 }
 
@@ -95,14 +95,14 @@ impl Object for Isolated<RwLock<u64>> {
     fn run(&self, case: &Case, _: usize, participant: &Participant) -> Result<()> {
         match case.work {
             Work::Lock(Section::Read) => {
-                lock_all(participant, case, || self.0.read().expect("nobody panics"), |count| _ = black_box(**count));
+                lock_all(participant, case, || self.0.read().expect("no owner panics"), |count| _ = black_box(**count));
             }
-            _ => lock_all(participant, case, || self.0.write().expect("nobody panics"), |count| **count += 1),
+            _ => lock_all(participant, case, || self.0.write().expect("no owner panics"), |count| **count += 1),
         }
         Ok(())
     }
 
     fn total(&self) -> u64 {
-        *self.0.read().expect("nobody panics")
+        *self.0.read().expect("no owner panics")
     }
 }

@@ -160,7 +160,7 @@ impl Run for AtomicValue<u64> {
     }
 }
 
-const INTACT: &str = "nobody dies with the lock";
+const INTACT: &str = "no owner dies";
 
 impl Run for Mutex<()> {
     single!(Self::new(()));
