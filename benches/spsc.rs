@@ -32,7 +32,7 @@ use harness::payload::{Check, Fill, Message, Words};
 use harness::pin::{CONSUMER, PRODUCER, have_both, pin};
 use harness::probe::with_probe;
 
-#[allow(dead_code)] // benches/rivals uses more of it
+#[allow(dead_code, unused_imports)] // benches/rivals uses all of it, and runs its tests
 mod harness;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
