@@ -1,8 +1,8 @@
 //! What invalid records of participants cost a call.
 //!
-//! A hostile peer marks participants as dead in the middle of an operation, each with claims to every
-//! slot, and all slots as quarantined. Prints how long `recv_timeout(50 ms)` and the drop of a receiver
-//! take. tests/repair_budget.rs counts what makes them short.
+//! A hostile peer marks participants as dead in the middle of an operation, each with claims to
+//! every slot, and all slots as quarantined. Prints how long `recv_timeout(50 ms)` and the drop of a
+//! receiver take. tests/repair_budget.rs counts what makes them short.
 
 use std::error::Error;
 use std::fs::{self, File};

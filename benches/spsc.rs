@@ -1,8 +1,8 @@
 //! Tombolo beside what the system offers, from one producer to one consumer, message by message.
 //!
 //! The consumer is this process, on CPU 1. The producer is this program again, in a second process
-//! on CPU 0; for `sync_channel`, which connects threads only, it is a thread. Each message is written
-//! and read word by word.
+//! on CPU 0; for `sync_channel`, which connects threads only, it is a thread. Each message is
+//! written and read word by word.
 //!
 //! `cargo bench --bench spsc` measures all cases, `-- --quick` takes less time, and `-- tombolo`
 //! leaves out the others.

@@ -63,7 +63,7 @@ pub fn all() -> Vec<Box<dyn Subject>> {
     ]
 }
 
-// One end of a queue; the type says how messages pass through it.
+// One end of a queue. The type decides how messages pass through it.
 
 struct One<T>(T);
 struct Batch<T, W>(T, Stage<W>);
