@@ -3,9 +3,9 @@
 
     python3 benches/python_objects.py [--rounds 5] [--millis 200] [--only lock,value]
 
-Prints the columns of `benches/rivals`, to be laid beside those of `objects`. `1p` is one process that nobody disturbs, `2p`
+Prints the columns of `benches/rivals`, to compare with those of its `objects`. `1p` is one process alone, `2p`
 are two that do the same to the same object; an event, a condition and a barrier need two. What is counted is
-compared with the count in the end. Needs nothing but Python 3.8 and two CPUs, and leaves nothing behind.
+compared with the count at the end. Needs only Python 3.8 and two CPUs, and leaves nothing behind.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from statistics import median
 
 CONTEXT = get_context("fork")
 
-# Operations between two looks at the clock.
-LOT = 100
+# Operations between two reads of the clock.
+BATCH = 100
 
 
 def pin(participant):
@@ -27,50 +27,50 @@ def pin(participant):
 
 
 def take(lock):
-    """Takes what can be taken, and gives it back."""
+    """Acquires and releases."""
     acquire, release = lock.acquire, lock.release
 
-    def lot(count):
+    def batch(count):
         for _ in range(count):
             acquire()
             release()
 
-    return lot
+    return batch
 
 
 def add(value):
     lock = value.get_lock()
 
-    def lot(count):
+    def batch(count):
         for _ in range(count):
             with lock:
                 value.value += 1
 
-    return lot
+    return batch
 
 
 def load(value):
-    def lot(count):
+    def batch(count):
         for _ in range(count):
             value.value
 
-    return lot
+    return batch
 
 
 def store(array):
-    def lot(count):
+    def batch(count):
         for number in range(count):
             array[number & 63] = number
 
-    return lot
+    return batch
 
 
 def fetch(array):
-    def lot(count):
+    def batch(count):
         for number in range(count):
             array[number & 63]
 
-    return lot
+    return batch
 
 
 # What one process can do alone, and two against each other: how to make the object, and what to do with it.
@@ -86,24 +86,24 @@ SHARED = {
 }
 
 
-def work(participant, made, gate, count, answers):
-    """Does so many operations, and says when it began and ended."""
+def work(participant, made, start_line, count, answers):
+    """Does `count` operations, and sends when it began and ended."""
     subject, act = made
     pin(participant)
-    lot = act(subject)
-    lot(LOT)
-    gate.wait()
+    batch = act(subject)
+    batch(BATCH)
+    start_line.wait()
     start = time.monotonic()
-    for _ in range(count // LOT):
-        lot(LOT)
+    for _ in range(count // BATCH):
+        batch(BATCH)
     answers.send((start, time.monotonic()))
 
 
-def events(participant, made, gate, count, answers):
+def events(participant, made, start_line, count, answers):
     """One sets an event, the other one answers with another."""
     there, back = made
     pin(participant)
-    gate.wait()
+    start_line.wait()
     start = time.monotonic()
     for _ in range(count):
         if participant == 0:
@@ -117,11 +117,11 @@ def events(participant, made, gate, count, answers):
     answers.send((start, time.monotonic()))
 
 
-def condition(participant, made, gate, count, answers):
+def condition(participant, made, start_line, count, answers):
     """They take turns, and wait for them."""
     turn, changed = made
     pin(participant)
-    gate.wait()
+    start_line.wait()
     start = time.monotonic()
     for _ in range(count):
         with changed:
@@ -132,9 +132,9 @@ def condition(participant, made, gate, count, answers):
     answers.send((start, time.monotonic()))
 
 
-def barrier(participant, made, gate, count, answers):
+def barrier(participant, made, start_line, count, answers):
     pin(participant)
-    gate.wait()
+    start_line.wait()
     start = time.monotonic()
     for _ in range(count):
         made.wait()
@@ -143,10 +143,10 @@ def barrier(participant, made, gate, count, answers):
 
 def run(side, made, parties, count):
     """How many seconds it takes when each does that many."""
-    gate = CONTEXT.Barrier(parties)
+    start_line = CONTEXT.Barrier(parties)
     here, there = CONTEXT.Pipe(duplex=False)
     sides = [
-        CONTEXT.Process(target=side, args=(participant, made, gate, count, there), daemon=True)
+        CONTEXT.Process(target=side, args=(participant, made, start_line, count, there), daemon=True)
         for participant in range(parties)
     ]
     for process in sides:
@@ -170,24 +170,24 @@ def turn(name, parties, count):
     make, act = SHARED[name]
     subject = make()
     elapsed = run(work, (subject, act), parties, count)
-    if act is add and subject.value != parties * (count // LOT + 1) * LOT:
+    if act is add and subject.value != parties * (count // BATCH + 1) * BATCH:
         raise SystemExit(f"{subject.value} were counted, of {parties} times {count}")
     return elapsed
 
 
 def calibrate(name, parties, seconds):
     """How many take about so long."""
-    count = 2 * LOT
+    count = 2 * BATCH
     while True:
         elapsed = turn(name, parties, count)
         if elapsed >= seconds / 10:
-            return max(1, round(count * seconds / elapsed / LOT)) * LOT
+            return max(1, round(count * seconds / elapsed / BATCH)) * BATCH
         count *= 8
 
 
-def row(case, contender, regime, n, *results):
+def row(case, subject, regime, n, *results):
     cells = " ".join(f"{result:>12} |" for result in results)
-    return f"| {case:24} | {contender:17} | {regime:7} | {n:>2} | {cells}"
+    return f"| {case:24} | {subject:17} | {regime:7} | {n:>2} | {cells}"
 
 
 def number(value):
@@ -203,14 +203,14 @@ def main():
     parser.add_argument("--millis", type=int, default=200, help="length of one turn")
     parser.add_argument("--only", type=lambda names: names.split(","), default=[], help="parts of the names of cases")
     args = parser.parse_args()
-    print(row("case", "contender", "regime", "n", "ns", "min", "max", "k op/s", "op/s"))
+    print(row("case", "subject", "regime", "n", "ns", "min", "max", "k op/s", "op/s"))
     print("|:--|:--|:--|--:|--:|--:|--:|--:|--:|")
     for name, parties in cases:
         case = f"{name}/{parties}p"
         if args.only and not any(part in case for part in args.only):
             continue
         count = calibrate(name, parties, args.millis / 1000)
-        # Of those who take turns, a pair of turns is one operation.
+        # Where two take turns, a pair of turns is one operation.
         each = parties if name in SHARED else 1
         nanos = sorted(turn(name, parties, count) / (each * count) * 1e9 for _ in range(args.rounds))
         middle = median(nanos)

@@ -3,9 +3,9 @@
 
     python3 benches/python_queue.py [--rounds 5] [--millis 500]
 
-Prints the columns of `benches/rivals`, to be laid beside those of `crowd -- --only bytes`. Every message is a
+Prints the columns of `benches/rivals`, to compare with those of its `mpmc -- --only bytes`. Every message is a
 new bytes object that ends in its number, and the consumer reads all of its bytes; a lost, repeated or damaged
-message ends the run with an error. Needs nothing but Python 3.8 and two CPUs, and leaves nothing behind.
+message ends the run with an error. Needs only Python 3.8 and two CPUs, and leaves nothing behind.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from zlib import crc32
 
 SIZES = [8, 64, 1 << 10, 64 << 10]
 
-# Messages that the queue holds, as those of `crowd` do.
+# Messages that the queue holds, as in `mpmc`.
 SLOTS = 1024
 
 
@@ -30,18 +30,18 @@ def message(number, body):
     return body + number.to_bytes(8, "little")
 
 
-def produce(queue, gate, size, count):
+def produce(queue, start_line, size, count):
     pin(0)
     body = bytes(size - 8)
-    gate.wait()
+    start_line.wait()
     for number in range(count):
         queue.put(message(number, body))
 
 
-def consume(queue, gate, size, count, answers):
+def consume(queue, start_line, size, count, answers):
     pin(1)
     body_sum = crc32(bytes(size - 8))
-    gate.wait()
+    start_line.wait()
     start = time.monotonic()
     intact = True
     for number in range(count):
@@ -52,13 +52,13 @@ def consume(queue, gate, size, count, answers):
 
 
 def turn(size, count):
-    """How many seconds so many messages take."""
+    """Returns the seconds that `count` messages take."""
     context = get_context("fork")
-    queue, gate = context.Queue(SLOTS), context.Barrier(2)
+    queue, start_line = context.Queue(SLOTS), context.Barrier(2)
     here, there = context.Pipe(duplex=False)
     sides = [
-        context.Process(target=produce, args=(queue, gate, size, count), daemon=True),
-        context.Process(target=consume, args=(queue, gate, size, count, there), daemon=True),
+        context.Process(target=produce, args=(queue, start_line, size, count), daemon=True),
+        context.Process(target=consume, args=(queue, start_line, size, count, there), daemon=True),
     ]
     for side in sides:
         side.start()
@@ -81,9 +81,9 @@ def calibrate(size, seconds):
         count *= 8
 
 
-def row(case, contender, regime, n, *results):
+def row(case, subject, regime, n, *results):
     cells = " ".join(f"{result:>12} |" for result in results)
-    return f"| {case:24} | {contender:17} | {regime:7} | {n:>2} | {cells}"
+    return f"| {case:24} | {subject:17} | {regime:7} | {n:>2} | {cells}"
 
 
 def number(value):
@@ -95,7 +95,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--millis", type=int, default=500, help="length of one turn")
     args = parser.parse_args()
-    print(row("case", "contender", "regime", "n", "M msg/s", "min", "max", "GB/s", "msg/s"))
+    print(row("case", "subject", "regime", "n", "M msg/s", "min", "max", "GB/s", "msg/s"))
     print("|:--|:--|:--|--:|--:|--:|--:|--:|--:|")
     for size in SIZES:
         count = calibrate(size, args.millis / 1000)

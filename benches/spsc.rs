@@ -1,9 +1,11 @@
-//! Tombolo beside what the system has to offer, from one producer to one consumer, message by message.
+//! Tombolo beside what the system offers, from one producer to one consumer, message by message.
 //!
-//! The consumer is this process, on CPU 1. The producer is this program again, in a second process (for
-//! `sync_channel`, which knows no processes, in a thread) on CPU 0. Each message is written and read word by word.
+//! The consumer is this process, on CPU 1. The producer is this program again, in a second process
+//! on CPU 0; for `sync_channel`, which connects threads only, it is a thread. Each message is
+//! written and read word by word.
 //!
-//! `cargo bench --bench spsc` measures everything, `-- --quick` does it in less time, `-- tombolo` leaves out the others.
+//! `cargo bench --bench spsc` measures all cases, `-- --quick` takes less time, and `-- tombolo`
+//! leaves out the others.
 
 use std::convert::Infallible;
 use std::env;
@@ -28,16 +30,10 @@ use tombolo::spawn::Handover;
 
 use harness::payload::{Check, Fill, Message, Words};
 use harness::pin::{CONSUMER, PRODUCER, have_both, pin};
-use harness::probe::bracketed;
+use harness::probe::with_probe;
 
-#[path = "rivals/src/harness"]
-#[allow(dead_code, unused_imports)]
-mod harness {
-    pub mod payload;
-    pub mod pin;
-    pub mod probe;
-    pub mod rounds;
-}
+#[allow(dead_code, unused_imports)] // benches/rivals uses all of it, and runs its tests
+mod harness;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
@@ -58,7 +54,7 @@ const RING: usize = 8 << 20;
 /// What an unprivileged user may ask a pipe to hold.
 const PIPE: usize = 1 << 20;
 
-/// In a quick exchange nobody would get as far as sleeping.
+/// In a quick exchange neither side would get as far as sleeping.
 const REST: Duration = Duration::from_micros(50);
 
 #[derive(Clone, Copy)]
@@ -146,43 +142,43 @@ impl fmt::Display for Case {
     }
 }
 
-/// An end of a connection that goes both ways.
+/// One end of a two-way connection.
 trait Port {
     fn send(&mut self, fill: &mut Fill);
     fn receive(&mut self, check: &mut Check);
 }
 
-/// Carries messages that lie ready in memory.
-trait Carrier<W> {
+/// Sends and receives messages that lie in memory.
+trait Transport<W> {
     fn put(&mut self, message: &W);
     fn take(&mut self, message: &mut W);
 }
 
-/// Messages are written to, and read from, a place of our own.
+/// Messages are copied from and to a buffer of its own.
 struct Copying<C, W> {
-    carrier: C,
+    transport: C,
     message: Box<W>,
 }
 
 impl<C, W: Words> Copying<C, W> {
-    fn new(carrier: C) -> Self {
-        Self { carrier, message: Box::new(W::zeroed()) }
+    fn new(transport: C) -> Self {
+        Self { transport, message: Box::new(W::zeroed()) }
     }
 }
 
-impl<C: Carrier<W>, W: Words> Port for Copying<C, W> {
+impl<C: Transport<W>, W: Words> Port for Copying<C, W> {
     fn send(&mut self, fill: &mut Fill) {
         fill.overwrite(&mut *self.message);
-        self.carrier.put(&self.message);
+        self.transport.put(&self.message);
     }
 
     fn receive(&mut self, check: &mut Check) {
-        self.carrier.take(&mut self.message);
+        self.transport.take(&mut self.message);
         check.read(&*self.message);
     }
 }
 
-impl<W: Words> Carrier<W> for Pipe<W> {
+impl<W: Words> Transport<W> for Pipe<W> {
     fn put(&mut self, message: &W) {
         self.send(message).expect(GONE);
     }
@@ -192,7 +188,7 @@ impl<W: Words> Carrier<W> for Pipe<W> {
     }
 }
 
-impl<W: Words> Carrier<W> for Pipe<[u8]> {
+impl<W: Words> Transport<W> for Pipe<[u8]> {
     fn put(&mut self, message: &W) {
         self.send(bytemuck::bytes_of(message)).expect(GONE);
     }
@@ -202,19 +198,19 @@ impl<W: Words> Carrier<W> for Pipe<[u8]> {
     }
 }
 
-/// A file that never sleeps if it is non-blocking.
-struct Eager(File);
+/// A file that spins where it would block.
+struct NonBlockingFile(File);
 
 /// To read from and to write to.
-struct Files(Eager, Eager);
+struct Files(NonBlockingFile, NonBlockingFile);
 
 impl Files {
     fn new(from: OwnedFd, to: OwnedFd) -> Self {
-        Self(Eager(from.into()), Eager(to.into()))
+        Self(NonBlockingFile(from.into()), NonBlockingFile(to.into()))
     }
 }
 
-impl<W: Words> Carrier<W> for Files {
+impl<W: Words> Transport<W> for Files {
     fn put(&mut self, message: &W) {
         self.1.write_all(bytemuck::bytes_of(message)).expect(GONE);
     }
@@ -224,15 +220,15 @@ impl<W: Words> Carrier<W> for Files {
     }
 }
 
-impl Read for Eager {
+impl Read for NonBlockingFile {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        eagerly(|| self.0.read(bytes))
+        spinning(|| self.0.read(bytes))
     }
 }
 
-impl Write for Eager {
+impl Write for NonBlockingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        eagerly(|| self.0.write(bytes))
+        spinning(|| self.0.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -240,7 +236,7 @@ impl Write for Eager {
     }
 }
 
-fn eagerly(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+fn spinning(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => spin_loop(),
@@ -249,7 +245,7 @@ fn eagerly(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Channels between threads. They hold values, so that large messages are boxed.
+/// Channels between threads. They hold values, so large messages are in a box.
 struct Channels<M> {
     tx: SyncSender<M>,
     rx: mpsc::Receiver<M>,
@@ -281,7 +277,7 @@ impl<M: Message> Port for Channels<M> {
     }
 }
 
-/// The producer's part: the counts say how many messages to send. It ends with them.
+/// The producer: sends as many messages as each count says, and returns when the counts end.
 fn produce(case: Case, mut counts: Receiver<u64>, mut port: impl Port) {
     pin(PRODUCER);
     for count in counts.iter() {
@@ -304,14 +300,14 @@ fn verify(case: Case, check: &Check) {
 struct Peer<P> {
     counts: Sender<u64>,
     port: P,
-    // Last: it waits for the producer, who leaves when the others are dropped.
-    _end: End,
+    // Last: it waits for the producer, which leaves when the others are dropped.
+    _end: Ending,
 }
 
-/// Waits for a thread or process and says whether all was well.
-struct End(Option<Box<dyn FnOnce() -> bool>>);
+/// Waits for the producer's thread or process; returns whether it succeeded.
+struct Ending(Option<Box<dyn FnOnce() -> bool>>);
 
-impl Drop for End {
+impl Drop for Ending {
     fn drop(&mut self) {
         let well = self.0.take().is_some_and(|wait| wait());
         assert!(well || thread::panicking(), "the producer failed");
@@ -322,7 +318,7 @@ impl<P: Port> Peer<P> {
     fn process(handover: Handover, port: P) -> Result<Self> {
         let (counts, theirs) = counts().create()?;
         let mut child = handover.give("counts", theirs)?.spawn()?;
-        let end = End(Some(Box::new(move || child.wait().is_ok_and(|status| status.success()))));
+        let end = Ending(Some(Box::new(move || child.wait().is_ok_and(|status| status.success()))));
         Ok(Self { counts, port, _end: end })
     }
 
@@ -332,11 +328,11 @@ impl<P: Port> Peer<P> {
     {
         let (counts, their_counts) = counts().create()?;
         let producer = thread::spawn(move || produce(case, their_counts, theirs));
-        Ok(Self { counts, port, _end: End(Some(Box::new(|| producer.join().is_ok()))) })
+        Ok(Self { counts, port, _end: Ending(Some(Box::new(|| producer.join().is_ok()))) })
     }
 
     fn measure(&mut self, case: Case, count: u64) -> Duration {
-        // First some that do not count: they wake everybody and bring the ring to the level where it stays.
+        // Some that do not count go first: they wake the producer and fill the ring.
         let lead = if case.answers() { 100 } else { case.slots() as u64 };
         self.counts.send(&(lead + count)).expect(GONE);
         let (mut fill, mut check) = (Fill::default(), Check::default());
@@ -361,7 +357,7 @@ impl<P: Port> Peer<P> {
     }
 }
 
-/// Gives the producer time to fall asleep; says how long.
+/// Gives the producer time to fall asleep; returns how long that was.
 fn rest() -> Duration {
     let start = Instant::now();
     loop {
@@ -379,9 +375,9 @@ fn counts() -> pipe::Options<u64> {
 }
 
 /// This program again, as the producer for `CASES[index]`.
-fn producer(index: usize, contender: &str) -> Result<Command> {
+fn producer(index: usize, subject: &str) -> Result<Command> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(["--produce", contender, &index.to_string()]);
+    command.args(["--produce", subject, &index.to_string()]);
     Ok(command)
 }
 
@@ -422,9 +418,9 @@ fn files<W: Words>(index: usize, ours: [OwnedFd; 2], theirs: [OwnedFd; 2]) -> Re
     Peer::process(Handover::new(command), Copying::<_, W>::new(Files::new(from, to)))
 }
 
-fn run_producer<W: Words>(case: Case, contender: &str) -> Result {
+fn run_producer<W: Words>(case: Case, subject: &str) -> Result {
     let counts = counts().handed("counts")?;
-    match contender {
+    match subject {
         "values" => produce(case, counts, Copying::new(case.values::<W>().handed::<Pipe<W>>("port")?)),
         "bytes" => produce(case, counts, Copying::<_, W>::new(case.bytes().handed::<Pipe>("port")?)),
         _ => {
@@ -435,8 +431,8 @@ fn run_producer<W: Words>(case: Case, contender: &str) -> Result {
     Ok(())
 }
 
-/// Adds a contender to the group.
-fn enter<P: Port>(
+/// Adds a subject to the group.
+fn add<P: Port>(
     group: &mut BenchmarkGroup<WallTime>,
     name: &str,
     index: usize,
@@ -452,39 +448,39 @@ fn enter<P: Port>(
 
 fn compare<M: Message>(criterion: &mut Criterion, index: usize) {
     let case = CASES[index];
-    print_distance(case, "before");
+    print_regime(case, "before");
     let mut group = criterion.benchmark_group(case.to_string());
     if !case.answers() {
         group.throughput(Throughput::ElementsAndBytes { elements: 1, bytes: case.size as u64 });
     }
     if case.size > LARGEST_VALUE {
-        enter(&mut group, "tombolo", index, bytes::<M::Words>);
+        add(&mut group, "tombolo", index, bytes::<M::Words>);
     } else {
-        enter(&mut group, "tombolo", index, values::<M::Words>);
+        add(&mut group, "tombolo", index, values::<M::Words>);
     }
-    enter(&mut group, "pipe", index, unix_pipes::<M::Words>);
+    add(&mut group, "pipe", index, unix_pipes::<M::Words>);
     if case.size <= LARGEST_PACKET {
-        enter(&mut group, "seqpacket", index, seqpacket::<M::Words>);
+        add(&mut group, "seqpacket", index, seqpacket::<M::Words>);
     }
-    enter(&mut group, "sync_channel", index, |index| Peer::thread(CASES[index], Channels::<M>::pair(CASES[index])));
+    add(&mut group, "sync_channel", index, |index| Peer::thread(CASES[index], Channels::<M>::pair(CASES[index])));
     group.finish();
-    print_distance(case, "after");
+    print_regime(case, "after");
 }
 
-/// How far apart the CPUs are: only numbers from like places can be compared.
-fn print_distance(case: Case, when: &str) {
-    let Ok(probed) = bracketed(|| Ok::<_, Infallible>(()));
+/// Prints how far apart the CPUs are: only numbers of the same regime can be compared.
+fn print_regime(case: Case, when: &str) {
+    let Ok(probed) = with_probe(|| Ok::<_, Infallible>(()));
     let [first, second] = probed.probes;
     eprintln!("{when} {case}: the CPUs are {}, {first:.0} and {second:.0} ns there and back", probed.regime);
 }
 
 fn main() -> Result {
     let arguments: Vec<_> = env::args().collect();
-    if let [_, flag, contender, index] = &arguments[..]
+    if let [_, flag, subject, index] = &arguments[..]
         && flag == "--produce"
     {
         let case = CASES[index.parse::<usize>()?];
-        return with_message!(case.size, M => run_producer::<<M as Message>::Words>(case, contender));
+        return with_message!(case.size, M => run_producer::<<M as Message>::Words>(case, subject));
     }
     if !have_both() {
         eprintln!("skipped: this needs CPUs {PRODUCER} and {CONSUMER}");

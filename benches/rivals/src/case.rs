@@ -1,35 +1,66 @@
 //! What is measured.
 
 use std::fmt;
-use std::time::Duration;
-
-use serde_json::{Value, json};
-
-use crate::contest;
-use crate::duel::Sample;
 
 /// Messages in one batch.
 pub const BATCH: usize = 32;
 
-/// Ring of the small messages, in slots.
-const SLOTS: usize = 1024;
-
-/// Ring of the large messages, in bytes.
-const RING: usize = 8 << 20;
+/// Which suite a case belongs to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Area {
+    /// Queues with one producer and one consumer.
+    Spsc,
+    /// Queues with any number of producers and consumers.
+    Mpmc,
+    /// Values, atomics, locks and semaphores.
+    Objects,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// As many messages as possible.
-    Throughput(Way),
-    /// One message there and back again, over two queues.
-    PingPong(Wait),
+    Throughput,
+    /// One message, or one permit, there and back again.
+    PingPong,
     /// One way to a receiver that has gone to sleep.
     Parked,
+    /// As many byte messages as possible, in a queue that takes any length.
+    Bytes,
+    /// One thread sends a message and receives it.
+    Alone,
+    /// Readers load a value without a writer.
+    Load,
+    /// Readers load a value that a writer stores as fast as it can.
+    LoadBusy,
+    /// A writer stores a value; readers load it as fast as they can.
+    Store,
+    /// All add to one number.
+    Add,
+    /// All take and release one lock.
+    Lock(Section),
+    /// All take and return the only permit.
+    Permit,
+}
+
+/// What is done under a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    Nothing,
+    /// Counts in the value that the lock protects.
+    Add,
+    /// Computes for 100 ns, and for as long before the next time.
+    Compute,
+    /// Nothing, under a lock that its owner could take again.
+    Reentrant,
+    /// Reads the value under a shared lock.
+    Read,
+    /// Counts in the value under the exclusive side of a shared lock.
+    Write,
 }
 
 /// How messages enter and leave the queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Transfer {
     /// By value, one at a time.
     One,
     /// By value, `BATCH` at a time.
@@ -43,17 +74,25 @@ pub enum Way {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     Spin,
-    /// Blocks; the answer comes too soon for the receiver to stay parked long.
     Block,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Case {
+    pub area: Area,
     pub work: Work,
-    /// Bytes in a message.
+    /// Bytes of a message or value; 0 if there is neither.
     pub size: usize,
-    /// Messages that the ring holds.
+    /// Messages that the queue holds; 0 for objects.
     pub slots: usize,
+    /// For queues.
+    pub transfer: Transfer,
+    /// For queues.
+    pub wait: Wait,
+    /// Participants that send or store.
+    pub writers: usize,
+    /// Participants that receive or load; of objects without a value, all.
+    pub readers: usize,
 }
 
 impl Case {
@@ -61,24 +100,17 @@ impl Case {
         self.size / size_of::<u64>()
     }
 
-    /// Messages that are handed over at once.
-    pub fn lot(&self) -> usize {
-        match self.work {
-            Work::Throughput(Way::Batch | Way::InPlaceBatch) => BATCH,
-            _ => 1,
+    /// Messages that are passed at once.
+    pub fn batch(&self) -> usize {
+        match self.transfer {
+            Transfer::Batch | Transfer::InPlaceBatch => BATCH,
+            Transfer::One | Transfer::InPlace => 1,
         }
     }
 
-    pub fn way(&self) -> Way {
-        match self.work {
-            Work::Throughput(way) => way,
-            _ => Way::One,
-        }
-    }
-
-    /// Whether messages are copied in from a value on the stack.
+    /// Whether messages are copied from and to memory outside the queue.
     pub fn is_by_value(&self) -> bool {
-        matches!(self.way(), Way::One | Way::Batch)
+        matches!(self.transfer, Transfer::One | Transfer::Batch)
     }
 
     /// Whether a message is too large for the stack.
@@ -86,93 +118,92 @@ impl Case {
         self.size > 4096
     }
 
-    /// Whether the receiver may go to sleep.
+    /// Whether participants may go to sleep.
     pub fn blocks(&self) -> bool {
-        matches!(self.work, Work::PingPong(Wait::Block) | Work::Parked)
+        self.wait == Wait::Block
     }
 
     pub fn is_throughput(&self) -> bool {
-        matches!(self.work, Work::Throughput(_))
-    }
-}
-
-impl contest::Case for Case {
-    type Sample = Sample;
-
-    fn all() -> Vec<Self> {
-        let small = [8, 64, 256, 1024, 4096].map(|size| (size, SLOTS));
-        let large = [4096, 64 << 10, 1 << 20].map(|size| (size, RING / size));
-        let mut cases = Vec::new();
-        for (size, slots) in small.into_iter().chain(large) {
-            for way in [Way::One, Way::Batch, Way::InPlace, Way::InPlaceBatch] {
-                let case = Self { work: Work::Throughput(way), size, slots };
-                // Two batches must fit, or the sides cannot overlap.
-                if slots >= 2 * case.lot() {
-                    cases.push(case);
-                }
-            }
-        }
-        let works = [Work::PingPong(Wait::Spin), Work::PingPong(Wait::Block), Work::Parked];
-        cases.extend(works.map(|work| Self { work, size: 64, slots: SLOTS }));
-        cases
+        self.work == Work::Throughput
     }
 
-    fn size(&self) -> usize {
-        self.size
+    pub fn participants(&self) -> usize {
+        self.writers + self.readers
     }
 
-    fn first_count(&self) -> u64 {
-        64 * self.lot() as u64
+    pub fn is_alone(&self) -> bool {
+        self.participants() == 1
     }
 
-    fn elapsed(sample: &Sample) -> Duration {
-        sample.elapsed
+    pub fn has_value(&self) -> bool {
+        matches!(self.work, Work::Load | Work::LoadBusy | Work::Store)
     }
 
-    fn units(&self) -> [&'static str; 2] {
-        if self.is_throughput() { ["M msg/s", "GB/s"] } else { ["p50 ns", "p99 ns"] }
+    /// Whether this participant stores a value; the writers come first.
+    pub fn stores(&self, participant: usize) -> bool {
+        participant < self.writers
     }
 
-    fn results(&self, sample: &Sample) -> [f64; 2] {
-        match sample.latency {
-            None => [sample.speed() * 1e3, sample.speed() * self.size as f64],
-            Some(quantiles) => quantiles.map(|nanos| nanos as f64),
-        }
-    }
-
-    fn speed(&self, sample: &Sample) -> f64 {
-        sample.speed()
-    }
-
-    fn details(&self, sample: &Sample) -> Value {
-        let Sample { count, elapsed, latency } = *sample;
-        json!({
-            "work": self.work.to_string(),
-            "slots": self.slots,
-            "count": count,
-            "elapsed_ns": elapsed.as_nanos() as u64,
-            "p50_ns": latency.map(|[p50, _]| p50),
-            "p99_ns": latency.map(|[_, p99]| p99),
-        })
+    /// Whether each operation adds one to a total.
+    pub fn counts(&self) -> bool {
+        matches!(self.work, Work::Add | Work::Lock(Section::Add | Section::Write))
     }
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}/{}x{}", self.work, self.size, self.slots)
+        let Self { area, work, size, slots, transfer, wait, writers, readers } = self;
+        match (area, work) {
+            (Area::Spsc, Work::Throughput) => write!(f, "{transfer}/{size}x{slots}"),
+            (Area::Spsc, Work::PingPong) => write!(f, "{work}-{wait}/{size}x{slots}"),
+            (Area::Mpmc, Work::Throughput) => write!(f, "{writers}P{readers}C-{transfer}-{wait}/{size}"),
+            (Area::Mpmc, Work::Alone) => write!(f, "{work}/{size}"),
+            (Area::Spsc | Area::Mpmc, _) => write!(f, "{work}/{size}x{slots}"),
+            (Area::Objects, _) if self.has_value() => write!(f, "{work}/{size}-{readers}r"),
+            (Area::Objects, _) => write!(f, "{work}/{readers}p"),
+        }
     }
 }
 
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
-            Self::Throughput(Way::One) => "one",
-            Self::Throughput(Way::Batch) => "batch",
-            Self::Throughput(Way::InPlace) => "in-place",
-            Self::Throughput(Way::InPlaceBatch) => "in-place-batch",
-            Self::PingPong(Wait::Spin) => "ping-pong-spin",
-            Self::PingPong(Wait::Block) => "ping-pong-block",
+            Self::Throughput => "throughput",
+            Self::PingPong => "ping-pong",
             Self::Parked => "parked",
+            Self::Bytes => "bytes",
+            Self::Alone => "alone",
+            Self::Load => "load",
+            Self::LoadBusy => "load-busy",
+            Self::Store => "store",
+            Self::Add => "add",
+            Self::Lock(Section::Nothing) => "lock",
+            Self::Lock(Section::Add) => "lock-add",
+            Self::Lock(Section::Compute) => "lock-compute",
+            Self::Lock(Section::Reentrant) => "lock-again",
+            Self::Lock(Section::Read) => "read",
+            Self::Lock(Section::Write) => "write",
+            Self::Permit => "permit",
+        })
+    }
+}
+
+impl fmt::Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::One => "one",
+            Self::Batch => "batch",
+            Self::InPlace => "in-place",
+            Self::InPlaceBatch => "in-place-batch",
+        })
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Spin => "spin",
+            Self::Block => "block",
         })
     }
 }

@@ -1,0 +1,5 @@
+//! Compares queues with any number of producers and consumers.
+
+fn main() -> anyhow::Result<()> {
+    rivals::main(&rivals::mpmc::Mpmc)
+}

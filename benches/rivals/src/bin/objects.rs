@@ -1,0 +1,5 @@
+//! Compares values, atomics, locks and semaphores.
+
+fn main() -> anyhow::Result<()> {
+    rivals::main(&rivals::objects::Objects)
+}
