@@ -199,7 +199,7 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
         Layout::Queue(_) => {
             let state = QueueState::of(region);
             let words = state.ring_words();
-            rings.push(RingInfo { sent: words.sent(), queued: words.len() });
+            rings.push(RingInfo { sent: words.load_tail().position(), queued: words.len() });
             queue = Some(queue_info(state));
         }
         Layout::Namespace(_) => objects = region.glance(&Table::parse(region)?.entries),

@@ -2,11 +2,13 @@
 //! of the one it is at.
 
 use super::*;
-use crate::raw::mpmc::{BATCH, Ledger, Pop, Push, RUNS, Repair, Ring, Words as QueueGeometry};
+use crate::raw::mpmc::repair::{Repair, RepairLog};
+use crate::raw::mpmc::tail::RUNS;
+use crate::raw::mpmc::{MAX_BATCH, Pop, Push, Ring, RingWords};
 
 const LOST: usize = 2;
-const VERDICT: usize = 3;
-const COUNT: usize = 4;
+const PENDING_POSITION: usize = 3;
+const PENDING_LOST: usize = 4;
 /// Of the dead; with those of the living there are 64.
 const LANES: usize = 64 - DEPTH;
 /// How deep one operation is within another: each depth is a participant.
@@ -61,9 +63,9 @@ impl Many {
         self.intents.get(lane).map(|intent| Word(Arc::clone(intent), 0))
     }
 
-    fn shape(&self) -> QueueGeometry<Heap> {
+    fn shape(&self) -> RingWords<Heap> {
         let (slots, marks) = (Words(Arc::clone(&self.cells)), Words(Arc::clone(&self.marks)));
-        QueueGeometry {
+        RingWords {
             tail: self.word(TAIL),
             head: self.word(HEAD),
             slots,
@@ -74,18 +76,22 @@ impl Many {
     }
 
     fn ring(&self, lane: usize) -> Ring<Heap> {
-        Ring::new(self.shape(), self.shape().now().run(), self.intent(lane).expect("a lane"), 1)
+        Ring::new(self.shape(), self.shape().load_tail().run(), self.intent(lane).expect("a lane"), 1)
     }
 
     /// The lanes from `DEPTH` on are those of the dead. True: nothing was put off.
     fn repair(&self) -> Result<bool, Corrupt> {
-        let ledger = Ledger { lost: self.word(LOST), verdict: self.word(VERDICT), count: self.word(COUNT) };
+        let log = RepairLog {
+            lost: self.word(LOST),
+            pending_position: self.word(PENDING_POSITION),
+            pending_lost: self.word(PENDING_LOST),
+        };
         let shape = self.shape();
-        let (intents, alive) = (|lane| self.intent(lane), |lane| Some(lane < DEPTH));
-        let repair = Repair { words: &shape, ledger: &ledger, intents: &intents, alive: &alive, spend: &|_| true };
+        let (intents, is_alive) = (|lane| self.intent(lane), |lane| Some(lane < DEPTH));
+        let repair = Repair { words: &shape, log: &log, intents: &intents, is_alive: &is_alive, spend: &|_| true };
         repair.resume()?;
         let dead: Vec<usize> = (DEPTH..DEPTH + LANES).collect();
-        let whole = repair.lanes(&dead, |payload| assert_eq!(payload.len(), STRIDE - 1));
+        let whole = repair.release_dead(&dead, |payload| assert_eq!(payload.len(), STRIDE - 1));
         Ok(whole.into_iter().all(|whole| whole))
     }
 
@@ -189,9 +195,9 @@ fn honest_step(many: &Many, books: &mut Books, input: &mut Input, depth: usize) 
                 let number = (base + index) * DEPTH as u64 + depth as u64;
                 payload[0].store(number, Relaxed);
                 payload[1].store(!number, Relaxed);
-                books.open += count.min(BATCH);
+                books.open += count.min(MAX_BATCH);
                 (0..std::mem::take(&mut pause)).for_each(|_| honest_step(many, books, input, depth + 1));
-                books.open -= count.min(BATCH);
+                books.open -= count.min(MAX_BATCH);
             });
             match outcome.expect("honest") {
                 Push::Done(sent) => {
@@ -243,7 +249,7 @@ fn honest_step(many: &Many, books: &mut Books, input: &mut Input, depth: usize) 
                 books.was_slow = true;
             }
             2 if many.repair().expect("honest") && depth == 0 => books.open = 0,
-            _ => assert!(many.shape().seems_ready() <= (books.len() > 0)),
+            _ => assert!(many.shape().probe_ready() <= (books.len() > 0)),
         },
         _ => match input.byte() {
             7 => {
@@ -279,7 +285,7 @@ fn hostile_step(many: &Many, input: &mut Input, depth: usize) {
         0 => drop(ring.push(|payload| act(input, payload))),
         1 => match ring.push_many(count, |_, payload| act(input, payload)) {
             Ok(Push::Done(sent)) => assert!(sent >= 1 && sent <= count),
-            _ => drop(many.shape().seems_ready()),
+            _ => drop(many.shape().probe_ready()),
         },
         2 => drop(ring.pop(|payload| act(input, payload))),
         3 => match ring.pop_many(count, |_, payload| act(input, payload)) {

@@ -254,7 +254,7 @@ impl<M: Message + ?Sized> Party<M> {
     /// The first slot to be sent in is free, so that sending does not wait for anybody.
     fn has_room(&self) -> bool {
         let words = QueueState::of(&self.region).ring_words();
-        let tail = words.sent();
+        let tail = words.load_tail().position();
         let slot = (tail % words.capacity) as usize * words.stride;
         words.is_closed() || words.slots[slot].load(Relaxed) == tail << 2
     }
@@ -359,7 +359,7 @@ fn use_bytes(party: &mut Party<[u8]>, op: u8, input: &mut Input, patience: Durat
             let mut messages: [Vec<u8>; 4] = Default::default();
             // Likewise.
             if let Some(rx) = party.receiver(op)
-                && rx.half().lane.state().ring_words().seems_ready()
+                && rx.half().lane.state().ring_words().probe_ready()
             {
                 let outcome = rx.recv_many(&mut messages);
                 party.received(outcome, &messages);

@@ -10,7 +10,7 @@ use crate::queue::membership;
 use crate::queue::participant::{Arrival, QueueParticipant, Role, WaitFor};
 use crate::queue::payload::PayloadPool;
 use crate::queue::state::QueueState;
-use crate::raw::mpmc::{BATCH, Pop, Ring};
+use crate::raw::mpmc::{MAX_BATCH, Pop, Ring};
 use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
 use crate::region::words::{Mapped, Word};
@@ -156,13 +156,13 @@ impl Half {
         let end = match self.close() {
             Ok(end) => end,
             Err(SendError::Forked) => return Err(RecvError::Forked),
-            Err(_) => self.gate.ring.words().sent(),
+            Err(_) => self.gate.ring.words().load_tail().position(),
         };
         let gate = &mut self.gate;
         let mut dropped = 0;
         // No more can have been sent before the run was closed, whatever the region says.
         while dropped < gate.ring.words().capacity {
-            match gate.ring.pop_before(end, BATCH, |_, payload| gate.parcels.lose(gate.seat.region(), payload))? {
+            match gate.ring.pop_before(end, MAX_BATCH, |_, payload| gate.parcels.lose(gate.seat.region(), payload))? {
                 Pop::Done(count) => {
                     gate.dropped.fetch_add(count, Ordering::Relaxed);
                     dropped += count;

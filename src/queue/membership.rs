@@ -12,7 +12,8 @@ use crate::primitive::Ordering;
 use crate::queue::HOOKS;
 use crate::queue::participant::{Arrival, Basis, JoinSnapshot, Role};
 use crate::queue::state::{MAX_SKIPPED, QueueState};
-use crate::raw::mpmc::{RUNS, Words};
+use crate::raw::mpmc::RingWords;
+use crate::raw::mpmc::tail::RUNS;
 use crate::region::Region;
 use crate::region::layout::participant;
 use crate::region::layout::queue::{control, own};
@@ -38,7 +39,7 @@ pub(crate) fn join(region: Region, role: Role, arrival: Arrival) -> Result<Optio
         let words = queue.ring_words();
         found.set(Some(match arrival {
             Arrival::Cloned(found) => found,
-            Arrival::Called => JoinSnapshot { phase: words.now().phase(), since: None },
+            Arrival::Called => JoinSnapshot { phase: words.load_tail().phase(), since: None },
             Arrival::Found { sibling } => queue.snapshot(&words, role.other(), sibling),
         }));
         free
@@ -48,13 +49,13 @@ pub(crate) fn join(region: Region, role: Role, arrival: Arrival) -> Result<Optio
         let word = |at| queue.participant_word(index, at);
         word(own::UNFINISHED_TASKS).store(0, Ordering::Relaxed); // no other process reads it before it counts
         let words = queue.ring_words();
-        let found = found.take().unwrap_or(JoinSnapshot { phase: words.now().phase(), since: None });
+        let found = found.take().unwrap_or(JoinSnapshot { phase: words.load_tail().phase(), since: None });
         let since = found.since.map_or(0, |joined| joined.wrapping_add(1));
         word(participant::SINCE).store(since, Ordering::Relaxed); // queue-join-4a
         match arrival {
             Arrival::Cloned(_) if role == Role::Sender => {
                 word(participant::RUN).store(found.phase, Ordering::Release);
-                if words.now().phase() == found.phase {
+                if words.load_tail().phase() == found.phase {
                     queue.count_up(role.of(control::JOINED)); // queue-join-4c
                 }
             }
@@ -73,10 +74,10 @@ pub(crate) fn join(region: Region, role: Role, arrival: Arrival) -> Result<Optio
 
 impl QueueState<'_> {
     /// What a newcomer finds of the other role, beside the lane that its handle has already.
-    fn snapshot(self, words: &Words<Mapped>, other: Role, sibling: Option<usize>) -> JoinSnapshot {
+    fn snapshot(self, words: &RingWords<Mapped>, other: Role, sibling: Option<usize>) -> JoinSnapshot {
         let basis @ Basis { came, now } = self.basis(other);
         let is_alone = !self.able_to(other, now).any(|index| Some(index) != sibling);
-        words.settle(MAX_SKIPPED);
+        words.advance_over_skipped(MAX_SKIPPED);
         // Whoever sent something and has left meanwhile was there.
         let is_over = is_alone && (other == Role::Receiver || words.len() == 0 && self.basis(other) == basis);
         let siblings = u64::from(sibling.is_some());
@@ -84,7 +85,7 @@ impl QueueState<'_> {
     }
 
     /// Makes a sender one of the run that is open, or begins the next.
-    fn join_run(self, words: &Words<Mapped>, index: usize) -> Result<()> {
+    fn join_run(self, words: &RingWords<Mapped>, index: usize) -> Result<()> {
         let came = Role::Sender.of(control::JOINED);
         let next = |last: u64| {
             let mut is_used = [false; RUNS as usize];

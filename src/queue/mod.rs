@@ -27,7 +27,7 @@ use crate::primitive::Ordering;
 use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::{Arrival, Role};
 use crate::queue::state::QueueState;
-use crate::raw::mpmc::Now;
+use crate::raw::mpmc::tail::Tail;
 use crate::region::Region;
 use crate::region::layout::Layout;
 use crate::region::layout::header::RegionKind;
@@ -39,7 +39,7 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
     announce_exit: participant::announce_exit,
     has_undelivered: |region, _| {
         let queue = QueueState::of(region);
-        Now::read(&queue.word(control::TAIL)).position() != queue.word(control::HEAD).load(Ordering::Acquire)
+        Tail::load(&queue.word(control::TAIL)).position() != queue.word(control::HEAD).load(Ordering::Acquire)
     },
     role_name: |region, index| QueueState::of(region).role_name(index),
 };

@@ -18,7 +18,8 @@ use crate::primitive::Ordering;
 use crate::queue::payload::PayloadPool;
 use crate::queue::state::QueueState;
 use crate::raw::event_count::EventCount;
-use crate::raw::mpmc::{Drain, Now, Ring, Words};
+use crate::raw::mpmc::tail::Tail;
+use crate::raw::mpmc::{Drain, Ring, RingWords};
 use crate::region::Region;
 use crate::region::layout::participant;
 use crate::region::layout::queue::{control, own};
@@ -55,7 +56,7 @@ impl Role {
     }
 
     /// How one of them ended, as noted.
-    pub(super) fn end(self, now: Now, how: u64) -> u64 {
+    pub(super) fn end(self, now: Tail, how: u64) -> u64 {
         match self {
             Self::Sender => now.run() << 8 | how,
             Self::Receiver => how,
@@ -95,7 +96,7 @@ pub(crate) struct JoinSnapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Basis {
     pub(super) came: u64,
-    pub(super) now: Now,
+    pub(super) now: Tail,
 }
 
 /// What a blocked participant sleeps on.
@@ -110,10 +111,10 @@ pub(crate) enum WaitFor {
 impl WaitFor {
     /// Whether an attempt is worth its while, by the quickest look.
     #[inline]
-    pub(crate) fn glance(self, words: &Words<Mapped>) -> bool {
+    pub(crate) fn glance(self, words: &RingWords<Mapped>) -> bool {
         match self {
-            Self::Message => words.seems_ready(),
-            Self::Slot => words.seems_free(),
+            Self::Message => words.probe_ready(),
+            Self::Slot => words.probe_free(),
             Self::Block | Self::TasksDone => true,
         }
     }
@@ -130,7 +131,7 @@ pub(crate) struct QueueParticipant {
     roomy: EventCount<Mapped>,
     idle: EventCount<Mapped>,
     ear: WaitFor,
-    words: Words<Mapped>,
+    words: RingWords<Mapped>,
     past: JoinSnapshot,
     changes: Word,
     /// Messages sent or received.
@@ -328,7 +329,7 @@ impl QueueParticipant {
         }
         state.region.participants().set_state(self.index(), LEFT); // queue-leave-2
         state.count_up(control::MEMBERSHIP_EPOCH); // queue-leave-3
-        if state.able_to(self.role, self.words.now()).next().is_none() || word(own::UNFINISHED_TASKS) != 0 {
+        if state.able_to(self.role, self.words.load_tail()).next().is_none() || word(own::UNFINISHED_TASKS) != 0 {
             state.wake_all(); // queue-leave-4
         }
     }
@@ -354,7 +355,7 @@ impl Waiter for QueueParticipant {
     type End = WaitEnd;
 
     fn peer_end(&mut self) -> Option<WaitEnd> {
-        let phase = if self.role == Role::Receiver { self.words.now().phase() } else { 0 };
+        let phase = if self.role == Role::Receiver { self.words.load_tail().phase() } else { 0 };
         let now = (self.changes.load(Ordering::Acquire), phase);
         if self.seen != Some(now) {
             self.seen = Some(now);

@@ -218,7 +218,7 @@ impl PayloadPool {
 
     /// Gives the memory back that extents keep behind the messages in them. Nobody else may take part
     /// in the queue: a message that is received makes room for a longer one.
-    pub(crate) fn release_behind_messages(&self, region: &Region, ring: &mpmc::Words<Mapped>) {
+    pub(crate) fn release_behind_messages(&self, region: &Region, ring: &mpmc::RingWords<Mapped>) {
         // A ring that cannot be read keeps its memory.
         let _ = ring.for_each_message(|payload| {
             let label = Label::read(payload);
@@ -334,7 +334,7 @@ impl PayloadPool {
 
     /// Gives back what a dead lane took and did not send. Its claims are repaired. For one repair: all lanes that it is called
     /// for were dead at the first call, so that one look at all places is enough for them.
-    pub(crate) fn reclaim(&self, region: &Region, ring: &mpmc::Words<Mapped>, lane: usize) {
+    pub(crate) fn reclaim(&self, region: &Region, ring: &mpmc::RingWords<Mapped>, lane: usize) {
         let take_out_sent = |tokens: &mut Vec<BlockRef>| {
             let mut sent = Vec::new();
             let read = ring.for_each_message(|payload| {

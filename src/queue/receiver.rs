@@ -110,7 +110,7 @@ impl<M: Message + ?Sized> Receiver<M> {
             return Ok(None);
         }
         let RingAccess { ring, parcels, seat, .. } = gate;
-        let received = ring.pop_at_once(|payload| {
+        let received = ring.try_pop_uncontended(|payload| {
             open_task(open, open_word);
             take(parcels, seat, payload)
         })?;

@@ -10,7 +10,8 @@ use std::cell::{Cell, RefCell};
 use crate::primitive::Ordering;
 use crate::queue::payload::PayloadPool;
 use crate::queue::state::{MAX_SKIPPED, QueueState};
-use crate::raw::mpmc::{Ledger, Repair, Words};
+use crate::raw::mpmc::RingWords;
+use crate::raw::mpmc::repair::{Repair, RepairLog};
 use crate::region::layout::queue::{control, own};
 use crate::region::participant::{JOINED, ParticipantStatus, REPAIRED};
 use crate::region::repair::{Budget, RepairOutcome, RepairScan};
@@ -22,11 +23,11 @@ const MAX_GROUP: usize = 64;
 impl QueueState<'_> {
     /// Repairs the dead if nobody else is there: what they left unsent must not keep the name. The
     /// number of questions bounds it, not the clock, so a pause of this thread changes nothing.
-    pub(super) fn clear_up_as_last(self, scan: &mut RepairScan, own: usize, words: &Words<Mapped>) {
+    pub(super) fn clear_up_as_last(self, scan: &mut RepairScan, own: usize, words: &RingWords<Mapped>) {
         if !self.region.participants().has_others(own) {
             self.repair_some(scan, Some(own), &Budget::bounded());
         }
-        words.settle(MAX_SKIPPED);
+        words.advance_over_skipped(MAX_SKIPPED);
     }
 
     /// Puts right all that dead participants left behind; says how many count serve again. `own` is the lane that this
@@ -55,16 +56,20 @@ impl QueueState<'_> {
         }
         let Some(_held) = self.region.participants().try_lock_repair() else { return RepairOutcome::default() };
         let words = self.ring_words();
-        let ledger = Ledger { lost: self.word(control::LOST), verdict, count: self.word(control::PENDING_LOST) };
+        let log = RepairLog {
+            lost: self.word(control::LOST),
+            pending_position: verdict,
+            pending_lost: self.word(control::PENDING_LOST),
+        };
         let (found, budget) = (scan.statuses.found, budget.renewed());
         let statuses = RefCell::new(&mut scan.statuses);
         let standing = |index| statuses.borrow_mut().status(self.region, index, &budget);
         let granted = Cell::new(2 * self.layout.participants() + 4 * MAX_GROUP);
         let repair = Repair {
             words: &words,
-            ledger: &ledger,
+            log: &log,
             intents: &|index| (index < self.layout.participants()).then(|| self.participant_word(index, own::INTENT)),
-            alive: &|index| match Some(index) == own {
+            is_alive: &|index| match Some(index) == own {
                 true => Some(true),
                 false => standing(index)
                     .map(|standing| matches!(standing, ParticipantStatus::Alive | ParticipantStatus::LockLost)),
@@ -90,8 +95,8 @@ impl QueueState<'_> {
         // Where to go on next time, if this takes too long.
         let mut next = None;
         while !rest.is_empty() && next.is_none() {
-            let (group, later) = rest.split_at(repair.group(rest).min(rest.len()));
-            let whole = repair.lanes(group, |payload| parcels.lose(self.region, payload)); // queue-repair-1
+            let (group, later) = rest.split_at(repair.group_len(rest).min(rest.len()));
+            let whole = repair.release_dead(group, |payload| parcels.lose(self.region, payload)); // queue-repair-1
             for (&index, whole) in group.iter().zip(whole) {
                 if next.is_some() || repaired > 0 && !budget.may_scan(1) {
                     next = next.or(Some(index));
@@ -116,7 +121,7 @@ impl QueueState<'_> {
             rest = later;
         }
         if repaired > 0 {
-            words.settle(MAX_SKIPPED);
+            words.advance_over_skipped(MAX_SKIPPED);
             self.count_up(control::MEMBERSHIP_EPOCH); // queue-repair-5
             self.wake_all();
         }

@@ -13,7 +13,7 @@ use crate::primitive::{AtomicU64, WORD, store_value};
 use crate::queue::half::{Half, RingAccess, queue_methods};
 use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::{Label, PayloadPool};
-use crate::raw::mpmc::{BATCH, Push};
+use crate::raw::mpmc::{MAX_BATCH, Push};
 use crate::region::lifecycle::Registration;
 use crate::sys::deadline_after;
 use crate::wait::{Timeout, WaitStrategy};
@@ -74,7 +74,7 @@ impl<M: Message + ?Sized> Sender<M> {
     #[inline(always)]
     fn deliver_at_once(&mut self, words: usize, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, SendError> {
         let Half { lane, gate } = &mut self.half;
-        let sent = lane.is_from_this_process() && gate.ring.push_at_once(words, fill)?;
+        let sent = lane.is_from_this_process() && gate.ring.try_push_uncontended(words, fill)?;
         if sent {
             lane.sent(1);
         }
@@ -237,7 +237,7 @@ impl Sender<[u8]> {
     pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
         let longest = self.half.gate.parcels.inline_bytes();
         // Here and not within the claim: `as_ref` is the caller's code.
-        let mut short = [&[][..]; BATCH as usize];
+        let mut short = [&[][..]; MAX_BATCH as usize];
         let mut count = 0;
         for (place, message) in short.iter_mut().zip(messages) {
             *place = message.as_ref();

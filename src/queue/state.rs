@@ -4,7 +4,8 @@
 use crate::primitive::Ordering;
 use crate::queue::participant::{Basis, Role};
 use crate::raw::event_count::EventCount;
-use crate::raw::mpmc::{Now, RUNS, Words};
+use crate::raw::mpmc::RingWords;
+use crate::raw::mpmc::tail::{RUNS, Tail};
 use crate::region::Region;
 use crate::region::layout::queue::own;
 use crate::region::layout::queue::{QueueLayout, control};
@@ -43,10 +44,10 @@ impl<'a> QueueState<'a> {
         self.word(index).fetch_add(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn ring_words(self) -> Words<Mapped> {
+    pub(crate) fn ring_words(self) -> RingWords<Mapped> {
         let layout = self.layout;
         let (start, length) = layout.slots();
-        Words {
+        RingWords {
             tail: self.word(control::TAIL),
             head: self.word(control::HEAD),
             slots: self.region.words(start, length),
@@ -84,14 +85,14 @@ impl<'a> QueueState<'a> {
     }
 
     /// Of the senders, those of the run that is open.
-    pub(super) fn able_to(self, role: Role, now: Now) -> impl Iterator<Item = usize> {
+    pub(super) fn able_to(self, role: Role, now: Tail) -> impl Iterator<Item = usize> {
         let is_in = move |index: &usize| role == Role::Receiver || !now.is_closed() && self.run(*index) == now.run();
         self.with_role(role).filter(is_in)
     }
 
     pub(super) fn basis(self, role: Role) -> Basis {
         let came = self.word(role.of(control::JOINED)).load(Ordering::Acquire);
-        Basis { came, now: Now::read(&self.word(control::TAIL)) }
+        Basis { came, now: Tail::load(&self.word(control::TAIL)) }
     }
 
     /// Everybody of that role as one: alive if any is, else how the last one ended; vacant if none has come.
@@ -148,7 +149,7 @@ impl<'a> QueueState<'a> {
     /// Notes how one ended, for those who wait for its role. How one of an earlier run did is of no
     /// interest.
     pub(super) fn store_exit(self, index: usize, how: u64) {
-        let (role, now) = (self.role(index), Now::read(&self.word(control::TAIL)));
+        let (role, now) = (self.role(index), Tail::load(&self.word(control::TAIL)));
         if role == Role::Receiver || !now.is_closed() && self.run(index) == now.run() {
             self.word(role.of(control::LAST_EXIT)).store(role.end(now, how), Ordering::Release);
         }
@@ -161,10 +162,10 @@ impl<'a> QueueState<'a> {
     }
 
     /// Whether no message is queued or being received, and no task of a live process open.
-    pub(crate) fn is_idle(self, words: &Words<Mapped>) -> bool {
-        words.settle(MAX_SKIPPED);
+    pub(crate) fn is_idle(self, words: &RingWords<Mapped>) -> bool {
+        words.advance_over_skipped(MAX_SKIPPED);
         // If nothing is sent meanwhile, nothing can move from a lane that is still to be looked at into one that was.
-        words.is_unchanged_over(|| {
+        words.holds_without_push(|| {
             words.len() == 0
                 // One who sends has not sent: its intent is nobody's message.
                 && self.with_role(Role::Receiver).all(|index| {

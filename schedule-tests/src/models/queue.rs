@@ -12,7 +12,8 @@ use std::rc::Rc;
 
 use super::{Fences, Futex, Heap, Word, Words, announce_missing_membarrier, wait};
 use crate::primitive::{AtomicU64, Ordering, fence};
-use crate::raw::mpmc::{self, Ledger, Pop, Push, Repair, Ring};
+use crate::raw::mpmc::repair::{Repair, RepairLog};
+use crate::raw::mpmc::{self, Pop, Push, Ring};
 use crate::raw::pool::{BlockRef, Pool};
 use crate::world::{self, NewParticipant, Random, Scene, Settings, is_locked, now, pause, try_lock, unlock};
 
@@ -126,8 +127,8 @@ impl Queue {
         queue
     }
 
-    fn words(&self) -> mpmc::Words<Heap> {
-        mpmc::Words {
+    fn words(&self) -> mpmc::RingWords<Heap> {
+        mpmc::RingWords {
             tail: self.tail.clone(),
             head: self.head.clone(),
             slots: self.slots.clone(),
@@ -169,12 +170,16 @@ impl Queue {
             return;
         }
         let (words, pool) = (self.words(), self.pool());
-        let ledger = Ledger { lost: self.lost.clone(), verdict: self.verdict.clone(), count: self.count.clone() };
+        let log = RepairLog {
+            lost: self.lost.clone(),
+            pending_position: self.verdict.clone(),
+            pending_lost: self.count.clone(),
+        };
         let repair = Repair {
             words: &words,
-            ledger: &ledger,
+            log: &log,
             intents: &|record| self.intents.get(record).cloned(),
-            alive: &|record| Some(Some(record) == own || is_locked(record)),
+            is_alive: &|record| Some(Some(record) == own || is_locked(record)),
             spend: &|_| true,
         };
         let discard = |payload: &[AtomicU64]| {
@@ -184,7 +189,7 @@ impl Queue {
         let mut repaired = 0;
         let dead: Vec<usize> = (0..RECORDS).filter(|&record| self.is_dead(record, own)).collect();
         for record in dead {
-            let is_whole = repair.lanes(&[record], discard) == [true];
+            let is_whole = repair.release_dead(&[record], discard) == [true];
             let remove_sent = |block_refs: &mut Vec<BlockRef>| {
                 let mut sent = Vec::new();
                 words.for_each_message(|payload| sent.push(block_ref(payload))).expect("valid words");
@@ -201,7 +206,7 @@ impl Queue {
         }
         unlock(REPAIR);
         if repaired > 0 {
-            words.settle(u64::MAX);
+            words.advance_over_skipped(u64::MAX);
             self.wake_all();
         }
     }
@@ -229,7 +234,7 @@ impl Queue {
     fn leave(&self, record: usize, role: Role) {
         assert_eq!(self.intents[record].load(Ordering::Relaxed), 0, "an operation is over, and its intent is not");
         self.repair(Some(record));
-        self.words().settle(u64::MAX);
+        self.words().advance_over_skipped(u64::MAX);
         self.states[record].store(LEFT, Ordering::Release);
         self.changes.fetch_add(1, Ordering::AcqRel);
         if !self.is_present(role) {
@@ -375,7 +380,7 @@ impl Participant {
         };
         if written.len() == 1
             && self.random.one_in(2)
-            && self.ring.push_at_once(3, |payload| fill(0, payload)).expect("valid words")
+            && self.ring.try_push_uncontended(3, |payload| fill(0, payload)).expect("valid words")
         {
             return Push::Done(1);
         }
@@ -419,7 +424,7 @@ impl Participant {
         };
         let outcome = if count == 1
             && self.random.one_in(2)
-            && self.ring.pop_at_once(&mut take).expect("valid words").is_some()
+            && self.ring.try_pop_uncontended(&mut take).expect("valid words").is_some()
         {
             Pop::Done(1)
         } else {

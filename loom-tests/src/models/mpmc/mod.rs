@@ -11,7 +11,9 @@ mod repair;
 mod runs;
 
 use super::*;
-use crate::raw::mpmc::{Drain, Ledger, Pop, Push, RUNS, Repair, Ring, Words};
+use crate::raw::mpmc::repair::{Repair, RepairLog};
+use crate::raw::mpmc::tail::RUNS;
+use crate::raw::mpmc::{Drain, Pop, Push, Ring, RingWords};
 
 const PARTICIPANTS: usize = 3;
 
@@ -66,10 +68,10 @@ impl MpmcWorld {
         world
     }
 
-    fn words(&self) -> Words<Heap> {
+    fn words(&self) -> RingWords<Heap> {
         let (tail, head) = (self.tail.clone(), self.head.clone());
         let (slots, marks) = (self.slots.clone(), self.marks.clone());
-        Words { tail, head, slots, marks, capacity: self.capacity, stride: 3 }
+        RingWords { tail, head, slots, marks, capacity: self.capacity, stride: 3 }
     }
 
     fn ring(&self, participant: usize) -> Ring<Heap> {
@@ -92,24 +94,28 @@ impl MpmcWorld {
 
     /// Whether a producer of the open run is there.
     fn has_producer(&self) -> bool {
-        let now = self.words().now();
+        let now = self.words().load_tail();
         !now.is_closed() && self.runs.iter().any(|run| run.load(Ordering::Acquire) == now.run() + 1)
     }
 
     /// Repairs all participants except the live ones. Returns whether no repair was put off.
     fn repair(&self, alive: &[usize]) -> bool {
         let words = self.words();
-        let ledger = Ledger { lost: self.lost.clone(), verdict: self.verdict.clone(), count: self.count.clone() };
+        let log = RepairLog {
+            lost: self.lost.clone(),
+            pending_position: self.verdict.clone(),
+            pending_lost: self.count.clone(),
+        };
         let repair = Repair {
             words: &words,
-            ledger: &ledger,
+            log: &log,
             intents: &|participant| self.intents.get(participant).cloned(),
-            alive: &|participant| Some(alive.contains(&participant)),
+            is_alive: &|participant| Some(alive.contains(&participant)),
             spend: &|_| true,
         };
         repair.resume().unwrap();
         let dead: Vec<usize> = (0..PARTICIPANTS).filter(|participant| !alive.contains(participant)).collect();
-        repair.lanes(&dead, |_| {}).into_iter().all(|is_whole| is_whole)
+        repair.release_dead(&dead, |_| {}).into_iter().all(|is_whole| is_whole)
     }
 
     fn lost(&self) -> u64 {

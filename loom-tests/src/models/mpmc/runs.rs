@@ -74,7 +74,7 @@ fn mpmc_run_seen_open_has_a_producer() {
         let world = MpmcWorld::new();
         world.words().close(None).unwrap();
         let sender = spawn(&world, |world| assert_eq!(world.join(1), 1));
-        let now = world.words().now();
+        let now = world.words().load_tail();
         assert!(now.is_closed() || world.has_producer(), "a run without a producer");
         join(sender);
         assert!(world.has_producer());

@@ -1,0 +1,40 @@
+//! What: bounds of loops that end by themselves unless a peer writes invalid words.
+//!
+//! Edges, Crash: none.
+
+use super::RingWords;
+use crate::raw::{Corrupt, Memory};
+
+/// Rounds of a loop of which correct peers cause a few.
+pub(super) const SPIN_LIMIT: u64 = 1 << 16;
+
+/// Rounds in which no index moves. Correct peers cause a few: a slot comes into service, is
+/// proposed to be skipped, is skipped.
+const STANDSTILL_LIMIT: u64 = 1 << 10;
+
+/// What a loop that follows an index may still take: many rounds while the index moves, which a
+/// peer has to do each time, and few while it does not.
+pub(super) struct RetryBudget {
+    left: u64,
+    /// Rounds since the index moved.
+    standstill: u64,
+    index: Option<u64>,
+}
+
+impl RetryBudget {
+    /// Takes one more round, with the index where it is now.
+    #[inline(always)]
+    pub(super) fn spend(&mut self, index: u64) -> Result<(), Corrupt> {
+        let stands = self.index.replace(index) == Some(index);
+        self.standstill = if stands { self.standstill + 1 } else { 0 };
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 || self.standstill == STANDSTILL_LIMIT { Err(Corrupt) } else { Ok(()) }
+    }
+}
+
+impl<M: Memory> RingWords<M> {
+    /// For a loop of which each round is somebody's progress, or skips a slot.
+    pub(super) fn retry_budget(&self) -> RetryBudget {
+        RetryBudget { left: SPIN_LIMIT + 4 * self.capacity, standstill: 0, index: None }
+    }
+}
