@@ -1,19 +1,20 @@
 //! The endpoints that send and receive.
 
+use std::borrow::Borrow;
+use std::fmt;
 use std::time::Duration;
 
 use bytemuck::Pod;
-use std::borrow::Borrow;
 
 use crate::error::{RecvError, SendError};
+use crate::message::Message;
 use crate::pipe::{ByteReceiver, ByteSender, Receiver, Sender};
 
 /// An endpoint of a duplex pipe of values: a [`Sender`] and a [`Receiver`] that leave together.
 ///
 /// When you drop it, the other endpoint gets what was sent and then [`RecvError::Closed`]. When its
 /// process dies, the other endpoint gets what was sent and then [`RecvError::PeerDied`].
-#[derive(Debug)]
-pub struct Pipe<T: Pod> {
+pub struct Pipe<T: Message> {
     /// The outgoing direction.
     pub tx: Sender<T>,
     /// The incoming direction.
@@ -49,6 +50,12 @@ impl<T: Pod> Pipe<T> {
     /// See [`Receiver::recv_timeout`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
         self.rx.recv_timeout(timeout)
+    }
+}
+
+impl<T: Message> fmt::Debug for Pipe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipe").field("tx", &self.tx).field("rx", &self.rx).finish()
     }
 }
 

@@ -2,13 +2,14 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
 use crate::error::{RecvError, Result};
-use crate::message::Messages;
 use crate::message::sealed::Receive;
+use crate::message::{Message, Messages};
 use crate::pipe::half::RecvHalf;
 use crate::raw::spsc::value_ring::SlotReader;
 use crate::region::words::Mapped;
@@ -25,8 +26,7 @@ use crate::wait::Timeout;
 ///
 /// A receiver may move between threads. A forked child cannot use the receiver of its parent
 /// ([`RecvError::Forked`]).
-#[derive(Debug)]
-pub struct Receiver<T: Pod> {
+pub struct Receiver<T: Message> {
     pub(crate) half: RecvHalf<SlotReader<Mapped, T>>,
 }
 
@@ -213,11 +213,17 @@ impl<T: Pod> IntoIterator for Receiver<T> {
     }
 }
 
-impl<'a, T: Pod> IntoIterator for &'a mut Receiver<T> {
+impl<T: Pod> IntoIterator for &mut Receiver<T> {
     type Item = Result<T, RecvError>;
     type IntoIter = Messages<Self>;
 
     fn into_iter(self) -> Messages<Self> {
         Messages::blocking(self)
+    }
+}
+
+impl<T: Message> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("half", &self.half).finish()
     }
 }

@@ -3,11 +3,13 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
 
 use std::borrow::Borrow;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
 use crate::error::{Result, SendError};
+use crate::message::Message;
 use crate::pipe::half::SendHalf;
 use crate::raw::spsc::value_ring::SlotWriter;
 use crate::region::words::Mapped;
@@ -23,8 +25,7 @@ use crate::wait::Timeout;
 ///
 /// A sender may move between threads. A forked child cannot use the sender of its parent
 /// ([`SendError::Forked`]).
-#[derive(Debug)]
-pub struct Sender<T: Pod> {
+pub struct Sender<T: Message> {
     pub(crate) half: SendHalf<SlotWriter<Mapped, T>>,
 }
 
@@ -143,5 +144,11 @@ impl<T: Pod> Sender<T> {
     #[cold]
     pub(crate) fn wait_for_room(&mut self, timeout: Timeout) -> Result<(), SendError> {
         self.half.wait_for_room(timeout, |writer| Ok(writer.ring.room(1)? > 0))
+    }
+}
+
+impl<T: Message> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("half", &self.half).finish()
     }
 }
