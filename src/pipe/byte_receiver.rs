@@ -1,7 +1,5 @@
 //! The receiving endpoint of a pipe of byte messages.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::time::{Duration, Instant};
 
 use crate::error::{RecvError, Result};

@@ -1,8 +1,6 @@
 //! How messages move through a pipe's ring: a value in a slot, a byte message as one record or in
 //! fragments that the reader puts together again.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result};

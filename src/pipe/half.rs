@@ -1,8 +1,6 @@
 //! What the endpoints of values and of byte messages share: one direction of a pipe, seen by its
 //! sender and by its receiver.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::time::Duration;
 

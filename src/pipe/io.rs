@@ -39,7 +39,7 @@ impl Writer {
 impl Write for Writer {
     /// Sends as much of `bytes` as fits into one piece of the ring. An empty write sends nothing.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = &bytes[..bytes.len().min(self.0.max_inline_bytes())];
+        let (piece, _) = bytes.split_at(bytes.len().min(self.0.max_inline_bytes()));
         if !piece.is_empty() {
             self.0.send(piece)?;
         }
@@ -98,9 +98,8 @@ impl Read for Reader {
                 Err(error) => return Err(error.into()),
             }
         }
-        let rest = &self.message[self.read..];
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
+        let mut rest = self.message.get(self.read..).unwrap_or_default();
+        let count = rest.read(buffer)?;
         self.read += count;
         Ok(count)
     }

@@ -1,7 +1,5 @@
 //! The receiving endpoint of a pipe of values.
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable)]
-
 use std::fmt;
 use std::time::{Duration, Instant};
 
