@@ -25,7 +25,7 @@ use criterion::{BenchmarkGroup, Criterion, Throughput};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use rustix::{io::ioctl_fionbio, pipe::fcntl_setpipe_size};
 use tombolo::WaitStrategy;
-use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::pipe::{self, BytePipe, Pipe, Receiver, Sender};
 use tombolo::spawn::Handover;
 
 use harness::payload::{Check, Fill, Message, Words};
@@ -188,7 +188,7 @@ impl<W: Words> Transport<W> for Pipe<W> {
     }
 }
 
-impl<W: Words> Transport<W> for Pipe<[u8]> {
+impl<W: Words> Transport<W> for BytePipe {
     fn put(&mut self, message: &W) {
         self.send(bytemuck::bytes_of(message)).expect(GONE);
     }
@@ -280,7 +280,7 @@ impl<M: Message> Port for Channels<M> {
 /// The producer: sends as many messages as each count says, and returns when the counts end.
 fn produce(case: Case, mut counts: Receiver<u64>, mut port: impl Port) {
     pin(PRODUCER);
-    for count in counts.iter() {
+    for count in counts.iter().map_while(Result::ok) {
         let (mut fill, mut check) = (Fill::default(), Check::default());
         for _ in 0..count {
             if case.answers() {
@@ -422,7 +422,7 @@ fn run_producer<W: Words>(case: Case, subject: &str) -> Result {
     let counts = counts().handed("counts")?;
     match subject {
         "values" => produce(case, counts, Copying::new(case.values::<W>().handed::<Pipe<W>>("port")?)),
-        "bytes" => produce(case, counts, Copying::<_, W>::new(case.bytes().handed::<Pipe>("port")?)),
+        "bytes" => produce(case, counts, Copying::<_, W>::new(case.bytes().handed::<BytePipe>("port")?)),
         _ => {
             let [from, to] = [io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?];
             produce(case, counts, Copying::<_, W>::new(Files::new(from, to)));

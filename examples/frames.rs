@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use tombolo::RecvError;
-use tombolo::pipe::{self, Receiver};
+use tombolo::pipe::{self, ByteReceiver};
 use tombolo::spawn::Handover;
 
 /// Full HD, 12 bits a pixel.
@@ -42,7 +42,7 @@ fn camera() -> Result<(), Box<dyn Error>> {
 }
 
 fn screen() -> Result<(), Box<dyn Error>> {
-    let rx: Receiver = tombolo::spawn::handed("frames")?;
+    let rx: ByteReceiver = tombolo::spawn::handed("frames")?;
     // SAFETY: as above; the parent runs this program.
     let mut rx = unsafe { rx.into_zero_copy() };
     let start = Instant::now();

@@ -8,7 +8,7 @@ use std::env;
 use std::error::Error;
 use std::process::{self, Command};
 
-use tombolo::pipe::Pipe;
+use tombolo::pipe::BytePipe;
 use tombolo::spawn::Handover;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +31,7 @@ fn parent() -> Result<(), Box<dyn Error>> {
 }
 
 fn child() -> Result<(), Box<dyn Error>> {
-    let mut parent: Pipe = tombolo::spawn::handed("parent")?;
+    let mut parent: BytePipe = tombolo::spawn::handed("parent")?;
     let mut message = Vec::new();
     parent.recv(&mut message)?;
     println!("the child got: {}", String::from_utf8_lossy(&message));

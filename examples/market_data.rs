@@ -23,7 +23,7 @@ struct Tick {
 
 fn main() -> Result<(), Box<dyn Error>> {
     // The tag keeps out programs that mean something else by sixteen bytes.
-    let options = pipe::Options::<Tick>::new().capacity(16).tag(*b"tick v1\0");
+    let options = pipe::Options::<Tick>::new().capacity(16).type_tag("tick v1");
     match std::env::args().nth(1).as_deref() {
         Some("publish") => publish(&options),
         Some("subscribe") => subscribe(&options),

@@ -1,4 +1,5 @@
-//! What all ends of pipes and queues have in common: they sit somewhere, and they can travel.
+//! What all endpoints of pipes and queues have in common: they belong to a region, and they can be
+//! passed on to another process.
 
 use std::os::fd::OwnedFd;
 
@@ -6,54 +7,66 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::sys::fork::ForkGuardedFd;
 
-/// An end of a pipe or of a queue.
+/// An endpoint of a pipe or of a queue.
 ///
-/// Its end, as the others hear of it: `Closed` if it is dropped, by a panic that unwinds too, or if
-/// it is still there when the process comes to its ordinary end (`main` returns, or something calls
-/// `exit`); `PeerDied` if the process is killed, aborts, calls `_exit` or becomes another program
-/// (`execve`), or if the end is [abandoned](Self::abandon).
+/// How its end reaches the peers depends on how it ends:
+///
+/// - They get `Closed` if it is dropped, also by a panic that unwinds, and if it still exists when
+///   the process exits normally (`main` returns, or something calls `exit`).
+/// - They get `PeerDied` if the process is killed, aborts, calls `_exit` or becomes another program
+///   (`execve`), and if the endpoint is [abandoned](Self::abandon).
 pub trait Endpoint: sealed::Sealed + Sized {
     /// What it carries.
     type Message: Message + ?Sized;
 
-    /// Turns the end into a descriptor that carries it, for `from_fd` of its options in this or
-    /// another process. Until it is picked up the part in the region stays taken as long as any
-    /// copy of the descriptor is open, those of forked children included, and counts as dead when
-    /// the last is closed. Once it is picked up, copies that are still open mean nothing.
+    /// Turns the endpoint into a descriptor, which `from_fd` of its options turns back into an
+    /// endpoint, in this process or in another.
     ///
-    /// Another process takes the end of a named region only on tmpfs, since its file can be
-    /// truncated, and an end in reserved huge pages only if it asks for them.
+    /// Until then the endpoint stays in use as long as any copy of the descriptor is open, also
+    /// copies in forked children. If the last copy is closed, the peers get `PeerDied`. Once
+    /// `from_fd` has taken the endpoint over, copies that are still open have no effect.
     ///
-    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still
-    /// exists; no descriptors.
+    /// Another process accepts an endpoint of a named region only on tmpfs, because the file can be
+    /// truncated. It accepts an endpoint in reserved huge pages only if its options allow huge
+    /// pages.
+    ///
+    /// # Blocking
+    /// Never.
+    ///
+    /// # Errors
+    /// The endpoint is half of a split pipe and the other half still exists, or there is no free
+    /// descriptor.
     fn into_fd(self) -> Result<OwnedFd> {
-        send_off(&self).map(ForkGuardedFd::release)
+        export_fd(&self).map(ForkGuardedFd::release)
     }
 
-    /// Gives the end up as if its process had been killed: what was sent stays, and the others hear
-    /// of a death where a drop would tell them that this is the end. For a transfer that breaks
-    /// off.
+    /// Gives the endpoint up as if its process had been killed. What was sent stays, and the peers
+    /// get `PeerDied` where a drop would give them `Closed`. Use it for a transfer that breaks off.
     ///
-    /// **Blocking**: never. **Errors**: the end of a pipe was split and the other half still
-    /// exists; a forked child. It is dropped then.
+    /// # Blocking
+    /// Never.
+    ///
+    /// # Errors
+    /// The endpoint is half of a split pipe and the other half still exists, or this is a forked
+    /// child. The endpoint is dropped then.
     fn abandon(self) -> Result<()> {
-        check_whole(&self, "abandon this end", "abandon it before splitting it")?;
-        self.seat().mark_dead()
+        check_transferable(&self, "abandon this endpoint", "abandon it before splitting it")?;
+        self.registration().mark_dead()
     }
 
-    /// What was wished for and could not be had when the end was made.
+    /// The options that could not be honoured when the endpoint was made. It works without them.
     fn warnings(&self) -> &[String] {
-        self.seat().region().warnings.as_slice()
+        self.registration().region().warnings.as_slice()
     }
 
-    /// The name under which the region was opened; none if it is anonymous.
+    /// The name under which the region was opened. None if it has no name.
     fn name(&self) -> Option<&str> {
-        self.seat().region().path().map(|place| place.name.as_str())
+        self.registration().region().path().map(|path| path.name.as_str())
     }
 
-    /// Messages (bytes, for byte messages in a pipe) that can wait, in each direction.
+    /// How many messages can wait in each direction. For byte messages in a pipe: how many bytes.
     fn capacity(&self) -> usize {
-        self.seat().region().layout().capacity() as usize
+        self.registration().region().layout().capacity() as usize
     }
 }
 
@@ -65,27 +78,30 @@ pub(crate) mod sealed {
     use crate::region::lifecycle::Registration;
 
     pub trait Sealed {
-        fn seat(&self) -> &Arc<Registration>;
+        fn registration(&self) -> &Arc<Registration>;
 
-        /// Whether nothing else depends on its seat.
-        fn is_whole(&self) -> bool;
+        /// Whether no other handle shares the registration.
+        fn is_transferable(&self) -> bool {
+            true
+        }
 
-        /// Picks up a descriptor that [`into_fd`](super::End::into_fd) made, with default options.
-        fn arrive(descriptor: OwnedFd) -> Result<Self>
+        /// Takes over a descriptor that [`into_fd`](super::Endpoint::into_fd) made, with default
+        /// options.
+        fn from_inherited(descriptor: OwnedFd) -> Result<Self>
         where
             Self: Sized;
     }
 }
 
-/// Puts an end on its way.
-pub(crate) fn send_off<E: Endpoint>(end: &E) -> Result<ForkGuardedFd> {
-    check_whole(end, "pass on this end", "pass it on before splitting it")?;
-    end.seat().export_fd()
+/// A descriptor that carries the endpoint to another process.
+pub(crate) fn export_fd<E: Endpoint>(endpoint: &E) -> Result<ForkGuardedFd> {
+    check_transferable(endpoint, "pass on this endpoint", "pass it on before splitting it")?;
+    endpoint.registration().export_fd()
 }
 
-fn check_whole<E: Endpoint>(end: &E, doing: &str, remedy: &str) -> Result<()> {
-    if end.is_whole() {
+fn check_transferable<E: Endpoint>(endpoint: &E, action: &str, remedy: &str) -> Result<()> {
+    if endpoint.is_transferable() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::InvalidOptions, doing, "half of a pipe that was split", "the whole end", remedy))
+    Err(Error::new(ErrorKind::InvalidOptions, action, "half of a pipe that was split", "the whole endpoint", remedy))
 }

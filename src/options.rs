@@ -10,20 +10,21 @@ use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
 use crate::wait::WaitStrategy;
 
-/// What becomes of a name whose participants are all gone, and which stayed: because the last one
-/// was killed, or because something waits.
+/// What to do with a name whose participants are all gone. Such a name stayed because the last
+/// participant was killed, or because messages wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnStale {
-    /// Go on with it: messages that wait there are still delivered. The default, and lossless.
+    /// Continue with it: messages that wait there are still delivered. The default: nothing is lost.
     #[default]
     Resume,
-    /// Start afresh, without what waits: a stream cut off in the middle is of no use to anybody. Replaces a region of
-    /// another kind, of another layout version, and a damaged one too, once nobody uses it; never a persistent one,
-    /// or a file that is no region.
+    /// Start afresh, without the messages that wait. Use it where half a stream is of no use.
+    ///
+    /// It also replaces a region of another kind or layout version and a damaged one, if no process
+    /// uses it. It never replaces a persistent namespace, or a file that is not a region.
     Recreate,
 }
 
-/// Whether an end may, must or must not make the region that it opens.
+/// Whether a call that opens a region may, must or must not create it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OpenMode {
     #[default]
@@ -35,18 +36,20 @@ pub(crate) enum OpenMode {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CommonOptions {
     pub(crate) settings: Settings,
+    /// See [`type_tag`].
     pub(crate) tag: [u8; 8],
+    pub(crate) type_name: String,
     pub(crate) wait: WaitStrategy,
     pub(crate) on_stale: OnStale,
-    pub(crate) creation: OpenMode,
+    pub(crate) open_mode: OpenMode,
 }
 
-/// Times that a name may vanish between looking it up and joining.
-const ATTEMPTS: u32 = 1000;
+/// How often a name may vanish between looking it up and joining.
+const MAX_ATTEMPTS: u32 = 1000;
 
 impl CommonOptions {
-    /// Opens a name, or makes it. `own` is what these options would make; `join` is given an open region, `create` is to make
-    /// one of that kind that has the name.
+    /// Opens a name, or creates it. `own` are the bounds of what these options would create. `join`
+    /// gets an open region, `create` creates one under that name.
     pub(crate) fn named<E>(
         &self,
         name: &str,
@@ -55,16 +58,16 @@ impl CommonOptions {
         create: impl Fn() -> Result<E>,
     ) -> Result<E> {
         let settings = Settings { bounds: own, ..self.settings.clone() };
-        for _ in 0..ATTEMPTS {
-            if self.creation != OpenMode::CreateNew {
+        for _ in 0..MAX_ATTEMPTS {
+            if self.open_mode != OpenMode::CreateNew {
                 match Region::open(name, &settings) {
                     Ok(region) => match self.join(region, &join)? {
                         Some(end) => return Ok(end),
-                        None => continue, // it lost its name while we came
+                        None => continue, // it lost its name meanwhile
                     },
-                    Err(error) if error.kind() == ErrorKind::NotFound && self.creation != OpenMode::Open => {}
+                    Err(error) if error.kind() == ErrorKind::NotFound && self.open_mode != OpenMode::Open => {}
                     Err(error) if self.on_stale == OnStale::Recreate && is_about_content(&error) => {
-                        // Not removed, and readable by now: another has taken its place meanwhile.
+                        // Not removed, and readable by now: another region has taken its place.
                         if self.remove_unreadable(name)? || Region::open(name, &settings).is_ok() {
                             continue;
                         }
@@ -74,14 +77,14 @@ impl CommonOptions {
                 }
             }
             match create() {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.creation != OpenMode::CreateNew => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && self.open_mode != OpenMode::CreateNew => {}
                 done => return done,
             }
         }
         Err(Error::new(
             ErrorKind::Busy,
             format_args!("open {name:?}"),
-            format_args!("it made and removed {ATTEMPTS} times meanwhile"),
+            format_args!("it made and removed {MAX_ATTEMPTS} times meanwhile"),
             "one that stays",
             "find out who does that (`tombolo inspect`), or use another name",
         ))
@@ -94,7 +97,8 @@ impl CommonOptions {
         join(region)
     }
 
-    /// Removes what has the name if it is an abandoned region that cannot be read. Returns whether to look again.
+    /// Removes what has the name, if it is a stale region that cannot be read. Returns whether to look
+    /// it up again.
     fn remove_unreadable(&self, name: &str) -> Result<bool> {
         match Unreadable::open(name, &self.settings) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
@@ -102,16 +106,41 @@ impl CommonOptions {
         }
     }
 
-    /// Gives a seated region its name. Seated before: nobody ever finds it empty and takes it for abandoned.
-    pub(crate) fn publish(&self, mut seat: Registration, name: &str) -> Result<Registration> {
-        seat.region_mut().publish(name, &self.settings.directory)?;
-        Ok(seat)
+    /// Gives a region its name after this process has joined it. So no other process ever finds it
+    /// without participants and takes it for stale.
+    pub(crate) fn publish(&self, mut registration: Registration, name: &str) -> Result<Registration> {
+        registration.region_mut().publish(name, &self.settings.directory)?;
+        Ok(registration)
+    }
+
+    pub(crate) fn set_type_tag(&mut self, name: &str) {
+        self.tag = type_tag(name);
+        name.clone_into(&mut self.type_name);
+    }
+
+    /// Refuses a region of another kind, of other elements, or with longer messages than the caller
+    /// allows.
+    pub(crate) fn check(&self, region: &Region, kind: RegionKind, element: ElementType, limit: u64) -> Result<()> {
+        let layout = region.layout();
+        if layout.kind() != kind {
+            return Err(wrong_type(kind, layout.kind(), kind));
+        }
+        if layout.element() != element {
+            let is_hashed = self.type_name.len() > self.tag.len();
+            let name = if is_hashed { format!(", which is {:?}", self.type_name) } else { String::new() };
+            return Err(wrong_type(kind, layout.element(), format_args!("{element}{name}")));
+        }
+        if element == ElementType::Bytes && layout.max_message_bytes() > limit {
+            let found = format_args!("messages of up to {} bytes", layout.max_message_bytes());
+            return Err(wrong_type(kind, found, format_args!("of up to {limit}: see max_message_bytes")));
+        }
+        Ok(())
     }
 }
 
-/// The place in a region that nobody else can see yet.
-pub(crate) fn fresh<S>(seat: Option<S>) -> Result<S> {
-    seat.ok_or_else(|| {
+/// What joining a region returned that no other process can see yet. It cannot have lost its name.
+pub(crate) fn expect_joined<S>(joined: Option<S>) -> Result<S> {
+    joined.ok_or_else(|| {
         Error::new(
             ErrorKind::Corrupt,
             "join a fresh region",
@@ -122,33 +151,17 @@ pub(crate) fn fresh<S>(seat: Option<S>) -> Result<S> {
     })
 }
 
-/// A region that is not what somebody wants to open.
+/// The error for a region of another type than the caller opens.
 pub(crate) fn wrong_type(kind: RegionKind, found: impl fmt::Display, expected: impl fmt::Display) -> Error {
-    let (doing, remedy) = match kind {
+    let (action, remedy) = match kind {
         RegionKind::Pipe => ("open this pipe", "use the same options on both sides, or another name"),
         RegionKind::Queue => ("open this queue", "use the same options on all sides, or another name"),
         RegionKind::Namespace => ("open this namespace", "open it as what it is, or use another name"),
     };
-    Error::new(ErrorKind::WrongType, doing, found, expected, remedy)
+    Error::new(ErrorKind::WrongType, action, found, expected, remedy)
 }
 
-/// Refuses a region of another kind than wanted, of other elements, or with longer messages.
-pub(crate) fn check(region: &Region, kind: RegionKind, element: ElementType, limit: u64) -> Result<()> {
-    let layout = region.layout();
-    if layout.kind() != kind {
-        return Err(wrong_type(kind, layout.kind(), kind));
-    }
-    if layout.element() != element {
-        return Err(wrong_type(kind, layout.element(), element));
-    }
-    if element == ElementType::Bytes && layout.max_message_bytes() > limit {
-        let found = format!("messages of up to {} bytes", layout.max_message_bytes());
-        return Err(wrong_type(kind, found, format_args!("of up to {limit}: see max_message_bytes")));
-    }
-    Ok(())
-}
-
-/// Says so if a region has another capacity than one that was asked for.
+/// Adds a warning if a region has another capacity than one that was asked for.
 pub(crate) fn report_capacity(region: &mut Region, asked: u64, default: u64) {
     let capacity = region.layout().capacity();
     if capacity != asked && asked != default {
@@ -156,10 +169,27 @@ pub(crate) fn report_capacity(region: &mut Region, asked: u64, default: u64) {
     }
 }
 
-/// The builder's methods that pipes and queues share, for a type with a field `common`.
+/// The eight bytes that stand for a type's name in a region: the name itself with zeros behind it, or,
+/// for a name of more than eight bytes, its 64-bit FNV-1a hash in little-endian order.
+pub(crate) fn type_tag(name: &str) -> [u8; 8] {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x100_0000_01b3;
+
+    let mut tag = [0; 8];
+    match tag.get_mut(..name.len()) {
+        Some(start) => start.copy_from_slice(name.as_bytes()),
+        None => {
+            let hash = name.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+            tag = hash.to_le_bytes();
+        }
+    }
+    tag
+}
+
+/// The builder's methods that pipes, queues and namespaces share, for a type with a field `common`.
 macro_rules! common_options {
     () => {
-        /// What blocking calls of this end do while they wait.
+        /// What blocking calls of this endpoint do while they wait.
         pub fn wait(mut self, wait: $crate::wait::WaitStrategy) -> Self {
             self.common.wait = wait;
             self
@@ -171,21 +201,24 @@ macro_rules! common_options {
             self
         }
 
-        /// The permissions of a named file, 0o600 unless set.
+        /// The permissions of a named file. 0o600 unless set.
         pub fn mode(mut self, mode: u32) -> Self {
             self.common.settings.mode = Some(mode);
             self
         }
 
-        /// Opens a name, or takes a descriptor of a named region, even if its file belongs to another user. That user can
-        /// then end this process, by truncating the file.
+        /// Accepts a name, or a descriptor of a named region, even if its file belongs to another user.
+        ///
+        /// That user can then end this process, by truncating the file.
         pub fn allow_other_owner(mut self) -> Self {
             self.common.settings.allow_other_owner = true;
             self
         }
 
-        /// Asks for 2 MiB pages; the [warnings](crate::Endpoint::warnings) say if there are none. Accepts regions of reserved huge
-        /// pages from others, too, who can then end this process: sealing keeps the length, and not the pages.
+        /// Asks for 2 MiB pages. If there are none, the [warnings](crate::Endpoint::warnings) say so.
+        ///
+        /// It also accepts regions of reserved huge pages from others. They can then end this process:
+        /// sealing protects the length of such a region, but not its pages.
         pub fn huge_pages(mut self) -> Self {
             self.common.settings.huge_pages = true;
             self
@@ -197,24 +230,25 @@ macro_rules! common_options {
             self
         }
 
-        /// Keeps the region out of swap; the [warnings](crate::Endpoint::warnings) say if the system refuses.
+        /// Keeps the region out of swap. If the system refuses, the
+        /// [warnings](crate::Endpoint::warnings) say so.
         pub fn lock_memory(mut self) -> Self {
             self.common.settings.lock_memory = true;
             self
         }
 
-        /// The largest region, in bytes of memory, that is accepted if others made it; extents of a queue do not count.
+        /// The largest region, in bytes of memory, that is accepted if another process made it. Extents
+        /// of a queue do not count.
         ///
-        /// Unless set, 16 GiB, and at most 2,097,152 slots, places of a queue's pool and permits of bounded semaphores
-        /// altogether, because repair and statistics look through all of those; or whatever these options would
-        /// make themselves, if that is more.
+        /// Unless set, it is 16 GiB, with at most 2,097,152 slots, blocks of a queue's pool and permits of
+        /// bounded semaphores altogether, because repair and statistics visit all of those. If these
+        /// options would make a larger region themselves, the limits are those of that region.
         pub fn max_region_bytes(mut self, bytes: usize) -> Self {
             self.common.settings.bounds.len = Some(bytes as u64);
             self
         }
 
-        /// What to do about a name whose participants are all gone. How long a name lives is in a
-        /// table of docs/failure.md.
+        /// What to do with a name whose participants are all gone.
         pub fn on_stale(mut self, on_stale: $crate::options::OnStale) -> Self {
             self.common.on_stale = on_stale;
             self
@@ -222,16 +256,30 @@ macro_rules! common_options {
 
         /// Refuses a name that exists.
         pub fn create_new(mut self) -> Self {
-            self.common.creation = $crate::options::OpenMode::CreateNew;
+            self.common.open_mode = $crate::options::OpenMode::CreateNew;
             self
         }
 
         /// Refuses a name that does not exist.
         pub fn must_exist(mut self) -> Self {
-            self.common.creation = $crate::options::OpenMode::Open;
+            self.common.open_mode = $crate::options::OpenMode::Open;
             self
         }
     };
 }
 
 pub(crate) use common_options;
+
+#[cfg(test)]
+mod tests {
+    use super::type_tag;
+
+    #[test]
+    fn type_tag_short_name_is_padded_long_name_is_hashed() {
+        assert_eq!(type_tag(""), [0; 8]);
+        assert_eq!(type_tag("tick"), *b"tick\0\0\0\0");
+        assert_eq!(type_tag("tick\0\0v1"), *b"tick\0\0v1");
+        // A published test vector of FNV-1a.
+        assert_eq!(type_tag("chongo was here!\n"), 0x4681_0940_eff5_f915_u64.to_le_bytes());
+    }
+}

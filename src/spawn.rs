@@ -67,7 +67,7 @@ trait Passable {
 
 impl<E: Endpoint> Passable for E {
     fn take_back(&self, file: &ForkGuardedFd) {
-        self.seat().take_back(file);
+        self.registration().take_back(file);
     }
 }
 
@@ -104,7 +104,7 @@ impl Handover {
     /// that were given before.
     pub fn give<E: Endpoint + 'static>(self, label: &str, end: E) -> Result<Self> {
         self.check_label(label)?;
-        let file = endpoint::send_off(&end)?;
+        let file = endpoint::export_fd(&end)?;
         self.add(label, Box::new(end), file)
     }
 
@@ -185,7 +185,7 @@ fn check_label(label: &str) -> Result<()> {
 ///
 /// **Blocking**: never. **Errors**: no such label, picked up already, an end of another type.
 pub fn handed<E: Endpoint>(label: &str) -> Result<E> {
-    E::arrive(pick_up(label)?)
+    E::from_inherited(pick_up(label)?)
 }
 
 /// The descriptor behind a label.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use support::{TestDir, alone, fork, report};
-use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::pipe::{self, BytePipe, Receiver, Sender};
 use tombolo::queue;
 use tombolo::{Endpoint, Error, ErrorKind, LAYOUT_VERSION, Namespace, OnStale};
 
@@ -251,7 +251,7 @@ fn pipe_larger_than_accepted_is_refused() {
     let one = large.open(NAME).unwrap();
     let bounded = pipe::Options::bytes().capacity_bytes(1024).max_region_bytes(1 << 20).directory(test_dir.names());
     expect(bounded.open(NAME).unwrap_err(), ErrorKind::WrongType, &["at most 1048576", "max_region_bytes"]);
-    let error = bounded.from_fd::<Pipe>(one.into_fd().unwrap()).unwrap_err();
+    let error = bounded.from_fd::<BytePipe>(one.into_fd().unwrap()).unwrap_err();
     expect(error, ErrorKind::WrongType, &["at most 1048576"]);
     bounded.max_region_bytes(3 << 20).open(NAME).expect("accepted");
 }

@@ -79,7 +79,7 @@ handlers!(register_after, 2);
 static AT_LOAD: extern "C" fn() = register_at_load;
 
 fn pipe() -> (Sender<u64>, Receiver<u64>) {
-    pipe::Options::new().capacity(4).create().unwrap()
+    pipe::Options::<u64>::new().capacity(4).create().unwrap()
 }
 
 fn works((tx, rx): &mut (Sender<u64>, Receiver<u64>)) {

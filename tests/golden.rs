@@ -15,7 +15,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tombolo::pipe::{self, Pipe};
+use tombolo::pipe::{self, BytePipe};
 use tombolo::queue;
 use tombolo::{LAYOUT_VERSION, Namespace, RecvError, SendError, WaitStrategy};
 
@@ -392,7 +392,7 @@ fn compare(what: &str, found: &str) {
 #[test]
 fn pipe_of_values_bytes_match_golden_file() {
     let mut stage = Stage::new("values", "one-way values [u64; 2] tagged \"golden!!\", capacity 4");
-    let options = || pipe::Options::<[u64; 2]>::new().capacity(4).tag(*b"golden!!").directory(&stage.directory);
+    let options = || pipe::Options::<[u64; 2]>::new().capacity(4).type_tag("golden!!").directory(&stage.directory);
     let (sender, receiver) = (options().create_new(), options().must_exist());
 
     let mut tx = sender.sender("golden").unwrap();
@@ -416,8 +416,8 @@ fn pipe_of_bytes_bytes_match_golden_file() {
     let mut stage = Stage::new("bytes", "duplex bytes, capacity 256, messages up to 1000");
     let options = pipe::Options::bytes().capacity_bytes(256).max_message_bytes(1000).directory(&stage.directory);
 
-    let mut one: Pipe = options.clone().create_new().open("golden").unwrap();
-    let mut two: Pipe = options.must_exist().open("golden").unwrap();
+    let mut one: BytePipe = options.clone().create_new().open("golden").unwrap();
+    let mut two: BytePipe = options.must_exist().open("golden").unwrap();
     let file = stage.file();
     let mut message = Vec::new();
     for length in [100, 100] {
@@ -437,7 +437,7 @@ const NAP: Duration = Duration::from_millis(100);
 #[test]
 fn queue_of_values_bytes_match_golden_file() {
     let mut stage = Stage::new("queue-values", "a queue of values [u64; 2] tagged \"golden!!\", capacity 4, 3 lanes");
-    let options = queue::Options::<[u64; 2]>::new().capacity(4).max_participants(3).tag(*b"golden!!");
+    let options = queue::Options::<[u64; 2]>::new().capacity(4).max_participants(3).type_tag("golden!!");
     let options = options.wait(WaitStrategy::Park).directory(&stage.directory);
 
     let mut tx = options.clone().create_new().sender("golden").unwrap();

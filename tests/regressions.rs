@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::pipe::{self, BytePipe, ByteReceiver, ByteSender, Pipe, Receiver};
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
 
 mod support;
@@ -86,7 +86,7 @@ fn descriptor_taken_twice_is_refused() {
 fn pipe_halves_of_two_pipes_are_not_transferred() {
     let (a, _a) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
     let (b, _b) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
-    let chimera = Pipe { tx: a.tx, rx: b.rx };
+    let chimera = BytePipe { tx: a.tx, rx: b.rx };
     assert_eq!(chimera.into_fd().unwrap_err().kind(), ErrorKind::InvalidOptions);
 }
 
@@ -96,7 +96,7 @@ fn sender_transferred_keeps_its_name() {
     let options = pipe::Options::bytes().directory(test_dir.names());
     let tx = options.sender("x").unwrap();
     let rx = options.receiver("x").unwrap();
-    let tx: Sender = options.from_fd(tx.into_fd().unwrap()).unwrap();
+    let tx: ByteSender = options.from_fd(tx.into_fd().unwrap()).unwrap();
     assert_eq!(tx.name(), Some("x"));
     drop((rx, tx));
     assert_eq!(test_dir.leftovers(), [""; 0]);
@@ -123,9 +123,9 @@ fn error_debug_prints_whole_message() {
 #[test]
 fn endpoints_are_send_and_debug() {
     fn moves<T: Send + std::fmt::Debug>() {}
-    moves::<Sender>();
-    moves::<Receiver>();
-    moves::<Pipe>();
+    moves::<ByteSender>();
+    moves::<ByteReceiver>();
+    moves::<BytePipe>();
     moves::<Pipe<[u64; 3]>>();
     moves::<tombolo::pipe::ZeroCopySender<u64>>();
     moves::<tombolo::Error>();

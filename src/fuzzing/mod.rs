@@ -26,11 +26,9 @@ pub use objects::objects;
 pub use queue::queue_region;
 pub use table::open_table;
 
-use crate::endpoint::Endpoint;
 use crate::error::RecvError;
-use crate::message::Message;
 use crate::pipe::connection;
-use crate::pipe::{self, Pipe};
+use crate::pipe::{self, BytePipe, Pipe, PipeEndpoint};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
 use crate::raw::owner::Owner;
 use crate::raw::spsc::record_ring::{MIN_WORDS, Next, RecordReader, RecordWriter, inline_max};
@@ -711,21 +709,32 @@ fn hostile_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
 pub fn whole_pipe(data: &[u8]) {
     let mut input = Input(data);
     match input.byte() % 3 {
-        0 => drive(&mut input, pipe::Options::bytes().capacity_bytes(256).max_message_bytes(LIMIT), use_bytes),
-        1 => drive(&mut input, pipe::Options::<u64>::new().capacity(4), use_values),
-        _ => drive(&mut input, pipe::Options::<[u64; 9]>::new().capacity(2), use_values),
+        0 => {
+            let options = pipe::Options::bytes().capacity_bytes(256).max_message_bytes(LIMIT);
+            drive(&mut input, &options, options.create_duplex().expect(SMALL), use_bytes);
+        }
+        1 => {
+            let options = pipe::Options::<u64>::new().capacity(4);
+            drive(&mut input, &options, options.create_duplex().expect(SMALL), use_values);
+        }
+        _ => {
+            let options = pipe::Options::<[u64; 9]>::new().capacity(2);
+            drive(&mut input, &options, options.create_duplex().expect(SMALL), use_values);
+        }
     }
 }
 
+const SMALL: &str = "memory for a small pipe";
+
 const LIMIT: usize = 1000;
 
-fn drive<M: Message + ?Sized>(
+fn drive<E: PipeEndpoint>(
     input: &mut Input,
-    options: pipe::Options<M>,
-    act: fn(&mut Pipe<M>, u8, &mut Input, Duration),
+    options: &pipe::Options<E::Message>,
+    (one, other): (E, E),
+    act: fn(&mut E, u8, &mut Input, Duration),
 ) {
-    let (one, other) = options.create_duplex().expect("memory for a small pipe");
-    let region = one.tx.link().seat().region().reopen().expect("a descriptor");
+    let region = one.registration().region().reopen().expect("a descriptor");
     let mut ends = [Some(one), Some(other)];
     let mut naps = 4;
     while let Some(op) = input.op() {
@@ -768,7 +777,7 @@ fn scribble(region: &Region, input: &mut Input) {
     }
 }
 
-fn use_bytes(end: &mut Pipe, op: u8, input: &mut Input, patience: Duration) {
+fn use_bytes(end: &mut BytePipe, op: u8, input: &mut Input, patience: Duration) {
     let mut message = Vec::new();
     let mut buffer = [0; 64];
     match op {
@@ -776,7 +785,7 @@ fn use_bytes(end: &mut Pipe, op: u8, input: &mut Input, patience: Duration) {
         9 => {
             let messages: [_; 3] = std::array::from_fn(|i| payload(i as u64, (input.byte() % 120).into()));
             // It would wait without end for room for the first, so there must be some, where nothing moves but we.
-            if end.tx.writer.reserve(0, 120).is_ok_and(|slot| slot.is_some()) {
+            if end.tx.half.writer.reserve(0, 120).is_ok_and(|slot| slot.is_some()) {
                 assert_ne!(end.tx.send_many(&messages), Ok(0));
             }
         }
@@ -798,12 +807,12 @@ fn check_received(received: Result<usize, RecvError>, message: &[u8]) {
 fn use_values<T: Pod>(end: &mut Pipe<T>, op: u8, input: &mut Input, patience: Duration) {
     let mut values: Vec<T> = (0..u64::from(input.byte() % 8)).map(value).collect();
     match op {
-        8 => drop(end.tx.try_send(&value(1))),
+        8 => drop(end.tx.try_send(value::<T>(1))),
         9 => assert!(end.tx.try_send_many(&values).unwrap_or(0) <= values.len()),
         10 => drop(end.rx.try_recv()),
         11 => assert!(end.rx.try_recv_many(&mut values).unwrap_or(0) <= values.len()),
         12 => drop(end.poll(patience)),
-        13 => drop(end.send_timeout(&value(2), patience)),
+        13 => drop(end.send_timeout(value::<T>(2), patience)),
         _ => drop(end.recv_timeout(patience)),
     }
 }

@@ -259,7 +259,7 @@ impl<T: Content, E: Content> World<T, E> {
     fn come(&mut self, side: usize) {
         let region = self.region.reopen().expect("a descriptor");
         let arrive = || -> crate::error::Result<Party<T, E>> {
-            let member = Arc::new(crate::options::fresh(Membership::join(region)?)?);
+            let member = Arc::new(crate::options::expect_joined(Membership::join(region)?)?);
             let namespace = Namespace::new(Arc::clone(&member), self._host.value::<T>("value")?.handle().wait);
             Ok(Party {
                 member,

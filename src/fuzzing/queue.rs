@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::error::SendError;
+use crate::message::Message;
 use crate::queue::membership;
 use crate::queue::participant::{Arrival, Role};
 use crate::queue::state::QueueState;

@@ -24,7 +24,7 @@ use crate::object::rw_lock::RwLock;
 use crate::object::semaphore::{BoundedSemaphore, Semaphore};
 use crate::object::table::{Entry, InitialValue, ObjectKind, ObjectSpec, Table, tag_of};
 use crate::object::value::Value;
-use crate::options::{CommonOptions, common_options, fresh, wrong_type};
+use crate::options::{CommonOptions, common_options, expect_joined, wrong_type};
 use crate::queue::state::QueueState;
 use crate::queue::{self, Queue};
 use crate::region::Region;
@@ -432,7 +432,7 @@ impl NamespaceBuilder {
     ///
     /// **Blocking**: never. **Errors**: invalid options, no memory.
     pub fn create(&self) -> Result<Namespace> {
-        Ok(self.seated(fresh(Membership::join(self.create_region(false)?)?)?.register()))
+        Ok(self.seated(expect_joined(Membership::join(self.create_region(false)?)?)?.register()))
     }
 
     /// Opens, or makes, the namespace of that name. What is in one that exists must include what was planned.
@@ -448,7 +448,7 @@ impl NamespaceBuilder {
         };
         let create = || {
             // Joined before it has its name: nobody ever finds it empty and takes it for abandoned.
-            let mut member = fresh(Membership::join(self.create_region(true)?)?)?;
+            let mut member = expect_joined(Membership::join(self.create_region(true)?)?)?;
             member.publish(name, &self.common.settings.directory)?;
             Ok(self.seated(member.register()))
         };
@@ -466,7 +466,7 @@ impl NamespaceBuilder {
         let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region)?;
         // Copies of the descriptor may be elsewhere, and a lock belongs to all of them.
-        Ok(self.seated(fresh(Membership::of(region.reopen()?)?)?))
+        Ok(self.seated(expect_joined(Membership::of(region.reopen()?)?)?))
     }
 
     fn seated(&self, member: Arc<Membership>) -> Namespace {

@@ -1,5 +1,5 @@
-//! One direction of a pipe as one of its two sides lives it: waiting for the other, ringing for it, learning that it left
-//! or died, leaving oneself. What moves through the ring is not this file's business.
+//! One direction of a pipe, as one of its two sides sees it: it waits for the peer, notifies it,
+//! learns that it left or died, and leaves. What moves through the ring is the codec's business.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +14,15 @@ use crate::region::layout::pipe::{PipeLayout, ring};
 use crate::region::lifecycle::{LifecycleHooks, Registration};
 use crate::region::participant::{LEFT, ParticipantStatus};
 use crate::region::words::{Mapped, Word};
+use crate::sys::fork::Generation;
 use crate::sys::{Deadline, membarrier};
 use crate::wait::{WaitEnd, WaitState, WaitStrategy, Waiter};
 
-/// An end of the peer that is to be reported, and the view that told of it.
+/// An end of the peer that is to be reported, and the state of the peer's side that showed it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerEnd {
-    stop: WaitEnd,
-    view: View,
+    end: WaitEnd,
+    peer: View,
 }
 
 /// The two sides of a ring.
@@ -39,21 +40,21 @@ impl Side {
         }
     }
 
-    /// The side that a seat plays in a ring: ring 0 leads from seat 0 to seat 1, ring 1 back.
-    pub(crate) fn of(seat: usize, ring: usize) -> Self {
-        if seat == ring { Self::Producer } else { Self::Consumer }
+    /// The side of a participant. Ring 0 leads from participant 0 to participant 1, ring 1 back.
+    pub(crate) fn of(participant: usize, ring: usize) -> Self {
+        if participant == ring { Self::Producer } else { Self::Consumer }
     }
 
-    pub(crate) fn role(self, region: &Region, ring: usize) -> Owner<Mapped> {
+    pub(crate) fn owner(self, region: &Region, ring: usize) -> Owner<Mapped> {
         let at = PipeLayout::ring(ring);
-        let (word, from) = match self {
+        let (word, start) = match self {
             Self::Producer => (ring::PRODUCER_OWNER, ring::PRODUCER_START),
             Self::Consumer => (ring::CONSUMER_OWNER, ring::CONSUMER_START),
         };
-        Owner::new(region.word(at + word), [region.word(at + from), region.word(at + from + 1)])
+        Owner::new(region.word(at + word), [region.word(at + start), region.word(at + start + 1)])
     }
 
-    /// What this side moves.
+    /// The index that this side moves.
     pub(crate) fn index(self, region: &Region, ring: usize) -> Word {
         let word = match self {
             Self::Producer => ring::TAIL,
@@ -71,78 +72,92 @@ impl Side {
         EventCount::new(region.futex(PipeLayout::ring(ring) + word))
     }
 
-    /// Becomes this side of the ring, where the last one stopped. The caller holds the seat and the admission.
-    pub(crate) fn take(self, region: &Region, ring: usize) {
-        let from = self.index(region, ring).load(Ordering::Acquire);
-        self.role(region, ring).take(from);
+    /// Becomes the owner of this side of the ring, where the last owner stopped. The caller has locked
+    /// the participant and the membership.
+    pub(crate) fn acquire(self, region: &Region, ring: usize) {
+        let start = self.index(region, ring).load(Ordering::Acquire);
+        self.owner(region, ring).take(start);
         if self == Self::Consumer {
             self.event(region, ring).mark_peer_left(false);
         }
-        // Whoever waits for a peer to come need not wait for its slice to end.
+        // A peer that waits for this side to come need not sleep through its interval.
         self.other().event(region, ring).wake(1);
     }
 }
 
 pub(crate) struct Connection {
-    seat: Arc<Registration>,
+    registration: Arc<Registration>,
+    /// The process that made this handle.
+    pub(super) generation: Generation,
     side: Side,
-    own: Owner<Mapped>,
+    owner: Owner<Mapped>,
     peer: Owner<Mapped>,
-    /// What we sleep on.
-    ear: EventCount<Mapped>,
+    /// What this side sleeps on.
+    wait_event: EventCount<Mapped>,
     /// What the peer sleeps on.
-    bell: EventCount<Mapped>,
-    /// The last peer whose end was reported, and the end.
-    told: Option<(u64, WaitEnd)>,
-    /// The consumer that a producer has in mind.
-    known: View,
-    pace: WaitState,
+    pub(super) peer_event: EventCount<Mapped>,
+    /// The epoch of the last peer whose end was reported, and that end.
+    reported_end: Option<(u64, WaitEnd)>,
+    /// The peer as it was at the last report.
+    seen_peer: View,
+    wait_state: WaitState,
 }
 
 impl Connection {
-    pub(crate) fn new(seat: Arc<Registration>, ring: usize, wait: WaitStrategy) -> Self {
-        let region = seat.region();
-        let side = Side::of(seat.index(), ring);
-        let (ear, bell) = (side.event(region, ring), side.other().event(region, ring));
+    pub(crate) fn new(registration: Arc<Registration>, ring: usize, wait: WaitStrategy) -> Self {
+        let region = registration.region();
+        let side = Side::of(registration.index(), ring);
+        let (wait_event, peer_event) = (side.event(region, ring), side.other().event(region, ring));
         if !membarrier::register() {
-            ear.require_fences();
-            bell.require_fences();
+            wait_event.require_fences();
+            peer_event.require_fences();
         }
-        let (own, peer) = (side.role(region, ring), side.other().role(region, ring));
-        let known = peer.view();
-        let pace = WaitState::new(wait, region);
-        seat.leave_at_exit();
-        Self { side, own, peer, ear, bell, told: None, known, pace, seat }
+        let (owner, peer) = (side.owner(region, ring), side.other().owner(region, ring));
+        let seen_peer = peer.view();
+        let wait_state = WaitState::new(wait, region);
+        registration.leave_at_exit();
+        Self {
+            generation: Generation::current(),
+            side,
+            owner,
+            peer,
+            wait_event,
+            peer_event,
+            reported_end: None,
+            seen_peer,
+            wait_state,
+            registration,
+        }
     }
 
-    pub(crate) fn seat(&self) -> &Arc<Registration> {
-        &self.seat
+    pub(crate) fn registration(&self) -> &Arc<Registration> {
+        &self.registration
     }
 
-    /// False in a process that was forked from the handle's own.
+    pub(crate) fn region(&self) -> &Region {
+        self.registration.region()
+    }
+
+    /// False in a forked child.
     #[inline]
     pub(crate) fn is_from_this_process(&self) -> bool {
-        self.seat.region().is_from_this_process()
+        self.generation.is_current()
     }
 
-    /// Whether the peer has left, by a word that is in this side's cache anyway.
-    #[inline]
-    pub(crate) fn peer_has_left(&self) -> bool {
-        self.bell.peer_has_left() && self.peer.view().is_closed()
+    /// Whether the peer has left, by its own word. A producer first looks at the bit in `peer_event`,
+    /// which is in its cache.
+    #[cold]
+    pub(super) fn peer_has_closed(&self) -> bool {
+        self.peer.view().is_closed()
     }
 
-    /// Call after publishing or releasing.
-    #[inline]
-    pub(crate) fn ring(&self) {
-        self.bell.notify(1);
-    }
-
-    /// How many peers, and how many deaths of peers, came to an end between two views without a report.
-    fn unreported(&self, earlier: View, now: View) -> (u64, u64) {
-        let (came, died) = now.since(earlier);
-        // Of epoch 0 there was nobody to end.
-        let ended = came.saturating_sub(u64::from(earlier.epoch() == 0));
-        match self.told {
+    /// How many peers ended, and how many of those died, between two views, without the end that was
+    /// reported already.
+    fn unreported_count(&self, earlier: View, now: View) -> (u64, u64) {
+        let (joined, died) = now.since(earlier);
+        // Of epoch 0 there was no peer to end.
+        let ended = joined.saturating_sub(u64::from(earlier.epoch() == 0));
+        match self.reported_end {
             Some((epoch, WaitEnd::PeerDied)) if epoch == earlier.epoch() => {
                 (ended.saturating_sub(1), died.saturating_sub(1))
             }
@@ -151,9 +166,9 @@ impl Connection {
         }
     }
 
-    /// How the producer ended whose messages are all read, unless that was reported.
-    pub(crate) fn owed(&self, succession: ProducerChange) -> Option<WaitEnd> {
-        match self.unreported(succession.ended, succession.view) {
+    /// How the producer ended whose messages are all read. None if that was reported.
+    pub(crate) fn unreported_end(&self, change: ProducerChange) -> Option<WaitEnd> {
+        match self.unreported_count(change.ended, change.view) {
             (0, _) => None,
             (_, 0) => Some(WaitEnd::Closed),
             _ => Some(WaitEnd::PeerDied),
@@ -161,16 +176,16 @@ impl Connection {
     }
 }
 
-/// The end of a side, for the other.
-fn close(side: Side, own: &Owner<Mapped>, ear: &EventCount<Mapped>, bell: &EventCount<Mapped>) {
-    own.close();
+/// Ends a side, for the peer to see.
+fn close(side: Side, owner: &Owner<Mapped>, wait_event: &EventCount<Mapped>, peer_event: &EventCount<Mapped>) {
+    owner.close();
     if side == Side::Consumer {
-        ear.mark_peer_left(true); // for the producer to see in passing
+        wait_event.mark_peer_left(true); // so that the producer sees it with one load
     }
-    bell.wake(1);
+    peer_event.wake(1);
 }
 
-/// A pipe's layout. Whatever opens a region as a pipe checks that it is one.
+/// A pipe's layout. Everything that opens a region as a pipe has checked that it is one.
 pub(crate) fn layout(region: &Region) -> &PipeLayout {
     match region.layout() {
         Layout::Pipe(layout) => layout,
@@ -189,9 +204,9 @@ fn has_undelivered(region: &Region, leaver: usize) -> bool {
 
 /// Positions that were published towards a participant and not yet released by it: slots, or words of
 /// records.
-pub(crate) fn queued_for(region: &Region, index: usize) -> u64 {
-    // Ring 0 leads from participant 0 to participant 1, ring 1 back. A one-way pipe has no ring 1.
-    let ring = 1 - index.min(1);
+pub(crate) fn queued_for(region: &Region, participant: usize) -> u64 {
+    // A one-way pipe has no ring 1.
+    let ring = 1 - participant.min(1);
     if ring as u64 >= layout(region).directions {
         return 0;
     }
@@ -201,71 +216,73 @@ pub(crate) fn queued_for(region: &Region, index: usize) -> u64 {
 }
 
 /// Announces the end of a participant, in each direction.
-fn announce_exit(seat: &Registration) {
-    let region = seat.region();
+fn announce_exit(registration: &Registration) {
+    let region = registration.region();
     for ring in 0..layout(region).directions as usize {
-        let side = Side::of(seat.index(), ring);
+        let side = Side::of(registration.index(), ring);
         let event = |side: Side| side.event(region, ring);
-        close(side, &side.role(region, ring), &event(side), &event(side.other())); // L1, L2
+        close(side, &side.owner(region, ring), &event(side), &event(side.other())); // leave-1, leave-2
     }
-    region.participants().set_state(seat.index(), LEFT); // L3
+    region.participants().set_state(registration.index(), LEFT); // leave-3
 }
 
 impl Waiter for Connection {
     type End = PeerEnd;
 
     fn peer_end(&mut self) -> Option<PeerEnd> {
-        let view = self.peer.view();
-        // Known to be dead, and nobody has come since.
-        let dead = self.told == Some((view.epoch(), WaitEnd::PeerDied));
-        // A consumer learns of a succession from its ring, behind the last message.
-        let succeeded = self.side == Side::Producer && self.unreported(self.known, view).1 > 0;
-        let stop = match (view.is_closed(), dead || succeeded) {
+        let peer = self.peer.view();
+        // It was reported dead, and no other has come since.
+        let is_dead = self.reported_end == Some((peer.epoch(), WaitEnd::PeerDied));
+        // A consumer learns of a successor from its ring, behind the last message.
+        let was_replaced = self.side == Side::Producer && self.unreported_count(self.seen_peer, peer).1 > 0;
+        let end = match (peer.is_closed(), is_dead || was_replaced) {
             (true, _) => WaitEnd::Closed,
             (false, true) => WaitEnd::PeerDied,
             (false, false) => return None,
         };
-        Some(PeerEnd { stop, view })
+        Some(PeerEnd { end, peer })
     }
 
     fn check_liveness(&mut self, _: Deadline) -> Option<PeerEnd> {
-        let peer = 1 - self.seat.index().min(1);
-        let view = self.peer.view();
-        let stop = match self.seat.region().participants().status(peer) {
+        let index = 1 - self.registration.index().min(1);
+        let peer = self.peer.view();
+        let end = match self.region().participants().status(index) {
             ParticipantStatus::Alive => return None,
             ParticipantStatus::LockLost => WaitEnd::LockLost,
-            // Whatever its record says: a role is open only while its lock is held.
+            // Whatever its record says: a side is open only while its participant is locked.
             ParticipantStatus::Dead | ParticipantStatus::Left | ParticipantStatus::Vacant => WaitEnd::PeerDied,
         };
-        if view.is_open() && self.peer.view() == view {
-            return Some(PeerEnd { stop, view });
+        if peer.is_open() && self.peer.view() == peer {
+            return Some(PeerEnd { end, peer });
         }
-        self.peer_end() // it closed, or another came, while we asked
+        self.peer_end() // it closed, or another came, during the check
     }
 
-    fn report_end(&mut self, end: PeerEnd) -> WaitEnd {
-        let news = end.stop == WaitEnd::PeerDied && self.unreported(self.known, end.view).1 > 0;
-        // News is of a predecessor: the one who is there now has not ended.
-        if !(self.side == Side::Producer && news) {
-            self.told = Some((end.view.epoch(), end.stop));
+    fn report_end(&mut self, PeerEnd { end, peer }: PeerEnd) -> WaitEnd {
+        let is_predecessor = self.side == Side::Producer
+            && end == WaitEnd::PeerDied
+            && self.unreported_count(self.seen_peer, peer).1 > 0;
+        // The end of a predecessor is not that of the peer that is there now.
+        if !is_predecessor {
+            self.reported_end = Some((peer.epoch(), end));
         }
-        self.known = end.view;
-        end.stop
+        self.seen_peer = peer;
+        end
     }
 
     fn event(&self) -> &EventCount<Mapped> {
-        &self.ear
+        &self.wait_event
     }
 
     fn wait_state(&mut self) -> &mut WaitState {
-        &mut self.pace
+        &mut self.wait_state
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.is_from_this_process() && !self.seat.is_transferred() {
-            close(self.side, &self.own, &self.ear, &self.bell);
+        if self.is_from_this_process() && !self.registration.is_transferred() {
+            close(self.side, &self.owner, &self.wait_event, &self.peer_event);
         }
     }
 }
@@ -274,8 +291,8 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("side", &self.side)
-            .field("wait", &self.pace.wait())
-            .field("seat", &self.seat)
+            .field("wait", &self.wait_state.wait())
+            .field("registration", &self.registration)
             .finish()
     }
 }

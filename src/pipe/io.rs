@@ -1,44 +1,45 @@
-//! `std::io` over byte messages, for code that wants a stream.
+//! `std::io` over byte messages, for code that reads or writes a stream.
 
 use std::io::{self, Read, Write};
 
 use crate::error::{RecvError, SendError};
-use crate::pipe::receiver::Receiver;
-use crate::pipe::sender::Sender;
+use crate::pipe::{ByteReceiver, ByteSender};
 
-/// A [`Sender`] as [`io::Write`]: each write is a message. Nothing is held back, so there is nothing to flush.
+/// A [`ByteSender`] as [`io::Write`]. Each write is one message. It buffers nothing.
 ///
+/// # Examples
 /// ```
 /// use std::io::{Read, Write};
+/// use tombolo::pipe::{self, io};
 ///
-/// let (tx, rx) = tombolo::Options::bytes().create()?;
-/// let mut writer = tombolo::Writer::new(tx);
+/// let (tx, rx) = pipe::Options::bytes().create()?;
+/// let mut writer = io::Writer::new(tx);
 /// writeln!(writer, "a line")?;
 /// drop(writer);
 /// let mut text = String::new();
-/// tombolo::Reader::new(rx).read_to_string(&mut text)?;
+/// io::Reader::new(rx).read_to_string(&mut text)?;
 /// assert_eq!(text, "a line\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Writer(Sender);
+pub struct Writer(ByteSender);
 
 impl Writer {
     /// Wraps a sender.
-    pub fn new(sender: Sender) -> Self {
+    pub fn new(sender: ByteSender) -> Self {
         Self(sender)
     }
 
-    /// Back to messages.
-    pub fn into_inner(self) -> Sender {
+    /// Returns the sender.
+    pub fn into_inner(self) -> ByteSender {
         self.0
     }
 }
 
 impl Write for Writer {
-    /// Sends as much of `bytes` as goes through the ring in one piece. An empty write sends nothing.
+    /// Sends as much of `bytes` as fits into one piece of the ring. An empty write sends nothing.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = &bytes[..bytes.len().min(self.0.max_inline_bytes())];
+        let (piece, _) = bytes.split_at(bytes.len().min(self.0.max_inline_bytes()));
         if !piece.is_empty() {
             self.0.send(piece)?;
         }
@@ -46,32 +47,34 @@ impl Write for Writer {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self.0.check() {
-            // What was written has been sent; whether anybody reads it is the next write's concern.
+        match self.0.half.check() {
+            // What was written has been sent. If the receiver has left, the next write returns it.
             Ok(()) | Err(SendError::Closed) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// A [`Receiver`] as [`io::Read`]: the bytes of all messages in a row. A sender that left is the end of the stream; one that
-/// died is [`io::ErrorKind::ConnectionReset`].
+/// A [`ByteReceiver`] as [`io::Read`]: the bytes of all messages in a row.
+///
+/// When the sender has left, the stream ends. When it died, a read returns
+/// [`io::ErrorKind::ConnectionReset`].
 #[derive(Debug)]
 pub struct Reader {
-    receiver: Receiver,
+    receiver: ByteReceiver,
     message: Vec<u8>,
-    /// What of `message` has been read already.
+    /// How many bytes of `message` were read already.
     read: usize,
 }
 
 impl Reader {
     /// Wraps a receiver.
-    pub fn new(receiver: Receiver) -> Self {
+    pub fn new(receiver: ByteReceiver) -> Self {
         Self { receiver, message: Vec::new(), read: 0 }
     }
 
-    /// Back to messages. What is left of the message being read is lost.
-    pub fn into_inner(self) -> Receiver {
+    /// Returns the receiver. The rest of a message that was read in part is lost.
+    pub fn into_inner(self) -> ByteReceiver {
         self.receiver
     }
 }
@@ -81,7 +84,7 @@ impl Read for Reader {
         if buffer.is_empty() {
             return Ok(0);
         }
-        // Empty messages are no bytes, and not the end either.
+        // An empty message has no bytes, and is not the end.
         while self.read == self.message.len() {
             self.read = 0;
             self.message.clear();
@@ -95,9 +98,8 @@ impl Read for Reader {
                 Err(error) => return Err(error.into()),
             }
         }
-        let rest = &self.message[self.read..];
-        let count = rest.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&rest[..count]);
+        let mut rest = self.message.get(self.read..).unwrap_or_default();
+        let count = rest.read(buffer)?;
         self.read += count;
         Ok(count)
     }

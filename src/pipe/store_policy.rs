@@ -1,10 +1,10 @@
-//! Which stores carry large payloads: into the cache or past it.
+//! Which stores a sender uses for large payloads: into the cache, or past it.
 //!
-//! Two cores that share a fast path move lines between their caches at tens of GiB/s, and stores past the
-//! cache would cost a third of that. Two cores that sit far apart move lines eight times slower than memory does. Which of the
-//! two this machine is, now, cannot be asked (a hypervisor moves CPUs about), so it is measured while
-//! sending: now and then a window of messages goes the other way, and the faster way wins.
-//! docs/decisions/0002-non-temporal-stores.md has the figures.
+//! Two cores that share a fast path move lines between their caches at tens of GiB/s. Stores past the
+//! cache would cost a third of that. Two cores that are far apart move lines eight times slower than
+//! memory does. A process cannot ask which of the two it runs on, because a hypervisor moves CPUs
+//! about. So the sender measures it: now and then it sends a window of messages the other way, and the
+//! faster way wins. docs/decisions/0002-non-temporal-stores.md has the measurements.
 
 use std::time::{Duration, Instant};
 
@@ -13,22 +13,23 @@ use crate::raw::spsc::value_ring::StoreKind;
 /// Below this many bytes a message stays in the cache.
 const LARGE: usize = 4096;
 
-/// A trial must beat its neighbours by a quarter; noise does not.
-const CLEARLY: f64 = 1.25;
+/// A trial must beat its neighbours by a quarter. Noise does not.
+const MIN_GAIN: f64 = 1.25;
 
-/// Windows between two trials.
-const SELDOM: u32 = 512;
-const OFTEN: u32 = 16;
+/// Windows between two trials. The number doubles from the minimum with each trial that fails.
+const MIN_INTERVAL: u32 = 16;
+const MAX_INTERVAL: u32 = 512;
 
 pub(crate) struct StorePolicy {
-    favourite: StoreKind,
-    /// Bytes in a window: half for the ring's old content to pass, half to measure.
+    current: StoreKind,
+    /// Half the bytes of a window. During the first half the old content of the ring passes, the
+    /// second half is measured.
     half: usize,
     sent: usize,
     started: Option<Instant>,
-    /// Time that the favourite took for its last window.
+    /// How long the last window of the current kind took.
     before: Option<Duration>,
-    /// Time that a trial just took, to be confirmed by the favourite's next window.
+    /// How long a trial just took. The next window of the current kind has to confirm it.
     trial: Trial,
     windows: u32,
     interval: u32,
@@ -44,18 +45,18 @@ enum Trial {
 impl StorePolicy {
     pub(crate) fn new(ring_bytes: usize) -> Self {
         Self {
-            favourite: StoreKind::Temporal,
+            current: StoreKind::Temporal,
             half: ring_bytes.max(1 << 20),
             sent: 0,
             started: None,
             before: None,
             trial: Trial::None,
             windows: 0,
-            interval: OFTEN,
+            interval: MIN_INTERVAL,
         }
     }
 
-    /// How to store a message of so many bytes.
+    /// The kind of stores for a message of this many bytes.
     #[inline]
     pub(crate) fn choose(&mut self, bytes: usize) -> StoreKind {
         if bytes < LARGE { StoreKind::Temporal } else { self.choose_large(bytes) }
@@ -67,26 +68,26 @@ impl StorePolicy {
             self.started = Some(Instant::now());
         }
         if let (true, Some(started)) = (self.sent >= 2 * self.half, self.started) {
-            self.window_took(started.elapsed());
+            self.record_window(started.elapsed());
             (self.sent, self.started) = (0, None);
         }
         match self.trial {
-            Trial::Running => other(self.favourite),
-            _ => self.favourite,
+            Trial::Running => other(self.current),
+            _ => self.current,
         }
     }
 
-    /// A trial counts only between two windows of the favourite, each of which it must beat.
-    fn window_took(&mut self, took: Duration) {
+    /// A trial counts only between two windows of the current kind. It must beat both.
+    fn record_window(&mut self, took: Duration) {
         match self.trial {
             Trial::Running => self.trial = Trial::Took(took),
             Trial::Took(trial) => {
-                let beats = |rival: Duration| rival.as_secs_f64() > CLEARLY * trial.as_secs_f64();
+                let beats = |rival: Duration| rival.as_secs_f64() > MIN_GAIN * trial.as_secs_f64();
                 if beats(took) && self.before.is_some_and(beats) {
-                    self.favourite = other(self.favourite);
-                    self.interval = OFTEN;
+                    self.current = other(self.current);
+                    self.interval = MIN_INTERVAL;
                 } else {
-                    self.interval = (self.interval * 2).min(SELDOM);
+                    self.interval = (self.interval * 2).min(MAX_INTERVAL);
                 }
                 (self.trial, self.before, self.windows) = (Trial::None, None, 0);
             }
@@ -112,30 +113,30 @@ fn other(stores: StoreKind) -> StoreKind {
 mod tests {
     use super::*;
 
-    /// Feeds windows whose duration depends on the stores in use; says which are the favourite in the end.
-    fn settle(chooser: &mut StorePolicy, cached: u64, streamed: u64, windows: usize) -> StoreKind {
+    /// Records windows whose duration depends on the stores in use. Returns the kind in the end.
+    fn settle(policy: &mut StorePolicy, cached: u64, streamed: u64, windows: usize) -> StoreKind {
         for _ in 0..windows {
-            let now = if chooser.trial == Trial::Running { other(chooser.favourite) } else { chooser.favourite };
-            chooser.window_took(Duration::from_micros(if now == StoreKind::Temporal { cached } else { streamed }));
+            let now = if policy.trial == Trial::Running { other(policy.current) } else { policy.current };
+            policy.record_window(Duration::from_micros(if now == StoreKind::Temporal { cached } else { streamed }));
         }
-        chooser.favourite
+        policy.current
     }
 
     #[test]
-    fn the_faster_way_wins_and_wins_again_when_the_machine_changes() {
-        let mut chooser = StorePolicy::new(1 << 20);
-        assert_eq!(settle(&mut chooser, 100, 300, 5000), StoreKind::Temporal);
-        assert_eq!(settle(&mut chooser, 800, 100, 5000), StoreKind::NonTemporal);
-        assert_eq!(settle(&mut chooser, 100, 300, 5000), StoreKind::Temporal);
-        assert_eq!(settle(&mut chooser, 110, 100, 5000), StoreKind::Temporal, "a tenth is noise");
+    fn store_policy_machine_changes_faster_kind_wins_again() {
+        let mut policy = StorePolicy::new(1 << 20);
+        assert_eq!(settle(&mut policy, 100, 300, 5000), StoreKind::Temporal);
+        assert_eq!(settle(&mut policy, 800, 100, 5000), StoreKind::NonTemporal);
+        assert_eq!(settle(&mut policy, 100, 300, 5000), StoreKind::Temporal);
+        assert_eq!(settle(&mut policy, 110, 100, 5000), StoreKind::Temporal, "a tenth is noise");
     }
 
     #[test]
-    fn small_messages_are_never_streamed_nor_counted() {
-        let mut chooser = StorePolicy::new(0);
-        chooser.favourite = StoreKind::NonTemporal;
-        assert_eq!(chooser.choose(LARGE - 1), StoreKind::Temporal);
-        assert_eq!(chooser.sent, 0);
-        assert_eq!(chooser.choose(LARGE), StoreKind::NonTemporal);
+    fn store_policy_small_message_is_cached_and_not_counted() {
+        let mut policy = StorePolicy::new(0);
+        policy.current = StoreKind::NonTemporal;
+        assert_eq!(policy.choose(LARGE - 1), StoreKind::Temporal);
+        assert_eq!(policy.sent, 0);
+        assert_eq!(policy.choose(LARGE), StoreKind::NonTemporal);
     }
 }

@@ -1,11 +1,11 @@
-//! Reading and writing messages where they lie, without a copy.
+//! Messages that are read and written where they lie in the ring, without a copy.
 //!
-//! A slice into shared memory is only sound while nobody changes the bytes behind it, and no check can keep a hostile
-//! peer from doing that. So these types come from `unsafe` constructors, whose caller vouches for every
-//! process on the region.
+//! A slice of shared memory is sound only while no process changes the bytes behind it, and no check
+//! can keep a hostile peer from doing that. So these types come from `unsafe` methods, whose caller
+//! vouches for every process that can write the region.
 //!
-//! Invariant: `raw/spsc.rs` I2 keeps producer and consumer on disjoint positions; a reservation or a peek
-//! borrows its half exclusively, so there is one slice at a time for each side, over its own positions.
+//! Invariant: `raw/spsc` I2 keeps producer and consumer on disjoint positions. A reservation or a peek
+//! borrows its half exclusively, so each side has one slice at a time, over its own positions.
 
 #![allow(unsafe_code)]
 
@@ -15,13 +15,12 @@ use std::ptr::NonNull;
 use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
-use crate::message::Message;
-use crate::pipe::receiver::Receiver;
-use crate::pipe::sender::Sender;
+use crate::pipe::{ByteReceiver, ByteSender, Receiver, Sender};
 use crate::primitive::WORD;
 use crate::raw::spsc::record_ring::Slot;
 use crate::raw::spsc::value_ring::stride;
 use crate::region::words::Words;
+use crate::wait::Timeout;
 
 /// `length` bytes from word `start` on, if the ring has them.
 fn bytes(words: &Words, start: usize, length: usize) -> Option<NonNull<[u8]>> {
@@ -32,14 +31,6 @@ fn bytes(words: &Words, start: usize, length: usize) -> Option<NonNull<[u8]>> {
     let first = unsafe { words.start().add(start * WORD) };
     Some(NonNull::slice_from_raw_parts(first, length))
 }
-
-/// A [`Sender`] whose messages are made in the ring itself.
-#[derive(Debug)]
-pub struct ZeroCopySender<M: Message + ?Sized = [u8]>(Sender<M>);
-
-/// A [`Receiver`] whose messages are looked at in the ring itself.
-#[derive(Debug)]
-pub struct ZeroCopyReceiver<M: Message + ?Sized = [u8]>(Receiver<M>);
 
 fn check_gapless<T>() -> Result<()> {
     if stride::<T>() * WORD == size_of::<T>() {
@@ -54,17 +45,36 @@ fn check_gapless<T>() -> Result<()> {
     ))
 }
 
+/// A [`Sender`] that lets you make values in the ring itself.
+#[derive(Debug)]
+pub struct ZeroCopySender<T: Pod>(Sender<T>);
+
+/// A [`Receiver`] that lets you read values in the ring itself.
+#[derive(Debug)]
+pub struct ZeroCopyReceiver<T: Pod>(Receiver<T>);
+
+/// A [`ByteSender`] that lets you make messages in the ring itself.
+#[derive(Debug)]
+pub struct ZeroCopyByteSender(ByteSender);
+
+/// A [`ByteReceiver`] that lets you read messages in the ring itself.
+#[derive(Debug)]
+pub struct ZeroCopyByteReceiver(ByteReceiver);
+
 impl<T: Pod> Sender<T> {
-    /// Gives in-place access to the ring.
+    /// Returns a sender with direct access to the ring.
     ///
-    /// **Errors**: the size of `T` is no multiple of 8.
+    /// # Errors
+    /// The size of `T` is not a multiple of 8.
     ///
     /// # Safety
-    /// Every process that can write this region uses it through this library only, for as long as this sender lives.
+    /// As long as the returned sender exists, every process that can write the region uses it through
+    /// this library only.
     ///
+    /// # Examples
     /// ```
     /// let (tx, rx) = tombolo::pipe::Options::<[u64; 4]>::new().create()?;
-    /// // SAFETY: both ends are ours.
+    /// // SAFETY: both endpoints belong to this process.
     /// let (mut tx, mut rx) = unsafe { (tx.into_zero_copy()?, rx.into_zero_copy()?) };
     ///
     /// let mut slots = tx.reserve(2)?;
@@ -83,95 +93,102 @@ impl<T: Pod> Sender<T> {
 }
 
 impl<T: Pod> Receiver<T> {
-    /// Gives in-place access to the ring.
+    /// Returns a receiver with direct access to the ring.
     ///
-    /// **Errors**: the size of `T` is no multiple of 8.
+    /// # Errors
+    /// The size of `T` is not a multiple of 8.
     ///
     /// # Safety
-    /// Every process that can write this region uses it through this library only, for as long as this receiver lives.
+    /// As long as the returned receiver exists, every process that can write the region uses it through
+    /// this library only.
     pub unsafe fn into_zero_copy(self) -> Result<ZeroCopyReceiver<T>> {
         check_gapless::<T>().map(|()| ZeroCopyReceiver(self))
     }
 }
 
-impl Sender<[u8]> {
-    /// Gives in-place access to the ring.
+impl ByteSender {
+    /// Returns a sender with direct access to the ring.
     ///
     /// # Safety
-    /// Every process that can write this region uses it through this library only, for as long as this sender lives.
-    pub unsafe fn into_zero_copy(self) -> ZeroCopySender<[u8]> {
-        ZeroCopySender(self)
+    /// As long as the returned sender exists, every process that can write the region uses it through
+    /// this library only.
+    pub unsafe fn into_zero_copy(self) -> ZeroCopyByteSender {
+        ZeroCopyByteSender(self)
     }
 }
 
-impl Receiver<[u8]> {
-    /// Gives in-place access to the ring.
+impl ByteReceiver {
+    /// Returns a receiver with direct access to the ring.
     ///
     /// # Safety
-    /// Every process that can write this region uses it through this library only, for as long as this receiver lives.
-    pub unsafe fn into_zero_copy(self) -> ZeroCopyReceiver<[u8]> {
-        ZeroCopyReceiver(self)
-    }
-}
-
-impl<M: Message + ?Sized> ZeroCopySender<M> {
-    /// Back to copying.
-    pub fn into_inner(self) -> Sender<M> {
-        self.0
-    }
-}
-
-impl<M: Message + ?Sized> ZeroCopyReceiver<M> {
-    /// Back to copying.
-    pub fn into_inner(self) -> Receiver<M> {
-        self.0
+    /// As long as the returned receiver exists, every process that can write the region uses it through
+    /// this library only.
+    pub unsafe fn into_zero_copy(self) -> ZeroCopyByteReceiver {
+        ZeroCopyByteReceiver(self)
     }
 }
 
 impl<T: Pod> ZeroCopySender<T> {
-    /// Up to `count` free slots in a row, at least one, holding whatever values were there. Fewer at the end of the ring.
-    /// [`commit`](WriteChunk::commit) sends them; dropping them sends nothing.
+    /// Returns the sender that copies.
+    pub fn into_inner(self) -> Sender<T> {
+        self.0
+    }
+
+    /// Returns up to `count` free slots in a row, at least one, with arbitrary old values in them.
     ///
-    /// **Blocking**: while the ring is full. **Errors**: as for [`Sender::send`].
+    /// [`commit`](WriteChunk::commit) sends them. Dropping them sends nothing. At the end of the ring
+    /// there are fewer than `count`.
+    ///
+    /// # Blocking
+    /// Blocks while the ring is full.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
     #[inline]
     pub fn reserve(&mut self, count: usize) -> Result<WriteChunk<'_, T>, SendError> {
-        self.0.check()?;
+        self.0.half.check()?;
         loop {
-            let (start, free) = self.0.writer.reserve(count as u64)?;
+            let (start, free) = self.0.half.writer.reserve(count as u64)?;
             if free > 0 || count == 0 {
-                return self.slots(start, free as usize);
+                return self.chunk(start, free as usize);
             }
-            self.0.await_room(None)?;
+            self.0.wait_for_room(Timeout::NEVER)?;
         }
     }
 
     #[inline]
-    fn slots(&mut self, start: usize, count: usize) -> Result<WriteChunk<'_, T>, SendError> {
-        let mut bytes = bytes(self.0.writer.data(), start, count * size_of::<T>()).ok_or(SendError::Corrupt)?;
-        // SAFETY: free positions are the producer's alone (module invariant), and `WriteChunk` keeps `self` borrowed.
+    fn chunk(&mut self, start: usize, count: usize) -> Result<WriteChunk<'_, T>, SendError> {
+        let length = count * size_of::<T>();
+        let mut bytes = bytes(self.0.half.writer.data(), start, length).ok_or(SendError::Corrupt)?;
+        // SAFETY: free positions are the producer's alone (module invariant), and `WriteChunk` keeps
+        // `self` borrowed.
         let values = bytemuck::cast_slice_mut(unsafe { bytes.as_mut() });
         Ok(WriteChunk { sender: &mut self.0, values })
     }
 }
 
-/// Free slots of a ring, to be filled. They are the ring itself: a process that is forked meanwhile
-/// must not write to them, or the parent sends what the child wrote.
+/// Free slots of a ring, to be filled.
+///
+/// They are the ring itself. A process that is forked meanwhile must not write to them, or the parent
+/// sends what the child wrote.
 #[derive(Debug)]
+#[must_use = "nothing is sent until it is committed"]
 pub struct WriteChunk<'a, T: Pod> {
     sender: &'a mut Sender<T>,
     values: &'a mut [T],
 }
 
 impl<T: Pod> WriteChunk<'_, T> {
-    /// Sends the first `count` of them (all, if there are fewer). In a process that was forked
-    /// meanwhile: nothing, they are the parent's to send.
+    /// Sends the first `count` values, or all if there are fewer.
+    ///
+    /// In a process that was forked meanwhile it does nothing: the values are the parent's to send.
     #[inline]
     pub fn commit(self, count: usize) {
-        if !self.sender.link().is_from_this_process() {
-            return;
+        let half = &mut self.sender.half;
+        if half.connection.is_from_this_process() {
+            half.writer.ring.publish(count.min(self.values.len()) as u64);
+            half.notify_receiver();
         }
-        self.sender.writer.ring.publish(count.min(self.values.len()) as u64);
-        self.sender.published();
     }
 }
 
@@ -192,26 +209,39 @@ impl<T: Pod> DerefMut for WriteChunk<'_, T> {
 }
 
 impl<T: Pod> ZeroCopyReceiver<T> {
-    /// Up to `count` values in a row, at least one. Fewer at the end of the ring.
-    /// [`release`](ReadChunk::release) takes them off; dropping them leaves them for the next call.
+    /// Returns the receiver that copies.
+    pub fn into_inner(self) -> Receiver<T> {
+        self.0
+    }
+
+    /// Returns up to `count` values in a row, at least one.
     ///
-    /// **Blocking**: while the ring is empty. **Errors**: as for [`Receiver::recv`].
+    /// [`release`](ReadChunk::release) removes them from the ring. Dropping them leaves them for the
+    /// next call. At the end of the ring there are fewer than `count`.
+    ///
+    /// # Blocking
+    /// Blocks while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`].
     #[inline]
     pub fn peek(&mut self, count: usize) -> Result<ReadChunk<'_, T>, RecvError> {
-        self.0.check()?;
+        self.0.half.check()?;
         loop {
-            let (start, ready) = self.0.reader.peek(count as u64)?;
+            let (start, ready) = self.0.half.reader.peek(count as u64)?;
             if ready > 0 || count == 0 {
-                return self.values(start, ready as usize);
+                return self.chunk(start, ready as usize);
             }
-            self.0.await_message(None)?;
+            self.0.half.wait_for_message(Timeout::NEVER)?;
         }
     }
 
     #[inline]
-    fn values(&mut self, start: usize, count: usize) -> Result<ReadChunk<'_, T>, RecvError> {
-        let bytes = bytes(self.0.reader.data(), start, count * size_of::<T>()).ok_or(RecvError::Corrupt)?;
-        // SAFETY: published positions are the consumer's alone (module invariant), and `ReadChunk` keeps `self` borrowed.
+    fn chunk(&mut self, start: usize, count: usize) -> Result<ReadChunk<'_, T>, RecvError> {
+        let length = count * size_of::<T>();
+        let bytes = bytes(self.0.half.reader.data(), start, length).ok_or(RecvError::Corrupt)?;
+        // SAFETY: published positions are the consumer's alone (module invariant), and `ReadChunk`
+        // keeps `self` borrowed.
         let values = bytemuck::cast_slice(unsafe { bytes.as_ref() });
         Ok(ReadChunk { receiver: &mut self.0, values })
     }
@@ -219,29 +249,30 @@ impl<T: Pod> ZeroCopyReceiver<T> {
 
 /// Values in a ring.
 #[derive(Debug)]
+#[must_use = "the values stay in the ring until they are released"]
 pub struct ReadChunk<'a, T: Pod> {
     receiver: &'a mut Receiver<T>,
     values: &'a [T],
 }
 
 impl<T: Pod> ReadChunk<'_, T> {
-    /// Takes all of them off the ring. In a process that was forked meanwhile: none, they are the
-    /// parent's to take.
+    /// Removes all values from the ring.
+    ///
+    /// In a process that was forked meanwhile it does nothing: the values are the parent's to release.
     #[inline]
     pub fn release(self) {
         let count = self.values.len();
         self.release_first(count);
     }
 
-    /// Takes the first `count` of them off the ring. In a process that was forked meanwhile: none,
-    /// as [`release`](Self::release).
+    /// Removes the first `count` values from the ring. See [`release`](Self::release).
     #[inline]
     pub fn release_first(self, count: usize) {
-        if !self.receiver.link().is_from_this_process() {
-            return;
+        let half = &mut self.receiver.half;
+        if half.connection.is_from_this_process() {
+            half.reader.ring.release(count.min(self.values.len()) as u64);
+            half.notify_sender();
         }
-        self.receiver.reader.ring.release(count.min(self.values.len()) as u64);
-        self.receiver.released();
     }
 }
 
@@ -254,61 +285,78 @@ impl<T: Pod> Deref for ReadChunk<'_, T> {
     }
 }
 
-impl ZeroCopySender<[u8]> {
-    /// Room for one message of `length` bytes, at most [`max_inline_bytes`](Sender::max_inline_bytes), holding whatever was there.
-    /// [`commit`](WriteMessage::commit) sends it; dropping it sends nothing.
+impl ZeroCopyByteSender {
+    /// Returns the sender that copies.
+    pub fn into_inner(self) -> ByteSender {
+        self.0
+    }
+
+    /// Returns room for one message of `length` bytes, with arbitrary old bytes in it. `length` is at
+    /// most [`max_inline_bytes`](ByteSender::max_inline_bytes).
     ///
-    /// **Blocking**: while the ring is full. **Errors**: as for [`Sender::send`].
+    /// [`commit`](WriteMessage::commit) sends it. Dropping it sends nothing.
     ///
+    /// # Blocking
+    /// Blocks while the ring is full.
+    ///
+    /// # Errors
+    /// As [`ByteSender::send`].
+    ///
+    /// # Examples
     /// ```
-    /// let (tx, rx) = tombolo::Options::bytes().create()?;
-    /// // SAFETY: both ends are ours.
+    /// let (tx, rx) = tombolo::pipe::Options::bytes().create()?;
+    /// // SAFETY: both endpoints belong to this process.
     /// let (mut tx, mut rx) = unsafe { (tx.into_zero_copy(), rx.into_zero_copy()) };
-    /// let mut room = tx.reserve(100)?;
-    /// room[..5].copy_from_slice(b"short");
-    /// room.commit(5);
+    /// let mut message = tx.reserve(100)?;
+    /// message[..5].copy_from_slice(b"short");
+    /// message.commit(5);
     /// let message = rx.peek()?;
     /// assert_eq!(&*message, b"short");
     /// message.release();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reserve(&mut self, length: usize) -> Result<WriteMessage<'_>, SendError> {
-        self.0.check()?;
+        self.0.half.check()?;
         let limit = self.0.max_inline_bytes();
         if length > limit {
             return Err(SendError::TooLarge { length, limit });
         }
         let slot = loop {
-            match self.0.writer.reserve(0, length as u64)? {
+            match self.0.half.writer.reserve(0, length as u64)? {
                 Some(slot) => break slot,
-                None => self.0.await_record(length as u64)?,
+                None => self.0.wait_for_room(length as u64, Timeout::NEVER)?,
             }
         };
-        let mut bytes = bytes(self.0.writer.data(), slot.start, length).ok_or(SendError::Corrupt)?;
-        // SAFETY: free positions are the producer's alone (module invariant), and `WriteMessage` keeps `self` borrowed.
+        let mut bytes = bytes(self.0.half.writer.data(), slot.start, length).ok_or(SendError::Corrupt)?;
+        // SAFETY: free positions are the producer's alone (module invariant), and `WriteMessage` keeps
+        // `self` borrowed.
         Ok(WriteMessage { bytes: unsafe { bytes.as_mut() }, sender: &mut self.0, slot })
     }
 }
 
-/// Room for one message in a ring. It is the ring itself: a process that is forked meanwhile must not
-/// write to it, or the parent sends what the child wrote.
+/// Room for one message in a ring.
+///
+/// It is the ring itself. A process that is forked meanwhile must not write to it, or the parent sends
+/// what the child wrote.
 #[derive(Debug)]
+#[must_use = "nothing is sent until it is committed"]
 pub struct WriteMessage<'a> {
-    sender: &'a mut Sender<[u8]>,
+    sender: &'a mut ByteSender,
     bytes: &'a mut [u8],
     slot: Slot,
 }
 
 impl WriteMessage<'_> {
-    /// Sends the first `length` bytes (all, if there are fewer) as one message. In a process that
-    /// was forked meanwhile: nothing, it is the parent's to send.
+    /// Sends the first `length` bytes, or all if there are fewer, as one message.
+    ///
+    /// In a process that was forked meanwhile it does nothing: the message is the parent's to send.
     pub fn commit(self, length: usize) {
-        if !self.sender.link().is_from_this_process() {
-            return;
+        let half = &mut self.sender.half;
+        if half.connection.is_from_this_process() {
+            let words = half.writer.seal(0, self.slot, length.min(self.bytes.len()) as u64);
+            half.writer.ring.publish(words);
+            half.notify_receiver();
         }
-        let words = self.sender.writer.seal(0, self.slot, length.min(self.bytes.len()) as u64);
-        self.sender.writer.ring.publish(words);
-        self.sender.published();
     }
 }
 
@@ -326,41 +374,56 @@ impl DerefMut for WriteMessage<'_> {
     }
 }
 
-impl ZeroCopyReceiver<[u8]> {
-    /// The next message. [`release`](ReadMessage::release) takes it off the ring; dropping it leaves it for the next call.
+impl ZeroCopyByteReceiver {
+    /// Returns the receiver that copies.
+    pub fn into_inner(self) -> ByteReceiver {
+        self.0
+    }
+
+    /// Returns the next message.
     ///
-    /// **Blocking**: while the ring is empty. **Errors**: as for [`Receiver::recv`], and
-    /// [`TooSmall`](RecvError::BufferTooSmall) for a message that streams through the ring: copy that one.
+    /// [`release`](ReadMessage::release) removes it from the ring. Dropping it leaves it for the next
+    /// call.
+    ///
+    /// # Blocking
+    /// Blocks while the ring is empty.
+    ///
+    /// # Errors
+    /// As [`ByteReceiver::recv`], and [`BufferTooSmall`](RecvError::BufferTooSmall) for a message that
+    /// streams through the ring. Receive that one with [`into_inner`](Self::into_inner) and `recv`.
     pub fn peek(&mut self) -> Result<ReadMessage<'_>, RecvError> {
-        self.0.check()?;
+        self.0.half.check()?;
         let (start, length) = loop {
-            match self.0.reader.peek()? {
+            match self.0.half.reader.peek()? {
                 Some(found) => break found,
-                None => self.0.await_message(None)?,
+                None => self.0.half.wait_for_message(Timeout::NEVER)?,
             }
         };
-        let bytes = bytes(self.0.reader.records.data(), start, length).ok_or(RecvError::Corrupt)?;
-        // SAFETY: published positions are the consumer's alone (module invariant), and `ReadMessage` keeps `self` borrowed.
+        let bytes = bytes(self.0.half.reader.records.data(), start, length).ok_or(RecvError::Corrupt)?;
+        // SAFETY: published positions are the consumer's alone (module invariant), and `ReadMessage`
+        // keeps `self` borrowed.
         Ok(ReadMessage { bytes: unsafe { bytes.as_ref() }, receiver: &mut self.0 })
     }
 }
 
 /// A message in a ring.
 #[derive(Debug)]
+#[must_use = "the message stays in the ring until it is released"]
 pub struct ReadMessage<'a> {
-    receiver: &'a mut Receiver<[u8]>,
+    receiver: &'a mut ByteReceiver,
     bytes: &'a [u8],
 }
 
 impl ReadMessage<'_> {
-    /// Takes it off the ring. In a process that was forked meanwhile: nothing, it is the parent's
-    /// to take.
+    /// Removes the message from the ring.
+    ///
+    /// In a process that was forked meanwhile it does nothing: the message is the parent's to release.
     pub fn release(self) {
-        if !self.receiver.link().is_from_this_process() {
-            return;
+        let half = &mut self.receiver.half;
+        if half.connection.is_from_this_process() {
+            half.reader.records.release(self.bytes.len());
+            half.notify_sender();
         }
-        self.receiver.reader.records.release(self.bytes.len());
-        self.receiver.released();
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, RecvError, Result, SendError};
-use crate::options::fresh;
+use crate::options::expect_joined;
 use crate::primitive::Ordering;
 use crate::queue::membership;
 use crate::queue::participant::{Arrival, QueueParticipant, Role, WaitFor};
@@ -77,7 +77,7 @@ impl Half {
             return Err(Error::forked("take role in a queue"));
         }
         let arrival = if role == self.lane.role() { Arrival::Cloned(self.lane.past()) } else { Arrival::Called };
-        fresh(membership::join(self.lane.region().reopen()?, role, arrival)?).map(Arc::new)
+        expect_joined(membership::join(self.lane.region().reopen()?, role, arrival)?).map(Arc::new)
     }
 
     /// Attempts until it works, `until` passes, or everybody of the other role is gone and a last attempt was in vain.

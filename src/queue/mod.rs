@@ -22,7 +22,7 @@ use bytemuck::Pod;
 use crate::endpoint::{Endpoint, sealed::Sealed};
 use crate::error::{RecvError, Result, SendError};
 use crate::message::Message;
-use crate::options::{self, CommonOptions, common_options, fresh};
+use crate::options::{self, CommonOptions, common_options, expect_joined};
 use crate::primitive::Ordering;
 use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::{Arrival, Role};
@@ -136,9 +136,13 @@ impl<T: Pod> Options<T> {
         Self::default()
     }
 
-    /// Eight bytes that name the type; a handle whose tag differs is refused, like one of another size or alignment.
-    pub fn tag(mut self, tag: [u8; 8]) -> Self {
-        self.common.tag = tag;
+    /// Names the type, for instance `"order v1"`. A handle with another name is refused, like one of
+    /// another size or alignment.
+    ///
+    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer, its
+    /// 64-bit FNV-1a hash.
+    pub fn type_tag(mut self, name: &str) -> Self {
+        self.common.set_type_tag(name);
         self
     }
 }
@@ -224,7 +228,7 @@ impl<M: Message + ?Sized> Options<M> {
 
     fn pair(&self, seat: Registration) -> Result<Queue<M>> {
         let arrival = Arrival::Found { sibling: Some(seat.index()) };
-        let other = fresh(membership::join(seat.region().reopen()?, Role::Receiver, arrival)?)?;
+        let other = expect_joined(membership::join(seat.region().reopen()?, Role::Receiver, arrival)?)?;
         let (mut tx, mut rx) = (self.to_sender(seat), self.to_receiver(other));
         let (sender, receiver) = (tx.half().lane.index(), rx.half().lane.index());
         tx.half_mut().lane.pair_with(Some(receiver));
@@ -235,7 +239,7 @@ impl<M: Message + ?Sized> Options<M> {
     /// The handle of a queue that lies in another region.
     pub(crate) fn join(&self, region: Region) -> Result<Queue<M>> {
         self.check(&region, region.layout().max_message_bytes())?; // as long as was planned there
-        self.pair(fresh(membership::join(region, Role::Sender, FOUND)?)?)
+        self.pair(expect_joined(membership::join(region, Role::Sender, FOUND)?)?)
     }
 
     /// Bytes of a message that lie in its slot.
@@ -262,7 +266,7 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn first(&self, role: Role) -> Result<Registration> {
-        fresh(membership::join(self.create_region(false)?, role, FOUND)?)
+        expect_joined(membership::join(self.create_region(false)?, role, FOUND)?)
     }
 
     fn named(&self, name: &str, role: Role) -> Result<Registration> {
@@ -272,12 +276,12 @@ impl<M: Message + ?Sized> Options<M> {
             membership::join(region, role, FOUND)
         };
         self.common.named(name, self.bounds(), open, || {
-            self.common.publish(fresh(membership::join(self.create_region(true)?, role, FOUND)?)?, name)
+            self.common.publish(expect_joined(membership::join(self.create_region(true)?, role, FOUND)?)?, name)
         })
     }
 
     fn check(&self, region: &Region, limit: u64) -> Result<()> {
-        options::check(region, RegionKind::Queue, M::element(self.common.tag), limit)
+        self.common.check(region, RegionKind::Queue, M::element(self.common.tag), limit)
     }
 
     fn report_capacity(&self, region: &mut Region) {
@@ -358,29 +362,21 @@ impl<M: Message + ?Sized> Endpoint for Receiver<M> {
 }
 
 impl<M: Message + ?Sized> Sealed for Sender<M> {
-    fn seat(&self) -> &Arc<Registration> {
+    fn registration(&self) -> &Arc<Registration> {
         self.half().lane.seat()
     }
 
-    fn is_whole(&self) -> bool {
-        true
-    }
-
-    fn arrive(descriptor: OwnedFd) -> Result<Self> {
+    fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
         Options::default().from_fd(descriptor)
     }
 }
 
 impl<M: Message + ?Sized> Sealed for Receiver<M> {
-    fn seat(&self) -> &Arc<Registration> {
+    fn registration(&self) -> &Arc<Registration> {
         self.half().lane.seat()
     }
 
-    fn is_whole(&self) -> bool {
-        true
-    }
-
-    fn arrive(descriptor: OwnedFd) -> Result<Self> {
+    fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
         Options::default().from_fd(descriptor)
     }
 }

@@ -30,13 +30,6 @@ pub trait Memory {
     type Futex: Deref<Target = AtomicU32>;
 }
 
-/// What a reader can find when it looks.
-#[derive(Clone, Copy, Debug)]
-pub enum Ready {
-    Message,
-    Successor(spsc::ProducerChange),
-}
-
 /// The peer wrote something that no correct peer can have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupt;

@@ -30,7 +30,7 @@ const TRIES_PER_CHECK: u32 = 32;
 
 /// How long an operation may take.
 #[derive(Clone, Copy)]
-pub(crate) enum Timeout {
+pub enum Timeout {
     NonBlocking,
     At(Deadline),
 }

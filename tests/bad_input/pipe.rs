@@ -76,7 +76,7 @@ fn pipe_indices_contradictory_is_refused() {
 fn pipe_of_another_type_is_refused() {
     let test_dir = TestDir::new();
     let options = pipe::Options::<u64>::new().directory(test_dir.names());
-    let _tx = options.clone().tag(*b"seconds\0").sender(NAME).unwrap();
+    let _tx = options.clone().type_tag("seconds").sender(NAME).unwrap();
     let _end = pipe::Options::bytes().directory(test_dir.names()).open("duplex").unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
     let at = |test_dir: &TestDir| test_dir.names();
@@ -84,7 +84,7 @@ fn pipe_of_another_type_is_refused() {
         options.receiver(NAME).unwrap_err(),
         &["8 bytes aligned to 8 tagged \"seconds", "expected values of 8 bytes"],
     );
-    wrong(options.clone().tag(*b"metres\0\0").receiver(NAME).unwrap_err(), &["seconds", "metres", "same options"]);
+    wrong(options.clone().type_tag("metres").receiver(NAME).unwrap_err(), &["seconds", "metres", "same options"]);
     wrong(
         pipe::Options::<[u64; 2]>::new().directory(at(&test_dir)).receiver(NAME).unwrap_err(),
         &["expected values of 16"],
@@ -92,14 +92,14 @@ fn pipe_of_another_type_is_refused() {
     wrong(pipe::Options::<[u8; 8]>::new().directory(at(&test_dir)).receiver(NAME).unwrap_err(), &["aligned to 1"]);
     wrong(pipe::Options::bytes().directory(at(&test_dir)).receiver(NAME).unwrap_err(), &["expected byte messages"]);
     wrong(
-        options.clone().tag(*b"seconds\0").open(NAME).unwrap_err(),
+        options.clone().type_tag("seconds").open(NAME).unwrap_err(),
         &["found a one-way pipe, expected a duplex pipe"],
     );
     wrong(
         pipe::Options::bytes().directory(at(&test_dir)).sender("duplex").unwrap_err(),
         &["found a duplex pipe, expected a one-way pipe"],
     );
-    let _rx = options.tag(*b"seconds\0").receiver(NAME).unwrap();
+    let _rx = options.type_tag("seconds").receiver(NAME).unwrap();
 }
 
 #[test]

@@ -123,17 +123,17 @@ fn queue_header_damaged_can_be_removed() {
 #[test]
 fn queue_of_another_type_is_refused() {
     let test_dir = TestDir::new();
-    let options = queue_of_values(&test_dir).tag(*b"seconds\0");
+    let options = queue_of_values(&test_dir).type_tag("seconds");
     let _tx = options.sender(NAME).unwrap();
     let _bytes = queue_of_bytes(&test_dir).sender("bytes").unwrap();
     let _pipe = values(&test_dir).sender("pipe").unwrap();
     let wrong = |error: Error, says: &[&str]| expect(error, ErrorKind::WrongType, says);
-    let other = |tag| queue::Options::<u64>::new().tag(tag).directory(test_dir.names());
+    let other = |tag| queue::Options::<u64>::new().type_tag(tag).directory(test_dir.names());
     wrong(
         queue_of_values(&test_dir).receiver(NAME).unwrap_err(),
         &["8 bytes aligned to 8 tagged \"seconds", "expected values of 8 bytes aligned to 8;"],
     );
-    wrong(other(*b"metres\0\0").open(NAME).unwrap_err(), &["seconds", "metres", "the same options on all sides"]);
+    wrong(other("metres").open(NAME).unwrap_err(), &["seconds", "metres", "the same options on all sides"]);
     let larger = queue::Options::<[u64; 2]>::new().directory(test_dir.names());
     wrong(larger.receiver(NAME).unwrap_err(), &["expected values of 16"]);
     let unaligned = queue::Options::<[u8; 8]>::new().directory(test_dir.names());
@@ -154,7 +154,7 @@ fn queue_of_another_type_is_refused() {
         &["cannot open this queue: found a pipe, expected a queue"],
     );
     wrong(queue_of_bytes(&test_dir).open("pipe").unwrap_err(), &["found a pipe, expected a queue"]);
-    let pipe = |test_dir: &TestDir| values(test_dir).tag(*b"seconds\0");
+    let pipe = |test_dir: &TestDir| values(test_dir).type_tag("seconds");
     wrong(pipe(&test_dir).receiver(NAME).unwrap_err(), &["cannot open this pipe: found a queue, expected a pipe"]);
     wrong(pipe(&test_dir).open(NAME).unwrap_err(), &["found a queue, expected a pipe", "another name"]);
     let bytes = pipe::Options::bytes().directory(test_dir.names());

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use tombolo::pipe::{self, Pipe, Receiver, Sender};
-use tombolo::{Message, RecvError, SendError};
+use tombolo::pipe::{self, BytePipe, ByteReceiver, ByteSender, Receiver, Sender};
+use tombolo::{RecvError, SendError};
 
 use crate::support::{Random, TestDir};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, under_attack};
@@ -33,7 +33,12 @@ fn values(test_dir: &TestDir) -> pipe::Options<u64> {
     pipe::Options::new().capacity(4).directory(test_dir.names())
 }
 
-fn one_way<M: Message + ?Sized>(options: &pipe::Options<M>, test_dir: &TestDir) -> (Sender<M>, Receiver<M>, Intruder) {
+fn one_way(options: &pipe::Options<u64>, test_dir: &TestDir) -> (Sender<u64>, Receiver<u64>, Intruder) {
+    let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
+    (tx, rx, Intruder::at(&test_dir.names().join(NAME)))
+}
+
+fn one_way_bytes(options: &pipe::Options<[u8]>, test_dir: &TestDir) -> (ByteSender, ByteReceiver, Intruder) {
     let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     (tx, rx, Intruder::at(&test_dir.names().join(NAME)))
 }
@@ -91,7 +96,7 @@ fn receiver_record_invalid_returns_corrupt() {
         (&[BEGIN | 8, FRAGMENT | 9, 0, 0], 4), // more than announced
     ] {
         let test_dir = TestDir::new();
-        let (_tx, mut rx, intruder) = one_way(&bytes(&test_dir), &test_dir);
+        let (_tx, mut rx, intruder) = one_way_bytes(&bytes(&test_dir), &test_dir);
         records.iter().zip(DATA..).for_each(|(record, at)| intruder.set(at, *record));
         intruder.set(TAIL, published);
         assert_eq!(rx.recv_timeout(&mut Vec::new(), SHORT), Err(RecvError::Corrupt), "{records:x?}");
@@ -102,7 +107,7 @@ fn receiver_record_invalid_returns_corrupt() {
 #[test]
 fn receiver_padding_only_returns_empty() {
     let test_dir = TestDir::new();
-    let (_tx, mut rx, intruder) = one_way(&bytes(&test_dir), &test_dir);
+    let (_tx, mut rx, intruder) = one_way_bytes(&bytes(&test_dir), &test_dir);
     intruder.set(DATA, PADDING | 16);
     for lap in 1..100 {
         intruder.set(TAIL, lap * 16);
@@ -114,7 +119,7 @@ fn receiver_padding_only_returns_empty() {
 fn receiver_huge_message_announced_allocates_what_arrived() {
     let test_dir = TestDir::new();
     let options = bytes(&test_dir).max_message_bytes(1 << 55);
-    let (_tx, mut rx, intruder) = one_way(&options, &test_dir);
+    let (_tx, mut rx, intruder) = one_way_bytes(&options, &test_dir);
     intruder.set(DATA, BEGIN | 1 << 55);
     intruder.set(DATA + 1, FRAGMENT | 8);
     intruder.set(TAIL, 3);
@@ -124,7 +129,7 @@ fn receiver_huge_message_announced_allocates_what_arrived() {
 #[test]
 fn receiver_orphan_fragments_end_in_corrupt() {
     let test_dir = TestDir::new();
-    let (_tx, mut rx, intruder) = one_way(&bytes(&test_dir), &test_dir);
+    let (_tx, mut rx, intruder) = one_way_bytes(&bytes(&test_dir), &test_dir);
     (0..16).step_by(2).for_each(|at| intruder.set(DATA + at, FRAGMENT | 8));
     let corrupt = (1..1000).find(|lap| {
         intruder.set(TAIL, lap * 16);
@@ -202,7 +207,7 @@ pub fn rejoin_endlessly(arguments: &[String]) {
     }
 }
 
-fn send_and_receive(tx: &mut Sender, rx: &mut Receiver, random: &mut Random) {
+fn send_and_receive(tx: &mut ByteSender, rx: &mut ByteReceiver, random: &mut Random) {
     let mut received = Vec::new();
     let sent = vec![0xAB; random.below(200) as usize];
     let _ = tx.send_timeout(&sent, SHORT);
@@ -221,7 +226,7 @@ fn send_and_receive_values(tx: &mut Sender<u64>, rx: &mut Receiver<u64>) {
 fn pipe_of_bytes_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |test_dir| one_way(&bytes(test_dir), test_dir),
+        |test_dir| one_way_bytes(&bytes(test_dir), test_dir),
         |(tx, rx, _), random| send_and_receive(tx, rx, random),
     );
 }
@@ -240,7 +245,7 @@ fn pipe_duplex_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_pipe",
         |test_dir| [(); 2].map(|()| bytes(test_dir).open(NAME).unwrap()),
-        |[ours, theirs]: &mut [Pipe; 2], random| {
+        |[ours, theirs]: &mut [BytePipe; 2], random| {
             send_and_receive(&mut ours.tx, &mut theirs.rx, random);
             send_and_receive(&mut theirs.tx, &mut ours.rx, random);
         },
@@ -265,7 +270,7 @@ fn pipe_corrupted_while_peers_join_and_leave_calls_return() {
 fn receiver_endless_announcements_calls_return() {
     under_attack(
         "announce_endlessly",
-        |test_dir| one_way(&bytes(test_dir), test_dir),
+        |test_dir| one_way_bytes(&bytes(test_dir), test_dir),
         |(_, rx, intruder), _| {
             let mut received = Vec::new();
             let _ = (rx.recv_timeout(&mut received, SHORT), rx.poll(SHORT));

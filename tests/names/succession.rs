@@ -53,7 +53,7 @@ fn receiver_killed_successor_receives_the_rest() {
     assert_eq!((tx.send(&4), tx.send(&5)), (Ok(()), Ok(())));
     assert_eq!(tx.send(&6), Err(SendError::PeerDied));
     let mut rx = values(&test_dir).receiver(NAME).unwrap();
-    assert_eq!(rx.iter().take(4).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    assert_eq!(rx.iter().take(4).collect::<Result<Vec<_>, _>>().unwrap(), [2, 3, 4, 5]);
     tx.send(&6).unwrap();
     assert_eq!(rx.recv(), Ok(6));
 }

@@ -16,7 +16,7 @@ use messages::*;
 use streams::*;
 use support::{Process, child_roles, command, message};
 use tombolo::Endpoint;
-use tombolo::pipe::{self, Pipe};
+use tombolo::pipe::{self, BytePipe};
 use tombolo::spawn::{Handover, handed};
 use transfer::*;
 use waiting::*;
@@ -48,7 +48,7 @@ fn start_with<E: Endpoint + 'static>(end: E, role: &str, arguments: &[&str]) -> 
 }
 
 /// A duplex pipe to a process that plays `role`.
-fn pipe_to(options: &pipe::Options<[u8]>, role: &str, arguments: &[&str]) -> (Pipe, Process) {
+fn pipe_to(options: &pipe::Options<[u8]>, role: &str, arguments: &[&str]) -> (BytePipe, Process) {
     let (ours, theirs) = options.create_duplex().unwrap();
     (ours, start_with(theirs, role, arguments))
 }
@@ -59,7 +59,7 @@ fn small() -> pipe::Options<[u8]> {
     pipe::Options::bytes().capacity_bytes(CAPACITY)
 }
 
-fn send_back(mut pipe: Pipe) {
+fn send_back(mut pipe: BytePipe) {
     let mut received = Vec::new();
     while pipe.recv(&mut received).is_ok() {
         pipe.send(&received).unwrap();
@@ -70,7 +70,7 @@ fn echo(_: &[String]) {
     send_back(handed("peer").unwrap());
 }
 
-fn comes_back(pipe: &mut Pipe, length: usize) {
+fn comes_back(pipe: &mut BytePipe, length: usize) {
     let sent = message(length as u64, length);
     let mut received = vec![0xEE; 3];
     pipe.send(&sent).unwrap();

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::thread;
 
 use bytemuck::Pod;
-use tombolo::pipe::{self, Pipe, Sender};
+use tombolo::pipe::{self, ByteSender, Pipe};
 use tombolo::spawn::handed;
 use tombolo::{Endpoint, RecvError, SendError};
 
@@ -61,7 +61,7 @@ fn sender_message_over_limit_is_refused() {
 const LAPS: u64 = 20_000;
 
 pub fn send_odd_lengths(_: &[String]) {
-    let mut tx: Sender = handed("peer").unwrap();
+    let mut tx: ByteSender = handed("peer").unwrap();
     for number in 0..LAPS {
         tx.send(&message(number, odd_length(number))).unwrap();
     }
@@ -73,7 +73,7 @@ fn pipe_many_laps_keep_message_boundaries() {
     let (tx, mut rx) = pipe::Options::bytes().capacity_bytes(1024).create().unwrap();
     let child = start_with(tx, "send_odd_lengths", &[]);
     for (received, number) in rx.iter().zip(0..LAPS) {
-        assert!(received == message(number, odd_length(number)), "message {number}");
+        assert!(received.unwrap() == message(number, odd_length(number)), "message {number}");
     }
     assert_eq!(rx.recv(&mut Vec::new()), Err(RecvError::Closed));
     child.finish();
@@ -153,7 +153,7 @@ fn pipe_batch_moves_as_many_as_fit() {
 }
 
 pub fn send_small_and_large(_: &[String]) {
-    let mut tx: Sender = handed("peer").unwrap();
+    let mut tx: ByteSender = handed("peer").unwrap();
     tx.send(&message(1, 100)).unwrap();
     tx.send(&message(2, 5 * CAPACITY)).unwrap();
     tx.send(&message(3, 10)).unwrap();

@@ -3,14 +3,14 @@
 use std::io::{self, Read, Write};
 use std::thread;
 
-use tombolo::pipe::{self, Pipe};
+use tombolo::pipe::{self, BytePipe};
 use tombolo::spawn::handed;
 use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
 use crate::support::{Random, TestDir, message};
 use crate::{comes_back, pipe_to, small};
 
-fn exchange(pipe: Pipe) {
+fn exchange(pipe: BytePipe) {
     let (mut tx, mut rx) = pipe.split();
     thread::scope(|scope| {
         scope.spawn(|| (0..20).for_each(|number| tx.send(&message(number, 200_000)).unwrap()));
@@ -48,7 +48,7 @@ fn pipe_half_dropped_other_half_works() {
 }
 
 pub fn echo_stream(_: &[String]) {
-    let (tx, rx) = handed::<Pipe>("peer").unwrap().split();
+    let (tx, rx) = handed::<BytePipe>("peer").unwrap().split();
     io::copy(&mut pipe::io::Reader::new(rx), &mut pipe::io::Writer::new(tx)).unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use tombolo::pipe::{self, Pipe, Receiver, Sender};
+use tombolo::pipe::{self, BytePipe, ByteSender, Pipe, Receiver, Sender};
 use tombolo::spawn::handed;
 use tombolo::{Endpoint, ErrorKind, RecvError};
 
@@ -13,10 +13,10 @@ use crate::support::{TestDir, start};
 use crate::{comes_back, pipe_to, send_back, small};
 
 pub fn take_twice(_: &[String]) {
-    assert_eq!(handed::<Pipe>("nobody").unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(handed::<Pipe>("in valid").unwrap_err().kind(), ErrorKind::InvalidName);
-    let pipe: Pipe = handed("peer").unwrap();
-    assert_eq!(handed::<Pipe>("peer").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(handed::<BytePipe>("nobody").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(handed::<BytePipe>("in valid").unwrap_err().kind(), ErrorKind::InvalidName);
+    let pipe: BytePipe = handed("peer").unwrap();
+    assert_eq!(handed::<BytePipe>("peer").unwrap_err().kind(), ErrorKind::NotFound);
     send_back(pipe);
 }
 
@@ -37,7 +37,10 @@ fn endpoint_taken_as_another_type_is_refused() {
     let descriptor = tx.into_fd().unwrap();
     assert_eq!(options.from_fd::<Receiver<u64>>(copy(&descriptor)).unwrap_err().kind(), ErrorKind::WrongType);
     assert_eq!(options.from_fd::<Pipe<u64>>(copy(&descriptor)).unwrap_err().kind(), ErrorKind::WrongType);
-    assert_eq!(pipe::Options::bytes().from_fd::<Sender>(copy(&descriptor)).unwrap_err().kind(), ErrorKind::WrongType);
+    assert_eq!(
+        pipe::Options::bytes().from_fd::<ByteSender>(copy(&descriptor)).unwrap_err().kind(),
+        ErrorKind::WrongType
+    );
     let mut tx: Sender<u64> = options.from_fd(descriptor).unwrap();
     tx.send(&1).unwrap();
     assert_eq!(rx.recv(), Ok(1));

@@ -1,6 +1,6 @@
 //! Messages written and read in place.
 
-use tombolo::pipe::{self, Receiver, Sender};
+use tombolo::pipe::{self, ByteReceiver, ByteSender, Receiver, Sender};
 use tombolo::spawn::{Handover, handed};
 use tombolo::{ErrorKind, RecvError};
 
@@ -25,7 +25,7 @@ pub fn send_in_place(_: &[String]) {
     }
     drop(tx);
     // SAFETY: as above.
-    let mut tx = unsafe { handed::<Sender>("bytes").unwrap().into_zero_copy() };
+    let mut tx = unsafe { handed::<ByteSender>("bytes").unwrap().into_zero_copy() };
     for number in 0..1000 {
         tx.reserve(50).unwrap()[0] = 99; // not committed: sends nothing
         let sent = message(number, odd_length(number) / 2);
@@ -54,7 +54,7 @@ pub fn receive_in_place(_: &[String]) {
     }
     assert!(expected >= 1000);
     // SAFETY: as above.
-    let mut rx = unsafe { handed::<Receiver>("bytes").unwrap().into_zero_copy() };
+    let mut rx = unsafe { handed::<ByteReceiver>("bytes").unwrap().into_zero_copy() };
     for number in 0..1000 {
         let expected = message(number, odd_length(number) / 2);
         assert!(*rx.peek().unwrap() == expected[..]);

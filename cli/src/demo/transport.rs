@@ -7,7 +7,7 @@ use std::process::{ChildStdin, ChildStdout};
 
 use bytemuck::{bytes_of, bytes_of_mut};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
-use tombolo::pipe::{Pipe, Receiver, Sender};
+use tombolo::pipe::{ByteReceiver, ByteSender, Pipe, Receiver, Sender};
 
 use super::MESSAGE_LEN;
 
@@ -32,7 +32,7 @@ pub trait Remote {
 }
 
 pub struct TomboloLocal {
-    pub file: Sender,
+    pub file: ByteSender,
     pub values: Sender<Packet>,
     pub talk: Pipe<Packet>,
 }
@@ -56,7 +56,7 @@ impl Local for TomboloLocal {
 }
 
 pub struct TomboloRemote {
-    pub file: Receiver,
+    pub file: ByteReceiver,
     pub values: Receiver<Packet>,
     pub talk: Pipe<Packet>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tombolo::pipe::{Receiver, Sender};
+use tombolo::pipe::{ByteReceiver, ByteSender};
 use tombolo::queue;
 use tombolo::{Endpoint, RecvError, SendError};
 
@@ -36,7 +36,7 @@ pub trait RecvEndpoint: Endpoint {
     fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError>;
 }
 
-impl SendEndpoint for Sender {
+impl SendEndpoint for ByteSender {
     const RECEIVER: &'static str = "the receiver";
 
     fn chunk_len(&self) -> usize {
@@ -71,7 +71,7 @@ impl SendEndpoint for queue::Sender {
     }
 }
 
-impl RecvEndpoint for Receiver {
+impl RecvEndpoint for ByteReceiver {
     const SENDER: &'static str = "the sender";
 
     fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {

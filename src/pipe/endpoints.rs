@@ -1,0 +1,166 @@
+//! How each endpoint joins a pipe, and how it is passed on.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use crate::endpoint::{Endpoint, sealed::Sealed};
+use crate::error::{Error, Result};
+use crate::pipe::connection::{self, Connection, Side};
+use crate::pipe::half::{RecvHalf, SendHalf};
+use crate::pipe::{BytePipe, ByteReceiver, ByteSender, Options, Pipe, Receiver, Sender};
+use crate::region::Region;
+use crate::region::lifecycle::Registration;
+use crate::wait::WaitStrategy;
+
+/// An endpoint of a pipe: [`Sender`], [`Receiver`] or [`Pipe`], or the one of these for byte messages.
+pub trait PipeEndpoint: Endpoint + sealed::Attach {}
+
+pub(crate) mod sealed {
+    use super::*;
+
+    pub trait Attach: Sealed + Sized {
+        /// 1: of a one-way pipe, 2: of a duplex pipe.
+        const DIRECTIONS: u64;
+
+        /// The participants of the region that can be this endpoint.
+        const PARTICIPANTS: &'static [usize];
+
+        fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self>;
+
+        /// Whether it is all that its participant has in the pipe. A half of a pipe that was split is
+        /// not, even if it is the last one.
+        fn is_whole(&self) -> bool {
+            let registration = self.registration();
+            Arc::strong_count(registration) == 1 && connection::layout(registration.region()).directions == 1
+        }
+    }
+}
+
+use sealed::Attach;
+
+/// Joins as the first free of these participants. None: the region is losing its name.
+pub(super) fn join(region: Region, participants: &[usize]) -> Result<Option<Registration>> {
+    Registration::join(region, |_| participants.to_vec(), 0, &connection::HOOKS, acquire_sides)
+}
+
+/// Becomes the owner of the participant's side of each ring, while nobody else can join or leave.
+fn acquire_sides(region: &Region, participant: usize) -> Result<()> {
+    for ring in 0..connection::layout(region).directions as usize {
+        Side::of(participant, ring).acquire(region, ring);
+    }
+    Ok(())
+}
+
+/// Connections of a duplex endpoint, out and back, with their rings. Both exist before anything can
+/// fail: dropping them closes both directions.
+fn both_directions(registration: Arc<Registration>, wait: WaitStrategy) -> [(Connection, usize); 2] {
+    let (out, back) = (registration.index(), 1 - registration.index().min(1));
+    [(Connection::new(Arc::clone(&registration), out, wait), out), (Connection::new(registration, back, wait), back)]
+}
+
+impl<T: Pod> Attach for Sender<T> {
+    const DIRECTIONS: u64 = 1;
+    const PARTICIPANTS: &'static [usize] = &[0];
+
+    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
+        Ok(Self { half: SendHalf::new(Connection::new(registration, 0, wait), 0)? })
+    }
+}
+
+impl Attach for ByteSender {
+    const DIRECTIONS: u64 = 1;
+    const PARTICIPANTS: &'static [usize] = &[0];
+
+    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
+        Self::new(Connection::new(registration, 0, wait), 0)
+    }
+}
+
+impl<T: Pod> Attach for Receiver<T> {
+    const DIRECTIONS: u64 = 1;
+    const PARTICIPANTS: &'static [usize] = &[1];
+
+    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
+        Ok(Self { half: RecvHalf::new(Connection::new(registration, 0, wait), 0)? })
+    }
+}
+
+impl Attach for ByteReceiver {
+    const DIRECTIONS: u64 = 1;
+    const PARTICIPANTS: &'static [usize] = &[1];
+
+    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
+        Ok(Self { half: RecvHalf::new(Connection::new(registration, 0, wait), 0)? })
+    }
+}
+
+impl<T: Pod> Attach for Pipe<T> {
+    const DIRECTIONS: u64 = 2;
+    const PARTICIPANTS: &'static [usize] = &[0, 1];
+
+    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
+        let [(tx, out), (rx, back)] = both_directions(registration, wait);
+        Ok(Self { tx: Sender { half: SendHalf::new(tx, out)? }, rx: Receiver { half: RecvHalf::new(rx, back)? } })
+    }
+
+    fn is_whole(&self) -> bool {
+        Arc::ptr_eq(self.tx.registration(), self.rx.registration())
+    }
+}
+
+impl Attach for BytePipe {
+    const DIRECTIONS: u64 = 2;
+    const PARTICIPANTS: &'static [usize] = &[0, 1];
+
+    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
+        let [(tx, out), (rx, back)] = both_directions(registration, wait);
+        Ok(Self { tx: ByteSender::new(tx, out)?, rx: ByteReceiver { half: RecvHalf::new(rx, back)? } })
+    }
+
+    fn is_whole(&self) -> bool {
+        Arc::ptr_eq(self.tx.registration(), self.rx.registration())
+    }
+}
+
+/// What all endpoints have in common. `$half`: the path to the half that answers for the endpoint.
+macro_rules! endpoint {
+    ($endpoint:ty, $message:ty, $($half:ident).+ $(, $value:ident)?) => {
+        impl$(<$value: Pod>)? PipeEndpoint for $endpoint {}
+
+        impl$(<$value: Pod>)? Endpoint for $endpoint {
+            type Message = $message;
+        }
+
+        impl$(<$value: Pod>)? Sealed for $endpoint {
+            fn registration(&self) -> &Arc<Registration> {
+                self.$($half).+.connection.registration()
+            }
+
+            fn is_transferable(&self) -> bool {
+                self.is_whole()
+            }
+
+            fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
+                Options::default().from_fd(descriptor)
+            }
+        }
+
+        impl$(<$value: Pod>)? TryFrom<$endpoint> for OwnedFd {
+            type Error = Error;
+
+            /// See [`Endpoint::into_fd`].
+            fn try_from(endpoint: $endpoint) -> Result<Self> {
+                endpoint.into_fd()
+            }
+        }
+    };
+}
+
+endpoint!(Sender<T>, T, half, T);
+endpoint!(Receiver<T>, T, half, T);
+endpoint!(Pipe<T>, T, tx.half, T);
+endpoint!(ByteSender, [u8], half);
+endpoint!(ByteReceiver, [u8], half);
+endpoint!(BytePipe, [u8], tx.half);
