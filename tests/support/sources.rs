@@ -8,6 +8,7 @@ pub(crate) struct Source {
     pub(crate) path: String,
     pub(crate) text: String,
     /// The text without comments.
+    #[allow(dead_code, reason = "not every test reads it")]
     pub(crate) code: String,
 }
 
