@@ -11,18 +11,20 @@ use crate::sys::fork::ForkGuardedFd;
 use crate::sys::memory::{self, FileId};
 use crate::sys::process;
 
-/// Overrides the directory of named regions, but not in a set-user-ID or set-group-ID program: its caller chose the
-/// environment.
+/// Overrides the directory of named regions, but not in a set-user-ID or set-group-ID program: its
+/// caller chose the environment.
 pub const DIRECTORY_ENV: &str = "TOMBOLO_DIR";
 
 const NAME_MAX: usize = 200;
 
 /// A directory of named regions.
 ///
-/// By default it is `/dev/shm/tombolo-UID`, made on first use for its owner alone. The environment variable
-/// `TOMBOLO_DIR` or an explicit path choose another, for example one that a group shares. Any user of the machine can make
-/// the default directory of another one first; then it is refused, by everything here, and no other directory is used in
-/// its place: programs that ought to meet would not.
+/// By default it is `/dev/shm/tombolo-UID`, which is made on first use, for its owner alone. You can
+/// choose another with the environment variable `TOMBOLO_DIR` or an explicit path, for example one
+/// that a group shares.
+///
+/// Any user of the machine can make another user's default directory first. Then every call here
+/// refuses it. No other directory is used in its place, because programs that ought to meet would not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
@@ -41,21 +43,23 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Names live under `path`. Who may enter is up to whoever made it; if it is missing it is made for us alone.
+    /// Uses `path`. Its permissions say which users may enter. If it is missing, it is made for this
+    /// user alone.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), is_default: false }
     }
 
-    /// Where the files are.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The names of the files there, sorted; none if the directory does not exist. They need not be regions.
+    /// Returns the names of the files there, sorted. They need not be regions. If the directory does
+    /// not exist, there are none.
     ///
     /// # Errors
-    /// Whatever reading a directory can meet, except that it does not exist. A default directory that somebody else
-    /// made.
+    ///
+    /// The directory cannot be read, or is a default one that another user made.
     pub fn names(&self) -> Result<Vec<String>> {
         match self.check() {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -156,7 +160,8 @@ pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
     let failed = |error| Error::io(&action, error, "check the directory's permissions");
     let started = Instant::now();
     let directory = match ForkGuardedFd::new(|| memory::open_directory(path.parent().unwrap_or(Path::new("/")))) {
-        // A directory that can be written but not read, or no descriptor left: there is nothing to lock.
+        // A directory that can be written but not read, or no descriptor left: there is nothing to
+        // lock.
         Err(error)
             if error.kind() == io::ErrorKind::PermissionDenied
                 || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) =>

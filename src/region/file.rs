@@ -81,8 +81,8 @@ pub(super) fn create_anonymous(layout: Layout, huge: bool, warnings: &mut Warnin
     Ok((file, layout))
 }
 
-/// A tmpfs may be allowed more memory than there is, or than this process's control groups may have.
-/// Filling it would end in the out-of-memory killer, not in an error.
+/// A tmpfs may be allowed more memory than there is, or than this process's control groups may
+/// have. Filling it would end in the out-of-memory killer, not in an error.
 pub(super) fn check_memory(action: &str, size: u64) -> Result<()> {
     let wanted = size.saturating_add(overhead(size));
     let Some(Headroom { bytes, group }) = headroom(wanted).filter(|found| found.bytes < wanted) else { return Ok(()) };
@@ -117,8 +117,8 @@ pub(super) fn read_header(file: &ForkGuardedFd) -> io::Result<[u64; header::WORD
     Ok(words)
 }
 
-/// One mapping for each file, however often it is opened: the optimiser may assume that two addresses
-/// are two memories.
+/// One mapping for each file, however often it is opened: the optimiser may assume that two
+/// addresses are two memories.
 pub(super) fn map(
     file: &ForkGuardedFd,
     length: u64,

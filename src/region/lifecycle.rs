@@ -10,7 +10,8 @@
 //! that travels is i + 1.
 //!
 //! Invariants
-//! - I1: a participant is taken if either of its bytes is locked. The kernel answers for both at once.
+//! - I1: a participant is taken if either of its bytes is locked. The kernel answers for both at
+//!   once.
 //! - I2: the second byte is locked from pass-2 to take-3, while an endpoint travels, and at join-2.
 //! - I3: either byte is locked at every instant between the join of one process and the leaving, or
 //!   the death, of the last process to which the endpoint was passed on.
@@ -21,23 +22,23 @@
 //!
 //! Crash, by step
 //! - join-1 membership locked, join-2 both bytes locked, then the second freed, join-3 record
-//!   written, join-4 role taken (`raw/owner.rs`), join-5 membership unlocked. Death frees the locks.
-//!   Before join-4 the peer sees nobody, after it a death.
-//! - leave-1 roles closed, leave-2 peers woken, leave-3 record LEFT, leave-4 region RETIRED, leave-5
-//!   name removed, leave-6 lock freed. Before leave-1 the peer sees a death, after it an end of
-//!   stream. Between leave-4 and leave-5 the name leads to a retired region that nobody holds. The
-//!   next process that opens it finishes the removal.
-//! - exit: as leave-1 to leave-5, with the record LEAVING instead of LEFT in a queue and a namespace,
-//!   and no lock freed until the process is gone. A participant that is LEAVING is repaired as a
-//!   dead one is, but it has left.
+//!   written, join-4 role taken (`raw/owner.rs`), join-5 membership unlocked. Death frees the
+//!   locks. Before join-4 the peer sees nobody, after it a death.
+//! - leave-1 roles closed, leave-2 peers woken, leave-3 record LEFT, leave-4 region RETIRED,
+//!   leave-5 name removed, leave-6 lock freed. Before leave-1 the peer sees a death, after it an
+//!   end of stream. Between leave-4 and leave-5 the name leads to a retired region that nobody
+//!   holds. The next process that opens it finishes the removal.
+//! - exit: as leave-1 to leave-5, with the record LEAVING instead of LEFT in a queue and a
+//!   namespace, and no lock freed until the process is gone. A participant that is LEAVING is
+//!   repaired as a dead one is, but it has left.
 //! - pass-1 a description opened, pass-2 the second byte locked through it, pass-3 the identity
 //!   cleared, pass-4 the first byte freed. Death before the descriptor was given away frees both: a
 //!   death. After that it travels, alive as long as any copy is open.
 //! - take-1 a description opened, take-2 the first byte locked through it, take-3 the second freed
 //!   through the one that arrived, take-4 the identity written. Death before take-3 leaves it
 //!   travelling, for another process that has a copy. After take-3 it is a death, whatever copies
-//!   there are. Of two processes that take it at once, one gets through take-2. The other is refused,
-//!   and so is one that comes after take-3.
+//!   there are. Of two processes that take it at once, one gets through take-2. The other is
+//!   refused, and so is one that comes after take-3.
 //!
 //! Source: our own.
 
@@ -92,8 +93,8 @@ impl Region {
         self.retire()
     }
 
-    /// Removes the region's name if all of its participants are gone and it was not to stay. Returns
-    /// whether it did.
+    /// Removes the region's name if all of its participants are gone and it was not to stay.
+    /// Returns whether it did.
     pub(crate) fn remove_if_stale(&self) -> Result<bool> {
         let participants = self.participants();
         let _membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?;
@@ -136,8 +137,8 @@ const TRANSFERRED: u32 = 1;
 const EXITING: u32 = 2;
 
 impl Registration {
-    /// Joins as the first free participant of `candidates`. `take_roles` runs while no other process can join or
-    /// leave. None: the region is losing its name. Look the name up again.
+    /// Joins as the first free participant of `candidates`. `take_roles` runs while no other
+    /// process can join or leave. None: the region is losing its name. Look the name up again.
     pub(crate) fn join(
         region: Region,
         candidates: impl FnOnce(&Region) -> Vec<usize>,
@@ -237,8 +238,8 @@ impl Registration {
     }
 
     /// Opens a description that carries the participant to another process, for
-    /// [`from_fd`](Self::from_fd). From here on its record names no process, so that its loss on the
-    /// way is a death, whatever runs. Dropping this handle is not leaving.
+    /// [`from_fd`](Self::from_fd). From here on its record names no process, so that its loss on
+    /// the way is a death, whatever runs. Dropping this handle is not leaving.
     pub(crate) fn export_fd(&self) -> Result<ForkGuardedFd> {
         if !self.region.is_from_this_process() {
             return Err(Error::forked("pass on an end"));
@@ -291,7 +292,8 @@ impl Registration {
         }
     }
 
-    /// Gives up the participant without leaving: to the others that is a death, though the process runs.
+    /// Gives up the participant without leaving: to the others that is a death, though the process
+    /// runs.
     pub(crate) fn mark_dead(&self) -> Result<()> {
         if !self.region.is_from_this_process() {
             return Err(Error::forked("abandon an end"));
@@ -344,8 +346,8 @@ impl Registration {
 
     fn leave(&self) -> Result<()> {
         let participants = self.region.participants();
-        // leave-3, before anything that can fail: a running process that has joined, and holds no lock,
-        // would look as if it had lost it.
+        // leave-3, before anything that can fail: a running process that has joined, and holds no
+        // lock, would look as if it had lost it.
         participants.set_state(self.index, LEFT);
         let membership = participants.lock_membership(MEMBERSHIP_TIMEOUT / 10)?;
         let retired = if self.region.is_named() && self.is_last() {
@@ -353,8 +355,8 @@ impl Registration {
         } else {
             Ok(())
         };
-        // leave-6, before membership is unlocked: the next one that leaves must find the lock free, to
-        // see that it is the last.
+        // leave-6, before membership is unlocked: the next one that leaves must find the lock free,
+        // to see that it is the last.
         let freed = participants.unlock(participant_byte(self.index));
         drop(membership);
         retired.and(freed.map_err(|error| participants.lock_error(error)))
@@ -416,7 +418,8 @@ impl LeaveAtExit for Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         if self.region.is_from_this_process() && !self.is_transferred() {
-            // If leaving fails, the next user or `tombolo doctor` finds a region without participants.
+            // If leaving fails, the next user or `tombolo doctor` finds a region without
+            // participants.
             let _ = self.leave();
         }
     }

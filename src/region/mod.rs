@@ -64,7 +64,8 @@ pub struct Region {
     file: ForkGuardedFd,
     layout: Layout,
     path: Option<NamedPath>,
-    /// Opened by a process that is in the region already: whether it still has its name is irrelevant.
+    /// Opened by a process that is in the region already: whether it still has its name is
+    /// irrelevant.
     reopened: bool,
     sub_region: SubRegion,
     pub(crate) warnings: Warnings,
@@ -83,7 +84,8 @@ struct SubRegion {
 const LOCKS: u64 = 1 << 32;
 
 impl Region {
-    /// Makes a region that nobody else can reach until it gets a name, or its descriptor is passed on.
+    /// Makes a region that nobody else can reach until it gets a name, or its descriptor is passed
+    /// on.
     pub(crate) fn create(layout: Layout, settings: &Settings, named: bool) -> Result<Self> {
         let mut warnings = Warnings::default();
         let (file, layout) = if named {
@@ -117,7 +119,8 @@ impl Region {
         for (word, value) in words.iter().zip(self.layout.header()) {
             word.store(value, Ordering::Relaxed); // published by the magic number
         }
-        // Last, though nobody can see the file yet: a copy of an unfinished one must not pass for a region.
+        // Last, though nobody can see the file yet: a copy of an unfinished one must not pass for a
+        // region.
         self.word(header::MAGIC).store(header::MAGIC_NUMBER, Ordering::Release); // edge: magic-number
     }
 
@@ -127,12 +130,12 @@ impl Region {
         Self::from_file(file, Some(path), settings)
     }
 
-    /// Opens a region whose descriptor came from elsewhere. Keeps its description, with its locks and
-    /// its offset.
+    /// Opens a region whose descriptor came from elsewhere. Keeps its description, with its locks
+    /// and its offset.
     ///
-    /// The process that passed it chose the file. Truncating it under our mapping would be a SIGBUS.
-    /// So it must be sealed, or a file of a user that could end this process anyway, in memory that
-    /// the kernel alone serves.
+    /// The process that passed it chose the file. Truncating it under our mapping would be a
+    /// SIGBUS. So it must be sealed, or a file of a user that could end this process anyway, in
+    /// memory that the kernel alone serves.
     pub(crate) fn from_descriptor(file: OwnedFd, settings: &Settings) -> Result<Self> {
         let action = "open a region from a descriptor";
         let file =
@@ -144,7 +147,8 @@ impl Region {
             let expected = format!("a sealed one, or a named one of user {} on tmpfs", memory::user());
             Err(Error::new(ErrorKind::Permission, action, found, expected, remedy))
         };
-        // Checked first: another kind of file system may be served by a process, which may never answer.
+        // Checked first: another kind of file system may be served by a process, which may never
+        // answer.
         if !memory::is_memory(&file) {
             let remedy = "pass an end of an anonymous region, name regions on tmpfs, or open this one by its name";
             return refuse(&"a file that is not on tmpfs and can be truncated", remedy);

@@ -185,7 +185,8 @@ impl<'a> Participants<'a> {
             Ok(true) | Err(_) => return ParticipantStatus::Alive,
             Ok(false) => {}
         }
-        // edge: kernel-lock. What the process wrote before its lock was freed is visible after the answer.
+        // edge: kernel-lock. What the process wrote before its lock was freed is visible after the
+        // answer.
         fence(Ordering::SeqCst);
         let record = self.record(index);
         match record.state {
@@ -200,8 +201,8 @@ impl<'a> Participants<'a> {
         }
     }
 
-    /// Whether the process in the record of a participant whose lock is free may still run: something
-    /// closed its descriptor.
+    /// Whether the process in the record of a participant whose lock is free may still run:
+    /// something closed its descriptor.
     pub(super) fn has_lost_lock(self, index: usize, identity: Identity) -> bool {
         if identity.pid == u64::from(std::process::id()) && identity == self.own_identity() {
             return process_exit::is_registered(self.key(index)); // else it is from before an exec
@@ -259,7 +260,8 @@ impl<'a> Participants<'a> {
         Ok(byte.map(|byte| (byte - start) as usize / 2))
     }
 
-    /// Whether any process takes part besides the one of `own`, through whose description this asks.
+    /// Whether any process takes part besides the one of `own`, through whose description this
+    /// asks.
     pub(crate) fn has_others(self, own: usize) -> bool {
         match self.locked_elsewhere() {
             Err(_) => return true, // if the kernel does not answer, no process is declared dead
@@ -267,9 +269,9 @@ impl<'a> Participants<'a> {
             // One that joins or leaves at this moment hides the others: check them one by one.
             Ok(_) => {}
         }
-        // Or no lock is held, and a running process has lost its own. The first few are checked in any
-        // case, so that a pause of this thread changes nothing. The rest count as running when the
-        // time is up.
+        // Or no lock is held, and a running process has lost its own. The first few are checked in
+        // any case, so that a pause of this thread changes nothing. The rest count as running when
+        // the time is up.
         let (mut checked, since) = (0, Instant::now());
         self.registered().filter(|&index| index != own).any(|index| {
             checked += 1;

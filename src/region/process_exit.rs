@@ -21,7 +21,8 @@ pub(crate) type RegistrationKey = (FileId, u64);
 
 /// Leaves a region when the process exits.
 pub(crate) trait LeaveAtExit: Send + Sync {
-    /// Tells the other participants. False: it has left already, or is being passed to another process.
+    /// Tells the other participants. False: it has left already, or is being passed to another
+    /// process.
     fn announce(&self) -> bool;
 
     /// Removes the region's name, if it is of no use to any process.
@@ -110,9 +111,9 @@ pub(crate) fn is_registered(key: RegistrationKey) -> bool {
     with(|registry| registry.entries.contains_key(&key))
 }
 
-/// Whether the process that a record names may still write to the file that this process has mapped at
-/// `address`. It may if it provably runs, and has the file mapped where its record says, or does not
-/// show its mappings.
+/// Whether the process that a record names may still write to the file that this process has mapped
+/// at `address`. It may if it provably runs, and has the file mapped where its record says, or does
+/// not show its mappings.
 pub(crate) fn may_write(identity: Identity, file: FileId, address: usize) -> bool {
     let process = (Identity { page: 0, ..identity }, file);
     let now = sys::now();
@@ -143,8 +144,8 @@ impl MappingsCheck {
         }
     }
 
-    /// How long a check stays valid, in nanoseconds. Shorter if the file was not mapped: the process may
-    /// be about to map it.
+    /// How long a check stays valid, in nanoseconds. Shorter if the file was not mapped: the
+    /// process may be about to map it.
     fn valid(&self) -> u64 {
         match &self.mappings {
             Some(Mappings::At(pages)) if pages.is_empty() => 2_000_000,
@@ -164,7 +165,8 @@ extern "C" fn leave_all() {
                 .collect()
         });
         let mut left: Vec<_> = leavers.iter().filter(|(_, leaver)| leaver.announce()).collect();
-        // Once for each file, by its first registration. Those of a nested region come after the outer one's.
+        // Once for each file, by its first registration. Those of a nested region come after the
+        // outer one's.
         left.dedup_by_key(|(file, _)| *file);
         left.iter().for_each(|(_, leaver)| leaver.remove_name());
     }));

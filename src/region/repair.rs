@@ -1,4 +1,5 @@
-//! How much looking after dead participants may cost one call, and what the kernel has answered so far.
+//! How much looking after dead participants may cost one call, and what the kernel has answered so
+//! far.
 //!
 //! Each liveness check is one or two system calls, and a read of /proc if the lock is free. With
 //! thousands of participants, or of locks through which the kernel has to search, that adds up to
@@ -84,7 +85,8 @@ impl Budget {
         self.end.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Whether the kernel may be asked about one more index. The first time it may in any case: so each call gets on.
+    /// Whether the kernel may be asked about one more index. The first time it may in any case: so
+    /// each call gets on.
     pub(crate) fn may_check(&self) -> bool {
         let is_first = self.is_unused.replace(false);
         let left = self.checks_left.get();
@@ -121,9 +123,9 @@ struct Answer {
     round: u64,
 }
 
-/// What the kernel answered about the participants of a region. That one is alive is remembered for one
-/// round only. That one is dead stays true: no process joins there before the repair, and one that
-/// joins after it is another one.
+/// What the kernel answered about the participants of a region. That one is alive is remembered for
+/// one round only. That one is dead stays true: no process joins there before the repair, and one
+/// that joins after it is another one.
 #[derive(Default)]
 pub(crate) struct StatusCache {
     participants: Vec<Option<Answer>>,
@@ -186,7 +188,8 @@ pub(crate) struct RepairOutcome {
 }
 
 impl RepairScan {
-    /// The next dead participants, up to `limit`, and how many participants that scans. `own` is left out.
+    /// The next dead participants, up to `limit`, and how many participants that scans. `own` is
+    /// left out.
     pub(crate) fn find_dead(
         &mut self,
         region: &Region,

@@ -37,7 +37,8 @@ impl Bounds {
 
     pub(crate) const NONE: Self = Self { len: Some(u64::MAX), own_len: 0, own_steps: 0 };
 
-    /// Also accepts regions of `len` bytes and `steps` words to scan, which our own options would make.
+    /// Also accepts regions of `len` bytes and `steps` words to scan, which our own options would
+    /// make.
     pub(crate) fn with_own(self, len: u64, steps: u64) -> Self {
         Self { own_len: len, own_steps: steps, ..self }
     }

@@ -1,6 +1,7 @@
 //! A file under a region's name that this version of the library cannot read: it has another layout
-//! version, or is cut or damaged. Whether a process uses it does not depend on its layout. Every version
-//! holds locks on bytes of a file that it uses, and locks the same byte to join, leave and remove.
+//! version, or is cut or damaged. Whether a process uses it does not depend on its layout. Every
+//! version holds locks on bytes of a file that it uses, and locks the same byte to join, leave and
+//! remove.
 
 use std::io;
 use std::thread;
@@ -57,11 +58,11 @@ impl Unreadable {
         Error::io(action, error, "use a file system with open-file-description locks (tmpfs, ext4, xfs, btrfs)")
     }
 
-    /// Removes the name if no process uses the region and it was not to stay. Returns whether the name
-    /// leads to another file, or to none, by now.
+    /// Removes the name if no process uses the region and it was not to stay. Returns whether the
+    /// name leads to another file, or to none, by now.
     ///
-    /// A participant that has lost its lock cannot be told from a dead one here: the record that names it
-    /// cannot be read.
+    /// A participant that has lost its lock cannot be told from a dead one here: the record that
+    /// names it cannot be read.
     pub(crate) fn remove_if_stale(&self) -> Result<bool> {
         if !self.is_a_region() || self.word(header::PERSISTENT).is_some_and(|word| word != 0) {
             return Ok(false);
@@ -83,7 +84,8 @@ impl Unreadable {
     /// Removes the name even if the region is in use, if it still leads to this file.
     pub(crate) fn remove(&self) -> Result<bool> {
         if self.is_a_region() && self.word(header::REGION_STATE).is_some() {
-            // A process that is about to join has opened the file already: it looks the name up again.
+            // A process that is about to join has opened the file already: it looks the name up
+            // again.
             let at = (header::REGION_STATE * WORD) as u64;
             memory::write_word_at(&self.file, header::RETIRED, at).map_err(|error| self.failed(error))?;
         }

@@ -33,7 +33,8 @@ unsafe impl Sync for MappingInner {}
 
 impl MappingInner {
     pub(super) fn new(file: &ForkGuardedFd, length: usize, id: FileId) -> io::Result<Self> {
-        // Through a description of its own: a mapping keeps its description open, and any lock taken through it.
+        // Through a description of its own: a mapping keeps its description open, and any lock
+        // taken through it.
         let map = Mapping::new(memory::reopen(file)?, length)?;
         let start = NonNull::new(map.start().cast()).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { map, start, id })

@@ -1,5 +1,5 @@
-//! How a blocking call waits: it polls, then yields, then sleeps. After each LIVENESS_INTERVAL it checks
-//! whether the peers that it waits for are still alive.
+//! How a blocking call waits: it polls, then yields, then sleeps. After each LIVENESS_INTERVAL it
+//! checks whether the peers that it waits for are still alive.
 
 mod end;
 pub(crate) mod poll_backoff;
@@ -119,7 +119,8 @@ pub(crate) trait Waiter {
     /// The end of the peers, as first seen.
     type End;
 
-    /// The end that the peers recorded. It comes before the kernel's answer: a peer that closed is not dead.
+    /// The end that the peers recorded. It comes before the kernel's answer: a peer that closed is
+    /// not dead.
     fn peer_end(&mut self) -> Option<Self::End>;
 
     /// The end that the kernel reports, as far as that can be found out by the deadline.
@@ -138,8 +139,8 @@ pub(crate) trait Waiter {
 
     fn wait_state(&mut self) -> &mut WaitState;
 
-    /// How long to stand by without listening, so as not to take the wake-ups of those that came first.
-    /// None: listen and sleep.
+    /// How long to stand by without listening, so as not to take the wake-ups of those that came
+    /// first. None: listen and sleep.
     fn standby(&self) -> Option<Duration> {
         None
     }
@@ -162,8 +163,8 @@ pub(crate) trait Waiter {
         self.check_liveness(None)
     }
 
-    /// Attempts until one succeeds, the deadline passes, or the peers are gone and a last attempt was
-    /// fruitless, too. `position` is the number of messages that this side has passed so far.
+    /// Attempts until one succeeds, the deadline passes, or the peers are gone and a last attempt
+    /// was fruitless, too. `position` is the number of messages that this side has passed so far.
     #[inline(always)]
     fn wait_for<T, E: From<WaitEnd>>(
         &mut self,

@@ -1,11 +1,11 @@
 //! How long to leave the other side alone before polling again.
 //!
-//! What: a side that consumes a stream faster than the other fills it would read the other's cache line
-//! after every message, and the two would pass that line, and the message's, back and forth. Left alone
-//! for a moment, the other side gets ahead, and the next poll finds a run of messages. In request-response
-//! traffic there is nothing to gain, and no time to lose. So the pause grows only while it pays, and
-//! begins only when a message was there at the first poll. `raw/pacing.rs` is the counterpart: it pauses
-//! after messages were found, this one before a poll.
+//! What: a side that consumes a stream faster than the other fills it would read the other's cache
+//! line after every message, and the two would pass that line, and the message's, back and forth.
+//! Left alone for a moment, the other side gets ahead, and the next poll finds a run of messages.
+//! In request-response traffic there is nothing to gain, and no time to lose. So the pause grows
+//! only while it pays, and begins only when a message was there at the first poll. `raw/pacing.rs`
+//! is the counterpart: it pauses after messages were found, this one before a poll.
 //!
 //! docs/decisions/0005 has the measurements.
 

@@ -7,14 +7,15 @@ use crate::primitive::{AtomicU32, Ordering};
 
 /// What a blocking call does while it waits.
 ///
-/// Under sustained load each side of a pipe or queue may pause for a few microseconds, even in `try_`
-/// calls, to avoid sharing cache lines with the other side. Request-response traffic never pauses.
+/// Under sustained load each side of a pipe or queue may pause for a few microseconds, even in
+/// `try_` calls, to avoid sharing cache lines with the other side. Request-response traffic never
+/// pauses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WaitStrategy {
     /// Polls without end: the lowest latency, at the price of a core.
     Spin,
-    /// Polls for about 2 µs, yields the core until about 50 µs, then sleeps. On a machine with one core
-    /// it does not poll.
+    /// Polls for about 2 µs, yields the core until about 50 µs, then sleeps. On a machine with one
+    /// core it does not poll.
     #[default]
     SpinThenPark,
     /// Sleeps at once: the lowest load, at the price of a wake-up for each wait.
@@ -45,9 +46,9 @@ const UNBOUNDED: Duration = Duration::from_secs(1 << 30);
 static IS_DISABLED: AtomicU32 = AtomicU32::new(0);
 
 #[cfg(feature = "__test-hooks")]
-/// For tests of wake-ups: from here on the interval ends no sleep of this process. So a missing wake-up
-/// is a sleep without end, instead of one that is a little longer. Deaths are noticed no more, except
-/// through others.
+/// For tests of wake-ups: from here on the interval ends no sleep of this process. So a missing
+/// wake-up is a sleep without end, instead of one that is a little longer. Deaths are noticed no
+/// more, except through others.
 pub fn disable_liveness_interval() {
     IS_DISABLED.store(1, Ordering::Relaxed); // nothing is ordered by it
 }

@@ -7,9 +7,9 @@
 //!  3 kind         7 element tag    11 participants       15 extents
 //! ```
 //!
-//! A header is read from the file once, into private memory. [`Layout::parse`](super::Layout::parse)
-//! checks every word against the file's real size. Nothing else takes a length or an offset from
-//! shared memory.
+//! A header is read from the file once, into private memory.
+//! [`Layout::parse`](super::Layout::parse) checks every word against the file's real size. Nothing
+//! else takes a length or an offset from shared memory.
 
 use std::fmt;
 

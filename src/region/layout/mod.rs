@@ -1,8 +1,8 @@
 //! The bytes of a region: what a header says, and where everything lies. docs/layout.md has the
 //! whole picture, tests/golden the proof.
 //!
-//! A region is one page or more. Offsets are counted in 8-byte words, in native byte order: a region
-//! never leaves its machine.
+//! A region is one page or more. Offsets are counted in 8-byte words, in native byte order: a
+//! region never leaves its machine.
 
 pub(crate) mod header;
 pub(crate) mod namespace;
@@ -23,7 +23,8 @@ use crate::sys::memory::{HUGE_PAGE, PAGE};
 pub(crate) mod participant {
     pub(crate) const PID: usize = 0;
     pub(crate) const STARTED: usize = 1;
-    /// The lower half: its PID namespace. The upper half: the page at which it has the region mapped.
+    /// The lower half: its PID namespace. The upper half: the page at which it has the region
+    /// mapped.
     pub(crate) const PID_NAMESPACE: usize = 2;
     pub(crate) const STATE: usize = 3;
     pub(crate) const JOINS: usize = 4;
@@ -37,7 +38,8 @@ pub(crate) mod participant {
     pub(crate) const WORDS: usize = 8;
 }
 
-/// Words that keep two shared variables apart: adjacent-line prefetchers fetch pairs of 64-byte lines.
+/// Words that keep two shared variables apart: adjacent-line prefetchers fetch pairs of 64-byte
+/// lines.
 pub(crate) const PADDING_WORDS: usize = 128 / WORD;
 
 /// More than any machine's memory, and far from overflowing any sum in here.
@@ -62,7 +64,7 @@ fn round_to_page(bytes: u64) -> Option<u64> {
     bytes.checked_next_multiple_of(PAGE)
 }
 
-/// Whole pages of so many words. None: more than a region can have.
+/// The bytes of whole pages that hold `words`. None: more than a region can have.
 fn bytes_of(words: u64) -> Option<u64> {
     words.checked_mul(WORD as u64).and_then(round_to_page).filter(|&size| size <= SIZE_MAX)
 }
