@@ -1,8 +1,10 @@
 //! Looking at named regions from outside, without taking part in them, and removing them.
 
 use crate::error::{ErrorKind, Result};
-use crate::object::member;
+use crate::object::kind::{Description, ObjectKind, ObjectWords};
+use crate::object::repair::Repair;
 use crate::object::table::Table;
+use crate::object::{member, nested_queue};
 use crate::primitive::Ordering;
 use crate::queue::participant::Role;
 use crate::queue::payload::PayloadPool;
@@ -18,7 +20,6 @@ use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
 use crate::sys::memory;
 
-pub use crate::object::describe::ObjectInfo;
 pub use crate::region::layout::header::{ElementType, RegionKind};
 pub use crate::region::participant::ParticipantStatus;
 
@@ -83,6 +84,28 @@ pub struct QueueInfo {
     pub extents_bytes: u64,
     /// Whether a run was closed, and no sender has begun the next one.
     pub is_closed: bool,
+}
+
+/// An object of a namespace, at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ObjectInfo {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: ObjectKind,
+    /// What it holds, if it holds values.
+    pub element: Option<ElementType>,
+    /// Elements of an array, permits of a bounded semaphore, parties of a barrier; capacity of a queue.
+    pub length: Option<u64>,
+    /// The value, or the first ones: numbers as such, others as bytes in hexadecimal.
+    pub value: Option<String>,
+    /// The process that has its lock.
+    pub holder: Option<u64>,
+    /// The processes that read under its lock, have permits of it, have come to it, or hold a half of it.
+    pub users: Vec<u64>,
+    /// Anything else, in a few words: "free", "set", "2 of 4 permits left".
+    pub state: String,
 }
 
 /// One seat of a region.
@@ -167,12 +190,9 @@ impl Directory {
             RegionKind::Queue => Ok(QueueState::of(&region).repair(None)),
             RegionKind::Namespace => {
                 let table = Table::parse(&region)?;
-                let mut repaired = table.repair(&region, None);
-                for (index, entry) in table.entries.iter().enumerate() {
-                    if let Some(layout) = entry.plan.queue {
-                        repaired += QueueState::of(&region.sub_region(entry.at, index, Layout::Queue(layout), None)?)
-                            .repair(None);
-                    }
+                let mut repaired = Repair { region: &region, table: &table }.all(None);
+                for queue in table.objects(&region).filter_map(|object| nested_queue::open(&object, None)) {
+                    repaired += QueueState::of(&queue?).repair(None);
                 }
                 Ok(repaired)
             }
@@ -202,7 +222,7 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
             rings.push(RingInfo { sent: words.load_tail().position(), queued: words.len() });
             queue = Some(queue_info(state));
         }
-        Layout::Namespace(_) => objects = region.glance(&Table::parse(region)?.entries),
+        Layout::Namespace(_) => objects = describe_objects(region, &Table::parse(region)?),
     }
     let participant = |index| ParticipantInfo {
         role: role_name(region, index),
@@ -227,6 +247,37 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
         queue,
         objects,
     })
+}
+
+/// All objects, in the order of the table.
+pub(crate) fn describe_objects(region: &Region, table: &Table) -> Vec<ObjectInfo> {
+    let objects = table.entries.iter().zip(table.objects(region));
+    objects.map(|(entry, object)| object_info(&entry.name, &object)).collect()
+}
+
+fn object_info(name: &str, object: &ObjectWords<'_>) -> ObjectInfo {
+    let (spec, participants) = (object.spec, object.region.participants());
+    let kind = spec.kind.functions();
+    let Description { value, holder, users, mut state } = kind.describe(object);
+    // A description is made from words that may be invalid.
+    let pid = |index| if index < participants.len() { participants.pid(index) } else { 0 };
+    let mut users: Vec<u64> = users.into_iter().map(pid).collect();
+    if let Some(Ok(queue)) = nested_queue::open(object, None) {
+        let words = QueueState::of(&queue).ring_words();
+        let closed = if words.is_closed() { ", closed" } else { "" };
+        state = format!("{} queued{closed}", words.len());
+        users = queue.participants().registered().map(|index| queue.participants().pid(index)).collect();
+    }
+    ObjectInfo {
+        name: name.to_string(),
+        kind: spec.kind,
+        element: spec.element(),
+        length: kind.length(spec),
+        value,
+        holder: holder.map(pid),
+        users,
+        state,
+    }
 }
 
 fn role_name(region: &Region, index: usize) -> &'static str {

@@ -38,11 +38,11 @@ pub mod sync {
     pub use crate::object::barrier::{Barrier, BarrierWaitResult};
     pub use crate::object::condvar::Condvar;
     pub use crate::object::event::Event;
+    pub use crate::object::kind::ObjectKind;
     pub use crate::object::mutex::{LockResult, Mutex, MutexGuard, ReentrantMutex, ReentrantMutexGuard};
     pub use crate::object::once::Once;
     pub use crate::object::rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
     pub use crate::object::semaphore::{BoundedSemaphore, Permit, Semaphore};
-    pub use crate::object::table::ObjectKind;
     pub use crate::object::value::{Value, ValueWriter};
 }
 

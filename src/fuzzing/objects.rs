@@ -8,20 +8,24 @@ use std::time::Instant;
 
 use super::*;
 use crate::error::{LockError, SendError, SyncError};
+use crate::inspect::describe_objects;
 use crate::namespace::Namespace;
 use crate::object::array::Array;
 use crate::object::atomic::AtomicValue;
 use crate::object::barrier::Barrier;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
+use crate::object::kind::{EVENT, ObjectKind, STATE};
 use crate::object::member::Membership;
 use crate::object::mutex::{LockResult, Mutex as SharedMutex, ReentrantMutex};
 use crate::object::once::Once;
+use crate::object::repair::Repair;
 use crate::object::rw_lock::RwLock;
 use crate::object::sealed::Sealed;
 use crate::object::semaphore::{BoundedSemaphore, Semaphore};
-use crate::object::table::{EVENT, Entry, ObjectKind, STATE, Table, once, permits, rw_lock, value as valued};
+use crate::object::table::{Entry, Table};
 use crate::object::value::Value;
+use crate::object::{once, rw_lock, semaphore, value as valued};
 use crate::queue::Queue;
 use crate::raw::robust_lock::History;
 use crate::region::layout::queue::QueueLayout;
@@ -205,7 +209,7 @@ impl<T: Content, E: Content> World<T, E> {
             .create()
             .expect("memory for a small namespace");
         let event = host.event("flag").expect("just made");
-        let region = event.handle().member.region().reopen().expect("a descriptor");
+        let region = event.handle().membership.region().reopen().expect("a descriptor");
         let table = Table::parse(&region).expect("what we write we read");
         let queue = host.queue("queue").expect("lanes for one");
         let model = Model {
@@ -300,11 +304,11 @@ impl<T: Content, E: Content> World<T, E> {
                 return;
             }
             Err(party) => {
-                let (region, lane) = (party.member.region(), party.member.lane());
+                let (region, lane) = (party.member.region(), party.member.participant());
                 region.word(region.layout().participant(lane) + participant::PID).store(0, Relaxed);
                 kernel::unlock(region.file(), participant_byte(lane)).expect("a descriptor");
                 self.dead.push(party);
-                let repaired = self.table.repair(&self.region, None);
+                let repaired = Repair { region: &self.region, table: &self.table }.all(None);
                 assert!(!self.is_sound || repaired == 1, "{repaired} repaired");
             }
         }
@@ -338,7 +342,7 @@ impl<T: Content, E: Content> World<T, E> {
 
     /// The lower half of a lock's word.
     fn owner(&self, name: &str, at: usize) -> u64 {
-        self.region.word(self.entry(name).at + at).load(Relaxed) & OWNER
+        self.region.word(self.entry(name).start + at).load(Relaxed) & OWNER
     }
 
     fn content<C: Content>(&mut self) -> C {
@@ -402,13 +406,16 @@ impl<T: Content, E: Content> World<T, E> {
         let lane = usize::from(choice >> 2) % self.region.layout().participants();
         match choice % 4 {
             0 => {
-                let shown = self.region.glance(&self.table.entries);
+                let shown = describe_objects(&self.region, &self.table);
                 assert_eq!(shown.len(), self.table.entries.len());
                 let number =
                     shown.iter().find(|object| object.name == "atomic").and_then(|object| object.value.clone());
                 self.agree("atomic", number, Some(self.model.atomic.to_string()));
             }
-            1 => assert!(!self.is_sound || self.table.repair(&self.region, None) == 0, "nobody died"),
+            1 => assert!(
+                !self.is_sound || Repair { region: &self.region, table: &self.table }.all(None) == 0,
+                "nobody died"
+            ),
             2 => drop((
                 self.region.participants().status(lane),
                 self.region.participants().pid(lane),
@@ -437,15 +444,15 @@ impl<T: Content, E: Content> World<T, E> {
                 let part = match how >> 4 & 3 {
                     0 | 1 => (0, 4),
                     2 => (16, 24),
-                    _ => (0, entry.words),
+                    _ => (0, entry.length),
                 };
-                (entry.at + part.0, part.1)
+                (entry.start + part.0, part.1)
             }
         };
         let index = start + input.short() as usize % count;
         let word = |index: usize| self.region.word(index);
-        let entry = self.table.entries.iter().find(|entry| (entry.at..entry.at + entry.words).contains(&index));
-        let is_event = entry.is_some_and(|entry| is_event(entry, index - entry.at));
+        let entry = self.table.entries.iter().find(|entry| (entry.start..entry.start + entry.length).contains(&index));
+        let is_event = entry.is_some_and(|entry| is_event(entry, index - entry.start));
         let now = if is_event { self.region.futex(index).load(Relaxed).into() } else { word(index).load(Relaxed) };
         let some_lane = u64::from(input.byte()) % (layout.participants() as u64 + 2);
         let value = match input.byte() % 8 {
@@ -463,7 +470,7 @@ impl<T: Content, E: Content> World<T, E> {
             false => word(index).store(value, Relaxed),
         }
         // A queue's header counts as part of the table.
-        let is_header = |entry: &Entry| entry.plan.kind == ObjectKind::Queue && index - entry.at < header::WORDS;
+        let is_header = |entry: &Entry| entry.spec.kind == ObjectKind::Queue && index - entry.start < header::WORDS;
         self.is_sound &= entry.is_some_and(|entry| !is_header(entry));
         self.lied.extend(entry.map(|entry| entry.name.clone()));
     }
@@ -676,7 +683,7 @@ impl<T: Content, E: Content> World<T, E> {
         if action <= 1 {
             self.model.kept = content;
         }
-        let lane = at.party.member.lane() as u64;
+        let lane = at.party.member.participant() as u64;
         if action == 2 {
             guard.discard();
         } else if action >= 6 && self.owner("mutex", STATE) == lane + 1 {
@@ -1023,14 +1030,16 @@ impl<T: Content, E: Content> World<T, E> {
 
 /// The futex words.
 fn is_event(entry: &Entry, index: usize) -> bool {
-    match entry.plan.kind {
-        ObjectKind::Value => index == valued::LOCK + EVENT || index == valued::NEWS,
-        ObjectKind::RwLock => index == EVENT || index == rw_lock::DRAINED,
-        ObjectKind::Semaphore | ObjectKind::BoundedSemaphore => index == EVENT || index == permits::SEVERAL,
+    match entry.spec.kind {
+        ObjectKind::Value => index == valued::words::LOCK + EVENT || index == valued::words::CHANGED,
+        ObjectKind::RwLock => index == EVENT || index == rw_lock::words::READERS_GONE,
+        ObjectKind::Semaphore | ObjectKind::BoundedSemaphore => {
+            index == EVENT || index == semaphore::words::MULTI_PERMIT_EVENT
+        }
         ObjectKind::Atomic => false,
-        ObjectKind::Once => index == EVENT || index == once::FINISHED,
+        ObjectKind::Once => index == EVENT || index == once::words::COMPLETED,
         ObjectKind::Queue => {
-            let at = entry.plan.queue.as_ref().map_or(0, |_| QueueLayout::CONTROL);
+            let at = entry.spec.queue.as_ref().map_or(0, |_| QueueLayout::CONTROL);
             [control::READABLE, control::WRITABLE, control::BLOCKS_FREED, control::TASKS_DONE]
                 .iter()
                 .any(|word| at + word == index)

@@ -2,32 +2,19 @@
 //! other, as this library would have laid them out.
 
 use super::*;
+use crate::inspect::describe_objects;
 use crate::namespace::Namespace;
-use crate::object::array::Array;
-use crate::object::lock::Handle;
+use crate::object::Handle;
+use crate::object::array::{Array, elements_words};
+use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
-use crate::object::table::{Entry, InitialValue, NAME_MAX, ObjectKind, ObjectSpec, Table, layout_of, tag_of};
+use crate::object::spec::{InitialValue, ObjectSpec, tag_of};
+use crate::object::table::{Entry, NAME_MAX, Table, layout_of};
 use crate::region::layout::queue::QueueGeometry;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::settings::Settings;
 use crate::sys::memory::PAGE;
 use crate::wait::WaitStrategy;
-
-const KINDS: [ObjectKind; 13] = [
-    ObjectKind::Value,
-    ObjectKind::Atomic,
-    ObjectKind::Array,
-    ObjectKind::Mutex,
-    ObjectKind::ReentrantMutex,
-    ObjectKind::RwLock,
-    ObjectKind::Semaphore,
-    ObjectKind::BoundedSemaphore,
-    ObjectKind::Condvar,
-    ObjectKind::Event,
-    ObjectKind::Barrier,
-    ObjectKind::Once,
-    ObjectKind::Queue,
-];
 
 /// More would only be slow.
 const LARGEST: u64 = 64 * PAGE;
@@ -48,7 +35,7 @@ pub fn open_table(data: &[u8]) {
 
     let count = layout.objects as usize;
     let queues: Vec<usize> =
-        table.entries.iter().filter(|entry| entry.plan.queue.is_some()).map(|entry| entry.at).collect();
+        table.entries.iter().filter(|entry| entry.spec.queue.is_some()).map(|entry| entry.start).collect();
     while let Some(op) = input.op() {
         let row = layout.entry(usize::from(op >> 4) % count);
         let word = |index: usize| region.word(row + index);
@@ -98,10 +85,12 @@ fn name(index: u8, input: &mut Input) -> String {
 }
 
 fn plan(lanes: usize, input: &mut Input) -> ObjectSpec {
-    let kind = KINDS[usize::from(input.byte()) % KINDS.len()];
+    let mut kinds = ObjectKind::all();
+    let index = usize::from(input.byte()) % kinds.len();
+    let kind = kinds.nth(index).expect("an index below the number of kinds");
     let numbers = [0, 1, 2, 3, 4, 7, 8, 12, 16, 24, 72, 100, 1000, 1 << 20, 1 << 61, u64::MAX];
     let mut number = || numbers[usize::from(input.byte()) % numbers.len()];
-    let bare = ObjectSpec::bare(kind, 0);
+    let bare = ObjectSpec::without_value(kind, 0);
     match kind {
         ObjectKind::Queue => {
             let element = match number() {
@@ -143,10 +132,10 @@ fn check(region: &Region, table: &Table) {
     assert_eq!(table.entries.len() as u64, layout.objects);
     let mut end = layout.first_object();
     for (index, entry) in table.entries.iter().enumerate() {
-        assert_eq!(entry.at, end, "{entry:?} is not where the one before it ends");
-        end += entry.words;
-        assert!(entry.words > 0 && entry.at % 16 == 0, "{entry:?}");
-        assert_eq!(entry.plan.words(layout.participants()), Some(entry.words));
+        assert_eq!(entry.start, end, "{entry:?} is not where the one before it ends");
+        end += entry.length;
+        assert!(entry.length > 0 && entry.start % 16 == 0, "{entry:?}");
+        assert_eq!(entry.spec.footprint(layout.participants()), Some(entry.length));
         assert_eq!(table.find(&entry.name).map(|(place, _)| place), Some(index), "two of the name {:?}", entry.name);
         check_parts(entry, layout.participants());
     }
@@ -154,7 +143,7 @@ fn check(region: &Region, table: &Table) {
     assert!(end * WORD <= region.layout().mapped() as usize);
 
     // This library could have made it, and would have written the same.
-    let plans = table.entries.iter().map(|entry| (entry.name.clone(), entry.plan)).collect();
+    let plans = table.entries.iter().map(|entry| (entry.name.clone(), entry.spec)).collect();
     let (again, same) = Table::lay_out(plans, layout.participants(), layout.persistent).expect("it is believed");
     assert_eq!((&again, same), (table, layout));
     let copy = made(Layout::Namespace(layout), table, InitialValue::Zero);
@@ -162,9 +151,9 @@ fn check(region: &Region, table: &Table) {
         let (found, written) = (region.word(index).load(Relaxed), copy.word(index).load(Relaxed));
         assert_eq!(found, written, "word {} of entry {}", index % 16, (index - layout.entry(0)) / 16);
     }
-    for entry in table.entries.iter().filter(|entry| entry.plan.queue.is_some()) {
+    for entry in table.entries.iter().filter(|entry| entry.spec.queue.is_some()) {
         for index in (0..header::WORDS).filter(|&index| index != header::REGION_STATE) {
-            let word = |region: &Region| region.word(entry.at + index).load(Relaxed);
+            let word = |region: &Region| region.word(entry.start + index).load(Relaxed);
             assert_eq!(word(region), word(&copy), "word {index} of a queue's header");
         }
     }
@@ -172,32 +161,34 @@ fn check(region: &Region, table: &Table) {
 
 /// The parts of an object lie within it.
 fn check_parts(entry: &Entry, lanes: usize) {
-    let plan = &entry.plan;
+    let plan = &entry.spec;
     let is_counted = [ObjectKind::Array, ObjectKind::Semaphore, ObjectKind::BoundedSemaphore, ObjectKind::Barrier]
         .contains(&plan.kind);
     assert!(is_counted || plan.count == 0, "of what? {plan:?}");
     let is_within = |start: usize, words: Option<usize>| {
-        words.and_then(|words| words.checked_add(start)).is_some_and(|end| end <= entry.words)
+        words.and_then(|words| words.checked_add(start)).is_some_and(|end| end <= entry.length)
     };
     let is_sound = match plan.kind {
         ObjectKind::Value | ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::RwLock => {
-            let buffers = plan.buffers(lanes);
+            let buffers = plan.buffers(lanes).expect("it holds a value");
             assert!(buffers.count.is_power_of_two() && buffers.stride * WORD >= plan.size as usize);
-            is_within(buffers.at, buffers.stride.checked_mul(buffers.count))
+            is_within(buffers.offset, buffers.stride.checked_mul(buffers.count))
         }
-        ObjectKind::Array => is_within(16, plan.elements()),
+        ObjectKind::Array => is_within(16, elements_words(plan)),
         ObjectKind::BoundedSemaphore => is_within(16, usize::try_from(plan.count).ok()),
         ObjectKind::Barrier => is_within(16, Some(lanes)),
-        ObjectKind::Queue => plan.queue.is_some_and(|queue| Layout::Queue(queue).size() == (entry.words * WORD) as u64),
+        ObjectKind::Queue => {
+            plan.queue.is_some_and(|queue| Layout::Queue(queue).size() == (entry.length * WORD) as u64)
+        }
         ObjectKind::Atomic => plan.size <= WORD as u64,
         _ => plan.size == 0,
     };
-    assert!(is_sound, "{plan:?} in {} words", entry.words);
+    assert!(is_sound, "{plan:?} in {} words", entry.length);
 }
 
 /// Joins, opens each object that has a type that we have, and looks at it.
 fn glance(region: Region, found: &Table) {
-    let shown = region.glance(&found.entries);
+    let shown = describe_objects(&region, found);
     assert_eq!(shown.len(), found.entries.len());
     let Ok(Some(member)) = Membership::join(region) else { panic!("a sound namespace with nobody there") };
     let member = Arc::new(member);
@@ -206,7 +197,7 @@ fn glance(region: Region, found: &Table) {
         let handle = Handle::new(Arc::clone(&member), index, entry, WaitStrategy::Park);
         assert_eq!(handle.entry(), Some(entry));
         // Words that were a queue's may be anything else's now, so any answer will do.
-        let (name, opened) = (&entry.name[..], namespace.tagged(entry.plan.tag));
+        let (name, opened) = (&entry.name[..], namespace.tagged(entry.spec.tag));
         let _ = opened.value::<u64>(name).map(|value| (value.load(), value.try_store(&1)));
         let _ = opened.value::<[u8; 12]>(name).map(|value| (value.load(), value.try_store(&[1; 12])));
         let _ = opened.atomic::<u64>(name).map(|number| number.fetch_add(1));

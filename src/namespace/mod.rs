@@ -10,25 +10,27 @@ use bytemuck::Pod;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::object::Object;
 use crate::object::array::Array;
 use crate::object::atomic::{AtomicValue, Number};
 use crate::object::barrier::Barrier;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
-use crate::object::lock::Handle;
+use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
 use crate::object::mutex::{Mutex, ReentrantMutex};
+use crate::object::nested_queue;
 use crate::object::once::Once;
 use crate::object::rw_lock::RwLock;
 use crate::object::semaphore::{BoundedSemaphore, Semaphore};
-use crate::object::table::{Entry, InitialValue, ObjectKind, ObjectSpec, Table, tag_of};
+use crate::object::spec::{InitialValue, ObjectSpec, tag_of};
+use crate::object::table::{Entry, Table};
 use crate::object::value::Value;
+use crate::object::{Handle, Object};
 use crate::options::{CommonOptions, common_options, expect_joined, wrong_type};
 use crate::queue::state::QueueState;
 use crate::queue::{self, Queue};
 use crate::region::Region;
-use crate::region::layout::header::{ElementType, RegionKind};
+use crate::region::layout::header::RegionKind;
 use crate::region::layout::queue::QueueGeometry;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::layout::{Layout, MAX_PARTICIPANTS};
@@ -125,7 +127,7 @@ impl Namespace {
 
     /// The names and kinds of its objects.
     pub fn objects(&self) -> impl Iterator<Item = (&str, ObjectKind)> {
-        self.member.table().entries.iter().map(|entry| (entry.name.as_str(), entry.plan.kind))
+        self.member.table().entries.iter().map(|entry| (entry.name.as_str(), entry.spec.kind))
     }
 
     /// The same namespace, for objects whose types were given this tag ([`NamespaceBuilder::tag`]).
@@ -145,7 +147,7 @@ impl Namespace {
     /// **Blocking**: never. **Errors**: no such name ([`ErrorKind::NotFound`]), an object of another kind or type
     /// ([`ErrorKind::WrongType`]).
     pub fn object<O: Object>(&self, name: &str) -> Result<O> {
-        let (index, entry) = self.find(name, O::plan())?;
+        let (index, entry) = self.find(name, O::spec())?;
         Ok(O::attach(Handle::new(Arc::clone(&self.member), index, entry, self.wait)))
     }
 
@@ -214,10 +216,10 @@ impl Namespace {
     /// **Blocking** and **Errors**: as [`object`](Self::object), and as [`queue::Options::open`](crate::queue::Options::open).
     pub fn queue<M: Message + ?Sized>(&self, name: &str) -> Result<Queue<M>> {
         let (index, entry) =
-            self.find(name, ObjectSpec { tag: tag_of::<M>(), ..ObjectSpec::bare(ObjectKind::Queue, 0) })?;
-        let layout = entry.plan.queue.ok_or_else(|| other_type(name, &entry.plan, &entry.plan))?;
-        let host = Arc::clone(&self.member);
-        let region = self.member.region().sub_region(entry.at, index, Layout::Queue(layout), Some(host))?;
+            self.find(name, ObjectSpec { tag: tag_of::<M>(), ..ObjectSpec::without_value(ObjectKind::Queue, 0) })?;
+        let object = entry.object(self.member.region(), index);
+        let region = nested_queue::open(&object, Some(Arc::clone(&self.member)));
+        let region = region.ok_or_else(|| other_type(name, &entry.spec, &entry.spec))??;
         queue::Options::<M>::default().wait(self.wait).join(region)
     }
 }
@@ -233,34 +235,21 @@ fn find<'a>(table: &'a Table, name: &str, expected: ObjectSpec) -> Result<(usize
             "use one of these names, or make the namespace with it",
         )
     })?;
-    let plan = &entry.plan;
+    let spec = &entry.spec;
     let is_same =
-        (plan.kind, plan.size, plan.align, plan.tag) == (expected.kind, expected.size, expected.align, expected.tag);
-    if is_same { Ok((index, entry)) } else { Err(other_type(name, plan, &expected)) }
+        (spec.kind, spec.size, spec.align, spec.tag) == (expected.kind, expected.size, expected.align, expected.tag);
+    if is_same { Ok((index, entry)) } else { Err(other_type(name, spec, &expected)) }
 }
 
 fn other_type(name: &str, found: &ObjectSpec, expected: &ObjectSpec) -> Error {
-    let expected = match expected.kind {
-        // Of these the count was not asked for.
-        ObjectKind::Array => {
-            format!(
-                "an array of {}",
-                ElementType::Value { size: expected.size, align: expected.align, tag: expected.tag }
-            )
-        }
-        ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier | ObjectKind::Queue => {
-            format!("a {}", expected.kind)
-        }
-        _ => expected.content_text(),
-    };
-    differs(name, found, expected)
+    differs(name, found, expected.type_name_without_count())
 }
 
 fn differs(name: &str, found: &ObjectSpec, expected: String) -> Error {
     Error::new(
         ErrorKind::WrongType,
         format_args!("open the object {name:?}"),
-        found.content_text(),
+        found.type_name(),
         expected,
         "open it as what it is, or use another name",
     )
@@ -309,7 +298,7 @@ impl NamespaceBuilder {
     }
 
     fn holding<T: Pod>(self, name: &str, kind: ObjectKind, initial: T) -> Self {
-        self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Content(bytemuck::bytes_of(&initial).to_vec()))
+        self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Bytes(bytemuck::bytes_of(&initial).to_vec()))
     }
 
     /// Eight bytes that name the type of the object that was added last; opening it takes the same ([`Namespace::tagged`]). Without, only
@@ -334,7 +323,7 @@ impl NamespaceBuilder {
     /// An [`Array`] of these elements.
     pub fn array<T: Pod>(self, name: &str, initial: &[T]) -> Self {
         let plan = ObjectSpec::of::<T>(ObjectKind::Array, initial.len() as u64);
-        self.add(name, plan, InitialValue::Elements(bytemuck::cast_slice(initial).to_vec()))
+        self.add(name, plan, InitialValue::Bytes(bytemuck::cast_slice(initial).to_vec()))
     }
 
     /// An [`Array`] of so many zeros.
@@ -359,32 +348,36 @@ impl NamespaceBuilder {
 
     /// A [`Semaphore`] with so many permits to begin with, at most 2^31 - 1.
     pub fn semaphore(self, name: &str, permits: u32) -> Self {
-        self.add(name, ObjectSpec::bare(ObjectKind::Semaphore, permits.into()), InitialValue::Word(permits.into()))
+        self.add(
+            name,
+            ObjectSpec::without_value(ObjectKind::Semaphore, permits.into()),
+            InitialValue::Word(permits.into()),
+        )
     }
 
     /// A [`BoundedSemaphore`] with so many permits.
     pub fn bounded_semaphore(self, name: &str, permits: u32) -> Self {
-        self.add(name, ObjectSpec::bare(ObjectKind::BoundedSemaphore, permits.into()), InitialValue::Zero)
+        self.add(name, ObjectSpec::without_value(ObjectKind::BoundedSemaphore, permits.into()), InitialValue::Zero)
     }
 
     /// A [`Condvar`].
     pub fn condvar(self, name: &str) -> Self {
-        self.add(name, ObjectSpec::bare(ObjectKind::Condvar, 0), InitialValue::Zero)
+        self.add(name, ObjectSpec::without_value(ObjectKind::Condvar, 0), InitialValue::Zero)
     }
 
     /// An [`Event`], not set.
     pub fn event(self, name: &str) -> Self {
-        self.add(name, ObjectSpec::bare(ObjectKind::Event, 0), InitialValue::Zero)
+        self.add(name, ObjectSpec::without_value(ObjectKind::Event, 0), InitialValue::Zero)
     }
 
     /// A [`Barrier`] for so many parties.
     pub fn barrier(self, name: &str, parties: usize) -> Self {
-        self.add(name, ObjectSpec::bare(ObjectKind::Barrier, parties as u64), InitialValue::Zero)
+        self.add(name, ObjectSpec::without_value(ObjectKind::Barrier, parties as u64), InitialValue::Zero)
     }
 
     /// A [`Once`].
     pub fn once(self, name: &str) -> Self {
-        self.add(name, ObjectSpec::bare(ObjectKind::Once, 0), InitialValue::Zero)
+        self.add(name, ObjectSpec::without_value(ObjectKind::Once, 0), InitialValue::Zero)
     }
 
     /// A [`Queue`] for values, of so many; rounded up to a power of two.
@@ -402,8 +395,11 @@ impl NamespaceBuilder {
     fn queue_of<M: Message + ?Sized>(mut self, name: &str, options: queue::Options<M>) -> Self {
         match options.layout() {
             Ok(layout) => {
-                let plan =
-                    ObjectSpec { queue: Some(layout), tag: tag_of::<M>(), ..ObjectSpec::bare(ObjectKind::Queue, 0) };
+                let plan = ObjectSpec {
+                    queue: Some(layout),
+                    tag: tag_of::<M>(),
+                    ..ObjectSpec::without_value(ObjectKind::Queue, 0)
+                };
                 self.add(name, plan, InitialValue::Zero)
             }
             Err(error) => {
@@ -444,7 +440,7 @@ impl NamespaceBuilder {
         self.check_plans()?;
         let join = |region: Region| {
             self.check(&region)?;
-            Ok(Membership::of(region)?.map(|member| self.seated(member)))
+            Ok(Membership::get_or_join(region)?.map(|member| self.seated(member)))
         };
         let create = || {
             // Joined before it has its name: nobody ever finds it empty and takes it for abandoned.
@@ -466,7 +462,7 @@ impl NamespaceBuilder {
         let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region)?;
         // Copies of the descriptor may be elsewhere, and a lock belongs to all of them.
-        Ok(self.seated(expect_joined(Membership::of(region.reopen()?)?)?))
+        Ok(self.seated(expect_joined(Membership::get_or_join(region.reopen()?)?)?))
     }
 
     fn seated(&self, member: Arc<Membership>) -> Namespace {
@@ -496,8 +492,8 @@ impl NamespaceBuilder {
         self.bounds().check_steps("open this namespace", table.steps())?;
         for (name, plan) in &self.plans {
             let (_, entry) = find(&table, name, *plan)?;
-            if entry.plan.count != plan.count || entry.plan.queue.map(|q| q.element) != plan.queue.map(|q| q.element) {
-                return Err(differs(name, &entry.plan, plan.content_text()));
+            if entry.spec.count != plan.count || entry.spec.queue.map(|q| q.element) != plan.queue.map(|q| q.element) {
+                return Err(differs(name, &entry.spec, plan.type_name()));
             }
         }
         match (self.sole, &table.entries[..]) {
@@ -540,10 +536,8 @@ impl NamespaceBuilder {
         let (table, layout) = self.lay_out()?;
         let region = Region::create(layout, &self.common.settings, named)?;
         table.format(&region, &self.initial)?;
-        for (index, entry) in table.entries.iter().enumerate() {
-            if let Some(layout) = entry.plan.queue {
-                QueueState::of(&region.sub_region(entry.at, index, Layout::Queue(layout), None)?).ring_words().format();
-            }
+        for queue in table.objects(&region).filter_map(|object| nested_queue::open(&object, None)) {
+            QueueState::of(&queue?).ring_words().format();
         }
         Ok(region)
     }

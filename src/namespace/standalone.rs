@@ -23,7 +23,7 @@ impl Namespace {
     /// The namespace that an object is in.
     pub fn of(object: &impl Object) -> Self {
         let handle = object.handle();
-        Self::new(handle.member.clone(), handle.wait)
+        Self::new(handle.membership.clone(), handle.wait)
     }
 }
 
@@ -31,7 +31,7 @@ macro_rules! standalone {
     ($name:ident $(<$t:ident: $bound:ident>)?, $method:ident, ($($arg:ident: $type:ty),*)) => {
         impl $(<$t: $bound>)? $name $(<$t>)? {
             fn alone(builder: NamespaceBuilder) -> NamespaceBuilder {
-                builder.sole(<Self as Sealed>::plan())
+                builder.sole(<Self as Sealed>::spec())
             }
 
             fn only(namespace: &Namespace) -> Result<Self> {

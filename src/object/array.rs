@@ -1,4 +1,12 @@
 //! An array whose elements any process may get and set whole.
+//!
+//! ```text
+//! words
+//!      0  lock state
+//!      1  lock event
+//!      2  backoff request
+//!     16  elements         side by side, or a seqlock each: committed, writing, two buffers
+//! ```
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,15 +15,17 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
-use crate::error::SyncError;
-use crate::object::lock::{Handle, Held, ObjectLock};
-use crate::object::mutex::{LockResult, told};
-use crate::object::object;
-use crate::object::seq_cell::BackoffRequest;
-use crate::object::table::{MANY, ObjectKind, ObjectSpec, STATE, array, mutex};
-use crate::primitive::{AtomicU64, Ordering, WORD, load_value, store_value};
+use crate::error::{self, SyncError};
+use crate::object::kind::{Description, ELEMENTS_OFFSET, Kind, ObjectKind, ObjectWords, STATE};
+use crate::object::lock::{self, LockGuard, ObjectLock};
+use crate::object::mutex::{LockResult, with_history};
+use crate::object::seq_cell::{self, BackoffRequest};
+use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
+use crate::object::{Handle, object};
+use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value, store_bytes, store_value};
 use crate::raw::robust_lock::History;
 use crate::raw::seqlock::{CONTROL, SeqLock};
+use crate::region::layout::header::ElementType;
 use crate::region::words::Words;
 use crate::wait::Timeout;
 
@@ -45,19 +55,19 @@ use crate::wait::Timeout;
 /// **Source**: words for short elements, Boehm's seqlock with two buffers for others, see `raw/cell.rs`.
 #[derive(Clone)]
 pub struct Array<T> {
-    latch: ObjectLock,
+    lock: ObjectLock,
     elements: Words,
-    plea: Arc<BackoffRequest>,
+    backoff: Arc<BackoffRequest>,
     length: usize,
-    content: PhantomData<fn(T) -> T>,
+    element: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Pod> Array<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let length = handle.plan.count as usize;
-        let elements = handle.words(MANY, handle.plan.elements().unwrap_or(0));
-        let plea = Arc::new(BackoffRequest::new(handle.word(array::PLEA)));
-        Self { latch: ObjectLock::new(handle, STATE), elements, plea, length, content: PhantomData }
+        let length = handle.spec.count as usize;
+        let elements = handle.words(ELEMENTS_OFFSET, elements_words(&handle.spec).unwrap_or(0));
+        let backoff = Arc::new(BackoffRequest::new(handle.word(words::BACKOFF)));
+        Self { lock: ObjectLock::new(handle, STATE), elements, backoff, length, element: PhantomData }
     }
 
     /// Elements per word, if they are parts of words.
@@ -106,16 +116,16 @@ impl<T: Pod> Array<T> {
     }
 
     fn get_wide(&self, index: usize) -> Result<T, SyncError> {
-        let (value, _) = self.cell(index)?.read(load_value, |laps| self.plea.lapped(laps))?;
+        let (value, _) = self.seq_lock(index)?.read(load_value, |retries| self.backoff.on_retry(retries))?;
         Ok(value)
     }
 
-    fn cell(&self, index: usize) -> Result<SeqLock<'_>, SyncError> {
-        let content = size_of::<T>().div_ceil(WORD);
-        let stride = CONTROL + mutex::BUFFERS * content;
+    fn seq_lock(&self, index: usize) -> Result<SeqLock<'_>, SyncError> {
+        let value_words = size_of::<T>().div_ceil(WORD);
+        let stride = cell_stride(value_words);
         let words = index.checked_mul(stride).and_then(|start| self.elements.get(start..)?.get(..stride));
         let (control, buffers) = words.and_then(|words| words.split_at_checked(CONTROL)).ok_or(SyncError::Corrupt)?;
-        SeqLock::new(control, buffers, content, mutex::BUFFERS as u64).ok_or(SyncError::Corrupt)
+        SeqLock::new(control, buffers, value_words, words::BUFFERS as u64).ok_or(SyncError::Corrupt)
     }
 
     /// Replaces one element.
@@ -127,15 +137,15 @@ impl<T: Pod> Array<T> {
     pub fn set(&self, index: usize, value: T) -> Result<(), SyncError> {
         self.check_index(index)?;
         if Self::PER_WORD.is_some() {
-            return self.put(index, &value);
+            return self.write_element(index, &value);
         }
-        let _held = self.hold(Timeout::NEVER)?;
-        self.put(index, &value)
+        let _guard = self.lock_unreported()?;
+        self.write_element(index, &value)
     }
 
     /// Writes an element that is there, with the lock held if that takes it.
     #[inline]
-    fn put(&self, index: usize, value: &T) -> Result<(), SyncError> {
+    fn write_element(&self, index: usize, value: &T) -> Result<(), SyncError> {
         match Self::PER_WORD {
             Some(1) => {
                 let word = self.elements.get(index).ok_or(SyncError::Corrupt)?;
@@ -143,11 +153,11 @@ impl<T: Pod> Array<T> {
             }
             Some(per_word) => {
                 let word = self.elements.get(index / per_word).ok_or(SyncError::Corrupt)?;
-                put_part(word, index % per_word, value);
+                write_subword(word, index % per_word, value);
             }
             None => {
-                let version = self.cell(index)?.write(|words| store_value(words, value));
-                self.plea.heed(version, size_of::<T>());
+                let version = self.seq_lock(index)?.write(|words| store_value(words, value));
+                self.backoff.pause_if_requested(version, size_of::<T>());
             }
         }
         Ok(())
@@ -159,20 +169,20 @@ impl<T: Pod> Array<T> {
     /// **Blocking** and **Errors**: as [`lock`](Self::lock), and [`OutOfBounds`](SyncError::OutOfBounds) before anything is replaced.
     pub fn store_from(&self, start: usize, values: &[T]) -> Result<(), SyncError> {
         self.check(start, values.len())?;
-        let _held = self.hold(Timeout::NEVER)?;
-        self.put_all(start, values)
+        let _guard = self.lock_unreported()?;
+        self.write_range(start, values)
     }
 
-    fn put_all(&self, start: usize, values: &[T]) -> Result<(), SyncError> {
+    fn write_range(&self, start: usize, values: &[T]) -> Result<(), SyncError> {
         let Some(per_word) = Self::PER_WORD else {
-            return (start..).zip(values).try_for_each(|(index, value)| self.put(index, value));
+            return (start..).zip(values).try_for_each(|(index, value)| self.write_element(index, value));
         };
         // Single elements up to the next whole word, then words, then what is left.
         let head = (start.next_multiple_of(per_word) - start).min(values.len());
         let (head, rest) = values.split_at_checked(head).unwrap_or((values, &[]));
         let whole = rest.len() / per_word * per_word;
         let (body, tail) = rest.split_at_checked(whole).unwrap_or((rest, &[]));
-        (start..).zip(head).try_for_each(|(index, value)| self.put(index, value))?;
+        (start..).zip(head).try_for_each(|(index, value)| self.write_element(index, value))?;
         let first = (start + head.len()) / per_word;
         let words = self.elements.get(first..).unwrap_or_default();
         for (word, part) in words.iter().zip(body.chunks_exact(per_word)) {
@@ -181,7 +191,7 @@ impl<T: Pod> Array<T> {
             word.store(u64::from_ne_bytes(bytes), Ordering::Release);
         }
         let after = start + head.len() + body.len();
-        (after..).zip(tail).try_for_each(|(index, value)| self.put(index, value))
+        (after..).zip(tail).try_for_each(|(index, value)| self.write_element(index, value))
     }
 
     /// Copies the elements from `start` on, as many as `values` has, each whole.
@@ -227,7 +237,7 @@ impl<T: Pod> Array<T> {
     ///
     /// **Blocking** and **Errors**: as [`lock`](Self::lock).
     pub fn snapshot(&self) -> Result<Vec<T>, SyncError> {
-        let _held = self.hold(Timeout::NEVER)?;
+        let _guard = self.lock_unreported()?;
         self.to_vec()
     }
 
@@ -257,14 +267,14 @@ impl<T: Pod> Array<T> {
     }
 
     fn lock_until(&self, until: Timeout) -> LockResult<ArrayGuard<'_, T>> {
-        let (mut held, past, ()) = Held::acquire_and(&self.latch, until, || Ok(()))?;
-        held.past = History::default(); // nobody poisons an array
-        told(ArrayGuard { array: self, _held: held }, History { poisoned: false, ..past })
+        let (mut guard, history, ()) = LockGuard::lock_then(&self.lock, until, || Ok(()))?;
+        guard.history = History::default(); // an array cannot be poisoned
+        with_history(ArrayGuard { array: self, _guard: guard }, History { poisoned: false, ..history })
     }
 
-    /// For the moment of an operation of ours: what is to be told to the next section stays so.
-    fn hold(&self, until: Timeout) -> Result<Held<'_>, SyncError> {
-        Held::acquire(&self.latch, until)
+    /// Locks for an operation that does not report a death. The next [`lock`](Self::lock) does.
+    fn lock_unreported(&self) -> Result<LockGuard<'_>, SyncError> {
+        LockGuard::lock(&self.lock, Timeout::NEVER)
     }
 }
 
@@ -277,7 +287,7 @@ fn value_bits<T: Pod>(value: &T) -> u64 {
 }
 
 /// Replaces one of several elements in a word.
-fn put_part<T: Pod>(word: &AtomicU64, part: usize, value: &T) {
+fn write_subword<T: Pod>(word: &AtomicU64, part: usize, value: &T) {
     let start = part * size_of::<T>();
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |seen| {
         let mut bytes = seen.to_ne_bytes();
@@ -286,12 +296,12 @@ fn put_part<T: Pod>(word: &AtomicU64, part: usize, value: &T) {
     });
 }
 
-object!(Array<T>, ObjectSpec::of::<T>(ObjectKind::Array, 0), |this| &this.latch.handle);
+object!(Array<T>, ObjectSpec::of::<T>(ObjectKind::Array, 0), |this| &this.lock.handle);
 
 /// A section of an array's own, until dropped.
 pub struct ArrayGuard<'a, T> {
     array: &'a Array<T>,
-    _held: Held<'a>,
+    _guard: LockGuard<'a>,
 }
 
 impl<T: Pod> ArrayGuard<'_, T> {
@@ -312,9 +322,9 @@ impl<T: Pod> ArrayGuard<'_, T> {
 
     /// See [`Array::set`]; never blocks.
     pub fn set(&mut self, index: usize, value: T) -> Result<(), SyncError> {
-        self.array.latch.handle.check_ours()?;
+        self.array.lock.handle.check_process()?;
         self.array.check_index(index)?;
-        self.array.put(index, &value)
+        self.array.write_element(index, &value)
     }
 
     /// See [`Array::load_into`].
@@ -324,9 +334,9 @@ impl<T: Pod> ArrayGuard<'_, T> {
 
     /// See [`Array::store_from`]; never blocks.
     pub fn store_from(&mut self, start: usize, values: &[T]) -> Result<(), SyncError> {
-        self.array.latch.handle.check_ours()?;
+        self.array.lock.handle.check_process()?;
         self.array.check(start, values.len())?;
-        self.array.put_all(start, values)
+        self.array.write_range(start, values)
     }
 
     /// All elements.
@@ -339,4 +349,104 @@ impl<T> fmt::Debug for ArrayGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ArrayGuard").field("length", &self.array.length).finish_non_exhaustive()
     }
+}
+
+/// The words of an array.
+mod words {
+    pub(super) const BACKOFF: usize = 2;
+    /// Of each element that is no part of a word.
+    pub(super) const BUFFERS: usize = 2;
+}
+
+const _: () = assert!(words::BACKOFF < ELEMENTS_OFFSET);
+
+/// Elements that are shown.
+const SHOWN: usize = 8;
+
+/// Words of an element of that many words: a seqlock.
+fn cell_stride(value_words: usize) -> usize {
+    CONTROL + words::BUFFERS * value_words
+}
+
+/// Words of all elements. None: too many.
+pub(crate) fn elements_words(spec: &ObjectSpec) -> Option<usize> {
+    let words = if spec.is_word_sized() {
+        spec.count.checked_mul(spec.size)?.div_ceil(WORD as u64)
+    } else {
+        spec.count.checked_mul(cell_stride(spec.value_words()) as u64)?
+    };
+    words.try_into().ok()
+}
+
+pub(super) struct ArrayKind;
+
+impl Kind for ArrayKind {
+    fn name(&self) -> &'static str {
+        "array"
+    }
+
+    fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
+        spec.expect_value()?;
+        spec.expect_count("length", u64::MAX >> 20, "give it an element at least")
+    }
+
+    fn footprint(&self, spec: &ObjectSpec, _: usize) -> Option<usize> {
+        ELEMENTS_OFFSET.checked_add(elements_words(spec)?)
+    }
+
+    fn initialise(&self, object: &ObjectWords<'_>, initial: &InitialValue) -> error::Result<()> {
+        let (spec, all) = (object.spec, object.all());
+        let elements = all.get(ELEMENTS_OFFSET..).unwrap_or_default();
+        match initial {
+            InitialValue::Bytes(bytes) if spec.is_word_sized() => store_bytes(elements, bytes),
+            InitialValue::Bytes(bytes) => {
+                let cells = elements.chunks(cell_stride(spec.value_words()));
+                for (cell, element) in cells.zip(bytes.chunks(spec.size as usize)) {
+                    store_bytes(cell.get(CONTROL..).unwrap_or_default(), element);
+                }
+            }
+            InitialValue::Zero | InitialValue::Word(_) => {}
+        }
+        Ok(())
+    }
+
+    fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
+        lock::release_dead(object, STATE, participants);
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        Description { value: describe_elements(object), ..lock::describe(object, STATE) }
+    }
+
+    fn length(&self, spec: &ObjectSpec) -> Option<u64> {
+        Some(spec.count)
+    }
+
+    fn type_name(&self, spec: &ObjectSpec, count: Option<u64>) -> String {
+        let element = ElementType::Value { size: spec.size, align: spec.align, tag: spec.tag };
+        match count {
+            Some(count) => format!("an array of {count} {element}"),
+            None => format!("an array of {element}"),
+        }
+    }
+}
+
+/// The first elements.
+fn describe_elements(object: &ObjectWords<'_>) -> Option<String> {
+    let (spec, all) = (object.spec, object.all());
+    let (size, count) = (spec.size as usize, SHOWN.min(spec.count as usize));
+    let elements = all.get(ELEMENTS_OFFSET..)?;
+    let mut texts: Vec<String> = if spec.is_word_sized() {
+        let mut bytes = vec![0; size * count];
+        load_bytes(elements, &mut bytes);
+        bytes.chunks(size).map(|element| spec.format_value(element)).collect()
+    } else {
+        let buffers = Buffers { offset: CONTROL, stride: spec.value_words(), count: words::BUFFERS };
+        let cells = elements.chunks(cell_stride(spec.value_words())).take(count);
+        cells.map(|cell| seq_cell::describe_words(spec, cell, 0, buffers).unwrap_or_else(|| "?".into())).collect()
+    };
+    if spec.count as usize > count {
+        texts.push("..".into());
+    }
+    Some(format!("[{}]", texts.join(", ")))
 }

@@ -1,13 +1,19 @@
 //! A number that any process may change in one step.
+//!
+//! ```text
+//! words
+//!      0  value  in its lower bytes
+//! ```
 
 use std::marker::PhantomData;
 
 use bytemuck::Pod;
 
-use crate::object::lock::Handle;
-use crate::object::object;
-use crate::object::table::{ObjectKind, ObjectSpec};
-use crate::primitive::Ordering;
+use crate::error;
+use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords};
+use crate::object::spec::ObjectSpec;
+use crate::object::{Handle, object};
+use crate::primitive::{Ordering, WORD, load_bytes};
 use crate::region::words::Word;
 
 /// An integer or a float in shared memory, changed in single steps without any lock.
@@ -91,11 +97,11 @@ macro_rules! floats {
             }
 
             fn fetch_add(word: &Word, delta: Self) -> Self {
-                change(word, |value: Self| Some(value + delta)).unwrap_or_else(|value| value)
+                update_bits(word, |value: Self| Some(value + delta)).unwrap_or_else(|value| value)
             }
 
             fn fetch_sub(word: &Word, delta: Self) -> Self {
-                change(word, |value: Self| Some(value - delta)).unwrap_or_else(|value| value)
+                update_bits(word, |value: Self| Some(value - delta)).unwrap_or_else(|value| value)
             }
         }
 
@@ -105,12 +111,13 @@ macro_rules! floats {
 
 floats!(f32 f64);
 
-/// Replaces the number until that worked, or is not wanted; the one before.
-fn change<T: Bits + Copy>(word: &Word, mut change: impl FnMut(T) -> Option<T>) -> Result<T, T> {
+/// Replaces the number by what `update` returns, until no other process interferes. Returns the one
+/// before, as an error if `update` returned None.
+fn update_bits<T: Bits + Copy>(word: &Word, mut update: impl FnMut(T) -> Option<T>) -> Result<T, T> {
     let mut seen = word.load(Ordering::SeqCst);
     loop {
         let before = T::from_bits(seen);
-        let after = change(before).ok_or(before)?;
+        let after = update(before).ok_or(before)?;
         match word.compare_exchange_weak(seen, after.to_bits(), Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => return Ok(before),
             Err(now) => seen = now,
@@ -142,7 +149,7 @@ impl<T: Number> AtomicValue<T> {
     #[inline]
     pub fn compare_exchange(&self, current: T, new: T) -> Result<T, T> {
         let expected = T::from_bits(current.to_bits()).to_bits();
-        change(&self.word, |value: T| (value.to_bits() == expected).then_some(new))
+        update_bits(&self.word, |value: T| (value.to_bits() == expected).then_some(new))
     }
 
     /// Adds to it; the one before.
@@ -170,7 +177,7 @@ impl<T: Number> AtomicValue<T> {
     /// Replaces it by what `update` makes of it, which may be called again if others are quicker. The one before, as an error if `update`
     /// had none.
     pub fn fetch_update(&self, update: impl FnMut(T) -> Option<T>) -> Result<T, T> {
-        change(&self.word, update)
+        update_bits(&self.word, update)
     }
 }
 
@@ -201,3 +208,31 @@ impl<T: Pod> AtomicValue<T> {
 }
 
 object!(AtomicValue<T>, ObjectSpec::of::<T>(ObjectKind::Atomic, 0), |this| &this.handle);
+
+pub(super) struct AtomicKind;
+
+impl Kind for AtomicKind {
+    fn name(&self) -> &'static str {
+        "atomic"
+    }
+
+    fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
+        spec.expect_value()?;
+        if !spec.is_word_sized() {
+            return spec.refuse("size of a number", spec.size, "1, 2, 4 or 8 bytes", "use a value");
+        }
+        spec.expect_no_count()
+    }
+
+    fn footprint(&self, _: &ObjectSpec, _: usize) -> Option<usize> {
+        Some(1)
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        let mut bytes = vec![0; (object.spec.size as usize).min(WORD)];
+        load_bytes(&object.words(0, 1), &mut bytes);
+        Description { value: Some(object.spec.format_value(&bytes)), ..Description::default() }
+    }
+}
+
+const _: () = assert!(WORD == 8, "a number lies at the front of its word");

@@ -1,12 +1,20 @@
 //! A meeting of processes.
+//!
+//! ```text
+//! words
+//!      0  state
+//!      1  event
+//!     16  arrivals  a word for each participant
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::SyncError;
-use crate::object::lock::Handle;
-use crate::object::object;
-use crate::object::table::{EVENT, MANY, ObjectKind, ObjectSpec, STATE};
+use crate::error::{self, SyncError};
+use crate::object::fairness::wait_for;
+use crate::object::kind::{Description, ELEMENTS_OFFSET, EVENT, Kind, ObjectKind, ObjectWords, STATE};
+use crate::object::spec::ObjectSpec;
+use crate::object::{Handle, object};
 use crate::raw::barrier::{self, Arrival, Outcome};
 use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
@@ -32,7 +40,12 @@ use crate::wait::Timeout;
 #[derive(Clone)]
 pub struct Barrier {
     handle: Handle,
-    parts: Arc<(barrier::Barrier<Mapped>, EventCount<Mapped>)>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    barrier: barrier::Barrier<Mapped>,
+    event: EventCount<Mapped>,
 }
 
 /// That all parties have met.
@@ -56,9 +69,8 @@ impl BarrierWaitResult {
 
 impl Barrier {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let marks = handle.words(MANY, handle.lanes());
-        let parts = (barrier::Barrier::new(handle.word(STATE), marks, handle.plan.count), handle.event(EVENT));
-        Self { handle, parts: Arc::new(parts) }
+        let inner = Inner { barrier: raw_barrier(&handle.object()), event: handle.event(EVENT) };
+        Self { handle, inner: Arc::new(inner) }
     }
 
     /// Comes, and waits until all have.
@@ -76,12 +88,11 @@ impl Barrier {
     }
 
     fn wait_until(&self, until: Timeout) -> Result<BarrierWaitResult, SyncError> {
-        self.handle.check_ours()?;
-        let (barrier, ear) = &*self.parts;
-        let member = &self.handle.member;
-        let (generation, index) = match barrier.arrive(member.lane())? {
+        self.handle.check_process()?;
+        let Inner { barrier, event } = &*self.inner;
+        let (generation, index) = match barrier.arrive(self.handle.participant)? {
             Arrival::Met => {
-                ear.notify(u32::MAX);
+                event.notify(u32::MAX);
                 return Ok(BarrierWaitResult { index: self.parties() - 1, is_leader: true });
             }
             Arrival::Broken { by } => return Err(SyncError::BarrierBroken { pid: by }),
@@ -92,16 +103,19 @@ impl Barrier {
             Outcome::Met => Ok(Some(BarrierWaitResult { index, is_leader: false })),
             Outcome::Broken { by } => Err(SyncError::BarrierBroken { pid: by }),
         };
-        // Who came and left is missed as well, and breaks it by its own hand.
-        let ask = || member.ask(barrier.lanes()).filter(|_| false);
-        self.handle.attempt(ear, until, ask, attempt).or_else(|error| {
+        // A party that left breaks the barrier itself, so no answer ends the wait.
+        let check_liveness = || {
+            self.handle.membership.check_liveness(barrier.lanes());
+            None
+        };
+        wait_for(&self.handle, event, until, check_liveness, attempt).or_else(|error| {
             if !matches!(error, SyncError::BarrierBroken { .. })
                 && barrier.abort(Some(generation), std::process::id().into())
             {
-                ear.notify(u32::MAX);
+                event.notify(u32::MAX);
                 return Err(error);
             }
-            // It met, or broke, just now.
+            // All have arrived, or it broke, just now.
             attempt()?.ok_or(error)
         })
     }
@@ -110,9 +124,9 @@ impl Barrier {
     ///
     /// **Blocking**: never. **Errors**: [`Forked`](SyncError::Forked).
     pub fn abort(&self) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
-        self.parts.0.abort(None, std::process::id().into());
-        self.parts.1.notify(u32::MAX);
+        self.handle.check_process()?;
+        self.inner.barrier.abort(None, std::process::id().into());
+        self.inner.event.notify(u32::MAX);
         Ok(())
     }
 
@@ -120,26 +134,79 @@ impl Barrier {
     ///
     /// **Blocking**: never. **Errors**: [`Forked`](SyncError::Forked).
     pub fn reset(&self) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
-        self.parts.0.reset();
-        self.parts.1.notify(u32::MAX);
+        self.handle.check_process()?;
+        self.inner.barrier.reset();
+        self.inner.event.notify(u32::MAX);
         Ok(())
     }
 
     /// How many it takes.
     pub fn parties(&self) -> usize {
-        self.handle.plan.count as usize
+        self.handle.spec.count as usize
     }
 
     /// How many have come and wait.
     pub fn waiting(&self) -> usize {
-        self.parts.0.state().came as usize
+        self.inner.barrier.state().came as usize
     }
 
     /// Whether it is broken.
     pub fn is_broken(&self) -> bool {
-        self.parts.0.state().broken_by.is_some()
+        self.inner.barrier.state().broken_by.is_some()
     }
 }
 
-object!(Barrier, ObjectSpec::bare(ObjectKind::Barrier, 0), |this| &this.handle);
+object!(Barrier, ObjectSpec::without_value(ObjectKind::Barrier, 0), |this| &this.handle);
+
+fn raw_barrier(object: &ObjectWords<'_>) -> barrier::Barrier<Mapped> {
+    let arrivals = object.words(ELEMENTS_OFFSET, object.participants());
+    barrier::Barrier::new(object.word(STATE), arrivals, object.spec.count)
+}
+
+pub(super) struct BarrierKind;
+
+impl Kind for BarrierKind {
+    fn name(&self) -> &'static str {
+        "barrier"
+    }
+
+    fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
+        spec.expect_no_value()?;
+        spec.expect_count("number of parties", barrier::MAX_PARTIES, "count the processes that are to meet")
+    }
+
+    fn footprint(&self, _: &ObjectSpec, participants: usize) -> Option<usize> {
+        ELEMENTS_OFFSET.checked_add(participants)
+    }
+
+    fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
+        let barrier = raw_barrier(object);
+        for &participant in participants {
+            if barrier.bury(participant, object.region.participants().pid(participant)) {
+                object.event(EVENT).wake(u32::MAX);
+            }
+        }
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        let barrier = raw_barrier(object);
+        let generation = barrier.state();
+        let users = if generation.came > 0 { barrier.lanes().collect() } else { Vec::new() };
+        let state = match generation.broken_by {
+            None => format!("{} of {} have come", generation.came, object.spec.count),
+            Some(by) => format!("broken by process {by}"),
+        };
+        Description { users, state, ..Description::default() }
+    }
+
+    fn length(&self, spec: &ObjectSpec) -> Option<u64> {
+        Some(spec.count)
+    }
+
+    fn type_name(&self, _: &ObjectSpec, count: Option<u64>) -> String {
+        match count {
+            Some(count) => format!("a barrier for {count} parties"),
+            None => "a barrier".to_string(),
+        }
+    }
+}

@@ -1,4 +1,9 @@
 //! Waiting for a condition under a mutex.
+//!
+//! ```text
+//! words
+//!      1  event
+//! ```
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -7,10 +12,11 @@ use std::time::Duration;
 use bytemuck::Pod;
 
 use crate::error::{LockError, SyncError};
-use crate::object::lock::Handle;
+use crate::object::fairness::wait_for;
+use crate::object::kind::{EVENT, Kind, ObjectKind};
 use crate::object::mutex::{LockResult, MutexGuard};
-use crate::object::object;
-use crate::object::table::{EVENT, ObjectKind, ObjectSpec};
+use crate::object::spec::ObjectSpec;
+use crate::object::{Handle, object};
 use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
 use crate::wait::Timeout;
@@ -38,12 +44,12 @@ use crate::wait::Timeout;
 #[derive(Clone)]
 pub struct Condvar {
     handle: Handle,
-    ear: Arc<EventCount<Mapped>>,
+    event: Arc<EventCount<Mapped>>,
 }
 
 impl Condvar {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        Self { ear: Arc::new(handle.event(EVENT)), handle }
+        Self { event: Arc::new(handle.event(EVENT)), handle }
     }
 
     /// Gives the mutex back (and commits what was changed), waits until notified, and takes it again.
@@ -95,35 +101,36 @@ impl Condvar {
         Ok((guard, false))
     }
 
-    /// As told, or `until` has passed; or, if the caller `looks` again anyway, a slice.
+    /// Waits until notified, or until the time is over. If `allow_spurious`, it may also return after
+    /// a liveness interval.
     fn wait_until<'a, T: Pod>(
         &self,
         guard: MutexGuard<'a, T>,
         until: Timeout,
-        looks: bool,
+        allow_spurious: bool,
     ) -> LockResult<(MutexGuard<'a, T>, bool)> {
-        self.handle.check_ours().map_err(LockError::from)?;
+        self.handle.check_process().map_err(LockError::from)?;
         let mutex = guard.mutex();
         // Before the mutex is free: whoever changes something after that finds us listening.
-        let ticket = self.ear.listen();
+        let key = self.event.listen();
         drop(guard);
-        // Who changed something may have died before it could tell.
+        // A process that changed something may have died before it could notify.
         let is_over = Cell::new(false);
-        let ask = || {
-            is_over.set(looks);
+        let check_liveness = || {
+            is_over.set(allow_spurious);
             None
         };
-        let woken = self.handle.attempt(&self.ear, until, ask, || {
-            Ok((is_over.get() || self.ear.has_advanced_since(ticket)).then_some(()))
+        let woken = wait_for(&self.handle, &self.event, until, check_liveness, || {
+            Ok((is_over.get() || self.event.has_advanced_since(key)).then_some(()))
         });
-        let late = match woken {
-            Ok(()) => !self.ear.has_advanced_since(ticket) && until.is_past(),
+        let timed_out = match woken {
+            Ok(()) => !self.event.has_advanced_since(key) && until.is_past(),
             Err(SyncError::TimedOut) => true,
             Err(error) => return Err(error.into()),
         };
         match mutex.lock() {
-            Ok(guard) => Ok((guard, late)),
-            Err(error) => Err(error.map(|guard| (guard, late))),
+            Ok(guard) => Ok((guard, timed_out)),
+            Err(error) => Err(error.map(|guard| (guard, timed_out))),
         }
     }
 
@@ -140,10 +147,22 @@ impl Condvar {
     }
 
     fn notify(&self, count: u32) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
-        self.ear.notify(count);
+        self.handle.check_process()?;
+        self.event.notify(count);
         Ok(())
     }
 }
 
-object!(Condvar, ObjectSpec::bare(ObjectKind::Condvar, 0), |this| &this.handle);
+object!(Condvar, ObjectSpec::without_value(ObjectKind::Condvar, 0), |this| &this.handle);
+
+pub(super) struct CondvarKind;
+
+impl Kind for CondvarKind {
+    fn name(&self) -> &'static str {
+        "condition variable"
+    }
+
+    fn footprint(&self, _: &ObjectSpec, _: usize) -> Option<usize> {
+        Some(EVENT + 1)
+    }
+}

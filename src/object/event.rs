@@ -1,14 +1,21 @@
 //! A flag to wait for.
+//!
+//! ```text
+//! words
+//!      0  flag
+//!      1  event
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::SyncError;
-use crate::object::lock::Handle;
-use crate::object::object;
-use crate::object::table::{EVENT, ObjectKind, ObjectSpec, STATE};
+use crate::object::fairness::wait_for;
+use crate::object::kind::{Description, EVENT, Kind, ObjectKind, ObjectWords, STATE};
+use crate::object::spec::ObjectSpec;
+use crate::object::{Handle, object};
 use crate::primitive::Ordering;
-use crate::raw::event_count;
+use crate::raw::event_count::EventCount;
 use crate::region::words::{Mapped, Word};
 use crate::wait::Timeout;
 
@@ -31,19 +38,24 @@ use crate::wait::Timeout;
 #[derive(Clone)]
 pub struct Event {
     handle: Handle,
-    parts: Arc<(Word, event_count::EventCount<Mapped>)>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    flag: Word,
+    event: EventCount<Mapped>,
 }
 
 impl Event {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let parts = (handle.word(STATE), handle.event(EVENT));
-        Self { handle, parts: Arc::new(parts) }
+        let inner = Inner { flag: handle.word(STATE), event: handle.event(EVENT) };
+        Self { handle, inner: Arc::new(inner) }
     }
 
     /// Whether it is set.
     #[inline]
     pub fn is_set(&self) -> bool {
-        self.parts.0.load(Ordering::Acquire) != 0
+        self.inner.flag.load(Ordering::Acquire) != 0
     }
 
     /// Sets it, and wakes all who wait. A signal handler may do that.
@@ -51,18 +63,17 @@ impl Event {
     /// **Blocking**: never; a system call if somebody waits. **Errors**: [`Forked`](SyncError::Forked).
     #[inline]
     pub fn set(&self) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
-        let (flag, ear) = &*self.parts;
-        flag.store(1, Ordering::Release);
-        ear.notify(u32::MAX);
+        self.handle.check_process()?;
+        self.inner.flag.store(1, Ordering::Release);
+        self.inner.event.notify(u32::MAX);
         Ok(())
     }
 
     /// Clears it. Else like [`set`](Self::set).
     #[inline]
     pub fn clear(&self) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
-        self.parts.0.store(0, Ordering::Release);
+        self.handle.check_process()?;
+        self.inner.flag.store(0, Ordering::Release);
         Ok(())
     }
 
@@ -81,13 +92,31 @@ impl Event {
 
     #[inline]
     fn wait_until(&self, until: Timeout) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
+        self.handle.check_process()?;
         if self.is_set() {
             return Ok(());
         }
         // Nobody in particular is waited for, so nobody's death matters.
-        self.handle.attempt(&self.parts.1, until, || None, || Ok(self.is_set().then_some(())))
+        wait_for(&self.handle, &self.inner.event, until, || None, || Ok(self.is_set().then_some(())))
     }
 }
 
-object!(Event, ObjectSpec::bare(ObjectKind::Event, 0), |this| &this.handle);
+object!(Event, ObjectSpec::without_value(ObjectKind::Event, 0), |this| &this.handle);
+
+pub(super) struct EventKind;
+
+impl Kind for EventKind {
+    fn name(&self) -> &'static str {
+        "event"
+    }
+
+    fn footprint(&self, _: &ObjectSpec, _: usize) -> Option<usize> {
+        Some(EVENT + 1)
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        let is_set = object.word(STATE).load(Ordering::Acquire) != 0;
+        let state = if is_set { "set" } else { "clear" }.to_string();
+        Description { state, ..Description::default() }
+    }
+}

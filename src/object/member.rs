@@ -1,105 +1,100 @@
-//! Taking part in a namespace: one lane for each process, however many handles it has; who died, and what becomes of what it held.
+//! This process in a namespace. It takes part once, however many handles it has.
 //!
 //! Crash, by step
-//! - join: as in liveness.rs. A member holds nothing at first, so there is no more to it.
-//! - leave: (L1) what was held by guards that were forgotten is let go, as by a death, (L2) LEFT, then as in liveness.rs.
-//! - repair: (R1) each object that the dead one held, owned, read or came to, (R2) lane REPAIRED. The lane is nobody's before R2, so every
-//!   step may be done again by another repairer. One pass over the objects does for all who were known to be dead when it began; what
-//!   takes too long for one call goes on in the next one, at the object where it stopped.
+//! - join: as in region/lifecycle.rs. A process that joins holds nothing, so there is no more to it.
+//! - leave: (ns-leave-1) what guards that were forgotten hold is released, as after a death,
+//!   (ns-leave-2) LEFT, then as in region/lifecycle.rs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, TryLockError, Weak};
 
 use crate::error::{ErrorKind, Result};
-use crate::object::table::{EVENT, Entry, MANY, ObjectKind, STATE, Table, permits, rw_lock, value};
+use crate::object::repair::{Repair, RepairPass};
+use crate::object::table::Table;
 use crate::primitive::{AtomicU64, Ordering};
-use crate::raw::barrier::Barrier;
-use crate::raw::event_count::EventCount;
-use crate::raw::pool::Pool;
-use crate::raw::reader_counts::ReaderCounts;
-use crate::raw::robust_lock::RobustLock;
 use crate::region::Region;
 use crate::region::directory::Directory;
 use crate::region::layout::participant;
 use crate::region::lifecycle::{LifecycleHooks, Registration};
-use crate::region::participant::{LEAVING, ParticipantStatus, REPAIRED};
+use crate::region::participant::{LEAVING, ParticipantStatus};
 use crate::region::process_exit::LeaveAtExit;
-use crate::region::repair::{Budget, MAX_CHECKS, RepairOutcome, RepairScan};
-use crate::region::words::Mapped;
+use crate::region::repair::{Budget, MAX_CHECKS, RepairScan};
+use crate::sys::fork::{ForkSafe, Generation};
 use crate::sys::memory::FileId;
-use crate::sys::{self, fork::ForkSafe};
+use crate::sys::{self};
 use crate::wait::{LIVENESS_INTERVAL, WaitEnd};
-
-/// Members for whom one pass over the objects is made at most.
-const TOGETHER: usize = 64;
 
 /// This process in a namespace.
 pub(crate) struct Membership {
-    seat: Registration,
+    registration: Registration,
+    /// The process that joined.
+    generation: Generation,
     table: Table,
-    locals: Vec<Local>,
-    /// The lock in the kernel is the process's; of its threads, too, one repairs at a time.
-    repairing: Mutex<Pass>,
-    /// Where the next question goes, if there are too many to be asked about at once.
-    turn: AtomicU64,
+    locals: Vec<Arc<LocalState>>,
+    /// A pass that did not fit into one call. The kernel's lock is the process's, so this also keeps
+    /// its threads from repairing at the same time.
+    repair: Mutex<RepairPass>,
+    /// Where the next liveness checks begin, if there are too many for one call.
+    next_check: AtomicU64,
 }
 
-/// One pass over all objects, for some who are dead.
+/// What only this process knows of an object.
 #[derive(Debug, Default)]
-pub(crate) struct Pass {
-    /// Their lanes, and how many had sat there.
-    dead: Vec<(usize, u64)>,
-    /// The object with which it goes on.
-    at: usize,
-}
-
-/// What only this process needs to know of an object.
-#[derive(Debug, Default)]
-pub(crate) struct Local {
-    /// Which one of this process's it is, of all that there were.
+pub(crate) struct LocalState {
+    /// Tells it from all others of this process, also from those that are gone.
     pub(crate) id: u64,
-    /// The thread that holds its lock, 0 for none or another process's.
+    /// The thread that holds the object's lock. 0: none, or another process's.
     pub(crate) holder: AtomicU64,
-    /// How often, beyond once.
+    /// How often that thread has locked it, less one.
     pub(crate) depth: AtomicU64,
-    /// When the kernel was last asked by calls that do not wait, in nanoseconds of this process.
-    pub(crate) asked: AtomicU64,
-    /// Its lock's guards that were leaked.
-    pub(crate) leaked: AtomicU64,
-    /// Where a permit was taken last.
+    /// Locks that are kept without a guard.
+    pub(crate) kept: AtomicU64,
+    /// When a call that waits for less than LIVENESS_INTERVAL last checked, in nanoseconds.
+    checked_at: AtomicU64,
+    /// Where a permit was last taken.
     pub(crate) hint: AtomicU64,
 }
 
-impl Local {
+impl LocalState {
     fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), ..Self::default() } // only to be another each time
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), ..Self::default() } // only to be unique
+    }
+
+    /// Whether a call that does not wait, or not for long, should check for deaths: once in
+    /// LIVENESS_INTERVAL.
+    pub(crate) fn is_check_due(&self) -> bool {
+        // Relaxed: any thread may check.
+        let (now, checked_at) = (sys::now(), self.checked_at.load(Ordering::Relaxed));
+        let is_due = now.saturating_sub(checked_at) >= LIVENESS_INTERVAL.as_nanos() as u64;
+        if is_due {
+            self.checked_at.store(now, Ordering::Relaxed);
+        }
+        is_due
     }
 }
 
-/// The members that this process is, and in a forked child those that its parent was.
-static MEMBERS: ForkSafe<HashMap<FileId, Weak<Membership>>> = ForkSafe::new();
+/// The memberships of this process. In a forked child also those of its parent.
+static MEMBERSHIPS: ForkSafe<HashMap<FileId, Weak<Membership>>> = ForkSafe::new();
 
-/// It may be a parent's, of which nothing must be dropped within the section.
-fn known(members: &HashMap<FileId, Weak<Membership>>, id: FileId) -> Option<Arc<Membership>> {
-    members.get(&id).and_then(Weak::upgrade)
+/// It may be a parent's. Nothing of that may be dropped while MEMBERSHIPS is locked.
+fn find(memberships: &HashMap<FileId, Weak<Membership>>, id: FileId) -> Option<Arc<Membership>> {
+    memberships.get(&id).and_then(Weak::upgrade)
 }
 
 impl Membership {
-    /// The process's membership of that region, new or old. None: the region is losing its name, look the name up again.
-    pub(crate) fn of(region: Region) -> Result<Option<Arc<Self>>> {
+    /// This process's membership of that region. Joins if there is none. None: the region is losing
+    /// its name. Look the name up again.
+    pub(crate) fn get_or_join(region: Region) -> Result<Option<Arc<Self>>> {
         let id = region.id();
-        if let Some(member) = MEMBERS.with(|members| known(members, id)).filter(|member| member.is_from_this_process())
-        {
-            return Ok(Some(member));
+        let own = || MEMBERSHIPS.with(|memberships| find(memberships, id)).filter(|own| own.is_from_this_process());
+        if let Some(own) = own() {
+            return Ok(Some(own));
         }
         match Self::join(region) {
-            // Another thread may have got the last one, for this process.
-            Err(error) if error.kind() == ErrorKind::TooManyParticipants => {
-                let member = MEMBERS.with(|members| known(members, id)).filter(|member| member.is_from_this_process());
-                member.map(Some).ok_or(error)
-            }
+            // Another thread may have got the last place, for this process.
+            Err(error) if error.kind() == ErrorKind::TooManyParticipants => own().map(Some).ok_or(error),
             joined => Ok(joined?.map(Self::register)),
         }
     }
@@ -107,141 +102,138 @@ impl Membership {
     /// Joins, for this process's first handle.
     pub(crate) fn join(region: Region) -> Result<Option<Self>> {
         let table = Table::parse(&region)?;
-        // Each newcomer looks at some others, wherever: with few lanes at all of them.
+        let repair = Repair { region: &region, table: &table };
+        // Each newcomer checks some participants, from anywhere on: if there are few, all of them.
         let cursor = sys::now() as usize % region.layout().participants();
         let mut scan = RepairScan { cursor, ..RepairScan::default() };
-        table.repair_next(&region, None, &mut scan, &Budget::bounded());
-        let free = |region: &Region| {
+        repair.next(None, &mut scan, &Budget::bounded());
+        let candidates = |region: &Region| {
             region.participants().free(|| {
-                table.repair(region, None);
+                Repair { region, table: &table }.all(None);
             })
         };
-        let seat = Registration::join(region, free, ROLE, &HOOKS, |_, _| Ok(()))?;
-        let locals = table.entries.iter().map(|_| Local::new()).collect();
-        Ok(seat.map(|seat| Self { seat, table, locals, repairing: Mutex::default(), turn: AtomicU64::new(0) }))
+        let registration = Registration::join(region, candidates, ROLE, &HOOKS, |_, _| Ok(()))?;
+        let locals = table.entries.iter().map(|_| Arc::new(LocalState::new())).collect();
+        Ok(registration.map(|registration| Self {
+            registration,
+            generation: Generation::current(),
+            table,
+            locals,
+            repair: Mutex::default(),
+            next_check: AtomicU64::new(0),
+        }))
     }
 
     /// Gives the region its name.
     pub(crate) fn publish(&mut self, name: &str, directory: &Directory) -> Result<()> {
-        self.seat.region_mut().publish(name, directory)
+        self.registration.region_mut().publish(name, directory)
     }
 
     /// Makes it the membership of the whole process.
     pub(crate) fn register(self) -> Arc<Self> {
-        let (id, member) = (self.region().id(), Arc::new(self));
-        member.seat.leave_at_exit_by(Arc::downgrade(&member) as Weak<dyn LeaveAtExit>);
-        // Another thread may have come at the same time. The second one leaves again.
-        let first = MEMBERS.with(|members| {
-            let first = known(members, id);
+        let (id, own) = (self.region().id(), Arc::new(self));
+        own.registration.leave_at_exit_by(Arc::downgrade(&own) as Weak<dyn LeaveAtExit>);
+        // Another thread may have joined at the same time. Then this membership leaves again.
+        let first = MEMBERSHIPS.with(|memberships| {
+            let first = find(memberships, id);
             if !first.as_ref().is_some_and(|first| first.is_from_this_process()) {
-                members.retain(|_, other| other.strong_count() > 0);
-                members.insert(id, Arc::downgrade(&member));
+                memberships.retain(|_, other| other.strong_count() > 0);
+                memberships.insert(id, Arc::downgrade(&own));
             }
             first
         });
-        first.filter(|first| first.is_from_this_process()).unwrap_or(member)
+        first.filter(|first| first.is_from_this_process()).unwrap_or(own)
     }
 
     /// False in a process that was forked from the one that joined.
-    #[inline]
     pub(crate) fn is_from_this_process(&self) -> bool {
-        self.region().is_from_this_process()
+        self.generation.is_current()
     }
 
-    #[inline]
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
+    }
+
     pub(crate) fn region(&self) -> &Region {
-        self.seat.region()
+        self.registration.region()
     }
 
-    #[inline]
-    pub(crate) fn lane(&self) -> usize {
-        self.seat.index()
+    /// Which participant of the namespace this process is.
+    pub(crate) fn participant(&self) -> usize {
+        self.registration.index()
     }
 
     pub(crate) fn table(&self) -> &Table {
         &self.table
     }
 
-    /// None: no such object, which its handle has seen to.
-    #[inline]
-    pub(crate) fn local(&self, object: usize) -> Option<&Local> {
-        self.locals.get(object)
+    pub(super) fn local(&self, object: usize) -> Arc<LocalState> {
+        self.locals.get(object).cloned().unwrap_or_default()
     }
 
-    /// Whether a lane is taken, by a process dead or alive.
-    pub(crate) fn is_present(&self, lane: usize) -> bool {
-        self.region().participants().is_occupied(lane)
-    }
-
-    /// Of many lanes those that are to be asked about next.
-    pub(crate) fn some_of(&self, lanes: impl IntoIterator<Item = usize>) -> Vec<usize> {
-        let mut lanes: Vec<usize> = lanes.into_iter().collect();
-        if lanes.len() > MAX_CHECKS {
+    /// Those of many participants that are to be checked next.
+    pub(crate) fn sample(&self, participants: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut participants: Vec<usize> = participants.into_iter().collect();
+        if participants.len() > MAX_CHECKS {
             // Relaxed: any place will do.
-            let turn = self.turn.fetch_add(MAX_CHECKS as u64, Ordering::Relaxed) as usize % lanes.len();
-            lanes.rotate_left(turn);
-            lanes.truncate(MAX_CHECKS);
+            let next = self.next_check.fetch_add(MAX_CHECKS as u64, Ordering::Relaxed) as usize;
+            let count = participants.len();
+            participants.rotate_left(next % count);
+            participants.truncate(MAX_CHECKS);
         }
-        lanes
+        participants
     }
 
-    /// What the kernel says of some that are waited for; the dead among them are repaired. If they are many, it is asked about some.
-    pub(crate) fn ask(&self, lanes: impl IntoIterator<Item = usize>) -> Option<WaitEnd> {
-        self.ask_within(self.some_of(lanes), &Budget::until(None))
+    /// Asks the kernel about participants that a call waits for, of many about some. Repairs what
+    /// the dead ones left. Returns why it is of no use to wait for them, if it is not.
+    pub(crate) fn check_liveness(&self, participants: impl IntoIterator<Item = usize>) -> Option<WaitEnd> {
+        self.check_liveness_within(self.sample(participants), &Budget::until(None))
     }
 
-    /// As [`ask`](Self::ask), about all as far as the budget allows.
-    pub(crate) fn ask_within(&self, lanes: impl IntoIterator<Item = usize>, budget: &Budget) -> Option<WaitEnd> {
-        let mut stop = None;
+    /// Like [`check_liveness`](Self::check_liveness), but about all that the budget allows.
+    pub(crate) fn check_liveness_within(
+        &self,
+        participants: impl IntoIterator<Item = usize>,
+        budget: &Budget,
+    ) -> Option<WaitEnd> {
+        let mut end = None;
         let mut dead = Vec::new();
-        for lane in lanes {
-            if lane == self.lane() {
+        for index in participants {
+            if index == self.participant() {
                 continue;
             }
-            if lane >= self.region().layout().participants() {
-                stop = Some(WaitEnd::Corrupt);
+            if index >= self.region().layout().participants() {
+                end = Some(WaitEnd::Corrupt);
                 break;
             }
             if !budget.may_check() {
                 break;
             }
-            match self.region().participants().status(lane) {
+            match self.region().participants().status(index) {
                 ParticipantStatus::Alive => {}
-                ParticipantStatus::Dead => dead.push(lane),
-                ParticipantStatus::LockLost => stop = Some(WaitEnd::LockLost),
-                // Who leaves holds nothing any more.
-                ParticipantStatus::Left | ParticipantStatus::Vacant => stop = Some(WaitEnd::Corrupt),
+                ParticipantStatus::Dead => dead.push(index),
+                ParticipantStatus::LockLost => end = Some(WaitEnd::LockLost),
+                // A participant that has left holds nothing.
+                ParticipantStatus::Left | ParticipantStatus::Vacant => end = Some(WaitEnd::Corrupt),
             }
         }
         if !dead.is_empty() {
-            let mut pass = match self.repairing.try_lock() {
+            let mut pass = match self.repair.try_lock() {
                 Ok(pass) => pass,
                 Err(TryLockError::Poisoned(pass)) => pass.into_inner(),
-                Err(TryLockError::WouldBlock) => return stop,
+                Err(TryLockError::WouldBlock) => return end,
             };
-            if dead.iter().any(|&lane| !self.is_present(lane)) {
-                stop = Some(WaitEnd::Corrupt); // who is repaired holds nothing any more
+            if dead.iter().any(|&index| !self.region().participants().is_occupied(index)) {
+                end = Some(WaitEnd::Corrupt); // a participant that was repaired holds nothing
             }
-            let (began_before, budget) = (!pass.dead.is_empty(), budget.renewed());
-            self.table.go_on(self.region(), &mut pass, &dead, &budget);
-            if began_before {
-                self.table.go_on(self.region(), &mut pass, &dead, &budget);
+            let repair = Repair { region: self.region(), table: &self.table };
+            let (is_resumed, budget) = (!pass.is_finished(), budget.renewed());
+            repair.resume(&mut pass, &dead, &budget);
+            if is_resumed {
+                repair.resume(&mut pass, &dead, &budget);
             }
         }
-        stop
-    }
-
-    /// Whether calls that do not wait, or not for long, should ask about an object: now and then.
-    pub(crate) fn is_time_to_ask(&self, object: usize) -> bool {
-        self.local(object).is_some_and(|local| {
-            // Relaxed: any thread may ask.
-            let (now, asked) = (sys::now(), local.asked.load(Ordering::Relaxed));
-            let is_time = now.saturating_sub(asked) >= LIVENESS_INTERVAL.as_nanos() as u64;
-            if is_time {
-                local.asked.store(now, Ordering::Relaxed);
-            }
-            is_time
-        })
+        end
     }
 }
 
@@ -249,8 +241,10 @@ impl Membership {
 const ROLE: u64 = 3;
 
 static HOOKS: LifecycleHooks = LifecycleHooks {
-    // What it holds is released when the process is gone, as by a death.
-    announce_exit: |seat| seat.region().participants().set_state(seat.index(), LEAVING),
+    // What it holds is released when the process is gone, as after a death.
+    announce_exit: |registration| {
+        registration.region().participants().set_state(registration.index(), LEAVING);
+    },
     has_undelivered: |region, _| region.layout().is_persistent(),
     role_name,
 };
@@ -263,170 +257,25 @@ pub(crate) fn role_name(region: &Region, index: usize) -> &'static str {
 
 impl LeaveAtExit for Membership {
     fn announce(&self) -> bool {
-        self.seat.announce()
+        self.registration.announce()
     }
 
     fn remove_name(&self) {
-        self.seat.remove_name();
+        self.registration.remove_name();
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         if self.is_from_this_process() {
-            self.table.let_go(self.region(), &[self.lane()]); // L1
+            Repair { region: self.region(), table: &self.table }.release_all(self.participant()); // ns-leave-1
         }
     }
 }
 
 impl fmt::Debug for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Membership").field("seat", &self.seat).field("objects", &self.table.entries.len()).finish()
-    }
-}
-
-impl Table {
-    /// Puts right what dead members left behind; says how many lanes serve again. `own` is the lane that this description
-    /// holds, about which the kernel would not tell us.
-    pub(crate) fn repair(&self, region: &Region, own: Option<usize>) -> usize {
-        let mut scan = RepairScan::default();
-        let (mut repaired, mut passed) = (0, 0);
-        while passed < region.layout().participants() {
-            let outcome = self.repair_next(region, own, &mut scan, &Budget::unlimited());
-            repaired += outcome.repaired;
-            passed += outcome.scanned.max(1);
-        }
-        repaired
-    }
-
-    /// As [`repair`](Self::repair), of those whom the budget allows to find, and all that they held.
-    fn repair_next(
-        &self,
-        region: &Region,
-        own: Option<usize>,
-        scan: &mut RepairScan,
-        budget: &Budget,
-    ) -> RepairOutcome {
-        let (dead, scanned) = scan.find_dead(region, own, TOGETHER, budget);
-        scan.advance(region, scanned);
-        let repaired = self.go_on(region, &mut Pass::default(), &dead, &Budget::unlimited());
-        RepairOutcome { repaired, scanned }
-    }
-
-    /// Goes on with a pass, or begins one for these dead; says how many lanes serve again.
-    fn go_on(&self, region: &Region, pass: &mut Pass, dead: &[usize], budget: &Budget) -> usize {
-        if dead.is_empty() && pass.dead.is_empty() {
-            return 0;
-        }
-        let Some(_held) = region.participants().try_lock_repair() else { return 0 };
-        // With the right to: somebody may have repaired them before we could, and others have come.
-        pass.dead.retain(|&(lane, joins)| {
-            region.participants().is_occupied(lane) && region.participants().joins(lane) == joins
-        });
-        if pass.dead.is_empty() {
-            let still_dead = |&&lane: &&usize| region.participants().is_dead(lane, None);
-            let with_joins = |&lane| (lane, region.participants().joins(lane));
-            *pass = Pass { dead: dead.iter().take(TOGETHER).filter(still_dead).map(with_joins).collect(), at: 0 };
-        }
-        let lanes: Vec<usize> = pass.dead.iter().map(|&(lane, _)| lane).collect();
-        while let Some(entry) = self.entries.get(pass.at).filter(|_| !pass.dead.is_empty()) {
-            if !budget.may_scan(entry.words_of(lanes.len())) {
-                return 0;
-            }
-            entry.let_go_of_all(region, &lanes); // R1
-            pass.at += 1;
-        }
-        for &(lane, _) in &pass.dead {
-            region.participants().set_state(lane, REPAIRED); // R2
-        }
-        std::mem::take(&mut pass.dead).len()
-    }
-
-    /// Lets go of everything that some members hold: those that are dead, or this process.
-    fn let_go(&self, region: &Region, lanes: &[usize]) {
-        for entry in &self.entries {
-            entry.let_go_of_all(region, lanes);
-        }
-    }
-}
-
-impl Entry {
-    /// Shared words to be looked at to find what so many members hold of it.
-    fn words_of(&self, lanes: usize) -> usize {
-        match self.plan.kind {
-            ObjectKind::BoundedSemaphore => self.plan.count as usize,
-            _ => lanes,
-        }
-    }
-
-    /// All at once: a look through the permits of a large semaphore takes long.
-    fn let_go_of_all(&self, region: &Region, lanes: &[usize]) {
-        match self.plan.kind {
-            ObjectKind::BoundedSemaphore => self.let_go_of_permits(region, lanes),
-            _ => lanes.iter().for_each(|&lane| self.let_go(region, lane)),
-        }
-    }
-
-    fn let_go(&self, region: &Region, lane: usize) {
-        let free = |at: usize| {
-            if self.lock(region, at).bury(lane) {
-                self.event(region, at + EVENT).wake(1);
-            }
-        };
-        match self.plan.kind {
-            ObjectKind::Value => free(value::LOCK),
-            ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::Array | ObjectKind::Once => free(STATE),
-            ObjectKind::RwLock => {
-                free(STATE);
-                if self.readers(region).clear(lane) {
-                    self.event(region, rw_lock::DRAINED).wake(u32::MAX);
-                }
-            }
-            ObjectKind::Barrier => {
-                let pid = region.word(region.layout().participant(lane) + participant::PID).load(Ordering::Relaxed);
-                if self.barrier(region).bury(lane, pid) {
-                    self.event(region, EVENT).wake(u32::MAX);
-                }
-            }
-            // Permits are let go for several lanes at once, a queue's participants have lanes of their own, and the others
-            // hold nothing for anybody.
-            ObjectKind::BoundedSemaphore
-            | ObjectKind::Atomic
-            | ObjectKind::Semaphore
-            | ObjectKind::Condvar
-            | ObjectKind::Event
-            | ObjectKind::Queue => {}
-        }
-    }
-
-    fn let_go_of_permits(&self, region: &Region, lanes: &[usize]) {
-        let lanes: BTreeSet<usize> = lanes.iter().copied().collect();
-        let returned = self.permits(region).give_back_all(|lane| lanes.contains(&lane));
-        if returned > 0 {
-            self.event(region, EVENT).wake(u32::try_from(returned).unwrap_or(u32::MAX));
-            self.event(region, permits::SEVERAL).wake(u32::MAX);
-        }
-    }
-
-    pub(crate) fn event(&self, region: &Region, at: usize) -> EventCount<Mapped> {
-        EventCount::new(region.futex(self.at + at))
-    }
-
-    pub(crate) fn lock(&self, region: &Region, at: usize) -> RobustLock<Mapped> {
-        RobustLock::new(region.word(self.at + at))
-    }
-
-    pub(crate) fn readers(&self, region: &Region) -> ReaderCounts<Mapped> {
-        let words = ReaderCounts::<Mapped>::words(region.layout().participants());
-        ReaderCounts::new(region.words(self.at + rw_lock::READERS, words))
-    }
-
-    pub(crate) fn permits(&self, region: &Region) -> Pool<Mapped> {
-        Pool::new(region.words(self.at + MANY, self.plan.count as usize))
-    }
-
-    pub(crate) fn barrier(&self, region: &Region) -> Barrier<Mapped> {
-        let marks = region.words(self.at + MANY, region.layout().participants());
-        Barrier::new(region.word(self.at + STATE), marks, self.plan.count)
+        let objects = self.table.entries.len();
+        f.debug_struct("Membership").field("registration", &self.registration).field("objects", &objects).finish()
     }
 }

@@ -1,24 +1,39 @@
-//! What all objects of a namespace have in common.
+//! The objects of a namespace. What they have in common is here; each object's file has its handle,
+//! and, as a [`Kind`](kind::Kind), its words, repair and description.
 
 pub(crate) mod array;
 pub(crate) mod atomic;
 pub(crate) mod barrier;
 pub(crate) mod condvar;
-pub(crate) mod describe;
 pub(crate) mod event;
-pub(crate) mod lock;
+mod fairness;
+pub(crate) mod kind;
+mod lock;
 pub(crate) mod member;
 pub(crate) mod mutex;
+pub(crate) mod nested_queue;
 pub(crate) mod once;
+pub(crate) mod repair;
 pub(crate) mod rw_lock;
 pub(crate) mod semaphore;
-pub(crate) mod seq_cell;
+mod seq_cell;
+pub(crate) mod spec;
 pub(crate) mod table;
 pub(crate) mod value;
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::object::table::ObjectKind;
+use crate::error::SyncError;
+use crate::object::kind::{ObjectKind, ObjectWords};
+use crate::object::member::{LocalState, Membership};
+use crate::object::spec::ObjectSpec;
+use crate::object::table::Entry;
+use crate::raw::event_count::EventCount;
+use crate::region::words::{Mapped, Word, Words};
+use crate::sys::fork::Generation;
+use crate::sys::membarrier;
+use crate::wait::WaitStrategy;
 
 /// An object of a namespace: a value, an array, a lock or another.
 ///
@@ -27,7 +42,7 @@ use crate::object::table::ObjectKind;
 pub trait Object: sealed::Sealed + Clone + fmt::Debug {
     /// What it is.
     fn kind(&self) -> ObjectKind {
-        self.handle().plan.kind
+        self.handle().spec.kind
     }
 
     /// Its name in its namespace; empty for one on its own.
@@ -37,22 +52,22 @@ pub trait Object: sealed::Sealed + Clone + fmt::Debug {
 
     /// The name of its namespace; none if that is anonymous.
     fn namespace_name(&self) -> Option<&str> {
-        self.handle().member.region().path().map(|place| place.name.as_str())
+        self.handle().membership.region().path().map(|place| place.name.as_str())
     }
 
     /// What was wished for and could not be had when its namespace was made or opened.
     fn warnings(&self) -> &[String] {
-        self.handle().member.region().warnings.as_slice()
+        self.handle().membership.region().warnings.as_slice()
     }
 }
 
 pub(crate) mod sealed {
-    use crate::object::lock::Handle;
-    use crate::object::table::ObjectSpec;
+    use crate::object::Handle;
+    use crate::object::spec::ObjectSpec;
 
     pub trait Sealed: Sized {
-        /// What such an object is; the count may differ.
-        fn plan() -> ObjectSpec;
+        /// What such an object is. The count may differ.
+        fn spec() -> ObjectSpec;
         fn attach(handle: Handle) -> Self;
         fn handle(&self) -> &Handle;
     }
@@ -60,19 +75,19 @@ pub(crate) mod sealed {
 
 /// `Object` and `Debug` for a type with a `handle()`, or another way to it.
 macro_rules! object {
-    ($name:ident $(<$t:ident>)?, $plan:expr, |$this:ident| $handle:expr) => {
+    ($name:ident $(<$t:ident>)?, $spec:expr, |$this:ident| $handle:expr) => {
         impl $(<$t: bytemuck::Pod>)? $crate::object::Object for $name $(<$t>)? {}
 
         impl $(<$t: bytemuck::Pod>)? $crate::object::sealed::Sealed for $name $(<$t>)? {
-            fn plan() -> $crate::object::table::ObjectSpec {
-                $plan
+            fn spec() -> $crate::object::spec::ObjectSpec {
+                $spec
             }
 
-            fn attach(handle: $crate::object::lock::Handle) -> Self {
+            fn attach(handle: $crate::object::Handle) -> Self {
                 Self::from_handle(handle)
             }
 
-            fn handle(&self) -> &$crate::object::lock::Handle {
+            fn handle(&self) -> &$crate::object::Handle {
                 let $this = self;
                 $handle
             }
@@ -88,3 +103,85 @@ macro_rules! object {
 }
 
 pub(crate) use object;
+
+/// An object of a namespace, as this process uses it.
+#[derive(Clone)]
+pub struct Handle {
+    pub(crate) membership: Arc<Membership>,
+    /// What only this process knows of the object.
+    pub(crate) local: Arc<LocalState>,
+    /// The process that made the handle.
+    generation: Generation,
+    /// Which participant of the namespace that is.
+    pub(crate) participant: usize,
+    /// Number of the object.
+    object: usize,
+    /// First word of the object.
+    start: usize,
+    /// Words of the object.
+    length: usize,
+    pub(crate) spec: ObjectSpec,
+    pub(crate) wait: WaitStrategy,
+}
+
+impl Handle {
+    pub(crate) fn new(membership: Arc<Membership>, object: usize, entry: &Entry, wait: WaitStrategy) -> Self {
+        Self {
+            local: membership.local(object),
+            generation: membership.generation(),
+            participant: membership.participant(),
+            membership,
+            object,
+            start: entry.start,
+            length: entry.length,
+            spec: entry.spec,
+            wait,
+        }
+    }
+
+    /// None: there is no such object. Then nothing made this handle.
+    pub(crate) fn entry(&self) -> Option<&Entry> {
+        self.membership.table().entries.get(self.object)
+    }
+
+    /// Its words, as those see them that have no handle.
+    pub(crate) fn object(&self) -> ObjectWords<'_> {
+        let region = self.membership.region();
+        ObjectWords { region, index: self.object, spec: &self.spec, start: self.start, length: self.length }
+    }
+
+    pub(crate) fn word(&self, offset: usize) -> Word {
+        self.object().word(offset)
+    }
+
+    pub(crate) fn words(&self, offset: usize, length: usize) -> Words {
+        self.object().words(offset, length)
+    }
+
+    /// An event to sleep on.
+    pub(crate) fn event(&self, offset: usize) -> EventCount<Mapped> {
+        let event = self.object().event(offset);
+        if !membarrier::register() {
+            event.require_fences();
+        }
+        event
+    }
+
+    /// False in a process that was forked from the one that made the handle.
+    #[inline(always)]
+    pub(crate) fn is_from_this_process(&self) -> bool {
+        self.generation.is_current()
+    }
+
+    #[inline(always)]
+    pub(crate) fn check_process(&self) -> Result<(), SyncError> {
+        if self.is_from_this_process() { Ok(()) } else { Err(SyncError::Forked) }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.entry().map(|entry| entry.name.as_str());
+        f.debug_struct("Handle").field("kind", &self.spec.kind).field("name", &name).finish_non_exhaustive()
+    }
+}

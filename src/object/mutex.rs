@@ -1,4 +1,14 @@
 //! Mutual exclusion between processes, and what it protects.
+//!
+//! ```text
+//! words
+//!      0  state      the lock
+//!      1  event
+//!      2  committed
+//!      3  writing
+//!      4  buffers    if they fit
+//!     16  buffers    of longer values
+//! ```
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,11 +19,12 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
-use crate::error::{LockError, SyncError};
-use crate::object::lock::{Handle, Held, ObjectLock};
-use crate::object::object;
-use crate::object::seq_cell::SeqCell;
-use crate::object::table::{ObjectKind, ObjectSpec, STATE, mutex};
+use crate::error::{self, LockError, SyncError};
+use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords, STATE};
+use crate::object::lock::{self, LockGuard, ObjectLock};
+use crate::object::seq_cell::{self, SeqCell};
+use crate::object::spec::{Buffers, ObjectSpec};
+use crate::object::{Handle, object};
 use crate::primitive::Ordering;
 use crate::raw::robust_lock::History;
 use crate::wait::Timeout;
@@ -43,17 +54,17 @@ use crate::wait::Timeout;
 ///
 /// **Source**: `raw/lock.rs`; the value: `raw/cell.rs`.
 pub struct Mutex<T> {
-    latch: ObjectLock,
-    kept: Arc<SeqCell<T>>,
+    lock: ObjectLock,
+    cell: Arc<SeqCell<T>>,
 }
 
 /// What a lock call answers.
 pub type LockResult<G> = Result<G, LockError<G>>;
 
-/// Adds what became of earlier owners to a guard.
+/// Returns the guard, as an error if an earlier owner died or poisoned the lock.
 #[inline(always)]
-pub(crate) fn told<G>(guard: G, past: History) -> LockResult<G> {
-    match past {
+pub(crate) fn with_history<G>(guard: G, history: History) -> LockResult<G> {
+    match history {
         History { poisoned: true, .. } => Err(LockError::Poisoned(guard)),
         History { died: true, .. } => Err(LockError::OwnerDied(guard)),
         _ => Ok(guard),
@@ -62,8 +73,8 @@ pub(crate) fn told<G>(guard: G, past: History) -> LockResult<G> {
 
 impl<T: Pod> Mutex<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let kept = Arc::new(SeqCell::new(&handle, mutex::CELL));
-        Self { latch: ObjectLock::new(handle, STATE), kept }
+        let cell = Arc::new(SeqCell::new(&handle, words::CELL));
+        Self { lock: ObjectLock::new(handle, STATE), cell }
     }
 
     /// Waits for the lock and takes it.
@@ -93,35 +104,35 @@ impl<T: Pod> Mutex<T> {
     #[inline(always)]
     pub(crate) fn lock_until(&self, until: Timeout) -> LockResult<MutexGuard<'_, T>> {
         let was_panicking = thread::panicking();
-        let (held, past, value) = Held::acquire_and(&self.latch, until, || self.kept.load_held())?;
-        told(MutexGuard { mutex: self, value, is_dirty: false, was_panicking, held }, past)
+        let (guard, history, value) = LockGuard::lock_then(&self.lock, until, || self.cell.load_locked())?;
+        with_history(MutexGuard { mutex: self, value, is_dirty: false, was_panicking, guard }, history)
     }
 
     /// Gives back a lock whose guard was [leaked](MutexGuard::leak).
     ///
     /// **Blocking**: never. **Errors**: [`NotOwner`](SyncError::NotOwner) if this thread has no such lock.
     pub fn unlock(&self) -> Result<(), SyncError> {
-        if !self.latch.reclaim()? {
+        if !self.lock.take_kept()? {
             return Err(SyncError::NotOwner);
         }
-        let poisoned = self.latch.lock().past().poisoned;
-        self.latch.release(History { died: false, poisoned });
+        let poisoned = self.lock.word().past().poisoned;
+        self.lock.unlock(History { died: false, poisoned });
         Ok(())
     }
 
     /// Whether anybody has it now.
     pub fn is_locked(&self) -> bool {
-        self.latch.lock().owner().is_some()
+        self.lock.word().owner().is_some()
     }
 }
 
 impl<T> Clone for Mutex<T> {
     fn clone(&self) -> Self {
-        Self { latch: self.latch.clone(), kept: Arc::clone(&self.kept) }
+        Self { lock: self.lock.clone(), cell: Arc::clone(&self.cell) }
     }
 }
 
-object!(Mutex<T>, ObjectSpec::of::<T>(ObjectKind::Mutex, 0), |this| &this.latch.handle);
+object!(Mutex<T>, ObjectSpec::of::<T>(ObjectKind::Mutex, 0), |this| &this.lock.handle);
 
 /// The lock of a [`Mutex`], until dropped; then what was changed is committed, unless a panic does it.
 pub struct MutexGuard<'a, T: Pod> {
@@ -129,7 +140,7 @@ pub struct MutexGuard<'a, T: Pod> {
     value: T,
     is_dirty: bool,
     was_panicking: bool,
-    held: Held<'a>,
+    guard: LockGuard<'a>,
 }
 
 impl<'a, T: Pod> MutexGuard<'a, T> {
@@ -139,25 +150,25 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
 
     /// Declares what the lock guards beyond mending: from now on every owner is told [`Poisoned`](LockError::Poisoned).
     pub fn poison(&mut self) {
-        self.held.past.poisoned = true;
+        self.guard.history.poisoned = true;
     }
 
     /// Takes a poisoning back.
     pub fn clear_poison(&mut self) {
-        self.held.past.poisoned = false;
+        self.guard.history.poisoned = false;
     }
 
     /// Commits what was changed, and keeps the lock without a guard, until [`Mutex::unlock`].
     pub fn leak(self) {
         self.commit();
-        self.held.latch.leak(self.held.past);
+        self.guard.lock.keep_locked(self.guard.history);
         std::mem::forget(self);
     }
 
     fn commit(&self) {
-        if self.is_dirty && self.held.latch.handle.member.is_from_this_process() {
+        if self.is_dirty && self.guard.lock.handle.is_from_this_process() {
             // Only a region that is too short for its own layout has no cell; then there is nothing to commit to.
-            let _ = self.mutex.kept.store(&self.value);
+            let _ = self.mutex.cell.store(&self.value);
         }
     }
 
@@ -214,14 +225,14 @@ impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
 ///
 /// Else it is a [`Mutex`], but that each [`set`](ReentrantMutexGuard::set) commits.
 pub struct ReentrantMutex<T> {
-    latch: ObjectLock,
-    kept: Arc<SeqCell<T>>,
+    lock: ObjectLock,
+    cell: Arc<SeqCell<T>>,
 }
 
 impl<T: Pod> ReentrantMutex<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let kept = Arc::new(SeqCell::new(&handle, mutex::CELL));
-        Self { latch: ObjectLock::new(handle, STATE), kept }
+        let cell = Arc::new(SeqCell::new(&handle, words::CELL));
+        Self { lock: ObjectLock::new(handle, STATE), cell }
     }
 
     /// Waits for the lock and takes it, once more if this thread has it.
@@ -242,51 +253,50 @@ impl<T: Pod> ReentrantMutex<T> {
     }
 
     fn lock_until(&self, until: Timeout) -> LockResult<ReentrantMutexGuard<'_, T>> {
-        self.latch.handle.check_ours()?;
-        let past = if self.latch.is_held_here() {
+        self.lock.handle.check_process()?;
+        let history = if self.lock.is_held_by_this_thread() {
             self.depth(|depth| depth + 1);
-            History { died: false, ..self.latch.lock().past() }
+            History { died: false, ..self.lock.word().past() }
         } else {
-            self.latch.acquire(until)?
+            self.lock.lock(until)?
         };
-        told(ReentrantMutexGuard { mutex: self, thread: PhantomData }, past)
+        with_history(ReentrantMutexGuard { mutex: self, thread: PhantomData }, history)
     }
 
     /// Gives back what a [leaked](ReentrantMutexGuard::leak) guard kept. Else like [`Mutex::unlock`].
     pub fn unlock(&self) -> Result<(), SyncError> {
-        if !self.latch.reclaim()? {
+        if !self.lock.take_kept()? {
             return Err(SyncError::NotOwner);
         }
-        self.give_back();
+        self.unlock_once();
         Ok(())
     }
 }
 
 impl<T> ReentrantMutex<T> {
-    /// Changes how often the lock is taken beyond once; only its thread does. How often it was.
+    /// Changes how often the lock is taken beyond once. Only its thread does. Returns how often it was.
     fn depth(&self, change: impl FnOnce(u64) -> u64) -> u64 {
-        self.latch.handle.member.local(self.latch.handle.object).map_or(0, |local| {
-            let before = local.depth.load(Ordering::Relaxed);
-            local.depth.store(change(before), Ordering::Relaxed);
-            before
-        })
+        let depth = &self.lock.handle.local.depth;
+        let before = depth.load(Ordering::Relaxed);
+        depth.store(change(before), Ordering::Relaxed);
+        before
     }
 
-    fn give_back(&self) {
+    fn unlock_once(&self) {
         if self.depth(|depth| depth.saturating_sub(1)) == 0 {
-            let poisoned = self.latch.lock().past().poisoned;
-            self.latch.release(History { died: false, poisoned });
+            let poisoned = self.lock.word().past().poisoned;
+            self.lock.unlock(History { died: false, poisoned });
         }
     }
 }
 
 impl<T> Clone for ReentrantMutex<T> {
     fn clone(&self) -> Self {
-        Self { latch: self.latch.clone(), kept: Arc::clone(&self.kept) }
+        Self { lock: self.lock.clone(), cell: Arc::clone(&self.cell) }
     }
 }
 
-object!(ReentrantMutex<T>, ObjectSpec::of::<T>(ObjectKind::ReentrantMutex, 0), |this| &this.latch.handle);
+object!(ReentrantMutex<T>, ObjectSpec::of::<T>(ObjectKind::ReentrantMutex, 0), |this| &this.lock.handle);
 
 /// The lock of a [`ReentrantMutex`], until the last such guard of its thread is dropped.
 pub struct ReentrantMutexGuard<'a, T> {
@@ -298,34 +308,79 @@ pub struct ReentrantMutexGuard<'a, T> {
 impl<T: Pod> ReentrantMutexGuard<'_, T> {
     /// The value.
     pub fn get(&self) -> Result<T, SyncError> {
-        self.mutex.kept.load_held()
+        self.mutex.cell.load_locked()
     }
 
     /// Replaces the value, at once.
     pub fn set(&self, value: &T) -> Result<(), SyncError> {
-        self.mutex.latch.handle.check_ours()?;
-        self.mutex.kept.store(value).map(drop)
+        self.mutex.lock.handle.check_process()?;
+        self.mutex.cell.store(value).map(drop)
     }
 }
 
 impl<T> ReentrantMutexGuard<'_, T> {
     /// Keeps the lock without this guard, until [`ReentrantMutex::unlock`].
     pub fn leak(self) {
-        let latch = &self.mutex.latch;
-        latch.leak(History { died: false, ..latch.lock().past() });
+        let lock = &self.mutex.lock;
+        lock.keep_locked(History { died: false, ..lock.word().past() });
         std::mem::forget(self);
     }
 }
 
 impl<T> Drop for ReentrantMutexGuard<'_, T> {
     fn drop(&mut self) {
-        self.mutex.give_back();
+        self.mutex.unlock_once();
     }
 }
 
 impl<T> fmt::Debug for ReentrantMutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let handle = &self.mutex.latch.handle;
+        let handle = &self.mutex.lock.handle;
         f.debug_struct("ReentrantMutexGuard").field("handle", handle).finish_non_exhaustive()
+    }
+}
+
+/// The words of a mutex.
+pub(super) mod words {
+    use crate::raw::seqlock::CONTROL;
+
+    /// Of the value: a seqlock. A read-write lock has it in the same place.
+    pub(in crate::object) const CELL: usize = 2;
+    pub(super) const SHORT_BUFFERS_OFFSET: usize = CELL + CONTROL;
+    pub(in crate::object) const BUFFERS_OFFSET: usize = 16;
+    pub(in crate::object) const BUFFERS: usize = 2;
+}
+
+/// A mutex, re-entrant or not: their words are the same.
+pub(super) struct MutexKind {
+    pub(super) name: &'static str,
+}
+
+impl Kind for MutexKind {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
+        spec.expect_alignment()?;
+        spec.expect_no_count()
+    }
+
+    fn footprint(&self, spec: &ObjectSpec, participants: usize) -> Option<usize> {
+        Some(self.buffers(spec, participants)?.end()?.max(words::BUFFERS_OFFSET))
+    }
+
+    fn buffers(&self, spec: &ObjectSpec, _: usize) -> Option<Buffers> {
+        let is_short = words::SHORT_BUFFERS_OFFSET + words::BUFFERS * spec.value_words() <= words::BUFFERS_OFFSET;
+        let offset = if is_short { words::SHORT_BUFFERS_OFFSET } else { words::BUFFERS_OFFSET };
+        Some(Buffers { offset, stride: spec.version_stride(), count: words::BUFFERS })
+    }
+
+    fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
+        lock::release_dead(object, STATE, participants);
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        Description { value: seq_cell::describe(object, words::CELL), ..lock::describe(object, STATE) }
     }
 }

@@ -1,12 +1,22 @@
 //! Something to be done by one process, once.
+//!
+//! ```text
+//! words
+//!      0  state     the lock
+//!      1  event
+//!      2  done
+//!      3  completed  event of done
+//! ```
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::SyncError;
-use crate::object::lock::{Handle, Held, ObjectLock};
-use crate::object::object;
-use crate::object::table::{ObjectKind, ObjectSpec, STATE, once};
+use crate::object::fairness::wait_for;
+use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords, STATE};
+use crate::object::lock::{self, LockGuard, ObjectLock};
+use crate::object::spec::ObjectSpec;
+use crate::object::{Handle, object};
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::History;
@@ -29,20 +39,25 @@ use crate::wait::Timeout;
 /// **Source**: a lock and a flag, see `raw/lock.rs`.
 #[derive(Clone)]
 pub struct Once {
-    latch: ObjectLock,
-    parts: Arc<(Word, EventCount<Mapped>)>,
+    lock: ObjectLock,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    done: Word,
+    completed: EventCount<Mapped>,
 }
 
 impl Once {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let parts = (handle.word(once::DONE), handle.event(once::FINISHED));
-        Self { latch: ObjectLock::new(handle, STATE), parts: Arc::new(parts) }
+        let inner = Inner { done: handle.word(words::DONE), completed: handle.event(words::COMPLETED) };
+        Self { lock: ObjectLock::new(handle, STATE), inner: Arc::new(inner) }
     }
 
     /// Whether it is done; then what was done is visible.
     #[inline]
     pub fn is_completed(&self) -> bool {
-        self.parts.0.load(Ordering::Acquire) != 0
+        self.inner.done.load(Ordering::Acquire) != 0
     }
 
     /// Does it, or waits until another has.
@@ -52,19 +67,19 @@ impl Once {
     /// [`LockLost`](SyncError::LockLost).
     #[inline]
     pub fn call_once(&self, action: impl FnOnce()) -> Result<(), SyncError> {
-        if self.is_completed() { Ok(()) } else { self.call(action) }
+        if self.is_completed() { Ok(()) } else { self.call_slow(action) }
     }
 
     #[cold]
-    fn call(&self, action: impl FnOnce()) -> Result<(), SyncError> {
-        let mut held = Held::acquire(&self.latch, Timeout::NEVER)?;
-        held.past = History::default(); // who died has not done it: that is all there is to know
+    fn call_slow(&self, action: impl FnOnce()) -> Result<(), SyncError> {
+        let mut guard = LockGuard::lock(&self.lock, Timeout::NEVER)?;
+        guard.history = History::default(); // a process that died has not done it, which is all there is to know
         if !self.is_completed() {
             action();
-            self.latch.handle.check_ours()?; // it may have forked
-            self.parts.0.store(1, Ordering::Release);
-            drop(held);
-            self.parts.1.notify(u32::MAX);
+            self.lock.handle.check_process()?; // it may have forked
+            self.inner.done.store(1, Ordering::Release);
+            drop(guard);
+            self.inner.completed.notify(u32::MAX);
         }
         Ok(())
     }
@@ -82,9 +97,42 @@ impl Once {
     }
 
     fn wait_until(&self, until: Timeout) -> Result<(), SyncError> {
-        self.latch.handle.check_ours()?;
-        self.latch.handle.attempt(&self.parts.1, until, || None, || Ok(self.is_completed().then_some(())))
+        self.lock.handle.check_process()?;
+        let is_completed = || Ok(self.is_completed().then_some(()));
+        wait_for(&self.lock.handle, &self.inner.completed, until, || None, is_completed)
     }
 }
 
-object!(Once, ObjectSpec::bare(ObjectKind::Once, 0), |this| &this.latch.handle);
+object!(Once, ObjectSpec::without_value(ObjectKind::Once, 0), |this| &this.lock.handle);
+
+/// The words of a once.
+pub(crate) mod words {
+    pub(super) const DONE: usize = 2;
+    pub(crate) const COMPLETED: usize = 3;
+}
+
+pub(super) struct OnceKind;
+
+impl Kind for OnceKind {
+    fn name(&self) -> &'static str {
+        "once"
+    }
+
+    fn footprint(&self, _: &ObjectSpec, _: usize) -> Option<usize> {
+        Some(words::COMPLETED + 1)
+    }
+
+    fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
+        lock::release_dead(object, STATE, participants);
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        let description = lock::describe(object, STATE);
+        let state = match description.holder {
+            _ if object.word(words::DONE).load(Ordering::Acquire) != 0 => "done".to_string(),
+            None => "not done".to_string(),
+            Some(_) => return description,
+        };
+        Description { state, ..description }
+    }
+}

@@ -1,4 +1,15 @@
 //! A lock for one writer or any number of readers, between processes.
+//!
+//! ```text
+//! words
+//!      0  state         the lock
+//!      1  event
+//!      2  committed
+//!      3  writing
+//!     16  readers gone  event
+//!     32  readers       16 bits for each participant
+//!    ...  buffers
+//! ```
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,19 +21,23 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
-use crate::error::SyncError;
-use crate::object::lock::{Handle, Held, ObjectLock};
-use crate::object::member::Local;
-use crate::object::mutex::{LockResult, told};
-use crate::object::object;
-use crate::object::seq_cell::SeqCell;
-use crate::object::table::{ObjectKind, ObjectSpec, STATE, mutex, rw_lock};
+use crate::error::{self, SyncError};
+use crate::object::fairness::wait_for;
+use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords, STATE};
+use crate::object::lock::{self, LockGuard, ObjectLock};
+use crate::object::member::LocalState;
+use crate::object::mutex::words::{BUFFERS, CELL};
+use crate::object::mutex::{LockResult, with_history};
+use crate::object::seq_cell::{self, SeqCell};
+use crate::object::spec::{Buffers, ObjectSpec};
+use crate::object::{Handle, object};
 use crate::raw::event_count::EventCount;
 use crate::raw::reader_counts::{Entry, MAX_READERS, ReaderCounts};
 use crate::raw::robust_lock::History;
+use crate::region::layout::PADDING_WORDS;
 use crate::region::repair::Budget;
 use crate::region::words::Mapped;
-use crate::wait::Timeout;
+use crate::wait::{Timeout, WaitEnd};
 
 /// A lock between processes for one writer or any number of readers, and the value that it protects.
 ///
@@ -48,25 +63,24 @@ use crate::wait::Timeout;
 ///
 /// **Source**: `raw/readers.rs`, `raw/lock.rs`.
 pub struct RwLock<T> {
-    latch: ObjectLock,
-    shared: Arc<Parts<T>>,
+    lock: ObjectLock,
+    inner: Arc<Inner<T>>,
 }
 
-struct Parts<T> {
-    kept: SeqCell<T>,
+struct Inner<T> {
+    cell: SeqCell<T>,
     readers: ReaderCounts<Mapped>,
-    drained: EventCount<Mapped>,
+    readers_gone: EventCount<Mapped>,
 }
 
 impl<T: Pod> RwLock<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let words = ReaderCounts::<Mapped>::words(handle.lanes());
-        let parts = Parts {
-            kept: SeqCell::new(&handle, mutex::CELL),
-            readers: ReaderCounts::new(handle.words(rw_lock::READERS, words)),
-            drained: handle.event(rw_lock::DRAINED),
+        let inner = Inner {
+            cell: SeqCell::new(&handle, CELL),
+            readers: readers(&handle.object()),
+            readers_gone: handle.event(words::READERS_GONE),
         };
-        Self { latch: ObjectLock::new(handle, STATE), shared: Arc::new(parts) }
+        Self { lock: ObjectLock::new(handle, STATE), inner: Arc::new(inner) }
     }
 
     /// Waits until nobody writes or waits to, and reads. A thread that reads already may read once more.
@@ -88,36 +102,35 @@ impl<T: Pod> RwLock<T> {
     }
 
     fn read_until(&self, until: Timeout) -> LockResult<RwLockReadGuard<'_, T>> {
-        let past = self.enter(until)?;
-        // From here on dropping lets go.
-        let inside = Inside { lock: self, thread: PhantomData };
-        let value = self.shared.kept.load_held()?;
-        told(RwLockReadGuard { value, _inside: inside }, past)
+        let history = self.enter(until)?;
+        let token = ReadToken { lock: self, thread: PhantomData };
+        let value = self.inner.cell.load_locked()?;
+        with_history(RwLockReadGuard { value, _token: token }, history)
     }
 
     fn enter(&self, until: Timeout) -> Result<History, SyncError> {
-        self.latch.handle.check_ours()?;
-        let (local, lane) = (self.local()?, self.latch.handle.member.lane());
+        self.lock.handle.check_process()?;
+        let (local, participant) = (self.local(), self.lock.handle.participant);
         let crowded = |_| SyncError::LimitExceeded { count: MAX_READERS + 1, limit: MAX_READERS };
-        if reads(local) {
-            self.shared.readers.mark(lane).map_err(crowded)?;
-            begin(local);
-            return Ok(History { died: false, ..self.latch.lock().past() });
+        if is_reading(local) {
+            self.inner.readers.mark(participant).map_err(crowded)?;
+            enter(local);
+            return Ok(History { died: false, ..self.lock.word().past() });
         }
-        match self.shared.readers.try_enter(lane, self.latch.lock()).map_err(crowded)? {
+        match self.inner.readers.try_enter(participant, self.lock.word()).map_err(crowded)? {
             Entry::Entered => {
-                begin(local);
+                enter(local);
                 return Ok(History::default());
             }
-            Entry::Withdrawn => self.shared.drained.notify(u32::MAX),
+            Entry::Withdrawn => self.inner.readers_gone.notify(u32::MAX),
             Entry::Refused => {}
         }
-        // Somebody writes, wants to, or died: as one more writer in the queue.
-        let held = Held::acquire(&self.latch, until)?;
-        self.shared.readers.mark(lane).map_err(crowded)?;
-        begin(local);
-        // Who reads cannot mend anything, so what there is to know stays for who writes.
-        Ok(held.past)
+        // There is a writer, a waiting one, or one that died: queue as a writer would.
+        let guard = LockGuard::lock(&self.lock, until)?;
+        self.inner.readers.mark(participant).map_err(crowded)?;
+        enter(local);
+        // A reader cannot repair the value, so the next writer learns the same.
+        Ok(guard.history)
     }
 
     /// Waits until nobody else is in, and writes.
@@ -139,96 +152,98 @@ impl<T: Pod> RwLock<T> {
     }
 
     fn write_until(&self, until: Timeout) -> LockResult<RwLockWriteGuard<'_, T>> {
-        let handle = &self.latch.handle;
-        handle.check_ours()?;
-        if reads(self.local()?) {
+        let handle = &self.lock.handle;
+        handle.check_process()?;
+        if is_reading(self.local()) {
             return Err(SyncError::WouldDeadlock.into());
         }
-        let readers = &self.shared.readers;
+        let readers = &self.inner.readers;
         let was_panicking = thread::panicking();
-        let (held, past, value) = Held::acquire_and(&self.latch, until, || {
+        let (guard, history, value) = LockGuard::lock_then(&self.lock, until, || {
             if !readers.is_empty() {
-                // Of one who has read and left meanwhile, or was repaired, there is nothing to say.
-                let still = |lane, stop| {
-                    readers.lanes().any(|reader| reader == lane) && handle.member.ask([lane]) == Some(stop)
-                };
-                let ask = || {
-                    let budget = Budget::until(None);
-                    let some = handle.member.some_of(readers.lanes());
-                    let asked = |lane| Some((lane, handle.member.ask_within([lane], &budget)?));
-                    let mut stops = some.into_iter().filter_map(asked);
-                    stops.find_map(|(lane, stop)| still(lane, stop).then_some(stop))
-                };
-                handle.attempt(&self.shared.drained, until, ask, || Ok(readers.is_empty().then_some(())))?;
+                let are_gone = || Ok(readers.is_empty().then_some(()));
+                wait_for(handle, &self.inner.readers_gone, until, || self.check_readers(), are_gone)?;
             }
-            self.shared.kept.load_held()
+            self.inner.cell.load_locked()
         })?;
-        told(RwLockWriteGuard { lock: self, value, is_dirty: false, was_panicking, held }, past)
+        with_history(RwLockWriteGuard { lock: self, value, is_dirty: false, was_panicking, guard }, history)
     }
 }
 
 impl<T> RwLock<T> {
-    fn local(&self) -> Result<&Local, SyncError> {
-        self.latch.handle.member.local(self.latch.handle.object).ok_or(SyncError::Corrupt)
+    fn local(&self) -> &LocalState {
+        &self.lock.handle.local
     }
 
-    fn leave(&self) {
-        let handle = &self.latch.handle;
-        let Ok(local) = self.local() else { return };
-        end(local);
-        if handle.member.is_from_this_process() && self.shared.readers.leave(handle.member.lane()) {
-            self.shared.drained.notify(u32::MAX);
+    /// Asks the kernel about the readers. Returns why it is of no use to wait for one.
+    fn check_readers(&self) -> Option<WaitEnd> {
+        let (readers, membership) = (&self.inner.readers, &self.lock.handle.membership);
+        let budget = Budget::until(None);
+        membership.sample(readers.lanes()).into_iter().find_map(|reader| {
+            let end = membership.check_liveness_within([reader], &budget)?;
+            // A reader that has left meanwhile, or was repaired, is no reason to stop.
+            let still_reads = readers.lanes().any(|other| other == reader);
+            (still_reads && membership.check_liveness([reader]) == Some(end)).then_some(end)
+        })
+    }
+
+    fn stop_reading(&self) {
+        let handle = &self.lock.handle;
+        exit(self.local());
+        if handle.is_from_this_process() && self.inner.readers.leave(handle.participant) {
+            self.inner.readers_gone.notify(u32::MAX);
         }
     }
 }
 
 thread_local! {
-    /// The locks under which this thread reads, each as often as it does.
+    /// The locks that this thread reads under, each as often as it does.
     static READING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Whether this thread reads there already. (While it ends, and its memory of that is gone: no. So below.)
-fn reads(local: &Local) -> bool {
+/// Whether this thread reads there already. False while its thread-locals are being destroyed; the
+/// other two then do nothing.
+fn is_reading(local: &LocalState) -> bool {
     READING.try_with(|reading| reading.borrow().contains(&local.id)).unwrap_or(false)
 }
 
-fn begin(local: &Local) {
+fn enter(local: &LocalState) {
     let _ = READING.try_with(|reading| reading.borrow_mut().push(local.id));
 }
 
-fn end(local: &Local) {
+fn exit(local: &LocalState) {
     let _ = READING.try_with(|reading| {
         let mut reading = reading.borrow_mut();
-        if let Some(place) = reading.iter().rposition(|&other| other == local.id) {
-            reading.swap_remove(place);
+        if let Some(index) = reading.iter().rposition(|&other| other == local.id) {
+            reading.swap_remove(index);
         }
     });
 }
 
 impl<T> Clone for RwLock<T> {
     fn clone(&self) -> Self {
-        Self { latch: self.latch.clone(), shared: Arc::clone(&self.shared) }
+        Self { lock: self.lock.clone(), inner: Arc::clone(&self.inner) }
     }
 }
 
-object!(RwLock<T>, ObjectSpec::of::<T>(ObjectKind::RwLock, 0), |this| &this.latch.handle);
+object!(RwLock<T>, ObjectSpec::of::<T>(ObjectKind::RwLock, 0), |this| &this.lock.handle);
 
 /// The value of a [`RwLock`], which nobody writes until this is dropped.
 pub struct RwLockReadGuard<'a, T> {
     value: T,
-    _inside: Inside<'a, T>,
+    _token: ReadToken<'a, T>,
 }
 
-/// One reader, until dropped.
-struct Inside<'a, T> {
+/// Stops reading when dropped.
+struct ReadToken<'a, T> {
     lock: &'a RwLock<T>,
     /// The lock is the thread's.
     thread: PhantomData<*const ()>,
 }
 
-impl<T> Drop for Inside<'_, T> {
+impl<T> Drop for ReadToken<'_, T> {
     fn drop(&mut self) {
-        self.lock.leave();
+        self.lock.stop_reading();
     }
 }
 
@@ -253,18 +268,18 @@ pub struct RwLockWriteGuard<'a, T: Pod> {
     value: T,
     is_dirty: bool,
     was_panicking: bool,
-    held: Held<'a>,
+    guard: LockGuard<'a>,
 }
 
 impl<T: Pod> RwLockWriteGuard<'_, T> {
     /// See [`MutexGuard::poison`](crate::sync::MutexGuard::poison).
     pub fn poison(&mut self) {
-        self.held.past.poisoned = true;
+        self.guard.history.poisoned = true;
     }
 
     /// See [`MutexGuard::clear_poison`](crate::sync::MutexGuard::clear_poison).
     pub fn clear_poison(&mut self) {
-        self.held.past.poisoned = false;
+        self.guard.history.poisoned = false;
     }
 
     /// Unlocks, and leaves the value as it was.
@@ -291,9 +306,9 @@ impl<T: Pod> DerefMut for RwLockWriteGuard<'_, T> {
 impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
         let is_unwinding = thread::panicking() && !self.was_panicking;
-        if self.is_dirty && !is_unwinding && self.held.latch.handle.member.is_from_this_process() {
+        if self.is_dirty && !is_unwinding && self.guard.lock.handle.is_from_this_process() {
             // As a mutex's.
-            let _ = self.lock.shared.kept.store(&self.value);
+            let _ = self.lock.inner.cell.store(&self.value);
         }
     }
 }
@@ -301,5 +316,57 @@ impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
 impl<T: Pod + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RwLockWriteGuard").field(&self.value).finish()
+    }
+}
+
+/// The words of a read-write lock. Those of its lock and its value are where a mutex has them.
+pub(crate) mod words {
+    pub(crate) const READERS_GONE: usize = 16;
+    pub(super) const READERS: usize = 32;
+}
+
+fn readers(object: &ObjectWords<'_>) -> ReaderCounts<Mapped> {
+    let length = ReaderCounts::<Mapped>::words(object.participants());
+    ReaderCounts::new(object.words(words::READERS, length))
+}
+
+pub(super) struct RwLockKind;
+
+impl Kind for RwLockKind {
+    fn name(&self) -> &'static str {
+        "read-write lock"
+    }
+
+    fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
+        spec.expect_alignment()?;
+        spec.expect_no_count()
+    }
+
+    fn footprint(&self, spec: &ObjectSpec, participants: usize) -> Option<usize> {
+        self.buffers(spec, participants)?.end()
+    }
+
+    fn buffers(&self, spec: &ObjectSpec, participants: usize) -> Option<Buffers> {
+        let readers = ReaderCounts::<Mapped>::words(participants).next_multiple_of(PADDING_WORDS);
+        Some(Buffers { offset: words::READERS + readers, stride: spec.version_stride(), count: BUFFERS })
+    }
+
+    fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
+        lock::release_dead(object, STATE, participants);
+        let readers = readers(object);
+        for &participant in participants {
+            if readers.clear(participant) {
+                object.event(words::READERS_GONE).wake(u32::MAX);
+            }
+        }
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        let users: Vec<usize> = readers(object).lanes().collect();
+        let mut description = lock::describe(object, STATE);
+        if description.state == lock::FREE && !users.is_empty() {
+            description.state = format!("read by {}", users.len());
+        }
+        Description { value: seq_cell::describe(object, CELL), users, ..description }
     }
 }

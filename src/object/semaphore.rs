@@ -1,13 +1,23 @@
 //! Permits that processes take and give.
+//!
+//! ```text
+//! words
+//!      0  available               of a bounded semaphore: unused
+//!      1  event
+//!      2  multi-permit event
+//!     16  owners                  a word for each permit of a bounded semaphore
+//! ```
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::SyncError;
-use crate::object::lock::Handle;
-use crate::object::object;
-use crate::object::table::{EVENT, MANY, ObjectKind, ObjectSpec, STATE, permits};
+use crate::error::{self, SyncError};
+use crate::object::fairness::{Contended, wait_fairly};
+use crate::object::kind::{Description, ELEMENTS_OFFSET, EVENT, Kind, ObjectKind, ObjectWords, STATE};
+use crate::object::spec::ObjectSpec;
+use crate::object::{Handle, object};
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::pool::Pool;
@@ -15,35 +25,27 @@ use crate::raw::semaphore::{self, MOST};
 use crate::region::words::Mapped;
 use crate::wait::{Timeout, WaitEnd};
 
-/// Looks for permits that other threads move behind us, before they are not there.
-const ROUNDS: u32 = 32;
+/// Scans for this process's permits, which other threads may move behind a scan.
+const MAX_SCANS: u32 = 32;
 
-/// Where those who wait sleep: apart, because a permit may be of no use to one who wants several.
-struct Ears {
+/// What waiters sleep on. Those that want several permits sleep apart: one permit may be of no use to
+/// them. They never set the NO_BARGING bit, which would keep single permits from others.
+struct WaitQueues {
     one: EventCount<Mapped>,
     several: EventCount<Mapped>,
 }
 
-impl Ears {
+impl WaitQueues {
     fn new(handle: &Handle) -> Self {
-        Self { one: handle.event(EVENT), several: handle.event(permits::SEVERAL) }
+        Self { one: handle.event(EVENT), several: handle.event(words::MULTI_PERMIT_EVENT) }
     }
 
-    /// Waits for so many permits, in turn. Who wants several bars nobody, which would keep from others what is of no use to itself.
-    fn wait(
-        &self,
-        handle: &Handle,
-        count: u64,
-        until: Timeout,
-        is_free: impl Fn() -> bool,
-        ask: impl FnMut() -> Option<WaitEnd>,
-        attempt: impl FnMut() -> Result<Option<()>, SyncError>,
-    ) -> Result<(), SyncError> {
-        let ear = if count > 1 { &self.several } else { &self.one };
-        handle.attempt_in_turn(ear, &self.one, until, is_free, ask, attempt)
+    /// What a waiter for `count` permits sleeps on.
+    fn event(&self, count: u64) -> &EventCount<Mapped> {
+        if count > 1 { &self.several } else { &self.one }
     }
 
-    /// So many permits can be taken.
+    /// Call when `count` more permits can be taken.
     #[inline]
     fn notify(&self, count: u32) {
         self.one.notify(count);
@@ -77,13 +79,50 @@ impl Ears {
 #[derive(Clone)]
 pub struct Semaphore {
     handle: Handle,
-    parts: Arc<(semaphore::Semaphore<Mapped>, Ears)>,
+    inner: Arc<SemaphoreInner>,
+}
+
+struct SemaphoreInner {
+    permits: semaphore::Semaphore<Mapped>,
+    queues: WaitQueues,
+}
+
+/// A wait for permits of a semaphore.
+struct SemaphoreWait<'a> {
+    inner: &'a SemaphoreInner,
+    count: u64,
+}
+
+impl Contended for SemaphoreWait<'_> {
+    type Taken = ();
+
+    fn event(&self) -> &EventCount<Mapped> {
+        self.inner.queues.event(self.count)
+    }
+
+    fn fair_event(&self) -> &EventCount<Mapped> {
+        &self.inner.queues.one
+    }
+
+    fn is_free(&self) -> bool {
+        self.inner.permits.available() != Ok(0)
+    }
+
+    fn try_take(&self) -> Result<Option<()>, SyncError> {
+        Ok(self.inner.permits.try_acquire(self.count)?.then_some(()))
+    }
+
+    /// Permits have no owners.
+    fn check_liveness(&self) -> Option<WaitEnd> {
+        None
+    }
 }
 
 impl Semaphore {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let parts = (semaphore::Semaphore::new(handle.word(STATE)), Ears::new(&handle));
-        Self { handle, parts: Arc::new(parts) }
+        let permits = semaphore::Semaphore::new(handle.word(STATE));
+        let inner = SemaphoreInner { permits, queues: WaitQueues::new(&handle) };
+        Self { handle, inner: Arc::new(inner) }
     }
 
     /// Takes so many permits, all at once.
@@ -108,17 +147,16 @@ impl Semaphore {
 
     #[inline]
     fn acquire_until(&self, count: u32, until: Timeout) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
-        let (permits, ears) = &*self.parts;
+        self.handle.check_process()?;
+        let SemaphoreInner { permits, queues } = &*self.inner;
         let count = u64::from(count);
-        if (count == 0 || !ears.no_barging()) && permits.try_acquire(count)? {
+        if (count == 0 || !queues.no_barging()) && permits.try_acquire(count)? {
             return Ok(());
         }
         if count > MOST {
             return Err(SyncError::LimitExceeded { count, limit: MOST });
         }
-        let is_free = || permits.available() != Ok(0);
-        ears.wait(&self.handle, count, until, is_free, || None, || Ok(permits.try_acquire(count)?.then_some(())))
+        wait_fairly(&self.handle, &SemaphoreWait { inner: &self.inner, count }, until)
     }
 
     /// Gives so many permits, whoever took them. A signal handler may do that.
@@ -127,18 +165,18 @@ impl Semaphore {
     /// [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt).
     #[inline]
     pub fn release(&self, count: u32) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
-        let (permits, ears) = &*self.parts;
+        self.handle.check_process()?;
+        let SemaphoreInner { permits, queues } = &*self.inner;
         if !permits.release(count.into())? {
             return Err(SyncError::LimitExceeded { count: permits.available()? + u64::from(count), limit: MOST });
         }
-        ears.notify(count);
+        queues.notify(count);
         Ok(())
     }
 
     /// Permits that can be taken now; others change that at any time.
     pub fn available(&self) -> Result<u32, SyncError> {
-        Ok(self.parts.0.available()? as u32)
+        Ok(self.inner.permits.available()? as u32)
     }
 
     /// Takes one permit, and gives it back when dropped. Else like [`acquire`](Self::acquire).
@@ -154,7 +192,7 @@ impl Semaphore {
     }
 }
 
-object!(Semaphore, ObjectSpec::bare(ObjectKind::Semaphore, 0), |this| &this.handle);
+object!(Semaphore, ObjectSpec::without_value(ObjectKind::Semaphore, 0), |this| &this.handle);
 
 /// A fixed number of permits, each of which the process that took it owns.
 ///
@@ -175,14 +213,50 @@ object!(Semaphore, ObjectSpec::bare(ObjectKind::Semaphore, 0), |this| &this.hand
 #[derive(Clone)]
 pub struct BoundedSemaphore {
     handle: Handle,
-    parts: Arc<(Pool<Mapped>, Ears)>,
+    inner: Arc<BoundedInner>,
+}
+
+struct BoundedInner {
+    permits: Pool<Mapped>,
+    queues: WaitQueues,
+}
+
+/// A wait for permits of a bounded semaphore.
+struct BoundedWait<'a> {
+    semaphore: &'a BoundedSemaphore,
+    count: u64,
+}
+
+impl Contended for BoundedWait<'_> {
+    type Taken = ();
+
+    fn event(&self) -> &EventCount<Mapped> {
+        self.semaphore.inner.queues.event(self.count)
+    }
+
+    fn fair_event(&self) -> &EventCount<Mapped> {
+        &self.semaphore.inner.queues.one
+    }
+
+    fn is_free(&self) -> bool {
+        self.semaphore.inner.permits.taken() < self.semaphore.handle.spec.count
+    }
+
+    fn try_take(&self) -> Result<Option<()>, SyncError> {
+        Ok(self.semaphore.try_take(self.count).then_some(()))
+    }
+
+    /// Whatever one owner's state is, it or another may still return a permit.
+    fn check_liveness(&self) -> Option<WaitEnd> {
+        self.semaphore.handle.membership.check_liveness(self.semaphore.inner.permits.lanes());
+        None
+    }
 }
 
 impl BoundedSemaphore {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let bound = handle.plan.count as usize;
-        let parts = (Pool::new(handle.words(MANY, bound)), Ears::new(&handle));
-        Self { handle, parts: Arc::new(parts) }
+        let inner = BoundedInner { permits: permits(&handle.object()), queues: WaitQueues::new(&handle) };
+        Self { handle, inner: Arc::new(inner) }
     }
 
     /// Takes so many permits, all at once.
@@ -207,82 +281,77 @@ impl BoundedSemaphore {
 
     #[inline]
     fn acquire_until(&self, count: u32, until: Timeout) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
+        self.handle.check_process()?;
         let count = u64::from(count);
-        if (count == 0 || !self.parts.1.no_barging()) && self.take(count) {
+        if (count == 0 || !self.inner.queues.no_barging()) && self.try_take(count) {
             return Ok(());
         }
-        self.acquire_slowly(count, until)
+        self.acquire_slow(count, until)
     }
 
     #[cold]
-    fn acquire_slowly(&self, count: u64, until: Timeout) -> Result<(), SyncError> {
-        let (permits, ears) = &*self.parts;
-        let bound = self.handle.plan.count;
+    fn acquire_slow(&self, count: u64, timeout: Timeout) -> Result<(), SyncError> {
+        let bound = self.handle.spec.count;
         if count > bound {
             return Err(SyncError::LimitExceeded { count, limit: bound });
         }
-        // One who cannot be told dead may still give a permit back; so may the others.
-        let ask = || self.handle.member.ask(permits.lanes()).filter(|_| false);
-        let is_free = || permits.taken() < bound;
-        ears.wait(&self.handle, count, until, is_free, ask, || Ok(self.take(count).then_some(())))
+        wait_fairly(&self.handle, &BoundedWait { semaphore: self, count }, timeout)
     }
 
-    /// Takes all of so many, or none.
+    /// Takes `count` permits, or none.
     #[inline]
-    fn take(&self, count: u64) -> bool {
-        let (permits, ears) = &*self.parts;
-        let (lane, bound) = (self.handle.member.lane(), self.handle.plan.count);
-        let Some(local) = self.handle.member.local(self.handle.object) else { return false };
+    fn try_take(&self, count: u64) -> bool {
+        let BoundedInner { permits, queues } = &*self.inner;
+        let (participant, bound) = (self.handle.participant, self.handle.spec.count);
         if count > 1 && bound.saturating_sub(permits.taken()) < count {
             return false;
         }
         let mut taken = 0;
-        let mut hint = local.hint.load(Ordering::Relaxed); // where to look first
+        let mut hint = self.handle.local.hint.load(Ordering::Relaxed); // where to look first
         while taken < count {
-            let token = permits.take_at(lane, hint).or_else(|| permits.take(lane, 0, bound, hint));
-            let Some(token) = token else { break };
-            hint = token.place;
+            let permit = permits.take_at(participant, hint).or_else(|| permits.take(participant, 0, bound, hint));
+            let Some(permit) = permit else { break };
+            hint = permit.place;
             taken += 1;
         }
         if taken == count {
-            local.hint.store(hint, Ordering::Relaxed); // a hint
+            self.handle.local.hint.store(hint, Ordering::Relaxed); // a hint
             return true;
         }
         if taken > 0 {
-            let _ = self.give(taken);
-            ears.notify(taken as u32);
+            let _ = self.give_back(taken);
+            queues.notify(taken as u32);
         }
         false
     }
 
-    /// Gives back so many of this process's; how many it had.
+    /// Gives back up to `count` permits of this process. Returns how many it had.
     #[inline]
-    fn give(&self, count: u64) -> u64 {
-        let permits = &self.parts.0;
-        let lane = self.handle.member.lane();
-        let hint = self.handle.member.local(self.handle.object).map_or(0, |local| local.hint.load(Ordering::Relaxed));
-        // Where the last one was taken is one of ours, most likely.
-        let first = permits.at(lane, hint).is_some_and(|token| permits.give_back(token));
-        if first && count == 1 { 1 } else { self.give_more(count, u64::from(first)) }
+    fn give_back(&self, count: u64) -> u64 {
+        let permits = &self.inner.permits;
+        let hint = self.handle.local.hint.load(Ordering::Relaxed);
+        // The permit that was taken last is most likely this process's.
+        let first = permits.at(self.handle.participant, hint).is_some_and(|permit| permits.give_back(permit));
+        if first && count == 1 { 1 } else { self.give_back_scan(count, u64::from(first)) }
     }
 
-    /// Whether this process has so many, as far as can be seen while its other threads take and give.
-    fn has(&self, count: usize) -> bool {
-        let lane = self.handle.member.lane();
-        (0..ROUNDS).any(|_| self.parts.0.of(lane).take(count).count() == count)
+    /// Whether this process has `count` permits, as far as that can be seen while its other threads
+    /// take and give back.
+    fn holds(&self, count: usize) -> bool {
+        let own = || self.inner.permits.of(self.handle.participant);
+        (0..MAX_SCANS).any(|_| own().take(count).count() == count)
     }
 
     #[cold]
-    fn give_more(&self, count: u64, mut given: u64) -> u64 {
-        let permits = &self.parts.0;
-        // Other threads take and give meanwhile: what they moved behind us is found by going round.
-        for _ in 0..ROUNDS {
-            for token in permits.of(self.handle.member.lane()) {
+    fn give_back_scan(&self, count: u64, mut given: u64) -> u64 {
+        let permits = &self.inner.permits;
+        // Other threads may move permits behind a scan: the next one finds them.
+        for _ in 0..MAX_SCANS {
+            for permit in permits.of(self.handle.participant) {
                 if given == count {
                     return given;
                 }
-                given += u64::from(permits.give_back(token));
+                given += u64::from(permits.give_back(permit));
             }
         }
         given
@@ -294,27 +363,27 @@ impl BoundedSemaphore {
     /// back (unless threads of this process race for the last ones), [`Forked`](SyncError::Forked).
     #[inline]
     pub fn release(&self, count: u32) -> Result<(), SyncError> {
-        self.handle.check_ours()?;
+        self.handle.check_process()?;
         if count == 0 {
             return Ok(());
         }
         let wanted = u64::from(count);
-        if count > 1 && !self.has(count as usize) {
+        if count > 1 && !self.holds(count as usize) {
             return Err(SyncError::NotOwner);
         }
-        let given = self.give(wanted);
-        self.parts.1.notify(given as u32);
+        let given = self.give_back(wanted);
+        self.inner.queues.notify(given as u32);
         if given == wanted { Ok(()) } else { Err(SyncError::NotOwner) }
     }
 
     /// Permits that can be taken now; others change that at any time.
     pub fn available(&self) -> u32 {
-        self.handle.plan.count.saturating_sub(self.parts.0.taken()) as u32
+        self.handle.spec.count.saturating_sub(self.inner.permits.taken()) as u32
     }
 
     /// All permits.
     pub fn bound(&self) -> u32 {
-        self.handle.plan.count as u32
+        self.handle.spec.count as u32
     }
 
     /// Takes one permit, and gives it back when dropped. Else like [`acquire`](Self::acquire).
@@ -330,7 +399,7 @@ impl BoundedSemaphore {
     }
 }
 
-object!(BoundedSemaphore, ObjectSpec::bare(ObjectKind::BoundedSemaphore, 0), |this| &this.handle);
+object!(BoundedSemaphore, ObjectSpec::without_value(ObjectKind::BoundedSemaphore, 0), |this| &this.handle);
 
 /// One permit, given back when dropped.
 pub struct Permit<'a, S: sealed::Release> {
@@ -366,5 +435,102 @@ impl<S: sealed::Release> Drop for Permit<'_, S> {
 impl<S: sealed::Release> fmt::Debug for Permit<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Permit")
+    }
+}
+
+/// The words of a semaphore.
+pub(crate) mod words {
+    /// For waiters that want more than one permit.
+    pub(crate) const MULTI_PERMIT_EVENT: usize = 2;
+}
+
+/// Permits of a bounded semaphore.
+const MAX_BOUND: u64 = 1 << 16;
+
+pub(super) struct SemaphoreKind;
+
+impl Kind for SemaphoreKind {
+    fn name(&self) -> &'static str {
+        "semaphore"
+    }
+
+    fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
+        spec.expect_no_value()?;
+        if spec.count > MOST { spec.expect_count("number of permits", MOST, "begin with fewer") } else { Ok(()) }
+    }
+
+    fn footprint(&self, _: &ObjectSpec, _: usize) -> Option<usize> {
+        Some(words::MULTI_PERMIT_EVENT + 1)
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        let state = format!("{} permits left", object.word(STATE).load(Ordering::Acquire));
+        Description { state, ..Description::default() }
+    }
+
+    fn type_name(&self, _: &ObjectSpec, count: Option<u64>) -> String {
+        match count {
+            Some(count) => format!("a semaphore that began with {count} permits"),
+            None => "a semaphore".to_string(),
+        }
+    }
+}
+
+/// The owners of a bounded semaphore's permits.
+fn permits(object: &ObjectWords<'_>) -> Pool<Mapped> {
+    Pool::new(object.words(ELEMENTS_OFFSET, object.spec.count as usize))
+}
+
+pub(super) struct BoundedSemaphoreKind;
+
+impl Kind for BoundedSemaphoreKind {
+    fn name(&self) -> &'static str {
+        "bounded semaphore"
+    }
+
+    fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
+        spec.expect_no_value()?;
+        spec.expect_count("number of permits", MAX_BOUND, "give it a permit at least, or use a mutex")
+    }
+
+    fn footprint(&self, spec: &ObjectSpec, _: usize) -> Option<usize> {
+        ELEMENTS_OFFSET.checked_add(spec.count.try_into().ok()?)
+    }
+
+    /// For all participants at once: a pass over the permits of a large semaphore takes long.
+    fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
+        let participants: BTreeSet<usize> = participants.iter().copied().collect();
+        let returned = permits(object).give_back_all(|owner| participants.contains(&owner));
+        if returned > 0 {
+            object.event(EVENT).wake(u32::try_from(returned).unwrap_or(u32::MAX));
+            object.event(words::MULTI_PERMIT_EVENT).wake(u32::MAX);
+        }
+    }
+
+    fn repair_cost(&self, spec: &ObjectSpec, _: usize) -> usize {
+        spec.count as usize
+    }
+
+    fn steps(&self, spec: &ObjectSpec) -> u64 {
+        spec.count
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        let (permits, count) = (permits(object), object.spec.count);
+        let mut users: Vec<usize> = permits.owners().filter(|&owner| owner < object.participants()).collect();
+        users.sort_unstable();
+        let state = format!("{} of {count} permits left", count.saturating_sub(permits.taken()));
+        Description { users, state, ..Description::default() }
+    }
+
+    fn length(&self, spec: &ObjectSpec) -> Option<u64> {
+        Some(spec.count)
+    }
+
+    fn type_name(&self, _: &ObjectSpec, count: Option<u64>) -> String {
+        match count {
+            Some(count) => format!("a bounded semaphore of {count} permits"),
+            None => "a bounded semaphore".to_string(),
+        }
     }
 }

@@ -1,109 +1,118 @@
-//! A value of a plain type in a cell of an object, copied in and out; and what readers do whom a writer laps.
+//! A typed seqlock inside of an object, and how its readers retry.
 
 use std::marker::PhantomData;
 
 use bytemuck::Pod;
 
 use crate::error::SyncError;
-use crate::object::lock::Handle;
-use crate::object::table::Buffers;
-use crate::primitive::{AtomicU64, Ordering, WORD, load_value, load_value_into, spin_loop, store_value};
+use crate::object::Handle;
+use crate::object::kind::ObjectWords;
+use crate::object::spec::{Buffers, ObjectSpec};
+use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value, load_value_into, spin_loop, store_value};
 use crate::raw::seqlock::{CONTROL, SeqLock};
 use crate::region::words::{Word, Words};
 
-/// The words of one cell.
+/// A value of an object.
 pub(crate) struct SeqCell<T> {
     control: Words,
-    buffers: Words,
-    shape: Buffers,
-    content: PhantomData<fn(T) -> T>,
+    versions: Words,
+    buffers: Buffers,
+    value: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Pod> SeqCell<T> {
-    /// The object's cell, with its control words at `control`.
+    /// The object's value, with its control words at `control`.
     pub(crate) fn new(handle: &Handle, control: usize) -> Self {
-        let shape = handle.plan.buffers(handle.lanes());
+        let object = handle.object();
+        let buffers = object.spec.buffers(object.participants());
+        let buffers = buffers.unwrap_or(Buffers { offset: 0, stride: 0, count: 1 });
         Self {
-            control: handle.words(control, CONTROL),
-            buffers: handle.words(shape.at, shape.stride * shape.count),
-            shape,
-            content: PhantomData,
+            control: object.words(control, CONTROL),
+            versions: object.words(buffers.offset, buffers.stride * buffers.count),
+            buffers,
+            value: PhantomData,
         }
     }
 
     #[inline(always)]
-    pub(crate) fn cell(&self) -> Result<SeqLock<'_>, SyncError> {
-        let cell = SeqLock::new(&self.control, &self.buffers, self.shape.stride, self.shape.count as u64);
-        cell.ok_or(SyncError::Corrupt)
+    pub(crate) fn seq_lock(&self) -> Result<SeqLock<'_>, SyncError> {
+        let Buffers { stride, count, .. } = self.buffers;
+        SeqLock::new(&self.control, &self.versions, stride, count as u64).ok_or(SyncError::Corrupt)
     }
 
-    /// The last version and its number; `lapped` runs after each attempt that a writer spoiled.
+    /// The number of the last version.
+    pub(crate) fn version(&self) -> u64 {
+        self.seq_lock().map_or(0, |seq_lock| seq_lock.version())
+    }
+
+    /// Returns the last version and its number. `on_retry` runs after each attempt that a writer
+    /// disturbed.
     #[inline(always)]
-    pub(crate) fn load(&self, lapped: impl FnMut(u32)) -> Result<(T, u64), SyncError> {
+    pub(crate) fn load(&self, on_retry: impl FnMut(u32)) -> Result<(T, u64), SyncError> {
         if size_of::<T>() == 0 {
             return Ok((T::zeroed(), 0));
         }
-        Ok(self.cell()?.read(load_value, lapped)?)
+        Ok(self.seq_lock()?.read(load_value, on_retry)?)
     }
 
-    /// As [`load`](Self::load), in place; says the number.
+    /// Like [`load`](Self::load), but into `value`. Returns the number.
     #[inline]
-    pub(crate) fn load_into(&self, value: &mut T, lapped: impl FnMut(u32)) -> Result<u64, SyncError> {
+    pub(crate) fn load_into(&self, value: &mut T, on_retry: impl FnMut(u32)) -> Result<u64, SyncError> {
         if size_of::<T>() == 0 {
             return Ok(0);
         }
         let copy = |words: &[AtomicU64]| load_value_into(words, value);
-        Ok(self.cell()?.read(copy, lapped)?.1)
+        Ok(self.seq_lock()?.read(copy, on_retry)?.1)
     }
 
-    /// For who holds the right to write: nobody but a hostile one spoils the attempt.
+    /// Returns the last version, for the owner of the lock. Only a hostile peer can disturb that.
     #[inline(always)]
-    pub(crate) fn load_held(&self) -> Result<T, SyncError> {
+    pub(crate) fn load_locked(&self) -> Result<T, SyncError> {
         if size_of::<T>() == 0 {
             return Ok(T::zeroed());
         }
-        self.cell()?.try_read(load_value).map(|(value, _)| value).map_err(|_| SyncError::Corrupt)
+        self.seq_lock()?.try_read(load_value).map(|(value, _)| value).map_err(|_| SyncError::Corrupt)
     }
 
-    /// For who holds the right to write.
+    /// Stores the next version, for the owner of the lock. Returns its number.
     #[inline(always)]
     pub(crate) fn store(&self, value: &T) -> Result<u64, SyncError> {
-        Ok(self.cell()?.write(|words| store_value(words, value)))
+        Ok(self.seq_lock()?.write(|words| store_value(words, value)))
     }
 }
 
 /// A word by which readers ask a writer at full speed for a pause.
 pub(crate) struct BackoffRequest(Word);
 
-/// Attempts that a reader makes before it asks.
-const LAPS: u32 = 8;
+/// Retries of a reader before it asks.
+const RETRIES_BEFORE_REQUEST: u32 = 8;
 
-/// Stores between two looks at whether a reader asks.
-const COURTESY: u64 = 16;
+/// Stores between two looks at the request.
+const CHECK_EVERY: u64 = 16;
 
 impl BackoffRequest {
     pub(crate) fn new(word: Word) -> Self {
         Self(word)
     }
 
-    /// A reader was lapped once more.
+    /// After a reader's attempt that a writer disturbed.
     #[cold]
-    pub(crate) fn lapped(&self, laps: u32) {
-        if laps >= LAPS {
+    pub(crate) fn on_retry(&self, retries: u32) {
+        if retries >= RETRIES_BEFORE_REQUEST {
             self.0.store(1, Ordering::Relaxed); // a request, not an order
         }
         spin_loop();
     }
 
-    /// A writer has stored that version, of so many bytes.
+    /// After a writer's store of that version, of `size` bytes.
     #[inline(always)]
-    pub(crate) fn heed(&self, version: u64, size: usize) {
-        if version.is_multiple_of(COURTESY) && self.0.load(Ordering::Relaxed) != 0 {
+    pub(crate) fn pause_if_requested(&self, version: u64, size: usize) {
+        if version.is_multiple_of(CHECK_EVERY) && self.0.load(Ordering::Relaxed) != 0 {
             self.pause(size);
         }
     }
 
-    /// As long as a reader needs, be it on a far core. Bounded, whoever asks how often.
+    /// Gives a reader on a distant core enough time. It is bounded, so no reader can stop a writer.
     #[cold]
     fn pause(&self, size: usize) {
         self.0.store(0, Ordering::Relaxed);
@@ -111,4 +120,34 @@ impl BackoffRequest {
             spin_loop();
         }
     }
+}
+
+/// Bytes of a value that are shown.
+const SHOWN_BYTES: usize = 32;
+
+/// Shows the value whose control words are at `control`. None: there is none, or it cannot be read.
+pub(super) fn describe(object: &ObjectWords<'_>, control: usize) -> Option<String> {
+    let buffers = object.spec.buffers(object.participants())?;
+    describe_words(object.spec, &object.all(), control, buffers)
+}
+
+/// Like [`describe`], but of a value that lies in these words.
+pub(super) fn describe_words(
+    spec: &ObjectSpec,
+    words: &[AtomicU64],
+    control: usize,
+    buffers: Buffers,
+) -> Option<String> {
+    let size = spec.size as usize;
+    if size == 0 {
+        return None;
+    }
+    let (control, versions) = (words.get(control..)?.get(..CONTROL)?, words.get(buffers.offset..)?);
+    let copy = |words: &[AtomicU64]| {
+        let mut bytes = vec![0; size.min(SHOWN_BYTES)];
+        load_bytes(words, &mut bytes);
+        bytes
+    };
+    let seq_lock = SeqLock::new(control, versions, buffers.stride, buffers.count as u64)?;
+    Some(spec.format_value(&seq_lock.read(copy, |_| {}).ok()?.0))
 }

@@ -1,4 +1,16 @@
 //! A value that any process may load and store whole.
+//!
+//! ```text
+//! words
+//!      0  committed
+//!      1  writing
+//!      2  buffers         of one word each, if the value is no longer
+//!     16  lock state
+//!     17  lock event
+//!     32  changed         event
+//!     33  backoff request
+//!     48  buffers         of longer values
+//! ```
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,11 +18,13 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
-use crate::error::SyncError;
-use crate::object::lock::{Handle, Held, ObjectLock};
-use crate::object::object;
-use crate::object::seq_cell::{BackoffRequest, SeqCell};
-use crate::object::table::{ObjectKind, ObjectSpec, value};
+use crate::error::{self, SyncError};
+use crate::object::fairness::wait_for;
+use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords};
+use crate::object::lock::{self, LockGuard, ObjectLock};
+use crate::object::seq_cell::{self, BackoffRequest, SeqCell};
+use crate::object::spec::{Buffers, ObjectSpec};
+use crate::object::{Handle, object};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::History;
@@ -32,27 +46,27 @@ use crate::wait::Timeout;
 ///
 /// **Source**: four buffers and a version, after Boehm's seqlock, see `raw/cell.rs`; the writers' lock: `raw/lock.rs`.
 pub struct Value<T> {
-    latch: ObjectLock,
-    shared: Arc<Parts<T>>,
+    lock: ObjectLock,
+    inner: Arc<Inner<T>>,
     /// The version that this handle loaded, stored or waited for last.
     seen: AtomicU64,
 }
 
-struct Parts<T> {
-    kept: SeqCell<T>,
-    news: EventCount<Mapped>,
-    plea: BackoffRequest,
+struct Inner<T> {
+    cell: SeqCell<T>,
+    changed: EventCount<Mapped>,
+    backoff: BackoffRequest,
 }
 
 impl<T: Pod> Value<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
-        let parts = Parts {
-            kept: SeqCell::new(&handle, 0),
-            news: handle.event(value::NEWS),
-            plea: BackoffRequest::new(handle.word(value::PLEA)),
+        let inner = Inner {
+            cell: SeqCell::new(&handle, 0),
+            changed: handle.event(words::CHANGED),
+            backoff: BackoffRequest::new(handle.word(words::BACKOFF)),
         };
-        let seen = parts.kept.cell().map_or(0, |cell| cell.version());
-        Self { latch: ObjectLock::new(handle, value::LOCK), shared: Arc::new(parts), seen: AtomicU64::new(seen) }
+        let seen = AtomicU64::new(inner.cell.version());
+        Self { lock: ObjectLock::new(handle, words::LOCK), inner: Arc::new(inner), seen }
     }
 
     /// The value that was stored last.
@@ -61,7 +75,7 @@ impl<T: Pod> Value<T> {
     /// pause. **Errors**: [`Corrupt`](SyncError::Corrupt).
     #[inline(always)]
     pub fn load(&self) -> Result<T, SyncError> {
-        let (value, version) = self.shared.load()?;
+        let (value, version) = self.inner.load()?;
         self.seen.store(version, Ordering::Relaxed); // private
         Ok(value)
     }
@@ -77,7 +91,7 @@ impl<T: Pod> Value<T> {
     /// ```
     #[inline]
     pub fn load_into(&self, value: &mut T) -> Result<(), SyncError> {
-        let version = self.shared.kept.load_into(value, |laps| self.shared.plea.lapped(laps))?;
+        let version = self.inner.cell.load_into(value, |retries| self.inner.backoff.on_retry(retries))?;
         self.seen.store(version, Ordering::Relaxed); // private
         Ok(())
     }
@@ -107,11 +121,11 @@ impl<T: Pod> Value<T> {
     #[inline]
     fn store_until(&self, value: &T, until: Timeout) -> Result<(), SyncError> {
         let version = {
-            let _held = self.hold(until)?;
-            self.shared.store(value)?
+            let _guard = self.lock(until)?;
+            self.inner.store(value)?
         };
         self.seen.store(version, Ordering::Relaxed); // private
-        self.shared.tell();
+        self.inner.notify_changed();
         Ok(())
     }
 
@@ -139,20 +153,20 @@ impl<T: Pod> Value<T> {
     }
 
     fn update_until(&self, change: impl FnOnce(&mut T), until: Timeout) -> Result<T, SyncError> {
-        let held = self.hold(until)?;
-        let mut value = self.shared.kept.load_held()?;
+        let guard = self.lock(until)?;
+        let mut value = self.inner.cell.load_locked()?;
         change(&mut value);
-        self.latch.handle.check_ours()?; // `change` may have forked
-        let version = self.shared.store(&value)?;
-        drop(held);
+        self.lock.handle.check_process()?; // `change` may have forked
+        let version = self.inner.store(&value)?;
+        drop(guard);
         self.seen.store(version, Ordering::Relaxed); // private
-        self.shared.tell();
+        self.inner.notify_changed();
         Ok(value)
     }
 
     /// How often the value was stored, since it was made.
     pub fn version(&self) -> u64 {
-        self.shared.kept.cell().map_or(0, |cell| cell.version())
+        self.inner.cell.version()
     }
 
     /// Waits until the value is another version than the one that this handle last loaded, stored or waited for, and loads it. A new
@@ -171,16 +185,12 @@ impl<T: Pod> Value<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait_for_change(&self, timeout: Duration) -> Result<T, SyncError> {
-        let handle = &self.latch.handle;
-        handle.check_ours()?;
+        let handle = &self.lock.handle;
+        handle.check_process()?;
         let seen = self.seen.load(Ordering::Relaxed);
         // Nobody in particular is waited for, so nobody's death matters.
-        handle.attempt(
-            &self.shared.news,
-            Timeout::after(timeout),
-            || None,
-            || Ok((self.shared.kept.cell()?.version() != seen).then_some(())),
-        )?;
+        let has_changed = || Ok((self.inner.cell.version() != seen).then_some(()));
+        wait_for(handle, &self.inner.changed, Timeout::after(timeout), || None, has_changed)?;
         self.load()
     }
 
@@ -188,38 +198,38 @@ impl<T: Pod> Value<T> {
     ///
     /// **Blocking** and **Errors**: as [`store`](Self::store).
     pub fn writer(&self) -> Result<ValueWriter<'_, T>, SyncError> {
-        Ok(ValueWriter { value: self, held: self.hold(Timeout::NEVER)? })
+        Ok(ValueWriter { value: self, guard: self.lock(Timeout::NEVER)? })
     }
 
     /// Like [`writer`](Self::writer), but never waits: [`WouldBlock`](SyncError::WouldBlock).
     pub fn try_writer(&self) -> Result<ValueWriter<'_, T>, SyncError> {
-        Ok(ValueWriter { value: self, held: self.hold(Timeout::NonBlocking)? })
+        Ok(ValueWriter { value: self, guard: self.lock(Timeout::NonBlocking)? })
     }
 
     #[inline]
-    fn hold(&self, until: Timeout) -> Result<Held<'_>, SyncError> {
-        let mut held = Held::acquire(&self.latch, until)?;
-        held.past = History::default(); // whoever died left a whole value
-        Ok(held)
+    fn lock(&self, timeout: Timeout) -> Result<LockGuard<'_>, SyncError> {
+        let mut guard = LockGuard::lock(&self.lock, timeout)?;
+        guard.history = History::default(); // a writer that died left a whole value
+        Ok(guard)
     }
 }
 
-impl<T: Pod> Parts<T> {
+impl<T: Pod> Inner<T> {
     #[inline(always)]
     fn load(&self) -> Result<(T, u64), SyncError> {
-        self.kept.load(|laps| self.plea.lapped(laps))
+        self.cell.load(|retries| self.backoff.on_retry(retries))
     }
 
     #[inline(always)]
     fn store(&self, value: &T) -> Result<u64, SyncError> {
-        let version = self.kept.store(value)?;
-        self.plea.heed(version, size_of::<T>());
+        let version = self.cell.store(value)?;
+        self.backoff.pause_if_requested(version, size_of::<T>());
         Ok(version)
     }
 
     #[inline]
-    fn tell(&self) {
-        self.news.notify(u32::MAX);
+    fn notify_changed(&self) {
+        self.changed.notify(u32::MAX);
     }
 }
 
@@ -227,18 +237,18 @@ impl<T: Pod> Parts<T> {
 impl<T> Clone for Value<T> {
     fn clone(&self) -> Self {
         let seen = AtomicU64::new(self.seen.load(Ordering::Relaxed));
-        Self { latch: self.latch.clone(), shared: Arc::clone(&self.shared), seen }
+        Self { lock: self.lock.clone(), inner: Arc::clone(&self.inner), seen }
     }
 }
 
-object!(Value<T>, ObjectSpec::of::<T>(ObjectKind::Value, 0), |this| &this.latch.handle);
+object!(Value<T>, ObjectSpec::of::<T>(ObjectKind::Value, 0), |this| &this.lock.handle);
 
 /// The only writer of a [`Value`], until dropped.
 ///
 /// If its process dies, the next writer takes over; the value stays as last stored.
 pub struct ValueWriter<'a, T> {
     value: &'a Value<T>,
-    held: Held<'a>,
+    guard: LockGuard<'a>,
 }
 
 impl<T: Pod> ValueWriter<'_, T> {
@@ -248,16 +258,16 @@ impl<T: Pod> ValueWriter<'_, T> {
     /// [`Corrupt`](SyncError::Corrupt).
     #[inline]
     pub fn store(&mut self, value: &T) -> Result<(), SyncError> {
-        self.held.latch.handle.check_ours()?;
-        let version = self.value.shared.store(value)?;
+        self.guard.lock.handle.check_process()?;
+        let version = self.value.inner.store(value)?;
         self.value.seen.store(version, Ordering::Relaxed); // private
-        self.value.shared.tell();
+        self.value.inner.notify_changed();
         Ok(())
     }
 
     /// Changes the value; what it became.
     pub fn update(&mut self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
-        let mut value = self.value.shared.kept.load_held()?;
+        let mut value = self.value.inner.cell.load_locked()?;
         change(&mut value);
         self.store(&value)?;
         Ok(value)
@@ -266,6 +276,50 @@ impl<T: Pod> ValueWriter<'_, T> {
 
 impl<T> fmt::Debug for ValueWriter<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ValueWriter").field("handle", &self.held.latch.handle).finish()
+        f.debug_struct("ValueWriter").field("handle", &self.guard.lock.handle).finish()
+    }
+}
+
+/// The words of a value.
+pub(crate) mod words {
+    pub(crate) const LOCK: usize = 16;
+    pub(crate) const CHANGED: usize = 32;
+    pub(crate) const BACKOFF: usize = 33;
+    pub(super) const SHORT_BUFFERS_OFFSET: usize = crate::raw::seqlock::CONTROL;
+    pub(super) const BUFFERS_OFFSET: usize = 48;
+    pub(super) const BUFFERS: usize = 4;
+}
+
+const _: () =
+    assert!(words::SHORT_BUFFERS_OFFSET + words::BUFFERS <= words::LOCK && words::BACKOFF < words::BUFFERS_OFFSET);
+
+pub(super) struct ValueKind;
+
+impl Kind for ValueKind {
+    fn name(&self) -> &'static str {
+        "value"
+    }
+
+    fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
+        spec.expect_value()?;
+        spec.expect_no_count()
+    }
+
+    fn footprint(&self, spec: &ObjectSpec, participants: usize) -> Option<usize> {
+        Some(self.buffers(spec, participants)?.end()?.max(words::BUFFERS_OFFSET))
+    }
+
+    fn buffers(&self, spec: &ObjectSpec, _: usize) -> Option<Buffers> {
+        let is_short = spec.value_words() <= 1;
+        let offset = if is_short { words::SHORT_BUFFERS_OFFSET } else { words::BUFFERS_OFFSET };
+        Some(Buffers { offset, stride: spec.version_stride(), count: words::BUFFERS })
+    }
+
+    fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
+        lock::release_dead(object, words::LOCK, participants);
+    }
+
+    fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        Description { value: seq_cell::describe(object, 0), ..lock::describe(object, words::LOCK) }
     }
 }
