@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! words
-//!      0  lock state
-//!      1  lock event
+//!      0  state            the lock
+//!      1  event
 //!      2  backoff request
 //!     16  elements         side by side, or a seqlock each: committed, writing, two buffers
 //! ```
