@@ -63,6 +63,7 @@ const KINDS: [(ObjectKind, &dyn Kind); 13] = [
     (ObjectKind::Queue, &nested_queue::QueueKind),
 ];
 
+#[expect(clippy::indexing_slicing, reason = "while compiling")]
 const _: () = {
     let mut index = 0;
     while index < KINDS.len() {
@@ -83,11 +84,13 @@ impl ObjectKind {
     }
 
     /// What is particular to this kind.
+    #[expect(clippy::indexing_slicing, reason = "KINDS has every kind, as just asserted")]
     pub(crate) fn functions(self) -> &'static dyn Kind {
         KINDS[self as usize - 1].1
     }
 
     /// All kinds there are.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn all() -> impl ExactSizeIterator<Item = Self> {
         KINDS.iter().map(|(kind, _)| *kind)
     }

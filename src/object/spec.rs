@@ -190,7 +190,9 @@ pub(crate) fn tag_of<T: ?Sized + 'static>() -> [u8; 8] {
     let known = known!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64 u128 i128);
     let mut tag = [0; 8];
     if let Some((_, name)) = known.iter().find(|(id, _)| *id == TypeId::of::<T>()) {
-        tag[..name.len()].copy_from_slice(name.as_bytes());
+        for (byte, letter) in tag.iter_mut().zip(name.bytes()) {
+            *byte = letter;
+        }
     }
     tag
 }

@@ -201,9 +201,9 @@ impl Entry {
         row[entry::OFFSET] = self.start as u64;
         row[entry::WORDS] = self.length as u64;
         for (word, bytes) in row[entry::NAME..].iter_mut().zip(self.name.as_bytes().chunks(WORD)) {
-            let mut padded = [0; WORD];
-            padded[..bytes.len()].copy_from_slice(bytes);
-            *word = u64::from_le_bytes(padded);
+            for (&byte, shift) in bytes.iter().zip((0..).step_by(8)) {
+                *word |= u64::from(byte) << shift;
+            }
         }
         row
     }
