@@ -290,7 +290,7 @@ fn role_name(region: &Region, index: usize) -> &'static str {
 
 fn queue_info(queue: QueueState<'_>) -> QueueInfo {
     let (words, pool) = (queue.ring_words(), PayloadPool::new(queue.region, 0));
-    let count = |index| queue.word(index).load(Ordering::Acquire);
+    let count = |index| queue.word(index).load(Ordering::Acquire); // edge: snapshot
     QueueInfo {
         max_participants: queue.layout.participants() as u64,
         senders: queue.role_status(Role::Sender),
@@ -310,7 +310,7 @@ fn ring_info(region: &Region, pipe: &PipeLayout, index: usize) -> RingInfo {
         ElementType::Value { .. } => 1,
     };
     let at = PipeLayout::ring(index);
-    let head = region.word(at + ring::HEAD).load(Ordering::Acquire);
+    let head = region.word(at + ring::HEAD).load(Ordering::Acquire); // edge: snapshot
     let tail = region.word(at + ring::TAIL).load(Ordering::Acquire);
     // Both change meanwhile, and either may be invalid: a snapshot, not a promise.
     let queued = tail.wrapping_sub(head).saturating_mul(unit).min(pipe.capacity);

@@ -107,7 +107,7 @@ impl<T: Pod> Array<T> {
         match Self::PER_WORD {
             Some(per_word) => {
                 let word = self.elements.get(index / per_word).ok_or(SyncError::Corrupt)?;
-                let bytes = word.load(Ordering::Acquire).to_ne_bytes();
+                let bytes = word.load(Ordering::Acquire).to_ne_bytes(); // edge: array-element
                 let part = bytes.get(index % per_word * size_of::<T>()..).and_then(|rest| rest.get(..size_of::<T>()));
                 Ok(bytemuck::pod_read_unaligned(part.ok_or(SyncError::Corrupt)?))
             }
@@ -149,7 +149,7 @@ impl<T: Pod> Array<T> {
         match Self::PER_WORD {
             Some(1) => {
                 let word = self.elements.get(index).ok_or(SyncError::Corrupt)?;
-                word.store(value_bits(value), Ordering::Release);
+                word.store(value_bits(value), Ordering::Release); // edge: array-element
             }
             Some(per_word) => {
                 let word = self.elements.get(index / per_word).ok_or(SyncError::Corrupt)?;
@@ -188,7 +188,7 @@ impl<T: Pod> Array<T> {
         for (word, part) in words.iter().zip(body.chunks_exact(per_word)) {
             let mut bytes = [0; WORD];
             bytes.copy_from_slice(bytemuck::cast_slice(part));
-            word.store(u64::from_ne_bytes(bytes), Ordering::Release);
+            word.store(u64::from_ne_bytes(bytes), Ordering::Release); // edge: array-element
         }
         let after = start + head.len() + body.len();
         (after..).zip(tail).try_for_each(|(index, value)| self.write_element(index, value))
@@ -211,6 +211,7 @@ impl<T: Pod> Array<T> {
             let words = self.elements.get(index / per_word..).unwrap_or_default();
             let (body, tail) = more.split_at_mut_checked(more.len() / per_word * per_word).ok_or(SyncError::Corrupt)?;
             for (part, word) in body.chunks_exact_mut(per_word).zip(words) {
+                // edge: array-element
                 bytemuck::cast_slice_mut(part).copy_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());
             }
             index += body.len();
@@ -289,6 +290,7 @@ fn value_bits<T: Pod>(value: &T) -> u64 {
 /// Replaces one of several elements in a word.
 fn write_subword<T: Pod>(word: &AtomicU64, part: usize, value: &T) {
     let start = part * size_of::<T>();
+    // edge: array-element
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |seen| {
         let mut bytes = seen.to_ne_bytes();
         bytes.get_mut(start..start + size_of::<T>())?.copy_from_slice(bytemuck::bytes_of(value));

@@ -69,12 +69,12 @@ macro_rules! integers {
             // The upper bits of a short one count along, and are of no interest.
             #[inline]
             fn fetch_add(word: &Word, delta: Self) -> Self {
-                word.fetch_add(delta as u64, Ordering::SeqCst) as Self
+                word.fetch_add(delta as u64, Ordering::SeqCst) as Self // edge: atomic-value
             }
 
             #[inline]
             fn fetch_sub(word: &Word, delta: Self) -> Self {
-                word.fetch_sub(delta as u64, Ordering::SeqCst) as Self
+                word.fetch_sub(delta as u64, Ordering::SeqCst) as Self // edge: atomic-value
             }
         }
 
@@ -114,10 +114,11 @@ floats!(f32 f64);
 /// Replaces the number by what `update` returns, until no other process interferes. Returns the one
 /// before, as an error if `update` returned None.
 fn update_bits<T: Bits + Copy>(word: &Word, mut update: impl FnMut(T) -> Option<T>) -> Result<T, T> {
-    let mut seen = word.load(Ordering::SeqCst);
+    let mut seen = word.load(Ordering::SeqCst); // edge: atomic-value
     loop {
         let before = T::from_bits(seen);
         let after = update(before).ok_or(before)?;
+        // edge: atomic-value
         match word.compare_exchange_weak(seen, after.to_bits(), Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => return Ok(before),
             Err(now) => seen = now,
@@ -129,19 +130,19 @@ impl<T: Number> AtomicValue<T> {
     /// The number.
     #[inline]
     pub fn load(&self) -> T {
-        T::from_bits(self.word.load(Ordering::SeqCst))
+        T::from_bits(self.word.load(Ordering::SeqCst)) // edge: atomic-value
     }
 
     /// Replaces it.
     #[inline]
     pub fn store(&self, value: T) {
-        self.word.store(value.to_bits(), Ordering::SeqCst);
+        self.word.store(value.to_bits(), Ordering::SeqCst); // edge: atomic-value
     }
 
     /// Replaces it; the one before.
     #[inline]
     pub fn swap(&self, value: T) -> T {
-        T::from_bits(self.word.swap(value.to_bits(), Ordering::SeqCst))
+        T::from_bits(self.word.swap(value.to_bits(), Ordering::SeqCst)) // edge: atomic-value
     }
 
     /// Replaces it if it is `current`, bit by bit (so a NaN may match, and zeros of two signs do not). The one before, as an error if it was
@@ -185,19 +186,19 @@ impl<T: Integer> AtomicValue<T> {
     /// Keeps the bits that `mask` has, too; the one before.
     #[inline]
     pub fn fetch_and(&self, mask: T) -> T {
-        T::from_bits(self.word.fetch_and(mask.to_bits(), Ordering::SeqCst))
+        T::from_bits(self.word.fetch_and(mask.to_bits(), Ordering::SeqCst)) // edge: atomic-value
     }
 
     /// Sets the bits that `mask` has; the one before.
     #[inline]
     pub fn fetch_or(&self, mask: T) -> T {
-        T::from_bits(self.word.fetch_or(mask.to_bits(), Ordering::SeqCst))
+        T::from_bits(self.word.fetch_or(mask.to_bits(), Ordering::SeqCst)) // edge: atomic-value
     }
 
     /// Turns over the bits that `mask` has; the one before.
     #[inline]
     pub fn fetch_xor(&self, mask: T) -> T {
-        T::from_bits(self.word.fetch_xor(mask.to_bits(), Ordering::SeqCst))
+        T::from_bits(self.word.fetch_xor(mask.to_bits(), Ordering::SeqCst)) // edge: atomic-value
     }
 }
 

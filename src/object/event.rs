@@ -55,7 +55,7 @@ impl Event {
     /// Whether it is set.
     #[inline]
     pub fn is_set(&self) -> bool {
-        self.inner.flag.load(Ordering::Acquire) != 0
+        self.inner.flag.load(Ordering::Acquire) != 0 // edge: event-flag
     }
 
     /// Sets it, and wakes all who wait. A signal handler may do that.
@@ -64,7 +64,7 @@ impl Event {
     #[inline]
     pub fn set(&self) -> Result<(), SyncError> {
         self.handle.check_process()?;
-        self.inner.flag.store(1, Ordering::Release);
+        self.inner.flag.store(1, Ordering::Release); // edge: event-flag
         self.inner.event.notify(u32::MAX);
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Event {
     #[inline]
     pub fn clear(&self) -> Result<(), SyncError> {
         self.handle.check_process()?;
-        self.inner.flag.store(0, Ordering::Release);
+        self.inner.flag.store(0, Ordering::Release); // edge: event-flag
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl Kind for EventKind {
     }
 
     fn describe(&self, object: &ObjectWords<'_>) -> Description {
-        let is_set = object.word(STATE).load(Ordering::Acquire) != 0;
+        let is_set = object.word(STATE).load(Ordering::Acquire) != 0; // edge: snapshot
         let state = if is_set { "set" } else { "clear" }.to_string();
         Description { state, ..Description::default() }
     }

@@ -1,10 +1,10 @@
-//! Waiting for an object, and who gets it first.
+//! Waiting for an object, and which waiter gets it first.
 //!
-//! Newcomers may take what is free before those that wait (barging), which is fast. But when a waiter
-//! has waited for [`MAX_BARGING`], it sets the NO_BARGING bit of the event: newcomers then let waiters
-//! go first. The first success clears the bit, and so does a waiter that has set it and gives up. A
-//! waiter that sleeps is in the kernel's queue, which is first-in, first-out. A waiter that polls
-//! would beat all sleepers, so one that has set the bit lets them go first once.
+//! Newcomers may take what is free before those that wait (barging), which is fast. But when a
+//! waiter has waited for [`MAX_BARGING`], it sets the NO_BARGING bit of the event: newcomers then let
+//! waiters go first. The first success clears the bit, and so does a waiter that has set it and gives
+//! up. A waiter that sleeps is in the kernel's queue, which is first-in, first-out. A waiter that
+//! polls would beat all sleepers, so one that has set the bit lets them go first once.
 //!
 //! So no waiter starves. A waiter that was killed or stopped with the bit set delays the others by
 //! MAX_BARGING, and calls that wait for less than that by LIVENESS_INTERVAL.
@@ -21,9 +21,9 @@
 //! | Yielding | set | free | after MAX_BARGING | Yielding |
 //! | Queued | | | yes | Queued |
 //!
-//! Any state becomes Queued by a sleep on the event, and for the last attempt of a call that was too
-//! short for that, once in LIVENESS_INTERVAL. A wait that has set the bit itself tries, too, as soon
-//! as it has yielded, or if nobody sleeps.
+//! Any state becomes Queued by a sleep on the event, and for the last attempt of a call that was
+//! too short for that, once in LIVENESS_INTERVAL. A wait that has set the bit itself also tries as
+//! soon as it has yielded, or if nobody sleeps.
 
 use std::cell::Cell;
 use std::ptr;
@@ -43,7 +43,7 @@ const MAX_BARGING: Duration = Duration::from_millis(1);
 /// Spins after a failed attempt, at most.
 const MAX_SPINS: u32 = 32;
 
-/// Something that only so many can have at a time.
+/// Something that a limited number of callers can have at a time.
 pub(crate) trait Contended {
     type Taken;
 
@@ -58,7 +58,8 @@ pub(crate) trait Contended {
 
     fn try_take(&self) -> Result<Option<Self::Taken>, SyncError>;
 
-    /// Asks the kernel about the processes that have it. Returns why waiting is of no use, if it is not.
+    /// Asks the kernel about the processes that have it. Returns an end if waiting for them is of no
+    /// use.
     fn check_liveness(&self) -> Option<WaitEnd>;
 }
 

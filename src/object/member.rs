@@ -1,7 +1,8 @@
 //! This process in a namespace. It takes part once, however many handles it has.
 //!
 //! Crash, by step
-//! - join: as in region/lifecycle.rs. A process that joins holds nothing, so there is no more to it.
+//! - join: as in region/lifecycle.rs. A process that joins holds nothing, so there is no more to
+//!   it.
 //! - leave: (ns-leave-1) what guards that were forgotten hold is released, as after a death,
 //!   (ns-leave-2) LEFT, then as in region/lifecycle.rs.
 
@@ -20,9 +21,9 @@ use crate::region::lifecycle::{LifecycleHooks, Registration};
 use crate::region::participant::{LEAVING, ParticipantStatus};
 use crate::region::process_exit::LeaveAtExit;
 use crate::region::repair::{Budget, MAX_CHECKS, RepairScan};
+use crate::sys;
 use crate::sys::fork::{ForkSafe, Generation};
 use crate::sys::memory::FileId;
-use crate::sys::{self};
 use crate::wait::{LIVENESS_INTERVAL, WaitEnd};
 
 /// This process in a namespace.
@@ -32,8 +33,8 @@ pub(crate) struct Membership {
     generation: Generation,
     table: Table,
     locals: Vec<Arc<LocalState>>,
-    /// A pass that did not fit into one call. The kernel's lock is the process's, so this also keeps
-    /// its threads from repairing at the same time.
+    /// A pass that did not fit into one call. The kernel's lock is the whole process's, so this also
+    /// keeps its threads from repairing at the same time.
     repair: Mutex<RepairPass>,
     /// Where the next liveness checks begin, if there are too many for one call.
     next_check: AtomicU64,
@@ -185,7 +186,7 @@ impl Membership {
     }
 
     /// Asks the kernel about participants that a call waits for, of many about some. Repairs what
-    /// the dead ones left. Returns why it is of no use to wait for them, if it is not.
+    /// the dead ones left. Returns an end if waiting for them is of no use.
     pub(crate) fn check_liveness(&self, participants: impl IntoIterator<Item = usize>) -> Option<WaitEnd> {
         self.check_liveness_within(self.sample(participants), &Budget::until(None))
     }

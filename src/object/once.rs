@@ -57,7 +57,7 @@ impl Once {
     /// Whether it is done; then what was done is visible.
     #[inline]
     pub fn is_completed(&self) -> bool {
-        self.inner.done.load(Ordering::Acquire) != 0
+        self.inner.done.load(Ordering::Acquire) != 0 // edge: once-done
     }
 
     /// Does it, or waits until another has.
@@ -77,7 +77,7 @@ impl Once {
         if !self.is_completed() {
             action();
             self.lock.handle.check_process()?; // it may have forked
-            self.inner.done.store(1, Ordering::Release);
+            self.inner.done.store(1, Ordering::Release); // edge: once-done
             drop(guard);
             self.inner.completed.notify(u32::MAX);
         }
@@ -129,6 +129,7 @@ impl Kind for OnceKind {
     fn describe(&self, object: &ObjectWords<'_>) -> Description {
         let description = lock::describe(object, STATE);
         let state = match description.holder {
+            // edge: snapshot
             _ if object.word(words::DONE).load(Ordering::Acquire) != 0 => "done".to_string(),
             None => "not done".to_string(),
             Some(_) => return description,

@@ -60,15 +60,15 @@ impl Repair<'_> {
         RepairOutcome { repaired, scanned }
     }
 
-    /// Resumes a pass, or begins one for `dead` if it is finished. Returns how many participants can
-    /// be joined again.
+    /// Resumes a pass, or begins one for `dead` if it is finished. Returns how many participants
+    /// can be joined again.
     pub(super) fn resume(self, pass: &mut RepairPass, dead: &[usize], budget: &Budget) -> usize {
         if dead.is_empty() && pass.is_finished() {
             return 0;
         }
         let participants = self.region.participants();
         let Some(_lock) = participants.try_lock_repair() else { return 0 };
-        // Under the lock: another process may have repaired them before, and others may have joined.
+        // Under the lock: another process may have repaired them, and others may have joined.
         pass.dead.retain(|&(index, joins)| participants.is_occupied(index) && participants.joins(index) == joins);
         if pass.is_finished() {
             let still_dead = dead.iter().filter(|&&index| participants.is_dead(index, None));

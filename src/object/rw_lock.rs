@@ -175,7 +175,7 @@ impl<T> RwLock<T> {
         &self.lock.handle.local
     }
 
-    /// Asks the kernel about the readers. Returns why it is of no use to wait for one.
+    /// Asks the kernel about the readers. Returns an end if waiting for one is of no use.
     fn check_readers(&self) -> Option<WaitEnd> {
         let (readers, membership) = (&self.inner.readers, &self.lock.handle.membership);
         let budget = Budget::until(None);

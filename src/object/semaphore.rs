@@ -464,6 +464,7 @@ impl Kind for SemaphoreKind {
     }
 
     fn describe(&self, object: &ObjectWords<'_>) -> Description {
+        // edge: snapshot
         let state = format!("{} permits left", object.word(STATE).load(Ordering::Acquire));
         Description { state, ..Description::default() }
     }
