@@ -175,7 +175,7 @@ impl Handle {
 
     #[inline(always)]
     pub(crate) fn check_process(&self) -> Result<(), SyncError> {
-        if self.is_from_this_process() { Ok(()) } else { Err(SyncError::Forked) }
+        if self.generation.is_current() { Ok(()) } else { Err(SyncError::Forked) }
     }
 }
 

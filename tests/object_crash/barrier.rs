@@ -10,7 +10,7 @@ use crate::support::until;
 use crate::sweep::SweepCounts;
 use crate::sweeps::{sweep_beside_sleeper, sweep_object_first};
 
-/// raw/barrier.rs M1, M2.
+/// raw/barrier.rs ns-barrier-1, -2.
 fn sweep_wait_as_first(calls: usize, patience: Duration) -> SweepCounts {
     sweep_object_first(
         calls,

@@ -4,7 +4,7 @@ use crate::common::{WAIT_CALLS, within_a_second};
 use crate::objects::{slots_of, slots_work};
 use crate::sweeps::{sweep_beside_sleeper, sweep_object, sweep_wait};
 
-/// raw/pool.rs B1, B4: all permits return.
+/// raw/pool.rs ns-permit-1, -4: all permits return.
 #[test]
 fn bounded_semaphore_holder_killed_permits_return() {
     let swept = sweep_object(

@@ -15,7 +15,7 @@ use crate::support::{TestDir, alone, fork, until};
 use crate::sweep::{NAME, nested_guard, sweep};
 use crate::sweeps::{sweep_beside_sleeper, sweep_object, sweep_wait};
 
-/// raw/robust_lock.rs K1 to K3, raw/seqlock.rs V1, V2.
+/// raw/robust_lock.rs ns-lock-1 to -3, raw/seqlock.rs ns-value-1, -2.
 #[test]
 fn mutex_change_killed_next_lock_reports_owner_died() {
     let swept = sweep_object(
@@ -165,7 +165,7 @@ fn mutex_wait_killed_lock_is_free_for_others() {
     swept.covers(WAIT_CALLS, 2);
 }
 
-/// object/lock.rs: a killed waiter has set the no-barging bit; a newcomer that it holds back is
+/// object/fairness.rs: a killed waiter has set the no-barging bit; a newcomer that it holds back is
 /// killed, too.
 #[test]
 fn mutex_lock_with_stale_no_barging_bit_killed_lock_is_free_for_others() {

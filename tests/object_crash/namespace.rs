@@ -49,8 +49,8 @@ fn namespace_join_killed_participant_is_replaced() {
     swept.covers(16, 6);
 }
 
-/// object/member.rs L1, L2: what forgotten guards hold is released when their process leaves, or on
-/// its behalf if it dies.
+/// object/member.rs ns-leave-1, -2: what forgotten guards hold is released when their process
+/// leaves, or on its behalf if it dies.
 #[test]
 fn namespace_leave_with_forgotten_guards_killed_locks_are_released() {
     let swept = sweep(

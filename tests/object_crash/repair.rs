@@ -104,7 +104,8 @@ fn sweep_repair<O: FnOnce()>(
     )
 }
 
-/// object/member.rs R1, R2, raw/robust_lock.rs K3, raw/pool.rs B4, as in `tombolo doctor`.
+/// object/repair.rs ns-repair-1, -2, raw/robust_lock.rs ns-lock-3, raw/pool.rs ns-permit-4, as in
+/// `tombolo doctor`.
 #[test]
 fn namespace_repair_by_directory_killed_next_one_completes_it() {
     let swept = sweep_repair(false, false, |names, kill_holder| {

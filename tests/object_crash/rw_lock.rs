@@ -13,7 +13,7 @@ use crate::objects::{lock_of, rw_lock_works};
 use crate::sweep::{NAME, sweep};
 use crate::sweeps::{sweep_beside_sleeper, sweep_object, sweep_wait};
 
-/// raw/reader_counts.rs S1, S2.
+/// raw/reader_counts.rs ns-read-1, -2.
 #[test]
 fn rw_lock_read_killed_is_released_silently() {
     let swept = sweep_object(

@@ -6,7 +6,7 @@ use crate::common::{WAIT_CALLS, within_a_second};
 use crate::objects::permits_of;
 use crate::sweeps::{sweep_beside_sleeper, sweep_object, sweep_wait};
 
-/// raw/semaphore.rs N1: acquired permits stay acquired.
+/// raw/semaphore.rs ns-semaphore-1: acquired permits stay acquired.
 #[test]
 fn semaphore_holder_killed_permits_stay_taken() {
     let swept = sweep_object(

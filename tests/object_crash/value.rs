@@ -37,7 +37,7 @@ fn sweep_store<T: Pod + PartialEq + Debug>(versions: &[T], operation: impl Fn(&V
     )
 }
 
-/// raw/seqlock.rs V1, V2, raw/robust_lock.rs K1, K2.
+/// raw/seqlock.rs ns-value-1, -2, raw/robust_lock.rs ns-lock-1, -2.
 #[test]
 fn value_store_of_64_bytes_killed_is_old_or_new() {
     sweep_store(&[[1_u64; 8], [2; 8]], |value| value.store(&[2; 8]).unwrap()).covers(0, 12);
