@@ -26,7 +26,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use rustix::{io::ioctl_fionbio, pipe::fcntl_setpipe_size};
 use tombolo::WaitStrategy;
 use tombolo::pipe::{self, BytePipe, Pipe, Receiver, Sender};
-use tombolo::spawn::Handover;
+use tombolo::spawn::{CommandExt, Spawner};
 
 use harness::payload::{Check, Fill, Message, Words};
 use harness::pin::{CONSUMER, PRODUCER, have_both, pin};
@@ -315,9 +315,14 @@ impl Drop for Ending {
 }
 
 impl<P: Port> Peer<P> {
-    fn process(handover: Handover, port: P) -> Result<Self> {
+    /// `pass` adds what the producer needs besides the pipe of counts.
+    fn process(
+        command: Command,
+        port: P,
+        pass: impl FnOnce(Spawner<Command>) -> tombolo::Result<Spawner<Command>>,
+    ) -> Result<Self> {
         let (counts, theirs) = counts().create()?;
-        let mut child = handover.give("counts", theirs)?.spawn()?;
+        let mut child = pass(command.pass("counts", theirs)?)?.spawn()?;
         let end = Ending(Some(Box::new(move || child.wait().is_ok_and(|status| status.success()))));
         Ok(Self { counts, port, _end: end })
     }
@@ -383,12 +388,12 @@ fn producer(index: usize, subject: &str) -> Result<Command> {
 
 fn values<W: Words>(index: usize) -> Result<Peer<impl Port>> {
     let (ours, theirs) = CASES[index].values::<W>().create_duplex()?;
-    Peer::process(Handover::new(producer(index, "values")?).give("port", theirs)?, Copying::new(ours))
+    Peer::process(producer(index, "values")?, Copying::new(ours), |spawner| spawner.pass("port", theirs))
 }
 
 fn bytes<W: Words>(index: usize) -> Result<Peer<impl Port>> {
     let (ours, theirs) = CASES[index].bytes().create_duplex()?;
-    Peer::process(Handover::new(producer(index, "bytes")?).give("port", theirs)?, Copying::<_, W>::new(ours))
+    Peer::process(producer(index, "bytes")?, Copying::<_, W>::new(ours), |spawner| spawner.pass("port", theirs))
 }
 
 fn unix_pipes<W: Words>(index: usize) -> Result<Peer<impl Port>> {
@@ -415,14 +420,14 @@ fn files<W: Words>(index: usize, ours: [OwnedFd; 2], theirs: [OwnedFd; 2]) -> Re
     let ([from, to], [their_from, their_to]) = (ours, theirs);
     let mut command = producer(index, "files")?;
     command.stdin(their_from).stdout(their_to);
-    Peer::process(Handover::new(command), Copying::<_, W>::new(Files::new(from, to)))
+    Peer::process(command, Copying::<_, W>::new(Files::new(from, to)), Ok)
 }
 
 fn run_producer<W: Words>(case: Case, subject: &str) -> Result {
-    let counts = counts().handed("counts")?;
+    let counts = counts().take("counts")?;
     match subject {
-        "values" => produce(case, counts, Copying::new(case.values::<W>().handed::<Pipe<W>>("port")?)),
-        "bytes" => produce(case, counts, Copying::<_, W>::new(case.bytes().handed::<BytePipe>("port")?)),
+        "values" => produce(case, counts, Copying::new(case.values::<W>().take::<Pipe<W>>("port")?)),
+        "bytes" => produce(case, counts, Copying::<_, W>::new(case.bytes().take::<BytePipe>("port")?)),
         _ => {
             let [from, to] = [io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?];
             produce(case, counts, Copying::<_, W>::new(Files::new(from, to)));

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use tombolo::RecvError;
 use tombolo::pipe::{self, ByteReceiver};
-use tombolo::spawn::Handover;
+use tombolo::spawn::{self, CommandExt};
 
 /// Full HD, 12 bits a pixel.
 const FRAME: usize = 1920 * 1080 * 3 / 2;
@@ -26,7 +26,7 @@ fn camera() -> Result<(), Box<dyn Error>> {
     let (tx, theirs) = pipe::Options::bytes().capacity_bytes(10 * FRAME).prefault().create()?;
     let mut command = Command::new(env::current_exe()?);
     command.arg("screen");
-    let mut child = Handover::new(command).give("frames", theirs)?.spawn()?;
+    let mut child = command.pass("frames", theirs)?.spawn()?;
 
     // SAFETY: only this process and its child, which runs this program, can reach the region, and this program touches it
     // through tombolo only. A process that may trace them could break this; whoever may do that is trusted here.
@@ -42,7 +42,7 @@ fn camera() -> Result<(), Box<dyn Error>> {
 }
 
 fn screen() -> Result<(), Box<dyn Error>> {
-    let rx: ByteReceiver = tombolo::spawn::handed("frames")?;
+    let rx: ByteReceiver = spawn::take("frames")?;
     // SAFETY: as above; the parent runs this program.
     let mut rx = unsafe { rx.into_zero_copy() };
     let start = Instant::now();

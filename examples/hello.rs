@@ -9,7 +9,7 @@ use std::error::Error;
 use std::process::{self, Command};
 
 use tombolo::pipe::BytePipe;
-use tombolo::spawn::Handover;
+use tombolo::spawn::{self, CommandExt};
 
 fn main() -> Result<(), Box<dyn Error>> {
     if env::args().nth(1).as_deref() == Some("child") { child() } else { parent() }
@@ -19,7 +19,7 @@ fn parent() -> Result<(), Box<dyn Error>> {
     let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex()?;
     let mut command = Command::new(env::current_exe()?);
     command.arg("child");
-    let mut child = Handover::new(command).give("parent", theirs)?.spawn()?;
+    let mut child = command.pass("parent", theirs)?.spawn()?;
 
     ours.send(format!("hello from the parent, {}", process::id()).as_bytes())?;
     let mut message = Vec::new();
@@ -31,7 +31,7 @@ fn parent() -> Result<(), Box<dyn Error>> {
 }
 
 fn child() -> Result<(), Box<dyn Error>> {
-    let mut parent: BytePipe = tombolo::spawn::handed("parent")?;
+    let mut parent: BytePipe = spawn::take("parent")?;
     let mut message = Vec::new();
     parent.recv(&mut message)?;
     println!("the child got: {}", String::from_utf8_lossy(&message));

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use tombolo::Namespace;
-use tombolo::spawn::Handover;
+use tombolo::spawn::CommandExt;
 use tombolo::sync::LockError;
 
 /// What is bought and what is sold; they belong together.
@@ -18,8 +18,8 @@ type Book = [i64; 2];
 
 fn main() -> Result<(), Box<dyn Error>> {
     match std::env::args().nth(1).as_deref() {
-        Some("publisher") => publish(&Namespace::handed("market")?),
-        Some("trader") => trade(&Namespace::handed("market")?),
+        Some("publisher") => publish(&Namespace::take("market")?),
+        Some("trader") => trade(&Namespace::take("market")?),
         _ => watch(),
     }
 }
@@ -52,7 +52,7 @@ fn watch() -> Result<(), Box<dyn Error>> {
     let start = |part: &str| -> Result<Child, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(part);
-        Ok(Handover::new(command).share("market", &market)?.spawn()?)
+        Ok(command.pass("market", &market)?.spawn()?)
     };
     let (mut publisher, mut trader) = (start("publisher")?, start("trader")?);
     println!("price {}", market.value::<f64>("price")?.wait_for_change(Duration::from_secs(10))?);

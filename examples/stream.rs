@@ -10,7 +10,7 @@ use std::io;
 use std::process::Command;
 
 use tombolo::pipe;
-use tombolo::spawn::Handover;
+use tombolo::spawn::{self, CommandExt};
 
 fn main() -> Result<(), Box<dyn Error>> {
     if env::args().nth(1).as_deref() == Some("reader") { reader() } else { writer() }
@@ -20,7 +20,7 @@ fn writer() -> Result<(), Box<dyn Error>> {
     let (tx, theirs) = pipe::Options::bytes().create()?;
     let mut command = Command::new(env::current_exe()?);
     command.arg("reader");
-    let mut child = Handover::new(command).give("bytes", theirs)?.spawn()?;
+    let mut child = command.pass("bytes", theirs)?.spawn()?;
 
     let mut writer = pipe::io::Writer::new(tx);
     let count = io::copy(&mut io::stdin(), &mut writer)?;
@@ -34,7 +34,7 @@ fn writer() -> Result<(), Box<dyn Error>> {
 
 fn reader() -> Result<(), Box<dyn Error>> {
     // Should the writer die, this is an error; only if it leaves is it the end.
-    let mut reader = pipe::io::Reader::new(tombolo::spawn::handed("bytes")?);
+    let mut reader = pipe::io::Reader::new(spawn::take("bytes")?);
     io::copy(&mut reader, &mut io::stdout())?;
     Ok(())
 }

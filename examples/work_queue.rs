@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tombolo::RecvError;
 use tombolo::queue;
-use tombolo::spawn::{Handover, handed};
+use tombolo::spawn::{self, CommandExt};
 
 /// Looks for numbers whose Collatz sequences are long, slowly.
 type Job = u64;
@@ -26,8 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn work() -> Result<(), Box<dyn Error>> {
-    let mut jobs: queue::Receiver<Job> = handed("jobs")?;
-    let mut answers: queue::Sender<Answer> = handed("answers")?;
+    let mut jobs: queue::Receiver<Job> = spawn::take("jobs")?;
+    let mut answers: queue::Sender<Answer> = spawn::take("answers")?;
     for job in jobs.iter() {
         let steps = std::iter::successors(Some(job), |n| Some(if n % 2 == 0 { n / 2 } else { 3 * n + 1 }));
         let steps = steps.take_while(|&n| n != 1).count() as u64;
@@ -43,8 +43,8 @@ fn produce() -> Result<(), Box<dyn Error>> {
     let start = || -> Result<Child, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("work");
-        let handover = Handover::new(command).give("jobs", for_workers.try_clone()?)?;
-        Ok(handover.give("answers", from_workers.try_clone()?)?.spawn()?)
+        let spawner = command.pass("jobs", for_workers.try_clone()?)?;
+        Ok(spawner.pass("answers", from_workers.try_clone()?)?.spawn()?)
     };
     let mut workers = (0..WORKERS).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
     let mut to_send: Vec<Job> = (1..=JOBS).collect();

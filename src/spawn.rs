@@ -1,172 +1,290 @@
-//! Handing ends of pipes and queues to a child process.
+//! Passing endpoints, namespaces and objects to a child process.
 //!
-//! An end travels by a descriptor that holds its seat until it arrives (`liveness.rs`): at no
-//! instant is the seat free, so the peer never mistakes the journey for a death, and notices if the
-//! last process dies that has the descriptor and has not picked the end up. From the pick-up on
-//! only the child's death counts, whoever else has inherited the descriptor.
+//! The parent passes each under a label, with [`CommandExt::pass`]. The child takes it under the
+//! same label, with [`take`].
+//!
+//! ```
+//! use std::process::Command;
+//! use tombolo::pipe::{self, BytePipe};
+//! use tombolo::spawn::{self, CommandExt};
+//!
+//! # if std::env::var_os("TOMBOLO_END_parent").is_some() {
+//! # let mut parent: BytePipe = spawn::take("parent")?;
+//! # parent.send(b"hello from the child")?;
+//! # return Ok(());
+//! # }
+//! let (mut ours, theirs) = pipe::Options::bytes().create_duplex()?;
+//! let program = std::env::current_exe()?;
+//! let mut child = Command::new(program).pass("parent", theirs)?.spawn()?;
+//! // In the child: let mut parent: BytePipe = spawn::take("parent")?;
+//! //               parent.send(b"hello from the child")?;
+//! let mut message = Vec::new();
+//! ours.recv(&mut message)?;
+//! assert_eq!(message, b"hello from the child");
+//! child.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What the peer sees
+//!
+//! An endpoint travels in a descriptor that keeps it in use until the child takes it. At no instant
+//! is it free, so the peer never mistakes the transfer for a death. If every process that has the
+//! descriptor dies before one takes the endpoint, the peer is told of a death. Once the child has
+//! taken it, only the death of the child counts, whatever other processes inherited the descriptor.
+//!
+//! # Why `spawn` is not `Command::spawn`
+//!
+//! [`Spawner::spawn`] does two things that cannot be done from outside of `Command::spawn`. It keeps
+//! the descriptors from every other process that this one forks meanwhile. And it closes the
+//! parent's copies as soon as the child has its own, or takes the endpoints back if there is no
+//! child.
 
+use std::borrow::BorrowMut;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command};
+use std::sync::Arc;
+
+use bytemuck::Pod;
 
 use crate::endpoint::{self, Endpoint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::namespace::{Namespace, NamespaceBuilder};
+use crate::object::array::Array;
+use crate::object::atomic::{AtomicValue, Number};
+use crate::object::barrier::Barrier;
+use crate::object::condvar::Condvar;
+use crate::object::event::Event;
+use crate::object::mutex::{Mutex, ReentrantMutex};
+use crate::object::once::Once;
+use crate::object::rw_lock::RwLock;
+use crate::object::semaphore::{BoundedSemaphore, Semaphore};
+use crate::object::value::Value;
 use crate::pipe::{self, PipeEndpoint};
 use crate::queue::{self, QueueEndpoint};
 use crate::sys::fork::{self, ForkGuardedFd};
 use crate::sys::process;
 
-/// The environment variable that tells a child which descriptor is the end of this label.
+/// The environment variable that tells a child which descriptor belongs to this label.
 fn variable(label: &str) -> String {
     format!("TOMBOLO_END_{label}")
 }
 
-/// A command that will be given ends of pipes and queues. The child picks them up with [`handed`].
+/// Passes endpoints, namespaces and objects to the child of a [`Command`].
 ///
-/// ```
-/// use std::process::Command;
-/// use tombolo::Endpoint;
-/// use tombolo::pipe::Pipe;
-/// use tombolo::spawn::Handover;
-///
-/// # if std::env::var_os("TOMBOLO_END_parent").is_some() {
-/// # let mut parent: Pipe = tombolo::spawn::handed("parent")?;
-/// # parent.send(b"hello from the child")?;
-/// # return Ok(());
-/// # }
-/// let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex()?;
-/// let program = std::env::current_exe()?;
-/// let mut child = Handover::new(Command::new(program)).give("parent", theirs)?.spawn()?;
-/// // In the child: let mut parent: Pipe = tombolo::spawn::handed("parent")?;
-/// //               parent.send(b"hello from the child")?;
-/// let mut message = Vec::new();
-/// ours.recv(&mut message)?;
-/// assert_eq!(message, b"hello from the child");
-/// child.wait()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub struct Handover {
-    command: Command,
-    ends: Vec<Given>,
+/// Works on a command and on what its methods return, `&mut Command`. See the
+/// [module](self#what-the-peer-sees) for an example.
+pub trait CommandExt: BorrowMut<Command> + Sized {
+    /// Passes something to the child, under a label of letters, digits and underscores.
+    ///
+    /// An endpoint moves to the child. A [`Namespace`] or an object is passed by reference and
+    /// shared. The child gets it with [`take`] under the same label.
+    ///
+    /// The command goes into a [`Spawner`]. Start the child with [`Spawner::spawn`].
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::InvalidName`] if the label is not one of letters, digits and underscores, or
+    ///   was used before.
+    /// - [`ErrorKind::InvalidOptions`] for half of a pipe that was split, and for an endpoint of a
+    ///   queue in a namespace. Pass the whole pipe, or the namespace.
+    /// - [`ErrorKind::Forked`] in a forked child.
+    /// - [`ErrorKind::Io`] if there are no descriptors left.
+    ///
+    /// The endpoint is closed then, and so are those that were passed before.
+    fn pass<T: Pass>(self, label: &str, what: T) -> Result<Spawner<Self>> {
+        Spawner { command: self, transfers: Vec::new() }.pass(label, what)
+    }
 }
 
-/// An end on its way: still closed properly if it does not get there.
-struct Given {
+impl<C: BorrowMut<Command>> CommandExt for C {}
+
+/// A [`Command`] and what its child will get. Made by [`CommandExt::pass`].
+///
+/// If it is dropped without [`spawn`](Self::spawn), the endpoints are closed as if they had been
+/// dropped. Whatever happens, the command can be used again afterwards.
+#[must_use = "nothing is passed on until `spawn` is called"]
+pub struct Spawner<C: BorrowMut<Command>> {
+    command: C,
+    transfers: Vec<Transfer>,
+}
+
+/// Something on its way to a child. An endpoint that does not get there is closed.
+struct Transfer {
     label: String,
-    end: Box<dyn Passable>,
+    sender: Box<dyn sealed::TakeBack>,
     file: ForkGuardedFd,
-    arrived: bool,
+    is_complete: bool,
 }
 
-trait Passable {
-    fn take_back(&self, file: &ForkGuardedFd);
-}
-
-impl<E: Endpoint> Passable for E {
-    fn take_back(&self, file: &ForkGuardedFd) {
-        self.registration().take_back(file);
-    }
-}
-
-/// What is shared is not given up.
-struct Shared;
-
-impl Passable for Shared {
-    fn take_back(&self, _: &ForkGuardedFd) {}
-}
-
-impl Drop for Given {
+impl Drop for Transfer {
     fn drop(&mut self) {
-        if !self.arrived {
-            self.end.take_back(&self.file);
+        if !self.is_complete {
+            self.sender.take_back(&self.file);
         }
     }
 }
 
-impl Handover {
-    /// Prepares a command; set its arguments before or through [`command`](Self::command).
-    pub fn new(command: Command) -> Self {
-        Self { command, ends: Vec::new() }
-    }
-
-    /// The command, for arguments, environment and standard streams.
-    pub fn command(&mut self) -> &mut Command {
-        &mut self.command
-    }
-
-    /// Gives an end to the child, under a label that it will ask for.
-    ///
-    /// **Errors**: the label is not one of letters, digits and underscores, or was given already;
-    /// the end is half of a split pipe; no descriptors. This end is closed then, and so are those
-    /// that were given before.
-    pub fn give<E: Endpoint + 'static>(self, label: &str, end: E) -> Result<Self> {
-        self.check_label(label)?;
-        let file = endpoint::export_fd(&end)?;
-        self.add(label, Box::new(end), file)
-    }
-
-    /// Lets the child into a namespace, or a namespace of one object, under a label that it will ask for with
-    /// [`Namespace::handed`], or the object's own `handed`.
-    ///
-    /// **Errors**: the label is not one of letters, digits and underscores, or was given already;
-    /// no descriptors.
-    pub fn share(self, label: &str, namespace: &Namespace) -> Result<Self> {
-        self.check_label(label)?;
-        let file = namespace.share()?;
-        let file =
-            ForkGuardedFd::new(|| Ok(file)).map_err(|error| Error::io("share a namespace", error, "try again"))?;
-        self.add(label, Box::new(Shared), file)
-    }
-
-    fn check_label(&self, label: &str) -> Result<()> {
+impl<C: BorrowMut<Command>> Spawner<C> {
+    /// Passes one more thing. See [`CommandExt::pass`].
+    pub fn pass<T: Pass>(mut self, label: &str, what: T) -> Result<Self> {
         check_label(label)?;
-        if self.ends.iter().all(|given| given.label != label) {
-            return Ok(());
+        if self.transfers.iter().any(|transfer| transfer.label == label) {
+            return Err(Error::new(
+                ErrorKind::InvalidName,
+                "pass something to a child under this label",
+                format_args!("{label:?} for the second time"),
+                "a label of its own for each",
+                "choose another label",
+            ));
         }
-        Err(Error::new(
-            ErrorKind::InvalidName,
-            "hand over an end under this label",
-            format_args!("{label:?} for the second time"),
-            "a label of its own for each",
-            "choose another label",
-        ))
-    }
-
-    fn add(mut self, label: &str, end: Box<dyn Passable>, file: ForkGuardedFd) -> Result<Self> {
-        let given = Given { label: label.to_string(), end, file, arrived: false };
-        let announcement = process::inheritance(&given.file);
-        self.ends.push(given);
-        let announcement = announcement.map_err(|error| Error::io("hand over an end", error, "try again"))?;
-        self.command.env(variable(label), announcement);
+        let (sender, file) = what.export()?;
+        let transfer = Transfer { label: label.to_string(), sender, file, is_complete: false };
+        let announcement = process::inheritance(&transfer.file);
+        self.transfers.push(transfer);
+        let announcement = announcement.map_err(|error| Error::io("pass something to a child", error, "try again"))?;
+        self.command().env(variable(label), announcement);
         Ok(self)
     }
 
-    /// Starts the child. From here on the ends are its own; if it cannot be started they are closed.
+    /// Returns the command, to set arguments, environment and standard streams.
     ///
-    /// **Blocking**: as [`Command::spawn`]. **Errors**: as [`Command::spawn`]; a forked child has
-    /// nothing to give.
+    /// A child that is spawned through it, and not through [`spawn`](Self::spawn), gets nothing.
+    pub fn command(&mut self) -> &mut Command {
+        self.command.borrow_mut()
+    }
+
+    /// Starts the child. From now on the endpoints belong to it.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`Command::spawn`], until the child runs its program.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Command::spawn`]. The endpoints are closed then. A forked child has nothing to
+    /// pass on.
     pub fn spawn(mut self) -> io::Result<Child> {
-        if self.ends.iter().any(|given| !given.file.is_from_this_process()) {
-            return Err(io::Error::other(Error::forked("hand over an end")));
+        if self.transfers.iter().any(|transfer| !transfer.file.is_from_this_process()) {
+            return Err(io::Error::other(Error::forked("pass something to a child")));
         }
-        let descriptors: Vec<RawFd> = self.ends.iter().map(|given| given.file.as_fd().as_raw_fd()).collect();
-        process::inherit(&mut self.command, descriptors.clone());
-        let child = fork::keeping(&descriptors, || self.command.spawn())?;
-        for given in &mut self.ends {
-            given.arrived = true;
+        let descriptors: Arc<[RawFd]> =
+            self.transfers.iter().map(|transfer| transfer.file.as_fd().as_raw_fd()).collect();
+        process::inherit(self.command(), &descriptors);
+        let child = fork::keeping(&descriptors, || self.command().spawn())?;
+        for transfer in &mut self.transfers {
+            transfer.is_complete = true;
         }
         Ok(child)
     }
 }
 
-impl fmt::Debug for Handover {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handover").field("command", &self.command).field("ends", &self.ends.len()).finish()
+impl<C: BorrowMut<Command>> Drop for Spawner<C> {
+    /// Leaves the command without what was meant for one child.
+    fn drop(&mut self) {
+        for transfer in &self.transfers {
+            self.command.borrow_mut().env_remove(variable(&transfer.label));
+        }
     }
 }
+
+impl<C: BorrowMut<Command>> fmt::Debug for Spawner<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let labels = self.transfers.iter().map(|transfer| &transfer.label);
+        f.debug_struct("Spawner")
+            .field("command", self.command.borrow())
+            .field("labels", &labels.collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+/// What can be passed to a child.
+///
+/// Every [`Endpoint`] can, by value. A [`Namespace`] and the objects of [`sync`](crate::sync) can,
+/// by reference.
+pub trait Pass: sealed::Pass {}
+
+/// What a child can take: every [`Endpoint`], a [`Namespace`], and the objects of
+/// [`sync`](crate::sync).
+pub trait Take: sealed::Take {}
+
+mod sealed {
+    use std::os::fd::OwnedFd;
+
+    use crate::error::Result;
+    use crate::sys::fork::ForkGuardedFd;
+
+    pub trait Pass {
+        /// Returns the descriptor that travels, and what takes it back.
+        fn export(self) -> Result<(Box<dyn TakeBack>, ForkGuardedFd)>;
+    }
+
+    pub trait Take: Sized {
+        fn from_inherited(descriptor: OwnedFd) -> Result<Self>;
+    }
+
+    pub trait TakeBack {
+        /// Undoes the export, so that dropping this closes the endpoint.
+        fn take_back(&self, file: &ForkGuardedFd);
+    }
+
+    /// What is shared is not given up.
+    impl TakeBack for () {
+        fn take_back(&self, _: &ForkGuardedFd) {}
+    }
+}
+
+impl<E: Endpoint + 'static> Pass for E {}
+
+impl<E: Endpoint + 'static> sealed::Pass for E {
+    fn export(self) -> Result<(Box<dyn sealed::TakeBack>, ForkGuardedFd)> {
+        let file = endpoint::export_fd(&self)?;
+        Ok((Box::new(self), file))
+    }
+}
+
+impl<E: Endpoint> sealed::TakeBack for E {
+    fn take_back(&self, file: &ForkGuardedFd) {
+        self.registration().take_back(file);
+    }
+}
+
+impl<E: Endpoint> Take for E {}
+
+impl<E: Endpoint> sealed::Take for E {
+    fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
+        <Self as endpoint::sealed::Sealed>::from_inherited(descriptor)
+    }
+}
+
+/// For a type with `share` and `from_fd`.
+macro_rules! shared {
+    ($($name:ident $(<$t:ident: $bound:ident>)?),*) => { $(
+        impl $(<$t: $bound>)? Pass for &$name $(<$t>)? {}
+
+        impl $(<$t: $bound>)? sealed::Pass for &$name $(<$t>)? {
+            fn export(self) -> Result<(Box<dyn sealed::TakeBack>, ForkGuardedFd)> {
+                let file = self.share()?;
+                let file = ForkGuardedFd::new(|| Ok(file));
+                let file = file.map_err(|error| Error::io("share a namespace", error, "try again"))?;
+                Ok((Box::new(()), file))
+            }
+        }
+
+        impl $(<$t: $bound>)? Take for $name $(<$t>)? {}
+
+        impl $(<$t: $bound>)? sealed::Take for $name $(<$t>)? {
+            fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
+                Self::from_fd(descriptor)
+            }
+        }
+    )* };
+}
+
+shared!(Namespace, Semaphore, BoundedSemaphore, Condvar, Event, Barrier, Once);
+shared!(Value<T: Pod>, AtomicValue<T: Number>, Array<T: Pod>, Mutex<T: Pod>, ReentrantMutex<T: Pod>, RwLock<T: Pod>);
 
 fn check_label(label: &str) -> Result<()> {
     if !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
@@ -174,30 +292,41 @@ fn check_label(label: &str) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::InvalidName,
-        "hand over an end under this label",
+        "pass something to a child under this label",
         format_args!("{label:?}"),
         "letters, digits and underscores",
         "choose another label",
     ))
 }
 
-/// Picks up the end that the parent gave under this label, with default options. Each can be picked up once.
+/// Takes what the parent passed under this label, with default options. Each can be taken once.
 ///
-/// **Blocking**: never. **Errors**: no such label, picked up already, an end of another type.
-pub fn handed<E: Endpoint>(label: &str) -> Result<E> {
-    E::from_inherited(pick_up(label)?)
+/// To take an endpoint with other options use `take` of [`pipe::Options`], [`queue::Options`] or
+/// [`NamespaceBuilder`].
+///
+/// # Blocking
+///
+/// Never for an endpoint. For a namespace or an object see [`Namespace::open`].
+///
+/// # Errors
+///
+/// - [`ErrorKind::NotFound`] if there is nothing under this label, or it was taken already.
+/// - [`ErrorKind::WrongType`] if it is of another type.
+/// - [`ErrorKind::InvalidName`] if this cannot be a label.
+pub fn take<T: Take>(label: &str) -> Result<T> {
+    T::from_inherited(take_inherited(label)?)
 }
 
 /// The descriptor behind a label.
-pub(crate) fn pick_up(label: &str) -> Result<OwnedFd> {
+pub(crate) fn take_inherited(label: &str) -> Result<OwnedFd> {
     check_label(label)?;
     let missing = |found: String| {
         Error::new(
             ErrorKind::NotFound,
-            format_args!("pick up the end {label:?}"),
+            format_args!("take {label:?}"),
             found,
-            "an end that the parent gave",
-            "give it with Handover::give, under the same label, and pick it up once",
+            "something that the parent passed",
+            "pass it with CommandExt::pass, under the same label, and take it once",
         )
     };
     let variable = variable(label);
@@ -206,31 +335,39 @@ pub(crate) fn pick_up(label: &str) -> Result<OwnedFd> {
 }
 
 impl<M: Message + ?Sized> pipe::Options<M> {
-    /// Picks up the end that the parent gave under this label. See [`handed`].
-    pub fn handed<E: PipeEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
-        self.from_fd(pick_up(label)?)
+    /// Takes the endpoint that the parent passed under this label. See [`take`].
+    pub fn take<E: PipeEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
+        self.from_fd(take_inherited(label)?)
     }
 }
 
 impl<M: Message + ?Sized> queue::Options<M> {
-    /// Picks up the half of a queue that the parent gave under this label. See [`handed`].
-    pub fn handed<E: QueueEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
-        self.from_fd(pick_up(label)?)
+    /// Takes the endpoint that the parent passed under this label. See [`take`].
+    pub fn take<E: QueueEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
+        self.from_fd(take_inherited(label)?)
     }
 }
 
 impl Namespace {
-    /// Comes into the namespace that the parent shared under this label ([`Handover::share`]).
+    /// Opens the namespace that the parent passed under this label, which can be done once. See
+    /// [`take`].
     ///
-    /// **Blocking** and **Errors**: as [`open`](Self::open); no such label, picked up already.
-    pub fn handed(label: &str) -> Result<Self> {
-        Self::builder().handed(label)
+    /// # Blocking
+    ///
+    /// Like [`open`](Self::open).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open), and [`ErrorKind::NotFound`] if there is nothing under this
+    /// label, or it was taken already.
+    pub fn take(label: &str) -> Result<Self> {
+        take(label)
     }
 }
 
 impl NamespaceBuilder {
-    /// Comes into the namespace that the parent shared under this label. See [`Namespace::handed`].
-    pub fn handed(&self, label: &str) -> Result<Namespace> {
-        self.from_fd(pick_up(label)?)
+    /// Opens the namespace that the parent passed under this label. See [`Namespace::take`].
+    pub fn take(&self, label: &str) -> Result<Namespace> {
+        self.from_fd(take_inherited(label)?)
     }
 }

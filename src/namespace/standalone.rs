@@ -80,9 +80,10 @@ macro_rules! standalone {
                 Self::only(&Self::alone(Namespace::builder()).from_fd(descriptor)?)
             }
 
-            /// The one that the parent shared under this label ([`Handover::share`](crate::spawn::Handover::share) of [`Namespace::of`] it).
-            pub fn handed(label: &str) -> Result<Self> {
-                Self::only(&Self::alone(Namespace::builder()).handed(label)?)
+            /// Opens the one that the parent passed under this label
+            /// ([`CommandExt::pass`](crate::spawn::CommandExt::pass)), which can be done once.
+            pub fn take(label: &str) -> Result<Self> {
+                crate::spawn::take(label)
             }
 
             /// What calls of this handle do while they wait.

@@ -367,7 +367,7 @@ static DESCRIPTORS: ForkSafe<Vec<(RawFd, FileId)>> = ForkSafe::new();
 
 /// A descriptor that a forked child does not keep.
 #[derive(Debug)]
-pub(crate) struct ForkGuardedFd {
+pub struct ForkGuardedFd {
     descriptor: ManuallyDrop<OwnedFd>,
     id: FileId,
     generation: u32,

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::fork::ForkSafe;
@@ -240,10 +241,14 @@ pub(crate) fn thread() -> u64 {
     })
 }
 
-/// Makes the child of `command` keep these descriptors, and only the child: they stay close-on-exec here.
-pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
+/// Makes a child of `command` keep these descriptors, as long as they are not dropped here. They stay close-on-exec in this
+/// process.
+pub(crate) fn inherit(command: &mut Command, descriptors: &Arc<[RawFd]>) {
+    // Weak: the command may be used again when the descriptors are closed and their numbers mean other files.
+    let descriptors = Arc::downgrade(descriptors);
     let keep = move || {
-        for &descriptor in &descriptors {
+        let Some(descriptors) = descriptors.upgrade() else { return Ok(()) };
+        for &descriptor in &*descriptors {
             // SAFETY: fcntl is async-signal-safe; a bad number is an error, not a danger.
             if unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) } < 0 {
                 return Err(io::Error::last_os_error());
@@ -251,7 +256,7 @@ pub(crate) fn inherit(command: &mut Command, descriptors: Vec<RawFd>) {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec it only calls fcntl.
+    // SAFETY: between fork and exec it only calls fcntl. It frees nothing: the parent's reference is never dropped there.
     unsafe { command.pre_exec(keep) };
 }
 

@@ -1,6 +1,6 @@
 //! Objects shared by name, by descriptor, and with child processes.
 
-use tombolo::spawn::Handover;
+use tombolo::spawn::CommandExt;
 use tombolo::sync::{Array, BoundedSemaphore, Mutex, Object, SyncError, Value};
 use tombolo::{ErrorKind, Namespace};
 
@@ -58,11 +58,11 @@ pub fn use_every_object(arguments: &[String]) {
 }
 
 pub fn use_passed_namespace(_: &[String]) {
-    assert_eq!(Namespace::handed("nothing").unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(Namespace::handed("no label").unwrap_err().kind(), ErrorKind::InvalidName);
-    let namespace = Namespace::handed("namespace").unwrap();
-    assert_eq!(Namespace::handed("namespace").unwrap_err().kind(), ErrorKind::NotFound, "it is used up");
-    let again = plan().handed("again").unwrap();
+    assert_eq!(Namespace::take("nothing").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(Namespace::take("no label").unwrap_err().kind(), ErrorKind::InvalidName);
+    let namespace = Namespace::take("namespace").unwrap();
+    assert_eq!(Namespace::take("namespace").unwrap_err().kind(), ErrorKind::NotFound, "it is used up");
+    let again = plan().take("again").unwrap();
     assert!(namespace.atomic::<u64>("atomic").unwrap().load() == 0 && !again.event("event").unwrap().is_set());
     change(&again);
 }
@@ -80,9 +80,12 @@ fn namespace_opened_by_name_shares_every_object() {
 fn namespace_passed_by_descriptor_shares_every_object() {
     let test_dir = TestDir::new();
     for namespace in [plan().create().unwrap(), open(&test_dir)] {
-        let handover = Handover::new(command("use_passed_namespace", &[]));
-        let handover = handover.share("namespace", &namespace).unwrap().share("again", &namespace).unwrap();
-        let child = Process::from(handover.spawn().unwrap());
+        let spawner = command("use_passed_namespace", &[])
+            .pass("namespace", &namespace)
+            .unwrap()
+            .pass("again", &namespace)
+            .unwrap();
+        let child = Process::from(spawner.spawn().unwrap());
         see_changes(&namespace);
         child.finish();
     }
@@ -90,10 +93,10 @@ fn namespace_passed_by_descriptor_shares_every_object() {
 }
 
 pub fn use_passed_objects(_: &[String]) {
-    assert_eq!(Value::<u32>::handed("value").unwrap_err().kind(), ErrorKind::WrongType);
-    Mutex::handed("mutex").unwrap().lock().map(|mut guard| *guard = 2_u8).unwrap();
-    assert_eq!(BoundedSemaphore::handed("permits").unwrap().try_acquire(2), Err(SyncError::WouldBlock));
-    let array = Array::<u16>::handed("array").unwrap();
+    assert_eq!(Value::<u32>::take("value").unwrap_err().kind(), ErrorKind::WrongType);
+    Mutex::take("mutex").unwrap().lock().map(|mut guard| *guard = 2_u8).unwrap();
+    assert_eq!(BoundedSemaphore::take("permits").unwrap().try_acquire(2), Err(SyncError::WouldBlock));
+    let array = Array::<u16>::take("array").unwrap();
     assert_eq!((array.len(), array.namespace_name()), (7, None));
     array.set(6, 3).unwrap();
 }
@@ -104,10 +107,9 @@ fn object_standalone_passed_to_child_is_shared() {
     let (value, mutex) = (Value::new(1_u64).unwrap(), Mutex::new(1_u8).unwrap());
     let (permits, array) = (BoundedSemaphore::new(2).unwrap(), Array::new(&[0_u16; 7]).unwrap());
     permits.acquire(1).unwrap();
-    let handover = Handover::new(command("use_passed_objects", &[]));
-    let handover = handover.share("value", &Namespace::of(&value)).unwrap().share("mutex", &Namespace::of(&mutex));
-    let handover = handover.unwrap().share("permits", &Namespace::of(&permits)).unwrap();
-    let handover = handover.share("array", &Namespace::of(&array)).unwrap();
-    Process::from(handover.spawn().unwrap()).finish();
+    let spawner = command("use_passed_objects", &[]).pass("value", &value).unwrap().pass("mutex", &mutex);
+    let spawner = spawner.unwrap().pass("permits", &permits).unwrap();
+    let spawner = spawner.pass("array", &array).unwrap();
+    Process::from(spawner.spawn().unwrap()).finish();
     assert_eq!((*mutex.lock().unwrap(), array.get(6), permits.release(1)), (2, Ok(3), Ok(())));
 }

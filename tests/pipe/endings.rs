@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use tombolo::pipe::{self, Receiver, Sender};
-use tombolo::spawn::{Handover, handed};
+use tombolo::spawn::{self, CommandExt};
 use tombolo::{Endpoint, RecvError, SendError};
 
 use crate::support::TestDir;
@@ -20,14 +20,14 @@ fn end(how: &str) {
 }
 
 pub fn send_and_end(arguments: &[String]) {
-    let mut tx: Sender<u64> = handed("peer").unwrap();
+    let mut tx: Sender<u64> = spawn::take("peer").unwrap();
     tx.send(&1).unwrap();
     tx.send(&2).unwrap();
     end(&arguments[0]);
 }
 
 pub fn receive_one_and_end(arguments: &[String]) {
-    let mut rx: Receiver<u64> = handed("peer").unwrap();
+    let mut rx: Receiver<u64> = spawn::take("peer").unwrap();
     assert_eq!(rx.recv(), Ok(1));
     end(&arguments[0]);
 }
@@ -77,8 +77,8 @@ fn endpoint_never_taken_peer_does_not_wait() {
     let _sandbox = TestDir::new();
     // The command cannot be started: the endpoint counts as closed.
     let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();
-    let handover = Handover::new(Command::new("/nonexistent")).give("peer", theirs).unwrap();
-    assert_eq!(handover.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
+    let spawner = Command::new("/nonexistent").pass("peer", theirs).unwrap();
+    assert_eq!(spawner.spawn().unwrap_err().kind(), io::ErrorKind::NotFound);
     assert_eq!(ours.recv(&mut Vec::new()), Err(RecvError::Closed));
     // The child never takes it: the endpoint dies with the child.
     let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex().unwrap();

@@ -17,7 +17,7 @@ use streams::*;
 use support::{Process, child_roles, command, message};
 use tombolo::Endpoint;
 use tombolo::pipe::{self, BytePipe};
-use tombolo::spawn::{Handover, handed};
+use tombolo::spawn::{self, CommandExt};
 use transfer::*;
 use waiting::*;
 use zero_copy::*;
@@ -44,7 +44,7 @@ child_roles!(
 
 /// Starts a process that plays `role` with this end of a pipe.
 fn start_with<E: Endpoint + 'static>(end: E, role: &str, arguments: &[&str]) -> Process {
-    Handover::new(command(role, arguments)).give("peer", end).unwrap().spawn().unwrap().into()
+    command(role, arguments).pass("peer", end).unwrap().spawn().unwrap().into()
 }
 
 /// A duplex pipe to a process that plays `role`.
@@ -67,7 +67,7 @@ fn send_back(mut pipe: BytePipe) {
 }
 
 fn echo(_: &[String]) {
-    send_back(handed("peer").unwrap());
+    send_back(spawn::take("peer").unwrap());
 }
 
 fn comes_back(pipe: &mut BytePipe, length: usize) {

@@ -5,7 +5,7 @@ use std::thread;
 
 use bytemuck::Pod;
 use tombolo::pipe::{self, ByteSender, Pipe};
-use tombolo::spawn::handed;
+use tombolo::spawn;
 use tombolo::{Endpoint, RecvError, SendError};
 
 use crate::support::{TestDir, message, start};
@@ -61,7 +61,7 @@ fn sender_message_over_limit_is_refused() {
 const LAPS: u64 = 20_000;
 
 pub fn send_odd_lengths(_: &[String]) {
-    let mut tx: ByteSender = handed("peer").unwrap();
+    let mut tx: ByteSender = spawn::take("peer").unwrap();
     for number in 0..LAPS {
         tx.send(&message(number, odd_length(number))).unwrap();
     }
@@ -80,7 +80,7 @@ fn pipe_many_laps_keep_message_boundaries() {
 }
 
 fn send_values_back<T: Pod>() {
-    let mut pipe: Pipe<T> = handed("peer").unwrap();
+    let mut pipe: Pipe<T> = spawn::take("peer").unwrap();
     while let Ok(value) = pipe.recv() {
         pipe.send(&value).unwrap();
     }
@@ -153,7 +153,7 @@ fn pipe_batch_moves_as_many_as_fit() {
 }
 
 pub fn send_small_and_large(_: &[String]) {
-    let mut tx: ByteSender = handed("peer").unwrap();
+    let mut tx: ByteSender = spawn::take("peer").unwrap();
     tx.send(&message(1, 100)).unwrap();
     tx.send(&message(2, 5 * CAPACITY)).unwrap();
     tx.send(&message(3, 10)).unwrap();

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::thread;
 
 use tombolo::pipe::{self, BytePipe};
-use tombolo::spawn::handed;
+use tombolo::spawn;
 use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
 use crate::support::{Random, TestDir, message};
@@ -23,7 +23,7 @@ fn exchange(pipe: BytePipe) {
 }
 
 pub fn exchange_large(_: &[String]) {
-    exchange(handed("peer").unwrap());
+    exchange(spawn::take("peer").unwrap());
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn pipe_half_dropped_other_half_works() {
 }
 
 pub fn echo_stream(_: &[String]) {
-    let (tx, rx) = handed::<BytePipe>("peer").unwrap().split();
+    let (tx, rx) = spawn::take::<BytePipe>("peer").unwrap().split();
     io::copy(&mut pipe::io::Reader::new(rx), &mut pipe::io::Writer::new(tx)).unwrap();
 }
 

@@ -6,17 +6,17 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use tombolo::pipe::{self, BytePipe, ByteSender, Pipe, Receiver, Sender};
-use tombolo::spawn::handed;
+use tombolo::spawn;
 use tombolo::{Endpoint, ErrorKind, RecvError};
 
 use crate::support::{TestDir, start};
 use crate::{comes_back, pipe_to, send_back, small};
 
 pub fn take_twice(_: &[String]) {
-    assert_eq!(handed::<BytePipe>("nobody").unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(handed::<BytePipe>("in valid").unwrap_err().kind(), ErrorKind::InvalidName);
-    let pipe: BytePipe = handed("peer").unwrap();
-    assert_eq!(handed::<BytePipe>("peer").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(spawn::take::<BytePipe>("nobody").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(spawn::take::<BytePipe>("in valid").unwrap_err().kind(), ErrorKind::InvalidName);
+    let pipe: BytePipe = spawn::take("peer").unwrap();
+    assert_eq!(spawn::take::<BytePipe>("peer").unwrap_err().kind(), ErrorKind::NotFound);
     send_back(pipe);
 }
 

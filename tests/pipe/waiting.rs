@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use tombolo::pipe::{self, Receiver};
-use tombolo::spawn::handed;
+use tombolo::spawn;
 use tombolo::{RecvError, SendError};
 
 use crate::support::{TestDir, message};
@@ -14,7 +14,7 @@ const NONE: Duration = Duration::ZERO;
 const SHORT: Duration = Duration::from_millis(1);
 
 pub fn receive_slowly(_: &[String]) {
-    let mut rx: Receiver<u64> = handed("peer").unwrap();
+    let mut rx: Receiver<u64> = spawn::take("peer").unwrap();
     for number in 0..3 {
         thread::sleep(Duration::from_millis(50));
         assert_eq!(rx.recv(), Ok(number));

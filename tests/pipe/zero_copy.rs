@@ -1,7 +1,7 @@
 //! Messages written and read in place.
 
 use tombolo::pipe::{self, ByteReceiver, ByteSender, Receiver, Sender};
-use tombolo::spawn::{Handover, handed};
+use tombolo::spawn::{self, CommandExt};
 use tombolo::{ErrorKind, RecvError};
 
 use crate::odd_length;
@@ -11,7 +11,7 @@ type Block = [u64; 4];
 
 pub fn send_in_place(_: &[String]) {
     // SAFETY: both processes are ours and use the region through the library.
-    let mut tx = unsafe { handed::<Sender<Block>>("values").unwrap().into_zero_copy().unwrap() };
+    let mut tx = unsafe { spawn::take::<Sender<Block>>("values").unwrap().into_zero_copy().unwrap() };
     tx.reserve(3).unwrap()[0] = [99; 4]; // not committed: sends nothing
     let mut next = 0;
     while next < 1000 {
@@ -25,7 +25,7 @@ pub fn send_in_place(_: &[String]) {
     }
     drop(tx);
     // SAFETY: as above.
-    let mut tx = unsafe { handed::<ByteSender>("bytes").unwrap().into_zero_copy() };
+    let mut tx = unsafe { spawn::take::<ByteSender>("bytes").unwrap().into_zero_copy() };
     for number in 0..1000 {
         tx.reserve(50).unwrap()[0] = 99; // not committed: sends nothing
         let sent = message(number, odd_length(number) / 2);
@@ -37,7 +37,7 @@ pub fn send_in_place(_: &[String]) {
 
 pub fn receive_in_place(_: &[String]) {
     // SAFETY: as in the sender.
-    let mut rx = unsafe { handed::<Receiver<Block>>("values").unwrap().into_zero_copy().unwrap() };
+    let mut rx = unsafe { spawn::take::<Receiver<Block>>("values").unwrap().into_zero_copy().unwrap() };
     let mut expected = 0;
     while let Ok(blocks) = rx.peek(3) {
         let count = blocks.len().min(2);
@@ -54,7 +54,7 @@ pub fn receive_in_place(_: &[String]) {
     }
     assert!(expected >= 1000);
     // SAFETY: as above.
-    let mut rx = unsafe { handed::<ByteReceiver>("bytes").unwrap().into_zero_copy() };
+    let mut rx = unsafe { spawn::take::<ByteReceiver>("bytes").unwrap().into_zero_copy() };
     for number in 0..1000 {
         let expected = message(number, odd_length(number) / 2);
         assert!(*rx.peek().unwrap() == expected[..]);
@@ -70,11 +70,10 @@ fn zero_copy_messages_arrive_in_order() {
     let _sandbox = TestDir::new();
     let (tx, rx) = pipe::Options::<Block>::new().capacity(8).create().unwrap();
     let (byte_tx, byte_rx) = pipe::Options::bytes().capacity_bytes(1024).create().unwrap();
-    let give = |role: &str| Handover::new(command(role, &[]));
-    let sender = give("send_in_place").give("values", tx).unwrap().give("bytes", byte_tx).unwrap().spawn().unwrap();
+    let sender = command("send_in_place", &[]).pass("values", tx).unwrap().pass("bytes", byte_tx).unwrap().spawn().unwrap();
     let sender = Process::from(sender);
     let receiver =
-        give("receive_in_place").give("values", rx).unwrap().give("bytes", byte_rx).unwrap().spawn().unwrap();
+        command("receive_in_place", &[]).pass("values", rx).unwrap().pass("bytes", byte_rx).unwrap().spawn().unwrap();
     Process::from(receiver).finish();
     sender.finish();
 }

@@ -11,7 +11,7 @@ use crate::support::{
 };
 use tombolo::inspect::ParticipantStatus;
 use tombolo::queue::{self, QueueEndpoint};
-use tombolo::spawn::{Handover, handed};
+use tombolo::spawn::{self, CommandExt};
 use tombolo::{Directory, ErrorKind, OnStale, RecvError, SendError};
 
 const NAME: &str = "name";
@@ -56,13 +56,13 @@ pub fn do_nothing(_: &[String]) {}
 
 /// Starts a process with two endpoints: one to take work from, one to send results to.
 fn start_worker<E: QueueEndpoint + 'static, F: QueueEndpoint + 'static>(role: &str, work: E, results: F) -> Process {
-    let handover = Handover::new(command(role, &[])).give("work", work).unwrap().give("results", results).unwrap();
-    handover.spawn().unwrap().into()
+    let spawner = command(role, &[]).pass("work", work).unwrap().pass("results", results).unwrap();
+    spawner.spawn().unwrap().into()
 }
 
 pub fn double(_: &[String]) {
-    let mut work: queue::Receiver<u64> = handed("work").unwrap();
-    let mut results: queue::Sender<u64> = handed("results").unwrap();
+    let mut work: queue::Receiver<u64> = spawn::take("work").unwrap();
+    let mut results: queue::Sender<u64> = spawn::take("results").unwrap();
     for number in work.iter() {
         results.send(&(2 * number)).unwrap();
     }
@@ -95,8 +95,8 @@ fn queue_endpoints_passed_to_children_share_the_work() {
 }
 
 pub fn echo(_: &[String]) {
-    let mut work: queue::Receiver = handed("work").unwrap();
-    let mut results: queue::Sender = handed("results").unwrap();
+    let mut work: queue::Receiver = spawn::take("work").unwrap();
+    let mut results: queue::Sender = spawn::take("results").unwrap();
     for message in work.iter() {
         results.send(&message).unwrap();
     }
@@ -122,12 +122,12 @@ fn queue_message_of_any_length_returns_from_child() {
 }
 
 pub fn take_wrongly(_: &[String]) {
-    let error = handed::<queue::Receiver<u64>>("results").unwrap_err();
+    let error = spawn::take::<queue::Receiver<u64>>("results").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongType, "it is a sender");
     assert!(error.to_string().contains("sender"), "{error}");
-    let error = handed::<queue::Receiver<u32>>("work").unwrap_err();
+    let error = spawn::take::<queue::Receiver<u32>>("work").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongType, "its values are longer");
-    assert_eq!(handed::<queue::Receiver<u64>>("work").unwrap_err().kind(), ErrorKind::NotFound, "it is used up");
+    assert_eq!(spawn::take::<queue::Receiver<u64>>("work").unwrap_err().kind(), ErrorKind::NotFound, "it is used up");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tombolo::Namespace;
 use tombolo::pipe::{self, Pipe};
 use tombolo::queue;
-use tombolo::spawn::{Handover, handed};
+use tombolo::spawn::{self, CommandExt};
 
 use crate::support::{Process, TestDir, command, start, until};
 use crate::{COUNT, filter};
@@ -24,8 +24,8 @@ fn refuse_membarrier() {
 /// Receives from one queue and sends into another, to the end.
 pub fn pass_on_without_membarrier(_: &[String]) {
     refuse_membarrier();
-    let mut rx: queue::Receiver<u64> = handed("from").unwrap();
-    let mut tx: queue::Sender<u64> = handed("to").unwrap();
+    let mut rx: queue::Receiver<u64> = spawn::take("from").unwrap();
+    let mut tx: queue::Sender<u64> = spawn::take("to").unwrap();
     for number in rx.iter() {
         tx.send(&number).unwrap();
     }
@@ -33,7 +33,7 @@ pub fn pass_on_without_membarrier(_: &[String]) {
 
 pub fn take_turns_without_membarrier(arguments: &[String]) {
     refuse_membarrier();
-    take_turns(&Namespace::handed("namespace").unwrap(), arguments[0].parse().unwrap());
+    take_turns(&Namespace::take("namespace").unwrap(), arguments[0].parse().unwrap());
 }
 
 const TURNS: u64 = 300;
@@ -66,8 +66,15 @@ fn membarrier_refused_queues_work() {
         let ((mut tx, there), (forth, between), (back, mut rx)) =
             (options.create_channel().unwrap(), options.create_channel().unwrap(), options.create_channel().unwrap());
         let pass = |from: queue::Receiver<u64>, to: queue::Sender<u64>| {
-            let handover = Handover::new(command("pass_on_without_membarrier", &[]));
-            Process::from(handover.give("from", from).unwrap().give("to", to).unwrap().spawn().unwrap())
+            Process::from(
+                command("pass_on_without_membarrier", &[])
+                    .pass("from", from)
+                    .unwrap()
+                    .pass("to", to)
+                    .unwrap()
+                    .spawn()
+                    .unwrap(),
+            )
         };
         let children = [pass(there, forth), pass(between, back)];
         let receiving = thread::spawn(move || rx.iter().collect::<Vec<_>>());
@@ -87,8 +94,13 @@ fn membarrier_refused_locks_and_semaphores_work() {
         let plan = plan.mutex("turn", 0_u64).condvar("changed").rw_lock("lock", 0_u64);
         let namespace = plan.create().unwrap();
         let start = |own: &&str| {
-            let handover = Handover::new(command("take_turns_without_membarrier", &[own]));
-            Process::from(handover.share("namespace", &namespace).unwrap().spawn().unwrap())
+            Process::from(
+                command("take_turns_without_membarrier", &[own])
+                    .pass("namespace", &namespace)
+                    .unwrap()
+                    .spawn()
+                    .unwrap(),
+            )
         };
         let children: Vec<_> = refused.iter().map(start).collect();
         if refused.len() == 1 {
@@ -140,8 +152,8 @@ fn membarrier_refused_later_waiter_tells_its_wakers() {
 /// Does as [`pass_on_without_membarrier`], but is refused membarrier(2) only after the first
 /// message.
 pub fn pass_on_and_lose_membarrier(_: &[String]) {
-    let mut rx: queue::Receiver<u64> = handed("from").unwrap();
-    let mut tx: queue::Sender<u64> = handed("to").unwrap();
+    let mut rx: queue::Receiver<u64> = spawn::take("from").unwrap();
+    let mut tx: queue::Sender<u64> = spawn::take("to").unwrap();
     tx.send(&rx.recv().unwrap()).unwrap();
     refuse_membarrier();
     for number in rx.iter() {
@@ -155,8 +167,15 @@ fn membarrier_refused_later_queues_work() {
     for capacity in [2, 64] {
         let options = queue::Options::<u64>::new().capacity(capacity);
         let ((mut tx, there), (back, mut rx)) = (options.create_channel().unwrap(), options.create_channel().unwrap());
-        let handover = Handover::new(command("pass_on_and_lose_membarrier", &[]));
-        let child = Process::from(handover.give("from", there).unwrap().give("to", back).unwrap().spawn().unwrap());
+        let child = Process::from(
+            command("pass_on_and_lose_membarrier", &[])
+                .pass("from", there)
+                .unwrap()
+                .pass("to", back)
+                .unwrap()
+                .spawn()
+                .unwrap(),
+        );
         let receiving = thread::spawn(move || rx.iter().collect::<Vec<_>>());
         (0..COUNT).for_each(|number| tx.send(&number).unwrap());
         drop(tx);
@@ -166,8 +185,8 @@ fn membarrier_refused_later_queues_work() {
 }
 
 pub fn take_turns_and_lose_membarrier(_: &[String]) {
-    let namespace = Namespace::handed("namespace").unwrap();
-    let mut pipe: Pipe<u64> = pipe::Options::new().handed("pipe").unwrap();
+    let namespace = Namespace::take("namespace").unwrap();
+    let mut pipe: Pipe<u64> = pipe::Options::new().take("pipe").unwrap();
     let (mine, theirs) = (namespace.semaphore("second").unwrap(), namespace.semaphore("first").unwrap());
     let lock = namespace.mutex::<u64>("lock").unwrap();
     refuse_membarrier();
@@ -186,9 +205,12 @@ fn membarrier_refused_later_pipes_locks_and_semaphores_work() {
     let plan = Namespace::builder().semaphore("first", 0).semaphore("second", 0).mutex("lock", 0_u64);
     let namespace = plan.create().unwrap();
     let (mut ours, theirs) = pipe::Options::<u64>::new().create_duplex().unwrap();
-    let handover = Handover::new(command("take_turns_and_lose_membarrier", &[]));
-    let handover = handover.share("namespace", &namespace).unwrap().give("pipe", theirs).unwrap();
-    let child = Process::from(handover.spawn().unwrap());
+    let spawner = command("take_turns_and_lose_membarrier", &[])
+        .pass("namespace", &namespace)
+        .unwrap()
+        .pass("pipe", theirs)
+        .unwrap();
+    let child = Process::from(spawner.spawn().unwrap());
     let (mine, theirs) = (namespace.semaphore("first").unwrap(), namespace.semaphore("second").unwrap());
     let lock = namespace.mutex::<u64>("lock").unwrap();
     for turn in 0..TURNS {

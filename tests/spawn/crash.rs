@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::queue;
-use tombolo::spawn::Handover;
+use tombolo::spawn::CommandExt;
 use tombolo::{Endpoint, ErrorKind, RecvError};
 
 use crate::sweep::{NAME, sweep, sweep_stopping};
@@ -94,7 +94,7 @@ fn spawn_not_started_killed_at_each_step_endpoint_is_free() {
         |names| values(names).receiver(NAME).unwrap(),
         |names| {
             let tx = values(names).sender(NAME).unwrap();
-            move || drop(Handover::new(Command::new("nothing")).give("end", tx).unwrap())
+            move || drop(Command::new("nothing").pass("end", tx).unwrap())
         },
         |names, mut rx| {
             let end = rx.recv().unwrap_err();

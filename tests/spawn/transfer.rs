@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::queue;
-use tombolo::spawn::{Handover, handed};
+use tombolo::spawn::{self, CommandExt};
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
 
 use crate::support::{Process, SharedCounters, TestDir, alone, command, fork};
@@ -47,8 +47,8 @@ fn kill(pid: u64) {
 /// Sends its process id through a pipe, a number through a queue, and waits for the end of its
 /// input.
 pub fn work(_: &[String]) {
-    let mut tx: Sender<u64> = handed("pipe").unwrap();
-    let mut work: queue::Sender<u64> = handed("queue").unwrap();
+    let mut tx: Sender<u64> = spawn::take("pipe").unwrap();
+    let mut work: queue::Sender<u64> = spawn::take("queue").unwrap();
     work.send(&7).unwrap();
     tx.send(&u64::from(std::process::id())).unwrap();
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -82,8 +82,8 @@ fn hire(mut command: Command) -> Worker {
     command.stdin(Stdio::piped());
     let (tx, mut rx) = values().create().unwrap();
     let (work, mut results) = queue::Options::<u64>::new().capacity(2).max_participants(2).create_channel().unwrap();
-    let handover = Handover::new(command).give("pipe", tx).unwrap().give("queue", work).unwrap();
-    let child = handover.spawn().unwrap();
+    let spawner = command.pass("pipe", tx).unwrap().pass("queue", work).unwrap();
+    let child = spawner.spawn().unwrap();
     assert_eq!(results.recv(), Ok(7));
     let pid = rx.recv().unwrap();
     Worker { child, rx, results, pid }
@@ -124,15 +124,33 @@ fn spawn_child_killed_beside_its_own_child_is_reported_dead() {
 }
 
 #[test]
+fn spawn_command_used_again_passes_only_new_endpoints() {
+    let _test_dir = TestDir::new();
+    let mut command = command("work", &[]);
+    command.stdin(Stdio::null());
+    for _ in 0..3 {
+        let (tx, mut rx) = values().create().unwrap();
+        let options = queue::Options::<u64>::new().capacity(2).max_participants(2);
+        let (work, mut results) = options.create_channel().unwrap();
+        let spawner = (&mut command).pass("pipe", tx).unwrap().pass("queue", work).unwrap();
+        let mut child = spawner.spawn().unwrap();
+        assert_eq!((results.recv(), rx.recv()), (Ok(7), Ok(u64::from(child.id()))));
+        assert!(child.wait().unwrap().success());
+    }
+    assert!(command.get_envs().all(|(_, value)| value.is_none()), "{command:?}");
+    assert!(!command.spawn().unwrap().wait().unwrap().success(), "a child that nothing was passed to");
+}
+
+#[test]
 fn spawn_fork_in_between_keeps_no_endpoint() {
     let (alone, test_dir) = (alone(), TestDir::new());
     let (tx, mut rx) = named(&test_dir).create().unwrap();
     fs::create_dir_all(test_dir.names()).unwrap();
-    let handover = Handover::new(Command::new("true")).give("end", tx).unwrap();
+    let spawner = Command::new("true").pass("end", tx).unwrap();
     let _bystander = fork(&alone, || live_on(&test_dir));
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "it is in transit");
     // The child ends without having taken it.
-    handover.spawn().unwrap().wait().unwrap();
+    spawner.spawn().unwrap().wait().unwrap();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
 }
 
@@ -170,22 +188,22 @@ fn descriptor_taken_copies_in_forks_hold_nothing() {
 fn spawn_by_forked_child_is_refused() {
     let (alone, _sandbox) = (alone(), TestDir::new());
     let (tx, mut rx) = values().create().unwrap();
-    let mut handover = Some(Handover::new(Command::new("true")).give("end", tx).unwrap());
+    let mut spawner = Some(Command::new("true").pass("end", tx).unwrap());
     fork(&alone, || {
-        let error = handover.take().unwrap().spawn().unwrap_err();
+        let error = spawner.take().unwrap().spawn().unwrap_err();
         assert!(error.to_string().contains("fork"), "{error}");
     })
     .finish();
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut), "the parent still has it");
-    drop(handover);
+    drop(spawner);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
 
 #[test]
 fn spawn_label_used_twice_is_refused_and_both_endpoints_close() {
     let ((one, mut first), (two, mut second)) = (values().create().unwrap(), values().create().unwrap());
-    let handover = Handover::new(command("nobody", &[])).give("end", one).unwrap();
-    let error = handover.give("end", two).unwrap_err();
+    let spawner = command("nobody", &[]).pass("end", one).unwrap();
+    let error = spawner.pass("end", two).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidName);
     for word in ["\"end\"", "second time", "choose another label"] {
         assert!(error.to_string().contains(word), "{error}");

@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 
 use tombolo::pipe;
-use tombolo::spawn::Handover;
+use tombolo::spawn::{self, CommandExt};
 
 use crate::args::{Demo, DemoPeer, Transport};
 use crate::failure::Failure;
@@ -79,9 +79,11 @@ fn through_tombolo(job: &Job, cpu: Option<usize>) -> Result<Outcome, Failure> {
     let (file, remote_file) = pipe::Options::bytes().capacity_bytes(RING_LEN).prefault().create()?;
     let (values, remote_values) = pipe::Options::<Packet>::new().capacity(RING_CAPACITY).prefault().create()?;
     let (talk, remote_talk) = pipe::Options::<Packet>::new().create_duplex()?;
-    let handover = Handover::new(remote_command("tombolo", cpu)?);
-    let handover = handover.give("file", remote_file)?.give("values", remote_values)?.give("talk", remote_talk)?;
-    let child = handover.spawn().map_err(|error| Failure::io("start the second process", &error))?;
+    let spawner = remote_command("tombolo", cpu)?
+        .pass("file", remote_file)?
+        .pass("values", remote_values)?
+        .pass("talk", remote_talk)?;
+    let child = spawner.spawn().map_err(|error| Failure::io("start the second process", &error))?;
     finish(child, exchange::run_local(&mut TomboloLocal { file, values, talk }, job))
 }
 
@@ -118,9 +120,9 @@ pub fn run_peer(peer: &DemoPeer) -> Result<(), Failure> {
     }
     let done = match peer.transport {
         Transport::Tombolo => exchange::run_remote(&mut TomboloRemote {
-            file: tombolo::spawn::handed("file")?,
-            values: tombolo::spawn::handed("values")?,
-            talk: tombolo::spawn::handed("talk")?,
+            file: spawn::take("file")?,
+            values: spawn::take("values")?,
+            talk: spawn::take("talk")?,
         }),
         Transport::Pipe => {
             let ends = stdin().as_fd().try_clone_to_owned().and_then(|input| {
