@@ -46,6 +46,7 @@ pub mod sync {
     pub use crate::object::value::{Value, ValueWriter};
 }
 
+pub use bytemuck::{self, Pod, Zeroable};
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, RecvError, Result, SendError};
 pub use message::Message;
