@@ -1,82 +1,86 @@
-//! What can go wrong: [`Error`] while setting up, which tells a story, and [`SendError`] and [`RecvError`] on the
-//! data plane, which are `Copy` and cost nothing.
+//! Errors: [`Error`] of setting up, whose message says what to do about it, and [`SendError`],
+//! [`RecvError`] and [`SyncError`] of using it, which are `Copy` and cost nothing.
 
 use std::fmt;
 use std::io;
 
-/// The result of everything that sets up, opens or removes.
+/// The result of everything that creates, opens or removes.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failed set-up: what was being done, what was found, what had been expected, and what to do about it.
+/// Why something could not be created, opened, passed on or removed.
+///
+/// The message says what was attempted, what was found, what was expected, and what to do about it.
 pub struct Error {
     kind: ErrorKind,
-    story: String,
+    message: String,
     source: Option<io::Error>,
 }
 
-/// The kinds of [`Error`], to tell apart in code.
+/// The kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The name cannot be one: empty, too long, with a slash, or hidden.
+    /// This cannot be a name: it is empty, too long, hidden, or contains a slash.
     InvalidName,
-    /// A capacity, size, alignment or mode that no region can have.
+    /// No region can have this capacity, size, alignment or mode, or the operation does not apply to
+    /// this endpoint.
     InvalidOptions,
-    /// There is already a region of that name.
+    /// There is a region of that name already.
     AlreadyExists,
     /// There is no region of that name.
     NotFound,
-    /// The file is not a region, or is cut short.
+    /// The file is not a region, or it is cut short.
     NotARegion,
-    /// A region, of another layout version than this library's.
+    /// The region is of another layout version than [`LAYOUT_VERSION`](crate::LAYOUT_VERSION).
     WrongVersion,
-    /// A region of another kind, or of other elements.
+    /// The region or the object is of another kind, or holds values of another type.
     WrongType,
-    /// The region's own description of itself contradicts itself.
+    /// The region's description of itself is contradictory.
     Corrupt,
-    /// A live process plays that part already. `pid` as it recorded it; 0 if it did not say.
+    /// A live process holds that endpoint.
     EndpointInUse {
-        /// The process that holds the seat.
+        /// That process, as it recorded itself. 0 if it did not.
         pid: u64,
     },
-    /// Every lane of the queue is held by a live process; the message names them.
+    /// As many live processes take part as can. The message lists them.
     TooManyParticipants,
-    /// A seat's lock is free though its recorded process runs: somebody closed its descriptor.
+    /// The kernel holds no lock of a process that runs and takes part. The process closed a
+    /// descriptor that was not its own. Its death could not be noticed.
     LockLost {
         /// The process that lost its lock.
         pid: u64,
     },
-    /// The region is in use and was not to be removed.
+    /// A live process uses the region, which was not to be removed then.
     InUse {
         /// A process that uses it.
         pid: u64,
     },
-    /// Another process is joining or leaving and does not get done.
+    /// Another process is joining or leaving, and does not finish.
     Busy,
-    /// A process that was forked used a handle of its parent's.
+    /// The handle belongs to the process that forked this one.
     Forked,
-    /// Not enough memory or disk for the region.
+    /// There is not enough memory or disk for the region.
     NoSpace,
-    /// The file or directory belongs to somebody else, or is open to too many.
+    /// The file or its directory belongs to another user, or others may write it.
     Permission,
-    /// Any other refusal of the operating system.
+    /// Any other error of the operating system.
     Io,
 }
 
 impl Error {
-    /// `found`, `expected` and `remedy` make one sentence: "cannot open x: found .., expected ..; remedy".
+    /// Makes one sentence: "cannot open x: found .., expected ..; remedy".
     pub(crate) fn new(
         kind: ErrorKind,
-        doing: impl fmt::Display,
+        action: impl fmt::Display,
         found: impl fmt::Display,
         expected: impl fmt::Display,
         remedy: impl fmt::Display,
     ) -> Self {
-        Self { kind, story: format!("cannot {doing}: found {found}, expected {expected}; {remedy}"), source: None }
+        Self { kind, message: format!("cannot {action}: found {found}, expected {expected}; {remedy}"), source: None }
     }
 
-    /// An error of the operating system, with the remedy that fits what was being done.
-    pub(crate) fn io(doing: impl fmt::Display, source: io::Error, remedy: impl fmt::Display) -> Self {
+    /// An error of the operating system, with a remedy that fits the action.
+    pub(crate) fn io(action: impl fmt::Display, source: io::Error, remedy: impl fmt::Display) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
@@ -86,15 +90,15 @@ impl Error {
             }
             _ => ErrorKind::Io,
         };
-        Self { kind, story: format!("cannot {doing}: {source}; {remedy}"), source: Some(source) }
+        Self { kind, message: format!("cannot {action}: {source}; {remedy}"), source: Some(source) }
     }
 
-    pub(crate) fn forked(doing: impl fmt::Display) -> Self {
+    pub(crate) fn forked(action: impl fmt::Display) -> Self {
         let expected = "one of this process's own";
-        Self::new(ErrorKind::Forked, doing, "a handle of the parent process's", expected, "open one after the fork")
+        Self::new(ErrorKind::Forked, action, "a handle of the parent process's", expected, "open one after the fork")
     }
 
-    /// What went wrong.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -102,11 +106,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.story)
+        f.write_str(&self.message)
     }
 }
 
-/// What a `main` that returns an error prints: the story, not its parts.
+/// The message, not the fields: this is what a `main` that returns an error prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -119,126 +123,139 @@ impl std::error::Error for Error {
     }
 }
 
-/// Why nothing was sent.
+/// Why a message was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No room, and the call was not to wait.
+    /// There is no room, and the call does not wait.
     Full,
-    /// The receiver has left; of a queue, the last one has, or this sender's run was closed.
+    /// The receiver has left. In a queue the last receiver has left, or the run of this sender was
+    /// closed.
     Closed,
-    /// The receiver's process died. What was in the ring waits for a successor.
+    /// The process of the receiver died. Messages that are queued wait for its successor.
     PeerDied,
-    /// No room before the deadline.
+    /// There was no room before the deadline.
     TimedOut,
-    /// The message is longer than this call, or this pipe, can take.
+    /// The message is longer than this call, or this pipe, accepts.
     TooLarge {
-        /// Bytes in the message.
+        /// Bytes of the message.
         length: usize,
-        /// Bytes that would have been taken.
+        /// The most bytes that are accepted.
         limit: usize,
     },
     /// The peer wrote something into the region that no correct peer writes.
     Corrupt,
-    /// This handle belongs to the process that forked this one.
+    /// The handle belongs to the process that forked this one.
     Forked,
-    /// The receiver's lock is free though its process runs: nobody can tell any more when it dies.
+    /// The kernel holds no lock of the receiver though its process runs. Its death could not be
+    /// noticed.
     LockLost,
-    /// No memory for a large message.
+    /// There is no memory for a large message.
     OutOfMemory,
     /// The value cannot be serialised.
     Serialize,
 }
 
-/// Why nothing was received.
+/// Why no message was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// Nothing there, and the call was not to wait.
+    /// There is no message, and the call does not wait.
     Empty,
-    /// The sender (of a queue, the last one) has left, or the queue's present run was closed, and
-    /// everything that was sent has been received:
-    /// end of stream.
+    /// End of stream: everything was received, and the sender has left. In a queue the last sender
+    /// has left, or the open run was closed.
     Closed,
-    /// The sender's process died; everything that it had sent whole has been received.
+    /// The process of the sender died. Everything that it had sent was received.
     PeerDied,
-    /// Nothing came before the deadline.
+    /// No message came before the deadline.
     TimedOut,
-    /// The next message is longer than the buffer. It stays where it is.
+    /// The next message is longer than the buffer. It stays queued.
     BufferTooSmall {
         /// Bytes that the buffer must have.
         needed: usize,
     },
     /// The peer wrote something into the region that no correct peer writes.
     Corrupt,
-    /// This handle belongs to the process that forked this one.
+    /// The handle belongs to the process that forked this one.
     Forked,
-    /// The sender's lock is free though its process runs: nobody can tell any more when it dies.
+    /// The kernel holds no lock of the sender though its process runs. Its death could not be
+    /// noticed.
     LockLost,
-    /// A message was lost with the receiver that had begun to read it: a large one of a pipe, or any of a queue that reports
-    /// losses. What follows is whole.
+    /// A message was lost with a receiver that died while it read it: a large message of a pipe, or
+    /// any message of a queue that reports lost messages. The messages after it are whole.
     MessageLost,
-    /// No memory for the message. In a pipe it stays where it is, unless part of it had come already; from a queue it is gone.
+    /// There is no memory for the message. In a pipe it stays queued, unless part of it had been
+    /// received. In a queue it is dropped.
     OutOfMemory,
-    /// The message is not one that the expected type is serialised to. It is gone.
+    /// The message cannot be deserialised as the expected type. It is dropped.
     Deserialize,
-    /// There is no task to be done: more were reported done than were received.
+    /// More tasks were reported done than were received.
     NoTask,
 }
 
-/// Why a value, a lock or another object of a namespace did not do what it was asked for. Nothing was changed.
+/// Why an operation on an object failed. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SyncError {
-    /// It cannot be had now, and the call was not to wait.
+    /// It is not available, and the call does not wait.
     WouldBlock,
-    /// It could not be had before the deadline.
+    /// It did not become available before the deadline.
     TimedOut,
-    /// This thread holds it already, and it is not re-entrant: to wait would be for ever.
+    /// This thread holds it already, and it is not re-entrant.
     WouldDeadlock,
-    /// This thread (of a bounded semaphore, this process) does not hold it.
+    /// This thread does not hold it. For a bounded semaphore: this process does not hold so many
+    /// permits.
     NotOwner,
-    /// More permits, or readers of one process, than there can be.
+    /// There cannot be as many permits, or read guards in one process.
     LimitExceeded {
-        /// How many there were to be.
+        /// The number that was asked for.
         count: u64,
-        /// How many there can be.
+        /// The largest number there can be.
         limit: u64,
     },
-    /// No such element.
+    /// There is no such element.
     OutOfBounds {
-        /// The index that was asked for; of a range, its end.
+        /// The index, or the end of the range, that was asked for.
         index: usize,
-        /// Elements that there are.
+        /// The number of elements.
         length: usize,
     },
-    /// The barrier broke: this process died after coming to it, or gave up. 0: it was reset.
+    /// The barrier is broken.
     BarrierBroken {
-        /// As it recorded itself.
+        /// The process that died while it waited, gave up waiting, or aborted the barrier. 0 if the
+        /// barrier was reset.
         pid: u64,
     },
-    /// Somebody wrote into the region what no correct process writes.
+    /// Another process wrote something into the region that no correct process writes.
     Corrupt,
-    /// This handle belongs to the process that forked this one.
+    /// The handle belongs to the process that forked this one.
     Forked,
-    /// The owner's lock in the kernel is gone though its process runs: nobody can tell any more when it dies.
+    /// The kernel holds no lock of the owner though its process runs. Its death could not be noticed.
     LockLost,
 }
 
-/// Why a lock was not simply acquired. In two cases it was, and `G` is its guard.
+/// Why a lock was not acquired, or was acquired in a state that needs attention. `G` is the guard.
 pub enum LockError<G> {
-    /// It is acquired; an owner died with it since the last one that knew. What a mutex holds is whole, as last committed; an array may be
-    /// half replaced. Mend what it guards, and go on, or [`poison`](crate::sync::MutexGuard::poison) it. Told until one who was told has
-    /// unlocked it; of a read-write lock, one who could write.
+    /// The lock is acquired, and an earlier owner died while it held it.
+    ///
+    /// The value of a mutex or a read-write lock is as it was last committed. Elements of an array
+    /// may have been set in part. Repair whatever else the lock protects, or
+    /// [`poison`](crate::sync::MutexGuard::poison) it. The error is returned until an owner that got
+    /// it has unlocked. In a read-write lock that has to be a writer.
     OwnerDied(G),
-    /// It is acquired; an owner gave up what it guards, see [`poison`](crate::sync::MutexGuard::poison). Told to all until somebody heals it.
+    /// The lock is acquired, and an earlier owner [poisoned](crate::sync::MutexGuard::poison) it. The
+    /// error is returned until a [`clear_poison`](crate::sync::MutexGuard::clear_poison).
     Poisoned(G),
-    /// It is not acquired.
+    /// The lock is not acquired.
     Failed(SyncError),
 }
 
 impl<G> LockError<G> {
-    /// The guard, if there is one, whatever happened to earlier owners.
+    /// Returns the guard if the lock was acquired, whatever happened to earlier owners.
+    ///
+    /// # Errors
+    ///
+    /// The error of [`Failed`](Self::Failed).
     pub fn into_guard(self) -> Result<G, SyncError> {
         match self {
             Self::OwnerDied(guard) | Self::Poisoned(guard) => Ok(guard),
@@ -254,7 +271,7 @@ impl<G> LockError<G> {
         }
     }
 
-    /// What happened, without the guard.
+    /// The message, which does not need the guard.
     fn text(&self) -> String {
         match self {
             Self::OwnerDied(_) => "an owner of the lock died with it".into(),

@@ -1,4 +1,6 @@
-//! Looking at named regions from outside, without taking part in them, and removing them.
+//! What lies under a name, seen from outside; removing names, and repair.
+//!
+//! Nothing here takes part in a region. The functions are methods of [`Directory`].
 
 use crate::error::{ErrorKind, Result};
 use crate::object::kind::{Description, ObjectKind, ObjectWords};
@@ -6,15 +8,13 @@ use crate::object::repair::Repair;
 use crate::object::table::Table;
 use crate::object::{member, nested_queue};
 use crate::primitive::Ordering;
-use crate::queue::participant::Role;
-use crate::queue::payload::PayloadPool;
 use crate::queue::state::QueueState;
+use crate::queue::{self, participant::Role};
 use crate::region::Region;
 use crate::region::directory::{Directory, unlink};
 use crate::region::layout::Layout;
 use crate::region::layout::pipe::PipeLayout;
 use crate::region::layout::pipe::ring;
-use crate::region::layout::queue::control;
 use crate::region::participant::{LEAVING, LEFT};
 use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
@@ -27,24 +27,25 @@ pub use crate::region::participant::ParticipantStatus;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RegionInfo {
-    /// What it is for.
+    /// What the region is.
     pub kind: RegionKind,
     /// What its messages are made of.
     pub element: ElementType,
-    /// Messages (bytes, for byte messages in a pipe) that each ring holds; objects of a namespace.
+    /// Messages that each ring holds; bytes for byte messages in a pipe; objects of a namespace.
     pub capacity: u64,
     /// The longest message, in bytes.
     pub max_message_bytes: u64,
-    /// Bytes of memory. A queue's long messages take more while they wait, and some of it is kept for the next ones
-    /// ([`QueueInfo::extents_bytes`]).
+    /// Bytes of memory. The extents of a queue are not included, see
+    /// [`extents_bytes`](queue::Stats::extents_bytes).
     pub size: u64,
-    /// One for each direction; a queue has one, a namespace none.
+    /// One for each direction of a pipe, one for a queue, none for a namespace.
     pub rings: Vec<RingInfo>,
-    /// One for each part that a process can play; in a queue or namespace one for each lane that somebody holds, or was the last to leave.
+    /// The participants of a pipe. Of a queue or a namespace those that joined and were not replaced
+    /// since.
     pub participants: Vec<ParticipantInfo>,
-    /// Participants that there can be.
+    /// How many participants there can be.
     pub max_participants: u64,
-    /// Whether the name stays when everybody has left.
+    /// Whether the name stays when the last participant leaves.
     pub is_persistent: bool,
     /// What only a queue has.
     pub queue: Option<QueueInfo>,
@@ -56,34 +57,22 @@ pub struct RegionInfo {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RingInfo {
-    /// Messages sent since the beginning (bytes of ring space, for byte messages in a pipe).
+    /// Messages sent so far; bytes of ring space for byte messages in a pipe.
     pub sent: u64,
-    /// Of those, not yet received.
+    /// How much of that was not received yet.
     pub queued: u64,
 }
 
-/// The state of a queue, beside its ring's.
+/// What only a queue has.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct QueueInfo {
-    /// Participants that there can be.
-    pub max_participants: u64,
-    /// All senders as one: alive if any is, else how the last one ended.
+    /// What [`queue::Sender::stats`] returns.
+    pub stats: queue::Stats,
+    /// All senders as one: alive if any is, otherwise how the last one ended.
     pub senders: ParticipantStatus,
-    /// All receivers as one, likewise.
+    /// All receivers as one: alive if any is, otherwise how the last one ended.
     pub receivers: ParticipantStatus,
-    /// As in [`queue::Stats`](crate::queue::Stats), like those that follow.
-    pub quarantined: u64,
-    /// Messages that died with their receivers.
-    pub lost: u64,
-    /// Messages that were thrown away.
-    pub dropped: u64,
-    /// Large messages in the pool.
-    pub pooled: u64,
-    /// Bytes of memory for messages longer than a block, waiting and kept.
-    pub extents_bytes: u64,
-    /// Whether a run was closed, and no sender has begun the next one.
-    pub is_closed: bool,
 }
 
 /// An object of a namespace, at one moment.
@@ -94,36 +83,38 @@ pub struct ObjectInfo {
     pub name: String,
     /// What it is.
     pub kind: ObjectKind,
-    /// What it holds, if it holds values.
+    /// The type of its values, if it holds values.
     pub element: Option<ElementType>,
-    /// Elements of an array, permits of a bounded semaphore, parties of a barrier; capacity of a queue.
+    /// Elements of an array, permits of a bounded semaphore, parties of a barrier, capacity of a
+    /// queue.
     pub length: Option<u64>,
-    /// The value, or the first ones: numbers as such, others as bytes in hexadecimal.
+    /// Its value, or the first values. Numbers are shown as such, other types as bytes in hexadecimal.
     pub value: Option<String>,
-    /// The process that has its lock.
+    /// The process that holds its lock.
     pub holder: Option<u64>,
-    /// The processes that read under its lock, have permits of it, have come to it, or hold a half of it.
+    /// The processes that hold read locks or permits of it, wait at it, or have an endpoint of it.
     pub users: Vec<u64>,
     /// Anything else, in a few words: "free", "set", "2 of 4 permits left".
     pub state: String,
 }
 
-/// One seat of a region.
+/// One participant of a region.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ParticipantInfo {
-    /// Its part: "sender", "receiver", or "end 0" and "end 1" of a duplex pipe.
+    /// Its role: "sender", "receiver", "member", or "end 0" and "end 1" of a duplex pipe.
     pub role: &'static str,
-    /// The process that holds or held it, as it recorded itself; 0 for none, or one on its way to a child.
+    /// The process, as it recorded itself. 0 if nobody has joined yet, or if the endpoint is on its
+    /// way to another process.
     pub pid: u64,
-    /// What the kernel and the records say.
+    /// Whether that process takes part, has left or died.
     pub status: ParticipantStatus,
-    /// How many processes have played this part so far.
+    /// How many processes have been this participant so far.
     pub joins: u64,
 }
 
 impl RegionInfo {
-    /// Whether nobody is there any more, and the name was not to stay.
+    /// Returns whether nobody takes part any more and the name was not to stay.
     pub fn is_stale(&self) -> bool {
         !self.is_persistent
             && self.participants.iter().all(|participant| participant.status != ParticipantStatus::Alive)
@@ -131,26 +122,45 @@ impl RegionInfo {
 }
 
 impl Directory {
-    /// Looks at the region of that name.
+    /// Returns what the region of that name looks like, without taking part in it.
     ///
-    /// **Blocking**: never. **Errors**: no such region, or something that is none.
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::NotFound`] if there is no such name.
+    /// - [`ErrorKind::NotARegion`], [`ErrorKind::WrongVersion`] or [`ErrorKind::Corrupt`] if this
+    ///   version cannot read the file.
     pub fn inspect(&self, name: &str) -> Result<RegionInfo> {
         region_info(&self.open(name)?)
     }
 
-    /// Removes a name. Unless forced, only if no live process uses the region; forced, its users keep its memory and
-    /// the name is free for another. Never removes another file that was given the name meanwhile.
+    /// Removes a name.
     ///
-    /// **Blocking**: up to 5 s, if a process was stopped while joining or leaving. **Errors**: no such region,
-    /// [`InUse`](crate::ErrorKind::InUse), [`Busy`](crate::ErrorKind::Busy) if a process was stopped while it
-    /// removed a name of this directory.
+    /// Without `force` the name is removed only if no live process uses the region. With `force` it
+    /// is removed in any case: those who use the region keep its memory, and the name is free.
+    ///
+    /// Another file that was given the name meanwhile is never removed.
+    ///
+    /// # Blocking
+    ///
+    /// Up to 5 s if a process was stopped while it joined or left.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::NotFound`] if there is no such name.
+    /// - [`ErrorKind::InUse`] if a live process uses the region.
+    /// - [`ErrorKind::Busy`] if a process was stopped while it joined or left, or while it removed a
+    ///   name of this directory.
     pub fn unlink(&self, name: &str, force: bool) -> Result<()> {
-        // Held on to from before the look at it: what takes its place meanwhile is not removed in its stead.
+        // Opened before the region is: a file that takes its place meanwhile is not removed instead.
         let path = self.resolve(name)?;
         let pinned = memory::pin(&path);
         let id = pinned.as_ref().ok().and_then(|file| Some(memory::facts(file).ok()?.id));
         match self.open(name) {
-            // Damaged, cut or of another version: by force the file goes, whatever it was.
+            // Damaged, cut short or of another version: with force the file goes, whatever it was.
             Err(error) if force && error.kind() != ErrorKind::NotFound => {
                 let Some(id) = id else { return Err(error) };
                 match Unreadable::open(name, &self.settings()) {
@@ -162,13 +172,19 @@ impl Directory {
         }
     }
 
-    /// Removes a name, with whatever waits there, if everybody who used its region is gone. Returns
-    /// whether it did. One that is persistent stays.
+    /// Removes a name, with the messages that are queued under it, if nobody uses its region any
+    /// more. Returns whether it did. A persistent region stays.
     ///
-    /// A region that this version cannot read, because it is of another layout version, cut or damaged, is removed as
-    /// well once nobody holds a lock on it. A file that is no region is not.
+    /// A region that this version cannot read is removed, too, once nobody holds a lock on it: one of
+    /// another layout version, cut short or damaged. A file that is not a region stays.
     ///
-    /// **Blocking** and **Errors**: as for [`unlink`](Self::unlink).
+    /// # Blocking
+    ///
+    /// Like [`unlink`](Self::unlink).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`unlink`](Self::unlink), without [`ErrorKind::InUse`].
     pub fn unlink_if_stale(&self, name: &str) -> Result<bool> {
         match self.open(name) {
             Err(error) if is_about_content(&error) => {
@@ -179,10 +195,19 @@ impl Directory {
         }
     }
 
-    /// Puts right what dead participants of a queue or namespace left behind, which its live ones otherwise do when they next wait; says
-    /// how many lanes serve again. None of a pipe's, and none while somebody else is at it.
+    /// Repairs what dead participants of a queue or a namespace left behind. Returns how many of them
+    /// were repaired and can be replaced now.
     ///
-    /// **Blocking**: never for others, but it looks at every lane, however long that takes. **Errors**: no such region, or something that is none.
+    /// Live participants do this when they next wait, so it is needed only where none is. A pipe
+    /// needs no repair. Nothing is done while another process repairs.
+    ///
+    /// # Blocking
+    ///
+    /// Never for others, but every participant is checked, however long that takes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`inspect`](Self::inspect).
     pub fn repair(&self, name: &str) -> Result<usize> {
         let region = self.open(name)?;
         match region.layout().kind() {
@@ -210,7 +235,7 @@ impl Directory {
 
 fn region_info(region: &Region) -> Result<RegionInfo> {
     let (layout, participants) = (region.layout(), region.participants());
-    // A participant of a queue or a namespace that never joined, or was repaired, is not shown.
+    // A participant of a queue or a namespace that never joined, or was repaired, is not listed.
     let is_pipe = layout.kind() == RegionKind::Pipe;
     let is_shown = |&index: &usize| is_pipe || participants.is_occupied(index) || participants.state(index) == LEFT;
     let (mut rings, mut queue, mut objects) = (Vec::new(), None, Vec::new());
@@ -289,18 +314,10 @@ fn role_name(region: &Region, index: usize) -> &'static str {
 }
 
 fn queue_info(queue: QueueState<'_>) -> QueueInfo {
-    let (words, pool) = (queue.ring_words(), PayloadPool::new(queue.region, 0));
-    let count = |index| queue.word(index).load(Ordering::Acquire); // edge: snapshot
     QueueInfo {
-        max_participants: queue.layout.participants() as u64,
+        stats: queue::Stats::read(queue),
         senders: queue.role_status(Role::Sender),
         receivers: queue.role_status(Role::Receiver),
-        quarantined: words.quarantined(),
-        lost: count(control::LOST),
-        dropped: count(control::DROPPED),
-        pooled: pool.taken(),
-        extents_bytes: pool.extents_bytes(queue.region),
-        is_closed: words.is_closed(),
     }
 }
 

@@ -44,6 +44,25 @@ pub struct Stats {
     pub is_closed: bool,
 }
 
+impl Stats {
+    pub(crate) fn read(state: QueueState<'_>) -> Self {
+        let (words, payload) = (state.ring_words(), PayloadPool::new(state.region, 0));
+        let count = |index| state.word(index).load(Ordering::Acquire);
+        Self {
+            queued: words.len(),
+            capacity: words.capacity,
+            quarantined: words.quarantined(),
+            lost: count(control::LOST),
+            dropped: count(control::DROPPED),
+            pooled: payload.taken(),
+            extents_bytes: payload.extents_bytes(state.region),
+            senders: state.with_role(Role::Sender).count() as u64,
+            receivers: state.with_role(Role::Receiver).count() as u64,
+            is_closed: words.is_closed(),
+        }
+    }
+}
+
 /// What both halves have.
 pub(crate) struct Half {
     pub(crate) lane: QueueParticipant,
@@ -123,21 +142,7 @@ impl Half {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let words = self.gate.ring.words();
-        let state = self.lane.state();
-        let count = |index| state.word(index).load(Ordering::Acquire);
-        Stats {
-            queued: words.len(),
-            capacity: words.capacity,
-            quarantined: words.quarantined(),
-            lost: count(control::LOST),
-            dropped: count(control::DROPPED),
-            pooled: self.gate.parcels.taken(),
-            extents_bytes: self.gate.parcels.extents_bytes(state.region),
-            senders: state.with_role(Role::Sender).count() as u64,
-            receivers: state.with_role(Role::Receiver).count() as u64,
-            is_closed: words.is_closed(),
-        }
+        Stats::read(self.lane.state())
     }
 
     pub(crate) fn len(&self) -> u64 {

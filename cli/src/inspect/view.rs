@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use indicatif::BinaryBytes;
 use serde::Serialize;
-use tombolo::inspect::{ElementType, ParticipantStatus, RegionInfo, RegionKind};
+use tombolo::inspect::{ElementType, ParticipantStatus, QueueInfo, RegionInfo, RegionKind};
 
 use super::objects::Object;
 
@@ -91,15 +91,15 @@ pub struct User {
 impl RegionView {
     pub fn new(info: &RegionInfo) -> Self {
         let participants: Vec<User> = info.participants.iter().map(User::new).collect();
-        let queue = info.queue.map(|state| Queue {
-            lanes: state.max_participants,
+        let queue = info.queue.map(|QueueInfo { stats, .. }| Queue {
+            lanes: info.max_participants,
             lanes_used: participants.iter().filter(|user| user.is_present()).count() as u64,
-            quarantined: state.quarantined,
-            lost: state.lost,
-            dropped: state.dropped,
-            pooled: state.pooled,
-            extents_bytes: state.extents_bytes,
-            closed: state.is_closed,
+            quarantined: stats.quarantined,
+            lost: stats.lost,
+            dropped: stats.dropped,
+            pooled: stats.pooled,
+            extents_bytes: stats.extents_bytes,
+            closed: stats.is_closed,
         });
         let namespace = (info.kind == RegionKind::Namespace).then(|| Namespace::new(info, &participants));
         Self {
