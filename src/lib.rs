@@ -36,13 +36,15 @@ pub mod sync {
     pub use crate::object::array::{Array, ArrayGuard};
     pub use crate::object::atomic::{AtomicValue, Integer, Number};
     pub use crate::object::barrier::{Barrier, BarrierWaitResult};
-    pub use crate::object::condvar::Condvar;
+    pub use crate::object::bounded_semaphore::{BoundedPermit, BoundedSemaphore};
+    pub use crate::object::condvar::{Condvar, WaitTimeoutResult};
     pub use crate::object::event::Event;
     pub use crate::object::kind::ObjectKind;
-    pub use crate::object::mutex::{LockResult, Mutex, MutexGuard, ReentrantMutex, ReentrantMutexGuard};
+    pub use crate::object::mutex::{LockResult, Mutex, MutexGuard};
     pub use crate::object::once::Once;
+    pub use crate::object::reentrant_mutex::{ReentrantMutex, ReentrantMutexGuard};
     pub use crate::object::rw_lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
-    pub use crate::object::semaphore::{BoundedSemaphore, Permit, Semaphore};
+    pub use crate::object::semaphore::{Permit, Semaphore};
     pub use crate::object::value::{Value, ValueWriter};
 }
 

@@ -21,14 +21,19 @@ use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
-/// A condition variable: waits, without a [`Mutex`](crate::sync::Mutex) that this thread has, until somebody tells of a change.
+/// A condition variable: releases a [`Mutex`](crate::sync::Mutex) and waits until it is notified of
+/// a change.
 ///
-/// The mutex may be any, in any namespace. A wait may end for no reason, and one without a timeout does so every 20 ms (90 ms after a
-/// while): if a waiter is killed with its notification, or a notifier just before it, the others look by themselves. So look again, as the
-/// `_while` calls do.
+/// It works with any mutex, in any namespace.
+///
+/// A wait may end without a notification. One without a timeout does so every 20 ms (90 ms after a
+/// while), in case a process was killed between a change and its notification, or between its own
+/// wake-up and what it would have done. So check the condition again, as the `_while` calls do.
 ///
 /// ```
-/// let (stock, changed) = (tombolo::Mutex::new(0_u32)?, tombolo::Condvar::new()?);
+/// use tombolo::sync::{Condvar, Mutex};
+///
+/// let (stock, changed) = (Mutex::new(0_u32)?, Condvar::new()?);
 /// let (store, restocked) = (stock.clone(), changed.clone());
 /// std::thread::spawn(move || {
 ///     *store.lock().unwrap() += 1;
@@ -40,11 +45,24 @@ use crate::wait::Timeout;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// **Source**: an event count, see `raw/event.rs`.
+/// Implementation: `raw/event_count.rs`.
 #[derive(Clone)]
 pub struct Condvar {
     handle: Handle,
     event: Arc<EventCount<Mapped>>,
+}
+
+/// Whether a wait ended because its time was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitTimeoutResult {
+    timed_out: bool,
+}
+
+impl WaitTimeoutResult {
+    /// Returns whether the time was over.
+    pub fn timed_out(&self) -> bool {
+        self.timed_out
+    }
 }
 
 impl Condvar {
@@ -52,25 +70,41 @@ impl Condvar {
         Self { event: Arc::new(handle.event(EVENT)), handle }
     }
 
-    /// Gives the mutex back (and commits what was changed), waits until notified, and takes it again.
+    /// Commits a change and releases the mutex, waits until notified, and locks the mutex again.
     ///
-    /// **Blocking**: without end, parks by `futex`; then as [`Mutex::lock`](crate::sync::Mutex::lock). **Errors**: as there, for the mutex.
+    /// # Blocking
+    ///
+    /// Until notified, or spuriously; parks by `futex`. Then like
+    /// [`Mutex::lock`](crate::sync::Mutex::lock).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mutex::lock`](crate::sync::Mutex::lock).
     pub fn wait<'a, T: Pod>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
         self.wait_until(guard, Timeout::NEVER, true)
             .map(|(guard, _)| guard)
             .map_err(|error| error.map(|(guard, _)| guard))
     }
 
-    /// Like [`wait`](Self::wait), but for no longer than `timeout`; true: that had passed. The mutex is taken again in any case.
+    /// Like [`wait`](Self::wait), for no longer than `timeout`. The mutex is locked again in any case.
     pub fn wait_timeout<'a, T: Pod>(
         &self,
         guard: MutexGuard<'a, T>,
         timeout: Duration,
-    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
         self.wait_until(guard, Timeout::after(timeout), false)
     }
 
-    /// Waits as often as `condition` holds. With a death of the mutex's owner to tell of, it comes back while it still may.
+    /// Waits while `condition` holds.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`wait`](Self::wait), until `condition` returns false.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait). If an owner of the mutex died, it returns with that although the
+    /// condition may still hold.
     pub fn wait_while<'a, T: Pod>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -82,23 +116,24 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// Like [`wait_while`](Self::wait_while), but for no longer than `timeout`; true: that had passed, and the condition holds still.
+    /// Like [`wait_while`](Self::wait_while), for no longer than `timeout`. The result
+    /// [timed out](WaitTimeoutResult::timed_out) if the condition still holds.
     pub fn wait_timeout_while<'a, T: Pod>(
         &self,
         mut guard: MutexGuard<'a, T>,
         timeout: Duration,
         mut condition: impl FnMut(&T) -> bool,
-    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
-        let until = Timeout::after(timeout);
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
+        let timeout = Timeout::after(timeout);
         while condition(&guard) {
-            let late;
-            (guard, late) = self.wait_until(guard, until, true)?;
-            if late {
-                let holds = condition(&guard);
-                return Ok((guard, holds));
+            let result;
+            (guard, result) = self.wait_until(guard, timeout, true)?;
+            if result.timed_out {
+                let timed_out = condition(&guard);
+                return Ok((guard, WaitTimeoutResult { timed_out }));
             }
         }
-        Ok((guard, false))
+        Ok((guard, WaitTimeoutResult { timed_out: false }))
     }
 
     /// Waits until notified, or until the time is over. If `allow_spurious`, it may also return after
@@ -108,7 +143,7 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         until: Timeout,
         allow_spurious: bool,
-    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
         self.handle.check_process().map_err(LockError::from)?;
         let mutex = guard.mutex();
         // Before the mutex is free: whoever changes something after that finds us listening.
@@ -128,20 +163,27 @@ impl Condvar {
             Err(SyncError::TimedOut) => true,
             Err(error) => return Err(error.into()),
         };
+        let result = WaitTimeoutResult { timed_out };
         match mutex.lock() {
-            Ok(guard) => Ok((guard, timed_out)),
-            Err(error) => Err(error.map(|guard| (guard, timed_out))),
+            Ok(guard) => Ok((guard, result)),
+            Err(error) => Err(error.map(|guard| (guard, result))),
         }
     }
 
-    /// Wakes one who waits, if there is any.
+    /// Wakes one thread that waits, of whatever process.
     ///
-    /// **Blocking**: never; a system call if somebody waits. **Errors**: [`Forked`](SyncError::Forked).
+    /// # Blocking
+    ///
+    /// Never. Makes a system call if somebody waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked).
     pub fn notify_one(&self) -> Result<(), SyncError> {
         self.notify(1)
     }
 
-    /// Wakes all who wait. Else like [`notify_one`](Self::notify_one).
+    /// Wakes all threads that wait. Otherwise like [`notify_one`](Self::notify_one).
     pub fn notify_all(&self) -> Result<(), SyncError> {
         self.notify(u32::MAX)
     }

@@ -7,7 +7,9 @@ use std::fmt;
 
 use crate::error::Result;
 use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
-use crate::object::{array, atomic, barrier, condvar, event, mutex, nested_queue, once, rw_lock, semaphore, value};
+use crate::object::{
+    array, atomic, barrier, bounded_semaphore, condvar, event, mutex, nested_queue, once, rw_lock, semaphore, value,
+};
 use crate::primitive::{Ordering, store_bytes};
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::RobustLock;
@@ -55,7 +57,7 @@ const KINDS: [(ObjectKind, &dyn Kind); 13] = [
     (ObjectKind::ReentrantMutex, &mutex::MutexKind { name: "re-entrant mutex" }),
     (ObjectKind::RwLock, &rw_lock::RwLockKind),
     (ObjectKind::Semaphore, &semaphore::SemaphoreKind),
-    (ObjectKind::BoundedSemaphore, &semaphore::BoundedSemaphoreKind),
+    (ObjectKind::BoundedSemaphore, &bounded_semaphore::BoundedSemaphoreKind),
     (ObjectKind::Condvar, &condvar::CondvarKind),
     (ObjectKind::Event, &event::EventKind),
     (ObjectKind::Barrier, &barrier::BarrierKind),

@@ -4,6 +4,7 @@
 pub(crate) mod array;
 pub(crate) mod atomic;
 pub(crate) mod barrier;
+pub(crate) mod bounded_semaphore;
 pub(crate) mod condvar;
 pub(crate) mod event;
 mod fairness;
@@ -13,6 +14,7 @@ pub(crate) mod member;
 pub(crate) mod mutex;
 pub(crate) mod nested_queue;
 pub(crate) mod once;
+pub(crate) mod reentrant_mutex;
 pub(crate) mod repair;
 pub(crate) mod rw_lock;
 pub(crate) mod semaphore;

@@ -11,7 +11,6 @@
 //! ```
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::thread;
@@ -25,24 +24,21 @@ use crate::object::lock::{self, LockGuard, ObjectLock};
 use crate::object::seq_cell::{self, SeqCell};
 use crate::object::spec::{Buffers, ObjectSpec};
 use crate::object::{Handle, object};
-use crate::primitive::Ordering;
 use crate::raw::robust_lock::History;
 use crate::wait::Timeout;
 
 /// A lock between processes, and the value that it protects.
 ///
-/// The guard holds a copy of the value, and commits it, whole, when it is dropped. So a process that is killed with the lock leaves the
-/// value as it was last committed, and the next owner is told ([`OwnerDied`](LockError::OwnerDied)) in case other things that the lock
-/// guards need mending. A panic that unwinds through the guard leaves the value as it was, too.
+/// The guard holds a *copy* of the value. If it was changed, it is committed, whole, when the guard
+/// is dropped. So a large `T` costs a copy for each lock and another for each commit.
 ///
-/// Locking again what this thread has locked is an error ([`WouldDeadlock`](SyncError::WouldDeadlock)), not a deadlock.
-///
-/// Fairness: newcomers overtake those who wait, but only until one of them has waited for a millisecond. Then they stand back until one is served,
-/// or leaves for a millisecond what is free. Those who sleep are woken in the order in which they lay down; one that polls
-/// ([`WaitStrategy::Spin`](crate::WaitStrategy::Spin)) leaves them one chance before its own.
+/// Locking again what this thread has locked is an error,
+/// [`WouldDeadlock`](SyncError::WouldDeadlock).
 ///
 /// ```
-/// let account = tombolo::Mutex::new([100_i64, 0])?;
+/// use tombolo::sync::Mutex;
+///
+/// let account = Mutex::new([100_i64, 0])?;
 /// {
 ///     let mut balances = account.lock().unwrap();
 ///     balances[0] -= 30;
@@ -52,13 +48,27 @@ use crate::wait::Timeout;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// **Source**: `raw/lock.rs`; the value: `raw/cell.rs`.
+/// # Death and panics
+///
+/// If a process is killed while it holds the lock, the value stays as it was last committed. The
+/// next owner gets [`OwnerDied`](LockError::OwnerDied), in case other things that the lock protects
+/// have to be repaired. A panic that unwinds through the guard leaves the value as it was, too.
+///
+/// # Fairness
+///
+/// A new caller may take the lock before those that wait, until one of them has waited for a
+/// millisecond. From then on new callers wait until one that waits has got the lock, or until the
+/// lock was free for a millisecond. Sleeping callers are woken in the order in which they fell
+/// asleep. One that spins ([`WaitStrategy::Spin`](crate::WaitStrategy::Spin)) lets a sleeping one go
+/// first once.
+///
+/// Implementation: `raw/robust_lock.rs`, and for the value `raw/seqlock.rs`.
 pub struct Mutex<T> {
     lock: ObjectLock,
     cell: Arc<SeqCell<T>>,
 }
 
-/// What a lock call answers.
+/// What a lock call returns.
 pub type LockResult<G> = Result<G, LockError<G>>;
 
 /// Returns the guard, as an error if an earlier owner died or poisoned the lock.
@@ -77,26 +87,39 @@ impl<T: Pod> Mutex<T> {
         Self { lock: ObjectLock::new(handle, STATE), cell }
     }
 
-    /// Waits for the lock and takes it.
+    /// Acquires the lock.
     ///
-    /// **Blocking**: while another thread or process has it, without end; parks by `futex`. One that was killed does not
-    /// count, within 20 ms (90 ms after a while). Uncontended: no system call.
+    /// # Blocking
     ///
-    /// **Errors**: with the guard [`OwnerDied`](LockError::OwnerDied) and [`Poisoned`](LockError::Poisoned); without it
-    /// [`WouldDeadlock`](SyncError::WouldDeadlock), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt),
-    /// [`LockLost`](SyncError::LockLost).
+    /// While another thread or process holds the lock, without limit. Parks by `futex`. An owner that
+    /// was killed is noticed within 20 ms (90 ms after a while). Makes no system call if the lock is
+    /// free.
+    ///
+    /// # Errors
+    ///
+    /// - With the guard: [`OwnerDied`](LockError::OwnerDied), [`Poisoned`](LockError::Poisoned).
+    /// - Without: [`WouldDeadlock`](SyncError::WouldDeadlock), [`Forked`](SyncError::Forked),
+    ///   [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
     #[inline(always)]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.lock_until(Timeout::NEVER)
     }
 
-    /// Like [`lock`](Self::lock), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    /// Attempts to acquire the lock without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), and [`WouldBlock`](SyncError::WouldBlock).
     #[inline(always)]
     pub fn try_lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.lock_until(Timeout::NonBlocking)
     }
 
-    /// Like [`lock`](Self::lock), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    /// Acquires the lock, and waits no longer than `timeout` for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), and [`TimedOut`](SyncError::TimedOut).
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<MutexGuard<'_, T>> {
         self.lock_until(Timeout::after(timeout))
     }
@@ -108,9 +131,15 @@ impl<T: Pod> Mutex<T> {
         with_history(MutexGuard { mutex: self, value, is_dirty: false, was_panicking, guard }, history)
     }
 
-    /// Gives back a lock whose guard was [leaked](MutexGuard::leak).
+    /// Releases a lock that [`MutexGuard::keep_locked`] kept.
     ///
-    /// **Blocking**: never. **Errors**: [`NotOwner`](SyncError::NotOwner) if this thread has no such lock.
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// [`NotOwner`](SyncError::NotOwner) if this thread has no such lock.
     pub fn unlock(&self) -> Result<(), SyncError> {
         if !self.lock.take_kept()? {
             return Err(SyncError::NotOwner);
@@ -120,7 +149,7 @@ impl<T: Pod> Mutex<T> {
         Ok(())
     }
 
-    /// Whether anybody has it now.
+    /// Returns whether any thread of any process holds the lock now.
     pub fn is_locked(&self) -> bool {
         self.lock.word().owner().is_some()
     }
@@ -134,7 +163,11 @@ impl<T> Clone for Mutex<T> {
 
 object!(Mutex<T>, ObjectSpec::of::<T>(ObjectKind::Mutex, 0), |this| &this.lock.handle);
 
-/// The lock of a [`Mutex`], until dropped; then what was changed is committed, unless a panic does it.
+/// The lock of a [`Mutex`] and a copy of its value.
+///
+/// When this is dropped a change is committed and the lock is released. If it is dropped by a panic
+/// that began under the lock, the change is not committed.
+#[must_use = "if it is not kept, the lock is released at once"]
 pub struct MutexGuard<'a, T: Pod> {
     mutex: &'a Mutex<T>,
     value: T,
@@ -148,18 +181,19 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
         self.mutex
     }
 
-    /// Declares what the lock guards beyond mending: from now on every owner is told [`Poisoned`](LockError::Poisoned).
+    /// Marks what the lock protects as unusable. From now on every lock call returns
+    /// [`Poisoned`](LockError::Poisoned), until [`clear_poison`](Self::clear_poison).
     pub fn poison(&mut self) {
         self.guard.history.poisoned = true;
     }
 
-    /// Takes a poisoning back.
+    /// Undoes a [`poison`](Self::poison), of this owner or an earlier one.
     pub fn clear_poison(&mut self) {
         self.guard.history.poisoned = false;
     }
 
-    /// Commits what was changed, and keeps the lock without a guard, until [`Mutex::unlock`].
-    pub fn leak(self) {
+    /// Commits a change, and keeps the lock without the guard, until [`Mutex::unlock`].
+    pub fn keep_locked(self) {
         self.commit();
         self.guard.lock.keep_locked(self.guard.history);
         std::mem::forget(self);
@@ -172,8 +206,8 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
         }
     }
 
-    /// Unlocks, and leaves the value as it was.
-    pub fn discard(mut self) {
+    /// Releases the lock and leaves the value as it was.
+    pub fn rollback(mut self) {
         self.is_dirty = false;
     }
 }
@@ -207,136 +241,6 @@ impl<T: Pod> Drop for MutexGuard<'_, T> {
 impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("MutexGuard").field(&self.value).finish()
-    }
-}
-
-/// A lock between processes that its thread may take again, and the value that it protects.
-///
-/// ```
-/// let depth = tombolo::ReentrantMutex::new(0_u32)?;
-/// let outer = depth.lock().unwrap();
-/// let inner = depth.lock().unwrap();
-/// inner.set(&1)?;
-/// assert_eq!(outer.get()?, 1);
-/// # drop(inner);
-/// # drop(outer);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// Else it is a [`Mutex`], but that each [`set`](ReentrantMutexGuard::set) commits.
-pub struct ReentrantMutex<T> {
-    lock: ObjectLock,
-    cell: Arc<SeqCell<T>>,
-}
-
-impl<T: Pod> ReentrantMutex<T> {
-    pub(crate) fn from_handle(handle: Handle) -> Self {
-        let cell = Arc::new(SeqCell::new(&handle, words::CELL));
-        Self { lock: ObjectLock::new(handle, STATE), cell }
-    }
-
-    /// Waits for the lock and takes it, once more if this thread has it.
-    ///
-    /// **Blocking** and **Errors**: as [`Mutex::lock`], but never [`WouldDeadlock`](SyncError::WouldDeadlock).
-    pub fn lock(&self) -> LockResult<ReentrantMutexGuard<'_, T>> {
-        self.lock_until(Timeout::NEVER)
-    }
-
-    /// Like [`lock`](Self::lock), but never waits: [`WouldBlock`](SyncError::WouldBlock).
-    pub fn try_lock(&self) -> LockResult<ReentrantMutexGuard<'_, T>> {
-        self.lock_until(Timeout::NonBlocking)
-    }
-
-    /// Like [`lock`](Self::lock), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
-    pub fn lock_timeout(&self, timeout: Duration) -> LockResult<ReentrantMutexGuard<'_, T>> {
-        self.lock_until(Timeout::after(timeout))
-    }
-
-    fn lock_until(&self, until: Timeout) -> LockResult<ReentrantMutexGuard<'_, T>> {
-        self.lock.handle.check_process()?;
-        let history = if self.lock.is_held_by_this_thread() {
-            self.depth(|depth| depth + 1);
-            History { died: false, ..self.lock.word().past() }
-        } else {
-            self.lock.lock(until)?
-        };
-        with_history(ReentrantMutexGuard { mutex: self, thread: PhantomData }, history)
-    }
-
-    /// Gives back what a [leaked](ReentrantMutexGuard::leak) guard kept. Else like [`Mutex::unlock`].
-    pub fn unlock(&self) -> Result<(), SyncError> {
-        if !self.lock.take_kept()? {
-            return Err(SyncError::NotOwner);
-        }
-        self.unlock_once();
-        Ok(())
-    }
-}
-
-impl<T> ReentrantMutex<T> {
-    /// Changes how often the lock is taken beyond once. Only its thread does. Returns how often it was.
-    fn depth(&self, change: impl FnOnce(u64) -> u64) -> u64 {
-        let depth = &self.lock.handle.local.depth;
-        let before = depth.load(Ordering::Relaxed);
-        depth.store(change(before), Ordering::Relaxed);
-        before
-    }
-
-    fn unlock_once(&self) {
-        if self.depth(|depth| depth.saturating_sub(1)) == 0 {
-            let poisoned = self.lock.word().past().poisoned;
-            self.lock.unlock(History { died: false, poisoned });
-        }
-    }
-}
-
-impl<T> Clone for ReentrantMutex<T> {
-    fn clone(&self) -> Self {
-        Self { lock: self.lock.clone(), cell: Arc::clone(&self.cell) }
-    }
-}
-
-object!(ReentrantMutex<T>, ObjectSpec::of::<T>(ObjectKind::ReentrantMutex, 0), |this| &this.lock.handle);
-
-/// The lock of a [`ReentrantMutex`], until the last such guard of its thread is dropped.
-pub struct ReentrantMutexGuard<'a, T> {
-    mutex: &'a ReentrantMutex<T>,
-    /// The lock is the thread's.
-    thread: PhantomData<*const ()>,
-}
-
-impl<T: Pod> ReentrantMutexGuard<'_, T> {
-    /// The value.
-    pub fn get(&self) -> Result<T, SyncError> {
-        self.mutex.cell.load_locked()
-    }
-
-    /// Replaces the value, at once.
-    pub fn set(&self, value: &T) -> Result<(), SyncError> {
-        self.mutex.lock.handle.check_process()?;
-        self.mutex.cell.store(value).map(drop)
-    }
-}
-
-impl<T> ReentrantMutexGuard<'_, T> {
-    /// Keeps the lock without this guard, until [`ReentrantMutex::unlock`].
-    pub fn leak(self) {
-        let lock = &self.mutex.lock;
-        lock.keep_locked(History { died: false, ..lock.word().past() });
-        std::mem::forget(self);
-    }
-}
-
-impl<T> Drop for ReentrantMutexGuard<'_, T> {
-    fn drop(&mut self) {
-        self.mutex.unlock_once();
-    }
-}
-
-impl<T> fmt::Debug for ReentrantMutexGuard<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let handle = &self.mutex.lock.handle;
-        f.debug_struct("ReentrantMutexGuard").field("handle", handle).finish_non_exhaustive()
     }
 }
 
