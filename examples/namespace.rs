@@ -37,7 +37,7 @@ fn publish(market: &Namespace) -> Result<(), Box<dyn Error>> {
 /// Takes a permit and the book, begins a change, and never gets to its end.
 fn trade(market: &Namespace) -> Result<(), Box<dyn Error>> {
     let (book, permits) = (market.mutex::<Book>("book")?, market.bounded_semaphore("permits")?);
-    permits.acquire(1)?;
+    permits.acquire()?.forget();
     let mut book = book.lock().or_else(LockError::into_guard)?;
     book[0] += 300;
     market.event("half-way")?.set()?;
@@ -60,7 +60,7 @@ fn watch() -> Result<(), Box<dyn Error>> {
     trader.kill()?;
     publisher.kill()?;
 
-    market.bounded_semaphore("permits")?.acquire(1)?; // its permit comes back
+    market.bounded_semaphore("permits")?.acquire()?.forget(); // its permit comes back
     let (book, price) = (market.mutex::<Book>("book")?, market.value::<f64>("price")?);
     match book.lock() {
         Err(LockError::OwnerDied(book)) => println!("the trader died; the book is {book:?}, as it was"),

@@ -22,8 +22,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// This cannot be a name: it is empty, too long, hidden, or contains a slash.
     InvalidName,
-    /// No region can have this capacity, size, alignment or mode, or the operation does not apply to
-    /// this endpoint.
+    /// No region can have this capacity, size, alignment or mode, or the operation does not apply
+    /// to this endpoint.
     InvalidOptions,
     /// There is a region of that name already.
     AlreadyExists,
@@ -230,7 +230,8 @@ pub enum SyncError {
     Corrupt,
     /// The handle belongs to the process that forked this one.
     Forked,
-    /// The kernel holds no lock of the owner though its process runs. Its death could not be noticed.
+    /// The kernel holds no lock of the owner though its process runs. Its death could not be
+    /// noticed.
     LockLost,
 }
 
@@ -240,11 +241,11 @@ pub enum LockError<G> {
     ///
     /// The value of a mutex or a read-write lock is as it was last committed. Elements of an array
     /// may have been set in part. Repair whatever else the lock protects, or
-    /// [`poison`](crate::sync::MutexGuard::poison) it. The error is returned until an owner that got
-    /// it has unlocked. In a read-write lock that has to be a writer.
+    /// [`poison`](crate::sync::MutexGuard::poison) it. The error is returned until an owner that
+    /// got it has unlocked. In a read-write lock that has to be a writer.
     OwnerDied(G),
-    /// The lock is acquired, and an earlier owner [poisoned](crate::sync::MutexGuard::poison) it. The
-    /// error is returned until a [`clear_poison`](crate::sync::MutexGuard::clear_poison).
+    /// The lock is acquired, and an earlier owner [poisoned](crate::sync::MutexGuard::poison) it.
+    /// The error is returned until a [`clear_poison`](crate::sync::MutexGuard::clear_poison).
     Poisoned(G),
     /// The lock is not acquired.
     Failed(SyncError),

@@ -34,8 +34,8 @@
 //!
 //! # Why `spawn` is not `Command::spawn`
 //!
-//! [`Spawner::spawn`] does two things that cannot be done from outside of `Command::spawn`. It keeps
-//! the descriptors from every other process that this one forks meanwhile. And it closes the
+//! [`Spawner::spawn`] does two things that cannot be done from outside of `Command::spawn`. It
+//! keeps the descriptors from every other process that this one forks meanwhile. And it closes the
 //! parent's copies as soon as the child has its own, or takes the endpoints back if there is no
 //! child.
 

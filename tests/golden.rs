@@ -541,9 +541,9 @@ fn namespace_bytes_match_golden_file() {
     let routes = namespace.rw_lock("routes").unwrap();
     *routes.write().unwrap() = [0x2b_u64; 2];
     let reading = routes.read().unwrap();
-    namespace.semaphore("permits").unwrap().acquire(1).unwrap();
+    namespace.semaphore("permits").unwrap().acquire().unwrap().forget();
     let slots = namespace.bounded_semaphore("slots").unwrap();
-    slots.acquire(2).unwrap();
+    slots.acquire_many(2).unwrap().forget();
     namespace.event("flag").unwrap().set().unwrap();
     assert!(namespace.barrier("gate").unwrap().wait().unwrap().is_leader());
     namespace.once("first").unwrap().call_once(|| ()).unwrap();

@@ -423,12 +423,12 @@ fn work(namespace: &Namespace, seed: u64, rounds: u64) {
             }
             4 => _ = value.update(|pair| *pair = [pair[0] + 1; 2]).unwrap(),
             5 => {
-                semaphore.acquire(count).unwrap();
+                semaphore.acquire_many(count).unwrap().forget();
                 thread::yield_now();
                 semaphore.release(count).unwrap();
             }
             _ => {
-                bounded.acquire(count).unwrap();
+                bounded.acquire_many(count).unwrap().forget();
                 thread::yield_now();
                 bounded.release(count).unwrap();
             }
@@ -463,12 +463,12 @@ fn semaphore_permit_released_wakes_waiter_for_several() {
     let (semaphore, bounded) =
         (namespace.semaphore("semaphore").unwrap(), namespace.bounded_semaphore("bounded").unwrap());
     for _ in 0..100 {
-        semaphore.acquire(2).unwrap();
-        bounded.acquire(2).unwrap();
+        semaphore.acquire_many(2).unwrap().forget();
+        bounded.acquire_many(2).unwrap().forget();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                semaphore.acquire(2).unwrap();
-                bounded.acquire(2).unwrap();
+                semaphore.acquire_many(2).unwrap().forget();
+                bounded.acquire_many(2).unwrap().forget();
             });
             for _ in 0..2 {
                 thread::sleep(Duration::from_micros(300));
@@ -724,8 +724,8 @@ fn hold_the_objects(arguments: &[String]) {
     let (writing, reading) = (namespace.rw_lock::<[u64; 2]>("rw").unwrap(), namespace.rw_lock("reading").unwrap());
     let _guards = (mutex.lock().unwrap(), writing.write().unwrap());
     let _reads = tombolo::sync::RwLock::<u64>::read(&reading).unwrap();
-    namespace.bounded_semaphore("bounded").unwrap().acquire(2).unwrap();
-    namespace.bounded_semaphore("single").unwrap().acquire(1).unwrap();
+    namespace.bounded_semaphore("bounded").unwrap().acquire_many(2).unwrap().forget();
+    namespace.bounded_semaphore("single").unwrap().acquire().unwrap().forget();
     thread::scope(|scope| {
         scope.spawn(|| namespace.barrier("trio").unwrap().wait());
         stay(&counters);
@@ -754,8 +754,8 @@ fn namespace_repair_of_member_wakes_waiters() {
             let rw = namespace.rw_lock::<u64>("reading").unwrap();
             drop(rw.write().unwrap());
         });
-        scope.spawn(|| namespace.bounded_semaphore("single").unwrap().acquire(1).unwrap());
-        scope.spawn(|| namespace.bounded_semaphore("bounded").unwrap().acquire(2).unwrap());
+        scope.spawn(|| namespace.bounded_semaphore("single").unwrap().acquire().unwrap().forget());
+        scope.spawn(|| namespace.bounded_semaphore("bounded").unwrap().acquire_many(2).unwrap().forget());
         scope.spawn(|| {
             assert!(matches!(namespace.barrier("trio").unwrap().wait(), Err(SyncError::BarrierBroken { .. })))
         });

@@ -59,7 +59,7 @@ fn child_process() {
     let reading = (takes("read") > 0).then(|| routes.read().unwrap());
     let writing = (takes("write") > 0).then(|| routes.write().unwrap());
     let levels = (takes("levels") > 0).then(|| levels.lock().unwrap());
-    slots.acquire(takes("slot")).unwrap();
+    slots.acquire_many(takes("slot")).unwrap().forget();
     if takes("start") > 0 {
         let start = market.barrier("start").unwrap();
         thread::spawn(move || start.wait());

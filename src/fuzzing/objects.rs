@@ -687,14 +687,18 @@ impl<T: Content, E: Content> World<T, E> {
         }
         let lane = at.party.member.participant() as u64;
         if action == 2 {
-            guard.discard();
+            guard.rollback();
         } else if action >= 6 && self.owner("mutex", STATE) == lane + 1 {
             // It takes the mutex again without a deadline, so that must be free then.
             let nap = self.patience(6).unwrap_or_default();
             let (again, guard) = outcome(at.party.news.wait_timeout(guard, nap));
             self.agree("mutex", again, Ok(History { died: false, poisoned }));
             if self.is_honest("mutex") {
-                self.agree("news", guard.map(|(guard, late)| (*guard, late)), Some((self.model.kept, true)));
+                self.agree(
+                    "news",
+                    guard.map(|(guard, result)| (*guard, result.timed_out())),
+                    Some((self.model.kept, true)),
+                );
             }
         } else {
             drop(guard);
@@ -729,7 +733,7 @@ impl<T: Content, E: Content> World<T, E> {
         match at.how & 0x80 {
             0 => drop(guard),
             _ => {
-                guard.leak();
+                guard.keep_locked();
                 self.agree("again", at.party.again.unlock(), Ok(()));
             }
         }
@@ -798,7 +802,7 @@ impl<T: Content, E: Content> World<T, E> {
         }
         match at.how >> 3 & 7 {
             0 | 1 => self.model.rw_kept = content,
-            2 => guard.discard(),
+            2 => guard.rollback(),
             _ => {}
         }
         self.model.rw.give_back(poisoned);
@@ -817,8 +821,8 @@ impl<T: Content, E: Content> World<T, E> {
                     _ => Err(busy(patience)),
                 };
                 let found = match patience {
-                    None => permits.try_acquire(count),
-                    Some(patience) => permits.acquire_timeout(count, patience),
+                    None => permits.try_acquire_many(count).map(|permit| permit.forget()),
+                    Some(patience) => permits.acquire_many_timeout(count, patience).map(|permit| permit.forget()),
                 };
                 self.agree("shared", found, expected);
                 self.model.shared -= if expected.is_ok() { wanted } else { 0 };
@@ -832,7 +836,7 @@ impl<T: Content, E: Content> World<T, E> {
             }
             2 => {
                 let expected = if self.model.shared > 0 { Ok(()) } else { Err(SyncError::WouldBlock) };
-                let permit = permits.try_permit();
+                let permit = permits.try_acquire();
                 let found = permit.as_ref().map(drop).map_err(|error| *error);
                 self.agree("shared", found, expected);
                 self.model.shared -= u64::from(expected.is_ok());
@@ -860,8 +864,8 @@ impl<T: Content, E: Content> World<T, E> {
                     _ => Err(busy(patience)),
                 };
                 let found = match patience {
-                    None => permits.try_acquire(count),
-                    Some(patience) => permits.acquire_timeout(count, patience),
+                    None => permits.try_acquire_many(count).map(|permit| permit.forget()),
+                    Some(patience) => permits.acquire_many_timeout(count, patience).map(|permit| permit.forget()),
                 };
                 self.agree("owned", found, expected);
                 self.model.owned[side] += if expected.is_ok() { count } else { 0 };
@@ -873,7 +877,7 @@ impl<T: Content, E: Content> World<T, E> {
             }
             2 => {
                 let expected = if left > 0 { Ok(()) } else { Err(SyncError::WouldBlock) };
-                let permit = permits.try_permit();
+                let permit = permits.try_acquire();
                 let found = permit.as_ref().map(drop).map_err(|error| *error);
                 self.agree("owned", found, expected);
                 self.model.owned[side] += u32::from(expected.is_ok());

@@ -207,14 +207,14 @@ fn glance(region: Region, found: &Table) {
         let _ = opened.event(name).map(|event| event.is_set());
         let _ = opened.once(name).map(|once| once.is_completed());
         let _ = opened.barrier(name).map(|barrier| barrier.waiting());
-        let _ = opened.semaphore(name).map(|permits| permits.try_acquire(1));
+        let _ = opened.semaphore(name).map(|permits| permits.try_acquire().map(|permit| permit.forget()));
         let _ = opened.condvar(name).map(|news| news.notify_all());
         let _ = (opened.queue::<u64>(name), opened.queue::<[u8]>(name));
         let _ = opened.array::<u64>(name).map(|array| use_array(&array));
         let _ = opened.array::<[u8; 12]>(name).map(|array| use_array(&array));
         if let Ok(permits) = opened.bounded_semaphore(name) {
             assert!(permits.available() <= permits.bound());
-            let _ = permits.try_acquire(permits.bound());
+            let _ = permits.try_acquire_many(permits.bound()).map(|permit| permit.forget());
         }
     }
 }

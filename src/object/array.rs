@@ -29,17 +29,21 @@ use crate::region::layout::header::ElementType;
 use crate::region::words::Words;
 use crate::wait::Timeout;
 
-/// An array of a plain type, in shared memory. Its length is fixed when it is made.
+/// An array in shared memory. Its length is fixed when it is created.
 ///
-/// Each element is read and written whole. [`get`](Self::get) and [`set`](Self::set) go by themselves; what belongs together is done
-/// under the array's [`lock`](Self::lock), and [`snapshot`](Self::snapshot) sees such sections, and each
-/// [`store_from`](Self::store_from), in full or not at all, unless a process was killed in the middle of one: of that the next `lock` tells.
+/// Each element is read and written whole. [`get`](Self::get) and [`set`](Self::set) concern one
+/// element only. Change what belongs together under the [`lock`](Self::lock).
+/// [`snapshot`](Self::snapshot) is atomic with respect to locked sections and to
+/// [`store_from`](Self::store_from). If a process dies inside one, the next `lock` returns
+/// [`OwnerDied`](crate::sync::LockError::OwnerDied).
 ///
-/// Elements of 1, 2, 4 and 8 bytes lie side by side and are set without a lock; others take two buffers each, and the lock for the
-/// moment of setting.
+/// Elements of 1, 2, 4 and 8 bytes lie side by side and are set without a lock. Elements of other
+/// sizes take two buffers each, and setting one takes the lock for a moment.
 ///
 /// ```
-/// let levels = tombolo::Array::<f64>::new(&[0.0; 10])?;
+/// use tombolo::sync::Array;
+///
+/// let levels = Array::<f64>::new(&[0.0; 10])?;
 /// levels.set(3, 101.25)?;
 /// levels.store_from(4, &[101.5, 101.75])?;
 /// assert_eq!(levels.get(5)?, 101.75);
@@ -52,7 +56,8 @@ use crate::wait::Timeout;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// **Source**: words for short elements, Boehm's seqlock with two buffers for others, see `raw/cell.rs`.
+/// Implementation: atomic words for short elements, Boehm's seqlock with two buffers for others, in
+/// `raw/seqlock.rs`.
 #[derive(Clone)]
 pub struct Array<T> {
     lock: ObjectLock,
@@ -76,12 +81,12 @@ impl<T: Pod> Array<T> {
         _ => None,
     };
 
-    /// How many elements there are.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Never: an array has an element at least.
+    /// Returns whether there are no elements, which is never so.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -98,9 +103,15 @@ impl<T: Pod> Array<T> {
         if index < self.length { Ok(()) } else { Err(SyncError::OutOfBounds { index, length: self.length }) }
     }
 
-    /// One element.
+    /// Returns one element.
     ///
-    /// **Blocking**: never, no system call. **Errors**: [`OutOfBounds`](SyncError::OutOfBounds), [`Corrupt`](SyncError::Corrupt).
+    /// # Blocking
+    ///
+    /// Never, and makes no system call.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`](SyncError::OutOfBounds), [`Corrupt`](SyncError::Corrupt).
     #[inline]
     pub fn get(&self, index: usize) -> Result<T, SyncError> {
         self.check_index(index)?;
@@ -130,9 +141,16 @@ impl<T: Pod> Array<T> {
 
     /// Replaces one element.
     ///
-    /// **Blocking**: never for elements of 1, 2, 4 or 8 bytes; for others as [`lock`](Self::lock). **Errors**:
-    /// [`OutOfBounds`](SyncError::OutOfBounds); for others than those also [`WouldDeadlock`](SyncError::WouldDeadlock) (this thread holds the
-    /// lock: use the guard), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
+    /// # Blocking
+    ///
+    /// Never for elements of 1, 2, 4 or 8 bytes. Otherwise like [`lock`](Self::lock).
+    ///
+    /// # Errors
+    ///
+    /// - [`OutOfBounds`](SyncError::OutOfBounds).
+    /// - For elements of other sizes also [`WouldDeadlock`](SyncError::WouldDeadlock) if this
+    ///   thread holds the lock (use the guard), [`Forked`](SyncError::Forked),
+    ///   [`Corrupt`](SyncError::Corrupt) and [`LockLost`](SyncError::LockLost).
     #[inline]
     pub fn set(&self, index: usize, value: T) -> Result<(), SyncError> {
         self.check_index(index)?;
@@ -163,10 +181,20 @@ impl<T: Pod> Array<T> {
         Ok(())
     }
 
-    /// Replaces the elements from `start` on. All at once for [`snapshot`](Self::snapshot) and [`lock`](Self::lock), one by one for
-    /// [`get`](Self::get); a process that is killed leaves some replaced, and the next `lock` says so.
+    /// Replaces the elements from `start` on.
     ///
-    /// **Blocking** and **Errors**: as [`lock`](Self::lock), and [`OutOfBounds`](SyncError::OutOfBounds) before anything is replaced.
+    /// [`snapshot`](Self::snapshot) and [`lock`](Self::lock) see all of them replaced, or none.
+    /// [`get`](Self::get) sees them one by one. A process that is killed leaves some of them
+    /// replaced, and the next `lock` reports its death.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`lock`](Self::lock).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), and [`OutOfBounds`](SyncError::OutOfBounds) before anything
+    /// is replaced.
     pub fn store_from(&self, start: usize, values: &[T]) -> Result<(), SyncError> {
         self.check(start, values.len())?;
         let _guard = self.lock_unreported()?;
@@ -194,9 +222,15 @@ impl<T: Pod> Array<T> {
         (after..).zip(tail).try_for_each(|(index, value)| self.write_element(index, value))
     }
 
-    /// Copies the elements from `start` on, as many as `values` has, each whole.
+    /// Copies elements from `start` on, each whole, until `values` is full.
     ///
-    /// **Blocking**: never. **Errors**: as [`get`](Self::get); then `values` may have been written to in part.
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get). `values` may have been written to in part then.
     pub fn load_into(&self, start: usize, values: &mut [T]) -> Result<(), SyncError> {
         self.check(start, values.len())?;
         let mut rest = values;
@@ -224,45 +258,74 @@ impl<T: Pod> Array<T> {
         Ok(())
     }
 
-    /// All elements, each whole; others may set some in between.
+    /// Returns all elements, each whole. Others may set some of them meanwhile.
     ///
-    /// **Blocking**: never. **Errors**: as [`get`](Self::get).
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get).
     pub fn to_vec(&self) -> Result<Vec<T>, SyncError> {
         let mut values = vec![T::zeroed(); self.length];
         self.load_into(0, &mut values)?;
         Ok(values)
     }
 
-    /// All elements at one moment: between two sections under the [`lock`](Self::lock), and two [`store_from`](Self::store_from). (A bare
-    /// [`set`](Self::set) of a short element is a moment of its own.)
+    /// Returns all elements as they are at one moment, which is not within a [`lock`](Self::lock)
+    /// or a [`store_from`](Self::store_from). A [`set`](Self::set) of a short element takes no lock
+    /// and may come in between.
     ///
-    /// **Blocking** and **Errors**: as [`lock`](Self::lock).
+    /// # Blocking
+    ///
+    /// Like [`lock`](Self::lock).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock).
     pub fn snapshot(&self) -> Result<Vec<T>, SyncError> {
         let _guard = self.lock_unreported()?;
         self.to_vec()
     }
 
-    /// The elements one after another, each as it is when its turn comes. Ends early if somebody corrupted the region.
+    /// Returns the elements one after another, each as it is when it is reached. Ends early if the
+    /// region is corrupt.
     pub fn iter(&self) -> impl Iterator<Item = T> {
         (0..self.length).map_while(|index| self.get(index).ok())
     }
 
-    /// Keeps out all other sections, until the guard is dropped.
+    /// Begins a critical section: until the guard is dropped there is no other.
     ///
-    /// **Blocking**: while another process is in such a section, without end; parks by `futex`. One that was killed does not count.
-    /// Uncontended: no system call. **Errors**: [`OwnerDied`](crate::sync::LockError::OwnerDied) with the guard: some elements may have been set and
-    /// others not; [`WouldDeadlock`](SyncError::WouldDeadlock), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt),
-    /// [`LockLost`](SyncError::LockLost).
+    /// # Blocking
+    ///
+    /// While another thread or process is in such a section, without limit. Parks by `futex`. Does
+    /// not wait for a process that was killed. Makes no system call if there is no other section.
+    ///
+    /// # Errors
+    ///
+    /// - With the guard: [`OwnerDied`](crate::sync::LockError::OwnerDied). Some elements may have
+    ///   been set and others not.
+    /// - Without: [`WouldDeadlock`](SyncError::WouldDeadlock), [`Forked`](SyncError::Forked),
+    ///   [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
     pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
         self.lock_until(Timeout::NEVER)
     }
 
-    /// Like [`lock`](Self::lock), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    /// Attempts to begin a critical section without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), and [`WouldBlock`](SyncError::WouldBlock).
     pub fn try_lock(&self) -> LockResult<ArrayGuard<'_, T>> {
         self.lock_until(Timeout::NonBlocking)
     }
 
-    /// Like [`lock`](Self::lock), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    /// Begins a critical section, and waits no longer than `timeout` for others to end.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), and [`TimedOut`](SyncError::TimedOut).
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<ArrayGuard<'_, T>> {
         self.lock_until(Timeout::after(timeout))
     }
@@ -300,48 +363,49 @@ fn write_subword<T: Pod>(word: &AtomicU64, part: usize, value: &T) {
 
 object!(Array<T>, ObjectSpec::of::<T>(ObjectKind::Array, 0), |this| &this.lock.handle);
 
-/// A section of an array's own, until dropped.
+/// The critical section of an [`Array`], until this is dropped.
+#[must_use = "if it is not kept, the section ends at once"]
 pub struct ArrayGuard<'a, T> {
     array: &'a Array<T>,
     _guard: LockGuard<'a>,
 }
 
 impl<T: Pod> ArrayGuard<'_, T> {
-    /// How many elements there are.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.array.length
     }
 
-    /// Never: an array has an element at least.
+    /// Returns whether there are no elements, which is never so.
     pub fn is_empty(&self) -> bool {
         self.array.is_empty()
     }
 
-    /// See [`Array::get`].
+    /// Returns one element. See [`Array::get`].
     pub fn get(&self, index: usize) -> Result<T, SyncError> {
         self.array.get(index)
     }
 
-    /// See [`Array::set`]; never blocks.
+    /// Replaces one element, without blocking. See [`Array::set`].
     pub fn set(&mut self, index: usize, value: T) -> Result<(), SyncError> {
         self.array.lock.handle.check_process()?;
         self.array.check_index(index)?;
         self.array.write_element(index, &value)
     }
 
-    /// See [`Array::load_into`].
+    /// Copies elements from `start` on. See [`Array::load_into`].
     pub fn load_into(&self, start: usize, values: &mut [T]) -> Result<(), SyncError> {
         self.array.load_into(start, values)
     }
 
-    /// See [`Array::store_from`]; never blocks.
+    /// Replaces the elements from `start` on, without blocking. See [`Array::store_from`].
     pub fn store_from(&mut self, start: usize, values: &[T]) -> Result<(), SyncError> {
         self.array.lock.handle.check_process()?;
         self.array.check(start, values.len())?;
         self.array.write_range(start, values)
     }
 
-    /// All elements.
+    /// Returns all elements.
     pub fn to_vec(&self) -> Result<Vec<T>, SyncError> {
         self.array.to_vec()
     }

@@ -16,13 +16,15 @@ use crate::object::{Handle, object};
 use crate::primitive::{Ordering, WORD, load_bytes};
 use crate::region::words::Word;
 
-/// An integer or a float in shared memory, changed in single steps without any lock.
+/// An integer or a float in shared memory that is changed in single steps, without a lock.
 ///
-/// Everything is sequentially consistent. Nothing blocks, fails or makes a system call; a forked
-/// child may use its parent's, and so may a signal handler. Integers wrap.
+/// All operations are sequentially consistent. None of them blocks, fails or makes a system call. A
+/// forked child may use the handle of its parent, and so may a signal handler. Integers wrap.
 ///
 /// ```
-/// let hits = tombolo::AtomicValue::new(0_u32)?;
+/// use tombolo::sync::AtomicValue;
+///
+/// let hits = AtomicValue::new(0_u32)?;
 /// assert_eq!(hits.fetch_add(2), 0);
 /// assert_eq!(hits.compare_exchange(2, 7), Ok(2));
 /// assert_eq!(hits.load(), 7);
@@ -127,75 +129,78 @@ fn update_bits<T: Bits + Copy>(word: &Word, mut update: impl FnMut(T) -> Option<
 }
 
 impl<T: Number> AtomicValue<T> {
-    /// The number.
+    /// Returns the value.
     #[inline]
     pub fn load(&self) -> T {
         T::from_bits(self.word.load(Ordering::SeqCst)) // edge: atomic-value
     }
 
-    /// Replaces it.
+    /// Replaces the value.
     #[inline]
     pub fn store(&self, value: T) {
         self.word.store(value.to_bits(), Ordering::SeqCst); // edge: atomic-value
     }
 
-    /// Replaces it; the one before.
+    /// Replaces the value. Returns the previous value.
     #[inline]
     pub fn swap(&self, value: T) -> T {
         T::from_bits(self.word.swap(value.to_bits(), Ordering::SeqCst)) // edge: atomic-value
     }
 
-    /// Replaces it if it is `current`, bit by bit (so a NaN may match, and zeros of two signs do not). The one before, as an error if it was
+    /// Replaces the value if it equals `current`. Returns the previous value, as an error if it was
     /// another.
+    ///
+    /// The bits are compared. So a NaN can be equal, and zeros of different sign are not.
     #[inline]
     pub fn compare_exchange(&self, current: T, new: T) -> Result<T, T> {
         let expected = T::from_bits(current.to_bits()).to_bits();
         update_bits(&self.word, |value: T| (value.to_bits() == expected).then_some(new))
     }
 
-    /// Adds to it; the one before.
+    /// Adds to the value. Returns the previous value.
     #[inline]
     pub fn fetch_add(&self, delta: T) -> T {
         T::fetch_add(&self.word, delta)
     }
 
-    /// Subtracts from it; the one before.
+    /// Subtracts from the value. Returns the previous value.
     #[inline]
     pub fn fetch_sub(&self, delta: T) -> T {
         T::fetch_sub(&self.word, delta)
     }
 
-    /// Replaces it by the larger of the two; the one before.
+    /// Replaces the value with `other` if that is larger. Returns the previous value.
     pub fn fetch_max(&self, other: T) -> T {
         self.fetch_update(|value| (other > value).then_some(other)).unwrap_or_else(|value| value)
     }
 
-    /// Replaces it by the smaller of the two; the one before.
+    /// Replaces the value with `other` if that is smaller. Returns the previous value.
     pub fn fetch_min(&self, other: T) -> T {
         self.fetch_update(|value| (other < value).then_some(other)).unwrap_or_else(|value| value)
     }
 
-    /// Replaces it by what `update` makes of it, which may be called again if others are quicker. The one before, as an error if `update`
-    /// had none.
+    /// Replaces the value with what `update` returns for it. If others change it meanwhile,
+    /// `update` is called again. Returns the previous value, as an error if `update` returned
+    /// `None`.
     pub fn fetch_update(&self, update: impl FnMut(T) -> Option<T>) -> Result<T, T> {
         update_bits(&self.word, update)
     }
 }
 
 impl<T: Integer> AtomicValue<T> {
-    /// Keeps the bits that `mask` has, too; the one before.
+    /// Replaces the value with its bitwise "and" with `mask`. Returns the previous value.
     #[inline]
     pub fn fetch_and(&self, mask: T) -> T {
         T::from_bits(self.word.fetch_and(mask.to_bits(), Ordering::SeqCst)) // edge: atomic-value
     }
 
-    /// Sets the bits that `mask` has; the one before.
+    /// Replaces the value with its bitwise "or" with `mask`. Returns the previous value.
     #[inline]
     pub fn fetch_or(&self, mask: T) -> T {
         T::from_bits(self.word.fetch_or(mask.to_bits(), Ordering::SeqCst)) // edge: atomic-value
     }
 
-    /// Turns over the bits that `mask` has; the one before.
+    /// Replaces the value with its bitwise "xor" with `mask`. Returns the previous value.
     #[inline]
     pub fn fetch_xor(&self, mask: T) -> T {
         T::from_bits(self.word.fetch_xor(mask.to_bits(), Ordering::SeqCst)) // edge: atomic-value

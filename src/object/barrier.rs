@@ -20,14 +20,23 @@ use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
-/// A number of parties, processes or threads, that wait for each other, again and again.
+/// Lets a number of parties, processes or threads, wait for each other, again and again.
 ///
-/// Who comes and dies while others wait breaks the barrier (unless the last one comes before that is noticed), as does who gives up waiting: everybody who waits, or comes, is told
-/// [`Broken`](SyncError::BarrierBroken) and by whom, until it is [`reset`](Self::reset). The death of one who has not come yet is
-/// not noticed: use a timeout where that matters. (One that sleeps through six further meetings after a reset is told that its own took place.)
+/// A party that gives up waiting breaks the barrier. So does a process that dies while it waits,
+/// unless the last party arrives before that is noticed. Whoever waits or arrives then gets
+/// [`BarrierBroken`](SyncError::BarrierBroken) with the process that broke it, until the barrier is
+/// [`reset`](Self::reset).
+///
+/// The death of a process that has not arrived yet is not noticed. Use a timeout where that
+/// matters.
+///
+/// After a reset, a waiter that sleeps through six further generations is told that its own was
+/// complete.
 ///
 /// ```
-/// let start = tombolo::Barrier::new(2)?;
+/// use tombolo::sync::Barrier;
+///
+/// let start = Barrier::new(2)?;
 /// let other = start.clone();
 /// let thread = std::thread::spawn(move || other.wait());
 /// let own = start.wait()?;
@@ -36,7 +45,7 @@ use crate::wait::Timeout;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// **Source**: `raw/barrier.rs`.
+/// Implementation: `raw/barrier.rs`.
 #[derive(Clone)]
 pub struct Barrier {
     handle: Handle,
@@ -48,7 +57,7 @@ struct Inner {
     event: EventCount<Mapped>,
 }
 
-/// That all parties have met.
+/// What [`Barrier::wait`] returns when all parties have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BarrierWaitResult {
     index: usize,
@@ -56,12 +65,12 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
-    /// Which one to come this was, from 0 up.
+    /// Returns how many parties arrived earlier.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// Whether this was the last one to come; one in each meeting is.
+    /// Returns whether this party arrived last. In each generation exactly one did.
     pub fn is_leader(&self) -> bool {
         self.is_leader
     }
@@ -73,16 +82,26 @@ impl Barrier {
         Self { handle, inner: Arc::new(inner) }
     }
 
-    /// Comes, and waits until all have.
+    /// Waits until all parties have arrived.
     ///
-    /// **Blocking**: without end; parks by `futex`. The last one makes a system call if others sleep.
-    /// **Errors**: [`Broken`](SyncError::BarrierBroken), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt).
+    /// # Blocking
+    ///
+    /// Without limit. Parks by `futex`. The last party makes a system call if others sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`BarrierBroken`](SyncError::BarrierBroken), [`Forked`](SyncError::Forked),
+    /// [`Corrupt`](SyncError::Corrupt).
     pub fn wait(&self) -> Result<BarrierWaitResult, SyncError> {
         self.wait_until(Timeout::NEVER)
     }
 
-    /// Like [`wait`](Self::wait), but for no longer than `timeout`: then it breaks the barrier for all, and answers
-    /// [`TimedOut`](SyncError::TimedOut).
+    /// Waits until all parties have arrived. If that takes longer than `timeout`, breaks the
+    /// barrier for all of them.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait), and [`TimedOut`](SyncError::TimedOut).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, SyncError> {
         self.wait_until(Timeout::after(timeout))
     }
@@ -120,9 +139,15 @@ impl Barrier {
         })
     }
 
-    /// Breaks the barrier, for those who wait and those who come, until it is reset.
+    /// Breaks the barrier for those that wait and those that arrive, until it is reset.
     ///
-    /// **Blocking**: never. **Errors**: [`Forked`](SyncError::Forked).
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked).
     pub fn abort(&self) -> Result<(), SyncError> {
         self.handle.check_process()?;
         self.inner.barrier.abort(None, std::process::id().into());
@@ -130,9 +155,16 @@ impl Barrier {
         Ok(())
     }
 
-    /// Makes a broken barrier whole. Those who wait are told [`Broken`](SyncError::BarrierBroken), by process 0.
+    /// Makes a broken barrier usable again. Those that still wait get
+    /// [`BarrierBroken`](SyncError::BarrierBroken) with process 0.
     ///
-    /// **Blocking**: never. **Errors**: [`Forked`](SyncError::Forked).
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked).
     pub fn reset(&self) -> Result<(), SyncError> {
         self.handle.check_process()?;
         self.inner.barrier.reset();
@@ -140,17 +172,17 @@ impl Barrier {
         Ok(())
     }
 
-    /// How many it takes.
+    /// Returns how many parties have to arrive.
     pub fn parties(&self) -> usize {
         self.handle.spec.count as usize
     }
 
-    /// How many have come and wait.
+    /// Returns how many parties have arrived and wait.
     pub fn waiting(&self) -> usize {
         self.inner.barrier.state().came as usize
     }
 
-    /// Whether it is broken.
+    /// Returns whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
         self.inner.barrier.state().broken_by.is_some()
     }

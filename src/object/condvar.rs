@@ -86,7 +86,8 @@ impl Condvar {
             .map_err(|error| error.map(|(guard, _)| guard))
     }
 
-    /// Like [`wait`](Self::wait), for no longer than `timeout`. The mutex is locked again in any case.
+    /// Like [`wait`](Self::wait), for no longer than `timeout`. The mutex is locked again in any
+    /// case.
     pub fn wait_timeout<'a, T: Pod>(
         &self,
         guard: MutexGuard<'a, T>,
@@ -103,8 +104,8 @@ impl Condvar {
     ///
     /// # Errors
     ///
-    /// Those of [`wait`](Self::wait). If an owner of the mutex died, it returns with that although the
-    /// condition may still hold.
+    /// Those of [`wait`](Self::wait). If an owner of the mutex died, it returns with that although
+    /// the condition may still hold.
     pub fn wait_while<'a, T: Pod>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -136,8 +137,8 @@ impl Condvar {
         Ok((guard, WaitTimeoutResult { timed_out: false }))
     }
 
-    /// Waits until notified, or until the time is over. If `allow_spurious`, it may also return after
-    /// a liveness interval.
+    /// Waits until notified, or until the time is over. If `allow_spurious`, it may also return
+    /// after a liveness interval.
     fn wait_until<'a, T: Pod>(
         &self,
         guard: MutexGuard<'a, T>,

@@ -21,11 +21,13 @@ use crate::wait::Timeout;
 
 /// A flag that any process may set and clear, and wait for.
 ///
-/// What was done before it was set is visible to who sees it set. The death of whoever might have set it is not noticed: use a timeout
-/// where that matters.
+/// What was done before the flag was set is visible to those that see it set. The death of a
+/// process that would have set it is not noticed. Use a timeout where that matters.
 ///
 /// ```
-/// let ready = tombolo::Event::new()?;
+/// use tombolo::sync::Event;
+///
+/// let ready = Event::new()?;
 /// let worker = ready.clone();
 /// std::thread::spawn(move || worker.set());
 /// ready.wait()?;
@@ -34,7 +36,7 @@ use crate::wait::Timeout;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// **Source**: a word and an event count, see `raw/event.rs`.
+/// Implementation: a word and an event count, `raw/event_count.rs`.
 #[derive(Clone)]
 pub struct Event {
     handle: Handle,
@@ -52,15 +54,21 @@ impl Event {
         Self { handle, inner: Arc::new(inner) }
     }
 
-    /// Whether it is set.
+    /// Returns whether the flag is set. A signal handler may call this.
     #[inline]
     pub fn is_set(&self) -> bool {
         self.inner.flag.load(Ordering::Acquire) != 0 // edge: event-flag
     }
 
-    /// Sets it, and wakes all who wait. A signal handler may do that.
+    /// Sets the flag and wakes those that wait. A signal handler may call this.
     ///
-    /// **Blocking**: never; a system call if somebody waits. **Errors**: [`Forked`](SyncError::Forked).
+    /// # Blocking
+    ///
+    /// Never. Makes a system call if somebody waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked).
     #[inline]
     pub fn set(&self) -> Result<(), SyncError> {
         self.handle.check_process()?;
@@ -69,7 +77,7 @@ impl Event {
         Ok(())
     }
 
-    /// Clears it. Else like [`set`](Self::set).
+    /// Clears the flag. Otherwise like [`set`](Self::set).
     #[inline]
     pub fn clear(&self) -> Result<(), SyncError> {
         self.handle.check_process()?;
@@ -77,15 +85,25 @@ impl Event {
         Ok(())
     }
 
-    /// Waits until it is set. If it is cleared again at once, a waiter may miss that it was.
+    /// Waits until the flag is set. If it is cleared again at once, a waiter may miss that.
     ///
-    /// **Blocking**: without end; parks by `futex`. If it is set: no system call. **Errors**: [`Forked`](SyncError::Forked).
+    /// # Blocking
+    ///
+    /// Without limit. Parks by `futex`. Makes no system call if the flag is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked).
     #[inline]
     pub fn wait(&self) -> Result<(), SyncError> {
         self.wait_until(Timeout::NEVER)
     }
 
-    /// Like [`wait`](Self::wait), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    /// Waits until the flag is set, and no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait), and [`TimedOut`](SyncError::TimedOut).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), SyncError> {
         self.wait_until(Timeout::after(timeout))
     }

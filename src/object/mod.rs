@@ -39,25 +39,29 @@ use crate::wait::WaitStrategy;
 
 /// An object of a namespace: a value, an array, a lock or another.
 ///
-/// Each is a handle that can be cloned, shared between threads, and opened by any number of processes. A forked child can
-/// read values through its parent's; whatever would take, wait or hold answers [`Forked`](crate::sync::SyncError::Forked).
+/// Each is a handle that can be cloned and shared between threads. Any number of processes can open
+/// the object.
+///
+/// A forked child can read values through a handle of its parent. Everything that takes, waits or
+/// holds returns [`Forked`](crate::sync::SyncError::Forked) there.
 pub trait Object: sealed::Sealed + Clone + fmt::Debug {
-    /// What it is.
+    /// Returns what it is.
     fn kind(&self) -> ObjectKind {
         self.handle().spec.kind
     }
 
-    /// Its name in its namespace; empty for one on its own.
+    /// Returns its name in its namespace. Empty for an object on its own.
     fn object_name(&self) -> &str {
         self.handle().entry().map_or("", |entry| entry.name.as_str())
     }
 
-    /// The name of its namespace; none if that is anonymous.
+    /// Returns the name of its namespace. `None` if that has no name.
     fn namespace_name(&self) -> Option<&str> {
         self.handle().membership.region().path().map(|place| place.name.as_str())
     }
 
-    /// What was wished for and could not be had when its namespace was made or opened.
+    /// Returns which options of its namespace could not be honoured, each in a sentence. The object
+    /// works without them.
     fn warnings(&self) -> &[String] {
         self.handle().membership.region().warnings.as_slice()
     }

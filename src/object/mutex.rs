@@ -59,8 +59,8 @@ use crate::wait::Timeout;
 /// A new caller may take the lock before those that wait, until one of them has waited for a
 /// millisecond. From then on new callers wait until one that waits has got the lock, or until the
 /// lock was free for a millisecond. Sleeping callers are woken in the order in which they fell
-/// asleep. One that spins ([`WaitStrategy::Spin`](crate::WaitStrategy::Spin)) lets a sleeping one go
-/// first once.
+/// asleep. One that spins ([`WaitStrategy::Spin`](crate::WaitStrategy::Spin)) lets a sleeping one
+/// go first once.
 ///
 /// Implementation: `raw/robust_lock.rs`, and for the value `raw/seqlock.rs`.
 pub struct Mutex<T> {
@@ -91,9 +91,9 @@ impl<T: Pod> Mutex<T> {
     ///
     /// # Blocking
     ///
-    /// While another thread or process holds the lock, without limit. Parks by `futex`. An owner that
-    /// was killed is noticed within 20 ms (90 ms after a while). Makes no system call if the lock is
-    /// free.
+    /// While another thread or process holds the lock, without limit. Parks by `futex`. An owner
+    /// that was killed is noticed within 20 ms (90 ms after a while). Makes no system call if the
+    /// lock is free.
     ///
     /// # Errors
     ///
@@ -201,7 +201,8 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
 
     fn commit(&self) {
         if self.is_dirty && self.guard.lock.handle.is_from_this_process() {
-            // Only a region that is too short for its own layout has no cell; then there is nothing to commit to.
+            // Only a region that is too short for its own layout has no cell; then there is nothing
+            // to commit to.
             let _ = self.mutex.cell.store(&self.value);
         }
     }

@@ -23,12 +23,15 @@ use crate::raw::robust_lock::History;
 use crate::region::words::{Mapped, Word};
 use crate::wait::Timeout;
 
-/// Something that is to be done once, by whichever process comes first; the others wait until it is done.
+/// Runs an action once, in the process that comes first. The others wait until it is done.
 ///
-/// Whoever is killed, or panics, in the middle has not done it: the next one does it.
+/// If the process is killed in the middle, or the action panics, it is not done: the next caller
+/// runs it.
 ///
 /// ```
-/// let set_up = tombolo::Once::new()?;
+/// use tombolo::sync::Once;
+///
+/// let set_up = Once::new()?;
 /// let mut times = 0;
 /// set_up.call_once(|| times += 1)?;
 /// set_up.call_once(|| times += 1)?;
@@ -36,7 +39,7 @@ use crate::wait::Timeout;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// **Source**: a lock and a flag, see `raw/lock.rs`.
+/// Implementation: a lock and a flag, `raw/robust_lock.rs`.
 #[derive(Clone)]
 pub struct Once {
     lock: ObjectLock,
@@ -54,17 +57,24 @@ impl Once {
         Self { lock: ObjectLock::new(handle, STATE), inner: Arc::new(inner) }
     }
 
-    /// Whether it is done; then what was done is visible.
+    /// Returns whether the action is done. If so, what it did is visible.
     #[inline]
     pub fn is_completed(&self) -> bool {
         self.inner.done.load(Ordering::Acquire) != 0 // edge: once-done
     }
 
-    /// Does it, or waits until another has.
+    /// Runs the action if it is not done, or waits until another thread or process has run it.
     ///
-    /// **Blocking**: while another is at it, without end; parks by `futex`. Once done: no system call. **Errors**:
-    /// [`WouldDeadlock`](SyncError::WouldDeadlock) (this thread is at it), [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt),
-    /// [`LockLost`](SyncError::LockLost).
+    /// # Blocking
+    ///
+    /// While another runs it, without limit. Parks by `futex`. Makes no system call once it is
+    /// done.
+    ///
+    /// # Errors
+    ///
+    /// - [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread is running it.
+    /// - [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt),
+    ///   [`LockLost`](SyncError::LockLost).
     #[inline]
     pub fn call_once(&self, action: impl FnOnce()) -> Result<(), SyncError> {
         if self.is_completed() { Ok(()) } else { self.call_slow(action) }
@@ -84,14 +94,24 @@ impl Once {
         Ok(())
     }
 
-    /// Waits until somebody has done it.
+    /// Waits until the action is done.
     ///
-    /// **Blocking**: without end; parks by `futex`. **Errors**: [`Forked`](SyncError::Forked).
+    /// # Blocking
+    ///
+    /// Without limit. Parks by `futex`.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked).
     pub fn wait(&self) -> Result<(), SyncError> {
         self.wait_until(Timeout::NEVER)
     }
 
-    /// Like [`wait`](Self::wait), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    /// Waits until the action is done, and no longer than `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait), and [`TimedOut`](SyncError::TimedOut).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), SyncError> {
         self.wait_until(Timeout::after(timeout))
     }

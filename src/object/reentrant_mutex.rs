@@ -1,4 +1,5 @@
-//! A mutex that its thread may lock again. Its words are those of a [`mutex`](crate::object::mutex).
+//! A mutex that its thread may lock again. Its words are those of a
+//! [`mutex`](crate::object::mutex).
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -104,7 +105,8 @@ impl<T: Pod> ReentrantMutex<T> {
 }
 
 impl<T> ReentrantMutex<T> {
-    /// Changes how often the lock is taken beyond once. Only its thread does. Returns how often it was.
+    /// Changes how often the lock is taken beyond once. Only its thread does. Returns how often it
+    /// was.
     fn depth(&self, change: impl FnOnce(u64) -> u64) -> u64 {
         let depth = &self.lock.handle.local.depth;
         let before = depth.load(Ordering::Relaxed);
@@ -128,7 +130,8 @@ impl<T> Clone for ReentrantMutex<T> {
 
 object!(ReentrantMutex<T>, ObjectSpec::of::<T>(ObjectKind::ReentrantMutex, 0), |this| &this.lock.handle);
 
-/// The lock of a [`ReentrantMutex`]. It is released when the last such guard of the thread is dropped.
+/// The lock of a [`ReentrantMutex`]. It is released when the last such guard of the thread is
+/// dropped.
 #[must_use = "if it is not kept, the lock is released at once"]
 pub struct ReentrantMutexGuard<'a, T> {
     mutex: &'a ReentrantMutex<T>,

@@ -39,19 +39,18 @@ use crate::region::repair::Budget;
 use crate::region::words::Mapped;
 use crate::wait::{Timeout, WaitEnd};
 
-/// A lock between processes for one writer or any number of readers, and the value that it protects.
+/// A lock between processes for one writer or any number of readers, and the value that it
+/// protects.
 ///
-/// As in a [`Mutex`](crate::sync::Mutex) the guards hold copies, and a writer's is committed whole. For the value alone a
-/// [`Value`](crate::sync::Value) is quicker, whose readers wait for nobody; this one also keeps other things still while they are read.
-///
-/// Readers are known by their processes: those that are killed are let go. A writer that is killed is told of as by a mutex, to the next
-/// writer, and to all who read before it.
-///
-/// Fairness: a writer waits for the readers that are in, and lets no further ones in meanwhile; a reader that finds a writer queues as a writer
-/// would. The queue is a mutex's.
+/// As with a [`Mutex`](crate::sync::Mutex) the guards hold *copies* of the value, and that of a
+/// writer is committed whole. A read guard shows the value as it was when the lock was acquired. If
+/// you only need the value, a [`Value`](crate::sync::Value) is faster, and its readers never wait.
+/// This lock also keeps other things unchanged while they are read.
 ///
 /// ```
-/// let routes = tombolo::RwLock::new([7_u32; 4])?;
+/// use tombolo::sync::RwLock;
+///
+/// let routes = RwLock::new([7_u32; 4])?;
 /// {
 ///     let (one, another) = (routes.read().unwrap(), routes.read().unwrap());
 ///     assert_eq!(one[0], another[3]);
@@ -61,7 +60,18 @@ use crate::wait::{Timeout, WaitEnd};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// **Source**: `raw/readers.rs`, `raw/lock.rs`.
+/// # Death
+///
+/// If a reader is killed, its read locks are released. If a writer is killed, the next writer and
+/// every reader until then get [`OwnerDied`](crate::sync::LockError::OwnerDied).
+///
+/// # Fairness
+///
+/// A writer waits for the readers that hold the lock, and lets no further ones in meanwhile. A
+/// reader that finds a writer waits as a writer would, in the order that a
+/// [`Mutex`](crate::sync::Mutex#fairness) keeps.
+///
+/// Implementation: `raw/reader_counts.rs`, `raw/robust_lock.rs`.
 pub struct RwLock<T> {
     lock: ObjectLock,
     inner: Arc<Inner<T>>,
@@ -83,20 +93,36 @@ impl<T: Pod> RwLock<T> {
         Self { lock: ObjectLock::new(handle, STATE), inner: Arc::new(inner) }
     }
 
-    /// Waits until nobody writes or waits to, and reads. A thread that reads already may read once more.
+    /// Acquires the lock for reading. A thread that reads already may do so again.
     ///
-    /// **Blocking**: as [`Mutex::lock`](crate::sync::Mutex::lock). **Errors**: likewise; [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread
-    /// writes.
+    /// # Blocking
+    ///
+    /// Like [`Mutex::lock`](crate::sync::Mutex::lock), while another thread writes or waits to
+    /// write.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mutex::lock`](crate::sync::Mutex::lock).
+    /// [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread writes,
+    /// [`LimitExceeded`](SyncError::LimitExceeded) if this process has too many read guards.
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         self.read_until(Timeout::NEVER)
     }
 
-    /// Like [`read`](Self::read), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    /// Attempts to acquire the lock for reading without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read), and [`WouldBlock`](SyncError::WouldBlock).
     pub fn try_read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         self.read_until(Timeout::NonBlocking)
     }
 
-    /// Like [`read`](Self::read), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    /// Acquires the lock for reading, and waits no longer than `timeout` for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read), and [`TimedOut`](SyncError::TimedOut).
     pub fn read_timeout(&self, timeout: Duration) -> LockResult<RwLockReadGuard<'_, T>> {
         self.read_until(Timeout::after(timeout))
     }
@@ -133,20 +159,34 @@ impl<T: Pod> RwLock<T> {
         Ok(guard.history)
     }
 
-    /// Waits until nobody else is in, and writes.
+    /// Acquires the lock for writing.
     ///
-    /// **Blocking**: as [`Mutex::lock`](crate::sync::Mutex::lock), for readers as well. **Errors**: likewise;
+    /// # Blocking
+    ///
+    /// Like [`Mutex::lock`](crate::sync::Mutex::lock), while another thread reads or writes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Mutex::lock`](crate::sync::Mutex::lock).
     /// [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread reads or writes.
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.write_until(Timeout::NEVER)
     }
 
-    /// Like [`write`](Self::write), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    /// Attempts to acquire the lock for writing without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write`](Self::write), and [`WouldBlock`](SyncError::WouldBlock).
     pub fn try_write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.write_until(Timeout::NonBlocking)
     }
 
-    /// Like [`write`](Self::write), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    /// Acquires the lock for writing, and waits no longer than `timeout` for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write`](Self::write), and [`TimedOut`](SyncError::TimedOut).
     pub fn write_timeout(&self, timeout: Duration) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.write_until(Timeout::after(timeout))
     }
@@ -228,7 +268,8 @@ impl<T> Clone for RwLock<T> {
 
 object!(RwLock<T>, ObjectSpec::of::<T>(ObjectKind::RwLock, 0), |this| &this.lock.handle);
 
-/// The value of a [`RwLock`], which nobody writes until this is dropped.
+/// A copy of the value of a [`RwLock`]. Until this is dropped nobody writes.
+#[must_use = "if it is not kept, the lock is released at once"]
 pub struct RwLockReadGuard<'a, T> {
     value: T,
     _token: ReadToken<'a, T>,
@@ -261,8 +302,11 @@ impl<T: fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
     }
 }
 
-/// The value of a [`RwLock`], which nobody else reads or writes until this is dropped; then what was changed is committed, unless a panic
-/// does it.
+/// The lock of a [`RwLock`] for writing, and a copy of its value.
+///
+/// When this is dropped a change is committed and the lock is released. If it is dropped by a panic
+/// that began under the lock, the change is not committed.
+#[must_use = "if it is not kept, the lock is released at once"]
 pub struct RwLockWriteGuard<'a, T: Pod> {
     lock: &'a RwLock<T>,
     value: T,
@@ -272,18 +316,19 @@ pub struct RwLockWriteGuard<'a, T: Pod> {
 }
 
 impl<T: Pod> RwLockWriteGuard<'_, T> {
-    /// See [`MutexGuard::poison`](crate::sync::MutexGuard::poison).
+    /// Marks what the lock protects as unusable. See
+    /// [`MutexGuard::poison`](crate::sync::MutexGuard::poison).
     pub fn poison(&mut self) {
         self.guard.history.poisoned = true;
     }
 
-    /// See [`MutexGuard::clear_poison`](crate::sync::MutexGuard::clear_poison).
+    /// Undoes a [`poison`](Self::poison), of this writer or an earlier one.
     pub fn clear_poison(&mut self) {
         self.guard.history.poisoned = false;
     }
 
-    /// Unlocks, and leaves the value as it was.
-    pub fn discard(mut self) {
+    /// Releases the lock and leaves the value as it was.
+    pub fn rollback(mut self) {
         self.is_dirty = false;
     }
 }

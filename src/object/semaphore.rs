@@ -23,8 +23,8 @@ use crate::raw::semaphore::{self, MOST};
 use crate::region::words::Mapped;
 use crate::wait::{Timeout, WaitEnd};
 
-/// What waiters sleep on. Those that want several permits sleep apart: one permit may be of no use to
-/// them. They never set the NO_BARGING bit, which would keep single permits from others.
+/// What waiters sleep on. Those that want several permits sleep apart: one permit may be of no use
+/// to them. They never set the NO_BARGING bit, which would keep single permits from others.
 pub(super) struct WaitQueues {
     pub(super) one: EventCount<Mapped>,
     several: EventCount<Mapped>,
@@ -125,7 +125,8 @@ macro_rules! permits {
             ///
             /// # Errors
             ///
-            /// Those of [`acquire_many`](Self::acquire_many), and [`TimedOut`](SyncError::TimedOut).
+            /// Those of [`acquire_many`](Self::acquire_many), and
+            /// [`TimedOut`](SyncError::TimedOut).
             pub fn acquire_many_timeout(&self, count: u32, timeout: Duration) -> Result<$permit<'_>, SyncError> {
                 self.permit(count, Timeout::after(timeout))
             }
@@ -157,8 +158,8 @@ macro_rules! permits {
         impl Drop for $permit<'_> {
             #[inline]
             fn drop(&mut self) {
-                // Fails in a forked child, which has no permits, on a corrupt region, and if somebody released
-                // permits that this value holds.
+                // Fails in a forked child, which has no permits, on a corrupt region, and if
+                // somebody released permits that this value holds.
                 let _ = self.semaphore.release(self.count);
             }
         }
@@ -175,8 +176,8 @@ pub(super) use permits;
 
 /// A number of permits that any process may take and any may give, like a `sem_t`.
 ///
-/// Permits have no owners. Those that a process held when it was killed are lost. Where that matters
-/// use a [`BoundedSemaphore`](crate::sync::BoundedSemaphore).
+/// Permits have no owners. Those that a process held when it was killed are lost. Where that
+/// matters use a [`BoundedSemaphore`](crate::sync::BoundedSemaphore).
 ///
 /// Callers that want one permit get it in the order that a [`Mutex`](crate::sync::Mutex#fairness)
 /// keeps.

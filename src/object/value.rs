@@ -31,20 +31,27 @@ use crate::raw::robust_lock::History;
 use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
-/// A value of a plain type, in shared memory.
+/// A value in shared memory.
 ///
-/// Readers do not lock and do not wait: neither for a writer, nor for one that is stopped or was killed in the middle of a store, whose
-/// value then does not exist. Writers take turns; a [`writer`](Self::writer) takes all turns.
+/// Readers do not lock and never wait: not for a writer, and not for one that is stopped or was
+/// killed in the middle of a store. Such a store has not happened. Writers take turns, and a
+/// [`writer`](Self::writer) takes all of them.
 ///
 /// ```
-/// let price = tombolo::Value::new([101.25_f64, 300.0])?;
+/// use tombolo::sync::Value;
+///
+/// let price = Value::new([101.25_f64, 300.0])?;
 /// price.store(&[101.5, 200.0])?;
 /// price.update(|[_, volume]| *volume += 100.0)?;
 /// assert_eq!(price.load()?, [101.5, 300.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// **Source**: four buffers and a version, after Boehm's seqlock, see `raw/cell.rs`; the writers' lock: `raw/lock.rs`.
+/// Each handle remembers the version that it has seen last, for
+/// [`wait_for_change`](Self::wait_for_change). A clone begins with what the original has seen.
+///
+/// Implementation: four buffers and a version, after Boehm's seqlock, in `raw/seqlock.rs`; the
+/// writers' lock is in `raw/robust_lock.rs`.
 pub struct Value<T> {
     lock: ObjectLock,
     inner: Arc<Inner<T>>,
@@ -69,10 +76,16 @@ impl<T: Pod> Value<T> {
         Self { lock: ObjectLock::new(handle, words::LOCK), inner: Arc::new(inner), seen }
     }
 
-    /// The value that was stored last.
+    /// Returns the value that was stored last.
     ///
-    /// **Blocking**: never, no system call. A writer at full speed on another core can spoil attempts; then it is asked for a
-    /// pause. **Errors**: [`Corrupt`](SyncError::Corrupt).
+    /// # Blocking
+    ///
+    /// Never, and makes no system call. A writer at full speed on another core can make it retry.
+    /// It is asked to pause then.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](SyncError::Corrupt).
     #[inline(always)]
     pub fn load(&self) -> Result<T, SyncError> {
         let (value, version) = self.inner.load()?;
@@ -80,10 +93,19 @@ impl<T: Pod> Value<T> {
         Ok(value)
     }
 
-    /// As [`load`](Self::load), in place: quicker from a few hundred bytes on. What `value` holds after an error is not defined.
+    /// Loads the value into `value`, which is faster than [`load`](Self::load) from a few hundred
+    /// bytes on. After an error `value` holds anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](SyncError::Corrupt).
+    ///
+    /// # Examples
     ///
     /// ```
-    /// let frame = tombolo::Value::new([7_u8; 4096])?;
+    /// use tombolo::sync::Value;
+    ///
+    /// let frame = Value::new([7_u8; 4096])?;
     /// let mut copy = [0; 4096];
     /// frame.load_into(&mut copy)?;
     /// assert_eq!(copy, [7; 4096]);
@@ -98,22 +120,37 @@ impl<T: Pod> Value<T> {
 
     /// Replaces the value.
     ///
-    /// **Blocking**: while another writer is in the middle of storing, updating, or holds the [`writer`](Self::writer). A writer that
-    /// was killed does not count. Uncontended, and if nobody waits for a change: no system call. **Errors**: [`Forked`](SyncError::Forked),
-    /// [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost), [`WouldDeadlock`](SyncError::WouldDeadlock) (this thread is the
-    /// writer).
+    /// # Blocking
+    ///
+    /// While another thread or process stores, updates, or holds the [`writer`](Self::writer). Does
+    /// not wait for a process that was killed. Makes no system call if there is no other writer,
+    /// and nobody waits for a change.
+    ///
+    /// # Errors
+    ///
+    /// - [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread holds the writer.
+    /// - [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt),
+    ///   [`LockLost`](SyncError::LockLost).
     #[inline]
     pub fn store(&self, value: &T) -> Result<(), SyncError> {
         self.store_until(value, Timeout::NEVER)
     }
 
-    /// Like [`store`](Self::store), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    /// Attempts to replace the value without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](Self::store), and [`WouldBlock`](SyncError::WouldBlock).
     #[inline]
     pub fn try_store(&self, value: &T) -> Result<(), SyncError> {
         self.store_until(value, Timeout::NonBlocking)
     }
 
-    /// Like [`store`](Self::store), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    /// Replaces the value, and waits no longer than `timeout` for other writers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](Self::store), and [`TimedOut`](SyncError::TimedOut).
     pub fn store_timeout(&self, value: &T, timeout: Duration) -> Result<(), SyncError> {
         self.store_until(value, Timeout::after(timeout))
     }
@@ -129,12 +166,24 @@ impl<T: Pod> Value<T> {
         Ok(())
     }
 
-    /// Changes the value, with no other writer in between; what it became.
+    /// Changes the value while no other writer can. Returns the new value.
     ///
-    /// **Blocking** and **Errors**: as [`store`](Self::store). A panic of `change` leaves the value as it was.
+    /// If `change` panics, the value stays as it was.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`store`](Self::store).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](Self::store).
+    ///
+    /// # Examples
     ///
     /// ```
-    /// let hits = tombolo::Value::new(0_u64)?;
+    /// use tombolo::sync::Value;
+    ///
+    /// let hits = Value::new(0_u64)?;
     /// assert_eq!(hits.update(|hits| *hits += 1)?, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -142,12 +191,20 @@ impl<T: Pod> Value<T> {
         self.update_until(change, Timeout::NEVER)
     }
 
-    /// Like [`update`](Self::update), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    /// Attempts to change the value without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update), and [`WouldBlock`](SyncError::WouldBlock).
     pub fn try_update(&self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
         self.update_until(change, Timeout::NonBlocking)
     }
 
-    /// Like [`update`](Self::update), but waits no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut).
+    /// Changes the value, and waits no longer than `timeout` for other writers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`update`](Self::update), and [`TimedOut`](SyncError::TimedOut).
     pub fn update_timeout(&self, change: impl FnOnce(&mut T), timeout: Duration) -> Result<T, SyncError> {
         self.update_until(change, Timeout::after(timeout))
     }
@@ -164,21 +221,34 @@ impl<T: Pod> Value<T> {
         Ok(value)
     }
 
-    /// How often the value was stored, since it was made.
+    /// Returns how often the value was stored since it was created.
     pub fn version(&self) -> u64 {
         self.inner.cell.version()
     }
 
-    /// Waits until the value is another version than the one that this handle last loaded, stored or waited for, and loads it. A new
-    /// handle, also one that is to wait in another way, begins with what it finds.
+    /// Waits until the value is of another version than this handle has seen, and loads it.
     ///
-    /// **Blocking**: no longer than `timeout`, then [`TimedOut`](SyncError::TimedOut); parks by `futex`. **Errors**: that,
-    /// [`Corrupt`](SyncError::Corrupt), [`Forked`](SyncError::Forked).
+    /// A handle has seen the version that it loaded, stored or waited for last. A new handle has
+    /// seen the version that it was opened with, and so has one made by
+    /// [`with_wait`](Self::with_wait).
+    ///
+    /// # Blocking
+    ///
+    /// No longer than `timeout`. Parks by `futex`.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](SyncError::TimedOut), [`Corrupt`](SyncError::Corrupt),
+    /// [`Forked`](SyncError::Forked).
+    ///
+    /// # Examples
     ///
     /// ```
     /// use std::time::Duration;
     ///
-    /// let value = tombolo::Value::new(1)?;
+    /// use tombolo::sync::Value;
+    ///
+    /// let value = Value::new(1)?;
     /// let reader = value.clone();
     /// std::thread::spawn(move || value.store(&2));
     /// assert_eq!(reader.wait_for_change(Duration::from_secs(60))?, 2);
@@ -194,14 +264,25 @@ impl<T: Pod> Value<T> {
         self.load()
     }
 
-    /// Becomes the only writer, until dropped. Its stores are the fastest: they take no lock.
+    /// Becomes the only writer until the return value is dropped. Its stores are the fastest,
+    /// because they take no lock.
     ///
-    /// **Blocking** and **Errors**: as [`store`](Self::store).
+    /// # Blocking
+    ///
+    /// Like [`store`](Self::store).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](Self::store).
     pub fn writer(&self) -> Result<ValueWriter<'_, T>, SyncError> {
         Ok(ValueWriter { value: self, guard: self.lock(Timeout::NEVER)? })
     }
 
-    /// Like [`writer`](Self::writer), but never waits: [`WouldBlock`](SyncError::WouldBlock).
+    /// Attempts to become the only writer without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](Self::store), and [`WouldBlock`](SyncError::WouldBlock).
     pub fn try_writer(&self) -> Result<ValueWriter<'_, T>, SyncError> {
         Ok(ValueWriter { value: self, guard: self.lock(Timeout::NonBlocking)? })
     }
@@ -233,7 +314,7 @@ impl<T: Pod> Inner<T> {
     }
 }
 
-/// The same value; what it waits for next is its own.
+/// A clone has seen the same version. What it sees from then on is its own.
 impl<T> Clone for Value<T> {
     fn clone(&self) -> Self {
         let seen = AtomicU64::new(self.seen.load(Ordering::Relaxed));
@@ -243,9 +324,10 @@ impl<T> Clone for Value<T> {
 
 object!(Value<T>, ObjectSpec::of::<T>(ObjectKind::Value, 0), |this| &this.lock.handle);
 
-/// The only writer of a [`Value`], until dropped.
+/// The only writer of a [`Value`], until this is dropped.
 ///
-/// If its process dies, the next writer takes over; the value stays as last stored.
+/// If its process is killed, the next writer takes over. The value stays as it was stored last.
+#[must_use = "if it is not kept, other writers can store at once"]
 pub struct ValueWriter<'a, T> {
     value: &'a Value<T>,
     guard: LockGuard<'a>,
@@ -254,8 +336,13 @@ pub struct ValueWriter<'a, T> {
 impl<T: Pod> ValueWriter<'_, T> {
     /// Replaces the value.
     ///
-    /// **Blocking**: never; a system call if somebody waits for a change. **Errors**: [`Forked`](SyncError::Forked),
-    /// [`Corrupt`](SyncError::Corrupt).
+    /// # Blocking
+    ///
+    /// Never. Makes a system call if somebody waits for a change.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt).
     #[inline]
     pub fn store(&mut self, value: &T) -> Result<(), SyncError> {
         self.guard.lock.handle.check_process()?;
@@ -265,7 +352,7 @@ impl<T: Pod> ValueWriter<'_, T> {
         Ok(())
     }
 
-    /// Changes the value; what it became.
+    /// Changes the value and returns the new one. Otherwise like [`store`](Self::store).
     pub fn update(&mut self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
         let mut value = self.value.inner.cell.load_locked()?;
         change(&mut value);

@@ -116,9 +116,9 @@ fn fork_guard_leaked_by_child_leaves_lock_of_parent() {
         counters.meet(0, 2); // the parent has leaked its own
         let mut guard = guard.take().unwrap();
         guard.poison();
-        guard.leak();
+        guard.keep_locked();
     });
-    guard.take().unwrap().leak();
+    guard.take().unwrap().keep_locked();
     counters.meet(0, 2);
     child.finish();
     lock.unlock().unwrap();

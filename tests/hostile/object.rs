@@ -402,22 +402,32 @@ fn semaphore_permits_invalid_return_corrupt() {
     let objects = Objects::new(&test_dir);
     for invalid in [1 << 31, 1 << 32, u64::MAX] {
         objects.set("permits", 0, invalid);
-        assert_eq!(objects.permits.try_acquire(1), Err(SyncError::Corrupt));
-        assert_eq!(soon(|| objects.permits.acquire_timeout(1, LONG_TIMEOUT)), Err(SyncError::Corrupt));
+        assert_eq!(objects.permits.try_acquire().unwrap_err(), SyncError::Corrupt);
+        assert_eq!(
+            soon(|| objects.permits.acquire_timeout(LONG_TIMEOUT).map(|permit| permit.forget())),
+            Err(SyncError::Corrupt)
+        );
         assert_eq!(objects.permits.release(1), Err(SyncError::Corrupt));
         assert_eq!(objects.permits.available(), Err(SyncError::Corrupt));
     }
     objects.set("permits", 0, 3);
-    assert_eq!(objects.permits.try_acquire(3), Ok(()), "more than there were, and none that could not be");
+    assert_eq!(
+        objects.permits.try_acquire_many(3).map(|permit| permit.forget()),
+        Ok(()),
+        "more than there were, and none that could not be"
+    );
 
-    objects.owned.try_acquire(2).unwrap();
+    objects.owned.try_acquire_many(2).unwrap().forget();
     for owner in [2, 3, 5, 0xFFFF, u64::MAX, 1 << 16 | 2] {
         for permit in 0..BOUND as usize {
             objects.set("owned", words::OWNERS + permit, owner);
         }
         assert_eq!(objects.owned.available(), 0);
-        assert_eq!(objects.owned.try_acquire(1), Err(SyncError::WouldBlock));
-        assert_eq!(soon(|| objects.owned.acquire_timeout(1, CHECK_TIMEOUT)), Err(SyncError::TimedOut));
+        assert_eq!(objects.owned.try_acquire().unwrap_err(), SyncError::WouldBlock);
+        assert_eq!(
+            soon(|| objects.owned.acquire_timeout(CHECK_TIMEOUT).map(|permit| permit.forget())),
+            Err(SyncError::TimedOut)
+        );
     }
     assert_eq!([1, 2, 3].map(|count| objects.owned.release(count)), [Err(SyncError::NotOwner); 3]);
     // This process owns all of them, with generations at their limit.
@@ -428,7 +438,10 @@ fn semaphore_permits_invalid_return_corrupt() {
     for permit in 0..BOUND as usize {
         objects.set("owned", words::OWNERS + permit, !0 << 16);
     }
-    assert_eq!((objects.owned.try_acquire(3), objects.owned.release(3)), (Ok(()), Ok(())));
+    assert_eq!(
+        (objects.owned.try_acquire_many(3).map(|permit| permit.forget()), objects.owned.release(3)),
+        (Ok(()), Ok(()))
+    );
 }
 
 /// A process that waits for a permit checks the owners. There can be many of both.
@@ -449,9 +462,9 @@ fn bounded_semaphore_many_owners_invalid_calls_return() {
     let owners = intruder.get(table + words::AT) as usize + words::OWNERS;
     (0..permits as usize).for_each(|permit| intruder.set(owners + permit, 0xFFFF));
     let owned = namespace.bounded_semaphore("owned").unwrap();
-    assert_eq!(soon(|| owned.acquire_timeout(1, CHECK_TIMEOUT)), Err(SyncError::TimedOut));
+    assert_eq!(soon(|| owned.acquire_timeout(CHECK_TIMEOUT).map(|permit| permit.forget())), Err(SyncError::TimedOut));
     (0..permits as usize).for_each(|permit| intruder.set(owners + permit, (permit % participants + 1) as u64));
-    assert_eq!(soon(|| owned.acquire_timeout(1, CHECK_TIMEOUT)), Err(SyncError::TimedOut));
+    assert_eq!(soon(|| owned.acquire_timeout(CHECK_TIMEOUT).map(|permit| permit.forget())), Err(SyncError::TimedOut));
     let seen = soon(|| Directory::at(test_dir.names()).inspect(NAME)).unwrap();
     assert_eq!(seen.objects[0].users.len(), permits as usize);
 }
@@ -511,8 +524,8 @@ fn object_event_words_invalid_free_ones_are_obtained() {
             events.iter().for_each(|event| objects.set(object, *event, invalid));
         }
         assert!(at_last(|| taken(objects.mutex.try_lock())), "{invalid:#x}");
-        assert!(at_last(|| objects.permits.try_acquire(PERMITS)), "{invalid:#x}");
-        assert!(at_last(|| objects.owned.try_acquire(BOUND)), "{invalid:#x}");
+        assert!(at_last(|| objects.permits.try_acquire_many(PERMITS).map(|permit| permit.forget())), "{invalid:#x}");
+        assert!(at_last(|| objects.owned.try_acquire_many(BOUND).map(|permit| permit.forget())), "{invalid:#x}");
         assert_eq!((objects.permits.release(PERMITS), objects.owned.release(BOUND)), (Ok(()), Ok(())));
         assert!(at_last(|| objects.short.try_store(&4)) && objects.short.load() == Ok(4));
         for (object, events) in words::OBJECTS {
@@ -522,8 +535,14 @@ fn object_event_words_invalid_free_ones_are_obtained() {
             for index in 0..objects.try_locks(timeout).len() {
                 assert!(at_last(|| objects.try_locks(timeout)[index].2), "{index} with {invalid:#x}, {timeout:?}");
             }
-            assert!(at_last(|| objects.permits.acquire_timeout(1, timeout)), "{invalid:#x}, {timeout:?}");
-            assert!(at_last(|| objects.owned.acquire_timeout(1, timeout)), "{invalid:#x}, {timeout:?}");
+            assert!(
+                at_last(|| objects.permits.acquire_timeout(timeout).map(|permit| permit.forget())),
+                "{invalid:#x}, {timeout:?}"
+            );
+            assert!(
+                at_last(|| objects.owned.acquire_timeout(timeout).map(|permit| permit.forget())),
+                "{invalid:#x}, {timeout:?}"
+            );
         }
         assert_eq!(soon(|| objects.flag.wait_timeout(SHORT)), Err(SyncError::TimedOut));
         assert_eq!(soon(|| objects.first.wait_timeout(SHORT)), Err(SyncError::TimedOut));
@@ -554,9 +573,21 @@ fn lock_no_barging_bit_set_newcomer_yields() {
     };
     assert!(is_refused("mutex", &|| taken(objects.mutex.try_lock())));
     for count in [1, 2] {
-        let attempt = || objects.permits.try_acquire(count).and_then(|()| objects.permits.release(count));
+        let attempt = || {
+            objects
+                .permits
+                .try_acquire_many(count)
+                .map(|permit| permit.forget())
+                .and_then(|()| objects.permits.release(count))
+        };
         assert!(is_refused("permits", &attempt), "{count} permits");
-        let attempt = || objects.owned.try_acquire(count).and_then(|()| objects.owned.release(count));
+        let attempt = || {
+            objects
+                .owned
+                .try_acquire_many(count)
+                .map(|permit| permit.forget())
+                .and_then(|()| objects.owned.release(count))
+        };
         assert!(is_refused("owned", &attempt), "{count} of a fixed number");
     }
     // Nothing is left to others while nothing is free: the millisecond begins with the unlock.
@@ -596,7 +627,10 @@ fn namespace_table_corrupted_after_open_objects_work() {
         assert_eq!((objects.number.load(), objects.real.load()), (7, 0.5));
         assert_eq!((objects.narrow.to_vec().unwrap(), objects.wide.to_vec().unwrap()), (NARROW.into(), WIDE.into()));
         assert_eq!((*objects.mutex.lock().unwrap(), *objects.rw.read().unwrap()), (5, [8; 2]));
-        assert_eq!((objects.owned.try_acquire(BOUND), objects.permits.available()), (Ok(()), Ok(PERMITS)));
+        assert_eq!(
+            (objects.owned.try_acquire_many(BOUND).map(|permit| permit.forget()), objects.permits.available()),
+            (Ok(()), Ok(PERMITS))
+        );
         assert_eq!((objects.queue.send(&1), objects.queue.recv()), (Ok(()), Ok(1)));
         let error = Directory::at(test_dir.names()).inspect(NAME).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
@@ -727,13 +761,21 @@ fn use_objects(objects: &mut Objects, random: &mut Random) {
         }
         10 => drop(soon(|| objects.rw.write_timeout(timeout)).map(|mut value| value[1] ^= 1)),
         11 => {
-            let _ = soon(|| objects.permits.acquire_timeout(index as u32 % 3, timeout));
-            let _ = (soon(|| objects.permits.try_acquire(1)), soon(|| objects.permits.release(index as u32 % 3)));
-            let _ = (soon(|| objects.permits.try_permit().map(drop)), objects.permits.available());
+            let _ =
+                soon(|| objects.permits.acquire_many_timeout(index as u32 % 3, timeout).map(|permit| permit.forget()));
+            let _ = (
+                soon(|| objects.permits.try_acquire().map(|permit| permit.forget())),
+                soon(|| objects.permits.release(index as u32 % 3)),
+            );
+            let _ = (soon(|| objects.permits.try_acquire().map(drop)), objects.permits.available());
         }
         12 => {
-            let _ = soon(|| objects.owned.acquire_timeout(index as u32 % 4, timeout));
-            let _ = (soon(|| objects.owned.try_acquire(1)), soon(|| objects.owned.release(index as u32 % 4)));
+            let _ =
+                soon(|| objects.owned.acquire_many_timeout(index as u32 % 4, timeout).map(|permit| permit.forget()));
+            let _ = (
+                soon(|| objects.owned.try_acquire().map(|permit| permit.forget())),
+                soon(|| objects.owned.release(index as u32 % 4)),
+            );
             assert!(objects.owned.available() <= BOUND);
         }
         13 => {

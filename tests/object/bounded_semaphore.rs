@@ -17,20 +17,36 @@ fn bounded_semaphore_release_beyond_acquired_is_refused() {
     }
     let semaphore = BoundedSemaphore::new(3).unwrap();
     assert_eq!((semaphore.bound(), semaphore.available()), (3, 3));
-    assert_eq!((semaphore.release(0), semaphore.acquire(0)), (Ok(()), Ok(())));
+    assert_eq!((semaphore.release(0), semaphore.acquire_many(0).map(|permit| permit.forget())), (Ok(()), Ok(())));
     assert_eq!(semaphore.release(1), Err(SyncError::NotOwner));
     let too_many = Err(SyncError::LimitExceeded { count: 4, limit: 3 });
-    assert_eq!((semaphore.acquire(4), semaphore.try_acquire(4)), (too_many, too_many));
-    assert_eq!(semaphore.acquire_timeout(4, Duration::MAX), too_many);
-    assert_eq!((semaphore.acquire(2), semaphore.available()), (Ok(()), 1));
+    assert_eq!(
+        (
+            semaphore.acquire_many(4).map(|permit| permit.forget()),
+            semaphore.try_acquire_many(4).map(|permit| permit.forget())
+        ),
+        (too_many, too_many)
+    );
+    assert_eq!(semaphore.acquire_many_timeout(4, Duration::MAX).map(|permit| permit.forget()), too_many);
+    assert_eq!((semaphore.acquire_many(2).map(|permit| permit.forget()), semaphore.available()), (Ok(()), 1));
     assert_eq!((semaphore.release(3), semaphore.available()), (Err(SyncError::NotOwner), 1), "then none");
-    assert_eq!((semaphore.try_acquire(2), semaphore.available()), (Err(SyncError::WouldBlock), 1));
-    assert_eq!(semaphore.try_acquire(1), Ok(()));
-    assert_eq!((semaphore.acquire(0), semaphore.try_acquire(0)), (Ok(()), Ok(())), "though none is left");
+    assert_eq!(
+        (semaphore.try_acquire_many(2).map(|permit| permit.forget()), semaphore.available()),
+        (Err(SyncError::WouldBlock), 1)
+    );
+    assert_eq!(semaphore.try_acquire().map(|permit| permit.forget()), Ok(()));
+    assert_eq!(
+        (
+            semaphore.acquire_many(0).map(|permit| permit.forget()),
+            semaphore.try_acquire_many(0).map(|permit| permit.forget())
+        ),
+        (Ok(()), Ok(())),
+        "though none is left"
+    );
     assert_eq!(in_other_thread(|| semaphore.release(2)), Ok(()), "threads share what they took");
     assert_eq!((semaphore.release(1), semaphore.release(1)), (Ok(()), Err(SyncError::NotOwner)));
     for _ in 0..20 {
-        assert_eq!((semaphore.acquire(3), semaphore.release(3)), (Ok(()), Ok(())));
+        assert_eq!((semaphore.acquire_many(3).map(|permit| permit.forget()), semaphore.release(3)), (Ok(()), Ok(())));
     }
     assert_eq!(semaphore.available(), 3);
 }
@@ -38,12 +54,12 @@ fn bounded_semaphore_release_beyond_acquired_is_refused() {
 #[test]
 fn bounded_semaphore_permit_dropped_is_released() {
     let semaphore = BoundedSemaphore::new(2).unwrap();
-    let (first, second) = (semaphore.permit().unwrap(), semaphore.try_permit().unwrap());
-    assert_eq!((semaphore.try_permit().err(), semaphore.available()), (Some(SyncError::WouldBlock), 0));
+    let (first, second) = (semaphore.acquire().unwrap(), semaphore.try_acquire().unwrap());
+    assert_eq!((semaphore.try_acquire().err(), semaphore.available()), (Some(SyncError::WouldBlock), 0));
     in_other_thread(|| drop(first));
     drop(second);
     assert_eq!(semaphore.available(), 2);
-    forget(semaphore.permit().unwrap());
+    forget(semaphore.acquire().unwrap());
     assert_eq!((semaphore.release(1), semaphore.release(1)), (Ok(()), Err(SyncError::NotOwner)));
 }
 
@@ -52,9 +68,9 @@ fn bounded_semaphore_acquire_several_takes_all_or_none() {
     let _watchdog = TestDir::new();
     for wait in WAITS {
         let semaphore = BoundedSemaphore::new(4).unwrap().with_wait(wait);
-        semaphore.acquire(4).unwrap();
+        semaphore.acquire_many(4).unwrap().forget();
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| semaphore.acquire(3));
+            let waiting = scope.spawn(|| semaphore.acquire_many(3).map(|permit| permit.forget()));
             for permits in 1..=2 {
                 semaphore.release(1).unwrap();
                 thread::sleep(MOMENT);
@@ -64,7 +80,7 @@ fn bounded_semaphore_acquire_several_takes_all_or_none() {
             assert_eq!(waiting.join().unwrap(), Ok(()));
             assert_eq!(semaphore.available(), 0);
         });
-        assert_eq!(semaphore.acquire_timeout(2, MOMENT), Err(SyncError::TimedOut));
+        assert_eq!(semaphore.acquire_many_timeout(2, MOMENT).unwrap_err(), SyncError::TimedOut);
         assert_eq!((semaphore.release(4), semaphore.available()), (Ok(()), 4));
     }
 }
@@ -80,7 +96,7 @@ fn bounded_semaphore_concurrent_mixed_counts_are_all_released() {
             let semaphore = &semaphore;
             scope.spawn(move || {
                 for _ in 0..EACH {
-                    if semaphore.try_acquire(count).is_ok() {
+                    if semaphore.try_acquire_many(count).map(|permit| permit.forget()).is_ok() {
                         semaphore.release(count).unwrap();
                     }
                 }

@@ -16,12 +16,12 @@ fn condvar_wait_returns_in_time_with_mutex_locked() {
         let (mutex, changed) = (Mutex::new(1_u32).unwrap(), Condvar::new().unwrap().with_wait(wait));
         assert_eq!((changed.notify_one(), changed.notify_all()), (Ok(()), Ok(())), "without waiters");
         for timeout in [Duration::ZERO, Duration::from_nanos(1), MOMENT] {
-            let (guard, late) = changed.wait_timeout(mutex.lock().unwrap(), timeout).unwrap();
-            assert!(late && mutex.is_locked());
-            let (guard, late) = changed.wait_timeout_while(guard, timeout, |&mut_value| mut_value == 1).unwrap();
-            assert!(late && *guard == 1);
-            let (guard, late) = changed.wait_timeout_while(guard, timeout, |value| *value == 2).unwrap();
-            assert!(!late && mutex.is_locked());
+            let (guard, result) = changed.wait_timeout(mutex.lock().unwrap(), timeout).unwrap();
+            assert!(result.timed_out() && mutex.is_locked());
+            let (guard, result) = changed.wait_timeout_while(guard, timeout, |&mut_value| mut_value == 1).unwrap();
+            assert!(result.timed_out() && *guard == 1);
+            let (guard, result) = changed.wait_timeout_while(guard, timeout, |value| *value == 2).unwrap();
+            assert!(!result.timed_out() && mutex.is_locked());
             let guard = changed.wait_while(guard, |value| *value == 2).unwrap();
             assert_eq!(*guard, 1);
         }
@@ -32,8 +32,9 @@ fn condvar_wait_returns_in_time_with_mutex_locked() {
                 while *guard == 10 {
                     guard = changed.wait(guard).unwrap();
                 }
-                let (mut guard, late) = changed.wait_timeout_while(guard, Duration::MAX, |value| *value == 11).unwrap();
-                assert!(!late);
+                let (mut guard, result) =
+                    changed.wait_timeout_while(guard, Duration::MAX, |value| *value == 11).unwrap();
+                assert!(!result.timed_out());
                 *guard += 1;
                 changed.notify_all().unwrap();
             });
@@ -86,8 +87,8 @@ fn condvar_wait_reports_poisoned_mutex() {
     mutex.lock().unwrap().poison();
     let guard = poisoned(changed.wait_timeout(poisoned(mutex.lock()), Duration::ZERO).map(|(guard, _)| guard).map_err(
         |error| match error {
-            LockError::Poisoned((guard, late)) => {
-                assert!(late);
+            LockError::Poisoned((guard, result)) => {
+                assert!(result.timed_out());
                 LockError::Poisoned(guard)
             }
             other => panic!("{other:?}"),
@@ -95,8 +96,8 @@ fn condvar_wait_reports_poisoned_mutex() {
     ));
     let mut guard = changed.wait_while(guard, |_| false).unwrap();
     guard.clear_poison();
-    let (guard, late) = changed.wait_timeout(guard, Duration::ZERO).unwrap();
-    assert!(late);
+    let (guard, result) = changed.wait_timeout(guard, Duration::ZERO).unwrap();
+    assert!(result.timed_out());
     drop(guard);
     drop(mutex.lock().unwrap());
 }

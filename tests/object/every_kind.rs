@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use tombolo::sync::{
-    Array, ArrayGuard, AtomicValue, Barrier, BarrierWaitResult, BoundedSemaphore, Condvar, Event, LockError, Mutex,
-    MutexGuard, Object, ObjectKind, Once, Permit, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard,
-    RwLockWriteGuard, Semaphore, SyncError, Value, ValueWriter,
+    Array, ArrayGuard, AtomicValue, Barrier, BarrierWaitResult, BoundedPermit, BoundedSemaphore, Condvar, Event,
+    LockError, Mutex, MutexGuard, Object, ObjectKind, Once, Permit, ReentrantMutex, ReentrantMutexGuard, RwLock,
+    RwLockReadGuard, RwLockWriteGuard, Semaphore, SyncError, Value, ValueWriter,
 };
 use tombolo::{ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
 
@@ -39,16 +39,19 @@ fn object_waiter_timed_out_next_try_succeeds() {
     drop(mutex.try_lock().unwrap());
 
     let semaphore = Semaphore::new(0).unwrap();
-    assert_eq!(semaphore.acquire_timeout(1, MOMENT), Err(SyncError::TimedOut));
-    assert_eq!((semaphore.release(1), semaphore.try_acquire(1)), (Ok(()), Ok(())));
-    assert_eq!(semaphore.acquire_timeout(1, MOMENT), Err(SyncError::TimedOut));
-    assert_eq!((semaphore.release(1), semaphore.acquire_timeout(1, Duration::ZERO)), (Ok(()), Ok(())));
+    assert_eq!(semaphore.acquire_timeout(MOMENT).unwrap_err(), SyncError::TimedOut);
+    assert_eq!((semaphore.release(1), semaphore.try_acquire().map(|permit| permit.forget())), (Ok(()), Ok(())));
+    assert_eq!(semaphore.acquire_timeout(MOMENT).unwrap_err(), SyncError::TimedOut);
+    assert_eq!(
+        (semaphore.release(1), semaphore.acquire_timeout(Duration::ZERO).map(|permit| permit.forget())),
+        (Ok(()), Ok(()))
+    );
 
     let bounded = BoundedSemaphore::new(1).unwrap();
-    let permit = bounded.permit().unwrap();
-    assert_eq!(bounded.acquire_timeout(1, MOMENT), Err(SyncError::TimedOut));
+    let permit = bounded.acquire().unwrap();
+    assert_eq!(bounded.acquire_timeout(MOMENT).unwrap_err(), SyncError::TimedOut);
     drop(permit);
-    drop(bounded.try_permit().unwrap());
+    drop(bounded.try_acquire().unwrap());
 
     let value = Value::new(0_u8).unwrap();
     let writer = value.writer().unwrap();
@@ -87,13 +90,13 @@ assert_impl!(Object: Value<u64>, AtomicValue<u64>, Array<u64>, Mutex<u64>, Reent
     BoundedSemaphore, Condvar, Event, Barrier, Once);
 assert_impl!(Debug: ValueWriter<'static, u64>, ArrayGuard<'static, u64>, MutexGuard<'static, u64>,
     ReentrantMutexGuard<'static, u64>, RwLockReadGuard<'static, u64>, RwLockWriteGuard<'static, u64>,
-    Permit<'static, Semaphore>, LockError<MutexGuard<'static, u64>>);
+    Permit<'static>, LockError<MutexGuard<'static, u64>>);
 // A permit belongs to the process, not to the thread.
-assert_impl!(Send Sync: Permit<'static, Semaphore>, Permit<'static, BoundedSemaphore>, BarrierWaitResult, SyncError);
+assert_impl!(Send Sync: Permit<'static>, BoundedPermit<'static>, BarrierWaitResult, SyncError);
 assert_impl!(Copy Eq: BarrierWaitResult, SyncError, ObjectKind);
 assert_not_impl!(Send: ValueWriter<'static, u64>, ArrayGuard<'static, u64>, MutexGuard<'static, u64>,
     ReentrantMutexGuard<'static, u64>, RwLockReadGuard<'static, u64>, RwLockWriteGuard<'static, u64>);
-assert_not_impl!(Clone: MutexGuard<'static, u64>, RwLockReadGuard<'static, u64>, Permit<'static, BoundedSemaphore>);
+assert_not_impl!(Clone: MutexGuard<'static, u64>, RwLockReadGuard<'static, u64>, BoundedPermit<'static>);
 
 #[test]
 fn object_debug_and_error_texts_identify_their_subject() {
@@ -114,7 +117,10 @@ fn object_debug_and_error_texts_identify_their_subject() {
     assert!(format!("{:?}", section.lock().unwrap()).contains("length: 5"));
     let value = namespace.value::<[u8; 100]>("value").unwrap();
     assert!(format!("{:?}", value.writer().unwrap()).contains("\"value\""));
-    assert_eq!(format!("{:?}", namespace.semaphore("semaphore").unwrap().permit().unwrap()), "Permit");
+    assert_eq!(
+        format!("{:?}", namespace.semaphore("semaphore").unwrap().acquire().unwrap()),
+        "Permit { count: 1, .. }"
+    );
 
     let mut poisoning = Mutex::new(0_u8).unwrap();
     poisoning.lock().unwrap().poison();

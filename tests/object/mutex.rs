@@ -19,7 +19,7 @@ fn check_mutex<T: Pod + PartialEq + Debug + Send>() {
         *mutex.lock_timeout(Duration::ZERO).unwrap() = sample(number + 1);
         let mut guard = mutex.lock().unwrap();
         *guard = sample(98);
-        guard.discard();
+        guard.rollback();
         unwinds(|| {
             *mutex.lock_timeout(Duration::MAX).unwrap() = sample(97);
             let mut guard = mutex.lock().unwrap();
@@ -81,7 +81,7 @@ fn mutex_kept_locked_owner_thread_can_unlock() {
     assert_eq!(mutex.unlock(), Err(SyncError::NotOwner));
     let mut guard = mutex.lock().unwrap();
     *guard = 2;
-    guard.leak();
+    guard.keep_locked();
     assert!(mutex.is_locked());
     assert_eq!(in_other_thread(|| mutex.unlock()), Err(SyncError::NotOwner));
     assert_eq!(refusal(mutex.lock()), SyncError::WouldDeadlock);
@@ -91,7 +91,7 @@ fn mutex_kept_locked_owner_thread_can_unlock() {
     assert_eq!(*mutex.lock().unwrap(), 2, "what was changed was committed");
 
     mutex.lock().unwrap().poison();
-    poisoned(mutex.lock()).leak();
+    poisoned(mutex.lock()).keep_locked();
     assert_eq!(mutex.unlock(), Ok(()));
     poisoned(mutex.lock()).clear_poison();
     drop(mutex.lock().unwrap());
@@ -102,11 +102,11 @@ fn mutex_kept_locked_poison_state_is_stored() {
     let mutex = Mutex::new(1_u32).unwrap();
     let mut guard = mutex.lock().unwrap();
     guard.poison();
-    guard.leak();
+    guard.keep_locked();
     assert_eq!(mutex.unlock(), Ok(()));
     let mut guard = poisoned(mutex.lock());
     guard.clear_poison();
-    guard.leak();
+    guard.keep_locked();
     assert_eq!(mutex.unlock(), Ok(()));
     drop(mutex.lock().unwrap());
 }
@@ -139,7 +139,7 @@ fn mutex_poisoned_every_lock_reports_it_until_cleared() {
     guard.clear_poison();
     guard.poison();
     guard.clear_poison();
-    guard.discard();
+    guard.rollback();
     drop(mutex.lock().unwrap());
 }
 

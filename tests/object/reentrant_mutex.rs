@@ -49,8 +49,8 @@ fn reentrant_mutex_guards_dropped_in_any_order_last_one_unlocks() {
         assert_eq!(mutex.lock().unwrap().get(), Ok(2));
     }
     assert_eq!(mutex.unlock(), Err(SyncError::NotOwner));
-    mutex.lock().unwrap().leak();
-    mutex.lock().unwrap().leak();
+    mutex.lock().unwrap().keep_locked();
+    mutex.lock().unwrap().keep_locked();
     assert_eq!(in_other_thread(|| another.unlock()), Err(SyncError::NotOwner));
     assert_eq!((another.unlock(), is_free()), (Ok(()), false));
     assert_eq!((mutex.unlock(), is_free()), (Ok(()), true));
@@ -61,7 +61,7 @@ fn reentrant_mutex_guards_dropped_in_any_order_last_one_unlocks() {
 fn reentrant_mutex_unlock_while_guard_alive_is_refused() {
     let mutex = ReentrantMutex::new(1_u32).unwrap();
     let guard = mutex.lock().unwrap();
-    mutex.lock().unwrap().leak();
+    mutex.lock().unwrap().keep_locked();
     assert_eq!(mutex.unlock(), Ok(()));
     assert_eq!(mutex.unlock(), Err(SyncError::NotOwner), "this one has a guard");
     assert!(in_other_thread(|| mutex.try_lock().is_err()));

@@ -24,7 +24,7 @@ fn check_rw_lock<T: Pod + PartialEq + Debug + Send>() {
         *lock.write_timeout(Duration::ZERO).unwrap() = sample(number + 1);
         let mut guard = lock.write().unwrap();
         *guard = sample(98);
-        guard.discard();
+        guard.rollback();
         unwinds(|| {
             *lock.write_timeout(Duration::MAX).unwrap() = sample(number + 1);
             let mut guard = lock.write().unwrap();

@@ -21,22 +21,39 @@ fn semaphore_count_beyond_limit_is_refused() {
     assert_eq!(semaphore.release(1), too_many(u64::from(MAX_PERMITS) + 1));
     assert_eq!(semaphore.release(u32::MAX), too_many(u64::from(MAX_PERMITS) + u64::from(u32::MAX)));
     assert_eq!((semaphore.available(), semaphore.release(0)), (Ok(MAX_PERMITS), Ok(())));
-    assert_eq!(semaphore.acquire(MAX_PERMITS + 1), too_many(u64::from(MAX_PERMITS) + 1), "never, so it does not wait");
-    assert_eq!(semaphore.try_acquire(u32::MAX), too_many(u32::MAX.into()));
-    assert_eq!(semaphore.acquire_timeout(u32::MAX, Duration::MAX), too_many(u32::MAX.into()));
-    assert_eq!((semaphore.acquire(MAX_PERMITS), semaphore.available()), (Ok(()), Ok(0)));
-    assert_eq!((semaphore.acquire(0), semaphore.try_acquire(0)), (Ok(()), Ok(())), "nothing is always there");
-    assert_eq!(semaphore.try_acquire(1), Err(SyncError::WouldBlock));
-    assert_eq!(semaphore.acquire_timeout(1, Duration::ZERO), Err(SyncError::TimedOut));
-    assert_eq!(semaphore.try_permit().err(), Some(SyncError::WouldBlock));
+    assert_eq!(
+        semaphore.acquire_many(MAX_PERMITS + 1).map(|permit| permit.forget()),
+        too_many(u64::from(MAX_PERMITS) + 1),
+        "never, so it does not wait"
+    );
+    assert_eq!(semaphore.try_acquire_many(u32::MAX).map(|permit| permit.forget()), too_many(u32::MAX.into()));
+    assert_eq!(
+        semaphore.acquire_many_timeout(u32::MAX, Duration::MAX).map(|permit| permit.forget()),
+        too_many(u32::MAX.into())
+    );
+    assert_eq!(
+        (semaphore.acquire_many(MAX_PERMITS).map(|permit| permit.forget()), semaphore.available()),
+        (Ok(()), Ok(0))
+    );
+    assert_eq!(
+        (
+            semaphore.acquire_many(0).map(|permit| permit.forget()),
+            semaphore.try_acquire_many(0).map(|permit| permit.forget())
+        ),
+        (Ok(()), Ok(())),
+        "nothing is always there"
+    );
+    assert_eq!(semaphore.try_acquire().unwrap_err(), SyncError::WouldBlock);
+    assert_eq!(semaphore.acquire_timeout(Duration::ZERO).unwrap_err(), SyncError::TimedOut);
+    assert_eq!(semaphore.try_acquire().err(), Some(SyncError::WouldBlock));
     assert_eq!(semaphore.release(MAX_PERMITS), Ok(()), "whichever thread acquired them");
 }
 
 #[test]
 fn semaphore_permit_dropped_is_released() {
     let semaphore = Semaphore::new(2).unwrap();
-    let (first, second) = (semaphore.permit().unwrap(), semaphore.try_permit().unwrap());
-    assert_eq!((semaphore.try_permit().err(), semaphore.available()), (Some(SyncError::WouldBlock), Ok(0)));
+    let (first, second) = (semaphore.acquire().unwrap(), semaphore.try_acquire().unwrap());
+    assert_eq!((semaphore.try_acquire().err(), semaphore.available()), (Some(SyncError::WouldBlock), Ok(0)));
     in_other_thread(|| drop(first));
     assert_eq!(semaphore.available(), Ok(1));
     unwinds(|| {
@@ -52,7 +69,7 @@ fn semaphore_acquire_several_takes_all_or_none() {
     for wait in WAITS {
         let semaphore = Semaphore::new(0).unwrap().with_wait(wait);
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| semaphore.acquire(3));
+            let waiting = scope.spawn(|| semaphore.acquire_many(3).map(|permit| permit.forget()));
             for permits in 1..=2 {
                 semaphore.release(1).unwrap();
                 thread::sleep(MOMENT);
@@ -63,14 +80,14 @@ fn semaphore_acquire_several_takes_all_or_none() {
             assert_eq!(semaphore.available(), Ok(0));
             let waiting = [1, 1, 2, 4].map(|count| {
                 let semaphore = semaphore.clone();
-                scope.spawn(move || semaphore.acquire_timeout(count, Duration::MAX))
+                scope.spawn(move || semaphore.acquire_many_timeout(count, Duration::MAX).map(|permit| permit.forget()))
             });
             thread::sleep(MOMENT);
             semaphore.release(8).unwrap();
             waiting.into_iter().for_each(|waiting| assert_eq!(waiting.join().unwrap(), Ok(())));
         });
         assert_eq!(semaphore.available(), Ok(0));
-        assert_eq!(semaphore.acquire_timeout(1, MOMENT), Err(SyncError::TimedOut));
+        assert_eq!(semaphore.acquire_timeout(MOMENT).unwrap_err(), SyncError::TimedOut);
     }
 }
 
@@ -109,10 +126,10 @@ fn semaphore_concurrent_holders_never_exceed_permits() {
                 scope.spawn(move || {
                     for round in 0..EACH {
                         let count = 1 + (thread + round) % 3;
-                        semaphore.acquire(count).unwrap();
+                        semaphore.acquire_many(count).unwrap().forget();
                         drop(Occupancy::enter(&inside[0], count, 3));
                         semaphore.release(count).unwrap();
-                        let permit = bounded.permit().unwrap();
+                        let permit = bounded.acquire().unwrap();
                         drop(Occupancy::enter(&inside[1], 1, 3));
                         drop(permit);
                     }

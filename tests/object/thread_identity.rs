@@ -37,7 +37,7 @@ fn mutex_owner_thread_ended_stays_locked() {
     let mutex = Mutex::new(0_u64).unwrap();
     assert_stays_locked(
         &mutex,
-        |mutex| mutex.lock().unwrap().leak(),
+        |mutex| mutex.lock().unwrap().keep_locked(),
         |mutex| {
             let result = outcome(mutex.lock_timeout(SHORT));
             assert_eq!(mutex.unlock(), Err(SyncError::NotOwner));

@@ -12,7 +12,7 @@ fn bounded_semaphore_holder_killed_permits_return() {
         |namespace| {
             let slots = slots_of(namespace);
             move || {
-                slots.acquire(2).unwrap();
+                slots.acquire_many(2).unwrap().forget();
                 slots.release(2).unwrap();
             }
         },
@@ -20,7 +20,7 @@ fn bounded_semaphore_holder_killed_permits_return() {
             let pid = crash.pid().unwrap();
             let users = &crash.object("slots").users;
             assert!(users.len() <= 2 && users.iter().all(|user| *user == pid), "{users:?}");
-            slots_of(namespace).acquire(3).unwrap();
+            slots_of(namespace).acquire_many(3).unwrap().forget();
             slots_of(namespace).release(3).unwrap();
         },
         slots_work,
@@ -32,10 +32,10 @@ fn bounded_semaphore_holder_killed_permits_return() {
 fn bounded_semaphore_release_killed_sleeper_gets_permits() {
     let swept = sweep_beside_sleeper(
         |plan| plan.bounded_semaphore("slots", 3),
-        |namespace| slots_of(namespace).acquire(2).unwrap(),
+        |namespace| slots_of(namespace).acquire_many(2).unwrap().forget(),
         |namespace| {
             let slots = slots_of(namespace);
-            slots.acquire(2).unwrap();
+            slots.acquire_many(2).unwrap().forget();
             move || slots.release(2).unwrap()
         },
         |_, _| {},
@@ -48,12 +48,14 @@ fn bounded_semaphore_release_killed_sleeper_gets_permits() {
 fn bounded_semaphore_wait_killed_permits_are_free_for_others() {
     let swept = sweep_wait(
         |plan| plan.bounded_semaphore("slots", 3),
-        |survivor| slots_of(survivor).acquire(2).unwrap(),
-        |namespace, patience| slots_of(namespace).acquire_timeout(2, patience).is_ok(),
+        |survivor| slots_of(survivor).acquire_many(2).unwrap().forget(),
+        |namespace, patience| {
+            slots_of(namespace).acquire_many_timeout(2, patience).map(|permit| permit.forget()).is_ok()
+        },
         |survivor, ()| slots_of(survivor).release(2).unwrap(),
         |namespace| {
             let slots = slots_of(namespace);
-            within_a_second(|| slots.try_acquire(3).ok());
+            within_a_second(|| slots.try_acquire_many(3).map(|permit| permit.forget()).ok());
             slots.release(3).unwrap();
             slots_work(namespace);
         },

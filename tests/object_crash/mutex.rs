@@ -153,7 +153,7 @@ fn mutex_unlock_killed_sleeper_gets_lock() {
 fn mutex_wait_killed_lock_is_free_for_others() {
     let swept = sweep_wait(
         |plan| plan.mutex("mutex", pair(0)),
-        |survivor| mutex_of(survivor).lock().unwrap().leak(),
+        |survivor| mutex_of(survivor).lock().unwrap().keep_locked(),
         |namespace, patience| mutex_of(namespace).lock_timeout(patience).is_ok(),
         |survivor, ()| mutex_of(survivor).unlock().unwrap(),
         |namespace| {
@@ -174,7 +174,7 @@ fn mutex_lock_with_stale_no_barging_bit_killed_lock_is_free_for_others() {
         |names| {
             let survivor = plan(names).open(NAME).unwrap();
             let mutex = mutex_of(&survivor);
-            mutex.lock().unwrap().leak();
+            mutex.lock().unwrap().keep_locked();
             let waiter = fork(&nested_guard(), || drop(mutex_of(open_leaked(plan(names))).lock()));
             let is_asleep = || CrashState::of(names).0.participants.len() == 2 && state_of(waiter.pid() as u64) == 'S';
             until(is_asleep);

@@ -60,7 +60,7 @@ fn namespace_leave_with_forgotten_guards_killed_locks_are_released() {
             forget(mutex_of(&namespace).lock().unwrap());
             forget(lock_of(&namespace).read().unwrap());
             forget(value_of(&namespace).writer().unwrap());
-            slots_of(&namespace).acquire(2).unwrap();
+            slots_of(&namespace).acquire_many(2).unwrap().forget();
             move || drop(namespace)
         },
         |names, survivor| {

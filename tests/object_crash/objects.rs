@@ -64,7 +64,7 @@ pub fn all_work(namespace: &Namespace) {
     raise(&mut mutex_of(namespace).lock().unwrap());
     raise(&mut lock_of(namespace).write().unwrap());
     let slots = slots_of(namespace);
-    slots.acquire(3).unwrap();
+    slots.acquire_many(3).unwrap().forget();
     slots.release(3).unwrap();
     all_wait(namespace, 2);
     namespace.once("once").unwrap().call_once(|| {}).unwrap();
@@ -106,8 +106,8 @@ pub fn rw_lock_works(namespace: &Namespace) {
 
 pub fn slots_work(namespace: &Namespace) {
     let slots = slots_of(namespace);
-    slots.acquire(3).unwrap();
-    assert_eq!(slots.try_acquire(1), Err(SyncError::WouldBlock));
+    slots.acquire_many(3).unwrap().forget();
+    assert_eq!(slots.try_acquire().unwrap_err(), SyncError::WouldBlock);
     slots.release(3).unwrap();
     assert_eq!(slots.available(), 3);
 }

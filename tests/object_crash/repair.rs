@@ -35,7 +35,7 @@ fn holder(names: &Path) -> Process {
         *guard = pair(99); // never committed
         forget(guard);
         forget(lock_of(namespace).read().unwrap());
-        slots_of(namespace).acquire(2).unwrap();
+        slots_of(namespace).acquire_many(2).unwrap().forget();
         let barrier = barrier_of(namespace);
         thread::spawn(move || barrier.wait());
         until(|| counters.word(DIE).load(Ordering::Relaxed) != 0);

@@ -14,7 +14,7 @@ fn semaphore_holder_killed_permits_stay_taken() {
         |namespace| {
             let permits = permits_of(namespace);
             move || {
-                permits.acquire(2).unwrap();
+                permits.acquire_many(2).unwrap().forget();
                 permits.release(2).unwrap();
             }
         },
@@ -27,8 +27,8 @@ fn semaphore_holder_killed_permits_stay_taken() {
         },
         |namespace| {
             let permits = permits_of(namespace);
-            permits.acquire(5).unwrap();
-            assert_eq!(permits.try_acquire(1), Err(SyncError::WouldBlock));
+            permits.acquire_many(5).unwrap().forget();
+            assert_eq!(permits.try_acquire().unwrap_err(), SyncError::WouldBlock);
             permits.release(5).unwrap();
         },
     );
@@ -40,7 +40,7 @@ fn semaphore_holder_killed_permits_stay_taken() {
 fn semaphore_release_killed_sleeper_gets_permits() {
     let swept = sweep_beside_sleeper(
         |plan| plan.semaphore("permits", 0),
-        |namespace| permits_of(namespace).acquire(2).unwrap(),
+        |namespace| permits_of(namespace).acquire_many(2).unwrap().forget(),
         |namespace| {
             let permits = permits_of(namespace);
             move || permits.release(2).unwrap()
@@ -52,7 +52,7 @@ fn semaphore_release_killed_sleeper_gets_permits() {
             let left = permits.available().unwrap();
             assert!(left == 0 || left == 2, "{left}");
             permits.release(3).unwrap();
-            permits.acquire(3).unwrap();
+            permits.acquire_many(3).unwrap().forget();
         },
     );
     swept.covers(1, 2);
@@ -62,12 +62,12 @@ fn semaphore_release_killed_sleeper_gets_permits() {
 fn semaphore_wait_killed_permits_are_free_for_others() {
     let swept = sweep_wait(
         |plan| plan.semaphore("permits", 2),
-        |survivor| permits_of(survivor).acquire(2).unwrap(),
-        |namespace, patience| permits_of(namespace).acquire_timeout(1, patience).is_ok(),
+        |survivor| permits_of(survivor).acquire_many(2).unwrap().forget(),
+        |namespace, patience| permits_of(namespace).acquire_timeout(patience).map(|permit| permit.forget()).is_ok(),
         |survivor, ()| permits_of(survivor).release(2).unwrap(),
         |namespace| {
             let permits = permits_of(namespace);
-            within_a_second(|| permits.try_acquire(2).ok());
+            within_a_second(|| permits.try_acquire_many(2).map(|permit| permit.forget()).ok());
             permits.release(2).unwrap();
         },
     );

@@ -172,8 +172,8 @@ pub fn take_and_forget(namespace: &Namespace, what: &str) {
             writer.store(&[1; 2]).unwrap();
             forget(writer);
         }
-        "permits" => namespace.bounded_semaphore("permits").unwrap().acquire(2).unwrap(),
-        "semaphore" => namespace.semaphore("semaphore").unwrap().acquire(1).unwrap(),
+        "permits" => namespace.bounded_semaphore("permits").unwrap().acquire_many(2).unwrap().forget(),
+        "semaphore" => namespace.semaphore("semaphore").unwrap().acquire().unwrap().forget(),
         _ => unreachable!("{what}"),
     }
 }

@@ -38,7 +38,7 @@ pub fn fork_with_handles(arguments: &[String]) {
     let nested = [reentrant.lock().unwrap(), reentrant.lock().unwrap()];
     nested[0].set(&1).unwrap();
     let (sections, writer) = ((wide.lock().unwrap(), bytes.lock().unwrap()), value.writer().unwrap());
-    let given_back = (reading.read().unwrap(), permits.permit().unwrap(), several.permit().unwrap());
+    let given_back = (reading.read().unwrap(), permits.acquire().unwrap(), several.acquire().unwrap());
     let mut held = Some((guard, writing, waiting, nested, sections, writer, given_back));
 
     let child = fork(&alone, || {
@@ -69,13 +69,22 @@ pub fn fork_with_handles(arguments: &[String]) {
         assert_forked(calls.map(Result::unwrap_err));
         assert_forked([writer.store(&[9; 2]), writer.update(update).map(drop)].map(Result::unwrap_err));
         assert_forked([value.writer(), value.try_writer()].map(Result::unwrap_err));
-        let calls = [plain.acquire(1), plain.try_acquire(1), plain.acquire_timeout(1, now), plain.acquire(0)];
+        let calls = [
+            plain.acquire().map(|permit| permit.forget()),
+            plain.try_acquire().map(|permit| permit.forget()),
+            plain.acquire_timeout(now).map(|permit| permit.forget()),
+            plain.acquire_many(0).map(|permit| permit.forget()),
+        ];
         assert_forked(calls.map(Result::unwrap_err));
-        let calls = [permits.acquire(1), permits.try_acquire(1), permits.acquire_timeout(1, now)];
+        let calls = [
+            permits.acquire().map(|permit| permit.forget()),
+            permits.try_acquire().map(|permit| permit.forget()),
+            permits.acquire_timeout(now).map(|permit| permit.forget()),
+        ];
         assert_forked(calls.map(Result::unwrap_err));
         assert_forked([plain.release(1), permits.release(1)].map(Result::unwrap_err));
-        assert_forked([plain.permit(), plain.try_permit()].map(Result::unwrap_err));
-        assert_forked([permits.permit(), permits.try_permit()].map(Result::unwrap_err));
+        assert_forked([plain.acquire(), plain.try_acquire()].map(Result::unwrap_err));
+        assert_forked([permits.acquire(), permits.try_acquire()].map(Result::unwrap_err));
         assert_forked([condition.notify_one(), condition.notify_all()].map(Result::unwrap_err));
         assert_forked([event.set(), event.clear(), event.wait(), event.wait_timeout(now)].map(Result::unwrap_err));
         assert_forked([meeting.wait(), meeting.wait_timeout(now)].map(Result::unwrap_err));
@@ -100,9 +109,9 @@ pub fn fork_with_handles(arguments: &[String]) {
         // With handles of its own it is a process like any other.
         let own = plan().directory(&arguments[0]).open(NAME).unwrap();
         assert_eq!(refusal(own.mutex::<Pair>("mutex").unwrap().try_lock()), SyncError::WouldBlock);
-        assert_eq!(own.bounded_semaphore("permits").unwrap().acquire(2), Ok(()));
+        assert_eq!(own.bounded_semaphore("permits").unwrap().acquire_many(2).map(|permit| permit.forget()), Ok(()));
         own.queue::<u64>("queue").unwrap().send(&7).unwrap();
-        own.semaphore("semaphore").unwrap().acquire(1).unwrap();
+        own.semaphore("semaphore").unwrap().acquire().unwrap().forget();
     });
     child.finish();
 
@@ -123,14 +132,17 @@ pub fn fork_with_handles(arguments: &[String]) {
     assert_eq!((atomic.load(), bytes.get(12), plain.available()), (5, Ok(5), Ok(0)));
     assert_eq!((undone.is_completed(), meeting.is_broken(), event.is_set()), (false, false, true));
     let (guard, writing, waiting, nested, sections, writer, given_back) = held.unwrap();
-    guard.discard();
-    writing.discard();
+    guard.rollback();
+    writing.rollback();
     drop((waiting, nested, sections, writer, given_back));
     assert_eq!((*mutex.lock().unwrap(), *lock.read().unwrap(), *gate.lock().unwrap()), ([0; 2], [0; 2], 0));
     assert_eq!((value.load(), reentrant.lock().unwrap().get()), (Ok([1; 2]), Ok(1)));
     assert_eq!(wide.snapshot(), Ok(vec![[0; 3]; 3]));
     drop(reading.write().unwrap());
-    assert_eq!((several.available(), permits.acquire(3), permits.release(3)), (Ok(3), Ok(()), Ok(())));
+    assert_eq!(
+        (several.available(), permits.acquire_many(3).map(|permit| permit.forget()), permits.release(3)),
+        (Ok(3), Ok(()), Ok(()))
+    );
     assert_eq!(queue.recv(), Ok(7));
 }
 

@@ -191,10 +191,10 @@ impl Worker<'_> {
             9 => {
                 let permits = namespace.bounded_semaphore("permits").unwrap();
                 let count = random.below(4) as u32;
-                permits.acquire(count).unwrap();
+                permits.acquire_many(count).unwrap().forget();
                 permits.release(count).unwrap();
             }
-            10 => drop(namespace.bounded_semaphore("permits").unwrap().permit().unwrap()),
+            10 => drop(namespace.bounded_semaphore("permits").unwrap().acquire().unwrap()),
             11 => {
                 let mutex = namespace.mutex::<Wide>("mutex").unwrap();
                 let condition = namespace.condvar("condition").unwrap();
@@ -314,7 +314,10 @@ fn kill_stress(seed: u64, is_watched: bool) {
         assert!((counted..=most).contains(&done), "{name}: {done} done, {counted} counted");
     }
     let permits = namespace.bounded_semaphore("permits").unwrap();
-    assert_eq!((permits.available(), permits.acquire(3), permits.release(3)), (3, Ok(()), Ok(())));
+    assert_eq!(
+        (permits.available(), permits.acquire_many(3).map(|permit| permit.forget()), permits.release(3)),
+        (3, Ok(()), Ok(()))
+    );
     drop(namespace.mutex::<Wide>("mutex").unwrap().lock().unwrap());
     let lock = namespace.rw_lock::<Wide>("lock").unwrap();
     drop(guard_and_death(lock.write())); // a reader may have got `OwnerDied` before

@@ -51,10 +51,10 @@ pub fn count_everything(arguments: &[String]) {
         } else {
             value.writer().unwrap().update(|pair| pair.iter_mut().for_each(|word| *word += 1)).unwrap();
         }
-        plain.acquire(1).unwrap();
+        plain.acquire().unwrap().forget();
         count(10);
         plain.release(1).unwrap();
-        let permit = bounded.permit().unwrap();
+        let permit = bounded.acquire().unwrap();
         count(11);
         drop(permit);
         once.call_once(|| count(12)).unwrap();
@@ -106,7 +106,7 @@ fn take_turns(namespace: &Namespace, by: &str, own: u64) {
                 condition.notify_one().unwrap();
             }
             "semaphore" => {
-                mine.acquire(1).unwrap();
+                mine.acquire().unwrap().forget();
                 theirs.release(1).unwrap();
             }
             "meeting" => drop(meeting.wait().unwrap()),
@@ -128,7 +128,7 @@ fn object_ping_pong_loses_no_wake_up() {
     for by in ["condition", "semaphore", "meeting", "change"] {
         let test_dir = TestDir::new();
         let namespace = open(&test_dir);
-        namespace.semaphore("several").unwrap().acquire(3).unwrap();
+        namespace.semaphore("several").unwrap().acquire_many(3).unwrap().forget();
         let other = start_ready(&test_dir, "ping_pong", &[by]);
         take_turns(&namespace, by, 0);
         other.finish();

@@ -142,7 +142,7 @@ fn mutex_owner_killed_forked_child_alive_lock_reports_owner_died() {
     let child = counters(&test_dir).word(1).load(Ordering::SeqCst) as libc::pid_t;
     parent.kill();
     assert_eq!(*owner_died(namespace.mutex::<Pair>("mutex").unwrap().lock()), [1; 2]);
-    assert_eq!(namespace.bounded_semaphore("permits").unwrap().acquire(3), Ok(()));
+    assert_eq!(namespace.bounded_semaphore("permits").unwrap().acquire_many(3).map(|permit| permit.forget()), Ok(()));
     // SAFETY: a process of ours that has not been reaped.
     assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0, "the child did not live on");
 }

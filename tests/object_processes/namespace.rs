@@ -164,7 +164,10 @@ fn namespace_process_killed_everything_held_is_released() {
     let everything = ["mutex", "re-entrant", "array", "writing", "storing", "permits"];
     for _ in 0..5 {
         start_ready(&test_dir, "hold", &everything).kill();
-        assert_eq!(namespace.bounded_semaphore("permits").unwrap().acquire(3), Ok(()));
+        assert_eq!(
+            namespace.bounded_semaphore("permits").unwrap().acquire_many(3).map(|permit| permit.forget()),
+            Ok(())
+        );
         assert_eq!(namespace.bounded_semaphore("permits").unwrap().release(3), Ok(()));
         drop(owner_died(namespace.mutex::<Pair>("mutex").unwrap().lock()));
         drop(owner_died(namespace.reentrant_mutex::<u64>("re-entrant").unwrap().try_lock()));
@@ -217,7 +220,10 @@ fn namespace_left_forgotten_guards_are_released() {
     drop(owner_died(namespace.array::<[u64; 3]>("array").unwrap().lock()));
     drop(namespace.rw_lock::<Pair>("reading").unwrap().write().unwrap());
     assert_eq!(namespace.value::<Pair>("storing").unwrap().try_store(&[2; 2]), Ok(()));
-    assert_eq!(namespace.bounded_semaphore("permits").unwrap().try_acquire(3), Ok(()));
+    assert_eq!(
+        namespace.bounded_semaphore("permits").unwrap().try_acquire_many(3).map(|permit| permit.forget()),
+        Ok(())
+    );
     counters(&test_dir).meet(0, 2);
     child.finish();
 }

@@ -16,7 +16,7 @@ fn change(namespace: &Namespace) {
     *namespace.rw_lock::<Pair>("writing").unwrap().write().unwrap() = [6; 2];
     namespace.value("storing").unwrap().store(&[7_u64; 2]).unwrap();
     assert_eq!(namespace.atomic::<u64>("atomic").unwrap().fetch_add(8), 0);
-    namespace.semaphore("several").unwrap().acquire(1).unwrap();
+    namespace.semaphore("several").unwrap().acquire().unwrap().forget();
     assert_eq!(namespace.bounded_semaphore("permits").unwrap().release(1), Err(SyncError::NotOwner));
     assert_eq!(namespace.mutex::<u8>("gate").unwrap().unlock(), Err(SyncError::NotOwner));
     namespace.once("done").unwrap().call_once(|| ()).unwrap();
@@ -25,7 +25,7 @@ fn change(namespace: &Namespace) {
     let (gate, condition) = (namespace.mutex::<u8>("gate").unwrap(), namespace.condvar("condition").unwrap());
     drop(condition.wait_while(gate.lock().unwrap(), |open| *open == 0).unwrap());
     let permits = namespace.bounded_semaphore("permits").unwrap();
-    permits.acquire(1).unwrap(); // never released
+    permits.acquire().unwrap().forget(); // never released
     assert!(!namespace.barrier("meeting").unwrap().wait().unwrap().is_leader());
 }
 
@@ -49,7 +49,11 @@ fn see_changes(namespace: &Namespace) {
     until(|| meeting.waiting() == 1);
     assert_eq!((permits.available(), permits.release(1)), (2, Err(SyncError::NotOwner)));
     assert!(meeting.wait().unwrap().is_leader());
-    assert_eq!(permits.acquire(3), Ok(()), "a process that leaves releases its permits");
+    assert_eq!(
+        permits.acquire_many(3).map(|permit| permit.forget()),
+        Ok(()),
+        "a process that leaves releases its permits"
+    );
     assert_eq!(permits.release(3), Ok(()));
 }
 
@@ -95,7 +99,10 @@ fn namespace_passed_by_descriptor_shares_every_object() {
 pub fn use_passed_objects(_: &[String]) {
     assert_eq!(Value::<u32>::take("value").unwrap_err().kind(), ErrorKind::WrongType);
     Mutex::take("mutex").unwrap().lock().map(|mut guard| *guard = 2_u8).unwrap();
-    assert_eq!(BoundedSemaphore::take("permits").unwrap().try_acquire(2), Err(SyncError::WouldBlock));
+    assert_eq!(
+        BoundedSemaphore::take("permits").unwrap().try_acquire_many(2).map(|permit| permit.forget()),
+        Err(SyncError::WouldBlock)
+    );
     let array = Array::<u16>::take("array").unwrap();
     assert_eq!((array.len(), array.namespace_name()), (7, None));
     array.set(6, 3).unwrap();
@@ -106,7 +113,7 @@ fn object_standalone_passed_to_child_is_shared() {
     let _watchdog = TestDir::new();
     let (value, mutex) = (Value::new(1_u64).unwrap(), Mutex::new(1_u8).unwrap());
     let (permits, array) = (BoundedSemaphore::new(2).unwrap(), Array::new(&[0_u16; 7]).unwrap());
-    permits.acquire(1).unwrap();
+    permits.acquire().unwrap().forget();
     let spawner = command("use_passed_objects", &[]).pass("value", &value).unwrap().pass("mutex", &mutex);
     let spawner = spawner.unwrap().pass("permits", &permits).unwrap();
     let spawner = spawner.pass("array", &array).unwrap();

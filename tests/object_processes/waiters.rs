@@ -80,11 +80,11 @@ fn object_owner_stopped_keeps_what_it_holds() {
     stop(&owner);
     assert_eq!(refusal(mutex.lock_timeout(3 * MOMENT)), SyncError::TimedOut);
     assert_eq!(refusal(lock.write_timeout(3 * MOMENT)), SyncError::TimedOut);
-    assert_eq!(permits.acquire_timeout(2, 3 * MOMENT), Err(SyncError::TimedOut));
+    assert_eq!(permits.acquire_many_timeout(2, 3 * MOMENT).unwrap_err(), SyncError::TimedOut);
     assert_eq!(*lock.read().unwrap(), [0; 2], "it keeps readers out no longer than it waits");
     owner.kill(); // while it is stopped
     drop((owner_died(mutex.lock()), lock.write().unwrap()));
-    assert_eq!(permits.acquire(3), Ok(()));
+    assert_eq!(permits.acquire_many(3).map(|permit| permit.forget()), Ok(()));
 }
 
 /// The counters on which the signal handler counts.

@@ -67,7 +67,7 @@ pub fn waiting_and_then(namespace: &Namespace, way: &str, inside: fn()) -> Waiti
         "semaphore" | "several" => {
             let (semaphore, count) = (namespace.semaphore(way).unwrap(), if way == "several" { 3 } else { 1 });
             Box::new(move |timeout| {
-                semaphore.acquire_timeout(count, timeout)?;
+                semaphore.acquire_many_timeout(count, timeout)?.forget();
                 inside();
                 semaphore.release(count)
             })
@@ -75,7 +75,7 @@ pub fn waiting_and_then(namespace: &Namespace, way: &str, inside: fn()) -> Waiti
         "bounded" => {
             let semaphore = namespace.bounded_semaphore(way).unwrap();
             Box::new(move |timeout| {
-                semaphore.acquire_timeout(1, timeout)?;
+                semaphore.acquire_timeout(timeout)?.forget();
                 inside();
                 semaphore.release(1)
             })
@@ -84,8 +84,8 @@ pub fn waiting_and_then(namespace: &Namespace, way: &str, inside: fn()) -> Waiti
             let (gate, condition) = (namespace.mutex::<u8>("gate").unwrap(), namespace.condvar(way).unwrap());
             Box::new(move |timeout| {
                 let guard = gate.lock().unwrap();
-                let (_, late) = condition.wait_timeout_while(guard, timeout, |open| *open == 0).unwrap();
-                if late { Err(SyncError::TimedOut) } else { Ok(()) }
+                let (_, result) = condition.wait_timeout_while(guard, timeout, |open| *open == 0).unwrap();
+                if result.timed_out() { Err(SyncError::TimedOut) } else { Ok(()) }
             })
         }
         "event" => {
@@ -154,13 +154,13 @@ pub fn while_held(namespace: &Namespace, way: &str, meanwhile: impl FnOnce()) {
         "semaphore" | "several" => {
             let semaphore = namespace.semaphore(way).unwrap();
             let count = semaphore.available().unwrap();
-            semaphore.acquire(count).unwrap();
+            semaphore.acquire_many(count).unwrap().forget();
             meanwhile();
             semaphore.release(count).unwrap();
         }
         "bounded" => {
             let semaphore = namespace.bounded_semaphore(way).unwrap();
-            let _permit = semaphore.permit().unwrap();
+            let _permit = semaphore.acquire().unwrap();
             meanwhile();
         }
         "condition" => {

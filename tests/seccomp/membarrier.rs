@@ -45,7 +45,7 @@ fn take_turns(namespace: &Namespace, own: u64) {
     let (turn, changed) = (namespace.mutex::<u64>("turn").unwrap(), namespace.condvar("changed").unwrap());
     let (lock, meeting) = (namespace.rw_lock::<u64>("lock").unwrap(), namespace.barrier("meeting").unwrap());
     for _ in 0..TURNS {
-        mine.acquire(1).unwrap();
+        mine.acquire().unwrap().forget();
         theirs.release(1).unwrap();
         let mut guard = changed.wait_while(turn.lock().unwrap(), |turn| *turn % 2 != own).unwrap();
         *guard += 1;
@@ -191,7 +191,7 @@ pub fn take_turns_and_lose_membarrier(_: &[String]) {
     let lock = namespace.mutex::<u64>("lock").unwrap();
     refuse_membarrier();
     for turn in 0..TURNS {
-        mine.acquire(1).unwrap();
+        mine.acquire().unwrap().forget();
         *lock.lock().unwrap() += 1;
         theirs.release(1).unwrap();
         assert_eq!(pipe.recv(), Ok(turn));
@@ -216,7 +216,7 @@ fn membarrier_refused_later_pipes_locks_and_semaphores_work() {
     for turn in 0..TURNS {
         theirs.release(1).unwrap();
         *lock.lock().unwrap() += 1;
-        mine.acquire(1).unwrap();
+        mine.acquire().unwrap().forget();
         ours.send(&turn).unwrap();
         assert_eq!(ours.recv(), Ok(turn));
     }

@@ -164,14 +164,14 @@ pub fn take_permits_and_meet(_: &[String]) {
     let mut queue = namespace.queue::<u64>("queue").unwrap();
     forbid_system_calls();
     for number in 0..COUNT {
-        let good = semaphore.acquire(1) == Ok(())
-            && semaphore.try_acquire(2) == Ok(())
+        let good = semaphore.acquire().map(|permit| permit.forget()) == Ok(())
+            && semaphore.try_acquire_many(2).map(|permit| permit.forget()) == Ok(())
             && semaphore.release(3) == Ok(())
-            && semaphore.permit().is_ok_and(|_permit| semaphore.available() == Ok(2))
-            && bounded.acquire(1) == Ok(())
-            && bounded.acquire_timeout(2, Duration::MAX) == Ok(())
+            && semaphore.acquire().is_ok_and(|_permit| semaphore.available() == Ok(2))
+            && bounded.acquire().map(|permit| permit.forget()) == Ok(())
+            && bounded.acquire_many_timeout(2, Duration::MAX).map(|permit| permit.forget()) == Ok(())
             && bounded.release(3) == Ok(())
-            && bounded.permit().is_ok_and(|_permit| bounded.available() == 2)
+            && bounded.acquire().is_ok_and(|_permit| bounded.available() == 2)
             && condition.notify_one() == Ok(())
             && condition.notify_all() == Ok(())
             && meeting.wait().is_ok_and(|met| met.is_leader())
