@@ -40,8 +40,8 @@ pub struct RegionInfo {
     pub size: u64,
     /// One for each direction of a pipe, one for a queue, none for a namespace.
     pub rings: Vec<RingInfo>,
-    /// The participants of a pipe. Of a queue or a namespace those that joined and were not replaced
-    /// since.
+    /// The participants of a pipe. Of a queue or a namespace those that joined and were not
+    /// replaced since.
     pub participants: Vec<ParticipantInfo>,
     /// How many participants there can be.
     pub max_participants: u64,
@@ -88,7 +88,8 @@ pub struct ObjectInfo {
     /// Elements of an array, permits of a bounded semaphore, parties of a barrier, capacity of a
     /// queue.
     pub length: Option<u64>,
-    /// Its value, or the first values. Numbers are shown as such, other types as bytes in hexadecimal.
+    /// Its value, or the first values. Numbers are shown as such, other types as bytes in
+    /// hexadecimal.
     pub value: Option<String>,
     /// The process that holds its lock.
     pub holder: Option<u64>,
@@ -152,10 +153,11 @@ impl Directory {
     ///
     /// - [`ErrorKind::NotFound`] if there is no such name.
     /// - [`ErrorKind::InUse`] if a live process uses the region.
-    /// - [`ErrorKind::Busy`] if a process was stopped while it joined or left, or while it removed a
-    ///   name of this directory.
+    /// - [`ErrorKind::Busy`] if a process was stopped while it joined or left, or while it removed
+    ///   a name of this directory.
     pub fn unlink(&self, name: &str, force: bool) -> Result<()> {
-        // Opened before the region is: a file that takes its place meanwhile is not removed instead.
+        // Opened before the region is: a file that takes its place meanwhile is not removed
+        // instead.
         let path = self.resolve(name)?;
         let pinned = memory::pin(&path);
         let id = pinned.as_ref().ok().and_then(|file| Some(memory::facts(file).ok()?.id));
@@ -175,8 +177,8 @@ impl Directory {
     /// Removes a name, with the messages that are queued under it, if nobody uses its region any
     /// more. Returns whether it did. A persistent region stays.
     ///
-    /// A region that this version cannot read is removed, too, once nobody holds a lock on it: one of
-    /// another layout version, cut short or damaged. A file that is not a region stays.
+    /// A region that this version cannot read is removed, too, once nobody holds a lock on it: one
+    /// of another layout version, cut short or damaged. A file that is not a region stays.
     ///
     /// # Blocking
     ///
@@ -195,8 +197,8 @@ impl Directory {
         }
     }
 
-    /// Repairs what dead participants of a queue or a namespace left behind. Returns how many of them
-    /// were repaired and can be replaced now.
+    /// Repairs what dead participants of a queue or a namespace left behind. Returns how many of
+    /// them were repaired and can be replaced now.
     ///
     /// Live participants do this when they next wait, so it is needed only where none is. A pipe
     /// needs no repair. Nothing is done while another process repairs.

@@ -277,6 +277,14 @@ macro_rules! shared {
 
         impl $(<$t: $bound>)? Take for $name $(<$t>)? {}
 
+        impl $(<$t: $bound>)? $name $(<$t>)? {
+            /// Opens the one that the parent passed under this label, which can be done once. See
+            /// [`spawn::take`](crate::spawn::take).
+            pub fn take(label: &str) -> Result<Self> {
+                take(label)
+            }
+        }
+
         impl $(<$t: $bound>)? sealed::Take for $name $(<$t>)? {
             fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
                 Self::from_fd(descriptor)
@@ -350,25 +358,8 @@ impl<M: Message + ?Sized> queue::Options<M> {
     }
 }
 
-impl Namespace {
-    /// Opens the namespace that the parent passed under this label, which can be done once. See
-    /// [`take`].
-    ///
-    /// # Blocking
-    ///
-    /// Like [`open`](Self::open).
-    ///
-    /// # Errors
-    ///
-    /// Those of [`open`](Self::open), and [`ErrorKind::NotFound`] if there is nothing under this
-    /// label, or it was taken already.
-    pub fn take(label: &str) -> Result<Self> {
-        take(label)
-    }
-}
-
 impl NamespaceBuilder {
-    /// Opens the namespace that the parent passed under this label. See [`Namespace::take`].
+    /// Opens the namespace that the parent passed under this label. See [`take`].
     pub fn take(&self, label: &str) -> Result<Namespace> {
         self.from_fd(take_inherited(label)?)
     }

@@ -510,7 +510,7 @@ fn namespace_bytes_match_golden_file() {
         .array("wide", &[[0x19_u8; 12], [0x1a; 12]])
         .mutex("mutex", 0x1b_u64)
         .mutex("heavy", [0x1c_u64; 9])
-        .tag(*b"golden!!")
+        .type_tag("golden!!")
         .reentrant_mutex("again", 0x1d_u32)
         .rw_lock("routes", [0x1e_u64; 2])
         .semaphore("permits", 4)
@@ -549,7 +549,7 @@ fn namespace_bytes_match_golden_file() {
     namespace.once("first").unwrap().call_once(|| ()).unwrap();
     let mut queue = namespace.queue::<u64>("orders").unwrap();
     queue.send(&0x2c).unwrap();
-    let heavy = namespace.tagged(*b"golden!!").mutex("heavy").unwrap();
+    let heavy = namespace.type_tag("golden!!").mutex("heavy").unwrap();
     let mut guard = heavy.lock().unwrap();
     *guard = [0x2d_u64; 9];
     guard = namespace.condvar("news").unwrap().wait_timeout(guard, NAP).unwrap().0;

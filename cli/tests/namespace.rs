@@ -32,7 +32,7 @@ fn builder() -> NamespaceBuilder {
         .once("set up")
         .queue::<u64>("orders", 16)
         .value("frame", [5_u8; 24])
-        .tag(*b"frame\0v2")
+        .type_tag("frame\0v2")
 }
 
 /// Not a test: what a child process does. Takes the objects that its role lists, and holds them

@@ -197,7 +197,7 @@ fn glance(region: Region, found: &Table) {
         let handle = Handle::new(Arc::clone(&member), index, entry, WaitStrategy::Park);
         assert_eq!(handle.entry(), Some(entry));
         // Words that were a queue's may be anything else's now, so any answer will do.
-        let (name, opened) = (&entry.name[..], namespace.tagged(entry.spec.tag));
+        let (name, opened) = (&entry.name[..], namespace.with_tag(entry.spec.tag));
         let _ = opened.value::<u64>(name).map(|value| (value.load(), value.try_store(&1)));
         let _ = opened.value::<[u8; 12]>(name).map(|value| (value.load(), value.try_store(&[1; 12])));
         let _ = opened.atomic::<u64>(name).map(|number| number.fetch_add(1));

@@ -1,6 +1,7 @@
 //! Several objects in one mapping, each with a name.
 
-pub(crate) mod standalone;
+mod builder;
+mod standalone;
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -24,23 +25,19 @@ use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
 use crate::object::rw_lock::RwLock;
 use crate::object::semaphore::Semaphore;
-use crate::object::spec::{InitialValue, ObjectSpec, tag_of};
+use crate::object::spec::{ObjectSpec, tag_of};
 use crate::object::table::{Entry, Table};
 use crate::object::value::Value;
 use crate::object::{Handle, Object};
-use crate::options::{CommonOptions, common_options, expect_joined, wrong_type};
-use crate::queue::state::QueueState;
+use crate::options::type_tag;
 use crate::queue::{self, Queue};
-use crate::region::Region;
-use crate::region::layout::header::RegionKind;
-use crate::region::layout::queue::QueueGeometry;
-use crate::region::layout::queue::QueueLayout;
-use crate::region::layout::{Layout, MAX_PARTICIPANTS};
-use crate::region::settings::{Bounds, Settings};
 use crate::sys::memory;
 use crate::wait::WaitStrategy;
 
-/// Values, arrays, locks, queues and other objects in one mapping, opened by name and type in any number of processes.
+pub use self::builder::NamespaceBuilder;
+
+/// Values, arrays, locks, queues and other objects in one mapping. Any number of processes can open
+/// them by name and type.
 ///
 /// ```
 /// use tombolo::Namespace;
@@ -53,10 +50,10 @@ use crate::wait::WaitStrategy;
 ///     .bounded_semaphore("slots", 4)
 ///     .queue::<u64>("orders", 1024);
 /// # let plan = plan.directory(&scratch);
-/// let market = plan.open("market")?; // made if it is missing
+/// let market = plan.open("market")?; // creates it if it is missing
 /// market.value("price")?.store(&101.25)?;
 ///
-/// // In any other process; with or without the plan:
+/// // In any other process, with or without the plan:
 /// let market = Namespace::builder().must_exist();
 /// # let market = market.directory(&scratch);
 /// let market = market.open("market")?;
@@ -67,48 +64,79 @@ use crate::wait::WaitStrategy;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A process takes part once in a namespace, with one lock in the kernel and one descriptor, however many handles it has. The name goes when
-/// the last process has left cleanly, unless it is [`persistent`](NamespaceBuilder::persistent); if the last one was killed, the next one finds
+/// A process takes part once in a namespace, however many handles it has. That takes one
+/// descriptor.
+///
+/// The name is removed when the last process leaves, unless the namespace is
+/// [`persistent`](NamespaceBuilder::persistent). If the last process was killed, the next one finds
 /// everything as it was.
 #[derive(Clone)]
 pub struct Namespace {
     member: Arc<Membership>,
     wait: WaitStrategy,
-    tag: Option<[u8; 8]>,
+    /// What types are called, instead of the names that numbers have.
+    type_name: Option<TypeName>,
 }
 
-/// Processes that can take part unless told otherwise.
-const DEFAULT_LANES: usize = 64;
+#[derive(Clone)]
+struct TypeName {
+    tag: [u8; 8],
+    text: Arc<str>,
+}
 
 impl Namespace {
-    /// What is to be in it, and how it is made.
+    /// Returns a builder, to say what is to be in it and how it is created or opened.
     pub fn builder() -> NamespaceBuilder {
         NamespaceBuilder::default()
     }
 
     /// Opens the namespace of that name, whatever is in it.
     ///
-    /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: no such name, a region of another
-    /// kind, a damaged one, no free lane ([`ErrorKind::TooManyParticipants`]).
+    /// # Blocking
+    ///
+    /// Up to 5 s if another process was stopped while it joined.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::NotFound`] if there is no such name.
+    /// - [`ErrorKind::WrongType`] if the region is not a namespace.
+    /// - [`ErrorKind::TooManyParticipants`] if as many processes take part as can.
+    /// - [`ErrorKind::NotARegion`], [`ErrorKind::WrongVersion`] or [`ErrorKind::Corrupt`] if this
+    ///   version cannot read the file.
+    /// - [`ErrorKind::Busy`] if another process was stopped while it joined.
     pub fn open(name: &str) -> Result<Self> {
         Self::builder().must_exist().open(name)
     }
 
-    /// Opens the namespace behind a descriptor that [`share`](Self::share) made.
+    /// Opens the namespace behind a descriptor that [`share`](Self::share) returned.
     ///
-    /// **Blocking** and **Errors**: as [`open`](Self::open).
+    /// # Blocking
+    ///
+    /// Like [`open`](Self::open).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`NamespaceBuilder::from_fd`].
     pub fn from_fd(descriptor: OwnedFd) -> Result<Self> {
         Self::builder().from_fd(descriptor)
     }
 
     pub(crate) fn new(member: Arc<Membership>, wait: WaitStrategy) -> Self {
-        Self { member, wait, tag: None }
+        Self { member, wait, type_name: None }
     }
 
-    /// A descriptor through which another process can come in, too; any number may, with copies of it. That of a named
-    /// namespace is accepted on tmpfs only: elsewhere, pass the name.
+    /// Returns a descriptor with which other processes can open the namespace, with
+    /// [`from_fd`](Self::from_fd). Any number of them can, with copies of it.
     ///
-    /// **Blocking**: never. **Errors**: no descriptors, a forked child.
+    /// A descriptor of a named namespace is accepted on tmpfs only. Elsewhere pass the name.
+    ///
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forked`] in a forked child, [`ErrorKind::Io`] if there are no descriptors left.
     pub fn share(&self) -> Result<OwnedFd> {
         if !self.member.is_from_this_process() {
             return Err(Error::forked("share a namespace"));
@@ -117,117 +145,152 @@ impl Namespace {
             .map_err(|error| Error::io("open a region again", error, "mount /proc"))
     }
 
-    /// The name under which it was opened; none if it is anonymous.
+    /// Returns the name with which it was opened. `None` if it has no name.
     pub fn name(&self) -> Option<&str> {
         self.member.region().path().map(|place| place.name.as_str())
     }
 
-    /// What was wished for and could not be had when it was made or opened.
+    /// Returns which options could not be honoured when it was created or opened, each in a
+    /// sentence. It works without them.
     pub fn warnings(&self) -> &[String] {
         self.member.region().warnings.as_slice()
     }
 
-    /// The names and kinds of its objects.
+    /// Returns the names and kinds of its objects.
     pub fn objects(&self) -> impl Iterator<Item = (&str, ObjectKind)> {
         self.member.table().entries.iter().map(|entry| (entry.name.as_str(), entry.spec.kind))
     }
 
-    /// The same namespace, for objects whose types were given this tag ([`NamespaceBuilder::tag`]).
-    pub fn tagged(&self, tag: [u8; 8]) -> Self {
-        Self { tag: Some(tag), ..self.clone() }
+    /// Returns a handle of this namespace for objects whose type was given this name
+    /// ([`NamespaceBuilder::type_tag`]).
+    pub fn type_tag(&self, name: &str) -> Self {
+        Self { type_name: Some(TypeName { tag: type_tag(name), text: name.into() }), ..self.clone() }
+    }
+
+    /// Returns a handle of this namespace for objects with this tag.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn with_tag(&self, tag: [u8; 8]) -> Self {
+        Self { type_name: Some(TypeName { tag, text: "".into() }), ..self.clone() }
     }
 
     fn find(&self, name: &str, expected: ObjectSpec) -> Result<(usize, &Entry)> {
         if !self.member.is_from_this_process() {
             return Err(Error::forked(format_args!("open the object {name:?}")));
         }
-        find(self.member.table(), name, ObjectSpec { tag: self.tag.unwrap_or(expected.tag), ..expected })
+        let (index, entry) = find(self.member.table(), name)?;
+        let Some(TypeName { tag, text }) = &self.type_name else {
+            return check_type(name, &entry.spec, &expected).map(|()| (index, entry));
+        };
+        let expected = ObjectSpec { tag: *tag, ..expected };
+        if is_same_type(&entry.spec, &expected) {
+            return Ok((index, entry));
+        }
+        let expected = expected.type_name_without_count();
+        // A name that is stored as a hash is not part of that.
+        let is_hashed = text.len() > tag.len();
+        let expected = if is_hashed { format!("{expected}, which is {text:?}") } else { expected };
+        Err(type_mismatch(name, &entry.spec, expected))
     }
 
-    /// The object of that name.
+    /// Opens the object of that name.
     ///
-    /// **Blocking**: never. **Errors**: no such name ([`ErrorKind::NotFound`]), an object of another kind or type
-    /// ([`ErrorKind::WrongType`]).
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::NotFound`] if there is no object of that name.
+    /// - [`ErrorKind::WrongType`] if it is of another kind, or holds values of another type.
+    /// - [`ErrorKind::Forked`] in a forked child.
     pub fn object<O: Object>(&self, name: &str) -> Result<O> {
         let (index, entry) = self.find(name, O::spec())?;
         Ok(O::attach(Handle::new(Arc::clone(&self.member), index, entry, self.wait)))
     }
 
-    /// The value of that name. See [`object`](Self::object), as for all that follow.
+    /// Opens the value of that name. See [`object`](Self::object).
     pub fn value<T: Pod>(&self, name: &str) -> Result<Value<T>> {
         self.object(name)
     }
 
-    /// The number of that name.
+    /// Opens the number of that name. See [`object`](Self::object).
     pub fn atomic<T: Number>(&self, name: &str) -> Result<AtomicValue<T>> {
         self.object(name)
     }
 
-    /// The array of that name.
+    /// Opens the array of that name. See [`object`](Self::object).
     pub fn array<T: Pod>(&self, name: &str) -> Result<Array<T>> {
         self.object(name)
     }
 
-    /// The mutex of that name.
+    /// Opens the mutex of that name. See [`object`](Self::object).
     pub fn mutex<T: Pod>(&self, name: &str) -> Result<Mutex<T>> {
         self.object(name)
     }
 
-    /// The re-entrant mutex of that name.
+    /// Opens the re-entrant mutex of that name. See [`object`](Self::object).
     pub fn reentrant_mutex<T: Pod>(&self, name: &str) -> Result<ReentrantMutex<T>> {
         self.object(name)
     }
 
-    /// The read-write lock of that name.
+    /// Opens the read-write lock of that name. See [`object`](Self::object).
     pub fn rw_lock<T: Pod>(&self, name: &str) -> Result<RwLock<T>> {
         self.object(name)
     }
 
-    /// The semaphore of that name.
+    /// Opens the semaphore of that name. See [`object`](Self::object).
     pub fn semaphore(&self, name: &str) -> Result<Semaphore> {
         self.object(name)
     }
 
-    /// The bounded semaphore of that name.
+    /// Opens the bounded semaphore of that name. See [`object`](Self::object).
     pub fn bounded_semaphore(&self, name: &str) -> Result<BoundedSemaphore> {
         self.object(name)
     }
 
-    /// The condition variable of that name.
+    /// Opens the condition variable of that name. See [`object`](Self::object).
     pub fn condvar(&self, name: &str) -> Result<Condvar> {
         self.object(name)
     }
 
-    /// The event of that name.
+    /// Opens the event of that name. See [`object`](Self::object).
     pub fn event(&self, name: &str) -> Result<Event> {
         self.object(name)
     }
 
-    /// The barrier of that name.
+    /// Opens the barrier of that name. See [`object`](Self::object).
     pub fn barrier(&self, name: &str) -> Result<Barrier> {
         self.object(name)
     }
 
-    /// The once of that name.
+    /// Opens the once of that name. See [`object`](Self::object).
     pub fn once(&self, name: &str) -> Result<Once> {
         self.object(name)
     }
 
-    /// The queue of that name, to send and to receive; [`split`](Queue::split) it for one of the two. `M` is `[u8]` for byte messages.
+    /// Opens the queue of that name, to send and to receive. [`split`](Queue::split) it if you need
+    /// one of the two. `M` is `[u8]` for byte messages.
     ///
-    /// **Blocking** and **Errors**: as [`object`](Self::object), and as [`queue::Options::open`](crate::queue::Options::open).
+    /// # Blocking
+    ///
+    /// Like [`queue::Options::open`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`object`](Self::object), and [`ErrorKind::TooManyParticipants`].
     pub fn queue<M: Message + ?Sized>(&self, name: &str) -> Result<Queue<M>> {
         let (index, entry) =
             self.find(name, ObjectSpec { tag: tag_of::<M>(), ..ObjectSpec::without_value(ObjectKind::Queue, 0) })?;
         let object = entry.object(self.member.region(), index);
         let region = nested_queue::open(&object, Some(Arc::clone(&self.member)));
-        let region = region.ok_or_else(|| other_type(name, &entry.spec, &entry.spec))??;
+        let region = region.ok_or_else(|| type_mismatch(name, &entry.spec, entry.spec.type_name()))??;
         queue::Options::<M>::default().wait(self.wait).join(region)
     }
 }
 
-fn find<'a>(table: &'a Table, name: &str, expected: ObjectSpec) -> Result<(usize, &'a Entry)> {
-    let (index, entry) = table.find(name).ok_or_else(|| {
+/// The object of that name, of whatever type.
+fn find<'a>(table: &'a Table, name: &str) -> Result<(usize, &'a Entry)> {
+    table.find(name).ok_or_else(|| {
         let names: Vec<&str> = table.entries.iter().map(|entry| entry.name.as_str()).collect();
         Error::new(
             ErrorKind::NotFound,
@@ -236,18 +299,22 @@ fn find<'a>(table: &'a Table, name: &str, expected: ObjectSpec) -> Result<(usize
             "one of that name",
             "use one of these names, or make the namespace with it",
         )
-    })?;
-    let spec = &entry.spec;
-    let is_same =
-        (spec.kind, spec.size, spec.align, spec.tag) == (expected.kind, expected.size, expected.align, expected.tag);
-    if is_same { Ok((index, entry)) } else { Err(other_type(name, spec, &expected)) }
+    })
 }
 
-fn other_type(name: &str, found: &ObjectSpec, expected: &ObjectSpec) -> Error {
-    differs(name, found, expected.type_name_without_count())
+/// Returns whether two objects are of the same kind and hold values of the same type.
+fn is_same_type(one: &ObjectSpec, other: &ObjectSpec) -> bool {
+    (one.kind, one.size, one.align, one.tag) == (other.kind, other.size, other.align, other.tag)
 }
 
-fn differs(name: &str, found: &ObjectSpec, expected: String) -> Error {
+fn check_type(name: &str, found: &ObjectSpec, expected: &ObjectSpec) -> Result<()> {
+    if is_same_type(found, expected) {
+        return Ok(());
+    }
+    Err(type_mismatch(name, found, expected.type_name_without_count()))
+}
+
+fn type_mismatch(name: &str, found: &ObjectSpec, expected: String) -> Error {
     Error::new(
         ErrorKind::WrongType,
         format_args!("open the object {name:?}"),
@@ -260,287 +327,5 @@ fn differs(name: &str, found: &ObjectSpec, expected: String) -> Error {
 impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Namespace").field("name", &self.name()).field("member", &self.member).finish()
-    }
-}
-
-/// What is to be in a [`Namespace`], and how it is made or opened.
-#[derive(Clone, Debug)]
-pub struct NamespaceBuilder {
-    common: CommonOptions,
-    plans: Vec<(String, ObjectSpec)>,
-    initial: Vec<InitialValue>,
-    lanes: usize,
-    persistent: bool,
-    /// It is to be one such object on its own.
-    sole: Option<ObjectSpec>,
-    /// Why it cannot be made, from a step that could not say so.
-    refused: Option<(String, String)>,
-}
-
-impl Default for NamespaceBuilder {
-    fn default() -> Self {
-        let (plans, initial) = (Vec::new(), Vec::new());
-        Self {
-            common: CommonOptions::default(),
-            plans,
-            initial,
-            lanes: DEFAULT_LANES,
-            persistent: false,
-            sole: None,
-            refused: None,
-        }
-    }
-}
-
-impl NamespaceBuilder {
-    fn add(mut self, name: &str, plan: ObjectSpec, initial: InitialValue) -> Self {
-        self.plans.push((name.to_string(), plan));
-        self.initial.push(initial);
-        self
-    }
-
-    fn holding<T: Pod>(self, name: &str, kind: ObjectKind, initial: T) -> Self {
-        self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Bytes(bytemuck::bytes_of(&initial).to_vec()))
-    }
-
-    /// Eight bytes that name the type of the object that was added last; opening it takes the same ([`Namespace::tagged`]). Without, only
-    /// the numbers of the language are told from others of the same size and alignment.
-    pub fn tag(mut self, tag: [u8; 8]) -> Self {
-        if let Some((_, plan)) = self.plans.last_mut() {
-            plan.tag = tag;
-        }
-        self
-    }
-
-    /// A [`Value`].
-    pub fn value<T: Pod>(self, name: &str, initial: T) -> Self {
-        self.holding(name, ObjectKind::Value, initial)
-    }
-
-    /// An [`AtomicValue`].
-    pub fn atomic<T: Number>(self, name: &str, initial: T) -> Self {
-        self.add(name, ObjectSpec::of::<T>(ObjectKind::Atomic, 0), InitialValue::Word(initial.to_bits()))
-    }
-
-    /// An [`Array`] of these elements.
-    pub fn array<T: Pod>(self, name: &str, initial: &[T]) -> Self {
-        let plan = ObjectSpec::of::<T>(ObjectKind::Array, initial.len() as u64);
-        self.add(name, plan, InitialValue::Bytes(bytemuck::cast_slice(initial).to_vec()))
-    }
-
-    /// An [`Array`] of so many zeros.
-    pub fn array_zeroed<T: Pod>(self, name: &str, length: usize) -> Self {
-        self.add(name, ObjectSpec::of::<T>(ObjectKind::Array, length as u64), InitialValue::Zero)
-    }
-
-    /// A [`Mutex`].
-    pub fn mutex<T: Pod>(self, name: &str, initial: T) -> Self {
-        self.holding(name, ObjectKind::Mutex, initial)
-    }
-
-    /// A [`ReentrantMutex`].
-    pub fn reentrant_mutex<T: Pod>(self, name: &str, initial: T) -> Self {
-        self.holding(name, ObjectKind::ReentrantMutex, initial)
-    }
-
-    /// An [`RwLock`].
-    pub fn rw_lock<T: Pod>(self, name: &str, initial: T) -> Self {
-        self.holding(name, ObjectKind::RwLock, initial)
-    }
-
-    /// A [`Semaphore`] with so many permits to begin with, at most 2^31 - 1.
-    pub fn semaphore(self, name: &str, permits: u32) -> Self {
-        self.add(
-            name,
-            ObjectSpec::without_value(ObjectKind::Semaphore, permits.into()),
-            InitialValue::Word(permits.into()),
-        )
-    }
-
-    /// A [`BoundedSemaphore`] with so many permits.
-    pub fn bounded_semaphore(self, name: &str, permits: u32) -> Self {
-        self.add(name, ObjectSpec::without_value(ObjectKind::BoundedSemaphore, permits.into()), InitialValue::Zero)
-    }
-
-    /// A [`Condvar`].
-    pub fn condvar(self, name: &str) -> Self {
-        self.add(name, ObjectSpec::without_value(ObjectKind::Condvar, 0), InitialValue::Zero)
-    }
-
-    /// An [`Event`], not set.
-    pub fn event(self, name: &str) -> Self {
-        self.add(name, ObjectSpec::without_value(ObjectKind::Event, 0), InitialValue::Zero)
-    }
-
-    /// A [`Barrier`] for so many parties.
-    pub fn barrier(self, name: &str, parties: usize) -> Self {
-        self.add(name, ObjectSpec::without_value(ObjectKind::Barrier, parties as u64), InitialValue::Zero)
-    }
-
-    /// A [`Once`].
-    pub fn once(self, name: &str) -> Self {
-        self.add(name, ObjectSpec::without_value(ObjectKind::Once, 0), InitialValue::Zero)
-    }
-
-    /// A [`Queue`] for values, of so many; rounded up to a power of two.
-    pub fn queue<T: Pod>(self, name: &str, capacity: usize) -> Self {
-        self.queue_of(name, queue::Options::<T>::default().capacity(capacity))
-    }
-
-    /// A [`Queue`] for so many byte messages, of at most so many bytes each. All of its memory is there from the beginning.
-    pub fn queue_bytes(self, name: &str, capacity: usize, max_message_bytes: usize) -> Self {
-        let options = queue::Options::bytes().capacity(capacity).max_message_bytes(max_message_bytes).extents(0);
-        let blocks = if max_message_bytes > options.inline_limit() { capacity } else { 0 };
-        self.queue_of(name, options.blocks(blocks, max_message_bytes))
-    }
-
-    fn queue_of<M: Message + ?Sized>(mut self, name: &str, options: queue::Options<M>) -> Self {
-        match options.layout() {
-            Ok(layout) => {
-                let plan = ObjectSpec {
-                    queue: Some(layout),
-                    tag: tag_of::<M>(),
-                    ..ObjectSpec::without_value(ObjectKind::Queue, 0)
-                };
-                self.add(name, plan, InitialValue::Zero)
-            }
-            Err(error) => {
-                self.refused.get_or_insert((name.to_string(), error.to_string()));
-                self
-            }
-        }
-    }
-
-    /// How many processes may take part at a time, 64 unless set, 4096 at most. Each can have one handle of each queue, or two
-    /// halves; of more than 2048 processes not each.
-    pub fn max_participants(mut self, count: usize) -> Self {
-        self.lanes = count;
-        self
-    }
-
-    /// Keeps the name, and everything in it, when the last process has left; until it is removed ([`Directory::unlink`](crate::Directory::unlink)).
-    pub fn persistent(mut self) -> Self {
-        self.persistent = true;
-        self
-    }
-
-    common_options!();
-
-    /// A namespace that nobody else can reach unless handed it.
-    ///
-    /// **Blocking**: never. **Errors**: invalid options, no memory.
-    pub fn create(&self) -> Result<Namespace> {
-        Ok(self.seated(expect_joined(Membership::join(self.create_region(false)?)?)?.register()))
-    }
-
-    /// Opens, or makes, the namespace of that name. What is in one that exists must include what was planned.
-    ///
-    /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: an invalid name, a region of another
-    /// kind, an object that is missing ([`ErrorKind::NotFound`]) or of another type ([`ErrorKind::WrongType`]), no free lane
-    /// ([`ErrorKind::TooManyParticipants`]), no memory.
-    pub fn open(&self, name: &str) -> Result<Namespace> {
-        self.check_plans()?;
-        let join = |region: Region| {
-            self.check(&region)?;
-            Ok(Membership::get_or_join(region)?.map(|member| self.seated(member)))
-        };
-        let create = || {
-            // Joined before it has its name: nobody ever finds it empty and takes it for abandoned.
-            let mut member = expect_joined(Membership::join(self.create_region(true)?)?)?;
-            member.publish(name, &self.common.settings.directory)?;
-            Ok(self.seated(member.register()))
-        };
-        self.common.named(name, self.bounds(), join, create)
-    }
-
-    /// Opens the namespace behind a descriptor that [`Namespace::share`] made.
-    ///
-    /// **Blocking** and **Errors**: as [`open`](Self::open); more than [`max_region_bytes`](Self::max_region_bytes); reserved
-    /// huge pages without [`huge_pages`](Self::huge_pages); a file that can be truncated, unless it is on tmpfs and
-    /// belongs to this user, or [`allow_other_owner`](Self::allow_other_owner).
-    pub fn from_fd(&self, descriptor: OwnedFd) -> Result<Namespace> {
-        self.check_plans()?;
-        let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
-        let region = Region::from_descriptor(descriptor, &settings)?;
-        self.check(&region)?;
-        // Copies of the descriptor may be elsewhere, and a lock belongs to all of them.
-        Ok(self.seated(expect_joined(Membership::get_or_join(region.reopen()?)?)?))
-    }
-
-    fn seated(&self, member: Arc<Membership>) -> Namespace {
-        Namespace::new(member, self.common.wait)
-    }
-
-    /// What cannot be is refused before anything is looked up.
-    fn check_plans(&self) -> Result<()> {
-        if self.plans.is_empty() && self.refused.is_none() { Ok(()) } else { self.lay_out().map(drop) }
-    }
-
-    fn bounds(&self) -> Bounds {
-        let bounds = self.common.settings.bounds;
-        match self.lay_out() {
-            Ok((table, layout)) => bounds.with_own(layout.mapped(), table.steps()),
-            Err(_) => bounds, // no plan, which is none to make one by
-        }
-    }
-
-    /// Before joining: who joins and is refused might be the last to leave.
-    fn check(&self, region: &Region) -> Result<()> {
-        let found = region.layout().kind();
-        if found != RegionKind::Namespace {
-            return Err(wrong_type(RegionKind::Namespace, found, RegionKind::Namespace));
-        }
-        let table = Table::parse(region)?;
-        self.bounds().check_steps("open this namespace", table.steps())?;
-        for (name, plan) in &self.plans {
-            let (_, entry) = find(&table, name, *plan)?;
-            if entry.spec.count != plan.count || entry.spec.queue.map(|q| q.element) != plan.queue.map(|q| q.element) {
-                return Err(differs(name, &entry.spec, plan.type_name()));
-            }
-        }
-        match (self.sole, &table.entries[..]) {
-            (None, _) => Ok(()),
-            (Some(plan), [entry]) => find(&table, &entry.name, plan).map(drop),
-            (Some(_), entries) => Err(Error::new(
-                ErrorKind::WrongType,
-                "open an object on its own",
-                format_args!("a namespace of {}", entries.len()),
-                "one object",
-                "open the namespace, and the object in it by its name",
-            )),
-        }
-    }
-
-    /// To open it only if it is one such object and nothing else.
-    pub(crate) fn sole(mut self, plan: ObjectSpec) -> Self {
-        self.sole = Some(plan);
-        self
-    }
-
-    fn lay_out(&self) -> Result<(Table, Layout)> {
-        if let Some((name, story)) = &self.refused {
-            let doing = format!("plan the queue {name:?}");
-            let remedy = "choose options that a queue can have";
-            return Err(Error::new(ErrorKind::InvalidOptions, doing, story, "a queue", remedy));
-        }
-        let mut plans = self.plans.clone();
-        for queue in plans.iter_mut().filter_map(|(_, plan)| plan.queue.as_mut()) {
-            let shape = QueueGeometry {
-                participants: (self.lanes as u64).saturating_mul(2).min(MAX_PARTICIPANTS),
-                ..queue.geometry
-            };
-            *queue = QueueLayout::new(queue.element, queue.capacity, queue.max_message_bytes, shape)?;
-        }
-        Table::lay_out(plans, self.lanes, self.persistent).map(|(table, layout)| (table, Layout::Namespace(layout)))
-    }
-
-    fn create_region(&self, named: bool) -> Result<Region> {
-        let (table, layout) = self.lay_out()?;
-        let region = Region::create(layout, &self.common.settings, named)?;
-        table.format(&region, &self.initial)?;
-        for queue in table.objects(&region).filter_map(|object| nested_queue::open(&object, None)) {
-            QueueState::of(&queue?).ring_words().format();
-        }
-        Ok(region)
     }
 }

@@ -1,4 +1,4 @@
-//! Objects on their own: each in a namespace that has nothing else.
+//! Objects on their own. Each is in a namespace that has no other object.
 
 use std::os::fd::OwnedFd;
 
@@ -22,7 +22,7 @@ use crate::object::{Object, sealed::Sealed};
 use crate::wait::WaitStrategy;
 
 impl Namespace {
-    /// The namespace that an object is in.
+    /// Returns the namespace that an object is in.
     pub fn of(object: &impl Object) -> Self {
         let handle = object.handle();
         Self::new(handle.membership.clone(), handle.wait)
@@ -32,63 +32,96 @@ impl Namespace {
 macro_rules! standalone {
     ($name:ident $(<$t:ident: $bound:ident>)?, $method:ident, ($($arg:ident: $type:ty),*)) => {
         impl $(<$t: $bound>)? $name $(<$t>)? {
-            fn alone(builder: NamespaceBuilder) -> NamespaceBuilder {
-                builder.sole(<Self as Sealed>::spec())
+            /// A builder that opens only such an object.
+            fn single(builder: NamespaceBuilder) -> NamespaceBuilder {
+                builder.single_object(<Self as Sealed>::spec())
             }
 
-            fn only(namespace: &Namespace) -> Result<Self> {
-                // Seen to when it was opened.
+            /// The object of a namespace that was checked to have only this one.
+            fn first_object(namespace: &Namespace) -> Result<Self> {
                 let name = namespace.objects().next().map_or(String::new(), |(name, _)| name.to_string());
                 namespace.object(&name)
             }
 
-            fn planned($($arg: $type),*) -> NamespaceBuilder {
+            fn builder_for($($arg: $type),*) -> NamespaceBuilder {
                 Namespace::builder().$method("", $($arg),*)
             }
 
-            /// One on its own, that nobody else can reach unless handed it ([`share`](Self::share)).
+            /// Creates one without a name. Other processes get it with [`share`](Self::share), or
+            /// with [`CommandExt::pass`](crate::spawn::CommandExt::pass).
             ///
-            /// **Blocking**: never. **Errors**: what there cannot be, no memory.
+            /// # Blocking
+            ///
+            /// Never.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions),
+            /// [`NoSpace`](crate::ErrorKind::NoSpace).
             pub fn new($($arg: $type),*) -> Result<Self> {
-                Self::only(&Self::planned($($arg),*).create()?)
+                Self::first_object(&Self::builder_for($($arg),*).create()?)
             }
 
-            /// One on its own, under a name that nobody else may have. Gone when the last process that uses it has left. For other
-            /// directories, permissions and ways of waiting: [`Namespace::builder`].
+            /// Creates one under a name that nothing else has. The name is removed when the last
+            /// process that uses it leaves.
             ///
-            /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: the name is taken, or cannot be one, no
-            /// memory.
+            /// For other directories, permissions and ways of waiting use [`Namespace::builder`].
+            ///
+            /// # Blocking
+            ///
+            /// Up to 5 s if another process was stopped while it joined.
+            ///
+            /// # Errors
+            ///
+            /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists),
+            /// [`InvalidName`](crate::ErrorKind::InvalidName),
+            /// [`InvalidOptions`](crate::ErrorKind::InvalidOptions),
+            /// [`NoSpace`](crate::ErrorKind::NoSpace).
             pub fn create_new(name: &str, $($arg: $type),*) -> Result<Self> {
-                Self::only(&Self::planned($($arg),*).create_new().open(name)?)
+                Self::first_object(&Self::builder_for($($arg),*).create_new().open(name)?)
             }
 
-            /// The one of that name, made if it is missing. Else like [`create_new`](Self::create_new).
+            /// Opens the one of that name, or creates it. The arguments must fit one that exists;
+            /// its value is kept.
+            ///
+            /// # Blocking
+            ///
+            /// Like [`create_new`](Self::create_new).
+            ///
+            /// # Errors
+            ///
+            /// Those of [`NamespaceBuilder::open`].
             pub fn open_or_create(name: &str, $($arg: $type),*) -> Result<Self> {
-                Self::only(&Self::alone(Self::planned($($arg),*)).open(name)?)
+                Self::first_object(&Self::single(Self::builder_for($($arg),*)).open(name)?)
             }
 
-            /// The one of that name. **Errors**: there is none, or it is of another type.
+            /// Opens the one of that name.
+            ///
+            /// # Blocking
+            ///
+            /// Like [`create_new`](Self::create_new).
+            ///
+            /// # Errors
+            ///
+            /// Those of [`Namespace::open`], and [`WrongType`](crate::ErrorKind::WrongType) if it
+            /// is of another type, or a namespace of several objects.
             pub fn open(name: &str) -> Result<Self> {
-                Self::only(&Self::alone(Namespace::builder()).must_exist().open(name)?)
+                Self::first_object(&Self::single(Namespace::builder()).must_exist().open(name)?)
             }
 
-            /// A descriptor through which another process can use it, too: with [`from_fd`](Self::from_fd).
+            /// Returns a descriptor with which another process can open it, with
+            /// [`from_fd`](Self::from_fd). See [`Namespace::share`].
             pub fn share(&self) -> Result<OwnedFd> {
                 Namespace::of(self).share()
             }
 
-            /// The one behind a descriptor that [`share`](Self::share) made.
+            /// Opens the one behind a descriptor that [`share`](Self::share) returned. See
+            /// [`NamespaceBuilder::from_fd`].
             pub fn from_fd(descriptor: OwnedFd) -> Result<Self> {
-                Self::only(&Self::alone(Namespace::builder()).from_fd(descriptor)?)
+                Self::first_object(&Self::single(Namespace::builder()).from_fd(descriptor)?)
             }
 
-            /// Opens the one that the parent passed under this label
-            /// ([`CommandExt::pass`](crate::spawn::CommandExt::pass)), which can be done once.
-            pub fn take(label: &str) -> Result<Self> {
-                crate::spawn::take(label)
-            }
-
-            /// What calls of this handle do while they wait.
+            /// Returns a handle whose calls wait in another way.
             pub fn with_wait(self, wait: WaitStrategy) -> Self {
                 let mut handle = self.handle().clone();
                 handle.wait = wait;

@@ -203,7 +203,7 @@ fn namespace_table_invalid_is_refused() {
     let test_dir = TestDir::new();
     write_word(&namespace_region(&test_dir), TABLE + VALUE * ENTRY + TAG, text(b"seconds\0"));
     expect(builder(&test_dir).open(NAME).unwrap_err(), ErrorKind::WrongType, &["tagged \"seconds"]);
-    existing(&test_dir).open(NAME).unwrap().tagged(*b"seconds\0").value::<[u64; 2]>("value").unwrap();
+    existing(&test_dir).open(NAME).unwrap().type_tag("seconds").value::<[u64; 2]>("value").unwrap();
 }
 
 /// The header of a queue in a namespace is validated like that of a file.
@@ -328,7 +328,7 @@ fn object_of_another_type_is_refused() {
     wrong(namespace.condvar("flag").unwrap_err(), &["event, expected a condition variable"]);
     wrong(namespace.queue::<u32>("queue").unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
     wrong(namespace.queue::<[u8]>("queue").unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
-    wrong(namespace.tagged(*b"seconds\0").value::<[u64; 2]>("value").unwrap_err(), &["seconds"]);
+    wrong(namespace.type_tag("seconds").value::<[u64; 2]>("value").unwrap_err(), &["seconds"]);
     let missing =
         "found the objects value, number, array, permits, gate, flag, queue, last, expected one of that name;";
     expect(namespace.event("missing").unwrap_err(), ErrorKind::NotFound, &["the object \"missing\"", missing]);

@@ -9,7 +9,7 @@ use crate::support::TestDir;
 #[test]
 fn namespace_object_missing_or_of_other_type_error_names_both() {
     let _watchdog = TestDir::new();
-    let namespace = all_kinds().value("tagged", 1_u64).tag(*b"metres\0\0").create().unwrap();
+    let namespace = all_kinds().value("tagged", 1_u64).type_tag("metres").create().unwrap();
     let wrong = ErrorKind::WrongType;
     assert_error(
         namespace.value::<u8>("nothing"),
@@ -41,11 +41,13 @@ fn namespace_object_missing_or_of_other_type_error_names_both() {
     assert_error(namespace.queue::<[u8]>("queue"), wrong, &["6 bytes", "queue"]);
     assert_error(namespace.queue::<u64>("bytes"), wrong, &["byte messages", "queue"]);
 
-    let metres = namespace.tagged(*b"metres\0\0");
+    let metres = namespace.type_tag("metres");
     assert_eq!(metres.value::<u64>("tagged").unwrap().load(), Ok(1));
     assert_error(namespace.value::<u64>("tagged"), wrong, &["metres", "u64"]);
-    assert_error(namespace.tagged(*b"feet\0\0\0\0").value::<u64>("tagged"), wrong, &["metres", "feet"]);
+    assert_error(namespace.type_tag("feet").value::<u64>("tagged"), wrong, &["metres", "feet"]);
     assert_error(metres.value::<[u8; 100]>("value"), wrong, &["metres"]);
+    let long = namespace.type_tag("kilometres per hour");
+    assert_error(long.value::<u64>("tagged"), wrong, &["metres", ", which is \"kilometres per hour\""]);
 }
 
 #[test]
@@ -57,7 +59,7 @@ fn namespace_plan_unlike_existing_error_names_both() {
     let cases: [(NamespaceBuilder, &[&str]); 10] = [
         (plan().event("once"), &["once", "event"]),
         (plan().value("value", [1_u8; 101]), &["100 bytes", "101 bytes"]),
-        (plan().value("value", [1_u8; 100]).tag(*b"12345678"), &["12345678"]),
+        (plan().value("value", [1_u8; 100]).type_tag("12345678"), &["12345678"]),
         (plan().array("array", &[[0_u32; 3]; 6]), &["array of 5", "array of 6"]),
         (plan().array_zeroed::<[u32; 3]>("array", 4), &["array of 5"]),
         (plan().bounded_semaphore("bounded", 5), &["6 permits"]),

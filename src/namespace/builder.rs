@@ -1,0 +1,350 @@
+//! What is to be in a namespace, and how it is created or opened.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
+use crate::namespace::{Namespace, check_type, find, type_mismatch};
+use crate::object::atomic::Number;
+use crate::object::kind::ObjectKind;
+use crate::object::member::Membership;
+use crate::object::nested_queue;
+use crate::object::spec::{InitialValue, ObjectSpec, tag_of};
+use crate::object::table::Table;
+use crate::options::{CommonOptions, common_options, expect_joined, type_tag, wrong_type};
+use crate::queue;
+use crate::queue::state::QueueState;
+use crate::region::Region;
+use crate::region::layout::header::RegionKind;
+use crate::region::layout::queue::{QueueGeometry, QueueLayout};
+use crate::region::layout::{Layout, MAX_PARTICIPANTS};
+use crate::region::settings::{Bounds, Settings};
+
+/// Processes that can take part unless the builder is told otherwise.
+const DEFAULT_MAX_PARTICIPANTS: usize = 64;
+
+/// What is to be in a [`Namespace`], and how it is created or opened. Made by
+/// [`Namespace::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is created or opened until `create` or `open` is called"]
+pub struct NamespaceBuilder {
+    common: CommonOptions,
+    objects: Vec<(String, ObjectSpec)>,
+    initial: Vec<InitialValue>,
+    max_participants: usize,
+    persistent: bool,
+    /// Open it only if it is one such object and nothing else.
+    single_object: Option<ObjectSpec>,
+    /// Why a queue cannot be created, and its name. For the next call that returns a result.
+    deferred_error: Option<(String, String)>,
+}
+
+impl Default for NamespaceBuilder {
+    fn default() -> Self {
+        Self {
+            common: CommonOptions::default(),
+            objects: Vec::new(),
+            initial: Vec::new(),
+            max_participants: DEFAULT_MAX_PARTICIPANTS,
+            persistent: false,
+            single_object: None,
+            deferred_error: None,
+        }
+    }
+}
+
+impl NamespaceBuilder {
+    fn add(mut self, name: &str, spec: ObjectSpec, initial: InitialValue) -> Self {
+        self.objects.push((name.to_string(), spec));
+        self.initial.push(initial);
+        self
+    }
+
+    fn add_value<T: Pod>(self, name: &str, kind: ObjectKind, initial: T) -> Self {
+        self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Bytes(bytemuck::bytes_of(&initial).to_vec()))
+    }
+
+    /// Gives the type of the object that was added last a name.
+    ///
+    /// A process that opens the object has to give the same name, with [`Namespace::type_tag`].
+    /// Without it only the numbers of the language are told from other types of the same size and
+    /// alignment. A name of up to eight bytes is stored as it is, a longer one as a hash.
+    pub fn type_tag(mut self, name: &str) -> Self {
+        if let Some((_, spec)) = self.objects.last_mut() {
+            spec.tag = type_tag(name);
+        }
+        self
+    }
+
+    /// Adds a [`Value`](crate::sync::Value).
+    pub fn value<T: Pod>(self, name: &str, initial: T) -> Self {
+        self.add_value(name, ObjectKind::Value, initial)
+    }
+
+    /// Adds an [`AtomicValue`](crate::sync::AtomicValue).
+    pub fn atomic<T: Number>(self, name: &str, initial: T) -> Self {
+        self.add(name, ObjectSpec::of::<T>(ObjectKind::Atomic, 0), InitialValue::Word(initial.to_bits()))
+    }
+
+    /// Adds an [`Array`](crate::sync::Array) of these elements.
+    pub fn array<T: Pod>(self, name: &str, initial: &[T]) -> Self {
+        let spec = ObjectSpec::of::<T>(ObjectKind::Array, initial.len() as u64);
+        self.add(name, spec, InitialValue::Bytes(bytemuck::cast_slice(initial).to_vec()))
+    }
+
+    /// Adds an [`Array`](crate::sync::Array) of `length` zeros.
+    pub fn array_zeroed<T: Pod>(self, name: &str, length: usize) -> Self {
+        self.add(name, ObjectSpec::of::<T>(ObjectKind::Array, length as u64), InitialValue::Zero)
+    }
+
+    /// Adds a [`Mutex`](crate::sync::Mutex).
+    pub fn mutex<T: Pod>(self, name: &str, initial: T) -> Self {
+        self.add_value(name, ObjectKind::Mutex, initial)
+    }
+
+    /// Adds a [`ReentrantMutex`](crate::sync::ReentrantMutex).
+    pub fn reentrant_mutex<T: Pod>(self, name: &str, initial: T) -> Self {
+        self.add_value(name, ObjectKind::ReentrantMutex, initial)
+    }
+
+    /// Adds an [`RwLock`](crate::sync::RwLock).
+    pub fn rw_lock<T: Pod>(self, name: &str, initial: T) -> Self {
+        self.add_value(name, ObjectKind::RwLock, initial)
+    }
+
+    /// Adds a [`Semaphore`](crate::sync::Semaphore) that begins with `permits` permits, at most
+    /// 2^31 - 1.
+    pub fn semaphore(self, name: &str, permits: u32) -> Self {
+        self.add(
+            name,
+            ObjectSpec::without_value(ObjectKind::Semaphore, permits.into()),
+            InitialValue::Word(permits.into()),
+        )
+    }
+
+    /// Adds a [`BoundedSemaphore`](crate::sync::BoundedSemaphore) of `permits` permits.
+    pub fn bounded_semaphore(self, name: &str, permits: u32) -> Self {
+        self.add(name, ObjectSpec::without_value(ObjectKind::BoundedSemaphore, permits.into()), InitialValue::Zero)
+    }
+
+    /// Adds a [`Condvar`](crate::sync::Condvar).
+    pub fn condvar(self, name: &str) -> Self {
+        self.add(name, ObjectSpec::without_value(ObjectKind::Condvar, 0), InitialValue::Zero)
+    }
+
+    /// Adds an [`Event`](crate::sync::Event) that is not set.
+    pub fn event(self, name: &str) -> Self {
+        self.add(name, ObjectSpec::without_value(ObjectKind::Event, 0), InitialValue::Zero)
+    }
+
+    /// Adds a [`Barrier`](crate::sync::Barrier) for `parties` parties.
+    pub fn barrier(self, name: &str, parties: usize) -> Self {
+        self.add(name, ObjectSpec::without_value(ObjectKind::Barrier, parties as u64), InitialValue::Zero)
+    }
+
+    /// Adds a [`Once`](crate::sync::Once).
+    pub fn once(self, name: &str) -> Self {
+        self.add(name, ObjectSpec::without_value(ObjectKind::Once, 0), InitialValue::Zero)
+    }
+
+    /// Adds a [`Queue`](queue::Queue) for `capacity` values, rounded up to a power of two.
+    pub fn queue<T: Pod>(self, name: &str, capacity: usize) -> Self {
+        self.queue_of(name, queue::Options::<T>::default().capacity(capacity))
+    }
+
+    /// Adds a [`Queue`](queue::Queue) for `capacity` byte messages of at most `max_message_bytes`
+    /// each.
+    ///
+    /// All of its memory is allocated from the beginning.
+    pub fn queue_bytes(self, name: &str, capacity: usize, max_message_bytes: usize) -> Self {
+        let options = queue::Options::bytes().capacity(capacity).max_message_bytes(max_message_bytes).extents(0);
+        let blocks = if max_message_bytes > options.inline_limit() { capacity } else { 0 };
+        self.queue_of(name, options.blocks(blocks, max_message_bytes))
+    }
+
+    fn queue_of<M: Message + ?Sized>(mut self, name: &str, options: queue::Options<M>) -> Self {
+        match options.layout() {
+            Ok(layout) => {
+                let spec = ObjectSpec {
+                    queue: Some(layout),
+                    tag: tag_of::<M>(),
+                    ..ObjectSpec::without_value(ObjectKind::Queue, 0)
+                };
+                self.add(name, spec, InitialValue::Zero)
+            }
+            Err(error) => {
+                self.deferred_error.get_or_insert((name.to_string(), error.to_string()));
+                self
+            }
+        }
+    }
+
+    /// Sets how many processes can take part at the same time. 64 unless set, 4096 at most.
+    ///
+    /// Each process may open each queue once, which takes two of the queue's participants. With
+    /// more than 2048 processes the limit of 4096 is reached first.
+    pub fn max_participants(mut self, count: usize) -> Self {
+        self.max_participants = count;
+        self
+    }
+
+    /// Keeps the name, and all objects with it, when the last process leaves. Remove it with
+    /// [`Directory::unlink`](crate::Directory::unlink).
+    pub fn persistent(mut self) -> Self {
+        self.persistent = true;
+        self
+    }
+
+    common_options!();
+
+    /// Creates a namespace without a name. Other processes get it with [`Namespace::share`], or
+    /// with [`CommandExt::pass`](crate::spawn::CommandExt::pass).
+    ///
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOptions`], [`ErrorKind::NoSpace`].
+    pub fn create(&self) -> Result<Namespace> {
+        Ok(self.with_member(expect_joined(Membership::join(self.create_region(false)?)?)?.register()))
+    }
+
+    /// Opens the namespace of that name, or creates it. One that exists must contain the objects
+    /// that were added here, and may contain others.
+    ///
+    /// # Blocking
+    ///
+    /// Up to 5 s if another process was stopped while it joined.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::InvalidName`], [`ErrorKind::InvalidOptions`], [`ErrorKind::NoSpace`].
+    /// - [`ErrorKind::NotFound`] if an object is missing.
+    /// - [`ErrorKind::WrongType`] if an object is of another type, or the region is not a
+    ///   namespace.
+    /// - [`ErrorKind::TooManyParticipants`] if as many processes take part as can.
+    /// - [`ErrorKind::Busy`] if another process was stopped while it joined.
+    pub fn open(&self, name: &str) -> Result<Namespace> {
+        self.check_objects()?;
+        let join = |region: Region| {
+            self.check(&region)?;
+            Ok(Membership::get_or_join(region)?.map(|member| self.with_member(member)))
+        };
+        let create = || {
+            // Join before it has its name: no process ever finds it without members and takes it
+            // for stale.
+            let mut member = expect_joined(Membership::join(self.create_region(true)?)?)?;
+            member.publish(name, &self.common.settings.directory)?;
+            Ok(self.with_member(member.register()))
+        };
+        self.common.named(name, self.bounds(), join, create)
+    }
+
+    /// Opens the namespace behind a descriptor that [`Namespace::share`] returned.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`open`](Self::open).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Self::open). Refuses a region
+    ///
+    /// - larger than [`max_region_bytes`](Self::max_region_bytes),
+    /// - in reserved huge pages, without [`huge_pages`](Self::huge_pages),
+    /// - whose file can be truncated, unless it is on tmpfs and belongs to this user, or
+    ///   [`allow_other_owner`](Self::allow_other_owner) was called.
+    pub fn from_fd(&self, descriptor: OwnedFd) -> Result<Namespace> {
+        self.check_objects()?;
+        let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
+        let region = Region::from_descriptor(descriptor, &settings)?;
+        self.check(&region)?;
+        // Copies of the descriptor may be elsewhere, and a lock belongs to all of them.
+        Ok(self.with_member(expect_joined(Membership::get_or_join(region.reopen()?)?)?))
+    }
+
+    fn with_member(&self, member: Arc<Membership>) -> Namespace {
+        Namespace::new(member, self.common.wait)
+    }
+
+    /// Reports objects that cannot be created before a name is looked up.
+    fn check_objects(&self) -> Result<()> {
+        if self.objects.is_empty() && self.deferred_error.is_none() { Ok(()) } else { self.lay_out().map(drop) }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let bounds = self.common.settings.bounds;
+        match self.lay_out() {
+            Ok((table, layout)) => bounds.with_own(layout.mapped(), table.steps()),
+            Err(_) => bounds, // with no objects, or invalid ones, nothing can be created
+        }
+    }
+
+    /// Call before joining: a process that joins and finds another type might be the last to leave.
+    fn check(&self, region: &Region) -> Result<()> {
+        let found = region.layout().kind();
+        if found != RegionKind::Namespace {
+            return Err(wrong_type(RegionKind::Namespace, found, RegionKind::Namespace));
+        }
+        let table = Table::parse(region)?;
+        self.bounds().check_steps("open this namespace", table.steps())?;
+        for (name, spec) in &self.objects {
+            let (_, entry) = find(&table, name)?;
+            check_type(name, &entry.spec, spec)?;
+            let element = |spec: &ObjectSpec| spec.queue.map(|queue| queue.element);
+            if entry.spec.count != spec.count || element(&entry.spec) != element(spec) {
+                return Err(type_mismatch(name, &entry.spec, spec.type_name()));
+            }
+        }
+        match (self.single_object, &table.entries[..]) {
+            (None, _) => Ok(()),
+            (Some(spec), [entry]) => check_type(&entry.name, &entry.spec, &spec),
+            (Some(_), entries) => Err(Error::new(
+                ErrorKind::WrongType,
+                "open an object on its own",
+                format_args!("a namespace of {}", entries.len()),
+                "one object",
+                "open the namespace, and the object in it by its name",
+            )),
+        }
+    }
+
+    /// Opens it only if it is one such object and nothing else.
+    pub(crate) fn single_object(mut self, spec: ObjectSpec) -> Self {
+        self.single_object = Some(spec);
+        self
+    }
+
+    fn lay_out(&self) -> Result<(Table, Layout)> {
+        if let Some((name, message)) = &self.deferred_error {
+            let action = format!("plan the queue {name:?}");
+            let remedy = "choose options that a queue can have";
+            return Err(Error::new(ErrorKind::InvalidOptions, action, message, "a queue", remedy));
+        }
+        let mut objects = self.objects.clone();
+        for queue in objects.iter_mut().filter_map(|(_, spec)| spec.queue.as_mut()) {
+            let geometry = QueueGeometry {
+                participants: (self.max_participants as u64).saturating_mul(2).min(MAX_PARTICIPANTS),
+                ..queue.geometry
+            };
+            *queue = QueueLayout::new(queue.element, queue.capacity, queue.max_message_bytes, geometry)?;
+        }
+        Table::lay_out(objects, self.max_participants, self.persistent)
+            .map(|(table, layout)| (table, Layout::Namespace(layout)))
+    }
+
+    fn create_region(&self, named: bool) -> Result<Region> {
+        let (table, layout) = self.lay_out()?;
+        let region = Region::create(layout, &self.common.settings, named)?;
+        table.format(&region, &self.initial)?;
+        for queue in table.objects(&region).filter_map(|object| nested_queue::open(&object, None)) {
+            QueueState::of(&queue?).ring_words().format();
+        }
+        Ok(region)
+    }
+}
