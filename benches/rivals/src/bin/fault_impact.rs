@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use tombolo::queue;
-use tombolo::spawn::Handover;
+use tombolo::spawn::CommandExt;
 
 use rivals::harness::pin;
 use rivals::now;
@@ -113,10 +113,10 @@ fn work(args: &[String]) -> Result<()> {
     let cpus = pin::available();
     pin::pin(cpus[index % cpus.len()]);
     if index < PRODUCERS {
-        let mut tx: queue::Sender<Message> = queue::Options::<Message>::new().handed(LABEL)?;
+        let mut tx: queue::Sender<Message> = queue::Options::<Message>::new().take(LABEL)?;
         pass_on(&counters, index, || Ok(tx.send(&[7])?))
     } else {
-        let mut rx: queue::Receiver<Message> = queue::Options::<Message>::new().handed(LABEL)?;
+        let mut rx: queue::Receiver<Message> = queue::Options::<Message>::new().take(LABEL)?;
         pass_on(&counters, index, || Ok(rx.recv().map(|_| ())?))
     }
 }
@@ -161,12 +161,11 @@ impl Workers {
         let mut command = Command::new(env::current_exe()?);
         command.args(["--worker", &std::process::id().to_string(), &shared_memory::address([self.counters.file()])]);
         command.arg(index.to_string());
-        let handover = Handover::new(command);
-        let handover = match index {
-            ..PRODUCERS => handover.give(LABEL, self.tx.try_clone()?)?,
-            _ => handover.give(LABEL, self.rx.try_clone()?)?,
+        let spawner = match index {
+            ..PRODUCERS => command.pass(LABEL, self.tx.try_clone()?)?,
+            _ => command.pass(LABEL, self.rx.try_clone()?)?,
         };
-        Ok(handover.spawn()?)
+        Ok(spawner.spawn()?)
     }
 
     fn stats(&self) -> queue::Stats {

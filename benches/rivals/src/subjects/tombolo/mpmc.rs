@@ -3,7 +3,7 @@ use std::process::{Child, Command};
 
 use anyhow::{Context, Result};
 use tombolo::queue;
-use tombolo::spawn::Handover;
+use tombolo::spawn::CommandExt;
 use tombolo::{RecvError, SendError};
 
 use crate::case::{Case, Work};
@@ -136,22 +136,21 @@ where
     }
 
     fn tx(&self) -> Result<Self::Tx> {
-        Ok(End::new(K::options(&self.case).handed(LABEL)?, &self.case))
+        Ok(End::new(K::options(&self.case).take(LABEL)?, &self.case))
     }
 
     fn rx(&self) -> Result<Self::Rx> {
-        Ok(End::new(K::options(&self.case).handed(LABEL)?, &self.case))
+        Ok(End::new(K::options(&self.case).take(LABEL)?, &self.case))
     }
 
     fn spawn(&self, mut command: Command, role: Role) -> Result<Child> {
         command.arg(self.address());
         let (tx, rx) = self.handles.as_ref().context("only the first process has handles to pass")?;
-        let handover = Handover::new(command);
-        let handover = match role {
-            Role::Producer => handover.give(LABEL, tx.try_clone()?)?,
-            Role::Consumer => handover.give(LABEL, rx.try_clone()?)?,
+        let spawner = match role {
+            Role::Producer => command.pass(LABEL, tx.try_clone()?)?,
+            Role::Consumer => command.pass(LABEL, rx.try_clone()?)?,
         };
-        Ok(handover.spawn()?)
+        Ok(spawner.spawn()?)
     }
 }
 
