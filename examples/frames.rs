@@ -1,4 +1,5 @@
-//! Video frames of 3 MiB that are drawn in the ring by one process and looked at there by another: no copies.
+//! Video frames of 3 MiB that are drawn in the ring by one process and looked at there by another:
+//! no copies.
 //!
 //! ```sh
 //! cargo run --release --example frames
@@ -24,12 +25,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn camera() -> Result<(), Box<dyn Error>> {
     // A message in place takes half the ring at most; this one holds ten.
     let (tx, theirs) = pipe::Options::bytes().capacity_bytes(10 * FRAME).prefault().create()?;
-    let mut command = Command::new(env::current_exe()?);
-    command.arg("screen");
-    let mut child = command.pass("frames", theirs)?.spawn()?;
+    let mut child = Command::new(env::current_exe()?).arg("screen").pass("frames", theirs)?.spawn()?;
 
-    // SAFETY: only this process and its child, which runs this program, can reach the region, and this program touches it
-    // through tombolo only. A process that may trace them could break this; whoever may do that is trusted here.
+    // SAFETY: only this process and its child, which runs this program, can reach the region, and
+    // this program touches it through tombolo only. A process that may trace them could break this;
+    // such processes are trusted here.
     let mut tx = unsafe { tx.into_zero_copy() };
     for number in 0..FRAMES {
         let mut frame = tx.reserve(FRAME)?;

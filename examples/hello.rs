@@ -17,9 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn parent() -> Result<(), Box<dyn Error>> {
     let (mut ours, theirs) = tombolo::pipe::Options::bytes().create_duplex()?;
-    let mut command = Command::new(env::current_exe()?);
-    command.arg("child");
-    let mut child = command.pass("parent", theirs)?.spawn()?;
+    let mut child = Command::new(env::current_exe()?).arg("child").pass("parent", theirs)?.spawn()?;
 
     ours.send(format!("hello from the parent, {}", process::id()).as_bytes())?;
     let mut message = Vec::new();

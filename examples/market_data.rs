@@ -1,4 +1,5 @@
-//! Ticks from a publisher to a subscriber that meet by name. Start them in any order, stop and restart either.
+//! Ticks from a publisher to a subscriber that meet by name. Start them in any order, stop and
+//! restart either.
 //!
 //! ```sh
 //! cargo run --example market_data publish
@@ -36,7 +37,8 @@ fn publish(options: &pipe::Options<Tick>) -> Result<(), Box<dyn Error>> {
     for step in 0_u32.. {
         let tick = Tick { time: now()?, price: 100.0 + f64::from(step % 100) / 8.0 };
         match tx.try_send(&tick) {
-            // Prices do not wait: without a subscriber they are dropped, once the ring is full of them.
+            // Prices do not wait: without a subscriber they are dropped, once the ring is full of
+            // them.
             Ok(()) | Err(SendError::Full | SendError::Closed | SendError::PeerDied) => {}
             Err(error) => return Err(error.into()),
         }

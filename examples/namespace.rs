@@ -1,4 +1,5 @@
-//! A price, a book and a number of permits in one mapping. A process is killed in the middle of a change; the others go on.
+//! A price, a book and a number of permits in one mapping. A process is killed in the middle of a
+//! change; the others go on.
 //!
 //! ```sh
 //! cargo run --example namespace
@@ -24,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Stores prices as fast as it can. Nobody who reads them can hold it up.
+/// Stores prices as fast as it can. Readers never delay it.
 fn publish(market: &Namespace) -> Result<(), Box<dyn Error>> {
     let price = market.value::<f64>("price")?;
     let mut price = price.writer()?;
@@ -37,7 +38,7 @@ fn publish(market: &Namespace) -> Result<(), Box<dyn Error>> {
 /// Takes a permit and the book, begins a change, and never gets to its end.
 fn trade(market: &Namespace) -> Result<(), Box<dyn Error>> {
     let (book, permits) = (market.mutex::<Book>("book")?, market.bounded_semaphore("permits")?);
-    permits.acquire()?.forget();
+    let _permit = permits.acquire()?;
     let mut book = book.lock().or_else(LockError::into_guard)?;
     book[0] += 300;
     market.event("half-way")?.set()?;
@@ -50,9 +51,7 @@ fn watch() -> Result<(), Box<dyn Error>> {
     let plan = Namespace::builder().value("price", 0.0_f64).mutex("book", [0_i64; 2]).event("half-way");
     let market = plan.bounded_semaphore("permits", 1).create()?;
     let start = |part: &str| -> Result<Child, Box<dyn Error>> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(part);
-        Ok(command.pass("market", &market)?.spawn()?)
+        Ok(Command::new(std::env::current_exe()?).arg(part).pass("market", &market)?.spawn()?)
     };
     let (mut publisher, mut trader) = (start("publisher")?, start("trader")?);
     println!("price {}", market.value::<f64>("price")?.wait_for_change(Duration::from_secs(10))?);
@@ -60,7 +59,7 @@ fn watch() -> Result<(), Box<dyn Error>> {
     trader.kill()?;
     publisher.kill()?;
 
-    market.bounded_semaphore("permits")?.acquire()?.forget(); // its permit comes back
+    drop(market.bounded_semaphore("permits")?.acquire()?); // its permit comes back
     let (book, price) = (market.mutex::<Book>("book")?, market.value::<f64>("price")?);
     match book.lock() {
         Err(LockError::OwnerDied(book)) => println!("the trader died; the book is {book:?}, as it was"),

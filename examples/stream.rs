@@ -18,9 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn writer() -> Result<(), Box<dyn Error>> {
     let (tx, theirs) = pipe::Options::bytes().create()?;
-    let mut command = Command::new(env::current_exe()?);
-    command.arg("reader");
-    let mut child = command.pass("bytes", theirs)?.spawn()?;
+    let mut child = Command::new(env::current_exe()?).arg("reader").pass("bytes", theirs)?.spawn()?;
 
     let mut writer = pipe::io::Writer::new(tx);
     let count = io::copy(&mut io::stdin(), &mut writer)?;

@@ -1,4 +1,5 @@
-//! One producer, four workers, results back; a worker that is killed costs nothing but the time of its job.
+//! One producer, four workers, results back; a worker that is killed costs nothing but the time of
+//! its job.
 //!
 //! ```sh
 //! cargo run --example work_queue    # kills some of its own workers; kill -9 others as you like
@@ -42,8 +43,7 @@ fn produce() -> Result<(), Box<dyn Error>> {
     let (from_workers, mut answers) = queue::Options::<Answer>::new().create_channel()?;
     let start = || -> Result<Child, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("work");
-        let spawner = command.pass("jobs", for_workers.try_clone()?)?;
+        let spawner = command.arg("work").pass("jobs", for_workers.try_clone()?)?;
         Ok(spawner.pass("answers", from_workers.try_clone()?)?.spawn()?)
     };
     let mut workers = (0..WORKERS).map(|_| start()).collect::<Result<Vec<_>, _>>()?;

@@ -203,7 +203,7 @@ pub enum SyncError {
     TimedOut,
     /// This thread holds it already, and it is not re-entrant.
     WouldDeadlock,
-    /// This thread does not hold it. For a bounded semaphore: this process does not hold so many
+    /// This thread does not hold it. For a bounded semaphore: this process holds fewer
     /// permits.
     NotOwner,
     /// There cannot be as many permits, or read guards in one process.

@@ -141,7 +141,7 @@ impl Directory {
     /// Removes a name.
     ///
     /// Without `force` the name is removed only if no live process uses the region. With `force` it
-    /// is removed in any case: those who use the region keep its memory, and the name is free.
+    /// is removed in any case. The users of the region keep its memory, and the name is free.
     ///
     /// Another file that was given the name meanwhile is never removed.
     ///

@@ -1,7 +1,7 @@
 #![doc = include_str!("../docs/guide.md")]
 #![deny(unsafe_code, missing_docs)]
-// Bytes of other processes must not be able to cause a panic. Not in Cargo.toml: there it would hold
-// for tests, too.
+// Bytes of other processes must not be able to cause a panic. Not in Cargo.toml: there it would
+// hold for tests, too.
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg(target_os = "linux")]
 
@@ -30,6 +30,32 @@ mod wait;
 
 pub mod sync {
     //! Values, arrays, locks and other objects that processes share.
+    //!
+    //! Each object is a handle. Clone it, share it between threads, and open it in other processes:
+    //!
+    //! | call | what it does |
+    //! |---|---|
+    //! | `X::new(initial)` | creates an object without a name |
+    //! | `X::create_new(name, initial)` | creates a named one, and fails if the name exists |
+    //! | `X::open_or_create(name, initial)` | opens a named one, or creates it |
+    //! | `X::open(name)` | opens a named one |
+    //! | `x.share()`, `X::from_fd(fd)` | passes it on as a descriptor |
+    //! | `command.pass(label, &x)`, `X::take(label)` | passes it to a child process |
+    //!
+    //! A [`Namespace`](crate::Namespace) holds several objects under one name, and chooses the
+    //! directory, the permissions and how calls wait.
+    //!
+    //! The values in objects are of [types that can be shared](crate#types-that-can-be-shared).
+    //!
+    //! ```
+    //! use tombolo::sync::{AtomicValue, Mutex};
+    //!
+    //! let hits = AtomicValue::new(0_u64)?;
+    //! let balance = Mutex::new([100_i64, 0])?;
+    //! hits.fetch_add(1);
+    //! balance.lock().unwrap()[0] -= 30;
+    //! # Ok::<(), Box<dyn std::error::Error>>(())
+    //! ```
 
     pub use crate::error::{LockError, SyncError};
     pub use crate::object::Object;

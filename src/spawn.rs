@@ -29,7 +29,7 @@
 //!
 //! An endpoint travels in a descriptor that keeps it in use until the child takes it. At no instant
 //! is it free, so the peer never mistakes the transfer for a death. If every process that has the
-//! descriptor dies before one takes the endpoint, the peer is told of a death. Once the child has
+//! descriptor dies before one takes the endpoint, the peer gets `PeerDied`. Once the child has
 //! taken it, only the death of the child counts, whatever other processes inherited the descriptor.
 //!
 //! # Why `spawn` is not `Command::spawn`

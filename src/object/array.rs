@@ -91,7 +91,7 @@ impl<T: Pod> Array<T> {
         self.length == 0
     }
 
-    /// The first of `count` elements from `start` on, if there are so many.
+    /// Checks that there are `count` elements from `start` on.
     fn check(&self, start: usize, count: usize) -> Result<(), SyncError> {
         match start.checked_add(count) {
             Some(end) if end <= self.length => Ok(()),

@@ -23,14 +23,14 @@ use crate::wait::Timeout;
 /// Lets a number of parties, processes or threads, wait for each other, again and again.
 ///
 /// A party that gives up waiting breaks the barrier. So does a process that dies while it waits,
-/// unless the last party arrives before that is noticed. Whoever waits or arrives then gets
+/// unless the last party arrives before that is noticed. All parties that wait or arrive then get
 /// [`BarrierBroken`](SyncError::BarrierBroken) with the process that broke it, until the barrier is
 /// [`reset`](Self::reset).
 ///
 /// The death of a process that has not arrived yet is not noticed. Use a timeout where that
 /// matters.
 ///
-/// After a reset, a waiter that sleeps through six further generations is told that its own was
+/// A waiter that sleeps through a reset and six further generations returns as if its own had been
 /// complete.
 ///
 /// ```

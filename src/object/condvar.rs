@@ -147,7 +147,7 @@ impl Condvar {
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
         self.handle.check_process().map_err(LockError::from)?;
         let mutex = guard.mutex();
-        // Before the mutex is free: whoever changes something after that finds us listening.
+        // Before the mutex is free: a process that changes something after that finds us listening.
         let key = self.event.listen();
         drop(guard);
         // A process that changed something may have died before it could notify.
@@ -171,7 +171,7 @@ impl Condvar {
         }
     }
 
-    /// Wakes one thread that waits, of whatever process.
+    /// Wakes one thread that waits, in any process.
     ///
     /// # Blocking
     ///

@@ -264,7 +264,7 @@ impl Semaphore {
         wait_fairly(&self.handle, &SemaphoreWait { inner: &self.inner, count }, until)
     }
 
-    /// Adds permits, whoever took them. A signal handler may call this.
+    /// Adds permits, of any process. A signal handler may call this.
     ///
     /// # Blocking
     ///
