@@ -182,8 +182,16 @@ pub enum RecvError {
     OutOfMemory,
     /// The message is not one that the expected type is serialised to. It is gone.
     Deserialize,
-    /// There is no task to be done: more were reported done than were received.
+}
+
+/// Why a task was not reported as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// Each message that this handle has received was reported already.
     NoTask,
+    /// This handle belongs to the process that forked this one.
+    Forked,
 }
 
 /// Why a value, a lock or another object of a namespace did not do what it was asked for. Nothing was changed.
@@ -357,13 +365,22 @@ impl fmt::Display for RecvError {
             Self::MessageLost => f.write_str("a message was lost with the receiver that had begun to read it"),
             Self::OutOfMemory => f.write_str("no memory for the message"),
             Self::Deserialize => f.write_str("the message is no value of the expected type"),
+        }
+    }
+}
+
+impl fmt::Display for TaskDoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::NoTask => f.write_str("more tasks were reported done than were received"),
+            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
         }
     }
 }
 
 impl std::error::Error for SendError {}
 impl std::error::Error for RecvError {}
+impl std::error::Error for TaskDoneError {}
 
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
@@ -389,10 +406,20 @@ impl From<RecvError> for io::Error {
             RecvError::Closed => io::ErrorKind::UnexpectedEof,
             RecvError::PeerDied | RecvError::LockLost => io::ErrorKind::ConnectionReset,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
-            RecvError::BufferTooSmall { .. } | RecvError::NoTask => io::ErrorKind::InvalidInput,
+            RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
             RecvError::Corrupt | RecvError::MessageLost | RecvError::Deserialize => io::ErrorKind::InvalidData,
             RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<TaskDoneError> for io::Error {
+    fn from(error: TaskDoneError) -> Self {
+        let kind = match error {
+            TaskDoneError::NoTask => io::ErrorKind::InvalidInput,
+            TaskDoneError::Forked => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
     }

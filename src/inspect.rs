@@ -4,15 +4,14 @@ use crate::error::{ErrorKind, Result};
 use crate::object::member;
 use crate::object::table::Table;
 use crate::primitive::Ordering;
+use crate::queue;
 use crate::queue::participant::Role;
-use crate::queue::payload::PayloadPool;
 use crate::queue::state::QueueState;
 use crate::region::Region;
 use crate::region::directory::{Directory, unlink};
 use crate::region::layout::Layout;
 use crate::region::layout::pipe::PipeLayout;
 use crate::region::layout::pipe::ring;
-use crate::region::layout::queue::control;
 use crate::region::participant::{LEAVING, LEFT};
 use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
@@ -61,28 +60,18 @@ pub struct RingInfo {
     pub queued: u64,
 }
 
-/// The state of a queue, beside its ring's.
+/// The state of a queue.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct QueueInfo {
-    /// Participants that there can be.
+    /// How many participants there can be.
     pub max_participants: u64,
-    /// All senders as one: alive if any is, else how the last one ended.
+    /// The status of the senders: alive if any is, else how the last one ended.
     pub senders: ParticipantStatus,
-    /// All receivers as one, likewise.
+    /// The status of the receivers: alive if any is, else how the last one ended.
     pub receivers: ParticipantStatus,
-    /// As in [`queue::Stats`](crate::queue::Stats), like those that follow.
-    pub quarantined: u64,
-    /// Messages that died with their receivers.
-    pub lost: u64,
-    /// Messages that were thrown away.
-    pub dropped: u64,
-    /// Large messages in the pool.
-    pub pooled: u64,
-    /// Bytes of memory for messages longer than a block, waiting and kept.
-    pub extents_bytes: u64,
-    /// Whether a run was closed, and no sender has begun the next one.
-    pub is_closed: bool,
+    /// What a handle of the queue returns, too.
+    pub stats: queue::Stats,
 }
 
 /// One seat of a region.
@@ -237,19 +226,12 @@ fn role_name(region: &Region, index: usize) -> &'static str {
     }
 }
 
-fn queue_info(queue: QueueState<'_>) -> QueueInfo {
-    let (words, pool) = (queue.ring_words(), PayloadPool::new(queue.region, 0));
-    let count = |index| queue.word(index).load(Ordering::Acquire);
+fn queue_info(state: QueueState<'_>) -> QueueInfo {
     QueueInfo {
-        max_participants: queue.layout.participants() as u64,
-        senders: queue.role_status(Role::Sender),
-        receivers: queue.role_status(Role::Receiver),
-        quarantined: words.quarantined(),
-        lost: count(control::LOST),
-        dropped: count(control::DROPPED),
-        pooled: pool.taken(),
-        extents_bytes: pool.extents_bytes(queue.region),
-        is_closed: words.is_closed(),
+        max_participants: state.layout.participants() as u64,
+        senders: state.role_status(Role::Sender),
+        receivers: state.role_status(Role::Receiver),
+        stats: queue::Stats::read(state),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::object::table::{Entry, InitialValue, ObjectKind, ObjectSpec, Table, t
 use crate::object::value::Value;
 use crate::options::{CommonOptions, common_options, expect_joined, wrong_type};
 use crate::queue::state::QueueState;
-use crate::queue::{self, Queue};
+use crate::queue::{self, Blocks, ByteQueue, Queue};
 use crate::region::Region;
 use crate::region::layout::header::{ElementType, RegionKind};
 use crate::region::layout::queue::QueueGeometry;
@@ -209,16 +209,29 @@ impl Namespace {
         self.object(name)
     }
 
-    /// The queue of that name, to send and to receive; [`split`](Queue::split) it for one of the two. `M` is `[u8]` for byte messages.
+    /// The queue of values of that name, to send and to receive. [`split`](Queue::split) it for one of
+    /// the two.
     ///
-    /// **Blocking** and **Errors**: as [`object`](Self::object), and as [`queue::Options::open`](crate::queue::Options::open).
-    pub fn queue<M: Message + ?Sized>(&self, name: &str) -> Result<Queue<M>> {
+    /// # Blocking
+    /// As [`queue::Options::open`](crate::queue::Options::open).
+    ///
+    /// # Errors
+    /// As [`object`](Self::object) and [`queue::Options::open`](crate::queue::Options::open).
+    pub fn queue<T: Pod>(&self, name: &str) -> Result<Queue<T>> {
+        queue::Options::<T>::default().wait(self.wait).join(self.queue_region::<T>(name)?)
+    }
+
+    /// The queue of byte messages of that name. Otherwise like [`queue`](Self::queue).
+    pub fn queue_bytes(&self, name: &str) -> Result<ByteQueue> {
+        queue::Options::bytes().wait(self.wait).join(self.queue_region::<[u8]>(name)?)
+    }
+
+    fn queue_region<M: Message + ?Sized>(&self, name: &str) -> Result<Region> {
         let (index, entry) =
             self.find(name, ObjectSpec { tag: tag_of::<M>(), ..ObjectSpec::bare(ObjectKind::Queue, 0) })?;
         let layout = entry.plan.queue.ok_or_else(|| other_type(name, &entry.plan, &entry.plan))?;
         let host = Arc::clone(&self.member);
-        let region = self.member.region().sub_region(entry.at, index, Layout::Queue(layout), Some(host))?;
-        queue::Options::<M>::default().wait(self.wait).join(region)
+        self.member.region().sub_region(entry.at, index, Layout::Queue(layout), Some(host))
     }
 }
 
@@ -396,7 +409,7 @@ impl NamespaceBuilder {
     pub fn queue_bytes(self, name: &str, capacity: usize, max_message_bytes: usize) -> Self {
         let options = queue::Options::bytes().capacity(capacity).max_message_bytes(max_message_bytes).extents(0);
         let blocks = if max_message_bytes > options.inline_limit() { capacity } else { 0 };
-        self.queue_of(name, options.blocks(blocks, max_message_bytes))
+        self.queue_of(name, options.blocks(Blocks { count: blocks, bytes: max_message_bytes }))
     }
 
     fn queue_of<M: Message + ?Sized>(mut self, name: &str, options: queue::Options<M>) -> Self {
