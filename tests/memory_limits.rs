@@ -118,7 +118,7 @@ fn memory_limit_of_empty_queue_is_64_mib() {
         assert!(kept <= 64 * MIB as u64, "{count} of {length}: {kept}");
         assert_eq!(queue.stats().extents_bytes, kept);
         let inspection = Directory::at(test_dir.names()).inspect(NAME).unwrap();
-        assert_eq!(inspection.queue.unwrap().extents_bytes, kept);
+        assert_eq!(inspection.queue.unwrap().stats.extents_bytes, kept);
     }
 }
 

@@ -217,7 +217,7 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
         match input.byte() & 1 {
             0 => {
                 let task_done = self.task_done;
-                drop(self.receiver(op).map(task_done));
+                let _ = self.receiver(op).map(task_done);
             }
             _ => {
                 let done = self.sender(op).map(|sender| sender.half_mut().join(deadline_after(patience)));

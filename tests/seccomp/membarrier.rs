@@ -26,8 +26,8 @@ pub fn pass_on_without_membarrier(_: &[String]) {
     refuse_membarrier();
     let mut rx: queue::Receiver<u64> = handed("from").unwrap();
     let mut tx: queue::Sender<u64> = handed("to").unwrap();
-    for number in rx.iter() {
-        tx.send(&number).unwrap();
+    for number in &mut rx {
+        tx.send(number.unwrap()).unwrap();
     }
 }
 
@@ -63,14 +63,14 @@ fn membarrier_refused_queues_work() {
     let _sandbox = TestDir::new();
     for capacity in [2, 64] {
         let options = queue::Options::<u64>::new().capacity(capacity);
-        let ((mut tx, there), (forth, between), (back, mut rx)) =
+        let ((mut tx, there), (forth, between), (back, rx)) =
             (options.create_channel().unwrap(), options.create_channel().unwrap(), options.create_channel().unwrap());
         let pass = |from: queue::Receiver<u64>, to: queue::Sender<u64>| {
             let handover = Handover::new(command("pass_on_without_membarrier", &[]));
             Process::from(handover.give("from", from).unwrap().give("to", to).unwrap().spawn().unwrap())
         };
         let children = [pass(there, forth), pass(between, back)];
-        let receiving = thread::spawn(move || rx.iter().collect::<Vec<_>>());
+        let receiving = thread::spawn(move || rx.into_iter().map(Result::unwrap).collect::<Vec<_>>());
         (0..COUNT).for_each(|number| tx.send(&number).unwrap());
         drop(tx);
         assert!(receiving.join().unwrap().into_iter().eq(0..COUNT));
@@ -144,8 +144,8 @@ pub fn pass_on_and_lose_membarrier(_: &[String]) {
     let mut tx: queue::Sender<u64> = handed("to").unwrap();
     tx.send(&rx.recv().unwrap()).unwrap();
     refuse_membarrier();
-    for number in rx.iter() {
-        tx.send(&number).unwrap();
+    for number in &mut rx {
+        tx.send(number.unwrap()).unwrap();
     }
 }
 
@@ -154,10 +154,10 @@ fn membarrier_refused_later_queues_work() {
     let _sandbox = TestDir::new();
     for capacity in [2, 64] {
         let options = queue::Options::<u64>::new().capacity(capacity);
-        let ((mut tx, there), (back, mut rx)) = (options.create_channel().unwrap(), options.create_channel().unwrap());
+        let ((mut tx, there), (back, rx)) = (options.create_channel().unwrap(), options.create_channel().unwrap());
         let handover = Handover::new(command("pass_on_and_lose_membarrier", &[]));
         let child = Process::from(handover.give("from", there).unwrap().give("to", back).unwrap().spawn().unwrap());
-        let receiving = thread::spawn(move || rx.iter().collect::<Vec<_>>());
+        let receiving = thread::spawn(move || rx.into_iter().map(Result::unwrap).collect::<Vec<_>>());
         (0..COUNT).for_each(|number| tx.send(&number).unwrap());
         drop(tx);
         assert!(receiving.join().unwrap().into_iter().eq(0..COUNT));

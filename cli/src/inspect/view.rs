@@ -94,12 +94,12 @@ impl RegionView {
         let queue = info.queue.map(|state| Queue {
             lanes: state.max_participants,
             lanes_used: participants.iter().filter(|user| user.is_present()).count() as u64,
-            quarantined: state.quarantined,
-            lost: state.lost,
-            dropped: state.dropped,
-            pooled: state.pooled,
-            extents_bytes: state.extents_bytes,
-            closed: state.is_closed,
+            quarantined: state.stats.quarantined,
+            lost: state.stats.lost,
+            dropped: state.stats.dropped,
+            pooled: state.stats.pooled,
+            extents_bytes: state.stats.extents_bytes,
+            closed: state.stats.is_closed,
         });
         let namespace = (info.kind == RegionKind::Namespace).then(|| Namespace::new(info, &participants));
         Self {
