@@ -31,13 +31,13 @@ impl ByteReceiver {
     /// Receives one message into `message`, and replaces its content. Returns the length in bytes.
     ///
     /// # Blocking
-    /// While the queue is empty. See [`WaitStrategy`](crate::WaitStrategy). While there are messages, it
-    /// makes no system call for one up to the length of a block, and two for a longer one. It allocates
-    /// only if `message` has not enough capacity.
+    /// While the queue is empty. See [`WaitStrategy`](crate::WaitStrategy). While there are
+    /// messages, it makes no system call for one up to the length of a block, and two for a longer
+    /// one. It allocates only if `message` has not enough capacity.
     ///
     /// # Errors
-    /// As for [values](crate::queue::Receiver::recv), and [`OutOfMemory`](RecvError::OutOfMemory). Then
-    /// the message is gone.
+    /// As for [values](crate::queue::Receiver::recv), and [`OutOfMemory`](RecvError::OutOfMemory).
+    /// Then the message is gone.
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.recv_within(message, || Timeout::NEVER)
@@ -65,8 +65,8 @@ impl ByteReceiver {
         self.recv_within(message, || Timeout::At(deadline))
     }
 
-    /// Receives one message into each of `messages`, as many as there are, up to 63 at once. Returns how
-    /// many.
+    /// Receives one message into each of `messages`, as many as there are, up to 63 at once.
+    /// Returns how many.
     ///
     /// # Blocking
     /// Until there is at least one.

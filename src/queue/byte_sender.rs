@@ -37,15 +37,15 @@ impl ByteSender {
     ///
     /// # Blocking
     /// While the queue is full, or no block is free that the message fits into. See
-    /// [`WaitStrategy`](crate::WaitStrategy). Otherwise it makes no system call for a message up to the
-    /// length of a block, and one or two for a longer one.
+    /// [`WaitStrategy`](crate::WaitStrategy). Otherwise it makes no system call for a message up to
+    /// the length of a block, and one or two for a longer one.
     ///
     /// # Errors
     /// As for [values](crate::queue::Sender::send), and
     /// - [`TooLarge`](SendError::TooLarge): it is longer than
     ///   [`max_message_bytes`](Self::max_message_bytes).
-    /// - [`OutOfMemory`](SendError::OutOfMemory): there is no memory for a message that is longer than a
-    ///   block.
+    /// - [`OutOfMemory`](SendError::OutOfMemory): there is no memory for a message that is longer
+    ///   than a block.
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.send_within(message, || Timeout::NEVER)
@@ -75,8 +75,8 @@ impl ByteSender {
 
     /// Sends messages from the front of `messages`. Returns how many were sent.
     ///
-    /// Messages that fit into slots are sent together, up to 63 at once: no message of another sender
-    /// comes between them. A longer one is sent alone. Call it again with the rest.
+    /// Messages that fit into slots are sent together, up to 63 at once: no message of another
+    /// sender comes between them. A longer one is sent alone. Call it again with the rest.
     ///
     /// # Blocking
     /// Until at least one could be sent.

@@ -87,9 +87,9 @@ impl Half {
         }
     }
 
-    /// Sends one message, which `fill` writes, if nothing is in the way. Returns false if nothing was
-    /// sent: [`push_blocking`](Self::push_blocking) finds out why. The next messages are likely to need
-    /// `prefetch_words` of the payload.
+    /// Sends one message, which `fill` writes, if nothing is in the way. Returns false if nothing
+    /// was sent: [`push_blocking`](Self::push_blocking) finds out why. The next messages are likely
+    /// to need `prefetch_words` of the payload.
     #[inline(always)]
     pub(super) fn push_fast(
         &mut self,
@@ -103,8 +103,8 @@ impl Half {
         Ok(sent)
     }
 
-    /// Sends up to `count` messages, which `fill` writes, and blocks while none can be sent. Returns how
-    /// many were sent.
+    /// Sends up to `count` messages, which `fill` writes, and blocks while none can be sent.
+    /// Returns how many were sent.
     #[inline]
     pub(super) fn push_blocking(
         &mut self,
@@ -145,7 +145,8 @@ impl Half {
         self.participant.close()
     }
 
-    /// Closes the open run and discards what is queued. Returns how many messages this call discarded.
+    /// Closes the open run and discards what is queued. Returns how many messages this call
+    /// discarded.
     pub(crate) fn close_now(&mut self) -> Result<u64, RecvError> {
         let end = match self.close() {
             Ok(end) => end,
@@ -218,13 +219,14 @@ macro_rules! queue_methods {
             self.$($half).+.stats()
         }
 
-        /// Closes the open run of senders: none of them can send any more. What is queued can still be
-        /// received.
+        /// Closes the open run of senders: none of them can send any more. What is queued can still
+        /// be received.
         ///
         /// A sender that joins later, by name or through
-        /// [`Receiver::sender`](crate::queue::Receiver::sender), begins the next run. Its messages come
-        /// after what is queued. A sender belongs to the run that was open when it joined, and so do its
-        /// clones. It can close no other run than its own; a receiver closes whichever is open.
+        /// [`Receiver::sender`](crate::queue::Receiver::sender), begins the next run. Its messages
+        /// come after what is queued. A sender belongs to the run that was open when it joined, and
+        /// so do its clones. It can close no other run than its own; a receiver closes whichever is
+        /// open.
         ///
         /// # Blocking
         /// Never.

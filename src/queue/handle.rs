@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 
+use crate::endpoint::Endpoint;
 use crate::error::{RecvError, Result, SendError, TaskDoneError};
 use crate::message::Messages;
 use crate::queue::endpoints::sealed::Attach;
@@ -75,7 +76,7 @@ macro_rules! handle_methods {
 
         /// Returns the name under which the queue was opened, if it has one.
         pub fn name(&self) -> Option<&str> {
-            crate::Endpoint::name(&self.tx)
+            self.tx.name()
         }
 
         /// See [`Receiver::iter`].

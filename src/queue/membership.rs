@@ -3,7 +3,8 @@
 //! Crash, by step. Steps 1 to 3 are those of region/lifecycle.rs: in the third the record becomes
 //! JOINED. The fourth is
 //! - (queue-join-4a) what the newcomer found is stored,
-//! - (queue-join-4b) a sender's run is announced, then begun (queue-run-1, queue-run-2 in `raw/mpmc`),
+//! - (queue-join-4b) a sender's run is announced, then begun (queue-run-1, queue-run-2 in
+//!   `raw/mpmc`),
 //! - (queue-join-4c) the number of those that joined in that role is incremented.
 //!
 //! Before queue-join-3 nobody notices a death. From then on it is repaired like any other.
@@ -42,15 +43,16 @@ pub(crate) enum Origin {
 pub(crate) struct JoinSnapshot {
     /// A sender's run. For a receiver: the open run, or the last one and that it was closed.
     pub(super) phase: u64,
-    /// Set if the stream was over: no peer was there, and no message. Then it is the number of peers
-    /// that had joined until then.
+    /// Set if the stream was over: no peer was there, and no message. Then it is the number of
+    /// peers that had joined until then.
     pub(super) peers_before: Option<u64>,
 }
 
 /// Joins a queue. Repairs some of the dead participants first.
 pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<Registration>> {
     let queue = QueueState::of(&region);
-    // Each newcomer scans the next ones, so that together they scan all. Relaxed: any start will do.
+    // Each newcomer scans the next ones, so that together they scan all. Relaxed: any start will
+    // do.
     let joins = queue.word(role.word_of(control::JOINED)).load(Ordering::Relaxed) as usize;
     let cursor = joins.wrapping_mul(MAX_CHECKS) % queue.layout.participants();
     queue.repair_some(&mut RepairScan { cursor, ..RepairScan::default() }, None, &Budget::bounded());
@@ -133,8 +135,8 @@ impl QueueState<'_> {
         });
         let action = format_args!("join {}", self.region.display_name()).to_string();
         match joined {
-            // Not before the run has begun: a receiver that waits for this run would take the end of the
-            // last one for its end.
+            // Not before the run has begun: a receiver that waits for this run would take the end
+            // of the last one for its end.
             Ok(Some(_)) if begins => self.increment(joins), // queue-join-4c
             Ok(Some(_)) => {}
             Ok(None) => {

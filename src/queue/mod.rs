@@ -1,11 +1,11 @@
 //! Queues: any number of senders and receivers. Each message goes to one receiver.
 //!
 //! [`Options`] makes and opens them. A queue carries values of one type ([`Sender`], [`Receiver`],
-//! [`Queue`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`], [`ByteQueue`]). Which
-//! types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
+//! [`Queue`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`], [`ByteQueue`]).
+//! Which types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
 //!
-//! The algorithm is Vyukov's bounded queue. A process that stops or dies in the middle of an operation
-//! blocks nobody: its slot is quarantined, and the others skip it.
+//! The algorithm is Vyukov's bounded queue. A process that stops or dies in the middle of an
+//! operation blocks nobody: its slot is quarantined, and the others skip it.
 
 mod byte_receiver;
 mod byte_sender;
@@ -78,12 +78,12 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
 ///
 /// # How long a name lives
 ///
-/// | name of | the last participant leaves | the last participant is killed |
+/// | name of | the last participant leaves | it is killed |
 /// |---|---|---|
-/// | [pipe](crate::pipe::Options) | it is removed. It stays if messages wait for an endpoint that has not joined yet, or has died | it stays |
-/// | queue | it is removed. It stays if messages wait, whoever has left, and how | it stays |
-/// | [namespace](crate::Namespace) | it is removed, with everything in it | it stays |
-/// | [persistent](crate::NamespaceBuilder::persistent) namespace | it stays | it stays |
+/// | [pipe](crate::pipe::Options) | removed, unless messages wait for a later endpoint | stays |
+/// | queue | removed, unless messages wait | stays |
+/// | [namespace](crate::Namespace) | removed, with everything in it | stays |
+/// | [persistent](crate::NamespaceBuilder::persistent) namespace | stays | stays |
 ///
 /// If you open a name that stayed, you continue with what is there: see
 /// [`OnStale`](crate::OnStale). [`close_now`](Receiver::close_now) discards the messages that wait.
@@ -134,8 +134,8 @@ macro_rules! makers {
             Ok($Queue { tx, rx })
         }
 
-        /// Creates an unnamed queue, and returns a sender and a receiver of it. Other processes reach it
-        /// only if you pass one on.
+        /// Creates an unnamed queue, and returns a sender and a receiver of it. Other processes
+        /// reach it only if you pass one on.
         ///
         /// # Blocking
         /// Never.
@@ -146,15 +146,15 @@ macro_rules! makers {
             Ok(self.create()?.split())
         }
 
-        /// Opens the queue of this name, or creates it, and becomes one of its senders: of the open run,
-        /// or, if that was [closed](Sender::close), the first of the next one.
+        /// Opens the queue of this name, or creates it, and becomes one of its senders: of the open
+        /// run, or, if that was [closed](Sender::close), the first of the next one.
         ///
         /// # Blocking
         /// Up to 5 s, if another process was stopped while it joined or left.
         ///
         /// # Errors
-        /// An invalid name, a region of another type, or no memory. The queue has as many participants as
-        /// it can, or senders of 255 closed runs still exist
+        /// An invalid name, a region of another type, or no memory. The queue has as many
+        /// participants as it can, or senders of 255 closed runs still exist
         /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)).
         pub fn sender(&self, name: &str) -> Result<$Sender> {
             Ok(self.attach(self.open_or_create(name, Role::Sender)?))
@@ -199,8 +199,8 @@ macro_rules! makers {
 impl Options<[u8]> {
     /// A queue for byte messages of any length.
     ///
-    /// By default 1024 messages can be queued: up to 240 bytes in a slot, up to 4 KiB in a block, and 64
-    /// longer ones at a time, up to 1 GiB each.
+    /// By default 1024 messages can be queued: up to 240 bytes in a slot, up to 4 KiB in a block,
+    /// and 64 longer ones at a time, up to 1 GiB each.
     pub fn bytes() -> Self {
         Self::default()
     }
@@ -211,15 +211,15 @@ impl Options<[u8]> {
         self
     }
 
-    /// The longest message that lies in its slot, where it is fastest. Every slot has this length. It is
-    /// rounded up to a multiple of 8, at least 16.
+    /// The longest message that lies in its slot, where it is fastest. Every slot has this length.
+    /// It is rounded up to a multiple of 8, at least 16.
     pub fn inline_bytes(mut self, bytes: usize) -> Self {
         self.geometry.inline_bytes = bytes as u64;
         self
     }
 
-    /// The blocks for messages that do not fit into slots. By default there is one for each message that
-    /// can be queued.
+    /// The blocks for messages that do not fit into slots. By default there is one for each message
+    /// that can be queued.
     pub fn blocks(mut self, blocks: Blocks) -> Self {
         self.blocks = Some(blocks.count as u64);
         self.geometry.block_bytes = blocks.bytes as u64;
@@ -228,9 +228,9 @@ impl Options<[u8]> {
 
     /// How many messages longer than a block can be queued.
     ///
-    /// Memory for them is allocated when they are sent, and released when they are received. The queue
-    /// retains up to 64 MiB of it for the next ones, see [`Stats::extents_bytes`]. The last participant
-    /// to leave releases that, too.
+    /// Memory for them is allocated when they are sent, and released when they are received. The
+    /// queue retains up to 64 MiB of it for the next ones, see [`Stats::extents_bytes`]. The last
+    /// participant to leave releases that, too.
     pub fn extents(mut self, count: usize) -> Self {
         self.geometry.extents = count as u64;
         self
@@ -245,11 +245,11 @@ impl<T: Pod> Options<T> {
         Self::default()
     }
 
-    /// Names the type, for instance `"tick v1"`. A participant with another name is refused, like one of
-    /// another size or alignment.
+    /// Names the type, for instance `"tick v1"`. A participant with another name is refused, like
+    /// one of another size or alignment.
     ///
-    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer, its
-    /// 64-bit FNV-1a hash.
+    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer,
+    /// its 64-bit FNV-1a hash.
     pub fn type_tag(mut self, name: &str) -> Self {
         self.common.set_type_tag(name);
         self
@@ -273,8 +273,8 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     /// Makes receivers of this process return [`MessageLost`](crate::RecvError::MessageLost) when
-    /// messages were lost with a process that died while receiving them. One receiver gets it, once.
-    /// Unless set, they are only counted in [`Stats::lost`].
+    /// messages were lost with a process that died while receiving them. One receiver gets it,
+    /// once. Unless set, they are only counted in [`Stats::lost`].
     pub fn report_lost_messages(mut self) -> Self {
         self.reports_lost_messages = true;
         self
@@ -282,8 +282,8 @@ impl<M: Message + ?Sized> Options<M> {
 
     common_options!();
 
-    /// Takes over a half that [`Endpoint::into_fd`](crate::Endpoint::into_fd) turned into a descriptor,
-    /// in this process or in another.
+    /// Takes over a half that [`Endpoint::into_fd`](crate::Endpoint::into_fd) turned into a
+    /// descriptor, in this process or in another.
     ///
     /// # Blocking
     /// Never.

@@ -1,13 +1,14 @@
-//! A sender or a receiver as a participant of a queue: it waits for its peers, notices their deaths,
-//! and leaves. The messages themselves are not its concern.
+//! A sender or a receiver as a participant of a queue: it waits for its peers, notices their
+//! deaths, and leaves. The messages themselves are not its concern.
 //!
 //! Crash, by step
 //! - close: (queue-close-1) the run is closed (`raw/mpmc`), (queue-close-2) the change is counted,
 //!   (queue-close-3) everybody is woken. From queue-close-1 on nothing is sent in that run. Before
 //!   queue-close-3 a sleeper notices after one LIVENESS_INTERVAL.
-//! - leave: (queue-leave-1) the exit is recorded, (queue-leave-2) the record is LEFT, (queue-leave-3)
-//!   the change is counted, (queue-leave-4) everybody is woken. Before queue-leave-2 the others see a
-//!   death. After it they see that it left, a sleeper after one LIVENESS_INTERVAL.
+//! - leave: (queue-leave-1) the exit is recorded, (queue-leave-2) the record is LEFT,
+//!   (queue-leave-3) the change is counted, (queue-leave-4) everybody is woken. Before
+//!   queue-leave-2 the others see a death. After it they see that it left, a sleeper after one
+//!   LIVENESS_INTERVAL.
 
 use std::fmt;
 use std::mem;
@@ -32,8 +33,8 @@ use crate::sys::fork::Generation;
 use crate::sys::{Deadline, membarrier};
 use crate::wait::{Attempt, WaitEnd, WaitState, WaitStrategy, Waiter};
 
-/// How often an unfinished slot is probed before it is skipped: longer than an undisturbed operation
-/// takes.
+/// How often an unfinished slot is probed before it is skipped: longer than an undisturbed
+/// operation takes.
 const SPINS_BEFORE_SKIP: u32 = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,8 @@ impl Role {
         }
     }
 
-    /// What LAST_EXIT says if a participant of this role ended like that: a sender's run is part of it.
+    /// What LAST_EXIT says if a participant of this role ended like that: a sender's run is part of
+    /// it.
     pub(super) fn exit_word(self, tail: Tail, exit: u64) -> u64 {
         match self {
             Self::Sender => tail.run() << 8 | exit,
@@ -119,7 +121,8 @@ pub(crate) struct QueueParticipant {
     message_count: u64,
     /// Where the next liveness check goes on, and what is known of the dead.
     scan: RepairScan,
-    /// How all peers ended, if they did, and the version of the words from which that was concluded.
+    /// How all peers ended, if they did, and the version of the words from which that was
+    /// concluded.
     peer_end: Option<WaitEnd>,
     peer_end_of: Option<(u64, u64)>,
     /// The version of the peers from which the last end was concluded.
@@ -249,9 +252,9 @@ impl QueueParticipant {
         Ok(end)
     }
 
-    /// After a fruitless `try_` call: the end of the peers, if it is why. Otherwise pauses, if this was
-    /// the first fruitless call after successes. A caller that polls without a pause would get every
-    /// message singly, and keep taking the cache lines of the indices away from the others.
+    /// After a fruitless `try_` call: the end of the peers, if it is why. Otherwise pauses, if this
+    /// was the first fruitless call after successes. A caller that polls without a pause would get
+    /// every message singly, and keep taking the cache lines of the indices away from the others.
     pub(crate) fn end_or_backoff(&mut self) -> Option<WaitEnd> {
         let end = self.end_of_try();
         if end.is_none() {
@@ -271,8 +274,8 @@ impl QueueParticipant {
         self.wait_for(self.message_count, deadline, attempt)
     }
 
-    /// How all peers ended. `None` if there is one, or if the first is still to come. `status` answers
-    /// for each peer.
+    /// How all peers ended. `None` if there is one, or if the first is still to come. `status`
+    /// answers for each peer.
     fn find_peer_end(&mut self, status: impl FnMut(usize) -> Option<ParticipantStatus>) -> Option<WaitEnd> {
         let state = QueueState::of(self.registration.region());
         let peers = self.role.peer();
@@ -302,8 +305,8 @@ impl QueueParticipant {
         let participants = state.region.participants();
         let word = |at| state.participant_word(index, at).load(Ordering::Relaxed);
         if word(own::INTENT) != 0 {
-            // An operation stopped half-way, in a damaged region. It must be repaired before another
-            // process can be this participant.
+            // An operation stopped half-way, in a damaged region. It must be repaired before
+            // another process can be this participant.
             let _ = registration.mark_dead();
             return;
         }
@@ -311,13 +314,14 @@ impl QueueParticipant {
         state.repair_as_last(&mut self.scan, index, &words);
         let has_extents = state.layout.geometry.extents > 0;
         if has_extents && state.region.is_named() && participants.registered().eq([index]) {
-            // Messages that wait keep the name, but the queue need not keep memory for the next ones.
+            // Messages that wait keep the name, but the queue need not keep memory for the next
+            // ones.
             let payload = PayloadPool::new(state.region, index);
             payload.release_retained(state.region, index);
             payload.release_behind_messages(state.region, &words);
         }
-        // The receiver of a `Queue` that never received does not count as a receiver. The exit comes
-        // before the record: others look for it as soon as they see the record.
+        // The receiver of a `Queue` that never received does not count as a receiver. The exit
+        // comes before the record: others look for it as soon as they see the record.
         if self.sibling.is_none() || self.message_count > 0 {
             state.store_exit(index, LEFT); // queue-leave-1
         }
@@ -329,8 +333,8 @@ impl QueueParticipant {
     }
 }
 
-/// Tells the others that a participant leaves because its process exits. Its claims, blocks and tasks
-/// are repaired when the process is gone.
+/// Tells the others that a participant leaves because its process exits. Its claims, blocks and
+/// tasks are repaired when the process is gone.
 pub(super) fn announce_exit(registration: &Registration) {
     let (state, index) = (QueueState::of(registration.region()), registration.index());
     let role = state.role(index);
@@ -359,7 +363,8 @@ impl Waiter for QueueParticipant {
     }
 
     fn check_liveness(&mut self, deadline: Deadline) -> Option<WaitEnd> {
-        // Of many participants a few at a time: each check takes the kernel longer the more there are.
+        // Of many participants a few at a time: each check takes the kernel longer the more there
+        // are.
         let registration = Arc::clone(&self.registration);
         let state = QueueState::of(registration.region());
         state.repair_some(&mut self.scan, Some(registration.index()), &Budget::until(deadline));
@@ -370,8 +375,8 @@ impl Waiter for QueueParticipant {
         end
     }
 
-    /// Between the conclusion and the last attempt a peer may have joined, and its message may have been
-    /// received by another.
+    /// Between the conclusion and the last attempt a peer may have joined, and its message may have
+    /// been received by another.
     fn is_final(&mut self, end: &WaitEnd) -> bool {
         let (is_receiver, before) = (self.role == Role::Receiver, self.peer_version);
         let drain =

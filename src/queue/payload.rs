@@ -1,5 +1,5 @@
-//! The payload of byte messages. A short message lies in its slot. A longer one lies in a block of the
-//! pool, and the slot holds a reference to it.
+//! The payload of byte messages. A short message lies in its slot. A longer one lies in a block of
+//! the pool, and the slot holds a reference to it.
 //!
 //! ```text
 //!  a slot's payload   63                       1      0
@@ -8,9 +8,10 @@
 //!                    └──────────────────────────┴────────┴──────────────────────┴──────────────────────┘
 //! ```
 //!
-//! The first blocks of the pool are mapped. The rest are extents, each as long as the longest message:
-//! parts of the file that are read and written with `pread` and `pwrite`. An extent takes up memory only
-//! while it is used. If there is none, writing returns an error, where a mapping would raise a signal.
+//! The first blocks of the pool are mapped. The rest are extents, each as long as the longest
+//! message: parts of the file that are read and written with `pread` and `pwrite`. An extent takes
+//! up memory only while it is used. If there is none, writing returns an error, where a mapping
+//! would raise a signal.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,12 +31,12 @@ use crate::sys::memory;
 /// In the first word of a payload: the message lies in the pool.
 const POOLED: u64 = 1;
 
-/// Bytes that a handle writes to extents between two checks for available memory. So a short message
-/// costs no additional system call.
+/// Bytes that a handle writes to extents between two checks for available memory. So a short
+/// message costs no additional system call.
 const CHECK_EVERY: u64 = 1 << 20;
 
-/// Memory that the first extents retain when they are freed, in MiB: 64 altogether. To allocate it anew
-/// for each message takes longer than to copy the message. The first extents are used first.
+/// Memory that the first extents retain when they are freed, in MiB: 64 altogether. To allocate it
+/// anew for each message takes longer than to copy the message. The first extents are used first.
 const RETAINED: [u64; 12] = [32, 16, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1];
 
 fn retained_bytes(extent: u64) -> u64 {
@@ -139,8 +140,8 @@ impl PayloadPool {
         self.layout.max_message_bytes as usize
     }
 
-    /// Writes a message to the block that was allocated last or to the one after it, if the message fits
-    /// and one of them is free.
+    /// Writes a message to the block that was allocated last or to the one after it, if the message
+    /// fits and one of them is free.
     #[inline(always)]
     pub(crate) fn write_to_recent_block(&mut self, participant: usize, message: &[u8]) -> Option<PayloadHeader> {
         let geometry = self.layout.geometry;
@@ -188,8 +189,8 @@ impl PayloadPool {
         Ok(Some(PayloadHeader { length, block: Some(block) }))
     }
 
-    /// Writes a message to an extent that this participant has allocated. If there is no memory for it,
-    /// the extent has none afterwards.
+    /// Writes a message to an extent that this participant has allocated. If there is no memory for
+    /// it, the extent has none afterwards.
     fn write_extent(&mut self, region: &Region, participant: usize, message: &[u8], extent: u64) -> io::Result<()> {
         let (file, at, length) = (region.file(), self.layout.extent(extent), message.len() as u64);
         self.unchecked_bytes = self.unchecked_bytes.saturating_add(length);
@@ -221,8 +222,8 @@ impl PayloadPool {
         }
     }
 
-    /// Releases the memory that extents have behind the messages in them. No other process may take part
-    /// in the queue: it could receive a message, and write a longer one to the extent.
+    /// Releases the memory that extents have behind the messages in them. No other process may take
+    /// part in the queue: it could receive a message, and write a longer one to the extent.
     pub(crate) fn release_behind_messages(&self, region: &Region, ring: &RingWords<Mapped>) {
         // A ring that cannot be read keeps its memory.
         let _ = ring.for_each_message(|payload| {
@@ -235,7 +236,8 @@ impl PayloadPool {
         });
     }
 
-    /// Releases memory of an extent, from one byte up to another. If that fails, the extent keeps it.
+    /// Releases memory of an extent, from one byte up to another. If that fails, the extent keeps
+    /// it.
     fn release_memory(&self, region: &Region, extent: u64, from: u64, to: u64) {
         // Only whole pages are released, and the extent ends with one.
         let to = to.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
@@ -277,7 +279,8 @@ impl PayloadPool {
         }
     }
 
-    /// Reads the message that a slot holds or refers to, and frees its block. Returns whether it had one.
+    /// Reads the message that a slot holds or refers to, and frees its block. Returns whether it
+    /// had one.
     #[inline(always)]
     pub(crate) fn read(
         &self,
@@ -337,8 +340,9 @@ impl PayloadPool {
         self.free(region, PayloadHeader::load(payload));
     }
 
-    /// Frees what a dead participant had allocated and not sent. Its claims are repaired. Everybody for
-    /// whom this is called was dead at the first call, so that one scan of the pool is enough for all.
+    /// Frees what a dead participant had allocated and not sent. Its claims are repaired. Everybody
+    /// for whom this is called was dead at the first call, so that one scan of the pool is enough
+    /// for all.
     pub(crate) fn free_unsent(&self, region: &Region, ring: &RingWords<Mapped>, participant: usize) {
         let remove_sent = |blocks: &mut Vec<BlockRef>| {
             let mut sent = Vec::new();
@@ -383,8 +387,8 @@ impl PayloadPool {
     }
 }
 
-/// Whether that part of the file can be written with the memory that is available. On a disk it always
-/// can.
+/// Whether that part of the file can be written with the memory that is available. On a disk it
+/// always can.
 fn has_room(region: &Region, at: u64, length: u64) -> bool {
     let file = region.file();
     is_there_room_for(length)

@@ -15,16 +15,16 @@ use crate::queue::sender::Sender;
 use crate::region::lifecycle::Registration;
 use crate::wait::{Timeout, WaitStrategy};
 
-/// Receives values from a queue, together with any number of other receivers. Each message is received
-/// once.
+/// Receives values from a queue, together with any number of other receivers. Each message is
+/// received once.
 ///
-/// When the last sender has left, or the open run of senders was closed, receivers get what is still
-/// queued and then [`RecvError::Closed`]. When the last sender died, they get [`RecvError::PeerDied`]
-/// instead. If another sender joins, its messages come after that. A receiver that joins when all this
-/// is over waits for the next sender.
+/// When the last sender has left, or the open run of senders was closed, receivers get what is
+/// still queued and then [`RecvError::Closed`]. When the last sender died, they get
+/// [`RecvError::PeerDied`] instead. If another sender joins, its messages come after that. A
+/// receiver that joins when all this is over waits for the next sender.
 ///
-/// You can move a receiver to another thread. For a second thread, [`try_clone`](Self::try_clone) it. A
-/// forked child cannot use the receivers of its parent ([`RecvError::Forked`]).
+/// You can move a receiver to another thread. For a second thread, [`try_clone`](Self::try_clone)
+/// it. A forked child cannot use the receivers of its parent ([`RecvError::Forked`]).
 #[derive(Debug)]
 pub struct Receiver<T: Pod> {
     pub(super) inner: RecvHalf,
@@ -36,8 +36,9 @@ macro_rules! receiver_methods {
     ($Sender:ty) => {
         queue_methods!(inner.half);
 
-        /// Closes the open run, if there is one, and discards what is queued. Returns how many messages
-        /// this call has discarded. Messages that senders of the next run send meanwhile are kept.
+        /// Closes the open run, if there is one, and discards what is queued. Returns how many
+        /// messages this call has discarded. Messages that senders of the next run send meanwhile
+        /// are kept.
         ///
         /// # Blocking
         /// Never.
@@ -63,15 +64,15 @@ macro_rules! receiver_methods {
             Ok(Self::new(registration, self.inner.half.participant.wait_strategy(), reports_lost_messages))
         }
 
-        /// Makes a sender of the same queue. It belongs to the open run, or begins the next one. Blocks
-        /// and fails like [`try_clone`](Self::try_clone).
+        /// Makes a sender of the same queue. It belongs to the open run, or begins the next one.
+        /// Blocks and fails like [`try_clone`](Self::try_clone).
         pub fn sender(&self) -> Result<$Sender> {
             let registration = self.inner.half.clone_as(Role::Sender)?;
             Ok(<$Sender>::new(registration, self.inner.half.participant.wait_strategy()))
         }
 
-        /// Tells [`Sender::join`](crate::queue::Sender::join) that the task of one message that this
-        /// handle received is done.
+        /// Tells [`Sender::join`](crate::queue::Sender::join) that the task of one message that
+        /// this handle received is done.
         ///
         /// # Blocking
         /// Never.
@@ -107,12 +108,12 @@ impl<T: Pod> Receiver<T> {
     /// Receives one value.
     ///
     /// # Blocking
-    /// While the queue is empty. See [`WaitStrategy`](crate::WaitStrategy). While there are messages, it
-    /// makes no system call.
+    /// While the queue is empty. See [`WaitStrategy`](crate::WaitStrategy). While there are
+    /// messages, it makes no system call.
     ///
     /// # Errors
-    /// - [`Closed`](RecvError::Closed): all senders have left, or their run was closed, and everything
-    ///   that they sent was received.
+    /// - [`Closed`](RecvError::Closed): all senders have left, or their run was closed, and
+    ///   everything that they sent was received.
     /// - [`PeerDied`](RecvError::PeerDied): the last sender died, and everything that it sent was
     ///   received.
     /// - [`MessageLost`](RecvError::MessageLost), if the options ask for it.
@@ -158,7 +159,8 @@ impl<T: Pod> Receiver<T> {
         self.recv_within(|| Timeout::At(deadline))
     }
 
-    /// Receives as many values as there are and fit into `values`, up to 63 at once. Returns how many.
+    /// Receives as many values as there are and fit into `values`, up to 63 at once. Returns how
+    /// many.
     ///
     /// # Blocking
     /// Until there is at least one.
@@ -170,7 +172,8 @@ impl<T: Pod> Receiver<T> {
         self.recv_batch(values, Timeout::NEVER)
     }
 
-    /// Like [`recv_many`](Self::recv_many), but returns [`Empty`](RecvError::Empty) instead of blocking.
+    /// Like [`recv_many`](Self::recv_many), but returns [`Empty`](RecvError::Empty) instead of
+    /// blocking.
     #[inline]
     pub fn try_recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
         self.recv_batch(values, Timeout::NonBlocking)

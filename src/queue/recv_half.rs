@@ -1,5 +1,5 @@
-//! What receivers of values and of byte messages have in common: a half of the queue, the tasks of the
-//! messages that they received, and reports of lost messages.
+//! What receivers of values and of byte messages have in common: a half of the queue, the tasks of
+//! the messages that they received, and reports of lost messages.
 
 use std::fmt;
 
@@ -43,8 +43,8 @@ impl RecvHalf {
         self.losses.is_wanted
     }
 
-    /// Receives one message, which `take` reads, if nothing is in the way. Returns `None` if nothing was
-    /// received: [`pop_blocking`](Self::pop_blocking) finds out why.
+    /// Receives one message, which `take` reads, if nothing is in the way. Returns `None` if
+    /// nothing was received: [`pop_blocking`](Self::pop_blocking) finds out why.
     #[inline(always)]
     pub(super) fn pop_fast<R>(
         &mut self,
@@ -64,8 +64,8 @@ impl RecvHalf {
         Ok(received)
     }
 
-    /// Receives up to `count` messages, which `take` reads, and blocks while there is none. Returns how
-    /// many were received.
+    /// Receives up to `count` messages, which `take` reads, and blocks while there is none. Returns
+    /// how many were received.
     #[inline]
     pub(super) fn pop_blocking(
         &mut self,
@@ -131,7 +131,8 @@ struct UnfinishedTasks {
 }
 
 impl UnfinishedTasks {
-    /// Call while the message is claimed: at each moment it is queued, claimed, or an unfinished task.
+    /// Call while the message is claimed: at each moment it is queued, claimed, or an unfinished
+    /// task.
     #[inline(always)]
     fn begin(&mut self) {
         self.count = self.count.saturating_add(1); // the first count may be an invalid value

@@ -1,9 +1,9 @@
 //! Repair of what dead participants of a queue have left behind.
 //!
 //! Crash, by step: (queue-repair-1) the claims (`raw/mpmc`), (queue-repair-2) the payload pool
-//! (`raw/pool.rs`), (queue-repair-3) the exit is recorded, (queue-repair-4) the record is REPAIRED and
-//! can be used again. Then the change is counted and everybody is woken. Another repairer may do each
-//! step again.
+//! (`raw/pool.rs`), (queue-repair-3) the exit is recorded, (queue-repair-4) the record is REPAIRED
+//! and can be used again. Then the change is counted and everybody is woken. Another repairer may
+//! do each step again.
 
 use std::cell::{Cell, RefCell};
 
@@ -17,13 +17,14 @@ use crate::region::participant::{JOINED, ParticipantStatus, REPAIRED};
 use crate::region::repair::{Budget, RepairOutcome, RepairScan};
 use crate::region::words::Mapped;
 
-/// The most dead participants that are repaired together: their intents are read once for all of them.
+/// The most dead participants that are repaired together: their intents are read once for all of
+/// them.
 const MAX_GROUP: usize = 64;
 
 impl QueueState<'_> {
     /// Repairs the dead if no other process takes part: messages that they had claimed and not sent
-    /// must not keep the name. The number of checks is bounded, not the time, so that the result does
-    /// not depend on pauses of this thread.
+    /// must not keep the name. The number of checks is bounded, not the time, so that the result
+    /// does not depend on pauses of this thread.
     pub(super) fn repair_as_last(self, scan: &mut RepairScan, own: usize, words: &RingWords<Mapped>) {
         if !self.region.participants().has_others(own) {
             self.repair_some(scan, Some(own), &Budget::bounded());
@@ -31,8 +32,8 @@ impl QueueState<'_> {
         words.advance_over_skipped(MAX_SKIPPED);
     }
 
-    /// Repairs all dead participants. Returns how many. `own` is the participant that this description
-    /// holds: the kernel does not tell whether it is alive.
+    /// Repairs all dead participants. Returns how many. `own` is the participant that this
+    /// description holds: the kernel does not tell whether it is alive.
     pub(crate) fn repair(self, own: Option<usize>) -> usize {
         let mut scan = RepairScan::default();
         let (mut repaired, mut scanned) = (0, 0);
@@ -47,7 +48,8 @@ impl QueueState<'_> {
         repaired
     }
 
-    /// Like [`repair`](Self::repair), from where the last scan stopped, and as far as the budget allows.
+    /// Like [`repair`](Self::repair), from where the last scan stopped, and as far as the budget
+    /// allows.
     pub(super) fn repair_some(self, scan: &mut RepairScan, own: Option<usize>, budget: &Budget) -> RepairOutcome {
         let participants = self.region.participants();
         let (mut dead, scanned) = scan.find_dead(self.region, own, MAX_GROUP, budget);
@@ -63,8 +65,8 @@ impl QueueState<'_> {
         let (found_before, budget) = (scan.statuses.found, budget.renewed());
         let statuses = RefCell::new(&mut scan.statuses);
         let status = |index| statuses.borrow_mut().status(self.region, index, &budget);
-        // One pass over all intents is always allowed. Otherwise repair would not progress where a pass
-        // takes longer than the budget.
+        // One pass over all intents is always allowed. Otherwise repair would not progress where a
+        // pass takes longer than the budget.
         let free_words = Cell::new(2 * self.layout.participants() + 4 * MAX_GROUP);
         let repair = Repair {
             words: &words,
@@ -82,13 +84,14 @@ impl QueueState<'_> {
                 budget.may_scan(words) || left >= words
             },
         };
-        // A region that is too damaged to repair stays as it is. Whoever meets the damage reports it.
+        // A region that is too damaged to repair stays as it is. Whoever meets the damage reports
+        // it.
         if repair.resume().is_err() {
             scan.advance(self.region, scanned);
             return RepairOutcome { repaired: 0, scanned };
         }
-        // Check again under the lock: another process may have repaired some of them, and new ones may
-        // have joined. The answers are cached.
+        // Check again under the lock: another process may have repaired some of them, and new ones
+        // may have joined. The answers are cached.
         dead.retain(|&index| status(index) == Some(ParticipantStatus::Dead));
         let payload = PayloadPool::new(self.region, 0);
         budget.may_scan(self.layout.all_blocks() as usize); // once for all of them
@@ -114,7 +117,8 @@ impl QueueState<'_> {
                 }
             }
             if budget.is_spent() {
-                // The same group again as long as each scan finds out something new. Otherwise the next.
+                // The same group again as long as each scan finds out something new. Otherwise the
+                // next.
                 let progressed = repaired > 0 || statuses.borrow().found > found_before;
                 next = next.or(if progressed { group.first() } else { later.first() }.copied());
                 break;

@@ -17,13 +17,13 @@ use crate::wait::{Timeout, WaitStrategy};
 /// Sends values into a queue, together with any number of other senders. Each message goes to one
 /// receiver.
 ///
-/// Each call publishes at once, and the messages of one handle arrive in the order of its calls. While
-/// there is room, sending makes no system call, and no other process can delay it, be it stopped or
-/// dead. When the last sender is dropped, receivers get everything that was sent and then
-/// [`RecvError::Closed`](crate::RecvError::Closed).
+/// Each call publishes at once, and the messages of one handle arrive in the order of its calls.
+/// While there is room, sending makes no system call, and no other process can delay it, be it
+/// stopped or dead. When the last sender is dropped, receivers get everything that was sent and
+/// then [`RecvError::Closed`](crate::RecvError::Closed).
 ///
-/// You can move a sender to another thread. For a second thread, [`try_clone`](Self::try_clone) it. A
-/// forked child cannot use the senders of its parent ([`SendError::Forked`]).
+/// You can move a sender to another thread. For a second thread, [`try_clone`](Self::try_clone) it.
+/// A forked child cannot use the senders of its parent ([`SendError::Forked`]).
 #[derive(Debug)]
 pub struct Sender<T: Pod> {
     pub(super) half: Half,
@@ -39,7 +39,8 @@ macro_rules! sender_methods {
 
         queue_methods!(half);
 
-        /// Makes another sender of the same queue and of the same run, for another thread or process.
+        /// Makes another sender of the same queue and of the same run, for another thread or
+        /// process.
         ///
         /// # Blocking
         /// For up to 5 s, if another process was stopped while it joined or left.
@@ -52,7 +53,8 @@ macro_rules! sender_methods {
             Ok(Self::new(self.half.clone_as(Role::Sender)?, self.half.participant.wait_strategy()))
         }
 
-        /// Makes a receiver of the same queue. Blocks and fails like [`try_clone`](Self::try_clone).
+        /// Makes a receiver of the same queue. Blocks and fails like
+        /// [`try_clone`](Self::try_clone).
         pub fn receiver(&self) -> Result<$Receiver> {
             Ok(<$Receiver>::new(self.half.clone_as(Role::Receiver)?, self.half.participant.wait_strategy(), false))
         }
@@ -63,8 +65,8 @@ macro_rules! sender_methods {
         /// It does not wait for tasks of receivers that have left or died.
         ///
         /// # Errors
-        /// [`Closed`](SendError::Closed) or [`PeerDied`](SendError::PeerDied) if the last receiver is
-        /// gone before that, [`Forked`](SendError::Forked).
+        /// [`Closed`](SendError::Closed) or [`PeerDied`](SendError::PeerDied) if the last receiver
+        /// is gone before that, [`Forked`](SendError::Forked).
         pub fn join(&mut self) -> Result<(), SendError> {
             self.half.join(None)
         }
@@ -89,13 +91,13 @@ impl<T: Pod> Sender<T> {
     /// Sends one value. Takes the value, or a reference to it.
     ///
     /// # Blocking
-    /// While the queue is full. See [`WaitStrategy`](crate::WaitStrategy). While there is room, it makes
-    /// no system call.
+    /// While the queue is full. See [`WaitStrategy`](crate::WaitStrategy). While there is room, it
+    /// makes no system call.
     ///
     /// # Errors
     /// Nothing was sent:
-    /// - [`Closed`](SendError::Closed): this sender's run was closed, or the queue is full and the last
-    ///   receiver has left.
+    /// - [`Closed`](SendError::Closed): this sender's run was closed, or the queue is full and the
+    ///   last receiver has left.
     /// - [`PeerDied`](SendError::PeerDied): the queue is full and the last receiver died.
     /// - [`Corrupt`](SendError::Corrupt), [`Forked`](SendError::Forked),
     ///   [`LockLost`](SendError::LockLost).
@@ -136,8 +138,8 @@ impl<T: Pod> Sender<T> {
 
     /// Sends values from the front of `values`. Returns how many were sent.
     ///
-    /// They are sent together, up to 63 at once: no message of another sender comes between them. Call
-    /// it again with the rest.
+    /// They are sent together, up to 63 at once: no message of another sender comes between them.
+    /// Call it again with the rest.
     ///
     /// # Blocking
     /// Until at least one could be sent.
@@ -149,7 +151,8 @@ impl<T: Pod> Sender<T> {
         self.send_batch(values, Timeout::NEVER)
     }
 
-    /// Like [`send_many`](Self::send_many), but never blocks: returns [`Full`](SendError::Full) instead.
+    /// Like [`send_many`](Self::send_many), but never blocks: returns [`Full`](SendError::Full)
+    /// instead.
     #[inline]
     pub fn try_send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
         self.send_batch(values, Timeout::NonBlocking)

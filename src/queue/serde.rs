@@ -40,8 +40,8 @@ impl ByteReceiver {
     /// As [`recv`](Self::recv).
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv), and [`Deserialize`](RecvError::Deserialize) if the message is not
-    /// such a value. Then it is gone.
+    /// As for [`recv`](Self::recv), and [`Deserialize`](RecvError::Deserialize) if the message is
+    /// not such a value. Then it is gone.
     pub fn recv_object<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
         let mut message = Vec::new();
         self.recv(&mut message)?;

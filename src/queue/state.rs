@@ -98,8 +98,8 @@ impl<'a> QueueState<'a> {
         self.participant_word(index, participant::RUN).load(Ordering::Acquire) % RUNS
     }
 
-    /// Those of [`with_role`](Self::with_role) that can still send or receive: every receiver, and the
-    /// senders of the open run.
+    /// Those of [`with_role`](Self::with_role) that can still send or receive: every receiver, and
+    /// the senders of the open run.
     pub(super) fn active_with_role(self, role: Role, tail: Tail) -> impl Iterator<Item = usize> {
         let is_active =
             move |index: &usize| role == Role::Receiver || !tail.is_closed() && self.run(*index) == tail.run();
@@ -111,8 +111,8 @@ impl<'a> QueueState<'a> {
         RoleVersion { joins, tail: self.tail() }
     }
 
-    /// The status of a role: alive if any of its participants is, else how the last one ended; vacant
-    /// if none has joined.
+    /// The status of a role: alive if any of its participants is, else how the last one ended;
+    /// vacant if none has joined.
     pub(crate) fn role_status(self, role: Role) -> ParticipantStatus {
         let joins = self.word(role.word_of(control::JOINED)).load(Ordering::Acquire);
         let last_exit = self.word(role.word_of(control::LAST_EXIT)).load(Ordering::Acquire);
@@ -124,8 +124,8 @@ impl<'a> QueueState<'a> {
         })
     }
 
-    /// The status of those that can still send or receive, without the participant `except`. The caller
-    /// has read `version` before.
+    /// The status of those that can still send or receive, without the participant `except`. The
+    /// caller has read `version` before.
     pub(super) fn active_status(
         self,
         role: Role,
@@ -148,8 +148,8 @@ impl<'a> QueueState<'a> {
         })
     }
 
-    /// Records how a participant ended, for those that wait for its role. The exit of a sender of an
-    /// earlier run is not recorded.
+    /// Records how a participant ended, for those that wait for its role. The exit of a sender of
+    /// an earlier run is not recorded.
     pub(super) fn store_exit(self, index: usize, exit: u64) {
         let (role, tail) = (self.role(index), self.tail());
         if role == Role::Receiver || !tail.is_closed() && self.run(index) == tail.run() {
@@ -166,8 +166,8 @@ impl<'a> QueueState<'a> {
     /// Whether no message is queued or being received, and no live process has an unfinished task.
     pub(crate) fn is_idle(self, words: &RingWords<Mapped>) -> bool {
         words.advance_over_skipped(MAX_SKIPPED);
-        // While nothing is sent, nothing can move from a receiver that is still to be read to one that
-        // was read already.
+        // While nothing is sent, nothing can move from a receiver that is still to be read to one
+        // that was read already.
         words.holds_without_push(|| {
             words.len() == 0
                 // Receivers only: what a sender has claimed is not sent yet.
@@ -179,8 +179,8 @@ impl<'a> QueueState<'a> {
     }
 }
 
-/// The status of several participants as one, if there are any. A participant that there is no time to
-/// check (`None`) counts as alive.
+/// The status of several participants as one, if there are any. A participant that there is no time
+/// to check (`None`) counts as alive.
 fn combined_status(
     participants: impl Iterator<Item = usize>,
     mut status: impl FnMut(usize) -> Option<ParticipantStatus>,

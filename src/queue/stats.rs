@@ -23,8 +23,8 @@ pub struct Stats {
     pub dropped: u64,
     /// Messages that lie in the payload pool.
     pub pooled: u64,
-    /// Bytes of memory in extents: for queued messages, and up to 64 MiB that the queue retains for the
-    /// next ones.
+    /// Bytes of memory in extents: for queued messages, and up to 64 MiB that the queue retains for
+    /// the next ones.
     pub extents_bytes: u64,
     /// Sending handles of any run, of live processes and of dead ones that are not repaired yet.
     pub senders: u64,
