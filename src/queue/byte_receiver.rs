@@ -146,7 +146,7 @@ impl IntoIterator for ByteReceiver {
     }
 }
 
-impl<'a> IntoIterator for &'a mut ByteReceiver {
+impl IntoIterator for &mut ByteReceiver {
     type Item = Result<Vec<u8>, RecvError>;
     type IntoIter = Messages<Self>;
 

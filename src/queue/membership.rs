@@ -10,6 +10,7 @@
 //! Before queue-join-3 nobody notices a death. From then on it is repaired like any other.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::Ordering;
@@ -116,14 +117,12 @@ impl QueueState<'_> {
     fn join_run(self, words: &RingWords<Mapped>, index: usize) -> Result<()> {
         let joins = Role::Sender.word_of(control::JOINED);
         let next = |last: u64| {
-            let mut is_used = [false; RUNS as usize];
             // A thread of a process that exits may still be sending.
             let is_sender =
                 |&other: &usize| self.region.participants().is_occupied(other) && self.role(other) == Role::Sender;
-            for other in (0..self.layout.participants()).filter(is_sender).filter(|&other| other != index) {
-                is_used[self.run(other) as usize] = true;
-            }
-            (1..RUNS).map(|ahead| (last + ahead) % RUNS).find(|&run| !is_used[run as usize])
+            let others = (0..self.layout.participants()).filter(is_sender).filter(|&other| other != index);
+            let used: BTreeSet<u64> = others.map(|other| self.run(other)).collect();
+            (1..RUNS).map(|ahead| (last + ahead) % RUNS).find(|run| !used.contains(run))
         };
         let mut begins = false;
         let joined = words.join(next, |run, is_new| {

@@ -237,7 +237,7 @@ impl<T: Pod> IntoIterator for Receiver<T> {
     }
 }
 
-impl<'a, T: Pod> IntoIterator for &'a mut Receiver<T> {
+impl<T: Pod> IntoIterator for &mut Receiver<T> {
     type Item = Result<T, RecvError>;
     type IntoIter = Messages<Self>;
 
