@@ -83,7 +83,7 @@ pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<
         word(participant::SINCE).store(since, Ordering::Relaxed); // queue-join-4a
         match origin {
             Origin::Cloned(_) if role == Role::Sender => {
-                word(participant::RUN).store(found.phase, Ordering::Release);
+                word(participant::RUN).store(found.phase, Ordering::Release); // edge: queue-run
                 if queue.tail().phase() == found.phase {
                     queue.increment(role.word_of(control::JOINED)); // queue-join-4c
                 }
@@ -92,7 +92,7 @@ pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<
                 queue.join_run(&words, index).inspect_err(|_| region.participants().set_state(index, LEFT))?
             }
             _ => {
-                word(participant::RUN).store(found.phase, Ordering::Release);
+                word(participant::RUN).store(found.phase, Ordering::Release); // edge: queue-run
                 queue.increment(role.word_of(control::JOINED)); // queue-join-4c
             }
         }
@@ -127,6 +127,7 @@ impl QueueState<'_> {
         let mut begins = false;
         let joined = words.join(next, |run, is_new| {
             begins = is_new;
+            // edge: queue-run
             self.participant_word(index, participant::RUN).store(run, Ordering::Release); // queue-join-4b
             if !is_new {
                 self.increment(joins); // queue-join-4c

@@ -57,7 +57,7 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
     announce_exit: participant::announce_exit,
     has_undelivered: |region, _| {
         let queue = QueueState::of(region);
-        queue.tail().position() != queue.word(control::HEAD).load(Ordering::Acquire)
+        queue.tail().position() != queue.word(control::HEAD).load(Ordering::Acquire) // edge: snapshot
     },
     role_name: |region, index| QueueState::of(region).role_name(index),
 };

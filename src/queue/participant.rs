@@ -134,7 +134,7 @@ impl QueueParticipant {
     pub(crate) fn new(registration: Arc<Registration>, role: Role, wait: WaitStrategy) -> Self {
         let state = QueueState::of(registration.region());
         let event = |index| state.event(index);
-        let word = |at| state.participant_word(registration.index(), at).load(Ordering::Acquire);
+        let word = |at| state.participant_word(registration.index(), at).load(Ordering::Acquire); // edge: queue-run
         let snapshot =
             JoinSnapshot { phase: word(participant::RUN), peers_before: word(participant::SINCE).checked_sub(1) };
         let participant = Self {
@@ -353,7 +353,7 @@ impl Waiter for QueueParticipant {
 
     fn peer_end(&mut self) -> Option<WaitEnd> {
         let phase = if self.role == Role::Receiver { Tail::load(&self.tail).phase() } else { 0 };
-        let version = (self.membership_epoch.load(Ordering::Acquire), phase);
+        let version = (self.membership_epoch.load(Ordering::Acquire), phase); // edge: queue-changes
         if self.peer_end_of != Some(version) {
             self.peer_end_of = Some(version);
             // Without asking the kernel: a peer that did not leave counts as alive.

@@ -136,18 +136,18 @@ impl UnfinishedTasks {
     #[inline(always)]
     fn begin(&mut self) {
         self.count = self.count.saturating_add(1); // the first count may be an invalid value
-        self.word.store(self.count, Ordering::Release);
+        self.word.store(self.count, Ordering::Release); // edge: queue-tasks
     }
 
     fn finish(&mut self) -> Result<(), TaskDoneError> {
         self.count = self.count.checked_sub(1).ok_or(TaskDoneError::NoTask)?;
-        self.word.store(self.count, Ordering::Release);
+        self.word.store(self.count, Ordering::Release); // edge: queue-tasks
         Ok(())
     }
 
     fn forget(&mut self, count: u64) {
         self.count = self.count.saturating_sub(count);
-        self.word.store(self.count, Ordering::Release);
+        self.word.store(self.count, Ordering::Release); // edge: queue-tasks
     }
 }
 
@@ -169,6 +169,7 @@ impl LossReports {
     /// Returns whether messages were lost that were not reported. Tail they are.
     #[cold]
     fn take(&self) -> bool {
+        // edge: queue-lost
         let (lost, reported) = (self.lost.load(Ordering::Acquire), self.reported.load(Ordering::Relaxed));
         let exchange = || self.reported.compare_exchange(reported, lost, Ordering::Relaxed, Ordering::Relaxed);
         lost > reported && exchange().is_ok()

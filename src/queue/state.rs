@@ -50,7 +50,7 @@ impl<'a> QueueState<'a> {
     }
 
     pub(super) fn increment(self, index: usize) {
-        self.word(index).fetch_add(1, Ordering::AcqRel);
+        self.word(index).fetch_add(1, Ordering::AcqRel); // edge: queue-changes
     }
 
     pub(crate) fn tail(self) -> Tail {
@@ -95,7 +95,7 @@ impl<'a> QueueState<'a> {
 
     /// The run to which a sender belongs.
     pub(super) fn run(self, index: usize) -> u64 {
-        self.participant_word(index, participant::RUN).load(Ordering::Acquire) % RUNS
+        self.participant_word(index, participant::RUN).load(Ordering::Acquire) % RUNS // edge: queue-run
     }
 
     /// Those of [`with_role`](Self::with_role) that can still send or receive: every receiver, and
@@ -107,15 +107,24 @@ impl<'a> QueueState<'a> {
     }
 
     pub(super) fn role_version(self, role: Role) -> RoleVersion {
-        let joins = self.word(role.word_of(control::JOINED)).load(Ordering::Acquire);
+        let joins = self.joins(role);
         RoleVersion { joins, tail: self.tail() }
+    }
+
+    /// How many participants have joined in that role so far.
+    fn joins(self, role: Role) -> u64 {
+        self.word(role.word_of(control::JOINED)).load(Ordering::Acquire) // edge: queue-changes
+    }
+
+    /// How the last one of that role ended.
+    fn last_exit(self, role: Role) -> u64 {
+        self.word(role.word_of(control::LAST_EXIT)).load(Ordering::Acquire) // edge: queue-ended
     }
 
     /// The status of a role: alive if any of its participants is, else how the last one ended;
     /// vacant if none has joined.
     pub(crate) fn role_status(self, role: Role) -> ParticipantStatus {
-        let joins = self.word(role.word_of(control::JOINED)).load(Ordering::Acquire);
-        let last_exit = self.word(role.word_of(control::LAST_EXIT)).load(Ordering::Acquire);
+        let (joins, last_exit) = (self.joins(role), self.last_exit(role));
         let status = combined_status(self.with_role(role), |index| Some(self.region.participants().status(index)));
         status.unwrap_or(match last_exit & 0xff {
             _ if joins == 0 => ParticipantStatus::Vacant,
@@ -139,8 +148,7 @@ impl<'a> QueueState<'a> {
             return ParticipantStatus::Alive; // one that has joined behind the scan, perhaps
         }
         found.unwrap_or_else(|| {
-            let last_exit = self.word(role.word_of(control::LAST_EXIT)).load(Ordering::Acquire);
-            if last_exit == role.exit_word(version.tail, REPAIRED) {
+            if self.last_exit(role) == role.exit_word(version.tail, REPAIRED) {
                 ParticipantStatus::Dead
             } else {
                 ParticipantStatus::Left
@@ -153,7 +161,8 @@ impl<'a> QueueState<'a> {
     pub(super) fn store_exit(self, index: usize, exit: u64) {
         let (role, tail) = (self.role(index), self.tail());
         if role == Role::Receiver || !tail.is_closed() && self.run(index) == tail.run() {
-            self.word(role.word_of(control::LAST_EXIT)).store(role.exit_word(tail, exit), Ordering::Release);
+            let last_exit = self.word(role.word_of(control::LAST_EXIT));
+            last_exit.store(role.exit_word(tail, exit), Ordering::Release); // edge: queue-ended
         }
     }
 
@@ -172,7 +181,7 @@ impl<'a> QueueState<'a> {
             words.len() == 0
                 // Receivers only: what a sender has claimed is not sent yet.
                 && self.with_role(Role::Receiver).all(|index| {
-                    let word = |at| self.participant_word(index, at).load(Ordering::Acquire);
+                    let word = |at| self.participant_word(index, at).load(Ordering::Acquire); // edge: queue-tasks
                     word(own::INTENT) == 0 && word(own::UNFINISHED_TASKS) == 0
                 })
         })

@@ -37,7 +37,7 @@ pub struct Stats {
 impl Stats {
     pub(crate) fn read(state: QueueState<'_>) -> Self {
         let (words, payload) = (state.ring_words(), PayloadPool::new(state.region, 0));
-        let count = |index| state.word(index).load(Ordering::Acquire);
+        let count = |index| state.word(index).load(Ordering::Acquire); // edge: snapshot
         Self {
             queued: words.len(),
             capacity: words.capacity,
