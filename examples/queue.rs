@@ -16,13 +16,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some("send") => {
             let mut tx = numbers.sender("numbers")?;
             for argument in arguments {
-                tx.send(&argument.parse()?)?;
+                tx.send(argument.parse::<u64>()?)?;
             }
         }
         Some("recv") => {
             let mut rx = numbers.receiver("numbers")?;
-            for number in rx.iter() {
-                println!("{number}");
+            for number in &mut rx {
+                println!("{}", number?);
             }
         }
         _ => return Err("say recv, or send and some numbers".into()),

@@ -29,11 +29,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn work() -> Result<(), Box<dyn Error>> {
     let mut jobs: queue::Receiver<Job> = spawn::take("jobs")?;
     let mut answers: queue::Sender<Answer> = spawn::take("answers")?;
-    for job in jobs.iter() {
+    for job in &mut jobs {
+        let job = job?;
         let steps = std::iter::successors(Some(job), |n| Some(if n % 2 == 0 { n / 2 } else { 3 * n + 1 }));
         let steps = steps.take_while(|&n| n != 1).count() as u64;
         std::thread::sleep(Duration::from_millis(1));
-        answers.send(&[job, steps])?;
+        answers.send([job, steps])?;
     }
     Ok(()) // the producer has left
 }

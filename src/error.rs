@@ -189,8 +189,16 @@ pub enum RecvError {
     OutOfMemory,
     /// The message cannot be deserialised as the expected type. It is dropped.
     Deserialize,
-    /// More tasks were reported done than were received.
+}
+
+/// Why a task was not reported as done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TaskDoneError {
+    /// Each message that this handle has received was reported already.
     NoTask,
+    /// This handle belongs to the process that forked this one.
+    Forked,
 }
 
 /// Why an operation on an object failed. Nothing was changed.
@@ -375,13 +383,22 @@ impl fmt::Display for RecvError {
             Self::MessageLost => f.write_str("a message was lost with the receiver that had begun to read it"),
             Self::OutOfMemory => f.write_str("no memory for the message"),
             Self::Deserialize => f.write_str("the message is no value of the expected type"),
+        }
+    }
+}
+
+impl fmt::Display for TaskDoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::NoTask => f.write_str("more tasks were reported done than were received"),
+            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
         }
     }
 }
 
 impl std::error::Error for SendError {}
 impl std::error::Error for RecvError {}
+impl std::error::Error for TaskDoneError {}
 
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
@@ -407,10 +424,20 @@ impl From<RecvError> for io::Error {
             RecvError::Closed => io::ErrorKind::UnexpectedEof,
             RecvError::PeerDied | RecvError::LockLost => io::ErrorKind::ConnectionReset,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
-            RecvError::BufferTooSmall { .. } | RecvError::NoTask => io::ErrorKind::InvalidInput,
+            RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
             RecvError::Corrupt | RecvError::MessageLost | RecvError::Deserialize => io::ErrorKind::InvalidData,
             RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<TaskDoneError> for io::Error {
+    fn from(error: TaskDoneError) -> Self {
+        let kind = match error {
+            TaskDoneError::NoTask => io::ErrorKind::InvalidInput,
+            TaskDoneError::Forked => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
     }

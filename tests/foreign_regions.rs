@@ -191,12 +191,12 @@ fn sparse_queue(blocks: u64) -> OwnedFd {
 #[test]
 fn region_without_allocated_memory_is_refused() {
     for blocks in [1 << 12, 1 << 20] {
-        let error = queue::Options::bytes().from_fd::<queue::Receiver>(sparse_queue(blocks)).unwrap_err();
+        let error = queue::Options::bytes().from_fd::<queue::ByteReceiver>(sparse_queue(blocks)).unwrap_err();
         expect(error, ErrorKind::Corrupt, &["bytes of memory", "holes"]);
     }
     let file = File::from(sparse_queue(1 << 12));
     rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, file.metadata().unwrap().len()).unwrap();
-    queue::Options::bytes().from_fd::<queue::Receiver>(file.into()).expect("with all of its memory");
+    queue::Options::bytes().from_fd::<queue::ByteReceiver>(file.into()).expect("with all of its memory");
 
     let test_dir = TestDir::new();
     let tx = values(&test_dir.names()).sender(NAME).unwrap();
@@ -238,9 +238,9 @@ fn queue_larger_than_accepted_is_refused() {
     let error = small.max_region_bytes(1 << 20).receiver(NAME).unwrap_err();
     expect(error, ErrorKind::WrongType, &["bytes of memory", "at most 1048576"]);
 
-    let error = queue::Options::bytes().from_fd::<queue::Receiver>(sparse_queue(1 << 22)).unwrap_err();
+    let error = queue::Options::bytes().from_fd::<queue::ByteReceiver>(sparse_queue(1 << 22)).unwrap_err();
     expect(error, ErrorKind::WrongType, &["4194306 slots, places"]);
-    let error = queue::Options::bytes().from_fd::<queue::Receiver>(sparse_queue(1 << 31)).unwrap_err();
+    let error = queue::Options::bytes().from_fd::<queue::ByteReceiver>(sparse_queue(1 << 31)).unwrap_err();
     expect(error, ErrorKind::WrongType, &["bytes of memory", "at most 17179869184"]);
 }
 

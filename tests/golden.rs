@@ -473,8 +473,12 @@ fn queue_of_bytes_bytes_match_golden_file() {
     let title = "a queue of bytes, capacity 4, 3 lanes, 16 bytes in a slot, 2 blocks of 64, 2 extents of up to 5000";
     let mut stage = Stage::new("queue-bytes", title);
     let options = queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(5000);
-    let options =
-        options.inline_bytes(16).blocks(2, 64).extents(2).wait(WaitStrategy::Park).directory(&stage.directory);
+    let options = options
+        .inline_bytes(16)
+        .blocks(queue::Blocks { count: 2, bytes: 64 })
+        .extents(2)
+        .wait(WaitStrategy::Park)
+        .directory(&stage.directory);
 
     let mut tx = options.clone().create_new().sender("golden").unwrap();
     let mut rx = options.must_exist().receiver("golden").unwrap();

@@ -45,7 +45,8 @@ impl Location {
     pub fn queue(&self, capacity: Option<usize>) -> queue::Options<[u8]> {
         let capacity = capacity.unwrap_or(QUEUE_CAPACITY);
         let blocks = capacity.min(QUEUE_CAPACITY);
-        let options = queue::Options::bytes().capacity(capacity).blocks(blocks, BLOCK_LEN);
+        let options =
+            queue::Options::bytes().capacity(capacity).blocks(queue::Blocks { count: blocks, bytes: BLOCK_LEN });
         let options = options.on_stale(OnStale::Recreate);
         match &self.chosen {
             Some(path) => options.directory(path),

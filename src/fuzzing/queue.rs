@@ -7,12 +7,15 @@ use std::collections::HashMap;
 use super::*;
 use crate::error::SendError;
 use crate::message::Message;
-use crate::queue::membership;
-use crate::queue::participant::{Arrival, Role};
+use crate::queue::endpoints::sealed::Attach;
+use crate::queue::half::Half;
+use crate::queue::membership::{self, Origin};
+use crate::queue::participant::Role;
 use crate::queue::state::QueueState;
-use crate::queue::{self, QueueEndpoint};
+use crate::queue::{self, Blocks, ByteReceiver, ByteSender, QueueEndpoint, Receiver, Sender, TaskDoneError};
 use crate::region::layout::queue::QueueLayout;
 use crate::region::layout::queue::{control as words, own};
+use crate::sys::deadline_after;
 use crate::wait::WaitStrategy;
 
 /// Handles of either part.
@@ -21,11 +24,12 @@ const HANDLES: usize = 2;
 const LANES: usize = 64;
 /// Longer than any block by far.
 const LARGE: usize = (1 << 20) + 5000;
-struct Party<M: Message + ?Sized> {
-    options: queue::Options<M>,
+struct Party<S: QueueEndpoint, R> {
+    options: queue::Options<S::Message>,
     region: Region,
-    senders: [Option<queue::Sender<M>>; HANDLES],
-    receivers: [Option<queue::Receiver<M>>; HANDLES],
+    senders: [Option<S>; HANDLES],
+    receivers: [Option<R>; HANDLES],
+    task_done: fn(&mut R) -> Result<(), TaskDoneError>,
     /// What was sent and not received, as long as nobody lied.
     waiting: Option<VecDeque<Vec<u8>>>,
     sent: u64,
@@ -39,34 +43,42 @@ pub fn queue_region(data: &[u8]) {
 
 fn run(data: &[u8]) {
     let mut input = Input(data);
-    let bytes = || queue::Options::bytes().inline_bytes(16);
+    let bytes = |capacity, count, bytes, extents, limit| {
+        let options = queue::Options::bytes().inline_bytes(16).capacity(capacity).extents(extents);
+        options.blocks(Blocks { count, bytes }).max_message_bytes(limit)
+    };
+    let done = ByteReceiver::task_done;
     match input.byte() % 7 {
-        0 => drive(&mut input, queue::Options::<u64>::new().capacity(2), use_values),
-        1 => drive(&mut input, queue::Options::<[u64; 9]>::new().capacity(8).report_lost_messages(), use_values),
-        2 => drive(&mut input, bytes().capacity(2).blocks(0, 0).extents(1).max_message_bytes(LIMIT), use_bytes),
-        3 => drive(&mut input, bytes().capacity(4).blocks(2, 64).extents(2).max_message_bytes(5000), use_bytes),
-        4 => drive(&mut input, bytes().capacity(8).blocks(1, 128).extents(0).max_message_bytes(100), use_bytes),
+        0 => drive(&mut input, queue::Options::<u64>::new().capacity(2), use_values, Receiver::task_done),
+        1 => {
+            let options = queue::Options::<[u64; 9]>::new().capacity(8).report_lost_messages();
+            drive(&mut input, options, use_values, Receiver::task_done);
+        }
+        2 => drive(&mut input, bytes(2, 0, 0, 1, LIMIT), use_bytes, done),
+        3 => drive(&mut input, bytes(4, 2, 64, 2, 5000), use_bytes, done),
+        4 => drive(&mut input, bytes(8, 1, 128, 0, 100), use_bytes, done),
         // Slots with room for more than the longest message.
-        5 => drive(&mut input, bytes().capacity(2).blocks(1, 8).extents(0).max_message_bytes(5), use_bytes),
-        _ => drive(&mut input, bytes().capacity(4).blocks(1, 64).extents(2).max_message_bytes(LARGE), use_bytes),
+        5 => drive(&mut input, bytes(2, 1, 8, 0, 5), use_bytes, done),
+        _ => drive(&mut input, bytes(4, 1, 64, 2, LARGE), use_bytes, done),
     }
 }
 
-fn drive<M: Message + ?Sized>(
+fn drive<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>>(
     input: &mut Input,
-    options: queue::Options<M>,
-    act: fn(&mut Party<M>, u8, &mut Input, Duration),
+    options: queue::Options<S::Message>,
+    act: fn(&mut Party<S, R>, u8, &mut Input, Duration),
+    task_done: fn(&mut R) -> Result<(), TaskDoneError>,
 ) {
     let options = options.max_participants(LANES);
     let region = fresh_region(&options);
     let seat = |part| {
-        let joined = membership::join(region.reopen().expect("a descriptor"), part, Arrival::Found { sibling: None });
+        let joined = membership::join(region.reopen().expect("a descriptor"), part, Origin::Opened { sibling: None });
         joined.expect("a fresh region").expect("no name")
     };
-    let (tx, rx) = (options.to_sender(seat(Role::Sender)), options.to_receiver(seat(Role::Receiver)));
+    let (tx, rx) = (options.attach(seat(Role::Sender)), options.attach(seat(Role::Receiver)));
     let (senders, receivers) = ([Some(tx), None], [Some(rx), None]);
     let waiting = Some(VecDeque::new());
-    let mut party = Party { options, region, senders, receivers, waiting, sent: 0, naps: 2 };
+    let mut party = Party { options, region, senders, receivers, task_done, waiting, sent: 0, naps: 2 };
     while let Some(op) = input.op() {
         // From the top: which handle, whether to wait, two bits for the operation, the operation.
         let patience = Duration::from_micros(u64::from(op & 0x40 != 0 && party.naps > 0));
@@ -99,12 +111,12 @@ fn fresh_region<M: Message + ?Sized>(options: &queue::Options<M>) -> Region {
     })
 }
 
-impl<M: Message + ?Sized> Party<M> {
-    fn sender(&mut self, op: u8) -> Option<&mut queue::Sender<M>> {
+impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
+    fn sender(&mut self, op: u8) -> Option<&mut S> {
         self.senders[usize::from(op >> 7)].as_mut()
     }
 
-    fn receiver(&mut self, op: u8) -> Option<&mut queue::Receiver<M>> {
+    fn receiver(&mut self, op: u8) -> Option<&mut R> {
         self.receivers[usize::from(op >> 7)].as_mut()
     }
 
@@ -121,8 +133,8 @@ impl<M: Message + ?Sized> Party<M> {
     fn lie_meanwhile(&mut self, op: u8, input: &mut Input) {
         let side = usize::from(op >> 7);
         let lane = match op % 16 {
-            3 => self.senders[side].as_ref().map(|sender| &sender.half().lane),
-            _ => self.receivers[side].as_ref().map(|receiver| &receiver.half().lane),
+            3 => self.senders[side].as_ref().map(|sender| &sender.half().participant),
+            _ => self.receivers[side].as_ref().map(|receiver| &receiver.half().participant),
         };
         let Some(mut ring) = lane.map(|lane| lane.ring()) else { return };
         let count = u64::from(input.byte() % 8) + 1;
@@ -140,31 +152,24 @@ impl<M: Message + ?Sized> Party<M> {
     /// Drops a handle, or makes one: as another's clone, or as a process does that opens the queue.
     fn come_or_go(&mut self, op: u8) {
         let side = usize::from(op >> 7);
-        let seat = |part| {
+        let join = |role| {
             let region = self.region.reopen().expect("a descriptor");
-            membership::join(region, part, Arrival::Found { sibling: None }).ok().flatten().map(Arc::new)
+            membership::join(region, role, Origin::Opened { sibling: None }).ok().flatten()
         };
+        let (other_sender, other_receiver) = (&self.senders[1 - side], &self.receivers[1 - side]);
+        let clone = |other: Option<&Half>, role| other.and_then(|half| half.clone_as(role).ok());
         match (op >> 4 & 1, op >> 5 & 1) {
-            (0, _) if self.senders[side].take().is_some() => {}
-            (0, 0) => self.senders[side] = seat(Role::Sender).map(|seat| queue::Sender::new(seat, WaitStrategy::Park)),
-            (0, _) => {
-                self.senders[side] = match (&self.senders[1 - side], &self.receivers[0]) {
-                    (Some(other), _) => other.try_clone().ok(),
-                    (_, Some(receiver)) => receiver.sender().ok(),
-                    _ => None,
-                }
+            (0, _) if self.senders[side].is_some() => self.senders[side] = None,
+            (0, how) => {
+                let any = other_sender.as_ref().map(S::half).or(self.receivers[0].as_ref().map(R::half));
+                let joined = if how == 0 { join(Role::Sender) } else { clone(any, Role::Sender) };
+                self.senders[side] = joined.map(|joined| S::attach(joined, WaitStrategy::Park, false));
             }
-            (_, _) if self.receivers[side].take().is_some() => {}
-            (_, 0) => {
-                self.receivers[side] =
-                    seat(Role::Receiver).map(|seat| queue::Receiver::new(seat, WaitStrategy::Spin, true))
-            }
-            (_, _) => {
-                self.receivers[side] = match (&self.receivers[1 - side], &self.senders[0]) {
-                    (Some(other), _) => other.try_clone().ok(),
-                    (_, Some(sender)) => sender.receiver().ok(),
-                    _ => None,
-                }
+            (_, _) if self.receivers[side].is_some() => self.receivers[side] = None,
+            (_, how) => {
+                let any = other_receiver.as_ref().map(R::half).or(self.senders[0].as_ref().map(S::half));
+                let joined = if how == 0 { join(Role::Receiver) } else { clone(any, Role::Receiver) };
+                self.receivers[side] = joined.map(|joined| R::attach(joined, WaitStrategy::Spin, true));
             }
         }
     }
@@ -196,11 +201,11 @@ impl<M: Message + ?Sized> Party<M> {
             2 => drop(QueueState::of(region).is_idle(&QueueState::of(region).ring_words())),
             _ => {
                 let Some(receiver) = &self.receivers[0] else { return };
-                let (stats, layout) = (receiver.stats(), *QueueState::of(region).layout);
+                let half = receiver.half();
+                let (stats, layout) = (half.stats(), *QueueState::of(region).layout);
                 assert!(stats.queued.max(stats.quarantined) <= layout.capacity && stats.pooled <= layout.all_blocks());
                 assert!(stats.senders + stats.receivers <= LANES as u64);
-                assert!(receiver.len() <= receiver.capacity());
-                let _ = (receiver.is_full(), receiver.is_empty());
+                assert!(half.len() <= half.capacity());
                 if let Some(waiting) = &self.waiting {
                     assert_eq!((stats.queued, stats.lost, stats.quarantined), (waiting.len() as u64, 0, 0));
                 }
@@ -210,9 +215,12 @@ impl<M: Message + ?Sized> Party<M> {
 
     fn tasks(&mut self, op: u8, input: &mut Input, patience: Duration) {
         match input.byte() & 1 {
-            0 => drop(self.receiver(op).map(queue::Receiver::task_done)),
+            0 => {
+                let task_done = self.task_done;
+                let _ = self.receiver(op).map(task_done);
+            }
             _ => {
-                let done = self.sender(op).map(|sender| sender.join_timeout(patience));
+                let done = self.sender(op).map(|sender| sender.half_mut().join(deadline_after(patience)));
                 let is_empty = self.waiting.as_ref().is_none_or(|waiting| waiting.is_empty());
                 assert!(done != Some(Ok(())) || is_empty, "joined with messages in it");
             }
@@ -224,9 +232,9 @@ impl<M: Message + ?Sized> Party<M> {
         let choice = input.byte() % 16;
         let honest = self.waiting.as_ref().map(|waiting| waiting.len() as u64);
         match (choice, self.receiver(op)) {
-            (0, Some(receiver)) => drop(receiver.close()),
+            (0, Some(receiver)) => drop(receiver.half().close()),
             (1, Some(receiver)) => {
-                let dropped = receiver.close_now();
+                let dropped = receiver.half_mut().close_now();
                 assert!(honest.is_none_or(|waiting| dropped == Ok(waiting)), "{dropped:?} of {honest:?}");
                 self.waiting.iter_mut().for_each(VecDeque::clear);
             }
@@ -306,7 +314,7 @@ fn scribble(region: &Region, input: &mut Input) {
     }
 }
 
-fn use_bytes(party: &mut Party<[u8]>, op: u8, input: &mut Input, patience: Duration) {
+fn use_bytes(party: &mut Party<ByteSender, ByteReceiver>, op: u8, input: &mut Input, patience: Duration) {
     let limit = party.limit();
     let number = party.sent;
     party.sent += 1;
@@ -360,7 +368,7 @@ fn use_bytes(party: &mut Party<[u8]>, op: u8, input: &mut Input, patience: Durat
             let mut messages: [Vec<u8>; 4] = Default::default();
             // Likewise.
             if let Some(rx) = party.receiver(op)
-                && rx.half().lane.state().ring_words().probe_ready()
+                && rx.half().participant.state().ring_words().probe_ready()
             {
                 let outcome = rx.recv_many(&mut messages);
                 party.received(outcome, &messages);
@@ -369,7 +377,7 @@ fn use_bytes(party: &mut Party<[u8]>, op: u8, input: &mut Input, patience: Durat
     }
 }
 
-fn use_values<T: Pod>(party: &mut Party<T>, op: u8, input: &mut Input, patience: Duration) {
+fn use_values<T: Pod>(party: &mut Party<Sender<T>, Receiver<T>>, op: u8, input: &mut Input, patience: Duration) {
     let number = party.sent;
     party.sent += 8;
     let values: Vec<T> = (0..u64::from(input.byte() % 8)).map(|i| value(number + i)).collect();

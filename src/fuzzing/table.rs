@@ -209,7 +209,7 @@ fn glance(region: Region, found: &Table) {
         let _ = opened.barrier(name).map(|barrier| barrier.waiting());
         let _ = opened.semaphore(name).map(|permits| permits.try_acquire().map(|permit| permit.forget()));
         let _ = opened.condvar(name).map(|news| news.notify_all());
-        let _ = (opened.queue::<u64>(name), opened.queue::<[u8]>(name));
+        let _ = (opened.queue::<u64>(name), opened.queue_bytes(name));
         let _ = opened.array::<u64>(name).map(|array| use_array(&array));
         let _ = opened.array::<[u8; 12]>(name).map(|array| use_array(&array));
         if let Ok(permits) = opened.bounded_semaphore(name) {

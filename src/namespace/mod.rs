@@ -30,7 +30,8 @@ use crate::object::table::{Entry, Table};
 use crate::object::value::Value;
 use crate::object::{Handle, Object};
 use crate::options::type_tag;
-use crate::queue::{self, Queue};
+use crate::queue::{self, ByteQueue, Queue};
+use crate::region::Region;
 use crate::sys::memory;
 use crate::wait::WaitStrategy;
 
@@ -268,8 +269,8 @@ impl Namespace {
         self.object(name)
     }
 
-    /// Opens the queue of that name, to send and to receive. [`split`](Queue::split) it if you need
-    /// one of the two. `M` is `[u8]` for byte messages.
+    /// Opens the queue of values of that name, to send and to receive. [`split`](Queue::split) it if you
+    /// need one of the two.
     ///
     /// # Blocking
     ///
@@ -278,13 +279,21 @@ impl Namespace {
     /// # Errors
     ///
     /// Those of [`object`](Self::object), and [`ErrorKind::TooManyParticipants`].
-    pub fn queue<M: Message + ?Sized>(&self, name: &str) -> Result<Queue<M>> {
+    pub fn queue<T: Pod>(&self, name: &str) -> Result<Queue<T>> {
+        queue::Options::<T>::default().wait(self.wait).join(self.queue_region::<T>(name)?)
+    }
+
+    /// Opens the queue of byte messages of that name. Otherwise like [`queue`](Self::queue).
+    pub fn queue_bytes(&self, name: &str) -> Result<ByteQueue> {
+        queue::Options::bytes().wait(self.wait).join(self.queue_region::<[u8]>(name)?)
+    }
+
+    fn queue_region<M: Message + ?Sized>(&self, name: &str) -> Result<Region> {
         let (index, entry) =
             self.find(name, ObjectSpec { tag: tag_of::<M>(), ..ObjectSpec::without_value(ObjectKind::Queue, 0) })?;
         let object = entry.object(self.member.region(), index);
         let region = nested_queue::open(&object, Some(Arc::clone(&self.member)));
-        let region = region.ok_or_else(|| type_mismatch(name, &entry.spec, entry.spec.type_name()))??;
-        queue::Options::<M>::default().wait(self.wait).join(region)
+        region.ok_or_else(|| type_mismatch(name, &entry.spec, entry.spec.type_name()))?
     }
 }
 

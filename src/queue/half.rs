@@ -1,243 +1,243 @@
-//! What both halves of a queue have: a lane, the ring, the pool; and attempts upon them.
+//! What senders and receivers have in common: a participant, the ring, the payload pool; and how to
+//! attempt an operation on them until it succeeds.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, RecvError, Result, SendError};
 use crate::options::expect_joined;
-use crate::primitive::Ordering;
-use crate::queue::membership;
-use crate::queue::participant::{Arrival, QueueParticipant, Role, WaitFor};
+use crate::primitive::{AtomicU64, Ordering};
+use crate::queue::membership::{self, Origin};
+use crate::queue::participant::{QueueParticipant, Role, WaitFor};
 use crate::queue::payload::PayloadPool;
 use crate::queue::state::QueueState;
-use crate::raw::mpmc::{MAX_BATCH, Pop, Ring};
+use crate::queue::stats::Stats;
+use crate::raw::mpmc::{MAX_BATCH, Pop, Push, Ring};
 use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
-use crate::region::words::{Mapped, Word};
+use crate::region::words::Mapped;
 use crate::sys::Deadline;
 use crate::wait::{Timeout, WaitEnd, WaitStrategy, Waiter};
 
-/// What a queue looked like at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Messages that wait.
-    pub queued: u64,
-    /// Messages that can wait.
-    pub capacity: u64,
-    /// Slots out of service, until the processes that are in the middle of using them go on, or are repaired.
-    pub quarantined: u64,
-    /// Messages that died with the processes that had begun to receive them.
-    pub lost: u64,
-    /// Messages that were thrown away by `close_now`, or for lack of memory.
-    pub dropped: u64,
-    /// Large messages in the pool.
-    pub pooled: u64,
-    /// Bytes of memory for messages longer than a block: of those that wait, and what the queue keeps for the next ones,
-    /// 64 MiB at most.
-    pub extents_bytes: u64,
-    /// Sending handles of whatever run, of live processes or of ones whose death was not noticed yet.
-    pub senders: u64,
-    /// Receiving handles, likewise.
-    pub receivers: u64,
-    /// Whether a run was closed, and no sender has begun the next one.
-    pub is_closed: bool,
-}
-
-impl Stats {
-    pub(crate) fn read(state: QueueState<'_>) -> Self {
-        let (words, payload) = (state.ring_words(), PayloadPool::new(state.region, 0));
-        let count = |index| state.word(index).load(Ordering::Acquire);
-        Self {
-            queued: words.len(),
-            capacity: words.capacity,
-            quarantined: words.quarantined(),
-            lost: count(control::LOST),
-            dropped: count(control::DROPPED),
-            pooled: payload.taken(),
-            extents_bytes: payload.extents_bytes(state.region),
-            senders: state.with_role(Role::Sender).count() as u64,
-            receivers: state.with_role(Role::Receiver).count() as u64,
-            is_closed: words.is_closed(),
-        }
-    }
-}
-
-/// What both halves have.
-pub(crate) struct Half {
-    pub(crate) lane: QueueParticipant,
-    pub(crate) gate: RingAccess,
-}
-
-/// The ring and the pool, apart from the lane that waits for them.
-pub(crate) struct RingAccess {
-    pub(crate) ring: Ring<Mapped>,
-    pub(crate) parcels: PayloadPool,
-    pub(crate) seat: Arc<Registration>,
-    pub(crate) dropped: Word,
+/// One half of a queue: what a sender has, and most of what a receiver has.
+pub struct Half {
+    pub(crate) participant: QueueParticipant,
+    pub(super) ring: Ring<Mapped>,
+    pub(super) payload: PayloadPool,
 }
 
 impl Half {
-    pub(crate) fn new(seat: Arc<Registration>, role: Role, wait: WaitStrategy) -> Self {
-        let lane = QueueParticipant::new(Arc::clone(&seat), role, wait);
-        let parcels = PayloadPool::new(seat.region(), seat.index());
-        let gate = RingAccess {
-            ring: lane.ring(),
-            parcels,
-            dropped: QueueState::of(seat.region()).word(control::DROPPED),
-            seat,
-        };
-        Self { lane, gate }
+    pub(super) fn new(registration: Registration, role: Role, wait: WaitStrategy) -> Self {
+        let participant = QueueParticipant::new(Arc::new(registration), role, wait);
+        let payload = PayloadPool::new(participant.region(), participant.index());
+        Self { ring: participant.ring(), payload, participant }
     }
 
-    /// A handle of its own on the same queue.
-    pub(crate) fn another(&self, role: Role) -> Result<Arc<Registration>> {
-        if !self.lane.is_from_this_process() {
-            return Err(Error::forked("take role in a queue"));
+    /// Joins the same queue once more.
+    pub(crate) fn clone_as(&self, role: Role) -> Result<Registration> {
+        if !self.participant.is_from_this_process() {
+            return Err(Error::forked("take part in a queue"));
         }
-        let arrival = if role == self.lane.role() { Arrival::Cloned(self.lane.past()) } else { Arrival::Called };
-        expect_joined(membership::join(self.lane.region().reopen()?, role, arrival)?).map(Arc::new)
+        let is_clone = role == self.participant.role();
+        let origin = if is_clone { Origin::Cloned(self.participant.snapshot()) } else { Origin::FromPeer };
+        expect_joined(membership::join(self.participant.region().reopen()?, role, origin)?)
     }
 
-    /// Attempts until it works, `until` passes, or everybody of the other role is gone and a last attempt was in vain.
+    /// Attempts an operation until it succeeds, the time is up, or all peers have ended and a last
+    /// attempt failed, too. Returns `None` only if the call must not block.
     #[inline]
-    pub(crate) fn attempt<R, E: From<WaitEnd>>(
+    pub(super) fn attempt<R, E: From<WaitEnd>>(
         &mut self,
-        ear: WaitFor,
-        until: Timeout,
-        mut action: impl FnMut(&mut RingAccess) -> Result<Option<R>, E>,
+        wait_for: WaitFor,
+        timeout: Timeout,
+        mut operation: impl FnMut(&Registration, &mut Ring<Mapped>, &mut PayloadPool) -> Result<Option<R>, E>,
     ) -> Result<Option<R>, E> {
-        match action(&mut self.gate)? {
-            None => self.attempt_again(ear, until, action),
+        match operation(self.participant.registration(), &mut self.ring, &mut self.payload)? {
+            None => self.attempt_slow(wait_for, timeout, operation),
             done => Ok(done),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn attempt_again<R, E: From<WaitEnd>>(
+    fn attempt_slow<R, E: From<WaitEnd>>(
         &mut self,
-        ear: WaitFor,
-        until: Timeout,
-        mut action: impl FnMut(&mut RingAccess) -> Result<Option<R>, E>,
+        wait_for: WaitFor,
+        timeout: Timeout,
+        mut operation: impl FnMut(&Registration, &mut Ring<Mapped>, &mut PayloadPool) -> Result<Option<R>, E>,
     ) -> Result<Option<R>, E> {
-        match until {
-            Timeout::NonBlocking => match self.lane.end_or_backoff() {
-                Some(end) => match action(&mut self.gate)? {
-                    None if self.lane.is_final(&end) => Err(self.lane.report_end(end).into()),
+        let Self { participant, ring, payload } = self;
+        let registration = Arc::clone(participant.registration());
+        match timeout {
+            Timeout::NonBlocking => match participant.end_or_backoff() {
+                Some(end) => match operation(&registration, ring, payload)? {
+                    None if participant.is_final(&end) => Err(participant.report_end(end).into()),
                     outcome => Ok(outcome),
                 },
                 None => Ok(None),
             },
-            Timeout::At(deadline) => self
-                .lane
-                .wait(ear, deadline, |effort| {
-                    if !effort.should_try(|| ear.glance(self.gate.ring.words())) {
+            Timeout::At(deadline) => participant
+                .wait(wait_for, deadline, |attempt| {
+                    if !attempt.should_try(|| wait_for.probe(ring.words())) {
                         return Ok(None);
                     }
-                    action(&mut self.gate)
+                    operation(&registration, ring, payload)
                 })
                 .map(Some),
         }
     }
 
+    /// Sends one message, which `fill` writes, if nothing is in the way. Returns false if nothing
+    /// was sent: [`push_blocking`](Self::push_blocking) finds out why. The next messages are likely
+    /// to need `prefetch_words` of the payload.
+    #[inline(always)]
+    pub(super) fn push_fast(
+        &mut self,
+        prefetch_words: usize,
+        fill: impl FnOnce(&[AtomicU64]),
+    ) -> Result<bool, SendError> {
+        let sent = self.participant.is_from_this_process() && self.ring.try_push_uncontended(prefetch_words, fill)?;
+        if sent {
+            self.participant.notify_sent(1);
+        }
+        Ok(sent)
+    }
+
+    /// Sends up to `count` messages, which `fill` writes, and blocks while none can be sent.
+    /// Returns how many were sent.
+    #[inline]
+    pub(super) fn push_blocking(
+        &mut self,
+        count: u64,
+        timeout: Timeout,
+        mut fill: impl FnMut(u64, &[AtomicU64]),
+    ) -> Result<u64, SendError> {
+        if !self.participant.is_from_this_process() {
+            return Err(SendError::Forked);
+        }
+        let sent = self.attempt(WaitFor::Slot, timeout, |_, ring, _| match ring.push_many(count, &mut fill)? {
+            Push::Done(count) => Ok(Some(count)),
+            Push::Full => Ok(None),
+            Push::Closed => Err(SendError::Closed),
+        })?;
+        let sent = sent.ok_or(SendError::Full)?;
+        self.participant.notify_sent(sent);
+        Ok(sent)
+    }
+
     pub(crate) fn stats(&self) -> Stats {
-        Stats::read(self.lane.state())
+        Stats::read(self.participant.state())
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.gate.ring.words().len()
+        self.ring.words().len()
     }
 
-    /// Says where the run ends that it closed.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.ring.words().capacity
+    }
+
+    /// Closes the open run. Returns the position where it ends.
     pub(crate) fn close(&self) -> Result<u64, SendError> {
-        if !self.lane.is_from_this_process() {
+        if !self.participant.is_from_this_process() {
             return Err(SendError::Forked);
         }
-        self.lane.close()
+        self.participant.close()
     }
 
+    /// Closes the open run and discards what is queued. Returns how many messages this call
+    /// discarded.
     pub(crate) fn close_now(&mut self) -> Result<u64, RecvError> {
         let end = match self.close() {
             Ok(end) => end,
             Err(SendError::Forked) => return Err(RecvError::Forked),
-            Err(_) => self.gate.ring.words().load_tail().position(),
+            Err(_) => self.ring.words().load_tail().position(),
         };
-        let gate = &mut self.gate;
+        let Self { participant, ring, payload } = self;
+        let region = participant.region();
+        let dropped_word = participant.state().word(control::DROPPED);
         let mut dropped = 0;
-        // No more can have been sent before the run was closed, whatever the region says.
-        while dropped < gate.ring.words().capacity {
-            match gate.ring.pop_before(end, MAX_BATCH, |_, payload| gate.parcels.lose(gate.seat.region(), payload))? {
+        // Before the run was closed no more than this can have been sent, whatever the region says.
+        while dropped < ring.words().capacity {
+            match ring.pop_before(end, MAX_BATCH, |_, message| payload.discard(region, message))? {
                 Pop::Done(count) => {
-                    gate.dropped.fetch_add(count, Ordering::Relaxed);
+                    // Relaxed: a statistic.
+                    dropped_word.fetch_add(count, Ordering::Relaxed);
                     dropped += count;
                 }
                 Pop::Empty | Pop::Drained => break,
             }
         }
-        self.lane.gave_back();
-        self.lane.did_task(); // there may be nothing left to wait for
+        participant.notify_block_freed();
+        participant.notify_tasks_done(); // there may be nothing left to wait for
         Ok(dropped)
     }
 
+    /// Blocks until every message was received and every task is done.
     pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), SendError> {
-        if !self.lane.is_from_this_process() {
+        if !self.participant.is_from_this_process() {
             return Err(SendError::Forked);
         }
-        let region = self.gate.seat.region();
-        let words = self.gate.ring.words();
-        self.lane.wait(WaitFor::TasksDone, deadline, |_| Ok(QueueState::of(region).is_idle(words).then_some(())))
+        let registration = Arc::clone(self.participant.registration());
+        let state = QueueState::of(registration.region());
+        let words = self.ring.words();
+        self.participant.wait(WaitFor::TasksDone, deadline, |_| Ok(state.is_idle(words).then_some(())))
     }
 }
 
 impl fmt::Debug for Half {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lane.fmt(f)
+        self.participant.fmt(f)
     }
 }
 
-/// What every handle of a queue can say and do.
+/// The methods of every handle of a queue. `$half`: the path to the half that answers for it.
 macro_rules! queue_methods {
-    ($half:ident) => {
-        /// Messages that wait; others change that at any time.
+    ($($half:ident).+) => {
+        /// Returns the number of queued messages. Other participants change it at any time.
         pub fn len(&self) -> usize {
-            self.$half().len() as usize
+            self.$($half).+.len() as usize
         }
 
-        /// Whether no message waits.
+        /// Returns whether no message is queued.
         pub fn is_empty(&self) -> bool {
             self.len() == 0
         }
 
-        /// Whether as many messages wait as can.
+        /// Returns whether no more messages fit.
         pub fn is_full(&self) -> bool {
             self.len() >= self.capacity()
         }
 
-        /// Messages that can wait.
+        /// Returns how many messages can be queued.
         pub fn capacity(&self) -> usize {
-            self.$half().lane.region().layout().capacity() as usize
+            self.$($half).+.capacity() as usize
         }
 
-        /// What the queue looks like now.
-        pub fn stats(&self) -> $crate::queue::half::Stats {
-            self.$half().stats()
+        /// Returns the state of the queue at this moment.
+        pub fn stats(&self) -> $crate::queue::Stats {
+            self.$($half).+.stats()
         }
 
-        /// Closes the present run: none of its senders can send any more, what waits can be
-        /// received. A sender that comes later (by name, or through
-        /// [`Receiver::sender`](crate::queue::Receiver::sender)) begins the next run, behind
-        /// what waits.
+        /// Closes the open run of senders: none of them can send any more. What is queued can still
+        /// be received.
         ///
-        /// A sender belongs to the run that was open when it joined, and so do its clones; it
-        /// closes no other run than that one.
+        /// A sender that joins later, by name or through
+        /// [`Receiver::sender`](crate::queue::Receiver::sender), begins the next run. Its messages
+        /// come after what is queued. A sender belongs to the run that was open when it joined, and
+        /// so do its clones. It can close no other run than its own; a receiver closes whichever is
+        /// open.
         ///
-        /// **Blocking**: never. **Errors**: [`Closed`](SendError::Closed), if it was closed;
-        /// [`Forked`](SendError::Forked); [`Corrupt`](SendError::Corrupt).
+        /// # Blocking
+        /// Never.
+        ///
+        /// # Errors
+        /// [`Closed`](SendError::Closed) if the run was closed already,
+        /// [`Forked`](SendError::Forked), [`Corrupt`](SendError::Corrupt).
         pub fn close(&self) -> Result<(), SendError> {
-            self.$half().close().map(drop)
+            self.$($half).+.close().map(drop)
         }
     };
 }
 
-pub(crate) use queue_methods;
+pub(super) use queue_methods;

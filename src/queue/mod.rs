@@ -1,33 +1,51 @@
-//! Queues: how they are made, and the handle that is both.
+//! Queues: any number of senders and receivers. Each message goes to one receiver.
+//!
+//! [`Options`] makes and opens them. A queue carries values of one type ([`Sender`], [`Receiver`],
+//! [`Queue`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`], [`ByteQueue`]).
+//! Which types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
+//!
+//! The algorithm is Vyukov's bounded queue. A process that stops or dies in the middle of an
+//! operation blocks nobody: its slot is quarantined, and the others skip it.
 
+mod byte_receiver;
+mod byte_sender;
+pub(crate) mod endpoints;
 pub(crate) mod half;
+mod handle;
 pub(crate) mod membership;
 pub(crate) mod participant;
 pub(crate) mod payload;
-pub(crate) mod receiver;
+mod receiver;
+mod recv_half;
 mod repair;
-pub(crate) mod sender;
+mod sender;
 #[cfg(feature = "serde")]
-pub(crate) mod serde;
+mod serde;
 pub(crate) mod state;
+mod stats;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytemuck::Pod;
 
-use crate::endpoint::{Endpoint, sealed::Sealed};
-use crate::error::{RecvError, Result, SendError};
+pub use self::byte_receiver::ByteReceiver;
+pub use self::byte_sender::ByteSender;
+pub use self::endpoints::QueueEndpoint;
+pub use self::handle::{ByteQueue, Queue};
+use self::membership::Origin;
+use self::participant::Role;
+pub use self::receiver::Receiver;
+pub use self::sender::Sender;
+use self::state::QueueState;
+pub use self::stats::Stats;
+use crate::error::Result;
+pub use crate::error::TaskDoneError;
 use crate::message::Message;
+pub use crate::message::Messages;
 use crate::options::{self, CommonOptions, common_options, expect_joined};
 use crate::primitive::Ordering;
-use crate::queue::half::{Half, queue_methods};
-use crate::queue::participant::{Arrival, Role};
-use crate::queue::state::QueueState;
-use crate::raw::mpmc::tail::Tail;
 use crate::region::Region;
 use crate::region::layout::Layout;
 use crate::region::layout::header::RegionKind;
@@ -39,219 +57,280 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
     announce_exit: participant::announce_exit,
     has_undelivered: |region, _| {
         let queue = QueueState::of(region);
-        Tail::load(&queue.word(control::TAIL)).position() != queue.word(control::HEAD).load(Ordering::Acquire)
+        queue.tail().position() != queue.word(control::HEAD).load(Ordering::Acquire) // edge: snapshot
     },
     role_name: |region, index| QueueState::of(region).role_name(index),
 };
 
-pub use self::half::Stats;
-pub use self::receiver::Receiver;
-pub use self::sender::Sender;
-
-/// How a queue is made or opened. `M` is `[u8]` for messages of any length, or a plain type for values of that type.
+/// Options to make or open a queue. `M` is `[u8]` for byte messages, or the type of the values.
 ///
+/// # Examples
 /// ```
 /// use tombolo::queue;
 ///
 /// let (mut tx, mut rx) = queue::Options::<u64>::new().capacity(8).max_participants(4).create_channel()?;
 /// let mut another = tx.try_clone()?;
-/// tx.send(&1)?;
-/// another.send(&2)?;
+/// tx.send(1)?;
+/// another.send(2)?;
 /// assert_eq!([rx.recv()?, rx.recv()?], [1, 2]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// How long a name lives:
+/// # How long a name lives
 ///
-/// | of what | the last one leaves | the last one is killed |
+/// | name of | the last participant leaves | it is killed |
 /// |---|---|---|
-/// | [pipe](crate::pipe::Options) | the name goes; it stays if something waits for an end that has not come yet, or has died | it stays |
-/// | queue | the name goes; it stays while messages wait, whoever left, and how | it stays |
-/// | [namespace](crate::Namespace) | the name goes, with all that is in it | it stays |
-/// | [persistent](crate::NamespaceBuilder::persistent) namespace | it stays | it stays |
+/// | [pipe](crate::pipe::Options) | removed, unless messages wait for a later endpoint | stays |
+/// | queue | removed, unless messages wait | stays |
+/// | [namespace](crate::Namespace) | removed, with everything in it | stays |
+/// | [persistent](crate::NamespaceBuilder::persistent) namespace | stays | stays |
 ///
-/// Whoever opens a name that stayed goes on with what is there, see
-/// [`OnStale`](crate::OnStale). [`close_now`](crate::queue::Receiver::close_now) throws away what
-/// waits; [`Directory::unlink`](crate::Directory::unlink) removes a name with it.
+/// If you open a name that stayed, you continue with what is there: see
+/// [`OnStale`](crate::OnStale). [`close_now`](Receiver::close_now) discards the messages that wait.
+/// [`Directory::unlink`](crate::Directory::unlink) removes the name with them.
+#[must_use = "options make nothing until one of their makers is called"]
 pub struct Options<M: Message + ?Sized> {
     common: CommonOptions,
     capacity: u64,
-    limit: u64,
+    max_message_bytes: u64,
     geometry: QueueGeometry,
-    /// None: as many as messages.
+    /// How many blocks. `None`: as many as messages.
     blocks: Option<u64>,
-    reports_losses: bool,
+    reports_lost_messages: bool,
     message: PhantomData<fn(&M)>,
 }
 
-const FOUND: Arrival = Arrival::Found { sibling: None };
+/// The blocks of a queue of byte messages. They hold the messages that do not fit into slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// How many there are.
+    pub count: usize,
+    /// The length of each, in bytes.
+    pub bytes: usize,
+}
 
 const DEFAULT_CAPACITY: u64 = 1024;
-const DEFAULT_LIMIT: u64 = 1 << 30;
+const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1 << 30;
 const DEFAULT_PARTICIPANTS: u64 = 64;
-/// With its label and control word a slot is 256 bytes.
+/// With its control word and payload header, a slot is 256 bytes.
 const DEFAULT_INLINE_BYTES: u64 = 240;
 const DEFAULT_BLOCK_BYTES: u64 = 4096;
 const DEFAULT_EXTENTS: u64 = 64;
 
+/// The methods that make and open queues of one kind of message.
+macro_rules! makers {
+    ($Sender:ty, $Receiver:ty, $Queue:ident $(<$T:ident>)?) => {
+        /// Creates an unnamed queue. Other processes reach it only if you pass a half of it on.
+        ///
+        /// # Blocking
+        /// Never.
+        ///
+        /// # Errors
+        /// Invalid options, or no memory.
+        pub fn create(&self) -> Result<$Queue$(<$T>)?> {
+            let region = self.create_region(false)?;
+            let first = membership::join(region, Role::Sender, Origin::Opened { sibling: None })?;
+            let (tx, rx) = self.pair(expect_joined(first)?)?;
+            Ok($Queue { tx, rx })
+        }
+
+        /// Creates an unnamed queue, and returns a sender and a receiver of it. Other processes
+        /// reach it only if you pass one on.
+        ///
+        /// # Blocking
+        /// Never.
+        ///
+        /// # Errors
+        /// Invalid options, or no memory.
+        pub fn create_channel(&self) -> Result<($Sender, $Receiver)> {
+            Ok(self.create()?.split())
+        }
+
+        /// Opens the queue of this name, or creates it, and becomes one of its senders: of the open
+        /// run, or, if that was [closed](Sender::close), the first of the next one.
+        ///
+        /// # Blocking
+        /// Up to 5 s, if another process was stopped while it joined or left.
+        ///
+        /// # Errors
+        /// An invalid name, a region of another type, or no memory. The queue has as many
+        /// participants as it can, or senders of 255 closed runs still exist
+        /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)).
+        pub fn sender(&self, name: &str) -> Result<$Sender> {
+            Ok(self.attach(self.open_or_create(name, Role::Sender)?))
+        }
+
+        /// Opens the queue of this name, or creates it, and becomes one of its receivers.
+        ///
+        /// If the stream is over, because everything was received and all senders have left or were
+        /// closed, the receiver waits for the next sender, as it does under a name that is new.
+        ///
+        /// # Blocking
+        /// As [`sender`](Self::sender).
+        ///
+        /// # Errors
+        /// As [`sender`](Self::sender).
+        pub fn receiver(&self, name: &str) -> Result<$Receiver> {
+            Ok(self.attach(self.open_or_create(name, Role::Receiver)?))
+        }
+
+        /// Opens the queue of this name, or creates it, to send and to receive.
+        ///
+        /// # Blocking
+        /// As [`sender`](Self::sender).
+        ///
+        /// # Errors
+        /// As [`sender`](Self::sender).
+        pub fn open(&self, name: &str) -> Result<$Queue$(<$T>)?> {
+            let (tx, rx) = self.pair(self.open_or_create(name, Role::Sender)?)?;
+            Ok($Queue { tx, rx })
+        }
+
+        /// Joins a queue that is nested in another region.
+        pub(crate) fn join(&self, region: Region) -> Result<$Queue$(<$T>)?> {
+            self.check(&region, region.layout().max_message_bytes())?; // its maker chose the limit
+            let first = membership::join(region, Role::Sender, Origin::Opened { sibling: None })?;
+            let (tx, rx) = self.pair(expect_joined(first)?)?;
+            Ok($Queue { tx, rx })
+        }
+    };
+}
+
 impl Options<[u8]> {
-    /// A queue for messages of any length. By default 1024 of them: up to 240 bytes in the slot, up to 4 KiB in a block,
+    /// A queue for byte messages of any length.
+    ///
+    /// By default 1024 messages can be queued: up to 240 bytes in a slot, up to 4 KiB in a block,
     /// and 64 longer ones at a time, up to 1 GiB each.
     pub fn bytes() -> Self {
         Self::default()
     }
 
-    /// The longest message, in bytes; a peer cannot make us keep more than this.
+    /// The longest message, in bytes. A peer cannot make this process keep more than this.
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
-        self.limit = bytes as u64;
+        self.max_message_bytes = bytes as u64;
         self
     }
 
-    /// Bytes of a message that lie in its slot, where they are quickest; each slot is so long. Rounded up to a multiple of 8, at least 16.
+    /// The longest message that lies in its slot, where it is fastest. Every slot has this length.
+    /// It is rounded up to a multiple of 8, at least 16.
     pub fn inline_bytes(mut self, bytes: usize) -> Self {
         self.geometry.inline_bytes = bytes as u64;
         self
     }
 
-    /// How many messages that do not fit their slots may be in blocks, and how long a block is, in bytes. By default there is one for each
-    /// message that may wait.
-    pub fn blocks(mut self, count: usize, bytes: usize) -> Self {
-        self.blocks = Some(count as u64);
-        self.geometry.block_bytes = bytes as u64;
+    /// The blocks for messages that do not fit into slots. By default there is one for each message
+    /// that can be queued.
+    pub fn blocks(mut self, blocks: Blocks) -> Self {
+        self.blocks = Some(blocks.count as u64);
+        self.geometry.block_bytes = blocks.bytes as u64;
         self
     }
 
-    /// How many messages longer than a block may wait. Their memory is taken when they are sent and given back when they
-    /// are received, but for 64 MiB of the whole queue that are kept for the next ones
-    /// ([`Stats::extents_bytes`](crate::queue::Stats::extents_bytes)). The last to leave gives those back, too.
+    /// How many messages longer than a block can be queued.
+    ///
+    /// Memory for them is allocated when they are sent, and released when they are received. The
+    /// queue retains up to 64 MiB of it for the next ones, see [`Stats::extents_bytes`]. The last
+    /// participant to leave releases that, too.
     pub fn extents(mut self, count: usize) -> Self {
         self.geometry.extents = count as u64;
         self
     }
+
+    makers!(ByteSender, ByteReceiver, ByteQueue);
 }
 
 impl<T: Pod> Options<T> {
-    /// A queue for values of the type `T`. By default 1024 of them.
+    /// A queue for values of the type `T`. By default 1024 of them can be queued.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Names the type, for instance `"order v1"`. A handle with another name is refused, like one of
-    /// another size or alignment.
+    /// Names the type, for instance `"tick v1"`. A participant with another name is refused, like
+    /// one of another size or alignment.
     ///
-    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer, its
-    /// 64-bit FNV-1a hash.
+    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer,
+    /// its 64-bit FNV-1a hash.
     pub fn type_tag(mut self, name: &str) -> Self {
         self.common.set_type_tag(name);
         self
     }
+
+    makers!(Sender<T>, Receiver<T>, Queue<T>);
 }
 
 impl<M: Message + ?Sized> Options<M> {
-    /// How many messages may wait, rounded up to a power of two, at least 2.
+    /// How many messages can be queued, rounded up to a power of two, at least 2.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages as u64;
         self
     }
 
-    /// How many handles there may be at a time, 64 unless set, 4096 at most. Each sender and each receiver is one.
+    /// How many handles there can be at a time: 64 unless set, 4096 at most. Each sender and each
+    /// receiver is one.
     pub fn max_participants(mut self, count: usize) -> Self {
         self.geometry.participants = count as u64;
         self
     }
 
-    /// Makes this end's receivers answer [`Lost`](RecvError::MessageLost), once for all, when messages died with a process that had begun
-    /// to receive them. Otherwise [`Stats::lost`](crate::queue::Stats::lost) counts them silently.
+    /// Makes receivers of this process return [`MessageLost`](crate::RecvError::MessageLost) when
+    /// messages were lost with a process that died while receiving them. One receiver gets it,
+    /// once. Unless set, they are only counted in [`Stats::lost`].
     pub fn report_lost_messages(mut self) -> Self {
-        self.reports_losses = true;
+        self.reports_lost_messages = true;
         self
     }
 
     common_options!();
 
-    /// A queue that nobody else can reach unless handed a half of it.
+    /// Takes over a half that [`Endpoint::into_fd`](crate::Endpoint::into_fd) turned into a
+    /// descriptor, in this process or in another.
     ///
-    /// **Blocking**: never. **Errors**: invalid options, no memory.
-    pub fn create(&self) -> Result<Queue<M>> {
-        self.pair(self.first(Role::Sender)?)
-    }
-
-    /// A sender and a receiver of a queue that nobody else can reach unless handed one.
+    /// # Blocking
+    /// Never.
     ///
-    /// **Blocking**: never. **Errors**: invalid options, no memory.
-    pub fn create_channel(&self) -> Result<(Sender<M>, Receiver<M>)> {
-        Ok(self.create()?.split())
-    }
-
-    /// Opens, or makes, the queue of that name, and becomes one of its senders: of the run that is
-    /// open, or, if that was [closed](Sender::close), the first of the next one.
-    ///
-    /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: an invalid name, a region of
-    /// another type, no free lane, or 255 closed runs whose senders are all still there
-    /// ([`ErrorKind::TooManyParticipants`](crate::ErrorKind::TooManyParticipants)), no memory.
-    pub fn sender(&self, name: &str) -> Result<Sender<M>> {
-        self.named(name, Role::Sender).map(|seat| self.to_sender(seat))
-    }
-
-    /// Opens, or makes, the queue of that name, and becomes one of its receivers. If all is over
-    /// there, sent, received and closed or left, it waits for the next sender, as at a name that is
-    /// not there yet. Else like [`sender`](Self::sender).
-    pub fn receiver(&self, name: &str) -> Result<Receiver<M>> {
-        self.named(name, Role::Receiver).map(|seat| self.to_receiver(seat))
-    }
-
-    /// Opens, or makes, the queue of that name, to send and to receive. Else like [`sender`](Self::sender).
-    pub fn open(&self, name: &str) -> Result<Queue<M>> {
-        self.pair(self.named(name, Role::Sender)?)
-    }
-
-    /// Takes over a half that was turned into a descriptor by [`Endpoint::into_fd`], here or in another process.
-    ///
-    /// **Blocking**: never. **Errors**: not such a descriptor, another type, a damaged region, one of more than
-    /// [`max_region_bytes`](Self::max_region_bytes) or of reserved huge pages without [`huge_pages`](Self::huge_pages);
-    /// a file that can be truncated, unless it is on tmpfs and belongs to this user, or [`allow_other_owner`](Self::allow_other_owner).
+    /// # Errors
+    /// - It is not such a descriptor, the half is of another type, or the region is damaged.
+    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes), or it consists of
+    ///   reserved huge pages and [`huge_pages`](Self::huge_pages) is not set.
+    /// - The file can be truncated: it is not on tmpfs, or belongs to another user. Then
+    ///   [`allow_other_owner`](Self::allow_other_owner) is needed.
     pub fn from_fd<E: QueueEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
         let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;
-        self.check(&region, self.limit)?;
-        let lanes: Vec<usize> = QueueState::of(&region).with_role(E::ROLE).collect();
-        E::seated(Registration::from_fd(region, &lanes, &HOOKS)?, self)
+        self.check(&region, self.max_message_bytes)?;
+        let participants: Vec<usize> = QueueState::of(&region).with_role(E::ROLE).collect();
+        Ok(self.attach(Registration::from_fd(region, &participants, &HOOKS)?))
     }
 
-    pub(crate) fn to_sender(&self, seat: Registration) -> Sender<M> {
-        Sender::new(Arc::new(seat), self.common.wait)
+    pub(crate) fn attach<E: QueueEndpoint<Message = M>>(&self, registration: Registration) -> E {
+        E::attach(registration, self.common.wait, self.reports_lost_messages)
     }
 
-    pub(crate) fn to_receiver(&self, seat: Registration) -> Receiver<M> {
-        Receiver::new(Arc::new(seat), self.common.wait, self.reports_losses)
+    /// The two halves of a handle that sends and receives. The sender has joined.
+    fn pair<S, R>(&self, sender: Registration) -> Result<(S, R)>
+    where
+        S: QueueEndpoint<Message = M>,
+        R: QueueEndpoint<Message = M>,
+    {
+        let origin = Origin::Opened { sibling: Some(sender.index()) };
+        let receiver = expect_joined(membership::join(sender.region().reopen()?, Role::Receiver, origin)?)?;
+        let (sender_index, receiver_index) = (sender.index(), receiver.index());
+        let (mut tx, mut rx): (S, R) = (self.attach(sender), self.attach(receiver));
+        tx.half_mut().participant.set_sibling(Some(receiver_index));
+        rx.half_mut().participant.set_sibling(Some(sender_index));
+        Ok((tx, rx))
     }
 
-    fn pair(&self, seat: Registration) -> Result<Queue<M>> {
-        let arrival = Arrival::Found { sibling: Some(seat.index()) };
-        let other = expect_joined(membership::join(seat.region().reopen()?, Role::Receiver, arrival)?)?;
-        let (mut tx, mut rx) = (self.to_sender(seat), self.to_receiver(other));
-        let (sender, receiver) = (tx.half().lane.index(), rx.half().lane.index());
-        tx.half_mut().lane.pair_with(Some(receiver));
-        rx.half_mut().lane.pair_with(Some(sender));
-        Ok(Queue { tx, rx })
-    }
-
-    /// The handle of a queue that lies in another region.
-    pub(crate) fn join(&self, region: Region) -> Result<Queue<M>> {
-        self.check(&region, region.layout().max_message_bytes())?; // as long as was planned there
-        self.pair(expect_joined(membership::join(region, Role::Sender, FOUND)?)?)
-    }
-
-    /// Bytes of a message that lie in its slot.
+    /// The longest message that lies in its slot, as asked for.
     pub(crate) fn inline_limit(&self) -> usize {
         self.geometry.inline_bytes as usize
     }
 
     pub(crate) fn layout(&self) -> Result<QueueLayout> {
         let capacity = self.capacity.max(2).checked_next_power_of_two().unwrap_or(self.capacity);
-        // At most what there can be: too large a capacity is refused as such.
+        // Too large a capacity is then refused as such, and not as too many blocks.
         let geometry = QueueGeometry { blocks: self.blocks.unwrap_or(capacity.min(MAX_BLOCKS)), ..self.geometry };
-        QueueLayout::new(M::element(self.common.tag), self.capacity, self.limit, geometry)
+        QueueLayout::new(M::element(self.common.tag), self.capacity, self.max_message_bytes, geometry)
     }
 
     fn bounds(&self) -> Bounds {
@@ -265,18 +344,16 @@ impl<M: Message + ?Sized> Options<M> {
         Ok(region)
     }
 
-    fn first(&self, role: Role) -> Result<Registration> {
-        expect_joined(membership::join(self.create_region(false)?, role, FOUND)?)
-    }
-
-    fn named(&self, name: &str, role: Role) -> Result<Registration> {
+    fn open_or_create(&self, name: &str, role: Role) -> Result<Registration> {
+        let origin = Origin::Opened { sibling: None };
         let open = |mut region: Region| {
-            self.check(&region, self.limit)?;
+            self.check(&region, self.max_message_bytes)?;
             self.report_capacity(&mut region);
-            membership::join(region, role, FOUND)
+            membership::join(region, role, origin)
         };
         self.common.named(name, self.bounds(), open, || {
-            self.common.publish(expect_joined(membership::join(self.create_region(true)?, role, FOUND)?)?, name)
+            let registration = expect_joined(membership::join(self.create_region(true)?, role, origin)?)?;
+            self.common.publish(registration, name)
         })
     }
 
@@ -294,7 +371,7 @@ impl<M: Message + ?Sized> Default for Options<M> {
         Self {
             common: CommonOptions::default(),
             capacity: DEFAULT_CAPACITY,
-            limit: DEFAULT_LIMIT,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             geometry: QueueGeometry {
                 participants: DEFAULT_PARTICIPANTS,
                 inline_bytes: DEFAULT_INLINE_BYTES,
@@ -303,7 +380,7 @@ impl<M: Message + ?Sized> Default for Options<M> {
                 extents: DEFAULT_EXTENTS,
             },
             blocks: None,
-            reports_losses: false,
+            reports_lost_messages: false,
             message: PhantomData,
         }
     }
@@ -320,238 +397,11 @@ impl<M: Message + ?Sized> fmt::Debug for Options<M> {
         f.debug_struct("Options")
             .field("element", &M::element(self.common.tag))
             .field("capacity", &self.capacity)
-            .field("max_message_bytes", &self.limit)
-            .field("shape", &self.geometry)
+            .field("max_message_bytes", &self.max_message_bytes)
+            .field("geometry", &self.geometry)
             .field("blocks", &self.blocks)
-            .field("reports_losses", &self.reports_losses)
+            .field("reports_lost_messages", &self.reports_lost_messages)
             .field("common", &self.common)
             .finish()
-    }
-}
-
-/// A half of a queue: [`Sender`] or [`Receiver`].
-pub trait QueueEndpoint: Endpoint {
-    #[doc(hidden)]
-    const ROLE: Role;
-    #[doc(hidden)]
-    fn seated(seat: Registration, options: &Options<Self::Message>) -> Result<Self>;
-}
-
-impl<M: Message + ?Sized> QueueEndpoint for Sender<M> {
-    const ROLE: Role = Role::Sender;
-
-    fn seated(seat: Registration, options: &Options<M>) -> Result<Self> {
-        Ok(options.to_sender(seat))
-    }
-}
-
-impl<M: Message + ?Sized> QueueEndpoint for Receiver<M> {
-    const ROLE: Role = Role::Receiver;
-
-    fn seated(seat: Registration, options: &Options<M>) -> Result<Self> {
-        Ok(options.to_receiver(seat))
-    }
-}
-
-impl<M: Message + ?Sized> Endpoint for Sender<M> {
-    type Message = M;
-}
-
-impl<M: Message + ?Sized> Endpoint for Receiver<M> {
-    type Message = M;
-}
-
-impl<M: Message + ?Sized> Sealed for Sender<M> {
-    fn registration(&self) -> &Arc<Registration> {
-        self.half().lane.seat()
-    }
-
-    fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
-        Options::default().from_fd(descriptor)
-    }
-}
-
-impl<M: Message + ?Sized> Sealed for Receiver<M> {
-    fn registration(&self) -> &Arc<Registration> {
-        self.half().lane.seat()
-    }
-
-    fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
-        Options::default().from_fd(descriptor)
-    }
-}
-
-impl<M: Message + ?Sized> Sender<M> {
-    /// A receiver of the same queue. Else like [`try_clone`](Self::try_clone).
-    pub fn receiver(&self) -> Result<Receiver<M>> {
-        Ok(Receiver::new(self.half().another(Role::Receiver)?, self.half().lane.wait_mode(), false))
-    }
-}
-
-impl<M: Message + ?Sized> Receiver<M> {
-    /// A sender of the same queue, of the run that is open, or the first of the next one. Else like
-    /// [`try_clone`](Self::try_clone).
-    pub fn sender(&self) -> Result<Sender<M>> {
-        Ok(Sender::new(self.half().another(Role::Sender)?, self.half().lane.wait_mode()))
-    }
-}
-
-/// A handle that both sends and receives: a [`Sender`] and a [`Receiver`].
-///
-/// Its own sender is nobody that its receiver would wait for: when all others have left, it is told [`RecvError::Closed`].
-#[derive(Debug)]
-pub struct Queue<M: Message + ?Sized = [u8]> {
-    tx: Sender<M>,
-    rx: Receiver<M>,
-}
-
-impl<M: Message + ?Sized> Queue<M> {
-    /// The two halves, for two threads or processes.
-    pub fn split(mut self) -> (Sender<M>, Receiver<M>) {
-        self.tx.half_mut().lane.pair_with(None);
-        self.rx.half_mut().lane.pair_with(None);
-        (self.tx, self.rx)
-    }
-
-    /// The two halves, where they are.
-    #[cfg(feature = "serde")]
-    pub(crate) fn halves(&mut self) -> (&mut Sender<M>, &mut Receiver<M>) {
-        (&mut self.tx, &mut self.rx)
-    }
-
-    /// The receiver's, which may close the run of others as well.
-    fn half(&self) -> &Half {
-        self.rx.half()
-    }
-
-    queue_methods!(half);
-
-    /// See [`Receiver::close_now`].
-    pub fn close_now(&mut self) -> Result<u64, RecvError> {
-        self.rx.close_now()
-    }
-
-    /// A sender of the same queue. See [`Sender::try_clone`].
-    pub fn sender(&self) -> Result<Sender<M>> {
-        self.tx.try_clone()
-    }
-
-    /// A receiver of the same queue. See [`Receiver::try_clone`].
-    pub fn receiver(&self) -> Result<Receiver<M>> {
-        self.rx.try_clone()
-    }
-
-    /// See [`Receiver::task_done`].
-    pub fn task_done(&mut self) -> Result<(), RecvError> {
-        self.rx.task_done()
-    }
-
-    /// See [`Sender::join`].
-    pub fn join(&mut self) -> Result<(), SendError> {
-        self.tx.join()
-    }
-
-    /// See [`Sender::join_timeout`].
-    pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
-        self.tx.join_timeout(timeout)
-    }
-
-    /// The name under which the queue was opened; none if it is anonymous.
-    pub fn name(&self) -> Option<&str> {
-        self.tx.name()
-    }
-}
-
-impl<T: Pod> Queue<T> {
-    /// See [`Sender::send`].
-    pub fn send(&mut self, value: &T) -> Result<(), SendError> {
-        self.tx.send(value)
-    }
-
-    /// See [`Sender::send_timeout`].
-    pub fn send_timeout(&mut self, value: &T, timeout: Duration) -> Result<(), SendError> {
-        self.tx.send_timeout(value, timeout)
-    }
-
-    /// See [`Sender::try_send`].
-    pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
-        self.tx.try_send(value)
-    }
-
-    /// See [`Sender::send_many`].
-    pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
-        self.tx.send_many(values)
-    }
-
-    /// See [`Receiver::recv`].
-    pub fn recv(&mut self) -> Result<T, RecvError> {
-        self.rx.recv()
-    }
-
-    /// See [`Receiver::recv_timeout`].
-    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
-        self.rx.recv_timeout(timeout)
-    }
-
-    /// See [`Receiver::try_recv`].
-    pub fn try_recv(&mut self) -> Result<T, RecvError> {
-        self.rx.try_recv()
-    }
-
-    /// See [`Receiver::recv_many`].
-    pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
-        self.rx.recv_many(values)
-    }
-
-    /// See [`Receiver::iter`].
-    pub fn iter(&mut self) -> impl Iterator<Item = T> {
-        self.rx.iter()
-    }
-}
-
-impl Queue<[u8]> {
-    /// See [`Sender::send`].
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.tx.send(message)
-    }
-
-    /// See [`Sender::send_timeout`].
-    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.tx.send_timeout(message, timeout)
-    }
-
-    /// See [`Sender::try_send`].
-    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.tx.try_send(message)
-    }
-
-    /// See [`Sender::send_many`].
-    pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
-        self.tx.send_many(messages)
-    }
-
-    /// See [`Receiver::recv`].
-    pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.rx.recv(message)
-    }
-
-    /// See [`Receiver::recv_timeout`].
-    pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
-        self.rx.recv_timeout(message, timeout)
-    }
-
-    /// See [`Receiver::try_recv`].
-    pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.rx.try_recv(message)
-    }
-
-    /// See [`Receiver::recv_many`].
-    pub fn recv_many(&mut self, messages: &mut [Vec<u8>]) -> Result<usize, RecvError> {
-        self.rx.recv_many(messages)
-    }
-
-    /// See [`Receiver::iter`].
-    pub fn iter(&mut self) -> impl Iterator<Item = Vec<u8>> {
-        self.rx.iter()
     }
 }

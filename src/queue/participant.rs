@@ -1,13 +1,14 @@
-//! A sender or a receiver of a queue: waiting for those of the other role, noticing deaths, leaving.
-//! What moves through the ring is not this file's business.
+//! A sender or a receiver as a participant of a queue: it waits for its peers, notices their
+//! deaths, and leaves. The messages themselves are not its concern.
 //!
 //! Crash, by step
-//! - close: (close-1) CLOSED (`raw/mpmc`), (close-2) the change counted, (close-3) everybody woken.
-//!   From close-1 on nothing is sent in that run. Before close-3 a sleeper learns of it after one
+//! - close: (queue-close-1) the run is closed (`raw/mpmc`), (queue-close-2) the change is counted,
+//!   (queue-close-3) everybody is woken. From queue-close-1 on nothing is sent in that run. Before
+//!   queue-close-3 a sleeper notices after one LIVENESS_INTERVAL.
+//! - leave: (queue-leave-1) the exit is recorded, (queue-leave-2) the record is LEFT,
+//!   (queue-leave-3) the change is counted, (queue-leave-4) everybody is woken. Before
+//!   queue-leave-2 the others see a death. After it they see that it left, a sleeper after one
 //!   LIVENESS_INTERVAL.
-//! - leave: (queue-leave-1) how the role's last one ended, (queue-leave-2) LEFT, (queue-leave-3) the
-//!   change counted, (queue-leave-4) everybody woken. Before queue-leave-2 the others see a death,
-//!   after it a leaving, of which a sleeper learns after one LIVENESS_INTERVAL.
 
 use std::fmt;
 use std::mem;
@@ -15,8 +16,9 @@ use std::sync::Arc;
 
 use crate::error::SendError;
 use crate::primitive::Ordering;
+use crate::queue::membership::JoinSnapshot;
 use crate::queue::payload::PayloadPool;
-use crate::queue::state::QueueState;
+use crate::queue::state::{QueueState, RoleVersion};
 use crate::raw::event_count::EventCount;
 use crate::raw::mpmc::tail::Tail;
 use crate::raw::mpmc::{Drain, Ring, RingWords};
@@ -27,13 +29,14 @@ use crate::region::lifecycle::Registration;
 use crate::region::participant::{LEAVING, LEFT, ParticipantStatus};
 use crate::region::repair::{Budget, RepairScan};
 use crate::region::words::{Mapped, Word};
+use crate::sys::fork::Generation;
 use crate::sys::{Deadline, membarrier};
 use crate::wait::{Attempt, WaitEnd, WaitState, WaitStrategy, Waiter};
 
-/// Looks at an unfinished slot before it is passed over: longer than an undisturbed operation takes.
-const PATIENCE: u32 = 100;
+/// How often an unfinished slot is probed before it is skipped: longer than an undisturbed
+/// operation takes.
+const SPINS_BEFORE_SKIP: u32 = 100;
 
-/// What a participant does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Sender,
@@ -41,13 +44,15 @@ pub enum Role {
 }
 
 impl Role {
-    pub(super) fn other(self) -> Self {
+    /// The role of its peers.
+    pub(super) fn peer(self) -> Self {
         match self {
             Self::Sender => Self::Receiver,
             Self::Receiver => Self::Sender,
         }
     }
 
+    /// As in the record of a participant.
     pub(crate) fn code(self) -> u64 {
         match self {
             Self::Sender => 1,
@@ -55,16 +60,17 @@ impl Role {
         }
     }
 
-    /// How one of them ended, as noted.
-    pub(super) fn end(self, now: Tail, how: u64) -> u64 {
+    /// What LAST_EXIT says if a participant of this role ended like that: a sender's run is part of
+    /// it.
+    pub(super) fn exit_word(self, tail: Tail, exit: u64) -> u64 {
         match self {
-            Self::Sender => now.run() << 8 | how,
-            Self::Receiver => how,
+            Self::Sender => tail.run() << 8 | exit,
+            Self::Receiver => exit,
         }
     }
 
-    /// The part's own among two words.
-    pub(super) fn of(self, words: usize) -> usize {
+    /// Which of two words is this role's: the senders' comes first.
+    pub(super) fn word_of(self, words: usize) -> usize {
         match self {
             Self::Sender => words,
             Self::Receiver => words + 1,
@@ -72,46 +78,21 @@ impl Role {
     }
 }
 
-/// How somebody comes to take part.
-#[derive(Clone, Copy)]
-pub(crate) enum Arrival {
-    /// As anybody who finds the queue. The same handle's other lane may be there already.
-    Found { sibling: Option<usize> },
-    /// As a clone of a handle with that past.
-    Cloned(JoinSnapshot),
-    /// Through a handle of the other part.
-    Called,
-}
-
-/// What a participant found when it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct JoinSnapshot {
-    /// A sender's run. A receiver's: which was open, or which was closed last.
-    pub(super) phase: u64,
-    /// Nobody of the other part was there, nor anything of theirs; so many had come before.
-    pub(super) since: Option<u64>,
-}
-
-/// What an answer about the other part rests on: it stands while this is so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Basis {
-    pub(super) came: u64,
-    pub(super) now: Tail,
-}
-
-/// What a blocked participant sleeps on.
+/// What a blocked participant waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WaitFor {
     Message,
+    /// A free slot.
     Slot,
+    /// A free block or extent of the payload pool.
     Block,
     TasksDone,
 }
 
 impl WaitFor {
-    /// Whether an attempt is worth its while, by the quickest look.
+    /// Whether an attempt is likely to succeed.
     #[inline]
-    pub(crate) fn glance(self, words: &RingWords<Mapped>) -> bool {
+    pub(super) fn probe(self, words: &RingWords<Mapped>) -> bool {
         match self {
             Self::Message => words.probe_ready(),
             Self::Slot => words.probe_free(),
@@ -120,151 +101,164 @@ impl WaitFor {
     }
 }
 
-/// A lane of a queue, held by one handle.
+/// This process as a sender or a receiver of a queue, until dropped.
 pub(crate) struct QueueParticipant {
-    seat: Arc<Registration>,
+    registration: Arc<Registration>,
+    /// The process that made the handle.
+    process: Generation,
     role: Role,
-    /// The lane of the same handle's other part.
+    /// The other half of the same `Queue`. It does not count as a peer.
     sibling: Option<usize>,
     readable: EventCount<Mapped>,
     writable: EventCount<Mapped>,
-    roomy: EventCount<Mapped>,
-    idle: EventCount<Mapped>,
-    ear: WaitFor,
-    words: RingWords<Mapped>,
-    past: JoinSnapshot,
-    changes: Word,
+    blocks_freed: EventCount<Mapped>,
+    tasks_done: EventCount<Mapped>,
+    waiting_for: WaitFor,
+    snapshot: JoinSnapshot,
+    tail: Word,
+    membership_epoch: Word,
     /// Messages sent or received.
-    passed: u64,
-    /// Where the next look for the dead begins, and what is known of them.
+    message_count: u64,
+    /// Where the next liveness check goes on, and what is known of the dead.
     scan: RepairScan,
-    /// The changes, and the run, that `gone` takes into account.
-    seen: Option<(u64, u64)>,
-    gone: Option<WaitEnd>,
-    /// What the last answer rests on.
-    basis: Option<Basis>,
-    pace: WaitState,
+    /// How all peers ended, if they did, and the version of the words from which that was
+    /// concluded.
+    peer_end: Option<WaitEnd>,
+    peer_end_of: Option<(u64, u64)>,
+    /// The version of the peers from which the last end was concluded.
+    peer_version: Option<RoleVersion>,
+    wait_state: WaitState,
 }
 
 impl QueueParticipant {
-    pub(crate) fn new(seat: Arc<Registration>, role: Role, wait: WaitStrategy) -> Self {
-        let state = QueueState::of(seat.region());
+    pub(crate) fn new(registration: Arc<Registration>, role: Role, wait: WaitStrategy) -> Self {
+        let state = QueueState::of(registration.region());
         let event = |index| state.event(index);
-        let word = |at| state.participant_word(seat.index(), at).load(Ordering::Acquire);
-        let past = JoinSnapshot { phase: word(participant::RUN), since: word(participant::SINCE).checked_sub(1) };
-        let lane = Self {
+        let word = |at| state.participant_word(registration.index(), at).load(Ordering::Acquire); // edge: queue-run
+        let snapshot =
+            JoinSnapshot { phase: word(participant::RUN), peers_before: word(participant::SINCE).checked_sub(1) };
+        let participant = Self {
+            process: Generation::current(),
             role,
             sibling: None,
             readable: event(control::READABLE),
             writable: event(control::WRITABLE),
-            roomy: event(control::BLOCKS_FREED),
-            idle: event(control::TASKS_DONE),
-            ear: WaitFor::Message,
-            changes: state.word(control::MEMBERSHIP_EPOCH),
-            passed: 0,
-            words: state.ring_words(),
-            scan: RepairScan { cursor: seat.index(), ..RepairScan::default() },
-            past,
-            seen: None,
-            gone: None,
-            basis: None,
-            pace: WaitState::new(wait, seat.region()),
-            seat,
+            blocks_freed: event(control::BLOCKS_FREED),
+            tasks_done: event(control::TASKS_DONE),
+            waiting_for: WaitFor::Message,
+            snapshot,
+            tail: state.word(control::TAIL),
+            membership_epoch: state.word(control::MEMBERSHIP_EPOCH),
+            message_count: 0,
+            scan: RepairScan { cursor: registration.index(), ..RepairScan::default() },
+            peer_end: None,
+            peer_end_of: None,
+            peer_version: None,
+            wait_state: WaitState::new(wait, registration.region()),
+            registration,
         };
-        lane.seat.leave_at_exit();
+        participant.registration.leave_at_exit();
         if !membarrier::register() {
-            for event in [&lane.readable, &lane.writable, &lane.roomy, &lane.idle] {
+            let Self { readable, writable, blocks_freed, tasks_done, .. } = &participant;
+            for event in [readable, writable, blocks_freed, tasks_done] {
                 event.require_fences();
             }
         }
-        lane
+        participant
     }
 
-    pub(crate) fn seat(&self) -> &Arc<Registration> {
-        &self.seat
+    #[inline]
+    pub(crate) fn registration(&self) -> &Arc<Registration> {
+        &self.registration
     }
 
     pub(crate) fn state(&self) -> QueueState<'_> {
-        QueueState::of(self.seat.region())
+        QueueState::of(self.registration.region())
     }
 
     pub(crate) fn region(&self) -> &Region {
-        self.seat.region()
+        self.registration.region()
     }
 
     pub(crate) fn index(&self) -> usize {
-        self.seat.index()
-    }
-
-    /// The same handle's other lane does not count as somebody to wait for.
-    pub(crate) fn pair_with(&mut self, sibling: Option<usize>) {
-        self.sibling = sibling;
-        self.seat.set_paired(sibling.is_some());
-        self.seen = None;
+        self.registration.index()
     }
 
     pub(crate) fn role(&self) -> Role {
         self.role
     }
 
-    pub(crate) fn wait_mode(&self) -> WaitStrategy {
-        self.pace.wait()
+    pub(crate) fn snapshot(&self) -> JoinSnapshot {
+        self.snapshot
     }
 
-    /// False in a process that was forked from the handle's own.
+    pub(crate) fn wait_strategy(&self) -> WaitStrategy {
+        self.wait_state.wait()
+    }
+
+    pub(crate) fn set_sibling(&mut self, sibling: Option<usize>) {
+        self.sibling = sibling;
+        self.registration.set_paired(sibling.is_some());
+        self.peer_end_of = None;
+    }
+
+    /// False in a child that inherited the handle by fork.
     #[inline]
     pub(crate) fn is_from_this_process(&self) -> bool {
-        self.seat.region().is_from_this_process()
+        self.process.is_current()
     }
 
+    /// This participant's access to the ring.
     pub(crate) fn ring(&self) -> Ring<Mapped> {
         let intent = self.state().participant_word(self.index(), own::INTENT);
-        Ring::new(self.state().ring_words(), self.past.phase, intent, PATIENCE)
+        Ring::new(self.state().ring_words(), self.snapshot.phase, intent, SPINS_BEFORE_SKIP)
     }
 
-    pub(crate) fn past(&self) -> JoinSnapshot {
-        self.past
-    }
-
-    /// Call after sending so many messages.
+    /// Call after sending.
     #[inline]
-    pub(crate) fn sent(&mut self, count: u64) {
-        self.passed = self.passed.wrapping_add(count);
+    pub(crate) fn notify_sent(&mut self, count: u64) {
+        self.message_count = self.message_count.wrapping_add(count);
         self.readable.notify(count as u32);
     }
 
-    /// Call after receiving so many messages.
+    /// Call after receiving.
     #[inline]
-    pub(crate) fn received(&mut self, count: u64) {
-        self.passed = self.passed.wrapping_add(count);
+    pub(crate) fn notify_received(&mut self, count: u64) {
+        self.message_count = self.message_count.wrapping_add(count);
         self.writable.notify(count as u32);
     }
 
-    /// Call after giving back a place of the pool. Not every place is of use to everybody, so all may look.
+    /// Wakes a receiver instead of the caller, which did not use its wake-up.
+    pub(crate) fn pass_on_wake_up(&self) {
+        self.readable.notify(1);
+    }
+
+    /// Call after freeing a block. Wakes all: not every block is of use to every sender.
     #[inline]
-    pub(crate) fn gave_back(&self) {
-        self.roomy.notify(u32::MAX);
+    pub(crate) fn notify_block_freed(&self) {
+        self.blocks_freed.notify(u32::MAX);
     }
 
-    pub(crate) fn did_task(&self) {
-        self.idle.notify(u32::MAX);
+    pub(crate) fn notify_tasks_done(&self) {
+        self.tasks_done.notify(u32::MAX);
     }
 
-    /// Closes the run that is open; a sender, only its own. Says where it ends.
+    /// Closes the open run; a sender closes only its own. Returns the position where the run ends.
     pub(crate) fn close(&self) -> Result<u64, SendError> {
-        let only = (self.role == Role::Sender).then_some(self.past.phase);
-        let end = self.words.close(only)?.ok_or(SendError::Closed)?; // close-1
-        self.state().count_up(control::MEMBERSHIP_EPOCH); // close-2
-        self.state().wake_all(); // close-3
+        let only = (self.role == Role::Sender).then_some(self.snapshot.phase);
+        let end = self.state().ring_words().close(only)?.ok_or(SendError::Closed)?; // queue-close-1
+        self.state().increment(control::MEMBERSHIP_EPOCH); // queue-close-2
+        self.state().wake_all(); // queue-close-3
         Ok(end)
     }
 
-    /// As [`Waiter::stop`], and after a run of successes a moment in which the others can get ahead: who polls without pause gets
-    /// each message singly, and takes the lines of the others' indices away from them all the while.
+    /// After a fruitless `try_` call: the end of the peers, if it is why. Otherwise pauses, if this
+    /// was the first fruitless call after successes. A caller that polls without a pause would get
+    /// every message singly, and keep taking the cache lines of the indices away from the others.
     pub(crate) fn end_or_backoff(&mut self) -> Option<WaitEnd> {
         let end = self.end_of_try();
         if end.is_none() {
-            self.pace.pause_after_burst(self.passed);
+            self.wait_state.pause_after_burst(self.message_count);
         }
         end
     }
@@ -272,30 +266,32 @@ impl QueueParticipant {
     /// See [`Waiter::wait_for`].
     pub(crate) fn wait<T, E: From<WaitEnd>>(
         &mut self,
-        ear: WaitFor,
+        wait_for: WaitFor,
         deadline: Deadline,
         attempt: impl FnMut(Attempt) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
-        self.ear = ear;
-        self.wait_for(self.passed, deadline, attempt)
+        self.waiting_for = wait_for;
+        self.wait_for(self.message_count, deadline, attempt)
     }
 
-    /// Why there is nobody of the other part to wait for; none if there is somebody, or somebody is still to come.
-    fn nobody(&mut self, ask: impl FnMut(usize) -> Option<ParticipantStatus>) -> Option<WaitEnd> {
-        let state = QueueState::of(self.seat.region());
-        let other = self.role.other();
-        let basis = state.basis(other);
-        self.basis = Some(basis);
-        let (is_receiver, is_closed) = (self.role == Role::Receiver, basis.now.is_closed());
+    /// How all peers ended. `None` if there is one, or if the first is still to come. `status`
+    /// answers for each peer.
+    fn find_peer_end(&mut self, status: impl FnMut(usize) -> Option<ParticipantStatus>) -> Option<WaitEnd> {
+        let state = QueueState::of(self.registration.region());
+        let peers = self.role.peer();
+        let version = state.role_version(peers);
+        self.peer_version = Some(version);
+        let (is_receiver, is_closed) = (self.role == Role::Receiver, version.tail.is_closed());
         let siblings = u64::from(self.sibling.is_some());
-        let has_none_come = self.past.since.is_some_and(|since| basis.came == since.wrapping_add(siblings));
-        if has_none_come && (!is_receiver || !is_closed || self.past.phase == basis.now.phase()) {
+        let has_none_joined =
+            self.snapshot.peers_before.is_some_and(|joins| version.joins == joins.wrapping_add(siblings));
+        if has_none_joined && (!is_receiver || !is_closed || self.snapshot.phase == version.tail.phase()) {
             return None;
         }
         if is_receiver && is_closed {
             return Some(WaitEnd::Closed);
         }
-        match state.role_status_except(other, self.sibling, ask, basis) {
+        match state.active_status(peers, self.sibling, status, version) {
             ParticipantStatus::Alive | ParticipantStatus::Vacant => None,
             ParticipantStatus::Left => Some(WaitEnd::Closed),
             ParticipantStatus::Dead => Some(WaitEnd::PeerDied),
@@ -304,50 +300,51 @@ impl QueueParticipant {
     }
 
     fn leave(&mut self) {
-        let seat = Arc::clone(&self.seat);
-        let state = QueueState::of(seat.region());
-        let word = |at| state.participant_word(seat.index(), at).load(Ordering::Relaxed);
+        let registration = Arc::clone(&self.registration);
+        let (state, index) = (QueueState::of(registration.region()), registration.index());
+        let participants = state.region.participants();
+        let word = |at| state.participant_word(index, at).load(Ordering::Relaxed);
         if word(own::INTENT) != 0 {
-            // An operation ended in the middle, on a damaged region: this lane must be repaired before it serves again.
-            let _ = self.seat.mark_dead();
+            // An operation stopped half-way, in a damaged region. It must be repaired before
+            // another process can be this participant.
+            let _ = registration.mark_dead();
             return;
         }
-        state.clear_up_as_last(&mut self.scan, self.seat.index(), &self.words);
-        if state.layout.geometry.extents > 0
-            && state.region.is_named()
-            && state.region.participants().registered().eq([seat.index()])
-        {
-            // Should messages keep the name, they need not keep memory for others, whom nobody will send for a while.
-            let parcels = PayloadPool::new(state.region, seat.index());
-            parcels.release_kept(state.region, seat.index());
-            parcels.release_behind_messages(state.region, &self.words);
+        let words = state.ring_words();
+        state.repair_as_last(&mut self.scan, index, &words);
+        let has_extents = state.layout.geometry.extents > 0;
+        if has_extents && state.region.is_named() && participants.registered().eq([index]) {
+            // Messages that wait keep the name, but the queue need not keep memory for the next
+            // ones.
+            let payload = PayloadPool::new(state.region, index);
+            payload.release_retained(state.region, index);
+            payload.release_behind_messages(state.region, &words);
         }
-        // A receiver that came along with a sender, and received nothing, ends nothing by leaving. The
-        // note comes first: who finds this lane left is to find out how.
-        if self.sibling.is_none() || self.passed > 0 {
-            state.store_exit(self.index(), LEFT); // queue-leave-1
+        // The receiver of a `Queue` that never received does not count as a receiver. The exit
+        // comes before the record: others look for it as soon as they see the record.
+        if self.sibling.is_none() || self.message_count > 0 {
+            state.store_exit(index, LEFT); // queue-leave-1
         }
-        state.region.participants().set_state(self.index(), LEFT); // queue-leave-2
-        state.count_up(control::MEMBERSHIP_EPOCH); // queue-leave-3
-        if state.able_to(self.role, self.words.load_tail()).next().is_none() || word(own::UNFINISHED_TASKS) != 0 {
+        participants.set_state(index, LEFT); // queue-leave-2
+        state.increment(control::MEMBERSHIP_EPOCH); // queue-leave-3
+        if state.active_with_role(self.role, state.tail()).next().is_none() || word(own::UNFINISHED_TASKS) != 0 {
             state.wake_all(); // queue-leave-4
         }
     }
 }
 
-/// Announces the end of a lane whose process ends. Its claims, places and tasks are repaired when
-/// the process is gone.
-pub(super) fn announce_exit(seat: &Registration) {
-    let state = QueueState::of(seat.region());
-    let role = state.role(seat.index());
-    state.clear_up_as_last(&mut RepairScan::default(), seat.index(), &state.ring_words());
-    state.region.participants().set_state(seat.index(), LEAVING); // queue-leave-1
-    // Of a receiver that came along with a sender it is not known here whether it received
-    // anything.
-    if role == Role::Sender || !seat.is_paired() {
-        state.store_exit(seat.index(), LEFT); // queue-leave-2
+/// Tells the others that a participant leaves because its process exits. Its claims, blocks and
+/// tasks are repaired when the process is gone.
+pub(super) fn announce_exit(registration: &Registration) {
+    let (state, index) = (QueueState::of(registration.region()), registration.index());
+    let role = state.role(index);
+    state.repair_as_last(&mut RepairScan::default(), index, &state.ring_words());
+    state.region.participants().set_state(index, LEAVING); // queue-leave-1
+    // Whether the receiver of a `Queue` has received anything is not known here.
+    if role == Role::Sender || !registration.is_paired() {
+        state.store_exit(index, LEFT); // queue-leave-2
     }
-    state.count_up(control::MEMBERSHIP_EPOCH); // queue-leave-3
+    state.increment(control::MEMBERSHIP_EPOCH); // queue-leave-3
     state.wake_all(); // queue-leave-4
 }
 
@@ -355,38 +352,43 @@ impl Waiter for QueueParticipant {
     type End = WaitEnd;
 
     fn peer_end(&mut self) -> Option<WaitEnd> {
-        let phase = if self.role == Role::Receiver { self.words.load_tail().phase() } else { 0 };
-        let now = (self.changes.load(Ordering::Acquire), phase);
-        if self.seen != Some(now) {
-            self.seen = Some(now);
-            self.gone = self.nobody(|_| Some(ParticipantStatus::Alive)); // who did not leave
+        let phase = if self.role == Role::Receiver { Tail::load(&self.tail).phase() } else { 0 };
+        let version = (self.membership_epoch.load(Ordering::Acquire), phase); // edge: queue-changes
+        if self.peer_end_of != Some(version) {
+            self.peer_end_of = Some(version);
+            // Without asking the kernel: a peer that did not leave counts as alive.
+            self.peer_end = self.find_peer_end(|_| Some(ParticipantStatus::Alive));
         }
-        self.gone
+        self.peer_end
     }
 
     fn check_liveness(&mut self, deadline: Deadline) -> Option<WaitEnd> {
-        // With many lanes a few at a time: each question takes the kernel longer the more there are.
-        let seat = Arc::clone(&self.seat);
-        QueueState::of(seat.region()).repair_some(&mut self.scan, Some(seat.index()), &Budget::until(deadline));
+        // Of many participants a few at a time: each check takes the kernel longer the more there
+        // are.
+        let registration = Arc::clone(&self.registration);
+        let state = QueueState::of(registration.region());
+        state.repair_some(&mut self.scan, Some(registration.index()), &Budget::until(deadline));
         let budget = Budget::until(deadline);
         let mut statuses = mem::take(&mut self.scan.statuses);
-        let end = self.nobody(|index| statuses.status(seat.region(), index, &budget));
+        let end = self.find_peer_end(|index| statuses.status(registration.region(), index, &budget));
         self.scan.statuses = statuses;
         end
     }
 
-    /// Between the look and the attempt somebody may have come, whose message another has received.
+    /// Between the conclusion and the last attempt a peer may have joined, and its message may have
+    /// been received by another.
     fn is_final(&mut self, end: &WaitEnd) -> bool {
-        let (is_receiver, before) = (self.role == Role::Receiver, self.basis);
-        let drain = if is_receiver && *end == WaitEnd::Closed { self.words.drain() } else { Ok(Drain::Done) };
-        let basis = self.state().basis(self.role.other());
+        let (is_receiver, before) = (self.role == Role::Receiver, self.peer_version);
+        let drain =
+            if is_receiver && *end == WaitEnd::Closed { self.state().ring_words().drain() } else { Ok(Drain::Done) };
+        let version = self.state().role_version(self.role.peer());
         let is_same =
-            before.is_some_and(|before| before.came == basis.came && (!is_receiver || before.now == basis.now));
+            before.is_some_and(|before| before.joins == version.joins && (!is_receiver || before.tail == version.tail));
         match drain {
             Ok(Drain::Done) if is_same => return true,
-            Err(_) => return true,                // rather an end than none, on a damaged region
-            Ok(Drain::Stuck) => self.gone = None, // until something changes, or it is asked again
-            _ => self.seen = None,
+            Err(_) => return true, // in a damaged region an end is better than none
+            Ok(Drain::Stuck) => self.peer_end = None, // until something changes, or the next liveness check
+            _ => self.peer_end_of = None,
         }
         false
     }
@@ -396,22 +398,22 @@ impl Waiter for QueueParticipant {
     }
 
     fn event(&self) -> &EventCount<Mapped> {
-        match self.ear {
+        match self.waiting_for {
             WaitFor::Message => &self.readable,
             WaitFor::Slot => &self.writable,
-            WaitFor::Block => &self.roomy,
-            WaitFor::TasksDone => &self.idle,
+            WaitFor::Block => &self.blocks_freed,
+            WaitFor::TasksDone => &self.tasks_done,
         }
     }
 
     fn wait_state(&mut self) -> &mut WaitState {
-        &mut self.pace
+        &mut self.wait_state
     }
 }
 
 impl Drop for QueueParticipant {
     fn drop(&mut self) {
-        if self.is_from_this_process() && !self.seat.is_transferred() {
+        if self.is_from_this_process() && !self.registration.is_transferred() {
             self.leave();
         }
     }
@@ -420,9 +422,9 @@ impl Drop for QueueParticipant {
 impl fmt::Debug for QueueParticipant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueParticipant")
-            .field("part", &self.role)
-            .field("wait", &self.pace.wait())
-            .field("seat", &self.seat)
+            .field("role", &self.role)
+            .field("wait", &self.wait_state.wait())
+            .field("registration", &self.registration)
             .finish()
     }
 }

@@ -1,15 +1,17 @@
-//! Byte messages as a queue carries them: short ones in the slot, longer ones in a place of the pool that the slot names.
+//! The payload of byte messages. A short message lies in its slot. A longer one lies in a block of
+//! the pool, and the slot holds a reference to it.
 //!
 //! ```text
 //!  a slot's payload   63                       1      0
 //!                    ├──────────────────────────┼────────┼──────────────────────┬──────────────────────┐
-//!                    │ length in bytes          │ POOLED │ place, or bytes ..   │ owner, or bytes ..   │ bytes ..
+//!                    │ length in bytes          │ POOLED │ block, or bytes ..   │ owner, or bytes ..   │ bytes ..
 //!                    └──────────────────────────┴────────┴──────────────────────┴──────────────────────┘
 //! ```
 //!
-//! The pool's first places are blocks, which are mapped. The rest are extents: parts of the file that are read and written
-//! as a file, because memory for the longest message many times over is there only once it is used, and if there is none
-//! then that must be an error and not a signal.
+//! The first blocks of the pool are mapped. The rest are extents, each as long as the longest
+//! message: parts of the file that are read and written with `pread` and `pwrite`. An extent takes
+//! up memory only while it is used. If there is none, writing returns an error, where a mapping
+//! would raise a signal.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,7 +20,7 @@ use std::sync::OnceLock;
 use crate::error::{RecvError, SendError};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_short, store_bytes, store_short};
 use crate::queue::state::QueueState;
-use crate::raw::mpmc;
+use crate::raw::mpmc::RingWords;
 use crate::raw::pool::{BlockRef, Pool};
 use crate::region::Region;
 use crate::region::layout::queue::QueueLayout;
@@ -26,22 +28,22 @@ use crate::region::words::{Mapped, Words};
 use crate::sys::available_memory::is_there_room_for;
 use crate::sys::memory;
 
+/// In the first word of a payload: the message lies in the pool.
 const POOLED: u64 = 1;
 
-/// How much memory an extent keeps from one message to the next: to get it anew for each costs more than to copy it. The
-/// first ones are used first, and keep more; all of them together keep 64 MiB.
-fn kept(extent: u64) -> u64 {
-    KEPT.get(extent as usize).map_or(0, |mib| mib << 20)
+/// Bytes that a handle writes to extents between two checks for available memory. So a short
+/// message costs no additional system call.
+const CHECK_EVERY: u64 = 1 << 20;
+
+/// Memory that the first extents retain when they are freed, in MiB: 64 altogether. To allocate it
+/// anew for each message takes longer than to copy the message. The first extents are used first.
+const RETAINED: [u64; 12] = [32, 16, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1];
+
+fn retained_bytes(extent: u64) -> u64 {
+    RETAINED.get(extent as usize).map_or(0, |mib| mib << 20)
 }
 
-/// Bytes that a handle may put into extents without asking whether there is memory for them: short messages are sent
-/// without a system call more.
-const UNASKED: u64 = 1 << 20;
-
-/// In MiB.
-const KEPT: [u64; 12] = [32, 16, 4, 4, 1, 1, 1, 1, 1, 1, 1, 1];
-
-/// Why a message that was received cannot be had.
+/// Why a message that was received cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PayloadError {
     Corrupt,
@@ -57,58 +59,58 @@ impl From<PayloadError> for RecvError {
     }
 }
 
-/// What a slot says about its message.
+/// Length and place of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Label {
+pub(crate) struct PayloadHeader {
     length: u64,
-    /// Where it is, if not in the slot.
-    token: Option<BlockRef>,
+    /// Where it lies, if not in the slot.
+    block: Option<BlockRef>,
 }
 
-impl Label {
-    /// Words of one that names a place.
+impl PayloadHeader {
+    /// Words of a header that refers to a block.
     pub(crate) const POOLED_WORDS: usize = 3;
 
     /// For a message that fits into the slot.
     #[inline]
     pub(crate) fn inline(message: &[u8]) -> Self {
-        Self { length: message.len() as u64, token: None }
+        Self { length: message.len() as u64, block: None }
     }
 
-    /// The ring publishes it.
+    // Relaxed, here and below: the ring publishes the payload.
     #[inline(always)]
-    pub(crate) fn write(self, payload: &[AtomicU64]) {
-        let [first, place, owner, ..] = payload else { return };
-        first.store(self.length << 1 | u64::from(self.token.is_some()), Ordering::Relaxed);
-        if let Some(token) = self.token {
-            place.store(token.place, Ordering::Relaxed);
-            owner.store(token.owner, Ordering::Relaxed);
+    pub(crate) fn store(self, payload: &[AtomicU64]) {
+        let [first, block, owner, ..] = payload else { return };
+        first.store(self.length << 1 | u64::from(self.block.is_some()), Ordering::Relaxed);
+        if let Some(reference) = self.block {
+            block.store(reference.place, Ordering::Relaxed);
+            owner.store(reference.owner, Ordering::Relaxed);
         }
     }
 
-    pub(crate) fn read(payload: &[AtomicU64]) -> Self {
+    pub(crate) fn load(payload: &[AtomicU64]) -> Self {
         let word = |at: usize| payload.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
-        let token = (word(0) & POOLED != 0).then(|| BlockRef { place: word(1), owner: word(2) });
-        Self { length: word(0) >> 1, token }
+        let block = (word(0) & POOLED != 0).then(|| BlockRef { place: word(1), owner: word(2) });
+        Self { length: word(0) >> 1, block }
     }
 }
 
-/// Access to the pool of one queue.
+/// A participant's access to the payload pool of a queue.
 pub(crate) struct PayloadPool {
     pool: Pool<Mapped>,
     blocks: Words,
     layout: QueueLayout,
     inline_bytes: usize,
-    /// Where we last found a place: it is likely to be free again, and in our cache.
-    hint: u64,
-    /// Bytes that went into extents since the last question whether there is memory for them.
-    unasked: u64,
-    /// What each lane had taken when the first dead one was repaired.
-    taken: OnceLock<BTreeMap<usize, Vec<BlockRef>>>,
+    /// The block that was allocated last: it is likely to be free again, and in our cache.
+    recent: u64,
+    /// Bytes written to extents since the last check for available memory.
+    unchecked_bytes: u64,
+    /// What each participant had allocated when the first dead one was repaired.
+    allocated: OnceLock<BTreeMap<usize, Vec<BlockRef>>>,
 }
 
 impl PayloadPool {
-    pub(crate) fn new(region: &Region, lane: usize) -> Self {
+    pub(crate) fn new(region: &Region, participant: usize) -> Self {
         let layout = *QueueState::of(region).layout;
         let (start, length) = layout.owners();
         let pool = Pool::new(region.words(start, length));
@@ -120,126 +122,131 @@ impl PayloadPool {
             blocks: region.words(start, length),
             layout,
             inline_bytes,
-            hint: lane as u64 * share,
-            unasked: 0,
-            taken: OnceLock::new(),
+            recent: participant as u64 * share,
+            unchecked_bytes: 0,
+            allocated: OnceLock::new(),
         }
     }
 
-    /// The longest message that goes into a slot.
+    /// The longest message that fits into a slot, in bytes.
     #[inline]
     pub(crate) fn inline_bytes(&self) -> usize {
         self.inline_bytes
     }
 
-    /// The longest message.
+    /// The longest message, in bytes.
     #[inline]
-    pub(crate) fn limit(&self) -> usize {
+    pub(crate) fn max_message_bytes(&self) -> usize {
         self.layout.max_message_bytes as usize
     }
 
-    /// Puts a message into the block that was used last or the one after it, if it fits and one of them is free.
+    /// Writes a message to the block that was allocated last or to the one after it, if the message
+    /// fits and one of them is free.
     #[inline(always)]
-    pub(crate) fn stow_at_once(&mut self, lane: usize, message: &[u8]) -> Option<Label> {
+    pub(crate) fn write_to_recent_block(&mut self, participant: usize, message: &[u8]) -> Option<PayloadHeader> {
         let geometry = self.layout.geometry;
-        let after = if self.hint + 1 < geometry.blocks { self.hint + 1 } else { 0 };
-        if message.len() as u64 > geometry.block_bytes || self.hint >= geometry.blocks {
+        let next = if self.recent + 1 < geometry.blocks { self.recent + 1 } else { 0 };
+        if message.len() as u64 > geometry.block_bytes || self.recent >= geometry.blocks {
             return None;
         }
-        let token = self.pool.take_at(lane, self.hint).or_else(|| self.pool.take_at(lane, after))?;
-        let Some(words) = self.block(token.place) else {
-            self.pool.give_back(token);
+        let block = self.pool.take_at(participant, self.recent).or_else(|| self.pool.take_at(participant, next))?;
+        let Some(words) = self.block_words(block.place) else {
+            self.pool.give_back(block);
             return None;
         };
         store_bytes(words, message);
-        self.hint = token.place;
-        Some(Label { length: message.len() as u64, token: Some(token) })
+        self.recent = block.place;
+        Some(PayloadHeader { length: message.len() as u64, block: Some(block) })
     }
 
-    /// Puts a message into a place of the pool. None: there is none free now.
-    pub(crate) fn stow(&mut self, region: &Region, lane: usize, message: &[u8]) -> Result<Option<Label>, SendError> {
+    /// Writes a message to a free block or extent. Returns `None` if there is none.
+    pub(crate) fn write(
+        &mut self,
+        region: &Region,
+        participant: usize,
+        message: &[u8],
+    ) -> Result<Option<PayloadHeader>, SendError> {
         let length = message.len() as u64;
         let geometry = self.layout.geometry;
-        let block =
-            if length <= geometry.block_bytes { self.pool.take(lane, 0, geometry.blocks, self.hint) } else { None };
-        let Some(token) = block.or_else(|| self.pool.take(lane, geometry.blocks, geometry.extents, geometry.blocks))
-        else {
-            return Ok(None);
-        };
-        if token.place < geometry.blocks {
-            self.hint = token.place;
+        let is_short = length <= geometry.block_bytes;
+        let block = if is_short { self.pool.take(participant, 0, geometry.blocks, self.recent) } else { None };
+        let extent = || self.pool.take(participant, geometry.blocks, geometry.extents, geometry.blocks);
+        let Some(block) = block.or_else(extent) else { return Ok(None) };
+        if block.place < geometry.blocks {
+            self.recent = block.place;
         }
-        let stored = match self.block(token.place) {
+        let written = match self.block_words(block.place) {
             Some(words) => {
                 store_bytes(words, message);
                 Ok(())
             }
-            None => self.write_extent(region, lane, message, token.place - geometry.blocks),
+            None => self.write_extent(region, participant, message, block.place - geometry.blocks),
         };
-        if stored.is_err() {
-            self.pool.give_back(token);
+        if written.is_err() {
+            self.pool.give_back(block);
             return Err(SendError::OutOfMemory);
         }
-        Ok(Some(Label { length, token: Some(token) }))
+        Ok(Some(PayloadHeader { length, block: Some(block) }))
     }
 
-    /// Writes a message into an extent that this lane has taken. If there is no memory for it, the extent has none
-    /// afterwards.
-    fn write_extent(&mut self, region: &Region, lane: usize, message: &[u8], index: u64) -> io::Result<()> {
-        let (file, at, length) = (region.file(), self.layout.extent(index), message.len() as u64);
-        self.unasked = self.unasked.saturating_add(length);
-        let asks = self.unasked >= UNASKED;
-        if asks {
-            self.unasked = 0;
+    /// Writes a message to an extent that this participant has allocated. If there is no memory for
+    /// it, the extent has none afterwards.
+    fn write_extent(&mut self, region: &Region, participant: usize, message: &[u8], extent: u64) -> io::Result<()> {
+        let (file, at, length) = (region.file(), self.layout.extent(extent), message.len() as u64);
+        self.unchecked_bytes = self.unchecked_bytes.saturating_add(length);
+        let is_check_due = self.unchecked_bytes >= CHECK_EVERY;
+        if is_check_due {
+            self.unchecked_bytes = 0;
         }
         let write = || {
-            if asks && !has_room(region, at, length) {
+            if is_check_due && !has_room(region, at, length) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
             memory::write_all_at(file, message, at)
         };
         write().or_else(|_| {
-            self.discard(region, index, 0, u64::MAX);
-            self.release_kept(region, lane);
-            write().inspect_err(|_| self.discard(region, index, 0, u64::MAX))
+            self.release_memory(region, extent, 0, u64::MAX);
+            self.release_retained(region, participant);
+            write().inspect_err(|_| self.release_memory(region, extent, 0, u64::MAX))
         })
     }
 
-    /// Gives the memory back that free extents keep for the next message.
-    pub(crate) fn release_kept(&self, region: &Region, lane: usize) {
-        for index in 0..self.layout.geometry.extents.min(KEPT.len() as u64) {
-            // Taken meanwhile, so that nobody writes to it.
-            if let Some(token) = self.pool.take_at(lane, self.layout.geometry.blocks + index) {
-                self.discard(region, index, 0, u64::MAX);
-                self.pool.give_back(token);
+    /// Releases the memory that free extents retain for the next messages.
+    pub(crate) fn release_retained(&self, region: &Region, participant: usize) {
+        for extent in 0..self.layout.geometry.extents.min(RETAINED.len() as u64) {
+            // Allocated meanwhile, so that nobody writes to it.
+            if let Some(block) = self.pool.take_at(participant, self.layout.geometry.blocks + extent) {
+                self.release_memory(region, extent, 0, u64::MAX);
+                self.pool.give_back(block);
             }
         }
     }
 
-    /// Gives the memory back that extents keep behind the messages in them. Nobody else may take part
-    /// in the queue: a message that is received makes room for a longer one.
-    pub(crate) fn release_behind_messages(&self, region: &Region, ring: &mpmc::RingWords<Mapped>) {
+    /// Releases the memory that extents have behind the messages in them. No other process may take
+    /// part in the queue: it could receive a message, and write a longer one to the extent.
+    pub(crate) fn release_behind_messages(&self, region: &Region, ring: &RingWords<Mapped>) {
         // A ring that cannot be read keeps its memory.
         let _ = ring.for_each_message(|payload| {
-            let label = Label::read(payload);
-            let extent = label.token.and_then(|token| token.place.checked_sub(self.layout.geometry.blocks));
-            if let Some(index) = extent.filter(|&index| index < self.layout.geometry.extents) {
-                let length = label.length.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
-                self.discard(region, index, length, u64::MAX);
+            let header = PayloadHeader::load(payload);
+            let extent = header.block.and_then(|block| block.place.checked_sub(self.layout.geometry.blocks));
+            if let Some(extent) = extent.filter(|&extent| extent < self.layout.geometry.extents) {
+                let length = header.length.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
+                self.release_memory(region, extent, length, u64::MAX);
             }
         });
     }
 
-    /// Gives memory of an extent back, from one byte up to another. If that fails it stays with the extent.
-    fn discard(&self, region: &Region, index: u64, from: u64, to: u64) {
-        // Whole pages: only those are given back, and the extent ends with one.
+    /// Releases memory of an extent, from one byte up to another. If that fails, the extent keeps
+    /// it.
+    fn release_memory(&self, region: &Region, extent: u64, from: u64, to: u64) {
+        // Only whole pages are released, and the extent ends with one.
         let to = to.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
         if from < to {
-            let _ = memory::discard(region.file(), self.layout.extent(index) + from, to - from);
+            let _ = memory::discard(region.file(), self.layout.extent(extent) + from, to - from);
         }
     }
 
-    /// Bytes of memory that the extents have, as far as the file system says.
+    /// Bytes of memory that the extents have, according to the file system.
     pub(crate) fn extents_bytes(&self, region: &Region) -> u64 {
         match self.layout.geometry.extents {
             0 => 0,
@@ -247,34 +254,35 @@ impl PayloadPool {
         }
     }
 
-    /// What was stowed will not be sent.
-    pub(crate) fn unstow(&self, region: &Region, label: Label) {
-        if let Some(token) = label.token {
-            self.give_back(region, token, label.length);
+    /// Frees the block of a message that was written and will not be sent.
+    pub(crate) fn free(&self, region: &Region, header: PayloadHeader) {
+        if let Some(block) = header.block {
+            self.free_block(region, block, header.length);
         }
     }
 
-    /// Writes a slot's payload.
+    /// Writes the payload of a slot. The message is in the pool already, if it belongs there.
     #[inline]
-    pub(crate) fn fill(label: Label, message: &[u8], payload: &[AtomicU64]) {
-        match label.token {
-            None => Self::fill_inline(message, payload),
-            Some(_) => label.write(payload),
+    pub(crate) fn write_slot(header: PayloadHeader, message: &[u8], payload: &[AtomicU64]) {
+        match header.block {
+            None => Self::write_inline(message, payload),
+            Some(_) => header.store(payload),
         }
     }
 
-    /// Writes the payload of a slot in which the message fits.
+    /// Writes a message that fits into the slot.
     #[inline(always)]
-    pub(crate) fn fill_inline(message: &[u8], payload: &[AtomicU64]) {
+    pub(crate) fn write_inline(message: &[u8], payload: &[AtomicU64]) {
         if let Some((first, rest)) = payload.split_first() {
             first.store((message.len() as u64) << 1, Ordering::Relaxed); // the ring publishes it
             store_short(rest, message);
         }
     }
 
-    /// Takes the message that a slot's payload is or names, and gives its place back. True: it had one.
+    /// Reads the message that a slot holds or refers to, and frees its block. Returns whether it
+    /// had one.
     #[inline(always)]
-    pub(crate) fn open(
+    pub(crate) fn read(
         &self,
         region: &Region,
         payload: &[AtomicU64],
@@ -283,7 +291,7 @@ impl PayloadPool {
         let Some((first, rest)) = payload.split_first() else { return Err(PayloadError::Corrupt) };
         let first = first.load(Ordering::Relaxed);
         if first & POOLED != 0 {
-            return self.open_pooled(region, payload, message);
+            return self.read_pooled(region, payload, message);
         }
         if first >> 1 > self.inline_bytes as u64 {
             return Err(PayloadError::Corrupt);
@@ -295,110 +303,112 @@ impl PayloadPool {
 
     #[cold]
     #[inline(never)]
-    fn open_pooled(&self, region: &Region, payload: &[AtomicU64], message: &mut Vec<u8>) -> Result<bool, PayloadError> {
-        let label = Label::read(payload);
-        let token = label.token.ok_or(PayloadError::Corrupt)?; // a peer may have changed it
-        let outcome = self.read_place(region, token, label.length, message);
-        self.give_back(region, token, label.length);
+    fn read_pooled(&self, region: &Region, payload: &[AtomicU64], message: &mut Vec<u8>) -> Result<bool, PayloadError> {
+        let header = PayloadHeader::load(payload);
+        let block = header.block.ok_or(PayloadError::Corrupt)?; // a peer may have changed it meanwhile
+        let outcome = self.read_block(region, block, header.length, message);
+        self.free_block(region, block, header.length);
         outcome.map(|()| true)
     }
 
-    fn read_place(
+    fn read_block(
         &self,
         region: &Region,
-        token: BlockRef,
+        block: BlockRef,
         length: u64,
         message: &mut Vec<u8>,
     ) -> Result<(), PayloadError> {
-        let (geometry, limit) = (self.layout.geometry, self.layout.max_message_bytes);
-        let most = if token.place < geometry.blocks { geometry.block_bytes.min(limit) } else { limit };
-        if length > most || token.place >= self.layout.all_blocks() {
+        let (geometry, longest) = (self.layout.geometry, self.layout.max_message_bytes);
+        let limit = if block.place < geometry.blocks { geometry.block_bytes.min(longest) } else { longest };
+        if length > limit || block.place >= self.layout.all_blocks() {
             return Err(PayloadError::Corrupt);
         }
         let length = usize::try_from(length).map_err(|_| PayloadError::Corrupt)?;
         resize(message, length)?;
-        match self.block(token.place) {
+        match self.block_words(block.place) {
             Some(words) => {
                 load_bytes(words, message);
                 Ok(())
             }
-            None => memory::read_exact_at(region.file(), message, self.layout.extent(token.place - geometry.blocks))
+            None => memory::read_exact_at(region.file(), message, self.layout.extent(block.place - geometry.blocks))
                 .map_err(|_| PayloadError::Corrupt),
         }
     }
 
-    /// Gives back the place of a message that nobody will receive.
-    pub(crate) fn lose(&self, region: &Region, payload: &[AtomicU64]) {
-        self.unstow(region, Label::read(payload));
+    /// Frees the block of a message that nobody will receive.
+    pub(crate) fn discard(&self, region: &Region, payload: &[AtomicU64]) {
+        self.free(region, PayloadHeader::load(payload));
     }
 
-    /// Gives back what a dead lane took and did not send. Its claims are repaired. For one repair: all lanes that it is called
-    /// for were dead at the first call, so that one look at all places is enough for them.
-    pub(crate) fn reclaim(&self, region: &Region, ring: &mpmc::RingWords<Mapped>, lane: usize) {
-        let take_out_sent = |tokens: &mut Vec<BlockRef>| {
+    /// Frees what a dead participant had allocated and not sent. Its claims are repaired. Everybody
+    /// for whom this is called was dead at the first call, so that one scan of the pool is enough
+    /// for all.
+    pub(crate) fn free_unsent(&self, region: &Region, ring: &RingWords<Mapped>, participant: usize) {
+        let remove_sent = |blocks: &mut Vec<BlockRef>| {
             let mut sent = Vec::new();
             let read = ring.for_each_message(|payload| {
-                let Some(token) = Label::read(payload).token else { return };
-                if tokens.binary_search(&token).is_ok() {
-                    sent.push(token);
+                let Some(block) = PayloadHeader::load(payload).block else { return };
+                if blocks.binary_search(&block).is_ok() {
+                    sent.push(block);
                 }
             });
             sent.sort_unstable();
-            // What cannot be read is not given back.
-            tokens.retain(|token| read.is_ok() && sent.binary_search(token).is_err());
+            // If the ring cannot be read, nothing is freed.
+            blocks.retain(|block| read.is_ok() && sent.binary_search(block).is_err());
         };
-        let taken = self.taken.get_or_init(|| self.pool.by_lane(self.layout.participants()));
-        let taken = taken.get(&lane).cloned().unwrap_or_default();
-        self.pool.reclaim_taken(taken, take_out_sent, |token| self.give_back(region, token, u64::MAX));
+        let allocated = self.allocated.get_or_init(|| self.pool.by_lane(self.layout.participants()));
+        let allocated = allocated.get(&participant).cloned().unwrap_or_default();
+        self.pool.reclaim_taken(allocated, remove_sent, |block| self.free_block(region, block, u64::MAX));
     }
 
-    /// Places of the pool in use.
-    pub(crate) fn taken(&self) -> u64 {
+    /// Blocks and extents in use.
+    pub(crate) fn used_blocks(&self) -> u64 {
         self.pool.taken()
     }
 
-    /// `length`: how much of the place was used, or more.
-    fn give_back(&self, region: &Region, token: BlockRef, length: u64) {
-        if let Some(index) = token.place.checked_sub(self.layout.geometry.blocks)
-            && index < self.layout.geometry.extents
-            && length > kept(index)
-            && self.pool.is_out(token)
+    /// `length`: how many bytes of the block were written, or more.
+    fn free_block(&self, region: &Region, block: BlockRef, length: u64) {
+        if let Some(extent) = block.place.checked_sub(self.layout.geometry.blocks)
+            && extent < self.layout.geometry.extents
+            && length > retained_bytes(extent)
+            && self.pool.is_out(block)
         {
-            // Before anybody else can have it.
-            self.discard(region, index, kept(index), length);
+            // Before anybody else can allocate it.
+            self.release_memory(region, extent, retained_bytes(extent), length);
         }
-        self.pool.give_back(token);
+        self.pool.give_back(block);
     }
 
-    /// The words of a place that is mapped.
-    fn block(&self, place: u64) -> Option<&[AtomicU64]> {
+    /// The words of a block that is mapped.
+    fn block_words(&self, block: u64) -> Option<&[AtomicU64]> {
         let length = self.layout.geometry.block_bytes as usize / WORD;
-        let start = usize::try_from(place).ok()?.checked_mul(length)?;
-        self.blocks.get(start..start.checked_add(length)?).filter(|_| place < self.layout.geometry.blocks)
+        let start = usize::try_from(block).ok()?.checked_mul(length)?;
+        self.blocks.get(start..start.checked_add(length)?).filter(|_| block < self.layout.geometry.blocks)
     }
 }
 
-/// Whether so much of the file can be written without more memory than there is. On a disk it can.
+/// Whether that part of the file can be written with the memory that is available. On a disk it
+/// always can.
 fn has_room(region: &Region, at: u64, length: u64) -> bool {
     let file = region.file();
     is_there_room_for(length)
         || !memory::is_memory(file)
-        // Some of it may be there already.
+        // Some of it may have memory already.
         || is_there_room_for(length - memory::present(file, at, length).min(length))
 }
 
-/// Makes room for a message; its old content is of no use.
+/// Makes the buffer as long as the message. Its old content need not be kept.
 #[inline(always)]
 fn resize(message: &mut Vec<u8>, length: usize) -> Result<(), PayloadError> {
     if length > message.len() {
-        lengthen(message, length)?;
+        grow(message, length)?;
     }
     message.truncate(length);
     Ok(())
 }
 
 #[cold]
-fn lengthen(message: &mut Vec<u8>, length: usize) -> Result<(), PayloadError> {
+fn grow(message: &mut Vec<u8>, length: usize) -> Result<(), PayloadError> {
     message.try_reserve(length.saturating_sub(message.len())).map_err(|_| PayloadError::OutOfMemory)?;
     message.resize(length, 0);
     Ok(())

@@ -1,9 +1,9 @@
-//! Repair: what dead participants of a queue left behind.
+//! Repair of what dead participants of a queue have left behind.
 //!
-//! Crash, by step: (queue-repair-1) the claims (`raw/mpmc`), (queue-repair-2) the pool
-//! (`raw/pool.rs`), (queue-repair-3) how the role's last one ended, (queue-repair-4) REPAIRED,
-//! (queue-repair-5) the change counted, everybody woken. The participant is nobody's before
-//! queue-repair-4. Each step may be done again by another repairer.
+//! Crash, by step: (queue-repair-1) the claims (`raw/mpmc`), (queue-repair-2) the payload pool
+//! (`raw/pool.rs`), (queue-repair-3) the exit is recorded, (queue-repair-4) the record is REPAIRED
+//! and can be used again. Then the change is counted and everybody is woken. Another repairer may
+//! do each step again.
 
 use std::cell::{Cell, RefCell};
 
@@ -17,21 +17,23 @@ use crate::region::participant::{JOINED, ParticipantStatus, REPAIRED};
 use crate::region::repair::{Budget, RepairOutcome, RepairScan};
 use crate::region::words::Mapped;
 
-/// Dead participants that are repaired together at most: all intents are read once for all of them.
+/// The most dead participants that are repaired together: their intents are read once for all of
+/// them.
 const MAX_GROUP: usize = 64;
 
 impl QueueState<'_> {
-    /// Repairs the dead if nobody else is there: what they left unsent must not keep the name. The
-    /// number of questions bounds it, not the clock, so a pause of this thread changes nothing.
-    pub(super) fn clear_up_as_last(self, scan: &mut RepairScan, own: usize, words: &RingWords<Mapped>) {
+    /// Repairs the dead if no other process takes part: messages that they had claimed and not sent
+    /// must not keep the name. The number of checks is bounded, not the time, so that the result
+    /// does not depend on pauses of this thread.
+    pub(super) fn repair_as_last(self, scan: &mut RepairScan, own: usize, words: &RingWords<Mapped>) {
         if !self.region.participants().has_others(own) {
             self.repair_some(scan, Some(own), &Budget::bounded());
         }
         words.advance_over_skipped(MAX_SKIPPED);
     }
 
-    /// Puts right all that dead participants left behind; says how many count serve again. `own` is the lane that this
-    /// description holds, about which the kernel would not tell us.
+    /// Repairs all dead participants. Returns how many. `own` is the participant that this
+    /// description holds: the kernel does not tell whether it is alive.
     pub(crate) fn repair(self, own: Option<usize>) -> usize {
         let mut scan = RepairScan::default();
         let (mut repaired, mut scanned) = (0, 0);
@@ -40,89 +42,92 @@ impl QueueState<'_> {
             repaired += outcome.repaired;
             scanned += outcome.scanned;
             if outcome.scanned == 0 {
-                break; // somebody else repairs
+                break; // another process is repairing
             }
         }
         repaired
     }
 
-    /// As [`repair`](Self::repair), from where the last look has got, as far as the budget allows.
+    /// Like [`repair`](Self::repair), from where the last scan stopped, and as far as the budget
+    /// allows.
     pub(super) fn repair_some(self, scan: &mut RepairScan, own: Option<usize>, budget: &Budget) -> RepairOutcome {
+        let participants = self.region.participants();
         let (mut dead, scanned) = scan.find_dead(self.region, own, MAX_GROUP, budget);
-        let verdict = self.word(control::PENDING_POSITION);
-        if dead.is_empty() && verdict.load(Ordering::Relaxed) == 0 {
+        let pending_position = self.word(control::PENDING_POSITION);
+        if dead.is_empty() && pending_position.load(Ordering::Relaxed) == 0 {
             scan.advance(self.region, scanned);
             return RepairOutcome { repaired: 0, scanned };
         }
-        let Some(_held) = self.region.participants().try_lock_repair() else { return RepairOutcome::default() };
+        let Some(_repair_lock) = participants.try_lock_repair() else { return RepairOutcome::default() };
         let words = self.ring_words();
-        let log = RepairLog {
-            lost: self.word(control::LOST),
-            pending_position: verdict,
-            pending_lost: self.word(control::PENDING_LOST),
-        };
-        let (found, budget) = (scan.statuses.found, budget.renewed());
+        let pending_lost = self.word(control::PENDING_LOST);
+        let log = RepairLog { lost: self.word(control::LOST), pending_position, pending_lost };
+        let (found_before, budget) = (scan.statuses.found, budget.renewed());
         let statuses = RefCell::new(&mut scan.statuses);
-        let standing = |index| statuses.borrow_mut().status(self.region, index, &budget);
-        let granted = Cell::new(2 * self.layout.participants() + 4 * MAX_GROUP);
+        let status = |index| statuses.borrow_mut().status(self.region, index, &budget);
+        // One pass over all intents is always allowed. Otherwise repair would not progress where a
+        // pass takes longer than the budget.
+        let free_words = Cell::new(2 * self.layout.participants() + 4 * MAX_GROUP);
         let repair = Repair {
             words: &words,
             log: &log,
             intents: &|index| (index < self.layout.participants()).then(|| self.participant_word(index, own::INTENT)),
             is_alive: &|index| match Some(index) == own {
                 true => Some(true),
-                false => standing(index)
-                    .map(|standing| matches!(standing, ParticipantStatus::Alive | ParticipantStatus::LockLost)),
+                false => {
+                    status(index).map(|status| matches!(status, ParticipantStatus::Alive | ParticipantStatus::LockLost))
+                }
             },
-            // One pass over all count is had in any case: otherwise repair would never get on where that
-            // takes longer than the budget.
             spend: &|words| {
-                let left = granted.get();
-                granted.set(left.saturating_sub(words));
+                let left = free_words.get();
+                free_words.set(left.saturating_sub(words));
                 budget.may_scan(words) || left >= words
             },
         };
-        // A region so damaged that it cannot be repaired stays as it is; whoever meets the damage says so.
+        // A region that is too damaged to repair stays as it is. Whoever meets the damage reports
+        // it.
         if repair.resume().is_err() {
             scan.advance(self.region, scanned);
             return RepairOutcome { repaired: 0, scanned };
         }
-        // Again, with the right to: somebody may have repaired some of them meanwhile, and others have come. It is no question any more.
-        dead.retain(|&index| standing(index) == Some(ParticipantStatus::Dead));
-        let parcels = PayloadPool::new(self.region, 0);
+        // Check again under the lock: another process may have repaired some of them, and new ones
+        // may have joined. The answers are cached.
+        dead.retain(|&index| status(index) == Some(ParticipantStatus::Dead));
+        let payload = PayloadPool::new(self.region, 0);
         budget.may_scan(self.layout.all_blocks() as usize); // once for all of them
         let (mut repaired, mut rest) = (0, &*dead);
-        // Where to go on next time, if this takes too long.
+        // Where the next scan has to go on, if this one runs out of budget.
         let mut next = None;
         while !rest.is_empty() && next.is_none() {
             let (group, later) = rest.split_at(repair.group_len(rest).min(rest.len()));
-            let whole = repair.release_dead(group, |payload| parcels.lose(self.region, payload)); // queue-repair-1
-            for (&index, whole) in group.iter().zip(whole) {
+            let is_released = repair.release_dead(group, |message| payload.discard(self.region, message)); // queue-repair-1
+            for (&index, is_released) in group.iter().zip(is_released) {
                 if next.is_some() || repaired > 0 && !budget.may_scan(1) {
                     next = next.or(Some(index));
                     continue;
                 }
-                parcels.reclaim(self.region, &words, index); // queue-repair-2
-                if whole {
-                    // One that was LEAVING has said itself how it ended.
-                    if self.region.participants().state(index) == JOINED {
+                payload.free_unsent(self.region, &words, index); // queue-repair-2
+                if is_released {
+                    // A participant that is LEAVING has recorded its exit itself.
+                    if participants.state(index) == JOINED {
                         self.store_exit(index, REPAIRED); // queue-repair-3
                     }
-                    self.region.participants().set_state(index, REPAIRED); // queue-repair-4
+                    participants.set_state(index, REPAIRED); // queue-repair-4
                     repaired += 1;
                 }
             }
             if budget.is_spent() {
-                // Once more the same ones, as long as each time something new is found out; else the ones after them.
-                let gets_on = repaired > 0 || statuses.borrow().found > found;
-                next = next.or(if gets_on { group.first() } else { later.first() }.copied());
+                // The same group again as long as each scan finds out something new. Otherwise the
+                // next.
+                let progressed = repaired > 0 || statuses.borrow().found > found_before;
+                next = next.or(if progressed { group.first() } else { later.first() }.copied());
                 break;
             }
             rest = later;
         }
         if repaired > 0 {
             words.advance_over_skipped(MAX_SKIPPED);
-            self.count_up(control::MEMBERSHIP_EPOCH); // queue-repair-5
+            self.increment(control::MEMBERSHIP_EPOCH);
             self.wake_all();
         }
         let count = self.layout.participants();

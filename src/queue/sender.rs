@@ -1,339 +1,185 @@
-//! The sending half of a queue.
+//! The sending half of a queue of values.
 
-use std::fmt;
+use std::borrow::Borrow;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
 use crate::error::{Result, SendError};
-use crate::message::Message;
-use crate::primitive::{AtomicU64, WORD, store_value};
-use crate::queue::half::{Half, RingAccess, queue_methods};
-use crate::queue::participant::{Role, WaitFor};
-use crate::queue::payload::{Label, PayloadPool};
-use crate::raw::mpmc::{MAX_BATCH, Push};
+use crate::primitive::{WORD, store_value};
+use crate::queue::half::{Half, queue_methods};
+use crate::queue::participant::Role;
+use crate::queue::receiver::Receiver;
 use crate::region::lifecycle::Registration;
-use crate::sys::deadline_after;
 use crate::wait::{Timeout, WaitStrategy};
 
-/// Sends messages into a queue, beside any number of others. Each message goes to one receiver.
+/// Sends values into a queue, together with any number of other senders. Each message goes to one
+/// receiver.
 ///
-/// Sending publishes at once, in the order of this handle's calls. With room it is no system call, and no other process, stopped
-/// or dead, can delay it. Dropping the last sender is an end of stream for the receivers, after everything that was sent.
+/// Each call publishes at once, and the messages of one handle arrive in the order of its calls.
+/// While there is room, sending makes no system call, and no other process can delay it, be it
+/// stopped or dead. When the last sender is dropped, receivers get everything that was sent and
+/// then [`RecvError::Closed`](crate::RecvError::Closed).
 ///
-/// A sender may move between threads; for a second one, [`try_clone`](Self::try_clone) it. A forked child cannot use its parent's
-/// ([`SendError::Forked`]).
-pub struct Sender<M: Message + ?Sized = [u8]> {
-    half: Half,
-    message: PhantomData<fn(&M)>,
+/// You can move a sender to another thread. For a second thread, [`try_clone`](Self::try_clone) it.
+/// A forked child cannot use the senders of its parent ([`SendError::Forked`]).
+#[derive(Debug)]
+pub struct Sender<T: Pod> {
+    pub(super) half: Half,
+    message: PhantomData<fn(&T)>,
 }
 
-impl<M: Message + ?Sized> Sender<M> {
-    pub(crate) fn new(seat: Arc<Registration>, wait: WaitStrategy) -> Self {
-        Self { half: Half::new(seat, Role::Sender, wait), message: PhantomData }
-    }
-
-    pub(crate) fn half(&self) -> &Half {
-        &self.half
-    }
-
-    pub(crate) fn half_mut(&mut self) -> &mut Half {
-        &mut self.half
-    }
-
-    queue_methods!(half);
-
-    /// Another sender of the same queue and of the same run, for another thread, or to be handed to
-    /// another process.
-    ///
-    /// **Blocking**: up to 5 s, if another process was stopped while joining. **Errors**: all lanes are taken
-    /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)), no descriptors.
-    pub fn try_clone(&self) -> Result<Self> {
-        Ok(Self::new(self.half.another(Role::Sender)?, self.half.lane.wait_mode()))
-    }
-
-    /// Waits until everything that was sent has been received, and every receiver has called
-    /// [`task_done`](crate::queue::Receiver::task_done) for each message it received.
-    ///
-    /// A task whose receiver left, or died, is not waited for.
-    ///
-    /// **Blocking**: without end. **Errors**: [`Closed`](SendError::Closed) and [`PeerDied`](SendError::PeerDied), if the last
-    /// receiver is gone before.
-    pub fn join(&mut self) -> Result<(), SendError> {
-        self.half.join(None)
-    }
-
-    /// Like [`join`](Self::join), but waits no longer than `timeout`, then [`TimedOut`](SendError::TimedOut).
-    pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
-        self.half.join(deadline_after(timeout))
-    }
-
-    /// Sends one message that `fill` writes, of about so many words, if nothing is in the way. False: see what [`deliver`](Self::deliver) makes of it.
-    #[inline(always)]
-    fn deliver_at_once(&mut self, words: usize, fill: impl FnOnce(&[AtomicU64])) -> Result<bool, SendError> {
-        let Half { lane, gate } = &mut self.half;
-        let sent = lane.is_from_this_process() && gate.ring.try_push_uncontended(words, fill)?;
-        if sent {
-            lane.sent(1);
+/// The methods that senders of values and of byte messages share.
+macro_rules! sender_methods {
+    ($Receiver:ty) => {
+        pub(crate) fn new(registration: Registration, wait: WaitStrategy) -> Self {
+            Self::from_half(Half::new(registration, Role::Sender, wait))
         }
-        Ok(sent)
-    }
 
-    /// One attempt after another, and a wake-up for the receivers.
-    #[inline]
-    fn deliver(
-        &mut self,
-        until: Timeout,
-        mut push: impl FnMut(&mut RingAccess) -> Result<Push, SendError>,
-    ) -> Result<u64, SendError> {
-        if !self.half.lane.is_from_this_process() {
-            return Err(SendError::Forked);
+        queue_methods!(half);
+
+        /// Makes another sender of the same queue and of the same run, for another thread or
+        /// process.
+        ///
+        /// # Blocking
+        /// For up to 5 s, if another process was stopped while it joined or left.
+        ///
+        /// # Errors
+        /// The queue has as many participants as it can
+        /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)), or there is no free
+        /// descriptor.
+        pub fn try_clone(&self) -> Result<Self> {
+            Ok(Self::new(self.half.clone_as(Role::Sender)?, self.half.participant.wait_strategy()))
         }
-        let sent = self.half.attempt(WaitFor::Slot, until, |gate| match push(gate)? {
-            Push::Done(count) => Ok(Some(count)),
-            Push::Full => Ok(None),
-            Push::Closed => Err(SendError::Closed),
-        })?;
-        let sent = sent.ok_or(SendError::Full)?;
-        self.half.lane.sent(sent);
-        Ok(sent)
-    }
+
+        /// Makes a receiver of the same queue. Blocks and fails like
+        /// [`try_clone`](Self::try_clone).
+        pub fn receiver(&self) -> Result<$Receiver> {
+            Ok(<$Receiver>::new(self.half.clone_as(Role::Receiver)?, self.half.participant.wait_strategy(), false))
+        }
+
+        /// Blocks until everything that was sent was received, and every receiver has called
+        /// [`task_done`](crate::queue::Receiver::task_done) for each message that it received.
+        ///
+        /// It does not wait for tasks of receivers that have left or died.
+        ///
+        /// # Errors
+        /// [`Closed`](SendError::Closed) or [`PeerDied`](SendError::PeerDied) if the last receiver
+        /// is gone before that, [`Forked`](SendError::Forked).
+        pub fn join(&mut self) -> Result<(), SendError> {
+            self.half.join(None)
+        }
+
+        /// Like [`join`](Self::join), but blocks for at most `timeout`, then returns
+        /// [`TimedOut`](SendError::TimedOut).
+        pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+            self.half.join($crate::sys::deadline_after(timeout))
+        }
+    };
 }
+
+pub(super) use sender_methods;
 
 impl<T: Pod> Sender<T> {
-    /// Sends one value.
+    fn from_half(half: Half) -> Self {
+        Self { half, message: PhantomData }
+    }
+
+    sender_methods!(Receiver<T>);
+
+    /// Sends one value. Takes the value, or a reference to it.
     ///
-    /// **Blocking**: while the queue is full, without end; parks by `futex` as [`WaitStrategy`] says. With room: no system call.
+    /// # Blocking
+    /// While the queue is full. See [`WaitStrategy`](crate::WaitStrategy). While there is room, it
+    /// makes no system call.
     ///
-    /// **Errors**: [`Closed`](SendError::Closed) (its run was closed, or the queue is full and the
-    /// last receiver has left),
-    /// [`PeerDied`](SendError::PeerDied) (full, and the last receiver's process died), [`Corrupt`](SendError::Corrupt),
-    /// [`Forked`](SendError::Forked), [`LockLost`](SendError::LockLost); the value was not sent.
+    /// # Errors
+    /// Nothing was sent:
+    /// - [`Closed`](SendError::Closed): this sender's run was closed, or the queue is full and the
+    ///   last receiver has left.
+    /// - [`PeerDied`](SendError::PeerDied): the queue is full and the last receiver died.
+    /// - [`Corrupt`](SendError::Corrupt), [`Forked`](SendError::Forked),
+    ///   [`LockLost`](SendError::LockLost).
     ///
+    /// # Examples
     /// ```
     /// let (mut tx, mut rx) = tombolo::queue::Options::<[u32; 2]>::new().create_channel()?;
-    /// tx.send(&[1, 2])?;
+    /// tx.send([1, 2])?;
     /// assert_eq!(rx.recv()?, [1, 2]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// **Source**: Vyukov's bounded queue with quarantine, see `raw/mpmc.rs`.
     #[inline]
-    pub fn send(&mut self, value: &T) -> Result<(), SendError> {
-        self.send_one(value, Timeout::NEVER)
+    pub fn send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
+        self.send_within(value.borrow(), || Timeout::NEVER)
     }
 
-    /// Like [`send`](Self::send), but waits no longer than `timeout`, then [`TimedOut`](SendError::TimedOut).
-    pub fn send_timeout(&mut self, value: &T, timeout: Duration) -> Result<(), SendError> {
-        self.send_one(value, Timeout::after(timeout))
-    }
-
-    /// Like [`send`](Self::send), but waits until `deadline` at most; none is for ever.
-    pub fn send_deadline(&mut self, value: &T, deadline: Option<Instant>) -> Result<(), SendError> {
-        self.send_one(value, Timeout::At(deadline))
-    }
-
-    /// Like [`send`](Self::send), but never waits: [`Full`](SendError::Full). The first time after a run of messages it lets
-    /// about a microsecond pass before it says so; in a stream see [`WaitStrategy`](crate::WaitStrategy).
-    #[inline]
-    pub fn try_send(&mut self, value: &T) -> Result<(), SendError> {
-        self.send_one(value, Timeout::NonBlocking)
-    }
-
-    /// Sends values from the front of `values`; says how many.
+    /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
     ///
-    /// **Blocking**: until at least one could be sent. Sends what there is room for, up to 63 at once, which nobody else's can come
-    /// between; call it again with the rest. An error means that none was sent.
+    /// The first call that fails after successful ones pauses for about a microsecond, see
+    /// [`WaitStrategy`](crate::WaitStrategy).
+    #[inline]
+    pub fn try_send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
+        self.send_within(value.borrow(), || Timeout::NonBlocking)
+    }
+
+    /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`.
+    #[inline]
+    pub fn send_timeout(&mut self, value: impl Borrow<T>, timeout: Duration) -> Result<(), SendError> {
+        self.send_within(value.borrow(), || Timeout::after(timeout))
+    }
+
+    /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) at `deadline`. With
+    /// `None` it never does.
+    #[inline]
+    pub fn send_deadline(&mut self, value: impl Borrow<T>, deadline: Option<Instant>) -> Result<(), SendError> {
+        self.send_within(value.borrow(), || Timeout::At(deadline))
+    }
+
+    /// Sends values from the front of `values`. Returns how many were sent.
+    ///
+    /// They are sent together, up to 63 at once: no message of another sender comes between them.
+    /// Call it again with the rest.
+    ///
+    /// # Blocking
+    /// Until at least one could be sent.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send). Nothing was sent.
     #[inline]
     pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
-        self.send_some(values, Timeout::NEVER)
+        self.send_batch(values, Timeout::NEVER)
     }
 
-    /// Like [`send_many`](Self::send_many), but never waits: [`Full`](SendError::Full).
+    /// Like [`send_many`](Self::send_many), but never blocks: returns [`Full`](SendError::Full)
+    /// instead.
     #[inline]
     pub fn try_send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
-        self.send_some(values, Timeout::NonBlocking)
+        self.send_batch(values, Timeout::NonBlocking)
     }
 
     #[inline]
-    fn send_one(&mut self, value: &T, until: Timeout) -> Result<(), SendError> {
-        let sent = self.deliver_at_once(size_of::<T>().div_ceil(WORD), |payload| store_value(payload, value))?;
-        if sent { Ok(()) } else { self.send_slowly(value, until) }
+    fn send_within(&mut self, value: &T, timeout: impl FnOnce() -> Timeout) -> Result<(), SendError> {
+        let sent = self.half.push_fast(size_of::<T>().div_ceil(WORD), |payload| store_value(payload, value))?;
+        if sent { Ok(()) } else { self.send_slow(value, timeout()) }
     }
 
     #[cold]
     #[inline(never)]
-    fn send_slowly(&mut self, value: &T, until: Timeout) -> Result<(), SendError> {
-        self.deliver(until, |gate| Ok(gate.ring.push_many(1, |_, payload| store_value(payload, value))?))?;
-        Ok(())
+    fn send_slow(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {
+        self.half.push_blocking(1, timeout, |_, payload| store_value(payload, value)).map(drop)
     }
 
     #[inline]
-    fn send_some(&mut self, values: &[T], until: Timeout) -> Result<usize, SendError> {
+    fn send_batch(&mut self, values: &[T], timeout: Timeout) -> Result<usize, SendError> {
         if values.is_empty() {
             return Ok(0);
         }
-        let sent = self.deliver(until, |gate| {
-            Ok(gate.ring.push_many(values.len() as u64, |index, payload| {
-                if let Some(value) = values.get(index as usize) {
-                    store_value(payload, value);
-                }
-            })?)
+        let sent = self.half.push_blocking(values.len() as u64, timeout, |index, payload| {
+            if let Some(value) = values.get(index as usize) {
+                store_value(payload, value);
+            }
         })?;
         Ok(sent as usize)
-    }
-}
-
-impl Sender<[u8]> {
-    /// Sends one message, of any length from 0 up to the queue's limit. Short ones lie in the slot, longer ones in the queue's pool.
-    ///
-    /// **Blocking**: while the queue or its pool is full, without end; parks by `futex` as [`WaitStrategy`] says. With room:
-    /// no system call up to the length of a block, few beyond.
-    ///
-    /// **Errors**: [`TooLarge`](SendError::TooLarge), [`OutOfMemory`](SendError::OutOfMemory) (beyond the length of a
-    /// block, if the file system, the system or a control group of this process has too little), and as for values:
-    /// [`Closed`](SendError::Closed), [`PeerDied`](SendError::PeerDied), [`Corrupt`](SendError::Corrupt),
-    /// [`Forked`](SendError::Forked), [`LockLost`](SendError::LockLost); the message was not sent.
-    ///
-    /// ```
-    /// let (mut tx, mut rx) = tombolo::Options::bytes().create_channel()?;
-    /// tx.send(b"")?;
-    /// tx.send(&[7; 1 << 20])?;
-    /// let mut message = Vec::new();
-    /// assert_eq!(rx.recv(&mut message)?, 0);
-    /// assert_eq!(rx.recv(&mut message)?, 1 << 20);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// **Source**: Vyukov's bounded queue with quarantine, see `raw/mpmc.rs`; the pool: `raw/pool.rs`.
-    #[inline]
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_one(message, Timeout::NEVER)
-    }
-
-    /// Like [`send`](Self::send), but waits no longer than `timeout`, then [`TimedOut`](SendError::TimedOut).
-    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.send_one(message, Timeout::after(timeout))
-    }
-
-    /// Like [`send`](Self::send), but waits until `deadline` at most; none is for ever.
-    pub fn send_deadline(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
-        self.send_one(message, Timeout::At(deadline))
-    }
-
-    /// Like [`send`](Self::send), but never waits: [`Full`](SendError::Full). The first time after a run of messages it lets
-    /// about a microsecond pass before it says so; in a stream see [`WaitStrategy`](crate::WaitStrategy).
-    #[inline]
-    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_one(message, Timeout::NonBlocking)
-    }
-
-    /// Sends messages from the front of `messages`; says how many.
-    ///
-    /// **Blocking**: until at least one could be sent. Sends what there is room for, up to 63 short ones at once, which nobody else's can
-    /// come between; a longer one goes alone. Call it again with the rest. An error means that none was sent.
-    pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
-        let longest = self.half.gate.parcels.inline_bytes();
-        // Here and not within the claim: `as_ref` is the caller's code.
-        let mut short = [&[][..]; MAX_BATCH as usize];
-        let mut count = 0;
-        for (place, message) in short.iter_mut().zip(messages) {
-            *place = message.as_ref();
-            if place.len() > longest {
-                break;
-            }
-            count += 1;
-        }
-        match short.get(..count) {
-            Some(short @ [_, ..]) => {
-                let sent = self.deliver(Timeout::NEVER, |gate| {
-                    Ok(gate.ring.push_many(count as u64, |index, payload| {
-                        if let Some(message) = short.get(index as usize) {
-                            PayloadPool::fill_inline(message, payload);
-                        }
-                    })?)
-                })?;
-                Ok(sent as usize)
-            }
-            _ => match short.first() {
-                Some(long) if !messages.is_empty() => self.send(long).map(|()| 1),
-                _ => Ok(0),
-            },
-        }
-    }
-
-    /// The longest message, in bytes.
-    pub fn max_message_bytes(&self) -> usize {
-        self.half.gate.parcels.limit()
-    }
-
-    #[inline]
-    fn send_one(&mut self, message: &[u8], until: Timeout) -> Result<(), SendError> {
-        if message.len() > self.half.gate.parcels.inline_bytes() {
-            return self.send_long(message, until);
-        }
-        let words = 1 + message.len().div_ceil(WORD);
-        let sent = self.deliver_at_once(words, |payload| PayloadPool::fill_inline(message, payload))?;
-        if sent { Ok(()) } else { self.send_slowly(Label::inline(message), message, until) }
-    }
-
-    #[inline(never)]
-    fn send_long(&mut self, message: &[u8], until: Timeout) -> Result<(), SendError> {
-        let limit = self.max_message_bytes();
-        if message.len() > limit {
-            return Err(SendError::TooLarge { length: message.len(), limit });
-        }
-        let Half { lane, gate } = &mut self.half;
-        let stowed =
-            if lane.is_from_this_process() { gate.parcels.stow_at_once(gate.seat.index(), message) } else { None };
-        let label = match stowed {
-            Some(label) => label,
-            None => self.stow(message, until)?,
-        };
-        let sent = match self.deliver_at_once(Label::POOLED_WORDS, |payload| label.write(payload)) {
-            Ok(false) => self.send_slowly(label, message, until),
-            done => done.map(drop),
-        };
-        if sent.is_err() {
-            self.half.gate.parcels.unstow(self.half.gate.seat.region(), label);
-            self.half.lane.gave_back();
-        }
-        sent
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn send_slowly(&mut self, label: Label, message: &[u8], until: Timeout) -> Result<(), SendError> {
-        self.deliver(until, |gate| {
-            Ok(gate.ring.push_many(1, |_, payload| PayloadPool::fill(label, message, payload))?)
-        })?;
-        Ok(())
-    }
-
-    /// Puts a message into the pool.
-    #[cold]
-    fn stow(&mut self, message: &[u8], until: Timeout) -> Result<Label, SendError> {
-        if !self.half.lane.is_from_this_process() {
-            return Err(SendError::Forked);
-        }
-        let stowed = self.half.attempt(WaitFor::Block, until, |gate| {
-            if gate.ring.is_closed() {
-                return Err(SendError::Closed);
-            }
-            gate.parcels.stow(gate.seat.region(), gate.seat.index(), message)
-        });
-        if stowed == Err(SendError::OutOfMemory) {
-            self.half.lane.gave_back();
-        }
-        let stowed = stowed?;
-        stowed.ok_or(SendError::Full)
-    }
-}
-
-impl<M: Message + ?Sized> fmt::Debug for Sender<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("half", &self.half).finish_non_exhaustive()
     }
 }

@@ -1,24 +1,27 @@
-//! Queues of anything that serde can serialise, in the format of postcard. Needs the feature `serde`.
+//! Queues of values that serde can serialise, in the format of postcard. Needs the feature `serde`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{RecvError, SendError};
-use crate::queue::Queue;
-use crate::queue::receiver::Receiver;
-use crate::queue::sender::Sender;
+use crate::queue::{ByteQueue, ByteReceiver, ByteSender};
 
-impl Sender<[u8]> {
-    /// Serialises a value and sends it as one message.
+impl ByteSender {
+    /// Serialises a value and sends it as one message. Allocates a buffer for it.
     ///
-    /// **Blocking** and **Errors**: as for [`send`](Self::send), and [`Encoding`](SendError::Serialize) if the value cannot be
-    /// serialised. Allocates a buffer for it.
+    /// # Blocking
+    /// As [`send`](Self::send).
     ///
+    /// # Errors
+    /// As for [`send`](Self::send), and [`Serialize`](SendError::Serialize) if the value cannot be
+    /// serialised.
+    ///
+    /// # Examples
     /// ```
     /// #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     /// struct Order { id: u64, symbol: String, sides: Vec<bool> }
     ///
-    /// let (mut tx, mut rx) = tombolo::Options::bytes().create_channel()?;
+    /// let (mut tx, mut rx) = tombolo::queue::Options::bytes().create_channel()?;
     /// let order = Order { id: 7, symbol: "TMBL".into(), sides: vec![true, false] };
     /// tx.send_object(&order)?;
     /// assert_eq!(rx.recv_object::<Order>()?, order);
@@ -30,11 +33,15 @@ impl Sender<[u8]> {
     }
 }
 
-impl Receiver<[u8]> {
-    /// Receives one message and makes a value of it.
+impl ByteReceiver {
+    /// Receives one message and deserialises it.
     ///
-    /// **Blocking** and **Errors**: as for [`recv`](Self::recv), and [`Encoding`](RecvError::Deserialize) if the message is no such
-    /// value; it is gone then.
+    /// # Blocking
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv), and [`Deserialize`](RecvError::Deserialize) if the message is
+    /// not such a value. Then it is gone.
     pub fn recv_object<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
         let mut message = Vec::new();
         self.recv(&mut message)?;
@@ -45,14 +52,14 @@ impl Receiver<[u8]> {
     }
 }
 
-impl Queue<[u8]> {
-    /// See [`Sender::send_object`].
+impl ByteQueue {
+    /// See [`ByteSender::send_object`].
     pub fn send_object<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
-        self.halves().0.send_object(value)
+        self.tx.send_object(value)
     }
 
-    /// See [`Receiver::recv_object`].
+    /// See [`ByteReceiver::recv_object`].
     pub fn recv_object<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
-        self.halves().1.recv_object()
+        self.rx.recv_object()
     }
 }

@@ -1,8 +1,8 @@
-//! What the words of a queue say of its participants: their roles, their runs, and how the last of a
-//! role ended.
+//! What the words of a queue say about its participants: their roles, their runs, and how the last
+//! participant of a role ended.
 
 use crate::primitive::Ordering;
-use crate::queue::participant::{Basis, Role};
+use crate::queue::participant::Role;
 use crate::raw::event_count::EventCount;
 use crate::raw::mpmc::RingWords;
 use crate::raw::mpmc::tail::{RUNS, Tail};
@@ -13,18 +13,26 @@ use crate::region::layout::{Layout, participant};
 use crate::region::participant::{ParticipantStatus, REPAIRED};
 use crate::region::words::{Mapped, Word};
 
-/// Positions that are skipped at once for receivers that may never come.
+/// Skipped positions that one call advances over, for receivers that may never come.
 pub(super) const MAX_SKIPPED: u64 = 4096;
 
-/// A region that is a queue, or a queue nested in a namespace.
+/// A view of a region that is a queue, or of a queue nested in a namespace.
 #[derive(Clone, Copy)]
 pub(crate) struct QueueState<'a> {
     pub(crate) region: &'a Region,
     pub(crate) layout: &'a QueueLayout,
 }
 
+/// The version of a role: a conclusion about its participants is valid while this does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RoleVersion {
+    /// How many have joined so far.
+    pub(super) joins: u64,
+    pub(super) tail: Tail,
+}
+
 impl<'a> QueueState<'a> {
-    /// Whatever opens a region as a queue checks that it is one.
+    /// The caller has checked that the region is a queue.
     pub(crate) fn of(region: &'a Region) -> Self {
         match region.layout() {
             Layout::Queue(layout) => Self { region, layout },
@@ -32,6 +40,7 @@ impl<'a> QueueState<'a> {
         }
     }
 
+    /// A word of the control block.
     pub(crate) fn word(self, index: usize) -> Word {
         self.region.word(QueueLayout::CONTROL + index)
     }
@@ -40,8 +49,12 @@ impl<'a> QueueState<'a> {
         EventCount::new(self.region.futex(QueueLayout::CONTROL + index))
     }
 
-    pub(super) fn count_up(self, index: usize) {
-        self.word(index).fetch_add(1, Ordering::AcqRel);
+    pub(super) fn increment(self, index: usize) {
+        self.word(index).fetch_add(1, Ordering::AcqRel); // edge: queue-changes
+    }
+
+    pub(crate) fn tail(self) -> Tail {
+        Tail::load(&self.word(control::TAIL))
     }
 
     pub(crate) fn ring_words(self) -> RingWords<Mapped> {
@@ -66,7 +79,7 @@ impl<'a> QueueState<'a> {
         if code == Role::Sender.code() { Role::Sender } else { Role::Receiver }
     }
 
-    /// What a participant does, in a word.
+    /// The role of a participant, in a word.
     pub(crate) fn role_name(self, index: usize) -> &'static str {
         match self.participant_word(index, participant::ROLE).load(Ordering::Relaxed) {
             code if code == Role::Sender.code() => "sender",
@@ -75,83 +88,81 @@ impl<'a> QueueState<'a> {
         }
     }
 
-    /// The lanes that were taken by that role and not given up, dead or alive.
+    /// The participants of that role that have joined and not left, dead or alive.
     pub(crate) fn with_role(self, role: Role) -> impl Iterator<Item = usize> {
         self.region.participants().registered().filter(move |&index| self.role(index) == role)
     }
 
+    /// The run to which a sender belongs.
     pub(super) fn run(self, index: usize) -> u64 {
-        self.participant_word(index, participant::RUN).load(Ordering::Acquire) % RUNS
+        self.participant_word(index, participant::RUN).load(Ordering::Acquire) % RUNS // edge: queue-run
     }
 
-    /// Of the senders, those of the run that is open.
-    pub(super) fn able_to(self, role: Role, now: Tail) -> impl Iterator<Item = usize> {
-        let is_in = move |index: &usize| role == Role::Receiver || !now.is_closed() && self.run(*index) == now.run();
-        self.with_role(role).filter(is_in)
+    /// Those of [`with_role`](Self::with_role) that can still send or receive: every receiver, and
+    /// the senders of the open run.
+    pub(super) fn active_with_role(self, role: Role, tail: Tail) -> impl Iterator<Item = usize> {
+        let is_active =
+            move |index: &usize| role == Role::Receiver || !tail.is_closed() && self.run(*index) == tail.run();
+        self.with_role(role).filter(is_active)
     }
 
-    pub(super) fn basis(self, role: Role) -> Basis {
-        let came = self.word(role.of(control::JOINED)).load(Ordering::Acquire);
-        Basis { came, now: Tail::load(&self.word(control::TAIL)) }
+    pub(super) fn role_version(self, role: Role) -> RoleVersion {
+        let joins = self.joins(role);
+        RoleVersion { joins, tail: self.tail() }
     }
 
-    /// Everybody of that role as one: alive if any is, else how the last one ended; vacant if none has come.
+    /// How many participants have joined in that role so far.
+    fn joins(self, role: Role) -> u64 {
+        self.word(role.word_of(control::JOINED)).load(Ordering::Acquire) // edge: queue-changes
+    }
+
+    /// How the last one of that role ended.
+    fn last_exit(self, role: Role) -> u64 {
+        self.word(role.word_of(control::LAST_EXIT)).load(Ordering::Acquire) // edge: queue-ended
+    }
+
+    /// The status of a role: alive if any of its participants is, else how the last one ended;
+    /// vacant if none has joined.
     pub(crate) fn role_status(self, role: Role) -> ParticipantStatus {
-        let came = self.word(role.of(control::JOINED)).load(Ordering::Acquire);
-        let ended = self.word(role.of(control::LAST_EXIT)).load(Ordering::Acquire);
-        let standing =
-            self.combined_status(self.with_role(role), |index| Some(self.region.participants().status(index)));
-        standing.unwrap_or(match ended & 0xff {
-            _ if came == 0 => ParticipantStatus::Vacant,
+        let (joins, last_exit) = (self.joins(role), self.last_exit(role));
+        let status = combined_status(self.with_role(role), |index| Some(self.region.participants().status(index)));
+        status.unwrap_or(match last_exit & 0xff {
+            _ if joins == 0 => ParticipantStatus::Vacant,
             REPAIRED => ParticipantStatus::Dead,
             _ => ParticipantStatus::Left,
         })
     }
 
-    /// Those lanes as one, if any is somebody's. A lane that there is no time to ask about counts as
-    /// alive.
-    pub(super) fn combined_status(
-        &self,
-        lanes: impl Iterator<Item = usize>,
-        mut ask: impl FnMut(usize) -> Option<ParticipantStatus>,
-    ) -> Option<ParticipantStatus> {
-        let mut found = None;
-        for index in lanes {
-            match ask(index) {
-                Some(ParticipantStatus::Alive) | None => return Some(ParticipantStatus::Alive),
-                Some(ParticipantStatus::LockLost) => found = Some(ParticipantStatus::LockLost),
-                Some(ParticipantStatus::Dead) if found.is_none() => found = Some(ParticipantStatus::Dead),
-                _ => {}
-            }
-        }
-        found
-    }
-
-    /// As [`role_status`](Self::role_status), of all who can still send, or receive, but one.
-    pub(super) fn role_status_except(
-        &self,
+    /// The status of those that can still send or receive, without the participant `except`. The
+    /// caller has read `version` before.
+    pub(super) fn active_status(
+        self,
         role: Role,
-        own: Option<usize>,
-        ask: impl FnMut(usize) -> Option<ParticipantStatus>,
-        basis: Basis,
+        except: Option<usize>,
+        status: impl FnMut(usize) -> Option<ParticipantStatus>,
+        version: RoleVersion,
     ) -> ParticipantStatus {
-        let others = self.able_to(role, basis.now).filter(|&index| Some(index) != own);
-        let found = self.combined_status(others, ask);
-        if found == Some(ParticipantStatus::Alive) || self.basis(role).came != basis.came {
-            return ParticipantStatus::Alive; // in a lane that we had passed, perhaps
+        let others = self.active_with_role(role, version.tail).filter(|&index| Some(index) != except);
+        let found = combined_status(others, status);
+        if found == Some(ParticipantStatus::Alive) || self.role_version(role).joins != version.joins {
+            return ParticipantStatus::Alive; // one that has joined behind the scan, perhaps
         }
         found.unwrap_or_else(|| {
-            let ended = self.word(role.of(control::LAST_EXIT)).load(Ordering::Acquire);
-            if ended == role.end(basis.now, REPAIRED) { ParticipantStatus::Dead } else { ParticipantStatus::Left }
+            if self.last_exit(role) == role.exit_word(version.tail, REPAIRED) {
+                ParticipantStatus::Dead
+            } else {
+                ParticipantStatus::Left
+            }
         })
     }
 
-    /// Notes how one ended, for those who wait for its role. How one of an earlier run did is of no
-    /// interest.
-    pub(super) fn store_exit(self, index: usize, how: u64) {
-        let (role, now) = (self.role(index), Tail::load(&self.word(control::TAIL)));
-        if role == Role::Receiver || !now.is_closed() && self.run(index) == now.run() {
-            self.word(role.of(control::LAST_EXIT)).store(role.end(now, how), Ordering::Release);
+    /// Records how a participant ended, for those that wait for its role. The exit of a sender of
+    /// an earlier run is not recorded.
+    pub(super) fn store_exit(self, index: usize, exit: u64) {
+        let (role, tail) = (self.role(index), self.tail());
+        if role == Role::Receiver || !tail.is_closed() && self.run(index) == tail.run() {
+            let last_exit = self.word(role.word_of(control::LAST_EXIT));
+            last_exit.store(role.exit_word(tail, exit), Ordering::Release); // edge: queue-ended
         }
     }
 
@@ -161,17 +172,36 @@ impl<'a> QueueState<'a> {
         }
     }
 
-    /// Whether no message is queued or being received, and no task of a live process open.
+    /// Whether no message is queued or being received, and no live process has an unfinished task.
     pub(crate) fn is_idle(self, words: &RingWords<Mapped>) -> bool {
         words.advance_over_skipped(MAX_SKIPPED);
-        // If nothing is sent meanwhile, nothing can move from a lane that is still to be looked at into one that was.
+        // While nothing is sent, nothing can move from a receiver that is still to be read to one
+        // that was read already.
         words.holds_without_push(|| {
             words.len() == 0
-                // One who sends has not sent: its intent is nobody's message.
+                // Receivers only: what a sender has claimed is not sent yet.
                 && self.with_role(Role::Receiver).all(|index| {
-                    let word = |at| self.participant_word(index, at).load(Ordering::Acquire);
+                    let word = |at| self.participant_word(index, at).load(Ordering::Acquire); // edge: queue-tasks
                     word(own::INTENT) == 0 && word(own::UNFINISHED_TASKS) == 0
                 })
         })
     }
+}
+
+/// The status of several participants as one, if there are any. A participant that there is no time
+/// to check (`None`) counts as alive.
+fn combined_status(
+    participants: impl Iterator<Item = usize>,
+    mut status: impl FnMut(usize) -> Option<ParticipantStatus>,
+) -> Option<ParticipantStatus> {
+    let mut found = None;
+    for index in participants {
+        match status(index) {
+            Some(ParticipantStatus::Alive) | None => return Some(ParticipantStatus::Alive),
+            Some(ParticipantStatus::LockLost) => found = Some(ParticipantStatus::LockLost),
+            Some(ParticipantStatus::Dead) if found.is_none() => found = Some(ParticipantStatus::Dead),
+            _ => {}
+        }
+    }
+    found
 }

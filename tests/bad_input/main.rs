@@ -61,7 +61,11 @@ fn queue_of_values(test_dir: &TestDir) -> tombolo::queue::Options<u64> {
 /// 4096 bytes are mapped, followed by two extents of 4096.
 fn queue_of_bytes(test_dir: &TestDir) -> tombolo::queue::Options<[u8]> {
     let options = tombolo::queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(1000);
-    options.inline_bytes(16).blocks(2, 64).extents(2).directory(test_dir.names())
+    options
+        .inline_bytes(16)
+        .blocks(tombolo::queue::Blocks { count: 2, bytes: 64 })
+        .extents(2)
+        .directory(test_dir.names())
 }
 
 /// A queue of bytes without participants, and a message in an extent to keep it.

@@ -327,7 +327,7 @@ fn object_of_another_type_is_refused() {
     );
     wrong(namespace.condvar("flag").unwrap_err(), &["event, expected a condition variable"]);
     wrong(namespace.queue::<u32>("queue").unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
-    wrong(namespace.queue::<[u8]>("queue").unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
+    wrong(namespace.queue_bytes("queue").unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
     wrong(namespace.type_tag("seconds").value::<[u64; 2]>("value").unwrap_err(), &["seconds"]);
     let missing =
         "found the objects value, number, array, permits, gate, flag, queue, last, expected one of that name;";

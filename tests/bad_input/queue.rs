@@ -205,10 +205,19 @@ fn queue_options_invalid_are_refused() {
         &["number of extents: found 0, expected at least 1", "longer than a block"],
     );
     invalid(bytes().inline_bytes(usize::MAX).create().unwrap_err(), &["inline length"]);
-    invalid(bytes().blocks(usize::MAX, 64).create().unwrap_err(), &["number of blocks"]);
-    invalid(bytes().blocks(1, usize::MAX).create().unwrap_err(), &["length of a block"]);
+    invalid(
+        bytes().blocks(queue::Blocks { count: usize::MAX, bytes: 64 }).create().unwrap_err(),
+        &["number of blocks"],
+    );
+    invalid(
+        bytes().blocks(queue::Blocks { count: 1, bytes: usize::MAX }).create().unwrap_err(),
+        &["length of a block"],
+    );
     invalid(bytes().extents(usize::MAX).create().unwrap_err(), &["number of extents"]);
-    invalid(bytes().blocks(1 << 32, 1 << 32).create().unwrap_err(), &["a region below 64 TiB"]);
+    invalid(
+        bytes().blocks(queue::Blocks { count: 1 << 32, bytes: 1 << 32 }).create().unwrap_err(),
+        &["a region below 64 TiB"],
+    );
     invalid(bytes().max_message_bytes(1 << 40).extents(1 << 10).create().unwrap_err(), &["a region below 64 TiB"]);
     for absurd in [usize::MAX, 1 << 45, usize::MAX / 2 + 1] {
         let says = [&absurd.to_string()[..], "choose a smaller capacity"];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support;
 use crate::sweep::{NAME, SweepCounts, kill_after_changes, sweep};
-use tombolo::queue::{self, Queue};
+use tombolo::queue::{self, ByteQueue, Queue};
 use tombolo::{OnStale, RecvError, SendError};
 
 type Value = [u64; 2];
@@ -24,7 +24,7 @@ fn bytes(names: &Path) -> queue::Options<[u8]> {
         .capacity(CAPACITY)
         .max_participants(6)
         .inline_bytes(16)
-        .blocks(2, 64)
+        .blocks(queue::Blocks { count: 2, bytes: 64 })
         .extents(1)
         .max_message_bytes(500)
         .directory(names)
@@ -54,7 +54,7 @@ fn recover(names: &Path, survivor: &mut Queue<Value>) -> Vec<u64> {
     received
 }
 
-fn recover_bytes(names: &Path, survivor: &mut Queue) -> Vec<Vec<u8>> {
+fn recover_bytes(names: &Path, survivor: &mut ByteQueue) -> Vec<Vec<u8>> {
     let newcomer = bytes(names).open(NAME).unwrap();
     let mut message = Vec::new();
     let received = std::iter::from_fn(|| survivor.try_recv(&mut message).ok().map(|_| message.clone())).collect();
@@ -74,7 +74,7 @@ fn recover_bytes(names: &Path, survivor: &mut Queue) -> Vec<Vec<u8>> {
 }
 
 /// The survivor, with messages 1 and 2 of these lengths.
-fn with_messages(names: &Path, lengths: [usize; 2]) -> Queue {
+fn with_messages(names: &Path, lengths: [usize; 2]) -> ByteQueue {
     let mut queue = bytes(names).open(NAME).unwrap();
     queue.send(&support::message(1, lengths[0])).unwrap();
     queue.send(&support::message(2, lengths[1])).unwrap();

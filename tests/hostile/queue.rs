@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tombolo::queue;
-use tombolo::{Endpoint, ErrorKind, Message, RecvError, SendError};
+use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
 use crate::support::{self, Random, TestDir, start};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
@@ -65,30 +65,53 @@ const VALUE_STRIDE: usize = 2;
 /// Four slots of four words (control, payload header, 16 bytes), a block of 64 bytes and an extent.
 fn queue_of_bytes(test_dir: &TestDir) -> queue::Options<[u8]> {
     let options = queue::Options::bytes().capacity(4).max_participants(words::PARTICIPANTS).max_message_bytes(1000);
-    options.inline_bytes(16).blocks(1, 64).extents(1).directory(test_dir.names())
+    options.inline_bytes(16).blocks(queue::Blocks { count: 1, bytes: 64 }).extents(1).directory(test_dir.names())
 }
 
 const BYTE_SLOTS: usize = words::OWNERS + 16 + words::MARKS;
 const BYTE_STRIDE: usize = 4;
 
 /// Participants 0 and 1.
-fn many<M: Message + ?Sized>(
-    options: &queue::Options<M>,
+fn open_values(
+    options: &queue::Options<u64>,
     test_dir: &TestDir,
-) -> (queue::Sender<M>, queue::Receiver<M>, Intruder) {
-    let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
-    (tx, rx, Intruder::at(&test_dir.names().join(NAME)))
+) -> (queue::Sender<u64>, queue::Receiver<u64>, Intruder) {
+    (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap(), intruder(test_dir))
+}
+
+/// Participants 0 and 1.
+fn open_bytes(
+    options: &queue::Options<[u8]>,
+    test_dir: &TestDir,
+) -> (queue::ByteSender, queue::ByteReceiver, Intruder) {
+    (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap(), intruder(test_dir))
+}
+
+fn intruder(test_dir: &TestDir) -> Intruder {
+    Intruder::at(&test_dir.names().join(NAME))
+}
+
+/// The calls that queues of values and of byte messages share.
+macro_rules! use_any_queue {
+    ($tx:ident, $rx:ident) => {
+        let _ = (soon(|| $rx.task_done()), soon(|| $tx.join_timeout(SHORT)));
+        let stats = soon(|| $tx.stats());
+        assert!(stats.queued.max(stats.quarantined) <= stats.capacity && stats.pooled <= 2, "{stats:?}");
+        assert!($rx.len() <= $rx.capacity());
+        // They may find no room.
+        let _ = (soon(|| $tx.try_clone()), soon(|| $rx.try_clone()));
+    };
 }
 
 /// Every call on a queue of values that does not block for ever.
 fn use_value_queue(tx: &mut queue::Sender<u64>, rx: &mut queue::Receiver<u64>) {
     let _ = (soon(|| tx.send_timeout(&1, SHORT)), soon(|| tx.try_send(&2)), soon(|| tx.try_send_many(&[3; 10])));
     let _ = (soon(|| rx.recv_timeout(SHORT)), soon(|| rx.try_recv()), soon(|| rx.try_recv_many(&mut [0; 10])));
-    use_any_queue(tx, rx);
+    use_any_queue!(tx, rx);
 }
 
 /// Likewise, for a queue of bytes.
-fn use_byte_queue(tx: &mut queue::Sender, rx: &mut queue::Receiver, random: &mut Random) {
+fn use_byte_queue(tx: &mut queue::ByteSender, rx: &mut queue::ByteReceiver, random: &mut Random) {
     let sent = vec![0xAB; random.below(1000) as usize];
     let mut received = Vec::new();
     for length in [10, 60, sent.len()] {
@@ -96,16 +119,7 @@ fn use_byte_queue(tx: &mut queue::Sender, rx: &mut queue::Receiver, random: &mut
         let _ = (soon(|| rx.recv_timeout(&mut received, SHORT)), soon(|| rx.try_recv(&mut received)));
         assert!(received.len() <= 1000, "the limit holds");
     }
-    use_any_queue(tx, rx);
-}
-
-fn use_any_queue<M: Message + ?Sized>(tx: &mut queue::Sender<M>, rx: &mut queue::Receiver<M>) {
-    let _ = (soon(|| rx.task_done()), soon(|| tx.join_timeout(SHORT)));
-    let stats = soon(|| tx.stats());
-    assert!(stats.queued.max(stats.quarantined) <= stats.capacity && stats.pooled <= 2, "{stats:?}");
-    assert!(rx.len() <= rx.capacity());
-    // They may find no room.
-    let _ = (soon(|| tx.try_clone()), soon(|| rx.try_clone()));
+    use_any_queue!(tx, rx);
 }
 
 #[test]
@@ -129,7 +143,7 @@ fn queue_indices_invalid_calls_return() {
     ] {
         for invalid in invalid_values {
             let test_dir = TestDir::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+            let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
             assert_eq!((tx.try_send_many(&[1, 2, 3]), rx.recv(), rx.recv()), (Ok(3), Ok(1), Ok(2)));
             intruder.set(index, invalid);
             for _ in 0..3 {
@@ -139,7 +153,7 @@ fn queue_indices_invalid_calls_return() {
             use_value_queue(&mut tx, &mut rx);
 
             let test_dir = TestDir::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
+            let (mut tx, mut rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
             for length in [0, 10, 60, 100] {
                 tx.try_send(&vec![1; length]).unwrap();
             }
@@ -160,7 +174,7 @@ fn queue_slot_positions_invalid_calls_return() {
         for shift in [-4_i64, -1, 1, 4, 400, i64::MAX >> 2] {
             for sent in [0, 2, 4_u64] {
                 let test_dir = TestDir::new();
-                let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+                let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
                 let warm_up = [1; 4];
                 assert_eq!((tx.try_send_many(&warm_up), rx.recv_many(&mut [0; 4])), (Ok(4), Ok(4)));
                 assert_eq!(tx.send_many(&warm_up[..sent as usize]).unwrap_or(0), sent as usize);
@@ -183,7 +197,7 @@ fn queue_skip_marks_invalid_calls_return() {
             for which in 0..5 {
                 for sent in [0, 2, 4_u64] {
                     let test_dir = TestDir::new();
-                    let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+                    let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
                     let warm_up = [1; 4];
                     assert_eq!((tx.try_send_many(&warm_up), rx.recv_many(&mut [0; 4])), (Ok(4), Ok(4)));
                     assert_eq!(tx.send_many(&warm_up[..sent as usize]).unwrap_or(0), sent as usize);
@@ -202,7 +216,7 @@ fn queue_skip_marks_invalid_calls_return() {
 #[test]
 fn receiver_slot_of_earlier_lap_returns_corrupt() {
     let test_dir = TestDir::new();
-    let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+    let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
     assert_eq!((tx.try_send_many(&[1, 2]), rx.recv()), (Ok(2), Ok(1)));
     intruder.set(VALUE_SLOTS + VALUE_STRIDE, words::FREE); // position 0 in the place of 1
     for _ in 0..3 {
@@ -231,7 +245,7 @@ fn receiver_payload_header_invalid_returns_corrupt() {
         (header(10) | POOLED, u64::MAX / 8),
     ] {
         let test_dir = TestDir::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
+        let (mut tx, mut rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
         tx.send(b"before").unwrap();
         tx.send(b"behind").unwrap();
         intruder.set(BYTE_SLOTS + 1, header);
@@ -250,7 +264,8 @@ fn receiver_payload_header_invalid_returns_corrupt() {
 fn receiver_payload_over_limit_returns_corrupt() {
     for (length, pooled) in [(9, 0), (16, 0), (9, 1), (64, 1)] {
         let test_dir = TestDir::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir).max_message_bytes(8).extents(0), &test_dir);
+        let (mut tx, mut rx, intruder) =
+            open_bytes(&queue_of_bytes(&test_dir).max_message_bytes(8).extents(0), &test_dir);
         tx.send(b"8 bytes.").unwrap();
         intruder.set(BYTE_SLOTS + 1, length << 1 | pooled);
         intruder.set(BYTE_SLOTS + 2, 0);
@@ -264,7 +279,7 @@ fn receiver_payload_over_limit_returns_corrupt() {
 fn sender_pool_owned_by_nobody_returns_full() {
     for owner in [1, 4, 0xFFFF, u64::MAX] {
         let test_dir = TestDir::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
+        let (mut tx, mut rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
         intruder.set(words::OWNERS, owner);
         intruder.set(words::OWNERS + 1, owner);
         assert_eq!(tx.try_send(&[1; 100]), Err(SendError::Full));
@@ -279,7 +294,7 @@ fn sender_pool_owned_by_nobody_returns_full() {
 #[test]
 fn receiver_block_named_twice_is_freed_once() {
     let test_dir = TestDir::new();
-    let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
+    let (mut tx, mut rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
     intruder.set(words::OWNERS, u64::MAX << 16);
     intruder.set(words::OWNERS + 1, u64::MAX << 16);
     for length in [60, 700, 10, 10] {
@@ -307,7 +322,7 @@ fn queue_intent_of_dead_covers_everything_calls_return() {
     for position in [0, 1, 2, 3, 1 << 40, (1 << 58) - 2] {
         for state in words::STATES {
             let test_dir = TestDir::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+            let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
             let dead = tx.try_clone().unwrap();
             assert_eq!((tx.try_send_many(&[1, 2, 3]), rx.recv()), (Ok(3), Ok(1)));
             drop(dead.into_fd().unwrap());
@@ -329,7 +344,7 @@ fn queue_intent_of_dead_covers_everything_calls_return() {
 #[test]
 fn queue_intent_of_living_covers_everything_others_go_on() {
     let test_dir = TestDir::new();
-    let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+    let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
     let (dead, mut other) = (tx.try_clone().unwrap(), rx.sender().unwrap());
     drop(dead.into_fd().unwrap());
     intruder.set(words::record(2, words::INTENT), 1 << 6 | 1);
@@ -348,7 +363,7 @@ fn queue_intent_of_living_covers_everything_others_go_on() {
 fn queue_counters_invalid_calls_return() {
     for invalid in [1, 5, 1 << 40, u64::MAX - 1, u64::MAX] {
         let test_dir = TestDir::new();
-        let (mut tx, _rx, intruder) = many(&queue_of_values(&test_dir).report_lost_messages(), &test_dir);
+        let (mut tx, _rx, intruder) = open_values(&queue_of_values(&test_dir).report_lost_messages(), &test_dir);
         let mut rx = tx.receiver().unwrap();
         let mut reporting = queue_of_values(&test_dir).report_lost_messages().receiver(NAME).unwrap();
         for index in words::LOST..words::SENDERS_LAST_EXIT + 2 {
@@ -376,7 +391,7 @@ fn receiver_end_words_invalid_returns_an_end() {
         (0, u64::MAX, RecvError::Closed),
     ] {
         let test_dir = TestDir::new();
-        let (tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+        let (tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
         drop(tx);
         assert_eq!(rx.try_recv(), Err(RecvError::Closed));
         intruder.set(words::SENDERS_JOINED, joined);
@@ -393,7 +408,7 @@ fn queue_run_numbers_invalid_calls_return() {
     for word in [words::SENDER_RUN, words::JOINED_COUNT] {
         for invalid in invalid_values {
             let test_dir = TestDir::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+            let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
             for participant in 0..words::PARTICIPANTS {
                 intruder.set(words::FIRST_RECORD + participant * words::RECORD_WORDS + word, invalid);
             }
@@ -411,7 +426,7 @@ fn queue_run_numbers_invalid_calls_return() {
     }
     for run in invalid_values {
         let test_dir = TestDir::new();
-        let (mut tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+        let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
         tx.send(&1).unwrap();
         intruder.set(words::TAIL, intruder.get(words::TAIL) | run << 55);
         use_value_queue(&mut tx, &mut rx);
@@ -427,7 +442,7 @@ fn queue_run_numbers_invalid_calls_return() {
 #[test]
 fn queue_live_participants_without_locks_returns_lock_lost() {
     let test_dir = TestDir::new();
-    let (tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+    let (tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
     drop(tx);
     // Participant 0: it has the region mapped, so it could write.
     let _onlooker = start("stay_in_queue", &[test_dir.names().to_str().unwrap()]);
@@ -462,7 +477,7 @@ pub fn stay_in_queue(arguments: &[String]) {
 #[test]
 fn queue_own_records_without_locks_are_repaired() {
     let test_dir = TestDir::new();
-    let (tx, mut rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+    let (tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
     drop(tx);
     for participant in [0, 2, 3] {
         (0..words::RECORD_WORDS)
@@ -479,7 +494,7 @@ fn queue_own_records_without_locks_are_repaired() {
 fn sender_join_task_count_invalid_times_out() {
     for invalid in [u64::MAX, u64::MAX - 1, 1 << 63] {
         let test_dir = TestDir::new();
-        let (mut tx, rx, intruder) = many(&queue_of_values(&test_dir), &test_dir);
+        let (mut tx, rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
         tx.try_send_many(&[1, 2, 3]).unwrap();
         let file = rx.into_fd().unwrap();
         intruder.set(words::record(1, words::UNFINISHED_TASKS), invalid);
@@ -495,7 +510,7 @@ fn queue_repair_log_invalid_calls_return() {
     for position in [1, 4, 5, 1 << 40, u64::MAX] {
         for state in words::STATES {
             let test_dir = TestDir::new();
-            let (mut tx, mut rx, intruder) = many(&queue_of_bytes(&test_dir), &test_dir);
+            let (mut tx, mut rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
             let dead = tx.try_clone().unwrap();
             tx.send(&[1; 30]).unwrap();
             drop(dead.into_fd().unwrap());
@@ -561,7 +576,7 @@ pub fn feed_queue_endlessly(arguments: &[String]) {
 fn queue_of_values_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_queue",
-        |test_dir| many(&queue_of_values(test_dir), test_dir),
+        |test_dir| open_values(&queue_of_values(test_dir), test_dir),
         |(tx, rx, _), _| use_value_queue(tx, rx),
     );
 }
@@ -570,7 +585,7 @@ fn queue_of_values_corrupted_constantly_calls_return() {
 fn queue_of_bytes_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_queue",
-        |test_dir| many(&queue_of_bytes(test_dir), test_dir),
+        |test_dir| open_bytes(&queue_of_bytes(test_dir), test_dir),
         |(tx, rx, _), random| use_byte_queue(tx, rx, random),
     );
 }
@@ -580,11 +595,11 @@ fn queue_of_bytes_corrupted_constantly_calls_return() {
 fn queue_corrupted_while_others_join_and_leave_calls_return() {
     under_attack(
         "corrupt_queue",
-        |test_dir| (many(&queue_of_bytes(test_dir), test_dir), queue_of_bytes(test_dir).must_exist()),
+        |test_dir| (open_bytes(&queue_of_bytes(test_dir), test_dir), queue_of_bytes(test_dir).must_exist()),
         |((_, rx, _), options), random| {
             let _ = soon(|| options.receiver(NAME)).map(|mut rx| {
                 let _ = soon(|| rx.recv_timeout(&mut Vec::new(), SHORT));
-                drop(soon(|| rx.into_fd()).and_then(|file| options.from_fd::<queue::Receiver>(file)));
+                drop(soon(|| rx.into_fd()).and_then(|file| options.from_fd::<queue::ByteReceiver>(file)));
             });
             let _ = soon(|| options.sender(NAME)).map(|mut tx| {
                 let _ = soon(|| tx.send_timeout(&[1; 50], SHORT));
@@ -601,7 +616,7 @@ fn queue_corrupted_while_others_join_and_leave_calls_return() {
 fn queue_fed_endlessly_can_be_closed() {
     under_attack(
         "feed_queue_endlessly",
-        |test_dir| many(&queue_of_values(test_dir), test_dir),
+        |test_dir| open_values(&queue_of_values(test_dir), test_dir),
         |(_tx, rx, _), _| {
             let before = rx.stats().dropped;
             let _ = soon(|| rx.close_now());

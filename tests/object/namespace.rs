@@ -31,7 +31,7 @@ fn check_all_kinds(namespace: &Namespace) {
     assert_eq!(namespace.barrier("barrier").unwrap().parties(), 7);
     assert!(!namespace.once("once").unwrap().is_completed());
     assert!(namespace.queue::<[u16; 3]>("queue").unwrap().is_empty());
-    assert!(namespace.queue::<[u8]>("bytes").unwrap().is_empty());
+    assert!(namespace.queue_bytes("bytes").unwrap().is_empty());
 }
 
 #[test]

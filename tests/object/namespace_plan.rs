@@ -38,7 +38,7 @@ fn namespace_object_missing_or_of_other_type_error_names_both() {
     assert_error(namespace.array::<[u8; 12]>("array"), wrong, &["aligned to 4", "aligned to 1"]);
     assert_error(namespace.mutex::<u64>("mutex"), wrong, &["f64", "u64"]);
     assert_error(namespace.queue::<[u16; 2]>("queue"), wrong, &["6 bytes"]);
-    assert_error(namespace.queue::<[u8]>("queue"), wrong, &["6 bytes", "queue"]);
+    assert_error(namespace.queue_bytes("queue"), wrong, &["6 bytes", "queue"]);
     assert_error(namespace.queue::<u64>("bytes"), wrong, &["byte messages", "queue"]);
 
     let metres = namespace.type_tag("metres");

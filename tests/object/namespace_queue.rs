@@ -23,7 +23,7 @@ fn namespace_queue_behaves_like_any_queue() {
             (0..8).for_each(|number| assert_eq!(another.recv(), Ok([lap, number, 0])));
             assert_eq!(another.try_recv(), Err(RecvError::Empty));
         }
-        let mut bytes = namespace.queue::<[u8]>("bytes").unwrap();
+        let mut bytes = namespace.queue_bytes("bytes").unwrap();
         let mut received = Vec::new();
         for length in [0, 1, 240, 241, 4096, 4999, 5000] {
             let sent = message(length as u64, length);

@@ -45,7 +45,7 @@ fn rest(rx: &mut queue::Receiver<u64>) -> Vec<u64> {
 
 /// All messages up to the end, and the end.
 fn all(rx: &mut queue::Receiver<u64>) -> (Vec<u64>, RecvError) {
-    (rx.iter().collect(), rx.recv().unwrap_err())
+    (rx.iter().flatten().collect(), rx.recv().unwrap_err())
 }
 
 fn is_waiting(rx: &mut queue::Receiver<u64>) -> bool {
@@ -108,7 +108,11 @@ fn sender_joined_after_close_is_not_closed() {
 fn queue_closed_stays_closed_for_its_senders() {
     let test_dir = TestDir::new();
     let options = queue::Options::bytes().capacity(4).max_participants(3).max_message_bytes(1000);
-    let options = options.inline_bytes(16).blocks(2, 64).extents(2).directory(test_dir.names());
+    let options = options
+        .inline_bytes(16)
+        .blocks(tombolo::queue::Blocks { count: 2, bytes: 64 })
+        .extents(2)
+        .directory(test_dir.names());
     let (mut tx, mut rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     tx.send(b"before").unwrap();
     assert_eq!(tx.close(), Ok(()));
@@ -219,7 +223,12 @@ fn sender_waiting_when_run_closed_returns_closed() {
 
 #[test]
 fn sender_run_closed_large_messages_free_their_blocks() {
-    let options = queue::Options::bytes().capacity(2).inline_bytes(16).blocks(1, 64).extents(1).max_message_bytes(1000);
+    let options = queue::Options::bytes()
+        .capacity(2)
+        .inline_bytes(16)
+        .blocks(tombolo::queue::Blocks { count: 1, bytes: 64 })
+        .extents(1)
+        .max_message_bytes(1000);
     let (mut tx, mut rx) = options.create_channel().unwrap();
     tx.send(&[1; 60]).unwrap();
     rx.close().unwrap();
@@ -406,7 +415,7 @@ pub fn receive_to_the_end(arguments: &[String]) {
     let (options, counters, expected) = from_arguments(arguments);
     let mut rx = options.receiver(NAME).unwrap();
     counters.meet(0, 2);
-    assert_eq!(rx.iter().sum::<u64>(), expected);
+    assert_eq!(rx.iter().flatten().sum::<u64>(), expected);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
 }
 
@@ -497,7 +506,7 @@ fn sender_stopped_midway_run_can_be_closed() {
         }
         sender.signal(libc::SIGSTOP);
         rx.close().unwrap();
-        received.extend(rx.iter());
+        received.extend(rx.iter().flatten());
         assert_eq!(rx.recv(), Err(RecvError::Closed));
         let mut next = jobs(&test_dir).sender(NAME).unwrap();
         next.send(&u64::MAX).unwrap();
@@ -530,7 +539,7 @@ fn sender_killed_midway_run_can_be_closed() {
         let closer = jobs(&test_dir).receiver(NAME).unwrap();
         sender.kill();
         closer.close().unwrap();
-        received.extend(rx.iter());
+        received.extend(rx.iter().flatten());
         assert_eq!(rx.recv(), Err(RecvError::Closed));
         let sent = counters.word(1).load(std::sync::atomic::Ordering::Acquire);
         assert!(received.len() as u64 == sent || received.len() as u64 == sent + 1);

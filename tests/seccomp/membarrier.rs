@@ -26,8 +26,8 @@ pub fn pass_on_without_membarrier(_: &[String]) {
     refuse_membarrier();
     let mut rx: queue::Receiver<u64> = spawn::take("from").unwrap();
     let mut tx: queue::Sender<u64> = spawn::take("to").unwrap();
-    for number in rx.iter() {
-        tx.send(&number).unwrap();
+    for number in &mut rx {
+        tx.send(number.unwrap()).unwrap();
     }
 }
 
@@ -63,7 +63,7 @@ fn membarrier_refused_queues_work() {
     let _sandbox = TestDir::new();
     for capacity in [2, 64] {
         let options = queue::Options::<u64>::new().capacity(capacity);
-        let ((mut tx, there), (forth, between), (back, mut rx)) =
+        let ((mut tx, there), (forth, between), (back, rx)) =
             (options.create_channel().unwrap(), options.create_channel().unwrap(), options.create_channel().unwrap());
         let pass = |from: queue::Receiver<u64>, to: queue::Sender<u64>| {
             Process::from(
@@ -77,7 +77,7 @@ fn membarrier_refused_queues_work() {
             )
         };
         let children = [pass(there, forth), pass(between, back)];
-        let receiving = thread::spawn(move || rx.iter().collect::<Vec<_>>());
+        let receiving = thread::spawn(move || rx.into_iter().map(Result::unwrap).collect::<Vec<_>>());
         (0..COUNT).for_each(|number| tx.send(&number).unwrap());
         drop(tx);
         assert!(receiving.join().unwrap().into_iter().eq(0..COUNT));
@@ -156,8 +156,8 @@ pub fn pass_on_and_lose_membarrier(_: &[String]) {
     let mut tx: queue::Sender<u64> = spawn::take("to").unwrap();
     tx.send(&rx.recv().unwrap()).unwrap();
     refuse_membarrier();
-    for number in rx.iter() {
-        tx.send(&number).unwrap();
+    for number in &mut rx {
+        tx.send(number.unwrap()).unwrap();
     }
 }
 

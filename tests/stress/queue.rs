@@ -281,7 +281,7 @@ fn values(names: &str) -> queue::Options<Value> {
 fn bytes(names: &str) -> queue::Options<[u8]> {
     queue::Options::bytes()
         .capacity(64)
-        .blocks(BLOCKS, 4096)
+        .blocks(queue::Blocks { count: BLOCKS, bytes: 4096 })
         .extents(EXTENTS)
         .max_message_bytes(LONGEST)
         .directory(names)

@@ -53,7 +53,7 @@ impl SendEndpoint for ByteSender {
     }
 }
 
-impl SendEndpoint for queue::Sender {
+impl SendEndpoint for queue::ByteSender {
     const RECEIVER: &'static str = "the last receiver";
 
     fn chunk_len(&self) -> usize {
@@ -83,7 +83,7 @@ impl RecvEndpoint for ByteReceiver {
     }
 }
 
-impl RecvEndpoint for queue::Receiver {
+impl RecvEndpoint for queue::ByteReceiver {
     const SENDER: &'static str = "the last sender";
 
     fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {

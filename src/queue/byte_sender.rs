@@ -1,0 +1,174 @@
+//! The sending half of a queue of byte messages.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Result, SendError};
+use crate::primitive::WORD;
+use crate::queue::byte_receiver::ByteReceiver;
+use crate::queue::half::{Half, queue_methods};
+use crate::queue::participant::{Role, WaitFor};
+use crate::queue::payload::{PayloadHeader, PayloadPool};
+use crate::queue::sender::sender_methods;
+use crate::raw::mpmc::MAX_BATCH;
+use crate::region::lifecycle::Registration;
+use crate::wait::{Timeout, WaitStrategy};
+
+/// Sends byte messages of any length into a queue, together with any number of other senders.
+///
+/// Otherwise it is like a [`Sender`](crate::queue::Sender) of values.
+#[derive(Debug)]
+pub struct ByteSender {
+    pub(super) half: Half,
+}
+
+impl ByteSender {
+    fn from_half(half: Half) -> Self {
+        Self { half }
+    }
+
+    sender_methods!(ByteReceiver);
+
+    /// Returns the length of the longest message, in bytes.
+    pub fn max_message_bytes(&self) -> usize {
+        self.half.payload.max_message_bytes()
+    }
+
+    /// Sends one message.
+    ///
+    /// # Blocking
+    /// While the queue is full, or no block is free that the message fits into. See
+    /// [`WaitStrategy`](crate::WaitStrategy). Otherwise it makes no system call for a message up to
+    /// the length of a block, and one or two for a longer one.
+    ///
+    /// # Errors
+    /// As for [values](crate::queue::Sender::send), and
+    /// - [`TooLarge`](SendError::TooLarge): it is longer than
+    ///   [`max_message_bytes`](Self::max_message_bytes).
+    /// - [`OutOfMemory`](SendError::OutOfMemory): there is no memory for a message that is longer
+    ///   than a block.
+    #[inline]
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_within(message, || Timeout::NEVER)
+    }
+
+    /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
+    ///
+    /// The first call that fails after successful ones pauses for about a microsecond, see
+    /// [`WaitStrategy`](crate::WaitStrategy).
+    #[inline]
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.send_within(message, || Timeout::NonBlocking)
+    }
+
+    /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`.
+    #[inline]
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.send_within(message, || Timeout::after(timeout))
+    }
+
+    /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) at `deadline`. With
+    /// `None` it never does.
+    #[inline]
+    pub fn send_deadline(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
+        self.send_within(message, || Timeout::At(deadline))
+    }
+
+    /// Sends messages from the front of `messages`. Returns how many were sent.
+    ///
+    /// Messages that fit into slots are sent together, up to 63 at once: no message of another
+    /// sender comes between them. A longer one is sent alone. Call it again with the rest.
+    ///
+    /// # Blocking
+    /// Until at least one could be sent.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send). Nothing was sent.
+    pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
+        let inline_bytes = self.half.payload.inline_bytes();
+        // Here and not while the slots are claimed: `as_ref` is the caller's code.
+        let mut batch = [&[][..]; MAX_BATCH as usize];
+        let mut count = 0;
+        for (entry, message) in batch.iter_mut().zip(messages) {
+            *entry = message.as_ref();
+            if entry.len() > inline_bytes {
+                break;
+            }
+            count += 1;
+        }
+        match batch.get(..count) {
+            Some(batch @ [_, ..]) => {
+                let sent = self.half.push_blocking(count as u64, Timeout::NEVER, |index, payload| {
+                    if let Some(message) = batch.get(index as usize) {
+                        PayloadPool::write_inline(message, payload);
+                    }
+                })?;
+                Ok(sent as usize)
+            }
+            _ => match batch.first() {
+                Some(long) if !messages.is_empty() => self.send(long).map(|()| 1),
+                _ => Ok(0),
+            },
+        }
+    }
+
+    #[inline]
+    fn send_within(&mut self, message: &[u8], timeout: impl FnOnce() -> Timeout) -> Result<(), SendError> {
+        if message.len() > self.half.payload.inline_bytes() {
+            return self.send_pooled(message, timeout());
+        }
+        let words = 1 + message.len().div_ceil(WORD);
+        let sent = self.half.push_fast(words, |payload| PayloadPool::write_inline(message, payload))?;
+        if sent { Ok(()) } else { self.send_slow(PayloadHeader::inline(message), message, timeout()) }
+    }
+
+    #[inline(never)]
+    fn send_pooled(&mut self, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
+        let limit = self.max_message_bytes();
+        if message.len() > limit {
+            return Err(SendError::TooLarge { length: message.len(), limit });
+        }
+        let Half { participant, payload, .. } = &mut self.half;
+        let written = match participant.is_from_this_process() {
+            true => payload.write_to_recent_block(participant.index(), message),
+            false => None,
+        };
+        let header = match written {
+            Some(header) => header,
+            None => self.write_to_pool(message, timeout)?,
+        };
+        let sent = match self.half.push_fast(PayloadHeader::POOLED_WORDS, |payload| header.store(payload)) {
+            Ok(false) => self.send_slow(header, message, timeout),
+            done => done.map(drop),
+        };
+        if sent.is_err() {
+            let Half { participant, payload, .. } = &self.half;
+            payload.free(participant.region(), header);
+            participant.notify_block_freed();
+        }
+        sent
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_slow(&mut self, header: PayloadHeader, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
+        self.half.push_blocking(1, timeout, |_, payload| PayloadPool::write_slot(header, message, payload)).map(drop)
+    }
+
+    /// Writes a message to the pool, and blocks while no block is free.
+    #[cold]
+    fn write_to_pool(&mut self, message: &[u8], timeout: Timeout) -> Result<PayloadHeader, SendError> {
+        if !self.half.participant.is_from_this_process() {
+            return Err(SendError::Forked);
+        }
+        let written = self.half.attempt(WaitFor::Block, timeout, |registration, ring, payload| {
+            if ring.is_closed() {
+                return Err(SendError::Closed);
+            }
+            payload.write(registration.region(), registration.index(), message)
+        });
+        if written == Err(SendError::OutOfMemory) {
+            self.half.participant.notify_block_freed();
+        }
+        written?.ok_or(SendError::Full)
+    }
+}

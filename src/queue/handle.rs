@@ -1,0 +1,180 @@
+//! The handles that send and receive.
+
+use std::borrow::Borrow;
+use std::time::Duration;
+
+use bytemuck::Pod;
+
+use crate::endpoint::Endpoint;
+use crate::error::{RecvError, Result, SendError, TaskDoneError};
+use crate::message::Messages;
+use crate::queue::endpoints::sealed::Attach;
+use crate::queue::half::queue_methods;
+use crate::queue::{ByteReceiver, ByteSender, Receiver, Sender};
+
+/// A handle that sends and receives values: a [`Sender`] and a [`Receiver`].
+///
+/// The receiver does not count its own sender as a peer: when every other sender has left, it gets
+/// [`RecvError::Closed`].
+#[derive(Debug)]
+pub struct Queue<T: Pod> {
+    pub(super) tx: Sender<T>,
+    pub(super) rx: Receiver<T>,
+}
+
+/// A handle that sends and receives byte messages: a [`ByteSender`] and a [`ByteReceiver`].
+///
+/// Otherwise it is like a [`Queue`] of values.
+#[derive(Debug)]
+pub struct ByteQueue {
+    pub(super) tx: ByteSender,
+    pub(super) rx: ByteReceiver,
+}
+
+/// The methods that handles of values and of byte messages share.
+macro_rules! handle_methods {
+    ($Sender:ty, $Receiver:ty) => {
+        /// Returns the two halves, for two threads or processes.
+        pub fn split(mut self) -> ($Sender, $Receiver) {
+            self.tx.half_mut().participant.set_sibling(None);
+            self.rx.half_mut().participant.set_sibling(None);
+            (self.tx, self.rx)
+        }
+
+        // The receiver's: it can close every run.
+        queue_methods!(rx.inner.half);
+
+        /// See [`Receiver::close_now`].
+        pub fn close_now(&mut self) -> Result<u64, RecvError> {
+            self.rx.close_now()
+        }
+
+        /// Makes another sender of the same queue. See [`Sender::try_clone`].
+        pub fn sender(&self) -> Result<$Sender> {
+            self.tx.try_clone()
+        }
+
+        /// Makes another receiver of the same queue. See [`Receiver::try_clone`].
+        pub fn receiver(&self) -> Result<$Receiver> {
+            self.rx.try_clone()
+        }
+
+        /// See [`Receiver::task_done`].
+        pub fn task_done(&mut self) -> Result<(), TaskDoneError> {
+            self.rx.task_done()
+        }
+
+        /// See [`Sender::join`].
+        pub fn join(&mut self) -> Result<(), SendError> {
+            self.tx.join()
+        }
+
+        /// See [`Sender::join_timeout`].
+        pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+            self.tx.join_timeout(timeout)
+        }
+
+        /// Returns the name under which the queue was opened, if it has one.
+        pub fn name(&self) -> Option<&str> {
+            self.tx.name()
+        }
+
+        /// See [`Receiver::iter`].
+        pub fn iter(&mut self) -> Messages<&mut $Receiver> {
+            self.rx.iter()
+        }
+
+        /// See [`Receiver::try_iter`].
+        pub fn try_iter(&mut self) -> Messages<&mut $Receiver> {
+            self.rx.try_iter()
+        }
+    };
+}
+
+impl<T: Pod> Queue<T> {
+    handle_methods!(Sender<T>, Receiver<T>);
+
+    /// See [`Sender::send`].
+    pub fn send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
+        self.tx.send(value)
+    }
+
+    /// See [`Sender::send_timeout`].
+    pub fn send_timeout(&mut self, value: impl Borrow<T>, timeout: Duration) -> Result<(), SendError> {
+        self.tx.send_timeout(value, timeout)
+    }
+
+    /// See [`Sender::try_send`].
+    pub fn try_send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
+        self.tx.try_send(value)
+    }
+
+    /// See [`Sender::send_many`].
+    pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
+        self.tx.send_many(values)
+    }
+
+    /// See [`Receiver::recv`].
+    pub fn recv(&mut self) -> Result<T, RecvError> {
+        self.rx.recv()
+    }
+
+    /// See [`Receiver::recv_timeout`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
+        self.rx.recv_timeout(timeout)
+    }
+
+    /// See [`Receiver::try_recv`].
+    pub fn try_recv(&mut self) -> Result<T, RecvError> {
+        self.rx.try_recv()
+    }
+
+    /// See [`Receiver::recv_many`].
+    pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
+        self.rx.recv_many(values)
+    }
+}
+
+impl ByteQueue {
+    handle_methods!(ByteSender, ByteReceiver);
+
+    /// See [`ByteSender::send`].
+    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.tx.send(message)
+    }
+
+    /// See [`ByteSender::send_timeout`].
+    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.tx.send_timeout(message, timeout)
+    }
+
+    /// See [`ByteSender::try_send`].
+    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.tx.try_send(message)
+    }
+
+    /// See [`ByteSender::send_many`].
+    pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
+        self.tx.send_many(messages)
+    }
+
+    /// See [`ByteReceiver::recv`].
+    pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.rx.recv(message)
+    }
+
+    /// See [`ByteReceiver::recv_timeout`].
+    pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
+        self.rx.recv_timeout(message, timeout)
+    }
+
+    /// See [`ByteReceiver::try_recv`].
+    pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.rx.try_recv(message)
+    }
+
+    /// See [`ByteReceiver::recv_many`].
+    pub fn recv_many(&mut self, messages: &mut [Vec<u8>]) -> Result<usize, RecvError> {
+        self.rx.recv_many(messages)
+    }
+}
