@@ -16,7 +16,7 @@ use crate::region::layout::queue::control;
 use crate::region::participant::{LEAVING, LEFT};
 use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
-use crate::sys::memory;
+use crate::sys::file;
 
 pub use crate::object::describe::ObjectInfo;
 pub use crate::region::layout::header::{ElementType, RegionKind};
@@ -124,8 +124,8 @@ impl Directory {
     pub fn unlink(&self, name: &str, force: bool) -> Result<()> {
         // Held on to from before the look at it: what takes its place meanwhile is not removed in its stead.
         let path = self.resolve(name)?;
-        let pinned = memory::pin(&path);
-        let id = pinned.as_ref().ok().and_then(|file| Some(memory::facts(file).ok()?.id));
+        let pinned = file::pin(&path);
+        let id = pinned.as_ref().ok().and_then(|file| Some(file::metadata(file).ok()?.id));
         match self.open(name) {
             // Damaged, cut or of another version: by force the file goes, whatever it was.
             Err(error) if force && error.kind() != ErrorKind::NotFound => {

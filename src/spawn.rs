@@ -137,7 +137,7 @@ impl Handover {
 
     fn add(mut self, label: &str, end: Box<dyn Passable>, file: ForkGuardedFd) -> Result<Self> {
         let given = Given { label: label.to_string(), end, file, arrived: false };
-        let announcement = process::inheritance(&given.file);
+        let announcement = process::describe_fd(&given.file);
         self.ends.push(given);
         let announcement = announcement.map_err(|error| Error::io("hand over an end", error, "try again"))?;
         self.command.env(variable(label), announcement);
@@ -202,7 +202,7 @@ pub(crate) fn pick_up(label: &str) -> Result<OwnedFd> {
     };
     let variable = variable(label);
     let text = std::env::var(&variable).map_err(|_| missing(format!("no variable {variable}")))?;
-    process::claim_inherited(&text).ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))
+    process::take_inherited(&text).ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))
 }
 
 impl<M: Message + ?Sized> pipe::Options<M> {

@@ -10,7 +10,7 @@ use crate::object::table::{Entry, InitialValue, NAME_MAX, ObjectKind, ObjectSpec
 use crate::region::layout::queue::QueueGeometry;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::settings::Settings;
-use crate::sys::memory::PAGE;
+use crate::sys::mapping::PAGE;
 use crate::wait::WaitStrategy;
 
 const KINDS: [ObjectKind; 13] = [

@@ -33,7 +33,7 @@ use crate::region::layout::queue::QueueGeometry;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::layout::{Layout, MAX_PARTICIPANTS};
 use crate::region::settings::{Bounds, Settings};
-use crate::sys::memory;
+use crate::sys::file;
 use crate::wait::WaitStrategy;
 
 /// Values, arrays, locks, queues and other objects in one mapping, opened by name and type in any number of processes.
@@ -109,7 +109,7 @@ impl Namespace {
         if !self.member.is_from_this_process() {
             return Err(Error::forked("share a namespace"));
         }
-        memory::reopen(self.member.region().file())
+        file::reopen(self.member.region().file())
             .map_err(|error| Error::io("open a region again", error, "mount /proc"))
     }
 

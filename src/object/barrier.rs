@@ -80,20 +80,20 @@ impl Barrier {
         let (barrier, ear) = &*self.parts;
         let member = &self.handle.member;
         let (generation, index) = match barrier.arrive(member.lane())? {
-            Arrival::Met => {
+            Arrival::Released => {
                 ear.notify(u32::MAX);
                 return Ok(BarrierWaitResult { index: self.parties() - 1, is_leader: true });
             }
             Arrival::Broken { by } => return Err(SyncError::BarrierBroken { pid: by }),
-            Arrival::Waits { generation, index } => (generation, index as usize),
+            Arrival::Waiting { generation, index } => (generation, index as usize),
         };
         let attempt = || match barrier.outcome(generation) {
             Outcome::Open => Ok(None),
-            Outcome::Met => Ok(Some(BarrierWaitResult { index, is_leader: false })),
+            Outcome::Released => Ok(Some(BarrierWaitResult { index, is_leader: false })),
             Outcome::Broken { by } => Err(SyncError::BarrierBroken { pid: by }),
         };
         // Who came and left is missed as well, and breaks it by its own hand.
-        let ask = || member.ask(barrier.lanes()).filter(|_| false);
+        let ask = || member.ask(barrier.participants()).filter(|_| false);
         self.handle.attempt(ear, until, ask, attempt).or_else(|error| {
             if !matches!(error, SyncError::BarrierBroken { .. })
                 && barrier.abort(Some(generation), std::process::id().into())
@@ -133,7 +133,7 @@ impl Barrier {
 
     /// How many have come and wait.
     pub fn waiting(&self) -> usize {
-        self.parts.0.state().came as usize
+        self.parts.0.state().arrived as usize
     }
 
     /// Whether it is broken.

@@ -69,18 +69,18 @@ impl Entry {
                     permits.owners().filter(|&lane| lane < region.layout().participants()).collect::<Vec<_>>();
                 lanes.sort_unstable();
                 users = pids(&mut lanes.into_iter());
-                let (taken, count) = (permits.taken(), self.plan.count);
+                let (taken, count) = (permits.allocated(), self.plan.count);
                 format!("{} of {count} permits left", count.saturating_sub(taken))
             }
             ObjectKind::Event => if word(STATE) == 0 { "clear" } else { "set" }.to_string(),
             ObjectKind::Barrier => {
                 let barrier = self.barrier(region);
                 let meeting = barrier.state();
-                if meeting.came > 0 {
-                    users = pids(&mut barrier.lanes());
+                if meeting.arrived > 0 {
+                    users = pids(&mut barrier.participants());
                 }
                 match meeting.broken_by {
-                    None => format!("{} of {} have come", meeting.came, self.plan.count),
+                    None => format!("{} of {} have come", meeting.arrived, self.plan.count),
                     Some(by) => format!("broken by process {by}"),
                 }
             }
@@ -101,9 +101,9 @@ impl Entry {
             ObjectKind::Atomic | ObjectKind::Condvar => String::new(),
             _ => {
                 if kind == ObjectKind::RwLock {
-                    users = pids(&mut self.readers(region).lanes());
+                    users = pids(&mut self.readers(region).participants());
                 }
-                let past = lock.map(|lock| lock.past()).unwrap_or_default();
+                let past = lock.map(|lock| lock.history()).unwrap_or_default();
                 match (holder, users.len()) {
                     _ if past.poisoned => "poisoned".to_string(),
                     _ if past.died => "an owner died".to_string(),

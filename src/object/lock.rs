@@ -20,7 +20,7 @@ use crate::primitive::{Ordering, spin_loop};
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::{History, RobustLock};
 use crate::region::words::{Mapped, Word, Words};
-use crate::sys::{Deadline, membarrier, process};
+use crate::sys::{clock::Deadline, membarrier, process};
 use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
 
 /// An object of a namespace, as this process holds on to it.
@@ -135,7 +135,7 @@ impl Handle {
             let bars = ptr::eq(ear, gate);
             // A bar that keeps from others what is of no use here may be nobody's.
             if barred && (got.is_some() || !bars && is_free()) {
-                gate.bar(false);
+                gate.set_no_barging(false);
             }
             if got.is_some() {
                 return Ok(got);
@@ -147,14 +147,14 @@ impl Handle {
                 pause = (2 * pause).min(PAUSE_MOST);
             }
             if !barred && bars && began.elapsed() >= OVERTAKEN {
-                gate.bar(true);
+                gate.set_no_barging(true);
                 turn.has_barred.set(true);
             }
             Ok(None)
         };
         let outcome = self.attempt_at(&turn, ear, until, ask, in_turn);
         if outcome.is_err() && turn.has_barred.get() {
-            gate.bar(false);
+            gate.set_no_barging(false);
         }
         outcome
     }
@@ -273,14 +273,14 @@ impl ObjectLock {
     /// Whether this thread has it. Relaxed: only its own store is of interest.
     #[inline]
     pub(crate) fn is_held_here(&self) -> bool {
-        self.local().is_some_and(|local| local.holder.load(Ordering::Relaxed) == process::thread())
+        self.local().is_some_and(|local| local.holder.load(Ordering::Relaxed) == process::thread_token())
             && self.lock().owner() == Some(self.lane())
     }
 
     #[inline(always)]
     fn hold(&self) {
         if let Some(local) = self.local() {
-            local.holder.store(process::thread(), Ordering::Relaxed); // read by this thread only
+            local.holder.store(process::thread_token(), Ordering::Relaxed); // read by this thread only
         }
     }
 
@@ -341,7 +341,7 @@ impl ObjectLock {
         if !self.handle.member.is_from_this_process() {
             return;
         }
-        self.lock().note(self.lane(), past);
+        self.lock().set_history(self.lane(), past);
         if let Some(local) = self.local() {
             local.leaked.fetch_add(1, Ordering::Relaxed); // read by this thread only
         }

@@ -27,7 +27,7 @@ use crate::region::participant::{LEAVING, ParticipantStatus, REPAIRED};
 use crate::region::process_exit::LeaveAtExit;
 use crate::region::repair::{Budget, MAX_CHECKS, RepairOutcome, RepairScan};
 use crate::region::words::Mapped;
-use crate::sys::memory::FileId;
+use crate::sys::file::FileId;
 use crate::sys::{self, fork::ForkSafe};
 use crate::wait::{LIVENESS_INTERVAL, WaitEnd};
 
@@ -108,7 +108,7 @@ impl Membership {
     pub(crate) fn join(region: Region) -> Result<Option<Self>> {
         let table = Table::parse(&region)?;
         // Each newcomer looks at some others, wherever: with few lanes at all of them.
-        let cursor = sys::now() as usize % region.layout().participants();
+        let cursor = sys::clock::now() as usize % region.layout().participants();
         let mut scan = RepairScan { cursor, ..RepairScan::default() };
         table.repair_next(&region, None, &mut scan, &Budget::bounded());
         let free = |region: &Region| {
@@ -235,7 +235,7 @@ impl Membership {
     pub(crate) fn is_time_to_ask(&self, object: usize) -> bool {
         self.local(object).is_some_and(|local| {
             // Relaxed: any thread may ask.
-            let (now, asked) = (sys::now(), local.asked.load(Ordering::Relaxed));
+            let (now, asked) = (sys::clock::now(), local.asked.load(Ordering::Relaxed));
             let is_time = now.saturating_sub(asked) >= LIVENESS_INTERVAL.as_nanos() as u64;
             if is_time {
                 local.asked.store(now, Ordering::Relaxed);
@@ -369,7 +369,7 @@ impl Entry {
 
     fn let_go(&self, region: &Region, lane: usize) {
         let free = |at: usize| {
-            if self.lock(region, at).bury(lane) {
+            if self.lock(region, at).release_dead(lane) {
                 self.event(region, at + EVENT).wake(1);
             }
         };
@@ -378,13 +378,13 @@ impl Entry {
             ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::Array | ObjectKind::Once => free(STATE),
             ObjectKind::RwLock => {
                 free(STATE);
-                if self.readers(region).clear(lane) {
+                if self.readers(region).release_dead(lane) {
                     self.event(region, rw_lock::DRAINED).wake(u32::MAX);
                 }
             }
             ObjectKind::Barrier => {
                 let pid = region.word(region.layout().participant(lane) + participant::PID).load(Ordering::Relaxed);
-                if self.barrier(region).bury(lane, pid) {
+                if self.barrier(region).release_dead(lane, pid) {
                     self.event(region, EVENT).wake(u32::MAX);
                 }
             }
@@ -401,7 +401,7 @@ impl Entry {
 
     fn let_go_of_permits(&self, region: &Region, lanes: &[usize]) {
         let lanes: BTreeSet<usize> = lanes.iter().copied().collect();
-        let returned = self.permits(region).give_back_all(|lane| lanes.contains(&lane));
+        let returned = self.permits(region).free_all(|lane| lanes.contains(&lane));
         if returned > 0 {
             self.event(region, EVENT).wake(u32::try_from(returned).unwrap_or(u32::MAX));
             self.event(region, permits::SEVERAL).wake(u32::MAX);

@@ -104,7 +104,7 @@ impl<T: Pod> Mutex<T> {
         if !self.latch.reclaim()? {
             return Err(SyncError::NotOwner);
         }
-        let poisoned = self.latch.lock().past().poisoned;
+        let poisoned = self.latch.lock().history().poisoned;
         self.latch.release(History { died: false, poisoned });
         Ok(())
     }
@@ -245,7 +245,7 @@ impl<T: Pod> ReentrantMutex<T> {
         self.latch.handle.check_ours()?;
         let past = if self.latch.is_held_here() {
             self.depth(|depth| depth + 1);
-            History { died: false, ..self.latch.lock().past() }
+            History { died: false, ..self.latch.lock().history() }
         } else {
             self.latch.acquire(until)?
         };
@@ -274,7 +274,7 @@ impl<T> ReentrantMutex<T> {
 
     fn give_back(&self) {
         if self.depth(|depth| depth.saturating_sub(1)) == 0 {
-            let poisoned = self.latch.lock().past().poisoned;
+            let poisoned = self.latch.lock().history().poisoned;
             self.latch.release(History { died: false, poisoned });
         }
     }
@@ -312,7 +312,7 @@ impl<T> ReentrantMutexGuard<'_, T> {
     /// Keeps the lock without this guard, until [`ReentrantMutex::unlock`].
     pub fn leak(self) {
         let latch = &self.mutex.latch;
-        latch.leak(History { died: false, ..latch.lock().past() });
+        latch.leak(History { died: false, ..latch.lock().history() });
         std::mem::forget(self);
     }
 }

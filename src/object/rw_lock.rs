@@ -18,7 +18,7 @@ use crate::object::object;
 use crate::object::seq_cell::SeqCell;
 use crate::object::table::{ObjectKind, ObjectSpec, STATE, mutex, rw_lock};
 use crate::raw::event_count::EventCount;
-use crate::raw::reader_counts::{Entry, MAX_READERS, ReaderCounts};
+use crate::raw::reader_counts::{MAX_READERS, ReaderCounts, TryEnter};
 use crate::raw::robust_lock::History;
 use crate::region::repair::Budget;
 use crate::region::words::Mapped;
@@ -100,21 +100,21 @@ impl<T: Pod> RwLock<T> {
         let (local, lane) = (self.local()?, self.latch.handle.member.lane());
         let crowded = |_| SyncError::LimitExceeded { count: MAX_READERS + 1, limit: MAX_READERS };
         if reads(local) {
-            self.shared.readers.mark(lane).map_err(crowded)?;
+            self.shared.readers.count_in(lane).map_err(crowded)?;
             begin(local);
-            return Ok(History { died: false, ..self.latch.lock().past() });
+            return Ok(History { died: false, ..self.latch.lock().history() });
         }
         match self.shared.readers.try_enter(lane, self.latch.lock()).map_err(crowded)? {
-            Entry::Entered => {
+            TryEnter::Entered => {
                 begin(local);
                 return Ok(History::default());
             }
-            Entry::Withdrawn => self.shared.drained.notify(u32::MAX),
-            Entry::Refused => {}
+            TryEnter::ContendedAndCounted => self.shared.drained.notify(u32::MAX),
+            TryEnter::Contended => {}
         }
         // Somebody writes, wants to, or died: as one more writer in the queue.
         let held = Held::acquire(&self.latch, until)?;
-        self.shared.readers.mark(lane).map_err(crowded)?;
+        self.shared.readers.count_in(lane).map_err(crowded)?;
         begin(local);
         // Who reads cannot mend anything, so what there is to know stays for who writes.
         Ok(held.past)
@@ -150,11 +150,11 @@ impl<T: Pod> RwLock<T> {
             if !readers.is_empty() {
                 // Of one who has read and left meanwhile, or was repaired, there is nothing to say.
                 let still = |lane, stop| {
-                    readers.lanes().any(|reader| reader == lane) && handle.member.ask([lane]) == Some(stop)
+                    readers.participants().any(|reader| reader == lane) && handle.member.ask([lane]) == Some(stop)
                 };
                 let ask = || {
                     let budget = Budget::until(None);
-                    let some = handle.member.some_of(readers.lanes());
+                    let some = handle.member.some_of(readers.participants());
                     let asked = |lane| Some((lane, handle.member.ask_within([lane], &budget)?));
                     let mut stops = some.into_iter().filter_map(asked);
                     stops.find_map(|(lane, stop)| still(lane, stop).then_some(stop))
@@ -176,7 +176,7 @@ impl<T> RwLock<T> {
         let handle = &self.latch.handle;
         let Ok(local) = self.local() else { return };
         end(local);
-        if handle.member.is_from_this_process() && self.shared.readers.leave(handle.member.lane()) {
+        if handle.member.is_from_this_process() && self.shared.readers.count_out(handle.member.lane()) {
             self.shared.drained.notify(u32::MAX);
         }
     }

@@ -11,7 +11,7 @@ use crate::object::table::{EVENT, MANY, ObjectKind, ObjectSpec, STATE, permits};
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::pool::Pool;
-use crate::raw::semaphore::{self, MOST};
+use crate::raw::semaphore::{self, MAX_PERMITS};
 use crate::region::words::Mapped;
 use crate::wait::{Timeout, WaitEnd};
 
@@ -114,8 +114,8 @@ impl Semaphore {
         if (count == 0 || !ears.no_barging()) && permits.try_acquire(count)? {
             return Ok(());
         }
-        if count > MOST {
-            return Err(SyncError::LimitExceeded { count, limit: MOST });
+        if count > MAX_PERMITS {
+            return Err(SyncError::LimitExceeded { count, limit: MAX_PERMITS });
         }
         let is_free = || permits.available() != Ok(0);
         ears.wait(&self.handle, count, until, is_free, || None, || Ok(permits.try_acquire(count)?.then_some(())))
@@ -130,7 +130,10 @@ impl Semaphore {
         self.handle.check_ours()?;
         let (permits, ears) = &*self.parts;
         if !permits.release(count.into())? {
-            return Err(SyncError::LimitExceeded { count: permits.available()? + u64::from(count), limit: MOST });
+            return Err(SyncError::LimitExceeded {
+                count: permits.available()? + u64::from(count),
+                limit: MAX_PERMITS,
+            });
         }
         ears.notify(count);
         Ok(())
@@ -223,8 +226,8 @@ impl BoundedSemaphore {
             return Err(SyncError::LimitExceeded { count, limit: bound });
         }
         // One who cannot be told dead may still give a permit back; so may the others.
-        let ask = || self.handle.member.ask(permits.lanes()).filter(|_| false);
-        let is_free = || permits.taken() < bound;
+        let ask = || self.handle.member.ask(permits.participants()).filter(|_| false);
+        let is_free = || permits.allocated() < bound;
         ears.wait(&self.handle, count, until, is_free, ask, || Ok(self.take(count).then_some(())))
     }
 
@@ -234,15 +237,15 @@ impl BoundedSemaphore {
         let (permits, ears) = &*self.parts;
         let (lane, bound) = (self.handle.member.lane(), self.handle.plan.count);
         let Some(local) = self.handle.member.local(self.handle.object) else { return false };
-        if count > 1 && bound.saturating_sub(permits.taken()) < count {
+        if count > 1 && bound.saturating_sub(permits.allocated()) < count {
             return false;
         }
         let mut taken = 0;
         let mut hint = local.hint.load(Ordering::Relaxed); // where to look first
         while taken < count {
-            let token = permits.take_at(lane, hint).or_else(|| permits.take(lane, 0, bound, hint));
+            let token = permits.allocate_at(lane, hint).or_else(|| permits.allocate(lane, 0, bound, hint));
             let Some(token) = token else { break };
-            hint = token.place;
+            hint = token.block;
             taken += 1;
         }
         if taken == count {
@@ -263,14 +266,14 @@ impl BoundedSemaphore {
         let lane = self.handle.member.lane();
         let hint = self.handle.member.local(self.handle.object).map_or(0, |local| local.hint.load(Ordering::Relaxed));
         // Where the last one was taken is one of ours, most likely.
-        let first = permits.at(lane, hint).is_some_and(|token| permits.give_back(token));
+        let first = permits.owned_at(lane, hint).is_some_and(|token| permits.free(token));
         if first && count == 1 { 1 } else { self.give_more(count, u64::from(first)) }
     }
 
     /// Whether this process has so many, as far as can be seen while its other threads take and give.
     fn has(&self, count: usize) -> bool {
         let lane = self.handle.member.lane();
-        (0..ROUNDS).any(|_| self.parts.0.of(lane).take(count).count() == count)
+        (0..ROUNDS).any(|_| self.parts.0.owned_by(lane).take(count).count() == count)
     }
 
     #[cold]
@@ -278,11 +281,11 @@ impl BoundedSemaphore {
         let permits = &self.parts.0;
         // Other threads take and give meanwhile: what they moved behind us is found by going round.
         for _ in 0..ROUNDS {
-            for token in permits.of(self.handle.member.lane()) {
+            for token in permits.owned_by(self.handle.member.lane()) {
                 if given == count {
                     return given;
                 }
-                given += u64::from(permits.give_back(token));
+                given += u64::from(permits.free(token));
             }
         }
         given
@@ -309,7 +312,7 @@ impl BoundedSemaphore {
 
     /// Permits that can be taken now; others change that at any time.
     pub fn available(&self) -> u32 {
-        self.handle.plan.count.saturating_sub(self.parts.0.taken()) as u32
+        self.handle.plan.count.saturating_sub(self.parts.0.allocated()) as u32
     }
 
     /// All permits.

@@ -293,8 +293,8 @@ impl ObjectSpec {
         let (what, most, remedy) = match self.kind {
             ObjectKind::Array => ("length", u64::MAX >> 20, "give it an element at least"),
             ObjectKind::BoundedSemaphore => ("number of permits", 1 << 16, "give it a permit at least, or use a mutex"),
-            ObjectKind::Semaphore if self.count > semaphore::MOST => {
-                ("number of permits", semaphore::MOST, "begin with fewer")
+            ObjectKind::Semaphore if self.count > semaphore::MAX_PERMITS => {
+                ("number of permits", semaphore::MAX_PERMITS, "begin with fewer")
             }
             ObjectKind::Barrier => ("number of parties", barrier::MAX_PARTIES, "count the processes that are to meet"),
             ObjectKind::Semaphore => return Ok(()),

@@ -14,7 +14,7 @@ use crate::raw::mpmc::{MAX_BATCH, Pop, Ring};
 use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
 use crate::region::words::{Mapped, Word};
-use crate::sys::Deadline;
+use crate::sys::clock::Deadline;
 use crate::wait::{Timeout, WaitEnd, WaitStrategy, Waiter};
 
 /// What a queue looked like at one moment.

@@ -27,7 +27,7 @@ use crate::region::lifecycle::Registration;
 use crate::region::participant::{LEAVING, LEFT, ParticipantStatus};
 use crate::region::repair::{Budget, RepairScan};
 use crate::region::words::{Mapped, Word};
-use crate::sys::{Deadline, membarrier};
+use crate::sys::{clock::Deadline, membarrier};
 use crate::wait::{Attempt, WaitEnd, WaitState, WaitStrategy, Waiter};
 
 /// Looks at an unfinished slot before it is passed over: longer than an undisturbed operation takes.

@@ -23,8 +23,8 @@ use crate::raw::pool::{BlockRef, Pool};
 use crate::region::Region;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::words::{Mapped, Words};
-use crate::sys::available_memory::is_there_room_for;
-use crate::sys::memory;
+use crate::sys::available_memory::is_available;
+use crate::sys::{file, mapping};
 
 const POOLED: u64 = 1;
 
@@ -81,14 +81,14 @@ impl Label {
         let [first, place, owner, ..] = payload else { return };
         first.store(self.length << 1 | u64::from(self.token.is_some()), Ordering::Relaxed);
         if let Some(token) = self.token {
-            place.store(token.place, Ordering::Relaxed);
+            place.store(token.block, Ordering::Relaxed);
             owner.store(token.owner, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn read(payload: &[AtomicU64]) -> Self {
         let word = |at: usize| payload.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
-        let token = (word(0) & POOLED != 0).then(|| BlockRef { place: word(1), owner: word(2) });
+        let token = (word(0) & POOLED != 0).then(|| BlockRef { block: word(1), owner: word(2) });
         Self { length: word(0) >> 1, token }
     }
 }
@@ -146,13 +146,13 @@ impl PayloadPool {
         if message.len() as u64 > geometry.block_bytes || self.hint >= geometry.blocks {
             return None;
         }
-        let token = self.pool.take_at(lane, self.hint).or_else(|| self.pool.take_at(lane, after))?;
-        let Some(words) = self.block(token.place) else {
-            self.pool.give_back(token);
+        let token = self.pool.allocate_at(lane, self.hint).or_else(|| self.pool.allocate_at(lane, after))?;
+        let Some(words) = self.block(token.block) else {
+            self.pool.free(token);
             return None;
         };
         store_bytes(words, message);
-        self.hint = token.place;
+        self.hint = token.block;
         Some(Label { length: message.len() as u64, token: Some(token) })
     }
 
@@ -161,23 +161,24 @@ impl PayloadPool {
         let length = message.len() as u64;
         let geometry = self.layout.geometry;
         let block =
-            if length <= geometry.block_bytes { self.pool.take(lane, 0, geometry.blocks, self.hint) } else { None };
-        let Some(token) = block.or_else(|| self.pool.take(lane, geometry.blocks, geometry.extents, geometry.blocks))
+            if length <= geometry.block_bytes { self.pool.allocate(lane, 0, geometry.blocks, self.hint) } else { None };
+        let Some(token) =
+            block.or_else(|| self.pool.allocate(lane, geometry.blocks, geometry.extents, geometry.blocks))
         else {
             return Ok(None);
         };
-        if token.place < geometry.blocks {
-            self.hint = token.place;
+        if token.block < geometry.blocks {
+            self.hint = token.block;
         }
-        let stored = match self.block(token.place) {
+        let stored = match self.block(token.block) {
             Some(words) => {
                 store_bytes(words, message);
                 Ok(())
             }
-            None => self.write_extent(region, lane, message, token.place - geometry.blocks),
+            None => self.write_extent(region, lane, message, token.block - geometry.blocks),
         };
         if stored.is_err() {
-            self.pool.give_back(token);
+            self.pool.free(token);
             return Err(SendError::OutOfMemory);
         }
         Ok(Some(Label { length, token: Some(token) }))
@@ -196,7 +197,7 @@ impl PayloadPool {
             if asks && !has_room(region, at, length) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            memory::write_all_at(file, message, at)
+            file::write_all_at(file, message, at)
         };
         write().or_else(|_| {
             self.discard(region, index, 0, u64::MAX);
@@ -209,9 +210,9 @@ impl PayloadPool {
     pub(crate) fn release_kept(&self, region: &Region, lane: usize) {
         for index in 0..self.layout.geometry.extents.min(KEPT.len() as u64) {
             // Taken meanwhile, so that nobody writes to it.
-            if let Some(token) = self.pool.take_at(lane, self.layout.geometry.blocks + index) {
+            if let Some(token) = self.pool.allocate_at(lane, self.layout.geometry.blocks + index) {
                 self.discard(region, index, 0, u64::MAX);
-                self.pool.give_back(token);
+                self.pool.free(token);
             }
         }
     }
@@ -222,9 +223,9 @@ impl PayloadPool {
         // A ring that cannot be read keeps its memory.
         let _ = ring.for_each_message(|payload| {
             let label = Label::read(payload);
-            let extent = label.token.and_then(|token| token.place.checked_sub(self.layout.geometry.blocks));
+            let extent = label.token.and_then(|token| token.block.checked_sub(self.layout.geometry.blocks));
             if let Some(index) = extent.filter(|&index| index < self.layout.geometry.extents) {
-                let length = label.length.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
+                let length = label.length.min(self.layout.max_message_bytes).next_multiple_of(mapping::PAGE);
                 self.discard(region, index, length, u64::MAX);
             }
         });
@@ -233,9 +234,9 @@ impl PayloadPool {
     /// Gives memory of an extent back, from one byte up to another. If that fails it stays with the extent.
     fn discard(&self, region: &Region, index: u64, from: u64, to: u64) {
         // Whole pages: only those are given back, and the extent ends with one.
-        let to = to.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
+        let to = to.min(self.layout.max_message_bytes).next_multiple_of(mapping::PAGE);
         if from < to {
-            let _ = memory::discard(region.file(), self.layout.extent(index) + from, to - from);
+            let _ = file::discard(region.file(), self.layout.extent(index) + from, to - from);
         }
     }
 
@@ -243,7 +244,7 @@ impl PayloadPool {
     pub(crate) fn extents_bytes(&self, region: &Region) -> u64 {
         match self.layout.geometry.extents {
             0 => 0,
-            _ => memory::facts(region.file()).map_or(0, |facts| facts.allocated.saturating_sub(self.layout.mapped())),
+            _ => file::metadata(region.file()).map_or(0, |facts| facts.allocated.saturating_sub(self.layout.mapped())),
         }
     }
 
@@ -311,18 +312,18 @@ impl PayloadPool {
         message: &mut Vec<u8>,
     ) -> Result<(), PayloadError> {
         let (geometry, limit) = (self.layout.geometry, self.layout.max_message_bytes);
-        let most = if token.place < geometry.blocks { geometry.block_bytes.min(limit) } else { limit };
-        if length > most || token.place >= self.layout.all_blocks() {
+        let most = if token.block < geometry.blocks { geometry.block_bytes.min(limit) } else { limit };
+        if length > most || token.block >= self.layout.all_blocks() {
             return Err(PayloadError::Corrupt);
         }
         let length = usize::try_from(length).map_err(|_| PayloadError::Corrupt)?;
         resize(message, length)?;
-        match self.block(token.place) {
+        match self.block(token.block) {
             Some(words) => {
                 load_bytes(words, message);
                 Ok(())
             }
-            None => memory::read_exact_at(region.file(), message, self.layout.extent(token.place - geometry.blocks))
+            None => file::read_exact_at(region.file(), message, self.layout.extent(token.block - geometry.blocks))
                 .map_err(|_| PayloadError::Corrupt),
         }
     }
@@ -347,27 +348,27 @@ impl PayloadPool {
             // What cannot be read is not given back.
             tokens.retain(|token| read.is_ok() && sent.binary_search(token).is_err());
         };
-        let taken = self.taken.get_or_init(|| self.pool.by_lane(self.layout.participants()));
+        let taken = self.taken.get_or_init(|| self.pool.by_owner(self.layout.participants()));
         let taken = taken.get(&lane).cloned().unwrap_or_default();
-        self.pool.reclaim_taken(taken, take_out_sent, |token| self.give_back(region, token, u64::MAX));
+        self.pool.free_unsent_of(taken, take_out_sent, |token| self.give_back(region, token, u64::MAX));
     }
 
     /// Places of the pool in use.
     pub(crate) fn taken(&self) -> u64 {
-        self.pool.taken()
+        self.pool.allocated()
     }
 
     /// `length`: how much of the place was used, or more.
     fn give_back(&self, region: &Region, token: BlockRef, length: u64) {
-        if let Some(index) = token.place.checked_sub(self.layout.geometry.blocks)
+        if let Some(index) = token.block.checked_sub(self.layout.geometry.blocks)
             && index < self.layout.geometry.extents
             && length > kept(index)
-            && self.pool.is_out(token)
+            && self.pool.is_allocated(token)
         {
             // Before anybody else can have it.
             self.discard(region, index, kept(index), length);
         }
-        self.pool.give_back(token);
+        self.pool.free(token);
     }
 
     /// The words of a place that is mapped.
@@ -381,10 +382,10 @@ impl PayloadPool {
 /// Whether so much of the file can be written without more memory than there is. On a disk it can.
 fn has_room(region: &Region, at: u64, length: u64) -> bool {
     let file = region.file();
-    is_there_room_for(length)
-        || !memory::is_memory(file)
+    is_available(length)
+        || !file::is_memory(file)
         // Some of it may be there already.
-        || is_there_room_for(length - memory::present(file, at, length).min(length))
+        || is_available(length - file::present(file, at, length).min(length))
 }
 
 /// Makes room for a message; its old content is of no use.

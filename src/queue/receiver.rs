@@ -9,7 +9,7 @@ use bytemuck::Pod;
 
 use crate::error::{RecvError, Result, SendError};
 use crate::message::Message;
-use crate::primitive::{AtomicU64, Ordering, SHORT, load_value_into};
+use crate::primitive::{AtomicU64, Ordering, REGISTER_COPY_MAX, load_value_into};
 use crate::queue::half::{Half, RingAccess, queue_methods};
 use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::PayloadPool;
@@ -246,7 +246,7 @@ impl<T: Pod> Receiver<T> {
         if self.collect_at_once(|_, _, payload| load_value_into(payload, &mut value))?.is_some() {
             return Ok(value);
         }
-        if size_of::<T>() <= SHORT {
+        if size_of::<T>() <= REGISTER_COPY_MAX {
             return self.recv_late(until); // a value whose address goes nowhere stays in registers
         }
         self.recv_slowly(&mut value, until)?;

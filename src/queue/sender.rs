@@ -15,7 +15,7 @@ use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::{Label, PayloadPool};
 use crate::raw::mpmc::{MAX_BATCH, Push};
 use crate::region::lifecycle::Registration;
-use crate::sys::deadline_after;
+use crate::sys::clock::deadline_after;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Sends messages into a queue, beside any number of others. Each message goes to one receiver.
