@@ -18,7 +18,7 @@ use crate::region::layout::pipe::ring;
 use crate::region::participant::{LEAVING, LEFT};
 use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
-use crate::sys::memory;
+use crate::sys::file;
 
 pub use crate::region::layout::header::{ElementType, RegionKind};
 pub use crate::region::participant::ParticipantStatus;
@@ -159,8 +159,8 @@ impl Directory {
         // Opened before the region is: a file that takes its place meanwhile is not removed
         // instead.
         let path = self.resolve(name)?;
-        let pinned = memory::pin(&path);
-        let id = pinned.as_ref().ok().and_then(|file| Some(memory::facts(file).ok()?.id));
+        let pinned = file::pin(&path);
+        let id = pinned.as_ref().ok().and_then(|file| Some(file::metadata(file).ok()?.id));
         match self.open(name) {
             // Damaged, cut short or of another version: with force the file goes, whatever it was.
             Err(error) if force && error.kind() != ErrorKind::NotFound => {

@@ -1,22 +1,23 @@
-//! The facade: the only place from which the algorithms get atomics, fences, sleeping and copying.
+//! The facade: the algorithms get their atomics, fences, sleeping and copying from here only.
 //!
-//! The loom models compile `raw/` against a twin of this file, so what is not named here cannot be used there.
+//! `loom-tests` and `schedule-tests` compile `raw/` against stand-ins for this file, so the
+//! algorithms can use only what is named here.
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// A load that stands in the one order of all sequentially consistent operations.
+/// A load in the single order of all sequentially consistent operations.
 ///
-/// loom knows no such order of accesses, but of fences: the models' twin of this has one before the load. After a read-modify-write
-/// of this order that is the same.
+/// loom knows no such order of accesses, but one of fences, so its stand-in for this puts a fence
+/// before the load. After a sequentially consistent read-modify-write that is equivalent.
 #[inline]
 pub(crate) fn load_in_order(word: &AtomicU64) -> u64 {
     word.load(Ordering::SeqCst)
 }
 
 pub(crate) use crate::sys::copy::{
-    SHORT, WORD, load_bytes, load_short, load_value, load_value_into, prefetch_to_read, prefetch_to_write, store_bytes,
-    store_short, store_value, stream_bytes,
+    REGISTER_COPY_MAX, WORD, load_bytes, load_short, load_value, load_value_into, prefetch_to_read, prefetch_to_write,
+    store_bytes, store_nontemporal, store_short, store_value,
 };
 pub(crate) use crate::sys::futex::{wait as futex_wait, wake as futex_wake};
 pub(crate) use crate::sys::membarrier::{heavy as heavy_fence, is_registered as has_light_fence, light as light_fence};

@@ -144,7 +144,7 @@ impl<C: BorrowMut<Command>> Spawner<C> {
         }
         let (sender, file) = what.export()?;
         let transfer = Transfer { label: label.to_string(), sender, file, is_complete: false };
-        let announcement = process::inheritance(&transfer.file);
+        let announcement = process::describe_fd(&transfer.file);
         self.transfers.push(transfer);
         let announcement = announcement.map_err(|error| Error::io("pass something to a child", error, "try again"))?;
         self.command().env(variable(label), announcement);
@@ -341,7 +341,7 @@ pub(crate) fn take_inherited(label: &str) -> Result<OwnedFd> {
     };
     let variable = variable(label);
     let text = std::env::var(&variable).map_err(|_| missing(format!("no variable {variable}")))?;
-    process::claim_inherited(&text).ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))
+    process::take_inherited(&text).ok_or_else(|| missing(format!("{variable}={text}, and no such descriptor")))
 }
 
 impl<M: Message + ?Sized> pipe::Options<M> {

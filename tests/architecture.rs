@@ -39,7 +39,6 @@ const UNSAFE: &[&str] = &[
     "src/sys/copy.rs",
     "src/sys/file_lock.rs",
     "src/sys/fork.rs",
-    "src/sys/memory.rs",
     "src/sys/process.rs",
 ];
 

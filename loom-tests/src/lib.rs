@@ -1,7 +1,7 @@
-//! Models of the algorithms of `src/raw`, compiled against twins of `crate::primitive`.
+//! Models of the algorithms of `src/raw`, compiled against stand-ins for `crate::primitive`.
 //!
 //! - `models`: one file per file of `src/raw`.
-//! - `primitive`: the twins of the facade, for loom and for real threads. A model takes its
+//! - `primitive`: the stand-ins for the facade, for loom and for real threads. A model takes its
 //!   threads, atomics and futexes from there.
 //! - `tests/loom.rs` runs every model over all interleavings that loom reaches within a preemption
 //!   bound. `tests/threads.rs` runs the same bodies on real threads.

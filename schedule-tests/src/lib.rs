@@ -1,10 +1,10 @@
 //! The algorithms of `src/raw`, run by coroutines under random schedules.
 //!
 //! `loom-tests` tries all interleavings of a few steps, with fences that are stronger than the ones
-//! in use. This crate tries random interleavings of many steps, with the fences in use: a store waits
-//! in its writer's store buffer, as on x86, a light fence does nothing, and a heavy fence empties the
-//! buffers of the participants that have membarrier(2). A participant can be killed at any access,
-//! even in the middle of a repair, and another one takes over its record.
+//! in use. This crate tries random interleavings of many steps, with the fences in use: a store
+//! waits in its writer's store buffer, as on x86, a light fence does nothing, and a heavy fence
+//! empties the buffers of the participants that have membarrier(2). A participant can be killed at
+//! any access, even in the middle of a repair, and another one takes over its record.
 //!
 //! One number, the seed, determines a schedule, so a failed one can be run again:
 //!
@@ -14,7 +14,7 @@
 //!
 //! - `world`: the participants, the scheduler, the store buffers, and the kernel's state (locks,
 //!   sleepers).
-//! - `primitive`: the twin of `src/primitive.rs`.
+//! - `primitive`: the stand-in for `src/primitive.rs`.
 //! - `models`: what the participants do, and what must hold.
 
 #![allow(dead_code, reason = "no model uses all of the algorithms' interface")]

@@ -1,5 +1,5 @@
-//! The twin of `src/primitive.rs` for coroutines. At each access another participant may run, or this
-//! one may be killed.
+//! The stand-in for `src/primitive.rs` in coroutines. At each access another participant may run,
+//! or this one may be killed.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! The participants of one schedule, the scheduler, and the state that only processors and the kernel
-//! have: store buffers, locks, sleepers.
+//! The participants of one schedule, the scheduler, and the state that only processors and the
+//! kernel have: store buffers, locks, sleepers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -88,8 +88,8 @@ struct World {
     quantum: u64,
     /// The bodies of participants that have not made a step yet.
     not_started: BTreeMap<usize, Box<dyn FnOnce()>>,
-    /// After all were asleep: those that have still to check, one after the other, before any of them
-    /// goes on.
+    /// After all were asleep: those that have still to check, one after the other, before any of
+    /// them goes on.
     lookers: VecDeque<usize>,
     /// The holder of each file lock, by number.
     locks: BTreeMap<usize, usize>,
@@ -146,7 +146,7 @@ pub(crate) fn pause() {
     }
 }
 
-/// Lets the scheduler choose who runs next.
+/// Lets the scheduler choose the participant that runs next.
 #[allow(deprecated, reason = "the alternative needs a handle, which the algorithms cannot pass on")]
 fn switch() {
     generator::yield_with(());

@@ -31,7 +31,7 @@ use crate::pipe::connection;
 use crate::pipe::{self, BytePipe, Pipe, PipeEndpoint};
 use crate::primitive::{AtomicU32, AtomicU64, Ordering::Relaxed, WORD};
 use crate::raw::owner::Owner;
-use crate::raw::spsc::record_ring::{MIN_WORDS, Next, RecordReader, RecordWriter, inline_max};
+use crate::raw::spsc::record_ring::{self, MIN_WORDS, RecordReader, RecordWriter, max_inline_bytes};
 use crate::raw::spsc::value_ring::{SlotReader, SlotWriter, StoreKind, stride};
 use crate::raw::spsc::{Consumer, Indices, Producer};
 use crate::raw::{Corrupt, Memory};
@@ -48,9 +48,9 @@ use crate::region::layout::{Layout, header, participant};
 const MOST: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 50 });
 
 fn in_time(run: impl FnOnce()) {
-    let began = crate::sys::run_time();
+    let began = crate::sys::clock::run_time();
     run();
-    let took = crate::sys::run_time() - began;
+    let took = crate::sys::clock::run_time() - began;
     assert!(took <= MOST, "an input took {took:?}");
 }
 
@@ -307,16 +307,16 @@ impl Ring {
     }
 
     fn producer(&self) -> Result<Producer<Heap>, Corrupt> {
-        Producer::adopt(self.indices(), self.capacity)
+        Producer::attach(self.indices(), self.capacity)
     }
 
     fn consumer(&self) -> Result<Consumer<Heap>, Corrupt> {
-        Consumer::adopt(self.indices(), self.role(), self.capacity)
+        Consumer::attach(self.indices(), self.role(), self.capacity)
     }
 
     /// A producer comes, the way a seat's new owner does.
     fn take(&self) -> Producer<Heap> {
-        self.role().take(self.word(TAIL).load(Relaxed));
+        self.role().acquire(self.word(TAIL).load(Relaxed));
         self.producer().expect("honest indices")
     }
 
@@ -333,8 +333,8 @@ impl Ring {
     /// I1 of `raw/spsc.rs`, as each side knows it, whatever the shared words say.
     fn check(&self, producer: &mut Producer<Heap>, consumer: &mut Consumer<Heap>, want: u64) {
         for want in [0, want] {
-            assert!(producer.room(want).unwrap_or(0) <= self.capacity, "more room than ring");
-            assert!(consumer.ready(want).unwrap_or(0) <= self.capacity, "more messages than ring");
+            assert!(producer.writable(want).unwrap_or(0) <= self.capacity, "more room than ring");
+            assert!(consumer.readable(want).unwrap_or(0) <= self.capacity, "more messages than ring");
         }
     }
 }
@@ -364,10 +364,10 @@ impl<E> Model<E> {
         entry
     }
 
-    /// What a glance finds is there; and if all is of one producer, or of ones unseen, it finds what is there.
-    fn check_glance(&self, found: bool) {
+    /// A probe finds only what exists. It finds all of it if the reader is at the last producer.
+    fn check_probe(&self, found: bool) {
         if found || self.reading == self.writing {
-            assert_eq!(found, !self.queue.is_empty(), "a glance is wrong");
+            assert_eq!(found, !self.queue.is_empty(), "the probe is wrong");
         }
     }
 
@@ -379,12 +379,12 @@ impl<E> Model<E> {
 
     /// The reader has nothing to read: right only at the end, or between two producers.
     fn turn(&mut self, consumer: &mut Consumer<Heap>) {
-        let Some(succession) = consumer.successor() else {
+        let Some(succession) = consumer.next_producer() else {
             assert!(self.queue.is_empty() && self.reading == self.writing, "stuck before the end");
             return;
         };
-        consumer.succeed();
-        let next = succession.view.epoch();
+        consumer.switch_producer();
+        let next = succession.next.epoch();
         assert!(next <= self.writing && (next > self.reading || self.seen == 0), "not a successor");
         assert!(self.seen < next, "a successor's message came before its announcement");
         assert!(self.queue.front().is_none_or(|(generation, _)| *generation >= next), "announced too early");
@@ -392,8 +392,8 @@ impl<E> Model<E> {
     }
 }
 
-/// An operation with this bit is preceded by a glance.
-const GLANCE: u8 = 0x80;
+/// An operation with this bit is preceded by a probe.
+const PROBE: u8 = 0x80;
 
 /// Length-prefixed records (`raw/records.rs`) on the heap.
 pub fn byte_ring(data: &[u8]) {
@@ -443,15 +443,15 @@ fn honest_records(ring: &Ring, input: &mut Input) {
         let Some(op) = input.op() else { break };
         let used: u64 = model.queue.iter().map(|(_, record)| record.words()).sum();
         let left = capacity - writer.ring.position() % capacity;
-        if op & GLANCE != 0 {
-            model.check_glance(reader.glance());
+        if op & PROBE != 0 {
+            model.check_probe(reader.probe());
         }
         match op % 8 {
             // A message, or several under one publication.
             0 | 1 => {
                 let (mut ahead, how) = (0, input.stores());
                 for extra in 0..=u64::from(op % 8) * 2 {
-                    let message = payload(number + extra, input.short() % (inline_max(capacity) + 1));
+                    let message = payload(number + extra, input.short() % (max_inline_bytes(capacity) + 1));
                     let words = words_for(message.len());
                     let left = capacity - writer.ring.position().wrapping_add(ahead) % capacity;
                     let skip = if left < words { left } else { 0 };
@@ -471,7 +471,7 @@ fn honest_records(ring: &Ring, input: &mut Input) {
             }
             2 if rest.is_empty() => {
                 rest = payload(number, 1 + input.short() % LIMIT);
-                if !writer.begin_large(rest.len() as u64).expect("honest") {
+                if !writer.begin_fragmented(rest.len() as u64).expect("honest") {
                     assert_eq!(used, capacity);
                     rest.clear();
                 } else {
@@ -480,8 +480,8 @@ fn honest_records(ring: &Ring, input: &mut Input) {
             }
             2 => rest.clear(), // given up
             3 if rest.is_empty() => {}
-            3 => match writer.push_part(&rest, input.stores()).expect("honest") {
-                None => assert!(capacity - used < writer.part_words(rest.len())),
+            3 => match writer.push_fragment(&rest, input.stores()).expect("honest") {
+                None => assert!(capacity - used < writer.fragment_words(rest.len())),
                 Some(0) => model.push(Record::Skip(left)),
                 Some(count) => {
                     let part = Record::Part(rest.drain(..count).collect());
@@ -504,7 +504,7 @@ fn honest_records(ring: &Ring, input: &mut Input) {
     while !model.queue.is_empty() || model.reading < model.writing {
         read_honestly(&mut reader, &mut model);
     }
-    assert_eq!(reader.next(), Ok(Next::Empty));
+    assert_eq!(reader.next(), Ok(record_ring::Record::Empty));
 }
 
 fn read_honestly(reader: &mut RecordReader<Heap>, model: &mut Model<Record>) {
@@ -520,10 +520,10 @@ fn read_honestly(reader: &mut RecordReader<Heap>, model: &mut Model<Record>) {
         bytes
     };
     let (record, length) = match next {
-        Next::Empty => return model.turn(&mut reader.ring),
-        Next::Message { start, length } => (Record::Message(copy(start, length)), length),
-        Next::Large { length } => (Record::Large(length), 0),
-        Next::Part { start, length } => (Record::Part(copy(start, length)), length),
+        record_ring::Record::Empty => return model.turn(&mut reader.ring),
+        record_ring::Record::Message { start, length } => (Record::Message(copy(start, length)), length),
+        record_ring::Record::Begin { length } => (Record::Large(length), 0),
+        record_ring::Record::Fragment { start, length } => (Record::Part(copy(start, length)), length),
     };
     assert_eq!(record, model.pop());
     reader.release(length);
@@ -535,8 +535,8 @@ fn hostile_records(ring: &Ring, limit: u64, input: &mut Input) {
     let (Ok(mut tx), Ok(mut rx)) = (writer(ring), reader(ring)) else { return };
     for number in 0.. {
         let Some(op) = input.op() else { break };
-        if op & GLANCE != 0 {
-            let _ = (tx.ring.has_news(), rx.glance()); // what they believed is checked with everything else
+        if op & PROBE != 0 {
+            let _ = (tx.ring.has_advanced(), rx.probe()); // what they believed is checked with everything else
         }
         match op % 10 {
             0 => drop(tx.push(&payload(number, input.short() % (ring.capacity * 8)), input.stores())),
@@ -544,19 +544,19 @@ fn hostile_records(ring: &Ring, limit: u64, input: &mut Input) {
                 let length = input.short() % (ring.capacity * 8);
                 if let Ok(Some(slot)) = tx.reserve(0, length) {
                     assert!(slot.start + (length as usize).div_ceil(WORD) <= ring.words(), "{slot:?} of {length}");
-                    let words = tx.seal(0, slot, length);
+                    let words = tx.write_headers(0, slot, length);
                     tx.ring.publish(words);
                 }
             }
-            2 => drop(tx.begin_large(input.word())),
+            2 => drop(tx.begin_fragmented(input.word())),
             3 => {
                 let rest = payload(number, 1 + input.short() % 2048);
-                if let Ok(Some(count)) = tx.push_part(&rest, input.stores()) {
+                if let Ok(Some(count)) = tx.push_fragment(&rest, input.stores()) {
                     assert!(count <= rest.len());
                 }
             }
             4 | 5 => read_warily(ring, &mut rx, limit, op & 1 == 0),
-            6 => rx.ring.succeed(),
+            6 => rx.ring.switch_producer(),
             7 => match input.byte() & 1 {
                 0 => tx = writer(ring).unwrap_or(tx),
                 _ => rx = reader(ring).unwrap_or(rx),
@@ -574,19 +574,19 @@ fn read_warily(ring: &Ring, reader: &mut RecordReader<Heap>, limit: u64, release
     let skipped = reader.ring.position().wrapping_sub(before);
     assert!(skipped == 0 || skipped == ring.capacity - before % ring.capacity, "skipped {skipped}");
     let length = match next {
-        Ok(Next::Empty) | Err(Corrupt) => return,
-        Ok(Next::Large { length }) => {
+        Ok(record_ring::Record::Empty) | Err(Corrupt) => return,
+        Ok(record_ring::Record::Begin { length }) => {
             assert!(length <= limit);
             0
         }
-        Ok(Next::Message { start, length } | Next::Part { start, length }) => {
+        Ok(record_ring::Record::Message { start, length } | record_ring::Record::Fragment { start, length }) => {
             assert!(length as u64 <= limit && start + length.div_ceil(WORD) <= ring.words(), "{next:?}");
             reader.copy_out(start, &mut vec![0; length]).expect("in range");
             length
         }
     };
     let words = words_for(length);
-    assert!(reader.ring.ready(words).is_ok_and(|ready| ready >= words), "read past what is published");
+    assert!(reader.ring.readable(words).is_ok_and(|ready| ready >= words), "read past what is published");
     if release {
         reader.release(length);
     }
@@ -621,8 +621,8 @@ fn honest_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
     while let Some(op) = input.op() {
         number += 16;
         let room = ring.capacity as usize - model.queue.len();
-        if op & GLANCE != 0 {
-            model.check_glance(reader.glance());
+        if op & PROBE != 0 {
+            model.check_probe(reader.probe());
         }
         match op % 6 {
             0 => {
@@ -677,8 +677,8 @@ fn hostile_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
     let (Ok(mut tx), Ok(mut rx)) = (writer(ring), reader(ring)) else { return };
     let in_range = |(start, count): (usize, u64)| start + count as usize * stride::<T>() <= ring.words();
     while let Some(op) = input.op() {
-        if op & GLANCE != 0 {
-            let _ = (tx.ring.has_news(), rx.glance()); // what they believed is checked with everything else
+        if op & PROBE != 0 {
+            let _ = (tx.ring.has_advanced(), rx.probe()); // what they believed is checked with everything else
         }
         match op % 10 {
             0 => drop(tx.push(&value(7), input.stores())),
@@ -693,7 +693,7 @@ fn hostile_slots<T: Pod + PartialEq + Debug>(ring: &Ring, input: &mut Input) {
                 assert!(rx.pop_many(&mut values).unwrap_or(0) <= values.len().min(ring.capacity as usize));
             }
             5 => assert!(rx.peek(input.word()).map_or(true, in_range)),
-            6 => rx.ring.succeed(),
+            6 => rx.ring.switch_producer(),
             7 => match input.byte() & 1 {
                 0 => tx = writer(ring).unwrap_or(tx),
                 _ => rx = reader(ring).unwrap_or(rx),

@@ -316,7 +316,7 @@ impl<T: Content, E: Content> World<T, E> {
         }
         let model = &mut self.model;
         for lock in [&mut model.writer, &mut model.section, &mut model.mutex, &mut model.again, &mut model.rw] {
-            lock.bury(side);
+            lock.release_dead(side);
         }
         model.depth = if model.again.owner.is_none() { 0 } else { model.depth };
         (model.readers[side], model.owned[side]) = (0, 0);

@@ -15,7 +15,7 @@ use crate::queue::state::QueueState;
 use crate::queue::{self, Blocks, ByteReceiver, ByteSender, QueueEndpoint, Receiver, Sender, TaskDoneError};
 use crate::region::layout::queue::QueueLayout;
 use crate::region::layout::queue::{control as words, own};
-use crate::sys::deadline_after;
+use crate::sys::clock::deadline_after;
 use crate::wait::WaitStrategy;
 
 /// Handles of either part.

@@ -40,34 +40,34 @@ pub(super) fn drive(input: &mut Input) {
         match op % 16 {
             0 => drop(lock.try_lock(lane)),
             1 => drop(lock.unlock(lane, History { died: op & 0x40 != 0, poisoned: op & 0x80 != 0 })),
-            2 => drop((lock.bury(lane), lock.owner(), lock.past(), lock.is_quiet())),
+            2 => drop((lock.release_dead(lane), lock.owner(), lock.history(), lock.is_pristine())),
             3 => drop(readers.try_enter(lane * 10, &lock)),
-            4 => drop((readers.leave(lane * 10), readers.is_empty())),
-            5 => assert!(readers.lanes().all(|lane| lane < READERS * 64)),
+            4 => drop((readers.count_out(lane * 10), readers.is_empty())),
+            5 => assert!(readers.participants().all(|lane| lane < READERS * 64)),
             6 => drop((permits.try_acquire(input.short()), permits.available())),
             7 => drop(permits.release(input.word())),
             8 => match barrier.arrive(lane) {
-                Ok(Arrival::Waits { generation: came, index }) => {
+                Ok(Arrival::Waiting { generation: came, index }) => {
                     assert!(index < PARTIES - 1, "number {index} of {PARTIES}");
                     generation = came;
                 }
-                met => assert!(lane < MARKS || !matches!(met, Ok(Arrival::Met)), "without a mark"),
+                met => assert!(lane < MARKS || !matches!(met, Ok(Arrival::Released)), "without a mark"),
             },
             9 => drop((barrier.outcome(generation), barrier.abort(Some(generation), input.short()))),
-            10 => drop((barrier.abort(None, lane as u64), barrier.bury(lane, input.short()))),
+            10 => drop((barrier.abort(None, lane as u64), barrier.release_dead(lane, input.short()))),
             11 => {
                 barrier.reset();
-                assert!(barrier.lanes().all(|lane| lane < MARKS));
+                assert!(barrier.participants().all(|lane| lane < MARKS));
             }
-            12 => token = pool.take(lane, 0, PLACES, input.word()).inspect(|token| assert!(token.place < PLACES)),
+            12 => token = pool.allocate(lane, 0, PLACES, input.word()).inspect(|token| assert!(token.block < PLACES)),
             13 => {
-                token.map(|token| pool.give_back(token));
+                token.map(|token| pool.free(token));
                 let give_back = |token: BlockRef| {
-                    assert!(token.place < PLACES);
-                    pool.give_back(token);
+                    assert!(token.block < PLACES);
+                    pool.free(token);
                 };
-                pool.reclaim(lane, |_| {}, give_back);
-                assert!(pool.taken() <= PLACES);
+                pool.free_unsent(lane, |_| {}, give_back);
+                assert!(pool.allocated() <= PLACES);
             }
             14 => {
                 let copy = |words: &[AtomicU64]| {

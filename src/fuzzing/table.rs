@@ -13,7 +13,7 @@ use crate::object::table::{Entry, NAME_MAX, Table, layout_of};
 use crate::region::layout::queue::QueueGeometry;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::settings::Settings;
-use crate::sys::memory::PAGE;
+use crate::sys::mapping::PAGE;
 use crate::wait::WaitStrategy;
 
 /// More would only be slow.

@@ -162,7 +162,7 @@ impl NamespaceBuilder {
     pub fn queue_bytes(self, name: &str, capacity: usize, max_message_bytes: usize) -> Self {
         let options = queue::Options::bytes().capacity(capacity).max_message_bytes(max_message_bytes).extents(0);
         let blocks = if max_message_bytes > options.inline_limit() { capacity } else { 0 };
-        self.queue_of(name, options.blocks(blocks, max_message_bytes))
+        self.queue_of(name, options.blocks(queue::Blocks { count: blocks, bytes: max_message_bytes }))
     }
 
     fn queue_of<M: Message + ?Sized>(mut self, name: &str, options: queue::Options<M>) -> Self {

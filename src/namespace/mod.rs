@@ -32,7 +32,7 @@ use crate::object::{Handle, Object};
 use crate::options::type_tag;
 use crate::queue::{self, ByteQueue, Queue};
 use crate::region::Region;
-use crate::sys::memory;
+use crate::sys::file;
 use crate::wait::WaitStrategy;
 
 pub use self::builder::NamespaceBuilder;
@@ -142,7 +142,7 @@ impl Namespace {
         if !self.member.is_from_this_process() {
             return Err(Error::forked("share a namespace"));
         }
-        memory::reopen(self.member.region().file())
+        file::reopen(self.member.region().file())
             .map_err(|error| Error::io("open a region again", error, "mount /proc"))
     }
 

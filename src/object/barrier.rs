@@ -110,21 +110,21 @@ impl Barrier {
         self.handle.check_process()?;
         let Inner { barrier, event } = &*self.inner;
         let (generation, index) = match barrier.arrive(self.handle.participant)? {
-            Arrival::Met => {
+            Arrival::Released => {
                 event.notify(u32::MAX);
                 return Ok(BarrierWaitResult { index: self.parties() - 1, is_leader: true });
             }
             Arrival::Broken { by } => return Err(SyncError::BarrierBroken { pid: by }),
-            Arrival::Waits { generation, index } => (generation, index as usize),
+            Arrival::Waiting { generation, index } => (generation, index as usize),
         };
         let attempt = || match barrier.outcome(generation) {
             Outcome::Open => Ok(None),
-            Outcome::Met => Ok(Some(BarrierWaitResult { index, is_leader: false })),
+            Outcome::Released => Ok(Some(BarrierWaitResult { index, is_leader: false })),
             Outcome::Broken { by } => Err(SyncError::BarrierBroken { pid: by }),
         };
         // A party that left breaks the barrier itself, so no answer ends the wait.
         let check_liveness = || {
-            self.handle.membership.check_liveness(barrier.lanes());
+            self.handle.membership.check_liveness(barrier.participants());
             None
         };
         wait_for(&self.handle, event, until, check_liveness, attempt).or_else(|error| {
@@ -179,7 +179,7 @@ impl Barrier {
 
     /// Returns how many parties have arrived and wait.
     pub fn waiting(&self) -> usize {
-        self.inner.barrier.state().came as usize
+        self.inner.barrier.state().arrived as usize
     }
 
     /// Returns whether the barrier is broken.
@@ -214,7 +214,7 @@ impl Kind for BarrierKind {
     fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
         let barrier = raw_barrier(object);
         for &participant in participants {
-            if barrier.bury(participant, object.region.participants().pid(participant)) {
+            if barrier.release_dead(participant, object.region.participants().pid(participant)) {
                 object.event(EVENT).wake(u32::MAX);
             }
         }
@@ -223,9 +223,9 @@ impl Kind for BarrierKind {
     fn describe(&self, object: &ObjectWords<'_>) -> Description {
         let barrier = raw_barrier(object);
         let generation = barrier.state();
-        let users = if generation.came > 0 { barrier.lanes().collect() } else { Vec::new() };
+        let users = if generation.arrived > 0 { barrier.participants().collect() } else { Vec::new() };
         let state = match generation.broken_by {
-            None => format!("{} of {} have come", generation.came, object.spec.count),
+            None => format!("{} of {} have come", generation.arrived, object.spec.count),
             Some(by) => format!("broken by process {by}"),
         };
         Description { users, state, ..Description::default() }

@@ -78,7 +78,7 @@ impl Contended for BoundedWait<'_> {
     }
 
     fn is_free(&self) -> bool {
-        self.semaphore.inner.permits.taken() < self.semaphore.handle.spec.count
+        self.semaphore.inner.permits.allocated() < self.semaphore.handle.spec.count
     }
 
     fn try_take(&self) -> Result<Option<()>, SyncError> {
@@ -87,7 +87,7 @@ impl Contended for BoundedWait<'_> {
 
     /// Whatever one owner's state is, it or another may still return a permit.
     fn check_liveness(&self) -> Option<WaitEnd> {
-        self.semaphore.handle.membership.check_liveness(self.semaphore.inner.permits.lanes());
+        self.semaphore.handle.membership.check_liveness(self.semaphore.inner.permits.participants());
         None
     }
 }
@@ -124,15 +124,15 @@ impl BoundedSemaphore {
     fn try_take(&self, count: u64) -> bool {
         let BoundedInner { permits, queues } = &*self.inner;
         let (participant, bound) = (self.handle.participant, self.handle.spec.count);
-        if count > 1 && bound.saturating_sub(permits.taken()) < count {
+        if count > 1 && bound.saturating_sub(permits.allocated()) < count {
             return false;
         }
         let mut taken = 0;
         let mut hint = self.handle.local.hint.load(Ordering::Relaxed); // where to look first
         while taken < count {
-            let permit = permits.take_at(participant, hint).or_else(|| permits.take(participant, 0, bound, hint));
+            let permit = permits.allocate_at(participant, hint).or_else(|| permits.allocate(participant, 0, bound, hint));
             let Some(permit) = permit else { break };
-            hint = permit.place;
+            hint = permit.block;
             taken += 1;
         }
         if taken == count {
@@ -152,14 +152,14 @@ impl BoundedSemaphore {
         let permits = &self.inner.permits;
         let hint = self.handle.local.hint.load(Ordering::Relaxed);
         // The permit that was taken last is most likely this process's.
-        let first = permits.at(self.handle.participant, hint).is_some_and(|permit| permits.give_back(permit));
+        let first = permits.owned_at(self.handle.participant, hint).is_some_and(|permit| permits.free(permit));
         if first && count == 1 { 1 } else { self.give_back_scan(count, u64::from(first)) }
     }
 
     /// Whether this process has `count` permits, as far as that can be seen while its other threads
     /// take and give back.
     fn holds(&self, count: usize) -> bool {
-        let own = || self.inner.permits.of(self.handle.participant);
+        let own = || self.inner.permits.owned_by(self.handle.participant);
         (0..MAX_SCANS).any(|_| own().take(count).count() == count)
     }
 
@@ -168,11 +168,11 @@ impl BoundedSemaphore {
         let permits = &self.inner.permits;
         // Other threads may move permits behind a scan: the next one finds them.
         for _ in 0..MAX_SCANS {
-            for permit in permits.of(self.handle.participant) {
+            for permit in permits.owned_by(self.handle.participant) {
                 if given == count {
                     return given;
                 }
-                given += u64::from(permits.give_back(permit));
+                given += u64::from(permits.free(permit));
             }
         }
         given
@@ -206,7 +206,7 @@ impl BoundedSemaphore {
 
     /// Returns how many permits can be acquired now. Others change that at any time.
     pub fn available(&self) -> u32 {
-        self.handle.spec.count.saturating_sub(self.inner.permits.taken()) as u32
+        self.handle.spec.count.saturating_sub(self.inner.permits.allocated()) as u32
     }
 
     /// Returns how many permits there are in all.
@@ -244,7 +244,7 @@ impl Kind for BoundedSemaphoreKind {
     /// For all participants at once: a pass over the permits of a large semaphore takes long.
     fn release_dead(&self, object: &ObjectWords<'_>, participants: &[usize]) {
         let participants: BTreeSet<usize> = participants.iter().copied().collect();
-        let returned = permits(object).give_back_all(|owner| participants.contains(&owner));
+        let returned = permits(object).free_all(|owner| participants.contains(&owner));
         if returned > 0 {
             object.event(EVENT).wake(u32::try_from(returned).unwrap_or(u32::MAX));
             object.event(words::MULTI_PERMIT_EVENT).wake(u32::MAX);
@@ -263,7 +263,7 @@ impl Kind for BoundedSemaphoreKind {
         let (permits, count) = (permits(object), object.spec.count);
         let mut users: Vec<usize> = permits.owners().filter(|&owner| owner < object.participants()).collect();
         users.sort_unstable();
-        let state = format!("{} of {count} permits left", count.saturating_sub(permits.taken()));
+        let state = format!("{} of {count} permits left", count.saturating_sub(permits.allocated()));
         Description { users, state, ..Description::default() }
     }
 

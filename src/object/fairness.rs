@@ -34,7 +34,7 @@ use crate::object::Handle;
 use crate::primitive::spin_loop;
 use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
-use crate::sys::Deadline;
+use crate::sys::clock::Deadline;
 use crate::wait::{Timeout, WaitEnd, WaitState, Waiter};
 
 /// How long newcomers may take what is free before a waiter does.
@@ -90,7 +90,7 @@ pub(crate) fn wait_fairly<C: Contended>(handle: &Handle, what: &C, timeout: Time
         let taken = what.try_take()?;
         // If there is something that this waiter cannot use, the bit may be a dead waiter's.
         if no_barging && (taken.is_some() || !is_in_queue && what.is_free()) {
-            fair_event.bar(false);
+            fair_event.set_no_barging(false);
         }
         if taken.is_some() {
             return Ok(taken);
@@ -102,14 +102,14 @@ pub(crate) fn wait_fairly<C: Contended>(handle: &Handle, what: &C, timeout: Time
             spins = (2 * spins).min(MAX_SPINS);
         }
         if !no_barging && is_in_queue && started.elapsed() >= MAX_BARGING {
-            fair_event.bar(true);
+            fair_event.set_no_barging(true);
             turn.has_set_bit.set(true);
         }
         Ok(None)
     };
     let outcome = wait(handle, &turn, what.event(), timeout, || what.check_liveness(), attempt);
     if outcome.is_err() && turn.has_set_bit.get() {
-        fair_event.bar(false);
+        fair_event.set_no_barging(false);
     }
     outcome
 }

@@ -45,7 +45,7 @@ impl ObjectLock {
     #[inline]
     pub(crate) fn is_held_by_this_thread(&self) -> bool {
         // Relaxed: only this thread's own store is of interest.
-        self.handle.local.holder.load(Ordering::Relaxed) == process::thread()
+        self.handle.local.holder.load(Ordering::Relaxed) == process::thread_token()
             && self.word().owner() == Some(self.handle.participant)
     }
 
@@ -58,7 +58,7 @@ impl ObjectLock {
             Some(history) if !self.inner.event.no_barging() => history,
             taken => self.lock_slow(taken, timeout)?,
         };
-        self.handle.local.holder.store(process::thread(), Ordering::Relaxed); // read by this thread only
+        self.handle.local.holder.store(process::thread_token(), Ordering::Relaxed); // read by this thread only
         Ok(history)
     }
 
@@ -94,7 +94,7 @@ impl ObjectLock {
     pub(crate) fn keep_locked(&self, history: History) {
         // A forked child holds nothing of its parent's. That may have unlocked it by now.
         if self.handle.is_from_this_process() {
-            self.word().note(self.handle.participant, history);
+            self.word().set_history(self.handle.participant, history);
             self.handle.local.kept.fetch_add(1, Ordering::Relaxed); // read by this thread only
         }
     }
@@ -187,7 +187,7 @@ impl Drop for LockGuard<'_> {
 pub(super) fn release_dead(object: &ObjectWords<'_>, offset: usize, participants: &[usize]) {
     let lock = object.lock(offset);
     for &participant in participants {
-        if lock.bury(participant) {
+        if lock.release_dead(participant) {
             object.event(offset + EVENT).wake(1);
         }
     }
@@ -199,7 +199,7 @@ pub(super) const FREE: &str = "free";
 /// Describes the lock at `offset`.
 pub(super) fn describe(object: &ObjectWords<'_>, offset: usize) -> Description {
     let lock = object.lock(offset);
-    let (holder, history) = (lock.owner(), lock.past());
+    let (holder, history) = (lock.owner(), lock.history());
     let state = match holder {
         _ if history.poisoned => "poisoned",
         _ if history.died => "an owner died",

@@ -23,7 +23,7 @@ use crate::region::process_exit::LeaveAtExit;
 use crate::region::repair::{Budget, MAX_CHECKS, RepairScan};
 use crate::sys;
 use crate::sys::fork::{ForkSafe, Generation};
-use crate::sys::memory::FileId;
+use crate::sys::file::FileId;
 use crate::wait::{LIVENESS_INTERVAL, WaitEnd};
 
 /// This process in a namespace.
@@ -67,7 +67,7 @@ impl LocalState {
     /// LIVENESS_INTERVAL.
     pub(crate) fn is_check_due(&self) -> bool {
         // Relaxed: any thread may check.
-        let (now, checked_at) = (sys::now(), self.checked_at.load(Ordering::Relaxed));
+        let (now, checked_at) = (sys::clock::now(), self.checked_at.load(Ordering::Relaxed));
         let is_due = now.saturating_sub(checked_at) >= LIVENESS_INTERVAL.as_nanos() as u64;
         if is_due {
             self.checked_at.store(now, Ordering::Relaxed);
@@ -105,7 +105,7 @@ impl Membership {
         let table = Table::parse(&region)?;
         let repair = Repair { region: &region, table: &table };
         // Each newcomer checks some participants, from anywhere on: if there are few, all of them.
-        let cursor = sys::now() as usize % region.layout().participants();
+        let cursor = sys::clock::now() as usize % region.layout().participants();
         let mut scan = RepairScan { cursor, ..RepairScan::default() };
         repair.next(None, &mut scan, &Budget::bounded());
         let candidates = |region: &Region| {

@@ -144,7 +144,7 @@ impl<T: Pod> Mutex<T> {
         if !self.lock.take_kept()? {
             return Err(SyncError::NotOwner);
         }
-        let poisoned = self.lock.word().past().poisoned;
+        let poisoned = self.lock.word().history().poisoned;
         self.lock.unlock(History { died: false, poisoned });
         Ok(())
     }

@@ -83,7 +83,7 @@ impl<T: Pod> ReentrantMutex<T> {
         self.lock.handle.check_process()?;
         let history = if self.lock.is_held_by_this_thread() {
             self.depth(|depth| depth + 1);
-            History { died: false, ..self.lock.word().past() }
+            History { died: false, ..self.lock.word().history() }
         } else {
             self.lock.lock(until)?
         };
@@ -116,7 +116,7 @@ impl<T> ReentrantMutex<T> {
 
     fn unlock_once(&self) {
         if self.depth(|depth| depth.saturating_sub(1)) == 0 {
-            let poisoned = self.lock.word().past().poisoned;
+            let poisoned = self.lock.word().history().poisoned;
             self.lock.unlock(History { died: false, poisoned });
         }
     }
@@ -164,7 +164,7 @@ impl<T> ReentrantMutexGuard<'_, T> {
     /// Keeps the lock without this guard, until [`ReentrantMutex::unlock`].
     pub fn keep_locked(self) {
         let lock = &self.mutex.lock;
-        lock.keep_locked(History { died: false, ..lock.word().past() });
+        lock.keep_locked(History { died: false, ..lock.word().history() });
         std::mem::forget(self);
     }
 }

@@ -32,7 +32,7 @@ use crate::object::seq_cell::{self, SeqCell};
 use crate::object::spec::{Buffers, ObjectSpec};
 use crate::object::{Handle, object};
 use crate::raw::event_count::EventCount;
-use crate::raw::reader_counts::{Entry, MAX_READERS, ReaderCounts};
+use crate::raw::reader_counts::{MAX_READERS, ReaderCounts, TryEnter};
 use crate::raw::robust_lock::History;
 use crate::region::layout::PADDING_WORDS;
 use crate::region::repair::Budget;
@@ -139,21 +139,21 @@ impl<T: Pod> RwLock<T> {
         let (local, participant) = (self.local(), self.lock.handle.participant);
         let crowded = |_| SyncError::LimitExceeded { count: MAX_READERS + 1, limit: MAX_READERS };
         if is_reading(local) {
-            self.inner.readers.mark(participant).map_err(crowded)?;
+            self.inner.readers.count_in(participant).map_err(crowded)?;
             enter(local);
-            return Ok(History { died: false, ..self.lock.word().past() });
+            return Ok(History { died: false, ..self.lock.word().history() });
         }
         match self.inner.readers.try_enter(participant, self.lock.word()).map_err(crowded)? {
-            Entry::Entered => {
+            TryEnter::Entered => {
                 enter(local);
                 return Ok(History::default());
             }
-            Entry::Withdrawn => self.inner.readers_gone.notify(u32::MAX),
-            Entry::Refused => {}
+            TryEnter::ContendedAndCounted => self.inner.readers_gone.notify(u32::MAX),
+            TryEnter::Contended => {}
         }
         // There is a writer, a waiting one, or one that died: queue as a writer would.
         let guard = LockGuard::lock(&self.lock, until)?;
-        self.inner.readers.mark(participant).map_err(crowded)?;
+        self.inner.readers.count_in(participant).map_err(crowded)?;
         enter(local);
         // A reader cannot repair the value, so the next writer learns the same.
         Ok(guard.history)
@@ -219,10 +219,10 @@ impl<T> RwLock<T> {
     fn check_readers(&self) -> Option<WaitEnd> {
         let (readers, membership) = (&self.inner.readers, &self.lock.handle.membership);
         let budget = Budget::until(None);
-        membership.sample(readers.lanes()).into_iter().find_map(|reader| {
+        membership.sample(readers.participants()).into_iter().find_map(|reader| {
             let end = membership.check_liveness_within([reader], &budget)?;
             // A reader that has left meanwhile, or was repaired, is no reason to stop.
-            let still_reads = readers.lanes().any(|other| other == reader);
+            let still_reads = readers.participants().any(|other| other == reader);
             (still_reads && membership.check_liveness([reader]) == Some(end)).then_some(end)
         })
     }
@@ -230,7 +230,7 @@ impl<T> RwLock<T> {
     fn stop_reading(&self) {
         let handle = &self.lock.handle;
         exit(self.local());
-        if handle.is_from_this_process() && self.inner.readers.leave(handle.participant) {
+        if handle.is_from_this_process() && self.inner.readers.count_out(handle.participant) {
             self.inner.readers_gone.notify(u32::MAX);
         }
     }
@@ -400,14 +400,14 @@ impl Kind for RwLockKind {
         lock::release_dead(object, STATE, participants);
         let readers = readers(object);
         for &participant in participants {
-            if readers.clear(participant) {
+            if readers.release_dead(participant) {
                 object.event(words::READERS_GONE).wake(u32::MAX);
             }
         }
     }
 
     fn describe(&self, object: &ObjectWords<'_>) -> Description {
-        let users: Vec<usize> = readers(object).lanes().collect();
+        let users: Vec<usize> = readers(object).participants().collect();
         let mut description = lock::describe(object, STATE);
         if description.state == lock::FREE && !users.is_empty() {
             description.state = format!("read by {}", users.len());

@@ -19,7 +19,7 @@ use crate::object::spec::ObjectSpec;
 use crate::object::{Handle, object};
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
-use crate::raw::semaphore::{self, MOST};
+use crate::raw::semaphore::{self, MAX_PERMITS};
 use crate::region::words::Mapped;
 use crate::wait::{Timeout, WaitEnd};
 
@@ -258,8 +258,8 @@ impl Semaphore {
         if (count == 0 || !queues.no_barging()) && permits.try_acquire(count)? {
             return Ok(());
         }
-        if count > MOST {
-            return Err(SyncError::LimitExceeded { count, limit: MOST });
+        if count > MAX_PERMITS {
+            return Err(SyncError::LimitExceeded { count, limit: MAX_PERMITS });
         }
         wait_fairly(&self.handle, &SemaphoreWait { inner: &self.inner, count }, until)
     }
@@ -279,7 +279,10 @@ impl Semaphore {
         self.handle.check_process()?;
         let SemaphoreInner { permits, queues } = &*self.inner;
         if !permits.release(count.into())? {
-            return Err(SyncError::LimitExceeded { count: permits.available()? + u64::from(count), limit: MOST });
+            return Err(SyncError::LimitExceeded {
+                count: permits.available()? + u64::from(count),
+                limit: MAX_PERMITS,
+            });
         }
         queues.notify(count);
         Ok(())
@@ -312,7 +315,7 @@ impl Kind for SemaphoreKind {
 
     fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
         spec.expect_no_value()?;
-        if spec.count > MOST { spec.expect_count("number of permits", MOST, "begin with fewer") } else { Ok(()) }
+        if spec.count > MAX_PERMITS { spec.expect_count("number of permits", MAX_PERMITS, "begin with fewer") } else { Ok(()) }
     }
 
     fn footprint(&self, _: &ObjectSpec, _: usize) -> Option<usize> {

@@ -118,13 +118,13 @@ impl ByteSender {
 
     /// The longest message, in bytes, that goes through the ring in one piece.
     pub fn max_inline_bytes(&self) -> usize {
-        self.half.writer.inline_max().min(self.limit) as usize
+        self.half.writer.max_inline_bytes().min(self.limit) as usize
     }
 
     #[inline]
     fn send_within(&mut self, message: &[u8], timeout: impl FnOnce() -> Timeout) -> Result<(), SendError> {
         self.check_length(message, self.limit)?;
-        if message.len() as u64 > self.half.writer.inline_max() {
+        if message.len() as u64 > self.half.writer.max_inline_bytes() {
             return self.send_large(message, timeout());
         }
         if self.send_fast(message)? { Ok(()) } else { self.send_slow(message, timeout()) }
@@ -168,21 +168,21 @@ impl ByteSender {
     #[cold]
     fn send_large(&mut self, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
         self.half.check()?;
-        while !self.half.writer.begin_large(message.len() as u64)? {
-            self.half.wait_for_room(timeout, |writer| Ok(writer.ring.room(1)? > 0))?;
+        while !self.half.writer.begin_fragmented(message.len() as u64)? {
+            self.half.wait_for_room(timeout, |writer| Ok(writer.ring.writable(1)? > 0))?;
         }
         self.half.notify_receiver();
         let mut rest = message;
         while !rest.is_empty() {
             self.half.check()?;
-            match self.half.writer.push_part(rest, self.half.stores.choose(rest.len()))? {
+            match self.half.writer.push_fragment(rest, self.half.stores.choose(rest.len()))? {
                 Some(count) => {
                     self.half.notify_receiver();
                     rest = rest.get(count..).unwrap_or_default();
                 }
                 None => {
-                    let wanted = self.half.writer.part_words(rest.len());
-                    self.half.wait_for_room(timeout, |writer| Ok(writer.ring.room(wanted)? >= wanted))?;
+                    let wanted = self.half.writer.fragment_words(rest.len());
+                    self.half.wait_for_room(timeout, |writer| Ok(writer.ring.writable(wanted)? >= wanted))?;
                 }
             }
         }

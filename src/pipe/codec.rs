@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, RecvError, Result};
 use crate::pipe::connection::{self, Side};
 use crate::primitive::WORD;
 use crate::raw::Corrupt;
-use crate::raw::spsc::record_ring::{Next, RecordReader, RecordWriter};
+use crate::raw::spsc::record_ring::{Record, RecordReader, RecordWriter};
 use crate::raw::spsc::value_ring::{SlotReader, SlotWriter};
 use crate::raw::spsc::{Consumer, Indices, Producer, ProducerChange};
 use crate::region::Region;
@@ -62,7 +62,7 @@ impl<T: Pod> RingWriter for SlotWriter<Mapped, T> {
 
     #[inline]
     fn has_advanced(&self) -> bool {
-        self.ring.has_news()
+        self.ring.has_advanced()
     }
 
     fn position(&self) -> u64 {
@@ -77,7 +77,7 @@ impl RingWriter for RecordWriter<Mapped> {
 
     #[inline]
     fn has_advanced(&self) -> bool {
-        self.ring.has_news()
+        self.ring.has_advanced()
     }
 
     fn position(&self) -> u64 {
@@ -92,22 +92,22 @@ impl<T: Pod> RingReader for SlotReader<Mapped, T> {
 
     #[inline]
     fn probe(&mut self) -> bool {
-        self.glance()
+        self.probe()
     }
 
     fn find(&mut self) -> Result<Option<Found>, Corrupt> {
-        if self.ring.ready(1)? > 0 {
+        if self.ring.readable(1)? > 0 {
             return Ok(Some(Found::Message));
         }
         Ok(self.next_producer().map(Found::NextProducer))
     }
 
     fn next_producer(&self) -> Option<ProducerChange> {
-        self.ring.successor()
+        self.ring.next_producer()
     }
 
     fn switch_producer(&mut self) {
-        self.ring.succeed();
+        self.ring.switch_producer();
     }
 
     fn position(&self) -> u64 {
@@ -187,14 +187,14 @@ impl Reassembler {
     #[inline]
     pub(crate) fn step(&mut self, buffer: &mut impl RecvBuffer) -> Result<Progress, RecvError> {
         match self.records.next()? {
-            Next::Empty => Ok(Progress::Empty),
-            Next::Message { start, length } => {
+            Record::Empty => Ok(Progress::Empty),
+            Record::Message { start, length } => {
                 self.records.copy_out(start, buffer.reserve(length)?)?;
                 (self.expected, self.orphan_budget) = (None, 0); // the sender gave up an unfinished one, if any
                 self.records.release(length);
                 Ok(Progress::Done(length))
             }
-            Next::Large { length } => {
+            Record::Begin { length } => {
                 let length = usize::try_from(length).map_err(|_| RecvError::OutOfMemory)?;
                 buffer.check_len(length)?;
                 self.fragments.clear();
@@ -202,7 +202,7 @@ impl Reassembler {
                 self.records.release(0);
                 Ok(Progress::More)
             }
-            Next::Part { start, length } => self.collect(start, length, buffer),
+            Record::Fragment { start, length } => self.collect(start, length, buffer),
         }
     }
 
@@ -219,14 +219,14 @@ impl Reassembler {
     pub(crate) fn peek(&mut self) -> Result<Option<(usize, usize)>, RecvError> {
         loop {
             match (self.records.next()?, self.expected) {
-                (Next::Empty, _) => return Ok(None),
-                (Next::Message { start, length }, _) => {
+                (Record::Empty, _) => return Ok(None),
+                (Record::Message { start, length }, _) => {
                     (self.expected, self.orphan_budget) = (None, 0);
                     return Ok(Some((start, length)));
                 }
-                (Next::Large { length }, _) => return Err(RecvError::BufferTooSmall { needed: length as usize }),
-                (Next::Part { .. }, Some(needed)) => return Err(RecvError::BufferTooSmall { needed }),
-                (Next::Part { length, .. }, None) => self.skip_orphan(length)?,
+                (Record::Begin { length }, _) => return Err(RecvError::BufferTooSmall { needed: length as usize }),
+                (Record::Fragment { .. }, Some(needed)) => return Err(RecvError::BufferTooSmall { needed }),
+                (Record::Fragment { length, .. }, None) => self.skip_orphan(length)?,
             }
         }
     }
@@ -270,22 +270,22 @@ impl RingReader for Reassembler {
 
     #[inline]
     fn probe(&mut self) -> bool {
-        self.records.glance()
+        self.records.probe()
     }
 
     fn find(&mut self) -> Result<Option<Found>, Corrupt> {
-        if self.records.next()? != Next::Empty {
+        if self.records.next()? != Record::Empty {
             return Ok(Some(Found::Message));
         }
         Ok(self.next_producer().map(Found::NextProducer))
     }
 
     fn next_producer(&self) -> Option<ProducerChange> {
-        self.records.ring.successor()
+        self.records.ring.next_producer()
     }
 
     fn switch_producer(&mut self) {
-        self.records.ring.succeed();
+        self.records.ring.switch_producer();
     }
 
     fn position(&self) -> u64 {
@@ -295,13 +295,13 @@ impl RingReader for Reassembler {
 
 /// `unit`: how many of the layout's units of capacity a position of the ring is.
 fn producer(region: &Region, ring: usize, unit: u64) -> Result<Producer<Mapped>> {
-    Producer::adopt(indices(region, ring), region.layout().capacity() / unit)
+    Producer::attach(indices(region, ring), region.layout().capacity() / unit)
         .map_err(|Corrupt| corrupt_indices_error(region))
 }
 
 fn consumer(region: &Region, ring: usize, unit: u64) -> Result<Consumer<Mapped>> {
     let owner = Side::Producer.owner(region, ring);
-    Consumer::adopt(indices(region, ring), owner, region.layout().capacity() / unit)
+    Consumer::attach(indices(region, ring), owner, region.layout().capacity() / unit)
         .map_err(|Corrupt| corrupt_indices_error(region))
 }
 

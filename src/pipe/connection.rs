@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
-use crate::raw::owner::{Owner, View};
+use crate::raw::owner::{Owner, OwnerState};
 use crate::raw::spsc::ProducerChange;
 use crate::region::Region;
 use crate::region::layout::Layout;
@@ -15,14 +15,14 @@ use crate::region::lifecycle::{LifecycleHooks, Registration};
 use crate::region::participant::{LEFT, ParticipantStatus};
 use crate::region::words::{Mapped, Word};
 use crate::sys::fork::Generation;
-use crate::sys::{Deadline, membarrier};
+use crate::sys::{clock::Deadline, membarrier};
 use crate::wait::{WaitEnd, WaitState, WaitStrategy, Waiter};
 
 /// An end of the peer that is to be reported, and the state of the peer's side that showed it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerEnd {
     end: WaitEnd,
-    peer: View,
+    peer: OwnerState,
 }
 
 /// The two sides of a ring.
@@ -76,9 +76,9 @@ impl Side {
     /// the participant and the membership.
     pub(crate) fn acquire(self, region: &Region, ring: usize) {
         let start = self.index(region, ring).load(Ordering::Acquire);
-        self.owner(region, ring).take(start);
+        self.owner(region, ring).acquire(start);
         if self == Self::Consumer {
-            self.event(region, ring).mark_peer_left(false);
+            self.event(region, ring).set_peer_left(false);
         }
         // A peer that waits for this side to come need not sleep through its interval.
         self.other().event(region, ring).wake(1);
@@ -99,7 +99,7 @@ pub(crate) struct Connection {
     /// The epoch of the last peer whose end was reported, and that end.
     reported_end: Option<(u64, WaitEnd)>,
     /// The peer as it was at the last report.
-    seen_peer: View,
+    seen_peer: OwnerState,
     wait_state: WaitState,
 }
 
@@ -113,7 +113,7 @@ impl Connection {
             peer_event.require_fences();
         }
         let (owner, peer) = (side.owner(region, ring), side.other().owner(region, ring));
-        let seen_peer = peer.view();
+        let seen_peer = peer.state();
         let wait_state = WaitState::new(wait, region);
         registration.leave_at_exit();
         Self {
@@ -148,13 +148,13 @@ impl Connection {
     /// which is in its cache.
     #[cold]
     pub(super) fn peer_has_closed(&self) -> bool {
-        self.peer.view().is_closed()
+        self.peer.state().is_closed()
     }
 
     /// How many peers ended, and how many of those died, between two views, without the end that was
     /// reported already.
-    fn unreported_count(&self, earlier: View, now: View) -> (u64, u64) {
-        let (joined, died) = now.since(earlier);
+    fn unreported_count(&self, earlier: OwnerState, now: OwnerState) -> (u64, u64) {
+        let (joined, died) = now.changes_since(earlier);
         // Of epoch 0 there was no peer to end.
         let ended = joined.saturating_sub(u64::from(earlier.epoch() == 0));
         match self.reported_end {
@@ -168,7 +168,7 @@ impl Connection {
 
     /// How the producer ended whose messages are all read. None if that was reported.
     pub(crate) fn unreported_end(&self, change: ProducerChange) -> Option<WaitEnd> {
-        match self.unreported_count(change.ended, change.view) {
+        match self.unreported_count(change.ended, change.next) {
             (0, _) => None,
             (_, 0) => Some(WaitEnd::Closed),
             _ => Some(WaitEnd::PeerDied),
@@ -180,7 +180,7 @@ impl Connection {
 fn close(side: Side, owner: &Owner<Mapped>, wait_event: &EventCount<Mapped>, peer_event: &EventCount<Mapped>) {
     owner.close();
     if side == Side::Consumer {
-        wait_event.mark_peer_left(true); // so that the producer sees it with one load
+        wait_event.set_peer_left(true); // so that the producer sees it with one load
     }
     peer_event.wake(1);
 }
@@ -230,7 +230,7 @@ impl Waiter for Connection {
     type End = PeerEnd;
 
     fn peer_end(&mut self) -> Option<PeerEnd> {
-        let peer = self.peer.view();
+        let peer = self.peer.state();
         // It was reported dead, and no other has come since.
         let is_dead = self.reported_end == Some((peer.epoch(), WaitEnd::PeerDied));
         // A consumer learns of a successor from its ring, behind the last message.
@@ -245,14 +245,14 @@ impl Waiter for Connection {
 
     fn check_liveness(&mut self, _: Deadline) -> Option<PeerEnd> {
         let index = 1 - self.registration.index().min(1);
-        let peer = self.peer.view();
+        let peer = self.peer.state();
         let end = match self.region().participants().status(index) {
             ParticipantStatus::Alive => return None,
             ParticipantStatus::LockLost => WaitEnd::LockLost,
             // Whatever its record says: a side is open only while its participant is locked.
             ParticipantStatus::Dead | ParticipantStatus::Left | ParticipantStatus::Vacant => WaitEnd::PeerDied,
         };
-        if peer.is_open() && self.peer.view() == peer {
+        if peer.is_open() && self.peer.state() == peer {
             return Some(PeerEnd { end, peer });
         }
         self.peer_end() // it closed, or another came, during the check

@@ -10,7 +10,7 @@ use crate::pipe::connection::{self, Connection};
 use crate::pipe::store_policy::StorePolicy;
 use crate::raw::Corrupt;
 use crate::raw::spsc::ProducerChange;
-use crate::sys::{Deadline, deadline_after};
+use crate::sys::clock::{Deadline, deadline_after};
 use crate::wait::{Timeout, Waiter};
 
 /// A sender's side of one direction.

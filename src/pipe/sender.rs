@@ -141,7 +141,7 @@ impl<T: Pod> Sender<T> {
 
     #[cold]
     pub(crate) fn wait_for_room(&mut self, timeout: Timeout) -> Result<(), SendError> {
-        self.half.wait_for_room(timeout, |writer| Ok(writer.ring.room(1)? > 0))
+        self.half.wait_for_room(timeout, |writer| Ok(writer.ring.writable(1)? > 0))
     }
 }
 

@@ -17,7 +17,7 @@ use bytemuck::Pod;
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::pipe::{ByteReceiver, ByteSender, Receiver, Sender};
 use crate::primitive::WORD;
-use crate::raw::spsc::record_ring::Slot;
+use crate::raw::spsc::record_ring::Reservation;
 use crate::raw::spsc::value_ring::stride;
 use crate::region::words::Words;
 use crate::wait::Timeout;
@@ -343,7 +343,7 @@ impl ZeroCopyByteSender {
 pub struct WriteMessage<'a> {
     sender: &'a mut ByteSender,
     bytes: &'a mut [u8],
-    slot: Slot,
+    slot: Reservation,
 }
 
 impl WriteMessage<'_> {
@@ -353,7 +353,7 @@ impl WriteMessage<'_> {
     pub fn commit(self, length: usize) {
         let half = &mut self.sender.half;
         if half.connection.is_from_this_process() {
-            let words = half.writer.seal(0, self.slot, length.min(self.bytes.len()) as u64);
+            let words = half.writer.write_headers(0, self.slot, length.min(self.bytes.len()) as u64);
             half.writer.ring.publish(words);
             half.notify_receiver();
         }

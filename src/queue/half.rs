@@ -16,7 +16,7 @@ use crate::raw::mpmc::{MAX_BATCH, Pop, Push, Ring};
 use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
 use crate::region::words::Mapped;
-use crate::sys::Deadline;
+use crate::sys::clock::Deadline;
 use crate::wait::{Timeout, WaitEnd, WaitStrategy, Waiter};
 
 /// One half of a queue: what a sender has, and most of what a receiver has.

@@ -30,7 +30,7 @@ use crate::region::participant::{LEAVING, LEFT, ParticipantStatus};
 use crate::region::repair::{Budget, RepairScan};
 use crate::region::words::{Mapped, Word};
 use crate::sys::fork::Generation;
-use crate::sys::{Deadline, membarrier};
+use crate::sys::{clock::Deadline, membarrier};
 use crate::wait::{Attempt, WaitEnd, WaitState, WaitStrategy, Waiter};
 
 /// How often an unfinished slot is probed before it is skipped: longer than an undisturbed

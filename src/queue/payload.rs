@@ -25,8 +25,8 @@ use crate::raw::pool::{BlockRef, Pool};
 use crate::region::Region;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::words::{Mapped, Words};
-use crate::sys::available_memory::is_there_room_for;
-use crate::sys::memory;
+use crate::sys::available_memory::is_available;
+use crate::sys::{file, mapping};
 
 /// In the first word of a payload: the message lies in the pool.
 const POOLED: u64 = 1;
@@ -83,14 +83,14 @@ impl PayloadHeader {
         let [first, block, owner, ..] = payload else { return };
         first.store(self.length << 1 | u64::from(self.block.is_some()), Ordering::Relaxed);
         if let Some(reference) = self.block {
-            block.store(reference.place, Ordering::Relaxed);
+            block.store(reference.block, Ordering::Relaxed);
             owner.store(reference.owner, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn load(payload: &[AtomicU64]) -> Self {
         let word = |at: usize| payload.get(at).map_or(0, |word| word.load(Ordering::Relaxed));
-        let block = (word(0) & POOLED != 0).then(|| BlockRef { place: word(1), owner: word(2) });
+        let block = (word(0) & POOLED != 0).then(|| BlockRef { block: word(1), owner: word(2) });
         Self { length: word(0) >> 1, block }
     }
 }
@@ -149,13 +149,13 @@ impl PayloadPool {
         if message.len() as u64 > geometry.block_bytes || self.recent >= geometry.blocks {
             return None;
         }
-        let block = self.pool.take_at(participant, self.recent).or_else(|| self.pool.take_at(participant, next))?;
-        let Some(words) = self.block_words(block.place) else {
-            self.pool.give_back(block);
+        let block = self.pool.allocate_at(participant, self.recent).or_else(|| self.pool.allocate_at(participant, next))?;
+        let Some(words) = self.block_words(block.block) else {
+            self.pool.free(block);
             return None;
         };
         store_bytes(words, message);
-        self.recent = block.place;
+        self.recent = block.block;
         Some(PayloadHeader { length: message.len() as u64, block: Some(block) })
     }
 
@@ -169,21 +169,21 @@ impl PayloadPool {
         let length = message.len() as u64;
         let geometry = self.layout.geometry;
         let is_short = length <= geometry.block_bytes;
-        let block = if is_short { self.pool.take(participant, 0, geometry.blocks, self.recent) } else { None };
-        let extent = || self.pool.take(participant, geometry.blocks, geometry.extents, geometry.blocks);
+        let block = if is_short { self.pool.allocate(participant, 0, geometry.blocks, self.recent) } else { None };
+        let extent = || self.pool.allocate(participant, geometry.blocks, geometry.extents, geometry.blocks);
         let Some(block) = block.or_else(extent) else { return Ok(None) };
-        if block.place < geometry.blocks {
-            self.recent = block.place;
+        if block.block < geometry.blocks {
+            self.recent = block.block;
         }
-        let written = match self.block_words(block.place) {
+        let written = match self.block_words(block.block) {
             Some(words) => {
                 store_bytes(words, message);
                 Ok(())
             }
-            None => self.write_extent(region, participant, message, block.place - geometry.blocks),
+            None => self.write_extent(region, participant, message, block.block - geometry.blocks),
         };
         if written.is_err() {
-            self.pool.give_back(block);
+            self.pool.free(block);
             return Err(SendError::OutOfMemory);
         }
         Ok(Some(PayloadHeader { length, block: Some(block) }))
@@ -202,7 +202,7 @@ impl PayloadPool {
             if is_check_due && !has_room(region, at, length) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            memory::write_all_at(file, message, at)
+            file::write_all_at(file, message, at)
         };
         write().or_else(|_| {
             self.release_memory(region, extent, 0, u64::MAX);
@@ -215,9 +215,9 @@ impl PayloadPool {
     pub(crate) fn release_retained(&self, region: &Region, participant: usize) {
         for extent in 0..self.layout.geometry.extents.min(RETAINED.len() as u64) {
             // Allocated meanwhile, so that nobody writes to it.
-            if let Some(block) = self.pool.take_at(participant, self.layout.geometry.blocks + extent) {
+            if let Some(block) = self.pool.allocate_at(participant, self.layout.geometry.blocks + extent) {
                 self.release_memory(region, extent, 0, u64::MAX);
-                self.pool.give_back(block);
+                self.pool.free(block);
             }
         }
     }
@@ -228,9 +228,9 @@ impl PayloadPool {
         // A ring that cannot be read keeps its memory.
         let _ = ring.for_each_message(|payload| {
             let header = PayloadHeader::load(payload);
-            let extent = header.block.and_then(|block| block.place.checked_sub(self.layout.geometry.blocks));
+            let extent = header.block.and_then(|block| block.block.checked_sub(self.layout.geometry.blocks));
             if let Some(extent) = extent.filter(|&extent| extent < self.layout.geometry.extents) {
-                let length = header.length.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
+                let length = header.length.min(self.layout.max_message_bytes).next_multiple_of(mapping::PAGE);
                 self.release_memory(region, extent, length, u64::MAX);
             }
         });
@@ -240,9 +240,9 @@ impl PayloadPool {
     /// it.
     fn release_memory(&self, region: &Region, extent: u64, from: u64, to: u64) {
         // Only whole pages are released, and the extent ends with one.
-        let to = to.min(self.layout.max_message_bytes).next_multiple_of(memory::PAGE);
+        let to = to.min(self.layout.max_message_bytes).next_multiple_of(mapping::PAGE);
         if from < to {
-            let _ = memory::discard(region.file(), self.layout.extent(extent) + from, to - from);
+            let _ = file::discard(region.file(), self.layout.extent(extent) + from, to - from);
         }
     }
 
@@ -250,7 +250,7 @@ impl PayloadPool {
     pub(crate) fn extents_bytes(&self, region: &Region) -> u64 {
         match self.layout.geometry.extents {
             0 => 0,
-            _ => memory::facts(region.file()).map_or(0, |facts| facts.allocated.saturating_sub(self.layout.mapped())),
+            _ => file::metadata(region.file()).map_or(0, |facts| facts.allocated.saturating_sub(self.layout.mapped())),
         }
     }
 
@@ -319,18 +319,18 @@ impl PayloadPool {
         message: &mut Vec<u8>,
     ) -> Result<(), PayloadError> {
         let (geometry, longest) = (self.layout.geometry, self.layout.max_message_bytes);
-        let limit = if block.place < geometry.blocks { geometry.block_bytes.min(longest) } else { longest };
-        if length > limit || block.place >= self.layout.all_blocks() {
+        let limit = if block.block < geometry.blocks { geometry.block_bytes.min(longest) } else { longest };
+        if length > limit || block.block >= self.layout.all_blocks() {
             return Err(PayloadError::Corrupt);
         }
         let length = usize::try_from(length).map_err(|_| PayloadError::Corrupt)?;
         resize(message, length)?;
-        match self.block_words(block.place) {
+        match self.block_words(block.block) {
             Some(words) => {
                 load_bytes(words, message);
                 Ok(())
             }
-            None => memory::read_exact_at(region.file(), message, self.layout.extent(block.place - geometry.blocks))
+            None => file::read_exact_at(region.file(), message, self.layout.extent(block.block - geometry.blocks))
                 .map_err(|_| PayloadError::Corrupt),
         }
     }
@@ -356,27 +356,27 @@ impl PayloadPool {
             // If the ring cannot be read, nothing is freed.
             blocks.retain(|block| read.is_ok() && sent.binary_search(block).is_err());
         };
-        let allocated = self.allocated.get_or_init(|| self.pool.by_lane(self.layout.participants()));
+        let allocated = self.allocated.get_or_init(|| self.pool.by_owner(self.layout.participants()));
         let allocated = allocated.get(&participant).cloned().unwrap_or_default();
-        self.pool.reclaim_taken(allocated, remove_sent, |block| self.free_block(region, block, u64::MAX));
+        self.pool.free_unsent_of(allocated, remove_sent, |block| self.free_block(region, block, u64::MAX));
     }
 
     /// Blocks and extents in use.
     pub(crate) fn used_blocks(&self) -> u64 {
-        self.pool.taken()
+        self.pool.allocated()
     }
 
     /// `length`: how many bytes of the block were written, or more.
     fn free_block(&self, region: &Region, block: BlockRef, length: u64) {
-        if let Some(extent) = block.place.checked_sub(self.layout.geometry.blocks)
+        if let Some(extent) = block.block.checked_sub(self.layout.geometry.blocks)
             && extent < self.layout.geometry.extents
             && length > retained_bytes(extent)
-            && self.pool.is_out(block)
+            && self.pool.is_allocated(block)
         {
             // Before anybody else can allocate it.
             self.release_memory(region, extent, retained_bytes(extent), length);
         }
-        self.pool.give_back(block);
+        self.pool.free(block);
     }
 
     /// The words of a block that is mapped.
@@ -391,10 +391,10 @@ impl PayloadPool {
 /// always can.
 fn has_room(region: &Region, at: u64, length: u64) -> bool {
     let file = region.file();
-    is_there_room_for(length)
-        || !memory::is_memory(file)
+    is_available(length)
+        || !file::is_memory(file)
         // Some of it may have memory already.
-        || is_there_room_for(length - memory::present(file, at, length).min(length))
+        || is_available(length - file::present(file, at, length).min(length))
 }
 
 /// Makes the buffer as long as the message. Its old content need not be kept.

@@ -7,7 +7,7 @@ use bytemuck::Pod;
 
 use crate::error::{RecvError, Result, SendError, TaskDoneError};
 use crate::message::{Messages, sealed::Receive};
-use crate::primitive::{SHORT, load_value_into};
+use crate::primitive::{REGISTER_COPY_MAX, load_value_into};
 use crate::queue::half::queue_methods;
 use crate::queue::participant::Role;
 use crate::queue::recv_half::RecvHalf;
@@ -185,7 +185,7 @@ impl<T: Pod> Receiver<T> {
         if self.inner.pop_fast(|_, _, payload| load_value_into(payload, &mut value))?.is_some() {
             return Ok(value);
         }
-        if size_of::<T>() <= SHORT {
+        if size_of::<T>() <= REGISTER_COPY_MAX {
             // A value whose address is not passed on stays in registers.
             return self.recv_slow_by_value(timeout());
         }

@@ -74,7 +74,7 @@ macro_rules! sender_methods {
         /// Like [`join`](Self::join), but blocks for at most `timeout`, then returns
         /// [`TimedOut`](SendError::TimedOut).
         pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
-            self.half.join($crate::sys::deadline_after(timeout))
+            self.half.join($crate::sys::clock::deadline_after(timeout))
         }
     };
 }

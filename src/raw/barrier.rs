@@ -1,38 +1,51 @@
-//! What: a meeting of so many parties, again and again. Who came and died, or gave up, breaks it for all until it is reset.
+//! What: a barrier for a fixed number of participants, used again and again. Each round of waiting
+//! is a generation. A generation is released when the last participant arrives. If a participant
+//! dies or gives up first, the generation breaks, and stays broken until it is reset.
 //!
-//! Bytes: one word, and one for each lane: the generation in which it came last, plus 1.
+//! Bytes: one state word, and one arrival word for each participant: the last generation in which
+//! it arrived, plus 1.
 //!
 //! ```text
 //!  63         43 42      37  36    35       13 12          0
 //! ┌─────────────┬──────────┬──────┬───────────┬─────────────┐
-//! │ generation  │ history  │BROKEN│ by: a pid │ came so far │
+//! │ generation  │ history  │BROKEN│ by: a pid │ arrived     │
 //! └─────────────┴──────────┴──────┴───────────┴─────────────┘
 //! ```
 //!
 //! Invariants
-//! - I1: the word moves by CASes: one more came; the last came, and a generation begins; broken; reset, and a generation begins.
-//! - I2: a bit of the history, the youngest lowest, says whether that generation met. So one who slept through the next ones still
-//!   learns what became of its own; who slept through more than six is told that they met.
-//! - I3: a lane's mark is set before it is counted: a dead lane whose mark is the present generation's has perhaps been counted, and is
-//!   missed in any case.
+//! - I1: the state word changes only by CAS. One participant arrives; the last one arrives and the
+//!   next generation begins; the generation breaks; or it is reset and the next generation begins.
+//! - I2: each bit of the history tells whether a past generation was released, the latest in the
+//!   lowest bit. So a waiter that slept through up to six generations still learns the outcome of
+//!   its own. A waiter that slept through more is told that its generation was released.
+//! - I3: a participant's arrival word is set before the participant is counted. If it is dead and
+//!   its arrival word names the present generation, it may have been counted. Its generation cannot
+//!   be released in either case, so it breaks.
 //!
 //! Edges
-//! - E1: `arrive` (AcqRel CAS) · `outcome` (Acquire), and the next `arrive`: what each did before it came is visible to all after the meeting.
-//! - E2: mark, CAS Release, then CAS, Release · `bury`: load word, Acquire, then the mark: who sees a lane counted sees its mark.
+//! - E1: `arrive`: CAS state, AcqRel · `outcome`, the next `arrive`: load state, Acquire. What each
+//!   participant did before it arrived is visible to all after the release.
+//! - E2: `arrive`: CAS arrival word, then CAS state, both AcqRel · `release_dead`: load state,
+//!   Acquire, then the arrival word. A thread that sees a participant counted sees its arrival
+//!   word.
 //!
 //! Crash
-//! - (M1) after its mark, before it is counted: repair breaks the meeting, unless others make it without.
-//! - (M2) counted: repair breaks it, and the others hear who it was. If the last one comes before anybody asks, they have met with it.
-//! - (M3) the last one, after its CAS, before the wake-up: they have met; a sleeper's slice ends, and it looks.
+//! - (M1) after the arrival word, before it is counted: repair breaks the generation, unless others
+//!   complete it first.
+//! - (M2) after it is counted: repair breaks the generation, and the others learn the pid. If the
+//!   last participant arrives before anybody checks, the generation is released.
+//! - (M3) the last participant, after its CAS, before it wakes the others: the generation is
+//!   released. The sleepers find that when their sleep times out.
 //!
-//! Source: the sense-reversing barrier, with a generation for the sense; what breaks it is Python's.
+//! Source: the sense-reversing barrier, with a generation in place of the sense. Breaking is as in
+//! Python's `threading.Barrier`.
 
 use crate::primitive::Ordering;
 use crate::raw::{Corrupt, Memory};
 
-const COUNT: u64 = (1 << 13) - 1;
-const BY_SHIFT: u32 = 13;
-const BY: u64 = (1 << 23) - 1;
+const ARRIVED: u64 = (1 << 13) - 1;
+const PID_SHIFT: u32 = 13;
+const PID: u64 = (1 << 23) - 1;
 const BROKEN: u64 = 1 << 36;
 const HISTORY_SHIFT: u32 = 37;
 const HISTORY_BITS: u32 = 6;
@@ -40,13 +53,13 @@ const HISTORY: u64 = (1 << HISTORY_BITS) - 1;
 const GENERATION_SHIFT: u32 = 43;
 const GENERATION: u64 = (1 << (64 - GENERATION_SHIFT)) - 1;
 
-/// Parties that there can be.
-pub(crate) const MAX_PARTIES: u64 = COUNT;
+/// The most participants that a barrier can wait for.
+pub(crate) const MAX_PARTIES: u64 = ARRIVED;
 
-/// The word, taken apart.
+/// The decoded state word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
-    pub(crate) came: u64,
+    pub(crate) arrived: u64,
     pub(crate) broken_by: Option<u64>,
     history: u64,
     generation: u64,
@@ -55,36 +68,42 @@ pub(crate) struct State {
 impl State {
     fn from_bits(word: u64) -> Self {
         Self {
-            came: word & COUNT,
-            broken_by: (word & BROKEN != 0).then_some(word >> BY_SHIFT & BY),
+            arrived: word & ARRIVED,
+            broken_by: (word & BROKEN != 0).then_some(word >> PID_SHIFT & PID),
             history: word >> HISTORY_SHIFT & HISTORY,
             generation: word >> GENERATION_SHIFT,
         }
     }
 
     fn to_bits(self) -> u64 {
-        let broken = self.broken_by.map_or(0, |pid| BROKEN | ((pid & BY) << BY_SHIFT));
-        (self.came & COUNT) | broken | (self.history << HISTORY_SHIFT) | (self.generation << GENERATION_SHIFT)
+        debug_assert!(self.history <= HISTORY && self.generation <= GENERATION);
+        let broken = self.broken_by.map_or(0, |pid| BROKEN | ((pid & PID) << PID_SHIFT));
+        (self.arrived & ARRIVED) | broken | (self.history << HISTORY_SHIFT) | (self.generation << GENERATION_SHIFT)
     }
 
-    /// The next generation, after this one met or did not.
-    fn next(self, met: bool) -> Self {
+    /// The first state of the next generation.
+    fn next(self, was_released: bool) -> Self {
         Self {
-            came: 0,
+            arrived: 0,
             broken_by: None,
-            history: ((self.history << 1) | u64::from(met)) & HISTORY,
+            history: ((self.history << 1) | u64::from(was_released)) & HISTORY,
             generation: self.generation.wrapping_add(1) & GENERATION,
         }
     }
+
+    /// What an arrival word holds for this generation.
+    fn arrival(self) -> u64 {
+        self.generation + 1
+    }
 }
 
-/// What came of arriving.
+/// The result of arriving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// The last one: everybody goes on.
-    Met,
-    /// One of those who wait for that generation.
-    Waits {
+    /// This was the last participant: the generation is released.
+    Released,
+    /// The generation waits for others. `index` participants arrived before this one.
+    Waiting {
         generation: u64,
         index: u64,
     },
@@ -93,12 +112,12 @@ pub(crate) enum Arrival {
     },
 }
 
-/// What became of a generation.
+/// The outcome of a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Open,
-    Met,
-    /// By this process; 0: it was reset.
+    Released,
+    /// Broken by the process with this pid, or reset if it is 0.
     Broken {
         by: u64,
     },
@@ -106,13 +125,13 @@ pub(crate) enum Outcome {
 
 pub(crate) struct Barrier<M: Memory> {
     word: M::Word,
-    marks: M::Words,
+    arrivals: M::Words,
     parties: u64,
 }
 
 impl<M: Memory> Barrier<M> {
-    pub(crate) fn new(word: M::Word, marks: M::Words, parties: u64) -> Self {
-        Self { word, marks, parties }
+    pub(crate) fn new(word: M::Word, arrivals: M::Words, parties: u64) -> Self {
+        Self { word, arrivals, parties }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -123,40 +142,43 @@ impl<M: Memory> Barrier<M> {
         self.word.load(Ordering::Acquire) // E1
     }
 
-    /// `old` as it was loaded: what nobody writes may not be what it is taken for.
+    /// Replaces the word `old`, which must be as loaded: a corrupt word need not be what its
+    /// decoded state encodes to.
     fn replace(&self, old: u64, new: State) -> bool {
+        // Relaxed on failure: the caller loads the word again.
         self.word.compare_exchange(old, new.to_bits(), Ordering::AcqRel, Ordering::Relaxed).is_ok() // E1, E2
     }
 
-    /// One more has come.
-    pub(crate) fn arrive(&self, lane: usize) -> Result<Arrival, Corrupt> {
-        let mark = self.marks.get(lane).ok_or(Corrupt)?;
+    /// Counts one more arrival.
+    pub(crate) fn arrive(&self, participant: usize) -> Result<Arrival, Corrupt> {
+        let arrival = self.arrivals.get(participant).ok_or(Corrupt)?;
         loop {
-            let marked = mark.load(Ordering::Acquire); // E2
+            let previous = arrival.load(Ordering::Acquire); // E2
             let word = self.load();
             let state = State::from_bits(word);
             if let Some(by) = state.broken_by {
                 return Ok(Arrival::Broken { by });
             }
-            if state.came >= self.parties {
+            if state.arrived >= self.parties {
                 return Err(Corrupt);
             }
-            // I3. Another thread of the lane may have marked a later generation meanwhile, which must stand.
-            let own = state.generation + 1;
-            if mark.compare_exchange(marked, own, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            let own = state.arrival();
+            // I3. Another thread of this participant may have recorded a later generation
+            // meanwhile. That must stand. Relaxed on failure: the loop loads the word again.
+            if arrival.compare_exchange(previous, own, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 continue; // E2
             }
-            if state.came + 1 == self.parties {
+            if state.arrived + 1 == self.parties {
                 if self.replace(word, state.next(true)) {
-                    return Ok(Arrival::Met);
+                    return Ok(Arrival::Released);
                 }
-            } else if self.replace(word, State { came: state.came + 1, ..state }) {
-                return Ok(Arrival::Waits { generation: state.generation, index: state.came });
+            } else if self.replace(word, State { arrived: state.arrived + 1, ..state }) {
+                return Ok(Arrival::Waiting { generation: state.generation, index: state.arrived });
             }
         }
     }
 
-    /// What became of a generation that somebody waits for.
+    /// Returns the outcome of a generation that the caller waits for.
     pub(crate) fn outcome(&self, generation: u64) -> Outcome {
         let state = self.state();
         match (state.generation.wrapping_sub(generation) & GENERATION, state.broken_by) {
@@ -165,11 +187,12 @@ impl<M: Memory> Barrier<M> {
             (past, _) if past <= u64::from(HISTORY_BITS) && state.history >> (past - 1) & 1 == 0 => {
                 Outcome::Broken { by: 0 }
             }
-            _ => Outcome::Met,
+            _ => Outcome::Released,
         }
     }
 
-    /// Breaks a generation (none: the present one), unless it is past or broken; whether it did.
+    /// Breaks a generation, or the present one if `generation` is `None`. Returns whether it did:
+    /// a generation that is over or broken stays as it is.
     pub(crate) fn abort(&self, generation: Option<u64>, by: u64) -> bool {
         loop {
             let word = self.load();
@@ -183,31 +206,33 @@ impl<M: Memory> Barrier<M> {
         }
     }
 
-    /// Begins afresh; those who wait hear that it broke.
+    /// Begins the next generation. Those that wait for the present one learn that it broke.
     pub(crate) fn reset(&self) {
         loop {
             let word = self.load();
             let state = State::from_bits(word);
-            let is_fresh = state.came == 0 && state.broken_by.is_none();
+            let is_fresh = state.arrived == 0 && state.broken_by.is_none();
             if is_fresh || self.replace(word, state.next(false)) {
                 return;
             }
         }
     }
 
-    /// Breaks the present generation if a dead lane came to it; whether it did. The lane's next holder begins without a mark.
-    pub(crate) fn bury(&self, lane: usize, pid: u64) -> bool {
-        let generation = self.state().generation; // E2
-        let Some(mark) = self.marks.get(lane) else { return false };
-        let broke = mark.load(Ordering::Acquire) == generation + 1 && self.abort(Some(generation), pid); // E2
-        mark.store(0, Ordering::Relaxed); // the lane's next holder sees it through the kernel's lock
+    /// Breaks the present generation if a dead participant arrived in it, and returns whether it
+    /// did. Clears the arrival word for the next process that registers as this participant.
+    pub(crate) fn release_dead(&self, participant: usize, pid: u64) -> bool {
+        let state = self.state(); // E2
+        let Some(arrival) = self.arrivals.get(participant) else { return false };
+        let broke = arrival.load(Ordering::Acquire) == state.arrival() && self.abort(Some(state.generation), pid); // E2
+        arrival.store(0, Ordering::Relaxed); // the kernel's lock passes it on to the next process
         broke
     }
 
-    /// The lanes that came to the present generation.
-    pub(crate) fn lanes(&self) -> impl Iterator<Item = usize> {
-        let present = self.state().generation + 1;
-        let marks = self.marks.iter().enumerate();
-        marks.filter(move |(_, mark)| mark.load(Ordering::Relaxed) == present).map(|(lane, _)| lane)
+    /// The participants that arrived in the present generation.
+    pub(crate) fn participants(&self) -> impl Iterator<Item = usize> {
+        let present = self.state().arrival();
+        let arrivals = self.arrivals.iter().enumerate();
+        // Relaxed: an overview, which may be outdated at once.
+        arrivals.filter(move |(_, arrival)| arrival.load(Ordering::Relaxed) == present).map(|(index, _)| index)
     }
 }

@@ -1,11 +1,14 @@
 //! The algorithms that live in shared memory.
 //!
-//! Rules of this folder: it sees only `crate::primitive` and bytemuck; shared memory is atomic words; whatever is read
-//! from there may be a lie and is checked before use; nothing blocks, panics or indexes. The same files are
-//! compiled by `loom-tests` against a modelled `sync`.
+//! The rules of this folder:
+//! - It uses only `crate::primitive` and bytemuck. `loom-tests` compiles the same files against a
+//!   modelled `primitive`.
+//! - Shared memory is atomic words. Whatever is read from there may be invalid, and is checked
+//!   before it is used.
+//! - Nothing blocks, panics or indexes.
 //!
-//! Every file opens with the same six headings. An edge `E1` names a release/acquire pair and stands as a
-//! comment at both ends; docs/ordering.md lists them all.
+//! Every file opens with the same six headings. An edge `E1` names a release/acquire pair, and
+//! stands as a comment at both ends. docs/ordering.md lists them all.
 
 pub(crate) mod barrier;
 pub(crate) mod event_count;
@@ -23,13 +26,14 @@ use std::ops::Deref;
 
 use crate::primitive::{AtomicU32, AtomicU64};
 
-/// How an algorithm holds on to its shared words: as parts of a mapping, of a heap allocation, of a model.
+/// How an algorithm holds its shared words: as parts of a mapping, of a heap allocation, or of a
+/// model.
 pub trait Memory {
     type Word: Deref<Target = AtomicU64>;
     type Words: Deref<Target = [AtomicU64]>;
     type Futex: Deref<Target = AtomicU32>;
 }
 
-/// The peer wrote something that no correct peer can have written.
+/// The peer wrote something that no correct peer writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupt;

@@ -1,89 +1,93 @@
-//! What: keeps one side of a stream off the other's heels.
-//!
-//! Who takes each message, or each free place, just as it comes, finds its lines on their way and waits for every one, and so does the other
-//! side. With some messages in between, lines are asked for ahead of time. So who finds only a few new ones time after time, and never none,
-//! pauses once. Where that brings no more, because the other side is slow, it is not tried again for long.
+//! What: a pause for the side of a ring that runs close behind the other. If it does, every access
+//! is a cache miss for both. With some messages in between, lines can be prefetched. So a side that
+//! finds only a few new messages or free slots several times in a row, and never none, pauses once.
+//! If the pause brings no more, the other side is slow, and the next pause is far off.
 //!
 //! Bytes: none that are shared.
 //!
 //! Invariants
-//! - I1: a look that found nothing (a dialogue, a slow stream) or a lot ends a streak; only [`Pacer::SOON`] looks in a row lead to a pause,
-//!   and [`Pacer::LATE`] where the last one brought nothing.
-//! - I2: a pause is shorter than `few` spins, whatever a look claims to have found.
+//! - I1: a check that finds nothing (ping-pong, a slow stream) or a lot ends a streak. Only
+//!   [`Pacer::MIN_STREAK`] checks in a row lead to a pause, and [`Pacer::BACKOFF_STREAK`] after a
+//!   pause that brought nothing.
+//! - I2: a pause is shorter than `threshold` spins, whatever a check claims to have found.
 //!
-//! Edges: none; what is loaded for it orders nothing.
+//! Edges: none. What is loaded for pacing orders nothing.
 //!
-//! Crash: nothing of it outlives the process. A peer that lies about its index costs a pause, or the advantage of one.
+//! Crash: no state outlives the process. A peer with an invalid index costs a pause, or saves one.
 //!
-//! Source: our own; the figures are in docs/decisions/0011-single-message-path.md, 0012-hot-loops.md and 0014-mpmc-pacing.md.
+//! Source: our own. The measurements are in docs/decisions/0011-single-message-path.md,
+//! 0012-hot-loops.md and 0014-mpmc-pacing.md.
 
-/// What one side's looks have come to so far.
+/// The checks of one side so far.
 #[derive(Debug, Default)]
 pub(crate) struct Pacer {
-    /// Fewer than this is a little; 0: nothing is.
-    few: u64,
-    /// Looks in a row that found a little.
+    /// A find of fewer than this is small. 0: no find is.
+    threshold: u64,
+    /// Small finds in a row.
     streak: u32,
-    /// How many of them make a reason to pause.
-    enough: u32,
+    /// The length of a streak that leads to a pause.
+    required: u32,
     paused: bool,
 }
 
 impl Pacer {
-    pub(crate) const SOON: u32 = 8;
-    pub(crate) const LATE: u32 = 4096;
+    pub(crate) const MIN_STREAK: u32 = 8;
+    pub(crate) const BACKOFF_STREAK: u32 = 4096;
 
-    /// Fewer than `few` is a little.
-    pub(crate) fn keep_off(few: u64) -> Self {
-        Self { few, enough: Self::SOON, ..Self::default() }
+    /// A pacer for which a find of fewer than `threshold` is small.
+    pub(crate) fn new(threshold: u64) -> Self {
+        Self { threshold, required: Self::MIN_STREAK, ..Self::default() }
     }
 
-    /// How long to pause, in spins, after a look that found so many.
+    /// Records a find, and returns how long to pause, in spins.
     #[inline]
-    pub(crate) fn found(&mut self, count: u64) -> u32 {
+    pub(crate) fn observe(&mut self, count: u64) -> u32 {
         if self.paused {
-            // Of what came during the pause.
-            self.enough = if count < self.few { Self::LATE } else { Self::SOON };
+            // This is what came during the pause.
+            self.required = if count < self.threshold { Self::BACKOFF_STREAK } else { Self::MIN_STREAK };
             (self.paused, self.streak) = (false, 0);
-        } else if (1..self.few).contains(&count) {
+        } else if (1..self.threshold).contains(&count) {
             self.streak += 1;
-            self.paused = self.streak >= self.enough;
+            self.paused = self.streak >= self.required;
         } else {
             self.streak = 0;
         }
-        // As a spin takes a little longer than a message, enough for more than a few.
-        if self.paused { (self.few - self.few / 4) as u32 } else { 0 }
+        // A spin takes a little longer than a message, so this brings `threshold` messages and
+        // more.
+        if self.paused { (self.threshold - self.threshold / 4) as u32 } else { 0 }
     }
 }
 
-/// What one side of a ring for many last saw of the other's index, so that it can tell when it has come up to it.
+/// A [`Pacer`] by positions, for a side of an MPMC ring. It remembers the other side's index, so
+/// that it knows when this side has caught up.
 pub(crate) struct PositionPacer {
-    seen: u64,
-    heels: Pacer,
+    observed_end: u64,
+    pacer: Pacer,
 }
 
 impl PositionPacer {
-    /// In a ring of that capacity.
-    pub(crate) fn keep(capacity: u64) -> Self {
-        let few = (capacity / 4).min(256);
-        // In a short ring nobody can keep off anybody.
-        if few < 16 { Self::none() } else { Self { seen: 0, heels: Pacer::keep_off(few) } }
+    /// A pacer for a ring of that capacity.
+    pub(crate) fn new(capacity: u64) -> Self {
+        let threshold = (capacity / 4).min(256);
+        // A short ring has no room for a distance.
+        if threshold < 16 { Self::disabled() } else { Self { observed_end: 0, pacer: Pacer::new(threshold) } }
     }
 
-    /// None is kept.
-    pub(crate) fn none() -> Self {
-        Self { seen: u64::MAX, heels: Pacer::default() }
+    /// A pacer that is never due.
+    pub(crate) fn disabled() -> Self {
+        Self { observed_end: u64::MAX, pacer: Pacer::default() }
     }
 
-    /// Whether this position is as far as the other side had come.
+    /// Returns whether this position is as far as the other side was last seen. Then call
+    /// [`observe_end`](Self::observe_end).
     #[inline(always)]
-    pub(crate) fn is_used_up(&self, position: u64) -> bool {
-        position >= self.seen
+    pub(crate) fn is_due(&self, position: u64) -> bool {
+        position >= self.observed_end
     }
 
-    /// How long to pause, in spins: by now the other side has come to `end`.
-    pub(crate) fn came_to(&mut self, position: u64, end: u64) -> u32 {
-        self.seen = end;
-        self.heels.found(end.saturating_sub(position))
+    /// Records how far the other side has come, and returns how long to pause, in spins.
+    pub(crate) fn observe_end(&mut self, position: u64, end: u64) -> u32 {
+        self.observed_end = end;
+        self.pacer.observe(end.saturating_sub(position))
     }
 }

@@ -1,52 +1,71 @@
-//! What: places for payload that is too large for a slot. A sender takes one, fills it, names it in a message; the receiver
-//! gives it back. A place is given back once, whoever tries how often.
+//! What: blocks for payload that is too large for a slot. A sender allocates a block, fills it and
+//! names it in a message. The receiver frees it. A block is freed once, however often it is tried.
 //!
-//! Bytes: one owner word for each place; the places themselves are elsewhere.
+//! Bytes: one owner word for each block. The blocks themselves are elsewhere.
 //!
 //! ```text
-//!  63                  16 15            0
-//! ┌──────────────────────┬───────────────┐
-//! │ generation           │ lane + 1      │   0 in the lower half: free
-//! └──────────────────────┴───────────────┘
+//!  63                  16 15                0
+//! ┌──────────────────────┬───────────────────┐
+//! │ generation           │ participant + 1   │   0 in the lower part: free
+//! └──────────────────────┴───────────────────┘
 //! ```
 //!
 //! Invariants
-//! - I1: the word of a place never has the same value twice while it is taken: giving back begins a new generation. So the value
-//!   is a token, and giving back is a CAS that succeeds for one holder of it.
-//! - I2: a token is in one message at most, and in no other slot before or after: a sender that has to send anew does so in its
-//!   own operation. Once its sender is dead, it is in the slot where it is, or nowhere.
-//! - I3: only the holder of the token writes to the place, and only before its message is sent.
+//! - I1: an owner word never has the same value twice while its block is allocated: freeing begins
+//!   a new generation. So block and word together are a reference that is valid once, and freeing
+//!   is a CAS that succeeds for one holder of it.
+//! - I2: a reference is in one message at most, and never in another slot before or after. A sender
+//!   that sends again does so within its own operation. Once the sender is dead, the reference is
+//!   in the slot where it is, or nowhere.
+//! - I3: only the holder of the reference writes to the block, and only before its message is sent.
 //!
 //! Edges
-//! - E1: `give_back` (Release) · `take` (Acquire): the last reader is done before the next writer begins. (That the
-//!   payload is visible to the receiver is the ring's business.)
+//! - E1: `free`: CAS owner word, Release · `allocate`: CAS owner word, Acquire. The last reader is
+//!   done before the next writer begins. (The ring makes the payload visible to the receiver.)
 //!
 //! Crash
-//! - (B1) taken, not sent: the dead lane's token is in no message; after its claims are repaired `reclaim` gives the place back.
-//! - (B2) sent: the token is in a message, and who receives it, or counts it as lost, gives the place back.
-//! - (B3) receiver, between giving back and releasing the slot: who counts the message as lost tries again, in vain (I1).
-//! - (B4) a repairer dies: what it gave back is given back, the rest is the next one's.
+//! - (B1) allocated, not sent: the dead participant's reference is in no message. After its claims
+//!   are repaired, `free_unsent` frees the block.
+//! - (B2) sent: the process that receives the message, or counts it as lost, frees the block.
+//! - (B3) receiver, after freeing, before it releases the slot: the repairer that counts the
+//!   message as lost frees the block again, which fails (I1).
+//! - (B4) repairer: what it has freed is free. The next repairer frees the rest.
 //!
-//! Source: our own; a free list would be shorter to search, and cannot be repaired.
+//! Source: our own. A free list would be faster to search, but cannot be repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::primitive::Ordering;
 use crate::raw::Memory;
 
-const LANE_BITS: u32 = 16;
-const LANE: u64 = (1 << LANE_BITS) - 1;
+const OWNER_BITS: u32 = 16;
+const OWNER: u64 = (1 << OWNER_BITS) - 1;
 
-/// The remainder; a division takes as long as the CAS, and is hardly ever needed.
+/// The participant that an owner word names, if any.
 #[inline]
-fn wrapped(index: u64, count: u64) -> u64 {
+fn owner_of(word: u64) -> Option<usize> {
+    (word & OWNER).checked_sub(1).map(|participant| participant as usize)
+}
+
+/// What an owner word that names this participant has in its lower part.
+#[inline]
+fn owned(participant: usize) -> u64 {
+    debug_assert!((participant as u64) < OWNER);
+    participant as u64 + 1
+}
+
+/// The remainder. A division takes as long as the CAS, and is hardly ever needed.
+#[inline]
+fn wrap(index: u64, count: u64) -> u64 {
     if index < count { index } else { index % count }
 }
 
-/// A place, taken once.
+/// A block, as allocated once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct BlockRef {
-    pub(crate) place: u64,
+    /// The index of the block.
+    pub(crate) block: u64,
+    /// Its owner word while it is allocated.
     pub(crate) owner: u64,
 }
 
@@ -59,113 +78,119 @@ impl<M: Memory> Pool<M> {
         Self { owners }
     }
 
-    /// Takes a free place out of `count` from `first` on, looking first where `hint` says.
-    pub(crate) fn take(&self, lane: usize, first: u64, count: u64, hint: u64) -> Option<BlockRef> {
-        (0..count)
-            .find_map(|step| self.take_at(lane, first + wrapped(hint.wrapping_sub(first).wrapping_add(step), count)))
+    /// Allocates a free block out of `count` from `first` on. Tries the block `hint` first.
+    pub(crate) fn allocate(&self, participant: usize, first: u64, count: u64, hint: u64) -> Option<BlockRef> {
+        (0..count).find_map(|step| {
+            self.allocate_at(participant, first + wrap(hint.wrapping_sub(first).wrapping_add(step), count))
+        })
     }
 
-    /// Takes that place, if it is free.
+    /// Allocates that block, if it is free.
     #[inline]
-    pub(crate) fn take_at(&self, lane: usize, place: u64) -> Option<BlockRef> {
-        let word = self.owners.get(place as usize)?;
+    pub(crate) fn allocate_at(&self, participant: usize, block: u64) -> Option<BlockRef> {
+        let word = self.owners.get(block as usize)?;
         let free = word.load(Ordering::Relaxed); // the CAS decides
-        let owner = free | (lane as u64 + 1);
-        let taken =
-            free & LANE == 0 && word.compare_exchange(free, owner, Ordering::Acquire, Ordering::Relaxed).is_ok(); // E1
-        taken.then_some(BlockRef { place, owner })
+        let owner = free | owned(participant);
+        // Relaxed on failure: nothing is taken from there.
+        let is_allocated =
+            free & OWNER == 0 && word.compare_exchange(free, owner, Ordering::Acquire, Ordering::Relaxed).is_ok(); // E1
+        is_allocated.then_some(BlockRef { block, owner })
     }
 
-    /// False: it was given back already, or is no token.
+    /// Frees a block. Returns false if it was freed already, or the reference is invalid.
     #[inline]
-    pub(crate) fn give_back(&self, token: BlockRef) -> bool {
-        let free = (token.owner | LANE).wrapping_add(1);
-        token.owner & LANE != 0
-            && self.owners.get(token.place as usize).is_some_and(|word| {
-                word.compare_exchange(token.owner, free, Ordering::Release, Ordering::Relaxed).is_ok() // E1
+    pub(crate) fn free(&self, block_ref: BlockRef) -> bool {
+        let free = (block_ref.owner | OWNER).wrapping_add(1);
+        // Relaxed on failure: another has freed it, and nothing is taken from there.
+        block_ref.owner & OWNER != 0
+            && self.owners.get(block_ref.block as usize).is_some_and(|word| {
+                word.compare_exchange(block_ref.owner, free, Ordering::Release, Ordering::Relaxed).is_ok() // E1
             })
     }
 
-    /// Whether that token is still to be given back.
-    pub(crate) fn is_out(&self, token: BlockRef) -> bool {
-        let word = self.owners.get(token.place as usize);
-        token.owner & LANE != 0 && word.is_some_and(|word| word.load(Ordering::Acquire) == token.owner)
+    /// Returns whether that reference is still to be freed.
+    pub(crate) fn is_allocated(&self, block_ref: BlockRef) -> bool {
+        let word = self.owners.get(block_ref.block as usize);
+        block_ref.owner & OWNER != 0 && word.is_some_and(|word| word.load(Ordering::Acquire) == block_ref.owner) // E1
     }
 
-    /// Gives back what a dead lane took and did not send. `take_out` takes out of a list, sorted by place, what is in a message.
+    /// Frees what a dead participant allocated and did not send. `remove_sent` removes from a list,
+    /// sorted by block, what is in a message.
     #[allow(dead_code, reason = "used by models and fuzzers")]
-    pub(crate) fn reclaim(
+    pub(crate) fn free_unsent(
         &self,
-        lane: usize,
-        take_out: impl FnOnce(&mut Vec<BlockRef>),
-        give_back: impl FnMut(BlockRef),
+        participant: usize,
+        remove_sent: impl FnOnce(&mut Vec<BlockRef>),
+        free: impl FnMut(BlockRef),
     ) {
-        self.reclaim_taken(self.of(lane).collect(), take_out, give_back);
+        self.free_unsent_of(self.owned_by(participant).collect(), remove_sent, free);
     }
 
-    /// As [`reclaim`](Self::reclaim), of what the lane is known to have taken; a dead one takes no more.
-    pub(crate) fn reclaim_taken(
+    /// Does the same with a list of what the participant has allocated. A dead one allocates no
+    /// more.
+    pub(crate) fn free_unsent_of(
         &self,
-        mut tokens: Vec<BlockRef>,
-        take_out: impl FnOnce(&mut Vec<BlockRef>),
-        mut give_back: impl FnMut(BlockRef),
+        mut block_refs: Vec<BlockRef>,
+        remove_sent: impl FnOnce(&mut Vec<BlockRef>),
+        mut free: impl FnMut(BlockRef),
     ) {
-        if !tokens.is_empty() {
-            take_out(&mut tokens);
-            // What was in a message and was given back meanwhile has another value by now (I1).
-            tokens.into_iter().filter(|&token| self.is_out(token)).for_each(&mut give_back);
+        debug_assert!(block_refs.is_sorted());
+        if !block_refs.is_empty() {
+            remove_sent(&mut block_refs);
+            // The owner word of what was in a message and was freed meanwhile has changed (I1).
+            block_refs.into_iter().filter(|&block_ref| self.is_allocated(block_ref)).for_each(&mut free);
         }
     }
 
-    /// Gives back what some lanes have taken, in one pass over all of it. Returns how many places that was.
-    pub(crate) fn give_back_all(&self, is_one: impl Fn(usize) -> bool) -> u64 {
-        let tokens = self.owners.iter().zip(0..);
-        let tokens = tokens.map(|(word, place)| BlockRef { place, owner: word.load(Ordering::Relaxed) });
-        let theirs =
-            tokens.filter(|token| (token.owner & LANE).checked_sub(1).is_some_and(|lane| is_one(lane as usize)));
-        theirs.filter(|&token| self.give_back(token)).count() as u64
+    /// Frees all blocks of some participants, in one pass. Returns how many.
+    pub(crate) fn free_all(&self, is_owner: impl Fn(usize) -> bool) -> u64 {
+        let theirs = self.block_refs().filter(|block_ref| owner_of(block_ref.owner).is_some_and(&is_owner));
+        theirs.filter(|&block_ref| self.free(block_ref)).count() as u64
     }
 
-    /// What each of so many lanes has taken, in one pass over all places.
-    pub(crate) fn by_lane(&self, lanes: usize) -> BTreeMap<usize, Vec<BlockRef>> {
+    /// What each participant below `participants` has allocated, found in one pass.
+    pub(crate) fn by_owner(&self, participants: usize) -> BTreeMap<usize, Vec<BlockRef>> {
         let mut found = BTreeMap::<usize, Vec<BlockRef>>::new();
-        for (word, place) in self.owners.iter().zip(0..) {
-            let owner = word.load(Ordering::Relaxed);
-            let lane = (owner & LANE).checked_sub(1).map(|lane| lane as usize);
-            if let Some(lane) = lane.filter(|&lane| lane < lanes) {
-                found.entry(lane).or_default().push(BlockRef { place, owner });
+        for block_ref in self.block_refs() {
+            if let Some(owner) = owner_of(block_ref.owner).filter(|&owner| owner < participants) {
+                found.entry(owner).or_default().push(block_ref);
             }
         }
         found
     }
 
-    /// What a lane has taken.
-    pub(crate) fn of(&self, lane: usize) -> impl Iterator<Item = BlockRef> {
-        let tokens = self.owners.iter().zip(0..);
-        let tokens = tokens.map(|(word, place)| BlockRef { place, owner: word.load(Ordering::Relaxed) });
-        tokens.filter(move |token| token.owner & LANE == lane as u64 + 1)
+    /// What a participant has allocated.
+    pub(crate) fn owned_by(&self, participant: usize) -> impl Iterator<Item = BlockRef> {
+        self.block_refs().filter(move |block_ref| block_ref.owner & OWNER == owned(participant))
     }
 
-    /// Who has taken each place that is taken.
+    /// Returns the reference to that block, if the participant has allocated it.
+    #[inline]
+    pub(crate) fn owned_at(&self, participant: usize, block: u64) -> Option<BlockRef> {
+        // Relaxed: its own store to the owner, a hint to others.
+        let owner = self.owners.get(block as usize)?.load(Ordering::Relaxed);
+        (owner & OWNER == owned(participant)).then_some(BlockRef { block, owner })
+    }
+
+    /// The owner of each allocated block.
     pub(crate) fn owners(&self) -> impl Iterator<Item = usize> {
-        let owners = self.owners.iter().map(|word| word.load(Ordering::Relaxed) & LANE);
-        owners.filter_map(|owner| owner.checked_sub(1)).map(|lane| lane as usize)
+        self.block_refs().filter_map(|block_ref| owner_of(block_ref.owner))
     }
 
-    /// Who has taken anything.
-    pub(crate) fn lanes(&self) -> BTreeSet<usize> {
+    /// The participants that have allocated anything.
+    pub(crate) fn participants(&self) -> BTreeSet<usize> {
         self.owners().collect()
     }
 
-    /// What is taken there, if by that lane.
-    #[inline]
-    pub(crate) fn at(&self, lane: usize, place: u64) -> Option<BlockRef> {
-        let owner = self.owners.get(place as usize)?.load(Ordering::Relaxed);
-        (owner & LANE == lane as u64 + 1).then_some(BlockRef { place, owner })
+    /// The number of allocated blocks.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.owners().count() as u64
     }
 
-    /// Places that are taken.
-    pub(crate) fn taken(&self) -> u64 {
-        self.owners.iter().filter(|word| word.load(Ordering::Relaxed) & LANE != 0).count() as u64
+    /// All blocks, free ones too.
+    fn block_refs(&self) -> impl Iterator<Item = BlockRef> {
+        let owners = self.owners.iter().zip(0..);
+        // Relaxed: an overview. Freeing is a CAS, which decides.
+        owners.map(|(word, block)| BlockRef { block, owner: word.load(Ordering::Relaxed) })
     }
 }

@@ -1,7 +1,9 @@
-//! What: a value of any size that one writes and any number read, none of whom waits for another; a reader gets a whole version,
-//! or tries again. Who may write is settled elsewhere (`raw/lock.rs`).
+//! What: a value of any size that one writes and any number read. Nobody waits for anybody: a
+//! reader copies a whole version, or tries again. The right to write is settled elsewhere
+//! (`raw/robust_lock.rs`).
 //!
-//! Bytes: two words and 2^n buffers, n > 0 (four for readers that do not lock, two where a lock keeps them apart).
+//! Bytes: two words and 2^n buffers, n > 0: four buffers for readers that do not lock, two where a
+//! lock keeps readers and writer apart.
 //!
 //! ```text
 //! ┌───────────┬─────────┐   ┌──────────┬──────────┬─ ─ ─ ─ ─┐
@@ -10,32 +12,37 @@
 //! ```
 //!
 //! Invariants
-//! - I1: `writing` is `committed`, or one more; both grow only.
-//! - I2: the buffer of version v is written while `writing` is v, and not again before `writing` is v + 2^n.
+//! - I1: `writing` is `committed`, or one more. Both only grow.
+//! - I2: the buffer of version v is written while `writing` is v, and not again before `writing` is
+//!   v + 2^n.
 //! - I3: `committed` is v only after version v is whole.
 //!
 //! Edges
-//! - E1: `write`: store committed, Release · `try_read`: load committed, Acquire: the version is whole.
-//! - E2: `write`: store writing, fence Release, payload · `try_read`: payload, fence Acquire, load writing: who sees any of a later
-//!   version's payload sees that it was begun.
-//! - E3: `write`: store writing, Release, after the last committed · `try_read`: load writing, Acquire: who sees that version v was begun sees
-//!   that v - 1 was committed. So one who fails twice over the same words has seen words that no writer left.
+//! - E1: `write`: store committed, Release · `try_read`: load committed, Acquire. The version is
+//!   whole.
+//! - E2: `write`: store writing, fence Release, payload · `try_read`: payload, fence Acquire, load
+//!   writing. A reader that sees any payload of a later version sees that the version was begun.
+//! - E3: `write`: store writing, Release, after the last committed · `try_read`: load writing,
+//!   Acquire. A reader that sees that version v was begun sees that v - 1 was committed. So a
+//!   reader that fails twice with the same two words has seen words that no correct writer leaves.
 //!
 //! Crash
-//! - (V1) writer, before `committed`: the version does not exist. The next writer, of the same version number, writes over it.
-//! - (V2) writer, after it: it exists.
+//! - (V1) writer, before it stores `committed`: the version does not exist. The next writer reuses
+//!   its number and overwrites it.
+//! - (V2) writer, after that: the version exists.
 //! - reader: nothing.
 //!
-//! Source: Boehm, Can seqlocks get along with programming language memory models? (MSPC 2012); Lamport's buffers against the waiting.
+//! Source: Boehm, Can seqlocks get along with programming language memory models? (MSPC 2012).
+//! Lamport's several buffers save readers most retries.
 
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::raw::Corrupt;
 
-/// Words beside the buffers.
+/// The number of words beside the buffers.
 pub(crate) const CONTROL: usize = 2;
 
-/// A reader that was lapped so often has met somebody who wants it to be.
-const ATTEMPTS: u32 = 1 << 14;
+/// A reader that is overwritten this often has a hostile writer.
+const MAX_ATTEMPTS: u32 = 1 << 14;
 
 pub(crate) struct SeqLock<'a> {
     committed: &'a AtomicU64,
@@ -47,32 +54,34 @@ pub(crate) struct SeqLock<'a> {
     mask: u64,
 }
 
-/// Where a failed reader found the words.
+/// The words `committed` and `writing` that made a read fail.
 pub(crate) type Overwritten = (u64, u64);
 
-/// Attempts that came to nothing.
+/// The failed attempts of one read.
 #[derive(Default)]
-struct Failed {
+struct Retries {
     attempts: u32,
     last: Option<Overwritten>,
 }
 
-impl Failed {
-    /// How many they are, this one not counted; there may be one more.
+impl Retries {
+    /// Records one more failure. Returns how many there were before, or an error if no correct
+    /// writer can have caused it.
     #[cold]
     #[inline(never)]
-    fn once_more(&mut self, now: Overwritten) -> Result<u32, Corrupt> {
+    fn next(&mut self, now: Overwritten) -> Result<u32, Corrupt> {
         let attempts = self.attempts;
         self.attempts += 1;
-        let is_hopeless = self.attempts == ATTEMPTS || self.last.replace(now) == Some(now);
+        let is_hopeless = self.attempts == MAX_ATTEMPTS || self.last.replace(now) == Some(now);
         if is_hopeless { Err(Corrupt) } else { Ok(attempts) }
     }
 }
 
 impl<'a> SeqLock<'a> {
-    /// Over `count` buffers, a power of two. None: no control words.
+    /// A view of `count` buffers, a power of two. `None` if there are no control words.
     #[inline]
     pub(crate) fn new(control: &'a [AtomicU64], buffers: &'a [AtomicU64], stride: usize, count: u64) -> Option<Self> {
+        debug_assert!(count.is_power_of_two());
         let [committed, writing] = control.first_chunk::<CONTROL>()?;
         Some(Self { committed, writing, buffers, stride, mask: count.wrapping_sub(1) })
     }
@@ -84,13 +93,14 @@ impl<'a> SeqLock<'a> {
         rest.get(..self.stride).unwrap_or_default()
     }
 
-    /// The last whole version's number.
+    /// The number of the last whole version.
     #[inline]
     pub(crate) fn version(&self) -> u64 {
         self.committed.load(Ordering::Acquire) // E1
     }
 
-    /// One attempt to copy the last version out; for who holds the right to write it does.
+    /// Attempts once to copy the last version. Always succeeds for the holder of the right to
+    /// write.
     #[inline(always)]
     pub(crate) fn try_read<R>(&self, copy: impl FnOnce(&[AtomicU64]) -> R) -> Result<(R, u64), Overwritten> {
         let version = self.version(); // E1
@@ -100,26 +110,27 @@ impl<'a> SeqLock<'a> {
         if writing.wrapping_sub(version) <= self.mask { Ok((copied, version)) } else { Err((version, writing)) }
     }
 
-    /// Copies the last version out, and says its number; `lapped` runs after each attempt that a writer spoiled.
+    /// Copies the last version, and returns its number, too. Calls `on_retry` after each attempt
+    /// that a writer spoiled.
     #[inline(always)]
     pub(crate) fn read<R>(
         &self,
         mut copy: impl FnMut(&[AtomicU64]) -> R,
-        mut lapped: impl FnMut(u32),
+        mut on_retry: impl FnMut(u32),
     ) -> Result<(R, u64), Corrupt> {
-        let mut failed = Failed::default();
+        let mut retries = Retries::default();
         loop {
             match self.try_read(|words| copy(words)) {
                 Ok(done) => return Ok(done),
-                Err(now) => lapped(failed.once_more(now)?),
+                Err(now) => on_retry(retries.next(now)?),
             }
         }
     }
 
-    /// Writes the next version; says its number. Only for who holds the right to write.
+    /// Writes the next version, and returns its number. The caller holds the right to write.
     #[inline(always)]
     pub(crate) fn write(&self, fill: impl FnOnce(&[AtomicU64])) -> u64 {
-        // Relaxed: the last writer's, which came with the right to write.
+        // Relaxed: the last writer's store, which came with the right to write.
         let version = self.committed.load(Ordering::Relaxed).wrapping_add(1);
         self.writing.store(version, Ordering::Release); // E3
         fence(Ordering::Release); // E2

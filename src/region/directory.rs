@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::file::{self, FileId};
 use crate::sys::fork::ForkGuardedFd;
-use crate::sys::memory::{self, FileId};
 use crate::sys::process;
 
 /// Overrides the directory of named regions, but not in a set-user-ID or set-group-ID program: its
@@ -35,9 +35,12 @@ pub struct Directory {
 impl Default for Directory {
     fn default() -> Self {
         let chosen = std::env::var_os(DIRECTORY_ENV).filter(|value| !value.is_empty());
-        match chosen.filter(|_| !process::has_a_foreign_environment()) {
+        match chosen.filter(|_| !process::has_untrusted_environment()) {
             Some(path) => Self::at(PathBuf::from(path)),
-            None => Self { path: PathBuf::from(format!("/dev/shm/tombolo-{}", memory::user())), is_default: true },
+            None => Self {
+                path: PathBuf::from(format!("/dev/shm/tombolo-{}", process::effective_user())),
+                is_default: true,
+            },
         }
     }
 }
@@ -109,14 +112,14 @@ impl Directory {
     /// Refuses what is no directory, and a default one that is not ours alone.
     fn check(&self) -> Result<()> {
         let action = format!("use the directory {}", self.path.display());
-        let elsewhere = match process::has_a_foreign_environment() {
+        let elsewhere = match process::has_untrusted_environment() {
             true => "have the program name another directory".to_string(),
             false => format!("name a directory of your own in {DIRECTORY_ENV}, for all programs that are to meet"),
         };
         let facts = if self.is_default { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
         let facts = facts.map_err(|error| Error::io(&action, error, format_args!("remove it, or {elsewhere}")))?;
         let (owner, mode) = (facts.uid(), facts.mode() & 0o7777);
-        let is_ours = owner == memory::user();
+        let is_ours = owner == process::effective_user();
         if !facts.is_dir() {
             let found = match (self.is_default, facts.is_symlink()) {
                 (false, _) => "something else".to_string(),
@@ -128,7 +131,7 @@ impl Directory {
         }
         if self.is_default && (!is_ours || mode & 0o077 != 0) {
             let found = format!("a directory of user {owner} and mode {mode:o}");
-            let expected = format!("one of user {} and mode 700", memory::user());
+            let expected = format!("one of user {} and mode 700", process::effective_user());
             let remedy = match is_ours {
                 true => format!("look who else was in there, then `chmod 700` or remove it; or {elsewhere}"),
                 false => format!("have root or that user remove it, or {elsewhere}"),
@@ -159,7 +162,7 @@ pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
     let action = format!("remove the name {}", path.display());
     let failed = |error| Error::io(&action, error, "check the directory's permissions");
     let started = Instant::now();
-    let directory = match ForkGuardedFd::new(|| memory::open_directory(path.parent().unwrap_or(Path::new("/")))) {
+    let directory = match ForkGuardedFd::new(|| file::open_directory(path.parent().unwrap_or(Path::new("/")))) {
         // A directory that can be written but not read, or no descriptor left: there is nothing to
         // lock.
         Err(error)
@@ -172,7 +175,7 @@ pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
     };
     // A file system that has no such locks is no reason to keep the name.
     while let Some(directory) = &directory
-        && !memory::try_lock_whole(directory).unwrap_or(true)
+        && !file::try_lock_whole(directory).unwrap_or(true)
     {
         if started.elapsed() >= REMOVAL_TIMEOUT {
             return Err(Error::new(
@@ -185,11 +188,11 @@ pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
         }
         std::thread::sleep(Duration::from_micros(200));
     }
-    let is_it = memory::facts_at(path).is_ok_and(|facts| facts.id == id);
+    let is_it = file::metadata_at(path).is_ok_and(|facts| facts.id == id);
     let removed = if is_it { std::fs::remove_file(path).map_err(failed) } else { Ok(()) };
     // Not left to the closing: a child made by a raw `clone` may have a copy of the descriptor.
     if let Some(directory) = &directory {
-        memory::unlock_whole(directory);
+        file::unlock_whole(directory);
     }
     removed.map(|()| is_it)
 }

@@ -9,9 +9,11 @@ use crate::region::layout::{Layout, header};
 use crate::region::settings::Settings;
 use crate::region::words::MappingInner;
 use crate::region::{NamedPath, Warnings};
-use crate::sys::available_memory::{Headroom, headroom, overhead};
+use crate::sys::available_memory::{AvailableMemory, available_memory, overhead};
+use crate::sys::file::{self, FileId};
 use crate::sys::fork::{ForkGuardedFd, ForkSafe};
-use crate::sys::memory::{self, FileId, HUGE_PAGE};
+use crate::sys::mapping::HUGE_PAGE;
+use crate::sys::process;
 
 const DEFAULT_MODE: u32 = 0o600;
 
@@ -20,14 +22,14 @@ pub(super) fn open(name: &str, settings: &Settings) -> Result<(ForkGuardedFd, Na
     let path = settings.directory.resolve(name)?;
     let action = format!("open the region {name:?} ({})", path.display());
     let remedy = "see which names exist with `tombolo ls`, and whose they are";
-    let file = ForkGuardedFd::new(|| memory::open(&path)).map_err(|error| Error::io(&action, error, remedy))?;
-    let owner = memory::facts(&file).map_err(|error| Error::io(&action, error, remedy))?.owner;
-    if owner != memory::user() && !settings.allow_other_owner {
+    let file = ForkGuardedFd::new(|| file::open(&path)).map_err(|error| Error::io(&action, error, remedy))?;
+    let owner = file::metadata(&file).map_err(|error| Error::io(&action, error, remedy))?.owner;
+    if owner != process::effective_user() && !settings.allow_other_owner {
         return Err(Error::new(
             ErrorKind::Permission,
             action,
             format_args!("a file of user {owner}"),
-            format_args!("one of user {}", memory::user()),
+            format_args!("one of user {}", process::effective_user()),
             "allow other owners explicitly if that user is to be trusted with this process's time",
         ));
     }
@@ -39,12 +41,12 @@ pub(super) fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<For
     let directory = settings.directory.path();
     let action = format!("make a region of {} bytes in {}", layout.mapped(), directory.display());
     check_file_size(&action, layout.size())?;
-    if memory::is_tmpfs(directory) {
+    if file::is_tmpfs(directory) {
         check_memory(&action, layout.mapped())?;
     }
     let make = || {
-        let file = ForkGuardedFd::new(|| memory::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE)))?;
-        memory::allocate(&file, layout.size(), layout.mapped())?;
+        let file = ForkGuardedFd::new(|| file::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE)))?;
+        file::allocate(&file, layout.size(), layout.mapped())?;
         Ok(file)
     };
     make().map_err(|error: io::Error| {
@@ -62,8 +64,8 @@ pub(super) fn create_anonymous(layout: Layout, huge: bool, warnings: &mut Warnin
     let action = format!("make an anonymous region of {} bytes", layout.mapped());
     check_file_size(&action, layout.size())?;
     let make = |huge, size, backed| {
-        let file = ForkGuardedFd::new(|| memory::create_anonymous(huge))?;
-        memory::allocate(&file, size, backed)?;
+        let file = ForkGuardedFd::new(|| file::create_anonymous(huge))?;
+        file::allocate(&file, size, backed)?;
         Ok(file)
     };
     if huge && layout.mapped() < layout.size() {
@@ -85,7 +87,9 @@ pub(super) fn create_anonymous(layout: Layout, huge: bool, warnings: &mut Warnin
 /// have. Filling it would end in the out-of-memory killer, not in an error.
 pub(super) fn check_memory(action: &str, size: u64) -> Result<()> {
     let wanted = size.saturating_add(overhead(size));
-    let Some(Headroom { bytes, group }) = headroom(wanted).filter(|found| found.bytes < wanted) else { return Ok(()) };
+    let Some(AvailableMemory { bytes, group }) = available_memory(wanted).filter(|found| found.bytes < wanted) else {
+        return Ok(());
+    };
     let (found, remedy) = match group {
         None => (format!("{bytes} bytes of available memory"), "choose a smaller capacity"),
         Some(group) => (
@@ -98,7 +102,7 @@ pub(super) fn check_memory(action: &str, size: u64) -> Result<()> {
 
 /// Growing a file beyond the process's limit would be a signal, not an error.
 fn check_file_size(action: &str, size: u64) -> Result<()> {
-    match memory::file_size_limit() {
+    match file::file_size_limit() {
         Some(limit) if size > limit => Err(Error::new(
             ErrorKind::NoSpace,
             action,
@@ -113,7 +117,7 @@ fn check_file_size(action: &str, size: u64) -> Result<()> {
 /// Reads instead of mapping: if the file is truncated meanwhile, that is a short read, no SIGBUS.
 pub(super) fn read_header(file: &ForkGuardedFd) -> io::Result<[u64; header::WORDS]> {
     let mut words = [0; header::WORDS];
-    memory::read_exact_at(file, bytemuck::bytes_of_mut(&mut words), 0)?;
+    file::read_exact_at(file, bytemuck::bytes_of_mut(&mut words), 0)?;
     Ok(words)
 }
 
@@ -132,7 +136,7 @@ pub(super) fn map(
         let remedy = if is_hidden { "mount /proc" } else { "choose a smaller capacity" };
         Error::io(format_args!("map {length} bytes"), error, remedy)
     };
-    let facts = memory::facts(file).map_err(failed)?;
+    let facts = file::metadata(file).map_err(failed)?;
     let mapping = MAPPINGS.with(|mappings| match mappings.get(&facts.id).and_then(Weak::upgrade) {
         Some(mapping) if mapping.map.len() as u64 == length => Ok(mapping),
         _ => {

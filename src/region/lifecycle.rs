@@ -56,9 +56,9 @@ use crate::region::participant::{
     FileLockGuard, JOINED, LEFT, MEMBERSHIP_LOCK, MEMBERSHIP_TIMEOUT, participant_byte, transfer_byte,
 };
 use crate::region::process_exit::{LeaveAtExit, Ticket};
+use crate::sys::file;
 use crate::sys::file_lock;
 use crate::sys::fork::ForkGuardedFd;
-use crate::sys::memory;
 use crate::sys::process::Identity;
 
 impl Region {
@@ -189,7 +189,7 @@ impl Registration {
     /// Takes over the participant that a description carries here.
     pub(crate) fn from_fd(arrived: Region, candidates: &[usize], hooks: &'static LifecycleHooks) -> Result<Self> {
         let failed = |error: io::Error| arrived.participants().lock_error(error);
-        let offset = memory::fd_offset(arrived.file()).map_err(failed)?;
+        let offset = file::fd_offset(arrived.file()).map_err(failed)?;
         let index = offset.wrapping_sub(1);
         let refuse = |found: &str| {
             Err(Error::new(
@@ -263,8 +263,8 @@ impl Registration {
             ));
         }
         let open = || {
-            let file = ForkGuardedFd::new(|| memory::reopen(self.region.file()))?; // pass-1
-            memory::set_fd_offset(&file, self.index as u64 + 1)?;
+            let file = ForkGuardedFd::new(|| file::reopen(self.region.file()))?; // pass-1
+            file::set_fd_offset(&file, self.index as u64 + 1)?;
             let locked = file_lock::try_lock(&file, self.region.lock_byte(transfer_byte(self.index)))?; // pass-2
             if locked { Ok(file) } else { Err(io::ErrorKind::WouldBlock.into()) }
         };

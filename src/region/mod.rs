@@ -28,8 +28,8 @@ use self::settings::Settings;
 use self::words::{Futex, MappingInner, Word, Words};
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::Ordering;
-use crate::sys::fork::ForkGuardedFd;
-use crate::sys::memory::{self, FileId};
+use crate::sys::file::FileId;
+use crate::sys::{self, fork::ForkGuardedFd, process};
 
 /// Options that could not be honoured. The region works without them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Region {
         region.format();
         if !named {
             let remedy = "use a kernel with memfd sealing (3.17 or later)";
-            memory::seal(&region.file).map_err(|error| Error::io("seal a region", error, remedy))?;
+            sys::file::seal(&region.file).map_err(|error| Error::io("seal a region", error, remedy))?;
         }
         Ok(region)
     }
@@ -140,25 +140,25 @@ impl Region {
         let action = "open a region from a descriptor";
         let file =
             ForkGuardedFd::new(|| Ok(file)).map_err(|error| Error::io("keep a descriptor", error, "try again"))?;
-        if memory::is_sealed(&file) {
+        if sys::file::is_sealed(&file) {
             return Self::from_file(file, None, settings);
         }
         let refuse = |found: &dyn fmt::Display, remedy| {
-            let expected = format!("a sealed one, or a named one of user {} on tmpfs", memory::user());
+            let expected = format!("a sealed one, or a named one of user {} on tmpfs", process::effective_user());
             Err(Error::new(ErrorKind::Permission, action, found, expected, remedy))
         };
         // Checked first: another kind of file system may be served by a process, which may never
         // answer.
-        if !memory::is_memory(&file) {
+        if !sys::file::is_memory(&file) {
             let remedy = "pass an end of an anonymous region, name regions on tmpfs, or open this one by its name";
             return refuse(&"a file that is not on tmpfs and can be truncated", remedy);
         }
-        let owner = memory::facts(&file).map_err(|error| Error::io(action, error, "try again"))?.owner;
-        if owner != memory::user() && !settings.allow_other_owner {
+        let owner = sys::file::metadata(&file).map_err(|error| Error::io(action, error, "try again"))?.owner;
+        if owner != process::effective_user() && !settings.allow_other_owner {
             let remedy = "pass an end of an anonymous region, or allow other owners explicitly if that user is trusted";
             return refuse(&format_args!("a file of user {owner}, who can truncate it"), remedy);
         }
-        let path = memory::path(&file).and_then(|path| {
+        let path = sys::file::path(&file).and_then(|path| {
             let name = path.file_name()?.to_str()?.to_string();
             Some(NamedPath { name, path })
         });
@@ -176,7 +176,7 @@ impl Region {
         };
         let action = format!("open {what}");
         let failed = |error| Error::io(&action, error, "check that the file is what it should be");
-        let facts = memory::facts(&file).map_err(failed)?;
+        let facts = sys::file::metadata(&file).map_err(failed)?;
         if !facts.is_regular || facts.length < header::BYTES as u64 {
             return Err(Error::new(
                 ErrorKind::NotARegion,
@@ -189,7 +189,7 @@ impl Region {
         let layout = Layout::parse(&file::read_header(&file).map_err(failed)?, facts.length, &what)?;
         settings.bounds.check_len(&action, layout.mapped())?;
         settings.bounds.check_steps(&action, layout.steps())?;
-        if memory::is_huge(&file) && !settings.huge_pages {
+        if sys::file::is_huge(&file) && !settings.huge_pages {
             return Err(Error::new(
                 ErrorKind::Permission,
                 action,
@@ -198,7 +198,7 @@ impl Region {
                 "ask for huge_pages here, too, if those who share the region are trusted with this process's life",
             ));
         }
-        if memory::is_memory(&file) && facts.allocated < layout.mapped() {
+        if sys::file::is_memory(&file) && facts.allocated < layout.mapped() {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 action,
@@ -207,18 +207,18 @@ impl Region {
                 "somebody made or punched holes in it: remove it when nobody uses it",
             ));
         }
-        if memory::is_memory(&file) && layout.mapped() < layout.size() {
+        if sys::file::is_memory(&file) && layout.mapped() < layout.size() {
             // The memory of extents counts as the file's, so that count may hide holes. They are
             // filled, or are an error, here and not at the first access.
             file::check_memory(&action, layout.mapped())?;
-            memory::back(&file, layout.mapped()).map_err(|error| Error::io(&action, error, "make room there"))?;
+            sys::file::back(&file, layout.mapped()).map_err(|error| Error::io(&action, error, "make room there"))?;
         }
         Self::map(file, layout, path, settings, Warnings::default())
     }
 
     /// A second handle of the same region, with a file description of its own.
     pub(crate) fn reopen(&self) -> Result<Self> {
-        let file = ForkGuardedFd::new(|| memory::reopen(&self.file))
+        let file = ForkGuardedFd::new(|| sys::file::reopen(&self.file))
             .map_err(|error| Error::io("open a region again", error, "mount /proc"))?;
         let mapping = Arc::clone(&self.mapping);
         let (layout, path, warnings) = (self.layout, self.path.clone(), self.warnings.clone());
@@ -260,7 +260,7 @@ impl Region {
     /// Gives the region its name, unless another region has it.
     pub(crate) fn publish(&mut self, name: &str, directory: &Directory) -> Result<()> {
         let path = directory.resolve(name)?;
-        memory::link(&self.file, &path).map_err(|error| {
+        sys::file::link(&self.file, &path).map_err(|error| {
             let action = format!("give a region the name {name:?} ({})", path.display());
             Error::io(action, error, "open the region that has the name, choose another, or `tombolo rm` it")
         })?;
@@ -305,7 +305,7 @@ impl Region {
     /// Whether the region's name still leads to this region. A nested region never has one.
     pub(crate) fn is_named(&self) -> bool {
         let path = self.path.as_ref().filter(|_| !self.is_nested());
-        path.is_some_and(|named| memory::facts_at(&named.path).is_ok_and(|facts| facts.id == self.mapping.id))
+        path.is_some_and(|named| sys::file::metadata_at(&named.path).is_ok_and(|facts| facts.id == self.mapping.id))
     }
 
     /// The processes that take part.

@@ -12,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use crate::sys;
+use crate::sys::file::FileId;
 use crate::sys::fork::{self, ForkSafe};
-use crate::sys::memory::FileId;
 use crate::sys::process::{self, Identity, Mappings};
 
 /// The file, and the participant's lock in it.
@@ -116,7 +116,7 @@ pub(crate) fn is_registered(key: RegistrationKey) -> bool {
 /// not show its mappings.
 pub(crate) fn may_write(identity: Identity, file: FileId, address: usize) -> bool {
     let process = (Identity { page: 0, ..identity }, file);
-    let now = sys::now();
+    let now = sys::clock::now();
     let known = with(|registry| {
         registry.checks.retain(|check| now.saturating_sub(check.at) < check.valid());
         registry.checks.iter().find(|check| check.process == process).map(|check| check.shows(identity.page))
@@ -139,7 +139,7 @@ impl MappingsCheck {
     fn shows(&self, page: u32) -> bool {
         match &self.mappings {
             None => false,
-            Some(Mappings::NotShown) => true,
+            Some(Mappings::Unknown) => true,
             Some(Mappings::At(pages)) => pages.contains(&page),
         }
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::region::Region;
 use crate::region::participant::{JOINED, LEAVING, ParticipantStatus, VACANT};
-use crate::sys::Deadline;
+use crate::sys::clock::Deadline;
 
 /// How long one call may spend.
 const MAX_TIME: Duration = Duration::from_millis(1);

@@ -14,9 +14,9 @@ use crate::region::layout::header;
 use crate::region::participant::{MEMBERSHIP_LOCK, MEMBERSHIP_TIMEOUT};
 use crate::region::settings::Settings;
 use crate::region::{NamedPath, file};
+use crate::sys::file::FileId;
 use crate::sys::fork::ForkGuardedFd;
-use crate::sys::memory::FileId;
-use crate::sys::{file_lock, memory};
+use crate::sys::{self, file_lock};
 
 /// Whether an error of opening a region is about what is in the file.
 pub(crate) fn is_about_content(error: &Error) -> bool {
@@ -38,18 +38,18 @@ impl Unreadable {
 
     /// Whether it begins as every region does. Other files are not ours to remove.
     pub(crate) fn is_a_region(&self) -> bool {
-        memory::facts(&self.file).is_ok_and(|facts| facts.is_regular)
+        sys::file::metadata(&self.file).is_ok_and(|facts| facts.is_regular)
             && self.word(header::MAGIC) == Some(header::MAGIC_NUMBER)
     }
 
     pub(crate) fn id(&self) -> Option<FileId> {
-        Some(memory::facts(&self.file).ok()?.id)
+        Some(sys::file::metadata(&self.file).ok()?.id)
     }
 
     /// None: the file is shorter.
     fn word(&self, index: usize) -> Option<u64> {
         let mut word = 0_u64;
-        memory::read_exact_at(&self.file, bytemuck::bytes_of_mut(&mut word), (index * WORD) as u64).ok()?;
+        sys::file::read_exact_at(&self.file, bytemuck::bytes_of_mut(&mut word), (index * WORD) as u64).ok()?;
         Some(word)
     }
 
@@ -87,9 +87,9 @@ impl Unreadable {
             // A process that is about to join has opened the file already: it looks the name up
             // again.
             let at = (header::REGION_STATE * WORD) as u64;
-            memory::write_word_at(&self.file, header::RETIRED, at).map_err(|error| self.failed(error))?;
+            sys::file::write_word_at(&self.file, header::RETIRED, at).map_err(|error| self.failed(error))?;
         }
-        let id = memory::facts(&self.file).map_err(|error| self.failed(error))?.id;
+        let id = sys::file::metadata(&self.file).map_err(|error| self.failed(error))?.id;
         unlink(&self.path.path, id)?;
         Ok(true)
     }

@@ -16,8 +16,9 @@ use std::sync::Arc;
 
 use crate::primitive::{AtomicU32, AtomicU64, WORD};
 use crate::raw::Memory;
+use crate::sys::file::{self, FileId};
 use crate::sys::fork::ForkGuardedFd;
-use crate::sys::memory::{self, FileId, Mapping};
+use crate::sys::mapping::Mapping;
 
 /// A mapping as words.
 pub(super) struct MappingInner {
@@ -35,7 +36,7 @@ impl MappingInner {
     pub(super) fn new(file: &ForkGuardedFd, length: usize, id: FileId) -> io::Result<Self> {
         // Through a description of its own: a mapping keeps its description open, and any lock
         // taken through it.
-        let map = Mapping::new(memory::reopen(file)?, length)?;
+        let map = Mapping::new(file::reopen(file)?, length)?;
         let start = NonNull::new(map.start().cast()).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { map, start, id })
     }

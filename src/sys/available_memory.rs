@@ -1,54 +1,64 @@
-//! How much memory can still be had: of the system, and of the control groups that this process is in.
+//! How much memory is available: in the system, and in the control groups of this process.
 //!
-//! To fill a file in memory beyond that is no error in the kernel but the out-of-memory killer. What swap could make room
-//! for does not count. Others take memory at the same time, so this is an estimate and no reservation.
+//! A process that writes more than that to a file in memory gets no error: the kernel kills a
+//! process. What swapping could free does not count. Others take memory at the same time, so this
+//! is an estimate, not a reservation.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Memory that can be had, and what bounds it.
+/// Available memory, and what limits it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Headroom {
+pub(crate) struct AvailableMemory {
     pub(crate) bytes: u64,
-    /// The folder of the control group whose limit comes first; none if it is the system.
+    /// The folder of the control group with the lowest limit, or `None` if the system is the limit.
     pub(crate) group: Option<PathBuf>,
 }
 
-/// Bytes that can still be had without swapping; none if nothing is known. Exact where it is less than `wanted`.
-pub(crate) fn headroom(wanted: u64) -> Option<Headroom> {
-    let system = super::memory::available().map(|bytes| Headroom { bytes, group: None });
-    let groups = own_groups().into_iter().filter_map(|group| group.headroom(wanted));
-    groups.chain(system).min_by_key(|headroom| headroom.bytes)
+/// Returns the memory that is available without swapping, or `None` if nothing is known. Exact if
+/// less than `wanted`.
+pub(crate) fn available_memory(wanted: u64) -> Option<AvailableMemory> {
+    let system = system_memory().map(|bytes| AvailableMemory { bytes, group: None });
+    let groups = own_groups().into_iter().filter_map(|group| group.available(wanted));
+    groups.chain(system).min_by_key(|available| available.bytes)
 }
 
-/// Whether so many bytes can be had, with what the kernel needs besides. Cheap if asked often: what was found is believed
-/// for some milliseconds, and for an eighth of it.
-pub(crate) fn is_there_room_for(bytes: u64) -> bool {
-    // Relaxed: an estimate, whoever made it.
-    static UNTIL: AtomicU64 = AtomicU64::new(0);
+/// Returns whether that many bytes are available, and what the kernel needs to keep them. Cheap to
+/// call often: one reading serves for some milliseconds, and for an eighth of what it found.
+pub(crate) fn is_available(bytes: u64) -> bool {
+    // Relaxed: an estimate, which any thread may use.
+    static VALID_UNTIL: AtomicU64 = AtomicU64::new(0);
     static LEFT: AtomicU64 = AtomicU64::new(0);
-    const BELIEVED: u64 = 20_000_000;
+    const VALID_FOR: u64 = 20_000_000;
 
     let bytes = bytes.saturating_add(overhead(bytes));
-    let now = super::now();
+    let now = super::clock::now();
     let is_left = || LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok();
-    if now < UNTIL.load(Ordering::Relaxed) && is_left() {
+    if now < VALID_UNTIL.load(Ordering::Relaxed) && is_left() {
         return true;
     }
-    let Some(found) = headroom(bytes) else { return true };
+    let Some(found) = available_memory(bytes) else { return true };
     let Some(rest) = found.bytes.checked_sub(bytes) else { return false };
     LEFT.store(rest / 8, Ordering::Relaxed);
-    UNTIL.store(now + BELIEVED, Ordering::Relaxed);
+    VALID_UNTIL.store(now + VALID_FOR, Ordering::Relaxed);
     true
 }
 
-/// What the kernel takes besides, to keep so many bytes.
+/// Returns what the kernel needs besides, to keep that many bytes.
 pub(crate) fn overhead(bytes: u64) -> u64 {
     bytes / 128 + (256 << 10)
 }
 
-/// A control group with a limit, by the names that its version gives the files.
+/// The bytes that the system has available without swapping.
+fn system_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// A control group, with the file names of its version.
 struct Group {
     folder: PathBuf,
     names: &'static Names,
@@ -57,7 +67,7 @@ struct Group {
 struct Names {
     limit: &'static str,
     usage: &'static str,
-    /// In `memory.stat`: pages of files on disks, which the kernel drops before it runs out.
+    /// In `memory.stat`: pages of files on disks, which the kernel drops when it needs memory.
     reclaimable: [&'static str; 2],
 }
 
@@ -70,17 +80,17 @@ const V1: Names = Names {
 const V2: Names = Names { limit: "memory.max", usage: "memory.current", reclaimable: ["inactive_file", "active_file"] };
 
 impl Group {
-    /// None: it has no limit, or does not say.
-    fn headroom(&self, wanted: u64) -> Option<Headroom> {
+    /// `None` if the group has no limit, or does not tell.
+    fn available(&self, wanted: u64) -> Option<AvailableMemory> {
         let number = |name| fs::read_to_string(self.folder.join(name)).ok()?.trim().parse::<u64>().ok();
-        let limit = number(self.names.limit)?; // "max" is no number
+        let limit = number(self.names.limit)?; // "max" is not a number
         let usage = number(self.names.usage)?;
         let mut bytes = limit.saturating_sub(usage);
         if bytes < wanted {
             let text = fs::read_to_string(self.folder.join("memory.stat")).unwrap_or_default();
             bytes = limit.saturating_sub(usage.saturating_sub(reclaimable(&text, self.names.reclaimable)));
         }
-        Some(Headroom { bytes, group: Some(self.folder.clone()) })
+        Some(AvailableMemory { bytes, group: Some(self.folder.clone()) })
     }
 }
 
@@ -89,13 +99,13 @@ fn reclaimable(text: &str, names: [&str; 2]) -> u64 {
     lines.filter_map(|(_, number)| number.trim().parse::<u64>().ok()).sum()
 }
 
-/// The memory groups that this process is in, up to the topmost that can be seen, of either version.
+/// The memory groups of this process, of either version, up to the topmost that it can see.
 fn own_groups() -> Vec<Group> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let mounts = read("/proc/self/mountinfo");
     let mut groups = Vec::new();
     for (own, mount, names) in pairs(&read("/proc/self/cgroup"), &mounts) {
-        // Of what lies outside the mount nothing can be seen: then the mount's own root stands for all.
+        // What lies outside the mount cannot be seen. Then the root of the mount stands for it.
         let inside = own.strip_prefix(&mount.root).unwrap_or(Path::new(""));
         let inside = inside.to_str().map_or("", |inside| inside.trim_start_matches("../"));
         let mut folder = mount.point.join(inside);
@@ -114,7 +124,8 @@ struct Mount {
     point: PathBuf,
 }
 
-/// The paths of this process's memory groups, each with where its hierarchy is mounted; see cgroups(7), proc(5).
+/// The paths of this process's memory groups, and where their hierarchies are mounted. See
+/// cgroups(7) and proc(5).
 fn pairs(own: &str, mounts: &str) -> Vec<(PathBuf, Mount, &'static Names)> {
     let of_line = |line: &str| {
         let mut fields = line.splitn(3, ':');
@@ -133,7 +144,7 @@ fn pairs(own: &str, mounts: &str) -> Vec<(PathBuf, Mount, &'static Names)> {
     own.lines().filter_map(of_line).collect()
 }
 
-/// What a line of mountinfo mounts, if it is that version's memory hierarchy.
+/// The mount that a line of mountinfo describes, if it is that version's memory hierarchy.
 fn mount(line: &str, is_v2: bool) -> Option<Mount> {
     let (mount, source) = line.split_once(" - ")?;
     let mut source = source.split(' ');
@@ -145,7 +156,7 @@ fn mount(line: &str, is_v2: bool) -> Option<Mount> {
     is_it.then(|| Mount { root: unescaped(root), point: unescaped(point) })
 }
 
-/// Blanks and the like are written in octal there.
+/// Decodes the octal escapes of blanks and the like.
 fn unescaped(path: &str) -> PathBuf {
     let mut text = path.to_string();
     for (code, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
@@ -166,7 +177,7 @@ mod tests {
 ";
 
     #[test]
-    fn groups_of_both_versions_are_found_where_they_are_mounted() {
+    fn available_memory_groups_of_both_versions_are_found() {
         let own = "9:name=systemd:/\n4:cpu,memory:/user/one\n1:cpu:/\n0::/user/two\n";
         let found: Vec<_> =
             pairs(own, MOUNTS).into_iter().map(|(own, mount, names)| (own, mount.point, names.limit)).collect();
@@ -182,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_files_on_disks_can_be_reclaimed_and_those_of_shared_memory_not() {
+    fn available_memory_counts_file_pages_as_reclaimable_and_shared_memory_not() {
         let text = "anon 100\nfile 70\nshmem 40\ninactive_file 20\nactive_file 10\nslab_reclaimable 5\n";
         assert_eq!(reclaimable(text, V2.reclaimable), 30);
         let text = "cache 70\ninactive_file 1\ntotal_inactive_file 20\ntotal_active_file x\n";
@@ -190,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn a_group_without_a_limit_is_none_and_with_one_counts_what_it_can_reclaim() {
-        let folder = std::env::temp_dir().join(format!("tombolo-headroom-{}", std::process::id()));
+    fn available_memory_of_group_is_none_without_limit_and_else_counts_reclaimable() {
+        let folder = std::env::temp_dir().join(format!("tombolo-available-memory-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
         let group = Group { folder: folder.clone(), names: &V2 };
-        let bytes = |wanted| group.headroom(wanted).map(|headroom| headroom.bytes);
-        assert_eq!(bytes(0), None, "not there");
+        let bytes = |wanted| group.available(wanted).map(|available| available.bytes);
+        assert_eq!(bytes(0), None, "no such group");
         write("memory.current", "900\n");
         write("memory.max", "max\n");
         assert_eq!(bytes(0), None);

@@ -1,9 +1,10 @@
-//! Payload in and out of shared words.
+//! Copies of payload into shared words and out of them.
 //!
-//! A peer may scribble over a payload while it is being copied, and that must give wrong bytes, not undefined
-//! behaviour. So payloads go as Relaxed atomic words, or by assembly: long ones, and values on their way out; no reference to
-//! plain bytes ever points into shared memory. A payload whose length is no multiple of eight has a
-//! zero-padded last word. docs/decisions/0001-copying-payloads.md has the figures.
+//! A peer may overwrite a payload while it is copied. That must give wrong bytes, not undefined
+//! behaviour. So payloads are copied as Relaxed atomic words, or by assembly (long ones, and values
+//! that are loaded). No reference to plain bytes ever points into shared memory. A payload whose
+//! length is not a multiple of eight has a zero-padded last word. The measurements are in
+//! docs/decisions/0001-copying-payloads.md.
 
 #![allow(unsafe_code)]
 
@@ -20,11 +21,12 @@ macro_rules! prefetch {
     ($(#[$doc:meta])* $name:ident, $instruction:literal) => {
         $(#[$doc])*
         ///
-        /// A hint, which changes nothing: there need be no such word.
+        /// A hint without effect: the word need not exist.
         #[inline(always)]
         pub(crate) fn $name(words: &Words, index: usize) {
             let word = words.as_ptr().wrapping_add(index).addr();
-            // SAFETY: an address that is no memory, or an instruction that the processor does not know, is passed over.
+            // SAFETY: the processor ignores an invalid address, and an instruction it does not
+            // know.
             #[cfg(target_arch = "x86_64")]
             unsafe {
                 std::arch::asm!(concat!($instruction, " [{}]"), in(reg) word, options(nostack, preserves_flags, nomem));
@@ -36,20 +38,20 @@ macro_rules! prefetch {
 }
 
 prefetch! {
-    /// Asks for a word's cache line, to be read soon.
+    /// Prefetches a word's cache line, to be read soon.
     prefetch_to_read, "prefetcht0"
 }
 
 prefetch! {
-    /// Asks for a word's cache line, to be written soon.
+    /// Prefetches a word's cache line, to be written soon.
     prefetch_to_write, "prefetchw"
 }
 
-/// Copies `source` into the first words of `target`; what does not fit is left out.
+/// Copies `source` into the first words of `target`, as far as it fits.
 #[inline]
 pub(crate) fn store_bytes(target: &Words, source: &[u8]) {
     match target.get(..source.len().div_ceil(WORD)) {
-        // Of a length that the compiler often knows.
+        // The compiler often knows this length.
         Some(exact) => store_into(exact, source),
         None => store_into(target, source),
     }
@@ -66,9 +68,10 @@ fn store_into(target: &Words, source: &[u8]) {
     store_words(target.get(done / WORD..).unwrap_or_default(), source.get(done..).unwrap_or_default());
 }
 
-/// Up to seven bytes as a word, in the order of memory. Piece by piece: a copy of unknown length is a call.
+/// Returns up to seven bytes as a word, in the order of memory. Without a copy of unknown length,
+/// which would be a call.
 #[inline(always)]
-fn gathered(bytes: &[u8]) -> u64 {
+fn pack_tail(bytes: &[u8]) -> u64 {
     let (four, rest) = bytes.as_chunks::<4>();
     let (two, one) = rest.as_chunks::<2>();
     let (mut word, mut bits) = (0, 0);
@@ -85,9 +88,9 @@ fn gathered(bytes: &[u8]) -> u64 {
     word.to_le()
 }
 
-/// The other way round.
+/// The reverse of [`pack_tail`].
 #[inline(always)]
-fn scatter(word: u64, bytes: &mut [u8]) {
+fn unpack_tail(word: u64, bytes: &mut [u8]) {
     let (four, rest) = bytes.as_chunks_mut::<4>();
     let (two, one) = rest.as_chunks_mut::<2>();
     let mut word = u64::from_le(word);
@@ -104,10 +107,10 @@ fn scatter(word: u64, bytes: &mut [u8]) {
     }
 }
 
-/// [`store_bytes`], so that a short one is no call.
+/// Like [`store_bytes`], but without a call for short payloads.
 #[inline(always)]
 pub(crate) fn store_short(target: &Words, source: &[u8]) {
-    if source.len() >= WIDE {
+    if source.len() >= VECTOR_COPY_MIN {
         return store_bytes(target, source);
     }
     store_words(target, source);
@@ -120,11 +123,12 @@ fn store_words(target: &Words, source: &[u8]) {
         word.store(u64::from_ne_bytes(*bytes), Relaxed);
     }
     if let (false, Some(word)) = (rest.is_empty(), target.get(whole.len())) {
-        word.store(gathered(rest), Relaxed);
+        word.store(pack_tail(rest), Relaxed);
     }
 }
 
-/// Copies the first words of `source` into `target`; where `source` is too short, `target` keeps its bytes.
+/// Copies the first words of `source` into `target`. If `source` is too short, the rest of `target`
+/// stays as it is.
 #[inline]
 pub(crate) fn load_bytes(source: &Words, target: &mut [u8]) {
     match source.get(..target.len().div_ceil(WORD)) {
@@ -144,10 +148,10 @@ fn load_from(source: &Words, target: &mut [u8]) {
     load_words(source.get(done / WORD..).unwrap_or_default(), target.get_mut(done..).unwrap_or_default());
 }
 
-/// [`load_bytes`], so that a short one is no call.
+/// Like [`load_bytes`], but without a call for short payloads.
 #[inline(always)]
 pub(crate) fn load_short(source: &Words, target: &mut [u8]) {
-    if target.len() >= WIDE {
+    if target.len() >= VECTOR_COPY_MIN {
         return load_bytes(source, target);
     }
     load_words(source, target);
@@ -161,14 +165,15 @@ fn load_words(source: &Words, target: &mut [u8]) {
         *bytes = word.load(Relaxed).to_ne_bytes();
     }
     if let (false, Some(word)) = (rest.is_empty(), source.get(count)) {
-        scatter(word.load(Relaxed), rest);
+        unpack_tail(word.load(Relaxed), rest);
     }
 }
 
-/// Longer values are copied as byte messages are; shorter ones through registers.
-pub(crate) const SHORT: usize = 128;
+/// The longest value, in bytes, that is copied through registers. Longer ones are copied as byte
+/// messages are.
+pub(crate) const REGISTER_COPY_MAX: usize = 128;
 
-/// A value out of the first words; zeros where there are too few.
+/// Loads a value from the first words, or zeros if there are too few.
 #[inline(always)]
 pub(crate) fn load_value<T: Pod>(source: &Words) -> T {
     let mut value = T::zeroed();
@@ -176,25 +181,26 @@ pub(crate) fn load_value<T: Pod>(source: &Words) -> T {
     value
 }
 
-/// Likewise, into one that is there already, and stays as it is where there are too few words.
+/// Loads a value from the first words into `value`, which stays as it is if there are too few.
 ///
-/// Short ones 16 bytes at a time, because that is how the compiler moves them on: what was written in smaller pieces cannot be forwarded to
-/// such a load, which then waits for the stores. In assembly for the reason that [`copy_blocks`] is.
+/// Short values go 16 bytes at a time, because the compiler moves them on that way: a load of 16
+/// bytes would have to wait for smaller stores, which cannot be forwarded to it. In assembly for
+/// the same reason as [`copy_blocks`].
 #[inline(always)]
 pub(crate) fn load_value_into<T: Pod>(source: &Words, value: &mut T) {
     let bytes = bytemuck::bytes_of_mut(value);
     if source.len() < size_of::<T>().div_ceil(WORD) {
         return;
     }
-    if cfg!(not(target_arch = "x86_64")) || size_of::<T>() > SHORT {
+    if cfg!(not(target_arch = "x86_64")) || size_of::<T>() > REGISTER_COPY_MAX {
         return load_bytes(source, bytes);
     }
     let (from, to) = (source.as_ptr().cast::<u8>(), bytes.as_mut_ptr());
     let mut done = 0;
-    // Plain loops: whatever is not inlined in a caller's crate costs more than the copy.
+    // Plain loops: what is not inlined into the caller's crate costs more than the copy.
     #[cfg(target_arch = "x86_64")]
     while done + 16 <= size_of::<T>() {
-        // SAFETY: 16 bytes that are in the words, and in the value; SSE2 is part of x86-64.
+        // SAFETY: these 16 bytes are within the words and within the value. SSE2 is part of x86-64.
         unsafe {
             let both: std::arch::x86_64::__m128i;
             std::arch::asm!(
@@ -209,7 +215,8 @@ pub(crate) fn load_value_into<T: Pod>(source: &Words, value: &mut T) {
     }
     while done < size_of::<T>() {
         let rest = if size_of::<T>() - done < WORD { size_of::<T>() - done } else { WORD };
-        // SAFETY: a word that is there, aligned because `done` is a multiple of eight, and `rest` bytes of the value.
+        // SAFETY: the word exists, and is aligned because `done` is a multiple of eight. `rest`
+        // bytes of the value are left.
         unsafe {
             let word = (*from.add(done).cast::<AtomicU64>()).load(Relaxed).to_ne_bytes();
             std::ptr::copy_nonoverlapping(word.as_ptr(), to.add(done), rest);
@@ -218,10 +225,10 @@ pub(crate) fn load_value_into<T: Pod>(source: &Words, value: &mut T) {
     }
 }
 
-/// A value into the first words; nothing where there are too few.
+/// Stores a value into the first words, or nothing if there are too few.
 #[inline(always)]
 pub(crate) fn store_value<T: Pod>(target: &Words, value: &T) {
-    if size_of::<T>() > SHORT {
+    if size_of::<T>() > REGISTER_COPY_MAX {
         return store_bytes(target, bytemuck::bytes_of(value));
     }
     if target.len() < size_of::<T>().div_ceil(WORD) {
@@ -232,7 +239,7 @@ pub(crate) fn store_value<T: Pod>(target: &Words, value: &T) {
     while done < size_of::<T>() {
         let rest = if size_of::<T>() - done < WORD { size_of::<T>() - done } else { WORD };
         let mut word = [0; WORD];
-        // SAFETY: `rest` bytes of the value, and a word that is there.
+        // SAFETY: `rest` bytes of the value are left, and the word exists.
         unsafe {
             std::ptr::copy_nonoverlapping(from.add(done), word.as_mut_ptr(), rest);
             (*target.as_ptr().add(done / WORD)).store(u64::from_ne_bytes(word), Relaxed);
@@ -241,32 +248,35 @@ pub(crate) fn store_value<T: Pod>(target: &Words, value: &T) {
     }
 }
 
-/// What the wide copy moves at a time.
+/// The bytes that the vector copy moves at a time.
 const BLOCK: usize = 64;
 
-/// Shorter payloads go word by word, which the compiler unrolls.
-const WIDE: usize = 128;
+/// The shortest payload, in bytes, for vector registers. Shorter ones go word by word, in loops
+/// that the compiler unrolls.
+const VECTOR_COPY_MIN: usize = 128;
 
-/// Longer ones go by the processor's own string move.
-const LONG: usize = 2048;
+/// The shortest payload, in bytes, for the processor's string move.
+const REP_MOVSB_MIN: usize = 2048;
 
-/// How many blocks of a payload the wide copy takes.
+/// The number of blocks of a payload that the vector copy moves.
 #[inline]
 fn blocks(words: usize, bytes: usize) -> usize {
     let bytes = bytes.min(words * WORD);
-    if cfg!(target_arch = "x86_64") && bytes >= WIDE { bytes / BLOCK } else { 0 }
+    if cfg!(target_arch = "x86_64") && bytes >= VECTOR_COPY_MIN { bytes / BLOCK } else { 0 }
 }
 
-/// Copies blocks with vector registers. In assembly because one of the sides is shared: to the language this is opaque, and
-/// so no race; to the machine each load and store is whole at least by the byte, which is all that payloads need.
+/// Copies blocks with vector registers. In assembly because one of the sides is shared. To the
+/// language that is opaque, and so no data race. To the machine each byte is loaded and stored
+/// whole, which is enough for payloads.
 ///
-/// # Safety
-/// `source` must be readable and `target` writable for `blocks` times [`BLOCK`] bytes, `blocks` at least 1.
+/// # Safety `source` must be readable and `target` writable for `blocks` times [`BLOCK`] bytes,
+/// `blocks` at least 1.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 unsafe fn copy_blocks(target: *mut u8, source: *const u8, blocks: usize) {
-    if blocks * BLOCK >= LONG {
-        // SAFETY: stays within the ranges that the caller vouches for; the direction flag is clear by the ABI.
+    if blocks * BLOCK >= REP_MOVSB_MIN {
+        // SAFETY: stays within the ranges that the caller promises. The ABI keeps the direction
+        // flag clear.
         unsafe {
             std::arch::asm!(
                 "rep movsb",
@@ -279,7 +289,8 @@ unsafe fn copy_blocks(target: *mut u8, source: *const u8, blocks: usize) {
         return;
     }
     if std::is_x86_feature_detected!("avx") {
-        // SAFETY: stays within the ranges that the caller vouches for; the processor has the instructions.
+        // SAFETY: stays within the ranges that the caller promises. The processor has the
+        // instructions.
         unsafe {
             std::arch::asm!(
                 "2:",
@@ -295,7 +306,8 @@ unsafe fn copy_blocks(target: *mut u8, source: *const u8, blocks: usize) {
                 from = inout(reg) source => _,
                 to = inout(reg) target => _,
                 blocks = inout(reg) blocks => _,
-                // The last instruction reaches into all of them: somebody else's sums may be in there.
+                // The last instruction changes all of them, and the caller's values may be in
+                // there.
                 out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
                 out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
                 out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
@@ -305,7 +317,7 @@ unsafe fn copy_blocks(target: *mut u8, source: *const u8, blocks: usize) {
         }
         return;
     }
-    // SAFETY: stays within the ranges that the caller vouches for; SSE2 is part of x86-64.
+    // SAFETY: stays within the ranges that the caller promises. SSE2 is part of x86-64.
     unsafe {
         std::arch::asm!(
             "2:",
@@ -336,22 +348,23 @@ unsafe fn copy_blocks(target: *mut u8, source: *const u8, blocks: usize) {
 #[cfg(not(target_arch = "x86_64"))]
 unsafe fn copy_blocks(_: *mut u8, _: *const u8, _: usize) {}
 
-/// Like [`store_bytes`], past the caches: for a reader on a distant core, which would otherwise pull every line
-/// out of this core's cache one by one. Ordered before later stores, like a plain copy.
+/// Like [`store_bytes`], but past the caches: for a reader on a distant core, which would otherwise
+/// fetch each line out of this core's cache. Ordered before later stores, like a plain copy.
 #[inline]
-pub(crate) fn stream_bytes(target: &Words, source: &[u8]) {
+pub(crate) fn store_nontemporal(target: &Words, source: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     {
         let (whole, rest) = source.as_chunks::<WORD>();
         for (word, bytes) in target.iter().zip(whole) {
-            // SAFETY: `word` is a live, aligned, writable word; movnti is one untorn 8-byte store, opaque to
-            // the compiler and thus no race in the language's sense.
+            // SAFETY: `word` is a live, aligned, writable word. movnti is one whole 8-byte store,
+            // opaque to the compiler and so no data race in the language's sense.
             unsafe {
                 std::arch::asm!("movnti [{to}], {value}", to = in(reg) word.as_ptr(),
                     value = in(reg) u64::from_ne_bytes(*bytes), options(nostack, preserves_flags));
             }
         }
-        // SAFETY: no operands. Non-temporal stores are weakly ordered even on x86; the caller publishes next.
+        // SAFETY: no operands. Non-temporal stores are weakly ordered even on x86, and the caller
+        // publishes next.
         unsafe { std::arch::asm!("sfence", options(nostack, preserves_flags)) };
         if let Some(tail) = target.get(whole.len()..) {
             store_bytes(tail, rest);
@@ -366,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_all_sizes_come_whole() {
+    fn copy_value_of_any_size_round_trips() {
         fn check<const N: usize>() {
             let words: Vec<AtomicU64> = (0..N.div_ceil(WORD)).map(|_| AtomicU64::new(!0)).collect();
             let source: [u8; N] = std::array::from_fn(|i| (i * 7 + 1) as u8);
@@ -393,9 +406,9 @@ mod tests {
     }
 
     #[test]
-    fn every_length_survives_the_round_trip_and_touches_nothing_else() {
+    fn copy_bytes_of_any_length_round_trips_and_touches_nothing_else() {
         for length in 0..=257_usize {
-            for store in [store_bytes, store_short, stream_bytes] {
+            for store in [store_bytes, store_short, store_nontemporal] {
                 let words: Vec<AtomicU64> = (0..length.div_ceil(WORD) + 1).map(|_| AtomicU64::new(!0)).collect();
                 let source: Vec<u8> = (0..length).map(|i| (i * 7 + 1) as u8).collect();
                 store(&words, &source);
@@ -416,11 +429,12 @@ mod tests {
         }
     }
 
-    /// A caller that was compiled for wider registers keeps its own values in them over a copy. (Without optimisation it keeps them in
-    /// memory, and this cannot fail: `./check all` runs it with.)
+    /// A caller that was compiled for wider registers keeps its own values in them across a copy.
+    /// Without optimisation it keeps them in memory, and this cannot fail: `./check all` runs it
+    /// optimised.
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn registers_of_the_caller_survive() {
+    fn copy_preserves_vector_registers_of_the_caller() {
         use std::arch::x86_64::{_mm256_add_pd, _mm256_set1_pd, _mm256_storeu_pd};
 
         #[target_feature(enable = "avx2")]

@@ -1,8 +1,8 @@
 //! Open-file-description locks on bytes (`fcntl(2)`, F_OFD_*).
 //!
-//! The kernel frees them when the last descriptor of the description is gone, that is when the process is; unlike
-//! classic record locks they do not vanish when some other descriptor of the same file is closed. The bytes
-//! need not exist in the file, and locking them does not touch it.
+//! The kernel frees them when the last descriptor of the description is closed, at the latest when
+//! the process ends. Unlike classic record locks they survive the closing of other descriptors of
+//! the same file. The bytes need not exist in the file, and locking does not change it.
 
 #![allow(unsafe_code)]
 
@@ -13,16 +13,17 @@ use std::os::fd::{AsFd, AsRawFd};
 
 #[cfg(feature = "__test-hooks")]
 thread_local! {
-    /// Calls of this thread, for tests.
+    /// The number of calls that this thread has made, for tests.
     pub(crate) static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Takes the exclusive lock of one byte; false if another description holds it. Taking one's own again is fine.
+/// Attempts to lock one byte exclusively. Returns false if another description holds the lock.
+/// Locking again what this description holds succeeds.
 pub(crate) fn try_lock(file: impl AsFd, byte: u64) -> io::Result<bool> {
     try_lock_all(file, byte, 1)
 }
 
-/// Takes the exclusive locks of all these bytes at once; false, and none, if another description
+/// Attempts to lock all these bytes at once. Returns false, and locks none, if another description
 /// holds any of them.
 pub(crate) fn try_lock_all(file: impl AsFd, start: u64, length: u64) -> io::Result<bool> {
     match call(file, libc::F_OFD_SETLK, libc::F_WRLCK, start, length) {
@@ -36,18 +37,19 @@ pub(crate) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
     call(file, libc::F_OFD_SETLK, libc::F_UNLCK, byte, 1).map(drop)
 }
 
-/// Whether a description other than `file`'s own holds the byte.
+/// Returns whether a description other than that of `file` holds the byte.
 pub(crate) fn is_locked_elsewhere(file: impl AsFd, byte: u64) -> io::Result<bool> {
     is_locked_elsewhere_in(file, byte, 1)
 }
 
-/// As [`is_locked_elsewhere`], of any of these bytes, with length 0 to the end of all. The kernel
-/// answers for all at one moment.
+/// Returns whether a description other than that of `file` holds any of these bytes. Length 0 means
+/// all from `start` on. The kernel checks all of them at one moment.
 pub(crate) fn is_locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> io::Result<bool> {
     locked_elsewhere_in(file, start, length).map(|byte| byte.is_some())
 }
 
-/// The first byte of some lock that another description holds within those bytes; of several, any.
+/// Returns the first byte of a lock that another description holds within those bytes, if there is
+/// one. Of several locks it may be any.
 pub(crate) fn locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> io::Result<Option<u64>> {
     let lock = call(file, libc::F_OFD_GETLK, libc::F_WRLCK, start, length)?;
     let is_locked = libc::c_int::from(lock.l_type) != libc::F_UNLCK;
@@ -57,14 +59,14 @@ pub(crate) fn locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> i
 fn call(file: impl AsFd, command: libc::c_int, kind: libc::c_int, start: u64, length: u64) -> io::Result<libc::flock> {
     #[cfg(feature = "__test-hooks")]
     CALLS.set(CALLS.get() + 1);
-    // SAFETY: all zeros is a valid flock; OFD commands require l_pid = 0.
+    // SAFETY: all zeros is a valid flock. OFD commands require l_pid = 0.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as _;
     lock.l_whence = libc::SEEK_SET as _;
     lock.l_start = start.try_into().map_err(io::Error::other)?;
     lock.l_len = length.try_into().map_err(io::Error::other)?;
     loop {
-        // SAFETY: a live descriptor and a valid flock that outlives the call.
+        // SAFETY: the descriptor is live, and the flock is valid and outlives the call.
         if unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, &mut lock) } == 0 {
             return Ok(lock);
         }

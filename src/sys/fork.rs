@@ -2,43 +2,43 @@
 //! that the child does not have.
 //!
 //! What: an open-file-description lock belongs to the description, which a forked child shares. As
-//! long as the child kept it, the parent's death would go unseen. So every forked child closes
-//! those descriptors, and inherited handles notice by the generation that they are not its own.
-//! (`Command` and other ways to fork and exec are covered by close-on-exec as well.) What the
-//! threads of a process share is kept under one lock, [`SECTION`], made such that a child never
-//! inherits it locked, nor anything under it half changed.
+//! long as the child kept it, the parent's death would go unnoticed. So every forked child closes
+//! those descriptors, and inherited handles see by the generation that they belong to another
+//! process. (`Command` and other ways to fork and exec are covered by close-on-exec as well.) What
+//! the threads of a process share is kept under one lock, [`SECTION`]. A child never inherits that
+//! lock taken, nor anything under it half changed.
 //!
 //! State
-//! - [`PAGE`] is zero in every new process, be it the first one or a forked one: the kernel wipes
+//! - [`PAGE`] is zero in every new process, the first one or a forked one, because the kernel wipes
 //!   it (`MADV_WIPEONFORK`). It holds the generation, and a flag for the thread that is about to
 //!   set it ([`settle`]).
-//! - [`SECTION`] is a lock that its thread may take again. It knows its owner by
-//!   [`process::thread`], a number that a forking thread keeps in the child, so that the child's
-//!   image of that thread still owns it. (A recursive pthread mutex knows its owner by the kernel's
-//!   number, which is another in the child.)
-//! - [`ForkSafe`] values are touched only within the section.
+//! - [`SECTION`] is a reentrant lock. It identifies its owner by [`process::thread_token`], which a
+//!   forking thread keeps in the child, so that the child's image of that thread still owns it. (A
+//!   recursive pthread mutex identifies its owner by the kernel's number, which differs in the
+//!   child.)
+//! - [`ForkSafe`] values are accessed only in the section.
 //!
 //! Invariants
 //! - I1: the generation of a handle is not 0. So no handle belongs to a process that has not
 //!   settled: a new child owns none, from its first instruction on, whatever runs before our
-//!   handler, and after a raw `clone` too.
+//!   handler, and after a raw `clone`, too.
 //! - I2: a process settles before it enters the section. So what a new child finds there is its
 //!   parent's.
-//! - I3: a fork through the C library waits for the section and holds it across, so the child gets
-//!   it whole. Where that was not so (a raw `clone`; a fork that began before the handlers were
-//!   registered), the forking thread does not own the section in the child. What is in there may be
-//!   half changed: it is forgotten, not used.
+//! - I3: a fork through the C library waits for the section and holds it across, so that the child
+//!   gets it intact. After a raw `clone`, or a fork that began before the handlers were registered,
+//!   the forking thread does not own the section in the child. What is in there may be half
+//!   changed: it is forgotten, not used.
 //!
-//! Handlers: they are registered when the program is loaded (or the shared library that contains
-//! this), so that nearly every other handler is registered later. Such a handler runs while the
-//! section is free, and locks of the program that it takes are taken before the section, which is
-//! the order of every call of this library. A handler that was registered earlier still runs within
-//! the section. The thread that forks owns it, so the handler may use the library. Registering
-//! twice is harmless, since the handlers' steps may be nested and repeated. So no thread waits for
-//! another to register, and a child that inherits a registration half-done repeats it.
+//! Handlers: they are registered when the program (or the shared library that contains this) is
+//! loaded, so nearly every other handler is registered later. A later handler runs while the
+//! section is free. If it takes locks of the program, they are taken before the section, as in
+//! every call of this library. An earlier handler runs in the section. The thread that forks owns
+//! it, so that handler may use the library. Registering twice is harmless, since the handlers'
+//! steps may be nested and repeated. So no thread waits for another to register, and a child that
+//! inherits a half-done registration repeats it.
 //!
 //! Where the kernel does not wipe pages (before Linux 4.14), our handler in the child does. What
-//! runs in a child before that handler, or without it, then takes itself for the parent.
+//! runs in a child before that handler, or without it, takes itself for the parent.
 //!
 //! Crash: all of this is private memory.
 
@@ -55,7 +55,7 @@ use std::time::Duration;
 
 use rustix::fs::CWD;
 
-use super::memory::{self, FileId};
+use super::file::{self, FileId};
 use super::process;
 use super::{futex, membarrier};
 
@@ -66,34 +66,35 @@ const PAGE_LEN: usize = if cfg!(any(target_arch = "x86_64", target_arch = "x86")
 #[cfg_attr(any(target_arch = "x86_64", target_arch = "x86"), repr(align(4096)))]
 #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "x86")), repr(align(65536)))]
 struct Page {
-    /// Which process this is, among those that were forked from the first; 0: not settled yet.
+    /// Which process this is, of those that were forked from the first. 0: it has not settled yet.
     generation: AtomicU32,
-    /// 1: a thread of this process is settling.
+    /// 1 while a thread of this process settles.
     settling: AtomicU32,
     rest: [u8; PAGE_LEN - 8],
 }
 
 static PAGE: Page = Page { generation: AtomicU32::new(0), settling: AtomicU32::new(0), rest: [0; PAGE_LEN - 8] };
 
-/// The kernel wipes the page in a child.
+/// Whether the kernel wipes the page in a child.
 static IS_WIPED: AtomicBool = AtomicBool::new(false);
 
-/// The last generation that there was.
-static LAST: AtomicU32 = AtomicU32::new(0);
+/// The latest generation.
+static LAST_GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// What this generation inherited from an earlier one, outside of the section, is forgotten.
-static WHOLE_SINCE: AtomicU32 = AtomicU32::new(0);
+/// [`ForkSafe`] values of earlier generations may be half changed (I3).
+static INTACT_SINCE: AtomicU32 = AtomicU32::new(0);
 
-/// The handlers are there.
+/// Whether the handlers are registered.
 static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// A handler before a fork has run, and none after it yet.
+/// Whether the handler before a fork has run, and none after it yet.
 static IS_FORKING: AtomicBool = AtomicBool::new(false);
 
-/// Which process this is: another number in every forked child, 0 until it settles.
+/// Returns the generation of this process: another number in every forked child, 0 until it
+/// settles.
 #[inline]
 pub(crate) fn generation() -> u32 {
-    // Relaxed: a handle is compared with what its own process was when it was made.
+    // Relaxed: only compared with what the same process saw when it made a handle.
     PAGE.generation.load(Ordering::Relaxed)
 }
 
@@ -114,38 +115,39 @@ impl Generation {
     }
 }
 
-/// A lock of this process that its thread may take again.
+/// A reentrant lock of this process.
 struct Section {
-    /// 0 free, 1 taken, 2 taken and wanted: Drepper's futex mutex.
+    /// 0 free, 1 taken, 2 taken and contended: Drepper's futex mutex.
     word: AtomicU32,
-    /// The thread that has it, 0 for none. Only that thread ever finds its own number here.
+    /// The thread that owns it, or 0. Only that thread ever finds its own token here.
     owner: AtomicU64,
-    /// How often the owner has it.
+    /// How often the owner has acquired it.
     depth: AtomicU32,
 }
 
 static SECTION: Section = Section { word: AtomicU32::new(0), owner: AtomicU64::new(0), depth: AtomicU32::new(0) };
 
 impl Section {
-    /// Relaxed, here and below: only the owner reads owner and depth for more than a comparison.
+    /// Relaxed, for all accesses to owner and depth: only the owner does more than compare them.
     fn is_own(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) == process::thread()
+        self.owner.load(Ordering::Relaxed) == process::thread_token()
     }
 
-    /// Blocks until the section is this thread's. The process has settled.
-    fn take(&self) {
+    /// Blocks until this thread owns the section. The process has settled.
+    fn acquire(&self) {
         if !self.is_own() {
+            // Relaxed on failure: the swap decides.
             if self.word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_err() {
                 while self.word.swap(2, Ordering::Acquire) != 0 {
                     futex::wait(&self.word, 2, Duration::from_secs(1));
                 }
             }
-            self.owner.store(process::thread(), Ordering::Relaxed);
+            self.owner.store(process::thread_token(), Ordering::Relaxed);
         }
         self.depth.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn give_back(&self) {
+    fn release(&self) {
         if self.is_own() && self.depth.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.owner.store(0, Ordering::Relaxed);
             if self.word.swap(0, Ordering::Release) == 2 {
@@ -154,7 +156,8 @@ impl Section {
         }
     }
 
-    /// In a child that has no thread to give it back.
+    /// Frees the section in a child that has no thread to release it. Relaxed: the child has one
+    /// thread.
     fn reset(&self) {
         self.depth.store(0, Ordering::Relaxed);
         self.owner.store(0, Ordering::Relaxed);
@@ -162,33 +165,34 @@ impl Section {
     }
 }
 
-/// The section, until dropped.
-struct Inside;
+/// Owns the section until dropped.
+struct SectionGuard;
 
-impl Inside {
+impl SectionGuard {
     fn enter() -> Self {
+        // Relaxed: registering twice is harmless.
         if !IS_REGISTERED.load(Ordering::Relaxed) {
             register();
         }
         settle();
-        SECTION.take();
+        SECTION.acquire();
         Self
     }
 }
 
-impl Drop for Inside {
+impl Drop for SectionGuard {
     fn drop(&mut self) {
-        SECTION.give_back();
+        SECTION.release();
     }
 }
 
 #[cold]
 extern "C" fn register() {
-    // An allocator has fork handlers, too, and registers them when it is first asked. They must run
-    // inside of ours: the section allocates.
+    // An allocator has fork handlers, too, and registers them at the first allocation. They must
+    // run within ours, because the section allocates.
     drop(std::hint::black_box(Box::new(0_u64)));
     // SAFETY: the three handlers do only what is allowed around fork: futex, close, fstat, atomics.
-    // (If there is no memory to register them, children still know themselves by the page.)
+    // (If there is no memory to register them, the page still tells children from the parent.)
     unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
     IS_REGISTERED.store(true, Ordering::Relaxed);
     settle();
@@ -196,42 +200,43 @@ extern "C" fn register() {
 
 /// Runs before `main`, and before initialisers without a priority of their own.
 #[used]
-// SAFETY: the C library calls what is here as a C function, whose arguments it may ignore. This one
-// needs nothing of Rust's runtime.
+// SAFETY: the C library calls what is here as a C function, which may ignore its arguments. This
+// one needs nothing of Rust's runtime.
 #[unsafe(link_section = ".init_array.00101")]
 static AT_LOAD: extern "C" fn() = register;
 
-/// Gives a new process its generation; afterwards it holds nothing of its parent's.
+/// Gives a new process its generation, unless it has one. Afterwards it holds nothing of its
+/// parent's.
 #[inline]
 fn settle() {
-    // Acquire: what whoever settled did is visible.
+    // Acquire: what the settling thread did is visible.
     if PAGE.generation.load(Ordering::Acquire) == 0 {
-        settle_slowly();
+        settle_slow();
     }
 }
 
 #[cold]
-fn settle_slowly() {
+fn settle_slow() {
     if PAGE.settling.swap(1, Ordering::Acquire) == 1 {
-        // By another thread of this very process: in a child the flag would be wiped.
+        // Another thread of this very process settles: in a child the flag would be wiped.
         while PAGE.generation.load(Ordering::Acquire) == 0 {
             thread::sleep(Duration::from_micros(50));
         }
         return;
     }
     if !IS_WIPED.load(Ordering::Relaxed) {
-        // SAFETY: the pages are this static's alone, and only its atomics are read.
+        // SAFETY: no other static is in these pages, and only the atomics in them are read.
         let done =
             unsafe { libc::madvise(ptr::from_ref(&PAGE).cast_mut().cast(), size_of::<Page>(), libc::MADV_WIPEONFORK) };
         IS_WIPED.store(done == 0, Ordering::Relaxed);
     }
-    let generation = LAST.load(Ordering::Relaxed).wrapping_add(1).max(1);
-    LAST.store(generation, Ordering::Relaxed);
+    let generation = LAST_GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
+    LAST_GENERATION.store(generation, Ordering::Relaxed);
     if SECTION.is_own() {
         close_inherited();
     } else {
         SECTION.reset(); // I3
-        WHOLE_SINCE.store(generation, Ordering::Relaxed);
+        INTACT_SINCE.store(generation, Ordering::Relaxed);
     }
     membarrier::forget_in_child();
     PAGE.generation.store(generation, Ordering::Release);
@@ -243,28 +248,29 @@ fn close_inherited() {
         if is_for_child(descriptor) {
             return;
         }
-        // SAFETY: if it is open, it is borrowed for the question only.
+        // SAFETY: if it is open, it is borrowed for this check only.
         let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
-        // The forking thread may have had a table of its own, where that number is another file's.
-        if memory::facts(borrowed).is_ok_and(|facts| facts.id == id) {
-            // SAFETY: owned by a `ForkGuardedFd` whose Drop sees the new generation and leaves the number
-            // alone.
+        // The forking thread may have had a descriptor table of its own, where the number is
+        // another file.
+        if file::metadata(borrowed).is_ok_and(|metadata| metadata.id == id) {
+            // SAFETY: owned by a `ForkGuardedFd`, whose Drop sees the new generation and does not
+            // close the number again.
             unsafe { libc::close(descriptor) };
         }
     };
-    // SAFETY: the section is this thread's, as the caller has seen.
+    // SAFETY: this thread owns the section, as the caller has checked.
     unsafe { DESCRIPTORS.if_idle(|descriptors| descriptors.drain(..).for_each(close)) };
 }
 
 extern "C" fn before_fork() {
     settle();
-    SECTION.take();
+    SECTION.acquire();
     IS_FORKING.store(true, Ordering::Relaxed);
 }
 
 extern "C" fn after_fork_in_parent() {
     IS_FORKING.store(false, Ordering::Relaxed);
-    SECTION.give_back();
+    SECTION.release();
 }
 
 extern "C" fn after_fork_in_child() {
@@ -273,7 +279,7 @@ extern "C" fn after_fork_in_child() {
         PAGE.generation.store(0, Ordering::Relaxed);
     }
     settle();
-    SECTION.give_back();
+    SECTION.release();
 }
 
 thread_local! {
@@ -282,12 +288,12 @@ thread_local! {
 }
 
 fn is_for_child(descriptor: RawFd) -> bool {
-    // SAFETY: set only while `keeping` borrows the slice, in the stack of this very thread.
+    // SAFETY: set only while `keeping` borrows the slice, on the stack of this very thread.
     FOR_CHILD.with(|kept| unsafe { &*kept.get() }.contains(&descriptor))
 }
 
-/// Runs `action`, which forks on this thread, such that its child keeps these guarded descriptors.
-/// The children of other threads do not.
+/// Runs `action`, which forks on this thread. Its child keeps these guarded descriptors, and the
+/// children of other threads do not.
 pub(crate) fn keeping<R>(descriptors: &[RawFd], action: impl FnOnce() -> R) -> R {
     struct Reset;
     impl Drop for Reset {
@@ -300,16 +306,16 @@ pub(crate) fn keeping<R>(descriptors: &[RawFd], action: impl FnOnce() -> R) -> R
     action()
 }
 
-/// Something that the threads of a process share, within the section. A forked child inherits it
-/// whole.
+/// A value that the threads of a process share, in the section. A forked child inherits it intact,
+/// or not at all.
 pub(crate) struct ForkSafe<T> {
     value: UnsafeCell<Option<T>>,
-    /// The generation that made it.
+    /// The generation that made the value.
     since: AtomicU32,
     is_busy: AtomicBool,
 }
 
-// SAFETY: the value is touched only within the section, by one thread at a time.
+// SAFETY: the value is accessed only in the section, by one thread at a time.
 unsafe impl<T: Send> Sync for ForkSafe<T> {}
 
 impl<T> ForkSafe<T> {
@@ -317,18 +323,18 @@ impl<T> ForkSafe<T> {
         Self { value: UnsafeCell::new(None), since: AtomicU32::new(0), is_busy: AtomicBool::new(false) }
     }
 
-    /// Whether it is there, and no child's that has inherited it half changed.
-    fn is_whole(&self) -> bool {
-        self.since.load(Ordering::Relaxed) >= WHOLE_SINCE.load(Ordering::Relaxed).max(1)
+    /// Returns whether there is a value, not inherited half changed. Relaxed: in the section.
+    fn is_intact(&self) -> bool {
+        self.since.load(Ordering::Relaxed) >= INTACT_SINCE.load(Ordering::Relaxed).max(1)
     }
 
-    /// Runs `action` on the value, if there is one and nobody is about to change it.
+    /// Runs `action` on the value, if there is one and nobody is changing it.
     ///
     /// # Safety
-    /// The section is this thread's.
+    /// This thread owns the section.
     unsafe fn if_idle(&self, action: impl FnOnce(&mut T)) {
-        // Relaxed, here and below: within the section.
-        if !self.is_busy.load(Ordering::Relaxed) && self.is_whole() {
+        // Relaxed: in the section.
+        if !self.is_busy.load(Ordering::Relaxed) && self.is_intact() {
             // SAFETY: there is no other reference.
             unsafe { &mut *self.value.get() }.as_mut().map(action);
         }
@@ -336,10 +342,10 @@ impl<T> ForkSafe<T> {
 }
 
 impl<T: Default> ForkSafe<T> {
-    /// Runs `action` on the value. No fork can come in the middle of it.
+    /// Runs `action` on the value. No fork can happen in the middle of it.
     ///
     /// # Panics
-    /// If `action` calls this again.
+    /// Panics if `action` calls this again.
     pub(crate) fn with<R>(&self, action: impl FnOnce(&mut T) -> R) -> R {
         struct Idle<'a>(&'a AtomicBool);
         impl Drop for Idle<'_> {
@@ -347,22 +353,22 @@ impl<T: Default> ForkSafe<T> {
                 self.0.store(false, Ordering::Relaxed);
             }
         }
-        let _inside = Inside::enter();
-        if !self.is_whole() {
-            // Perhaps half changed (I3), so it is not even dropped.
-            // SAFETY: within the section, and nothing in this process has a reference.
+        let _section = SectionGuard::enter();
+        if !self.is_intact() {
+            // It may be half changed (I3), so it is not even dropped.
+            // SAFETY: in the section, and nothing in this process has a reference.
             unsafe { self.value.get().write(Some(T::default())) };
             self.since.store(generation(), Ordering::Relaxed);
             self.is_busy.store(false, Ordering::Relaxed);
         }
-        assert!(!self.is_busy.swap(true, Ordering::Relaxed), "within the section, again");
+        assert!(!self.is_busy.swap(true, Ordering::Relaxed), "called again by its own action");
         let _idle = Idle(&self.is_busy);
-        // SAFETY: within the section, and not busy until now, so this is the only reference.
+        // SAFETY: in the section, and not busy until now, so this is the only reference.
         action(unsafe { &mut *self.value.get() }.get_or_insert_default())
     }
 }
 
-/// The descriptors to close in a child, and what they are.
+/// The descriptors to close in a child, and their files.
 static DESCRIPTORS: ForkSafe<Vec<(RawFd, FileId)>> = ForkSafe::new();
 
 /// A descriptor that a forked child does not keep.
@@ -374,25 +380,25 @@ pub struct ForkGuardedFd {
 }
 
 impl ForkGuardedFd {
-    /// Runs `open` such that no fork can come between the opening and the guarding.
+    /// Runs `open` and guards the result. No fork can happen in between.
     pub(crate) fn new(open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<Self> {
-        let _inside = Inside::enter();
+        let _section = SectionGuard::enter();
         let descriptor = open()?;
-        let id = memory::facts(&descriptor)?.id;
+        let id = file::metadata(&descriptor)?.id;
         DESCRIPTORS.with(|descriptors| descriptors.push((descriptor.as_raw_fd(), id)));
         Ok(Self { descriptor: ManuallyDrop::new(descriptor), id, generation: generation() })
     }
 
-    /// The descriptor, for somebody else to look after.
+    /// Returns the descriptor, no longer guarded.
     pub(crate) fn release(self) -> OwnedFd {
-        let _inside = Inside::enter();
+        let _section = SectionGuard::enter();
         let mut this = ManuallyDrop::new(self);
         this.forget();
         // SAFETY: taken once, here: `this` is not dropped.
         unsafe { ManuallyDrop::take(&mut this.descriptor) }
     }
 
-    /// From now on a forked child keeps it.
+    /// Takes the descriptor off the list: a forked child keeps it.
     fn forget(&self) {
         let own = (self.descriptor.as_raw_fd(), self.id);
         DESCRIPTORS.with(|descriptors| {
@@ -402,24 +408,23 @@ impl ForkGuardedFd {
         });
     }
 
-    /// False in a forked child: there the descriptor is closed and its number may mean another
-    /// file.
+    /// Returns false in a forked child. There the descriptor is closed, and its number may mean
+    /// another file.
     #[inline]
     pub(crate) fn is_from_this_process(&self) -> bool {
         self.generation == generation()
     }
 
-    /// Whether the number still means the file that was opened. It does not in a thread with a
-    /// table of its own in which it means another, nor after something else has closed it.
+    /// Returns whether the number still means the file that was opened. It may not in a thread with
+    /// a descriptor table of its own, nor after something else has closed it.
     fn is_proven(&self) -> bool {
-        self.is_from_this_process() && memory::facts(&*self.descriptor).is_ok_and(|facts| facts.id == self.id)
+        self.is_from_this_process() && file::metadata(&*self.descriptor).is_ok_and(|metadata| metadata.id == self.id)
     }
 }
 
 /// Returns the descriptor if its number still means the file that was opened, and otherwise one
-/// that every call refuses (EBADF). So nothing is written to another file, and nothing is believed
-/// that it says of locks. Each time it is asked for, that is one system call; the next one should
-/// be the use.
+/// that every call refuses (EBADF). So nothing is written to another file, and no answer about its
+/// locks is used. Each call makes one system call. Use the result in the next one.
 impl AsFd for ForkGuardedFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         if self.is_proven() { self.descriptor.as_fd() } else { CWD }
@@ -428,8 +433,8 @@ impl AsFd for ForkGuardedFd {
 
 impl Drop for ForkGuardedFd {
     fn drop(&mut self) {
-        let _inside = Inside::enter();
-        // In a forked child the handler has closed the descriptor instead. A number that means
+        let _section = SectionGuard::enter();
+        // In a forked child the handler has closed the descriptor already. A number that means
         // another file is not ours to close. If it does so in this thread only, the descriptor is
         // still open, and still to be closed in children.
         if self.is_proven() {

@@ -1,8 +1,10 @@
-//! An asymmetric full fence: free for the side that runs often, a system call for the side that is about to sleep.
+//! An asymmetric full fence: free for the side that runs often, and a system call for the side that
+//! is about to sleep.
 //!
-//! `light()` in one thread and `heavy()` in another order like two `fence(SeqCst)`, once both processes have
-//! called [`register`] with success. A process that cannot take part uses real fences itself, and issues no heavy one: it passes over
-//! nobody (`raw/mpmc.rs`), and makes those whom it waits for use real ones, too (`raw/event.rs` has the bit for that).
+//! `light()` in one thread and `heavy()` in another order like two `fence(SeqCst)`, if both
+//! processes have called [`register`] with success. Without membarrier(2) a process uses full
+//! fences and never quarantines slots (`raw/mpmc`), and it sets a bit that makes its peers use full
+//! fences, too (`raw/event_count.rs`).
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{Ordering, compiler_fence, fence};
@@ -15,9 +17,9 @@ const UNAVAILABLE: u32 = 2;
 
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 
-/// Makes this process take part in other processes' heavy fences; says whether it does.
+/// Makes this process take part in other processes' heavy fences. Returns whether it does.
 pub(crate) fn register() -> bool {
-    // Relaxed: the state is a cache of the kernel's answer, asking twice is harmless.
+    // Relaxed: the state is a cache of the kernel's answer. Asking twice is harmless.
     if STATE.load(Ordering::Relaxed) == UNKNOWN {
         let answer = match membarrier(MembarrierCommand::RegisterGlobalExpedited) {
             Ok(()) => REGISTERED,
@@ -28,19 +30,21 @@ pub(crate) fn register() -> bool {
     is_registered()
 }
 
-/// Whether this process takes part.
+/// Returns whether this process takes part.
 #[inline]
 pub(crate) fn is_registered() -> bool {
-    STATE.load(Ordering::Relaxed) == REGISTERED
+    STATE.load(Ordering::Relaxed) == REGISTERED // a cache
 }
 
-/// Orders this thread's earlier stores before its later loads, against a [`heavy`] fence elsewhere.
+/// Orders this thread's earlier stores before its later loads, in a pair with a [`heavy`] fence
+/// elsewhere.
 #[inline]
 pub(crate) fn light() {
     compiler_fence(Ordering::SeqCst);
 }
 
-/// The other half: makes every running thread of every registered process pass a full fence. False: only this thread did.
+/// The other half: makes every running thread of every registered process execute a full fence.
+/// Returns false if only this thread did.
 pub(crate) fn heavy() -> bool {
     fence(Ordering::SeqCst);
     if !is_registered() {
@@ -48,13 +52,14 @@ pub(crate) fn heavy() -> bool {
     }
     let done = membarrier(MembarrierCommand::GlobalExpedited).is_ok();
     if !done {
-        // Lost after registration: a sandbox closed in.
+        // Refused after the registration: the process has entered a sandbox. Relaxed: a cache.
         STATE.store(UNAVAILABLE, Ordering::Relaxed);
     }
     done
 }
 
-/// The registration does not survive a fork.
+/// Forgets the registration, which does not survive a fork.
 pub(super) fn forget_in_child() {
+    // Relaxed: the child has one thread.
     STATE.store(UNKNOWN, Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Who runs: this process's identity, and whether another's is still true.
+//! Processes: the identity of this one, whether another one still runs, and what a child inherits.
 
 #![allow(unsafe_code)]
 
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::fork::ForkSafe;
 
-/// A process, told apart from a later one with the same number. `pid == 0` is nobody.
+/// Identifies a process, and tells it from a later one with the same pid. `pid == 0` means none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) pid: u64,
@@ -23,8 +23,8 @@ pub(crate) struct Identity {
     pub(crate) started: u64,
     /// The inode of its PID namespace: a pid means nothing outside.
     pub(crate) namespace: u32,
-    /// Where it has the file mapped that this is about, in pages, the lower half: another program
-    /// in the same process has it elsewhere.
+    /// Where it has mapped the file in question: the lower half of the page number. Another program
+    /// in the same process has the file mapped elsewhere.
     pub(crate) page: u32,
 }
 
@@ -33,10 +33,10 @@ const PAGE_SHIFT: u32 = 12;
 /// Where a process has a file mapped.
 #[derive(Clone, Debug)]
 pub(crate) enum Mappings {
-    /// From these pages on.
+    /// At these pages.
     At(Vec<u32>),
-    /// It belongs to another user, say, or its list is too long.
-    NotShown,
+    /// Unknown: for example, the process belongs to another user, or its list is too long.
+    Unknown,
 }
 
 impl Identity {
@@ -44,26 +44,26 @@ impl Identity {
 
     /// This process, which has the file in question mapped at `address`.
     pub(crate) fn of_self(address: usize) -> Self {
-        // Under `self`, not under our number: that may be another process's in the /proc that is
-        // mounted here.
+        // By `self`, not by our pid: in the /proc that is mounted here, that may be another
+        // process.
         let started = stat("/proc/self").ok().flatten().map_or(0, |stat| stat.started);
         Self { pid: u64::from(std::process::id()), started, namespace: own_namespace(), page: page_of(address) }
     }
 
-    /// Where that very process has the file that this one has mapped at `address`. `None` if it does
-    /// not provably run: seen from the same PID namespace, started at the recorded time, and not on
-    /// its way out (an exiting process has given up its memory before its locks).
+    /// Returns where that process has mapped the file that this one has mapped at `address`.
+    /// Returns `None` unless it provably runs: it is in the same PID namespace, started at the
+    /// recorded time, and is not exiting (an exiting process gives up its memory before its locks).
     ///
-    /// An `execve` keeps all of that and leaves no mapping. If the new program maps the same file, then
-    /// somewhere else (unless addresses are not randomised).
+    /// An `execve` keeps all of that, but no mapping. If the new program maps the same file, it
+    /// does so at another address (unless addresses are not randomised).
     pub(crate) fn mappings_of(self, address: usize) -> Option<Mappings> {
         if self.pid == 0 || self.namespace == 0 || self.namespace != own_namespace() {
             return None;
         }
-        self.look_at_mappings(address).unwrap_or(Some(Mappings::NotShown))
+        self.find_mappings(address).unwrap_or(Some(Mappings::Unknown))
     }
 
-    fn look_at_mappings(self, address: usize) -> Result<Option<Mappings>, NotToldNow> {
+    fn find_mappings(self, address: usize) -> Result<Option<Mappings>, OutOfResources> {
         if !shows_own_namespace()? {
             return Ok(None);
         }
@@ -72,20 +72,20 @@ impl Identity {
             (Some(file), Ok(maps)) => pages_of(maps, &file),
             _ => None,
         };
-        // Again: only if it still runs was it its mappings that were read.
+        // Once more: the mappings were its own only if it still runs.
         let still_runs = self.thread_with_memory()?.is_some();
-        Ok(still_runs.then(|| mappings.map_or(Mappings::NotShown, Mappings::At)))
+        Ok(still_runs.then(|| mappings.map_or(Mappings::Unknown, Mappings::At)))
     }
 
-    /// The directory of one of its threads, if it runs. The first thread may have ended before the
-    /// others.
-    fn thread_with_memory(self) -> Result<Option<String>, NotToldNow> {
+    /// Returns the /proc directory of one of its threads, if it runs. The first thread may have
+    /// ended before the others.
+    fn thread_with_memory(self) -> Result<Option<String>, OutOfResources> {
         let process = format!("/proc/{}", self.pid);
         let Some(first) = stat(&process)?.filter(|stat| stat.started == self.started) else { return Ok(None) };
         if first.has_memory {
             return Ok(Some(process));
         }
-        let Some(threads) = told(fs::read_dir(format!("{process}/task")))? else { return Ok(None) };
+        let Some(threads) = accessible(fs::read_dir(format!("{process}/task")))? else { return Ok(None) };
         for path in threads.flatten().filter_map(|entry| entry.path().to_str().map(str::to_string)) {
             if stat(&path)?.is_some_and(|stat| stat.has_memory) {
                 return Ok(Some(path));
@@ -95,15 +95,15 @@ impl Identity {
     }
 }
 
-/// This process has no descriptor or no memory left for the question. That proves nothing of others.
-struct NotToldNow;
+/// This process has no descriptor or no memory left to find out. That proves nothing about others.
+struct OutOfResources;
 
-/// What was asked for; none if it is not there, or not for us.
-fn told<T>(answer: io::Result<T>) -> Result<Option<T>, NotToldNow> {
+/// Returns what the system answered, or `None` if it does not exist or is not accessible.
+fn accessible<T>(answer: io::Result<T>) -> Result<Option<T>, OutOfResources> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) => match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Err(NotToldNow),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Err(OutOfResources),
             _ => Ok(None),
         },
     }
@@ -115,19 +115,19 @@ struct Stat {
 }
 
 /// Fields 22 (starttime) and 23 (vsize) of `stat` in a directory of /proc, see proc(5).
-fn stat(directory: &str) -> Result<Option<Stat>, NotToldNow> {
+fn stat(directory: &str) -> Result<Option<Stat>, OutOfResources> {
     let parse = |text: String| {
-        // The command name, field 2, is in parentheses and may itself hold spaces and parentheses.
+        // The command name, field 2, is in parentheses and may contain spaces and parentheses.
         let mut rest = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let started = rest.nth(22 - 3)?.parse().ok()?;
         let has_memory = rest.next()? != "0";
         Some(Stat { started, has_memory })
     };
-    Ok(told(fs::read_to_string(format!("{directory}/stat")))?.and_then(parse))
+    Ok(accessible(fs::read_to_string(format!("{directory}/stat")))?.and_then(parse))
 }
 
-/// Not kept: a child that is forked after `unshare(CLONE_NEWPID)` is in another one than its
-/// parent.
+/// The inode of the PID namespace of this process. Not cached: after `unshare(CLONE_NEWPID)` a
+/// forked child is in another one than its parent.
 fn own_namespace() -> u32 {
     // The kernel gives these numbers 32 bits.
     fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino() as u32)
@@ -137,11 +137,12 @@ fn page_of(address: usize) -> u32 {
     (address >> PAGE_SHIFT) as u32
 }
 
-/// Whether numbers in /proc mean what they mean to us. If another PID namespace's /proc is mounted
-/// here, this process is listed with a number for each namespace from that one down to its own.
-fn shows_own_namespace() -> Result<bool, NotToldNow> {
+/// Returns whether the pids in /proc are those of this process's PID namespace. If the /proc of
+/// another namespace is mounted here, it lists this process with a pid for each namespace down to
+/// its own.
+fn shows_own_namespace() -> Result<bool, OutOfResources> {
     let own = std::process::id().to_string();
-    let Some(status) = told(fs::read_to_string("/proc/self/status"))? else { return Ok(false) };
+    let Some(status) = accessible(fs::read_to_string("/proc/self/status"))? else { return Ok(false) };
     Ok(match status.lines().find_map(|line| line.strip_prefix("NSpid:")) {
         Some(numbers) => numbers.split_ascii_whitespace().eq([own.as_str()]),
         // A kernel without PID namespaces.
@@ -153,9 +154,9 @@ fn shows_own_namespace() -> Result<bool, NotToldNow> {
 /// `stat`.
 type MappedFile = (String, String);
 
-/// Address range, and file, of a line of `maps`, see proc_pid_maps(5).
+/// The address range and the file of a line of `maps`, see proc_pid_maps(5).
 fn mapping(line: &[u8]) -> Option<(usize, usize, MappedFile)> {
-    // The path, which may be anything, is the last field.
+    // The path, which may contain anything, is the last field.
     let line = String::from_utf8_lossy(line);
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
@@ -163,8 +164,8 @@ fn mapping(line: &[u8]) -> Option<(usize, usize, MappedFile)> {
     Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?, (device, inode)))
 }
 
-/// The file that this process has mapped there. (The first thread may have ended, and with it what
-/// /proc/self/maps says.)
+/// The file that this process has mapped there. Not from /proc/self/maps, which is empty once the
+/// first thread has ended.
 fn file_mapped_at(address: usize) -> Option<MappedFile> {
     let maps = fs::File::open("/proc/thread-self/maps").or_else(|_| fs::File::open("/proc/self/maps")).ok()?;
     let lines = BufReader::new(maps).split(b'\n').map_while(io::Result::ok);
@@ -172,41 +173,46 @@ fn file_mapped_at(address: usize) -> Option<MappedFile> {
     mappings.find(|&(start, end, _)| (start..end).contains(&address)).map(|(_, _, file)| file)
 }
 
-/// Bytes of another process's list of mappings that are looked at: it can be made as long as that
-/// process likes.
-const MAPS_READ: u64 = 256 << 10;
+/// The most bytes to read of another process's list of mappings, which may be of any length.
+const MAX_MAPS_BYTES: u64 = 256 << 10;
 
-/// The pages from which on the file is in a list of mappings; none if the list cannot be read, or
-/// not to its end.
+/// The pages at which a list of mappings has the file, or `None` if the list cannot be read to its
+/// end.
 fn pages_of(maps: fs::File, file: &MappedFile) -> Option<Vec<u32>> {
     let (mut read, mut pages) = (0, Vec::new());
-    for line in BufReader::new(maps.take(MAPS_READ)).split(b'\n') {
+    for line in BufReader::new(maps.take(MAX_MAPS_BYTES)).split(b'\n') {
         let line = line.ok()?;
         read += line.len() as u64 + 1;
         pages.extend(mapping(&line).filter(|(_, _, mapped)| mapped == file).map(|(start, _, _)| page_of(start)));
     }
-    // Empty: it has just given up its memory, or takes on another program.
-    (0 < read && read < MAPS_READ).then_some(pages)
+    // An empty list: the process has just given up its memory, or begins another program.
+    (0 < read && read < MAX_MAPS_BYTES).then_some(pages)
 }
 
-/// Has a function called when this process comes to its ordinary end: when `main` returns, or
-/// something calls `exit`. Its forked children inherit that.
+/// The user whose rights this process has.
+pub(crate) fn effective_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Registers a function to be called when this process exits: when `main` returns, or something
+/// calls `exit`. Forked children inherit the registration. Returns whether it succeeded.
 pub(crate) fn at_exit(action: extern "C" fn()) -> bool {
     // SAFETY: only registers it.
     unsafe { libc::atexit(action) == 0 }
 }
 
-/// Whether this program runs with more rights than whoever started it, who chose its environment: set-user-ID,
-/// set-group-ID or capabilities of its file.
-pub(crate) fn has_a_foreign_environment() -> bool {
+/// Returns whether this program has more rights than the user that started it and chose its
+/// environment: through set-user-ID, set-group-ID or file capabilities.
+pub(crate) fn has_untrusted_environment() -> bool {
     // SAFETY: reads a number that the kernel gave this process.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The cores of the machine, not those that this thread may run on: a peer is elsewhere, however we are pinned.
+/// The number of cores of the machine. Not of those that this thread may run on: a peer may run on
+/// others.
 pub(crate) fn online_cores() -> usize {
-    // Relaxed: a cache, asking twice is harmless. In a `OnceLock` a forked child could wait for a
-    // thread that it does not have.
+    // Relaxed: a cache, and asking twice is harmless. With a `OnceLock`, a forked child could wait
+    // for a thread that it does not have.
     static CORES: AtomicUsize = AtomicUsize::new(0);
     match CORES.load(Ordering::Relaxed) {
         0 => {
@@ -220,17 +226,17 @@ pub(crate) fn online_cores() -> usize {
     }
 }
 
-/// A number that is given to one thread only, in this process and in those that it was forked from;
-/// never 0. A forking thread keeps it in the child. (An address in the thread's memory would do
-/// only while the thread lives: the next thread gets it again.)
+/// Returns a number that identifies this thread in this process and in those that it was forked
+/// from. Never 0. A forking thread keeps its number in the child. (The address of a thread-local
+/// would not do: a later thread may get it again.)
 #[inline]
-pub(crate) fn thread() -> u64 {
+pub(crate) fn thread_token() -> u64 {
     thread_local!(static HERE: Cell<u64> = const { Cell::new(0) });
 
     #[cold]
     fn next() -> u64 {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        LAST.fetch_add(1, Ordering::Relaxed) + 1 // only to be another each time
+        LAST.fetch_add(1, Ordering::Relaxed) + 1 // Relaxed: unique is enough
     }
 
     HERE.with(|here| {
@@ -262,36 +268,36 @@ pub(crate) fn inherit(command: &mut Command, descriptors: &Arc<[RawFd]>) {
     unsafe { command.pre_exec(keep) };
 }
 
-/// How a descriptor is announced to a child: its number, and which file it is.
-pub(crate) fn inheritance(file: impl AsFd) -> io::Result<String> {
-    let facts = rustix::fs::fstat(&file)?;
-    Ok(format!("{}:{}:{}", file.as_fd().as_raw_fd(), facts.st_dev, facts.st_ino))
+/// Describes a descriptor for a child that inherits it: its number, and which file it is.
+pub(crate) fn describe_fd(file: impl AsFd) -> io::Result<String> {
+    let metadata = rustix::fs::fstat(&file)?;
+    Ok(format!("{}:{}:{}", file.as_fd().as_raw_fd(), metadata.st_dev, metadata.st_ino))
 }
 
-/// Takes ownership of a descriptor that this process inherited as announced; each once.
-pub(crate) fn claim_inherited(announced: &str) -> Option<OwnedFd> {
-    static CLAIMED: ForkSafe<BTreeSet<RawFd>> = ForkSafe::new();
+/// Takes ownership of an inherited descriptor, by its description. Returns it once.
+pub(crate) fn take_inherited(description: &str) -> Option<OwnedFd> {
+    static TAKEN: ForkSafe<BTreeSet<RawFd>> = ForkSafe::new();
 
-    let descriptor: RawFd = announced.split(':').next()?.parse().ok()?;
-    CLAIMED.with(|claimed| {
-        // SAFETY: fcntl on a number; what it does not know it refuses.
+    let descriptor: RawFd = description.split(':').next()?.parse().ok()?;
+    TAKEN.with(|taken| {
+        // SAFETY: fcntl returns an error for a number that is not open.
         let flags = unsafe { libc::fcntl(descriptor, libc::F_GETFD) };
         let is_inherited = flags >= 0 && flags & libc::FD_CLOEXEC == 0;
-        // What this process opened itself is close-on-exec; what it inherited is not.
-        if descriptor <= libc::STDERR_FILENO || !is_inherited || claimed.contains(&descriptor) {
+        // What this process opened itself is close-on-exec. What it inherited is not.
+        if descriptor <= libc::STDERR_FILENO || !is_inherited || taken.contains(&descriptor) {
             return None;
         }
-        // SAFETY: open, as just seen; borrowed for the question only.
+        // SAFETY: it is open, as just seen, and borrowed for this check only.
         let file = unsafe { BorrowedFd::borrow_raw(descriptor) };
-        if inheritance(file).ok()? != announced {
-            return None; // the announcement was for our parent, and the number has come to mean something else
+        if describe_fd(file).ok()? != description {
+            return None; // the description was for our parent, and the number means another file now
         }
-        // SAFETY: as for F_GETFD.
+        // SAFETY: see F_GETFD.
         if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
             return None;
         }
-        claimed.insert(descriptor);
-        // SAFETY: open, inherited for us, and claimed by nobody else here.
+        taken.insert(descriptor);
+        // SAFETY: it is open, was inherited for us, and nobody else here has taken it.
         Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
     })
 }

@@ -19,8 +19,8 @@ use crate::primitive::spin_loop;
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
 use crate::region::words::Mapped;
+use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::process::online_cores;
-use crate::sys::{Deadline, deadline_after};
 
 /// Probes before a full attempt, and between two looks at the clock.
 const SPINS_PER_CHECK: u32 = 16;

@@ -15,7 +15,7 @@ const PID: u64 = 4711;
 #[derive(Clone)]
 struct BarrierWorld {
     word: Shared<AtomicU64>,
-    marks: SharedWords,
+    arrivals: SharedWords,
     /// What each participant did before it arrived, in each generation.
     done: [SharedWords; 2],
     over: Shared<AtomicU32>,
@@ -25,11 +25,11 @@ struct BarrierWorld {
 impl BarrierWorld {
     fn new(parties: u64) -> Self {
         let done = [new_payload(&[0; 3]), new_payload(&[0; 3])];
-        Self { word: new_word(), marks: new_words(3), done, over: new_futex(), parties }
+        Self { word: new_word(), arrivals: new_words(3), done, over: new_futex(), parties }
     }
 
     fn barrier(&self) -> Barrier<Heap> {
-        Barrier::new(self.word.clone(), self.marks.clone(), self.parties)
+        Barrier::new(self.word.clone(), self.arrivals.clone(), self.parties)
     }
 
     fn over(&self) -> EventCount<Heap> {
@@ -39,7 +39,7 @@ impl BarrierWorld {
     fn outcome(&self, generation: u64) -> Option<Outcome> {
         match self.barrier().outcome(generation) {
             barrier::Outcome::Open => None,
-            barrier::Outcome::Met => Some(Outcome::Released),
+            barrier::Outcome::Released => Some(Outcome::Released),
             barrier::Outcome::Broken { by } => Some(Outcome::Broken(by)),
         }
     }
@@ -51,21 +51,21 @@ impl BarrierWorld {
     /// Arrives, and spins until the generation is over.
     fn wait(&self, participant: usize) -> Outcome {
         match self.arrive(participant) {
-            Arrival::Met => Outcome::Released,
+            Arrival::Released => Outcome::Released,
             Arrival::Broken { by } => Outcome::Broken(by),
-            Arrival::Waits { generation, .. } => spin_for(|| self.outcome(generation)),
+            Arrival::Waiting { generation, .. } => spin_for(|| self.outcome(generation)),
         }
     }
 
     /// Arrives, and sleeps until the generation is over.
     fn wait_sleeping(&self, participant: usize) -> Outcome {
         match self.arrive(participant) {
-            Arrival::Met => {
+            Arrival::Released => {
                 self.over().notify(ALL);
                 Outcome::Released
             }
             Arrival::Broken { by } => Outcome::Broken(by),
-            Arrival::Waits { generation, .. } => block_on(&self.over(), || self.outcome(generation)),
+            Arrival::Waiting { generation, .. } => block_on(&self.over(), || self.outcome(generation)),
         }
     }
 
@@ -90,7 +90,7 @@ fn barrier_released_participants_see_earlier_writes() {
             }
         });
         join_all(both);
-        assert_eq!(world.barrier().lanes().count(), 0);
+        assert_eq!(world.barrier().participants().count(), 0);
     });
 }
 
@@ -109,7 +109,7 @@ fn barrier_three_participants_waiter_sees_earlier_writes() {
         });
         let arrivals = join_all(others);
         join(waiting);
-        assert!(arrivals.iter().filter(|&&arrival| arrival == Arrival::Met).count() <= 1);
+        assert!(arrivals.iter().filter(|&&arrival| arrival == Arrival::Released).count() <= 1);
     });
 }
 
@@ -129,9 +129,9 @@ fn barrier_waiter_that_wakes_late_gets_its_own_generation() {
         let world = BarrierWorld::new(2);
         let mut expected = Vec::new();
         for is_released in [true, false, true, true, false, true] {
-            let Arrival::Waits { generation, index: 0 } = world.arrive(VICTIM) else { panic!("not the first") };
+            let Arrival::Waiting { generation, index: 0 } = world.arrive(VICTIM) else { panic!("not the first") };
             let outcome = if is_released {
-                assert_eq!(world.arrive(OTHER), Arrival::Met);
+                assert_eq!(world.arrive(OTHER), Arrival::Released);
                 Outcome::Released
             } else {
                 world.barrier().reset();
@@ -166,9 +166,9 @@ fn barrier_waiter_gives_up_too_late_is_released() {
         let other = spawn(&world, |world| world.wait_sleeping(OTHER));
         let impatient = spawn(&world, |world| {
             let outcome = match world.arrive(VICTIM) {
-                Arrival::Met => Outcome::Released,
+                Arrival::Released => Outcome::Released,
                 Arrival::Broken { by } => Outcome::Broken(by),
-                Arrival::Waits { generation, .. } => {
+                Arrival::Waiting { generation, .. } => {
                     world.barrier().abort(Some(generation), PID);
                     world.outcome(generation).expect("open after giving up")
                 }
@@ -189,15 +189,15 @@ fn barrier_participant_killed_generation_breaks() {
         let victim = spawn(&world, move |world| {
             let outcome = Note::new(None);
             if kill_after(accesses, || outcome.set(Some(world.wait_sleeping(VICTIM)))) {
-                assert!(!world.barrier().bury(VICTIM, PID), "broken by a participant that was released");
+                assert!(!world.barrier().release_dead(VICTIM, PID), "broken by a participant that was released");
                 return outcome.get();
             }
             let before = world.barrier().state();
-            let is_broken = world.barrier().bury(VICTIM, PID);
+            let is_broken = world.barrier().release_dead(VICTIM, PID);
             world.over().notify(ALL);
             if is_broken {
                 assert_eq!(world.wait_sleeping(VICTIM), Outcome::Broken(PID), "released without it");
-            } else if before.came < 2 && world.outcome(0).is_none() {
+            } else if before.arrived < 2 && world.outcome(0).is_none() {
                 assert_eq!(world.wait_sleeping(VICTIM), Outcome::Released);
             }
             None
@@ -221,7 +221,7 @@ fn barrier_repairer_killed_next_repairer_breaks_the_generation() {
         assert!(world.barrier().arrive(VICTIM).is_ok()); // and was killed
         let repairers = spawn(&world, move |world| {
             let repair = || {
-                if world.barrier().bury(VICTIM, PID) {
+                if world.barrier().release_dead(VICTIM, PID) {
                     world.over().notify(ALL);
                 }
             };
@@ -236,8 +236,8 @@ fn barrier_repairer_killed_next_repairer_breaks_the_generation() {
         assert_eq!(join(other), Outcome::Broken(PID));
         assert_eq!(world.wait_sleeping(THIRD), Outcome::Broken(PID));
         world.barrier().reset();
-        assert!(matches!(world.barrier().arrive(THIRD), Ok(Arrival::Waits { generation: 1, index: 0 })));
-        assert!(!world.barrier().bury(VICTIM, PID), "broken again by the same death");
+        assert!(matches!(world.barrier().arrive(THIRD), Ok(Arrival::Waiting { generation: 1, index: 0 })));
+        assert!(!world.barrier().release_dead(VICTIM, PID), "broken again by the same death");
         finished
     });
 }
@@ -256,8 +256,8 @@ fn barrier_late_thread_killed_hides_no_other_arrival() {
         let punctual = spawn(&world, |world| (0..3).for_each(|_| assert!(world.barrier().arrive(VICTIM).is_ok())));
         join(punctual);
         let finished = join(late);
-        let is_missed = world.barrier().state().came == 1;
-        assert_eq!(world.barrier().bury(VICTIM, PID), is_missed, "arrived and died, and nobody is told");
+        let is_missed = world.barrier().state().arrived == 1;
+        assert_eq!(world.barrier().release_dead(VICTIM, PID), is_missed, "arrived and died, and nobody is told");
         finished
     });
 }
@@ -268,7 +268,7 @@ fn barrier_late_thread_killed_hides_no_other_arrival() {
 fn barrier_reset_breaks_the_generation_of_a_waiter() {
     model(|| {
         let world = BarrierWorld::new(2);
-        let Arrival::Waits { generation, .. } = world.arrive(VICTIM) else { panic!("alone") };
+        let Arrival::Waiting { generation, .. } = world.arrive(VICTIM) else { panic!("alone") };
         let waiting = spawn(&world, move |world| block_on(&world.over(), || world.outcome(generation)));
         let arriving = spawn(&world, |world| {
             let arrival = world.arrive(OTHER);
@@ -281,8 +281,8 @@ fn barrier_reset_breaks_the_generation_of_a_waiter() {
         });
         join(resetting);
         let expected = match join(arriving) {
-            Arrival::Met => Outcome::Released,
-            Arrival::Waits { generation: 1, index: 0 } => Outcome::Broken(0),
+            Arrival::Released => Outcome::Released,
+            Arrival::Waiting { generation: 1, index: 0 } => Outcome::Broken(0),
             other => panic!("{other:?}"),
         };
         assert_eq!(join(waiting), expected);

@@ -111,7 +111,7 @@ fn event_count_two_waiters_notified_in_turn_are_both_woken() {
 fn event_count_no_barging_bit_survives_wake_ups() {
     model(|| {
         let world = FlagWorld::with_stale_bit();
-        let waiter = spawn(&world, |world| world.event().bar(true));
+        let waiter = spawn(&world, |world| world.event().set_no_barging(true));
         let waker = spawn(&world, |world| {
             world.event().wake(1);
         });
@@ -119,7 +119,7 @@ fn event_count_no_barging_bit_survives_wake_ups() {
         let event = world.event();
         event.wake(1);
         assert!(event.no_barging() && !event.peer_has_left());
-        event.bar(false);
+        event.set_no_barging(false);
         assert!(!event.no_barging());
     });
 }
@@ -145,10 +145,11 @@ impl CondvarWorld {
         let condvar = self.condvar();
         let mut past = self.guarded.lock_sleeping(participant);
         while self.guarded.value() == 0 {
-            // Listens before it unlocks, so that whoever changes the condition finds the bit set.
-            let ticket = condvar.listen();
+            // Listens before it unlocks, so that the thread that changes the condition finds the
+            // bit set.
+            let key = condvar.listen();
             self.guarded.unlock_and_wake(participant, past);
-            block_on(&condvar, || condvar.has_advanced_since(ticket).then_some(()));
+            block_on(&condvar, || condvar.has_advanced_since(key).then_some(()));
             past = self.guarded.lock_sleeping(participant);
         }
         past

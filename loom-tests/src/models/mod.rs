@@ -171,11 +171,11 @@ fn block_on<R>(event: &EventCount<Heap>, mut attempt: impl FnMut() -> Option<R>)
         if let Some(done) = attempt() {
             return done;
         }
-        let ticket = event.listen();
+        let key = event.listen();
         if let Some(done) = attempt() {
             return done;
         }
-        event.wait(ticket, Duration::MAX);
+        event.wait(key, Duration::MAX);
     }
 }
 

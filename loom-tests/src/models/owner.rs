@@ -1,5 +1,5 @@
-//! Models of `src/raw/owner.rs`: who owns a side of a ring, and how a successor is told from the
-//! owner before it.
+//! Models of `src/raw/owner.rs`: the owner of a side of a ring, and how a successor is told
+//! from the owner before it.
 
 use super::spsc::{RingWorld, Value, pop, push};
 use super::*;
@@ -20,7 +20,7 @@ fn owner_closed_receiver_drains_first() {
         let next = || {
             block_on(&readable, || match pop(&mut reader) {
                 Some(message) => Some(Some(number(message))),
-                None if owner.view().is_closed() => Some(pop(&mut reader).map(number)),
+                None if owner.state().is_closed() => Some(pop(&mut reader).map(number)),
                 None => None,
             })
         };
@@ -52,16 +52,16 @@ fn producer_killed(probes: bool) {
         let (mut last, mut succeeded) = (0, false);
         while last != 10 {
             if probes {
-                reader.glance();
+                reader.probe();
             }
             if let Some(n) = pop(&mut reader).map(number) {
                 assert!(n == last + 1 || n == 10, "{n} after {last}");
                 assert_eq!(n == 10, succeeded, "a message on the wrong side of the boundary");
                 last = n;
-            } else if let Some(succession) = reader.ring.successor() {
-                assert_eq!(succession.view.since(succession.ended), (1, 1), "one joined, one died");
+            } else if let Some(change) = reader.ring.next_producer() {
+                assert_eq!(change.next.changes_since(change.ended), (1, 1), "one joined, one died");
                 assert!(!succeeded);
-                reader.ring.succeed();
+                reader.ring.switch_producer();
                 succeeded = true;
             } else {
                 spin_loop();
@@ -92,13 +92,13 @@ fn owner_word_set_back_successor_is_still_seen() {
         push(&mut writer, &message(1));
         let first = world.owner.load(Ordering::Relaxed);
         world.become_producer();
-        assert_eq!(reader.ring.ready(1), Ok(1), "up to the boundary");
+        assert_eq!(reader.ring.readable(1), Ok(1), "up to the boundary");
         // An invalid word: it says that the first producer goes on and never had a successor.
         world.owner.store(first, Ordering::Relaxed);
         push(&mut writer, &message(2));
         assert_eq!(pop(&mut reader).map(number), Some(1));
-        assert!(!reader.glance());
-        assert!(reader.ring.successor().is_some());
+        assert!(!reader.probe());
+        assert!(reader.ring.next_producer().is_some());
     });
 }
 
@@ -107,17 +107,17 @@ fn owner_word_set_back_successor_is_still_seen() {
 fn owner_closed_bit_and_word_are_seen_in_the_end() {
     model(|| {
         let world = RingWorld::new(1, 1);
-        world.owner().take(0);
+        world.owner().acquire(0);
         let leaver = spawn(&world, |world| {
             world.owner().close();
-            world.readable().mark_peer_left(true);
+            world.readable().set_peer_left(true);
         });
         let (readable, owner) = (world.readable(), world.owner());
         if readable.peer_has_left() {
             // The owner word may lag behind.
-            let _ = owner.view().is_closed();
+            let _ = owner.state().is_closed();
         }
         join(leaver);
-        assert!(readable.peer_has_left() && owner.view().is_closed());
+        assert!(readable.peer_has_left() && owner.state().is_closed());
     });
 }

@@ -23,11 +23,11 @@ impl PoolWorld {
     }
 
     fn allocate(&self, participant: usize) -> Option<BlockRef> {
-        self.pool().take(participant, 0, 1, 0)
+        self.pool().allocate(participant, 0, 1, 0)
     }
 
     fn free(&self, block: BlockRef) -> bool {
-        self.pool().give_back(block)
+        self.pool().free(block)
     }
 
     /// Allocates the block, fills it and sends it.
@@ -45,7 +45,7 @@ impl PoolWorld {
             return None;
         }
         let value = self.payload.load(Ordering::Relaxed);
-        assert!(self.free(BlockRef { place: 0, owner }), "freed by somebody else");
+        assert!(self.free(BlockRef { block: 0, owner }), "freed by somebody else");
         let _ = self.sent.compare_exchange(owner, 0, Ordering::Release, Ordering::Relaxed);
         Some(value)
     }
@@ -56,7 +56,7 @@ impl PoolWorld {
             let sent = self.sent.load(Ordering::Acquire);
             blocks.retain(|block| block.owner != sent);
         };
-        self.pool().reclaim(participant, remove_sent, |block| {
+        self.pool().free_unsent(participant, remove_sent, |block| {
             self.free(block);
         });
     }
@@ -69,7 +69,7 @@ fn pool_contended_block_is_allocated_once() {
         let other = spawn(&world, |world| world.allocate(OTHER));
         let blocks = [world.allocate(VICTIM), join(other)];
         assert_eq!(blocks.iter().flatten().count(), 1);
-        assert_eq!(world.pool().taken(), 1);
+        assert_eq!(world.pool().allocated(), 1);
     });
 }
 
@@ -88,8 +88,8 @@ fn pool_block_freed_twice_second_free_is_refused() {
         let second = world.free(block);
         let (first, next) = join(again);
         assert!(first ^ second, "freed {} times", u32::from(first) + u32::from(second));
-        assert!(world.pool().is_out(next.unwrap()), "the next owner lost its block");
-        assert!(!world.pool().is_out(block));
+        assert!(world.pool().is_allocated(next.unwrap()), "the next owner lost its block");
+        assert!(!world.pool().is_allocated(block));
     });
 }
 
@@ -104,7 +104,7 @@ fn pool_block_is_read_before_it_is_reused() {
         assert_eq!(world.payload.load(Ordering::Relaxed), 1);
         world.payload.store(2, Ordering::Relaxed);
         let owner = world.sent.load(Ordering::Relaxed);
-        assert!(world.free(BlockRef { place: 0, owner }));
+        assert!(world.free(BlockRef { block: 0, owner }));
         let seen = join(next);
         assert!(seen || world.allocate(VICTIM).is_some(), "reused before it was read");
     });

@@ -2,7 +2,7 @@
 
 use super::robust_lock::LockWorld;
 use super::*;
-use crate::raw::reader_counts::{Entry, ReaderCounts};
+use crate::raw::reader_counts::{ReaderCounts, TryEnter};
 use crate::raw::robust_lock::History;
 
 /// A message under a read-write lock.
@@ -50,7 +50,7 @@ impl RwLockWorld {
     }
 
     fn try_enter(&self, participant: usize) -> bool {
-        self.readers().try_enter(participant * self.spread, &self.guarded.raw_lock()) == Ok(Entry::Entered)
+        self.readers().try_enter(participant * self.spread, &self.guarded.raw_lock()) == Ok(TryEnter::Entered)
     }
 
     /// Reads if no writer is in the way.
@@ -61,14 +61,14 @@ impl RwLockWorld {
     /// Enters through the lock.
     fn enter_locked(&self, participant: usize) {
         let past = self.guarded.lock(participant);
-        self.readers().mark(participant * self.spread).unwrap();
+        self.readers().count_in(participant * self.spread).unwrap();
         self.guarded.unlock(participant, past);
     }
 
     fn read_entered(&self, participant: usize) -> u64 {
         let n = self.guarded.value();
         self.leave_trace(participant);
-        assert!(self.readers().leave(participant * self.spread), "released while reading");
+        assert!(self.readers().count_out(participant * self.spread), "released while reading");
         n
     }
 
@@ -136,7 +136,7 @@ fn reader_counts_two_threads_of_a_participant_and_a_writer_exclude_each_other() 
             world.try_enter(VICTIM).then(|| {
                 let n = world.guarded.value();
                 world.leave_trace(trace);
-                world.readers().leave(VICTIM);
+                world.readers().count_out(VICTIM);
                 n
             })
         });
@@ -211,7 +211,7 @@ fn reader_counts_reader_killed_writer_gets_in() {
                     && let Some(past) = world.guarded.try_lock(VICTIM)
                 {
                     owns.set(true);
-                    world.readers().mark(VICTIM).unwrap();
+                    world.readers().count_in(VICTIM).unwrap();
                     reads.set(true);
                     world.guarded.unlock(VICTIM, past);
                     owns.set(false);
@@ -219,8 +219,8 @@ fn reader_counts_reader_killed_writer_gets_in() {
                     reads.set(false);
                 }
             });
-            assert_eq!(world.guarded.raw_lock().bury(VICTIM), owns.get());
-            let was_reading = world.readers().clear(VICTIM);
+            assert_eq!(world.guarded.raw_lock().release_dead(VICTIM), owns.get());
+            let was_reading = world.readers().release_dead(VICTIM);
             assert!(was_reading || !reads.get(), "read without being counted");
             assert!(!(finished && was_reading), "left, and is still counted");
             world.readers_gone().wake(1);
@@ -229,7 +229,7 @@ fn reader_counts_reader_killed_writer_gets_in() {
         let writer = spawn(&world, |world| world.write_sleeping(OTHER));
         let finished = join(victim);
         join(writer);
-        assert_eq!(world.readers().lanes().count(), 0);
+        assert_eq!(world.readers().participants().count(), 0);
         world.write(OTHER, || assert!(world.readers().is_empty()));
         assert_eq!(world.guarded.value(), 2);
         finished
@@ -252,7 +252,7 @@ fn reader_counts_writer_killed_readers_stay_out() {
                 world.guarded.unlock(VICTIM, History::default());
                 owns.set(false);
             });
-            assert_eq!(world.guarded.raw_lock().bury(VICTIM), owns.get());
+            assert_eq!(world.guarded.raw_lock().release_dead(VICTIM), owns.get());
             (finished, owns.get())
         });
         let reader = spawn(&world, |world| world.try_read(OTHER));

@@ -136,7 +136,11 @@ fn robust_lock_owner_killed_next_owner_is_told_once() {
                 world.unlock(VICTIM, past);
                 owns.set(false);
             });
-            assert_eq!(world.raw_lock().bury(VICTIM), owns.get(), "released what it did not own, or kept what it did");
+            assert_eq!(
+                world.raw_lock().release_dead(VICTIM),
+                owns.get(),
+                "released what it did not own, or kept what it did"
+            );
             (finished, owns.get(), added.get())
         });
         let next = spawn(&world, |world| {
@@ -172,9 +176,9 @@ fn robust_lock_repairer_killed_death_is_reported_until_cleared() {
         world.lock(VICTIM); // and was killed
         let repairers = spawn(&world, move |world| {
             let finished = kill_after(accesses, || {
-                world.raw_lock().bury(VICTIM);
+                world.raw_lock().release_dead(VICTIM);
             });
-            world.raw_lock().bury(VICTIM);
+            world.raw_lock().release_dead(VICTIM);
             finished
         });
         let next = spawn(&world, |world| world.lock(OTHER)); // and was killed
@@ -182,7 +186,7 @@ fn robust_lock_repairer_killed_death_is_reported_until_cleared() {
         assert_eq!(join(next), both);
         let finished = join(repairers);
         assert_eq!(world.raw_lock().owner(), Some(OTHER), "a repairer released another owner's lock");
-        assert!(world.raw_lock().bury(OTHER));
+        assert!(world.raw_lock().release_dead(OTHER));
         assert_eq!(world.lock(THIRD), both, "the first death is forgotten");
         world.unlock(THIRD, History::default());
         assert_eq!(world.lock(OTHER), History::default());
@@ -212,7 +216,7 @@ fn robust_lock_owner_killed_sleeping_waiter_is_woken() {
                 let past = world.lock_sleeping(VICTIM);
                 world.unlock_and_wake(VICTIM, past);
             });
-            world.raw_lock().bury(VICTIM);
+            world.raw_lock().release_dead(VICTIM);
             // Stands for the liveness check of a waiter, in case the victim's wake-up died with it.
             world.unlocked().wake(1);
             finished

@@ -1,7 +1,7 @@
 //! Models of `src/raw/semaphore.rs`.
 
 use super::*;
-use crate::raw::semaphore::{MOST, Semaphore};
+use crate::raw::semaphore::{MAX_PERMITS, Semaphore};
 
 /// Permits, and a message that one permit guards.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ fn semaphore_contended_no_more_permits_are_out_than_exist() {
         });
         assert!(join_all(all).contains(&true), "permits were available, and every attempt failed");
         assert_eq!(world.0.available(), 2);
-        assert!(!world.0.semaphore().release(MOST - 1).unwrap(), "more than the maximum");
+        assert!(!world.0.semaphore().release(MAX_PERMITS - 1).unwrap(), "more than the maximum");
     });
 }
 

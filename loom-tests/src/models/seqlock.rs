@@ -121,7 +121,7 @@ fn seqlock_writer_killed_next_lock_owner_writes_on() {
                     guarded.unlock(VICTIM, past);
                 }
             });
-            guarded.raw_lock().bury(VICTIM);
+            guarded.raw_lock().release_dead(VICTIM);
             finished
         });
         let reader = spawn(&worlds, |(_, versions)| versions.read().0);

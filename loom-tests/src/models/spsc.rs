@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::raw::owner::Owner;
-use crate::raw::spsc::record_ring::{Next, RecordReader, RecordWriter};
+use crate::raw::spsc::record_ring::{Record, RecordReader, RecordWriter};
 use crate::raw::spsc::value_ring::{SlotReader, SlotWriter, StoreKind};
 use crate::raw::spsc::{Consumer, Indices, Producer};
 
@@ -46,11 +46,11 @@ impl RingWorld {
     }
 
     fn producer(&self) -> Producer<Heap> {
-        Producer::adopt(self.indices(), self.capacity).unwrap()
+        Producer::attach(self.indices(), self.capacity).unwrap()
     }
 
     fn consumer(&self) -> Consumer<Heap> {
-        Consumer::adopt(self.indices(), self.owner(), self.capacity).unwrap()
+        Consumer::attach(self.indices(), self.owner(), self.capacity).unwrap()
     }
 
     pub(super) fn writer<T: bytemuck::Pod>(&self) -> SlotWriter<Heap, T> {
@@ -71,7 +71,7 @@ impl RingWorld {
 
     /// Becomes the producer, under the lock that the kernel frees at a death.
     pub(super) fn become_producer(&self) {
-        self.owner().take(self.tail.load(Ordering::Acquire));
+        self.owner().acquire(self.tail.load(Ordering::Acquire));
     }
 }
 
@@ -130,10 +130,10 @@ fn value_ring_of_one_slot_delivers_in_order() {
 fn value_ring_probe_finds_only_whole_messages() {
     model(|| {
         let world = RingWorld::new(1, 2);
-        let sender = spawn_sender(&world, 2, |ring| spin_until(|| ring.has_news()));
+        let sender = spawn_sender(&world, 2, |ring| spin_until(|| ring.has_advanced()));
         let mut reader = world.reader();
         for n in 1..=2 {
-            spin_until(|| reader.glance());
+            spin_until(|| reader.probe());
             assert_eq!(pop(&mut reader).map(number), Some(n));
         }
         join(sender);
@@ -150,11 +150,11 @@ fn value_ring_probe_ignores_an_invalid_tail() {
         for n in 1..=2 {
             push(&mut writer, &message(n));
         }
-        assert!(reader.glance());
+        assert!(reader.probe());
         for invalid in [0, 1, 5, u64::MAX] {
             world.tail.store(invalid, Ordering::Relaxed);
-            assert!(reader.glance());
-            assert_eq!(reader.ring.known(), 2);
+            assert!(reader.probe());
+            assert_eq!(reader.ring.cached(), 2);
         }
     });
 }
@@ -243,31 +243,31 @@ fn record_ring_wrap_delivers_records_and_fragments() {
         let sender = spawn(&world, |world| {
             let mut writer = RecordWriter::new(world.producer(), world.data.clone());
             assert!(writer.push(&[1; 20], StoreKind::Temporal).unwrap());
-            assert!(writer.begin_large(12).unwrap());
-            let first = writer.push_part(&[2; 12], StoreKind::Temporal).unwrap().unwrap();
+            assert!(writer.begin_fragmented(12).unwrap());
+            let first = writer.push_fragment(&[2; 12], StoreKind::Temporal).unwrap().unwrap();
             assert!(first > 0);
             if first < 12 {
-                assert!(writer.push_part(&[2; 12][first..], StoreKind::Temporal).unwrap().is_some());
+                assert!(writer.push_fragment(&[2; 12][first..], StoreKind::Temporal).unwrap().is_some());
             }
         });
         let mut reader = RecordReader::new(world.consumer(), world.data.clone(), 100);
         let (mut seen, mut assembled) = (0, 0);
         while assembled < 12 {
             match reader.next().unwrap() {
-                Next::Empty => spin_loop(),
-                Next::Message { start, length } => {
+                Record::Empty => spin_loop(),
+                Record::Message { start, length } => {
                     let mut bytes = [0; 20];
                     reader.copy_out(start, &mut bytes[..length]).unwrap();
                     assert_eq!((seen, length, bytes), (0, 20, [1; 20]));
                     reader.release(length);
                     seen = 1;
                 }
-                Next::Large { length } => {
+                Record::Begin { length } => {
                     assert_eq!((seen, length), (1, 12));
                     reader.release(0);
                     seen = 2;
                 }
-                Next::Part { start, length } => {
+                Record::Fragment { start, length } => {
                     let mut bytes = [0; 12];
                     reader.copy_out(start, &mut bytes[..length]).unwrap();
                     assert!(seen == 2 && bytes[..length].iter().all(|&byte| byte == 2));

@@ -1,5 +1,5 @@
-//! Copies between bytes and words, one word per access, and prefetches. Every twin of the facade
-//! uses them.
+//! Copies between bytes and words, one word per access, and prefetches. Every stand-in for the
+//! facade uses them.
 
 use super::{AtomicU64, Ordering};
 
@@ -13,7 +13,7 @@ pub(crate) fn store_bytes(target: &[AtomicU64], source: &[u8]) {
     }
 }
 
-pub(crate) fn stream_bytes(target: &[AtomicU64], source: &[u8]) {
+pub(crate) fn store_nontemporal(target: &[AtomicU64], source: &[u8]) {
     store_bytes(target, source);
 }
 

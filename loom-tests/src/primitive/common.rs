@@ -1,4 +1,4 @@
-//! What both twins share: the methods of an atomic, and the kill after a number of accesses.
+//! What both stand-ins share: the methods of an atomic, and the kill after a number of accesses.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

@@ -1,5 +1,5 @@
-//! The twin of `src/primitive.rs` for loom: its atomics, and a futex made of a mutex and a condition
-//! variable.
+//! The stand-in for `src/primitive.rs` under loom: its atomics, and a futex made of a mutex and a
+//! condition variable.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering as O;

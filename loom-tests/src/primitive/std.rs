@@ -1,4 +1,4 @@
-//! The twin of `src/primitive.rs` for real threads: the same models, on the machine as it is.
+//! The stand-in for `src/primitive.rs` on real threads: the same models, on the machine as it is.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering as O;

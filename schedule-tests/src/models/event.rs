@@ -1,5 +1,5 @@
-//! An event count and a stock of items. Whoever adds items notifies as many waiters as it added
-//! items, and nobody sleeps while there are items.
+//! An event count and a stock of items. A participant that adds items notifies as many waiters as
+//! it added items, and nobody sleeps while there are items.
 //!
 //! Items are published by plain stores: a locked instruction would do the work of the fences.
 

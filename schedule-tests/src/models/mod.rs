@@ -92,8 +92,8 @@ impl Deref for Futex {
     }
 }
 
-/// Blocks until `attempt` succeeds, as `src/wait` does with `WaitStrategy::Park`. After a sleep that
-/// timed out it calls `check_liveness`. Returns None if it has a deadline and gives up.
+/// Blocks until `attempt` succeeds, as `src/wait` does with `WaitStrategy::Park`. After a sleep
+/// that timed out it calls `check_liveness`. Returns None if it has a deadline and gives up.
 ///
 /// # Panics
 ///
@@ -111,12 +111,12 @@ pub(crate) fn wait<R>(
         if done.is_some() {
             return done;
         }
-        let ticket = wait_event.listen();
+        let key = wait_event.listen();
         let done = attempt();
         if done.is_some() {
             return done;
         }
-        wait_event.wait(ticket, Duration::MAX);
+        wait_event.wait(key, Duration::MAX);
         match world::end_of_sleep() {
             Sleep::Woken => {}
             Sleep::TimedOut => {

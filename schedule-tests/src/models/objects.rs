@@ -1,9 +1,9 @@
 //! The objects of a namespace, as the files in `src/object/` drive them.
 //!
-//! No lock has two owners, the death of an owner is reported, and what a lock guards is whole. No more
-//! permits are out than exist, and none is missing in the end. A value is whole, and its versions
-//! never go back. A generation of a barrier is released for all or broken for all. Nobody sleeps while
-//! it could go on.
+//! No lock has two owners, the death of an owner is reported, and what a lock guards is whole. No
+//! more permits are out than exist, and none is missing in the end. A value is whole, and its
+//! versions never go back. A generation of a barrier is released for all or broken for all. Nobody
+//! sleeps while it could go on.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use super::{Fences, Futex, Heap, Word, Words, announce_missing_membarrier, wait}
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::raw::barrier::{Arrival, Barrier, Outcome};
 use crate::raw::pool::Pool;
-use crate::raw::reader_counts::{Entry, ReaderCounts};
+use crate::raw::reader_counts::{ReaderCounts, TryEnter};
 use crate::raw::robust_lock::{History, RobustLock};
 use crate::raw::semaphore::Semaphore;
 use crate::raw::seqlock::{CONTROL, SeqLock};
@@ -23,7 +23,7 @@ const RECORDS: usize = 6;
 const WIDTH: usize = 3;
 
 // As in the model of a queue.
-const ADMISSION: usize = RECORDS;
+const MEMBERSHIP_LOCK: usize = RECORDS;
 const REPAIR: usize = RECORDS + 1;
 const PRESENT: u64 = 1;
 const LEFT: u64 = 2;
@@ -64,7 +64,7 @@ struct Namespace {
     permits: Words,
     permit_events: [Futex; 2],
     barrier: Word,
-    marks: Words,
+    arrivals: Words,
     barrier_event: Futex,
     parties: u64,
     expected: Rc<RefCell<Expected>>,
@@ -137,7 +137,7 @@ impl Namespace {
             permits: Words::new("permit", permits as usize),
             permit_events: [Futex::new("bounded one"), Futex::new("bounded several")],
             barrier: Word::new("barrier"),
-            marks: Words::new("mark", RECORDS),
+            arrivals: Words::new("arrival", RECORDS),
             barrier_event: Futex::new("meeting"),
             parties,
             expected: Rc::default(),
@@ -162,7 +162,7 @@ impl Namespace {
     }
 
     fn barrier(&self) -> Barrier<Heap> {
-        Barrier::new(self.barrier.clone(), self.marks.clone(), self.parties)
+        Barrier::new(self.barrier.clone(), self.arrivals.clone(), self.parties)
     }
 
     fn state(&self, record: usize) -> u64 {
@@ -192,28 +192,28 @@ impl Namespace {
 
     fn release_dead(&self, record: usize) {
         for lock_and_event in [&self.mutex, &self.rw, &self.writers] {
-            if lock_and_event.lock().bury(record) {
+            if lock_and_event.lock().release_dead(record) {
                 lock_and_event.event.event().wake(1);
             }
         }
-        if self.readers().clear(record) {
+        if self.readers().release_dead(record) {
             self.readers_gone.event().wake(u32::MAX);
         }
         let pool = self.pool();
         let mut returned = 0;
-        pool.reclaim(record, |_| {}, |permit| returned += u32::from(pool.give_back(permit)));
+        pool.free_unsent(record, |_| {}, |permit| returned += u32::from(pool.free(permit)));
         if returned > 0 {
             self.permit_events[0].event().wake(returned);
             self.permit_events[1].event().wake(u32::MAX);
         }
-        if self.barrier().bury(record, 1) {
+        if self.barrier().release_dead(record, 1) {
             self.barrier_event.event().wake(u32::MAX);
         }
     }
 
     fn join(&self) -> usize {
         self.repair(None, 0..RECORDS);
-        while !try_lock(ADMISSION) {
+        while !try_lock(MEMBERSHIP_LOCK) {
             pause();
         }
         let record = loop {
@@ -225,7 +225,7 @@ impl Namespace {
         };
         self.expected.borrow_mut().participants[record] = Some(world::me());
         self.states[record].store(PRESENT, Ordering::Release);
-        unlock(ADMISSION);
+        unlock(MEMBERSHIP_LOCK);
         record
     }
 }
@@ -319,12 +319,12 @@ impl Member {
         let namespace = self.namespace.clone();
         let (readers, lock) = (namespace.readers(), namespace.rw.lock());
         let entry = readers.try_enter(self.record, &lock).expect("few readers");
-        if entry == Entry::Withdrawn {
+        if entry == TryEnter::ContendedAndCounted {
             namespace.readers_gone.event().notify(u32::MAX);
         }
-        if entry != Entry::Entered {
+        if entry != TryEnter::Entered {
             let past = self.acquire(&namespace.rw);
-            readers.mark(self.record).expect("few readers");
+            readers.count_in(self.record).expect("few readers");
             self.release(&namespace.rw, past);
         }
         let writes = || namespace.expected.borrow().writer.filter(|id| is_alive(*id));
@@ -334,7 +334,7 @@ impl Member {
         assert_eq!(writes(), None, "somebody writes while {} reads", self.id);
         namespace.expected.borrow_mut().readers_inside.retain(|id| *id != self.id);
         world::count("reads");
-        if readers.leave(self.record) {
+        if readers.count_out(self.record) {
             namespace.readers_gone.event().notify(u32::MAX);
         }
     }
@@ -343,7 +343,7 @@ impl Member {
         let namespace = self.namespace.clone();
         let readers = namespace.readers();
         let past = self.acquire(&namespace.rw);
-        self.wait(&namespace.readers_gone, || readers.lanes().collect(), || readers.is_empty().then_some(()));
+        self.wait(&namespace.readers_gone, || readers.participants().collect(), || readers.is_empty().then_some(()));
         {
             let mut expected = namespace.expected.borrow_mut();
             let before = expected.writer.replace(self.id);
@@ -397,24 +397,24 @@ impl Member {
         let (pool, bound, record) = (namespace.pool(), namespace.permits.len() as u64, self.record);
         let count = 1 + self.random.below(bound.min(2));
         let give = |count: u64| {
-            let mine: Vec<_> = pool.of(record).take(count as usize).collect();
-            let given = mine.into_iter().filter(|permit| pool.give_back(*permit)).count() as u64;
+            let mine: Vec<_> = pool.owned_by(record).take(count as usize).collect();
+            let given = mine.into_iter().filter(|permit| pool.free(*permit)).count() as u64;
             assert_eq!(given, count, "this member's permits are gone");
             namespace.permit_events[0].event().notify(count as u32);
             namespace.permit_events[1].event().notify(u32::MAX);
         };
         let take = || {
-            if count > 1 && bound.saturating_sub(pool.taken()) < count {
+            if count > 1 && bound.saturating_sub(pool.allocated()) < count {
                 return None;
             }
-            let take_one = || pool.take(record, 0, bound, record as u64 % bound).is_some();
+            let take_one = || pool.allocate(record, 0, bound, record as u64 % bound).is_some();
             let taken = (0..count).take_while(|_| take_one()).count() as u64;
             if taken < count && taken > 0 {
                 give(taken);
             }
             (taken == count).then_some(())
         };
-        self.wait(&namespace.permit_events[usize::from(count > 1)], || pool.lanes().into_iter().collect(), take);
+        self.wait(&namespace.permit_events[usize::from(count > 1)], || pool.participants().into_iter().collect(), take);
         namespace.expected.borrow_mut().permits.push((self.id, count));
         let out = namespace.expected.borrow().out();
         assert!(out <= bound, "{out} permits of {bound} are out");
@@ -447,12 +447,12 @@ impl Member {
         let namespace = self.namespace.clone();
         let barrier = namespace.barrier();
         let is_met = match barrier.arrive(self.record).expect("valid words") {
-            Arrival::Met => {
+            Arrival::Released => {
                 namespace.expected.borrow_mut().released += 1;
                 true
             }
             Arrival::Broken { .. } => false,
-            Arrival::Waits { generation, .. } => {
+            Arrival::Waiting { generation, .. } => {
                 let outcome = || match barrier.outcome(generation) {
                     Outcome::Open => None,
                     other => Some(other),
@@ -460,7 +460,7 @@ impl Member {
                 let (others, record) = (namespace.clone(), self.record);
                 let mut checks_left = self.random.below(4);
                 let check_liveness = || {
-                    others.repair(Some(record), namespace.barrier().lanes().collect::<Vec<_>>());
+                    others.repair(Some(record), namespace.barrier().participants().collect::<Vec<_>>());
                     // After a kill there may never be enough participants, so a deadline passes.
                     if checks_left == 0 && world::has_killed() && barrier.abort(Some(generation), 2) {
                         namespace.barrier_event.event().notify(u32::MAX);
@@ -468,7 +468,7 @@ impl Member {
                     checks_left = checks_left.saturating_sub(1);
                 };
                 wait(&namespace.barrier_event.event(), &mut self.random, false, check_liveness, outcome)
-                    == Some(Outcome::Met)
+                    == Some(Outcome::Released)
             }
         };
         if is_met {
@@ -533,7 +533,7 @@ impl Scene for ObjectsScene {
         let namespace = &self.namespace;
         namespace.repair(None, 0..RECORDS);
         assert!((0..RECORDS).all(|record| namespace.state(record) != PRESENT), "a record was not repaired");
-        assert_eq!(namespace.pool().taken(), 0, "a permit is missing");
+        assert_eq!(namespace.pool().allocated(), 0, "a permit is missing");
         assert!(namespace.readers().is_empty(), "somebody still reads");
         let semaphore: Semaphore<Heap> = Semaphore::new(namespace.semaphore.clone());
         assert_eq!(semaphore.available(), Ok(namespace.permits.len() as u64), "a plain permit is missing");

@@ -1,8 +1,8 @@
 //! A one-way pipe of values or byte messages. Producers and consumers follow each other, and any of
 //! them may be killed at any access.
 //!
-//! Messages are received in order, whole, and once. One is missing only if a consumer was killed while
-//! it read it. A consumer is told of a new producer before it gets that producer's messages.
+//! Messages are received in order, whole, and once. One is missing only if a consumer was killed
+//! while it read it. A consumer learns of a new producer before it gets that producer's messages.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::{Fences, Futex, Heap, Word, Words, announce_missing_membarrier, wait}
 use crate::primitive::{Ordering, fence};
 use crate::raw::event_count::EventCount;
 use crate::raw::owner::Owner;
-use crate::raw::spsc::record_ring::{MIN_WORDS, Next, RecordReader, RecordWriter};
+use crate::raw::spsc::record_ring::{MIN_WORDS, Record, RecordReader, RecordWriter};
 use crate::raw::spsc::value_ring::{SlotReader, SlotWriter, StoreKind};
 use crate::raw::spsc::{Consumer, Indices, Producer};
 use crate::world::{self, NewParticipant, Random, Scene, Settings};
@@ -38,8 +38,8 @@ struct Pipe {
 /// What the checker knows and the pipe does not.
 #[derive(Default)]
 struct Expected {
-    /// For each message whether it was certainly sent. While it is being sent it may be published or
-    /// not.
+    /// For each message whether it was certainly sent. While it is being sent it may be published
+    /// or not.
     sent: BTreeMap<u64, bool>,
     received: Vec<u64>,
     /// The generation of the last producer that joined.
@@ -83,7 +83,7 @@ impl Pipe {
     fn take(&self, side: usize) {
         let index = if side == PRODUCER { &self.tail } else { &self.head };
         let from = index.load(Ordering::Acquire);
-        self.role(side).take(from);
+        self.role(side).acquire(from);
         self.event(1 - side).wake(1);
     }
 
@@ -106,7 +106,7 @@ impl Pipe {
         self.take(PRODUCER);
         announce_missing_membarrier(&self.events);
         let (wait_event, peer_event) = (self.event(PRODUCER), self.event(CONSUMER));
-        let ring = Producer::adopt(self.indices(), self.capacity).expect("valid words");
+        let ring = Producer::attach(self.indices(), self.capacity).expect("valid words");
         let mut writer = if self.of_bytes {
             Writer::Bytes(RecordWriter::new(ring, self.data.clone()))
         } else {
@@ -165,7 +165,7 @@ impl Pipe {
                 || {},
                 || {
                     if probes {
-                        reader.glance();
+                        reader.probe();
                     }
                     if let Some(number) = reader.pop() {
                         return Some(Some(number));
@@ -179,7 +179,8 @@ impl Pipe {
             match found {
                 Some(Some(number)) => {
                     peer_event.notify(1);
-                    // Of several changes in a row the last one is reported, before the last producer's messages.
+                    // Of several changes in a row the last one is reported, before the last
+                    // producer's messages.
                     let is_last = number >> 16 == self.expected.borrow().last_producer;
                     let is_same = last.is_none_or(|last| last >> 16 == number >> 16);
                     assert!(
@@ -193,7 +194,7 @@ impl Pipe {
                 }
                 Some(None) => {
                     change_reported = true;
-                    world::count("successions");
+                    world::count("producer changes");
                 }
                 None if self.is_over(PRODUCER) || random.one_in(3) => break,
                 None => {}
@@ -203,7 +204,7 @@ impl Pipe {
     }
 
     fn reader(&self) -> Reader {
-        let ring = Consumer::adopt(self.indices(), self.role(PRODUCER), self.capacity).expect("valid words");
+        let ring = Consumer::attach(self.indices(), self.role(PRODUCER), self.capacity).expect("valid words");
         if self.of_bytes {
             Reader::Bytes(RecordReader::new(ring, self.data.clone(), 64))
         } else {
@@ -213,10 +214,10 @@ impl Pipe {
 }
 
 impl Reader {
-    fn glance(&mut self) -> bool {
+    fn probe(&mut self) -> bool {
         match self {
-            Self::Values(reader) => reader.glance(),
-            Self::Bytes(reader) => reader.glance(),
+            Self::Values(reader) => reader.probe(),
+            Self::Bytes(reader) => reader.probe(),
         }
     }
 
@@ -229,8 +230,8 @@ impl Reader {
                 popped.then_some(value[0])
             }
             Self::Bytes(reader) => match reader.next().expect("valid words") {
-                Next::Empty => None,
-                Next::Message { start, length } => {
+                Record::Empty => None,
+                Record::Message { start, length } => {
                     let mut bytes = vec![0; length];
                     reader.copy_out(start, &mut bytes).expect("valid words");
                     let number = u64::from_le_bytes(*bytes.first_chunk().expect("a number"));
@@ -243,14 +244,15 @@ impl Reader {
         }
     }
 
-    /// Switches to the next producer if all messages of the last one are read. Returns whether it did.
+    /// Switches to the next producer if all messages of the last one are read. Returns whether it
+    /// did.
     fn switch_producer(&mut self) -> bool {
         let ring = match self {
             Self::Values(reader) => &mut reader.ring,
             Self::Bytes(reader) => &mut reader.ring,
         };
-        let switch_producer = ring.successor().is_some();
-        ring.succeed();
+        let switch_producer = ring.next_producer().is_some();
+        ring.switch_producer();
         switch_producer
     }
 }

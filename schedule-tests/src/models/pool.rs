@@ -1,5 +1,5 @@
-//! The pool alone, with participants whose indices differ in their upper bits only. No block has two
-//! owners, and a repair frees all that the dead participant had, and nothing else.
+//! The pool alone, with participants whose indices differ in their upper bits only. No block has
+//! two owners, and a repair frees all that the dead participant had, and nothing else.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -35,22 +35,22 @@ impl Blocks {
                 0 => self.repair(),
                 1 if !held.is_empty() => {
                     let (block, content) = held.swap_remove(random.below(held.len() as u64) as usize);
-                    let found = self.content[block.place as usize].load(Ordering::Relaxed);
+                    let found = self.content[block.block as usize].load(Ordering::Relaxed);
                     assert_eq!(found, content, "somebody else has written there");
-                    assert!(pool.give_back(block), "somebody else has freed it");
-                    assert!(!pool.give_back(block), "it is freed twice");
+                    assert!(pool.free(block), "somebody else has freed it");
+                    assert!(!pool.free(block), "it is freed twice");
                 }
                 _ => {
-                    if let Some(block) = pool.take(record, 0, blocks, random.below(blocks)) {
-                        self.content[block.place as usize].store(mine, Ordering::Relaxed);
+                    if let Some(block) = pool.allocate(record, 0, blocks, random.below(blocks)) {
+                        self.content[block.block as usize].store(mine, Ordering::Relaxed);
                         held.push((block, mine));
                     }
                 }
             }
-            assert_eq!(pool.of(record).count(), held.len(), "the blocks of a participant");
+            assert_eq!(pool.owned_by(record).count(), held.len(), "the blocks of a participant");
         }
         for (block, _) in held {
-            assert!(pool.give_back(block), "somebody else has freed it");
+            assert!(pool.free(block), "somebody else has freed it");
         }
     }
 
@@ -60,7 +60,7 @@ impl Blocks {
         }
         let (pool, dead) = (self.pool(), self.dead.borrow().clone());
         for record in dead {
-            pool.reclaim(record, |_| {}, |block| _ = pool.give_back(block));
+            pool.free_unsent(record, |_| {}, |block| _ = pool.free(block));
             world::count("repairs");
         }
         unlock(REPAIR);
@@ -99,6 +99,6 @@ impl Scene for PoolScene {
 
     fn finish(&mut self) {
         self.blocks.repair();
-        assert_eq!(self.blocks.pool().taken(), 0, "a block is missing");
+        assert_eq!(self.blocks.pool().allocated(), 0, "a block is missing");
     }
 }

@@ -3,8 +3,8 @@
 //! Each message that was sent is received once, or counted as lost if its receiver was killed.
 //! Messages of one sender arrive in order. So do two messages if the send of the second began after
 //! the send of the first had ended. No message is torn and no block has two owners. In the end
-//! everything is repaired: each slot, block and record can be used again. Nobody sleeps while there is
-//! a message, or space, for it.
+//! everything is repaired: each slot, block and record can be used again. Nobody sleeps while there
+//! is a message, or space, for it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const RECORDS: usize = 8;
 const STRIDE: usize = 5;
 
 // File locks below RECORDS are those of the records.
-const ADMISSION: usize = RECORDS;
+const MEMBERSHIP_LOCK: usize = RECORDS;
 const REPAIR: usize = RECORDS + 1;
 
 // The states of a record, as in src/region/participant.rs.
@@ -98,7 +98,7 @@ fn number(id: usize, index: u64) -> u64 {
 }
 
 fn block_ref(payload: &[AtomicU64]) -> BlockRef {
-    BlockRef { place: payload[1].load(Ordering::Relaxed), owner: payload[2].load(Ordering::Relaxed) }
+    BlockRef { block: payload[1].load(Ordering::Relaxed), owner: payload[2].load(Ordering::Relaxed) }
 }
 
 impl Queue {
@@ -116,7 +116,7 @@ impl Queue {
             verdict: Word::new("verdict"),
             count: Word::new("count"),
             owners: Words::new("owner", blocks as usize),
-            blocks: Words::new("place", blocks as usize),
+            blocks: Words::new("block", blocks as usize),
             readable: Futex::new("readable"),
             writable: Futex::new("writable"),
             blocks_freed: Futex::new("roomy"),
@@ -183,7 +183,7 @@ impl Queue {
             spend: &|_| true,
         };
         let discard = |payload: &[AtomicU64]| {
-            pool.give_back(block_ref(payload));
+            pool.free(block_ref(payload));
         };
         repair.resume().expect("valid words");
         let mut repaired = 0;
@@ -195,7 +195,7 @@ impl Queue {
                 words.for_each_message(|payload| sent.push(block_ref(payload))).expect("valid words");
                 block_refs.retain(|block_ref| !sent.contains(block_ref));
             };
-            pool.reclaim(record, remove_sent, |block_ref| _ = pool.give_back(block_ref));
+            pool.free_unsent(record, remove_sent, |block_ref| _ = pool.free(block_ref));
             if is_whole {
                 self.states[record].store(REPAIRED, Ordering::Release);
                 repaired += 1;
@@ -214,7 +214,7 @@ impl Queue {
     /// Returns a record for a newcomer.
     fn join(&self, role: Role) -> usize {
         self.repair(None);
-        while !try_lock(ADMISSION) {
+        while !try_lock(MEMBERSHIP_LOCK) {
             pause();
         }
         let record = loop {
@@ -226,7 +226,7 @@ impl Queue {
         };
         self.roles[record].store(role as u64, Ordering::Relaxed);
         self.states[record].store(PRESENT, Ordering::Release);
-        unlock(ADMISSION);
+        unlock(MEMBERSHIP_LOCK);
         assert_eq!(self.intents[record].load(Ordering::Relaxed), 0, "record {record} is free, and is not repaired");
         record
     }
@@ -292,8 +292,8 @@ impl Participant {
         participant.queue.leave(record, role);
     }
 
-    /// Sleeps on `wait_event` until an attempt succeeds. Returns None if there is nobody to wait for, or
-    /// if it gave up.
+    /// Sleeps on `wait_event` until an attempt succeeds. Returns None if there is nobody to wait
+    /// for, or if it gave up.
     fn wait<R>(
         &mut self,
         wait_event: Futex,
@@ -323,7 +323,7 @@ impl Participant {
             let take = |this: &mut Self| {
                 let blocks = this.queue.owners.len() as u64;
                 let hint = this.random.below(blocks);
-                this.queue.pool().take(this.record, 0, blocks, hint)
+                this.queue.pool().allocate(this.record, 0, blocks, hint)
             };
             // A sender that waits for a block holds none that others may wait for.
             let block_ref = match blocks_until_done && written.is_empty() {
@@ -333,7 +333,7 @@ impl Participant {
             let Some(block_ref) = block_ref else { break };
             let number = number(self.id, self.next);
             self.next += 1;
-            self.queue.blocks[block_ref.place as usize].store(number, Ordering::Relaxed);
+            self.queue.blocks[block_ref.block as usize].store(number, Ordering::Relaxed);
             written.push((number, block_ref));
         }
         if written.is_empty() {
@@ -363,7 +363,7 @@ impl Participant {
             self.queue.expected.borrow_mut().sendings.entry(*number).or_default().ended = Some(ended);
         }
         for (number, block_ref) in &written[sent..] {
-            assert!(self.queue.pool().give_back(*block_ref), "somebody freed a block that was not sent: {number:#x}");
+            assert!(self.queue.pool().free(*block_ref), "somebody freed a block that was not sent: {number:#x}");
             self.queue.expected.borrow_mut().sendings.remove(number);
         }
         if sent < written.len() {
@@ -375,7 +375,7 @@ impl Participant {
     fn push(&mut self, written: &[(u64, BlockRef)]) -> Push {
         let fill = |index: u64, payload: &[AtomicU64]| {
             let (number, block_ref) = written[index as usize];
-            let words = [number, block_ref.place, block_ref.owner, !number];
+            let words = [number, block_ref.block, block_ref.owner, !number];
             words.iter().zip(payload).for_each(|(word, at)| at.store(*word, Ordering::Relaxed));
         };
         if written.len() == 1
@@ -415,11 +415,11 @@ impl Participant {
             assert!(expected.sendings.contains_key(&number), "{number:#x} was not sent");
             assert_eq!(expected.read_by.insert(number, self.id), None, "{number:#x} is received twice");
             drop(expected);
-            let place = &queue.blocks[block_ref.place as usize];
-            assert_eq!(place.load(Ordering::Relaxed), number, "the block holds somebody else's message");
+            let content = &queue.blocks[block_ref.block as usize];
+            assert_eq!(content.load(Ordering::Relaxed), number, "the block holds somebody else's message");
             assert_eq!(payload[3].load(Ordering::Relaxed), !number, "torn");
             assert_eq!(payload[0].load(Ordering::Relaxed), number, "overwritten while it was read");
-            assert!(queue.pool().give_back(block_ref), "{number:#x}: somebody else freed its block");
+            assert!(queue.pool().free(block_ref), "{number:#x}: somebody else freed its block");
             numbers.push(number);
         };
         let outcome = if count == 1
@@ -519,11 +519,11 @@ impl Scene for QueueScene {
             };
             let mut expected = queue.expected.borrow_mut();
             assert_eq!(expected.read_by.insert(number, usize::MAX), None, "{number:#x} is received twice");
-            assert_eq!(queue.blocks[block_ref.place as usize].load(Ordering::Relaxed), number);
-            assert!(pool.give_back(block_ref), "{number:#x}: its block was freed");
+            assert_eq!(queue.blocks[block_ref.block as usize].load(Ordering::Relaxed), number);
+            assert!(pool.free(block_ref), "{number:#x}: its block was freed");
             expected.receivings.insert(number, Receiving { began, ended: now() });
         }
-        assert_eq!(pool.taken(), 0, "a block is missing");
+        assert_eq!(pool.allocated(), 0, "a block is missing");
         let lost = queue.lost.load(Ordering::Relaxed);
         for _ in 0..queue.capacity {
             assert_eq!(ring.push(|_| ()), Ok(Push::Done(1)), "a slot is missing");
@@ -560,8 +560,8 @@ impl Expected {
             assert_eq!((missing.len(), lost), (0, 0), "nobody was killed, and messages are missing: {missing:x?}");
         }
         self.check_order();
-        // A message in a store buffer is not visible yet, and a participant without membarrier does not
-        // look behind a slow sender.
+        // A message in a store buffer is not visible yet, and a participant without membarrier does
+        // not look behind a slow sender.
         if !world::has_store_buffers() && world::all_have_membarrier() {
             self.check_empties();
         }

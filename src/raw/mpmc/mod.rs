@@ -196,7 +196,7 @@ impl<M: Memory> Ring<M> {
         };
         // Slots that share no cache line are not in each other's way, and large ones hardly are.
         let is_paced = words.stride <= PACING_STRIDE_LIMIT && !words.stride.is_multiple_of(8);
-        let pacer = || if is_paced { PositionPacer::keep(words.capacity) } else { PositionPacer::none() };
+        let pacer = || if is_paced { PositionPacer::new(words.capacity) } else { PositionPacer::disabled() };
         let (tail_pacer, head_pacer) = (pacer(), pacer());
         Self {
             words,
@@ -220,7 +220,7 @@ impl<M: Memory> Ring<M> {
         fill: impl FnOnce(&[AtomicU64]),
     ) -> Result<bool, Corrupt> {
         let mut tail = self.words.load_tail();
-        if self.head_pacer.is_used_up(self.run.position(tail)) {
+        if self.head_pacer.is_due(self.run.position(tail)) {
             tail = self.pace_behind_head(tail);
         }
         let position = self.run.position(tail);
@@ -248,7 +248,7 @@ impl<M: Memory> Ring<M> {
         take: impl FnOnce(&[AtomicU64]) -> R,
     ) -> Result<Option<R>, Corrupt> {
         let mut position = self.words.load_head();
-        if self.tail_pacer.is_used_up(position) {
+        if self.tail_pacer.is_due(position) {
             position = self.pace_behind_tail(position);
         }
         let slot = self.words.slot(position)?;
@@ -289,7 +289,7 @@ impl<M: Memory> Ring<M> {
     fn pace_behind_head(&mut self, tail: Tail) -> Tail {
         // Relaxed: it decides about a pause only.
         let end = self.words.head.load(Ordering::Relaxed).wrapping_add(self.words.capacity);
-        (0..self.head_pacer.came_to(tail.position(), end)).for_each(|_| spin_loop());
+        (0..self.head_pacer.observe_end(tail.position(), end)).for_each(|_| spin_loop());
         self.words.load_tail()
     }
 
@@ -298,7 +298,7 @@ impl<M: Memory> Ring<M> {
     #[inline(never)]
     fn pace_behind_tail(&mut self, position: u64) -> u64 {
         let end = Tail::load_relaxed(&self.words.tail).position();
-        (0..self.tail_pacer.came_to(position, end)).for_each(|_| spin_loop());
+        (0..self.tail_pacer.observe_end(position, end)).for_each(|_| spin_loop());
         self.words.load_head()
     }
 

@@ -1,41 +1,50 @@
-//! What: the two indices of a bounded ring with one producer and one consumer. Which unit they count (slots of a
-//! type, words of a byte stream) and what lies at a position is the business of `slots.rs` and `records.rs`.
+//! What: the two indices of a bounded ring with one producer and one consumer. What unit they count
+//! (values, or words of records) and what lies at a position is up to `value_ring.rs` and
+//! `record_ring.rs`.
 //!
-//! Bytes: each side writes one line and only reads the other's.
+//! Bytes: each side writes one cache line, and only reads the other's.
 //!
 //! ```text
-//!  producer's line   +0 tail   positions published; never wraps, so 5e11 years at 1 GHz ..
-//!                    +8 role, +16 from, +24 from   (see role.rs)
+//!  producer's line   +0 tail   positions published; never wraps (5e11 years at 1 GHz)
+//!                    +8 owner word, +16 start, +24 start   (see owner.rs)
 //!  consumer's line   +0 head   positions released
-//!                    +8 role, +16 from, +24 from
+//!                    +8 owner word, +16 start, +24 start
 //! ```
 //!
 //! Invariants
-//! - I1: head <= tail <= head + capacity, at every instant, as the owner of either index knows them.
-//! - I2: the producer touches positions in tail .. head + capacity only, the consumer those in head .. tail only.
-//! - I3: an owner never reads its own index back: the shared copy is for the other side (and for a successor).
-//!   The copy of the other's index may be stale, which only makes a side believe in less room or fewer messages.
-//! - I4: a foreign index is believed only if it moved forwards and keeps I1; anything else is `Corrupt` (for a glance: nothing new).
+//! - I1: head <= tail <= head + capacity, at every instant, as the owner of either index knows
+//!   them.
+//! - I2: the producer touches only positions in tail .. head + capacity, the consumer only those in
+//!   head .. tail.
+//! - I3: an owner never reads its own index back: the shared copy is for the other side and for a
+//!   successor. An owner's copy of the other's index may be stale, which only makes the owner see
+//!   fewer free positions or fewer messages.
+//! - I4: a foreign index is accepted only if it moved forwards and keeps I1. Anything else is
+//!   `Corrupt`, or no news for `probe`.
 //!
 //! Edges
-//! - E1: `publish` stores tail (Release) · `ready` and `glance` load it (Acquire): the payload is visible before its position.
-//! - E2: `release` stores head (Release) · `room` loads it (Acquire): the payload was read before its position is reused.
-//! - E3: the producer's role word is stored before its first tail · `ready` and `glance` load tail, then role: who sees a
-//!   successor's message sees that it is a successor's.
+//! - E1: `publish`: store tail, Release · `readable`, `probe`: load tail, Acquire. The payload is
+//!   visible before its position.
+//! - E2: `release`: store head, Release · `writable`: load head, Acquire. The payload was read
+//!   before its position is reused.
+//! - E3: a producer stores its owner word before its first tail · `readable`, `probe`: load tail,
+//!   then owner word. A consumer that sees a successor's message sees that it is a successor's.
 //!
 //! Crash
-//! - producer dies before the store of tail: its record was never there; the successor begins at the same position.
-//! - producer dies after it: published, delivered.
-//! - consumer dies before the store of head: nobody has had the record; the successor gets it.
-//! - consumer dies after it: delivered, to a process that is gone.
+//! - producer, before it stores tail: its message never existed. The successor starts at the same
+//!   position.
+//! - producer, after that: published and delivered.
+//! - consumer, before it stores head: nobody has received the message. The successor gets it.
+//! - consumer, after that: delivered, to a process that is gone.
 //!
-//! Source: Lamport's ring; cached foreign indices from Lee, Bu and Chandranmenon (MCRingBuffer, 2009).
+//! Source: Lamport's ring. Cached foreign indices are from Lee, Bu and Chandranmenon (MCRingBuffer,
+//! 2009).
 
 pub(crate) mod record_ring;
 pub(crate) mod value_ring;
 
 use crate::primitive::{Ordering, spin_loop};
-use crate::raw::owner::{Owner, View};
+use crate::raw::owner::{Owner, OwnerState};
 use crate::raw::pacing::Pacer;
 use crate::raw::{Corrupt, Memory};
 
@@ -45,37 +54,37 @@ pub(crate) struct Indices<M: Memory> {
     pub(crate) head: M::Word,
 }
 
-/// One producer's messages are read, and another has taken its place.
+/// The step from one producer to the next: all messages of the first are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProducerChange {
-    /// The one that is over; of epoch 0, if we came first of all.
-    pub(crate) ended: View,
-    pub(crate) view: View,
+    /// The producer that is over. Its epoch is 0 if there was none before `next`.
+    pub(crate) ended: OwnerState,
+    pub(crate) next: OwnerState,
 }
 
-/// What is a little in a ring of that capacity.
-fn few(capacity: u64) -> u64 {
+/// The find below which a side of a ring of that capacity is too close behind the other.
+fn pacing_threshold(capacity: u64) -> u64 {
     (capacity / 16).min(64)
 }
 
-/// Looks at a role that keeps changing hands, which only a lie does.
-const PATIENCE: u32 = 1000;
+/// Attempts to read an owner word that keeps changing. No correct producers change that often.
+const MAX_RETRIES: u32 = 1000;
 
 pub(crate) struct Producer<M: Memory> {
     shared: Indices<M>,
     capacity: u64,
     /// Exact: nobody else writes it.
     tail: u64,
-    /// Can be stale, is never ahead of the consumer's.
+    /// Can be stale, and is never ahead of the consumer's own.
     head: u64,
-    heels: Pacer,
+    pacer: Pacer,
 }
 
 impl<M: Memory> Producer<M> {
-    /// Goes on where the last producer stopped.
-    pub(crate) fn adopt(shared: Indices<M>, capacity: u64) -> Result<Self, Corrupt> {
-        let (tail, head) = adopt(&shared, capacity)?;
-        Ok(Self { shared, capacity, tail, head, heels: Pacer::default() })
+    /// Resumes where the last producer stopped.
+    pub(crate) fn attach(shared: Indices<M>, capacity: u64) -> Result<Self, Corrupt> {
+        let (tail, head) = attach(&shared, capacity)?;
+        Ok(Self { shared, capacity, tail, head, pacer: Pacer::default() })
     }
 
     #[inline]
@@ -88,28 +97,28 @@ impl<M: Memory> Producer<M> {
         self.capacity
     }
 
-    /// How many positions from [`position`](Self::position) on may be written. Asks the consumer's line only when
-    /// fewer than `want` are known of.
+    /// Returns how many positions from [`position`](Self::position) on may be written. Loads the
+    /// consumer's index only if fewer than `want` are cached.
     #[inline]
-    pub(crate) fn room(&mut self, want: u64) -> Result<u64, Corrupt> {
-        let known = self.known();
-        if known >= want { Ok(known) } else { self.refresh() }
+    pub(crate) fn writable(&mut self, want: u64) -> Result<u64, Corrupt> {
+        let cached = self.cached();
+        if cached >= want { Ok(cached) } else { self.refresh() }
     }
 
-    /// What [`room`](Self::room) says without asking.
+    /// Returns how many positions may be written as far as is known without asking the consumer.
     #[inline]
-    pub(crate) fn known(&self) -> u64 {
+    pub(crate) fn cached(&self) -> u64 {
         self.capacity.wrapping_sub(self.used())
     }
 
-    /// Whether the consumer has gone on since [`room`](Self::room) asked.
+    /// Returns whether the consumer has released anything since its index was last loaded.
     #[inline]
-    pub(crate) fn has_news(&self) -> bool {
-        self.shared.head.load(Ordering::Relaxed) != self.head // E2 is `room`'s
+    pub(crate) fn has_advanced(&self) -> bool {
+        self.shared.head.load(Ordering::Relaxed) != self.head // only compared; E2 is `writable`'s
     }
 
-    pub(crate) fn keep_off(&mut self) {
-        self.heels = Pacer::keep_off(few(self.capacity));
+    pub(crate) fn enable_pacing(&mut self) {
+        self.pacer = Pacer::new(pacing_threshold(self.capacity));
     }
 
     #[inline]
@@ -124,15 +133,16 @@ impl<M: Memory> Producer<M> {
         if head.wrapping_sub(self.head) > self.used() {
             return Err(Corrupt); // I4
         }
-        let pause = self.heels.found(head.wrapping_sub(self.head));
+        let pause = self.pacer.observe(head.wrapping_sub(self.head));
         self.head = head;
         (0..pause).for_each(|_| spin_loop());
-        Ok(self.known())
+        Ok(self.cached())
     }
 
-    /// Hands `count` written positions to the consumer.
+    /// Publishes `count` written positions.
     #[inline]
     pub(crate) fn publish(&mut self, count: u64) {
+        debug_assert!(count <= self.cached());
         self.tail = self.tail.wrapping_add(count);
         self.shared.tail.store(self.tail, Ordering::Release); // E1
     }
@@ -144,38 +154,30 @@ pub(crate) struct Consumer<M: Memory> {
     capacity: u64,
     /// Exact: nobody else writes it.
     head: u64,
-    /// Can be stale, is never ahead of the producer's, nor past a boundary.
+    /// Can be stale, and is never ahead of the producer's own, nor past a boundary.
     tail: u64,
-    /// The producer whose messages we are reading.
-    reading: View,
-    /// A later producer has come, and its messages begin here.
-    boundary: Option<(u64, View)>,
-    heels: Pacer,
+    /// The producer whose messages are read at present.
+    reading: OwnerState,
+    /// The position where the messages of a later producer begin, once there is one.
+    boundary: Option<(u64, OwnerState)>,
+    pacer: Pacer,
 }
 
 impl<M: Memory> Consumer<M> {
-    /// Goes on where the last consumer stopped.
-    pub(crate) fn adopt(shared: Indices<M>, producer: Owner<M>, capacity: u64) -> Result<Self, Corrupt> {
-        for _ in 0..PATIENCE {
-            let origin = producer.origin();
-            let (tail, head) = adopt(&shared, capacity)?;
-            match origin {
-                // Tail was loaded before the second look: it holds no later producer's messages.
-                Some((view, from)) if producer.view() == view => {
-                    let in_queue = from != head && from.wrapping_sub(head) <= tail.wrapping_sub(head);
-                    let boundary = in_queue.then_some((from, view));
-                    // Before a boundary we are still reading the one before.
-                    let (tail, reading) = if in_queue { (from, view.previous()) } else { (tail, view) };
-                    return Ok(Self {
-                        shared,
-                        producer,
-                        capacity,
-                        head,
-                        tail,
-                        reading,
-                        boundary,
-                        heels: Pacer::default(),
-                    });
+    /// Resumes where the last consumer stopped.
+    pub(crate) fn attach(shared: Indices<M>, producer: Owner<M>, capacity: u64) -> Result<Self, Corrupt> {
+        for _ in 0..MAX_RETRIES {
+            let before = producer.start_position();
+            let (tail, head) = attach(&shared, capacity)?;
+            match before {
+                // Tail was loaded before the second look at the owner: it covers no later producer.
+                Some((state, start)) if producer.state() == state => {
+                    let is_ahead = start != head && start.wrapping_sub(head) <= tail.wrapping_sub(head);
+                    let boundary = is_ahead.then_some((start, state));
+                    // Before the boundary are the messages of the producer before.
+                    let (tail, reading) = if is_ahead { (start, state.previous()) } else { (tail, state) };
+                    let pacer = Pacer::default();
+                    return Ok(Self { shared, producer, capacity, head, tail, reading, boundary, pacer });
                 }
                 _ => spin_loop(),
             }
@@ -193,34 +195,36 @@ impl<M: Memory> Consumer<M> {
         self.capacity
     }
 
-    /// How many positions from [`position`](Self::position) on may be read. Asks the producer's line only when
-    /// fewer than `want` are known of. Stops short of a successor's messages until [`succeed`](Self::succeed).
+    /// Returns how many positions from [`position`](Self::position) on may be read. Loads the
+    /// producer's index only if fewer than `want` are cached. Stops before the messages of the next
+    /// producer until [`switch_producer`](Self::switch_producer).
     #[inline]
-    pub(crate) fn ready(&mut self, want: u64) -> Result<u64, Corrupt> {
-        let known = self.known();
-        if known >= want { Ok(known) } else { self.refresh() }
+    pub(crate) fn readable(&mut self, want: u64) -> Result<u64, Corrupt> {
+        let cached = self.cached();
+        if cached >= want { Ok(cached) } else { self.refresh() }
     }
 
-    /// Whether there is anything to read, by the quickest look, for who polls: with one branch, the processor has begun to read it before
-    /// the index is there. Successors and lies are for [`ready`](Self::ready) to find.
+    /// Returns whether there is anything to read. The cheapest check, for polling: it has one
+    /// branch, so the processor begins to read the message before the index has arrived. Leaves the
+    /// next producer and invalid indices to [`readable`](Self::readable).
     #[inline(always)]
-    pub(crate) fn glance(&mut self) -> bool {
+    pub(crate) fn probe(&mut self) -> bool {
         let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3
-        // The second is enough while nobody lies about the role.
-        let is_same = self.boundary.is_none() & (self.producer.view().epoch() == self.reading.epoch()); // E3
-        if is_same & self.is_credible(tail) {
+        // The boundary only matters if the owner word is invalid and has moved back.
+        let is_same = self.boundary.is_none() & (self.producer.state().epoch() == self.reading.epoch()); // E3
+        if is_same & self.is_valid(tail) {
             self.tail = tail;
         }
-        self.known() > 0
+        self.cached() > 0
     }
 
-    pub(crate) fn keep_off(&mut self) {
-        self.heels = Pacer::keep_off(few(self.capacity));
+    pub(crate) fn enable_pacing(&mut self) {
+        self.pacer = Pacer::new(pacing_threshold(self.capacity));
     }
 
-    /// What [`ready`](Self::ready) says without asking.
+    /// Returns how many positions may be read as far as is known without asking the producer.
     #[inline]
-    pub(crate) fn known(&self) -> u64 {
+    pub(crate) fn cached(&self) -> u64 {
         self.tail.wrapping_sub(self.head)
     }
 
@@ -228,33 +232,33 @@ impl<M: Memory> Consumer<M> {
     #[inline(never)]
     fn refresh(&mut self) -> Result<u64, Corrupt> {
         if self.boundary.is_some() {
-            return Ok(self.known()); // one producer at a time
+            return Ok(self.cached()); // one producer at a time
         }
         let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3
-        let view = self.producer.view(); // E3
-        if view.epoch() != self.reading.epoch() {
+        let state = self.producer.state(); // E3
+        if state.epoch() != self.reading.epoch() {
             return self.find_boundary();
         }
-        let pause = self.heels.found(tail.wrapping_sub(self.tail));
-        self.believe(tail)?;
+        let pause = self.pacer.observe(tail.wrapping_sub(self.tail));
+        self.accept(tail)?;
         (0..pause).for_each(|_| spin_loop());
-        Ok(self.known())
+        Ok(self.cached())
     }
 
-    /// Another producer has come: all that the old one published lies before its first position.
+    /// Finds where the messages of the next producer begin. All of the old one's lie before.
     #[cold]
     fn find_boundary(&mut self) -> Result<u64, Corrupt> {
-        // While producers are changing there is nothing to say yet.
-        if let Some((view, from)) = self.producer.origin() {
-            self.believe(from)?;
-            self.boundary = Some((from, view));
+        // While producers are changing there is no boundary yet.
+        if let Some((state, start)) = self.producer.start_position() {
+            self.accept(start)?;
+            self.boundary = Some((start, state));
         }
-        Ok(self.known())
+        Ok(self.cached())
     }
 
     #[inline]
-    fn believe(&mut self, tail: u64) -> Result<(), Corrupt> {
-        if !self.is_credible(tail) {
+    fn accept(&mut self, tail: u64) -> Result<(), Corrupt> {
+        if !self.is_valid(tail) {
             return Err(Corrupt); // I4
         }
         self.tail = tail;
@@ -262,36 +266,37 @@ impl<M: Memory> Consumer<M> {
     }
 
     #[inline(always)]
-    fn is_credible(&self, tail: u64) -> bool {
-        tail.wrapping_sub(self.tail) <= self.capacity.wrapping_sub(self.known())
+    fn is_valid(&self, tail: u64) -> bool {
+        tail.wrapping_sub(self.tail) <= self.capacity.wrapping_sub(self.cached())
     }
 
-    /// With everything of the old producer read: who it was, and how its successor came, if there is one.
-    pub(crate) fn successor(&self) -> Option<ProducerChange> {
+    /// Returns the change to the next producer, if there is one and all before it is read.
+    pub(crate) fn next_producer(&self) -> Option<ProducerChange> {
         self.boundary
-            .filter(|(from, _)| *from == self.head)
-            .map(|(_, view)| ProducerChange { ended: self.reading, view })
+            .filter(|(start, _)| *start == self.head)
+            .map(|(_, next)| ProducerChange { ended: self.reading, next })
     }
 
-    /// Passes on to the successor.
-    pub(crate) fn succeed(&mut self) {
-        if let Some(succession) = self.successor() {
+    /// Begins to read the next producer's messages.
+    pub(crate) fn switch_producer(&mut self) {
+        if let Some(change) = self.next_producer() {
             self.boundary = None;
-            self.reading = succession.view;
+            self.reading = change.next;
         }
     }
 
     /// Gives `count` positions, read or skipped, back to the producer.
     #[inline]
     pub(crate) fn release(&mut self, count: u64) {
+        debug_assert!(count <= self.cached());
         self.head = self.head.wrapping_add(count);
         self.shared.head.store(self.head, Ordering::Release); // E2
     }
 }
 
-/// The indices as the predecessor left them. One of the two is now ours and stands still; the other moves only
-/// within I1 around it, so any pair of readings is a valid one.
-fn adopt<M: Memory>(shared: &Indices<M>, capacity: u64) -> Result<(u64, u64), Corrupt> {
+/// Loads the indices as the predecessor left them. One of the two is the caller's now and stands
+/// still. The other moves only within I1 around it, so any pair of values is a valid one.
+fn attach<M: Memory>(shared: &Indices<M>, capacity: u64) -> Result<(u64, u64), Corrupt> {
     let head = shared.head.load(Ordering::Acquire); // E2
     let tail = shared.tail.load(Ordering::Acquire); // E1
     if tail.wrapping_sub(head) > capacity {

@@ -128,7 +128,7 @@ impl ElementType {
                 Err(invalid(kind, "element alignment", align, "at most 128", "align the type to a cache line"))
             }
             Self::Value { size, .. } => Ok(size),
-            Self::Bytes if max_message_bytes > record_ring::LENGTH_MAX => {
+            Self::Bytes if max_message_bytes > record_ring::MAX_LENGTH => {
                 Err(invalid(kind, "message limit", max_message_bytes, "less than 2^56", "choose a smaller limit"))
             }
             Self::Bytes => Ok(max_message_bytes),

@@ -17,7 +17,7 @@ use self::pipe::PipeLayout;
 use self::queue::{QueueGeometry, QueueLayout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::WORD;
-use crate::sys::memory::{HUGE_PAGE, PAGE};
+use crate::sys::mapping::{HUGE_PAGE, PAGE};
 
 /// The words of a participant's record.
 pub(crate) mod participant {
