@@ -83,16 +83,16 @@
 //!   reads it, so the edge reaches through later ones.
 //! - E4: a claim completed, then the intent cleared, or shrunk to the rest of the batch (Release) ·
 //!   `find_holders` loads the intent (Acquire), and then the slot is looked at again: a repairer
-//!   that sees no claimer sees what it did. Whoever claims the slot meanwhile changes it first.
+//!   that sees no claimer sees what it did. Another claim of the slot changes it first.
 //! - E5: a repairer stores `pending_lost`, then `pending_position` (Release) · the next repairer
 //!   loads `pending_position` (Acquire).
 //! - E6: claimer: store the slot, light fence, load the mark · skipper: store Proposed, heavy
 //!   fence, load the slot. A reader of a slot is like the claimer: load the slot, light fence, load
-//!   the mark. So if a skipper has not seen a slot completed, everybody who does sees the mark.
+//!   the mark. So if a skipper has not seen a slot completed, every look that does sees the mark.
 //! - E7: `return_slot` stores the slot, then Settled (Release) · load of the mark (Acquire), then
 //!   of the slot.
 //! - E8: `join` announces the run, then tail is CASed into it (Release) · load of tail (Acquire),
-//!   then of what was announced: a participant that sees a run begun sees who began it.
+//!   then of what was announced: a participant that sees a run begun sees its producer.
 //!
 //! Crash: at any step, what is claimed is known from the intents (E3), and everything else goes on.
 //! `repair.rs` lists the steps: C1 to C5 of a claimer, N1, N2 and X1 of a run, P1 of a skipper, R1
@@ -385,7 +385,7 @@ impl<M: Memory> RingWords<M> {
         self.probe(self.head.load(Ordering::Relaxed), SlotState::Ready)
     }
 
-    /// Whether the slot at tail looks free, likewise.
+    /// Whether the slot at tail looks free: the cheapest look, and no proof of the contrary.
     #[inline]
     pub(crate) fn probe_free(&self) -> bool {
         self.probe(Tail::load_relaxed(&self.tail).position(), SlotState::Free)

@@ -84,7 +84,7 @@ struct DeadClaim {
     holder: Holder,
 }
 
-/// Who else is at a slot.
+/// The other participants at a slot, as one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holder {
     Nobody,
