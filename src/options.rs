@@ -131,7 +131,7 @@ impl CommonOptions {
             return Err(wrong_type(kind, layout.element(), format_args!("{element}{name}")));
         }
         if element == ElementType::Bytes && layout.max_message_bytes() > limit {
-            let found = format_args!("messages of up to {} bytes", layout.max_message_bytes());
+            let found = format!("messages of up to {} bytes", layout.max_message_bytes());
             return Err(wrong_type(kind, found, format_args!("of up to {limit}: see max_message_bytes")));
         }
         Ok(())
