@@ -2,7 +2,7 @@ use std::fs::File;
 use std::marker::PhantomData;
 
 use anyhow::Result;
-use tombolo::pipe::{self, Receiver, Sender, ZeroCopyReceiver, ZeroCopySender};
+use tombolo::pipe::{self, ByteReceiver, ByteSender, PipeEndpoint, Receiver, Sender, ZeroCopyReceiver, ZeroCopySender};
 use tombolo::{Endpoint, WaitStrategy};
 
 use crate::case::{Case, Transfer};
@@ -20,7 +20,7 @@ pub fn run<M: Message>(job: &Job) -> Result<Sample> {
     match case.transfer {
         // Messages that do not fit the stack go as bytes.
         Transfer::One | Transfer::Batch if case.is_large() => {
-            spsc::processes::<Queue<Bytes<Sender, M::Words>, Bytes<Receiver, M::Words>>>(job)
+            spsc::processes::<Queue<Bytes<ByteSender, M::Words>, Bytes<ByteReceiver, M::Words>>>(job)
         }
         Transfer::One => {
             spsc::processes::<Queue<Copying<Sender<M::Words>, M::Words>, Copying<Receiver<M::Words>, M::Words>>>(job)
@@ -36,9 +36,11 @@ pub fn run<M: Message>(job: &Job) -> Result<Sample> {
 
 /// An end that this file's `Queue` can make for a case.
 trait Side: Sized {
-    type Endpoint: Endpoint;
+    type Endpoint: PipeEndpoint;
 
     fn options(case: &Case) -> pipe::Options<<Self::Endpoint as Endpoint>::Message>;
+    /// Returns the sender and the receiver of a new pipe.
+    fn create(case: &Case) -> Result<[File; 2]>;
     fn new(case: &Case, end: Self::Endpoint) -> Result<Self>;
 }
 
@@ -57,6 +59,11 @@ macro_rules! sides {
 
             fn options(case: &Case) -> pipe::Options<W> {
                 values(case)
+            }
+
+            fn create(case: &Case) -> Result<[File; 2]> {
+                let (tx, rx) = values::<W>(case).create()?;
+                inheritable(tx, rx)
             }
 
             fn new($case: &Case, $name: Self::Endpoint) -> Result<Self> {
@@ -80,26 +87,35 @@ sides! {
 /// An end for byte messages, and a message to copy from or to.
 struct Bytes<E, W>(E, Stage<W>);
 
-impl<W: Words> Side for Bytes<Sender, W> {
-    type Endpoint = Sender;
+impl<W: Words> Side for Bytes<ByteSender, W> {
+    type Endpoint = ByteSender;
 
     fn options(case: &Case) -> pipe::Options<[u8]> {
         pipe::Options::bytes().capacity_bytes(case.slots * case.size).wait(wait(case)).prefault()
     }
 
-    fn new(case: &Case, end: Sender) -> Result<Self> {
+    fn create(case: &Case) -> Result<[File; 2]> {
+        let (tx, rx) = Self::options(case).create()?;
+        inheritable(tx, rx)
+    }
+
+    fn new(case: &Case, end: ByteSender) -> Result<Self> {
         Ok(Self(end, Stage::new(case.batch())))
     }
 }
 
-impl<W: Words> Side for Bytes<Receiver, W> {
-    type Endpoint = Receiver;
+impl<W: Words> Side for Bytes<ByteReceiver, W> {
+    type Endpoint = ByteReceiver;
 
     fn options(case: &Case) -> pipe::Options<[u8]> {
-        Bytes::<Sender, W>::options(case)
+        Bytes::<ByteSender, W>::options(case)
     }
 
-    fn new(case: &Case, end: Receiver) -> Result<Self> {
+    fn create(case: &Case) -> Result<[File; 2]> {
+        Bytes::<ByteSender, W>::create(case)
+    }
+
+    fn new(case: &Case, end: ByteReceiver) -> Result<Self> {
         Ok(Self(end, Stage::new(case.batch())))
     }
 }
@@ -112,19 +128,18 @@ struct Queue<T, R> {
     sides: PhantomData<(T, R)>,
 }
 
-impl<M, T, R> Link for Queue<T, R>
-where
-    M: tombolo::Message + ?Sized,
-    T: Side<Endpoint = Sender<M>> + Tx,
-    R: Side<Endpoint = Receiver<M>> + Rx,
-{
+fn inheritable(tx: impl Endpoint, rx: impl Endpoint) -> Result<[File; 2]> {
+    let tx = shared_memory::inheritable(File::from(tx.into_fd()?))?;
+    let rx = shared_memory::inheritable(File::from(rx.into_fd()?))?;
+    Ok([tx, rx])
+}
+
+impl<T: Side + Tx, R: Side + Rx> Link for Queue<T, R> {
     type Tx = T;
     type Rx = R;
 
     fn create(case: &Case) -> Result<Self> {
-        let (tx, rx) = T::options(case).create()?;
-        let tx = shared_memory::inheritable(File::from(tx.into_fd()?))?;
-        let rx = shared_memory::inheritable(File::from(rx.into_fd()?))?;
+        let [tx, rx] = T::create(case)?;
         Ok(Self { case: *case, tx, rx, sides: PhantomData })
     }
 
@@ -158,11 +173,12 @@ impl<W: Words> Tx for Copying<Sender<W>, W> {
     #[inline]
     fn send(&mut self, _: usize, fill: &mut Fill) -> usize {
         if is_small::<W>() {
-            self.0.send(&fill.message()).expect("the receiver is there");
+            self.0.send(fill.message::<W>()).expect("the receiver is there");
             return 1;
         }
         self.1.fill(1, fill);
-        self.0.send(&self.1.messages(1)[0]).expect("the receiver is there");
+        let message = &self.1.messages(1)[0];
+        self.0.send(message).expect("the receiver is there");
         1
     }
 }
@@ -220,7 +236,7 @@ impl<W: Words> Rx for InPlace<ZeroCopyReceiver<W>> {
     }
 }
 
-impl<W: Words> Tx for Bytes<Sender, W> {
+impl<W: Words> Tx for Bytes<ByteSender, W> {
     fn send(&mut self, batch: usize, fill: &mut Fill) -> usize {
         for message in self.1.fill(batch, fill) {
             self.0.send(bytemuck::bytes_of(message)).expect("the receiver is there");
@@ -229,7 +245,7 @@ impl<W: Words> Tx for Bytes<Sender, W> {
     }
 }
 
-impl<W: Words> Rx for Bytes<Receiver, W> {
+impl<W: Words> Rx for Bytes<ByteReceiver, W> {
     fn receive(&mut self, _: usize, check: &mut Check) -> usize {
         let message = &mut self.1.messages(1)[0];
         self.0.recv_into(bytemuck::bytes_of_mut(message)).expect("the sender is there");
