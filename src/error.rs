@@ -123,28 +123,30 @@ impl std::error::Error for Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SendError {
-    /// No room, and the call was not to wait.
+    /// There is no room, and the call must not block.
     Full,
-    /// The receiver has left; of a queue, the last one has, or this sender's run was closed.
+    /// The receiver has left. In a queue: the last receiver has left, or the run of this sender was
+    /// closed.
     Closed,
-    /// The receiver's process died. What was in the ring waits for a successor.
+    /// The receiver's process died. Another receiver can get what waits.
     PeerDied,
-    /// No room before the deadline.
+    /// There was no room before the deadline.
     TimedOut,
-    /// The message is longer than this call, or this pipe, can take.
+    /// The message is longer than this call, or this pipe or queue, accepts.
     TooLarge {
         /// Bytes in the message.
         length: usize,
-        /// Bytes that would have been taken.
+        /// Bytes that are accepted.
         limit: usize,
     },
-    /// The peer wrote something into the region that no correct peer writes.
+    /// A peer wrote something into the region that no correct peer writes.
     Corrupt,
     /// This handle belongs to the process that forked this one.
     Forked,
-    /// The receiver's lock is free though its process runs: nobody can tell any more when it dies.
+    /// The kernel holds no lock for the receiver, though its process runs. Its death could not be
+    /// noticed.
     LockLost,
-    /// No memory for a large message.
+    /// There is no memory for a large message.
     OutOfMemory,
     /// The value cannot be serialised.
     Serialize,
@@ -154,33 +156,35 @@ pub enum SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// Nothing there, and the call was not to wait.
+    /// No message is there, and the call must not block.
     Empty,
-    /// The sender (of a queue, the last one) has left, or the queue's present run was closed, and
-    /// everything that was sent has been received:
-    /// end of stream.
+    /// The end of the stream. The sender has left, and everything that it sent was received. In a
+    /// queue: the last sender has left, or the run was closed, and everything was received.
     Closed,
-    /// The sender's process died; everything that it had sent whole has been received.
+    /// The sender's process died. Everything that it had sent completely was received.
     PeerDied,
-    /// Nothing came before the deadline.
+    /// No message came before the deadline.
     TimedOut,
-    /// The next message is longer than the buffer. It stays where it is.
+    /// The next message is longer than the buffer. It was not received: a larger buffer gets it.
     BufferTooSmall {
         /// Bytes that the buffer must have.
         needed: usize,
     },
-    /// The peer wrote something into the region that no correct peer writes.
+    /// A peer wrote something into the region that no correct peer writes.
     Corrupt,
     /// This handle belongs to the process that forked this one.
     Forked,
-    /// The sender's lock is free though its process runs: nobody can tell any more when it dies.
+    /// The kernel holds no lock for the sender, though its process runs. Its death could not be
+    /// noticed.
     LockLost,
-    /// A message was lost with the receiver that had begun to read it: a large one of a pipe, or any of a queue that reports
-    /// losses. What follows is whole.
+    /// A message was lost with a receiver that had begun to read it. In a pipe only a message that
+    /// streams through the ring can be lost. A queue reports losses if its options say so. You can
+    /// receive the messages behind it.
     MessageLost,
-    /// No memory for the message. In a pipe it stays where it is, unless part of it had come already; from a queue it is gone.
+    /// There is no memory for the message. In a pipe the message stays, unless a part of it had come
+    /// already. In a queue it is lost.
     OutOfMemory,
-    /// The message is not one that the expected type is serialised to. It is gone.
+    /// The message is not a serialised value of the expected type. It was removed.
     Deserialize,
     /// There is no task to be done: more were reported done than were received.
     NoTask,

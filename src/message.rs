@@ -10,8 +10,8 @@ use crate::wait::Timeout;
 /// What a pipe or a queue carries: byte messages (`[u8]`), or values of one [`Pod`] type.
 ///
 /// A type is `Pod` if every bit pattern is one of its values: numbers, arrays of them, and
-/// `#[repr(C)]` structs of such fields without padding. [`pipe`](crate::pipe#which-types-can-be-sent)
-/// shows what to do about other types.
+/// `#[repr(C)]` structs of such fields without padding.
+/// [`pipe`](crate::pipe#which-types-can-be-sent) shows what to do about other types.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent through shared memory as it is",
     label = "not every bit pattern is a `{Self}`, or it has padding, or it points elsewhere",

@@ -13,13 +13,13 @@ use crate::wait::Timeout;
 /// call reads them.
 const MAX_FRAGMENTS_PER_TRY: usize = 1024;
 
-/// Receives byte messages from one [`ByteSender`](crate::pipe::ByteSender), in order, each whole and
-/// once.
+/// Receives byte messages from one [`ByteSender`](crate::pipe::ByteSender), in order, each whole
+/// and once.
 ///
 /// When the sender has left, you can still receive what it sent. After that comes
-/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that comes
-/// [`RecvError::PeerDied`], and then the messages of another process that takes the place of the dead
-/// one, if there is one.
+/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that
+/// comes [`RecvError::PeerDied`], and then the messages of another process that takes the place of
+/// the dead one, if there is one.
 ///
 /// The algorithm is Lamport's ring with length-prefixed records (`raw/spsc`).
 ///
@@ -31,12 +31,13 @@ pub struct ByteReceiver {
 }
 
 impl ByteReceiver {
-    /// Receives one message into `message`, whose old content it replaces. Returns its length in bytes.
+    /// Receives one message into `message`, whose old content it replaces. Returns its length in
+    /// bytes.
     ///
     /// # Blocking
-    /// Blocks until a whole message is there, as the [`WaitStrategy`](crate::WaitStrategy) says. If one
-    /// is there, it makes no system call, unless the sender sleeps, and it does not allocate once
-    /// `message` is large enough.
+    /// Blocks until a whole message is there, as the [`WaitStrategy`](crate::WaitStrategy) says. If
+    /// one is there, it makes no system call, unless the sender sleeps, and it does not allocate
+    /// once `message` is large enough.
     ///
     /// # Errors
     /// [`Closed`](RecvError::Closed), [`PeerDied`](RecvError::PeerDied),
@@ -53,14 +54,14 @@ impl ByteReceiver {
         self.recv_within(message, || Timeout::NonBlocking)
     }
 
-    /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`. The
-    /// part of a large message that has come by then is kept for the next call.
+    /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`.
+    /// The part of a large message that has come by then is kept for the next call.
     pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
         self.recv_within(message, || Timeout::after(timeout))
     }
 
-    /// Like [`recv_timeout`](Self::recv_timeout), but returns at `deadline`. With `None` it never times
-    /// out.
+    /// Like [`recv_timeout`](Self::recv_timeout), but returns at `deadline`. With `None` it never
+    /// times out.
     pub fn recv_deadline(&mut self, message: &mut Vec<u8>, deadline: Option<Instant>) -> Result<usize, RecvError> {
         self.recv_within(message, || Timeout::At(deadline))
     }
@@ -71,8 +72,8 @@ impl ByteReceiver {
     /// As [`recv`](Self::recv).
     ///
     /// # Errors
-    /// Those of [`recv`](Self::recv), and [`BufferTooSmall`](RecvError::BufferTooSmall) with the length
-    /// that is needed. The message stays in the pipe then.
+    /// Those of [`recv`](Self::recv), and [`BufferTooSmall`](RecvError::BufferTooSmall) with the
+    /// length that is needed. The message stays in the pipe then.
     ///
     /// # Examples
     /// ```
@@ -90,7 +91,8 @@ impl ByteReceiver {
         self.recv_within(&mut buffer, || Timeout::NEVER)
     }
 
-    /// Like [`recv_into`](Self::recv_into), but returns [`Empty`](RecvError::Empty) instead of blocking.
+    /// Like [`recv_into`](Self::recv_into), but returns [`Empty`](RecvError::Empty) instead of
+    /// blocking.
     pub fn try_recv_into(&mut self, mut buffer: &mut [u8]) -> Result<usize, RecvError> {
         self.recv_within(&mut buffer, || Timeout::NonBlocking)
     }
@@ -101,7 +103,8 @@ impl ByteReceiver {
         self.recv_within(&mut buffer, || Timeout::after(timeout))
     }
 
-    /// Receives one message into each of `messages`, as long as messages are there. Returns how many.
+    /// Receives one message into each of `messages`, as long as messages are there. Returns how
+    /// many.
     ///
     /// # Blocking
     /// Blocks until there is at least one message.
@@ -122,9 +125,9 @@ impl ByteReceiver {
         Ok(count)
     }
 
-    /// Blocks until there is something to receive: a message, the beginning of one that streams through
-    /// the ring, or the end of the sender, which the next `recv` returns. Returns false when `timeout`
-    /// has passed.
+    /// Blocks until there is something to receive: a message, the beginning of one that streams
+    /// through the ring, or the end of the sender, which the next `recv` returns. Returns false
+    /// when `timeout` has passed.
     ///
     /// # Blocking
     /// Up to `timeout`.
@@ -135,8 +138,8 @@ impl ByteReceiver {
         self.half.poll(timeout)
     }
 
-    /// Returns an iterator that blocks for each message, until the sender has left. See [`Messages`] for
-    /// other ends.
+    /// Returns an iterator that blocks for each message, until the sender has left. See
+    /// [`Messages`] for other ends.
     pub fn iter(&mut self) -> Messages<&mut Self> {
         Messages::blocking(self)
     }

@@ -11,8 +11,8 @@ use crate::wait::Timeout;
 
 /// Sends byte messages to one [`ByteReceiver`](crate::pipe::ByteReceiver), in order, each whole.
 ///
-/// A message is published at once and never lost: it is delivered, or the call returns why not. When
-/// you drop the sender, the receiver gets what was sent and then
+/// A message is published at once and never lost: it is delivered, or the call returns why not.
+/// When you drop the sender, the receiver gets what was sent and then
 /// [`Closed`](crate::RecvError::Closed).
 ///
 /// The algorithm is Lamport's ring with length-prefixed records (`raw/spsc`).
@@ -38,8 +38,8 @@ impl ByteSender {
     /// while the receiver reads it.
     ///
     /// # Blocking
-    /// Blocks while the ring is full, as the [`WaitStrategy`](crate::WaitStrategy) says. If there is
-    /// room, it makes no system call, unless the receiver sleeps.
+    /// Blocks while the ring is full, as the [`WaitStrategy`](crate::WaitStrategy) says. If there
+    /// is room, it makes no system call, unless the receiver sleeps.
     ///
     /// # Errors
     /// [`TooLarge`](SendError::TooLarge), [`Closed`](SendError::Closed),
@@ -70,14 +70,14 @@ impl ByteSender {
         self.send_within(message, || Timeout::NonBlocking)
     }
 
-    /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`. The
-    /// receiver then drops the part of a large message that was sent already.
+    /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`.
+    /// The receiver then drops the part of a large message that was sent already.
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
         self.send_within(message, || Timeout::after(timeout))
     }
 
-    /// Like [`send_timeout`](Self::send_timeout), but returns at `deadline`. With `None` it never times
-    /// out.
+    /// Like [`send_timeout`](Self::send_timeout), but returns at `deadline`. With `None` it never
+    /// times out.
     pub fn send_deadline(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
         self.send_within(message, || Timeout::At(deadline))
     }
@@ -85,9 +85,9 @@ impl ByteSender {
     /// Sends messages from the front of `messages` and publishes them together. Returns how many.
     ///
     /// # Blocking
-    /// Blocks until at least one message could be sent. It sends as many as there is room for: call it
-    /// again with the rest. A message longer than [`max_inline_bytes`](Self::max_inline_bytes) is sent
-    /// alone.
+    /// Blocks until at least one message could be sent. It sends as many as there is room for: call
+    /// it again with the rest. A message longer than [`max_inline_bytes`](Self::max_inline_bytes)
+    /// is sent alone.
     ///
     /// # Errors
     /// Those of [`send`](Self::send). No message was sent.

@@ -16,9 +16,9 @@ use crate::wait::Timeout;
 /// Receives values from one [`Sender`](crate::pipe::Sender), in order, each once.
 ///
 /// When the sender has left, you can still receive what it sent. After that comes
-/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that comes
-/// [`RecvError::PeerDied`], and then the values of another process that takes the place of the dead
-/// one, if there is one.
+/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that
+/// comes [`RecvError::PeerDied`], and then the values of another process that takes the place of
+/// the dead one, if there is one.
 ///
 /// The algorithm is Lamport's ring with cached indices (`raw/spsc`).
 ///
@@ -32,8 +32,8 @@ impl<T: Pod> Receiver<T> {
     /// Receives one value.
     ///
     /// # Blocking
-    /// Blocks while the ring is empty, as the [`WaitStrategy`](crate::WaitStrategy) says. If a value
-    /// is there, it makes no system call, unless the sender sleeps.
+    /// Blocks while the ring is empty, as the [`WaitStrategy`](crate::WaitStrategy) says. If a
+    /// value is there, it makes no system call, unless the sender sleeps.
     ///
     /// # Errors
     /// [`Closed`](RecvError::Closed), [`PeerDied`](RecvError::PeerDied),
@@ -73,7 +73,8 @@ impl<T: Pod> Receiver<T> {
         self.recv_within(|| Timeout::At(deadline))
     }
 
-    /// Like [`recv`](Self::recv), into a value that exists already. For large types this saves copies.
+    /// Like [`recv`](Self::recv), into a value that exists already. For large types this saves
+    /// copies.
     ///
     /// # Examples
     /// ```
@@ -108,8 +109,8 @@ impl<T: Pod> Receiver<T> {
         self.recv_many_within(values, Timeout::NonBlocking)
     }
 
-    /// Blocks until there is something to receive: a value, or the end of the sender, which the next
-    /// `recv` returns. Returns false when `timeout` has passed.
+    /// Blocks until there is something to receive: a value, or the end of the sender, which the
+    /// next `recv` returns. Returns false when `timeout` has passed.
     ///
     /// # Blocking
     /// Up to `timeout`.
@@ -120,8 +121,8 @@ impl<T: Pod> Receiver<T> {
         self.half.poll(timeout)
     }
 
-    /// Returns an iterator that blocks for each value, until the sender has left. See [`Messages`] for
-    /// other ends.
+    /// Returns an iterator that blocks for each value, until the sender has left. See [`Messages`]
+    /// for other ends.
     ///
     /// # Examples
     /// ```

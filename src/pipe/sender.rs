@@ -31,8 +31,8 @@ impl<T: Pod> Sender<T> {
     /// Sends one value. Takes the value, or a reference to it.
     ///
     /// # Blocking
-    /// Blocks while the ring is full, as the [`WaitStrategy`](crate::WaitStrategy) says. If there is
-    /// room, it makes no system call, unless the receiver sleeps.
+    /// Blocks while the ring is full, as the [`WaitStrategy`](crate::WaitStrategy) says. If there
+    /// is room, it makes no system call, unless the receiver sleeps.
     ///
     /// # Errors
     /// [`Closed`](SendError::Closed), [`PeerDied`](SendError::PeerDied),
@@ -73,8 +73,8 @@ impl<T: Pod> Sender<T> {
     /// Sends values from the front of `values` and publishes them together. Returns how many.
     ///
     /// # Blocking
-    /// Blocks until at least one value could be sent. It sends as many as there is room for: call it
-    /// again with the rest.
+    /// Blocks until at least one value could be sent. It sends as many as there is room for: call
+    /// it again with the rest.
     ///
     /// # Errors
     /// Those of [`send`](Self::send). No value was sent.
@@ -93,7 +93,8 @@ impl<T: Pod> Sender<T> {
         self.send_many_within(values, Timeout::NEVER)
     }
 
-    /// Like [`send_many`](Self::send_many), but returns [`Full`](SendError::Full) instead of blocking.
+    /// Like [`send_many`](Self::send_many), but returns [`Full`](SendError::Full) instead of
+    /// blocking.
     #[inline]
     pub fn try_send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
         self.send_many_within(values, Timeout::NonBlocking)
