@@ -123,30 +123,28 @@ impl std::error::Error for Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is no room, and the call must not block.
+    /// No room, and the call was not to wait.
     Full,
-    /// The receiver has left. In a queue: the last receiver has left, or the run of this sender was
-    /// closed.
+    /// The receiver has left; of a queue, the last one has, or this sender's run was closed.
     Closed,
-    /// The receiver's process died. Another receiver can get what waits.
+    /// The receiver's process died. What was in the ring waits for a successor.
     PeerDied,
-    /// There was no room before the deadline.
+    /// No room before the deadline.
     TimedOut,
-    /// The message is longer than this call, or this pipe or queue, accepts.
+    /// The message is longer than this call, or this pipe, can take.
     TooLarge {
         /// Bytes in the message.
         length: usize,
-        /// Bytes that are accepted.
+        /// Bytes that would have been taken.
         limit: usize,
     },
-    /// A peer wrote something into the region that no correct peer writes.
+    /// The peer wrote something into the region that no correct peer writes.
     Corrupt,
     /// This handle belongs to the process that forked this one.
     Forked,
-    /// The kernel holds no lock for the receiver, though its process runs. Its death could not be
-    /// noticed.
+    /// The receiver's lock is free though its process runs: nobody can tell any more when it dies.
     LockLost,
-    /// There is no memory for a large message.
+    /// No memory for a large message.
     OutOfMemory,
     /// The value cannot be serialised.
     Serialize,
@@ -156,35 +154,33 @@ pub enum SendError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// No message is there, and the call must not block.
+    /// Nothing there, and the call was not to wait.
     Empty,
-    /// The end of the stream. The sender has left, and everything that it sent was received. In a
-    /// queue: the last sender has left, or the run was closed, and everything was received.
+    /// The sender (of a queue, the last one) has left, or the queue's present run was closed, and
+    /// everything that was sent has been received:
+    /// end of stream.
     Closed,
-    /// The sender's process died. Everything that it had sent completely was received.
+    /// The sender's process died; everything that it had sent whole has been received.
     PeerDied,
-    /// No message came before the deadline.
+    /// Nothing came before the deadline.
     TimedOut,
-    /// The next message is longer than the buffer. It was not received: a larger buffer gets it.
+    /// The next message is longer than the buffer. It stays where it is.
     BufferTooSmall {
         /// Bytes that the buffer must have.
         needed: usize,
     },
-    /// A peer wrote something into the region that no correct peer writes.
+    /// The peer wrote something into the region that no correct peer writes.
     Corrupt,
     /// This handle belongs to the process that forked this one.
     Forked,
-    /// The kernel holds no lock for the sender, though its process runs. Its death could not be
-    /// noticed.
+    /// The sender's lock is free though its process runs: nobody can tell any more when it dies.
     LockLost,
-    /// A message was lost with a receiver that had begun to read it. In a pipe only a message that
-    /// streams through the ring can be lost. A queue reports losses if its options say so. You can
-    /// receive the messages behind it.
+    /// A message was lost with the receiver that had begun to read it: a large one of a pipe, or any of a queue that reports
+    /// losses. What follows is whole.
     MessageLost,
-    /// There is no memory for the message. In a pipe the message stays, unless a part of it had come
-    /// already. In a queue it is lost.
+    /// No memory for the message. In a pipe it stays where it is, unless part of it had come already; from a queue it is gone.
     OutOfMemory,
-    /// The message is not a serialised value of the expected type. It was removed.
+    /// The message is not one that the expected type is serialised to. It is gone.
     Deserialize,
     /// There is no task to be done: more were reported done than were received.
     NoTask,

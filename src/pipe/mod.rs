@@ -5,10 +5,9 @@
 //!
 //! # Which types can be sent
 //!
-//! Values lie in memory that other processes can write. So every pattern of bits must be a valid
-//! value, a value must not point anywhere, and it must not have padding. [`bytemuck::Pod`] says
-//! that of a type. Numbers and arrays of `Pod` types are `Pod`. For a struct of your own, derive
-//! it:
+//! Values lie in memory that other processes can write. So every pattern of bits must be a value of
+//! the type, and it must have no padding and no pointers. [`bytemuck::Pod`] says that of a type.
+//! Numbers are `Pod`, and arrays of `Pod` types. For a struct of your own, derive it:
 //!
 //! ```
 //! use bytemuck::{Pod, Zeroable};
@@ -18,8 +17,8 @@
 //! struct Tick {
 //!     price: f64,
 //!     volume: u32,
-//!     is_bid: u8,        // a bool as a number: 0 or 1
-//!     padding: [u8; 3],  // up to the alignment of the struct, which is 8
+//!     is_bid: u8,       // a bool as a number: 0 or 1
+//!     padding: [u8; 3], // up to the alignment of the struct, which is 8
 //! }
 //!
 //! let (mut tx, mut rx) = tombolo::pipe::Options::<Tick>::new().create()?;
@@ -28,16 +27,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | you have | send |
-//! |---|---|
-//! | `bool`, `char` | `u8`, `u32`; check it when you receive it |
-//! | `enum` without fields | its number: `Side::Bid as u8`, and a `match` back |
-//! | `enum` with fields, `Option` | a struct with a number for the variant, or a byte message |
-//! | struct with padding | the struct with a field in the gap |
-//! | `usize`, `isize` | `u64`, `i64`: other programs may have another word size |
-//! | `String`, `&str`, `Vec<u8>` | a byte message: `tx.send(text.as_bytes())` |
-//! | other types that own memory | a byte message in a format such as serde's |
-//!
+//! Strings and vectors are byte messages: `tx.send(text.as_bytes())`. What to send instead of a
+//! `bool`, an `enum` and others is in [Types that can be shared](crate#types-that-can-be-shared).
 //! A type that cannot be sent is an error of the compiler:
 //!
 //! ```compile_fail
