@@ -46,24 +46,24 @@ impl ByteReceiver {
     /// [`Forked`](RecvError::Forked).
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::NEVER)
+        self.recv_within(message, Timeout::NEVER)
     }
 
     /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::NonBlocking)
+        self.recv_within(message, Timeout::NonBlocking)
     }
 
     /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`.
     /// The part of a large message that has come by then is kept for the next call.
     pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::after(timeout))
+        self.recv_within(message, Timeout::after(timeout))
     }
 
     /// Like [`recv_timeout`](Self::recv_timeout), but returns at `deadline`. With `None` it never
     /// times out.
     pub fn recv_deadline(&mut self, message: &mut Vec<u8>, deadline: Option<Instant>) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::At(deadline))
+        self.recv_within(message, Timeout::At(deadline))
     }
 
     /// Receives one message into `buffer`. Returns its length in bytes.
@@ -88,19 +88,19 @@ impl ByteReceiver {
     /// ```
     #[inline]
     pub fn recv_into(&mut self, mut buffer: &mut [u8]) -> Result<usize, RecvError> {
-        self.recv_within(&mut buffer, || Timeout::NEVER)
+        self.recv_within(&mut buffer, Timeout::NEVER)
     }
 
     /// Like [`recv_into`](Self::recv_into), but returns [`Empty`](RecvError::Empty) instead of
     /// blocking.
     pub fn try_recv_into(&mut self, mut buffer: &mut [u8]) -> Result<usize, RecvError> {
-        self.recv_within(&mut buffer, || Timeout::NonBlocking)
+        self.recv_within(&mut buffer, Timeout::NonBlocking)
     }
 
     /// Like [`recv_into`](Self::recv_into), but returns [`TimedOut`](RecvError::TimedOut) after
     /// `timeout`.
     pub fn recv_into_timeout(&mut self, mut buffer: &mut [u8], timeout: Duration) -> Result<usize, RecvError> {
-        self.recv_within(&mut buffer, || Timeout::after(timeout))
+        self.recv_within(&mut buffer, Timeout::after(timeout))
     }
 
     /// Receives one message into each of `messages`, as long as messages are there. Returns how
@@ -150,27 +150,9 @@ impl ByteReceiver {
     }
 
     #[inline]
-    fn recv_within(
-        &mut self,
-        buffer: &mut impl RecvBuffer,
-        timeout: impl FnOnce() -> Timeout,
-    ) -> Result<usize, RecvError> {
-        match self.step(buffer)? {
-            Progress::Done(length) => Ok(length),
-            progress => self.recv_slow(buffer, progress, timeout()),
-        }
-    }
-
-    // Inline: a receiver that waits for each message spends its time here.
-    #[inline]
-    fn recv_slow(
-        &mut self,
-        buffer: &mut impl RecvBuffer,
-        mut progress: Progress,
-        timeout: Timeout,
-    ) -> Result<usize, RecvError> {
+    fn recv_within(&mut self, buffer: &mut impl RecvBuffer, timeout: Timeout) -> Result<usize, RecvError> {
         for step in 1.. {
-            match (progress, timeout) {
+            match (self.step(buffer)?, timeout) {
                 (Progress::Done(length), _) => return Ok(length),
                 (_, Timeout::NonBlocking) if step >= MAX_FRAGMENTS_PER_TRY => break,
                 (Progress::Empty, _) => self.half.wait_for_message(timeout)?,
@@ -178,7 +160,6 @@ impl ByteReceiver {
                 (Progress::More, Timeout::At(_)) if timeout.is_past() => return Err(RecvError::TimedOut),
                 (Progress::More, _) => {}
             }
-            progress = self.step(buffer)?;
         }
         Err(RecvError::Empty)
     }
@@ -200,7 +181,7 @@ impl Receive for ByteReceiver {
 
     fn receive(&mut self, timeout: Timeout) -> Result<Vec<u8>, RecvError> {
         let mut message = Vec::new();
-        self.recv_within(&mut message, || timeout)?;
+        self.recv_within(&mut message, timeout)?;
         Ok(message)
     }
 }

@@ -58,7 +58,7 @@ impl ByteSender {
     /// ```
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::NEVER)
+        self.send_within(message, Timeout::NEVER)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
@@ -67,19 +67,19 @@ impl ByteSender {
     /// blocking. It is [`TooLarge`](SendError::TooLarge) here.
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.check_length(message, self.max_inline_bytes() as u64)?;
-        self.send_within(message, || Timeout::NonBlocking)
+        self.send_within(message, Timeout::NonBlocking)
     }
 
     /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`.
     /// The receiver then drops the part of a large message that was sent already.
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::after(timeout))
+        self.send_within(message, Timeout::after(timeout))
     }
 
     /// Like [`send_timeout`](Self::send_timeout), but returns at `deadline`. With `None` it never
     /// times out.
     pub fn send_deadline(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::At(deadline))
+        self.send_within(message, Timeout::At(deadline))
     }
 
     /// Sends messages from the front of `messages` and publishes them together. Returns how many.
@@ -122,12 +122,15 @@ impl ByteSender {
     }
 
     #[inline]
-    fn send_within(&mut self, message: &[u8], timeout: impl FnOnce() -> Timeout) -> Result<(), SendError> {
+    fn send_within(&mut self, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
         self.check_length(message, self.limit)?;
         if message.len() as u64 > self.half.writer.inline_max() {
-            return self.send_large(message, timeout());
+            return self.send_large(message, timeout);
         }
-        if self.send_fast(message)? { Ok(()) } else { self.send_slow(message, timeout()) }
+        while !self.send_fast(message)? {
+            self.wait_for_room(message.len() as u64, timeout)?;
+        }
+        Ok(())
     }
 
     #[inline]
@@ -147,15 +150,6 @@ impl ByteSender {
             self.half.notify_receiver();
         }
         Ok(has_room)
-    }
-
-    fn send_slow(&mut self, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
-        loop {
-            self.wait_for_room(message.len() as u64, timeout)?;
-            if self.send_fast(message)? {
-                return Ok(());
-            }
-        }
     }
 
     /// Blocks until there is room for a message of this length in one record.

@@ -51,26 +51,30 @@ impl<T: Pod> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::NEVER)
+        self.recv_within(Timeout::NEVER)
     }
 
     /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::NonBlocking)
+        self.recv_within(Timeout::NonBlocking)
     }
 
     /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`.
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::after(timeout))
+        match self.try_recv() {
+            // Only now is it worth reading the clock.
+            Err(RecvError::Empty) => self.recv_within(Timeout::after(timeout)),
+            done => done,
+        }
     }
 
     /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) at `deadline`. With
     /// `None` it never does.
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Option<Instant>) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::At(deadline))
+        self.recv_within(Timeout::At(deadline))
     }
 
     /// Like [`recv`](Self::recv), into a value that exists already. For large types this saves
@@ -87,7 +91,7 @@ impl<T: Pod> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
-        self.recv_into_within(value, || Timeout::NEVER)
+        self.recv_into_within(value, Timeout::NEVER)
     }
 
     /// Receives as many values as are there, at most as many as `values` holds. Returns how many.
@@ -142,15 +146,22 @@ impl<T: Pod> Receiver<T> {
     }
 
     #[inline]
-    fn recv_within(&mut self, timeout: impl FnOnce() -> Timeout) -> Result<T, RecvError> {
+    fn recv_within(&mut self, timeout: Timeout) -> Result<T, RecvError> {
         let mut value = T::zeroed();
         self.recv_into_within(&mut value, timeout)?;
         Ok(value)
     }
 
     #[inline]
-    fn recv_into_within(&mut self, value: &mut T, timeout: impl FnOnce() -> Timeout) -> Result<(), RecvError> {
-        if self.recv_fast(value)? { Ok(()) } else { self.recv_slow(value, timeout()) }
+    fn recv_into_within(&mut self, value: &mut T, timeout: Timeout) -> Result<(), RecvError> {
+        while !self.recv_fast(value)? {
+            let Timeout::At(deadline) = timeout else {
+                self.half.recheck()?;
+                continue;
+            };
+            return self.half.wait_until_popped(deadline, |reader| Ok(reader.pop(value)?.then_some(())));
+        }
+        Ok(())
     }
 
     /// Receives a value if one is there.
@@ -162,20 +173,6 @@ impl<T: Pod> Receiver<T> {
             self.half.notify_sender();
         }
         Ok(was_there)
-    }
-
-    // Inline: a receiver that waits for each value spends its time here.
-    #[inline]
-    fn recv_slow(&mut self, value: &mut T, timeout: Timeout) -> Result<(), RecvError> {
-        if let Timeout::At(deadline) = timeout {
-            return self.half.wait_until_popped(deadline, |reader| Ok(reader.pop(value)?.then_some(())));
-        }
-        loop {
-            self.half.recheck()?;
-            if self.recv_fast(value)? {
-                return Ok(());
-            }
-        }
     }
 
     #[inline]
@@ -199,7 +196,7 @@ impl<T: Pod> Receive for Receiver<T> {
 
     #[inline]
     fn receive(&mut self, timeout: Timeout) -> Result<T, RecvError> {
-        self.recv_within(|| timeout)
+        self.recv_within(timeout)
     }
 }
 
