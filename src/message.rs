@@ -10,14 +10,14 @@ use crate::wait::Timeout;
 /// What a pipe or a queue carries: byte messages (`[u8]`), or values of one [`Pod`] type.
 ///
 /// A type is `Pod` if every bit pattern is one of its values: numbers, arrays of them, and
-/// `#[repr(C)]` structs of such fields without padding. [`pipe`](crate::pipe#which-types-can-be-sent)
-/// shows what to do about other types.
+/// `#[repr(C)]` structs of such fields without padding. See
+/// [Types that can be shared](crate#types-that-can-be-shared) for other types.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent through shared memory as it is",
     label = "not every bit pattern is a `{Self}`, or it has padding, or it points elsewhere",
     note = "for a struct, add `#[repr(C)]`, fill padding with a field, and derive `bytemuck::Pod` and `bytemuck::Zeroable`",
     note = "send a `bool` or an `enum` as a `u8`, and a `String` or a `Vec` as a byte message (`Options::bytes()`)",
-    note = "\"Which types can be sent\" in the documentation of `tombolo::pipe` has examples"
+    note = "\"Types that can be shared\" in the documentation of `tombolo` has a table"
 )]
 pub trait Message: sealed::Sealed {}
 

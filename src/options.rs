@@ -14,7 +14,8 @@ use crate::wait::WaitStrategy;
 /// participant was killed, or because messages wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum OnStale {
-    /// Continue with it: messages that wait there are still delivered. The default: nothing is lost.
+    /// Continue with it: messages that wait there are still delivered. The default: nothing is
+    /// lost.
     #[default]
     Resume,
     /// Start afresh, without the messages that wait. Use it where half a stream is of no use.
@@ -97,8 +98,8 @@ impl CommonOptions {
         join(region)
     }
 
-    /// Removes what has the name, if it is a stale region that cannot be read. Returns whether to look
-    /// it up again.
+    /// Removes what has the name, if it is a stale region that cannot be read. Returns whether to
+    /// look it up again.
     fn remove_unreadable(&self, name: &str) -> Result<bool> {
         match Unreadable::open(name, &self.settings) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
@@ -169,8 +170,8 @@ pub(crate) fn report_capacity(region: &mut Region, asked: u64, default: u64) {
     }
 }
 
-/// The eight bytes that stand for a type's name in a region: the name itself with zeros behind it, or,
-/// for a name of more than eight bytes, its 64-bit FNV-1a hash in little-endian order.
+/// The eight bytes that stand for a type's name in a region: the name itself with zeros behind it,
+/// or, for a name of more than eight bytes, its 64-bit FNV-1a hash in little-endian order.
 pub(crate) fn type_tag(name: &str) -> [u8; 8] {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x100_0000_01b3;
@@ -207,7 +208,8 @@ macro_rules! common_options {
             self
         }
 
-        /// Accepts a name, or a descriptor of a named region, even if its file belongs to another user.
+        /// Accepts a name, or a descriptor of a named region, even if its file belongs to another
+        /// user.
         ///
         /// That user can then end this process, by truncating the file.
         pub fn allow_other_owner(mut self) -> Self {
@@ -215,10 +217,11 @@ macro_rules! common_options {
             self
         }
 
-        /// Asks for 2 MiB pages. If there are none, the [warnings](crate::Endpoint::warnings) say so.
+        /// Asks for 2 MiB pages. If there are none, the [warnings](crate::Endpoint::warnings) say
+        /// so.
         ///
-        /// It also accepts regions of reserved huge pages from others. They can then end this process:
-        /// sealing protects the length of such a region, but not its pages.
+        /// It also accepts regions of reserved huge pages from others. They can then end this
+        /// process: sealing protects the length of such a region, but not its pages.
         pub fn huge_pages(mut self) -> Self {
             self.common.settings.huge_pages = true;
             self
@@ -237,12 +240,13 @@ macro_rules! common_options {
             self
         }
 
-        /// The largest region, in bytes of memory, that is accepted if another process made it. Extents
-        /// of a queue do not count.
+        /// The largest region, in bytes of memory, that is accepted if another process made it.
+        /// Extents of a queue do not count.
         ///
-        /// Unless set, it is 16 GiB, with at most 2,097,152 slots, blocks of a queue's pool and permits of
-        /// bounded semaphores altogether, because repair and statistics visit all of those. If these
-        /// options would make a larger region themselves, the limits are those of that region.
+        /// Unless set, it is 16 GiB, with at most 2,097,152 slots, blocks of a queue's pool and
+        /// permits of bounded semaphores altogether, because repair and statistics visit all of
+        /// those. If these options would make a larger region themselves, the limits are those of
+        /// that region.
         pub fn max_region_bytes(mut self, bytes: usize) -> Self {
             self.common.settings.bounds.len = Some(bytes as u64);
             self

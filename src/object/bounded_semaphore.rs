@@ -130,7 +130,8 @@ impl BoundedSemaphore {
         let mut taken = 0;
         let mut hint = self.handle.local.hint.load(Ordering::Relaxed); // where to look first
         while taken < count {
-            let permit = permits.allocate_at(participant, hint).or_else(|| permits.allocate(participant, 0, bound, hint));
+            let permit =
+                permits.allocate_at(participant, hint).or_else(|| permits.allocate(participant, 0, bound, hint));
             let Some(permit) = permit else { break };
             hint = permit.block;
             taken += 1;

@@ -22,8 +22,8 @@ use crate::region::participant::{LEAVING, ParticipantStatus};
 use crate::region::process_exit::LeaveAtExit;
 use crate::region::repair::{Budget, MAX_CHECKS, RepairScan};
 use crate::sys;
-use crate::sys::fork::{ForkSafe, Generation};
 use crate::sys::file::FileId;
+use crate::sys::fork::{ForkSafe, Generation};
 use crate::wait::{LIVENESS_INTERVAL, WaitEnd};
 
 /// This process in a namespace.

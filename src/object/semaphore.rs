@@ -315,7 +315,11 @@ impl Kind for SemaphoreKind {
 
     fn check(&self, spec: &ObjectSpec) -> error::Result<()> {
         spec.expect_no_value()?;
-        if spec.count > MAX_PERMITS { spec.expect_count("number of permits", MAX_PERMITS, "begin with fewer") } else { Ok(()) }
+        if spec.count > MAX_PERMITS {
+            spec.expect_count("number of permits", MAX_PERMITS, "begin with fewer")
+        } else {
+            Ok(())
+        }
     }
 
     fn footprint(&self, _: &ObjectSpec, _: usize) -> Option<usize> {

@@ -13,13 +13,13 @@ use crate::wait::Timeout;
 /// call reads them.
 const MAX_FRAGMENTS_PER_TRY: usize = 1024;
 
-/// Receives byte messages from one [`ByteSender`](crate::pipe::ByteSender), in order, each whole and
-/// once.
+/// Receives byte messages from one [`ByteSender`](crate::pipe::ByteSender), in order, each whole
+/// and once.
 ///
 /// When the sender has left, you can still receive what it sent. After that comes
-/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that comes
-/// [`RecvError::PeerDied`], and then the messages of another process that takes the place of the dead
-/// one, if there is one.
+/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that
+/// comes [`RecvError::PeerDied`], and then the messages of another process that takes the place of
+/// the dead one, if there is one.
 ///
 /// The algorithm is Lamport's ring with length-prefixed records (`raw/spsc`).
 ///
@@ -31,12 +31,13 @@ pub struct ByteReceiver {
 }
 
 impl ByteReceiver {
-    /// Receives one message into `message`, whose old content it replaces. Returns its length in bytes.
+    /// Receives one message into `message`, whose old content it replaces. Returns its length in
+    /// bytes.
     ///
     /// # Blocking
-    /// Blocks until a whole message is there, as the [`WaitStrategy`](crate::WaitStrategy) says. If one
-    /// is there, it makes no system call, unless the sender sleeps, and it does not allocate once
-    /// `message` is large enough.
+    /// Blocks until a whole message is there, as the [`WaitStrategy`](crate::WaitStrategy) says. If
+    /// one is there, it makes no system call, unless the sender sleeps, and it does not allocate
+    /// once `message` is large enough.
     ///
     /// # Errors
     /// [`Closed`](RecvError::Closed), [`PeerDied`](RecvError::PeerDied),
@@ -45,24 +46,24 @@ impl ByteReceiver {
     /// [`Forked`](RecvError::Forked).
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::NEVER)
+        self.recv_within(message, Timeout::NEVER)
     }
 
     /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::NonBlocking)
+        self.recv_within(message, Timeout::NonBlocking)
     }
 
-    /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`. The
-    /// part of a large message that has come by then is kept for the next call.
+    /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`.
+    /// The part of a large message that has come by then is kept for the next call.
     pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::after(timeout))
+        self.recv_within(message, Timeout::after(timeout))
     }
 
-    /// Like [`recv_timeout`](Self::recv_timeout), but returns at `deadline`. With `None` it never times
-    /// out.
+    /// Like [`recv_timeout`](Self::recv_timeout), but returns at `deadline`. With `None` it never
+    /// times out.
     pub fn recv_deadline(&mut self, message: &mut Vec<u8>, deadline: Option<Instant>) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::At(deadline))
+        self.recv_within(message, Timeout::At(deadline))
     }
 
     /// Receives one message into `buffer`. Returns its length in bytes.
@@ -71,8 +72,8 @@ impl ByteReceiver {
     /// As [`recv`](Self::recv).
     ///
     /// # Errors
-    /// Those of [`recv`](Self::recv), and [`BufferTooSmall`](RecvError::BufferTooSmall) with the length
-    /// that is needed. The message stays in the pipe then.
+    /// Those of [`recv`](Self::recv), and [`BufferTooSmall`](RecvError::BufferTooSmall) with the
+    /// length that is needed. The message stays in the pipe then.
     ///
     /// # Examples
     /// ```
@@ -87,21 +88,23 @@ impl ByteReceiver {
     /// ```
     #[inline]
     pub fn recv_into(&mut self, mut buffer: &mut [u8]) -> Result<usize, RecvError> {
-        self.recv_within(&mut buffer, || Timeout::NEVER)
+        self.recv_within(&mut buffer, Timeout::NEVER)
     }
 
-    /// Like [`recv_into`](Self::recv_into), but returns [`Empty`](RecvError::Empty) instead of blocking.
+    /// Like [`recv_into`](Self::recv_into), but returns [`Empty`](RecvError::Empty) instead of
+    /// blocking.
     pub fn try_recv_into(&mut self, mut buffer: &mut [u8]) -> Result<usize, RecvError> {
-        self.recv_within(&mut buffer, || Timeout::NonBlocking)
+        self.recv_within(&mut buffer, Timeout::NonBlocking)
     }
 
     /// Like [`recv_into`](Self::recv_into), but returns [`TimedOut`](RecvError::TimedOut) after
     /// `timeout`.
     pub fn recv_into_timeout(&mut self, mut buffer: &mut [u8], timeout: Duration) -> Result<usize, RecvError> {
-        self.recv_within(&mut buffer, || Timeout::after(timeout))
+        self.recv_within(&mut buffer, Timeout::after(timeout))
     }
 
-    /// Receives one message into each of `messages`, as long as messages are there. Returns how many.
+    /// Receives one message into each of `messages`, as long as messages are there. Returns how
+    /// many.
     ///
     /// # Blocking
     /// Blocks until there is at least one message.
@@ -122,9 +125,9 @@ impl ByteReceiver {
         Ok(count)
     }
 
-    /// Blocks until there is something to receive: a message, the beginning of one that streams through
-    /// the ring, or the end of the sender, which the next `recv` returns. Returns false when `timeout`
-    /// has passed.
+    /// Blocks until there is something to receive: a message, the beginning of one that streams
+    /// through the ring, or the end of the sender, which the next `recv` returns. Returns false
+    /// when `timeout` has passed.
     ///
     /// # Blocking
     /// Up to `timeout`.
@@ -135,8 +138,8 @@ impl ByteReceiver {
         self.half.poll(timeout)
     }
 
-    /// Returns an iterator that blocks for each message, until the sender has left. See [`Messages`] for
-    /// other ends.
+    /// Returns an iterator that blocks for each message, until the sender has left. See
+    /// [`Messages`] for other ends.
     pub fn iter(&mut self) -> Messages<&mut Self> {
         Messages::blocking(self)
     }
@@ -147,27 +150,9 @@ impl ByteReceiver {
     }
 
     #[inline]
-    fn recv_within(
-        &mut self,
-        buffer: &mut impl RecvBuffer,
-        timeout: impl FnOnce() -> Timeout,
-    ) -> Result<usize, RecvError> {
-        match self.step(buffer)? {
-            Progress::Done(length) => Ok(length),
-            progress => self.recv_slow(buffer, progress, timeout()),
-        }
-    }
-
-    // Inline: a receiver that waits for each message spends its time here.
-    #[inline]
-    fn recv_slow(
-        &mut self,
-        buffer: &mut impl RecvBuffer,
-        mut progress: Progress,
-        timeout: Timeout,
-    ) -> Result<usize, RecvError> {
+    fn recv_within(&mut self, buffer: &mut impl RecvBuffer, timeout: Timeout) -> Result<usize, RecvError> {
         for step in 1.. {
-            match (progress, timeout) {
+            match (self.step(buffer)?, timeout) {
                 (Progress::Done(length), _) => return Ok(length),
                 (_, Timeout::NonBlocking) if step >= MAX_FRAGMENTS_PER_TRY => break,
                 (Progress::Empty, _) => self.half.wait_for_message(timeout)?,
@@ -175,7 +160,6 @@ impl ByteReceiver {
                 (Progress::More, Timeout::At(_)) if timeout.is_past() => return Err(RecvError::TimedOut),
                 (Progress::More, _) => {}
             }
-            progress = self.step(buffer)?;
         }
         Err(RecvError::Empty)
     }
@@ -197,7 +181,7 @@ impl Receive for ByteReceiver {
 
     fn receive(&mut self, timeout: Timeout) -> Result<Vec<u8>, RecvError> {
         let mut message = Vec::new();
-        self.recv_within(&mut message, || timeout)?;
+        self.recv_within(&mut message, timeout)?;
         Ok(message)
     }
 }

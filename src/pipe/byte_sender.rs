@@ -11,8 +11,8 @@ use crate::wait::Timeout;
 
 /// Sends byte messages to one [`ByteReceiver`](crate::pipe::ByteReceiver), in order, each whole.
 ///
-/// A message is published at once and never lost: it is delivered, or the call returns why not. When
-/// you drop the sender, the receiver gets what was sent and then
+/// A message is published at once and never lost: it is delivered, or the call returns why not.
+/// When you drop the sender, the receiver gets what was sent and then
 /// [`Closed`](crate::RecvError::Closed).
 ///
 /// The algorithm is Lamport's ring with length-prefixed records (`raw/spsc`).
@@ -38,8 +38,8 @@ impl ByteSender {
     /// while the receiver reads it.
     ///
     /// # Blocking
-    /// Blocks while the ring is full, as the [`WaitStrategy`](crate::WaitStrategy) says. If there is
-    /// room, it makes no system call, unless the receiver sleeps.
+    /// Blocks while the ring is full, as the [`WaitStrategy`](crate::WaitStrategy) says. If there
+    /// is room, it makes no system call, unless the receiver sleeps.
     ///
     /// # Errors
     /// [`TooLarge`](SendError::TooLarge), [`Closed`](SendError::Closed),
@@ -58,7 +58,7 @@ impl ByteSender {
     /// ```
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::NEVER)
+        self.send_within(message, Timeout::NEVER)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
@@ -67,27 +67,27 @@ impl ByteSender {
     /// blocking. It is [`TooLarge`](SendError::TooLarge) here.
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
         self.check_length(message, self.max_inline_bytes() as u64)?;
-        self.send_within(message, || Timeout::NonBlocking)
+        self.send_within(message, Timeout::NonBlocking)
     }
 
-    /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`. The
-    /// receiver then drops the part of a large message that was sent already.
+    /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`.
+    /// The receiver then drops the part of a large message that was sent already.
     pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::after(timeout))
+        self.send_within(message, Timeout::after(timeout))
     }
 
-    /// Like [`send_timeout`](Self::send_timeout), but returns at `deadline`. With `None` it never times
-    /// out.
+    /// Like [`send_timeout`](Self::send_timeout), but returns at `deadline`. With `None` it never
+    /// times out.
     pub fn send_deadline(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::At(deadline))
+        self.send_within(message, Timeout::At(deadline))
     }
 
     /// Sends messages from the front of `messages` and publishes them together. Returns how many.
     ///
     /// # Blocking
-    /// Blocks until at least one message could be sent. It sends as many as there is room for: call it
-    /// again with the rest. A message longer than [`max_inline_bytes`](Self::max_inline_bytes) is sent
-    /// alone.
+    /// Blocks until at least one message could be sent. It sends as many as there is room for: call
+    /// it again with the rest. A message longer than [`max_inline_bytes`](Self::max_inline_bytes)
+    /// is sent alone.
     ///
     /// # Errors
     /// Those of [`send`](Self::send). No message was sent.
@@ -122,12 +122,15 @@ impl ByteSender {
     }
 
     #[inline]
-    fn send_within(&mut self, message: &[u8], timeout: impl FnOnce() -> Timeout) -> Result<(), SendError> {
+    fn send_within(&mut self, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
         self.check_length(message, self.limit)?;
         if message.len() as u64 > self.half.writer.max_inline_bytes() {
-            return self.send_large(message, timeout());
+            return self.send_large(message, timeout);
         }
-        if self.send_fast(message)? { Ok(()) } else { self.send_slow(message, timeout()) }
+        while !self.send_fast(message)? {
+            self.wait_for_room(message.len() as u64, timeout)?;
+        }
+        Ok(())
     }
 
     #[inline]
@@ -147,15 +150,6 @@ impl ByteSender {
             self.half.notify_receiver();
         }
         Ok(has_room)
-    }
-
-    fn send_slow(&mut self, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
-        loop {
-            self.wait_for_room(message.len() as u64, timeout)?;
-            if self.send_fast(message)? {
-                return Ok(());
-            }
-        }
     }
 
     /// Blocks until there is room for a message of this length in one record.

@@ -72,10 +72,10 @@ impl Side {
         EventCount::new(region.futex(PipeLayout::ring(ring) + word))
     }
 
-    /// Becomes the owner of this side of the ring, where the last owner stopped. The caller has locked
-    /// the participant and the membership.
+    /// Becomes the owner of this side of the ring, where the last owner stopped. The caller has
+    /// locked the participant and the membership.
     pub(crate) fn acquire(self, region: &Region, ring: usize) {
-        let start = self.index(region, ring).load(Ordering::Acquire);
+        let start = self.index(region, ring).load(Ordering::Acquire); // edge: ring-position
         self.owner(region, ring).acquire(start);
         if self == Self::Consumer {
             self.event(region, ring).set_peer_left(false);
@@ -144,15 +144,15 @@ impl Connection {
         self.generation.is_current()
     }
 
-    /// Whether the peer has left, by its own word. A producer first looks at the bit in `peer_event`,
-    /// which is in its cache.
+    /// Whether the peer has left, by its own word. A producer first looks at the bit in
+    /// `peer_event`, which is in its cache.
     #[cold]
     pub(super) fn peer_has_closed(&self) -> bool {
         self.peer.state().is_closed()
     }
 
-    /// How many peers ended, and how many of those died, between two views, without the end that was
-    /// reported already.
+    /// How many peers ended, and how many of those died, between two views, without the end that
+    /// was reported already.
     fn unreported_count(&self, earlier: OwnerState, now: OwnerState) -> (u64, u64) {
         let (joined, died) = now.changes_since(earlier);
         // Of epoch 0 there was no peer to end.
@@ -202,15 +202,15 @@ fn has_undelivered(region: &Region, leaver: usize) -> bool {
     region.participants().state(other) != LEFT && queued_for(region, other) > 0
 }
 
-/// Positions that were published towards a participant and not yet released by it: slots, or words of
-/// records.
+/// Positions that were published towards a participant and not yet released by it: slots, or words
+/// of records.
 pub(crate) fn queued_for(region: &Region, participant: usize) -> u64 {
     // A one-way pipe has no ring 1.
     let ring = 1 - participant.min(1);
     if ring as u64 >= layout(region).directions {
         return 0;
     }
-    let index = |side: Side| side.index(region, ring).load(Ordering::Acquire);
+    let index = |side: Side| side.index(region, ring).load(Ordering::Acquire); // edge: snapshot
     let head = index(Side::Consumer);
     index(Side::Producer).wrapping_sub(head)
 }

@@ -59,8 +59,8 @@ impl<T: Message> fmt::Debug for Pipe<T> {
     }
 }
 
-/// An endpoint of a duplex pipe of byte messages: a [`ByteSender`] and a [`ByteReceiver`] that leave
-/// together.
+/// An endpoint of a duplex pipe of byte messages: a [`ByteSender`] and a [`ByteReceiver`] that
+/// leave together.
 ///
 /// It ends like a [`Pipe`] of values.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use crate::region::Region;
 use crate::region::lifecycle::Registration;
 use crate::wait::WaitStrategy;
 
-/// An endpoint of a pipe: [`Sender`], [`Receiver`] or [`Pipe`], or the one of these for byte messages.
+/// An endpoint of a pipe: [`Sender`], [`Receiver`] or [`Pipe`], or the one of these for byte
+/// messages.
 pub trait PipeEndpoint: Endpoint + sealed::Attach {}
 
 pub(crate) mod sealed {
@@ -29,8 +30,8 @@ pub(crate) mod sealed {
 
         fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self>;
 
-        /// Whether it is all that its participant has in the pipe. A half of a pipe that was split is
-        /// not, even if it is the last one.
+        /// Whether it is all that its participant has in the pipe. A half of a pipe that was split
+        /// is not, even if it is the last one.
         fn is_whole(&self) -> bool {
             let registration = self.registration();
             Arc::strong_count(registration) == 1 && connection::layout(registration.region()).directions == 1

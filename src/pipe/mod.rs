@@ -5,9 +5,9 @@
 //!
 //! # Which types can be sent
 //!
-//! Values lie in memory that other processes can write. So every pattern of bits must be a valid
-//! value, a value must not point anywhere, and it must not have padding. [`bytemuck::Pod`] says that
-//! of a type. Numbers and arrays of `Pod` types are `Pod`. For a struct of your own, derive it:
+//! Values lie in memory that other processes can write. So every pattern of bits must be a value of
+//! the type, and it must have no padding and no pointers. [`bytemuck::Pod`] says that of a type.
+//! Numbers are `Pod`, and arrays of `Pod` types. For a struct of your own, derive it:
 //!
 //! ```
 //! use bytemuck::{Pod, Zeroable};
@@ -17,8 +17,8 @@
 //! struct Tick {
 //!     price: f64,
 //!     volume: u32,
-//!     is_bid: u8,        // a bool as a number: 0 or 1
-//!     padding: [u8; 3],  // up to the alignment of the struct, which is 8
+//!     is_bid: u8,       // a bool as a number: 0 or 1
+//!     padding: [u8; 3], // up to the alignment of the struct, which is 8
 //! }
 //!
 //! let (mut tx, mut rx) = tombolo::pipe::Options::<Tick>::new().create()?;
@@ -27,16 +27,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | you have | send |
-//! |---|---|
-//! | `bool`, `char` | `u8`, `u32`; check it when you receive it |
-//! | `enum` without fields | its number: `Side::Bid as u8`, and a `match` back |
-//! | `enum` with fields, `Option` | a struct with a number that says which fields count, or a byte message |
-//! | struct with padding | the struct with a field in the gap |
-//! | `usize`, `isize` | they are `Pod`, but use `u64`, `i64` if programs of other word sizes take part |
-//! | `String`, `Vec<u8>`, `&str` | a byte message: `tx.send(text.as_bytes())` |
-//! | anything else that owns memory | a byte message that serde or another format makes of it; the queue has `send_object` with the feature `serde` |
-//!
+//! Strings and vectors are byte messages: `tx.send(text.as_bytes())`. What to send instead of a
+//! `bool`, an `enum` and others is in [Types that can be shared](crate#types-that-can-be-shared).
 //! A type that cannot be sent is an error of the compiler:
 //!
 //! ```compile_fail
@@ -91,7 +83,8 @@ use crate::region::settings::{Bounds, Settings};
 /// use tombolo::WaitStrategy;
 /// use tombolo::pipe;
 ///
-/// let (mut tx, mut rx) = pipe::Options::<u64>::new().capacity(8).wait(WaitStrategy::Spin).create()?;
+/// let options = pipe::Options::<u64>::new().capacity(8).wait(WaitStrategy::Spin);
+/// let (mut tx, mut rx) = options.create()?;
 /// tx.send(7)?;
 /// assert_eq!(rx.recv()?, 7);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -174,8 +167,8 @@ macro_rules! makers {
 }
 
 impl Options<[u8]> {
-    /// A pipe for byte messages of any length. By default with 1 MiB of ring for each direction, and
-    /// for messages of up to 1 GiB.
+    /// A pipe for byte messages of any length. By default with 1 MiB of ring for each direction,
+    /// and for messages of up to 1 GiB.
     pub fn bytes() -> Self {
         Self::default()
     }
@@ -208,11 +201,11 @@ impl<T: Pod> Options<T> {
         self
     }
 
-    /// Names the type, for instance `"tick v1"`. An endpoint with another name is refused, like one of
-    /// another size or alignment.
+    /// Names the type, for instance `"tick v1"`. An endpoint with another name is refused, like one
+    /// of another size or alignment.
     ///
-    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer, its
-    /// 64-bit FNV-1a hash.
+    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer,
+    /// its 64-bit FNV-1a hash.
     pub fn type_tag(mut self, name: &str) -> Self {
         self.common.set_type_tag(name);
         self

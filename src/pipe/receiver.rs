@@ -16,9 +16,9 @@ use crate::wait::Timeout;
 /// Receives values from one [`Sender`](crate::pipe::Sender), in order, each once.
 ///
 /// When the sender has left, you can still receive what it sent. After that comes
-/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that comes
-/// [`RecvError::PeerDied`], and then the values of another process that takes the place of the dead
-/// one, if there is one.
+/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that
+/// comes [`RecvError::PeerDied`], and then the values of another process that takes the place of
+/// the dead one, if there is one.
 ///
 /// The algorithm is Lamport's ring with cached indices (`raw/spsc`).
 ///
@@ -32,8 +32,8 @@ impl<T: Pod> Receiver<T> {
     /// Receives one value.
     ///
     /// # Blocking
-    /// Blocks while the ring is empty, as the [`WaitStrategy`](crate::WaitStrategy) says. If a value
-    /// is there, it makes no system call, unless the sender sleeps.
+    /// Blocks while the ring is empty, as the [`WaitStrategy`](crate::WaitStrategy) says. If a
+    /// value is there, it makes no system call, unless the sender sleeps.
     ///
     /// # Errors
     /// [`Closed`](RecvError::Closed), [`PeerDied`](RecvError::PeerDied),
@@ -51,29 +51,34 @@ impl<T: Pod> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::NEVER)
+        self.recv_within(Timeout::NEVER)
     }
 
     /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::NonBlocking)
+        self.recv_within(Timeout::NonBlocking)
     }
 
     /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`.
     #[inline]
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::after(timeout))
+        match self.try_recv() {
+            // Only now is it worth reading the clock.
+            Err(RecvError::Empty) => self.recv_within(Timeout::after(timeout)),
+            done => done,
+        }
     }
 
     /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) at `deadline`. With
     /// `None` it never does.
     #[inline]
     pub fn recv_deadline(&mut self, deadline: Option<Instant>) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::At(deadline))
+        self.recv_within(Timeout::At(deadline))
     }
 
-    /// Like [`recv`](Self::recv), into a value that exists already. For large types this saves copies.
+    /// Like [`recv`](Self::recv), into a value that exists already. For large types this saves
+    /// copies.
     ///
     /// # Examples
     /// ```
@@ -86,7 +91,7 @@ impl<T: Pod> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
-        self.recv_into_within(value, || Timeout::NEVER)
+        self.recv_into_within(value, Timeout::NEVER)
     }
 
     /// Receives as many values as are there, at most as many as `values` holds. Returns how many.
@@ -108,8 +113,8 @@ impl<T: Pod> Receiver<T> {
         self.recv_many_within(values, Timeout::NonBlocking)
     }
 
-    /// Blocks until there is something to receive: a value, or the end of the sender, which the next
-    /// `recv` returns. Returns false when `timeout` has passed.
+    /// Blocks until there is something to receive: a value, or the end of the sender, which the
+    /// next `recv` returns. Returns false when `timeout` has passed.
     ///
     /// # Blocking
     /// Up to `timeout`.
@@ -120,8 +125,8 @@ impl<T: Pod> Receiver<T> {
         self.half.poll(timeout)
     }
 
-    /// Returns an iterator that blocks for each value, until the sender has left. See [`Messages`] for
-    /// other ends.
+    /// Returns an iterator that blocks for each value, until the sender has left. See [`Messages`]
+    /// for other ends.
     ///
     /// # Examples
     /// ```
@@ -141,15 +146,22 @@ impl<T: Pod> Receiver<T> {
     }
 
     #[inline]
-    fn recv_within(&mut self, timeout: impl FnOnce() -> Timeout) -> Result<T, RecvError> {
+    fn recv_within(&mut self, timeout: Timeout) -> Result<T, RecvError> {
         let mut value = T::zeroed();
         self.recv_into_within(&mut value, timeout)?;
         Ok(value)
     }
 
     #[inline]
-    fn recv_into_within(&mut self, value: &mut T, timeout: impl FnOnce() -> Timeout) -> Result<(), RecvError> {
-        if self.recv_fast(value)? { Ok(()) } else { self.recv_slow(value, timeout()) }
+    fn recv_into_within(&mut self, value: &mut T, timeout: Timeout) -> Result<(), RecvError> {
+        while !self.recv_fast(value)? {
+            let Timeout::At(deadline) = timeout else {
+                self.half.recheck()?;
+                continue;
+            };
+            return self.half.wait_until_popped(deadline, |reader| Ok(reader.pop(value)?.then_some(())));
+        }
+        Ok(())
     }
 
     /// Receives a value if one is there.
@@ -161,20 +173,6 @@ impl<T: Pod> Receiver<T> {
             self.half.notify_sender();
         }
         Ok(was_there)
-    }
-
-    // Inline: a receiver that waits for each value spends its time here.
-    #[inline]
-    fn recv_slow(&mut self, value: &mut T, timeout: Timeout) -> Result<(), RecvError> {
-        if let Timeout::At(deadline) = timeout {
-            return self.half.wait_until_popped(deadline, |reader| Ok(reader.pop(value)?.then_some(())));
-        }
-        loop {
-            self.half.recheck()?;
-            if self.recv_fast(value)? {
-                return Ok(());
-            }
-        }
     }
 
     #[inline]
@@ -198,7 +196,7 @@ impl<T: Pod> Receive for Receiver<T> {
 
     #[inline]
     fn receive(&mut self, timeout: Timeout) -> Result<T, RecvError> {
-        self.recv_within(|| timeout)
+        self.recv_within(timeout)
     }
 }
 

@@ -31,8 +31,8 @@ impl<T: Pod> Sender<T> {
     /// Sends one value. Takes the value, or a reference to it.
     ///
     /// # Blocking
-    /// Blocks while the ring is full, as the [`WaitStrategy`](crate::WaitStrategy) says. If there is
-    /// room, it makes no system call, unless the receiver sleeps.
+    /// Blocks while the ring is full, as the [`WaitStrategy`](crate::WaitStrategy) says. If there
+    /// is room, it makes no system call, unless the receiver sleeps.
     ///
     /// # Errors
     /// [`Closed`](SendError::Closed), [`PeerDied`](SendError::PeerDied),
@@ -48,33 +48,38 @@ impl<T: Pod> Sender<T> {
     /// ```
     #[inline]
     pub fn send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
-        self.send_within(value.borrow(), || Timeout::NEVER)
+        self.send_within(value.borrow(), Timeout::NEVER)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
     #[inline]
     pub fn try_send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
-        self.send_within(value.borrow(), || Timeout::NonBlocking)
+        self.send_within(value.borrow(), Timeout::NonBlocking)
     }
 
     /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`.
     #[inline]
     pub fn send_timeout(&mut self, value: impl Borrow<T>, timeout: Duration) -> Result<(), SendError> {
-        self.send_within(value.borrow(), || Timeout::after(timeout))
+        let value = value.borrow();
+        match self.send_within(value, Timeout::NonBlocking) {
+            // Only now is it worth reading the clock.
+            Err(SendError::Full) => self.send_within(value, Timeout::after(timeout)),
+            done => done,
+        }
     }
 
     /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) at `deadline`. With
     /// `None` it never does.
     #[inline]
     pub fn send_deadline(&mut self, value: impl Borrow<T>, deadline: Option<Instant>) -> Result<(), SendError> {
-        self.send_within(value.borrow(), || Timeout::At(deadline))
+        self.send_within(value.borrow(), Timeout::At(deadline))
     }
 
     /// Sends values from the front of `values` and publishes them together. Returns how many.
     ///
     /// # Blocking
-    /// Blocks until at least one value could be sent. It sends as many as there is room for: call it
-    /// again with the rest.
+    /// Blocks until at least one value could be sent. It sends as many as there is room for: call
+    /// it again with the rest.
     ///
     /// # Errors
     /// Those of [`send`](Self::send). No value was sent.
@@ -93,15 +98,19 @@ impl<T: Pod> Sender<T> {
         self.send_many_within(values, Timeout::NEVER)
     }
 
-    /// Like [`send_many`](Self::send_many), but returns [`Full`](SendError::Full) instead of blocking.
+    /// Like [`send_many`](Self::send_many), but returns [`Full`](SendError::Full) instead of
+    /// blocking.
     #[inline]
     pub fn try_send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
         self.send_many_within(values, Timeout::NonBlocking)
     }
 
     #[inline]
-    fn send_within(&mut self, value: &T, timeout: impl FnOnce() -> Timeout) -> Result<(), SendError> {
-        if self.send_fast(value)? { Ok(()) } else { self.send_slow(value, timeout()) }
+    fn send_within(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {
+        while !self.send_fast(value)? {
+            self.wait_for_room(timeout)?;
+        }
+        Ok(())
     }
 
     /// Sends the value if there is room.
@@ -113,15 +122,6 @@ impl<T: Pod> Sender<T> {
             self.half.notify_receiver();
         }
         Ok(has_room)
-    }
-
-    fn send_slow(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {
-        loop {
-            self.wait_for_room(timeout)?;
-            if self.send_fast(value)? {
-                return Ok(());
-            }
-        }
     }
 
     #[inline]

@@ -1,10 +1,10 @@
 //! Which stores a sender uses for large payloads: into the cache, or past it.
 //!
-//! Two cores that share a fast path move lines between their caches at tens of GiB/s. Stores past the
-//! cache would cost a third of that. Two cores that are far apart move lines eight times slower than
-//! memory does. A process cannot ask which of the two it runs on, because a hypervisor moves CPUs
-//! about. So the sender measures it: now and then it sends a window of messages the other way, and the
-//! faster way wins. docs/decisions/0002-non-temporal-stores.md has the measurements.
+//! Two cores that share a fast path move lines between their caches at tens of GiB/s. Stores past
+//! the cache would cost a third of that. Two cores that are far apart move lines eight times slower
+//! than memory does. A process cannot ask which of the two it runs on, because a hypervisor moves
+//! CPUs about. So the sender measures it: now and then it sends a window of messages the other way,
+//! and the faster way wins. docs/decisions/0002-non-temporal-stores.md has the measurements.
 
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,11 @@
 //! Messages that are read and written where they lie in the ring, without a copy.
 //!
-//! A slice of shared memory is sound only while no process changes the bytes behind it, and no check
-//! can keep a hostile peer from doing that. So these types come from `unsafe` methods, whose caller
-//! vouches for every process that can write the region.
+//! A slice of shared memory is sound only while no process changes the bytes behind it, and no
+//! check can keep a hostile peer from doing that. So these types come from `unsafe` methods, whose
+//! caller vouches for every process that can write the region.
 //!
-//! Invariant: `raw/spsc` I2 keeps producer and consumer on disjoint positions. A reservation or a peek
-//! borrows its half exclusively, so each side has one slice at a time, over its own positions.
+//! Invariant: `raw/spsc` I2 keeps producer and consumer on disjoint positions. A reservation or a
+//! peek borrows its half exclusively, so each side has one slice at a time, over its own positions.
 
 #![allow(unsafe_code)]
 
@@ -68,8 +68,8 @@ impl<T: Pod> Sender<T> {
     /// The size of `T` is not a multiple of 8.
     ///
     /// # Safety
-    /// As long as the returned sender exists, every process that can write the region uses it through
-    /// this library only.
+    /// As long as the returned sender exists, every process that can write the region uses it
+    /// through this library only.
     ///
     /// # Examples
     /// ```
@@ -99,8 +99,8 @@ impl<T: Pod> Receiver<T> {
     /// The size of `T` is not a multiple of 8.
     ///
     /// # Safety
-    /// As long as the returned receiver exists, every process that can write the region uses it through
-    /// this library only.
+    /// As long as the returned receiver exists, every process that can write the region uses it
+    /// through this library only.
     pub unsafe fn into_zero_copy(self) -> Result<ZeroCopyReceiver<T>> {
         check_gapless::<T>().map(|()| ZeroCopyReceiver(self))
     }
@@ -110,8 +110,8 @@ impl ByteSender {
     /// Returns a sender with direct access to the ring.
     ///
     /// # Safety
-    /// As long as the returned sender exists, every process that can write the region uses it through
-    /// this library only.
+    /// As long as the returned sender exists, every process that can write the region uses it
+    /// through this library only.
     pub unsafe fn into_zero_copy(self) -> ZeroCopyByteSender {
         ZeroCopyByteSender(self)
     }
@@ -121,8 +121,8 @@ impl ByteReceiver {
     /// Returns a receiver with direct access to the ring.
     ///
     /// # Safety
-    /// As long as the returned receiver exists, every process that can write the region uses it through
-    /// this library only.
+    /// As long as the returned receiver exists, every process that can write the region uses it
+    /// through this library only.
     pub unsafe fn into_zero_copy(self) -> ZeroCopyByteReceiver {
         ZeroCopyByteReceiver(self)
     }
@@ -136,8 +136,8 @@ impl<T: Pod> ZeroCopySender<T> {
 
     /// Returns up to `count` free slots in a row, at least one, with arbitrary old values in them.
     ///
-    /// [`commit`](WriteChunk::commit) sends them. Dropping them sends nothing. At the end of the ring
-    /// there are fewer than `count`.
+    /// [`commit`](WriteChunk::commit) sends them. Dropping them sends nothing. At the end of the
+    /// ring there are fewer than `count`.
     ///
     /// # Blocking
     /// Blocks while the ring is full.
@@ -160,8 +160,8 @@ impl<T: Pod> ZeroCopySender<T> {
     fn chunk(&mut self, start: usize, count: usize) -> Result<WriteChunk<'_, T>, SendError> {
         let length = count * size_of::<T>();
         let mut bytes = bytes(self.0.half.writer.data(), start, length).ok_or(SendError::Corrupt)?;
-        // SAFETY: free positions are the producer's alone (module invariant), and `WriteChunk` keeps
-        // `self` borrowed.
+        // SAFETY: free positions are the producer's alone (module invariant), and `WriteChunk`
+        // keeps `self` borrowed.
         let values = bytemuck::cast_slice_mut(unsafe { bytes.as_mut() });
         Ok(WriteChunk { sender: &mut self.0, values })
     }
@@ -169,8 +169,8 @@ impl<T: Pod> ZeroCopySender<T> {
 
 /// Free slots of a ring, to be filled.
 ///
-/// They are the ring itself. A process that is forked meanwhile must not write to them, or the parent
-/// sends what the child wrote.
+/// They are the ring itself. A process that is forked meanwhile must not write to them, or the
+/// parent sends what the child wrote.
 #[derive(Debug)]
 #[must_use = "nothing is sent until it is committed"]
 pub struct WriteChunk<'a, T: Pod> {
@@ -216,8 +216,8 @@ impl<T: Pod> ZeroCopyReceiver<T> {
 
     /// Returns up to `count` values in a row, at least one.
     ///
-    /// [`release`](ReadChunk::release) removes them from the ring. Dropping them leaves them for the
-    /// next call. At the end of the ring there are fewer than `count`.
+    /// [`release`](ReadChunk::release) removes them from the ring. Dropping them leaves them for
+    /// the next call. At the end of the ring there are fewer than `count`.
     ///
     /// # Blocking
     /// Blocks while the ring is empty.
@@ -258,7 +258,8 @@ pub struct ReadChunk<'a, T: Pod> {
 impl<T: Pod> ReadChunk<'_, T> {
     /// Removes all values from the ring.
     ///
-    /// In a process that was forked meanwhile it does nothing: the values are the parent's to release.
+    /// In a process that was forked meanwhile it does nothing: the values are the parent's to
+    /// release.
     #[inline]
     pub fn release(self) {
         let count = self.values.len();
@@ -291,8 +292,8 @@ impl ZeroCopyByteSender {
         self.0
     }
 
-    /// Returns room for one message of `length` bytes, with arbitrary old bytes in it. `length` is at
-    /// most [`max_inline_bytes`](ByteSender::max_inline_bytes).
+    /// Returns room for one message of `length` bytes, with arbitrary old bytes in it. `length` is
+    /// at most [`max_inline_bytes`](ByteSender::max_inline_bytes).
     ///
     /// [`commit`](WriteMessage::commit) sends it. Dropping it sends nothing.
     ///
@@ -328,16 +329,16 @@ impl ZeroCopyByteSender {
             }
         };
         let mut bytes = bytes(self.0.half.writer.data(), slot.start, length).ok_or(SendError::Corrupt)?;
-        // SAFETY: free positions are the producer's alone (module invariant), and `WriteMessage` keeps
-        // `self` borrowed.
+        // SAFETY: free positions are the producer's alone (module invariant), and `WriteMessage`
+        // keeps `self` borrowed.
         Ok(WriteMessage { bytes: unsafe { bytes.as_mut() }, sender: &mut self.0, slot })
     }
 }
 
 /// Room for one message in a ring.
 ///
-/// It is the ring itself. A process that is forked meanwhile must not write to it, or the parent sends
-/// what the child wrote.
+/// It is the ring itself. A process that is forked meanwhile must not write to it, or the parent
+/// sends what the child wrote.
 #[derive(Debug)]
 #[must_use = "nothing is sent until it is committed"]
 pub struct WriteMessage<'a> {
@@ -382,15 +383,16 @@ impl ZeroCopyByteReceiver {
 
     /// Returns the next message.
     ///
-    /// [`release`](ReadMessage::release) removes it from the ring. Dropping it leaves it for the next
-    /// call.
+    /// [`release`](ReadMessage::release) removes it from the ring. Dropping it leaves it for the
+    /// next call.
     ///
     /// # Blocking
     /// Blocks while the ring is empty.
     ///
     /// # Errors
-    /// As [`ByteReceiver::recv`], and [`BufferTooSmall`](RecvError::BufferTooSmall) for a message that
-    /// streams through the ring. Receive that one with [`into_inner`](Self::into_inner) and `recv`.
+    /// As [`ByteReceiver::recv`], and [`BufferTooSmall`](RecvError::BufferTooSmall) for a message
+    /// that streams through the ring. Receive that one with [`into_inner`](Self::into_inner) and
+    /// `recv`.
     pub fn peek(&mut self) -> Result<ReadMessage<'_>, RecvError> {
         self.0.half.check()?;
         let (start, length) = loop {
@@ -400,8 +402,8 @@ impl ZeroCopyByteReceiver {
             }
         };
         let bytes = bytes(self.0.half.reader.records.data(), start, length).ok_or(RecvError::Corrupt)?;
-        // SAFETY: published positions are the consumer's alone (module invariant), and `ReadMessage`
-        // keeps `self` borrowed.
+        // SAFETY: published positions are the consumer's alone (module invariant), and
+        // `ReadMessage` keeps `self` borrowed.
         Ok(ReadMessage { bytes: unsafe { bytes.as_ref() }, receiver: &mut self.0 })
     }
 }
@@ -417,7 +419,8 @@ pub struct ReadMessage<'a> {
 impl ReadMessage<'_> {
     /// Removes the message from the ring.
     ///
-    /// In a process that was forked meanwhile it does nothing: the message is the parent's to release.
+    /// In a process that was forked meanwhile it does nothing: the message is the parent's to
+    /// release.
     pub fn release(self) {
         let half = &mut self.receiver.half;
         if half.connection.is_from_this_process() {

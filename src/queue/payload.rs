@@ -149,7 +149,8 @@ impl PayloadPool {
         if message.len() as u64 > geometry.block_bytes || self.recent >= geometry.blocks {
             return None;
         }
-        let block = self.pool.allocate_at(participant, self.recent).or_else(|| self.pool.allocate_at(participant, next))?;
+        let block =
+            self.pool.allocate_at(participant, self.recent).or_else(|| self.pool.allocate_at(participant, next))?;
         let Some(words) = self.block_words(block.block) else {
             self.pool.free(block);
             return None;

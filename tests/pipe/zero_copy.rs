@@ -70,7 +70,8 @@ fn zero_copy_messages_arrive_in_order() {
     let _sandbox = TestDir::new();
     let (tx, rx) = pipe::Options::<Block>::new().capacity(8).create().unwrap();
     let (byte_tx, byte_rx) = pipe::Options::bytes().capacity_bytes(1024).create().unwrap();
-    let sender = command("send_in_place", &[]).pass("values", tx).unwrap().pass("bytes", byte_tx).unwrap().spawn().unwrap();
+    let sender =
+        command("send_in_place", &[]).pass("values", tx).unwrap().pass("bytes", byte_tx).unwrap().spawn().unwrap();
     let sender = Process::from(sender);
     let receiver =
         command("receive_in_place", &[]).pass("values", rx).unwrap().pass("bytes", byte_rx).unwrap().spawn().unwrap();
