@@ -178,7 +178,7 @@ impl LockModel {
         *self = Self { owner: None, died: false, poisoned };
     }
 
-    fn bury(&mut self, side: usize) {
+    fn release_dead(&mut self, side: usize) {
         if self.owner == Some(side) {
             self.owner = None;
             self.died = true;

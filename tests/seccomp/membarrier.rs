@@ -176,7 +176,7 @@ fn membarrier_refused_later_queues_work() {
                 .spawn()
                 .unwrap(),
         );
-        let receiving = thread::spawn(move || rx.iter().collect::<Vec<_>>());
+        let receiving = thread::spawn(move || rx.iter().map(Result::unwrap).collect::<Vec<_>>());
         (0..COUNT).for_each(|number| tx.send(&number).unwrap());
         drop(tx);
         assert!(receiving.join().unwrap().into_iter().eq(0..COUNT));
