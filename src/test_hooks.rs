@@ -2,8 +2,8 @@
 
 pub use crate::wait::disable_liveness_interval;
 
-/// What this thread has spent so far on liveness checks: requests to the kernel about locks, and shared
-/// words scanned. Tests of lateness count these instead of measuring time.
+/// What this thread has spent so far on liveness checks: requests to the kernel about locks, and
+/// shared words scanned. Tests of lateness count these instead of measuring time.
 pub fn liveness_effort() -> (u64, u64) {
     (crate::sys::file_lock::CALLS.get(), crate::region::repair::SCANNED.get())
 }

@@ -100,7 +100,7 @@ pub enum Command {
     #[command(after_help = format!("{RECV_HELP}\n\n{EXIT_CODES}"))]
     Recv(Recv),
 
-    /// List all names, what they contain and who uses them
+    /// List all names, what they contain and which processes use them
     ///
     /// For a namespace (a set of shared objects such as values and mutexes), shows the number of
     /// objects and which processes hold them.

@@ -269,8 +269,8 @@ impl Namespace {
         self.object(name)
     }
 
-    /// Opens the queue of values of that name, to send and to receive. [`split`](Queue::split) it if you
-    /// need one of the two.
+    /// Opens the queue of values of that name, to send and to receive. [`split`](Queue::split) it
+    /// if you need one of the two.
     ///
     /// # Blocking
     ///

@@ -1,10 +1,10 @@
 //! Waiting for an object, and which waiter gets it first.
 //!
 //! Newcomers may take what is free before those that wait (barging), which is fast. But when a
-//! waiter has waited for [`MAX_BARGING`], it sets the NO_BARGING bit of the event: newcomers then let
-//! waiters go first. The first success clears the bit, and so does a waiter that has set it and gives
-//! up. A waiter that sleeps is in the kernel's queue, which is first-in, first-out. A waiter that
-//! polls would beat all sleepers, so one that has set the bit lets them go first once.
+//! waiter has waited for [`MAX_BARGING`], it sets the NO_BARGING bit of the event: newcomers then
+//! let waiters go first. The first success clears the bit, and so does a waiter that has set it and
+//! gives up. A waiter that sleeps is in the kernel's queue, which is first-in, first-out. A waiter
+//! that polls would beat all sleepers, so one that has set the bit lets them go first once.
 //!
 //! So no waiter starves. A waiter that was killed or stopped with the bit set delays the others by
 //! MAX_BARGING, and calls that wait for less than that by LIVENESS_INTERVAL.
@@ -58,8 +58,8 @@ pub(crate) trait Contended {
 
     fn try_take(&self) -> Result<Option<Self::Taken>, SyncError>;
 
-    /// Asks the kernel about the processes that have it. Returns an end if waiting for them is of no
-    /// use.
+    /// Asks the kernel about the processes that have it. Returns an end if waiting for them is of
+    /// no use.
     fn check_liveness(&self) -> Option<WaitEnd>;
 }
 

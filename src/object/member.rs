@@ -33,8 +33,8 @@ pub(crate) struct Membership {
     generation: Generation,
     table: Table,
     locals: Vec<Arc<LocalState>>,
-    /// A pass that did not fit into one call. The kernel's lock is the whole process's, so this also
-    /// keeps its threads from repairing at the same time.
+    /// A pass that did not fit into one call. The kernel's lock is the whole process's, so this
+    /// also keeps its threads from repairing at the same time.
     repair: Mutex<RepairPass>,
     /// Where the next liveness checks begin, if there are too many for one call.
     next_check: AtomicU64,

@@ -19,12 +19,13 @@ const NAME_MAX: usize = 200;
 
 /// A directory of named regions.
 ///
-/// By default it is `/dev/shm/tombolo-UID`, which is made on first use, for its owner alone. You can
-/// choose another with the environment variable `TOMBOLO_DIR` or an explicit path, for example one
-/// that a group shares.
+/// By default it is `/dev/shm/tombolo-UID`, which is made on first use, for its owner alone. You
+/// can choose another with the environment variable `TOMBOLO_DIR` or an explicit path, for example
+/// one that a group shares.
 ///
 /// Any user of the machine can make another user's default directory first. Then every call here
-/// refuses it. No other directory is used in its place, because programs that ought to meet would not.
+/// refuses it. No other directory is used in its place, because programs that ought to meet would
+/// not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
@@ -46,8 +47,8 @@ impl Default for Directory {
 }
 
 impl Directory {
-    /// Uses `path`. Its permissions say which users may enter. If it is missing, it is made for this
-    /// user alone.
+    /// Uses `path`. Its permissions say which users may enter. If it is missing, it is made for
+    /// this user alone.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), is_default: false }
     }
@@ -57,8 +58,8 @@ impl Directory {
         &self.path
     }
 
-    /// Returns the names of the files there, sorted. They need not be regions. If the directory does
-    /// not exist, there are none.
+    /// Returns the names of the files there, sorted. They need not be regions. If the directory
+    /// does not exist, there are none.
     ///
     /// # Errors
     ///

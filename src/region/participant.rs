@@ -185,9 +185,8 @@ impl<'a> Participants<'a> {
             Ok(true) | Err(_) => return ParticipantStatus::Alive,
             Ok(false) => {}
         }
-        // edge: kernel-lock. What the process wrote before its lock was freed is visible after the
-        // answer.
-        fence(Ordering::SeqCst);
+        // What the process wrote before its lock was freed is visible after the answer.
+        fence(Ordering::SeqCst); // edge: kernel-lock
         let record = self.record(index);
         match record.state {
             VACANT => ParticipantStatus::Vacant,

@@ -247,11 +247,11 @@ pub(crate) fn thread_token() -> u64 {
     })
 }
 
-/// Makes a child of `command` keep these descriptors, as long as they are not dropped here. They stay
-/// close-on-exec in this process.
+/// Makes a child of `command` keep these descriptors, as long as they are not dropped here. They
+/// stay close-on-exec in this process.
 pub(crate) fn inherit(command: &mut Command, descriptors: &Arc<[RawFd]>) {
-    // Weak: the command may be used again when the descriptors are closed and their numbers mean other
-    // files.
+    // Weak: the command may be used again when the descriptors are closed and their numbers mean
+    // other files.
     let descriptors = Arc::downgrade(descriptors);
     let keep = move || {
         let Some(descriptors) = descriptors.upgrade() else { return Ok(()) };
@@ -263,8 +263,8 @@ pub(crate) fn inherit(command: &mut Command, descriptors: &Arc<[RawFd]>) {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec it only calls fcntl. It frees nothing, because the child has a copy
-    // of the parent's reference, which is never dropped there.
+    // SAFETY: between fork and exec it only calls fcntl. It frees nothing, because the child has a
+    // copy of the parent's reference, which is never dropped there.
     unsafe { command.pre_exec(keep) };
 }
 

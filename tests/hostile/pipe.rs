@@ -33,7 +33,7 @@ fn values(test_dir: &TestDir) -> pipe::Options<u64> {
     pipe::Options::new().capacity(4).directory(test_dir.names())
 }
 
-fn one_way(options: &pipe::Options<u64>, test_dir: &TestDir) -> (Sender<u64>, Receiver<u64>, Intruder) {
+fn one_direction(options: &pipe::Options<u64>, test_dir: &TestDir) -> (Sender<u64>, Receiver<u64>, Intruder) {
     let (tx, rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     (tx, rx, Intruder::at(&test_dir.names().join(NAME)))
 }
@@ -49,7 +49,7 @@ fn one_way_bytes(options: &pipe::Options<[u8]>, test_dir: &TestDir) -> (ByteSend
 fn receiver_tail_out_of_bounds_returns_corrupt() {
     for invalid in [5, 1 << 40, u64::MAX, 1] {
         let test_dir = TestDir::new();
-        let (mut tx, mut rx, intruder) = one_way(&values(&test_dir), &test_dir);
+        let (mut tx, mut rx, intruder) = one_direction(&values(&test_dir), &test_dir);
         tx.send_many(&[1, 2]).unwrap();
         assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
         intruder.set(TAIL, if invalid == 5 { 2 + 5 } else { invalid });
@@ -65,7 +65,7 @@ fn receiver_tail_out_of_bounds_returns_corrupt() {
 fn sender_head_out_of_bounds_returns_corrupt() {
     for invalid in [0, 1, 7, 1 << 40, u64::MAX] {
         let test_dir = TestDir::new();
-        let (mut tx, mut rx, intruder) = one_way(&values(&test_dir), &test_dir);
+        let (mut tx, mut rx, intruder) = one_direction(&values(&test_dir), &test_dir);
         tx.send_many(&[1, 2, 3, 4]).unwrap();
         assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
         tx.send_many(&[5, 6]).unwrap();
@@ -145,14 +145,14 @@ fn receiver_orphan_fragments_end_in_corrupt() {
 #[test]
 fn pipe_owner_words_invalid_calls_return() {
     let test_dir = TestDir::new();
-    let (_tx, mut rx, intruder) = one_way(&values(&test_dir), &test_dir);
+    let (_tx, mut rx, intruder) = one_direction(&values(&test_dir), &test_dir);
     intruder.set(PRODUCER_START, 1000);
     intruder.set(PRODUCER_START + 1, 1000);
     intruder.set(PRODUCER_OWNER, 7 << 3 | 1);
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::Corrupt));
 
     let test_dir = TestDir::new();
-    let (mut tx, mut rx, intruder) = one_way(&values(&test_dir), &test_dir);
+    let (mut tx, mut rx, intruder) = one_direction(&values(&test_dir), &test_dir);
     for owner in [u64::MAX, 0, 3, u64::MAX << 3, 1 << 3 | 2, 5 << 3 | 7] {
         intruder.set(PRODUCER_OWNER, owner);
         intruder.set(CONSUMER_OWNER, owner);
@@ -235,7 +235,7 @@ fn pipe_of_bytes_corrupted_constantly_calls_return() {
 fn pipe_of_values_corrupted_constantly_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |test_dir| one_way(&values(test_dir), test_dir),
+        |test_dir| one_direction(&values(test_dir), test_dir),
         |(tx, rx, _), _| send_and_receive_values(tx, rx),
     );
 }
@@ -257,7 +257,7 @@ fn pipe_duplex_corrupted_constantly_calls_return() {
 fn pipe_corrupted_while_peers_join_and_leave_calls_return() {
     under_attack(
         "corrupt_pipe",
-        |test_dir| (one_way(&values(test_dir), test_dir), values(test_dir).must_exist()),
+        |test_dir| (one_direction(&values(test_dir), test_dir), values(test_dir).must_exist()),
         |((_, rx, _), options), _| {
             let _ = rx.try_recv();
             let _ = options.receiver(NAME).map(|mut rx| rx.recv_timeout(SHORT));
@@ -286,7 +286,7 @@ fn receiver_endless_announcements_calls_return() {
 fn receiver_endless_successors_calls_return() {
     under_attack(
         "rejoin_endlessly",
-        |test_dir| one_way(&values(test_dir), test_dir),
+        |test_dir| one_direction(&values(test_dir), test_dir),
         |(_, rx, _), _| {
             let _ = (rx.recv_timeout(SHORT), rx.poll(SHORT), rx.poll(Duration::ZERO), rx.try_recv());
         },

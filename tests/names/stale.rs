@@ -113,25 +113,25 @@ fn damages() -> [Damage; 5] {
 #[test]
 fn name_stale_unreadable_is_recreated() {
     for (what, kind, damage) in damages() {
-        let wreck = || {
+        let damage = || {
             let test_dir = TestDir::new();
             start_in(&test_dir, "send_one_and_stay").kill();
             damage(&file(&test_dir));
             test_dir
         };
 
-        let test_dir = wreck();
+        let test_dir = damage();
         assert_eq!(values(&test_dir).sender(NAME).unwrap_err().kind(), kind, "{what}: resumed by default");
         let mut rx = values(&test_dir).on_stale(OnStale::Recreate).receiver(NAME).expect(what);
         values(&test_dir).sender(NAME).unwrap().send(&2).unwrap();
         assert_eq!(rx.recv(), Ok(2), "{what}");
 
-        let test_dir = wreck();
+        let test_dir = damage();
         let mut queue = queue(&test_dir).on_stale(OnStale::Recreate).open(NAME).expect(what);
         queue.send(&3).unwrap();
         assert_eq!(queue.recv(), Ok(3), "{what}");
 
-        let test_dir = wreck();
+        let test_dir = damage();
         let space = space(&test_dir).on_stale(OnStale::Recreate).open(NAME).expect(what);
         assert_eq!(space.value::<u64>("price").unwrap().load(), Ok(0), "{what}");
     }
@@ -279,15 +279,15 @@ fn name_stale_recreated_by_two_at_once_leads_to_one_region() {
     let test_dir = TestDir::new();
     start_in(&test_dir, "send_one_and_stay").kill();
     write_word(&file(&test_dir), VERSION, LAYOUT_VERSION + 1);
-    let wreck = test_dir.file("wreck");
-    fs::copy(path(&test_dir), &wreck).unwrap();
+    let damage = test_dir.file("damage");
+    fs::copy(path(&test_dir), &damage).unwrap();
     fs::remove_file(path(&test_dir)).unwrap();
     let board_path = test_dir.file("races");
     let counters = SharedCounters::at(&board_path);
     let arguments = [test_dir.names(), board_path].map(|path| path.to_str().unwrap().to_string());
     let other = start("recreate_as_receiver", &arguments.each_ref().map(String::as_str));
     for round in 0..ROUNDS {
-        fs::copy(&wreck, path(&test_dir)).unwrap();
+        fs::copy(&damage, path(&test_dir)).unwrap();
         counters.meet(0, 2);
         let mut tx = values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap();
         tx.send(&round).unwrap();
@@ -316,14 +316,14 @@ pub fn recreate_as_receiver(arguments: &[String]) {
 fn name_stale_recreated_and_resumed_at_once_leads_to_one_region() {
     let test_dir = TestDir::new();
     start_in(&test_dir, "send_one_and_stay").kill();
-    let wreck = test_dir.file("wreck");
-    fs::rename(path(&test_dir), &wreck).unwrap();
+    let damage = test_dir.file("damage");
+    fs::rename(path(&test_dir), &damage).unwrap();
     let board_path = test_dir.file("races");
     let counters = SharedCounters::at(&board_path);
     let arguments = [test_dir.names(), board_path].map(|path| path.to_str().unwrap().to_string());
     let other = start("resume_as_receiver", &arguments.each_ref().map(String::as_str));
     for round in 0..ROUNDS {
-        fs::copy(&wreck, path(&test_dir)).unwrap();
+        fs::copy(&damage, path(&test_dir)).unwrap();
         counters.meet(0, 2);
         let mut tx = values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap();
         tx.send(&(1000 + round)).unwrap();

@@ -48,7 +48,7 @@ struct ObjectUser {
 }
 
 impl Object {
-    /// `standings` says how each process of the region stands.
+    /// `standings` has the status of each process of the region, as shown.
     pub fn new(info: &ObjectInfo, standings: &HashMap<u64, &'static str>) -> Self {
         let process = |pid: u64| Process { pid, standing: standings.get(&pid).copied().unwrap_or("unknown") };
         let mut counts = BTreeMap::<u64, u64>::new();
