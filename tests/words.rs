@@ -114,7 +114,7 @@ const OLD_IDENTIFIERS: &[&str] = &[
 /// Patterns of prose to avoid, in lower case, and what to write instead.
 const PATTERNS: &[(&str, &str)] = &[
     ("so many", "a number, or `count` of them"),
-    ("for ever", "forever, or without end"),
+    ("for ever ", "forever, or without end"),
     ("in vain", "without success"),
     ("likewise", "say it again"),
     ("put right", "repair"),
