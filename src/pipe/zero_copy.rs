@@ -2,7 +2,7 @@
 //!
 //! A slice of shared memory is sound only while no process changes the bytes behind it, and no
 //! check can keep a hostile peer from doing that. So these types come from `unsafe` methods, whose
-//! caller vouches for every process that can write the region.
+//! caller vouches for all processes that can write the region.
 //!
 //! Invariant: `raw/spsc` I2 keeps producer and consumer on disjoint positions. A reservation or a
 //! peek borrows its half exclusively, so each side has one slice at a time, over its own positions.
