@@ -84,7 +84,7 @@ impl QueueState<'_> {
                 budget.may_scan(words) || left >= words
             },
         };
-        // A region that is too damaged to repair stays as it is. Whoever meets the damage reports
+        // A region that is too damaged to repair stays as it is. The calls that meet the damage report
         // it.
         if repair.resume().is_err() {
             scan.advance(self.region, scanned);
