@@ -1,5 +1,6 @@
-//! A real queue with several handles, any word of whose region may change at any time. Until the first lie a plain queue says
-//! what must come out; from then on only bounds and an end are promised.
+//! A queue with several handles, any word of whose region may change at any time. Until the first
+//! change a plain queue says what must be received. From then on every call must return, and within
+//! bounds.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,25 +19,26 @@ use crate::region::layout::queue::{control as words, own};
 use crate::sys::clock::deadline_after;
 use crate::wait::WaitStrategy;
 
-/// Handles of either part.
+/// Handles of either role.
 const HANDLES: usize = 2;
-/// Many more than there are handles: lies about participants must not cost time.
-const LANES: usize = 64;
+/// Many more than there are handles: invalid participants must not cost time.
+const PARTICIPANTS: usize = 64;
 /// Longer than any block by far.
 const LARGE: usize = (1 << 20) + 5000;
-struct Party<S: QueueEndpoint, R> {
+struct Model<S: QueueEndpoint, R> {
     options: queue::Options<S::Message>,
     region: Region,
     senders: [Option<S>; HANDLES],
     receivers: [Option<R>; HANDLES],
     task_done: fn(&mut R) -> Result<(), TaskDoneError>,
-    /// What was sent and not received, as long as nobody lied.
+    /// What was sent and not received. `None` once a word was changed.
     waiting: Option<VecDeque<Vec<u8>>>,
     sent: u64,
-    naps: u32,
+    sleeps_left: u32,
 }
 
-/// A queue of one of several shapes, whose words change between operations and in the middle of them.
+/// A queue of one of several geometries, whose words change between operations and in the middle of
+/// them.
 pub fn queue_region(data: &[u8]) {
     in_time(|| run(data));
 }
@@ -66,37 +68,38 @@ fn run(data: &[u8]) {
 fn drive<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>>(
     input: &mut Input,
     options: queue::Options<S::Message>,
-    act: fn(&mut Party<S, R>, u8, &mut Input, Duration),
+    act: fn(&mut Model<S, R>, u8, &mut Input, Duration),
     task_done: fn(&mut R) -> Result<(), TaskDoneError>,
 ) {
-    let options = options.max_participants(LANES);
+    let options = options.max_participants(PARTICIPANTS);
     let region = fresh_region(&options);
-    let seat = |part| {
-        let joined = membership::join(region.reopen().expect("a descriptor"), part, Origin::Opened { sibling: None });
+    let join = |role| {
+        let joined = membership::join(region.reopen().expect("a descriptor"), role, Origin::Opened { sibling: None });
         joined.expect("a fresh region").expect("no name")
     };
-    let (tx, rx) = (options.attach(seat(Role::Sender)), options.attach(seat(Role::Receiver)));
+    let (tx, rx) = (options.attach(join(Role::Sender)), options.attach(join(Role::Receiver)));
     let (senders, receivers) = ([Some(tx), None], [Some(rx), None]);
     let waiting = Some(VecDeque::new());
-    let mut party = Party { options, region, senders, receivers, task_done, waiting, sent: 0, naps: 2 };
+    let mut model = Model { options, region, senders, receivers, task_done, waiting, sent: 0, sleeps_left: 2 };
     while let Some(op) = input.op() {
         // From the top: which handle, whether to wait, two bits for the operation, the operation.
-        let patience = Duration::from_micros(u64::from(op & 0x40 != 0 && party.naps > 0));
-        party.naps -= patience.as_micros() as u32;
+        let timeout = Duration::from_micros(u64::from(op & 0x40 != 0 && model.sleeps_left > 0));
+        model.sleeps_left -= timeout.as_micros() as u32;
         match op % 16 {
-            0..=2 => party.lie(input),
-            3 | 4 => party.lie_meanwhile(op, input),
-            5 => party.come_or_go(op),
-            6 => party.pass_on(op, input),
-            7 => party.look(input),
-            14 => party.tasks(op, input, patience),
-            15 => party.close(op, input),
-            _ => act(&mut party, op, input, patience),
+            0..=2 => model.corrupt(input),
+            3 | 4 => model.corrupt_during_operation(op, input),
+            5 => model.join_or_leave(op),
+            6 => model.transfer(op, input),
+            7 => model.inspect(input),
+            14 => model.tasks(op, input, timeout),
+            15 => model.close(op, input),
+            _ => act(&mut model, op, input, timeout),
         }
     }
 }
 
-/// A region of that shape as it begins. It is kept for the next input: to make one takes as long as a hundred operations.
+/// A new region of that geometry. It is kept for the next input, because to make one takes as long as
+/// a hundred operations.
 fn fresh_region<M: Message + ?Sized>(options: &queue::Options<M>) -> Region {
     thread_local!(static KEPT: RefCell<HashMap<Vec<u64>, Region>> = RefCell::default());
     KEPT.with_borrow_mut(|kept| {
@@ -111,7 +114,7 @@ fn fresh_region<M: Message + ?Sized>(options: &queue::Options<M>) -> Region {
     })
 }
 
-impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
+impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Model<S, R> {
     fn sender(&mut self, op: u8) -> Option<&mut S> {
         self.senders[usize::from(op >> 7)].as_mut()
     }
@@ -124,23 +127,23 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
         self.region.layout().max_message_bytes() as usize
     }
 
-    fn lie(&mut self, input: &mut Input) {
+    fn corrupt(&mut self, input: &mut Input) {
         self.waiting = None;
-        scribble(&self.region, input);
+        corrupt_word(&self.region, input);
     }
 
-    /// A lie in the middle of an operation, as somebody tells it who runs at the same time.
-    fn lie_meanwhile(&mut self, op: u8, input: &mut Input) {
+    /// Changes words in the middle of an operation, as a process does that runs at the same time.
+    fn corrupt_during_operation(&mut self, op: u8, input: &mut Input) {
         let side = usize::from(op >> 7);
-        let lane = match op % 16 {
+        let participant = match op % 16 {
             3 => self.senders[side].as_ref().map(|sender| &sender.half().participant),
             _ => self.receivers[side].as_ref().map(|receiver| &receiver.half().participant),
         };
-        let Some(mut ring) = lane.map(|lane| lane.ring()) else { return };
+        let Some(mut ring) = participant.map(|participant| participant.ring()) else { return };
         let count = u64::from(input.byte() % 8) + 1;
         let act = |_: u64, payload: &[AtomicU64]| {
             assert_eq!(payload.len() + 1, QueueState::of(&self.region).layout.stride(), "outside of its slot");
-            scribble(&self.region, input);
+            corrupt_word(&self.region, input);
         };
         match op % 16 {
             3 => drop(ring.push_many(count, act)),
@@ -149,8 +152,8 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
         self.waiting = None;
     }
 
-    /// Drops a handle, or makes one: as another's clone, or as a process does that opens the queue.
-    fn come_or_go(&mut self, op: u8) {
+    /// Drops a handle, or makes one: a clone of another, or as a process does that opens the queue.
+    fn join_or_leave(&mut self, op: u8) {
         let side = usize::from(op >> 7);
         let join = |role| {
             let region = self.region.reopen().expect("a descriptor");
@@ -174,8 +177,8 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
         }
     }
 
-    /// To a descriptor and back, or lost on the way: then it is dead to the others.
-    fn pass_on(&mut self, op: u8, input: &mut Input) {
+    /// Turns a handle into a descriptor and back, or loses it on the way. Then it is dead to the others.
+    fn transfer(&mut self, op: u8, input: &mut Input) {
         let arrives = input.byte() & 1 == 0;
         if op >> 4 & 1 == 0 {
             self.senders[usize::from(op >> 7)] =
@@ -186,17 +189,17 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
         }
     }
 
-    fn look(&mut self, input: &mut Input) {
+    fn inspect(&mut self, input: &mut Input) {
         let region = &self.region;
         let choice = input.byte();
-        let lane = usize::from(choice >> 2) % region.layout().participants();
+        let participant = usize::from(choice >> 2) % region.layout().participants();
         match choice % 4 {
-            0 => assert!(QueueState::of(region).repair(None) <= LANES),
+            0 => assert!(QueueState::of(region).repair(None) <= PARTICIPANTS),
             1 => drop((
-                region.participants().status(lane),
-                region.participants().pid(lane),
-                region.participants().joins(lane),
-                QueueState::of(region).role_name(lane),
+                region.participants().status(participant),
+                region.participants().pid(participant),
+                region.participants().joins(participant),
+                QueueState::of(region).role_name(participant),
             )),
             2 => drop(QueueState::of(region).is_idle(&QueueState::of(region).ring_words())),
             _ => {
@@ -204,7 +207,7 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
                 let half = receiver.half();
                 let (stats, layout) = (half.stats(), *QueueState::of(region).layout);
                 assert!(stats.queued.max(stats.quarantined) <= layout.capacity && stats.pooled <= layout.all_blocks());
-                assert!(stats.senders + stats.receivers <= LANES as u64);
+                assert!(stats.senders + stats.receivers <= PARTICIPANTS as u64);
                 assert!(half.len() <= half.capacity());
                 if let Some(waiting) = &self.waiting {
                     assert_eq!((stats.queued, stats.lost, stats.quarantined), (waiting.len() as u64, 0, 0));
@@ -213,29 +216,29 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
         }
     }
 
-    fn tasks(&mut self, op: u8, input: &mut Input, patience: Duration) {
+    fn tasks(&mut self, op: u8, input: &mut Input, timeout: Duration) {
         match input.byte() & 1 {
             0 => {
                 let task_done = self.task_done;
                 let _ = self.receiver(op).map(task_done);
             }
             _ => {
-                let done = self.sender(op).map(|sender| sender.half_mut().join(deadline_after(patience)));
+                let done = self.sender(op).map(|sender| sender.half_mut().join(deadline_after(timeout)));
                 let is_empty = self.waiting.as_ref().is_none_or(|waiting| waiting.is_empty());
                 assert!(done != Some(Ok(())) || is_empty, "joined with messages in it");
             }
         }
     }
 
-    /// Seldom: what is closed has nothing more to show.
+    /// Seldom: a closed queue has nothing more to show.
     fn close(&mut self, op: u8, input: &mut Input) {
         let choice = input.byte() % 16;
-        let honest = self.waiting.as_ref().map(|waiting| waiting.len() as u64);
+        let expected = self.waiting.as_ref().map(|waiting| waiting.len() as u64);
         match (choice, self.receiver(op)) {
             (0, Some(receiver)) => drop(receiver.half().close()),
             (1, Some(receiver)) => {
                 let dropped = receiver.half_mut().close_now();
-                assert!(honest.is_none_or(|waiting| dropped == Ok(waiting)), "{dropped:?} of {honest:?}");
+                assert!(expected.is_none_or(|waiting| dropped == Ok(waiting)), "{dropped:?} of {expected:?}");
                 self.waiting.iter_mut().for_each(VecDeque::clear);
             }
             _ => {}
@@ -260,7 +263,7 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Party<S, R> {
         }
     }
 
-    /// The first slot to be sent in is free, so that sending does not wait for anybody.
+    /// Whether the next slot to be sent in is free, so that sending does not block.
     fn has_room(&self) -> bool {
         let words = QueueState::of(&self.region).ring_words();
         let tail = words.load_tail().position();
@@ -274,8 +277,8 @@ fn pass<E: QueueEndpoint>(options: &queue::Options<E::Message>, end: Option<E>, 
     if arrives { options.from_fd(file).ok() } else { None }
 }
 
-/// Changes a word, to anything or to what might stand in its place.
-fn scribble(region: &Region, input: &mut Input) {
+/// Changes a word, to any value or to one that might be valid there.
+fn corrupt_word(region: &Region, input: &mut Input) {
     let layout = QueueState::of(region).layout;
     let how = input.byte();
     let (start, count) = match how % 8 {
@@ -306,18 +309,18 @@ fn scribble(region: &Region, input: &mut Input) {
         _ => input.lie(word.load(Relaxed)),
     };
     word.store(value, Relaxed);
-    // The same of everybody.
+    // The same word of every participant.
     if let (3, Some(within)) = (how % 16, index.checked_sub(QueueLayout::participant(2))) {
-        for lane in 2..layout.participants() {
-            region.word(QueueLayout::participant(lane) + within % own::WORDS).store(value, Relaxed);
+        for participant in 2..layout.participants() {
+            region.word(QueueLayout::participant(participant) + within % own::WORDS).store(value, Relaxed);
         }
     }
 }
 
-fn use_bytes(party: &mut Party<ByteSender, ByteReceiver>, op: u8, input: &mut Input, patience: Duration) {
-    let limit = party.limit();
-    let number = party.sent;
-    party.sent += 1;
+fn use_bytes(model: &mut Model<ByteSender, ByteReceiver>, op: u8, input: &mut Input, timeout: Duration) {
+    let limit = model.limit();
+    let number = model.sent;
+    model.sent += 1;
     let mut message = Vec::new();
     let mut long = || {
         let length = match input.byte() % 4 {
@@ -333,80 +336,80 @@ fn use_bytes(party: &mut Party<ByteSender, ByteReceiver>, op: u8, input: &mut In
     match op % 16 {
         8 | 9 => {
             let sent = long();
-            let outcome = match (party.sender(op), op % 16) {
+            let outcome = match (model.sender(op), op % 16) {
                 (None, _) => return,
                 (Some(tx), 8) => tx.try_send(&sent),
-                (Some(tx), _) => tx.send_timeout(&sent, patience),
+                (Some(tx), _) => tx.send_timeout(&sent, timeout),
             };
             assert!(sent.len() <= limit || outcome == Err(SendError::TooLarge { length: sent.len(), limit }));
-            party.sent(outcome.map(|()| 1), &[sent]);
+            model.sent(outcome.map(|()| 1), &[sent]);
         }
         10 => {
             let short = limit.min(16) + 1;
             let messages: [_; 5] =
                 std::array::from_fn(|i| payload(number + i as u64, (input.byte() as usize % short) as u64));
-            // It would wait without end.
-            if party.has_room()
-                && let Some(tx) = party.sender(op)
+            // It would block without end.
+            if model.has_room()
+                && let Some(tx) = model.sender(op)
             {
                 let outcome = tx.send_many(&messages);
                 assert!(matches!(outcome, Ok(1..) | Err(_)));
-                party.sent(outcome, &messages);
+                model.sent(outcome, &messages);
             }
         }
         11 | 12 => {
-            let outcome = match (party.receiver(op), op % 16) {
+            let outcome = match (model.receiver(op), op % 16) {
                 (None, _) => return,
                 (Some(rx), 11) => rx.try_recv(&mut message),
-                (Some(rx), _) => rx.recv_timeout(&mut message, patience),
+                (Some(rx), _) => rx.recv_timeout(&mut message, timeout),
             };
             assert!(message.capacity() <= limit.max(8), "more memory than the limit");
             assert!(outcome.is_err() || outcome == Ok(message.len()));
-            party.received(outcome.map(|_| 1), &[message]);
+            model.received(outcome.map(|_| 1), &[message]);
         }
         _ => {
             let mut messages: [Vec<u8>; 4] = Default::default();
-            // Likewise.
-            if let Some(rx) = party.receiver(op)
+            // It would block without end.
+            if let Some(rx) = model.receiver(op)
                 && rx.half().participant.state().ring_words().probe_ready()
             {
                 let outcome = rx.recv_many(&mut messages);
-                party.received(outcome, &messages);
+                model.received(outcome, &messages);
             }
         }
     }
 }
 
-fn use_values<T: Pod>(party: &mut Party<Sender<T>, Receiver<T>>, op: u8, input: &mut Input, patience: Duration) {
-    let number = party.sent;
-    party.sent += 8;
+fn use_values<T: Pod>(model: &mut Model<Sender<T>, Receiver<T>>, op: u8, input: &mut Input, timeout: Duration) {
+    let number = model.sent;
+    model.sent += 8;
     let values: Vec<T> = (0..u64::from(input.byte() % 8)).map(|i| value(number + i)).collect();
     let shown =
         |values: &[T]| -> Vec<Vec<u8>> { values.iter().map(|value| bytemuck::bytes_of(value).to_vec()).collect() };
     match op % 16 {
         8..=10 => {
             let one = [value::<T>(number)];
-            let outcome = match (party.sender(op), op % 16) {
+            let outcome = match (model.sender(op), op % 16) {
                 (None, _) => return,
                 (Some(tx), 8) => tx.try_send(&one[0]).map(|()| 1),
-                (Some(tx), 9) => tx.send_timeout(&one[0], patience).map(|()| 1),
+                (Some(tx), 9) => tx.send_timeout(&one[0], timeout).map(|()| 1),
                 (Some(tx), _) => tx.try_send_many(&values),
             };
-            party.sent(outcome, &shown(if op % 16 == 10 { &values } else { &one }));
+            model.sent(outcome, &shown(if op % 16 == 10 { &values } else { &one }));
         }
         11 | 12 => {
-            let outcome = match (party.receiver(op), op % 16) {
+            let outcome = match (model.receiver(op), op % 16) {
                 (None, _) => return,
                 (Some(rx), 11) => rx.try_recv(),
-                (Some(rx), _) => rx.recv_timeout(patience),
+                (Some(rx), _) => rx.recv_timeout(timeout),
             };
-            party.received(outcome.map(|_| 1), &outcome.map(|value| shown(&[value])).unwrap_or_default());
+            model.received(outcome.map(|_| 1), &outcome.map(|value| shown(&[value])).unwrap_or_default());
         }
         _ => {
             let mut values = values;
-            let Some(rx) = party.receiver(op) else { return };
+            let Some(rx) = model.receiver(op) else { return };
             let outcome = rx.try_recv_many(&mut values);
-            party.received(outcome, &shown(&values));
+            model.received(outcome, &shown(&values));
         }
     }
 }
