@@ -176,7 +176,7 @@ impl Namespace {
         }
     }
 
-    /// Repairs as src/object/member.rs does.
+    /// Repairs as src/object/repair.rs does.
     fn repair(&self, own: Option<usize>, records: impl IntoIterator<Item = usize>) {
         let dead: Vec<usize> = records.into_iter().filter(|&record| self.is_dead(record, own)).collect();
         if dead.is_empty() || !try_lock(REPAIR) {
