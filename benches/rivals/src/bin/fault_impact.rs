@@ -114,7 +114,7 @@ fn work(args: &[String]) -> Result<()> {
     pin::pin(cpus[index % cpus.len()]);
     if index < PRODUCERS {
         let mut tx: queue::Sender<Message> = queue::Options::<Message>::new().take(LABEL)?;
-        pass_on(&counters, index, || Ok(tx.send(&[7])?))
+        pass_on(&counters, index, || Ok(tx.send([7])?))
     } else {
         let mut rx: queue::Receiver<Message> = queue::Options::<Message>::new().take(LABEL)?;
         pass_on(&counters, index, || Ok(rx.recv().map(|_| ())?))

@@ -2,9 +2,9 @@ use std::marker::PhantomData;
 use std::process::{Child, Command};
 
 use anyhow::{Context, Result};
-use tombolo::queue;
+use tombolo::queue::{self, ByteReceiver, ByteSender, QueueEndpoint};
 use tombolo::spawn::CommandExt;
-use tombolo::{RecvError, SendError};
+use tombolo::{Endpoint, RecvError, SendError};
 
 use crate::case::{Case, Work};
 use crate::harness::payload::{Fill, Message, Words};
@@ -43,7 +43,7 @@ where
     Sender<K>: Tx + Send,
     Receiver<K>: Rx + Send,
 {
-    let (tx, rx) = K::options(&job.case).create_channel()?;
+    let (tx, rx) = K::create(&job.case)?;
     match job.case.work {
         Work::Alone => mpmc::alone(job, End::new(tx, &job.case), End::new(rx, &job.case)),
         _ => {
@@ -55,9 +55,11 @@ where
 /// What a queue carries, and what its users do when it is full or empty.
 trait Kind {
     type Words: Words;
-    type Message: tombolo::Message + ?Sized;
+    type Sender: QueueEndpoint + TryClone;
+    type Receiver: QueueEndpoint<Message = <Self::Sender as Endpoint>::Message> + TryClone;
 
-    fn options(case: &Case) -> queue::Options<Self::Message>;
+    fn options(case: &Case) -> queue::Options<<Self::Sender as Endpoint>::Message>;
+    fn create(case: &Case) -> tombolo::Result<(Self::Sender, Self::Receiver)>;
 }
 
 struct Spinning<W>(PhantomData<W>);
@@ -66,33 +68,69 @@ struct Bytes<W>(PhantomData<W>);
 
 impl<W: Words> Kind for Spinning<W> {
     type Words = W;
-    type Message = W;
+    type Sender = queue::Sender<W>;
+    type Receiver = queue::Receiver<W>;
 
     fn options(case: &Case) -> queue::Options<W> {
         queue::Options::new().capacity(case.slots).prefault()
+    }
+
+    fn create(case: &Case) -> tombolo::Result<(Self::Sender, Self::Receiver)> {
+        Self::options(case).create_channel()
     }
 }
 
 impl<W: Words> Kind for Blocking<W> {
     type Words = W;
-    type Message = W;
+    type Sender = queue::Sender<W>;
+    type Receiver = queue::Receiver<W>;
 
     fn options(case: &Case) -> queue::Options<W> {
         Spinning::options(case)
+    }
+
+    fn create(case: &Case) -> tombolo::Result<(Self::Sender, Self::Receiver)> {
+        Spinning::create(case)
     }
 }
 
 impl<W: Words> Kind for Bytes<W> {
     type Words = W;
-    type Message = [u8];
+    type Sender = ByteSender;
+    type Receiver = ByteReceiver;
 
     fn options(case: &Case) -> queue::Options<[u8]> {
         queue::Options::bytes().capacity(case.slots).extents(case.slots.min(EXTENTS))
     }
+
+    fn create(case: &Case) -> tombolo::Result<(Self::Sender, Self::Receiver)> {
+        Self::options(case).create_channel()
+    }
 }
 
-type Sender<K> = End<K, queue::Sender<<K as Kind>::Message>>;
-type Receiver<K> = End<K, queue::Receiver<<K as Kind>::Message>>;
+trait TryClone: Sized + 'static {
+    fn try_clone(&self) -> tombolo::Result<Self>;
+}
+
+macro_rules! try_clone {
+    ($([$($T:ident)?] $endpoint:ty;)*) => {
+        $(impl$(<$T: Words>)? TryClone for $endpoint {
+            fn try_clone(&self) -> tombolo::Result<Self> {
+                <$endpoint>::try_clone(self)
+            }
+        })*
+    };
+}
+
+try_clone! {
+    [W] queue::Sender<W>;
+    [W] queue::Receiver<W>;
+    [] ByteSender;
+    [] ByteReceiver;
+}
+
+type Sender<K> = End<K, <K as Kind>::Sender>;
+type Receiver<K> = End<K, <K as Kind>::Receiver>;
 
 /// A handle, and messages to copy from or to.
 struct End<K: Kind, E> {
@@ -113,7 +151,7 @@ struct Queue<K: Kind> {
     handles: Option<Handles<K>>,
 }
 
-type Handles<K> = (queue::Sender<<K as Kind>::Message>, queue::Receiver<<K as Kind>::Message>);
+type Handles<K> = (<K as Kind>::Sender, <K as Kind>::Receiver);
 
 impl<K: Kind> Link for Queue<K>
 where
@@ -124,7 +162,7 @@ where
     type Rx = Receiver<K>;
 
     fn create(case: &Case) -> Result<Self> {
-        Ok(Self { case: *case, handles: Some(K::options(case).create_channel()?) })
+        Ok(Self { case: *case, handles: Some(K::create(case)?) })
     }
 
     fn address(&self) -> String {
@@ -172,8 +210,8 @@ impl<W: Words> Tx for Sender<Spinning<W>> {
     fn send(&mut self, batch: usize, fill: &mut Fill, backoff: &mut Backoff) {
         match batch {
             1 => {
-                let message = fill.message::<W>();
-                backoff.retry(|| unless_full(self.handle.try_send(&message)).is_some());
+                let message = &fill.message::<W>();
+                backoff.retry(|| unless_full(self.handle.try_send(message)).is_some());
             }
             _ => {
                 let mut rest = &*self.stage.fill(batch, fill);
@@ -205,7 +243,7 @@ impl<W: Words> Rx for Receiver<Spinning<W>> {
 impl<W: Words> Tx for Sender<Blocking<W>> {
     fn send(&mut self, batch: usize, fill: &mut Fill, _: &mut Backoff) {
         match batch {
-            1 => self.handle.send(&fill.message::<W>()).expect(GONE),
+            1 => self.handle.send(fill.message::<W>()).expect(GONE),
             _ => {
                 let mut rest = &*self.stage.fill(batch, fill);
                 while !rest.is_empty() {
