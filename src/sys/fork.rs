@@ -376,7 +376,7 @@ static DESCRIPTORS: ForkSafe<Vec<(RawFd, FileId)>> = ForkSafe::new();
 pub struct ForkGuardedFd {
     descriptor: ManuallyDrop<OwnedFd>,
     id: FileId,
-    generation: u32,
+    generation: Generation,
 }
 
 impl ForkGuardedFd {
@@ -386,7 +386,7 @@ impl ForkGuardedFd {
         let descriptor = open()?;
         let id = file::metadata(&descriptor)?.id;
         DESCRIPTORS.with(|descriptors| descriptors.push((descriptor.as_raw_fd(), id)));
-        Ok(Self { descriptor: ManuallyDrop::new(descriptor), id, generation: generation() })
+        Ok(Self { descriptor: ManuallyDrop::new(descriptor), id, generation: Generation::current() })
     }
 
     /// Returns the descriptor, no longer guarded.
@@ -412,7 +412,7 @@ impl ForkGuardedFd {
     /// another file.
     #[inline]
     pub(crate) fn is_from_this_process(&self) -> bool {
-        self.generation == generation()
+        self.generation.is_current()
     }
 
     /// Returns whether the number still means the file that was opened. It may not in a thread with
