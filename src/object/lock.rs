@@ -56,18 +56,22 @@ impl ObjectLock {
         // The CAS comes first: a load of the event before it would fetch the line twice.
         let history = match self.inner.word.try_lock(self.handle.participant)? {
             Some(history) if !self.inner.event.no_barging() => history,
-            taken => self.lock_slow(taken, timeout)?,
+            Some(history) => self.yield_and_lock(history, timeout)?,
+            None => self.lock_slow(timeout)?,
         };
         self.handle.local.holder.store(process::thread_token(), Ordering::Relaxed); // read by this thread only
         Ok(history)
     }
 
-    /// Waits. `taken`: this newcomer got the lock, but waiters are to go first.
+    /// Unlocks what this newcomer got although waiters are to go first, and waits.
     #[cold]
-    fn lock_slow(&self, taken: Option<History>, timeout: Timeout) -> Result<History, SyncError> {
-        if let Some(history) = taken {
-            self.unlock_and_notify(history);
-        }
+    fn yield_and_lock(&self, history: History, timeout: Timeout) -> Result<History, SyncError> {
+        self.unlock_and_notify(history);
+        self.lock_slow(timeout)
+    }
+
+    #[cold]
+    fn lock_slow(&self, timeout: Timeout) -> Result<History, SyncError> {
         if self.is_held_by_this_thread() {
             return Err(SyncError::WouldDeadlock);
         }
