@@ -86,6 +86,10 @@ fn pipe_of_another_type_is_refused() {
     );
     wrong(options.clone().type_tag("metres").receiver(NAME).unwrap_err(), &["seconds", "metres", "same options"]);
     wrong(
+        options.clone().type_tag("metres above sea level").receiver(NAME).unwrap_err(),
+        &["seconds", "metres above sea level"],
+    );
+    wrong(
         pipe::Options::<[u64; 2]>::new().directory(at(&test_dir)).receiver(NAME).unwrap_err(),
         &["expected values of 16"],
     );

@@ -1,6 +1,7 @@
 //! What one side learns when the other leaves, dies or never arrives.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::Duration;
 
@@ -94,3 +95,31 @@ fn endpoint_never_taken_peer_does_not_wait() {
 }
 
 pub fn do_nothing(_: &[String]) {}
+
+#[test]
+fn receiver_iterators_end_with_the_sender() {
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    tx.send_many(&[1, 2]).unwrap();
+    assert_eq!(rx.try_iter().collect::<Vec<_>>(), [Ok(1), Ok(2)]);
+    assert_eq!(rx.try_iter().next(), None, "nothing is there, and it does not block");
+    tx.send(3).unwrap();
+    tx.abandon().unwrap();
+    assert_eq!((&mut rx).into_iter().collect::<Vec<_>>(), [Ok(3), Err(RecvError::PeerDied)]);
+    assert_eq!(rx.into_iter().collect::<Vec<_>>(), [Err(RecvError::PeerDied)]);
+
+    let (mut tx, mut rx) = pipe::Options::bytes().create().unwrap();
+    tx.send(b"last").unwrap();
+    drop(tx);
+    assert_eq!(rx.try_iter().collect::<Vec<_>>(), [Ok(b"last".to_vec())]);
+    assert_eq!(rx.into_iter().next(), None);
+}
+
+#[test]
+fn endpoint_converts_to_descriptor_unless_split() {
+    let (tx, rx) = pipe::Options::<u64>::new().create().unwrap();
+    let tx: Sender<u64> = pipe::Options::new().from_fd(OwnedFd::try_from(tx).unwrap()).unwrap();
+    drop((tx, rx));
+    let (one, _other) = pipe::Options::bytes().create_duplex().unwrap();
+    let (tx, _rx) = one.split();
+    assert!(OwnedFd::try_from(tx).unwrap_err().to_string().contains("half of a pipe"));
+}
