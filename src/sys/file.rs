@@ -229,7 +229,7 @@ pub(crate) fn write_all_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -
         match rustix::io::pwrite(&file, bytes, offset) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
-                bytes = &bytes[count..];
+                bytes = bytes.get(count..).unwrap_or_default();
                 offset += count as u64;
             }
             Err(Errno::INTR) => {}
@@ -278,7 +278,7 @@ pub(crate) fn read_exact_at(file: impl AsFd, mut buffer: &mut [u8], mut offset: 
         match rustix::io::pread(&file, &mut *buffer, offset) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
-                buffer = &mut buffer[count..];
+                buffer = buffer.get_mut(count..).unwrap_or_default();
                 offset += count as u64;
             }
             Err(Errno::INTR) => {}
