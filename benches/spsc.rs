@@ -339,7 +339,7 @@ impl<P: Port> Peer<P> {
     fn measure(&mut self, case: Case, count: u64) -> Duration {
         // Some that do not count go first: they wake the producer and fill the ring.
         let lead = if case.answers() { 100 } else { case.slots() as u64 };
-        self.counts.send(&(lead + count)).expect(GONE);
+        self.counts.send(lead + count).expect(GONE);
         let (mut fill, mut check) = (Fill::default(), Check::default());
         let mut consume = |count| {
             let start = Instant::now();

@@ -36,7 +36,7 @@ fn publish(options: &pipe::Options<Tick>) -> Result<(), Box<dyn Error>> {
     let mut tx = options.sender("market-data")?;
     for step in 0_u32.. {
         let tick = Tick { time: now()?, price: 100.0 + f64::from(step % 100) / 8.0 };
-        match tx.try_send(&tick) {
+        match tx.try_send(tick) {
             // Prices do not wait: without a subscriber they are dropped, once the ring is full of
             // them.
             Ok(()) | Err(SendError::Full | SendError::Closed | SendError::PeerDied) => {}

@@ -29,7 +29,7 @@ impl Quote {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut tx, mut rx) = pipe::Options::<Quote>::new().create()?;
-    tx.send(&Quote::new(101.25, 300, Quote::BID))?;
+    tx.send(Quote::new(101.25, 300, Quote::BID))?;
     println!("received {:?}", rx.recv()?);
 
     let last = Value::new(Quote::new(101.5, 100, Quote::ASK))?;

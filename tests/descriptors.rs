@@ -71,7 +71,7 @@ fn descriptor_table_unshared_endpoints_work_and_other_files_stay() {
     let (_alone, test_dir) = (alone(), TestDir::new());
     beside_another_table(&test_dir.file("precious"), || {
         let (mut tx, mut rx) = tombolo::pipe::Options::<u64>::new().create().unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         assert_eq!(rx.recv(), Ok(1));
         let mut queue = queue::Options::bytes().max_message_bytes(1 << 20).extents(2).create().unwrap();
         queue.send(&[7; 300_000]).unwrap();
@@ -90,7 +90,7 @@ fn name_beside_another_table(names: &Path, precious: &Path) {
     beside_another_table(precious, || {
         let mut tx = values().sender("name").unwrap();
         let mut rx = values().receiver("name").unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         assert_eq!(rx.recv(), Ok(1));
         let entry = fs::metadata(names.join("name")).unwrap();
         assert_ne!(entry.ino(), fs::metadata(precious).unwrap().ino());

@@ -186,7 +186,7 @@ fn directory_explicit_may_be_shared() {
         || {
             let options = pipe::Options::<u64>::new().directory(default_path()).mode(0o666);
             let mut rx = options.receiver(NAME).unwrap();
-            options.sender(NAME).unwrap().send(&1).unwrap();
+            options.sender(NAME).unwrap().send(1).unwrap();
             assert_eq!(rx.recv(), Ok(1));
         },
     );

@@ -68,7 +68,7 @@ fn descriptor_of_trusted_users_region_is_accepted() {
 fn descriptor_of_own_region_on_tmpfs_is_accepted() {
     let test_dir = TestDir::new();
     let mut rx: Receiver<u64> = values(&test_dir.names()).from_fd(named_end(&test_dir.names())).unwrap();
-    values(&test_dir.names()).sender(NAME).unwrap().send(&1).unwrap();
+    values(&test_dir.names()).sender(NAME).unwrap().send(1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
 }
 
@@ -95,7 +95,7 @@ fn descriptor_of_file_on_disk_is_refused() {
     expect(error, ErrorKind::Permission, &["not on tmpfs", "open this one by its name"]);
     let options = values(&directory).on_stale(OnStale::Recreate);
     let mut rx = options.receiver(NAME).unwrap();
-    options.sender(NAME).unwrap().send(&1).unwrap();
+    options.sender(NAME).unwrap().send(1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
     drop(rx);
     fs::remove_dir(directory).unwrap();
@@ -149,7 +149,7 @@ fn region_of_huge_pages_unasked_is_refused() {
     let error = pipe::Options::new().from_fd::<Receiver<u64>>(rx.try_clone().unwrap()).unwrap_err();
     expect(error, ErrorKind::Permission, &["huge pages", "ask for huge_pages"]);
     let mut rx: Receiver<u64> = options.from_fd(rx).unwrap();
-    options.from_fd::<Sender<u64>>(tx).unwrap().send(&1).unwrap();
+    options.from_fd::<Sender<u64>>(tx).unwrap().send(1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
 
     let shared = Namespace::builder().event("event").huge_pages().create().unwrap().share().unwrap();

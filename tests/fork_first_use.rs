@@ -89,7 +89,7 @@ pub unsafe extern "C" fn statx(at: c_int, path: *const c_char, flags: c_int, mas
 fn use_it() {
     let (mut tx, mut rx) = pipe::Options::<u64>::new().wait(WaitStrategy::SpinThenPark).create().unwrap();
     assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvError::TimedOut));
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
 }
 

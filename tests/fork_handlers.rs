@@ -84,7 +84,7 @@ fn pipe() -> (Sender<u64>, Receiver<u64>) {
 
 fn works((tx, rx): &mut (Sender<u64>, Receiver<u64>)) {
     for number in 0..9 {
-        tx.send(&number).unwrap();
+        tx.send(number).unwrap();
         assert_eq!(rx.recv_timeout(PATIENCE), Ok(number));
     }
 }
@@ -155,11 +155,11 @@ fn use_the_library_in_a_handler(arguments: &[String]) {
         for pair in &mut *OPENED.lock().unwrap() {
             match PLACES[place] {
                 "child" => works(pair),
-                _ => assert_eq!(pair.0.send(&1), Err(SendError::Forked)),
+                _ => assert_eq!(pair.0.send(1), Err(SendError::Forked)),
             }
         }
         if let Some((tx, rx)) = &mut beside {
-            assert_eq!((tx.send(&1), rx.try_recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
+            assert_eq!((tx.send(1), rx.try_recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
         }
         works(&mut pipe());
         drop(KEPT.lock().unwrap().take());
@@ -180,7 +180,7 @@ fn use_the_library_in_a_handler(arguments: &[String]) {
         let was_dropped = ACTIONS[action] == "drop" && PLACES[place] != "child";
         assert_eq!(kept.is_none(), was_dropped);
         if let Some(tx) = &mut kept {
-            tx.send(&1).unwrap();
+            tx.send(1).unwrap();
             assert_eq!(rx.recv_timeout(PATIENCE), Ok(1), "the child has left in its parent's name");
         }
         drop(kept);
@@ -369,7 +369,7 @@ fn fork_without_handlers(_: &[String]) {
     let mut kept = Some(pair);
     let child = forked(clone, || {
         let (mut tx, mut rx) = kept.take().unwrap();
-        assert_eq!((tx.send(&1), rx.try_recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
+        assert_eq!((tx.send(1), rx.try_recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
         drop((tx, rx));
         works(&mut pipe());
     });

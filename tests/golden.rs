@@ -400,7 +400,7 @@ fn pipe_of_values_bytes_match_golden_file() {
     stage.show("the sender has come", &file);
     let mut rx = receiver.receiver("golden").unwrap();
     for i in 1..=3 {
-        tx.send(&[i, i << 56 | 0xabcd]).unwrap();
+        tx.send([i, i << 56 | 0xabcd]).unwrap();
     }
     assert_eq!(rx.recv(), Ok([1, 1 << 56 | 0xabcd]));
     stage.show("so has the receiver; three values sent, one received", &file);
@@ -447,7 +447,7 @@ fn queue_of_values_bytes_match_golden_file() {
     assert_eq!(rx.recv_timeout(NAP), Err(RecvError::TimedOut));
     stage.show("so has a receiver, and has slept", &file);
     for i in 1..=3 {
-        tx.send(&[i, i << 56 | 0xabcd]).unwrap();
+        tx.send([i, i << 56 | 0xabcd]).unwrap();
     }
     assert_eq!((rx.recv(), rx.recv()), (Ok([1, 1 << 56 | 0xabcd]), Ok([2, 2 << 56 | 0xabcd])));
     rx.task_done().unwrap();
@@ -552,7 +552,7 @@ fn namespace_bytes_match_golden_file() {
     assert!(namespace.barrier("gate").unwrap().wait().unwrap().is_leader());
     namespace.once("first").unwrap().call_once(|| ()).unwrap();
     let mut queue = namespace.queue::<u64>("orders").unwrap();
-    queue.send(&0x2c).unwrap();
+    queue.send(0x2c).unwrap();
     let heavy = namespace.type_tag("golden!!").mutex("heavy").unwrap();
     let mut guard = heavy.lock().unwrap();
     *guard = [0x2d_u64; 9];

@@ -59,7 +59,7 @@ fn name_last_one_leaves_without_descriptors_is_removed() {
 fn lose_the_lock(arguments: &[String]) {
     let counters = SharedCounters::at(Path::new(&arguments[1]));
     let mut tx = queue(&arguments[0]).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     // SAFETY: closes descriptors that are not ours to close, which is what this is about.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
     counters.meet(0, 2);

@@ -54,7 +54,7 @@ fn lock_lost_by_sender_is_reported_before_its_death() {
     let counters = SharedCounters::at(&test_dir.file("counters"));
     let careless = fork(&alone, || {
         let mut tx = pipe(test_dir.names()).sender(PIPE).unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         close_everything();
         counters.meet(0, 2);
         live_on(&test_dir);
@@ -72,7 +72,7 @@ fn lock_lost_by_sender_is_reported_before_its_death() {
     careless.kill();
     assert_eq!(rx.recv(), Err(RecvError::PeerDied), "now it is dead");
     let mut tx = pipe(test_dir.names()).sender(PIPE).unwrap();
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
 }
 
@@ -88,10 +88,10 @@ fn lock_lost_by_receiver_is_reported_before_its_death() {
     });
     counters.meet(0, 2);
     let mut tx = pipe(test_dir.names()).sender(PIPE).unwrap();
-    let error = (0..10).find_map(|number| tx.send(&number).err());
+    let error = (0..10).find_map(|number| tx.send(number).err());
     assert_eq!(error, Some(SendError::LockLost));
     careless.kill();
-    assert_eq!(tx.send(&9), Err(SendError::PeerDied));
+    assert_eq!(tx.send(9), Err(SendError::PeerDied));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn inside(arguments: &[String]) {
         let mut tx = pipe(names).sender(PIPE).unwrap();
         let work = queue(names).sender(QUEUE).unwrap();
         forget(own.lock().unwrap());
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         thread::sleep(Duration::from_secs(600));
         forget((tx, work));
     });
@@ -222,7 +222,7 @@ fn inside(arguments: &[String]) {
     assert_eq!(results.recv(), Err(RecvError::PeerDied));
     assert!(matches!(lock.lock(), Err(LockError::OwnerDied(_))));
     let mut tx = pipe(names).sender(PIPE).unwrap();
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
     fs::write(names.join("done"), "").unwrap();
 }

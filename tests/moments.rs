@@ -40,7 +40,7 @@ fn works(queue: &mut Queue<Value>) {
     assert_eq!(queue.stats().quarantined, 0, "a slot stays in quarantine");
     for _ in 0..2 {
         for number in 0..CAPACITY {
-            queue.try_send(&[number; 2]).unwrap_or_else(|error| panic!("message {number}: {error}"));
+            queue.try_send([number; 2]).unwrap_or_else(|error| panic!("message {number}: {error}"));
         }
         for number in 0..CAPACITY {
             assert_eq!(queue.try_recv(), Ok([number; 2]));
@@ -59,7 +59,7 @@ fn queue_repair_deferred_participant_stays_taken() {
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
             move || {
-                tx.send(&[1; 2]).unwrap();
+                tx.send([1; 2]).unwrap();
                 forget(tx);
             }
         },
@@ -67,13 +67,13 @@ fn queue_repair_deferred_participant_stays_taken() {
             // Its first change is the intent, the second the tail: then it has a claim.
             let was_killed = kill_after_changes(names, 2, || {
                 let mut tx = values(names).sender(NAME).unwrap();
-                move || tx.send(&[2; 2]).unwrap()
+                move || tx.send([2; 2]).unwrap()
             });
             assert!(was_killed);
             // Its participant record is the only one that could be free.
             match values(names).sender(NAME) {
                 Ok(mut tx) => {
-                    let _ = tx.try_send(&[3; 2]);
+                    let _ = tx.try_send([3; 2]);
                 }
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::TooManyParticipants);
@@ -339,13 +339,13 @@ fn pipe_two_receivers_killed_between_checks_sender_reports_one_death() {
         counters.meet(0, 2);
         if tx.is_none() {
             let mut sender = pipe::Options::<u64>::new().capacity(1).directory(test_dir.names()).sender(NAME).unwrap();
-            sender.try_send(&1).unwrap();
+            sender.try_send(1).unwrap();
             tx = Some(sender);
         }
         if killed { receiver.kill() } else { receivers.push(receiver) }
     }
     let mut tx = tx.unwrap();
-    assert_eq!(tx.try_send(&2), Err(SendError::PeerDied));
-    assert_eq!(tx.try_send(&2), Err(SendError::Full));
+    assert_eq!(tx.try_send(2), Err(SendError::PeerDied));
+    assert_eq!(tx.try_send(2), Err(SendError::Full));
     drop(tx);
 }

@@ -35,11 +35,11 @@ fn received(rx: &mut queue::Receiver<u64>) -> u64 {
 /// it now, and is killed.
 fn die_in_the_first_slot(names: &Path, (tx, rx): &mut (queue::Sender<u64>, queue::Receiver<u64>), first: u64) {
     for n in first..first + CAPACITY / 2 {
-        tx.send(&n).unwrap();
+        tx.send(n).unwrap();
         assert_eq!(rx.recv_timeout(Duration::from_secs(10)), Ok(n));
         rx.task_done().unwrap();
     }
-    tx.send(&first).unwrap();
+    tx.send(first).unwrap();
     let receiver = || {
         let mut own = options(names).receiver(NAME).unwrap();
         move || {

@@ -58,7 +58,7 @@ fn be_interrupted_everywhere(_: &[String]) {
         // Opens and closes descriptors, allocates, locks, sleeps, and waits for what only the
         // handler does.
         let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         assert_eq!(rx.recv(), Ok(1));
         drop(queue::Options::bytes().create().unwrap());
         *lock.lock().unwrap() += 1;

@@ -64,7 +64,7 @@ fn pipe_of_values_wakes_reader_and_writer() {
         let options = pipe::Options::<u64>::new().capacity(capacity).wait(WaitStrategy::Park);
         let (mut tx, mut rx) = options.create().unwrap();
         thread::scope(|scope| {
-            scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(&number).unwrap()));
+            scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(number).unwrap()));
             assert!(rx.iter().map(Result::unwrap).eq(0..ROUNDS));
             assert_eq!(rx.recv(), Err(RecvError::Closed));
         });
@@ -108,11 +108,11 @@ fn pipe_ping_pong_wakes_both_sides() {
     thread::scope(|scope| {
         scope.spawn(move || {
             while let Ok(number) = right.recv() {
-                right.send(&(number + 1)).unwrap();
+                right.send(number + 1).unwrap();
             }
         });
         for number in 0..ROUNDS {
-            left.send(&number).unwrap();
+            left.send(number).unwrap();
             assert_eq!(left.recv(), Ok(number + 1));
         }
         drop(left);
@@ -130,7 +130,7 @@ fn pipe_peer_joins_or_leaves_wakes_other_side() {
             let receiver = scope.spawn(move || (rx.recv(), rx.recv()));
             let_them_sleep();
             let mut tx = options.sender(NAME).unwrap();
-            tx.send(&1).unwrap();
+            tx.send(1).unwrap();
             let_them_sleep();
             drop(tx);
             assert_eq!(receiver.join().unwrap(), (Ok(1), Err(RecvError::Closed)));
@@ -138,7 +138,7 @@ fn pipe_peer_joins_or_leaves_wakes_other_side() {
         // The sender sleeps on a full ring when the receiver leaves.
         let (mut tx, rx) = options.create().unwrap();
         thread::scope(|scope| {
-            let sender = scope.spawn(move || (0..3).find_map(|number| tx.send(&number).err()));
+            let sender = scope.spawn(move || (0..3).find_map(|number| tx.send(number).err()));
             let_them_sleep();
             drop(rx);
             assert_eq!(sender.join().unwrap(), Some(SendError::Closed));
@@ -284,7 +284,7 @@ fn queue_last_task_done_wakes_join() {
         drop(rx);
         for _ in 0..200 {
             for number in 0..3 {
-                tx.send(&number).unwrap();
+                tx.send(number).unwrap();
             }
             tx.join().unwrap();
             assert_eq!(tx.len(), 0);
@@ -300,14 +300,14 @@ fn queue_closed_wakes_everyone() {
     for is_full in [false, true] {
         let (mut tx, rx) = options.create_channel().unwrap();
         if is_full {
-            while tx.try_send(&0).is_ok() {}
+            while tx.try_send(0).is_ok() {}
         }
         thread::scope(|scope| {
             let waiting: Vec<_> = (0..2)
                 .map(|_| {
                     let (mut tx, mut rx) = (tx.try_clone().unwrap(), rx.try_clone().unwrap());
                     scope.spawn(move || match is_full {
-                        true => assert_eq!(tx.send(&1), Err(SendError::Closed)),
+                        true => assert_eq!(tx.send(1), Err(SendError::Closed)),
                         false => assert_eq!(rx.recv(), Err(RecvError::Closed)),
                     })
                 })
@@ -358,7 +358,7 @@ fn queue_last_one_leaves_wakes_other_side() {
     thread::scope(|scope| {
         for _ in 0..2 {
             let mut tx = tx.try_clone().unwrap();
-            scope.spawn(move || assert_eq!((0..9).find_map(|number| tx.send(&number).err()), Some(SendError::Closed)));
+            scope.spawn(move || assert_eq!((0..9).find_map(|number| tx.send(number).err()), Some(SendError::Closed)));
         }
         let_them_sleep();
         drop(rx);

@@ -67,7 +67,7 @@ fn child_process() {
     if takes("go") > 0 {
         market.event("go").unwrap().set().unwrap();
         market.once("set up").unwrap().call_once(|| ()).unwrap();
-        market.queue::<u64>("orders").unwrap().send(&1).unwrap();
+        market.queue::<u64>("orders").unwrap().send(1).unwrap();
     }
     market.atomic::<u64>("ready").unwrap().fetch_add(1);
     wait_for_end_of_input();

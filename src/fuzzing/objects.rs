@@ -995,7 +995,7 @@ impl<T: Content, E: Content> World<T, E> {
             0 | 1 => {
                 self.number += 1;
                 let expected = if self.model.queue.len() < SLOTS { Ok(()) } else { Err(SendError::Full) };
-                let found = self.queue.try_send(&self.number);
+                let found = self.queue.try_send(self.number);
                 self.agree("queue", found, expected);
                 if expected.is_ok() {
                     self.model.queue.push_back(self.number);

@@ -391,8 +391,8 @@ fn use_values<T: Pod>(model: &mut Model<Sender<T>, Receiver<T>>, op: u8, input: 
             let one = [value::<T>(number)];
             let outcome = match (model.sender(op), op % 16) {
                 (None, _) => return,
-                (Some(tx), 8) => tx.try_send(&one[0]).map(|()| 1),
-                (Some(tx), 9) => tx.send_timeout(&one[0], timeout).map(|()| 1),
+                (Some(tx), 8) => tx.try_send(one[0]).map(|()| 1),
+                (Some(tx), 9) => tx.send_timeout(one[0], timeout).map(|()| 1),
                 (Some(tx), _) => tx.try_send_many(&values),
             };
             model.sent(outcome, &shown(if op % 16 == 10 { &values } else { &one }));

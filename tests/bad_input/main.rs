@@ -28,7 +28,7 @@ fn values(test_dir: &TestDir) -> tombolo::pipe::Options<u64> {
 
 /// A region without participants, and a message to keep it.
 fn region(test_dir: &TestDir) -> PathBuf {
-    values(test_dir).sender(NAME).unwrap().send(&1).unwrap();
+    values(test_dir).sender(NAME).unwrap().send(1).unwrap();
     test_dir.names().join(NAME)
 }
 

@@ -33,7 +33,7 @@ fn pipe_file_truncated_or_extended_is_refused() {
         refused(&test_dir, ErrorKind::NotARegion, &[NAME, found]);
     }
     let test_dir = TestDir::new();
-    values(&test_dir).capacity(4096).sender(NAME).unwrap().send(&1).unwrap();
+    values(&test_dir).capacity(4096).sender(NAME).unwrap().send(1).unwrap();
     let path = test_dir.names().join(NAME);
     let length = fs::metadata(&path).unwrap().len();
     File::options().write(true).open(path).unwrap().set_len(length - 4096).unwrap();

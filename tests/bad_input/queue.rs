@@ -103,7 +103,7 @@ fn queue_header_invalid_is_refused() {
     // A queue of values has no pool.
     for word in 12..17 {
         let test_dir = TestDir::new();
-        queue_of_values(&test_dir).sender(NAME).unwrap().send(&1).unwrap();
+        queue_of_values(&test_dir).sender(NAME).unwrap().send(1).unwrap();
         write_word(&test_dir.names().join(NAME), word, 16);
         queue_refused(&test_dir, ErrorKind::Corrupt, &[NAME, "found capacity 4"]);
     }
@@ -182,7 +182,7 @@ fn descriptor_of_another_type_is_refused() {
         &["found a pipe, expected a queue"],
     );
     let again = File::options().read(true).write(true).open({
-        queue_of_values(&test_dir).sender(NAME).unwrap().send(&1).unwrap();
+        queue_of_values(&test_dir).sender(NAME).unwrap().send(1).unwrap();
         test_dir.names().join(NAME)
     });
     let error = queue_of_values(&test_dir).from_fd::<tombolo::queue::Sender<u64>>(again.unwrap().into()).unwrap_err();

@@ -41,7 +41,7 @@ fn hear(rx: &mut Receiver<Value>) -> (Value, usize) {
 /// and, unless it was told before, the end of the predecessor.
 fn succeed_sender(names: &Path, mut rx: Receiver<Value>, ends_heard: usize) {
     let mut tx = values(names).sender(NAME).unwrap();
-    tx.send(&FAREWELL).unwrap();
+    tx.send(FAREWELL).unwrap();
     drop(tx);
     let (value, ends) = hear(&mut rx);
     assert_eq!(value, FAREWELL);
@@ -64,7 +64,7 @@ fn succeed_sender_of_bytes(names: &Path, mut rx: ByteReceiver) {
 /// those before.
 fn succeed_receiver(names: &Path, mut tx: Sender<Value>, first: RangeInclusive<u64>, mut next: u64, end: &[SendError]) {
     let error = loop {
-        match tx.send_timeout(&[next; 3], Duration::from_millis(50)) {
+        match tx.send_timeout([next; 3], Duration::from_millis(50)) {
             Ok(()) => next += 1,
             Err(error) => break error,
         }
@@ -96,7 +96,7 @@ fn succeed_receiver_of_bytes(names: &Path, mut tx: ByteSender, message: &[u8]) {
 fn start_over(names: &Path, earlier: Option<Value>) {
     let mut rx = values(names).receiver(NAME).unwrap();
     let mut tx = values(names).sender(NAME).unwrap();
-    tx.send(&FAREWELL).unwrap();
+    tx.send(FAREWELL).unwrap();
     let (mut value, _) = hear(&mut rx);
     if Some(value) == earlier {
         value = hear(&mut rx).0;
@@ -109,7 +109,7 @@ fn start_over(names: &Path, earlier: Option<Value>) {
 /// Leaves a region with one message whose only participant has died.
 fn abandon(names: &Path) {
     let mut tx = values(names).sender(NAME).unwrap();
-    tx.send(&[1; 3]).unwrap();
+    tx.send([1; 3]).unwrap();
     drop(tx.into_fd().unwrap()); // a descriptor that nobody takes counts as dead
 }
 
@@ -131,9 +131,9 @@ fn sender_killed_sending_value_arrives_or_not() {
         |names| values(names).receiver(NAME).unwrap(),
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
-            tx.send(&[1; 3]).unwrap();
+            tx.send([1; 3]).unwrap();
             move || {
-                tx.send(&[2; 3]).unwrap();
+                tx.send([2; 3]).unwrap();
                 forget(tx);
             }
         },
@@ -259,7 +259,7 @@ fn receiver_killed_joining_is_reported_once() {
     let swept = sweep(
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
-            tx.send(&[1; 3]).unwrap();
+            tx.send([1; 3]).unwrap();
             tx
         },
         |names| {
@@ -320,7 +320,7 @@ fn sender_killed_leaving_is_reported_once() {
         |names| values(names).receiver(NAME).unwrap(),
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
-            tx.send(&[1; 3]).unwrap();
+            tx.send([1; 3]).unwrap();
             move || drop(tx)
         },
         |names, mut rx| {
@@ -339,7 +339,7 @@ fn receiver_killed_leaving_is_reported_once() {
     let swept = sweep(
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
-            tx.send(&[1; 3]).unwrap();
+            tx.send([1; 3]).unwrap();
             tx
         },
         |names| {
@@ -371,14 +371,14 @@ fn pipe_duplex_endpoint_killed_anywhere_successor_works() {
     let swept = sweep(
         |names| {
             let mut ours: Pipe<Value> = values(names).open(NAME).unwrap();
-            ours.send(&[1; 3]).unwrap();
+            ours.send([1; 3]).unwrap();
             ours
         },
         |names| {
             let options = values(names);
             move || {
                 let mut theirs = options.open(NAME).unwrap();
-                theirs.send(&[2; 3]).unwrap();
+                theirs.send([2; 3]).unwrap();
                 assert_eq!(theirs.recv(), Ok([1; 3]));
                 drop(theirs);
             }
@@ -394,10 +394,10 @@ fn pipe_duplex_endpoint_killed_anywhere_successor_works() {
             assert!(received.is_empty() || received == [[2; 3]], "{received:?}");
             assert!([RecvError::TimedOut, RecvError::PeerDied, RecvError::Closed].contains(&end), "{end}");
             let mut successor = values(names).open(NAME).unwrap();
-            ours.send(&FAREWELL).unwrap();
+            ours.send(FAREWELL).unwrap();
             let (first, _) = hear(&mut successor.rx);
             assert!(first == FAREWELL || first == [1; 3] && hear(&mut successor.rx).0 == FAREWELL);
-            successor.send(&FAREWELL).unwrap();
+            successor.send(FAREWELL).unwrap();
             assert_eq!(hear(&mut ours.rx).0, FAREWELL);
         },
     );

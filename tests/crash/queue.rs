@@ -43,9 +43,9 @@ fn recover(names: &Path, survivor: &mut Queue<Value>) -> Vec<u64> {
     is_whole(survivor.stats());
     for round in 0..2 {
         for number in 0..CAPACITY as u64 {
-            survivor.try_send(&[number; 2]).unwrap_or_else(|error| panic!("round {round}, {number}: {error}"));
+            survivor.try_send([number; 2]).unwrap_or_else(|error| panic!("round {round}, {number}: {error}"));
         }
-        assert!(survivor.try_send(&[0; 2]).is_err());
+        assert!(survivor.try_send([0; 2]).is_err());
         for number in 0..CAPACITY as u64 {
             assert_eq!(survivor.try_recv(), Ok([number; 2]));
         }
@@ -87,13 +87,13 @@ fn queue_sender_killed_sending_value_arrives_or_not() {
     let swept = sweep(
         |names| {
             let mut queue = values(names).open(NAME).unwrap();
-            queue.send(&[1; 2]).unwrap();
+            queue.send([1; 2]).unwrap();
             queue
         },
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
             move || {
-                tx.send(&[2; 2]).unwrap();
+                tx.send([2; 2]).unwrap();
                 forget(tx);
             }
         },
@@ -221,7 +221,7 @@ fn queue_participant_killed_joining_is_repaired() {
     let swept = sweep(
         |names| {
             let mut queue = values(names).open(NAME).unwrap();
-            queue.send(&[1; 2]).unwrap();
+            queue.send([1; 2]).unwrap();
             queue
         },
         |names| {
@@ -244,7 +244,7 @@ fn queue_sender_killed_joining_next_run_is_repaired() {
     let swept = sweep(
         |names| {
             let (mut tx, rx) = values(names).open(NAME).unwrap().split();
-            tx.send(&[1; 2]).unwrap();
+            tx.send([1; 2]).unwrap();
             tx.close().unwrap();
             (tx, rx)
         },
@@ -252,14 +252,14 @@ fn queue_sender_killed_joining_next_run_is_repaired() {
             let options = values(names);
             move || {
                 let mut tx = options.sender(NAME).unwrap();
-                tx.send(&[2; 2]).unwrap();
+                tx.send([2; 2]).unwrap();
                 forget(tx);
             }
         },
         |names, (mut old, mut rx)| {
             let mut newcomer = values(names).sender(NAME).unwrap();
-            newcomer.send(&[3; 2]).unwrap();
-            assert_eq!(old.try_send(&[9; 2]), Err(SendError::Closed), "its run is over");
+            newcomer.send([3; 2]).unwrap();
+            assert_eq!(old.try_send([9; 2]), Err(SendError::Closed), "its run is over");
             let received: Vec<u64> = from_fn(|| rx.try_recv().ok()).map(|value| value[0]).collect();
             assert!(received == [1, 3] || received == [1, 2, 3], "{received:?}");
             assert_eq!(rx.recv_timeout(Duration::ZERO), Err(RecvError::TimedOut), "one of the run is there");
@@ -283,7 +283,7 @@ fn queue_closer_killed_run_is_open_or_closed() {
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
             move || {
-                tx.send(&[1; 2]).unwrap();
+                tx.send([1; 2]).unwrap();
                 tx.close().unwrap();
                 forget(tx);
             }
@@ -293,9 +293,9 @@ fn queue_closer_killed_run_is_open_or_closed() {
             let is_closed = rx.stats().is_closed;
             let expected = if is_closed { RecvError::Closed } else { RecvError::TimedOut };
             assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(expected));
-            assert_eq!(tx.try_send(&[2; 2]), if is_closed { Err(SendError::Closed) } else { Ok(()) });
+            assert_eq!(tx.try_send([2; 2]), if is_closed { Err(SendError::Closed) } else { Ok(()) });
             let mut newcomer = values(names).sender(NAME).unwrap();
-            newcomer.try_send(&[3; 2]).unwrap();
+            newcomer.try_send([3; 2]).unwrap();
             received.extend(from_fn(|| rx.try_recv().ok()).map(|value| value[0]));
             let all: &[u64] = if is_closed { &[1, 3] } else { &[1, 2, 3] };
             assert!(received == all || !is_closed && received == all[1..], "{received:?}, closed: {is_closed}");
@@ -314,7 +314,7 @@ fn queue_participant_killed_leaving_is_repaired() {
         |names| values(names).open(NAME).unwrap(),
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
-            tx.send(&[1; 2]).unwrap();
+            tx.send([1; 2]).unwrap();
             move || drop(tx)
         },
         |names, mut survivor| assert_eq!(recover(names, &mut survivor), [1]),
@@ -330,7 +330,7 @@ fn queue_last_participant_killed_leaving_name_works_again() {
         |_| (),
         |names| {
             let mut queue = values(names).open(NAME).unwrap();
-            queue.send(&[1; 2]).unwrap();
+            queue.send([1; 2]).unwrap();
             move || drop(queue)
         },
         |names, ()| {
@@ -421,7 +421,7 @@ fn queue_replacer_killed_name_works_again() {
     let swept = sweep(
         |names| {
             let (mut tx, rx) = values(names).open(NAME).unwrap().split();
-            tx.send(&[1; 2]).unwrap();
+            tx.send([1; 2]).unwrap();
             for end in [tombolo::Endpoint::into_fd(tx), tombolo::Endpoint::into_fd(rx)] {
                 drop(end.unwrap()); // a descriptor that nobody takes counts as dead
             }

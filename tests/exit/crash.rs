@@ -55,7 +55,7 @@ fn exit_with_pipe_endpoint_killed_at_each_step_successor_works() {
             let end = rx.recv().unwrap_err();
             assert!([RecvError::Closed, RecvError::PeerDied].contains(&end), "{end}");
             let mut tx = pipe(names).sender(NAME).unwrap();
-            tx.send(&1).unwrap();
+            tx.send(1).unwrap();
             assert_eq!(rx.recv(), Ok(1));
         },
     );
@@ -80,7 +80,7 @@ fn exit_as_last_of_queue_and_namespace_killed_at_each_step_successor_works() {
         |names, ()| {
             let mut rx = jobs(names).receiver(NAME).unwrap();
             let mut tx = jobs(names).sender(NAME).unwrap();
-            tx.send(&99).unwrap();
+            tx.send(99).unwrap();
             drop(tx);
             assert_eq!((rx.recv(), rx.recv()), (Ok(99), Err(RecvError::Closed)));
             let plan = Namespace::builder().mutex("lock", 0_u64).max_participants(1).directory(names);

@@ -36,7 +36,7 @@ fn keep<T>(place: &Local<Option<T>>, value: T) {
 /// `main`.
 pub fn send_and_return(arguments: &[String]) {
     let mut tx = pipe(&arguments[0]).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     keep(&SENDER, tx);
     match arguments[1].as_str() {
         "returns" => {}
@@ -92,18 +92,18 @@ pub fn receive_and_return(arguments: &[String]) {
 fn exit_closes_receiver() {
     let test_dir = TestDir::new();
     let mut tx = pipe(test_dir.names()).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     run("receive_and_return", &[&names(&test_dir)]);
-    assert_eq!(tx.send(&2), Err(SendError::Closed));
+    assert_eq!(tx.send(2), Err(SendError::Closed));
     let mut rx = pipe(test_dir.names()).receiver(NAME).unwrap();
-    tx.send(&3).unwrap();
+    tx.send(3).unwrap();
     assert_eq!(rx.recv(), Ok(3));
 }
 
 pub fn work_and_return(arguments: &[String]) {
     let mut tx = jobs(&arguments[0]).sender(NAME).unwrap();
     let mut rx = jobs(&arguments[0]).receiver(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!(rx.recv(), Ok(7));
     keep(&WORK, tx);
     keep(&RESULTS, rx);
@@ -113,9 +113,9 @@ pub fn work_and_return(arguments: &[String]) {
 fn exit_closes_queue_endpoints() {
     let test_dir = TestDir::new();
     let mut tx = jobs(test_dir.names()).sender(NAME).unwrap();
-    tx.send(&7).unwrap();
+    tx.send(7).unwrap();
     run("work_and_return", &[&names(&test_dir)]);
-    let error = (0..9).find_map(|_| tx.send_timeout(&2, Duration::from_secs(60)).err());
+    let error = (0..9).find_map(|_| tx.send_timeout(2, Duration::from_secs(60)).err());
     assert_eq!(error, Some(SendError::Closed), "when it is full");
     let seen = Directory::at(test_dir.names()).inspect(NAME).unwrap();
     assert!(seen.participants.iter().all(|participant| participant.status != ParticipantStatus::Dead), "{seen:?}");
@@ -208,7 +208,7 @@ fn exit_not_finished_endpoint_stays_in_use() {
     let child = start("linger", &[&names(&test_dir), path.to_str().unwrap()]);
     counters.meet(0, 2);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
-    let error = (0..9).find_map(|_| tx.send_timeout(&1, Duration::from_secs(60)).err());
+    let error = (0..9).find_map(|_| tx.send_timeout(1, Duration::from_secs(60)).err());
     assert_eq!(error, Some(SendError::Closed), "when it is full");
     let pid = child.pid() as u64;
     assert_eq!(pipe(test_dir.names()).sender(NAME).unwrap_err().kind(), ErrorKind::EndpointInUse { pid });
@@ -217,7 +217,7 @@ fn exit_not_finished_endpoint_stays_in_use() {
     counters.meet(1, 2);
     child.finish();
     let mut successor = pipe(test_dir.names()).sender(NAME).unwrap();
-    successor.send(&2).unwrap();
+    successor.send(2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
     tx.try_clone().unwrap();
 }
@@ -226,7 +226,7 @@ fn exit_not_finished_endpoint_stays_in_use() {
 pub fn be_busy_and_exit(arguments: &[String]) {
     let mut tx = jobs(&arguments[0]).sender(NAME).unwrap();
     let mut rx = jobs(&arguments[0]).receiver(NAME).unwrap();
-    thread::spawn(move || while tx.send(&1).is_ok() {});
+    thread::spawn(move || while tx.send(1).is_ok() {});
     thread::spawn(move || while rx.recv().is_ok() {});
     thread::sleep(Duration::from_millis(arguments[1].parse().unwrap()));
     std::process::exit(0);
@@ -239,13 +239,13 @@ fn exit_during_queue_operation_loses_no_slot() {
     for round in 0..20 {
         run("be_busy_and_exit", &[&names(&test_dir), &(round % 5).to_string()]);
         // Fills the queue until no receiver is left: they have left, and none has died.
-        let error = (0..100).find_map(|_| tx.send_timeout(&2, Duration::from_secs(60)).err());
+        let error = (0..100).find_map(|_| tx.send_timeout(2, Duration::from_secs(60)).err());
         assert_eq!(error, Some(SendError::Closed));
         let mut rx = tx.receiver().unwrap();
         while rx.recv_timeout(Duration::from_millis(50)).is_ok() {}
         let third = tx.try_clone().unwrap();
         assert_eq!(tx.stats().quarantined, 0, "round {round}: {:?}", tx.stats());
-        assert_eq!((0..5).map_while(|_| tx.try_send(&3).ok()).count(), 4, "it holds as much as before");
+        assert_eq!((0..5).map_while(|_| tx.try_send(3).ok()).count(), 4, "it holds as much as before");
         drop(third);
         assert_eq!((0..5).map_while(|_| rx.try_recv().ok()).count(), 4);
     }

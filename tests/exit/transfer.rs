@@ -19,7 +19,7 @@ fn exit_of_forked_child_keeps_endpoints_of_parent() {
     let results = jobs(test_dir.names()).receiver("queue").unwrap();
     // SAFETY: runs the handlers of this process in the child, which is what this is about.
     fork(&alone, || unsafe { libc::exit(0) }).finish();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!((rx.recv(), results.stats().receivers), (Ok(1), 1));
     drop(tx);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
@@ -32,7 +32,7 @@ fn exit_of_forked_child_closes_its_own_endpoints() {
     let parents = pipe(test_dir.names()).receiver("other").unwrap();
     fork(&alone, || {
         let mut tx = pipe(test_dir.names()).sender(NAME).unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         forget(tx);
         // SAFETY: ends the child.
         unsafe { libc::exit(0) };
@@ -44,7 +44,7 @@ fn exit_of_forked_child_closes_its_own_endpoints() {
 
 pub fn abandon_and_return(arguments: &[String]) {
     let mut tx = pipe(&arguments[0]).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     tx.abandon().unwrap();
     let work = jobs(&arguments[0]).sender("queue").unwrap();
     work.abandon().unwrap();

@@ -29,11 +29,11 @@ fn fork_inherited_endpoints_are_refused_and_dropped_without_effect() {
     let mut tx = values(&test_dir).sender(NAME).unwrap();
     let rx = values(&test_dir).receiver(NAME).unwrap();
     let (mut byte_tx, mut byte_rx) = pipe::Options::bytes().create().unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     let mut ends = Some((tx, rx));
     let child = fork(&alone, || {
         let (mut tx, mut rx) = ends.take().unwrap();
-        assert_eq!((tx.send(&9), tx.try_send(&9)), (Err(SendError::Forked), Err(SendError::Forked)));
+        assert_eq!((tx.send(9), tx.try_send(9)), (Err(SendError::Forked), Err(SendError::Forked)));
         assert_eq!((rx.recv(), rx.try_recv()), (Err(RecvError::Forked), Err(RecvError::Forked)));
         assert_eq!(rx.poll(Duration::ZERO), Err(RecvError::Forked));
         assert_eq!(byte_tx.send(b"9"), Err(SendError::Forked));
@@ -42,7 +42,7 @@ fn fork_inherited_endpoints_are_refused_and_dropped_without_effect() {
     });
     child.finish();
     let (mut tx, mut rx) = ends.unwrap();
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     drop(tx);
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Err(RecvError::Closed)));
     drop(rx);
@@ -55,7 +55,7 @@ fn fork_child_opens_endpoints_of_its_own() {
     let mut rx = values(&test_dir).receiver(NAME).unwrap();
     let child = fork(&alone, || {
         assert_eq!(rx.recv(), Err(RecvError::Forked));
-        values(&test_dir).sender(NAME).unwrap().send(&1).unwrap();
+        values(&test_dir).sender(NAME).unwrap().send(1).unwrap();
     });
     child.finish();
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
@@ -67,7 +67,7 @@ fn fork_parent_killed_death_is_reported_while_child_lives() {
     let counters = SharedCounters::at(&test_dir.file("counters"));
     let parent = fork(&alone, || {
         let mut tx = values(&test_dir).sender(NAME).unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         // SAFETY: the child does nothing but wait, and the test ends it.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -85,7 +85,7 @@ fn fork_parent_killed_death_is_reported_while_child_lives() {
     parent.kill();
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::PeerDied)));
     let mut tx = values(&test_dir).sender(NAME).unwrap();
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
     // SAFETY: a process of ours that has not been waited for by anybody.
     assert_eq!(unsafe { libc::kill(child, libc::SIGKILL) }, 0, "the child did not live on");
@@ -100,7 +100,7 @@ fn fork_parent_left_endpoint_is_free_while_child_lives() {
     drop(tx);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     let mut tx = values(&test_dir).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
     drop((tx, rx));
     assert_eq!(test_dir.leftovers(), [""; 0]);

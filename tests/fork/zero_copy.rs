@@ -22,7 +22,7 @@ fn fork_reserved_values_are_committed_by_parent_only() {
     assert!(rx.recv_timeout(SHORT).is_err(), "the child has sent in its parent's name");
     slots.take().unwrap().commit(1);
     assert_eq!((rx.recv(), rx.try_recv().ok()), (Ok(1), None));
-    tx.into_inner().send(&3).unwrap();
+    tx.into_inner().send(3).unwrap();
     assert_eq!(rx.recv(), Ok(3));
 }
 
@@ -40,11 +40,11 @@ fn fork_peeked_values_are_released_by_parent_only() {
             if release_first { values.release_first(1) } else { values.release() }
         })
         .finish();
-        assert!(tx.send_timeout(&3, SHORT).is_err(), "the child has received in its parent's name");
+        assert!(tx.send_timeout(3, SHORT).is_err(), "the child has received in its parent's name");
         assert_eq!(*values.unwrap(), [1, 2]);
     }
     rx.peek(2).unwrap().release();
-    tx.send(&3).unwrap();
+    tx.send(3).unwrap();
     assert_eq!(rx.into_inner().recv(), Ok(3));
 }
 

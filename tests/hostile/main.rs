@@ -86,7 +86,7 @@ fn under_attack<T>(role: &str, make: impl Fn(&TestDir) -> T, use_target: impl Fn
         while started.elapsed() < Duration::from_millis(60) {
             use_target(&mut target, &mut random);
             let number = random.next();
-            tx.send(&number).unwrap();
+            tx.send(number).unwrap();
             assert_eq!(rx.recv(), Ok(number));
         }
         drop(target); // while the attack continues

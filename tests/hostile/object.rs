@@ -551,7 +551,7 @@ fn object_event_words_invalid_free_ones_are_obtained() {
         assert_eq!(soon(|| objects.queue.recv_timeout(SHORT)), Err(RecvError::TimedOut));
         let guard = objects.mutex.lock().unwrap();
         let _ = soon(|| objects.news.wait_timeout(guard, SHORT)).unwrap();
-        let _ = (objects.news.notify_all(), objects.flag.set(), objects.queue.try_send(&1));
+        let _ = (objects.news.notify_all(), objects.flag.set(), objects.queue.try_send(1));
         assert_eq!((objects.flag.wait_timeout(SHORT), objects.queue.recv()), (Ok(()), Ok(1)));
     }
 }
@@ -631,7 +631,7 @@ fn namespace_table_corrupted_after_open_objects_work() {
             (objects.owned.try_acquire_many(BOUND).map(|permit| permit.forget()), objects.permits.available()),
             (Ok(()), Ok(PERMITS))
         );
-        assert_eq!((objects.queue.send(&1), objects.queue.recv()), (Ok(()), Ok(1)));
+        assert_eq!((objects.queue.send(1), objects.queue.recv()), (Ok(()), Ok(1)));
         let error = Directory::at(test_dir.names()).inspect(NAME).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     }
@@ -788,7 +788,7 @@ fn use_objects(objects: &mut Objects, random: &mut Random) {
         }
         _ => {
             let queue = &mut objects.queue;
-            let _ = (soon(|| queue.try_send(&1)), soon(|| queue.send_timeout(&2, timeout)));
+            let _ = (soon(|| queue.try_send(1)), soon(|| queue.send_timeout(2, timeout)));
             let _ = (soon(|| queue.try_recv()), soon(|| queue.recv_timeout(timeout)), queue.len());
         }
     }

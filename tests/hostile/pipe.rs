@@ -71,7 +71,7 @@ fn sender_head_out_of_bounds_returns_corrupt() {
         tx.send_many(&[5, 6]).unwrap();
         intruder.set(HEAD, invalid);
         for _ in 0..3 {
-            assert_eq!(tx.send_timeout(&7, SHORT), Err(SendError::Corrupt));
+            assert_eq!(tx.send_timeout(7, SHORT), Err(SendError::Corrupt));
             assert_eq!(tx.try_send_many(&[7, 8]), Err(SendError::Corrupt));
         }
     }
@@ -157,7 +157,7 @@ fn pipe_owner_words_invalid_calls_return() {
         intruder.set(PRODUCER_OWNER, owner);
         intruder.set(CONSUMER_OWNER, owner);
         let _ = (rx.recv_timeout(SHORT), rx.poll(SHORT), rx.try_recv());
-        let _ = (0..5).map(|number| tx.send_timeout(&number, SHORT)).collect::<Vec<_>>();
+        let _ = (0..5).map(|number| tx.send_timeout(number, SHORT)).collect::<Vec<_>>();
     }
 }
 
@@ -218,7 +218,7 @@ fn send_and_receive(tx: &mut ByteSender, rx: &mut ByteReceiver, random: &mut Ran
 }
 
 fn send_and_receive_values(tx: &mut Sender<u64>, rx: &mut Receiver<u64>) {
-    let _ = (tx.send_timeout(&1, SHORT), tx.try_send(&2), tx.try_send_many(&[3; 10]));
+    let _ = (tx.send_timeout(1, SHORT), tx.try_send(2), tx.try_send_many(&[3; 10]));
     let _ = (rx.recv_timeout(SHORT), rx.poll(SHORT), rx.try_recv(), rx.try_recv_many(&mut [0; 10]));
 }
 
@@ -261,7 +261,7 @@ fn pipe_corrupted_while_peers_join_and_leave_calls_return() {
         |((_, rx, _), options), _| {
             let _ = rx.try_recv();
             let _ = options.receiver(NAME).map(|mut rx| rx.recv_timeout(SHORT));
-            let _ = options.sender(NAME).map(|mut tx| tx.send_timeout(&1, SHORT));
+            let _ = options.sender(NAME).map(|mut tx| tx.send_timeout(1, SHORT));
         },
     );
 }

@@ -105,7 +105,7 @@ macro_rules! use_any_queue {
 
 /// Every call on a queue of values that does not block for ever.
 fn use_value_queue(tx: &mut queue::Sender<u64>, rx: &mut queue::Receiver<u64>) {
-    let _ = (soon(|| tx.send_timeout(&1, SHORT)), soon(|| tx.try_send(&2)), soon(|| tx.try_send_many(&[3; 10])));
+    let _ = (soon(|| tx.send_timeout(1, SHORT)), soon(|| tx.try_send(2)), soon(|| tx.try_send_many(&[3; 10])));
     let _ = (soon(|| rx.recv_timeout(SHORT)), soon(|| rx.try_recv()), soon(|| rx.try_recv_many(&mut [0; 10])));
     use_any_queue!(tx, rx);
 }
@@ -352,10 +352,10 @@ fn queue_intent_of_living_covers_everything_others_go_on() {
     intruder.set(words::TAIL, 1); // the claim of the dead sender
     assert_eq!(soon(|| rx.try_recv()), Err(RecvError::Empty));
     for number in 0..100 {
-        tx.send(&number).unwrap();
+        tx.send(number).unwrap();
         assert_eq!(soon(|| rx.recv_timeout(Duration::from_secs(1))), Ok(number));
     }
-    other.send(&100).unwrap();
+    other.send(100).unwrap();
     assert_eq!(rx.recv(), Ok(100));
 }
 
@@ -427,7 +427,7 @@ fn queue_run_numbers_invalid_calls_return() {
     for run in invalid_values {
         let test_dir = TestDir::new();
         let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         intruder.set(words::TAIL, intruder.get(words::TAIL) | run << 55);
         use_value_queue(&mut tx, &mut rx);
         let mut late = soon(|| queue_of_values(&test_dir).sender(NAME)).unwrap();

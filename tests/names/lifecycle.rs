@@ -23,7 +23,7 @@ fn name_left_by_both_is_removed() {
     assert_eq!(options.clone().create_new().receiver(NAME).unwrap_err().kind(), ErrorKind::AlreadyExists);
     let mut rx = options.clone().must_exist().receiver(NAME).unwrap();
     assert_eq!((tx.name(), rx.name()), (Some(NAME), Some(NAME)));
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     drop(tx);
     assert_eq!(test_dir.leftovers(), [NAME], "the receiver is still there");
     assert_eq!(rx.recv(), Ok(1));
@@ -35,7 +35,7 @@ fn name_left_by_both_is_removed() {
 fn name_with_waiting_message_is_kept() {
     let test_dir = TestDir::new();
     let options = values(&test_dir);
-    options.sender(NAME).unwrap().send(&1).unwrap();
+    options.sender(NAME).unwrap().send(1).unwrap();
     assert_eq!(test_dir.leftovers(), [NAME]);
     let mut rx = options.receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
@@ -50,16 +50,16 @@ fn name_endpoint_dropped_can_be_opened_again() {
     let mut rx = options.receiver(NAME).unwrap();
     for number in 0..3 {
         let mut tx = options.sender(NAME).unwrap();
-        tx.send(&number).unwrap();
+        tx.send(number).unwrap();
         drop(tx);
         assert_eq!((rx.recv(), rx.recv()), (Ok(number), Err(RecvError::Closed)));
     }
     let mut tx = options.sender(NAME).unwrap();
     for number in 0..3 {
         drop(rx);
-        assert_eq!(tx.send(&number), Err(SendError::Closed));
+        assert_eq!(tx.send(number), Err(SendError::Closed));
         rx = options.receiver(NAME).unwrap();
-        tx.send(&number).unwrap();
+        tx.send(number).unwrap();
         assert_eq!(rx.recv(), Ok(number));
     }
 }
@@ -72,7 +72,7 @@ fn name_opened_by_two_at_once_leads_to_one_region() {
     for round in 0..RACES {
         counters.meet(1, 2);
         let mut tx = options.sender(&format!("race-{round}")).unwrap();
-        tx.send(&round).unwrap();
+        tx.send(round).unwrap();
         counters.meet(2, 2);
         spin(round % 20);
         drop(tx); // while the receiver does the same
@@ -152,8 +152,8 @@ fn name_unlinked_by_force_is_free_and_its_users_go_on() {
     let (mut old_tx, mut old_rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
     Directory::at(test_dir.names()).unlink(NAME, true).unwrap();
     let (mut tx, mut rx) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
-    old_tx.send(&1).unwrap();
-    tx.send(&2).unwrap();
+    old_tx.send(1).unwrap();
+    tx.send(2).unwrap();
     assert_eq!((old_rx.recv(), rx.recv()), (Ok(1), Ok(2)));
     drop((old_tx, old_rx));
     assert_eq!(test_dir.leftovers(), [NAME], "the new region has the name now");

@@ -52,7 +52,7 @@ fn word(file: &File, index: u64) -> u64 {
 pub fn send_one_and_stay(arguments: &[String]) {
     let (options, counters) = surroundings(arguments);
     let mut tx = options.sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     stay(&counters);
 }
 
@@ -83,7 +83,7 @@ fn name_stale_is_resumed_or_recreated() {
     let options = values(&test_dir).on_stale(OnStale::Recreate);
     let mut rx = options.receiver(NAME).unwrap();
     let mut tx = options.sender(NAME).unwrap(); // not abandoned: the receiver is here
-    tx.send(&9).unwrap();
+    tx.send(9).unwrap();
     assert_eq!(rx.recv(), Ok(9));
 }
 
@@ -123,12 +123,12 @@ fn name_stale_unreadable_is_recreated() {
         let test_dir = damage();
         assert_eq!(values(&test_dir).sender(NAME).unwrap_err().kind(), kind, "{what}: resumed by default");
         let mut rx = values(&test_dir).on_stale(OnStale::Recreate).receiver(NAME).expect(what);
-        values(&test_dir).sender(NAME).unwrap().send(&2).unwrap();
+        values(&test_dir).sender(NAME).unwrap().send(2).unwrap();
         assert_eq!(rx.recv(), Ok(2), "{what}");
 
         let test_dir = damage();
         let mut queue = queue(&test_dir).on_stale(OnStale::Recreate).open(NAME).expect(what);
-        queue.send(&3).unwrap();
+        queue.send(3).unwrap();
         assert_eq!(queue.recv(), Ok(3), "{what}");
 
         let test_dir = damage();
@@ -290,7 +290,7 @@ fn name_stale_recreated_by_two_at_once_leads_to_one_region() {
         fs::copy(&damage, path(&test_dir)).unwrap();
         counters.meet(0, 2);
         let mut tx = values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap();
-        tx.send(&round).unwrap();
+        tx.send(round).unwrap();
         counters.meet(1, 2);
         drop(tx);
         counters.meet(2, 2);
@@ -326,7 +326,7 @@ fn name_stale_recreated_and_resumed_at_once_leads_to_one_region() {
         fs::copy(&damage, path(&test_dir)).unwrap();
         counters.meet(0, 2);
         let mut tx = values(&test_dir).on_stale(OnStale::Recreate).sender(NAME).unwrap();
-        tx.send(&(1000 + round)).unwrap();
+        tx.send(1000 + round).unwrap();
         counters.meet(1, 2);
         drop(tx);
         counters.meet(2, 2);

@@ -26,7 +26,7 @@ fn sender_killed_messages_are_received_and_successor_opens() {
     let mut rx = values(&test_dir).receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(1));
     let mut tx = values(&test_dir).sender(NAME).unwrap();
-    tx.send(&4).unwrap();
+    tx.send(4).unwrap();
     assert_eq!((rx.recv(), rx.recv()), (Ok(2), Ok(3)));
     assert_eq!(rx.recv(), Err(RecvError::PeerDied), "between the messages of the two");
     assert_eq!(rx.recv(), Ok(4));
@@ -37,7 +37,7 @@ fn sender_killed_successor_opens_before_receiver() {
     let test_dir = TestDir::new();
     start_in(&test_dir, "send_three_and_stay").kill();
     let mut tx = values(&test_dir).sender(NAME).unwrap();
-    tx.send(&4).unwrap();
+    tx.send(4).unwrap();
     let mut rx = values(&test_dir).receiver(NAME).unwrap();
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
@@ -50,11 +50,11 @@ fn receiver_killed_successor_receives_the_rest() {
     let mut tx = values(&test_dir).capacity(4).sender(NAME).unwrap();
     assert_eq!(tx.send_many(&[1, 2, 3]), Ok(3));
     start_in(&test_dir, "receive_one_and_stay").kill();
-    assert_eq!((tx.send(&4), tx.send(&5)), (Ok(()), Ok(())));
-    assert_eq!(tx.send(&6), Err(SendError::PeerDied));
+    assert_eq!((tx.send(4), tx.send(5)), (Ok(()), Ok(())));
+    assert_eq!(tx.send(6), Err(SendError::PeerDied));
     let mut rx = values(&test_dir).receiver(NAME).unwrap();
     assert_eq!(rx.iter().take(4).collect::<Result<Vec<_>, _>>().unwrap(), [2, 3, 4, 5]);
-    tx.send(&6).unwrap();
+    tx.send(6).unwrap();
     assert_eq!(rx.recv(), Ok(6));
 }
 
@@ -67,10 +67,10 @@ fn sender_died_after_poll_each_death_is_reported() {
     for number in 1..=3 {
         let mut tx = options.sender(NAME).unwrap();
         assert_eq!(rx.poll(Duration::ZERO), Ok(false), "the end of the previous sender was reported");
-        tx.send(&number).unwrap();
+        tx.send(number).unwrap();
         drop(tx.into_fd().unwrap()); // a descriptor that no process takes is a death
         let mut successor = options.sender(NAME).unwrap();
-        successor.send(&(10 * number)).unwrap();
+        successor.send(10 * number).unwrap();
         assert_eq!(rx.recv(), Ok(number));
         assert_eq!(rx.recv(), Err(RecvError::PeerDied));
         assert_eq!(rx.recv(), Ok(10 * number));
@@ -87,7 +87,7 @@ fn sender_died_many_times_messages_are_received_in_order() {
     let mut rx = options.receiver(NAME).unwrap();
     for number in 0..5 {
         let mut tx = options.sender(NAME).unwrap();
-        tx.send(&number).unwrap();
+        tx.send(number).unwrap();
         drop(tx.into_fd().unwrap());
     }
     // Senders that come and go between two checks may be reported as one.

@@ -124,7 +124,7 @@ fn namespace_persistent_keeps_name_and_contents() {
         if number > 2 {
             assert_eq!(queue.recv(), Ok(number));
         }
-        queue.send(&(number + 1)).unwrap();
+        queue.send(number + 1).unwrap();
     }
     assert!(!directory.unlink_if_stale(NAME).unwrap());
     let replacing = plan.clone().on_stale(OnStale::Recreate).open(NAME).unwrap();

@@ -17,8 +17,8 @@ fn namespace_queue_behaves_like_any_queue() {
         let mut another = namespace.queue::<[u16; 3]>("values").unwrap();
         assert_eq!((values.capacity(), values.len()), (8, 0));
         for lap in 0..10 {
-            (0..8).for_each(|number| values.try_send(&[lap, number, 0]).unwrap());
-            assert_eq!(values.try_send(&[0; 3]), Err(SendError::Full));
+            (0..8).for_each(|number| values.try_send([lap, number, 0]).unwrap());
+            assert_eq!(values.try_send([0; 3]), Err(SendError::Full));
             assert!(another.len() == 8 && another.is_full());
             (0..8).for_each(|number| assert_eq!(another.recv(), Ok([lap, number, 0])));
             assert_eq!(another.try_recv(), Err(RecvError::Empty));
@@ -42,7 +42,7 @@ fn namespace_queue_behaves_like_any_queue() {
         }
         thread::scope(|scope| {
             let (mut tx, mut rx) = another.split();
-            scope.spawn(move || (0..5000).for_each(|number| tx.send(&[number; 3]).unwrap()));
+            scope.spawn(move || (0..5000).for_each(|number| tx.send([number; 3]).unwrap()));
             (0..5000).for_each(|number| assert_eq!(rx.recv(), Ok([number; 3])));
         });
         drop(namespace);
@@ -60,11 +60,11 @@ fn namespace_queue_behaves_like_any_queue() {
 fn namespace_queues_are_independent() {
     let namespace = Namespace::builder().queue::<u8>("first", 4).queue::<u8>("second", 4).create().unwrap();
     let [mut first, mut second] = ["first", "second"].map(|name| namespace.queue::<u8>(name).unwrap());
-    first.send(&1).unwrap();
-    second.send(&2).unwrap();
+    first.send(1).unwrap();
+    second.send(2).unwrap();
     first.close().unwrap();
     assert_eq!((first.recv(), first.recv()), (Ok(1), Err(RecvError::Closed)));
-    assert_eq!((second.recv(), second.send(&3), second.recv()), (Ok(2), Ok(()), Ok(3)));
+    assert_eq!((second.recv(), second.send(3), second.recv()), (Ok(2), Ok(()), Ok(3)));
     let other = queue::Sender::<u8>::try_clone(&second.sender().unwrap()).unwrap();
     drop((namespace, second));
     assert_eq!(other.len(), 0);
@@ -76,14 +76,14 @@ fn namespace_of_one_participant_each_queue_has_one_sender_and_receiver() {
     let namespace = plan.create().unwrap();
     for name in ["before", "after"] {
         let mut queue = namespace.queue::<u8>(name).unwrap();
-        queue.send(&1).unwrap();
+        queue.send(1).unwrap();
         assert_eq!(queue.recv(), Ok(1));
         for error in [queue.sender().map(drop), queue.receiver().map(drop), namespace.queue::<u8>(name).map(drop)] {
             assert_eq!(error.unwrap_err().kind(), ErrorKind::TooManyParticipants, "{name}");
         }
         let (mut tx, rx) = queue.split();
         drop(rx);
-        tx.send(&2).unwrap();
+        tx.send(2).unwrap();
         assert_eq!(tx.receiver().unwrap().recv(), Ok(2));
     }
 }

@@ -21,15 +21,15 @@ fn sweep_queue<O: FnOnce()>(
         |names| {
             let survivor = plan(names).open(NAME).unwrap();
             let mut queue = queue_of(&survivor);
-            (0..sent).for_each(|number| queue.send(&pair(number)).unwrap());
+            (0..sent).for_each(|number| queue.send(pair(number)).unwrap());
             (survivor, queue)
         },
         |names| prepare(open_leaked(plan(names))),
         |names, (_survivor, mut ours)| {
             let check_works = |queue: &mut Queue<Pair>| {
                 for round in 0..2 {
-                    (0..4).for_each(|number| queue.try_send(&pair(number)).unwrap());
-                    assert!(queue.try_send(&pair(4)).is_err(), "round {round}");
+                    (0..4).for_each(|number| queue.try_send(pair(number)).unwrap());
+                    assert!(queue.try_send(pair(4)).is_err(), "round {round}");
                     assert!((0..4).all(|number| queue.try_recv() == Ok(pair(number))));
                 }
                 let stats = queue.stats();
@@ -54,7 +54,7 @@ fn namespace_queue_send_killed_message_is_whole_or_absent() {
             let (mut tx, rx) = queue_of(namespace).split();
             forget(rx);
             move || {
-                tx.send(&pair(1)).unwrap();
+                tx.send(pair(1)).unwrap();
                 forget(tx);
             }
         },

@@ -70,7 +70,7 @@ pub fn all_work(namespace: &Namespace) {
     namespace.once("once").unwrap().call_once(|| {}).unwrap();
     let mut queue = namespace.queue::<u64>("queue").unwrap();
     for number in 0..2 {
-        queue.try_send(&number).unwrap();
+        queue.try_send(number).unwrap();
     }
     assert_eq!((queue.try_recv(), queue.try_recv()), (Ok(0), Ok(1)));
 }

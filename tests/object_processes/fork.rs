@@ -91,7 +91,7 @@ pub fn fork_with_handles(arguments: &[String]) {
         assert_forked([meeting.abort(), meeting.reset()].map(Result::unwrap_err));
         let calls = [undone.call_once(|| unreachable!()), undone.wait(), undone.wait_timeout(now)];
         assert_forked(calls.map(Result::unwrap_err));
-        assert_eq!((queue.send(&9), queue.recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
+        assert_eq!((queue.send(9), queue.recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
         assert_eq!(namespace.share().unwrap_err().kind(), ErrorKind::Forked);
         assert_eq!(namespace.event("event").unwrap_err().kind(), ErrorKind::Forked);
         assert_eq!(namespace.queue::<u64>("queue").map(drop).unwrap_err().kind(), ErrorKind::Forked);
@@ -110,7 +110,7 @@ pub fn fork_with_handles(arguments: &[String]) {
         let own = plan().directory(&arguments[0]).open(NAME).unwrap();
         assert_eq!(refusal(own.mutex::<Pair>("mutex").unwrap().try_lock()), SyncError::WouldBlock);
         assert_eq!(own.bounded_semaphore("permits").unwrap().acquire_many(2).map(|permit| permit.forget()), Ok(()));
-        own.queue::<u64>("queue").unwrap().send(&7).unwrap();
+        own.queue::<u64>("queue").unwrap().send(7).unwrap();
         own.semaphore("semaphore").unwrap().acquire().unwrap().forget();
     });
     child.finish();

@@ -219,7 +219,7 @@ impl Worker<'_> {
                     Err(error) => panic!("{error}"),
                 }
                 let mut queue = namespace.queue::<u64>("queue").unwrap();
-                assert!(matches!(queue.try_send(&1), Ok(()) | Err(SendError::Full)));
+                assert!(matches!(queue.try_send(1), Ok(()) | Err(SendError::Full)));
                 assert!(!matches!(queue.try_recv(), Err(RecvError::Corrupt | RecvError::LockLost)));
             }
         }

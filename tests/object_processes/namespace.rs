@@ -232,7 +232,7 @@ fn namespace_left_forgotten_guards_are_released() {
 pub fn send_and_stay(arguments: &[String]) {
     let (namespace, counters) = opened(arguments);
     let mut queue = namespace.queue::<u64>("queue").unwrap();
-    queue.send(&1).unwrap();
+    queue.send(1).unwrap();
     report_ready_and_park(&counters);
 }
 

@@ -20,7 +20,7 @@ fn change(namespace: &Namespace) {
     assert_eq!(namespace.bounded_semaphore("permits").unwrap().release(1), Err(SyncError::NotOwner));
     assert_eq!(namespace.mutex::<u8>("gate").unwrap().unlock(), Err(SyncError::NotOwner));
     namespace.once("done").unwrap().call_once(|| ()).unwrap();
-    namespace.queue::<u64>("queue").unwrap().send(&9).unwrap();
+    namespace.queue::<u64>("queue").unwrap().send(9).unwrap();
     namespace.event("event").unwrap().set().unwrap();
     let (gate, condition) = (namespace.mutex::<u8>("gate").unwrap(), namespace.condvar("condition").unwrap());
     drop(condition.wait_while(gate.lock().unwrap(), |open| *open == 0).unwrap());

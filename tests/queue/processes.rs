@@ -65,7 +65,7 @@ pub fn double(_: &[String]) {
     let mut results: queue::Sender<u64> = spawn::take("results").unwrap();
     for number in &mut work {
         let number = number.unwrap();
-        results.send(&(2 * number)).unwrap();
+        results.send(2 * number).unwrap();
     }
     assert_eq!(work.recv(), Err(RecvError::Closed));
 }
@@ -84,7 +84,7 @@ fn queue_endpoints_passed_to_children_share_the_work() {
             assert_eq!(results.recv(), Err(RecvError::Closed), "all of them have left");
             received
         });
-        (0..3000).for_each(|number: u64| work.send(&number).unwrap());
+        (0..3000).for_each(|number: u64| work.send(number).unwrap());
         drop(work);
         received.join().unwrap()
     });
@@ -141,7 +141,7 @@ fn queue_endpoint_never_taken_counts_as_dead() {
         start_worker(role, their_work, their_results).finish();
         assert_eq!(results.recv(), Err(RecvError::PeerDied));
         assert_eq!(work.send_many(&[1, 2, 3]), Ok(2));
-        assert_eq!(work.send(&3), Err(SendError::PeerDied));
+        assert_eq!(work.send(3), Err(SendError::PeerDied));
     }
 }
 
@@ -153,7 +153,7 @@ pub fn send_numbers(arguments: &[String]) {
     let (options, counters) = from_arguments(arguments);
     let mut tx = options.capacity(8).sender(NAME).unwrap();
     counters.meet(0, 6); // nobody leaves before all have come
-    (1..=EACH).for_each(|number| tx.send(&number).unwrap());
+    (1..=EACH).for_each(|number| tx.send(number).unwrap());
 }
 
 pub fn count_numbers(arguments: &[String]) {
@@ -214,7 +214,7 @@ fn queue_receiver_killed_unreceived_message_keeps_the_name() {
     let mut tx = values(&test_dir).sender(NAME).unwrap();
     drop(values(&test_dir).receiver(NAME).unwrap());
     start_joined(&test_dir, "stay_as_receiver").kill();
-    tx.send(&1).unwrap(); // has room, and does not notice
+    tx.send(1).unwrap(); // has room, and does not notice
     drop(tx);
     assert_eq!(test_dir.leftovers(), [NAME]);
     let mut rx = values(&test_dir).receiver(NAME).unwrap();
@@ -231,7 +231,7 @@ fn queue_name_opened_in_a_race_connects_both() {
     for round in 0..RACES {
         counters.meet(1, 2);
         let mut tx = options.sender(&format!("race-{round}")).unwrap();
-        tx.send(&round).unwrap();
+        tx.send(round).unwrap();
         counters.meet(2, 2);
         spin(round % 20);
         drop(tx); // while the receiver does the same
@@ -292,7 +292,7 @@ fn queue_all_users_dead_is_resumed() {
     assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Ok(3)));
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
     let mut tx = values(&test_dir).sender(NAME).unwrap();
-    tx.send(&4).unwrap();
+    tx.send(4).unwrap();
     assert_eq!(rx.recv(), Ok(4));
     drop((tx, rx));
     assert_eq!(test_dir.leftovers(), [""; 0]);
@@ -308,7 +308,7 @@ fn queue_all_users_dead_is_replaced_on_request() {
     let mut rx = options.receiver(NAME).unwrap();
     assert_eq!(rx.try_recv(), Err(RecvError::Empty), "nobody has died in this one");
     let mut tx = options.sender(NAME).unwrap(); // not abandoned: the receiver is here
-    tx.send(&9).unwrap();
+    tx.send(9).unwrap();
     assert_eq!(rx.recv(), Ok(9));
     drop((rx, tx));
     assert_eq!(test_dir.leftovers(), [""; 0]);
@@ -389,7 +389,7 @@ fn receiver_sender_killed_returns_its_messages_first() {
 pub fn send_until_the_end(arguments: &[String]) {
     let (options, counters) = from_arguments(arguments);
     let mut tx = options.capacity(4).sender(NAME).unwrap();
-    let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&number).err()?))).unwrap();
+    let (sent, end) = (0..).find_map(|number| Some((number, tx.send(number).err()?))).unwrap();
     counters.word(1).store(sent, Ordering::SeqCst);
     counters.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
 }
@@ -486,7 +486,7 @@ pub fn stay_as_byte_receiver(arguments: &[String]) {
 pub fn join_send_and_stay(arguments: &[String]) {
     let (options, counters) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
-    tx.send(&u64::from(std::process::id())).unwrap();
+    tx.send(u64::from(std::process::id())).unwrap();
     stay(&counters);
 }
 
@@ -519,7 +519,7 @@ pub fn join_together(arguments: &[String]) {
     let (options, counters) = from_arguments(arguments);
     counters.meet(1, 3);
     let mut tx = options.sender(NAME).unwrap();
-    tx.send(&0).unwrap();
+    tx.send(0).unwrap();
     std::process::exit(0);
 }
 
@@ -549,7 +549,7 @@ fn queue_full_of_stopped_participants_error_names_them() {
     }
     second.kill();
     let mut tx = values(&test_dir).sender(NAME).unwrap();
-    tx.send(&9).unwrap();
+    tx.send(9).unwrap();
     let mut received = [(); 4].map(|()| rx.recv().unwrap());
     received.sort_unstable();
     assert_eq!(received[0], 9, "pids are higher: {received:?}");
@@ -571,12 +571,12 @@ pub fn fork_with_handles(arguments: &[String]) {
     let rx = tx.receiver().unwrap();
     let (mut byte_tx, mut byte_rx) = queue::Options::bytes().create_channel().unwrap();
     let mut both = queue::Options::<u8>::new().create().unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     byte_tx.send(&message(1, 1000)).unwrap();
     let mut ends = Some((tx, rx));
     let child = fork(&alone, || {
         let (mut tx, mut rx) = ends.take().unwrap();
-        assert_eq!((tx.send(&9), tx.try_send(&9)), (Err(SendError::Forked), Err(SendError::Forked)));
+        assert_eq!((tx.send(9), tx.try_send(9)), (Err(SendError::Forked), Err(SendError::Forked)));
         assert_eq!((tx.send_many(&[9]), tx.join()), (Err(SendError::Forked), Err(SendError::Forked)));
         assert_eq!((rx.recv(), rx.try_recv()), (Err(RecvError::Forked), Err(RecvError::Forked)));
         assert_eq!((rx.recv_many(&mut [0]), rx.task_done()), (Err(RecvError::Forked), Err(TaskDoneError::Forked)));
@@ -587,19 +587,19 @@ pub fn fork_with_handles(arguments: &[String]) {
             assert_eq!(byte_tx.try_send(&vec![9; length]), Err(SendError::Forked));
         }
         assert_eq!(byte_rx.recv(&mut Vec::new()), Err(RecvError::Forked));
-        assert_eq!((both.send(&9), both.recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
+        assert_eq!((both.send(9), both.recv()), (Err(SendError::Forked), Err(RecvError::Forked)));
         drop((tx, rx));
     });
     child.finish();
     let (mut tx, mut rx) = ends.unwrap();
-    (2..=4).for_each(|number| tx.try_send(&number).unwrap());
-    assert_eq!(tx.try_send(&5), Err(SendError::Full));
+    (2..=4).for_each(|number| tx.try_send(number).unwrap());
+    assert_eq!(tx.try_send(5), Err(SendError::Full));
     drop(tx);
     assert_eq!(rx.iter().flatten().collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     assert_eq!(byte_rx.iter().flatten().next(), Some(message(1, 1000)));
     assert_eq!(byte_rx.stats().pooled, 0);
-    both.send(&1).unwrap();
+    both.send(1).unwrap();
     assert_eq!(both.recv(), Ok(1));
 }
 
@@ -612,13 +612,13 @@ fn queue_closed_by_forked_child_stays_open() {
 pub fn fork_and_end(_: &[String]) {
     let alone = alone();
     let (mut tx, mut rx) = queue::Options::<u64>::new().create_channel().unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     fork(&alone, || {
         assert_eq!((tx.close(), rx.close()), (Err(SendError::Forked), Err(SendError::Forked)));
         assert_eq!(rx.close_now(), Err(RecvError::Forked));
     })
     .finish();
-    assert_eq!(tx.send(&2), Ok(()));
+    assert_eq!(tx.send(2), Ok(()));
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
 }
 
@@ -693,7 +693,7 @@ fn lose_one(test_dir: &TestDir, tx: &mut queue::Sender<Large>, random: &mut Rand
         let victim = start_joined(test_dir, "receive_for_ever");
         let until = Instant::now() + Duration::from_micros(random.below(3000));
         while Instant::now() < until {
-            let _ = tx.try_send(&[0; 16_384]);
+            let _ = tx.try_send([0; 16_384]);
         }
         victim.kill();
         drop(tx.try_clone().unwrap()); // joining repairs
@@ -715,7 +715,7 @@ fn receiver_message_lost_is_reported_once_on_request() {
         lose_one(&test_dir, &mut tx, &mut random);
         while silent.try_recv().is_ok() {}
         assert_eq!(silent.try_recv().err(), Some(RecvError::Empty), "it did not ask");
-        tx.send(&[round; 16_384]).unwrap();
+        tx.send([round; 16_384]).unwrap();
         let (teller, other) = if round % 2 == 0 { (&mut first, &mut second) } else { (&mut second, &mut first) };
         assert_eq!(teller.recv().err(), Some(RecvError::MessageLost), "before what follows");
         assert_eq!(other.recv().unwrap(), [round; 16_384], "once for all");

@@ -64,8 +64,8 @@ fn queue_runs_closed_before_receiver_arrive_in_order() {
     let options = jobs(&test_dir).capacity(4);
     for batch in 0..3 {
         let mut tx = options.sender(NAME).unwrap();
-        assert_eq!((tx.send(&batch), tx.close()), (Ok(()), Ok(())));
-        assert_eq!((tx.send(&9), tx.close()), (Err(SendError::Closed), Err(SendError::Closed)));
+        assert_eq!((tx.send(batch), tx.close()), (Ok(()), Ok(())));
+        assert_eq!((tx.send(9), tx.close()), (Err(SendError::Closed), Err(SendError::Closed)));
     }
     let mut rx = options.receiver(NAME).unwrap();
     assert!(rx.stats().is_closed);
@@ -79,26 +79,26 @@ fn sender_joined_after_close_is_not_closed() {
     let test_dir = TestDir::new();
     let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     let [mut first, mut second, mut third] = [(); 3].map(|()| jobs(&test_dir).sender(NAME).unwrap());
-    first.send(&1).unwrap();
+    first.send(1).unwrap();
     assert_eq!(second.close(), Ok(()));
     for bound in [&mut first, &mut second, &mut third] {
-        assert_eq!(bound.send(&9), Err(SendError::Closed));
+        assert_eq!(bound.send(9), Err(SendError::Closed));
         assert_eq!(bound.try_send_many(&[9, 9]), Err(SendError::Closed));
         assert_eq!(bound.close(), Err(SendError::Closed));
         let mut clone = bound.try_clone().unwrap();
-        assert_eq!(clone.send(&9), Err(SendError::Closed), "a clone belongs to its sender's run");
+        assert_eq!(clone.send(9), Err(SendError::Closed), "a clone belongs to its sender's run");
     }
     assert!(rx.stats().is_closed);
     let mut later = jobs(&test_dir).sender(NAME).unwrap();
     assert!(!rx.stats().is_closed, "it has begun the next run");
-    later.send(&2).unwrap();
+    later.send(2).unwrap();
     assert_eq!(first.close(), Err(SendError::Closed), "not a run of others");
-    later.try_clone().unwrap().try_send(&3).unwrap_err();
+    later.try_clone().unwrap().try_send(3).unwrap_err();
     assert_eq!(rest(&mut rx), [1, 2]);
     assert!(is_waiting(&mut rx), "a sender of the present run is there");
     drop((first, second, third));
     assert!(is_waiting(&mut rx));
-    later.try_clone().unwrap().send(&3).unwrap();
+    later.try_clone().unwrap().send(3).unwrap();
     assert_eq!(rest(&mut rx), [3]);
     drop(later);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
@@ -148,7 +148,7 @@ fn receiver_makes_sender_after_close_begins_next_run() {
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     let mut next = rx.sender().unwrap();
     assert_eq!(rx.try_recv(), Err(RecvError::Empty));
-    next.send(&1).unwrap();
+    next.send(1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
     drop(next);
     assert_eq!(rx.recv(), Err(RecvError::Closed));
@@ -161,12 +161,12 @@ fn receiver_close_ends_the_open_run() {
     let mut queue = jobs(&test_dir).open(NAME).unwrap();
     let mut other = jobs(&test_dir).sender(NAME).unwrap();
     queue.close().unwrap();
-    assert_eq!((queue.send(&1), other.send(&1)), (Err(SendError::Closed), Err(SendError::Closed)));
+    assert_eq!((queue.send(1), other.send(1)), (Err(SendError::Closed), Err(SendError::Closed)));
     assert_eq!((queue.close(), queue.recv()), (Err(SendError::Closed), Err(RecvError::Closed)));
     let mut next = jobs(&test_dir).sender(NAME).unwrap();
-    next.send(&2).unwrap();
+    next.send(2).unwrap();
     queue.close().unwrap();
-    assert_eq!((next.send(&3), queue.recv(), queue.recv()), (Err(SendError::Closed), Ok(2), Err(RecvError::Closed)));
+    assert_eq!((next.send(3), queue.recv(), queue.recv()), (Err(SendError::Closed), Ok(2), Err(RecvError::Closed)));
 }
 
 #[test]
@@ -174,10 +174,10 @@ fn receiver_close_now_spares_next_run() {
     let test_dir = TestDir::new();
     let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     let mut first = jobs(&test_dir).sender(NAME).unwrap();
-    first.send(&1).unwrap();
+    first.send(1).unwrap();
     assert_eq!(rx.close_now(), Ok(1));
     let mut second = jobs(&test_dir).sender(NAME).unwrap();
-    second.send(&2).unwrap();
+    second.send(2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
     assert_eq!((rx.close_now(), rx.close_now()), (Ok(0), Ok(0)));
     assert_eq!(rx.stats().dropped, 1);
@@ -196,7 +196,7 @@ fn endpoint_transferred_keeps_its_run() {
     assert!(is_waiting(&mut rx), "it came when all was over");
     let mut old = travel(old);
     let mut new = travel(options.sender(NAME).unwrap());
-    assert_eq!((old.send(&1), new.send(&2)), (Err(SendError::Closed), Ok(())));
+    assert_eq!((old.send(1), new.send(2)), (Err(SendError::Closed), Ok(())));
     assert_eq!(rx.recv(), Ok(2));
     drop((new, keeper));
     assert_eq!(rx.recv(), Err(RecvError::Closed));
@@ -207,17 +207,17 @@ fn sender_waiting_when_run_closed_returns_closed() {
     let test_dir = TestDir::new();
     let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     let mut tx = jobs(&test_dir).wait(WaitStrategy::Park).sender(NAME).unwrap();
-    (0..2).for_each(|job| tx.send(&job).unwrap());
+    (0..2).for_each(|job| tx.send(job).unwrap());
     thread::scope(|scope| {
-        let blocked = scope.spawn(|| tx.send(&2));
+        let blocked = scope.spawn(|| tx.send(2));
         thread::sleep(MOMENT);
         rx.close().unwrap();
         assert_eq!(blocked.join().unwrap(), Err(SendError::Closed));
     });
     let mut next = jobs(&test_dir).sender(NAME).unwrap();
-    assert_eq!(next.try_send(&7), Err(SendError::Full), "the next run waits behind what waits");
+    assert_eq!(next.try_send(7), Err(SendError::Full), "the next run waits behind what waits");
     assert_eq!(rx.recv(), Ok(0));
-    next.send(&7).unwrap();
+    next.send(7).unwrap();
     assert_eq!(rest(&mut rx), [1, 7]);
 }
 
@@ -248,8 +248,8 @@ fn sender_closed_stays_closed_when_run_numbers_repeat() {
     old.close().unwrap();
     for run in 0..600 {
         let mut tx = jobs(&test_dir).sender(NAME).unwrap();
-        tx.send(&run).unwrap();
-        assert_eq!(old.try_send(&9999), Err(SendError::Closed), "run {run}");
+        tx.send(run).unwrap();
+        assert_eq!(old.try_send(9999), Err(SendError::Closed), "run {run}");
         assert_eq!(old.close(), Err(SendError::Closed));
         tx.close().unwrap();
         drop(tx);
@@ -276,8 +276,8 @@ fn sender_join_all_run_numbers_used_is_refused() {
     assert!(refused.to_string().contains("drop senders that were closed"), "{refused}");
     closed.remove(100);
     let mut tx = options.sender(NAME).unwrap();
-    tx.send(&1).unwrap();
-    assert!(closed.iter_mut().all(|old| old.send(&9) == Err(SendError::Closed)));
+    tx.send(1).unwrap();
+    assert!(closed.iter_mut().all(|old| old.send(9) == Err(SendError::Closed)));
     assert_eq!(rx.recv(), Ok(1));
     assert_eq!(rx.stats().senders, 256);
 }
@@ -290,7 +290,7 @@ fn receiver_joined_after_end_waits_for_next_run() {
     let mut old = jobs(&test_dir).receiver(NAME).unwrap();
     for closes in [true, false, true] {
         let mut tx = jobs(&test_dir).sender(NAME).unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         if closes {
             tx.close().unwrap();
         }
@@ -303,7 +303,7 @@ fn receiver_joined_after_end_waits_for_next_run() {
         assert_eq!(old.try_recv(), Err(RecvError::Closed), "this one saw the run");
         let mut tx = jobs(&test_dir).sender(NAME).unwrap();
         assert!(is_waiting(&mut late));
-        tx.send(&2).unwrap();
+        tx.send(2).unwrap();
         assert_eq!(late.recv(), Ok(2));
         if closes {
             tx.close().unwrap();
@@ -329,7 +329,7 @@ fn receiver_waiting_without_sender_close_returns_closed() {
     assert_eq!(second.close(), Err(SendError::Closed));
     assert!(is_waiting(&mut third));
     let mut tx = jobs(&test_dir).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     drop(tx);
     assert_eq!(all(&mut third), (vec![1], RecvError::Closed));
 }
@@ -341,7 +341,7 @@ fn queue_handle_joined_after_end_waits_for_others() {
     jobs(&test_dir).sender(NAME).unwrap().close().unwrap();
     let mut both: Queue<u64> = jobs(&test_dir).open(NAME).unwrap();
     assert_eq!(both.recv_timeout(MOMENT), Err(RecvError::TimedOut), "its own sender is nobody");
-    both.send(&1).unwrap();
+    both.send(1).unwrap();
     assert_eq!((both.recv(), both.recv_timeout(MOMENT)), (Ok(1), Err(RecvError::TimedOut)));
     drop(jobs(&test_dir).sender(NAME).unwrap());
     assert_eq!(both.recv(), Err(RecvError::Closed));
@@ -356,29 +356,29 @@ fn sender_joined_after_receivers_left_waits_for_next() {
     let test_dir = TestDir::new();
     let mut old = jobs(&test_dir).sender(NAME).unwrap();
     drop(jobs(&test_dir).receiver(NAME).unwrap());
-    (0..2).for_each(|job| old.send(&job).unwrap());
-    assert_eq!(old.send(&9), Err(SendError::Closed));
+    (0..2).for_each(|job| old.send(job).unwrap());
+    assert_eq!(old.send(9), Err(SendError::Closed));
     let mut new = jobs(&test_dir).sender(NAME).unwrap();
-    assert_eq!(new.send_timeout(&2, MOMENT), Err(SendError::TimedOut));
+    assert_eq!(new.send_timeout(2, MOMENT), Err(SendError::TimedOut));
     let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
     assert_eq!(rx.recv(), Ok(0));
-    new.send(&2).unwrap();
+    new.send(2).unwrap();
     drop(rx);
-    assert_eq!(new.send(&3), Err(SendError::Closed));
+    assert_eq!(new.send(3), Err(SendError::Closed));
     assert_eq!(rest(&mut jobs(&test_dir).receiver(NAME).unwrap()), [1, 2]);
 }
 
 pub fn send_close_and_leave(arguments: &[String]) {
     let (options, _, number) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
-    tx.send(&number).unwrap();
+    tx.send(number).unwrap();
     tx.close().unwrap();
 }
 
 pub fn send_close_and_stay(arguments: &[String]) {
     let (options, counters, number) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
-    tx.send(&number).unwrap();
+    tx.send(number).unwrap();
     tx.close().unwrap();
     stay(&counters);
 }
@@ -386,7 +386,7 @@ pub fn send_close_and_stay(arguments: &[String]) {
 pub fn send_and_stay(arguments: &[String]) {
     let (options, counters, number) = from_arguments(arguments);
     let mut tx = options.sender(NAME).unwrap();
-    tx.send(&number).unwrap();
+    tx.send(number).unwrap();
     stay(&counters);
 }
 
@@ -401,7 +401,7 @@ pub fn send_without_end(arguments: &[String]) {
     let mut tx = options.sender(NAME).unwrap();
     counters.meet(0, 2);
     for number in 0.. {
-        match tx.send(&number) {
+        match tx.send(number) {
             Ok(()) => counters.word(1).store(number + 1, std::sync::atomic::Ordering::Release),
             Err(error) => {
                 assert_eq!(error, SendError::Closed);
@@ -446,7 +446,7 @@ fn sender_of_closed_run_killed_is_not_reported() {
     dead.kill();
     assert_eq!(all(&mut rx), (vec![1], RecvError::Closed), "its run was closed before it died");
     let mut tx = jobs(&test_dir).sender(NAME).unwrap();
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     drop(tx);
     assert_eq!(all(&mut rx), (vec![2], RecvError::Closed));
 }
@@ -466,7 +466,7 @@ fn sender_last_of_open_run_killed_is_reported() {
     let mut late = jobs(&test_dir).receiver(NAME).unwrap();
     assert!(is_waiting(&mut late));
     let mut tx = jobs(&test_dir).sender(NAME).unwrap();
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     tx.close().unwrap();
     assert_eq!((late.recv(), late.recv(), rx.recv()), (Ok(2), Err(RecvError::Closed), Err(RecvError::Closed)));
 }
@@ -481,7 +481,7 @@ fn sender_of_closed_run_stopped_delays_nobody() {
     rx.close().unwrap();
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     let mut tx = jobs(&test_dir).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     drop(tx);
     assert_eq!(all(&mut rx), (vec![1], RecvError::Closed));
     stopped.kill();
@@ -509,7 +509,7 @@ fn sender_stopped_midway_run_can_be_closed() {
         received.extend(rx.iter().flatten());
         assert_eq!(rx.recv(), Err(RecvError::Closed));
         let mut next = jobs(&test_dir).sender(NAME).unwrap();
-        next.send(&u64::MAX).unwrap();
+        next.send(u64::MAX).unwrap();
         sender.signal(libc::SIGCONT);
         sender.finish();
         assert_eq!(rx.recv(), Ok(u64::MAX));
@@ -545,7 +545,7 @@ fn sender_killed_midway_run_can_be_closed() {
         assert!(received.len() as u64 == sent || received.len() as u64 == sent + 1);
         assert!(received.iter().copied().eq(0..received.len() as u64));
         let mut next = jobs(&test_dir).sender(NAME).unwrap();
-        (0..2).for_each(|number| next.try_send(&number).unwrap());
+        (0..2).for_each(|number| next.try_send(number).unwrap());
         drop(next);
         assert_eq!(all(&mut rx), (vec![0, 1], RecvError::Closed));
         assert_eq!(rx.stats().quarantined, 0);
@@ -559,7 +559,7 @@ fn receiver_asleep_in_other_process_wakes_at_end_of_run() {
     let receiver = enter(&test_dir, "receive_to_the_end", 3);
     counters(&test_dir).meet(0, 2);
     let mut tx = jobs(&test_dir).sender(NAME).unwrap();
-    (1..3).for_each(|number| tx.send(&number).unwrap());
+    (1..3).for_each(|number| tx.send(number).unwrap());
     until(|| keeper.is_empty());
     thread::sleep(MOMENT); // it sleeps
     tx.close().unwrap();
@@ -582,7 +582,7 @@ fn queue_runs_of_many_threads_lose_nothing() {
                     while sent < 400 {
                         let mut tx = options.sender(NAME).unwrap();
                         for _ in 0..random.below(6) {
-                            match tx.send(&(thread << 32 | sent)) {
+                            match tx.send(thread << 32 | sent) {
                                 Ok(()) => sent += 1,
                                 Err(error) => {
                                     assert_eq!(error, SendError::Closed);
@@ -615,7 +615,7 @@ fn queue_runs_of_many_threads_lose_nothing() {
             .collect();
         let sent: Vec<u64> = senders.into_iter().map(|sender| sender.join().unwrap()).collect();
         let mut last = options.sender(NAME).unwrap();
-        (0..2).for_each(|_| last.send(&u64::MAX).unwrap());
+        (0..2).for_each(|_| last.send(u64::MAX).unwrap());
         let received: Vec<Vec<u64>> = receivers.into_iter().map(|receiver| receiver.join().unwrap()).collect();
         for numbers in &received {
             for thread in 0..3 {
@@ -640,7 +640,7 @@ fn queue_unreceived_messages_keep_name_in_either_order_of_leaving() {
         let test_dir = TestDir::new();
         let options = jobs(&test_dir).capacity(4);
         let mut tx = options.sender(NAME).unwrap();
-        (0..3).for_each(|job| tx.send(&job).unwrap());
+        (0..3).for_each(|job| tx.send(job).unwrap());
         let mut worker = options.receiver(NAME).unwrap();
         assert_eq!(worker.recv(), Ok(0));
         if worker_first {
@@ -676,7 +676,7 @@ fn queue_messages_discarded_or_removed_free_the_name() {
     let test_dir = TestDir::new();
     let fill = || {
         let mut tx = jobs(&test_dir).sender(NAME).unwrap();
-        (0..2).for_each(|job| tx.send(&job).unwrap());
+        (0..2).for_each(|job| tx.send(job).unwrap());
     };
     fill();
     let mut rx = jobs(&test_dir).receiver(NAME).unwrap();
@@ -693,7 +693,7 @@ fn queue_messages_discarded_or_removed_free_the_name() {
 fn queue_closed_with_unreceived_messages_keeps_name() {
     let test_dir = TestDir::new();
     let mut queue = jobs(&test_dir).open(NAME).unwrap();
-    queue.send(&1).unwrap();
+    queue.send(1).unwrap();
     queue.close().unwrap();
     drop(queue);
     let mut rx = jobs(&test_dir).receiver(NAME).unwrap();

@@ -19,9 +19,9 @@ fn queue_many_laps_keep_order() {
         assert!(capacity >= 2 && capacity.is_power_of_two());
         for lap in 0..10 {
             for i in 0..capacity as u64 {
-                tx.try_send(&[lap, i, lap ^ i]).unwrap();
+                tx.try_send([lap, i, lap ^ i]).unwrap();
             }
-            assert_eq!(tx.try_send(&[0; 3]), Err(SendError::Full));
+            assert_eq!(tx.try_send([0; 3]), Err(SendError::Full));
             assert!(tx.is_full() && rx.len() == capacity);
             for i in 0..capacity as u64 {
                 assert_eq!(rx.try_recv(), Ok([lap, i, lap ^ i]));
@@ -82,13 +82,13 @@ fn receiver_last_sender_dropped_returns_closed() {
     let mut second = tx.try_clone().unwrap();
     drop(tx);
     assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut));
-    second.send(&7).unwrap();
+    second.send(7).unwrap();
     drop(second);
     assert_eq!(rx.recv(), Ok(7));
     assert_eq!(rx.recv(), Err(RecvError::Closed));
     assert_eq!(rx.try_recv(), Err(RecvError::Closed));
     let mut third = rx.sender().unwrap();
-    third.send(&8).unwrap();
+    third.send(8).unwrap();
     assert_eq!(rx.recv(), Ok(8));
     assert_eq!(rx.recv_timeout(MOMENT), Err(RecvError::TimedOut));
 }
@@ -98,10 +98,10 @@ fn sender_last_receiver_dropped_stops_waiting() {
     let (mut tx, rx) = queue::Options::<u8>::new().capacity(2).create_channel().unwrap();
     let second = rx.try_clone().unwrap();
     drop(rx);
-    tx.send(&1).unwrap();
-    tx.send(&2).unwrap();
-    assert_eq!(tx.send_timeout(&3, MOMENT), Err(SendError::TimedOut));
-    let waiting = thread::spawn(move || tx.send(&3));
+    tx.send(1).unwrap();
+    tx.send(2).unwrap();
+    assert_eq!(tx.send_timeout(3, MOMENT), Err(SendError::TimedOut));
+    let waiting = thread::spawn(move || tx.send(3));
     thread::sleep(MOMENT);
     drop(second);
     assert_eq!(waiting.join().unwrap(), Err(SendError::Closed));
@@ -124,10 +124,10 @@ fn queue_handle_for_both_does_not_wait_for_itself() {
 #[test]
 fn queue_closed_delivers_the_rest_and_refuses_more() {
     let (mut tx, mut rx) = queue::Options::<u8>::new().create_channel().unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!(rx.close(), Ok(()));
     assert_eq!(tx.close(), Err(SendError::Closed), "twice");
-    assert_eq!(tx.send(&2), Err(SendError::Closed));
+    assert_eq!(tx.send(2), Err(SendError::Closed));
     assert_eq!(tx.try_send_many(&[2]), Err(SendError::Closed));
     assert_eq!(rx.recv(), Ok(1));
     assert_eq!(rx.recv(), Err(RecvError::Closed));
@@ -163,7 +163,7 @@ fn sender_join_waits_for_open_tasks() {
     let (mut tx, mut rx) = queue::Options::<u32>::new().create_channel().unwrap();
     assert_eq!(tx.join(), Ok(()), "nothing was sent");
     assert_eq!(rx.task_done(), Err(TaskDoneError::NoTask));
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "queued");
     rx.recv().unwrap();
     assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "open");
@@ -173,7 +173,7 @@ fn sender_join_waits_for_open_tasks() {
     let (outcome, mut tx) = joining.join().unwrap();
     assert_eq!(outcome, Ok(()));
     assert_eq!(rx.task_done(), Err(TaskDoneError::NoTask));
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     drop(rx);
     assert_eq!(tx.join(), Err(SendError::Closed), "nobody is left to do it");
 }
@@ -255,7 +255,7 @@ fn queue_many_threads_lose_nothing_and_keep_order() {
         let senders: Vec<_> = (0..SENDERS)
             .map(|sender| {
                 let mut tx = tx.try_clone().unwrap();
-                thread::spawn(move || (0..EACH).for_each(|n| tx.send(&[sender, n]).unwrap()))
+                thread::spawn(move || (0..EACH).for_each(|n| tx.send([sender, n]).unwrap()))
             })
             .collect();
         drop(tx);
@@ -336,7 +336,7 @@ fn sender_join_waits_for_follow_up_tasks() {
         thread::spawn(move || {
             while let Ok(left) = rx.recv() {
                 if left > 0 {
-                    tx.send(&(left - 1)).unwrap();
+                    tx.send(left - 1).unwrap();
                 } else {
                     done.store(1, Ordering::SeqCst);
                 }
@@ -347,7 +347,7 @@ fn sender_join_waits_for_follow_up_tasks() {
     drop(rx);
     for _ in 0..20 {
         done.store(0, Ordering::SeqCst);
-        tx.send(&CHAIN).unwrap();
+        tx.send(CHAIN).unwrap();
         tx.join().unwrap();
         assert_eq!(done.load(Ordering::SeqCst), 1, "joined in the middle");
     }

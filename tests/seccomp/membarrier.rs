@@ -78,7 +78,7 @@ fn membarrier_refused_queues_work() {
         };
         let children = [pass(there, forth), pass(between, back)];
         let receiving = thread::spawn(move || rx.into_iter().map(Result::unwrap).collect::<Vec<_>>());
-        (0..COUNT).for_each(|number| tx.send(&number).unwrap());
+        (0..COUNT).for_each(|number| tx.send(number).unwrap());
         drop(tx);
         assert!(receiving.join().unwrap().into_iter().eq(0..COUNT));
         children.into_iter().for_each(|child| child.finish());
@@ -145,7 +145,7 @@ fn membarrier_refused_later_waiter_tells_its_wakers() {
         word() & FENCES != 0
     });
     assert!(says_so, "the sender does not learn that it needs a full fence");
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     child.finish();
 }
 
@@ -154,7 +154,7 @@ fn membarrier_refused_later_waiter_tells_its_wakers() {
 pub fn pass_on_and_lose_membarrier(_: &[String]) {
     let mut rx: queue::Receiver<u64> = spawn::take("from").unwrap();
     let mut tx: queue::Sender<u64> = spawn::take("to").unwrap();
-    tx.send(&rx.recv().unwrap()).unwrap();
+    tx.send(rx.recv().unwrap()).unwrap();
     refuse_membarrier();
     for number in &mut rx {
         tx.send(number.unwrap()).unwrap();
@@ -177,7 +177,7 @@ fn membarrier_refused_later_queues_work() {
                 .unwrap(),
         );
         let receiving = thread::spawn(move || rx.iter().map(Result::unwrap).collect::<Vec<_>>());
-        (0..COUNT).for_each(|number| tx.send(&number).unwrap());
+        (0..COUNT).for_each(|number| tx.send(number).unwrap());
         drop(tx);
         assert!(receiving.join().unwrap().into_iter().eq(0..COUNT));
         child.finish();
@@ -195,7 +195,7 @@ pub fn take_turns_and_lose_membarrier(_: &[String]) {
         *lock.lock().unwrap() += 1;
         theirs.release(1).unwrap();
         assert_eq!(pipe.recv(), Ok(turn));
-        pipe.send(&turn).unwrap();
+        pipe.send(turn).unwrap();
     }
 }
 
@@ -217,7 +217,7 @@ fn membarrier_refused_later_pipes_locks_and_semaphores_work() {
         theirs.release(1).unwrap();
         *lock.lock().unwrap() += 1;
         mine.acquire().unwrap().forget();
-        ours.send(&turn).unwrap();
+        ours.send(turn).unwrap();
         assert_eq!(ours.recv(), Ok(turn));
     }
     child.finish();

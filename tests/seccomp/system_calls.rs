@@ -28,8 +28,8 @@ pub fn send_and_receive_values(_: &[String]) {
     let mut received = [[0; 3]; 4];
     forbid_system_calls();
     for number in 0..COUNT {
-        let good = tx.send(&[number; 3]) == Ok(())
-            && tx.send_timeout(&[number; 3], Duration::MAX) == Ok(())
+        let good = tx.send([number; 3]) == Ok(())
+            && tx.send_timeout([number; 3], Duration::MAX) == Ok(())
             && rx.recv() == Ok([number; 3])
             && rx.recv_timeout(Duration::MAX) == Ok([number; 3])
             && tx.send_many(&[[number; 3]; 4]) == Ok(4)
@@ -70,7 +70,7 @@ pub fn send_and_receive_in_queues(_: &[String]) {
     forbid_system_calls();
     for number in 0..COUNT {
         let sent = &sent[..number as usize % 4096];
-        let good = tx.send(&[number; 3]) == Ok(())
+        let good = tx.send([number; 3]) == Ok(())
             && rx.recv() == Ok([number; 3])
             && tx.send_many(&[[number; 3]; 4]) == Ok(4)
             && rx.recv_many(&mut many) == Ok(4)
@@ -175,7 +175,7 @@ pub fn take_permits_and_meet(_: &[String]) {
             && condition.notify_one() == Ok(())
             && condition.notify_all() == Ok(())
             && meeting.wait().is_ok_and(|met| met.is_leader())
-            && queue.send(&number) == Ok(())
+            && queue.send(number) == Ok(())
             && queue.recv() == Ok(number);
         if !good {
             exit(1);

@@ -33,7 +33,7 @@ fn copy(descriptor: &OwnedFd) -> OwnedFd {
 /// Another sender takes the place of the dead one, sends a message and leaves.
 fn succeed(names: &Path, mut rx: Receiver<u64>) {
     let mut tx = values(names).sender(NAME).unwrap();
-    tx.send(&99).unwrap();
+    tx.send(99).unwrap();
     drop(tx);
     let heard: Vec<_> = (0..9).map(|_| rx.recv()).take_while(|heard| *heard != Err(RecvError::Closed)).collect();
     assert!(matches!(heard[..], [Ok(99)] | [Err(RecvError::PeerDied), Ok(99)]), "{heard:?}");
@@ -41,7 +41,7 @@ fn succeed(names: &Path, mut rx: Receiver<u64>) {
 
 fn succeed_in_queue(names: &Path, mut rx: queue::Receiver<u64>) {
     let mut tx = jobs(names).sender(NAME).unwrap();
-    tx.send(&99).unwrap();
+    tx.send(99).unwrap();
     drop(tx);
     assert_eq!((rx.recv(), rx.recv()), (Ok(99), Err(RecvError::Closed)));
 }
@@ -100,7 +100,7 @@ fn spawn_not_started_killed_at_each_step_endpoint_is_free() {
             let end = rx.recv().unwrap_err();
             assert!([RecvError::Closed, RecvError::PeerDied].contains(&end), "{end}");
             let mut tx = values(names).sender(NAME).unwrap();
-            tx.send(&1).unwrap();
+            tx.send(1).unwrap();
             assert_eq!(rx.recv(), Ok(1));
         },
     );
@@ -123,7 +123,7 @@ fn from_fd_of_pipe_killed_at_each_step_copy_is_taken_or_refused() {
         |names, (mut rx, kept)| match values(names).from_fd::<Sender<u64>>(copy(&kept.0)) {
             Ok(mut tx) => {
                 in_transit.set(in_transit.get() + 1);
-                tx.send(&1).unwrap();
+                tx.send(1).unwrap();
                 drop(tx);
                 assert_eq!((rx.recv(), rx.recv()), (Ok(1), Err(RecvError::Closed)));
             }
@@ -178,7 +178,7 @@ fn from_fd_stopped_at_each_step_one_of_two_takes_the_endpoint() {
             let (options, descriptor) = (values(names), OwnFd::take());
             move || {
                 if let Ok(mut tx) = options.from_fd::<Sender<u64>>(descriptor) {
-                    tx.send(&1).unwrap();
+                    tx.send(1).unwrap();
                     forget(tx);
                 }
             }
@@ -186,7 +186,7 @@ fn from_fd_stopped_at_each_step_one_of_two_takes_the_endpoint() {
         |names, (_, kept, ours)| ours.set(values(names).from_fd::<Sender<u64>>(copy(&kept.0)).ok()),
         |_, (mut rx, kept, ours)| match ours.take() {
             Some(mut tx) => {
-                tx.send(&2).unwrap();
+                tx.send(2).unwrap();
                 drop(tx);
                 assert_eq!((rx.recv(), rx.recv()), (Ok(2), Err(RecvError::Closed)), "it was refused");
             }

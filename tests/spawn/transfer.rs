@@ -49,8 +49,8 @@ fn kill(pid: u64) {
 pub fn work(_: &[String]) {
     let mut tx: Sender<u64> = spawn::take("pipe").unwrap();
     let mut work: queue::Sender<u64> = spawn::take("queue").unwrap();
-    work.send(&7).unwrap();
-    tx.send(&u64::from(std::process::id())).unwrap();
+    work.send(7).unwrap();
+    tx.send(u64::from(std::process::id())).unwrap();
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
@@ -97,7 +97,7 @@ impl Worker {
         assert_eq!(self.results.recv(), Err(RecvError::PeerDied));
         // Its participant record can be used again.
         let mut tx = self.results.sender().unwrap();
-        tx.send(&8).unwrap();
+        tx.send(8).unwrap();
         assert_eq!(self.results.recv(), Ok(8));
         drop(self.child.stdin.take());
         self.child.wait().unwrap();
@@ -181,7 +181,7 @@ fn descriptor_taken_copies_in_forks_hold_nothing() {
     let _bystander = fork(&alone, || live_on(&test_dir));
     let worker = fork(&alone, || {
         let mut tx: Sender<u64> = values().from_fd(descriptor.take().unwrap()).unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         live_on(&test_dir);
     });
     assert_eq!(rx.recv(), Ok(1));
@@ -234,7 +234,7 @@ fn descriptor_taken_copy_is_refused_ever_after() {
     let mut tx: Sender<u64> = values().from_fd(copy(&descriptor)).unwrap();
     refused(&stale);
     refused(&descriptor);
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     drop(tx);
     refused(&stale);
     refused(&descriptor);
@@ -243,7 +243,7 @@ fn descriptor_taken_copy_is_refused_ever_after() {
     let mut tx = named(&test_dir).sender(NAME).unwrap();
     refused(&stale);
     refused(&descriptor);
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
 }
 
@@ -259,7 +259,7 @@ fn descriptor_in_transit_endpoint_is_in_use() {
     drop(descriptor);
     assert_eq!(standing(), ParticipantStatus::Dead);
     let mut tx = named(&test_dir).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!((rx.recv(), rx.recv()), (Err(RecvError::PeerDied), Ok(1)));
 }
 
@@ -275,7 +275,7 @@ fn descriptor_taken_by_two_at_once_one_is_refused() {
             let descriptor = descriptor.take().unwrap();
             counters.meet(0, 2);
             match values().from_fd::<Sender<u64>>(descriptor) {
-                Ok(mut tx) => tx.send(&round).unwrap(),
+                Ok(mut tx) => tx.send(round).unwrap(),
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
                     counters.word(1).fetch_add(1, Ordering::SeqCst);

@@ -72,7 +72,7 @@ pub fn send_pipe_values(arguments: &[String]) {
     let progress = Progress::at(&arguments[1]);
     let mut tx = values(&arguments[0]).sender(NAME).unwrap();
     for number in 0.. {
-        tx.send(&nth_value(number)).unwrap();
+        tx.send(nth_value(number)).unwrap();
         progress.set(number + 1);
     }
 }
@@ -196,7 +196,7 @@ fn receiver_of_values_killed_successor_gets_suffix() {
         "receive_pipe_values",
         |names| {
             let mut tx = values(names).sender(NAME).unwrap();
-            let (sent, error) = (0..).find_map(|number| Some((number, tx.send(&nth_value(number)).err()?))).unwrap();
+            let (sent, error) = (0..).find_map(|number| Some((number, tx.send(nth_value(number)).err()?))).unwrap();
             assert_eq!(error, SendError::PeerDied);
             (tx, sent)
         },

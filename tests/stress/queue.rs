@@ -124,7 +124,7 @@ pub fn go_on_sending(arguments: &[String]) {
             let values: Vec<_> = (0..BATCH as u64).map(|index| nth_large(sender as u64, number + index)).collect();
             number += tx.send_many(&values).unwrap() as u64;
         } else {
-            tx.send(&nth_large(sender as u64, number)).unwrap();
+            tx.send(nth_large(sender as u64, number)).unwrap();
             number += 1;
         }
         game.done(sender).store(number, Ordering::SeqCst);
@@ -212,7 +212,7 @@ fn queue_participants_stopped_midway_others_go_on() {
         until(|| others.iter().filter(|&&actor| actor < SENDERS).all(|actor| pauses(&actor)));
         let receiving = || others.iter().filter(|&&actor| actor >= SENDERS);
         for asked in 0..receiving().count() {
-            tx.send(&nth_large(PAUSE, tokens)).unwrap();
+            tx.send(nth_large(PAUSE, tokens)).unwrap();
             tokens += 1;
             until(|| receiving().filter(pauses).count() > asked);
         }
@@ -260,9 +260,9 @@ fn serves_whole<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(
     assert_eq!((stats.queued, stats.quarantined, stats.pooled), (0, 0, 0), "{stats:?}");
     for _ in 0..3 {
         for number in 0..stats.capacity {
-            tx.try_send(&nth(number)).unwrap_or_else(|error| panic!("{error}: {:?}", tx.stats()));
+            tx.try_send(nth(number)).unwrap_or_else(|error| panic!("{error}: {:?}", tx.stats()));
         }
-        assert_eq!(tx.try_send(&nth(0)), Err(SendError::Full));
+        assert_eq!(tx.try_send(nth(0)), Err(SendError::Full));
         for number in 0..stats.capacity {
             assert_eq!(rx.try_recv(), Ok(nth(number)));
         }
@@ -417,7 +417,7 @@ impl Role {
 pub fn send_values(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut tx = values(&role.names).sender(NAME).unwrap();
-    role.send(|label| tx.send(&nth_value(label)));
+    role.send(|label| tx.send(nth_value(label)));
 }
 
 pub fn send_bytes(arguments: &[String]) {
@@ -429,7 +429,7 @@ pub fn send_bytes(arguments: &[String]) {
 pub fn send_large(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut tx = large(&role.names).sender(NAME).unwrap();
-    role.send(|label| tx.send(&[label; 4096]));
+    role.send(|label| tx.send([label; 4096]));
 }
 
 pub fn receive_values(arguments: &[String]) {
