@@ -45,8 +45,8 @@ fn hold_and_exec(arguments: &[String]) {
     let mut work = jobs(in_queue).sender(NAME).unwrap();
     let lock = lock(in_lock);
     forget(lock.lock().unwrap());
-    work.send(&1).unwrap();
-    tx.send(&1).unwrap();
+    work.send(1).unwrap();
+    tx.send(1).unwrap();
     become_cat();
 }
 
@@ -65,7 +65,7 @@ fn exec_sender_and_lock_owner_is_reported_dead() {
     // Others can take its place, and its participant record can be used again.
     let mut tx = pipe(&in_pipe).sender(NAME).unwrap();
     let all: Vec<_> = (0..3).map(|_| jobs(&in_queue).sender(NAME).unwrap()).collect();
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     assert_eq!(rx.recv(), Ok(2));
     assert_eq!(child.try_wait().unwrap(), None, "it lives");
     drop((child.stdin.take(), all));
@@ -84,8 +84,8 @@ fn exec_receiver_is_reported_dead() {
     let [in_pipe, ..] = directories(&test_dir);
     let mut tx = pipe(&in_pipe).sender(NAME).unwrap();
     let mut child = command("receive_and_exec", &[&in_pipe]).stdin(Stdio::piped()).spawn().unwrap();
-    tx.send(&1).unwrap();
-    let error = (2..).find_map(|number| tx.send(&number).err());
+    tx.send(1).unwrap();
+    let error = (2..).find_map(|number| tx.send(number).err());
     assert_eq!(error, Some(SendError::PeerDied));
     assert_eq!(child.try_wait().unwrap(), None, "it lives");
     let mut rx = pipe(&in_pipe).receiver(NAME).unwrap();
@@ -107,7 +107,7 @@ fn reload(part: &str, arguments: &[String], open: impl FnOnce()) {
 fn reload_queue(arguments: &[String]) {
     reload("reload_queue", arguments, || {
         let mut tx = jobs(&arguments[0]).sender(NAME).unwrap_or_else(|error| panic!("{}: {error}", arguments[1]));
-        let _ = tx.try_send(&1);
+        let _ = tx.try_send(1);
         forget(tx);
     });
 }
@@ -125,7 +125,7 @@ fn exec_repeated_by_queue_sender_uses_one_participant() {
 fn reload_pipe(arguments: &[String]) {
     reload("reload_pipe", arguments, || {
         let mut tx = pipe(&arguments[0]).sender(NAME).unwrap();
-        tx.send(&arguments[1].parse().unwrap()).unwrap();
+        tx.send(arguments[1].parse::<u64>().unwrap()).unwrap();
         forget(tx);
     });
 }
@@ -171,7 +171,7 @@ fn exec_then_mapped_again_region_holds_no_earlier_endpoint() {
     let receiver = || Directory::at(&in_pipe).inspect(NAME).is_ok_and(|seen| seen.participants[1].joins == 1);
     support::until(receiver);
     let mut tx = pipe(&in_pipe).sender(NAME).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     drop(tx);
     child.finish();
 }

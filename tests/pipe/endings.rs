@@ -22,8 +22,8 @@ fn end(how: &str) {
 
 pub fn send_and_end(arguments: &[String]) {
     let mut tx: Sender<u64> = spawn::take("peer").unwrap();
-    tx.send(&1).unwrap();
-    tx.send(&2).unwrap();
+    tx.send(1).unwrap();
+    tx.send(2).unwrap();
     end(&arguments[0]);
 }
 
@@ -52,10 +52,10 @@ fn sender_receiver_gone_returns_how_it_ended() {
     let _sandbox = TestDir::new();
     for (how, expected) in [("leaving", SendError::Closed), ("dying", SendError::PeerDied)] {
         let (mut tx, rx) = pipe::Options::<u64>::new().capacity(2).create().unwrap();
-        tx.send(&1).unwrap();
+        tx.send(1).unwrap();
         start_with(rx, "receive_one_and_end", &[how]).wait();
-        let error = (0..=2).find_map(|number| tx.send(&number).err()).unwrap();
-        assert_eq!((error, tx.send(&3)), (expected, Err(expected)));
+        let error = (0..=2).find_map(|number| tx.send(number).err()).unwrap();
+        assert_eq!((error, tx.send(3)), (expected, Err(expected)));
     }
 }
 

@@ -82,7 +82,7 @@ fn pipe_many_laps_keep_message_boundaries() {
 fn send_values_back<T: Pod>() {
     let mut pipe: Pipe<T> = spawn::take("peer").unwrap();
     while let Ok(value) = pipe.recv() {
-        pipe.send(&value).unwrap();
+        pipe.send(value).unwrap();
     }
 }
 
@@ -105,7 +105,7 @@ fn values_come_back<T: Pod + Debug + PartialEq>(role: &str) {
         let child = start_with(theirs, role, &[]);
         let (mut tx, mut rx) = ours.split();
         thread::scope(|scope| {
-            scope.spawn(|| (0..500).for_each(|number| tx.send(&value(number)).unwrap()));
+            scope.spawn(|| (0..500).for_each(|number| tx.send(value::<T>(number)).unwrap()));
             (0..500).for_each(|number| assert_eq!(rx.recv(), Ok(value(number))));
         });
         drop((tx, rx));

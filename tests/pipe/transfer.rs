@@ -42,7 +42,7 @@ fn endpoint_taken_as_another_type_is_refused() {
         ErrorKind::WrongType
     );
     let mut tx: Sender<u64> = options.from_fd(descriptor).unwrap();
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!(rx.recv(), Ok(1));
 }
 

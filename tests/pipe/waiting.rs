@@ -25,13 +25,13 @@ pub fn receive_slowly(_: &[String]) {
 fn sender_ring_full_waits_until_timeout() {
     let _sandbox = TestDir::new();
     let (mut tx, rx) = pipe::Options::<u64>::new().capacity(1).create().unwrap();
-    tx.send(&0).unwrap();
-    assert_eq!(tx.try_send(&9), Err(SendError::Full));
-    assert_eq!(tx.send_timeout(&9, NONE), Err(SendError::TimedOut));
-    assert_eq!(tx.send_timeout(&9, SHORT), Err(SendError::TimedOut));
+    tx.send(0).unwrap();
+    assert_eq!(tx.try_send(9), Err(SendError::Full));
+    assert_eq!(tx.send_timeout(9, NONE), Err(SendError::TimedOut));
+    assert_eq!(tx.send_timeout(9, SHORT), Err(SendError::TimedOut));
     let child = start_with(rx, "receive_slowly", &[]);
-    assert_eq!(tx.send_timeout(&1, Duration::MAX), Ok(()));
-    assert_eq!(tx.send(&2), Ok(()));
+    assert_eq!(tx.send_timeout(1, Duration::MAX), Ok(()));
+    assert_eq!(tx.send(2), Ok(()));
     child.finish();
 
     let (mut tx, mut rx) = small().create().unwrap();
@@ -51,10 +51,10 @@ fn receiver_ring_empty_waits_until_timeout() {
     assert_eq!(rx.recv_timeout(NONE), Err(RecvError::TimedOut));
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvError::TimedOut));
     assert_eq!((rx.poll(NONE), rx.poll(SHORT)), (Ok(false), Ok(false)));
-    tx.send(&1).unwrap();
+    tx.send(1).unwrap();
     assert_eq!((rx.poll(NONE), rx.poll(Duration::MAX)), (Ok(true), Ok(true)));
     assert_eq!(rx.recv_timeout(NONE), Ok(1), "what is there needs no waiting");
-    tx.send(&2).unwrap();
+    tx.send(2).unwrap();
     assert_eq!(rx.recv_timeout(Duration::MAX), Ok(2));
 
     let (mut pipe, child) = pipe_to(&small(), "echo", &[]);
