@@ -40,7 +40,6 @@ const OLD_IDENTIFIERS: &[&str] = &[
     "QueueOptions",
     "QueueReceiver",
     "QueueSender",
-    "QueueState_",
     "QueueStats",
     "Relocked",
     "RingState",
