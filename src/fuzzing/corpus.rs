@@ -1,5 +1,5 @@
-//! Replays the fuzzers' corpora (`fuzz/corpus/`): every input that once mattered, on stable, in
-//! every test run.
+//! Replays the fuzzers' corpora (`fuzz/corpus/`): every input that once mattered, on stable Rust,
+//! in every test run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::fuzzing;
 
-/// Far longer than any input needs: one that is still busy then hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Far longer than any input needs: one that runs longer hangs.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn inputs(target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -29,7 +29,7 @@ fn replay(target: &str, body: fn(&[u8])) {
         let (done, watched) = mpsc::channel::<()>();
         let name = path.clone();
         thread::spawn(move || {
-            if watched.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if watched.recv_timeout(TIMEOUT) == Err(mpsc::RecvTimeoutError::Timeout) {
                 eprintln!("{} hangs", name.display());
                 process::abort();
             }

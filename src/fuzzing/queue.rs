@@ -3,19 +3,25 @@
 //! bounds.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
-use super::*;
-use crate::error::SendError;
+use bytemuck::Pod;
+
+use super::assert_in_time;
+use super::input::{Input, payload, value};
+use crate::error::{RecvError, SendError};
 use crate::message::Message;
+use crate::primitive::{AtomicU64, Ordering::Relaxed, WORD};
 use crate::queue::endpoints::sealed::Attach;
 use crate::queue::half::Half;
 use crate::queue::membership::{self, Origin};
 use crate::queue::participant::Role;
 use crate::queue::state::QueueState;
 use crate::queue::{self, Blocks, ByteReceiver, ByteSender, QueueEndpoint, Receiver, Sender, TaskDoneError};
-use crate::region::layout::queue::QueueLayout;
-use crate::region::layout::queue::{control as words, own};
+use crate::region::Region;
+use crate::region::layout::Layout;
+use crate::region::layout::queue::{QueueLayout, control as words, own};
 use crate::sys::clock::deadline_after;
 use crate::wait::WaitStrategy;
 
@@ -25,7 +31,11 @@ const HANDLES: usize = 2;
 const PARTICIPANTS: usize = 64;
 /// Longer than any block by far.
 const LARGE: usize = (1 << 20) + 5000;
-struct Model<S: QueueEndpoint, R> {
+/// The longest message of a small queue.
+const LIMIT: usize = 1000;
+
+/// A queue, its handles, and what must be received.
+struct Harness<S: QueueEndpoint, R> {
     options: queue::Options<S::Message>,
     region: Region,
     senders: [Option<S>; HANDLES],
@@ -40,11 +50,11 @@ struct Model<S: QueueEndpoint, R> {
 /// A queue of one of several geometries, whose words change between operations and in the middle of
 /// them.
 pub fn queue_region(data: &[u8]) {
-    in_time(|| run(data));
+    assert_in_time(|| run(data));
 }
 
 fn run(data: &[u8]) {
-    let mut input = Input(data);
+    let mut input = Input::new(data);
     let bytes = |capacity, count, bytes, extents, limit| {
         let options = queue::Options::bytes().inline_bytes(16).capacity(capacity).extents(extents);
         options.blocks(Blocks { count, bytes }).max_message_bytes(limit)
@@ -68,7 +78,7 @@ fn run(data: &[u8]) {
 fn drive<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>>(
     input: &mut Input,
     options: queue::Options<S::Message>,
-    act: fn(&mut Model<S, R>, u8, &mut Input, Duration),
+    act: fn(&mut Harness<S, R>, u8, &mut Input, Duration),
     task_done: fn(&mut R) -> Result<(), TaskDoneError>,
 ) {
     let options = options.max_participants(PARTICIPANTS);
@@ -80,26 +90,26 @@ fn drive<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>>(
     let (tx, rx) = (options.attach(join(Role::Sender)), options.attach(join(Role::Receiver)));
     let (senders, receivers) = ([Some(tx), None], [Some(rx), None]);
     let waiting = Some(VecDeque::new());
-    let mut model = Model { options, region, senders, receivers, task_done, waiting, sent: 0, sleeps_left: 2 };
-    while let Some(op) = input.op() {
+    let mut harness = Harness { options, region, senders, receivers, task_done, waiting, sent: 0, sleeps_left: 2 };
+    while let Some(op) = input.next_op() {
         // From the top: which handle, whether to wait, two bits for the operation, the operation.
-        let timeout = Duration::from_micros(u64::from(op & 0x40 != 0 && model.sleeps_left > 0));
-        model.sleeps_left -= timeout.as_micros() as u32;
+        let timeout = Duration::from_micros(u64::from(op & 0x40 != 0 && harness.sleeps_left > 0));
+        harness.sleeps_left -= timeout.as_micros() as u32;
         match op % 16 {
-            0..=2 => model.corrupt(input),
-            3 | 4 => model.corrupt_during_operation(op, input),
-            5 => model.join_or_leave(op),
-            6 => model.transfer(op, input),
-            7 => model.inspect(input),
-            14 => model.tasks(op, input, timeout),
-            15 => model.close(op, input),
-            _ => act(&mut model, op, input, timeout),
+            0..=2 => harness.corrupt(input),
+            3 | 4 => harness.corrupt_during_operation(op, input),
+            5 => harness.join_or_leave(op),
+            6 => harness.transfer(op, input),
+            7 => harness.inspect(input),
+            14 => harness.tasks(op, input, timeout),
+            15 => harness.close(op, input),
+            _ => act(&mut harness, op, input, timeout),
         }
     }
 }
 
-/// A new region of that geometry. It is kept for the next input, because to make one takes as long as
-/// a hundred operations.
+/// A new region of that geometry. It is kept for the next input, because creating one takes as long
+/// as a hundred operations.
 fn fresh_region<M: Message + ?Sized>(options: &queue::Options<M>) -> Region {
     thread_local!(static KEPT: RefCell<HashMap<Vec<u64>, Region>> = RefCell::default());
     KEPT.with_borrow_mut(|kept| {
@@ -114,7 +124,7 @@ fn fresh_region<M: Message + ?Sized>(options: &queue::Options<M>) -> Region {
     })
 }
 
-impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Model<S, R> {
+impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Harness<S, R> {
     fn sender(&mut self, op: u8) -> Option<&mut S> {
         self.senders[usize::from(op >> 7)].as_mut()
     }
@@ -177,7 +187,8 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Model<S, R> {
         }
     }
 
-    /// Turns a handle into a descriptor and back, or loses it on the way. Then it is dead to the others.
+    /// Turns a handle into a descriptor and back, or loses it on the way. Then it is dead to the
+    /// others.
     fn transfer(&mut self, op: u8, input: &mut Input) {
         let arrives = input.byte() & 1 == 0;
         if op >> 4 & 1 == 0 {
@@ -296,7 +307,7 @@ fn corrupt_word(region: &Region, input: &mut Input) {
     let events = [words::READABLE, words::WRITABLE, words::BLOCKS_FREED, words::TASKS_DONE];
     if events.iter().any(|word| QueueLayout::CONTROL + word == index) {
         let word = region.futex(index);
-        word.store(input.lie(word.load(Relaxed).into()) as u32, Relaxed);
+        word.store(input.invalid_value(word.load(Relaxed).into()) as u32, Relaxed);
         return;
     }
     let word = region.word(index);
@@ -306,7 +317,7 @@ fn corrupt_word(region: &Region, input: &mut Input) {
         0 => near << 2 | u64::from(input.byte() % 4),
         1 => near.wrapping_add(1) << 6 | u64::from(input.byte() % 64),
         2 => near,
-        _ => input.lie(word.load(Relaxed)),
+        _ => input.invalid_value(word.load(Relaxed)),
     };
     word.store(value, Relaxed);
     // The same word of every participant.
@@ -317,10 +328,10 @@ fn corrupt_word(region: &Region, input: &mut Input) {
     }
 }
 
-fn use_bytes(model: &mut Model<ByteSender, ByteReceiver>, op: u8, input: &mut Input, timeout: Duration) {
-    let limit = model.limit();
-    let number = model.sent;
-    model.sent += 1;
+fn use_bytes(harness: &mut Harness<ByteSender, ByteReceiver>, op: u8, input: &mut Input, timeout: Duration) {
+    let limit = harness.limit();
+    let number = harness.sent;
+    harness.sent += 1;
     let mut message = Vec::new();
     let mut long = || {
         let length = match input.byte() % 4 {
@@ -336,80 +347,80 @@ fn use_bytes(model: &mut Model<ByteSender, ByteReceiver>, op: u8, input: &mut In
     match op % 16 {
         8 | 9 => {
             let sent = long();
-            let outcome = match (model.sender(op), op % 16) {
+            let outcome = match (harness.sender(op), op % 16) {
                 (None, _) => return,
                 (Some(tx), 8) => tx.try_send(&sent),
                 (Some(tx), _) => tx.send_timeout(&sent, timeout),
             };
             assert!(sent.len() <= limit || outcome == Err(SendError::TooLarge { length: sent.len(), limit }));
-            model.sent(outcome.map(|()| 1), &[sent]);
+            harness.sent(outcome.map(|()| 1), &[sent]);
         }
         10 => {
             let short = limit.min(16) + 1;
             let messages: [_; 5] =
                 std::array::from_fn(|i| payload(number + i as u64, (input.byte() as usize % short) as u64));
             // It would block without end.
-            if model.has_room()
-                && let Some(tx) = model.sender(op)
+            if harness.has_room()
+                && let Some(tx) = harness.sender(op)
             {
                 let outcome = tx.send_many(&messages);
                 assert!(matches!(outcome, Ok(1..) | Err(_)));
-                model.sent(outcome, &messages);
+                harness.sent(outcome, &messages);
             }
         }
         11 | 12 => {
-            let outcome = match (model.receiver(op), op % 16) {
+            let outcome = match (harness.receiver(op), op % 16) {
                 (None, _) => return,
                 (Some(rx), 11) => rx.try_recv(&mut message),
                 (Some(rx), _) => rx.recv_timeout(&mut message, timeout),
             };
             assert!(message.capacity() <= limit.max(8), "more memory than the limit");
             assert!(outcome.is_err() || outcome == Ok(message.len()));
-            model.received(outcome.map(|_| 1), &[message]);
+            harness.received(outcome.map(|_| 1), &[message]);
         }
         _ => {
             let mut messages: [Vec<u8>; 4] = Default::default();
             // It would block without end.
-            if let Some(rx) = model.receiver(op)
+            if let Some(rx) = harness.receiver(op)
                 && rx.half().participant.state().ring_words().probe_ready()
             {
                 let outcome = rx.recv_many(&mut messages);
-                model.received(outcome, &messages);
+                harness.received(outcome, &messages);
             }
         }
     }
 }
 
-fn use_values<T: Pod>(model: &mut Model<Sender<T>, Receiver<T>>, op: u8, input: &mut Input, timeout: Duration) {
-    let number = model.sent;
-    model.sent += 8;
+fn use_values<T: Pod>(harness: &mut Harness<Sender<T>, Receiver<T>>, op: u8, input: &mut Input, timeout: Duration) {
+    let number = harness.sent;
+    harness.sent += 8;
     let values: Vec<T> = (0..u64::from(input.byte() % 8)).map(|i| value(number + i)).collect();
     let shown =
         |values: &[T]| -> Vec<Vec<u8>> { values.iter().map(|value| bytemuck::bytes_of(value).to_vec()).collect() };
     match op % 16 {
         8..=10 => {
             let one = [value::<T>(number)];
-            let outcome = match (model.sender(op), op % 16) {
+            let outcome = match (harness.sender(op), op % 16) {
                 (None, _) => return,
                 (Some(tx), 8) => tx.try_send(one[0]).map(|()| 1),
                 (Some(tx), 9) => tx.send_timeout(one[0], timeout).map(|()| 1),
                 (Some(tx), _) => tx.try_send_many(&values),
             };
-            model.sent(outcome, &shown(if op % 16 == 10 { &values } else { &one }));
+            harness.sent(outcome, &shown(if op % 16 == 10 { &values } else { &one }));
         }
         11 | 12 => {
-            let outcome = match (model.receiver(op), op % 16) {
+            let outcome = match (harness.receiver(op), op % 16) {
                 (None, _) => return,
                 (Some(rx), 11) => rx.try_recv(),
                 (Some(rx), _) => rx.recv_timeout(timeout),
             };
-            model.received(outcome.map(|_| 1), &outcome.map(|value| shown(&[value])).unwrap_or_default());
+            harness.received(outcome.map(|_| 1), &outcome.map(|value| shown(&[value])).unwrap_or_default());
         }
         _ => {
             let mut values = values;
-            let Some(rx) = model.receiver(op) else { return };
+            let Some(rx) = harness.receiver(op) else { return };
             let outcome = rx.try_recv_many(&mut values);
-            model.received(outcome, &shown(&values));
+            harness.received(outcome, &shown(&values));
         }
     }
 }

@@ -1,7 +1,11 @@
-//! The table of a namespace: whatever its words, it is refused, or describes objects that lie in the mapping, apart from each
-//! other, as this library would have laid them out.
+//! The table of a namespace. It is refused, or describes objects that lie within the mapping, apart
+//! from each other, as this library would have laid them out.
 
-use super::*;
+use std::sync::Arc;
+
+use bytemuck::Pod;
+
+use super::input::Input;
 use crate::inspect::describe_objects;
 use crate::namespace::Namespace;
 use crate::object::Handle;
@@ -10,44 +14,49 @@ use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
 use crate::object::spec::{InitialValue, ObjectSpec, tag_of};
 use crate::object::table::{Entry, NAME_MAX, Table, layout_of};
-use crate::region::layout::queue::QueueGeometry;
-use crate::region::layout::queue::QueueLayout;
+use crate::primitive::{Ordering::Relaxed, WORD};
+use crate::region::Region;
+use crate::region::layout::header::ElementType;
+use crate::region::layout::namespace::ENTRY_WORDS;
+use crate::region::layout::queue::{QueueGeometry, QueueLayout};
+use crate::region::layout::{Layout, header};
 use crate::region::settings::Settings;
 use crate::sys::mapping::PAGE;
 use crate::wait::WaitStrategy;
 
-/// More would only be slow.
-const LARGEST: u64 = 64 * PAGE;
+/// The largest namespace to make: a larger one would only be slower.
+const MAX_BYTES: u64 = 64 * PAGE;
 
-/// Some objects, laid out; then words of the table, and of the queues' headers, are changed.
+/// Lays out some objects, then changes words of the table and of the queues' headers.
 pub fn open_table(data: &[u8]) {
-    let mut input = Input(data);
+    let mut input = Input::new(data);
     let setup = input.byte();
-    let lanes = [1, 2, 5, 65][usize::from(setup & 3)];
+    let participants = [1, 2, 5, 65][usize::from(setup & 3)];
     let is_persistent = setup & 4 != 0;
-    let plans: Vec<_> = (0..=setup >> 3 & 7).map(|index| (name(index, &mut input), plan(lanes, &mut input))).collect();
-    let Ok((table, layout)) = Table::lay_out(plans, lanes, is_persistent) else { return };
-    if Layout::Namespace(layout).size() > LARGEST {
+    let specs: Vec<_> =
+        (0..=setup >> 3 & 7).map(|index| (name(index, &mut input), spec(participants, &mut input))).collect();
+    let Ok((table, layout)) = Table::lay_out(specs, participants, is_persistent) else { return };
+    if Layout::Namespace(layout).size() > MAX_BYTES {
         return;
     }
-    let region = made(Layout::Namespace(layout), &table, InitialValue::Zero);
-    assert_eq!(Table::parse(&region).expect("what we write we read"), table);
+    let region = create_region(Layout::Namespace(layout), &table, InitialValue::Zero);
+    assert_eq!(Table::parse(&region).expect("a written table is valid"), table);
 
     let count = layout.objects as usize;
     let queues: Vec<usize> =
         table.entries.iter().filter(|entry| entry.spec.queue.is_some()).map(|entry| entry.start).collect();
-    while let Some(op) = input.op() {
+    while let Some(op) = input.next_op() {
         let row = layout.entry(usize::from(op >> 4) % count);
         let word = |index: usize| region.word(row + index);
         match op % 16 {
-            // A whole entry anew, as if it had been meant.
+            // The numbers of another object.
             0 => {
-                let plan = plan(lanes, &mut input);
-                word(1).store(plan.size, Relaxed);
-                word(2).store(plan.align, Relaxed);
-                word(4).store(plan.count, Relaxed);
+                let spec = spec(participants, &mut input);
+                word(1).store(spec.size, Relaxed);
+                word(2).store(spec.align, Relaxed);
+                word(4).store(spec.count, Relaxed);
             }
-            // What another entry says.
+            // A word of another entry.
             1 => {
                 let other = layout.entry(usize::from(input.byte()) % count);
                 let index = usize::from(input.byte()) % ENTRY_WORDS;
@@ -58,21 +67,21 @@ pub fn open_table(data: &[u8]) {
             4..=6 if !queues.is_empty() => {
                 let header = queues[usize::from(op >> 4) % queues.len()];
                 let word = region.word(header + usize::from(input.byte()) % header::USED);
-                word.store(input.lie(word.load(Relaxed)), Relaxed);
+                word.store(input.invalid_value(word.load(Relaxed)), Relaxed);
             }
             _ => {
                 let word = word(usize::from(input.byte()) % ENTRY_WORDS);
-                word.store(input.lie(word.load(Relaxed)), Relaxed);
+                word.store(input.invalid_value(word.load(Relaxed)), Relaxed);
             }
         }
     }
     if let Ok(found) = Table::parse(&region) {
-        check(&region, &found);
-        glance(region, &found);
+        check_table(&region, &found);
+        open_everything(region, &found);
     }
 }
 
-/// Alike for some, too long for others.
+/// A name: the same for some objects, and too long for others.
 fn name(index: u8, input: &mut Input) -> String {
     match input.byte() {
         0 => String::new(),
@@ -84,13 +93,13 @@ fn name(index: u8, input: &mut Input) -> String {
     }
 }
 
-fn plan(lanes: usize, input: &mut Input) -> ObjectSpec {
+fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
     let mut kinds = ObjectKind::all();
     let index = usize::from(input.byte()) % kinds.len();
     let kind = kinds.nth(index).expect("an index below the number of kinds");
     let numbers = [0, 1, 2, 3, 4, 7, 8, 12, 16, 24, 72, 100, 1000, 1 << 20, 1 << 61, u64::MAX];
     let mut number = || numbers[usize::from(input.byte()) % numbers.len()];
-    let bare = ObjectSpec::without_value(kind, 0);
+    let base = ObjectSpec::without_value(kind, 0);
     match kind {
         ObjectKind::Queue => {
             let element = match number() {
@@ -98,36 +107,36 @@ fn plan(lanes: usize, input: &mut Input) -> ObjectSpec {
                 size => ElementType::Value { size, align: 1, tag: [0; 8] },
             };
             let (capacity, limit) = (number(), number());
-            let shape = QueueGeometry {
-                participants: 2 * lanes as u64,
+            let geometry = QueueGeometry {
+                participants: 2 * participants as u64,
                 inline_bytes: 16,
                 blocks: number(),
                 block_bytes: limit,
                 extents: 0,
             };
-            ObjectSpec { queue: QueueLayout::new(element, capacity.max(1), limit, shape).ok(), ..bare }
+            ObjectSpec { queue: QueueLayout::new(element, capacity.max(1), limit, geometry).ok(), ..base }
         }
         ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier => {
-            ObjectSpec { count: number(), ..bare }
+            ObjectSpec { count: number(), ..base }
         }
-        ObjectKind::Condvar | ObjectKind::Event | ObjectKind::Once => bare,
+        ObjectKind::Condvar | ObjectKind::Event | ObjectKind::Once => base,
         _ => {
             let tag = tag_of::<u64>();
             let count = if kind == ObjectKind::Array { number() } else { 0 };
             let size = number();
-            ObjectSpec { size, align: if size % 8 == 0 { 8 } else { 1 }, tag, count, ..bare }
+            ObjectSpec { size, align: if size % 8 == 0 { 8 } else { 1 }, tag, count, ..base }
         }
     }
 }
 
-fn made(layout: Layout, table: &Table, initial: InitialValue) -> Region {
+fn create_region(layout: Layout, table: &Table, initial: InitialValue) -> Region {
     let region = Region::create(layout, &Settings::default(), false).expect("memory for a small namespace");
     let initial = vec![initial; table.entries.len()];
     table.format(&region, &initial).expect("a descriptor");
     region
 }
 
-fn check(region: &Region, table: &Table) {
+fn check_table(region: &Region, table: &Table) {
     let layout = *layout_of(region);
     assert_eq!(table.entries.len() as u64, layout.objects);
     let mut end = layout.first_object();
@@ -142,11 +151,12 @@ fn check(region: &Region, table: &Table) {
     assert_eq!(end, layout.first_object() + layout.object_words as usize, "words of no object");
     assert!(end * WORD <= region.layout().mapped() as usize);
 
-    // This library could have made it, and would have written the same.
-    let plans = table.entries.iter().map(|entry| (entry.name.clone(), entry.spec)).collect();
-    let (again, same) = Table::lay_out(plans, layout.participants(), layout.persistent).expect("it is believed");
-    assert_eq!((&again, same), (table, layout));
-    let copy = made(Layout::Namespace(layout), table, InitialValue::Zero);
+    // This library could have created it, and would have written the same words.
+    let specs = table.entries.iter().map(|entry| (entry.name.clone(), entry.spec)).collect();
+    let (copied_table, copied_layout) =
+        Table::lay_out(specs, layout.participants(), layout.persistent).expect("the table is valid");
+    assert_eq!((&copied_table, copied_layout), (table, layout));
+    let copy = create_region(Layout::Namespace(layout), table, InitialValue::Zero);
     for index in layout.entry(0)..layout.first_object() {
         let (found, written) = (region.word(index).load(Relaxed), copy.word(index).load(Relaxed));
         assert_eq!(found, written, "word {} of entry {}", index % 16, (index - layout.entry(0)) / 16);
@@ -159,44 +169,44 @@ fn check(region: &Region, table: &Table) {
     }
 }
 
-/// The parts of an object lie within it.
-fn check_parts(entry: &Entry, lanes: usize) {
-    let plan = &entry.spec;
+/// Asserts that the parts of an object lie within it.
+fn check_parts(entry: &Entry, participants: usize) {
+    let spec = &entry.spec;
     let is_counted = [ObjectKind::Array, ObjectKind::Semaphore, ObjectKind::BoundedSemaphore, ObjectKind::Barrier]
-        .contains(&plan.kind);
-    assert!(is_counted || plan.count == 0, "of what? {plan:?}");
+        .contains(&spec.kind);
+    assert!(is_counted || spec.count == 0, "it has no count: {spec:?}");
     let is_within = |start: usize, words: Option<usize>| {
         words.and_then(|words| words.checked_add(start)).is_some_and(|end| end <= entry.length)
     };
-    let is_sound = match plan.kind {
+    let is_sound = match spec.kind {
         ObjectKind::Value | ObjectKind::Mutex | ObjectKind::ReentrantMutex | ObjectKind::RwLock => {
-            let buffers = plan.buffers(lanes).expect("it holds a value");
-            assert!(buffers.count.is_power_of_two() && buffers.stride * WORD >= plan.size as usize);
+            let buffers = spec.buffers(participants).expect("it holds a value");
+            assert!(buffers.count.is_power_of_two() && buffers.stride * WORD >= spec.size as usize);
             is_within(buffers.offset, buffers.stride.checked_mul(buffers.count))
         }
-        ObjectKind::Array => is_within(16, elements_words(plan)),
-        ObjectKind::BoundedSemaphore => is_within(16, usize::try_from(plan.count).ok()),
-        ObjectKind::Barrier => is_within(16, Some(lanes)),
+        ObjectKind::Array => is_within(16, elements_words(spec)),
+        ObjectKind::BoundedSemaphore => is_within(16, usize::try_from(spec.count).ok()),
+        ObjectKind::Barrier => is_within(16, Some(participants)),
         ObjectKind::Queue => {
-            plan.queue.is_some_and(|queue| Layout::Queue(queue).size() == (entry.length * WORD) as u64)
+            spec.queue.is_some_and(|queue| Layout::Queue(queue).size() == (entry.length * WORD) as u64)
         }
-        ObjectKind::Atomic => plan.size <= WORD as u64,
-        _ => plan.size == 0,
+        ObjectKind::Atomic => spec.size <= WORD as u64,
+        _ => spec.size == 0,
     };
-    assert!(is_sound, "{plan:?} in {} words", entry.length);
+    assert!(is_sound, "{spec:?} in {} words", entry.length);
 }
 
-/// Joins, opens each object that has a type that we have, and looks at it.
-fn glance(region: Region, found: &Table) {
+/// Joins the namespace, opens each object as several kinds and types, and uses what opens.
+fn open_everything(region: Region, found: &Table) {
     let shown = describe_objects(&region, found);
     assert_eq!(shown.len(), found.entries.len());
-    let Ok(Some(member)) = Membership::join(region) else { panic!("a sound namespace with nobody there") };
+    let Ok(Some(member)) = Membership::join(region) else { panic!("a valid namespace without participants") };
     let member = Arc::new(member);
     let namespace = Namespace::new(Arc::clone(&member), WaitStrategy::Park);
     for (index, entry) in found.entries.iter().enumerate() {
         let handle = Handle::new(Arc::clone(&member), index, entry, WaitStrategy::Park);
         assert_eq!(handle.entry(), Some(entry));
-        // Words that were a queue's may be anything else's now, so any answer will do.
+        // The words of a queue can be those of another object now, so every result is right.
         let (name, opened) = (&entry.name[..], namespace.with_tag(entry.spec.tag));
         let _ = opened.value::<u64>(name).map(|value| (value.load(), value.try_store(&1)));
         let _ = opened.value::<[u8; 12]>(name).map(|value| (value.load(), value.try_store(&[1; 12])));
@@ -208,7 +218,7 @@ fn glance(region: Region, found: &Table) {
         let _ = opened.once(name).map(|once| once.is_completed());
         let _ = opened.barrier(name).map(|barrier| barrier.waiting());
         let _ = opened.semaphore(name).map(|permits| permits.try_acquire().map(|permit| permit.forget()));
-        let _ = opened.condvar(name).map(|news| news.notify_all());
+        let _ = opened.condvar(name).map(|condvar| condvar.notify_all());
         let _ = (opened.queue::<u64>(name), opened.queue_bytes(name));
         let _ = opened.array::<u64>(name).map(|array| use_array(&array));
         let _ = opened.array::<[u8; 12]>(name).map(|array| use_array(&array));
@@ -222,5 +232,5 @@ fn glance(region: Region, found: &Table) {
 fn use_array<T: Pod>(array: &Array<T>) {
     assert!(array.get(array.len()).is_err());
     let last = array.len() - 1;
-    let _ = (array.get(last), array.try_lock().map(|mut section| section.set(last, T::zeroed())));
+    let _ = (array.get(last), array.try_lock().map(|mut guard| guard.set(last, T::zeroed())));
 }
