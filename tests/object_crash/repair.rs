@@ -3,7 +3,7 @@
 use std::mem::forget;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use tombolo::sync::SyncError;
@@ -22,12 +22,9 @@ fn plan_to_repair(names: &Path) -> NamespaceBuilder {
     plan.bounded_semaphore("slots", 3).barrier("barrier", 3)
 }
 
-const DIE: usize = 0;
-
-/// A process with the mutex, a read guard and permits, which waits at the barrier. It kills itself
-/// when [`kill_holder`] says so.
+/// A process with the mutex, a read guard and permits, which waits at the barrier until
+/// [`kill_holder`] kills it.
 fn holder(names: &Path) -> Process {
-    let counters = counters(names);
     let holder = fork(&nested_guard(), || {
         let namespace = open_leaked(plan_to_repair(names));
         let mutex = mutex_of(namespace);
@@ -36,19 +33,18 @@ fn holder(names: &Path) -> Process {
         forget(guard);
         forget(lock_of(namespace).read().unwrap());
         slots_of(namespace).acquire_many(2).unwrap().forget();
-        let barrier = barrier_of(namespace);
-        thread::spawn(move || barrier.wait());
-        until(|| counters.word(DIE).load(Ordering::Relaxed) != 0);
-        // SAFETY: ends this process.
-        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        // In this very thread: a forked process that starts threads can meet a lock of std that was
+        // held during the fork.
+        let _ = barrier_of(namespace).wait();
     });
     until(|| CrashState::of(names).object("barrier").state == "1 of 3 have come");
     holder
 }
 
-/// Lets the [`holder`] die; returns when it is dead.
-fn kill_holder(names: &Path, holder: u64) {
-    counters(names).word(DIE).store(1, Ordering::Relaxed);
+/// Kills the [`holder`]. Returns when it is dead.
+fn kill_holder(holder: u64) {
+    // SAFETY: sends a signal to a child of the test.
+    unsafe { libc::kill(holder as libc::pid_t, libc::SIGKILL) };
     until(|| is_gone(holder));
 }
 
@@ -65,7 +61,7 @@ fn sweep_repair<O: FnOnce()>(
         },
         |names| {
             let holder = CrashState::of(names).object("mutex").holder.unwrap();
-            prepare(names, &|| kill_holder(names, holder))
+            prepare(names, &|| kill_holder(holder))
         },
         |names, (survivor, holder): (Namespace, Process)| {
             let pid = holder.pid() as u64;
@@ -156,7 +152,7 @@ fn namespace_repair_by_two_threads_takes_nothing_from_newcomer() {
                 let namespace = open_leaked(plan(names));
                 forget(namespace.mutex::<Pair>("first").unwrap().lock().unwrap());
                 forget(mutex_of(namespace).lock().unwrap());
-                until(|| is_set(names, DIE));
+                thread::sleep(Duration::from_secs(3600)); // until it is killed
             });
             let is_there =
                 || fs::exists(names.join(NAME)).unwrap() && CrashState::of(names).object("mutex").holder.is_some();
@@ -176,7 +172,7 @@ fn namespace_repair_by_two_threads_takes_nothing_from_newcomer() {
         |names| {
             let holder = CrashState::of(names).object("mutex").holder.unwrap();
             let namespace = open_leaked(plan(names));
-            kill_holder(names, holder);
+            kill_holder(holder);
             thread::sleep(2 * SLEEP); // so that a liveness check is due
             let names = names.to_path_buf();
             thread::spawn(move || {
