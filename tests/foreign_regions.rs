@@ -239,7 +239,7 @@ fn queue_larger_than_accepted_is_refused() {
     expect(error, ErrorKind::WrongType, &["bytes of memory", "at most 1048576"]);
 
     let error = queue::Options::bytes().from_fd::<queue::ByteReceiver>(sparse_queue(1 << 22)).unwrap_err();
-    expect(error, ErrorKind::WrongType, &["4194306 slots, places"]);
+    expect(error, ErrorKind::WrongType, &["4194306 slots, blocks"]);
     let error = queue::Options::bytes().from_fd::<queue::ByteReceiver>(sparse_queue(1 << 31)).unwrap_err();
     expect(error, ErrorKind::WrongType, &["bytes of memory", "at most 17179869184"]);
 }
