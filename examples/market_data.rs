@@ -10,11 +10,10 @@ use std::error::Error;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use bytemuck::{Pod, Zeroable};
-use tombolo::pipe;
-use tombolo::{RecvError, SendError};
+use tombolo::{Pod, RecvError, SendError, Zeroable, pipe};
 
 #[derive(Clone, Copy, Pod, Zeroable)]
+#[bytemuck(crate = "tombolo::bytemuck")]
 #[repr(C)]
 struct Tick {
     /// In nanoseconds since 1970.
@@ -52,7 +51,7 @@ fn subscribe(options: &pipe::Options<Tick>) -> Result<(), Box<dyn Error>> {
     loop {
         match rx.recv() {
             Ok(tick) => println!("{:.3}, {} µs ago", tick.price, now()?.saturating_sub(tick.time) / 1000),
-            // The seat stays ours; another publisher may come.
+            // The endpoint stays ours. Another publisher may come.
             Err(RecvError::Closed | RecvError::PeerDied) => sleep(Duration::from_millis(100)),
             Err(error) => return Err(error.into()),
         }

@@ -132,7 +132,8 @@ pub enum SendError {
     /// The receiver has left. In a queue the last receiver has left, or the run of this sender was
     /// closed.
     Closed,
-    /// The process of the receiver died. Messages that are queued wait for its successor.
+    /// The process of the receiver died. Messages that are queued wait for its successor. The
+    /// sender stays usable.
     PeerDied,
     /// There was no room before the deadline.
     TimedOut,
@@ -163,9 +164,30 @@ pub enum RecvError {
     /// There is no message, and the call does not wait.
     Empty,
     /// End of stream: everything was received, and the sender has left. In a queue the last sender
-    /// has left, or the open run was closed.
+    /// has left, or the open run was closed. Another sender may follow, as after
+    /// [`PeerDied`](Self::PeerDied).
     Closed,
     /// The process of the sender died. Everything that it had sent was received.
+    ///
+    /// The receiver stays usable. Each further call returns this at once, until another sender
+    /// joins; then calls wait for that sender's messages. A receiver that outlives its senders has
+    /// to pause before it calls again:
+    ///
+    /// ```no_run
+    /// use std::{thread::sleep, time::Duration};
+    ///
+    /// use tombolo::{RecvError, pipe};
+    ///
+    /// let mut rx = pipe::Options::<u64>::new().receiver("ticks")?;
+    /// loop {
+    ///     match rx.recv() {
+    ///         Ok(tick) => println!("{tick}"),
+    ///         Err(RecvError::Closed | RecvError::PeerDied) => sleep(Duration::from_millis(100)),
+    ///         Err(error) => return Err(error.into()),
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     PeerDied,
     /// No message came before the deadline.
     TimedOut,
@@ -244,6 +266,9 @@ pub enum SyncError {
 }
 
 /// Why a lock was not acquired, or was acquired in a state that needs attention. `G` is the guard.
+///
+/// Use [`into_guard`](Self::into_guard) where `?` does not accept this error. See
+/// [Lock errors and `?`](crate::sync#lock-errors-and-).
 pub enum LockError<G> {
     /// The lock is acquired, and an earlier owner died while it held it.
     ///

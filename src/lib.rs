@@ -48,16 +48,30 @@ pub mod sync {
     //! The values in objects are of [types that can be shared](crate#types-that-can-be-shared).
     //!
     //! ```
-    //! use tombolo::sync::{AtomicValue, Mutex};
+    //! use tombolo::sync::{AtomicValue, LockError, Mutex};
     //!
     //! let hits = AtomicValue::new(0_u64)?;
     //! let balance = Mutex::new([100_i64, 0])?;
     //! hits.fetch_add(1);
-    //! balance.lock().unwrap()[0] -= 30;
+    //! balance.lock().or_else(LockError::into_guard)?[0] -= 30;
     //! # Ok::<(), Box<dyn std::error::Error>>(())
     //! ```
+    //!
+    //! # Lock errors and `?`
+    //!
+    //! A [`LockError`] can hold the guard, so that you can use the lock although an earlier owner
+    //! died. A guard stays in its thread and borrows the lock, so `lock()?` does not compile in a
+    //! function that returns `Box<dyn Error>`. Choose one of these instead:
+    //!
+    //! - `lock().or_else(LockError::into_guard)?` takes the lock whatever happened to earlier
+    //!   owners. What is left is a [`SyncError`], which `?` accepts. The value of a lock is whole
+    //!   in any case: it is as it was last committed. Elements of an array may be set in part.
+    //! - `lock().unwrap()` panics if an earlier owner died or poisoned the lock.
+    //! - A `match` on [`OwnerDied`](LockError::OwnerDied) repairs what else the lock protects, and
+    //!   goes on with the guard.
 
     pub use crate::error::{LockError, SyncError};
+    pub use crate::message::Shareable;
     pub use crate::object::Object;
     pub use crate::object::array::{Array, ArrayGuard};
     pub use crate::object::atomic::{AtomicValue, Integer, Number};

@@ -1,4 +1,4 @@
-//! What pipes and queues carry, and the iterator over what a receiver gets.
+//! What pipes, queues and objects hold, and the iterator over what a receiver gets.
 
 use std::iter::FusedIterator;
 
@@ -15,8 +15,9 @@ use crate::wait::Timeout;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be sent through shared memory as it is",
     label = "not every bit pattern is a `{Self}`, or it has padding, or it points elsewhere",
-    note = "for a struct, add `#[repr(C)]`, fill padding with a field, and derive `bytemuck::Pod` and `bytemuck::Zeroable`",
-    note = "send a `bool` or an `enum` as a `u8`, and a `String` or a `Vec` as a byte message (`Options::bytes()`)",
+    note = "for a struct, derive `Clone, Copy, tombolo::Pod, tombolo::Zeroable` with `#[bytemuck(crate = \"tombolo::bytemuck\")]` and `#[repr(C)]`, and fill padding with a field",
+    note = "for a `bool` or an `enum` use a `u8`, for a tuple a struct, for an `Option` a struct with a `u8`, for a `usize` in a struct a `u64`",
+    note = "send a `String` or a `Vec` as a byte message (`Options::bytes()`)",
     note = "\"Types that can be shared\" in the documentation of `tombolo` has a table"
 )]
 pub trait Message: sealed::Sealed {}
@@ -25,6 +26,22 @@ impl Message for [u8] {}
 
 #[diagnostic::do_not_recommend]
 impl<T: Pod> Message for T {}
+
+/// What an object can hold: a value of a [`Pod`] type. Every such type is `Shareable`.
+///
+/// See [Types that can be shared](crate#types-that-can-be-shared) for other types.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be held in shared memory as it is",
+    label = "not every bit pattern is a `{Self}`, or it has padding, or it points elsewhere",
+    note = "for a struct, derive `Clone, Copy, tombolo::Pod, tombolo::Zeroable` with `#[bytemuck(crate = \"tombolo::bytemuck\")]` and `#[repr(C)]`, and fill padding with a field",
+    note = "for a `bool` or an `enum` use a `u8`, for a tuple a struct, for an `Option` a struct with a `u8`, for a `usize` in a struct a `u64`",
+    note = "for a `String` or a `Vec` use a struct of a length and an array such as `[u8; 64]`",
+    note = "\"Types that can be shared\" in the documentation of `tombolo` has a table"
+)]
+pub trait Shareable: Pod {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Pod> Shareable for T {}
 
 /// The messages of a receiver, as an iterator.
 ///

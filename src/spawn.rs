@@ -46,11 +46,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command};
 use std::sync::Arc;
 
-use bytemuck::Pod;
-
 use crate::endpoint::{self, Endpoint};
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Message;
+use crate::message::{Message, Shareable};
 use crate::namespace::{Namespace, NamespaceBuilder};
 use crate::object::array::Array;
 use crate::object::atomic::{AtomicValue, Number};
@@ -77,7 +75,7 @@ fn variable(label: &str) -> String {
 /// Passes endpoints, namespaces and objects to the child of a [`Command`].
 ///
 /// Works on a command and on what its methods return, `&mut Command`. See the
-/// [module](self#what-the-peer-sees) for an example.
+/// [module](self) for an example.
 pub trait CommandExt: BorrowMut<Command> + Sized {
     /// Passes something to the child, under a label of letters, digits and underscores.
     ///
@@ -85,6 +83,10 @@ pub trait CommandExt: BorrowMut<Command> + Sized {
     /// shared. The child gets it with [`take`] under the same label.
     ///
     /// The command goes into a [`Spawner`]. Start the child with [`Spawner::spawn`].
+    ///
+    /// # Blocking
+    ///
+    /// Never.
     ///
     /// # Errors
     ///
@@ -130,7 +132,7 @@ impl Drop for Transfer {
 }
 
 impl<C: BorrowMut<Command>> Spawner<C> {
-    /// Passes one more thing. See [`CommandExt::pass`].
+    /// Passes one more thing. Blocks and fails like [`CommandExt::pass`].
     pub fn pass<T: Pass>(mut self, label: &str, what: T) -> Result<Self> {
         check_label(label)?;
         if self.transfers.iter().any(|transfer| transfer.label == label) {
@@ -153,7 +155,8 @@ impl<C: BorrowMut<Command>> Spawner<C> {
 
     /// Returns the command, to set arguments, environment and standard streams.
     ///
-    /// A child that is spawned through it, and not through [`spawn`](Self::spawn), gets nothing.
+    /// It is std's. Its own `spawn`, `status` and `output` start a child that gets nothing. Use
+    /// [`spawn`](Self::spawn), and then [`Child::wait`] or [`Child::wait_with_output`].
     pub fn command(&mut self) -> &mut Command {
         self.command.borrow_mut()
     }
@@ -278,8 +281,8 @@ macro_rules! shared {
         impl $(<$t: $bound>)? Take for $name $(<$t>)? {}
 
         impl $(<$t: $bound>)? $name $(<$t>)? {
-            /// Opens the one that the parent passed under this label, which can be done once. See
-            /// [`spawn::take`](crate::spawn::take).
+            /// Opens the one that the parent passed under this label, which can be done once.
+            /// Blocks and fails like [`spawn::take`](crate::spawn::take).
             pub fn take(label: &str) -> Result<Self> {
                 take(label)
             }
@@ -294,7 +297,7 @@ macro_rules! shared {
 }
 
 shared!(Namespace, Semaphore, BoundedSemaphore, Condvar, Event, Barrier, Once);
-shared!(Value<T: Pod>, AtomicValue<T: Number>, Array<T: Pod>, Mutex<T: Pod>, ReentrantMutex<T: Pod>, RwLock<T: Pod>);
+shared!(Value<T: Shareable>, AtomicValue<T: Number>, Array<T: Shareable>, Mutex<T: Shareable>, ReentrantMutex<T: Shareable>, RwLock<T: Shareable>);
 
 fn check_label(label: &str) -> Result<()> {
     if !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
@@ -310,6 +313,9 @@ fn check_label(label: &str) -> Result<()> {
 }
 
 /// Takes what the parent passed under this label, with default options. Each can be taken once.
+///
+/// A call that fails with [`ErrorKind::WrongType`] has taken it, too. It cannot be taken again, and
+/// the peer of an endpoint gets `PeerDied`.
 ///
 /// To take an endpoint with other options use `take` of [`pipe::Options`], [`queue::Options`] or
 /// [`NamespaceBuilder`].
@@ -345,21 +351,21 @@ pub(crate) fn take_inherited(label: &str) -> Result<OwnedFd> {
 }
 
 impl<M: Message + ?Sized> pipe::Options<M> {
-    /// Takes the endpoint that the parent passed under this label. See [`take`].
+    /// Takes the endpoint that the parent passed under this label. Blocks and fails like [`take`].
     pub fn take<E: PipeEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
         self.from_fd(take_inherited(label)?)
     }
 }
 
 impl<M: Message + ?Sized> queue::Options<M> {
-    /// Takes the endpoint that the parent passed under this label. See [`take`].
+    /// Takes the endpoint that the parent passed under this label. Blocks and fails like [`take`].
     pub fn take<E: QueueEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
         self.from_fd(take_inherited(label)?)
     }
 }
 
 impl NamespaceBuilder {
-    /// Opens the namespace that the parent passed under this label. See [`take`].
+    /// Opens the namespace that the parent passed under this label. Blocks and fails like [`take`].
     pub fn take(&self, label: &str) -> Result<Namespace> {
         self.from_fd(take_inherited(label)?)
     }

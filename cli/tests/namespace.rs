@@ -134,8 +134,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
     assert_eq!(size, fs::metadata(env.name_path("market")).unwrap().len());
 
     let tagged = |size: u64, align: u64, tag: &str| {
-        let tag = tag.bytes().chain([0; 8]).take(8).collect::<Vec<u8>>();
-        json!(format!("values of {size} bytes aligned to {align} tagged \"{}\"", tag.escape_ascii()))
+        json!(format!("values of {size} bytes aligned to {align} tagged \"{}\"", tag.as_bytes().escape_ascii()))
     };
     let none = Value::Null;
     for (name, kind, element, length, value, state) in [

@@ -3,16 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use bytemuck::Pod;
-
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Message;
-use crate::namespace::{Namespace, check_type, find, type_mismatch};
+use crate::message::{Message, Shareable};
+use crate::namespace::{Namespace, check_type, find, queue_spec, type_mismatch};
 use crate::object::atomic::Number;
 use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
 use crate::object::nested_queue;
-use crate::object::spec::{InitialValue, ObjectSpec, tag_of};
+use crate::object::spec::{InitialValue, ObjectSpec};
 use crate::object::table::Table;
 use crate::options::{CommonOptions, common_options, expect_joined, type_tag, wrong_type};
 use crate::queue;
@@ -63,7 +61,7 @@ impl NamespaceBuilder {
         self
     }
 
-    fn add_value<T: Pod>(self, name: &str, kind: ObjectKind, initial: T) -> Self {
+    fn add_value<T: Shareable>(self, name: &str, kind: ObjectKind, initial: T) -> Self {
         self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Bytes(bytemuck::bytes_of(&initial).to_vec()))
     }
 
@@ -80,7 +78,7 @@ impl NamespaceBuilder {
     }
 
     /// Adds a [`Value`](crate::sync::Value).
-    pub fn value<T: Pod>(self, name: &str, initial: T) -> Self {
+    pub fn value<T: Shareable>(self, name: &str, initial: T) -> Self {
         self.add_value(name, ObjectKind::Value, initial)
     }
 
@@ -90,28 +88,28 @@ impl NamespaceBuilder {
     }
 
     /// Adds an [`Array`](crate::sync::Array) of these elements.
-    pub fn array<T: Pod>(self, name: &str, initial: &[T]) -> Self {
+    pub fn array<T: Shareable>(self, name: &str, initial: &[T]) -> Self {
         let spec = ObjectSpec::of::<T>(ObjectKind::Array, initial.len() as u64);
         self.add(name, spec, InitialValue::Bytes(bytemuck::cast_slice(initial).to_vec()))
     }
 
     /// Adds an [`Array`](crate::sync::Array) of `length` zeros.
-    pub fn array_zeroed<T: Pod>(self, name: &str, length: usize) -> Self {
+    pub fn array_zeroed<T: Shareable>(self, name: &str, length: usize) -> Self {
         self.add(name, ObjectSpec::of::<T>(ObjectKind::Array, length as u64), InitialValue::Zero)
     }
 
     /// Adds a [`Mutex`](crate::sync::Mutex).
-    pub fn mutex<T: Pod>(self, name: &str, initial: T) -> Self {
+    pub fn mutex<T: Shareable>(self, name: &str, initial: T) -> Self {
         self.add_value(name, ObjectKind::Mutex, initial)
     }
 
     /// Adds a [`ReentrantMutex`](crate::sync::ReentrantMutex).
-    pub fn reentrant_mutex<T: Pod>(self, name: &str, initial: T) -> Self {
+    pub fn reentrant_mutex<T: Shareable>(self, name: &str, initial: T) -> Self {
         self.add_value(name, ObjectKind::ReentrantMutex, initial)
     }
 
     /// Adds an [`RwLock`](crate::sync::RwLock).
-    pub fn rw_lock<T: Pod>(self, name: &str, initial: T) -> Self {
+    pub fn rw_lock<T: Shareable>(self, name: &str, initial: T) -> Self {
         self.add_value(name, ObjectKind::RwLock, initial)
     }
 
@@ -151,14 +149,21 @@ impl NamespaceBuilder {
     }
 
     /// Adds a [`Queue`](queue::Queue) for `capacity` values, rounded up to a power of two.
-    pub fn queue<T: Pod>(self, name: &str, capacity: usize) -> Self {
+    pub fn queue<T: Shareable>(self, name: &str, capacity: usize) -> Self {
         self.queue_of(name, queue::Options::<T>::default().capacity(capacity))
     }
 
-    /// Adds a [`Queue`](queue::Queue) for `capacity` byte messages of at most `max_message_bytes`
-    /// each.
+    /// Adds a [`Queue`](queue::Queue) of byte messages. `capacity` is how many can wait, rounded up
+    /// to a power of two. `max_message_bytes` is how long each of them can be.
     ///
     /// All of its memory is allocated from the beginning.
+    ///
+    /// ```
+    /// // 1024 messages of at most 256 bytes.
+    /// let plan = tombolo::Namespace::builder().queue_bytes("log", 1024, 256);
+    /// # plan.create()?;
+    /// # Ok::<(), tombolo::Error>(())
+    /// ```
     pub fn queue_bytes(self, name: &str, capacity: usize, max_message_bytes: usize) -> Self {
         let options = queue::Options::bytes().capacity(capacity).max_message_bytes(max_message_bytes).extents(0);
         let blocks = if max_message_bytes > options.inline_limit() { capacity } else { 0 };
@@ -166,15 +171,8 @@ impl NamespaceBuilder {
     }
 
     fn queue_of<M: Message + ?Sized>(mut self, name: &str, options: queue::Options<M>) -> Self {
-        match options.layout() {
-            Ok(layout) => {
-                let spec = ObjectSpec {
-                    queue: Some(layout),
-                    tag: tag_of::<M>(),
-                    ..ObjectSpec::without_value(ObjectKind::Queue, 0)
-                };
-                self.add(name, spec, InitialValue::Zero)
-            }
+        match queue_spec(&options) {
+            Ok(spec) => self.add(name, spec, InitialValue::Zero),
             Err(error) => {
                 self.deferred_error.get_or_insert((name.to_string(), error.to_string()));
                 self
@@ -184,8 +182,8 @@ impl NamespaceBuilder {
 
     /// Sets how many processes can take part at the same time. 64 unless set, 4096 at most.
     ///
-    /// Each process may open each queue once, which takes two of the queue's participants. With
-    /// more than 2048 processes the limit of 4096 is reached first.
+    /// A queue in the namespace has room for a sender and a receiver of each process, but for 4096
+    /// participants at most. Beyond 2048 processes it may be full before the namespace is.
     pub fn max_participants(mut self, count: usize) -> Self {
         self.max_participants = count;
         self
@@ -293,25 +291,28 @@ impl NamespaceBuilder {
         }
         let table = Table::parse(region)?;
         self.bounds().check_steps("open this namespace", table.steps())?;
-        for (name, spec) in &self.objects {
-            let (_, entry) = find(&table, name)?;
-            check_type(name, &entry.spec, spec)?;
-            let element = |spec: &ObjectSpec| spec.queue.map(|queue| queue.element);
-            if entry.spec.count != spec.count || element(&entry.spec) != element(spec) {
-                return Err(type_mismatch(name, &entry.spec, spec.type_name()));
+        match (self.single_object, &table.entries[..]) {
+            (None, _) => {}
+            (Some(spec), [entry]) => check_type(region, entry, &spec)?,
+            (Some(_), entries) => {
+                return Err(Error::new(
+                    ErrorKind::WrongType,
+                    "open an object on its own",
+                    format_args!("a namespace of {}", entries.len()),
+                    "one object",
+                    "open the namespace, and the object in it by its name",
+                ));
             }
         }
-        match (self.single_object, &table.entries[..]) {
-            (None, _) => Ok(()),
-            (Some(spec), [entry]) => check_type(&entry.name, &entry.spec, &spec),
-            (Some(_), entries) => Err(Error::new(
-                ErrorKind::WrongType,
-                "open an object on its own",
-                format_args!("a namespace of {}", entries.len()),
-                "one object",
-                "open the namespace, and the object in it by its name",
-            )),
+        for (name, spec) in &self.objects {
+            let (_, entry) = find(&table, name)?;
+            check_type(region, entry, spec)?;
+            let element = |spec: &ObjectSpec| spec.queue.map(|queue| queue.element);
+            if entry.spec.count != spec.count || element(&entry.spec) != element(spec) {
+                return Err(type_mismatch(region, entry, spec.type_name()));
+            }
         }
+        Ok(())
     }
 
     /// Opens it only if it is one such object and nothing else.

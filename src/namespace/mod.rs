@@ -7,10 +7,8 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use bytemuck::Pod;
-
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Message;
+use crate::message::{Message, Shareable};
 use crate::object::array::Array;
 use crate::object::atomic::{AtomicValue, Number};
 use crate::object::barrier::Barrier;
@@ -180,7 +178,7 @@ impl Namespace {
         }
         let (index, entry) = find(self.member.table(), name)?;
         let Some(TypeName { tag, text }) = &self.type_name else {
-            return check_type(name, &entry.spec, &expected).map(|()| (index, entry));
+            return check_type(self.member.region(), entry, &expected).map(|()| (index, entry));
         };
         let expected = ObjectSpec { tag: *tag, ..expected };
         if is_same_type(&entry.spec, &expected) {
@@ -190,7 +188,7 @@ impl Namespace {
         // A name that is stored as a hash is not part of that.
         let is_hashed = text.len() > tag.len();
         let expected = if is_hashed { format!("{expected}, which is {text:?}") } else { expected };
-        Err(type_mismatch(name, &entry.spec, expected))
+        Err(type_mismatch(self.member.region(), entry, expected))
     }
 
     /// Opens the object of that name.
@@ -209,62 +207,62 @@ impl Namespace {
         Ok(O::attach(Handle::new(Arc::clone(&self.member), index, entry, self.wait)))
     }
 
-    /// Opens the value of that name. See [`object`](Self::object).
-    pub fn value<T: Pod>(&self, name: &str) -> Result<Value<T>> {
+    /// Opens the value of that name. Blocks and fails like [`object`](Self::object).
+    pub fn value<T: Shareable>(&self, name: &str) -> Result<Value<T>> {
         self.object(name)
     }
 
-    /// Opens the number of that name. See [`object`](Self::object).
+    /// Opens the number of that name. Blocks and fails like [`object`](Self::object).
     pub fn atomic<T: Number>(&self, name: &str) -> Result<AtomicValue<T>> {
         self.object(name)
     }
 
-    /// Opens the array of that name. See [`object`](Self::object).
-    pub fn array<T: Pod>(&self, name: &str) -> Result<Array<T>> {
+    /// Opens the array of that name. Blocks and fails like [`object`](Self::object).
+    pub fn array<T: Shareable>(&self, name: &str) -> Result<Array<T>> {
         self.object(name)
     }
 
-    /// Opens the mutex of that name. See [`object`](Self::object).
-    pub fn mutex<T: Pod>(&self, name: &str) -> Result<Mutex<T>> {
+    /// Opens the mutex of that name. Blocks and fails like [`object`](Self::object).
+    pub fn mutex<T: Shareable>(&self, name: &str) -> Result<Mutex<T>> {
         self.object(name)
     }
 
-    /// Opens the re-entrant mutex of that name. See [`object`](Self::object).
-    pub fn reentrant_mutex<T: Pod>(&self, name: &str) -> Result<ReentrantMutex<T>> {
+    /// Opens the re-entrant mutex of that name. Blocks and fails like [`object`](Self::object).
+    pub fn reentrant_mutex<T: Shareable>(&self, name: &str) -> Result<ReentrantMutex<T>> {
         self.object(name)
     }
 
-    /// Opens the read-write lock of that name. See [`object`](Self::object).
-    pub fn rw_lock<T: Pod>(&self, name: &str) -> Result<RwLock<T>> {
+    /// Opens the read-write lock of that name. Blocks and fails like [`object`](Self::object).
+    pub fn rw_lock<T: Shareable>(&self, name: &str) -> Result<RwLock<T>> {
         self.object(name)
     }
 
-    /// Opens the semaphore of that name. See [`object`](Self::object).
+    /// Opens the semaphore of that name. Blocks and fails like [`object`](Self::object).
     pub fn semaphore(&self, name: &str) -> Result<Semaphore> {
         self.object(name)
     }
 
-    /// Opens the bounded semaphore of that name. See [`object`](Self::object).
+    /// Opens the bounded semaphore of that name. Blocks and fails like [`object`](Self::object).
     pub fn bounded_semaphore(&self, name: &str) -> Result<BoundedSemaphore> {
         self.object(name)
     }
 
-    /// Opens the condition variable of that name. See [`object`](Self::object).
+    /// Opens the condition variable of that name. Blocks and fails like [`object`](Self::object).
     pub fn condvar(&self, name: &str) -> Result<Condvar> {
         self.object(name)
     }
 
-    /// Opens the event of that name. See [`object`](Self::object).
+    /// Opens the event of that name. Blocks and fails like [`object`](Self::object).
     pub fn event(&self, name: &str) -> Result<Event> {
         self.object(name)
     }
 
-    /// Opens the barrier of that name. See [`object`](Self::object).
+    /// Opens the barrier of that name. Blocks and fails like [`object`](Self::object).
     pub fn barrier(&self, name: &str) -> Result<Barrier> {
         self.object(name)
     }
 
-    /// Opens the once of that name. See [`object`](Self::object).
+    /// Opens the once of that name. Blocks and fails like [`object`](Self::object).
     pub fn once(&self, name: &str) -> Result<Once> {
         self.object(name)
     }
@@ -279,21 +277,20 @@ impl Namespace {
     /// # Errors
     ///
     /// Those of [`object`](Self::object), and [`ErrorKind::TooManyParticipants`].
-    pub fn queue<T: Pod>(&self, name: &str) -> Result<Queue<T>> {
+    pub fn queue<T: Shareable>(&self, name: &str) -> Result<Queue<T>> {
         queue::Options::<T>::default().wait(self.wait).join(self.queue_region::<T>(name)?)
     }
 
-    /// Opens the queue of byte messages of that name. Otherwise like [`queue`](Self::queue).
+    /// Opens the queue of byte messages of that name. Blocks and fails like [`queue`](Self::queue).
     pub fn queue_bytes(&self, name: &str) -> Result<ByteQueue> {
         queue::Options::bytes().wait(self.wait).join(self.queue_region::<[u8]>(name)?)
     }
 
     fn queue_region<M: Message + ?Sized>(&self, name: &str) -> Result<Region> {
-        let (index, entry) =
-            self.find(name, ObjectSpec { tag: tag_of::<M>(), ..ObjectSpec::without_value(ObjectKind::Queue, 0) })?;
+        let (index, entry) = self.find(name, queue_spec(&queue::Options::<M>::default())?)?;
         let object = entry.object(self.member.region(), index);
         let region = nested_queue::open(&object, Some(Arc::clone(&self.member)));
-        region.ok_or_else(|| type_mismatch(name, &entry.spec, entry.spec.type_name()))?
+        region.ok_or_else(|| type_mismatch(self.member.region(), entry, entry.spec.type_name()))?
     }
 }
 
@@ -316,21 +313,28 @@ fn is_same_type(one: &ObjectSpec, other: &ObjectSpec) -> bool {
     (one.kind, one.size, one.align, one.tag) == (other.kind, other.size, other.align, other.tag)
 }
 
-fn check_type(name: &str, found: &ObjectSpec, expected: &ObjectSpec) -> Result<()> {
-    if is_same_type(found, expected) {
+fn check_type(region: &Region, found: &Entry, expected: &ObjectSpec) -> Result<()> {
+    if is_same_type(&found.spec, expected) {
         return Ok(());
     }
-    Err(type_mismatch(name, found, expected.type_name_without_count()))
+    Err(type_mismatch(region, found, expected.type_name_without_count()))
 }
 
-fn type_mismatch(name: &str, found: &ObjectSpec, expected: String) -> Error {
-    Error::new(
-        ErrorKind::WrongType,
-        format_args!("open the object {name:?}"),
-        found.type_name(),
-        expected,
-        "open it as what it is, or use another name",
-    )
+fn type_mismatch(region: &Region, found: &Entry, expected: String) -> Error {
+    // An object on its own has the name of its region, or none.
+    let action = match (found.name.as_str(), region.path()) {
+        ("", Some(path)) => format!("open {:?}", path.name),
+        ("", None) => "open this object".to_string(),
+        (name, _) => format!("open the object {name:?}"),
+    };
+    let remedy = "open it as what it is, or use another name";
+    Error::new(ErrorKind::WrongType, action, found.spec.type_name(), expected, remedy)
+}
+
+/// What a queue with these options is.
+fn queue_spec<M: Message + ?Sized>(options: &queue::Options<M>) -> Result<ObjectSpec> {
+    let queue = Some(options.layout()?);
+    Ok(ObjectSpec { queue, tag: tag_of::<M>(), ..ObjectSpec::without_value(ObjectKind::Queue, 0) })
 }
 
 impl fmt::Debug for Namespace {

@@ -2,9 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use bytemuck::Pod;
-
 use crate::error::Result;
+use crate::message::Shareable;
 use crate::namespace::{Namespace, NamespaceBuilder};
 use crate::object::array::Array;
 use crate::object::atomic::{AtomicValue, Number};
@@ -110,13 +109,13 @@ macro_rules! standalone {
             }
 
             /// Returns a descriptor with which another process can open it, with
-            /// [`from_fd`](Self::from_fd). See [`Namespace::share`].
+            /// [`from_fd`](Self::from_fd). Blocks and fails like [`Namespace::share`].
             pub fn share(&self) -> Result<OwnedFd> {
                 Namespace::of(self).share()
             }
 
-            /// Opens the one behind a descriptor that [`share`](Self::share) returned. See
-            /// [`NamespaceBuilder::from_fd`].
+            /// Opens the one behind a descriptor that [`share`](Self::share) returned. Blocks and
+            /// fails like [`NamespaceBuilder::from_fd`].
             pub fn from_fd(descriptor: OwnedFd) -> Result<Self> {
                 Self::first_object(&Self::single(Namespace::builder()).from_fd(descriptor)?)
             }
@@ -131,12 +130,12 @@ macro_rules! standalone {
     };
 }
 
-standalone!(Value<T: Pod>, value, (initial: T));
+standalone!(Value<T: Shareable>, value, (initial: T));
 standalone!(AtomicValue<T: Number>, atomic, (initial: T));
-standalone!(Array<T: Pod>, array, (initial: &[T]));
-standalone!(Mutex<T: Pod>, mutex, (initial: T));
-standalone!(ReentrantMutex<T: Pod>, reentrant_mutex, (initial: T));
-standalone!(RwLock<T: Pod>, rw_lock, (initial: T));
+standalone!(Array<T: Shareable>, array, (initial: &[T]));
+standalone!(Mutex<T: Shareable>, mutex, (initial: T));
+standalone!(ReentrantMutex<T: Shareable>, reentrant_mutex, (initial: T));
+standalone!(RwLock<T: Shareable>, rw_lock, (initial: T));
 standalone!(Semaphore, semaphore, (permits: u32));
 standalone!(BoundedSemaphore, bounded_semaphore, (permits: u32));
 standalone!(Condvar, condvar, ());

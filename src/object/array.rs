@@ -41,14 +41,14 @@ use crate::wait::Timeout;
 /// sizes take two buffers each, and setting one takes the lock for a moment.
 ///
 /// ```
-/// use tombolo::sync::Array;
+/// use tombolo::sync::{Array, LockError};
 ///
 /// let levels = Array::<f64>::new(&[0.0; 10])?;
 /// levels.set(3, 101.25)?;
 /// levels.store_from(4, &[101.5, 101.75])?;
 /// assert_eq!(levels.get(5)?, 101.75);
 ///
-/// let mut section = levels.lock().unwrap();
+/// let mut section = levels.lock().or_else(LockError::into_guard)?;
 /// let best = section.get(3)?;
 /// section.set(3, best + 0.25)?;
 /// drop(section);
@@ -364,7 +364,7 @@ fn write_subword<T: Pod>(word: &AtomicU64, part: usize, value: &T) {
 object!(Array<T>, ObjectSpec::of::<T>(ObjectKind::Array, 0), |this| &this.lock.handle);
 
 /// The critical section of an [`Array`], until this is dropped.
-#[must_use = "if it is not kept, the section ends at once"]
+#[must_use = "bind it to a name such as `_section`: `let _` ends the section at once"]
 pub struct ArrayGuard<'a, T> {
     array: &'a Array<T>,
     _guard: LockGuard<'a>,
@@ -381,31 +381,41 @@ impl<T: Pod> ArrayGuard<'_, T> {
         self.array.is_empty()
     }
 
-    /// Returns one element. See [`Array::get`].
+    /// Returns one element. Blocks and fails like [`Array::get`].
     pub fn get(&self, index: usize) -> Result<T, SyncError> {
         self.array.get(index)
     }
 
-    /// Replaces one element, without blocking. See [`Array::set`].
+    /// Replaces one element.
+    ///
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`](SyncError::OutOfBounds), [`Forked`](SyncError::Forked),
+    /// [`Corrupt`](SyncError::Corrupt).
     pub fn set(&mut self, index: usize, value: T) -> Result<(), SyncError> {
         self.array.lock.handle.check_process()?;
         self.array.check_index(index)?;
         self.array.write_element(index, &value)
     }
 
-    /// Copies elements from `start` on. See [`Array::load_into`].
+    /// Copies elements from `start` on, until `values` is full. Blocks and fails like
+    /// [`Array::load_into`].
     pub fn load_into(&self, start: usize, values: &mut [T]) -> Result<(), SyncError> {
         self.array.load_into(start, values)
     }
 
-    /// Replaces the elements from `start` on, without blocking. See [`Array::store_from`].
+    /// Replaces the elements from `start` on. Blocks and fails like [`set`](Self::set).
     pub fn store_from(&mut self, start: usize, values: &[T]) -> Result<(), SyncError> {
         self.array.lock.handle.check_process()?;
         self.array.check(start, values.len())?;
         self.array.write_range(start, values)
     }
 
-    /// Returns all elements.
+    /// Returns all elements. Blocks and fails like [`Array::to_vec`].
     pub fn to_vec(&self) -> Result<Vec<T>, SyncError> {
         self.array.to_vec()
     }

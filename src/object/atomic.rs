@@ -38,9 +38,18 @@ pub struct AtomicValue<T> {
 }
 
 /// A number of at most 64 bits.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a number that an `AtomicValue` can hold",
+    label = "not an integer or a float of at most 64 bits",
+    note = "for a `bool` use a `u8`, for any other type a `Value` or a `Mutex`"
+)]
 pub trait Number: Pod + PartialOrd + sealed::Bits {}
 
 /// An integer of at most 64 bits.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an integer that an `AtomicValue` can hold",
+    label = "not an integer of at most 64 bits"
+)]
 pub trait Integer: Number {}
 
 mod sealed {

@@ -31,15 +31,16 @@ use crate::wait::Timeout;
 /// wake-up and what it would have done. So check the condition again, as the `_while` calls do.
 ///
 /// ```
-/// use tombolo::sync::{Condvar, Mutex};
+/// use tombolo::sync::{Condvar, LockError, Mutex, SyncError};
 ///
 /// let (stock, changed) = (Mutex::new(0_u32)?, Condvar::new()?);
 /// let (store, restocked) = (stock.clone(), changed.clone());
-/// std::thread::spawn(move || {
-///     *store.lock().unwrap() += 1;
-///     restocked.notify_one().unwrap();
+/// std::thread::spawn(move || -> Result<(), SyncError> {
+///     *store.lock().or_else(LockError::into_guard)? += 1;
+///     restocked.notify_one()
 /// });
-/// let mut stock = changed.wait_while(stock.lock().unwrap(), |stock| *stock == 0).unwrap();
+/// let stock = stock.lock().or_else(LockError::into_guard)?;
+/// let mut stock = changed.wait_while(stock, |stock| *stock == 0).or_else(LockError::into_guard)?;
 /// *stock -= 1;
 /// # drop(stock);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -86,8 +87,17 @@ impl Condvar {
             .map_err(|error| error.map(|(guard, _)| guard))
     }
 
-    /// Like [`wait`](Self::wait), for no longer than `timeout`. The mutex is locked again in any
-    /// case.
+    /// Commits a change and releases the mutex, waits until notified but no longer than `timeout`,
+    /// and locks the mutex again.
+    ///
+    /// # Blocking
+    ///
+    /// Until notified, or until the time is over. Then like
+    /// [`Mutex::lock`](crate::sync::Mutex::lock), which the timeout does not limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait). The time being over is no error.
     pub fn wait_timeout<'a, T: Pod>(
         &self,
         guard: MutexGuard<'a, T>,
@@ -117,8 +127,16 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// Like [`wait_while`](Self::wait_while), for no longer than `timeout`. The result
+    /// Waits while `condition` holds, and no longer than `timeout`. The result
     /// [timed out](WaitTimeoutResult::timed_out) if the condition still holds.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`wait_timeout`](Self::wait_timeout), until `condition` returns false.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait_while`](Self::wait_while). The time being over is no error.
     pub fn wait_timeout_while<'a, T: Pod>(
         &self,
         mut guard: MutexGuard<'a, T>,
@@ -184,7 +202,8 @@ impl Condvar {
         self.notify(1)
     }
 
-    /// Wakes all threads that wait. Otherwise like [`notify_one`](Self::notify_one).
+    /// Wakes all threads that wait, in any process. Blocks and fails like
+    /// [`notify_one`](Self::notify_one).
     pub fn notify_all(&self) -> Result<(), SyncError> {
         self.notify(u32::MAX)
     }

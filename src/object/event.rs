@@ -77,7 +77,15 @@ impl Event {
         Ok(())
     }
 
-    /// Clears the flag. Otherwise like [`set`](Self::set).
+    /// Clears the flag.
+    ///
+    /// # Blocking
+    ///
+    /// Never, and makes no system call.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked).
     #[inline]
     pub fn clear(&self) -> Result<(), SyncError> {
         self.handle.check_process()?;

@@ -116,6 +116,12 @@ pub(crate) trait Kind: Sync {
     /// The name of the kind, for people.
     fn name(&self) -> &'static str;
 
+    /// The name with its article.
+    fn name_with_article(&self) -> String {
+        let article = if self.name().starts_with(['a', 'e']) { "an" } else { "a" };
+        format!("{article} {}", self.name())
+    }
+
     /// Refuses what cannot be laid out.
     fn check(&self, spec: &ObjectSpec) -> Result<()> {
         spec.expect_no_value()?;
@@ -170,8 +176,8 @@ pub(crate) trait Kind: Sync {
     /// Names a type of this kind in messages. `count` is None if any will do.
     fn type_name(&self, spec: &ObjectSpec, _count: Option<u64>) -> String {
         match spec.element() {
-            Some(element) => format!("a {} ({element})", self.name()),
-            None => format!("a {}", self.name()),
+            Some(element) => format!("{} ({element})", self.name_with_article()),
+            None => self.name_with_article(),
         }
     }
 

@@ -187,7 +187,9 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.entry().map(|entry| entry.name.as_str());
+        // An object on its own has the name of its namespace.
+        let region = self.membership.region().path().map(|path| path.name.as_str());
+        let name = self.entry().map(|entry| entry.name.as_str()).filter(|name| !name.is_empty()).or(region);
         f.debug_struct("Handle").field("kind", &self.spec.kind).field("name", &name).finish_non_exhaustive()
     }
 }

@@ -36,15 +36,15 @@ use crate::wait::Timeout;
 /// [`WouldDeadlock`](SyncError::WouldDeadlock).
 ///
 /// ```
-/// use tombolo::sync::Mutex;
+/// use tombolo::sync::{LockError, Mutex};
 ///
 /// let account = Mutex::new([100_i64, 0])?;
 /// {
-///     let mut balances = account.lock().unwrap();
+///     let mut balances = account.lock().or_else(LockError::into_guard)?;
 ///     balances[0] -= 30;
 ///     balances[1] += 30;
 /// }
-/// assert_eq!(*account.lock().unwrap(), [70, 30]);
+/// assert_eq!(*account.lock().or_else(LockError::into_guard)?, [70, 30]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -53,6 +53,8 @@ use crate::wait::Timeout;
 /// If a process is killed while it holds the lock, the value stays as it was last committed. The
 /// next owner gets [`OwnerDied`](LockError::OwnerDied), in case other things that the lock protects
 /// have to be repaired. A panic that unwinds through the guard leaves the value as it was, too.
+/// [`LockError::into_guard`] takes the lock in any case. See
+/// [Lock errors and `?`](crate::sync#lock-errors-and-).
 ///
 /// # Fairness
 ///
@@ -167,7 +169,7 @@ object!(Mutex<T>, ObjectSpec::of::<T>(ObjectKind::Mutex, 0), |this| &this.lock.h
 ///
 /// When this is dropped a change is committed and the lock is released. If it is dropped by a panic
 /// that began under the lock, the change is not committed.
-#[must_use = "if it is not kept, the lock is released at once"]
+#[must_use = "bind it to a name such as `_guard`: `let _` releases the lock at once"]
 pub struct MutexGuard<'a, T: Pod> {
     mutex: &'a Mutex<T>,
     value: T,

@@ -46,9 +46,10 @@ impl Kind for QueueKind {
     }
 
     fn type_name(&self, spec: &ObjectSpec, count: Option<u64>) -> String {
-        match (spec.queue, count) {
-            (Some(queue), Some(_)) => format!("a queue of {} {}", queue.capacity, queue.element),
-            _ => "a queue".to_string(),
+        let Some((queue, element)) = spec.queue.zip(spec.element()) else { return self.name_with_article() };
+        match count {
+            Some(_) => format!("a queue of {} {element}", queue.capacity),
+            None => format!("a queue of {element}"),
         }
     }
 

@@ -25,11 +25,11 @@ use crate::wait::Timeout;
 /// value, and each [`set`](ReentrantMutexGuard::set) commits.
 ///
 /// ```
-/// use tombolo::sync::ReentrantMutex;
+/// use tombolo::sync::{LockError, ReentrantMutex};
 ///
 /// let depth = ReentrantMutex::new(0_u32)?;
-/// let outer = depth.lock().unwrap();
-/// let inner = depth.lock().unwrap();
+/// let outer = depth.lock().or_else(LockError::into_guard)?;
+/// let inner = depth.lock().or_else(LockError::into_guard)?;
 /// inner.set(&1)?;
 /// assert_eq!(outer.get()?, 1);
 /// # drop(inner);
@@ -92,6 +92,10 @@ impl<T: Pod> ReentrantMutex<T> {
 
     /// Releases once what [`ReentrantMutexGuard::keep_locked`] kept.
     ///
+    /// # Blocking
+    ///
+    /// Never.
+    ///
     /// # Errors
     ///
     /// [`NotOwner`](SyncError::NotOwner) if this thread has no such lock.
@@ -132,7 +136,7 @@ object!(ReentrantMutex<T>, ObjectSpec::of::<T>(ObjectKind::ReentrantMutex, 0), |
 
 /// The lock of a [`ReentrantMutex`]. It is released when the last such guard of the thread is
 /// dropped.
-#[must_use = "if it is not kept, the lock is released at once"]
+#[must_use = "bind it to a name such as `_guard`: `let _` releases the lock at once"]
 pub struct ReentrantMutexGuard<'a, T> {
     mutex: &'a ReentrantMutex<T>,
     /// The lock is the thread's.
@@ -142,6 +146,10 @@ pub struct ReentrantMutexGuard<'a, T> {
 impl<T: Pod> ReentrantMutexGuard<'_, T> {
     /// Returns the value.
     ///
+    /// # Blocking
+    ///
+    /// Never.
+    ///
     /// # Errors
     ///
     /// [`Corrupt`](SyncError::Corrupt).
@@ -150,6 +158,10 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
     }
 
     /// Replaces the value, at once. A process that is killed later does not undo this.
+    ///
+    /// # Blocking
+    ///
+    /// Never.
     ///
     /// # Errors
     ///

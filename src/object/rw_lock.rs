@@ -48,15 +48,16 @@ use crate::wait::{Timeout, WaitEnd};
 /// This lock also keeps other things unchanged while they are read.
 ///
 /// ```
-/// use tombolo::sync::RwLock;
+/// use tombolo::sync::{LockError, RwLock};
 ///
 /// let routes = RwLock::new([7_u32; 4])?;
 /// {
-///     let (one, another) = (routes.read().unwrap(), routes.read().unwrap());
+///     let one = routes.read().or_else(LockError::into_guard)?;
+///     let another = routes.read().or_else(LockError::into_guard)?;
 ///     assert_eq!(one[0], another[3]);
 /// }
-/// routes.write().unwrap()[2] = 9;
-/// assert_eq!(*routes.read().unwrap(), [7, 7, 9, 7]);
+/// routes.write().or_else(LockError::into_guard)?[2] = 9;
+/// assert_eq!(*routes.read().or_else(LockError::into_guard)?, [7, 7, 9, 7]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -269,7 +270,7 @@ impl<T> Clone for RwLock<T> {
 object!(RwLock<T>, ObjectSpec::of::<T>(ObjectKind::RwLock, 0), |this| &this.lock.handle);
 
 /// A copy of the value of a [`RwLock`]. Until this is dropped nobody writes.
-#[must_use = "if it is not kept, the lock is released at once"]
+#[must_use = "bind it to a name such as `_guard`: `let _` releases the lock at once"]
 pub struct RwLockReadGuard<'a, T> {
     value: T,
     _token: ReadToken<'a, T>,
@@ -306,7 +307,7 @@ impl<T: fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
 ///
 /// When this is dropped a change is committed and the lock is released. If it is dropped by a panic
 /// that began under the lock, the change is not committed.
-#[must_use = "if it is not kept, the lock is released at once"]
+#[must_use = "bind it to a name such as `_guard`: `let _` releases the lock at once"]
 pub struct RwLockWriteGuard<'a, T: Pod> {
     lock: &'a RwLock<T>,
     value: T,

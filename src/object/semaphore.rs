@@ -141,7 +141,7 @@ macro_rules! permits {
         #[doc = concat!("Permits of a [`", stringify!($semaphore), "`], released when this is dropped.")]
         ///
         /// A forked child that drops its copy releases nothing.
-        #[must_use = "permits that are not kept are released at once"]
+        #[must_use = "bind it to a name such as `_permit`: `let _` releases it at once"]
         pub struct $permit<'a> {
             semaphore: &'a $semaphore,
             count: u32,
@@ -289,6 +289,10 @@ impl Semaphore {
     }
 
     /// Returns how many permits can be acquired now. Others change that at any time.
+    ///
+    /// # Blocking
+    ///
+    /// Never.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object::kind::ObjectKind;
 use crate::primitive::WORD;
 use crate::region::layout::PADDING_WORDS;
-use crate::region::layout::header::ElementType;
+use crate::region::layout::header::{ElementType, tag_name};
 use crate::region::layout::queue::QueueLayout;
 
 /// What an object is: all that both sides must agree on.
@@ -112,7 +112,7 @@ impl ObjectSpec {
 
     /// An error about what cannot be laid out.
     pub(crate) fn refuse(&self, what: &str, found: u64, expected: &str, remedy: &str) -> Result<()> {
-        let action = format!("lay out a {} with this {what}", self.kind);
+        let action = format!("lay out {} with this {what}", self.kind.functions().name_with_article());
         Err(Error::new(ErrorKind::InvalidOptions, action, found, expected, remedy))
     }
 
@@ -162,7 +162,7 @@ impl ObjectSpec {
         let size = self.size as usize;
         macro_rules! numbers {
             ($($number:ident)*) => {
-                match self.tag.escape_ascii().to_string().trim_end_matches("\\x00") {
+                match tag_name(&self.tag).to_string().as_str() {
                     $(stringify!($number) if size == size_of::<$number>() && bytes.len() == size => {
                         return bytemuck::pod_read_unaligned::<$number>(bytes).to_string();
                     })*

@@ -96,6 +96,10 @@ impl<T: Pod> Value<T> {
     /// Loads the value into `value`, which is faster than [`load`](Self::load) from a few hundred
     /// bytes on. After an error `value` holds anything.
     ///
+    /// # Blocking
+    ///
+    /// Like [`load`](Self::load).
+    ///
     /// # Errors
     ///
     /// [`Corrupt`](SyncError::Corrupt).
@@ -188,7 +192,7 @@ impl<T: Pod> Value<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn update(&self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
-        self.update_until(change, Timeout::NEVER)
+        self.update_until(Timeout::NEVER, change)
     }
 
     /// Attempts to change the value without waiting.
@@ -197,7 +201,7 @@ impl<T: Pod> Value<T> {
     ///
     /// Those of [`update`](Self::update), and [`WouldBlock`](SyncError::WouldBlock).
     pub fn try_update(&self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
-        self.update_until(change, Timeout::NonBlocking)
+        self.update_until(Timeout::NonBlocking, change)
     }
 
     /// Changes the value, and waits no longer than `timeout` for other writers.
@@ -205,11 +209,11 @@ impl<T: Pod> Value<T> {
     /// # Errors
     ///
     /// Those of [`update`](Self::update), and [`TimedOut`](SyncError::TimedOut).
-    pub fn update_timeout(&self, change: impl FnOnce(&mut T), timeout: Duration) -> Result<T, SyncError> {
-        self.update_until(change, Timeout::after(timeout))
+    pub fn update_timeout(&self, timeout: Duration, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
+        self.update_until(Timeout::after(timeout), change)
     }
 
-    fn update_until(&self, change: impl FnOnce(&mut T), until: Timeout) -> Result<T, SyncError> {
+    fn update_until(&self, until: Timeout, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
         let guard = self.lock(until)?;
         let mut value = self.inner.cell.load_locked()?;
         change(&mut value);
@@ -234,7 +238,7 @@ impl<T: Pod> Value<T> {
     ///
     /// # Blocking
     ///
-    /// No longer than `timeout`. Parks by `futex`.
+    /// No longer than `timeout`. [`Duration::MAX`] means without limit. Parks by `futex`.
     ///
     /// # Errors
     ///
@@ -327,7 +331,7 @@ object!(Value<T>, ObjectSpec::of::<T>(ObjectKind::Value, 0), |this| &this.lock.h
 /// The only writer of a [`Value`], until this is dropped.
 ///
 /// If its process is killed, the next writer takes over. The value stays as it was stored last.
-#[must_use = "if it is not kept, other writers can store at once"]
+#[must_use = "bind it to a name such as `_writer`: `let _` lets other writers store at once"]
 pub struct ValueWriter<'a, T> {
     value: &'a Value<T>,
     guard: LockGuard<'a>,
@@ -352,7 +356,7 @@ impl<T: Pod> ValueWriter<'_, T> {
         Ok(())
     }
 
-    /// Changes the value and returns the new one. Otherwise like [`store`](Self::store).
+    /// Changes the value and returns the new one. Blocks and fails like [`store`](Self::store).
     pub fn update(&mut self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
         let mut value = self.value.inner.cell.load_locked()?;
         change(&mut value);

@@ -156,6 +156,15 @@ macro_rules! endpoint {
                 endpoint.into_fd()
             }
         }
+
+        impl$(<$value: Pod>)? TryFrom<OwnedFd> for $endpoint {
+            type Error = Error;
+
+            /// See [`Options::from_fd`].
+            fn try_from(descriptor: OwnedFd) -> Result<Self> {
+                Sealed::from_inherited(descriptor)
+            }
+        }
     };
 }
 

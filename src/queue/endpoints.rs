@@ -80,6 +80,15 @@ macro_rules! endpoint {
                 endpoint.into_fd()
             }
         }
+
+        impl$(<$T: Pod>)? TryFrom<OwnedFd> for $Endpoint {
+            type Error = Error;
+
+            /// See [`Options::from_fd`].
+            fn try_from(descriptor: OwnedFd) -> Result<Self> {
+                Sealed::from_inherited(descriptor)
+            }
+        }
     };
 }
 

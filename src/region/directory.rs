@@ -61,6 +61,10 @@ impl Directory {
     /// Returns the names of the files there, sorted. They need not be regions. If the directory
     /// does not exist, there are none.
     ///
+    /// # Blocking
+    ///
+    /// Never.
+    ///
     /// # Errors
     ///
     /// The directory cannot be read, or is a default one that another user made.

@@ -302,7 +302,8 @@ fn namespace_of_another_type_is_refused() {
     wrong(error, &["found a namespace, expected a queue"]);
     wrong(Value::<u64>::from_fd(share()).unwrap_err(), &["found a namespace of 8, expected one object"]);
     let single = Mutex::new(1_u64).unwrap();
-    wrong(Array::<u64>::from_fd(single.share().unwrap()).unwrap_err(), &["found a mutex", "expected an array"]);
+    let says = ["cannot open this object: found a mutex", "expected an array"];
+    wrong(Array::<u64>::from_fd(single.share().unwrap()).unwrap_err(), &says);
 }
 
 #[test]
@@ -316,8 +317,8 @@ fn object_of_another_type_is_refused() {
         &["cannot open the object \"value\"", "found a value (values of 16", remedy],
     );
     wrong(namespace.value::<[u32; 4]>("value").unwrap_err(), &["aligned to 8", "aligned to 4"]);
-    wrong(namespace.value::<i64>("number").unwrap_err(), &["atomic (values of 8 bytes", "expected a value", "\"i64"]);
-    wrong(namespace.atomic::<i64>("number").unwrap_err(), &["tagged \"u64", "tagged \"i64"]);
+    wrong(namespace.value::<i64>("number").unwrap_err(), &["atomic (values of 8 bytes", "expected a value", "\"i64\""]);
+    wrong(namespace.atomic::<i64>("number").unwrap_err(), &["tagged \"u64\"", "tagged \"i64\""]);
     wrong(namespace.atomic::<u32>("number").unwrap_err(), &["of 8 bytes", "of 4 bytes"]);
     wrong(namespace.array::<u32>("array").unwrap_err(), &["found an array of 4 values of 8 bytes"]);
     wrong(namespace.mutex::<[u64; 2]>("value").unwrap_err(), &["found a value", "expected a mutex"]);
@@ -326,8 +327,10 @@ fn object_of_another_type_is_refused() {
         &["found a bounded semaphore of 3 permits", "expected a semaphore"],
     );
     wrong(namespace.condvar("flag").unwrap_err(), &["event, expected a condition variable"]);
-    wrong(namespace.queue::<u32>("queue").unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
-    wrong(namespace.queue_bytes("queue").unwrap_err(), &["found a queue of 4 values of 8 bytes"]);
+    let says = ["found a queue of 4 values of 8 bytes", "expected a queue of values of 4 bytes"];
+    wrong(namespace.queue::<u32>("queue").unwrap_err(), &says);
+    let says = ["found a queue of 4 values of 8 bytes", "expected a queue of byte messages"];
+    wrong(namespace.queue_bytes("queue").unwrap_err(), &says);
     wrong(namespace.type_tag("seconds").value::<[u64; 2]>("value").unwrap_err(), &["seconds"]);
     let missing =
         "found the objects value, number, array, permits, gate, flag, queue, last, expected one of that name;";

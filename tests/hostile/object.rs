@@ -728,7 +728,7 @@ fn use_objects(objects: &mut Objects, random: &mut Random) {
         0 => drop((soon(|| objects.short.load()), soon(|| objects.long.load()), objects.short.version())),
         1 => drop((soon(|| objects.short.store_timeout(&1, timeout)), soon(|| objects.long.try_store(&[1; 9])))),
         2 => {
-            let _ = soon(|| objects.long.update_timeout(|value| value[0] ^= 1, timeout));
+            let _ = soon(|| objects.long.update_timeout(timeout, |value| value[0] ^= 1));
             let _ = objects.short.try_writer().map(|mut writer| (writer.store(&2), writer.update(|value| *value ^= 3)));
         }
         3 => drop((soon(|| objects.short.wait_for_change(timeout)), soon(|| objects.flag.wait_timeout(timeout)))),

@@ -26,8 +26,9 @@ pub fn use_standalone_names(_: &[String]) {
             for other in &others {
                 assert_eq!((other.object_name(), other.namespace_name()), ("", Some(name)));
                 assert_eq!((other.kind(), other.warnings()), (first.kind(), first.warnings()));
+                assert!(format!("{other:?}").contains(&format!("name: Some({name:?})")), "{other:?}");
             }
-            assert_error(<$other>::open(name), ErrorKind::WrongType, &[]);
+            assert_error(<$other>::open(name), ErrorKind::WrongType, &[&format!("cannot open {name:?}: found a")]);
             assert_eq!(Directory::default().names().unwrap(), [name]);
             drop((first, others));
             assert_eq!(Directory::default().names().unwrap(), [""; 0]);
@@ -53,7 +54,7 @@ pub fn use_standalone_names(_: &[String]) {
     check!(Once, Condvar,);
 
     let array = Array::create_new(NAME, &[1_u8; 10]).unwrap();
-    assert_error(Array::open_or_create(NAME, &[1_u8; 11]), ErrorKind::WrongType, &["array of 10"]);
+    assert_error(Array::open_or_create(NAME, &[1_u8; 11]), ErrorKind::WrongType, &["cannot open", NAME, "array of 10"]);
     assert_eq!(Array::<u8>::open(NAME).unwrap().len(), 10, "whatever its length");
     let namespace = Namespace::open(NAME).unwrap();
     assert_eq!(namespace.array::<u8>("").unwrap().len(), 10, "it has no name of its own");

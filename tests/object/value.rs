@@ -30,7 +30,7 @@ fn check_value<T: Pod + PartialEq + Debug>() {
         assert_eq!((value.version(), other.version()), (number + 4, number + 4));
     }
     assert_eq!(value.try_update(|value| *value = sample(50)), Ok(sample(50)));
-    assert_eq!(value.update_timeout(|value| *value = sample(51), Duration::MAX), Ok(sample(51)));
+    assert_eq!(value.update_timeout(Duration::MAX, |value| *value = sample(51)), Ok(sample(51)));
     assert_eq!((value.load(), value.version()), (Ok(sample(51)), 42));
 }
 
@@ -113,7 +113,7 @@ fn value_writer_held_blocks_writers_not_readers() {
         assert_eq!(handle.store_timeout(&[9; 3], Duration::MAX), Err(SyncError::WouldDeadlock));
         assert_eq!(handle.update(|_| unreachable!()), Err(SyncError::WouldDeadlock));
         assert_eq!(handle.try_update(|_| unreachable!()), Err(SyncError::WouldDeadlock));
-        assert_eq!(handle.update_timeout(|_| unreachable!(), MOMENT), Err(SyncError::WouldDeadlock));
+        assert_eq!(handle.update_timeout(MOMENT, |_| unreachable!()), Err(SyncError::WouldDeadlock));
         assert_eq!(handle.writer().err(), Some(SyncError::WouldDeadlock));
         assert_eq!(handle.try_writer().err(), Some(SyncError::WouldDeadlock));
     }
@@ -123,7 +123,7 @@ fn value_writer_held_blocks_writers_not_readers() {
         assert_eq!(another.try_update(|_| unreachable!()), Err(SyncError::WouldBlock));
         assert_eq!(another.try_writer().err(), Some(SyncError::WouldBlock));
         assert_eq!(another.store_timeout(&[9; 3], Duration::ZERO), Err(SyncError::TimedOut));
-        assert_eq!(another.update_timeout(|_| unreachable!(), MOMENT), Err(SyncError::TimedOut));
+        assert_eq!(another.update_timeout(MOMENT, |_| unreachable!()), Err(SyncError::TimedOut));
     });
     thread::scope(|scope| {
         let waiting = scope.spawn(|| {

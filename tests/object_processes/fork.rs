@@ -65,7 +65,7 @@ pub fn fork_with_handles(arguments: &[String]) {
         let calls = [value.store(&[9; 2]), value.try_store(&[9; 2]), value.store_timeout(&[9; 2], now)];
         assert_forked(calls.map(Result::unwrap_err));
         let update = |value: &mut Pair| value.fill(9);
-        let calls = [value.update(update), value.try_update(update), value.update_timeout(update, now)];
+        let calls = [value.update(update), value.try_update(update), value.update_timeout(now, update)];
         assert_forked(calls.map(Result::unwrap_err));
         assert_forked([writer.store(&[9; 2]), writer.update(update).map(drop)].map(Result::unwrap_err));
         assert_forked([value.writer(), value.try_writer()].map(Result::unwrap_err));

@@ -34,7 +34,7 @@ fn value_writer_killed_last_stored_value_remains() {
         value.store(&[0; 2]).unwrap();
         let writer = start_ready(&test_dir, role.0, &[role.1]);
         assert_eq!((value.load(), value.try_store(&[2; 2])), (Ok([1; 2]), Err(SyncError::WouldBlock)));
-        assert_eq!(value.update_timeout(|_| unreachable!(), MOMENT), Err(SyncError::TimedOut));
+        assert_eq!(value.update_timeout(MOMENT, |_| unreachable!()), Err(SyncError::TimedOut));
         thread::scope(|scope| {
             let storing = scope.spawn(|| value.update(|value| value[0] += 1));
             thread::sleep(MOMENT);

@@ -62,7 +62,7 @@ pub fn waiting_and_then(namespace: &Namespace, way: &str, inside: fn()) -> Waiti
         }
         "storing" => {
             let value = namespace.value::<Pair>(way).unwrap();
-            Box::new(move |timeout| value.update_timeout(|_| inside(), timeout).map(drop))
+            Box::new(move |timeout| value.update_timeout(timeout, |_| inside()).map(drop))
         }
         "semaphore" | "several" => {
             let (semaphore, count) = (namespace.semaphore(way).unwrap(), if way == "several" { 3 } else { 1 });

@@ -117,7 +117,7 @@ fn receiver_iterators_end_with_the_sender() {
 #[test]
 fn endpoint_converts_to_descriptor_unless_split() {
     let (tx, rx) = pipe::Options::<u64>::new().create().unwrap();
-    let tx: Sender<u64> = pipe::Options::new().from_fd(OwnedFd::try_from(tx).unwrap()).unwrap();
+    let tx: Sender<u64> = OwnedFd::try_from(tx).unwrap().try_into().unwrap();
     drop((tx, rx));
     let (one, _other) = pipe::Options::bytes().create_duplex().unwrap();
     let (tx, _rx) = one.split();

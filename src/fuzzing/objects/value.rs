@@ -47,7 +47,7 @@ impl<T: Content, E: Content> Harness<T, E> {
                 };
                 let found = match timeout {
                     None => value.try_update(change),
-                    Some(timeout) => value.update_timeout(change, timeout),
+                    Some(timeout) => value.update_timeout(timeout, change),
                 };
                 self.calls_running[side] -= 1;
                 self.check("value", found, expected);

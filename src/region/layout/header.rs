@@ -108,10 +108,16 @@ impl fmt::Display for ElementType {
                 write!(f, "values of {size} bytes aligned to {align}")
             }
             Self::Value { size, align, tag } => {
-                write!(f, "values of {size} bytes aligned to {align} tagged \"{}\"", tag.escape_ascii())
+                write!(f, "values of {size} bytes aligned to {align} tagged \"{}\"", tag_name(tag))
             }
         }
     }
+}
+
+/// A tag, without the zeros behind it.
+pub(crate) fn tag_name(tag: &[u8; 8]) -> impl fmt::Display {
+    let zeros = tag.iter().rev().take_while(|&&byte| byte == 0).count();
+    tag.get(..tag.len() - zeros).unwrap_or_default().escape_ascii()
 }
 
 impl ElementType {
