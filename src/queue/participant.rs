@@ -150,7 +150,7 @@ impl QueueParticipant {
             tail: state.word(control::TAIL),
             membership_epoch: state.word(control::MEMBERSHIP_EPOCH),
             message_count: 0,
-            scan: RepairScan { cursor: registration.index(), ..RepairScan::default() },
+            scan: RepairScan { scan_from: registration.index(), ..RepairScan::default() },
             peer_end: None,
             peer_end_of: None,
             peer_version: None,

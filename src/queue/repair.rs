@@ -84,8 +84,8 @@ impl QueueState<'_> {
                 budget.may_scan(words) || left >= words
             },
         };
-        // A region that is too damaged to repair stays as it is. The calls that meet the damage report
-        // it.
+        // A region that is too damaged to repair stays as it is. The calls that meet the damage
+        // report it.
         if repair.resume().is_err() {
             scan.advance(self.region, scanned);
             return RepairOutcome { repaired: 0, scanned };
@@ -131,7 +131,7 @@ impl QueueState<'_> {
             self.wake_all();
         }
         let count = self.layout.participants();
-        let scanned = next.map_or(scanned, |next| (next + count - scan.cursor) % count);
+        let scanned = next.map_or(scanned, |next| (next + count - scan.scan_from) % count);
         scan.advance(self.region, scanned);
         RepairOutcome { repaired, scanned }
     }
