@@ -1,5 +1,5 @@
 //! What all endpoints of pipes and queues have in common: they belong to a region, and they can be
-//! passed on to another process.
+//! passed to another process.
 
 use std::os::fd::OwnedFd;
 
@@ -95,7 +95,7 @@ pub(crate) mod sealed {
 
 /// A descriptor that carries the endpoint to another process.
 pub(crate) fn export_fd<E: Endpoint>(endpoint: &E) -> Result<ForkGuardedFd> {
-    check_transferable(endpoint, "pass on this endpoint", "pass it on before splitting it")?;
+    check_transferable(endpoint, "pass this endpoint", "pass it before splitting it")?;
     endpoint.registration().export_fd()
 }
 

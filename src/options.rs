@@ -63,7 +63,7 @@ impl CommonOptions {
             if self.open_mode != OpenMode::CreateNew {
                 match Region::open(name, &settings) {
                     Ok(region) => match self.join(region, &join)? {
-                        Some(end) => return Ok(end),
+                        Some(endpoint) => return Ok(endpoint),
                         None => continue, // it lost its name meanwhile
                     },
                     Err(error) if error.kind() == ErrorKind::NotFound && self.open_mode != OpenMode::Open => {}

@@ -105,8 +105,8 @@ impl Membership {
         let table = Table::parse(&region)?;
         let repair = Repair { region: &region, table: &table };
         // Each newcomer checks some participants, from anywhere on: if there are few, all of them.
-        let cursor = sys::clock::now() as usize % region.layout().participants();
-        let mut scan = RepairScan { cursor, ..RepairScan::default() };
+        let scan_from = sys::clock::now() as usize % region.layout().participants();
+        let mut scan = RepairScan { scan_from, ..RepairScan::default() };
         repair.next(None, &mut scan, &Budget::bounded());
         let candidates = |region: &Region| {
             region.participants().free(|| {

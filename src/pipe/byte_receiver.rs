@@ -16,10 +16,9 @@ const MAX_FRAGMENTS_PER_TRY: usize = 1024;
 /// Receives byte messages from one [`ByteSender`](crate::pipe::ByteSender), in order, each whole
 /// and once.
 ///
-/// When the sender has left, you can still receive what it sent. After that comes
-/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that
-/// comes [`RecvError::PeerDied`], and then the messages of another process that takes the place of
-/// the dead one, if there is one.
+/// When the sender has left or died, you first receive all that it sent. After that each call
+/// returns [`RecvError::Closed`] or [`RecvError::PeerDied`] at once, until another sender joins:
+/// see [`Receiver`](crate::pipe::Receiver#how-a-stream-ends).
 ///
 /// The algorithm is Lamport's ring with length-prefixed records (`raw/spsc`).
 ///

@@ -32,7 +32,8 @@ impl ByteSender {
         Ok(Self { half: SendHalf::new(connection, ring)?, limit })
     }
 
-    /// Sends one message, of any length from 0 up to the limit of the pipe.
+    /// Sends one message, of any length from 0 up to the limit of the pipe: a slice or a vector of
+    /// bytes, or a string.
     ///
     /// A message longer than [`max_inline_bytes`](Self::max_inline_bytes) streams through the ring
     /// while the receiver reads it.
@@ -50,36 +51,38 @@ impl ByteSender {
     /// ```
     /// let (mut tx, mut rx) = tombolo::pipe::Options::bytes().create()?;
     /// tx.send(b"")?;
-    /// tx.send(b"boundaries are kept")?;
+    /// tx.send("boundaries are kept")?;
     /// let mut message = Vec::new();
     /// assert_eq!(rx.recv(&mut message)?, 0);
     /// assert_eq!(rx.recv(&mut message)?, 19);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(message, Timeout::NEVER)
+    pub fn send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.send_within(message.as_ref(), Timeout::NEVER)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
     ///
     /// A message longer than [`max_inline_bytes`](Self::max_inline_bytes) cannot be sent without
     /// blocking. It is [`TooLarge`](SendError::TooLarge) here.
-    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+    #[inline]
+    pub fn try_send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
+        let message = message.as_ref();
         self.check_length(message, self.max_inline_bytes() as u64)?;
         self.send_within(message, Timeout::NonBlocking)
     }
 
     /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`.
     /// The receiver then drops the part of a large message that was sent already.
-    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.send_within(message, Timeout::after(timeout))
+    pub fn send_timeout(&mut self, message: impl AsRef<[u8]>, timeout: Duration) -> Result<(), SendError> {
+        self.send_within(message.as_ref(), Timeout::after(timeout))
     }
 
     /// Like [`send_timeout`](Self::send_timeout), but returns at `deadline`. With `None` it never
     /// times out.
-    pub fn send_deadline(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
-        self.send_within(message, Timeout::At(deadline))
+    pub fn send_deadline(&mut self, message: impl AsRef<[u8]>, deadline: Option<Instant>) -> Result<(), SendError> {
+        self.send_within(message.as_ref(), Timeout::At(deadline))
     }
 
     /// Sends messages from the front of `messages` and publishes them together. Returns how many.
@@ -117,6 +120,7 @@ impl ByteSender {
     }
 
     /// The longest message, in bytes, that goes through the ring in one piece.
+    #[inline]
     pub fn max_inline_bytes(&self) -> usize {
         self.half.writer.max_inline_bytes().min(self.limit) as usize
     }

@@ -27,27 +27,27 @@ impl<T: Pod> Pipe<T> {
         (self.tx, self.rx)
     }
 
-    /// See [`Receiver::poll`].
+    /// Blocks until there is something to receive. See [`Receiver::poll`].
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         self.rx.poll(timeout)
     }
 
-    /// See [`Sender::send`].
+    /// Sends one value. See [`Sender::send`].
     pub fn send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
         self.tx.send(value)
     }
 
-    /// See [`Sender::send_timeout`].
+    /// Sends one value, and waits for at most `timeout`. See [`Sender::send_timeout`].
     pub fn send_timeout(&mut self, value: impl Borrow<T>, timeout: Duration) -> Result<(), SendError> {
         self.tx.send_timeout(value, timeout)
     }
 
-    /// See [`Receiver::recv`].
+    /// Receives one value. See [`Receiver::recv`].
     pub fn recv(&mut self) -> Result<T, RecvError> {
         self.rx.recv()
     }
 
-    /// See [`Receiver::recv_timeout`].
+    /// Receives one value, and waits for at most `timeout`. See [`Receiver::recv_timeout`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
         self.rx.recv_timeout(timeout)
     }
@@ -77,32 +77,32 @@ impl BytePipe {
         (self.tx, self.rx)
     }
 
-    /// See [`ByteReceiver::poll`].
+    /// Blocks until there is something to receive. See [`ByteReceiver::poll`].
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         self.rx.poll(timeout)
     }
 
-    /// See [`ByteSender::send`].
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+    /// Sends one message. See [`ByteSender::send`].
+    pub fn send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
         self.tx.send(message)
     }
 
-    /// See [`ByteSender::send_timeout`].
-    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+    /// Sends one message, and waits for at most `timeout`. See [`ByteSender::send_timeout`].
+    pub fn send_timeout(&mut self, message: impl AsRef<[u8]>, timeout: Duration) -> Result<(), SendError> {
         self.tx.send_timeout(message, timeout)
     }
 
-    /// See [`ByteReceiver::recv`].
+    /// Receives one message. See [`ByteReceiver::recv`].
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.rx.recv(message)
     }
 
-    /// See [`ByteReceiver::recv_timeout`].
+    /// Receives one message, and waits for at most `timeout`. See [`ByteReceiver::recv_timeout`].
     pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
         self.rx.recv_timeout(message, timeout)
     }
 
-    /// See [`ByteReceiver::recv_into`].
+    /// Receives one message into a buffer. See [`ByteReceiver::recv_into`].
     pub fn recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
         self.rx.recv_into(buffer)
     }

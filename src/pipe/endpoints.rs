@@ -29,13 +29,6 @@ pub(crate) mod sealed {
         const PARTICIPANTS: &'static [usize];
 
         fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self>;
-
-        /// Whether it is all that its participant has in the pipe. A half of a pipe that was split
-        /// is not, even if it is the last one.
-        fn is_whole(&self) -> bool {
-            let registration = self.registration();
-            Arc::strong_count(registration) == 1 && connection::layout(registration.region()).directions == 1
-        }
     }
 }
 
@@ -105,10 +98,6 @@ impl<T: Pod> Attach for Pipe<T> {
         let [(tx, out), (rx, back)] = both_directions(registration, wait);
         Ok(Self { tx: Sender { half: SendHalf::new(tx, out)? }, rx: Receiver { half: RecvHalf::new(rx, back)? } })
     }
-
-    fn is_whole(&self) -> bool {
-        Arc::ptr_eq(self.tx.registration(), self.rx.registration())
-    }
 }
 
 impl Attach for BytePipe {
@@ -119,15 +108,23 @@ impl Attach for BytePipe {
         let [(tx, out), (rx, back)] = both_directions(registration, wait);
         Ok(Self { tx: ByteSender::new(tx, out)?, rx: ByteReceiver { half: RecvHalf::new(rx, back)? } })
     }
+}
 
-    fn is_whole(&self) -> bool {
-        Arc::ptr_eq(self.tx.registration(), self.rx.registration())
-    }
+/// Whether a sender or a receiver is all that its participant has in the pipe. A half of a pipe
+/// that was split is not, even if it is the last one.
+fn is_one_way(half: &impl Sealed) -> bool {
+    let registration = half.registration();
+    Arc::strong_count(registration) == 1 && connection::layout(registration.region()).directions == 1
+}
+
+/// Whether a pipe consists of two halves of the same participant.
+fn is_pair(tx: &impl Sealed, rx: &impl Sealed) -> bool {
+    Arc::ptr_eq(tx.registration(), rx.registration())
 }
 
 /// What all endpoints have in common. `$half`: the path to the half that answers for the endpoint.
 macro_rules! endpoint {
-    ($endpoint:ty, $message:ty, $($half:ident).+ $(, $value:ident)?) => {
+    ($endpoint:ty, $message:ty, $($half:ident).+, $is_transferable:expr $(, $value:ident)?) => {
         impl$(<$value: Pod>)? PipeEndpoint for $endpoint {}
 
         impl$(<$value: Pod>)? Endpoint for $endpoint {
@@ -140,7 +137,8 @@ macro_rules! endpoint {
             }
 
             fn is_transferable(&self) -> bool {
-                self.is_whole()
+                let is_transferable: fn(&Self) -> bool = $is_transferable;
+                is_transferable(self)
             }
 
             fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
@@ -168,9 +166,9 @@ macro_rules! endpoint {
     };
 }
 
-endpoint!(Sender<T>, T, half, T);
-endpoint!(Receiver<T>, T, half, T);
-endpoint!(Pipe<T>, T, tx.half, T);
-endpoint!(ByteSender, [u8], half);
-endpoint!(ByteReceiver, [u8], half);
-endpoint!(BytePipe, [u8], tx.half);
+endpoint!(Sender<T>, T, half, is_one_way, T);
+endpoint!(Receiver<T>, T, half, is_one_way, T);
+endpoint!(Pipe<T>, T, tx.half, |pipe| is_pair(&pipe.tx, &pipe.rx), T);
+endpoint!(ByteSender, [u8], half, is_one_way);
+endpoint!(ByteReceiver, [u8], half, is_one_way);
+endpoint!(BytePipe, [u8], tx.half, |pipe| is_pair(&pipe.tx, &pipe.rx));

@@ -10,9 +10,10 @@
 //! Numbers are `Pod`, and arrays of `Pod` types. For a struct of your own, derive it:
 //!
 //! ```
-//! use bytemuck::{Pod, Zeroable};
+//! use tombolo::{Pod, Zeroable};
 //!
 //! #[derive(Clone, Copy, Pod, Zeroable)]
+//! #[bytemuck(crate = "tombolo::bytemuck")]
 //! #[repr(C)]
 //! struct Tick {
 //!     price: f64,
@@ -27,9 +28,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Strings and vectors are byte messages: `tx.send(text.as_bytes())`. What to send instead of a
+//! Strings and vectors are byte messages: `tx.send(text)`. What to send instead of a
 //! `bool`, an `enum` and others is in [Types that can be shared](crate#types-that-can-be-shared).
-//! A type that cannot be sent is an error of the compiler:
+//! A type that cannot be sent does not compile:
 //!
 //! ```compile_fail
 //! let options = tombolo::pipe::Options::<bool>::new();
@@ -89,7 +90,29 @@ use crate::region::settings::{Bounds, Settings};
 /// assert_eq!(rx.recv()?, 7);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "options make nothing until one of their makers is called"]
+///
+/// # Making and opening
+///
+/// | | pipe | [queue](crate::queue::Options) |
+/// |---|---|---|
+/// | a sender and a receiver, unnamed | [`create`](Self::create) | `create_channel` |
+/// | to send and receive, unnamed | [`create_duplex`](Self::create_duplex): two | `create`: one |
+/// | a sender, named | [`sender`](Self::sender) | `sender` |
+/// | a receiver, named | [`receiver`](Self::receiver) | `receiver` |
+/// | to send and receive, named | [`open`](Self::open) | `open` |
+///
+/// # How long a name lives
+///
+/// | the last endpoint that is there | what it sent | the name |
+/// |---|---|---|
+/// | leaves | was received, or waits for an endpoint that has left | is removed |
+/// | leaves | waits for an endpoint that has not joined yet, or was killed | stays |
+/// | is killed | | stays |
+///
+/// An endpoint leaves when it is dropped, or when its process exits. The next endpoint that opens a
+/// name that stayed resumes the pipe: see [`OnStale`](crate::OnStale).
+/// [`Directory::unlink`](crate::Directory::unlink) removes the name, with the messages that wait.
+#[must_use = "options make nothing until a method such as `create` or `open` is called"]
 pub struct Options<M: Message + ?Sized> {
     common: CommonOptions,
     capacity: u64,
@@ -101,12 +124,12 @@ const DEFAULT_CAPACITY_BYTES: u64 = 1 << 20;
 const DEFAULT_CAPACITY: u64 = 1024;
 const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1 << 30;
 
-/// The methods that make and open pipes of one kind of message.
-macro_rules! makers {
+/// `create` and the other methods that make and open pipes of one kind of message.
+macro_rules! create_and_open {
     ($sender:ty, $receiver:ty, $pipe:ty) => {
-        /// Creates an unnamed one-way pipe: an endpoint that sends and an endpoint that receives.
+        /// Creates an unnamed one-way pipe. Returns its sender and its receiver.
         ///
-        /// Other processes reach it only if you pass an endpoint on.
+        /// Other processes reach it only if you pass an endpoint to them.
         ///
         /// # Blocking
         /// Never.
@@ -119,7 +142,7 @@ macro_rules! makers {
 
         /// Creates an unnamed duplex pipe: two endpoints, each of which sends and receives.
         ///
-        /// Other processes reach it only if you pass an endpoint on.
+        /// Other processes reach it only if you pass an endpoint to them.
         ///
         /// # Blocking
         /// Never.
@@ -133,11 +156,12 @@ macro_rules! makers {
         /// Opens the one-way pipe of this name, or creates it, and becomes its sender.
         ///
         /// # Blocking
-        /// Up to 5 s, if another process was stopped while it was joining.
+        /// Blocks for up to 5 s if another process was stopped while it joined or left.
         ///
         /// # Errors
-        /// An invalid name, a region of another type, a live sender
-        /// ([`ErrorKind::EndpointInUse`](crate::ErrorKind::EndpointInUse)), or no memory.
+        /// - [`EndpointInUse`](crate::ErrorKind::EndpointInUse): the pipe has a sender, whose
+        ///   process lives.
+        /// - An invalid name, a region of another type, or no memory.
         pub fn sender(&self, name: &str) -> Result<$sender> {
             self.open_or_create(name)
         }
@@ -148,7 +172,8 @@ macro_rules! makers {
         /// As [`sender`](Self::sender).
         ///
         /// # Errors
-        /// As [`sender`](Self::sender), with a live receiver for a live sender.
+        /// As [`sender`](Self::sender). [`EndpointInUse`](crate::ErrorKind::EndpointInUse): the
+        /// pipe has a receiver, whose process lives.
         pub fn receiver(&self, name: &str) -> Result<$receiver> {
             self.open_or_create(name)
         }
@@ -159,7 +184,8 @@ macro_rules! makers {
         /// As [`sender`](Self::sender).
         ///
         /// # Errors
-        /// As [`sender`](Self::sender), with two live endpoints for a live sender.
+        /// As [`sender`](Self::sender). [`EndpointInUse`](crate::ErrorKind::EndpointInUse): the
+        /// pipe has two endpoints, whose processes live.
         pub fn open(&self, name: &str) -> Result<$pipe> {
             self.open_or_create(name)
         }
@@ -167,8 +193,8 @@ macro_rules! makers {
 }
 
 impl Options<[u8]> {
-    /// A pipe for byte messages of any length. By default with 1 MiB of ring for each direction,
-    /// and for messages of up to 1 GiB.
+    /// Options for a pipe of byte messages of any length. By default it has a ring of 1 MiB for
+    /// each direction, and messages have up to 1 GiB.
     pub fn bytes() -> Self {
         Self::default()
     }
@@ -186,11 +212,15 @@ impl Options<[u8]> {
         self
     }
 
-    makers!(ByteSender, ByteReceiver, BytePipe);
+    create_and_open!(ByteSender, ByteReceiver, BytePipe);
 }
 
 impl<T: Pod> Options<T> {
-    /// A pipe for values of the type `T`. By default 1024 of them can wait in each direction.
+    /// Options for a pipe of values of the type `T`. By default 1024 of them can wait in each
+    /// direction.
+    ///
+    /// Write the type: `Options::<u64>::new().create()`. The compiler does not infer it from the
+    /// endpoints, because byte messages have methods of the same names (error E0034).
     pub fn new() -> Self {
         Self::default()
     }
@@ -211,7 +241,7 @@ impl<T: Pod> Options<T> {
         self
     }
 
-    makers!(Sender<T>, Receiver<T>, Pipe<T>);
+    create_and_open!(Sender<T>, Receiver<T>, Pipe<T>);
 }
 
 impl<M: Message + ?Sized> Options<M> {
@@ -225,8 +255,9 @@ impl<M: Message + ?Sized> Options<M> {
     ///
     /// # Errors
     /// - It is not such a descriptor, the endpoint is of another type, or the region is damaged.
-    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes), or it consists of
-    ///   reserved huge pages and [`huge_pages`](Self::huge_pages) is not set.
+    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes).
+    /// - The region consists of reserved huge pages, and [`huge_pages`](Self::huge_pages) is not
+    ///   set.
     /// - The file can be truncated: it is not on tmpfs, or belongs to another user. Then
     ///   [`allow_other_owner`](Self::allow_other_owner) is needed.
     pub fn from_fd<E: PipeEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {

@@ -15,10 +15,33 @@ use crate::wait::Timeout;
 
 /// Receives values from one [`Sender`](crate::pipe::Sender), in order, each once.
 ///
-/// When the sender has left, you can still receive what it sent. After that comes
-/// [`RecvError::Closed`]. When its process died, you can still receive what it sent. After that
-/// comes [`RecvError::PeerDied`], and then the values of another process that takes the place of
-/// the dead one, if there is one.
+/// # How a stream ends
+///
+/// When the sender has left or died, you first receive all that it sent. After that each call
+/// returns at once: `recv`, `try_recv` and their variants return [`RecvError::Closed`] if it left,
+/// and [`RecvError::PeerDied`] if its process died. [`poll`](Self::poll) returns true.
+///
+/// That changes when another sender joins: then calls wait for what that one sends. You get the end
+/// of the first one in any case, before the first value of the next. An [iterator](Self::iter) ends
+/// for good. Take a new one to go on.
+///
+/// A program that waits until a sender was restarted must pause between two calls:
+///
+/// ```no_run
+/// use std::{thread, time::Duration};
+/// use tombolo::{RecvError, pipe};
+///
+/// let mut rx = pipe::Options::<u64>::new().receiver("prices")?;
+/// loop {
+///     match rx.recv() {
+///         Ok(price) => println!("{price}"),
+///         Err(RecvError::PeerDied) => thread::sleep(Duration::from_millis(10)),
+///         Err(RecvError::Closed) => break,
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// The algorithm is Lamport's ring with cached indices (`raw/spsc`).
 ///
@@ -77,8 +100,14 @@ impl<T: Pod> Receiver<T> {
         self.recv_within(Timeout::At(deadline))
     }
 
-    /// Like [`recv`](Self::recv), into a value that exists already. For large types this saves
-    /// copies.
+    /// Like [`recv`](Self::recv), but receives into a value that exists already. For large types
+    /// this saves copies.
+    ///
+    /// # Blocking
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Errors
+    /// Those of [`recv`](Self::recv). The value is unchanged.
     ///
     /// # Examples
     /// ```
@@ -126,7 +155,7 @@ impl<T: Pod> Receiver<T> {
     }
 
     /// Returns an iterator that blocks for each value, until the sender has left. See [`Messages`]
-    /// for other ends.
+    /// for other ways in which it ends.
     ///
     /// # Examples
     /// ```

@@ -292,8 +292,13 @@ impl ZeroCopyByteSender {
         self.0
     }
 
+    /// The longest message, in bytes, that goes through the ring in one piece.
+    pub fn max_inline_bytes(&self) -> usize {
+        self.0.max_inline_bytes()
+    }
+
     /// Returns room for one message of `length` bytes, with arbitrary old bytes in it. `length` is
-    /// at most [`max_inline_bytes`](ByteSender::max_inline_bytes).
+    /// at most [`max_inline_bytes`](Self::max_inline_bytes).
     ///
     /// [`commit`](WriteMessage::commit) sends it. Dropping it sends nothing.
     ///

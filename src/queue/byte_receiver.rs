@@ -31,9 +31,9 @@ impl ByteReceiver {
     /// Receives one message into `message`, and replaces its content. Returns the length in bytes.
     ///
     /// # Blocking
-    /// While the queue is empty. See [`WaitStrategy`](crate::WaitStrategy). While there are
-    /// messages, it makes no system call for one up to the length of a block, and two for a longer
-    /// one. It allocates only if `message` has not enough capacity.
+    /// Blocks while the queue is empty, as the [`WaitStrategy`](crate::WaitStrategy) says. While
+    /// there are messages, it makes no system call for one up to the length of a block, and two for
+    /// a longer one. It allocates only if `message` has not enough capacity.
     ///
     /// # Errors
     /// As for [values](crate::queue::Receiver::recv), and [`OutOfMemory`](RecvError::OutOfMemory).
@@ -69,7 +69,7 @@ impl ByteReceiver {
     /// Returns how many.
     ///
     /// # Blocking
-    /// Until there is at least one.
+    /// Blocks until there is at least one.
     ///
     /// # Errors
     /// As for [`recv`](Self::recv).

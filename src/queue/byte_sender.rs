@@ -33,12 +33,12 @@ impl ByteSender {
         self.half.payload.max_message_bytes()
     }
 
-    /// Sends one message.
+    /// Sends one message: a slice or a vector of bytes, or a string.
     ///
     /// # Blocking
-    /// While the queue is full, or no block is free that the message fits into. See
-    /// [`WaitStrategy`](crate::WaitStrategy). Otherwise it makes no system call for a message up to
-    /// the length of a block, and one or two for a longer one.
+    /// Blocks while the queue is full, or no block is free that the message fits into, as the
+    /// [`WaitStrategy`](crate::WaitStrategy) says. Otherwise it makes no system call for a message
+    /// up to the length of a block, and one or two for a longer one.
     ///
     /// # Errors
     /// As for [values](crate::queue::Sender::send), and
@@ -47,8 +47,8 @@ impl ByteSender {
     /// - [`OutOfMemory`](SendError::OutOfMemory): there is no memory for a message that is longer
     ///   than a block.
     #[inline]
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::NEVER)
+    pub fn send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.send_within(message.as_ref(), || Timeout::NEVER)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
@@ -56,21 +56,21 @@ impl ByteSender {
     /// The first call that fails after successful ones pauses for about a microsecond, see
     /// [`WaitStrategy`](crate::WaitStrategy).
     #[inline]
-    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::NonBlocking)
+    pub fn try_send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.send_within(message.as_ref(), || Timeout::NonBlocking)
     }
 
     /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) after `timeout`.
     #[inline]
-    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::after(timeout))
+    pub fn send_timeout(&mut self, message: impl AsRef<[u8]>, timeout: Duration) -> Result<(), SendError> {
+        self.send_within(message.as_ref(), || Timeout::after(timeout))
     }
 
     /// Like [`send`](Self::send), but returns [`TimedOut`](SendError::TimedOut) at `deadline`. With
     /// `None` it never does.
     #[inline]
-    pub fn send_deadline(&mut self, message: &[u8], deadline: Option<Instant>) -> Result<(), SendError> {
-        self.send_within(message, || Timeout::At(deadline))
+    pub fn send_deadline(&mut self, message: impl AsRef<[u8]>, deadline: Option<Instant>) -> Result<(), SendError> {
+        self.send_within(message.as_ref(), || Timeout::At(deadline))
     }
 
     /// Sends messages from the front of `messages`. Returns how many were sent.
@@ -79,7 +79,7 @@ impl ByteSender {
     /// sender comes between them. A longer one is sent alone. Call it again with the rest.
     ///
     /// # Blocking
-    /// Until at least one could be sent.
+    /// Blocks until at least one could be sent.
     ///
     /// # Errors
     /// As for [`send`](Self::send). Nothing was sent.

@@ -44,7 +44,8 @@ macro_rules! handle_methods {
         // The receiver's: it can close every run.
         queue_methods!(rx.inner.half);
 
-        /// See [`Receiver::close_now`].
+        /// Closes the open run of senders, and discards what is queued. See
+        /// [`Receiver::close_now`].
         pub fn close_now(&mut self) -> Result<u64, RecvError> {
             self.rx.close_now()
         }
@@ -59,17 +60,18 @@ macro_rules! handle_methods {
             self.rx.try_clone()
         }
 
-        /// See [`Receiver::task_done`].
+        /// Tells that the task of one message is done. See [`Receiver::task_done`].
         pub fn task_done(&mut self) -> Result<(), TaskDoneError> {
             self.rx.task_done()
         }
 
-        /// See [`Sender::join`].
+        /// Blocks until everything was received and every task is done. See [`Sender::join`].
         pub fn join(&mut self) -> Result<(), SendError> {
             self.tx.join()
         }
 
-        /// See [`Sender::join_timeout`].
+        /// Like [`join`](Self::join), but waits for at most `timeout`. See
+        /// [`Sender::join_timeout`].
         pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
             self.tx.join_timeout(timeout)
         }
@@ -79,12 +81,12 @@ macro_rules! handle_methods {
             self.tx.name()
         }
 
-        /// See [`Receiver::iter`].
+        /// Returns an iterator that blocks for each message. See [`Receiver::iter`].
         pub fn iter(&mut self) -> Messages<&mut $Receiver> {
             self.rx.iter()
         }
 
-        /// See [`Receiver::try_iter`].
+        /// Returns an iterator over the messages that are there. See [`Receiver::try_iter`].
         pub fn try_iter(&mut self) -> Messages<&mut $Receiver> {
             self.rx.try_iter()
         }
@@ -94,42 +96,42 @@ macro_rules! handle_methods {
 impl<T: Pod> Queue<T> {
     handle_methods!(Sender<T>, Receiver<T>);
 
-    /// See [`Sender::send`].
+    /// Sends one value. See [`Sender::send`].
     pub fn send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
         self.tx.send(value)
     }
 
-    /// See [`Sender::send_timeout`].
+    /// Sends one value, and waits for at most `timeout`. See [`Sender::send_timeout`].
     pub fn send_timeout(&mut self, value: impl Borrow<T>, timeout: Duration) -> Result<(), SendError> {
         self.tx.send_timeout(value, timeout)
     }
 
-    /// See [`Sender::try_send`].
+    /// Sends one value, without blocking. See [`Sender::try_send`].
     pub fn try_send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
         self.tx.try_send(value)
     }
 
-    /// See [`Sender::send_many`].
+    /// Sends the first of several values. See [`Sender::send_many`].
     pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
         self.tx.send_many(values)
     }
 
-    /// See [`Receiver::recv`].
+    /// Receives one value. See [`Receiver::recv`].
     pub fn recv(&mut self) -> Result<T, RecvError> {
         self.rx.recv()
     }
 
-    /// See [`Receiver::recv_timeout`].
+    /// Receives one value, and waits for at most `timeout`. See [`Receiver::recv_timeout`].
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
         self.rx.recv_timeout(timeout)
     }
 
-    /// See [`Receiver::try_recv`].
+    /// Receives one value, without blocking. See [`Receiver::try_recv`].
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
         self.rx.try_recv()
     }
 
-    /// See [`Receiver::recv_many`].
+    /// Receives several values. See [`Receiver::recv_many`].
     pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
         self.rx.recv_many(values)
     }
@@ -138,42 +140,42 @@ impl<T: Pod> Queue<T> {
 impl ByteQueue {
     handle_methods!(ByteSender, ByteReceiver);
 
-    /// See [`ByteSender::send`].
-    pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
+    /// Sends one message. See [`ByteSender::send`].
+    pub fn send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
         self.tx.send(message)
     }
 
-    /// See [`ByteSender::send_timeout`].
-    pub fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+    /// Sends one message, and waits for at most `timeout`. See [`ByteSender::send_timeout`].
+    pub fn send_timeout(&mut self, message: impl AsRef<[u8]>, timeout: Duration) -> Result<(), SendError> {
         self.tx.send_timeout(message, timeout)
     }
 
-    /// See [`ByteSender::try_send`].
-    pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
+    /// Sends one message, without blocking. See [`ByteSender::try_send`].
+    pub fn try_send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
         self.tx.try_send(message)
     }
 
-    /// See [`ByteSender::send_many`].
+    /// Sends the first of several messages. See [`ByteSender::send_many`].
     pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
         self.tx.send_many(messages)
     }
 
-    /// See [`ByteReceiver::recv`].
+    /// Receives one message. See [`ByteReceiver::recv`].
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.rx.recv(message)
     }
 
-    /// See [`ByteReceiver::recv_timeout`].
+    /// Receives one message, and waits for at most `timeout`. See [`ByteReceiver::recv_timeout`].
     pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
         self.rx.recv_timeout(message, timeout)
     }
 
-    /// See [`ByteReceiver::try_recv`].
+    /// Receives one message, without blocking. See [`ByteReceiver::try_recv`].
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.rx.try_recv(message)
     }
 
-    /// See [`ByteReceiver::recv_many`].
+    /// Receives several messages. See [`ByteReceiver::recv_many`].
     pub fn recv_many(&mut self, messages: &mut [Vec<u8>]) -> Result<usize, RecvError> {
         self.rx.recv_many(messages)
     }

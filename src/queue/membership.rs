@@ -55,8 +55,8 @@ pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<
     // Each newcomer scans the next ones, so that together they scan all. Relaxed: any start will
     // do.
     let joins = queue.word(role.word_of(control::JOINED)).load(Ordering::Relaxed) as usize;
-    let cursor = joins.wrapping_mul(MAX_CHECKS) % queue.layout.participants();
-    queue.repair_some(&mut RepairScan { cursor, ..RepairScan::default() }, None, &Budget::bounded());
+    let scan_from = joins.wrapping_mul(MAX_CHECKS) % queue.layout.participants();
+    queue.repair_some(&mut RepairScan { scan_from, ..RepairScan::default() }, None, &Budget::bounded());
     let snapshot = Cell::new(None);
     let free = |region: &Region| {
         let queue = QueueState::of(region);

@@ -76,11 +76,21 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// # Making and opening
+///
+/// | | [pipe](crate::pipe::Options) | queue |
+/// |---|---|---|
+/// | a sender and a receiver, unnamed | `create` | [`create_channel`](Self::create_channel) |
+/// | to send and receive, unnamed | `create_duplex`: two | [`create`](Self::create): one |
+/// | a sender, named | `sender` | [`sender`](Self::sender) |
+/// | a receiver, named | `receiver` | [`receiver`](Self::receiver) |
+/// | to send and receive, named | `open` | [`open`](Self::open) |
+///
 /// # How long a name lives
 ///
 /// | name of | the last participant leaves | it is killed |
 /// |---|---|---|
-/// | [pipe](crate::pipe::Options) | removed, unless messages wait for a later endpoint | stays |
+/// | pipe | removed or stays: see [there](crate::pipe::Options#how-long-a-name-lives) | stays |
 /// | queue | removed, unless messages wait | stays |
 /// | [namespace](crate::Namespace) | removed, with everything in it | stays |
 /// | [persistent](crate::NamespaceBuilder::persistent) namespace | stays | stays |
@@ -88,7 +98,7 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
 /// If you open a name that stayed, you continue with what is there: see
 /// [`OnStale`](crate::OnStale). [`close_now`](Receiver::close_now) discards the messages that wait.
 /// [`Directory::unlink`](crate::Directory::unlink) removes the name with them.
-#[must_use = "options make nothing until one of their makers is called"]
+#[must_use = "options make nothing until a method such as `create` or `open` is called"]
 pub struct Options<M: Message + ?Sized> {
     common: CommonOptions,
     capacity: u64,
@@ -117,10 +127,13 @@ const DEFAULT_INLINE_BYTES: u64 = 240;
 const DEFAULT_BLOCK_BYTES: u64 = 4096;
 const DEFAULT_EXTENTS: u64 = 64;
 
-/// The methods that make and open queues of one kind of message.
-macro_rules! makers {
+/// `create` and the other methods that make and open queues of one kind of message.
+macro_rules! create_and_open {
     ($Sender:ty, $Receiver:ty, $Queue:ident $(<$T:ident>)?) => {
-        /// Creates an unnamed queue. Other processes reach it only if you pass a half of it on.
+        /// Creates an unnamed queue. Returns one handle that sends and receives.
+        ///
+        /// Other processes reach it only if you [split](Queue::split) the handle and pass a half
+        /// to them.
         ///
         /// # Blocking
         /// Never.
@@ -134,8 +147,9 @@ macro_rules! makers {
             Ok($Queue { tx, rx })
         }
 
-        /// Creates an unnamed queue, and returns a sender and a receiver of it. Other processes
-        /// reach it only if you pass one on.
+        /// Creates an unnamed queue. Returns a sender and a receiver of it.
+        ///
+        /// Other processes reach it only if you pass one to them.
         ///
         /// # Blocking
         /// Never.
@@ -150,7 +164,7 @@ macro_rules! makers {
         /// run, or, if that was [closed](Sender::close), the first of the next one.
         ///
         /// # Blocking
-        /// Up to 5 s, if another process was stopped while it joined or left.
+        /// Blocks for up to 5 s if another process was stopped while it joined or left.
         ///
         /// # Errors
         /// An invalid name, a region of another type, or no memory. The queue has as many
@@ -197,7 +211,7 @@ macro_rules! makers {
 }
 
 impl Options<[u8]> {
-    /// A queue for byte messages of any length.
+    /// Options for a queue of byte messages of any length.
     ///
     /// By default 1024 messages can be queued: up to 240 bytes in a slot, up to 4 KiB in a block,
     /// and 64 longer ones at a time, up to 1 GiB each.
@@ -236,11 +250,14 @@ impl Options<[u8]> {
         self
     }
 
-    makers!(ByteSender, ByteReceiver, ByteQueue);
+    create_and_open!(ByteSender, ByteReceiver, ByteQueue);
 }
 
 impl<T: Pod> Options<T> {
-    /// A queue for values of the type `T`. By default 1024 of them can be queued.
+    /// Options for a queue of values of the type `T`. By default 1024 of them can be queued.
+    ///
+    /// Write the type: `Options::<u64>::new().create()`. The compiler does not infer it from the
+    /// handles, because byte messages have methods of the same names (error E0034).
     pub fn new() -> Self {
         Self::default()
     }
@@ -255,7 +272,7 @@ impl<T: Pod> Options<T> {
         self
     }
 
-    makers!(Sender<T>, Receiver<T>, Queue<T>);
+    create_and_open!(Sender<T>, Receiver<T>, Queue<T>);
 }
 
 impl<M: Message + ?Sized> Options<M> {
@@ -290,8 +307,9 @@ impl<M: Message + ?Sized> Options<M> {
     ///
     /// # Errors
     /// - It is not such a descriptor, the half is of another type, or the region is damaged.
-    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes), or it consists of
-    ///   reserved huge pages and [`huge_pages`](Self::huge_pages) is not set.
+    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes).
+    /// - The region consists of reserved huge pages, and [`huge_pages`](Self::huge_pages) is not
+    ///   set.
     /// - The file can be truncated: it is not on tmpfs, or belongs to another user. Then
     ///   [`allow_other_owner`](Self::allow_other_owner) is needed.
     pub fn from_fd<E: QueueEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {

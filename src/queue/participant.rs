@@ -9,6 +9,8 @@
 //!   (queue-leave-3) the change is counted, (queue-leave-4) everybody is woken. Before
 //!   queue-leave-2 the others see a death. After it they see that it left, a sleeper after one
 //!   LIVENESS_INTERVAL.
+//! - exit of the process: the same steps in the order 2, 1, 3, 4, with the record LEAVING. From the
+//!   record on, repair records no death, even if the process is killed before its exit is recorded.
 
 use std::fmt;
 use std::mem;
@@ -150,7 +152,7 @@ impl QueueParticipant {
             tail: state.word(control::TAIL),
             membership_epoch: state.word(control::MEMBERSHIP_EPOCH),
             message_count: 0,
-            scan: RepairScan { cursor: registration.index(), ..RepairScan::default() },
+            scan: RepairScan { scan_from: registration.index(), ..RepairScan::default() },
             peer_end: None,
             peer_end_of: None,
             peer_version: None,
@@ -339,10 +341,11 @@ pub(super) fn announce_exit(registration: &Registration) {
     let (state, index) = (QueueState::of(registration.region()), registration.index());
     let role = state.role(index);
     state.repair_as_last(&mut RepairScan::default(), index, &state.ring_words());
-    state.region.participants().set_state(index, LEAVING); // queue-leave-1
+    // Here queue-leave-2 comes first: see the header.
+    state.region.participants().set_state(index, LEAVING); // queue-leave-2
     // Whether the receiver of a `Queue` has received anything is not known here.
     if role == Role::Sender || !registration.is_paired() {
-        state.store_exit(index, LEFT); // queue-leave-2
+        state.store_exit(index, LEFT); // queue-leave-1
     }
     state.increment(control::MEMBERSHIP_EPOCH); // queue-leave-3
     state.wake_all(); // queue-leave-4

@@ -251,7 +251,8 @@ impl PayloadPool {
     pub(crate) fn extents_bytes(&self, region: &Region) -> u64 {
         match self.layout.geometry.extents {
             0 => 0,
-            _ => file::metadata(region.file()).map_or(0, |facts| facts.allocated.saturating_sub(self.layout.mapped())),
+            _ => file::metadata(region.file())
+                .map_or(0, |metadata| metadata.allocated.saturating_sub(self.layout.mapped())),
         }
     }
 

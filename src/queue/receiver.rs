@@ -52,7 +52,7 @@ macro_rules! receiver_methods {
         /// Makes another receiver of the same queue, for another thread or process.
         ///
         /// # Blocking
-        /// For up to 5 s, if another process was stopped while it joined or left.
+        /// Blocks for up to 5 s if another process was stopped while it joined or left.
         ///
         /// # Errors
         /// The queue has as many participants as it can
@@ -65,7 +65,12 @@ macro_rules! receiver_methods {
         }
 
         /// Makes a sender of the same queue. It belongs to the open run, or begins the next one.
-        /// Blocks and fails like [`try_clone`](Self::try_clone).
+        ///
+        /// # Blocking
+        /// As [`try_clone`](Self::try_clone).
+        ///
+        /// # Errors
+        /// As [`try_clone`](Self::try_clone).
         pub fn sender(&self) -> Result<$Sender> {
             let registration = self.inner.half.clone_as(Role::Sender)?;
             Ok(<$Sender>::new(registration, self.inner.half.participant.wait_strategy()))
@@ -108,8 +113,8 @@ impl<T: Pod> Receiver<T> {
     /// Receives one value.
     ///
     /// # Blocking
-    /// While the queue is empty. See [`WaitStrategy`](crate::WaitStrategy). While there are
-    /// messages, it makes no system call.
+    /// Blocks while the queue is empty, as the [`WaitStrategy`](crate::WaitStrategy) says. While
+    /// there are messages, it makes no system call.
     ///
     /// # Errors
     /// - [`Closed`](RecvError::Closed): all senders have left, or their run was closed, and
@@ -163,7 +168,7 @@ impl<T: Pod> Receiver<T> {
     /// many.
     ///
     /// # Blocking
-    /// Until there is at least one.
+    /// Blocks until there is at least one.
     ///
     /// # Errors
     /// As for [`recv`](Self::recv).

@@ -131,7 +131,7 @@ impl QueueState<'_> {
             self.wake_all();
         }
         let count = self.layout.participants();
-        let scanned = next.map_or(scanned, |next| (next + count - scan.cursor) % count);
+        let scanned = next.map_or(scanned, |next| (next + count - scan.scan_from) % count);
         scan.advance(self.region, scanned);
         RepairOutcome { repaired, scanned }
     }

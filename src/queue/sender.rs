@@ -43,7 +43,7 @@ macro_rules! sender_methods {
         /// process.
         ///
         /// # Blocking
-        /// For up to 5 s, if another process was stopped while it joined or left.
+        /// Blocks for up to 5 s if another process was stopped while it joined or left.
         ///
         /// # Errors
         /// The queue has as many participants as it can
@@ -53,16 +53,22 @@ macro_rules! sender_methods {
             Ok(Self::new(self.half.clone_as(Role::Sender)?, self.half.participant.wait_strategy()))
         }
 
-        /// Makes a receiver of the same queue. Blocks and fails like
-        /// [`try_clone`](Self::try_clone).
+        /// Makes a receiver of the same queue.
+        ///
+        /// # Blocking
+        /// As [`try_clone`](Self::try_clone).
+        ///
+        /// # Errors
+        /// As [`try_clone`](Self::try_clone).
         pub fn receiver(&self) -> Result<$Receiver> {
             Ok(<$Receiver>::new(self.half.clone_as(Role::Receiver)?, self.half.participant.wait_strategy(), false))
         }
 
-        /// Blocks until everything that was sent was received, and every receiver has called
+        /// Waits until everything that was sent was received, and every receiver has called
         /// [`task_done`](crate::queue::Receiver::task_done) for each message that it received.
         ///
-        /// It does not wait for tasks of receivers that have left or died.
+        /// # Blocking
+        /// Blocks until then, but not for tasks of receivers that have left or died.
         ///
         /// # Errors
         /// [`Closed`](SendError::Closed) or [`PeerDied`](SendError::PeerDied) if the last receiver
@@ -71,8 +77,8 @@ macro_rules! sender_methods {
             self.half.join(None)
         }
 
-        /// Like [`join`](Self::join), but blocks for at most `timeout`, then returns
-        /// [`TimedOut`](SendError::TimedOut).
+        /// Like [`join`](Self::join), but returns [`TimedOut`](SendError::TimedOut) after
+        /// `timeout`.
         pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
             self.half.join($crate::sys::clock::deadline_after(timeout))
         }
@@ -91,8 +97,8 @@ impl<T: Pod> Sender<T> {
     /// Sends one value. Takes the value, or a reference to it.
     ///
     /// # Blocking
-    /// While the queue is full. See [`WaitStrategy`](crate::WaitStrategy). While there is room, it
-    /// makes no system call.
+    /// Blocks while the queue is full, as the [`WaitStrategy`](crate::WaitStrategy) says. While
+    /// there is room, it makes no system call.
     ///
     /// # Errors
     /// Nothing was sent:
@@ -142,7 +148,7 @@ impl<T: Pod> Sender<T> {
     /// Call it again with the rest.
     ///
     /// # Blocking
-    /// Until at least one could be sent.
+    /// Blocks until at least one could be sent.
     ///
     /// # Errors
     /// As for [`send`](Self::send). Nothing was sent.

@@ -121,12 +121,13 @@ impl Directory {
             true => "have the program name another directory".to_string(),
             false => format!("name a directory of your own in {DIRECTORY_ENV}, for all programs that are to meet"),
         };
-        let facts = if self.is_default { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
-        let facts = facts.map_err(|error| Error::io(&action, error, format_args!("remove it, or {elsewhere}")))?;
-        let (owner, mode) = (facts.uid(), facts.mode() & 0o7777);
+        let metadata = if self.is_default { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
+        let metadata =
+            metadata.map_err(|error| Error::io(&action, error, format_args!("remove it, or {elsewhere}")))?;
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
         let is_ours = owner == process::effective_user();
-        if !facts.is_dir() {
-            let found = match (self.is_default, facts.is_symlink()) {
+        if !metadata.is_dir() {
+            let found = match (self.is_default, metadata.is_symlink()) {
                 (false, _) => "something else".to_string(),
                 (true, true) => format!("a symbolic link of user {owner}"),
                 (true, false) => format!("something else, of user {owner} and mode {mode:o}"),
@@ -193,7 +194,7 @@ pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
         }
         std::thread::sleep(Duration::from_micros(200));
     }
-    let is_it = file::metadata_at(path).is_ok_and(|facts| facts.id == id);
+    let is_it = file::metadata_at(path).is_ok_and(|metadata| metadata.id == id);
     let removed = if is_it { std::fs::remove_file(path).map_err(failed) } else { Ok(()) };
     // Not left to the closing: a child made by a raw `clone` may have a copy of the descriptor.
     if let Some(directory) = &directory {

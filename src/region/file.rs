@@ -61,7 +61,7 @@ pub(super) fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<For
 }
 
 pub(super) fn create_anonymous(layout: Layout, huge: bool, warnings: &mut Warnings) -> Result<(ForkGuardedFd, Layout)> {
-    let action = format!("make an anonymous region of {} bytes", layout.mapped());
+    let action = format!("make an unnamed region of {} bytes", layout.mapped());
     check_file_size(&action, layout.size())?;
     let make = |huge, size, backed| {
         let file = ForkGuardedFd::new(|| file::create_anonymous(huge))?;
@@ -136,14 +136,14 @@ pub(super) fn map(
         let remedy = if is_hidden { "mount /proc" } else { "choose a smaller capacity" };
         Error::io(format_args!("map {length} bytes"), error, remedy)
     };
-    let facts = file::metadata(file).map_err(failed)?;
-    let mapping = MAPPINGS.with(|mappings| match mappings.get(&facts.id).and_then(Weak::upgrade) {
+    let metadata = file::metadata(file).map_err(failed)?;
+    let mapping = MAPPINGS.with(|mappings| match mappings.get(&metadata.id).and_then(Weak::upgrade) {
         Some(mapping) if mapping.map.len() as u64 == length => Ok(mapping),
         _ => {
             let length = usize::try_from(length).map_err(io::Error::other)?;
-            let mapping = Arc::new(MappingInner::new(file, length, facts.id)?);
+            let mapping = Arc::new(MappingInner::new(file, length, metadata.id)?);
             mappings.retain(|_, other| other.strong_count() > 0);
-            mappings.insert(facts.id, Arc::downgrade(&mapping));
+            mappings.insert(metadata.id, Arc::downgrade(&mapping));
             Ok(mapping)
         }
     });

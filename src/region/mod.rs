@@ -150,12 +150,13 @@ impl Region {
         // Checked first: another kind of file system may be served by a process, which may never
         // answer.
         if !sys::file::is_memory(&file) {
-            let remedy = "pass an end of an anonymous region, name regions on tmpfs, or open this one by its name";
+            let remedy = "pass an endpoint of an unnamed region, name regions on tmpfs, or open this one by its name";
             return refuse(&"a file that is not on tmpfs and can be truncated", remedy);
         }
         let owner = sys::file::metadata(&file).map_err(|error| Error::io(action, error, "try again"))?.owner;
         if owner != process::effective_user() && !settings.allow_other_owner {
-            let remedy = "pass an end of an anonymous region, or allow other owners explicitly if that user is trusted";
+            let remedy =
+                "pass an endpoint of an unnamed region, or allow other owners explicitly if that user is trusted";
             return refuse(&format_args!("a file of user {owner}, who can truncate it"), remedy);
         }
         let path = sys::file::path(&file).and_then(|path| {
@@ -163,7 +164,7 @@ impl Region {
             Some(NamedPath { name, path })
         });
         if path.is_none() {
-            let remedy = "pass the descriptor that an end was turned into";
+            let remedy = "pass the descriptor that an endpoint was turned into";
             return refuse(&"a file without a name that can be truncated", remedy);
         }
         Self::from_file(file, path, settings)
@@ -176,17 +177,17 @@ impl Region {
         };
         let action = format!("open {what}");
         let failed = |error| Error::io(&action, error, "check that the file is what it should be");
-        let facts = sys::file::metadata(&file).map_err(failed)?;
-        if !facts.is_regular || facts.length < header::BYTES as u64 {
+        let metadata = sys::file::metadata(&file).map_err(failed)?;
+        if !metadata.is_regular || metadata.length < header::BYTES as u64 {
             return Err(Error::new(
                 ErrorKind::NotARegion,
                 action,
-                if facts.is_regular { format!("{} bytes", facts.length) } else { "no regular file".into() },
+                if metadata.is_regular { format!("{} bytes", metadata.length) } else { "no regular file".into() },
                 format_args!("a region of at least {} bytes", header::BYTES),
                 "choose another name or move the file away",
             ));
         }
-        let layout = Layout::parse(&file::read_header(&file).map_err(failed)?, facts.length, &what)?;
+        let layout = Layout::parse(&file::read_header(&file).map_err(failed)?, metadata.length, &what)?;
         settings.bounds.check_len(&action, layout.mapped())?;
         settings.bounds.check_steps(&action, layout.steps())?;
         if sys::file::is_huge(&file) && !settings.huge_pages {
@@ -198,11 +199,11 @@ impl Region {
                 "ask for huge_pages here, too, if those who share the region are trusted with this process's life",
             ));
         }
-        if sys::file::is_memory(&file) && facts.allocated < layout.mapped() {
+        if sys::file::is_memory(&file) && metadata.allocated < layout.mapped() {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 action,
-                format_args!("{} bytes of memory", facts.allocated),
+                format_args!("{} bytes of memory", metadata.allocated),
                 format_args!("all {} that it promises", layout.mapped()),
                 "somebody made or punched holes in it: remove it when nobody uses it",
             ));
@@ -280,7 +281,7 @@ impl Region {
     pub(crate) fn display_name(&self) -> String {
         match &self.path {
             Some(path) => format!("the region {:?}", path.name),
-            None => "an anonymous region".to_string(),
+            None => "an unnamed region".to_string(),
         }
     }
 
@@ -305,7 +306,9 @@ impl Region {
     /// Whether the region's name still leads to this region. A nested region never has one.
     pub(crate) fn is_named(&self) -> bool {
         let path = self.path.as_ref().filter(|_| !self.is_nested());
-        path.is_some_and(|named| sys::file::metadata_at(&named.path).is_ok_and(|facts| facts.id == self.mapping.id))
+        path.is_some_and(|named| {
+            sys::file::metadata_at(&named.path).is_ok_and(|metadata| metadata.id == self.mapping.id)
+        })
     }
 
     /// The processes that take part.

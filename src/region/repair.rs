@@ -175,7 +175,7 @@ impl StatusCache {
 #[derive(Default)]
 pub(crate) struct RepairScan {
     pub(crate) statuses: StatusCache,
-    pub(crate) cursor: usize,
+    pub(crate) scan_from: usize,
 }
 
 /// What one step of it did.
@@ -199,10 +199,10 @@ impl RepairScan {
     ) -> (Vec<usize>, usize) {
         let participants = region.participants().len();
         self.statuses.next_round(region);
-        self.cursor = if self.cursor < participants { self.cursor } else { 0 };
+        self.scan_from = if self.scan_from < participants { self.scan_from } else { 0 };
         let (mut dead, mut scanned) = (Vec::new(), 0);
         while scanned < participants && dead.len() < limit && budget.may_scan(1) {
-            let index = (self.cursor + scanned) % participants;
+            let index = (self.scan_from + scanned) % participants;
             if Some(index) != own {
                 match self.statuses.status(region, index, budget) {
                     None => break,
@@ -217,6 +217,6 @@ impl RepairScan {
 
     /// The next search begins that many participants further.
     pub(crate) fn advance(&mut self, region: &Region, scanned: usize) {
-        self.cursor = (self.cursor + scanned) % region.participants().len().max(1);
+        self.scan_from = (self.scan_from + scanned) % region.participants().len().max(1);
     }
 }

@@ -38,7 +38,7 @@ impl Unreadable {
 
     /// Whether it begins as every region does. Other files are not ours to remove.
     pub(crate) fn is_a_region(&self) -> bool {
-        sys::file::metadata(&self.file).is_ok_and(|facts| facts.is_regular)
+        sys::file::metadata(&self.file).is_ok_and(|metadata| metadata.is_regular)
             && self.word(header::MAGIC) == Some(header::MAGIC_NUMBER)
     }
 

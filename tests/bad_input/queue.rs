@@ -174,7 +174,7 @@ fn descriptor_of_another_type_is_refused() {
     );
     wrong(
         queue().from_fd::<tombolo::queue::Sender<u64>>(rx.into_fd().unwrap()).unwrap_err(),
-        &["found receiver, expected the other part; pick it up as what it is"],
+        &["found receiver, expected the other role; take it as what it is"],
     );
     let (tx, _rx) = pipe::Options::<u64>::new().create().unwrap();
     wrong(
@@ -186,7 +186,7 @@ fn descriptor_of_another_type_is_refused() {
         test_dir.names().join(NAME)
     });
     let error = queue_of_values(&test_dir).from_fd::<tombolo::queue::Sender<u64>>(again.unwrap().into()).unwrap_err();
-    expect(error, ErrorKind::InvalidOptions, &["found a description without a part in its region"]);
+    expect(error, ErrorKind::InvalidOptions, &["found a description of no participant of its region"]);
 }
 
 #[test]

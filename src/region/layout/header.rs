@@ -163,8 +163,8 @@ impl ElementType {
 }
 
 /// What every layout's header must have, whatever the region is for.
-pub(super) fn check(words: &[u64; WORDS], length: u64, doing: &str) -> Result<()> {
-    let bad = |kind, found: String, expected: String, remedy| Err(Error::new(kind, doing, found, expected, remedy));
+pub(super) fn check(words: &[u64; WORDS], length: u64, action: &str) -> Result<()> {
+    let bad = |kind, found: String, expected: String, remedy| Err(Error::new(kind, action, found, expected, remedy));
     if words[MAGIC] != MAGIC_NUMBER {
         let found = match words[MAGIC] {
             0 => "no magic number".to_string(),

@@ -182,11 +182,11 @@ impl Layout {
 
     /// Accepts a header only if this library could have written it into a file of `length` bytes.
     pub(crate) fn parse(words: &[u64; header::WORDS], length: u64, what: &str) -> Result<Self> {
-        let doing = format!("open {what}");
-        header::check(words, length, &doing)?;
+        let action = format!("open {what}");
+        header::check(words, length, &action)?;
         let corrupt = |found: String| {
             let remedy = "the header is damaged: remove the region when nobody uses it";
-            Err(Error::new(ErrorKind::Corrupt, &doing, found, "a header that tombolo writes", remedy))
+            Err(Error::new(ErrorKind::Corrupt, &action, found, "a header that tombolo writes", remedy))
         };
         let directions = words[header::DIRECTIONS];
         let kind = match (words[header::KIND], directions) {
