@@ -63,7 +63,7 @@ impl CommonOptions {
             if self.open_mode != OpenMode::CreateNew {
                 match Region::open(name, &settings) {
                     Ok(region) => match self.join(region, &join)? {
-                        Some(end) => return Ok(end),
+                        Some(endpoint) => return Ok(endpoint),
                         None => continue, // it lost its name meanwhile
                     },
                     Err(error) if error.kind() == ErrorKind::NotFound && self.open_mode != OpenMode::Open => {}
@@ -109,8 +109,8 @@ impl CommonOptions {
 
     /// Gives a region its name after this process has joined it. So no other process ever finds it
     /// without participants and takes it for stale.
-    pub(crate) fn publish(&self, mut registration: Registration, name: &str) -> Result<Registration> {
-        registration.region_mut().publish(name, &self.settings.directory)?;
+    pub(crate) fn give_name(&self, mut registration: Registration, name: &str) -> Result<Registration> {
+        registration.region_mut().give_name(name, &self.settings.directory)?;
         Ok(registration)
     }
 

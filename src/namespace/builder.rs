@@ -239,7 +239,7 @@ impl NamespaceBuilder {
             // Join before it has its name: no process ever finds it without members and takes it
             // for stale.
             let mut member = expect_joined(Membership::join(self.create_region(true)?)?)?;
-            member.publish(name, &self.common.settings.directory)?;
+            member.give_name(name, &self.common.settings.directory)?;
             Ok(self.with_member(member.register()))
         };
         self.common.named(name, self.bounds(), join, create)

@@ -82,7 +82,7 @@ impl Once {
 
     #[cold]
     fn call_slow(&self, action: impl FnOnce()) -> Result<(), SyncError> {
-        let mut guard = LockGuard::lock(&self.lock, Timeout::NEVER)?;
+        let mut guard = LockGuard::lock(&self.lock, Timeout::UNLIMITED)?;
         guard.history = History::default(); // a process that died has not done it, which is all there is to know
         if !self.is_completed() {
             action();
@@ -104,7 +104,7 @@ impl Once {
     ///
     /// [`Forked`](SyncError::Forked).
     pub fn wait(&self) -> Result<(), SyncError> {
-        self.wait_until(Timeout::NEVER)
+        self.wait_until(Timeout::UNLIMITED)
     }
 
     /// Waits until the action is done, and no longer than `timeout`.

@@ -58,7 +58,7 @@ impl ByteSender {
     /// ```
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        self.send_within(message, Timeout::NEVER)
+        self.send_within(message, Timeout::UNLIMITED)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.

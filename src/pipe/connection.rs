@@ -144,7 +144,7 @@ impl Connection {
         self.generation.is_current()
     }
 
-    /// Whether the peer has left, by its own word. A producer first looks at the bit in
+    /// Whether the peer has left, by its own word. A producer first checks the bit in
     /// `peer_event`, which is in its cache.
     #[cold]
     pub(super) fn peer_has_closed(&self) -> bool {

@@ -270,7 +270,7 @@ impl<M: Message + ?Sized> Options<M> {
         };
         self.common.named(name, self.bounds(E::DIRECTIONS), open, || {
             let registration = expect_joined(join(self.create_region(E::DIRECTIONS, true)?, E::PARTICIPANTS)?)?;
-            self.attach(self.common.publish(registration, name)?)
+            self.attach(self.common.give_name(registration, name)?)
         })
     }
 

@@ -48,7 +48,7 @@ impl<T: Pod> Sender<T> {
     /// ```
     #[inline]
     pub fn send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
-        self.send_within(value.borrow(), Timeout::NEVER)
+        self.send_within(value.borrow(), Timeout::UNLIMITED)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
@@ -95,7 +95,7 @@ impl<T: Pod> Sender<T> {
     /// ```
     #[inline]
     pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
-        self.send_many_within(values, Timeout::NEVER)
+        self.send_many_within(values, Timeout::UNLIMITED)
     }
 
     /// Like [`send_many`](Self::send_many), but returns [`Full`](SendError::Full) instead of

@@ -353,7 +353,7 @@ impl<M: Message + ?Sized> Options<M> {
         };
         self.common.named(name, self.bounds(), open, || {
             let registration = expect_joined(membership::join(self.create_region(true)?, role, origin)?)?;
-            self.common.publish(registration, name)
+            self.common.give_name(registration, name)
         })
     }
 

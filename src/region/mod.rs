@@ -150,12 +150,12 @@ impl Region {
         // Checked first: another kind of file system may be served by a process, which may never
         // answer.
         if !sys::file::is_memory(&file) {
-            let remedy = "pass an end of an anonymous region, name regions on tmpfs, or open this one by its name";
+            let remedy = "pass an endpoint of an unnamed region, name regions on tmpfs, or open this one by its name";
             return refuse(&"a file that is not on tmpfs and can be truncated", remedy);
         }
         let owner = sys::file::metadata(&file).map_err(|error| Error::io(action, error, "try again"))?.owner;
         if owner != process::effective_user() && !settings.allow_other_owner {
-            let remedy = "pass an end of an anonymous region, or allow other owners explicitly if that user is trusted";
+            let remedy = "pass an endpoint of an unnamed region, or allow other owners explicitly if that user is trusted";
             return refuse(&format_args!("a file of user {owner}, who can truncate it"), remedy);
         }
         let path = sys::file::path(&file).and_then(|path| {
@@ -163,7 +163,7 @@ impl Region {
             Some(NamedPath { name, path })
         });
         if path.is_none() {
-            let remedy = "pass the descriptor that an end was turned into";
+            let remedy = "pass the descriptor that an endpoint was turned into";
             return refuse(&"a file without a name that can be truncated", remedy);
         }
         Self::from_file(file, path, settings)
@@ -258,7 +258,7 @@ impl Region {
     }
 
     /// Gives the region its name, unless another region has it.
-    pub(crate) fn publish(&mut self, name: &str, directory: &Directory) -> Result<()> {
+    pub(crate) fn give_name(&mut self, name: &str, directory: &Directory) -> Result<()> {
         let path = directory.resolve(name)?;
         sys::file::link(&self.file, &path).map_err(|error| {
             let action = format!("give a region the name {name:?} ({})", path.display());
@@ -280,7 +280,7 @@ impl Region {
     pub(crate) fn display_name(&self) -> String {
         match &self.path {
             Some(path) => format!("the region {:?}", path.name),
-            None => "an anonymous region".to_string(),
+            None => "an unnamed region".to_string(),
         }
     }
 
