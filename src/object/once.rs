@@ -148,7 +148,7 @@ impl Kind for OnceKind {
 
     fn describe(&self, object: &ObjectWords<'_>) -> Description {
         let description = lock::describe(object, STATE);
-        let state = match description.holder {
+        let state = match description.owner {
             // edge: snapshot
             _ if object.word(words::DONE).load(Ordering::Acquire) != 0 => "done".to_string(),
             None => "not done".to_string(),

@@ -1,18 +1,19 @@
 //! Pipes: one sender and one receiver, in one direction or in both.
 //!
-//! [`Options`] makes and opens them. A pipe carries values of one type ([`Sender`], [`Receiver`],
+//! [`Options`] creates and opens them. A pipe carries values of one type ([`Sender`], [`Receiver`],
 //! [`Pipe`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`], [`BytePipe`]).
 //!
 //! # Which types can be sent
 //!
 //! Values lie in memory that other processes can write. So every pattern of bits must be a value of
-//! the type, and it must have no padding and no pointers. [`bytemuck::Pod`] says that of a type.
+//! the type, and it must have no padding and no pointers. [`Pod`](crate::Pod) stands for that.
 //! Numbers are `Pod`, and arrays of `Pod` types. For a struct of your own, derive it:
 //!
 //! ```
-//! use bytemuck::{Pod, Zeroable};
+//! use tombolo::{Pod, Zeroable};
 //!
 //! #[derive(Clone, Copy, Pod, Zeroable)]
+//! #[bytemuck(crate = "tombolo::bytemuck")]
 //! #[repr(C)]
 //! struct Tick {
 //!     price: f64,
@@ -29,7 +30,7 @@
 //!
 //! Strings and vectors are byte messages: `tx.send(text.as_bytes())`. What to send instead of a
 //! `bool`, an `enum` and others is in [Types that can be shared](crate#types-that-can-be-shared).
-//! A type that cannot be sent is an error of the compiler:
+//! Options for a type that cannot be sent do not compile:
 //!
 //! ```compile_fail
 //! let options = tombolo::pipe::Options::<bool>::new();
@@ -89,7 +90,7 @@ use crate::region::settings::{Bounds, Settings};
 /// assert_eq!(rx.recv()?, 7);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "options make nothing until one of their makers is called"]
+#[must_use = "options do nothing until you call `create`, `sender`, `receiver` or `open`"]
 pub struct Options<M: Message + ?Sized> {
     common: CommonOptions,
     capacity: u64,
@@ -101,8 +102,8 @@ const DEFAULT_CAPACITY_BYTES: u64 = 1 << 20;
 const DEFAULT_CAPACITY: u64 = 1024;
 const DEFAULT_MAX_MESSAGE_BYTES: u64 = 1 << 30;
 
-/// The methods that make and open pipes of one kind of message.
-macro_rules! makers {
+/// The methods that create and open pipes of one kind of message.
+macro_rules! open_methods {
     ($sender:ty, $receiver:ty, $pipe:ty) => {
         /// Creates an unnamed one-way pipe: an endpoint that sends and an endpoint that receives.
         ///
@@ -148,7 +149,7 @@ macro_rules! makers {
         /// As [`sender`](Self::sender).
         ///
         /// # Errors
-        /// As [`sender`](Self::sender), with a live receiver for a live sender.
+        /// Those of [`sender`](Self::sender). `EndpointInUse` means that there is a live receiver.
         pub fn receiver(&self, name: &str) -> Result<$receiver> {
             self.open_or_create(name)
         }
@@ -159,7 +160,7 @@ macro_rules! makers {
         /// As [`sender`](Self::sender).
         ///
         /// # Errors
-        /// As [`sender`](Self::sender), with two live endpoints for a live sender.
+        /// Those of [`sender`](Self::sender). `EndpointInUse` means that both endpoints are live.
         pub fn open(&self, name: &str) -> Result<$pipe> {
             self.open_or_create(name)
         }
@@ -167,8 +168,8 @@ macro_rules! makers {
 }
 
 impl Options<[u8]> {
-    /// A pipe for byte messages of any length. By default with 1 MiB of ring for each direction,
-    /// and for messages of up to 1 GiB.
+    /// Options for a pipe of byte messages of any length. By default the ring of each direction has
+    /// 1 MiB, and a message at most 1 GiB.
     pub fn bytes() -> Self {
         Self::default()
     }
@@ -186,11 +187,12 @@ impl Options<[u8]> {
         self
     }
 
-    makers!(ByteSender, ByteReceiver, BytePipe);
+    open_methods!(ByteSender, ByteReceiver, BytePipe);
 }
 
 impl<T: Pod> Options<T> {
-    /// A pipe for values of the type `T`. By default 1024 of them can wait in each direction.
+    /// Options for a pipe of values of the type `T`. By default 1024 of them can wait in each
+    /// direction.
     pub fn new() -> Self {
         Self::default()
     }
@@ -211,7 +213,7 @@ impl<T: Pod> Options<T> {
         self
     }
 
-    makers!(Sender<T>, Receiver<T>, Pipe<T>);
+    open_methods!(Sender<T>, Receiver<T>, Pipe<T>);
 }
 
 impl<M: Message + ?Sized> Options<M> {
@@ -227,8 +229,9 @@ impl<M: Message + ?Sized> Options<M> {
     /// - It is not such a descriptor, the endpoint is of another type, or the region is damaged.
     /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes), or it consists of
     ///   reserved huge pages and [`huge_pages`](Self::huge_pages) is not set.
-    /// - The file can be truncated: it is not on tmpfs, or belongs to another user. Then
-    ///   [`allow_other_owner`](Self::allow_other_owner) is needed.
+    /// - The file can be truncated and is not on tmpfs.
+    /// - The file can be truncated and belongs to another user, and
+    ///   [`allow_other_owner`](Self::allow_other_owner) is not set.
     pub fn from_fd<E: PipeEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
         let settings = Settings { bounds: self.bounds(E::DIRECTIONS), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;

@@ -20,7 +20,7 @@ use crate::wait::Timeout;
 /// comes [`RecvError::PeerDied`], and then the values of another process that takes the place of
 /// the dead one, if there is one.
 ///
-/// The algorithm is Lamport's ring with cached indices (`raw/spsc`).
+/// The algorithm is Lamport's ring with cached positions (`raw/spsc`).
 ///
 /// A receiver may move between threads. A forked child cannot use the receiver of its parent
 /// ([`RecvError::Forked`]).

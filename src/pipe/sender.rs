@@ -19,7 +19,7 @@ use crate::wait::Timeout;
 /// you drop the sender, the receiver gets what was sent and then
 /// [`Closed`](crate::RecvError::Closed).
 ///
-/// The algorithm is Lamport's ring with cached indices (`raw/spsc`).
+/// The algorithm is Lamport's ring with cached positions (`raw/spsc`).
 ///
 /// A sender may move between threads. A forked child cannot use the sender of its parent
 /// ([`SendError::Forked`]).

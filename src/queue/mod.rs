@@ -1,6 +1,6 @@
 //! Queues: any number of senders and receivers. Each message goes to one receiver.
 //!
-//! [`Options`] makes and opens them. A queue carries values of one type ([`Sender`], [`Receiver`],
+//! [`Options`] creates and opens them. A queue carries values of one type ([`Sender`], [`Receiver`],
 //! [`Queue`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`], [`ByteQueue`]).
 //! Which types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
 //!
@@ -88,7 +88,7 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
 /// If you open a name that stayed, you continue with what is there: see
 /// [`OnStale`](crate::OnStale). [`close_now`](Receiver::close_now) discards the messages that wait.
 /// [`Directory::unlink`](crate::Directory::unlink) removes the name with them.
-#[must_use = "options make nothing until one of their makers is called"]
+#[must_use = "options do nothing until you call `create`, `sender`, `receiver` or `open`"]
 pub struct Options<M: Message + ?Sized> {
     common: CommonOptions,
     capacity: u64,
@@ -117,8 +117,8 @@ const DEFAULT_INLINE_BYTES: u64 = 240;
 const DEFAULT_BLOCK_BYTES: u64 = 4096;
 const DEFAULT_EXTENTS: u64 = 64;
 
-/// The methods that make and open queues of one kind of message.
-macro_rules! makers {
+/// The methods that create and open queues of one kind of message.
+macro_rules! open_methods {
     ($Sender:ty, $Receiver:ty, $Queue:ident $(<$T:ident>)?) => {
         /// Creates an unnamed queue. Other processes reach it only if you pass a half of it on.
         ///
@@ -197,7 +197,7 @@ macro_rules! makers {
 }
 
 impl Options<[u8]> {
-    /// A queue for byte messages of any length.
+    /// Options for a queue of byte messages of any length.
     ///
     /// By default 1024 messages can be queued: up to 240 bytes in a slot, up to 4 KiB in a block,
     /// and 64 longer ones at a time, up to 1 GiB each.
@@ -236,11 +236,11 @@ impl Options<[u8]> {
         self
     }
 
-    makers!(ByteSender, ByteReceiver, ByteQueue);
+    open_methods!(ByteSender, ByteReceiver, ByteQueue);
 }
 
 impl<T: Pod> Options<T> {
-    /// A queue for values of the type `T`. By default 1024 of them can be queued.
+    /// Options for a queue of values of the type `T`. By default 1024 of them can be queued.
     pub fn new() -> Self {
         Self::default()
     }
@@ -255,7 +255,7 @@ impl<T: Pod> Options<T> {
         self
     }
 
-    makers!(Sender<T>, Receiver<T>, Queue<T>);
+    open_methods!(Sender<T>, Receiver<T>, Queue<T>);
 }
 
 impl<M: Message + ?Sized> Options<M> {
@@ -292,8 +292,9 @@ impl<M: Message + ?Sized> Options<M> {
     /// - It is not such a descriptor, the half is of another type, or the region is damaged.
     /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes), or it consists of
     ///   reserved huge pages and [`huge_pages`](Self::huge_pages) is not set.
-    /// - The file can be truncated: it is not on tmpfs, or belongs to another user. Then
-    ///   [`allow_other_owner`](Self::allow_other_owner) is needed.
+    /// - The file can be truncated and is not on tmpfs.
+    /// - The file can be truncated and belongs to another user, and
+    ///   [`allow_other_owner`](Self::allow_other_owner) is not set.
     pub fn from_fd<E: QueueEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
         let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;

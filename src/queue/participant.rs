@@ -254,7 +254,7 @@ impl QueueParticipant {
 
     /// After a fruitless `try_` call: the end of the peers, if it is why. Otherwise pauses, if this
     /// was the first fruitless call after successes. A caller that polls without a pause would get
-    /// every message singly, and keep taking the cache lines of the indices away from the others.
+    /// every message singly, and keep taking the cache lines of head and tail away from the others.
     pub(crate) fn end_or_backoff(&mut self) -> Option<WaitEnd> {
         let end = self.end_of_try();
         if end.is_none() {

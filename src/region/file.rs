@@ -61,7 +61,7 @@ pub(super) fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<For
 }
 
 pub(super) fn create_anonymous(layout: Layout, huge: bool, warnings: &mut Warnings) -> Result<(ForkGuardedFd, Layout)> {
-    let action = format!("make an anonymous region of {} bytes", layout.mapped());
+    let action = format!("make an unnamed region of {} bytes", layout.mapped());
     check_file_size(&action, layout.size())?;
     let make = |huge, size, backed| {
         let file = ForkGuardedFd::new(|| file::create_anonymous(huge))?;

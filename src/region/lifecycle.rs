@@ -1,4 +1,4 @@
-//! How a process joins a region, leaves it, passes its place on to another process, and how a name
+//! How a process joins a region, leaves it, passes its participant on to another process, and how a name
 //! goes with the last one.
 //!
 //! What: an endpoint that is passed on travels as a descriptor, which may be copied on the way: a
@@ -194,23 +194,23 @@ impl Registration {
         let refuse = |found: &str| {
             Err(Error::new(
                 ErrorKind::InvalidOptions,
-                "pick up an end from a descriptor",
+                "take an endpoint from a descriptor",
                 found,
-                "the descriptor that an end was turned into, for the first time",
-                "pass the very descriptor on, by inheritance or over a socket, and pick it up once; do not open its file again",
+                "the descriptor that an endpoint was turned into, for the first time",
+                "pass the very descriptor on, by inheritance or over a socket, and take it once; do not open its file again",
             ))
         };
         if index >= arrived.participants().len() as u64 {
-            return refuse("a description without a part in its region");
+            return refuse("a description of no participant of its region");
         }
         let index = index as usize;
         if !candidates.contains(&index) {
             return Err(Error::new(
                 ErrorKind::WrongType,
-                "pick up an end",
+                "take an endpoint",
                 (hooks.role_name)(&arrived, index),
-                "the other part",
-                "pick it up as what it is",
+                "the other role",
+                "take it as what it is",
             ));
         }
         let region = arrived.reopen()?; // take-1
@@ -222,14 +222,14 @@ impl Registration {
             Ok(is_locked && !file_lock::is_locked_elsewhere(arrived.file(), byte)?)
         };
         if !is_travelling().map_err(failed)? {
-            return refuse("an end that was picked up already");
+            return refuse("an endpoint that was taken already");
         }
         if !participants.try_lock(participant_byte(index)).map_err(failed)? {
-            return refuse("an end that another process is picking up");
+            return refuse("an endpoint that another process is taking");
         }
         // take-2. Again: that process may have come and gone.
         if !is_travelling().map_err(failed)? {
-            return refuse("an end that was picked up already");
+            return refuse("an endpoint that was taken already");
         }
         let ticket = Ticket::new(participants.key(index));
         arrived.participants().unlock(transfer_byte(index)).map_err(failed)?; // take-3
@@ -242,13 +242,13 @@ impl Registration {
     /// the way is a death, whatever runs. Dropping this handle is not leaving.
     pub(crate) fn export_fd(&self) -> Result<ForkGuardedFd> {
         if !self.region.is_from_this_process() {
-            return Err(Error::forked("pass on an end"));
+            return Err(Error::forked("pass on an endpoint"));
         }
         if self.region.is_nested() {
             return Err(Error::new(
                 ErrorKind::InvalidOptions,
-                "pass on this end",
-                "the end of a queue in a namespace",
+                "pass on this endpoint",
+                "an endpoint of a queue in a namespace",
                 "one of a region of its own",
                 "share the namespace, and open the queue there",
             ));
@@ -256,7 +256,7 @@ impl Registration {
         if !self.change_stage(HELD, TRANSFERRED) {
             return Err(Error::new(
                 ErrorKind::InvalidOptions,
-                "pass on this end",
+                "pass on this endpoint",
                 "a process that is about to end, and has left",
                 "one that goes on",
                 "pass ends on before `main` returns",
@@ -270,7 +270,7 @@ impl Registration {
         };
         let file = open().map_err(|error| {
             self.change_stage(TRANSFERRED, HELD);
-            Error::io("pass on an end", error, "mount /proc; see what else locks this file")
+            Error::io("pass on an endpoint", error, "mount /proc; see what else locks this file")
         })?;
         let participants = self.region.participants();
         participants.store_identity(self.index, Identity::NOBODY); // pass-3
@@ -296,7 +296,7 @@ impl Registration {
     /// runs.
     pub(crate) fn mark_dead(&self) -> Result<()> {
         if !self.region.is_from_this_process() {
-            return Err(Error::forked("abandon an end"));
+            return Err(Error::forked("abandon an endpoint"));
         }
         self.region.participants().store_identity(self.index, Identity::NOBODY);
         self.stage.store(TRANSFERRED, Ordering::Relaxed); // private to this process
@@ -390,7 +390,7 @@ fn no_free_participant(region: &Region, candidates: &[usize]) -> Error {
     Error::new(
         ErrorKind::EndpointInUse { pid },
         action,
-        format_args!("that end held by process {pid}"),
+        format_args!("that endpoint held by process {pid}"),
         "a free one",
         "wait until it leaves, end it, or use another name",
     )

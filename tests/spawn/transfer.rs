@@ -223,7 +223,7 @@ fn descriptor_taken_copy_is_refused_ever_after() {
     let refused = |descriptor: &OwnedFd| {
         let error = values().from_fd::<Sender<u64>>(copy(descriptor)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidOptions);
-        assert!(error.to_string().contains("picked up already"), "{error}");
+        assert!(error.to_string().contains("taken already"), "{error}");
     };
     let stale = named(&test_dir).sender(NAME).unwrap().into_fd().unwrap();
     let tx: Sender<u64> = values().from_fd(copy(&stale)).unwrap();

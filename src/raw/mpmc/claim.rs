@@ -63,11 +63,12 @@ pub(super) struct Claim {
 }
 
 impl<M: Memory> Ring<M> {
-    /// Claims positions from `first` on. `expected` is the index word while the index is there.
+    /// Claims positions from `first` on. `end` is head or tail; `expected` is its word while it is
+    /// at `first`.
     #[inline(always)]
-    pub(super) fn claim(&self, index: &AtomicU64, expected: u64, first: u64, count: u64) -> bool {
+    pub(super) fn claim(&self, end: &AtomicU64, expected: u64, first: u64, count: u64) -> bool {
         Intent::of(Claim { first, count }).store(&self.intent); // C1
-        let is_claimed = RingWords::<M>::advance(index, expected, count); // C2
+        let is_claimed = RingWords::<M>::advance(end, expected, count); // C2
         if !is_claimed {
             // At once: a participant that is stopped before its next attempt must not keep slots
             // from being repaired.
@@ -218,8 +219,8 @@ impl<M: Memory> Ring<M> {
     }
 
     /// How many slots in a row, up to `limit`, are in `state` for their positions; the first is
-    /// known to be. That does not change while the index stays where it is: only a claim leads out
-    /// of it.
+    /// known to be. That does not change while head, or tail, stays where it is: only a claim leads
+    /// out of it.
     #[inline(always)]
     fn count_claimable(&self, first: u64, state: SlotState, limit: u64) -> Result<u64, Corrupt> {
         let limit = limit.min(self.words.capacity).min(MAX_BATCH);

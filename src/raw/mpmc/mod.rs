@@ -10,7 +10,7 @@
 //! - `repair.rs`: completing what the dead had claimed, with the table of crashes;
 //! - `retry.rs`: bounds of loops.
 //!
-//! Bytes: two indices, each on a cache line of its own; the slots; a skip mark for each slot; an
+//! Bytes: head and tail, each on a cache line of its own; the slots; a skip mark for each slot; an
 //! intent for each participant.
 //!
 //! ```text
@@ -46,7 +46,7 @@
 //! The ring starts with slot i Free for position i, and all other words zero.
 //!
 //! Invariants
-//! - I1: a position is claimed by one CAS of its index, so by one participant at most. The
+//! - I1: a position is claimed by one CAS of head or tail, so by one participant at most. The
 //!   participant's intent names the position before the claim and until it is completed, and no
 //!   longer: the intent shrinks after each position of a batch.
 //! - I2: only the claimer writes to a claimed slot, and it does so by plain stores. If the claimer
@@ -78,8 +78,8 @@
 //!   payload is visible.
 //! - E2: a consumer or a repairer releases the slot: it stores Free (Release) · a producer loads
 //!   the slot (Acquire): the payload was read.
-//! - E3: the intent, then the claim's CAS of an index (Release) · load of the index (Acquire), then
-//!   of the intents: a participant that sees a claim sees whose it may be. Every write to an index
+//! - E3: the intent, then the claim's CAS of head or tail (Release) · load of that (Acquire), then
+//!   of the intents: a participant that sees a claim sees whose it may be. Every write to either
 //!   reads it, so the edge reaches through later ones.
 //! - E4: a claim completed, then the intent cleared, or shrunk to the rest of the batch (Release) ·
 //!   `find_holders` loads the intent (Acquire), and then reads the slot again: a repairer
@@ -371,11 +371,11 @@ impl<M: Memory> RingWords<M> {
         self.head.load(Ordering::Acquire) // E3
     }
 
-    /// Moves an index. False: it has moved already.
+    /// Moves an end of the ring, head or tail. False: it has moved already.
     #[inline(always)]
-    fn advance(index: &AtomicU64, from: u64, by: u64) -> bool {
-        // Relaxed if it fails: then the index is read again.
-        index.compare_exchange(from, from.wrapping_add(by), Ordering::AcqRel, Ordering::Relaxed).is_ok() // E3
+    fn advance(end: &AtomicU64, from: u64, by: u64) -> bool {
+        // Relaxed if it fails: then it is read again.
+        end.compare_exchange(from, from.wrapping_add(by), Ordering::AcqRel, Ordering::Relaxed).is_ok() // E3
     }
 
     /// Whether the slot at head looks ready: one load, and no proof of the contrary.
@@ -396,7 +396,7 @@ impl<M: Memory> RingWords<M> {
         self.slot(position).is_ok_and(|slot| slot.probe(position, state))
     }
 
-    /// Positions between the indices: messages, and what is being sent or skipped.
+    /// Positions between head and tail: messages, and what is being sent or skipped.
     pub(crate) fn len(&self) -> u64 {
         let head = self.load_head();
         self.load_tail().position().saturating_sub(head).min(self.capacity)

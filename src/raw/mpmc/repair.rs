@@ -9,7 +9,7 @@
 //!  C1  intent stored                     nothing is claimed; repair clears the intent. While the
 //!                                        claimer is only stopped here, the slots of its intent
 //!                                        are not repaired after others
-//!  C2  index moved                       others skip the position after a short while. Repair
+//!  C2  head or tail moved                others skip the position after a short while. Repair
 //!                                        returns a producer's slot. A consumer's message is
 //!                                        counted as lost, and its slot returned
 //!  C3  payload written or read           as C2
@@ -184,7 +184,7 @@ impl<M: Memory> Repair<'_, M> {
                 continue;
             }
             (claim.seen, claim.holder) = (seen, Holder::Nobody);
-            // E3: an index beyond the position means that somebody has claimed it.
+            // E3: head or tail beyond the position means that somebody has claimed it.
             let is_claimed = || match seen.control.is_free() {
                 true => words.load_tail().position() > position,
                 false => words.load_head() > position,

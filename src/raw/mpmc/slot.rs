@@ -207,7 +207,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether I4 lets an index that is at `position` go past it.
+    /// Whether I4 lets head, or tail, that is at `position` go past it.
     pub(super) fn is_skipped_at(self, position: u64) -> bool {
         if self.mark.is_quarantined() { self.mark.position() >= position } else { self.control.position() > position }
     }
