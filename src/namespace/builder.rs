@@ -71,7 +71,8 @@ impl NamespaceBuilder {
     ///
     /// A process that opens the object has to give the same name, with [`Namespace::type_tag`].
     /// Without it only the number types of the language are distinguished from other types of the
-    /// same size and alignment. A name of up to eight bytes is stored as it is, a longer one as a hash.
+    /// same size and alignment. A name of up to eight bytes is stored as it is, a longer one as a
+    /// hash.
     pub fn type_tag(mut self, name: &str) -> Self {
         if let Some((_, spec)) = self.objects.last_mut() {
             spec.tag = type_tag(name);

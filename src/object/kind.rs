@@ -144,8 +144,8 @@ pub(crate) trait Kind: Sync {
         Ok(())
     }
 
-    /// Releases what these participants hold, which are dead or about to leave, and wakes those that
-    /// wait for it.
+    /// Releases what these participants hold, which are dead or about to leave, and wakes those
+    /// that wait for it.
     fn release_dead(&self, _object: &ObjectWords<'_>, _participants: &[usize]) {}
 
     /// Shared words that [`release_dead`](Self::release_dead) reads for that many participants.

@@ -1,8 +1,9 @@
 //! Queues: any number of senders and receivers. Each message goes to one receiver.
 //!
-//! [`Options`] creates and opens them. A queue carries values of one type ([`Sender`], [`Receiver`],
-//! [`Queue`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`], [`ByteQueue`]).
-//! Which types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
+//! [`Options`] creates and opens them. A queue carries values of one type ([`Sender`],
+//! [`Receiver`], [`Queue`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`],
+//! [`ByteQueue`]). Which types can be sent is described in
+//! [`pipe`](crate::pipe#which-types-can-be-sent).
 //!
 //! The algorithm is Vyukov's bounded queue. A process that stops or dies in the middle of an
 //! operation blocks nobody: its slot is quarantined, and the others skip it.

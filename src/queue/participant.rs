@@ -339,10 +339,10 @@ pub(super) fn announce_exit(registration: &Registration) {
     let (state, index) = (QueueState::of(registration.region()), registration.index());
     let role = state.role(index);
     state.repair_as_last(&mut RepairScan::default(), index, &state.ring_words());
-    state.region.participants().set_state(index, LEAVING); // queue-leave-1
+    state.region.participants().set_state(index, LEAVING); // queue-leave-2
     // Whether the receiver of a `Queue` has received anything is not known here.
     if role == Role::Sender || !registration.is_paired() {
-        state.store_exit(index, LEFT); // queue-leave-2
+        state.store_exit(index, LEFT); // queue-leave-1
     }
     state.increment(control::MEMBERSHIP_EPOCH); // queue-leave-3
     state.wake_all(); // queue-leave-4

@@ -13,11 +13,11 @@
 //!
 //! Invariants
 //! - I1: while a listener sleeps on the word or is about to (between `listen` and `wait`), WAITERS
-//!   is set, or the wake count has advanced since its key. In the second case the kernel refuses the
-//!   sleep.
+//!   is set, or the wake count has advanced since its key. In the second case the kernel refuses
+//!   the sleep.
 //! - I2: WAITERS is cleared only when the kernel has answered that nobody sleeps, and together with
-//!   an advance of the wake count. A listener that fell asleep between the answer and the clearing is woken after
-//!   it. So a killed sleeper costs at most one needless system call.
+//!   an advance of the wake count. A listener that fell asleep between the answer and the clearing
+//!   is woken after it. So a killed sleeper costs at most one needless system call.
 //! - I3: the listening side sets PEER_LEFT when it leaves. The notifying side sees it in passing.
 //! - I4: FENCES, once set, stays. It means that some process here cannot take part in asymmetric
 //!   fences, or no longer can.

@@ -1,5 +1,5 @@
-//! How a process joins a region, leaves it, passes its participant on to another process, and how a name
-//! goes with the last one.
+//! How a process joins a region, leaves it, passes its participant on to another process, and how a
+//! name goes with the last one.
 //!
 //! What: an endpoint that is passed on travels as a descriptor, which may be copied on the way: a
 //! shell inherits it together with the program that it starts, a fork copies it. A lock belongs to

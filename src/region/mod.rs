@@ -155,7 +155,8 @@ impl Region {
         }
         let owner = sys::file::metadata(&file).map_err(|error| Error::io(action, error, "try again"))?.owner;
         if owner != process::effective_user() && !settings.allow_other_owner {
-            let remedy = "pass an endpoint of an unnamed region, or allow other owners explicitly if that user is trusted";
+            let remedy =
+                "pass an endpoint of an unnamed region, or allow other owners explicitly if that user is trusted";
             return refuse(&format_args!("a file of user {owner}, who can truncate it"), remedy);
         }
         let path = sys::file::path(&file).and_then(|path| {

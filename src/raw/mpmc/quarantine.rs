@@ -183,8 +183,8 @@ impl<M: Memory> RingWords<M> {
 
 impl<M: Memory> Ring<M> {
     /// For a producer at `tail` whose slot is not free: skips the position, if a consumer of an
-    /// earlier lap has not returned the slot and a slot beyond is free. The mark says so before tail
-    /// moves (I4). False: the ring is full.
+    /// earlier lap has not returned the slot and a slot beyond is free. The mark says so before
+    /// tail moves (I4). False: the ring is full.
     #[cold]
     pub(super) fn skip_unread(&self, tail: u64, known_free: &mut u64) -> Result<bool, Corrupt> {
         let slot = self.words.slot(tail)?;
@@ -207,8 +207,8 @@ impl<M: Memory> Ring<M> {
     }
 
     /// For a consumer at `head`, before tail, whose slot is not ready: skips the position, if its
-    /// producer has not completed and either a message behind is complete or no producer is left. False: the
-    /// ring is empty.
+    /// producer has not completed and either a message behind is complete or no producer is left.
+    /// False: the ring is empty.
     #[cold]
     pub(super) fn skip_unsent(&self, head: u64, tail: Tail, known_ready: &mut u64) -> Result<bool, Corrupt> {
         let slot = self.words.slot(head)?;

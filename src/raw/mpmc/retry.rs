@@ -8,8 +8,8 @@ use crate::raw::{Corrupt, Memory};
 /// Rounds of a loop of which correct peers cause a few.
 pub(super) const SPIN_LIMIT: u64 = 1 << 16;
 
-/// Rounds in which neither head nor tail moves. Correct peers cause a few: a slot comes into service, is
-/// proposed to be skipped, is skipped.
+/// Rounds in which neither head nor tail moves. Correct peers cause a few: a slot comes into
+/// service, is proposed to be skipped, is skipped.
 const STANDSTILL_LIMIT: u64 = 1 << 10;
 
 /// What a loop that follows head or tail may still take: many rounds while it moves, which a peer

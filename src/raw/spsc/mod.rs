@@ -1,5 +1,5 @@
-//! What: the two positions of a bounded ring with one producer and one consumer. What unit they count
-//! (values, or words of records) and what lies at a position is up to `value_ring.rs` and
+//! What: the two positions of a bounded ring with one producer and one consumer. What unit they
+//! count (values, or words of records) and what lies at a position is up to `value_ring.rs` and
 //! `record_ring.rs`.
 //!
 //! Bytes: each side writes one cache line, and only reads the other's.
@@ -16,9 +16,9 @@
 //!   them.
 //! - I2: the producer touches only positions in tail .. head + capacity, the consumer only those in
 //!   head .. tail.
-//! - I3: an owner never reads its own position back: the shared copy is for the other side and for a
-//!   successor. An owner's copy of the other's position may be stale, which only makes the owner see
-//!   fewer free positions or fewer messages.
+//! - I3: an owner never reads its own position back: the shared copy is for the other side and for
+//!   a successor. An owner's copy of the other's position may be stale, which only makes the owner
+//!   see fewer free positions or fewer messages.
 //! - I4: a foreign position is accepted only if it moved forwards and keeps I1. Anything else is
 //!   `Corrupt`, or nothing new for `probe`.
 //!
@@ -37,8 +37,8 @@
 //! - consumer, before it stores head: nobody has received the message. The successor gets it.
 //! - consumer, after that: delivered, to a process that is gone.
 //!
-//! Source: Lamport's ring. Cached foreign positions are from Lee, Bu and Chandranmenon (MCRingBuffer,
-//! 2009).
+//! Source: Lamport's ring. Cached foreign positions are from Lee, Bu and Chandranmenon
+//! (MCRingBuffer, 2009).
 
 pub(crate) mod record_ring;
 pub(crate) mod value_ring;
@@ -196,8 +196,8 @@ impl<M: Memory> Consumer<M> {
     }
 
     /// Returns how many positions from [`position`](Self::position) on may be read. Loads the
-    /// producer's position only if fewer than `want` are cached. Stops before the messages of the next
-    /// producer until [`switch_producer`](Self::switch_producer).
+    /// producer's position only if fewer than `want` are cached. Stops before the messages of the
+    /// next producer until [`switch_producer`](Self::switch_producer).
     #[inline]
     pub(crate) fn readable(&mut self, want: u64) -> Result<u64, Corrupt> {
         let cached = self.cached();
@@ -205,8 +205,8 @@ impl<M: Memory> Consumer<M> {
     }
 
     /// Returns whether there is anything to read. The cheapest check, for polling: it has one
-    /// branch, so the processor begins to read the message before the position has arrived. Leaves the
-    /// next producer and invalid positions to [`readable`](Self::readable).
+    /// branch, so the processor begins to read the message before the position has arrived. Leaves
+    /// the next producer and invalid positions to [`readable`](Self::readable).
     #[inline(always)]
     pub(crate) fn probe(&mut self) -> bool {
         let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3

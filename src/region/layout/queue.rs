@@ -17,8 +17,8 @@ use super::{MAX_PARTICIPANTS, PADDING_WORDS, SIZE_MAX, bytes_of, invalid, partic
 use crate::error::Result;
 use crate::primitive::WORD;
 
-/// The words of a queue's control block: a pair of cache lines for each position and event count, one
-/// for the counters.
+/// The words of a queue's control block: a pair of cache lines for each position and event count,
+/// one for the counters.
 pub(crate) mod control {
     pub(crate) const TAIL: usize = 0;
     pub(crate) const HEAD: usize = 16;
