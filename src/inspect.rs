@@ -285,7 +285,7 @@ pub(crate) fn describe_objects(region: &Region, table: &Table) -> Vec<ObjectInfo
 fn object_info(name: &str, object: &ObjectWords<'_>) -> ObjectInfo {
     let (spec, participants) = (object.spec, object.region.participants());
     let kind = spec.kind.functions();
-    let Description { value, holder, users, mut state } = kind.describe(object);
+    let Description { value, owner, users, mut state } = kind.describe(object);
     // A description is made from words that may be invalid.
     let pid = |index| if index < participants.len() { participants.pid(index) } else { 0 };
     let mut users: Vec<u64> = users.into_iter().map(pid).collect();
@@ -301,7 +301,7 @@ fn object_info(name: &str, object: &ObjectWords<'_>) -> ObjectInfo {
         element: spec.element(),
         length: kind.length(spec),
         value,
-        holder: holder.map(pid),
+        holder: owner.map(pid),
         users,
         state,
     }

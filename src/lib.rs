@@ -31,7 +31,8 @@ mod wait;
 pub mod sync {
     //! Values, arrays, locks and other objects that processes share.
     //!
-    //! Each object is a handle. Clone it, share it between threads, and open it in other processes:
+    //! Each object is used through a handle. Clone the handle, share it between threads, and open
+    //! the object in other processes:
     //!
     //! | call | what it does |
     //! |---|---|

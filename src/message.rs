@@ -76,7 +76,7 @@ impl<R: sealed::Receive> Iterator for Messages<R> {
         if self.has_ended {
             return None;
         }
-        let timeout = if self.blocks { Timeout::NEVER } else { Timeout::NonBlocking };
+        let timeout = if self.blocks { Timeout::UNLIMITED } else { Timeout::NonBlocking };
         let received = self.receiver.receive(timeout);
         self.has_ended = !matches!(received, Ok(_) | Err(RecvError::MessageLost));
         match received {

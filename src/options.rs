@@ -109,8 +109,8 @@ impl CommonOptions {
 
     /// Gives a region its name after this process has joined it. So no other process ever finds it
     /// without participants and takes it for stale.
-    pub(crate) fn publish(&self, mut registration: Registration, name: &str) -> Result<Registration> {
-        registration.region_mut().publish(name, &self.settings.directory)?;
+    pub(crate) fn give_name(&self, mut registration: Registration, name: &str) -> Result<Registration> {
+        registration.region_mut().give_name(name, &self.settings.directory)?;
         Ok(registration)
     }
 

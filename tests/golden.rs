@@ -23,8 +23,8 @@ const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the g
 
 const GOLDEN: [&str; 5] = ["values", "bytes", "queue-values", "queue-bytes", "namespace"];
 
-/// The names of the words, by offset in bytes, as in `docs/layout.md`. Written out and not taken
-/// from the library, which is under test.
+/// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
+/// "Names in the golden files". Written out and not taken from the library, which is under test.
 const HEADER: [(usize, &str); 17] = [
     (0x00, "magic"),
     (0x08, "version"),
@@ -588,6 +588,18 @@ fn locked(file: &File, bytes: Range<i64>) -> Vec<i64> {
         .collect()
 }
 
+/// What the source and docs/layout.md call a word of the golden files.
+fn name_in_source(name: &str) -> &str {
+    match name {
+        "news" => "changed",
+        "plea" => "backoff request",
+        "drained" => "readers gone",
+        "event of several" => "multi-permit event",
+        "event of done" => "completed",
+        name => name,
+    }
+}
+
 /// The golden files contain what docs/layout.md and the pictures in the source tell about the words
 /// of the objects.
 #[test]
@@ -598,6 +610,7 @@ fn object_pictures_match_golden_words() {
         let row = document.lines().find(|line| line.starts_with(&format!("| {code} | {kind} |")));
         let row = row.unwrap_or_else(|| panic!("docs/layout.md has no row for kind {code}, {kind}"));
         for (offset, name) in words {
+            let name = name_in_source(name);
             assert!(row.contains(&format!("`+{offset:#04x}` {name}")), "{offset:#x} {name} is not in: {row}");
         }
         let file = match kind {
@@ -614,15 +627,7 @@ fn object_pictures_match_golden_words() {
             let word = (offset / 8).to_string();
             let row = rows.iter().find_map(|row| row.trim_start().strip_prefix(&word)?.strip_prefix("  "));
             let row = row.unwrap_or_else(|| panic!("{file} has no row for word {word}, {name}"));
-            // The source's words for what the golden files name.
-            let name = match *name {
-                "news" => "changed",
-                "plea" => "backoff request",
-                "drained" => "readers gone",
-                "event of several" => "multi-permit event",
-                "event of done" => "completed",
-                name => name,
-            };
+            let name = name_in_source(name);
             assert!(row.starts_with(name), "{offset:#x} {name} is not in: {row}");
         }
     }

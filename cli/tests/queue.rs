@@ -249,13 +249,13 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
     assert_eq!(region["participants"], json!([sender(pids.0, "alive"), sender(pids.1, "dead")]));
     assert_eq!(env.json(&["ls", "--json"]), json!([region]));
 
-    let users = format!("2 of 64 lanes: sender {} alive, sender {} dead", pids.0, pids.1);
+    let users = format!("2 of 64 participants: sender {} alive, sender {} dead", pids.0, pids.1);
     let list = env.run(&["ls"]);
     list.assert_shows("2 messages");
     list.assert_shows(&users);
     let details = env.run(&["inspect", "q"]);
     for line in
-        ["lanes        2 of 64 used", "quarantined  0 messages", "lost         0 messages", "dropped      0 messages"]
+        ["participants 2 of 64 used", "quarantined  0 messages", "lost         0 messages", "dropped      0 messages"]
     {
         details.assert_shows(line);
     }
@@ -268,7 +268,7 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
     report.assert_shows("1 names, 0 abandoned");
     let region = env.json(&["inspect", "q", "--json"]);
     assert_eq!(region["queue"], queue(1));
-    assert_eq!(region["participants"], json!([sender(pids.0, "alive")]), "the repaired lane is free");
+    assert_eq!(region["participants"], json!([sender(pids.0, "alive")]), "the repaired participant is free");
     assert_eq!(env.json(&["doctor", "--json"])[0]["action"], "left_alone");
 
     alive.kill();

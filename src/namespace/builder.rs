@@ -21,7 +21,7 @@ use crate::region::layout::queue::{QueueGeometry, QueueLayout};
 use crate::region::layout::{Layout, MAX_PARTICIPANTS};
 use crate::region::settings::{Bounds, Settings};
 
-/// Processes that can take part unless the builder is told otherwise.
+/// Processes that can take part unless the builder sets another number.
 const DEFAULT_MAX_PARTICIPANTS: usize = 64;
 
 /// What is to be in a [`Namespace`], and how it is created or opened. Made by
@@ -68,8 +68,9 @@ impl NamespaceBuilder {
     /// Gives the type of the object that was added last a name.
     ///
     /// A process that opens the object has to give the same name, with [`Namespace::type_tag`].
-    /// Without it only the numbers of the language are told from other types of the same size and
-    /// alignment. A name of up to eight bytes is stored as it is, a longer one as a hash.
+    /// Without it only the number types of the language are distinguished from other types of the
+    /// same size and alignment. A name of up to eight bytes is stored as it is, a longer one as a
+    /// hash.
     pub fn type_tag(mut self, name: &str) -> Self {
         if let Some((_, spec)) = self.objects.last_mut() {
             spec.tag = type_tag(name);
@@ -237,7 +238,7 @@ impl NamespaceBuilder {
             // Join before it has its name: no process ever finds it without members and takes it
             // for stale.
             let mut member = expect_joined(Membership::join(self.create_region(true)?)?)?;
-            member.publish(name, &self.common.settings.directory)?;
+            member.give_name(name, &self.common.settings.directory)?;
             Ok(self.with_member(member.register()))
         };
         self.common.named(name, self.bounds(), join, create)
@@ -255,8 +256,9 @@ impl NamespaceBuilder {
     ///
     /// - larger than [`max_region_bytes`](Self::max_region_bytes),
     /// - in reserved huge pages, without [`huge_pages`](Self::huge_pages),
-    /// - whose file can be truncated, unless it is on tmpfs and belongs to this user, or
-    ///   [`allow_other_owner`](Self::allow_other_owner) was called.
+    /// - whose file can be truncated and is not on tmpfs,
+    /// - whose file can be truncated and belongs to another user, without
+    ///   [`allow_other_owner`](Self::allow_other_owner).
     pub fn from_fd(&self, descriptor: OwnedFd) -> Result<Namespace> {
         self.check_objects()?;
         let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };

@@ -309,7 +309,7 @@ impl<T: Pod> Array<T> {
     /// - Without: [`WouldDeadlock`](SyncError::WouldDeadlock), [`Forked`](SyncError::Forked),
     ///   [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
     pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
-        self.lock_until(Timeout::NEVER)
+        self.lock_until(Timeout::UNLIMITED)
     }
 
     /// Attempts to begin a critical section without waiting.
@@ -338,7 +338,7 @@ impl<T: Pod> Array<T> {
 
     /// Locks for an operation that does not report a death. The next [`lock`](Self::lock) does.
     fn lock_unreported(&self) -> Result<LockGuard<'_>, SyncError> {
-        LockGuard::lock(&self.lock, Timeout::NEVER)
+        LockGuard::lock(&self.lock, Timeout::UNLIMITED)
     }
 }
 

@@ -93,7 +93,7 @@ impl Barrier {
     /// [`BarrierBroken`](SyncError::BarrierBroken), [`Forked`](SyncError::Forked),
     /// [`Corrupt`](SyncError::Corrupt).
     pub fn wait(&self) -> Result<BarrierWaitResult, SyncError> {
-        self.wait_until(Timeout::NEVER)
+        self.wait_until(Timeout::UNLIMITED)
     }
 
     /// Waits until all parties have arrived. If that takes longer than `timeout`, breaks the

@@ -128,7 +128,7 @@ impl BoundedSemaphore {
             return false;
         }
         let mut taken = 0;
-        let mut hint = self.handle.local.hint.load(Ordering::Relaxed); // where to look first
+        let mut hint = self.handle.local.hint.load(Ordering::Relaxed); // where to begin
         while taken < count {
             let permit =
                 permits.allocate_at(participant, hint).or_else(|| permits.allocate(participant, 0, bound, hint));

@@ -82,7 +82,7 @@ impl Condvar {
     ///
     /// Those of [`Mutex::lock`](crate::sync::Mutex::lock).
     pub fn wait<'a, T: Pod>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-        self.wait_until(guard, Timeout::NEVER, true)
+        self.wait_until(guard, Timeout::UNLIMITED, true)
             .map(|(guard, _)| guard)
             .map_err(|error| error.map(|(guard, _)| guard))
     }

@@ -104,7 +104,7 @@ impl Event {
     /// [`Forked`](SyncError::Forked).
     #[inline]
     pub fn wait(&self) -> Result<(), SyncError> {
-        self.wait_until(Timeout::NEVER)
+        self.wait_until(Timeout::UNLIMITED)
     }
 
     /// Waits until the flag is set, and no longer than `timeout`.

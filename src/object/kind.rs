@@ -1,7 +1,7 @@
 //! The kinds of objects, and what the table, repair and inspection need to know of each.
 //!
 //! Each kind implements [`Kind`] in its own file, beside a picture of its words and their offsets.
-//! [`KINDS`] is the only place that lists them all.
+//! [`ObjectKind`] names the kinds, and [`KINDS`] has the implementation of each.
 
 use std::fmt;
 
@@ -75,7 +75,7 @@ const _: () = {
 };
 
 impl ObjectKind {
-    /// Its number in the table.
+    /// Its code in an entry of the table.
     pub(super) fn code(self) -> u64 {
         self as u64
     }
@@ -85,7 +85,7 @@ impl ObjectKind {
         KINDS.get(index).map(|(kind, _)| *kind)
     }
 
-    /// What is particular to this kind.
+    /// The implementation of this kind.
     #[expect(clippy::indexing_slicing, reason = "KINDS has every kind, as just asserted")]
     pub(crate) fn functions(self) -> &'static dyn Kind {
         KINDS[self as usize - 1].1
@@ -150,7 +150,8 @@ pub(crate) trait Kind: Sync {
         Ok(())
     }
 
-    /// Releases what some participants hold. They are dead, or about to leave.
+    /// Releases what these participants hold, which are dead or about to leave, and wakes those
+    /// that wait for it.
     fn release_dead(&self, _object: &ObjectWords<'_>, _participants: &[usize]) {}
 
     /// Shared words that [`release_dead`](Self::release_dead) reads for that many participants.
@@ -158,12 +159,13 @@ pub(crate) trait Kind: Sync {
         participants
     }
 
-    /// Words that a visit to all of it reads, as `Layout::steps` counts them.
+    /// Slots, blocks or permits that one scan of the object visits, in repair and in statistics:
+    /// the part of this object in `Layout::steps`.
     fn steps(&self, _spec: &ObjectSpec) -> u64 {
         0
     }
 
-    /// What it looks like at this moment.
+    /// Its state at this moment, for inspection.
     fn describe(&self, _object: &ObjectWords<'_>) -> Description {
         Description::default()
     }
@@ -181,8 +183,8 @@ pub(crate) trait Kind: Sync {
         }
     }
 
-    /// Reads what describes the object beside its entry in the table: the header of a nested queue.
-    /// Returns whether that is valid.
+    /// Reads what describes the object besides its entry in the table, into `spec`. Only a nested
+    /// queue has that: its header. Returns whether it is valid.
     fn read_header(&self, _spec: &mut ObjectSpec, _region: &Region, _start: usize, _length: usize) -> bool {
         true
     }
@@ -194,7 +196,7 @@ pub(crate) struct Description {
     /// The value, or the first elements.
     pub(crate) value: Option<String>,
     /// The owner of its lock.
-    pub(crate) holder: Option<usize>,
+    pub(crate) owner: Option<usize>,
     /// Those that read, have permits, or have arrived.
     pub(crate) users: Vec<usize>,
     /// Anything else, in a few words.

@@ -203,12 +203,12 @@ pub(super) const FREE: &str = "free";
 /// Describes the lock at `offset`.
 pub(super) fn describe(object: &ObjectWords<'_>, offset: usize) -> Description {
     let lock = object.lock(offset);
-    let (holder, history) = (lock.owner(), lock.history());
-    let state = match holder {
+    let (owner, history) = (lock.owner(), lock.history());
+    let state = match owner {
         _ if history.poisoned => "poisoned",
         _ if history.died => "an owner died",
         Some(_) => "",
         None => FREE,
     };
-    Description { holder, state: state.to_string(), ..Description::default() }
+    Description { owner, state: state.to_string(), ..Description::default() }
 }

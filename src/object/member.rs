@@ -126,8 +126,8 @@ impl Membership {
     }
 
     /// Gives the region its name.
-    pub(crate) fn publish(&mut self, name: &str, directory: &Directory) -> Result<()> {
-        self.registration.region_mut().publish(name, directory)
+    pub(crate) fn give_name(&mut self, name: &str, directory: &Directory) -> Result<()> {
+        self.registration.region_mut().give_name(name, directory)
     }
 
     /// Makes it the membership of the whole process.

@@ -104,7 +104,7 @@ impl<T: Pod> Mutex<T> {
     ///   [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
     #[inline(always)]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        self.lock_until(Timeout::NEVER)
+        self.lock_until(Timeout::UNLIMITED)
     }
 
     /// Attempts to acquire the lock without waiting.

@@ -82,7 +82,7 @@ impl Once {
 
     #[cold]
     fn call_slow(&self, action: impl FnOnce()) -> Result<(), SyncError> {
-        let mut guard = LockGuard::lock(&self.lock, Timeout::NEVER)?;
+        let mut guard = LockGuard::lock(&self.lock, Timeout::UNLIMITED)?;
         guard.history = History::default(); // a process that died has not done it, which is all there is to know
         if !self.is_completed() {
             action();
@@ -104,7 +104,7 @@ impl Once {
     ///
     /// [`Forked`](SyncError::Forked).
     pub fn wait(&self) -> Result<(), SyncError> {
-        self.wait_until(Timeout::NEVER)
+        self.wait_until(Timeout::UNLIMITED)
     }
 
     /// Waits until the action is done, and no longer than `timeout`.
@@ -148,7 +148,7 @@ impl Kind for OnceKind {
 
     fn describe(&self, object: &ObjectWords<'_>) -> Description {
         let description = lock::describe(object, STATE);
-        let state = match description.holder {
+        let state = match description.owner {
             // edge: snapshot
             _ if object.word(words::DONE).load(Ordering::Acquire) != 0 => "done".to_string(),
             None => "not done".to_string(),

@@ -58,7 +58,7 @@ impl<T: Pod> ReentrantMutex<T> {
     /// Those of [`Mutex::lock`](crate::sync::Mutex::lock), without
     /// [`WouldDeadlock`](SyncError::WouldDeadlock).
     pub fn lock(&self) -> LockResult<ReentrantMutexGuard<'_, T>> {
-        self.lock_until(Timeout::NEVER)
+        self.lock_until(Timeout::UNLIMITED)
     }
 
     /// Attempts to acquire the lock without waiting.

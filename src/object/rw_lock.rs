@@ -107,7 +107,7 @@ impl<T: Pod> RwLock<T> {
     /// [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread writes,
     /// [`LimitExceeded`](SyncError::LimitExceeded) if this process has too many read guards.
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.read_until(Timeout::NEVER)
+        self.read_until(Timeout::UNLIMITED)
     }
 
     /// Attempts to acquire the lock for reading without waiting.
@@ -171,7 +171,7 @@ impl<T: Pod> RwLock<T> {
     /// Those of [`Mutex::lock`](crate::sync::Mutex::lock).
     /// [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread reads or writes.
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
-        self.write_until(Timeout::NEVER)
+        self.write_until(Timeout::UNLIMITED)
     }
 
     /// Attempts to acquire the lock for writing without waiting.

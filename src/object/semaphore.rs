@@ -107,7 +107,7 @@ macro_rules! permits {
             /// if there can never be as many.
             #[inline]
             pub fn acquire_many(&self, count: u32) -> Result<$permit<'_>, SyncError> {
-                self.permit(count, Timeout::NEVER)
+                self.permit(count, Timeout::UNLIMITED)
             }
 
             /// Attempts to acquire `count` permits, all or none, without waiting.

@@ -87,7 +87,7 @@ pub(crate) struct BackoffRequest(Word);
 /// Retries of a reader before it asks.
 const RETRIES_BEFORE_REQUEST: u32 = 8;
 
-/// Stores between two looks at the request.
+/// Stores between two checks of the request.
 const CHECK_EVERY: u64 = 16;
 
 impl BackoffRequest {

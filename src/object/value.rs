@@ -137,7 +137,7 @@ impl<T: Pod> Value<T> {
     ///   [`LockLost`](SyncError::LockLost).
     #[inline]
     pub fn store(&self, value: &T) -> Result<(), SyncError> {
-        self.store_until(value, Timeout::NEVER)
+        self.store_until(value, Timeout::UNLIMITED)
     }
 
     /// Attempts to replace the value without waiting.
@@ -192,7 +192,7 @@ impl<T: Pod> Value<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn update(&self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
-        self.update_until(Timeout::NEVER, change)
+        self.update_until(Timeout::UNLIMITED, change)
     }
 
     /// Attempts to change the value without waiting.
@@ -279,7 +279,7 @@ impl<T: Pod> Value<T> {
     ///
     /// Those of [`store`](Self::store).
     pub fn writer(&self) -> Result<ValueWriter<'_, T>, SyncError> {
-        Ok(ValueWriter { value: self, guard: self.lock(Timeout::NEVER)? })
+        Ok(ValueWriter { value: self, guard: self.lock(Timeout::UNLIMITED)? })
     }
 
     /// Attempts to become the only writer without waiting.

@@ -45,7 +45,7 @@ impl ByteReceiver {
     /// [`Forked`](RecvError::Forked).
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.recv_within(message, Timeout::NEVER)
+        self.recv_within(message, Timeout::UNLIMITED)
     }
 
     /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
@@ -87,7 +87,7 @@ impl ByteReceiver {
     /// ```
     #[inline]
     pub fn recv_into(&mut self, mut buffer: &mut [u8]) -> Result<usize, RecvError> {
-        self.recv_within(&mut buffer, Timeout::NEVER)
+        self.recv_within(&mut buffer, Timeout::UNLIMITED)
     }
 
     /// Like [`recv_into`](Self::recv_into), but returns [`Empty`](RecvError::Empty) instead of

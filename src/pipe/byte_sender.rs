@@ -59,7 +59,7 @@ impl ByteSender {
     /// ```
     #[inline]
     pub fn send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
-        self.send_within(message.as_ref(), Timeout::NEVER)
+        self.send_within(message.as_ref(), Timeout::UNLIMITED)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.

@@ -9,7 +9,7 @@ use crate::primitive::WORD;
 use crate::raw::Corrupt;
 use crate::raw::spsc::record_ring::{Record, RecordReader, RecordWriter};
 use crate::raw::spsc::value_ring::{SlotReader, SlotWriter};
-use crate::raw::spsc::{Consumer, Indices, Producer, ProducerChange};
+use crate::raw::spsc::{Consumer, Positions, Producer, ProducerChange};
 use crate::region::Region;
 use crate::region::words::{Mapped, Words};
 use crate::wait::poll_backoff::TYPICAL_RECORD_WORDS;
@@ -295,18 +295,18 @@ impl RingReader for Reassembler {
 
 /// `unit`: how many of the layout's units of capacity a position of the ring is.
 fn producer(region: &Region, ring: usize, unit: u64) -> Result<Producer<Mapped>> {
-    Producer::attach(indices(region, ring), region.layout().capacity() / unit)
-        .map_err(|Corrupt| corrupt_indices_error(region))
+    Producer::attach(positions(region, ring), region.layout().capacity() / unit)
+        .map_err(|Corrupt| corrupt_positions_error(region))
 }
 
 fn consumer(region: &Region, ring: usize, unit: u64) -> Result<Consumer<Mapped>> {
     let owner = Side::Producer.owner(region, ring);
-    Consumer::attach(indices(region, ring), owner, region.layout().capacity() / unit)
-        .map_err(|Corrupt| corrupt_indices_error(region))
+    Consumer::attach(positions(region, ring), owner, region.layout().capacity() / unit)
+        .map_err(|Corrupt| corrupt_positions_error(region))
 }
 
-fn indices(region: &Region, ring: usize) -> Indices<Mapped> {
-    Indices { tail: Side::Producer.index(region, ring), head: Side::Consumer.index(region, ring) }
+fn positions(region: &Region, ring: usize) -> Positions<Mapped> {
+    Positions { tail: Side::Producer.position(region, ring), head: Side::Consumer.position(region, ring) }
 }
 
 fn data(region: &Region, ring: usize) -> Words {
@@ -314,11 +314,11 @@ fn data(region: &Region, ring: usize) -> Words {
     region.words(start, length)
 }
 
-fn corrupt_indices_error(region: &Region) -> Error {
+fn corrupt_positions_error(region: &Region) -> Error {
     Error::new(
         ErrorKind::Corrupt,
         format_args!("join {}", region.display_name()),
-        "ring indices that contradict each other",
+        "ring positions that contradict each other",
         "at most one lap between them",
         "a participant scribbled over the region: remove it and start afresh",
     )

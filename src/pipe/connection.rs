@@ -54,8 +54,8 @@ impl Side {
         Owner::new(region.word(at + word), [region.word(at + start), region.word(at + start + 1)])
     }
 
-    /// The index that this side moves.
-    pub(crate) fn index(self, region: &Region, ring: usize) -> Word {
+    /// The word of the position that this side moves.
+    pub(crate) fn position(self, region: &Region, ring: usize) -> Word {
         let word = match self {
             Self::Producer => ring::TAIL,
             Self::Consumer => ring::HEAD,
@@ -75,7 +75,7 @@ impl Side {
     /// Becomes the owner of this side of the ring, where the last owner stopped. The caller has
     /// locked the participant and the membership.
     pub(crate) fn acquire(self, region: &Region, ring: usize) {
-        let start = self.index(region, ring).load(Ordering::Acquire); // edge: ring-position
+        let start = self.position(region, ring).load(Ordering::Acquire); // edge: ring-position
         self.owner(region, ring).acquire(start);
         if self == Self::Consumer {
             self.event(region, ring).set_peer_left(false);
@@ -144,7 +144,7 @@ impl Connection {
         self.generation.is_current()
     }
 
-    /// Whether the peer has left, by its own word. A producer first looks at the bit in
+    /// Whether the peer has left, by its own word. A producer first checks the bit in
     /// `peer_event`, which is in its cache.
     #[cold]
     pub(super) fn peer_has_closed(&self) -> bool {
@@ -210,9 +210,9 @@ pub(crate) fn queued_for(region: &Region, participant: usize) -> u64 {
     if ring as u64 >= layout(region).directions {
         return 0;
     }
-    let index = |side: Side| side.index(region, ring).load(Ordering::Acquire); // edge: snapshot
-    let head = index(Side::Consumer);
-    index(Side::Producer).wrapping_sub(head)
+    let position = |side: Side| side.position(region, ring).load(Ordering::Acquire); // edge: snapshot
+    let head = position(Side::Consumer);
+    position(Side::Producer).wrapping_sub(head)
 }
 
 /// Announces the end of a participant, in each direction.

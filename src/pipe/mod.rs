@@ -1,12 +1,12 @@
 //! Pipes: one sender and one receiver, in one direction or in both.
 //!
-//! [`Options`] makes and opens them. A pipe carries values of one type ([`Sender`], [`Receiver`],
+//! [`Options`] creates and opens them. A pipe carries values of one type ([`Sender`], [`Receiver`],
 //! [`Pipe`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`], [`BytePipe`]).
 //!
 //! # Which types can be sent
 //!
 //! Values lie in memory that other processes can write. So every pattern of bits must be a value of
-//! the type, and it must have no padding and no pointers. [`bytemuck::Pod`] says that of a type.
+//! the type, and it must have no padding and no pointers. [`Pod`](crate::Pod) stands for that.
 //! Numbers are `Pod`, and arrays of `Pod` types. For a struct of your own, derive it:
 //!
 //! ```
@@ -255,11 +255,11 @@ impl<M: Message + ?Sized> Options<M> {
     ///
     /// # Errors
     /// - It is not such a descriptor, the endpoint is of another type, or the region is damaged.
-    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes).
-    /// - The region consists of reserved huge pages, and [`huge_pages`](Self::huge_pages) is not
-    ///   set.
-    /// - The file can be truncated: it is not on tmpfs, or belongs to another user. Then
-    ///   [`allow_other_owner`](Self::allow_other_owner) is needed.
+    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes), or it consists of
+    ///   reserved huge pages and [`huge_pages`](Self::huge_pages) is not set.
+    /// - The file can be truncated and is not on tmpfs.
+    /// - The file can be truncated and belongs to another user, and
+    ///   [`allow_other_owner`](Self::allow_other_owner) is not set.
     pub fn from_fd<E: PipeEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
         let settings = Settings { bounds: self.bounds(E::DIRECTIONS), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;
@@ -301,7 +301,7 @@ impl<M: Message + ?Sized> Options<M> {
         };
         self.common.named(name, self.bounds(E::DIRECTIONS), open, || {
             let registration = expect_joined(join(self.create_region(E::DIRECTIONS, true)?, E::PARTICIPANTS)?)?;
-            self.attach(self.common.publish(registration, name)?)
+            self.attach(self.common.give_name(registration, name)?)
         })
     }
 

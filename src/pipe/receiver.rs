@@ -43,7 +43,7 @@ use crate::wait::Timeout;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The algorithm is Lamport's ring with cached indices (`raw/spsc`).
+/// The algorithm is Lamport's ring with cached positions (`raw/spsc`).
 ///
 /// A receiver may move between threads. A forked child cannot use the receiver of its parent
 /// ([`RecvError::Forked`]).
@@ -74,7 +74,7 @@ impl<T: Pod> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        self.recv_within(Timeout::NEVER)
+        self.recv_within(Timeout::UNLIMITED)
     }
 
     /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
@@ -120,7 +120,7 @@ impl<T: Pod> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
-        self.recv_into_within(value, Timeout::NEVER)
+        self.recv_into_within(value, Timeout::UNLIMITED)
     }
 
     /// Receives as many values as are there, at most as many as `values` holds. Returns how many.
@@ -132,7 +132,7 @@ impl<T: Pod> Receiver<T> {
     /// Those of [`recv`](Self::recv).
     #[inline]
     pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
-        self.recv_many_within(values, Timeout::NEVER)
+        self.recv_many_within(values, Timeout::UNLIMITED)
     }
 
     /// Like [`recv_many`](Self::recv_many), but returns [`Empty`](RecvError::Empty) instead of

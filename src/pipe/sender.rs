@@ -19,7 +19,7 @@ use crate::wait::Timeout;
 /// you drop the sender, the receiver gets what was sent and then
 /// [`Closed`](crate::RecvError::Closed).
 ///
-/// The algorithm is Lamport's ring with cached indices (`raw/spsc`).
+/// The algorithm is Lamport's ring with cached positions (`raw/spsc`).
 ///
 /// A sender may move between threads. A forked child cannot use the sender of its parent
 /// ([`SendError::Forked`]).
@@ -48,7 +48,7 @@ impl<T: Pod> Sender<T> {
     /// ```
     #[inline]
     pub fn send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
-        self.send_within(value.borrow(), Timeout::NEVER)
+        self.send_within(value.borrow(), Timeout::UNLIMITED)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
@@ -95,7 +95,7 @@ impl<T: Pod> Sender<T> {
     /// ```
     #[inline]
     pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
-        self.send_many_within(values, Timeout::NEVER)
+        self.send_many_within(values, Timeout::UNLIMITED)
     }
 
     /// Like [`send_many`](Self::send_many), but returns [`Full`](SendError::Full) instead of

@@ -152,7 +152,7 @@ impl<T: Pod> ZeroCopySender<T> {
             if free > 0 || count == 0 {
                 return self.chunk(start, free as usize);
             }
-            self.0.wait_for_room(Timeout::NEVER)?;
+            self.0.wait_for_room(Timeout::UNLIMITED)?;
         }
     }
 
@@ -232,7 +232,7 @@ impl<T: Pod> ZeroCopyReceiver<T> {
             if ready > 0 || count == 0 {
                 return self.chunk(start, ready as usize);
             }
-            self.0.half.wait_for_message(Timeout::NEVER)?;
+            self.0.half.wait_for_message(Timeout::UNLIMITED)?;
         }
     }
 
@@ -330,7 +330,7 @@ impl ZeroCopyByteSender {
         let slot = loop {
             match self.0.half.writer.reserve(0, length as u64)? {
                 Some(slot) => break slot,
-                None => self.0.wait_for_room(length as u64, Timeout::NEVER)?,
+                None => self.0.wait_for_room(length as u64, Timeout::UNLIMITED)?,
             }
         };
         let mut bytes = bytes(self.0.half.writer.data(), slot.start, length).ok_or(SendError::Corrupt)?;
@@ -403,7 +403,7 @@ impl ZeroCopyByteReceiver {
         let (start, length) = loop {
             match self.0.half.reader.peek()? {
                 Some(found) => break found,
-                None => self.0.half.wait_for_message(Timeout::NEVER)?,
+                None => self.0.half.wait_for_message(Timeout::UNLIMITED)?,
             }
         };
         let bytes = bytes(self.0.half.reader.records.data(), start, length).ok_or(RecvError::Corrupt)?;

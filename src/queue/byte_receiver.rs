@@ -40,7 +40,7 @@ impl ByteReceiver {
     /// Then the message is gone.
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.recv_within(message, || Timeout::NEVER)
+        self.recv_within(message, || Timeout::UNLIMITED)
     }
 
     /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
@@ -74,7 +74,7 @@ impl ByteReceiver {
     /// # Errors
     /// As for [`recv`](Self::recv).
     pub fn recv_many(&mut self, messages: &mut [Vec<u8>]) -> Result<usize, RecvError> {
-        self.recv_batch(messages, Timeout::NEVER)
+        self.recv_batch(messages, Timeout::UNLIMITED)
     }
 
     #[inline]

@@ -48,7 +48,7 @@ impl ByteSender {
     ///   than a block.
     #[inline]
     pub fn send(&mut self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
-        self.send_within(message.as_ref(), || Timeout::NEVER)
+        self.send_within(message.as_ref(), || Timeout::UNLIMITED)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
@@ -97,7 +97,7 @@ impl ByteSender {
         }
         match batch.get(..count) {
             Some(batch @ [_, ..]) => {
-                let sent = self.half.push_blocking(count as u64, Timeout::NEVER, |index, payload| {
+                let sent = self.half.push_blocking(count as u64, Timeout::UNLIMITED, |index, payload| {
                     if let Some(message) = batch.get(index as usize) {
                         PayloadPool::write_inline(message, payload);
                     }

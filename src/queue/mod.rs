@@ -1,8 +1,9 @@
 //! Queues: any number of senders and receivers. Each message goes to one receiver.
 //!
-//! [`Options`] makes and opens them. A queue carries values of one type ([`Sender`], [`Receiver`],
-//! [`Queue`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`], [`ByteQueue`]).
-//! Which types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
+//! [`Options`] creates and opens them. A queue carries values of one type ([`Sender`],
+//! [`Receiver`], [`Queue`]) or byte messages of any length ([`ByteSender`], [`ByteReceiver`],
+//! [`ByteQueue`]). Which types can be sent is described in
+//! [`pipe`](crate::pipe#which-types-can-be-sent).
 //!
 //! The algorithm is Vyukov's bounded queue. A process that stops or dies in the middle of an
 //! operation blocks nobody: its slot is quarantined, and the others skip it.
@@ -307,11 +308,11 @@ impl<M: Message + ?Sized> Options<M> {
     ///
     /// # Errors
     /// - It is not such a descriptor, the half is of another type, or the region is damaged.
-    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes).
-    /// - The region consists of reserved huge pages, and [`huge_pages`](Self::huge_pages) is not
-    ///   set.
-    /// - The file can be truncated: it is not on tmpfs, or belongs to another user. Then
-    ///   [`allow_other_owner`](Self::allow_other_owner) is needed.
+    /// - The region is larger than [`max_region_bytes`](Self::max_region_bytes), or it consists of
+    ///   reserved huge pages and [`huge_pages`](Self::huge_pages) is not set.
+    /// - The file can be truncated and is not on tmpfs.
+    /// - The file can be truncated and belongs to another user, and
+    ///   [`allow_other_owner`](Self::allow_other_owner) is not set.
     pub fn from_fd<E: QueueEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
         let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;
@@ -371,7 +372,7 @@ impl<M: Message + ?Sized> Options<M> {
         };
         self.common.named(name, self.bounds(), open, || {
             let registration = expect_joined(membership::join(self.create_region(true)?, role, origin)?)?;
-            self.common.publish(registration, name)
+            self.common.give_name(registration, name)
         })
     }
 

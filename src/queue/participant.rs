@@ -256,7 +256,7 @@ impl QueueParticipant {
 
     /// After a fruitless `try_` call: the end of the peers, if it is why. Otherwise pauses, if this
     /// was the first fruitless call after successes. A caller that polls without a pause would get
-    /// every message singly, and keep taking the cache lines of the indices away from the others.
+    /// every message singly, and keep taking the cache lines of head and tail away from the others.
     pub(crate) fn end_or_backoff(&mut self) -> Option<WaitEnd> {
         let end = self.end_of_try();
         if end.is_none() {
@@ -323,7 +323,7 @@ impl QueueParticipant {
             payload.release_behind_messages(state.region, &words);
         }
         // The receiver of a `Queue` that never received does not count as a receiver. The exit
-        // comes before the record: others look for it as soon as they see the record.
+        // comes before the record: others read it as soon as they see the record.
         if self.sibling.is_none() || self.message_count > 0 {
             state.store_exit(index, LEFT); // queue-leave-1
         }
@@ -383,12 +383,12 @@ impl Waiter for QueueParticipant {
     fn is_final(&mut self, end: &WaitEnd) -> bool {
         let (is_receiver, before) = (self.role == Role::Receiver, self.peer_version);
         let drain =
-            if is_receiver && *end == WaitEnd::Closed { self.state().ring_words().drain() } else { Ok(Drain::Done) };
+            if is_receiver && *end == WaitEnd::Closed { self.state().ring_words().drain() } else { Ok(Drain::Empty) };
         let version = self.state().role_version(self.role.peer());
         let is_same =
             before.is_some_and(|before| before.joins == version.joins && (!is_receiver || before.tail == version.tail));
         match drain {
-            Ok(Drain::Done) if is_same => return true,
+            Ok(Drain::Empty) if is_same => return true,
             Err(_) => return true, // in a damaged region an end is better than none
             Ok(Drain::Stuck) => self.peer_end = None, // until something changes, or the next liveness check
             _ => self.peer_end_of = None,

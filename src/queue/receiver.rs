@@ -139,7 +139,7 @@ impl<T: Pod> Receiver<T> {
     /// ```
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        self.recv_within(|| Timeout::NEVER)
+        self.recv_within(|| Timeout::UNLIMITED)
     }
 
     /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
@@ -174,7 +174,7 @@ impl<T: Pod> Receiver<T> {
     /// As for [`recv`](Self::recv).
     #[inline]
     pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
-        self.recv_batch(values, Timeout::NEVER)
+        self.recv_batch(values, Timeout::UNLIMITED)
     }
 
     /// Like [`recv_many`](Self::recv_many), but returns [`Empty`](RecvError::Empty) instead of

@@ -117,7 +117,7 @@ impl<T: Pod> Sender<T> {
     /// ```
     #[inline]
     pub fn send(&mut self, value: impl Borrow<T>) -> Result<(), SendError> {
-        self.send_within(value.borrow(), || Timeout::NEVER)
+        self.send_within(value.borrow(), || Timeout::UNLIMITED)
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
@@ -154,7 +154,7 @@ impl<T: Pod> Sender<T> {
     /// As for [`send`](Self::send). Nothing was sent.
     #[inline]
     pub fn send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
-        self.send_batch(values, Timeout::NEVER)
+        self.send_batch(values, Timeout::UNLIMITED)
     }
 
     /// Like [`send_many`](Self::send_many), but never blocks: returns [`Full`](SendError::Full)

@@ -17,7 +17,7 @@
 //!   next generation begins; the generation breaks; or it is reset and the next generation begins.
 //! - I2: each bit of the history tells whether a past generation was released, the latest in the
 //!   lowest bit. So a waiter that slept through up to six generations still learns the outcome of
-//!   its own. A waiter that slept through more is told that its generation was released.
+//!   its own. A waiter that slept through more still learns that its generation was released.
 //! - I3: a participant's arrival word is set before the participant is counted. If it is dead and
 //!   its arrival word names the present generation, it may have been counted. Its generation cannot
 //!   be released in either case, so it breaks.

@@ -7,17 +7,17 @@
 //! ```text
 //!  31           4      3           2         1       0
 //! ┌──────────────┬────────────┬───────────┬────────┬─────────┐
-//! │ epoch        │ NO_BARGING │ PEER_LEFT │ FENCES │ WAITERS │
+//! │ wake count   │ NO_BARGING │ PEER_LEFT │ FENCES │ WAITERS │
 //! └──────────────┴────────────┴───────────┴────────┴─────────┘
 //! ```
 //!
 //! Invariants
 //! - I1: while a listener sleeps on the word or is about to (between `listen` and `wait`), WAITERS
-//!   is set, or the epoch has advanced since its key. In the second case the kernel refuses the
-//!   sleep.
+//!   is set, or the wake count has advanced since its key. In the second case the kernel refuses
+//!   the sleep.
 //! - I2: WAITERS is cleared only when the kernel has answered that nobody sleeps, and together with
-//!   a new epoch. A listener that fell asleep between the answer and the clearing is woken after
-//!   it. So a killed sleeper costs at most one needless system call.
+//!   an advance of the wake count. A listener that fell asleep between the answer and the clearing
+//!   is woken after it. So a killed sleeper costs at most one needless system call.
 //! - I3: the listening side sets PEER_LEFT when it leaves. The notifying side sees it in passing.
 //! - I4: FENCES, once set, stays. It means that some process here cannot take part in asymmetric
 //!   fences, or no longer can.
@@ -35,7 +35,7 @@
 //!
 //! Crash
 //! - notifier, after the change, before the wake-up: the sleep times out, and the sleeper checks.
-//! - notifier, after it has advanced the epoch: the same.
+//! - notifier, after it has advanced the wake count: the same.
 //! - listener, after it has set WAITERS: the next notifier makes one needless call and clears it
 //!   (I2).
 //! - sleeper, after it was woken, before it took what it was woken for: the next notifier wakes
@@ -55,7 +55,7 @@ const WAITERS: u32 = 1;
 const FENCES: u32 = 2;
 const PEER_LEFT: u32 = 4;
 const NO_BARGING: u32 = 8;
-const EPOCH: u32 = 16;
+const WAKE: u32 = 16;
 
 /// The word at the time of [`EventCount::listen`]. A sleep with an outdated key returns at once.
 #[derive(Clone, Copy, Debug)]
@@ -94,12 +94,12 @@ impl<M: Memory> EventCount<M> {
     pub(crate) fn wake(&self, count: u32) {
         fence(Ordering::SeqCst); // E1: a listener that announces itself after this sees the change
         // Relaxed: the kernel's own lock orders the word against its sleepers.
-        let bumped = self.word.fetch_add(EPOCH, Ordering::Relaxed).wrapping_add(EPOCH);
+        let bumped = self.word.fetch_add(WAKE, Ordering::Relaxed).wrapping_add(WAKE);
         if futex_wake(&self.word, count) == 0 {
-            // A new epoch: a listener that came meanwhile relies on the bit, so its sleep must
+            // One more: a listener that came meanwhile relies on the bit, so its sleep must
             // fail.
-            let cleared = (bumped & !WAITERS).wrapping_add(EPOCH);
-            // Relaxed: as for the epoch before.
+            let cleared = (bumped & !WAITERS).wrapping_add(WAKE);
+            // Relaxed: as for the advance before.
             if self.word.compare_exchange(bumped, cleared, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
                 // I2: a listener may have gone to sleep on `bumped` after the kernel's answer.
                 futex_wake(&self.word, u32::MAX);
@@ -128,10 +128,10 @@ impl<M: Memory> EventCount<M> {
         futex_wait(&self.word, key.0, limit);
     }
 
-    /// Returns whether the epoch has changed since the key: a listener was woken, if not
+    /// Returns whether the wake count has advanced since the key: a listener was woken, if not
     /// necessarily this one.
     pub(crate) fn has_advanced_since(&self, key: Key) -> bool {
-        (self.word.load(Ordering::Relaxed) ^ key.0) / EPOCH != 0 // only compared
+        (self.word.load(Ordering::Relaxed) ^ key.0) / WAKE != 0 // only compared
     }
 
     /// Returns whether a listener sleeps, or did and nobody has noticed that it is gone.

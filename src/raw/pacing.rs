@@ -13,7 +13,8 @@
 //!
 //! Edges: none. What is loaded for pacing orders nothing.
 //!
-//! Crash: no state outlives the process. A peer with an invalid index costs a pause, or saves one.
+//! Crash: no state outlives the process. A peer with an invalid position costs a pause, or saves
+//! one.
 //!
 //! Source: our own. The measurements are in docs/decisions/0011-single-message-path.md,
 //! 0012-hot-loops.md and 0014-mpmc-pacing.md.
@@ -58,7 +59,7 @@ impl Pacer {
     }
 }
 
-/// A [`Pacer`] by positions, for a side of an MPMC ring. It remembers the other side's index, so
+/// A [`Pacer`] by positions, for a side of an MPMC ring. It remembers the other side's position, so
 /// that it knows when this side has caught up.
 pub(crate) struct PositionPacer {
     observed_end: u64,

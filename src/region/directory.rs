@@ -139,7 +139,7 @@ impl Directory {
             let found = format!("a directory of user {owner} and mode {mode:o}");
             let expected = format!("one of user {} and mode 700", process::effective_user());
             let remedy = match is_ours {
-                true => format!("look who else was in there, then `chmod 700` or remove it; or {elsewhere}"),
+                true => format!("check which other users entered it, then `chmod 700` or remove it; or {elsewhere}"),
                 false => format!("have root or that user remove it, or {elsewhere}"),
             };
             return Err(Error::new(ErrorKind::Permission, action, found, expected, remedy));

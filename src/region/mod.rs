@@ -259,7 +259,7 @@ impl Region {
     }
 
     /// Gives the region its name, unless another region has it.
-    pub(crate) fn publish(&mut self, name: &str, directory: &Directory) -> Result<()> {
+    pub(crate) fn give_name(&mut self, name: &str, directory: &Directory) -> Result<()> {
         let path = directory.resolve(name)?;
         sys::file::link(&self.file, &path).map_err(|error| {
             let action = format!("give a region the name {name:?} ({})", path.display());

@@ -51,7 +51,7 @@ pub(crate) const REPAIRED: u64 = 3;
 /// when the process is gone.
 pub(crate) const LEAVING: u64 = 4;
 
-/// How long a process that leaves looks for a running one without a lock.
+/// How long a process that leaves searches for a running one without a lock.
 const LAST_CHECK_TIME: Duration = Duration::from_millis(1);
 const LAST_CHECKS: usize = 8;
 

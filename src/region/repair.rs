@@ -1,4 +1,4 @@
-//! How much looking after dead participants may cost one call, and what the kernel has answered so
+//! What the repair after dead participants may cost one call, and what the kernel has answered so
 //! far.
 //!
 //! Each liveness check is one or two system calls, and a read of /proc if the lock is free. With
@@ -23,7 +23,7 @@ const MIN_TIME: Duration = Duration::from_micros(200);
 /// Participants that one call checks.
 pub(crate) const MAX_CHECKS: usize = 64;
 
-/// Shared words that are scanned between two looks at the clock.
+/// Shared words that are scanned between two readings of the clock.
 const WORDS_PER_CLOCK_CHECK: usize = 256;
 
 #[cfg(feature = "__test-hooks")]
@@ -32,7 +32,7 @@ thread_local! {
     pub(crate) static SCANNED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// What one call may still spend on looking after dead participants.
+/// What one call may still spend on repair after dead participants.
 pub(crate) struct Budget {
     end: Option<Instant>,
     limit: usize,

@@ -61,8 +61,8 @@ impl Unreadable {
     /// Removes the name if no process uses the region and it was not to stay. Returns whether the
     /// name leads to another file, or to none, by now.
     ///
-    /// A participant that has lost its lock cannot be told from a dead one here: the record that
-    /// names it cannot be read.
+    /// A participant that has lost its lock cannot be distinguished from a dead one here: the
+    /// record that names it cannot be read.
     pub(crate) fn remove_if_stale(&self) -> Result<bool> {
         if !self.is_a_region() || self.word(header::PERSISTENT).is_some_and(|word| word != 0) {
             return Ok(false);

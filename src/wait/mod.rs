@@ -22,10 +22,10 @@ use crate::region::words::Mapped;
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::process::online_cores;
 
-/// Probes before a full attempt, and between two looks at the clock.
+/// Probes before a full attempt, and between two readings of the clock.
 const SPINS_PER_CHECK: u32 = 16;
 
-/// Fruitless `try_` calls between two looks at the clock, for a liveness check.
+/// Fruitless `try_` calls between two readings of the clock, for a liveness check.
 const TRIES_PER_CHECK: u32 = 32;
 
 /// How long an operation may take.
@@ -36,7 +36,7 @@ pub enum Timeout {
 }
 
 impl Timeout {
-    pub(crate) const NEVER: Self = Self::At(None);
+    pub(crate) const UNLIMITED: Self = Self::At(None);
 
     pub(crate) fn after(timeout: Duration) -> Self {
         Self::At(deadline_after(timeout))
@@ -73,18 +73,18 @@ pub(crate) struct WaitState {
     wait: WaitStrategy,
     backoff: PollBackoff,
     /// The last liveness check.
-    checked: Instant,
+    last_check: Instant,
     tries: u32,
 }
 
 impl WaitState {
     pub(crate) fn new(wait: WaitStrategy, region: &Region) -> Self {
-        Self { wait, backoff: PollBackoff::new(region), checked: Instant::now(), tries: 0 }
+        Self { wait, backoff: PollBackoff::new(region), last_check: Instant::now(), tries: 0 }
     }
 
     /// For a single wait, not one of a stream.
     pub(crate) fn for_one_wait(wait: WaitStrategy) -> Self {
-        Self { wait, backoff: PollBackoff::disabled(), checked: Instant::now(), tries: 0 }
+        Self { wait, backoff: PollBackoff::disabled(), last_check: Instant::now(), tries: 0 }
     }
 
     pub(crate) fn wait(&self) -> WaitStrategy {
@@ -101,9 +101,9 @@ impl WaitState {
 
     /// Whether LIVENESS_INTERVAL has passed since the last check.
     fn is_check_due(&mut self, now: Instant) -> bool {
-        let is_time = now.duration_since(self.checked) >= LIVENESS_INTERVAL;
+        let is_time = now.duration_since(self.last_check) >= LIVENESS_INTERVAL;
         if is_time {
-            self.checked = now;
+            self.last_check = now;
         }
         is_time
     }

@@ -2,7 +2,7 @@
 //!
 //! What: a side that consumes a stream faster than the other fills it would read the other's cache
 //! line after every message, and the two would pass that line, and the message's, back and forth.
-//! Left alone for a moment, the other side gets ahead, and the next poll finds a run of messages.
+//! Left alone for a moment, the other side gets ahead, and the next poll finds a burst of messages.
 //! In request-response traffic there is nothing to gain, and no time to lose. So the pause grows
 //! only while it pays, and begins only when a message was there at the first poll. `raw/pacing.rs`
 //! is the counterpart: it pauses after messages were found, this one before a poll.
@@ -30,8 +30,8 @@ pub(crate) struct PollBackoff {
 impl PollBackoff {
     const FIRST: u32 = 4;
     const MAX: u32 = 128;
-    /// A run of fewer messages does not pay.
-    const MIN_RUN: u64 = 4;
+    /// A burst of fewer messages does not pay.
+    const MIN_BURST: u64 = 4;
 
     pub(crate) fn new(region: &Region) -> Self {
         let layout = region.layout();
@@ -55,15 +55,15 @@ impl PollBackoff {
 
     /// Call before polling, with the number of messages that this side has passed so far.
     pub(crate) fn pause(&mut self, position: u64) {
-        let run = position.wrapping_sub(self.position);
+        let burst = position.wrapping_sub(self.position);
         self.position = position;
         self.pause = match self.pause {
             0 if self.last_was_late => 0,
             0 => Self::FIRST,
-            _ if run < Self::MIN_RUN => 0,
-            // The other side must not run into the end of the ring meanwhile.
-            pause if run > self.capacity / 4 => pause / 2,
-            pause if run < self.capacity / 8 => (2 * pause).min(Self::MAX),
+            _ if burst < Self::MIN_BURST => 0,
+            // The other side must not reach the end of the ring meanwhile.
+            pause if burst > self.capacity / 4 => pause / 2,
+            pause if burst < self.capacity / 8 => (2 * pause).min(Self::MAX),
             pause => pause,
         };
         for _ in 0..self.pause {

@@ -33,7 +33,7 @@ fn details(view: &RegionView) -> String {
         let _ = write!(text, "objects      {}\npersistent   {}\n", view.capacity, yes_no(namespace.persistent));
     }
     if let Some(queue) = &view.queue {
-        let _ = writeln!(text, "lanes        {} of {} used", queue.lanes_used, queue.lanes);
+        let _ = writeln!(text, "participants {} of {} used", queue.lanes_used, queue.lanes);
         for (label, count) in [
             ("quarantined", queue.quarantined),
             ("lost", queue.lost),

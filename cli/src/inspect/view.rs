@@ -51,7 +51,7 @@ pub struct RegionView {
 #[derive(Serialize)]
 pub struct Queue {
     pub(super) lanes: u64,
-    /// Includes the lanes of dead participants.
+    /// Includes dead participants.
     pub(super) lanes_used: u64,
     pub(super) quarantined: u64,
     pub(super) lost: u64,
@@ -159,14 +159,14 @@ impl RegionView {
         }
     }
 
-    /// Such as "sender 4711 alive, receiver vacant", or "1 of 64 lanes: sender 4711 alive".
+    /// Such as "sender 4711 alive, receiver vacant", or "1 of 64 participants: sender 4711 alive".
     pub fn users_text(&self) -> String {
         // A pipe shows both roles, taken or not; others show only participants that are present.
         let is_shown = |user: &&User| !self.is_repairable() || user.is_present();
         let texts: Vec<String> = self.participants.iter().filter(is_shown).map(User::to_text).collect();
         let users = if texts.is_empty() { "nobody".to_string() } else { texts.join(", ") };
         match &self.queue {
-            Some(queue) => format!("{} of {} lanes: {users}", queue.lanes_used, queue.lanes),
+            Some(queue) => format!("{} of {} participants: {users}", queue.lanes_used, queue.lanes),
             None => users,
         }
     }

@@ -15,7 +15,7 @@ use crate::location::Location;
 /// The longest wait before signals are checked again.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The longest sleep between two looks at the peer.
+/// The longest sleep between two checks of the peer.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long a process needs at most to notice that its peer is gone, and to leave. A process that

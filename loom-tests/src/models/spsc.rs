@@ -4,7 +4,7 @@ use super::*;
 use crate::raw::owner::Owner;
 use crate::raw::spsc::record_ring::{Record, RecordReader, RecordWriter};
 use crate::raw::spsc::value_ring::{SlotReader, SlotWriter, StoreKind};
-use crate::raw::spsc::{Consumer, Indices, Producer};
+use crate::raw::spsc::{Consumer, Positions, Producer};
 
 /// A value of two words that must stay together.
 pub(super) type Value = [u64; 2];
@@ -37,8 +37,8 @@ impl RingWorld {
         }
     }
 
-    fn indices(&self) -> Indices<Heap> {
-        Indices { tail: self.tail.clone(), head: self.head.clone() }
+    fn positions(&self) -> Positions<Heap> {
+        Positions { tail: self.tail.clone(), head: self.head.clone() }
     }
 
     pub(super) fn owner(&self) -> Owner<Heap> {
@@ -46,11 +46,11 @@ impl RingWorld {
     }
 
     fn producer(&self) -> Producer<Heap> {
-        Producer::attach(self.indices(), self.capacity).unwrap()
+        Producer::attach(self.positions(), self.capacity).unwrap()
     }
 
     fn consumer(&self) -> Consumer<Heap> {
-        Consumer::attach(self.indices(), self.owner(), self.capacity).unwrap()
+        Consumer::attach(self.positions(), self.owner(), self.capacity).unwrap()
     }
 
     pub(super) fn writer<T: bytemuck::Pod>(&self) -> SlotWriter<Heap, T> {

@@ -14,7 +14,7 @@ use crate::raw::event_count::EventCount;
 use crate::raw::owner::Owner;
 use crate::raw::spsc::record_ring::{MIN_WORDS, Record, RecordReader, RecordWriter};
 use crate::raw::spsc::value_ring::{SlotReader, SlotWriter, StoreKind};
-use crate::raw::spsc::{Consumer, Indices, Producer};
+use crate::raw::spsc::{Consumer, Positions, Producer};
 use crate::world::{self, NewParticipant, Random, Scene, Settings};
 
 type Value = [u64; 2];
@@ -66,8 +66,8 @@ fn message(number: u64) -> Vec<u8> {
 }
 
 impl Pipe {
-    fn indices(&self) -> Indices<Heap> {
-        Indices { tail: self.tail.clone(), head: self.head.clone() }
+    fn positions(&self) -> Positions<Heap> {
+        Positions { tail: self.tail.clone(), head: self.head.clone() }
     }
 
     fn role(&self, side: usize) -> Owner<Heap> {
@@ -106,7 +106,7 @@ impl Pipe {
         self.take(PRODUCER);
         announce_missing_membarrier(&self.events);
         let (wait_event, peer_event) = (self.event(PRODUCER), self.event(CONSUMER));
-        let ring = Producer::attach(self.indices(), self.capacity).expect("valid words");
+        let ring = Producer::attach(self.positions(), self.capacity).expect("valid words");
         let mut writer = if self.of_bytes {
             Writer::Bytes(RecordWriter::new(ring, self.data.clone()))
         } else {
@@ -204,7 +204,7 @@ impl Pipe {
     }
 
     fn reader(&self) -> Reader {
-        let ring = Consumer::attach(self.indices(), self.role(PRODUCER), self.capacity).expect("valid words");
+        let ring = Consumer::attach(self.positions(), self.role(PRODUCER), self.capacity).expect("valid words");
         if self.of_bytes {
             Reader::Bytes(RecordReader::new(ring, self.data.clone(), 64))
         } else {

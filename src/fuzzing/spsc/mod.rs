@@ -11,7 +11,7 @@ use super::input::Input;
 use crate::primitive::Ordering::Relaxed;
 use crate::raw::Corrupt;
 use crate::raw::owner::Owner;
-use crate::raw::spsc::{Consumer, Indices, Producer};
+use crate::raw::spsc::{Consumer, Positions, Producer};
 
 /// One ring. Its data is exactly as long as it must be.
 pub(super) struct HeapRing {
@@ -57,8 +57,8 @@ impl HeapRing {
         Word(Arc::clone(&self.cells), index)
     }
 
-    pub(super) fn indices(&self) -> Indices<Heap> {
-        Indices { tail: self.word(TAIL), head: self.word(HEAD) }
+    pub(super) fn positions(&self) -> Positions<Heap> {
+        Positions { tail: self.word(TAIL), head: self.word(HEAD) }
     }
 
     pub(super) fn owner(&self) -> Owner<Heap> {
@@ -66,11 +66,11 @@ impl HeapRing {
     }
 
     pub(super) fn producer(&self) -> Result<Producer<Heap>, Corrupt> {
-        Producer::attach(self.indices(), self.capacity)
+        Producer::attach(self.positions(), self.capacity)
     }
 
     pub(super) fn consumer(&self) -> Result<Consumer<Heap>, Corrupt> {
-        Consumer::attach(self.indices(), self.owner(), self.capacity)
+        Consumer::attach(self.positions(), self.owner(), self.capacity)
     }
 
     /// Takes the producer's side over, as a new sender does.

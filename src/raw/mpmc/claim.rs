@@ -17,7 +17,7 @@ const COUNT_BITS: u32 = 6;
 /// The count that fits beside a position in an intent.
 pub(super) const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
-/// The word by which a participant says what it claims.
+/// The word that names what a participant claims.
 #[derive(Clone, Copy)]
 pub(super) struct Intent(u64);
 
@@ -63,11 +63,12 @@ pub(super) struct Claim {
 }
 
 impl<M: Memory> Ring<M> {
-    /// Claims positions from `first` on. `expected` is the index word while the index is there.
+    /// Claims positions from `first` on. `end` is head or tail; `expected` is its word while it is
+    /// at `first`.
     #[inline(always)]
-    pub(super) fn claim(&self, index: &AtomicU64, expected: u64, first: u64, count: u64) -> bool {
+    pub(super) fn claim(&self, end: &AtomicU64, expected: u64, first: u64, count: u64) -> bool {
         Intent::of(Claim { first, count }).store(&self.intent); // C1
-        let is_claimed = RingWords::<M>::advance(index, expected, count);
+        let is_claimed = RingWords::<M>::advance(end, expected, count); // C2
         if !is_claimed {
             // At once: a participant that is stopped before its next attempt must not keep slots
             // from being repaired.
@@ -105,19 +106,19 @@ impl<M: Memory> Ring<M> {
             while sent < claim.count {
                 let position = claim.first.wrapping_add(sent);
                 let slot = self.words.slot(position)?;
-                fill(sent, slot.payload); // C2
+                fill(sent, slot.payload); // C3
                 if self.words.complete(slot, position, SlotState::Ready)? == Completion::Skipped {
-                    break; // C3
+                    break; // C4
                 }
                 sent += 1;
-                rest = self.shrink_intent(rest); // C4
+                rest = self.shrink_intent(rest);
             }
             // The messages behind a skipped one must not overtake it: abandon them too.
             for position in (claim.first.wrapping_add(sent)..claim.first.wrapping_add(claim.count)).skip(1) {
-                rest = self.shrink_intent(rest); // C4
+                rest = self.shrink_intent(rest);
                 self.words.abandon(position)?;
             }
-            self.clear_intent(); // C4
+            self.clear_intent();
             if sent > 0 {
                 return Ok(Push::Done(sent));
             }
@@ -151,11 +152,11 @@ impl<M: Memory> Ring<M> {
         for index in 0..claim.count {
             let position = claim.first.wrapping_add(index);
             let slot = self.words.slot(position)?;
-            take(index, slot.payload); // C2
-            self.words.complete(slot, self.words.next_lap(position), SlotState::Free)?; // C3
-            rest = self.shrink_intent(rest); // C4
+            take(index, slot.payload); // C3
+            self.words.complete(slot, self.words.next_lap(position), SlotState::Free)?; // C4
+            rest = self.shrink_intent(rest);
         }
-        self.clear_intent(); // C4
+        self.clear_intent();
         Ok(Pop::Done(claim.count))
     }
 
@@ -218,8 +219,8 @@ impl<M: Memory> Ring<M> {
     }
 
     /// How many slots in a row, up to `limit`, are in `state` for their positions; the first is
-    /// known to be. That does not change while the index stays where it is: only a claim leads out
-    /// of it.
+    /// known to be. That does not change while head, or tail, stays where it is: only a claim leads
+    /// out of it.
     #[inline(always)]
     fn count_claimable(&self, first: u64, state: SlotState, limit: u64) -> Result<u64, Corrupt> {
         let limit = limit.min(self.words.capacity).min(MAX_BATCH);

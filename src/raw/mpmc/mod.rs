@@ -10,7 +10,7 @@
 //! - `repair.rs`: completing what the dead had claimed, with the table of crashes;
 //! - `retry.rs`: bounds of loops.
 //!
-//! Bytes: two indices, each on a cache line of its own; the slots; a skip mark for each slot; an
+//! Bytes: head and tail, each on a cache line of its own; the slots; a skip mark for each slot; an
 //! intent for each participant.
 //!
 //! ```text
@@ -33,7 +33,7 @@
 //!        └──────────────────────┴────────┘
 //!        generation: 2 p + 2 while position p waits for the slot's last consumer,
 //!                    2 p + 3 while it waits for its producer
-//!        state: 0 Proposed        somebody is about to skip that position, and looks once more
+//!        state: 0 Proposed        somebody is about to skip that position, and checks once more
 //!               1 SkippedUnread   skipped: a consumer has claimed the slot and not completed
 //!               2 SkippedUnsent   skipped: a producer has claimed the slot and not completed
 //!               3 Settled         not skipped, or in service again
@@ -46,7 +46,7 @@
 //! The ring starts with slot i Free for position i, and all other words zero.
 //!
 //! Invariants
-//! - I1: a position is claimed by one CAS of its index, so by one participant at most. The
+//! - I1: a position is claimed by one CAS of head or tail, so by one participant at most. The
 //!   participant's intent names the position before the claim and until it is completed, and no
 //!   longer: the intent shrinks after each position of a batch.
 //! - I2: only the claimer writes to a claimed slot, and it does so by plain stores. If the claimer
@@ -65,7 +65,7 @@
 //! - I7: head <= tail. Empty is the answer only if no message is complete. Full is the answer only
 //!   if no slot is free between tail and the first position that waits for a consumer or is being
 //!   sent. A slot that is returned behind tail serves again on tail's next lap. (A process without
-//!   asymmetric fences skips nobody: it may find Empty, or Full, behind a claimer that is away.)
+//!   asymmetric fences skips nobody: it may find Empty, or Full, behind a claimer that is stopped.)
 //! - I8: a slot is skipped only for something gained by it: a free slot beyond, or a complete
 //!   message behind. So tail does not run away from head, and a producer is disturbed only if
 //!   somebody else makes progress.
@@ -78,17 +78,17 @@
 //!   payload is visible.
 //! - E2: a consumer or a repairer releases the slot: it stores Free (Release) · a producer loads
 //!   the slot (Acquire): the payload was read.
-//! - E3: the intent, then the claim's CAS of an index (Release) · load of the index (Acquire), then
-//!   of the intents: a participant that sees a claim sees whose it may be. Every write to an index
+//! - E3: the intent, then the claim's CAS of head or tail (Release) · load of that (Acquire), then
+//!   of the intents: a participant that sees a claim sees whose it may be. Every write to either
 //!   reads it, so the edge reaches through later ones.
 //! - E4: a claim completed, then the intent cleared, or shrunk to the rest of the batch (Release) ·
-//!   `find_holders` loads the intent (Acquire), and then the slot is looked at again: a repairer
+//!   `find_holders` loads the intent (Acquire), and then reads the slot again: a repairer
 //!   that sees no claimer sees what it did. Another claim of the slot changes it first.
 //! - E5: a repairer stores `pending_lost`, then `pending_position` (Release) · the next repairer
 //!   loads `pending_position` (Acquire).
 //! - E6: claimer: store the slot, light fence, load the mark · skipper: store Proposed, heavy
 //!   fence, load the slot. A reader of a slot is like the claimer: load the slot, light fence, load
-//!   the mark. So if a skipper has not seen a slot completed, every look that does sees the mark.
+//!   the mark. So if a skipper has not seen a slot completed, every load that does sees the mark.
 //! - E7: `return_slot` stores the slot, then Settled (Release) · load of the mark (Acquire), then
 //!   of the slot.
 //! - E8: `join` announces the run, then tail is CASed into it (Release) · load of tail (Acquire),
@@ -99,7 +99,7 @@
 //! to R5 of a repairer.
 //!
 //! Source: Vyukov's bounded queue (a sequence number in each slot). Marks, intents and repair are
-//! our own; docs/decisions/0008-marks.md says why marks are words of their own.
+//! our own; docs/decisions/0008-skip-marks.md says why marks are words of their own.
 
 mod claim;
 mod quarantine;
@@ -160,7 +160,7 @@ pub(crate) enum Pop {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drain {
     /// Nothing, and nothing will come.
-    Done,
+    Empty,
     Message,
     /// A message may be on its way, and this process must not skip it.
     Stuck,
@@ -172,7 +172,7 @@ pub(crate) struct Ring<M: Memory> {
     /// The producer's own.
     run: Run,
     intent: M::Word,
-    /// Looks at a claimed slot before it is skipped.
+    /// How often a claimed slot is read before it is skipped.
     spins_before_skip: u32,
     prefetch_distance: u64,
     /// Slots whose position has none of these bits begin a cache line, more or less.
@@ -185,7 +185,7 @@ pub(crate) struct Ring<M: Memory> {
 
 impl<M: Memory> Ring<M> {
     /// `intent` is this participant's alone, and zero. A producer gives the run that it has joined.
-    /// A claimed slot is looked at `spins_before_skip` times before it is skipped.
+    /// A claimed slot is read `spins_before_skip` times before it is skipped.
     pub(crate) fn new(words: RingWords<M>, run: u64, intent: M::Word, spins_before_skip: u32) -> Self {
         // In a ring that is hardly longer somebody is at that slot already.
         let prefetch_distance = if words.capacity > 4 * PREFETCH_DISTANCE { PREFETCH_DISTANCE } else { 0 };
@@ -234,9 +234,9 @@ impl<M: Memory> Ring<M> {
         if !self.claim(&self.words.tail, self.run.word(position), position, 1) {
             return Ok(false);
         }
-        fill(slot.payload); // C2
-        let completion = self.words.complete(slot, position, SlotState::Ready)?; // C3
-        self.clear_intent(); // C4
+        fill(slot.payload); // C3
+        let completion = self.words.complete(slot, position, SlotState::Ready)?; // C4
+        self.clear_intent();
         Ok(completion == Completion::Done)
     }
 
@@ -255,9 +255,9 @@ impl<M: Memory> Ring<M> {
         if !slot.is_claimable(position, SlotState::Ready) || !self.claim(&self.words.head, position, position, 1) {
             return Ok(None);
         }
-        let taken = take(slot.payload); // C2
-        self.words.complete(slot, self.words.next_lap(position), SlotState::Free)?; // C3
-        self.clear_intent(); // C4
+        let taken = take(slot.payload); // C3
+        self.words.complete(slot, self.words.next_lap(position), SlotState::Free)?; // C4
+        self.clear_intent();
         Ok(Some(taken))
     }
 
@@ -283,7 +283,7 @@ impl<M: Memory> Ring<M> {
         }
     }
 
-    /// Where tail is after the pause that a look at head may call for.
+    /// Where tail is after the pause that a load of head may call for.
     #[cold]
     #[inline(never)]
     fn pace_behind_head(&mut self, tail: Tail) -> Tail {
@@ -293,7 +293,7 @@ impl<M: Memory> Ring<M> {
         self.words.load_tail()
     }
 
-    /// Where head is after the pause that a look at tail may call for.
+    /// Where head is after the pause that a load of tail may call for.
     #[cold]
     #[inline(never)]
     fn pace_behind_tail(&mut self, position: u64) -> u64 {
@@ -371,21 +371,21 @@ impl<M: Memory> RingWords<M> {
         self.head.load(Ordering::Acquire) // E3
     }
 
-    /// Moves an index. False: it has moved already.
+    /// Moves an end of the ring, head or tail. False: it has moved already.
     #[inline(always)]
-    fn advance(index: &AtomicU64, from: u64, by: u64) -> bool {
-        // Relaxed if it fails: then the index is read again.
-        index.compare_exchange(from, from.wrapping_add(by), Ordering::AcqRel, Ordering::Relaxed).is_ok() // E3
+    fn advance(end: &AtomicU64, from: u64, by: u64) -> bool {
+        // Relaxed if it fails: then it is read again.
+        end.compare_exchange(from, from.wrapping_add(by), Ordering::AcqRel, Ordering::Relaxed).is_ok() // E3
     }
 
-    /// Whether the slot at head looks ready: the cheapest look, and no proof of the contrary.
+    /// Whether the slot at head looks ready: one load, and no proof of the contrary.
     #[inline]
     pub(crate) fn probe_ready(&self) -> bool {
         // Relaxed: only a hint.
         self.probe(self.head.load(Ordering::Relaxed), SlotState::Ready)
     }
 
-    /// Whether the slot at tail looks free: the cheapest look, and no proof of the contrary.
+    /// Whether the slot at tail looks free: one load, and no proof of the contrary.
     #[inline]
     pub(crate) fn probe_free(&self) -> bool {
         self.probe(Tail::load_relaxed(&self.tail).position(), SlotState::Free)
@@ -396,7 +396,7 @@ impl<M: Memory> RingWords<M> {
         self.slot(position).is_ok_and(|slot| slot.probe(position, state))
     }
 
-    /// Positions between the indices: messages, and what is being sent or skipped.
+    /// Positions between head and tail: messages, and what is being sent or skipped.
     pub(crate) fn len(&self) -> u64 {
         let head = self.load_head();
         self.load_tail().position().saturating_sub(head).min(self.capacity)

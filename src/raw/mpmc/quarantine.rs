@@ -1,8 +1,8 @@
 //! What: skipping a position whose claimer does not complete, so that the others go on without its
 //! slot (quarantine), and returning the slot when the claimer goes on, or is dead.
 //!
-//! A skipper proposes to skip, passes a heavy fence, and looks at the slot once more. A claimer
-//! completes, passes a light fence, and looks at the mark. At least one of them sees the other, and
+//! A skipper proposes to skip, passes a heavy fence, and loads the slot once more. A claimer
+//! completes, passes a light fence, and loads the mark. At least one of them sees the other, and
 //! the CAS of the mark decides (I6). `slot.rs` has the states of the mark.
 //!
 //! Edges: E6 between the two, E7 where a slot is returned; see `mod.rs`.
@@ -61,7 +61,7 @@ impl<M: Memory> RingWords<M> {
     /// Ends a claim: the slot is in `state` for `position` now.
     #[inline(always)]
     pub(super) fn complete(&self, slot: Slot<'_>, position: u64, state: SlotState) -> Result<Completion, Corrupt> {
-        if slot.publish(position, state) {
+        if slot.finish(position, state) {
             Ok(Completion::Done)
         } else {
             self.complete_slow(Control::new(position, state))
@@ -139,7 +139,7 @@ impl<M: Memory> RingWords<M> {
             let head = self.load_head();
             budget.spend(head)?;
             if head >= self.load_tail().position() {
-                return Ok(Drain::Done);
+                return Ok(Drain::Empty);
             }
             let slot = self.slot(head)?;
             let snapshot = slot.snapshot()?;
@@ -183,8 +183,8 @@ impl<M: Memory> RingWords<M> {
 
 impl<M: Memory> Ring<M> {
     /// For a producer at `tail` whose slot is not free: skips the position, if a consumer of an
-    /// earlier lap is away with the slot and a slot beyond is free. The mark says so before tail
-    /// moves (I4). False: the ring is full.
+    /// earlier lap has not returned the slot and a slot beyond is free. The mark says so before
+    /// tail moves (I4). False: the ring is full.
     #[cold]
     pub(super) fn skip_unread(&self, tail: u64, known_free: &mut u64) -> Result<bool, Corrupt> {
         let slot = self.words.slot(tail)?;
@@ -207,8 +207,8 @@ impl<M: Memory> Ring<M> {
     }
 
     /// For a consumer at `head`, before tail, whose slot is not ready: skips the position, if its
-    /// producer is away and either a message behind is complete or no producer is left. False: the
-    /// ring is empty.
+    /// producer has not completed and either a message behind is complete or no producer is left.
+    /// False: the ring is empty.
     #[cold]
     pub(super) fn skip_unsent(&self, head: u64, tail: Tail, known_ready: &mut u64) -> Result<bool, Corrupt> {
         let slot = self.words.slot(head)?;
@@ -229,7 +229,7 @@ impl<M: Memory> Ring<M> {
 
     /// Whether a slot is free from `tail` on, before the first position that waits for a consumer
     /// or is being sent. `known_free` remembers where, so that skipping many positions does not
-    /// look at all the others each time.
+    /// check all the others each time.
     fn has_free_after(&self, tail: u64, known_free: &mut u64) -> Result<bool, Corrupt> {
         if *known_free > tail && self.words.snapshot(*known_free)?.is_claimable(*known_free, SlotState::Free) {
             return Ok(true);
@@ -264,7 +264,7 @@ impl<M: Memory> Ring<M> {
         Ok(false)
     }
 
-    /// Looks at a claimed slot for a while. True: its claimer has not gone on.
+    /// Waits a while for the claimer of a slot. True: it has not gone on.
     #[cold]
     fn is_still_claimed(&self, slot: Slot<'_>, seen: Snapshot) -> Result<bool, Corrupt> {
         for _ in 0..self.spins_before_skip {

@@ -9,7 +9,7 @@
 //!  C1  intent stored                     nothing is claimed; repair clears the intent. While the
 //!                                        claimer is only stopped here, the slots of its intent
 //!                                        are not repaired after others
-//!  C2  index moved                       others skip the position after a short while. Repair
+//!  C2  head or tail moved                others skip the position after a short while. Repair
 //!                                        returns a producer's slot. A consumer's message is
 //!                                        counted as lost, and its slot returned
 //!  C3  payload written or read           as C2
@@ -25,9 +25,9 @@
 //!  N2  its run begun                     the run is open, with nobody in it
 //!  X1  CLOSED set                        done, but sleepers are not woken
 //!  skipper
-//!  P1  mark Proposed                     a participant that comes to that position looks again
-//!                                        itself, or settles it; so does repair if the slot is
-//!                                        completed
+//!  P1  mark Proposed                     a participant that comes to that position checks the
+//!                                        slot itself, or settles it; so does repair if the slot
+//!                                        is completed
 //!  repairer, of a message that is lost
 //!  R1  pending_position and              the next repairer does R3 if, and only if, R2 was done;
 //!      pending_lost stored               then R4
@@ -43,7 +43,7 @@ use super::{MAX_BATCH, RingWords};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::{Corrupt, Memory};
 
-/// Looks at a slot that keeps changing, before a repairer leaves it to the next one.
+/// How often a slot that keeps changing is read, before a repairer leaves it to the next one.
 const REPAIR_RETRIES: usize = 64;
 
 /// Participants between two questions for more time.
@@ -71,7 +71,7 @@ pub(crate) struct Repair<'a, M: Memory> {
     pub(crate) intents: &'a dyn Fn(usize) -> Option<M::Word>,
     /// Whether a participant may still go on. `None`: there is no time left to find out.
     pub(crate) is_alive: &'a dyn Fn(usize) -> Option<bool>,
-    /// Called before that many shared words are looked at. False: there is no time left.
+    /// Called before that many shared words are read. False: there is no time left.
     pub(crate) spend: &'a dyn Fn(usize) -> bool,
 }
 
@@ -117,7 +117,7 @@ impl<M: Memory> Repair<'_, M> {
             if claims.is_empty() || !(self.spend)(2 * claims.len()) {
                 break;
             }
-            claims.retain_mut(|claim| self.look(claim).unwrap_or_else(|Corrupt| postpone(claim, &mut is_released)));
+            claims.retain_mut(|claim| self.refresh(claim).unwrap_or_else(|Corrupt| postpone(claim, &mut is_released)));
             self.find_holders(&mut claims);
             claims.retain(|claim| {
                 if claim.holder != Holder::Nobody {
@@ -172,8 +172,8 @@ impl<M: Memory> Repair<'_, M> {
         claims
     }
 
-    /// Looks at a position. False: there is nothing to be repaired.
-    fn look(&self, claim: &mut DeadClaim) -> Result<bool, Corrupt> {
+    /// Reads the slot of a claim. False: there is nothing to be repaired.
+    fn refresh(&self, claim: &mut DeadClaim) -> Result<bool, Corrupt> {
         let (words, position) = (self.words, claim.position);
         let slot = words.slot(position)?;
         for _ in 0..REPAIR_RETRIES {
@@ -184,7 +184,7 @@ impl<M: Memory> Repair<'_, M> {
                 continue;
             }
             (claim.seen, claim.holder) = (seen, Holder::Nobody);
-            // E3: an index beyond the position means that somebody has claimed it.
+            // E3: head or tail beyond the position means that somebody has claimed it.
             let is_claimed = || match seen.control.is_free() {
                 true => words.load_tail().position() > position,
                 false => words.load_head() > position,
@@ -195,8 +195,8 @@ impl<M: Memory> Repair<'_, M> {
     }
 
     /// Finds out for each of the claims, which are in the order of their slots, whether anybody
-    /// alive is at its slot, on whatever lap. All intents are read after each of the looks, and
-    /// before the next ones (E4): one reading of the intents does for all claims.
+    /// alive is at its slot, on whatever lap. All intents are read after the slots, and before
+    /// they are read again (E4): one reading of the intents does for all claims.
     fn find_holders(&self, claims: &mut [DeadClaim]) {
         let slot = |position| self.words.slot_index(position);
         let mut open = claims.len();

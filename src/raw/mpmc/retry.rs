@@ -8,24 +8,24 @@ use crate::raw::{Corrupt, Memory};
 /// Rounds of a loop of which correct peers cause a few.
 pub(super) const SPIN_LIMIT: u64 = 1 << 16;
 
-/// Rounds in which no index moves. Correct peers cause a few: a slot comes into service, is
-/// proposed to be skipped, is skipped.
+/// Rounds in which neither head nor tail moves. Correct peers cause a few: a slot comes into
+/// service, is proposed to be skipped, is skipped.
 const STANDSTILL_LIMIT: u64 = 1 << 10;
 
-/// What a loop that follows an index may still take: many rounds while the index moves, which a
-/// peer has to do each time, and few while it does not.
+/// What a loop that follows head or tail may still take: many rounds while it moves, which a peer
+/// has to do each time, and few while it does not.
 pub(super) struct RetryBudget {
     left: u64,
-    /// Rounds since the index moved.
+    /// Rounds since it moved.
     standstill: u64,
-    index: Option<u64>,
+    position: Option<u64>,
 }
 
 impl RetryBudget {
-    /// Takes one more round, with the index where it is now.
+    /// Takes one more round, with head or tail where it is now.
     #[inline(always)]
-    pub(super) fn spend(&mut self, index: u64) -> Result<(), Corrupt> {
-        let stands = self.index.replace(index) == Some(index);
+    pub(super) fn spend(&mut self, position: u64) -> Result<(), Corrupt> {
+        let stands = self.position.replace(position) == Some(position);
         self.standstill = if stands { self.standstill + 1 } else { 0 };
         self.left = self.left.saturating_sub(1);
         if self.left == 0 || self.standstill == STANDSTILL_LIMIT { Err(Corrupt) } else { Ok(()) }
@@ -35,6 +35,6 @@ impl RetryBudget {
 impl<M: Memory> RingWords<M> {
     /// For a loop of which each round is somebody's progress, or skips a slot.
     pub(super) fn retry_budget(&self) -> RetryBudget {
-        RetryBudget { left: SPIN_LIMIT + 4 * self.capacity, standstill: 0, index: None }
+        RetryBudget { left: SPIN_LIMIT + 4 * self.capacity, standstill: 0, position: None }
     }
 }

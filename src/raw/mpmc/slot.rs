@@ -19,8 +19,8 @@
 //!                 skipper              claimer, completing  repairer of a dead claimer
 //!  Settled        proposes             -                    completes in its place
 //!  (or older)     → Proposed
-//!  Proposed       heavy fence; looks   → Settled            slot completed: → Settled;
-//!                 again                                     if not: completes in its place
+//!  Proposed       heavy fence; loads   → Settled            slot completed: → Settled;
+//!                 the slot again                            if not: completes in its place
 //!                 → Skipped… or Settled
 //!  SkippedUnread  on a later lap:      returns the slot     counts the message as lost, if it is
 //!                 raises it            → Settled            still in the slot; returns the slot
@@ -129,7 +129,7 @@ impl Generation {
 /// What a skip mark says about its generation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum SkipState {
-    /// A skipper is about to skip the position, and looks once more.
+    /// A skipper is about to skip the position, and checks the slot once more.
     Proposed = 0,
     /// Skipped: a consumer has claimed the slot's message and not completed.
     SkippedUnread = 1,
@@ -207,7 +207,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether I4 lets an index that is at `position` go past it.
+    /// Whether I4 lets head, or tail, that is at `position` go past it.
     pub(super) fn is_skipped_at(self, position: u64) -> bool {
         if self.mark.is_quarantined() { self.mark.position() >= position } else { self.control.position() > position }
     }
@@ -247,10 +247,10 @@ impl Slot<'_> {
         self.control.store(Control::free(position).0, Ordering::Relaxed);
     }
 
-    /// Whether the control word has that value: the cheapest look, and no proof of anything.
+    /// Whether the control word has that value: one load, which proves nothing.
     #[inline(always)]
     pub(super) fn probe(self, position: u64, state: SlotState) -> bool {
-        // Relaxed: only a hint. A real attempt looks again.
+        // Relaxed: only a hint. A full attempt loads it again.
         self.control.load(Ordering::Relaxed) == Control::new(position, state).0
     }
 
@@ -270,7 +270,7 @@ impl Slot<'_> {
     /// Ends a claim: the slot is in `state` for `position` now. False: the claimer may have been
     /// skipped meanwhile.
     #[inline(always)]
-    pub(super) fn publish(self, position: u64, state: SlotState) -> bool {
+    pub(super) fn finish(self, position: u64, state: SlotState) -> bool {
         self.store_control(Control::new(position, state));
         fence_against_skippers(); // E6
         // Relaxed: whatever it says, nothing is read through it.

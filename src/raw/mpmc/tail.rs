@@ -38,7 +38,7 @@ impl Tail {
     /// As a hint: it orders nothing.
     #[inline(always)]
     pub(super) fn load_relaxed(tail: &AtomicU64) -> Self {
-        // Relaxed: what it leads to is looked at again.
+        // Relaxed: what it leads to is checked again.
         Self(tail.load(Ordering::Relaxed))
     }
 
@@ -161,7 +161,7 @@ impl<M: Memory> RingWords<M> {
         self.tail.compare_exchange(seen.0, new.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() // E3, E8
     }
 
-    /// Whether `condition` holds, and no position was given to a producer while it was looked at.
+    /// Whether `condition` holds, and no position was given to a producer while it was checked.
     pub(crate) fn holds_without_push(&self, condition: impl FnOnce() -> bool) -> bool {
         let before = self.load_tail().position();
         condition() && self.load_tail().position() == before

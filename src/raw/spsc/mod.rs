@@ -1,5 +1,5 @@
-//! What: the two indices of a bounded ring with one producer and one consumer. What unit they count
-//! (values, or words of records) and what lies at a position is up to `value_ring.rs` and
+//! What: the two positions of a bounded ring with one producer and one consumer. What unit they
+//! count (values, or words of records) and what lies at a position is up to `value_ring.rs` and
 //! `record_ring.rs`.
 //!
 //! Bytes: each side writes one cache line, and only reads the other's.
@@ -12,15 +12,15 @@
 //! ```
 //!
 //! Invariants
-//! - I1: head <= tail <= head + capacity, at every instant, as the owner of either index knows
+//! - I1: head <= tail <= head + capacity, at every instant, as the owner of either knows
 //!   them.
 //! - I2: the producer touches only positions in tail .. head + capacity, the consumer only those in
 //!   head .. tail.
-//! - I3: an owner never reads its own index back: the shared copy is for the other side and for a
-//!   successor. An owner's copy of the other's index may be stale, which only makes the owner see
-//!   fewer free positions or fewer messages.
-//! - I4: a foreign index is accepted only if it moved forwards and keeps I1. Anything else is
-//!   `Corrupt`, or no news for `probe`.
+//! - I3: an owner never reads its own position back: the shared copy is for the other side and for
+//!   a successor. An owner's copy of the other's position may be stale, which only makes the owner
+//!   see fewer free positions or fewer messages.
+//! - I4: a foreign position is accepted only if it moved forwards and keeps I1. Anything else is
+//!   `Corrupt`, or nothing new for `probe`.
 //!
 //! Edges
 //! - E1: `publish`: store tail, Release · `readable`, `probe`: load tail, Acquire. The payload is
@@ -37,8 +37,8 @@
 //! - consumer, before it stores head: nobody has received the message. The successor gets it.
 //! - consumer, after that: delivered, to a process that is gone.
 //!
-//! Source: Lamport's ring. Cached foreign indices are from Lee, Bu and Chandranmenon (MCRingBuffer,
-//! 2009).
+//! Source: Lamport's ring. Cached foreign positions are from Lee, Bu and Chandranmenon
+//! (MCRingBuffer, 2009).
 
 pub(crate) mod record_ring;
 pub(crate) mod value_ring;
@@ -48,8 +48,8 @@ use crate::raw::owner::{Owner, OwnerState};
 use crate::raw::pacing::Pacer;
 use crate::raw::{Corrupt, Memory};
 
-/// The shared words of one ring's indices.
-pub(crate) struct Indices<M: Memory> {
+/// The shared words of one ring: its head and tail.
+pub(crate) struct Positions<M: Memory> {
     pub(crate) tail: M::Word,
     pub(crate) head: M::Word,
 }
@@ -71,7 +71,7 @@ fn pacing_threshold(capacity: u64) -> u64 {
 const MAX_RETRIES: u32 = 1000;
 
 pub(crate) struct Producer<M: Memory> {
-    shared: Indices<M>,
+    shared: Positions<M>,
     capacity: u64,
     /// Exact: nobody else writes it.
     tail: u64,
@@ -82,7 +82,7 @@ pub(crate) struct Producer<M: Memory> {
 
 impl<M: Memory> Producer<M> {
     /// Resumes where the last producer stopped.
-    pub(crate) fn attach(shared: Indices<M>, capacity: u64) -> Result<Self, Corrupt> {
+    pub(crate) fn attach(shared: Positions<M>, capacity: u64) -> Result<Self, Corrupt> {
         let (tail, head) = attach(&shared, capacity)?;
         Ok(Self { shared, capacity, tail, head, pacer: Pacer::default() })
     }
@@ -98,7 +98,7 @@ impl<M: Memory> Producer<M> {
     }
 
     /// Returns how many positions from [`position`](Self::position) on may be written. Loads the
-    /// consumer's index only if fewer than `want` are cached.
+    /// consumer's position only if fewer than `want` are cached.
     #[inline]
     pub(crate) fn writable(&mut self, want: u64) -> Result<u64, Corrupt> {
         let cached = self.cached();
@@ -111,7 +111,7 @@ impl<M: Memory> Producer<M> {
         self.capacity.wrapping_sub(self.used())
     }
 
-    /// Returns whether the consumer has released anything since its index was last loaded.
+    /// Returns whether the consumer has released anything since its position was last loaded.
     #[inline]
     pub(crate) fn has_advanced(&self) -> bool {
         self.shared.head.load(Ordering::Relaxed) != self.head // only compared; E2 is `writable`'s
@@ -149,7 +149,7 @@ impl<M: Memory> Producer<M> {
 }
 
 pub(crate) struct Consumer<M: Memory> {
-    shared: Indices<M>,
+    shared: Positions<M>,
     producer: Owner<M>,
     capacity: u64,
     /// Exact: nobody else writes it.
@@ -165,12 +165,12 @@ pub(crate) struct Consumer<M: Memory> {
 
 impl<M: Memory> Consumer<M> {
     /// Resumes where the last consumer stopped.
-    pub(crate) fn attach(shared: Indices<M>, producer: Owner<M>, capacity: u64) -> Result<Self, Corrupt> {
+    pub(crate) fn attach(shared: Positions<M>, producer: Owner<M>, capacity: u64) -> Result<Self, Corrupt> {
         for _ in 0..MAX_RETRIES {
             let before = producer.start_position();
             let (tail, head) = attach(&shared, capacity)?;
             match before {
-                // Tail was loaded before the second look at the owner: it covers no later producer.
+                // Tail was loaded before the owner was read again: it covers no later producer.
                 Some((state, start)) if producer.state() == state => {
                     let is_ahead = start != head && start.wrapping_sub(head) <= tail.wrapping_sub(head);
                     let boundary = is_ahead.then_some((start, state));
@@ -196,8 +196,8 @@ impl<M: Memory> Consumer<M> {
     }
 
     /// Returns how many positions from [`position`](Self::position) on may be read. Loads the
-    /// producer's index only if fewer than `want` are cached. Stops before the messages of the next
-    /// producer until [`switch_producer`](Self::switch_producer).
+    /// producer's position only if fewer than `want` are cached. Stops before the messages of the
+    /// next producer until [`switch_producer`](Self::switch_producer).
     #[inline]
     pub(crate) fn readable(&mut self, want: u64) -> Result<u64, Corrupt> {
         let cached = self.cached();
@@ -205,8 +205,8 @@ impl<M: Memory> Consumer<M> {
     }
 
     /// Returns whether there is anything to read. The cheapest check, for polling: it has one
-    /// branch, so the processor begins to read the message before the index has arrived. Leaves the
-    /// next producer and invalid indices to [`readable`](Self::readable).
+    /// branch, so the processor begins to read the message before the position has arrived. Leaves
+    /// the next producer and invalid positions to [`readable`](Self::readable).
     #[inline(always)]
     pub(crate) fn probe(&mut self) -> bool {
         let tail = self.shared.tail.load(Ordering::Acquire); // E1, E3
@@ -294,9 +294,9 @@ impl<M: Memory> Consumer<M> {
     }
 }
 
-/// Loads the indices as the predecessor left them. One of the two is the caller's now and stands
+/// Loads the positions as the predecessor left them. One of the two is the caller's now and stands
 /// still. The other moves only within I1 around it, so any pair of values is a valid one.
-fn attach<M: Memory>(shared: &Indices<M>, capacity: u64) -> Result<(u64, u64), Corrupt> {
+fn attach<M: Memory>(shared: &Positions<M>, capacity: u64) -> Result<(u64, u64), Corrupt> {
     let head = shared.head.load(Ordering::Acquire); // E2
     let tail = shared.tail.load(Ordering::Acquire); // E1
     if tail.wrapping_sub(head) > capacity {

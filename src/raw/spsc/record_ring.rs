@@ -260,7 +260,7 @@ impl<M: Memory> RecordReader<M> {
     }
 
     /// Returns whether there is any record, if only PADDING. The cheapest check, for polling: it
-    /// prefetches the record, so that its line arrives together with the index.
+    /// prefetches the record, so that its line arrives together with the position.
     #[inline(always)]
     pub(crate) fn probe(&mut self) -> bool {
         let (offset, _) = locate(self.ring.position(), self.ring.capacity());

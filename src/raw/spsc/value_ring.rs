@@ -223,7 +223,7 @@ impl<M: Memory, T: Pod> SlotReader<M, T> {
     }
 
     /// Returns whether there is a value. The cheapest check, for polling: it prefetches the value,
-    /// so that its line arrives together with the index.
+    /// so that its line arrives together with the position.
     #[inline(always)]
     pub(crate) fn probe(&mut self) -> bool {
         let slot = slot_index(self.ring.position(), self.ring.capacity());

@@ -3,7 +3,7 @@
 //! ```text
 //! words
 //!      0  header
-//!     64  control       112 words: indices, event counts, counters and repair log
+//!     64  control       112 words: head and tail, event counts, counters and repair log
 //!    176  participants  16 words each: a record, then its owner's own words
 //!    ...  owners        one word for each block and extent (byte queues only)
 //!    ...  skip marks    one word for each slot
@@ -17,8 +17,8 @@ use super::{MAX_PARTICIPANTS, PADDING_WORDS, SIZE_MAX, bytes_of, invalid, partic
 use crate::error::Result;
 use crate::primitive::WORD;
 
-/// The words of a queue's control block: a pair of cache lines for each index and event count, one
-/// for the counters.
+/// The words of a queue's control block: a pair of cache lines for each position and event count,
+/// one for the counters.
 pub(crate) mod control {
     pub(crate) const TAIL: usize = 0;
     pub(crate) const HEAD: usize = 16;
@@ -31,7 +31,7 @@ pub(crate) mod control {
     /// The repair log, with the next word: docs/layout.md.
     pub(crate) const PENDING_POSITION: usize = 97;
     pub(crate) const PENDING_LOST: usize = 98;
-    /// Losses that a receiver was told of.
+    /// Losses that were reported to a receiver.
     pub(crate) const REPORTED: usize = 99;
     /// Messages thrown away, on request or for lack of memory.
     pub(crate) const DROPPED: usize = 100;

@@ -97,7 +97,7 @@ fn mpmc_last_producer_leaves_earlier_send_is_received_or_refused() {
             match pop(&mut ring) {
                 Some(n) => received.push(n),
                 None if world.has_producer() => spin_loop(),
-                None if world.words().drain() == Ok(Drain::Done) => break,
+                None if world.words().drain() == Ok(Drain::Empty) => break,
                 None => spin_loop(),
             }
         }
@@ -124,7 +124,7 @@ fn mpmc_producer_leaves_its_last_message_is_received() {
             let has_producer = world.has_producer();
             match pop(&mut ring) {
                 Some(n) => received.push(n),
-                None if !has_producer && world.words().drain() == Ok(Drain::Done) => break,
+                None if !has_producer && world.words().drain() == Ok(Drain::Empty) => break,
                 None => spin_loop(),
             }
         }
