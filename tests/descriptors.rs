@@ -74,7 +74,7 @@ fn descriptor_table_unshared_endpoints_work_and_other_files_stay() {
         tx.send(1).unwrap();
         assert_eq!(rx.recv(), Ok(1));
         let mut queue = queue::Options::bytes().max_message_bytes(1 << 20).extents(2).create().unwrap();
-        queue.send(&[7; 300_000]).unwrap();
+        queue.send([7; 300_000]).unwrap();
         let mut received = Vec::new();
         assert_eq!(queue.recv(&mut received), Ok(300_000));
         let namespace = Namespace::builder().mutex("mutex", 5_u64).create().unwrap();
@@ -198,10 +198,10 @@ fn write_into_a_file_that_took_the_number(arguments: &[String]) {
     let first = next_number();
     let mut queue = queue::Options::bytes().max_message_bytes(1 << 20).extents(2).create().unwrap();
     let mut received = Vec::new();
-    queue.send(&[7; 300_000]).unwrap();
+    queue.send([7; 300_000]).unwrap();
     let files = take_the_numbers(first, path);
     // Whatever these return, they must not touch that file.
-    let _ = queue.send(&[8; 300_000]);
+    let _ = queue.send([8; 300_000]);
     let _ = queue.try_recv(&mut received);
     drop(queue);
     for file in files {

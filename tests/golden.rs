@@ -421,12 +421,12 @@ fn pipe_of_bytes_bytes_match_golden_file() {
     let file = stage.file();
     let mut message = Vec::new();
     for length in [100, 100] {
-        one.send(&vec![0x11; length]).unwrap();
+        one.send(vec![0x11; length]).unwrap();
         two.recv(&mut message).unwrap();
     }
     one.send(b"").unwrap();
     one.send(b"a message that is behind a skip").unwrap();
-    two.send(&[0x22; 150]).unwrap();
+    two.send([0x22; 150]).unwrap();
     stage.show("out: 100, 100, 0 and 31 bytes sent, the first two received; back: 150 bytes sent, in parts", &file);
     compare("bytes", &stage.text);
 }
@@ -488,14 +488,14 @@ fn queue_of_bytes_bytes_match_golden_file() {
     }
     stage.show("11, 40, 70 and 65 bytes sent: in a slot, a block and two extents", &file);
     assert_eq!(tx.send_timeout(b"", NAP), Err(SendError::TimedOut));
-    assert_eq!(tx.send_timeout(&[0x44; 5000], NAP), Err(SendError::TimedOut));
+    assert_eq!(tx.send_timeout([0x44; 5000], NAP), Err(SendError::TimedOut));
     stage.show("the sender has waited for a slot, and for an extent", &file);
     let mut message = Vec::new();
     for length in [11, 40, 70] {
         assert_eq!(rx.recv(&mut message), Ok(length));
     }
     tx.send(b"").unwrap();
-    tx.send(&[0x55; 41]).unwrap();
+    tx.send([0x55; 41]).unwrap();
     stage.show("the first three received; 0 and 41 bytes sent", &file);
     assert_eq!(rx.close_now(), Ok(3));
     stage.show("closed, and the last three thrown away", &file);

@@ -72,14 +72,14 @@ fn fill_a_small_file_system(arguments: &[String]) {
     let mut queue = queue(place).open(NAME).unwrap();
     let mut received = Vec::new();
     for _ in 0..3 {
-        assert_eq!(queue.send(&vec![1; 70 * MIB]), Err(SendError::OutOfMemory));
+        assert_eq!(queue.send(vec![1; 70 * MIB]), Err(SendError::OutOfMemory));
         assert_eq!(queue.stats().extents_bytes, 0);
         assert_eq!(queue.stats().pooled, 0);
         fs::write(place.join("other"), vec![0; 50 * MIB]).expect("room for others");
-        assert_eq!(queue.send(&vec![1; 20 * MIB]), Err(SendError::OutOfMemory), "where others have it");
+        assert_eq!(queue.send(vec![1; 20 * MIB]), Err(SendError::OutOfMemory), "where others have it");
         assert_eq!(queue.stats().extents_bytes, 0);
         fs::remove_file(place.join("other")).unwrap();
-        queue.send(&vec![2; 40 * MIB]).expect("room again");
+        queue.send(vec![2; 40 * MIB]).expect("room again");
         assert_eq!(queue.recv(&mut received), Ok(40 * MIB));
     }
 }
@@ -95,11 +95,11 @@ fn make_room_in_a_small_file_system(arguments: &[String]) {
     }
     let mut queue = queue(Path::new(&arguments[0])).open(NAME).unwrap();
     let mut received = Vec::new();
-    queue.send(&vec![1; 30 * MIB]).unwrap();
-    queue.send(&vec![2; 14 * MIB]).unwrap();
+    queue.send(vec![1; 30 * MIB]).unwrap();
+    queue.send(vec![2; 14 * MIB]).unwrap();
     assert_eq!((queue.recv(&mut received), queue.recv(&mut received)), (Ok(30 * MIB), Ok(14 * MIB)));
     assert!(queue.stats().extents_bytes > 40 * MIB as u64, "{:?}", queue.stats());
-    queue.send(&vec![3; 55 * MIB]).unwrap();
+    queue.send(vec![3; 55 * MIB]).unwrap();
     assert_eq!(queue.recv(&mut received), Ok(55 * MIB));
 }
 
@@ -128,9 +128,9 @@ fn memory_kept_by_short_message_after_all_left_is_its_own_only() {
     let mut queue = queue(&test_dir.names()).open(NAME).unwrap();
     let base = memory(&test_dir.names());
     let mut received = Vec::new();
-    queue.send(&vec![1; 30 * MIB]).unwrap();
+    queue.send(vec![1; 30 * MIB]).unwrap();
     assert_eq!(queue.recv(&mut received), Ok(30 * MIB));
-    queue.send(&vec![2; 5000]).unwrap();
+    queue.send(vec![2; 5000]).unwrap();
     drop(queue);
     let kept = memory(&test_dir.names()) - base;
     assert!(kept <= 2 * 4096, "{kept} bytes for a message of 5000");
@@ -146,12 +146,12 @@ fn memory_pooled_is_freed_by_the_last_to_leave() {
     let base = memory(&test_dir.names());
     let mut received = Vec::new();
     for _ in 0..2 {
-        (0..3).for_each(|_| tx.send(&vec![1; 12 * MIB]).unwrap());
+        (0..3).for_each(|_| tx.send(vec![1; 12 * MIB]).unwrap());
         (0..3).for_each(|_| assert_eq!(rx.recv(&mut received), Ok(12 * MIB)));
     }
     drop(rx.into_fd().unwrap()); // which is a death: the messages wait for another receiver
     assert!(memory(&test_dir.names()) >= base + 25 * MIB as u64, "the sender is still there");
-    tx.send(&vec![2; MIB]).unwrap();
+    tx.send(vec![2; MIB]).unwrap();
     tx.send(b"short").unwrap();
     drop(tx);
     let kept = memory(&test_dir.names()) - base;

@@ -60,7 +60,7 @@ fn receiver_successor_of_half_read_message_returns_lost() {
     let options = pipe::Options::bytes().capacity_bytes(1024).directory(test_dir.names());
     let mut tx = options.sender("x").unwrap();
     let mut first = options.receiver("x").unwrap();
-    tx.send(&[1; 600]).unwrap();
+    tx.send([1; 600]).unwrap();
     // The timeout has passed before the call: the receiver takes the beginning and gives up.
     assert_eq!(first.recv_timeout(&mut Vec::new(), Duration::ZERO), Err(RecvError::TimedOut));
     drop(first);

@@ -93,7 +93,7 @@ fn pipe_of_bytes_wakes_reader_and_writer() {
     let (mut tx, mut rx) = pipe::Options::bytes().capacity_bytes(256).wait(WaitStrategy::Park).create().unwrap();
     let length = |number: u64| 8 + (number * 37 % if number.is_multiple_of(50) { 3000 } else { 100 }) as usize;
     thread::scope(|scope| {
-        scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(&message(number, length(number))).unwrap()));
+        scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(message(number, length(number))).unwrap()));
         let received =
             rx.iter().zip(0..).map(|(bytes, number)| assert!(bytes.unwrap() == message(number, length(number))));
         assert_eq!(received.count() as u64, ROUNDS);
@@ -247,8 +247,8 @@ fn queue_block_freed_wakes_sender_that_can_use_it() {
         .max_participants(16)
         .wait(WaitStrategy::Park);
     let (mut tx, mut rx) = options.create_channel().unwrap();
-    tx.send(&[1; 40]).unwrap();
-    tx.send(&[2; 400]).unwrap();
+    tx.send([1; 40]).unwrap();
+    tx.send([2; 400]).unwrap();
     thread::scope(|scope| {
         let send = |bytes: Vec<u8>| {
             let mut tx = tx.try_clone().unwrap();
@@ -603,7 +603,7 @@ fn hold_a_place(arguments: &[String]) {
     let (names, counters) = from_arguments(arguments);
     let mut tx = pooled(&names).sender(NAME).unwrap();
     counters.meet(0, 2);
-    let _ = tx.send(&[1; 60]);
+    let _ = tx.send([1; 60]);
 }
 
 #[test]
@@ -611,12 +611,12 @@ fn queue_repair_frees_pool_space_wakes_sender() {
     let test_dir = test_dir();
     let mut tx = pooled(&test_dir.names()).sender(NAME).unwrap();
     let mut rx = pooled(&test_dir.names()).receiver(NAME).unwrap();
-    while tx.try_send(&[0; 4]).is_ok() {}
+    while tx.try_send([0; 4]).is_ok() {}
     let victim = enter(&test_dir, "hold_a_place", &[]);
     counters(&test_dir).meet(0, 2);
     until(|| rx.stats().pooled == 1);
     thread::scope(|scope| {
-        let sender = scope.spawn(|| tx.send(&[2; 60]));
+        let sender = scope.spawn(|| tx.send([2; 60]));
         let_them_sleep();
         victim.kill();
         drop(pooled(&test_dir.names()).receiver(NAME).unwrap());

@@ -88,7 +88,7 @@ fn use_bytes(endpoint: &mut BytePipe, op: u8, input: &mut Input, timeout: Durati
     let mut message = Vec::new();
     let mut buffer = [0; 64];
     match op {
-        8 => drop(endpoint.tx.try_send(&payload(1, input.short() % 130))),
+        8 => drop(endpoint.tx.try_send(payload(1, input.short() % 130))),
         9 => {
             let messages: [_; 3] = std::array::from_fn(|i| payload(i as u64, (input.byte() % 120).into()));
             // It would wait without end for room for the first message: nothing else makes room.
@@ -102,7 +102,7 @@ fn use_bytes(endpoint: &mut BytePipe, op: u8, input: &mut Input, timeout: Durati
             done => assert!(done.unwrap_or(0) <= buffer.len()),
         },
         12 => drop(endpoint.poll(timeout)),
-        13 => drop(endpoint.send_timeout(&payload(2, input.short() % (LIMIT as u64 + 2)), timeout)),
+        13 => drop(endpoint.send_timeout(payload(2, input.short() % (LIMIT as u64 + 2)), timeout)),
         _ => check_received(endpoint.recv_timeout(&mut message, timeout), &message),
     }
 }

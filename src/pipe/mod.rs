@@ -6,7 +6,7 @@
 //! # Which types can be sent
 //!
 //! Values lie in memory that other processes can write. So every pattern of bits must be a value of
-//! the type, and it must have no padding and no pointers. [`Pod`](crate::Pod) stands for that.
+//! the type, and it must have no padding and no pointers. [`Pod`] stands for that.
 //! Numbers are `Pod`, and arrays of `Pod` types. For a struct of your own, derive it:
 //!
 //! ```

@@ -89,7 +89,7 @@ pub fn fill_a_tiny_directory(arguments: &[String]) {
         .collect();
     assert!((2..50).contains(&kept.len()), "{}", kept.len());
     for mut tx in kept {
-        tx.try_send(&vec![1; tx.max_inline_bytes()]).unwrap(); // its pages are there
+        tx.try_send(vec![1; tx.max_inline_bytes()]).unwrap(); // its pages are there
         Directory::at(place).unlink(tx.name().unwrap(), true).unwrap();
     }
     options.capacity_bytes(64 << 10).sender(NAME).expect("there is room again");

@@ -70,6 +70,6 @@ fn queue_of_bytes(test_dir: &TestDir) -> tombolo::queue::Options<[u8]> {
 
 /// A queue of bytes without participants, and a message in an extent to keep it.
 fn queue_region(test_dir: &TestDir) -> PathBuf {
-    queue_of_bytes(test_dir).sender(NAME).unwrap().send(&[1; 100]).unwrap();
+    queue_of_bytes(test_dir).sender(NAME).unwrap().send([1; 100]).unwrap();
     test_dir.names().join(NAME)
 }

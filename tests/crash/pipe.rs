@@ -117,7 +117,7 @@ fn abandon(names: &Path) {
 fn approach_the_end(tx: &mut ByteSender, rx: &mut ByteReceiver) {
     let mut message = Vec::new();
     for number in 0..3 {
-        tx.send(&support::message(number, 24)).unwrap();
+        tx.send(support::message(number, 24)).unwrap();
         rx.recv(&mut message).unwrap();
     }
 }

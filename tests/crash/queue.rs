@@ -76,8 +76,8 @@ fn recover_bytes(names: &Path, survivor: &mut ByteQueue) -> Vec<Vec<u8>> {
 /// The survivor, with messages 1 and 2 of these lengths.
 fn with_messages(names: &Path, lengths: [usize; 2]) -> ByteQueue {
     let mut queue = bytes(names).open(NAME).unwrap();
-    queue.send(&support::message(1, lengths[0])).unwrap();
-    queue.send(&support::message(2, lengths[1])).unwrap();
+    queue.send(support::message(1, lengths[0])).unwrap();
+    queue.send(support::message(2, lengths[1])).unwrap();
     queue
 }
 
@@ -160,7 +160,7 @@ fn sending_bytes(length: usize) -> SweepCounts {
     sweep(
         |names| {
             let mut queue = bytes(names).open(NAME).unwrap();
-            queue.send(&support::message(1, 20)).unwrap();
+            queue.send(support::message(1, 20)).unwrap();
             queue
         },
         |names| {

@@ -155,7 +155,7 @@ fn queue_indices_invalid_calls_return() {
             let test_dir = TestDir::new();
             let (mut tx, mut rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
             for length in [0, 10, 60, 100] {
-                tx.try_send(&vec![1; length]).unwrap();
+                tx.try_send(vec![1; length]).unwrap();
             }
             intruder.set(index, invalid);
             for _ in 0..3 {
@@ -282,9 +282,9 @@ fn sender_pool_owned_by_nobody_returns_full() {
         let (mut tx, mut rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
         intruder.set(words::OWNERS, owner);
         intruder.set(words::OWNERS + 1, owner);
-        assert_eq!(tx.try_send(&[1; 100]), Err(SendError::Full));
-        assert_eq!(soon(|| tx.send_timeout(&[1; 17], SHORT)), Err(SendError::TimedOut));
-        assert_eq!(tx.try_send(&[1; 16]), Ok(()), "short ones need no place");
+        assert_eq!(tx.try_send([1; 100]), Err(SendError::Full));
+        assert_eq!(soon(|| tx.send_timeout([1; 17], SHORT)), Err(SendError::TimedOut));
+        assert_eq!(tx.try_send([1; 16]), Ok(()), "short ones need no place");
         assert_eq!(rx.stats().pooled, 2);
         use_byte_queue(&mut tx, &mut rx, &mut Random(1));
     }
@@ -298,7 +298,7 @@ fn receiver_block_named_twice_is_freed_once() {
     intruder.set(words::OWNERS, u64::MAX << 16);
     intruder.set(words::OWNERS + 1, u64::MAX << 16);
     for length in [60, 700, 10, 10] {
-        tx.send(&vec![0x11; length]).unwrap();
+        tx.send(vec![0x11; length]).unwrap();
     }
     for word in 1..BYTE_STRIDE {
         for slot in 2..4 {
@@ -512,7 +512,7 @@ fn queue_repair_log_invalid_calls_return() {
             let test_dir = TestDir::new();
             let (mut tx, mut rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
             let dead = tx.try_clone().unwrap();
-            tx.send(&[1; 30]).unwrap();
+            tx.send([1; 30]).unwrap();
             drop(dead.into_fd().unwrap());
             intruder.set(words::PENDING_POSITION, position);
             intruder.set(BYTE_SLOTS, state);
@@ -602,7 +602,7 @@ fn queue_corrupted_while_others_join_and_leave_calls_return() {
                 drop(soon(|| rx.into_fd()).and_then(|file| options.from_fd::<queue::ByteReceiver>(file)));
             });
             let _ = soon(|| options.sender(NAME)).map(|mut tx| {
-                let _ = soon(|| tx.send_timeout(&[1; 50], SHORT));
+                let _ = soon(|| tx.send_timeout([1; 50], SHORT));
                 // Lost in transfer: dead to the others.
                 (random.below(2) == 0).then(|| tx.into_fd())
             });

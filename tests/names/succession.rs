@@ -133,7 +133,7 @@ fn endpoints_killed_many_times_next_pair_works() {
             Err(error) => panic!("{error}"),
         }
     }
-    tx.send(&message(u64::MAX, 500)).unwrap();
+    tx.send(message(u64::MAX, 500)).unwrap();
     assert_eq!(rx.recv(&mut received), Ok(500));
     assert_eq!(number_of(&received), u64::MAX);
     drop((tx, rx));

@@ -31,9 +31,9 @@ fn namespace_queue_behaves_like_any_queue() {
             assert_eq!(bytes.recv(&mut received), Ok(length));
             assert!(received == sent, "{length}");
         }
-        assert_eq!(bytes.send(&[0; 5001]), Err(SendError::TooLarge { length: 5001, limit: 5000 }));
+        assert_eq!(bytes.send([0; 5001]), Err(SendError::TooLarge { length: 5001, limit: 5000 }));
         for _ in 0..10 {
-            (0..4).for_each(|number| bytes.try_send(&message(number, 5000)).unwrap());
+            (0..4).for_each(|number| bytes.try_send(message(number, 5000)).unwrap());
             assert_eq!(bytes.try_send(b""), Err(SendError::Full));
             (0..4).for_each(|number| {
                 bytes.recv(&mut received).unwrap();

@@ -49,13 +49,13 @@ fn pipe_message_of_64_mib_comes_back_unchanged() {
 #[test]
 fn sender_message_over_limit_is_refused() {
     let (mut tx, mut rx) = small().max_message_bytes(100).create().unwrap();
-    assert_eq!(tx.send(&[0; 101]), Err(SendError::TooLarge { length: 101, limit: 100 }));
-    tx.send(&[1; 100]).unwrap();
+    assert_eq!(tx.send([0; 101]), Err(SendError::TooLarge { length: 101, limit: 100 }));
+    tx.send([1; 100]).unwrap();
     assert_eq!(rx.recv(&mut Vec::new()), Ok(100));
     let (mut tx, _rx) = small().create().unwrap();
     let limit = tx.max_inline_bytes();
-    assert_eq!(tx.try_send(&vec![0; limit + 1]), Err(SendError::TooLarge { length: limit + 1, limit }));
-    tx.try_send(&vec![0; limit]).unwrap();
+    assert_eq!(tx.try_send(vec![0; limit + 1]), Err(SendError::TooLarge { length: limit + 1, limit }));
+    tx.try_send(vec![0; limit]).unwrap();
 }
 
 const LAPS: u64 = 20_000;
@@ -63,7 +63,7 @@ const LAPS: u64 = 20_000;
 pub fn send_odd_lengths(_: &[String]) {
     let mut tx: ByteSender = spawn::take("peer").unwrap();
     for number in 0..LAPS {
-        tx.send(&message(number, odd_length(number))).unwrap();
+        tx.send(message(number, odd_length(number))).unwrap();
     }
 }
 
@@ -154,9 +154,9 @@ fn pipe_batch_moves_as_many_as_fit() {
 
 pub fn send_small_and_large(_: &[String]) {
     let mut tx: ByteSender = spawn::take("peer").unwrap();
-    tx.send(&message(1, 100)).unwrap();
-    tx.send(&message(2, 5 * CAPACITY)).unwrap();
-    tx.send(&message(3, 10)).unwrap();
+    tx.send(message(1, 100)).unwrap();
+    tx.send(message(2, 5 * CAPACITY)).unwrap();
+    tx.send(message(3, 10)).unwrap();
 }
 
 #[test]

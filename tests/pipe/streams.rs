@@ -13,7 +13,7 @@ use crate::{comes_back, pipe_to, small};
 fn exchange(pipe: BytePipe) {
     let (mut tx, mut rx) = pipe.split();
     thread::scope(|scope| {
-        scope.spawn(|| (0..20).for_each(|number| tx.send(&message(number, 200_000)).unwrap()));
+        scope.spawn(|| (0..20).for_each(|number| tx.send(message(number, 200_000)).unwrap()));
         let mut received = Vec::new();
         for number in 0..20 {
             assert_eq!(rx.recv(&mut received), Ok(200_000));

@@ -398,7 +398,7 @@ pub fn send_until_the_end(arguments: &[String]) {
 pub fn send_large_until_the_end(arguments: &[String]) {
     let counters = SharedCounters::at(Path::new(&arguments[1]));
     let mut tx = pool_of_three(Path::new(&arguments[0])).sender(NAME).unwrap();
-    let (sent, end) = (0..).find_map(|number| Some((number, tx.send(&message(number, 1000)).err()?))).unwrap();
+    let (sent, end) = (0..).find_map(|number| Some((number, tx.send(message(number, 1000)).err()?))).unwrap();
     counters.word(1).store(sent, Ordering::SeqCst);
     counters.word(2).store(if end == SendError::PeerDied { 1 } else { 2 }, Ordering::SeqCst);
 }
@@ -572,7 +572,7 @@ pub fn fork_with_handles(arguments: &[String]) {
     let (mut byte_tx, mut byte_rx) = queue::Options::bytes().create_channel().unwrap();
     let mut both = queue::Options::<u8>::new().create().unwrap();
     tx.send(1).unwrap();
-    byte_tx.send(&message(1, 1000)).unwrap();
+    byte_tx.send(message(1, 1000)).unwrap();
     let mut ends = Some((tx, rx));
     let child = fork(&alone, || {
         let (mut tx, mut rx) = ends.take().unwrap();
@@ -583,8 +583,8 @@ pub fn fork_with_handles(arguments: &[String]) {
         assert_eq!(tx.try_clone().unwrap_err().kind(), ErrorKind::Forked);
         assert_eq!(rx.try_clone().unwrap_err().kind(), ErrorKind::Forked);
         for length in [10, 1000, 100_000] {
-            assert_eq!(byte_tx.send(&vec![9; length]), Err(SendError::Forked));
-            assert_eq!(byte_tx.try_send(&vec![9; length]), Err(SendError::Forked));
+            assert_eq!(byte_tx.send(vec![9; length]), Err(SendError::Forked));
+            assert_eq!(byte_tx.try_send(vec![9; length]), Err(SendError::Forked));
         }
         assert_eq!(byte_rx.recv(&mut Vec::new()), Err(RecvError::Forked));
         assert_eq!((both.send(9), both.recv()), (Err(SendError::Forked), Err(RecvError::Forked)));

@@ -123,7 +123,7 @@ fn queue_closed_stays_closed_for_its_senders() {
         assert_eq!(tx.try_send(message), Err(SendError::Closed));
         assert_eq!(tx.send_many(&[message, message]), Err(SendError::Closed));
     }
-    assert_eq!(tx.send(&[1; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }), "that comes first");
+    assert_eq!(tx.send([1; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }), "that comes first");
     let mut late = options.open(NAME).err();
     assert_eq!(
         late.take().map(|error| error.kind()),
@@ -230,11 +230,11 @@ fn sender_run_closed_large_messages_free_their_blocks() {
         .extents(1)
         .max_message_bytes(1000);
     let (mut tx, mut rx) = options.create_channel().unwrap();
-    tx.send(&[1; 60]).unwrap();
+    tx.send([1; 60]).unwrap();
     rx.close().unwrap();
-    assert_eq!((tx.send(&[2; 60]), tx.send(&[2; 900])), (Err(SendError::Closed), Err(SendError::Closed)));
+    assert_eq!((tx.send([2; 60]), tx.send([2; 900])), (Err(SendError::Closed), Err(SendError::Closed)));
     let mut next = rx.sender().unwrap();
-    next.send(&[3; 900]).unwrap();
+    next.send([3; 900]).unwrap();
     let mut message = Vec::new();
     assert_eq!((rx.recv(&mut message), rx.recv(&mut message)), (Ok(60), Ok(900)));
     assert_eq!(rx.stats().pooled, 0);

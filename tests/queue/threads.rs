@@ -135,12 +135,12 @@ fn queue_closed_delivers_the_rest_and_refuses_more() {
 
     let mut queue = tombolo::queue::Options::bytes().create().unwrap();
     for length in [1, 1000, 100_000] {
-        queue.send(&vec![1; length]).unwrap();
+        queue.send(vec![1; length]).unwrap();
     }
     assert_eq!(queue.stats().pooled, 2);
     assert_eq!(queue.close_now(), Ok(3));
     assert_eq!(queue.close_now(), Ok(0));
-    assert_eq!(queue.send(&vec![0; 1000]), Err(SendError::Closed));
+    assert_eq!(queue.send(vec![0; 1000]), Err(SendError::Closed));
     assert_eq!(queue.recv(&mut Vec::new()), Err(RecvError::Closed));
     let stats = queue.stats();
     assert_eq!((stats.dropped, stats.pooled, stats.lost), (3, 0, 0));
@@ -186,15 +186,15 @@ fn sender_pool_full_waits_without_deadlock() {
         .extents(1)
         .max_message_bytes(100_000);
     let (mut tx, mut rx) = options.create_channel().unwrap();
-    tx.send(&[1; 500]).unwrap();
-    tx.send(&[2; 501]).unwrap();
-    assert_eq!(tx.try_send(&[3; 300]), Err(SendError::Full), "block and extent are taken");
-    assert_eq!(tx.send_timeout(&[3; 300], MOMENT), Err(SendError::TimedOut));
-    tx.send(&[4; 10]).unwrap();
+    tx.send([1; 500]).unwrap();
+    tx.send([2; 501]).unwrap();
+    assert_eq!(tx.try_send([3; 300]), Err(SendError::Full), "block and extent are taken");
+    assert_eq!(tx.send_timeout([3; 300], MOMENT), Err(SendError::TimedOut));
+    tx.send([4; 10]).unwrap();
     let senders: Vec<_> = (0..6)
         .map(|i| {
             let mut tx = tx.try_clone().unwrap();
-            thread::spawn(move || (0..50).for_each(|_| tx.send(&vec![i; 50_000 + usize::from(i)]).unwrap()))
+            thread::spawn(move || (0..50).for_each(|_| tx.send(vec![i; 50_000 + usize::from(i)]).unwrap()))
         })
         .collect();
     drop(tx);
@@ -213,8 +213,8 @@ fn sender_pool_full_waits_without_deadlock() {
 #[test]
 fn queue_invalid_options_and_messages_are_refused() {
     let mut queue = queue::Options::bytes().max_message_bytes(1000).create().unwrap();
-    assert_eq!(queue.send(&[0; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }));
-    queue.send(&[0; 1000]).unwrap();
+    assert_eq!(queue.send([0; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }));
+    queue.send([0; 1000]).unwrap();
     let kind = |options: &queue::Options<[u8]>| options.create().unwrap_err().kind();
     assert_eq!(kind(&queue::Options::bytes().capacity(0)), ErrorKind::InvalidOptions);
     assert_eq!(kind(&queue::Options::bytes().capacity(usize::MAX)), ErrorKind::InvalidOptions);
@@ -318,9 +318,9 @@ fn queue_serialized_objects_come_back_unchanged() {
     queue.send_object(&Job::Stop).unwrap();
     assert_eq!(queue.recv_object(), Ok(job));
     assert_eq!(queue.recv_object(), Ok(Job::Stop));
-    queue.send(&[9, 9, 9]).unwrap();
+    queue.send([9, 9, 9]).unwrap();
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Deserialize), "no such variant");
-    queue.send(&[0, 0]).unwrap();
+    queue.send([0, 0]).unwrap();
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Deserialize), "something is left over");
 }
 

@@ -63,7 +63,7 @@ pub fn send_pipe_bytes(arguments: &[String]) {
     let progress = Progress::at(&arguments[1]);
     let mut tx = bytes(&arguments[0]).sender(NAME).unwrap();
     for number in 0.. {
-        tx.send(&nth(number)).unwrap();
+        tx.send(nth(number)).unwrap();
         progress.set(number + 1);
     }
 }
@@ -176,7 +176,7 @@ fn receiver_of_bytes_killed_successor_gets_suffix() {
         "receive_pipe_bytes",
         |names| {
             let mut tx = bytes(names).sender(NAME).unwrap();
-            let (sent, error) = (0..).find_map(|number| Some((number, tx.send(&nth(number)).err()?))).unwrap();
+            let (sent, error) = (0..).find_map(|number| Some((number, tx.send(nth(number)).err()?))).unwrap();
             assert_eq!(error, SendError::PeerDied);
             (tx, sent)
         },

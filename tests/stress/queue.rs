@@ -423,7 +423,7 @@ pub fn send_values(arguments: &[String]) {
 pub fn send_bytes(arguments: &[String]) {
     let role = Role::from(arguments);
     let mut tx = bytes(&role.names).sender(NAME).unwrap();
-    role.send(|label| tx.send(&nth_bytes(label)));
+    role.send(|label| tx.send(nth_bytes(label)));
 }
 
 pub fn send_large(arguments: &[String]) {
