@@ -181,7 +181,7 @@ impl<T: Pod> Receiver<T> {
         Ok(value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn recv_into_within(&mut self, value: &mut T, timeout: Timeout) -> Result<(), RecvError> {
         while !self.recv_fast(value)? {
             let Timeout::At(deadline) = timeout else {

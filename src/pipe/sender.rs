@@ -105,7 +105,7 @@ impl<T: Pod> Sender<T> {
         self.send_many_within(values, Timeout::NonBlocking)
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_within(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {
         while !self.send_fast(value)? {
             self.wait_for_room(timeout)?;

@@ -227,7 +227,7 @@ impl<M: Memory> Ring<M> {
         let mut count = 1;
         while count < limit {
             let position = first.wrapping_add(count);
-            if !self.words.slot(position)?.is_claimable(position, state) {
+            if !self.words.slot_state(position)?.is_claimable(position, state) {
                 break;
             }
             count += 1;

@@ -332,6 +332,15 @@ impl<M: Memory> RingWords<M> {
         Ok(Slot { control, payload, mark })
     }
 
+    /// The same, but without the payload: cheaper, for a look at the state.
+    #[inline(always)]
+    fn slot_state(&self, position: u64) -> Result<Slot<'_>, Corrupt> {
+        let index = self.slot_index(position);
+        let words = (self.slots.get(self.slot_start(index)), self.marks.get(index));
+        let (Some(control), Some(mark)) = words else { return Err(Corrupt) };
+        Ok(Slot { control, payload: &[], mark })
+    }
+
     #[inline(always)]
     fn slot_index(&self, position: u64) -> usize {
         debug_assert!(self.capacity.is_power_of_two() && self.marks.len() as u64 >= self.capacity);
