@@ -106,11 +106,11 @@ fn repair(location: &Location, name: &str, view: &RegionView, dry_run: bool) -> 
         return Ok((Action::LeftAlone, String::new()));
     }
     if dry_run {
-        return Ok((Action::WouldRepair, format!("{dead} dead to put right; ")));
+        return Ok((Action::WouldRepair, format!("{dead} dead to repair; ")));
     }
     Ok(match location.directory.repair(name)? {
-        0 => (Action::LeftAlone, "its dead are being put right by others, or cannot be yet; ".to_string()),
-        count => (Action::Repaired, format!("{count} dead put right; ")),
+        0 => (Action::LeftAlone, "others are repairing its dead, or it cannot be repaired yet; ".to_string()),
+        count => (Action::Repaired, format!("{count} dead repaired; ")),
     })
 }
 

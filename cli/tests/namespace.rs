@@ -268,11 +268,11 @@ fn namespace_member_killed_doctor_releases_what_it_held() {
     text.assert_shows(&format!("member {living} alive, member {gone} dead"));
 
     let text = env.run(&["doctor", "--dry-run"]);
-    text.assert_shows("market: would be repaired (1 dead to put right; in use: ");
+    text.assert_shows("market: would be repaired (1 dead to repair; in use: ");
     assert_eq!(env.json(&["doctor", "--dry-run", "--json"])[0]["action"], "would_repair");
     assert_eq!(object(&market(&env), "book")["holder"], holder(gone, "dead"), "a dry run changes nothing");
     let text = env.run(&["doctor"]);
-    text.assert_shows("market: repaired (1 dead put right; in use: ");
+    text.assert_shows("market: repaired (1 dead repaired; in use: ");
     text.assert_shows("1 names, 0 abandoned");
 
     let region = market(&env);

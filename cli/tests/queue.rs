@@ -260,11 +260,11 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
         details.assert_shows(line);
     }
 
-    env.run(&["doctor", "--dry-run"]).assert_shows("q: would be repaired (1 dead to put right; in use: ");
+    env.run(&["doctor", "--dry-run"]).assert_shows("q: would be repaired (1 dead to repair; in use: ");
     assert_eq!(env.json(&["doctor", "--dry-run", "--json"])[0]["action"], "would_repair");
     assert_eq!(env.json(&["inspect", "q", "--json"])["queue"], queue(2), "a dry run changes nothing");
     let report = env.run(&["doctor"]);
-    report.assert_shows("q: repaired (1 dead put right; in use: ");
+    report.assert_shows("q: repaired (1 dead repaired; in use: ");
     report.assert_shows("1 names, 0 abandoned");
     let region = env.json(&["inspect", "q", "--json"]);
     assert_eq!(region["queue"], queue(1));
