@@ -88,8 +88,8 @@ impl HeapRing {
         )
     }
 
-    /// Repairs for the participants from `DEPTH` on, which are dead. Returns whether it is
-    /// complete.
+    /// Repairs for the participants from `DEPTH` on, which are dead, in groups as a queue does.
+    /// Returns whether it is complete.
     fn repair(&self) -> Result<bool, Corrupt> {
         let log = RepairLog {
             lost: self.word(LOST),
@@ -101,8 +101,14 @@ impl HeapRing {
         let repair = Repair { words: &words, log: &log, intents: &intents, is_alive: &is_alive, spend: &|_| true };
         repair.resume()?;
         let dead: Vec<usize> = (DEPTH..DEPTH + DEAD).collect();
-        let complete = repair.release_dead(&dead, |payload| assert_eq!(payload.len(), STRIDE - 1));
-        Ok(complete.into_iter().all(|complete| complete))
+        let (mut rest, mut is_complete) = (dead.as_slice(), true);
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(repair.group_len(rest));
+            let is_released = repair.release_dead(group, |payload| assert_eq!(payload.len(), STRIDE - 1));
+            is_complete &= is_released.into_iter().all(|is_released| is_released);
+            rest = later;
+        }
+        Ok(is_complete)
     }
 
     /// Claims the position at `index` for a dead participant, if its slot is in `state`.

@@ -176,7 +176,7 @@ impl<M: Memory> Ring<M> {
                 if self.claim(&self.words.tail, self.run.word(position), position, count) {
                     return Ok(Ok(Claim { first: position, count }));
                 }
-            } else if !self.skip_unread(position, &mut known_free)? && self.words.load_tail() == tail {
+            } else if !self.skip_unread(position, &mut known_free, &mut budget)? && self.words.load_tail() == tail {
                 return Ok(Err(Push::Full));
             }
         }
@@ -205,7 +205,7 @@ impl<M: Memory> Ring<M> {
                 return Ok(Err(if tail.is_closed() { Pop::Drained } else { Pop::Empty }));
             }
             // If nothing is complete yet, skipping would only take the slot from its producer.
-            if !self.skip_unsent(position, tail, &mut known_ready)? && self.words.load_head() == position {
+            if !self.skip_unsent(position, tail, &mut known_ready, &mut budget)? && self.words.load_head() == position {
                 return Ok(Err(Pop::Empty));
             }
         }

@@ -9,11 +9,11 @@
 //!
 //! Crash: steps P1 and C5 of `repair.rs`.
 
-use super::retry::SPIN_LIMIT;
+use super::retry::{RetryBudget, SPIN_LIMIT};
 use super::slot::{Control, Generation, SkipMark, SkipState, Slot, SlotState, Snapshot};
 use super::tail::Tail;
 use super::{Drain, Ring, RingWords};
-use crate::primitive::{has_light_fence, heavy_fence, spin_loop};
+use crate::primitive::{AtomicU64, has_light_fence, heavy_fence, spin_loop};
 use crate::raw::{Corrupt, Memory};
 
 /// What a claimer finds when it completes.
@@ -144,7 +144,7 @@ impl<M: Memory> RingWords<M> {
             let slot = self.slot(head)?;
             let snapshot = slot.snapshot()?;
             if snapshot.is_skipped_at(head) {
-                Self::advance(&self.head, head, 1);
+                Self::skip(&self.head, head, &mut budget);
             } else if snapshot.is_claimable(head, SlotState::Ready) || snapshot.is_proposed(head, SlotState::Ready) {
                 return Ok(Drain::Message);
             } else if snapshot.control == Control::free(head) && !snapshot.mark.is_quarantined() {
@@ -155,6 +155,13 @@ impl<M: Memory> RingWords<M> {
                     return Ok(Drain::Stuck);
                 }
             }
+        }
+    }
+
+    /// Moves head or tail, whose word is `expected`, over one position that is skipped.
+    fn skip(end: &AtomicU64, expected: u64, budget: &mut RetryBudget) {
+        if Self::advance(end, expected, 1) {
+            budget.spend_skip();
         }
     }
 
@@ -186,11 +193,16 @@ impl<M: Memory> Ring<M> {
     /// earlier lap has not returned the slot and a slot beyond is free. The mark says so before
     /// tail moves (I4). False: the ring is full.
     #[cold]
-    pub(super) fn skip_unread(&self, tail: u64, known_free: &mut u64) -> Result<bool, Corrupt> {
+    pub(super) fn skip_unread(
+        &self,
+        tail: u64,
+        known_free: &mut u64,
+        budget: &mut RetryBudget,
+    ) -> Result<bool, Corrupt> {
         let slot = self.words.slot(tail)?;
         let snapshot = slot.snapshot()?;
         if snapshot.is_skipped_at(tail) {
-            RingWords::<M>::advance(&self.words.tail, self.run.word(tail), 1);
+            RingWords::<M>::skip(&self.words.tail, self.run.word(tail), budget);
         } else if snapshot.mark.is_quarantined() {
             if !self.has_free_after(tail, known_free)? {
                 return Ok(false);
@@ -210,11 +222,17 @@ impl<M: Memory> Ring<M> {
     /// producer has not completed and either a message behind is complete or no producer is left.
     /// False: the ring is empty.
     #[cold]
-    pub(super) fn skip_unsent(&self, head: u64, tail: Tail, known_ready: &mut u64) -> Result<bool, Corrupt> {
+    pub(super) fn skip_unsent(
+        &self,
+        head: u64,
+        tail: Tail,
+        known_ready: &mut u64,
+        budget: &mut RetryBudget,
+    ) -> Result<bool, Corrupt> {
         let slot = self.words.slot(head)?;
         let snapshot = slot.snapshot()?;
         if snapshot.is_skipped_at(head) {
-            RingWords::<M>::advance(&self.words.head, head, 1);
+            RingWords::<M>::skip(&self.words.head, head, budget);
         } else if snapshot.mark.is_quarantined() || snapshot.control != Control::free(head) {
             spin_loop(); // it has just come into service, head was outdated, or this is invalid
         } else if !has_light_fence()

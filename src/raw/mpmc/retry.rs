@@ -12,8 +12,12 @@ pub(super) const SPIN_LIMIT: u64 = 1 << 16;
 /// service, is proposed to be skipped, is skipped.
 const STANDSTILL_LIMIT: u64 = 1 << 10;
 
-/// What a loop that follows head or tail may still take: many rounds while it moves, which a peer
-/// has to do each time, and few while it does not.
+/// What a skip of one's own takes from the budget, in rounds. Correct peers leave about a lap of
+/// them; invalid words would pay for no more than 2^12.
+const SKIP_COST: u64 = 1 << 4;
+
+/// What a loop that follows head or tail may still take: many rounds while others move it, few
+/// that skip a slot, and few in which it does not move.
 pub(super) struct RetryBudget {
     left: u64,
     /// Rounds since it moved.
@@ -30,11 +34,17 @@ impl RetryBudget {
         self.left = self.left.saturating_sub(1);
         if self.left == 0 || self.standstill == STANDSTILL_LIMIT { Err(Corrupt) } else { Ok(()) }
     }
+
+    /// Takes what a skip costs.
+    pub(super) fn spend_skip(&mut self) {
+        self.left = self.left.saturating_sub(SKIP_COST);
+    }
 }
 
 impl<M: Memory> RingWords<M> {
-    /// For a loop of which each round is somebody's progress, or skips a slot.
+    /// For a loop of which each round is somebody's progress, or skips a slot: four laps of them
+    /// and more.
     pub(super) fn retry_budget(&self) -> RetryBudget {
-        RetryBudget { left: SPIN_LIMIT + 4 * self.capacity, standstill: 0, position: None }
+        RetryBudget { left: SPIN_LIMIT + 4 * SKIP_COST * self.capacity, standstill: 0, position: None }
     }
 }
