@@ -11,7 +11,7 @@ use crate::raw::pool::{BlockRef, Pool};
 use crate::raw::reader_counts::ReaderCounts;
 use crate::raw::robust_lock::{History, RobustLock};
 use crate::raw::semaphore::Semaphore;
-use crate::raw::seqlock::{CONTROL, SeqLock};
+use crate::raw::seqlock::{CONTROL, SeqLockView};
 
 const PARTIES: u64 = 3;
 const BLOCKS: u64 = 4;
@@ -38,7 +38,7 @@ pub(super) fn drive(input: &mut Input) {
     let (readers, pool) = (ReaderCounts::<Heap>::new(words(1)), Pool::<Heap>::new(words(3)));
     let seqlock = words(4);
     let (control, buffers) = seqlock.split_at(CONTROL);
-    let seqlock = SeqLock::new(control, buffers, STRIDE, count as u64).expect("control words");
+    let seqlock = SeqLockView::view(control, buffers, STRIDE, count as u64).expect("control words");
     let mut block = None;
     let mut generation = 0;
     while let Some(op) = input.next_op() {

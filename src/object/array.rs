@@ -24,7 +24,7 @@ use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
 use crate::object::{Handle, object};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value, store_bytes, store_value};
 use crate::raw::robust_lock::History;
-use crate::raw::seqlock::{CONTROL, SeqLock};
+use crate::raw::seqlock::{CONTROL, SeqLockView};
 use crate::region::layout::header::ElementType;
 use crate::region::words::Words;
 use crate::wait::Timeout;
@@ -131,12 +131,12 @@ impl<T: Pod> Array<T> {
         Ok(value)
     }
 
-    fn seq_lock(&self, index: usize) -> Result<SeqLock<'_>, SyncError> {
+    fn seq_lock(&self, index: usize) -> Result<SeqLockView<'_>, SyncError> {
         let value_words = size_of::<T>().div_ceil(WORD);
         let stride = cell_stride(value_words);
         let words = index.checked_mul(stride).and_then(|start| self.elements.get(start..)?.get(..stride));
         let (control, buffers) = words.and_then(|words| words.split_at_checked(CONTROL)).ok_or(SyncError::Corrupt)?;
-        SeqLock::new(control, buffers, value_words, words::BUFFERS as u64).ok_or(SyncError::Corrupt)
+        SeqLockView::view(control, buffers, value_words, words::BUFFERS as u64).ok_or(SyncError::Corrupt)
     }
 
     /// Replaces one element.

@@ -205,7 +205,7 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
         if self.is_dirty && self.guard.lock.handle.is_from_this_process() {
             // Only a region that is too short for its own layout has no cell; then there is nothing
             // to commit to.
-            let _ = self.mutex.cell.store(&self.value);
+            self.mutex.cell.store(&self.value);
         }
     }
 

@@ -168,7 +168,8 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
     /// [`Forked`](SyncError::Forked), [`Corrupt`](SyncError::Corrupt).
     pub fn set(&self, value: &T) -> Result<(), SyncError> {
         self.mutex.lock.handle.check_process()?;
-        self.mutex.cell.store(value).map(drop)
+        self.mutex.cell.store(value);
+        Ok(())
     }
 }
 

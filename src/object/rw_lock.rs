@@ -354,7 +354,7 @@ impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
         let is_unwinding = thread::panicking() && !self.was_panicking;
         if self.is_dirty && !is_unwinding && self.guard.lock.handle.is_from_this_process() {
             // As a mutex's.
-            let _ = self.lock.inner.cell.store(&self.value);
+            self.lock.inner.cell.store(&self.value);
         }
     }
 }

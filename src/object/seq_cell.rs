@@ -9,14 +9,12 @@ use crate::object::Handle;
 use crate::object::kind::ObjectWords;
 use crate::object::spec::{Buffers, ObjectSpec};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value, load_value_into, spin_loop, store_value};
-use crate::raw::seqlock::{CONTROL, SeqLock};
+use crate::raw::seqlock::{SeqLock, SeqLockView};
 use crate::region::words::{Word, Words};
 
 /// A value of an object.
 pub(crate) struct SeqCell<T> {
-    control: Words,
-    versions: Words,
-    buffers: Buffers,
+    seq_lock: SeqLock<Word, Words>,
     value: PhantomData<fn(T) -> T>,
 }
 
@@ -25,24 +23,15 @@ impl<T: Pod> SeqCell<T> {
     pub(crate) fn new(handle: &Handle, control: usize) -> Self {
         let object = handle.object();
         let buffers = object.spec.buffers(object.participants());
-        let buffers = buffers.unwrap_or(Buffers { offset: 0, stride: 0, count: 1 });
-        Self {
-            control: object.words(control, CONTROL),
-            versions: object.words(buffers.offset, buffers.stride * buffers.count),
-            buffers,
-            value: PhantomData,
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn seq_lock(&self) -> Result<SeqLock<'_>, SyncError> {
-        let Buffers { stride, count, .. } = self.buffers;
-        SeqLock::new(&self.control, &self.versions, stride, count as u64).ok_or(SyncError::Corrupt)
+        let Buffers { offset, stride, count } = buffers.unwrap_or(Buffers { offset: 0, stride: 0, count: 1 });
+        let (control, versions) =
+            ([0, 1].map(|word| object.word(control + word)), object.words(offset, stride * count));
+        Self { seq_lock: SeqLock::new(control, versions, stride, count as u64), value: PhantomData }
     }
 
     /// The number of the last version.
     pub(crate) fn version(&self) -> u64 {
-        self.seq_lock().map_or(0, |seq_lock| seq_lock.version())
+        self.seq_lock.version()
     }
 
     /// Returns the last version and its number. `on_retry` runs after each attempt that a writer
@@ -52,7 +41,7 @@ impl<T: Pod> SeqCell<T> {
         if size_of::<T>() == 0 {
             return Ok((T::zeroed(), 0));
         }
-        Ok(self.seq_lock()?.read(load_value, on_retry)?)
+        Ok(self.seq_lock.read(load_value, on_retry)?)
     }
 
     /// Like [`load`](Self::load), but into `value`. Returns the number.
@@ -62,7 +51,7 @@ impl<T: Pod> SeqCell<T> {
             return Ok(0);
         }
         let copy = |words: &[AtomicU64]| load_value_into(words, value);
-        Ok(self.seq_lock()?.read(copy, on_retry)?.1)
+        Ok(self.seq_lock.read(copy, on_retry)?.1)
     }
 
     /// Returns the last version, for the owner of the lock. Only a hostile peer can disturb that.
@@ -71,13 +60,13 @@ impl<T: Pod> SeqCell<T> {
         if size_of::<T>() == 0 {
             return Ok(T::zeroed());
         }
-        self.seq_lock()?.try_read(load_value).map(|(value, _)| value).map_err(|_| SyncError::Corrupt)
+        self.seq_lock.try_read(load_value).map(|(value, _)| value).map_err(|_| SyncError::Corrupt)
     }
 
     /// Stores the next version, for the owner of the lock. Returns its number.
     #[inline(always)]
-    pub(crate) fn store(&self, value: &T) -> Result<u64, SyncError> {
-        Ok(self.seq_lock()?.write(|words| store_value(words, value)))
+    pub(crate) fn store(&self, value: &T) -> u64 {
+        self.seq_lock.write(|words| store_value(words, value))
     }
 }
 
@@ -142,12 +131,12 @@ pub(super) fn describe_words(
     if size == 0 {
         return None;
     }
-    let (control, versions) = (words.get(control..)?.get(..CONTROL)?, words.get(buffers.offset..)?);
+    let (control, versions) = (words.get(control..)?, words.get(buffers.offset..)?);
     let copy = |words: &[AtomicU64]| {
         let mut bytes = vec![0; size.min(SHOWN_BYTES)];
         load_bytes(words, &mut bytes);
         bytes
     };
-    let seq_lock = SeqLock::new(control, versions, buffers.stride, buffers.count as u64)?;
+    let seq_lock = SeqLockView::view(control, versions, buffers.stride, buffers.count as u64)?;
     Some(spec.format_value(&seq_lock.read(copy, |_| {}).ok()?.0))
 }

@@ -307,7 +307,7 @@ impl<T: Pod> Inner<T> {
 
     #[inline(always)]
     fn store(&self, value: &T) -> Result<u64, SyncError> {
-        let version = self.cell.store(value)?;
+        let version = self.cell.store(value);
         self.backoff.pause_if_requested(version, size_of::<T>());
         Ok(version)
     }

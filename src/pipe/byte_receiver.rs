@@ -169,7 +169,7 @@ impl ByteReceiver {
         self.half.check()?;
         let progress = self.half.reader.step(buffer);
         if progress != Ok(Progress::Empty) {
-            self.half.notify_sender();
+            self.half.connection.peer_event.notify(1);
         }
         progress
     }

@@ -111,7 +111,7 @@ impl ByteSender {
             Some(first) if count == 0 => self.send(first.as_ref()).map(|()| 1),
             Some(_) => {
                 self.half.writer.ring.publish(words);
-                self.half.notify_receiver();
+                self.half.connection.peer_event.notify(1);
                 Ok(count)
             }
             None => Ok(0),
@@ -157,7 +157,7 @@ impl ByteSender {
         self.half.check()?;
         let has_room = self.half.writer.push(message, self.half.stores.choose(message.len()))?;
         if has_room {
-            self.half.notify_receiver();
+            self.half.connection.peer_event.notify(1);
         }
         Ok(has_room)
     }
@@ -175,13 +175,13 @@ impl ByteSender {
         while !self.half.writer.begin_fragmented(message.len() as u64)? {
             self.half.wait_for_room(timeout, |writer| Ok(writer.ring.writable(1)? > 0))?;
         }
-        self.half.notify_receiver();
+        self.half.connection.peer_event.notify(1);
         let mut rest = message;
         while !rest.is_empty() {
             self.half.check()?;
             match self.half.writer.push_fragment(rest, self.half.stores.choose(rest.len()))? {
                 Some(count) => {
-                    self.half.notify_receiver();
+                    self.half.connection.peer_event.notify(1);
                     rest = rest.get(count..).unwrap_or_default();
                 }
                 None => {

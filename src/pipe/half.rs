@@ -40,12 +40,6 @@ impl<W: RingWriter> SendHalf<W> {
         Ok(())
     }
 
-    /// Wakes the receiver if it sleeps. Call after publishing.
-    #[inline]
-    pub(crate) fn notify_receiver(&self) {
-        self.connection.peer_event.notify(1);
-    }
-
     /// Blocks until there may be room, if the timeout allows it.
     pub(crate) fn wait_for_room(
         &mut self,
@@ -85,12 +79,6 @@ impl<R: RingReader> RecvHalf<R> {
     #[inline]
     pub(crate) fn check(&self) -> Result<(), RecvError> {
         if self.connection.generation.is_current() { Ok(()) } else { Err(RecvError::Forked) }
-    }
-
-    /// Wakes the sender if it sleeps. Call after releasing.
-    #[inline]
-    pub(crate) fn notify_sender(&self) {
-        self.connection.peer_event.notify(1);
     }
 
     /// Blocks until there is something to receive. False: the time is up.
@@ -133,7 +121,7 @@ impl<R: RingReader> RecvHalf<R> {
                 let popped = pop(&mut self.reader)?.map(Ok);
                 Ok(popped.or_else(|| self.reader.next_producer().map(Err)))
             })?;
-            self.notify_sender(); // of what was popped, or of the skipped end of the ring
+            self.connection.peer_event.notify(1); // of what was popped, or of the skipped end of the ring
             match found {
                 Ok(popped) => return Ok(popped),
                 Err(change) => self.switch_producer(change)?,

@@ -199,7 +199,7 @@ impl<T: Pod> Receiver<T> {
         self.half.check()?;
         let was_there = self.half.reader.pop(value)?;
         if was_there {
-            self.half.notify_sender();
+            self.half.connection.peer_event.notify(1);
         }
         Ok(was_there)
     }
@@ -210,7 +210,7 @@ impl<T: Pod> Receiver<T> {
             self.half.check()?;
             let count = self.half.reader.pop_many(values)?;
             if count > 0 {
-                self.half.notify_sender();
+                self.half.connection.peer_event.notify(1);
             }
             if count > 0 || values.is_empty() {
                 return Ok(count);

@@ -9,7 +9,9 @@ use bytemuck::Pod;
 use crate::error::{Result, SendError};
 use crate::message::Message;
 use crate::pipe::half::SendHalf;
+use crate::pipe::store_policy::LARGE;
 use crate::raw::spsc::value_ring::SlotWriter;
+use crate::raw::spsc::value_ring::StoreKind::Temporal;
 use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
@@ -107,21 +109,16 @@ impl<T: Pod> Sender<T> {
 
     #[inline(always)]
     fn send_within(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {
-        while !self.send_fast(value)? {
+        loop {
+            self.half.check()?;
+            let size = size_of::<T>();
+            let stores = if size < LARGE { Temporal } else { self.half.stores.choose(size) };
+            if self.half.writer.push(value, stores)? {
+                self.half.connection.peer_event.notify(1);
+                return Ok(());
+            }
             self.wait_for_room(timeout)?;
         }
-        Ok(())
-    }
-
-    /// Sends the value if there is room.
-    #[inline]
-    fn send_fast(&mut self, value: &T) -> Result<bool, SendError> {
-        self.half.check()?;
-        let has_room = self.half.writer.push(value, self.half.stores.choose(size_of::<T>()))?;
-        if has_room {
-            self.half.notify_receiver();
-        }
-        Ok(has_room)
     }
 
     #[inline]
@@ -130,7 +127,7 @@ impl<T: Pod> Sender<T> {
             self.half.check()?;
             let count = self.half.writer.push_many(values, self.half.stores.choose(size_of_val(values)))?;
             if count > 0 {
-                self.half.notify_receiver();
+                self.half.connection.peer_event.notify(1);
             }
             if count > 0 || values.is_empty() {
                 return Ok(count);

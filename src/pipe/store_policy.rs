@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::raw::spsc::value_ring::StoreKind;
 
 /// Below this many bytes a message stays in the cache.
-const LARGE: usize = 4096;
+pub(crate) const LARGE: usize = 4096;
 
 /// A trial must beat its neighbours by a quarter. Noise does not.
 const MIN_GAIN: f64 = 1.25;

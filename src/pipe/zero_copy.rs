@@ -187,7 +187,7 @@ impl<T: Pod> WriteChunk<'_, T> {
         let half = &mut self.sender.half;
         if half.connection.is_from_this_process() {
             half.writer.ring.publish(count.min(self.values.len()) as u64);
-            half.notify_receiver();
+            half.connection.peer_event.notify(1);
         }
     }
 }
@@ -272,7 +272,7 @@ impl<T: Pod> ReadChunk<'_, T> {
         let half = &mut self.receiver.half;
         if half.connection.is_from_this_process() {
             half.reader.ring.release(count.min(self.values.len()) as u64);
-            half.notify_sender();
+            half.connection.peer_event.notify(1);
         }
     }
 }
@@ -361,7 +361,7 @@ impl WriteMessage<'_> {
         if half.connection.is_from_this_process() {
             let words = half.writer.write_headers(0, self.slot, length.min(self.bytes.len()) as u64);
             half.writer.ring.publish(words);
-            half.notify_receiver();
+            half.connection.peer_event.notify(1);
         }
     }
 }
@@ -430,7 +430,7 @@ impl ReadMessage<'_> {
         let half = &mut self.receiver.half;
         if half.connection.is_from_this_process() {
             half.reader.records.release(self.bytes.len());
-            half.notify_sender();
+            half.connection.peer_event.notify(1);
         }
     }
 }

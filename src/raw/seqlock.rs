@@ -35,6 +35,8 @@
 //! Source: Boehm, Can seqlocks get along with programming language memory models? (MSPC 2012).
 //! Lamport's several buffers save readers most retries.
 
+use std::ops::Deref;
+
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::raw::Corrupt;
 
@@ -44,15 +46,19 @@ pub(crate) const CONTROL: usize = 2;
 /// A reader that is overwritten this often has a hostile writer.
 const MAX_ATTEMPTS: u32 = 1 << 14;
 
-pub(crate) struct SeqLock<'a> {
-    committed: &'a AtomicU64,
-    writing: &'a AtomicU64,
-    buffers: &'a [AtomicU64],
+/// A seqlock over two words `W` and the words `B` of its buffers, owned or borrowed.
+pub(crate) struct SeqLock<W, B> {
+    committed: W,
+    writing: W,
+    buffers: B,
     /// Words of a buffer.
     stride: usize,
     /// Buffers, less 1.
     mask: u64,
 }
+
+/// A seqlock over borrowed words.
+pub(crate) type SeqLockView<'a> = SeqLock<&'a AtomicU64, &'a [AtomicU64]>;
 
 /// The words `committed` and `writing` that made a read fail.
 pub(crate) type Overwritten = (u64, u64);
@@ -77,17 +83,25 @@ impl Retries {
     }
 }
 
-impl<'a> SeqLock<'a> {
+impl<'a> SeqLock<&'a AtomicU64, &'a [AtomicU64]> {
     /// A view of `count` buffers, a power of two. `None` if there are no control words.
     #[inline]
-    pub(crate) fn new(control: &'a [AtomicU64], buffers: &'a [AtomicU64], stride: usize, count: u64) -> Option<Self> {
-        debug_assert!(count.is_power_of_two());
+    pub(crate) fn view(control: &'a [AtomicU64], buffers: &'a [AtomicU64], stride: usize, count: u64) -> Option<Self> {
         let [committed, writing] = control.first_chunk::<CONTROL>()?;
-        Some(Self { committed, writing, buffers, stride, mask: count.wrapping_sub(1) })
+        Some(Self::new([committed, writing], buffers, stride, count))
+    }
+}
+
+impl<W: Deref<Target = AtomicU64>, B: Deref<Target = [AtomicU64]>> SeqLock<W, B> {
+    /// Of `count` buffers, a power of two.
+    #[inline]
+    pub(crate) fn new([committed, writing]: [W; CONTROL], buffers: B, stride: usize, count: u64) -> Self {
+        debug_assert!(count.is_power_of_two());
+        Self { committed, writing, buffers, stride, mask: count.wrapping_sub(1) }
     }
 
     #[inline(always)]
-    fn buffer(&self, version: u64) -> &'a [AtomicU64] {
+    fn buffer(&self, version: u64) -> &[AtomicU64] {
         let start = ((version & self.mask) as usize).wrapping_mul(self.stride);
         let rest = self.buffers.get(start..).unwrap_or_default();
         rest.get(..self.stride).unwrap_or_default()
@@ -103,7 +117,7 @@ impl<'a> SeqLock<'a> {
     /// write.
     #[inline(always)]
     pub(crate) fn try_read<R>(&self, copy: impl FnOnce(&[AtomicU64]) -> R) -> Result<(R, u64), Overwritten> {
-        let version = self.version(); // E1
+        let version = self.committed.load(Ordering::Acquire); // E1
         let copied = copy(self.buffer(version));
         fence(Ordering::Acquire); // E2
         let writing = self.writing.load(Ordering::Acquire); // E3

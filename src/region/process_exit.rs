@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 
 use crate::sys;
 use crate::sys::file::FileId;
-use crate::sys::fork::{self, ForkSafe};
+use crate::sys::fork::{ForkSafe, Generation};
 use crate::sys::process::{self, Identity, Mappings};
 
 /// The file, and the participant's lock in it.
@@ -37,8 +37,8 @@ struct Entry {
 #[derive(Default)]
 struct Registry {
     entries: BTreeMap<RegistrationKey, Entry>,
-    /// The fork generation of the process that they belong to.
-    generation: u32,
+    /// The process that they belong to.
+    generation: Option<Generation>,
     next: u64,
     leaves_at_exit: bool,
     /// The last checks of other processes, the latest first.
@@ -59,8 +59,7 @@ static REGISTRY: ForkSafe<Registry> = ForkSafe::new();
 
 fn with<R>(action: impl FnOnce(&mut Registry) -> R) -> R {
     REGISTRY.with(|registry| {
-        if registry.generation != fork::generation() {
-            registry.generation = fork::generation();
+        if registry.generation.replace(Generation::current()) != Some(Generation::current()) {
             registry.entries.clear(); // the parent's
             registry.checks.clear();
         }

@@ -90,28 +90,22 @@ static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
 /// Whether the handler before a fork has run, and none after it yet.
 static IS_FORKING: AtomicBool = AtomicBool::new(false);
 
-/// Returns the generation of this process: another number in every forked child, 0 until it
-/// settles.
-#[inline]
-pub(crate) fn generation() -> u32 {
-    // Relaxed: only compared with what the same process saw when it made a handle.
-    PAGE.generation.load(Ordering::Relaxed)
-}
-
-/// The process that made a handle. A forked child finds that the handle is not its own.
+/// The process that made a handle: another number in every forked child, 0 until it settles. A
+/// forked child finds that the handle is not its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(u32);
 
 impl Generation {
     #[inline]
     pub(crate) fn current() -> Self {
-        Self(generation())
+        // Relaxed: only compared with what the same process saw when it made a handle.
+        Self(PAGE.generation.load(Ordering::Relaxed))
     }
 
     /// Whether this is the process that made the handle: one load and one comparison.
     #[inline]
     pub(crate) fn is_current(self) -> bool {
-        self.0 == generation()
+        self.0 == PAGE.generation.load(Ordering::Relaxed) // as above
     }
 }
 
@@ -358,7 +352,7 @@ impl<T: Default> ForkSafe<T> {
             // It may be half changed (I3), so it is not even dropped.
             // SAFETY: in the section, and nothing in this process has a reference.
             unsafe { self.value.get().write(Some(T::default())) };
-            self.since.store(generation(), Ordering::Relaxed);
+            self.since.store(Generation::current().0, Ordering::Relaxed);
             self.is_busy.store(false, Ordering::Relaxed);
         }
         assert!(!self.is_busy.swap(true, Ordering::Relaxed), "called again by its own action");

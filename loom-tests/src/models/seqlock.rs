@@ -2,7 +2,7 @@
 
 use super::robust_lock::LockWorld;
 use super::*;
-use crate::raw::seqlock::{CONTROL, SeqLock};
+use crate::raw::seqlock::{CONTROL, SeqLockView};
 
 /// A value in versions. The value of version v is ten times v, plus its writer.
 #[derive(Clone)]
@@ -20,8 +20,8 @@ impl SeqLockWorld {
         Self { control: SharedWords(Arc::new(control.into())), buffers: new_payload(&buffers), count }
     }
 
-    fn cell(&self) -> SeqLock<'_> {
-        SeqLock::new(&self.control, &self.buffers, 2, self.count).unwrap()
+    fn cell(&self) -> SeqLockView<'_> {
+        SeqLockView::view(&self.control, &self.buffers, 2, self.count).unwrap()
     }
 
     fn write(&self, writer: usize, version: u64) -> u64 {

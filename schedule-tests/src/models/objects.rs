@@ -15,7 +15,7 @@ use crate::raw::pool::Pool;
 use crate::raw::reader_counts::{ReaderCounts, TryEnter};
 use crate::raw::robust_lock::{History, RobustLock};
 use crate::raw::semaphore::Semaphore;
-use crate::raw::seqlock::{CONTROL, SeqLock};
+use crate::raw::seqlock::{CONTROL, SeqLockView};
 use crate::world::{self, NewParticipant, Random, Scene, Settings, is_alive, is_locked, pause, try_lock, unlock};
 
 const RECORDS: usize = 6;
@@ -98,12 +98,12 @@ impl Expected {
     }
 }
 
-fn seqlock_of(words: &[AtomicU64], buffers: u64) -> SeqLock<'_> {
+fn seqlock_of(words: &[AtomicU64], buffers: u64) -> SeqLockView<'_> {
     let (control, buffers_at) = words.split_at(CONTROL);
-    SeqLock::new(control, buffers_at, WIDTH, buffers).expect("two control words")
+    SeqLockView::view(control, buffers_at, WIDTH, buffers).expect("two control words")
 }
 
-fn write(seqlock: &SeqLock<'_>, value: u64) -> u64 {
+fn write(seqlock: &SeqLockView<'_>, value: u64) -> u64 {
     seqlock.write(|words| words.iter().for_each(|word| word.store(value, Ordering::Relaxed)))
 }
 
@@ -112,7 +112,7 @@ fn copy(words: &[AtomicU64]) -> [u64; WIDTH] {
 }
 
 /// Reads a value that only the caller may write.
-fn read(seqlock: &SeqLock<'_>) -> u64 {
+fn read(seqlock: &SeqLockView<'_>) -> u64 {
     let Ok((value, version)) = seqlock.try_read(copy) else { panic!("somebody else writes") };
     assert_eq!(value, [version; WIDTH], "torn, under a lock");
     version

@@ -101,14 +101,14 @@ impl<M: Memory> Producer<M> {
     /// consumer's position only if fewer than `want` are cached.
     #[inline]
     pub(crate) fn writable(&mut self, want: u64) -> Result<u64, Corrupt> {
-        let cached = self.cached();
+        let cached = self.capacity.wrapping_sub(self.tail.wrapping_sub(self.head));
         if cached >= want { Ok(cached) } else { self.refresh() }
     }
 
     /// Returns how many positions may be written as far as is known without asking the consumer.
     #[inline]
     pub(crate) fn cached(&self) -> u64 {
-        self.capacity.wrapping_sub(self.used())
+        self.capacity.wrapping_sub(self.tail.wrapping_sub(self.head))
     }
 
     /// Returns whether the consumer has released anything since its position was last loaded.
@@ -121,16 +121,11 @@ impl<M: Memory> Producer<M> {
         self.pacer = Pacer::new(pacing_threshold(self.capacity));
     }
 
-    #[inline]
-    fn used(&self) -> u64 {
-        self.tail.wrapping_sub(self.head)
-    }
-
     #[cold]
     #[inline(never)]
     fn refresh(&mut self) -> Result<u64, Corrupt> {
         let head = self.shared.head.load(Ordering::Acquire); // E2
-        if head.wrapping_sub(self.head) > self.used() {
+        if head.wrapping_sub(self.head) > self.tail.wrapping_sub(self.head) {
             return Err(Corrupt); // I4
         }
         let pause = self.pacer.observe(head.wrapping_sub(self.head));

@@ -55,9 +55,11 @@ impl<M: Memory, T: Pod> SlotWriter<M, T> {
             return Ok(false);
         }
         let (position, capacity) = (self.ring.position(), self.ring.capacity());
-        let (slot, _) = contiguous::<T>(&self.data, position, capacity, 1).ok_or(Corrupt)?;
-        prefetch_words::<T>(position, capacity, self.ring.cached(), self.slots_ahead)
-            .for_each(|word| prefetch_to_write(&self.data, word));
+        let slot = slot::<T>(&self.data, position, capacity).ok_or(Corrupt)?;
+        if prefetch_distance::<T>().is_some() {
+            prefetch_words::<T>(position, capacity, self.ring.cached(), self.slots_ahead)
+                .for_each(|word| prefetch_to_write(&self.data, word));
+        }
         match kind {
             StoreKind::Temporal => store_value(slot, value),
             StoreKind::NonTemporal => store_nontemporal(slot, bytemuck::bytes_of(value)),
@@ -75,9 +77,11 @@ impl<M: Memory, T: Pod> SlotReader<M, T> {
             return Ok(false);
         }
         let (position, capacity) = (self.ring.position(), self.ring.capacity());
-        let (slot, _) = contiguous::<T>(&self.data, position, capacity, 1).ok_or(Corrupt)?;
-        prefetch_words::<T>(position, capacity, self.ring.cached(), self.slots_ahead)
-            .for_each(|word| prefetch_to_read(&self.data, word));
+        let slot = slot::<T>(&self.data, position, capacity).ok_or(Corrupt)?;
+        if prefetch_distance::<T>().is_some() {
+            prefetch_words::<T>(position, capacity, self.ring.cached(), self.slots_ahead)
+                .for_each(|word| prefetch_to_read(&self.data, word));
+        }
         load_value_into(slot, value);
         self.ring.release(1);
         Ok(true)
@@ -89,7 +93,15 @@ pub(crate) const fn stride<T>() -> usize {
     size_of::<T>().div_ceil(WORD)
 }
 
-/// The slot of a position.
+/// The words of a position's slot.
+#[inline(always)]
+fn slot<T>(data: &[AtomicU64], position: u64, capacity: u64) -> Option<&[AtomicU64]> {
+    debug_assert!(capacity.is_power_of_two());
+    let start = (position & capacity.wrapping_sub(1)) as usize * stride::<T>();
+    data.get(start..start + stride::<T>())
+}
+
+/// The number of a position's slot.
 #[inline(always)]
 fn slot_index(position: u64, capacity: u64) -> u64 {
     debug_assert!(capacity.is_power_of_two());
@@ -134,7 +146,7 @@ fn slots_ahead<T>(capacity: u64) -> u64 {
 fn prefetch_words<T>(position: u64, capacity: u64, cached: u64, slots_ahead: u64) -> impl Iterator<Item = usize> {
     let slot = slot_index(position.wrapping_add(slots_ahead), capacity);
     let first = (slot as usize).wrapping_mul(stride::<T>());
-    let words = if prefetch_distance::<T>().is_some() && cached > slots_ahead { stride::<T>() } else { 0 };
+    let words = if cached > slots_ahead { stride::<T>() } else { 0 };
     (0..words).step_by(8).map(move |word| first.wrapping_add(word))
 }
 
