@@ -21,8 +21,8 @@ mod spsc;
 use std::time::Duration;
 
 use crate::primitive::{
-    Arc, AtomicU32, AtomicU64, BOUNDS_ACCESSES, Ordering, heavy_fence, kill_after, model, model_without_membarrier,
-    spin_loop, thread, with_budget,
+    Arc, AtomicU32, AtomicU64, BOUNDS_ACCESSES, Ordering, heavy_fence, kill_after, large_model, model,
+    model_without_membarrier, spin_loop, thread, with_budget,
 };
 use crate::raw::Memory;
 use crate::raw::event_count::EventCount;

@@ -28,8 +28,19 @@ pub(crate) const BOUNDS_ACCESSES: bool = true;
 
 /// Runs a model over all interleavings within the preemption bound.
 pub(crate) fn model(body: impl Fn() + Send + Sync + 'static) {
+    check(2, body);
+}
+
+/// Like [`model`], for a model that takes a minute: within one preemption, unless TEST_MODELS is
+/// "full".
+pub(crate) fn large_model(body: impl Fn() + Send + Sync + 'static) {
+    let is_full = std::env::var_os("TEST_MODELS").is_some_and(|value| value == "full");
+    check(if is_full { 2 } else { 1 }, body);
+}
+
+fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = Some(preemptions);
     builder.check(body);
 }
 

@@ -32,6 +32,8 @@ pub(crate) fn model(body: impl Fn() + Send + Sync + 'static) {
     }
 }
 
+pub(crate) use model as large_model;
+
 /// Whether membarrier(2) is refused. Tests that run at the same time see it, too: it makes no
 /// difference to them.
 static REFUSED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);

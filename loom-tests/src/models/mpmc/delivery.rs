@@ -4,7 +4,7 @@ use super::*;
 
 /// One producer sends two messages, two consumers take what they find.
 fn one_to_two(patience: u32) {
-    model(move || {
+    large_model(move || {
         let world = MpmcWorld::near_the_wrap(patience);
         let consumers = spawn_each(&world, [1, 2], |world, participant| pop(&mut world.ring(participant)));
         let mut ring = world.ring(0);
@@ -53,7 +53,7 @@ fn mpmc_two_producers_one_consumer_some_patience_deliver_once() {
 
 #[test]
 fn mpmc_two_producers_two_consumers_deliver_once() {
-    model(|| {
+    large_model(|| {
         let world = MpmcWorld::new();
         let producer = spawn(&world, |world| push(&mut world.ring(1), 1));
         let consumer = spawn(&world, |world| pop(&mut world.ring(2)));
@@ -120,7 +120,7 @@ fn mpmc_batches_in_a_short_ring_keep_order() {
 /// One message wakes one sleeper, two wake two.
 #[test]
 fn mpmc_two_sleeping_consumers_are_both_woken() {
-    model(|| {
+    large_model(|| {
         let world = (MpmcWorld::new(), new_futex());
         let consumers = spawn_each(&world, [1, 2], |(world, readable), participant| {
             let mut ring = world.ring(participant);
