@@ -1,5 +1,5 @@
 //! Errors: [`Error`] of setting up, whose message says what to do about it, and [`SendError`],
-//! [`RecvError`] and [`SyncError`] of using it, which are `Copy` and cost nothing.
+//! [`RecvError`], [`SyncError`] and others of using it, which are `Copy` and cost nothing.
 
 use std::fmt;
 use std::io;
@@ -223,6 +223,34 @@ pub enum TaskDoneError {
     Forked,
 }
 
+/// Why [`join`](crate::queue::Sender::join) did not find every task done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// All other tasks are done, and nobody will do these: their receivers died or left without a
+    /// [`task_done`](crate::queue::Receiver::task_done) for them.
+    ///
+    /// Each handle reports each of them once. So you can send again what was not answered, and
+    /// join again.
+    TasksLost {
+        /// How many, since the handle was made, or since it last returned this error.
+        count: u64,
+    },
+    /// The last receiver left before everything was received.
+    Closed,
+    /// The last receiver died before everything was received.
+    PeerDied,
+    /// Not everything was done before the deadline.
+    TimedOut,
+    /// A receiver wrote something into the region that no correct receiver writes.
+    Corrupt,
+    /// The handle belongs to the process that forked this one.
+    Forked,
+    /// The kernel holds no lock of a receiver though its process runs. Its death could not be
+    /// noticed.
+    LockLost,
+}
+
 /// Why an operation on an object failed. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -421,9 +449,26 @@ impl fmt::Display for TaskDoneError {
     }
 }
 
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TasksLost { count } => {
+                write!(f, "tasks not done, since their receivers died or left with them: {count}; send them again")
+            }
+            Self::Closed => f.write_str("the last receiver left before everything was received"),
+            Self::PeerDied => f.write_str("the last receiver's process died before everything was received"),
+            Self::TimedOut => f.write_str("not everything was done before the deadline"),
+            Self::Corrupt => f.write_str("a receiver corrupted the region"),
+            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
+            Self::LockLost => f.write_str("a receiver's lock is gone though its process runs"),
+        }
+    }
+}
+
 impl std::error::Error for SendError {}
 impl std::error::Error for RecvError {}
 impl std::error::Error for TaskDoneError {}
+impl std::error::Error for JoinError {}
 
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
@@ -463,6 +508,20 @@ impl From<TaskDoneError> for io::Error {
         let kind = match error {
             TaskDoneError::NoTask => io::ErrorKind::InvalidInput,
             TaskDoneError::Forked => io::ErrorKind::Unsupported,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        let kind = match error {
+            JoinError::TasksLost { .. } => io::ErrorKind::Other,
+            JoinError::Closed => io::ErrorKind::BrokenPipe,
+            JoinError::PeerDied | JoinError::LockLost => io::ErrorKind::ConnectionReset,
+            JoinError::TimedOut => io::ErrorKind::TimedOut,
+            JoinError::Corrupt => io::ErrorKind::InvalidData,
+            JoinError::Forked => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
     }

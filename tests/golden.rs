@@ -82,7 +82,7 @@ const QUEUE: [(usize, &str); 16] = [
 ];
 const LANES: usize = 0x580;
 const LANE_LEN: usize = 0x80;
-const LANE: [(usize, &str); 10] = [
+const LANE: [(usize, &str); 12] = [
     (0x00, "pid"),
     (0x08, "started"),
     (0x10, "namespace"),
@@ -93,6 +93,8 @@ const LANE: [(usize, &str); 10] = [
     (0x38, "since"),
     (0x40, "intent"),
     (0x48, "open"),
+    (0x50, "tasks lost"),
+    (0x58, "pending tasks lost"),
 ];
 
 const MEMBERS: usize = 0x200;
@@ -451,7 +453,7 @@ fn queue_of_values_bytes_match_golden_file() {
     }
     assert_eq!((rx.recv(), rx.recv()), (Ok([1, 1 << 56 | 0xabcd]), Ok([2, 2 << 56 | 0xabcd])));
     rx.task_done().unwrap();
-    assert_eq!(tx.join_timeout(NAP), Err(SendError::TimedOut));
+    assert_eq!(tx.join_timeout(NAP), Err(queue::JoinError::TimedOut));
     stage.show("three values sent, two received, one of them done; the sender has waited for the rest", &file);
     let second = rx.sender().unwrap();
     drop(tx);

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sweep::{NAME, kill_after_changes, sweep_stopping};
-use tombolo::queue;
+use tombolo::queue::{self, JoinError};
 
 const CAPACITY: u64 = 8;
 
@@ -73,7 +73,8 @@ fn queue_sender_stopped_in_batch_other_deaths_are_repaired() {
             let repaired = ends.0.stats().lost;
             delayed.set(delayed.get() + 1 - repaired);
             if repaired == 1 {
-                assert_eq!(ends.0.join_timeout(Duration::from_secs(10)), Ok(()), "nothing is left to wait for");
+                let joined = ends.0.join_timeout(Duration::from_secs(10));
+                assert_eq!(joined, Err(JoinError::TasksLost { count: 1 }), "nothing is left to wait for");
             }
         },
         // What waits would keep the name.

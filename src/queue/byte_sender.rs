@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Result, SendError};
+use crate::error::{JoinError, Result, SendError};
 use crate::primitive::WORD;
 use crate::queue::byte_receiver::ByteReceiver;
 use crate::queue::half::{Half, queue_methods};

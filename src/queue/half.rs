@@ -2,9 +2,10 @@
 //! attempt an operation on them until it succeeds.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
-use crate::error::{Error, RecvError, Result, SendError};
+use crate::error::{Error, JoinError, RecvError, Result, SendError};
 use crate::options::expect_joined;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::queue::membership::{self, Origin};
@@ -24,13 +25,16 @@ pub struct Half {
     pub(crate) participant: QueueParticipant,
     pub(super) ring: Ring<Mapped>,
     pub(super) payload: PayloadPool,
+    /// A sender's: lost tasks that `join` does not report any more.
+    pub(super) tasks_lost_before: u64,
 }
 
 impl Half {
     pub(super) fn new(registration: Registration, role: Role, wait: WaitStrategy) -> Self {
         let participant = QueueParticipant::new(Arc::new(registration), role, wait);
         let payload = PayloadPool::new(participant.region(), participant.index());
-        Self { ring: participant.ring(), payload, participant }
+        let tasks_lost_before = if role == Role::Sender { participant.state().tasks_lost() } else { 0 };
+        Self { ring: participant.ring(), payload, participant, tasks_lost_before }
     }
 
     /// Joins the same queue once more.
@@ -66,7 +70,7 @@ impl Half {
         timeout: Timeout,
         mut operation: impl FnMut(&Registration, &mut Ring<Mapped>, &mut PayloadPool) -> Result<Option<R>, E>,
     ) -> Result<Option<R>, E> {
-        let Self { participant, ring, payload } = self;
+        let Self { participant, ring, payload, .. } = self;
         let registration = Arc::clone(participant.registration());
         match timeout {
             Timeout::NonBlocking => match participant.end_or_backoff() {
@@ -153,7 +157,7 @@ impl Half {
             Err(SendError::Forked) => return Err(RecvError::Forked),
             Err(_) => self.ring.words().load_tail().position(),
         };
-        let Self { participant, ring, payload } = self;
+        let Self { participant, ring, payload, .. } = self;
         let region = participant.region();
         let dropped_word = participant.state().word(control::DROPPED);
         let mut dropped = 0;
@@ -173,15 +177,21 @@ impl Half {
         Ok(dropped)
     }
 
-    /// Blocks until every message was received and every task is done.
-    pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), SendError> {
+    /// Blocks until every message was received, and every task is done or lost.
+    pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), JoinError> {
         if !self.participant.is_from_this_process() {
-            return Err(SendError::Forked);
+            return Err(JoinError::Forked);
         }
         let registration = Arc::clone(self.participant.registration());
         let state = QueueState::of(registration.region());
         let words = self.ring.words();
-        self.participant.wait(WaitFor::TasksDone, deadline, |_| Ok(state.is_idle(words).then_some(())))
+        let is_idle = |_| Ok::<_, JoinError>(state.is_idle(words).then_some(()));
+        self.participant.wait(WaitFor::TasksDone, deadline, is_idle)?;
+        let lost = state.tasks_lost();
+        match lost.saturating_sub(mem::replace(&mut self.tasks_lost_before, lost)) {
+            0 => Ok(()),
+            count => Err(JoinError::TasksLost { count }),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytemuck::Pod;
 
 use crate::endpoint::Endpoint;
-use crate::error::{RecvError, Result, SendError, TaskDoneError};
+use crate::error::{JoinError, RecvError, Result, SendError, TaskDoneError};
 use crate::message::Messages;
 use crate::queue::endpoints::sealed::Attach;
 use crate::queue::half::queue_methods;
@@ -65,14 +65,15 @@ macro_rules! handle_methods {
             self.rx.task_done()
         }
 
-        /// Blocks until everything was received and every task is done. See [`Sender::join`].
-        pub fn join(&mut self) -> Result<(), SendError> {
+        /// Blocks until everything was received, and every task is done or lost. See
+        /// [`Sender::join`].
+        pub fn join(&mut self) -> Result<(), JoinError> {
             self.tx.join()
         }
 
         /// Like [`join`](Self::join), but waits for at most `timeout`. See
         /// [`Sender::join_timeout`].
-        pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+        pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), JoinError> {
             self.tx.join_timeout(timeout)
         }
 

@@ -21,7 +21,7 @@ use crate::raw::mpmc::RingWords;
 use crate::raw::mpmc::tail::RUNS;
 use crate::region::Region;
 use crate::region::layout::participant;
-use crate::region::layout::queue::{control, own};
+use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
 use crate::region::participant::LEFT;
 use crate::region::repair::{Budget, MAX_CHECKS, RepairScan};
@@ -75,8 +75,8 @@ pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<
     Registration::join(region, free, role.code(), &HOOKS, |region, index| {
         let queue = QueueState::of(region);
         let word = |at| queue.participant_word(index, at);
-        // Relaxed: no other process reads it before this participant is counted.
-        word(own::UNFINISHED_TASKS).store(0, Ordering::Relaxed);
+        // A record may come from an older build, which does not count them.
+        queue.lose_tasks(index);
         let words = queue.ring_words();
         let found = snapshot.take().unwrap_or(JoinSnapshot { phase: queue.tail().phase(), peers_before: None });
         let since = found.peers_before.map_or(0, |joins| joins.wrapping_add(1));
@@ -118,9 +118,7 @@ impl QueueState<'_> {
         let joins = Role::Sender.word_of(control::JOINED);
         let next = |last: u64| {
             // A thread of a process that exits may still be sending.
-            let is_sender =
-                |&other: &usize| self.region.participants().is_occupied(other) && self.role(other) == Role::Sender;
-            let others = (0..self.layout.participants()).filter(is_sender).filter(|&other| other != index);
+            let others = self.occupied_with_role(Role::Sender).filter(|&other| other != index);
             let used: BTreeSet<u64> = others.map(|other| self.run(other)).collect();
             (1..RUNS).map(|ahead| (last + ahead) % RUNS).find(|run| !used.contains(run))
         };

@@ -7,6 +7,13 @@
 //!
 //! The algorithm is Vyukov's bounded queue. A process that stops or dies in the middle of an
 //! operation blocks nobody: its slot is quarantined, and the others skip it.
+//!
+//! # Jobs and workers
+//!
+//! A message is delivered once. What a worker has received and not finished when it dies is not
+//! delivered to another. If that matters, let each worker call [`Receiver::task_done`] when it has
+//! done a job, and let the producer call [`Sender::join`]. It returns [`JoinError::TasksLost`] if a
+//! worker died or left with a job.
 
 mod byte_receiver;
 mod byte_sender;
@@ -24,6 +31,7 @@ mod sender;
 mod serde;
 pub(crate) mod state;
 mod stats;
+mod tasks;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -42,7 +50,7 @@ pub use self::sender::Sender;
 use self::state::QueueState;
 pub use self::stats::Stats;
 use crate::error::Result;
-pub use crate::error::TaskDoneError;
+pub use crate::error::{JoinError, TaskDoneError};
 use crate::message::Message;
 pub use crate::message::Messages;
 use crate::options::{self, CommonOptions, common_options, expect_joined};

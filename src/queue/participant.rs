@@ -5,12 +5,13 @@
 //! - close: (queue-close-1) the run is closed (`raw/mpmc`), (queue-close-2) the change is counted,
 //!   (queue-close-3) everybody is woken. From queue-close-1 on nothing is sent in that run. Before
 //!   queue-close-3 a sleeper notices after one LIVENESS_INTERVAL.
-//! - leave: (queue-leave-1) the exit is recorded, (queue-leave-2) the record is LEFT,
-//!   (queue-leave-3) the change is counted, (queue-leave-4) everybody is woken. Before
-//!   queue-leave-2 the others see a death. After it they see that it left, a sleeper after one
-//!   LIVENESS_INTERVAL.
+//! - leave: unfinished tasks are counted as lost (`queue/tasks.rs`), (queue-leave-1) the exit is
+//!   recorded, (queue-leave-2) the record is LEFT, (queue-leave-3) the change is counted,
+//!   (queue-leave-4) everybody is woken. Before queue-leave-2 the others see a death. After it they
+//!   see that it left, a sleeper after one LIVENESS_INTERVAL.
 //! - exit of the process: the same steps in the order 2, 1, 3, 4, with the record LEAVING. From the
 //!   record on, repair records no death, even if the process is killed before its exit is recorded.
+//!   The tasks are left to repair.
 
 use std::fmt;
 use std::mem;
@@ -295,6 +296,13 @@ impl QueueParticipant {
         }
         match state.active_status(peers, self.sibling, status, version) {
             ParticipantStatus::Alive | ParticipantStatus::Vacant => None,
+            // One whose process exits loses its tasks when it is gone.
+            ParticipantStatus::Left
+                if matches!(self.waiting_for, WaitFor::TasksDone)
+                    && state.occupied_with_role(peers).next().is_some() =>
+            {
+                None
+            }
             ParticipantStatus::Left => Some(WaitEnd::Closed),
             ParticipantStatus::Dead => Some(WaitEnd::PeerDied),
             ParticipantStatus::LockLost => Some(WaitEnd::LockLost),
@@ -322,6 +330,8 @@ impl QueueParticipant {
             payload.release_retained(state.region, index);
             payload.release_behind_messages(state.region, &words);
         }
+        let has_tasks = word(own::UNFINISHED_TASKS) != 0;
+        state.lose_tasks(index); // queue-task-1 to queue-task-4
         // The receiver of a `Queue` that never received does not count as a receiver. The exit
         // comes before the record: others read it as soon as they see the record.
         if self.sibling.is_none() || self.message_count > 0 {
@@ -329,7 +339,7 @@ impl QueueParticipant {
         }
         participants.set_state(index, LEFT); // queue-leave-2
         state.increment(control::MEMBERSHIP_EPOCH); // queue-leave-3
-        if state.active_with_role(self.role, state.tail()).next().is_none() || word(own::UNFINISHED_TASKS) != 0 {
+        if state.active_with_role(self.role, state.tail()).next().is_none() || has_tasks {
             state.wake_all(); // queue-leave-4
         }
     }

@@ -79,6 +79,9 @@ macro_rules! receiver_methods {
         /// Tells [`Sender::join`](crate::queue::Sender::join) that the task of one message that
         /// this handle received is done.
         ///
+        /// Call it when the work is done, and not before: if this process dies, or drops the
+        /// handle, `join` reports the tasks that it had not done.
+        ///
         /// # Blocking
         /// Never.
         ///

@@ -9,9 +9,10 @@ use crate::queue::half::Half;
 use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::PayloadPool;
 use crate::queue::state::QueueState;
+use crate::queue::tasks::UnfinishedTasks;
 use crate::raw::mpmc::Pop;
 use crate::region::Region;
-use crate::region::layout::queue::{control, own};
+use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
 use crate::region::words::Word;
 use crate::wait::{Timeout, WaitStrategy};
@@ -26,10 +27,8 @@ pub(crate) struct RecvHalf {
 impl RecvHalf {
     pub(super) fn new(registration: Registration, wait: WaitStrategy, reports_lost_messages: bool) -> Self {
         let state = QueueState::of(registration.region());
-        let word = state.participant_word(registration.index(), own::UNFINISHED_TASKS);
         Self {
-            // Relaxed: nobody else writes it.
-            tasks: UnfinishedTasks { count: word.load(Ordering::Relaxed), word },
+            tasks: UnfinishedTasks::of(state, registration.index()),
             losses: LossReports {
                 is_wanted: reports_lost_messages,
                 lost: state.word(control::LOST),
@@ -50,13 +49,14 @@ impl RecvHalf {
         &mut self,
         take: impl FnOnce(&Region, &PayloadPool, &[AtomicU64]) -> R,
     ) -> Result<Option<R>, RecvError> {
-        let Self { half: Half { participant, ring, payload }, tasks, losses } = self;
+        let Self { half: Half { participant, ring, payload, .. }, tasks, losses } = self;
         if !participant.is_from_this_process() || losses.is_due() {
             return Ok(None);
         }
         let received = ring.try_pop_uncontended(|message| {
+            let taken = take(participant.region(), payload, message);
             tasks.begin();
-            take(participant.region(), payload, message)
+            taken
         })?;
         if received.is_some() {
             participant.notify_received(1);
@@ -82,8 +82,8 @@ impl RecvHalf {
                 return Err(RecvError::MessageLost);
             }
             let popped = ring.pop_many(count, |index, message| {
-                tasks.begin();
                 take(registration.region(), payload, index, message);
+                tasks.begin();
             })?;
             match popped {
                 Pop::Done(count) => Ok(Some(count)),
@@ -115,39 +115,10 @@ impl RecvHalf {
         if !self.half.participant.is_from_this_process() {
             return Err(TaskDoneError::Forked);
         }
-        self.tasks.finish()?;
-        if self.tasks.count == 0 {
+        if self.tasks.finish()? {
             self.half.participant.notify_tasks_done();
         }
         Ok(())
-    }
-}
-
-/// Messages that this receiver has received and whose tasks are not done.
-struct UnfinishedTasks {
-    count: u64,
-    /// The count, for others to read.
-    word: Word,
-}
-
-impl UnfinishedTasks {
-    /// Call while the message is claimed: at each moment it is queued, claimed, or an unfinished
-    /// task.
-    #[inline(always)]
-    fn begin(&mut self) {
-        self.count = self.count.saturating_add(1); // the first count may be an invalid value
-        self.word.store(self.count, Ordering::Release); // edge: queue-tasks
-    }
-
-    fn finish(&mut self) -> Result<(), TaskDoneError> {
-        self.count = self.count.checked_sub(1).ok_or(TaskDoneError::NoTask)?;
-        self.word.store(self.count, Ordering::Release); // edge: queue-tasks
-        Ok(())
-    }
-
-    fn forget(&mut self, count: u64) {
-        self.count = self.count.saturating_sub(count);
-        self.word.store(self.count, Ordering::Release); // edge: queue-tasks
     }
 }
 

@@ -1,9 +1,9 @@
 //! Repair of what dead participants of a queue have left behind.
 //!
 //! Crash, by step: (queue-repair-1) the claims (`raw/mpmc`), (queue-repair-2) the payload pool
-//! (`raw/pool.rs`), (queue-repair-3) the exit is recorded, (queue-repair-4) the record is REPAIRED
-//! and can be used again. Then the change is counted and everybody is woken. Another repairer may
-//! do each step again.
+//! (`raw/pool.rs`), the tasks (`queue/tasks.rs`), (queue-repair-3) the exit is recorded,
+//! (queue-repair-4) the record is REPAIRED and can be used again. Then the change is counted and
+//! everybody is woken. Another repairer may do each step again.
 
 use std::cell::{Cell, RefCell};
 
@@ -108,6 +108,7 @@ impl QueueState<'_> {
                 }
                 payload.free_unsent(self.region, &words, index); // queue-repair-2
                 if is_released {
+                    self.lose_tasks(index); // queue-task-1 to queue-task-4
                     // A participant that is LEAVING has recorded its exit itself.
                     if participants.state(index) == JOINED {
                         self.store_exit(index, REPAIRED); // queue-repair-3

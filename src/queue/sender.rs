@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
-use crate::error::{Result, SendError};
+use crate::error::{JoinError, Result, SendError};
 use crate::primitive::{WORD, store_value};
 use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::Role;
@@ -50,7 +50,9 @@ macro_rules! sender_methods {
         /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)), or there is no free
         /// descriptor.
         pub fn try_clone(&self) -> Result<Self> {
-            Ok(Self::new(self.half.clone_as(Role::Sender)?, self.half.participant.wait_strategy()))
+            let mut clone = Self::new(self.half.clone_as(Role::Sender)?, self.half.participant.wait_strategy());
+            clone.half.tasks_lost_before = self.half.tasks_lost_before;
+            Ok(clone)
         }
 
         /// Makes a receiver of the same queue.
@@ -64,22 +66,50 @@ macro_rules! sender_methods {
             Ok(<$Receiver>::new(self.half.clone_as(Role::Receiver)?, self.half.participant.wait_strategy(), false))
         }
 
-        /// Waits until everything that was sent was received, and every receiver has called
-        /// [`task_done`](crate::queue::Receiver::task_done) for each message that it received.
+        /// Waits until everything that was sent was received, and receivers have called
+        /// [`task_done`](crate::queue::Receiver::task_done) for each message.
+        ///
+        /// A message whose receiver dies or leaves before `task_done` is not delivered again. Its
+        /// task is lost, and this tells you: once all other tasks are done, it returns
+        /// [`TasksLost`](JoinError::TasksLost). You can send again what was not answered, and join
+        /// again.
+        ///
+        /// A handle reports what was lost since it was opened, or taken over from another process;
+        /// a clone reports what its original would. [`stats`](Self::stats) counts all.
         ///
         /// # Blocking
-        /// Blocks until then, but not for tasks of receivers that have left or died.
+        /// Blocks until then, also for receivers that are stopped.
         ///
         /// # Errors
-        /// [`Closed`](SendError::Closed) or [`PeerDied`](SendError::PeerDied) if the last receiver
-        /// is gone before that, [`Forked`](SendError::Forked).
-        pub fn join(&mut self) -> Result<(), SendError> {
+        /// - [`TasksLost`](JoinError::TasksLost): nothing is left to wait for, and not everything
+        ///   was done. Each handle returns this once for each task.
+        /// - [`Closed`](JoinError::Closed) or [`PeerDied`](JoinError::PeerDied): the last receiver
+        ///   left or died before everything was received.
+        /// - [`Forked`](JoinError::Forked), [`LockLost`](JoinError::LockLost).
+        ///
+        /// # Examples
+        /// ```
+        /// use tombolo::queue::{self, JoinError};
+        ///
+        /// let (mut jobs, mut worker) = queue::Options::<u64>::new().create_channel()?;
+        /// jobs.send(1)?;
+        /// worker.recv()?;
+        /// worker.task_done()?;
+        /// assert_eq!(jobs.join(), Ok(()));
+        ///
+        /// jobs.send(2)?;
+        /// worker.recv()?;
+        /// drop(worker); // or its process is killed
+        /// assert_eq!(jobs.join(), Err(JoinError::TasksLost { count: 1 }));
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        pub fn join(&mut self) -> Result<(), JoinError> {
             self.half.join(None)
         }
 
-        /// Like [`join`](Self::join), but returns [`TimedOut`](SendError::TimedOut) after
+        /// Like [`join`](Self::join), but returns [`TimedOut`](JoinError::TimedOut) after
         /// `timeout`.
-        pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), SendError> {
+        pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), JoinError> {
             self.half.join($crate::sys::clock::deadline_after(timeout))
         }
     };

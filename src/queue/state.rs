@@ -7,7 +7,6 @@ use crate::raw::event_count::EventCount;
 use crate::raw::mpmc::RingWords;
 use crate::raw::mpmc::tail::{RUNS, Tail};
 use crate::region::Region;
-use crate::region::layout::queue::own;
 use crate::region::layout::queue::{QueueLayout, control};
 use crate::region::layout::{Layout, participant};
 use crate::region::participant::{ParticipantStatus, REPAIRED};
@@ -93,6 +92,13 @@ impl<'a> QueueState<'a> {
         self.region.participants().registered().filter(move |&index| self.role(index) == role)
     }
 
+    /// The same, and those of processes that exit. They may still be in the middle of a call.
+    pub(super) fn occupied_with_role(self, role: Role) -> impl Iterator<Item = usize> {
+        let participants = self.region.participants();
+        let is_occupied = move |index: &usize| participants.is_occupied(*index) && self.role(*index) == role;
+        (0..self.layout.participants()).filter(is_occupied)
+    }
+
     /// The run to which a sender belongs.
     pub(super) fn run(self, index: usize) -> u64 {
         self.participant_word(index, participant::RUN).load(Ordering::Acquire) % RUNS // edge: queue-run
@@ -170,21 +176,6 @@ impl<'a> QueueState<'a> {
         for event in [control::READABLE, control::WRITABLE, control::BLOCKS_FREED, control::TASKS_DONE] {
             self.event(event).wake(u32::MAX);
         }
-    }
-
-    /// Whether no message is queued or being received, and no live process has an unfinished task.
-    pub(crate) fn is_idle(self, words: &RingWords<Mapped>) -> bool {
-        words.advance_over_skipped(MAX_SKIPPED);
-        // While nothing is sent, nothing can move from a receiver that is still to be read to one
-        // that was read already.
-        words.holds_without_push(|| {
-            words.len() == 0
-                // Receivers only: what a sender has claimed is not sent yet.
-                && self.with_role(Role::Receiver).all(|index| {
-                    let word = |at| self.participant_word(index, at).load(Ordering::Acquire); // edge: queue-tasks
-                    word(own::INTENT) == 0 && word(own::UNFINISHED_TASKS) == 0
-                })
-        })
     }
 }
 

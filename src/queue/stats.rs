@@ -19,6 +19,14 @@ pub struct Stats {
     pub quarantined: u64,
     /// Messages that were lost with processes that died while receiving them.
     pub lost: u64,
+    /// Messages that receivers had when they died or left, without a
+    /// [`task_done`](crate::queue::Receiver::task_done) for them, and those of
+    /// [`lost`](Self::lost). Nobody does what they ask for. A message whose receiver died at the
+    /// end of receiving it may be counted as both.
+    ///
+    /// This says nothing if receivers never call `task_done`: then it counts whatever they had
+    /// received.
+    pub tasks_lost: u64,
     /// Messages that were discarded by `close_now`, or because there was no memory to receive them.
     pub dropped: u64,
     /// Messages that lie in the payload pool.
@@ -43,6 +51,7 @@ impl Stats {
             capacity: words.capacity,
             quarantined: words.quarantined(),
             lost: count(control::LOST),
+            tasks_lost: state.tasks_lost(),
             dropped: count(control::DROPPED),
             pooled: payload.used_blocks(),
             extents_bytes: payload.extents_bytes(state.region),

@@ -1,6 +1,6 @@
 //! Why a wait ended without what it waited for, and what each kind of call makes of it.
 
-use crate::error::{RecvError, SendError, SyncError};
+use crate::error::{JoinError, RecvError, SendError, SyncError};
 use crate::raw::Corrupt;
 
 /// Why a wait ended without what it waited for.
@@ -30,7 +30,7 @@ macro_rules! from_wait_end {
     )*};
 }
 
-from_wait_end!(SendError, RecvError);
+from_wait_end!(SendError, RecvError, JoinError);
 
 macro_rules! from_corrupt {
     ($($error:ty),*) => {$(

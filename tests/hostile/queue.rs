@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tombolo::queue;
+use tombolo::queue::{self, JoinError};
 use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
 use crate::support::{self, Random, TestDir, start};
@@ -32,6 +32,8 @@ mod words {
     pub const JOINED_COUNT: usize = 7;
     pub const INTENT: usize = 8;
     pub const UNFINISHED_TASKS: usize = 9;
+    pub const TASKS_LOST: usize = 10;
+    pub const PENDING_TASKS_LOST: usize = 11;
     pub const PARTICIPANTS: usize = 4;
     pub const OWNERS: usize = FIRST_RECORD + PARTICIPANTS * RECORD_WORDS;
 
@@ -501,7 +503,25 @@ fn sender_join_task_count_invalid_times_out() {
         let mut rx: queue::Receiver<u64> = queue_of_values(&test_dir).from_fd(file).unwrap();
         assert_eq!([rx.recv(), rx.recv(), rx.recv()], [Ok(1), Ok(2), Ok(3)]);
         let _ = rx.task_done();
-        assert_eq!(soon(|| tx.join_timeout(SHORT)), Err(SendError::TimedOut));
+        assert_eq!(soon(|| tx.join_timeout(SHORT)), Err(JoinError::TimedOut));
+    }
+}
+
+#[test]
+fn queue_task_losses_invalid_calls_return() {
+    for invalid in [1, u64::MAX, 1 << 63] {
+        for word in [words::UNFINISHED_TASKS, words::TASKS_LOST, words::PENDING_TASKS_LOST] {
+            let test_dir = TestDir::new();
+            let (mut tx, mut rx, intruder) = open_values(&queue_of_values(&test_dir), &test_dir);
+            let dead = rx.try_clone().unwrap();
+            tx.send(1).unwrap();
+            (0..3).for_each(|index| intruder.set(words::record(index, word), invalid));
+            drop(dead.into_fd().unwrap());
+            use_value_queue(&mut tx, &mut rx);
+            intruder.set(words::record(1, word), invalid);
+            drop(rx);
+            let _ = soon(|| tx.join_timeout(SHORT));
+        }
     }
 }
 

@@ -5,10 +5,12 @@ mod support;
 
 mod processes;
 mod runs;
+mod tasks;
 mod threads;
 
 use processes::*;
 use runs::*;
+use tasks::*;
 
 support::child_roles!(
     double,
@@ -29,7 +31,6 @@ support::child_roles!(
     join_together,
     stay_as_receiver,
     stay_as_byte_receiver,
-    work_on_one_and_stay,
     receive_for_ever,
     fork_with_handles,
     fork_and_end,
@@ -40,4 +41,9 @@ support::child_roles!(
     receive_to_the_end,
     receive_one_and_leave,
     sleep_as_sender,
+    work_on_one_and_stay,
+    take_and_stay,
+    take_and_exit,
+    take_of_namespace_and_stay,
+    work_and_count,
 );

@@ -1,5 +1,5 @@
-//! Queues between processes: transferred endpoints, names, deaths, participants, forks, tasks and
-//! lost messages.
+//! Queues between processes: transferred endpoints, names, deaths, participants, forks and lost
+//! messages.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -10,40 +10,40 @@ use crate::support::{
     Process, Random, SharedCounters, TestDir, alone, command, fork, message, number_of, start, until,
 };
 use tombolo::inspect::ParticipantStatus;
-use tombolo::queue::{self, QueueEndpoint, TaskDoneError};
+use tombolo::queue::{self, JoinError, QueueEndpoint, TaskDoneError};
 use tombolo::spawn::{self, CommandExt};
 use tombolo::{Directory, ErrorKind, OnStale, RecvError, SendError};
 
-const NAME: &str = "name";
-const MOMENT: Duration = Duration::from_millis(30);
+pub const NAME: &str = "name";
+pub const MOMENT: Duration = Duration::from_millis(30);
 
-fn values(test_dir: &TestDir) -> queue::Options<u64> {
+pub fn values(test_dir: &TestDir) -> queue::Options<u64> {
     queue::Options::new().directory(test_dir.names())
 }
 
-fn counters(test_dir: &TestDir) -> SharedCounters {
+pub fn counters(test_dir: &TestDir) -> SharedCounters {
     SharedCounters::at(&test_dir.file("counters"))
 }
 
 /// Starts a process in `role`; see [`from_arguments`].
-fn enter(test_dir: &TestDir, role: &str, more: &[&str]) -> Process {
+pub fn enter(test_dir: &TestDir, role: &str, more: &[&str]) -> Process {
     let (names, counters) = (test_dir.names(), test_dir.file("counters"));
     start(role, &[&[names.to_str().unwrap(), counters.to_str().unwrap()], more].concat())
 }
 
 /// Starts a process in `role` and waits until it has joined.
-fn start_joined(test_dir: &TestDir, role: &str) -> Process {
+pub fn start_joined(test_dir: &TestDir, role: &str) -> Process {
     let process = enter(test_dir, role, &[]);
     counters(test_dir).meet(0, 2);
     process
 }
 
 /// The options and the counters of a process that [`enter`] has started.
-fn from_arguments(arguments: &[String]) -> (queue::Options<u64>, SharedCounters) {
+pub fn from_arguments(arguments: &[String]) -> (queue::Options<u64>, SharedCounters) {
     (queue::Options::new().directory(&arguments[0]), SharedCounters::at(Path::new(&arguments[1])))
 }
 
-fn stay(counters: &SharedCounters) -> ! {
+pub fn stay(counters: &SharedCounters) -> ! {
     counters.meet(0, 2);
     loop {
         thread::park();
@@ -577,7 +577,7 @@ pub fn fork_with_handles(arguments: &[String]) {
     let child = fork(&alone, || {
         let (mut tx, mut rx) = ends.take().unwrap();
         assert_eq!((tx.send(9), tx.try_send(9)), (Err(SendError::Forked), Err(SendError::Forked)));
-        assert_eq!((tx.send_many(&[9]), tx.join()), (Err(SendError::Forked), Err(SendError::Forked)));
+        assert_eq!((tx.send_many(&[9]), tx.join()), (Err(SendError::Forked), Err(JoinError::Forked)));
         assert_eq!((rx.recv(), rx.try_recv()), (Err(RecvError::Forked), Err(RecvError::Forked)));
         assert_eq!((rx.recv_many(&mut [0]), rx.task_done()), (Err(RecvError::Forked), Err(TaskDoneError::Forked)));
         assert_eq!(tx.try_clone().unwrap_err().kind(), ErrorKind::Forked);
@@ -620,54 +620,6 @@ pub fn fork_and_end(_: &[String]) {
     .finish();
     assert_eq!(tx.send(2), Ok(()));
     assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
-}
-
-// ---- tasks -----------------------------------------------------------------------------------------------------------
-
-/// Finishes one task and starts another.
-pub fn work_on_one_and_stay(arguments: &[String]) {
-    let (options, counters) = from_arguments(arguments);
-    let mut rx = options.receiver(NAME).unwrap();
-    rx.recv().unwrap();
-    rx.task_done().unwrap();
-    rx.recv().unwrap();
-    stay(&counters);
-}
-
-#[test]
-fn sender_join_waits_while_worker_lives() {
-    let test_dir = TestDir::new();
-    let mut tx = values(&test_dir).sender(NAME).unwrap();
-    let _another = values(&test_dir).receiver(NAME).unwrap();
-    for _ in 0..5 {
-        tx.send_many(&[1, 2]).unwrap();
-        let worker = start_joined(&test_dir, "work_on_one_and_stay");
-        assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "it is at work");
-        worker.signal(libc::SIGSTOP);
-        assert_eq!(tx.join_timeout(3 * MOMENT), Err(SendError::TimedOut), "it may go on");
-        thread::scope(|scope| {
-            let joining = scope.spawn(|| tx.join());
-            thread::sleep(MOMENT);
-            worker.kill();
-            assert_eq!(joining.join().unwrap(), Ok(()), "it will not");
-        });
-    }
-}
-
-#[test]
-fn sender_join_last_worker_killed_returns() {
-    let test_dir = TestDir::new();
-    let mut tx = values(&test_dir).sender(NAME).unwrap();
-    tx.send_many(&[1, 2]).unwrap();
-    start_joined(&test_dir, "work_on_one_and_stay").kill();
-    assert_eq!(tx.join(), Ok(()));
-    tx.send_many(&[1, 2, 3]).unwrap();
-    start_joined(&test_dir, "work_on_one_and_stay").kill();
-    assert_eq!(tx.join(), Err(SendError::PeerDied), "the third");
-    let mut rx = values(&test_dir).receiver(NAME).unwrap();
-    assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut));
-    assert_eq!((rx.recv(), rx.task_done()), (Ok(3), Ok(())));
-    assert_eq!(tx.join(), Ok(()));
 }
 
 // ---- losses ----------------------------------------------------------------------------------------------------------

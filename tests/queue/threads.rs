@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::queue::{self, TaskDoneError};
+use tombolo::queue::{self, JoinError, TaskDoneError};
 use tombolo::{ErrorKind, RecvError, SendError};
 
 const MOMENT: Duration = Duration::from_millis(30);
@@ -164,9 +164,9 @@ fn sender_join_waits_for_open_tasks() {
     assert_eq!(tx.join(), Ok(()), "nothing was sent");
     assert_eq!(rx.task_done(), Err(TaskDoneError::NoTask));
     tx.send(1).unwrap();
-    assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "queued");
+    assert_eq!(tx.join_timeout(MOMENT), Err(JoinError::TimedOut), "queued");
     rx.recv().unwrap();
-    assert_eq!(tx.join_timeout(MOMENT), Err(SendError::TimedOut), "open");
+    assert_eq!(tx.join_timeout(MOMENT), Err(JoinError::TimedOut), "open");
     let joining = thread::spawn(move || (tx.join(), tx));
     thread::sleep(MOMENT);
     rx.task_done().unwrap();
@@ -175,7 +175,7 @@ fn sender_join_waits_for_open_tasks() {
     assert_eq!(rx.task_done(), Err(TaskDoneError::NoTask));
     tx.send(2).unwrap();
     drop(rx);
-    assert_eq!(tx.join(), Err(SendError::Closed), "nobody is left to do it");
+    assert_eq!(tx.join(), Err(JoinError::Closed), "nobody is left to do it");
 }
 
 #[test]

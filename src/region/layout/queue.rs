@@ -49,6 +49,10 @@ pub(crate) mod own {
     pub(crate) const INTENT: usize = 8;
     /// Tasks received and not done.
     pub(crate) const UNFINISHED_TASKS: usize = 9;
+    /// Tasks that participants with this record did not finish, all together.
+    pub(crate) const TASKS_LOST: usize = 10;
+    /// What that word is about to become, or 0: queue/tasks.rs.
+    pub(crate) const PENDING_TASKS_LOST: usize = 11;
     pub(crate) const WORDS: usize = 16;
 }
 
