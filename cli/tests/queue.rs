@@ -241,7 +241,7 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
     let flow = json!([{"from": "senders", "to": "receivers", "sent": 2, "queued": 2}]);
     assert_eq!(region["directions"], flow);
     let queue = |used: u64| {
-        json!({"lanes": 64, "lanes_used": used, "quarantined": 0, "lost": 0, "dropped": 0, "pooled": 0,
+        json!({"lanes": 64, "lanes_used": used, "quarantined": 0, "lost": 0, "tasks_lost": 0, "dropped": 0, "pooled": 0,
             "extents_bytes": 0, "closed": false})
     };
     assert_eq!(region["queue"], queue(2));
@@ -254,9 +254,13 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
     list.assert_shows("2 messages");
     list.assert_shows(&users);
     let details = env.run(&["inspect", "q"]);
-    for line in
-        ["participants 2 of 64 used", "quarantined  0 messages", "lost         0 messages", "dropped      0 messages"]
-    {
+    for line in [
+        "participants 2 of 64 used",
+        "quarantined  0 messages",
+        "lost         0 messages",
+        "tasks lost   0 messages",
+        "dropped      0 messages",
+    ] {
         details.assert_shows(line);
     }
 

@@ -37,6 +37,7 @@ fn details(view: &RegionView) -> String {
         for (label, count) in [
             ("quarantined", queue.quarantined),
             ("lost", queue.lost),
+            ("tasks lost", queue.tasks_lost),
             ("dropped", queue.dropped),
             ("pooled", queue.pooled),
         ] {

@@ -55,6 +55,8 @@ pub struct Queue {
     pub(super) lanes_used: u64,
     pub(super) quarantined: u64,
     pub(super) lost: u64,
+    /// What receivers had when they died or left, and `lost`.
+    pub(super) tasks_lost: u64,
     pub(super) dropped: u64,
     pub(super) pooled: u64,
     /// Bytes of memory for long messages, in use and kept for reuse.
@@ -96,6 +98,7 @@ impl RegionView {
             lanes_used: participants.iter().filter(|user| user.is_present()).count() as u64,
             quarantined: stats.quarantined,
             lost: stats.lost,
+            tasks_lost: stats.tasks_lost,
             dropped: stats.dropped,
             pooled: stats.pooled,
             extents_bytes: stats.extents_bytes,

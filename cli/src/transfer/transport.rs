@@ -87,12 +87,20 @@ impl RecvEndpoint for queue::ByteReceiver {
     const SENDER: &'static str = "the last sender";
 
     fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
-        self.recv_timeout(message, timeout)
+        done(self.recv_timeout(message, timeout), self)
     }
 
     fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
-        self.try_recv(message)
+        done(self.try_recv(message), self)
     }
+}
+
+/// There is no more to be done for a message than to write it.
+fn done(received: Result<usize, RecvError>, rx: &mut queue::ByteReceiver) -> Result<usize, RecvError> {
+    if received.is_ok() {
+        let _ = rx.task_done(); // fails only in a forked child
+    }
+    received
 }
 
 /// Prints which of the user's options could not be honoured. `capacity` is the only one there is.
