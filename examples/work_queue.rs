@@ -1,8 +1,7 @@
-//! One producer, four workers, results back; a worker that is killed costs nothing but the time of
-//! its job.
+//! One producer, four workers, results back; the jobs of a worker that is killed are sent again.
 //!
 //! ```sh
-//! cargo run --example work_queue    # kills some of its own workers; kill -9 others as you like
+//! cargo run --example work_queue    # kills one of its own workers; kill -9 others as you like
 //! ```
 
 use std::collections::BTreeSet;
@@ -10,8 +9,7 @@ use std::error::Error;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use tombolo::RecvError;
-use tombolo::queue;
+use tombolo::queue::{self, JoinError};
 use tombolo::spawn::{self, CommandExt};
 
 /// Looks for numbers whose Collatz sequences are long, slowly.
@@ -19,7 +17,7 @@ type Job = u64;
 /// The job, and the steps it took.
 type Answer = [u64; 2];
 
-const JOBS: u64 = 2000;
+const JOBS: usize = 2000;
 const WORKERS: usize = 4;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -29,50 +27,54 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn work() -> Result<(), Box<dyn Error>> {
     let mut jobs: queue::Receiver<Job> = spawn::take("jobs")?;
     let mut answers: queue::Sender<Answer> = spawn::take("answers")?;
-    for job in &mut jobs {
-        let job = job?;
+    while let Ok(job) = jobs.recv() {
         let steps = std::iter::successors(Some(job), |n| Some(if n % 2 == 0 { n / 2 } else { 3 * n + 1 }));
         let steps = steps.take_while(|&n| n != 1).count() as u64;
         std::thread::sleep(Duration::from_millis(1));
         answers.send([job, steps])?;
+        jobs.task_done()?;
     }
     Ok(()) // the producer has left
 }
 
 fn produce() -> Result<(), Box<dyn Error>> {
-    let (mut jobs, for_workers) = queue::Options::<Job>::new().create_channel()?;
-    let (from_workers, mut answers) = queue::Options::<Answer>::new().create_channel()?;
-    let start = || -> Result<Child, Box<dyn Error>> {
+    let mut jobs = queue::Options::<Job>::new().capacity(JOBS).create()?.split().0;
+    let mut answers = queue::Options::<Answer>::new().capacity(2 * JOBS).create()?;
+    let start = |jobs: &queue::Sender<Job>, answers: &queue::Queue<Answer>| -> Result<Child, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
-        let spawner = command.arg("work").pass("jobs", for_workers.try_clone()?)?;
-        Ok(spawner.pass("answers", from_workers.try_clone()?)?.spawn()?)
+        let spawner = command.arg("work").pass("jobs", jobs.receiver()?)?;
+        Ok(spawner.pass("answers", answers.sender()?)?.spawn()?)
     };
-    let mut workers = (0..WORKERS).map(|_| start()).collect::<Result<Vec<_>, _>>()?;
-    let mut to_send: Vec<Job> = (1..=JOBS).collect();
-    let mut open: BTreeSet<Job> = to_send.iter().copied().collect();
-    let (mut longest, mut killed) = ([0, 0], 0);
-    while !open.is_empty() {
-        let sent = jobs.try_send_many(&to_send).unwrap_or(0); // full: another time
-        to_send.drain(..sent);
-        match answers.recv_timeout(Duration::from_millis(10)) {
-            Ok(answer) if open.remove(&answer[0]) => longest = longest.max([answer[1], answer[0]]),
-            Ok(_) | Err(RecvError::TimedOut) => {} // answered before its worker died
-            Err(error) => return Err(error.into()),
-        }
-        if open.len() as u64 == JOBS / 2 && killed == 0 {
-            workers[0].kill()?; // SIGKILL, in the middle of whatever it does
+    let mut workers = (0..WORKERS).map(|_| start(&jobs, &answers)).collect::<Result<Vec<_>, _>>()?;
+    let mut open: BTreeSet<Job> = (1..=JOBS as u64).collect();
+    open.iter().try_for_each(|job| jobs.send(job))?;
+    let mut longest = [0, 0];
+    std::thread::sleep(Duration::from_millis(100));
+    workers[0].kill()?; // SIGKILL, in the middle of a job
+    loop {
+        let joined = jobs.join();
+        while let Ok([job, steps]) = answers.try_recv() {
+            open.remove(&job);
+            longest = longest.max([steps, job]);
         }
         for worker in &mut workers {
-            if worker.try_wait()?.is_some() {
-                println!("worker {} died: another one starts, and what is not answered is sent again", worker.id());
-                *worker = start()?;
-                killed += 1;
-                to_send = open.iter().copied().collect();
+            if joined.is_err() && worker.try_wait()?.is_some() {
+                println!("worker {} died: another one starts", worker.id());
+                *worker = start(&jobs, &answers)?;
             }
         }
+        match joined {
+            Ok(()) => break,
+            Err(JoinError::TasksLost { count }) => {
+                println!("{count} jobs were lost: what is not answered is sent again");
+                open.iter().try_for_each(|job| jobs.send(job))?;
+            }
+            Err(JoinError::PeerDied) => {} // all workers: the new ones receive what is queued
+            Err(error) => return Err(error.into()),
+        }
     }
-    jobs.close()?;
+    drop(jobs);
     workers.iter_mut().try_for_each(|worker| worker.wait().map(drop))?;
-    println!("{JOBS} jobs done, {killed} workers lost; {} takes {} steps", longest[1], longest[0]);
+    println!("{JOBS} jobs done, {} left; {} takes {} steps", open.len(), longest[1], longest[0]);
     Ok(())
 }
