@@ -33,6 +33,7 @@ child_roles!(
     echo_stream,
     echo_jobs,
     send_odd_lengths,
+    send_large_values,
     send_small_and_large,
     send_and_end,
     receive_one_and_end,
@@ -40,8 +41,8 @@ child_roles!(
     exchange_large,
     send_in_place,
     receive_in_place,
-    take_twice,
     hold_in_place,
+    take_twice,
     receive_from_socket,
     do_nothing,
 );

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tombolo::queue::{self, Shortage, TaskDoneError};
 use tombolo::{ErrorKind, RecvError, SendError};
+
+use crate::support::{Large, large, on_small_stack};
 
 const MOMENT: Duration = Duration::from_millis(30);
 
@@ -211,8 +213,6 @@ fn sender_pool_full_waits_without_deadlock() {
 }
 
 #[test]
-fn queue_invalid_options_and_messages_are_refused() {
-#[test]
 fn queue_default_options_hold_long_messages_until_the_ring_is_full() {
     let (mut tx, mut rx) = queue::Options::bytes().create_channel().unwrap();
     let capacity = tx.capacity();
@@ -286,6 +286,8 @@ fn queue_full_of_long_messages_tells_what_it_lacks() {
     }
 }
 
+#[test]
+fn queue_invalid_options_and_messages_are_refused() {
     let mut queue = queue::Options::bytes().max_message_bytes(1000).create().unwrap();
     assert_eq!(queue.send([0; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }));
     queue.send([0; 1000]).unwrap();
@@ -396,6 +398,60 @@ fn queue_serialized_objects_come_back_unchanged() {
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Deserialize), "no such variant");
     queue.send([0, 0]).unwrap();
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Deserialize), "something is left over");
+}
+
+#[test]
+fn queue_serialized_forms_without_room_or_message_return() {
+    let deadline = || Some(Instant::now() + MOMENT);
+    let (mut tx, mut rx) = queue::Options::bytes().capacity(1).create_channel().unwrap();
+    assert_eq!(rx.try_recv_object::<u8>(), Err(RecvError::Empty));
+    assert_eq!(rx.recv_object_timeout::<u8>(MOMENT), Err(RecvError::TimedOut));
+    assert_eq!(rx.recv_object_deadline::<u8>(deadline()), Err(RecvError::TimedOut));
+    let huge = "x".repeat(3_000_001);
+    tx.try_send_object(&huge).unwrap();
+    tx.send_object_timeout("", MOMENT).unwrap();
+    assert_eq!(tx.try_send_object(&huge), Err(SendError::Full));
+    assert_eq!(tx.send_object_timeout(&huge, MOMENT), Err(SendError::TimedOut));
+    assert_eq!(tx.send_object_deadline(&(), deadline()), Err(SendError::TimedOut));
+    assert_eq!(rx.recv_object_timeout(MOMENT), Ok(huge));
+    assert_eq!(rx.recv_object_deadline(None), Ok(String::new()));
+    assert_eq!(tx.stats().pooled, 0, "what was not sent keeps nothing");
+    tx.send_object_deadline(&(), None).unwrap();
+    assert_eq!(rx.try_recv_object(), Ok(()), "a message of no bytes");
+}
+
+#[test]
+fn queue_value_larger_than_the_stack_is_received_in_place() {
+    let (mut tx, mut rx) = queue::Options::<Large>::new().capacity(1).create_channel().unwrap();
+    on_small_stack(|| {
+        let mut value = large(0);
+        assert_eq!(rx.try_recv_into(&mut value), Err(RecvError::Empty));
+        assert_eq!(rx.recv_into_timeout(&mut value, MOMENT), Err(RecvError::TimedOut));
+        assert_eq!(rx.recv_into_deadline(&mut value, Some(Instant::now() + MOMENT)), Err(RecvError::TimedOut));
+        assert!(value == large(0), "unchanged");
+        tx.send(large(1)).unwrap();
+        tx.try_send(large(2)).unwrap();
+        assert_eq!(tx.try_send(large(3)), Err(SendError::Full));
+        assert_eq!((rx.recv_into(&mut value), value[5]), (Ok(()), 1));
+        assert_eq!((rx.try_recv_into(&mut value), value[5]), (Ok(()), 2));
+        tx.send_timeout(large(3), MOMENT).unwrap();
+        tx.send_deadline(large(4), None).unwrap();
+        assert_eq!((rx.recv_into_timeout(&mut value, MOMENT), value[5]), (Ok(()), 3));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(MOMENT);
+                tx.send(large(5)).unwrap();
+            });
+            assert_eq!((rx.recv_into_deadline(&mut value, None), value[5]), (Ok(()), 4));
+            rx.recv_into(&mut value).unwrap(); // by the slow path
+            assert!(value == large(5));
+        });
+        let mut queue = queue::Options::<Large>::new().capacity(1).create().unwrap();
+        queue.send(value.as_ref()).unwrap();
+        value.fill(0);
+        queue.recv_into(&mut value).unwrap();
+        assert!(value == large(5));
+    });
 }
 
 /// Each task sends its follow-up before it is done, so there is always an unfinished task.
