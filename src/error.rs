@@ -127,7 +127,11 @@ impl std::error::Error for Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SendError {
-    /// There is no room, and the call does not wait.
+    /// There is no room now, and the call does not wait. Try again later.
+    ///
+    /// A pipe or a queue of values has no free slot then. A queue of byte messages has no free
+    /// slot, or no free memory for messages of that length:
+    /// [`Stats::shortage`](crate::queue::Stats::shortage) tells which.
     Full,
     /// The receiver has left. In a queue the last receiver has left, or the run of this sender was
     /// closed.
@@ -406,7 +410,7 @@ impl From<SyncError> for io::Error {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => f.write_str("the ring is full"),
+            Self::Full => f.write_str("no room now: the ring is full, or the memory for messages of that length"),
             Self::Closed => f.write_str("the receiver has left"),
             Self::PeerDied => f.write_str("the receiver's process died"),
             Self::TimedOut => f.write_str("no room before the deadline"),

@@ -21,6 +21,8 @@ mod primitive;
 pub mod queue;
 mod raw;
 mod region;
+#[cfg(feature = "serde")]
+mod serialized;
 pub mod spawn;
 mod sys;
 #[cfg(feature = "__test-hooks")]

@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["region"],
     &["wait"],
     &["message"],
+    &["serialized"],
     &["endpoint"],
     &["options"],
     &["pipe", "queue", "object"],

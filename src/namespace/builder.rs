@@ -61,8 +61,8 @@ impl NamespaceBuilder {
         self
     }
 
-    fn add_value<T: Shareable>(self, name: &str, kind: ObjectKind, initial: T) -> Self {
-        self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Bytes(bytemuck::bytes_of(&initial).to_vec()))
+    fn add_value<T: Shareable>(self, name: &str, kind: ObjectKind, initial: &T) -> Self {
+        self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Bytes(bytemuck::bytes_of(initial).to_vec()))
     }
 
     /// Gives the type of the object that was added last a name.
@@ -80,6 +80,12 @@ impl NamespaceBuilder {
 
     /// Adds a [`Value`](crate::sync::Value).
     pub fn value<T: Shareable>(self, name: &str, initial: T) -> Self {
+        self.add_value(name, ObjectKind::Value, &initial)
+    }
+
+    /// Adds a [`Value`](crate::sync::Value) with a copy of `initial`, which may be too large for
+    /// the stack.
+    pub fn value_from<T: Shareable>(self, name: &str, initial: &T) -> Self {
         self.add_value(name, ObjectKind::Value, initial)
     }
 
@@ -101,17 +107,23 @@ impl NamespaceBuilder {
 
     /// Adds a [`Mutex`](crate::sync::Mutex).
     pub fn mutex<T: Shareable>(self, name: &str, initial: T) -> Self {
-        self.add_value(name, ObjectKind::Mutex, initial)
+        self.add_value(name, ObjectKind::Mutex, &initial)
     }
 
     /// Adds a [`ReentrantMutex`](crate::sync::ReentrantMutex).
     pub fn reentrant_mutex<T: Shareable>(self, name: &str, initial: T) -> Self {
+        self.add_value(name, ObjectKind::ReentrantMutex, &initial)
+    }
+
+    /// Adds a [`ReentrantMutex`](crate::sync::ReentrantMutex) with a copy of `initial`, which may
+    /// be too large for the stack.
+    pub fn reentrant_mutex_from<T: Shareable>(self, name: &str, initial: &T) -> Self {
         self.add_value(name, ObjectKind::ReentrantMutex, initial)
     }
 
     /// Adds an [`RwLock`](crate::sync::RwLock).
     pub fn rw_lock<T: Shareable>(self, name: &str, initial: T) -> Self {
-        self.add_value(name, ObjectKind::RwLock, initial)
+        self.add_value(name, ObjectKind::RwLock, &initial)
     }
 
     /// Adds a [`Semaphore`](crate::sync::Semaphore) that begins with `permits` permits, at most

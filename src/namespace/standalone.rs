@@ -130,6 +130,44 @@ macro_rules! standalone {
     };
 }
 
+/// Creates an object with a copy of a value that may be too large for the stack.
+macro_rules! from_reference {
+    ($name:ident, $method:ident) => {
+        impl<T: Shareable> $name<T> {
+            /// Like [`new`](Self::new), but takes the initial value by reference.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`new`](Self::new).
+            pub fn new_from(initial: &T) -> Result<Self> {
+                Self::first_object(&Namespace::builder().$method("", initial).create()?)
+            }
+
+            /// Like [`create_new`](Self::create_new), but takes the initial value by reference.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`create_new`](Self::create_new).
+            pub fn create_new_from(name: &str, initial: &T) -> Result<Self> {
+                Self::first_object(&Namespace::builder().$method("", initial).create_new().open(name)?)
+            }
+
+            /// Like [`open_or_create`](Self::open_or_create), but takes the initial value by
+            /// reference.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`open_or_create`](Self::open_or_create).
+            pub fn open_or_create_from(name: &str, initial: &T) -> Result<Self> {
+                Self::first_object(&Self::single(Namespace::builder().$method("", initial)).open(name)?)
+            }
+        }
+    };
+}
+
+from_reference!(Value, value_from);
+from_reference!(ReentrantMutex, reentrant_mutex_from);
+
 standalone!(Value<T: Shareable>, value, (initial: T));
 standalone!(AtomicValue<T: Number>, atomic, (initial: T));
 standalone!(Array<T: Shareable>, array, (initial: &[T]));

@@ -22,7 +22,7 @@ use crate::object::mutex::{LockResult, with_history};
 use crate::object::seq_cell::{self, BackoffRequest};
 use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
 use crate::object::{Handle, object};
-use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value, store_bytes, store_value};
+use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value, load_value_into, store_bytes, store_value};
 use crate::raw::robust_lock::History;
 use crate::raw::seqlock::{CONTROL, SeqLockView};
 use crate::region::layout::header::ElementType;
@@ -103,7 +103,8 @@ impl<T: Pod> Array<T> {
         if index < self.length { Ok(()) } else { Err(SyncError::OutOfBounds { index, length: self.length }) }
     }
 
-    /// Returns one element.
+    /// Returns one element. A large one is better loaded by [`load_into`](Self::load_into), and set
+    /// by [`store_from`](Self::store_from), which do not put it on the stack.
     ///
     /// # Blocking
     ///
@@ -129,6 +130,13 @@ impl<T: Pod> Array<T> {
     fn get_wide(&self, index: usize) -> Result<T, SyncError> {
         let (value, _) = self.seq_lock(index)?.read(load_value, |retries| self.backoff.on_retry(retries))?;
         Ok(value)
+    }
+
+    /// Copies a wide element, which may be too large for the stack.
+    fn load_wide_into(&self, index: usize, value: &mut T) -> Result<(), SyncError> {
+        let copy = |words: &[AtomicU64]| load_value_into(words, value);
+        self.seq_lock(index)?.read(copy, |retries| self.backoff.on_retry(retries))?;
+        Ok(())
     }
 
     fn seq_lock(&self, index: usize) -> Result<SeqLockView<'_>, SyncError> {
@@ -233,27 +241,26 @@ impl<T: Pod> Array<T> {
     /// Those of [`get`](Self::get). `values` may have been written to in part then.
     pub fn load_into(&self, start: usize, values: &mut [T]) -> Result<(), SyncError> {
         self.check(start, values.len())?;
-        let mut rest = values;
-        let mut index = start;
-        if let Some(per_word) = Self::PER_WORD {
-            let head = (start.next_multiple_of(per_word) - start).min(rest.len());
-            let (singles, more) = rest.split_at_mut_checked(head).ok_or(SyncError::Corrupt)?;
-            for value in singles {
-                *value = self.get(index)?;
-                index += 1;
-            }
-            let words = self.elements.get(index / per_word..).unwrap_or_default();
-            let (body, tail) = more.split_at_mut_checked(more.len() / per_word * per_word).ok_or(SyncError::Corrupt)?;
-            for (part, word) in body.chunks_exact_mut(per_word).zip(words) {
-                // edge: array-element
-                bytemuck::cast_slice_mut(part).copy_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());
-            }
-            index += body.len();
-            rest = tail;
+        match Self::PER_WORD {
+            Some(per_word) => self.load_narrow_into(per_word, start, values),
+            None => (start..).zip(values).try_for_each(|(index, value)| self.load_wide_into(index, value)),
         }
-        for value in rest {
+    }
+
+    fn load_narrow_into(&self, per_word: usize, start: usize, values: &mut [T]) -> Result<(), SyncError> {
+        let head = (start.next_multiple_of(per_word) - start).min(values.len());
+        let (singles, rest) = values.split_at_mut_checked(head).ok_or(SyncError::Corrupt)?;
+        for (index, value) in (start..).zip(singles) {
             *value = self.get(index)?;
-            index += 1;
+        }
+        let words = self.elements.get((start + head) / per_word..).unwrap_or_default();
+        let (body, tail) = rest.split_at_mut_checked(rest.len() / per_word * per_word).ok_or(SyncError::Corrupt)?;
+        for (part, word) in body.chunks_exact_mut(per_word).zip(words) {
+            // edge: array-element
+            bytemuck::cast_slice_mut(part).copy_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());
+        }
+        for (index, value) in (start + head + body.len()..).zip(tail) {
+            *value = self.get(index)?;
         }
         Ok(())
     }
@@ -268,7 +275,7 @@ impl<T: Pod> Array<T> {
     ///
     /// Those of [`get`](Self::get).
     pub fn to_vec(&self) -> Result<Vec<T>, SyncError> {
-        let mut values = vec![T::zeroed(); self.length];
+        let mut values = bytemuck::zeroed_vec(self.length);
         self.load_into(0, &mut values)?;
         Ok(values)
     }

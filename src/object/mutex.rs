@@ -32,6 +32,11 @@ use crate::wait::Timeout;
 /// The guard holds a *copy* of the value. If it was changed, it is committed, whole, when the guard
 /// is dropped. So a large `T` costs a copy for each lock and another for each commit.
 ///
+/// The copy is on the stack. From about 64 KiB on use a
+/// [`ReentrantMutex`](crate::sync::ReentrantMutex), whose guard has
+/// [`get_into`](crate::sync::ReentrantMutexGuard::get_into) and `set`, or a
+/// [`Value`](crate::sync::Value) and [`update_into`](crate::sync::Value::update_into).
+///
 /// Locking again what this thread has locked is an error,
 /// [`WouldDeadlock`](SyncError::WouldDeadlock).
 ///

@@ -157,6 +157,19 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
         self.mutex.cell.load_locked()
     }
 
+    /// Copies the value into `value`, which may be too large for the stack.
+    ///
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](SyncError::Corrupt).
+    pub fn get_into(&self, value: &mut T) -> Result<(), SyncError> {
+        self.mutex.cell.load_locked_into(value)
+    }
+
     /// Replaces the value, at once. A process that is killed later does not undo this.
     ///
     /// # Blocking

@@ -63,6 +63,16 @@ impl<T: Pod> SeqCell<T> {
         self.seq_lock.try_read(load_value).map(|(value, _)| value).map_err(|_| SyncError::Corrupt)
     }
 
+    /// Like [`load_locked`](Self::load_locked), but into `value`.
+    #[inline]
+    pub(crate) fn load_locked_into(&self, value: &mut T) -> Result<(), SyncError> {
+        if size_of::<T>() == 0 {
+            return Ok(());
+        }
+        let copy = |words: &[AtomicU64]| load_value_into(words, value);
+        self.seq_lock.try_read(copy).map(drop).map_err(|_| SyncError::Corrupt)
+    }
+
     /// Stores the next version, for the owner of the lock. Returns its number.
     #[inline(always)]
     pub(crate) fn store(&self, value: &T) -> u64 {

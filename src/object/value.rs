@@ -50,6 +50,28 @@ use crate::wait::Timeout;
 /// Each handle remembers the version that it has seen last, for
 /// [`wait_for_change`](Self::wait_for_change). A clone begins with what the original has seen.
 ///
+/// # Large values
+///
+/// Calls that take or return a `T` by value keep it on the stack, some several times. From about
+/// 64 KiB on use those that take a reference: [`new_from`](Self::new_from),
+/// [`create_new_from`](Self::create_new_from), [`open_or_create_from`](Self::open_or_create_from),
+/// [`load_into`](Self::load_into), [`store`](Self::store), [`update_into`](Self::update_into) and
+/// [`wait_for_change_into`](Self::wait_for_change_into). `bytemuck::zeroed_box` makes a value in a
+/// `Box`:
+///
+/// ```
+/// use tombolo::bytemuck::zeroed_box;
+/// use tombolo::sync::Value;
+///
+/// type Frame = [u8; 3 << 20];
+/// let mut frame: Box<Frame> = zeroed_box();
+/// let shown = Value::<Frame>::new_from(&frame)?;
+/// shown.update_into(&mut frame, |frame| frame[0] = 7)?;
+/// shown.load_into(&mut frame)?;
+/// assert_eq!(frame[0], 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// Implementation: four buffers and a version, after Boehm's seqlock, in `raw/seqlock.rs`; the
 /// writers' lock is in `raw/robust_lock.rs`.
 pub struct Value<T> {
@@ -214,15 +236,59 @@ impl<T: Pod> Value<T> {
     }
 
     fn update_until(&self, until: Timeout, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
+        let mut value = T::zeroed();
+        self.update_into_until(&mut value, until, change)?;
+        Ok(value)
+    }
+
+    /// Like [`update`](Self::update), but the copy that `change` gets is `value`, which holds the
+    /// new value afterwards. After an error or a panic it holds anything.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`store`](Self::store).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](Self::store).
+    pub fn update_into(&self, value: &mut T, change: impl FnOnce(&mut T)) -> Result<(), SyncError> {
+        self.update_into_until(value, Timeout::UNLIMITED, change)
+    }
+
+    /// Attempts to [`update_into`](Self::update_into) without waiting.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](Self::store), and [`WouldBlock`](SyncError::WouldBlock).
+    pub fn try_update_into(&self, value: &mut T, change: impl FnOnce(&mut T)) -> Result<(), SyncError> {
+        self.update_into_until(value, Timeout::NonBlocking, change)
+    }
+
+    /// Like [`update_into`](Self::update_into), but waits no longer than `timeout` for other
+    /// writers.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`store`](Self::store), and [`TimedOut`](SyncError::TimedOut).
+    pub fn update_into_timeout(
+        &self,
+        value: &mut T,
+        timeout: Duration,
+        change: impl FnOnce(&mut T),
+    ) -> Result<(), SyncError> {
+        self.update_into_until(value, Timeout::after(timeout), change)
+    }
+
+    fn update_into_until(&self, value: &mut T, until: Timeout, change: impl FnOnce(&mut T)) -> Result<(), SyncError> {
         let guard = self.lock(until)?;
-        let mut value = self.inner.cell.load_locked()?;
-        change(&mut value);
+        self.inner.cell.load_locked_into(value)?;
+        change(value);
         self.lock.handle.check_process()?; // `change` may have forked
-        let version = self.inner.store(&value)?;
+        let version = self.inner.store(value)?;
         drop(guard);
         self.seen.store(version, Ordering::Relaxed); // private
         self.inner.notify_changed();
-        Ok(value)
+        Ok(())
     }
 
     /// Returns how often the value was stored since it was created.
@@ -259,13 +325,32 @@ impl<T: Pod> Value<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn wait_for_change(&self, timeout: Duration) -> Result<T, SyncError> {
+        self.wait_for_unseen(timeout)?;
+        self.load()
+    }
+
+    /// Like [`wait_for_change`](Self::wait_for_change), but loads into `value`, which is unchanged
+    /// if the time is up.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`wait_for_change`](Self::wait_for_change).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait_for_change`](Self::wait_for_change).
+    pub fn wait_for_change_into(&self, value: &mut T, timeout: Duration) -> Result<(), SyncError> {
+        self.wait_for_unseen(timeout)?;
+        self.load_into(value)
+    }
+
+    fn wait_for_unseen(&self, timeout: Duration) -> Result<(), SyncError> {
         let handle = &self.lock.handle;
         handle.check_process()?;
         let seen = self.seen.load(Ordering::Relaxed);
         // Nobody in particular is waited for, so nobody's death matters.
         let has_changed = || Ok((self.inner.cell.version() != seen).then_some(()));
-        wait_for(handle, &self.inner.changed, Timeout::after(timeout), || None, has_changed)?;
-        self.load()
+        wait_for(handle, &self.inner.changed, Timeout::after(timeout), || None, has_changed)
     }
 
     /// Becomes the only writer until the return value is dropped. Its stores are the fastest,
@@ -358,10 +443,17 @@ impl<T: Pod> ValueWriter<'_, T> {
 
     /// Changes the value and returns the new one. Blocks and fails like [`store`](Self::store).
     pub fn update(&mut self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
-        let mut value = self.value.inner.cell.load_locked()?;
-        change(&mut value);
-        self.store(&value)?;
+        let mut value = T::zeroed();
+        self.update_into(&mut value, change)?;
         Ok(value)
+    }
+
+    /// Like [`update`](Self::update), but the copy that `change` gets is `value`, which holds the
+    /// new value afterwards.
+    pub fn update_into(&mut self, value: &mut T, change: impl FnOnce(&mut T)) -> Result<(), SyncError> {
+        self.value.inner.cell.load_locked_into(value)?;
+        change(value);
+        self.store(value)
     }
 }
 

@@ -102,6 +102,12 @@ impl ByteReceiver {
         self.recv_within(&mut buffer, Timeout::after(timeout))
     }
 
+    /// Like [`recv_into`](Self::recv_into), but returns [`TimedOut`](RecvError::TimedOut) at
+    /// `deadline`. With `None` it never does.
+    pub fn recv_into_deadline(&mut self, mut buffer: &mut [u8], deadline: Option<Instant>) -> Result<usize, RecvError> {
+        self.recv_within(&mut buffer, Timeout::At(deadline))
+    }
+
     /// Receives one message into each of `messages`, as long as messages are there. Returns how
     /// many.
     ///

@@ -46,6 +46,8 @@ mod half;
 pub mod io;
 mod receiver;
 mod sender;
+#[cfg(feature = "serde")]
+mod serde;
 mod store_policy;
 mod zero_copy;
 

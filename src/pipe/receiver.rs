@@ -101,7 +101,8 @@ impl<T: Pod> Receiver<T> {
     }
 
     /// Like [`recv`](Self::recv), but receives into a value that exists already. For large types
-    /// this saves copies.
+    /// this saves copies, and a value that is [too large for the stack](crate#large-values) can be
+    /// in a `Box`.
     ///
     /// # Blocking
     /// As [`recv`](Self::recv).
@@ -121,6 +122,27 @@ impl<T: Pod> Receiver<T> {
     #[inline]
     pub fn recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
         self.recv_into_within(value, Timeout::UNLIMITED)
+    }
+
+    /// Like [`recv_into`](Self::recv_into), but returns [`Empty`](RecvError::Empty) instead of
+    /// blocking.
+    #[inline]
+    pub fn try_recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
+        self.recv_into_within(value, Timeout::NonBlocking)
+    }
+
+    /// Like [`recv_into`](Self::recv_into), but returns [`TimedOut`](RecvError::TimedOut) after
+    /// `timeout`.
+    #[inline]
+    pub fn recv_into_timeout(&mut self, value: &mut T, timeout: Duration) -> Result<(), RecvError> {
+        self.recv_into_within(value, Timeout::after(timeout))
+    }
+
+    /// Like [`recv_into`](Self::recv_into), but returns [`TimedOut`](RecvError::TimedOut) at
+    /// `deadline`. With `None` it never does.
+    #[inline]
+    pub fn recv_into_deadline(&mut self, value: &mut T, deadline: Option<Instant>) -> Result<(), RecvError> {
+        self.recv_into_within(value, Timeout::At(deadline))
     }
 
     /// Receives as many values as are there, at most as many as `values` holds. Returns how many.

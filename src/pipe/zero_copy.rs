@@ -11,6 +11,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 
@@ -43,6 +44,38 @@ fn check_gapless<T>() -> Result<()> {
         "a multiple of 8",
         "pad the type, or copy it in and out",
     ))
+}
+
+/// The forms of a call that block for a limited time. `$within` takes the limit.
+macro_rules! limited_forms {
+    (
+        $call:literal as $try:ident, $timeout:ident, $deadline:ident;
+        $within:ident(&mut self $(, $argument:ident)?) -> Result<$Lent:ty, $Error:ident>, $none:ident
+    ) => {
+        #[doc = concat!("Like [`", $call, "`](Self::", $call, "), but returns")]
+        #[doc = concat!("[`", stringify!($none), "`](", stringify!($Error), "::", stringify!($none), ")")]
+        /// instead of blocking.
+        #[inline]
+        pub fn $try(&mut self $(, $argument: usize)?) -> Result<$Lent, $Error> {
+            self.$within($($argument,)? Timeout::NonBlocking)
+        }
+
+        #[doc = concat!("Like [`", $call, "`](Self::", $call, "), but returns")]
+        #[doc = concat!("[`TimedOut`](", stringify!($Error), "::TimedOut)")]
+        /// after `timeout`.
+        #[inline]
+        pub fn $timeout(&mut self $(, $argument: usize)?, timeout: Duration) -> Result<$Lent, $Error> {
+            self.$within($($argument,)? Timeout::after(timeout))
+        }
+
+        #[doc = concat!("Like [`", $call, "`](Self::", $call, "), but returns")]
+        #[doc = concat!("[`TimedOut`](", stringify!($Error), "::TimedOut)")]
+        /// at `deadline`. With `None` it never does.
+        #[inline]
+        pub fn $deadline(&mut self $(, $argument: usize)?, deadline: Option<Instant>) -> Result<$Lent, $Error> {
+            self.$within($($argument,)? Timeout::At(deadline))
+        }
+    };
 }
 
 /// A [`Sender`] that lets you make values in the ring itself.
@@ -137,7 +170,7 @@ impl<T: Pod> ZeroCopySender<T> {
     /// Returns up to `count` free slots in a row, at least one, with arbitrary old values in them.
     ///
     /// [`commit`](WriteChunk::commit) sends them. Dropping them sends nothing. At the end of the
-    /// ring there are fewer than `count`.
+    /// ring there are fewer than `count`. The slots are aligned as `T` is.
     ///
     /// # Blocking
     /// Blocks while the ring is full.
@@ -146,13 +179,23 @@ impl<T: Pod> ZeroCopySender<T> {
     /// As [`Sender::send`].
     #[inline]
     pub fn reserve(&mut self, count: usize) -> Result<WriteChunk<'_, T>, SendError> {
+        self.reserve_within(count, Timeout::UNLIMITED)
+    }
+
+    limited_forms!(
+        "reserve" as try_reserve, reserve_timeout, reserve_deadline;
+        reserve_within(&mut self, count) -> Result<WriteChunk<'_, T>, SendError>, Full
+    );
+
+    #[inline]
+    fn reserve_within(&mut self, count: usize, timeout: Timeout) -> Result<WriteChunk<'_, T>, SendError> {
         self.0.half.check()?;
         loop {
             let (start, free) = self.0.half.writer.reserve(count as u64)?;
             if free > 0 || count == 0 {
                 return self.chunk(start, free as usize);
             }
-            self.0.wait_for_room(Timeout::UNLIMITED)?;
+            self.0.wait_for_room(timeout)?;
         }
     }
 
@@ -226,13 +269,29 @@ impl<T: Pod> ZeroCopyReceiver<T> {
     /// As [`Receiver::recv`].
     #[inline]
     pub fn peek(&mut self, count: usize) -> Result<ReadChunk<'_, T>, RecvError> {
+        self.peek_within(count, Timeout::UNLIMITED)
+    }
+
+    limited_forms!(
+        "peek" as try_peek, peek_timeout, peek_deadline;
+        peek_within(&mut self, count) -> Result<ReadChunk<'_, T>, RecvError>, Empty
+    );
+
+    /// Blocks until [`peek`](Self::peek) would return at once. Returns false when `timeout` has
+    /// passed. See [`Receiver::poll`].
+    pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
+        self.0.poll(timeout)
+    }
+
+    #[inline]
+    fn peek_within(&mut self, count: usize, timeout: Timeout) -> Result<ReadChunk<'_, T>, RecvError> {
         self.0.half.check()?;
         loop {
             let (start, ready) = self.0.half.reader.peek(count as u64)?;
             if ready > 0 || count == 0 {
                 return self.chunk(start, ready as usize);
             }
-            self.0.half.wait_for_message(Timeout::UNLIMITED)?;
+            self.0.half.wait_for_message(timeout)?;
         }
     }
 
@@ -302,6 +361,11 @@ impl ZeroCopyByteSender {
     ///
     /// [`commit`](WriteMessage::commit) sends it. Dropping it sends nothing.
     ///
+    /// The room begins at a multiple of 8 bytes in memory, in the sender and in the receiver, and
+    /// often at no multiple of 16: the header of the message is before it. To have a larger
+    /// alignment, use a pipe of values of a type that has it, such as one with
+    /// `#[repr(C, align(64))]`.
+    ///
     /// # Blocking
     /// Blocks while the ring is full.
     ///
@@ -322,6 +386,15 @@ impl ZeroCopyByteSender {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn reserve(&mut self, length: usize) -> Result<WriteMessage<'_>, SendError> {
+        self.reserve_within(length, Timeout::UNLIMITED)
+    }
+
+    limited_forms!(
+        "reserve" as try_reserve, reserve_timeout, reserve_deadline;
+        reserve_within(&mut self, length) -> Result<WriteMessage<'_>, SendError>, Full
+    );
+
+    fn reserve_within(&mut self, length: usize, timeout: Timeout) -> Result<WriteMessage<'_>, SendError> {
         self.0.half.check()?;
         let limit = self.0.max_inline_bytes();
         if length > limit {
@@ -330,7 +403,7 @@ impl ZeroCopyByteSender {
         let slot = loop {
             match self.0.half.writer.reserve(0, length as u64)? {
                 Some(slot) => break slot,
-                None => self.0.wait_for_room(length as u64, Timeout::UNLIMITED)?,
+                None => self.0.wait_for_room(length as u64, timeout)?,
             }
         };
         let mut bytes = bytes(self.0.half.writer.data(), slot.start, length).ok_or(SendError::Corrupt)?;
@@ -386,7 +459,8 @@ impl ZeroCopyByteReceiver {
         self.0
     }
 
-    /// Returns the next message.
+    /// Returns the next message. It begins at a multiple of 8 bytes in memory, see
+    /// [`reserve`](ZeroCopyByteSender::reserve).
     ///
     /// [`release`](ReadMessage::release) removes it from the ring. Dropping it leaves it for the
     /// next call.
@@ -399,11 +473,26 @@ impl ZeroCopyByteReceiver {
     /// that streams through the ring. Receive that one with [`into_inner`](Self::into_inner) and
     /// `recv`.
     pub fn peek(&mut self) -> Result<ReadMessage<'_>, RecvError> {
+        self.peek_within(Timeout::UNLIMITED)
+    }
+
+    limited_forms!(
+        "peek" as try_peek, peek_timeout, peek_deadline;
+        peek_within(&mut self) -> Result<ReadMessage<'_>, RecvError>, Empty
+    );
+
+    /// Blocks until [`peek`](Self::peek) would return at once. Returns false when `timeout` has
+    /// passed. See [`ByteReceiver::poll`].
+    pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
+        self.0.poll(timeout)
+    }
+
+    fn peek_within(&mut self, timeout: Timeout) -> Result<ReadMessage<'_>, RecvError> {
         self.0.half.check()?;
         let (start, length) = loop {
             match self.0.half.reader.peek()? {
                 Some(found) => break found,
-                None => self.0.half.wait_for_message(Timeout::UNLIMITED)?,
+                None => self.0.half.wait_for_message(timeout)?,
             }
         };
         let bytes = bytes(self.0.half.reader.records.data(), start, length).ok_or(RecvError::Corrupt)?;

@@ -52,6 +52,8 @@ impl ByteSender {
     }
 
     /// Like [`send`](Self::send), but returns [`Full`](SendError::Full) instead of blocking.
+    /// [`Stats::shortage`](crate::queue::Stats::shortage) tells whether the ring is full or the
+    /// memory for messages of that length.
     ///
     /// The first call that fails after successful ones pauses for about a microsecond, see
     /// [`WaitStrategy`](crate::WaitStrategy).

@@ -214,12 +214,14 @@ macro_rules! queue_methods {
             self.len() == 0
         }
 
-        /// Returns whether no more messages fit.
+        /// Returns whether every slot is taken. A message longer than a slot needs a free block or
+        /// extent, too: [`Stats::shortage`](crate::queue::Stats::shortage) looks at both.
         pub fn is_full(&self) -> bool {
             self.len() >= self.capacity()
         }
 
-        /// Returns how many messages can be queued.
+        /// Returns how many messages can be queued: the number of slots. If the options ask for
+        /// fewer [`extents`](crate::queue::Options::extents), fewer long messages can be.
         pub fn capacity(&self) -> usize {
             self.$($half).+.capacity() as usize
         }

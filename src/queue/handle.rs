@@ -132,6 +132,21 @@ impl<T: Pod> Queue<T> {
         self.rx.try_recv()
     }
 
+    /// Receives into a value. See [`Receiver::recv_into`].
+    pub fn recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
+        self.rx.recv_into(value)
+    }
+
+    /// Receives into a value, and waits for at most `timeout`. See [`Receiver::recv_into_timeout`].
+    pub fn recv_into_timeout(&mut self, value: &mut T, timeout: Duration) -> Result<(), RecvError> {
+        self.rx.recv_into_timeout(value, timeout)
+    }
+
+    /// Receives into a value, without blocking. See [`Receiver::try_recv_into`].
+    pub fn try_recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
+        self.rx.try_recv_into(value)
+    }
+
     /// Receives several values. See [`Receiver::recv_many`].
     pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
         self.rx.recv_many(values)

@@ -48,7 +48,7 @@ use self::participant::Role;
 pub use self::receiver::Receiver;
 pub use self::sender::Sender;
 use self::state::QueueState;
-pub use self::stats::Stats;
+pub use self::stats::{Shortage, Stats};
 use crate::error::Result;
 pub use crate::error::{JoinError, TaskDoneError};
 use crate::message::Message;
@@ -115,6 +115,8 @@ pub struct Options<M: Message + ?Sized> {
     geometry: QueueGeometry,
     /// How many blocks. `None`: as many as messages.
     blocks: Option<u64>,
+    /// How many extents. `None`: as [`default_extents`] says.
+    extents: Option<u64>,
     reports_lost_messages: bool,
     message: PhantomData<fn(&M)>,
 }
@@ -134,7 +136,15 @@ const DEFAULT_PARTICIPANTS: u64 = 64;
 /// With its control word and payload header, a slot is 256 bytes.
 const DEFAULT_INLINE_BYTES: u64 = 240;
 const DEFAULT_BLOCK_BYTES: u64 = 4096;
-const DEFAULT_EXTENTS: u64 = 64;
+/// The file ends with the extents. File systems accept one of this length, most of which is a hole.
+const DEFAULT_EXTENTS_BYTES: u64 = 2 << 40;
+
+/// One extent for each message of a full ring and for each participant, which may be stopped while
+/// it has one; if the file does not become too long by that.
+fn default_extents(capacity: u64, participants: u64, max_message_bytes: u64) -> u64 {
+    let most = (DEFAULT_EXTENTS_BYTES / max_message_bytes.max(1)).clamp(1, MAX_BLOCKS);
+    capacity.saturating_add(participants).min(most)
+}
 
 /// `create` and the other methods that make and open queues of one kind of message.
 macro_rules! create_and_open {
@@ -222,8 +232,10 @@ macro_rules! create_and_open {
 impl Options<[u8]> {
     /// Options for a queue of byte messages of any length.
     ///
-    /// By default 1024 messages can be queued: up to 240 bytes in a slot, up to 4 KiB in a block,
-    /// and 64 longer ones at a time, up to 1 GiB each.
+    /// By default 1024 messages can be queued, of up to 1 GiB each: up to 240 bytes lie in a slot,
+    /// up to 4 KiB in a block, longer ones in extents, which take up memory only while they are
+    /// used. So the longer your messages are, the fewer you may want to be queued: with a
+    /// [`capacity`](Self::capacity) of 16, frames of 1 MB take up 16 MB at most.
     pub fn bytes() -> Self {
         Self::default()
     }
@@ -242,20 +254,27 @@ impl Options<[u8]> {
     }
 
     /// The blocks for messages that do not fit into slots. By default there is one for each message
-    /// that can be queued.
+    /// that can be queued. A message that finds no free block takes an extent.
     pub fn blocks(mut self, blocks: Blocks) -> Self {
         self.blocks = Some(blocks.count as u64);
         self.geometry.block_bytes = blocks.bytes as u64;
         self
     }
 
-    /// How many messages longer than a block can be queued.
+    /// How many messages longer than a block can be queued, being sent and being received. Each
+    /// occupies an extent, which is as long as the longest message.
+    ///
+    /// By default there is one for each message that can be queued and for each participant, so
+    /// that a queue is not full of long messages before it is full. But all of them together have
+    /// 2 TiB at most: 2048 for the default limit of 1 GiB. To have more, lower
+    /// [`max_message_bytes`](Self::max_message_bytes). With fewer, a long message can find no room
+    /// while [`is_full`](ByteSender::is_full) is false, and [`Stats::shortage`] tells why.
     ///
     /// Memory for them is allocated when they are sent, and released when they are received. The
     /// queue retains up to 64 MiB of it for the next ones, see [`Stats::extents_bytes`]. The last
     /// participant to leave releases that, too.
     pub fn extents(mut self, count: usize) -> Self {
-        self.geometry.extents = count as u64;
+        self.extents = Some(count as u64);
         self
     }
 
@@ -356,7 +375,12 @@ impl<M: Message + ?Sized> Options<M> {
     pub(crate) fn layout(&self) -> Result<QueueLayout> {
         let capacity = self.capacity.max(2).checked_next_power_of_two().unwrap_or(self.capacity);
         // Too large a capacity is then refused as such, and not as too many blocks.
-        let geometry = QueueGeometry { blocks: self.blocks.unwrap_or(capacity.min(MAX_BLOCKS)), ..self.geometry };
+        let QueueGeometry { participants, .. } = self.geometry;
+        let geometry = QueueGeometry {
+            blocks: self.blocks.unwrap_or(capacity.min(MAX_BLOCKS)),
+            extents: self.extents.unwrap_or_else(|| default_extents(capacity, participants, self.max_message_bytes)),
+            ..self.geometry
+        };
         QueueLayout::new(M::element(self.common.tag), self.capacity, self.max_message_bytes, geometry)
     }
 
@@ -404,9 +428,10 @@ impl<M: Message + ?Sized> Default for Options<M> {
                 inline_bytes: DEFAULT_INLINE_BYTES,
                 blocks: 0,
                 block_bytes: DEFAULT_BLOCK_BYTES,
-                extents: DEFAULT_EXTENTS,
+                extents: 0,
             },
             blocks: None,
+            extents: None,
             reports_lost_messages: false,
             message: PhantomData,
         }
@@ -427,6 +452,7 @@ impl<M: Message + ?Sized> fmt::Debug for Options<M> {
             .field("max_message_bytes", &self.max_message_bytes)
             .field("geometry", &self.geometry)
             .field("blocks", &self.blocks)
+            .field("extents", &self.extents)
             .field("reports_lost_messages", &self.reports_lost_messages)
             .field("common", &self.common)
             .finish()

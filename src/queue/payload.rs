@@ -363,9 +363,10 @@ impl PayloadPool {
         self.pool.free_unsent_of(allocated, remove_sent, |block| self.free_block(region, block, u64::MAX));
     }
 
-    /// Blocks and extents in use.
-    pub(crate) fn used_blocks(&self) -> u64 {
-        self.pool.allocated()
+    /// How many blocks and how many extents are in use.
+    pub(crate) fn used(&self) -> (u64, u64) {
+        let blocks = self.pool.allocated_among(0..self.layout.geometry.blocks);
+        (blocks, self.pool.allocated().saturating_sub(blocks))
     }
 
     /// `length`: how many bytes of the block were written, or more.

@@ -167,6 +167,56 @@ impl<T: Pod> Receiver<T> {
         self.recv_within(|| Timeout::At(deadline))
     }
 
+    /// Like [`recv`](Self::recv), but receives into a value that exists already. For large types
+    /// this saves copies, and a value that is [too large for the stack](crate#large-values) can be
+    /// in a `Box`.
+    ///
+    /// # Blocking
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv). The value is unchanged.
+    ///
+    /// # Examples
+    /// ```
+    /// use tombolo::bytemuck::zeroed_box;
+    ///
+    /// type Frame = [u8; 3 << 20];
+    /// let (mut tx, mut rx) = tombolo::queue::Options::<Frame>::new().capacity(2).create_channel()?;
+    /// let mut frame: Box<Frame> = zeroed_box();
+    /// frame[0] = 7;
+    /// tx.send(frame.as_ref())?;
+    /// let mut received: Box<Frame> = zeroed_box();
+    /// rx.recv_into(&mut received)?;
+    /// assert_eq!(received[0], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
+        self.recv_into_within(value, || Timeout::UNLIMITED)
+    }
+
+    /// Like [`recv_into`](Self::recv_into), but returns [`Empty`](RecvError::Empty) instead of
+    /// blocking.
+    #[inline]
+    pub fn try_recv_into(&mut self, value: &mut T) -> Result<(), RecvError> {
+        self.recv_into_within(value, || Timeout::NonBlocking)
+    }
+
+    /// Like [`recv_into`](Self::recv_into), but returns [`TimedOut`](RecvError::TimedOut) after
+    /// `timeout`.
+    #[inline]
+    pub fn recv_into_timeout(&mut self, value: &mut T, timeout: Duration) -> Result<(), RecvError> {
+        self.recv_into_within(value, || Timeout::after(timeout))
+    }
+
+    /// Like [`recv_into`](Self::recv_into), but returns [`TimedOut`](RecvError::TimedOut) at
+    /// `deadline`. With `None` it never does.
+    #[inline]
+    pub fn recv_into_deadline(&mut self, value: &mut T, deadline: Option<Instant>) -> Result<(), RecvError> {
+        self.recv_into_within(value, || Timeout::At(deadline))
+    }
+
     /// Receives as many values as there are and fit into `values`, up to 63 at once. Returns how
     /// many.
     ///
@@ -199,6 +249,14 @@ impl<T: Pod> Receiver<T> {
         }
         self.recv_slow(&mut value, timeout())?;
         Ok(value)
+    }
+
+    #[inline]
+    fn recv_into_within(&mut self, value: &mut T, timeout: impl FnOnce() -> Timeout) -> Result<(), RecvError> {
+        match self.inner.pop_fast(|_, _, payload| load_value_into(payload, value))? {
+            Some(()) => Ok(()),
+            None => self.recv_slow(value, timeout()),
+        }
     }
 
     #[cold]

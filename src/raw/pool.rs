@@ -34,6 +34,7 @@
 //! Source: our own. A free list would be faster to search, but cannot be repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::primitive::Ordering;
 use crate::raw::Memory;
@@ -185,6 +186,13 @@ impl<M: Memory> Pool<M> {
     /// The number of allocated blocks.
     pub(crate) fn allocated(&self) -> u64 {
         self.owners().count() as u64
+    }
+
+    /// The number of allocated blocks among these.
+    #[allow(dead_code, reason = "not used by models")]
+    pub(crate) fn allocated_among(&self, blocks: Range<u64>) -> u64 {
+        let owners = self.block_refs().filter(|block_ref| blocks.contains(&block_ref.block));
+        owners.filter(|block_ref| owner_of(block_ref.owner).is_some()).count() as u64
     }
 
     /// All blocks, free ones too.

@@ -99,6 +99,8 @@ macro_rules! use_any_queue {
         let _ = (soon(|| $rx.task_done()), soon(|| $tx.join_timeout(SHORT)));
         let stats = soon(|| $tx.stats());
         assert!(stats.queued.max(stats.quarantined) <= stats.capacity && stats.pooled <= 2, "{stats:?}");
+        assert!(stats.pooled == stats.used_blocks + stats.used_extents);
+        let _ = stats.shortage(17);
         assert!($rx.len() <= $rx.capacity());
         // They may find no room.
         let _ = (soon(|| $tx.try_clone()), soon(|| $rx.try_clone()));

@@ -11,6 +11,7 @@ mod common;
 mod condvar;
 mod event;
 mod every_kind;
+mod large;
 mod mutex;
 mod namespace;
 mod namespace_plan;
@@ -23,6 +24,7 @@ mod standalone;
 mod thread_identity;
 mod value;
 
+use large::{store_large, use_large_names};
 use standalone::use_standalone_names;
 
-support::child_roles!(use_standalone_names);
+support::child_roles!(use_standalone_names, use_large_names, store_large);

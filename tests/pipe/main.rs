@@ -6,6 +6,7 @@ mod support;
 
 mod endings;
 mod messages;
+mod serialized;
 mod streams;
 mod transfer;
 mod waiting;
@@ -13,6 +14,7 @@ mod zero_copy;
 
 use endings::*;
 use messages::*;
+use serialized::*;
 use streams::*;
 use support::{Process, child_roles, command, message};
 use tombolo::Endpoint;
@@ -29,7 +31,9 @@ child_roles!(
     echo_u64,
     echo_u64x512,
     echo_stream,
+    echo_jobs,
     send_odd_lengths,
+    send_large_values,
     send_small_and_large,
     send_and_end,
     receive_one_and_end,
@@ -37,6 +41,7 @@ child_roles!(
     exchange_large,
     send_in_place,
     receive_in_place,
+    hold_in_place,
     take_twice,
     receive_from_socket,
     do_nothing,

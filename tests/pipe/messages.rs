@@ -2,13 +2,14 @@
 
 use std::fmt::Debug;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
-use tombolo::pipe::{self, ByteSender, Pipe};
+use tombolo::pipe::{self, ByteSender, Pipe, Sender};
 use tombolo::spawn;
 use tombolo::{Endpoint, RecvError, SendError};
 
-use crate::support::{TestDir, message, start};
+use crate::support::{Large, TestDir, large, message, on_small_stack, start};
 use crate::{CAPACITY, comes_back, odd_length, pipe_to, send_back, small, start_with};
 
 pub fn echo_by_name(arguments: &[String]) {
@@ -174,4 +175,49 @@ fn receiver_buffer_too_small_keeps_message() {
     }
     assert_eq!(rx.recv_into(&mut []), Err(RecvError::Closed));
     child.finish();
+}
+
+pub fn send_large_values(_: &[String]) {
+    let mut tx: Sender<Large> = spawn::take("peer").unwrap();
+    on_small_stack(|| (1..=4).for_each(|byte| tx.send(large(byte)).unwrap()));
+}
+
+#[test]
+fn pipe_value_larger_than_the_stack_is_received_in_place() {
+    let _sandbox = TestDir::new();
+    for capacity in [1, 2] {
+        let (tx, mut rx) = pipe::Options::<Large>::new().capacity(capacity).create().unwrap();
+        let child = start_with(tx, "send_large_values", &[]);
+        on_small_stack(|| {
+            let mut value = large(0);
+            rx.recv_into(&mut value).unwrap();
+            assert!(value == large(1));
+            rx.recv_into_timeout(&mut value, Duration::from_secs(60)).unwrap();
+            assert!(value == large(2));
+            rx.recv_into_deadline(&mut value, None).unwrap();
+            assert!(value == large(3));
+            assert!(rx.poll(Duration::from_secs(60)).unwrap());
+            rx.try_recv_into(&mut value).unwrap();
+            assert!(value == large(4));
+            child.finish();
+            assert_eq!(rx.try_recv_into(&mut value), Err(RecvError::Closed));
+            assert!(value == large(4), "unchanged");
+        });
+    }
+}
+
+#[test]
+fn receiver_in_place_forms_without_message_time_out() {
+    let moment = Duration::from_millis(5);
+    let deadline = || Some(Instant::now() + moment);
+    let (_tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let mut value = 7;
+    assert_eq!(rx.try_recv_into(&mut value), Err(RecvError::Empty));
+    assert_eq!(rx.recv_into_timeout(&mut value, moment), Err(RecvError::TimedOut));
+    assert_eq!(rx.recv_into_deadline(&mut value, deadline()), Err(RecvError::TimedOut));
+    assert_eq!(value, 7);
+    let (mut tx, mut rx) = small().create().unwrap();
+    assert_eq!(rx.recv_into_deadline(&mut [0; 8], deadline()), Err(RecvError::TimedOut));
+    tx.send("odd").unwrap();
+    assert_eq!(rx.recv_into_deadline(&mut [0; 8], None), Ok(3));
 }

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tombolo::queue::{self, JoinError, TaskDoneError};
+use tombolo::queue::{self, JoinError, Shortage, TaskDoneError};
 use tombolo::{ErrorKind, RecvError, SendError};
+
+use crate::support::{Large, large, on_small_stack};
 
 const MOMENT: Duration = Duration::from_millis(30);
 
@@ -211,6 +213,80 @@ fn sender_pool_full_waits_without_deadlock() {
 }
 
 #[test]
+fn queue_default_options_hold_long_messages_until_the_ring_is_full() {
+    let (mut tx, mut rx) = queue::Options::bytes().create_channel().unwrap();
+    let capacity = tx.capacity();
+    for i in 0..capacity {
+        assert!(!tx.is_full());
+        tx.try_send(vec![i as u8; 4097]).unwrap();
+    }
+    let stats = tx.stats();
+    assert!(tx.is_full() && stats.used_extents == capacity as u64 && stats.used_extents < stats.extents);
+    assert_eq!((tx.try_send([0; 5000]), stats.shortage(5000)), (Err(SendError::Full), Some(Shortage::Slots)));
+    let mut message = Vec::new();
+    for i in 0..capacity {
+        assert_eq!(rx.recv(&mut message), Ok(4097));
+        assert_eq!(message[4096], i as u8);
+    }
+    // Frames of a megabyte, more than there once was room for.
+    let mut frame = vec![0; 1_000_001];
+    for i in 0..100 {
+        frame.fill(i);
+        tx.try_send(&frame).unwrap();
+    }
+    for i in 0..100 {
+        assert_eq!(rx.recv(&mut message), Ok(1_000_001));
+        assert!(message[0] == i && message.ends_with(&[i]));
+    }
+}
+
+#[test]
+fn queue_default_extents_suffice_for_ring_and_participants_up_to_2_tib() {
+    let extents = |options: queue::Options<[u8]>| options.create().unwrap().stats().extents;
+    let bytes = queue::Options::bytes;
+    assert_eq!(extents(bytes()), 1024 + 64);
+    assert_eq!(extents(bytes().capacity(1).max_participants(4)), 2 + 4);
+    assert_eq!(extents(bytes().capacity(4000)), 2048, "of 1 GiB each");
+    assert_eq!(extents(bytes().capacity(4000).max_message_bytes(1 << 20)), 4096 + 64);
+    assert_eq!(extents(bytes().max_message_bytes(4096)), 0, "each fits a block");
+    assert_eq!(extents(bytes().max_message_bytes(1 << 42)), 1);
+    assert_eq!(extents(bytes().extents(3)), 3);
+    let stats = queue::Options::<u64>::new().create().unwrap().stats();
+    assert_eq!((stats.blocks, stats.extents, stats.shortage(1 << 30)), (0, 0, None), "values lie in slots");
+}
+
+#[test]
+fn queue_full_of_long_messages_tells_what_it_lacks() {
+    for capacity in [1, 2, 8] {
+        let options = queue::Options::bytes().inline_bytes(16).blocks(queue::Blocks { count: 1, bytes: 64 }).extents(1);
+        let (mut tx, mut rx) = options.capacity(capacity).create_channel().unwrap();
+        let lacks = |tx: &queue::ByteSender| [0, 1, 16, 17, 64, 65, 3 << 20].map(|bytes| tx.stats().shortage(bytes));
+        assert_eq!(lacks(&tx), [None; 7]);
+        tx.try_send([1; 65]).unwrap();
+        let extents = Some(Shortage::Extents);
+        assert_eq!(lacks(&tx), [None, None, None, None, None, extents, extents]);
+        assert_eq!(tx.try_send([2; 65]), Err(SendError::Full));
+        assert_eq!(tx.send_timeout([2; 65], MOMENT), Err(SendError::TimedOut));
+        assert!(!tx.is_full());
+        tx.try_send([3; 17]).unwrap();
+        let stats = tx.stats();
+        assert_eq!((stats.blocks, stats.used_blocks, stats.extents, stats.used_extents, stats.pooled), (1, 1, 1, 1, 2));
+        if capacity <= 2 {
+            assert!(tx.is_full() && lacks(&tx) == [Some(Shortage::Slots); 7]);
+        } else {
+            let blocks = Some(Shortage::Blocks);
+            assert_eq!(lacks(&tx), [None, None, None, blocks, blocks, extents, extents]);
+            assert_eq!(tx.try_send([4; 17]), Err(SendError::Full));
+            tx.try_send([5; 16]).unwrap();
+        }
+        rx.recv(&mut Vec::new()).unwrap();
+        assert_eq!(lacks(&tx), [None; 7], "the extent serves a short message, too");
+        tx.try_send([6; 17]).unwrap();
+        assert_eq!(tx.stats().used_extents, 1);
+    }
+}
+
+#[test]
 fn queue_invalid_options_and_messages_are_refused() {
     let mut queue = queue::Options::bytes().max_message_bytes(1000).create().unwrap();
     assert_eq!(queue.send([0; 1001]), Err(SendError::TooLarge { length: 1001, limit: 1000 }));
@@ -322,6 +398,60 @@ fn queue_serialized_objects_come_back_unchanged() {
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Deserialize), "no such variant");
     queue.send([0, 0]).unwrap();
     assert_eq!(queue.recv_object::<Job>(), Err(RecvError::Deserialize), "something is left over");
+}
+
+#[test]
+fn queue_serialized_forms_without_room_or_message_return() {
+    let deadline = || Some(Instant::now() + MOMENT);
+    let (mut tx, mut rx) = queue::Options::bytes().capacity(1).create_channel().unwrap();
+    assert_eq!(rx.try_recv_object::<u8>(), Err(RecvError::Empty));
+    assert_eq!(rx.recv_object_timeout::<u8>(MOMENT), Err(RecvError::TimedOut));
+    assert_eq!(rx.recv_object_deadline::<u8>(deadline()), Err(RecvError::TimedOut));
+    let huge = "x".repeat(3_000_001);
+    tx.try_send_object(&huge).unwrap();
+    tx.send_object_timeout("", MOMENT).unwrap();
+    assert_eq!(tx.try_send_object(&huge), Err(SendError::Full));
+    assert_eq!(tx.send_object_timeout(&huge, MOMENT), Err(SendError::TimedOut));
+    assert_eq!(tx.send_object_deadline(&(), deadline()), Err(SendError::TimedOut));
+    assert_eq!(rx.recv_object_timeout(MOMENT), Ok(huge));
+    assert_eq!(rx.recv_object_deadline(None), Ok(String::new()));
+    assert_eq!(tx.stats().pooled, 0, "what was not sent keeps nothing");
+    tx.send_object_deadline(&(), None).unwrap();
+    assert_eq!(rx.try_recv_object(), Ok(()), "a message of no bytes");
+}
+
+#[test]
+fn queue_value_larger_than_the_stack_is_received_in_place() {
+    let (mut tx, mut rx) = queue::Options::<Large>::new().capacity(1).create_channel().unwrap();
+    on_small_stack(|| {
+        let mut value = large(0);
+        assert_eq!(rx.try_recv_into(&mut value), Err(RecvError::Empty));
+        assert_eq!(rx.recv_into_timeout(&mut value, MOMENT), Err(RecvError::TimedOut));
+        assert_eq!(rx.recv_into_deadline(&mut value, Some(Instant::now() + MOMENT)), Err(RecvError::TimedOut));
+        assert!(value == large(0), "unchanged");
+        tx.send(large(1)).unwrap();
+        tx.try_send(large(2)).unwrap();
+        assert_eq!(tx.try_send(large(3)), Err(SendError::Full));
+        assert_eq!((rx.recv_into(&mut value), value[5]), (Ok(()), 1));
+        assert_eq!((rx.try_recv_into(&mut value), value[5]), (Ok(()), 2));
+        tx.send_timeout(large(3), MOMENT).unwrap();
+        tx.send_deadline(large(4), None).unwrap();
+        assert_eq!((rx.recv_into_timeout(&mut value, MOMENT), value[5]), (Ok(()), 3));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(MOMENT);
+                tx.send(large(5)).unwrap();
+            });
+            assert_eq!((rx.recv_into_deadline(&mut value, None), value[5]), (Ok(()), 4));
+            rx.recv_into(&mut value).unwrap(); // by the slow path
+            assert!(value == large(5));
+        });
+        let mut queue = queue::Options::<Large>::new().capacity(1).create().unwrap();
+        queue.send(value.as_ref()).unwrap();
+        value.fill(0);
+        queue.recv_into(&mut value).unwrap();
+        assert!(value == large(5));
+    });
 }
 
 /// Each task sends its follow-up before it is done, so there is always an unfinished task.

@@ -40,6 +40,21 @@ pub fn stress_random(usual: u64) -> Random {
     Random(number_from_env("TEST_SEED").map_or(usual, |seed| usual ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1)
 }
 
+/// A value that is larger than [`on_small_stack`]'s stack.
+pub type Large = [u8; 3 << 20];
+
+pub fn large(byte: u8) -> Box<Large> {
+    let mut value: Box<Large> = bytemuck::zeroed_box();
+    value.fill(byte);
+    value
+}
+
+/// Runs `body` in a thread with a stack of 256 KiB. A larger value on it would end the process.
+pub fn on_small_stack<R: Send>(body: impl FnOnce() -> R + Send) -> R {
+    let builder = thread::Builder::new().stack_size(256 << 10);
+    thread::scope(|scope| builder.spawn_scoped(scope, body).unwrap().join().unwrap())
+}
+
 /// A directory that is removed at the end of the test. If the test hangs, it ends the process.
 pub struct TestDir {
     directory: PathBuf,
