@@ -21,8 +21,10 @@ pub(crate) fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, RecvError
 /// the half that sends, if the endpoint does both.
 macro_rules! send_object_methods {
     ($Endpoint:ty, $create:literal $(, $tx:ident)?) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
         impl $Endpoint {
-            /// Serialises a value and sends it as one message. Allocates a buffer for it.
+            /// Serialises a value and sends it as one message. Allocates a buffer for it. Needs the
+            /// feature `serde`.
             ///
             /// # Blocking
             /// As [`send`](Self::send).
@@ -78,8 +80,9 @@ macro_rules! send_object_methods {
 /// `recv_object` in all forms. `$rx`: the half that receives, if the endpoint does both.
 macro_rules! recv_object_methods {
     ($Endpoint:ty $(, $rx:ident)?) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
         impl $Endpoint {
-            /// Receives one message and deserialises it.
+            /// Receives one message and deserialises it. Needs the feature `serde`.
             ///
             /// A peer chooses the bytes. If `T` contains itself, as a tree does, they can nest as
             /// deeply as the message is long, and deserialising can overflow the stack; and a `Vec`
