@@ -1,8 +1,13 @@
-//! What lies under a name, seen from outside; removing names, and repair.
+//! What lies under a name, or is open without one, seen from outside; removing names, and repair.
 //!
-//! Nothing here takes part in a region. The functions are methods of [`Directory`].
+//! Nothing here takes part in a region. What needs a name is a method of [`Directory`]. Regions
+//! without a name, such as those of endpoints that were passed to a child process, are found by
+//! [`unnamed_regions`].
 
-use crate::error::{ErrorKind, Result};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use crate::error::{Error, ErrorKind, Result};
 use crate::object::kind::{Description, ObjectKind, ObjectWords};
 use crate::object::repair::Repair;
 use crate::object::table::Table;
@@ -18,10 +23,13 @@ use crate::region::layout::pipe::ring;
 use crate::region::participant::{LEAVING, LEFT};
 use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
-use crate::sys::file;
+use crate::sys::file::{self, FileId};
+use crate::sys::memfd;
+use crate::sys::process::is_out_of_resources;
 
 pub use crate::region::layout::header::{ElementType, RegionKind};
 pub use crate::region::participant::ParticipantStatus;
+pub use crate::sys::memfd::ProcessFd;
 
 /// What a region looked like at one moment.
 #[derive(Clone, Debug)]
@@ -114,6 +122,92 @@ pub struct ParticipantInfo {
     pub joins: u64,
 }
 
+/// A region without a name that processes have open.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UnnamedRegion {
+    /// The descriptors by which they have it open, in the order of the processes. A process has one
+    /// for each of its participants, and can have more.
+    pub descriptors: Vec<ProcessFd>,
+    id: FileId,
+}
+
+/// Finds the unnamed regions that processes have open, through /proc.
+///
+/// Each is listed once. Processes whose descriptors this one may not see are left out: those of
+/// other users, unless this is root.
+///
+/// # Blocking
+///
+/// Never. Nothing of a process is opened that is not an anonymous file.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] if /proc is not mounted, [`ErrorKind::Io`] if there are no descriptors
+/// left.
+///
+/// # Examples
+///
+/// ```
+/// use tombolo::inspect;
+///
+/// let (_tx, _rx) = tombolo::pipe::Options::<u64>::new().create()?;
+/// let own = |region: &inspect::UnnamedRegion| {
+///     region.descriptors.iter().any(|open| open.pid == u64::from(std::process::id()))
+/// };
+/// let regions = inspect::unnamed_regions()?;
+/// let region = regions.iter().find(|region| own(region)).unwrap();
+/// assert_eq!(region.inspect()?.participants.len(), 2);
+/// # Ok::<(), tombolo::Error>(())
+/// ```
+pub fn unnamed_regions() -> Result<Vec<UnnamedRegion>> {
+    let failed = |error| Error::io("find unnamed regions", error, "mount /proc");
+    let mut regions = Vec::new();
+    for (id, descriptors) in memfd::find().map_err(failed)? {
+        let region = UnnamedRegion { descriptors, id };
+        match region.open() {
+            Ok(file) if file::is_sealed(&file) => regions.push(region),
+            Err(error) if is_out_of_resources(&error) => return Err(failed(error)),
+            _ => {} // it is still being made, is not a region, or is gone
+        }
+    }
+    regions.sort_by_key(|region| region.descriptors.first().copied());
+    Ok(regions)
+}
+
+impl UnnamedRegion {
+    /// Returns what the region looks like, without taking part in it.
+    ///
+    /// # Blocking
+    ///
+    /// Never.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::NotFound`] if no process has it open any more.
+    /// - [`ErrorKind::NotARegion`], [`ErrorKind::WrongVersion`] or [`ErrorKind::Corrupt`] if this
+    ///   version cannot read the file.
+    /// - [`ErrorKind::Permission`] if it consists of reserved huge pages, which others can take
+    ///   back.
+    pub fn inspect(&self) -> Result<RegionInfo> {
+        let file = self.open().map_err(|error| {
+            Error::io("open an unnamed region", error, "list them again: its processes may have ended")
+        })?;
+        region_info(&Region::from_descriptor(file, &settings(Directory::default()))?)
+    }
+
+    fn open(&self) -> io::Result<OwnedFd> {
+        let mut opened = Err(io::ErrorKind::NotFound.into());
+        for &descriptor in &self.descriptors {
+            opened = memfd::open(descriptor, self.id);
+            if opened.is_ok() {
+                break;
+            }
+        }
+        opened
+    }
+}
+
 impl RegionInfo {
     /// Returns whether nobody takes part any more and the name was not to stay.
     pub fn is_stale(&self) -> bool {
@@ -165,7 +259,7 @@ impl Directory {
             // Damaged, cut short or of another version: with force the file goes, whatever it was.
             Err(error) if force && error.kind() != ErrorKind::NotFound => {
                 let Some(id) = id else { return Err(error) };
-                match Unreadable::open(name, &self.settings()) {
+                match Unreadable::open(name, &settings(self.clone())) {
                     Ok(file) if file.id() == Some(id) => file.remove().map(drop),
                     _ => unlink(&path, id).map(drop),
                 }
@@ -190,7 +284,7 @@ impl Directory {
     pub fn unlink_if_stale(&self, name: &str) -> Result<bool> {
         match self.open(name) {
             Err(error) if is_about_content(&error) => {
-                let file = Unreadable::open(name, &self.settings())?;
+                let file = Unreadable::open(name, &settings(self.clone()))?;
                 if file.is_a_region() { file.remove_if_stale() } else { Err(error) }
             }
             region => region?.remove_if_stale(),
@@ -227,12 +321,13 @@ impl Directory {
     }
 
     fn open(&self, name: &str) -> Result<Region> {
-        Region::open(name, &self.settings())
+        Region::open(name, &settings(self.clone()))
     }
+}
 
-    fn settings(&self) -> Settings {
-        Settings { directory: self.clone(), allow_other_owner: true, bounds: Bounds::NONE, ..Settings::default() }
-    }
+/// How to open what is only looked at.
+fn settings(directory: Directory) -> Settings {
+    Settings { directory, allow_other_owner: true, bounds: Bounds::NONE, ..Settings::default() }
 }
 
 fn region_info(region: &Region) -> Result<RegionInfo> {

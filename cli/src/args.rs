@@ -100,7 +100,11 @@ pub enum Command {
     #[command(after_help = format!("{RECV_HELP}\n\n{EXIT_CODES}"))]
     Recv(Recv),
 
-    /// List all names, what they contain and which processes use them
+    /// List all names and unnamed regions, what they contain and which processes use them
+    ///
+    /// Unnamed regions, such as those of endpoints that were passed to child processes, are listed
+    /// as memfd:PID/FD, after a process that has them open. Those of other users' processes are
+    /// listed for root only.
     ///
     /// For a namespace (a set of shared objects such as values and mutexes), shows the number of
     /// objects and which processes hold them.
@@ -116,7 +120,7 @@ pub enum Command {
     /// objects, their values, and the processes that hold or use them. A dead process is marked
     /// "(dead)".
     Inspect {
-        /// The name of a pipe, queue or namespace
+        /// The name of a pipe, queue or namespace, or memfd:PID/FD for one without a name
         name: String,
 
         /// Print one JSON object

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 #[test]
 fn directory_without_names_shows_nothing() {
     let env = TestEnv::new();
-    assert_eq!(env.json(&["ls", "--json"]), json!([]));
+    assert_eq!(env.names_json(), json!([]));
     assert_eq!(env.json(&["doctor", "--json"]), json!([]));
-    assert_eq!(env.run(&["ls"]).text().lines().count(), 1);
+    let listed = env.run(&["ls"]);
+    assert_eq!(listed.text().lines().filter(|line| !line.starts_with("memfd:")).count(), 1);
     env.run(&["inspect", "x"]).assert_exit(1, "cannot open the region \"x\"");
     env.run(&["rm", "x"]).assert_exit(1, "cannot open the region \"x\"");
 }
@@ -41,7 +42,7 @@ fn pipe_in_use_is_shown_and_left_alone() {
     let sender = json!({"part": "sender", "pid": pid, "standing": "alive", "joins": 1});
     let receiver = json!({"part": "receiver", "pid": null, "standing": "vacant", "joins": 0});
     assert_eq!(region["participants"], json!([sender, receiver]));
-    assert_eq!(env.json(&["ls", "--json"]), json!([region]));
+    assert_eq!(env.names_json(), json!([region]));
 
     env.run(&["inspect", "x"]).assert_shows(&format!("alive, process {pid}, joined 1 times"));
     env.run(&["ls"]).assert_shows(&format!("sender {pid} alive, receiver vacant"));
@@ -101,7 +102,7 @@ fn doctor_removes_only_abandoned_names() {
     let report = env.run(&["doctor"]);
     report.assert_shows("3 names, 0 abandoned");
     report.assert_shows("foreign: left alone (cannot open the region");
-    let listed = env.json(&["ls", "--json"]);
+    let listed = env.names_json();
     assert!(listed[2]["problem"].as_str().unwrap().contains("expected a region"));
 }
 

@@ -160,7 +160,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
     assert_eq!((&orders["kind"], &orders["length"]), (&json!("queue"), &json!(16)));
     assert!(orders["element"].as_str().unwrap().starts_with("values of 8 bytes aligned to 8"), "{orders}");
     assert_eq!(orders["state"], "0 queued");
-    assert_eq!(env.json(&["ls", "--json"]), json!([region]));
+    assert_eq!(env.names_json(), json!([region]));
 
     let text = env.run(&["inspect", "market"]);
     let text = text.text();

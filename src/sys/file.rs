@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, StatxFlags};
 use rustix::io::Errno;
 
 /// Creates an anonymous file. `huge` asks for reserved 2 MiB pages.
@@ -53,6 +53,11 @@ pub(crate) fn pin(path: &Path) -> io::Result<OwnedFd> {
     Ok(fs::open(path, OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
+/// Holds the file that a link of /proc leads to, without opening it.
+pub(crate) fn pin_target(link: &Path) -> io::Result<OwnedFd> {
+    Ok(fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
@@ -74,13 +79,18 @@ pub(crate) fn unlock_whole(file: impl AsFd) {
 
 /// Opens the same file again: another description, with locks and an offset of its own.
 pub(crate) fn reopen(file: impl AsFd) -> io::Result<OwnedFd> {
+    let opened = open_pinned(&file)?;
+    let seals = |file: BorrowedFd<'_>| fs::fcntl_get_seals(file).ok();
+    if seals(opened.as_fd()) == seals(file.as_fd()) { Ok(opened) } else { Err(not_shown()) }
+}
+
+/// Opens a file that is pinned, or open, for reading and writing.
+pub(crate) fn open_pinned(file: impl AsFd) -> io::Result<OwnedFd> {
     // NONBLOCK and NOCTTY: if the path means another file, opening it has no effect.
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let opened = fs::open(descriptor_path(&file)?, flags, Mode::empty())?;
-    let seals = |file: BorrowedFd<'_>| fs::fcntl_get_seals(file).ok();
     // Check before anything is written to it: the path was only a number.
-    let is_it = metadata(&opened)?.id == metadata(&file)?.id && seals(opened.as_fd()) == seals(file.as_fd());
-    if is_it { Ok(opened) } else { Err(not_shown()) }
+    if metadata(&opened)?.id == metadata(&file)?.id { Ok(opened) } else { Err(not_shown()) }
 }
 
 /// Returns a path by which this thread finds an open file. It names that file now. Check what you
@@ -168,6 +178,21 @@ pub(crate) fn is_huge(file: impl AsFd) -> bool {
 pub(crate) struct FileId {
     device: u64,
     inode: u64,
+}
+
+impl FileId {
+    pub(crate) fn is_on_same_device(self, other: Self) -> bool {
+        self.device == other.device
+    }
+}
+
+/// Identifies what is at a path, or is open or pinned if the path is empty. Does not ask the file
+/// system, which may be served by a process.
+#[expect(clippy::useless_conversion, reason = "the width differs between architectures")]
+pub(crate) fn cached_id(directory: impl AsFd, path: &Path) -> io::Result<FileId> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = fs::statx(directory, path, flags, StatxFlags::INO)?;
+    Ok(FileId { device: fs::makedev(found.stx_dev_major, found.stx_dev_minor).into(), inode: found.stx_ino })
 }
 
 pub(crate) struct Metadata {

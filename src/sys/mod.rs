@@ -12,4 +12,5 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod mapping;
 pub(crate) mod membarrier;
+pub(crate) mod memfd;
 pub(crate) mod process;

@@ -102,11 +102,14 @@ struct OutOfResources;
 fn accessible<T>(answer: io::Result<T>) -> Result<Option<T>, OutOfResources> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Err(OutOfResources),
-            _ => Ok(None),
-        },
+        Err(error) if is_out_of_resources(&error) => Err(OutOfResources),
+        Err(_) => Ok(None),
     }
+}
+
+/// Returns whether a call failed because of this process, whatever it was about.
+pub(crate) fn is_out_of_resources(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
 struct Stat {

@@ -1,10 +1,11 @@
-//! `tombolo ls`: one line for each name.
+//! `tombolo ls`: one line for each name and each unnamed region.
 
 use indicatif::BinaryBytes;
 use tombolo::ErrorKind;
 
+use super::unnamed;
 use super::view::{Entry, NamedEntry, RegionView};
-use crate::failure::Failure;
+use crate::failure::{Failure, print_message};
 use crate::location::Location;
 use crate::output::{print, print_json, table};
 
@@ -16,7 +17,11 @@ pub fn run(location: &Location, json: bool) -> Result<(), Failure> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue, // removed since `names`
             Err(error) => Entry::Problem { problem: error.to_string() },
         };
-        entries.push(NamedEntry { name, entry });
+        entries.push(NamedEntry { name, open_in: Vec::new(), entry });
+    }
+    match unnamed::entries() {
+        Ok(unnamed) => entries.extend(unnamed),
+        Err(error) => print_message(format_args!("only names are listed: {error}")),
     }
     if json {
         return print_json(&entries);
@@ -26,8 +31,9 @@ pub fn run(location: &Location, json: bool) -> Result<(), Failure> {
     print(&table(&rows))
 }
 
-fn cells(NamedEntry { name, entry }: NamedEntry) -> [String; 7] {
+fn cells(NamedEntry { name, open_in, entry }: NamedEntry) -> [String; 7] {
     let dash = || "-".to_string();
+    let open = unnamed::open_text(&open_in).map_or(String::new(), |text| format!("; {text}"));
     match entry {
         Entry::Region(view) => [
             name,
@@ -36,8 +42,8 @@ fn cells(NamedEntry { name, entry }: NamedEntry) -> [String; 7] {
             view.amount(view.capacity),
             view.content_text(),
             BinaryBytes(view.size).to_string(),
-            view.users_text(),
+            view.users_text() + &open,
         ],
-        Entry::Problem { problem } => [name, dash(), dash(), dash(), dash(), dash(), problem],
+        Entry::Problem { problem } => [name, dash(), dash(), dash(), dash(), dash(), problem + &open],
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod list;
 mod objects;
+mod unnamed;
 pub mod view;
 
 use std::fmt::Write;
@@ -15,11 +16,19 @@ use view::{Entry, NamedEntry, Namespace, RegionView};
 
 /// `tombolo inspect`.
 pub fn run(location: &Location, name: &str, json: bool) -> Result<(), Failure> {
-    let view = Box::new(RegionView::new(&location.directory.inspect(name)?));
+    let (info, open_in) = match unnamed::parse(name) {
+        Some(descriptor) => {
+            let region = unnamed::find(descriptor)?;
+            (region.inspect()?, unnamed::processes(&region))
+        }
+        None => (location.directory.inspect(name)?, Vec::new()),
+    };
+    let view = Box::new(RegionView::new(&info));
     if json {
-        return print_json(&NamedEntry { name: name.to_string(), entry: Entry::Region(view) });
+        return print_json(&NamedEntry { name: name.to_string(), open_in, entry: Entry::Region(view) });
     }
-    print(&format!("name         {name}\n{}", details(&view)))
+    let open = unnamed::open_text(&open_in).map_or(String::new(), |text| format!("{text}\n"));
+    print(&format!("name         {name}\n{open}{}", details(&view)))
 }
 
 fn details(view: &RegionView) -> String {

@@ -15,6 +15,9 @@ use super::objects::Object;
 #[derive(Serialize)]
 pub struct NamedEntry {
     pub name: String,
+    /// The processes that have it open, if it is a region without a name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub open_in: Vec<u64>,
     #[serde(flatten)]
     pub entry: Entry,
 }

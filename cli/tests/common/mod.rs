@@ -119,6 +119,13 @@ impl TestEnv {
         serde_json::from_slice(&exited.output).unwrap()
     }
 
+    /// What `ls` prints, without the unnamed regions, which any process of the machine can have.
+    pub fn names_json(&self) -> Value {
+        let Value::Array(mut regions) = self.json(&["ls", "--json"]) else { panic!("not a list") };
+        regions.retain(|region| !region["name"].as_str().unwrap().starts_with("memfd:"));
+        Value::Array(regions)
+    }
+
     /// Waits until a process has this role under this name.
     pub fn wait_for_role(&self, name: &str, role: &str) {
         self.wait_for_roles(name, role, 1);
