@@ -1,5 +1,6 @@
 //! Errors: [`Error`] of setting up, whose message says what to do about it, and [`SendError`],
 //! [`RecvError`], [`SyncError`] and others of using it, which are `Copy` and cost nothing.
+//! `remedy_of` has the remedies of all errors of the operating system, by cause.
 
 use std::fmt;
 use std::io;
@@ -79,18 +80,23 @@ impl Error {
         Self { kind, message: format!("cannot {action}: found {found}, expected {expected}; {remedy}"), source: None }
     }
 
-    /// An error of the operating system, with a remedy that fits the action.
+    /// An error of the operating system. `remedy` is what to do if the cause alone does not say it.
     pub(crate) fn io(action: impl fmt::Display, source: io::Error, remedy: impl fmt::Display) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::NotFound => ErrorKind::NotFound,
             io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
             io::ErrorKind::PermissionDenied => ErrorKind::Permission,
-            io::ErrorKind::StorageFull | io::ErrorKind::OutOfMemory | io::ErrorKind::QuotaExceeded => {
-                ErrorKind::NoSpace
-            }
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::OutOfMemory
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
             _ => ErrorKind::Io,
         };
-        Self { kind, message: format!("cannot {action}: {source}; {remedy}"), source: Some(source) }
+        let message = match remedy_of(&source) {
+            Some(remedy) => format!("cannot {action}: {source}; {remedy}"),
+            None => format!("cannot {action}: {source}; {remedy}"),
+        };
+        Self { kind, message, source: Some(source) }
     }
 
     pub(crate) fn forked(action: impl fmt::Display) -> Self {
@@ -121,6 +127,50 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|error| error as _)
     }
+}
+
+/// The cause of an error: without /proc a process cannot open a file again that it has open.
+#[derive(Debug)]
+pub(crate) struct NotInProc;
+
+impl fmt::Display for NotInProc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("/proc does not show this thread's descriptors")
+    }
+}
+
+impl std::error::Error for NotInProc {}
+
+/// Returns what to do about an error of the operating system, by its cause. `None`: that depends on
+/// what was attempted.
+fn remedy_of(error: &io::Error) -> Option<&'static str> {
+    if error.get_ref().is_some_and(|cause| cause.is::<NotInProc>()) {
+        return Some("mount /proc, that of this PID namespace (`mount -t proc proc /proc`); a chroot needs it, too");
+    }
+    Some(match error.raw_os_error()? {
+        libc::EMFILE => "close files, or raise the limit of open files of this process (`ulimit -n`)",
+        libc::ENFILE => "close files of any process, or raise the limit of open files of the system (fs.file-max)",
+        libc::ENOMEM => "free memory, choose a smaller capacity, or raise the limit of this process (`ulimit -v`)",
+        libc::EAGAIN => "raise the limit of locked memory of this process (`ulimit -l`)",
+        libc::ENOSPC | libc::EDQUOT => {
+            "make room there, choose a smaller capacity, or name another directory; in a container, enlarge /dev/shm"
+        }
+        libc::EFBIG => "raise the limit of file sizes of this process (`ulimit -f`), or choose a smaller capacity",
+        libc::EACCES | libc::EPERM => {
+            "check whose it is and its mode (`ls -ld`), and whether a sandbox forbids this; or name another directory"
+        }
+        libc::EROFS => "name a directory on a file system that is not read-only",
+        libc::ENAMETOOLONG => "choose a shorter name, or a directory with a shorter path",
+        libc::ENOTDIR => "name another directory: a part of that path is a file",
+        libc::EISDIR => "choose another name, or move the directory away",
+        libc::ELOOP => "choose another name or directory, or remove the symbolic link",
+        libc::EOPNOTSUPP | libc::ENODEV => {
+            "that file system has no unnamed files or no preallocation: name a directory on tmpfs, ext4, xfs or btrfs"
+        }
+        libc::ENOSYS => "use a newer kernel, or have the sandbox allow the system call",
+        libc::EBADF => "find out what in this process closes descriptors that are not its own",
+        _ => return None,
+    })
 }
 
 /// Why a message was not sent.

@@ -118,6 +118,9 @@ pub struct ParticipantInfo {
     pub pid: u64,
     /// Whether that process takes part, has left or died.
     pub status: ParticipantStatus,
+    /// The PID namespace of that process, as the number of its inode, if it is not this process's
+    /// own. There `pid` means that process, here it may mean another one.
+    pub other_pid_namespace: Option<u32>,
     /// How many processes have been this participant so far.
     pub joins: u64,
 }
@@ -349,6 +352,7 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
     let participant = |index| ParticipantInfo {
         role: role_name(region, index),
         pid: participants.pid(index),
+        other_pid_namespace: participants.other_pid_namespace(index),
         status: match participants.status(index) {
             // It left when its process exited. There is only something to repair.
             ParticipantStatus::Dead if participants.state(index) == LEAVING => ParticipantStatus::Left,

@@ -44,7 +44,7 @@ fn pipe_in_use_is_shown_and_left_alone() {
     assert_eq!(region["participants"], json!([sender, receiver]));
     assert_eq!(env.names_json(), json!([region]));
 
-    env.run(&["inspect", "x"]).assert_shows(&format!("alive, process {pid}, joined 1 times"));
+    env.run(&["inspect", "x"]).assert_shows(&format!("alive, process {pid}, joined once"));
     env.run(&["ls"]).assert_shows(&format!("sender {pid} alive, receiver vacant"));
 
     env.run(&["rm", "x"]).assert_exit(1, &format!("process {pid} using it"));

@@ -167,7 +167,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
     for line in ["name         market", "kind         namespace", "objects      14", "persistent   no"] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }
-    let member = format!("member       alive, process {}, joined 1 times", idle.pid());
+    let member = format!("member       alive, process {}, joined once", idle.pid());
     assert!(text.contains(&member) && !text.contains("unknown"), "{text}");
     assert_eq!(cells(text, "OBJECT"), ["OBJECT", "KIND", "OF", "HOLDER", "USERS", "STATE", "VALUE"]);
     assert_eq!(cells(text, "price"), ["price", "value", "f64", "-", "-", "free", "101.25"]);

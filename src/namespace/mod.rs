@@ -140,8 +140,7 @@ impl Namespace {
         if !self.member.is_from_this_process() {
             return Err(Error::forked("share a namespace"));
         }
-        file::reopen(self.member.region().file())
-            .map_err(|error| Error::io("open a region again", error, "mount /proc"))
+        file::reopen(self.member.region().file()).map_err(|error| Error::io("open a region again", error, "try again"))
     }
 
     /// Returns the name with which it was opened. `None` if it has no name.

@@ -108,7 +108,11 @@ impl Directory {
         if let Err(error) = made
             && error.kind() != io::ErrorKind::AlreadyExists
         {
-            let remedy = format!("make the directory, or name another in {DIRECTORY_ENV}");
+            // That there is no such directory is said of the one above.
+            let remedy = match self.is_default {
+                true => format!("mount a tmpfs on /dev/shm, or {}", self.elsewhere()),
+                false => "make the directory above it, or name another directory".to_string(),
+            };
             return Err(Error::io(format_args!("make the directory {shown}"), error, remedy));
         }
         self.check()
@@ -117,10 +121,7 @@ impl Directory {
     /// Refuses what is no directory, and a default one that is not ours alone.
     fn check(&self) -> Result<()> {
         let action = format!("use the directory {}", self.path.display());
-        let elsewhere = match process::has_untrusted_environment() {
-            true => "have the program name another directory".to_string(),
-            false => format!("name a directory of your own in {DIRECTORY_ENV}, for all programs that are to meet"),
-        };
+        let elsewhere = self.elsewhere();
         let metadata = if self.is_default { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
         let metadata =
             metadata.map_err(|error| Error::io(&action, error, format_args!("remove it, or {elsewhere}")))?;
@@ -145,6 +146,17 @@ impl Directory {
             return Err(Error::new(ErrorKind::Permission, action, found, expected, remedy));
         }
         Ok(())
+    }
+
+    /// How to use another directory.
+    fn elsewhere(&self) -> String {
+        match process::has_untrusted_environment() {
+            true => "have the program name another directory".to_string(),
+            false if self.is_default => {
+                format!("name a directory of your own in {DIRECTORY_ENV}, for all programs that are to meet")
+            }
+            false => "name another directory".to_string(),
+        }
     }
 }
 

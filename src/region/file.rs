@@ -21,7 +21,7 @@ const DEFAULT_MODE: u32 = 0o600;
 pub(super) fn open(name: &str, settings: &Settings) -> Result<(ForkGuardedFd, NamedPath)> {
     let path = settings.directory.resolve(name)?;
     let action = format!("open the region {name:?} ({})", path.display());
-    let remedy = "see which names exist with `tombolo ls`, and whose they are";
+    let remedy = "see which names exist with `tombolo ls`, or choose another name";
     let file = ForkGuardedFd::new(|| file::open(&path)).map_err(|error| Error::io(&action, error, remedy))?;
     let owner = file::metadata(&file).map_err(|error| Error::io(&action, error, remedy))?.owner;
     if owner != process::effective_user() && !settings.allow_other_owner {
@@ -40,29 +40,29 @@ pub(super) fn create_unnamed(layout: &Layout, settings: &Settings) -> Result<For
     settings.directory.create_if_missing()?;
     let directory = settings.directory.path();
     let action = format!("make a region of {} bytes in {}", layout.mapped(), directory.display());
-    check_file_size(&action, layout.size())?;
+    check_file_size(&action, layout)?;
     if file::is_tmpfs(directory) {
         check_memory(&action, layout.mapped())?;
     }
-    let make = || {
-        let file = ForkGuardedFd::new(|| file::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE)))?;
-        file::allocate(&file, layout.size(), layout.mapped())?;
-        Ok(file)
-    };
-    make().map_err(|error: io::Error| {
-        let remedy = match error.raw_os_error() {
-            Some(libc::EOPNOTSUPP | libc::EISDIR) => {
-                "that file system has no unnamed files or no preallocation: name a directory on tmpfs, ext4, xfs or btrfs"
-            }
-            _ => "make room there, choose a smaller capacity, or name another directory",
-        };
-        Error::io(&action, error, remedy)
-    })
+    let failed = |error: io::Error| Error::io(&action, error, "name another directory, best on tmpfs");
+    let make = || ForkGuardedFd::new(|| file::create_unnamed(directory, settings.mode.unwrap_or(DEFAULT_MODE)));
+    let file = make().map_err(failed)?;
+    if file::is_huge(&file) {
+        return Err(Error::new(
+            ErrorKind::Io,
+            action,
+            "a directory on hugetlbfs, where a file has whole huge pages only",
+            "one on tmpfs, ext4, xfs or btrfs",
+            "name another directory, and ask for huge_pages there",
+        ));
+    }
+    file::allocate(&file, layout.size(), layout.mapped()).map_err(failed)?;
+    Ok(file)
 }
 
 pub(super) fn create_anonymous(layout: Layout, huge: bool, warnings: &mut Warnings) -> Result<(ForkGuardedFd, Layout)> {
     let action = format!("make an unnamed region of {} bytes", layout.mapped());
-    check_file_size(&action, layout.size())?;
+    check_file_size(&action, &layout)?;
     let make = |huge, size, backed| {
         let file = ForkGuardedFd::new(|| file::create_anonymous(huge))?;
         file::allocate(&file, size, backed)?;
@@ -79,7 +79,7 @@ pub(super) fn create_anonymous(layout: Layout, huge: bool, warnings: &mut Warnin
     }
     check_memory(&action, layout.mapped())?;
     let file = make(false, layout.size(), layout.mapped())
-        .map_err(|error: io::Error| Error::io(&action, error, "choose a smaller capacity"))?;
+        .map_err(|error: io::Error| Error::io(&action, error, "use Linux 3.17 or later"))?;
     Ok((file, layout))
 }
 
@@ -101,14 +101,18 @@ pub(super) fn check_memory(action: &str, size: u64) -> Result<()> {
 }
 
 /// Growing a file beyond the process's limit would be a signal, not an error.
-fn check_file_size(action: &str, size: u64) -> Result<()> {
+fn check_file_size(action: &str, layout: &Layout) -> Result<()> {
+    let size = layout.size();
     match file::file_size_limit() {
         Some(limit) if size > limit => Err(Error::new(
             ErrorKind::NoSpace,
             action,
-            format_args!("files limited to {limit} bytes, of which {size} are needed"),
-            "a file that may be so long, if mostly empty",
-            "raise the limit (`ulimit -f`), or allow fewer or shorter large messages",
+            format_args!("that this process may write files of at most {limit} bytes"),
+            format_args!("{size}"),
+            match layout.mapped() < size {
+                true => "raise the limit (`ulimit -f`), or allow fewer or shorter long messages: the rest stays empty",
+                false => "raise the limit (`ulimit -f`), or choose a smaller capacity",
+            },
         )),
         _ => Ok(()),
     }
@@ -131,11 +135,7 @@ pub(super) fn map(
 ) -> Result<Arc<MappingInner>> {
     static MAPPINGS: ForkSafe<HashMap<FileId, Weak<MappingInner>>> = ForkSafe::new();
 
-    let failed = |error: io::Error| {
-        let is_hidden = error.kind() == io::ErrorKind::NotFound; // what is open is found through /proc
-        let remedy = if is_hidden { "mount /proc" } else { "choose a smaller capacity" };
-        Error::io(format_args!("map {length} bytes"), error, remedy)
-    };
+    let failed = |error: io::Error| Error::io(format_args!("map {length} bytes"), error, "choose a smaller capacity");
     let metadata = file::metadata(file).map_err(failed)?;
     let mapping = MAPPINGS.with(|mappings| match mappings.get(&metadata.id).and_then(Weak::upgrade) {
         Some(mapping) if mapping.map.len() as u64 == length => Ok(mapping),

@@ -42,6 +42,7 @@
 //!
 //! Source: our own.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
@@ -81,13 +82,13 @@ impl Region {
             if force { Ok(FileLockGuard::new(self, MEMBERSHIP_LOCK)) } else { Err(error) }
         })?;
         if let (false, Some(index)) = (force, participants.first_live()) {
-            let pid = participants.pid(index);
+            let (user, remedy) = participants.describe_process(index);
             return Err(Error::new(
-                ErrorKind::InUse { pid },
+                ErrorKind::InUse { pid: participants.pid(index) },
                 format_args!("remove {}", self.display_name()),
-                format_args!("process {pid} using it"),
+                format_args!("{user} using it"),
                 "no participant alive",
-                "end that process first, or force the removal: it keeps the memory, the name is free",
+                format_args!("{remedy}, or force the removal: the process keeps the memory, and the name is free"),
             ));
         }
         self.retire()
@@ -270,7 +271,7 @@ impl Registration {
         };
         let file = open().map_err(|error| {
             self.change_stage(TRANSFERRED, HELD);
-            Error::io("pass an endpoint", error, "mount /proc; see what else locks this file")
+            Error::io("pass an endpoint", error, "see what else locks this file")
         })?;
         let participants = self.region.participants();
         participants.store_identity(self.index, Identity::NOBODY); // pass-3
@@ -373,26 +374,24 @@ fn no_free_participant(region: &Region, candidates: &[usize]) -> Error {
     let participants = region.participants();
     let action = format!("join {}", region.display_name());
     if region.layout().kind() != RegionKind::Pipe {
-        let mut pids: Vec<u64> = (0..participants.len()).map(|index| participants.pid(index)).collect();
-        let count = pids.len();
-        pids.sort_unstable();
-        pids.dedup();
-        let pids: Vec<String> = pids.iter().map(u64::to_string).collect();
+        let users = (0..participants.len()).map(|index| participants.describe_process(index).0);
+        let users = users.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>();
         return Error::new(
             ErrorKind::TooManyParticipants,
             action,
-            format_args!("{count} participants, of process {}", pids.join(", ")),
+            format_args!("all of its participants ({}) taken, by {}", participants.len(), users.join(", ")),
             "a free one",
             "wait until one leaves, end one, or make it with more participants",
         );
     }
-    let pid = candidates.last().map_or(0, |&index| participants.pid(index));
+    let index = candidates.last().copied().unwrap_or_default();
+    let (holder, remedy) = participants.describe_process(index);
     Error::new(
-        ErrorKind::EndpointInUse { pid },
+        ErrorKind::EndpointInUse { pid: participants.pid(index) },
         action,
-        format_args!("that endpoint held by process {pid}"),
+        format_args!("that endpoint held by {holder}"),
         "a free one",
-        "wait until it leaves, end it, or use another name",
+        format_args!("{remedy}, or use another name"),
     )
 }
 

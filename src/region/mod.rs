@@ -159,7 +159,8 @@ impl Region {
                 "pass an endpoint of an unnamed region, or allow other owners explicitly if that user is trusted";
             return refuse(&format_args!("a file of user {owner}, who can truncate it"), remedy);
         }
-        let path = sys::file::path(&file).and_then(|path| {
+        let path = sys::file::path(&file).map_err(|error| Error::io(action, error, "open the region by its name"))?;
+        let path = path.and_then(|path| {
             let name = path.file_name()?.to_str()?.to_string();
             Some(NamedPath { name, path })
         });
@@ -212,7 +213,7 @@ impl Region {
             // The memory of extents counts as the file's, so that count may hide holes. They are
             // filled, or are an error, here and not at the first access.
             file::check_memory(&action, layout.mapped())?;
-            sys::file::back(&file, layout.mapped()).map_err(|error| Error::io(&action, error, "make room there"))?;
+            sys::file::back(&file, layout.mapped()).map_err(|error| Error::io(&action, error, "try again"))?;
         }
         Self::map(file, layout, path, settings, Warnings::default())
     }
@@ -220,7 +221,7 @@ impl Region {
     /// A second handle of the same region, with a file description of its own.
     pub(crate) fn reopen(&self) -> Result<Self> {
         let file = ForkGuardedFd::new(|| sys::file::reopen(&self.file))
-            .map_err(|error| Error::io("open a region again", error, "mount /proc"))?;
+            .map_err(|error| Error::io("open a region again", error, "try again"))?;
         let mapping = Arc::clone(&self.mapping);
         let (layout, path, warnings) = (self.layout, self.path.clone(), self.warnings.clone());
         Ok(Self { mapping, file, layout, path, reopened: true, sub_region: self.sub_region.clone(), warnings })

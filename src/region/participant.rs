@@ -20,7 +20,7 @@ use crate::region::Region;
 use crate::region::layout::participant as word;
 use crate::region::process_exit::{self, RegistrationKey};
 use crate::sys::file_lock;
-use crate::sys::process::Identity;
+use crate::sys::process::{self, Identity};
 
 /// The byte that serialises joining, leaving and removing.
 pub(crate) const MEMBERSHIP_LOCK: u64 = 1 << 30;
@@ -137,6 +137,26 @@ impl<'a> Participants<'a> {
     /// The PID in a record. 0: none.
     pub(crate) fn pid(self, index: usize) -> u64 {
         self.record(index).identity.pid
+    }
+
+    /// The PID namespace of a participant's process, if it is another one than ours: there its
+    /// number means that process, here it may mean another.
+    pub(crate) fn other_pid_namespace(self, index: usize) -> Option<u32> {
+        let own = process::pid_namespace();
+        let found = self.record(index).identity.namespace;
+        (found != own && found != 0 && own != 0).then_some(found)
+    }
+
+    /// What messages call a participant's process, and how to get rid of it.
+    pub(super) fn describe_process(self, index: usize) -> (String, &'static str) {
+        match (self.pid(index), self.other_pid_namespace(index)) {
+            (0, _) => ("an endpoint on its way to another process".into(), "wait until that has taken it and leaves"),
+            (pid, None) => (format!("process {pid}"), "wait until it leaves, end it"),
+            (pid, Some(namespace)) => (
+                format!("process {pid} of another PID namespace ({namespace})"),
+                "wait until it leaves, end it from within that namespace (`lsns -t pid` finds it)",
+            ),
+        }
     }
 
     /// The state in a record. It may be invalid.

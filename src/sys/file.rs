@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, StatxFlags};
 use rustix::io::Errno;
 
+use crate::error::NotInProc;
+
 /// Creates an anonymous file. `huge` asks for reserved 2 MiB pages.
 pub(crate) fn create_anonymous(huge: bool) -> io::Result<OwnedFd> {
     let huge = if huge { MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB } else { MemfdFlags::empty() };
@@ -17,7 +19,9 @@ pub(crate) fn create_anonymous(huge: bool) -> io::Result<OwnedFd> {
 /// Creates a file in `directory` that has no name yet.
 pub(crate) fn create_unnamed(directory: &Path, mode: u32) -> io::Result<OwnedFd> {
     let mode = Mode::from_raw_mode(mode);
-    let file = fs::open(directory, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode)?;
+    // A file system or a kernel that does not know TMPFILE opens the directory itself.
+    let file = fs::open(directory, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, mode)
+        .map_err(|error| if error == Errno::ISDIR { Errno::OPNOTSUPP } else { error })?;
     fs::fchmod(&file, mode)?; // open(2) applied the umask
     Ok(file)
 }
@@ -105,7 +109,7 @@ fn descriptor_path(file: impl AsFd) -> io::Result<PathBuf> {
 }
 
 fn not_shown() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "/proc does not show this thread's descriptors")
+    io::Error::new(io::ErrorKind::Unsupported, NotInProc)
 }
 
 /// Sizes the file and allocates its first `backed` bytes now: a full file system is an error here
@@ -135,19 +139,24 @@ pub(crate) fn back(file: impl AsFd, backed: u64) -> io::Result<()> {
 }
 
 /// The path of a file, or `None` if it has no name.
-pub(crate) fn path(file: impl AsFd) -> Option<PathBuf> {
-    if fs::fstat(&file).ok()?.st_nlink == 0 {
-        return None;
+pub(crate) fn path(file: impl AsFd) -> io::Result<Option<PathBuf>> {
+    if fs::fstat(&file)?.st_nlink == 0 {
+        return Ok(None);
     }
-    let id = metadata(&file).ok()?.id;
+    let id = metadata(&file)?.id;
     let is_it = |path: &Path| metadata_at(path).is_ok_and(|metadata| metadata.id == id);
-    let opened = std::fs::read_link(descriptor_path(&file).ok()?).ok()?;
+    let opened = std::fs::read_link(descriptor_path(&file)?)?;
     if is_it(&opened) {
-        return Some(opened);
+        return Ok(Some(opened));
     }
     // Opened before it was named: then the directory is right, and an entry of it is the file.
-    let entries = std::fs::read_dir(opened.parent()?).ok()?;
-    entries.flatten().map(|entry| entry.path()).find(|path| is_it(path))
+    let Some(directory) = opened.parent() else { return Ok(None) };
+    match std::fs::read_dir(directory) {
+        Ok(entries) => Ok(entries.flatten().map(|entry| entry.path()).find(|path| is_it(path))),
+        // What is shown of a file that was removed is no path.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Seals the file: nobody, this process included, can shrink or grow it, or undo this.

@@ -47,7 +47,7 @@ impl Identity {
         // By `self`, not by our pid: in the /proc that is mounted here, that may be another
         // process.
         let started = stat("/proc/self").ok().flatten().map_or(0, |stat| stat.started);
-        Self { pid: u64::from(std::process::id()), started, namespace: own_namespace(), page: page_of(address) }
+        Self { pid: u64::from(std::process::id()), started, namespace: pid_namespace(), page: page_of(address) }
     }
 
     /// Returns where that process has mapped the file that this one has mapped at `address`.
@@ -57,7 +57,7 @@ impl Identity {
     /// An `execve` keeps all of that, but no mapping. If the new program maps the same file, it
     /// does so at another address (unless addresses are not randomised).
     pub(crate) fn mappings_of(self, address: usize) -> Option<Mappings> {
-        if self.pid == 0 || self.namespace == 0 || self.namespace != own_namespace() {
+        if self.pid == 0 || self.namespace == 0 || self.namespace != pid_namespace() {
             return None;
         }
         self.find_mappings(address).unwrap_or(Some(Mappings::Unknown))
@@ -131,7 +131,7 @@ fn stat(directory: &str) -> Result<Option<Stat>, OutOfResources> {
 
 /// The inode of the PID namespace of this process. Not cached: after `unshare(CLONE_NEWPID)` a
 /// forked child is in another one than its parent.
-fn own_namespace() -> u32 {
+pub(crate) fn pid_namespace() -> u32 {
     // The kernel gives these numbers 32 bits.
     fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino() as u32)
 }

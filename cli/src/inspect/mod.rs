@@ -60,8 +60,9 @@ fn details(view: &RegionView) -> String {
         let _ = writeln!(text, "{:<12} to {}: {sent} sent, {queued} queued", direction.from, direction.to);
     }
     for user in &view.participants {
-        let pid = user.pid.map_or(String::new(), |pid| format!(", process {pid}"));
-        let _ = writeln!(text, "{:<12} {}{pid}, joined {} times", user.part, user.standing, user.joins);
+        let process = user.process_text().map_or(String::new(), |process| format!(", process {process}"));
+        let joins = if user.joins == 1 { "once".to_string() } else { format!("{} times", user.joins) };
+        let _ = writeln!(text, "{:<12} {}{process}, joined {joins}", user.part, user.standing);
     }
     if let Some(namespace) = &view.namespace {
         let _ = write!(text, "\n{}", object_table(namespace));

@@ -89,6 +89,9 @@ pub struct User {
     pub(super) part: &'static str,
     /// `None` if nobody has joined yet, or if the endpoint is being passed to a child process.
     pub(super) pid: Option<u64>,
+    /// The PID namespace in which `pid` is its number, if that is not this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid_namespace: Option<u32>,
     pub standing: &'static str,
     pub(super) joins: u64,
 }
@@ -235,6 +238,7 @@ impl User {
         Self {
             part: participant.role,
             pid: (participant.pid != 0).then_some(participant.pid),
+            pid_namespace: participant.other_pid_namespace,
             standing: match participant.status {
                 ParticipantStatus::Vacant => "vacant",
                 ParticipantStatus::Alive => "alive",
@@ -252,9 +256,15 @@ impl User {
         !matches!(self.standing, "left" | "vacant")
     }
 
+    /// Such as "4711", or "1 of PID namespace 4026532281".
+    pub(super) fn process_text(&self) -> Option<String> {
+        let pid = self.pid?;
+        Some(self.pid_namespace.map_or(pid.to_string(), |namespace| format!("{pid} of PID namespace {namespace}")))
+    }
+
     fn to_text(&self) -> String {
-        match self.pid {
-            Some(pid) => format!("{} {pid} {}", self.part, self.standing),
+        match self.process_text() {
+            Some(process) => format!("{} {process} {}", self.part, self.standing),
             None => format!("{} {}", self.part, self.standing),
         }
     }
