@@ -173,8 +173,36 @@ fn remedy_of(error: &io::Error) -> Option<&'static str> {
     })
 }
 
+/// The messages of an error that has no fields but those of its variants.
+///
+/// `{:?}` shows the variant and the message, since a `main` that returns the error, and `unwrap`,
+/// print that. [`io::Error`] does the same.
+macro_rules! messages {
+    ($error:ident { $($variant:ident $({ $($field:ident $(: $value:literal)?),* })? => $message:literal,)* }) => {
+        impl fmt::Display for $error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant $({ $($field $(: $value)?),* })? => write!(f, $message),)*
+                }
+            }
+        }
+
+        impl fmt::Debug for $error {
+            #[allow(unreachable_patterns, reason = "a variant may have several messages")]
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let variant = match self {
+                    $(Self::$variant { .. } => stringify!($variant),)*
+                };
+                write!(f, "{variant} ({self})")
+            }
+        }
+
+        impl std::error::Error for $error {}
+    };
+}
+
 /// Why a message was not sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SendError {
     /// There is no room now, and the call does not wait. Try again later.
@@ -212,7 +240,7 @@ pub enum SendError {
 }
 
 /// Why no message was received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RecvError {
     /// There is no message, and the call does not wait.
@@ -268,7 +296,7 @@ pub enum RecvError {
 }
 
 /// Why a task was not reported as done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskDoneError {
     /// Each message that this handle has received was reported already.
@@ -278,7 +306,7 @@ pub enum TaskDoneError {
 }
 
 /// Why [`join`](crate::queue::Sender::join) did not find every task done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JoinError {
     /// All other tasks are done, and nobody will do these: their receivers died or left without a
@@ -306,7 +334,7 @@ pub enum JoinError {
 }
 
 /// Why an operation on an object failed. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SyncError {
     /// It is not available, and the call does not wait.
@@ -386,15 +414,6 @@ impl<G> LockError<G> {
             Self::Failed(error) => LockError::Failed(error),
         }
     }
-
-    /// The message, which does not need the guard.
-    fn text(&self) -> String {
-        match self {
-            Self::OwnerDied(_) => "an owner of the lock died with it".into(),
-            Self::Poisoned(_) => "the lock is poisoned".into(),
-            Self::Failed(error) => error.to_string(),
-        }
-    }
 }
 
 impl<G> From<SyncError> for LockError<G> {
@@ -406,40 +425,38 @@ impl<G> From<SyncError> for LockError<G> {
 impl<G> fmt::Debug for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OwnerDied(_) => f.write_str("OwnerDied(..)"),
-            Self::Poisoned(_) => f.write_str("Poisoned(..)"),
-            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+            Self::OwnerDied(_) => write!(f, "OwnerDied(..) ({self})"),
+            Self::Poisoned(_) => write!(f, "Poisoned(..) ({self})"),
+            Self::Failed(error) => write!(f, "Failed({error:?})"),
         }
     }
 }
 
 impl<G> fmt::Display for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
+        match self {
+            Self::OwnerDied(_) => f.write_str("the lock is acquired, and an earlier owner died while it held it"),
+            Self::Poisoned(_) => f.write_str("the lock is acquired, and an earlier owner poisoned it"),
+            Self::Failed(error) => fmt::Display::fmt(error, f),
+        }
     }
 }
 
 impl<G> std::error::Error for LockError<G> {}
 
-impl fmt::Display for SyncError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WouldBlock => f.write_str("it cannot be had without waiting"),
-            Self::TimedOut => f.write_str("it could not be had before the deadline"),
-            Self::WouldDeadlock => f.write_str("this thread holds it already"),
-            Self::NotOwner => f.write_str("this one does not hold it"),
-            Self::LimitExceeded { count, limit } => write!(f, "{count} at once, where there can be at most {limit}"),
-            Self::OutOfBounds { index, length } => write!(f, "index {index} of an array of {length}"),
-            Self::BarrierBroken { pid: 0 } => f.write_str("the barrier was reset"),
-            Self::BarrierBroken { pid } => write!(f, "the barrier was broken by process {pid}, which gave up or died"),
-            Self::Corrupt => f.write_str("another process corrupted the region"),
-            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
-            Self::LockLost => f.write_str("the owner's lock is gone though its process runs"),
-        }
-    }
-}
-
-impl std::error::Error for SyncError {}
+messages!(SyncError {
+    WouldBlock => "it is not available, and the call does not wait",
+    TimedOut => "it did not become available before the deadline",
+    WouldDeadlock => "this thread holds it already",
+    NotOwner => "the caller does not hold it",
+    LimitExceeded { count, limit } => "{count} were asked for, where there can be at most {limit}",
+    OutOfBounds { index, length } => "index {index} is outside of an array of {length} elements",
+    BarrierBroken { pid: 0 } => "the barrier was reset",
+    BarrierBroken { pid } => "the barrier was broken by process {pid}, which died, gave up or aborted it",
+    Corrupt => "another process wrote invalid data into the region",
+    Forked => "this handle belongs to the parent process; open one of your own",
+    LockLost => "the owner runs without its kernel lock: it closed a descriptor that was not its own; end it",
+});
 
 impl From<SyncError> for io::Error {
     fn from(error: SyncError) -> Self {
@@ -457,72 +474,47 @@ impl From<SyncError> for io::Error {
     }
 }
 
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => f.write_str("no room now: the ring is full, or the memory for messages of that length"),
-            Self::Closed => f.write_str("the receiver has left"),
-            Self::PeerDied => f.write_str("the receiver's process died"),
-            Self::TimedOut => f.write_str("no room before the deadline"),
-            Self::TooLarge { length, limit } => {
-                write!(f, "a message of {length} bytes, where at most {limit} are taken")
-            }
-            Self::Corrupt => f.write_str("the receiver corrupted the region"),
-            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
-            Self::LockLost => f.write_str("the receiver's lock is gone though its process runs"),
-            Self::OutOfMemory => f.write_str("no memory for the message"),
-            Self::Serialize => f.write_str("the value cannot be serialised"),
-        }
-    }
-}
+messages!(SendError {
+    Full => "there is no room now: the ring is full, or the memory for messages of that length",
+    Closed => "the last receiver has left, or the queue was closed",
+    PeerDied => "the process of the last receiver died",
+    TimedOut => "there was no room before the deadline",
+    TooLarge { length, limit } => "the message has {length} bytes, where at most {limit} are accepted",
+    Corrupt => "another process wrote invalid data into the region",
+    Forked => "this handle belongs to the parent process; open one of your own",
+    LockLost => "the receiver runs without its kernel lock: it closed a descriptor that was not its own; end it",
+    OutOfMemory => "there is no memory for the message",
+    Serialize => "the value cannot be serialised",
+});
 
-impl fmt::Display for RecvError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("the ring is empty"),
-            Self::Closed => f.write_str("the sender has left"),
-            Self::PeerDied => f.write_str("the sender's process died"),
-            Self::TimedOut => f.write_str("no message before the deadline"),
-            Self::BufferTooSmall { needed } => write!(f, "the next message needs a buffer of {needed} bytes"),
-            Self::Corrupt => f.write_str("the sender corrupted the region"),
-            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
-            Self::LockLost => f.write_str("the sender's lock is gone though its process runs"),
-            Self::MessageLost => f.write_str("a message was lost with the receiver that had begun to read it"),
-            Self::OutOfMemory => f.write_str("no memory for the message"),
-            Self::Deserialize => f.write_str("the message is no value of the expected type"),
-        }
-    }
-}
+messages!(RecvError {
+    Empty => "there is no message, and the call does not wait",
+    Closed => "the last sender has left, or the queue was closed, and everything was received",
+    PeerDied => "the process of the last sender died, and everything was received",
+    TimedOut => "no message came before the deadline",
+    BufferTooSmall { needed } => "the next message needs a buffer of {needed} bytes",
+    Corrupt => "another process wrote invalid data into the region",
+    Forked => "this handle belongs to the parent process; open one of your own",
+    LockLost => "the sender runs without its kernel lock: it closed a descriptor that was not its own; end it",
+    MessageLost => "a message was lost with a receiver that died while it read it",
+    OutOfMemory => "there is no memory for the message",
+    Deserialize => "the message is not a value of the expected type",
+});
 
-impl fmt::Display for TaskDoneError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoTask => f.write_str("more tasks were reported done than were received"),
-            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
-        }
-    }
-}
+messages!(TaskDoneError {
+    NoTask => "every message that this handle received was reported already",
+    Forked => "this handle belongs to the parent process; open one of your own",
+});
 
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TasksLost { count } => {
-                write!(f, "tasks not done, since their receivers died or left with them: {count}; send them again")
-            }
-            Self::Closed => f.write_str("the last receiver left before everything was received"),
-            Self::PeerDied => f.write_str("the last receiver's process died before everything was received"),
-            Self::TimedOut => f.write_str("not everything was done before the deadline"),
-            Self::Corrupt => f.write_str("a receiver corrupted the region"),
-            Self::Forked => f.write_str("this handle belongs to the parent process; open one of your own"),
-            Self::LockLost => f.write_str("a receiver's lock is gone though its process runs"),
-        }
-    }
-}
-
-impl std::error::Error for SendError {}
-impl std::error::Error for RecvError {}
-impl std::error::Error for TaskDoneError {}
-impl std::error::Error for JoinError {}
+messages!(JoinError {
+    TasksLost { count } => "tasks not done, since their receivers died or left with them: {count}; send them again",
+    Closed => "the last receiver left before everything was received",
+    PeerDied => "the process of the last receiver died before everything was received",
+    TimedOut => "not everything was done before the deadline",
+    Corrupt => "another process wrote invalid data into the region",
+    Forked => "this handle belongs to the parent process; open one of your own",
+    LockLost => "a receiver runs without its kernel lock: it closed a descriptor that was not its own; end it",
+});
 
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tombolo::pipe::{self, BytePipe, ByteReceiver, ByteSender, Pipe, Receiver};
+use tombolo::sync::{LockError, SyncError};
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError, SendError};
 
 mod support;
@@ -118,6 +119,20 @@ fn error_debug_prints_whole_message() {
     let error = pipe::Options::bytes().sender("a/b").unwrap_err();
     assert_eq!(format!("{error:?}"), error.to_string());
     assert!(error.to_string().contains("choose another name"));
+}
+
+#[test]
+fn error_of_call_debug_prints_variant_and_message() {
+    let shown = |error: &dyn std::fmt::Debug| format!("{error:?}");
+    let too_large = SendError::TooLarge { length: 9, limit: 4 };
+    assert_eq!(shown(&too_large), "TooLarge (the message has 9 bytes, where at most 4 are accepted)");
+    assert_eq!(shown(&RecvError::TimedOut), "TimedOut (no message came before the deadline)");
+    assert_eq!(shown(&SyncError::BarrierBroken { pid: 0 }), "BarrierBroken (the barrier was reset)");
+    let broken = shown(&SyncError::BarrierBroken { pid: 7 });
+    assert!(broken.starts_with("BarrierBroken (the barrier was broken by process 7"), "{broken}");
+    let failed = LockError::<()>::Failed(SyncError::WouldDeadlock);
+    assert_eq!(shown(&failed), "Failed(WouldDeadlock (this thread holds it already))");
+    assert!(shown(&LockError::OwnerDied(())).starts_with("OwnerDied(..) (the lock is acquired"));
 }
 
 #[test]
