@@ -315,6 +315,8 @@ impl<T: Pod> Array<T> {
     ///   been set and others not.
     /// - Without: [`WouldDeadlock`](SyncError::WouldDeadlock), [`Forked`](SyncError::Forked),
     ///   [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
+    ///
+    /// For `?` add [`or_else(LockError::into_guard)`](crate::sync#lock-errors-and-).
     pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
         self.lock_until(Timeout::UNLIMITED)
     }

@@ -107,6 +107,23 @@ impl<T: Pod> Mutex<T> {
     /// - With the guard: [`OwnerDied`](LockError::OwnerDied), [`Poisoned`](LockError::Poisoned).
     /// - Without: [`WouldDeadlock`](SyncError::WouldDeadlock), [`Forked`](SyncError::Forked),
     ///   [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
+    ///
+    /// # Examples
+    ///
+    /// The error can hold the guard, which borrows the lock. So `lock()?` does not compile in a
+    /// `main` like this one. [`into_guard`](LockError::into_guard) takes the lock whatever happened
+    /// to earlier owners, and leaves an error that `?` accepts:
+    ///
+    /// ```
+    /// use tombolo::sync::{LockError, Mutex};
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let hits = Mutex::new(0_u64)?;
+    ///     *hits.lock().or_else(LockError::into_guard)? += 1;
+    ///     assert_eq!(*hits.lock().or_else(LockError::into_guard)?, 1);
+    ///     Ok(())
+    /// }
+    /// ```
     #[inline(always)]
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         self.lock_until(Timeout::UNLIMITED)

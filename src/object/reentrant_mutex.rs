@@ -57,6 +57,8 @@ impl<T: Pod> ReentrantMutex<T> {
     ///
     /// Those of [`Mutex::lock`](crate::sync::Mutex::lock), without
     /// [`WouldDeadlock`](SyncError::WouldDeadlock).
+    ///
+    /// For `?` add [`or_else(LockError::into_guard)`](crate::sync#lock-errors-and-).
     pub fn lock(&self) -> LockResult<ReentrantMutexGuard<'_, T>> {
         self.lock_until(Timeout::UNLIMITED)
     }

@@ -106,6 +106,8 @@ impl<T: Pod> RwLock<T> {
     /// Those of [`Mutex::lock`](crate::sync::Mutex::lock).
     /// [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread writes,
     /// [`LimitExceeded`](SyncError::LimitExceeded) if this process has too many read guards.
+    ///
+    /// For `?` add [`or_else(LockError::into_guard)`](crate::sync#lock-errors-and-).
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         self.read_until(Timeout::UNLIMITED)
     }
@@ -170,6 +172,8 @@ impl<T: Pod> RwLock<T> {
     ///
     /// Those of [`Mutex::lock`](crate::sync::Mutex::lock).
     /// [`WouldDeadlock`](SyncError::WouldDeadlock) if this thread reads or writes.
+    ///
+    /// For `?` add [`or_else(LockError::into_guard)`](crate::sync#lock-errors-and-).
     pub fn write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.write_until(Timeout::UNLIMITED)
     }
