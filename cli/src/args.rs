@@ -260,5 +260,5 @@ fn size(text: &str) -> Result<usize, String> {
         _ => return Err("more than one unit".to_string()),
     };
     let count: usize = digits.parse().map_err(|_| "not a number".to_string())?;
-    count.checked_mul(1 << shift).ok_or_else(|| "more than there can be".to_string())
+    count.checked_mul(1 << shift).ok_or_else(|| "too large".to_string())
 }

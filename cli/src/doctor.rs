@@ -90,7 +90,7 @@ fn examine(location: &Location, name: String, dry_run: bool) -> Option<Finding> 
         } else {
             match location.directory.unlink_if_stale(&name) {
                 Ok(true) => (Action::Removed, reason),
-                Ok(false) => (Action::LeftAlone, "in use: somebody came just now".to_string()),
+                Ok(false) => (Action::LeftAlone, "in use: a process has just joined".to_string()),
                 Err(error) if error.kind() == ErrorKind::NotFound => return None,
                 Err(error) => (Action::CouldNotRemove, error.to_string()),
             }
@@ -122,9 +122,10 @@ fn summary(location: &Location, findings: &[Finding]) -> String {
     let count = |action| findings.iter().filter(|finding| finding.action == action).count();
     let _ = writeln!(
         text,
-        "{}: {} names, {} abandoned",
+        "{}: {} {}, {} abandoned",
         location.directory.path().display(),
         findings.len(),
+        if findings.len() == 1 { "name" } else { "names" },
         count(Action::Removed) + count(Action::WouldRemove) + count(Action::CouldNotRemove),
     );
     text

@@ -148,7 +148,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
         ("slots", "bounded semaphore", none.clone(), json!(4), none.clone(), "4 of 4 permits left"),
         ("changed", "condition variable", none.clone(), none.clone(), none.clone(), ""),
         ("go", "event", none.clone(), none.clone(), none.clone(), "clear"),
-        ("start", "barrier", none.clone(), json!(2), none.clone(), "0 of 2 have come"),
+        ("start", "barrier", none.clone(), json!(2), none.clone(), "0 of 2 have arrived"),
         ("set up", "once", none.clone(), none.clone(), none.clone(), "not done"),
         ("frame", "value", tagged(24, 1, "frame\0v2"), none.clone(), json!(format!("0x{}", "05".repeat(24))), "free"),
     ] {
@@ -209,7 +209,7 @@ fn namespace_objects_held_inspect_and_ls_show_by_whom() {
     assert_eq!(object(&region, "routes")["users"], json!(reading));
     assert_eq!(object(&region, "routes")["state"], "read by 1");
     assert_eq!(object(&region, "start")["users"], json!(reading));
-    assert_eq!(object(&region, "start")["state"], "1 of 2 have come");
+    assert_eq!(object(&region, "start")["state"], "1 of 2 have arrived");
     for (name, state) in [("go", "set"), ("set up", "done"), ("orders", "1 queued")] {
         assert_eq!(object(&region, name)["state"], state);
     }
@@ -273,7 +273,7 @@ fn namespace_member_killed_doctor_releases_what_it_held() {
     assert_eq!(object(&market(&env), "book")["holder"], holder(gone, "dead"), "a dry run changes nothing");
     let text = env.run(&["doctor"]);
     text.assert_shows("market: repaired (1 dead repaired; in use: ");
-    text.assert_shows("1 names, 0 abandoned");
+    text.assert_shows("1 name, 0 abandoned");
 
     let region = market(&env);
     assert_eq!(region["participants"], json!([member(living, "alive")]));
@@ -308,7 +308,7 @@ fn namespace_all_members_killed_doctor_removes_it() {
     text.assert_shows(&format!("market: would be removed (abandoned: member {pid} dead, member "));
     let found = env.json(&["doctor", "--json"]);
     assert_eq!(found[0]["action"], "removed");
-    assert!(found[0]["reason"].as_str().unwrap().ends_with("14 objects were in it"), "{found}");
+    assert!(found[0]["reason"].as_str().unwrap().ends_with("it had 14 objects"), "{found}");
     assert_eq!(object(&found[0]["region"], "routes")["holder"], holder(pid, "dead"));
     env.assert_no_names();
 }
@@ -327,7 +327,7 @@ fn persistent_namespace_stays_until_rm() {
     assert!(lines.any(|line| line.starts_with("market") && line.ends_with("  nobody")), "{}", list.text());
     let text = env.run(&["doctor"]);
     text.assert_shows("market: left alone (persistent, stays until `tombolo rm` removes it: nobody)");
-    text.assert_shows("1 names, 0 abandoned");
+    text.assert_shows("1 name, 0 abandoned");
 
     let dead = spawn_member(&env, "book", 2);
     let pid = dead.pid();
@@ -355,7 +355,7 @@ fn standalone_object_is_shown_without_a_name() {
     let pid = process.pid().to_string();
     let text = env.run(&["inspect", "lone"]);
     assert_eq!(cells(text.text(), "-"), ["-", "mutex", "u64", &pid, "-", "held", "5"]);
-    env.run(&["ls"]).assert_shows(&format!("1 objects  {pid}  "));
+    env.run(&["ls"]).assert_shows(&format!("1 object  {pid}  "));
     process.finish();
     env.assert_no_names();
 }

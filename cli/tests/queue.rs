@@ -269,7 +269,7 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
     assert_eq!(env.json(&["inspect", "q", "--json"])["queue"], queue(2), "a dry run changes nothing");
     let report = env.run(&["doctor"]);
     report.assert_shows("q: repaired (1 dead repaired; in use: ");
-    report.assert_shows("1 names, 0 abandoned");
+    report.assert_shows("1 name, 0 abandoned");
     let region = env.json(&["inspect", "q", "--json"]);
     assert_eq!(region["queue"], queue(1));
     assert_eq!(region["participants"], json!([sender(pids.0, "alive")]), "the repaired participant is free");

@@ -312,7 +312,7 @@ impl NamespaceBuilder {
                 return Err(Error::new(
                     ErrorKind::WrongType,
                     "open an object on its own",
-                    format_args!("a namespace of {}", entries.len()),
+                    format_args!("a namespace of {} objects", entries.len()),
                     "one object",
                     "open the namespace, and the object in it by its name",
                 ));

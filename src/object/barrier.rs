@@ -225,7 +225,7 @@ impl Kind for BarrierKind {
         let generation = barrier.state();
         let users = if generation.arrived > 0 { barrier.participants().collect() } else { Vec::new() };
         let state = match generation.broken_by {
-            None => format!("{} of {} have come", generation.arrived, object.spec.count),
+            None => format!("{} of {} have arrived", generation.arrived, object.spec.count),
             Some(by) => format!("broken by process {by}"),
         };
         Description { users, state, ..Description::default() }

@@ -320,6 +320,6 @@ fn corrupt_positions_error(region: &Region) -> Error {
         format_args!("join {}", region.display_name()),
         "ring positions that contradict each other",
         "at most one lap between them",
-        "a participant scribbled over the region: remove it and start afresh",
+        "a participant wrote invalid data into the region: remove it and start again",
     )
 }

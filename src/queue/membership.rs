@@ -150,7 +150,13 @@ impl QueueState<'_> {
             }
             Err(_) => {
                 let found = "a run that changes without end";
-                return Err(Error::new(ErrorKind::Corrupt, action, found, "one that lasts", "make the queue anew"));
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    action,
+                    found,
+                    "one that lasts",
+                    "remove the queue and make it again",
+                ));
             }
         }
         Ok(())

@@ -209,8 +209,8 @@ impl Registration {
             return Err(Error::new(
                 ErrorKind::WrongType,
                 "take an endpoint",
-                (hooks.role_name)(&arrived, index),
-                "the other role",
+                format_args!("one of the role {}", (hooks.role_name)(&arrived, index)),
+                "one of the other role",
                 "take it as what it is",
             ));
         }

@@ -300,7 +300,7 @@ fn namespace_of_another_type_is_refused() {
     wrong(error, &["found a namespace, expected a pipe"]);
     let error = queue::Options::<u64>::new().from_fd::<tombolo::queue::Sender<u64>>(share()).unwrap_err();
     wrong(error, &["found a namespace, expected a queue"]);
-    wrong(Value::<u64>::from_fd(share()).unwrap_err(), &["found a namespace of 8, expected one object"]);
+    wrong(Value::<u64>::from_fd(share()).unwrap_err(), &["found a namespace of 8 objects, expected one object"]);
     let single = Mutex::new(1_u64).unwrap();
     let says = ["cannot open this object: found a mutex", "expected an array"];
     wrong(Array::<u64>::from_fd(single.share().unwrap()).unwrap_err(), &says);

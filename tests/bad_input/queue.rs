@@ -174,7 +174,7 @@ fn descriptor_of_another_type_is_refused() {
     );
     wrong(
         queue().from_fd::<tombolo::queue::Sender<u64>>(rx.into_fd().unwrap()).unwrap_err(),
-        &["found receiver, expected the other role; take it as what it is"],
+        &["found one of the role receiver, expected one of the other role; take it as what it is"],
     );
     let (tx, _rx) = pipe::Options::<u64>::new().create().unwrap();
     wrong(

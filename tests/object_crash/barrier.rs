@@ -25,7 +25,7 @@ fn sweep_wait_as_first(calls: usize, patience: Duration) -> SweepCounts {
             let outcome = barrier.wait_timeout(BRIEFLY).unwrap_err();
             let is_broken = outcome == SyncError::BarrierBroken { pid };
             // It may have been killed before it was counted.
-            let may_be_late = crash.object("barrier").state == "0 of 3 have come";
+            let may_be_late = crash.object("barrier").state == "0 of 3 have arrived";
             assert!(
                 is_broken || may_be_late && outcome == SyncError::TimedOut,
                 "{outcome}, {:?}",
@@ -69,7 +69,7 @@ fn barrier_wait_as_last_killed_all_agree_on_outcome() {
         },
         |survivor, crash| {
             let theirs = survivor.atomic::<u64>("outcome").unwrap();
-            if crash.object("barrier").state == "0 of 2 have come" {
+            if crash.object("barrier").state == "0 of 2 have arrived" {
                 until(|| theirs.load() != 0);
                 assert_eq!(theirs.load(), MET);
                 return;

@@ -37,7 +37,7 @@ fn holder(names: &Path) -> Process {
         // held during the fork.
         let _ = barrier_of(namespace).wait();
     });
-    until(|| CrashState::of(names).object("barrier").state == "1 of 3 have come");
+    until(|| CrashState::of(names).object("barrier").state == "1 of 3 have arrived");
     holder
 }
 

@@ -137,7 +137,11 @@ impl RegionView {
 
     /// A count with its unit.
     pub(super) fn amount(&self, count: u64) -> String {
-        if self.unit == "bytes" { BinaryBytes(count).to_string() } else { format!("{count} {}", self.unit) }
+        match (count, self.unit) {
+            (count, "bytes") => BinaryBytes(count).to_string(),
+            (1, unit) => format!("1 {}", unit.trim_end_matches('s')),
+            (count, unit) => format!("{count} {unit}"),
+        }
     }
 
     /// Whether `doctor` can repair it while it is in use. A pipe is repaired by the next process
@@ -162,8 +166,9 @@ impl RegionView {
     /// What is lost when the region is removed, such as "3 messages were waiting in it".
     pub fn data_loss(&self) -> String {
         match (&self.namespace, self.queued()) {
-            (Some(_), _) => format!("{} were in it", self.amount(self.capacity)),
+            (Some(_), _) => format!("it had {}", self.amount(self.capacity)),
             (None, 0) => "nothing was waiting in it".to_string(),
+            (None, 1) if self.unit != "bytes" => format!("{} was waiting in it", self.amount(1)),
             (None, queued) => format!("{} were waiting in it", self.amount(queued)),
         }
     }

@@ -131,7 +131,13 @@ impl QueueLayout {
                 let needs_extents = max_message_bytes > inline_bytes.max(block_bytes);
                 if needs_extents && extents == 0 {
                     let expected = "at least 1, for messages that are longer than a block";
-                    return Err(invalid("queue", "number of extents", 0, expected, "or lower the message limit"));
+                    return Err(invalid(
+                        "queue",
+                        "number of extents",
+                        0,
+                        expected,
+                        "allow extents, or lower the message limit",
+                    ));
                 }
                 let extents = if needs_extents { extents } else { 0 };
                 QueueGeometry { participants, inline_bytes, blocks, block_bytes, extents }
