@@ -355,7 +355,32 @@ fn standalone_object_is_shown_without_a_name() {
     let pid = process.pid().to_string();
     let text = env.run(&["inspect", "lone"]);
     assert_eq!(cells(text.text(), "-"), ["-", "mutex", "u64", &pid, "-", "held", "5"]);
-    env.run(&["ls"]).assert_shows(&format!("1 object  {pid}  "));
+    assert_eq!(cells(env.run(&["ls"]).text(), "lone")[3..5], ["1 object", &pid]);
+    process.finish();
+    env.assert_no_names();
+}
+
+#[test]
+fn object_held_in_another_pid_namespace_is_shown_with_it() {
+    let env = TestEnv::new();
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", "child_process", "--nocapture"]);
+    command.env(ROLE, "standalone").env("TOMBOLO_DIR", env.names());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if !Command::new("unshare").args(["--pid", "--fork", "true"]).status().is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: another PID namespace (no permission); run the tests as root for it");
+        return;
+    }
+    let process = Process::new(&mut command);
+    env.wait_for_state("lone", |region| !object(region, "")["holder"].is_null());
+    let region = env.json(&["inspect", "lone", "--json"]);
+    let namespace = region["participants"][0]["pid_namespace"].as_u64().expect("not the test's own");
+    let holder = json!({"pid": 1, "pid_namespace": namespace, "standing": "alive"});
+    assert_eq!(object(&region, "")["holder"], holder);
+    let shown = format!("1 of PID namespace {namespace}");
+    assert_eq!(cells(env.run(&["ls"]).text(), "lone")[3..5], ["1 object", &shown]);
+    env.run(&["inspect", "lone"]).assert_shows(&format!("alive, process {shown}, joined once"));
     process.finish();
     env.assert_no_names();
 }

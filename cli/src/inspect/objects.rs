@@ -6,6 +6,8 @@ use serde::Serialize;
 use tombolo::inspect::{ElementType, ObjectInfo};
 use tombolo::sync::ObjectKind;
 
+use super::view::process_text;
+
 /// The most processes that one cell of a table names.
 const USERS_SHOWN: usize = 8;
 
@@ -35,6 +37,9 @@ pub struct Object {
 #[derive(Serialize)]
 struct Process {
     pid: u64,
+    /// As in the region's participants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid_namespace: Option<u32>,
     /// As in the region's participants; "unknown" for a process that is none of them.
     standing: &'static str,
 }
@@ -48,9 +53,13 @@ struct ObjectUser {
 }
 
 impl Object {
-    /// `standings` has the status of each process of the region, as shown.
-    pub fn new(info: &ObjectInfo, standings: &HashMap<u64, &'static str>) -> Self {
-        let process = |pid: u64| Process { pid, standing: standings.get(&pid).copied().unwrap_or("unknown") };
+    /// `processes` has the status of each process of the region, as shown, and its PID namespace if
+    /// that is another one.
+    pub fn new(info: &ObjectInfo, processes: &HashMap<u64, (&'static str, Option<u32>)>) -> Self {
+        let process = |pid: u64| {
+            let (standing, pid_namespace) = processes.get(&pid).copied().unwrap_or(("unknown", None));
+            Process { pid, pid_namespace, standing }
+        };
         let mut counts = BTreeMap::<u64, u64>::new();
         for &pid in &info.users {
             *counts.entry(pid).or_default() += 1;
@@ -104,9 +113,10 @@ impl Object {
 
 impl Process {
     fn to_text(&self) -> String {
+        let process = process_text(self.pid, self.pid_namespace);
         match self.standing {
-            "alive" => self.pid.to_string(),
-            standing => format!("{} ({standing})", self.pid),
+            "alive" => process,
+            standing => format!("{process} ({standing})"),
         }
     }
 }

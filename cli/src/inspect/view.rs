@@ -222,8 +222,8 @@ impl Namespace {
         // A process that left and joined again has two records; the one that is present counts.
         let (present, gone): (Vec<&User>, Vec<&User>) = participants.iter().partition(|user| user.is_present());
         let users = gone.into_iter().chain(present);
-        let standings = users.filter_map(|user| Some((user.pid?, user.standing))).collect();
-        let objects = info.objects.iter().map(|object| Object::new(object, &standings)).collect();
+        let users = users.filter_map(|user| Some((user.pid?, (user.standing, user.pid_namespace)))).collect();
+        let objects = info.objects.iter().map(|object| Object::new(object, &users)).collect();
         Self { persistent: info.is_persistent, objects }
     }
 
@@ -236,6 +236,11 @@ impl Namespace {
         }
         if texts.is_empty() { "nothing held".to_string() } else { texts.join("; ") }
     }
+}
+
+/// Such as "4711", or "1 of PID namespace 4026532281".
+pub(super) fn process_text(pid: u64, other_namespace: Option<u32>) -> String {
+    other_namespace.map_or(pid.to_string(), |namespace| format!("{pid} of PID namespace {namespace}"))
 }
 
 impl User {
@@ -261,10 +266,8 @@ impl User {
         !matches!(self.standing, "left" | "vacant")
     }
 
-    /// Such as "4711", or "1 of PID namespace 4026532281".
     pub(super) fn process_text(&self) -> Option<String> {
-        let pid = self.pid?;
-        Some(self.pid_namespace.map_or(pid.to_string(), |namespace| format!("{pid} of PID namespace {namespace}")))
+        Some(process_text(self.pid?, self.pid_namespace))
     }
 
     fn to_text(&self) -> String {
