@@ -55,8 +55,12 @@ pub trait Endpoint: sealed::Sealed + Sized {
     }
 
     /// The options that could not be honoured when the endpoint was made. It works without them.
+    ///
+    /// If a call has waited for a second or more, it also looks whether the region still has its
+    /// name. A warning says so if the name was removed, or leads to another region: those that open
+    /// it then wait there.
     fn warnings(&self) -> &[String] {
-        self.registration().region().warnings.as_slice()
+        self.registration().region().warnings()
     }
 
     /// The name under which the region was opened. None if it has no name.

@@ -58,6 +58,10 @@ pub enum ErrorKind {
     },
     /// Another process is joining or leaving, and does not finish.
     Busy,
+    /// No peer came before the deadline.
+    TimedOut,
+    /// The region's name was removed, or leads to another region. No other process finds this one.
+    NameRemoved,
     /// The handle belongs to the process that forked this one.
     Forked,
     /// There is not enough memory or disk for the region.
@@ -216,6 +220,9 @@ pub enum SendError {
     Closed,
     /// The process of the receiver died. Messages that are queued wait for its successor. The
     /// sender stays usable.
+    ///
+    /// In a pipe this is returned when the ring is full. Until then sending to a receiver that was
+    /// killed succeeds, for its successor: `peer_status` returns what became of it.
     PeerDied,
     /// There was no room before the deadline.
     TimedOut,
@@ -233,6 +240,9 @@ pub enum SendError {
     /// The kernel holds no lock of the receiver though its process runs. Its death could not be
     /// noticed.
     LockLost,
+    /// There is no room and no receiver, and none can come: the region's name was removed, or leads
+    /// to another region. Open the name again. Noticed by calls that wait, after a second or two.
+    NameRemoved,
     /// There is no memory for a large message.
     OutOfMemory,
     /// The value cannot be serialised.
@@ -251,25 +261,11 @@ pub enum RecvError {
     Closed,
     /// The process of the sender died. Everything that it had sent was received.
     ///
-    /// The receiver stays usable. Each further call returns this at once, until another sender
-    /// joins; then calls wait for that sender's messages. A receiver that outlives its senders has
-    /// to pause before it calls again:
-    ///
-    /// ```no_run
-    /// use std::{thread::sleep, time::Duration};
-    ///
-    /// use tombolo::{RecvError, pipe};
-    ///
-    /// let mut rx = pipe::Options::<u64>::new().receiver("ticks")?;
-    /// loop {
-    ///     match rx.recv() {
-    ///         Ok(tick) => println!("{tick}"),
-    ///         Err(RecvError::Closed | RecvError::PeerDied) => sleep(Duration::from_millis(100)),
-    ///         Err(error) => return Err(error.into()),
-    ///     }
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// The receiver stays usable. In a pipe each further call returns this at once, until another
+    /// sender joins; then calls wait for that sender's messages. A receiver that outlives its
+    /// senders waits for the next one with [`wait_for_peer`](crate::pipe::Receiver::wait_for_peer),
+    /// or is opened with
+    /// [`wait_for_successor`](crate::pipe::Options::wait_for_successor) and never gets this.
     PeerDied,
     /// No message came before the deadline.
     TimedOut,
@@ -285,6 +281,10 @@ pub enum RecvError {
     /// The kernel holds no lock of the sender though its process runs. Its death could not be
     /// noticed.
     LockLost,
+    /// There is no message and no sender, and none can come: the region's name was removed, or
+    /// leads to another region. Open the name again. Noticed by calls that wait, after a second or
+    /// two.
+    NameRemoved,
     /// A message was lost with a receiver that died while it read it: a large message of a pipe, or
     /// any message of a queue that reports lost messages. The messages after it are whole.
     MessageLost,
@@ -331,6 +331,9 @@ pub enum JoinError {
     /// The kernel holds no lock of a receiver though its process runs. Its death could not be
     /// noticed.
     LockLost,
+    /// No receiver is there, and none can come: the region's name was removed, or leads to another
+    /// region.
+    NameRemoved,
 }
 
 /// Why an operation on an object failed. Nothing was changed.
@@ -483,6 +486,7 @@ messages!(SendError {
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
     LockLost => "the receiver runs without its kernel lock: it closed a descriptor that was not its own; end it",
+    NameRemoved => "no receiver can come: the name of the region was removed; open it again",
     OutOfMemory => "there is no memory for the message",
     Serialize => "the value cannot be serialised",
 });
@@ -496,6 +500,7 @@ messages!(RecvError {
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
     LockLost => "the sender runs without its kernel lock: it closed a descriptor that was not its own; end it",
+    NameRemoved => "no sender can come: the name of the region was removed; open it again",
     MessageLost => "a message was lost with a receiver that died while it read it",
     OutOfMemory => "there is no memory for the message",
     Deserialize => "the message is not a value of the expected type",
@@ -514,6 +519,7 @@ messages!(JoinError {
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
     LockLost => "a receiver runs without its kernel lock: it closed a descriptor that was not its own; end it",
+    NameRemoved => "no receiver can come: the name of the region was removed; open it again",
 });
 
 impl From<SendError> for io::Error {
@@ -522,6 +528,7 @@ impl From<SendError> for io::Error {
             SendError::Full => io::ErrorKind::WouldBlock,
             SendError::Closed => io::ErrorKind::BrokenPipe,
             SendError::PeerDied | SendError::LockLost => io::ErrorKind::ConnectionReset,
+            SendError::NameRemoved => io::ErrorKind::NotConnected,
             SendError::TimedOut => io::ErrorKind::TimedOut,
             SendError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             SendError::Corrupt => io::ErrorKind::InvalidData,
@@ -539,6 +546,7 @@ impl From<RecvError> for io::Error {
             RecvError::Empty => io::ErrorKind::WouldBlock,
             RecvError::Closed => io::ErrorKind::UnexpectedEof,
             RecvError::PeerDied | RecvError::LockLost => io::ErrorKind::ConnectionReset,
+            RecvError::NameRemoved => io::ErrorKind::NotConnected,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
             RecvError::Corrupt | RecvError::MessageLost | RecvError::Deserialize => io::ErrorKind::InvalidData,
@@ -565,6 +573,7 @@ impl From<JoinError> for io::Error {
             JoinError::TasksLost { .. } => io::ErrorKind::Other,
             JoinError::Closed => io::ErrorKind::BrokenPipe,
             JoinError::PeerDied | JoinError::LockLost => io::ErrorKind::ConnectionReset,
+            JoinError::NameRemoved => io::ErrorKind::NotConnected,
             JoinError::TimedOut => io::ErrorKind::TimedOut,
             JoinError::Corrupt => io::ErrorKind::InvalidData,
             JoinError::Forked => io::ErrorKind::Unsupported,

@@ -58,7 +58,8 @@ impl CommonOptions {
         join: impl Fn(Region) -> Result<Option<E>>,
         create: impl Fn() -> Result<E>,
     ) -> Result<E> {
-        let settings = Settings { bounds: own, ..self.settings.clone() };
+        let mut settings = Settings { bounds: own, ..self.settings.clone() };
+        settings.join.recreate_stale = self.on_stale == OnStale::Recreate;
         for _ in 0..MAX_ATTEMPTS {
             if self.open_mode != OpenMode::CreateNew {
                 match Region::open(name, &settings) {
@@ -255,6 +256,16 @@ macro_rules! common_options {
         /// What to do with a name whose participants are all gone.
         pub fn on_stale(mut self, on_stale: $crate::options::OnStale) -> Self {
             self.common.on_stale = on_stale;
+            self
+        }
+
+        /// How long opening a name waits if every place is taken.
+        ///
+        /// Unless set, it waits for up to a second, and only if the process in one of the places is
+        /// ending: it leaves, was killed or exits. So a program that is restarted at once gets the
+        /// place of the one before. Cloning a handle of a queue waits as long.
+        pub fn open_timeout(mut self, timeout: std::time::Duration) -> Self {
+            self.common.settings.join.timeout = Some(timeout);
             self
         }
 

@@ -81,7 +81,7 @@ fn drive<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>>(
     act: fn(&mut Harness<S, R>, u8, &mut Input, Duration),
     task_done: fn(&mut R) -> Result<(), TaskDoneError>,
 ) {
-    let options = options.max_participants(PARTICIPANTS);
+    let options = options.max_participants(PARTICIPANTS).open_timeout(Duration::ZERO);
     let region = fresh_region(&options);
     let join = |role| {
         let joined = membership::join(region.reopen().expect("a descriptor"), role, Origin::Opened { sibling: None });

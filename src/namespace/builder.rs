@@ -230,7 +230,9 @@ impl NamespaceBuilder {
     ///
     /// # Blocking
     ///
-    /// Up to 5 s if another process was stopped while it joined.
+    /// Up to 5 s if another process was stopped while it joined. If every place is taken, up to a
+    /// second while a process in one of them is ending, and as long as
+    /// [`open_timeout`](Self::open_timeout) says.
     ///
     /// # Errors
     ///

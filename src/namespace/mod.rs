@@ -151,7 +151,7 @@ impl Namespace {
     /// Returns which options could not be honoured when it was created or opened, each in a
     /// sentence. It works without them.
     pub fn warnings(&self) -> &[String] {
-        self.member.region().warnings.as_slice()
+        self.member.region().warnings()
     }
 
     /// Returns the names and kinds of its objects.

@@ -122,6 +122,10 @@ fn wait<T>(
     mut check_liveness: impl FnMut() -> Option<WaitEnd>,
     mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
 ) -> Result<T, SyncError> {
+    let mut check_liveness = || {
+        handle.membership.region().has_lost_name(); // for the warnings
+        check_liveness()
+    };
     let outcome = match timeout {
         Timeout::NonBlocking => attempt()?.ok_or(SyncError::WouldBlock),
         Timeout::At(deadline) => {

@@ -63,7 +63,7 @@ pub trait Object: sealed::Sealed + Clone + fmt::Debug {
     /// Returns which options of its namespace could not be honoured, each in a sentence. The object
     /// works without them.
     fn warnings(&self) -> &[String] {
-        self.handle().membership.region().warnings.as_slice()
+        self.handle().membership.region().warnings()
     }
 }
 

@@ -183,7 +183,9 @@ macro_rules! create_and_open {
         /// run, or, if that was [closed](Sender::close), the first of the next one.
         ///
         /// # Blocking
-        /// Blocks for up to 5 s if another process was stopped while it joined or left.
+        /// If every place is taken, blocks for up to a second while a participant is ending, and
+        /// as long as [`open_timeout`](Self::open_timeout) says. Blocks for up to 5 s if another
+        /// process was stopped while it joined or left.
         ///
         /// # Errors
         /// An invalid name, a region of another type, or no memory. The queue has as many

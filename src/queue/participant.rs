@@ -385,7 +385,10 @@ impl Waiter for QueueParticipant {
         let mut statuses = mem::take(&mut self.scan.statuses);
         let end = self.find_peer_end(|index| statuses.status(registration.region(), index, &budget));
         self.scan.statuses = statuses;
-        end
+        // Handles of this process that could make another sender or receiver are participants, too.
+        let is_alone = || registration.region().participants().registered().eq([registration.index()]);
+        let has_lost_name = registration.region().has_lost_name();
+        end.or_else(|| (has_lost_name && !self.region().is_nested() && is_alone()).then_some(WaitEnd::NameRemoved))
     }
 
     /// Between the conclusion and the last attempt a peer may have joined, and its message may have

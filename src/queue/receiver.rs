@@ -126,7 +126,7 @@ impl<T: Pod> Receiver<T> {
     ///   received.
     /// - [`MessageLost`](RecvError::MessageLost), if the options ask for it.
     /// - [`Corrupt`](RecvError::Corrupt), [`Forked`](RecvError::Forked),
-    ///   [`LockLost`](RecvError::LockLost).
+    ///   [`LockLost`](RecvError::LockLost), [`NameRemoved`](RecvError::NameRemoved).
     ///
     /// # Examples
     /// ```

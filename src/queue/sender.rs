@@ -85,7 +85,8 @@ macro_rules! sender_methods {
         ///   was done. Each handle returns this once for each task.
         /// - [`Closed`](JoinError::Closed) or [`PeerDied`](JoinError::PeerDied): the last receiver
         ///   left or died before everything was received.
-        /// - [`Forked`](JoinError::Forked), [`LockLost`](JoinError::LockLost).
+        /// - [`Forked`](JoinError::Forked), [`LockLost`](JoinError::LockLost),
+        ///   [`NameRemoved`](JoinError::NameRemoved).
         ///
         /// # Examples
         /// ```
@@ -136,7 +137,7 @@ impl<T: Pod> Sender<T> {
     ///   last receiver has left.
     /// - [`PeerDied`](SendError::PeerDied): the queue is full and the last receiver died.
     /// - [`Corrupt`](SendError::Corrupt), [`Forked`](SendError::Forked),
-    ///   [`LockLost`](SendError::LockLost).
+    ///   [`LockLost`](SendError::LockLost), [`NameRemoved`](SendError::NameRemoved).
     ///
     /// # Examples
     /// ```

@@ -46,6 +46,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::{AtomicU32, Ordering};
@@ -71,6 +73,12 @@ impl Region {
             Some(named) if !self.is_nested() => unlink(&named.path, self.id()).map(drop),
             _ => Ok(()),
         }
+    }
+
+    /// Whether all of its participants are gone. The caller has locked membership.
+    fn is_stale(&self) -> bool {
+        // A name that was to stay is never stale.
+        !self.layout().is_persistent() && self.participants().first_live().is_none()
     }
 
     /// Removes the region's name. Unless forced, only if no process uses it.
@@ -99,8 +107,7 @@ impl Region {
     pub(crate) fn remove_if_stale(&self) -> Result<bool> {
         let participants = self.participants();
         let _membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?;
-        // A name that was to stay is never stale.
-        let is_stale = !self.layout().is_persistent() && participants.first_live().is_none();
+        let is_stale = self.is_stale();
         if is_stale {
             self.retire()?;
         }
@@ -138,31 +145,46 @@ const TRANSFERRED: u32 = 1;
 const EXITING: u32 = 2;
 
 impl Registration {
-    /// Joins as the first free participant of `candidates`. `take_roles` runs while no other
-    /// process can join or leave. None: the region is losing its name. Look the name up again.
+    /// Joins as the first free participant of `candidates`. Waits for one whose process is ending,
+    /// or as long as the options say. `take_roles` runs while no other process can join or leave.
+    /// None: the region is losing its name. Look the name up again.
     pub(crate) fn join(
         region: Region,
-        candidates: impl FnOnce(&Region) -> Vec<usize>,
+        candidates: impl Fn(&Region) -> Vec<usize>,
         role: u64,
         hooks: &'static LifecycleHooks,
         take_roles: impl FnOnce(&Region, usize) -> Result<()>,
     ) -> Result<Option<Self>> {
         let participants = region.participants();
-        let membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?; // join-1
-        if !region.is_active() && !region.is_reopened() {
-            region.retire()?; // the process that was removing it died half-way
-            return Ok(None);
-        }
-        let candidates = candidates(&region);
-        let mut acquired = None;
-        for &index in &candidates {
-            // join-2
-            if participants.try_acquire(index).map_err(|error| participants.lock_error(error))? {
-                acquired = Some(index);
-                break;
+        let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let (membership, index) = loop {
+            let membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?; // join-1
+            let is_retired = !region.is_active(); // the process that was removing it died half-way
+            let is_replaced = pause > FIRST_PAUSE && region.join.recreate_stale && region.is_stale();
+            if (is_retired || is_replaced) && !region.is_reopened() {
+                region.retire()?;
+                return Ok(None);
             }
-        }
-        let Some(index) = acquired else { return Err(no_free_participant(&region, &candidates)) };
+            let candidates = candidates(&region);
+            let mut acquired = None;
+            for &index in &candidates {
+                // join-2
+                if participants.try_acquire(index).map_err(|error| participants.lock_error(error))? {
+                    acquired = Some(index);
+                    break;
+                }
+            }
+            match acquired {
+                Some(index) => break (membership, index),
+                None => drop(membership), // those that leave need it
+            }
+            let rest = time_to_wait(&region, &candidates).saturating_sub(started.elapsed());
+            if rest.is_zero() {
+                return Err(no_free_participant(&region, &candidates, started.elapsed()));
+            }
+            thread::sleep(pause.min(rest));
+            pause = MAX_PAUSE.min(2 * pause);
+        };
         let record = participants.record(index);
         if record.state == JOINED && participants.has_lost_lock(index, record.identity) {
             let pid = record.identity.pid;
@@ -369,29 +391,61 @@ impl Registration {
     }
 }
 
-/// Why no candidate could be acquired.
-fn no_free_participant(region: &Region, candidates: &[usize]) -> Error {
+/// How long to wait for a place whose process is ending. A process that was killed gives up its
+/// memory first, and a large one takes a while.
+const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long to wait if none seems to be ending. A process that leaves tells its peers before it
+/// marks its record.
+const LEAVING_TIMEOUT: Duration = Duration::from_millis(5);
+
+/// The processes that one attempt looks up, at most.
+const MAX_LOOK_UPS: usize = 64;
+
+/// Between two attempts to join.
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+const MAX_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long an attempt to join that found no place may take in all.
+fn time_to_wait(region: &Region, candidates: &[usize]) -> Duration {
+    let participants = region.participants();
+    let is_ending = |index| {
+        let record = participants.record(index);
+        record.state != JOINED || record.identity.is_ending()
+    };
+    region.join.timeout.unwrap_or_else(|| {
+        // No candidates: each place has a participant, dead or alive.
+        let all = if candidates.is_empty() { participants.len() } else { 0 };
+        let is_any_ending = candidates.iter().copied().chain(0..all).take(MAX_LOOK_UPS).any(is_ending);
+        if is_any_ending { ENDING_TIMEOUT } else { LEAVING_TIMEOUT }
+    })
+}
+
+/// Why no candidate could be acquired in that time.
+fn no_free_participant(region: &Region, candidates: &[usize], waited: Duration) -> Error {
     let participants = region.participants();
     let action = format!("join {}", region.display_name());
+    let after = if waited < ENDING_TIMEOUT { String::new() } else { format!(", after {waited:.1?}") };
     if region.layout().kind() != RegionKind::Pipe {
         let users = (0..participants.len()).map(|index| participants.describe_process(index).0);
         let users = users.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>();
         return Error::new(
             ErrorKind::TooManyParticipants,
             action,
-            format_args!("all of its participants ({}) taken, by {}", participants.len(), users.join(", ")),
+            format_args!("all of its participants ({}) taken, by {}{after}", participants.len(), users.join(", ")),
             "a free one",
-            "wait until one leaves, end one, or make it with more participants",
+            "wait until one leaves (`open_timeout`), end one, or make it with more participants",
         );
     }
     let index = candidates.last().copied().unwrap_or_default();
-    let (holder, remedy) = participants.describe_process(index);
+    let (_, remedy) = participants.describe_process(index);
+    let holders: Vec<_> = candidates.iter().map(|&index| participants.describe_process(index).0).collect();
     Error::new(
         ErrorKind::EndpointInUse { pid: participants.pid(index) },
         action,
-        format_args!("that endpoint held by {holder}"),
+        format_args!("that endpoint held by {}{after}", holders.join(" and ")),
         "a free one",
-        format_args!("{remedy}, or use another name"),
+        format_args!("{remedy}, or use another name; `open_timeout` waits for it"),
     )
 }
 

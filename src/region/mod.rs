@@ -7,6 +7,7 @@ pub(crate) mod directory;
 mod file;
 pub(crate) mod layout;
 pub(crate) mod lifecycle;
+mod name_watch;
 pub(crate) mod participant;
 pub(crate) mod process_exit;
 pub(crate) mod repair;
@@ -23,8 +24,9 @@ use std::sync::Arc;
 
 use self::directory::Directory;
 use self::layout::{Layout, header};
+use self::name_watch::NameWatch;
 use self::participant::Participants;
-use self::settings::Settings;
+use self::settings::{JoinSettings, Settings};
 use self::words::{Futex, MappingInner, Word, Words};
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::Ordering;
@@ -36,10 +38,6 @@ use crate::sys::{self, fork::ForkGuardedFd, process};
 pub(crate) struct Warnings(Vec<String>);
 
 impl Warnings {
-    pub(crate) fn as_slice(&self) -> &[String] {
-        &self.0
-    }
-
     pub(crate) fn push(&mut self, warning: impl Into<String>) {
         self.0.push(warning.into());
     }
@@ -68,7 +66,9 @@ pub struct Region {
     /// irrelevant.
     reopened: bool,
     sub_region: SubRegion,
+    join: JoinSettings,
     pub(crate) warnings: Warnings,
+    name_watch: NameWatch,
 }
 
 /// Where in its file a region begins: at zero, or further on if it is nested in another region.
@@ -110,7 +110,17 @@ impl Region {
         mut warnings: Warnings,
     ) -> Result<Self> {
         let mapping = file::map(&file, layout.mapped(), settings, &mut warnings)?;
-        Ok(Self { mapping, file, layout, path, reopened: false, sub_region: SubRegion::default(), warnings })
+        Ok(Self {
+            mapping,
+            file,
+            layout,
+            path,
+            reopened: false,
+            sub_region: SubRegion::default(),
+            join: settings.join,
+            warnings,
+            name_watch: NameWatch::default(),
+        })
     }
 
     /// Writes the header.
@@ -223,8 +233,17 @@ impl Region {
         let file = ForkGuardedFd::new(|| sys::file::reopen(&self.file))
             .map_err(|error| Error::io("open a region again", error, "try again"))?;
         let mapping = Arc::clone(&self.mapping);
-        let (layout, path, warnings) = (self.layout, self.path.clone(), self.warnings.clone());
-        Ok(Self { mapping, file, layout, path, reopened: true, sub_region: self.sub_region.clone(), warnings })
+        Ok(Self {
+            mapping,
+            file,
+            layout: self.layout,
+            path: self.path.clone(),
+            reopened: true,
+            sub_region: self.sub_region.clone(),
+            join: self.join,
+            warnings: self.warnings.clone(),
+            name_watch: NameWatch::default(),
+        })
     }
 
     /// The region number `index` of those nested in this one. It begins at word `first_word`.

@@ -1,6 +1,7 @@
 //! How a region is made and mapped, and how large one may be that another process made.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::region::directory::Directory;
@@ -15,7 +16,17 @@ pub(crate) struct Settings {
     pub(crate) prefault: bool,
     pub(crate) lock_memory: bool,
     pub(crate) allow_other_owner: bool,
+    pub(crate) join: JoinSettings,
     pub(crate) bounds: Bounds,
+}
+
+/// How to join a region whose places are taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct JoinSettings {
+    /// How long to wait for one, if the user chose.
+    pub(crate) timeout: Option<Duration>,
+    /// A region that is stale after the wait is replaced.
+    pub(crate) recreate_stale: bool,
 }
 
 /// How large a region may be that another process made. The peer chose its numbers, and using it

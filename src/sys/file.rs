@@ -209,6 +209,8 @@ pub(crate) struct Metadata {
     pub(crate) length: u64,
     pub(crate) owner: u32,
     pub(crate) is_regular: bool,
+    /// Whether any name leads to it.
+    pub(crate) has_name: bool,
     /// Bytes that the file system has allocated for it.
     pub(crate) allocated: u64,
 }
@@ -228,6 +230,7 @@ fn metadata_of(stat: &fs::Stat) -> Metadata {
         length: u64::try_from(stat.st_size).unwrap_or(0),
         owner: stat.st_uid,
         is_regular: fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::RegularFile,
+        has_name: stat.st_nlink > 0,
         allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
     }
 }

@@ -63,6 +63,24 @@ impl Identity {
         self.find_mappings(address).unwrap_or(Some(Mappings::Unknown))
     }
 
+    /// Returns whether that process is gone, or will be soon: it was killed, exits, or writes its
+    /// core. False if it cannot be found out, as for a process of another PID namespace.
+    pub(crate) fn is_ending(self) -> bool {
+        let is_known = self.pid != 0 && self.namespace != 0 && self.namespace == pid_namespace();
+        is_known && matches!(self.find_ending(), Ok(true))
+    }
+
+    fn find_ending(self) -> Result<bool, OutOfResources> {
+        if !shows_own_namespace()? {
+            return Ok(false);
+        }
+        let Some(thread) = self.thread_with_memory()? else { return Ok(true) };
+        // A thread that has begun to exit is about to give up its memory, and then its files.
+        let is_exiting = stat(&thread)?.is_none_or(|stat| stat.is_exiting);
+        Ok(is_exiting
+            || accessible(fs::read_to_string(format!("{thread}/status")))?.is_some_and(|status| is_killed(&status)))
+    }
+
     fn find_mappings(self, address: usize) -> Result<Option<Mappings>, OutOfResources> {
         if !shows_own_namespace()? {
             return Ok(None);
@@ -113,20 +131,36 @@ pub(crate) fn is_out_of_resources(error: &io::Error) -> bool {
 }
 
 struct Stat {
+    is_exiting: bool,
     started: u64,
     has_memory: bool,
 }
 
-/// Fields 22 (starttime) and 23 (vsize) of `stat` in a directory of /proc, see proc(5).
+/// PF_EXITING of the kernel's flags of a thread.
+const EXITING: u64 = 4;
+
+/// Fields 9 (flags), 22 (starttime) and 23 (vsize) of `stat` in a directory of /proc, see proc(5).
 fn stat(directory: &str) -> Result<Option<Stat>, OutOfResources> {
     let parse = |text: String| {
         // The command name, field 2, is in parentheses and may contain spaces and parentheses.
         let mut rest = text.rsplit_once(')')?.1.split_ascii_whitespace();
-        let started = rest.nth(22 - 3)?.parse().ok()?;
+        let flags: u64 = rest.nth(9 - 3)?.parse().ok()?;
+        let started = rest.nth(22 - 10)?.parse().ok()?;
         let has_memory = rest.next()? != "0";
-        Some(Stat { started, has_memory })
+        Some(Stat { is_exiting: flags & EXITING != 0, started, has_memory })
     };
     Ok(accessible(fs::read_to_string(format!("{directory}/stat")))?.and_then(parse))
+}
+
+/// Whether a `status` of /proc shows a SIGKILL that is still to be acted on, or a core being
+/// written.
+fn is_killed(status: &str) -> bool {
+    const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+    status.lines().filter_map(|line| line.split_once(':')).any(|(field, value)| match field {
+        "SigPnd" | "ShdPnd" => u64::from_str_radix(value.trim(), 16).is_ok_and(|pending| pending & KILLED != 0),
+        "CoreDumping" => value.trim() == "1",
+        _ => false,
+    })
 }
 
 /// The inode of the PID namespace of this process. Not cached: after `unshare(CLONE_NEWPID)` a

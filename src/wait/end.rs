@@ -9,6 +9,8 @@ pub(crate) enum WaitEnd {
     Closed,
     PeerDied,
     LockLost,
+    /// No peer is there, and no other process can find the region.
+    NameRemoved,
     TimedOut,
     Corrupt,
 }
@@ -22,6 +24,7 @@ macro_rules! from_wait_end {
                     WaitEnd::Closed => Self::Closed,
                     WaitEnd::PeerDied => Self::PeerDied,
                     WaitEnd::LockLost => Self::LockLost,
+                    WaitEnd::NameRemoved => Self::NameRemoved,
                     WaitEnd::TimedOut => Self::TimedOut,
                     WaitEnd::Corrupt => Self::Corrupt,
                 }
@@ -49,8 +52,8 @@ impl From<WaitEnd> for SyncError {
         match end {
             WaitEnd::LockLost => Self::LockLost,
             WaitEnd::TimedOut => Self::TimedOut,
-            // Objects have no peer that could close or die.
-            WaitEnd::Corrupt | WaitEnd::Closed | WaitEnd::PeerDied => Self::Corrupt,
+            // Objects have no peer that could close, die or never come.
+            WaitEnd::Corrupt | WaitEnd::Closed | WaitEnd::PeerDied | WaitEnd::NameRemoved => Self::Corrupt,
         }
     }
 }
