@@ -10,7 +10,7 @@ use std::error::Error;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use tombolo::{Pod, RecvError, SendError, Zeroable, pipe};
+use tombolo::{Pod, SendError, Zeroable, pipe};
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[bytemuck(crate = "tombolo::bytemuck")]
@@ -47,15 +47,13 @@ fn publish(options: &pipe::Options<Tick>) -> Result<(), Box<dyn Error>> {
 }
 
 fn subscribe(options: &pipe::Options<Tick>) -> Result<(), Box<dyn Error>> {
-    let mut rx = options.receiver("market-data")?;
-    loop {
-        match rx.recv() {
-            Ok(tick) => println!("{:.3}, {} µs ago", tick.price, now()?.saturating_sub(tick.time) / 1000),
-            // The endpoint stays ours. Another publisher may come.
-            Err(RecvError::Closed | RecvError::PeerDied) => sleep(Duration::from_millis(100)),
-            Err(error) => return Err(error.into()),
-        }
+    // When a publisher ends, the endpoint stays ours, and goes on with the next publisher.
+    let mut rx = options.clone().wait_for_successor().receiver("market-data")?;
+    for tick in rx.iter() {
+        let tick = tick?;
+        println!("{:.3}, {} µs ago", tick.price, now()?.saturating_sub(tick.time) / 1000);
     }
+    Ok(())
 }
 
 fn now() -> Result<u64, Box<dyn Error>> {

@@ -237,6 +237,46 @@ fn queue_receiver_seen_by_sender_reports_closed() {
     report(&format!("seen at {} stops", seen.get()));
 }
 
+/// The same in a pipe, for a sender that looks at the lock of the receiver.
+#[test]
+fn pipe_receiver_seen_by_sender_reports_closed() {
+    let options = |names: &Path| pipe::Options::<Value>::new().directory(names);
+    let seen = Cell::new(0);
+    sweep_stopping(
+        |names| RefCell::new(Some(options(names).sender(NAME).unwrap())),
+        |names| {
+            let (late, joined) = (names.with_file_name("late"), names.with_file_name("joined"));
+            let options = options(names);
+            move || {
+                let mut rx = options.receiver(NAME).unwrap();
+                std::fs::write(joined, b"").unwrap();
+                if rx.recv_timeout(Duration::from_millis(60)) == Err(RecvError::TimedOut) {
+                    std::fs::write(late, b"").unwrap();
+                }
+                forget(rx); // leaving is no part of this sweep
+            }
+        },
+        |names, tx: &RefCell<Option<pipe::Sender<Value>>>| {
+            let is_joining = !names.with_file_name("joined").exists();
+            let receiver = || Directory::at(names).inspect(NAME).unwrap().participants[1].status;
+            if is_joining && tx.borrow().is_some() && receiver() == ParticipantStatus::Alive {
+                drop(tx.take());
+                seen.set(seen.get() + 1);
+            }
+        },
+        |names, tx| {
+            let _ = std::fs::remove_file(names.with_file_name("joined"));
+            let is_late = std::fs::remove_file(names.with_file_name("late")).is_ok() && tx.borrow().is_none();
+            assert!(!is_late, "the sender saw the receiver and left, and the receiver did not report it");
+            drop(tx);
+            // The receiver was killed.
+            let _ = Directory::at(names).unlink(NAME, true);
+        },
+    );
+    report(&format!("seen at {} stops", seen.get()));
+    assert!(seen.get() > 0);
+}
+
 fn enter(test_dir: &TestDir, part: &str) -> Process {
     start(part, &[test_dir.names().to_str().unwrap(), test_dir.file("counters").to_str().unwrap()])
 }

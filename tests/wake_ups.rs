@@ -146,6 +146,28 @@ fn pipe_peer_joins_or_leaves_wakes_other_side() {
     }
 }
 
+#[test]
+fn pipe_successor_joins_wakes_wait_for_peer() {
+    let test_dir = test_dir();
+    let options = pipe::Options::<u64>::new().capacity(2).wait(WaitStrategy::Park).directory(test_dir.names());
+    let (mut tx, mut rx) = (options.sender("tx").unwrap(), options.receiver("rx").unwrap());
+    let mut pipe = options.open("pipe").unwrap();
+    // The first peer, and those after one that has left.
+    for _ in 0..3 {
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| tx.wait_for_peer(Duration::MAX).unwrap());
+            let receiver = scope.spawn(|| rx.wait_for_peer(Duration::MAX).unwrap());
+            let both = scope.spawn(|| pipe.wait_for_peer(Duration::MAX).unwrap());
+            let_them_sleep();
+            let _peers =
+                (options.receiver("tx").unwrap(), options.sender("rx").unwrap(), options.open("pipe").unwrap());
+            sender.join().unwrap();
+            receiver.join().unwrap();
+            both.join().unwrap();
+        });
+    }
+}
+
 // ---- queues ----------------------------------------------------------------------------------------------------------
 
 /// Sends messages from some senders to some receivers; all of them are told the end.

@@ -7,6 +7,7 @@ use crate::message::Messages;
 use crate::message::sealed::Receive;
 use crate::pipe::codec::{Progress, Reassembler, RecvBuffer};
 use crate::pipe::half::RecvHalf;
+use crate::pipe::peer::peer_methods;
 use crate::wait::Timeout;
 
 /// Fragments that a call reads at most if it must not block: a peer could send them as fast as the
@@ -41,8 +42,8 @@ impl ByteReceiver {
     /// # Errors
     /// [`Closed`](RecvError::Closed), [`PeerDied`](RecvError::PeerDied),
     /// [`MessageLost`](RecvError::MessageLost), [`LockLost`](RecvError::LockLost),
-    /// [`OutOfMemory`](RecvError::OutOfMemory), [`Corrupt`](RecvError::Corrupt) or
-    /// [`Forked`](RecvError::Forked).
+    /// [`NameRemoved`](RecvError::NameRemoved), [`OutOfMemory`](RecvError::OutOfMemory),
+    /// [`Corrupt`](RecvError::Corrupt) or [`Forked`](RecvError::Forked).
     #[inline]
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.recv_within(message, Timeout::UNLIMITED)
@@ -138,7 +139,8 @@ impl ByteReceiver {
     /// Up to `timeout`.
     ///
     /// # Errors
-    /// [`Corrupt`](RecvError::Corrupt) or [`Forked`](RecvError::Forked).
+    /// [`Corrupt`](RecvError::Corrupt), [`NameRemoved`](RecvError::NameRemoved) or
+    /// [`Forked`](RecvError::Forked).
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         self.half.poll(timeout)
     }
@@ -153,6 +155,8 @@ impl ByteReceiver {
     pub fn try_iter(&mut self) -> Messages<&mut Self> {
         Messages::non_blocking(self)
     }
+
+    peer_methods!(half, [half]);
 
     #[inline]
     fn recv_within(&mut self, buffer: &mut impl RecvBuffer, timeout: Timeout) -> Result<usize, RecvError> {

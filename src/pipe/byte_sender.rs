@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Result, SendError};
 use crate::pipe::connection::Connection;
 use crate::pipe::half::SendHalf;
+use crate::pipe::peer::peer_methods;
 use crate::raw::spsc::record_ring::RecordWriter;
 use crate::region::words::Mapped;
 use crate::wait::Timeout;
@@ -44,7 +45,8 @@ impl ByteSender {
     ///
     /// # Errors
     /// [`TooLarge`](SendError::TooLarge), [`Closed`](SendError::Closed),
-    /// [`PeerDied`](SendError::PeerDied), [`LockLost`](SendError::LockLost),
+    /// [`PeerDied`](SendError::PeerDied) if the receiver was killed and the ring is full,
+    /// [`LockLost`](SendError::LockLost), [`NameRemoved`](SendError::NameRemoved),
     /// [`Corrupt`](SendError::Corrupt) or [`Forked`](SendError::Forked). The message was not sent.
     ///
     /// # Examples
@@ -123,6 +125,8 @@ impl ByteSender {
     pub fn max_inline_bytes(&self) -> usize {
         self.half.writer.max_inline_bytes().min(self.limit) as usize
     }
+
+    peer_methods!(half, [half]);
 
     /// Leaves `send` the only place in the caller's crate where the next function is called, so
     /// that it is inlined there.

@@ -20,9 +20,22 @@ use crate::wait::{WaitEnd, WaitState, WaitStrategy, Waiter};
 
 /// An end of the peer that is to be reported, and the state of the peer's side that showed it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PeerEnd {
+pub struct PeerEnd {
     end: WaitEnd,
     peer: OwnerState,
+}
+
+/// Owners that one call sees come and go.
+const MAX_CHANGES: u32 = 16;
+
+/// How an endpoint waits, and what it makes of its peers.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionOptions {
+    pub(crate) wait: WaitStrategy,
+    /// A receiver waits for the next sender instead of reporting the end of the last one.
+    pub(crate) waits_for_successor: bool,
+    /// The end of a sender that was over when this endpoint joined.
+    pub(crate) previous_end: Option<PeerEnd>,
 }
 
 /// The two sides of a ring.
@@ -100,11 +113,14 @@ pub(crate) struct Connection {
     reported_end: Option<(u64, WaitEnd)>,
     /// The peer as it was at the last report.
     seen_peer: OwnerState,
+    waits_for_successor: bool,
+    /// The epoch of a sender whose end this receiver was not there to see.
+    previous: Option<u64>,
     wait_state: WaitState,
 }
 
 impl Connection {
-    pub(crate) fn new(registration: Arc<Registration>, ring: usize, wait: WaitStrategy) -> Self {
+    pub(crate) fn new(registration: Arc<Registration>, ring: usize, options: ConnectionOptions) -> Self {
         let region = registration.region();
         let side = Side::of(registration.index(), ring);
         let (wait_event, peer_event) = (side.event(region, ring), side.other().event(region, ring));
@@ -114,7 +130,9 @@ impl Connection {
         }
         let (owner, peer) = (side.owner(region, ring), side.other().owner(region, ring));
         let seen_peer = peer.state();
-        let wait_state = WaitState::new(wait, region);
+        let wait_state = WaitState::new(options.wait, region);
+        let is_consumer = side == Side::Consumer;
+        let previous = options.previous_end.filter(|_| is_consumer).map(|PeerEnd { end, peer }| (peer.epoch(), end));
         registration.leave_at_exit();
         Self {
             generation: Generation::current(),
@@ -123,8 +141,10 @@ impl Connection {
             peer,
             wait_event,
             peer_event,
-            reported_end: None,
+            reported_end: previous,
             seen_peer,
+            waits_for_successor: is_consumer && options.waits_for_successor,
+            previous: previous.map(|(epoch, _)| epoch),
             wait_state,
             registration,
         }
@@ -142,6 +162,39 @@ impl Connection {
     #[inline]
     pub(crate) fn is_from_this_process(&self) -> bool {
         self.generation.is_current()
+    }
+
+    fn peer_index(&self) -> usize {
+        1 - self.registration.index().min(1)
+    }
+
+    /// The process that the peer's record names.
+    pub(crate) fn peer_pid(&self) -> Option<u64> {
+        Some(self.region().participants().pid(self.peer_index())).filter(|&pid| pid != 0)
+    }
+
+    /// What error messages call the peer.
+    pub(crate) fn peer_name(&self) -> &'static str {
+        match (layout(self.region()).directions, self.side) {
+            (1, Side::Producer) => "the receiver",
+            (1, Side::Consumer) => "the sender",
+            _ => "the other endpoint",
+        }
+    }
+
+    pub(crate) fn peer_watch(&self) -> PeerWatch {
+        let ring = if self.side == Side::Producer { self.registration.index() } else { self.peer_index() };
+        PeerWatch {
+            registration: Arc::clone(&self.registration),
+            index: self.peer_index(),
+            owner: self.side.other().owner(self.region(), ring),
+            gone: None,
+        }
+    }
+
+    /// Whether the end of that peer is reported. If not, this side waits for the next one.
+    fn reports_end_of(&self, peer: OwnerState) -> bool {
+        !self.waits_for_successor && self.previous != Some(peer.epoch())
     }
 
     /// Whether the peer has left, by its own word. A producer first checks the bit in
@@ -169,10 +222,47 @@ impl Connection {
     /// How the producer ended whose messages are all read. None if that was reported.
     pub(crate) fn unreported_end(&self, change: ProducerChange) -> Option<WaitEnd> {
         match self.unreported_count(change.ended, change.next) {
+            _ if self.waits_for_successor => None,
             (0, _) => None,
             (_, 0) => Some(WaitEnd::Closed),
             _ => Some(WaitEnd::PeerDied),
         }
+    }
+}
+
+/// One side of a ring, as the other looks for its owner.
+pub(crate) struct PeerWatch {
+    registration: Arc<Registration>,
+    index: usize,
+    owner: Owner<Mapped>,
+    /// An owner of which the kernel has said that it is gone. It does not come back.
+    gone: Option<OwnerState>,
+}
+
+impl PeerWatch {
+    /// The owner's status. Asks the kernel once about each owner that is gone.
+    pub(crate) fn status(&mut self) -> ParticipantStatus {
+        for _ in 0..MAX_CHANGES {
+            let owner = self.owner.state();
+            if owner.is_closed() {
+                return ParticipantStatus::Left;
+            }
+            if !owner.is_open() {
+                return ParticipantStatus::Vacant;
+            }
+            if self.gone == Some(owner) {
+                return ParticipantStatus::Dead;
+            }
+            let status = self.registration.region().participants().status(self.index);
+            // Otherwise it left, or another came, during the check.
+            if self.owner.state() == owner {
+                if matches!(status, ParticipantStatus::Alive | ParticipantStatus::LockLost) {
+                    return status;
+                }
+                self.gone = Some(owner);
+            }
+        }
+        ParticipantStatus::Alive // somebody is there, to change it that often
     }
 }
 
@@ -191,6 +281,24 @@ pub(crate) fn layout(region: &Region) -> &PipeLayout {
         Layout::Pipe(layout) => layout,
         other => unreachable!("{} opened as a pipe", other.kind()),
     }
+}
+
+/// The end of the sender from which that participant would receive, if it is over and everything of
+/// it was received. Nobody waits for it: the participant waits for the next sender, as it would
+/// under a new name.
+pub(super) fn previous_end(region: &Region, participant: usize) -> Option<PeerEnd> {
+    let sender = 1 - participant.min(1); // and the ring of its messages
+    if sender as u64 >= layout(region).directions {
+        return None;
+    }
+    let peer = Side::Producer.owner(region, sender).state();
+    let end = match region.participants().status(sender) {
+        _ if peer.is_closed() => WaitEnd::Closed,
+        ParticipantStatus::Dead | ParticipantStatus::Left if peer.is_open() => WaitEnd::PeerDied,
+        _ => return None,
+    };
+    // Last: what the sender had published by its end is seen here.
+    (queued_for(region, participant) == 0).then_some(PeerEnd { end, peer })
 }
 
 pub(crate) static HOOKS: LifecycleHooks =
@@ -231,6 +339,9 @@ impl Waiter for Connection {
 
     fn peer_end(&mut self) -> Option<PeerEnd> {
         let peer = self.peer.state();
+        if !self.reports_end_of(peer) {
+            return None;
+        }
         // It was reported dead, and no other has come since.
         let is_dead = self.reported_end == Some((peer.epoch(), WaitEnd::PeerDied));
         // A consumer learns of a successor from its ring, behind the last message.
@@ -244,21 +355,32 @@ impl Waiter for Connection {
     }
 
     fn check_liveness(&mut self, _: Deadline) -> Option<PeerEnd> {
-        let index = 1 - self.registration.index().min(1);
+        let has_lost_name = self.region().has_lost_name();
         let peer = self.peer.state();
-        let end = match self.region().participants().status(index) {
+        let end = match self.region().participants().status(self.peer_index()) {
             ParticipantStatus::Alive => return None,
             ParticipantStatus::LockLost => WaitEnd::LockLost,
             // Whatever its record says: a side is open only while its participant is locked.
             ParticipantStatus::Dead | ParticipantStatus::Left | ParticipantStatus::Vacant => WaitEnd::PeerDied,
         };
-        if peer.is_open() && self.peer.state() == peer {
-            return Some(PeerEnd { end, peer });
-        }
-        self.peer_end() // it closed, or another came, during the check
+        let found = if peer.is_open() && self.peer.state() == peer {
+            let is_reported = end == WaitEnd::LockLost || self.reports_end_of(peer);
+            is_reported.then_some(PeerEnd { end, peer })
+        } else {
+            self.peer_end() // it closed, or another came, during the check
+        };
+        found.or_else(|| has_lost_name.then_some(PeerEnd { end: WaitEnd::NameRemoved, peer }))
+    }
+
+    /// A peer that had opened the name before it was removed may have joined meanwhile.
+    fn is_final(&mut self, PeerEnd { end, peer }: &PeerEnd) -> bool {
+        *end != WaitEnd::NameRemoved || self.peer.state() == *peer
     }
 
     fn report_end(&mut self, PeerEnd { end, peer }: PeerEnd) -> WaitEnd {
+        if end == WaitEnd::NameRemoved {
+            return end; // not the peer's
+        }
         let is_predecessor = self.side == Side::Producer
             && end == WaitEnd::PeerDied
             && self.unreported_count(self.seen_peer, peer).1 > 0;

@@ -8,6 +8,7 @@ use bytemuck::Pod;
 
 use crate::error::{RecvError, SendError};
 use crate::message::Message;
+use crate::pipe::peer::peer_methods;
 use crate::pipe::{ByteReceiver, ByteSender, Receiver, Sender};
 
 /// An endpoint of a duplex pipe of values: a [`Sender`] and a [`Receiver`] that leave together.
@@ -26,6 +27,8 @@ impl<T: Pod> Pipe<T> {
     pub fn split(self) -> (Sender<T>, Receiver<T>) {
         (self.tx, self.rx)
     }
+
+    peer_methods!(rx.half, [tx.half, rx.half]);
 
     /// Blocks until there is something to receive. See [`Receiver::poll`].
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
@@ -76,6 +79,8 @@ impl BytePipe {
     pub fn split(self) -> (ByteSender, ByteReceiver) {
         (self.tx, self.rx)
     }
+
+    peer_methods!(rx.half, [tx.half, rx.half]);
 
     /// Blocks until there is something to receive. See [`ByteReceiver::poll`].
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {

@@ -1,5 +1,6 @@
 //! How each endpoint joins a pipe, and how it is passed on.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -7,12 +8,11 @@ use bytemuck::Pod;
 
 use crate::endpoint::{Endpoint, sealed::Sealed};
 use crate::error::{Error, Result};
-use crate::pipe::connection::{self, Connection, Side};
+use crate::pipe::connection::{self, Connection, ConnectionOptions, PeerEnd, Side};
 use crate::pipe::half::{RecvHalf, SendHalf};
 use crate::pipe::{BytePipe, ByteReceiver, ByteSender, Options, Pipe, Receiver, Sender};
 use crate::region::Region;
 use crate::region::lifecycle::Registration;
-use crate::wait::WaitStrategy;
 
 /// An endpoint of a pipe: [`Sender`], [`Receiver`] or [`Pipe`], or the one of these for byte
 /// messages.
@@ -28,15 +28,26 @@ pub(crate) mod sealed {
         /// The participants of the region that can be this endpoint.
         const PARTICIPANTS: &'static [usize];
 
-        fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self>;
+        fn attach(registration: Arc<Registration>, options: ConnectionOptions) -> Result<Self>;
     }
 }
 
 use sealed::Attach;
 
-/// Joins as the first free of these participants. None: the region is losing its name.
-pub(super) fn join(region: Region, participants: &[usize]) -> Result<Option<Registration>> {
-    Registration::join(region, |_| participants.to_vec(), 0, &connection::HOOKS, acquire_sides)
+/// Joins as the first free of these participants. Returns the end of a sender that was over before,
+/// too. None: the region is losing its name.
+pub(super) fn join(region: Region, participants: &[usize]) -> Result<Option<(Registration, Option<PeerEnd>)>> {
+    let previous_ends = Cell::new([None; 2]);
+    let candidates = |region: &Region| {
+        // Before anybody can see this one: a peer that has seen it, and left since, was there.
+        previous_ends.set([0, 1].map(|index| connection::previous_end(region, index)));
+        participants.to_vec()
+    };
+    let joined = Registration::join(region, candidates, 0, &connection::HOOKS, acquire_sides)?;
+    Ok(joined.map(|registration| {
+        let end = previous_ends.get().get(registration.index()).copied().flatten();
+        (registration, end)
+    }))
 }
 
 /// Becomes the owner of the participant's side of each ring, while nobody else can join or leave.
@@ -49,17 +60,20 @@ fn acquire_sides(region: &Region, participant: usize) -> Result<()> {
 
 /// Connections of a duplex endpoint, out and back, with their rings. Both exist before anything can
 /// fail: dropping them closes both directions.
-fn both_directions(registration: Arc<Registration>, wait: WaitStrategy) -> [(Connection, usize); 2] {
+fn both_directions(registration: Arc<Registration>, options: ConnectionOptions) -> [(Connection, usize); 2] {
     let (out, back) = (registration.index(), 1 - registration.index().min(1));
-    [(Connection::new(Arc::clone(&registration), out, wait), out), (Connection::new(registration, back, wait), back)]
+    [
+        (Connection::new(Arc::clone(&registration), out, options), out),
+        (Connection::new(registration, back, options), back),
+    ]
 }
 
 impl<T: Pod> Attach for Sender<T> {
     const DIRECTIONS: u64 = 1;
     const PARTICIPANTS: &'static [usize] = &[0];
 
-    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
-        Ok(Self { half: SendHalf::new(Connection::new(registration, 0, wait), 0)? })
+    fn attach(registration: Arc<Registration>, options: ConnectionOptions) -> Result<Self> {
+        Ok(Self { half: SendHalf::new(Connection::new(registration, 0, options), 0)? })
     }
 }
 
@@ -67,8 +81,8 @@ impl Attach for ByteSender {
     const DIRECTIONS: u64 = 1;
     const PARTICIPANTS: &'static [usize] = &[0];
 
-    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
-        Self::new(Connection::new(registration, 0, wait), 0)
+    fn attach(registration: Arc<Registration>, options: ConnectionOptions) -> Result<Self> {
+        Self::new(Connection::new(registration, 0, options), 0)
     }
 }
 
@@ -76,8 +90,8 @@ impl<T: Pod> Attach for Receiver<T> {
     const DIRECTIONS: u64 = 1;
     const PARTICIPANTS: &'static [usize] = &[1];
 
-    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
-        Ok(Self { half: RecvHalf::new(Connection::new(registration, 0, wait), 0)? })
+    fn attach(registration: Arc<Registration>, options: ConnectionOptions) -> Result<Self> {
+        Ok(Self { half: RecvHalf::new(Connection::new(registration, 0, options), 0)? })
     }
 }
 
@@ -85,8 +99,8 @@ impl Attach for ByteReceiver {
     const DIRECTIONS: u64 = 1;
     const PARTICIPANTS: &'static [usize] = &[1];
 
-    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
-        Ok(Self { half: RecvHalf::new(Connection::new(registration, 0, wait), 0)? })
+    fn attach(registration: Arc<Registration>, options: ConnectionOptions) -> Result<Self> {
+        Ok(Self { half: RecvHalf::new(Connection::new(registration, 0, options), 0)? })
     }
 }
 
@@ -94,8 +108,8 @@ impl<T: Pod> Attach for Pipe<T> {
     const DIRECTIONS: u64 = 2;
     const PARTICIPANTS: &'static [usize] = &[0, 1];
 
-    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
-        let [(tx, out), (rx, back)] = both_directions(registration, wait);
+    fn attach(registration: Arc<Registration>, options: ConnectionOptions) -> Result<Self> {
+        let [(tx, out), (rx, back)] = both_directions(registration, options);
         Ok(Self { tx: Sender { half: SendHalf::new(tx, out)? }, rx: Receiver { half: RecvHalf::new(rx, back)? } })
     }
 }
@@ -104,8 +118,8 @@ impl Attach for BytePipe {
     const DIRECTIONS: u64 = 2;
     const PARTICIPANTS: &'static [usize] = &[0, 1];
 
-    fn attach(registration: Arc<Registration>, wait: WaitStrategy) -> Result<Self> {
-        let [(tx, out), (rx, back)] = both_directions(registration, wait);
+    fn attach(registration: Arc<Registration>, options: ConnectionOptions) -> Result<Self> {
+        let [(tx, out), (rx, back)] = both_directions(registration, options);
         Ok(Self { tx: ByteSender::new(tx, out)?, rx: ByteReceiver { half: RecvHalf::new(rx, back)? } })
     }
 }

@@ -44,6 +44,7 @@ mod duplex;
 mod endpoints;
 mod half;
 pub mod io;
+mod peer;
 mod receiver;
 mod sender;
 #[cfg(feature = "serde")]
@@ -60,6 +61,7 @@ use bytemuck::Pod;
 
 pub use self::byte_receiver::ByteReceiver;
 pub use self::byte_sender::ByteSender;
+use self::connection::{ConnectionOptions, PeerEnd};
 pub use self::duplex::{BytePipe, Pipe};
 pub use self::endpoints::PipeEndpoint;
 use self::endpoints::join;
@@ -119,6 +121,7 @@ pub struct Options<M: Message + ?Sized> {
     common: CommonOptions,
     capacity: u64,
     max_message_bytes: u64,
+    waits_for_successor: bool,
     message: PhantomData<fn(&M)>,
 }
 
@@ -158,7 +161,9 @@ macro_rules! create_and_open {
         /// Opens the one-way pipe of this name, or creates it, and becomes its sender.
         ///
         /// # Blocking
-        /// Blocks for up to 5 s if another process was stopped while it joined or left.
+        /// Blocks for up to a second if the pipe has a sender whose process is ending, and as long
+        /// as [`open_timeout`](Self::open_timeout) says. Blocks for up to 5 s if another process
+        /// was stopped while it joined or left.
         ///
         /// # Errors
         /// - [`EndpointInUse`](crate::ErrorKind::EndpointInUse): the pipe has a sender, whose
@@ -169,6 +174,9 @@ macro_rules! create_and_open {
         }
 
         /// Opens the one-way pipe of this name, or creates it, and becomes its receiver.
+        ///
+        /// If the last sender has ended and everything that it sent was received, the receiver
+        /// waits for the next sender, as it does under a name that is new.
         ///
         /// # Blocking
         /// As [`sender`](Self::sender).
@@ -249,6 +257,38 @@ impl<T: Pod> Options<T> {
 impl<M: Message + ?Sized> Options<M> {
     common_options!();
 
+    /// A receiver waits for the next sender instead of returning how the last one ended.
+    ///
+    /// It receives everything that one sender sent, and then what the next one sends. Calls without
+    /// a timeout block meanwhile, others return [`Empty`](crate::RecvError::Empty) or
+    /// [`TimedOut`](crate::RecvError::TimedOut). It never returns
+    /// [`Closed`](crate::RecvError::Closed) or [`PeerDied`](crate::RecvError::PeerDied), and its
+    /// iterators do not end with a sender. A byte message that a sender had sent in part when it
+    /// died is dropped.
+    ///
+    /// Senders are not affected. One that is to outlive its receivers waits for the next one with
+    /// [`wait_for_peer`](Sender::wait_for_peer).
+    ///
+    /// # Examples
+    /// ```
+    /// use tombolo::pipe;
+    ///
+    /// # let scratch = std::env::temp_dir().join(format!("tombolo-successor-{}", std::process::id()));
+    /// let options = pipe::Options::<f64>::new();
+    /// # let options = options.directory(&scratch);
+    /// let mut rx = options.clone().wait_for_successor().receiver("prices")?;
+    /// options.sender("prices")?.send(101.25)?; // and is dropped
+    /// options.sender("prices")?.send(101.5)?;
+    /// assert_eq!([rx.recv()?, rx.recv()?], [101.25, 101.5]);
+    /// # drop(rx);
+    /// # std::fs::remove_dir(scratch).ok();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_for_successor(mut self) -> Self {
+        self.waits_for_successor = true;
+        self
+    }
+
     /// Takes over an endpoint that [`Endpoint::into_fd`](crate::Endpoint::into_fd) turned into a
     /// descriptor, in this process or in another.
     ///
@@ -266,11 +306,17 @@ impl<M: Message + ?Sized> Options<M> {
         let settings = Settings { bounds: self.bounds(E::DIRECTIONS), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region, E::DIRECTIONS)?;
-        self.attach(Registration::from_fd(region, E::PARTICIPANTS, &connection::HOOKS)?)
+        // Its process has joined before, and ends since then are for it to report.
+        self.attach(Registration::from_fd(region, E::PARTICIPANTS, &connection::HOOKS)?, None)
     }
 
-    fn attach<E: PipeEndpoint<Message = M>>(&self, registration: Registration) -> Result<E> {
-        E::attach(Arc::new(registration), self.common.wait)
+    fn attach<E: PipeEndpoint<Message = M>>(
+        &self,
+        registration: Registration,
+        previous_end: Option<PeerEnd>,
+    ) -> Result<E> {
+        let (wait, waits_for_successor) = (self.common.wait, self.waits_for_successor);
+        E::attach(Arc::new(registration), ConnectionOptions { wait, waits_for_successor, previous_end })
     }
 
     fn layout(&self, directions: u64) -> Result<Layout> {
@@ -290,20 +336,20 @@ impl<M: Message + ?Sized> Options<M> {
     fn create_unnamed<A: PipeEndpoint<Message = M>, B: PipeEndpoint<Message = M>>(&self) -> Result<(A, B)> {
         let region = self.create_region(A::DIRECTIONS, false)?;
         let other = region.reopen()?;
-        let first = expect_joined(join(region, &[0])?)?;
-        let second = expect_joined(join(other, &[1])?)?;
-        Ok((self.attach(first)?, self.attach(second)?))
+        let (first, _) = expect_joined(join(region, &[0])?)?;
+        let (second, _) = expect_joined(join(other, &[1])?)?;
+        Ok((self.attach(first, None)?, self.attach(second, None)?))
     }
 
     fn open_or_create<E: PipeEndpoint<Message = M>>(&self, name: &str) -> Result<E> {
         let open = |mut region: Region| {
             self.check(&region, E::DIRECTIONS)?;
             self.report_capacity(&mut region);
-            join(region, E::PARTICIPANTS)?.map(|registration| self.attach(registration)).transpose()
+            join(region, E::PARTICIPANTS)?.map(|(registration, end)| self.attach(registration, end)).transpose()
         };
         self.common.named(name, self.bounds(E::DIRECTIONS), open, || {
-            let registration = expect_joined(join(self.create_region(E::DIRECTIONS, true)?, E::PARTICIPANTS)?)?;
-            self.attach(self.common.give_name(registration, name)?)
+            let (registration, _) = expect_joined(join(self.create_region(E::DIRECTIONS, true)?, E::PARTICIPANTS)?)?;
+            self.attach(self.common.give_name(registration, name)?, None)
         })
     }
 
@@ -335,6 +381,7 @@ impl<M: Message + ?Sized> Default for Options<M> {
             common: CommonOptions::default(),
             capacity: Self::default_capacity(),
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            waits_for_successor: false,
             message: PhantomData,
         }
     }
@@ -352,6 +399,7 @@ impl<M: Message + ?Sized> fmt::Debug for Options<M> {
             .field("element", &M::element(self.common.tag))
             .field("capacity", &self.capacity)
             .field("max_message_bytes", &self.max_message_bytes)
+            .field("waits_for_successor", &self.waits_for_successor)
             .field("common", &self.common)
             .finish()
     }

@@ -9,6 +9,7 @@ use crate::error::{RecvError, Result};
 use crate::message::sealed::Receive;
 use crate::message::{Message, Messages};
 use crate::pipe::half::RecvHalf;
+use crate::pipe::peer::peer_methods;
 use crate::raw::spsc::value_ring::SlotReader;
 use crate::region::words::Mapped;
 use crate::wait::Timeout;
@@ -25,17 +26,25 @@ use crate::wait::Timeout;
 /// of the first one in any case, before the first value of the next. An [iterator](Self::iter) ends
 /// for good. Take a new one to go on.
 ///
-/// A program that waits until a sender was restarted must pause between two calls:
+/// The end of a sender is for the receiver that was there, and for one that still finds messages of
+/// it. A receiver that joins later waits for the next sender, as it would under a new name.
+///
+/// There are two ways to go on with the next sender. Neither needs a pause in a loop:
+///
+/// - Open the receiver with
+///   [`wait_for_successor`](crate::pipe::Options::wait_for_successor). Then it does not return ends
+///   at all.
+/// - Wait for the next sender where an end was returned:
 ///
 /// ```no_run
-/// use std::{thread, time::Duration};
+/// use std::time::Duration;
 /// use tombolo::{RecvError, pipe};
 ///
 /// let mut rx = pipe::Options::<u64>::new().receiver("prices")?;
 /// loop {
 ///     match rx.recv() {
 ///         Ok(price) => println!("{price}"),
-///         Err(RecvError::PeerDied) => thread::sleep(Duration::from_millis(10)),
+///         Err(RecvError::PeerDied) => rx.wait_for_peer(Duration::from_secs(60))?,
 ///         Err(RecvError::Closed) => break,
 ///         Err(error) => return Err(error.into()),
 ///     }
@@ -60,8 +69,8 @@ impl<T: Pod> Receiver<T> {
     ///
     /// # Errors
     /// [`Closed`](RecvError::Closed), [`PeerDied`](RecvError::PeerDied),
-    /// [`LockLost`](RecvError::LockLost), [`Corrupt`](RecvError::Corrupt) or
-    /// [`Forked`](RecvError::Forked).
+    /// [`LockLost`](RecvError::LockLost), [`NameRemoved`](RecvError::NameRemoved),
+    /// [`Corrupt`](RecvError::Corrupt) or [`Forked`](RecvError::Forked).
     ///
     /// # Examples
     /// ```
@@ -171,7 +180,8 @@ impl<T: Pod> Receiver<T> {
     /// Up to `timeout`.
     ///
     /// # Errors
-    /// [`Corrupt`](RecvError::Corrupt) or [`Forked`](RecvError::Forked).
+    /// [`Corrupt`](RecvError::Corrupt), [`NameRemoved`](RecvError::NameRemoved) or
+    /// [`Forked`](RecvError::Forked).
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         self.half.poll(timeout)
     }
@@ -195,6 +205,8 @@ impl<T: Pod> Receiver<T> {
     pub fn try_iter(&mut self) -> Messages<&mut Self> {
         Messages::non_blocking(self)
     }
+
+    peer_methods!(half, [half]);
 
     #[inline]
     fn recv_within(&mut self, timeout: Timeout) -> Result<T, RecvError> {

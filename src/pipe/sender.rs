@@ -9,6 +9,7 @@ use bytemuck::Pod;
 use crate::error::{Result, SendError};
 use crate::message::Message;
 use crate::pipe::half::SendHalf;
+use crate::pipe::peer::peer_methods;
 use crate::pipe::store_policy::LARGE;
 use crate::raw::spsc::value_ring::SlotWriter;
 use crate::raw::spsc::value_ring::StoreKind::Temporal;
@@ -37,9 +38,14 @@ impl<T: Pod> Sender<T> {
     /// is room, it makes no system call, unless the receiver sleeps.
     ///
     /// # Errors
-    /// [`Closed`](SendError::Closed), [`PeerDied`](SendError::PeerDied),
-    /// [`LockLost`](SendError::LockLost), [`Corrupt`](SendError::Corrupt) or
-    /// [`Forked`](SendError::Forked). The value was not sent.
+    /// - [`Closed`](SendError::Closed) as soon as the receiver has left.
+    /// - [`PeerDied`](SendError::PeerDied) if the receiver was killed, but only when the ring is
+    ///   full. Until then values are queued for its successor, as they are for a receiver that has
+    ///   not come yet. [`peer_status`](Self::peer_status) returns what became of it.
+    /// - [`LockLost`](SendError::LockLost), [`NameRemoved`](SendError::NameRemoved),
+    ///   [`Corrupt`](SendError::Corrupt) or [`Forked`](SendError::Forked).
+    ///
+    /// The value was not sent then.
     ///
     /// # Examples
     /// ```
@@ -106,6 +112,8 @@ impl<T: Pod> Sender<T> {
     pub fn try_send_many(&mut self, values: &[T]) -> Result<usize, SendError> {
         self.send_many_within(values, Timeout::NonBlocking)
     }
+
+    peer_methods!(half, [half]);
 
     #[inline(always)]
     fn send_within(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tombolo::pipe;
 use tombolo::sync::Mutex;
-use tombolo::{RecvError, SendError};
+use tombolo::{ErrorKind, RecvError, SendError};
 
 use crate::support::{SharedCounters, TestDir, alone, fork};
 
@@ -36,6 +36,8 @@ fn fork_inherited_endpoints_are_refused_and_dropped_without_effect() {
         assert_eq!((tx.send(9), tx.try_send(9)), (Err(SendError::Forked), Err(SendError::Forked)));
         assert_eq!((rx.recv(), rx.try_recv()), (Err(RecvError::Forked), Err(RecvError::Forked)));
         assert_eq!(rx.poll(Duration::ZERO), Err(RecvError::Forked));
+        assert_eq!(tx.wait_for_peer(Duration::ZERO).unwrap_err().kind(), ErrorKind::Forked);
+        assert_eq!(rx.wait_for_peer(Duration::ZERO).unwrap_err().kind(), ErrorKind::Forked);
         assert_eq!(byte_tx.send(b"9"), Err(SendError::Forked));
         assert_eq!(byte_rx.recv(&mut Vec::new()), Err(RecvError::Forked));
         drop((tx, rx));
