@@ -10,10 +10,9 @@ use std::error::Error;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use tombolo::{Pod, SendError, Zeroable, pipe};
+use tombolo::{SendError, Shareable, pipe};
 
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[bytemuck(crate = "tombolo::bytemuck")]
+#[derive(Clone, Copy, Shareable)]
 #[repr(C)]
 struct Tick {
     /// In nanoseconds since 1970.
@@ -22,8 +21,7 @@ struct Tick {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The tag keeps out programs that mean something else by sixteen bytes.
-    let options = pipe::Options::<Tick>::new().capacity(16).type_tag("tick v1");
+    let options = pipe::Options::<Tick>::new().capacity(16);
     match std::env::args().nth(1).as_deref() {
         Some("publish") => publish(&options),
         Some("subscribe") => subscribe(&options),

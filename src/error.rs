@@ -293,6 +293,9 @@ pub enum RecvError {
     OutOfMemory,
     /// The message cannot be deserialised as the expected type. It is dropped.
     Deserialize,
+    /// The bytes are no value of the type: a 2 where a `bool` is. It is dropped. The sender has
+    /// another type, or is hostile.
+    InvalidValue,
 }
 
 /// Why a task was not reported as done.
@@ -371,6 +374,9 @@ pub enum SyncError {
     },
     /// Another process wrote something into the region that no correct process writes.
     Corrupt,
+    /// The bytes are no value of the type: a 2 where a `bool` is. Another process has another type,
+    /// or is hostile. Store a value, if the object lets you do that without a lock.
+    InvalidValue,
     /// The handle belongs to the process that forked this one.
     Forked,
     /// The kernel holds no lock of the owner though its process runs. Its death could not be
@@ -457,6 +463,7 @@ messages!(SyncError {
     BarrierBroken { pid: 0 } => "the barrier was reset",
     BarrierBroken { pid } => "the barrier was broken by process {pid}, which died, gave up or aborted it",
     Corrupt => "another process wrote invalid data into the region",
+    InvalidValue => "another process wrote bytes that are no value of this type",
     Forked => "this handle belongs to the parent process; open one of your own",
     LockLost => "the owner runs without its kernel lock: it closed a descriptor that was not its own; end it",
 });
@@ -470,7 +477,7 @@ impl From<SyncError> for io::Error {
             SyncError::NotOwner => io::ErrorKind::PermissionDenied,
             SyncError::LimitExceeded { .. } | SyncError::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
             SyncError::BarrierBroken { .. } | SyncError::LockLost => io::ErrorKind::ConnectionReset,
-            SyncError::Corrupt => io::ErrorKind::InvalidData,
+            SyncError::Corrupt | SyncError::InvalidValue => io::ErrorKind::InvalidData,
             SyncError::Forked => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
@@ -503,6 +510,7 @@ messages!(RecvError {
     NameRemoved => "no sender can come: the name of the region was removed; open it again",
     MessageLost => "a message was lost with a receiver that died while it read it",
     OutOfMemory => "there is no memory for the message",
+    InvalidValue => "the message is not a value of the expected type",
     Deserialize => "the message is not a value of the expected type",
 });
 
@@ -549,7 +557,8 @@ impl From<RecvError> for io::Error {
             RecvError::NameRemoved => io::ErrorKind::NotConnected,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
-            RecvError::Corrupt | RecvError::MessageLost | RecvError::Deserialize => io::ErrorKind::InvalidData,
+            RecvError::Corrupt | RecvError::MessageLost => io::ErrorKind::InvalidData,
+            RecvError::Deserialize | RecvError::InvalidValue => io::ErrorKind::InvalidData,
             RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };

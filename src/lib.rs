@@ -29,6 +29,7 @@ mod sys;
 #[cfg(feature = "__test-hooks")]
 #[doc(hidden)]
 pub mod test_hooks;
+pub mod types;
 mod wait;
 
 pub mod sync {
@@ -75,7 +76,6 @@ pub mod sync {
     //!   goes on with the guard.
 
     pub use crate::error::{LockError, SyncError};
-    pub use crate::message::Shareable;
     pub use crate::object::Object;
     pub use crate::object::array::{Array, ArrayGuard};
     pub use crate::object::atomic::{AtomicValue, Integer, Number};
@@ -100,6 +100,8 @@ pub use namespace::{Namespace, NamespaceBuilder};
 pub use options::OnStale;
 pub use region::directory::{DIRECTORY_ENV, Directory};
 pub use region::layout::header::LAYOUT_VERSION;
+pub use tombolo_derive::Shareable;
+pub use types::Shareable;
 pub use wait::WaitStrategy;
 
 /// Keeps the README's example compiling.

@@ -1,23 +1,20 @@
-//! What pipes, queues and objects hold, and the iterator over what a receiver gets.
+//! What pipes and queues carry, and the iterator over what a receiver gets.
 
 use std::iter::FusedIterator;
 
-use bytemuck::Pod;
-
 use crate::error::RecvError;
+use crate::types::Shareable;
 use crate::wait::Timeout;
 
-/// What a pipe or a queue carries: byte messages (`[u8]`), or values of one [`Pod`] type.
-///
-/// A type is `Pod` if every bit pattern is one of its values: numbers, arrays of them, and
-/// `#[repr(C)]` structs of such fields without padding. See
-/// [Types that can be shared](crate#types-that-can-be-shared) for other types.
+/// What a pipe or a queue carries: byte messages (`[u8]`), or values of a type that is
+/// [`Shareable`].
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be sent through shared memory as it is",
-    label = "not every bit pattern is a `{Self}`, or it has padding, or it points elsewhere",
-    note = "for a struct, derive `Clone, Copy, tombolo::Pod, tombolo::Zeroable` with `#[bytemuck(crate = \"tombolo::bytemuck\")]` and `#[repr(C)]`, and fill padding with a field",
-    note = "for a `bool` or an `enum` use a `u8`, for a tuple a struct, for an `Option` a struct with a `u8`, for a `usize` in a struct a `u64`",
+    message = "`{Self}` cannot be sent to other processes as it is",
+    label = "this type does not implement `tombolo::Shareable`",
+    note = "for a struct of your own, write `#[derive(Clone, Copy, tombolo::Shareable)]` and `#[repr(C)]` above it; for an enum without fields the same with `#[repr(u8)]`",
+    note = "instead of a tuple use such a struct, instead of an `Option` such a struct with a `bool`, instead of a reference the value itself",
     note = "send a `String` or a `Vec` as a byte message (`Options::bytes()`)",
+    note = "for a type of another crate that implements `bytemuck::Pod` use `tombolo::types::Untagged`",
     note = "\"Types that can be shared\" in the documentation of `tombolo` has a table"
 )]
 pub trait Message: sealed::Sealed {}
@@ -25,23 +22,7 @@ pub trait Message: sealed::Sealed {}
 impl Message for [u8] {}
 
 #[diagnostic::do_not_recommend]
-impl<T: Pod> Message for T {}
-
-/// What an object can hold: a value of a [`Pod`] type. Every such type is `Shareable`.
-///
-/// See [Types that can be shared](crate#types-that-can-be-shared) for other types.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be held in shared memory as it is",
-    label = "not every bit pattern is a `{Self}`, or it has padding, or it points elsewhere",
-    note = "for a struct, derive `Clone, Copy, tombolo::Pod, tombolo::Zeroable` with `#[bytemuck(crate = \"tombolo::bytemuck\")]` and `#[repr(C)]`, and fill padding with a field",
-    note = "for a `bool` or an `enum` use a `u8`, for a tuple a struct, for an `Option` a struct with a `u8`, for a `usize` in a struct a `u64`",
-    note = "for a `String` or a `Vec` use a struct of a length and an array such as `[u8; 64]`",
-    note = "\"Types that can be shared\" in the documentation of `tombolo` has a table"
-)]
-pub trait Shareable: Pod {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Pod> Shareable for T {}
+impl<T: Shareable> Message for T {}
 
 /// The messages of a receiver, as an iterator.
 ///
@@ -89,24 +70,30 @@ impl<R: sealed::Receive> Iterator for Messages<R> {
 impl<R: sealed::Receive> FusedIterator for Messages<R> {}
 
 pub(crate) mod sealed {
-    use bytemuck::Pod;
-
     use crate::error::RecvError;
     use crate::region::layout::header::ElementType;
+    use crate::types::{Shape, Shareable};
     use crate::wait::Timeout;
 
     pub trait Sealed: 'static {
+        /// What a value is. None: bytes.
+        const SHAPE: Option<&'static Shape>;
+
         /// How a region's header describes messages of this kind.
         fn element(tag: [u8; 8]) -> ElementType;
     }
 
     impl Sealed for [u8] {
+        const SHAPE: Option<&'static Shape> = None;
+
         fn element(_: [u8; 8]) -> ElementType {
             ElementType::Bytes
         }
     }
 
-    impl<T: Pod> Sealed for T {
+    impl<T: Shareable> Sealed for T {
+        const SHAPE: Option<&'static Shape> = Some(T::SHAPE);
+
         fn element(tag: [u8; 8]) -> ElementType {
             ElementType::Value { size: size_of::<T>() as u64, align: align_of::<T>() as u64, tag }
         }

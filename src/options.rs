@@ -3,11 +3,13 @@
 use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::message::Message;
 use crate::region::Region;
 use crate::region::layout::header::{ElementType, RegionKind};
 use crate::region::lifecycle::Registration;
 use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
+use crate::types::{Shape, hashed_name, type_tag};
 use crate::wait::WaitStrategy;
 
 /// What to do with a name whose participants are all gone. Such a name stayed because the last
@@ -37,9 +39,8 @@ pub(crate) enum OpenMode {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CommonOptions {
     pub(crate) settings: Settings,
-    /// See [`type_tag`].
-    pub(crate) tag: [u8; 8],
-    pub(crate) type_name: String,
+    /// What the type is called, instead of its own name.
+    pub(crate) type_name: Option<String>,
     pub(crate) wait: WaitStrategy,
     pub(crate) on_stale: OnStale,
     pub(crate) open_mode: OpenMode,
@@ -115,21 +116,24 @@ impl CommonOptions {
         Ok(registration)
     }
 
-    pub(crate) fn set_type_tag(&mut self, name: &str) {
-        self.tag = type_tag(name);
-        name.clone_into(&mut self.type_name);
+    /// How a region's header describes these messages.
+    pub(crate) fn element<M: Message + ?Sized>(&self) -> ElementType {
+        M::element(match &self.type_name {
+            Some(name) => type_tag(name),
+            None => M::SHAPE.map_or([0; 8], Shape::tag),
+        })
     }
 
     /// Refuses a region of another kind, of other elements, or with longer messages than the caller
     /// allows.
-    pub(crate) fn check(&self, region: &Region, kind: RegionKind, element: ElementType, limit: u64) -> Result<()> {
-        let layout = region.layout();
+    pub(crate) fn check<M: Message + ?Sized>(&self, region: &Region, kind: RegionKind, limit: u64) -> Result<()> {
+        let (layout, element) = (region.layout(), self.element::<M>());
         if layout.kind() != kind {
             return Err(wrong_type(kind, layout.kind(), kind));
         }
-        if layout.element() != element {
-            let is_hashed = self.type_name.len() > self.tag.len();
-            let name = if is_hashed { format!(", which is {:?}", self.type_name) } else { String::new() };
+        if !layout.element().matches(element) {
+            let name = self.type_name.clone().or(M::SHAPE.map(Shape::to_string));
+            let name = hashed_name(&name.unwrap_or_default());
             return Err(wrong_type(kind, layout.element(), format_args!("{element}{name}")));
         }
         if element == ElementType::Bytes && layout.max_message_bytes() > limit {
@@ -169,23 +173,6 @@ pub(crate) fn report_capacity(region: &mut Region, asked: u64, default: u64) {
     if capacity != asked && asked != default {
         region.warnings.push(format!("the capacity is {capacity}, not {asked} as asked"));
     }
-}
-
-/// The eight bytes that stand for a type's name in a region: the name itself with zeros behind it,
-/// or, for a name of more than eight bytes, its 64-bit FNV-1a hash in little-endian order.
-pub(crate) fn type_tag(name: &str) -> [u8; 8] {
-    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x100_0000_01b3;
-
-    let mut tag = [0; 8];
-    match tag.get_mut(..name.len()) {
-        Some(start) => start.copy_from_slice(name.as_bytes()),
-        None => {
-            let hash = name.bytes().fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
-            tag = hash.to_le_bytes();
-        }
-    }
-    tag
 }
 
 /// The builder's methods that pipes, queues and namespaces share, for a type with a field `common`.
@@ -284,17 +271,3 @@ macro_rules! common_options {
 }
 
 pub(crate) use common_options;
-
-#[cfg(test)]
-mod tests {
-    use super::type_tag;
-
-    #[test]
-    fn type_tag_short_name_is_padded_long_name_is_hashed() {
-        assert_eq!(type_tag(""), [0; 8]);
-        assert_eq!(type_tag("tick"), *b"tick\0\0\0\0");
-        assert_eq!(type_tag("tick\0\0v1"), *b"tick\0\0v1");
-        // A published test vector of FNV-1a.
-        assert_eq!(type_tag("chongo was here!\n"), 0x4681_0940_eff5_f915_u64.to_le_bytes());
-    }
-}

@@ -48,7 +48,7 @@ use std::sync::Arc;
 
 use crate::endpoint::{self, Endpoint};
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Message, Shareable};
+use crate::message::Message;
 use crate::namespace::{Namespace, NamespaceBuilder};
 use crate::object::array::Array;
 use crate::object::atomic::{AtomicValue, Number};
@@ -66,6 +66,7 @@ use crate::pipe::{self, PipeEndpoint};
 use crate::queue::{self, QueueEndpoint};
 use crate::sys::fork::{self, ForkGuardedFd};
 use crate::sys::process;
+use crate::types::Shareable;
 
 /// The environment variable that tells a child which descriptor belongs to this label.
 fn variable(label: &str) -> String {

@@ -12,6 +12,7 @@ use sources::{Source, rust_files};
 /// Modules of one row do not use each other.
 const LAYERS: &[&[&str]] = &[
     &["error"],
+    &["types"],
     &["sys"],
     &["primitive"],
     &["raw"],
@@ -41,6 +42,7 @@ const UNSAFE: &[&str] = &[
     "src/sys/file_lock.rs",
     "src/sys/fork.rs",
     "src/sys/process.rs",
+    "src/types/mod.rs",
 ];
 
 fn library() -> Vec<Source> {

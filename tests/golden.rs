@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use tombolo::pipe::{self, BytePipe};
 use tombolo::queue;
-use tombolo::{LAYOUT_VERSION, Namespace, RecvError, SendError, WaitStrategy};
+use tombolo::types::Untagged;
+use tombolo::{LAYOUT_VERSION, Namespace, RecvError, SendError, Shareable, WaitStrategy};
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 5] = ["values", "bytes", "queue-values", "queue-bytes", "namespace"];
+const GOLDEN: [&str; 6] = ["values", "bytes", "queue-values", "queue-bytes", "namespace", "tags"];
 
 /// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
 /// "Names in the golden files". Written out and not taken from the library, which is under test.
@@ -510,15 +511,18 @@ fn namespace_bytes_match_golden_file() {
     let plan = Namespace::builder()
         .max_participants(3)
         .value("value", [0x11_u64, 0x12])
+        .type_tag("") // this and others had no tags at first
         .value("short", 0x13_u64)
         .atomic("number", -2_i16)
         .array("narrow", &[0x14_u16, 0x15, 0x16, 0x17, 0x18])
         .array("wide", &[[0x19_u8; 12], [0x1a; 12]])
+        .type_tag("")
         .mutex("mutex", 0x1b_u64)
         .mutex("heavy", [0x1c_u64; 9])
         .type_tag("golden!!")
         .reentrant_mutex("again", 0x1d_u32)
         .rw_lock("routes", [0x1e_u64; 2])
+        .type_tag("")
         .semaphore("permits", 4)
         .bounded_semaphore("slots", 3)
         .condvar("news")
@@ -571,6 +575,47 @@ fn namespace_bytes_match_golden_file() {
     drop((namespace, short, narrow, wide, again, routes, slots, heavy));
     stage.show("its maker has left, with a lock that it forgot", &file);
     compare("namespace", &stage.text);
+}
+
+#[derive(Clone, Copy, Shareable)]
+#[repr(u8)]
+enum Side {
+    Buy,
+    #[allow(dead_code, reason = "part of the tag")]
+    Sell,
+}
+
+#[derive(Clone, Copy, Shareable)]
+#[repr(C)]
+struct Order {
+    price: f64,
+    volume: u32,
+    side: Side,
+    is_hidden: bool,
+    reserved: [u8; 2],
+}
+
+#[test]
+fn tag_bytes_match_golden_file() {
+    let mut stage = Stage::new("tags", "a namespace whose types have the tags of their names, 1 lane");
+    let order = Order { price: 1.0, volume: 2, side: Side::Buy, is_hidden: true, reserved: [0; 2] };
+    let plan = Namespace::builder()
+        .max_participants(1)
+        .value("number", 0x11_u128)
+        .value("array", [18.5_f32; 3])
+        .value("nested", [[0x13_u16; 2]; 2])
+        .value("flag", true)
+        .value("letter", 'x')
+        .value("side", Side::Buy)
+        .value("order", order)
+        .value("untagged", Untagged(0x14_u64))
+        .queue::<[i8; 4]>("queue", 2)
+        .directory(&stage.directory);
+    let namespace = plan.create_new().open("golden").unwrap();
+    let file = stage.file();
+    stage.show("made, with its maker there", &file);
+    drop(namespace);
+    compare("tags", &stage.text);
 }
 
 /// The bytes of this range that are locked.

@@ -5,7 +5,7 @@
 use std::mem::MaybeUninit;
 
 /// The bytes of one message.
-pub trait Words: bytemuck::Pod + Send {
+pub trait Words: bytemuck::Pod + tombolo::Shareable + Send {
     fn write(slot: &mut MaybeUninit<Self>, first: u64);
     fn sum(&self) -> u64;
     /// The first word, which is the number of the message.

@@ -141,7 +141,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
         ("price", "value", tagged(8, 8, "f64"), none.clone(), json!("101.25"), "free"),
         ("ready", "atomic", tagged(8, 8, "u64"), none.clone(), json!("1"), ""),
         ("levels", "array", tagged(4, 4, "u32"), json!(3), json!("[1, 2, 3]"), "free"),
-        ("book", "mutex", json!("values of 6 bytes aligned to 2"), none.clone(), json!("0x070007000700"), "free"),
+        ("book", "mutex", tagged(6, 2, "[u16;3]"), none.clone(), json!("0x070007000700"), "free"),
         ("depth", "re-entrant mutex", tagged(8, 8, "i64"), none.clone(), json!("-1"), "free"),
         ("routes", "read-write lock", tagged(1, 1, "u8"), none.clone(), json!("7"), "free"),
         ("tickets", "semaphore", none.clone(), none.clone(), none.clone(), "3 permits left"),
@@ -172,7 +172,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
     assert_eq!(cells(text, "OBJECT"), ["OBJECT", "KIND", "OF", "HOLDER", "USERS", "STATE", "VALUE"]);
     assert_eq!(cells(text, "price"), ["price", "value", "f64", "-", "-", "free", "101.25"]);
     assert_eq!(cells(text, "levels"), ["levels", "array", "3 x u32", "-", "-", "free", "[1, 2, 3]"]);
-    assert_eq!(cells(text, "book"), ["book", "mutex", "6 bytes", "-", "-", "free", "0x070007000700"]);
+    assert_eq!(cells(text, "book"), ["book", "mutex", "[u16;3]", "-", "-", "free", "0x070007000700"]);
     let slots = ["slots", "bounded semaphore", "4 permits", "-", "-", "4 of 4 permits left", "-"];
     assert_eq!(cells(text, "slots"), slots);
     assert_eq!(cells(text, "start")[2], "2 parties");

@@ -11,6 +11,7 @@ use crate::pipe::{self, BytePipe, Pipe, PipeEndpoint};
 use crate::primitive::{Ordering::Relaxed, WORD};
 use crate::region::Region;
 use crate::region::layout::pipe::{PipeLayout, ring};
+use crate::types::Shareable;
 
 const SMALL_PIPE: &str = "memory for a small pipe";
 const LIMIT: usize = 1000;
@@ -111,7 +112,7 @@ fn check_received(received: Result<usize, RecvError>, message: &[u8]) {
     assert!(received.is_err() || received == Ok(message.len()) && message.len() <= LIMIT);
 }
 
-fn use_values<T: Pod>(endpoint: &mut Pipe<T>, op: u8, input: &mut Input, timeout: Duration) {
+fn use_values<T: Pod + Shareable>(endpoint: &mut Pipe<T>, op: u8, input: &mut Input, timeout: Duration) {
     let mut values: Vec<T> = (0..u64::from(input.byte() % 8)).map(value).collect();
     match op {
         8 => drop(endpoint.tx.try_send(value::<T>(1))),

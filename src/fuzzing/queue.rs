@@ -23,6 +23,7 @@ use crate::region::Region;
 use crate::region::layout::Layout;
 use crate::region::layout::queue::{QueueLayout, control as words, own};
 use crate::sys::clock::deadline_after;
+use crate::types::Shareable;
 use crate::wait::WaitStrategy;
 
 /// Handles of either role.
@@ -391,7 +392,12 @@ fn use_bytes(harness: &mut Harness<ByteSender, ByteReceiver>, op: u8, input: &mu
     }
 }
 
-fn use_values<T: Pod>(harness: &mut Harness<Sender<T>, Receiver<T>>, op: u8, input: &mut Input, timeout: Duration) {
+fn use_values<T: Pod + Shareable>(
+    harness: &mut Harness<Sender<T>, Receiver<T>>,
+    op: u8,
+    input: &mut Input,
+    timeout: Duration,
+) {
     let number = harness.sent;
     harness.sent += 8;
     let values: Vec<T> = (0..u64::from(input.byte() % 8)).map(|i| value(number + i)).collect();

@@ -12,7 +12,7 @@ use crate::object::Handle;
 use crate::object::array::{Array, elements_words};
 use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
-use crate::object::spec::{InitialValue, ObjectSpec, tag_of};
+use crate::object::spec::{InitialValue, ObjectSpec};
 use crate::object::table::{Entry, NAME_MAX, Table, layout_of};
 use crate::primitive::{Ordering::Relaxed, WORD};
 use crate::region::Region;
@@ -22,6 +22,7 @@ use crate::region::layout::queue::{QueueGeometry, QueueLayout};
 use crate::region::layout::{Layout, header};
 use crate::region::settings::Settings;
 use crate::sys::mapping::PAGE;
+use crate::types::Shareable;
 use crate::wait::WaitStrategy;
 
 /// The largest namespace to make: a larger one would only be slower.
@@ -121,7 +122,7 @@ fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
         }
         ObjectKind::Condvar | ObjectKind::Event | ObjectKind::Once => base,
         _ => {
-            let tag = tag_of::<u64>();
+            let tag = u64::SHAPE.tag();
             let count = if kind == ObjectKind::Array { number() } else { 0 };
             let size = number();
             ObjectSpec { size, align: if size % 8 == 0 { 8 } else { 1 }, tag, count, ..base }
@@ -229,7 +230,7 @@ fn open_everything(region: Region, found: &Table) {
     }
 }
 
-fn use_array<T: Pod>(array: &Array<T>) {
+fn use_array<T: Pod + Shareable>(array: &Array<T>) {
     assert!(array.get(array.len()).is_err());
     let last = array.len() - 1;
     let _ = (array.get(last), array.try_lock().map(|mut guard| guard.set(last, T::zeroed())));

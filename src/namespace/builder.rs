@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Message, Shareable};
+use crate::message::Message;
 use crate::namespace::{Namespace, check_type, find, queue_spec, type_mismatch};
 use crate::object::atomic::Number;
 use crate::object::kind::ObjectKind;
@@ -12,7 +12,7 @@ use crate::object::member::Membership;
 use crate::object::nested_queue;
 use crate::object::spec::{InitialValue, ObjectSpec};
 use crate::object::table::Table;
-use crate::options::{CommonOptions, common_options, expect_joined, type_tag, wrong_type};
+use crate::options::{CommonOptions, common_options, expect_joined, wrong_type};
 use crate::queue;
 use crate::queue::state::QueueState;
 use crate::region::Region;
@@ -20,6 +20,7 @@ use crate::region::layout::header::RegionKind;
 use crate::region::layout::queue::{QueueGeometry, QueueLayout};
 use crate::region::layout::{Layout, MAX_PARTICIPANTS};
 use crate::region::settings::{Bounds, Settings};
+use crate::types::{Shareable, bits_of, slice_bits_of, type_tag};
 
 /// Processes that can take part unless the builder sets another number.
 const DEFAULT_MAX_PARTICIPANTS: usize = 64;
@@ -62,18 +63,19 @@ impl NamespaceBuilder {
     }
 
     fn add_value<T: Shareable>(self, name: &str, kind: ObjectKind, initial: &T) -> Self {
-        self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Bytes(bytemuck::bytes_of(initial).to_vec()))
+        let bytes = bytemuck::bytes_of(bits_of(initial)).to_vec();
+        self.add(name, ObjectSpec::of::<T>(kind, 0), InitialValue::Bytes(bytes))
     }
 
-    /// Gives the type of the object that was added last a name.
+    /// Gives the type of the object that was added last another name than its own, for instance
+    /// `"tick v1"`.
     ///
-    /// A process that opens the object has to give the same name, with [`Namespace::type_tag`].
-    /// Without it only the number types of the language are distinguished from other types of the
-    /// same size and alignment. A name of up to eight bytes is stored as it is, a longer one as a
-    /// hash.
+    /// A process that opens the object has to give the same name, with [`Namespace::type_tag`]. A
+    /// name of up to eight bytes is stored as it is, a longer one as a hash. An empty name matches
+    /// any type of the same size and alignment.
     pub fn type_tag(mut self, name: &str) -> Self {
         if let Some((_, spec)) = self.objects.last_mut() {
-            spec.tag = type_tag(name);
+            (spec.tag, spec.shape) = (type_tag(name), None);
         }
         self
     }
@@ -97,10 +99,12 @@ impl NamespaceBuilder {
     /// Adds an [`Array`](crate::sync::Array) of these elements.
     pub fn array<T: Shareable>(self, name: &str, initial: &[T]) -> Self {
         let spec = ObjectSpec::of::<T>(ObjectKind::Array, initial.len() as u64);
-        self.add(name, spec, InitialValue::Bytes(bytemuck::cast_slice(initial).to_vec()))
+        self.add(name, spec, InitialValue::Bytes(bytemuck::cast_slice(slice_bits_of(initial)).to_vec()))
     }
 
-    /// Adds an [`Array`](crate::sync::Array) of `length` zeros.
+    /// Adds an [`Array`](crate::sync::Array) of `length` zeros. If zeros are no value of the type,
+    /// reading an element that was not set returns
+    /// [`InvalidValue`](crate::sync::SyncError::InvalidValue).
     pub fn array_zeroed<T: Shareable>(self, name: &str, length: usize) -> Self {
         self.add(name, ObjectSpec::of::<T>(ObjectKind::Array, length as u64), InitialValue::Zero)
     }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Message, Shareable};
+use crate::message::Message;
 use crate::object::array::Array;
 use crate::object::atomic::{AtomicValue, Number};
 use crate::object::barrier::Barrier;
@@ -23,14 +23,14 @@ use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
 use crate::object::rw_lock::RwLock;
 use crate::object::semaphore::Semaphore;
-use crate::object::spec::{ObjectSpec, tag_of};
+use crate::object::spec::ObjectSpec;
 use crate::object::table::{Entry, Table};
 use crate::object::value::Value;
 use crate::object::{Handle, Object};
-use crate::options::type_tag;
 use crate::queue::{self, ByteQueue, Queue};
 use crate::region::Region;
 use crate::sys::file;
+use crate::types::{Shape, Shareable, hashed_name, type_tag};
 use crate::wait::WaitStrategy;
 
 pub use self::builder::NamespaceBuilder;
@@ -159,8 +159,8 @@ impl Namespace {
         self.member.table().entries.iter().map(|entry| (entry.name.as_str(), entry.spec.kind))
     }
 
-    /// Returns a handle of this namespace for objects whose type was given this name
-    /// ([`NamespaceBuilder::type_tag`]).
+    /// Returns a handle of this namespace for objects whose type was given this name instead of
+    /// its own ([`NamespaceBuilder::type_tag`]).
     pub fn type_tag(&self, name: &str) -> Self {
         Self { type_name: Some(TypeName { tag: type_tag(name), text: name.into() }), ..self.clone() }
     }
@@ -180,13 +180,10 @@ impl Namespace {
             return check_type(self.member.region(), entry, &expected).map(|()| (index, entry));
         };
         let expected = ObjectSpec { tag: *tag, ..expected };
-        if is_same_type(&entry.spec, &expected) {
+        if entry.spec.matches(&expected) {
             return Ok((index, entry));
         }
-        let expected = expected.type_name_without_count();
-        // A name that is stored as a hash is not part of that.
-        let is_hashed = text.len() > tag.len();
-        let expected = if is_hashed { format!("{expected}, which is {text:?}") } else { expected };
+        let expected = expected.type_name_without_count() + &hashed_name(text);
         Err(type_mismatch(self.member.region(), entry, expected))
     }
 
@@ -307,16 +304,12 @@ fn find<'a>(table: &'a Table, name: &str) -> Result<(usize, &'a Entry)> {
     })
 }
 
-/// Returns whether two objects are of the same kind and hold values of the same type.
-fn is_same_type(one: &ObjectSpec, other: &ObjectSpec) -> bool {
-    (one.kind, one.size, one.align, one.tag) == (other.kind, other.size, other.align, other.tag)
-}
-
 fn check_type(region: &Region, found: &Entry, expected: &ObjectSpec) -> Result<()> {
-    if is_same_type(&found.spec, expected) {
+    if found.spec.matches(expected) {
         return Ok(());
     }
-    Err(type_mismatch(region, found, expected.type_name_without_count()))
+    let name = hashed_name(&expected.shape.map(Shape::to_string).unwrap_or_default());
+    Err(type_mismatch(region, found, expected.type_name_without_count() + &name))
 }
 
 fn type_mismatch(region: &Region, found: &Entry, expected: String) -> Error {
@@ -332,8 +325,11 @@ fn type_mismatch(region: &Region, found: &Entry, expected: String) -> Error {
 
 /// What a queue with these options is.
 fn queue_spec<M: Message + ?Sized>(options: &queue::Options<M>) -> Result<ObjectSpec> {
-    let queue = Some(options.layout()?);
-    Ok(ObjectSpec { queue, tag: tag_of::<M>(), ..ObjectSpec::without_value(ObjectKind::Queue, 0) })
+    // The tag is in the entry only.
+    let mut queue = options.layout()?;
+    queue.element = M::element([0; 8]);
+    let spec = ObjectSpec { queue: Some(queue), ..ObjectSpec::without_value(ObjectKind::Queue, 0) };
+    Ok(spec.with_shape(M::SHAPE))
 }
 
 impl fmt::Debug for Namespace {

@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 
 use crate::error::Result;
-use crate::message::Shareable;
 use crate::namespace::{Namespace, NamespaceBuilder};
 use crate::object::array::Array;
 use crate::object::atomic::{AtomicValue, Number};
@@ -18,6 +17,7 @@ use crate::object::rw_lock::RwLock;
 use crate::object::semaphore::Semaphore;
 use crate::object::value::Value;
 use crate::object::{Object, sealed::Sealed};
+use crate::types::Shareable;
 use crate::wait::WaitStrategy;
 
 impl Namespace {

@@ -13,8 +13,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytemuck::Pod;
-
 use crate::error::{self, SyncError};
 use crate::object::kind::{Description, ELEMENTS_OFFSET, Kind, ObjectKind, ObjectWords, STATE};
 use crate::object::lock::{self, LockGuard, ObjectLock};
@@ -22,11 +20,12 @@ use crate::object::mutex::{LockResult, with_history};
 use crate::object::seq_cell::{self, BackoffRequest};
 use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
 use crate::object::{Handle, object};
-use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value, load_value_into, store_bytes, store_value};
+use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value_into, store_bytes, store_value};
 use crate::raw::robust_lock::History;
 use crate::raw::seqlock::{CONTROL, SeqLockView};
 use crate::region::layout::header::ElementType;
 use crate::region::words::Words;
+use crate::types::{Shareable, Unchecked, bits_of, load_checked, slice_bits_of, slice_bits_of_mut, zeroed_vec};
 use crate::wait::Timeout;
 
 /// An array in shared memory. Its length is fixed when it is created.
@@ -67,7 +66,7 @@ pub struct Array<T> {
     element: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Pod> Array<T> {
+impl<T: Shareable> Array<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
         let length = handle.spec.count as usize;
         let elements = handle.words(ELEMENTS_OFFSET, elements_words(&handle.spec).unwrap_or(0));
@@ -112,31 +111,39 @@ impl<T: Pod> Array<T> {
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`](SyncError::OutOfBounds), [`Corrupt`](SyncError::Corrupt).
+    /// [`OutOfBounds`](SyncError::OutOfBounds), [`InvalidValue`](SyncError::InvalidValue),
+    /// [`Corrupt`](SyncError::Corrupt).
     #[inline]
     pub fn get(&self, index: usize) -> Result<T, SyncError> {
+        self.get_unchecked(index)?.check()
+    }
+
+    #[inline]
+    fn get_unchecked(&self, index: usize) -> Result<Unchecked<T>, SyncError> {
         self.check_index(index)?;
         match Self::PER_WORD {
             Some(per_word) => {
                 let word = self.elements.get(index / per_word).ok_or(SyncError::Corrupt)?;
                 let bytes = word.load(Ordering::Acquire).to_ne_bytes(); // edge: array-element
                 let part = bytes.get(index % per_word * size_of::<T>()..).and_then(|rest| rest.get(..size_of::<T>()));
-                Ok(bytemuck::pod_read_unaligned(part.ok_or(SyncError::Corrupt)?))
+                Ok(Unchecked::from_bits(bytemuck::pod_read_unaligned(part.ok_or(SyncError::Corrupt)?)))
             }
             None => self.get_wide(index),
         }
     }
 
-    fn get_wide(&self, index: usize) -> Result<T, SyncError> {
-        let (value, _) = self.seq_lock(index)?.read(load_value, |retries| self.backoff.on_retry(retries))?;
-        Ok(value)
+    fn get_wide(&self, index: usize) -> Result<Unchecked<T>, SyncError> {
+        let on_retry = |retries| self.backoff.on_retry(retries);
+        Ok(self.seq_lock(index)?.read(seq_cell::load_unchecked, on_retry)?.0)
     }
 
     /// Copies a wide element, which may be too large for the stack.
     fn load_wide_into(&self, index: usize, value: &mut T) -> Result<(), SyncError> {
-        let copy = |words: &[AtomicU64]| load_value_into(words, value);
-        self.seq_lock(index)?.read(copy, |retries| self.backoff.on_retry(retries))?;
-        Ok(())
+        let (seq_lock, on_retry) = (self.seq_lock(index)?, |retries| self.backoff.on_retry(retries));
+        load_checked(value, |bits| {
+            seq_lock.read(|words| load_value_into(words, bits), on_retry)?;
+            Ok(())
+        })
     }
 
     fn seq_lock(&self, index: usize) -> Result<SeqLockView<'_>, SyncError> {
@@ -182,7 +189,7 @@ impl<T: Pod> Array<T> {
                 write_subword(word, index % per_word, value);
             }
             None => {
-                let version = self.seq_lock(index)?.write(|words| store_value(words, value));
+                let version = self.seq_lock(index)?.write(|words| store_value(words, bits_of(value)));
                 self.backoff.pause_if_requested(version, size_of::<T>());
             }
         }
@@ -223,7 +230,7 @@ impl<T: Pod> Array<T> {
         let words = self.elements.get(first..).unwrap_or_default();
         for (word, part) in words.iter().zip(body.chunks_exact(per_word)) {
             let mut bytes = [0; WORD];
-            bytes.copy_from_slice(bytemuck::cast_slice(part));
+            bytes.copy_from_slice(bytemuck::cast_slice(slice_bits_of(part)));
             word.store(u64::from_ne_bytes(bytes), Ordering::Release); // edge: array-element
         }
         let after = start + head.len() + body.len();
@@ -241,17 +248,24 @@ impl<T: Pod> Array<T> {
     /// Those of [`get`](Self::get). `values` may have been written to in part then.
     pub fn load_into(&self, start: usize, values: &mut [T]) -> Result<(), SyncError> {
         self.check(start, values.len())?;
-        match Self::PER_WORD {
-            Some(per_word) => self.load_narrow_into(per_word, start, values),
-            None => (start..).zip(values).try_for_each(|(index, value)| self.load_wide_into(index, value)),
+        let Some(per_word) = Self::PER_WORD else {
+            return (start..).zip(values).try_for_each(|(index, value)| self.load_wide_into(index, value));
+        };
+        match slice_bits_of_mut(values) {
+            Some(bits) => self.load_narrow_into(per_word, start, bits),
+            None => (start..).zip(values).try_for_each(|(index, value)| {
+                *value = self.get(index)?;
+                Ok(())
+            }),
         }
     }
 
-    fn load_narrow_into(&self, per_word: usize, start: usize, values: &mut [T]) -> Result<(), SyncError> {
+    /// Copies parts of words, without checks.
+    fn load_narrow_into(&self, per_word: usize, start: usize, values: &mut [T::Bits]) -> Result<(), SyncError> {
         let head = (start.next_multiple_of(per_word) - start).min(values.len());
         let (singles, rest) = values.split_at_mut_checked(head).ok_or(SyncError::Corrupt)?;
         for (index, value) in (start..).zip(singles) {
-            *value = self.get(index)?;
+            *value = *self.get_unchecked(index)?.bits_mut();
         }
         let words = self.elements.get((start + head) / per_word..).unwrap_or_default();
         let (body, tail) = rest.split_at_mut_checked(rest.len() / per_word * per_word).ok_or(SyncError::Corrupt)?;
@@ -260,7 +274,7 @@ impl<T: Pod> Array<T> {
             bytemuck::cast_slice_mut(part).copy_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());
         }
         for (index, value) in (start + head + body.len()..).zip(tail) {
-            *value = self.get(index)?;
+            *value = *self.get_unchecked(index)?.bits_mut();
         }
         Ok(())
     }
@@ -275,7 +289,9 @@ impl<T: Pod> Array<T> {
     ///
     /// Those of [`get`](Self::get).
     pub fn to_vec(&self) -> Result<Vec<T>, SyncError> {
-        let mut values = bytemuck::zeroed_vec(self.length);
+        let Some(mut values) = zeroed_vec(self.length) else {
+            return (0..self.length).map(|index| self.get(index)).collect();
+        };
         self.load_into(0, &mut values)?;
         Ok(values)
     }
@@ -297,7 +313,7 @@ impl<T: Pod> Array<T> {
     }
 
     /// Returns the elements one after another, each as it is when it is reached. Ends early if the
-    /// region is corrupt.
+    /// region is corrupt, or an element invalid.
     pub fn iter(&self) -> impl Iterator<Item = T> {
         (0..self.length).map_while(|index| self.get(index).ok())
     }
@@ -351,21 +367,21 @@ impl<T: Pod> Array<T> {
     }
 }
 
-fn value_bits<T: Pod>(value: &T) -> u64 {
+fn value_bits<T: Shareable>(value: &T) -> u64 {
     let mut bytes = [0; WORD];
-    for (byte, own) in bytes.iter_mut().zip(bytemuck::bytes_of(value)) {
+    for (byte, own) in bytes.iter_mut().zip(bytemuck::bytes_of(bits_of(value))) {
         *byte = *own;
     }
     u64::from_ne_bytes(bytes)
 }
 
 /// Replaces one of several elements in a word.
-fn write_subword<T: Pod>(word: &AtomicU64, part: usize, value: &T) {
+fn write_subword<T: Shareable>(word: &AtomicU64, part: usize, value: &T) {
     let start = part * size_of::<T>();
     // edge: array-element
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |seen| {
         let mut bytes = seen.to_ne_bytes();
-        bytes.get_mut(start..start + size_of::<T>())?.copy_from_slice(bytemuck::bytes_of(value));
+        bytes.get_mut(start..start + size_of::<T>())?.copy_from_slice(bytemuck::bytes_of(bits_of(value)));
         Some(u64::from_ne_bytes(bytes))
     });
 }
@@ -379,7 +395,7 @@ pub struct ArrayGuard<'a, T> {
     _guard: LockGuard<'a>,
 }
 
-impl<T: Pod> ArrayGuard<'_, T> {
+impl<T: Shareable> ArrayGuard<'_, T> {
     /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.array.length

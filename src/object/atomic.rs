@@ -7,14 +7,13 @@
 
 use std::marker::PhantomData;
 
-use bytemuck::Pod;
-
 use crate::error;
 use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords};
 use crate::object::spec::ObjectSpec;
 use crate::object::{Handle, object};
 use crate::primitive::{Ordering, WORD, load_bytes};
 use crate::region::words::Word;
+use crate::types::Shareable;
 
 /// An integer or a float in shared memory that is changed in single steps, without a lock.
 ///
@@ -43,7 +42,7 @@ pub struct AtomicValue<T> {
     label = "not an integer or a float of at most 64 bits",
     note = "for a `bool` use a `u8`, for any other type a `Value` or a `Mutex`"
 )]
-pub trait Number: Pod + PartialOrd + sealed::Bits {}
+pub trait Number: Shareable + PartialOrd + sealed::Bits {}
 
 /// An integer of at most 64 bits.
 #[diagnostic::on_unimplemented(
@@ -216,7 +215,7 @@ impl<T: Integer> AtomicValue<T> {
     }
 }
 
-impl<T: Pod> AtomicValue<T> {
+impl<T: Shareable> AtomicValue<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
         Self { word: handle.word(0), handle, number: PhantomData }
     }

@@ -9,8 +9,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytemuck::Pod;
-
 use crate::error::{LockError, SyncError};
 use crate::object::fairness::wait_for;
 use crate::object::kind::{EVENT, Kind, ObjectKind};
@@ -19,6 +17,7 @@ use crate::object::spec::ObjectSpec;
 use crate::object::{Handle, object};
 use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
+use crate::types::Shareable;
 use crate::wait::Timeout;
 
 /// A condition variable: releases a [`Mutex`](crate::sync::Mutex) and waits until it is notified of
@@ -81,7 +80,7 @@ impl Condvar {
     /// # Errors
     ///
     /// Those of [`Mutex::lock`](crate::sync::Mutex::lock).
-    pub fn wait<'a, T: Pod>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+    pub fn wait<'a, T: Shareable>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
         self.wait_until(guard, Timeout::UNLIMITED, true)
             .map(|(guard, _)| guard)
             .map_err(|error| error.map(|(guard, _)| guard))
@@ -98,7 +97,7 @@ impl Condvar {
     /// # Errors
     ///
     /// Those of [`wait`](Self::wait). The time being over is no error.
-    pub fn wait_timeout<'a, T: Pod>(
+    pub fn wait_timeout<'a, T: Shareable>(
         &self,
         guard: MutexGuard<'a, T>,
         timeout: Duration,
@@ -116,7 +115,7 @@ impl Condvar {
     ///
     /// Those of [`wait`](Self::wait). If an owner of the mutex died, it returns with that although
     /// the condition may still hold.
-    pub fn wait_while<'a, T: Pod>(
+    pub fn wait_while<'a, T: Shareable>(
         &self,
         mut guard: MutexGuard<'a, T>,
         mut condition: impl FnMut(&T) -> bool,
@@ -137,7 +136,7 @@ impl Condvar {
     /// # Errors
     ///
     /// Those of [`wait_while`](Self::wait_while). The time being over is no error.
-    pub fn wait_timeout_while<'a, T: Pod>(
+    pub fn wait_timeout_while<'a, T: Shareable>(
         &self,
         mut guard: MutexGuard<'a, T>,
         timeout: Duration,
@@ -157,7 +156,7 @@ impl Condvar {
 
     /// Waits until notified, or until the time is over. If `allow_spurious`, it may also return
     /// after a liveness interval.
-    fn wait_until<'a, T: Pod>(
+    fn wait_until<'a, T: Shareable>(
         &self,
         guard: MutexGuard<'a, T>,
         until: Timeout,

@@ -82,9 +82,9 @@ pub(crate) mod sealed {
 /// `Object` and `Debug` for a type with a `handle()`, or another way to it.
 macro_rules! object {
     ($name:ident $(<$t:ident>)?, $spec:expr, |$this:ident| $handle:expr) => {
-        impl $(<$t: bytemuck::Pod>)? $crate::object::Object for $name $(<$t>)? {}
+        impl $(<$t: $crate::types::Shareable>)? $crate::object::Object for $name $(<$t>)? {}
 
-        impl $(<$t: bytemuck::Pod>)? $crate::object::sealed::Sealed for $name $(<$t>)? {
+        impl $(<$t: $crate::types::Shareable>)? $crate::object::sealed::Sealed for $name $(<$t>)? {
             fn spec() -> $crate::object::spec::ObjectSpec {
                 $spec
             }
@@ -99,7 +99,7 @@ macro_rules! object {
             }
         }
 
-        impl $(<$t: bytemuck::Pod>)? std::fmt::Debug for $name $(<$t>)? {
+        impl $(<$t: $crate::types::Shareable>)? std::fmt::Debug for $name $(<$t>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 let $this = self;
                 f.debug_struct(stringify!($name)).field("handle", $handle).finish_non_exhaustive()

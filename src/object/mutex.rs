@@ -16,8 +16,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bytemuck::Pod;
-
 use crate::error::{self, LockError, SyncError};
 use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords, STATE};
 use crate::object::lock::{self, LockGuard, ObjectLock};
@@ -25,6 +23,7 @@ use crate::object::seq_cell::{self, SeqCell};
 use crate::object::spec::{Buffers, ObjectSpec};
 use crate::object::{Handle, object};
 use crate::raw::robust_lock::History;
+use crate::types::Shareable;
 use crate::wait::Timeout;
 
 /// A lock between processes, and the value that it protects.
@@ -88,7 +87,7 @@ pub(crate) fn with_history<G>(guard: G, history: History) -> LockResult<G> {
     }
 }
 
-impl<T: Pod> Mutex<T> {
+impl<T: Shareable> Mutex<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
         let cell = Arc::new(SeqCell::new(&handle, words::CELL));
         Self { lock: ObjectLock::new(handle, STATE), cell }
@@ -106,7 +105,8 @@ impl<T: Pod> Mutex<T> {
     ///
     /// - With the guard: [`OwnerDied`](LockError::OwnerDied), [`Poisoned`](LockError::Poisoned).
     /// - Without: [`WouldDeadlock`](SyncError::WouldDeadlock), [`Forked`](SyncError::Forked),
-    ///   [`Corrupt`](SyncError::Corrupt), [`LockLost`](SyncError::LockLost).
+    ///   [`InvalidValue`](SyncError::InvalidValue), [`Corrupt`](SyncError::Corrupt),
+    ///   [`LockLost`](SyncError::LockLost).
     ///
     /// # Examples
     ///
@@ -192,7 +192,7 @@ object!(Mutex<T>, ObjectSpec::of::<T>(ObjectKind::Mutex, 0), |this| &this.lock.h
 /// When this is dropped a change is committed and the lock is released. If it is dropped by a panic
 /// that began under the lock, the change is not committed.
 #[must_use = "bind it to a name such as `_guard`: `let _` releases the lock at once"]
-pub struct MutexGuard<'a, T: Pod> {
+pub struct MutexGuard<'a, T: Shareable> {
     mutex: &'a Mutex<T>,
     value: T,
     is_dirty: bool,
@@ -200,7 +200,7 @@ pub struct MutexGuard<'a, T: Pod> {
     guard: LockGuard<'a>,
 }
 
-impl<'a, T: Pod> MutexGuard<'a, T> {
+impl<'a, T: Shareable> MutexGuard<'a, T> {
     pub(crate) fn mutex(&self) -> &'a Mutex<T> {
         self.mutex
     }
@@ -237,7 +237,7 @@ impl<'a, T: Pod> MutexGuard<'a, T> {
     }
 }
 
-impl<T: Pod> Deref for MutexGuard<'_, T> {
+impl<T: Shareable> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     #[inline]
@@ -246,7 +246,7 @@ impl<T: Pod> Deref for MutexGuard<'_, T> {
     }
 }
 
-impl<T: Pod> DerefMut for MutexGuard<'_, T> {
+impl<T: Shareable> DerefMut for MutexGuard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.is_dirty = true;
@@ -254,7 +254,7 @@ impl<T: Pod> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-impl<T: Pod> Drop for MutexGuard<'_, T> {
+impl<T: Shareable> Drop for MutexGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.was_panicking || !thread::panicking() {
@@ -263,7 +263,7 @@ impl<T: Pod> Drop for MutexGuard<'_, T> {
     }
 }
 
-impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
+impl<T: Shareable + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("MutexGuard").field(&self.value).finish()
     }

@@ -6,8 +6,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytemuck::Pod;
-
 use crate::error::SyncError;
 use crate::object::kind::{ObjectKind, STATE};
 use crate::object::lock::ObjectLock;
@@ -17,6 +15,7 @@ use crate::object::spec::ObjectSpec;
 use crate::object::{Handle, object};
 use crate::primitive::Ordering;
 use crate::raw::robust_lock::History;
+use crate::types::Shareable;
 use crate::wait::Timeout;
 
 /// A lock between processes that its thread may lock again, and the value that it protects.
@@ -41,7 +40,7 @@ pub struct ReentrantMutex<T> {
     cell: Arc<SeqCell<T>>,
 }
 
-impl<T: Pod> ReentrantMutex<T> {
+impl<T: Shareable> ReentrantMutex<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
         let cell = Arc::new(SeqCell::new(&handle, words::CELL));
         Self { lock: ObjectLock::new(handle, STATE), cell }
@@ -145,7 +144,7 @@ pub struct ReentrantMutexGuard<'a, T> {
     thread: PhantomData<*const ()>,
 }
 
-impl<T: Pod> ReentrantMutexGuard<'_, T> {
+impl<T: Shareable> ReentrantMutexGuard<'_, T> {
     /// Returns the value.
     ///
     /// # Blocking
@@ -154,7 +153,7 @@ impl<T: Pod> ReentrantMutexGuard<'_, T> {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](SyncError::Corrupt).
+    /// [`InvalidValue`](SyncError::InvalidValue), [`Corrupt`](SyncError::Corrupt).
     pub fn get(&self) -> Result<T, SyncError> {
         self.mutex.cell.load_locked()
     }

@@ -19,8 +19,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bytemuck::Pod;
-
 use crate::error::{self, SyncError};
 use crate::object::fairness::wait_for;
 use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords, STATE};
@@ -37,6 +35,7 @@ use crate::raw::robust_lock::History;
 use crate::region::layout::PADDING_WORDS;
 use crate::region::repair::Budget;
 use crate::region::words::Mapped;
+use crate::types::Shareable;
 use crate::wait::{Timeout, WaitEnd};
 
 /// A lock between processes for one writer or any number of readers, and the value that it
@@ -84,7 +83,7 @@ struct Inner<T> {
     readers_gone: EventCount<Mapped>,
 }
 
-impl<T: Pod> RwLock<T> {
+impl<T: Shareable> RwLock<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
         let inner = Inner {
             cell: SeqCell::new(&handle, CELL),
@@ -312,7 +311,7 @@ impl<T: fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
 /// When this is dropped a change is committed and the lock is released. If it is dropped by a panic
 /// that began under the lock, the change is not committed.
 #[must_use = "bind it to a name such as `_guard`: `let _` releases the lock at once"]
-pub struct RwLockWriteGuard<'a, T: Pod> {
+pub struct RwLockWriteGuard<'a, T: Shareable> {
     lock: &'a RwLock<T>,
     value: T,
     is_dirty: bool,
@@ -320,7 +319,7 @@ pub struct RwLockWriteGuard<'a, T: Pod> {
     guard: LockGuard<'a>,
 }
 
-impl<T: Pod> RwLockWriteGuard<'_, T> {
+impl<T: Shareable> RwLockWriteGuard<'_, T> {
     /// Marks what the lock protects as unusable. See
     /// [`MutexGuard::poison`](crate::sync::MutexGuard::poison).
     pub fn poison(&mut self) {
@@ -338,7 +337,7 @@ impl<T: Pod> RwLockWriteGuard<'_, T> {
     }
 }
 
-impl<T: Pod> Deref for RwLockWriteGuard<'_, T> {
+impl<T: Shareable> Deref for RwLockWriteGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -346,14 +345,14 @@ impl<T: Pod> Deref for RwLockWriteGuard<'_, T> {
     }
 }
 
-impl<T: Pod> DerefMut for RwLockWriteGuard<'_, T> {
+impl<T: Shareable> DerefMut for RwLockWriteGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         self.is_dirty = true;
         &mut self.value
     }
 }
 
-impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
+impl<T: Shareable> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
         let is_unwinding = thread::panicking() && !self.was_panicking;
         if self.is_dirty && !is_unwinding && self.guard.lock.handle.is_from_this_process() {
@@ -363,7 +362,7 @@ impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
     }
 }
 
-impl<T: Pod + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
+impl<T: Shareable + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RwLockWriteGuard").field(&self.value).finish()
     }

@@ -2,15 +2,14 @@
 
 use std::marker::PhantomData;
 
-use bytemuck::Pod;
-
 use crate::error::SyncError;
 use crate::object::Handle;
 use crate::object::kind::ObjectWords;
 use crate::object::spec::{Buffers, ObjectSpec};
-use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value, load_value_into, spin_loop, store_value};
+use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value_into, spin_loop, store_value};
 use crate::raw::seqlock::{SeqLock, SeqLockView};
 use crate::region::words::{Word, Words};
+use crate::types::{Shareable, Unchecked, bits_of, load_checked};
 
 /// A value of an object.
 pub(crate) struct SeqCell<T> {
@@ -18,7 +17,7 @@ pub(crate) struct SeqCell<T> {
     value: PhantomData<fn(T) -> T>,
 }
 
-impl<T: Pod> SeqCell<T> {
+impl<T: Shareable> SeqCell<T> {
     /// The object's value, with its control words at `control`.
     pub(crate) fn new(handle: &Handle, control: usize) -> Self {
         let object = handle.object();
@@ -39,9 +38,10 @@ impl<T: Pod> SeqCell<T> {
     #[inline(always)]
     pub(crate) fn load(&self, on_retry: impl FnMut(u32)) -> Result<(T, u64), SyncError> {
         if size_of::<T>() == 0 {
-            return Ok((T::zeroed(), 0));
+            return Ok((Unchecked::zeroed().check::<SyncError>()?, 0));
         }
-        Ok(self.seq_lock.read(load_value, on_retry)?)
+        let (mut value, version) = self.seq_lock.read(load_unchecked::<T>, on_retry)?;
+        Ok((value.check::<SyncError>()?, version))
     }
 
     /// Like [`load`](Self::load), but into `value`. Returns the number.
@@ -50,17 +50,19 @@ impl<T: Pod> SeqCell<T> {
         if size_of::<T>() == 0 {
             return Ok(0);
         }
-        let copy = |words: &[AtomicU64]| load_value_into(words, value);
-        Ok(self.seq_lock.read(copy, on_retry)?.1)
+        load_checked(value, |bits| Ok(self.seq_lock.read(|words| load_value_into(words, bits), on_retry)?.1))
     }
 
     /// Returns the last version, for the owner of the lock. Only a hostile peer can disturb that.
     #[inline(always)]
     pub(crate) fn load_locked(&self) -> Result<T, SyncError> {
         if size_of::<T>() == 0 {
-            return Ok(T::zeroed());
+            return Unchecked::zeroed().check();
         }
-        self.seq_lock.try_read(load_value).map(|(value, _)| value).map_err(|_| SyncError::Corrupt)
+        match self.seq_lock.try_read(load_unchecked::<T>) {
+            Ok((mut value, _)) => value.check(),
+            Err(_) => Err(SyncError::Corrupt),
+        }
     }
 
     /// Like [`load_locked`](Self::load_locked), but into `value`.
@@ -69,15 +71,25 @@ impl<T: Pod> SeqCell<T> {
         if size_of::<T>() == 0 {
             return Ok(());
         }
-        let copy = |words: &[AtomicU64]| load_value_into(words, value);
-        self.seq_lock.try_read(copy).map(drop).map_err(|_| SyncError::Corrupt)
+        load_checked(value, |bits| {
+            let copy = |words: &[AtomicU64]| load_value_into(words, bits);
+            self.seq_lock.try_read(copy).map(drop).map_err(|_| SyncError::Corrupt)
+        })
     }
 
     /// Stores the next version, for the owner of the lock. Returns its number.
     #[inline(always)]
     pub(crate) fn store(&self, value: &T) -> u64 {
-        self.seq_lock.write(|words| store_value(words, value))
+        self.seq_lock.write(|words| store_value(words, bits_of(value)))
     }
+}
+
+/// A value from the first words, or zeros if there are too few.
+#[inline(always)]
+pub(super) fn load_unchecked<T: Shareable>(words: &[AtomicU64]) -> Unchecked<T> {
+    let mut value = Unchecked::zeroed();
+    load_value_into(words, value.bits_mut());
+    value
 }
 
 /// A word by which readers ask a writer at full speed for a pause.

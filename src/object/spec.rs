@@ -1,13 +1,12 @@
 //! What two processes must agree on to share an object, and how it begins.
 
-use std::any::TypeId;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::kind::ObjectKind;
 use crate::primitive::WORD;
 use crate::region::layout::PADDING_WORDS;
 use crate::region::layout::header::{ElementType, tag_name};
 use crate::region::layout::queue::QueueLayout;
+use crate::types::{Shape, Shareable};
 
 /// What an object is: all that both sides must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +20,8 @@ pub struct ObjectSpec {
     pub(crate) count: u64,
     /// What a nested queue is.
     pub(crate) queue: Option<QueueLayout>,
+    /// What the type is, if this process knows.
+    pub(crate) shape: Option<&'static Shape>,
 }
 
 /// How an object begins.
@@ -49,13 +50,28 @@ impl Buffers {
 
 impl ObjectSpec {
     pub(crate) fn without_value(kind: ObjectKind, count: u64) -> Self {
-        Self { kind, size: 0, align: 1, tag: [0; 8], count, queue: None }
+        Self { kind, size: 0, align: 1, tag: [0; 8], count, queue: None, shape: None }
     }
 
     /// An object that holds values of the type.
-    pub(crate) fn of<T: 'static>(kind: ObjectKind, count: u64) -> Self {
+    pub(crate) fn of<T: Shareable>(kind: ObjectKind, count: u64) -> Self {
         let (size, align) = (size_of::<T>() as u64, align_of::<T>() as u64);
-        Self { size, align, tag: tag_of::<T>(), ..Self::without_value(kind, count) }
+        let spec = Self { size, align, ..Self::without_value(kind, count) };
+        spec.with_shape(Some(T::SHAPE))
+    }
+
+    /// The same, holding values of that type. None: bytes.
+    pub(crate) fn with_shape(self, shape: Option<&'static Shape>) -> Self {
+        Self { tag: shape.map_or([0; 8], Shape::tag), shape, ..self }
+    }
+
+    /// Whether both can be of the same kind and hold values of the same type.
+    pub(crate) fn matches(&self, other: &Self) -> bool {
+        let elements_match = match (self.element(), other.element()) {
+            (Some(one), Some(other)) => one.matches(other),
+            (one, other) => one == other,
+        };
+        self.kind == other.kind && elements_match
     }
 
     /// Words of a value.
@@ -180,19 +196,4 @@ impl ObjectSpec {
         }
         text
     }
-}
-
-/// The tag of a type that every program knows by name. Zeros for others.
-pub(crate) fn tag_of<T: ?Sized + 'static>() -> [u8; 8] {
-    macro_rules! known {
-        ($($name:ident)*) => { [$((TypeId::of::<$name>(), stringify!($name))),*] };
-    }
-    let known = known!(u8 u16 u32 u64 usize i8 i16 i32 i64 isize f32 f64 u128 i128);
-    let mut tag = [0; 8];
-    if let Some((_, name)) = known.iter().find(|(id, _)| *id == TypeId::of::<T>()) {
-        for (byte, letter) in tag.iter_mut().zip(name.bytes()) {
-            *byte = letter;
-        }
-    }
-    tag
 }

@@ -221,7 +221,8 @@ impl Entry {
         if !is_valid {
             return None;
         }
-        let mut spec = ObjectSpec { kind, size, align, tag: row[entry::TAG].to_le_bytes(), count, queue: None };
+        let mut spec =
+            ObjectSpec { kind, size, align, tag: row[entry::TAG].to_le_bytes(), count, queue: None, shape: None };
         if !kind.functions().read_header(&mut spec, region, start, length) {
             return None;
         }

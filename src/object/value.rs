@@ -16,8 +16,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytemuck::Pod;
-
 use crate::error::{self, SyncError};
 use crate::object::fairness::wait_for;
 use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords};
@@ -29,6 +27,7 @@ use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::History;
 use crate::region::words::Mapped;
+use crate::types::{InvalidValue, Shareable, Unchecked};
 use crate::wait::Timeout;
 
 /// A value in shared memory.
@@ -87,7 +86,7 @@ struct Inner<T> {
     backoff: BackoffRequest,
 }
 
-impl<T: Pod> Value<T> {
+impl<T: Shareable> Value<T> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
         let inner = Inner {
             cell: SeqCell::new(&handle, 0),
@@ -107,7 +106,7 @@ impl<T: Pod> Value<T> {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](SyncError::Corrupt).
+    /// [`InvalidValue`](SyncError::InvalidValue), [`Corrupt`](SyncError::Corrupt).
     #[inline(always)]
     pub fn load(&self) -> Result<T, SyncError> {
         let (value, version) = self.inner.load()?;
@@ -124,7 +123,7 @@ impl<T: Pod> Value<T> {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](SyncError::Corrupt).
+    /// [`InvalidValue`](SyncError::InvalidValue), [`Corrupt`](SyncError::Corrupt).
     ///
     /// # Examples
     ///
@@ -202,7 +201,7 @@ impl<T: Pod> Value<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`store`](Self::store).
+    /// Those of [`store`](Self::store), and [`InvalidValue`](SyncError::InvalidValue).
     ///
     /// # Examples
     ///
@@ -236,7 +235,10 @@ impl<T: Pod> Value<T> {
     }
 
     fn update_until(&self, until: Timeout, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
-        let mut value = T::zeroed();
+        let mut value = match Unchecked::zeroed().check() {
+            Ok(zeros) => zeros,
+            Err(InvalidValue) => self.load()?, // replaced by the value under the lock
+        };
         self.update_into_until(&mut value, until, change)?;
         Ok(value)
     }
@@ -308,8 +310,8 @@ impl<T: Pod> Value<T> {
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](SyncError::TimedOut), [`Corrupt`](SyncError::Corrupt),
-    /// [`Forked`](SyncError::Forked).
+    /// [`TimedOut`](SyncError::TimedOut), [`InvalidValue`](SyncError::InvalidValue),
+    /// [`Corrupt`](SyncError::Corrupt), [`Forked`](SyncError::Forked).
     ///
     /// # Examples
     ///
@@ -384,7 +386,7 @@ impl<T: Pod> Value<T> {
     }
 }
 
-impl<T: Pod> Inner<T> {
+impl<T: Shareable> Inner<T> {
     #[inline(always)]
     fn load(&self) -> Result<(T, u64), SyncError> {
         self.cell.load(|retries| self.backoff.on_retry(retries))
@@ -422,7 +424,7 @@ pub struct ValueWriter<'a, T> {
     guard: LockGuard<'a>,
 }
 
-impl<T: Pod> ValueWriter<'_, T> {
+impl<T: Shareable> ValueWriter<'_, T> {
     /// Replaces the value.
     ///
     /// # Blocking
@@ -443,8 +445,9 @@ impl<T: Pod> ValueWriter<'_, T> {
 
     /// Changes the value and returns the new one. Blocks and fails like [`store`](Self::store).
     pub fn update(&mut self, change: impl FnOnce(&mut T)) -> Result<T, SyncError> {
-        let mut value = T::zeroed();
-        self.update_into(&mut value, change)?;
+        let mut value = self.value.inner.cell.load_locked()?;
+        change(&mut value);
+        self.store(&value)?;
         Ok(value)
     }
 

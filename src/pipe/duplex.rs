@@ -4,25 +4,23 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::time::Duration;
 
-use bytemuck::Pod;
-
 use crate::error::{RecvError, SendError};
-use crate::message::Message;
 use crate::pipe::peer::peer_methods;
 use crate::pipe::{ByteReceiver, ByteSender, Receiver, Sender};
+use crate::types::Shareable;
 
 /// An endpoint of a duplex pipe of values: a [`Sender`] and a [`Receiver`] that leave together.
 ///
 /// When you drop it, the other endpoint gets what was sent and then [`RecvError::Closed`]. When its
 /// process dies, the other endpoint gets what was sent and then [`RecvError::PeerDied`].
-pub struct Pipe<T: Message> {
+pub struct Pipe<T: Shareable> {
     /// The outgoing direction.
     pub tx: Sender<T>,
     /// The incoming direction.
     pub rx: Receiver<T>,
 }
 
-impl<T: Pod> Pipe<T> {
+impl<T: Shareable> Pipe<T> {
     /// Returns the two directions, for two threads. Each ends when its half is dropped.
     pub fn split(self) -> (Sender<T>, Receiver<T>) {
         (self.tx, self.rx)
@@ -56,7 +54,7 @@ impl<T: Pod> Pipe<T> {
     }
 }
 
-impl<T: Message> fmt::Debug for Pipe<T> {
+impl<T: Shareable> fmt::Debug for Pipe<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipe").field("tx", &self.tx).field("rx", &self.rx).finish()
     }

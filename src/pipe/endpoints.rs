@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use bytemuck::Pod;
-
 use crate::endpoint::{Endpoint, sealed::Sealed};
 use crate::error::{Error, Result};
 use crate::pipe::connection::{self, Connection, ConnectionOptions, PeerEnd, Side};
@@ -13,6 +11,7 @@ use crate::pipe::half::{RecvHalf, SendHalf};
 use crate::pipe::{BytePipe, ByteReceiver, ByteSender, Options, Pipe, Receiver, Sender};
 use crate::region::Region;
 use crate::region::lifecycle::Registration;
+use crate::types::Shareable;
 
 /// An endpoint of a pipe: [`Sender`], [`Receiver`] or [`Pipe`], or the one of these for byte
 /// messages.
@@ -68,7 +67,7 @@ fn both_directions(registration: Arc<Registration>, options: ConnectionOptions) 
     ]
 }
 
-impl<T: Pod> Attach for Sender<T> {
+impl<T: Shareable> Attach for Sender<T> {
     const DIRECTIONS: u64 = 1;
     const PARTICIPANTS: &'static [usize] = &[0];
 
@@ -86,7 +85,7 @@ impl Attach for ByteSender {
     }
 }
 
-impl<T: Pod> Attach for Receiver<T> {
+impl<T: Shareable> Attach for Receiver<T> {
     const DIRECTIONS: u64 = 1;
     const PARTICIPANTS: &'static [usize] = &[1];
 
@@ -104,7 +103,7 @@ impl Attach for ByteReceiver {
     }
 }
 
-impl<T: Pod> Attach for Pipe<T> {
+impl<T: Shareable> Attach for Pipe<T> {
     const DIRECTIONS: u64 = 2;
     const PARTICIPANTS: &'static [usize] = &[0, 1];
 
@@ -139,13 +138,13 @@ fn is_pair(tx: &impl Sealed, rx: &impl Sealed) -> bool {
 /// What all endpoints have in common. `$half`: the path to the half that answers for the endpoint.
 macro_rules! endpoint {
     ($endpoint:ty, $message:ty, $($half:ident).+, $is_transferable:expr $(, $value:ident)?) => {
-        impl$(<$value: Pod>)? PipeEndpoint for $endpoint {}
+        impl$(<$value: Shareable>)? PipeEndpoint for $endpoint {}
 
-        impl$(<$value: Pod>)? Endpoint for $endpoint {
+        impl$(<$value: Shareable>)? Endpoint for $endpoint {
             type Message = $message;
         }
 
-        impl$(<$value: Pod>)? Sealed for $endpoint {
+        impl$(<$value: Shareable>)? Sealed for $endpoint {
             fn registration(&self) -> &Arc<Registration> {
                 self.$($half).+.connection.registration()
             }
@@ -160,7 +159,7 @@ macro_rules! endpoint {
             }
         }
 
-        impl$(<$value: Pod>)? TryFrom<$endpoint> for OwnedFd {
+        impl$(<$value: Shareable>)? TryFrom<$endpoint> for OwnedFd {
             type Error = Error;
 
             /// See [`Endpoint::into_fd`].
@@ -169,7 +168,7 @@ macro_rules! endpoint {
             }
         }
 
-        impl$(<$value: Pod>)? TryFrom<OwnedFd> for $endpoint {
+        impl$(<$value: Shareable>)? TryFrom<OwnedFd> for $endpoint {
             type Error = Error;
 
             /// See [`Options::from_fd`].

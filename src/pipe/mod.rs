@@ -5,36 +5,37 @@
 //!
 //! # Which types can be sent
 //!
-//! Values lie in memory that other processes can write. So every pattern of bits must be a value of
-//! the type, and it must have no padding and no pointers. [`Pod`] stands for that.
-//! Numbers are `Pod`, and arrays of `Pod` types. For a struct of your own, derive it:
+//! Numbers, `bool`, `char`, arrays, and structs and enums of your own that derive
+//! [`Shareable`]:
 //!
 //! ```
-//! use tombolo::{Pod, Zeroable};
+//! use tombolo::Shareable;
 //!
-//! #[derive(Clone, Copy, Pod, Zeroable)]
-//! #[bytemuck(crate = "tombolo::bytemuck")]
+//! #[derive(Clone, Copy, Shareable)]
 //! #[repr(C)]
 //! struct Tick {
 //!     price: f64,
 //!     volume: u32,
-//!     is_bid: u8,       // a bool as a number: 0 or 1
-//!     padding: [u8; 3], // up to the alignment of the struct, which is 8
+//!     is_bid: bool,
+//!     reserved: [u8; 3], // up to the alignment of the struct, which is 8
 //! }
 //!
 //! let (mut tx, mut rx) = tombolo::pipe::Options::<Tick>::new().create()?;
-//! tx.send(Tick { price: 1.5, volume: 10, is_bid: 1, padding: [0; 3] })?;
+//! tx.send(Tick { price: 1.5, volume: 10, is_bid: true, reserved: [0; 3] })?;
 //! assert_eq!(rx.recv()?.volume, 10);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Strings and vectors are byte messages: `tx.send(text)`. What to send instead of a
-//! `bool`, an `enum` and others is in [Types that can be shared](crate#types-that-can-be-shared).
-//! A type that cannot be sent does not compile:
+//! Strings and vectors are byte messages: `tx.send(text)`. What to send instead of an `Option`, a
+//! tuple and others is in [Types that can be shared](crate#types-that-can-be-shared). A type that
+//! cannot be sent does not compile:
 //!
-//! ```compile_fail
-//! let options = tombolo::pipe::Options::<bool>::new();
+//! ```compile_fail,E0277
+//! let options = tombolo::pipe::Options::<Option<u8>>::default();
 //! ```
+//!
+//! Both processes must have the same type. One that opens a pipe of another type gets
+//! [`WrongType`](crate::ErrorKind::WrongType), with both types in the message.
 
 mod byte_receiver;
 mod byte_sender;
@@ -57,8 +58,6 @@ use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use bytemuck::Pod;
-
 pub use self::byte_receiver::ByteReceiver;
 pub use self::byte_sender::ByteSender;
 use self::connection::{ConnectionOptions, PeerEnd};
@@ -80,6 +79,7 @@ use crate::region::layout::Layout;
 use crate::region::layout::header::{ElementType, RegionKind};
 use crate::region::lifecycle::Registration;
 use crate::region::settings::{Bounds, Settings};
+use crate::types::Shareable;
 
 /// Options to make or open a pipe. `M` is `[u8]` for byte messages, or the type of the values.
 ///
@@ -225,7 +225,7 @@ impl Options<[u8]> {
     create_and_open!(ByteSender, ByteReceiver, BytePipe);
 }
 
-impl<T: Pod> Options<T> {
+impl<T: Shareable> Options<T> {
     /// Options for a pipe of values of the type `T`. By default 1024 of them can wait in each
     /// direction.
     ///
@@ -241,13 +241,14 @@ impl<T: Pod> Options<T> {
         self
     }
 
-    /// Names the type, for instance `"tick v1"`. An endpoint with another name is refused, like one
-    /// of another size or alignment.
+    /// Gives the type another name than its own, for instance `"tick v1"`. An endpoint with
+    /// another name is refused, like one of another size or alignment.
     ///
-    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer,
-    /// its 64-bit FNV-1a hash.
+    /// The region holds eight bytes for it, as for the type's own name
+    /// ([`Shape::tag`](crate::types::Shape::tag)). An empty name matches any type of the same size
+    /// and alignment.
     pub fn type_tag(mut self, name: &str) -> Self {
-        self.common.set_type_tag(name);
+        self.common.type_name = Some(name.to_string());
         self
     }
 
@@ -320,7 +321,7 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn layout(&self, directions: u64) -> Result<Layout> {
-        Layout::pipe(M::element(self.common.tag), directions, self.capacity, self.max_message_bytes)
+        Layout::pipe(self.common.element::<M>(), directions, self.capacity, self.max_message_bytes)
     }
 
     fn bounds(&self, directions: u64) -> Bounds {
@@ -354,7 +355,7 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn check(&self, region: &Region, directions: u64) -> Result<()> {
-        self.common.check(region, RegionKind::Pipe, M::element(self.common.tag), self.max_message_bytes)?;
+        self.common.check::<M>(region, RegionKind::Pipe, self.max_message_bytes)?;
         let found = connection::layout(region).directions;
         if found != directions {
             let name = |directions| if directions == 1 { "a one-way pipe" } else { "a duplex pipe" };
@@ -396,7 +397,7 @@ impl<M: Message + ?Sized> Clone for Options<M> {
 impl<M: Message + ?Sized> fmt::Debug for Options<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
-            .field("element", &M::element(self.common.tag))
+            .field("element", &self.common.element::<M>())
             .field("capacity", &self.capacity)
             .field("max_message_bytes", &self.max_message_bytes)
             .field("waits_for_successor", &self.waits_for_successor)

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use bytemuck::Pod;
-
 use crate::error::{RecvError, Result};
+use crate::message::Messages;
 use crate::message::sealed::Receive;
-use crate::message::{Message, Messages};
 use crate::pipe::half::RecvHalf;
 use crate::pipe::peer::peer_methods;
+use crate::raw::Corrupt;
 use crate::raw::spsc::value_ring::SlotReader;
 use crate::region::words::Mapped;
+use crate::types::{InvalidValue, Shareable, Unchecked, load_checked, slice_bits_of_mut};
 use crate::wait::Timeout;
 
 /// Receives values from one [`Sender`](crate::pipe::Sender), in order, each once.
@@ -56,11 +56,11 @@ use crate::wait::Timeout;
 ///
 /// A receiver may move between threads. A forked child cannot use the receiver of its parent
 /// ([`RecvError::Forked`]).
-pub struct Receiver<T: Message> {
-    pub(crate) half: RecvHalf<SlotReader<Mapped, T>>,
+pub struct Receiver<T: Shareable> {
+    pub(crate) half: RecvHalf<SlotReader<Mapped, T::Bits>>,
 }
 
-impl<T: Pod> Receiver<T> {
+impl<T: Shareable> Receiver<T> {
     /// Receives one value.
     ///
     /// # Blocking
@@ -70,7 +70,8 @@ impl<T: Pod> Receiver<T> {
     /// # Errors
     /// [`Closed`](RecvError::Closed), [`PeerDied`](RecvError::PeerDied),
     /// [`LockLost`](RecvError::LockLost), [`NameRemoved`](RecvError::NameRemoved),
-    /// [`Corrupt`](RecvError::Corrupt) or [`Forked`](RecvError::Forked).
+    /// [`Corrupt`](RecvError::Corrupt), [`InvalidValue`](RecvError::InvalidValue) or
+    /// [`Forked`](RecvError::Forked).
     ///
     /// # Examples
     /// ```
@@ -160,7 +161,7 @@ impl<T: Pod> Receiver<T> {
     /// Blocks until there is at least one value.
     ///
     /// # Errors
-    /// Those of [`recv`](Self::recv).
+    /// Those of [`recv`](Self::recv). Values before an invalid one are received first.
     #[inline]
     pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
         self.recv_many_within(values, Timeout::UNLIMITED)
@@ -210,13 +211,18 @@ impl<T: Pod> Receiver<T> {
 
     #[inline]
     fn recv_within(&mut self, timeout: Timeout) -> Result<T, RecvError> {
-        let mut value = T::zeroed();
-        self.recv_into_within(&mut value, timeout)?;
-        Ok(value)
+        let mut value = Unchecked::<T>::zeroed();
+        self.recv_bits_within(value.bits_mut(), timeout)?;
+        value.check()
     }
 
     #[inline(always)]
     fn recv_into_within(&mut self, value: &mut T, timeout: Timeout) -> Result<(), RecvError> {
+        load_checked(value, |bits| self.recv_bits_within(bits, timeout))
+    }
+
+    #[inline(always)]
+    fn recv_bits_within(&mut self, value: &mut T::Bits, timeout: Timeout) -> Result<(), RecvError> {
         while !self.recv_fast(value)? {
             let Timeout::At(deadline) = timeout else {
                 self.half.recheck()?;
@@ -229,7 +235,7 @@ impl<T: Pod> Receiver<T> {
 
     /// Receives a value if one is there.
     #[inline]
-    fn recv_fast(&mut self, value: &mut T) -> Result<bool, RecvError> {
+    fn recv_fast(&mut self, value: &mut T::Bits) -> Result<bool, RecvError> {
         self.half.check()?;
         let was_there = self.half.reader.pop(value)?;
         if was_there {
@@ -242,9 +248,15 @@ impl<T: Pod> Receiver<T> {
     fn recv_many_within(&mut self, values: &mut [T], timeout: Timeout) -> Result<usize, RecvError> {
         loop {
             self.half.check()?;
-            let count = self.half.reader.pop_many(values)?;
-            if count > 0 {
+            let (count, invalid) = match slice_bits_of_mut(values) {
+                Some(bits) => (self.half.reader.pop_many(bits)?, None),
+                None => self.pop_valid(values)?,
+            };
+            if count > 0 || invalid.is_some() {
                 self.half.connection.peer_event.notify(1);
+            }
+            if let Some(invalid) = invalid {
+                return Err(invalid.into());
             }
             if count > 0 || values.is_empty() {
                 return Ok(count);
@@ -252,9 +264,25 @@ impl<T: Pod> Receiver<T> {
             self.half.wait_for_message(timeout)?;
         }
     }
+
+    /// Pops values up to the first invalid one, which is popped alone. Returns how many there were.
+    fn pop_valid(&mut self, values: &mut [T]) -> Result<(usize, Option<InvalidValue>), Corrupt> {
+        for (index, value) in values.iter_mut().enumerate() {
+            let mut next = Unchecked::<T>::zeroed();
+            let may_pop = |bits: &T::Bits| index == 0 || T::is_valid(bits);
+            if !self.half.reader.pop_if(next.bits_mut(), may_pop)? {
+                return Ok((index, None));
+            }
+            match next.check() {
+                Ok(next) => *value = next,
+                Err(invalid) => return Ok((0, Some(invalid))),
+            }
+        }
+        Ok((values.len(), None))
+    }
 }
 
-impl<T: Pod> Receive for Receiver<T> {
+impl<T: Shareable> Receive for Receiver<T> {
     type Message = T;
 
     #[inline]
@@ -263,7 +291,7 @@ impl<T: Pod> Receive for Receiver<T> {
     }
 }
 
-impl<T: Pod> IntoIterator for Receiver<T> {
+impl<T: Shareable> IntoIterator for Receiver<T> {
     type Item = Result<T, RecvError>;
     type IntoIter = Messages<Self>;
 
@@ -272,7 +300,7 @@ impl<T: Pod> IntoIterator for Receiver<T> {
     }
 }
 
-impl<T: Pod> IntoIterator for &mut Receiver<T> {
+impl<T: Shareable> IntoIterator for &mut Receiver<T> {
     type Item = Result<T, RecvError>;
     type IntoIter = Messages<Self>;
 
@@ -281,7 +309,7 @@ impl<T: Pod> IntoIterator for &mut Receiver<T> {
     }
 }
 
-impl<T: Message> fmt::Debug for Receiver<T> {
+impl<T: Shareable> fmt::Debug for Receiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver").field("half", &self.half).finish()
     }

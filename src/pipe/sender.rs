@@ -4,16 +4,14 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use bytemuck::Pod;
-
 use crate::error::{Result, SendError};
-use crate::message::Message;
 use crate::pipe::half::SendHalf;
 use crate::pipe::peer::peer_methods;
 use crate::pipe::store_policy::LARGE;
 use crate::raw::spsc::value_ring::SlotWriter;
 use crate::raw::spsc::value_ring::StoreKind::Temporal;
 use crate::region::words::Mapped;
+use crate::types::{Shareable, bits_of, slice_bits_of};
 use crate::wait::Timeout;
 
 /// Sends values to one [`Receiver`](crate::pipe::Receiver), in order.
@@ -26,11 +24,11 @@ use crate::wait::Timeout;
 ///
 /// A sender may move between threads. A forked child cannot use the sender of its parent
 /// ([`SendError::Forked`]).
-pub struct Sender<T: Message> {
-    pub(crate) half: SendHalf<SlotWriter<Mapped, T>>,
+pub struct Sender<T: Shareable> {
+    pub(crate) half: SendHalf<SlotWriter<Mapped, T::Bits>>,
 }
 
-impl<T: Pod> Sender<T> {
+impl<T: Shareable> Sender<T> {
     /// Sends one value. Takes the value, or a reference to it.
     ///
     /// # Blocking
@@ -121,7 +119,7 @@ impl<T: Pod> Sender<T> {
             self.half.check()?;
             let size = size_of::<T>();
             let stores = if size < LARGE { Temporal } else { self.half.stores.choose(size) };
-            if self.half.writer.push(value, stores)? {
+            if self.half.writer.push(bits_of(value), stores)? {
                 self.half.connection.peer_event.notify(1);
                 return Ok(());
             }
@@ -133,7 +131,8 @@ impl<T: Pod> Sender<T> {
     fn send_many_within(&mut self, values: &[T], timeout: Timeout) -> Result<usize, SendError> {
         loop {
             self.half.check()?;
-            let count = self.half.writer.push_many(values, self.half.stores.choose(size_of_val(values)))?;
+            let count =
+                self.half.writer.push_many(slice_bits_of(values), self.half.stores.choose(size_of_val(values)))?;
             if count > 0 {
                 self.half.connection.peer_event.notify(1);
             }
@@ -150,7 +149,7 @@ impl<T: Pod> Sender<T> {
     }
 }
 
-impl<T: Message> fmt::Debug for Sender<T> {
+impl<T: Shareable> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").field("half", &self.half).finish()
     }

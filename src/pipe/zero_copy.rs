@@ -21,6 +21,7 @@ use crate::primitive::WORD;
 use crate::raw::spsc::record_ring::Reservation;
 use crate::raw::spsc::value_ring::stride;
 use crate::region::words::Words;
+use crate::types::Shareable;
 use crate::wait::Timeout;
 
 /// `length` bytes from word `start` on, if the ring has them.
@@ -80,11 +81,11 @@ macro_rules! limited_forms {
 
 /// A [`Sender`] that lets you make values in the ring itself.
 #[derive(Debug)]
-pub struct ZeroCopySender<T: Pod>(Sender<T>);
+pub struct ZeroCopySender<T: Shareable + Pod>(Sender<T>);
 
 /// A [`Receiver`] that lets you read values in the ring itself.
 #[derive(Debug)]
-pub struct ZeroCopyReceiver<T: Pod>(Receiver<T>);
+pub struct ZeroCopyReceiver<T: Shareable + Pod>(Receiver<T>);
 
 /// A [`ByteSender`] that lets you make messages in the ring itself.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ pub struct ZeroCopyByteSender(ByteSender);
 #[derive(Debug)]
 pub struct ZeroCopyByteReceiver(ByteReceiver);
 
-impl<T: Pod> Sender<T> {
+impl<T: Shareable + Pod> Sender<T> {
     /// Returns a sender with direct access to the ring.
     ///
     /// # Errors
@@ -125,7 +126,7 @@ impl<T: Pod> Sender<T> {
     }
 }
 
-impl<T: Pod> Receiver<T> {
+impl<T: Shareable + Pod> Receiver<T> {
     /// Returns a receiver with direct access to the ring.
     ///
     /// # Errors
@@ -161,7 +162,7 @@ impl ByteReceiver {
     }
 }
 
-impl<T: Pod> ZeroCopySender<T> {
+impl<T: Shareable + Pod> ZeroCopySender<T> {
     /// Returns the sender that copies.
     pub fn into_inner(self) -> Sender<T> {
         self.0
@@ -216,12 +217,12 @@ impl<T: Pod> ZeroCopySender<T> {
 /// parent sends what the child wrote.
 #[derive(Debug)]
 #[must_use = "nothing is sent until it is committed"]
-pub struct WriteChunk<'a, T: Pod> {
+pub struct WriteChunk<'a, T: Shareable + Pod> {
     sender: &'a mut Sender<T>,
     values: &'a mut [T],
 }
 
-impl<T: Pod> WriteChunk<'_, T> {
+impl<T: Shareable + Pod> WriteChunk<'_, T> {
     /// Sends the first `count` values, or all if there are fewer.
     ///
     /// In a process that was forked meanwhile it does nothing: the values are the parent's to send.
@@ -235,7 +236,7 @@ impl<T: Pod> WriteChunk<'_, T> {
     }
 }
 
-impl<T: Pod> Deref for WriteChunk<'_, T> {
+impl<T: Shareable + Pod> Deref for WriteChunk<'_, T> {
     type Target = [T];
 
     #[inline]
@@ -244,14 +245,14 @@ impl<T: Pod> Deref for WriteChunk<'_, T> {
     }
 }
 
-impl<T: Pod> DerefMut for WriteChunk<'_, T> {
+impl<T: Shareable + Pod> DerefMut for WriteChunk<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         self.values
     }
 }
 
-impl<T: Pod> ZeroCopyReceiver<T> {
+impl<T: Shareable + Pod> ZeroCopyReceiver<T> {
     /// Returns the receiver that copies.
     pub fn into_inner(self) -> Receiver<T> {
         self.0
@@ -309,12 +310,12 @@ impl<T: Pod> ZeroCopyReceiver<T> {
 /// Values in a ring.
 #[derive(Debug)]
 #[must_use = "the values stay in the ring until they are released"]
-pub struct ReadChunk<'a, T: Pod> {
+pub struct ReadChunk<'a, T: Shareable + Pod> {
     receiver: &'a mut Receiver<T>,
     values: &'a [T],
 }
 
-impl<T: Pod> ReadChunk<'_, T> {
+impl<T: Shareable + Pod> ReadChunk<'_, T> {
     /// Removes all values from the ring.
     ///
     /// In a process that was forked meanwhile it does nothing: the values are the parent's to
@@ -336,7 +337,7 @@ impl<T: Pod> ReadChunk<'_, T> {
     }
 }
 
-impl<T: Pod> Deref for ReadChunk<'_, T> {
+impl<T: Shareable + Pod> Deref for ReadChunk<'_, T> {
     type Target = [T];
 
     #[inline]

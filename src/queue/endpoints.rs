@@ -3,14 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use bytemuck::Pod;
-
 use crate::endpoint::{Endpoint, sealed::Sealed};
 use crate::error::{Error, Result};
 use crate::queue::half::Half;
 use crate::queue::participant::Role;
 use crate::queue::{ByteReceiver, ByteSender, Options, Receiver, Sender};
 use crate::region::lifecycle::Registration;
+use crate::types::Shareable;
 use crate::wait::WaitStrategy;
 
 /// A half of a queue: [`Sender`] or [`Receiver`], or the one of these for byte messages.
@@ -36,13 +35,13 @@ macro_rules! endpoint {
         $Endpoint:ty, $Message:ty, $role:ident, $($half:ident).+ $(, $T:ident)?;
         |$registration:ident, $wait:ident, $reports_lost_messages:ident| $new:expr
     ) => {
-        impl$(<$T: Pod>)? QueueEndpoint for $Endpoint {}
+        impl$(<$T: Shareable>)? QueueEndpoint for $Endpoint {}
 
-        impl$(<$T: Pod>)? Endpoint for $Endpoint {
+        impl$(<$T: Shareable>)? Endpoint for $Endpoint {
             type Message = $Message;
         }
 
-        impl$(<$T: Pod>)? sealed::Attach for $Endpoint {
+        impl$(<$T: Shareable>)? sealed::Attach for $Endpoint {
             const ROLE: Role = Role::$role;
 
             fn attach(
@@ -62,7 +61,7 @@ macro_rules! endpoint {
             }
         }
 
-        impl$(<$T: Pod>)? Sealed for $Endpoint {
+        impl$(<$T: Shareable>)? Sealed for $Endpoint {
             fn registration(&self) -> &Arc<Registration> {
                 self.$($half).+.participant.registration()
             }
@@ -72,7 +71,7 @@ macro_rules! endpoint {
             }
         }
 
-        impl$(<$T: Pod>)? TryFrom<$Endpoint> for OwnedFd {
+        impl$(<$T: Shareable>)? TryFrom<$Endpoint> for OwnedFd {
             type Error = Error;
 
             /// See [`Endpoint::into_fd`].
@@ -81,7 +80,7 @@ macro_rules! endpoint {
             }
         }
 
-        impl$(<$T: Pod>)? TryFrom<OwnedFd> for $Endpoint {
+        impl$(<$T: Shareable>)? TryFrom<OwnedFd> for $Endpoint {
             type Error = Error;
 
             /// See [`Options::from_fd`].

@@ -3,21 +3,20 @@
 use std::borrow::Borrow;
 use std::time::Duration;
 
-use bytemuck::Pod;
-
 use crate::endpoint::Endpoint;
 use crate::error::{JoinError, RecvError, Result, SendError, TaskDoneError};
 use crate::message::Messages;
 use crate::queue::endpoints::sealed::Attach;
 use crate::queue::half::queue_methods;
 use crate::queue::{ByteReceiver, ByteSender, Receiver, Sender};
+use crate::types::Shareable;
 
 /// A handle that sends and receives values: a [`Sender`] and a [`Receiver`].
 ///
 /// The receiver does not count its own sender as a peer: when every other sender has left, it gets
 /// [`RecvError::Closed`].
 #[derive(Debug)]
-pub struct Queue<T: Pod> {
+pub struct Queue<T: Shareable> {
     pub(super) tx: Sender<T>,
     pub(super) rx: Receiver<T>,
 }
@@ -94,7 +93,7 @@ macro_rules! handle_methods {
     };
 }
 
-impl<T: Pod> Queue<T> {
+impl<T: Shareable> Queue<T> {
     handle_methods!(Sender<T>, Receiver<T>);
 
     /// Sends one value. See [`Sender::send`].

@@ -37,8 +37,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 
-use bytemuck::Pod;
-
 pub use self::byte_receiver::ByteReceiver;
 pub use self::byte_sender::ByteSender;
 pub use self::endpoints::QueueEndpoint;
@@ -61,6 +59,7 @@ use crate::region::layout::header::RegionKind;
 use crate::region::layout::queue::{MAX_BLOCKS, QueueGeometry, QueueLayout, control};
 use crate::region::lifecycle::{LifecycleHooks, Registration};
 use crate::region::settings::{Bounds, Settings};
+use crate::types::Shareable;
 
 static HOOKS: LifecycleHooks = LifecycleHooks {
     announce_exit: participant::announce_exit,
@@ -283,7 +282,7 @@ impl Options<[u8]> {
     create_and_open!(ByteSender, ByteReceiver, ByteQueue);
 }
 
-impl<T: Pod> Options<T> {
+impl<T: Shareable> Options<T> {
     /// Options for a queue of values of the type `T`. By default 1024 of them can be queued.
     ///
     /// Write the type: `Options::<u64>::new().create()`. The compiler does not infer it from the
@@ -292,13 +291,14 @@ impl<T: Pod> Options<T> {
         Self::default()
     }
 
-    /// Names the type, for instance `"tick v1"`. A participant with another name is refused, like
-    /// one of another size or alignment.
+    /// Gives the type another name than its own, for instance `"tick v1"`. A participant with
+    /// another name is refused, like one of another size or alignment.
     ///
-    /// The region holds eight bytes for it: the name padded with zeros, or, if the name is longer,
-    /// its 64-bit FNV-1a hash.
+    /// The region holds eight bytes for it, as for the type's own name
+    /// ([`Shape::tag`](crate::types::Shape::tag)). An empty name matches any type of the same size
+    /// and alignment.
     pub fn type_tag(mut self, name: &str) -> Self {
-        self.common.set_type_tag(name);
+        self.common.type_name = Some(name.to_string());
         self
     }
 
@@ -383,7 +383,7 @@ impl<M: Message + ?Sized> Options<M> {
             extents: self.extents.unwrap_or_else(|| default_extents(capacity, participants, self.max_message_bytes)),
             ..self.geometry
         };
-        QueueLayout::new(M::element(self.common.tag), self.capacity, self.max_message_bytes, geometry)
+        QueueLayout::new(self.common.element::<M>(), self.capacity, self.max_message_bytes, geometry)
     }
 
     fn bounds(&self) -> Bounds {
@@ -411,7 +411,7 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn check(&self, region: &Region, limit: u64) -> Result<()> {
-        self.common.check(region, RegionKind::Queue, M::element(self.common.tag), limit)
+        self.common.check::<M>(region, RegionKind::Queue, limit)
     }
 
     fn report_capacity(&self, region: &mut Region) {
@@ -449,7 +449,7 @@ impl<M: Message + ?Sized> Clone for Options<M> {
 impl<M: Message + ?Sized> fmt::Debug for Options<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
-            .field("element", &M::element(self.common.tag))
+            .field("element", &self.common.element::<M>())
             .field("capacity", &self.capacity)
             .field("max_message_bytes", &self.max_message_bytes)
             .field("geometry", &self.geometry)

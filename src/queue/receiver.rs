@@ -3,8 +3,6 @@
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use bytemuck::Pod;
-
 use crate::error::{RecvError, Result, SendError, TaskDoneError};
 use crate::message::{Messages, sealed::Receive};
 use crate::primitive::{REGISTER_COPY_MAX, load_value_into};
@@ -13,6 +11,7 @@ use crate::queue::participant::Role;
 use crate::queue::recv_half::RecvHalf;
 use crate::queue::sender::Sender;
 use crate::region::lifecycle::Registration;
+use crate::types::{InvalidValue, Shareable, Unchecked, load_checked};
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Receives values from a queue, together with any number of other receivers. Each message is
@@ -26,7 +25,7 @@ use crate::wait::{Timeout, WaitStrategy};
 /// You can move a receiver to another thread. For a second thread, [`try_clone`](Self::try_clone)
 /// it. A forked child cannot use the receivers of its parent ([`RecvError::Forked`]).
 #[derive(Debug)]
-pub struct Receiver<T: Pod> {
+pub struct Receiver<T: Shareable> {
     pub(super) inner: RecvHalf,
     message: PhantomData<fn() -> T>,
 }
@@ -106,7 +105,7 @@ macro_rules! receiver_methods {
 
 pub(super) use receiver_methods;
 
-impl<T: Pod> Receiver<T> {
+impl<T: Shareable> Receiver<T> {
     pub(crate) fn new(registration: Registration, wait: WaitStrategy, reports_lost_messages: bool) -> Self {
         Self { inner: RecvHalf::new(registration, wait, reports_lost_messages), message: PhantomData }
     }
@@ -127,6 +126,7 @@ impl<T: Pod> Receiver<T> {
     /// - [`MessageLost`](RecvError::MessageLost), if the options ask for it.
     /// - [`Corrupt`](RecvError::Corrupt), [`Forked`](RecvError::Forked),
     ///   [`LockLost`](RecvError::LockLost), [`NameRemoved`](RecvError::NameRemoved).
+    /// - [`InvalidValue`](RecvError::InvalidValue).
     ///
     /// # Examples
     /// ```
@@ -224,7 +224,8 @@ impl<T: Pod> Receiver<T> {
     /// Blocks until there is at least one.
     ///
     /// # Errors
-    /// As for [`recv`](Self::recv).
+    /// As for [`recv`](Self::recv). An invalid value behind valid ones is only counted, in
+    /// [`Stats::dropped`](crate::queue::Stats::dropped).
     #[inline]
     pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
         self.recv_batch(values, Timeout::UNLIMITED)
@@ -239,52 +240,74 @@ impl<T: Pod> Receiver<T> {
 
     #[inline]
     fn recv_within(&mut self, timeout: impl FnOnce() -> Timeout) -> Result<T, RecvError> {
-        let mut value = T::zeroed();
-        if self.inner.pop_fast(|_, _, payload| load_value_into(payload, &mut value))?.is_some() {
-            return Ok(value);
+        let mut value = Unchecked::<T>::zeroed();
+        if self.inner.pop_fast(|_, _, payload| load_value_into(payload, value.bits_mut()))?.is_some() {
+            return self.check(&mut value);
         }
         if size_of::<T>() <= REGISTER_COPY_MAX {
             // A value whose address is not passed on stays in registers.
             return self.recv_slow_by_value(timeout());
         }
-        self.recv_slow(&mut value, timeout())?;
-        Ok(value)
+        self.recv_slow(value.bits_mut(), timeout())?;
+        self.check(&mut value)
     }
 
     #[inline]
-    fn recv_into_within(&mut self, value: &mut T, timeout: impl FnOnce() -> Timeout) -> Result<(), RecvError> {
-        match self.inner.pop_fast(|_, _, payload| load_value_into(payload, value))? {
-            Some(()) => Ok(()),
-            None => self.recv_slow(value, timeout()),
+    fn check(&mut self, value: &mut Unchecked<T>) -> Result<T, RecvError> {
+        if !value.is_valid() {
+            self.inner.count_unreadable(1);
         }
+        value.check()
     }
 
     #[cold]
     #[inline(never)]
     fn recv_slow_by_value(&mut self, timeout: Timeout) -> Result<T, RecvError> {
-        let mut value = T::zeroed();
-        self.recv_slow(&mut value, timeout)?;
-        Ok(value)
+        let mut value = Unchecked::zeroed();
+        self.recv_slow(value.bits_mut(), timeout)?;
+        self.check(&mut value)
+    }
+
+    #[inline]
+    fn recv_into_within(&mut self, value: &mut T, timeout: impl FnOnce() -> Timeout) -> Result<(), RecvError> {
+        let received =
+            load_checked(value, |bits| match self.inner.pop_fast(|_, _, payload| load_value_into(payload, bits))? {
+                Some(()) => Ok(()),
+                None => self.recv_slow(bits, timeout()),
+            });
+        if !T::ANY_BITS && received == Err(RecvError::InvalidValue) {
+            self.inner.count_unreadable(1);
+        }
+        received
     }
 
     #[cold]
     #[inline(never)]
-    fn recv_slow(&mut self, value: &mut T, timeout: Timeout) -> Result<(), RecvError> {
+    fn recv_slow(&mut self, value: &mut T::Bits, timeout: Timeout) -> Result<(), RecvError> {
         self.inner.pop_blocking(1, timeout, |_, _, _, payload| load_value_into(payload, value)).map(drop)
     }
 
     #[inline]
     fn recv_batch(&mut self, values: &mut [T], timeout: Timeout) -> Result<usize, RecvError> {
-        let received = self.inner.pop_blocking(values.len() as u64, timeout, |_, _, index, payload| {
-            if let Some(value) = values.get_mut(index as usize) {
-                load_value_into(payload, value);
+        let mut read = 0;
+        let mut failed = None;
+        let received = self.inner.pop_blocking(values.len() as u64, timeout, |_, _, _, payload| {
+            let Some(value) = values.get_mut(read) else { return };
+            match load_checked(value, |bits| {
+                load_value_into(payload, bits);
+                Ok(())
+            }) {
+                Ok(()) => read += 1,
+                Err(invalid @ InvalidValue) => failed = Some(invalid),
             }
         })?;
-        Ok(received as usize)
+        let Some(invalid) = failed else { return Ok(read) };
+        self.inner.count_unreadable(received - read as u64);
+        if read == 0 { Err(invalid.into()) } else { Ok(read) }
     }
 }
 
-impl<T: Pod> Receive for Receiver<T> {
+impl<T: Shareable> Receive for Receiver<T> {
     type Message = T;
 
     #[inline]
@@ -293,7 +316,7 @@ impl<T: Pod> Receive for Receiver<T> {
     }
 }
 
-impl<T: Pod> IntoIterator for Receiver<T> {
+impl<T: Shareable> IntoIterator for Receiver<T> {
     type Item = Result<T, RecvError>;
     type IntoIter = Messages<Self>;
 
@@ -303,7 +326,7 @@ impl<T: Pod> IntoIterator for Receiver<T> {
     }
 }
 
-impl<T: Pod> IntoIterator for &mut Receiver<T> {
+impl<T: Shareable> IntoIterator for &mut Receiver<T> {
     type Item = Result<T, RecvError>;
     type IntoIter = Messages<Self>;
 

@@ -4,14 +4,13 @@ use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use bytemuck::Pod;
-
 use crate::error::{JoinError, Result, SendError};
 use crate::primitive::{WORD, store_value};
 use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::Role;
 use crate::queue::receiver::Receiver;
 use crate::region::lifecycle::Registration;
+use crate::types::{Shareable, bits_of};
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Sends values into a queue, together with any number of other senders. Each message goes to one
@@ -25,7 +24,7 @@ use crate::wait::{Timeout, WaitStrategy};
 /// You can move a sender to another thread. For a second thread, [`try_clone`](Self::try_clone) it.
 /// A forked child cannot use the senders of its parent ([`SendError::Forked`]).
 #[derive(Debug)]
-pub struct Sender<T: Pod> {
+pub struct Sender<T: Shareable> {
     pub(super) half: Half,
     message: PhantomData<fn(&T)>,
 }
@@ -118,7 +117,7 @@ macro_rules! sender_methods {
 
 pub(super) use sender_methods;
 
-impl<T: Pod> Sender<T> {
+impl<T: Shareable> Sender<T> {
     fn from_half(half: Half) -> Self {
         Self { half, message: PhantomData }
     }
@@ -197,14 +196,15 @@ impl<T: Pod> Sender<T> {
 
     #[inline]
     fn send_within(&mut self, value: &T, timeout: impl FnOnce() -> Timeout) -> Result<(), SendError> {
-        let sent = self.half.push_fast(size_of::<T>().div_ceil(WORD), |payload| store_value(payload, value))?;
+        let sent =
+            self.half.push_fast(size_of::<T>().div_ceil(WORD), |payload| store_value(payload, bits_of(value)))?;
         if sent { Ok(()) } else { self.send_slow(value, timeout()) }
     }
 
     #[cold]
     #[inline(never)]
     fn send_slow(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {
-        self.half.push_blocking(1, timeout, |_, payload| store_value(payload, value)).map(drop)
+        self.half.push_blocking(1, timeout, |_, payload| store_value(payload, bits_of(value))).map(drop)
     }
 
     #[inline]
@@ -214,7 +214,7 @@ impl<T: Pod> Sender<T> {
         }
         let sent = self.half.push_blocking(values.len() as u64, timeout, |index, payload| {
             if let Some(value) = values.get(index as usize) {
-                store_value(payload, value);
+                store_value(payload, bits_of(value));
             }
         })?;
         Ok(sent as usize)

@@ -173,14 +173,6 @@ fn load_words(source: &Words, target: &mut [u8]) {
 /// messages are.
 pub(crate) const REGISTER_COPY_MAX: usize = 128;
 
-/// Loads a value from the first words, or zeros if there are too few.
-#[inline(always)]
-pub(crate) fn load_value<T: Pod>(source: &Words) -> T {
-    let mut value = T::zeroed();
-    load_value_into(source, &mut value);
-    value
-}
-
 /// Loads a value from the first words into `value`, which stays as it is if there are too few.
 ///
 /// Short values go 16 bytes at a time, because the compiler moves them on that way: a load of 16
@@ -380,16 +372,22 @@ mod tests {
 
     #[test]
     fn copy_value_of_any_size_round_trips() {
+        fn load_value<const N: usize>(words: &[AtomicU64]) -> [u8; N] {
+            let mut value = [0; N];
+            load_value_into(words, &mut value);
+            value
+        }
+
         fn check<const N: usize>() {
             let words: Vec<AtomicU64> = (0..N.div_ceil(WORD)).map(|_| AtomicU64::new(!0)).collect();
             let source: [u8; N] = std::array::from_fn(|i| (i * 7 + 1) as u8);
             store_value(&words, &source);
-            assert_eq!(load_value::<[u8; N]>(&words), source, "{N} bytes");
+            assert_eq!(load_value(&words), source, "{N} bytes");
             let mut back = [0; N];
             load_bytes(&words, &mut back);
             assert_eq!(back, source, "{N} bytes stored");
             let short = words.get(1..).unwrap_or_default();
-            assert_eq!(load_value::<[u8; N]>(short), [0; N], "{N} bytes from too few words");
+            assert_eq!(load_value(short), [0; N], "{N} bytes from too few words");
         }
         check::<0>();
         check::<1>();

@@ -131,7 +131,7 @@ fn queue_of_another_type_is_refused() {
     let other = |tag| queue::Options::<u64>::new().type_tag(tag).directory(test_dir.names());
     wrong(
         queue_of_values(&test_dir).receiver(NAME).unwrap_err(),
-        &["8 bytes aligned to 8 tagged \"seconds", "expected values of 8 bytes aligned to 8;"],
+        &["8 bytes aligned to 8 tagged \"seconds", "expected values of 8 bytes aligned to 8 tagged \"u64\";"],
     );
     wrong(other("metres").open(NAME).unwrap_err(), &["seconds", "metres", "the same options on all sides"]);
     let larger = queue::Options::<[u64; 2]>::new().directory(test_dir.names());

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::Pod;
+use tombolo::Shareable;
 use tombolo::sync::{Array, SyncError};
 use tombolo::{ErrorKind, Namespace};
 
@@ -13,7 +14,7 @@ use crate::common::{Line, MOMENT, in_other_thread, refusal, sample};
 use crate::support::{Random, TestDir, until};
 
 /// Compares an array with a vector after the same random operations on both.
-fn check_array<T: Pod + PartialEq + Debug>(length: usize) {
+fn check_array<T: Pod + Shareable + PartialEq + Debug>(length: usize) {
     let mut random = Random(0xA88A + (size_of::<T>() * 1000 + length) as u64);
     let mut model: Vec<T> = (0..length as u64).map(sample).collect();
     let array = Array::new(&model).unwrap();
@@ -61,7 +62,7 @@ fn check_array<T: Pod + PartialEq + Debug>(length: usize) {
     check_bounds(&array, &model);
 }
 
-fn check_bounds<T: Pod + PartialEq + Debug>(array: &Array<T>, model: &[T]) {
+fn check_bounds<T: Pod + Shareable + PartialEq + Debug>(array: &Array<T>, model: &[T]) {
     let length = model.len();
     let mut found = vec![sample(1); 2];
     let outside = |index: usize| Err(SyncError::OutOfBounds { index, length });
@@ -153,7 +154,10 @@ fn array_locked_locking_calls_wait_plain_reads_do_not() {
 }
 
 /// Moves amounts between elements under the lock; each snapshot must have the same sum.
-fn check_sections<T: Pod + PartialEq + Debug>(of: impl Fn(u8) -> T + Sync, number: impl Fn(T) -> u8 + Sync) {
+fn check_sections<T: Pod + Shareable + PartialEq + Debug>(
+    of: impl Fn(u8) -> T + Sync,
+    number: impl Fn(T) -> u8 + Sync,
+) {
     const LENGTH: usize = 13;
     let array = Array::new(&[of(10); LENGTH]).unwrap();
     let done = AtomicBool::new(false);

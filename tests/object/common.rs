@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 use tombolo::sync::{LockError, LockResult, ObjectKind, SyncError};
-use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
+use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder, Shareable, WaitStrategy};
 
 use crate::support::message;
 
@@ -43,11 +43,11 @@ pub fn unwinds(action: impl FnOnce()) {
     assert!(catch_unwind(AssertUnwindSafe(action)).is_err());
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Shareable)]
 #[repr(C, align(64))]
 pub struct Line([u64; 8]);
 
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Shareable)]
 #[repr(C, align(128))]
 pub struct LinePair([u64; 16]);
 

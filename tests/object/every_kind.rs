@@ -8,6 +8,7 @@ use tombolo::sync::{
     LockError, Mutex, MutexGuard, Object, ObjectKind, Once, Permit, ReentrantMutex, ReentrantMutexGuard, RwLock,
     RwLockReadGuard, RwLockWriteGuard, Semaphore, SyncError, Value, ValueWriter,
 };
+use tombolo::types::Untagged;
 use tombolo::{ErrorKind, Namespace, NamespaceBuilder, WaitStrategy};
 
 use crate::common::{MOMENT, TooAligned, all_kinds, in_other_thread, refusal};
@@ -18,10 +19,10 @@ fn object_of_empty_or_overaligned_type_is_refused() {
     let errors = [
         Value::new(()).map(drop).unwrap_err(),
         Array::new(&[(); 3]).map(drop).unwrap_err(),
-        Value::new(TooAligned([0; 32])).map(drop).unwrap_err(),
-        Mutex::new(TooAligned([0; 32])).map(drop).unwrap_err(),
-        RwLock::new(TooAligned([0; 32])).map(drop).unwrap_err(),
-        Array::new(&[TooAligned([0; 32])]).map(drop).unwrap_err(),
+        Value::new(Untagged(TooAligned([0; 32]))).map(drop).unwrap_err(),
+        Mutex::new(Untagged(TooAligned([0; 32]))).map(drop).unwrap_err(),
+        RwLock::new(Untagged(TooAligned([0; 32]))).map(drop).unwrap_err(),
+        Array::new(&[Untagged(TooAligned([0; 32]))]).map(drop).unwrap_err(),
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");

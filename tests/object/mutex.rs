@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 use tombolo::Namespace;
+use tombolo::Shareable;
 use tombolo::sync::{LockError, Mutex, RwLock, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, poisoned, refusal, sample, unwind, unwinds};
 use crate::support::TestDir;
 
-fn check_mutex<T: Pod + PartialEq + Debug + Send>() {
+fn check_mutex<T: Pod + Shareable + PartialEq + Debug + Send>() {
     let mutex = Mutex::<T>::new(sample(0)).unwrap();
     for number in 0..6 {
         assert_eq!(*mutex.lock().unwrap(), sample(number));

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 use tombolo::Namespace;
+use tombolo::Shareable;
 use tombolo::sync::{ReentrantMutex, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, refusal, sample, unwind, unwinds};
 use crate::support::TestDir;
 
-fn check_reentrant_mutex<T: Pod + PartialEq + Debug + Send>() {
+fn check_reentrant_mutex<T: Pod + Shareable + PartialEq + Debug + Send>() {
     let mutex = ReentrantMutex::<T>::new(sample(0)).unwrap();
     let (outer, inner) = (mutex.lock().unwrap(), mutex.try_lock().unwrap());
     for number in 1..5 {

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytemuck::Pod;
 use tombolo::Namespace;
+use tombolo::Shareable;
 use tombolo::sync::{RwLock, RwLockReadGuard, SyncError};
 
 use crate::common::{MOMENT, NAME, WAITS, in_other_thread, of_every_size, poisoned, refusal, sample, unwind, unwinds};
 use crate::support::{TestDir, until};
 
-fn check_rw_lock<T: Pod + PartialEq + Debug + Send>() {
+fn check_rw_lock<T: Pod + Shareable + PartialEq + Debug + Send>() {
     let lock = RwLock::<T>::new(sample(0)).unwrap();
     for number in 0..5 {
         let (one, another) = (lock.read().unwrap(), lock.try_read().unwrap());

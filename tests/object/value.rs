@@ -6,12 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::Pod;
+use tombolo::Shareable;
 use tombolo::sync::{SyncError, Value};
 
 use crate::common::{MOMENT, WAITS, in_other_thread, of_every_size, sample, unwind, unwinds};
 use crate::support::TestDir;
 
-fn check_value<T: Pod + PartialEq + Debug>() {
+fn check_value<T: Pod + Shareable + PartialEq + Debug>() {
     let value = Value::<T>::new(sample(0)).unwrap();
     let other = value.clone();
     assert_eq!((value.load(), value.version()), (Ok(sample(0)), 0));

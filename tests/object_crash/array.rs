@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use bytemuck::Pod;
+use tombolo::Shareable;
 use tombolo::sync::Array;
 
 use crate::common::{Pair, guard_and_death, pair};
@@ -10,7 +11,11 @@ use crate::sweep::SweepCounts;
 use crate::sweeps::sweep_object;
 
 /// The victim replaces elements 1 to 6 of eight with `operation`.
-fn sweep_replace<T: Pod + PartialEq + Debug>(old: T, new: T, operation: impl Fn(&Array<T>, &[T])) -> SweepCounts {
+fn sweep_replace<T: Pod + Shareable + PartialEq + Debug>(
+    old: T,
+    new: T,
+    operation: impl Fn(&Array<T>, &[T]),
+) -> SweepCounts {
     sweep_object(
         |plan| plan.array("array", &[old; 8]),
         |namespace| {

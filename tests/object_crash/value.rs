@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use bytemuck::Pod;
+use tombolo::Shareable;
 use tombolo::sync::Value;
 
 use crate::common::{LONG, Pair, number, pair};
@@ -11,7 +12,7 @@ use crate::sweep::SweepCounts;
 use crate::sweeps::{sweep_beside_sleeper, sweep_object};
 
 /// The victim stores each of `versions`, of which the first is there before.
-fn sweep_store<T: Pod + PartialEq + Debug>(versions: &[T], operation: impl Fn(&Value<T>)) -> SweepCounts {
+fn sweep_store<T: Pod + Shareable + PartialEq + Debug>(versions: &[T], operation: impl Fn(&Value<T>)) -> SweepCounts {
     sweep_object(
         |plan| plan.value("value", versions[0]),
         |namespace| {

@@ -157,7 +157,7 @@ fn array_section_inherited_by_fork_set_is_refused() {
 }
 
 pub fn fork_with_sections(_: &[String]) {
-    fn check<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(value: T) {
+    fn check<T: bytemuck::Pod + tombolo::Shareable + PartialEq + std::fmt::Debug>(value: T) {
         let alone = alone();
         let array = Array::new(&[T::zeroed(); 5]).unwrap();
         let mut section: ArrayGuard<T> = array.lock().unwrap();

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
+use tombolo::Shareable;
 use tombolo::pipe::{self, ByteSender, Pipe, Sender};
 use tombolo::spawn;
 use tombolo::{Endpoint, RecvError, SendError};
@@ -80,7 +81,7 @@ fn pipe_many_laps_keep_message_boundaries() {
     child.finish();
 }
 
-fn send_values_back<T: Pod>() {
+fn send_values_back<T: Pod + Shareable>() {
     let mut pipe: Pipe<T> = spawn::take("peer").unwrap();
     while let Ok(value) = pipe.recv() {
         pipe.send(value).unwrap();
@@ -99,7 +100,7 @@ pub fn echo_u64x512(_: &[String]) {
     send_values_back::<[u64; 512]>();
 }
 
-fn values_come_back<T: Pod + Debug + PartialEq>(role: &str) {
+fn values_come_back<T: Pod + Shareable + Debug + PartialEq>(role: &str) {
     for capacity in [1, 2, 64] {
         let (ours, theirs) = pipe::Options::<T>::new().capacity(capacity).create_duplex().unwrap();
         assert_eq!(ours.capacity(), capacity);

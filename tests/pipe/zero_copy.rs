@@ -182,7 +182,7 @@ fn zero_copy_peek_with_timeout_sender_killed_returns_peer_died() {
 }
 
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable, tombolo::Shareable)]
 struct Line([u8; 64]);
 
 #[test]

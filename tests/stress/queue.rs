@@ -251,7 +251,7 @@ fn queue_participants_stopped_midway_others_go_on() {
 }
 
 /// The queue takes as many messages as its capacity says.
-fn serves_whole<T: bytemuck::Pod + PartialEq + std::fmt::Debug>(
+fn serves_whole<T: bytemuck::Pod + tombolo::Shareable + PartialEq + std::fmt::Debug>(
     tx: &mut queue::Sender<T>,
     rx: &mut queue::Receiver<T>,
     nth: impl Fn(u64) -> T,

@@ -149,6 +149,7 @@ fn element_text(element: ElementType) -> String {
     match tag.as_str() {
         "" => format!("{size} bytes"),
         number if NUMBERS.contains(&number) => tag,
+        array if array.starts_with('[') && array.ends_with(']') => tag,
         _ => format!("{size} bytes tagged \"{tag}\""),
     }
 }

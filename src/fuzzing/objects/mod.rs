@@ -62,6 +62,7 @@ use crate::region::Region;
 use crate::region::layout::participant as participant_words;
 use crate::region::participant::participant_byte;
 use crate::sys::file_lock;
+use crate::types::Shareable;
 use crate::wait::WaitStrategy;
 
 /// Far more than any operation takes, whatever words it reads.
@@ -86,8 +87,8 @@ pub fn objects(data: &[u8]) {
     }
 }
 
-trait Content: Pod + PartialEq + Debug + Send + Sync {}
-impl<T: Pod + PartialEq + Debug + Send + Sync> Content for T {}
+trait Content: Pod + Shareable + PartialEq + Debug + Send + Sync {}
+impl<T: Pod + Shareable + PartialEq + Debug + Send + Sync> Content for T {}
 
 /// What a process that joined the namespace has of it.
 struct Process<T, E> {

@@ -73,6 +73,12 @@ impl<M: Memory, T: Pod> SlotReader<M, T> {
     /// Pops a value into `value`. Returns false if the ring is empty.
     #[inline]
     pub(crate) fn pop(&mut self, value: &mut T) -> Result<bool, Corrupt> {
+        self.pop_if(value, |_| true)
+    }
+
+    /// Copies a value into `value`, and pops it if `may_pop` says so. Returns whether it did.
+    #[inline(always)]
+    pub(crate) fn pop_if(&mut self, value: &mut T, may_pop: impl FnOnce(&T) -> bool) -> Result<bool, Corrupt> {
         if self.ring.readable(1)? == 0 {
             return Ok(false);
         }
@@ -83,6 +89,9 @@ impl<M: Memory, T: Pod> SlotReader<M, T> {
                 .for_each(|word| prefetch_to_read(&self.data, word));
         }
         load_value_into(slot, value);
+        if !may_pop(value) {
+            return Ok(false);
+        }
         self.ring.release(1);
         Ok(true)
     }

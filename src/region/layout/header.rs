@@ -17,6 +17,7 @@ use super::invalid;
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::WORD;
 use crate::raw::spsc::record_ring;
+use crate::types::tags_match;
 
 pub(crate) const MAGIC_NUMBER: u64 = u64::from_le_bytes(*b"tombolo\0");
 
@@ -95,7 +96,7 @@ pub enum ElementType {
         size: u64,
         /// `align_of` the type, in bytes.
         align: u64,
-        /// Eight bytes that name the type. Zeros unless you chose a name.
+        /// Eight bytes that stand for the type, see [`Shape::tag`](crate::types::Shape::tag).
         tag: [u8; 8],
     },
 }
@@ -121,6 +122,16 @@ pub(crate) fn tag_name(tag: &[u8; 8]) -> impl fmt::Display {
 }
 
 impl ElementType {
+    /// Whether both can be of one type.
+    pub(crate) fn matches(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Value { size, align, tag }, Self::Value { size: other_size, align: other_align, tag: other }) => {
+                (size, align) == (other_size, other_align) && tags_match(tag, other)
+            }
+            _ => self == other,
+        }
+    }
+
     /// Checks what pipes and queues have in common. Returns the longest message, in bytes.
     pub(super) fn check(self, kind: &str, capacity: u64, max_message_bytes: u64) -> Result<u64> {
         if capacity == 0 {
