@@ -81,6 +81,10 @@ pub struct QueueInfo {
     pub senders: ParticipantStatus,
     /// All receivers as one: alive if any is, otherwise how the last one ended.
     pub receivers: ParticipantStatus,
+    /// How many senders have joined so far.
+    pub senders_joined: u64,
+    /// How many receivers have joined so far.
+    pub receivers_joined: u64,
 }
 
 /// An object of a namespace, at one moment.
@@ -416,6 +420,10 @@ fn role_name(region: &Region, index: usize) -> &'static str {
 
 fn queue_info(queue: QueueState<'_>) -> QueueInfo {
     QueueInfo {
+        // Before the statuses: the status may be that of one that joins meanwhile, but the count
+        // never includes one whose status is not there yet.
+        senders_joined: queue.joins(Role::Sender),
+        receivers_joined: queue.joins(Role::Receiver),
         stats: queue::Stats::read(queue),
         senders: queue.role_status(Role::Sender),
         receivers: queue.role_status(Role::Receiver),

@@ -118,7 +118,7 @@ impl<'a> QueueState<'a> {
     }
 
     /// How many participants have joined in that role so far.
-    fn joins(self, role: Role) -> u64 {
+    pub(crate) fn joins(self, role: Role) -> u64 {
         self.word(role.word_of(control::JOINED)).load(Ordering::Acquire) // edge: queue-changes
     }
 

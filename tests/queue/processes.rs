@@ -509,6 +509,8 @@ fn queue_participant_killed_its_record_is_reused() {
     assert_eq!(received, pids, "each of them sent one");
     let inspection = Directory::at(test_dir.names()).inspect(NAME).unwrap();
     assert_eq!(inspection.participants.iter().map(|participant| participant.joins).sum::<u64>(), 1 + 3 + 50);
+    let queue = inspection.queue.unwrap();
+    assert_eq!((queue.senders_joined, queue.receivers_joined), (3 + 50, 1));
     drop(senders);
     assert_eq!(rx.recv(), Err(RecvError::PeerDied));
     assert_eq!(rx.stats().lost, 0);
