@@ -1,5 +1,6 @@
 //! The command line: commands, options and their help texts.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0    success; for recv: everything that the sender (of a queue, the last sender) sent is written
-  1    an error, such as a receiver that left before the end, or output that cannot be written
+  0    success; for recv: everything that the sender (of a queue, the last sender) sent is written;
+       for work: CMD has succeeded for every message
+  1    an error, such as a receiver that left before the end, or output that cannot be written;
+       for work: CMD failed for good for some message
   2    wrong usage
   3    the other side (of a queue, its last process) was killed before the end;
-       for recv also: the sender stopped before the end
+       for recv and work also: the sender stopped before the end
   4    the other side did not come, or did nothing, for longer than --timeout
   129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM
   141  in a shell: the reader of the output closed it (SIGPIPE)";
@@ -21,9 +24,10 @@ Examples:
   tombolo demo                        compare shared memory with a Unix pipe on this machine
   tombolo send backup < big.tar       send a file in one terminal ...
   tombolo recv backup > copy.tar      ... and receive it in another; either may start first
+  tombolo recv backup --timeout 30    fail if no sender comes, or nothing is sent, for 30 seconds
   tombolo send --queue jobs --lines   send lines to any number of workers
-  tombolo recv --queue jobs --lines   be a worker: each line goes to one of them
-  tombolo ls                          list the names in use, and who uses them
+  tombolo work jobs -j 3 -- gzip {}   be three workers: run a command for each line
+  tombolo ls                          list the names in use, and which processes use them
   tombolo doctor                      remove what dead processes left behind";
 
 const SEND_HELP: &str = "\
@@ -31,18 +35,23 @@ The two sides meet under NAME. The first one to start creates a pipe with that n
 left.
 
 send ends successfully when a receiver has taken everything. Whether the receiver could also write it, only the \
-receiver's exit code tells. If send ends early (an error, a timeout, Ctrl-C), it removes the name, and the receiver \
-ends with exit code 3, so that incomplete data is never taken for complete.
+receiver's exit code tells. If send ends early (an error, a timeout, Ctrl-C), the receiver ends with exit code 3, so \
+that incomplete data is never taken for complete. If there is no receiver, the name goes with what was sent.
 
 With --queue there can be any number of senders and receivers, and each message goes to one of the receivers. A message \
 is a line with --lines, else a piece of the input: to get a whole file, a receiver must be the only one. A sender ends \
-when the receivers have taken everything that was in the queue when its input ended. The name stays as long as \
-messages are waiting.
+when the receivers have taken everything that was in the queue when its input ended; with --no-wait, as soon as \
+everything is in the queue, whether receivers come or go. The name stays as long as messages are waiting. `tombolo rm NAME` removes it with them.
+
+A sender that starts when the earlier ones have left finds the receivers that are still there. They stay for it if \
+they were started with --follow or --senders, or if there is still something to receive. Otherwise its messages wait \
+for the next receiver. One place in the queue is kept for a receiver: as long as there is none, the last sender waits.
 
 Examples:
   tombolo send backup big.tar
   tar c src | tombolo send backup --timeout 30
   find -name '*.wav' | tombolo send --queue jobs --lines
+  tombolo send --queue jobs --lines --no-wait list
   tail -f log | tombolo send log --lines";
 
 const RECV_HELP: &str = "\
@@ -60,16 +69,69 @@ A FIFO, a device or an open descriptor (/dev/stdout, /dev/fd/3) is written as th
 
 With --queue there can be any number of senders and receivers, and each message goes to one of the receivers. A message \
 is a line with --lines, else a piece of a file. Receivers end when the last sender has left and the queue is empty; they \
-end with exit code 3 if that last sender was killed. A receiver takes messages as fast as it can write them; messages \
-that it has taken and not yet written are lost if it is killed. Until FILE is replaced, the messages are in \
-FILE.part-PID. That file is kept if the receiver ends early, even if it is killed.
+end with exit code 3 if that last sender was killed. A receiver that starts when the senders have left gets what is \
+left and ends. A receiver takes messages as fast as it can write them; messages that it has taken and not yet written \
+are lost if it is killed. To run a command for each message, use `tombolo work`: it takes one at a time. Until FILE is \
+replaced, the messages are in FILE.part-PID. That file is kept if the receiver ends early, even if it is killed.
 
 Examples:
   tombolo recv backup copy.tar
-  tombolo recv backup | tar x
-  tombolo recv --queue jobs --lines | xargs -n 1 encode
-  tombolo recv log --lines | grep error
+  tombolo recv backup --timeout 30 | tar x
+  tombolo recv --queue jobs --lines --senders 3 > all
+  tombolo recv log --lines --follow | grep error
   tombolo recv log --lines --in-place today.log";
+
+const WORK_HELP: &str = "\
+Takes messages out of the queue NAME, one at a time, and runs CMD for each. In the arguments of CMD, {} is replaced by \
+the message. Whatever the message contains, the argument stays one argument. Without {} the message is the standard \
+input of CMD. No shell is involved. If you need one, pass it the message as \"$1\" as below: in the script itself, {} \
+would become a part of the script.
+
+A message is done when CMD succeeds. If CMD fails or is killed, it is run again, up to --retries times. After that the \
+message is printed to standard error (\"tombolo: failed (...): MESSAGE\"), and the exit code will be 1. A message that \
+has a NUL byte, or is too long, cannot be an argument and fails at once.
+
+What CMD prints to standard output is collected, and written as a whole when CMD has succeeded: to standard output, or \
+as one message into the queue RESULTS. There it waits for receivers: work does not.
+
+work ends when the last sender has left and everything that it took is done. If it starts when the senders have left, \
+it takes what is left and ends. If nothing is left and no process uses the queue any more, that is the same as a new \
+name: it waits for a sender.
+
+SIGINT, SIGTERM and SIGHUP end it early: each CMD and the processes that it started get SIGTERM, and SIGKILL after 5 \
+seconds. Each message whose CMD has not succeeded is printed to standard error (\"tombolo: unfinished: MESSAGE\"). If \
+work itself is killed by SIGKILL, the messages that it was working on (as many as --jobs) are lost, and the \
+queue counts them (`tombolo inspect`).
+
+Examples:
+  tombolo work jobs -j 3 -- gzip {}
+  tombolo work urls -j 8 --timeout 60 --retries 5 -- curl -fsSO {}
+  tombolo work names --lines --into results -- tr a-z A-Z
+  tombolo work jobs -- sh -c 'encode \"$1\" && rm \"$1\"' sh {}";
+
+const DEMO_HELP: &str = "\
+Examples:
+  tombolo demo
+  tombolo demo big.tar --json";
+
+const LS_HELP: &str = "\
+Examples:
+  tombolo ls
+  tombolo ls --json | jq -r '.[].name'";
+
+const INSPECT_HELP: &str = "\
+Examples:
+  tombolo inspect jobs
+  tombolo inspect jobs --json | jq .directions";
+
+const RM_HELP: &str = "\
+Examples:
+  tombolo rm jobs";
+
+const DOCTOR_HELP: &str = "\
+Examples:
+  tombolo doctor --dry-run
+  tombolo doctor";
 
 #[derive(Debug, Parser)]
 #[command(name = "tombolo", version, about = "Pass data between processes through shared memory")]
@@ -86,7 +148,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Measure the speed between two processes, beside a Unix pipe, and check every byte
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = format!("{DEMO_HELP}\n\n{EXIT_CODES}"))]
     Demo(Demo),
 
     #[command(hide = true)]
@@ -94,11 +156,15 @@ pub enum Command {
 
     /// Send a file, or standard input, to a receiver
     #[command(after_help = format!("{SEND_HELP}\n\n{EXIT_CODES}"))]
-    Send(Transfer),
+    Send(SendArgs),
 
     /// Receive from a sender into a file, or to standard output
     #[command(after_help = format!("{RECV_HELP}\n\n{EXIT_CODES}"))]
     Recv(Recv),
+
+    /// Run a command for each message of a queue, one at a time
+    #[command(after_help = format!("{WORK_HELP}\n\n{EXIT_CODES}"))]
+    Work(Work),
 
     /// List all names and unnamed regions, what they contain and which processes use them
     ///
@@ -108,6 +174,7 @@ pub enum Command {
     ///
     /// For a namespace (a set of shared objects such as values and mutexes), shows the number of
     /// objects and which processes hold them.
+    #[command(after_help = LS_HELP)]
     Ls {
         /// Print one JSON array
         #[arg(long)]
@@ -119,6 +186,7 @@ pub enum Command {
     /// For a namespace (a set of shared objects such as values and mutexes), also lists the
     /// objects, their values, and the processes that hold or use them. A dead process is marked
     /// "(dead)".
+    #[command(after_help = INSPECT_HELP)]
     Inspect {
         /// The name of a pipe, queue or namespace, or memfd:PID/FD for one without a name
         name: String,
@@ -131,6 +199,7 @@ pub enum Command {
     /// Remove a name that nobody uses
     ///
     /// This is the only way to remove a persistent namespace.
+    #[command(after_help = RM_HELP)]
     Rm {
         /// The name of a pipe, queue or namespace
         name: String,
@@ -145,6 +214,7 @@ pub enum Command {
     /// Removes a name if nobody alive uses it, unless it is a queue with waiting messages or a
     /// persistent namespace. Repairs a queue or namespace that is still in use if some of its users
     /// are dead. Leaves everything else alone.
+    #[command(after_help = DOCTOR_HELP)]
     Doctor {
         /// Print one JSON array
         #[arg(long)]
@@ -156,7 +226,7 @@ pub enum Command {
     },
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Transfer {
     /// The name under which the two sides meet
     pub name: String,
@@ -164,7 +234,7 @@ pub struct Transfer {
     /// The file; `-`, or no file, for the standard stream
     pub file: Option<PathBuf>,
 
-    /// Use a queue instead of a pipe, for up to 64 senders and receivers together: each message
+    /// Use a queue instead of a pipe, for up to 1024 senders and receivers together: each message
     /// goes to one of the receivers. All sides must use this option
     #[arg(long)]
     pub queue: bool,
@@ -189,15 +259,80 @@ pub struct Transfer {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct SendArgs {
+    #[command(flatten)]
+    pub transfer: Transfer,
+
+    /// Do not wait for a receiver: leave the messages in the queue. Only while the queue is full,
+    /// wait for room: --capacity makes it larger
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// When a receiver ends.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Stay {
+    /// Stay for later senders when the last one has left: end by a signal, or by --timeout only
+    #[arg(long)]
+    pub follow: bool,
+
+    /// End only after N senders have come and the last one has left. Senders whose messages waited
+    /// already count
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    pub senders: Option<u64>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
 pub struct Recv {
     #[command(flatten)]
     pub transfer: Transfer,
+
+    #[command(flatten)]
+    pub stay: Stay,
 
     /// Write into FILE as the data comes instead of replacing it at the end, for a file that others
     /// read meanwhile or that cannot be replaced. FILE is emptied at the start and keeps what came
     /// if the transfer fails
     #[arg(long)]
     pub in_place: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Work {
+    /// The queue
+    pub name: String,
+
+    /// Send what CMD prints into this queue, as one message for each run of CMD
+    #[arg(long, value_name = "RESULTS")]
+    pub into: Option<String>,
+
+    /// How many messages to work on at a time
+    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub jobs: u64,
+
+    /// How often to run CMD again for a message for which it failed
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub retries: u64,
+
+    /// Add the newline that `send --lines` removed when the message is the standard input of CMD
+    #[arg(long)]
+    pub lines: bool,
+
+    #[command(flatten)]
+    pub stay: Stay,
+
+    /// How long to wait for a sender, and then for each message while nothing runs; with --into,
+    /// also for room in RESULTS [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+
+    /// Show no notes
+    #[arg(long, short)]
+    pub quiet: bool,
+
+    /// The command to run, with its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -35,9 +35,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    // `send` and `recv` check the streams that they use.
-    let prints =
-        !matches!(args.command, Command::DemoPeer(_) | Command::Send(_) | Command::Recv(_) | Command::Rm { .. });
+    // `send`, `recv` and `work` check the streams that they use.
+    let prints = !matches!(
+        args.command,
+        Command::DemoPeer(_) | Command::Send(_) | Command::Recv(_) | Command::Work(_) | Command::Rm { .. }
+    );
     if prints {
         streams::check_output()?;
     }
@@ -47,6 +49,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::DemoPeer(peer) => demo::run_peer(&peer),
         Command::Send(send) => transfer::send::run(&location, &send),
         Command::Recv(recv) => transfer::recv::run(&location, &recv),
+        Command::Work(work) => transfer::work::run(&location, &work),
         Command::Ls { json } => inspect::list::run(&location, json),
         Command::Inspect { name, json } => inspect::run(&location, &name, json),
         Command::Rm { name, force } => Ok(location.directory.unlink(&name, force)?),

@@ -241,7 +241,7 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
     let flow = json!([{"from": "senders", "to": "receivers", "sent": 2, "queued": 2}]);
     assert_eq!(region["directions"], flow);
     let queue = |used: u64| {
-        json!({"lanes": 64, "lanes_used": used, "quarantined": 0, "lost": 0, "tasks_lost": 0, "dropped": 0, "pooled": 0,
+        json!({"lanes": 1024, "lanes_used": used, "quarantined": 0, "lost": 0, "tasks_lost": 0, "dropped": 0, "pooled": 0,
             "extents_bytes": 0, "closed": false})
     };
     assert_eq!(region["queue"], queue(2));
@@ -249,13 +249,13 @@ fn queue_sender_killed_doctor_repairs_it_and_keeps_waiting_messages() {
     assert_eq!(region["participants"], json!([sender(pids.0, "alive"), sender(pids.1, "dead")]));
     assert_eq!(env.names_json(), json!([region]));
 
-    let users = format!("2 of 64 participants: sender {} alive, sender {} dead", pids.0, pids.1);
+    let users = format!("2 of 1024 participants: sender {} alive, sender {} dead", pids.0, pids.1);
     let list = env.run(&["ls"]);
     list.assert_shows("2 messages");
     list.assert_shows(&users);
     let details = env.run(&["inspect", "q"]);
     for line in [
-        "participants 2 of 64 used",
+        "participants 2 of 1024 used",
         "quarantined  0 messages",
         "lost         0 messages",
         "tasks lost   0 messages",

@@ -83,15 +83,33 @@ fn pipe_and_queue_under_the_other_ones_name_are_refused() {
 #[test]
 fn help_of_transfers_lists_exit_codes_and_examples() {
     let env = TestEnv::new();
-    for arguments in [&["--help"][..], &["send", "--help"], &["recv", "--help"]] {
+    for arguments in [&["--help"][..], &["send", "--help"], &["recv", "--help"], &["work", "--help"]] {
         let help = env.run(arguments);
         help.assert_exit(0, "");
         help.assert_shows("Exit codes:");
-        help.assert_shows("Examples:");
-        if arguments.len() > 1 {
+        help.assert_shows("--timeout ");
+        if matches!(arguments[0], "send" | "recv") {
             help.assert_shows("goes to one of the receivers");
         }
     }
+}
+
+#[test]
+fn help_of_each_command_has_examples() {
+    let env = TestEnv::new();
+    for command in ["demo", "send", "recv", "work", "ls", "inspect", "rm", "doctor"] {
+        env.run(&[command, "--help"]).assert_shows(&format!("Examples:\n  tombolo {command}"));
+    }
+}
+
+#[test]
+fn options_for_queues_and_files_elsewhere_say_why_they_are_refused() {
+    let env = TestEnv::new();
+    env.run(&["send", "x", "--no-wait"]).assert_exit(2, "what is left in a pipe without its sender is not kept");
+    let file = env.path("out");
+    env.run(&["recv", "x", "--follow", file.to_str().unwrap()]).assert_exit(2, "write into it with --in-place");
+    assert_eq!(env.run(&["recv", "x", "--follow", "--senders", "2"]).code(), 2);
+    env.assert_no_names();
 }
 
 #[test]

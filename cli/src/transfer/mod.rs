@@ -1,4 +1,5 @@
 //! `tombolo send` and `tombolo recv`: a stream or a file, through a pipe or a queue.
+//! `tombolo work`: a command for each message of a queue.
 
 mod destination;
 mod progress;
@@ -7,4 +8,5 @@ mod rendezvous;
 pub mod send;
 mod signals;
 mod transport;
+pub mod work;
 mod worker;

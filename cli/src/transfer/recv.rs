@@ -3,23 +3,25 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
+use std::thread;
 
 use tombolo::RecvError;
 
 use super::destination::replacement::Replacement;
 use super::destination::{Destination, Output};
 use super::progress::Progress;
-use super::rendezvous::{CHECK_INTERVAL, Peer, Rendezvous, Role, refuse_namespace};
+use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Peer, Rendezvous, Role};
+use super::signals::Signals;
 use super::transport::{RecvEndpoint, print_warnings};
 use super::worker::{BUFFER_LEN, Worker};
-use crate::args::Recv;
+use crate::args::{Recv, Stay};
 use crate::failure::Failure;
 use crate::location::Location;
 
 pub fn run(location: &Location, recv: &Recv) -> Result<(), Failure> {
     let transfer = &recv.transfer;
     if transfer.queue {
-        receive(location, recv, |name| location.queue(transfer.capacity).receiver(name))
+        receive(location, recv, |name| location.queue(name, transfer.capacity, !transfer.lines).receiver(name))
     } else {
         receive(location, recv, |name| location.pipe(transfer.capacity).receiver(name))
     }
@@ -31,20 +33,20 @@ fn receive<R: RecvEndpoint>(
     open: impl Fn(&str) -> tombolo::Result<R>,
 ) -> Result<(), Failure> {
     let transfer = &recv.transfer;
-    refuse_namespace(location, transfer)?; // opening a FIFO as the target may wait for its reader
-    let target = Destination::find(recv)?;
-    let mut rendezvous = Rendezvous::new(location, transfer, Role::Receiver)?;
-    let rx = rendezvous.join(|name| {
-        refuse_namespace(location, transfer)?;
-        Ok(open(name)?)
-    })?;
+    let mut rendezvous = Rendezvous::new(location, Signals::watch()?, Meeting::of(transfer, Role::Receiver));
+    rendezvous.refuse_namespace()?; // opening a FIFO as the target may wait for its reader
+    let target = {
+        let recv = recv.clone();
+        rendezvous.run_blocking("nobody opened the FIFO to read", move || Destination::find(&recv))??
+    };
+    let rx = rendezvous.join(open)?;
     // Existing files are not changed before this.
     let Output { file, replacement } = target.open()?;
     print_warnings(&rx, transfer);
     let progress = Progress::new(None, transfer.quiet);
-    let (name, lines) = (&transfer.name, transfer.lines);
+    let (name, lines, stay) = (&transfer.name, transfer.lines, &recv.stay);
     let output = writer(file);
-    let job = RecvJob { rx, rendezvous, progress, output, name, lines, peer_seen: false };
+    let job = RecvJob { rx, rendezvous, progress, output, name, lines, stay, peer_seen: false };
     job.run(replacement)
 }
 
@@ -79,6 +81,7 @@ struct RecvJob<'a, R> {
     output: Worker,
     name: &'a str,
     lines: bool,
+    stay: &'a Stay,
     /// A sender has been here.
     peer_seen: bool,
 }
@@ -158,19 +161,32 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
                     }
                 }
                 Err(RecvError::Empty) => break,
-                Err(RecvError::TimedOut) => self.wait_for_message()?,
+                Err(RecvError::TimedOut) => {
+                    if let Some(end) = self.rendezvous.late_end(self.stay) {
+                        return Ok(Some(end));
+                    }
+                    self.wait_for_message(false)?;
+                }
+                Err(RecvError::Closed | RecvError::PeerDied) if !self.rendezvous.is_end(self.stay) => {
+                    if !batch.is_empty() {
+                        break;
+                    }
+                    self.wait_for_message(true)?;
+                    thread::sleep(POLL_INTERVAL); // until another sender comes, this is the answer
+                }
                 Err(end) => return Ok(Some(end)),
             }
         }
         Ok(None)
     }
 
-    fn wait_for_message(&mut self) -> Result<(), Failure> {
+    /// `is_over`: only a new sender can send something.
+    fn wait_for_message(&mut self, is_over: bool) -> Result<(), Failure> {
         // The output may have failed after the last buffer was submitted.
         self.output.poll().map_err(|error| Failure::output(&error))?;
         match self.rendezvous.peer() {
             Peer::NotYet => {}
-            Peer::NameRemoved if !self.peer_seen => {
+            Peer::NameRemoved if is_over || !self.peer_seen => {
                 let name = self.name;
                 return Err(Failure::Error(format!("somebody removed the name {name:?} before a sender came")));
             }

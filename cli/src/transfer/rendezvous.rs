@@ -1,15 +1,17 @@
 //! Meeting the peer under a name, and how long to wait for it.
 
+use std::mem;
 use std::process;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tombolo::inspect::{ParticipantStatus, RegionInfo, RegionKind, RingInfo};
-use tombolo::{Directory, Endpoint};
+use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
 
 use super::signals::Signals;
-use crate::args::Transfer;
-use crate::failure::Failure;
+use crate::args::{Stay, Transfer};
+use crate::failure::{Failure, print_message};
 use crate::location::Location;
 
 /// The longest wait before signals are checked again.
@@ -59,87 +61,231 @@ pub struct Status {
     pub peer: Peer,
     pub sent: u64,
     pub queued: u64,
+    /// A program has closed the queue for the senders that are there.
+    pub is_closed: bool,
 }
 
-/// Refuses the name of a namespace.
-///
-/// Opening it as a pipe or queue fails as well, unless all its participants were killed. Then it
-/// would pass for what an earlier transfer left behind, and be replaced.
-pub fn refuse_namespace(location: &Location, transfer: &Transfer) -> Result<(), Failure> {
-    let name = &transfer.name;
-    match location.directory.inspect(name) {
-        Ok(info) if info.kind == RegionKind::Namespace => Err(Failure::Error(format!(
-            "cannot use {name:?} for a transfer: found {}, expected {}; see what is in it with \
-             `tombolo inspect`, or use another name",
-            info.kind,
-            if transfer.queue { RegionKind::Queue } else { RegionKind::Pipe },
-        ))),
-        _ => Ok(()), // opening it reports any other problem
+/// What a command wants under a name.
+#[derive(Clone, Copy)]
+pub struct Meeting<'a> {
+    pub name: &'a str,
+    pub kind: RegionKind,
+    pub role: Role,
+    /// Messages are pieces of a stream. Otherwise each is of use by itself.
+    pub in_pieces: bool,
+    pub timeout: Option<Duration>,
+    pub quiet: bool,
+}
+
+impl<'a> Meeting<'a> {
+    pub fn of(transfer: &'a Transfer, role: Role) -> Self {
+        Self {
+            name: &transfer.name,
+            kind: if transfer.queue { RegionKind::Queue } else { RegionKind::Pipe },
+            role,
+            in_pieces: !transfer.lines,
+            timeout: transfer.timeout,
+            quiet: transfer.quiet,
+        }
     }
+}
+
+/// What was in a queue when this process joined.
+#[derive(Default)]
+struct Found {
+    /// How many peers had joined.
+    peers: u64,
+    has_live_peer: bool,
+    /// No sender had joined before, unless this one.
+    is_first: bool,
+    sent: u64,
+    received: u64,
+    /// How many senders had joined before the queue was last out of use.
+    former_senders: u64,
+    /// To a receiver: the senders have ended. The queue takes it for one that waits for others.
+    is_late: bool,
 }
 
 pub struct Rendezvous<'a> {
     directory: &'a Directory,
-    name: &'a str,
-    role: Role,
+    meeting: Meeting<'a>,
     signals: Signals,
-    timeout: Option<Duration>,
+    found: Found,
+    /// As many senders have joined as a receiver waits for.
+    all_have_come: bool,
     waiting_since: Instant,
 }
 
 impl<'a> Rendezvous<'a> {
-    pub fn new(location: &'a Location, transfer: &'a Transfer, role: Role) -> Result<Self, Failure> {
-        Ok(Self {
-            directory: &location.directory,
-            name: &transfer.name,
-            role,
-            signals: Signals::watch()?,
-            timeout: transfer.timeout,
-            waiting_since: Instant::now(),
-        })
+    pub fn new(location: &'a Location, signals: Signals, meeting: Meeting<'a>) -> Self {
+        let (directory, waiting_since) = (&location.directory, Instant::now());
+        Self { directory, meeting, signals, found: Found::default(), all_have_come: false, waiting_since }
     }
 
-    /// Opens our endpoint as soon as no earlier transfer under this name is still ending.
-    pub fn join<E: Endpoint>(&mut self, open: impl Fn(&str) -> Result<E, Failure>) -> Result<E, Failure> {
+    /// Refuses the name of a namespace.
+    ///
+    /// Opening it as a pipe or queue fails as well, unless all its participants were killed. Then
+    /// it would pass for what an earlier transfer left behind, and be replaced.
+    pub fn refuse_namespace(&self) -> Result<(), Failure> {
+        let Meeting { name, kind, .. } = self.meeting;
+        match self.inspect() {
+            Some(info) if info.kind == RegionKind::Namespace => Err(Failure::Error(format!(
+                "cannot use {name:?} for a transfer: found {}, expected {kind}; see what is in it with \
+                 `tombolo inspect`, or use another name",
+                info.kind,
+            ))),
+            _ => Ok(()), // opening it reports any other problem
+        }
+    }
+
+    /// Makes a call that may block, such as opening a FIFO. `reason` says what did not happen if it
+    /// blocks for too long.
+    pub fn run_blocking<T: Send + 'static>(
+        &self,
+        reason: &str,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (done, result) = mpsc::channel();
         let started = Instant::now();
+        thread::spawn(move || done.send(call()));
         loop {
-            let grace_is_over = started.elapsed() >= GRACE;
-            if !self.is_earlier_transfer_ending(grace_is_over) {
-                let endpoint = open(self.name)?;
-                // The last participant of one role of a queue may have left just before we joined.
-                // The sender of an empty stream does not count: it leaves as soon as it sees us.
-                if grace_is_over || self.is_empty_stream() || !self.is_earlier_transfer_ending(false) {
+            match result.recv_timeout(CHECK_INTERVAL) {
+                Ok(value) => return Ok(value),
+                // On a busy machine it may take a while although it does not block.
+                Err(RecvTimeoutError::Timeout) if started.elapsed() < GRACE => self.check_signals()?,
+                Err(RecvTimeoutError::Timeout) => self.keep_waiting(reason)?,
+                Err(RecvTimeoutError::Disconnected) => return Err(Failure::Error("a thread ended".to_string())),
+            }
+        }
+    }
+
+    /// Opens our endpoint as soon as no earlier transfer under this name is still ending, and there
+    /// is a place for it.
+    pub fn join<E: Endpoint>(&mut self, open: impl Fn(&str) -> tombolo::Result<E>) -> Result<E, Failure> {
+        let started = Instant::now();
+        let mut is_noted = self.meeting.quiet;
+        loop {
+            self.refuse_namespace()?;
+            let before = self.inspect();
+            let is_ending =
+                before.as_ref().is_some_and(|info| self.is_earlier_transfer_ending(info, started.elapsed() >= GRACE));
+            if !is_ending {
+                if let Some(endpoint) = self.try_join(before, &open)? {
                     self.reset_timeout();
                     return Ok(endpoint);
                 }
+                if !is_noted {
+                    is_noted = true;
+                    let name = self.meeting.name;
+                    print_message(format_args!("note: waiting for a free place in {name:?}; one is for a receiver"));
+                }
             }
-            self.keep_waiting("an earlier transfer under that name is not over")?;
+            self.keep_waiting(match is_ending {
+                true => "an earlier transfer under that name is not over",
+                false => "no place was free",
+            })?;
             thread::sleep(POLL_INTERVAL);
         }
+    }
+
+    /// Returns `None` if no place is free. `before` is what there was before.
+    fn try_join<E: Endpoint>(
+        &mut self,
+        before: Option<RegionInfo>,
+        open: impl Fn(&str) -> tombolo::Result<E>,
+    ) -> Result<Option<E>, Failure> {
+        if before.as_ref().is_some_and(|info| self.shuts_out_receivers(info, 1)) {
+            return Ok(None);
+        }
+        // What is found is not of one moment: a sender may have come, sent and left meanwhile.
+        let former_senders = before.as_ref().filter(|info| is_out_of_use(info)).map(|info| joined(info, Role::Sender));
+        let former_senders = former_senders.filter(|&count| {
+            self.inspect().is_some_and(|info| is_out_of_use(&info) && joined(&info, Role::Sender) == count)
+        });
+        let endpoint = match open(self.meeting.name) {
+            Ok(endpoint) => endpoint,
+            Err(error) if error.kind() == ErrorKind::TooManyParticipants => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(after) = self.inspect() else { return Ok(Some(endpoint)) };
+        if self.shuts_out_receivers(&after, 0) {
+            return Ok(None);
+        }
+        let (other, (sent, queued)) = (self.meeting.role.other(), flow(&after));
+        let has_peer = |info: &RegionInfo| standing(info, other) == Some(ParticipantStatus::Alive);
+        let has_live_peer = before.as_ref().is_some_and(has_peer) || has_peer(&after);
+        let was_out_of_use = former_senders.is_some();
+        let former_senders = former_senders.unwrap_or(0);
+        self.found = Found {
+            peers: joined(&after, other),
+            has_live_peer,
+            is_first: joined(&after, Role::Sender) <= 1,
+            sent,
+            received: sent.saturating_sub(queued),
+            // Fewer have joined now: it was replaced.
+            former_senders: if joined(&after, Role::Sender) < former_senders { 0 } else { former_senders },
+            is_late: after.queue.is_some() && !was_out_of_use && is_over(&after, Role::Sender),
+        };
+        Ok(Some(endpoint))
+    }
+
+    /// Whether no receiver is there, and none could join after `more` others.
+    fn shuts_out_receivers(&self, info: &RegionInfo, more: u64) -> bool {
+        let is_alive = |status| status == ParticipantStatus::Alive;
+        self.meeting.role == Role::Sender
+            && info.queue.is_some_and(|queue| !is_alive(queue.receivers))
+            && info.participants.iter().filter(|one| is_alive(one.status)).count() as u64 + more
+                >= info.max_participants
     }
 
     /// Whether an earlier process of our role is gone while its peer is still there. Joining now
     /// would mean to receive the middle of a stream, or to send to a receiver that is about to
     /// leave.
     ///
-    /// In a queue a role can have many participants. There the same holds if the other role is gone
-    /// while others of our role are still there.
-    fn is_earlier_transfer_ending(&self, grace_is_over: bool) -> bool {
-        let Ok(info) = self.directory.inspect(self.name) else {
-            return false; // opening it reports the problem
-        };
-        let is_over =
-            |role| matches!(role_standing(&info, role), Some(ParticipantStatus::Left | ParticipantStatus::Dead));
+    /// In a queue whose messages are of use by themselves, a newcomer goes on where others have
+    /// left. It waits only for receivers that are about to report that a sender died.
+    fn is_earlier_transfer_ending(&self, info: &RegionInfo, grace_is_over: bool) -> bool {
+        let Meeting { role, in_pieces, .. } = self.meeting;
         let is_survived =
-            |role: Role| is_over(role) && role_standing(&info, role.other()) == Some(ParticipantStatus::Alive);
-        let has_unread = self.role == Role::Sender && info.rings.iter().any(|ring| ring.queued > 0);
-        let is_ending = is_survived(self.role) || (info.queue.is_some() && is_survived(self.role.other()));
+            |role: Role| is_over(info, role) && standing(info, role.other()) == Some(ParticipantStatus::Alive);
+        let is_queue = info.queue.is_some();
+        if is_queue && !in_pieces {
+            let has_died = standing(info, role) == Some(ParticipantStatus::Dead);
+            return role == Role::Sender && has_died && is_survived(role) && !grace_is_over;
+        }
+        let has_unread = role == Role::Sender && flow(info).1 > 0;
+        // A receiver that comes late gets what is left.
+        let is_ending = is_survived(role) || is_queue && role == Role::Sender && is_survived(role.other());
         is_ending && (has_unread || !grace_is_over)
     }
 
-    fn is_empty_stream(&self) -> bool {
-        let nothing_sent = |info: RegionInfo| info.rings.iter().all(|ring| ring.sent == 0);
-        self.role == Role::Receiver && self.directory.inspect(self.name).is_ok_and(nothing_sent)
+    /// Whether a receiver is to end that has learnt that the last sender is gone.
+    ///
+    /// The last one of all may have come since. So only what it learns after all have come counts.
+    pub fn is_end(&mut self, stay: &Stay) -> bool {
+        match stay.senders {
+            _ if stay.follow => false,
+            None => true,
+            Some(count) => {
+                let joined = self.inspect().map_or(0, |info| joined(&info, Role::Sender));
+                let have_come = joined.saturating_sub(self.found.former_senders) >= count;
+                mem::replace(&mut self.all_have_come, have_come)
+            }
+        }
+    }
+
+    /// Returns how the senders ended if they had before this receiver joined, and everything that
+    /// was left is received.
+    pub fn late_end(&mut self, stay: &Stay) -> Option<RecvError> {
+        if !self.found.is_late || self.waiting_since.elapsed() < GRACE || !self.is_end(stay) {
+            return None;
+        }
+        let info = self.inspect().filter(|info| flow(info).1 == 0)?;
+        match standing(&info, Role::Sender) {
+            Some(ParticipantStatus::Left) => Some(RecvError::Closed),
+            Some(ParticipantStatus::Dead) => Some(RecvError::PeerDied),
+            _ => None,
+        }
     }
 
     pub fn peer(&self) -> Peer {
@@ -147,40 +293,62 @@ impl<'a> Rendezvous<'a> {
     }
 
     pub fn status(&self) -> Status {
-        let Ok(info) = self.directory.inspect(self.name) else {
-            return Status { peer: Peer::NameRemoved, sent: 0, queued: 0 };
+        let Some(info) = self.inspect().filter(|info| self.is_member(info)) else {
+            return Status { peer: Peer::NameRemoved, sent: 0, queued: 0, is_closed: false };
         };
-        let is_ours = info.participants.iter().any(|one| {
-            one.role == self.role.name()
+        let (sent, queued) = flow(&info);
+        let peer = match standing(&info, self.meeting.role.other()) {
+            Some(ParticipantStatus::Vacant) => Peer::NotYet,
+            Some(status @ (ParticipantStatus::Left | ParticipantStatus::Dead)) if !self.has_come(&info, status) => {
+                Peer::NotYet
+            }
+            Some(ParticipantStatus::Left) => Peer::Left,
+            Some(ParticipantStatus::Dead) => Peer::Died,
+            Some(_) => Peer::Here,
+            None => Peer::NameRemoved,
+        };
+        Status { peer, sent, queued, is_closed: info.queue.is_some_and(|queue| queue.stats.is_closed) }
+    }
+
+    /// Whether the last peer, which ended like that, was one for us.
+    ///
+    /// One that ended before we joined a queue was not. Nor is a receiver that was about to leave
+    /// then, because of the end of earlier senders: it takes nothing any more.
+    fn has_come(&self, info: &RegionInfo, end: ParticipantStatus) -> bool {
+        let (Found { peers, has_live_peer, received, is_first, .. }, (sent, queued)) = (&self.found, flow(info));
+        let was_leaving = end == ParticipantStatus::Left && !is_first && sent.saturating_sub(queued) == *received;
+        info.queue.is_none() || joined(info, self.meeting.role.other()) > *peers || *has_live_peer && !was_leaving
+    }
+
+    /// Leaves as a sender, then removes the name if it is that of our region, nobody else is there
+    /// and nothing of use waits.
+    pub fn remove_name_after(&self, leave: impl FnOnce()) {
+        let has_left = |info: &RegionInfo| {
+            info.participants.iter().any(|one| one.role == Role::Sender.name() && one.status == ParticipantStatus::Left)
+        };
+        let is_removable = self.inspect().is_some_and(|info| {
+            let (sent, queued) = flow(&info);
+            let is_of_use = has_left(&info) || sent.saturating_sub(queued) < self.found.sent;
+            self.is_member(&info) && (info.queue.is_none() || self.meeting.in_pieces || !is_of_use)
+        });
+        leave();
+        if is_removable {
+            // If this fails, the next transfer or `tombolo doctor` removes it.
+            let _ = self.directory.unlink_if_stale(self.meeting.name);
+        }
+    }
+
+    fn inspect(&self) -> Option<RegionInfo> {
+        self.directory.inspect(self.meeting.name).ok()
+    }
+
+    /// Whether this process takes part in the region.
+    fn is_member(&self, info: &RegionInfo) -> bool {
+        info.participants.iter().any(|one| {
+            one.role == self.meeting.role.name()
                 && one.status == ParticipantStatus::Alive
                 && one.pid == u64::from(process::id())
-        });
-        let peer = match role_standing(&info, self.role.other()) {
-            Some(ParticipantStatus::Vacant) if is_ours => Peer::NotYet,
-            Some(ParticipantStatus::Left) if is_ours => Peer::Left,
-            Some(ParticipantStatus::Dead) if is_ours => Peer::Died,
-            Some(_) if is_ours => Peer::Here,
-            _ => Peer::NameRemoved,
-        };
-        let sum = |count: fn(&RingInfo) -> u64| info.rings.iter().map(count).sum();
-        Status { peer, sent: sum(|ring| ring.sent), queued: sum(|ring| ring.queued) }
-    }
-
-    /// Removes the name if it is still that of our region.
-    pub fn remove_name(&self) {
-        if !matches!(self.peer(), Peer::NameRemoved) {
-            // If this fails, the next transfer or `tombolo doctor` removes it.
-            let _ = self.directory.unlink(self.name, true);
-        }
-    }
-
-    /// Leaves, then removes the name if it is that of our region and nobody else is there.
-    pub fn remove_name_after(&self, leave: impl FnOnce()) {
-        let is_ours = !matches!(self.peer(), Peer::NameRemoved);
-        leave();
-        if is_ours {
-            let _ = self.directory.unlink_if_stale(self.name); // as above
-        }
+        })
     }
 
     /// Starts the timeout again, after the peer did something or while it is our turn.
@@ -192,9 +360,10 @@ impl<'a> Rendezvous<'a> {
     /// do.
     pub fn keep_waiting(&self, reason: &str) -> Result<(), Failure> {
         self.check_signals()?;
-        match self.timeout {
+        match self.meeting.timeout {
             Some(limit) if self.waiting_since.elapsed() >= limit => {
-                Err(Failure::TimedOut(format!("{reason} ({:?}) within {} s", self.name, limit.as_secs_f64())))
+                let name = self.meeting.name;
+                Err(Failure::TimedOut(format!("{reason} ({name:?}) within {} s", limit.as_secs_f64())))
             }
             _ => Ok(()),
         }
@@ -206,10 +375,35 @@ impl<'a> Rendezvous<'a> {
 }
 
 /// The standing of a role: in a queue, that of all its participants together.
-fn role_standing(info: &RegionInfo, role: Role) -> Option<ParticipantStatus> {
+fn standing(info: &RegionInfo, role: Role) -> Option<ParticipantStatus> {
     match (&info.queue, role) {
         (Some(queue), Role::Sender) => Some(queue.senders),
         (Some(queue), Role::Receiver) => Some(queue.receivers),
         (None, _) => info.participants.iter().find(|one| one.role == role.name()).map(|one| one.status),
     }
+}
+
+/// Whether all of a role have left or died.
+fn is_over(info: &RegionInfo, role: Role) -> bool {
+    matches!(standing(info, role), Some(ParticipantStatus::Left | ParticipantStatus::Dead))
+}
+
+/// How many processes have joined in a role.
+fn joined(info: &RegionInfo, role: Role) -> u64 {
+    match (&info.queue, role) {
+        (Some(queue), Role::Sender) => queue.senders_joined,
+        (Some(queue), Role::Receiver) => queue.receivers_joined,
+        (None, _) => info.participants.iter().filter(|one| one.role == role.name()).map(|one| one.joins).sum(),
+    }
+}
+
+/// Whether no process is there, and nothing waits.
+fn is_out_of_use(info: &RegionInfo) -> bool {
+    flow(info).1 == 0 && info.participants.iter().all(|one| one.status != ParticipantStatus::Alive)
+}
+
+/// What was sent so far, and how much of that still waits.
+fn flow(info: &RegionInfo) -> (u64, u64) {
+    let sum = |count: fn(&RingInfo) -> u64| info.rings.iter().map(count).sum();
+    (sum(|ring| ring.sent), sum(|ring| ring.queued))
 }

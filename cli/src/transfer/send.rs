@@ -10,10 +10,11 @@ use tombolo::SendError;
 
 use super::destination::path::check_named_input;
 use super::progress::Progress;
-use super::rendezvous::{CHECK_INTERVAL, POLL_INTERVAL, Peer, Rendezvous, Role, Status, refuse_namespace};
+use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Peer, Rendezvous, Role, Status};
+use super::signals::Signals;
 use super::transport::{SendEndpoint, print_warnings};
 use super::worker::{BUFFER_LEN, Worker};
-use crate::args::Transfer;
+use crate::args::{SendArgs, Transfer};
 use crate::failure::Failure;
 use crate::location::Location;
 use crate::streams;
@@ -21,32 +22,42 @@ use crate::streams;
 /// The longest line that is sent as one message: the default limit of pipes and queues.
 const MAX_LINE_LEN: usize = 1 << 30;
 
-pub fn run(location: &Location, transfer: &Transfer) -> Result<(), Failure> {
+pub fn run(location: &Location, args: &SendArgs) -> Result<(), Failure> {
+    let transfer = &args.transfer;
     if transfer.queue {
-        send(location, transfer, |name| location.queue(transfer.capacity).sender(name))
+        send(location, args, |name| location.queue(name, transfer.capacity, !transfer.lines).sender(name))
+    } else if args.no_wait {
+        let reason = "what is left in a pipe without its sender is not kept";
+        Err(Failure::Usage(format!("cannot send to a pipe without waiting: {reason}; use a queue (--queue)")))
     } else {
-        send(location, transfer, |name| location.pipe(transfer.capacity).sender(name))
+        send(location, args, |name| location.pipe(transfer.capacity).sender(name))
     }
 }
 
 fn send<S: SendEndpoint>(
     location: &Location,
-    transfer: &Transfer,
+    args: &SendArgs,
     open: impl Fn(&str) -> tombolo::Result<S>,
 ) -> Result<(), Failure> {
-    let (input, length) = open_input(transfer)?;
-    let mut rendezvous = Rendezvous::new(location, transfer, Role::Sender)?;
-    let tx = rendezvous.join(|name| {
-        refuse_namespace(location, transfer)?;
-        Ok(open(name)?)
-    })?;
+    let transfer = &args.transfer;
+    let mut rendezvous = Rendezvous::new(location, Signals::watch()?, Meeting::of(transfer, Role::Sender));
+    let (input, length) = {
+        let transfer = transfer.clone();
+        rendezvous.run_blocking("nobody opened the FIFO to write", move || open_input(&transfer))??
+    };
+    let tx = rendezvous.join(open)?;
     print_warnings(&tx, transfer);
     let progress = Progress::new(length, transfer.quiet);
-    let mut job = SendJob { tx, rendezvous, progress, name: &transfer.name, peer_seen: false };
+    let (name, waits) = (&transfer.name, !args.no_wait);
+    let mut job = SendJob { tx, rendezvous, progress, name, waits, peer_seen: false };
     match job.run(reader(input), transfer.lines) {
         Ok(()) => Ok(()), // dropping the sender ends the stream
-        Err(failure) => {
+        Err(failure) if waits => {
             job.tx.abort(&job.rendezvous);
+            Err(failure)
+        }
+        Err(failure) => {
+            let _ = job.tx.abandon(); // as in `abort`, but what it has sent stays
             Err(failure)
         }
     }
@@ -94,6 +105,8 @@ struct SendJob<'a, S> {
     rendezvous: Rendezvous<'a>,
     progress: Progress,
     name: &'a str,
+    /// Wait until receivers have taken everything.
+    waits: bool,
     /// A receiver has been here.
     peer_seen: bool,
 }
@@ -122,7 +135,7 @@ impl<S: SendEndpoint> SendJob<'_, S> {
         if !line.is_empty() {
             self.send_message(&line)?;
         }
-        self.drain()
+        if self.waits { self.drain() } else { Ok(()) }
     }
 
     /// Sends the lines that end in this buffer. `partial` keeps the beginning of the next one.
@@ -153,6 +166,11 @@ impl<S: SendEndpoint> SendJob<'_, S> {
             match self.tx.send_timeout(message, timeout) {
                 Ok(()) => break,
                 Err(SendError::TimedOut) => self.wait_for_room()?,
+                // The last receiver is gone, and the queue is full.
+                Err(SendError::Closed | SendError::PeerDied) if !self.waits && !self.rendezvous.status().is_closed => {
+                    self.wait_for_room()?;
+                    thread::sleep(POLL_INTERVAL);
+                }
                 Err(error) => return Err(self.failure(error)),
             }
             if message.len() > self.tx.chunk_len() {
@@ -173,6 +191,9 @@ impl<S: SendEndpoint> SendJob<'_, S> {
     /// A slow input does not count against the receiver's timeout, once there is a receiver.
     fn wait_for_input(&mut self) -> Result<(), Failure> {
         self.check_receiver()?;
+        if !self.waits {
+            return self.rendezvous.check_signals();
+        }
         if self.peer_seen {
             self.rendezvous.reset_timeout();
         }
@@ -182,6 +203,7 @@ impl<S: SendEndpoint> SendJob<'_, S> {
     fn check_receiver(&mut self) -> Result<(), Failure> {
         match self.rendezvous.peer() {
             Peer::Here => self.peer_seen = true,
+            Peer::Left | Peer::Died if !self.waits => {}
             Peer::Left => return Err(self.failure(SendError::Closed)),
             Peer::Died => return Err(self.failure(SendError::PeerDied)),
             Peer::NameRemoved if !self.peer_seen => return Err(self.name_removed()),
@@ -196,7 +218,7 @@ impl<S: SendEndpoint> SendJob<'_, S> {
         let mut last_remaining = u64::MAX;
         let mut goal = None;
         loop {
-            let Status { peer, sent, queued } = self.rendezvous.status();
+            let Status { peer, sent, queued, .. } = self.rendezvous.status();
             // Other senders of a queue wait for what they send after this.
             let goal = *goal.get_or_insert(sent);
             let received = sent.saturating_sub(queued);

@@ -5,12 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::failure::Failure;
 
 /// The number of the last signal, or 0.
+#[derive(Clone)]
 pub struct Signals(Arc<AtomicUsize>);
 
 impl Signals {
@@ -38,6 +39,12 @@ impl Signals {
             signal => Err(Failure::Interrupted(signal.try_into().unwrap_or(u8::MAX))),
         }
     }
+}
+
+/// Makes sure that the system reports how children ended. It does not if SIGCHLD is ignored, which
+/// can be inherited.
+pub fn keep_exit_statuses() -> Result<(), Failure> {
+    flag::register(SIGCHLD, Arc::default()).map(drop).map_err(|error| Failure::io("watch for signals", &error))
 }
 
 /// The signals that the program was started with as ignored, as `nohup` does. Bit N - 1 stands for

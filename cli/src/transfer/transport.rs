@@ -24,7 +24,12 @@ pub trait SendEndpoint: Endpoint {
     ///
     /// Closing the sender would tell the receivers that the stream is complete. So it is abandoned:
     /// to them it looks as if this process had been killed.
-    fn abort(self, rendezvous: &Rendezvous);
+    ///
+    /// The name stays as long as others use it. If several abort at once, each is marked dead
+    /// before it checks, so the last one sees that nobody is left and removes the name.
+    fn abort(self, rendezvous: &Rendezvous) {
+        rendezvous.remove_name_after(|| drop(self.abandon())); // fails only for half of a duplex pipe
+    }
 }
 
 pub trait RecvEndpoint: Endpoint {
@@ -46,11 +51,6 @@ impl SendEndpoint for ByteSender {
     fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
         self.send_timeout(message, timeout)
     }
-
-    fn abort(self, rendezvous: &Rendezvous) {
-        rendezvous.remove_name();
-        let _ = self.abandon(); // fails only for half of a duplex pipe
-    }
 }
 
 impl SendEndpoint for queue::ByteSender {
@@ -62,12 +62,6 @@ impl SendEndpoint for queue::ByteSender {
 
     fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
         self.send_timeout(message, timeout)
-    }
-
-    fn abort(self, rendezvous: &Rendezvous) {
-        // The name stays as long as others use it. If several abort at once, each is marked dead
-        // before it checks, so the last one sees that nobody is left and removes the name.
-        rendezvous.remove_name_after(|| drop(self.abandon()));
     }
 }
 

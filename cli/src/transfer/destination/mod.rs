@@ -60,6 +60,12 @@ impl Destination {
             }
             Some(file_type) if file_type != FileType::RegularFile => entry.open().map(Self::Direct),
             _ if recv.in_place => entry.check_access().map(|()| Self::InPlace(entry)),
+            _ if recv.stay.follow => {
+                let path = path.display();
+                return Err(Failure::Usage(format!(
+                    "cannot replace {path} at the end: with --follow there is none; write into it with --in-place"
+                )));
+            }
             _ => return Replacement::new(entry, path, transfer).map(Self::Replaced),
         };
         target.map_err(|error| failure(&error.into()))
