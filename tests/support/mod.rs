@@ -141,9 +141,19 @@ impl Process {
         self.pid
     }
 
+    /// Sends a signal. After SIGSTOP, blocks until the process has stopped: it may run on for a few
+    /// microseconds.
     pub fn signal(&self, signal: libc::c_int) {
         // SAFETY: our own child, not reaped yet, so the number means nobody else.
         assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0, "{}", io::Error::last_os_error());
+        if signal == libc::SIGSTOP {
+            // SAFETY: all zeros are a value of this C struct.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            let events = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+            // SAFETY: as above, and the struct is there to be filled.
+            let done = unsafe { libc::waitid(libc::P_PID, self.pid as libc::id_t, &mut info, events) };
+            assert_eq!(done, 0, "{}", io::Error::last_os_error());
+        }
     }
 
     /// Waits until it has ended. Returns the status of waitpid(2).
