@@ -52,7 +52,9 @@ impl ObjectLock {
     /// Locks. Returns what became of earlier owners.
     #[inline(always)]
     pub(crate) fn lock(&self, timeout: Timeout) -> Result<History, SyncError> {
-        self.handle.check_process()?;
+        if !self.handle.generation.is_current() {
+            return Err(SyncError::Forked);
+        }
         // The CAS comes first: a load of the event before it would fetch the line twice.
         let history = match self.inner.word.try_lock(self.handle.participant)? {
             Some(history) if !self.inner.event.no_barging() => history,
