@@ -190,6 +190,17 @@ fn old_identifier_is_gone() {
 }
 
 #[test]
+fn conflict_marker_is_gone() {
+    let markers = ["<".repeat(7), ">".repeat(7)];
+    for source in read_by_people() {
+        for (line, number) in source.text.lines().zip(1..) {
+            let is_marker = markers.iter().any(|marker| line.starts_with(marker));
+            assert!(!is_marker, "{}:{number}: {line}", source.path);
+        }
+    }
+}
+
+#[test]
 fn prose_avoids_patterns_that_are_hard_to_read() {
     let mut found = Vec::new();
     for source in read_by_people() {
