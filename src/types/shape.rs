@@ -12,7 +12,7 @@ use std::fmt;
 /// | `struct Tick { price: f64, volume: u64 }` | `Tick{price:f64,volume:u64}` |
 /// | `struct Pair(u8, u8)` | `Pair{0:u8,1:u8}` |
 /// | `#[repr(u8)] enum Side { Buy, Sell = 5 }` | `Side:u8{Buy=0,Sell=5}` |
-/// | [`Untagged`] | `?` |
+/// | [`Untagged`](crate::types::Untagged) | `?` |
 ///
 /// ```
 /// use tombolo::{Shareable, types::Shape};
