@@ -74,6 +74,7 @@ fn expand_struct(name: &Ident, data: &DataStruct, words: &[Ident]) -> Result<Tok
         .map(|(ty, offset)| quote_spanned!(ty.span()=> ::tombolo::types::is_field_valid::<#ty>(bits, #offset)));
     let text = text(name);
     Ok(quote! {
+        #[allow(deprecated)]
         const _: () = ::tombolo::types::check_layout(
             #text,
             &[#((#names, #offsets, ::core::mem::size_of::<#types>())),*],
@@ -83,6 +84,7 @@ fn expand_struct(name: &Ident, data: &DataStruct, words: &[Ident]) -> Result<Tok
 
         // SAFETY: the fields are `Shareable`, and `check_layout` finds no padding.
         #[automatically_derived]
+        #[allow(deprecated)]
         unsafe impl ::tombolo::Shareable for #name {
             type Bits = [u8; ::core::mem::size_of::<#name>()];
 
@@ -118,8 +120,14 @@ fn expand_enum(name: &Ident, data: &DataEnum, words: &[Ident]) -> Result<TokenSt
     let names = variants.iter().map(|variant| self::text(variant));
     let (text, number_text) = (text(name), text(number));
     Ok(quote! {
-        // SAFETY: it is one of these numbers.
+        const _: () = ::core::assert!(
+            ::core::mem::size_of::<#name>() == ::core::mem::size_of::<#number>(),
+            "an enum with `align` has padding: remove it, or align a struct that has the enum"
+        );
+
+        // SAFETY: it is one of these numbers, and as large.
         #[automatically_derived]
+        #[allow(deprecated)]
         unsafe impl ::tombolo::Shareable for #name {
             type Bits = #number;
 
@@ -132,7 +140,7 @@ fn expand_enum(name: &Ident, data: &DataEnum, words: &[Ident]) -> Result<TokenSt
 
             #[inline]
             fn is_valid(bits: &#number) -> bool {
-                false #(|| *bits == #name::#variants as #number)*
+                [#(#name::#variants as #number),*].contains(bits)
             }
         }
     })

@@ -70,6 +70,17 @@ pub(crate) use self::shape::{hashed_name, tags_match, type_tag};
 /// }
 /// ```
 ///
+/// So is the padding of an enum:
+///
+/// ```compile_fail,E0080
+/// #[derive(Clone, Copy, tombolo::Shareable)]
+/// #[repr(u8, align(4))] // an enum with `align` has padding
+/// enum Side {
+///     Buy,
+///     Sell,
+/// }
+/// ```
+///
 /// What cannot be shared is refused, too, with what to do instead:
 ///
 /// ```compile_fail
@@ -181,7 +192,8 @@ unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
 /// A value of a type that implements [`Pod`] and is not compared with what other processes have:
 /// for types of other crates.
 ///
-/// It matches any type of the same size and alignment.
+/// It matches any type of the same size and alignment. An array of `Untagged` matches arrays of
+/// that length only.
 ///
 /// ```
 /// use tombolo::sync::Value;
@@ -220,6 +232,7 @@ unsafe impl<T: Pod> Shareable for Untagged<T> {
 /// Returns whether the bytes from `offset` on are a `T`. For the derive.
 #[inline]
 pub fn is_field_valid<T: Shareable>(bytes: &[u8], offset: usize) -> bool {
+    const { assert!(bits_fit::<T>()) };
     let field = || bytes.get(offset..)?.get(..size_of::<T>());
     T::ANY_BITS || field().is_some_and(|field| T::is_valid(&bytemuck::pod_read_unaligned(field)))
 }
