@@ -127,7 +127,7 @@ pub(crate) struct QueueParticipant {
     /// How all peers ended, if they did, and the version of the words from which that was
     /// concluded.
     peer_end: Option<WaitEnd>,
-    peer_end_of: Option<(u64, u64)>,
+    peer_end_of: Option<(u64, u64, bool)>,
     /// The version of the peers from which the last end was concluded.
     peer_version: Option<RoleVersion>,
     wait_state: WaitState,
@@ -294,12 +294,13 @@ impl QueueParticipant {
         if is_receiver && is_closed {
             return Some(WaitEnd::Closed);
         }
+        let is_sibling = |index| self.sibling == Some(index);
         match state.active_status(peers, self.sibling, status, version) {
             ParticipantStatus::Alive | ParticipantStatus::Vacant => None,
             // One whose process exits loses its tasks when it is gone.
             ParticipantStatus::Left
                 if matches!(self.waiting_for, WaitFor::TasksDone)
-                    && state.occupied_with_role(peers).next().is_some() =>
+                    && state.occupied_with_role(peers).any(|index| !is_sibling(index) && state.has_task(index)) =>
             {
                 None
             }
@@ -366,7 +367,8 @@ impl Waiter for QueueParticipant {
 
     fn peer_end(&mut self) -> Option<WaitEnd> {
         let phase = if self.role == Role::Receiver { Tail::load(&self.tail).phase() } else { 0 };
-        let version = (self.membership_epoch.load(Ordering::Acquire), phase); // edge: queue-changes
+        let is_join = matches!(self.waiting_for, WaitFor::TasksDone);
+        let version = (self.membership_epoch.load(Ordering::Acquire), phase, is_join); // edge: queue-changes
         if self.peer_end_of != Some(version) {
             self.peer_end_of = Some(version);
             // Without asking the kernel: a peer that did not leave counts as alive.
@@ -386,7 +388,8 @@ impl Waiter for QueueParticipant {
         let end = self.find_peer_end(|index| statuses.status(registration.region(), index, &budget));
         self.scan.statuses = statuses;
         // Handles of this process that could make another sender or receiver are participants, too.
-        let is_alone = || registration.region().participants().registered().eq([registration.index()]);
+        let mut others = registration.region().participants().registered().filter(|&index| Some(index) != self.sibling);
+        let mut is_alone = || others.by_ref().eq([registration.index()]);
         let has_lost_name = registration.region().has_lost_name();
         end.or_else(|| (has_lost_name && !self.region().is_nested() && is_alone()).then_some(WaitEnd::NameRemoved))
     }

@@ -98,10 +98,13 @@ impl QueueState<'_> {
             words.len() == 0
                 // Receivers only: what a sender has claimed is not sent yet. One whose process
                 // exits is not repaired yet.
-                && self.occupied_with_role(Role::Receiver).all(|index| {
-                    let word = |at| self.participant_word(index, at).load(Ordering::Acquire); // edge: queue-tasks
-                    word(own::INTENT) == 0 && word(own::UNFINISHED_TASKS) == 0
-                })
+                && !self.occupied_with_role(Role::Receiver).any(|index| self.has_task(index))
         })
+    }
+
+    /// Whether a receiver is receiving a message, or has an unfinished task.
+    pub(super) fn has_task(self, index: usize) -> bool {
+        let word = |at| self.participant_word(index, at).load(Ordering::Acquire); // edge: queue-tasks
+        word(own::INTENT) != 0 || word(own::UNFINISHED_TASKS) != 0
     }
 }

@@ -140,6 +140,22 @@ fn sender_join_receiver_dropped_with_tasks_counts_them() {
     assert_eq!(tx.stats().tasks_lost, 4);
 }
 
+/// A handle that could receive what waits is no reason to wait for it: it is the one that joins.
+#[test]
+fn queue_join_own_receiver_is_no_other_worker() {
+    let test_dir = TestDir::new();
+    let mut queue = values(&test_dir).open(NAME).unwrap();
+    queue.send_many(&[1, 2]).unwrap();
+    let mut worker = values(&test_dir).receiver(NAME).unwrap();
+    assert_eq!(worker.recv(), Ok(1));
+    worker.task_done().unwrap();
+    drop(worker);
+    assert_eq!(queue.join_timeout(LONG), Err(JoinError::Closed));
+    assert_eq!(queue.recv(), Ok(2));
+    queue.task_done().unwrap();
+    assert_eq!(queue.join_timeout(LONG), Ok(()));
+}
+
 #[test]
 fn sender_join_worker_exits_with_tasks_counts_them() {
     let test_dir = TestDir::new();
