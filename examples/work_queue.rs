@@ -39,6 +39,7 @@ fn work() -> Result<(), Box<dyn Error>> {
 
 fn produce() -> Result<(), Box<dyn Error>> {
     let mut jobs = queue::Options::<Job>::new().capacity(JOBS).create()?.split().0;
+    // Room for all of them: they are received only when all jobs are done.
     let mut answers = queue::Options::<Answer>::new().capacity(2 * JOBS).create()?;
     let start = |jobs: &queue::Sender<Job>, answers: &queue::Queue<Answer>| -> Result<Child, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);

@@ -41,7 +41,9 @@ that incomplete data is never taken for complete. If there is no receiver, the n
 With --queue there can be any number of senders and receivers, and each message goes to one of the receivers. A message \
 is a line with --lines, else a piece of the input: to get a whole file, a receiver must be the only one. A sender ends \
 when the receivers have taken everything that was in the queue when its input ended; with --no-wait, as soon as \
-everything is in the queue, whether receivers come or go. The name stays as long as messages are waiting. `tombolo rm NAME` removes it with them.
+everything is in the queue, whether receivers come or go. Then the name stays as long as messages are waiting, and \
+`tombolo rm NAME` removes it with them. Without --no-wait, send fails when the last receiver ends early, and what waits \
+is discarded.
 
 A sender that starts when the earlier ones have left finds the receivers that are still there. They stay for it if \
 they were started with --follow or --senders, or if there is still something to receive. Otherwise its messages wait \

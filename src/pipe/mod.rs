@@ -267,6 +267,9 @@ impl<M: Message + ?Sized> Options<M> {
     /// iterators do not end with a sender. A byte message that a sender had sent in part when it
     /// died is dropped.
     ///
+    /// For pipes that have a name: nobody can join another one, so calls without a timeout would
+    /// block without end when its sender has gone.
+    ///
     /// Senders are not affected. One that is to outlive its receivers waits for the next one with
     /// [`wait_for_peer`](Sender::wait_for_peer).
     ///

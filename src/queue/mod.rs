@@ -14,6 +14,10 @@
 //! delivered to another. If that matters, let each worker call [`Receiver::task_done`] when it has
 //! done a job, and let the producer call [`Sender::join`]. It returns [`JoinError::TasksLost`] if a
 //! worker died or left with a job.
+//!
+//! When the last receiver is gone, calls of senders return `Closed` or `PeerDied`. If all workers
+//! may be gone for a while, keep a receiver in the producer that receives nothing. Then senders
+//! wait.
 
 mod byte_receiver;
 mod byte_sender;

@@ -79,7 +79,8 @@ macro_rules! receiver_methods {
         /// this handle received is done.
         ///
         /// Call it when the work is done, and not before: if this process dies, or drops the
-        /// handle, `join` reports the tasks that it had not done.
+        /// handle, `join` reports the tasks that it had not done. An iterator borrows the receiver,
+        /// so receive with [`recv`](Self::recv) in a loop.
         ///
         /// # Blocking
         /// Never.

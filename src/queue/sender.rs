@@ -71,10 +71,16 @@ macro_rules! sender_methods {
         /// A message whose receiver dies or leaves before `task_done` is not delivered again. Its
         /// task is lost, and this tells you: once all other tasks are done, it returns
         /// [`TasksLost`](JoinError::TasksLost). You can send again what was not answered, and join
-        /// again.
+        /// again. Receive the answers that wait first, and expect that one comes twice.
+        ///
+        /// If answers come back through a queue, it needs room for all of them, or a thread that
+        /// receives them meanwhile.
         ///
         /// A handle reports what was lost since it was opened, or taken over from another process;
         /// a clone reports what its original would. [`stats`](Self::stats) counts all.
+        ///
+        /// Messages that `close_now` discarded, or that a receiver took and could not read, count
+        /// as done; `dropped` of the statistics counts them.
         ///
         /// # Blocking
         /// Blocks until then, also for receivers that are stopped.
