@@ -419,12 +419,14 @@ fn role_name(region: &Region, index: usize) -> &'static str {
 }
 
 fn queue_info(queue: QueueState<'_>) -> QueueInfo {
+    let mut stats = queue::Stats::read(queue);
+    stats.tasks_lost = stats.tasks_lost.wrapping_add(queue.tasks_of_the_dead());
     QueueInfo {
         // Before the statuses: the status may be that of one that joins meanwhile, but the count
         // never includes one whose status is not there yet.
         senders_joined: queue.joins(Role::Sender),
         receivers_joined: queue.joins(Role::Receiver),
-        stats: queue::Stats::read(queue),
+        stats,
         senders: queue.role_status(Role::Sender),
         receivers: queue.role_status(Role::Receiver),
     }

@@ -88,6 +88,15 @@ impl QueueState<'_> {
         tasks.fold(claimed, u64::wrapping_add)
     }
 
+    /// Unfinished tasks of receivers that are dead and not repaired yet, which repair will count as
+    /// lost.
+    pub(crate) fn tasks_of_the_dead(self) -> u64 {
+        let participants = self.region.participants();
+        let dead = self.occupied_with_role(Role::Receiver).filter(|&index| participants.is_dead(index, None));
+        let tasks = dead.map(|index| self.participant_word(index, own::UNFINISHED_TASKS).load(Ordering::Acquire)); // edge: queue-tasks
+        tasks.fold(0, u64::wrapping_add)
+    }
+
     /// Whether no message is queued or being received, and no receiver has an unfinished task that
     /// may still be done.
     pub(crate) fn is_idle(self, words: &RingWords<Mapped>) -> bool {

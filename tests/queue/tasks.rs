@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::processes::{MOMENT, NAME, counters, enter, from_arguments, start_joined, stay, values};
 use crate::support::{Process, Random, SharedCounters, TestDir};
 use tombolo::queue::{self, JoinError};
-use tombolo::{Namespace, NamespaceBuilder};
+use tombolo::{Directory, Namespace, NamespaceBuilder};
 
 /// Longer than anything takes here.
 const LONG: Duration = Duration::from_secs(60);
@@ -138,6 +138,20 @@ fn sender_join_receiver_dropped_with_tasks_counts_them() {
     drop(rx);
     assert_eq!(tx.join(), lost(1), "although it was the last one");
     assert_eq!(tx.stats().tasks_lost, 4);
+}
+
+#[test]
+fn queue_worker_killed_inspect_counts_its_tasks_before_repair() {
+    let test_dir = TestDir::new();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
+    tx.send_many(&[1, 2, 3]).unwrap();
+    start_taking(&test_dir, "2", "batch").kill();
+    let directory = Directory::at(test_dir.names());
+    for repaired in [1, 0] {
+        assert_eq!(directory.inspect(NAME).unwrap().queue.unwrap().stats.tasks_lost, 2);
+        assert_eq!(directory.repair(NAME).unwrap(), repaired);
+    }
+    assert_eq!(tx.stats().tasks_lost, 2);
 }
 
 /// A handle that could receive what waits is no reason to wait for it: it is the one that joins.
