@@ -302,9 +302,29 @@ fn work_killed_loses_only_what_it_was_working_on() {
     next.assert_exit(0, "");
     assert_eq!(next.text(), "b\nc\n");
     env.assert_no_names();
-    // The command itself goes on.
-    let pid = fs::read_to_string(env.path("pid-a")).unwrap();
+    kill_command(&env, "pid-a");
+}
+
+/// Ends a command whose `work` was killed: it goes on by itself.
+fn kill_command(env: &TestEnv, pid_file: &str) {
+    let pid = fs::read_to_string(env.path(pid_file)).unwrap();
     assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap().success());
+}
+
+#[test]
+fn work_killed_send_tells_what_was_lost_with_it() {
+    let env = TestEnv::new();
+    let mut send = env.spawn(&SEND);
+    send.write(b"a\nb\n");
+    let work = start_work(&env, &[], &script(r#"echo $$ > "pid-$1"; exec sleep 100"#));
+    wait_for_file(&env, "pid-a");
+    let next = start_work(&env, &[], &["echo", "{}"]);
+    env.wait_for_state("j", |region| common::count(region, "sent") == 2 && common::count(region, "queued") == 0);
+    work.kill();
+    send.close_input();
+    assert_eq!(next.wait().text(), "b\n");
+    send.wait().assert_exit(0, "messages in \"j\" that were lost with their receivers: 1");
+    kill_command(&env, "pid-a");
 }
 
 #[test]

@@ -61,6 +61,9 @@ pub struct Status {
     pub peer: Peer,
     pub sent: u64,
     pub queued: u64,
+    /// Messages whose receivers died or left before they were done with them, since this process
+    /// joined.
+    pub lost: u64,
     /// A program has closed the queue for the senders that are there.
     pub is_closed: bool,
 }
@@ -100,6 +103,7 @@ struct Found {
     is_first: bool,
     sent: u64,
     received: u64,
+    lost: u64,
     /// How many senders had joined before the queue was last out of use.
     former_senders: u64,
     /// To a receiver: the senders have ended. The queue takes it for one that waits for others.
@@ -222,6 +226,7 @@ impl<'a> Rendezvous<'a> {
             is_first: joined(&after, Role::Sender) <= 1,
             sent,
             received: sent.saturating_sub(queued),
+            lost: tasks_lost(&after),
             // Fewer have joined now: it was replaced.
             former_senders: if joined(&after, Role::Sender) < former_senders { 0 } else { former_senders },
             is_late: after.queue.is_some() && !was_out_of_use && is_over(&after, Role::Sender),
@@ -294,7 +299,7 @@ impl<'a> Rendezvous<'a> {
 
     pub fn status(&self) -> Status {
         let Some(info) = self.inspect().filter(|info| self.is_member(info)) else {
-            return Status { peer: Peer::NameRemoved, sent: 0, queued: 0, is_closed: false };
+            return Status { peer: Peer::NameRemoved, sent: 0, queued: 0, lost: 0, is_closed: false };
         };
         let (sent, queued) = flow(&info);
         let peer = match standing(&info, self.meeting.role.other()) {
@@ -307,7 +312,8 @@ impl<'a> Rendezvous<'a> {
             Some(_) => Peer::Here,
             None => Peer::NameRemoved,
         };
-        Status { peer, sent, queued, is_closed: info.queue.is_some_and(|queue| queue.stats.is_closed) }
+        let lost = tasks_lost(&info).saturating_sub(self.found.lost);
+        Status { peer, sent, queued, lost, is_closed: info.queue.is_some_and(|queue| queue.stats.is_closed) }
     }
 
     /// Whether the last peer, which ended like that, was one for us.
@@ -400,6 +406,10 @@ fn joined(info: &RegionInfo, role: Role) -> u64 {
 /// Whether no process is there, and nothing waits.
 fn is_out_of_use(info: &RegionInfo) -> bool {
     flow(info).1 == 0 && info.participants.iter().all(|one| one.status != ParticipantStatus::Alive)
+}
+
+fn tasks_lost(info: &RegionInfo) -> u64 {
+    info.queue.as_ref().map_or(0, |queue| queue.stats.tasks_lost)
 }
 
 /// What was sent so far, and how much of that still waits.

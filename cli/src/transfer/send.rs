@@ -15,7 +15,7 @@ use super::signals::Signals;
 use super::transport::{SendEndpoint, print_warnings};
 use super::worker::{BUFFER_LEN, Worker};
 use crate::args::{SendArgs, Transfer};
-use crate::failure::Failure;
+use crate::failure::{Failure, print_message};
 use crate::location::Location;
 use crate::streams;
 
@@ -218,12 +218,18 @@ impl<S: SendEndpoint> SendJob<'_, S> {
         let mut last_remaining = u64::MAX;
         let mut goal = None;
         loop {
-            let Status { peer, sent, queued, .. } = self.rendezvous.status();
+            let Status { peer, sent, queued, lost, .. } = self.rendezvous.status();
             // Other senders of a queue wait for what they send after this.
             let goal = *goal.get_or_insert(sent);
             let received = sent.saturating_sub(queued);
             let reason = match (peer, goal.saturating_sub(received)) {
-                (Peer::Here | Peer::Left, 0) => return Ok(()),
+                (Peer::Here | Peer::Left, 0) => {
+                    if lost > 0 {
+                        let name = self.name;
+                        print_message(format_args!("messages in {name:?} that were lost with their receivers: {lost}"));
+                    }
+                    return Ok(());
+                }
                 // It has the memory and can go on reading, but its progress cannot be seen any
                 // more.
                 (Peer::NameRemoved, _) if self.peer_seen => return Ok(()),
