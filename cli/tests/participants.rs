@@ -65,18 +65,20 @@ fn queue_send_without_waiting_times_out_without_room() {
 }
 
 #[test]
-fn queue_receiver_that_starts_after_the_end_ends() {
-    let env = TestEnv::new();
-    send(&env, &NO_WAIT, "a\n").wait().assert_exit(0, "");
-    let mut busy = env.command(&["work", "q", "--", "sh", "-c", "until [ -e go ]; do sleep 0.01; done"]);
-    let busy = Process::new(busy.current_dir(env.path("")));
-    env.wait_for_state("q", |region| count(region, "queued") == 0);
-    let late = env.run(&RECV);
-    late.assert_exit(0, "");
-    assert!(late.output.is_empty());
-    env.file("go", b"");
-    busy.wait().assert_exit(0, "");
-    env.assert_no_names();
+fn queue_receiver_or_work_that_starts_after_the_end_ends() {
+    for late in [&RECV[..], &["work", "q", "--", "echo", "{}"]] {
+        let env = TestEnv::new();
+        send(&env, &NO_WAIT, "a\n").wait().assert_exit(0, "");
+        let mut busy = env.command(&["work", "q", "--", "sh", "-c", "until [ -e go ]; do sleep 0.01; done"]);
+        let busy = Process::new(busy.current_dir(env.path("")));
+        env.wait_for_state("q", |region| count(region, "queued") == 0);
+        let late = env.run(late);
+        late.assert_exit(0, "");
+        assert!(late.output.is_empty());
+        env.file("go", b"");
+        busy.wait().assert_exit(0, "");
+        env.assert_no_names();
+    }
 }
 
 #[test]

@@ -328,21 +328,6 @@ fn work_killed_send_tells_what_was_lost_with_it() {
 }
 
 #[test]
-fn work_started_after_the_end_of_the_senders_ends() {
-    let env = TestEnv::new();
-    leave(&env, "a\n");
-    let text = r#"echo started > started; until [ -e go ]; do sleep 0.01; done"#;
-    let busy = start_work(&env, &[], &script(text));
-    wait_for_file(&env, "started");
-    let late = start_work(&env, &[], &["echo", "{}"]).wait();
-    late.assert_exit(0, "");
-    assert!(late.output.is_empty());
-    env.file("go", b"");
-    busy.wait().assert_exit(0, "");
-    env.assert_no_names();
-}
-
-#[test]
 fn work_last_sender_killed_finishes_what_was_sent_and_exits_3() {
     let env = TestEnv::new();
     let work = start_work(&env, &[], &["echo", "{}"]);

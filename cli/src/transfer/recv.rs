@@ -10,7 +10,7 @@ use tombolo::RecvError;
 use super::destination::replacement::Replacement;
 use super::destination::{Destination, Output};
 use super::progress::Progress;
-use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Peer, Rendezvous, Role};
+use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Rendezvous, Role};
 use super::signals::Signals;
 use super::transport::{RecvEndpoint, print_warnings};
 use super::worker::{BUFFER_LEN, Worker};
@@ -184,14 +184,6 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
     fn wait_for_message(&mut self, is_over: bool) -> Result<(), Failure> {
         // The output may have failed after the last buffer was submitted.
         self.output.poll().map_err(|error| Failure::output(&error))?;
-        match self.rendezvous.peer() {
-            Peer::NotYet => {}
-            Peer::NameRemoved if is_over || !self.peer_seen => {
-                let name = self.name;
-                return Err(Failure::Error(format!("somebody removed the name {name:?} before a sender came")));
-            }
-            _ => self.peer_seen = true, // if it is gone, the next receive returns why
-        }
-        self.rendezvous.keep_waiting(if self.peer_seen { "nothing came" } else { "nobody came to send" })
+        self.rendezvous.wait_for_sender(&mut self.peer_seen, is_over)
     }
 }

@@ -375,6 +375,20 @@ impl<'a> Rendezvous<'a> {
         }
     }
 
+    /// Like [`keep_waiting`](Self::keep_waiting), for a receiver. `was_seen`: a sender has been
+    /// here. `is_over`: only a new sender can send something.
+    pub fn wait_for_sender(&self, was_seen: &mut bool, is_over: bool) -> Result<(), Failure> {
+        match self.peer() {
+            Peer::NotYet => {}
+            Peer::NameRemoved if is_over || !*was_seen => {
+                let name = self.meeting.name;
+                return Err(Failure::Error(format!("somebody removed the name {name:?} before a sender came")));
+            }
+            _ => *was_seen = true, // if it is gone, the next receive returns why
+        }
+        self.keep_waiting(if *was_seen { "nothing came" } else { "nobody came to send" })
+    }
+
     pub fn check_signals(&self) -> Result<(), Failure> {
         self.signals.check()
     }

@@ -22,7 +22,7 @@ use tombolo::queue::ByteReceiver;
 
 use self::command::{Group, Run, Template};
 use self::results::Results;
-use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Peer, Rendezvous, Role};
+use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Rendezvous, Role};
 use super::signals::{self, Signals};
 use crate::args::Work;
 use crate::failure::Failure;
@@ -164,18 +164,10 @@ impl WorkJob<'_> {
 
     /// `is_over`: only a new sender can send something.
     fn wait_for_message(&mut self, is_over: bool) -> Result<(), Failure> {
-        match self.rendezvous.peer() {
-            Peer::NotYet => {}
-            Peer::NameRemoved if is_over || !self.sender_seen => {
-                let name = &self.work.name;
-                return Err(Failure::Error(format!("somebody removed the name {name:?} before a sender came")));
-            }
-            _ => self.sender_seen = true,
-        }
         if !self.running.is_empty() {
             self.rendezvous.reset_timeout();
         }
-        self.rendezvous.keep_waiting(if self.sender_seen { "nothing came" } else { "nobody came to send" })
+        self.rendezvous.wait_for_sender(&mut self.sender_seen, is_over)
     }
 
     fn start(&mut self, message: Vec<u8>) -> Result<(), Failure> {
