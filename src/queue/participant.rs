@@ -388,8 +388,8 @@ impl Waiter for QueueParticipant {
         let end = self.find_peer_end(|index| statuses.status(registration.region(), index, &budget));
         self.scan.statuses = statuses;
         // Handles of this process that could make another sender or receiver are participants, too.
-        let mut others = registration.region().participants().registered().filter(|&index| Some(index) != self.sibling);
-        let mut is_alone = || others.by_ref().eq([registration.index()]);
+        let is_own = |index| index == registration.index() || Some(index) == self.sibling;
+        let is_alone = || registration.region().participants().registered().all(is_own);
         let has_lost_name = registration.region().has_lost_name();
         end.or_else(|| (has_lost_name && !self.region().is_nested() && is_alone()).then_some(WaitEnd::NameRemoved))
     }

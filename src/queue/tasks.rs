@@ -91,10 +91,14 @@ impl QueueState<'_> {
     /// Unfinished tasks of receivers that are dead and not repaired yet, which repair will count as
     /// lost.
     pub(crate) fn tasks_of_the_dead(self) -> u64 {
+        let unfinished = self.occupied_with_role(Role::Receiver).map(|index| {
+            let word = self.participant_word(index, own::UNFINISHED_TASKS);
+            (index, word.load(Ordering::Acquire)) // edge: queue-tasks
+        });
+        // The kernel is asked only about those that have any.
         let participants = self.region.participants();
-        let dead = self.occupied_with_role(Role::Receiver).filter(|&index| participants.is_dead(index, None));
-        let tasks = dead.map(|index| self.participant_word(index, own::UNFINISHED_TASKS).load(Ordering::Acquire)); // edge: queue-tasks
-        tasks.fold(0, u64::wrapping_add)
+        let lost = unfinished.filter(|&(index, count)| count > 0 && participants.is_dead(index, None));
+        lost.fold(0, |sum, (_, count)| sum.wrapping_add(count))
     }
 
     /// Whether no message is queued or being received, and no receiver has an unfinished task that
