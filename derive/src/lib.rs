@@ -5,7 +5,7 @@
 mod field;
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DataEnum, DataStruct, DeriveInput, Error, Fields, Ident, Meta, Result, Token};
 use syn::{parse_macro_input, punctuated::Punctuated};
@@ -63,7 +63,7 @@ fn expand_struct(name: &Ident, data: &DataStruct, words: &[Ident]) -> Result<Tok
     }
     let types: Vec<_> = data.fields.iter().map(|field| &field.ty).collect();
     let members: Vec<_> = data.fields.members().collect();
-    let names: Vec<_> = members.iter().map(|member| quote!(#member).to_string().replace("r#", "")).collect();
+    let names: Vec<_> = members.iter().map(text).collect();
     let offsets: Vec<_> = members.iter().map(|member| quote!(::core::mem::offset_of!(#name, #member))).collect();
     // A type that is not `Shareable` is then reported where it stands.
     let shapes = types.iter().map(|ty| quote_spanned!(ty.span()=> <#ty as ::tombolo::Shareable>::SHAPE));
@@ -117,7 +117,7 @@ fn expand_enum(name: &Ident, data: &DataEnum, words: &[Ident]) -> Result<TokenSt
         return Err(Error::new(name.span(), text));
     };
     let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
-    let names = variants.iter().map(|variant| self::text(variant));
+    let names = variants.iter().map(text);
     let (text, number_text) = (text(name), text(number));
     Ok(quote! {
         const _: () = ::core::assert!(
@@ -147,8 +147,8 @@ fn expand_enum(name: &Ident, data: &DataEnum, words: &[Ident]) -> Result<TokenSt
 }
 
 /// A name as it stands in a region.
-fn text(name: &Ident) -> String {
-    name.to_string().trim_start_matches("r#").to_string()
+fn text(name: impl ToTokens) -> String {
+    name.to_token_stream().to_string().trim_start_matches("r#").to_string()
 }
 
 #[cfg(test)]
