@@ -125,16 +125,18 @@ impl CountedTwice {
     }
 }
 
+fn with_three_messages(names: &Path) -> Queue<Value> {
+    let mut queue = values(names).open(NAME).unwrap();
+    assert_eq!(queue.send_many(&[[1; 2], [2; 2], [3; 2]]), Ok(3));
+    queue
+}
+
 /// raw/mpmc/mod.rs C1 to C4 of a receiver.
 #[test]
 fn queue_receiver_killed_receiving_value_is_repaired() {
     let counted_twice = CountedTwice::default();
     let swept = sweep(
-        |names| {
-            let mut queue = values(names).open(NAME).unwrap();
-            assert_eq!(queue.send_many(&[[1; 2], [2; 2], [3; 2]]), Ok(3));
-            queue
-        },
+        with_three_messages,
         |names| {
             let mut rx = values(names).receiver(NAME).unwrap();
             move || {
@@ -158,11 +160,7 @@ fn queue_receiver_killed_receiving_value_is_repaired() {
 #[test]
 fn queue_receiver_killed_leaving_with_tasks_each_is_counted_once() {
     let swept = sweep(
-        |names| {
-            let mut queue = values(names).open(NAME).unwrap();
-            assert_eq!(queue.send_many(&[[1; 2], [2; 2], [3; 2]]), Ok(3));
-            queue
-        },
+        with_three_messages,
         |names| {
             let mut rx = values(names).receiver(NAME).unwrap();
             assert_eq!((rx.recv(), rx.recv()), (Ok([1; 2]), Ok([2; 2])));
@@ -183,8 +181,7 @@ fn queue_receiver_killed_leaving_with_tasks_each_is_counted_once() {
 fn queue_repairer_killed_tasks_are_counted_once() {
     let swept = sweep(
         |names| {
-            let mut queue = values(names).open(NAME).unwrap();
-            assert_eq!(queue.send_many(&[[1; 2], [2; 2], [3; 2]]), Ok(3));
+            let queue = with_three_messages(names);
             kill_after_changes(names, usize::MAX, || {
                 let mut rx = values(names).receiver(NAME).unwrap();
                 move || {
