@@ -96,11 +96,8 @@ impl Error {
             | io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
             _ => ErrorKind::Io,
         };
-        let message = match remedy_of(&source) {
-            Some(remedy) => format!("cannot {action}: {source}; {remedy}"),
-            None => format!("cannot {action}: {source}; {remedy}"),
-        };
-        Self { kind, message, source: Some(source) }
+        let remedy = remedy_of(&source).map_or_else(|| remedy.to_string(), str::to_string);
+        Self { kind, message: format!("cannot {action}: {source}; {remedy}"), source: Some(source) }
     }
 
     pub(crate) fn forked(action: impl fmt::Display) -> Self {

@@ -165,7 +165,7 @@ impl Connection {
     }
 
     fn peer_index(&self) -> usize {
-        1 - self.registration.index().min(1)
+        other(self.registration.index())
     }
 
     /// The process that the peer's record names.
@@ -283,11 +283,16 @@ pub(crate) fn layout(region: &Region) -> &PipeLayout {
     }
 }
 
+/// The other participant of a pipe, which is also the ring of its messages.
+pub(super) fn other(participant: usize) -> usize {
+    1 - participant.min(1)
+}
+
 /// The end of the sender from which that participant would receive, if it is over and everything of
 /// it was received. Nobody waits for it: the participant waits for the next sender, as it would
 /// under a new name.
 pub(super) fn previous_end(region: &Region, participant: usize) -> Option<PeerEnd> {
-    let sender = 1 - participant.min(1); // and the ring of its messages
+    let sender = other(participant); // and the ring of its messages
     if sender as u64 >= layout(region).directions {
         return None;
     }
@@ -306,7 +311,7 @@ pub(crate) static HOOKS: LifecycleHooks =
 
 /// Whether messages wait for a peer that has not joined yet, or has died.
 fn has_undelivered(region: &Region, leaver: usize) -> bool {
-    let other = 1 - leaver.min(1);
+    let other = other(leaver);
     region.participants().state(other) != LEFT && queued_for(region, other) > 0
 }
 
@@ -314,7 +319,7 @@ fn has_undelivered(region: &Region, leaver: usize) -> bool {
 /// of records.
 pub(crate) fn queued_for(region: &Region, participant: usize) -> u64 {
     // A one-way pipe has no ring 1.
-    let ring = 1 - participant.min(1);
+    let ring = other(participant);
     if ring as u64 >= layout(region).directions {
         return 0;
     }

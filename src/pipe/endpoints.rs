@@ -60,7 +60,7 @@ fn acquire_sides(region: &Region, participant: usize) -> Result<()> {
 /// Connections of a duplex endpoint, out and back, with their rings. Both exist before anything can
 /// fail: dropping them closes both directions.
 fn both_directions(registration: Arc<Registration>, options: ConnectionOptions) -> [(Connection, usize); 2] {
-    let (out, back) = (registration.index(), 1 - registration.index().min(1));
+    let (out, back) = (registration.index(), connection::other(registration.index()));
     [
         (Connection::new(Arc::clone(&registration), out, options), out),
         (Connection::new(registration, back, options), back),

@@ -8,6 +8,7 @@
 //! leaves nothing of its parent's.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
@@ -59,7 +60,8 @@ static REGISTRY: ForkSafe<Registry> = ForkSafe::new();
 
 fn with<R>(action: impl FnOnce(&mut Registry) -> R) -> R {
     REGISTRY.with(|registry| {
-        if registry.generation.replace(Generation::current()) != Some(Generation::current()) {
+        let current = Some(Generation::current());
+        if mem::replace(&mut registry.generation, current) != current {
             registry.entries.clear(); // the parent's
             registry.checks.clear();
         }
