@@ -5,15 +5,30 @@
 //! processes have called [`register`] with success. Without membarrier(2) a process uses full
 //! fences and never quarantines slots (`raw/mpmc`), and it sets a bit that makes its peers use full
 //! fences, too (`raw/event_count.rs`).
+//!
+//! The kernel does not reach every processor. If a processor becomes idle after this process ran
+//! there, and the process registers then, its threads go on there without a mark. Until another
+//! process has run there, barriers skip that processor. So a heavy fence also waits until every
+//! store that was in a store buffer is visible. See docs/decisions/0023-store-buffers.md.
+//!
+//! Source: the asymmetric fences of folly. For the wait: Morrison and Afek, Temporally bounding TSO
+//! for fence-free asymmetric synchronization (ASPLOS 2015).
 
+use std::hint::spin_loop;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{Ordering, compiler_fence, fence};
 
 use rustix::thread::{MembarrierCommand, membarrier};
 
+use crate::sys::clock;
+
 const UNKNOWN: u32 = 0;
 const REGISTERED: u32 = 1;
 const UNAVAILABLE: u32 = 2;
+
+/// How long a store may stay in a store buffer, in nanoseconds. Measured: less than a microsecond,
+/// with forty stores to lines that are in no cache before it.
+const DRAIN_TIME: u64 = 5_000;
 
 static STATE: AtomicU32 = AtomicU32::new(UNKNOWN);
 
@@ -44,9 +59,16 @@ pub(crate) fn light() {
 }
 
 /// The other half: makes every running thread of every registered process execute a full fence.
-/// Returns false if only this thread did.
+/// Returns false if the kernel does not do that for this process.
 pub(crate) fn heavy() -> bool {
     fence(Ordering::SeqCst);
+    let start = clock::now();
+    let done = barrier();
+    wait_for_store_buffers(start);
+    done
+}
+
+fn barrier() -> bool {
     if !is_registered() {
         return false;
     }
@@ -56,6 +78,20 @@ pub(crate) fn heavy() -> bool {
         STATE.store(UNAVAILABLE, Ordering::Relaxed);
     }
     done
+}
+
+/// Waits until stores that were in any store buffer at `start` are visible.
+fn wait_for_store_buffers(start: u64) {
+    while clock::now().wrapping_sub(start) < DRAIN_TIME {
+        spin_loop();
+    }
+    fence(Ordering::SeqCst); // before the loads that follow
+}
+
+/// What a heavy fence is to a processor that the kernel does not reach, for tests.
+pub fn heavy_that_reaches_nobody() {
+    fence(Ordering::SeqCst);
+    wait_for_store_buffers(clock::now());
 }
 
 /// Forgets the registration, which does not survive a fork.
