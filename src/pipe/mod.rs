@@ -104,6 +104,7 @@ use crate::types::Shareable;
 /// | a sender, named | [`sender`](Self::sender) | `sender` |
 /// | a receiver, named | [`receiver`](Self::receiver) | `receiver` |
 /// | to send and receive, named | [`open`](Self::open) | `open` |
+/// | the same, a particular endpoint | [`server`](Self::server), [`client`](Self::client) | |
 ///
 /// # How long a name lives
 ///
@@ -190,6 +191,10 @@ macro_rules! create_and_open {
 
         /// Opens the duplex pipe of this name, or creates it, and becomes its first free endpoint.
         ///
+        /// Use it if both sides do the same. If they do not, use [`server`](Self::server) and
+        /// [`client`](Self::client): a process that is started again before the other side has come
+        /// can become either endpoint, and two of one kind would be each other's peers.
+        ///
         /// # Blocking
         /// As [`sender`](Self::sender).
         ///
@@ -198,6 +203,32 @@ macro_rules! create_and_open {
         /// pipe has two endpoints, whose processes live.
         pub fn open(&self, name: &str) -> Result<$pipe> {
             self.open_or_create(name)
+        }
+
+        /// Opens the duplex pipe of this name, or creates it, and becomes a particular endpoint:
+        /// that of the server. Its peer is the [`client`](Self::client).
+        ///
+        /// # Blocking
+        /// As [`sender`](Self::sender).
+        ///
+        /// # Errors
+        /// As [`sender`](Self::sender). [`EndpointInUse`](crate::ErrorKind::EndpointInUse): the
+        /// pipe has a server, whose process lives.
+        pub fn server(&self, name: &str) -> Result<$pipe> {
+            self.open_or_create_as(name, &[0])
+        }
+
+        /// Opens the duplex pipe of this name, or creates it, and becomes the other endpoint: that
+        /// of the client. Its peer is the [`server`](Self::server).
+        ///
+        /// # Blocking
+        /// As [`sender`](Self::sender).
+        ///
+        /// # Errors
+        /// As [`sender`](Self::sender). [`EndpointInUse`](crate::ErrorKind::EndpointInUse): the
+        /// pipe has a client, whose process lives.
+        pub fn client(&self, name: &str) -> Result<$pipe> {
+            self.open_or_create_as(name, &[1])
         }
     };
 }
@@ -346,13 +377,18 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn open_or_create<E: PipeEndpoint<Message = M>>(&self, name: &str) -> Result<E> {
+        self.open_or_create_as(name, E::PARTICIPANTS)
+    }
+
+    /// Becomes the first of `participants` that is free.
+    fn open_or_create_as<E: PipeEndpoint<Message = M>>(&self, name: &str, participants: &[usize]) -> Result<E> {
         let open = |mut region: Region| {
             self.check(&region, E::DIRECTIONS)?;
             self.report_capacity(&mut region);
-            join(region, E::PARTICIPANTS)?.map(|(registration, end)| self.attach(registration, end)).transpose()
+            join(region, participants)?.map(|(registration, end)| self.attach(registration, end)).transpose()
         };
         self.common.named(name, self.bounds(E::DIRECTIONS), open, || {
-            let (registration, _) = expect_joined(join(self.create_region(E::DIRECTIONS, true)?, E::PARTICIPANTS)?)?;
+            let (registration, _) = expect_joined(join(self.create_region(E::DIRECTIONS, true)?, participants)?)?;
             self.attach(self.common.give_name(registration, name)?, None)
         })
     }

@@ -15,8 +15,8 @@ use tombolo::pipe;
 
 use lifecycle::{race_as_receiver, stay_with_an_endpoint};
 use peers::{
-    exit_slowly, hold_much_memory_and_stay, send_numbers_and_end, send_to_small_queue_and_stay,
-    send_with_much_memory_and_stay,
+    exit_slowly, hold_much_memory_and_stay, send_as_client_and_stay, send_numbers_and_end,
+    send_to_small_queue_and_stay, send_with_much_memory_and_stay,
 };
 use stale::{recreate_as_receiver, resume_as_receiver, send_one_and_stay, stay_in_a_namespace, stay_in_a_queue};
 use succession::{receive_one_and_stay, stream_as_receiver, stream_as_sender};
@@ -26,6 +26,7 @@ child_roles!(
     send_three_and_stay,
     exit_slowly,
     hold_much_memory_and_stay,
+    send_as_client_and_stay,
     send_numbers_and_end,
     send_to_small_queue_and_stay,
     send_with_much_memory_and_stay,

@@ -285,6 +285,35 @@ fn pipe_wait_for_peer_returns_when_both_directions_work() {
     }
 }
 
+/// With `open` it would take the other endpoint, and be its own successor's peer.
+#[test]
+fn client_restarted_before_server_comes_is_the_client_again() {
+    let test_dir = TestDir::new();
+    let options = values(&test_dir);
+    for round in 1..=3 {
+        start_in(&test_dir, "send_as_client_and_stay").kill();
+        let mut client = options.client(NAME).unwrap();
+        client.send(round).unwrap();
+        let own = Err(ErrorKind::EndpointInUse { pid: u64::from(std::process::id()) });
+        assert_eq!(options.client(NAME).map(drop).map_err(|error| error.kind()), own);
+        let mut server = options.clone().wait_for_successor().server(NAME).unwrap();
+        assert_eq!(options.server(NAME).map(drop).map_err(|error| error.kind()), own);
+        assert_eq!((server.recv(), server.recv()), (Ok(7), Ok(round)));
+        server.send(round).unwrap();
+        assert_eq!(client.recv(), Ok(round));
+        server.abandon().unwrap();
+        assert_eq!(client.recv(), Err(RecvError::PeerDied));
+        client.abandon().unwrap();
+    }
+}
+
+pub fn send_as_client_and_stay(arguments: &[String]) {
+    let (options, counters) = surroundings(arguments);
+    let mut client = options.client(NAME).unwrap();
+    client.send(7).unwrap();
+    stay(&counters);
+}
+
 #[test]
 fn receiver_joins_after_the_end_waits_for_next_sender() {
     let test_dir = TestDir::new();
