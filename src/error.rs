@@ -105,6 +105,28 @@ impl Error {
         Self::new(ErrorKind::Forked, action, "a handle of the parent process's", expected, "open one after the fork")
     }
 
+    /// The peer runs without its lock, so that its death could not be noticed.
+    pub(crate) fn lock_lost(action: impl fmt::Display, pid: Option<u64>) -> Self {
+        Self::new(
+            ErrorKind::LockLost { pid: pid.unwrap_or(0) },
+            action,
+            format_args!("{} running without its lock", pid.map_or("one".to_string(), |pid| format!("process {pid}"))),
+            "its lock held or the process gone",
+            "that process closed descriptors that were not its own; end it",
+        )
+    }
+
+    /// No peer is there, and none can come.
+    pub(crate) fn name_removed(action: impl fmt::Display) -> Self {
+        Self::new(
+            ErrorKind::NameRemoved,
+            action,
+            "that its name was removed or leads to another region",
+            "the name, by which others find it",
+            "open the name again, on both sides",
+        )
+    }
+
     /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -49,6 +49,12 @@ impl<R> Messages<R> {
     }
 }
 
+impl<R> Messages<&mut R> {
+    pub(crate) fn receiver_mut(&mut self) -> &mut R {
+        self.receiver
+    }
+}
+
 impl<R: sealed::Receive> Iterator for Messages<R> {
     type Item = Result<R::Message, RecvError>;
 

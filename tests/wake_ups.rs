@@ -364,6 +364,23 @@ fn queue_batch_sent_wakes_one_receiver_per_message() {
 }
 
 #[test]
+fn queue_peer_joins_wakes_wait_for_peer() {
+    let test_dir = test_dir();
+    let options = queue::Options::<u64>::new().wait(WaitStrategy::Park).directory(test_dir.names());
+    let (mut tx, mut rx) = (options.sender("tx").unwrap(), options.receiver("rx").unwrap());
+    for _ in 0..3 {
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| tx.wait_for_peer(Duration::MAX).unwrap());
+            let receiver = scope.spawn(|| rx.wait_for_peer(Duration::MAX).unwrap());
+            let_them_sleep();
+            let _peers = (options.receiver("tx").unwrap(), options.sender("rx").unwrap());
+            sender.join().unwrap();
+            receiver.join().unwrap();
+        });
+    }
+}
+
+#[test]
 fn queue_last_one_leaves_wakes_other_side() {
     let _sandbox = test_dir();
     let options = queue::Options::<u64>::new().capacity(2).max_participants(8).wait(WaitStrategy::Park);

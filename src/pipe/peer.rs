@@ -61,20 +61,8 @@ fn error(connection: &Connection, end: WaitEnd, timeout: Duration) -> Error {
     let pid = connection.peer_pid();
     let last = pid.map_or("one".to_string(), |pid| format!("process {pid}"));
     match end {
-        WaitEnd::LockLost => Error::new(
-            ErrorKind::LockLost { pid: pid.unwrap_or(0) },
-            action,
-            format_args!("{last} running without its lock"),
-            "its lock held or the process gone",
-            "that process closed descriptors that were not its own; end it",
-        ),
-        WaitEnd::NameRemoved => Error::new(
-            ErrorKind::NameRemoved,
-            action,
-            "that its name was removed or leads to another region",
-            "the name, by which others find it",
-            "open the name again, on both sides",
-        ),
+        WaitEnd::LockLost => Error::lock_lost(action, pid),
+        WaitEnd::NameRemoved => Error::name_removed(action),
         _ => Error::new(
             ErrorKind::TimedOut,
             action,

@@ -8,8 +8,10 @@ use crate::message::{Messages, sealed::Receive};
 use crate::queue::byte_sender::ByteSender;
 use crate::queue::half::queue_methods;
 use crate::queue::participant::Role;
+use crate::queue::peer::peer_methods;
 use crate::queue::receiver::receiver_methods;
 use crate::queue::recv_half::RecvHalf;
+use crate::queue::task_iter::{Tasks, sealed::FinishTask};
 use crate::region::lifecycle::Registration;
 use crate::wait::{Timeout, WaitStrategy};
 
@@ -133,6 +135,12 @@ impl Receive for ByteReceiver {
         let mut message = Vec::new();
         self.recv_within(&mut message, || timeout)?;
         Ok(message)
+    }
+}
+
+impl FinishTask for ByteReceiver {
+    fn finish_task(&mut self) -> Result<(), TaskDoneError> {
+        self.task_done()
     }
 }
 

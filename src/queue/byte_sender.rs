@@ -8,6 +8,7 @@ use crate::queue::byte_receiver::ByteReceiver;
 use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::{PayloadHeader, PayloadPool};
+use crate::queue::peer::peer_methods;
 use crate::queue::sender::sender_methods;
 use crate::raw::mpmc::MAX_BATCH;
 use crate::region::lifecycle::Registration;

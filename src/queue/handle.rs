@@ -8,6 +8,7 @@ use crate::error::{JoinError, RecvError, Result, SendError, TaskDoneError};
 use crate::message::Messages;
 use crate::queue::endpoints::sealed::Attach;
 use crate::queue::half::queue_methods;
+use crate::queue::task_iter::Tasks;
 use crate::queue::{ByteReceiver, ByteSender, Receiver, Sender};
 use crate::types::Shareable;
 
@@ -84,6 +85,12 @@ macro_rules! handle_methods {
         /// Returns an iterator that blocks for each message. See [`Receiver::iter`].
         pub fn iter(&mut self) -> Messages<&mut $Receiver> {
             self.rx.iter()
+        }
+
+        /// Returns an iterator that blocks for each message, and finishes the task of the one
+        /// before. See [`Receiver::tasks`].
+        pub fn tasks(&mut self) -> Tasks<'_, $Receiver> {
+            self.rx.tasks()
         }
 
         /// Returns an iterator over the messages that are there. See [`Receiver::try_iter`].

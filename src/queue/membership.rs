@@ -5,7 +5,8 @@
 //! - (queue-join-4a) what the newcomer found is stored,
 //! - (queue-join-4b) a sender's run is announced, then begun (queue-run-1, queue-run-2 in
 //!   `raw/mpmc`),
-//! - (queue-join-4c) the number of those that joined in that role is incremented.
+//! - (queue-join-4c) the number of those that joined in that role is incremented,
+//! - (queue-join-4d) those that wait for a peer are woken.
 //!
 //! Before queue-join-3 nobody notices a death. From then on it is repaired like any other.
 
@@ -97,6 +98,7 @@ pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<
             }
         }
         queue.increment(control::MEMBERSHIP_EPOCH);
+        queue.event(control::TASKS_DONE).notify(u32::MAX); // queue-join-4d
         Ok(())
     })
 }

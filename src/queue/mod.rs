@@ -11,13 +11,13 @@
 //! # Jobs and workers
 //!
 //! A message is delivered once. What a worker has received and not finished when it dies is not
-//! delivered to another. If that matters, let each worker call [`Receiver::task_done`] when it has
-//! done a job, and let the producer call [`Sender::join`]. It returns [`JoinError::TasksLost`] if a
-//! worker died or left with a job.
+//! delivered to another. If that matters, let each worker iterate over its [`Receiver::tasks`], or
+//! call [`Receiver::task_done`] when it has done a job, and let the producer call [`Sender::join`].
+//! It returns [`JoinError::TasksLost`] if a worker died or left with a job.
 //!
 //! When the last receiver is gone, calls of senders return `Closed` or `PeerDied`. If all workers
-//! may be gone for a while, keep a receiver in the producer that receives nothing. Then senders
-//! wait.
+//! may be gone for a while, keep a receiver in the producer that receives nothing: then senders
+//! wait. Or call [`Sender::wait_for_peer`] after such an error.
 
 mod byte_receiver;
 mod byte_sender;
@@ -27,6 +27,7 @@ mod handle;
 pub(crate) mod membership;
 pub(crate) mod participant;
 pub(crate) mod payload;
+mod peer;
 mod receiver;
 mod recv_half;
 mod repair;
@@ -35,6 +36,7 @@ mod sender;
 mod serde;
 pub(crate) mod state;
 mod stats;
+pub(crate) mod task_iter;
 mod tasks;
 
 use std::fmt;
@@ -51,6 +53,7 @@ pub use self::receiver::Receiver;
 pub use self::sender::Sender;
 use self::state::QueueState;
 pub use self::stats::{Shortage, Stats};
+pub use self::task_iter::Tasks;
 use crate::error::Result;
 pub use crate::error::{JoinError, TaskDoneError};
 use crate::message::Message;

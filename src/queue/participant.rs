@@ -90,6 +90,8 @@ pub(crate) enum WaitFor {
     /// A free block or extent of the payload pool.
     Block,
     TasksDone,
+    /// A participant of the other role.
+    Peer,
 }
 
 impl WaitFor {
@@ -99,7 +101,7 @@ impl WaitFor {
         match self {
             Self::Message => words.probe_ready(),
             Self::Slot => words.probe_free(),
-            Self::Block | Self::TasksDone => true,
+            Self::Block | Self::TasksDone | Self::Peer => true,
         }
     }
 }
@@ -203,6 +205,14 @@ impl QueueParticipant {
         self.sibling = sibling;
         self.registration.set_paired(sibling.is_some());
         self.peer_end_of = None;
+    }
+
+    pub(super) fn sibling(&self) -> Option<usize> {
+        self.sibling
+    }
+
+    pub(super) fn set_waiting_for(&mut self, waiting_for: WaitFor) {
+        self.waiting_for = waiting_for;
     }
 
     /// False in a child that inherited the handle by fork.
@@ -310,6 +320,22 @@ impl QueueParticipant {
         }
     }
 
+    /// Repairs some of the dead: of many participants a few at a time, since each check takes the
+    /// kernel longer the more there are.
+    pub(super) fn repair_some(&mut self, deadline: Deadline) {
+        let state = QueueState::of(self.registration.region());
+        state.repair_some(&mut self.scan, Some(self.registration.index()), &Budget::until(deadline));
+    }
+
+    /// Looks whether the name is still there: without it, a participant that is alone stays alone.
+    pub(super) fn lost_name(&self) -> Option<WaitEnd> {
+        let region = self.region();
+        // Handles of this process that could make another sender or receiver are participants, too.
+        let is_own = |index| index == self.index() || Some(index) == self.sibling;
+        let is_alone = || region.participants().registered().all(is_own);
+        (region.has_lost_name() && !region.is_nested() && is_alone()).then_some(WaitEnd::NameRemoved)
+    }
+
     fn leave(&mut self) {
         let registration = Arc::clone(&self.registration);
         let (state, index) = (QueueState::of(registration.region()), registration.index());
@@ -378,20 +404,14 @@ impl Waiter for QueueParticipant {
     }
 
     fn check_liveness(&mut self, deadline: Deadline) -> Option<WaitEnd> {
-        // Of many participants a few at a time: each check takes the kernel longer the more there
-        // are.
+        self.repair_some(deadline);
         let registration = Arc::clone(&self.registration);
-        let state = QueueState::of(registration.region());
-        state.repair_some(&mut self.scan, Some(registration.index()), &Budget::until(deadline));
         let budget = Budget::until(deadline);
         let mut statuses = mem::take(&mut self.scan.statuses);
         let end = self.find_peer_end(|index| statuses.status(registration.region(), index, &budget));
         self.scan.statuses = statuses;
-        // Handles of this process that could make another sender or receiver are participants, too.
-        let is_own = |index| index == registration.index() || Some(index) == self.sibling;
-        let is_alone = || registration.region().participants().registered().all(is_own);
-        let has_lost_name = registration.region().has_lost_name();
-        end.or_else(|| (has_lost_name && !self.region().is_nested() && is_alone()).then_some(WaitEnd::NameRemoved))
+        let lost_name = self.lost_name();
+        end.or(lost_name)
     }
 
     /// Between the conclusion and the last attempt a peer may have joined, and its message may have
@@ -421,7 +441,8 @@ impl Waiter for QueueParticipant {
             WaitFor::Message => &self.readable,
             WaitFor::Slot => &self.writable,
             WaitFor::Block => &self.blocks_freed,
-            WaitFor::TasksDone => &self.tasks_done,
+            // All that sleep on this one are woken each time, and few do: a newcomer wakes them.
+            WaitFor::TasksDone | WaitFor::Peer => &self.tasks_done,
         }
     }
 

@@ -8,8 +8,10 @@ use crate::message::{Messages, sealed::Receive};
 use crate::primitive::{REGISTER_COPY_MAX, load_value_into};
 use crate::queue::half::queue_methods;
 use crate::queue::participant::Role;
+use crate::queue::peer::peer_methods;
 use crate::queue::recv_half::RecvHalf;
 use crate::queue::sender::Sender;
+use crate::queue::task_iter::{Tasks, sealed::FinishTask};
 use crate::region::lifecycle::Registration;
 use crate::types::{InvalidValue, Shareable, Unchecked, load_checked};
 use crate::wait::{Timeout, WaitStrategy};
@@ -34,6 +36,8 @@ pub struct Receiver<T: Shareable> {
 macro_rules! receiver_methods {
     ($Sender:ty) => {
         queue_methods!(inner.half);
+
+        peer_methods!(inner.half, "sender", "senders");
 
         /// Closes the open run, if there is one, and discards what is queued. Returns how many
         /// messages this call has discarded. Messages that senders of the next run send meanwhile
@@ -79,8 +83,8 @@ macro_rules! receiver_methods {
         /// this handle received is done.
         ///
         /// Call it when the work is done, and not before: if this process dies, or drops the
-        /// handle, `join` reports the tasks that it had not done. An iterator borrows the receiver,
-        /// so receive with [`recv`](Self::recv) in a loop.
+        /// handle, `join` reports the tasks that it had not done. The iterator
+        /// [`tasks`](Self::tasks) calls it for you.
         ///
         /// # Blocking
         /// Never.
@@ -90,6 +94,32 @@ macro_rules! receiver_methods {
         /// [`Forked`](TaskDoneError::Forked).
         pub fn task_done(&mut self) -> Result<(), TaskDoneError> {
             self.inner.task_done()
+        }
+
+        /// Returns an iterator that blocks for each message, until the stream ends, and calls
+        /// [`task_done`](Self::task_done) for a message when the next one is asked for.
+        ///
+        /// So a body that panics, returns or breaks leaves its task unfinished, and `join` reports
+        /// it once the receiver is gone. To finish it after all, call `task_done`. A body that goes
+        /// on with the next message has finished, whatever came of it.
+        ///
+        /// # Examples
+        /// ```
+        /// use tombolo::queue::{self, JoinError};
+        ///
+        /// let (mut jobs, mut worker) = queue::Options::<u64>::new().create_channel()?;
+        /// jobs.send_many(&[1, 2, 3])?;
+        /// for job in worker.tasks() {
+        ///     if job? == 3 {
+        ///         break; // 1 and 2 are done
+        ///     }
+        /// }
+        /// drop(worker);
+        /// assert_eq!(jobs.join(), Err(JoinError::TasksLost { count: 1 }));
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        pub fn tasks(&mut self) -> Tasks<'_, Self> {
+            Tasks::new(self)
         }
 
         /// Returns an iterator that blocks for each message, until the stream ends.
@@ -314,6 +344,13 @@ impl<T: Shareable> Receive for Receiver<T> {
     #[inline]
     fn receive(&mut self, timeout: Timeout) -> Result<T, RecvError> {
         self.recv_within(|| timeout)
+    }
+}
+
+impl<T: Shareable> FinishTask for Receiver<T> {
+    #[inline]
+    fn finish_task(&mut self) -> Result<(), TaskDoneError> {
+        self.task_done()
     }
 }
 

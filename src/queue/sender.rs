@@ -8,6 +8,7 @@ use crate::error::{JoinError, Result, SendError};
 use crate::primitive::{WORD, store_value};
 use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::Role;
+use crate::queue::peer::peer_methods;
 use crate::queue::receiver::Receiver;
 use crate::region::lifecycle::Registration;
 use crate::types::{Shareable, bits_of};
@@ -37,6 +38,8 @@ macro_rules! sender_methods {
         }
 
         queue_methods!(half);
+
+        peer_methods!(half, "receiver", "receivers");
 
         /// Makes another sender of the same queue and of the same run, for another thread or
         /// process.

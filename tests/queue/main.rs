@@ -3,11 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod peers;
 mod processes;
 mod runs;
 mod tasks;
 mod threads;
 
+use peers::*;
 use processes::*;
 use runs::*;
 use tasks::*;
@@ -30,6 +32,8 @@ support::child_roles!(
     join_send_and_stay,
     join_together,
     stay_as_receiver,
+    join_often_and_be_killed,
+    work_by_tasks_and_stay,
     stay_as_byte_receiver,
     receive_for_ever,
     fork_with_handles,

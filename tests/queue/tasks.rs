@@ -1,6 +1,7 @@
 //! `task_done` and `join`: what is waited for, and what is lost with receivers that die or leave.
 
 use std::mem::forget;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -79,6 +80,78 @@ fn sender_join_waits_while_worker_lives() {
         });
     }
     assert_eq!((tx.join(), tx.stats().tasks_lost), (Ok(()), 5));
+}
+
+/// Finishes one task by asking for the next.
+pub fn work_by_tasks_and_stay(arguments: &[String]) {
+    let (options, counters) = from_arguments(arguments);
+    let mut rx = options.receiver(NAME).unwrap();
+    let mut tasks = rx.tasks();
+    assert_eq!((tasks.next(), tasks.next()), (Some(Ok(1)), Some(Ok(2))));
+    stay(&counters);
+}
+
+#[test]
+fn tasks_worker_killed_in_body_task_is_lost() {
+    let test_dir = TestDir::new();
+    let mut tx = values(&test_dir).sender(NAME).unwrap();
+    tx.send_many(&[1, 2]).unwrap();
+    let worker = start_joined(&test_dir, "work_by_tasks_and_stay");
+    assert_eq!(tx.join_timeout(MOMENT), Err(JoinError::TimedOut), "it is at work");
+    worker.kill();
+    assert_eq!((tx.join(), tx.join()), (lost(1), Ok(())));
+}
+
+#[test]
+fn tasks_body_ends_early_task_is_not_done() {
+    let _watchdog = TestDir::new();
+    for how in ["panic", "return", "break", "break and finish"] {
+        let (mut tx, mut rx) = queue::Options::<u64>::new().create_channel().unwrap();
+        tx.send_many(&[1, 2, 3]).unwrap();
+        let work = |rx: &mut queue::Receiver<u64>| -> Result<(), String> {
+            for job in rx.tasks() {
+                match (job.unwrap(), how) {
+                    (1, _) => {}
+                    (_, "panic") => std::panic::resume_unwind(Box::new(how)),
+                    (_, "return") => return Err(how.to_string()),
+                    _ => break,
+                }
+            }
+            Ok(())
+        };
+        let ended = catch_unwind(AssertUnwindSafe(|| work(&mut rx)));
+        match how {
+            "panic" => assert!(ended.is_err()),
+            "return" => assert!(ended.unwrap().is_err()),
+            _ => assert_eq!(ended.unwrap(), Ok(())),
+        }
+        let is_done = how == "break and finish";
+        if is_done {
+            rx.task_done().unwrap();
+        }
+        assert_eq!(rx.tasks().next(), Some(Ok(3)), "it goes on");
+        drop(rx);
+        assert_eq!(tx.join(), lost(if is_done { 1 } else { 2 }), "{how}");
+    }
+}
+
+#[test]
+fn tasks_stream_ends_every_task_is_done() {
+    let _watchdog = TestDir::new();
+    let mut queue = queue::Options::<u64>::new().create().unwrap();
+    let mut tx = queue.sender().unwrap();
+    tx.send_many(&[1, 2, 3]).unwrap();
+    tx.close().unwrap();
+    assert_eq!(queue.tasks().map(Result::unwrap).sum::<u64>(), 6);
+    assert_eq!(tx.join(), Ok(()));
+
+    let (mut tx, mut rx) = queue::Options::bytes().create_channel().unwrap();
+    tx.send("job").unwrap();
+    tx.close().unwrap();
+    let mut tasks = rx.tasks();
+    assert_eq!(tasks.next(), Some(Ok(b"job".to_vec())));
+    assert_eq!((tasks.next(), tasks.next()), (None, None));
+    assert_eq!(tx.join(), Ok(()));
 }
 
 #[test]
