@@ -1,0 +1,126 @@
+//! Examples of several processes, which are killed and started again at random.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use support::{Random, TestDir, stress_factor, stress_random};
+use tombolo::Namespace;
+
+const KILLS: u64 = 100;
+
+/// Of each client, as in the example.
+const ORDERS: u64 = 100_000;
+
+/// A process of an example. Dropping it kills it.
+struct Example<'a> {
+    test_dir: &'a TestDir,
+    name: &'a str,
+    arguments: &'a [&'a str],
+    child: Child,
+}
+
+impl<'a> Example<'a> {
+    fn start(test_dir: &'a TestDir, name: &'a str, arguments: &'a [&'a str]) -> Self {
+        Self { test_dir, name, arguments, child: spawn(test_dir, name, arguments) }
+    }
+
+    /// Kills it, and starts it again at once.
+    fn restart(&mut self) {
+        self.child.kill().unwrap();
+        let next = spawn(self.test_dir, self.name, self.arguments);
+        self.child.wait().unwrap();
+        self.child = next;
+    }
+
+    /// How it ended, if it did.
+    fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    fn finish(mut self) {
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{} {:?}: {status}", self.name, self.arguments);
+    }
+}
+
+impl Drop for Example<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(test_dir: &TestDir, name: &str, arguments: &[&str]) -> Child {
+    let output = File::options().append(true).create(true).open(output(test_dir)).unwrap();
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
+    let mut command = Command::new(&program);
+    command.args(arguments).env("TOMBOLO_DIR", test_dir.names()).stdin(Stdio::null()).stdout(output);
+    command.spawn().unwrap_or_else(|error| panic!("{error}: build {} with cargo build --examples", program.display()))
+}
+
+/// What all processes of the test have printed.
+fn output(test_dir: &TestDir) -> PathBuf {
+    test_dir.file("output")
+}
+
+/// Up to two milliseconds.
+fn pause(random: &mut Random) {
+    sleep(Duration::from_micros(random.below(2000)));
+}
+
+#[test]
+fn order_gateway_processes_killed_each_order_is_executed_once() {
+    let test_dir = TestDir::new();
+    let mut random = stress_random(11);
+    let mut gateway = Example::start(&test_dir, "order_gateway", &["gateway", "alice", "bob"]);
+    let clients = ["alice", "bob"].map(|name| (name, [name]));
+    let mut clients =
+        clients.each_ref().map(|(name, arguments)| (name, Example::start(&test_dir, "order_gateway", arguments)));
+    for _ in 0..KILLS * stress_factor() {
+        pause(&mut random);
+        assert!(gateway.status().is_none(), "the gateway ended: {:?}", gateway.status());
+        match clients.get_mut(random.below(3) as usize) {
+            None => gateway.restart(),
+            Some((_, client)) => {
+                if client.status().is_none() {
+                    client.restart();
+                }
+            }
+        }
+    }
+    for (name, client) in clients {
+        client.finish();
+        // The only object of a region has no name of its own.
+        let book = Namespace::builder().must_exist().directory(test_dir.names()).open(&format!("{name}-book")).unwrap();
+        assert_eq!(book.value::<[u64; 2]>("").unwrap().load(), Ok([ORDERS, 300 * ORDERS]), "{name}");
+    }
+    assert!(gateway.status().is_none(), "the gateway ended: {:?}", gateway.status());
+}
+
+#[test]
+fn work_queue_workers_killed_each_job_is_done() {
+    let test_dir = TestDir::new();
+    let mut random = stress_random(12);
+    let mut workers = [(); 4].map(|()| Example::start(&test_dir, "work_queue", &["work"]));
+    let mut producer = Example::start(&test_dir, "work_queue", &[]);
+    for _ in 0..KILLS * stress_factor() {
+        pause(&mut random);
+        if producer.status().is_some() {
+            break;
+        }
+        workers[random.below(4) as usize].restart();
+    }
+    producer.finish();
+    let printed = fs::read_to_string(output(&test_dir)).unwrap();
+    let mut jobs: Vec<u64> =
+        printed.lines().filter_map(|line| line.split_once(" primes below ")?.1.parse().ok()).collect();
+    jobs.sort_unstable();
+    assert!(jobs.into_iter().eq(1..=1000), "{printed}");
+}
