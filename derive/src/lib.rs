@@ -7,7 +7,7 @@ mod field;
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DataEnum, DataStruct, DeriveInput, Error, Fields, Ident, Meta, Result, Token};
+use syn::{Data, DataEnum, DataStruct, DeriveInput, Error, Fields, Ident, LitStr, Meta, Path, Result, Token};
 use syn::{parse_macro_input, punctuated::Punctuated};
 
 /// Makes values of a struct or an enum `Shareable`.
@@ -15,21 +15,81 @@ use syn::{parse_macro_input, punctuated::Punctuated};
 /// A struct needs `#[repr(C)]` or `#[repr(transparent)]`, fields that are `Shareable`, and no
 /// padding. An enum needs a representation such as `#[repr(u8)]`, and no fields. Both need `Clone`
 /// and `Copy`. See the trait of the same name.
-#[proc_macro_derive(Shareable)]
+///
+/// `#[shareable(crate = "path")]` says where tombolo is, if not at `::tombolo`: for a crate that
+/// re-exports it.
+///
+/// A field is refused with advice by the last name of its type, such as `Box` or `Vec`, whatever
+/// crate or module that is from. So a type of yours with such a name needs another one.
+#[proc_macro_derive(Shareable, attributes(shareable))]
 pub fn shareable(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
-    expand(&input).unwrap_or_else(Error::into_compile_error).into()
+    let tombolo = crate_path(&input);
+    let expanded = tombolo.clone().and_then(|tombolo| expand(&input, &tombolo));
+    expanded.unwrap_or_else(|error| placeholder(&input, tombolo.ok(), &error)).into()
 }
 
-fn expand(input: &DeriveInput) -> Result<TokenStream> {
+/// The path to tombolo.
+fn crate_path(input: &DeriveInput) -> Result<TokenStream> {
+    let mut found = quote!(::tombolo);
+    for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("shareable")) {
+        attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                return Err(meta.error("write `#[shareable(crate = \"path\")]`: there is nothing else to say"));
+            }
+            let path: LitStr = meta.value()?.parse()?;
+            found = path.parse_with(Path::parse_mod_style)?.into_token_stream();
+            Ok(())
+        })?;
+    }
+    Ok(found)
+}
+
+/// An error, and an implementation that is never used, since the program does not compile. Without
+/// it each use of the type would be an error, too, and those would hide the one that counts.
+fn placeholder(input: &DeriveInput, tombolo: Option<TokenStream>, error: &Error) -> TokenStream {
+    let (error, name) = (error.to_compile_error(), &input.ident);
+    let tombolo = tombolo.unwrap_or_else(|| quote!(::tombolo));
+    let (parameters, arguments, bounds) = input.generics.split_for_impl();
+    // Otherwise a parameter that is not `Copy` would be an error of its own.
+    let bounds = match input.generics.params.is_empty() {
+        true => quote!(),
+        false => bounds.map_or_else(
+            || quote!(where Self: ::core::marker::Copy + 'static),
+            |bounds| {
+                let bounds = &bounds.predicates;
+                quote!(where Self: ::core::marker::Copy + 'static, #bounds)
+            },
+        ),
+    };
+    quote! {
+        #error
+
+        // SAFETY: it is never used.
+        #[automatically_derived]
+        #[allow(deprecated)]
+        unsafe impl #parameters #tombolo::Shareable for #name #arguments #bounds {
+            type Bits = ();
+
+            const SHAPE: &'static #tombolo::types::Shape = &#tombolo::types::Shape::Any;
+            const ANY_BITS: bool = false;
+
+            fn is_valid(_: &Self::Bits) -> bool {
+                false
+            }
+        }
+    }
+}
+
+fn expand(input: &DeriveInput, tombolo: &TokenStream) -> Result<TokenStream> {
     if let Some(parameter) = input.generics.params.first() {
         let text = "a type with parameters has no name of its own in a region: derive `Shareable` for a type without";
         return Err(Error::new(parameter.span(), text));
     }
     let words = representation(input)?;
     match &input.data {
-        Data::Struct(data) => expand_struct(&input.ident, data, &words),
-        Data::Enum(data) => expand_enum(&input.ident, data, &words),
+        Data::Struct(data) => expand_struct(&input.ident, data, &words, tombolo),
+        Data::Enum(data) => expand_enum(&input.ident, data, &words, tombolo),
         Data::Union(data) => {
             let text = "the bytes of a union do not say which field they are: use a struct";
             Err(Error::new(data.union_token.span, text))
@@ -48,7 +108,7 @@ fn representation(input: &DeriveInput) -> Result<Vec<Ident>> {
     Ok(words)
 }
 
-fn expand_struct(name: &Ident, data: &DataStruct, words: &[Ident]) -> Result<TokenStream> {
+fn expand_struct(name: &Ident, data: &DataStruct, words: &[Ident], tombolo: &TokenStream) -> Result<TokenStream> {
     if let Some(packed) = words.iter().find(|word| *word == "packed") {
         let text = "remove `packed`: a struct without padding needs none, and one with padding needs a field instead";
         return Err(Error::new(packed.span(), text));
@@ -66,16 +126,16 @@ fn expand_struct(name: &Ident, data: &DataStruct, words: &[Ident]) -> Result<Tok
     let names: Vec<_> = members.iter().map(text).collect();
     let offsets: Vec<_> = members.iter().map(|member| quote!(::core::mem::offset_of!(#name, #member))).collect();
     // A type that is not `Shareable` is then reported where it stands.
-    let shapes = types.iter().map(|ty| quote_spanned!(ty.span()=> <#ty as ::tombolo::Shareable>::SHAPE));
-    let any_bits = types.iter().map(|ty| quote_spanned!(ty.span()=> <#ty as ::tombolo::Shareable>::ANY_BITS));
+    let shapes = types.iter().map(|ty| quote_spanned!(ty.span()=> <#ty as #tombolo::Shareable>::SHAPE));
+    let any_bits = types.iter().map(|ty| quote_spanned!(ty.span()=> <#ty as #tombolo::Shareable>::ANY_BITS));
     let are_valid = types
         .iter()
         .zip(&offsets)
-        .map(|(ty, offset)| quote_spanned!(ty.span()=> ::tombolo::types::is_field_valid::<#ty>(bits, #offset)));
+        .map(|(ty, offset)| quote_spanned!(ty.span()=> #tombolo::types::is_field_valid::<#ty>(bits, #offset)));
     let text = text(name);
     Ok(quote! {
         #[allow(deprecated)]
-        const _: () = ::tombolo::types::check_layout(
+        const _: () = #tombolo::types::check_layout(
             #text,
             &[#((#names, #offsets, ::core::mem::size_of::<#types>())),*],
             ::core::mem::size_of::<#name>(),
@@ -85,11 +145,11 @@ fn expand_struct(name: &Ident, data: &DataStruct, words: &[Ident]) -> Result<Tok
         // SAFETY: the fields are `Shareable`, and `check_layout` finds no padding.
         #[automatically_derived]
         #[allow(deprecated)]
-        unsafe impl ::tombolo::Shareable for #name {
+        unsafe impl #tombolo::Shareable for #name {
             type Bits = [u8; ::core::mem::size_of::<#name>()];
 
-            const SHAPE: &'static ::tombolo::types::Shape =
-                &::tombolo::types::Shape::Struct { name: #text, fields: &[#((#names, #shapes)),*] };
+            const SHAPE: &'static #tombolo::types::Shape =
+                &#tombolo::types::Shape::Struct { name: #text, fields: &[#((#names, #shapes)),*] };
             const ANY_BITS: bool = true #(&& #any_bits)*;
 
             #[inline]
@@ -101,7 +161,7 @@ fn expand_struct(name: &Ident, data: &DataStruct, words: &[Ident]) -> Result<Tok
     })
 }
 
-fn expand_enum(name: &Ident, data: &DataEnum, words: &[Ident]) -> Result<TokenStream> {
+fn expand_enum(name: &Ident, data: &DataEnum, words: &[Ident], tombolo: &TokenStream) -> Result<TokenStream> {
     const NUMBERS: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"];
 
     if let Some(variant) = data.variants.iter().find(|variant| !matches!(variant.fields, Fields::Unit)) {
@@ -128,10 +188,10 @@ fn expand_enum(name: &Ident, data: &DataEnum, words: &[Ident]) -> Result<TokenSt
         // SAFETY: it is one of these numbers, and as large.
         #[automatically_derived]
         #[allow(deprecated)]
-        unsafe impl ::tombolo::Shareable for #name {
+        unsafe impl #tombolo::Shareable for #name {
             type Bits = #number;
 
-            const SHAPE: &'static ::tombolo::types::Shape = &::tombolo::types::Shape::Enum {
+            const SHAPE: &'static #tombolo::types::Shape = &#tombolo::types::Shape::Enum {
                 name: #text,
                 number: #number_text,
                 variants: &[#((#names, #name::#variants as i128)),*],
@@ -156,7 +216,7 @@ mod tests {
     use super::*;
 
     fn error(input: &str) -> String {
-        expand(&syn::parse_str(input).unwrap()).unwrap_err().to_string()
+        expand(&syn::parse_str(input).unwrap(), &quote!(::tombolo)).unwrap_err().to_string()
     }
 
     #[test]
@@ -189,12 +249,54 @@ mod tests {
 
     #[test]
     fn derive_for_struct_and_enum_names_fields_and_variants() {
-        let expanded = |input: &str| expand(&syn::parse_str(input).unwrap()).unwrap().to_string().replace(' ', "");
+        let expanded = |input: &str| {
+            expand(&syn::parse_str(input).unwrap(), &quote!(::tombolo)).unwrap().to_string().replace(' ', "")
+        };
         let named = expanded("#[repr(C, align(64))] struct A { r#type: u8, b: [bool; 63] }");
         assert!(named.contains(r#"name:"A",fields:&[("type",<u8as::tombolo::Shareable>::SHAPE),("b","#), "{named}");
         let unnamed = expanded("#[repr(transparent)] struct A(u8);");
         assert!(unnamed.contains(r#"fields:&[("0",<u8as"#), "{unnamed}");
         let number = expanded("#[repr(i16)] enum A { B = -1, C }");
         assert!(number.contains(r#"number:"i16",variants:&[("B",A::Basi128),("C",A::Casi128)]"#), "{number}");
+    }
+    #[test]
+    fn derive_with_crate_path_uses_no_other() {
+        for input in [
+            "#[repr(C)] #[shareable(crate = \"crate::inner::tombolo\")] struct A { a: u8, b: bool }",
+            "#[repr(u8)] #[shareable(crate = \"crate::inner::tombolo\")] enum A { B }",
+            "#[shareable(crate = \"crate::inner::tombolo\")] struct A { a: u8 }",
+        ] {
+            let input = syn::parse_str(input).unwrap();
+            let path = crate_path(&input).unwrap();
+            let expanded = expand(&input, &path).unwrap_or_else(|error| placeholder(&input, Some(path), &error));
+            let expanded = expanded.to_string().replace(' ', "");
+            assert!(expanded.contains("unsafeimplcrate::inner::tombolo::ShareableforA"), "{expanded}");
+            assert!(!expanded.replace("inner::tombolo", "").contains("::tombolo"), "{expanded}");
+        }
+        for (input, says) in [
+            ("#[shareable(name = \"b\")] struct A;", "write `#[shareable(crate = \"path\")]`"),
+            ("#[shareable(crate = 1)] struct A;", "expected string literal"),
+            ("#[shareable(crate)] struct A;", "expected `=`"),
+        ] {
+            let error = crate_path(&syn::parse_str(input).unwrap()).unwrap_err().to_string();
+            assert!(error.contains(says), "{input}: {error}");
+        }
+    }
+
+    #[test]
+    fn derive_that_fails_still_implements_the_trait() {
+        for (input, says) in [
+            ("struct A { a: u8 }", "unsafeimpl::tombolo::ShareableforA{"),
+            ("#[repr(C)] struct A<T: Clone> { a: T }", "ShareableforA<T>whereSelf:::core::marker::Copy+'static{"),
+            (
+                "#[repr(C)] struct A<'a, T> where T: Clone { a: &'a T }",
+                "ShareableforA<'a,T>whereSelf:::core::marker::Copy+'static,T:Clone{",
+            ),
+        ] {
+            let input = syn::parse_str(input).unwrap();
+            let error = expand(&input, &quote!(::tombolo)).unwrap_err();
+            let expanded = placeholder(&input, None, &error).to_string().replace(' ', "");
+            assert!(expanded.contains("compile_error!") && expanded.contains(says), "{expanded}");
+        }
     }
 }

@@ -91,7 +91,26 @@ pub(crate) use self::shape::{hashed_name, tags_match, type_tag};
 /// }
 /// ```
 ///
+/// That goes by the last name of a field's type: a type of yours that is called `Box`, `Rc`, `Arc`,
+/// `Vec`, `String` or `Option` is refused like the one of std. Give it another name.
+///
 /// A type of another crate that is [`Pod`] can be shared inside of [`Untagged`].
+///
+/// A crate that has tombolo from another crate says where, as for serde:
+///
+/// ```
+/// # mod exchange { pub use tombolo; }
+/// use exchange::tombolo::Shareable;
+///
+/// #[derive(Clone, Copy, Shareable)]
+/// #[repr(C)]
+/// #[shareable(crate = "exchange::tombolo")]
+/// struct Tick {
+///     price: f64,
+///     volume: u64,
+/// }
+/// # fn main() {}
+/// ```
 ///
 /// # Invalid values
 ///

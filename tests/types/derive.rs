@@ -26,8 +26,13 @@ enum Level {
 #[repr(C)]
 struct Pair(bool, Side);
 
+mod inner {
+    pub(super) use ::tombolo as other;
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Shareable)]
 #[repr(transparent)]
+#[shareable(crate = "inner::other")]
 struct Price(f64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Shareable)]
