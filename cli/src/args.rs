@@ -89,8 +89,8 @@ the message. Whatever the message contains, the argument stays one argument. Wit
 input of CMD. No shell is involved. If you need one, pass it the message as \"$1\" as below: in the script itself, {} \
 would become a part of the script.
 
-A message is done when CMD succeeds. If CMD fails or is killed, it is run again, up to --retries times. After that the \
-message is printed to standard error (\"tombolo: failed (...): MESSAGE\"), and the exit code will be 1. A message that \
+A message is done when CMD succeeds. If CMD fails or is killed, it is run again, up to --retries times, each time with a \
+note on standard error (\"tombolo: trying again (...): MESSAGE\"). After that the message is printed to standard error (\"tombolo: failed (...): MESSAGE\"), and the exit code will be 1. A message that \
 has a NUL byte, or is too long, cannot be an argument and fails at once.
 
 What CMD prints to standard output is collected, and written as a whole when CMD has succeeded: to standard output, or \
@@ -315,6 +315,10 @@ pub struct Work {
     /// How often to run CMD again for a message for which it failed
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub retries: u64,
+
+    /// How long to wait before that. The message counts as one that is worked on
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    pub retry_delay: Duration,
 
     /// Add the newline that `send --lines` removed when the message is the standard input of CMD
     #[arg(long)]

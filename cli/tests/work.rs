@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Exited, Process, TestEnv, assert_bytes_eq, random_bytes};
 
@@ -119,12 +119,52 @@ fn work_command_that_always_fails_prints_its_line_and_goes_on() {
         let text = r#"if [ "$1" = "bad one" ]; then echo >> tries; echo partial; exit 7; fi; echo "$1""#;
         let work = start_work(&env, options, &script(text)).wait();
         work.assert_exit(1, "the command failed for 1 of 3 messages");
-        let failed = format!("tombolo: failed (exit status: 7, {tries} tries): bad one\n");
-        assert!(work.errors.contains(&failed), "{work:?}");
+        let failed = format!("tombolo: failed (exit status: 7, {tries} tries): bad one");
+        let retries = (1..tries)
+            .map(|number| format!("tombolo: trying again (exit status: 7, try {number} of {tries}): bad one"));
+        let expected: Vec<String> = retries.chain([failed]).collect();
+        let found: Vec<&str> = work.errors.lines().filter(|line| line.contains("bad one")).collect();
+        assert_eq!(found, expected, "{work:?}");
         assert_eq!(sorted(work.text()), ["better", "good"]);
         assert_eq!(fs::read(env.path("tries")).unwrap().len(), tries);
         env.assert_no_names();
     }
+}
+
+#[test]
+fn work_retry_waits_for_the_delay() {
+    let env = TestEnv::new();
+    leave(&env, "a\n");
+    let started = Instant::now();
+    let text = r#"if mkdir failed; then exit 7; fi 2>/dev/null; echo "$1""#;
+    let work = start_work(&env, &["--retry-delay", "0.3", "--quiet"], &script(text)).wait();
+    assert_eq!((work.code(), work.text(), work.errors.as_str()), (0, "a\n", ""));
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    // A signal ends the delay.
+    leave(&env, "b\n");
+    let text = "echo failed > tried; exit 7";
+    let work = start_work(&env, &["--retry-delay", "100"], &script(text));
+    wait_for_file(&env, "tried");
+    work.signal("TERM");
+    let work = work.wait();
+    work.assert_exit(143, "tombolo: unfinished: b");
+    env.assert_no_names();
+}
+
+#[test]
+fn work_message_would_be_the_name_of_the_shell_warns() {
+    let env = TestEnv::new();
+    let wrong = ["sh", "-c", r#"echo "got <$1>""#, "{}"];
+    for (options, warns) in [(&[][..], true), (&["--quiet"], false)] {
+        leave(&env, "a\n");
+        let work = start_work(&env, options, &wrong).wait();
+        work.assert_exit(0, "");
+        assert_eq!(work.text(), "got <>\n");
+        assert_eq!(work.errors.contains("write `sh -c SCRIPT sh {}`"), warns, "{work:?}");
+    }
+    leave(&env, "a\n");
+    let work = start_work(&env, &[], &script(r#"echo "got <$1>""#)).wait();
+    assert_eq!((work.text(), work.errors.as_str()), ("got <a>\n", ""));
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{Access, MemfdFlags, access, memfd_create};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
@@ -39,7 +40,7 @@ pub enum Run {
 impl Template {
     /// Fails if there is no such program: the first message would be lost by that.
     pub fn new(arguments: &[OsString], lines: bool) -> Result<Self, Failure> {
-        let has_placeholder = |argument: &OsString| find(argument.as_bytes()).is_some();
+        let has_placeholder = |argument: &OsString| find(argument.as_bytes(), PLACEHOLDER).is_some();
         match arguments.first() {
             Some(program) if !has_placeholder(program) && !is_program(program) => {
                 return Err(Failure::Usage(format!("cannot run {program:?}: no such program")));
@@ -51,6 +52,15 @@ impl Template {
             arguments: arguments.to_vec(),
             line_end: if lines { b"\n" } else { b"" },
         })
+    }
+
+    /// What is likely to be a mistake in the arguments.
+    pub fn warning(&self) -> Option<&'static str> {
+        let shell = self.arguments.iter().position(|argument| is_shell(argument))?;
+        let (script, name) = script_and_name(self.arguments.get(shell + 1..)?)?;
+        let uses_name = [b"$0".as_slice(), b"${0"].iter().any(|word| find(script.as_bytes(), word).is_some());
+        let is_lost = find(name.as_bytes(), PLACEHOLDER).is_some() && !uses_name;
+        is_lost.then_some("the shell takes the argument behind the script as its name, $0: write `sh -c SCRIPT sh {}`")
     }
 
     /// Runs the command once, in `group`.
@@ -91,7 +101,10 @@ impl Template {
 
 /// The processes of one run, while there are any.
 #[derive(Default)]
-pub struct Group(Mutex<State>);
+pub struct Group {
+    state: Mutex<State>,
+    stopped: Condvar,
+}
 
 #[derive(Default)]
 struct State {
@@ -102,7 +115,7 @@ struct State {
 impl Group {
     /// Starts the leader. Returns `None` if the group was stopped.
     fn start(&self, command: &mut Command) -> io::Result<Option<std::process::Child>> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         if state.is_stopped {
             return Ok(None);
         }
@@ -113,29 +126,59 @@ impl Group {
 
     /// Waits for the leader. `wait` reaps it.
     fn reap<T>(&self, wait: impl FnOnce() -> T) -> T {
-        let leader = self.0.lock().unwrap_or_else(PoisonError::into_inner).leader;
+        let leader = self.lock().leader;
         if let Some(leader) = leader {
             let _ = rustix::io::retry_on_intr(|| {
                 waitid(WaitId::Pid(leader), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
             });
         }
         // As soon as it is reaped, another process can have its number.
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.leader = None;
         wait()
     }
 
     /// Sends a signal to the processes, and lets no others start.
     pub fn stop(&self, signal: Signal) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.is_stopped = true;
+        self.stopped.notify_all();
         if let Some(leader) = state.leader {
             let _ = kill_process_group(leader, signal);
         }
     }
 
     pub fn is_stopped(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_stopped
+        self.lock().is_stopped
+    }
+
+    /// Waits for that long. Returns true, at once, if the group is stopped.
+    pub fn is_stopped_within(&self, delay: Duration) -> bool {
+        let waited = self.stopped.wait_timeout_while(self.lock(), delay, |state| !state.is_stopped);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_stopped
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_shell(argument: &OsStr) -> bool {
+    let name = Path::new(argument).file_name().and_then(OsStr::to_str);
+    name.is_some_and(|name| ["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh"].contains(&name))
+}
+
+/// The script of a shell's option `-c`, and the argument behind it.
+fn script_and_name(arguments: &[OsString]) -> Option<(&OsStr, &OsStr)> {
+    let mut rest = arguments.iter().map(OsString::as_os_str);
+    loop {
+        match rest.next()?.as_bytes() {
+            [b'-', b'-', ..] => {}
+            [b'-', flags @ ..] if flags.contains(&b'c') => return rest.next().zip(rest.next()),
+            [b'-' | b'+', flags @ ..] if flags.ends_with(b"o") => drop(rest.next()), // the name of an option
+            [b'-' | b'+', ..] => {}
+            _ => return None,
+        }
     }
 }
 
@@ -152,7 +195,7 @@ fn is_program(program: &OsStr) -> bool {
 fn fill(argument: &OsStr, message: &[u8]) -> OsString {
     let mut rest = argument.as_bytes();
     let mut filled = Vec::new();
-    while let Some(at) = find(rest) {
+    while let Some(at) = find(rest, PLACEHOLDER) {
         let (before, from) = rest.split_at(at);
         filled.extend_from_slice(before);
         filled.extend_from_slice(message);
@@ -162,8 +205,8 @@ fn fill(argument: &OsStr, message: &[u8]) -> OsString {
     OsString::from_vec(filled)
 }
 
-fn find(argument: &[u8]) -> Option<usize> {
-    argument.windows(PLACEHOLDER.len()).position(|window| window == PLACEHOLDER)
+fn find(argument: &[u8], word: &[u8]) -> Option<usize> {
+    argument.windows(word.len()).position(|window| window == word)
 }
 
 #[cfg(test)]
@@ -177,6 +220,31 @@ mod tests {
         assert_eq!(fill("--in={}.wav,{}", "x"), "--in=x.wav,x");
         assert_eq!(fill("{}{", "{}"), "{}{", "what was filled in is not searched");
         assert_eq!(fill("{ }", "x"), "{ }");
+    }
+
+    #[test]
+    fn shell_that_takes_the_message_as_its_name_is_warned_of() {
+        let has_warning = |arguments: &[&str]| {
+            let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            Template::new(&arguments, false).unwrap().warning().is_some()
+        };
+        for wrong in [
+            &["sh", "-c", "gzip \"$1\"", "{}"][..],
+            &["/bin/sh", "-ec", "gzip", "--in={}"],
+            &["env", "sh", "-eu", "-o", "noglob", "-c", "gzip", "{}", "{}"],
+        ] {
+            assert!(has_warning(wrong), "{wrong:?}");
+        }
+        for right in [
+            &["sh", "-c", "gzip \"$1\"", "sh", "{}"][..],
+            &["sh", "-c", "gzip \"$0\"", "{}"],
+            &["sh", "-c", "gzip \"${0%.txt}\"", "{}"],
+            &["sh", "-c", "cat"],
+            &["sh", "script", "-c", "a", "{}"],
+            &["echo", "-c", "a", "{}"],
+        ] {
+            assert!(!has_warning(right), "{right:?}");
+        }
     }
 
     #[test]

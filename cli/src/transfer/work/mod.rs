@@ -25,7 +25,7 @@ use self::results::Results;
 use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Rendezvous, Role};
 use super::signals::{self, Signals};
 use crate::args::Work;
-use crate::failure::Failure;
+use crate::failure::{Failure, print_message};
 use crate::location::Location;
 use crate::streams;
 
@@ -40,6 +40,9 @@ pub fn run(location: &Location, work: &Work) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("cannot send results into {:?}: it is the queue of the work", work.name)));
     }
     let template = Template::new(&work.command, work.lines)?;
+    if let Some(warning) = template.warning().filter(|_| !work.quiet) {
+        print_message(format_args!("note: {warning}"));
+    }
     let signals = Signals::watch()?;
     signals::keep_exit_statuses()?;
     let meeting = |name, role| {
@@ -58,7 +61,8 @@ pub fn run(location: &Location, work: &Work) -> Result<(), Failure> {
     let rx = rendezvous.join(|name| location.queue(name, None, false).receiver(name));
     let rx = rx.inspect_err(|_| results.end(false))?;
     let (outcomes, ended) = mpsc::channel();
-    let shared = Arc::new(Shared { template, results, retries: work.retries, outcomes });
+    let retries = Retries { count: work.retries, delay: work.retry_delay, quiet: work.quiet };
+    let shared = Arc::new(Shared { template, results, retries, outcomes });
     let running = BTreeMap::new();
     let mut job = WorkJob { rx, rendezvous, work, shared, ended, running, taken: 0, failed: 0, sender_seen: false };
     let result = job.run();
@@ -73,8 +77,15 @@ pub fn run(location: &Location, work: &Work) -> Result<(), Failure> {
 struct Shared {
     template: Template,
     results: Results,
-    retries: u64,
+    retries: Retries,
     outcomes: Sender<(u64, Outcome)>,
+}
+
+/// What to do about a command that fails.
+struct Retries {
+    count: u64,
+    delay: Duration,
+    quiet: bool,
 }
 
 /// What came of a message.
@@ -262,8 +273,16 @@ impl Shared {
             if group.is_stopped() {
                 return Outcome::Unfinished;
             }
-            if tries > self.retries {
+            let Retries { count, delay, quiet } = self.retries;
+            if tries > count {
                 return Outcome::Failed(format!("{reason}, {tries} tries"));
+            }
+            if !quiet {
+                let most = count.saturating_add(1);
+                print_unsuccessful(&format!("trying again ({reason}, try {tries} of {most})"), message);
+            }
+            if group.is_stopped_within(delay) {
+                return Outcome::Unfinished;
             }
         }
     }
