@@ -183,7 +183,8 @@ pub fn unnamed_regions() -> Result<Vec<UnnamedRegion>> {
 }
 
 impl UnnamedRegion {
-    /// Returns what the region looks like, without taking part in it.
+    /// Returns what the region looks like, without taking part in it. If its processes have punched
+    /// holes in it, those stay, but for the few pages that are read.
     ///
     /// # Blocking
     ///
@@ -200,7 +201,8 @@ impl UnnamedRegion {
         let file = self.open().map_err(|error| {
             Error::io("open an unnamed region", error, "list them again: its processes may have ended")
         })?;
-        region_info(&Region::from_descriptor(file, &settings(Directory::default()))?)
+        let settings = Settings { is_inspection: true, ..settings(Directory::default()) };
+        region_info(&Region::from_descriptor(file, &settings)?)
     }
 
     fn open(&self) -> io::Result<OwnedFd> {

@@ -8,7 +8,7 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process;
 use std::ptr;
@@ -101,6 +101,28 @@ fn unnamed_region_of_every_kind_is_inspected_and_keeps_its_bytes() {
     assert_eq!(find(1 << 5).1.rings[0].queued, 1);
     assert_eq!(find(3).1.objects[1].value.as_deref(), Some("2"));
     drop((queue, namespace));
+}
+
+/// Its users have given memory back. Their extents have more than that, so that the file seems whole.
+#[test]
+fn unnamed_queue_with_holes_is_inspected_and_keeps_them() {
+    const CAPACITY: u64 = 1 << 6;
+    let mut queue = queue::Options::bytes().capacity(CAPACITY as usize).create().unwrap();
+    queue.send(vec![1; 1 << 20]).unwrap();
+    let (region, info) = find(CAPACITY);
+    let own = region.descriptors.iter().find(|open| open.pid == u64::from(process::id())).unwrap();
+    let file = OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{}", own.fd)).unwrap();
+    // The blocks, which are last.
+    let hole = (info.size - (32 << 12), 32 << 12);
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: numbers, and an open descriptor.
+    let punched = unsafe { libc::fallocate(file.as_raw_fd(), mode, hole.0 as i64, hole.1) };
+    assert_eq!(punched, 0, "{}", io::Error::last_os_error());
+    let before = file.metadata().unwrap().blocks();
+    assert_eq!(region.inspect().unwrap().rings[0].queued, 1);
+    assert_eq!(file.metadata().unwrap().blocks(), before);
+    let mut message = Vec::new();
+    assert_eq!(queue.recv(&mut message), Ok(1 << 20));
 }
 
 /// An anonymous file with the name of ours.

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) allow_other_owner: bool,
     pub(crate) join: JoinSettings,
     pub(crate) bounds: Bounds,
+    /// Nobody takes part: the file is to stay as it is.
+    pub(crate) is_inspection: bool,
 }
 
 /// How to join a region whose places are taken.
