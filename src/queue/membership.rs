@@ -61,9 +61,7 @@ pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<
     let snapshot = Cell::new(None);
     let free = |region: &Region| {
         let queue = QueueState::of(region);
-        let free = region.participants().free(|| {
-            queue.repair(None);
-        });
+        let free = region.participants().free();
         // Before anybody can see the newcomer: a peer that has seen it, and left since, was there.
         let words = queue.ring_words();
         snapshot.set(Some(match origin {
@@ -73,7 +71,12 @@ pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<
         }));
         free
     };
-    Registration::join(region, free, role.code(), &HOOKS, |region, index| {
+    let make_room = |region: &Region| {
+        region.participants().make_room(|| {
+            QueueState::of(region).repair(None);
+        });
+    };
+    Registration::join(region, free, make_room, role.code(), &HOOKS, |region, index| {
         let queue = QueueState::of(region);
         let word = |at| queue.participant_word(index, at);
         // A record may come from an older build, which does not count them.

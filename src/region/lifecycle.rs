@@ -45,6 +45,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -146,17 +147,20 @@ const EXITING: u32 = 2;
 
 impl Registration {
     /// Joins as the first free participant of `candidates`. Waits for one whose process is ending,
-    /// or as long as the options say. `take_roles` runs while no other process can join or leave.
+    /// or as long as the options say. `make_room` may repair the dead, if none is free.
+    /// `take_roles` runs while no other process can join or leave, and so does `candidates`.
     /// None: the region is losing its name. Look the name up again.
     pub(crate) fn join(
         region: Region,
         candidates: impl Fn(&Region) -> Vec<usize>,
+        make_room: impl Fn(&Region),
         role: u64,
         hooks: &'static LifecycleHooks,
         take_roles: impl FnOnce(&Region, usize) -> Result<()>,
     ) -> Result<Option<Self>> {
         let participants = region.participants();
         let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let mut has_made_room = false;
         let (membership, index) = loop {
             let membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?; // join-1
             let is_retired = !region.is_active(); // the process that was removing it died half-way
@@ -176,8 +180,14 @@ impl Registration {
             }
             match acquired {
                 Some(index) => break (membership, index),
-                None => drop(membership), // those that leave need it
+                // Others that join or leave need it, and making room takes long if there are many.
+                None => drop(membership),
             }
+            if !mem::replace(&mut has_made_room, true) {
+                make_room(&region);
+                continue;
+            }
+            has_made_room = false;
             let rest = time_to_wait(&region, &candidates).saturating_sub(started.elapsed());
             if rest.is_zero() {
                 return Err(no_free_participant(&region, &candidates, started.elapsed()));

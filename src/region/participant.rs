@@ -253,23 +253,25 @@ impl<'a> Participants<'a> {
         Some(index) != own && self.is_occupied(index) && self.status(index) == ParticipantStatus::Dead
     }
 
-    /// Where a process can join. Only if there is no free participant, each is checked and the dead
-    /// are repaired.
-    pub(crate) fn free(self, repair: impl Fn()) -> Vec<usize> {
-        let free = || (0..self.len()).filter(|&index| !self.is_occupied(index)).collect::<Vec<_>>();
+    /// Where a process can join.
+    pub(crate) fn free(self) -> Vec<usize> {
+        (0..self.len()).filter(|&index| !self.is_occupied(index)).collect()
+    }
+
+    /// Repairs the dead if there is no free participant, and waits for another process that repairs
+    /// them.
+    pub(crate) fn make_room(self, repair: impl Fn()) {
+        let is_full = || (0..self.len()).all(|index| self.is_occupied(index));
         for _ in 0..REPAIR_WAITS {
-            let found = free();
-            if !found.is_empty() {
-                return found;
+            if !is_full() {
+                return;
             }
             repair();
-            let found = free();
-            if !found.is_empty() || !(0..self.len()).any(|index| self.status(index) == ParticipantStatus::Dead) {
-                return found;
+            if !is_full() || !(0..self.len()).any(|index| self.status(index) == ParticipantStatus::Dead) {
+                return;
             }
             thread::sleep(Duration::from_millis(1)); // another process is repairing
         }
-        Vec::new()
     }
 
     /// A participant whose lock another description holds. One system call, however many there are.
