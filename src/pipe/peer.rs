@@ -84,7 +84,8 @@ macro_rules! peer_methods {
         /// Blocks until a living peer is there. Returns at once if one is.
         ///
         /// It does not matter what became of the peers before: use it to wait for the first one,
-        /// and for the successor of one that has left or died.
+        /// and for the successor of one that has left or died. A peer on its way to another
+        /// process, which has not taken it yet, counts as one that lives.
         ///
         /// # Blocking
         /// Up to `timeout`, as the [`WaitStrategy`](crate::WaitStrategy) says.
@@ -113,7 +114,8 @@ macro_rules! peer_methods {
         }
 
         /// Returns whether a peer is there, or how the last one ended, at this moment. The next
-        /// moment may be different.
+        /// moment may be different. A peer on its way to another process is alive; its
+        /// [`peer_pid`](Self::peer_pid) is `None`.
         ///
         /// A sender can notice by it that its receiver was killed: sending itself reports that only
         /// when the ring is full. If the kernel does not answer, as in a forked child, the peer

@@ -120,7 +120,8 @@ macro_rules! peer_methods {
         ///
         /// It does not matter what became of those before: use it to wait for the first one, and
         #[doc = concat!("for the next one after all have left or died. Every ", $peer, " counts, also one of this")]
-        #[doc = concat!("process. [`stats`](Self::stats) tells how many ", $peers, " there are.")]
+        #[doc = concat!("process, and one on its way to another process. [`stats`](Self::stats) tells how many ", $peers, " there")]
+        /// are.
         ///
         /// # Blocking
         /// Up to `timeout`, as the [`WaitStrategy`](crate::WaitStrategy) says.

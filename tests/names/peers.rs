@@ -250,6 +250,27 @@ fn wait_for_peer_returns_when_a_living_peer_is_there() {
 }
 
 #[test]
+fn wait_for_peer_on_its_way_counts_as_living() {
+    let _watchdog = TestDir::new();
+    let (mut tx, rx) = pipe::Options::<u64>::new().create().unwrap();
+    let on_its_way = rx.into_fd().unwrap();
+    tx.wait_for_peer(NONE).unwrap();
+    assert_eq!((tx.peer_status(), tx.peer_pid()), (ParticipantStatus::Alive, None));
+    let rx = Receiver::<u64>::try_from(on_its_way).unwrap();
+    tx.wait_for_peer(NONE).unwrap();
+    assert_eq!(tx.peer_pid(), Some(u64::from(std::process::id())));
+    drop(rx.into_fd().unwrap());
+    assert_eq!(tx.wait_for_peer(NONE).unwrap_err().kind(), ErrorKind::TimedOut, "it is lost");
+    assert_eq!(tx.peer_status(), ParticipantStatus::Dead);
+
+    let (mut tx, rx) = queue::Options::<u64>::new().create_channel().unwrap();
+    let on_its_way = rx.into_fd().unwrap();
+    tx.wait_for_peer(NONE).unwrap();
+    drop(on_its_way);
+    assert_eq!(tx.wait_for_peer(NONE).unwrap_err().kind(), ErrorKind::TimedOut, "it is lost");
+}
+
+#[test]
 fn sender_notices_killed_receiver_by_peer_status_before_ring_is_full() {
     let test_dir = TestDir::new();
     let mut tx = values(&test_dir).sender(NAME).unwrap();
