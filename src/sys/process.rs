@@ -75,10 +75,10 @@ impl Identity {
             return Ok(false);
         }
         let Some(thread) = self.thread_with_memory()? else { return Ok(true) };
-        // A thread that has begun to exit is about to give up its memory, and then its files.
-        let is_exiting = stat(&thread)?.is_none_or(|stat| stat.is_exiting);
-        Ok(is_exiting
-            || accessible(fs::read_to_string(format!("{thread}/status")))?.is_some_and(|status| is_killed(&status)))
+        // In this order: a thread that was killed takes the signal, and then begins to exit. It is
+        // about to give up its memory then, and after that its files.
+        Ok(accessible(fs::read_to_string(format!("{thread}/status")))?.is_some_and(|status| is_killed(&status))
+            || stat(&thread)?.is_none_or(|stat| stat.is_exiting))
     }
 
     fn find_mappings(self, address: usize) -> Result<Option<Mappings>, OutOfResources> {
