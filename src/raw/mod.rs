@@ -11,6 +11,7 @@
 //! stands as a comment at both ends. docs/ordering.md lists them all.
 
 pub(crate) mod barrier;
+pub(crate) mod broadcast;
 pub(crate) mod event_count;
 pub(crate) mod mpmc;
 pub(crate) mod owner;

@@ -1,0 +1,71 @@
+//! What: a ring that one publisher writes and any number of subscribers read. Each subscriber sees
+//! every message from where it joined, or knows how many it missed. Several publishers have a ring,
+//! a **track**, each.
+//!
+//! Bytes: two words of positions, `capacity` slots of `stride` words, a power of two. Position p is
+//! in slot `p mod capacity`. For each subscriber there is a cursor of two words (`cursor.rs`).
+//!
+//! ```text
+//!  publisher's line   +0 tail    positions published; never wraps
+//!                     +8 begun   positions that are published or being written
+//! ```
+//!
+//! Invariants
+//! - I1: tail <= begun <= tail + capacity. Both only grow.
+//! - I2: the slot of position p is written while begun > p, and not again before
+//!   begun > p + capacity.
+//! - I3: tail is above p only after the message at p is whole.
+//! - I4: where publishers wait for subscribers: begun <= c + capacity for each active cursor c, and
+//!   begun <= tail - history + capacity. So what an active subscriber has not read, and the history
+//!   that a newcomer may ask for, is not overwritten.
+//! - I5: a position is accepted only if it did not move back and keeps I1. Anything else is
+//!   `Corrupt`.
+//!
+//! Edges
+//! - E1: `publish`: store tail, Release · `read`: load tail, Acquire. The message is visible before
+//!   its position.
+//! - E2: `begin`: store begun, or take an active cursor out (E5); fence Release; payload · `read`:
+//!   payload, fence Acquire, load begun, or the state of the own cursor. A subscriber that sees any
+//!   payload of a later lap sees that it was overtaken.
+//! - E3: `begin`: store begun, Release, after the tail before · `read`: load begun, Acquire, then
+//!   tail. A subscriber that goes on behind `begun - capacity` sees a tail that is not behind it.
+//! - E4 to E7: `cursor.rs`.
+//!
+//! Crash
+//! - publisher, after it stored begun, before tail: the messages do not exist. The successor starts
+//!   at the same position, and keeps begun at least where it is: the slots up to there may be
+//!   overwritten in part.
+//! - publisher, after tail: they are published.
+//! - subscriber: nothing but its cursor (`cursor.rs`).
+//!
+//! Source: the seqlock with several buffers of `raw/seqlock.rs`, whose committed version is tail,
+//! whose writing version is begun, and whose buffers are the slots. Cursors that gate the publisher
+//! are LMAX Disruptor's gating sequences.
+
+pub(crate) mod consumer;
+pub(crate) mod cursor;
+pub(crate) mod producer;
+
+use crate::primitive::AtomicU64;
+use crate::raw::Memory;
+
+/// The shared words of one track.
+pub(crate) struct Track<M: Memory> {
+    pub(crate) tail: M::Word,
+    pub(crate) begun: M::Word,
+    pub(crate) slots: M::Words,
+    /// A power of two.
+    pub(crate) capacity: u64,
+    /// Words of a slot.
+    pub(crate) stride: usize,
+}
+
+impl<M: Memory> Track<M> {
+    /// The words of a position's slot.
+    #[inline(always)]
+    pub(crate) fn slot(&self, position: u64) -> Option<&[AtomicU64]> {
+        debug_assert!(self.capacity.is_power_of_two());
+        let start = (position & self.capacity.wrapping_sub(1)) as usize * self.stride;
+        self.slots.get(start..start + self.stride)
+    }
+}

@@ -1,0 +1,129 @@
+//! What: the publishing side of a track: how many positions it may write, and writing them.
+//!
+//! Bytes, Invariants, Edges, Crash, Source: those of `mod.rs` and `cursor.rs`.
+
+use super::Track;
+use super::cursor::{Cursor, CursorState};
+use crate::primitive::{AtomicU64, Ordering, fence};
+use crate::raw::{Corrupt, Memory};
+
+/// What publishers do about subscribers that do not keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// They overwrite what was not read.
+    Open,
+    /// They wait.
+    Wait,
+    /// They evict a subscriber that is this many positions behind.
+    Evict { lag: u64 },
+}
+
+/// The subscriber that is farthest behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slowest {
+    /// Its number among those that were looked at.
+    pub(crate) index: usize,
+    /// Its state when it was looked at, for [`Cursor::evict`].
+    pub(crate) state: CursorState,
+    /// How many messages it has not read.
+    pub(crate) lag: u64,
+}
+
+pub(crate) struct Producer<M: Memory> {
+    track: Track<M>,
+    gate: Gate,
+    /// Messages that are kept for newcomers. Less than the capacity.
+    history: u64,
+    /// Exact: nobody else writes it.
+    tail: u64,
+    begun: u64,
+    /// Positions before this one may be written, as far as is known.
+    limit: u64,
+}
+
+impl<M: Memory> Producer<M> {
+    /// Goes on where the last publisher of the track stopped.
+    pub(crate) fn attach(track: Track<M>, gate: Gate, history: u64) -> Result<Self, Corrupt> {
+        // Relaxed: they came with the right to publish.
+        let (tail, begun) = (track.tail.load(Ordering::Relaxed), track.begun.load(Ordering::Relaxed));
+        if begun.wrapping_sub(tail) > track.capacity {
+            return Err(Corrupt); // I5
+        }
+        let limit = if gate == Gate::Open { u64::MAX } else { 0 };
+        Ok(Self { track, gate, history, tail, begun, limit })
+    }
+
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.tail
+    }
+
+    pub(crate) fn capacity(&self) -> u64 {
+        self.track.capacity
+    }
+
+    /// The most positions that are written at once. More would leave less than half of the messages
+    /// to subscribers that are not waited for.
+    pub(crate) fn batch_limit(&self) -> u64 {
+        match self.gate {
+            Gate::Open => (self.track.capacity / 2).max(1),
+            Gate::Wait | Gate::Evict { .. } => self.track.capacity.wrapping_sub(self.history),
+        }
+    }
+
+    /// How many positions may be written, as far as is known without a look at the cursors.
+    #[inline]
+    pub(crate) fn room(&self) -> u64 {
+        self.limit.saturating_sub(self.tail)
+    }
+
+    /// Looks at the cursors of all subscribers, evicts those that lag too much, and returns the
+    /// slowest of the rest. [`room`](Self::room) is what there is then. Calls `on_evict` for each
+    /// that was evicted.
+    #[cold]
+    pub(crate) fn scan(&mut self, cursors: &[Cursor<M>], mut on_evict: impl FnMut(usize)) -> Option<Slowest> {
+        let (tail, capacity) = (self.tail, self.track.capacity);
+        let mut slowest: Option<Slowest> = None;
+        fence(Ordering::SeqCst); // E6
+        for (index, cursor) in cursors.iter().enumerate() {
+            let Some((state, next)) = cursor.protected() else { continue };
+            // A correct subscriber is not ahead of tail, nor more than the capacity behind.
+            let lag = tail.checked_sub(next).unwrap_or(0).min(capacity);
+            if matches!(self.gate, Gate::Evict { lag: limit } if lag >= limit) {
+                if cursor.evict(state) {
+                    on_evict(index);
+                }
+            } else if slowest.is_none_or(|slowest| lag > slowest.lag) {
+                slowest = Some(Slowest { index, state, lag });
+            }
+        }
+        let kept = self.history.min(tail);
+        let behind = slowest.map_or(kept, |slowest| slowest.lag.max(kept));
+        let ahead = match self.gate {
+            Gate::Open => u64::MAX - tail,
+            Gate::Wait => capacity - behind,
+            // Look again before anybody can lag more than it may.
+            Gate::Evict { lag } => (capacity - behind).min(lag - slowest.map_or(0, |slowest| slowest.lag)),
+        };
+        self.limit = tail.saturating_add(ahead);
+        slowest
+    }
+
+    /// Writes and publishes `count` messages together. `fill` gets the number of each, and its
+    /// slot. The caller has checked that there is room.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self, count: u64, mut fill: impl FnMut(u64, &[AtomicU64])) -> Result<(), Corrupt> {
+        debug_assert!(count <= self.room() && count <= self.batch_limit());
+        let end = self.tail.wrapping_add(count);
+        // Never back: a predecessor may have overwritten more.
+        self.begun = self.begun.max(end);
+        self.track.begun.store(self.begun, Ordering::Release); // E3
+        fence(Ordering::Release); // E2
+        for number in 0..count {
+            fill(number, self.track.slot(self.tail.wrapping_add(number)).ok_or(Corrupt)?);
+        }
+        self.tail = end;
+        self.track.tail.store(end, Ordering::Release); // E1
+        Ok(())
+    }
+}
