@@ -307,6 +307,15 @@ pub enum RecvError {
     /// A message was lost with a receiver that died while it read it: a large message of a pipe, or
     /// any message of a queue that reports lost messages. The messages after it are whole.
     MessageLost,
+    /// Messages of a broadcast were overwritten before this subscriber read them. The next call goes
+    /// on with the oldest one that is left.
+    Lagged {
+        /// How many messages of one publisher. Of byte messages: how many slots.
+        missed: u64,
+    },
+    /// The broadcast goes on without this subscriber: it lagged more than the broadcast allows, or
+    /// it was taken for dead. `rejoin` begins again with the next message.
+    Evicted,
     /// There is no memory for the message. In a pipe it stays queued, unless part of it had been
     /// received. In a queue it is dropped.
     OutOfMemory,
@@ -528,6 +537,8 @@ messages!(RecvError {
     LockLost => "the sender runs without its kernel lock: it closed a descriptor that was not its own; end it",
     NameRemoved => "no sender can come: the name of the region was removed; open it again",
     MessageLost => "a message was lost with a receiver that died while it read it",
+    Lagged { missed } => "too slow: messages overwritten before they were read: {missed}",
+    Evicted => "too slow: the broadcast goes on without this subscriber, until it rejoins",
     OutOfMemory => "there is no memory for the message",
     InvalidValue => "the message is not a value of the expected type",
     Deserialize => "the message is not a value of the expected type",
@@ -576,7 +587,8 @@ impl From<RecvError> for io::Error {
             RecvError::NameRemoved => io::ErrorKind::NotConnected,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
-            RecvError::Corrupt | RecvError::MessageLost => io::ErrorKind::InvalidData,
+            RecvError::Corrupt | RecvError::MessageLost | RecvError::Lagged { .. } => io::ErrorKind::InvalidData,
+            RecvError::Evicted => io::ErrorKind::ConnectionAborted,
             RecvError::Deserialize | RecvError::InvalidValue => io::ErrorKind::InvalidData,
             RecvError::Forked => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,

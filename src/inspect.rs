@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
+use crate::broadcast::{self, state::BroadcastState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::kind::{Description, ObjectKind, ObjectWords};
 use crate::object::repair::Repair;
@@ -59,6 +60,8 @@ pub struct RegionInfo {
     pub queue: Option<QueueInfo>,
     /// The objects of a namespace.
     pub objects: Vec<ObjectInfo>,
+    /// What only a broadcast has.
+    pub broadcast: Option<BroadcastInfo>,
 }
 
 /// One direction of a pipe, or a queue.
@@ -85,6 +88,32 @@ pub struct QueueInfo {
     pub senders_joined: u64,
     /// How many receivers have joined so far.
     pub receivers_joined: u64,
+}
+
+/// What only a broadcast has.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BroadcastInfo {
+    /// What publishers do about slow subscribers.
+    pub policy: broadcast::Policy,
+    /// How many messages of each publisher are kept for subscribers that join later. Of byte
+    /// messages: slots.
+    pub history: u64,
+    /// How often a subscriber was evicted because it lagged.
+    pub evicted: u64,
+    /// The subscribers that have joined and not left.
+    pub subscribers: Vec<SubscriberInfo>,
+}
+
+/// A subscriber of a broadcast, at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SubscriberInfo {
+    /// The process, as it recorded itself.
+    pub pid: u64,
+    /// How far it is behind each publisher, in messages, or in slots of byte messages. `None`: it
+    /// was evicted there.
+    pub lags: Vec<Option<u64>>,
 }
 
 /// An object of a namespace, at one moment.
@@ -301,7 +330,7 @@ impl Directory {
     }
 
     /// Repairs what dead participants of a queue or a namespace left behind. Returns how many of
-    /// them were repaired and can be replaced now.
+    /// them were repaired and can be replaced now. In a broadcast, evicts dead subscribers.
     ///
     /// Live participants do this when they next wait, so it is needed only where none is. A pipe
     /// needs no repair. Nothing is done while another process repairs.
@@ -317,6 +346,7 @@ impl Directory {
         let region = self.open(name)?;
         match region.layout().kind() {
             RegionKind::Pipe => Ok(0),
+            RegionKind::Broadcast => Ok(BroadcastState::of(&region).evict_dead()),
             RegionKind::Queue => Ok(QueueState::of(&region).repair(None)),
             RegionKind::Namespace => {
                 let table = Table::parse(&region)?;
@@ -342,9 +372,9 @@ fn settings(directory: Directory) -> Settings {
 fn region_info(region: &Region) -> Result<RegionInfo> {
     let (layout, participants) = (region.layout(), region.participants());
     // A participant of a queue or a namespace that never joined, or was repaired, is not listed.
-    let is_pipe = layout.kind() == RegionKind::Pipe;
+    let is_pipe = matches!(layout.kind(), RegionKind::Pipe);
     let is_shown = |&index: &usize| is_pipe || participants.is_occupied(index) || participants.state(index) == LEFT;
-    let (mut rings, mut queue, mut objects) = (Vec::new(), None, Vec::new());
+    let (mut rings, mut queue, mut objects, mut broadcast) = (Vec::new(), None, Vec::new(), None);
     match layout {
         Layout::Pipe(pipe) => rings.extend((0..pipe.directions as usize).map(|index| ring_info(region, pipe, index))),
         Layout::Queue(_) => {
@@ -354,6 +384,17 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
             queue = Some(queue_info(state));
         }
         Layout::Namespace(_) => objects = describe_objects(region, &Table::parse(region)?),
+        Layout::Broadcast(_) => {
+            let state = BroadcastState::of(region);
+            let info = broadcast_info(state);
+            rings.extend((0..state.layout.publishers()).map(|track| {
+                let queued =
+                    info.subscribers.iter().filter_map(|subscriber| subscriber.lags.get(track)?.as_ref()).max();
+                // edge: snapshot
+                RingInfo { sent: state.tail(track).load(Ordering::Acquire), queued: queued.copied().unwrap_or(0) }
+            }));
+            broadcast = Some(info);
+        }
     }
     let participant = |index| ParticipantInfo {
         role: role_name(region, index),
@@ -378,6 +419,7 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
         is_persistent: layout.is_persistent(),
         queue,
         objects,
+        broadcast,
     })
 }
 
@@ -417,6 +459,29 @@ fn role_name(region: &Region, index: usize) -> &'static str {
         Layout::Pipe(pipe) => pipe.role_name(index),
         Layout::Queue(_) => QueueState::of(region).role_name(index),
         Layout::Namespace(_) => member::role_name(region, index),
+        Layout::Broadcast(broadcast) => broadcast.role_name(index),
+    }
+}
+
+fn broadcast_info(state: BroadcastState<'_>) -> BroadcastInfo {
+    let (participants, layout) = (state.region.participants(), state.layout);
+    let lag = |track, subscriber| {
+        let (_, next) = state.cursor(track, subscriber).protected()?;
+        let tail = state.tail(track).load(Ordering::Acquire); // edge: snapshot
+        Some(tail.saturating_sub(next).min(layout.capacity))
+    };
+    let joined = state.with_role(broadcast::state::Role::Subscriber).zip(0..);
+    let joined = joined.filter(|&(index, _)| participants.is_occupied(index));
+    BroadcastInfo {
+        policy: state.policy(),
+        history: layout.geometry.history,
+        evicted: state.evicted(),
+        subscribers: joined
+            .map(|(index, subscriber)| SubscriberInfo {
+                pid: participants.pid(index),
+                lags: (0..layout.publishers()).map(|track| lag(track, subscriber)).collect(),
+            })
+            .collect(),
     }
 }
 

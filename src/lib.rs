@@ -6,6 +6,7 @@
 #![cfg(target_os = "linux")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod broadcast;
 mod endpoint;
 mod error;
 #[cfg(any(test, fuzzing))]

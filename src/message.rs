@@ -29,8 +29,8 @@ impl<T: Shareable> Message for T {}
 /// `iter` and `into_iter` block for each message, `try_iter` ends when no message is there.
 ///
 /// The iterator ends when the sender has left and everything that it sent was received. It yields
-/// any other error, and ends after it. Only
-/// [`MessageLost`](RecvError::MessageLost) does not end it: more messages may follow.
+/// any other error, and ends after it. Only [`MessageLost`](RecvError::MessageLost) and
+/// [`Lagged`](RecvError::Lagged) do not end it: more messages may follow.
 #[derive(Debug)]
 #[must_use = "an iterator receives nothing until it is used"]
 pub struct Messages<R> {
@@ -65,7 +65,7 @@ impl<R: sealed::Receive> Iterator for Messages<R> {
         }
         let timeout = if self.blocks { Timeout::UNLIMITED } else { Timeout::NonBlocking };
         let received = self.receiver.receive(timeout);
-        self.has_ended = !matches!(received, Ok(_) | Err(RecvError::MessageLost));
+        self.has_ended = !matches!(received, Ok(_) | Err(RecvError::MessageLost | RecvError::Lagged { .. }));
         match received {
             Err(RecvError::Closed | RecvError::Empty) => None,
             received => Some(received),

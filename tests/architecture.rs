@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["serialized"],
     &["endpoint"],
     &["options"],
-    &["pipe", "queue", "object"],
+    &["pipe", "queue", "object", "broadcast"],
     &["namespace"],
     &["spawn"],
     &["inspect"],

@@ -436,6 +436,21 @@ fn no_free_participant(region: &Region, candidates: &[usize], waited: Duration) 
     let participants = region.participants();
     let action = format!("join {}", region.display_name());
     let after = if waited < ENDING_TIMEOUT { String::new() } else { format!(", after {waited:.1?}") };
+    if region.layout().kind() == RegionKind::Broadcast {
+        let users = candidates.iter().map(|&index| participants.describe_process(index).0);
+        let users = users.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>().join(", ");
+        let (role, option) = match candidates.first() {
+            Some(0) => ("publisher", "max_publishers"),
+            _ => ("subscriber", "max_subscribers"),
+        };
+        return Error::new(
+            ErrorKind::TooManyParticipants,
+            action,
+            format_args!("every place of a {role} ({}) taken, by {users}{after}", candidates.len()),
+            "a free one",
+            format_args!("wait until one leaves (`open_timeout`), end one, or make it with more (`{option}`)"),
+        );
+    }
     if region.layout().kind() != RegionKind::Pipe {
         let users = (0..participants.len()).map(|index| participants.describe_process(index).0);
         let users = users.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>();

@@ -88,7 +88,8 @@ fn wait_for_store_buffers(start: u64) {
     fence(Ordering::SeqCst); // before the loads that follow
 }
 
-/// What a heavy fence is to a processor that the kernel does not reach, for tests.
+/// What a heavy fence is to a processor that the kernel does not reach.
+#[cfg(feature = "__test-hooks")]
 pub fn heavy_that_reaches_nobody() {
     fence(Ordering::SeqCst);
     wait_for_store_buffers(clock::now());

@@ -30,6 +30,12 @@ pub(crate) struct Identity {
 
 const PAGE_SHIFT: u32 = 12;
 
+/// Returns what the system calls a process, if it can be looked up.
+pub(crate) fn name_of(pid: u64) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+}
+
 /// Where a process has a file mapped.
 #[derive(Clone, Debug)]
 pub(crate) enum Mappings {

@@ -105,7 +105,17 @@ impl<M: Memory> Consumer<M> {
         &mut self,
         copy: impl FnOnce(Published<'_, M>) -> Result<(u64, R), Corrupt>,
     ) -> Result<Read<R>, Corrupt> {
-        if self.tail == self.position && !self.refresh()? {
+        self.read_many(1, copy)
+    }
+
+    /// The same. Loads tail if fewer than `want` slots are known to be published.
+    #[inline(always)]
+    pub(crate) fn read_many<R>(
+        &mut self,
+        want: u64,
+        copy: impl FnOnce(Published<'_, M>) -> Result<(u64, R), Corrupt>,
+    ) -> Result<Read<R>, Corrupt> {
+        if self.tail.wrapping_sub(self.position) < want && !self.refresh()? {
             return Ok(Read::Empty);
         }
         let count = self.tail.wrapping_sub(self.position).min(self.track.capacity);

@@ -60,8 +60,9 @@ impl CursorState {
         self.0 & STATE == ACTIVE
     }
 
-    pub(crate) fn is_evicted(self) -> bool {
-        self.0 & STATE == EVICTED
+    /// The state in which the cursor of the same subscriber is active, whatever became of it.
+    pub(crate) fn as_active(self) -> Self {
+        self.with(ACTIVE)
     }
 
     fn with(self, state: u64) -> Self {

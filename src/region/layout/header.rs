@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  0 magic        4 directions     8 capacity            12 inline bytes   16 persistent
-//!  1 version      5 element size   9 longest message     13 blocks         17 .. 63 zero
-//!  2 size         6 element align  10 state              14 block bytes
-//!  3 kind         7 element tag    11 participants       15 extents
+//!  1 version      5 element size   9 longest message     13 blocks         17 publishers
+//!  2 size         6 element align  10 state              14 block bytes    18 history
+//!  3 kind         7 element tag    11 participants       15 extents        19 slow policy
+//!                                                                          20 max lag
+//!                                                                          21 .. 63 zero
 //! ```
 //!
 //! A header is read from the file once, into private memory.
@@ -47,7 +49,12 @@ pub(crate) const EXTENTS: usize = 15;
 // Namespaces only.
 /// 1: the name stays when the last participant has left.
 pub(crate) const PERSISTENT: usize = 16;
-pub(crate) const USED: usize = 17;
+// Broadcasts only. There PARTICIPANTS counts the subscribers, and INLINE_BYTES is that of a slot.
+pub(crate) const PUBLISHERS: usize = 17;
+pub(crate) const HISTORY: usize = 18;
+pub(crate) const SLOW_POLICY: usize = 19;
+pub(crate) const MAX_LAG: usize = 20;
+pub(crate) const USED: usize = 21;
 pub(crate) const WORDS: usize = 64;
 
 /// The part of a file that [`Layout::parse`](super::Layout::parse) needs.
@@ -62,6 +69,7 @@ pub(crate) const RETIRED: u64 = 2;
 pub(super) const PIPE: u64 = 1;
 pub(super) const QUEUE: u64 = 2;
 pub(super) const NAMESPACE: u64 = 3;
+pub(super) const BROADCAST: u64 = 4;
 
 /// What a region is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +81,8 @@ pub enum RegionKind {
     Queue,
     /// A namespace: values, locks and other objects, each with a name.
     Namespace,
+    /// A broadcast: a ring for each publisher, which all subscribers read.
+    Broadcast,
 }
 
 impl fmt::Display for RegionKind {
@@ -81,6 +91,7 @@ impl fmt::Display for RegionKind {
             Self::Pipe => "a pipe",
             Self::Queue => "a queue",
             Self::Namespace => "a namespace",
+            Self::Broadcast => "a broadcast",
         })
     }
 }

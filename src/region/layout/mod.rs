@@ -4,6 +4,7 @@
 //! A region is one page or more. Offsets are counted in 8-byte words, in native byte order: a
 //! region never leaves its machine.
 
+pub(crate) mod broadcast;
 pub(crate) mod header;
 pub(crate) mod namespace;
 pub(crate) mod pipe;
@@ -11,6 +12,7 @@ pub(crate) mod queue;
 
 use std::fmt;
 
+use self::broadcast::{BroadcastGeometry, BroadcastLayout, SlowPolicy};
 use self::header::{ElementType, RegionKind};
 use self::namespace::NamespaceLayout;
 use self::pipe::PipeLayout;
@@ -54,6 +56,7 @@ pub(crate) enum Layout {
     Pipe(PipeLayout),
     Queue(QueueLayout),
     Namespace(NamespaceLayout),
+    Broadcast(BroadcastLayout),
 }
 
 fn invalid(kind: &str, what: &str, found: u64, expected: impl fmt::Display, remedy: impl fmt::Display) -> Error {
@@ -79,6 +82,7 @@ impl Layout {
             Self::Pipe(_) => RegionKind::Pipe,
             Self::Queue(_) => RegionKind::Queue,
             Self::Namespace(_) => RegionKind::Namespace,
+            Self::Broadcast(_) => RegionKind::Broadcast,
         }
     }
 
@@ -87,6 +91,7 @@ impl Layout {
             Self::Pipe(pipe) => pipe.element,
             Self::Queue(queue) => queue.element,
             Self::Namespace(_) => ElementType::Bytes,
+            Self::Broadcast(broadcast) => broadcast.element,
         }
     }
 
@@ -96,6 +101,7 @@ impl Layout {
             Self::Pipe(pipe) => pipe.capacity,
             Self::Queue(queue) => queue.capacity,
             Self::Namespace(namespace) => namespace.objects,
+            Self::Broadcast(broadcast) => broadcast.capacity,
         }
     }
 
@@ -105,6 +111,7 @@ impl Layout {
             Self::Pipe(pipe) => pipe.max_message_bytes,
             Self::Queue(queue) => queue.max_message_bytes,
             Self::Namespace(namespace) => namespace.object_words * WORD as u64,
+            Self::Broadcast(broadcast) => broadcast.max_message_bytes,
         }
     }
 
@@ -114,6 +121,7 @@ impl Layout {
             Self::Pipe(pipe) => pipe.size,
             Self::Queue(queue) => queue.size,
             Self::Namespace(namespace) => namespace.size,
+            Self::Broadcast(broadcast) => broadcast.size,
         }
     }
 
@@ -122,6 +130,7 @@ impl Layout {
             Self::Pipe(pipe) => pipe.size = bytes,
             Self::Queue(queue) => queue.size = bytes,
             Self::Namespace(namespace) => namespace.size = bytes,
+            Self::Broadcast(broadcast) => broadcast.size = bytes,
         }
         self
     }
@@ -130,7 +139,7 @@ impl Layout {
     pub(crate) fn mapped(&self) -> u64 {
         match self {
             Self::Queue(queue) => queue.mapped(),
-            Self::Pipe(_) | Self::Namespace(_) => self.size(),
+            Self::Pipe(_) | Self::Namespace(_) | Self::Broadcast(_) => self.size(),
         }
     }
 
@@ -138,7 +147,7 @@ impl Layout {
     pub(crate) fn steps(&self) -> u64 {
         match self {
             Self::Queue(queue) => queue.steps(),
-            Self::Pipe(_) | Self::Namespace(_) => 0,
+            Self::Pipe(_) | Self::Namespace(_) | Self::Broadcast(_) => 0,
         }
     }
 
@@ -148,6 +157,7 @@ impl Layout {
             Self::Pipe(_) => PipeLayout::PARTICIPANTS,
             Self::Queue(queue) => queue.participants(),
             Self::Namespace(namespace) => namespace.participants(),
+            Self::Broadcast(broadcast) => broadcast.participants(),
         }
     }
 
@@ -158,6 +168,7 @@ impl Layout {
             Self::Pipe(_) => PipeLayout::participant(index),
             Self::Queue(_) => QueueLayout::participant(index),
             Self::Namespace(_) => NamespaceLayout::participant(index),
+            Self::Broadcast(_) => BroadcastLayout::participant(index),
         }
     }
 
@@ -176,6 +187,7 @@ impl Layout {
             Self::Pipe(pipe) => pipe.store(&mut words),
             Self::Queue(queue) => queue.store(&mut words),
             Self::Namespace(namespace) => namespace.store(&mut words),
+            Self::Broadcast(broadcast) => broadcast.store(&mut words),
         }
         words
     }
@@ -193,6 +205,7 @@ impl Layout {
             (header::PIPE, 1 | 2) => RegionKind::Pipe,
             (header::QUEUE, 1) => RegionKind::Queue,
             (header::NAMESPACE, 0) => RegionKind::Namespace,
+            (header::BROADCAST, 1) => RegionKind::Broadcast,
             (kind, directions) => return corrupt(format!("kind {kind} with {directions} directions")),
         };
         let state = words[header::REGION_STATE];
@@ -220,6 +233,20 @@ impl Layout {
             RegionKind::Namespace => {
                 let persistent = words[header::PERSISTENT] == 1;
                 NamespaceLayout::new(capacity, limit / WORD as u64, participants, persistent).map(Self::Namespace)
+            }
+            RegionKind::Broadcast => {
+                let Some(policy) = SlowPolicy::parse(words[header::SLOW_POLICY]) else {
+                    return corrupt(format!("the policy {} for slow subscribers", words[header::SLOW_POLICY]));
+                };
+                let geometry = BroadcastGeometry {
+                    publishers: words[header::PUBLISHERS],
+                    subscribers: participants,
+                    history: words[header::HISTORY],
+                    policy,
+                    max_lag: words[header::MAX_LAG],
+                    slot_bytes: words[header::INLINE_BYTES],
+                };
+                BroadcastLayout::new(element, capacity, limit, geometry).map(Self::Broadcast)
             }
         };
         // Valid if the same layout, made anew, has the same header. The state may differ, and

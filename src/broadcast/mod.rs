@@ -1,0 +1,398 @@
+//! Broadcasts: every subscriber receives every message.
+//!
+//! [`Options`] creates and opens them. A broadcast carries values of one type ([`Publisher`],
+//! [`Subscriber`]) or byte messages of any length ([`BytePublisher`], [`ByteSubscriber`]). Which
+//! types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
+//!
+//! A subscriber receives what is published from when it joins, and the [history](Options::history)
+//! if the broadcast keeps one. It receives each message once, or is told how many it has missed.
+//!
+//! The algorithm is a seqlock over a ring: a subscriber copies a message, and then looks whether it
+//! was overwritten meanwhile. A subscriber that is stopped or killed harms nobody else; whether the
+//! publisher waits for it is up to the [`Policy`].
+//!
+//! # Slow subscribers
+//!
+//! | [`Policy`] | the publisher | a slow subscriber | one that is killed |
+//! |---|---|---|---|
+//! | `Lossless` | waits | delays everybody | is noticed within 20 ms and delays nobody any more |
+//! | `Lossy` | never waits | gets [`Lagged`](crate::RecvError::Lagged) and goes on | is not noticed |
+//! | `EvictSlow` | never waits | gets [`Evicted`](crate::RecvError::Evicted) | is evicted like a slow one |
+
+mod byte_publisher;
+mod byte_subscriber;
+mod endpoints;
+mod membership;
+mod publish_half;
+mod publisher;
+#[cfg(feature = "serde")]
+mod serde;
+mod slots;
+mod slow;
+pub(crate) mod state;
+mod subscribe_half;
+mod subscriber;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
+
+pub use self::byte_publisher::BytePublisher;
+pub use self::byte_subscriber::ByteSubscriber;
+pub use self::endpoints::BroadcastEndpoint;
+use self::membership::join;
+pub use self::publisher::Publisher;
+pub use self::slow::SlowSubscriber;
+use self::state::{BroadcastState, Role};
+pub use self::subscriber::Subscriber;
+use crate::error::Result;
+use crate::message::Message;
+pub use crate::message::Messages;
+use crate::options::{self, CommonOptions, common_options, expect_joined};
+use crate::region::Region;
+use crate::region::layout::Layout;
+use crate::region::layout::broadcast::{BroadcastGeometry, BroadcastLayout, SlowPolicy};
+use crate::region::layout::header::RegionKind;
+use crate::region::lifecycle::{LifecycleHooks, Registration};
+use crate::region::settings::{Bounds, Settings};
+use crate::types::Shareable;
+
+static HOOKS: LifecycleHooks = LifecycleHooks {
+    announce_exit: membership::announce_exit,
+    // What was published goes to those who are there.
+    has_undelivered: |_, _| false,
+    role_name: |region, index| BroadcastState::of(region).layout.role_name(index),
+};
+
+/// What a broadcast does about subscribers that do not keep up. Its maker chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Policy {
+    /// Publishers wait for the slowest subscriber. Nobody misses anything.
+    #[default]
+    Lossless,
+    /// Publishers never wait. A subscriber that is too slow misses messages, and is told how many.
+    Lossy,
+    /// Publishers never wait. A subscriber that is `lag` or more messages behind one of them is
+    /// evicted: it receives nothing any more, until it rejoins.
+    EvictSlow {
+        /// At most the capacity less the history. Of byte messages: how many slots.
+        lag: usize,
+    },
+}
+
+/// Options to make or open a broadcast. `M` is `[u8]` for byte messages, or the type of the values.
+///
+/// # Examples
+/// ```
+/// use tombolo::broadcast;
+///
+/// # let scratch = std::env::temp_dir().join(format!("tombolo-broadcast-{}", std::process::id()));
+/// let options = broadcast::Options::<f64>::new().history(2);
+/// # let options = options.directory(&scratch);
+/// let mut publisher = options.publisher("prices")?;
+/// for price in [101.0, 101.25, 101.5] {
+///     publisher.publish(price)?;
+/// }
+/// let mut late = options.subscriber("prices")?;
+/// publisher.publish(101.75)?;
+/// assert_eq!([late.recv()?, late.recv()?, late.recv()?], [101.25, 101.5, 101.75]);
+/// # drop((publisher, late));
+/// # std::fs::remove_dir(scratch).ok();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # How long a name lives
+///
+/// The name is removed when the last publisher or subscriber leaves, with the history. It stays if
+/// that one was killed. Whoever opens it then goes on with what is there: see
+/// [`OnStale`](crate::OnStale).
+#[must_use = "options make nothing until a method such as `create` or `publisher` is called"]
+pub struct Options<M: Message + ?Sized> {
+    common: CommonOptions,
+    capacity: u64,
+    /// `None`: a default if these options make a broadcast, any up to a limit if they open one.
+    max_message_bytes: Option<u64>,
+    /// Likewise.
+    policy: Option<Policy>,
+    geometry: BroadcastGeometry,
+    /// Messages that a subscriber gets of the history.
+    replay: u64,
+    waits_for_successor: bool,
+    message: PhantomData<fn(&M)>,
+}
+
+const DEFAULT_CAPACITY: u64 = 1024;
+const DEFAULT_MAX_MESSAGE_BYTES: u64 = 64 << 10;
+/// What a process accepts if it did not choose a limit.
+const MAX_MESSAGE_BYTES: u64 = 1 << 30;
+const DEFAULT_PUBLISHERS: u64 = 1;
+const DEFAULT_SUBSCRIBERS: u64 = 64;
+/// With its header a slot is 256 bytes.
+const DEFAULT_SLOT_BYTES: u64 = 248;
+
+/// `create` and the other methods that make and open broadcasts of one kind of message.
+macro_rules! create_and_open {
+    ($Publisher:ty, $Subscriber:ty) => {
+        /// Creates an unnamed broadcast. Returns a publisher and a subscriber.
+        ///
+        /// More come from [`Publisher::subscriber`] and [`Publisher::try_clone`]. Other processes
+        /// reach it only if you pass an endpoint to them.
+        ///
+        /// # Blocking
+        /// Never.
+        ///
+        /// # Errors
+        /// Invalid options, or no memory.
+        pub fn create(&self) -> Result<($Publisher, $Subscriber)> {
+            let region = self.create_region(false)?;
+            let other = region.reopen()?;
+            let publisher = expect_joined(join(region, Role::Publisher, 0)?)?;
+            let subscriber = expect_joined(join(other, Role::Subscriber, 0)?)?;
+            Ok((self.attach(publisher)?, self.attach(subscriber)?))
+        }
+
+        /// Opens the broadcast of this name, or creates it, and becomes one of its publishers.
+        ///
+        /// # Blocking
+        /// If every place of a publisher is taken, blocks for up to a second while one is ending,
+        /// and as long as [`open_timeout`](Self::open_timeout) says. Blocks for up to 5 s if
+        /// another process was stopped while it joined or left.
+        ///
+        /// # Errors
+        /// - [`TooManyParticipants`](crate::ErrorKind::TooManyParticipants): there are as many
+        ///   publishers as there can be, see [`max_publishers`](Self::max_publishers).
+        /// - An invalid name, a region of another type or another policy, or no memory.
+        pub fn publisher(&self, name: &str) -> Result<$Publisher> {
+            self.open_or_create(name)
+        }
+
+        /// Opens the broadcast of this name, or creates it, and becomes one of its subscribers.
+        ///
+        /// # Blocking
+        /// As [`publisher`](Self::publisher).
+        ///
+        /// # Errors
+        /// As [`publisher`](Self::publisher), of subscribers.
+        pub fn subscriber(&self, name: &str) -> Result<$Subscriber> {
+            self.open_or_create(name)
+        }
+    };
+}
+
+impl Options<[u8]> {
+    /// Options for a broadcast of byte messages. By default they have up to 64 KiB, and 1024 slots
+    /// of 248 bytes hold them.
+    pub fn bytes() -> Self {
+        Self::default()
+    }
+
+    /// The longest message, in bytes. The ring is made large enough for two of them.
+    pub fn max_message_bytes(mut self, bytes: usize) -> Self {
+        self.max_message_bytes = Some(bytes as u64);
+        self
+    }
+
+    /// How many bytes of a message a slot holds, rounded up to a multiple of 8. A message takes up
+    /// as many slots as it needs.
+    pub fn slot_bytes(mut self, bytes: usize) -> Self {
+        self.geometry.slot_bytes = bytes as u64;
+        self
+    }
+
+    create_and_open!(BytePublisher, ByteSubscriber);
+}
+
+impl<T: Shareable> Options<T> {
+    /// Options for a broadcast of values of the type `T`. By default 1024 of each publisher are
+    /// kept.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the type another name than its own, for instance `"tick v1"`. A participant with
+    /// another name is refused, like one of another size or alignment.
+    ///
+    /// The region holds eight bytes for it, as for the type's own name
+    /// ([`Shape::tag`](crate::types::Shape::tag)). An empty name matches any type of the same size
+    /// and alignment.
+    pub fn type_tag(mut self, name: &str) -> Self {
+        self.common.type_name = Some(name.to_string());
+        self
+    }
+
+    create_and_open!(Publisher<T>, Subscriber<T>);
+}
+
+impl<M: Message + ?Sized> Options<M> {
+    /// How many messages of each publisher the ring holds, rounded up to a power of two, at least
+    /// twice the [`history`](Self::history). Of byte messages: how many slots.
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages as u64;
+        self
+    }
+
+    /// How many messages of each publisher are kept for subscribers that join later: none unless
+    /// set. Of byte messages: how many slots.
+    ///
+    /// They are kept as long as somebody takes part, also after their publisher has gone.
+    pub fn history(mut self, messages: usize) -> Self {
+        self.geometry.history = messages as u64;
+        self
+    }
+
+    /// How many messages of the history a subscriber gets at most. Unless set, it gets all. With 0
+    /// it begins with what is published after it has joined.
+    pub fn replay(mut self, messages: usize) -> Self {
+        self.replay = messages as u64;
+        self
+    }
+
+    /// What publishers do about subscribers that do not keep up. A broadcast is made
+    /// [`Lossless`](Policy::Lossless) unless this is set. If it is set, one of another policy is
+    /// refused.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// How many publishers there can be at a time: 1 unless set, 4096 at most. Each has a ring of
+    /// its own, and memory for it.
+    pub fn max_publishers(mut self, count: usize) -> Self {
+        self.geometry.publishers = count as u64;
+        self
+    }
+
+    /// How many subscribers there can be at a time: 64 unless set, 4096 at most.
+    pub fn max_subscribers(mut self, count: usize) -> Self {
+        self.geometry.subscribers = count as u64;
+        self
+    }
+
+    /// A subscriber waits for the next publisher instead of returning how the last one ended. It
+    /// never returns [`Closed`](crate::RecvError::Closed) or
+    /// [`PeerDied`](crate::RecvError::PeerDied).
+    pub fn wait_for_successor(mut self) -> Self {
+        self.waits_for_successor = true;
+        self
+    }
+
+    common_options!();
+
+    /// Takes over an endpoint that [`Endpoint::into_fd`](crate::Endpoint::into_fd) turned into a
+    /// descriptor, in this process or in another.
+    ///
+    /// # Blocking
+    /// Never.
+    ///
+    /// # Errors
+    /// Those of [`pipe::Options::from_fd`](crate::pipe::Options::from_fd).
+    pub fn from_fd<E: BroadcastEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
+        let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
+        let region = Region::from_descriptor(descriptor, &settings)?;
+        self.check(&region)?;
+        let participants: Vec<usize> = BroadcastState::of(&region).with_role(E::ROLE).collect();
+        self.attach(Registration::from_fd(region, &participants, &HOOKS)?)
+    }
+
+    fn attach<E: BroadcastEndpoint<Message = M>>(&self, registration: Registration) -> Result<E> {
+        E::attach(registration, self.common.wait, self.waits_for_successor)
+    }
+
+    fn layout(&self) -> Result<Layout> {
+        let element = self.common.element::<M>();
+        let limit = self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
+        let (policy, max_lag) = match self.policy.unwrap_or_default() {
+            Policy::Lossless => (SlowPolicy::Wait, 0),
+            Policy::Lossy => (SlowPolicy::Overwrite, 0),
+            Policy::EvictSlow { lag } => (SlowPolicy::Evict, lag as u64),
+        };
+        let geometry = BroadcastGeometry { policy, max_lag, ..self.geometry };
+        BroadcastLayout::new(element, self.capacity, limit, geometry).map(Layout::Broadcast)
+    }
+
+    fn bounds(&self) -> Bounds {
+        self.common.settings.bounds.with_own_layout(&self.layout())
+    }
+
+    fn create_region(&self, named: bool) -> Result<Region> {
+        Region::create(self.layout()?, &self.common.settings, named)
+    }
+
+    fn open_or_create<E: BroadcastEndpoint<Message = M>>(&self, name: &str) -> Result<E> {
+        let open = |mut region: Region| {
+            self.check(&region)?;
+            options::report_capacity(&mut region, self.capacity.next_power_of_two(), DEFAULT_CAPACITY);
+            join(region, E::ROLE, self.replay)?.map(|registration| self.attach(registration)).transpose()
+        };
+        self.common.named(name, self.bounds(), open, || {
+            let registration = expect_joined(join(self.create_region(true)?, E::ROLE, 0)?)?;
+            self.attach(self.common.give_name(registration, name)?)
+        })
+    }
+
+    fn check(&self, region: &Region) -> Result<()> {
+        let limit = self.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES);
+        self.common.check::<M>(region, RegionKind::Broadcast, limit)?;
+        let found = BroadcastState::of(region).policy();
+        match self.policy {
+            Some(policy) if std::mem::discriminant(&policy) != std::mem::discriminant(&found) => {
+                Err(options::wrong_type(RegionKind::Broadcast, found, policy))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lossless => f.write_str("lossless"),
+            Self::Lossy => f.write_str("lossy"),
+            Self::EvictSlow { lag } => write!(f, "evicting at a lag of {lag}"),
+        }
+    }
+}
+
+impl<M: Message + ?Sized> Default for Options<M> {
+    fn default() -> Self {
+        Self {
+            common: CommonOptions::default(),
+            capacity: DEFAULT_CAPACITY,
+            max_message_bytes: None,
+            policy: None,
+            geometry: BroadcastGeometry {
+                publishers: DEFAULT_PUBLISHERS,
+                subscribers: DEFAULT_SUBSCRIBERS,
+                history: 0,
+                policy: SlowPolicy::Wait,
+                max_lag: 0,
+                slot_bytes: DEFAULT_SLOT_BYTES,
+            },
+            replay: u64::MAX,
+            waits_for_successor: false,
+            message: PhantomData,
+        }
+    }
+}
+
+impl<M: Message + ?Sized> Clone for Options<M> {
+    fn clone(&self) -> Self {
+        Self { common: self.common.clone(), message: PhantomData, ..*self }
+    }
+}
+
+impl<M: Message + ?Sized> fmt::Debug for Options<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("element", &self.common.element::<M>())
+            .field("capacity", &self.capacity)
+            .field("max_message_bytes", &self.max_message_bytes)
+            .field("policy", &self.policy)
+            .field("geometry", &self.geometry)
+            .field("replay", &self.replay)
+            .field("waits_for_successor", &self.waits_for_successor)
+            .field("common", &self.common)
+            .finish()
+    }
+}

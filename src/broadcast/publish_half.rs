@@ -1,0 +1,220 @@
+//! What publishers of values and of byte messages have in common: a track, the cursors of those who
+//! read it, and waiting for the slowest of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broadcast::membership;
+use crate::broadcast::slow::SlowSubscriber;
+use crate::broadcast::state::{BroadcastState, Role};
+use crate::error::{Error, Result, SendError};
+use crate::primitive::{AtomicU64, Ordering, fence};
+use crate::raw::broadcast::cursor::{Cursor, CursorState};
+use crate::raw::broadcast::producer::Producer;
+use crate::raw::event_count::EventCount;
+use crate::region::Region;
+use crate::region::layout::broadcast::control;
+use crate::region::lifecycle::Registration;
+use crate::region::participant::ParticipantStatus;
+use crate::region::words::{Mapped, Word};
+use crate::sys::clock::{Deadline, deadline_after};
+use crate::sys::fork::Generation;
+use crate::sys::membarrier;
+use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
+
+pub(crate) struct PublishHalf {
+    /// The process that made this handle.
+    generation: Generation,
+    producer: Producer<Mapped>,
+    cursors: Cursors,
+    /// What subscribers sleep on.
+    published: EventCount<Mapped>,
+    evicted: Word,
+    waiter: RoomWaiter,
+}
+
+/// Those of all subscribers in one track.
+type Cursors = Arc<[Cursor<Mapped>]>;
+
+/// Waits for the slowest subscriber of a track.
+struct RoomWaiter {
+    registration: Arc<Registration>,
+    cursors: Cursors,
+    room: EventCount<Mapped>,
+    state: WaitState,
+}
+
+impl PublishHalf {
+    pub(super) fn new(registration: Registration, wait: WaitStrategy) -> Result<Self> {
+        let registration = Arc::new(registration);
+        let state = BroadcastState::of(registration.region());
+        let (track, history) = (registration.index(), state.layout.geometry.history);
+        let producer =
+            Producer::attach(state.track(track), state.gate(), history).map_err(|_| state.corrupt("publish in"))?;
+        let cursors: Cursors = (0..state.layout.subscribers()).map(|index| state.cursor(track, index)).collect();
+        let half = Self {
+            generation: Generation::current(),
+            producer,
+            cursors: Arc::clone(&cursors),
+            published: state.published(),
+            evicted: state.word(control::EVICTED),
+            waiter: RoomWaiter {
+                cursors,
+                room: state.room(track),
+                state: WaitState::new(wait, registration.region()),
+                registration: Arc::clone(&registration),
+            },
+        };
+        registration.leave_at_exit();
+        if !membarrier::register() {
+            half.published.require_fences();
+            half.waiter.room.require_fences();
+        }
+        Ok(half)
+    }
+
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.waiter.registration
+    }
+
+    pub(super) fn state(&self) -> BroadcastState<'_> {
+        BroadcastState::of(self.registration().region())
+    }
+
+    pub(super) fn wait_strategy(&self) -> WaitStrategy {
+        self.waiter.state.wait()
+    }
+
+    /// Another handle of the region, to join once more.
+    pub(super) fn reopen(&self) -> Result<Region> {
+        if self.generation.is_current() {
+            self.registration().region().reopen()
+        } else {
+            Err(Error::forked("take part in a broadcast"))
+        }
+    }
+
+    /// Publishes up to `count` slots together, which `fill` writes, but at least `least`. Returns
+    /// how many. Blocks while there is no room for those.
+    #[inline(always)]
+    pub(super) fn publish(
+        &mut self,
+        least: u64,
+        count: u64,
+        timeout: Timeout,
+        fill: impl FnMut(u64, &[AtomicU64]),
+    ) -> Result<u64, SendError> {
+        if !self.generation.is_current() {
+            return Err(SendError::Forked);
+        }
+        if self.producer.room() < least {
+            self.wait_for_room(least, timeout)?;
+        }
+        let count = count.min(self.producer.room());
+        self.producer.publish(count, fill)?;
+        self.published.notify(u32::MAX);
+        Ok(count)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, least: u64, timeout: Timeout) -> Result<(), SendError> {
+        let Self { producer, cursors, evicted, waiter, .. } = self;
+        let position = producer.position();
+        let mut has_room = || {
+            producer.scan(cursors, |_| {
+                evicted.fetch_add(1, Ordering::Relaxed); // a statistic
+            });
+            producer.room() >= least
+        };
+        if has_room() {
+            return Ok(());
+        }
+        match timeout {
+            Timeout::NonBlocking => match waiter.end_of_try() {
+                Some(end) => Err(end.into()),
+                None if has_room() => Ok(()), // one that was dead was evicted
+                None => Err(SendError::Full),
+            },
+            Timeout::At(deadline) => waiter.wait_for(position, deadline, |_| Ok(has_room().then_some(()))),
+        }
+    }
+
+    /// Blocks until there is a subscriber.
+    pub(super) fn wait_for_subscriber(&mut self, timeout: Duration) -> Result<(), SendError> {
+        if !self.generation.is_current() {
+            return Err(SendError::Forked);
+        }
+        let cursors = &*self.cursors;
+        let is_there = |_| Ok::<_, SendError>(cursors.iter().any(|cursor| cursor.state().is_active()).then_some(()));
+        self.waiter.wait_for(self.producer.position(), deadline_after(timeout), is_there)
+    }
+
+    /// The subscriber that is farthest behind.
+    pub(super) fn slowest(&self) -> Option<SlowSubscriber> {
+        let (index, next) = self.waiter.slowest()?;
+        let (state, tail) = (self.state(), self.producer.position());
+        let lag = tail.saturating_sub(next.1).min(state.layout.capacity);
+        Some(SlowSubscriber::new(state, self.waiter.participant(index), lag))
+    }
+}
+
+impl RoomWaiter {
+    /// The cursor that is farthest behind, with its state and the position to read next.
+    fn slowest(&self) -> Option<(usize, (CursorState, u64))> {
+        let found = self.cursors.iter().enumerate().filter_map(|(index, cursor)| Some((index, cursor.protected()?)));
+        found.min_by_key(|&(_, (_, next))| next)
+    }
+
+    /// The participant of a cursor.
+    fn participant(&self, cursor: usize) -> usize {
+        BroadcastState::of(self.registration.region()).with_role(Role::Subscriber).start + cursor
+    }
+}
+
+impl Waiter for RoomWaiter {
+    type End = WaitEnd;
+
+    fn peer_end(&mut self) -> Option<WaitEnd> {
+        None // without subscribers there is room
+    }
+
+    /// Evicts the slowest subscriber if it is gone.
+    fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
+        let (index, (state, _)) = self.slowest()?;
+        fence(Ordering::SeqCst); // raw/broadcast E7
+        match self.registration.region().participants().status(self.participant(index)) {
+            ParticipantStatus::Alive => None,
+            ParticipantStatus::LockLost => Some(WaitEnd::LockLost),
+            ParticipantStatus::Dead | ParticipantStatus::Left | ParticipantStatus::Vacant => {
+                self.cursors.get(index)?.evict(state);
+                None
+            }
+        }
+    }
+
+    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
+        end
+    }
+
+    fn event(&self) -> &EventCount<Mapped> {
+        &self.room
+    }
+
+    fn wait_state(&mut self) -> &mut WaitState {
+        &mut self.state
+    }
+}
+
+impl Drop for PublishHalf {
+    fn drop(&mut self) {
+        membership::leave(self.registration());
+    }
+}
+
+impl fmt::Debug for PublishHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishHalf").field("registration", self.registration()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,64 @@
+//! Broadcasts of values that serde can serialise. Needs the feature `serde`.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::broadcast::{BytePublisher, ByteSubscriber};
+use crate::error::{RecvError, SendError};
+use crate::message::sealed::Receive;
+use crate::serialized::{decode, encode, recv_object_methods};
+use crate::wait::Timeout;
+
+recv_object_methods!(ByteSubscriber);
+
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+impl BytePublisher {
+    /// Serialises a value and publishes it as one message. Allocates a buffer for it. Needs the
+    /// feature `serde`.
+    ///
+    /// # Blocking
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// As for [`publish`](Self::publish), and [`Serialize`](SendError::Serialize) if the value
+    /// cannot be serialised.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut publisher, mut subscriber) = tombolo::broadcast::Options::bytes().create()?;
+    /// publisher.publish_object(&("TMBL", [101.25, 101.5]))?;
+    /// assert_eq!(subscriber.recv_object::<(String, [f64; 2])>()?, ("TMBL".into(), [101.25, 101.5]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn publish_object<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
+        self.publish(encode(value)?)
+    }
+
+    /// Like [`publish_object`](Self::publish_object), but returns [`Full`](SendError::Full) instead
+    /// of blocking.
+    pub fn try_publish_object<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
+        self.try_publish(encode(value)?)
+    }
+
+    /// Like [`publish_object`](Self::publish_object), but returns
+    /// [`TimedOut`](SendError::TimedOut) after `timeout`.
+    pub fn publish_object_timeout<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.publish_timeout(encode(value)?, timeout)
+    }
+
+    /// Like [`publish_object`](Self::publish_object), but returns
+    /// [`TimedOut`](SendError::TimedOut) at `deadline`. With `None` it never does.
+    pub fn publish_object_deadline<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
+        self.publish_deadline(encode(value)?, deadline)
+    }
+}

@@ -1,0 +1,104 @@
+//! How a byte message lies in slots: it takes up as many as it needs, one behind another.
+//!
+//! Bytes: each slot begins with a header word. The rest is payload.
+//!
+//! ```text
+//!             63      62                       0
+//!            ┌───────┬─────────────────────────┐
+//! first slot │ 0     │ length of the message   │   in bytes
+//! the others │ 1     │ number of the slot      │   1, 2, ...
+//!            └───────┴─────────────────────────┘
+//! ```
+//!
+//! The slots of a message are published together. Where a subscriber begins in the middle of a
+//! message, because what was before is overwritten or no part of the history, it goes on to the
+//! next first slot.
+
+use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, store_bytes};
+use crate::raw::Corrupt;
+use crate::raw::broadcast::consumer::Published;
+use crate::region::layout::broadcast::SLOT_HEADER_WORDS;
+use crate::region::words::Mapped;
+
+const CONTINUED: u64 = 1 << 63;
+
+/// Payload bytes of a slot.
+fn room(slot: &[AtomicU64]) -> usize {
+    (slot.len() - SLOT_HEADER_WORDS.min(slot.len())) * WORD
+}
+
+/// Writes the part of a message that belongs to its slot `number`.
+pub(super) fn store_part(message: &[u8], number: u64, slot: &[AtomicU64]) {
+    let Some((header, payload)) = slot.split_first() else { return };
+    let value = if number == 0 { message.len() as u64 } else { CONTINUED | number };
+    // Relaxed: published with the position.
+    header.store(value, Ordering::Relaxed);
+    let start = (number as usize).saturating_mul(room(slot)).min(message.len());
+    let part = message.get(start..).unwrap_or_default();
+    store_bytes(payload, part.get(..room(slot)).unwrap_or(part));
+}
+
+/// What lies at the front of the published slots.
+pub(super) enum Front {
+    /// A message of that length was copied.
+    Message(usize),
+    /// The rest of a message whose beginning is not there.
+    Rest,
+    /// A message for which there is no memory.
+    OutOfMemory,
+    /// A message that is longer than the buffer.
+    BufferTooSmall { needed: usize },
+}
+
+/// Where a message goes.
+pub(super) trait Buffer {
+    /// Makes room for a message. Returns the room, or why there is none.
+    fn reserve(&mut self, length: usize) -> Result<&mut [u8], Front>;
+}
+
+impl Buffer for Vec<u8> {
+    fn reserve(&mut self, length: usize) -> Result<&mut [u8], Front> {
+        if self.try_reserve(length.saturating_sub(self.len())).is_err() {
+            return Err(Front::OutOfMemory);
+        }
+        self.resize(length, 0);
+        Ok(self)
+    }
+}
+
+impl Buffer for &mut [u8] {
+    fn reserve(&mut self, length: usize) -> Result<&mut [u8], Front> {
+        self.get_mut(..length).ok_or(Front::BufferTooSmall { needed: length })
+    }
+}
+
+/// Copies the first message. Returns how many slots that uses up, too.
+pub(super) fn load_front(
+    published: &Published<'_, Mapped>,
+    max_length: u64,
+    buffer: &mut impl Buffer,
+) -> Result<(u64, Front), Corrupt> {
+    let slot = published.slot(0).ok_or(Corrupt)?;
+    let header = slot.first().ok_or(Corrupt)?.load(Ordering::Relaxed); // E2 of raw/broadcast
+    if header & CONTINUED != 0 {
+        return Ok((1, Front::Rest));
+    }
+    if header > max_length {
+        return Err(Corrupt);
+    }
+    let (length, room) = (header as usize, room(slot));
+    let slots = length.div_ceil(room.max(1)).max(1) as u64;
+    if slots > published.count() {
+        return Err(Corrupt); // they are published together
+    }
+    let target = match buffer.reserve(length) {
+        Ok(target) => target,
+        Err(front @ Front::BufferTooSmall { .. }) => return Ok((0, front)), // it stays
+        Err(front) => return Ok((slots, front)),
+    };
+    for (part, number) in target.chunks_mut(room.max(1)).zip(0..) {
+        let payload = published.slot(number).and_then(|slot| slot.get(SLOT_HEADER_WORDS..)).ok_or(Corrupt)?;
+        load_bytes(payload, part);
+    }
+    Ok((slots, Front::Message(length)))
+}

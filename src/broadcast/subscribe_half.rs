@@ -1,0 +1,307 @@
+//! What subscribers of values and of byte messages have in common: a consumer for each track, which
+//! take turns, and waiting for any of the publishers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::broadcast::membership;
+use crate::broadcast::state::BroadcastState;
+use crate::error::{Error, RecvError, Result};
+use crate::primitive::Ordering;
+use crate::raw::Corrupt;
+use crate::raw::broadcast::consumer::{Consumer, Published, Read};
+use crate::raw::broadcast::producer::Gate;
+use crate::raw::event_count::EventCount;
+use crate::region::Region;
+use crate::region::layout::participant as record;
+use crate::region::lifecycle::Registration;
+use crate::region::participant::ParticipantStatus;
+use crate::region::words::Mapped;
+use crate::sys::clock::Deadline;
+use crate::sys::fork::Generation;
+use crate::sys::membarrier;
+use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
+
+pub(crate) struct SubscribeHalf {
+    /// The process that made this handle.
+    generation: Generation,
+    tracks: Tracks,
+    waiter: PublisherWaiter,
+}
+
+/// The tracks of all publishers, as one subscriber reads them.
+pub(super) struct Tracks {
+    tracks: Vec<TrackReader>,
+    /// The one to read next.
+    current: usize,
+    /// Whether publishers wait for this subscriber.
+    is_gated: bool,
+    /// Messages read.
+    count: u64,
+}
+
+struct TrackReader {
+    consumer: Consumer<Mapped>,
+    /// What its publisher sleeps on.
+    room: EventCount<Mapped>,
+}
+
+/// Waits for a publisher.
+struct PublisherWaiter {
+    registration: Arc<Registration>,
+    published: EventCount<Mapped>,
+    waits_for_successor: bool,
+    /// If no publisher was there when this subscriber joined: how many had been.
+    joined_before: Option<u64>,
+    /// How all publishers ended, if they did, and the membership epoch of that.
+    end: Option<WaitEnd>,
+    end_of: Option<u64>,
+    state: WaitState,
+}
+
+impl Tracks {
+    fn new(state: BroadcastState<'_>, participant: usize) -> Self {
+        let is_gated = state.gate() != Gate::Open;
+        let track = |index| {
+            let cursor = state.cursor(index, participant - state.layout.publishers());
+            let (own, next) = (cursor.state().as_active(), cursor.next());
+            let consumer = Consumer::new(state.track(index), cursor, own, next, is_gated);
+            TrackReader { consumer, room: state.room(index) }
+        };
+        Self { tracks: (0..state.layout.publishers()).map(track).collect(), current: 0, is_gated, count: 0 }
+    }
+
+    /// Reads messages of one track, if possible `want` slots. Returns `None` if there is none.
+    #[inline(always)]
+    fn read<R>(
+        &mut self,
+        want: u64,
+        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
+    ) -> Result<Option<R>, RecvError> {
+        for _ in 0..self.tracks.len() {
+            let Some(track) = self.tracks.get_mut(self.current) else { break };
+            match track.consumer.read_many(want, &mut copy)? {
+                Read::Message(read) => {
+                    if self.is_gated {
+                        track.room.notify(1);
+                    }
+                    self.count = self.count.wrapping_add(1);
+                    return Ok(Some(read));
+                }
+                Read::Lagged(missed) => return Err(RecvError::Lagged { missed }),
+                Read::Evicted => return Err(RecvError::Evicted),
+                Read::Empty => self.current = if self.current + 1 < self.tracks.len() { self.current + 1 } else { 0 },
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there is something to read.
+    #[inline]
+    fn probe(&self) -> bool {
+        self.tracks.iter().any(|track| track.consumer.probe())
+    }
+}
+
+impl SubscribeHalf {
+    /// The registration's cursors are active, or were evicted since.
+    pub(super) fn new(registration: Registration, wait: WaitStrategy, waits_for_successor: bool) -> Self {
+        let registration = Arc::new(registration);
+        let state = BroadcastState::of(registration.region());
+        let since = state.record_word(registration.index(), record::SINCE).load(Ordering::Acquire);
+        let half = Self {
+            generation: Generation::current(),
+            tracks: Tracks::new(state, registration.index()),
+            waiter: PublisherWaiter {
+                published: state.published(),
+                waits_for_successor,
+                joined_before: since.checked_sub(1),
+                end: None,
+                end_of: None,
+                state: WaitState::new(wait, registration.region()),
+                registration: Arc::clone(&registration),
+            },
+        };
+        registration.leave_at_exit();
+        if !membarrier::register() {
+            half.waiter.published.require_fences();
+            half.tracks.tracks.iter().for_each(|track| track.room.require_fences());
+        }
+        half
+    }
+
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.waiter.registration
+    }
+
+    pub(super) fn state(&self) -> BroadcastState<'_> {
+        BroadcastState::of(self.registration().region())
+    }
+
+    pub(super) fn wait_strategy(&self) -> WaitStrategy {
+        self.waiter.state.wait()
+    }
+
+    pub(super) fn waits_for_successor(&self) -> bool {
+        self.waiter.waits_for_successor
+    }
+
+    /// Another handle of the region, to join once more.
+    pub(super) fn reopen(&self) -> Result<Region> {
+        if self.generation.is_current() {
+            self.registration().region().reopen()
+        } else {
+            Err(Error::forked("take part in a broadcast"))
+        }
+    }
+
+    /// Begins again with the next messages.
+    pub(super) fn rejoin(&mut self) -> Result<(), RecvError> {
+        if !self.generation.is_current() {
+            return Err(RecvError::Forked);
+        }
+        let (state, index) = (self.state(), self.registration().index());
+        state.activate_cursors(index, 0)?;
+        self.tracks = Tracks::new(state, index);
+        Ok(())
+    }
+
+    /// Messages that were published and not read yet, of all tracks. Of byte messages: slots.
+    pub(super) fn len(&self) -> u64 {
+        self.tracks.tracks.iter().map(|track| track.consumer.len()).sum()
+    }
+
+    /// Reads messages of one publisher, if possible `want` slots. Blocks until there is one, if the
+    /// timeout allows it.
+    #[inline(always)]
+    pub(super) fn read<R>(
+        &mut self,
+        want: u64,
+        timeout: Timeout,
+        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
+    ) -> Result<R, RecvError> {
+        if !self.generation.is_current() {
+            return Err(RecvError::Forked);
+        }
+        match self.tracks.read(want, &mut copy)? {
+            Some(read) => Ok(read),
+            None => self.read_slow(want, timeout, copy),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_slow<R>(
+        &mut self,
+        want: u64,
+        timeout: Timeout,
+        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
+    ) -> Result<R, RecvError> {
+        let Self { tracks, waiter, .. } = self;
+        match timeout {
+            Timeout::NonBlocking => {
+                let end = waiter.end_of_try();
+                if end.is_none() {
+                    waiter.state.pause_after_burst(tracks.count);
+                }
+                match (tracks.read(want, &mut copy)?, end) {
+                    (Some(read), _) => Ok(read),
+                    (None, Some(end)) if waiter.is_final(&end) => Err(end.into()),
+                    (None, _) => Err(RecvError::Empty),
+                }
+            }
+            Timeout::At(deadline) => waiter.wait_for(tracks.count, deadline, |attempt| {
+                if attempt.should_try(|| tracks.probe()) { tracks.read(want, &mut copy) } else { Ok(None) }
+            }),
+        }
+    }
+
+    /// Blocks until there is a message, if the timeout allows it. Returns whether there is.
+    pub(super) fn poll(&mut self, timeout: Timeout) -> Result<bool, RecvError> {
+        if !self.generation.is_current() {
+            return Err(RecvError::Forked);
+        }
+        let Self { tracks, waiter, .. } = self;
+        let deadline = match timeout {
+            _ if tracks.probe() => return Ok(true),
+            Timeout::NonBlocking => return waiter.end_of_try().map_or(Ok(false), |end| Err(end.into())),
+            Timeout::At(deadline) => deadline,
+        };
+        match waiter.wait_for(tracks.count, deadline, |_| Ok::<_, RecvError>(tracks.probe().then_some(()))) {
+            Ok(()) => Ok(true),
+            Err(RecvError::TimedOut) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl PublisherWaiter {
+    /// How all publishers ended. `None` if there is one, or if the first is still to come.
+    fn find_end(&self, status: impl FnMut(usize) -> ParticipantStatus) -> Option<WaitEnd> {
+        let state = BroadcastState::of(self.registration.region());
+        let joined = state.publishers_joined();
+        if self.waits_for_successor || self.joined_before == Some(joined) {
+            return None;
+        }
+        let end = state.publishers_end(status);
+        // Otherwise one may have joined behind the scan.
+        end.filter(|_| state.publishers_joined() == joined)
+    }
+}
+
+impl Waiter for PublisherWaiter {
+    type End = WaitEnd;
+
+    fn peer_end(&mut self) -> Option<WaitEnd> {
+        let epoch = BroadcastState::of(self.registration.region()).membership_epoch();
+        if self.end_of != Some(epoch) {
+            self.end_of = Some(epoch);
+            // Without asking the kernel: a publisher that did not leave counts as alive.
+            self.end = self.find_end(|_| ParticipantStatus::Alive);
+        }
+        self.end
+    }
+
+    fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
+        let region = self.registration.region();
+        let epoch = BroadcastState::of(region).membership_epoch();
+        let has_lost_name = region.has_lost_name();
+        let end = self.find_end(|index| region.participants().status(index));
+        // Until a publisher joins or leaves, further calls need not ask again.
+        if end.is_some() && end != Some(WaitEnd::LockLost) {
+            (self.end, self.end_of) = (end, Some(epoch));
+        }
+        let is_alone = || region.participants().registered().all(|index| index == self.registration.index());
+        end.or_else(|| (has_lost_name && is_alone()).then_some(WaitEnd::NameRemoved))
+    }
+
+    /// A publisher may have joined since.
+    fn is_final(&mut self, end: &WaitEnd) -> bool {
+        let epoch = BroadcastState::of(self.registration.region()).membership_epoch();
+        *end == WaitEnd::LockLost || *end == WaitEnd::NameRemoved || self.end_of == Some(epoch)
+    }
+
+    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
+        end
+    }
+
+    fn event(&self) -> &EventCount<Mapped> {
+        &self.published
+    }
+
+    fn wait_state(&mut self) -> &mut WaitState {
+        &mut self.state
+    }
+}
+
+impl Drop for SubscribeHalf {
+    fn drop(&mut self) {
+        membership::leave(self.registration());
+    }
+}
+
+impl fmt::Debug for SubscribeHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscribeHalf").field("registration", self.registration()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,8 @@
+//! Broadcasts: every subscriber sees every message, or knows what it missed.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod policies;
+mod publishers;
+mod subscribers;

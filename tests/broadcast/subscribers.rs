@@ -1,0 +1,148 @@
+//! Joining, reading, ending.
+
+use std::time::Duration;
+
+use tombolo::broadcast::{Options, Policy};
+use tombolo::{ErrorKind, RecvError, SendError};
+
+use crate::support::TestDir;
+
+const SHORT: Duration = Duration::from_millis(20);
+
+#[test]
+fn subscribers_of_one_publisher_each_see_everything() {
+    let (mut publisher, mut first) = Options::<u64>::new().capacity(4).create().unwrap();
+    let mut second = publisher.subscriber().unwrap();
+    for number in 0..100 {
+        publisher.publish(number).unwrap();
+        assert_eq!([first.recv(), second.try_recv()], [Ok(number), Ok(number)]);
+    }
+    assert_eq!(first.try_recv(), Err(RecvError::Empty));
+    assert_eq!(first.recv_timeout(SHORT), Err(RecvError::TimedOut));
+    publisher.publish(100).unwrap();
+    drop(publisher);
+    assert_eq!([first.recv(), first.recv()], [Ok(100), Err(RecvError::Closed)]);
+    assert_eq!(second.iter().map(Result::unwrap).collect::<Vec<_>>(), [100]);
+}
+
+#[test]
+fn subscriber_that_joins_late_gets_the_history() {
+    let dir = TestDir::new();
+    for capacity in [2, 4, 8] {
+        let options = Options::<u64>::new().capacity(capacity).history(capacity / 2).directory(dir.names());
+        let mut publisher = options.publisher("name").unwrap();
+        for number in 0..21 {
+            publisher.publish(number).unwrap();
+        }
+        let mut late = options.subscriber("name").unwrap();
+        let mut later = options.clone().replay(0).subscriber("name").unwrap();
+        let mut with_one = options.clone().replay(1).subscriber("name").unwrap();
+        publisher.publish(21).unwrap();
+        let kept: Vec<u64> = late.try_iter().map(Result::unwrap).collect();
+        assert!(kept.iter().copied().eq(21 - capacity as u64 / 2..22), "{kept:?}");
+        assert_eq!([later.try_recv(), later.try_recv()], [Ok(21), Err(RecvError::Empty)]);
+        assert_eq!([with_one.try_recv(), with_one.try_recv()], [Ok(20), Ok(21)]);
+    }
+}
+
+#[test]
+fn subscriber_that_joins_after_the_end_waits_for_the_next_publisher() {
+    let dir = TestDir::new();
+    let options = Options::<u64>::new().history(2).directory(dir.names());
+    let mut first = options.subscriber("name").unwrap();
+    assert_eq!(first.try_recv(), Err(RecvError::Empty));
+    let mut publisher = options.publisher("name").unwrap();
+    publisher.publish(1).unwrap();
+    drop(publisher);
+    let mut late = options.subscriber("name").unwrap();
+    assert_eq!([first.recv(), first.recv()], [Ok(1), Err(RecvError::Closed)]);
+    assert_eq!([late.recv(), late.recv_timeout(SHORT)], [Ok(1), Err(RecvError::TimedOut)]);
+    let mut publisher = options.publisher("name").unwrap();
+    assert_eq!(first.try_recv(), Err(RecvError::Empty));
+    publisher.publish(2).unwrap();
+    assert_eq!([first.recv(), late.recv()], [Ok(2), Ok(2)]);
+    drop(publisher);
+    assert_eq!([first.recv(), late.recv()], [Err(RecvError::Closed); 2]);
+}
+
+#[test]
+fn subscriber_with_wait_for_successor_sees_no_end() {
+    let dir = TestDir::new();
+    let options = Options::<u64>::new().directory(dir.names());
+    let mut subscriber = options.clone().wait_for_successor().subscriber("name").unwrap();
+    for number in 0..3 {
+        options.publisher("name").unwrap().publish(number).unwrap();
+    }
+    assert_eq!([subscriber.recv(), subscriber.recv(), subscriber.recv()], [Ok(0), Ok(1), Ok(2)]);
+    assert_eq!(subscriber.recv_timeout(SHORT), Err(RecvError::TimedOut));
+}
+
+#[test]
+fn byte_messages_of_all_lengths_arrive_whole() {
+    let options = Options::bytes().slot_bytes(16).capacity(64).max_message_bytes(500);
+    let (mut publisher, mut subscriber) = options.create().unwrap();
+    let mut message = Vec::new();
+    for length in (0..=500).chain([16, 0, 17, 500]) {
+        let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + length) as u8).collect();
+        publisher.publish(&bytes).unwrap();
+        assert_eq!(subscriber.recv(&mut message), Ok(length));
+        assert!(message == bytes, "{length}");
+    }
+    assert_eq!(publisher.publish([0; 501]), Err(SendError::TooLarge { length: 501, limit: 500 }));
+    publisher.publish([7; 40]).unwrap();
+    assert_eq!(subscriber.recv_into(&mut [0; 39]), Err(RecvError::BufferTooSmall { needed: 40 }));
+    let mut buffer = [0; 40];
+    assert_eq!(subscriber.recv_into(&mut buffer), Ok(40));
+    assert_eq!(buffer, [7; 40]);
+}
+
+#[test]
+fn byte_subscriber_that_lags_goes_on_with_a_whole_message() {
+    let options = Options::bytes().slot_bytes(16).capacity(16).max_message_bytes(104).policy(Policy::Lossy);
+    let (mut publisher, mut subscriber) = options.create().unwrap();
+    let mut message = Vec::new();
+    let mut missed = 0;
+    for round in 0..200_u8 {
+        for number in 0..5 {
+            publisher.publish(vec![round; usize::from(round % 100) + number]).unwrap();
+        }
+        loop {
+            match subscriber.try_recv(&mut message) {
+                Ok(_) => assert!(message.iter().all(|&byte| byte == round), "{round}: {message:?}"),
+                Err(RecvError::Lagged { missed: slots }) => missed += slots,
+                Err(error) => break assert_eq!(error, RecvError::Empty),
+            }
+        }
+    }
+    assert!(missed > 0);
+}
+
+#[test]
+fn values_come_in_batches() {
+    let (mut publisher, mut subscriber) = Options::<u64>::new().capacity(8).create().unwrap();
+    let values: Vec<u64> = (0..20).collect();
+    assert_eq!(publisher.publish_many(&values), Ok(8));
+    assert_eq!(publisher.try_publish_many(&values), Err(SendError::Full));
+    assert_eq!(publisher.publish_many(&[]), Ok(0));
+    let mut received = [99; 5];
+    assert_eq!(subscriber.recv_many(&mut received), Ok(5));
+    assert_eq!(received, [0, 1, 2, 3, 4]);
+    assert_eq!(publisher.publish_many(&values[8..]), Ok(5));
+    assert_eq!(subscriber.recv_many(&mut received), Ok(5));
+    assert_eq!(received, [5, 6, 7, 8, 9]);
+    assert_eq!(subscriber.recv_many(&mut []), Ok(0));
+}
+
+#[test]
+fn place_of_a_subscriber_that_left_is_free() {
+    let (publisher, subscriber) = Options::<u64>::new().max_subscribers(1).create().unwrap();
+    let error = publisher.subscriber().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooManyParticipants);
+    assert!(error.to_string().contains("max_subscribers"), "{error}");
+    drop(subscriber);
+    for _ in 0..100 {
+        drop(publisher.subscriber().unwrap());
+    }
+    let error = publisher.try_clone().unwrap_err();
+    assert!(error.to_string().contains("max_publishers"), "{error}");
+}
