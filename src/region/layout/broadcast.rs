@@ -7,7 +7,10 @@
 //!    112  participants  8 words each: publishers, then subscribers; rounded up to 16 words
 //!    ...  tracks        32 words of control for each publisher
 //!    ...  cursors       16 words for each track and subscriber: those of track 0 first
+//!    ...  latest        a seqlock for each track and key: those of track 0 first
+//!    ...  leases        a bit for each subscriber, in whole words, for each track and frame
 //!    ...  data          the slots of each track, a multiple of 16 words
+//!    ...  frames        from the next page on: those of track 0 first
 //! ```
 //!
 //! Track i is the ring of participant i. The publishers are the first participants.
@@ -16,6 +19,8 @@ use super::header::{self, ElementType};
 use super::{MAX_PARTICIPANTS, PADDING_WORDS, SIZE_MAX, bytes_of, invalid, participant};
 use crate::error::Result;
 use crate::primitive::WORD;
+use crate::raw::seqlock;
+use crate::sys::mapping::PAGE;
 
 /// The words of the control block.
 pub(crate) mod control {
@@ -57,6 +62,21 @@ const _: () = {
     assert!(cursor::WORDS >= PADDING_WORDS);
 };
 
+/// Keys, and frames of a track, at most.
+const MAX_COUNT: u64 = 1 << 24;
+
+/// Control words of a key's latest value, besides its buffers: those of a seqlock.
+const LATEST_CONTROL_WORDS: usize = seqlock::CONTROL;
+
+/// Buffers of a key's latest value. A power of two.
+pub(crate) const LATEST_BUFFERS: u64 = 4;
+
+/// What a buffer of a key's latest value holds besides the value: its position.
+const LATEST_HEADER_WORDS: usize = 1;
+
+/// What a slot of a broadcast with keys holds besides the value: its key.
+const KEY_WORDS: usize = 1;
+
 /// What a slot of byte messages holds besides the payload: what part of which message it is.
 pub(crate) const SLOT_HEADER_WORDS: usize = 1;
 
@@ -96,6 +116,12 @@ pub(crate) struct BroadcastGeometry {
     pub(crate) max_lag: u64,
     /// Payload bytes of a slot. Byte messages only.
     pub(crate) slot_bytes: u64,
+    /// Keys of which the latest value is kept. Values only.
+    pub(crate) keys: u64,
+    /// Frames of each track. Byte messages only.
+    pub(crate) frames: u64,
+    /// Bytes of a frame.
+    pub(crate) frame_bytes: u64,
 }
 
 /// A broadcast's layout.
@@ -123,23 +149,36 @@ impl BroadcastLayout {
         max_message_bytes: u64,
         geometry: BroadcastGeometry,
     ) -> Result<Self> {
-        let BroadcastGeometry { publishers, subscribers, history, policy, max_lag, slot_bytes } = geometry;
+        let BroadcastGeometry { publishers, subscribers, history, policy, max_lag, slot_bytes, .. } = geometry;
         let max_message_bytes = element.check("broadcast", capacity, max_message_bytes)?;
         for (what, found, least, most) in [
             ("number of publishers", publishers, 1, MAX_PARTICIPANTS),
             ("number of subscribers", subscribers, 1, MAX_PARTICIPANTS),
             ("history", history, 0, SIZE_MAX),
             ("slot length", slot_bytes, 0, SIZE_MAX),
+            ("number of keys", geometry.keys, 0, MAX_COUNT),
+            ("number of frames", geometry.frames, 0, MAX_COUNT),
+            ("length of a frame", geometry.frame_bytes, 0, SIZE_MAX),
         ] {
             if !(least..=most).contains(&found) {
                 return Err(invalid("broadcast", what, found, format_args!("{least} to {most}"), "choose another"));
             }
         }
-        let slot_bytes = match element {
-            ElementType::Bytes => slot_bytes.max(1).next_multiple_of(WORD as u64),
-            ElementType::Value { .. } => 0,
+        let (slot_bytes, keys, frames) = match element {
+            ElementType::Bytes => (slot_bytes.max(1).next_multiple_of(WORD as u64), 0, geometry.frames),
+            ElementType::Value { .. } => (0, geometry.keys, 0),
         };
-        let longest = max_message_bytes.checked_div(slot_bytes).map_or(1, |slots| slots + 1);
+        let frame_bytes = match (frames, geometry.frame_bytes) {
+            (0, _) => 0,
+            (_, 0) => return Err(invalid("broadcast", "length of a frame", 0, "at least 1", "choose another")),
+            (_, bytes) => bytes.next_multiple_of((PADDING_WORDS * WORD) as u64),
+        };
+        // A message that is longer than a slot lies in a frame, if there are frames.
+        let max_message_bytes = if frames > 0 { frame_bytes } else { max_message_bytes };
+        let longest = match (frames, slot_bytes) {
+            (0, 1..) => max_message_bytes / slot_bytes + 1,
+            _ => 1,
+        };
         let least = (2 * history).max(2 * longest).max(2);
         let capacity = capacity.max(least).checked_next_power_of_two().unwrap_or(u64::MAX);
         let max_lag = if policy == SlowPolicy::Evict { max_lag.min(capacity - history) } else { 0 };
@@ -153,7 +192,7 @@ impl BroadcastLayout {
                 "allow more",
             ));
         }
-        let geometry = BroadcastGeometry { max_lag, slot_bytes, ..geometry };
+        let geometry = BroadcastGeometry { max_lag, slot_bytes, keys, frames, frame_bytes, ..geometry };
         let layout = Self { element, capacity, max_message_bytes, geometry, size: 0 };
         match layout.words().and_then(bytes_of) {
             Some(size) => Ok(Self { size, ..layout }),
@@ -162,8 +201,13 @@ impl BroadcastLayout {
     }
 
     fn words(&self) -> Option<u64> {
-        let data = self.data_words()?.checked_mul(self.geometry.publishers)?;
-        data.checked_add(self.data_at() as u64)
+        let data = self.data_words()?.checked_mul(self.geometry.publishers)?.checked_add(self.data_at()? as u64)?;
+        if self.geometry.frames == 0 {
+            return Some(data);
+        }
+        let frames = self.geometry.frames.checked_mul(self.geometry.publishers)?;
+        let frames = frames.checked_mul(self.geometry.frame_bytes / WORD as u64)?;
+        data.checked_next_multiple_of(PAGE / WORD as u64)?.checked_add(frames)
     }
 
     fn data_words(&self) -> Option<u64> {
@@ -181,6 +225,9 @@ impl BroadcastLayout {
         words[header::HISTORY] = self.geometry.history;
         words[header::SLOW_POLICY] = self.geometry.policy.code();
         words[header::MAX_LAG] = self.geometry.max_lag;
+        words[header::KEYS] = self.geometry.keys;
+        words[header::FRAMES] = self.geometry.frames;
+        words[header::FRAME_BYTES] = self.geometry.frame_bytes;
         self.element.store(words);
     }
 
@@ -211,20 +258,77 @@ impl BroadcastLayout {
         self.track(self.publishers()) + (track * self.subscribers() + subscriber) * cursor::WORDS
     }
 
-    fn data_at(&self) -> usize {
+    fn latest_at(&self) -> usize {
         self.cursor(self.publishers(), 0)
+    }
+
+    /// Words of a buffer of a key's latest value: its position, then the value.
+    pub(crate) fn latest_stride(&self) -> usize {
+        LATEST_HEADER_WORDS + self.value_words()
+    }
+
+    fn latest_words(&self) -> usize {
+        LATEST_CONTROL_WORDS + LATEST_BUFFERS as usize * self.latest_stride()
+    }
+
+    /// First word of the latest value of a key, and the number of words.
+    pub(crate) fn latest(&self, track: usize, key: usize) -> (usize, usize) {
+        let words = self.latest_words();
+        (self.latest_at() + (track * self.geometry.keys as usize + key) * words, words)
+    }
+
+    fn leases_at(&self) -> Option<usize> {
+        let latest =
+            self.geometry.keys.checked_mul(self.geometry.publishers)?.checked_mul(self.latest_words() as u64)?;
+        (self.latest_at() as u64)
+            .checked_add(latest)?
+            .checked_next_multiple_of(PADDING_WORDS as u64)
+            .map(|at| at as usize)
+    }
+
+    /// Words of a frame's leases.
+    pub(crate) fn lease_words(&self) -> usize {
+        self.subscribers().div_ceil(u64::BITS as usize)
+    }
+
+    /// First word of the leases of a track's frames, and the number of words.
+    pub(crate) fn leases(&self, track: usize) -> (usize, usize) {
+        let words = self.geometry.frames as usize * self.lease_words();
+        (self.leases_at().unwrap_or(0) + track * words, words)
+    }
+
+    fn data_at(&self) -> Option<usize> {
+        let leases =
+            self.geometry.frames.checked_mul(self.geometry.publishers)?.checked_mul(self.lease_words() as u64)?;
+        let end = (self.leases_at()? as u64).checked_add(leases)?;
+        end.checked_next_multiple_of(PADDING_WORDS as u64).map(|at| at as usize)
     }
 
     /// First word and number of words of a track's slots, inside the region by construction.
     pub(crate) fn data(&self, track: usize) -> (usize, usize) {
         let words = self.data_words().unwrap_or(0) as usize;
-        (self.data_at() + track * words, words)
+        (self.data_at().unwrap_or(0) + track * words, words)
+    }
+
+    /// First word and number of words of a track's frames, inside the region by construction.
+    pub(crate) fn frames(&self, track: usize) -> (usize, usize) {
+        let start = self.data(self.publishers()).0.next_multiple_of(PAGE as usize / WORD);
+        let words = (self.geometry.frames * self.geometry.frame_bytes) as usize / WORD;
+        (start + track * words, words)
     }
 
     /// Words of a slot.
     pub(crate) fn stride(&self) -> usize {
         match self.element {
             ElementType::Bytes => SLOT_HEADER_WORDS + self.geometry.slot_bytes as usize / WORD,
+            ElementType::Value { .. } if self.geometry.keys > 0 => KEY_WORDS + self.value_words(),
+            ElementType::Value { .. } => self.value_words(),
+        }
+    }
+
+    fn value_words(&self) -> usize {
+        match self.element {
+            ElementType::Bytes => 0,
             ElementType::Value { size, .. } => size.div_ceil(WORD as u64) as usize,
         }
     }

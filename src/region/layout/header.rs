@@ -6,7 +6,10 @@
 //!  2 size         6 element align  10 state              14 block bytes    18 history
 //!  3 kind         7 element tag    11 participants       15 extents        19 slow policy
 //!                                                                          20 max lag
-//!                                                                          21 .. 63 zero
+//!                                                                          21 keys
+//!                                                                          22 frames
+//!                                                                          23 frame bytes
+//!                                                                          24 .. 63 zero
 //! ```
 //!
 //! A header is read from the file once, into private memory.
@@ -54,7 +57,10 @@ pub(crate) const PUBLISHERS: usize = 17;
 pub(crate) const HISTORY: usize = 18;
 pub(crate) const SLOW_POLICY: usize = 19;
 pub(crate) const MAX_LAG: usize = 20;
-pub(crate) const USED: usize = 21;
+pub(crate) const KEYS: usize = 21;
+pub(crate) const FRAMES: usize = 22;
+pub(crate) const FRAME_BYTES: usize = 23;
+pub(crate) const USED: usize = 24;
 pub(crate) const WORDS: usize = 64;
 
 /// The part of a file that [`Layout::parse`](super::Layout::parse) needs.

@@ -245,6 +245,9 @@ impl Layout {
                     policy,
                     max_lag: words[header::MAX_LAG],
                     slot_bytes: words[header::INLINE_BYTES],
+                    keys: words[header::KEYS],
+                    frames: words[header::FRAMES],
+                    frame_bytes: words[header::FRAME_BYTES],
                 };
                 BroadcastLayout::new(element, capacity, limit, geometry).map(Self::Broadcast)
             }
