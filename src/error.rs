@@ -307,8 +307,8 @@ pub enum RecvError {
     /// A message was lost with a receiver that died while it read it: a large message of a pipe, or
     /// any message of a queue that reports lost messages. The messages after it are whole.
     MessageLost,
-    /// Messages of a broadcast were overwritten before this subscriber read them. The next call goes
-    /// on with the oldest one that is left.
+    /// Messages of a broadcast were overwritten before this subscriber read them. The next call
+    /// goes on with the oldest one that is left.
     Lagged {
         /// How many messages of one publisher. Of byte messages: how many slots.
         missed: u64,

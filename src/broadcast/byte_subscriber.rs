@@ -37,8 +37,8 @@ impl ByteSubscriber {
     ///
     /// # Errors
     /// Those of [`Subscriber::recv`](crate::broadcast::Subscriber::recv), and
-    /// [`OutOfMemory`](RecvError::OutOfMemory). [`Lagged`](RecvError::Lagged) counts slots. After an
-    /// error the content of `message` is unspecified.
+    /// [`OutOfMemory`](RecvError::OutOfMemory). [`Lagged`](RecvError::Lagged) counts slots. After
+    /// an error the content of `message` is unspecified.
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.recv_within(message, Timeout::UNLIMITED)
     }

@@ -56,6 +56,7 @@ impl BroadcastState<'_> {
         let joined = self.publishers_joined();
         let end = self.publishers_end(|index| self.region.participants().status(index));
         let since = end.map_or(0, |_| joined.wrapping_add(1));
+        // edge: broadcast-since
         self.record_word(index, record::SINCE).store(since, Ordering::Release); // broadcast-join-4b
     }
 

@@ -13,11 +13,14 @@
 //!
 //! # Slow subscribers
 //!
-//! | [`Policy`] | the publisher | a slow subscriber | one that is killed |
+//! | [`Policy`] | the publisher | a slow subscriber | one that was killed |
 //! |---|---|---|---|
-//! | `Lossless` | waits | delays everybody | is noticed within 20 ms and delays nobody any more |
-//! | `Lossy` | never waits | gets [`Lagged`](crate::RecvError::Lagged) and goes on | is not noticed |
-//! | `EvictSlow` | never waits | gets [`Evicted`](crate::RecvError::Evicted) | is evicted like a slow one |
+//! | `Lossless` | waits | delays everybody | delays everybody once, for 20 ms |
+//! | `Lossy` | never waits | gets [`Lagged`] and goes on | delays nobody |
+//! | `EvictSlow` | never waits | gets [`Evicted`] | delays nobody |
+//!
+//! [`Lagged`]: crate::RecvError::Lagged
+//! [`Evicted`]: crate::RecvError::Evicted
 
 mod byte_publisher;
 mod byte_subscriber;
@@ -59,7 +62,7 @@ use crate::types::Shareable;
 
 static HOOKS: LifecycleHooks = LifecycleHooks {
     announce_exit: membership::announce_exit,
-    // What was published goes to those who are there.
+    // What was published is for those that are there.
     has_undelivered: |_, _| false,
     role_name: |region, index| BroadcastState::of(region).layout.role_name(index),
 };
@@ -105,7 +108,7 @@ pub enum Policy {
 /// # How long a name lives
 ///
 /// The name is removed when the last publisher or subscriber leaves, with the history. It stays if
-/// that one was killed. Whoever opens it then goes on with what is there: see
+/// that one was killed. The next process that opens it goes on with what is there: see
 /// [`OnStale`](crate::OnStale).
 #[must_use = "options make nothing until a method such as `create` or `publisher` is called"]
 pub struct Options<M: Message + ?Sized> {
@@ -113,7 +116,7 @@ pub struct Options<M: Message + ?Sized> {
     capacity: u64,
     /// `None`: a default if these options make a broadcast, any up to a limit if they open one.
     max_message_bytes: Option<u64>,
-    /// Likewise.
+    /// `None`: lossless if these options make a broadcast, any if they open one.
     policy: Option<Policy>,
     geometry: BroadcastGeometry,
     /// Messages that a subscriber gets of the history.

@@ -1,5 +1,5 @@
-//! What publishers of values and of byte messages have in common: a track, the cursors of those who
-//! read it, and waiting for the slowest of them.
+//! What publishers of values and of byte messages have in common: a track, the cursors of its
+//! readers, and waiting for the slowest of them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -183,7 +183,7 @@ impl Waiter for RoomWaiter {
     /// Evicts the slowest subscriber if it is gone.
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
         let (index, (state, _)) = self.slowest()?;
-        fence(Ordering::SeqCst); // raw/broadcast E7
+        fence(Ordering::SeqCst); // edge: broadcast-evict
         match self.registration.region().participants().status(self.participant(index)) {
             ParticipantStatus::Alive => None,
             ParticipantStatus::LockLost => Some(WaitEnd::LockLost),

@@ -1,4 +1,4 @@
-//! A region that is a broadcast, as words: its tracks, its cursors, and who publishes.
+//! A region that is a broadcast, as words: its tracks, its cursors, and its publishers.
 
 use crate::broadcast::Policy;
 use crate::primitive::{Ordering, fence};
@@ -94,7 +94,7 @@ impl<'a> BroadcastState<'a> {
             let cursors = (0..self.layout.publishers()).map(|track| self.cursor(track, subscriber));
             let active: Vec<_> =
                 cursors.filter_map(|cursor| cursor.protected().map(|(state, _)| (cursor, state))).collect();
-            fence(Ordering::SeqCst); // raw/broadcast E7
+            fence(Ordering::SeqCst); // edge: broadcast-evict
             if !active.is_empty() && participants.status(index) == ParticipantStatus::Dead {
                 active.iter().for_each(|(cursor, state)| _ = cursor.evict(*state));
                 evicted += 1;

@@ -108,6 +108,7 @@ impl SubscribeHalf {
     pub(super) fn new(registration: Registration, wait: WaitStrategy, waits_for_successor: bool) -> Self {
         let registration = Arc::new(registration);
         let state = BroadcastState::of(registration.region());
+        // edge: broadcast-since
         let since = state.record_word(registration.index(), record::SINCE).load(Ordering::Acquire);
         let half = Self {
             generation: Generation::current(),

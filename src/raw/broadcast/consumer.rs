@@ -2,7 +2,15 @@
 //! overwritten meanwhile. It stores nothing but its own cursor, if it has one: one without reads a
 //! mapping that it cannot write.
 //!
-//! Bytes, Invariants, Edges, Crash, Source: those of `mod.rs` and `cursor.rs`.
+//! Bytes: those of `mod.rs` and `cursor.rs`.
+//!
+//! Invariants: those of `mod.rs` and `cursor.rs`.
+//!
+//! Edges: those of `mod.rs` and `cursor.rs`.
+//!
+//! Crash: as in `mod.rs` and `cursor.rs`.
+//!
+//! Source: as in `mod.rs`.
 
 use super::Track;
 use super::cursor::{Cursor, CursorState};
@@ -14,7 +22,8 @@ use crate::raw::{Corrupt, Memory};
 pub(crate) enum Read<R> {
     Message(R),
     Empty,
-    /// So many messages were overwritten before they were read. The next read goes on behind them.
+    /// This number of messages was overwritten before they were read. The next read goes on behind
+    /// them.
     Lagged(u64),
     /// The cursor was evicted.
     Evicted,

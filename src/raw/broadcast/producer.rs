@@ -1,6 +1,14 @@
 //! What: the publishing side of a track: how many positions it may write, and writing them.
 //!
-//! Bytes, Invariants, Edges, Crash, Source: those of `mod.rs` and `cursor.rs`.
+//! Bytes: those of `mod.rs` and `cursor.rs`.
+//!
+//! Invariants: those of `mod.rs` and `cursor.rs`.
+//!
+//! Edges: those of `mod.rs` and `cursor.rs`.
+//!
+//! Crash: as in `mod.rs` and `cursor.rs`.
+//!
+//! Source: as in `mod.rs`.
 
 use super::Track;
 use super::cursor::{Cursor, CursorState};
