@@ -5,6 +5,7 @@ use std::fmt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::region::Region;
+use crate::region::layout::Layout;
 use crate::region::layout::header::{ElementType, RegionKind};
 use crate::region::lifecycle::Registration;
 use crate::region::settings::{Bounds, Settings};
@@ -126,8 +127,8 @@ impl CommonOptions {
 
     /// Refuses a region of another kind, of other elements, or with longer messages than the caller
     /// allows.
-    pub(crate) fn check<M: Message + ?Sized>(&self, region: &Region, kind: RegionKind, limit: u64) -> Result<()> {
-        let (layout, element) = (region.layout(), self.element::<M>());
+    pub(crate) fn check<M: Message + ?Sized>(&self, layout: &Layout, kind: RegionKind, limit: u64) -> Result<()> {
+        let element = self.element::<M>();
         if layout.kind() != kind {
             return Err(wrong_type(kind, layout.kind(), kind));
         }

@@ -26,6 +26,7 @@ mod byte_publisher;
 mod byte_subscriber;
 mod endpoints;
 mod membership;
+mod observer;
 mod publish_half;
 mod publisher;
 #[cfg(feature = "serde")]
@@ -44,6 +45,7 @@ pub use self::byte_publisher::BytePublisher;
 pub use self::byte_subscriber::ByteSubscriber;
 pub use self::endpoints::BroadcastEndpoint;
 use self::membership::join;
+pub use self::observer::{ByteObserver, Observer};
 pub use self::publisher::Publisher;
 pub use self::slow::SlowSubscriber;
 use self::state::{BroadcastState, Role};
@@ -57,6 +59,7 @@ use crate::region::layout::Layout;
 use crate::region::layout::broadcast::{BroadcastGeometry, BroadcastLayout, SlowPolicy};
 use crate::region::layout::header::RegionKind;
 use crate::region::lifecycle::{LifecycleHooks, Registration};
+use crate::region::observed::ObservedRegion;
 use crate::region::settings::{Bounds, Settings};
 use crate::types::Shareable;
 
@@ -136,7 +139,7 @@ const DEFAULT_SLOT_BYTES: u64 = 248;
 
 /// `create` and the other methods that make and open broadcasts of one kind of message.
 macro_rules! create_and_open {
-    ($Publisher:ty, $Subscriber:ty) => {
+    ($Publisher:ty, $Subscriber:ty, $Observer:ty) => {
         /// Creates an unnamed broadcast. Returns a publisher and a subscriber.
         ///
         /// More come from [`Publisher::subscriber`] and [`Publisher::try_clone`]. Other processes
@@ -180,6 +183,24 @@ macro_rules! create_and_open {
         pub fn subscriber(&self, name: &str) -> Result<$Subscriber> {
             self.open_or_create(name)
         }
+
+        /// Opens the broadcast of this name to read it without taking part in it. See [`Observer`].
+        ///
+        /// # Blocking
+        /// Never.
+        ///
+        /// # Errors
+        /// - [`NotFound`](crate::ErrorKind::NotFound): there is no such name.
+        /// - [`Permission`](crate::ErrorKind::Permission): the mode of the file does not let this
+        ///   process read it, or it belongs to another user and
+        ///   [`allow_other_owner`](Self::allow_other_owner) is not set.
+        /// - A region of another type or another policy.
+        pub fn observer(&self, name: &str) -> Result<$Observer> {
+            let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
+            let region = ObservedRegion::open(name, &settings)?;
+            self.check(region.layout())?;
+            <$Observer>::new(region, self.replay)
+        }
     };
 }
 
@@ -203,7 +224,7 @@ impl Options<[u8]> {
         self
     }
 
-    create_and_open!(BytePublisher, ByteSubscriber);
+    create_and_open!(BytePublisher, ByteSubscriber, ByteObserver);
 }
 
 impl<T: Shareable> Options<T> {
@@ -224,7 +245,7 @@ impl<T: Shareable> Options<T> {
         self
     }
 
-    create_and_open!(Publisher<T>, Subscriber<T>);
+    create_and_open!(Publisher<T>, Subscriber<T>, Observer<T>);
 }
 
 impl<M: Message + ?Sized> Options<M> {
@@ -293,7 +314,7 @@ impl<M: Message + ?Sized> Options<M> {
     pub fn from_fd<E: BroadcastEndpoint<Message = M>>(&self, descriptor: OwnedFd) -> Result<E> {
         let settings = Settings { bounds: self.bounds(), ..self.common.settings.clone() };
         let region = Region::from_descriptor(descriptor, &settings)?;
-        self.check(&region)?;
+        self.check(region.layout())?;
         let participants: Vec<usize> = BroadcastState::of(&region).with_role(E::ROLE).collect();
         self.attach(Registration::from_fd(region, &participants, &HOOKS)?)
     }
@@ -324,7 +345,7 @@ impl<M: Message + ?Sized> Options<M> {
 
     fn open_or_create<E: BroadcastEndpoint<Message = M>>(&self, name: &str) -> Result<E> {
         let open = |mut region: Region| {
-            self.check(&region)?;
+            self.check(region.layout())?;
             options::report_capacity(&mut region, self.capacity.next_power_of_two(), DEFAULT_CAPACITY);
             join(region, E::ROLE, self.replay)?.map(|registration| self.attach(registration)).transpose()
         };
@@ -334,15 +355,26 @@ impl<M: Message + ?Sized> Options<M> {
         })
     }
 
-    fn check(&self, region: &Region) -> Result<()> {
+    fn check(&self, layout: &Layout) -> Result<()> {
         let limit = self.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES);
-        self.common.check::<M>(region, RegionKind::Broadcast, limit)?;
-        let found = BroadcastState::of(region).policy();
+        self.common.check::<M>(layout, RegionKind::Broadcast, limit)?;
+        let Layout::Broadcast(layout) = layout else { return Ok(()) };
+        let found = Policy::of(layout);
         match self.policy {
             Some(policy) if std::mem::discriminant(&policy) != std::mem::discriminant(&found) => {
                 Err(options::wrong_type(RegionKind::Broadcast, found, policy))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl Policy {
+    fn of(layout: &BroadcastLayout) -> Self {
+        match layout.geometry.policy {
+            SlowPolicy::Wait => Self::Lossless,
+            SlowPolicy::Overwrite => Self::Lossy,
+            SlowPolicy::Evict => Self::EvictSlow { lag: layout.geometry.max_lag as usize },
         }
     }
 }

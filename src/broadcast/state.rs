@@ -73,12 +73,7 @@ impl<'a> BroadcastState<'a> {
     }
 
     pub(crate) fn policy(self) -> Policy {
-        let lag = self.layout.geometry.max_lag as usize;
-        match self.layout.geometry.policy {
-            SlowPolicy::Wait => Policy::Lossless,
-            SlowPolicy::Overwrite => Policy::Lossy,
-            SlowPolicy::Evict => Policy::EvictSlow { lag },
-        }
+        Policy::of(self.layout)
     }
 
     /// How often a subscriber was evicted because it lagged.

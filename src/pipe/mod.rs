@@ -394,7 +394,7 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn check(&self, region: &Region, directions: u64) -> Result<()> {
-        self.common.check::<M>(region, RegionKind::Pipe, self.max_message_bytes)?;
+        self.common.check::<M>(region.layout(), RegionKind::Pipe, self.max_message_bytes)?;
         let found = connection::layout(region).directions;
         if found != directions {
             let name = |directions| if directions == 1 { "a one-way pipe" } else { "a duplex pipe" };

@@ -418,7 +418,7 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn check(&self, region: &Region, limit: u64) -> Result<()> {
-        self.common.check::<M>(region, RegionKind::Queue, limit)
+        self.common.check::<M>(region.layout(), RegionKind::Queue, limit)
     }
 
     fn report_capacity(&self, region: &mut Region) {

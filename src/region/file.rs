@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -19,10 +21,23 @@ const DEFAULT_MODE: u32 = 0o600;
 
 /// Opens the file that has this name now, whatever is in it.
 pub(super) fn open(name: &str, settings: &Settings) -> Result<(ForkGuardedFd, NamedPath)> {
+    open_by(file::open, name, settings)
+}
+
+/// The same, for reading only.
+pub(super) fn open_read_only(name: &str, settings: &Settings) -> Result<(ForkGuardedFd, NamedPath)> {
+    open_by(file::open_read_only, name, settings)
+}
+
+fn open_by(
+    open: fn(&Path) -> io::Result<OwnedFd>,
+    name: &str,
+    settings: &Settings,
+) -> Result<(ForkGuardedFd, NamedPath)> {
     let path = settings.directory.resolve(name)?;
     let action = format!("open the region {name:?} ({})", path.display());
     let remedy = "see which names exist with `tombolo ls`, or choose another name";
-    let file = ForkGuardedFd::new(|| file::open(&path)).map_err(|error| Error::io(&action, error, remedy))?;
+    let file = ForkGuardedFd::new(|| open(&path)).map_err(|error| Error::io(&action, error, remedy))?;
     let owner = file::metadata(&file).map_err(|error| Error::io(&action, error, remedy))?.owner;
     if owner != process::effective_user() && !settings.allow_other_owner {
         return Err(Error::new(

@@ -8,6 +8,7 @@ mod file;
 pub(crate) mod layout;
 pub(crate) mod lifecycle;
 mod name_watch;
+pub(crate) mod observed;
 pub(crate) mod participant;
 pub(crate) mod process_exit;
 pub(crate) mod repair;
@@ -182,49 +183,14 @@ impl Region {
     }
 
     fn from_file(file: ForkGuardedFd, path: Option<NamedPath>, settings: &Settings) -> Result<Self> {
-        let what = match &path {
-            Some(NamedPath { name, path }) => format!("the region {name:?} ({})", path.display()),
-            None => "the region behind this descriptor".to_string(),
-        };
-        let action = format!("open {what}");
-        let failed = |error| Error::io(&action, error, "check that the file is what it should be");
-        let metadata = sys::file::metadata(&file).map_err(failed)?;
-        if !metadata.is_regular || metadata.length < header::BYTES as u64 {
-            return Err(Error::new(
-                ErrorKind::NotARegion,
-                action,
-                if metadata.is_regular { format!("{} bytes", metadata.length) } else { "no regular file".into() },
-                format_args!("a region of at least {} bytes", header::BYTES),
-                "choose another name or move the file away",
-            ));
-        }
-        let layout = Layout::parse(&file::read_header(&file).map_err(failed)?, metadata.length, &what)?;
-        settings.bounds.check_len(&action, layout.mapped())?;
-        settings.bounds.check_steps(&action, layout.steps())?;
-        if sys::file::is_huge(&file) && !settings.huge_pages {
-            return Err(Error::new(
-                ErrorKind::Permission,
-                action,
-                "reserved huge pages, which whoever has the file can take back even if it is sealed",
-                "ordinary memory",
-                "ask for huge_pages here, too, if those who share the region are trusted with this process's life",
-            ));
-        }
-        if sys::file::is_memory(&file) && metadata.allocated < layout.mapped() {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                action,
-                format_args!("{} bytes of memory", metadata.allocated),
-                format_args!("all {} that it promises", layout.mapped()),
-                "somebody made or punched holes in it: remove it when nobody uses it",
-            ));
-        }
+        let layout = read_layout(&file, path.as_ref(), settings)?;
         // An inspection of an unnamed file reads few words of it: a hole there becomes a page, and
         // the others stay holes. On a file system that is full a hole would be a SIGBUS.
         let may_have_holes = settings.is_inspection && path.is_none();
         if sys::file::is_memory(&file) && layout.mapped() < layout.size() && !may_have_holes {
             // The memory of extents counts as the file's, so that count may hide holes. They are
             // filled, or are an error, here and not at the first access.
+            let action = format!("open {}", describe_file(path.as_ref()));
             file::check_memory(&action, layout.mapped())?;
             sys::file::back(&file, layout.mapped()).map_err(|error| Error::io(&action, error, "try again"))?;
         }
@@ -350,6 +316,52 @@ impl Region {
     /// The 32-bit half of a word that is never accessed as 64 bits.
     pub(crate) fn futex(&self, index: usize) -> Futex {
         Futex(self.words(index, 1))
+    }
+}
+
+/// Reads the header of a file, and checks that the file is what the header says.
+fn read_layout(file: &ForkGuardedFd, path: Option<&NamedPath>, settings: &Settings) -> Result<Layout> {
+    let what = describe_file(path);
+    let action = format!("open {what}");
+    let failed = |error| Error::io(&action, error, "check that the file is what it should be");
+    let metadata = sys::file::metadata(file).map_err(failed)?;
+    if !metadata.is_regular || metadata.length < header::BYTES as u64 {
+        return Err(Error::new(
+            ErrorKind::NotARegion,
+            action,
+            if metadata.is_regular { format!("{} bytes", metadata.length) } else { "no regular file".into() },
+            format_args!("a region of at least {} bytes", header::BYTES),
+            "choose another name or move the file away",
+        ));
+    }
+    let layout = Layout::parse(&file::read_header(file).map_err(failed)?, metadata.length, &what)?;
+    settings.bounds.check_len(&action, layout.mapped())?;
+    settings.bounds.check_steps(&action, layout.steps())?;
+    if sys::file::is_huge(file) && !settings.huge_pages {
+        return Err(Error::new(
+            ErrorKind::Permission,
+            action,
+            "reserved huge pages, which whoever has the file can take back even if it is sealed",
+            "ordinary memory",
+            "ask for huge_pages here, too, if those who share the region are trusted with this process's life",
+        ));
+    }
+    if sys::file::is_memory(file) && metadata.allocated < layout.mapped() {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            action,
+            format_args!("{} bytes of memory", metadata.allocated),
+            format_args!("all {} that it promises", layout.mapped()),
+            "somebody made or punched holes in it: remove it when nobody uses it",
+        ));
+    }
+    Ok(layout)
+}
+
+fn describe_file(path: Option<&NamedPath>) -> String {
+    match path {
+        Some(NamedPath { name, path }) => format!("the region {name:?} ({})", path.display()),
+        None => "the region behind this descriptor".to_string(),
     }
 }
 

@@ -36,7 +36,15 @@ impl MappingInner {
     pub(super) fn new(file: &ForkGuardedFd, length: usize, id: FileId) -> io::Result<Self> {
         // Through a description of its own: a mapping keeps its description open, and any lock
         // taken through it.
-        let map = Mapping::new(file::reopen(file)?, length)?;
+        Self::of(Mapping::new(file::reopen(file)?, length)?, id)
+    }
+
+    /// For loads only: a store to its words is a fault.
+    pub(super) fn read_only(file: &ForkGuardedFd, length: usize, id: FileId) -> io::Result<Self> {
+        Self::of(Mapping::read_only(file, length)?, id)
+    }
+
+    fn of(map: Mapping, id: FileId) -> io::Result<Self> {
         let start = NonNull::new(map.start().cast()).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { map, start, id })
     }

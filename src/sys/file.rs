@@ -47,9 +47,17 @@ pub(crate) fn link(file: impl AsFd, path: &Path) -> io::Result<()> {
 
 /// Opens a file by its name, for reading and writing.
 pub(crate) fn open(path: &Path) -> io::Result<OwnedFd> {
+    open_for(path, OFlags::RDWR)
+}
+
+/// Opens a file by its name, for reading only.
+pub(crate) fn open_read_only(path: &Path) -> io::Result<OwnedFd> {
+    open_for(path, OFlags::RDONLY)
+}
+
+fn open_for(path: &Path, access: OFlags) -> io::Result<OwnedFd> {
     // NONBLOCK: a FIFO planted under the name must not block us. It has no effect on regular files.
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    Ok(fs::open(path, flags, Mode::empty())?)
+    Ok(fs::open(path, access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty())?)
 }
 
 /// Holds whatever has this name, without opening it, so that no other file gets its inode number.

@@ -18,7 +18,15 @@ pub(crate) struct Mapping {
 
 impl Mapping {
     pub(crate) fn new(file: impl AsFd, length: usize) -> io::Result<Self> {
-        let map = MmapOptions::new().len(length).map_raw(file.as_fd().as_raw_fd())?;
+        Self::without_core_dump(MmapOptions::new().len(length).map_raw(file.as_fd().as_raw_fd())?)
+    }
+
+    /// A mapping that this process cannot write.
+    pub(crate) fn read_only(file: impl AsFd, length: usize) -> io::Result<Self> {
+        Self::without_core_dump(MmapOptions::new().len(length).map_raw_read_only(file.as_fd().as_raw_fd())?)
+    }
+
+    fn without_core_dump(map: MmapRaw) -> io::Result<Self> {
         // A core dump would hold everybody's messages, and the crashed process keeps its locks
         // until it is written. A sandbox may refuse this, which is no error.
         let _ = map.advise(Advice::DontDump);

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod observers;
 mod policies;
 mod publishers;
 mod subscribers;

@@ -77,7 +77,7 @@ impl<M: Memory> Consumer<M> {
 
     /// Reads without a cursor, at most `replay` messages behind the tail.
     pub(crate) fn observer(track: Track<M>, replay: u64) -> Self {
-        let position = track.tail.load(Ordering::Acquire).saturating_sub(replay); // E1
+        let position = track.load_tail().saturating_sub(replay); // E1
         Self { track, guard: Guard::Begun(None), position, tail: position }
     }
 
@@ -134,7 +134,7 @@ impl<M: Memory> Consumer<M> {
             Guard::Cursor(cursor, state) if cursor.has_changed(*state) => return Ok(Read::Evicted),
             Guard::Cursor(..) => {}
             Guard::Begun(_) => {
-                let begun = self.track.begun.load(Ordering::Acquire); // E2, E3
+                let begun = self.track.load_begun(); // E2, E3
                 if begun.wrapping_sub(self.position) > self.track.capacity {
                     return self.skip_overwritten(begun);
                 }
@@ -149,7 +149,7 @@ impl<M: Memory> Consumer<M> {
     #[cold]
     #[inline(never)]
     fn refresh(&mut self) -> Result<bool, Corrupt> {
-        let tail = self.track.tail.load(Ordering::Acquire); // E1
+        let tail = self.track.load_tail(); // E1
         if tail < self.tail {
             return Err(Corrupt); // I5
         }
@@ -165,7 +165,7 @@ impl<M: Memory> Consumer<M> {
     #[cold]
     fn skip_overwritten<R>(&mut self, begun: u64) -> Result<Read<R>, Corrupt> {
         let oldest = begun.wrapping_sub(self.track.capacity);
-        let tail = self.track.tail.load(Ordering::Acquire); // E1, E3
+        let tail = self.track.load_tail(); // E1, E3
         if oldest < self.position || tail < oldest || tail < self.tail {
             return Err(Corrupt); // I5
         }

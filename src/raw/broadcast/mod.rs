@@ -46,7 +46,7 @@ pub(crate) mod consumer;
 pub(crate) mod cursor;
 pub(crate) mod producer;
 
-use crate::primitive::AtomicU64;
+use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::raw::Memory;
 
 /// The shared words of one track.
@@ -61,6 +61,22 @@ pub(crate) struct Track<M: Memory> {
 }
 
 impl<M: Memory> Track<M> {
+    /// For readers. Relaxed, and a fence: of memory that cannot be written, only relaxed loads are
+    /// allowed.
+    #[inline(always)]
+    fn load_tail(&self) -> u64 {
+        let tail = self.tail.load(Ordering::Relaxed);
+        fence(Ordering::Acquire); // E1
+        tail
+    }
+
+    #[inline(always)]
+    fn load_begun(&self) -> u64 {
+        let begun = self.begun.load(Ordering::Relaxed);
+        fence(Ordering::Acquire); // E3
+        begun
+    }
+
     /// The words of a position's slot.
     #[inline(always)]
     pub(crate) fn slot(&self, position: u64) -> Option<&[AtomicU64]> {

@@ -1,0 +1,289 @@
+//! Observers: they read a broadcast without taking part in it.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::broadcast::slots::{Front, load_front};
+use crate::error::{RecvError, Result};
+use crate::message::{Messages, sealed::Receive};
+use crate::options::wrong_type;
+use crate::primitive::{Ordering, fence, load_value_into, spin_loop};
+use crate::raw::Corrupt;
+use crate::raw::broadcast::Track;
+use crate::raw::broadcast::consumer::{Consumer, Published, Read};
+use crate::region::layout::broadcast::{BroadcastLayout, control, track};
+use crate::region::layout::header::RegionKind;
+use crate::region::layout::{Layout, participant};
+use crate::region::observed::ObservedRegion;
+use crate::region::participant::{JOINED, LEAVING};
+use crate::region::words::Mapped;
+use crate::types::{Shareable, Unchecked};
+use crate::wait::Timeout;
+
+/// How an observer waits: it polls for this long, then yields for this long, then sleeps.
+const SPIN_TIME: Duration = Duration::from_micros(2);
+const YIELD_TIME: Duration = Duration::from_micros(50);
+
+/// The first sleep. Each one is twice as long as the one before, up to the last.
+const FIRST_SLEEP: Duration = Duration::from_micros(50);
+const LAST_SLEEP: Duration = Duration::from_millis(1);
+
+/// Reads the values of a broadcast without taking part in it: for dashboards, and to listen in.
+///
+/// An observer opens the file for reading and maps it for reading. It has no place among the
+/// subscribers, no lock and no record, so no publisher waits for it, whatever the
+/// [`Policy`](crate::broadcast::Policy), and nothing that it does or suffers can disturb others. It
+/// needs nothing but the permission to read the file: see
+/// [`mode`](crate::broadcast::Options::mode). If it is too slow, it gets
+/// [`Lagged`](RecvError::Lagged).
+///
+/// Nobody knows that it waits, so nobody wakes it. A blocking call polls, and after about 50 µs it
+/// sleeps between two polls, for at most 1 ms. So a value is received up to 1 ms late, if the
+/// broadcast was idle.
+///
+/// It cannot ask the kernel whether a publisher was killed. It gets [`Closed`](RecvError::Closed)
+/// if all publishers have left; if one was killed, it waits.
+pub struct Observer<T: Shareable> {
+    inner: Observation,
+    message: PhantomData<fn() -> T>,
+}
+
+/// Reads the byte messages of a broadcast without taking part in it. See [`Observer`].
+#[derive(Debug)]
+pub struct ByteObserver {
+    inner: Observation,
+}
+
+/// What observers of values and of byte messages have in common.
+struct Observation {
+    region: ObservedRegion,
+    layout: BroadcastLayout,
+    tracks: Vec<Consumer<Mapped>>,
+    /// The track to read next.
+    current: usize,
+}
+
+impl Observation {
+    fn new(region: ObservedRegion, replay: u64) -> Result<Self> {
+        let Layout::Broadcast(layout) = *region.layout() else {
+            return Err(wrong_type(RegionKind::Broadcast, region.layout().kind(), RegionKind::Broadcast));
+        };
+        let replay = replay.min(layout.geometry.history);
+        let track = |index| {
+            let (at, (start, length)) = (layout.track(index), layout.data(index));
+            let track = Track {
+                tail: region.word(at + track::TAIL),
+                begun: region.word(at + track::BEGUN),
+                slots: region.words(start, length),
+                capacity: layout.capacity,
+                stride: layout.stride(),
+            };
+            Consumer::observer(track, replay)
+        };
+        let tracks = (0..layout.publishers()).map(track).collect();
+        Ok(Self { region, layout, tracks, current: 0 })
+    }
+
+    #[inline]
+    fn try_read<R>(
+        &mut self,
+        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
+    ) -> Result<Option<R>, RecvError> {
+        for _ in 0..self.tracks.len() {
+            let Some(consumer) = self.tracks.get_mut(self.current) else { break };
+            match consumer.read_many(1, &mut copy)? {
+                Read::Message(read) => return Ok(Some(read)),
+                Read::Lagged(missed) => return Err(RecvError::Lagged { missed }),
+                Read::Empty | Read::Evicted => {
+                    self.current = if self.current + 1 < self.tracks.len() { self.current + 1 } else { 0 };
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn read<R>(
+        &mut self,
+        timeout: Timeout,
+        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
+    ) -> Result<R, RecvError> {
+        let (mut started, mut sleep) = (None, FIRST_SLEEP);
+        loop {
+            if let Some(read) = self.try_read(&mut copy)? {
+                return Ok(read);
+            }
+            if self.has_ended() {
+                // What was published before the end is visible now.
+                return self.try_read(&mut copy)?.ok_or(RecvError::Closed);
+            }
+            let Timeout::At(deadline) = timeout else { return Err(RecvError::Empty) };
+            if timeout.is_past() {
+                return Err(RecvError::TimedOut);
+            }
+            let now = Instant::now();
+            match now.duration_since(*started.get_or_insert(now)) {
+                waited if waited < SPIN_TIME => spin_loop(),
+                waited if waited < YIELD_TIME => thread::yield_now(),
+                _ => {
+                    let rest = deadline.map_or(sleep, |deadline| sleep.min(deadline.duration_since(now)));
+                    thread::sleep(rest);
+                    sleep = LAST_SLEEP.min(2 * sleep);
+                }
+            }
+        }
+    }
+
+    /// Whether there were publishers, and all have left.
+    fn has_ended(&self) -> bool {
+        // Relaxed, and a fence: an acquiring load needs memory that can be written.
+        let load = |at| self.region.word(at).load(Ordering::Relaxed);
+        let joined = load(BroadcastLayout::CONTROL + control::PUBLISHERS_JOINED);
+        let is_there = |index| {
+            let state = load(self.region.layout().participant(index) + participant::STATE);
+            matches!(state, JOINED | LEAVING)
+        };
+        let has_ended = joined > 0 && !(0..self.layout.publishers()).any(is_there);
+        fence(Ordering::Acquire); // edge: participant-record
+        has_ended
+    }
+}
+
+/// The methods that observers of values and of byte messages share.
+macro_rules! observer_methods {
+    () => {
+        /// Returns how many messages were published and not received yet, at most the capacity for
+        /// each publisher. Of byte messages: how many slots they take up.
+        pub fn len(&self) -> usize {
+            self.inner.tracks.iter().map(|track| track.len()).sum::<u64>() as usize
+        }
+
+        /// Returns whether there is nothing to receive.
+        pub fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+
+        /// Returns an iterator that blocks for each message, until the stream ends.
+        pub fn iter(&mut self) -> Messages<&mut Self> {
+            Messages::blocking(self)
+        }
+
+        /// Returns an iterator over the messages that are there, which does not block.
+        pub fn try_iter(&mut self) -> Messages<&mut Self> {
+            Messages::non_blocking(self)
+        }
+    };
+}
+
+impl<T: Shareable> Observer<T> {
+    pub(super) fn new(region: ObservedRegion, replay: u64) -> Result<Self> {
+        Ok(Self { inner: Observation::new(region, replay)?, message: PhantomData })
+    }
+
+    /// Receives one value.
+    ///
+    /// # Blocking
+    /// Blocks until there is one. See [`Observer`].
+    ///
+    /// # Errors
+    /// [`Lagged`](RecvError::Lagged), [`Closed`](RecvError::Closed),
+    /// [`InvalidValue`](RecvError::InvalidValue) or [`Corrupt`](RecvError::Corrupt).
+    pub fn recv(&mut self) -> Result<T, RecvError> {
+        self.recv_within(Timeout::UNLIMITED)
+    }
+
+    /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
+    pub fn try_recv(&mut self) -> Result<T, RecvError> {
+        self.recv_within(Timeout::NonBlocking)
+    }
+
+    /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
+        self.recv_within(Timeout::after(timeout))
+    }
+
+    observer_methods!();
+
+    fn recv_within(&mut self, timeout: Timeout) -> Result<T, RecvError> {
+        let mut value = Unchecked::<T>::zeroed();
+        let bits = value.bits_mut();
+        self.inner.read(timeout, |published| {
+            load_value_into(published.slot(0).ok_or(Corrupt)?, bits);
+            Ok((1, ()))
+        })?;
+        value.check()
+    }
+}
+
+impl ByteObserver {
+    pub(super) fn new(region: ObservedRegion, replay: u64) -> Result<Self> {
+        Ok(Self { inner: Observation::new(region, replay)? })
+    }
+
+    /// Receives one message into `message`, whose old content it replaces. Returns its length in
+    /// bytes.
+    ///
+    /// # Blocking
+    /// As [`Observer::recv`].
+    ///
+    /// # Errors
+    /// Those of [`Observer::recv`], and [`OutOfMemory`](RecvError::OutOfMemory). After an error the
+    /// content of `message` is unspecified.
+    pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.recv_within(message, Timeout::UNLIMITED)
+    }
+
+    /// Like [`recv`](Self::recv), but returns [`Empty`](RecvError::Empty) instead of blocking.
+    pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.recv_within(message, Timeout::NonBlocking)
+    }
+
+    /// Like [`recv`](Self::recv), but returns [`TimedOut`](RecvError::TimedOut) after `timeout`.
+    pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
+        self.recv_within(message, Timeout::after(timeout))
+    }
+
+    observer_methods!();
+
+    fn recv_within(&mut self, message: &mut Vec<u8>, timeout: Timeout) -> Result<usize, RecvError> {
+        let max_length = self.inner.layout.max_message_bytes;
+        loop {
+            return match self.inner.read(timeout, |published| load_front(&published, max_length, message))? {
+                Front::Message(length) => Ok(length),
+                Front::Rest => continue,
+                Front::OutOfMemory | Front::BufferTooSmall { .. } => Err(RecvError::OutOfMemory),
+            };
+        }
+    }
+}
+
+impl<T: Shareable> Receive for Observer<T> {
+    type Message = T;
+
+    fn receive(&mut self, timeout: Timeout) -> Result<T, RecvError> {
+        self.recv_within(timeout)
+    }
+}
+
+impl Receive for ByteObserver {
+    type Message = Vec<u8>;
+
+    fn receive(&mut self, timeout: Timeout) -> Result<Vec<u8>, RecvError> {
+        let mut message = Vec::new();
+        self.recv_within(&mut message, timeout)?;
+        Ok(message)
+    }
+}
+
+impl fmt::Debug for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observation").field("layout", &self.layout).finish_non_exhaustive()
+    }
+}
+
+impl<T: Shareable> fmt::Debug for Observer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").field("inner", &self.inner).finish()
+    }
+}
