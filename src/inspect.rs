@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object::kind::{Description, ObjectKind, ObjectWords};
 use crate::object::repair::Repair;
 use crate::object::table::Table;
-use crate::object::{member, nested_queue};
+use crate::object::{member, nested};
 use crate::primitive::Ordering;
 use crate::queue::state::QueueState;
 use crate::queue::{self, participant::Role};
@@ -351,8 +351,12 @@ impl Directory {
             RegionKind::Namespace => {
                 let table = Table::parse(&region)?;
                 let mut repaired = Repair { region: &region, table: &table }.all(None);
-                for queue in table.objects(&region).filter_map(|object| nested_queue::open(&object, None)) {
-                    repaired += QueueState::of(&queue?).repair(None);
+                for nested in table.objects(&region).filter_map(|object| nested::open(&object, None)) {
+                    let nested = nested?;
+                    repaired += match nested.layout().kind() {
+                        RegionKind::Broadcast => BroadcastState::of(&nested).evict_dead(),
+                        _ => QueueState::of(&nested).repair(None),
+                    };
                 }
                 Ok(repaired)
             }
@@ -436,11 +440,22 @@ fn object_info(name: &str, object: &ObjectWords<'_>) -> ObjectInfo {
     // A description is made from words that may be invalid.
     let pid = |index| if index < participants.len() { participants.pid(index) } else { 0 };
     let mut users: Vec<u64> = users.into_iter().map(pid).collect();
-    if let Some(Ok(queue)) = nested_queue::open(object, None) {
-        let words = QueueState::of(&queue).ring_words();
-        let closed = if words.is_closed() { ", closed" } else { "" };
-        state = format!("{} queued{closed}", words.len());
-        users = queue.participants().registered().map(|index| queue.participants().pid(index)).collect();
+    if let Some(Ok(nested)) = nested::open(object, None) {
+        state = match nested.layout().kind() {
+            RegionKind::Broadcast => {
+                let state = BroadcastState::of(&nested);
+                // edge: snapshot
+                let sent = |track| state.tail(track).load(Ordering::Acquire);
+                let sent = (0..state.layout.publishers()).map(sent).fold(0, u64::wrapping_add);
+                format!("{}, {sent} published", state.policy())
+            }
+            _ => {
+                let words = QueueState::of(&nested).ring_words();
+                let closed = if words.is_closed() { ", closed" } else { "" };
+                format!("{} queued{closed}", words.len())
+            }
+        };
+        users = nested.participants().registered().map(|index| nested.participants().pid(index)).collect();
     }
     ObjectInfo {
         name: name.to_string(),

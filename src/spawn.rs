@@ -46,6 +46,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command};
 use std::sync::Arc;
 
+use crate::broadcast::{self, BroadcastEndpoint};
 use crate::endpoint::{self, Endpoint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
@@ -361,6 +362,13 @@ impl<M: Message + ?Sized> pipe::Options<M> {
 impl<M: Message + ?Sized> queue::Options<M> {
     /// Takes the endpoint that the parent passed under this label. Blocks and fails like [`take`].
     pub fn take<E: QueueEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
+        self.from_fd(take_inherited(label)?)
+    }
+}
+
+impl<M: Message + ?Sized> broadcast::Options<M> {
+    /// Takes the endpoint that the parent passed under this label. Blocks and fails like [`take`].
+    pub fn take<E: BroadcastEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
         self.from_fd(take_inherited(label)?)
     }
 }

@@ -663,7 +663,7 @@ fn object_pictures_match_golden_words() {
         let file = match kind {
             "re-entrant mutex" => "mutex",
             "bounded semaphore" => "semaphore",
-            "queue" => "nested_queue",
+            "queue" | "broadcast" => "nested",
             other => other,
         };
         let source = fs::read_to_string(root.join(format!("src/object/{}.rs", file.replace(' ', "_")))).unwrap();

@@ -323,7 +323,12 @@ impl<M: Message + ?Sized> Options<M> {
         E::attach(registration, self.common.wait, self.waits_for_successor)
     }
 
-    fn layout(&self) -> Result<Layout> {
+    /// Joins a broadcast that is nested in another region.
+    pub(crate) fn join<E: BroadcastEndpoint<Message = M>>(&self, region: Region) -> Result<E> {
+        self.attach(expect_joined(join(region, E::ROLE, self.replay)?)?)
+    }
+
+    pub(crate) fn layout(&self) -> Result<BroadcastLayout> {
         let element = self.common.element::<M>();
         let limit = self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
         let (policy, max_lag) = match self.policy.unwrap_or_default() {
@@ -332,15 +337,15 @@ impl<M: Message + ?Sized> Options<M> {
             Policy::EvictSlow { lag } => (SlowPolicy::Evict, lag as u64),
         };
         let geometry = BroadcastGeometry { policy, max_lag, ..self.geometry };
-        BroadcastLayout::new(element, self.capacity, limit, geometry).map(Layout::Broadcast)
+        BroadcastLayout::new(element, self.capacity, limit, geometry)
     }
 
     fn bounds(&self) -> Bounds {
-        self.common.settings.bounds.with_own_layout(&self.layout())
+        self.common.settings.bounds.with_own_layout(&self.layout().map(Layout::Broadcast))
     }
 
     fn create_region(&self, named: bool) -> Result<Region> {
-        Region::create(self.layout()?, &self.common.settings, named)
+        Region::create(Layout::Broadcast(self.layout()?), &self.common.settings, named)
     }
 
     fn open_or_create<E: BroadcastEndpoint<Message = M>>(&self, name: &str) -> Result<E> {

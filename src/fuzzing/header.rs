@@ -3,6 +3,7 @@
 
 use super::input::Input;
 use crate::primitive::WORD;
+use crate::region::layout::broadcast::{self, BroadcastLayout};
 use crate::region::layout::header::{ElementType, RegionKind};
 use crate::region::layout::namespace::ENTRY_WORDS;
 use crate::region::layout::pipe::{PipeLayout, ring};
@@ -64,6 +65,30 @@ pub fn open_header(data: &[u8]) {
             participants.for_each(|i| area("a participant", (layout.participant(i), own::WORDS)));
             area("the table", (namespace.entry(0), namespace.objects as usize * ENTRY_WORDS));
             area("the objects", (namespace.first_object(), namespace.object_words as usize));
+        }
+        Layout::Broadcast(broadcast) => {
+            area("the control block", (BroadcastLayout::CONTROL, broadcast::control::WORDS));
+            let (tracks, subscribers) = (0..broadcast.publishers(), 0..broadcast.subscribers());
+            // Enough of them: there can be thousands of each.
+            let some =
+                |range: std::ops::Range<usize>| range.clone().take(3).chain(range.rev().take(1).filter(|&i| i > 2));
+            some(participants).for_each(|i| area("a participant", (layout.participant(i), participant::WORDS)));
+            some(tracks.clone()).for_each(|i| area("a track", (broadcast.track(i), broadcast::track::WORDS)));
+            for track in some(tracks.clone()) {
+                some(subscribers.clone())
+                    .for_each(|i| area("a cursor", (broadcast.cursor(track, i), broadcast::cursor::WORDS)));
+            }
+            let keys = 0..broadcast.geometry.keys as usize;
+            for track in some(tracks.clone()) {
+                some(keys.clone()).for_each(|key| area("a latest value", broadcast.latest(track, key)));
+            }
+            some(tracks.clone()).for_each(|track| area("leases", broadcast.leases(track)));
+            for track in some(tracks.clone()) {
+                area("the slots", broadcast.data(track));
+                assert!(broadcast.data(track).1 as u64 >= broadcast.capacity * broadcast.stride() as u64);
+            }
+            some(tracks).for_each(|track| area("frames", broadcast.frames(track)));
+            assert!(broadcast.geometry.history * 2 <= broadcast.capacity);
         }
     }
     if let ElementType::Value { size, align, .. } = layout.element() {

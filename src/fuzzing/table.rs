@@ -16,6 +16,7 @@ use crate::object::spec::{InitialValue, ObjectSpec};
 use crate::object::table::{Entry, NAME_MAX, Table, layout_of};
 use crate::primitive::{Ordering::Relaxed, WORD};
 use crate::region::Region;
+use crate::region::layout::broadcast::{BroadcastGeometry, BroadcastLayout, SlowPolicy};
 use crate::region::layout::header::ElementType;
 use crate::region::layout::namespace::ENTRY_WORDS;
 use crate::region::layout::queue::{QueueGeometry, QueueLayout};
@@ -45,7 +46,7 @@ pub fn open_table(data: &[u8]) {
 
     let count = layout.objects as usize;
     let queues: Vec<usize> =
-        table.entries.iter().filter(|entry| entry.spec.queue.is_some()).map(|entry| entry.start).collect();
+        table.entries.iter().filter(|entry| entry.spec.nested.is_some()).map(|entry| entry.start).collect();
     while let Some(op) = input.next_op() {
         let row = layout.entry(usize::from(op >> 4) % count);
         let word = |index: usize| region.word(row + index);
@@ -115,7 +116,27 @@ fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
                 block_bytes: limit,
                 extents: 0,
             };
-            ObjectSpec { queue: QueueLayout::new(element, capacity.max(1), limit, geometry).ok(), ..base }
+            let queue = QueueLayout::new(element, capacity.max(1), limit, geometry);
+            ObjectSpec { nested: queue.ok().map(Layout::Queue), ..base }
+        }
+        ObjectKind::Broadcast => {
+            let element = match number() {
+                0 => ElementType::Bytes,
+                size => ElementType::Value { size, align: 1, tag: [0; 8] },
+            };
+            let geometry = BroadcastGeometry {
+                publishers: number(),
+                subscribers: number(),
+                history: number(),
+                policy: SlowPolicy::Wait,
+                max_lag: 0,
+                slot_bytes: number(),
+                keys: number(),
+                frames: 0,
+                frame_bytes: 0,
+            };
+            let broadcast = BroadcastLayout::new(element, number().max(1), number(), geometry);
+            ObjectSpec { nested: broadcast.ok().map(Layout::Broadcast), ..base }
         }
         ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier => {
             ObjectSpec { count: number(), ..base }
@@ -162,7 +183,7 @@ fn check_table(region: &Region, table: &Table) {
         let (found, written) = (region.word(index).load(Relaxed), copy.word(index).load(Relaxed));
         assert_eq!(found, written, "word {} of entry {}", index % 16, (index - layout.entry(0)) / 16);
     }
-    for entry in table.entries.iter().filter(|entry| entry.spec.queue.is_some()) {
+    for entry in table.entries.iter().filter(|entry| entry.spec.nested.is_some()) {
         for index in (0..header::WORDS).filter(|&index| index != header::REGION_STATE) {
             let word = |region: &Region| region.word(entry.start + index).load(Relaxed);
             assert_eq!(word(region), word(&copy), "word {index} of a queue's header");
@@ -188,9 +209,7 @@ fn check_parts(entry: &Entry, participants: usize) {
         ObjectKind::Array => is_within(16, elements_words(spec)),
         ObjectKind::BoundedSemaphore => is_within(16, usize::try_from(spec.count).ok()),
         ObjectKind::Barrier => is_within(16, Some(participants)),
-        ObjectKind::Queue => {
-            spec.queue.is_some_and(|queue| Layout::Queue(queue).size() == (entry.length * WORD) as u64)
-        }
+        ObjectKind::Queue => spec.nested.is_some_and(|layout| layout.size() == (entry.length * WORD) as u64),
         ObjectKind::Atomic => spec.size <= WORD as u64,
         _ => spec.size == 0,
     };

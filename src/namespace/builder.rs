@@ -3,13 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::broadcast;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
-use crate::namespace::{Namespace, check_type, find, queue_spec, type_mismatch};
+use crate::namespace::{Namespace, broadcast_spec, check_type, find, queue_spec, type_mismatch};
 use crate::object::atomic::Number;
 use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
-use crate::object::nested_queue;
+use crate::object::nested;
 use crate::object::spec::{InitialValue, ObjectSpec};
 use crate::object::table::Table;
 use crate::options::{CommonOptions, common_options, expect_joined, wrong_type};
@@ -37,7 +38,7 @@ pub struct NamespaceBuilder {
     persistent: bool,
     /// Open it only if it is one such object and nothing else.
     single_object: Option<ObjectSpec>,
-    /// Why a queue cannot be created, and its name. For the next call that returns a result.
+    /// Why a queue or a broadcast cannot be created, and its name. For the next call that returns a result.
     deferred_error: Option<(String, String)>,
 }
 
@@ -187,8 +188,30 @@ impl NamespaceBuilder {
         self.queue_of(name, options.blocks(queue::Blocks { count: blocks, bytes: max_message_bytes }))
     }
 
-    fn queue_of<M: Message + ?Sized>(mut self, name: &str, options: queue::Options<M>) -> Self {
-        match queue_spec(&options) {
+    fn queue_of<M: Message + ?Sized>(self, name: &str, options: queue::Options<M>) -> Self {
+        self.add_nested(name, queue_spec(&options))
+    }
+
+    /// Adds a [broadcast](broadcast), as these options describe it: its type, capacity, history,
+    /// policy, and how many publishers and subscribers there can be.
+    ///
+    /// ```
+    /// use tombolo::{Namespace, broadcast};
+    ///
+    /// let ticks = broadcast::Options::<f64>::new().history(1);
+    /// let market = Namespace::builder().broadcast("ticks", &ticks).create()?;
+    /// let mut publisher = market.publisher::<f64>("ticks")?;
+    /// let mut subscriber = market.subscriber::<f64>("ticks")?;
+    /// publisher.publish(101.25)?;
+    /// assert_eq!(subscriber.recv()?, 101.25);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn broadcast<M: Message + ?Sized>(self, name: &str, options: &broadcast::Options<M>) -> Self {
+        self.add_nested(name, broadcast_spec(options))
+    }
+
+    fn add_nested(mut self, name: &str, spec: Result<ObjectSpec>) -> Self {
+        match spec {
             Ok(spec) => self.add(name, spec, InitialValue::Zero),
             Err(error) => {
                 self.deferred_error.get_or_insert((name.to_string(), error.to_string()));
@@ -327,7 +350,7 @@ impl NamespaceBuilder {
         for (name, spec) in &self.objects {
             let (_, entry) = find(&table, name)?;
             check_type(region, entry, spec)?;
-            let element = |spec: &ObjectSpec| spec.queue.map(|queue| queue.element);
+            let element = |spec: &ObjectSpec| spec.nested.map(|layout| layout.element());
             if entry.spec.count != spec.count || element(&entry.spec) != element(spec) {
                 return Err(type_mismatch(region, entry, spec.type_name()));
             }
@@ -343,12 +366,13 @@ impl NamespaceBuilder {
 
     fn lay_out(&self) -> Result<(Table, Layout)> {
         if let Some((name, message)) = &self.deferred_error {
-            let action = format!("plan the queue {name:?}");
-            let remedy = "choose options that a queue can have";
-            return Err(Error::new(ErrorKind::InvalidOptions, action, message, "a queue", remedy));
+            let action = format!("plan the object {name:?}");
+            let remedy = "choose options that it can have";
+            return Err(Error::new(ErrorKind::InvalidOptions, action, message, "a queue or a broadcast", remedy));
         }
         let mut objects = self.objects.clone();
-        for queue in objects.iter_mut().filter_map(|(_, spec)| spec.queue.as_mut()) {
+        for layout in objects.iter_mut().filter_map(|(_, spec)| spec.nested.as_mut()) {
+            let Layout::Queue(queue) = layout else { continue };
             let geometry = QueueGeometry {
                 participants: (self.max_participants as u64).saturating_mul(2).min(MAX_PARTICIPANTS),
                 ..queue.geometry
@@ -363,8 +387,11 @@ impl NamespaceBuilder {
         let (table, layout) = self.lay_out()?;
         let region = Region::create(layout, &self.common.settings, named)?;
         table.format(&region, &self.initial)?;
-        for queue in table.objects(&region).filter_map(|object| nested_queue::open(&object, None)) {
-            QueueState::of(&queue?).ring_words().format();
+        for nested in table.objects(&region).filter_map(|object| nested::open(&object, None)) {
+            let nested = nested?;
+            if nested.layout().kind() == RegionKind::Queue {
+                QueueState::of(&nested).ring_words().format();
+            }
         }
         Ok(region)
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::broadcast::{self, BytePublisher, ByteSubscriber, Publisher, Subscriber};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::object::array::Array;
@@ -18,7 +19,7 @@ use crate::object::event::Event;
 use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
 use crate::object::mutex::Mutex;
-use crate::object::nested_queue;
+use crate::object::nested;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
 use crate::object::rw_lock::RwLock;
@@ -29,6 +30,7 @@ use crate::object::value::Value;
 use crate::object::{Handle, Object};
 use crate::queue::{self, ByteQueue, Queue};
 use crate::region::Region;
+use crate::region::layout::Layout;
 use crate::sys::file;
 use crate::types::{Shape, Shareable, hashed_name, type_tag};
 use crate::wait::WaitStrategy;
@@ -283,10 +285,53 @@ impl Namespace {
     }
 
     fn queue_region<M: Message + ?Sized>(&self, name: &str) -> Result<Region> {
-        let (index, entry) = self.find(name, queue_spec(&queue::Options::<M>::default())?)?;
+        self.nested_region(name, queue_spec(&queue::Options::<M>::default())?)
+    }
+
+    fn nested_region(&self, name: &str, spec: ObjectSpec) -> Result<Region> {
+        let (index, entry) = self.find(name, spec)?;
         let object = entry.object(self.member.region(), index);
-        let region = nested_queue::open(&object, Some(Arc::clone(&self.member)));
+        let region = nested::open(&object, Some(Arc::clone(&self.member)));
         region.ok_or_else(|| type_mismatch(self.member.region(), entry, entry.spec.type_name()))?
+    }
+
+    /// Opens the broadcast of values of that name, and becomes one of its publishers.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`broadcast::Options::publisher`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`object`](Self::object), and [`ErrorKind::TooManyParticipants`].
+    pub fn publisher<T: Shareable>(&self, name: &str) -> Result<Publisher<T>> {
+        self.broadcast_options::<T>().join(self.broadcast_region::<T>(name)?)
+    }
+
+    /// Opens the broadcast of values of that name, and becomes one of its subscribers. It gets the
+    /// history, if the broadcast keeps one. Blocks and fails like [`publisher`](Self::publisher).
+    pub fn subscriber<T: Shareable>(&self, name: &str) -> Result<Subscriber<T>> {
+        self.broadcast_options::<T>().join(self.broadcast_region::<T>(name)?)
+    }
+
+    /// Opens the broadcast of byte messages of that name, and becomes one of its publishers. Blocks
+    /// and fails like [`publisher`](Self::publisher).
+    pub fn byte_publisher(&self, name: &str) -> Result<BytePublisher> {
+        self.broadcast_options::<[u8]>().join(self.broadcast_region::<[u8]>(name)?)
+    }
+
+    /// Opens the broadcast of byte messages of that name, and becomes one of its subscribers.
+    /// Blocks and fails like [`publisher`](Self::publisher).
+    pub fn byte_subscriber(&self, name: &str) -> Result<ByteSubscriber> {
+        self.broadcast_options::<[u8]>().join(self.broadcast_region::<[u8]>(name)?)
+    }
+
+    fn broadcast_options<M: Message + ?Sized>(&self) -> broadcast::Options<M> {
+        broadcast::Options::<M>::default().wait(self.wait)
+    }
+
+    fn broadcast_region<M: Message + ?Sized>(&self, name: &str) -> Result<Region> {
+        self.nested_region(name, broadcast_spec(&broadcast::Options::<M>::default())?)
     }
 }
 
@@ -328,8 +373,25 @@ fn queue_spec<M: Message + ?Sized>(options: &queue::Options<M>) -> Result<Object
     // The tag is in the entry only.
     let mut queue = options.layout()?;
     queue.element = M::element([0; 8]);
-    let spec = ObjectSpec { queue: Some(queue), ..ObjectSpec::without_value(ObjectKind::Queue, 0) };
-    Ok(spec.with_shape(M::SHAPE))
+    let nested = Some(Layout::Queue(queue));
+    Ok(ObjectSpec { nested, ..ObjectSpec::without_value(ObjectKind::Queue, 0) }.with_shape(M::SHAPE))
+}
+
+/// What a broadcast with these options is.
+fn broadcast_spec<M: Message + ?Sized>(options: &broadcast::Options<M>) -> Result<ObjectSpec> {
+    let mut broadcast = options.layout()?;
+    broadcast.element = M::element([0; 8]);
+    let layout = Layout::Broadcast(broadcast);
+    if !nested::can_nest(&layout) {
+        return Err(Error::new(
+            ErrorKind::InvalidOptions,
+            "lay out this broadcast in a namespace",
+            "one with frames",
+            "one without",
+            "give the broadcast a name of its own",
+        ));
+    }
+    Ok(ObjectSpec { nested: Some(layout), ..ObjectSpec::without_value(ObjectKind::Broadcast, 0) }.with_shape(M::SHAPE))
 }
 
 impl fmt::Debug for Namespace {

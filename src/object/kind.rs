@@ -8,12 +8,13 @@ use std::fmt;
 use crate::error::Result;
 use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
 use crate::object::{
-    array, atomic, barrier, bounded_semaphore, condvar, event, mutex, nested_queue, once, rw_lock, semaphore, value,
+    array, atomic, barrier, bounded_semaphore, condvar, event, mutex, nested, once, rw_lock, semaphore, value,
 };
 use crate::primitive::{Ordering, store_bytes};
 use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::RobustLock;
 use crate::region::Region;
+use crate::region::layout::header::RegionKind;
 use crate::region::words::{Mapped, Word, Words};
 
 /// What an object of a namespace is.
@@ -46,10 +47,12 @@ pub enum ObjectKind {
     Once,
     /// [`Queue`](crate::queue::Queue)
     Queue,
+    /// [`Publisher`](crate::broadcast::Publisher) and [`Subscriber`](crate::broadcast::Subscriber)
+    Broadcast,
 }
 
 /// All kinds, in the order of their codes in the table.
-const KINDS: [(ObjectKind, &dyn Kind); 13] = [
+const KINDS: [(ObjectKind, &dyn Kind); 14] = [
     (ObjectKind::Value, &value::ValueKind),
     (ObjectKind::Atomic, &atomic::AtomicKind),
     (ObjectKind::Array, &array::ArrayKind),
@@ -62,7 +65,8 @@ const KINDS: [(ObjectKind, &dyn Kind); 13] = [
     (ObjectKind::Event, &event::EventKind),
     (ObjectKind::Barrier, &barrier::BarrierKind),
     (ObjectKind::Once, &once::OnceKind),
-    (ObjectKind::Queue, &nested_queue::QueueKind),
+    (ObjectKind::Queue, &nested::NestedKind { name: "queue", region: RegionKind::Queue }),
+    (ObjectKind::Broadcast, &nested::NestedKind { name: "broadcast", region: RegionKind::Broadcast }),
 ];
 
 #[expect(clippy::indexing_slicing, reason = "while compiling")]

@@ -12,7 +12,7 @@ pub(crate) mod kind;
 mod lock;
 pub(crate) mod member;
 pub(crate) mod mutex;
-pub(crate) mod nested_queue;
+pub(crate) mod nested;
 pub(crate) mod once;
 pub(crate) mod reentrant_mutex;
 pub(crate) mod repair;

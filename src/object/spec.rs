@@ -3,9 +3,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::kind::ObjectKind;
 use crate::primitive::WORD;
-use crate::region::layout::PADDING_WORDS;
 use crate::region::layout::header::{ElementType, tag_name};
-use crate::region::layout::queue::QueueLayout;
+use crate::region::layout::{Layout, PADDING_WORDS};
 use crate::types::{Shape, Shareable};
 
 /// What an object is: all that both sides must agree on.
@@ -18,8 +17,8 @@ pub struct ObjectSpec {
     pub(crate) tag: [u8; 8],
     /// Elements, permits (of a plain semaphore: initial ones) or parties.
     pub(crate) count: u64,
-    /// What a nested queue is.
-    pub(crate) queue: Option<QueueLayout>,
+    /// What a nested queue or broadcast is.
+    pub(crate) nested: Option<Layout>,
     /// What the type is, if this process knows.
     pub(crate) shape: Option<&'static Shape>,
 }
@@ -50,7 +49,7 @@ impl Buffers {
 
 impl ObjectSpec {
     pub(crate) fn without_value(kind: ObjectKind, count: u64) -> Self {
-        Self { kind, size: 0, align: 1, tag: [0; 8], count, queue: None, shape: None }
+        Self { kind, size: 0, align: 1, tag: [0; 8], count, nested: None, shape: None }
     }
 
     /// An object that holds values of the type.
@@ -102,7 +101,7 @@ impl ObjectSpec {
 
     /// The type of its value, its elements or its messages.
     pub(crate) fn element(&self) -> Option<ElementType> {
-        let (size, align) = match self.queue.map(|queue| queue.element) {
+        let (size, align) = match self.nested.map(|layout| layout.element()) {
             Some(ElementType::Value { size, align, .. }) => (size, align),
             Some(ElementType::Bytes) => return Some(ElementType::Bytes),
             None if self.size == 0 => return None,

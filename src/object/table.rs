@@ -222,7 +222,7 @@ impl Entry {
             return None;
         }
         let mut spec =
-            ObjectSpec { kind, size, align, tag: row[entry::TAG].to_le_bytes(), count, queue: None, shape: None };
+            ObjectSpec { kind, size, align, tag: row[entry::TAG].to_le_bytes(), count, nested: None, shape: None };
         if !kind.functions().read_header(&mut spec, region, start, length) {
             return None;
         }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod namespaces;
 mod observers;
 mod policies;
 mod publishers;

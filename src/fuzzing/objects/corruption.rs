@@ -67,7 +67,7 @@ fn is_futex(entry: &Entry, index: usize) -> bool {
         ObjectKind::Atomic => false,
         ObjectKind::Once => index == EVENT || index == once::words::COMPLETED,
         ObjectKind::Queue => {
-            let at = entry.spec.queue.as_ref().map_or(0, |_| QueueLayout::CONTROL);
+            let at = entry.spec.nested.as_ref().map_or(0, |_| QueueLayout::CONTROL);
             [control::READABLE, control::WRITABLE, control::BLOCKS_FREED, control::TASKS_DONE]
                 .iter()
                 .any(|word| at + word == index)
