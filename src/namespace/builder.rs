@@ -38,7 +38,8 @@ pub struct NamespaceBuilder {
     persistent: bool,
     /// Open it only if it is one such object and nothing else.
     single_object: Option<ObjectSpec>,
-    /// Why a queue or a broadcast cannot be created, and its name. For the next call that returns a result.
+    /// Why a queue or a broadcast cannot be created, and its name. For the next call that returns
+    /// a result.
     deferred_error: Option<(String, String)>,
 }
 

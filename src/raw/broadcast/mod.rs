@@ -61,18 +61,17 @@ pub(crate) struct Track<M: Memory> {
 }
 
 impl<M: Memory> Track<M> {
-    /// For readers. Relaxed, and a fence: of memory that cannot be written, only relaxed loads are
-    /// allowed.
+    /// For readers. Of memory that cannot be written, only relaxed loads are allowed: so a fence.
     #[inline(always)]
     fn load_tail(&self) -> u64 {
-        let tail = self.tail.load(Ordering::Relaxed);
+        let tail = self.tail.load(Ordering::Relaxed); // ordered by the fence
         fence(Ordering::Acquire); // E1
         tail
     }
 
     #[inline(always)]
     fn load_begun(&self) -> u64 {
-        let begun = self.begun.load(Ordering::Relaxed);
+        let begun = self.begun.load(Ordering::Relaxed); // ordered by the fence
         fence(Ordering::Acquire); // E3
         begun
     }
