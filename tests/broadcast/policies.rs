@@ -80,6 +80,23 @@ fn lossy_subscriber_is_told_how_many_it_missed() {
 }
 
 #[test]
+fn batch_longer_than_the_ring_leaves_half_of_it_to_lossy_subscribers() {
+    for capacity in [2, 8] {
+        let options = Options::<u64>::new().capacity(capacity).policy(Policy::Lossy);
+        let (mut publisher, mut subscriber) = options.create().unwrap();
+        let values: Vec<u64> = (0..100).collect();
+        assert_eq!(publisher.publish_many(&values), Ok(capacity / 2));
+        assert!(subscriber.try_iter().map(Result::unwrap).eq(0..capacity as u64 / 2));
+        let mut next = capacity / 2;
+        while next < values.len() {
+            next += publisher.publish_many(&values[next..]).unwrap();
+        }
+        let left = subscriber.try_iter().last().unwrap();
+        assert_eq!(left, Ok(99));
+    }
+}
+
+#[test]
 fn slow_subscriber_is_evicted_and_can_rejoin() {
     let options = Options::<u64>::new().capacity(8).policy(Policy::EvictSlow { lag: 4 });
     let (mut publisher, mut slow) = options.create().unwrap();
