@@ -33,20 +33,27 @@ pub(super) fn join(region: Region, role: Role, replay: u64) -> Result<Option<Reg
         candidates.sort_by_key(|&index| region.participants().is_occupied(index));
         candidates
     };
-    Registration::join(region, candidates, 0, &HOOKS, |region, index| {
-        let state = BroadcastState::of(region);
-        match role {
-            Role::Publisher => {
-                state.increment(control::PUBLISHERS_JOINED); // broadcast-join-4a
-                state.increment(control::MEMBERSHIP_EPOCH);
-                Ok(())
+    Registration::join(
+        region,
+        candidates,
+        |_| {},
+        0,
+        &HOOKS,
+        |region, index| {
+            let state = BroadcastState::of(region);
+            match role {
+                Role::Publisher => {
+                    state.increment(control::PUBLISHERS_JOINED); // broadcast-join-4a
+                    state.increment(control::MEMBERSHIP_EPOCH);
+                    Ok(())
+                }
+                Role::Subscriber => {
+                    state.store_since(index);
+                    state.activate_cursors(index, replay).map_err(|Corrupt| state.corrupt("join"))
+                }
             }
-            Role::Subscriber => {
-                state.store_since(index);
-                state.activate_cursors(index, replay).map_err(|Corrupt| state.corrupt("join"))
-            }
-        }
-    })
+        },
+    )
 }
 
 impl BroadcastState<'_> {
