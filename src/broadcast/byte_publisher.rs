@@ -91,6 +91,11 @@ impl BytePublisher {
 
     publisher_methods!(ByteSubscriber);
 
+    /// Returns the length of the longest message, in bytes.
+    pub fn max_message_bytes(&self) -> usize {
+        self.half.state().layout.max_message_bytes as usize
+    }
+
     fn publish_within(&mut self, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
         let layout = self.half.state().layout;
         let (length, limit) = (message.len() as u64, layout.max_message_bytes);

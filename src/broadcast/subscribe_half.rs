@@ -38,6 +38,8 @@ pub(super) struct Tracks {
     is_gated: bool,
     /// Messages read.
     count: u64,
+    /// Slots published before those that it reads.
+    published_before: u64,
 }
 
 struct TrackReader {
@@ -68,7 +70,10 @@ impl Tracks {
             let consumer = Consumer::new(state.track(index), cursor, own, next, is_gated);
             TrackReader { consumer, room: state.room(index) }
         };
-        Self { tracks: (0..state.layout.publishers()).map(track).collect(), current: 0, is_gated, count: 0 }
+        let tracks: Vec<TrackReader> = (0..state.layout.publishers()).map(track).collect();
+        let positions = tracks.iter().map(|track| track.consumer.position());
+        let published_before = positions.fold(0, u64::saturating_add);
+        Self { tracks, current: 0, is_gated, count: 0, published_before }
     }
 
     /// Reads messages of one track, if possible `want` slots. Returns `None` if there is none.
@@ -165,6 +170,10 @@ impl SubscribeHalf {
         state.activate_cursors(index, 0)?;
         self.tracks = Tracks::new(state, index);
         Ok(())
+    }
+
+    pub(super) fn published_before(&self) -> u64 {
+        self.tracks.published_before
     }
 
     /// Messages that were published and not read yet, of all tracks. Of byte messages: slots.

@@ -57,6 +57,13 @@ macro_rules! subscriber_methods {
             self.half.len() as usize
         }
 
+        /// Returns how many messages had been published before the first one that this subscriber
+        /// receives: those for which it joined too late. Of byte messages: how many slots. After
+        /// [`rejoin`](Self::rejoin) it counts up to where it began again.
+        pub fn published_before(&self) -> u64 {
+            self.half.published_before()
+        }
+
         /// Returns whether there is nothing to receive.
         pub fn is_empty(&self) -> bool {
             self.len() == 0

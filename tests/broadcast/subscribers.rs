@@ -26,6 +26,25 @@ fn subscribers_of_one_publisher_each_see_everything() {
 }
 
 #[test]
+fn subscriber_tells_how_much_was_published_before() {
+    let dir = TestDir::new();
+    let options = Options::<u64>::new().history(2).max_publishers(2).directory(dir.names());
+    let mut publisher = options.publisher("name").unwrap();
+    let first = options.subscriber("name").unwrap();
+    (0..5).for_each(|number| publisher.publish(number).unwrap());
+    let mut other = publisher.try_clone().unwrap();
+    (0..3).for_each(|number| other.publish(number).unwrap());
+    let late = options.subscriber("name").unwrap();
+    let mut latest = options.clone().replay(0).subscriber("name").unwrap();
+    assert_eq!([&first, &late, &latest].map(|one| one.published_before()), [0, 3 + 1, 5 + 3]);
+    publisher.publish(5).unwrap();
+    assert_eq!((latest.recv(), latest.published_before()), (Ok(5), 8), "what it receives does not count");
+    publisher.publish(6).unwrap();
+    latest.rejoin().unwrap();
+    assert_eq!(latest.published_before(), 10);
+}
+
+#[test]
 fn subscriber_that_joins_late_gets_the_history() {
     let dir = TestDir::new();
     for capacity in [2, 4, 8] {
