@@ -1,5 +1,5 @@
-//! `tombolo doctor`: removes names that dead processes left behind, and repairs queues and
-//! namespaces that are still in use.
+//! `tombolo doctor`: removes names that dead processes left behind, and repairs queues, broadcasts
+//! and namespaces that are still in use.
 
 use std::fmt::Write;
 
@@ -99,10 +99,11 @@ fn examine(location: &Location, name: String, dry_run: bool) -> Option<Finding> 
     Some(Finding { name, action, reason, region: Some(view) })
 }
 
-/// Repairs a queue or namespace that is in use. Returns the action and the beginning of its reason.
+/// Repairs a queue, broadcast or namespace that is in use. Returns the action and the beginning of
+/// its reason.
 fn repair(location: &Location, name: &str, view: &RegionView, dry_run: bool) -> tombolo::Result<(Action, String)> {
-    let dead = view.participants.iter().filter(|user| user.standing == "dead").count();
-    if !view.is_repairable() || dead == 0 {
+    let dead = view.dead_to_repair();
+    if dead == 0 {
         return Ok((Action::LeftAlone, String::new()));
     }
     if dry_run {

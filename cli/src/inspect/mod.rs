@@ -12,7 +12,7 @@ use indicatif::BinaryBytes;
 use crate::failure::Failure;
 use crate::location::Location;
 use crate::output::{print, print_json, table};
-use view::{Entry, NamedEntry, Namespace, RegionView};
+use view::{Direction, Entry, NamedEntry, Namespace, RegionView};
 
 /// `tombolo inspect`.
 pub fn run(location: &Location, name: &str, json: bool) -> Result<(), Failure> {
@@ -55,14 +55,24 @@ fn details(view: &RegionView) -> String {
         let _ = writeln!(text, "extents      {}", BinaryBytes(queue.extents_bytes));
         let _ = writeln!(text, "closed       {}", yes_no(queue.closed));
     }
-    for direction in &view.directions {
+    if let Some(broadcast) = &view.broadcast {
+        let _ = writeln!(text, "policy       {}", broadcast.policy_text(view));
+        let _ = writeln!(text, "history      {}", view.amount(broadcast.history));
+        let _ = writeln!(text, "evicted      {}", broadcast.evicted);
+        let _ = writeln!(text, "publishers   up to {}", broadcast.max_publishers);
+        let _ = writeln!(text, "subscribers  up to {}", broadcast.max_subscribers);
+    }
+    // A publisher that has never come has a ring as well.
+    let is_shown = |direction: &&Direction| view.broadcast.is_none() || direction.sent > 0;
+    for direction in view.directions.iter().filter(is_shown) {
         let (sent, queued) = (view.amount(direction.sent), view.amount(direction.queued));
         let _ = writeln!(text, "{:<12} to {}: {sent} sent, {queued} queued", direction.from, direction.to);
     }
     for user in &view.participants {
         let process = user.process_text().map_or(String::new(), |process| format!(", process {process}"));
         let joins = if user.joins == 1 { "once".to_string() } else { format!("{} times", user.joins) };
-        let _ = writeln!(text, "{:<12} {}{process}, joined {joins}", user.part, user.standing);
+        let lag = user.lag_text().map_or(String::new(), |lag| format!(", {lag}"));
+        let _ = writeln!(text, "{:<12} {}{process}, joined {joins}{lag}", user.part, user.standing);
     }
     if let Some(namespace) = &view.namespace {
         let _ = write!(text, "\n{}", object_table(namespace));

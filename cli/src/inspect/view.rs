@@ -7,7 +7,8 @@ use std::fmt::Write;
 
 use indicatif::BinaryBytes;
 use serde::Serialize;
-use tombolo::inspect::{ElementType, ParticipantStatus, QueueInfo, RegionInfo, RegionKind};
+use tombolo::broadcast::Policy;
+use tombolo::inspect::{BroadcastInfo, ElementType, ParticipantStatus, QueueInfo, RegionInfo, RegionKind};
 
 use super::objects::Object;
 
@@ -29,7 +30,7 @@ pub enum Entry {
     Problem { problem: String },
 }
 
-/// A pipe, a queue or a namespace.
+/// A pipe, a queue, a broadcast or a namespace.
 #[derive(Serialize)]
 pub struct RegionView {
     pub(super) kind: &'static str,
@@ -45,6 +46,8 @@ pub struct RegionView {
     pub participants: Vec<User>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) queue: Option<Queue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) broadcast: Option<Broadcast>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<Namespace>,
     abandoned: bool,
@@ -65,6 +68,23 @@ pub struct Queue {
     /// Bytes of memory for long messages, in use and kept for reuse.
     pub(super) extents_bytes: u64,
     pub(super) closed: bool,
+}
+
+/// What only a broadcast has. How far subscribers are behind stands with the participants.
+#[derive(Serialize)]
+pub struct Broadcast {
+    /// "lossless", "lossy" or "evict_slow".
+    policy: &'static str,
+    /// With "evict_slow": at which lag a subscriber is evicted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_lag: Option<u64>,
+    /// How much of each publisher is kept for subscribers that join later.
+    pub(super) history: u64,
+    /// How often a subscriber was evicted because it lagged.
+    pub(super) evicted: u64,
+    /// How many there can be at a time.
+    pub(super) max_publishers: u64,
+    pub(super) max_subscribers: u64,
 }
 
 /// What only a namespace has.
@@ -94,11 +114,18 @@ pub struct User {
     pid_namespace: Option<u32>,
     pub standing: &'static str,
     pub(super) joins: u64,
+    /// Of a subscriber: how far it is behind each publisher, `None` where it was evicted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lags: Option<Vec<Option<u64>>>,
 }
 
 impl RegionView {
     pub fn new(info: &RegionInfo) -> Self {
-        let participants: Vec<User> = info.participants.iter().map(User::new).collect();
+        let mut participants: Vec<User> = info.participants.iter().map(User::new).collect();
+        let broadcast = info.broadcast.as_ref().map(|broadcast| {
+            add_lags(&mut participants, broadcast);
+            Broadcast::new(info, broadcast)
+        });
         let queue = info.queue.map(|QueueInfo { stats, .. }| Queue {
             lanes: info.max_participants,
             lanes_used: participants.iter().filter(|user| user.is_present()).count() as u64,
@@ -116,12 +143,14 @@ impl RegionView {
                 RegionKind::Pipe => "pipe",
                 RegionKind::Queue => "queue",
                 RegionKind::Namespace => "namespace",
+                RegionKind::Broadcast => "broadcast",
                 _ => "unknown",
             },
             element: namespace.is_none().then(|| info.element.to_string()),
             capacity: info.capacity,
             unit: match (info.kind, info.element) {
                 (RegionKind::Pipe, ElementType::Bytes) => "bytes",
+                (RegionKind::Broadcast, ElementType::Bytes) => "slots",
                 (RegionKind::Namespace, _) => "objects",
                 _ => "messages",
             },
@@ -129,6 +158,7 @@ impl RegionView {
             size: info.size,
             directions: directions(info, &participants),
             queue,
+            broadcast,
             namespace,
             abandoned: info.is_stale(),
             participants,
@@ -144,10 +174,16 @@ impl RegionView {
         }
     }
 
-    /// Whether `doctor` can repair it while it is in use. A pipe is repaired by the next process
-    /// that takes the dead one's role.
-    pub fn is_repairable(&self) -> bool {
-        self.queue.is_some() || self.namespace.is_some()
+    /// How many of the dead `doctor` can repair while others use the region. A pipe is repaired by
+    /// the next process that takes the dead one's role. In a broadcast only subscribers that hold
+    /// publishers back need it.
+    pub fn dead_to_repair(&self) -> usize {
+        let needs_repair = |user: &&User| user.standing == "dead" && (self.broadcast.is_none() || user.lag().is_some());
+        if self.is_pipe() { 0 } else { self.participants.iter().filter(needs_repair).count() }
+    }
+
+    fn is_pipe(&self) -> bool {
+        self.queue.is_none() && self.broadcast.is_none() && self.namespace.is_none()
     }
 
     pub fn is_persistent(&self) -> bool {
@@ -176,7 +212,7 @@ impl RegionView {
     /// Such as "sender 4711 alive, receiver vacant", or "1 of 64 participants: sender 4711 alive".
     pub fn users_text(&self) -> String {
         // A pipe shows both roles, taken or not; others show only participants that are present.
-        let is_shown = |user: &&User| !self.is_repairable() || user.is_present();
+        let is_shown = |user: &&User| self.is_pipe() || user.is_present();
         let texts: Vec<String> = self.participants.iter().filter(is_shown).map(User::to_text).collect();
         let users = if texts.is_empty() { "nobody".to_string() } else { texts.join(", ") };
         match &self.queue {
@@ -185,11 +221,14 @@ impl RegionView {
         }
     }
 
-    /// What a pipe or queue contains, such as "3 messages, 1 lost"; for a namespace, which objects
-    /// are held and by whom.
+    /// What a pipe or queue contains, such as "3 messages, 1 lost"; for a broadcast, its policy and
+    /// what is unread; for a namespace, which objects are held and by whom.
     pub(super) fn content_text(&self) -> String {
         if let Some(namespace) = &self.namespace {
             return namespace.held_text();
+        }
+        if let Some(broadcast) = &self.broadcast {
+            return broadcast.content_text(self);
         }
         let mut text = self.amount(self.queued());
         if let Some(queue) = &self.queue {
@@ -202,16 +241,66 @@ impl RegionView {
     }
 }
 
-/// The first ring leads from the first role to the second; a second ring leads back.
+/// The first ring of a pipe leads from the first role to the second; a second ring leads back. A
+/// broadcast has a ring for each publisher.
 fn directions(info: &RegionInfo, participants: &[User]) -> Vec<Direction> {
-    let role = |index: usize| match info.kind {
-        RegionKind::Queue => ["senders", "receivers"][index % 2],
-        _ => participants.get(index % 2).map_or("", |user| user.part),
-    };
+    let role = |index: usize| participants.get(index % 2).map_or("", |user| user.part);
     let rings = info.rings.iter().enumerate();
-    rings
-        .map(|(index, ring)| Direction { from: role(index), to: role(index + 1), sent: ring.sent, queued: ring.queued })
-        .collect()
+    let directions = rings.map(|(index, ring)| {
+        let (from, to) = match info.kind {
+            RegionKind::Queue => ("senders", "receivers"),
+            RegionKind::Broadcast => ("publisher", "subscribers"),
+            _ => (role(index), role(index + 1)),
+        };
+        Direction { from, to, sent: ring.sent, queued: ring.queued }
+    });
+    directions.collect()
+}
+
+impl Broadcast {
+    fn new(info: &RegionInfo, broadcast: &BroadcastInfo) -> Self {
+        let (policy, max_lag) = match broadcast.policy {
+            Policy::Lossless => ("lossless", None),
+            Policy::Lossy => ("lossy", None),
+            Policy::EvictSlow { lag } => ("evict_slow", Some(lag as u64)),
+            _ => ("unknown", None),
+        };
+        let max_publishers = info.rings.len() as u64;
+        Self {
+            policy,
+            max_lag,
+            history: broadcast.history,
+            evicted: broadcast.evicted,
+            max_publishers,
+            max_subscribers: info.max_participants.saturating_sub(max_publishers),
+        }
+    }
+
+    pub(super) fn policy_text(&self, view: &RegionView) -> String {
+        self.max_lag.map_or(self.policy.to_string(), |lag| format!("evicts slow ones at a lag of {}", view.amount(lag)))
+    }
+
+    /// Such as "lossless, 3 slots unread, history 10 slots".
+    fn content_text(&self, view: &RegionView) -> String {
+        let mut text = format!("{}, {} unread", self.policy_text(view), view.amount(view.queued()));
+        if self.history > 0 {
+            let _ = write!(text, ", history {}", view.amount(self.history));
+        }
+        if self.evicted > 0 {
+            let _ = write!(text, ", {} evicted", self.evicted);
+        }
+        text
+    }
+}
+
+/// Adds to each subscriber that is present how far it is behind. Both lists have the same order.
+fn add_lags(participants: &mut [User], broadcast: &BroadcastInfo) {
+    let mut subscribers = broadcast.subscribers.iter().peekable();
+    for user in participants.iter_mut().filter(|user| user.part == "subscriber" && user.is_present()) {
+        if let Some(subscriber) = subscribers.next_if(|one| Some(one.pid) == user.pid) {
+            user.lags = Some(subscriber.lags.clone());
+        }
+    }
 }
 
 impl Namespace {
@@ -258,7 +347,19 @@ impl User {
                 _ => "unknown",
             },
             joins: participant.joins,
+            lags: None,
         }
+    }
+
+    /// How far a subscriber is behind all publishers, if it was not evicted.
+    fn lag(&self) -> Option<u64> {
+        self.lags.as_ref()?.iter().copied().sum()
+    }
+
+    /// Such as "3 behind", or "evicted".
+    pub(super) fn lag_text(&self) -> Option<String> {
+        self.lags.as_ref()?;
+        Some(self.lag().map_or("evicted".to_string(), |lag| format!("{lag} behind")))
     }
 
     /// Whether it occupies a place, dead or alive.
@@ -271,9 +372,8 @@ impl User {
     }
 
     fn to_text(&self) -> String {
-        match self.process_text() {
-            Some(process) => format!("{} {process} {}", self.part, self.standing),
-            None => format!("{} {}", self.part, self.standing),
-        }
+        let process = self.process_text().map_or(String::new(), |process| format!(" {process}"));
+        let lag = self.lag_text().map_or(String::new(), |lag| format!(" ({lag})"));
+        format!("{}{process} {}{lag}", self.part, self.standing)
     }
 }
