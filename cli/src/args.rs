@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::location::MAX_SUBSCRIBERS;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0    success; for recv: everything that the sender (of a queue, the last sender) sent is written;
@@ -14,8 +16,9 @@ Exit codes:
        for work: CMD failed for good for some message
   2    wrong usage
   3    the other side (of a queue, its last process) was killed before the end;
-       for recv and work also: the sender stopped before the end
+       for recv, sub and work also: the sender stopped before the end
   4    the other side did not come, or did nothing, for longer than --timeout
+  5    sub has received everything to the end, but for messages that it missed
   129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM
   141  in a shell: the reader of the output closed it (SIGPIPE)";
 
@@ -27,6 +30,8 @@ Examples:
   tombolo recv backup --timeout 30    fail if no sender comes, or nothing is sent, for 30 seconds
   tombolo send --queue jobs --lines   send lines to any number of workers
   tombolo work jobs -j 3 -- gzip {}   be three workers: run a command for each line
+  tombolo pub news --lines            publish lines: every subscriber gets each of them
+  tombolo sub news --lines            subscribe; any number of subscribers may come and go
   tombolo ls                          list the names in use, and which processes use them
   tombolo doctor                      remove what dead processes left behind";
 
@@ -111,6 +116,45 @@ Examples:
   tombolo work names --lines --into results -- tr a-z A-Z
   tombolo work jobs -- sh -c 'encode \"$1\" && rm \"$1\"' sh {}";
 
+const PUB_HELP: &str = "\
+Every subscriber gets every message: a line with --lines, else a piece of the input. The first one to start, pub or sub, \
+makes the broadcast NAME by its options; the name is removed when all have left.
+
+pub does not wait for subscribers unless --subscribers says so, and ends as soon as everything is published: \
+subscribers that are there read what is left. Unless the broadcast is made with --lossy or --evict-slow, pub waits for \
+the slowest subscriber when the ring is full. After a second it says which one that is (\"waiting for subscriber ...\"). \
+A subscriber that is killed delays nobody; one that is stopped does.
+
+If pub ends early (an error, a timeout, Ctrl-C) and no other publisher is there, subscribers end with exit code 3.
+
+SIZE, LAG and the N of --history count messages of up to 4 KiB, or with --lines of up to 248 bytes. A longer line counts \
+as several, and one of more than 1 MiB is refused. There can be 64 subscribers at a time.
+
+Examples:
+  tombolo pub news --lines < list
+  tombolo pub image disk.img --subscribers 3
+  sensor | tombolo pub readings --lines --lossy --history 10
+  tail -f log | tombolo pub log --lines --publishers 8 --evict-slow 10K";
+
+const SUB_HELP: &str = "\
+Writes what is published from the moment when sub starts, after the history if there is one, and ends successfully (exit \
+code 0) when the last publisher has published everything. FILE is written as by recv: it is replaced at the end, unless \
+--in-place is given. If the last publisher is killed or stops early, the exit code is 3.
+
+A subscriber that is too slow for a broadcast made with --lossy misses messages. sub says how many \
+(\"missed ...\"), goes on, and ends with exit code 5. With --evict-slow it is evicted and fails with exit code 1. Without \
+--lines messages are pieces of one stream, so something is missing also if sub started after the beginning: use \
+`pub --subscribers` to prevent that. Then FILE is left as it was.
+
+Unless the options of a broadcast (--lossy, --evict-slow, --publishers, --capacity) are given, sub takes whatever \
+broadcast it finds. If sub starts first it makes it: give both sides the same options.
+
+Examples:
+  tombolo sub news --lines
+  tombolo sub image copy.img --timeout 30
+  tombolo sub readings --lines --lossy --history 1 --follow | plot
+  tombolo sub log --lines --publishers 8 --evict-slow 10K --in-place today.log";
+
 const DEMO_HELP: &str = "\
 Examples:
   tombolo demo
@@ -164,6 +208,14 @@ pub enum Command {
     #[command(after_help = format!("{RECV_HELP}\n\n{EXIT_CODES}"))]
     Recv(Recv),
 
+    /// Publish a file, or standard input, to any number of subscribers
+    #[command(after_help = format!("{PUB_HELP}\n\n{EXIT_CODES}"))]
+    Pub(Pub),
+
+    /// Subscribe to what is published, into a file or to standard output
+    #[command(after_help = format!("{SUB_HELP}\n\n{EXIT_CODES}"))]
+    Sub(Sub),
+
     /// Run a command for each message of a queue, one at a time
     #[command(after_help = format!("{WORK_HELP}\n\n{EXIT_CODES}"))]
     Work(Work),
@@ -175,7 +227,8 @@ pub enum Command {
     /// listed for root only.
     ///
     /// For a namespace (a set of shared objects such as values and mutexes), shows the number of
-    /// objects and which processes hold them.
+    /// objects and which processes hold them. For a broadcast, shows its policy and how far each
+    /// subscriber is behind.
     #[command(after_help = LS_HELP)]
     Ls {
         /// Print one JSON array
@@ -187,10 +240,12 @@ pub enum Command {
     ///
     /// For a namespace (a set of shared objects such as values and mutexes), also lists the
     /// objects, their values, and the processes that hold or use them. A dead process is marked
-    /// "(dead)".
+    /// "(dead)". For a broadcast, also shows its policy, its history, and how far each subscriber
+    /// is behind.
     #[command(after_help = INSPECT_HELP)]
     Inspect {
-        /// The name of a pipe, queue or namespace, or memfd:PID/FD for one without a name
+        /// The name of a pipe, queue, broadcast or namespace, or memfd:PID/FD for one without a
+        /// name
         name: String,
 
         /// Print one JSON object
@@ -203,7 +258,7 @@ pub enum Command {
     /// This is the only way to remove a persistent namespace.
     #[command(after_help = RM_HELP)]
     Rm {
-        /// The name of a pipe, queue or namespace
+        /// The name of a pipe, queue, broadcast or namespace
         name: String,
 
         /// Remove the name even if it is in use: its users keep the memory, others can use the name
@@ -215,7 +270,7 @@ pub enum Command {
     ///
     /// Removes a name if nobody alive uses it, unless it is a queue with waiting messages or a
     /// persistent namespace. Repairs a queue or namespace that is still in use if some of its users
-    /// are dead. Leaves everything else alone.
+    /// are dead, and evicts dead subscribers of a broadcast. Leaves everything else alone.
     #[command(after_help = DOCTOR_HELP)]
     Doctor {
         /// Print one JSON array
@@ -228,21 +283,18 @@ pub enum Command {
     },
 }
 
+/// A stream of bytes or lines, as all commands that carry one name it.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Transfer {
+pub struct Stream {
     /// The name under which the two sides meet
     pub name: String,
 
     /// The file; `-`, or no file, for the standard stream
     pub file: Option<PathBuf>,
 
-    /// Use a queue instead of a pipe, for up to 1024 senders and receivers together: each message
-    /// goes to one of the receivers. All sides must use this option
-    #[arg(long)]
-    pub queue: bool,
-
-    /// Make each line a message, for programs that receive messages. send removes the newlines and
-    /// recv adds them, so use it on both sides. A last line without a newline gets one
+    /// Make each line a message, for programs that receive messages. The sending side removes the
+    /// newlines and the receiving side adds them, so use it on both sides. A last line without a
+    /// newline gets one
     #[arg(long)]
     pub lines: bool,
 
@@ -250,14 +302,25 @@ pub struct Transfer {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
 
+    /// Show no progress bar and no notes
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Transfer {
+    #[command(flatten)]
+    pub stream: Stream,
+
+    /// Use a queue instead of a pipe, for up to 1024 senders and receivers together: each message
+    /// goes to one of the receivers. All sides must use this option
+    #[arg(long)]
+    pub queue: bool,
+
     /// Capacity in bytes, used by the side that creates the pipe: a power of two, optionally with
     /// K, M or G [default: 4M]. With --queue: the number of messages [default: 1K]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub capacity: Option<usize>,
-
-    /// Show no progress bar and no notes
-    #[arg(long, short)]
-    pub quiet: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -292,11 +355,80 @@ pub struct Recv {
     #[command(flatten)]
     pub stay: Stay,
 
+    #[command(flatten)]
+    pub writing: Writing,
+}
+
+/// How the file of a receiver is written.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Writing {
     /// Write into FILE as the data comes instead of replacing it at the end, for a file that others
     /// read meanwhile or that cannot be replaced. FILE is emptied at the start and keeps what came
     /// if the transfer fails
     #[arg(long)]
     pub in_place: bool,
+}
+
+/// How a broadcast is made. Without effect if it exists already.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Broadcast {
+    /// Never wait for slow subscribers: they miss messages, and say how many
+    #[arg(long, conflicts_with = "evict_slow")]
+    pub lossy: bool,
+
+    /// Never wait for slow subscribers: evict those that are LAG messages or more behind
+    #[arg(long, value_name = "LAG", value_parser = size)]
+    pub evict_slow: Option<usize>,
+
+    /// How many publishers there can be at a time; each has a ring of its own [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub publishers: Option<u64>,
+
+    /// Messages that the ring of each publisher holds, optionally with K, M or G [default: 1K, or
+    /// 16K with --lines]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub capacity: Option<usize>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Pub {
+    #[command(flatten)]
+    pub stream: Stream,
+
+    /// Begin when N subscribers are there. Without this option pub waits for nobody, and what it
+    /// publishes before a subscriber comes is gone, but for the history
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=MAX_SUBSCRIBERS))]
+    pub subscribers: u64,
+
+    /// Keep the last N messages for subscribers that come later, as long as somebody uses the name
+    /// [default: none]
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub history: Option<usize>,
+
+    #[command(flatten)]
+    pub broadcast: Broadcast,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Sub {
+    #[command(flatten)]
+    pub stream: Stream,
+
+    /// Stay for later publishers when the last one has left: end by a signal, or by --timeout only
+    #[arg(long)]
+    pub follow: bool,
+
+    /// Get at most the last N of the messages that were published before [default: all that the
+    /// publishers keep]. If sub makes the broadcast, it keeps as many
+    #[arg(long, value_name = "N", value_parser = size)]
+    pub history: Option<usize>,
+
+    #[command(flatten)]
+    pub broadcast: Broadcast,
+
+    #[command(flatten)]
+    pub writing: Writing,
 }
 
 #[derive(Debug, clap::Args)]
@@ -379,7 +511,7 @@ pub enum Transport {
     Pipe,
 }
 
-impl Transfer {
+impl Stream {
     /// Returns the file that the user named, unless that means a standard stream.
     pub fn named_file(&self) -> Option<&Path> {
         self.file.as_deref().filter(|path| path.as_os_str() != "-")

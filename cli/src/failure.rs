@@ -14,6 +14,8 @@ pub enum Failure {
     Usage(String),
     PeerDied(String),
     TimedOut(String),
+    /// The end was reached, but without some messages.
+    Missed(String),
     /// Holds the number of the signal.
     Interrupted(u8),
     /// The reader of standard output has closed it.
@@ -41,6 +43,7 @@ impl Failure {
             Self::Usage(message) => (2, message),
             Self::PeerDied(message) => (3, message),
             Self::TimedOut(message) => (4, message),
+            Self::Missed(message) => (5, message),
             Self::Interrupted(signal) => return ExitCode::from(128 + signal),
             Self::OutputClosed => {
                 // Die of SIGPIPE, as `cat` does. Rust ignores the signal at first, so that the

@@ -1,11 +1,16 @@
-//! Where names live, and the pipes and queues that transfers make there.
+//! Where names live, and the pipes, queues and broadcasts that transfers make there.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use tombolo::broadcast::{self, Policy};
 use tombolo::inspect::{ParticipantStatus, RegionInfo};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::{Directory, ErrorKind, OnStale};
+
+use crate::args::Broadcast;
+use crate::failure::print_message;
 
 /// Bytes in a pipe by default: enough that neither side waits for each step of the other.
 const PIPE_CAPACITY: usize = 4 << 20;
@@ -18,6 +23,19 @@ const MAX_PARTICIPANTS: usize = 1024;
 
 /// Size of a queue's blocks: the bytes of a file that `send` puts into one message.
 pub const BLOCK_LEN: usize = 4096;
+
+/// Bytes of a slot in a broadcast of lines: most of them fit into one.
+const LINE_LEN: usize = 248;
+
+/// Slots in a broadcast of lines by default: as many bytes as a pipe holds.
+const LINES_CAPACITY: usize = PIPE_CAPACITY / 256;
+
+/// Bytes of the longest message of a broadcast. A small ring is made larger for the lower bound
+/// only.
+const LONGEST: RangeInclusive<usize> = 64 << 10..=1 << 20;
+
+/// Subscribers of a broadcast. Each costs a publisher that waits for room.
+pub const MAX_SUBSCRIBERS: u64 = 64;
 
 /// The directory of names that the user chose, or the default one.
 pub struct Location {
@@ -69,6 +87,65 @@ impl Location {
         match &self.chosen {
             Some(path) => options.directory(path),
             None => options,
+        }
+    }
+
+    /// Options of the broadcast of byte messages under this name.
+    ///
+    /// One whose participants were all killed is replaced: nobody is left for whom its messages
+    /// were. A queue with waiting messages is not. `in_pieces`: a slot holds a piece of a file.
+    pub fn broadcast(
+        &self,
+        name: &str,
+        args: &Broadcast,
+        history: Option<usize>,
+        in_pieces: bool,
+    ) -> broadcast::Options<[u8]> {
+        let (slot, default) = if in_pieces { (BLOCK_LEN, QUEUE_CAPACITY) } else { (LINE_LEN, LINES_CAPACITY) };
+        let capacity = args.capacity.unwrap_or(default);
+        let found = self.directory.inspect(name).ok();
+        let has_waiting = |info: &RegionInfo| info.queue.is_some() && info.rings.iter().any(|ring| ring.queued > 0);
+        let on_stale = if found.as_ref().is_some_and(has_waiting) { OnStale::Resume } else { OnStale::Recreate };
+        let mut options = broadcast::Options::bytes()
+            .capacity(capacity)
+            .slot_bytes(slot)
+            .max_publishers(args.publishers.unwrap_or(1) as usize)
+            .max_subscribers(MAX_SUBSCRIBERS as usize)
+            .history(history.unwrap_or(0))
+            .on_stale(on_stale);
+        // One that is there may have longer messages, and would be refused.
+        if found.is_none_or(|info| info.is_stale()) {
+            let longest = (capacity.saturating_mul(slot + 8) / 4).clamp(*LONGEST.start(), *LONGEST.end());
+            // The library does not evict subscribers that lag less than one message.
+            let limit = args.evict_slow.map_or(usize::MAX, |lag| lag.saturating_sub(1).saturating_mul(slot));
+            options = options.max_message_bytes(longest.min(limit.saturating_sub(1)));
+        }
+        options = match (args.lossy, args.evict_slow) {
+            (true, _) => options.policy(Policy::Lossy),
+            (false, Some(lag)) => options.policy(Policy::EvictSlow { lag }),
+            (false, None) => options,
+        };
+        match &self.chosen {
+            Some(path) => options.directory(path),
+            None => options,
+        }
+    }
+
+    /// Prints what is other than asked in a broadcast that others have made.
+    pub fn print_differences(&self, name: &str, args: &Broadcast, history: Option<usize>) {
+        let Ok(RegionInfo { broadcast: Some(info), rings, .. }) = self.directory.inspect(name) else { return };
+        let asked = args.publishers.unwrap_or(0);
+        if (rings.len() as u64) < asked {
+            print_message(format_args!("note: the number of publishers is {}, not {asked} as asked", rings.len()));
+        }
+        let asked = history.unwrap_or(0) as u64;
+        if info.history < asked {
+            print_message(format_args!("note: the history is {}, not {asked} as asked", info.history));
+        }
+        if let (Policy::EvictSlow { lag }, Some(asked)) = (info.policy, args.evict_slow)
+            && lag != asked
+        {
+            print_message(format_args!("note: the lag is {lag}, not {asked} as asked"));
         }
     }
 }

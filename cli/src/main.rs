@@ -35,10 +35,16 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    // `send`, `recv` and `work` check the streams that they use.
+    // `send`, `recv`, `pub`, `sub` and `work` check the streams that they use.
     let prints = !matches!(
         args.command,
-        Command::DemoPeer(_) | Command::Send(_) | Command::Recv(_) | Command::Work(_) | Command::Rm { .. }
+        Command::DemoPeer(_)
+            | Command::Send(_)
+            | Command::Recv(_)
+            | Command::Pub(_)
+            | Command::Sub(_)
+            | Command::Work(_)
+            | Command::Rm { .. }
     );
     if prints {
         streams::check_output()?;
@@ -49,6 +55,8 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::DemoPeer(peer) => demo::run_peer(&peer),
         Command::Send(send) => transfer::send::run(&location, &send),
         Command::Recv(recv) => transfer::recv::run(&location, &recv),
+        Command::Pub(args) => transfer::send::publish(&location, &args),
+        Command::Sub(args) => transfer::recv::subscribe(&location, &args),
         Command::Work(work) => transfer::work::run(&location, &work),
         Command::Ls { json } => inspect::list::run(&location, json),
         Command::Inspect { name, json } => inspect::run(&location, &name, json),

@@ -83,7 +83,14 @@ fn pipe_and_queue_under_the_other_ones_name_are_refused() {
 #[test]
 fn help_of_transfers_lists_exit_codes_and_examples() {
     let env = TestEnv::new();
-    for arguments in [&["--help"][..], &["send", "--help"], &["recv", "--help"], &["work", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["send", "--help"],
+        &["recv", "--help"],
+        &["pub", "--help"],
+        &["sub", "--help"],
+        &["work", "--help"],
+    ] {
         let help = env.run(arguments);
         help.assert_exit(0, "");
         help.assert_shows("Exit codes:");
@@ -97,7 +104,7 @@ fn help_of_transfers_lists_exit_codes_and_examples() {
 #[test]
 fn help_of_each_command_has_examples() {
     let env = TestEnv::new();
-    for command in ["demo", "send", "recv", "work", "ls", "inspect", "rm", "doctor"] {
+    for command in ["demo", "send", "recv", "pub", "sub", "work", "ls", "inspect", "rm", "doctor"] {
         env.run(&[command, "--help"]).assert_shows(&format!("Examples:\n  tombolo {command}"));
     }
 }
@@ -113,9 +120,10 @@ fn options_for_queues_and_files_elsewhere_say_why_they_are_refused() {
 }
 
 #[test]
-fn help_of_commands_on_names_mentions_namespaces() {
+fn help_of_commands_on_names_mentions_namespaces_and_broadcasts() {
     let env = TestEnv::new();
     for command in ["ls", "inspect", "rm", "doctor"] {
         env.run(&[command, "--help"]).assert_shows("namespace");
+        env.run(&[command, "--help"]).assert_shows("broadcast");
     }
 }

@@ -1,4 +1,5 @@
 //! `tombolo send` and `tombolo recv`: a stream or a file, through a pipe or a queue.
+//! `tombolo pub` and `tombolo sub`: the same through a broadcast.
 //! `tombolo work`: a command for each message of a queue.
 
 mod destination;

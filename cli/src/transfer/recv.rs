@@ -1,53 +1,108 @@
-//! `tombolo recv`: out of a pipe or a queue, into a file or standard output.
+//! `tombolo recv` and `tombolo sub`: out of a pipe, a queue or a broadcast, into a file or standard
+//! output.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tombolo::RecvError;
+use tombolo::inspect::RegionKind;
 
 use super::destination::replacement::Replacement;
-use super::destination::{Destination, Output};
+use super::destination::{Destination, Output, Target};
 use super::progress::Progress;
-use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Rendezvous, Role};
+use super::rendezvous::{Beginning, CHECK_INTERVAL, Meeting, POLL_INTERVAL, Rendezvous, Role};
 use super::signals::Signals;
 use super::transport::{RecvEndpoint, print_warnings};
 use super::worker::{BUFFER_LEN, Worker};
-use crate::args::{Recv, Stay};
-use crate::failure::Failure;
+use crate::args::{Recv, Stay, Stream, Sub};
+use crate::failure::{Failure, print_message};
 use crate::location::Location;
 
+/// The shortest time between two notes of missed messages.
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
+
 pub fn run(location: &Location, recv: &Recv) -> Result<(), Failure> {
-    let transfer = &recv.transfer;
+    let Recv { transfer, stay, writing } = recv;
+    let stream = &transfer.stream;
+    let has_capacity = transfer.capacity.is_some();
+    let receiving = Receiving { stream, stay, in_place: writing.in_place, has_capacity };
     if transfer.queue {
-        receive(location, recv, |name| location.queue(name, transfer.capacity, !transfer.lines).receiver(name))
+        let meeting = Meeting::of(stream, RegionKind::Queue, Role::Receiver);
+        receiving.run(location, meeting, |name| location.queue(name, transfer.capacity, !stream.lines).receiver(name))
     } else {
-        receive(location, recv, |name| location.pipe(transfer.capacity).receiver(name))
+        let meeting = Meeting::of(stream, RegionKind::Pipe, Role::Receiver);
+        receiving.run(location, meeting, |name| location.pipe(transfer.capacity).receiver(name))
     }
 }
 
-fn receive<R: RecvEndpoint>(
-    location: &Location,
-    recv: &Recv,
-    open: impl Fn(&str) -> tombolo::Result<R>,
-) -> Result<(), Failure> {
-    let transfer = &recv.transfer;
-    let mut rendezvous = Rendezvous::new(location, Signals::watch()?, Meeting::of(transfer, Role::Receiver));
-    rendezvous.refuse_namespace()?; // opening a FIFO as the target may wait for its reader
-    let target = {
-        let recv = recv.clone();
-        rendezvous.run_blocking("nobody opened the FIFO to read", move || Destination::find(&recv))??
-    };
-    let rx = rendezvous.join(open)?;
-    // Existing files are not changed before this.
-    let Output { file, replacement } = target.open()?;
-    print_warnings(&rx, transfer);
-    let progress = Progress::new(None, transfer.quiet);
-    let (name, lines, stay) = (&transfer.name, transfer.lines, &recv.stay);
-    let output = writer(file);
-    let job = RecvJob { rx, rendezvous, progress, output, name, lines, stay, peer_seen: false };
-    job.run(replacement)
+/// `tombolo sub`.
+pub fn subscribe(location: &Location, args: &Sub) -> Result<(), Failure> {
+    let (stream, options) = (&args.stream, &args.broadcast);
+    let (in_place, has_capacity) = (args.writing.in_place, options.capacity.is_some());
+    let stay = Stay { follow: args.follow, senders: None };
+    let receiving = Receiving { stream, stay: &stay, in_place, has_capacity };
+    let meeting = Meeting::of(stream, RegionKind::Broadcast, Role::Receiver);
+    receiving.run(location, meeting, |name| {
+        let mut made = location.broadcast(name, options, args.history, !stream.lines);
+        if let Some(history) = args.history {
+            made = made.replay(history);
+        }
+        if args.follow {
+            made = made.wait_for_successor();
+        }
+        let subscriber = made.subscriber(name)?;
+        if !stream.quiet {
+            location.print_differences(name, options, None);
+        }
+        Ok(subscriber)
+    })
+}
+
+/// What is to be received, and how it is written.
+struct Receiving<'a> {
+    stream: &'a Stream,
+    stay: &'a Stay,
+    in_place: bool,
+    /// The user chose a capacity.
+    has_capacity: bool,
+}
+
+impl Receiving<'_> {
+    fn run<R: RecvEndpoint>(
+        &self,
+        location: &Location,
+        meeting: Meeting<'_>,
+        open: impl Fn(&str) -> tombolo::Result<R>,
+    ) -> Result<(), Failure> {
+        let &Self { stream, stay, in_place, .. } = self;
+        let mut rendezvous = Rendezvous::new(location, Signals::watch()?, meeting);
+        rendezvous.refuse_namespace()?; // opening a FIFO as the target may wait for its reader
+        let destination = {
+            let target = Target {
+                file: stream.named_file().map(Into::into),
+                in_place,
+                has_no_end: stay.follow,
+                // What was taken out of a queue is nowhere else.
+                keeps_partial: meeting.kind == RegionKind::Queue,
+                quiet: stream.quiet,
+            };
+            rendezvous.run_blocking("nobody opened the FIFO to read", move || Destination::find(&target))??
+        };
+        let rx = rendezvous.join(open)?;
+        // Existing files are not changed before this.
+        let Output { file, replacement } = destination.open()?;
+        if self.has_capacity && !stream.quiet {
+            print_warnings(&rx);
+        }
+        let progress = Progress::new(None, stream.quiet);
+        let (output, peer_seen, missed) = (writer(file), false, Missed::default());
+        let mut job = RecvJob { rx, rendezvous, progress, output, stream, stay, peer_seen, missed };
+        job.check_beginning();
+        job.run(replacement)
+    }
 }
 
 /// Starts a worker that writes and clears each buffer.
@@ -79,11 +134,20 @@ struct RecvJob<'a, R> {
     rendezvous: Rendezvous<'a>,
     progress: Progress,
     output: Worker,
-    name: &'a str,
-    lines: bool,
+    stream: &'a Stream,
     stay: &'a Stay,
     /// A sender has been here.
     peer_seen: bool,
+    missed: Missed,
+}
+
+/// The messages that a subscriber did not get.
+#[derive(Default)]
+struct Missed {
+    count: u64,
+    /// Of these, how many the last note told, and when.
+    noted: u64,
+    noted_at: Option<Instant>,
 }
 
 impl<R: RecvEndpoint> RecvJob<'_, R> {
@@ -101,23 +165,72 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
         };
         self.wait_for_output()?;
         match (end, replacement) {
+            // Without a part of it, a stream is of no use.
+            (RecvError::Closed, replacement) if self.missed.count > 0 && !self.stream.lines => {
+                Err(self.incomplete(what_became_of(&replacement)))
+            }
+            (RecvError::Closed, None) if self.missed.count > 0 => Err(self.incomplete("it has got all others")),
             (RecvError::Closed, None) => Ok(()),
             (RecvError::Closed, Some(replacement)) => {
                 let file = replacement.file().map_err(|error| Failure::output(&error))?;
                 self.output = syncer(file);
                 self.wait_for_output()?;
-                replacement.finish()
+                replacement.finish()?;
+                if self.missed.count > 0 { Err(self.incomplete("the file has all others")) } else { Ok(()) }
             }
             (RecvError::PeerDied, replacement) => Err(Failure::PeerDied(format!(
                 "{} of {:?} died, or broke off, before the end; {}",
                 R::SENDER,
-                self.name,
-                match replacement {
-                    Some(_) => "the file is left as it was",
-                    None => "what came until then is incomplete",
-                }
+                self.stream.name,
+                what_became_of(&replacement)
             ))),
-            (error, _) => Err(Failure::Error(format!("cannot receive from {:?}: {error}", self.name))),
+            (RecvError::Evicted, replacement) => Err(Failure::Error(format!(
+                "{:?} goes on without this subscriber, which was too slow; {}; start `sub` again and let it \
+                 write faster, or make the broadcast with a larger --evict-slow, or with none",
+                self.stream.name,
+                what_became_of(&replacement)
+            ))),
+            (error, _) => Err(Failure::Error(format!("cannot receive from {:?}: {error}", self.stream.name))),
+        }
+    }
+
+    /// The end of a stream of which something is missing.
+    fn incomplete(&self, result: &str) -> Failure {
+        let Missed { count, .. } = self.missed;
+        Failure::Missed(format!("this subscriber of {:?} missed {}; {result}", self.stream.name, messages(count)))
+    }
+
+    /// Notes what was published of a stream before this subscriber came.
+    fn check_beginning(&mut self) {
+        let (before, name) = (self.rx.sent_before(), &self.stream.name);
+        match self.rendezvous.beginning() {
+            _ if self.stream.lines || before == 0 => {}
+            Beginning::Ahead => {}
+            Beginning::Missed => {
+                self.missed = Missed { count: before, noted: before, noted_at: None };
+                if !self.stream.quiet {
+                    print_message(format_args!(
+                        "note: the beginning of {name:?} is missing: {} came before this subscriber",
+                        messages(before)
+                    ));
+                }
+            }
+            Beginning::Unknown if !self.stream.quiet => {
+                print_message(format_args!("note: the publisher of {name:?} may have begun before"));
+            }
+            Beginning::Unknown => {}
+        }
+    }
+
+    /// Counts messages that were overwritten before they were read, and says so now and then.
+    fn miss(&mut self, count: u64) {
+        let Self { missed, stream, .. } = self;
+        missed.count = missed.count.saturating_add(count);
+        let is_due = missed.noted_at.is_none_or(|noted_at| noted_at.elapsed() >= NOTE_INTERVAL);
+        if is_due && !stream.quiet {
+            let new = messages(missed.count - missed.noted);
+            (missed.noted, missed.noted_at) = (missed.count, Some(Instant::now()));
+            print_message(format_args!("note: missed {new} of {:?}: too slow", stream.name));
         }
     }
 
@@ -151,7 +264,7 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
                 Ok(_) => {
                     self.peer_seen = true;
                     self.rendezvous.reset_timeout();
-                    if self.lines {
+                    if self.stream.lines {
                         message.push(b'\n');
                     }
                     if batch.is_empty() {
@@ -161,6 +274,7 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
                     }
                 }
                 Err(RecvError::Empty) => break,
+                Err(RecvError::Lagged { missed }) => self.miss(missed),
                 Err(RecvError::TimedOut) => {
                     if let Some(end) = self.rendezvous.late_end(self.stay) {
                         return Ok(Some(end));
@@ -186,4 +300,16 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
         self.output.poll().map_err(|error| Failure::output(&error))?;
         self.rendezvous.wait_for_sender(&mut self.peer_seen, is_over)
     }
+}
+
+/// What a failed transfer leaves.
+fn what_became_of(replacement: &Option<Replacement>) -> &'static str {
+    match replacement {
+        Some(_) => "the file is left as it was",
+        None => "what came until then is incomplete",
+    }
+}
+
+fn messages(count: u64) -> String {
+    if count == 1 { "1 message".to_string() } else { format!("{count} messages") }
 }

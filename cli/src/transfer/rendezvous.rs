@@ -6,11 +6,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::inspect::{ParticipantStatus, RegionInfo, RegionKind, RingInfo};
+use tombolo::inspect::{ParticipantStatus, RegionInfo, RegionKind, RingInfo, SubscriberInfo};
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
 
 use super::signals::Signals;
-use crate::args::{Stay, Transfer};
+use crate::args::{Stay, Stream};
 use crate::failure::{Failure, print_message};
 use crate::location::Location;
 
@@ -31,10 +31,13 @@ pub enum Role {
 }
 
 impl Role {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Sender => "sender",
-            Self::Receiver => "receiver",
+    /// What the library calls it.
+    fn name(self, kind: RegionKind) -> &'static str {
+        match (self, kind) {
+            (Self::Sender, RegionKind::Broadcast) => "publisher",
+            (Self::Receiver, RegionKind::Broadcast) => "subscriber",
+            (Self::Sender, _) => "sender",
+            (Self::Receiver, _) => "receiver",
         }
     }
 
@@ -68,6 +71,17 @@ pub struct Status {
     pub is_closed: bool,
 }
 
+/// Whether a receiver can get a stream from its beginning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// No sender was there that could have sent something before.
+    Ahead,
+    /// What was sent before is the beginning of the stream.
+    Missed,
+    /// What was sent before may be of an earlier sender.
+    Unknown,
+}
+
 /// What a command wants under a name.
 #[derive(Clone, Copy)]
 pub struct Meeting<'a> {
@@ -81,24 +95,20 @@ pub struct Meeting<'a> {
 }
 
 impl<'a> Meeting<'a> {
-    pub fn of(transfer: &'a Transfer, role: Role) -> Self {
-        Self {
-            name: &transfer.name,
-            kind: if transfer.queue { RegionKind::Queue } else { RegionKind::Pipe },
-            role,
-            in_pieces: !transfer.lines,
-            timeout: transfer.timeout,
-            quiet: transfer.quiet,
-        }
+    pub fn of(stream: &'a Stream, kind: RegionKind, role: Role) -> Self {
+        let &Stream { ref name, lines, timeout, quiet, .. } = stream;
+        Self { name, kind, role, in_pieces: !lines, timeout, quiet }
     }
 }
 
-/// What was in a queue when this process joined.
+/// What was in a queue or a broadcast when this process joined.
 #[derive(Default)]
 struct Found {
     /// How many peers had joined.
     peers: u64,
     has_live_peer: bool,
+    /// A peer took the place of an earlier one.
+    has_successor: bool,
     /// No sender had joined before, unless this one.
     is_first: bool,
     sent: u64,
@@ -180,8 +190,16 @@ impl<'a> Rendezvous<'a> {
                 }
                 if !is_noted {
                     is_noted = true;
-                    let name = self.meeting.name;
-                    print_message(format_args!("note: waiting for a free place in {name:?}; one is for a receiver"));
+                    let Meeting { name, kind, role, .. } = self.meeting;
+                    print_message(match (kind, role) {
+                        (RegionKind::Broadcast, Role::Sender) => format!(
+                            "note: waiting for a free place in {name:?}; its maker can allow more with --publishers"
+                        ),
+                        (RegionKind::Broadcast, Role::Receiver) => {
+                            format!("note: waiting for a free place in {name:?}")
+                        }
+                        _ => format!("note: waiting for a free place in {name:?}; one is for a receiver"),
+                    });
                 }
             }
             self.keep_waiting(match is_ending {
@@ -217,12 +235,14 @@ impl<'a> Rendezvous<'a> {
         }
         let (other, (sent, queued)) = (self.meeting.role.other(), flow(&after));
         let has_peer = |info: &RegionInfo| standing(info, other) == Some(ParticipantStatus::Alive);
+        let has_successor = after.participants.iter().any(|one| one.joins > 1 && one.role == other.name(after.kind));
         let has_live_peer = before.as_ref().is_some_and(has_peer) || has_peer(&after);
         let was_out_of_use = former_senders.is_some();
         let former_senders = former_senders.unwrap_or(0);
         self.found = Found {
             peers: joined(&after, other),
             has_live_peer,
+            has_successor,
             is_first: joined(&after, Role::Sender) <= 1,
             sent,
             received: sent.saturating_sub(queued),
@@ -254,14 +274,51 @@ impl<'a> Rendezvous<'a> {
         let is_survived =
             |role: Role| is_over(info, role) && standing(info, role.other()) == Some(ParticipantStatus::Alive);
         let is_queue = info.queue.is_some();
-        if is_queue && !in_pieces {
+        if (is_queue || info.broadcast.is_some()) && !in_pieces {
             let has_died = standing(info, role) == Some(ParticipantStatus::Dead);
             return role == Role::Sender && has_died && is_survived(role) && !grace_is_over;
         }
         let has_unread = role == Role::Sender && flow(info).1 > 0;
         // A receiver that comes late gets what is left.
-        let is_ending = is_survived(role) || is_queue && role == Role::Sender && is_survived(role.other());
+        let is_ending = match (info.kind, role) {
+            // One may come at any time.
+            (RegionKind::Broadcast, Role::Receiver) => false,
+            (RegionKind::Queue, Role::Sender) => is_survived(role) || is_survived(role.other()),
+            _ => is_survived(role),
+        };
         is_ending && (has_unread || !grace_is_over)
+    }
+
+    /// Whether this receiver was there at the beginning of the stream. To ask before it receives.
+    pub fn beginning(&self) -> Beginning {
+        match self.found {
+            Found { has_live_peer: false, .. } => Beginning::Ahead,
+            Found { has_successor: true, .. } => Beginning::Unknown,
+            _ => Beginning::Missed,
+        }
+    }
+
+    /// Waits until that many subscribers receive what is published.
+    pub fn wait_for_subscribers(&mut self, count: u64) -> Result<(), Failure> {
+        if count == 0 {
+            return Ok(());
+        }
+        let mut came = 0;
+        loop {
+            let Some(info) = self.inspect().filter(|info| self.is_member(info)) else {
+                let name = self.meeting.name;
+                return Err(Failure::Error(format!("somebody removed the name {name:?} before all subscribers came")));
+            };
+            let ready = subscribers(&info);
+            if mem::replace(&mut came, ready) != ready {
+                self.reset_timeout();
+            }
+            if ready >= count {
+                return Ok(());
+            }
+            self.keep_waiting(&format!("only {ready} of {count} subscribers came"))?;
+            thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Whether a receiver is to end that has learnt that the last sender is gone.
@@ -323,14 +380,17 @@ impl<'a> Rendezvous<'a> {
     fn has_come(&self, info: &RegionInfo, end: ParticipantStatus) -> bool {
         let (Found { peers, has_live_peer, received, is_first, .. }, (sent, queued)) = (&self.found, flow(info));
         let was_leaving = end == ParticipantStatus::Left && !is_first && sent.saturating_sub(queued) == *received;
-        info.queue.is_none() || joined(info, self.meeting.role.other()) > *peers || *has_live_peer && !was_leaving
+        info.kind == RegionKind::Pipe
+            || joined(info, self.meeting.role.other()) > *peers
+            || *has_live_peer && !was_leaving
     }
 
     /// Leaves as a sender, then removes the name if it is that of our region, nobody else is there
     /// and nothing of use waits.
     pub fn remove_name_after(&self, leave: impl FnOnce()) {
         let has_left = |info: &RegionInfo| {
-            info.participants.iter().any(|one| one.role == Role::Sender.name() && one.status == ParticipantStatus::Left)
+            let name = Role::Sender.name(info.kind);
+            info.participants.iter().any(|one| one.role == name && one.status == ParticipantStatus::Left)
         };
         let is_removable = self.inspect().is_some_and(|info| {
             let (sent, queued) = flow(&info);
@@ -351,7 +411,7 @@ impl<'a> Rendezvous<'a> {
     /// Whether this process takes part in the region.
     fn is_member(&self, info: &RegionInfo) -> bool {
         info.participants.iter().any(|one| {
-            one.role == self.meeting.role.name()
+            one.role == self.meeting.role.name(info.kind)
                 && one.status == ParticipantStatus::Alive
                 && one.pid == u64::from(process::id())
         })
@@ -394,13 +454,38 @@ impl<'a> Rendezvous<'a> {
     }
 }
 
-/// The standing of a role: in a queue, that of all its participants together.
+/// The standing of a role: in a queue or a broadcast, that of all its participants together.
 fn standing(info: &RegionInfo, role: Role) -> Option<ParticipantStatus> {
+    let name = role.name(info.kind);
+    let mut standings = info.participants.iter().filter(|one| one.role == name).map(|one| one.status);
     match (&info.queue, role) {
         (Some(queue), Role::Sender) => Some(queue.senders),
         (Some(queue), Role::Receiver) => Some(queue.receivers),
-        (None, _) => info.participants.iter().find(|one| one.role == role.name()).map(|one| one.status),
+        (None, _) if info.kind == RegionKind::Broadcast => {
+            // Which one was the last is not known: a death counts for more than a clean end.
+            let order = |status: &ParticipantStatus| match status {
+                ParticipantStatus::Vacant => 0,
+                ParticipantStatus::Left => 1,
+                ParticipantStatus::Dead => 2,
+                ParticipantStatus::Alive => 4,
+                _ => 3,
+            };
+            Some(standings.max_by_key(order).unwrap_or(ParticipantStatus::Vacant))
+        }
+        (None, _) => standings.next(),
     }
+}
+
+/// How many live subscribers receive from every publisher.
+fn subscribers(info: &RegionInfo) -> u64 {
+    let receives = |one: &SubscriberInfo| one.lags.iter().all(Option::is_some) && is_alive(info, one);
+    info.broadcast.iter().flat_map(|broadcast| &broadcast.subscribers).filter(|one| receives(one)).count() as u64
+}
+
+fn is_alive(info: &RegionInfo, subscriber: &SubscriberInfo) -> bool {
+    let name = Role::Receiver.name(info.kind);
+    let mut participants = info.participants.iter().filter(|one| one.role == name && one.pid == subscriber.pid);
+    participants.any(|one| one.status == ParticipantStatus::Alive)
 }
 
 /// Whether all of a role have left or died.
@@ -413,7 +498,10 @@ fn joined(info: &RegionInfo, role: Role) -> u64 {
     match (&info.queue, role) {
         (Some(queue), Role::Sender) => queue.senders_joined,
         (Some(queue), Role::Receiver) => queue.receivers_joined,
-        (None, _) => info.participants.iter().filter(|one| one.role == role.name()).map(|one| one.joins).sum(),
+        (None, _) => {
+            let name = role.name(info.kind);
+            info.participants.iter().filter(|one| one.role == name).map(|one| one.joins).sum()
+        }
     }
 }
 
@@ -426,8 +514,13 @@ fn tasks_lost(info: &RegionInfo) -> u64 {
     info.queue.as_ref().map_or(0, |queue| queue.stats.tasks_lost)
 }
 
-/// What was sent so far, and how much of that still waits.
+/// What was sent so far, and how much of that still waits. In a broadcast it waits as long as there
+/// is a live subscriber that has not read it.
 fn flow(info: &RegionInfo) -> (u64, u64) {
     let sum = |count: fn(&RingInfo) -> u64| info.rings.iter().map(count).sum();
-    (sum(|ring| ring.sent), sum(|ring| ring.queued))
+    let waiting = info.broadcast.as_ref().map(|broadcast| {
+        let subscribers = broadcast.subscribers.iter().filter(|one| is_alive(info, one));
+        subscribers.map(|one| one.lags.iter().flatten().sum()).max().unwrap_or(0)
+    });
+    (sum(|ring| ring.sent), waiting.unwrap_or_else(|| sum(|ring| ring.queued)))
 }

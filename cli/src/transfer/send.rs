@@ -1,12 +1,16 @@
-//! `tombolo send`: a file, or standard input, into a pipe or a queue.
+//! `tombolo send` and `tombolo pub`: a file, or standard input, into a pipe, a queue or a
+//! broadcast.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tombolo::SendError;
+use tombolo::broadcast::SlowSubscriber;
+use tombolo::inspect::RegionKind;
 
 use super::destination::path::check_named_input;
 use super::progress::Progress;
@@ -14,7 +18,7 @@ use super::rendezvous::{CHECK_INTERVAL, Meeting, POLL_INTERVAL, Peer, Rendezvous
 use super::signals::Signals;
 use super::transport::{SendEndpoint, print_warnings};
 use super::worker::{BUFFER_LEN, Worker};
-use crate::args::{SendArgs, Transfer};
+use crate::args::{Pub, SendArgs, Stream};
 use crate::failure::{Failure, print_message};
 use crate::location::Location;
 use crate::streams;
@@ -22,50 +26,89 @@ use crate::streams;
 /// The longest line that is sent as one message: the default limit of pipes and queues.
 const MAX_LINE_LEN: usize = 1 << 30;
 
+/// How long a publisher waits for a subscriber before it says so.
+const NOTE_AFTER: Duration = Duration::from_secs(1);
+
 pub fn run(location: &Location, args: &SendArgs) -> Result<(), Failure> {
-    let transfer = &args.transfer;
+    let (transfer, stream, waits) = (&args.transfer, &args.transfer.stream, !args.no_wait);
+    let sending = Sending { stream, waits, subscribers: 0, has_capacity: transfer.capacity.is_some() };
     if transfer.queue {
-        send(location, args, |name| location.queue(name, transfer.capacity, !transfer.lines).sender(name))
+        let meeting = Meeting::of(stream, RegionKind::Queue, Role::Sender);
+        sending.run(location, meeting, |name| location.queue(name, transfer.capacity, !stream.lines).sender(name))
     } else if args.no_wait {
         let reason = "what is left in a pipe without its sender is not kept";
         Err(Failure::Usage(format!("cannot send to a pipe without waiting: {reason}; use a queue (--queue)")))
     } else {
-        send(location, args, |name| location.pipe(transfer.capacity).sender(name))
+        let meeting = Meeting::of(stream, RegionKind::Pipe, Role::Sender);
+        sending.run(location, meeting, |name| location.pipe(transfer.capacity).sender(name))
     }
 }
 
-fn send<S: SendEndpoint>(
-    location: &Location,
-    args: &SendArgs,
-    open: impl Fn(&str) -> tombolo::Result<S>,
-) -> Result<(), Failure> {
-    let transfer = &args.transfer;
-    let mut rendezvous = Rendezvous::new(location, Signals::watch()?, Meeting::of(transfer, Role::Sender));
-    let (input, length) = {
-        let transfer = transfer.clone();
-        rendezvous.run_blocking("nobody opened the FIFO to write", move || open_input(&transfer))??
-    };
-    let tx = rendezvous.join(open)?;
-    print_warnings(&tx, transfer);
-    let progress = Progress::new(length, transfer.quiet);
-    let (name, waits) = (&transfer.name, !args.no_wait);
-    let mut job = SendJob { tx, rendezvous, progress, name, waits, peer_seen: false };
-    match job.run(reader(input), transfer.lines) {
-        Ok(()) => Ok(()), // dropping the sender ends the stream
-        Err(failure) if waits => {
-            job.tx.abort(&job.rendezvous);
-            Err(failure)
+/// `tombolo pub`.
+pub fn publish(location: &Location, args: &Pub) -> Result<(), Failure> {
+    let (stream, options) = (&args.stream, &args.broadcast);
+    let has_capacity = options.capacity.is_some();
+    let sending = Sending { stream, waits: false, subscribers: args.subscribers, has_capacity };
+    let meeting = Meeting::of(stream, RegionKind::Broadcast, Role::Sender);
+    sending.run(location, meeting, |name| {
+        let publisher = location.broadcast(name, options, args.history, !stream.lines).publisher(name)?;
+        if !stream.quiet {
+            location.print_differences(name, options, args.history);
         }
-        Err(failure) => {
-            let _ = job.tx.abandon(); // as in `abort`, but what it has sent stays
-            Err(failure)
+        Ok(publisher)
+    })
+}
+
+/// What is to be sent, and to how many.
+struct Sending<'a> {
+    stream: &'a Stream,
+    /// Wait until receivers have taken everything.
+    waits: bool,
+    /// How many subscribers must be there at the beginning.
+    subscribers: u64,
+    /// The user chose a capacity.
+    has_capacity: bool,
+}
+
+impl Sending<'_> {
+    fn run<S: SendEndpoint>(
+        &self,
+        location: &Location,
+        meeting: Meeting<'_>,
+        open: impl Fn(&str) -> tombolo::Result<S>,
+    ) -> Result<(), Failure> {
+        let &Self { stream, waits, .. } = self;
+        let mut rendezvous = Rendezvous::new(location, Signals::watch()?, meeting);
+        let (input, length) = {
+            let stream = stream.clone();
+            rendezvous.run_blocking("nobody opened the FIFO to write", move || open_input(&stream))??
+        };
+        let tx = rendezvous.join(open)?;
+        if self.has_capacity && !stream.quiet {
+            print_warnings(&tx);
+        }
+        let progress = Progress::new(length, stream.quiet);
+        let (name, quiet, reported) = (&stream.name, stream.quiet, BTreeSet::new());
+        let (peer_seen, blocked_since) = (false, None);
+        let mut job = SendJob { tx, rendezvous, progress, name, quiet, waits, peer_seen, blocked_since, reported };
+        let came = job.rendezvous.wait_for_subscribers(self.subscribers);
+        match came.and_then(|()| job.run(reader(input), stream.lines)) {
+            Ok(()) => Ok(()), // dropping the sender ends the stream
+            Err(failure) if waits || meeting.kind == RegionKind::Broadcast => {
+                job.tx.abort(&job.rendezvous);
+                Err(failure)
+            }
+            Err(failure) => {
+                let _ = job.tx.abandon(); // as in `abort`, but what it has sent stays
+                Err(failure)
+            }
         }
     }
 }
 
 /// Returns the input, and its length if that is known.
-fn open_input(transfer: &Transfer) -> Result<(File, Option<u64>), Failure> {
-    let (opened, shown) = match transfer.named_file() {
+fn open_input(stream: &Stream) -> Result<(File, Option<u64>), Failure> {
+    let (opened, shown) = match stream.named_file() {
         Some(path) => {
             check_named_input(path)?;
             (File::open(path), path.display().to_string())
@@ -105,10 +148,15 @@ struct SendJob<'a, S> {
     rendezvous: Rendezvous<'a>,
     progress: Progress,
     name: &'a str,
+    quiet: bool,
     /// Wait until receivers have taken everything.
     waits: bool,
     /// A receiver has been here.
     peer_seen: bool,
+    /// Since when there has been no room.
+    blocked_since: Option<Instant>,
+    /// The subscribers that were reported for holding this publisher back.
+    reported: BTreeSet<u64>,
 }
 
 impl<S: SendEndpoint> SendJob<'_, S> {
@@ -178,14 +226,35 @@ impl<S: SendEndpoint> SendJob<'_, S> {
                 timeout *= 2;
             }
         }
+        self.blocked_since = None;
         self.rendezvous.reset_timeout();
         self.rendezvous.check_signals() // a fast transfer never waits, which would check them
     }
 
     fn wait_for_room(&mut self) -> Result<(), Failure> {
         self.check_receiver()?;
-        let reason = if self.peer_seen { "the receiver took nothing" } else { "nobody came to receive" };
+        let reason = match self.tx.slowest() {
+            Some(slowest) => {
+                self.report_slowest(&slowest);
+                "the slowest subscriber took nothing"
+            }
+            None if self.peer_seen => "the receiver took nothing",
+            None => "nobody came to receive",
+        };
         self.rendezvous.keep_waiting(reason)
+    }
+
+    /// Says whom a publisher waits for, once for each subscriber.
+    fn report_slowest(&mut self, slowest: &SlowSubscriber) {
+        let blocked_since = *self.blocked_since.get_or_insert_with(Instant::now);
+        if blocked_since.elapsed() >= NOTE_AFTER && !self.quiet && self.reported.insert(slowest.pid) {
+            let SlowSubscriber { pid, process_name, lag, .. } = slowest;
+            let process = process_name.as_ref().map_or(String::new(), |name| format!(" ({name})"));
+            print_message(format_args!(
+                "note: waiting for subscriber {pid}{process} of {:?}, {lag} messages behind",
+                self.name
+            ));
+        }
     }
 
     /// A slow input does not count against the receiver's timeout, once there is a receiver.
@@ -257,6 +326,9 @@ impl<S: SendEndpoint> SendJob<'_, S> {
             SendError::Closed => Failure::Error(format!("{receiver} of {name:?} left before the end")),
             SendError::PeerDied => {
                 Failure::PeerDied(format!("{receiver} of {name:?} died before the end; start both sides again"))
+            }
+            error @ SendError::TooLarge { .. } => {
+                Failure::Error(format!("cannot send a line to {name:?}: {error}; send without --lines"))
             }
             error => Failure::Error(format!("cannot send to {name:?}: {error}")),
         }

@@ -1,13 +1,13 @@
-//! What a transfer goes through: one endpoint of a pipe or of a queue.
+//! What a transfer goes through: one endpoint of a pipe, of a queue or of a broadcast.
 
 use std::time::Duration;
 
+use tombolo::broadcast::{BytePublisher, ByteSubscriber, SlowSubscriber};
 use tombolo::pipe::{ByteReceiver, ByteSender};
 use tombolo::queue;
 use tombolo::{Endpoint, RecvError, SendError};
 
 use super::rendezvous::Rendezvous;
-use crate::args::Transfer;
 use crate::failure::print_message;
 use crate::location::BLOCK_LEN;
 
@@ -19,6 +19,11 @@ pub trait SendEndpoint: Endpoint {
     fn chunk_len(&self) -> usize;
 
     fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError>;
+
+    /// The subscriber that a blocked publisher waits for.
+    fn slowest(&self) -> Option<SlowSubscriber> {
+        None
+    }
 
     /// Leaves before the end of the stream and cleans up the name.
     ///
@@ -39,6 +44,12 @@ pub trait RecvEndpoint: Endpoint {
     fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError>;
 
     fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError>;
+
+    /// How many messages had been sent before those that this receiver gets, if it does not get all
+    /// that were not received by another one.
+    fn sent_before(&self) -> u64 {
+        0
+    }
 }
 
 impl SendEndpoint for ByteSender {
@@ -62,6 +73,22 @@ impl SendEndpoint for queue::ByteSender {
 
     fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
         self.send_timeout(message, timeout)
+    }
+}
+
+impl SendEndpoint for BytePublisher {
+    const RECEIVER: &'static str = "the last subscriber";
+
+    fn chunk_len(&self) -> usize {
+        self.max_message_bytes().clamp(1, BLOCK_LEN)
+    }
+
+    fn send_timeout(&mut self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.publish_timeout(message, timeout)
+    }
+
+    fn slowest(&self) -> Option<SlowSubscriber> {
+        self.slowest()
     }
 }
 
@@ -89,6 +116,22 @@ impl RecvEndpoint for queue::ByteReceiver {
     }
 }
 
+impl RecvEndpoint for ByteSubscriber {
+    const SENDER: &'static str = "the last publisher";
+
+    fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
+        self.recv_timeout(message, timeout)
+    }
+
+    fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
+        self.try_recv(message)
+    }
+
+    fn sent_before(&self) -> u64 {
+        self.published_before()
+    }
+}
+
 /// There is no more to be done for a message than to write it.
 fn done(received: Result<usize, RecvError>, rx: &mut queue::ByteReceiver) -> Result<usize, RecvError> {
     if received.is_ok() {
@@ -97,11 +140,9 @@ fn done(received: Result<usize, RecvError>, rx: &mut queue::ByteReceiver) -> Res
     received
 }
 
-/// Prints which of the user's options could not be honoured. `capacity` is the only one there is.
-pub fn print_warnings(endpoint: &impl Endpoint, transfer: &Transfer) {
-    if transfer.capacity.is_some() && !transfer.quiet {
-        for warning in endpoint.warnings() {
-            print_message(format_args!("note: {warning}"));
-        }
+/// Prints which of the options that the library knows could not be honoured.
+pub fn print_warnings(endpoint: &impl Endpoint) {
+    for warning in endpoint.warnings() {
+        print_message(format_args!("note: {warning}"));
     }
 }

@@ -12,14 +12,26 @@ pub mod replacement;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
-use crate::args::Recv;
 use crate::failure::Failure;
 use crate::streams;
 use path::{DirEntry, Resolved, duplicate_descriptor, resolve};
 use replacement::Replacement;
+
+/// What the user wants to be written, and how.
+pub struct Target {
+    /// `None` is standard output.
+    pub file: Option<PathBuf>,
+    pub in_place: bool,
+    /// There is no end at which the file could be replaced.
+    pub has_no_end: bool,
+    /// Keep the new file even if the transfer does not complete.
+    pub keeps_partial: bool,
+    pub quiet: bool,
+}
 
 pub enum Destination {
     /// Write to this file as the data comes.
@@ -34,9 +46,8 @@ impl Destination {
     ///
     /// Changes nothing that others can see. On a file system without unnamed files, a temporary
     /// file appears.
-    pub fn find(recv: &Recv) -> Result<Self, Failure> {
-        let transfer = &recv.transfer;
-        let Some(path) = transfer.named_file() else { return streams::output().map(Self::Direct) };
+    pub fn find(target: &Target) -> Result<Self, Failure> {
+        let Some(path) = target.file.as_deref() else { return streams::output().map(Self::Direct) };
         let failure = |error: &io::Error| Failure::io(format_args!("write {}", path.display()), error);
         let resolved =
             resolve(path).map_err(|error| Failure::io(format_args!("create {}", path.display()), &error.into()))?;
@@ -54,21 +65,21 @@ impl Destination {
             }
             Resolved::Entry(entry) => entry,
         };
-        let target = match entry.file_type() {
+        let destination = match entry.file_type() {
             Some(FileType::Directory) => {
                 return Err(Failure::Error(format!("cannot write {}: it is a directory", path.display())));
             }
             Some(file_type) if file_type != FileType::RegularFile => entry.open().map(Self::Direct),
-            _ if recv.in_place => entry.check_access().map(|()| Self::InPlace(entry)),
-            _ if recv.stay.follow => {
+            _ if target.in_place => entry.check_access().map(|()| Self::InPlace(entry)),
+            _ if target.has_no_end => {
                 let path = path.display();
                 return Err(Failure::Usage(format!(
                     "cannot replace {path} at the end: with --follow there is none; write into it with --in-place"
                 )));
             }
-            _ => return Replacement::new(entry, path, transfer).map(Self::Replaced),
+            _ => return Replacement::new(entry, path, target).map(Self::Replaced),
         };
-        target.map_err(|error| failure(&error.into()))
+        destination.map_err(|error| failure(&error.into()))
     }
 
     /// Opens the file. After this its content may change, so call it only after joining.

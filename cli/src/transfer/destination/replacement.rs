@@ -9,8 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, fstat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::path::DirEntry;
-use super::{attributes, part_file};
-use crate::args::Transfer;
+use super::{Target, attributes, part_file};
 use crate::failure::{Failure, print_message};
 
 pub struct Replacement {
@@ -26,7 +25,7 @@ pub struct Replacement {
 impl Replacement {
     /// Creates the new file, once it is clear that it can replace the old one. `path` is what the
     /// user named.
-    pub(super) fn new(entry: DirEntry, path: &Path, transfer: &Transfer) -> Result<Self, Failure> {
+    pub(super) fn new(entry: DirEntry, path: &Path, target: &Target) -> Result<Self, Failure> {
         let failure = |error: Errno| Failure::io(format_args!("write {}", path.display()), &error.into());
         let refused = |reason: &str| {
             let path = path.display();
@@ -38,7 +37,7 @@ impl Replacement {
         entry.check_replaceable().map_err(|reason| refused(&reason))?;
         // The old file may be private. Until the new one has its mode, nobody else may read it.
         let mode = Mode::from_raw_mode(if entry.metadata.is_some() { 0o600 } else { 0o666 });
-        let created = if transfer.queue {
+        let created = if target.keeps_partial {
             part_file::create_visible(&entry.directory, &entry.base, mode).map(|(file, name)| (file, Some(name)))
         } else {
             part_file::create(&entry.directory, mode)
@@ -47,9 +46,9 @@ impl Replacement {
             let path = path.display();
             Failure::io(format_args!("make a file beside {path}"), &error.into())
         })?;
-        let replacement = Self { entry, file, keeps_partial: transfer.queue, name };
+        let replacement = Self { entry, file, keeps_partial: target.keeps_partial, name };
         let lost = replacement.copy_attributes().map_err(|reason| refused(&reason))?;
-        if !lost.is_empty() && !transfer.quiet {
+        if !lost.is_empty() && !target.quiet {
             let path = path.display();
             print_message(format_args!("note: {path} loses the extended attributes {}", lost.join(", ")));
         }
