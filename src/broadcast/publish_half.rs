@@ -141,14 +141,20 @@ impl PublishHalf {
         }
     }
 
-    /// Blocks until there is a subscriber.
-    pub(super) fn wait_for_subscriber(&mut self, timeout: Duration) -> Result<(), SendError> {
+    /// The subscribers that receive what is published from now on.
+    pub(super) fn subscribers(&self) -> usize {
+        self.cursors.iter().filter(|cursor| cursor.state().is_active()).count()
+    }
+
+    /// Blocks until there are `count` subscribers.
+    pub(super) fn wait_for_subscribers(&mut self, count: usize, timeout: Duration) -> Result<(), SendError> {
         if !self.generation.is_current() {
             return Err(SendError::Forked);
         }
         let cursors = &*self.cursors;
-        let is_there = |_| Ok::<_, SendError>(cursors.iter().any(|cursor| cursor.state().is_active()).then_some(()));
-        self.waiter.wait_for(self.producer.position(), deadline_after(timeout), is_there)
+        let active = || cursors.iter().filter(|cursor| cursor.state().is_active()).take(count).count();
+        let position = self.producer.position();
+        self.waiter.wait_for(position, deadline_after(timeout), |_| Ok((active() == count).then_some(())))
     }
 
     /// The subscriber that is farthest behind.

@@ -41,19 +41,21 @@ macro_rules! publisher_methods {
             self.half.slowest()
         }
 
-        /// Returns how many subscribers take part, including those that died and were not noticed
-        /// yet. [Observers](crate::broadcast::Options::observer) are not counted.
+        /// Returns how many subscribers receive what is published now. One that died and was not
+        /// noticed yet is counted, one that was evicted is not, nor are
+        /// [observers](crate::broadcast::Options::observer).
         pub fn subscribers(&self) -> usize {
-            self.half.state().count(Role::Subscriber)
+            self.half.subscribers()
         }
 
-        /// Blocks until there is a subscriber. Messages that are published before go to nobody, but
-        /// for the [history](crate::broadcast::Options::history).
+        /// Blocks until there are `count` [subscribers](Self::subscribers). A message that is
+        /// published before a subscriber is there goes to it only as
+        /// [history](crate::broadcast::Options::history).
         ///
         /// # Errors
         /// [`TimedOut`](SendError::TimedOut), [`Forked`](SendError::Forked).
-        pub fn wait_for_subscriber(&mut self, timeout: Duration) -> Result<(), SendError> {
-            self.half.wait_for_subscriber(timeout)
+        pub fn wait_for_subscribers(&mut self, count: usize, timeout: Duration) -> Result<(), SendError> {
+            self.half.wait_for_subscribers(count, timeout)
         }
 
         /// Makes another publisher of the same broadcast, with a ring of its own.

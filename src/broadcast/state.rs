@@ -108,11 +108,6 @@ impl<'a> BroadcastState<'a> {
         }
     }
 
-    /// How many of them have joined and not left, dead or alive.
-    pub(super) fn count(self, role: Role) -> usize {
-        self.with_role(role).filter(|&index| self.region.participants().is_occupied(index)).count()
-    }
-
     pub(super) fn membership_epoch(self) -> u64 {
         self.word(control::MEMBERSHIP_EPOCH).load(Ordering::Acquire) // edge: broadcast-members
     }

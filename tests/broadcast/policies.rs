@@ -47,8 +47,23 @@ fn lossless_publisher_without_subscribers_never_waits() {
         }
         assert!(publisher.slowest().is_none());
         assert_eq!(publisher.subscribers(), 0);
-        assert_eq!(publisher.wait_for_subscriber(SHORT), Err(SendError::TimedOut));
+        assert_eq!(publisher.wait_for_subscribers(0, SHORT), Ok(()));
+        assert_eq!(publisher.wait_for_subscribers(1, SHORT), Err(SendError::TimedOut));
     }
+}
+
+#[test]
+fn publisher_waits_until_there_are_enough_subscribers() {
+    let (mut publisher, first) = Options::<u64>::new().create().unwrap();
+    assert_eq!(publisher.wait_for_subscribers(1, SHORT), Ok(()));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| publisher.wait_for_subscribers(3, Duration::MAX));
+        thread::sleep(SHORT);
+        let more = [first.try_clone().unwrap(), first.try_clone().unwrap()];
+        assert_eq!(waiting.join().unwrap(), Ok(()));
+        drop(more);
+    });
+    assert_eq!(publisher.subscribers(), 1);
 }
 
 #[test]
