@@ -351,13 +351,38 @@ impl<M: Message + ?Sized> Options<M> {
     fn open_or_create<E: BroadcastEndpoint<Message = M>>(&self, name: &str) -> Result<E> {
         let open = |mut region: Region| {
             self.check(region.layout())?;
-            options::report_capacity(&mut region, self.capacity.next_power_of_two(), DEFAULT_CAPACITY);
+            self.report_differences(&mut region);
             join(region, E::ROLE, self.replay)?.map(|registration| self.attach(registration)).transpose()
         };
         self.common.named(name, self.bounds(), open, || {
             let registration = expect_joined(join(self.create_region(true)?, E::ROLE, 0)?)?;
             self.attach(self.common.give_name(registration, name)?)
         })
+    }
+
+    /// Adds a warning for each number that was asked for and is another one.
+    fn report_differences(&self, region: &mut Region) {
+        options::report_capacity(region, self.capacity.next_power_of_two(), DEFAULT_CAPACITY);
+        let Layout::Broadcast(found) = *region.layout() else { return };
+        let lag = match self.policy {
+            Some(Policy::EvictSlow { lag }) => lag as u64,
+            _ => found.geometry.max_lag,
+        };
+        for (what, found, asked, default) in [
+            ("history", found.geometry.history, self.geometry.history, 0),
+            ("largest number of publishers", found.geometry.publishers, self.geometry.publishers, DEFAULT_PUBLISHERS),
+            (
+                "largest number of subscribers",
+                found.geometry.subscribers,
+                self.geometry.subscribers,
+                DEFAULT_SUBSCRIBERS,
+            ),
+            ("lag at which a subscriber is evicted", found.geometry.max_lag, lag, found.geometry.max_lag),
+        ] {
+            if found != asked && asked != default {
+                region.warnings.push(format!("the {what} is {found}, not {asked} as asked"));
+            }
+        }
     }
 
     fn check(&self, layout: &Layout) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tombolo::broadcast::{Options, Policy};
 use tombolo::inspect::ParticipantStatus;
-use tombolo::{ErrorKind, RecvError, SendError};
+use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
 use crate::support::TestDir;
 
@@ -143,6 +143,21 @@ fn broadcast_of_another_policy_or_type_is_refused() {
     let error = tombolo::queue::Options::<u64>::new().directory(dir.names()).receiver("name").unwrap_err();
     assert!(error.to_string().contains("a broadcast"), "{error}");
     Options::<u64>::new().directory(dir.names()).subscriber("name").unwrap();
+}
+
+#[test]
+fn numbers_that_differ_from_those_asked_for_are_reported() {
+    let dir = TestDir::new();
+    let options = Options::<u64>::new().history(2).policy(Policy::EvictSlow { lag: 8 }).directory(dir.names());
+    let _publisher = options.publisher("name").unwrap();
+    let other = options.clone().history(3).capacity(64).max_subscribers(5).policy(Policy::EvictSlow { lag: 9 });
+    let warnings = other.subscriber("name").unwrap().warnings().join("; ");
+    for expected in
+        ["capacity is 1024, not 64", "history is 2, not 3", "subscribers is 64, not 5", "evicted is 8, not 9"]
+    {
+        assert!(warnings.contains(expected), "{warnings}");
+    }
+    assert_eq!(Options::<u64>::new().directory(dir.names()).subscriber("name").unwrap().warnings(), [""; 0]);
 }
 
 #[test]
