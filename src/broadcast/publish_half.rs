@@ -123,7 +123,7 @@ impl PublishHalf {
         let Self { producer, cursors, evicted, waiter, .. } = self;
         let position = producer.position();
         let mut has_room = || {
-            producer.scan(cursors, |_| {
+            producer.scan(cursors, least, |_| {
                 evicted.fetch_add(1, Ordering::Relaxed); // a statistic
             });
             producer.room() >= least

@@ -77,7 +77,8 @@ impl<M: Memory> Consumer<M> {
 
     /// Reads without a cursor, at most `replay` messages behind the tail.
     pub(crate) fn observer(track: Track<M>, replay: u64) -> Self {
-        let position = track.load_tail().saturating_sub(replay); // E1
+        // Relaxed: `read` loads it again before it reads a message.
+        let position = track.tail.load(Ordering::Relaxed).saturating_sub(replay);
         Self { track, guard: Guard::Begun(None), position, tail: position }
     }
 

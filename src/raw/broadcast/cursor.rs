@@ -6,15 +6,15 @@
 //! ```text
 //!         63          2     1       0
 //!        ┌─────────────┬──────────────┐
-//! state  │ epoch       │ FREE, ACTIVE │   0 FREE  1 ACTIVE  2 EVICTED
-//!        ├─────────────┴──────────────┤   3 GONE: evicted after its process died
+//! state  │ epoch       │ FREE, …      │   0 FREE  1 ACTIVE  2 EVICTED
+//!        ├─────────────┴──────────────┤
 //! next   │ position to read next      │
 //!        └────────────────────────────┘
 //! ```
 //!
 //! Invariants
 //! - I1: the holder of the participant's kernel lock alone stores `next`, and makes the cursor
-//!   active, each time with a new epoch.
+//!   active, each time with a new epoch, and with another one when it has found its position.
 //! - I2: anybody can evict an active cursor, by a compare-and-swap of the state that it has read.
 //!   Nobody else makes it active again.
 //! - I3: an active cursor of the current epoch protects the positions from `next` on, once
@@ -23,8 +23,9 @@
 //! Edges
 //! - E4: `advance`: store next, Release · `protected`: load next, Acquire. The payload was read
 //!   before it is overwritten.
-//! - E5: `activate`: store next, then compare-and-swap of state, Release · `protected`: load state,
-//!   Acquire, then next. `evict`: compare-and-swap of state, then the fence of E2 · `read`: E2.
+//! - E5: `activate`, `free`: store next or read, then compare-and-swap of state, Release ·
+//!   `protected`: load state, Acquire, then next. With a state, a position of that epoch is seen,
+//!   and what a subscriber that has left read was read before it is overwritten.
 //! - E6: `activate`: state, full fence, load tail · publisher: tail, full fence, load state. Either
 //!   the publisher sees the cursor, or the newcomer sees the tail up to which it was not seen.
 //! - E7: to evict a dead subscriber: load state, full fence, ask the kernel about its lock, then
@@ -48,7 +49,8 @@ const ACTIVE: u64 = 1;
 const EVICTED: u64 = 2;
 const EPOCH: u64 = STATE + 1;
 
-/// Attempts to activate a cursor that others keep changing. They evict it at most once.
+/// Attempts to activate a cursor that others keep changing. A correct publisher evicts a newcomer
+/// only if it publishes as many messages as a subscriber may lag, in the middle of an attempt.
 const MAX_ATTEMPTS: u32 = 100;
 
 /// A cursor's state, as loaded.
@@ -63,6 +65,11 @@ impl CursorState {
     /// The state in which the cursor of the same subscriber is active, whatever became of it.
     pub(crate) fn as_active(self) -> Self {
         self.with(ACTIVE)
+    }
+
+    /// Active, as nobody has seen it before.
+    fn in_next_epoch(self) -> Self {
+        Self(self.0.wrapping_add(EPOCH)).with(ACTIVE) // E7
     }
 
     fn with(self, state: u64) -> Self {
@@ -92,16 +99,23 @@ impl<M: Memory> Cursor<M> {
     ///
     /// The caller holds the lock of the participant.
     pub(crate) fn activate(&self, tail: &AtomicU64, replay: u64) -> Result<(CursorState, u64), Corrupt> {
-        let start = || tail.load(Ordering::Acquire).saturating_sub(replay); // E1
+        // Relaxed: `read` loads it again before it reads a message.
+        let start = || tail.load(Ordering::Relaxed).saturating_sub(replay);
         for _ in 0..MAX_ATTEMPTS {
             let seen = self.state();
             // Relaxed: published by the state.
             self.next.store(start(), Ordering::Relaxed);
-            let active = CursorState(seen.0.wrapping_add(EPOCH)).with(ACTIVE);
-            if self.swap(seen, active) {
-                fence(Ordering::SeqCst); // E6
-                let next = start();
-                self.advance(next);
+            let joining = seen.in_next_epoch();
+            if !self.swap(seen, joining) {
+                continue;
+            }
+            fence(Ordering::SeqCst); // E6
+            let next = start();
+            self.advance(next);
+            // That position can be far ahead of the first one. Nobody may evict the newcomer as
+            // slow because of the first one, so what was seen of it must not be the state now.
+            let active = joining.in_next_epoch();
+            if self.swap(joining, active) {
                 return Ok((active, next));
             }
         }
@@ -121,7 +135,7 @@ impl<M: Memory> Cursor<M> {
 
     /// Takes the cursor out of service, if it still has that state. Returns whether it did.
     pub(crate) fn evict(&self, seen: CursorState) -> bool {
-        self.swap(seen, seen.with(EVICTED))
+        self.swap(seen, seen.with(EVICTED)) // E7
     }
 
     /// Frees the cursor: its subscriber leaves.

@@ -22,9 +22,12 @@ pub(crate) enum Gate {
     Open,
     /// They wait.
     Wait,
-    /// They evict a subscriber that is this many positions behind.
+    /// They evict a subscriber rather than let it be more than this many positions behind.
     Evict { lag: u64 },
 }
+
+/// Looks at one cursor in a scan. It changes while its subscriber joins, a few times.
+const MAX_LOOKS: u32 = 100;
 
 /// The subscriber that is farthest behind.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +50,7 @@ pub(crate) struct Producer<M: Memory> {
     begun: u64,
     /// Positions before this one may be written, as far as is known.
     limit: u64,
+    batch_limit: u64,
 }
 
 impl<M: Memory> Producer<M> {
@@ -58,7 +62,13 @@ impl<M: Memory> Producer<M> {
             return Err(Corrupt); // I5
         }
         let limit = if gate == Gate::Open { u64::MAX } else { 0 };
-        Ok(Self { track, gate, history, tail, begun, limit })
+        let batch_limit = match gate {
+            // More would leave less than half of the messages to those that are not waited for.
+            Gate::Open => (track.capacity / 2).max(1),
+            Gate::Wait => track.capacity.wrapping_sub(history),
+            Gate::Evict { lag } => track.capacity.wrapping_sub(history).min(lag),
+        };
+        Ok(Self { track, gate, history, tail, begun, limit, batch_limit })
     }
 
     #[inline]
@@ -70,39 +80,47 @@ impl<M: Memory> Producer<M> {
         self.track.capacity
     }
 
-    /// The most positions that are written at once. More would leave less than half of the messages
-    /// to subscribers that are not waited for.
+    /// The most positions that are written at once.
     pub(crate) fn batch_limit(&self) -> u64 {
-        match self.gate {
-            Gate::Open => (self.track.capacity / 2).max(1),
-            Gate::Wait | Gate::Evict { .. } => self.track.capacity.wrapping_sub(self.history),
-        }
+        self.batch_limit
     }
 
-    /// How many positions may be written, as far as is known without a look at the cursors.
+    /// How many positions may be written at once, as far as is known without a look at the cursors.
     #[inline]
     pub(crate) fn room(&self) -> u64 {
-        self.limit.saturating_sub(self.tail)
+        self.limit.saturating_sub(self.tail).min(self.batch_limit)
     }
 
-    /// Looks at the cursors of all subscribers, evicts those that lag too much, and returns the
-    /// slowest of the rest. [`room`](Self::room) is what there is then. Calls `on_evict` for each
-    /// that was evicted.
+    /// Looks at the cursors of all subscribers, evicts those that would lag too much after `want`
+    /// more messages, and returns the slowest of the rest. [`room`](Self::room) is what there is
+    /// then. Calls `on_evict` for each that was evicted.
     #[cold]
-    pub(crate) fn scan(&mut self, cursors: &[Cursor<M>], mut on_evict: impl FnMut(usize)) -> Option<Slowest> {
+    pub(crate) fn scan(
+        &mut self,
+        cursors: &[Cursor<M>],
+        want: u64,
+        mut on_evict: impl FnMut(usize),
+    ) -> Option<Slowest> {
         let (tail, capacity) = (self.tail, self.track.capacity);
         let mut slowest: Option<Slowest> = None;
         fence(Ordering::SeqCst); // E6
         for (index, cursor) in cursors.iter().enumerate() {
-            let Some((state, next)) = cursor.protected() else { continue };
-            // A correct subscriber is not ahead of tail, nor more than the capacity behind.
-            let lag = tail.checked_sub(next).unwrap_or(0).min(capacity);
-            if matches!(self.gate, Gate::Evict { lag: limit } if lag >= limit) {
-                if cursor.evict(state) {
+            for attempt in 1..=MAX_LOOKS {
+                let Some((state, next)) = cursor.protected() else { break }; // E4, E5, E6
+                // A correct subscriber is not ahead of tail, nor more than the capacity behind.
+                let lag = tail.checked_sub(next).unwrap_or(0).min(capacity);
+                let is_slow = matches!(self.gate, Gate::Evict { lag: limit } if lag.saturating_add(want) > limit);
+                if is_slow && cursor.evict(state) {
                     on_evict(index);
+                    break;
                 }
-            } else if slowest.is_none_or(|slowest| lag > slowest.lag) {
-                slowest = Some(Slowest { index, state, lag });
+                if !is_slow || attempt == MAX_LOOKS {
+                    if slowest.is_none_or(|slowest| lag > slowest.lag) {
+                        slowest = Some(Slowest { index, state, lag });
+                    }
+                    break;
+                }
+                // It is just joining, and has found its position: look again.
             }
         }
         let kept = self.history.min(tail);
@@ -111,7 +129,9 @@ impl<M: Memory> Producer<M> {
             Gate::Open => u64::MAX - tail,
             Gate::Wait => capacity - behind,
             // Look again before anybody can lag more than it may.
-            Gate::Evict { lag } => (capacity - behind).min(lag - slowest.map_or(0, |slowest| slowest.lag)),
+            Gate::Evict { lag } => {
+                (capacity - behind).min(lag.saturating_sub(slowest.map_or(0, |slowest| slowest.lag)))
+            }
         };
         self.limit = tail.saturating_add(ahead);
         slowest
@@ -121,7 +141,7 @@ impl<M: Memory> Producer<M> {
     /// slot. The caller has checked that there is room.
     #[inline(always)]
     pub(crate) fn publish(&mut self, count: u64, mut fill: impl FnMut(u64, &[AtomicU64])) -> Result<(), Corrupt> {
-        debug_assert!(count <= self.room() && count <= self.batch_limit());
+        debug_assert!(count <= self.room());
         let end = self.tail.wrapping_add(count);
         // Never back: a predecessor may have overwritten more.
         self.begun = self.begun.max(end);
