@@ -24,7 +24,8 @@ fn ordering_edge_of_raw_is_labelled_and_listed() {
     let mut algorithms = BTreeMap::<String, (String, Vec<String>)>::new();
     for source in rust_files("src/raw") {
         let name = source.path.trim_start_matches("src/raw/");
-        let name = if name.starts_with("mpmc/") { "mpmc" } else { name };
+        let folder = ["mpmc", "broadcast"].into_iter().find(|folder| name.starts_with(&format!("{folder}/")));
+        let name = folder.unwrap_or(name);
         let (head, code): (Vec<&str>, Vec<&str>) = source.text.lines().partition(|line| line.starts_with("//!"));
         let (all_heads, all_code) = algorithms.entry(name.to_string()).or_default();
         all_heads.extend(head.iter().flat_map(|line| [line, "\n"]));

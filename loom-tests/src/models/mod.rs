@@ -7,6 +7,7 @@
 //! joined, because leaving the model's own thread unfinished counts as a preemption.
 
 mod barrier;
+mod broadcast;
 mod event_count;
 mod mpmc;
 mod owner;
