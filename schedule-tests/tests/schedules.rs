@@ -12,6 +12,11 @@ fn explore(name: &str, seeds: Range<u64>) {
 }
 
 #[test]
+fn broadcast_participants_killed_messages_arrive_whole_or_are_counted_missed() {
+    explore("broadcast", 0..50_000);
+}
+
+#[test]
 fn event_count_random_schedules_lose_no_wake_up() {
     explore("event", 0..50_000);
 }

@@ -1,5 +1,6 @@
 //! What the participants do, and what must hold.
 
+mod broadcast;
 mod event;
 mod objects;
 mod pipe;
@@ -21,6 +22,7 @@ pub struct Model {
 }
 
 pub const MODELS: &[Model] = &[
+    Model { name: "broadcast", build: broadcast::build },
     Model { name: "event", build: event::build },
     Model { name: "pipe", build: pipe::build },
     Model { name: "pool", build: pool::build },
