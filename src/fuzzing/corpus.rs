@@ -48,6 +48,11 @@ fn corpus_open_header_finds_nothing() {
 }
 
 #[test]
+fn corpus_broadcast_ring_finds_nothing() {
+    replay("broadcast_ring", fuzzing::broadcast_ring);
+}
+
+#[test]
 fn corpus_byte_ring_finds_nothing() {
     replay("byte_ring", fuzzing::byte_ring);
 }
@@ -88,7 +93,16 @@ fn corpus_every_target_is_replayed() {
     let mut targets: Vec<_> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();
     targets.sort();
-    let replayed =
-        ["byte_ring", "mpmc_ring", "objects", "open_header", "open_table", "queue_region", "value_ring", "whole_pipe"];
+    let replayed = [
+        "broadcast_ring",
+        "byte_ring",
+        "mpmc_ring",
+        "objects",
+        "open_header",
+        "open_table",
+        "queue_region",
+        "value_ring",
+        "whole_pipe",
+    ];
     assert_eq!(targets, replayed);
 }

@@ -11,6 +11,7 @@
 //!
 //! The order in which a function reads its input gives the corpora their meaning: keep it.
 
+mod broadcast_ring;
 #[cfg(test)]
 mod corpus;
 mod header;
@@ -26,6 +27,7 @@ mod table;
 
 use std::time::Duration;
 
+pub use broadcast_ring::broadcast_ring;
 pub use header::open_header;
 pub use mpmc::mpmc_ring;
 pub use objects::objects;
