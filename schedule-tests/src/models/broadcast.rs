@@ -331,7 +331,7 @@ impl Scene for BroadcastScene {
         // A last publisher finds all the room there can be, and an observer all that is kept.
         let mut producer = Producer::attach(broadcast.track(), broadcast.gate, broadcast.history).expect("valid words");
         let want = producer.batch_limit();
-        broadcast.publish_batch(&mut producer, &cursors, u64::MAX & 0xFFFF, want);
+        broadcast.publish_batch(&mut producer, &cursors, 0xFFFF, want);
         assert_eq!(producer.position(), tail + want, "no room, and no subscribers");
         let mut observer = Consumer::observer(broadcast.track(), broadcast.history + want);
         let begun = broadcast.begun.load(Ordering::Acquire);

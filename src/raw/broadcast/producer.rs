@@ -108,7 +108,7 @@ impl<M: Memory> Producer<M> {
             for attempt in 1..=MAX_LOOKS {
                 let Some((state, next)) = cursor.protected() else { break }; // E4, E5, E6
                 // A correct subscriber is not ahead of tail, nor more than the capacity behind.
-                let lag = tail.checked_sub(next).unwrap_or(0).min(capacity);
+                let lag = tail.saturating_sub(next).min(capacity);
                 let is_slow = matches!(self.gate, Gate::Evict { lag: limit } if lag.saturating_add(want) > limit);
                 if is_slow && cursor.evict(state) {
                     on_evict(index);
