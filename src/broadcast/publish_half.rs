@@ -111,7 +111,7 @@ impl PublishHalf {
         if self.producer.room() < least {
             self.wait_for_room(least, timeout)?;
         }
-        let count = count.min(self.producer.room()).min(self.producer.batch_limit());
+        let count = count.min(self.producer.room());
         self.producer.publish(count, fill)?;
         self.published.notify(u32::MAX);
         Ok(count)

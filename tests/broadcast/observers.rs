@@ -19,7 +19,7 @@ fn mappings(path: &str) -> Vec<String> {
 #[test]
 fn observer_sees_everything_and_changes_nothing() {
     let dir = TestDir::new();
-    for policy in [Policy::Lossless, Policy::Lossy, Policy::EvictSlow { lag: 3 }] {
+    for policy in [Policy::Lossless, Policy::Lossy, Policy::EvictSlow { lag: 4 }] {
         let options = Options::<u64>::new().capacity(8).history(2).policy(policy).directory(dir.names());
         let mut publisher = options.publisher("name").unwrap();
         (0..5).for_each(|number| publisher.publish(number).unwrap());

@@ -182,8 +182,9 @@ impl BroadcastLayout {
         let least = (2 * history).max(2 * longest).max(2);
         let capacity = capacity.max(least).checked_next_power_of_two().unwrap_or(u64::MAX);
         let max_lag = if policy == SlowPolicy::Evict { max_lag.min(capacity - history) } else { 0 };
-        if policy == SlowPolicy::Evict && max_lag <= history.max(longest) {
-            let expected = format!("more than the history ({history}) and the longest message ({longest} slots)");
+        if policy == SlowPolicy::Evict && max_lag <= history + longest {
+            // A newcomer with all of the history must not be evicted by the next message.
+            let expected = format!("more than the history and the longest message ({} slots)", history + longest);
             return Err(invalid(
                 "broadcast",
                 "lag after which subscribers are evicted",
