@@ -40,6 +40,13 @@ pub(crate) struct Slowest {
     pub(crate) lag: u64,
 }
 
+/// How far begun is stored ahead of what is written, so that it is stored once for several messages,
+/// and subscribers that load it after each message find it in their cache. They lose that many
+/// messages of the capacity. A short ring has none to spare.
+fn lead(capacity: u64) -> u64 {
+    if capacity < 256 { 0 } else { (capacity / 16).min(64) }
+}
+
 pub(crate) struct Producer<M: Memory> {
     track: Track<M>,
     gate: Gate,
@@ -48,6 +55,8 @@ pub(crate) struct Producer<M: Memory> {
     /// Exact: nobody else writes it.
     tail: u64,
     begun: u64,
+    /// How far begun is stored ahead.
+    lead: u64,
     /// Positions before this one may be written, as far as is known.
     limit: u64,
     batch_limit: u64,
@@ -68,7 +77,8 @@ impl<M: Memory> Producer<M> {
             Gate::Wait => track.capacity.wrapping_sub(history),
             Gate::Evict { lag } => track.capacity.wrapping_sub(history).min(lag),
         };
-        Ok(Self { track, gate, history, tail, begun, limit, batch_limit })
+        let lead = lead(track.capacity);
+        Ok(Self { track, gate, history, tail, begun, lead, limit, batch_limit })
     }
 
     #[inline]
@@ -143,9 +153,11 @@ impl<M: Memory> Producer<M> {
     pub(crate) fn publish(&mut self, count: u64, mut fill: impl FnMut(u64, &[AtomicU64])) -> Result<(), Corrupt> {
         debug_assert!(count <= self.room());
         let end = self.tail.wrapping_add(count);
-        // Never back: a predecessor may have overwritten more.
-        self.begun = self.begun.max(end);
-        self.track.begun.store(self.begun, Ordering::Release); // E3
+        if end > self.begun {
+            // I4: not past the limit. Never back: a predecessor may have overwritten more.
+            self.begun = end.saturating_add(self.lead).min(self.limit);
+            self.track.begun.store(self.begun, Ordering::Release); // E3
+        }
         fence(Ordering::Release); // E2
         for number in 0..count {
             fill(number, self.track.slot(self.tail.wrapping_add(number)).ok_or(Corrupt)?);

@@ -39,7 +39,8 @@ pub(crate) mod control {
 /// event count.
 pub(crate) mod track {
     pub(crate) const TAIL: usize = 0;
-    pub(crate) const BEGUN: usize = 1;
+    /// On a line of its own: it is stored seldom, and loaded after each message.
+    pub(crate) const BEGUN: usize = 24;
     /// A 32-bit futex word. Never accessed as 64 bits.
     pub(crate) const ROOM: usize = 16;
     pub(crate) const WORDS: usize = 32;
