@@ -40,6 +40,12 @@ impl Pacer {
         Self { threshold, required: Self::MIN_STREAK, ..Self::default() }
     }
 
+    /// A pacer for a side of a ring of that capacity whose slots have that many words. The
+    /// processor sees a longer value as a stream, and prefetches it.
+    pub(crate) fn for_ring(capacity: u64, stride: usize) -> Self {
+        if stride > 128 { Self::default() } else { Self::new((capacity / 16).min(64)) }
+    }
+
     /// Records a find, and returns how long to pause, in spins.
     #[inline]
     pub(crate) fn observe(&mut self, count: u64) -> u32 {

@@ -14,7 +14,8 @@
 
 use super::Track;
 use super::cursor::{Cursor, CursorState};
-use crate::primitive::{AtomicU64, Ordering, fence};
+use crate::primitive::{AtomicU64, Ordering, fence, spin_loop};
+use crate::raw::pacing::Pacer;
 use crate::raw::{Corrupt, Memory};
 
 /// What a read has found.
@@ -66,20 +67,23 @@ pub(crate) struct Consumer<M: Memory> {
     position: u64,
     /// Can be stale.
     tail: u64,
+    pacer: Pacer,
 }
 
 impl<M: Memory> Consumer<M> {
     /// Reads from `position` on, for which the cursor was activated.
     pub(crate) fn new(track: Track<M>, cursor: Cursor<M>, state: CursorState, position: u64, is_gated: bool) -> Self {
         let guard = if is_gated { Guard::Cursor(cursor, state) } else { Guard::Begun(Some((cursor, state))) };
-        Self { track, guard, position, tail: position }
+        let pacer = Pacer::for_ring(track.capacity, track.stride);
+        Self { track, guard, position, tail: position, pacer }
     }
 
     /// Reads without a cursor, at most `replay` messages behind the tail.
     pub(crate) fn observer(track: Track<M>, replay: u64) -> Self {
         // Relaxed: `read` loads it again before it reads a message.
         let position = track.tail.load(Ordering::Relaxed).saturating_sub(replay);
-        Self { track, guard: Guard::Begun(None), position, tail: position }
+        let pacer = Pacer::for_ring(track.capacity, track.stride);
+        Self { track, guard: Guard::Begun(None), position, tail: position, pacer }
     }
 
     #[inline]
@@ -158,7 +162,9 @@ impl<M: Memory> Consumer<M> {
         if is_overtaken && matches!(&self.guard, Guard::Cursor(cursor, state) if !cursor.has_changed(*state)) {
             return Err(Corrupt); // I4
         }
+        let pause = self.pacer.observe(tail - self.tail);
         self.tail = tail;
+        (0..pause).for_each(|_| spin_loop());
         Ok(tail != self.position)
     }
 

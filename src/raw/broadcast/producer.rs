@@ -12,7 +12,8 @@
 
 use super::Track;
 use super::cursor::{Cursor, CursorState};
-use crate::primitive::{AtomicU64, Ordering, fence};
+use crate::primitive::{AtomicU64, Ordering, fence, spin_loop};
+use crate::raw::pacing::Pacer;
 use crate::raw::{Corrupt, Memory};
 
 /// What publishers do about subscribers that do not keep up.
@@ -60,6 +61,7 @@ pub(crate) struct Producer<M: Memory> {
     /// Positions before this one may be written, as far as is known.
     limit: u64,
     batch_limit: u64,
+    pacer: Pacer,
 }
 
 impl<M: Memory> Producer<M> {
@@ -78,7 +80,8 @@ impl<M: Memory> Producer<M> {
             Gate::Evict { lag } => track.capacity.wrapping_sub(history).min(lag),
         };
         let lead = lead(track.capacity);
-        Ok(Self { track, gate, history, tail, begun, lead, limit, batch_limit })
+        let pacer = Pacer::for_ring(track.capacity, track.stride);
+        Ok(Self { track, gate, history, tail, begun, lead, limit, batch_limit, pacer })
     }
 
     #[inline]
@@ -143,7 +146,9 @@ impl<M: Memory> Producer<M> {
                 (capacity - behind).min(lag.saturating_sub(slowest.map_or(0, |slowest| slowest.lag)))
             }
         };
+        let found = tail.saturating_add(ahead).saturating_sub(self.limit);
         self.limit = tail.saturating_add(ahead);
+        (0..self.pacer.observe(found)).for_each(|_| spin_loop());
         slowest
     }
 
