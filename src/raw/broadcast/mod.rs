@@ -76,6 +76,23 @@ impl<M: Memory> Track<M> {
         begun
     }
 
+    /// About one word of each cache line of the slot at a position.
+    #[inline(always)]
+    fn lines(&self, position: u64) -> impl Iterator<Item = usize> {
+        let start = (position & self.capacity.wrapping_sub(1)) as usize * self.stride;
+        (start..start + self.stride).step_by(8)
+    }
+
+    /// How many slots ahead to prefetch: sixteen cache lines. `u64::MAX` for the smallest slots, of
+    /// which several share a line, for long ones, which the processor sees as a stream, and for a
+    /// short ring, which seldom has room for that many.
+    fn slots_ahead(&self) -> u64 {
+        match self.stride {
+            stride @ 4..=32 if self.capacity >= 4 * (128 / stride as u64).max(16) => 128 / stride as u64,
+            _ => u64::MAX,
+        }
+    }
+
     /// The words of a position's slot.
     #[inline(always)]
     pub(crate) fn slot(&self, position: u64) -> Option<&[AtomicU64]> {

@@ -12,7 +12,7 @@
 
 use super::Track;
 use super::cursor::{Cursor, CursorState};
-use crate::primitive::{AtomicU64, Ordering, fence, spin_loop};
+use crate::primitive::{AtomicU64, Ordering, fence, prefetch_to_write, spin_loop};
 use crate::raw::pacing::Pacer;
 use crate::raw::{Corrupt, Memory};
 
@@ -62,6 +62,7 @@ pub(crate) struct Producer<M: Memory> {
     limit: u64,
     batch_limit: u64,
     pacer: Pacer,
+    slots_ahead: u64,
 }
 
 impl<M: Memory> Producer<M> {
@@ -80,8 +81,9 @@ impl<M: Memory> Producer<M> {
             Gate::Evict { lag } => track.capacity.wrapping_sub(history).min(lag),
         };
         let lead = lead(track.capacity);
+        let slots_ahead = track.slots_ahead();
         let pacer = Pacer::for_ring(track.capacity, track.stride);
-        Ok(Self { track, gate, history, tail, begun, lead, limit, batch_limit, pacer })
+        Ok(Self { track, gate, history, tail, begun, lead, limit, batch_limit, slots_ahead, pacer })
     }
 
     #[inline]
@@ -164,6 +166,10 @@ impl<M: Memory> Producer<M> {
             self.track.begun.store(self.begun, Ordering::Release); // E3
         }
         fence(Ordering::Release); // E2
+        if count == 1 && self.room() > self.slots_ahead {
+            let lines = self.track.lines(self.tail.wrapping_add(self.slots_ahead));
+            lines.for_each(|word| prefetch_to_write(&self.track.slots, word));
+        }
         for number in 0..count {
             fill(number, self.track.slot(self.tail.wrapping_add(number)).ok_or(Corrupt)?);
         }
