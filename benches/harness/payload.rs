@@ -131,9 +131,14 @@ impl Check {
 
     /// Compares with the sum over all messages of `words` words.
     pub fn verify(&self, words: usize) -> Result<(), String> {
-        let (messages, words) = (u128::from(self.seen), words as u128);
+        self.verify_copies(words, 1)
+    }
+
+    /// The same if each message was read `copies` times.
+    pub fn verify_copies(&self, words: usize, copies: u64) -> Result<(), String> {
+        let (messages, words) = (u128::from(self.seen / copies), words as u128);
         let below = |n: u128| n * n.saturating_sub(1) / 2;
-        let expected = (words * below(messages) + messages * below(words)) as u64;
+        let expected = ((words * below(messages) + messages * below(words)) as u64).wrapping_mul(copies);
         if self.sum == expected {
             Ok(())
         } else {

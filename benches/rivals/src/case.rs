@@ -12,6 +12,8 @@ pub enum Area {
     Spsc,
     /// Queues with any number of producers and consumers.
     Mpmc,
+    /// Messages from one publisher to each of several subscribers.
+    Broadcast,
     /// Values, atomics, locks and semaphores.
     Objects,
 }
@@ -26,6 +28,10 @@ pub enum Work {
     Parked,
     /// As many byte messages as possible, in a queue that takes any length.
     Bytes,
+    /// As many messages as possible from a publisher that does not wait for subscribers.
+    Lossy,
+    /// What it takes to publish a message, one each millisecond.
+    Publish,
     /// One thread sends a message and receives it.
     Alone,
     /// Readers load a value without a writer.
@@ -144,6 +150,11 @@ impl Case {
         participant < self.writers
     }
 
+    /// How often each message is received.
+    pub fn copies(&self) -> u64 {
+        if self.area == Area::Broadcast { self.readers as u64 } else { 1 }
+    }
+
     /// Whether each operation adds one to a total.
     pub fn counts(&self) -> bool {
         matches!(self.work, Work::Add | Work::Lock(Section::Add | Section::Write))
@@ -158,6 +169,9 @@ impl fmt::Display for Case {
             (Area::Spsc, Work::PingPong) => write!(f, "{work}-{wait}/{size}x{slots}"),
             (Area::Mpmc, Work::Throughput) => write!(f, "{writers}P{readers}C-{transfer}-{wait}/{size}"),
             (Area::Mpmc, Work::Alone) => write!(f, "{work}/{size}"),
+            (Area::Broadcast, Work::Throughput) => write!(f, "{transfer}/{size}-{readers}s"),
+            (Area::Broadcast, Work::Publish) => write!(f, "{work}-{wait}/{size}-{readers}s"),
+            (Area::Broadcast, _) => write!(f, "{work}-{transfer}/{size}-{readers}s"),
             (Area::Spsc | Area::Mpmc, _) => write!(f, "{work}/{size}x{slots}"),
             (Area::Objects, _) if self.has_value() => write!(f, "{work}/{size}-{readers}r"),
             (Area::Objects, _) => write!(f, "{work}/{readers}p"),
@@ -172,6 +186,8 @@ impl fmt::Display for Work {
             Self::PingPong => "ping-pong",
             Self::Parked => "parked",
             Self::Bytes => "bytes",
+            Self::Lossy => "lossy",
+            Self::Publish => "publish",
             Self::Alone => "alone",
             Self::Load => "load",
             Self::LoadBusy => "load-busy",

@@ -1,9 +1,10 @@
 //! Measures queues, and objects in shared memory, against others on the same work.
 //!
-//! A suite (`spsc`, `mpmc`, `objects`) is a list of cases and the code that runs one turn of one
+//! A suite (`spsc`, `mpmc`, `broadcast`, `objects`) is a list of cases and the code that runs one turn of one
 //! case. A subject (`subjects`) is a library that supports some of them. `compare` lets subjects
 //! take turns, and `report` prints what came of it.
 
+pub mod broadcast;
 mod case;
 mod compare;
 #[path = "../../harness/mod.rs"]

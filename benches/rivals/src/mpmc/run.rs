@@ -4,12 +4,14 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Error, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 
 use super::side::{Backoff, Reader, Rx, Tx};
 use super::start_line::{Phase, StartLine};
+use crate::case::Work;
 use crate::harness::payload::Fill;
 use crate::harness::pin::pin;
+use crate::latency::Latency;
 use crate::link::{Link, Role};
 use crate::sample::Sample;
 use crate::shared_memory::{self, Shared};
@@ -100,11 +102,13 @@ fn follow<L: Link<Tx: Tx, Rx: Rx>>(job: &Job, peer: &[String]) -> Result<Sample>
     pin_participant(job, role, index);
     match role {
         Role::Producer => {
-            let tx = L::open(&job.case, address)?.tx()?;
+            let link = L::open(&job.case, address)?;
+            let tx = link.tx()?;
             produce(job, tx, index, &line);
         }
         Role::Consumer => {
-            let rx = L::open(&job.case, address)?.rx()?;
+            let link = L::open(&job.case, address)?;
+            let rx = link.rx()?;
             consume(job, rx, &line);
         }
     }
@@ -124,6 +128,8 @@ fn pin_participant(job: &Job, role: Role, index: usize) {
 /// Returns the messages of each producer.
 fn share(job: &Job, phase: Phase) -> u64 {
     match phase {
+        // Of a publisher that is timed, the warm-up is part of each millisecond's sleep.
+        Phase::WarmUp if job.case.work == Work::Publish => 1,
         Phase::WarmUp => job.case.slots as u64,
         Phase::Timed => job.count.div_ceil(job.case.writers as u64),
     }
@@ -136,11 +142,22 @@ fn produce(job: &Job, mut tx: impl Tx, index: usize, line: &StartLine) {
         let share = share(job, phase);
         let mut fill = Fill::from(index as u64 * share);
         let mut left = share as usize;
+        let mut latency = Latency::new();
         line.wait_for_all(job.case.participants());
         while left > 0 {
+            if job.case.work == Work::Publish {
+                // Meanwhile those that block fall asleep.
+                thread::sleep(Duration::from_millis(1));
+                let start = Instant::now();
+                tx.send(1, &mut fill, &mut backoff);
+                latency.record(start.elapsed().as_nanos() as u64);
+                left -= 1;
+                continue;
+            }
             tx.send(batch.min(left), &mut fill, &mut backoff);
             left -= batch.min(left);
         }
+        line.record_latency(&latency);
         if line.is_last(phase, job.case.writers) {
             // Behind all messages, and enough even if each consumer takes a batch of them.
             for _ in 0..job.case.readers * batch {
@@ -171,8 +188,15 @@ fn consume(job: &Job, mut rx: impl Rx, line: &StartLine) {
 
 fn finish(job: &Job, line: &StartLine) -> Result<Sample> {
     let producers = job.case.writers as u64;
-    for phase in Phase::ALL {
-        line.verify(phase, share(job, phase) * producers, job.case.words())?;
+    let (messages, copies) = (share(job, Phase::Timed) * producers, job.case.copies());
+    let sample = Sample::of_messages(messages, line.elapsed());
+    if job.case.work == Work::Lossy {
+        let failed = (messages * copies).checked_sub(line.seen(Phase::Timed)).context("a message arrived twice")?;
+        return Ok(Sample { failed, ..sample });
     }
-    Ok(Sample::of_messages(share(job, Phase::Timed) * producers, line.elapsed()))
+    for phase in Phase::ALL {
+        line.verify(phase, share(job, phase) * producers, job.case.words(), copies)?;
+    }
+    let latency = (job.case.work == Work::Publish).then(|| line.latency());
+    Ok(Sample { latency, ..sample })
 }

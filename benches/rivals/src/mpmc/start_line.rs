@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Error, Result, ensure};
 
 use crate::harness::payload::Check;
-use crate::latency::now;
+use crate::latency::{Latency, now};
 use crate::shared_memory::{Plain, futex_wait, futex_wake};
 
 /// Untimed messages go first: they touch every page and wake every CPU.
@@ -39,6 +39,8 @@ pub struct StartLine {
     /// When each start was given.
     stamps: [AtomicU64; 3],
     results: [Results; 2],
+    /// p50 and p99 of what the producer did.
+    latency: [AtomicU64; 2],
 }
 
 /// The results of one phase.
@@ -62,6 +64,7 @@ impl StartLine {
             starts: AtomicU32::new(0),
             stamps: array::from_fn(|_| zero()),
             results: array::from_fn(|_| Results { done: zero(), seen: zero(), sum: zero(), ended: zero() }),
+            latency: [zero(), zero()],
         }
     }
 
@@ -99,12 +102,29 @@ impl StartLine {
         results.sum.fetch_add(sum, Relaxed);
     }
 
-    /// Checks that each of `messages` messages arrived once and whole.
-    pub fn verify(&self, phase: Phase, messages: u64, words: usize) -> Result<()> {
-        let results = &self.results[phase as usize];
-        let (seen, sum) = (results.seen.load(Relaxed), results.sum.load(Relaxed));
-        ensure!(seen == messages, "{seen} messages arrived of {messages}");
-        Check::of(seen, sum).verify(words).map_err(Error::msg)
+    /// Checks that each of `messages` messages arrived whole, and so many times.
+    pub fn verify(&self, phase: Phase, messages: u64, words: usize, copies: u64) -> Result<()> {
+        let (seen, expected) = (self.seen(phase), messages * copies);
+        ensure!(seen == expected, "{seen} messages arrived of {expected}");
+        let sum = self.results[phase as usize].sum.load(Relaxed);
+        Check::of(seen, sum).verify_copies(words, copies).map_err(Error::msg)
+    }
+
+    /// Returns how many messages arrived.
+    pub fn seen(&self, phase: Phase) -> u64 {
+        self.results[phase as usize].seen.load(Relaxed)
+    }
+
+    /// Records how long the producer took for a message.
+    pub fn record_latency(&self, latency: &Latency) {
+        for (place, q) in self.latency.iter().zip([0.5, 0.99]) {
+            place.store(latency.quantile(q), Relaxed);
+        }
+    }
+
+    /// Returns what [`record_latency`](Self::record_latency) recorded: p50 and p99.
+    pub fn latency(&self) -> [u64; 2] {
+        self.latency.each_ref().map(|place| place.load(Relaxed))
     }
 
     /// Returns how long the timed phase took, from its start on.

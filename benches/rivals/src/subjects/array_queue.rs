@@ -22,7 +22,7 @@ impl Subject for ArrayQueue {
         match case.area {
             Area::Spsc => case.transfer == Transfer::One && !case.blocks(),
             Area::Mpmc => !case.blocks(),
-            Area::Objects => false,
+            Area::Broadcast | Area::Objects => false,
         }
     }
 

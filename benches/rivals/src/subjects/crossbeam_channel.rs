@@ -20,7 +20,7 @@ impl Subject for CrossbeamChannel {
         match case.area {
             Area::Spsc => !case.is_throughput(),
             Area::Mpmc => true,
-            Area::Objects => false,
+            Area::Broadcast | Area::Objects => false,
         }
     }
 

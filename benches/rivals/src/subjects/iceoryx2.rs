@@ -10,10 +10,11 @@ use iceoryx2::port::{listener::Listener, notifier::Notifier, publisher::Publishe
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::{event, publish_subscribe};
 
-use super::with_spsc_message;
-use crate::case::{Area, Case};
+use super::{with_broadcast_message, with_spsc_message};
+use crate::case::{Area, Case, Work};
 use crate::harness::payload::{Check, Fill, Message, Words};
 use crate::link::Link;
+use crate::mpmc::{self, Backoff};
 use crate::sample::Sample;
 use crate::spsc::{self, Rx, Tx};
 use crate::subject::{Job, Subject};
@@ -26,12 +27,17 @@ impl Subject for Iceoryx2 {
     }
 
     fn supports(&self, case: &Case) -> bool {
-        case.area == Area::Spsc && case.batch() == 1 && !(case.is_by_value() && case.is_large())
+        matches!(case.area, Area::Spsc | Area::Broadcast)
+            && case.batch() == 1
+            && !(case.is_by_value() && case.is_large())
     }
 
     fn run(&self, job: &Job) -> Result<Sample> {
         set_log_level(LogLevel::Error);
-        with_spsc_message!(job.case, M => run::<M>(job))
+        match job.case.area {
+            Area::Broadcast => with_broadcast_message!(job.case, M => run_broadcast::<M>(job)),
+            _ => with_spsc_message!(job.case, M => run::<M>(job)),
+        }
     }
 
     fn clean_up(&self) {
@@ -50,11 +56,21 @@ where
     sample
 }
 
+fn run_broadcast<W: Words + ZeroCopySend + Debug>(job: &Job) -> Result<Sample> {
+    let sample = mpmc::processes::<Topic<W>>(job);
+    if job.peer.is_none() {
+        sweep();
+    }
+    sample
+}
+
 struct Topic<W: Words + ZeroCopySend + Debug> {
     name: String,
     data: publish_subscribe::PortFactory<ipc::Service, W, ()>,
     event: Option<event::PortFactory<ipc::Service>>,
     by_value: bool,
+    readers: usize,
+    is_lossy: bool,
 }
 
 /// What all files are named by: the process that owns them comes next.
@@ -93,14 +109,17 @@ impl<W: Words + ZeroCopySend + Debug> Topic<W> {
         let data = node
             .service_builder(&topic)
             .publish_subscribe::<W>()
-            .enable_safe_overflow(false)
+            .enable_safe_overflow(case.work == Work::Lossy)
             .history_size(0)
             .max_publishers(1)
-            .max_subscribers(1)
+            .max_subscribers(case.readers)
+            .max_nodes(case.participants() + 1)
             .subscriber_max_buffer_size(case.slots)
             .open_or_create()?;
         let event = case.blocks().then(|| node.service_builder(&topic).event().open_or_create());
-        Ok(Self { name: name.into(), data, event: event.transpose()?, by_value: case.is_by_value() })
+        let is_lossy = case.work == Work::Lossy;
+        let (event, by_value, readers) = (event.transpose()?, case.is_by_value(), case.readers);
+        Ok(Self { name: name.into(), data, event, by_value, readers, is_lossy })
     }
 }
 
@@ -127,10 +146,16 @@ impl<W: Words + ZeroCopySend + Debug> Link for Topic<W> {
             publisher: self
                 .data
                 .publisher_builder()
-                .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+                .backpressure_strategy(if self.is_lossy {
+                    BackpressureStrategy::DiscardData
+                } else {
+                    BackpressureStrategy::RetryUntilDelivered
+                })
                 .create()?,
             event: self.event.as_ref().map(|event| event.notifier_builder().create()).transpose()?,
             by_value: self.by_value,
+            readers: self.readers,
+            is_lossy: self.is_lossy,
         })
     }
 
@@ -146,6 +171,8 @@ struct Writer<W: Words + ZeroCopySend + Debug> {
     publisher: Publisher<ipc::Service, W, ()>,
     event: Option<Notifier<ipc::Service>>,
     by_value: bool,
+    readers: usize,
+    is_lossy: bool,
 }
 
 struct Reader<W: Words + ZeroCopySend + Debug> {
@@ -163,11 +190,34 @@ impl<W: Words + ZeroCopySend + Debug> Tx for Writer<W> {
             // SAFETY: every word has just been written.
             unsafe { sample.assume_init() }.send()
         };
-        assert_eq!(sent.expect("sent"), 1, "the subscriber is there");
+        let sent = sent.expect("sent");
+        assert!(sent == self.readers || self.is_lossy, "{sent} of {} subscribers are there", self.readers);
         if let Some(event) = &self.event {
             event.notify().expect("notified");
         }
         1
+    }
+}
+
+impl<W: Words + ZeroCopySend + Debug> mpmc::Tx for Writer<W> {
+    fn send(&mut self, _: usize, fill: &mut Fill, _: &mut Backoff) {
+        Tx::send(self, 1, fill);
+    }
+}
+
+impl<W: Words + ZeroCopySend + Debug> mpmc::Rx for Reader<W> {
+    fn receive(&mut self, _: usize, reader: &mut mpmc::Reader) -> usize {
+        match (self.subscriber.receive().expect("received"), &self.event) {
+            (Some(sample), _) => {
+                reader.read(sample.payload());
+                1
+            }
+            (None, Some(event)) => {
+                event.blocking_wait(|_| ()).expect("waited");
+                0
+            }
+            (None, None) => 0,
+        }
     }
 }
 

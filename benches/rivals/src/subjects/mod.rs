@@ -2,7 +2,9 @@
 
 mod array_queue;
 mod bare;
+mod bus;
 mod crossbeam_channel;
+mod disruptor;
 mod futex;
 #[cfg(feature = "iceoryx2")]
 mod iceoryx2;
@@ -19,6 +21,7 @@ mod shaq;
 mod shaq4;
 mod stage;
 mod std;
+mod tokio;
 mod tombolo;
 
 use ::std::hint::spin_loop;
@@ -36,6 +39,7 @@ use stage::Stage;
 pub fn all() -> Vec<Box<dyn Subject>> {
     vec![
         Box::new(tombolo::Tombolo),
+        Box::new(tombolo::Pipe),
         Box::new(tombolo::Threads),
         Box::new(tombolo::Writer),
         Box::new(tombolo::Bounded),
@@ -45,6 +49,9 @@ pub fn all() -> Vec<Box<dyn Subject>> {
         Box::new(kanal::Kanal),
         Box::new(shaq::Shaq),
         Box::new(shaq4::Shaq4),
+        Box::new(bus::Bus),
+        Box::new(tokio::Tokio),
+        Box::new(disruptor::Disruptor),
         #[cfg(feature = "iceoryx2")]
         Box::new(iceoryx2::Iceoryx2),
         Box::new(posix_mq::PosixMq),
@@ -170,4 +177,11 @@ macro_rules! with_words {
     };
 }
 
-use {with_mpmc_message, with_spsc_message, with_type_of, with_words};
+/// Runs `$run` with `$M` as the message of a broadcast.
+macro_rules! with_broadcast_message {
+    ($case:expr, $M:ident => $run:expr) => {
+        $crate::subjects::with_type_of!($case.words(), $M => $run, 1 [u64; 1], 8 [u64; 8], 128 [u64; 128])
+    };
+}
+
+use {with_broadcast_message, with_mpmc_message, with_spsc_message, with_type_of, with_words};

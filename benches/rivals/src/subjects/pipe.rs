@@ -29,7 +29,7 @@ impl Subject for Pipe {
         match case.area {
             Area::Spsc => case.is_by_value() && (case.is_throughput() || case.blocks()),
             Area::Mpmc => case.work == Work::Bytes,
-            Area::Objects => false,
+            Area::Broadcast | Area::Objects => false,
         }
     }
 

@@ -24,7 +24,7 @@ impl Subject for Std {
     fn supports(&self, case: &Case) -> bool {
         match case.area {
             Area::Spsc => case.transfer == Transfer::One,
-            Area::Mpmc => false,
+            Area::Mpmc | Area::Broadcast => false,
             Area::Objects => matches!(case.work, Work::Lock(section) if section != Section::Reentrant),
         }
     }

@@ -19,7 +19,7 @@ impl Subject for Shaq {
         match case.area {
             Area::Spsc => !(case.blocks() || case.is_by_value() && case.is_large()),
             Area::Mpmc => !case.blocks() && can_keep_order(case),
-            Area::Objects => false,
+            Area::Broadcast | Area::Objects => false,
         }
     }
 

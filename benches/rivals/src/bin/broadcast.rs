@@ -1,0 +1,5 @@
+//! Compares broadcasts: one publisher, several subscribers.
+
+fn main() -> anyhow::Result<()> {
+    rivals::main(&rivals::broadcast::Broadcast)
+}
