@@ -78,6 +78,7 @@ pub enum Policy {
     #[default]
     Lossless,
     /// Publishers never wait. A subscriber that is too slow misses messages, and is told how many.
+    /// Of a capacity of 256 or more, it may lose up to a sixteenth, and at most 64 messages, early.
     Lossy,
     /// Publishers never wait. A subscriber that is `lag` or more messages behind one of them is
     /// evicted: it receives nothing any more, until it rejoins.

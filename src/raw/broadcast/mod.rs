@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  publisher's line   +0 tail    positions published; never wraps
-//!                     +8 begun   positions that are published or being written
+//!  another line       +0 begun   positions that are published, or may be being written
 //! ```
 //!
 //! Invariants
@@ -20,6 +20,8 @@
 //!   that a newcomer may ask for, is not overwritten.
 //! - I5: a position is accepted only if it did not move back and keeps I1. Anything else is
 //!   `Corrupt`.
+//! - I6: begun may be ahead of what is being written, so that it is stored once for several
+//!   messages. It is stored before the first of them, so I2 holds for each.
 //!
 //! Edges
 //! - E1: `publish`: store tail, Release · `read`: load tail, Acquire. The message is visible before

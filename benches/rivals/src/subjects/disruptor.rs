@@ -61,9 +61,8 @@ impl<W: Words + Sync, P: Producer<W>> Tx for Publishing<P, W> {
     fn send(&mut self, batch: usize, fill: &mut Fill, backoff: &mut Backoff) {
         match batch {
             1 => backoff.retry(|| self.0.try_publish(|slot| fill.overwrite(slot)).is_ok()),
-            _ => backoff.retry(|| {
-                self.0.try_batch_publish(batch, |slots| slots.for_each(|slot| fill.overwrite(slot))).is_ok()
-            }),
+            _ => backoff
+                .retry(|| self.0.try_batch_publish(batch, |slots| slots.for_each(|slot| fill.overwrite(slot))).is_ok()),
         }
     }
 }

@@ -53,7 +53,10 @@ impl<W: Words + Sync> Link for Queue<W> {
 
     fn tx(&self) -> Result<Self::Tx> {
         // SAFETY: all agree on the type.
-        Ok(Sending(unsafe { Producer::join(&self.file, ProducerId::new(0)) }.context("joining")?, Stage::new(self.batch)))
+        Ok(Sending(
+            unsafe { Producer::join(&self.file, ProducerId::new(0)) }.context("joining")?,
+            Stage::new(self.batch),
+        ))
     }
 
     fn rx(&self) -> Result<Self::Rx> {
