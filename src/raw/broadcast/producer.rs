@@ -41,9 +41,9 @@ pub(crate) struct Slowest {
     pub(crate) lag: u64,
 }
 
-/// How far begun is stored ahead of what is written, so that it is stored once for several messages,
-/// and subscribers that load it after each message find it in their cache. They lose that many
-/// messages of the capacity. A short ring has none to spare.
+/// How far begun is stored ahead of what is written. So it is stored once for several messages, and
+/// subscribers that load it after each message find it in their cache. They lose that many messages
+/// of the capacity. A short ring has none to spare.
 fn lead(capacity: u64) -> u64 {
     if capacity < 256 { 0 } else { (capacity / 16).min(64) }
 }
