@@ -94,14 +94,23 @@ impl Observation {
         for _ in 0..self.tracks.len() {
             let Some(consumer) = self.tracks.get_mut(self.current) else { break };
             match consumer.read_many(1, &mut copy)? {
-                Read::Message(read) => return Ok(Some(read)),
-                Read::Lagged(missed) => return Err(RecvError::Lagged { missed }),
-                Read::Empty | Read::Evicted => {
-                    self.current = if self.current + 1 < self.tracks.len() { self.current + 1 } else { 0 };
+                Read::Message(read) => {
+                    self.end_turn();
+                    return Ok(Some(read));
                 }
+                Read::Lagged(missed) => {
+                    self.end_turn();
+                    return Err(RecvError::Lagged { missed });
+                }
+                Read::Empty | Read::Evicted => self.end_turn(),
             }
         }
         Ok(None)
+    }
+
+    /// However fast one publisher is, the others are not kept waiting.
+    fn end_turn(&mut self) {
+        self.current = if self.current + 1 < self.tracks.len() { self.current + 1 } else { 0 };
     }
 
     fn read<R>(

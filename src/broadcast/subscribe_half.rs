@@ -29,11 +29,16 @@ pub(crate) struct SubscribeHalf {
     waiter: PublisherWaiter,
 }
 
+/// Messages that one publisher is read before the next one has its turn. A batch is a turn, too.
+const TURN: u64 = 32;
+
 /// The tracks of all publishers, as one subscriber reads them.
 pub(super) struct Tracks {
     tracks: Vec<TrackReader>,
     /// The one to read next.
     current: usize,
+    /// The count at which the next one has its turn.
+    turn_end: u64,
     /// Whether publishers wait for this subscriber.
     is_gated: bool,
     /// Messages read.
@@ -73,7 +78,13 @@ impl Tracks {
         let tracks: Vec<TrackReader> = (0..state.layout.publishers()).map(track).collect();
         let positions = tracks.iter().map(|track| track.consumer.position());
         let published_before = positions.fold(0, u64::saturating_add);
-        Self { tracks, current: 0, is_gated, count: 0, published_before }
+        Self { tracks, current: 0, turn_end: TURN, is_gated, count: 0, published_before }
+    }
+
+    /// Ends the turn of the current track.
+    fn end_turn(&mut self) {
+        self.current = if self.current + 1 < self.tracks.len() { self.current + 1 } else { 0 };
+        self.turn_end = self.count.saturating_add(TURN);
     }
 
     /// Reads messages of one track, if possible `want` slots. Returns `None` if there is none.
@@ -91,11 +102,18 @@ impl Tracks {
                         track.room.notify(1);
                     }
                     self.count = self.count.wrapping_add(1);
+                    // However fast its publisher is, the others are not kept waiting.
+                    if want > 1 || self.count >= self.turn_end {
+                        self.end_turn();
+                    }
                     return Ok(Some(read));
                 }
-                Read::Lagged(missed) => return Err(RecvError::Lagged { missed }),
+                Read::Lagged(missed) => {
+                    self.end_turn();
+                    return Err(RecvError::Lagged { missed });
+                }
                 Read::Evicted => return Err(RecvError::Evicted),
-                Read::Empty => self.current = if self.current + 1 < self.tracks.len() { self.current + 1 } else { 0 },
+                Read::Empty => self.end_turn(),
             }
         }
         Ok(None)
