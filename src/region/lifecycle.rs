@@ -439,10 +439,9 @@ fn no_free_participant(region: &Region, candidates: &[usize], waited: Duration) 
     if region.layout().kind() == RegionKind::Broadcast {
         let users = candidates.iter().map(|&index| participants.describe_process(index).0);
         let users = users.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>().join(", ");
-        let (role, option) = match candidates.first() {
-            Some(0) => ("publisher", "max_publishers"),
-            _ => ("subscriber", "max_subscribers"),
-        };
+        let is_publisher = candidates.contains(&0); // in any order
+        let (role, option) =
+            if is_publisher { ("publisher", "max_publishers") } else { ("subscriber", "max_subscribers") };
         return Error::new(
             ErrorKind::TooManyParticipants,
             action,
