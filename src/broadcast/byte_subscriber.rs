@@ -84,19 +84,25 @@ impl ByteSubscriber {
     /// Blocks until there is at least one.
     ///
     /// # Errors
-    /// Those of [`recv`](Self::recv), if they concern the first message.
+    /// Those of [`recv`](Self::recv), if they concern the first message. Otherwise the next call
+    /// returns them.
     pub fn recv_many(&mut self, messages: &mut [Vec<u8>]) -> Result<usize, RecvError> {
         let mut timeout = Timeout::UNLIMITED;
         let mut count = 0;
         for message in messages {
-            // After the first one: an error is returned by the next call again, but for a lag.
             if count > 0 && !self.half.poll(Timeout::NonBlocking).unwrap_or(false) {
                 break;
             }
             match self.recv_within(message, timeout) {
                 Ok(_) => count += 1,
-                Err(RecvError::Empty) if count > 0 => break,
-                Err(error) => return Err(error),
+                Err(error) if count == 0 => return Err(error),
+                Err(error) => {
+                    // The other errors come again by themselves.
+                    if matches!(error, RecvError::Lagged { .. } | RecvError::OutOfMemory) {
+                        self.half.postponed = Some(error);
+                    }
+                    break;
+                }
             }
             timeout = Timeout::NonBlocking;
         }
@@ -106,11 +112,21 @@ impl ByteSubscriber {
     subscriber_methods!(BytePublisher);
 
     fn recv_within(&mut self, buffer: &mut impl Buffer, timeout: Timeout) -> Result<usize, RecvError> {
-        let max_length = self.max_message_bytes;
+        if let Some(error) = self.half.postponed.take() {
+            return Err(error);
+        }
+        let (max_length, mut rest) = (self.max_message_bytes, None);
         loop {
             return match self.half.read(1, timeout, |published| load_front(&published, max_length, buffer))? {
                 Front::Message(length) => Ok(length),
-                Front::Rest => continue,
+                Front::Rest => {
+                    let left = rest.get_or_insert_with(|| self.half.state().layout.max_rest());
+                    if *left == 0 {
+                        return Err(RecvError::Corrupt);
+                    }
+                    *left -= 1;
+                    continue;
+                }
                 Front::OutOfMemory => Err(RecvError::OutOfMemory),
                 Front::BufferTooSmall { needed } => Err(RecvError::BufferTooSmall { needed }),
             };

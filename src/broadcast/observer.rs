@@ -256,11 +256,15 @@ impl ByteObserver {
     observer_methods!();
 
     fn recv_within(&mut self, message: &mut Vec<u8>, timeout: Timeout) -> Result<usize, RecvError> {
-        let max_length = self.inner.layout.max_message_bytes;
+        let (max_length, mut rest) = (self.inner.layout.max_message_bytes, self.inner.layout.max_rest());
         loop {
             return match self.inner.read(timeout, |published| load_front(&published, max_length, message))? {
                 Front::Message(length) => Ok(length),
-                Front::Rest => continue,
+                Front::Rest if rest == 0 => Err(RecvError::Corrupt),
+                Front::Rest => {
+                    rest -= 1;
+                    continue;
+                }
                 Front::OutOfMemory | Front::BufferTooSmall { .. } => Err(RecvError::OutOfMemory),
             };
         }

@@ -27,6 +27,8 @@ pub(crate) struct SubscribeHalf {
     generation: Generation,
     tracks: Tracks,
     waiter: PublisherWaiter,
+    /// What the next call returns: it happened in the middle of a batch of byte messages.
+    pub(super) postponed: Option<RecvError>,
 }
 
 /// Messages that one publisher is read before the next one has its turn. A batch is a turn, too.
@@ -136,6 +138,7 @@ impl SubscribeHalf {
         let half = Self {
             generation: Generation::current(),
             tracks: Tracks::new(state, registration.index()),
+            postponed: None,
             waiter: PublisherWaiter {
                 published: state.published(),
                 waits_for_successor,
@@ -187,6 +190,7 @@ impl SubscribeHalf {
         let (state, index) = (self.state(), self.registration().index());
         state.activate_cursors(index, 0)?;
         self.tracks = Tracks::new(state, index);
+        self.postponed = None;
         Ok(())
     }
 
@@ -249,9 +253,9 @@ impl SubscribeHalf {
         if !self.generation.is_current() {
             return Err(RecvError::Forked);
         }
-        let Self { tracks, waiter, .. } = self;
+        let Self { tracks, waiter, postponed, .. } = self;
         let deadline = match timeout {
-            _ if tracks.probe() => return Ok(true),
+            _ if postponed.is_some() || tracks.probe() => return Ok(true),
             Timeout::NonBlocking => return waiter.end_of_try().map_or(Ok(false), |end| Err(end.into())),
             Timeout::At(deadline) => deadline,
         };

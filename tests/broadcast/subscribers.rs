@@ -1,5 +1,6 @@
 //! Joining, reading, ending.
 
+use std::thread;
 use std::time::Duration;
 
 use tombolo::broadcast::{Options, Policy};
@@ -164,4 +165,50 @@ fn place_of_a_subscriber_that_left_is_free() {
     }
     let error = publisher.try_clone().unwrap_err();
     assert!(error.to_string().contains("max_publishers"), "{error}");
+}
+
+/// A message that is overwritten in the middle of a batch: what was received before it is returned,
+/// and the lag by the next call.
+#[test]
+fn byte_batch_cut_short_by_a_lag_loses_nothing() {
+    const LENGTH: usize = 64 << 10;
+    let options = Options::bytes().slot_bytes(LENGTH).capacity(8).max_message_bytes(LENGTH).policy(Policy::Lossy);
+    let (mut publisher, subscriber) = options.create().unwrap();
+    let (mut cut_short, mut next) = (0, 0);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut message = vec![0; LENGTH];
+            for number in 0_u64.. {
+                message[..8].copy_from_slice(&number.to_le_bytes());
+                publisher.publish(&message).unwrap();
+                if publisher.subscribers() == 0 {
+                    break;
+                }
+            }
+        });
+        let mut subscriber = subscriber; // dropped in the end, whatever happens
+        let mut messages = vec![Vec::with_capacity(LENGTH); 8];
+        let mut is_cut_short = false;
+        for _ in 0..100_000 {
+            match subscriber.recv_many(&mut messages) {
+                Ok(count) => {
+                    for message in &messages[..count] {
+                        assert_eq!(message.first_chunk().map(|number| u64::from_le_bytes(*number)), Some(next));
+                        next += 1;
+                    }
+                    is_cut_short = count > 0;
+                }
+                Err(RecvError::Lagged { missed }) => {
+                    next += missed;
+                    cut_short += u64::from(is_cut_short);
+                    is_cut_short = false;
+                }
+                Err(error) => panic!("{error}"),
+            }
+            if cut_short >= 500 {
+                break;
+            }
+        }
+    });
+    assert!(cut_short > 0, "nothing was overwritten within a batch");
 }

@@ -340,6 +340,12 @@ impl BroadcastLayout {
         length.div_ceil(self.geometry.slot_bytes.max(1)).max(1)
     }
 
+    /// Slots that a call passes at most before it finds the beginning of a message: a rest in each
+    /// track.
+    pub(crate) fn max_rest(&self) -> u64 {
+        (self.slots_of(self.max_message_bytes) - 1).saturating_mul(self.geometry.publishers)
+    }
+
     /// What the process at `index` does.
     pub(crate) fn role_name(&self, index: usize) -> &'static str {
         if index < self.publishers() { "publisher" } else { "subscriber" }
