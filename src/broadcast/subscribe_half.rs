@@ -303,7 +303,10 @@ impl Waiter for PublisherWaiter {
         if end.is_some() && end != Some(WaitEnd::LockLost) {
             (self.end, self.end_of) = (end, Some(epoch));
         }
-        let is_alone = || region.participants().registered().all(|index| index == self.registration.index());
+        let participants = region.participants();
+        let is_gone =
+            |index| index == self.registration.index() || participants.status(index) == ParticipantStatus::Dead;
+        let is_alone = || participants.registered().all(is_gone);
         end.or_else(|| (has_lost_name && is_alone()).then_some(WaitEnd::NameRemoved))
     }
 
