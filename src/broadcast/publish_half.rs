@@ -151,10 +151,20 @@ impl PublishHalf {
         if !self.generation.is_current() {
             return Err(SendError::Forked);
         }
-        let cursors = &*self.cursors;
-        let active = || cursors.iter().filter(|cursor| cursor.state().is_active()).take(count).count();
-        let position = self.producer.position();
-        self.waiter.wait_for(position, deadline_after(timeout), |_| Ok((active() == count).then_some(())))
+        let (registration, cursors) = (Arc::clone(self.registration()), &*self.cursors);
+        let is_active = |(_, cursor): &(usize, &Cursor<Mapped>)| cursor.state().is_active();
+        let is_live = |&(index, cursor): &(usize, &Cursor<Mapped>)| {
+            let state = cursor.state();
+            let status = status_or_evict(&registration, cursors, index, state);
+            state.is_active() && !matches!(status, ParticipantStatus::Dead | ParticipantStatus::Left)
+        };
+        // The kernel is asked only about as many as are wanted.
+        let are_there = |_| {
+            let has_enough = cursors.iter().enumerate().filter(is_active).take(count).count() == count;
+            let has_live = has_enough && cursors.iter().enumerate().filter(is_active).filter(is_live).take(count).count() == count;
+            Ok(has_live.then_some(()))
+        };
+        self.waiter.wait_for(self.producer.position(), deadline_after(timeout), are_there)
     }
 
     /// The subscriber that is farthest behind.
@@ -164,6 +174,25 @@ impl PublishHalf {
         let lag = tail.saturating_sub(next.1).min(state.layout.capacity);
         Some(SlowSubscriber::new(state, self.waiter.participant(index), lag))
     }
+}
+
+/// Asks the kernel about the subscriber of a cursor, which had that state. Evicts it if it is gone.
+fn status_or_evict(
+    registration: &Registration,
+    cursors: &[Cursor<Mapped>],
+    index: usize,
+    state: CursorState,
+) -> ParticipantStatus {
+    fence(Ordering::SeqCst); // edge: broadcast-evict
+    let region = registration.region();
+    let participant = BroadcastState::of(region).with_role(Role::Subscriber).start + index;
+    let status = region.participants().status(participant);
+    if matches!(status, ParticipantStatus::Dead | ParticipantStatus::Left | ParticipantStatus::Vacant)
+        && let Some(cursor) = cursors.get(index)
+    {
+        cursor.evict(state);
+    }
+    status
 }
 
 impl RoomWaiter {
@@ -186,18 +215,18 @@ impl Waiter for RoomWaiter {
         None // without subscribers there is room
     }
 
-    /// Evicts the slowest subscriber if it is gone.
+    /// Evicts the slowest subscriber if it is gone, then the next one, up to one that runs.
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
-        let (index, (state, _)) = self.slowest()?;
-        fence(Ordering::SeqCst); // edge: broadcast-evict
-        match self.registration.region().participants().status(self.participant(index)) {
-            ParticipantStatus::Alive => None,
-            ParticipantStatus::LockLost => Some(WaitEnd::LockLost),
-            ParticipantStatus::Dead | ParticipantStatus::Left | ParticipantStatus::Vacant => {
-                self.cursors.get(index)?.evict(state);
-                None
+        // No more than there are places. In each, one dies at most.
+        for _ in 0..self.cursors.len() {
+            let (index, (state, _)) = self.slowest()?;
+            match status_or_evict(&self.registration, &self.cursors, index, state) {
+                ParticipantStatus::Alive => return None,
+                ParticipantStatus::LockLost => return Some(WaitEnd::LockLost),
+                ParticipantStatus::Dead | ParticipantStatus::Left | ParticipantStatus::Vacant => {}
             }
         }
+        None
     }
 
     fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
