@@ -3,9 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broadcast;
 mod pipe;
 mod queue;
 
+use broadcast::*;
 use pipe::*;
 use queue::*;
 
@@ -24,4 +26,8 @@ support::child_roles!(
     receive_large,
     join_and_leave,
     wait_for_the_rest,
+    publish_values,
+    publish_bytes,
+    subscribe_values,
+    subscribe_bytes,
 );
