@@ -8,5 +8,6 @@ mod support;
 #[path = "../support/sweep.rs"]
 mod sweep;
 
+mod broadcast;
 mod pipe;
 mod queue;
