@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broadcast;
 mod object;
 mod pipe;
 mod queue;
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use broadcast::*;
 use memmap2::{MmapOptions, MmapRaw};
 use object::*;
 use pipe::*;
@@ -33,6 +35,8 @@ child_roles!(
     corrupt_objects,
     overwrite_endlessly,
     change_endlessly,
+    corrupt_broadcast,
+    publish_rests_endlessly,
 );
 
 const NAME: &str = "target";

@@ -41,6 +41,9 @@ pub(crate) struct Slowest {
     pub(crate) lag: u64,
 }
 
+/// Nobody gets there by publishing. A publisher that began at the end would wait for ever.
+const LAST_POSITION: u64 = u64::MAX / 4;
+
 /// How far begun is stored ahead of what is written. So it is stored once for several messages, and
 /// subscribers that load it after each message find it in their cache. They lose that many messages
 /// of the capacity. A short ring has none to spare.
@@ -70,7 +73,7 @@ impl<M: Memory> Producer<M> {
     pub(crate) fn attach(track: Track<M>, gate: Gate, history: u64) -> Result<Self, Corrupt> {
         // Relaxed: they came with the right to publish.
         let (tail, begun) = (track.tail.load(Ordering::Relaxed), track.begun.load(Ordering::Relaxed));
-        if begun.wrapping_sub(tail) > track.capacity {
+        if begun.wrapping_sub(tail) > track.capacity || tail > LAST_POSITION {
             return Err(Corrupt); // I5
         }
         let limit = if gate == Gate::Open { u64::MAX } else { 0 };
