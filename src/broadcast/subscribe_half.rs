@@ -297,7 +297,7 @@ impl Waiter for PublisherWaiter {
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
         let region = self.registration.region();
         let epoch = BroadcastState::of(region).membership_epoch();
-        let has_lost_name = region.has_lost_name();
+        let has_lost_name = region.has_lost_name() && !region.is_nested(); // a namespace has other ways
         let end = self.find_end(|index| region.participants().status(index));
         // Until a publisher joins or leaves, further calls need not ask again.
         if end.is_some() && end != Some(WaitEnd::LockLost) {

@@ -1,8 +1,10 @@
 //! Broadcasts as objects of a namespace.
 
+use std::time::Duration;
+
 use tombolo::broadcast::{Options, Policy};
 use tombolo::sync::ObjectKind;
-use tombolo::{ErrorKind, Namespace, RecvError};
+use tombolo::{Directory, ErrorKind, Namespace, RecvError};
 
 use crate::support::TestDir;
 
@@ -27,7 +29,7 @@ fn broadcast_of_a_namespace_keeps_its_options() {
     let mut publisher = another.byte_publisher("news").unwrap();
     publisher.publish([3; 1000]).unwrap();
     assert_eq!(subscriber.recv(&mut Vec::new()), Ok(1000));
-    let objects = tombolo::Directory::at(dir.names()).inspect("market").unwrap().objects;
+    let objects = Directory::at(dir.names()).inspect("market").unwrap().objects;
     assert_eq!((objects[0].kind, objects[0].length), (ObjectKind::Broadcast, Some(4)));
     assert_eq!(objects[0].state, "lossy, 18 published");
     drop((market, another));
@@ -48,4 +50,20 @@ fn broadcast_of_another_type_in_a_namespace_is_refused() {
     let error = Namespace::builder().broadcast("ticks", &ticks.clone().max_publishers(0)).create().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidOptions);
     assert!(error.to_string().contains("publishers"), "{error}");
+}
+
+/// Whoever has the namespace can join still.
+#[test]
+fn subscriber_in_a_namespace_whose_name_is_removed_waits_on() {
+    let dir = TestDir::new();
+    let plan = Namespace::builder().broadcast("ticks", &Options::<u64>::new()).directory(dir.names());
+    let market = plan.open("market").unwrap();
+    let mut subscriber = market.subscriber::<u64>("ticks").unwrap();
+    Directory::at(dir.names()).unlink("market", true).unwrap();
+    // Whether a name is lost is looked up once a second, from the second look on.
+    for _ in 0..3 {
+        assert_eq!(subscriber.recv_timeout(Duration::from_millis(800)), Err(RecvError::TimedOut));
+    }
+    market.publisher::<u64>("ticks").unwrap().publish(1).unwrap();
+    assert_eq!(subscriber.recv(), Ok(1));
 }

@@ -130,25 +130,6 @@ fn slow_subscriber_is_evicted_and_can_rejoin() {
     assert!(slow.try_iter().map(Result::unwrap).eq(51..55), "a lag of the limit less 1 is allowed");
 }
 
-/// More than the ring holds, in one call.
-#[test]
-fn lossy_batch_of_any_length_is_published_in_part() {
-    for capacity in [2, 8] {
-        let options = Options::<u64>::new().capacity(capacity).policy(Policy::Lossy);
-        let (mut publisher, mut subscriber) = options.create().unwrap();
-        let values: Vec<u64> = (0..100).collect();
-        let mut published = 0;
-        while published < values.len() {
-            let count = publisher.publish_many(&values[published..]).unwrap();
-            assert!((1..=capacity / 2).contains(&count), "{count}");
-            published += count;
-        }
-        let kept = 100 - capacity as u64;
-        assert_eq!(subscriber.recv(), Err(RecvError::Lagged { missed: kept }));
-        assert!(subscriber.try_iter().map(Result::unwrap).eq(kept..100));
-    }
-}
-
 #[test]
 fn evicting_publisher_of_long_messages_never_waits() {
     let options =
