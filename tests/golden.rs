@@ -15,18 +15,20 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tombolo::broadcast;
 use tombolo::pipe::{self, BytePipe};
 use tombolo::queue;
 use tombolo::types::Untagged;
-use tombolo::{LAYOUT_VERSION, Namespace, RecvError, SendError, Shareable, WaitStrategy};
+use tombolo::{Endpoint, LAYOUT_VERSION, Namespace, RecvError, SendError, Shareable, WaitStrategy};
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 6] = ["values", "bytes", "queue-values", "queue-bytes", "namespace", "tags"];
+const GOLDEN: [&str; 8] =
+    ["values", "bytes", "queue-values", "queue-bytes", "broadcast-values", "broadcast-bytes", "namespace", "tags"];
 
 /// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
 /// "Names in the golden files". Written out and not taken from the library, which is under test.
-const HEADER: [(usize, &str); 17] = [
+const HEADER: [(usize, &str); 24] = [
     (0x00, "magic"),
     (0x08, "version"),
     (0x10, "size"),
@@ -44,6 +46,13 @@ const HEADER: [(usize, &str); 17] = [
     (0x70, "block len"),
     (0x78, "extents"),
     (0x80, "persistent"),
+    (0x88, "publishers"),
+    (0x90, "history"),
+    (0x98, "slow policy"),
+    (0xa0, "max lag"),
+    (0xa8, "keys"),
+    (0xb0, "frames"),
+    (0xb8, "frame bytes"),
 ];
 const SEATS: usize = 0x200;
 const SEAT_LEN: usize = 0x40;
@@ -97,6 +106,24 @@ const LANE: [(usize, &str); 12] = [
     (0x50, "tasks lost"),
     (0x58, "pending tasks lost"),
 ];
+
+const BROADCAST: [(usize, &str); 4] =
+    [(0x000, "published"), (0x080, "membership epoch"), (0x088, "publishers joined"), (0x090, "evicted")];
+const RECORDS: usize = 0x380;
+const RECORD: [(usize, &str); 8] = [
+    (0x00, "pid"),
+    (0x08, "started"),
+    (0x10, "namespace"),
+    (0x18, "state"),
+    (0x20, "joins"),
+    (0x28, "role"),
+    (0x30, "run"),
+    (0x38, "since"),
+];
+const TRACK_LEN: usize = 0x100;
+const TRACK: [(usize, &str); 3] = [(0x00, "tail"), (0x08, "begun"), (0x80, "room")];
+const CURSOR_LEN: usize = 0x80;
+const CURSOR: [(usize, &str); 2] = [(0x00, "state"), (0x08, "next")];
 
 const MEMBERS: usize = 0x200;
 const ENTRY_LEN: usize = 0x80;
@@ -157,6 +184,7 @@ const VOLATILE: [&str; 3] = ["pid", "started", "namespace"];
 
 const IS_QUEUE: u8 = 2;
 const IS_NAMESPACE: u8 = 3;
+const IS_BROADCAST: u8 = 4;
 
 fn find(words: &[(usize, &'static str)], at: usize) -> &'static str {
     words.iter().find(|word| word.0 == at).map_or("", |word| word.1)
@@ -170,6 +198,8 @@ fn name(offset: usize, bytes: &[u8]) -> String {
         name_in_queue(offset, bytes)
     } else if bytes[0x18] == IS_NAMESPACE {
         return name_in_namespace(offset, bytes);
+    } else if bytes[0x18] == IS_BROADCAST {
+        name_in_broadcast(offset, bytes)
     } else if offset < RINGS {
         (format!("seat {}", (offset - SEATS) / SEAT_LEN), find(&SEAT, offset % SEAT_LEN))
     } else if offset < RINGS + rings * RING_LEN {
@@ -207,6 +237,37 @@ fn name_in_queue(offset: usize, bytes: &[u8]) -> (String, &'static str) {
         (format!("extent {}", (offset - first_extent) / limit.next_multiple_of(4096)), "")
     } else {
         (format!("block {}", (offset - first_block) / block), "")
+    }
+}
+
+/// Where the tracks, the cursors and the slots of a broadcast without keys and frames begin, and the
+/// bytes of a slot.
+fn parts_of_broadcast(bytes: &[u8]) -> [usize; 4] {
+    let [element, subscribers, inline, publishers] = [0x28, 0x58, 0x60, 0x88].map(|at| word(bytes, at));
+    let tracks = (RECORDS + (publishers + subscribers) * SEAT_LEN).next_multiple_of(128);
+    let cursors = tracks + publishers * TRACK_LEN;
+    let slots = cursors + publishers * subscribers * CURSOR_LEN;
+    [tracks, cursors, slots, if element == 0 { 8 + inline } else { element.next_multiple_of(8) }]
+}
+
+fn name_in_broadcast(offset: usize, bytes: &[u8]) -> (String, &'static str) {
+    let [element, capacity, subscribers] = [0x28, 0x40, 0x58].map(|at| word(bytes, at));
+    let [tracks, cursors, slots, stride] = parts_of_broadcast(bytes);
+    if offset < RECORDS {
+        ("broadcast".to_string(), find(&BROADCAST, offset - CONTROL))
+    } else if offset < tracks {
+        (format!("record {}", (offset - RECORDS) / SEAT_LEN), find(&RECORD, (offset - RECORDS) % SEAT_LEN))
+    } else if offset < cursors {
+        (format!("track {}", (offset - tracks) / TRACK_LEN), find(&TRACK, (offset - tracks) % TRACK_LEN))
+    } else if offset < slots {
+        let cursor = (offset - cursors) / CURSOR_LEN;
+        let name = format!("cursor of {} in {}", cursor % subscribers, cursor / subscribers);
+        (name, find(&CURSOR, (offset - cursors) % CURSOR_LEN))
+    } else {
+        let data = (capacity * stride).next_multiple_of(128);
+        let (track, within) = ((offset - slots) / data, (offset - slots) % data);
+        let header = if element == 0 { "header" } else { "" };
+        (format!("slot {} of {track}", within / stride), find(&[(0, header)], within % stride))
     }
 }
 
@@ -336,6 +397,14 @@ fn mask_events(bytes: &mut [u8]) {
         for at in [0x100, 0x180, 0x200, 0x280].map(|event| CONTROL + event) {
             bytes[at] &= 5;
             bytes[at + 1..at + 4].fill(0);
+        }
+        return;
+    }
+    if bytes[0x18] == IS_BROADCAST {
+        let rooms = (0..word(bytes, 0x88)).map(|track| parts_of_broadcast(bytes)[0] + track * TRACK_LEN + 0x80);
+        for event in rooms.chain([CONTROL]).collect::<Vec<_>>() {
+            bytes[event] &= 5;
+            bytes[event + 1..event + 4].fill(0);
         }
         return;
     }
@@ -503,6 +572,72 @@ fn queue_of_bytes_bytes_match_golden_file() {
     assert_eq!(rx.close_now(), Ok(3));
     stage.show("closed, and the last three thrown away", &file);
     compare("queue-bytes", &stage.text);
+}
+
+#[test]
+fn broadcast_of_values_bytes_match_golden_file() {
+    let title = "a broadcast of values [u64; 2] tagged \"golden!!\", lossless, capacity 4, history 2, of 2 publishers";
+    let mut stage = Stage::new("broadcast-values", &format!("{title} to 3 subscribers"));
+    let options = broadcast::Options::<[u64; 2]>::new().capacity(4).history(2).type_tag("golden!!");
+    let options = options.max_publishers(2).max_subscribers(3).wait(WaitStrategy::Park).directory(&stage.directory);
+
+    let mut first = options.clone().create_new().subscriber("golden").unwrap();
+    let file = stage.file();
+    stage.show("a subscriber has come, before any publisher", &file);
+    let mut publisher = options.clone().must_exist().publisher("golden").unwrap();
+    for i in 1..=3 {
+        publisher.publish([i, i << 56 | 0xabcd]).unwrap();
+    }
+    assert_eq!(first.recv(), Ok([1, 1 << 56 | 0xabcd]));
+    stage.show("so has a publisher; three values published, one received", &file);
+    let mut second = options.must_exist().subscriber("golden").unwrap();
+    assert_eq!(second.recv(), Ok([2, 2 << 56 | 0xabcd]));
+    stage.show("a second subscriber has come, and received one of the history", &file);
+    let mut other = publisher.try_clone().unwrap();
+    assert_eq!(other.publish_many(&[[7, 8], [9, 10]]), Ok(2));
+    stage.show("a second publisher has come, and published two values", &file);
+    let dead = second.try_clone().unwrap();
+    dead.abandon().unwrap();
+    assert_eq!((second.recv(), second.recv()), (Ok([3, 3 << 56 | 0xabcd]), Ok([7, 8])));
+    assert_eq!((first.recv(), first.recv()), (Ok([2, 2 << 56 | 0xabcd]), Ok([3, 3 << 56 | 0xabcd])));
+    for i in 4..=8 {
+        publisher.publish([i, 0]).unwrap();
+        assert_eq!(first.recv_many(&mut [[0; 2]; 3]).is_ok(), second.recv_many(&mut [[0; 2]; 3]).is_ok());
+    }
+    stage.show("a third subscriber has died and was evicted; five more values published", &file);
+    drop(second);
+    drop(other);
+    stage.show("the second publisher and the second subscriber have left", &file);
+    drop(publisher);
+    stage.show("so has the first publisher", &file);
+    compare("broadcast-values", &stage.text);
+}
+
+#[test]
+fn broadcast_of_bytes_bytes_match_golden_file() {
+    let title = "a broadcast of bytes, messages up to 40, in slots of 16, capacity 8, one publisher, 2 subscribers";
+    let mut stage = Stage::new("broadcast-bytes", &format!("{title}, evicting at a lag of 6"));
+    let options = broadcast::Options::bytes().slot_bytes(16).max_message_bytes(40).capacity(8).max_subscribers(2);
+    let options = options.policy(broadcast::Policy::EvictSlow { lag: 6 }).directory(&stage.directory);
+
+    let mut publisher = options.clone().create_new().publisher("golden").unwrap();
+    let file = stage.file();
+    let mut fast = options.clone().must_exist().subscriber("golden").unwrap();
+    let mut slow = options.must_exist().subscriber("golden").unwrap();
+    publisher.publish(b"").unwrap();
+    publisher.publish(b"in a slot").unwrap();
+    publisher.publish([0x11; 40]).unwrap();
+    let mut message = Vec::new();
+    assert_eq!([(); 3].map(|()| fast.recv(&mut message)), [Ok(0), Ok(9), Ok(40)]);
+    stage.show("0, 9 and 40 bytes published: in one, one and three slots; one of two subscribers has them", &file);
+    publisher.publish([0x22; 17]).unwrap();
+    assert_eq!((slow.recv(&mut message), fast.recv(&mut message)), (Err(RecvError::Evicted), Ok(17)));
+    stage.show("17 bytes published; the other subscriber was evicted", &file);
+    slow.rejoin().unwrap();
+    publisher.publish([0x33; 33]).unwrap();
+    assert_eq!(slow.recv(&mut message), Ok(33));
+    stage.show("it has rejoined and received 33 bytes", &file);
+    compare("broadcast-bytes", &stage.text);
 }
 
 #[test]
