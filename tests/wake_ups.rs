@@ -11,10 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Process, Random, SharedCounters, TestDir, child_roles, message, start, until};
+use tombolo::broadcast;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, SyncError};
-use tombolo::{Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
+use tombolo::{Directory, Endpoint, Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 
 child_roles!(
     work_on_objects,
@@ -401,6 +402,93 @@ fn queue_last_one_leaves_wakes_other_side() {
         }
         let_them_sleep();
         drop(rx);
+    });
+}
+
+// ---- broadcasts ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn broadcast_message_published_or_read_wakes_everyone() {
+    let _sandbox = test_dir();
+    for capacity in [2, 16] {
+        let options = broadcast::Options::<u64>::new().capacity(capacity).wait(WaitStrategy::Park);
+        let (mut publisher, subscriber) = options.create().unwrap();
+        let subscribers = [publisher.subscriber().unwrap(), publisher.subscriber().unwrap(), subscriber];
+        thread::scope(|scope| {
+            for mut subscriber in subscribers {
+                scope.spawn(move || {
+                    assert!(subscriber.iter().map(Result::unwrap).eq(0..ROUNDS));
+                    assert_eq!(subscriber.recv(), Err(RecvError::Closed));
+                });
+            }
+            (0..ROUNDS).for_each(|number| publisher.publish(number).unwrap());
+            drop(publisher);
+        });
+    }
+}
+
+#[test]
+fn broadcast_published_wakes_all_sleepers() {
+    let _sandbox = test_dir();
+    let options = broadcast::Options::<u64>::new().wait(WaitStrategy::Park);
+    let (mut publisher, subscriber) = options.create().unwrap();
+    let subscribers = [publisher.subscriber().unwrap(), publisher.subscriber().unwrap(), subscriber];
+    thread::scope(|scope| {
+        let sleepers = subscribers.map(|mut subscriber| scope.spawn(move || (subscriber.recv(), subscriber.recv())));
+        let_them_sleep();
+        publisher.publish(1).unwrap();
+        let_them_sleep();
+        drop(publisher); // its end wakes them all, too
+        for sleeper in sleepers {
+            assert_eq!(sleeper.join().unwrap(), (Ok(1), Err(RecvError::Closed)));
+        }
+    });
+}
+
+#[test]
+fn broadcast_subscriber_leaves_rejoins_or_is_evicted_wakes_publisher() {
+    let test_dir = test_dir();
+    let options = broadcast::Options::<u64>::new().capacity(2).max_subscribers(1).wait(WaitStrategy::Park);
+    let options = options.directory(test_dir.names());
+    type Act = fn(broadcast::Subscriber<u64>, &Path, &broadcast::Options<u64>);
+    let acts: [Act; 4] = [
+        |subscriber, _, _| drop(subscriber),
+        |mut subscriber, _, _| subscriber.rejoin().unwrap(),
+        |subscriber, names, _| {
+            subscriber.abandon().unwrap();
+            let_them_sleep();
+            assert_eq!(Directory::at(names).repair(NAME).unwrap(), 1);
+        },
+        // Another one takes the place of a dead one.
+        |subscriber, _, options| {
+            subscriber.abandon().unwrap();
+            let_them_sleep();
+            std::mem::forget(options.subscriber(NAME).unwrap());
+        },
+    ];
+    for act in acts {
+        let (mut publisher, subscriber) = (options.publisher(NAME).unwrap(), options.subscriber(NAME).unwrap());
+        assert_eq!(publisher.try_publish_many(&[1, 2]), Ok(2));
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| publisher.publish(3));
+            let_them_sleep();
+            act(subscriber, &test_dir.names(), &options);
+            assert_eq!(sleeper.join().unwrap(), Ok(()));
+        });
+        Directory::at(test_dir.names()).unlink(NAME, true).unwrap();
+    }
+}
+
+#[test]
+fn broadcast_subscriber_joins_wakes_publisher_that_waits_for_one() {
+    let test_dir = test_dir();
+    let options = broadcast::Options::<u64>::new().wait(WaitStrategy::Park).directory(test_dir.names());
+    let mut publisher = options.publisher(NAME).unwrap();
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| publisher.wait_for_subscriber(Duration::from_secs(1 << 20)));
+        let_them_sleep();
+        let _subscriber = options.subscriber(NAME).unwrap();
+        assert_eq!(sleeper.join().unwrap(), Ok(()));
     });
 }
 
