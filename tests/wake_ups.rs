@@ -7,6 +7,7 @@
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -433,10 +434,20 @@ fn broadcast_published_wakes_all_sleepers() {
     let options = broadcast::Options::<u64>::new().wait(WaitStrategy::Park);
     let (mut publisher, subscriber) = options.create().unwrap();
     let subscribers = [publisher.subscriber().unwrap(), publisher.subscriber().unwrap(), subscriber];
+    let received = AtomicU64::new(0);
     thread::scope(|scope| {
-        let sleepers = subscribers.map(|mut subscriber| scope.spawn(move || (subscriber.recv(), subscriber.recv())));
+        let received = &received;
+        let sleep = |mut subscriber: broadcast::Subscriber<u64>| {
+            scope.spawn(move || {
+                let first = subscriber.recv();
+                received.fetch_add(1, Ordering::SeqCst);
+                (first, subscriber.recv())
+            })
+        };
+        let sleepers = subscribers.map(sleep);
         let_them_sleep();
         publisher.publish(1).unwrap();
+        until(|| received.load(Ordering::SeqCst) == 3);
         let_them_sleep();
         drop(publisher); // its end wakes them all, too
         for sleeper in sleepers {

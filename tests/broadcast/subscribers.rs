@@ -85,6 +85,20 @@ fn subscriber_that_joins_after_the_end_waits_for_the_next_publisher() {
     assert_eq!([first.recv(), late.recv()], [Err(RecvError::Closed); 2]);
 }
 
+/// No liveness check is needed for those that leave in good order.
+#[test]
+fn subscriber_that_tries_sees_the_end_at_once() {
+    let (publisher, mut subscriber) = Options::<u64>::new().create().unwrap();
+    let mut other = subscriber.try_clone().unwrap();
+    assert_eq!([subscriber.try_recv(), other.try_recv()], [Err(RecvError::Empty); 2]);
+    drop(publisher);
+    assert_eq!([subscriber.try_recv(), other.try_recv()], [Err(RecvError::Closed); 2]);
+    let mut publisher = subscriber.publisher().unwrap();
+    assert_eq!([subscriber.try_recv(), other.try_recv()], [Err(RecvError::Empty); 2]);
+    publisher.publish(1).unwrap();
+    assert_eq!([subscriber.try_recv(), other.try_recv()], [Ok(1); 2]);
+}
+
 #[test]
 fn subscriber_with_wait_for_successor_sees_no_end() {
     let dir = TestDir::new();

@@ -10,12 +10,13 @@ use tombolo::broadcast::{
 };
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
 
-use crate::support::{Random, TestDir};
-use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
+use crate::support::{Random, TestDir, until};
+use crate::{Intruder, NAME, REGION_STATE, SHORT, attack, soon, under_attack};
 
 /// Positions of words in the region of a broadcast for two publishers and four subscribers, as
 /// docs/layout.md has them.
 mod words {
+    pub const CAPACITY: usize = 8;
     pub const PUBLISHED: usize = 64;
     pub const COUNTERS: [usize; 3] = [80, 81, 82];
     pub const FIRST_RECORD: usize = 112;
@@ -57,8 +58,9 @@ fn of_values(test_dir: &TestDir, policy: Policy) -> Options<u64> {
     options.history(2).policy(policy).directory(test_dir.names())
 }
 
-fn of_bytes(test_dir: &TestDir, policy: Policy) -> Options<[u8]> {
-    let options = Options::bytes().slot_bytes(16).capacity(8).max_message_bytes(60).max_publishers(words::PUBLISHERS);
+fn of_bytes(test_dir: &TestDir, policy: Policy, capacity: usize) -> Options<[u8]> {
+    let options = Options::bytes().slot_bytes(16).capacity(capacity).max_message_bytes(60);
+    let options = options.max_publishers(words::PUBLISHERS);
     options.max_subscribers(words::SUBSCRIBERS).policy(policy).directory(test_dir.names())
 }
 
@@ -136,7 +138,10 @@ struct Bytes {
 
 impl Bytes {
     fn new(test_dir: &TestDir, policy: Policy) -> Self {
-        let options = of_bytes(test_dir, policy);
+        Self::of(of_bytes(test_dir, policy, 8), test_dir)
+    }
+
+    fn of(options: Options<[u8]>, test_dir: &TestDir) -> Self {
         let (publisher, subscriber) = (options.publisher(NAME).unwrap(), options.subscriber(NAME).unwrap());
         let observer = options.observer(NAME).unwrap();
         let intruder = Intruder::at(&test_dir.names().join(NAME));
@@ -306,11 +311,14 @@ pub fn corrupt_broadcast(arguments: &[String]) {
 /// Has the rest of a message ready wherever subscribers arrive, however fast they are.
 pub fn publish_rests_endlessly(arguments: &[String]) {
     let intruder = Intruder::at(Path::new(&arguments[0]));
-    (0..8).for_each(|slot| intruder.set(words::DATA + slot * words::BYTE_STRIDE, words::CONTINUED | 1));
+    let capacity = intruder.get(words::CAPACITY);
+    let slots = 0..capacity as usize;
+    slots.for_each(|slot| intruder.set(words::DATA + slot * words::BYTE_STRIDE, words::CONTINUED | 1));
     loop {
         // Never backwards: that would be noticed. Never too far: that, too.
-        let next = intruder.get(words::cursor(0, 0, words::NEXT));
-        intruder.word(words::track(0, words::TAIL)).fetch_max(next + 8, Ordering::SeqCst);
+        let end = intruder.get(words::cursor(0, 0, words::NEXT)) + capacity;
+        intruder.word(words::track(0, words::BEGUN)).fetch_max(end, Ordering::SeqCst);
+        intruder.word(words::track(0, words::TAIL)).fetch_max(end, Ordering::SeqCst);
     }
 }
 
@@ -342,15 +350,16 @@ fn broadcast_corrupted_while_others_join_and_leave_calls_return() {
 #[test]
 fn byte_subscriber_fed_with_rests_endlessly_calls_return() {
     for policy in POLICIES {
-        under_attack(
-            "publish_rests_endlessly",
-            |test_dir| Bytes::new(test_dir, policy),
-            |bytes, _| {
-                let mut message = Vec::new();
-                let _ = soon(|| bytes.subscriber.try_recv(&mut message));
-                let _ = soon(|| bytes.subscriber.recv_timeout(&mut message, SHORT));
-                let _ = soon(|| bytes.observer.recv_timeout(&mut message, SHORT));
-            },
-        );
+        let test_dir = TestDir::new();
+        let mut bytes = Bytes::of(of_bytes(&test_dir, policy, 1 << 16), &test_dir);
+        let attacker = attack(&test_dir, "publish_rests_endlessly", 1);
+        until(|| bytes.intruder.get(words::track(0, words::TAIL)) > 0);
+        let mut message = Vec::new();
+        for _ in 0..100 {
+            assert_eq!(soon(|| bytes.subscriber.try_recv(&mut message)), Err(RecvError::Corrupt));
+            assert_eq!(soon(|| bytes.subscriber.recv_timeout(&mut message, SHORT)), Err(RecvError::Corrupt));
+            let _ = soon(|| bytes.observer.recv_timeout(&mut message, SHORT));
+        }
+        attacker.kill();
     }
 }
