@@ -129,7 +129,6 @@ impl Values {
 
 /// The same for byte messages.
 struct Bytes {
-    options: Options<[u8]>,
     publisher: BytePublisher,
     subscriber: ByteSubscriber,
     observer: ByteObserver,
@@ -145,7 +144,7 @@ impl Bytes {
         let (publisher, subscriber) = (options.publisher(NAME).unwrap(), options.subscriber(NAME).unwrap());
         let observer = options.observer(NAME).unwrap();
         let intruder = Intruder::at(&test_dir.names().join(NAME));
-        Self { options: options.must_exist(), publisher, subscriber, observer, intruder }
+        Self { publisher, subscriber, observer, intruder }
     }
 
     fn use_all(&mut self, random: &mut Random) {

@@ -204,7 +204,9 @@ fn publish_until_the_end(role: &Role, mut publish: impl FnMut(&Log, u64, u64) ->
     let region = Region::of(role);
     let (log, track) = (role.log(role.id), region.own_index());
     let mut position = region.tail(track);
-    [BEGIN, CERTAIN, POSSIBLE].map(|word| log.word(word).store(position, Ordering::SeqCst));
+    for word in [BEGIN, CERTAIN, POSSIBLE] {
+        log.word(word).store(position, Ordering::SeqCst);
+    }
     log.word(TRACK).store(track as u64 + 1, Ordering::SeqCst);
     role.has_joined();
     let mut random = Random(role.id | 1);
