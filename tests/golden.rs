@@ -121,7 +121,7 @@ const RECORD: [(usize, &str); 8] = [
     (0x38, "since"),
 ];
 const TRACK_LEN: usize = 0x100;
-const TRACK: [(usize, &str); 3] = [(0x00, "tail"), (0x08, "begun"), (0x80, "room")];
+const TRACK: [(usize, &str); 3] = [(0x00, "tail"), (0x80, "room"), (0xc0, "begun")];
 const CURSOR_LEN: usize = 0x80;
 const CURSOR: [(usize, &str); 2] = [(0x00, "state"), (0x08, "next")];
 

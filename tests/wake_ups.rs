@@ -496,7 +496,7 @@ fn broadcast_subscriber_joins_wakes_publisher_that_waits_for_one() {
     let options = broadcast::Options::<u64>::new().wait(WaitStrategy::Park).directory(test_dir.names());
     let mut publisher = options.publisher(NAME).unwrap();
     thread::scope(|scope| {
-        let sleeper = scope.spawn(|| publisher.wait_for_subscriber(Duration::from_secs(1 << 20)));
+        let sleeper = scope.spawn(|| publisher.wait_for_subscribers(1, Duration::from_secs(1 << 20)));
         let_them_sleep();
         let _subscriber = options.subscriber(NAME).unwrap();
         assert_eq!(sleeper.join().unwrap(), Ok(()));

@@ -161,7 +161,8 @@ impl PublishHalf {
         // The kernel is asked only about as many as are wanted.
         let are_there = |_| {
             let has_enough = cursors.iter().enumerate().filter(is_active).take(count).count() == count;
-            let has_live = has_enough && cursors.iter().enumerate().filter(is_active).filter(is_live).take(count).count() == count;
+            let has_live =
+                has_enough && cursors.iter().enumerate().filter(is_active).filter(is_live).take(count).count() == count;
             Ok(has_live.then_some(()))
         };
         self.waiter.wait_for(self.producer.position(), deadline_after(timeout), are_there)

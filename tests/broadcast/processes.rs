@@ -349,11 +349,11 @@ fn publisher_waits_for_a_subscriber_that_lives() {
     let test_dir = TestDir::new();
     let mut publisher = values(test_dir.names()).publisher(NAME).unwrap();
     enter_joined(&test_dir, "stay_as_subscriber", 0).kill();
-    assert_eq!(publisher.wait_for_subscriber(MOMENT), Err(SendError::TimedOut));
+    assert_eq!(publisher.wait_for_subscribers(1, MOMENT), Err(SendError::TimedOut));
     let subscriber = enter_joined(&test_dir, "stay_as_subscriber", 0);
-    publisher.wait_for_subscriber(Duration::from_secs(60)).unwrap();
+    publisher.wait_for_subscribers(1, Duration::from_secs(60)).unwrap();
     subscriber.signal(libc::SIGSTOP);
-    publisher.wait_for_subscriber(Duration::from_secs(60)).unwrap();
+    publisher.wait_for_subscribers(1, Duration::from_secs(60)).unwrap();
 }
 
 /// The next subscriber takes the place of the killed one, and nothing of it is left.
@@ -505,7 +505,7 @@ fn fork_inherited_broadcast_endpoints_are_refused_and_dropped_without_effect() {
         let (mut publisher, mut subscriber) = endpoints.take().unwrap();
         assert_eq!(publisher.publish([0; 2]), Err(SendError::Forked));
         assert_eq!(publisher.try_publish_many(&[[0; 2]]), Err(SendError::Forked));
-        assert_eq!(publisher.wait_for_subscriber(MOMENT), Err(SendError::Forked));
+        assert_eq!(publisher.wait_for_subscribers(1, MOMENT), Err(SendError::Forked));
         assert_eq!(subscriber.try_recv(), Err(RecvError::Forked));
         assert_eq!(subscriber.recv_many(&mut [[0; 2]]), Err(RecvError::Forked));
         assert_eq!(subscriber.poll(MOMENT), Err(RecvError::Forked));
@@ -636,7 +636,7 @@ pub fn publish_three(arguments: &[String]) {
     let role = Role::of(arguments);
     role.counters.meet(0, 2);
     let mut publisher = role.options.publisher(NAME).unwrap();
-    publisher.wait_for_subscriber(Duration::from_secs(600)).unwrap();
+    publisher.wait_for_subscribers(1, Duration::from_secs(600)).unwrap();
     (0..3).for_each(|number| publisher.publish([pid(), number]).unwrap());
 }
 

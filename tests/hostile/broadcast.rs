@@ -100,7 +100,7 @@ impl Values {
         let _ = (soon(|| observer.try_recv()), soon(|| observer.recv_timeout(SHORT)));
         assert!(subscriber.len() <= 16 && observer.len() <= 16, "{} {}", subscriber.len(), observer.len());
         assert!(soon(|| publisher.slowest()).is_none_or(|slowest| slowest.lag <= 8));
-        let _ = (soon(|| publisher.wait_for_subscriber(SHORT)), publisher.subscribers(), subscriber.is_empty());
+        let _ = (soon(|| publisher.wait_for_subscribers(1, SHORT)), publisher.subscribers(), subscriber.is_empty());
     }
 
     /// Those that join, and look from outside.
