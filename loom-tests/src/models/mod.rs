@@ -9,6 +9,7 @@
 mod barrier;
 mod broadcast;
 mod event_count;
+mod latest;
 mod mpmc;
 mod owner;
 mod pacing;

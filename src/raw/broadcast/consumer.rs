@@ -50,6 +50,17 @@ impl<M: Memory> Published<'_, M> {
     pub(crate) fn slot(&self, number: u64) -> Option<&[AtomicU64]> {
         if number < self.count { self.track.slot(self.position.wrapping_add(number)) } else { None }
     }
+
+    /// The position of the first.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// One of them.
+    pub(super) fn one(&self, number: u64) -> Option<Self> {
+        let position = self.position.wrapping_add(number);
+        (number < self.count).then_some(Self { track: self.track, position, count: 1 })
+    }
 }
 
 /// How a consumer learns that it was overtaken.
@@ -89,6 +100,25 @@ impl<M: Memory> Consumer<M> {
     #[inline]
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.track.capacity
+    }
+
+    /// Passes over everything that is published. Returns false if the cursor was evicted.
+    pub(super) fn skip_to_tail(&mut self) -> Result<bool, Corrupt> {
+        if matches!(&self.guard, Guard::Cursor(cursor, state) if cursor.has_changed(*state)) {
+            return Ok(false);
+        }
+        let tail = self.reload_tail()?;
+        self.advance(tail.wrapping_sub(self.position));
+        Ok(true)
+    }
+
+    /// Loads tail and returns it.
+    pub(super) fn reload_tail(&mut self) -> Result<u64, Corrupt> {
+        self.refresh().map(|_| self.tail)
     }
 
     pub(crate) fn cursor(&self) -> Option<(&Cursor<M>, CursorState)> {

@@ -98,6 +98,18 @@ impl<M: Memory> Producer<M> {
         self.track.capacity
     }
 
+    /// The words of the slot to write next.
+    pub(super) fn next_slot(&self) -> Option<&[AtomicU64]> {
+        self.track.slot(self.tail)
+    }
+
+    /// Publishes the message that the last publisher has written there.
+    pub(super) fn publish_written(&mut self) {
+        self.tail = self.tail.wrapping_add(1);
+        self.begun = self.begun.max(self.tail);
+        self.track.tail.store(self.tail, Ordering::Release); // E1
+    }
+
     /// The most positions that are written at once.
     pub(crate) fn batch_limit(&self) -> u64 {
         self.batch_limit
