@@ -266,6 +266,17 @@ pub enum SendError {
     OutOfMemory,
     /// The value cannot be serialised.
     Serialize,
+    /// There is no such key in this broadcast. See
+    /// [`keys`](crate::broadcast::Options::keys).
+    InvalidKey {
+        /// The key.
+        key: usize,
+        /// How many keys there are. They are numbered from 0. None if the broadcast was made without.
+        keys: usize,
+    },
+    /// The broadcast has keys, and the message has none: use
+    /// [`publish_key`](crate::broadcast::Publisher::publish_key).
+    KeyMissing,
 }
 
 /// Why no message was received.
@@ -324,6 +335,8 @@ pub enum RecvError {
     /// The bytes are no value of the type: a 2 where a `bool` is. It is dropped. The sender has
     /// another type, or is hostile.
     InvalidValue,
+    /// The broadcast was made without [`keys`](crate::broadcast::Options::keys).
+    NoKeys,
 }
 
 /// Why a task was not reported as done.
@@ -524,6 +537,9 @@ messages!(SendError {
     NameRemoved => "no receiver can come: the name of the region was removed; open it again",
     OutOfMemory => "there is no memory for the message",
     Serialize => "the value cannot be serialised",
+    InvalidKey { key, keys: 0 } => "key {key}, in a broadcast without keys: publish without a key, or make it with keys",
+    InvalidKey { key, keys } => "key {key}, where the broadcast has {keys} keys, from 0 on; make it with more keys",
+    KeyMissing => "a message without a key, in a broadcast with keys: publish it with a key",
 });
 
 messages!(RecvError {
@@ -542,6 +558,7 @@ messages!(RecvError {
     OutOfMemory => "there is no memory for the message",
     InvalidValue => "the message is not a value of the expected type",
     Deserialize => "the message is not a value of the expected type",
+    NoKeys => "the broadcast has no keys: make it with keys",
 });
 
 messages!(TaskDoneError {
@@ -572,7 +589,7 @@ impl From<SendError> for io::Error {
             SendError::Corrupt => io::ErrorKind::InvalidData,
             SendError::Forked => io::ErrorKind::Unsupported,
             SendError::OutOfMemory => io::ErrorKind::OutOfMemory,
-            SendError::Serialize => io::ErrorKind::InvalidInput,
+            SendError::Serialize | SendError::InvalidKey { .. } | SendError::KeyMissing => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }
@@ -590,7 +607,7 @@ impl From<RecvError> for io::Error {
             RecvError::Corrupt | RecvError::MessageLost | RecvError::Lagged { .. } => io::ErrorKind::InvalidData,
             RecvError::Evicted => io::ErrorKind::ConnectionAborted,
             RecvError::Deserialize | RecvError::InvalidValue => io::ErrorKind::InvalidData,
-            RecvError::Forked => io::ErrorKind::Unsupported,
+            RecvError::Forked | RecvError::NoKeys => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };
         Self::new(kind, error)

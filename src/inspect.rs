@@ -99,6 +99,8 @@ pub struct BroadcastInfo {
     /// How many messages of each publisher are kept for subscribers that join later. Of byte
     /// messages: slots.
     pub history: u64,
+    /// Of how many keys the latest value is kept.
+    pub keys: u64,
     /// How often a subscriber was evicted because it lagged.
     pub evicted: u64,
     /// The subscribers that have joined and not left.
@@ -490,6 +492,7 @@ fn broadcast_info(state: BroadcastState<'_>) -> BroadcastInfo {
     BroadcastInfo {
         policy: state.policy(),
         history: layout.geometry.history,
+        keys: layout.geometry.keys,
         evicted: state.evicted(),
         subscribers: joined
             .map(|(index, subscriber)| SubscriberInfo {

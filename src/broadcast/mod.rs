@@ -21,6 +21,20 @@
 //!
 //! [`Lagged`]: crate::RecvError::Lagged
 //! [`Evicted`]: crate::RecvError::Evicted
+//!
+//! # Latest values
+//!
+//! A broadcast of values can keep the latest value of each of some keys ([`Options::keys`]), for
+//! instance the last tick of each instrument. Publishers publish with a key
+//! ([`Publisher::publish_key`]). A subscriber that joins late takes a [`Subscriber::snapshot`] of
+//! them all in one call, and then receives what was published since, without a gap or a repetition.
+//!
+//! Each publisher has latest values of its own. They stay when it leaves or dies, and the next
+//! publisher in its place replaces them. So a snapshot has an entry for each publisher that has
+//! published a key, and one sequence for each publisher, from which the stream goes on.
+//!
+//! A publisher that is killed may have stored a latest value and not published the message. The
+//! next publisher in its place publishes that message when it joins.
 
 mod byte_publisher;
 mod byte_subscriber;
@@ -33,6 +47,7 @@ mod publisher;
 mod serde;
 mod slots;
 mod slow;
+mod snapshot;
 pub(crate) mod state;
 mod subscribe_half;
 mod subscriber;
@@ -48,6 +63,7 @@ use self::membership::join;
 pub use self::observer::{ByteObserver, Observer};
 pub use self::publisher::Publisher;
 pub use self::slow::SlowSubscriber;
+pub use self::snapshot::{Latest, Snapshot};
 use self::state::{BroadcastState, Role};
 pub use self::subscriber::Subscriber;
 use crate::error::Result;
@@ -122,6 +138,8 @@ pub struct Options<M: Message + ?Sized> {
     max_message_bytes: Option<u64>,
     /// `None`: lossless if these options make a broadcast, any if they open one.
     policy: Option<Policy>,
+    /// Likewise. Values only.
+    keys: Option<u64>,
     geometry: BroadcastGeometry,
     /// Messages that a subscriber gets of the history.
     replay: u64,
@@ -246,6 +264,16 @@ impl<T: Shareable> Options<T> {
         self
     }
 
+    /// Keeps the latest value of each of so many keys, numbered from 0: for instance the last tick
+    /// of each instrument. See [Latest values](crate::broadcast#latest-values).
+    ///
+    /// A broadcast is made without keys unless this is set. If it is set, one with another number
+    /// of keys is refused.
+    pub fn keys(mut self, count: usize) -> Self {
+        self.keys = Some(count as u64);
+        self
+    }
+
     create_and_open!(Publisher<T>, Subscriber<T>, Observer<T>);
 }
 
@@ -337,7 +365,7 @@ impl<M: Message + ?Sized> Options<M> {
             Policy::Lossy => (SlowPolicy::Overwrite, 0),
             Policy::EvictSlow { lag } => (SlowPolicy::Evict, lag as u64),
         };
-        let geometry = BroadcastGeometry { policy, max_lag, ..self.geometry };
+        let geometry = BroadcastGeometry { policy, max_lag, keys: self.keys.unwrap_or(0), ..self.geometry };
         BroadcastLayout::new(element, self.capacity, limit, geometry)
     }
 
@@ -390,6 +418,11 @@ impl<M: Message + ?Sized> Options<M> {
         let limit = self.max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES);
         self.common.check::<M>(layout, RegionKind::Broadcast, limit)?;
         let Layout::Broadcast(layout) = layout else { return Ok(()) };
+        let keys = layout.geometry.keys;
+        if let Some(expected) = self.keys.filter(|&expected| expected != keys) {
+            let count = |keys| format!("{keys} keys");
+            return Err(options::wrong_type(RegionKind::Broadcast, count(keys), count(expected)));
+        }
         let found = Policy::of(layout);
         match self.policy {
             Some(policy) if std::mem::discriminant(&policy) != std::mem::discriminant(&found) => {
@@ -427,6 +460,7 @@ impl<M: Message + ?Sized> Default for Options<M> {
             capacity: DEFAULT_CAPACITY,
             max_message_bytes: None,
             policy: None,
+            keys: None,
             geometry: BroadcastGeometry {
                 publishers: DEFAULT_PUBLISHERS,
                 subscribers: DEFAULT_SUBSCRIBERS,
@@ -458,6 +492,7 @@ impl<M: Message + ?Sized> fmt::Debug for Options<M> {
             .field("capacity", &self.capacity)
             .field("max_message_bytes", &self.max_message_bytes)
             .field("policy", &self.policy)
+            .field("keys", &self.keys)
             .field("geometry", &self.geometry)
             .field("replay", &self.replay)
             .field("waits_for_successor", &self.waits_for_successor)

@@ -10,7 +10,9 @@ use crate::broadcast::slow::SlowSubscriber;
 use crate::broadcast::state::{BroadcastState, Role};
 use crate::error::{Error, Result, SendError};
 use crate::primitive::{AtomicU64, Ordering, fence};
+use crate::raw::Corrupt;
 use crate::raw::broadcast::cursor::{Cursor, CursorState};
+use crate::raw::broadcast::latest::Latest;
 use crate::raw::broadcast::producer::Producer;
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
@@ -27,6 +29,8 @@ pub(crate) struct PublishHalf {
     /// The process that made this handle.
     generation: Generation,
     producer: Producer<Mapped>,
+    /// `None` if the broadcast has no keys.
+    latest: Option<Latest<Mapped>>,
     cursors: Cursors,
     /// What subscribers sleep on.
     published: EventCount<Mapped>,
@@ -50,12 +54,18 @@ impl PublishHalf {
         let registration = Arc::new(registration);
         let state = BroadcastState::of(registration.region());
         let (track, history) = (registration.index(), state.layout.geometry.history);
-        let producer =
-            Producer::attach(state.track(track), state.gate(), history).map_err(|_| state.corrupt("publish in"))?;
+        let latest = state.latest(track);
+        let attach = || {
+            let mut producer = Producer::attach(state.track(track), state.gate(), history)?;
+            let has_finished = latest.as_ref().map_or(Ok(false), |latest| producer.finish(latest))?;
+            Ok((producer, has_finished))
+        };
+        let (producer, has_finished) = attach().map_err(|Corrupt| state.corrupt("publish in"))?;
         let cursors: Cursors = (0..state.layout.subscribers()).map(|index| state.cursor(track, index)).collect();
         let half = Self {
             generation: Generation::current(),
             producer,
+            latest,
             cursors: Arc::clone(&cursors),
             published: state.published(),
             evicted: state.word(control::EVICTED),
@@ -70,6 +80,9 @@ impl PublishHalf {
         if !membarrier::register() {
             half.published.require_fences();
             half.waiter.room.require_fences();
+        }
+        if has_finished {
+            half.published.notify(u32::MAX);
         }
         Ok(half)
     }
@@ -115,6 +128,35 @@ impl PublishHalf {
         self.producer.publish(count, fill)?;
         self.published.notify(u32::MAX);
         Ok(count)
+    }
+
+    pub(super) fn has_keys(&self) -> bool {
+        self.latest.is_some()
+    }
+
+    /// Publishes one message of a key, whose value `fill` writes. Blocks while there is no room.
+    #[inline(always)]
+    pub(super) fn publish_key(
+        &mut self,
+        key: usize,
+        timeout: Timeout,
+        fill: impl Fn(&[AtomicU64]),
+    ) -> Result<(), SendError> {
+        if !self.generation.is_current() {
+            return Err(SendError::Forked);
+        }
+        let keys = self.latest.as_ref().map_or(0, Latest::keys) as usize;
+        if key >= keys {
+            return Err(SendError::InvalidKey { key, keys });
+        }
+        if self.producer.room() == 0 {
+            self.wait_for_room(1, timeout)?;
+        }
+        if let Some(latest) = &self.latest {
+            self.producer.publish_key(latest, key as u64, fill)?;
+        }
+        self.published.notify(u32::MAX);
+        Ok(())
     }
 
     #[cold]

@@ -106,8 +106,9 @@ impl<T: Shareable> Publisher<T> {
     /// subscribers, it never blocks. It makes no system call, unless a subscriber sleeps.
     ///
     /// # Errors
-    /// [`LockLost`](SendError::LockLost), [`Corrupt`](SendError::Corrupt) or
-    /// [`Forked`](SendError::Forked). The value was not published then.
+    /// [`LockLost`](SendError::LockLost), [`Corrupt`](SendError::Corrupt),
+    /// [`Forked`](SendError::Forked), or [`KeyMissing`](SendError::KeyMissing) if the broadcast has
+    /// [`keys`](crate::broadcast::Options::keys). The value was not published then.
     ///
     /// # Examples
     /// ```
@@ -162,15 +163,80 @@ impl<T: Shareable> Publisher<T> {
         self.publish_many_within(values, Timeout::NonBlocking)
     }
 
+    /// Publishes one value of a key, in a broadcast with [`keys`](crate::broadcast::Options::keys).
+    /// The value becomes the latest of that key, for
+    /// [`Subscriber::snapshot`](crate::broadcast::Subscriber::snapshot).
+    ///
+    /// # Blocking
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// Those of [`publish`](Self::publish), and [`InvalidKey`](SendError::InvalidKey) if there is
+    /// no such key. The value was not published then.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut publisher, mut subscriber) = tombolo::broadcast::Options::<f64>::new().keys(500).create()?;
+    /// publisher.publish_key(7, 101.25)?;
+    /// assert_eq!(subscriber.recv_key()?, (7, 101.25));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn publish_key(&mut self, key: usize, value: impl Borrow<T>) -> Result<(), SendError> {
+        self.publish_key_within(key, value.borrow(), Timeout::UNLIMITED)
+    }
+
+    /// Like [`publish_key`](Self::publish_key), but returns [`Full`](SendError::Full) instead of
+    /// blocking.
+    #[inline]
+    pub fn try_publish_key(&mut self, key: usize, value: impl Borrow<T>) -> Result<(), SendError> {
+        self.publish_key_within(key, value.borrow(), Timeout::NonBlocking)
+    }
+
+    /// Like [`publish_key`](Self::publish_key), but returns [`TimedOut`](SendError::TimedOut) after
+    /// `timeout`.
+    #[inline]
+    pub fn publish_key_timeout(
+        &mut self,
+        key: usize,
+        value: impl Borrow<T>,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.publish_key_within(key, value.borrow(), Timeout::after(timeout))
+    }
+
+    /// Like [`publish_key`](Self::publish_key), but returns [`TimedOut`](SendError::TimedOut) at
+    /// `deadline`. With `None` it never does.
+    #[inline]
+    pub fn publish_key_deadline(
+        &mut self,
+        key: usize,
+        value: impl Borrow<T>,
+        deadline: Option<Instant>,
+    ) -> Result<(), SendError> {
+        self.publish_key_within(key, value.borrow(), Timeout::At(deadline))
+    }
+
     publisher_methods!(Subscriber<T>);
 
     #[inline(always)]
     fn publish_within(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {
+        if self.half.has_keys() {
+            return Err(SendError::KeyMissing);
+        }
         self.half.publish(1, 1, timeout, |_, slot| store_value(slot, bits_of(value))).map(drop)
+    }
+
+    #[inline(always)]
+    fn publish_key_within(&mut self, key: usize, value: &T, timeout: Timeout) -> Result<(), SendError> {
+        self.half.publish_key(key, timeout, |words| store_value(words, bits_of(value)))
     }
 
     #[inline]
     fn publish_many_within(&mut self, values: &[T], timeout: Timeout) -> Result<usize, SendError> {
+        if self.half.has_keys() {
+            return Err(SendError::KeyMissing);
+        }
         let Some(least) = values.len().checked_sub(1).map(|_| 1) else { return Ok(0) };
         let bits = slice_bits_of(values);
         let fill = |number: u64, slot: &[crate::primitive::AtomicU64]| {

@@ -4,6 +4,7 @@ use crate::broadcast::Policy;
 use crate::primitive::{Ordering, fence};
 use crate::raw::broadcast::Track;
 use crate::raw::broadcast::cursor::Cursor;
+use crate::raw::broadcast::latest::Latest;
 use crate::raw::broadcast::producer::Gate;
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
@@ -53,6 +54,12 @@ impl<'a> BroadcastState<'a> {
             capacity: self.layout.capacity,
             stride: self.layout.stride(),
         }
+    }
+
+    /// The latest values of a track. `None` if the broadcast has no keys.
+    pub(super) fn latest(self, index: usize) -> Option<Latest<Mapped>> {
+        let (keys, (start, length)) = (self.layout.geometry.keys, self.layout.latest(index));
+        (keys > 0).then(|| Latest::new(self.region.words(start, length), keys, self.layout.value_words()))
     }
 
     pub(crate) fn tail(self, index: usize) -> Word {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::broadcast::membership;
 use crate::broadcast::state::BroadcastState;
 use crate::error::{Error, RecvError, Result};
-use crate::primitive::Ordering;
+use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::Corrupt;
 use crate::raw::broadcast::consumer::{Consumer, Published, Read};
+use crate::raw::broadcast::latest::{KEY_WORDS, Latest, Seen};
 use crate::raw::broadcast::producer::Gate;
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
@@ -53,6 +54,37 @@ struct TrackReader {
     consumer: Consumer<Mapped>,
     /// What its publisher sleeps on.
     room: EventCount<Mapped>,
+    /// `None` if the broadcast has no keys.
+    latest: Option<Latest<Mapped>>,
+    /// What the last snapshot has of the messages that are to be read.
+    seen: Option<Seen>,
+}
+
+impl TrackReader {
+    /// Reads one message that the snapshot does not have.
+    #[cold]
+    fn read_unseen<R>(
+        &mut self,
+        is_gated: bool,
+        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
+    ) -> Result<Read<R>, Corrupt> {
+        while let Some(seen) = &mut self.seen {
+            let read = seen.read(&mut self.consumer, &mut copy)?;
+            if seen.is_over(&self.consumer) {
+                self.seen = None;
+            }
+            match read {
+                Read::Message(Some(read)) => return Ok(Read::Message(read)),
+                // Messages were passed over, and free their slots.
+                Read::Message(None) if is_gated => self.room.notify(1),
+                Read::Message(None) => {}
+                Read::Empty => return Ok(Read::Empty),
+                Read::Lagged(missed) => return Ok(Read::Lagged(missed)),
+                Read::Evicted => return Ok(Read::Evicted),
+            }
+        }
+        self.consumer.read(copy)
+    }
 }
 
 /// Waits for a publisher.
@@ -75,7 +107,7 @@ impl Tracks {
             let cursor = state.cursor(index, participant - state.layout.publishers());
             let (own, next) = (cursor.state().as_active(), cursor.next());
             let consumer = Consumer::new(state.track(index), cursor, own, next, is_gated);
-            TrackReader { consumer, room: state.room(index) }
+            TrackReader { consumer, room: state.room(index), latest: state.latest(index), seen: None }
         };
         let tracks: Vec<TrackReader> = (0..state.layout.publishers()).map(track).collect();
         let positions = tracks.iter().map(|track| track.consumer.position());
@@ -98,7 +130,11 @@ impl Tracks {
     ) -> Result<Option<R>, RecvError> {
         for _ in 0..self.tracks.len() {
             let Some(track) = self.tracks.get_mut(self.current) else { break };
-            match track.consumer.read_many(want, &mut copy)? {
+            let read = match track.seen {
+                None => track.consumer.read_many(want, &mut copy)?,
+                Some(_) => track.read_unseen(self.is_gated, &mut copy)?,
+            };
+            match read {
                 Read::Message(read) => {
                     if self.is_gated {
                         track.room.notify(1);
@@ -201,6 +237,57 @@ impl SubscribeHalf {
     /// Messages that were published and not read yet, of all tracks. Of byte messages: slots.
     pub(super) fn len(&self) -> u64 {
         self.tracks.tracks.iter().map(|track| track.consumer.len()).sum()
+    }
+
+    /// How many keys the broadcast has. `None`: it has none.
+    #[inline]
+    pub(super) fn keys(&self) -> Option<u64> {
+        self.tracks.tracks.first()?.latest.as_ref().map(Latest::keys)
+    }
+
+    /// The words of a slot before the value.
+    #[inline]
+    pub(super) fn key_words(&self) -> usize {
+        if self.keys().is_some() { KEY_WORDS } else { 0 }
+    }
+
+    /// Takes a snapshot of the latest values. `copy` gets their words, and `add` what it returned,
+    /// with the key, the publisher and the position, in the order of the keys. Returns for each
+    /// publisher the position at which the snapshot began.
+    pub(super) fn snapshot<R>(
+        &mut self,
+        mut copy: impl FnMut(&[AtomicU64]) -> R,
+        mut add: impl FnMut(u64, usize, u64, R) -> Result<(), RecvError>,
+    ) -> Result<Vec<u64>, RecvError> {
+        if !self.generation.is_current() {
+            return Err(RecvError::Forked);
+        }
+        let keys = self.keys().ok_or(RecvError::NoKeys)?;
+        let Tracks { tracks, is_gated, .. } = &mut self.tracks;
+        let snapshots: Option<Vec<Seen>> = tracks.iter().map(|_| Seen::with_keys(keys)).collect();
+        let mut snapshots = snapshots.ok_or(RecvError::OutOfMemory)?;
+        for (track, snapshot) in tracks.iter_mut().zip(&mut snapshots) {
+            track.seen = None;
+            if !snapshot.begin(&mut track.consumer)? {
+                return Err(RecvError::Evicted);
+            }
+            if *is_gated {
+                track.room.notify(1);
+            }
+        }
+        for key in 0..keys {
+            for (publisher, (track, snapshot)) in tracks.iter().zip(&mut snapshots).enumerate() {
+                let Some(latest) = &track.latest else { continue };
+                if let Some((position, value)) = snapshot.load(latest, key, |words| Ok(copy(words)))? {
+                    add(key, publisher, position, value)?;
+                }
+            }
+        }
+        let started = snapshots.iter().map(Seen::start).collect();
+        for (track, snapshot) in tracks.iter_mut().zip(snapshots) {
+            track.seen = snapshot.end(&mut track.consumer)?;
+        }
+        Ok(started)
     }
 
     /// Reads messages of one publisher, if possible `want` slots. Blocks until there is one, if the

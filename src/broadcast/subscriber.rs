@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::broadcast::Publisher;
 use crate::broadcast::membership::join;
+use crate::broadcast::snapshot::{Latest, Snapshot};
 use crate::broadcast::state::Role;
 use crate::broadcast::subscribe_half::SubscribeHalf;
 use crate::error::{RecvError, Result};
 use crate::message::{Messages, sealed::Receive};
 use crate::options::expect_joined;
-use crate::primitive::load_value_into;
+use crate::primitive::{AtomicU64, load_value_into};
 use crate::raw::Corrupt;
+use crate::raw::broadcast::latest::split_slot;
 use crate::region::lifecycle::Registration;
 use crate::types::{InvalidValue, Shareable, Unchecked, load_checked};
 use crate::wait::{Timeout, WaitStrategy};
@@ -225,6 +227,91 @@ impl<T: Shareable> Subscriber<T> {
         self.recv_many_within(values, Timeout::NonBlocking)
     }
 
+    /// Receives one value with its key, in a broadcast with
+    /// [`keys`](crate::broadcast::Options::keys).
+    ///
+    /// # Blocking
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv), and [`NoKeys`](RecvError::NoKeys).
+    #[inline]
+    pub fn recv_key(&mut self) -> Result<(usize, T), RecvError> {
+        self.recv_key_within(Timeout::UNLIMITED)
+    }
+
+    /// Like [`recv_key`](Self::recv_key), but returns [`Empty`](RecvError::Empty) instead of
+    /// blocking.
+    #[inline]
+    pub fn try_recv_key(&mut self) -> Result<(usize, T), RecvError> {
+        self.recv_key_within(Timeout::NonBlocking)
+    }
+
+    /// Like [`recv_key`](Self::recv_key), but returns [`TimedOut`](RecvError::TimedOut) after
+    /// `timeout`.
+    #[inline]
+    pub fn recv_key_timeout(&mut self, timeout: Duration) -> Result<(usize, T), RecvError> {
+        self.recv_key_within(Timeout::after(timeout))
+    }
+
+    /// Like [`recv_key`](Self::recv_key), but returns [`TimedOut`](RecvError::TimedOut) at
+    /// `deadline`. With `None` it never does.
+    #[inline]
+    pub fn recv_key_deadline(&mut self, deadline: Option<Instant>) -> Result<(usize, T), RecvError> {
+        self.recv_key_within(Timeout::At(deadline))
+    }
+
+    /// Returns the latest value of each key, in a broadcast with
+    /// [`keys`](crate::broadcast::Options::keys). Calls that receive go on behind it.
+    ///
+    /// Values that were published before and not received yet are not delivered any more: the
+    /// latest of each key are in the snapshot. Of what is published from then on, each value is
+    /// either delivered, or in the snapshot, or older than a value of the same key and publisher
+    /// that is in the snapshot. None of them is both. This holds as long as no call returns
+    /// [`Lagged`](RecvError::Lagged). After that, another snapshot has what was missed.
+    ///
+    /// Each value is the latest of its key. The values of different keys need not have been the
+    /// latest at one and the same time. [`len`](Self::len) and [`poll`](Self::poll) also count
+    /// values that will not be delivered because the snapshot has them.
+    ///
+    /// # Blocking
+    /// Never. It copies all keys of all publishers, and makes no system call, unless a publisher
+    /// sleeps.
+    ///
+    /// # Errors
+    /// [`NoKeys`](RecvError::NoKeys), [`Evicted`](RecvError::Evicted): call
+    /// [`rejoin`](Self::rejoin) first, [`OutOfMemory`](RecvError::OutOfMemory),
+    /// [`InvalidValue`](RecvError::InvalidValue), [`Corrupt`](RecvError::Corrupt) or
+    /// [`Forked`](RecvError::Forked). Of some values that were not received yet there may be
+    /// neither a snapshot nor a delivery then.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut publisher, _first) = tombolo::broadcast::Options::<f64>::new().keys(500).create()?;
+    /// publisher.publish_key(7, 101.25)?;
+    /// publisher.publish_key(7, 101.5)?;
+    /// let mut late = publisher.subscriber()?;
+    /// let snapshot = late.snapshot()?;
+    /// assert_eq!(snapshot.get(7), Some(&101.5));
+    /// publisher.publish_key(9, 55.0)?;
+    /// assert_eq!(late.recv_key()?, (9, 55.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn snapshot(&mut self) -> Result<Snapshot<T>, RecvError> {
+        let mut latest = Vec::new();
+        let copy = |words: &[AtomicU64]| {
+            let mut value = Unchecked::<T>::zeroed();
+            load_value_into(words, value.bits_mut());
+            value
+        };
+        let published = self.half.snapshot(copy, |key, publisher, sequence, mut value| {
+            latest.try_reserve(1).map_err(|_| RecvError::OutOfMemory)?;
+            latest.push(Latest { key: key as usize, publisher, sequence, value: value.check::<RecvError>()? });
+            Ok(())
+        })?;
+        Ok(Snapshot::new(latest, published))
+    }
+
     subscriber_methods!(Publisher<T>);
 
     #[inline(always)]
@@ -241,10 +328,27 @@ impl<T: Shareable> Subscriber<T> {
 
     #[inline(always)]
     fn recv_bits_within(&mut self, value: &mut T::Bits, timeout: Timeout) -> Result<(), RecvError> {
+        let key_words = self.half.key_words();
         self.half.read(1, timeout, |published| {
-            load_value_into(published.slot(0).ok_or(Corrupt)?, value);
+            let slot = published.slot(0).and_then(|slot| slot.get(key_words..));
+            load_value_into(slot.ok_or(Corrupt)?, value);
             Ok((1, ()))
         })
+    }
+
+    #[inline(always)]
+    fn recv_key_within(&mut self, timeout: Timeout) -> Result<(usize, T), RecvError> {
+        let keys = self.half.keys().ok_or(RecvError::NoKeys)?;
+        let mut value = Unchecked::<T>::zeroed();
+        let key = self.half.read(1, timeout, |published| {
+            let (key, words) = split_slot(published.slot(0).ok_or(Corrupt)?)?;
+            load_value_into(words, value.bits_mut());
+            Ok((1, key))
+        })?;
+        if key >= keys {
+            return Err(RecvError::Corrupt);
+        }
+        Ok((key as usize, value.check::<RecvError>()?))
     }
 
     #[inline]
@@ -252,11 +356,12 @@ impl<T: Shareable> Subscriber<T> {
         if values.is_empty() {
             return Ok(0);
         }
+        let key_words = self.half.key_words();
         let read = self.half.read(values.len() as u64, timeout, |published| {
             let count = published.count().min(values.len() as u64);
             let mut is_valid = Ok(());
             for (number, value) in (0..count).zip(&mut *values) {
-                let slot = published.slot(number).ok_or(Corrupt)?;
+                let slot = published.slot(number).and_then(|slot| slot.get(key_words..)).ok_or(Corrupt)?;
                 let loaded = load_checked(value, |bits| {
                     load_value_into(slot, bits);
                     Ok(())

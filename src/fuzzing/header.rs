@@ -78,10 +78,7 @@ pub fn open_header(data: &[u8]) {
                 some(subscribers.clone())
                     .for_each(|i| area("a cursor", (broadcast.cursor(track, i), broadcast::cursor::WORDS)));
             }
-            let keys = 0..broadcast.geometry.keys as usize;
-            for track in some(tracks.clone()) {
-                some(keys.clone()).for_each(|key| area("a latest value", broadcast.latest(track, key)));
-            }
+            some(tracks.clone()).for_each(|track| area("the latest values", broadcast.latest(track)));
             some(tracks.clone()).for_each(|track| area("leases", broadcast.leases(track)));
             for track in some(tracks.clone()) {
                 area("the slots", broadcast.data(track));

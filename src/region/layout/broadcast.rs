@@ -19,7 +19,7 @@ use super::header::{self, ElementType};
 use super::{MAX_PARTICIPANTS, PADDING_WORDS, SIZE_MAX, bytes_of, invalid, participant};
 use crate::error::Result;
 use crate::primitive::WORD;
-use crate::raw::seqlock;
+use crate::raw::broadcast::latest::{self, KEY_WORDS};
 use crate::sys::mapping::PAGE;
 
 /// The words of the control block.
@@ -65,18 +65,6 @@ const _: () = {
 
 /// Keys, and frames of a track, at most.
 const MAX_COUNT: u64 = 1 << 24;
-
-/// Control words of a key's latest value, besides its buffers: those of a seqlock.
-const LATEST_CONTROL_WORDS: usize = seqlock::CONTROL;
-
-/// Buffers of a key's latest value. A power of two.
-pub(crate) const LATEST_BUFFERS: u64 = 4;
-
-/// What a buffer of a key's latest value holds besides the value: its position.
-const LATEST_HEADER_WORDS: usize = 1;
-
-/// What a slot of a broadcast with keys holds besides the value: its key.
-const KEY_WORDS: usize = 1;
 
 /// What a slot of byte messages holds besides the payload: what part of which message it is.
 pub(crate) const SLOT_HEADER_WORDS: usize = 1;
@@ -264,24 +252,15 @@ impl BroadcastLayout {
         self.cursor(self.publishers(), 0)
     }
 
-    /// Words of a buffer of a key's latest value: its position, then the value.
-    pub(crate) fn latest_stride(&self) -> usize {
-        LATEST_HEADER_WORDS + self.value_words()
-    }
-
-    fn latest_words(&self) -> usize {
-        LATEST_CONTROL_WORDS + LATEST_BUFFERS as usize * self.latest_stride()
-    }
-
-    /// First word of the latest value of a key, and the number of words.
-    pub(crate) fn latest(&self, track: usize, key: usize) -> (usize, usize) {
-        let words = self.latest_words();
-        (self.latest_at() + (track * self.geometry.keys as usize + key) * words, words)
+    /// First word of the latest values of a track, and the number of words.
+    pub(crate) fn latest(&self, track: usize) -> (usize, usize) {
+        let words = self.geometry.keys as usize * latest::words_of_key(self.value_words());
+        (self.latest_at() + track * words, words)
     }
 
     fn leases_at(&self) -> Option<usize> {
-        let latest =
-            self.geometry.keys.checked_mul(self.geometry.publishers)?.checked_mul(self.latest_words() as u64)?;
+        let words_of_key = latest::words_of_key(self.value_words()) as u64;
+        let latest = self.geometry.keys.checked_mul(self.geometry.publishers)?.checked_mul(words_of_key)?;
         (self.latest_at() as u64)
             .checked_add(latest)?
             .checked_next_multiple_of(PADDING_WORDS as u64)
@@ -328,7 +307,7 @@ impl BroadcastLayout {
         }
     }
 
-    fn value_words(&self) -> usize {
+    pub(crate) fn value_words(&self) -> usize {
         match self.element {
             ElementType::Bytes => 0,
             ElementType::Value { size, .. } => size.div_ceil(WORD as u64) as usize,
