@@ -30,7 +30,8 @@ pub(super) fn join(region: Region, role: Role, replay: u64) -> Result<Option<Reg
     let candidates = |region: &Region| {
         let mut candidates: Vec<usize> = BroadcastState::of(region).with_role(role).collect();
         // The free ones first. Of the others each may be dead.
-        candidates.sort_by_key(|&index| region.participants().is_occupied(index));
+        // Each is looked at once: a sort may panic if the answer changes meanwhile.
+        candidates.sort_by_cached_key(|&index| region.participants().is_occupied(index));
         candidates
     };
     Registration::join(
