@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod latest;
 mod namespaces;
 mod observers;
 mod policies;
@@ -10,6 +11,7 @@ mod processes;
 mod publishers;
 mod subscribers;
 
+use latest::{latest_follower, latest_publisher};
 use processes::*;
 
 support::child_roles!(
@@ -26,4 +28,6 @@ support::child_roles!(
     exit_with_handles,
     publish_three,
     receive_three,
+    latest_follower,
+    latest_publisher,
 );

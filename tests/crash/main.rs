@@ -9,5 +9,6 @@ mod support;
 mod sweep;
 
 mod broadcast;
+mod latest;
 mod pipe;
 mod queue;
