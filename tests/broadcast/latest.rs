@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -141,6 +142,24 @@ fn broadcast_of_other_keys_is_refused() {
     options.subscriber("name").unwrap().snapshot().unwrap();
     let error = options.clone().keys(1 << 40).create().unwrap_err();
     assert!(error.kind() == ErrorKind::InvalidOptions && error.to_string().contains("keys"), "{error}");
+}
+
+/// The strategies check what they see.
+#[test]
+fn tick_fan_out_example_succeeds() {
+    let own = std::env::current_exe().unwrap();
+    let example = own.ancestors().nth(2).unwrap().join("examples/tick_fan_out");
+    if !example.exists() {
+        // `cargo test` builds the examples before it runs anything, unless it is told which test.
+        let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", "tick_fan_out"]).status();
+        assert!(built.unwrap().success());
+    }
+    let run = Command::new(example).output().unwrap();
+    let (output, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{output}{errors}");
+    for line in ["late: began with 500 prices", "steady: ", "stopped: ", "publisher: "] {
+        assert!(output.contains(line), "{output}{errors}");
+    }
 }
 
 // ---- publishers killed at random -------------------------------------------------------------------
