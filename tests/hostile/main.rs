@@ -5,6 +5,7 @@
 mod support;
 
 mod broadcast;
+mod latest;
 mod object;
 mod pipe;
 mod queue;
