@@ -271,7 +271,7 @@ pub enum SendError {
     InvalidKey {
         /// The key.
         key: usize,
-        /// How many keys there are. They are numbered from 0. None if the broadcast was made without.
+        /// How many keys there are, numbered from 0. 0 if the broadcast was made without keys.
         keys: usize,
     },
     /// The broadcast has keys, and the message has none: use

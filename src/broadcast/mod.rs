@@ -138,7 +138,7 @@ pub struct Options<M: Message + ?Sized> {
     max_message_bytes: Option<u64>,
     /// `None`: lossless if these options make a broadcast, any if they open one.
     policy: Option<Policy>,
-    /// Likewise. Values only.
+    /// `None`: none if these options make a broadcast, any if they open one. Values only.
     keys: Option<u64>,
     geometry: BroadcastGeometry,
     /// Messages that a subscriber gets of the history.
@@ -264,7 +264,7 @@ impl<T: Shareable> Options<T> {
         self
     }
 
-    /// Keeps the latest value of each of so many keys, numbered from 0: for instance the last tick
+    /// Keeps the latest value of each of `count` keys, numbered from 0: for instance the last tick
     /// of each instrument. See [Latest values](crate::broadcast#latest-values).
     ///
     /// A broadcast is made without keys unless this is set. If it is set, one with another number

@@ -217,8 +217,10 @@ impl<T: Shareable> Observer<T> {
     fn recv_within(&mut self, timeout: Timeout) -> Result<T, RecvError> {
         let mut value = Unchecked::<T>::zeroed();
         let bits = value.bits_mut();
+        let key_words = self.inner.layout.key_words();
         self.inner.read(timeout, |published| {
-            load_value_into(published.slot(0).ok_or(Corrupt)?, bits);
+            let slot = published.slot(0).and_then(|slot| slot.get(key_words..));
+            load_value_into(slot.ok_or(Corrupt)?, bits);
             Ok((1, ()))
         })?;
         value.check()

@@ -109,6 +109,16 @@ fn values_with_keys_come_in_batches() {
 }
 
 #[test]
+fn observer_of_values_with_keys_gets_the_values() {
+    let dir = TestDir::new();
+    let options = Options::<u64>::new().keys(5).history(2).directory(dir.names());
+    let mut publisher = options.publisher("name").unwrap();
+    publisher.publish_key(3, 30).unwrap();
+    let mut observer = options.observer("name").unwrap();
+    assert_eq!(observer.recv(), Ok(30));
+}
+
+#[test]
 fn invalid_key_is_refused() {
     let (mut publisher, mut subscriber) = Options::<u64>::new().keys(5).create().unwrap();
     let error = publisher.publish_key(5, 0).unwrap_err();

@@ -26,8 +26,8 @@
 //! Edges
 //! - E8: `publish_key`: commit the latest value, then E1 of `mod.rs` · a snapshot: load tail by
 //!   that, then the latest values. It sees those of all messages below that tail.
-//! - E9: `publish_key`: store tail, then commit the next latest value · a snapshot: load that value,
-//!   then tail. No position is above the tail. The seqlock orders both.
+//! - E9: `publish_key`: store tail, then commit the next latest value · a snapshot: load that
+//!   value, then tail. No position is above the tail. The seqlock orders both.
 //!
 //! Crash
 //! - publisher, before it commits the latest value: the message does not exist, as in `mod.rs`.
@@ -175,7 +175,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// For a snapshot of so many keys. `None` if there is no memory.
+    /// For a snapshot of `keys` keys. `None` if there is no memory.
     pub(crate) fn with_keys(keys: u64) -> Option<Self> {
         let mut latest = Vec::new();
         latest.try_reserve_exact(keys as usize).ok()?;

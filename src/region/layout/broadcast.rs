@@ -302,9 +302,13 @@ impl BroadcastLayout {
     pub(crate) fn stride(&self) -> usize {
         match self.element {
             ElementType::Bytes => SLOT_HEADER_WORDS + self.geometry.slot_bytes as usize / WORD,
-            ElementType::Value { .. } if self.geometry.keys > 0 => KEY_WORDS + self.value_words(),
-            ElementType::Value { .. } => self.value_words(),
+            ElementType::Value { .. } => self.key_words() + self.value_words(),
         }
+    }
+
+    /// Words of a slot before the value.
+    pub(crate) fn key_words(&self) -> usize {
+        if self.geometry.keys > 0 { KEY_WORDS } else { 0 }
     }
 
     pub(crate) fn value_words(&self) -> usize {
