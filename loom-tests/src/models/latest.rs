@@ -89,7 +89,7 @@ impl Publisher {
     /// Returns whether there was room.
     fn publish(&mut self, key: u64) -> bool {
         if self.producer.room() == 0 {
-            self.producer.scan(&self.cursor, |_| {});
+            self.producer.scan(&self.cursor, 1, |_| {});
         }
         let value = 10 * (self.producer.position() + 1) + self.number;
         let fill = |words: &[AtomicU64]| store_message(words, value);
