@@ -1,5 +1,6 @@
 //! What: blocks for payload that is too large for a slot. A sender allocates a block, fills it and
-//! names it in a message. The receiver frees it. A block is freed once, however often it is tried.
+//! names it in a message. The receiver frees it, or takes it over, to read it in place and free it
+//! later. A block is freed once, however often it is tried.
 //!
 //! Bytes: one owner word for each block. The blocks themselves are elsewhere.
 //!
@@ -11,25 +12,33 @@
 //! ```
 //!
 //! Invariants
-//! - I1: an owner word never has the same value twice while its block is allocated: freeing begins
-//!   a new generation. So block and word together are a reference that is valid once, and freeing
-//!   is a CAS that succeeds for one holder of it.
+//! - I1: an owner word never has the same value twice while its block is allocated: freeing and
+//!   taking over begin a new generation. So block and word together are a reference that is valid
+//!   once, and either is a CAS that succeeds for one holder of it.
 //! - I2: a reference is in one message at most, and never in another slot before or after. A sender
 //!   that sends again does so within its own operation. Once the sender is dead, the reference is
-//!   in the slot where it is, or nowhere.
+//!   in the slot where it is, or nowhere. A reference that comes from taking over is in no message.
 //! - I3: only the holder of the reference writes to the block, and only before its message is sent.
+//! - I4: a receiver takes a block over while it has claimed the message, so before the message's
+//!   slot is free. A repairer that finds the slot free finds the sender's reference invalid.
 //!
 //! Edges
 //! - E1: `free`: CAS owner word, Release · `allocate`: CAS owner word, Acquire. The last reader is
 //!   done before the next writer begins. (The ring makes the payload visible to the receiver.)
+//!   `take_over` is no end of it: what the ring carries is enough for the new holder, and that one
+//!   frees the block.
 //!
 //! Crash
-//! - (B1) allocated, not sent: the dead participant's reference is in no message. After its claims
-//!   are repaired, `free_unsent` frees the block.
+//! - (B1) allocated, being filled or full, not sent: the dead participant's reference is in no
+//!   message. After its claims are repaired, `free_unsent` frees the block.
 //! - (B2) sent: the process that receives the message, or counts it as lost, frees the block.
 //! - (B3) receiver, after freeing, before it releases the slot: the repairer that counts the
 //!   message as lost frees the block again, which fails (I1).
 //! - (B4) repairer: what it has freed is free. The next repairer frees the rest.
+//! - (B5) receiver, after taking over, before it releases the slot: the repairer that counts the
+//!   message as lost cannot free the block by the reference in it (I1). The block is the dead
+//!   receiver's and in no message (I2): `free_unsent` frees it.
+//! - (B6) receiver, with a block that it has taken over: as B5, without a message.
 //!
 //! Source: our own. A free list would be faster to search, but cannot be repaired.
 
@@ -109,14 +118,29 @@ impl<M: Memory> Pool<M> {
             })
     }
 
+    /// Makes a block that a sender has allocated this participant's. Returns the new reference to
+    /// it; `None` if the block was freed or taken over already, or the reference is invalid.
+    ///
+    /// The caller has claimed the message that has the reference (I4).
+    #[inline]
+    #[allow(dead_code, reason = "not used by all models")]
+    pub(crate) fn take_over(&self, block_ref: BlockRef, participant: usize) -> Option<BlockRef> {
+        let owner = (block_ref.owner | OWNER).wrapping_add(1) | owned(participant);
+        let word = self.owners.get(block_ref.block as usize).filter(|_| block_ref.owner & OWNER != 0)?;
+        // Relaxed: the ring has made the payload visible, and makes this visible before the slot is
+        // free (I4). `free` tells the next owner that the block was read.
+        word.compare_exchange(block_ref.owner, owner, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        Some(BlockRef { block: block_ref.block, owner })
+    }
+
     /// Returns whether that reference is still to be freed.
     pub(crate) fn is_allocated(&self, block_ref: BlockRef) -> bool {
         let word = self.owners.get(block_ref.block as usize);
         block_ref.owner & OWNER != 0 && word.is_some_and(|word| word.load(Ordering::Acquire) == block_ref.owner) // E1
     }
 
-    /// Frees what a dead participant allocated and did not send. `remove_sent` removes from a list,
-    /// sorted by block, what is in a message.
+    /// Frees what a dead participant allocated and did not send, and what it took over.
+    /// `remove_sent` removes from a list, sorted by block, what is in a message.
     #[allow(dead_code, reason = "used by models and fuzzers")]
     pub(crate) fn free_unsent(
         &self,

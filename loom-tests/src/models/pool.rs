@@ -30,10 +30,16 @@ impl PoolWorld {
         self.pool().free(block)
     }
 
+    /// Allocates the block and fills it.
+    fn fill(&self, participant: usize, value: u64) -> Option<BlockRef> {
+        let block = self.allocate(participant)?;
+        self.payload.store(value, Ordering::Relaxed);
+        Some(block)
+    }
+
     /// Allocates the block, fills it and sends it.
     fn send(&self, participant: usize, value: u64) -> bool {
-        let Some(block) = self.allocate(participant) else { return false };
-        self.payload.store(value, Ordering::Relaxed);
+        let Some(block) = self.fill(participant, value) else { return false };
         self.sent.store(block.owner, Ordering::Release);
         true
     }
@@ -50,7 +56,27 @@ impl PoolWorld {
         Some(value)
     }
 
-    /// Frees what the dead participant allocated and did not send.
+    /// Takes the message's block over, and then removes the message.
+    fn receive_in_place(&self, participant: usize) -> Option<BlockRef> {
+        let owner = self.sent.load(Ordering::Acquire);
+        if owner == 0 {
+            return None;
+        }
+        let block = self.pool().take_over(BlockRef { block: 0, owner }, participant);
+        assert!(block.is_some(), "freed by somebody else");
+        let _ = self.sent.compare_exchange(owner, 0, Ordering::Release, Ordering::Relaxed);
+        block
+    }
+
+    /// Counts the message that a dead receiver has claimed as lost, if it is still there.
+    fn discard(&self, claimed: u64) {
+        if self.sent.load(Ordering::Acquire) == claimed {
+            self.free(BlockRef { block: 0, owner: claimed });
+            let _ = self.sent.compare_exchange(claimed, 0, Ordering::Release, Ordering::Relaxed);
+        }
+    }
+
+    /// Frees what the dead participant allocated and did not send, or took over.
     fn repair(&self, participant: usize) {
         let remove_sent = |blocks: &mut Vec<BlockRef>| {
             let sent = self.sent.load(Ordering::Acquire);
@@ -95,19 +121,115 @@ fn pool_block_freed_twice_second_free_is_refused() {
 
 #[test]
 fn pool_block_is_read_before_it_is_reused() {
+    for is_in_place in [false, true] {
+        model(move || read_before_reused(is_in_place));
+    }
+}
+
+fn read_before_reused(is_in_place: bool) {
+    let world = PoolWorld::new();
+    assert!(world.send(VICTIM, 1));
+    let block = match is_in_place {
+        true => world.receive_in_place(THIRD).unwrap(),
+        false => BlockRef { block: 0, owner: world.sent.load(Ordering::Relaxed) },
+    };
+    let next = spawn(&world, |world| world.allocate(OTHER).is_some_and(|_| world.payload.load(Ordering::Relaxed) == 2));
+    // The reader writes a value of its own: the next owner must find it.
+    assert_eq!(world.payload.load(Ordering::Relaxed), 1);
+    world.payload.store(2, Ordering::Relaxed);
+    assert!(world.free(block));
+    let seen = join(next);
+    assert!(seen || world.allocate(VICTIM).is_some(), "reused before it was read");
+}
+
+/// Whoever has the index now: an earlier process of the same participant may have sent the message.
+#[test]
+fn pool_block_taken_over_reference_of_message_is_invalid() {
+    model(|| {
+        for receiver in [VICTIM, OTHER] {
+            let world = PoolWorld::new();
+            let sent = world.allocate(VICTIM).unwrap();
+            let other = spawn(&world, move |world| world.free(sent));
+            let held = world.pool().take_over(sent, receiver);
+            let is_freed = join(other);
+            assert!(held.is_some() ^ is_freed, "taken over and freed, or neither");
+            assert!(
+                !world.free(sent) && world.pool().take_over(sent, THIRD).is_none() && !world.pool().is_allocated(sent)
+            );
+            assert_eq!(held.is_some(), held.is_some_and(|block| world.free(block)), "the receiver has lost its block");
+            assert!(world.allocate(THIRD).is_some(), "the block is lost");
+        }
+    });
+}
+
+/// A sender is dead, and repaired before, while or after a receiver takes its message over.
+#[test]
+fn pool_sender_repaired_receiver_keeps_block_taken_over() {
     model(|| {
         let world = PoolWorld::new();
-        assert!(world.send(VICTIM, 1));
-        let next =
-            spawn(&world, |world| world.allocate(OTHER).is_some_and(|_| world.payload.load(Ordering::Relaxed) == 2));
-        // The reader writes a value of its own: the next owner must find it.
-        assert_eq!(world.payload.load(Ordering::Relaxed), 1);
-        world.payload.store(2, Ordering::Relaxed);
-        let owner = world.sent.load(Ordering::Relaxed);
-        assert!(world.free(BlockRef { block: 0, owner }));
-        let seen = join(next);
-        assert!(seen || world.allocate(VICTIM).is_some(), "reused before it was read");
+        assert!(world.send(VICTIM, 7));
+        let receiver = spawn(&world, |world| world.receive_in_place(OTHER));
+        world.repair(VICTIM);
+        let block = join(receiver).unwrap();
+        world.repair(VICTIM);
+        assert!(world.allocate(THIRD).is_none(), "the block of a receiver is free");
+        assert_eq!(world.payload.load(Ordering::Relaxed), 7);
+        assert!(world.free(block), "somebody else has freed it");
     });
+}
+
+/// A receiver is killed at any access: before it takes the block over, before it removes the
+/// message, while it reads, after it has freed the block. A sender wants the block meanwhile.
+#[test]
+fn pool_receiver_killed_block_taken_over_is_free() {
+    for_every_kill(20, |accesses| {
+        let world = PoolWorld::new();
+        assert!(world.send(OTHER, 7));
+        let claimed = world.sent.load(Ordering::Relaxed);
+        let sender = spawn(&world, |world| world.fill(THIRD, 8));
+        let finished = kill_after(accesses, || {
+            let block = world.receive_in_place(VICTIM).unwrap();
+            assert_eq!(world.payload.load(Ordering::Relaxed), 7, "written while it was read");
+            assert!(world.free(block), "freed by somebody else");
+        });
+        world.discard(claimed);
+        world.repair(VICTIM);
+        if let Some(block) = join(sender) {
+            assert_eq!(world.payload.load(Ordering::Relaxed), 8);
+            assert!(world.free(block), "the sender has lost its block");
+        }
+        assert!(world.allocate(OTHER).is_some(), "the block is lost");
+        finished
+    });
+}
+
+/// The repairer of a receiver that has died with a block is killed, too. The next one finishes, and
+/// leaves alone what a sender has allocated meanwhile.
+#[test]
+fn pool_repairer_killed_block_taken_over_is_freed_once() {
+    for has_removed_message in [false, true] {
+        for_every_kill(20, move |accesses| {
+            let world = PoolWorld::new();
+            assert!(world.send(OTHER, 7));
+            let claimed = world.sent.load(Ordering::Relaxed);
+            assert!(world.receive_in_place(VICTIM).is_some());
+            if !has_removed_message {
+                world.sent.store(claimed, Ordering::Release);
+            }
+            let sender = spawn(&world, |world| world.allocate(THIRD));
+            let repair = |world: &PoolWorld| {
+                world.discard(claimed);
+                world.repair(VICTIM);
+            };
+            let finished = kill_after(accesses, || repair(&world));
+            repair(&world);
+            match join(sender) {
+                Some(block) => assert!(world.free(block), "the sender has lost its block"),
+                None => assert!(world.allocate(OTHER).is_some(), "the block is lost"),
+            }
+            finished
+        });
+    }
 }
 
 /// A sender is killed at any access while a receiver takes what it finds. After repair the block
