@@ -34,8 +34,8 @@ pub trait Endpoint: sealed::Sealed + Sized {
     /// Never.
     ///
     /// # Errors
-    /// The endpoint is half of a split pipe and the other half still exists, or there is no free
-    /// descriptor.
+    /// The endpoint is half of a split pipe and the other half still exists, there are
+    /// [frames](crate::queue::Frame) of it, or there is no free descriptor.
     fn into_fd(self) -> Result<OwnedFd> {
         export_fd(&self).map(ForkGuardedFd::release)
     }
@@ -47,10 +47,11 @@ pub trait Endpoint: sealed::Sealed + Sized {
     /// Never.
     ///
     /// # Errors
-    /// The endpoint is half of a split pipe and the other half still exists, or this is a forked
-    /// child. The endpoint is dropped then.
+    /// The endpoint is half of a split pipe and the other half still exists, there are
+    /// [frames](crate::queue::Frame) of it, or this is a forked child. The endpoint is dropped
+    /// then.
     fn abandon(self) -> Result<()> {
-        check_transferable(&self, "abandon this endpoint", "abandon it before splitting it")?;
+        check_transferable(&self, "abandon")?;
         self.registration().mark_dead()
     }
 
@@ -84,7 +85,12 @@ pub(crate) mod sealed {
     pub trait Sealed {
         fn registration(&self) -> &Arc<Registration>;
 
-        /// Whether no other handle shares the registration.
+        /// What messages call an endpoint whose registration something else shares, what to have
+        /// instead, and how to get there.
+        const SHARED: [&'static str; 3] =
+            ["half of a pipe that was split", "the whole endpoint", "before splitting it"];
+
+        /// Whether nothing else shares the registration.
         fn is_transferable(&self) -> bool {
             true
         }
@@ -99,13 +105,15 @@ pub(crate) mod sealed {
 
 /// A descriptor that carries the endpoint to another process.
 pub(crate) fn export_fd<E: Endpoint>(endpoint: &E) -> Result<ForkGuardedFd> {
-    check_transferable(endpoint, "pass this endpoint", "pass it before splitting it")?;
+    check_transferable(endpoint, "pass")?;
     endpoint.registration().export_fd()
 }
 
-fn check_transferable<E: Endpoint>(endpoint: &E, action: &str, remedy: &str) -> Result<()> {
+fn check_transferable<E: Endpoint>(endpoint: &E, verb: &str) -> Result<()> {
     if endpoint.is_transferable() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::InvalidOptions, action, "half of a pipe that was split", "the whole endpoint", remedy))
+    let [found, expected, when] = E::SHARED;
+    let (action, remedy) = (format_args!("{verb} this endpoint"), format_args!("{verb} it {when}"));
+    Err(Error::new(ErrorKind::InvalidOptions, action, found, expected, remedy))
 }

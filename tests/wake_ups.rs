@@ -292,6 +292,24 @@ fn queue_block_freed_wakes_sender_that_can_use_it() {
 }
 
 #[test]
+fn queue_frame_dropped_wakes_waiting_sender() {
+    let _sandbox = test_dir();
+    let options = queue::Options::bytes().blocks(queue::Blocks { count: 1, bytes: 4096 }).max_message_bytes(4096);
+    let (tx, rx) = options.capacity(4).wait(WaitStrategy::Park).create_channel().unwrap();
+    // SAFETY: both ends are ours.
+    let (mut tx, mut rx) = unsafe { (tx.into_zero_copy().unwrap(), rx.into_zero_copy().unwrap()) };
+    let rounds = ROUNDS / 10;
+    thread::scope(|scope| {
+        scope.spawn(move || (0..rounds).for_each(|_| tx.loan(4096).unwrap().send().unwrap()));
+        // Received before it sleeps, and dropped when it does.
+        while let Ok(frame) = rx.recv_frame() {
+            thread::yield_now();
+            drop(frame);
+        }
+    });
+}
+
+#[test]
 fn queue_last_task_done_wakes_join() {
     let _sandbox = test_dir();
     let options = queue::Options::<u64>::new().capacity(4).max_participants(8).wait(WaitStrategy::Park);

@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 
 use crate::error::{RecvError, Result, SendError, TaskDoneError};
 use crate::message::{Messages, sealed::Receive};
+use crate::primitive::AtomicU64;
 use crate::queue::byte_sender::ByteSender;
 use crate::queue::half::queue_methods;
 use crate::queue::participant::Role;
+use crate::queue::payload::{PayloadError, PayloadPool, TakenMessage};
 use crate::queue::peer::peer_methods;
 use crate::queue::receiver::receiver_methods;
 use crate::queue::recv_half::RecvHalf;
 use crate::queue::task_iter::{Tasks, sealed::FinishTask};
+use crate::region::Region;
 use crate::region::lifecycle::Registration;
 use crate::wait::{Timeout, WaitStrategy};
 
@@ -91,6 +94,29 @@ impl ByteReceiver {
             None => return self.recv_slow(message, timeout()),
         }
         Ok(message.len())
+    }
+
+    /// Receives one message, and copies it only if it does not lie in a block.
+    pub(super) fn take(&mut self, timeout: Timeout) -> Result<TakenMessage, RecvError> {
+        let index = self.inner.half.participant.index();
+        let taken = match self.inner.pop_fast(|region, pool, payload| pool.take(region, index, payload))? {
+            Some(taken) => taken,
+            None => {
+                let mut taken = Err(PayloadError::Corrupt);
+                let take = |region: &Region, pool: &PayloadPool, _, payload: &[AtomicU64]| {
+                    taken = pool.take(region, index, payload);
+                };
+                self.inner.pop_blocking(1, timeout, take)?;
+                taken
+            }
+        };
+        if let Ok(TakenMessage::Copied { has_freed_extent: true, .. }) = taken {
+            self.inner.half.participant.notify_block_freed();
+        }
+        if taken.is_err() {
+            self.inner.count_unreadable(1);
+        }
+        Ok(taken?)
     }
 
     #[cold]

@@ -6,6 +6,7 @@ use crate::error::{JoinError, Result, SendError};
 use crate::primitive::WORD;
 use crate::queue::byte_receiver::ByteReceiver;
 use crate::queue::half::{Half, queue_methods};
+use crate::queue::owned_block::OwnedBlock;
 use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::{PayloadHeader, PayloadPool};
 use crate::queue::peer::peer_methods;
@@ -139,16 +140,36 @@ impl ByteSender {
             Some(header) => header,
             None => self.write_to_pool(message, timeout)?,
         };
-        let sent = match self.half.push_fast(PayloadHeader::POOLED_WORDS, |payload| header.store(payload)) {
-            Ok(false) => self.send_slow(header, message, timeout),
-            done => done.map(drop),
-        };
+        let sent = self.send_in_pool(header, timeout);
         if sent.is_err() {
             let Half { participant, payload, .. } = &self.half;
             payload.free(participant.region(), header);
             participant.notify_block_freed();
         }
         sent
+    }
+
+    /// Sends a message that lies in the pool.
+    #[inline]
+    pub(super) fn send_in_pool(&mut self, header: PayloadHeader, timeout: Timeout) -> Result<(), SendError> {
+        match self.half.push_fast(PayloadHeader::POOLED_WORDS, |payload| header.store(payload)) {
+            Ok(false) => self.send_slow(header, &[], timeout),
+            done => done.map(drop),
+        }
+    }
+
+    /// Allocates a block for a message that is to be written in place. Blocks while none is free.
+    pub(super) fn allocate_block(&mut self, timeout: Timeout) -> Result<OwnedBlock, SendError> {
+        if !self.half.participant.is_from_this_process() {
+            return Err(SendError::Forked);
+        }
+        let block = self.half.attempt(WaitFor::Block, timeout, |registration, ring, payload| {
+            if ring.is_closed() {
+                return Err(SendError::Closed);
+            }
+            Ok(payload.allocate_block(registration.index()))
+        });
+        Ok(OwnedBlock::new(self.half.participant.registration(), block?.ok_or(SendError::Full)?))
     }
 
     #[cold]

@@ -62,6 +62,13 @@ macro_rules! endpoint {
         }
 
         impl$(<$T: Shareable>)? Sealed for $Endpoint {
+            const SHARED: [&'static str; 3] =
+                ["half of a queue with frames that are not dropped", "one without", "after dropping them"];
+
+            fn is_transferable(&self) -> bool {
+                Arc::strong_count(self.registration()) == 1
+            }
+
             fn registration(&self) -> &Arc<Registration> {
                 self.$($half).+.participant.registration()
             }

@@ -18,6 +18,35 @@
 //! When the last receiver is gone, calls of senders return `Closed` or `PeerDied`. If all workers
 //! may be gone for a while, keep a receiver in the producer that receives nothing: then senders
 //! wait. Or call [`Sender::wait_for_peer`] after such an error.
+//!
+//! # Frames
+//!
+//! Large messages, such as video frames, need not be copied. [`ByteSender::into_zero_copy`] gives a
+//! sender that fills a block in place, and [`ByteReceiver::into_zero_copy`] a receiver that reads
+//! it there. The receiver holds the block until it drops the [`Frame`]. Meanwhile the queue goes on
+//! without that block, and the slot is free.
+//!
+//! ```
+//! use tombolo::queue::{Blocks, Options};
+//!
+//! /// Two wait, each of two workers holds one, and one is being filled.
+//! const BLOCKS: Blocks = Blocks { count: 2 + 2 + 1, bytes: 3 << 20 };
+//! let options = Options::bytes().capacity(BLOCKS.count).blocks(BLOCKS).max_message_bytes(BLOCKS.bytes).prefault();
+//! # let (tx, rx) = options.create_channel()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - Make a block for each message that may wait, for each frame that a worker may hold and for
+//!   each that a sender fills; and for each worker that may be killed, until that is noticed. If
+//!   there are fewer, [`loan`](ZeroCopyByteSender::loan) waits.
+//! - Give the queue as many slots as blocks, so that a frame that is filled finds a slot.
+//! - Set [`max_message_bytes`](Options::max_message_bytes) to the length of a block. Then there are
+//!   no extents, and [`Stats::shortage`] tells whether blocks are short.
+//! - Blocks have memory from the beginning. [`prefault`](Options::prefault) maps it when the queue
+//!   is made or opened, not at the first use of each page.
+//! - If a process is killed, the blocks that it filled or held come back: a sender that waits for
+//!   one notices after 20 ms at most. A process that is stopped keeps its blocks, and only those.
+//! - A message whose worker was killed is a lost task: see above.
 
 mod byte_receiver;
 mod byte_sender;
@@ -25,6 +54,7 @@ pub(crate) mod endpoints;
 pub(crate) mod half;
 mod handle;
 pub(crate) mod membership;
+mod owned_block;
 pub(crate) mod participant;
 pub(crate) mod payload;
 mod peer;
@@ -38,6 +68,7 @@ pub(crate) mod state;
 mod stats;
 pub(crate) mod task_iter;
 mod tasks;
+mod zero_copy;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -54,6 +85,7 @@ pub use self::sender::Sender;
 use self::state::QueueState;
 pub use self::stats::{Shortage, Stats};
 pub use self::task_iter::Tasks;
+pub use self::zero_copy::{Frame, FrameMut, ZeroCopyByteReceiver, ZeroCopyByteSender};
 use crate::error::Result;
 pub use crate::error::{JoinError, TaskDoneError};
 use crate::message::Message;

@@ -9,6 +9,8 @@
 //!   recorded, (queue-leave-2) the record is LEFT, (queue-leave-3) the change is counted,
 //!   (queue-leave-4) everybody is woken. Before queue-leave-2 the others see a death. After it they
 //!   see that it left, a sleeper after one LIVENESS_INTERVAL.
+//!   While the participant has blocks that are filled or read in place, the record is LEAVING
+//!   instead, and its lock is held. It becomes LEFT with the last of them.
 //! - exit of the process: the same steps in the order 2, 1, 3, 4, with the record LEAVING. From the
 //!   record on, repair records no death, even if the process is killed before its exit is recorded.
 //!   The tasks are left to repair.
@@ -18,7 +20,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::error::SendError;
-use crate::primitive::Ordering;
+use crate::primitive::{Ordering, fence};
 use crate::queue::membership::JoinSnapshot;
 use crate::queue::payload::PayloadPool;
 use crate::queue::state::{QueueState, RoleVersion};
@@ -336,6 +338,14 @@ impl QueueParticipant {
         (region.has_lost_name() && !region.is_nested() && is_alone()).then_some(WaitEnd::NameRemoved)
     }
 
+    /// Whether anything else of this process needs the participant: blocks that are its own.
+    fn has_blocks(&self) -> bool {
+        // The second one is `leave`'s.
+        let has_blocks = Arc::strong_count(&self.registration) > 2;
+        fence(Ordering::Acquire); // edge: owned-block
+        has_blocks
+    }
+
     fn leave(&mut self) {
         let registration = Arc::clone(&self.registration);
         let (state, index) = (QueueState::of(registration.region()), registration.index());
@@ -364,7 +374,7 @@ impl QueueParticipant {
         if self.sibling.is_none() || self.message_count > 0 {
             state.store_exit(index, LEFT); // queue-leave-1
         }
-        participants.set_state(index, LEFT); // queue-leave-2
+        participants.set_state(index, if self.has_blocks() { LEAVING } else { LEFT }); // queue-leave-2
         state.increment(control::MEMBERSHIP_EPOCH); // queue-leave-3
         if state.active_with_role(self.role, state.tail()).next().is_none() || has_tasks {
             state.wake_all(); // queue-leave-4
@@ -376,6 +386,9 @@ impl QueueParticipant {
 /// tasks are repaired when the process is gone.
 pub(super) fn announce_exit(registration: &Registration) {
     let (state, index) = (QueueState::of(registration.region()), registration.index());
+    if state.region.participants().state(index) == LEAVING {
+        return; // the handle is gone, and blocks of it are not
+    }
     let role = state.role(index);
     state.repair_as_last(&mut RepairScan::default(), index, &state.ring_words());
     // Here queue-leave-2 comes first: see the header.

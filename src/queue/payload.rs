@@ -12,6 +12,9 @@
 //! message: parts of the file that are read and written with `pread` and `pwrite`. An extent takes
 //! up memory only while it is used. If there is none, writing returns an error, where a mapping
 //! would raise a signal.
+//!
+//! A message in a block can be read in place (`queue/zero_copy.rs`). Then the receiver takes the
+//! block over instead of freeing it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -71,6 +74,11 @@ impl PayloadHeader {
     /// Words of a header that refers to a block.
     pub(crate) const POOLED_WORDS: usize = 3;
 
+    /// For a message that was written to a block in place.
+    pub(crate) fn in_block(length: usize, block: BlockRef) -> Self {
+        Self { length: length as u64, block: Some(block) }
+    }
+
     /// For a message that fits into the slot.
     #[inline]
     pub(crate) fn inline(message: &[u8]) -> Self {
@@ -93,6 +101,14 @@ impl PayloadHeader {
         let block = (word(0) & POOLED != 0).then(|| BlockRef { block: word(1), owner: word(2) });
         Self { length: word(0) >> 1, block }
     }
+}
+
+/// A message that a receiver has taken out of its slot.
+pub(crate) enum TakenMessage {
+    /// It lay in its slot, or in an extent, which is free now.
+    Copied { message: Vec<u8>, has_freed_extent: bool },
+    /// It lies in a block, which is the receiver's now.
+    InBlock { block: BlockRef, length: usize },
 }
 
 /// A participant's access to the payload pool of a queue.
@@ -158,6 +174,24 @@ impl PayloadPool {
         store_bytes(words, message);
         self.recent = block.block;
         Some(PayloadHeader { length: message.len() as u64, block: Some(block) })
+    }
+
+    /// The longest message that fits into a block, in bytes. 0 if there are no blocks.
+    pub(crate) fn max_block_message_bytes(&self) -> usize {
+        self.layout.geometry.block_bytes.min(self.layout.max_message_bytes) as usize
+    }
+
+    /// Allocates a free block for a message that is to be written in place.
+    pub(crate) fn allocate_block(&mut self, participant: usize) -> Option<BlockRef> {
+        let block = self.pool.allocate(participant, 0, self.layout.geometry.blocks, self.recent)?;
+        self.recent = block.block;
+        Some(block)
+    }
+
+    /// The words of all blocks, and which of them is the first of one block.
+    pub(crate) fn block_start(&self, block: u64) -> Option<(&Words, usize)> {
+        let start = usize::try_from(block).ok()?.checked_mul(self.layout.geometry.block_bytes as usize / WORD)?;
+        (block < self.layout.geometry.blocks).then_some((&self.blocks, start))
     }
 
     /// Writes a message to a free block or extent. Returns `None` if there is none.
@@ -313,6 +347,30 @@ impl PayloadPool {
         outcome.map(|()| true)
     }
 
+    /// Takes the message that a slot holds or refers to. If it lies in a block, the block becomes
+    /// the participant's. Otherwise the message is copied.
+    pub(crate) fn take(
+        &self,
+        region: &Region,
+        participant: usize,
+        payload: &[AtomicU64],
+    ) -> Result<TakenMessage, PayloadError> {
+        let PayloadHeader { length, block } = PayloadHeader::load(payload);
+        if let Some(block) = block.filter(|block| block.block < self.layout.geometry.blocks) {
+            let length = usize::try_from(length).ok().filter(|&length| length <= self.max_block_message_bytes());
+            let Some(length) = length else {
+                self.pool.free(block);
+                return Err(PayloadError::Corrupt);
+            };
+            // Already freed: only in a damaged region.
+            let block = self.pool.take_over(block, participant).ok_or(PayloadError::Corrupt)?;
+            return Ok(TakenMessage::InBlock { block, length });
+        }
+        let mut message = Vec::new();
+        let has_freed_extent = self.read(region, payload, &mut message)?;
+        Ok(TakenMessage::Copied { message, has_freed_extent })
+    }
+
     fn read_block(
         &self,
         region: &Region,
@@ -342,7 +400,8 @@ impl PayloadPool {
         self.free(region, PayloadHeader::load(payload));
     }
 
-    /// Frees what a dead participant had allocated and not sent. Its claims are repaired. Everybody
+    /// Frees what a dead participant had allocated and not sent, or received and not freed. Its
+    /// claims are repaired. Everybody
     /// for whom this is called was dead at the first call, so that one scan of the pool is enough
     /// for all.
     pub(crate) fn free_unsent(&self, region: &Region, ring: &RingWords<Mapped>, participant: usize) {

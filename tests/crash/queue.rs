@@ -286,6 +286,116 @@ fn queue_receiver_killed_receiving_bytes_frees_block_or_extent() {
     }
 }
 
+fn sender_in_place(names: &Path) -> queue::ZeroCopyByteSender {
+    // SAFETY: the processes of a sweep use the region through the library only.
+    unsafe { bytes(names).sender(NAME).unwrap().into_zero_copy().unwrap() }
+}
+
+fn receiver_in_place(names: &Path) -> queue::ZeroCopyByteReceiver {
+    // SAFETY: as above.
+    unsafe { bytes(names).receiver(NAME).unwrap().into_zero_copy().unwrap() }
+}
+
+/// raw/pool.rs B1, B2: the victim fills a block in place.
+#[test]
+fn queue_sender_killed_filling_block_in_place_frees_it() {
+    let sent = support::message(2, 60);
+    let swept = sweep(
+        |names| {
+            let mut queue = bytes(names).open(NAME).unwrap();
+            queue.send(support::message(1, 20)).unwrap();
+            queue
+        },
+        |names| {
+            let (mut tx, sent) = (sender_in_place(names), sent.clone());
+            move || {
+                let mut frame = tx.loan(60).unwrap();
+                frame.copy_from_slice(&sent);
+                frame.send().unwrap();
+                forget(tx);
+            }
+        },
+        |names, mut survivor| {
+            let received = recover_bytes(names, &mut survivor);
+            assert_eq!(received[0], support::message(1, 20));
+            assert!(received.len() == 1 || received[1..] == [&sent[..]], "{received:?}");
+            assert_eq!(survivor.stats().lost, 0);
+        },
+    );
+    swept.covers(0, 9);
+}
+
+/// raw/pool.rs B5, B6: the victim takes a block over, and frees it.
+#[test]
+fn queue_receiver_killed_reading_block_in_place_frees_it() {
+    let swept = sweep(
+        |names| with_messages(names, [60, 40]),
+        |names| {
+            let mut rx = receiver_in_place(names);
+            move || {
+                assert_eq!(rx.recv_frame().unwrap().len(), 60);
+                forget(rx);
+            }
+        },
+        |names, mut survivor| {
+            let received = recover_bytes(names, &mut survivor);
+            let (lost, second) = (survivor.stats().lost, support::message(2, 40));
+            let all = [support::message(1, 60), second.clone()];
+            assert!(received == all && lost == 0 || received == [second] && lost <= 1, "{received:?}, {lost} lost");
+        },
+    );
+    swept.covers(0, 7);
+}
+
+/// queue/participant.rs L1 to L4: the victim leaves, and drops what it reads in place later.
+#[test]
+fn queue_receiver_killed_leaving_with_frame_block_is_freed() {
+    let swept = sweep(
+        |names| with_messages(names, [60, 40]),
+        |names| {
+            let mut rx = receiver_in_place(names);
+            let frame = rx.recv_frame().unwrap();
+            move || {
+                drop(rx);
+                drop(frame);
+            }
+        },
+        |names, mut survivor| {
+            assert_eq!(recover_bytes(names, &mut survivor), [support::message(2, 40)]);
+            assert_eq!((survivor.stats().tasks_lost, survivor.stats().lost), (1, 0));
+        },
+    );
+    swept.covers(4, 8);
+}
+
+/// raw/pool.rs B4: the victim repairs after a receiver that has died with a block. The next one
+/// repairs, and so does one that finds the victim's own record.
+#[test]
+fn queue_repairer_killed_block_read_in_place_is_freed() {
+    let swept = sweep(
+        |names| {
+            let queue = with_messages(names, [60, 40]);
+            kill_after_changes(names, usize::MAX, || {
+                let mut rx = receiver_in_place(names);
+                move || {
+                    let frame = rx.recv_frame().unwrap();
+                    forget((frame, rx));
+                }
+            });
+            queue
+        },
+        |names| {
+            let options = bytes(names);
+            move || forget(options.sender(NAME).unwrap())
+        },
+        |names, mut survivor| {
+            assert_eq!(recover_bytes(names, &mut survivor), [support::message(2, 40)]);
+            assert_eq!((survivor.stats().tasks_lost, survivor.stats().lost), (1, 0));
+        },
+    );
+    swept.covers(8, 12);
+}
+
 /// queue/participant.rs J1 to J4; a newcomer finds out which participant has died.
 #[test]
 fn queue_participant_killed_joining_is_repaired() {

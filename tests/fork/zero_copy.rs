@@ -1,9 +1,10 @@
-//! Reservations and peeks that were open at the fork: the child has a copy, and the copy does
+//! Reservations, peeks and frames that were open at the fork: the child has a copy, and the copy does
 //! nothing.
 
 use std::time::Duration;
 
-use tombolo::pipe;
+use tombolo::queue::Blocks;
+use tombolo::{SendError, pipe, queue};
 
 use crate::support::{TestDir, alone, fork};
 
@@ -81,4 +82,24 @@ fn fork_peeked_message_is_released_by_parent_only() {
     message.unwrap().release();
     assert_eq!(&*rx.peek().unwrap(), b"more");
     tx.try_send(b"more").unwrap();
+}
+
+#[test]
+fn fork_frames_are_sent_and_dropped_by_parent_only() {
+    let (alone, _sandbox) = (alone(), TestDir::new());
+    let options = queue::Options::bytes().blocks(Blocks { count: 2, bytes: 4096 }).max_message_bytes(4096);
+    let (tx, rx) = options.create_channel().unwrap();
+    // SAFETY: both ends are ours, and the child writes nothing.
+    let (mut tx, mut rx) = unsafe { (tx.into_zero_copy().unwrap(), rx.into_zero_copy().unwrap()) };
+    let mut frame = tx.loan(4096).unwrap();
+    frame.fill(1);
+    let mut frame = Some(frame);
+    fork(&alone, || assert_eq!(frame.take().unwrap().send(), Err(SendError::Forked))).finish();
+    assert!(rx.recv_frame_timeout(SHORT).is_err(), "the child has sent in its parent's name");
+    frame.take().unwrap().send().unwrap();
+    let mut received = Some(rx.recv_frame().unwrap());
+    fork(&alone, || drop(received.take())).finish();
+    assert_eq!(tx.get_ref().stats().used_blocks, 1, "the child has freed its parent's block");
+    assert_eq!(*received.unwrap(), [1; 4096]);
+    assert_eq!(tx.get_ref().stats().used_blocks, 0);
 }

@@ -3,18 +3,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod frames;
 mod peers;
 mod processes;
 mod runs;
 mod tasks;
 mod threads;
 
+use frames::*;
 use peers::*;
 use processes::*;
 use runs::*;
 use tasks::*;
 
 support::child_roles!(
+    work_on_frames,
+    hold_two_frames,
+    leave_with_frame,
+    stay_with_loan,
     double,
     echo,
     take_wrongly,
