@@ -36,6 +36,11 @@ fn queue_participants_killed_messages_arrive_once_or_are_counted_lost() {
     explore("queue", 0..100_000);
 }
 
+#[test]
+fn queue_participants_killed_blocks_read_in_place_come_back() {
+    explore("queue_in_place", 0..40_000);
+}
+
 /// A schedule that found a mutant. It is cheap, and other seeds rarely lead there.
 #[test]
 fn queue_live_claim_of_another_lap_puts_repair_off() {

@@ -263,6 +263,33 @@ fn receiver_payload_header_invalid_returns_corrupt() {
     }
 }
 
+/// The peer is trusted with what is in the block, and not with where it is.
+#[test]
+fn receiver_in_place_payload_header_invalid_returns_corrupt() {
+    for (header, place) in [
+        (65 << 1 | 1, 0), // longer than the block
+        (10 << 1 | 1, 0), // allocated by nobody
+        (1001 << 1 | 1, 1),
+        (u64::MAX, 0),
+        (10 << 1 | 1, 2), // no such place
+        (10 << 1 | 1, u64::MAX),
+        (17 << 1, 0), // longer than the slot
+    ] {
+        let test_dir = TestDir::new();
+        let (mut tx, rx, intruder) = open_bytes(&queue_of_bytes(&test_dir), &test_dir);
+        // SAFETY: the intruder changes no block.
+        let mut rx = unsafe { rx.into_zero_copy().unwrap() };
+        tx.send(b"before").unwrap();
+        tx.send([7; 60]).unwrap();
+        intruder.set(BYTE_SLOTS + 1, header);
+        intruder.set(BYTE_SLOTS + 2, place);
+        intruder.set(BYTE_SLOTS + 3, 7); // no owner word
+        assert_eq!(rx.recv_frame_timeout(SHORT).err(), Some(RecvError::Corrupt), "{header:x} {place}");
+        assert_eq!(*rx.recv_frame_timeout(SHORT).unwrap(), [7; 60], "what follows is whole");
+        assert_eq!(rx.get_ref().stats().dropped, 1);
+    }
+}
+
 /// Room in a slot or a block does not raise the message limit.
 #[test]
 fn receiver_payload_over_limit_returns_corrupt() {

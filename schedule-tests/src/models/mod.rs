@@ -27,6 +27,7 @@ pub const MODELS: &[Model] = &[
     Model { name: "pipe", build: pipe::build },
     Model { name: "pool", build: pool::build },
     Model { name: "queue", build: queue::build },
+    Model { name: "queue_in_place", build: queue::build_in_place },
     Model { name: "objects", build: objects::build },
 ];
 

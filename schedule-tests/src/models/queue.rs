@@ -59,6 +59,8 @@ struct Queue {
     writable: Futex,
     blocks_freed: Futex,
     capacity: u64,
+    /// Receivers take blocks over, and read them in place for a while.
+    in_place: bool,
     expected: Rc<RefCell<Expected>>,
 }
 
@@ -102,7 +104,7 @@ fn block_ref(payload: &[AtomicU64]) -> BlockRef {
 }
 
 impl Queue {
-    fn new(capacity: u64, blocks: u64) -> Self {
+    fn new(capacity: u64, blocks: u64, in_place: bool) -> Self {
         let queue = Self {
             tail: Word::new("tail"),
             head: Word::new("head"),
@@ -121,6 +123,7 @@ impl Queue {
             writable: Futex::new("writable"),
             blocks_freed: Futex::new("roomy"),
             capacity,
+            in_place,
             expected: Rc::default(),
         };
         queue.words().format();
@@ -264,6 +267,8 @@ struct Participant {
     /// The number of the next message.
     next: u64,
     ring: Ring<Heap>,
+    /// Messages that are read in place.
+    held: Vec<(u64, BlockRef)>,
 }
 
 impl Participant {
@@ -274,7 +279,7 @@ impl Participant {
         announce_missing_membarrier([&queue.readable, &queue.writable, &queue.blocks_freed]);
         let ring = Ring::new(queue.words(), 0, queue.intents[record].clone(), random.below(3) as u32);
         let mix = random.among(&[1, 2, 2, 3]);
-        let mut participant = Self { id: world::me(), record, role, queue, random, next: 0, ring };
+        let mut participant = Self { id: world::me(), record, role, queue, random, next: 0, ring, held: Vec::new() };
         for _ in 0..operations {
             if participant.random.one_in(16) {
                 participant.queue.repair(Some(record));
@@ -289,6 +294,7 @@ impl Participant {
                 break;
             }
         }
+        participant.drop_held();
         participant.queue.leave(record, role);
     }
 
@@ -387,9 +393,25 @@ impl Participant {
         self.ring.push_many(written.len() as u64, fill).expect("valid words")
     }
 
+    /// Frees what is read in place.
+    fn drop_held(&mut self) {
+        let has_any = !self.held.is_empty();
+        for (number, block_ref) in self.held.drain(..) {
+            let content = self.queue.blocks[block_ref.block as usize].load(Ordering::Relaxed);
+            assert_eq!(content, number, "the block was written while it was read");
+            assert!(self.queue.pool().free(block_ref), "{number:#x}: somebody else freed its block");
+            world::count("read in place");
+        }
+        if has_any {
+            self.queue.blocks_freed.event().notify(u32::MAX);
+        }
+    }
+
     /// Receives some messages and returns whether to go on.
     fn receive(&mut self, blocks_until_done: bool) -> bool {
         let count = if self.random.one_in(3) { 2 + self.random.below(3) } else { 1 };
+        // A receiver that holds blocks while it waits may wait for a sender that waits for one.
+        self.drop_held();
         let pop = |this: &mut Self| match this.pop(count) {
             Pop::Done(received) => Some(received),
             Pop::Empty => None,
@@ -406,7 +428,7 @@ impl Participant {
 
     fn pop(&mut self, count: u64) -> Pop {
         let began = now();
-        let mut numbers = Vec::new();
+        let (mut numbers, mut held) = (Vec::new(), Vec::new());
         let queue = self.queue.clone();
         let mut take = |payload: &[AtomicU64]| {
             let number = payload[0].load(Ordering::Relaxed);
@@ -419,7 +441,12 @@ impl Participant {
             assert_eq!(content.load(Ordering::Relaxed), number, "the block holds somebody else's message");
             assert_eq!(payload[3].load(Ordering::Relaxed), !number, "torn");
             assert_eq!(payload[0].load(Ordering::Relaxed), number, "overwritten while it was read");
-            assert!(queue.pool().free(block_ref), "{number:#x}: somebody else freed its block");
+            if queue.in_place {
+                let own = queue.pool().take_over(block_ref, self.record);
+                held.push((number, own.expect("somebody else freed its block")));
+            } else {
+                assert!(queue.pool().free(block_ref), "{number:#x}: somebody else freed its block");
+            }
             numbers.push(number);
         };
         let outcome = if count == 1
@@ -430,6 +457,7 @@ impl Participant {
         } else {
             self.ring.pop_many(count, |_, payload| take(payload)).expect("valid words")
         };
+        self.held.extend(held);
         let ended = now();
         let mut expected = self.queue.expected.borrow_mut();
         let done = if let Pop::Done(count) = outcome { count } else { 0 };
@@ -452,9 +480,17 @@ struct QueueScene {
 }
 
 pub(crate) fn build(random: &mut Random) -> (Box<dyn Scene>, Settings) {
+    build_queue(random, false)
+}
+
+pub(crate) fn build_in_place(random: &mut Random) -> (Box<dyn Scene>, Settings) {
+    build_queue(random, true)
+}
+
+fn build_queue(random: &mut Random, in_place: bool) -> (Box<dyn Scene>, Settings) {
     let capacity = random.among(&[2, 2, 2, 4, 8]);
     let blocks = random.among(&[1, capacity, capacity + 1, capacity + 3, 2 * capacity]);
-    let queue = Queue::new(capacity, blocks);
+    let queue = Queue::new(capacity, blocks, in_place);
     let concurrent = 2 + random.below(4) as usize;
     let others = random.below(4);
     let choices: &[Role] = random.among(&[
