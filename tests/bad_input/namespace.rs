@@ -138,7 +138,9 @@ fn namespace_header_invalid_is_refused() {
         (14, 8, ErrorKind::Corrupt, damaged),
         (15, 1, ErrorKind::Corrupt, damaged),
         (16, 2, ErrorKind::Corrupt, damaged),
-        (17, 1, ErrorKind::Corrupt, "found words that have no meaning"),
+        (17, 1, ErrorKind::Corrupt, damaged), // publishers, of a broadcast
+        (23, 1, ErrorKind::Corrupt, damaged),
+        (24, 1, ErrorKind::Corrupt, "found words that have no meaning"),
         (63, 1, ErrorKind::Corrupt, "found words that have no meaning"),
     ] {
         let test_dir = TestDir::new();
@@ -412,14 +414,14 @@ fn namespace_options_invalid_are_refused() {
     invalid(plan().semaphore("many", 1 << 31), &["found 2147483648, expected", "to 2147483647;"]);
     invalid(plan().barrier("nobody", 0), &["number of parties: found 0"]);
     invalid(plan().barrier("crowd", 1 << 13), &["found 8192, expected 1 to 8191;"]);
-    invalid(plan().queue::<u64>("queue", 0), &["plan the queue \"queue\"", "capacity", "found 0"]);
-    invalid(plan().queue::<u64>("queue", usize::MAX), &["plan the queue", "choose a smaller capacity"]);
-    invalid(plan().queue_bytes("queue", 4, usize::MAX), &["plan the queue", "message limit"]);
-    invalid(plan().queue_bytes("queue", 1 << 40, 1 << 40), &["plan the queue"]);
+    invalid(plan().queue::<u64>("queue", 0), &["plan the object \"queue\"", "capacity", "found 0"]);
+    invalid(plan().queue::<u64>("queue", usize::MAX), &["plan the object", "choose a smaller capacity"]);
+    invalid(plan().queue_bytes("queue", 4, usize::MAX), &["plan the object", "message limit"]);
+    invalid(plan().queue_bytes("queue", 1 << 40, 1 << 40), &["plan the object"]);
     let present = plan().event("flag").open("present").unwrap();
     for plan in [plan(), plan().event("flag")].map(|plan| plan.queue::<u64>("queue", 0)) {
-        expect(plan.open("present").unwrap_err(), ErrorKind::InvalidOptions, &["plan the queue \"queue\""]);
-        expect(plan.from_fd(present.share().unwrap()).unwrap_err(), ErrorKind::InvalidOptions, &["plan the queue"]);
+        expect(plan.open("present").unwrap_err(), ErrorKind::InvalidOptions, &["plan the object \"queue\""]);
+        expect(plan.from_fd(present.share().unwrap()).unwrap_err(), ErrorKind::InvalidOptions, &["plan the object"]);
     }
     drop(present);
 

@@ -87,7 +87,9 @@ fn queue_header_invalid_is_refused() {
         (15, 1 << 32, ErrorKind::Corrupt, "found capacity 4"),
         (15, u64::MAX, ErrorKind::Corrupt, "found capacity 4"),
         (16, 1, ErrorKind::Corrupt, "found capacity 4"), // no queue is persistent
-        (17, 1, ErrorKind::Corrupt, "found words that have no meaning"),
+        (17, 1, ErrorKind::Corrupt, "found capacity 4"), // publishers, of a broadcast
+        (23, 1, ErrorKind::Corrupt, "found capacity 4"),
+        (24, 1, ErrorKind::Corrupt, "found words that have no meaning"),
         (63, 1, ErrorKind::Corrupt, "found words that have no meaning"),
     ] {
         let test_dir = TestDir::new();
