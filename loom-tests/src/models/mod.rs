@@ -8,6 +8,7 @@
 
 mod barrier;
 mod broadcast;
+mod broadcast_frames;
 mod event_count;
 mod latest;
 mod mpmc;

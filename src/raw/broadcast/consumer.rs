@@ -165,19 +165,26 @@ impl<M: Memory> Consumer<M> {
         let count = self.tail.wrapping_sub(self.position).min(self.track.capacity);
         let copied = copy(Published { track: &self.track, position: self.position, count });
         fence(Ordering::Acquire); // E2
-        match &self.guard {
-            Guard::Cursor(cursor, state) if cursor.has_changed(*state) => return Ok(Read::Evicted),
-            Guard::Cursor(..) => {}
-            Guard::Begun(_) => {
-                let begun = self.track.load_begun(); // E2, E3
-                if begun.wrapping_sub(self.position) > self.track.capacity {
-                    return self.skip_overwritten(begun);
-                }
-            }
+        if let Some(overtaken) = self.overtaken()? {
+            return Ok(overtaken);
         }
         let (used, read) = copied?;
         self.advance(used.min(count));
         Ok(Read::Message(read))
+    }
+
+    /// Whether the slots from the position on may have been overwritten. If so, goes on behind
+    /// them.
+    #[inline(always)]
+    pub(super) fn overtaken<R>(&mut self) -> Result<Option<Read<R>>, Corrupt> {
+        match &self.guard {
+            Guard::Cursor(cursor, state) => Ok(cursor.has_changed(*state).then_some(Read::Evicted)),
+            Guard::Begun(_) => {
+                let begun = self.track.load_begun(); // E2, E3
+                let is_overtaken = begun.wrapping_sub(self.position) > self.track.capacity;
+                if is_overtaken { self.skip_overwritten(begun).map(Some) } else { Ok(None) }
+            }
+        }
     }
 
     /// Loads tail. Returns whether anything is published.
@@ -213,7 +220,7 @@ impl<M: Memory> Consumer<M> {
     }
 
     #[inline(always)]
-    fn advance(&mut self, count: u64) {
+    pub(super) fn advance(&mut self, count: u64) {
         self.position = self.position.wrapping_add(count);
         if let Guard::Cursor(cursor, _) | Guard::Begun(Some((cursor, _))) = &self.guard {
             cursor.advance(self.position);

@@ -31,7 +31,7 @@
 //!   payload of a later lap sees that it was overtaken.
 //! - E3: `begin`: store begun, Release, after the tail before · `read`: load begun, Acquire, then
 //!   tail. A subscriber that goes on behind `begun - capacity` sees a tail that is not behind it.
-//! - E4 to E7: `cursor.rs`. E8, E9: `latest.rs`.
+//! - E4 to E7: `cursor.rs`. E8, E9: `latest.rs`. E10, E11: `frames.rs`.
 //!
 //! Crash
 //! - publisher, after it stored begun, before tail: the messages do not exist. The successor starts
@@ -46,6 +46,7 @@
 
 pub(crate) mod consumer;
 pub(crate) mod cursor;
+pub(crate) mod frames;
 pub(crate) mod latest;
 pub(crate) mod producer;
 

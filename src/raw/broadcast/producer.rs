@@ -66,6 +66,8 @@ pub(crate) struct Producer<M: Memory> {
     batch_limit: u64,
     pacer: Pacer,
     slots_ahead: u64,
+    /// Begun may be moved up to here: what must stay is not overwritten.
+    begun_limit: u64,
 }
 
 impl<M: Memory> Producer<M> {
@@ -86,7 +88,7 @@ impl<M: Memory> Producer<M> {
         let lead = lead(track.capacity);
         let slots_ahead = track.slots_ahead();
         let pacer = Pacer::for_ring(track.capacity, track.stride);
-        Ok(Self { track, gate, history, tail, begun, lead, limit, batch_limit, slots_ahead, pacer })
+        Ok(Self { track, gate, history, tail, begun, lead, limit, begun_limit: limit, batch_limit, slots_ahead, pacer })
     }
 
     #[inline]
@@ -108,6 +110,18 @@ impl<M: Memory> Producer<M> {
         self.tail = self.tail.wrapping_add(1);
         self.begun = self.begun.max(self.tail);
         self.track.tail.store(self.tail, Ordering::Release); // E1
+    }
+
+    pub(super) fn track(&self) -> &Track<M> {
+        &self.track
+    }
+
+    pub(super) fn begun_limit(&self) -> u64 {
+        self.begun_limit.min(self.tail.saturating_add(self.track.capacity)) // I1, I4
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
     }
 
     /// The most positions that are written at once.
@@ -165,6 +179,7 @@ impl<M: Memory> Producer<M> {
         };
         let found = tail.saturating_add(ahead).saturating_sub(self.limit);
         self.limit = tail.saturating_add(ahead);
+        self.begun_limit = if self.gate == Gate::Open { u64::MAX } else { tail.saturating_add(capacity - behind) };
         (0..self.pacer.observe(found)).for_each(|_| spin_loop());
         slowest
     }
@@ -175,11 +190,7 @@ impl<M: Memory> Producer<M> {
     pub(crate) fn publish(&mut self, count: u64, mut fill: impl FnMut(u64, &[AtomicU64])) -> Result<(), Corrupt> {
         debug_assert!(count <= self.room());
         let end = self.tail.wrapping_add(count);
-        if end > self.begun {
-            // I4: not past the limit. Never back: a predecessor may have overwritten more.
-            self.begun = end.saturating_add(self.lead).min(self.limit);
-            self.track.begun.store(self.begun, Ordering::Release); // E3
-        }
+        self.store_begun(end);
         fence(Ordering::Release); // E2
         if count == 1 && self.room() > self.slots_ahead {
             let lines = self.track.lines(self.tail.wrapping_add(self.slots_ahead));
@@ -191,5 +202,15 @@ impl<M: Memory> Producer<M> {
         self.tail = end;
         self.track.tail.store(end, Ordering::Release); // E1
         Ok(())
+    }
+
+    /// Moves begun to `end`, or further ahead, if it is not there yet.
+    #[inline(always)]
+    pub(super) fn store_begun(&mut self, end: u64) {
+        if end > self.begun {
+            // Never back: a predecessor may have overwritten more, and frames may have been freed.
+            self.begun = end.saturating_add(self.lead).min(self.begun_limit());
+            self.track.begun.store(self.begun, Ordering::Release); // E3
+        }
     }
 }
