@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Process, Random, SharedCounters, TestDir, child_roles, message, start, until};
-use tombolo::broadcast;
+use tombolo::broadcast::{self, Frames, Policy};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, SyncError};
@@ -166,6 +166,32 @@ fn pipe_successor_joins_wakes_wait_for_peer() {
             sender.join().unwrap();
             receiver.join().unwrap();
             both.join().unwrap();
+        });
+    }
+}
+
+// ---- broadcasts ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn broadcast_frame_given_back_wakes_publisher() {
+    let _sandbox = test_dir();
+    for policy in [Policy::Lossless, Policy::Lossy] {
+        let options = broadcast::Options::bytes().policy(policy).wait(WaitStrategy::Park);
+        let (mut publisher, subscriber) = options.frames(Frames { count: 2, bytes: 1000 }).create().unwrap();
+        // SAFETY: both endpoints belong to this process.
+        let mut subscriber = unsafe { subscriber.into_zero_copy().unwrap() };
+        thread::scope(|scope| {
+            scope.spawn(move || (0..ROUNDS).for_each(|number| publisher.publish(message(number, 1000)).unwrap()));
+            let mut held = None;
+            loop {
+                match subscriber.recv_frame() {
+                    // The publisher sleeps until the one before is dropped.
+                    Ok(frame) => drop(held.replace(frame)),
+                    Err(RecvError::Lagged { .. }) => assert_eq!(policy, Policy::Lossy),
+                    Err(end) => break assert_eq!(end, RecvError::Closed),
+                }
+            }
+            assert!(*held.unwrap() == message(ROUNDS - 1, 1000));
         });
     }
 }

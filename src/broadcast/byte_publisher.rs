@@ -11,13 +11,15 @@ use crate::broadcast::slow::SlowSubscriber;
 use crate::broadcast::state::Role;
 use crate::error::{Result, SendError};
 use crate::options::expect_joined;
+use crate::primitive::store_bytes;
 use crate::region::lifecycle::Registration;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Publishes byte messages to all [`ByteSubscriber`]s of a broadcast.
 ///
 /// See [`Publisher`](crate::broadcast::Publisher), which does the same with values. A message takes
-/// up as many slots as it needs.
+/// up as many slots as it needs, or a frame if the broadcast has
+/// [frames](crate::broadcast#frames).
 #[derive(Debug)]
 pub struct BytePublisher {
     pub(super) half: PublishHalf,
@@ -25,7 +27,13 @@ pub struct BytePublisher {
 
 impl BytePublisher {
     pub(super) fn new(registration: Registration, wait: WaitStrategy) -> Result<Self> {
-        Ok(Self { half: PublishHalf::new(registration, wait)? })
+        let half = PublishHalf::new(registration, wait)?;
+        let state = half.state();
+        if state.layout.geometry.frames > 0 {
+            let (start, length) = state.layout.frames(half.registration().index());
+            state.region.prefault(start, length);
+        }
+        Ok(Self { half })
     }
 
     /// Publishes one message.
@@ -96,11 +104,24 @@ impl BytePublisher {
         self.half.state().layout.max_message_bytes as usize
     }
 
+    /// Returns the subscribers that hold frames of this publisher, the one with the most first.
+    ///
+    /// If a message that needs a frame cannot be published in time, the publisher has waited for
+    /// one of these, or for the [slowest](Self::slowest) to receive.
+    pub fn frame_holders(&self) -> Vec<SlowSubscriber> {
+        self.half.frame_holders()
+    }
+
     fn publish_within(&mut self, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
         let layout = self.half.state().layout;
         let (length, limit) = (message.len() as u64, layout.max_message_bytes);
         if length > limit {
             return Err(SendError::TooLarge { length: message.len(), limit: limit as usize });
+        }
+        if layout.geometry.frames > 0 && length > layout.geometry.slot_bytes {
+            let frame = self.half.take_frame(timeout)?;
+            store_bytes(&self.half.frame(frame)?, message);
+            return self.half.publish_frame(frame, message.len());
         }
         let slots = layout.slots_of(length);
         self.half.publish(slots, slots, timeout, |number, slot| store_part(message, number, slot)).map(drop)

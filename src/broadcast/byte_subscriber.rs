@@ -23,6 +23,12 @@ pub struct ByteSubscriber {
     max_message_bytes: u64,
 }
 
+/// Where a message is.
+pub(super) enum Received {
+    Copied(usize),
+    InFrame { frame: u64, length: usize },
+}
+
 impl ByteSubscriber {
     pub(super) fn new(registration: Registration, wait: WaitStrategy, waits_for_successor: bool) -> Self {
         let half = SubscribeHalf::new(registration, wait, waits_for_successor);
@@ -115,10 +121,29 @@ impl ByteSubscriber {
         if let Some(error) = self.half.postponed.take() {
             return Err(error);
         }
+        let (frame, length) = match self.recv_front(buffer, timeout)? {
+            Received::Copied(length) => return Ok(length),
+            Received::InFrame { frame, length } => (frame, length),
+        };
+        match buffer.reserve(length) {
+            Ok(target) => self.half.lease(frame)?.load(target),
+            Err(Front::BufferTooSmall { needed }) => return Err(RecvError::BufferTooSmall { needed }), // it stays
+            Err(_) => {
+                self.half.lease(frame)?; // it is dropped
+                return Err(RecvError::OutOfMemory);
+            }
+        }
+        Ok(length)
+    }
+
+    /// Receives the next message into `buffer` if it lies in slots, or finds it in a frame, where
+    /// it stays.
+    pub(super) fn recv_front(&mut self, buffer: &mut impl Buffer, timeout: Timeout) -> Result<Received, RecvError> {
         let (max_length, mut rest) = (self.max_message_bytes, None);
         loop {
             return match self.half.read(1, timeout, |published| load_front(&published, max_length, buffer))? {
-                Front::Message(length) => Ok(length),
+                Front::Message(length) => Ok(Received::Copied(length)),
+                Front::Frame { frame, length } => Ok(Received::InFrame { frame, length }),
                 Front::Rest => {
                     let left = rest.get_or_insert_with(|| self.half.state().layout.max_rest());
                     if *left == 0 {

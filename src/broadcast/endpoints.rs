@@ -46,6 +46,13 @@ macro_rules! endpoint {
         }
 
         impl$(<$T: Shareable>)? Sealed for $Endpoint {
+            const SHARED: [&'static str; 3] =
+                ["a subscriber with frames that are not dropped", "one without", "after dropping them"];
+
+            fn is_transferable(&self) -> bool {
+                Arc::strong_count(self.half.registration()) == 1
+            }
+
             fn registration(&self) -> &Arc<Registration> {
                 self.half.registration()
             }

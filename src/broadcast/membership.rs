@@ -4,14 +4,16 @@
 //! JOINED. The fourth is
 //! - of a publisher: (broadcast-join-4a) the number of publishers is incremented. Its place in the
 //!   ring follows from the track alone.
-//! - of a subscriber: (broadcast-join-4b) what it found is stored, (broadcast-join-4c) its cursors
-//!   are made active, one for each track. Before that those of its predecessor may be active, and
-//!   hold publishers back until one asks the kernel.
+//! - of a subscriber: (broadcast-join-4b) what it found is stored, (broadcast-join-4c) the leases
+//!   of its predecessor are cleared, (broadcast-join-4d) its cursors are made active, one for each
+//!   track. Before that those of its predecessor may be active, and hold publishers back until one
+//!   asks the kernel.
 //!
 //! To leave: (broadcast-leave-1) a subscriber frees its cursors, (broadcast-leave-2) the record is
 //! LEFT, (broadcast-leave-3) the change is counted, (broadcast-leave-4) everybody is woken. Before
 //! broadcast-leave-2 the others see a death. After it they see that it left, a sleeper after one
-//! LIVENESS_INTERVAL.
+//! LIVENESS_INTERVAL. While the process has frames of a subscriber that has left, it keeps the lock
+//! of the participant, so that nobody clears their leases.
 
 use crate::broadcast::HOOKS;
 use crate::broadcast::state::{BroadcastState, Role};
@@ -50,6 +52,7 @@ pub(super) fn join(region: Region, role: Role, replay: u64) -> Result<Option<Reg
                 }
                 Role::Subscriber => {
                     state.store_since(index);
+                    state.clear_leases(index);
                     state.activate_cursors(index, replay).map_err(|Corrupt| state.corrupt("join"))
                 }
             }
@@ -73,10 +76,16 @@ impl BroadcastState<'_> {
         let replay = replay.min(self.layout.geometry.history);
         for track in 0..self.layout.publishers() {
             let cursor = self.cursor(track, index - self.layout.publishers());
-            cursor.activate(&self.tail(track), replay)?; // broadcast-join-4c
+            cursor.activate(&self.tail(track), replay)?; // broadcast-join-4d
             self.room(track).wake(u32::MAX); // a publisher may wait for a subscriber
         }
         Ok(())
+    }
+
+    /// Clears the leases of a subscriber, whose lock the caller holds.
+    fn clear_leases(self, index: usize) {
+        let subscriber = index - self.layout.publishers();
+        (0..self.layout.publishers()).for_each(|track| self.leases(track).clear_all(subscriber)); // broadcast-join-4c
     }
 
     pub(super) fn record_word(self, index: usize, word: usize) -> Word {

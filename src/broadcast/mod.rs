@@ -36,9 +36,52 @@
 //! A publisher that is killed may have stored a latest value and not published the message. The
 //! next publisher in its place publishes that message when it joins.
 
+//!
+//! # Frames
+//!
+//! A byte message that is longer than a slot can lie in a **frame**. [`Options::frames`] gives each
+//! publisher some. The frames are filled once and read by all subscribers in place:
+//!
+//! - [`publish`](BytePublisher::publish) copies a message into a frame. A [`ZeroCopyBytePublisher`]
+//!   **loans** a frame instead, and you write the message there.
+//! - [`recv`](ByteSubscriber::recv) copies a message out of its frame. A [`ZeroCopyByteSubscriber`]
+//!   returns a [`Frame`] instead: the message, where it lies.
+//!
+//! A subscriber that reads a frame has a **lease** of it, until the [`Frame`] is dropped, or `recv`
+//! has copied it. The publisher never fills a frame that has a lease. The leases of a process end
+//! with it, however it ends: a publisher that needs a frame notices that within 20 ms. What a
+//! publisher has in a loan when it is killed was never published.
+//!
+//! A publisher needs a frame for each message that a subscriber may still receive, for each other
+//! one that subscribers hold, and for the next message. With as many as the capacity, plus what
+//! subscribers hold, plus 1 it never waits for a frame. With fewer it works, too:
+//!
+//! - A `Lossless` publisher waits until subscribers have received messages and dropped frames.
+//! - A `Lossy` publisher gives up the oldest messages, as if it had overwritten them. It waits only
+//!   if each frame has a lease.
+//! - A publisher that evicts waits only for frames that subscribers hold.
+//!
+//! [`frame_holders`](BytePublisher::frame_holders) tells which processes hold frames. A subscriber
+//! that is stopped keeps its frames.
+//!
+//! ```
+//! use tombolo::broadcast::{Frames, Options};
+//!
+//! let (publisher, subscriber) = Options::bytes().frames(Frames::new(1 << 20)).create()?;
+//! // SAFETY: both endpoints belong to this process.
+//! let (mut publisher, mut subscriber) = unsafe { (publisher.into_zero_copy()?, subscriber.into_zero_copy()?) };
+//! let mut picture = publisher.loan(640 * 480)?;
+//! picture.fill(7);
+//! picture.publish()?;
+//! let picture = subscriber.recv_frame()?;
+//! assert!(picture.len() == 640 * 480 && picture.iter().all(|&pixel| pixel == 7));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 mod byte_publisher;
 mod byte_subscriber;
 mod endpoints;
+mod frames;
 mod membership;
 mod observer;
 mod publish_half;
@@ -51,6 +94,7 @@ mod snapshot;
 pub(crate) mod state;
 mod subscribe_half;
 mod subscriber;
+mod zero_copy;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -66,6 +110,7 @@ pub use self::slow::SlowSubscriber;
 pub use self::snapshot::{Latest, Snapshot};
 use self::state::{BroadcastState, Role};
 pub use self::subscriber::Subscriber;
+pub use self::zero_copy::{Frame, FrameMut, ZeroCopyBytePublisher, ZeroCopyByteSubscriber};
 use crate::error::Result;
 use crate::message::Message;
 pub use crate::message::Messages;
@@ -99,9 +144,28 @@ pub enum Policy {
     /// Publishers never wait. A subscriber that is `lag` or more messages behind one of them is
     /// evicted: it receives nothing any more, until it rejoins.
     EvictSlow {
-        /// At most the capacity less the history. Of byte messages: how many slots.
+        /// At most the capacity less the history, and less than the number of frames if there are
+        /// any. Of byte messages: how many slots.
         lag: usize,
     },
+}
+
+/// Memory for large byte messages, such as pictures: each publisher has `count` frames of `bytes`
+/// bytes. See [Frames](self#frames).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frames {
+    /// How many frames each publisher has.
+    pub count: usize,
+    /// How many bytes a frame has, rounded up to a multiple of 128.
+    pub bytes: usize,
+}
+
+impl Frames {
+    /// As many frames of `bytes` bytes as a broadcast of the default capacity, 8, can use, if all
+    /// subscribers together hold up to 4 frames of messages that are not waiting any more.
+    pub const fn new(bytes: usize) -> Self {
+        Self { count: DEFAULT_FRAME_CAPACITY as usize + DEFAULT_HELD_FRAMES, bytes }
+    }
 }
 
 /// Options to make or open a broadcast. `M` is `[u8]` for byte messages, or the type of the values.
@@ -133,7 +197,8 @@ pub enum Policy {
 #[must_use = "options make nothing until a method such as `create` or `publisher` is called"]
 pub struct Options<M: Message + ?Sized> {
     common: CommonOptions,
-    capacity: u64,
+    /// `None`: a default, which is smaller with frames.
+    capacity: Option<u64>,
     /// `None`: a default if these options make a broadcast, any up to a limit if they open one.
     max_message_bytes: Option<u64>,
     /// `None`: lossless if these options make a broadcast, any if they open one.
@@ -148,6 +213,10 @@ pub struct Options<M: Message + ?Sized> {
 }
 
 const DEFAULT_CAPACITY: u64 = 1024;
+/// Of a broadcast with frames.
+const DEFAULT_FRAME_CAPACITY: u64 = 8;
+/// Frames that subscribers can hold beside those, unless chosen otherwise.
+const DEFAULT_HELD_FRAMES: usize = 4;
 const DEFAULT_MAX_MESSAGE_BYTES: u64 = 64 << 10;
 /// What a process accepts if it did not choose a limit.
 const MAX_MESSAGE_BYTES: u64 = 1 << 30;
@@ -243,6 +312,15 @@ impl Options<[u8]> {
         self
     }
 
+    /// Gives each publisher [frames](crate::broadcast#frames) for the messages that are longer than
+    /// a slot. The longest message is then as long as a frame. The [`capacity`](Self::capacity) is
+    /// 8 unless set.
+    pub fn frames(mut self, frames: Frames) -> Self {
+        self.geometry.frames = frames.count as u64;
+        self.geometry.frame_bytes = frames.bytes as u64;
+        self
+    }
+
     create_and_open!(BytePublisher, ByteSubscriber, ByteObserver);
 }
 
@@ -281,7 +359,7 @@ impl<M: Message + ?Sized> Options<M> {
     /// How many messages of each publisher the ring holds, rounded up to a power of two, at least
     /// twice the [`history`](Self::history). Of byte messages: how many slots.
     pub fn capacity(mut self, messages: usize) -> Self {
-        self.capacity = messages as u64;
+        self.capacity = Some(messages as u64);
         self
     }
 
@@ -357,6 +435,10 @@ impl<M: Message + ?Sized> Options<M> {
         self.attach(expect_joined(join(region, E::ROLE, self.replay)?)?)
     }
 
+    fn default_capacity(&self) -> u64 {
+        if self.geometry.frames > 0 { DEFAULT_FRAME_CAPACITY } else { DEFAULT_CAPACITY }
+    }
+
     pub(crate) fn layout(&self) -> Result<BroadcastLayout> {
         let element = self.common.element::<M>();
         let limit = self.max_message_bytes.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES);
@@ -366,7 +448,8 @@ impl<M: Message + ?Sized> Options<M> {
             Policy::EvictSlow { lag } => (SlowPolicy::Evict, lag as u64),
         };
         let geometry = BroadcastGeometry { policy, max_lag, keys: self.keys.unwrap_or(0), ..self.geometry };
-        BroadcastLayout::new(element, self.capacity, limit, geometry)
+        let capacity = self.capacity.unwrap_or(self.default_capacity());
+        BroadcastLayout::new(element, capacity, limit, geometry)
     }
 
     fn bounds(&self) -> Bounds {
@@ -391,7 +474,9 @@ impl<M: Message + ?Sized> Options<M> {
 
     /// Adds a warning for each number that was asked for and is another one.
     fn report_differences(&self, region: &mut Region) {
-        options::report_capacity(region, self.capacity.next_power_of_two(), DEFAULT_CAPACITY);
+        if let Some(capacity) = self.capacity {
+            options::report_capacity(region, capacity.next_power_of_two(), self.default_capacity());
+        }
         let Layout::Broadcast(found) = *region.layout() else { return };
         let lag = match self.policy {
             Some(Policy::EvictSlow { lag }) => lag as u64,
@@ -457,7 +542,7 @@ impl<M: Message + ?Sized> Default for Options<M> {
     fn default() -> Self {
         Self {
             common: CommonOptions::default(),
-            capacity: DEFAULT_CAPACITY,
+            capacity: None,
             max_message_bytes: None,
             policy: None,
             keys: None,

@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::broadcast::slots::{Front, load_front};
+use crate::broadcast::slots::{Buffer, Front, load_front};
 use crate::error::{RecvError, Result};
 use crate::message::{Messages, sealed::Receive};
 use crate::options::wrong_type;
-use crate::primitive::{Ordering, fence, load_value_into, spin_loop};
+use crate::primitive::{Ordering, fence, load_bytes, load_value_into, spin_loop};
 use crate::raw::Corrupt;
 use crate::raw::broadcast::Track;
 use crate::raw::broadcast::consumer::{Consumer, Published, Read};
@@ -89,11 +89,11 @@ impl Observation {
     #[inline]
     fn try_read<R>(
         &mut self,
-        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
+        mut copy: impl FnMut(usize, Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
     ) -> Result<Option<R>, RecvError> {
         for _ in 0..self.tracks.len() {
             let Some(consumer) = self.tracks.get_mut(self.current) else { break };
-            match consumer.read_many(1, &mut copy)? {
+            match consumer.read_many(1, |published| copy(self.current, published))? {
                 Read::Message(read) => {
                     self.end_turn();
                     return Ok(Some(read));
@@ -116,7 +116,7 @@ impl Observation {
     fn read<R>(
         &mut self,
         timeout: Timeout,
-        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
+        mut copy: impl FnMut(usize, Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
     ) -> Result<R, RecvError> {
         let (mut started, mut sleep) = (None, FIRST_SLEEP);
         loop {
@@ -218,7 +218,7 @@ impl<T: Shareable> Observer<T> {
         let mut value = Unchecked::<T>::zeroed();
         let bits = value.bits_mut();
         let key_words = self.inner.layout.key_words();
-        self.inner.read(timeout, |published| {
+        self.inner.read(timeout, |_, published| {
             let slot = published.slot(0).and_then(|slot| slot.get(key_words..));
             load_value_into(slot.ok_or(Corrupt)?, bits);
             Ok((1, ()))
@@ -259,8 +259,22 @@ impl ByteObserver {
 
     fn recv_within(&mut self, message: &mut Vec<u8>, timeout: Timeout) -> Result<usize, RecvError> {
         let (max_length, mut rest) = (self.inner.layout.max_message_bytes, self.inner.layout.max_rest());
+        let (region, layout) = (self.inner.region.clone(), self.inner.layout);
+        let frame_of = |frame: u64, track| {
+            let (start, length) = layout.frame(track, frame)?;
+            Some(region.words(start, length))
+        };
         loop {
-            return match self.inner.read(timeout, |published| load_front(&published, max_length, message))? {
+            let read = self.inner.read(timeout, |track, published| {
+                let front = load_front(&published, max_length, message)?;
+                let (_, Front::Frame { frame, length }) = front else { return Ok(front) };
+                // Without a lease: like a slot, it is overwritten only after begun was stored.
+                let words = frame_of(frame, track).ok_or(Corrupt)?;
+                let Ok(target) = Buffer::reserve(message, length) else { return Ok((1, Front::OutOfMemory)) };
+                load_bytes(&words, target);
+                Ok((1, Front::Message(length)))
+            })?;
+            return match read {
                 Front::Message(length) => Ok(length),
                 Front::Rest if rest == 0 => Err(RecvError::Corrupt),
                 Front::Rest => {
@@ -268,6 +282,7 @@ impl ByteObserver {
                     continue;
                 }
                 Front::OutOfMemory | Front::BufferTooSmall { .. } => Err(RecvError::OutOfMemory),
+                Front::Frame { .. } => Err(RecvError::Corrupt),
             };
         }
     }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broadcast::membership;
+use crate::broadcast::slots::{frame_of, store_frame};
 use crate::broadcast::slow::SlowSubscriber;
 use crate::broadcast::state::{BroadcastState, Role};
 use crate::error::{Error, Result, SendError};
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::raw::Corrupt;
 use crate::raw::broadcast::cursor::{Cursor, CursorState};
+use crate::raw::broadcast::frames::FramePool;
 use crate::raw::broadcast::latest::Latest;
 use crate::raw::broadcast::producer::Producer;
 use crate::raw::event_count::EventCount;
@@ -19,7 +21,7 @@ use crate::region::Region;
 use crate::region::layout::broadcast::control;
 use crate::region::lifecycle::Registration;
 use crate::region::participant::ParticipantStatus;
-use crate::region::words::{Mapped, Word};
+use crate::region::words::{Mapped, Word, Words};
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::fork::Generation;
 use crate::sys::membarrier;
@@ -31,6 +33,7 @@ pub(crate) struct PublishHalf {
     producer: Producer<Mapped>,
     /// `None` if the broadcast has no keys.
     latest: Option<Latest<Mapped>>,
+    frames: FramePool<Mapped>,
     cursors: Cursors,
     /// What subscribers sleep on.
     published: EventCount<Mapped>,
@@ -46,6 +49,8 @@ struct RoomWaiter {
     registration: Arc<Registration>,
     cursors: Cursors,
     room: EventCount<Mapped>,
+    /// Whether it waits for a frame, too.
+    needs_frame: bool,
     state: WaitState,
 }
 
@@ -64,6 +69,7 @@ impl PublishHalf {
         let cursors: Cursors = (0..state.layout.subscribers()).map(|index| state.cursor(track, index)).collect();
         let half = Self {
             generation: Generation::current(),
+            frames: FramePool::attach(state.leases(track), &producer, frame_of),
             producer,
             latest,
             cursors: Arc::clone(&cursors),
@@ -72,6 +78,7 @@ impl PublishHalf {
             waiter: RoomWaiter {
                 cursors,
                 room: state.room(track),
+                needs_frame: false,
                 state: WaitState::new(wait, registration.region()),
                 registration: Arc::clone(&registration),
             },
@@ -159,27 +166,69 @@ impl PublishHalf {
         Ok(())
     }
 
+    /// Takes a frame that nobody reads. Blocks while there is none.
+    pub(super) fn take_frame(&mut self, timeout: Timeout) -> Result<u64, SendError> {
+        if !self.generation.is_current() {
+            return Err(SendError::Forked);
+        }
+        if self.producer.room() < 1 {
+            self.wait_for_room(1, timeout)?;
+        }
+        match self.frames.take(&mut self.producer) {
+            Some(frame) => Ok(frame),
+            None => {
+                self.waiter.needs_frame = true;
+                self.wait_for(1, timeout, |producer, frames| frames.take(producer))
+            }
+        }
+    }
+
+    /// The words of a frame.
+    pub(super) fn frame(&self, frame: u64) -> Result<Words, SendError> {
+        self.state().frame(self.registration().index(), frame).ok_or(SendError::Corrupt)
+    }
+
+    /// Publishes a message that lies in a frame that was taken.
+    pub(super) fn publish_frame(&mut self, frame: u64, length: usize) -> Result<(), SendError> {
+        if !self.generation.is_current() {
+            return Err(SendError::Forked);
+        }
+        self.frames.publish(&mut self.producer, frame, |slot| store_frame(slot, frame, length as u64))?;
+        self.published.notify(u32::MAX);
+        Ok(())
+    }
+
+    fn wait_for_room(&mut self, least: u64, timeout: Timeout) -> Result<(), SendError> {
+        self.waiter.needs_frame = false;
+        self.wait_for(least, timeout, |producer, _| (producer.room() >= least).then_some(()))
+    }
+
+    /// Attempts until it succeeds, each time after a scan for `want` more slots.
     #[cold]
     #[inline(never)]
-    fn wait_for_room(&mut self, least: u64, timeout: Timeout) -> Result<(), SendError> {
-        let Self { producer, cursors, evicted, waiter, .. } = self;
+    fn wait_for<T>(
+        &mut self,
+        want: u64,
+        timeout: Timeout,
+        mut attempt: impl FnMut(&mut Producer<Mapped>, &mut FramePool<Mapped>) -> Option<T>,
+    ) -> Result<T, SendError> {
+        let Self { producer, frames, cursors, evicted, waiter, .. } = self;
         let position = producer.position();
-        let mut has_room = || {
-            producer.scan(cursors, least, |_| {
+        let mut attempt = || {
+            producer.scan(cursors, want, |_| {
                 evicted.fetch_add(1, Ordering::Relaxed); // a statistic
             });
-            producer.room() >= least
+            attempt(producer, frames)
         };
-        if has_room() {
-            return Ok(());
+        if let Some(done) = attempt() {
+            return Ok(done);
         }
         match timeout {
             Timeout::NonBlocking => match waiter.end_of_try() {
                 Some(end) => Err(end.into()),
-                None if has_room() => Ok(()), // one that was dead was evicted
-                None => Err(SendError::Full),
+                None => attempt().ok_or(SendError::Full), // again: the dead were evicted
             },
-            Timeout::At(deadline) => waiter.wait_for(position, deadline, |_| Ok(has_room().then_some(()))),
+            Timeout::At(deadline) => waiter.wait_for(position, deadline, |_| Ok(attempt())),
         }
     }
 
@@ -215,7 +264,24 @@ impl PublishHalf {
         let (index, next) = self.waiter.slowest()?;
         let (state, tail) = (self.state(), self.producer.position());
         let lag = tail.saturating_sub(next.1).min(state.layout.capacity);
-        Some(SlowSubscriber::new(state, self.waiter.participant(index), lag))
+        Some(SlowSubscriber::new(state, self.waiter.participant(index), lag, self.frames.leases().held(index)))
+    }
+
+    /// The subscribers that hold frames, the one with the most first.
+    pub(super) fn frame_holders(&self) -> Vec<SlowSubscriber> {
+        let (state, leases, tail) = (self.state(), self.frames.leases(), self.producer.position());
+        let lag = |index: usize| {
+            let cursor = self.cursors.get(index)?;
+            let next = cursor.protected().map_or(tail, |(_, next)| next);
+            Some(tail.saturating_sub(next).min(state.layout.capacity))
+        };
+        let holder = |index| {
+            let participant = self.waiter.participant(index);
+            Some(SlowSubscriber::new(state, participant, lag(index)?, leases.held(index)))
+        };
+        let mut holders: Vec<_> = leases.holders().filter_map(holder).collect();
+        holders.sort_by_key(|holder| std::cmp::Reverse(holder.frames));
+        holders
     }
 }
 
@@ -258,8 +324,13 @@ impl Waiter for RoomWaiter {
         None // without subscribers there is room
     }
 
-    /// Evicts the slowest subscriber if it is gone, then the next one, up to one that runs.
+    /// Evicts the slowest subscriber if it is gone, then the next one, up to one that runs. Clears
+    /// the leases of those that are gone.
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
+        let state = BroadcastState::of(self.registration.region());
+        if self.needs_frame && state.clear_dead_leases(self.registration.index()) {
+            return Some(WaitEnd::LockLost);
+        }
         // No more than there are places. In each, one dies at most.
         for _ in 0..self.cursors.len() {
             let (index, (state, _)) = self.slowest()?;

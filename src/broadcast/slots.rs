@@ -3,12 +3,15 @@
 //! Bytes: each slot begins with a header word. The rest is payload.
 //!
 //! ```text
-//!             63      62                       0
-//!            ┌───────┬─────────────────────────┐
-//! first slot │ 0     │ length of the message   │   in bytes
-//! the others │ 1     │ number of the slot      │   1, 2, ...
-//!            └───────┴─────────────────────────┘
+//!             63      62      61               0
+//!            ┌───────┬───────┬─────────────────┐
+//! first slot │ 0     │ frame │ length          │   of the message, in bytes
+//! the others │ 1     │ 0     │ number          │   of the slot: 1, 2, ...
+//!            └───────┴───────┴─────────────────┘
 //! ```
+//!
+//! A message that lies in a frame takes up one slot. Bit 62 of its header word is set, and the next
+//! word is the number of the frame.
 //!
 //! The slots of a message are published together. Where a subscriber begins in the middle of a
 //! message, because what was before is overwritten or no part of the history, it goes on to the
@@ -21,6 +24,7 @@ use crate::region::layout::broadcast::SLOT_HEADER_WORDS;
 use crate::region::words::Mapped;
 
 const CONTINUED: u64 = 1 << 63;
+const IN_FRAME: u64 = 1 << 62;
 
 /// Payload bytes of a slot.
 fn room(slot: &[AtomicU64]) -> usize {
@@ -38,8 +42,27 @@ pub(super) fn store_part(message: &[u8], number: u64, slot: &[AtomicU64]) {
     store_bytes(payload, part.get(..room(slot)).unwrap_or(part));
 }
 
+/// Writes the slot of a message that lies in a frame.
+pub(super) fn store_frame(slot: &[AtomicU64], frame: u64, length: u64) {
+    if let [header, number, ..] = slot {
+        // Relaxed: published with the position.
+        header.store(IN_FRAME | length, Ordering::Relaxed);
+        number.store(frame, Ordering::Relaxed);
+    }
+}
+
+/// The frame that a slot names. For its publisher, when it joins.
+pub(super) fn frame_of(slot: &[AtomicU64]) -> Option<u64> {
+    let [header, number, ..] = slot else { return None };
+    // Relaxed: what the last publisher wrote came with the right to publish.
+    let is_frame = header.load(Ordering::Relaxed) & (CONTINUED | IN_FRAME) == IN_FRAME;
+    is_frame.then(|| number.load(Ordering::Relaxed))
+}
+
 /// What lies at the front of the published slots.
 pub(super) enum Front {
+    /// A message of that length, in a frame. It stays.
+    Frame { frame: u64, length: usize },
     /// A message of that length was copied.
     Message(usize),
     /// The rest of a message whose beginning is not there.
@@ -83,8 +106,12 @@ pub(super) fn load_front(
     if header & CONTINUED != 0 {
         return Ok((1, Front::Rest));
     }
-    if header > max_length {
+    if header & !IN_FRAME > max_length {
         return Err(Corrupt);
+    }
+    if header & IN_FRAME != 0 {
+        let frame = slot.get(SLOT_HEADER_WORDS).ok_or(Corrupt)?.load(Ordering::Relaxed); // E2 of raw/broadcast
+        return Ok((0, Front::Frame { frame, length: (header & !IN_FRAME) as usize }));
     }
     let (length, room) = (header as usize, room(slot));
     let slots = length.div_ceil(room.max(1)).max(1) as u64;

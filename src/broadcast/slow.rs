@@ -4,7 +4,7 @@ use crate::broadcast::state::BroadcastState;
 use crate::region::participant::ParticipantStatus;
 use crate::sys::process;
 
-/// The subscriber of a broadcast that is farthest behind.
+/// A subscriber of a broadcast that holds a publisher back, or may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlowSubscriber {
@@ -16,10 +16,12 @@ pub struct SlowSubscriber {
     pub status: ParticipantStatus,
     /// How many messages of this publisher it has not read. Of byte messages: how many slots.
     pub lag: u64,
+    /// How many frames of this publisher it holds. See [`Frames`](crate::broadcast::Frames).
+    pub frames: u64,
 }
 
 impl SlowSubscriber {
-    pub(super) fn new(state: BroadcastState<'_>, participant: usize, lag: u64) -> Self {
+    pub(super) fn new(state: BroadcastState<'_>, participant: usize, lag: u64, frames: u64) -> Self {
         let participants = state.region.participants();
         let pid = participants.pid(participant);
         let is_here = participants.other_pid_namespace(participant).is_none();
@@ -28,6 +30,7 @@ impl SlowSubscriber {
             process_name: if is_here { process::name_of(pid) } else { None },
             status: participants.status(participant),
             lag,
+            frames,
         }
     }
 }

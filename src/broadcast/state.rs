@@ -4,6 +4,7 @@ use crate::broadcast::Policy;
 use crate::primitive::{Ordering, fence};
 use crate::raw::broadcast::Track;
 use crate::raw::broadcast::cursor::Cursor;
+use crate::raw::broadcast::frames::Leases;
 use crate::raw::broadcast::latest::Latest;
 use crate::raw::broadcast::producer::Gate;
 use crate::raw::event_count::EventCount;
@@ -11,7 +12,7 @@ use crate::region::Region;
 use crate::region::layout::Layout;
 use crate::region::layout::broadcast::{BroadcastLayout, SlowPolicy, control, cursor, track};
 use crate::region::participant::ParticipantStatus;
-use crate::region::words::{Mapped, Word};
+use crate::region::words::{Mapped, Word, Words};
 use crate::wait::WaitEnd;
 
 /// A view of a region that is a broadcast.
@@ -71,6 +72,35 @@ impl<'a> BroadcastState<'a> {
         Cursor { state: self.region.word(at + cursor::STATE), next: self.region.word(at + cursor::NEXT) }
     }
 
+    pub(crate) fn leases(self, track: usize) -> Leases<Mapped> {
+        let (start, length) = self.layout.leases(track);
+        Leases {
+            words: self.region.words(start, length),
+            stride: self.layout.lease_words(),
+            count: self.layout.geometry.frames,
+        }
+    }
+
+    /// The words of a frame. `None` if there is no such frame.
+    pub(super) fn frame(self, track: usize, frame: u64) -> Option<Words> {
+        let (start, length) = self.layout.frame(track, frame)?;
+        Some(self.region.words(start, length))
+    }
+
+    /// Clears the leases that dead subscribers have in a track. Returns whether there are leases of
+    /// a process that runs without its lock.
+    pub(super) fn clear_dead_leases(self, track: usize) -> bool {
+        let (leases, participants) = (self.leases(track), self.region.participants());
+        let mut is_lock_lost = false;
+        for subscriber in leases.holders() {
+            let Some(index) = self.with_role(Role::Subscriber).nth(subscriber) else { continue };
+            if !participants.while_vacant(index, || leases.clear_all(subscriber)) {
+                is_lock_lost |= participants.status(index) == ParticipantStatus::LockLost;
+            }
+        }
+        is_lock_lost
+    }
+
     pub(super) fn gate(self) -> Gate {
         match self.layout.geometry.policy {
             SlowPolicy::Wait => Gate::Wait,
@@ -88,7 +118,7 @@ impl<'a> BroadcastState<'a> {
         self.word(control::EVICTED).load(Ordering::Relaxed) // a statistic
     }
 
-    /// Evicts dead subscribers. Returns how many there were.
+    /// Evicts dead subscribers, and clears their leases. Returns how many were evicted.
     pub(crate) fn evict_dead(self) -> usize {
         let participants = self.region.participants();
         let mut evicted = 0;
@@ -102,6 +132,7 @@ impl<'a> BroadcastState<'a> {
                 evicted += 1;
             }
         }
+        (0..self.layout.publishers()).for_each(|track| _ = self.clear_dead_leases(track));
         self.wake_all();
         evicted
     }

@@ -4,12 +4,14 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::broadcast::frames::Lease;
 use crate::broadcast::membership;
 use crate::broadcast::state::BroadcastState;
 use crate::error::{Error, RecvError, Result};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::Corrupt;
 use crate::raw::broadcast::consumer::{Consumer, Published, Read};
+use crate::raw::broadcast::frames::Leases;
 use crate::raw::broadcast::latest::{KEY_WORDS, Latest, Seen};
 use crate::raw::broadcast::producer::Gate;
 use crate::raw::event_count::EventCount;
@@ -52,6 +54,7 @@ pub(super) struct Tracks {
 
 struct TrackReader {
     consumer: Consumer<Mapped>,
+    leases: Leases<Mapped>,
     /// What its publisher sleeps on.
     room: EventCount<Mapped>,
     /// `None` if the broadcast has no keys.
@@ -107,7 +110,13 @@ impl Tracks {
             let cursor = state.cursor(index, participant - state.layout.publishers());
             let (own, next) = (cursor.state().as_active(), cursor.next());
             let consumer = Consumer::new(state.track(index), cursor, own, next, is_gated);
-            TrackReader { consumer, room: state.room(index), latest: state.latest(index), seen: None }
+            TrackReader {
+                consumer,
+                leases: state.leases(index),
+                room: state.room(index),
+                latest: state.latest(index),
+                seen: None,
+            }
         };
         let tracks: Vec<TrackReader> = (0..state.layout.publishers()).map(track).collect();
         let positions = tracks.iter().map(|track| track.consumer.position());
@@ -155,6 +164,20 @@ impl Tracks {
             }
         }
         Ok(None)
+    }
+
+    /// Sets a lease of the frame that the last read has found, and goes on behind its message.
+    fn lease(&mut self, subscriber: usize, frame: u64) -> Result<(), RecvError> {
+        let track = self.tracks.get_mut(self.current).ok_or(RecvError::Corrupt)?;
+        let read = track.consumer.lease(&track.leases, subscriber, frame);
+        // Whether the cursor has moved, or a lease was there for a moment.
+        track.room.notify(1);
+        match read? {
+            Read::Message(()) => Ok(()),
+            Read::Lagged(missed) => Err(RecvError::Lagged { missed }),
+            Read::Evicted => Err(RecvError::Evicted),
+            Read::Empty => Err(RecvError::Corrupt),
+        }
     }
 
     /// Whether there is something to read.
@@ -306,6 +329,17 @@ impl SubscribeHalf {
             Some(read) => Ok(read),
             None => self.read_slow(want, timeout, copy),
         }
+    }
+
+    /// Sets a lease of the frame that the last read has found, and goes on behind its message.
+    pub(super) fn lease(&mut self, frame: u64) -> Result<Lease, RecvError> {
+        let (track, state) = (self.tracks.current, self.state());
+        let subscriber = self.registration().index() - state.layout.publishers();
+        let (leases, room) = (state.leases(track), state.room(track));
+        let words = state.frame(track, frame).ok_or(RecvError::Corrupt)?;
+        self.tracks.lease(subscriber, frame)?;
+        let registration = Arc::clone(self.registration());
+        Ok(Lease { leases, subscriber, frame, words, room, generation: self.generation, _registration: registration })
     }
 
     #[cold]

@@ -30,7 +30,7 @@ use self::participant::Participants;
 use self::settings::{JoinSettings, Settings};
 use self::words::{Futex, MappingInner, Word, Words};
 use crate::error::{Error, ErrorKind, Result};
-use crate::primitive::Ordering;
+use crate::primitive::{Ordering, WORD};
 use crate::sys::file::FileId;
 use crate::sys::{self, fork::ForkGuardedFd, process};
 
@@ -307,6 +307,12 @@ impl Region {
 
     pub(crate) fn words(&self, start: usize, length: usize) -> Words {
         self.mapping.words(self.sub_region.first_word.saturating_add(start), length)
+    }
+
+    /// Makes the kernel map these words now. An attempt: otherwise the first accesses do.
+    pub(crate) fn prefault(&self, start: usize, length: usize) {
+        let start = self.sub_region.first_word.saturating_add(start);
+        let _ = self.mapping.map.prefault_range(start.saturating_mul(WORD), length.saturating_mul(WORD));
     }
 
     pub(crate) fn word(&self, index: usize) -> Word {

@@ -190,6 +190,25 @@ impl<'a> Participants<'a> {
         Ok(acquired)
     }
 
+    /// Calls `action` if no process takes part here, or can take part before `action` returns: this
+    /// description holds the participant's lock meanwhile. It must not hold it already. Returns
+    /// whether it was called.
+    pub(crate) fn while_vacant(self, index: usize, action: impl FnOnce()) -> bool {
+        let is_vacant = || !matches!(self.status(index), ParticipantStatus::Alive | ParticipantStatus::LockLost);
+        if !is_vacant() || !matches!(self.try_acquire(index), Ok(true)) {
+            return false;
+        }
+        // Again: another process may have joined, and lost its lock, meanwhile. About its own lock
+        // this description is told nothing.
+        let is_called = is_vacant();
+        if is_called {
+            action();
+        }
+        // Fails only if the descriptor is gone, and the lock with it.
+        let _ = self.unlock(participant_byte(index));
+        is_called
+    }
+
     pub(super) fn try_lock(self, byte: u64) -> io::Result<bool> {
         file_lock::try_lock(self.region.file(), self.region.lock_byte(byte))
     }

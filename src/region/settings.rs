@@ -75,7 +75,7 @@ impl Bounds {
         if steps <= most || self.len.is_some() {
             return Ok(());
         }
-        let found = format!("{steps} slots, blocks and permits to look through");
+        let found = format!("{steps} slots, blocks, permits and frames to look through");
         Err(Self::too_large(action, found, format_args!("at most {most}")))
     }
 

@@ -49,6 +49,10 @@ impl Mapping {
         self.map.advise(Advice::PopulateWrite)
     }
 
+    pub(crate) fn prefault_range(&self, start: usize, length: usize) -> io::Result<()> {
+        self.map.advise_range(Advice::PopulateWrite, start, length)
+    }
+
     pub(crate) fn lock(&self) -> io::Result<()> {
         self.map.lock()
     }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod frames;
 mod latest;
 mod namespaces;
 mod observers;
@@ -11,6 +12,7 @@ mod processes;
 mod publishers;
 mod subscribers;
 
+use frames::{die_with_a_loan, hold_and_drop_frames, hold_two_frames, publish_frames};
 use latest::{latest_follower, latest_publisher};
 use processes::*;
 
@@ -30,4 +32,8 @@ support::child_roles!(
     receive_three,
     latest_follower,
     latest_publisher,
+    die_with_a_loan,
+    hold_and_drop_frames,
+    hold_two_frames,
+    publish_frames,
 );

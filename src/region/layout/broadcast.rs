@@ -162,6 +162,10 @@ impl BroadcastLayout {
             (_, 0) => return Err(invalid("broadcast", "length of a frame", 0, "at least 1", "choose another")),
             (_, bytes) => bytes.next_multiple_of((PADDING_WORDS * WORD) as u64),
         };
+        if frames > 0 && frames <= history {
+            let expected = format_args!("more than the history ({history})");
+            return Err(invalid("broadcast", "number of frames", frames, expected, "choose more"));
+        }
         // A message that is longer than a slot lies in a frame, if there are frames.
         let max_message_bytes = if frames > 0 { frame_bytes } else { max_message_bytes };
         let longest = match (frames, slot_bytes) {
@@ -170,7 +174,9 @@ impl BroadcastLayout {
         };
         let least = (2 * history).max(2 * longest).max(2);
         let capacity = capacity.max(least).checked_next_power_of_two().unwrap_or(u64::MAX);
-        let max_lag = if policy == SlowPolicy::Evict { max_lag.min(capacity - history) } else { 0 };
+        // One frame more, or the publisher would wait for the slowest instead of evicting it.
+        let most_lag = if frames > 0 { frames - 1 } else { u64::MAX };
+        let max_lag = if policy == SlowPolicy::Evict { max_lag.min(capacity - history).min(most_lag) } else { 0 };
         if policy == SlowPolicy::Evict && max_lag <= history + longest {
             // A newcomer with all of the history must not be evicted by the next message.
             let expected = format!("more than the history and the longest message ({} slots)", history + longest);
@@ -231,6 +237,11 @@ impl BroadcastLayout {
 
     pub(super) fn participants(&self) -> usize {
         self.publishers() + self.subscribers()
+    }
+
+    /// Words that a publisher that needs a frame looks at.
+    pub(super) fn steps(&self) -> u64 {
+        self.geometry.frames * self.lease_words() as u64
     }
 
     /// First word of a participant's record.
@@ -296,6 +307,12 @@ impl BroadcastLayout {
         let start = self.data(self.publishers()).0.next_multiple_of(PAGE as usize / WORD);
         let words = (self.geometry.frames * self.geometry.frame_bytes) as usize / WORD;
         (start + track * words, words)
+    }
+
+    /// First word and number of words of one frame. `None` if there is no such frame.
+    pub(crate) fn frame(&self, track: usize, frame: u64) -> Option<(usize, usize)> {
+        let words = self.geometry.frame_bytes as usize / WORD;
+        (frame < self.geometry.frames).then(|| (self.frames(track).0 + frame as usize * words, words))
     }
 
     /// Words of a slot.

@@ -147,7 +147,8 @@ impl Layout {
     pub(crate) fn steps(&self) -> u64 {
         match self {
             Self::Queue(queue) => queue.steps(),
-            Self::Pipe(_) | Self::Namespace(_) | Self::Broadcast(_) => 0,
+            Self::Broadcast(broadcast) => broadcast.steps(),
+            Self::Pipe(_) | Self::Namespace(_) => 0,
         }
     }
 
