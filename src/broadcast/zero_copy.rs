@@ -92,7 +92,11 @@ impl ZeroCopyBytePublisher {
     }
 
     /// The publisher that copies, for its other methods.
-    pub fn get_mut(&mut self) -> &mut BytePublisher {
+    ///
+    /// # Safety
+    /// If it is replaced by another one, as by [`std::mem::swap`], what
+    /// [`into_zero_copy`](BytePublisher::into_zero_copy) asks for holds for that one.
+    pub unsafe fn get_mut(&mut self) -> &mut BytePublisher {
         &mut self.0
     }
 
@@ -204,7 +208,11 @@ impl ZeroCopyByteSubscriber {
     }
 
     /// The subscriber that copies, for its other methods.
-    pub fn get_mut(&mut self) -> &mut ByteSubscriber {
+    ///
+    /// # Safety
+    /// If it is replaced by another one, as by [`std::mem::swap`], what
+    /// [`into_zero_copy`](ByteSubscriber::into_zero_copy) asks for holds for that one.
+    pub unsafe fn get_mut(&mut self) -> &mut ByteSubscriber {
         &mut self.0
     }
 

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use memmap2::{MmapOptions, MmapRaw};
-use tombolo::broadcast::{Frame, Frames, Options, Policy, ZeroCopyBytePublisher, ZeroCopyByteSubscriber};
+use tombolo::broadcast::{
+    BytePublisher, ByteSubscriber, Frame, Frames, Options, Policy, ZeroCopyBytePublisher, ZeroCopyByteSubscriber,
+};
 use tombolo::inspect::ParticipantStatus;
 use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
@@ -18,6 +20,31 @@ use crate::support::{
 };
 
 const NAME: &str = "frames";
+
+/// The endpoint that copies.
+trait Inner {
+    type Endpoint;
+
+    fn inner(&mut self) -> &mut Self::Endpoint;
+}
+
+impl Inner for ZeroCopyBytePublisher {
+    type Endpoint = BytePublisher;
+
+    fn inner(&mut self) -> &mut BytePublisher {
+        // SAFETY: no test replaces it.
+        unsafe { self.get_mut() }
+    }
+}
+
+impl Inner for ZeroCopyByteSubscriber {
+    type Endpoint = ByteSubscriber;
+
+    fn inner(&mut self) -> &mut ByteSubscriber {
+        // SAFETY: no test replaces it.
+        unsafe { self.get_mut() }
+    }
+}
 const SHORT: Duration = Duration::from_millis(30);
 const LONG: Duration = Duration::from_secs(60);
 /// Not a multiple of a page, nor of eight.
@@ -61,7 +88,7 @@ fn publish(publisher: &mut ZeroCopyBytePublisher, number: u64) -> Result<(), Sen
 fn publish_within(publisher: &mut ZeroCopyBytePublisher, number: u64, timeout: Duration) -> Result<(), SendError> {
     let content = message(number, length_of(number));
     match number % 4 {
-        0 => publisher.get_mut().publish_timeout(&content, timeout),
+        0 => publisher.inner().publish_timeout(&content, timeout),
         1 => {
             let mut frame = publisher.loan_timeout(LENGTH, timeout)?;
             frame[..content.len()].copy_from_slice(&content);
@@ -100,7 +127,7 @@ fn frame_is_read_in_place_by_all_subscribers() {
             assert!((frame.as_ptr() as usize).is_multiple_of(128));
             drop(frame);
             publish(&mut publisher, number + 1000).unwrap();
-            assert_eq!(first.get_mut().recv(&mut copied), Ok(length_of(number + 1000)));
+            assert_eq!(first.inner().recv(&mut copied), Ok(length_of(number + 1000)));
             assert_eq!(number_of(&copied), number + 1000);
             assert_eq!(number_of(&other), number, "overwritten while it is held");
             assert_eq!(number_of(&second.recv_frame().unwrap()), number + 1000);
@@ -136,8 +163,8 @@ fn lossless_publisher_without_a_free_frame_waits_and_names_the_holder() {
     assert_eq!(publisher.try_loan(9).unwrap_err(), SendError::Full);
     assert_eq!(publisher.loan_timeout(9, SHORT).unwrap_err(), SendError::TimedOut);
     assert_eq!(publisher.loan_deadline(9, Some(Instant::now() + SHORT)).unwrap_err(), SendError::TimedOut);
-    assert_eq!(publisher.get_mut().try_publish([7; 999]), Err(SendError::Full));
-    publisher.get_mut().try_publish(b"a slot needs no frame").unwrap();
+    assert_eq!(publisher.inner().try_publish([7; 999]), Err(SendError::Full));
+    publisher.inner().try_publish(b"a slot needs no frame").unwrap();
     let holders = publisher.get_ref().frame_holders();
     assert_eq!(holders.len(), 1);
     let holder = &holders[0];
@@ -210,8 +237,8 @@ fn evicting_publisher_evicts_instead_of_waiting_and_the_evicted_keeps_its_frame(
         }
         assert_eq!(slow.recv_frame().unwrap_err(), RecvError::Evicted);
         assert_eq!(number_of(&held), 0);
-        slow.get_mut().rejoin().unwrap();
-        fast.get_mut().rejoin().unwrap();
+        slow.inner().rejoin().unwrap();
+        fast.inner().rejoin().unwrap();
         publish(&mut publisher, 30).unwrap();
         assert_eq!([number_of(&slow.recv_frame().unwrap()), number_of(&held)], [30, 0]);
         for number in 31..50 {
@@ -275,13 +302,13 @@ fn subscriber_with_frames_is_not_passed_on() {
 fn frame_message_is_copied_into_a_buffer_that_is_large_enough() {
     let (mut publisher, mut subscriber) = create(&frames(1));
     publish(&mut publisher, 1).unwrap();
-    let (subscriber, needed) = (subscriber.get_mut(), length_of(1));
+    let (subscriber, needed) = (subscriber.inner(), length_of(1));
     let mut buffer = vec![0; LENGTH];
     assert_eq!(subscriber.recv_into(&mut buffer[..needed - 1]), Err(RecvError::BufferTooSmall { needed }));
     assert_eq!(subscriber.recv_into(&mut buffer), Ok(needed));
     assert_eq!(number_of(&buffer[..needed]), 1);
     assert_eq!(publisher.loan(LENGTH + 1000).unwrap_err(), SendError::TooLarge { length: 21_003, limit: 20_096 });
-    let too_large = publisher.get_mut().publish(vec![0; 20_097]);
+    let too_large = publisher.inner().publish(vec![0; 20_097]);
     assert_eq!(too_large, Err(SendError::TooLarge { length: 20_097, limit: 20_096 }));
     publisher.loan(0).unwrap().publish().unwrap();
     assert_eq!(subscriber.recv_into(&mut []), Ok(0));
@@ -552,7 +579,7 @@ pub fn hold_and_drop_frames(arguments: &[String]) {
     let (mut held, mut last, mut copied) = (Vec::<(Frame, u64)>::new(), 0, Vec::new());
     while counters.word(GO).load(Ordering::SeqCst) == 0 {
         let number = match random.below(4) {
-            0 => subscriber.get_mut().recv_timeout(&mut copied, SHORT).map(|_| number_of(&copied)),
+            0 => subscriber.inner().recv_timeout(&mut copied, SHORT).map(|_| number_of(&copied)),
             _ => subscriber.recv_frame_timeout(SHORT).map(|frame| {
                 let number = number_of(&frame);
                 held.push((frame, number));
@@ -654,7 +681,7 @@ fn slot_with_hostile_words_is_corrupt_or_another_message() {
         intruder.word(slot).store(header, Ordering::SeqCst);
         intruder.word(slot + 1).store(frame, Ordering::SeqCst);
         assert_eq!(subscriber.try_recv_frame().unwrap_err(), RecvError::Corrupt);
-        assert_eq!(subscriber.get_mut().try_recv(&mut Vec::new()), Err(RecvError::Corrupt));
+        assert_eq!(subscriber.inner().try_recv(&mut Vec::new()), Err(RecvError::Corrupt));
         // A successor reads the slots, too.
         drop(publisher);
         let mut successor = crate::frames::publisher(&options);

@@ -121,6 +121,7 @@ impl<M: Memory> Consumer<M> {
         self.refresh().map(|_| self.tail)
     }
 
+    #[allow(dead_code, reason = "used by models")]
     pub(crate) fn cursor(&self) -> Option<(&Cursor<M>, CursorState)> {
         match &self.guard {
             Guard::Cursor(cursor, state) | Guard::Begun(Some((cursor, state))) => Some((cursor, *state)),

@@ -31,6 +31,7 @@ pub(crate) enum Gate {
 const MAX_LOOKS: u32 = 100;
 
 /// The subscriber that is farthest behind.
+#[allow(dead_code, reason = "used by models")]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slowest {
     /// Its number among those that were looked at.
@@ -125,6 +126,7 @@ impl<M: Memory> Producer<M> {
     }
 
     /// The most positions that are written at once.
+    #[allow(dead_code, reason = "used by models")]
     pub(crate) fn batch_limit(&self) -> u64 {
         self.batch_limit
     }
