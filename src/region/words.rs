@@ -3,8 +3,8 @@
 //! Invariants behind the unsafe code
 //! - I1: a mapping lives as long as any handle into it. A handle's range was checked against the
 //!   mapping's length.
-//! - I2: shared bytes are reached through atomics only, or as zero_copy.rs of pipe/, queue/ and broadcast/
-//!   says.
+//! - I2: shared bytes are reached through atomics only, or as zero_copy.rs of pipe/, queue/ and
+//!   broadcast/ say.
 //! - I3: futex words are 32-bit atomics, and never loaded or stored as the 64-bit ones of a `Words`
 //!   range. Everything else is 64-bit.
 
