@@ -544,8 +544,8 @@ messages!(SendError {
 
 messages!(RecvError {
     Empty => "there is no message, and the call does not wait",
-    Closed => "the last sender has left, or the queue was closed, and everything was received",
-    PeerDied => "the process of the last sender died, and everything was received",
+    Closed => "the last sender or publisher has left, or the queue was closed, and everything was received",
+    PeerDied => "the process of the last sender or publisher died, and everything was received",
     TimedOut => "no message came before the deadline",
     BufferTooSmall { needed } => "the next message needs a buffer of {needed} bytes",
     Corrupt => "another process wrote invalid data into the region",

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::mem::forget;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,11 +13,12 @@ use std::thread;
 use std::time::Duration;
 
 use support::{SharedCounters, TestDir, alone, child_roles, command, fork, report};
+use tombolo::broadcast;
 use tombolo::inspect::ParticipantStatus;
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::sync::{LockError, Mutex};
-use tombolo::{Directory, ErrorKind, Namespace, RecvError, SendError};
+use tombolo::{Directory, Endpoint, ErrorKind, Namespace, RecvError, SendError};
 
 child_roles![inside];
 
@@ -248,4 +250,32 @@ fn proc_of_other_pid_namespace_death_is_reported() {
         outcome => panic!("{outcome:?}"),
     };
     assert!(status.success());
+}
+
+/// Takes shared locks of the bytes of the second participant, through a file that is only read.
+fn lock_shared(path: &Path) -> fs::File {
+    let file = fs::File::open(path).unwrap();
+    // SAFETY: all zeros is a lock, of which the fields are set; the descriptor is open.
+    let outcome = unsafe {
+        let mut lock: libc::flock = std::mem::zeroed();
+        (lock.l_type, lock.l_start, lock.l_len) = (libc::F_RDLCK as _, 2, 2);
+        libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock)
+    };
+    assert_eq!(outcome, 0);
+    file
+}
+
+#[test]
+fn death_is_noticed_though_a_reader_of_the_file_holds_shared_locks() {
+    let test_dir = TestDir::new();
+    let (mut tx, rx) = (pipe(test_dir.names()).sender(PIPE).unwrap(), pipe(test_dir.names()).receiver(PIPE).unwrap());
+    rx.abandon().unwrap();
+    let _reader = lock_shared(&test_dir.names().join(PIPE));
+    assert_eq!((0..5).find_map(|number| tx.send(number).err()), Some(SendError::PeerDied));
+
+    let options = broadcast::Options::<u64>::new().capacity(2).directory(test_dir.names());
+    let mut publisher = options.publisher("broadcast").unwrap();
+    options.subscriber("broadcast").unwrap().abandon().unwrap();
+    let _reader = lock_shared(&test_dir.names().join("broadcast"));
+    (0..10).for_each(|number| publisher.publish(number).unwrap());
 }

@@ -10,7 +10,7 @@ use std::thread;
 use common::{Process, TestEnv};
 use serde_json::{Value, json};
 use tombolo::sync::Mutex;
-use tombolo::{Namespace, NamespaceBuilder};
+use tombolo::{Endpoint, Namespace, NamespaceBuilder, pipe, queue};
 
 /// The environment variable that starts this program as a member, with what it takes.
 const ROLE: &str = "TEST_ROLE";
@@ -383,6 +383,28 @@ fn object_held_in_another_pid_namespace_is_shown_with_it() {
     env.run(&["inspect", "lone"]).assert_shows(&format!("alive, process {shown}, joined once"));
     process.finish();
     env.assert_no_names();
+}
+
+#[test]
+fn transfer_under_name_of_values_that_wait_is_refused() {
+    let env = TestEnv::new();
+    let (mut pipe, mut queue) = (
+        pipe::Options::<[u64; 3]>::new().directory(env.names()).sender("pipe").unwrap(),
+        queue::Options::<u64>::new().directory(env.names()).sender("queue").unwrap(),
+    );
+    pipe.send([1, 2, 3]).unwrap();
+    queue.send(7).unwrap();
+    pipe.abandon().unwrap();
+    queue.abandon().unwrap();
+    for command in ["send", "recv"] {
+        env.run(&[command, "pipe", "/dev/null"]).assert_exit(1, "aligned to 8");
+        env.run(&[command, "queue", "/dev/null", "--queue"]).assert_exit(1, "in which 1 wait");
+        env.run(&[command, "queue", "/dev/null"]).assert_exit(1, "`tombolo rm`");
+    }
+    env.run(&["doctor"]).assert_exit(0, "");
+    let mut pipe = pipe::Options::<[u64; 3]>::new().directory(env.names()).receiver("pipe").unwrap();
+    let mut queue = queue::Options::<u64>::new().directory(env.names()).receiver("queue").unwrap();
+    assert_eq!((pipe.recv(), queue.recv()), (Ok([1, 2, 3]), Ok(7)));
 }
 
 #[test]

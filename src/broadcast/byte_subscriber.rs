@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::broadcast::BytePublisher;
 use crate::broadcast::membership::join;
-use crate::broadcast::slots::{Buffer, Front, load_front};
+use crate::broadcast::slots::{Buffer, Front, SLOTS_PER_CLOCK_CHECK, load_front, timed_out};
 use crate::broadcast::state::Role;
 use crate::broadcast::subscribe_half::SubscribeHalf;
 use crate::broadcast::subscriber::subscriber_methods;
@@ -150,6 +150,10 @@ impl ByteSubscriber {
                         return Err(RecvError::Corrupt);
                     }
                     *left -= 1;
+                    // A long rest must not take the call past its deadline.
+                    if left.is_multiple_of(SLOTS_PER_CLOCK_CHECK) && timeout.is_past() {
+                        return Err(timed_out(timeout));
+                    }
                     continue;
                 }
                 Front::OutOfMemory => Err(RecvError::OutOfMemory),

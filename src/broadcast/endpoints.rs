@@ -46,11 +46,15 @@ macro_rules! endpoint {
         }
 
         impl$(<$T: Shareable>)? Sealed for $Endpoint {
-            const SHARED: [&'static str; 3] =
-                ["a subscriber with frames that are not dropped", "one without", "after dropping them"];
+            const SHARED: [&'static str; 3] = [
+                "a subscriber with frames that are not dropped, or with a snapshot or an error that this process alone \
+                 knows",
+                "one without",
+                "after dropping the frames, and receiving once from each publisher",
+            ];
 
             fn is_transferable(&self) -> bool {
-                Arc::strong_count(self.half.registration()) == 1
+                Arc::strong_count(self.half.registration()) == 1 && !self.half.has_private_state()
             }
 
             fn registration(&self) -> &Arc<Registration> {

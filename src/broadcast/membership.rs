@@ -24,16 +24,22 @@ use crate::region::Region;
 use crate::region::layout::broadcast::control;
 use crate::region::layout::participant as record;
 use crate::region::lifecycle::Registration;
-use crate::region::participant::LEFT;
+use crate::region::participant::{LEFT, VACANT};
 use crate::region::words::Word;
 
 /// Joins a broadcast. A subscriber gets up to `replay` earlier messages of each track.
 pub(super) fn join(region: Region, role: Role, replay: u64) -> Result<Option<Registration>> {
     let candidates = |region: &Region| {
+        let participants = region.participants();
         let mut candidates: Vec<usize> = BroadcastState::of(region).with_role(role).collect();
-        // The free ones first. Of the others each may be dead.
         // Each is looked at once: a sort may panic if the answer changes meanwhile.
-        candidates.sort_by_cached_key(|&index| region.participants().is_occupied(index));
+        candidates.sort_by_cached_key(|&index| match role {
+            // First a place that was used: a publisher that was restarted goes on in its own, where
+            // its history and its latest values are.
+            Role::Publisher => participants.state(index) == VACANT,
+            // The free ones first. Of the others each may be dead.
+            Role::Subscriber => participants.is_occupied(index),
+        });
         candidates
     };
     Registration::join(

@@ -135,14 +135,22 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
-    /// Publishers wait for the slowest subscriber. Nobody misses anything.
+    /// Publishers wait for the slowest subscriber. Nobody misses anything. For files, logs and
+    /// replays.
+    ///
+    /// A subscriber that is stopped stops the publishers. To go on without it, publish with a
+    /// timeout and call [`evict_slowest`](Publisher::evict_slowest).
     #[default]
     Lossless,
     /// Publishers never wait. A subscriber that is too slow misses messages, and is told how many.
-    /// Of a capacity of 256 or more, it may lose up to a sixteenth, and at most 64 messages, early.
+    /// For prices with [keys](Options::keys), telemetry and dashboards.
+    ///
+    /// If the capacity is 256 or more, up to a sixteenth of it, and at most 64 messages, can be
+    /// lost before the ring is full.
     Lossy,
     /// Publishers never wait. A subscriber that is `lag` or more messages behind one of them is
-    /// evicted: it receives nothing any more, until it rejoins.
+    /// evicted: it receives nothing any more, until it rejoins. It is not told how many messages it
+    /// missed. For subscribers that rather start afresh than go on with a gap.
     EvictSlow {
         /// At most the capacity less the history, and less than the number of frames if there are
         /// any. Of byte messages: how many slots.
@@ -325,8 +333,11 @@ impl Options<[u8]> {
 }
 
 impl<T: Shareable> Options<T> {
-    /// Options for a broadcast of values of the type `T`. By default 1024 of each publisher are
-    /// kept.
+    /// Options for a broadcast of values of the type `T`. By default the ring of each publisher
+    /// holds 1024 of them.
+    ///
+    /// Write the type: `Options::<u64>::new().create()`. The compiler does not infer it from the
+    /// endpoints, because byte messages have methods of the same names (error E0034).
     pub fn new() -> Self {
         Self::default()
     }

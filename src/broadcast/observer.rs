@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::broadcast::slots::{Buffer, Front, load_front};
+use crate::broadcast::slots::{Buffer, Front, SLOTS_PER_CLOCK_CHECK, load_front, timed_out};
 use crate::error::{RecvError, Result};
 use crate::message::{Messages, sealed::Receive};
 use crate::options::wrong_type;
@@ -36,7 +36,8 @@ const LAST_SLEEP: Duration = Duration::from_millis(1);
 /// subscribers, no lock and no record, so no publisher waits for it, whatever the
 /// [`Policy`](crate::broadcast::Policy), and nothing that it does or suffers can disturb others. It
 /// needs nothing but the permission to read the file: see
-/// [`mode`](crate::broadcast::Options::mode). If it is too slow, it gets
+/// [`mode`](crate::broadcast::Options::mode). (A hostile process with that permission can lock the
+/// file, so that nobody can join any more.) If it is too slow, it gets
 /// [`Lagged`](RecvError::Lagged).
 ///
 /// Nobody knows that it waits, so nobody wakes it. A blocking call polls, and after about 50 µs it
@@ -279,6 +280,9 @@ impl ByteObserver {
                 Front::Rest if rest == 0 => Err(RecvError::Corrupt),
                 Front::Rest => {
                     rest -= 1;
+                    if rest.is_multiple_of(SLOTS_PER_CLOCK_CHECK) && timeout.is_past() {
+                        return Err(timed_out(timeout));
+                    }
                     continue;
                 }
                 Front::OutOfMemory | Front::BufferTooSmall { .. } => Err(RecvError::OutOfMemory),

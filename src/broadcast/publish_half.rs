@@ -15,7 +15,7 @@ use crate::raw::Corrupt;
 use crate::raw::broadcast::cursor::{Cursor, CursorState};
 use crate::raw::broadcast::frames::FramePool;
 use crate::raw::broadcast::latest::Latest;
-use crate::raw::broadcast::producer::Producer;
+use crate::raw::broadcast::producer::{Gate, Producer};
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
 use crate::region::layout::broadcast::control;
@@ -104,6 +104,11 @@ impl PublishHalf {
 
     pub(super) fn wait_strategy(&self) -> WaitStrategy {
         self.waiter.state.wait()
+    }
+
+    /// See [`SubscribeHalf`](crate::broadcast::subscribe_half::SubscribeHalf).
+    pub(super) fn has_private_state(&self) -> bool {
+        false
     }
 
     /// Another handle of the region, to join once more.
@@ -259,12 +264,23 @@ impl PublishHalf {
         self.waiter.wait_for(self.producer.position(), deadline_after(timeout), are_there)
     }
 
+    /// Evicts the subscriber that is farthest behind.
+    pub(super) fn evict_slowest(&mut self) -> Option<SlowSubscriber> {
+        let (index, (state, next)) = self.waiter.slowest().filter(|_| self.state().gate() != Gate::Open)?;
+        let found = self.describe(index, next);
+        self.cursors.get(index)?.evict(state).then_some(found)
+    }
+
     /// The subscriber that is farthest behind.
     pub(super) fn slowest(&self) -> Option<SlowSubscriber> {
-        let (index, next) = self.waiter.slowest()?;
-        let (state, tail) = (self.state(), self.producer.position());
-        let lag = tail.saturating_sub(next.1).min(state.layout.capacity);
-        Some(SlowSubscriber::new(state, self.waiter.participant(index), lag, self.frames.leases().held(index)))
+        self.waiter.slowest().map(|(index, (_, next))| self.describe(index, next))
+    }
+
+    /// A subscriber that reads `next` next.
+    fn describe(&self, index: usize, next: u64) -> SlowSubscriber {
+        let state = self.state();
+        let lag = self.producer.position().saturating_sub(next).min(state.layout.capacity);
+        SlowSubscriber::new(state, self.waiter.participant(index), lag, self.frames.leases().held(index))
     }
 
     /// The subscribers that hold frames, the one with the most first.

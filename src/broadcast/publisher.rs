@@ -41,6 +41,16 @@ macro_rules! publisher_methods {
             self.half.slowest()
         }
 
+        /// Evicts the subscriber that is farthest behind, and returns which one that was. It gets
+        /// [`Evicted`](crate::RecvError::Evicted), and can rejoin.
+        ///
+        /// In a lossless broadcast this puts an end to the waiting for a process that is stopped:
+        /// call it when publishing has timed out. `None` if there is no subscriber, if it has just
+        /// left, or in a lossy broadcast.
+        pub fn evict_slowest(&mut self) -> Option<SlowSubscriber> {
+            self.half.evict_slowest()
+        }
+
         /// Returns how many subscribers receive what is published now. One that died and was not
         /// noticed yet is counted, one that was evicted is not, nor are
         /// [observers](crate::broadcast::Options::observer).

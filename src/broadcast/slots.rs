@@ -17,14 +17,27 @@
 //! message, because what was before is overwritten or no part of the history, it goes on to the
 //! next first slot.
 
+use crate::error::RecvError;
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, store_bytes};
 use crate::raw::Corrupt;
 use crate::raw::broadcast::consumer::Published;
 use crate::region::layout::broadcast::SLOT_HEADER_WORDS;
 use crate::region::words::Mapped;
+use crate::wait::Timeout;
 
 const CONTINUED: u64 = 1 << 63;
 const IN_FRAME: u64 = 1 << 62;
+
+/// Slots of a rest that are passed over between two readings of the clock.
+pub(super) const SLOTS_PER_CLOCK_CHECK: u64 = 1024;
+
+/// Why a call whose time is up received nothing.
+pub(super) fn timed_out(timeout: Timeout) -> RecvError {
+    match timeout {
+        Timeout::NonBlocking => RecvError::Empty,
+        Timeout::At(_) => RecvError::TimedOut,
+    }
+}
 
 /// Payload bytes of a slot.
 fn room(slot: &[AtomicU64]) -> usize {

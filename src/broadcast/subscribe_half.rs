@@ -232,6 +232,12 @@ impl SubscribeHalf {
         self.waiter.waits_for_successor
     }
 
+    /// Whether another process could not go on from here: it would receive again what a snapshot
+    /// had, or not be told what was missed.
+    pub(super) fn has_private_state(&self) -> bool {
+        self.postponed.is_some() || self.tracks.tracks.iter().any(|track| track.seen.is_some())
+    }
+
     /// Another handle of the region, to join once more.
     pub(super) fn reopen(&self) -> Result<Region> {
         if self.generation.is_current() {

@@ -61,7 +61,8 @@ macro_rules! subscriber_methods {
 
         /// Returns how many messages had been published before the first one that this subscriber
         /// receives: those for which it joined too late. Of byte messages: how many slots. After
-        /// [`rejoin`](Self::rejoin) it counts up to where it began again.
+        /// [`rejoin`](Self::rejoin), or after it was passed to this process, it counts up to where
+        /// it began again.
         pub fn published_before(&self) -> u64 {
             self.half.published_before()
         }
@@ -264,11 +265,11 @@ impl<T: Shareable> Subscriber<T> {
     /// Returns the latest value of each key, in a broadcast with
     /// [`keys`](crate::broadcast::Options::keys). Calls that receive go on behind it.
     ///
-    /// Values that were published before and not received yet are not delivered any more: the
-    /// latest of each key are in the snapshot. Of what is published from then on, each value is
-    /// either delivered, or in the snapshot, or older than a value of the same key and publisher
-    /// that is in the snapshot. None of them is both. This holds as long as no call returns
-    /// [`Lagged`](RecvError::Lagged). After that, another snapshot has what was missed.
+    /// After it you receive what is newer than the snapshot, and nothing that is in it. What was
+    /// published before and is not in it is older than what is there for the same key and
+    /// publisher, and is not delivered any more: so the numbers of the messages that you receive
+    /// may jump. If a call returns [`Lagged`](RecvError::Lagged), another snapshot has what was
+    /// missed.
     ///
     /// Each value is the latest of its key. The values of different keys need not have been the
     /// latest at one and the same time. [`len`](Self::len) and [`poll`](Self::poll) also count

@@ -50,8 +50,11 @@ pub(crate) fn is_locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -
 
 /// Returns the first byte of a lock that another description holds within those bytes, if there is
 /// one. Of several locks it may be any.
+///
+/// Only exclusive locks count. A process that may only read the file can take shared ones, and must
+/// not be able to make a dead participant look alive.
 pub(crate) fn locked_elsewhere_in(file: impl AsFd, start: u64, length: u64) -> io::Result<Option<u64>> {
-    let lock = call(file, libc::F_OFD_GETLK, libc::F_WRLCK, start, length)?;
+    let lock = call(file, libc::F_OFD_GETLK, libc::F_RDLCK, start, length)?;
     let is_locked = libc::c_int::from(lock.l_type) != libc::F_UNLCK;
     Ok(is_locked.then(|| u64::try_from(lock.l_start).unwrap_or(start).max(start)))
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use tombolo::broadcast::{Options, Policy, Subscriber};
-use tombolo::{ErrorKind, RecvError, SendError, Shareable};
+use tombolo::{Endpoint, ErrorKind, RecvError, SendError, Shareable};
 
 use crate::support::{Random, SharedCounters, TestDir, start, stress_random};
 
@@ -52,6 +52,59 @@ fn snapshot_of_a_subscriber_that_lagged_has_what_it_missed() {
     assert!(snapshot.iter().map(|latest| latest.value).eq([27, 28, 29]));
     publisher.publish_key(1, 30).unwrap();
     assert_eq!([subscriber.recv_key(), subscriber.try_recv_key()], [Ok((1, 30)), Err(RecvError::Empty)]);
+}
+
+#[test]
+fn subscriber_with_a_snapshot_ahead_of_its_stream_is_not_passed_on() {
+    let options = Options::<u64>::new().keys(1).capacity(1024).policy(Policy::Lossy);
+    let (mut publisher, mut subscriber) = options.create().unwrap();
+    let has_ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !has_ended.load(Ordering::Relaxed) {
+                publisher.publish_key(0, number).unwrap();
+                number += 1;
+            }
+        });
+        for _ in 0..2000 {
+            let taken = subscriber.snapshot().unwrap().get(0).copied();
+            match subscriber.into_fd() {
+                Ok(passed) => subscriber = options.from_fd(passed).unwrap(),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::InvalidOptions);
+                    assert!(error.to_string().contains("snapshot"), "{error}");
+                    has_ended.store(true, Ordering::Relaxed);
+                    return;
+                }
+            }
+            let next = loop {
+                match subscriber.recv() {
+                    Err(RecvError::Lagged { .. }) => {}
+                    received => break received.unwrap(),
+                }
+            };
+            assert!(taken.is_none_or(|taken| next > taken), "{next} after {taken:?}");
+        }
+        has_ended.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn publisher_that_comes_again_has_its_place_and_its_keys() {
+    let dir = TestDir::new();
+    let options = Options::<u64>::new().keys(1).max_publishers(3).directory(dir.names());
+    let mut subscriber = options.subscriber("name").unwrap();
+    for number in 0..6 {
+        let mut publisher = options.publisher("name").unwrap();
+        publisher.publish_key(0, number).unwrap();
+        // Leaves, or dies.
+        if number % 2 == 0 { drop(publisher) } else { publisher.abandon().unwrap() }
+    }
+    let snapshot = subscriber.snapshot().unwrap();
+    assert_eq!((snapshot.len(), snapshot.get(0).copied()), (1, Some(5)));
+    drop(options.publisher("name").unwrap());
+    assert_eq!(subscriber.recv(), Err(RecvError::Closed), "not the death of the one before");
 }
 
 #[test]

@@ -53,6 +53,25 @@ fn lossless_publisher_without_subscribers_never_waits() {
 }
 
 #[test]
+fn publisher_that_waits_too_long_can_evict_the_slowest() {
+    let (mut publisher, mut slow) = Options::<u64>::new().capacity(2).create().unwrap();
+    let mut fast = publisher.subscriber().unwrap();
+    for number in 0..6 {
+        if publisher.publish_timeout(number, SHORT) == Err(SendError::TimedOut) {
+            assert_eq!(publisher.evict_slowest().unwrap().lag, 2);
+            publisher.publish(number).unwrap();
+        }
+        assert_eq!(fast.recv(), Ok(number));
+    }
+    assert_eq!(slow.recv(), Err(RecvError::Evicted));
+    slow.rejoin().unwrap();
+    publisher.publish(6).unwrap();
+    assert_eq!([slow.recv(), fast.recv()], [Ok(6); 2]);
+    let (mut publisher, _subscriber) = Options::<u64>::new().policy(Policy::Lossy).create().unwrap();
+    assert!(publisher.evict_slowest().is_none());
+}
+
+#[test]
 fn publisher_waits_until_there_are_enough_subscribers() {
     let (mut publisher, first) = Options::<u64>::new().create().unwrap();
     assert_eq!(publisher.wait_for_subscribers(1, SHORT), Ok(()));

@@ -152,6 +152,23 @@ fn byte_subscriber_that_lags_goes_on_with_a_whole_message() {
 }
 
 #[test]
+fn call_that_must_not_block_returns_within_a_long_rest() {
+    let dir = TestDir::new();
+    let options = Options::bytes().slot_bytes(8).max_message_bytes(1 << 20).history(1 << 16).directory(dir.names());
+    let mut publisher = options.publisher("name").unwrap();
+    publisher.publish(vec![7; 1 << 20]).unwrap();
+    publisher.publish([8]).unwrap();
+    let mut late = options.subscriber("name").unwrap();
+    let mut observer = options.observer("name").unwrap();
+    let mut message = Vec::new();
+    // The rest of the first message has 65,535 slots.
+    let calls = (1..).find(|_| late.try_recv(&mut message) != Err(RecvError::Empty)).unwrap();
+    assert!(calls > 10 && message == [8], "{calls}");
+    let calls = (1..).find(|_| observer.try_recv(&mut message) != Err(RecvError::Empty)).unwrap();
+    assert!(calls > 10 && message == [8], "{calls}");
+}
+
+#[test]
 fn values_come_in_batches() {
     let (mut publisher, mut subscriber) = Options::<u64>::new().capacity(8).create().unwrap();
     let values: Vec<u64> = (0..20).collect();

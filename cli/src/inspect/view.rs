@@ -190,9 +190,10 @@ impl RegionView {
         self.namespace.as_ref().is_some_and(|namespace| namespace.persistent)
     }
 
-    /// Whether it is a queue with messages in it. Such a queue keeps its name.
+    /// Whether it is a queue, or a pipe of values, with messages in it. They wait for a successor,
+    /// so it keeps its name. What is left in a pipe of bytes may be half a stream.
     pub fn has_waiting_messages(&self) -> bool {
-        self.queue.is_some() && self.queued() > 0
+        (self.queue.is_some() || self.is_pipe() && self.unit != "bytes") && self.queued() > 0
     }
 
     fn queued(&self) -> u64 {

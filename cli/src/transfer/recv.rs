@@ -79,7 +79,7 @@ impl Receiving<'_> {
     ) -> Result<(), Failure> {
         let &Self { stream, stay, in_place, .. } = self;
         let mut rendezvous = Rendezvous::new(location, Signals::watch()?, meeting);
-        rendezvous.refuse_namespace()?; // opening a FIFO as the target may wait for its reader
+        rendezvous.refuse_foreign()?; // opening a FIFO as the target may wait for its reader
         let destination = {
             let target = Target {
                 file: stream.named_file().map(Into::into),

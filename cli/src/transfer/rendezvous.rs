@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::inspect::{ParticipantStatus, RegionInfo, RegionKind, RingInfo, SubscriberInfo};
+use tombolo::inspect::{ElementType, ParticipantStatus, RegionInfo, RegionKind, RingInfo, SubscriberInfo};
 use tombolo::{Directory, Endpoint, ErrorKind, RecvError};
 
 use super::signals::Signals;
@@ -136,20 +136,26 @@ impl<'a> Rendezvous<'a> {
         Self { directory, meeting, signals, found: Found::default(), all_have_come: false, waiting_since }
     }
 
-    /// Refuses the name of a namespace.
+    /// Refuses the name of a namespace, and of what other programs have filled with messages.
     ///
-    /// Opening it as a pipe or queue fails as well, unless all its participants were killed. Then
-    /// it would pass for what an earlier transfer left behind, and be replaced.
-    pub fn refuse_namespace(&self) -> Result<(), Failure> {
+    /// Opening it as a pipe or queue of bytes fails as well, unless all its participants were
+    /// killed. Then it would pass for what an earlier transfer left behind, and be replaced.
+    pub fn refuse_foreign(&self) -> Result<(), Failure> {
         let Meeting { name, kind, .. } = self.meeting;
-        match self.inspect() {
-            Some(info) if info.kind == RegionKind::Namespace => Err(Failure::Error(format!(
-                "cannot use {name:?} for a transfer: found {}, expected {kind}; see what is in it with \
-                 `tombolo inspect`, or use another name",
-                info.kind,
-            ))),
-            _ => Ok(()), // opening it reports any other problem
-        }
+        let Some(info) = self.inspect() else { return Ok(()) }; // opening it reports any problem
+        let waiting: u64 = info.rings.iter().map(|ring| ring.queued).sum();
+        let is_ours = info.kind == kind && info.element == ElementType::Bytes;
+        let (found, remedy) = match info.kind {
+            RegionKind::Namespace => (info.kind.to_string(), "see what is in it with `tombolo inspect`"),
+            RegionKind::Pipe | RegionKind::Queue if waiting > 0 && !is_ours => (
+                format!("{} of {} in which {waiting} wait", info.kind, info.element),
+                "receive them with the program that made it, remove them with `tombolo rm`",
+            ),
+            _ => return Ok(()),
+        };
+        Err(Failure::Error(format!(
+            "cannot use {name:?} for a transfer: found {found}, expected {kind}; {remedy}, or use another name",
+        )))
     }
 
     /// Makes a call that may block, such as opening a FIFO. `reason` says what did not happen if it
@@ -179,7 +185,7 @@ impl<'a> Rendezvous<'a> {
         let started = Instant::now();
         let mut is_noted = self.meeting.quiet;
         loop {
-            self.refuse_namespace()?;
+            self.refuse_foreign()?;
             let before = self.inspect();
             let is_ending =
                 before.as_ref().is_some_and(|info| self.is_earlier_transfer_ending(info, started.elapsed() >= GRACE));

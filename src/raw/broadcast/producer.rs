@@ -108,9 +108,10 @@ impl<M: Memory> Producer<M> {
 
     /// Publishes the message that the last publisher has written there.
     pub(super) fn publish_written(&mut self) {
-        self.tail = self.tail.wrapping_add(1);
-        self.begun = self.begun.max(self.tail);
-        self.track.tail.store(self.tail, Ordering::Release); // E1
+        let end = self.tail.wrapping_add(1);
+        self.store_begun(end); // for a correct predecessor it is there already
+        self.tail = end;
+        self.track.tail.store(end, Ordering::Release); // E1
     }
 
     pub(super) fn track(&self) -> &Track<M> {
@@ -151,7 +152,7 @@ impl<M: Memory> Producer<M> {
         let mut slowest: Option<Slowest> = None;
         fence(Ordering::SeqCst); // E6
         for (index, cursor) in cursors.iter().enumerate() {
-            for attempt in 1..=MAX_LOOKS {
+            for _ in 0..MAX_LOOKS {
                 let Some((state, next)) = cursor.protected() else { break }; // E4, E5, E6
                 // A correct subscriber is not ahead of tail, nor more than the capacity behind.
                 let lag = tail.saturating_sub(next).min(capacity);
@@ -160,13 +161,14 @@ impl<M: Memory> Producer<M> {
                     on_evict(index);
                     break;
                 }
-                if !is_slow || attempt == MAX_LOOKS {
+                if !is_slow {
                     if slowest.is_none_or(|slowest| lag > slowest.lag) {
                         slowest = Some(Slowest { index, state, lag });
                     }
                     break;
                 }
-                // It is just joining, and has found its position: look again.
+                // It is just joining, and has found its position: look again. One that changes
+                // without end is no correct one, and nobody waits for it.
             }
         }
         let kept = self.history.min(tail);
