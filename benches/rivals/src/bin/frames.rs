@@ -193,8 +193,25 @@ impl Run {
         std::fs::create_dir_all(&self.directory)?;
         let measured = self.publish();
         std::fs::remove_dir_all(&self.directory)?;
+        self.sweep();
         measured
     }
+
+    /// Removes what iceoryx2 leaves behind.
+    fn sweep(&self) {
+        for directory in ["/dev/shm", "/tmp"] {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            let is_ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(&prefix_of(&self.directory));
+            for entry in entries.filter(|entry| is_ours(&entry.file_name())) {
+                let _ = std::fs::remove_file(entry.path()); // a failure cannot be helped
+            }
+        }
+    }
+}
+
+/// What the names of all files of a run begin with.
+fn prefix_of(directory: &std::path::Path) -> String {
+    format!("frames_{}_", directory.file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// Writes the number of a frame into its first and last word.
@@ -216,8 +233,9 @@ fn check(frame: &[u8], number: usize) -> Result<()> {
 
 #[cfg(feature = "iceoryx2")]
 mod iceoryx {
-    use iceoryx2::port::unable_to_deliver_strategy::UnableToDeliverStrategy;
+    use iceoryx2::port::update_connections::UpdateConnections;
     use iceoryx2::prelude::*;
+    use iceoryx2::service::port_factory::PortFactory as _;
     use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
     use super::*;
@@ -227,8 +245,7 @@ mod iceoryx {
         let mut config = Config::default();
         let root = run.directory.to_str().context("a path")?;
         config.global.set_root_path(&Path::new(root.as_bytes()).map_err(anyhow::Error::msg)?);
-        let prefix = format!("frames_{}_", run.directory.file_name().and_then(|name| name.to_str()).context("a name")?);
-        config.global.prefix = FileName::new(prefix.as_bytes()).map_err(anyhow::Error::msg)?;
+        config.global.prefix = FileName::new(prefix_of(&run.directory).as_bytes()).map_err(anyhow::Error::msg)?;
         let node = NodeBuilder::new()
             .config(&config)
             .signal_handling_mode(SignalHandlingMode::Disabled)
@@ -251,7 +268,7 @@ mod iceoryx {
         let publisher = topic
             .publisher_builder()
             .initial_max_slice_len(run.size)
-            .unable_to_deliver_strategy(UnableToDeliverStrategy::Block)
+            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
             .create()?;
         let children = run.start_subscribers()?;
         while topic.dynamic_config().number_of_subscribers() < run.subscribers {
@@ -294,8 +311,7 @@ fn table(copies: bool) -> Result<()> {
                 if !copies && matches!(subject, Subject::Copied | Subject::Socket) {
                     continue; // they always copy
                 }
-                let directory =
-                    PathBuf::from(format!("/dev/shm/rivals-frames-{}-{index}-{round}", std::process::id()));
+                let directory = PathBuf::from(format!("/dev/shm/rivals-frames-{}-{index}-{round}", std::process::id()));
                 let frames = if copies { (600 << 20) / size } else { 300 };
                 let run = Run { subject, size, subscribers, frames, copies, directory };
                 found[index].push(run.run().with_context(|| subject.name())?);
