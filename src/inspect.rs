@@ -101,6 +101,10 @@ pub struct BroadcastInfo {
     pub history: u64,
     /// Of how many keys the latest value is kept.
     pub keys: u64,
+    /// How many frames each publisher has for large messages.
+    pub frames: u64,
+    /// How many of all frames subscribers hold.
+    pub frames_held: u64,
     /// How often a subscriber was evicted because it lagged.
     pub evicted: u64,
     /// The subscribers that have joined and not left.
@@ -493,6 +497,8 @@ fn broadcast_info(state: BroadcastState<'_>) -> BroadcastInfo {
         policy: state.policy(),
         history: layout.geometry.history,
         keys: layout.geometry.keys,
+        frames: layout.geometry.frames,
+        frames_held: (0..layout.publishers()).map(|track| state.leases(track).leased()).sum(),
         evicted: state.evicted(),
         subscribers: joined
             .map(|(index, subscriber)| SubscriberInfo {

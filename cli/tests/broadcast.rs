@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::{Process, SIGPIPE, TestEnv, assert_bytes_eq, count, random_bytes};
 use serde_json::{Value, json};
+use tombolo::broadcast::{Frames, Options};
 
 const PUB: [&str; 3] = ["pub", "b", "--lines"];
 const SUB: [&str; 3] = ["sub", "b", "--lines"];
@@ -533,7 +534,7 @@ fn broadcast_is_shown_repaired_and_removed() {
     assert_eq!(region["directions"], json!([direction(2, 2), direction(0, 0)]));
     assert_eq!(
         region["broadcast"],
-        json!({"policy": "lossless", "history": 3, "evicted": 0, "max_publishers": 2, "max_subscribers": 64})
+        json!({"policy": "lossless", "history": 3, "evicted": 0, "keys": 0, "frames": 0, "frames_held": 0, "max_publishers": 2, "max_subscribers": 64})
     );
     let subscriber = |pid: u64, standing: &str, lags: [Option<u64>; 2]| json!({"part": "subscriber", "pid": pid, "standing": standing, "joins": 1, "lags": lags});
     let live = json!({"part": "publisher", "pid": pids[0], "standing": "alive", "joins": 1});
@@ -572,4 +573,25 @@ fn broadcast_is_shown_repaired_and_removed() {
     let alive = alive.wait();
     alive.assert_exit(0, "");
     assert_eq!(alive.text(), "one\ntwo\nthree\n");
+}
+
+#[test]
+fn broadcast_inspect_shows_keys_and_frames() {
+    let env = TestEnv::new();
+    let keyed = Options::<u64>::new().keys(500).directory(env.names()).publisher("ticks").unwrap();
+    let (publisher, subscriber) = {
+        let options = Options::bytes().frames(Frames { count: 5, bytes: 4096 }).directory(env.names());
+        (options.publisher("pictures").unwrap(), options.subscriber("pictures").unwrap())
+    };
+    // SAFETY: both endpoints belong to this process.
+    let (mut publisher, mut subscriber) =
+        unsafe { (publisher.into_zero_copy().unwrap(), subscriber.into_zero_copy().unwrap()) };
+    publisher.loan(4000).unwrap().publish().unwrap();
+    let held = subscriber.recv_frame().unwrap();
+    let text = env.run(&["inspect", "pictures"]);
+    text.assert_shows("frames       5 for each publisher");
+    text.assert_shows("frames held  1");
+    env.run(&["ls"]).assert_shows("1 of 5 frames held");
+    env.run(&["inspect", "ticks"]).assert_shows("keys         500");
+    drop((held, keyed));
 }

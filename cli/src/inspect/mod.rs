@@ -58,6 +58,13 @@ fn details(view: &RegionView) -> String {
     if let Some(broadcast) = &view.broadcast {
         let _ = writeln!(text, "policy       {}", broadcast.policy_text(view));
         let _ = writeln!(text, "history      {}", view.amount(broadcast.history));
+        if broadcast.keys > 0 {
+            let _ = writeln!(text, "keys         {}", broadcast.keys);
+        }
+        if broadcast.frames > 0 {
+            let _ = writeln!(text, "frames       {} for each publisher", broadcast.frames);
+            let _ = writeln!(text, "frames held  {}", broadcast.frames_held);
+        }
         let _ = writeln!(text, "evicted      {}", broadcast.evicted);
         let _ = writeln!(text, "publishers   up to {}", broadcast.max_publishers);
         let _ = writeln!(text, "subscribers  up to {}", broadcast.max_subscribers);

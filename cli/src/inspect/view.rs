@@ -80,6 +80,11 @@ pub struct Broadcast {
     max_lag: Option<u64>,
     /// How much of each publisher is kept for subscribers that join later.
     pub(super) history: u64,
+    /// Of how many keys the latest value is kept.
+    pub(super) keys: u64,
+    /// How many frames each publisher has, and how many of all subscribers hold.
+    pub(super) frames: u64,
+    pub(super) frames_held: u64,
     /// How often a subscriber was evicted because it lagged.
     pub(super) evicted: u64,
     /// How many there can be at a time.
@@ -271,6 +276,9 @@ impl Broadcast {
             policy,
             max_lag,
             history: broadcast.history,
+            keys: broadcast.keys,
+            frames: broadcast.frames,
+            frames_held: broadcast.frames_held,
             evicted: broadcast.evicted,
             max_publishers,
             max_subscribers: info.max_participants.saturating_sub(max_publishers),
@@ -286,6 +294,9 @@ impl Broadcast {
         let mut text = format!("{}, {} unread", self.policy_text(view), view.amount(view.queued()));
         if self.history > 0 {
             let _ = write!(text, ", history {}", view.amount(self.history));
+        }
+        if self.frames > 0 {
+            let _ = write!(text, ", {} of {} frames held", self.frames_held, self.frames * self.max_publishers);
         }
         if self.evicted > 0 {
             let _ = write!(text, ", {} evicted", self.evicted);

@@ -98,6 +98,12 @@ impl<M: Memory> Leases<M> {
         self.bit(frame, subscriber).is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 
+    /// How many frames have a lease.
+    #[allow(dead_code, reason = "not used by models")]
+    pub(crate) fn leased(&self) -> u64 {
+        (0..self.count).filter(|&frame| self.is_leased(frame)).count() as u64
+    }
+
     /// How many frames a subscriber holds.
     pub(crate) fn held(&self, subscriber: usize) -> u64 {
         (0..self.count).filter(|&frame| self.is_held(frame, subscriber)).count() as u64
