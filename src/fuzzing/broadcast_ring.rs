@@ -54,7 +54,7 @@ pub fn broadcast_ring(data: &[u8]) {
         gate,
     };
     if setup & 1 == 0 {
-        let position = input.word() >> 1;
+        let position = input.word() >> 3;
         track.cells.store(TAIL, position);
         track.cells.store(BEGUN, position);
         // As in a track that has been in use: no history before the first message is asked for.
