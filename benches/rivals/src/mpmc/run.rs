@@ -138,6 +138,8 @@ fn share(job: &Job, phase: Phase) -> u64 {
 fn produce(job: &Job, mut tx: impl Tx, index: usize, line: &StartLine) {
     let batch = job.case.batch();
     let mut backoff = Backoff::new(job.is_oversubscribed());
+    line.wait_for_all(job.case.participants());
+    tx.connect();
     for phase in Phase::ALL {
         let share = share(job, phase);
         let mut fill = Fill::from(index as u64 * share);
@@ -172,6 +174,8 @@ fn produce(job: &Job, mut tx: impl Tx, index: usize, line: &StartLine) {
 fn consume(job: &Job, mut rx: impl Rx, line: &StartLine) {
     let batch = job.case.batch();
     let mut backoff = Backoff::new(job.is_oversubscribed());
+    line.wait_for_all(job.case.participants());
+    rx.connect();
     for phase in Phase::ALL {
         let mut reader = Reader::new(phase);
         line.wait_for_all(job.case.participants());

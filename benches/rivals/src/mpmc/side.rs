@@ -8,12 +8,18 @@ use crate::harness::payload::{Check, Fill, Words};
 
 /// The sending end of a queue.
 pub trait Tx {
+    /// Called when all participants are there.
+    fn connect(&mut self) {}
+
     /// Sends `batch` messages that `fill` writes, however long it takes.
     fn send(&mut self, batch: usize, fill: &mut Fill, backoff: &mut Backoff);
 }
 
 /// The receiving end of a queue.
 pub trait Rx {
+    /// Called when all participants are there.
+    fn connect(&mut self) {}
+
     /// Has `reader` read up to `batch` messages; returns 0 if the queue is empty.
     fn receive(&mut self, batch: usize, reader: &mut Reader) -> usize;
 }

@@ -36,8 +36,8 @@ const SPINS_BEFORE_SLEEP: u32 = 2000;
 pub struct StartLine {
     arrived: AtomicU32,
     starts: AtomicU32,
-    /// When each start was given.
-    stamps: [AtomicU64; 3],
+    /// When each start was given. The first is that to connect.
+    stamps: [AtomicU64; 4],
     results: [Results; 2],
     /// p50 and p99 of what the producer did.
     latency: [AtomicU64; 2],
@@ -130,6 +130,6 @@ impl StartLine {
     /// Returns how long the timed phase took, from its start on.
     pub fn elapsed(&self) -> Duration {
         let ended = self.results[Phase::Timed as usize].ended.load(Relaxed);
-        Duration::from_nanos(ended - self.stamps[Phase::Timed as usize].load(Relaxed))
+        Duration::from_nanos(ended - self.stamps[1 + Phase::Timed as usize].load(Relaxed))
     }
 }

@@ -6,6 +6,7 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use anyhow::{Error, Result};
+use iceoryx2::port::update_connections::UpdateConnections;
 use iceoryx2::port::{listener::Listener, notifier::Notifier, publisher::Publisher, subscriber::Subscriber};
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::{event, publish_subscribe};
@@ -200,12 +201,22 @@ impl<W: Words + ZeroCopySend + Debug> Tx for Writer<W> {
 }
 
 impl<W: Words + ZeroCopySend + Debug> mpmc::Tx for Writer<W> {
+    fn connect(&mut self) {
+        self.publisher.update_connections().expect("connected");
+    }
+
     fn send(&mut self, _: usize, fill: &mut Fill, _: &mut Backoff) {
         Tx::send(self, 1, fill);
     }
 }
 
 impl<W: Words + ZeroCopySend + Debug> mpmc::Rx for Reader<W> {
+    /// Otherwise a subscriber connects in its first `receive`. If its buffer is full by then, the
+    /// publisher drops messages, also if it is to retry until they are delivered.
+    fn connect(&mut self) {
+        self.subscriber.update_connections().expect("connected");
+    }
+
     fn receive(&mut self, _: usize, reader: &mut mpmc::Reader) -> usize {
         match (self.subscriber.receive().expect("received"), &self.event) {
             (Some(sample), _) => {
