@@ -18,13 +18,16 @@
 //! - I3: `committed` is v only after version v is whole.
 //!
 //! Edges
-//! - E1: `write`: store committed, Release · `try_read`: load committed, Acquire. The version is
-//!   whole.
+//! - E1: `write`: store committed, Release · `try_read`: load committed, then fence Acquire. The
+//!   version is whole.
 //! - E2: `write`: store writing, fence Release, payload · `try_read`: payload, fence Acquire, load
 //!   writing. A reader that sees any payload of a later version sees that the version was begun.
-//! - E3: `write`: store writing, Release, after the last committed · `try_read`: load writing,
-//!   Acquire. A reader that sees that version v was begun sees that v - 1 was committed. So a
+//! - E3: `write`: store writing, Release, after the last committed · `try_read`: load writing, then
+//!   fence Acquire. A reader that sees that version v was begun sees that v - 1 was committed. So a
 //!   reader that fails twice with the same two words has seen words that no correct writer leaves.
+//!
+//! Readers use relaxed loads and fences: of memory that cannot be written, only relaxed loads are
+//! allowed.
 //!
 //! Crash
 //! - (V1) writer, before it stores `committed`: the version does not exist. The next writer reuses
@@ -110,18 +113,24 @@ impl<W: Deref<Target = AtomicU64>, B: Deref<Target = [AtomicU64]>> SeqLock<W, B>
     /// The number of the last whole version.
     #[inline]
     pub(crate) fn version(&self) -> u64 {
-        self.committed.load(Ordering::Acquire) // E1
+        let version = self.committed.load(Ordering::Relaxed); // ordered by the fence
+        fence(Ordering::Acquire); // E1
+        version
     }
 
     /// Attempts once to copy the last version. Always succeeds for the holder of the right to
     /// write.
     #[inline(always)]
     pub(crate) fn try_read<R>(&self, copy: impl FnOnce(&[AtomicU64]) -> R) -> Result<(R, u64), Overwritten> {
-        let version = self.committed.load(Ordering::Acquire); // E1
+        let version = self.version();
         let copied = copy(self.buffer(version));
         fence(Ordering::Acquire); // E2
-        let writing = self.writing.load(Ordering::Acquire); // E3
-        if writing.wrapping_sub(version) <= self.mask { Ok((copied, version)) } else { Err((version, writing)) }
+        let writing = self.writing.load(Ordering::Relaxed); // ordered by the fences
+        if writing.wrapping_sub(version) <= self.mask {
+            return Ok((copied, version));
+        }
+        fence(Ordering::Acquire); // E3
+        Err((version, writing))
     }
 
     /// Copies the last version, and returns its number, too. Calls `on_retry` after each attempt
