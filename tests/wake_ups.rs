@@ -508,7 +508,7 @@ fn broadcast_subscriber_leaves_rejoins_or_is_evicted_wakes_publisher() {
     type Act = fn(broadcast::Subscriber<u64>, &Path, &broadcast::Options<u64>);
     let acts: [Act; 4] = [
         |subscriber, _, _| drop(subscriber),
-        |mut subscriber, _, _| subscriber.rejoin().unwrap(),
+        |mut subscriber, _, _| _ = subscriber.rejoin().unwrap(),
         |subscriber, names, _| {
             subscriber.abandon().unwrap();
             let_them_sleep();

@@ -80,6 +80,8 @@ enum Read {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Reader {
     position: u8,
+    /// Where the snapshot began that is being taken.
+    start: u8,
     /// By key: messages before this position are in the snapshot.
     seen: [u8; KEYS],
     /// Known to the checker only, by key: the next position that it may deliver.
@@ -120,6 +122,7 @@ enum Mutant {
     UnreadMessagesStay,
     NewSnapshotKeepsOldPositions,
     LatestMustBeBelowTail,
+    FailedSnapshotMovesTheStream,
 }
 
 struct Model {
@@ -244,12 +247,7 @@ impl Model {
         let mut next = *state;
         let subscriber = &mut next.subscribers[index];
         let load_tail = |subscriber: &mut Subscriber, at: usize| {
-            let (reader, tail) = (&mut subscriber.tracks[at], state.tracks[at].tail);
-            if !self.is(Mutant::UnreadMessagesStay) {
-                reader.position = tail;
-            }
-            reader.missed = 0;
-            (reader.seen, tail)
+            subscriber.tracks[at].start = state.tracks[at].tail;
         };
         match subscriber.step {
             Read::Idle if !subscriber.joined => {
@@ -291,6 +289,19 @@ impl Model {
                 subscriber.step = if is_last { Read::LoadLatest(0) } else { Read::LoadTail(at + 1) };
             }
             Read::LoadLatest(number) => {
+                if number > 0 {
+                    // It fails, and the stream goes on as if nothing had happened.
+                    let mut next = *state;
+                    let subscriber = &mut next.subscribers[index];
+                    (subscriber.step, subscriber.loaded) = (Read::Idle, Default::default());
+                    subscriber.tracks.iter_mut().for_each(|reader| reader.start = 0);
+                    if self.is(Mutant::FailedSnapshotMovesTheStream) {
+                        for (reader, before) in subscriber.tracks.iter_mut().zip(&state.subscribers[index].tracks) {
+                            reader.position = before.start;
+                        }
+                    }
+                    all.push(next);
+                }
                 let (at, key) = (usize::from(number) % self.tracks, usize::from(number) / self.tracks);
                 subscriber.loaded[at][key] = state.tracks[at].latest[key];
                 let is_last = usize::from(number) + 1 == self.tracks * KEYS;
@@ -308,10 +319,11 @@ impl Model {
                     _ => track.tail + 1,
                 };
                 let reader = &mut subscriber.tracks[at_index];
-                let start = match self.mutant {
-                    Mutant::UnreadMessagesStay => track.tail,
-                    _ => reader.position,
-                };
+                let start = std::mem::take(&mut reader.start);
+                if !self.is(Mutant::UnreadMessagesStay) {
+                    reader.position = start;
+                }
+                reader.missed = 0;
                 if !self.is(Mutant::NewSnapshotKeepsOldPositions) || reader.seen == [0; KEYS] {
                     reader.seen = [0; KEYS];
                     for (seen, latest) in reader.seen.iter_mut().zip(&loaded) {
@@ -478,6 +490,7 @@ fn latest_values_each_mutant_is_found() {
         UnreadMessagesStay,
         NewSnapshotKeepsOldPositions,
         LatestMustBeBelowTail,
+        FailedSnapshotMovesTheStream,
     ] {
         match (Model { mutant, ..ONE }).visit() {
             Ok(states) => panic!("{mutant:?} survives {states} states"),

@@ -28,6 +28,7 @@
 //! instance the last tick of each instrument. Publishers publish with a key
 //! ([`Publisher::publish_key`]). A subscriber that joins late takes a [`Subscriber::snapshot`] of
 //! them all in one call, and then receives what was published since, without a gap or a repetition.
+//! So does an [`Observer`], without writing anything.
 //!
 //! Each publisher has latest values of its own. They stay when it leaves or dies, and the next
 //! publisher in its place replaces them. So a snapshot has an entry for each publisher that has
@@ -94,6 +95,7 @@ mod snapshot;
 pub(crate) mod state;
 mod subscribe_half;
 mod subscriber;
+mod track_reader;
 mod zero_copy;
 
 use std::fmt;
@@ -149,8 +151,9 @@ pub enum Policy {
     /// lost before the ring is full.
     Lossy,
     /// Publishers never wait. A subscriber that is `lag` or more messages behind one of them is
-    /// evicted: it receives nothing any more, until it rejoins. It is not told how many messages it
-    /// missed. For subscribers that rather start afresh than go on with a gap.
+    /// evicted: it receives nothing any more, until it [rejoins](Subscriber::rejoin), which tells
+    /// it how many messages it has missed. For subscribers that rather start afresh than go on with
+    /// a gap.
     EvictSlow {
         /// At most the capacity less the history, and less than the number of frames if there are
         /// any. Of byte messages: how many slots.

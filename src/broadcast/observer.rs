@@ -6,6 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broadcast::slots::{Buffer, Front, SLOTS_PER_CLOCK_CHECK, load_front, timed_out};
+use crate::broadcast::snapshot::Snapshot;
+use crate::broadcast::track_reader::TrackReader;
 use crate::error::{RecvError, Result};
 use crate::message::{Messages, sealed::Receive};
 use crate::options::wrong_type;
@@ -13,6 +15,7 @@ use crate::primitive::{Ordering, fence, load_bytes, load_value_into, spin_loop};
 use crate::raw::Corrupt;
 use crate::raw::broadcast::Track;
 use crate::raw::broadcast::consumer::{Consumer, Published, Read};
+use crate::raw::broadcast::latest::{Latest, split_slot};
 use crate::region::layout::broadcast::{BroadcastLayout, control, track};
 use crate::region::layout::header::RegionKind;
 use crate::region::layout::{Layout, participant};
@@ -61,7 +64,7 @@ pub struct ByteObserver {
 struct Observation {
     region: ObservedRegion,
     layout: BroadcastLayout,
-    tracks: Vec<Consumer<Mapped>>,
+    tracks: Vec<TrackReader>,
     /// The track to read next.
     current: usize,
 }
@@ -81,7 +84,9 @@ impl Observation {
                 capacity: layout.capacity,
                 stride: layout.stride(),
             };
-            Consumer::observer(track, replay)
+            let (keys, (start, length)) = (layout.geometry.keys, layout.latest(index));
+            let latest = (keys > 0).then(|| Latest::new(region.words(start, length), keys, layout.value_words()));
+            TrackReader::new(Consumer::observer(track, replay), latest)
         };
         let tracks = (0..layout.publishers()).map(track).collect();
         Ok(Self { region, layout, tracks, current: 0 })
@@ -93,8 +98,8 @@ impl Observation {
         mut copy: impl FnMut(usize, Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
     ) -> Result<Option<R>, RecvError> {
         for _ in 0..self.tracks.len() {
-            let Some(consumer) = self.tracks.get_mut(self.current) else { break };
-            match consumer.read_many(1, |published| copy(self.current, published))? {
+            let Some(track) = self.tracks.get_mut(self.current) else { break };
+            match track.read(1, |published| copy(self.current, published), || {})? {
                 Read::Message(read) => {
                     self.end_turn();
                     return Ok(Some(read));
@@ -166,7 +171,7 @@ macro_rules! observer_methods {
         /// Returns how many messages were published and not received yet, at most the capacity for
         /// each publisher. Of byte messages: how many slots they take up.
         pub fn len(&self) -> usize {
-            self.inner.tracks.iter().map(|track| track.len()).sum::<u64>() as usize
+            self.inner.tracks.iter().map(|track| track.consumer.len()).sum::<u64>() as usize
         }
 
         /// Returns whether there is nothing to receive.
@@ -213,7 +218,60 @@ impl<T: Shareable> Observer<T> {
         self.recv_within(Timeout::after(timeout))
     }
 
+    /// Receives one value with its key, in a broadcast with
+    /// [`keys`](crate::broadcast::Options::keys).
+    ///
+    /// # Blocking
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Errors
+    /// As for [`recv`](Self::recv), and [`NoKeys`](RecvError::NoKeys).
+    pub fn recv_key(&mut self) -> Result<(usize, T), RecvError> {
+        self.recv_key_within(Timeout::UNLIMITED)
+    }
+
+    /// Like [`recv_key`](Self::recv_key), but returns [`Empty`](RecvError::Empty) instead of
+    /// blocking.
+    pub fn try_recv_key(&mut self) -> Result<(usize, T), RecvError> {
+        self.recv_key_within(Timeout::NonBlocking)
+    }
+
+    /// Like [`recv_key`](Self::recv_key), but returns [`TimedOut`](RecvError::TimedOut) after
+    /// `timeout`.
+    pub fn recv_key_timeout(&mut self, timeout: Duration) -> Result<(usize, T), RecvError> {
+        self.recv_key_within(Timeout::after(timeout))
+    }
+
+    /// Returns the latest value of each key, in a broadcast with
+    /// [`keys`](crate::broadcast::Options::keys). Calls that receive go on behind it, as after
+    /// [`Subscriber::snapshot`](crate::broadcast::Subscriber::snapshot).
+    ///
+    /// # Blocking
+    /// Never. It copies all keys of all publishers, and makes no system call.
+    ///
+    /// # Errors
+    /// [`NoKeys`](RecvError::NoKeys), [`OutOfMemory`](RecvError::OutOfMemory),
+    /// [`InvalidValue`](RecvError::InvalidValue) or [`Corrupt`](RecvError::Corrupt). Then nothing
+    /// has changed: receive as before, or try again.
+    pub fn snapshot(&mut self) -> Result<Snapshot<T>, RecvError> {
+        Snapshot::take(self.inner.tracks.iter_mut())
+    }
+
     observer_methods!();
+
+    fn recv_key_within(&mut self, timeout: Timeout) -> Result<(usize, T), RecvError> {
+        let keys = self.inner.tracks.first().and_then(TrackReader::keys).ok_or(RecvError::NoKeys)?;
+        let mut value = Unchecked::<T>::zeroed();
+        let key = self.inner.read(timeout, |_, published| {
+            let (key, words) = split_slot(published.slot(0).ok_or(Corrupt)?)?;
+            load_value_into(words, value.bits_mut());
+            Ok((1, key))
+        })?;
+        if key >= keys {
+            return Err(RecvError::Corrupt);
+        }
+        Ok((key as usize, value.check::<RecvError>()?))
+    }
 
     fn recv_within(&mut self, timeout: Timeout) -> Result<T, RecvError> {
         let mut value = Unchecked::<T>::zeroed();

@@ -1,9 +1,15 @@
-//! The latest values of a broadcast's keys, as a subscriber has copied them.
+//! The latest values of a broadcast's keys, as a subscriber or an observer has copied them.
 
 use std::{slice, vec};
 
+use crate::broadcast::track_reader::{self, TrackReader};
+use crate::error::RecvError;
+use crate::primitive::{AtomicU64, load_value_into};
+use crate::types::{Shareable, Unchecked};
+
 /// The latest value of each key of a broadcast, from
-/// [`Subscriber::snapshot`](crate::broadcast::Subscriber::snapshot).
+/// [`Subscriber::snapshot`](crate::broadcast::Subscriber::snapshot) or
+/// [`Observer::snapshot`](crate::broadcast::Observer::snapshot).
 ///
 /// It has an entry for each publisher that has published a key, in the order of the keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,11 +32,27 @@ pub struct Latest<T> {
     pub value: T,
 }
 
-impl<T> Snapshot<T> {
-    pub(super) fn new(latest: Vec<Latest<T>>, published: Vec<u64>) -> Self {
-        Self { latest, published }
+impl<T: Shareable> Snapshot<T> {
+    /// Takes a snapshot. After an error the tracks are as before.
+    pub(super) fn take<'a>(tracks: impl Iterator<Item = &'a mut TrackReader>) -> Result<Self, RecvError> {
+        let mut latest = Vec::new();
+        let copy = |words: &[AtomicU64]| {
+            let mut value = Unchecked::<T>::zeroed();
+            load_value_into(words, value.bits_mut());
+            value
+        };
+        let add = |key, publisher, sequence, mut value: Unchecked<T>| {
+            latest.try_reserve(1).map_err(|_| RecvError::OutOfMemory)?;
+            latest.push(Latest { key: key as usize, publisher, sequence, value: value.check::<RecvError>()? });
+            Ok(())
+        };
+        let mut tracks: Vec<&mut TrackReader> = tracks.collect();
+        let published = track_reader::snapshot(&mut tracks, copy, add)?;
+        Ok(Self { latest, published })
     }
+}
 
+impl<T> Snapshot<T> {
     /// Returns the latest value of a key. `None` if nobody has published it. If there can be
     /// several publishers, use [`of_key`](Self::of_key): this is the value of the first of them.
     pub fn get(&self, key: usize) -> Option<&T> {

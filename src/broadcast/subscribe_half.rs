@@ -2,17 +2,20 @@
 //! take turns, and waiting for any of the publishers.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use crate::broadcast::frames::Lease;
 use crate::broadcast::membership;
+use crate::broadcast::snapshot::Snapshot;
 use crate::broadcast::state::BroadcastState;
+use crate::broadcast::track_reader::TrackReader;
 use crate::error::{Error, RecvError, Result};
-use crate::primitive::{AtomicU64, Ordering};
+use crate::primitive::Ordering;
 use crate::raw::Corrupt;
 use crate::raw::broadcast::consumer::{Consumer, Published, Read};
 use crate::raw::broadcast::frames::Leases;
-use crate::raw::broadcast::latest::{KEY_WORDS, Latest, Seen};
+use crate::raw::broadcast::latest::KEY_WORDS;
 use crate::raw::broadcast::producer::Gate;
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
@@ -23,6 +26,7 @@ use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
 use crate::sys::fork::Generation;
 use crate::sys::membarrier;
+use crate::types::Shareable;
 use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
 
 pub(crate) struct SubscribeHalf {
@@ -39,7 +43,7 @@ const TURN: u64 = 32;
 
 /// The tracks of all publishers, as one subscriber reads them.
 pub(super) struct Tracks {
-    tracks: Vec<TrackReader>,
+    tracks: Vec<SubscribedTrack>,
     /// The one to read next.
     current: usize,
     /// The count at which the next one has its turn.
@@ -52,42 +56,11 @@ pub(super) struct Tracks {
     published_before: u64,
 }
 
-struct TrackReader {
-    consumer: Consumer<Mapped>,
+struct SubscribedTrack {
+    reader: TrackReader,
     leases: Leases<Mapped>,
     /// What its publisher sleeps on.
     room: EventCount<Mapped>,
-    /// `None` if the broadcast has no keys.
-    latest: Option<Latest<Mapped>>,
-    /// What the last snapshot has of the messages that are to be read.
-    seen: Option<Seen>,
-}
-
-impl TrackReader {
-    /// Reads one message that the snapshot does not have.
-    #[cold]
-    fn read_unseen<R>(
-        &mut self,
-        is_gated: bool,
-        mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
-    ) -> Result<Read<R>, Corrupt> {
-        while let Some(seen) = &mut self.seen {
-            let read = seen.read(&mut self.consumer, &mut copy)?;
-            if seen.is_over(&self.consumer) {
-                self.seen = None;
-            }
-            match read {
-                Read::Message(Some(read)) => return Ok(Read::Message(read)),
-                // Messages were passed over, and free their slots.
-                Read::Message(None) if is_gated => self.room.notify(1),
-                Read::Message(None) => {}
-                Read::Empty => return Ok(Read::Empty),
-                Read::Lagged(missed) => return Ok(Read::Lagged(missed)),
-                Read::Evicted => return Ok(Read::Evicted),
-            }
-        }
-        self.consumer.read(copy)
-    }
 }
 
 /// Waits for a publisher.
@@ -110,16 +83,11 @@ impl Tracks {
             let cursor = state.cursor(index, participant - state.layout.publishers());
             let (own, next) = (cursor.state().as_active(), cursor.next());
             let consumer = Consumer::new(state.track(index), cursor, own, next, is_gated);
-            TrackReader {
-                consumer,
-                leases: state.leases(index),
-                room: state.room(index),
-                latest: state.latest(index),
-                seen: None,
-            }
+            let reader = TrackReader::new(consumer, state.latest(index));
+            SubscribedTrack { reader, leases: state.leases(index), room: state.room(index) }
         };
-        let tracks: Vec<TrackReader> = (0..state.layout.publishers()).map(track).collect();
-        let positions = tracks.iter().map(|track| track.consumer.position());
+        let tracks: Vec<SubscribedTrack> = (0..state.layout.publishers()).map(track).collect();
+        let positions = tracks.iter().map(|track| track.reader.consumer.position());
         let published_before = positions.fold(0, u64::saturating_add);
         Self { tracks, current: 0, turn_end: TURN, is_gated, count: 0, published_before }
     }
@@ -139,11 +107,12 @@ impl Tracks {
     ) -> Result<Option<R>, RecvError> {
         for _ in 0..self.tracks.len() {
             let Some(track) = self.tracks.get_mut(self.current) else { break };
-            let read = match track.seen {
-                None => track.consumer.read_many(want, &mut copy)?,
-                Some(_) => track.read_unseen(self.is_gated, &mut copy)?,
+            let on_pass = || {
+                if self.is_gated {
+                    track.room.notify(1);
+                }
             };
-            match read {
+            match track.reader.read(want, &mut copy, on_pass)? {
                 Read::Message(read) => {
                     if self.is_gated {
                         track.room.notify(1);
@@ -169,7 +138,7 @@ impl Tracks {
     /// Sets a lease of the frame that the last read has found, and goes on behind its message.
     fn lease(&mut self, subscriber: usize, frame: u64) -> Result<(), RecvError> {
         let track = self.tracks.get_mut(self.current).ok_or(RecvError::Corrupt)?;
-        let read = track.consumer.lease(&track.leases, subscriber, frame);
+        let read = track.reader.consumer.lease(&track.leases, subscriber, frame);
         // Whether the cursor has moved, or a lease was there for a moment.
         track.room.notify(1);
         match read? {
@@ -183,7 +152,7 @@ impl Tracks {
     /// Whether there is something to read.
     #[inline]
     fn probe(&self) -> bool {
-        self.tracks.iter().any(|track| track.consumer.probe())
+        self.tracks.iter().any(|track| track.reader.consumer.probe())
     }
 }
 
@@ -235,7 +204,7 @@ impl SubscribeHalf {
     /// Whether another process could not go on from here: it would receive again what a snapshot
     /// had, or not be told what was missed.
     pub(super) fn has_private_state(&self) -> bool {
-        self.postponed.is_some() || self.tracks.tracks.iter().any(|track| track.seen.is_some())
+        self.postponed.is_some() || self.tracks.tracks.iter().any(|track| track.reader.is_behind_snapshot())
     }
 
     /// Another handle of the region, to join once more.
@@ -247,16 +216,19 @@ impl SubscribeHalf {
         }
     }
 
-    /// Begins again with the next messages.
-    pub(super) fn rejoin(&mut self) -> Result<(), RecvError> {
+    /// Begins again with the next messages. Returns how many were passed over.
+    pub(super) fn rejoin(&mut self) -> Result<u64, RecvError> {
         if !self.generation.is_current() {
             return Err(RecvError::Forked);
         }
         let (state, index) = (self.state(), self.registration().index());
         state.activate_cursors(index, 0)?;
-        self.tracks = Tracks::new(state, index);
+        let tracks = Tracks::new(state, index);
+        let before = mem::replace(&mut self.tracks, tracks);
         self.postponed = None;
-        Ok(())
+        let positions = |track: &SubscribedTrack| track.reader.consumer.position();
+        let (old, new) = (before.tracks.iter().map(positions), self.tracks.tracks.iter().map(positions));
+        Ok(new.zip(old).map(|(new, old)| new.saturating_sub(old)).fold(0, u64::saturating_add))
     }
 
     pub(super) fn published_before(&self) -> u64 {
@@ -265,13 +237,13 @@ impl SubscribeHalf {
 
     /// Messages that were published and not read yet, of all tracks. Of byte messages: slots.
     pub(super) fn len(&self) -> u64 {
-        self.tracks.tracks.iter().map(|track| track.consumer.len()).sum()
+        self.tracks.tracks.iter().map(|track| track.reader.consumer.len()).sum()
     }
 
     /// How many keys the broadcast has. `None`: it has none.
     #[inline]
     pub(super) fn keys(&self) -> Option<u64> {
-        self.tracks.tracks.first()?.latest.as_ref().map(Latest::keys)
+        self.tracks.tracks.first()?.reader.keys()
     }
 
     /// The words of a slot before the value.
@@ -280,43 +252,17 @@ impl SubscribeHalf {
         if self.keys().is_some() { KEY_WORDS } else { 0 }
     }
 
-    /// Takes a snapshot of the latest values. `copy` gets their words, and `add` what it returned,
-    /// with the key, the publisher and the position, in the order of the keys. Returns for each
-    /// publisher the position at which the snapshot began.
-    pub(super) fn snapshot<R>(
-        &mut self,
-        mut copy: impl FnMut(&[AtomicU64]) -> R,
-        mut add: impl FnMut(u64, usize, u64, R) -> Result<(), RecvError>,
-    ) -> Result<Vec<u64>, RecvError> {
+    /// Takes a snapshot of the latest values.
+    pub(super) fn snapshot<T: Shareable>(&mut self) -> Result<Snapshot<T>, RecvError> {
         if !self.generation.is_current() {
             return Err(RecvError::Forked);
         }
-        let keys = self.keys().ok_or(RecvError::NoKeys)?;
         let Tracks { tracks, is_gated, .. } = &mut self.tracks;
-        let snapshots: Option<Vec<Seen>> = tracks.iter().map(|_| Seen::with_keys(keys)).collect();
-        let mut snapshots = snapshots.ok_or(RecvError::OutOfMemory)?;
-        for (track, snapshot) in tracks.iter_mut().zip(&mut snapshots) {
-            track.seen = None;
-            if !snapshot.begin(&mut track.consumer)? {
-                return Err(RecvError::Evicted);
-            }
-            if *is_gated {
-                track.room.notify(1);
-            }
+        let snapshot = Snapshot::take(tracks.iter_mut().map(|track| &mut track.reader))?;
+        if *is_gated {
+            tracks.iter().for_each(|track| track.room.notify(1));
         }
-        for key in 0..keys {
-            for (publisher, (track, snapshot)) in tracks.iter().zip(&mut snapshots).enumerate() {
-                let Some(latest) = &track.latest else { continue };
-                if let Some((position, value)) = snapshot.load(latest, key, |words| Ok(copy(words)))? {
-                    add(key, publisher, position, value)?;
-                }
-            }
-        }
-        let started = snapshots.iter().map(Seen::start).collect();
-        for (track, snapshot) in tracks.iter_mut().zip(snapshots) {
-            track.seen = snapshot.end(&mut track.consumer)?;
-        }
-        Ok(started)
+        Ok(snapshot)
     }
 
     /// Reads messages of one publisher, if possible `want` slots. Blocks until there is one, if the

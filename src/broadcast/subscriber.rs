@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::broadcast::Publisher;
 use crate::broadcast::membership::join;
-use crate::broadcast::snapshot::{Latest, Snapshot};
+use crate::broadcast::snapshot::Snapshot;
 use crate::broadcast::state::Role;
 use crate::broadcast::subscribe_half::SubscribeHalf;
 use crate::error::{RecvError, Result};
 use crate::message::{Messages, sealed::Receive};
 use crate::options::expect_joined;
-use crate::primitive::{AtomicU64, load_value_into};
+use crate::primitive::load_value_into;
 use crate::raw::Corrupt;
 use crate::raw::broadcast::latest::split_slot;
 use crate::region::lifecycle::Registration;
@@ -73,14 +73,16 @@ macro_rules! subscriber_methods {
         }
 
         /// Begins again with the next message, after [`Evicted`](RecvError::Evicted) or at any
-        /// other time.
+        /// other time. Returns how many messages were published since the last one that it
+        /// received, and are never received now. Of byte messages: how many slots. Those that a
+        /// snapshot had count, too.
         ///
         /// # Blocking
         /// Never.
         ///
         /// # Errors
         /// [`Corrupt`](RecvError::Corrupt), [`Forked`](RecvError::Forked).
-        pub fn rejoin(&mut self) -> Result<(), RecvError> {
+        pub fn rejoin(&mut self) -> Result<u64, RecvError> {
             self.half.rejoin()
         }
 
@@ -283,8 +285,7 @@ impl<T: Shareable> Subscriber<T> {
     /// [`NoKeys`](RecvError::NoKeys), [`Evicted`](RecvError::Evicted): call
     /// [`rejoin`](Self::rejoin) first, [`OutOfMemory`](RecvError::OutOfMemory),
     /// [`InvalidValue`](RecvError::InvalidValue), [`Corrupt`](RecvError::Corrupt) or
-    /// [`Forked`](RecvError::Forked). Of some values that were not received yet there may be
-    /// neither a snapshot nor a delivery then.
+    /// [`Forked`](RecvError::Forked). Then nothing has changed: receive as before, or try again.
     ///
     /// # Examples
     /// ```
@@ -299,18 +300,7 @@ impl<T: Shareable> Subscriber<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn snapshot(&mut self) -> Result<Snapshot<T>, RecvError> {
-        let mut latest = Vec::new();
-        let copy = |words: &[AtomicU64]| {
-            let mut value = Unchecked::<T>::zeroed();
-            load_value_into(words, value.bits_mut());
-            value
-        };
-        let published = self.half.snapshot(copy, |key, publisher, sequence, mut value| {
-            latest.try_reserve(1).map_err(|_| RecvError::OutOfMemory)?;
-            latest.push(Latest { key: key as usize, publisher, sequence, value: value.check::<RecvError>()? });
-            Ok(())
-        })?;
-        Ok(Snapshot::new(latest, published))
+        self.half.snapshot()
     }
 
     subscriber_methods!(Publisher<T>);

@@ -237,8 +237,7 @@ fn evicting_publisher_evicts_instead_of_waiting_and_the_evicted_keeps_its_frame(
         }
         assert_eq!(slow.recv_frame().unwrap_err(), RecvError::Evicted);
         assert_eq!(number_of(&held), 0);
-        slow.inner().rejoin().unwrap();
-        fast.inner().rejoin().unwrap();
+        assert_eq!((slow.inner().rejoin(), fast.inner().rejoin()), (Ok(29), Ok(30)));
         publish(&mut publisher, 30).unwrap();
         assert_eq!([number_of(&slow.recv_frame().unwrap()), number_of(&held)], [30, 0]);
         for number in 31..50 {

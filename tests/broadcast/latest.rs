@@ -1,13 +1,14 @@
 //! Latest values: snapshots, and the stream behind them.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use tombolo::broadcast::{Options, Policy, Subscriber};
+use tombolo::broadcast::{Observer, Options, Policy, Snapshot, Subscriber};
 use tombolo::{Endpoint, ErrorKind, RecvError, SendError, Shareable};
 
 use crate::support::{Random, SharedCounters, TestDir, start, stress_random};
@@ -113,7 +114,7 @@ fn snapshot_of_an_evicted_subscriber_needs_a_rejoin() {
     let (mut publisher, mut slow) = options.create().unwrap();
     (0..10).for_each(|number| publisher.try_publish_key(0, number).unwrap());
     assert_eq!(slow.snapshot().unwrap_err(), RecvError::Evicted);
-    slow.rejoin().unwrap();
+    assert_eq!(slow.rejoin(), Ok(10));
     assert_eq!(slow.snapshot().unwrap().get(0), Some(&9));
     publisher.publish_key(0, 10).unwrap();
     assert_eq!(slow.recv_key(), Ok((0, 10)));
@@ -165,13 +166,96 @@ fn values_with_keys_come_in_batches() {
 }
 
 #[test]
+fn snapshot_that_fails_leaves_the_stream_as_it_was() {
+    let dir = TestDir::new();
+    let numbers = Options::<u8>::new().keys(3).capacity(8).type_tag("").directory(dir.names());
+    // For the subscriber they are truth values, of which 2 is none.
+    let truths = Options::<bool>::new().keys(3).capacity(8).type_tag("").directory(dir.names());
+    let mut publisher = numbers.publisher("name").unwrap();
+    let mut subscriber = truths.subscriber("name").unwrap();
+    for (key, value) in [(0, 1), (2, 0), (1, 2), (0, 0)] {
+        publisher.publish_key(key, value).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(subscriber.snapshot().unwrap_err(), RecvError::InvalidValue);
+    }
+    assert_eq!([subscriber.try_recv_key(), subscriber.try_recv_key()], [Ok((0, true)), Ok((2, false))]);
+    assert_eq!(subscriber.try_recv_key(), Err(RecvError::InvalidValue));
+    // A later snapshot that fails does not take back an earlier one.
+    publisher.publish_key(1, 1).unwrap();
+    assert_eq!(subscriber.snapshot().unwrap().get(1), Some(&true));
+    publisher.publish_key(0, 2).unwrap();
+    publisher.publish_key(2, 1).unwrap();
+    assert_eq!(subscriber.snapshot().unwrap_err(), RecvError::InvalidValue);
+    assert_eq!(subscriber.try_recv_key(), Err(RecvError::InvalidValue));
+    assert_eq!([subscriber.try_recv_key(), subscriber.try_recv_key()], [Ok((2, true)), Err(RecvError::Empty)]);
+}
+
+#[test]
 fn observer_of_values_with_keys_gets_the_values() {
     let dir = TestDir::new();
     let options = Options::<u64>::new().keys(5).history(2).directory(dir.names());
     let mut publisher = options.publisher("name").unwrap();
     publisher.publish_key(3, 30).unwrap();
+    publisher.publish_key(4, 40).unwrap();
     let mut observer = options.observer("name").unwrap();
     assert_eq!(observer.recv(), Ok(30));
+    assert_eq!([observer.try_recv_key(), observer.try_recv_key()], [Ok((4, 40)), Err(RecvError::Empty)]);
+    assert_eq!(observer.recv_key_timeout(SHORT), Err(RecvError::TimedOut));
+    drop(publisher);
+    assert_eq!(observer.recv_key(), Err(RecvError::Closed));
+}
+
+#[test]
+fn observer_snapshot_has_the_latest_and_changes_nothing() {
+    let dir = TestDir::new();
+    for policy in [Policy::Lossless, Policy::Lossy, Policy::EvictSlow { lag: 4 }] {
+        let options = Options::<u64>::new().keys(3).capacity(8).history(2).max_publishers(2).policy(policy);
+        let options = options.directory(dir.names());
+        let mut publisher = options.publisher("name").unwrap();
+        let mut second = options.publisher("name").unwrap();
+        let mut observer = options.observer("name").unwrap();
+        assert!(observer.snapshot().unwrap().is_empty());
+        for (key, value) in [(0, 10), (2, 20), (0, 11)] {
+            publisher.publish_key(key, value).unwrap();
+        }
+        second.publish_key(2, 21).unwrap();
+        let before = fs::read(dir.names().join("name")).unwrap();
+        let snapshot = observer.snapshot().unwrap();
+        assert!(before == fs::read(dir.names().join("name")).unwrap(), "the region has changed");
+        let entries = snapshot.iter().map(|latest| (latest.key, latest.publisher, latest.sequence, latest.value));
+        assert!(entries.eq([(0, 0, 2, 11), (2, 0, 1, 20), (2, 1, 0, 21)]));
+        assert_eq!(snapshot.sequences(), [3, 1]);
+        // The stream goes on behind it, and a lag can be made good.
+        assert_eq!(observer.try_recv_key(), Err(RecvError::Empty));
+        publisher.publish_key(1, 30).unwrap();
+        assert_eq!([observer.recv_key(), observer.try_recv_key()], [Ok((1, 30)), Err(RecvError::Empty)]);
+        (0..20).for_each(|number| publisher.publish_key(1, number).unwrap());
+        assert!(matches!(observer.try_recv_key(), Err(RecvError::Lagged { .. })));
+        assert_eq!(observer.snapshot().unwrap().get(1), Some(&19));
+        assert_eq!(observer.try_recv(), Err(RecvError::Empty));
+    }
+    let options = Options::<u64>::new().directory(dir.names());
+    let _publisher = options.publisher("without").unwrap();
+    let mut observer = options.observer("without").unwrap();
+    assert_eq!(observer.snapshot().unwrap_err(), RecvError::NoKeys);
+    assert_eq!(observer.try_recv_key(), Err(RecvError::NoKeys));
+}
+
+/// All mappings of the region in this process are read-only: a store would end it.
+#[test]
+fn observer_takes_snapshots_from_a_mapping_that_cannot_be_written() {
+    let dir = TestDir::new();
+    let options = Options::<[u64; 25]>::new().keys(KEYS).directory(dir.names());
+    let mut publisher = options.publisher("name").unwrap();
+    (0..3).for_each(|number| publisher.publish_key(4, <[u64; 25]>::new(4, number)).unwrap());
+    publisher.abandon().unwrap();
+    let mut observer = options.observer("name").unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let name = dir.names().join("name");
+    let found: Vec<&str> = maps.lines().filter(|line| line.ends_with(name.to_str().unwrap())).collect();
+    assert!(!found.is_empty() && found.iter().all(|line| line.contains(" r--s ")), "{found:?}");
+    assert_eq!(observer.snapshot().unwrap().get(4).map(<[u64; 25]>::key_and_number), Some((4, 2)));
 }
 
 #[test]
@@ -273,8 +357,31 @@ struct Oracle {
     has_lagged: bool,
 }
 
+/// A subscriber, or an observer.
+trait Follower<T> {
+    fn snapshot(&mut self) -> Result<Snapshot<T>, RecvError>;
+    fn recv_key_timeout(&mut self, timeout: Duration) -> Result<(usize, T), RecvError>;
+}
+
+macro_rules! follower {
+    ($Follower:ident) => {
+        impl<T: Tick> Follower<T> for $Follower<T> {
+            fn snapshot(&mut self) -> Result<Snapshot<T>, RecvError> {
+                $Follower::snapshot(self)
+            }
+
+            fn recv_key_timeout(&mut self, timeout: Duration) -> Result<(usize, T), RecvError> {
+                $Follower::recv_key_timeout(self, timeout)
+            }
+        }
+    };
+}
+
+follower!(Subscriber);
+follower!(Observer);
+
 impl Oracle {
-    fn snapshot<T: Tick>(&mut self, subscriber: &mut Subscriber<T>) {
+    fn snapshot<T: Tick>(&mut self, subscriber: &mut impl Follower<T>) {
         let snapshot = subscriber.snapshot().unwrap();
         for latest in &snapshot {
             let (key, number) = latest.value.key_and_number();
@@ -287,7 +394,7 @@ impl Oracle {
     }
 
     /// Returns whether there was a message.
-    fn receive<T: Tick>(&mut self, subscriber: &mut Subscriber<T>) -> bool {
+    fn receive<T: Tick>(&mut self, subscriber: &mut impl Follower<T>) -> bool {
         match subscriber.recv_key_timeout(SHORT) {
             Ok((key, value)) => {
                 let (encoded, number) = value.key_and_number();
@@ -339,15 +446,21 @@ fn follow<T: Tick>(arguments: &[String]) {
     let counters = SharedCounters::at(Path::new(&arguments[3]));
     let mut random = Random(u64::from(std::process::id()) << 1 | 1);
     while counters.word(0).load(Ordering::SeqCst) == 0 {
-        let mut subscriber = options.subscriber("name").unwrap();
-        let mut oracle = Oracle::default();
-        for _ in 0..=random.below(3) {
-            oracle.snapshot(&mut subscriber);
-            let received = (0..random.below(50)).filter(|_| oracle.receive(&mut subscriber)).count();
-            counters.word(1).fetch_add(received as u64, Ordering::SeqCst);
+        match arguments[4].as_str() {
+            "subscriber" => follow_for_a_while(&mut options.subscriber("name").unwrap(), &counters, &mut random),
+            _ => follow_for_a_while(&mut options.observer("name").unwrap(), &counters, &mut random),
         }
-        counters.word(2).fetch_add(1, Ordering::SeqCst);
     }
+}
+
+fn follow_for_a_while<T: Tick>(follower: &mut impl Follower<T>, counters: &SharedCounters, random: &mut Random) {
+    let mut oracle = Oracle::default();
+    for _ in 0..=random.below(3) {
+        oracle.snapshot(follower);
+        let received = (0..random.below(50)).filter(|_| oracle.receive(follower)).count();
+        counters.word(1).fetch_add(received as u64, Ordering::SeqCst);
+    }
+    counters.word(2).fetch_add(1, Ordering::SeqCst);
 }
 
 /// Kills publishers at random, each with a successor, while late joiners and one that is always
@@ -359,7 +472,10 @@ fn publishers_killed<T: Tick>(policy: &str, size: &str, deaths: u64) {
     let mut oracle = Oracle::default();
     let shared = SharedCounters::at(&counters);
     let arguments = [names.to_str().unwrap(), policy, size, counters.to_str().unwrap()];
-    let followers = [(); 2].map(|()| start("latest_follower", &arguments));
+    let followers = ["subscriber", "observer"].map(|kind| {
+        let arguments = [&arguments[..], &[kind]].concat();
+        start("latest_follower", &arguments)
+    });
     let mut random = stress_random(0x1a7e57);
     for _ in 0..deaths {
         let publisher = start("latest_publisher", &arguments);

@@ -140,13 +140,14 @@ fn slow_subscriber_is_evicted_and_can_rejoin() {
         assert_eq!(fast.recv(), Ok(number));
     }
     assert_eq!([slow.recv(), slow.try_recv()], [Err(RecvError::Evicted); 2]);
-    slow.rejoin().unwrap();
+    assert_eq!(slow.rejoin(), Ok(50), "it is told how many it has missed");
     publisher.publish(50).unwrap();
     assert_eq!([slow.recv(), fast.recv()], [Ok(50), Ok(50)]);
     for number in 51..55 {
         publisher.publish(number).unwrap();
     }
     assert!(slow.try_iter().map(Result::unwrap).eq(51..55), "a lag of the limit less 1 is allowed");
+    assert_eq!(slow.rejoin(), Ok(0));
 }
 
 #[test]

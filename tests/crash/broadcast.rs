@@ -381,7 +381,7 @@ fn publisher_killed_evicting_a_slow_subscriber_it_is_evicted_or_not() {
             match end {
                 RecvError::Evicted => {
                     assert!(received.is_empty(), "{received:?}");
-                    subscriber.rejoin().unwrap();
+                    assert!(matches!(subscriber.rejoin(), Ok(3 | 4)));
                 }
                 end => assert!(end == RecvError::PeerDied && received == [1, 2, 3], "{end}, {received:?}"),
             }

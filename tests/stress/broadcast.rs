@@ -377,7 +377,7 @@ pub fn subscribe_values(arguments: &[String]) {
         }
         Ok(())
     };
-    receive_until_the_end(&role, subscriber, 0, receive, |subscriber| subscriber.rejoin().unwrap());
+    receive_until_the_end(&role, subscriber, 0, receive, |subscriber| _ = subscriber.rejoin().unwrap());
 }
 
 pub fn subscribe_bytes(arguments: &[String]) {
@@ -392,7 +392,7 @@ pub fn subscribe_bytes(arguments: &[String]) {
         account.receive([track, position, id], slots_of(message.len()));
         Ok(())
     };
-    receive_until_the_end(&role, subscriber, LONGEST_SLOTS - 1, receive, |subscriber| subscriber.rejoin().unwrap());
+    receive_until_the_end(&role, subscriber, LONGEST_SLOTS - 1, receive, |subscriber| _ = subscriber.rejoin().unwrap());
 }
 
 // ---- the storm -------------------------------------------------------------------------------------------------------

@@ -134,7 +134,8 @@ impl Subscriber {
             self.covered[key as usize] = position + 1;
         }
         self.snapshot_end = self.covered;
-        self.seen = seen.end(&mut self.consumer).expect("valid words");
+        seen.end(&mut self.consumer).expect("valid words");
+        self.seen = seen.go_on(&mut self.consumer);
         self
     }
 

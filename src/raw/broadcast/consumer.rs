@@ -106,14 +106,9 @@ impl<M: Memory> Consumer<M> {
         self.track.capacity
     }
 
-    /// Passes over everything that is published. Returns false if the cursor was evicted.
-    pub(super) fn skip_to_tail(&mut self) -> Result<bool, Corrupt> {
-        if matches!(&self.guard, Guard::Cursor(cursor, state) if cursor.has_changed(*state)) {
-            return Ok(false);
-        }
-        let tail = self.reload_tail()?;
-        self.advance(tail.wrapping_sub(self.position));
-        Ok(true)
+    /// Whether publishers do not wait for this cursor any more.
+    pub(super) fn is_evicted(&self) -> bool {
+        matches!(&self.guard, Guard::Cursor(cursor, state) if cursor.has_changed(*state))
     }
 
     /// Loads tail and returns it.

@@ -33,7 +33,7 @@
 //! - publisher, before it commits the latest value: the message does not exist, as in `mod.rs`.
 //! - publisher, after that and before it stores tail: snapshots have the message, the stream does
 //!   not. The successor publishes it before anything else (`finish`). It finds the key in the slot.
-//! - subscriber: nothing.
+//! - subscriber: nothing. It moves its cursor when it has the whole snapshot.
 //!
 //! Source: the market data feeds of exchanges, whose snapshots have a sequence number for the feed
 //! and one for each instrument (CME MDP 3.0, tags 369 and 83); fuzzy checkpoints of databases.
@@ -182,13 +182,12 @@ impl Seen {
         Some(Self { start: 0, latest, end: 0, allowance: 0 })
     }
 
-    /// Begins the snapshot: passes over everything that is published. Returns false if the cursor
-    /// was evicted.
+    /// Begins the snapshot behind everything that is published. Returns false if the cursor was
+    /// evicted.
     pub(crate) fn begin<M: Memory>(&mut self, consumer: &mut Consumer<M>) -> Result<bool, Corrupt> {
-        let goes_on = consumer.skip_to_tail()?; // E8
-        self.start = consumer.position();
+        self.start = consumer.reload_tail()?; // E8
         self.allowance = consumer.capacity().saturating_add(1);
-        Ok(goes_on)
+        Ok(!consumer.is_evicted())
     }
 
     /// Loads the latest value of a key, of each key once and in order.
@@ -206,13 +205,18 @@ impl Seen {
         Ok(loaded)
     }
 
-    /// Ends the snapshot. Returns what is to be passed over, if anything is.
-    pub(crate) fn end<M: Memory>(self, consumer: &mut Consumer<M>) -> Result<Option<Self>, Corrupt> {
+    /// Ends the snapshot: checks the positions of its values. Until [`go_on`](Self::go_on) the
+    /// consumer stays where it was.
+    pub(crate) fn end<M: Memory>(&self, consumer: &mut Consumer<M>) -> Result<(), Corrupt> {
         let tail = consumer.reload_tail()?; // E9
-        if self.end > tail.saturating_add(1) {
-            return Err(Corrupt); // I4
-        }
-        Ok((self.end > self.start).then_some(self))
+        if self.end > tail.saturating_add(1) { Err(Corrupt) } else { Ok(()) } // I4
+    }
+
+    /// Passes over everything that was published when the snapshot began. Returns what else is to
+    /// be passed over, if anything is.
+    pub(crate) fn go_on<M: Memory>(self, consumer: &mut Consumer<M>) -> Option<Self> {
+        consumer.advance(self.start.wrapping_sub(consumer.position()));
+        (self.end > self.start).then_some(self)
     }
 
     /// Where the snapshot began: it has the latest of all messages before.
