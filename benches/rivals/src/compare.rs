@@ -103,16 +103,17 @@ impl Options {
     }
 }
 
-/// Returns a count that takes about `length`.
+/// Returns a count that takes about `length`. A short turn of more participants than CPUs is mostly
+/// the scheduler's, so the last trial is at least half as long.
 fn calibrate(first: u64, length: Duration, run: impl Fn(u64) -> Result<Sample>) -> Result<u64> {
     let mut count = first;
     loop {
         let turn = run(count)?.turn;
-        if turn >= length / 10 {
-            let scale = length.as_secs_f64() / turn.as_secs_f64();
+        let scale = length.as_secs_f64() / turn.as_secs_f64();
+        if turn >= length / 2 {
             return Ok((count as f64 * scale).ceil() as u64);
         }
-        count *= 8;
+        count = (count as f64 * scale.min(8.0)).ceil() as u64;
     }
 }
 
