@@ -121,9 +121,9 @@ Every subscriber gets every message: a line with --lines, else a piece of the in
 makes the broadcast NAME by its options; the name is removed when all have left.
 
 pub does not wait for subscribers unless --subscribers says so, and ends as soon as everything is published: \
-subscribers that are there read what is left. Unless the broadcast is made with --lossy or --evict-slow, pub waits for \
-the slowest subscriber when the ring is full. After a second it says which one that is (\"waiting for subscriber ...\"). \
-A subscriber that is killed delays nobody; one that is stopped does.
+subscribers that are there read what is left. If nobody has subscribed, it says so. Unless the broadcast is made with \
+--lossy or --evict-slow, pub waits for the slowest subscriber when the ring is full. After a second it says which one \
+that is (\"waiting for subscriber ...\"). A subscriber that is killed delays nobody; one that is stopped does.
 
 If pub ends early (an error, a timeout, Ctrl-C) and no other publisher is there, subscribers end with exit code 3.
 

@@ -107,7 +107,28 @@ fn broadcast_of_long_and_empty_lines_keeps_all_bytes() {
 fn publisher_without_subscribers_ends_and_leaves_no_name() {
     let env = TestEnv::new();
     let input = env.file("in", lines(MANY).as_bytes());
-    env.run(&with(&PUB, &[input.to_str().unwrap()])).assert_exit(0, "");
+    let note = "note: 100000 messages were published in \"b\" while nobody subscribed; --subscribers waits";
+    env.run(&with(&PUB, &[input.to_str().unwrap()])).assert_exit(0, note);
+    let quiet = env.run(&with(&PUB, &["--quiet", input.to_str().unwrap()]));
+    quiet.assert_exit(0, "");
+    assert_eq!(quiet.errors, "");
+    env.assert_no_names();
+}
+
+#[test]
+fn publisher_whose_subscriber_came_does_not_say_that_nobody_did() {
+    let env = TestEnv::new();
+    let input = env.file("in", b"one\n");
+    let before = subscribe(&env, &SUB, 1);
+    let output = env.run(&with(&PUB, &[input.to_str().unwrap()]));
+    before.wait().assert_exit(0, "");
+    assert_eq!(output.errors, "");
+
+    let publisher = env.spawn(&with(&PUB, &["--subscribers", "1", input.to_str().unwrap()]));
+    let after = env.spawn(&SUB);
+    let output = publisher.wait();
+    after.wait().assert_exit(0, "");
+    assert_eq!(output.errors, "");
     env.assert_no_names();
 }
 

@@ -33,6 +33,8 @@ fn builder() -> NamespaceBuilder {
         .queue::<u64>("orders", 16)
         .value("frame", [5_u8; 24])
         .type_tag("frame\0v2")
+        .value("image", [6_u8; 2])
+        .type_tag("an image of the camera")
 }
 
 /// Not a test: what a child process does. Takes the objects that its role lists, and holds them
@@ -124,7 +126,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
     let idle = spawn_member(&env, "", 1);
     let region = market(&env);
     assert_eq!((&region["name"], &region["kind"]), (&json!("market"), &json!("namespace")));
-    assert_eq!((&region["capacity"], &region["unit"]), (&json!(14), &json!("objects")));
+    assert_eq!((&region["capacity"], &region["unit"]), (&json!(15), &json!("objects")));
     assert_eq!((&region["element"], &region["max_message_bytes"]), (&Value::Null, &Value::Null));
     assert_eq!((&region["abandoned"], &region["namespace"]["persistent"]), (&json!(false), &json!(false)));
     assert_eq!(region["directions"], json!([]));
@@ -150,6 +152,14 @@ fn namespace_inspect_shows_every_kind_of_object() {
         ("go", "event", none.clone(), none.clone(), none.clone(), "clear"),
         ("start", "barrier", none.clone(), json!(2), none.clone(), "0 of 2 have arrived"),
         ("set up", "once", none.clone(), none.clone(), none.clone(), "not done"),
+        (
+            "image",
+            "value",
+            json!("values of 2 bytes aligned to 1 tagged 0xfde3d802a0e48cf2"),
+            none.clone(),
+            json!("0x0606"),
+            "free",
+        ),
         ("frame", "value", tagged(24, 1, "frame\0v2"), none.clone(), json!(format!("0x{}", "05".repeat(24))), "free"),
     ] {
         let expected = json!({"name": name, "kind": kind, "element": element, "length": length, "value": value,
@@ -164,7 +174,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
 
     let text = env.run(&["inspect", "market"]);
     let text = text.text();
-    for line in ["name         market", "kind         namespace", "objects      14", "persistent   no"] {
+    for line in ["name         market", "kind         namespace", "objects      15", "persistent   no"] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }
     let member = format!("member       alive, process {}, joined once", idle.pid());
@@ -179,9 +189,10 @@ fn namespace_inspect_shows_every_kind_of_object() {
     assert_eq!(cells(text, "set up")[1..], ["once", "-", "-", "-", "not done", "-"]);
     assert!(cells(text, "orders")[2].starts_with("16 x "), "{text}");
     assert_eq!(cells(text, "frame")[2], "24 bytes tagged \"frame\\x00v2\"");
+    assert_eq!(cells(text, "image")[2], "2 bytes tagged 0xfde3d802a0e48cf2");
     let text = env.run(&["ls"]);
     let users = format!("member {} alive", idle.pid());
-    for part in ["namespace", "14 objects", "nothing held", &users] {
+    for part in ["namespace", "15 objects", "nothing held", &users] {
         text.assert_shows(part);
     }
 
@@ -308,7 +319,7 @@ fn namespace_all_members_killed_doctor_removes_it() {
     text.assert_shows(&format!("market: would be removed (abandoned: member {pid} dead, member "));
     let found = env.json(&["doctor", "--json"]);
     assert_eq!(found[0]["action"], "removed");
-    assert!(found[0]["reason"].as_str().unwrap().ends_with("it had 14 objects"), "{found}");
+    assert!(found[0]["reason"].as_str().unwrap().ends_with("it had 15 objects"), "{found}");
     assert_eq!(object(&found[0]["region"], "routes")["holder"], holder(pid, "dead"));
     env.assert_no_names();
 }

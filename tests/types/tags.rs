@@ -106,7 +106,11 @@ fn number_opened_as_another_of_same_size_is_refused_and_named() {
 #[test]
 fn array_opened_as_another_of_same_size_is_refused_and_named() {
     refused::<[f32; 3], [u32; 3]>(&["tagged \"[f32;3]\"", "tagged \"[u32;3]\""]);
-    refused::<[u16; 4], [[u16; 2]; 2]>(&["tagged \"[u16;4]\"", "which is \"[[u16;2];2]\""]);
+    refused::<[u16; 4], [[u16; 2]; 2]>(&[
+        "tagged \"[u16;4]\"",
+        "tagged 0x2cc5af2ea062d7fd",
+        "which is \"[[u16;2];2]\"",
+    ]);
     refused::<u32, [u32; 1]>(&["tagged \"u32\"", "tagged \"[u32;1]\""]);
 }
 

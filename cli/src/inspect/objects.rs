@@ -144,6 +144,10 @@ fn content_text(info: &ObjectInfo) -> String {
 /// A short form of the library's text, for a cell of a table.
 fn element_text(element: ElementType) -> String {
     let ElementType::Value { size, tag, .. } = element else { return element.to_string() };
+    if !tag.is_ascii() {
+        let hash = u64::from_le_bytes(tag);
+        return format!("{size} bytes tagged {hash:#018x}");
+    }
     let length = tag.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
     let tag = tag.get(..length).unwrap_or_default().escape_ascii().to_string();
     match tag.as_str() {

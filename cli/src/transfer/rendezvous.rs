@@ -327,6 +327,12 @@ impl<'a> Rendezvous<'a> {
         }
     }
 
+    /// Whether no peer was there when this process joined, and none has come since.
+    pub fn is_alone(&self) -> bool {
+        let came = |info: &RegionInfo| joined(info, self.meeting.role.other()) > self.found.peers;
+        !self.found.has_live_peer && self.inspect().is_some_and(|info| self.is_member(&info) && !came(&info))
+    }
+
     /// Whether a receiver is to end that has learnt that the last sender is gone.
     ///
     /// The last one of all may have come since. So only what it learns after all have come counts.

@@ -90,10 +90,16 @@ impl Sending<'_> {
         let progress = Progress::new(length, stream.quiet);
         let (name, quiet, reported) = (&stream.name, stream.quiet, BTreeSet::new());
         let (peer_seen, blocked_since) = (false, None);
-        let mut job = SendJob { tx, rendezvous, progress, name, quiet, waits, peer_seen, blocked_since, reported };
+        let mut job =
+            SendJob { tx, rendezvous, progress, name, quiet, waits, sent: 0, peer_seen, blocked_since, reported };
         let came = job.rendezvous.wait_for_subscribers(self.subscribers);
         match came.and_then(|()| job.run(reader(input), stream.lines)) {
-            Ok(()) => Ok(()), // dropping the sender ends the stream
+            Ok(()) => {
+                if meeting.kind == RegionKind::Broadcast {
+                    job.report_if_alone();
+                }
+                Ok(()) // dropping the sender ends the stream
+            }
             Err(failure) if waits || meeting.kind == RegionKind::Broadcast => {
                 job.tx.abort(&job.rendezvous);
                 Err(failure)
@@ -151,6 +157,8 @@ struct SendJob<'a, S> {
     quiet: bool,
     /// Wait until receivers have taken everything.
     waits: bool,
+    /// Messages.
+    sent: u64,
     /// A receiver has been here.
     peer_seen: bool,
     /// Since when there has been no room.
@@ -226,6 +234,7 @@ impl<S: SendEndpoint> SendJob<'_, S> {
                 timeout *= 2;
             }
         }
+        self.sent += 1;
         self.blocked_since = None;
         self.rendezvous.reset_timeout();
         self.rendezvous.check_signals() // a fast transfer never waits, which would check them
@@ -253,6 +262,17 @@ impl<S: SendEndpoint> SendJob<'_, S> {
             print_message(format_args!(
                 "note: waiting for subscriber {pid}{process} of {:?}, {lag} messages behind",
                 self.name
+            ));
+        }
+    }
+
+    /// Says that what was published had no subscriber.
+    fn report_if_alone(&self) {
+        if self.sent > 0 && !self.quiet && self.rendezvous.is_alone() {
+            let Self { name, sent, .. } = self;
+            let messages = if *sent == 1 { "a message was" } else { &format!("{sent} messages were") };
+            print_message(format_args!(
+                "note: {messages} published in {name:?} while nobody subscribed; --subscribers waits for subscribers"
             ));
         }
     }

@@ -125,8 +125,13 @@ impl fmt::Display for ElementType {
             Self::Value { size, align, tag: [0, 0, 0, 0, 0, 0, 0, 0] } => {
                 write!(f, "values of {size} bytes aligned to {align}")
             }
-            Self::Value { size, align, tag } => {
+            Self::Value { size, align, tag } if tag.is_ascii() => {
                 write!(f, "values of {size} bytes aligned to {align} tagged \"{}\"", tag_name(tag))
+            }
+            // A hash.
+            Self::Value { size, align, tag } => {
+                let tag = u64::from_le_bytes(*tag);
+                write!(f, "values of {size} bytes aligned to {align} tagged {tag:#018x}")
             }
         }
     }
