@@ -13,27 +13,27 @@ use crate::raw::broadcast::cursor::{Cursor, CursorState};
 use crate::raw::broadcast::producer::{Gate, Producer};
 
 /// Where the positions are in [`Cells`] that are being written.
-const BEGUN: usize = HEAD;
+pub(super) const BEGUN: usize = HEAD;
 const SUBSCRIBERS: usize = 3;
 /// The position and its complement.
-const STRIDE: usize = 2;
+pub(super) const STRIDE: usize = 2;
 
-struct HeapTrack {
+pub(super) struct HeapTrack {
     /// The positions, and the slots from [`DATA`] on.
-    cells: Arc<Cells>,
+    pub(super) cells: Arc<Cells>,
     /// State and position of each subscriber.
-    cursors: Arc<Cells>,
-    capacity: u64,
+    pub(super) cursors: Arc<Cells>,
+    pub(super) capacity: u64,
     history: u64,
-    gate: Gate,
+    pub(super) gate: Gate,
 }
 
-struct Subscriber {
-    consumer: Consumer<Heap>,
+pub(super) struct Subscriber {
+    pub(super) consumer: Consumer<Heap>,
     /// Of its cursor, if it has one.
     state: Option<CursorState>,
     /// The position to read next.
-    position: u64,
+    pub(super) position: u64,
     /// Whether it was evicted for being slow.
     is_evicted: bool,
 }
@@ -46,13 +46,7 @@ pub fn broadcast_ring(data: &[u8]) {
     let history = u64::from(input.byte()) % (capacity / 2 + 1);
     let lag = history + 1 + u64::from(input.byte()) % (capacity - history);
     let gate = [Gate::Open, Gate::Wait, Gate::Evict { lag }][usize::from(setup >> 3) % 3];
-    let track = HeapTrack {
-        cells: Cells::new(DATA + capacity as usize * STRIDE),
-        cursors: Cells::new(2 * SUBSCRIBERS),
-        capacity,
-        history,
-        gate,
-    };
+    let track = HeapTrack::new(capacity, history, gate);
     if setup & 1 == 0 {
         let position = input.word() >> 3;
         track.cells.store(TAIL, position);
@@ -66,6 +60,11 @@ pub fn broadcast_ring(data: &[u8]) {
 }
 
 impl HeapTrack {
+    pub(super) fn new(capacity: u64, history: u64, gate: Gate) -> Self {
+        let cells = Cells::new(DATA + capacity as usize * STRIDE);
+        Self { cells, cursors: Cells::new(2 * SUBSCRIBERS), capacity, history, gate }
+    }
+
     fn track(&self) -> Track<Heap> {
         let word = |index| Word(Arc::clone(&self.cells), index);
         let slots = Words(Arc::clone(&self.cells));
@@ -77,11 +76,11 @@ impl HeapTrack {
         Cursor { state: word(0), next: word(1) }
     }
 
-    fn cursors(&self) -> Vec<Cursor<Heap>> {
+    pub(super) fn cursors(&self) -> Vec<Cursor<Heap>> {
         (0..SUBSCRIBERS).map(|index| self.cursor(index)).collect()
     }
 
-    fn producer(&self) -> Result<Producer<Heap>, Corrupt> {
+    pub(super) fn producer(&self) -> Result<Producer<Heap>, Corrupt> {
         Producer::attach(self.track(), self.gate, self.history)
     }
 
@@ -89,14 +88,14 @@ impl HeapTrack {
         self.gate != Gate::Open
     }
 
-    fn subscribe(&self, index: usize, replay: u64) -> Result<Subscriber, Corrupt> {
+    pub(super) fn subscribe(&self, index: usize, replay: u64) -> Result<Subscriber, Corrupt> {
         let cursor = self.cursor(index);
         let (state, position) = cursor.activate(&Word(Arc::clone(&self.cells), TAIL), replay)?;
         let consumer = Consumer::new(self.track(), cursor, state, position, self.is_gated());
         Ok(Subscriber { consumer, state: Some(state), position, is_evicted: false })
     }
 
-    fn observe(&self, replay: u64) -> Subscriber {
+    pub(super) fn observe(&self, replay: u64) -> Subscriber {
         let consumer = Consumer::observer(self.track(), replay);
         let position = consumer.position();
         Subscriber { consumer, state: None, position, is_evicted: false }

@@ -48,6 +48,11 @@ fn corpus_open_header_finds_nothing() {
 }
 
 #[test]
+fn corpus_broadcast_latest_finds_nothing() {
+    replay("broadcast_latest", fuzzing::broadcast_latest);
+}
+
+#[test]
 fn corpus_broadcast_ring_finds_nothing() {
     replay("broadcast_ring", fuzzing::broadcast_ring);
 }
@@ -94,6 +99,7 @@ fn corpus_every_target_is_replayed() {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();
     targets.sort();
     let replayed = [
+        "broadcast_latest",
         "broadcast_ring",
         "byte_ring",
         "mpmc_ring",

@@ -11,6 +11,7 @@
 //!
 //! The order in which a function reads its input gives the corpora their meaning: keep it.
 
+mod broadcast_latest;
 mod broadcast_ring;
 #[cfg(test)]
 mod corpus;
@@ -27,6 +28,7 @@ mod table;
 
 use std::time::Duration;
 
+pub use broadcast_latest::broadcast_latest;
 pub use broadcast_ring::broadcast_ring;
 pub use header::open_header;
 pub use mpmc::mpmc_ring;
