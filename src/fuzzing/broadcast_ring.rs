@@ -31,7 +31,7 @@ pub(super) struct HeapTrack {
 pub(super) struct Subscriber {
     pub(super) consumer: Consumer<Heap>,
     /// Of its cursor, if it has one.
-    state: Option<CursorState>,
+    pub(super) state: Option<CursorState>,
     /// The position to read next.
     pub(super) position: u64,
     /// Whether it was evicted for being slow.
@@ -71,7 +71,7 @@ impl HeapTrack {
         Track { tail: word(TAIL), begun: word(BEGUN), slots, capacity: self.capacity, stride: STRIDE }
     }
 
-    fn cursor(&self, index: usize) -> Cursor<Heap> {
+    pub(super) fn cursor(&self, index: usize) -> Cursor<Heap> {
         let word = |offset| Word(Arc::clone(&self.cursors), 2 * index + offset);
         Cursor { state: word(0), next: word(1) }
     }

@@ -48,6 +48,11 @@ fn corpus_open_header_finds_nothing() {
 }
 
 #[test]
+fn corpus_broadcast_frames_finds_nothing() {
+    replay("broadcast_frames", fuzzing::broadcast_frames);
+}
+
+#[test]
 fn corpus_broadcast_latest_finds_nothing() {
     replay("broadcast_latest", fuzzing::broadcast_latest);
 }
@@ -99,6 +104,7 @@ fn corpus_every_target_is_replayed() {
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path().file_stem().unwrap().to_owned()).collect();
     targets.sort();
     let replayed = [
+        "broadcast_frames",
         "broadcast_latest",
         "broadcast_ring",
         "byte_ring",

@@ -11,6 +11,7 @@
 //!
 //! The order in which a function reads its input gives the corpora their meaning: keep it.
 
+mod broadcast_frames;
 mod broadcast_latest;
 mod broadcast_ring;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod table;
 
 use std::time::Duration;
 
+pub use broadcast_frames::broadcast_frames;
 pub use broadcast_latest::broadcast_latest;
 pub use broadcast_ring::broadcast_ring;
 pub use header::open_header;
