@@ -23,8 +23,18 @@ use tombolo::{Endpoint, LAYOUT_VERSION, Namespace, RecvError, SendError, Shareab
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 8] =
-    ["values", "bytes", "queue-values", "queue-bytes", "broadcast-values", "broadcast-bytes", "namespace", "tags"];
+const GOLDEN: [&str; 10] = [
+    "values",
+    "bytes",
+    "queue-values",
+    "queue-bytes",
+    "broadcast-values",
+    "broadcast-bytes",
+    "broadcast-keys",
+    "broadcast-frames",
+    "namespace",
+    "tags",
+];
 
 /// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
 /// "Names in the golden files". Written out and not taken from the library, which is under test.
@@ -240,34 +250,66 @@ fn name_in_queue(offset: usize, bytes: &[u8]) -> (String, &'static str) {
     }
 }
 
-/// Where the tracks, the cursors and the slots of a broadcast without keys and frames begin, and the
-/// bytes of a slot.
-fn parts_of_broadcast(bytes: &[u8]) -> [usize; 4] {
+/// Where the tracks, the cursors, the latest values, the leases and the slots of a broadcast begin,
+/// and the bytes of a slot.
+fn parts_of_broadcast(bytes: &[u8]) -> [usize; 6] {
     let [element, subscribers, inline, publishers] = [0x28, 0x58, 0x60, 0x88].map(|at| word(bytes, at));
+    let [keys, frames] = [0xa8, 0xb0].map(|at| word(bytes, at));
     let tracks = (RECORDS + (publishers + subscribers) * SEAT_LEN).next_multiple_of(128);
     let cursors = tracks + publishers * TRACK_LEN;
-    let slots = cursors + publishers * subscribers * CURSOR_LEN;
-    [tracks, cursors, slots, if element == 0 { 8 + inline } else { element.next_multiple_of(8) }]
+    let latest = cursors + publishers * subscribers * CURSOR_LEN;
+    let leases = latest + publishers * keys * latest_len(element);
+    let slots = (leases + publishers * frames * subscribers.div_ceil(64) * 8).next_multiple_of(128);
+    let stride = match (element, keys) {
+        (0, _) => 8 + inline,
+        (_, 0) => element.next_multiple_of(8),
+        (..) => 8 + element.next_multiple_of(8),
+    };
+    [tracks, cursors, latest, leases, slots, stride]
+}
+
+/// Two versions, and four buffers of a position and a value.
+fn latest_len(element: usize) -> usize {
+    16 + 4 * (8 + element.next_multiple_of(8))
 }
 
 fn name_in_broadcast(offset: usize, bytes: &[u8]) -> (String, &'static str) {
-    let [element, capacity, subscribers] = [0x28, 0x40, 0x58].map(|at| word(bytes, at));
-    let [tracks, cursors, slots, stride] = parts_of_broadcast(bytes);
+    let [element, capacity, subscribers, publishers] = [0x28, 0x40, 0x58, 0x88].map(|at| word(bytes, at));
+    let [keys, frames, frame_bytes] = [0xa8, 0xb0, 0xb8].map(|at| word(bytes, at));
+    let [tracks, cursors, latest, leases, slots, stride] = parts_of_broadcast(bytes);
+    let data = (capacity * stride).next_multiple_of(128);
+    let first_frame = (slots + publishers * data).next_multiple_of(4096);
     if offset < RECORDS {
         ("broadcast".to_string(), find(&BROADCAST, offset - CONTROL))
     } else if offset < tracks {
         (format!("record {}", (offset - RECORDS) / SEAT_LEN), find(&RECORD, (offset - RECORDS) % SEAT_LEN))
     } else if offset < cursors {
         (format!("track {}", (offset - tracks) / TRACK_LEN), find(&TRACK, (offset - tracks) % TRACK_LEN))
-    } else if offset < slots {
+    } else if offset < latest {
         let cursor = (offset - cursors) / CURSOR_LEN;
         let name = format!("cursor of {} in {}", cursor % subscribers, cursor / subscribers);
         (name, find(&CURSOR, (offset - cursors) % CURSOR_LEN))
-    } else {
-        let data = (capacity * stride).next_multiple_of(128);
+    } else if offset < leases {
+        let (of, within) = ((offset - latest) / latest_len(element), (offset - latest) % latest_len(element));
+        let name = format!("key {} of {}", of % keys, of / keys);
+        match within.checked_sub(16).map(|within| (within / (8 + element), within % (8 + element))) {
+            None => (name, find(&[(0, "committed"), (8, "writing")], within)),
+            Some((buffer, within)) => (format!("{name} buffer {buffer}"), find(&[(0, "position")], within)),
+        }
+    } else if offset < slots {
+        let lease = (offset - leases) / 8 / subscribers.div_ceil(64);
+        (format!("leases of frame {} of {}", lease % frames, lease / frames), "")
+    } else if offset < slots + publishers * data {
         let (track, within) = ((offset - slots) / data, (offset - slots) % data);
-        let header = if element == 0 { "header" } else { "" };
+        let header = match (element, keys) {
+            (0, _) => "header",
+            (_, 0) => "",
+            (..) => "key",
+        };
         (format!("slot {} of {track}", within / stride), find(&[(0, header)], within % stride))
+    } else {
+        let frame = (offset - first_frame) / frame_bytes;
+        (format!("frame {} of {}", frame % frames, frame / frames), "")
     }
 }
 
@@ -638,6 +680,52 @@ fn broadcast_of_bytes_bytes_match_golden_file() {
     assert_eq!(slow.recv(&mut message), Ok(33));
     stage.show("it has rejoined and received 33 bytes", &file);
     compare("broadcast-bytes", &stage.text);
+}
+
+#[test]
+fn broadcast_of_keys_bytes_match_golden_file() {
+    let mut stage = Stage::new("broadcast-keys", "a lossy broadcast of u64, 2 keys, capacity 4, 2 publishers");
+    let options = broadcast::Options::<u64>::new().keys(2).capacity(4).policy(broadcast::Policy::Lossy);
+    let options = options.max_publishers(2).max_subscribers(1).directory(&stage.directory);
+
+    let mut publisher = options.clone().create_new().publisher("golden").unwrap();
+    let file = stage.file();
+    publisher.publish_key(1, 0x11).unwrap();
+    stage.show("a value of key 1 published", &file);
+    let mut other = publisher.try_clone().unwrap();
+    other.publish_key(0, 0x22).unwrap();
+    (0x31..0x36).for_each(|value| publisher.publish_key(value % 2, value as u64).unwrap());
+    stage.show("one of key 0 by a second publisher, and five more by the first", &file);
+    let mut subscriber = options.must_exist().subscriber("golden").unwrap();
+    let snapshot = subscriber.snapshot().unwrap();
+    assert_eq!(snapshot.iter().count(), 3);
+    stage.show("a subscriber has come, and taken a snapshot", &file);
+    compare("broadcast-keys", &stage.text);
+}
+
+#[test]
+fn broadcast_of_frames_bytes_match_golden_file() {
+    let title = "a broadcast of bytes in slots of 16, capacity 4, 2 frames of 256, one publisher, 65 subscribers";
+    let mut stage = Stage::new("broadcast-frames", title);
+    let frames = broadcast::Frames { count: 2, bytes: 200 };
+    let options = broadcast::Options::bytes().slot_bytes(16).capacity(4).max_subscribers(65).frames(frames);
+    let options = options.directory(&stage.directory);
+
+    let mut publisher = options.clone().create_new().publisher("golden").unwrap();
+    let file = stage.file();
+    let subscriber = options.must_exist().subscriber("golden").unwrap();
+    // SAFETY: both endpoints belong to this process.
+    let mut subscriber = unsafe { subscriber.into_zero_copy().unwrap() };
+    publisher.publish([0x11; 16]).unwrap();
+    publisher.publish([0x22; 17]).unwrap();
+    stage.show("16 and 17 bytes published: in a slot, and in a frame", &file);
+    assert_eq!(subscriber.recv_frame().unwrap().len(), 16);
+    let frame = subscriber.recv_frame().unwrap();
+    publisher.publish([0x33; 24]).unwrap();
+    stage.show("the subscriber reads the frame; 24 bytes published in another one", &file);
+    drop(frame);
+    stage.show("it has given the frame back", &file);
+    compare("broadcast-frames", &stage.text);
 }
 
 #[test]
