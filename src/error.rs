@@ -28,7 +28,7 @@ pub enum ErrorKind {
     InvalidOptions,
     /// There is a region of that name already.
     AlreadyExists,
-    /// There is no region of that name.
+    /// There is no region of that name, or no listener at that address.
     NotFound,
     /// The file is not a region, or it is cut short.
     NotARegion,
@@ -68,6 +68,13 @@ pub enum ErrorKind {
     NoSpace,
     /// The file or its directory belongs to another user, or others may write it.
     Permission,
+    /// A live listener has this address, or another program uses it.
+    AddressInUse,
+    /// One side of a connection refused the other: it has another key, or runs as a user that is
+    /// not allowed.
+    Refused,
+    /// The other side of a connection left, died, or was cut off.
+    Disconnected,
     /// Any other error of the operating system.
     Io,
 }
@@ -94,6 +101,11 @@ impl Error {
             | io::ErrorKind::OutOfMemory
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
+            io::ErrorKind::AddrInUse => ErrorKind::AddressInUse,
+            io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof => ErrorKind::Disconnected,
             _ => ErrorKind::Io,
         };
         let remedy = remedy_of(&source).map_or_else(|| remedy.to_string(), str::to_string);

@@ -7,6 +7,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod broadcast;
+#[cfg(feature = "connection")]
+#[cfg_attr(docsrs, doc(cfg(feature = "connection")))]
+pub mod connection;
 mod endpoint;
 mod error;
 #[cfg(any(test, fuzzing))]

@@ -211,13 +211,20 @@ impl<C: BorrowMut<Command>> fmt::Debug for Spawner<C> {
 ///
 /// Every [`Endpoint`] can, by value. A [`Namespace`] and the objects of [`sync`](crate::sync) can,
 /// by reference.
-pub trait Pass: sealed::Pass {}
+pub trait Pass: sealed::Pass {
+    /// What a transfer over a [connection](crate#how-processes-meet) that fails gives back: the
+    /// endpoint. Nothing of what is passed by reference.
+    type Returned;
+
+    #[doc(hidden)]
+    fn into_returned(self) -> Self::Returned;
+}
 
 /// What a child can take: every [`Endpoint`], a [`Namespace`], and the objects of
 /// [`sync`](crate::sync).
 pub trait Take: sealed::Take {}
 
-mod sealed {
+pub(crate) mod sealed {
     use std::os::fd::OwnedFd;
 
     use crate::error::Result;
@@ -226,6 +233,11 @@ mod sealed {
     pub trait Pass {
         /// Returns the descriptor that travels, and what takes it back.
         fn export(self) -> Result<(Box<dyn TakeBack>, ForkGuardedFd)>;
+
+        /// Returns the descriptor that travels, for a transfer that can be taken back.
+        fn open_transfer(&self) -> Result<ForkGuardedFd>;
+
+        fn take_back_transfer(&self, file: &ForkGuardedFd);
     }
 
     pub trait Take: Sized {
@@ -243,18 +255,32 @@ mod sealed {
     }
 }
 
-impl<E: Endpoint + 'static> Pass for E {}
+impl<E: Endpoint + 'static> Pass for E {
+    type Returned = E;
 
-impl<E: Endpoint + 'static> sealed::Pass for E {
-    fn export(self) -> Result<(Box<dyn sealed::TakeBack>, ForkGuardedFd)> {
-        let file = endpoint::export_fd(&self)?;
-        Ok((Box::new(self), file))
+    fn into_returned(self) -> E {
+        self
     }
 }
 
-impl<E: Endpoint> sealed::TakeBack for E {
-    fn take_back(&self, file: &ForkGuardedFd) {
+impl<E: Endpoint + 'static> sealed::Pass for E {
+    fn export(self) -> Result<(Box<dyn sealed::TakeBack>, ForkGuardedFd)> {
+        let file = self.open_transfer()?;
+        Ok((Box::new(self), file))
+    }
+
+    fn open_transfer(&self) -> Result<ForkGuardedFd> {
+        endpoint::export_fd(self)
+    }
+
+    fn take_back_transfer(&self, file: &ForkGuardedFd) {
         self.registration().take_back(file);
+    }
+}
+
+impl<E: Endpoint + 'static> sealed::TakeBack for E {
+    fn take_back(&self, file: &ForkGuardedFd) {
+        sealed::Pass::take_back_transfer(self, file);
     }
 }
 
@@ -269,15 +295,24 @@ impl<E: Endpoint> sealed::Take for E {
 /// For a type with `share` and `from_fd`.
 macro_rules! shared {
     ($($name:ident $(<$t:ident: $bound:ident>)?),*) => { $(
-        impl $(<$t: $bound>)? Pass for &$name $(<$t>)? {}
+        impl $(<$t: $bound>)? Pass for &$name $(<$t>)? {
+            type Returned = ();
+
+            fn into_returned(self) {}
+        }
 
         impl $(<$t: $bound>)? sealed::Pass for &$name $(<$t>)? {
             fn export(self) -> Result<(Box<dyn sealed::TakeBack>, ForkGuardedFd)> {
+                Ok((Box::new(()), self.open_transfer()?))
+            }
+
+            fn open_transfer(&self) -> Result<ForkGuardedFd> {
                 let file = self.share()?;
                 let file = ForkGuardedFd::new(|| Ok(file));
-                let file = file.map_err(|error| Error::io("share a namespace", error, "try again"))?;
-                Ok((Box::new(()), file))
+                file.map_err(|error| Error::io("share a namespace", error, "try again"))
             }
+
+            fn take_back_transfer(&self, _: &ForkGuardedFd) {}
         }
 
         impl $(<$t: $bound>)? Take for $name $(<$t>)? {}

@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["pipe", "queue", "object", "broadcast"],
     &["namespace"],
     &["spawn"],
+    &["connection"],
     &["inspect"],
     &["fuzzing", "test_hooks"],
 ];
@@ -44,6 +45,7 @@ const UNSAFE: &[&str] = &[
     "src/sys/file_lock.rs",
     "src/sys/fork.rs",
     "src/sys/process.rs",
+    "src/sys/socket.rs",
     "src/types/mod.rs",
 ];
 

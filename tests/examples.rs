@@ -124,3 +124,29 @@ fn work_queue_workers_killed_each_job_is_done() {
     jobs.sort_unstable();
     assert!(jobs.into_iter().eq(1..=1000), "{printed}");
 }
+
+/// Each client gets its ticks whichever process is killed, and nothing is left at the address.
+#[test]
+fn listener_clients_and_server_killed_each_client_is_served() {
+    let test_dir = TestDir::new();
+    let mut random = stress_random(13);
+    let address = test_dir.file("socket");
+    let address = address.to_str().unwrap();
+    let [server, client] = ["server", "client"].map(|role| [role, address]);
+    let mut server = Example::start(&test_dir, "listener", &server);
+    let mut clients = [(); 3].map(|()| Example::start(&test_dir, "listener", &client));
+    for _ in 0..KILLS / 2 * stress_factor() {
+        sleep(Duration::from_micros(random.below(40_000)));
+        assert!(server.status().is_none(), "the server ended: {:?}", server.status());
+        match clients.get_mut(random.below(4) as usize) {
+            None => server.restart(),
+            Some(client) => client.restart(),
+        }
+    }
+    for client in clients {
+        client.finish();
+    }
+    assert!(server.status().is_none(), "the server ended: {:?}", server.status());
+    let printed = fs::read_to_string(output(&test_dir)).unwrap();
+    assert!(printed.matches("received 2000 ticks").count() >= 3, "{printed}");
+}

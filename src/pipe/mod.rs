@@ -358,6 +358,12 @@ impl<M: Message + ?Sized> Options<M> {
         Layout::pipe(self.common.element::<M>(), directions, self.capacity, self.max_message_bytes)
     }
 
+    /// Refuses options of which no duplex pipe can be made.
+    #[cfg(feature = "connection")]
+    pub(crate) fn check_layout(&self) -> Result<()> {
+        self.layout(2).map(drop)
+    }
+
     fn bounds(&self, directions: u64) -> Bounds {
         self.common.settings.bounds.with_own_layout(&self.layout(directions))
     }

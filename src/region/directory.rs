@@ -170,47 +170,63 @@ fn is_valid_name(name: &str) -> bool {
 /// How long a removal waits for another one in the same directory. Each takes microseconds.
 const REMOVAL_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// A lock on a directory, until dropped. Linux cannot compare and remove in one call. So removals
+/// in a directory take turns: a name is not removed by another process between the check and the
+/// removal, and a name that exists is never given to another file.
+pub(crate) struct DirectoryLock(Option<ForkGuardedFd>);
+
+impl DirectoryLock {
+    /// Locks the directory of a name.
+    pub(crate) fn acquire(path: &Path, action: &str) -> Result<Self> {
+        let failed = |error| Error::io(action, error, "check the directory's permissions");
+        let started = Instant::now();
+        let directory = match ForkGuardedFd::new(|| file::open_directory(path.parent().unwrap_or(Path::new("/")))) {
+            // A directory that can be written but not read, or no descriptor left: there is nothing
+            // to lock.
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) =>
+            {
+                None
+            }
+            opened => Some(opened.map_err(failed)?),
+        };
+        // A file system that has no such locks is no reason to keep the name.
+        while let Some(directory) = &directory
+            && !file::try_lock_whole(directory).unwrap_or(true)
+        {
+            if started.elapsed() >= REMOVAL_TIMEOUT {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    action,
+                    format_args!("another process in the middle of removing a name there for {REMOVAL_TIMEOUT:?}"),
+                    "microseconds",
+                    "find and continue, or kill, the stopped one that has the directory open and locked (`lsof`)",
+                ));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok(Self(directory))
+    }
+}
+
+impl Drop for DirectoryLock {
+    /// Not left to the closing: a child made by a raw `clone` may have a copy of the descriptor.
+    fn drop(&mut self) {
+        if let Some(directory) = &self.0 {
+            file::unlock_whole(directory);
+        }
+    }
+}
+
 /// Removes a name if it still leads to that file. Returns whether it did.
 ///
-/// Linux cannot compare and remove in one call. So removals in a directory take turns, by a lock on
-/// the directory: the name is not removed by another process between the check and the removal, and
-/// a name that exists is never given to another file. The caller keeps the file open, so that its
-/// number cannot come to mean another.
+/// The caller keeps the file open, so that its number cannot come to mean another.
 pub(crate) fn unlink(path: &Path, id: FileId) -> Result<bool> {
     let action = format!("remove the name {}", path.display());
     let failed = |error| Error::io(&action, error, "check the directory's permissions");
-    let started = Instant::now();
-    let directory = match ForkGuardedFd::new(|| file::open_directory(path.parent().unwrap_or(Path::new("/")))) {
-        // A directory that can be written but not read, or no descriptor left: there is nothing to
-        // lock.
-        Err(error)
-            if error.kind() == io::ErrorKind::PermissionDenied
-                || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) =>
-        {
-            None
-        }
-        opened => Some(opened.map_err(failed)?),
-    };
-    // A file system that has no such locks is no reason to keep the name.
-    while let Some(directory) = &directory
-        && !file::try_lock_whole(directory).unwrap_or(true)
-    {
-        if started.elapsed() >= REMOVAL_TIMEOUT {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                action,
-                format_args!("another process in the middle of removing a name there for {REMOVAL_TIMEOUT:?}"),
-                "microseconds",
-                "find and continue, or kill, the stopped one that has the directory open and locked (`lsof`)",
-            ));
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
+    let _lock = DirectoryLock::acquire(path, &action)?;
     let is_it = file::metadata_at(path).is_ok_and(|metadata| metadata.id == id);
     let removed = if is_it { std::fs::remove_file(path).map_err(failed) } else { Ok(()) };
-    // Not left to the closing: a child made by a raw `clone` may have a copy of the descriptor.
-    if let Some(directory) = &directory {
-        file::unlock_whole(directory);
-    }
     removed.map(|()| is_it)
 }

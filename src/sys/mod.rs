@@ -14,3 +14,5 @@ pub(crate) mod mapping;
 pub(crate) mod membarrier;
 pub(crate) mod memfd;
 pub(crate) mod process;
+#[cfg(feature = "connection")]
+pub(crate) mod socket;

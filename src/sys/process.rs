@@ -119,6 +119,19 @@ impl Identity {
     }
 }
 
+/// The same for a process that is known by its number only, which may mean another one by now.
+#[cfg(feature = "connection")]
+pub(crate) fn is_pid_ending(pid: u32) -> bool {
+    let ending = || {
+        if !shows_own_namespace()? {
+            return Ok(false);
+        }
+        let Some(Stat { started, .. }) = stat(&format!("/proc/{pid}"))? else { return Ok(true) };
+        Identity { pid: pid.into(), started, namespace: pid_namespace(), page: 0 }.find_ending()
+    };
+    matches!(ending(), Ok::<_, OutOfResources>(true))
+}
+
 /// This process has no descriptor or no memory left to find out. That proves nothing about others.
 struct OutOfResources;
 
