@@ -20,6 +20,9 @@ mod object;
 mod options;
 pub mod pipe;
 mod primitive;
+#[cfg(feature = "process")]
+#[cfg_attr(docsrs, doc(cfg(feature = "process")))]
+pub mod process;
 pub mod queue;
 mod raw;
 mod region;
@@ -30,6 +33,8 @@ mod sys;
 #[cfg(feature = "__test-hooks")]
 #[doc(hidden)]
 pub mod test_hooks;
+#[cfg(feature = "serde")]
+mod transfer;
 pub mod types;
 mod wait;
 

@@ -25,6 +25,8 @@ const LAYERS: &[&[&str]] = &[
     &["pipe", "queue", "object", "broadcast"],
     &["namespace"],
     &["spawn"],
+    &["transfer"],
+    &["process"],
     &["inspect"],
     &["fuzzing", "test_hooks"],
 ];
@@ -38,12 +40,15 @@ const INHERENT_ELSEWHERE: &[&str] = &["src/inspect.rs", "src/namespace/standalon
 const UNSAFE: &[&str] = &[
     "src/broadcast/zero_copy.rs",
     "src/pipe/zero_copy.rs",
+    "src/process/function.rs",
     "src/queue/zero_copy.rs",
     "src/region/words.rs",
+    "src/sys/child.rs",
     "src/sys/copy.rs",
     "src/sys/file_lock.rs",
     "src/sys/fork.rs",
     "src/sys/process.rs",
+    "src/sys/program.rs",
     "src/types/mod.rs",
 ];
 

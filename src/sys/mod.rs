@@ -4,6 +4,8 @@
 //! is.
 
 pub(crate) mod available_memory;
+#[cfg(feature = "process")]
+pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod file;
@@ -14,3 +16,5 @@ pub(crate) mod mapping;
 pub(crate) mod membarrier;
 pub(crate) mod memfd;
 pub(crate) mod process;
+#[cfg(feature = "process")]
+pub(crate) mod program;

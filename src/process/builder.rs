@@ -1,0 +1,239 @@
+//! How a process is spawned.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio, Termination};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::process::function::Function;
+use crate::process::handle::Child;
+use crate::process::init::{VARIABLE, entrance};
+use crate::process::start::Start;
+use crate::process::{Process, reaper};
+use crate::spawn::Transfer;
+use crate::sys::child;
+use crate::sys::child::{Preparation, prepare};
+use crate::sys::fork::{self, ForkGuardedFd};
+use crate::sys::process::describe_fd;
+use crate::transfer;
+
+/// Where the program is that this process runs, also if another one has its name by now.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// Options of a process that is to be spawned: those of [`Command`], a name, and whether it is a
+/// daemon.
+///
+/// # Examples
+/// ```
+/// use std::io::Read;
+/// use std::process::Stdio;
+/// use tombolo::process;
+///
+/// fn greet(name: String) {
+///     println!("hello {name}");
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     process::init();
+///     let builder = process::Builder::new().name("greeter").env("LANG", "C").stdout(Stdio::piped());
+///     let mut greeter = builder.spawn(greet, "world".to_string())?;
+///     let mut text = String::new();
+///     greeter.stdout.take().expect("a pipe").read_to_string(&mut text)?;
+///     assert_eq!(text, "hello world\n");
+///     greeter.join()?;
+///     Ok(())
+/// }
+/// ```
+#[must_use = "nothing runs until `spawn` is called"]
+pub struct Builder {
+    command: Command,
+    name: Option<String>,
+    is_daemon: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// Streams, environment and directory are those of this process.
+    pub fn new() -> Self {
+        Self { command: Command::new(PROGRAM), name: None, is_daemon: false }
+    }
+
+    /// Names the process, for [`Process::name`], and for `ps` and `top`, which show 15 bytes.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Whether the process is killed when this process is gone, however that ends: it exits, is
+    /// killed, or becomes another program. The end of the thread that spawned it does not matter.
+    ///
+    /// The kernel sends SIGKILL, to a stopped daemon, too, and also before the daemon has called
+    /// [`init`](super::init). Two things undo this: a daemon that closes all descriptors, and a
+    /// fork of this process by a raw `clone` that outlives it.
+    pub fn daemon(mut self, is_daemon: bool) -> Self {
+        self.is_daemon = is_daemon;
+        self
+    }
+
+    /// As [`Command::env`].
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// As [`Command::envs`].
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, variables: impl IntoIterator<Item = (K, V)>) -> Self {
+        self.command.envs(variables);
+        self
+    }
+
+    /// As [`Command::env_remove`].
+    pub fn env_remove(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.command.env_remove(key);
+        self
+    }
+
+    /// As [`Command::env_clear`].
+    pub fn env_clear(mut self) -> Self {
+        self.command.env_clear();
+        self
+    }
+
+    /// As [`Command::current_dir`].
+    pub fn current_dir(mut self, directory: impl AsRef<Path>) -> Self {
+        self.command.current_dir(directory);
+        self
+    }
+
+    /// As [`Command::stdin`]. Of a pipe the other end is in [`Process::stdin`].
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.command.stdin(stdin);
+        self
+    }
+
+    /// As [`Command::stdout`]. Of a pipe the other end is in [`Process::stdout`].
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.command.stdout(stdout);
+        self
+    }
+
+    /// As [`Command::stderr`]. Of a pipe the other end is in [`Process::stderr`].
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.command.stderr(stderr);
+        self
+    }
+
+    /// Returns the command, for the options of
+    /// [`CommandExt`](std::os::unix::process::CommandExt): user, group, process group, `pre_exec`.
+    /// Its program and its arguments are set by [`spawn`](Self::spawn).
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Runs `function(arguments)` in a new process. See [`Process::spawn`], which has the default
+    /// options.
+    pub fn spawn<A, R>(self, function: fn(A) -> R, arguments: A) -> Result<Process>
+    where
+        A: Serialize + DeserializeOwned,
+        R: Termination,
+    {
+        let function = Function::locate(function)?;
+        let (bytes, transfers) = transfer::encode(&arguments)?;
+        let spawned = self.start(function, bytes, transfers);
+        // Only now: what was not passed has been taken back, and is closed as any endpoint.
+        drop(arguments);
+        spawned
+    }
+
+    fn start(mut self, function: Function, arguments: Vec<u8>, transfers: Vec<Transfer>) -> Result<Process> {
+        const ACTION: &str = "spawn a process";
+        let failed = |error| Error::io(ACTION, error, "see what this process may do: /proc must be mounted there");
+        let test = entrance()?.test;
+        if self.name.as_ref().is_some_and(|name| name.contains('\0')) {
+            return Err(Error::new(
+                ErrorKind::InvalidName,
+                ACTION,
+                format_args!("the name {:?}", self.name.unwrap_or_default()),
+                "one without zero bytes",
+                "choose another name",
+            ));
+        }
+        reaper::sweep();
+
+        let daemon = if self.is_daemon { Some(Daemon::new().map_err(failed)?) } else { None };
+        // The test harness writes lines of its own before it calls `init`.
+        let silenced = test.map(|_| File::options().write(true).open("/dev/null")).transpose().map_err(failed)?;
+        let descriptors = transfers.iter().map(|transfer| describe_fd(transfer.file()));
+        let start = Start {
+            function,
+            name: self.name.clone(),
+            descriptors: descriptors.collect::<io::Result<_>>().map_err(failed)?,
+            killed_by: daemon.as_ref().map(|daemon| daemon.child.as_raw_fd()),
+            stdout: silenced.as_ref().map(AsRawFd::as_raw_fd),
+            arguments,
+        };
+        let (killed_by, stdout) = (start.killed_by, start.stdout);
+        let file = ForkGuardedFd::new(|| child::create_report("tombolo-process")).map_err(failed)?;
+        start.write(&file)?;
+
+        let guarded = transfers.iter().map(Transfer::file).chain([&file]).map(|file| file.as_fd().as_raw_fd());
+        let keep: Vec<_> = guarded.collect();
+        let name = env::args_os().next().unwrap_or_else(|| PROGRAM.into());
+        self.command.arg0(name).env(VARIABLE, describe_fd(&file).map_err(failed)?);
+        if let Some(test) = test {
+            self.command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
+        }
+        let pid_file = file.as_fd().as_raw_fd();
+        prepare(&mut self.command, Preparation { keep: keep.clone(), pid_file, killed_by, stdout });
+        let mut spawned = fork::keeping(&keep, || self.command.spawn()).map_err(failed)?;
+        let child = Child::new(spawned.id(), daemon.map(|daemon| daemon.parent)).inspect_err(|_| {
+            let _ = spawned.kill();
+            let _ = spawned.wait();
+        });
+        let child = child.map_err(failed)?;
+        transfers.into_iter().for_each(Transfer::complete);
+        Ok(Process::new(self.name, child, file, spawned))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("is_daemon", &self.is_daemon)
+            .field("command", &self.command)
+            .finish()
+    }
+}
+
+/// A pipe by whose hang-up a daemon is killed.
+struct Daemon {
+    child: OwnedFd,
+    parent: ForkGuardedFd,
+}
+
+impl Daemon {
+    fn new() -> io::Result<Self> {
+        let mut child = None;
+        let parent = ForkGuardedFd::new(|| {
+            let (reader, writer) = io::pipe()?;
+            child = Some(reader.into());
+            Ok(writer.into())
+        })?;
+        Ok(Self { child: child.ok_or(io::ErrorKind::NotFound)?, parent })
+    }
+}
