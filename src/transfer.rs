@@ -5,6 +5,8 @@
 //! an endpoint is its place in that list. The list is in a variable of the thread while [`encode`]
 //! or [`decode`] runs: serde passes nothing of ours through.
 
+#![cfg_attr(not(feature = "process"), allow(dead_code, reason = "only processes have such arguments"))]
+
 use std::any::type_name;
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;

@@ -1,4 +1,7 @@
 //! How a process is spawned.
+//!
+//! Crash: the steps are labelled, those of the child in `init.rs` and `sys/child.rs`, too.
+//! docs/failure.md says what each leaves behind.
 
 use std::env;
 use std::ffi::OsStr;
@@ -152,7 +155,7 @@ impl Builder {
         R: Termination,
     {
         let function = Function::locate(function)?;
-        let (bytes, transfers) = transfer::encode(&arguments)?;
+        let (bytes, transfers) = transfer::encode(&arguments)?; // spawn-1
         let spawned = self.start(function, bytes, transfers);
         // Only now: what was not passed has been taken back, and is closed as any endpoint.
         drop(arguments);
@@ -188,7 +191,7 @@ impl Builder {
         };
         let (killed_by, stdout) = (start.killed_by, start.stdout);
         let file = ForkGuardedFd::new(|| child::create_report("tombolo-process")).map_err(failed)?;
-        start.write(&file)?;
+        start.write(&file)?; // spawn-2
 
         let guarded = transfers.iter().map(Transfer::file).chain([&file]).map(|file| file.as_fd().as_raw_fd());
         let keep: Vec<_> = guarded.collect();
@@ -199,13 +202,14 @@ impl Builder {
         }
         let pid_file = file.as_fd().as_raw_fd();
         prepare(&mut self.command, Preparation { keep: keep.clone(), pid_file, killed_by, stdout });
+        // In here spawn-3, the child is forked, and spawn-4, it has executed the program.
         let mut spawned = fork::keeping(&keep, || self.command.spawn()).map_err(failed)?;
         let child = Child::new(spawned.id(), daemon.map(|daemon| daemon.parent)).inspect_err(|_| {
             let _ = spawned.kill();
             let _ = spawned.wait();
         });
         let child = child.map_err(failed)?;
-        transfers.into_iter().for_each(Transfer::complete);
+        transfers.into_iter().for_each(Transfer::complete); // spawn-5
         Ok(Process::new(self.name, child, file, spawned))
     }
 }

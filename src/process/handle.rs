@@ -35,7 +35,12 @@ impl Child {
     /// Takes a child that nobody has waited for.
     pub(super) fn new(pid: u32, kills_at_end: Option<ForkGuardedFd>) -> io::Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
-        let pidfd = ForkGuardedFd::new(|| Ok(pidfd_open(pid, PidfdFlags::empty())?))?;
+        let pidfd = ForkGuardedFd::new(|| match pidfd_open(pid, PidfdFlags::empty()) {
+            // It has ended, and its status was taken at once, as by a SIGCHLD that is ignored. A
+            // pipe without a writer tells those that poll the same.
+            Err(Errno::SRCH) => Ok(io::pipe()?.0.into()),
+            opened => Ok(opened?),
+        })?;
         Ok(Self { pidfd, _kills_at_end: kills_at_end })
     }
 
@@ -79,7 +84,8 @@ impl Child {
     /// Sends a signal. One that has ended gets none, and that is no error.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(_) if self.poll(Some(Instant::now())).is_ok_and(|has_ended| has_ended) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

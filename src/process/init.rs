@@ -107,6 +107,7 @@ pub(super) fn entrance() -> Result<Entrance> {
 
 /// Runs the function. Returns the exit code.
 fn run(description: &OsStr) -> i32 {
+    // child-3: the program is executed, and this is its main
     let Some(file) = take_file(description) else {
         let description = description.display();
         return refuse(format_args!(
@@ -117,7 +118,7 @@ fn run(description: &OsStr) -> i32 {
     let file = Arc::new(file);
     let outcome = Start::read(&file).and_then(|start| {
         ENTRANCE.with(|entrance| entrance.is_initialised = true);
-        State::Started.write(&file);
+        State::Started.write(&file); // child-4
         settle_in(&start);
         report_panics(&file);
         let descriptors = take_descriptors(&start)?;
@@ -126,7 +127,7 @@ fn run(description: &OsStr) -> i32 {
     match outcome {
         Ok(Ok(Ok(code))) => {
             let code = number(code);
-            State::Returned(code).write(&file);
+            State::Returned(code).write(&file); // child-6; child-5 is the function itself
             i32::from(code)
         }
         Ok(Err(payload)) => {

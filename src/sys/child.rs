@@ -37,13 +37,14 @@ impl Preparation {
         for &descriptor in &self.keep {
             control(descriptor, libc::F_SETFD, 0)?;
         }
+        // child-1: forked
         let pid = u64::from(std::process::id()).to_ne_bytes();
         // SAFETY: reads the eight bytes.
         if unsafe { libc::pwrite(self.pid_file, pid.as_ptr().cast(), pid.len(), 0) } != pid.len() as isize {
             return Err(io::Error::last_os_error());
         }
         if let Some(pipe) = self.killed_by {
-            kill_at_hang_up(pipe)?;
+            kill_at_hang_up(pipe)?; // child-2
         }
         if let Some(other) = self.stdout {
             let stdout = control(libc::STDOUT_FILENO, libc::F_DUPFD_CLOEXEC, 3)?;
