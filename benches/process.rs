@@ -1,8 +1,9 @@
 //! From spawning a process to its first message.
 //!
 //! `Process::spawn` and a message through a pipe of tombolo, beside `Command::spawn` of the same
-//! binary and a byte through a Unix pipe. Each round takes all of them in turn. The second table is
-//! of a parent that has touched a lot of memory.
+//! binary and a byte through a Unix pipe. The pipe of tombolo is there before, as the queue of a
+//! pool is; to create one is measured by itself. Each round takes all subjects in turn. The second
+//! table is of a parent that has touched a lot of memory.
 //!
 //! `cargo bench --bench process`; `-- --rounds 50` takes less time.
 
@@ -10,7 +11,6 @@ use std::env;
 use std::error::Error;
 use std::hint::black_box;
 use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -28,10 +28,9 @@ const CHILD: &str = "--child";
 
 const LARGE: usize = 1 << 30;
 
-fn command(prepare: impl FnOnce(&mut Command)) -> Result<Duration> {
+fn command() -> Result<Duration> {
     let mut command = Command::new(env::current_exe()?);
     command.arg(CHILD).stdout(Stdio::piped());
-    prepare(&mut command);
     let began = Instant::now();
     let mut child = command.spawn()?;
     child.stdout.take().ok_or("a pipe")?.read_exact(&mut [0])?;
@@ -45,8 +44,8 @@ fn send(mut tx: Sender<u64>) {
 }
 
 fn process(is_daemon: bool) -> Result<Duration> {
-    let began = Instant::now();
     let (tx, mut rx) = pipe::Options::<u64>::new().create()?;
+    let began = Instant::now();
     let process = Builder::new().daemon(is_daemon).spawn(send, tx)?;
     rx.recv()?;
     let took = began.elapsed();
@@ -54,18 +53,19 @@ fn process(is_daemon: bool) -> Result<Duration> {
     Ok(took)
 }
 
+fn create() -> Result<Duration> {
+    let began = Instant::now();
+    let _ends = pipe::Options::<u64>::new().create()?;
+    Ok(began.elapsed())
+}
+
 type Subject = (&'static str, fn() -> Result<Duration>);
 
 const SUBJECTS: [Subject; 4] = [
-    ("Command::spawn, a byte", || command(|_| {})),
-    ("Command::spawn by fork, a byte", || {
-        command(|command| {
-            // SAFETY: does nothing. With it std forks.
-            unsafe { command.pre_exec(|| Ok(())) };
-        })
-    }),
+    ("Command::spawn, a byte", command),
     ("Process::spawn, a message", || process(false)),
     ("Process::spawn of a daemon", || process(true)),
+    ("creating a pipe", create),
 ];
 
 fn compare(rounds: usize) -> Result {

@@ -47,6 +47,7 @@ const UNSAFE: &[&str] = &[
     "src/sys/copy.rs",
     "src/sys/file_lock.rs",
     "src/sys/fork.rs",
+    "src/sys/posix_spawn.rs",
     "src/sys/process.rs",
     "src/sys/program.rs",
     "src/types/mod.rs",

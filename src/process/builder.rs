@@ -3,15 +3,17 @@
 //! Crash: the steps are labelled, those of the child in `init.rs` and `sys/child.rs`, too.
 //! docs/failure.md says what each leaves behind.
 
+use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio, Termination};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio, Termination};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,12 +22,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::function::Function;
 use crate::process::handle::Child;
 use crate::process::init::{VARIABLE, entrance};
-use crate::process::start::Start;
+use crate::process::start::{PID, Start};
 use crate::process::{Process, reaper};
 use crate::spawn::Transfer;
-use crate::sys::child;
-use crate::sys::child::{Preparation, prepare};
+use crate::sys::child::{self, Preparation, prepare};
+use crate::sys::file;
 use crate::sys::fork::{self, ForkGuardedFd};
+use crate::sys::posix_spawn::{self, Program};
 use crate::sys::process::describe_fd;
 use crate::transfer;
 
@@ -34,6 +37,10 @@ const PROGRAM: &str = "/proc/self/exe";
 
 /// Options of a process that is to be spawned: those of [`Command`], a name, and whether it is a
 /// daemon.
+///
+/// With options of [`stdin`](Self::stdin), [`stdout`](Self::stdout), [`stderr`](Self::stderr) or
+/// [`command`](Self::command) this process is forked for a moment. That takes longer the more
+/// memory it has, tens of milliseconds for each GiB. Otherwise memory does not matter.
 ///
 /// # Examples
 /// ```
@@ -61,6 +68,9 @@ pub struct Builder {
     command: Command,
     name: Option<String>,
     is_daemon: bool,
+    clears_environment: bool,
+    /// It has options that only `Command` can carry out, which forks then.
+    needs_fork: bool,
 }
 
 impl Default for Builder {
@@ -72,7 +82,13 @@ impl Default for Builder {
 impl Builder {
     /// Streams, environment and directory are those of this process.
     pub fn new() -> Self {
-        Self { command: Command::new(PROGRAM), name: None, is_daemon: false }
+        Self {
+            command: Command::new(PROGRAM),
+            name: None,
+            is_daemon: false,
+            clears_environment: false,
+            needs_fork: false,
+        }
     }
 
     /// Names the process, for [`Process::name`], and for `ps` and `top`, which show 15 bytes.
@@ -84,9 +100,9 @@ impl Builder {
     /// Whether the process is killed when this process is gone, however that ends: it exits, is
     /// killed, or becomes another program. The end of the thread that spawned it does not matter.
     ///
-    /// The kernel sends SIGKILL, to a stopped daemon, too, and also before the daemon has called
-    /// [`init`](super::init). Two things undo this: a daemon that closes all descriptors, and a
-    /// fork of this process by a raw `clone` that outlives it.
+    /// The kernel sends SIGKILL, to a stopped daemon, too, and once `spawn` has returned also
+    /// before the daemon has called [`init`](super::init). Two things undo this: a daemon that
+    /// closes all descriptors, and a fork of this process by a raw `clone` that outlives it.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self
@@ -113,6 +129,7 @@ impl Builder {
     /// As [`Command::env_clear`].
     pub fn env_clear(mut self) -> Self {
         self.command.env_clear();
+        self.clears_environment = true;
         self
     }
 
@@ -125,18 +142,21 @@ impl Builder {
     /// As [`Command::stdin`]. Of a pipe the other end is in [`Process::stdin`].
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.command.stdin(stdin);
+        self.needs_fork = true;
         self
     }
 
     /// As [`Command::stdout`]. Of a pipe the other end is in [`Process::stdout`].
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Self {
         self.command.stdout(stdout);
+        self.needs_fork = true;
         self
     }
 
     /// As [`Command::stderr`]. Of a pipe the other end is in [`Process::stderr`].
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.command.stderr(stderr);
+        self.needs_fork = true;
         self
     }
 
@@ -144,6 +164,7 @@ impl Builder {
     /// [`CommandExt`](std::os::unix::process::CommandExt): user, group, process group, `pre_exec`.
     /// Its program and its arguments are set by [`spawn`](Self::spawn).
     pub fn command(&mut self) -> &mut Command {
+        self.needs_fork = true;
         &mut self.command
     }
 
@@ -179,38 +200,85 @@ impl Builder {
 
         let daemon = if self.is_daemon { Some(Daemon::new().map_err(failed)?) } else { None };
         // The test harness writes lines of its own before it calls `init`.
-        let silenced = test.map(|_| File::options().write(true).open("/dev/null")).transpose().map_err(failed)?;
+        let null = || File::options().write(true).open("/dev/null");
+        let silenced = test.map(|_| Ok((null()?, null()?))).transpose().map_err(failed)?;
+        let stdout = silenced.as_ref().map(|(null, stdout)| (null.as_raw_fd(), stdout.as_raw_fd()));
+        let killed_by = daemon.as_ref().map(|daemon| daemon.child.as_raw_fd());
         let descriptors = transfers.iter().map(|transfer| describe_fd(transfer.file()));
         let start = Start {
             function,
             name: self.name.clone(),
             descriptors: descriptors.collect::<io::Result<_>>().map_err(failed)?,
-            killed_by: daemon.as_ref().map(|daemon| daemon.child.as_raw_fd()),
-            stdout: silenced.as_ref().map(AsRawFd::as_raw_fd),
+            killed_by: daemon.as_ref().map(|daemon| describe_fd(&daemon.child)).transpose().map_err(failed)?,
+            stdout: stdout.map(|(_, stdout)| stdout),
             arguments,
         };
-        let (killed_by, stdout) = (start.killed_by, start.stdout);
         let file = ForkGuardedFd::new(|| child::create_report("tombolo-process")).map_err(failed)?;
         start.write(&file)?; // spawn-2
 
         let guarded = transfers.iter().map(Transfer::file).chain([&file]).map(|file| file.as_fd().as_raw_fd());
         let keep: Vec<_> = guarded.collect();
-        let name = env::args_os().next().unwrap_or_else(|| PROGRAM.into());
-        self.command.arg0(name).env(VARIABLE, describe_fd(&file).map_err(failed)?);
+        self.command.arg0(own_name()).env(VARIABLE, describe_fd(&file).map_err(failed)?);
         if let Some(test) = test {
             self.command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
         }
-        let pid_file = file.as_fd().as_raw_fd();
-        prepare(&mut self.command, Preparation { keep: keep.clone(), pid_file, killed_by, stdout });
-        // In here spawn-3, the child is forked, and spawn-4, it has executed the program.
-        let mut spawned = fork::keeping(&keep, || self.command.spawn()).map_err(failed)?;
-        let child = Child::new(spawned.id(), daemon.map(|daemon| daemon.parent)).inspect_err(|_| {
-            let _ = spawned.kill();
-            let _ = spawned.wait();
-        });
-        let child = child.map_err(failed)?;
+        // In here spawn-3, the child is there, and spawn-4, it has executed the program.
+        let spawned = match self.posix_spawn(&keep, killed_by, stdout).map_err(failed)? {
+            Some(pid) => {
+                // If this process is killed before, the child does the second by itself.
+                let _ = file::write_word_at(&file, u64::from(pid), PID);
+                let _ = killed_by.map(|pipe| child::is_killed_at_hang_up(pipe, pid));
+                Spawned { pid, stdin: None, stdout: None, stderr: None }
+            }
+            None => {
+                let pid_file = file.as_fd().as_raw_fd();
+                prepare(&mut self.command, Preparation { keep: keep.clone(), pid_file, killed_by, stdout });
+                fork::keeping(&keep, || self.command.spawn()).map_err(failed)?.into()
+            }
+        };
+        let child = Child::new(spawned.pid, daemon.map(|daemon| daemon.parent));
+        let child = child.inspect_err(|_| child::kill_and_wait(spawned.pid)).map_err(failed)?;
         transfers.into_iter().for_each(Transfer::complete); // spawn-5
         Ok(Process::new(self.name, child, file, spawned))
+    }
+
+    /// Starts the program without a fork, and returns its pid. `None` if that cannot be done.
+    fn posix_spawn(
+        &self,
+        keep: &[RawFd],
+        killed_by: Option<RawFd>,
+        stdout: Option<(RawFd, RawFd)>,
+    ) -> io::Result<Option<u32>> {
+        if self.needs_fork || child::has_children_elsewhere() {
+            return Ok(None);
+        }
+        let mut environment = BTreeMap::new();
+        if !self.clears_environment {
+            environment.extend(env::vars_os());
+        }
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => environment.insert(name.to_os_string(), value.to_os_string()),
+                None => environment.remove(name),
+            };
+        }
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
+        let texts =
+            environment.into_iter().map(|(name, value)| text(&[name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let environment = texts.collect::<io::Result<Vec<_>>>()?;
+        let name = own_name();
+        let arguments = [name.as_os_str()].into_iter().chain(self.command.get_args());
+        let arguments = arguments.map(|argument| text(argument.as_bytes())).collect::<io::Result<Vec<_>>>()?;
+        let directory = self.command.get_current_dir();
+        let directory = directory.map(|directory| text(directory.as_os_str().as_bytes())).transpose()?;
+        posix_spawn::posix_spawn(&Program {
+            path: &text(PROGRAM.as_bytes())?,
+            arguments: &arguments,
+            environment: &environment,
+            directory: directory.as_deref(),
+            keep: &keep.iter().copied().chain(killed_by).collect::<Vec<_>>(),
+            stdout,
+        })
     }
 }
 
@@ -221,6 +289,25 @@ impl fmt::Debug for Builder {
             .field("is_daemon", &self.is_daemon)
             .field("command", &self.command)
             .finish()
+    }
+}
+
+/// How this program was called.
+fn own_name() -> OsString {
+    env::args_os().next().unwrap_or_else(|| PROGRAM.into())
+}
+
+/// A child that has executed the program.
+pub(super) struct Spawned {
+    pub(super) pid: u32,
+    pub(super) stdin: Option<ChildStdin>,
+    pub(super) stdout: Option<ChildStdout>,
+    pub(super) stderr: Option<ChildStderr>,
+}
+
+impl From<std::process::Child> for Spawned {
+    fn from(child: std::process::Child) -> Self {
+        Self { pid: child.id(), stdin: child.stdin, stdout: child.stdout, stderr: child.stderr }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::parent_id;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use std::{env, io, mem, thread};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::process::report::{self, Place, State};
-use crate::process::start::{PID, Start, read_word};
+use crate::process::start::{PARENT, PID, Start, read_word};
 use crate::sys::fork::{ForkGuardedFd, ForkSafe};
 use crate::sys::{child, process};
 
@@ -112,7 +113,8 @@ fn run(description: &OsStr) -> i32 {
         let description = description.display();
         return refuse(format_args!(
             "found {VARIABLE}={description}, and no such file that is for this process; find out what closes \
-             descriptors, or which process above it has not called tombolo::process::init()"
+             descriptors, what killed the process that was spawning it, or which process above it has not called \
+             tombolo::process::init()"
         ));
     };
     let file = Arc::new(file);
@@ -145,21 +147,32 @@ fn run(description: &OsStr) -> i32 {
 
 /// The file that the variable describes, if it is for this process.
 fn take_file(description: &OsStr) -> Option<ForkGuardedFd> {
-    // Who chooses the function must be no other user.
+    // No other user may choose the function.
     if process::has_untrusted_environment() {
         return None;
     }
     let file = ForkGuardedFd::new(|| {
         process::take_inherited(description.to_str().unwrap_or_default()).ok_or(io::ErrorKind::NotFound.into())
     });
-    // A process that did not take it may have passed it on.
-    file.ok().filter(|file| read_word(file, PID).ok() == Some(u64::from(std::process::id())))
+    file.ok().filter(is_for_this_process)
+}
+
+/// A process that did not take the file may have passed it on.
+fn is_for_this_process(file: &ForkGuardedFd) -> bool {
+    let [pid, parent] = [PID, PARENT].map(|place| read_word(file, place).unwrap_or_default());
+    // Without a fork our parent writes our pid, and may have come no further than to start us.
+    pid == u64::from(std::process::id()) || pid == 0 && parent == u64::from(parent_id())
 }
 
 /// Makes this process what its parent wants it to be.
 fn settle_in(start: &Start) {
-    if let Some(pipe) = start.killed_by {
-        child::keep_until_end(pipe);
+    if let Some(pipe) = start.killed_by.as_deref().and_then(process::take_inherited) {
+        // Once more: our parent may have been killed before it has done that.
+        if child::is_killed_at_hang_up(pipe.as_raw_fd(), std::process::id()).unwrap_or(false) {
+            std::process::exit(1);
+        }
+        // Open until this process ends.
+        mem::forget(pipe);
     }
     if let Some(stdout) = start.stdout {
         child::restore_stdout(stdout);

@@ -73,7 +73,8 @@
 //!
 //! # Other programs
 //!
-//! A child that is another program gets endpoints by [`CommandExt::pass`](crate::spawn::CommandExt).
+//! A child that is another program gets endpoints by
+//! [`CommandExt::pass`](crate::spawn::CommandExt).
 
 #![allow(clippy::test_attr_in_doctest, reason = "it shows how a test spawns")]
 
@@ -107,6 +108,7 @@ pub use init::init;
 #[doc(hidden)]
 pub use init::register_test;
 
+use builder::Spawned;
 use handle::{Child, Wait};
 use report::{Place, State};
 
@@ -195,17 +197,9 @@ impl Process {
         Builder::new().spawn(function, arguments)
     }
 
-    fn new(name: Option<String>, child: Child, file: ForkGuardedFd, mut spawned: std::process::Child) -> Self {
-        Self {
-            name,
-            pid: spawned.id(),
-            child: Some(child),
-            file,
-            ended: Mutex::new(None),
-            stdin: spawned.stdin.take(),
-            stdout: spawned.stdout.take(),
-            stderr: spawned.stderr.take(),
-        }
+    fn new(name: Option<String>, child: Child, file: ForkGuardedFd, spawned: Spawned) -> Self {
+        let Spawned { pid, stdin, stdout, stderr } = spawned;
+        Self { name, pid, child: Some(child), file, ended: Mutex::new(None), stdin, stdout, stderr }
     }
 
     /// The name that the builder gave it.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! offset     written by    what
-//! 0          the child     its pid, before it executes the program
+//! 0          either        the pid of the child
 //! 8          the child     how far it has got (`report.rs`)
+//! 16         the parent    its own pid
 //! 64         the child     the last panic of its first thread, or why it cannot run the function
 //! 16448      the child     the last panic of another thread
 //! 32832      the parent    length of the order, length of the arguments, order, arguments
@@ -20,6 +21,7 @@ use crate::sys::fork::ForkGuardedFd;
 
 pub(super) const PID: u64 = 0;
 pub(super) const STATE: u64 = 8;
+pub(super) const PARENT: u64 = 16;
 pub(super) const OWN_PANIC: u64 = 64;
 pub(super) const OTHER_PANIC: u64 = OWN_PANIC + REPORT_LEN;
 pub(super) const REPORT_LEN: u64 = 16 << 10;
@@ -33,14 +35,14 @@ pub(super) struct Start {
     pub(super) name: Option<String>,
     /// What the arguments refer to, as `describe_fd` describes it.
     pub(super) descriptors: Vec<String>,
-    /// The pipe that ends a daemon.
-    pub(super) killed_by: Option<RawFd>,
+    /// The pipe that ends a daemon, described in the same way.
+    pub(super) killed_by: Option<String>,
     /// Where standard output is until the test harness has written its lines.
     pub(super) stdout: Option<RawFd>,
     pub(super) arguments: Vec<u8>,
 }
 
-type Order = ((String, u64, u64), Option<String>, Vec<String>, Option<RawFd>, Option<RawFd>);
+type Order = ((String, u64, u64), Option<String>, Vec<String>, Option<String>, Option<RawFd>);
 
 impl Start {
     pub(super) fn write(self, file: &ForkGuardedFd) -> Result<()> {
@@ -48,6 +50,7 @@ impl Start {
         let order: Order = ((build, entry, function), self.name, self.descriptors, self.killed_by, self.stdout);
         let order = postcard::to_stdvec(&order).map_err(|error| corrupt("write", error))?;
         let write = || {
+            file::write_word_at(file, u64::from(std::process::id()), PARENT)?;
             file::write_word_at(file, order.len() as u64, LENGTHS)?;
             file::write_word_at(file, self.arguments.len() as u64, LENGTHS + 8)?;
             file::write_all_at(file, &order, ORDER)?;

@@ -3,14 +3,18 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 /// What a child does before it executes its program.
 pub(crate) struct Preparation {
@@ -20,8 +24,8 @@ pub(crate) struct Preparation {
     pub(crate) pid_file: RawFd,
     /// A pipe by whose hang-up it is killed.
     pub(crate) killed_by: Option<RawFd>,
-    /// A file that becomes its standard output. That number means its standard output then.
-    pub(crate) stdout: Option<RawFd>,
+    /// What becomes its standard output, and the number under which it gets the other one.
+    pub(crate) stdout: Option<(RawFd, RawFd)>,
 }
 
 /// Makes the child of `command` prepare itself. The command is for one child, and the descriptors
@@ -44,11 +48,14 @@ impl Preparation {
             return Err(io::Error::last_os_error());
         }
         if let Some(pipe) = self.killed_by {
-            kill_at_hang_up(pipe)?; // child-2
+            control(pipe, libc::F_SETFD, 0)?;
+            if is_killed_at_hang_up(pipe, std::process::id())? {
+                // SAFETY: ends this process.
+                unsafe { libc::_exit(libc::EXIT_FAILURE) };
+            } // child-2
         }
-        if let Some(other) = self.stdout {
-            let stdout = control(libc::STDOUT_FILENO, libc::F_DUPFD_CLOEXEC, 3)?;
-            for (from, to) in [(other, libc::STDOUT_FILENO), (stdout, other)] {
+        if let Some((replacement, stdout)) = self.stdout {
+            for (from, to) in [(libc::STDOUT_FILENO, stdout), (replacement, libc::STDOUT_FILENO)] {
                 // SAFETY: the numbers are ours to change: this process has only this thread.
                 if unsafe { libc::dup2(from, to) } < 0 {
                     return Err(io::Error::last_os_error());
@@ -65,28 +72,19 @@ fn control(descriptor: RawFd, request: libc::c_int, argument: libc::c_int) -> io
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
 }
 
-/// Has the kernel kill this process when nobody can write to the pipe any more. Ends it if that is
-/// so already.
+/// Has the kernel kill a process when nobody can write to the pipe any more. Returns whether that
+/// is so already.
 ///
 /// That needs no thread that waits, reaches a stopped process, and does not depend on the thread
-/// that forked this one, as `PR_SET_PDEATHSIG` does. It survives `execve`, and holds as long as the
-/// descriptor is open in this process.
-fn kill_at_hang_up(pipe: RawFd) -> io::Result<()> {
+/// that forked it, as `PR_SET_PDEATHSIG` does. It survives `execve`, and holds as long as the
+/// description is open in that process. Doing it once more, in either process, changes nothing.
+pub(crate) fn is_killed_at_hang_up(pipe: RawFd, pid: u32) -> io::Result<bool> {
     control(pipe, F_SETSIG, libc::SIGKILL)?;
-    control(pipe, libc::F_SETOWN, std::process::id() as libc::c_int)?;
+    control(pipe, libc::F_SETOWN, pid as libc::c_int)?;
     control(pipe, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK)?;
-    control(pipe, libc::F_SETFD, 0)?;
     // After that: whatever hangs up from now on is seen by the kernel.
     // SAFETY: open, as the calls above have shown.
     let pipe = unsafe { BorrowedFd::borrow_raw(pipe) };
-    if has_hung_up(pipe)? {
-        // SAFETY: ends this process.
-        unsafe { libc::_exit(libc::EXIT_FAILURE) };
-    }
-    Ok(())
-}
-
-fn has_hung_up(pipe: BorrowedFd<'_>) -> io::Result<bool> {
     let mut polled = [PollFd::from_borrowed_fd(pipe, PollFlags::empty())];
     Ok(poll(&mut polled, Some(&Default::default()))? == 1)
 }
@@ -104,12 +102,6 @@ pub(crate) fn restore_stdout(descriptor: RawFd) -> bool {
     let file = unsafe { OwnedFd::from_raw_fd(descriptor) };
     // SAFETY: standard output stays open, as another file.
     unsafe { libc::dup2(file.as_raw_fd(), libc::STDOUT_FILENO) >= 0 }
-}
-
-/// Keeps a pipe open until this process ends, for [`Preparation::killed_by`]. Its own children do
-/// not get it.
-pub(crate) fn keep_until_end(pipe: RawFd) -> bool {
-    control(pipe, libc::F_SETFD, libc::FD_CLOEXEC).is_ok()
 }
 
 /// Removes a variable from the environment of this process.
@@ -145,6 +137,20 @@ pub(crate) fn without_signals<R>(action: impl FnOnce() -> R) -> R {
         Restore(before.assume_init())
     };
     action()
+}
+
+/// Kills a child that nobody has waited for, and waits for it.
+pub(crate) fn kill_and_wait(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::KILL);
+        while let Err(Errno::INTR) = waitpid(Some(pid), WaitOptions::empty()) {}
+    }
+}
+
+/// Returns whether children of this thread are in another PID namespace than it is.
+pub(crate) fn has_children_elsewhere() -> bool {
+    let namespace = |name| fs::metadata(name).map(|file| file.ino()).ok();
+    namespace("/proc/thread-self/ns/pid") != namespace("/proc/thread-self/ns/pid_for_children")
 }
 
 /// Creates a file in memory that processes read and write by calls.

@@ -15,6 +15,8 @@ pub(crate) mod futex;
 pub(crate) mod mapping;
 pub(crate) mod membarrier;
 pub(crate) mod memfd;
+#[cfg(feature = "process")]
+pub(crate) mod posix_spawn;
 pub(crate) mod process;
 #[cfg(feature = "process")]
 pub(crate) mod program;

@@ -14,7 +14,7 @@ use tombolo::process::{Builder, Process, ProcessError};
 use tombolo::{ErrorKind, RecvError};
 
 use crate::common::descriptors;
-use crate::support::TestDir;
+use crate::support::{TestDir, report};
 
 #[test]
 fn child_spawns_children_of_its_own() {
@@ -30,6 +30,42 @@ fn child_spawns_children_of_its_own() {
     let received: Vec<_> = rx.into_iter().collect();
     assert_eq!(worker.join(), Ok(()));
     assert_eq!(received, [3, 2, 1, 0].map(Ok));
+}
+
+#[test]
+fn child_in_another_pid_namespace_runs_its_function() {
+    let _test_dir = TestDir::new();
+    let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let body = |tx: Sender<u64>| {
+        // SAFETY: affects the children of this process.
+        if unsafe { libc::unshare(libc::CLONE_NEWPID) } != 0 {
+            report("SKIPPED: no other PID namespace is permitted here");
+            std::process::exit(0);
+        }
+        let send_pid = |mut tx: Sender<u64>| tx.send(u64::from(std::process::id())).unwrap();
+        Builder::new().daemon(true).spawn(send_pid, tx).unwrap().join().unwrap();
+    };
+    let worker = Process::spawn(body, tx).unwrap();
+    assert_eq!(worker.join(), Ok(()));
+    assert!(matches!(rx.recv(), Ok(1) | Err(RecvError::Closed | RecvError::PeerDied)));
+}
+
+#[test]
+fn environment_and_directory_without_a_fork_are_the_builders() {
+    let _test_dir = TestDir::new();
+    let body = |()| {
+        let variables = ["ONE", "TWO", "HOME"].map(|name| env::var(name).ok());
+        assert_eq!(variables, [Some("1".to_string()), Some("2".to_string()), None]);
+        assert_eq!(env::current_dir().unwrap(), Path::new("/proc"));
+        assert!(env::var_os("PATH").is_some());
+    };
+    let builder = Builder::new().env("ONE", "1").envs([("TWO", "2"), ("HOME", "3")]).env_remove("HOME");
+    builder.current_dir("/proc").spawn(body, ()).unwrap().join().unwrap();
+    let cleared = |()| {
+        let names: Vec<_> = env::vars().map(|(name, _)| name).collect();
+        assert_eq!(names, ["ONE"]);
+    };
+    Builder::new().env("TWO", "2").env_clear().env("ONE", "1").spawn(cleared, ()).unwrap().join().unwrap();
 }
 
 #[test]

@@ -166,6 +166,42 @@ fn daemon_that_runs_something_else_dies_with_its_parent() {
     until(|| matches!(state(pid), Some('Z') | None));
 }
 
+const BEFORE_MAIN: &str = "TEST_PROCESS_STAYS_BEFORE_MAIN";
+
+extern "C" fn stay_before_main() {
+    // SAFETY: nothing else runs yet.
+    unsafe {
+        if !libc::getenv(c"TEST_PROCESS_STAYS_BEFORE_MAIN".as_ptr()).is_null() {
+            loop {
+                libc::pause();
+            }
+        }
+    }
+}
+
+#[used]
+// SAFETY: the C library calls it as a C function, which needs nothing of Rust's runtime.
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = stay_before_main;
+
+/// A daemon that has not got to `init` yet, whose parent has not forked.
+#[test]
+fn daemon_that_has_not_called_init_dies_with_its_parent() {
+    let _test_dir = TestDir::new();
+    let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let body = |mut tx: Sender<u64>| {
+        let worker = Builder::new().daemon(true).env(BEFORE_MAIN, "1").spawn(|()| {}, ()).unwrap();
+        tx.send(u64::from(worker.pid())).unwrap();
+        thread::sleep(Duration::from_secs(1000));
+    };
+    let parent = Process::spawn(body, tx).unwrap();
+    let pid = rx.recv().unwrap() as u32;
+    thread::sleep(SHORT);
+    assert!(matches!(state(pid), Some('S' | 'R')));
+    parent.kill().unwrap();
+    until(|| matches!(state(pid), Some('Z') | None));
+}
+
 const STAYS: &str = "TEST_PROCESS_STAYS";
 
 #[test]
