@@ -136,7 +136,7 @@ impl Transfer {
     }
 
     /// The other process has its own copy of the descriptor.
-    pub(crate) fn complete(mut self) {
+    pub(crate) fn complete(&mut self) {
         self.is_complete = true;
     }
 }
@@ -198,7 +198,7 @@ impl<C: BorrowMut<Command>> Spawner<C> {
         process::inherit(self.command(), &descriptors);
         let child = fork::keeping(&descriptors, || self.command().spawn())?;
         for (_, transfer) in &mut self.transfers {
-            transfer.is_complete = true;
+            transfer.complete();
         }
         Ok(child)
     }

@@ -183,7 +183,7 @@ impl Builder {
         spawned
     }
 
-    fn start(mut self, function: Function, arguments: Vec<u8>, transfers: Vec<Transfer>) -> Result<Process> {
+    fn start(mut self, function: Function, arguments: Vec<u8>, mut transfers: Vec<Transfer>) -> Result<Process> {
         const ACTION: &str = "spawn a process";
         let failed = |error| Error::io(ACTION, error, "see what this process may do: /proc must be mounted there");
         let test = entrance()?.test;
@@ -238,7 +238,8 @@ impl Builder {
         };
         let child = Child::new(spawned.pid, daemon.map(|daemon| daemon.parent));
         let child = child.inspect_err(|_| child::kill_and_wait(spawned.pid)).map_err(failed)?;
-        transfers.into_iter().for_each(Transfer::complete); // spawn-5
+        transfers.iter_mut().for_each(Transfer::complete);
+        drop(transfers); // spawn-5
         Ok(Process::new(self.name, child, file, spawned))
     }
 

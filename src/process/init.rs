@@ -48,7 +48,7 @@ static ENTRANCE: ForkSafe<Entrance> = ForkSafe::new();
 /// result says, see [`Termination`](std::process::Termination). After a panic the code is 101.
 ///
 /// It removes an environment variable, so no other thread may use the environment meanwhile, unless
-/// by [`std::env`].
+/// by [`std::env`](mod@std::env).
 ///
 /// # Examples
 /// ```
