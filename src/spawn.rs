@@ -270,7 +270,8 @@ impl<E: Endpoint + 'static> sealed::Pass for E {
 
 impl<E: Endpoint> sealed::TakeBack for E {
     fn take_back(&self, file: &ForkGuardedFd) {
-        self.registration().take_back(file);
+        // Not the method of the `Arc` below: this endpoint is here.
+        Registration::take_back(self.registration(), file);
     }
 }
 

@@ -185,7 +185,8 @@ impl Builder {
 
     fn start(mut self, function: Function, arguments: Vec<u8>, mut transfers: Vec<Transfer>) -> Result<Process> {
         const ACTION: &str = "spawn a process";
-        let failed = |error| Error::io(ACTION, error, "see what this process may do: /proc must be mounted there");
+        let remedy = "see whether /proc is mounted and the directory exists, and what this process may do";
+        let failed = |error| Error::io(ACTION, error, remedy);
         let test = entrance()?.test;
         if self.name.as_ref().is_some_and(|name| name.contains('\0')) {
             return Err(Error::new(
