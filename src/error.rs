@@ -64,6 +64,12 @@ pub enum ErrorKind {
     NameRemoved,
     /// The handle belongs to the process that forked this one.
     Forked,
+    /// serde cannot serialise the value, or what was serialised is no such value.
+    NotSerializable,
+    /// `main` has not called [`process::init`](crate::process::init).
+    #[cfg(feature = "process")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "process")))]
+    NotInitialised,
     /// There is not enough memory or disk for the region.
     NoSpace,
     /// The file or its directory belongs to another user, or others may write it.

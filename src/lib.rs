@@ -23,6 +23,9 @@ mod object;
 mod options;
 pub mod pipe;
 mod primitive;
+#[cfg(feature = "process")]
+#[cfg_attr(docsrs, doc(cfg(feature = "process")))]
+pub mod process;
 pub mod queue;
 mod raw;
 mod region;
@@ -33,6 +36,8 @@ mod sys;
 #[cfg(feature = "__test-hooks")]
 #[doc(hidden)]
 pub mod test_hooks;
+#[cfg(feature = "serde")]
+mod transfer;
 pub mod types;
 mod wait;
 

@@ -65,6 +65,7 @@ use crate::object::semaphore::Semaphore;
 use crate::object::value::Value;
 use crate::pipe::{self, PipeEndpoint};
 use crate::queue::{self, QueueEndpoint};
+use crate::region::lifecycle::Registration;
 use crate::sys::fork::{self, ForkGuardedFd};
 use crate::sys::process;
 use crate::types::Shareable;
@@ -114,15 +115,30 @@ impl<C: BorrowMut<Command>> CommandExt for C {}
 #[must_use = "nothing is passed on until `spawn` is called"]
 pub struct Spawner<C: BorrowMut<Command>> {
     command: C,
-    transfers: Vec<Transfer>,
+    transfers: Vec<(String, Transfer)>,
 }
 
-/// Something on its way to a child. An endpoint that does not get there is closed.
-struct Transfer {
-    label: String,
+/// Something on its way to another process. An endpoint that does not get there is closed.
+pub(crate) struct Transfer {
     sender: Box<dyn sealed::TakeBack>,
     file: ForkGuardedFd,
     is_complete: bool,
+}
+
+impl Transfer {
+    pub(crate) fn new(sender: Box<dyn sealed::TakeBack>, file: ForkGuardedFd) -> Self {
+        Self { sender, file, is_complete: false }
+    }
+
+    /// The descriptor that travels.
+    pub(crate) fn file(&self) -> &ForkGuardedFd {
+        &self.file
+    }
+
+    /// The other process has its own copy of the descriptor.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
+    }
 }
 
 impl Drop for Transfer {
@@ -137,7 +153,7 @@ impl<C: BorrowMut<Command>> Spawner<C> {
     /// Passes one more thing. Blocks and fails like [`CommandExt::pass`].
     pub fn pass<T: Pass>(mut self, label: &str, what: T) -> Result<Self> {
         check_label(label)?;
-        if self.transfers.iter().any(|transfer| transfer.label == label) {
+        if self.transfers.iter().any(|(other, _)| other == label) {
             return Err(Error::new(
                 ErrorKind::InvalidName,
                 "pass something to a child under this label",
@@ -147,9 +163,9 @@ impl<C: BorrowMut<Command>> Spawner<C> {
             ));
         }
         let (sender, file) = what.export()?;
-        let transfer = Transfer { label: label.to_string(), sender, file, is_complete: false };
-        let announcement = process::describe_fd(&transfer.file);
-        self.transfers.push(transfer);
+        let transfer = Transfer::new(sender, file);
+        let announcement = process::describe_fd(transfer.file());
+        self.transfers.push((label.to_string(), transfer));
         let announcement = announcement.map_err(|error| Error::io("pass something to a child", error, "try again"))?;
         self.command().env(variable(label), announcement);
         Ok(self)
@@ -174,15 +190,15 @@ impl<C: BorrowMut<Command>> Spawner<C> {
     /// Those of [`Command::spawn`]. The endpoints are closed then. A forked child has nothing to
     /// pass on.
     pub fn spawn(mut self) -> io::Result<Child> {
-        if self.transfers.iter().any(|transfer| !transfer.file.is_from_this_process()) {
+        if self.transfers.iter().any(|(_, transfer)| !transfer.file.is_from_this_process()) {
             return Err(io::Error::other(Error::forked("pass something to a child")));
         }
         let descriptors: Arc<[RawFd]> =
-            self.transfers.iter().map(|transfer| transfer.file.as_fd().as_raw_fd()).collect();
+            self.transfers.iter().map(|(_, transfer)| transfer.file.as_fd().as_raw_fd()).collect();
         process::inherit(self.command(), &descriptors);
         let child = fork::keeping(&descriptors, || self.command().spawn())?;
-        for transfer in &mut self.transfers {
-            transfer.is_complete = true;
+        for (_, transfer) in &mut self.transfers {
+            transfer.complete();
         }
         Ok(child)
     }
@@ -191,15 +207,15 @@ impl<C: BorrowMut<Command>> Spawner<C> {
 impl<C: BorrowMut<Command>> Drop for Spawner<C> {
     /// Leaves the command without what was meant for one child.
     fn drop(&mut self) {
-        for transfer in &self.transfers {
-            self.command.borrow_mut().env_remove(variable(&transfer.label));
+        for (label, _) in &self.transfers {
+            self.command.borrow_mut().env_remove(variable(label));
         }
     }
 }
 
 impl<C: BorrowMut<Command>> fmt::Debug for Spawner<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let labels = self.transfers.iter().map(|transfer| &transfer.label);
+        let labels = self.transfers.iter().map(|(label, _)| label);
         f.debug_struct("Spawner")
             .field("command", self.command.borrow())
             .field("labels", &labels.collect::<Vec<_>>())
@@ -274,13 +290,24 @@ impl<E: Endpoint + 'static> sealed::Pass for E {
     }
 
     fn take_back_transfer(&self, file: &ForkGuardedFd) {
-        self.registration().take_back(file);
+        // Not the method of the `Arc` below: this endpoint is here.
+        Registration::take_back(self.registration(), file);
     }
 }
 
 impl<E: Endpoint + 'static> sealed::TakeBack for E {
     fn take_back(&self, file: &ForkGuardedFd) {
         sealed::Pass::take_back_transfer(self, file);
+    }
+}
+
+/// For an endpoint that somebody else drops, afterwards.
+impl sealed::TakeBack for Arc<Registration> {
+    fn take_back(&self, file: &ForkGuardedFd) {
+        // If it was dropped before, nobody is left to close it: its end is a death.
+        if Arc::strong_count(self) > 1 {
+            Registration::take_back(self, file);
+        }
     }
 }
 

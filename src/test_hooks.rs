@@ -1,6 +1,8 @@
 //! Counters and switches for this crate's own tests.
 
 pub use crate::sys::membarrier::heavy_that_reaches_nobody;
+#[cfg(feature = "process")]
+pub use crate::sys::program::pretend_build;
 pub use crate::wait::disable_liveness_interval;
 
 /// What this thread has spent so far on liveness checks: requests to the kernel about locks, and

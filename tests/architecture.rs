@@ -25,7 +25,8 @@ const LAYERS: &[&[&str]] = &[
     &["pipe", "queue", "object", "broadcast"],
     &["namespace"],
     &["spawn"],
-    &["connection"],
+    &["transfer"],
+    &["connection", "process"],
     &["inspect"],
     &["fuzzing", "test_hooks"],
 ];
@@ -39,12 +40,16 @@ const INHERENT_ELSEWHERE: &[&str] = &["src/inspect.rs", "src/namespace/standalon
 const UNSAFE: &[&str] = &[
     "src/broadcast/zero_copy.rs",
     "src/pipe/zero_copy.rs",
+    "src/process/function.rs",
     "src/queue/zero_copy.rs",
     "src/region/words.rs",
+    "src/sys/child.rs",
     "src/sys/copy.rs",
     "src/sys/file_lock.rs",
     "src/sys/fork.rs",
+    "src/sys/posix_spawn.rs",
     "src/sys/process.rs",
+    "src/sys/program.rs",
     "src/sys/socket.rs",
     "src/types/mod.rs",
 ];

@@ -4,6 +4,8 @@
 //! is.
 
 pub(crate) mod available_memory;
+#[cfg(feature = "process")]
+pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod copy;
 pub(crate) mod file;
@@ -13,6 +15,10 @@ pub(crate) mod futex;
 pub(crate) mod mapping;
 pub(crate) mod membarrier;
 pub(crate) mod memfd;
+#[cfg(feature = "process")]
+pub(crate) mod posix_spawn;
 pub(crate) mod process;
+#[cfg(feature = "process")]
+pub(crate) mod program;
 #[cfg(feature = "connection")]
 pub(crate) mod socket;

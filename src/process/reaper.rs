@@ -1,0 +1,106 @@
+//! Children whose handle was dropped while they ran. A thread waits for them, so that none becomes
+//! a zombie. It runs while there are any.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use crate::process::handle::{Child, Wait};
+use crate::sys::child::without_signals;
+use crate::sys::fork::{ForkSafe, Generation};
+
+/// Needs no more than a few calls.
+const STACK_LEN: usize = 128 << 10;
+
+#[derive(Default)]
+struct Reaper {
+    /// The process whose children these are. A forked child has none of them, and no thread.
+    generation: Option<Generation>,
+    /// Watches for the end of each.
+    epoll: Option<OwnedFd>,
+    children: BTreeMap<u64, Child>,
+    next: u64,
+    is_running: bool,
+}
+
+static REAPER: ForkSafe<Reaper> = ForkSafe::new();
+
+/// Takes over a child that runs.
+pub(super) fn take_over(child: Child) {
+    let needs_thread = with(|reaper| {
+        let number = reaper.next;
+        reaper.next += 1;
+        let is_watched = reaper.watch(number, &child).is_ok();
+        reaper.children.insert(number, child);
+        is_watched && !std::mem::replace(&mut reaper.is_running, true)
+    });
+    if needs_thread {
+        let builder = thread::Builder::new().name("tombolo-reaper".into()).stack_size(STACK_LEN);
+        if without_signals(|| builder.spawn(run)).is_err() {
+            with(|reaper| reaper.is_running = false);
+        }
+    }
+}
+
+/// Reaps those that have ended. Otherwise the thread does it; this is for those that it does not
+/// know, because there was no descriptor or no thread left.
+pub(super) fn sweep() {
+    with(|reaper| reaper.children.retain(|_, child| child.try_wait() == Wait::Running));
+}
+
+/// Runs `action` on this process's own reaper.
+fn with<R>(action: impl FnOnce(&mut Reaper) -> R) -> R {
+    REAPER.with(|reaper| {
+        let current = Some(Generation::current());
+        if reaper.generation != current {
+            *reaper = Reaper { generation: current, ..Reaper::default() };
+        }
+        action(reaper)
+    })
+}
+
+impl Reaper {
+    fn watch(&mut self, number: u64, child: &Child) -> io::Result<()> {
+        if self.epoll.is_none() {
+            self.epoll = Some(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        }
+        let Some(epoll) = &self.epoll else { return Ok(()) };
+        epoll::add(epoll, child.pidfd(), epoll::EventData::new_u64(number), epoll::EventFlags::IN)?;
+        Ok(())
+    }
+}
+
+/// The thread.
+fn run() {
+    // A descriptor of its own: the other one is closed when nobody is left.
+    let Some(epoll) = with(|reaper| reaper.epoll.as_ref()?.try_clone().ok()) else {
+        return with(|reaper| reaper.is_running = false);
+    };
+    loop {
+        let mut ended = Vec::with_capacity(64);
+        match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut ended), None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return with(|reaper| reaper.is_running = false),
+        }
+        let is_last = with(|reaper| {
+            for event in ended {
+                if let Some(child) = reaper.children.remove(&event.data.u64())
+                    && child.try_wait() == Wait::Running
+                {
+                    reaper.children.insert(event.data.u64(), child);
+                }
+            }
+            if reaper.children.is_empty() {
+                (reaper.epoll, reaper.is_running) = (None, false);
+            }
+            reaper.children.is_empty()
+        });
+        if is_last {
+            return;
+        }
+    }
+}

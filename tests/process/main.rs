@@ -1,0 +1,16 @@
+//! Functions of this binary that run in processes of their own.
+
+#[path = "../support/mod.rs"]
+mod support;
+#[cfg(target_arch = "x86_64")]
+#[path = "../support/sweep.rs"]
+mod sweep;
+
+mod arguments;
+mod children;
+mod common;
+mod crash;
+mod daemons;
+mod ends;
+
+tombolo::process::init_in_tests!();
