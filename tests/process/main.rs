@@ -6,5 +6,6 @@ mod support;
 mod arguments;
 mod common;
 mod ends;
+mod misuse;
 
 tombolo::process::init_in_tests!();
