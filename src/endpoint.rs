@@ -110,10 +110,14 @@ pub(crate) fn export_fd<E: Endpoint>(endpoint: &E) -> Result<ForkGuardedFd> {
 }
 
 fn check_transferable<E: Endpoint>(endpoint: &E, verb: &str) -> Result<()> {
-    if endpoint.is_transferable() {
+    let [found, expected, when] = if endpoint.registration().is_transferred() {
+        // By an `Arc` in an argument, or by a `Serialize` that writes it twice.
+        ["one that was passed before", "one that is still here", "once only"]
+    } else if endpoint.is_transferable() {
         return Ok(());
-    }
-    let [found, expected, when] = E::SHARED;
+    } else {
+        E::SHARED
+    };
     let (action, remedy) = (format_args!("{verb} this endpoint"), format_args!("{verb} it {when}"));
     Err(Error::new(ErrorKind::InvalidOptions, action, found, expected, remedy))
 }

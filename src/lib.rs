@@ -117,3 +117,9 @@ pub use wait::WaitStrategy;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Keeps the program of docs/multiprocessing.md running, and what it calls refused from compiling.
+#[cfg(all(doctest, feature = "process"))]
+#[doc = include_str!("../docs/multiprocessing.md")]
+#[doc = include_str!("../tests/process/refused.md")]
+struct Multiprocessing;

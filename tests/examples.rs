@@ -1,4 +1,5 @@
-//! Examples of several processes, which are killed and started again at random.
+//! Examples print what they are to print, or go on while their processes are killed and started
+//! again at random.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -56,10 +57,15 @@ impl Drop for Example<'_> {
     }
 }
 
+/// The path of an example.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name)
+}
+
 fn spawn(test_dir: &TestDir, name: &str, arguments: &[&str]) -> Child {
     let output = File::options().append(true).create(true).open(output(test_dir)).unwrap();
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
+    let program = program(name);
     let mut command = Command::new(&program);
     command.args(arguments).env("TOMBOLO_DIR", test_dir.names()).stdin(Stdio::null()).stdout(output);
     command.spawn().unwrap_or_else(|error| panic!("{error}: build {} with cargo build --examples", program.display()))
@@ -68,6 +74,15 @@ fn spawn(test_dir: &TestDir, name: &str, arguments: &[&str]) -> Child {
 /// What all processes of the test have printed.
 fn output(test_dir: &TestDir) -> PathBuf {
     test_dir.file("output")
+}
+
+/// Runs an example to its end, and returns the lines that its processes have printed. It must end
+/// well, and leave no name.
+fn lines(name: &str) -> Vec<String> {
+    let test_dir = TestDir::new();
+    Example::start(&test_dir, name, &[]).finish();
+    assert!(test_dir.leftovers().is_empty(), "{name}: {:?}", test_dir.leftovers());
+    fs::read_to_string(output(&test_dir)).unwrap().lines().map(String::from).collect()
 }
 
 /// Up to two milliseconds.
@@ -149,4 +164,57 @@ fn listener_clients_and_server_killed_each_client_is_served() {
     assert!(server.status().is_none(), "the server ended: {:?}", server.status());
     let printed = fs::read_to_string(output(&test_dir)).unwrap();
     assert!(printed.matches("received 2000 ticks").count() >= 3, "{printed}");
+}
+
+#[test]
+fn five_workers_run_each_prints_its_number() {
+    let mut lines = lines("five_workers");
+    lines.sort();
+    assert_eq!(lines, ["Worker: 0", "Worker: 1", "Worker: 2", "Worker: 3", "Worker: 4"]);
+}
+
+/// The program is executed again, and its file is gone, or another one has its name.
+#[test]
+fn five_workers_binary_deleted_or_replaced_each_prints_its_number() {
+    // Not in the directory of the test: that file system may execute nothing.
+    let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("five_workers-{}", std::process::id()));
+    let _test_dir = TestDir::new();
+    for replace in ["", r#"; printf '#!/bin/sh\nexit 1\n' >"$1"; chmod +x "$1""#] {
+        fs::copy(program("five_workers"), &copy).unwrap();
+        let script = format!(r#"exec 9<"$1"; rm "$1"{replace}; exec /proc/self/fd/9"#);
+        let output = Command::new("sh").args(["-c", &script, "sh"]).arg(&copy).output();
+        let _ = fs::remove_file(&copy);
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap().matches("Worker: ").count(), 5);
+    }
+}
+
+#[test]
+fn pipe_sender_receiver_run_prints_what_was_sent() {
+    assert_eq!(lines("pipe_sender_receiver"), ["Message received: Hello, receiver!", r#"["hello", "world"]"#]);
+}
+
+#[test]
+fn queue_writer_reader_run_prints_messages_in_order() {
+    let expected = [1, 2, 3].map(|number| format!("Message received: message{number}"));
+    assert_eq!(lines("queue_writer_reader"), expected);
+}
+
+#[test]
+fn value_array_run_prints_changes_of_both_processes() {
+    let expected = ["3.1415927", "[0, -1, -2, -3, -4, -5, -6, -7, -8, -9]", "Processed: 42.0 [99, -1, -2]"];
+    assert_eq!(lines("value_array"), expected);
+}
+
+#[test]
+fn semaphore_of_two_run_lets_two_in_at_a_time() {
+    let expected = ["Processing", "Processing", "Processing", "Processing", "never more than two: true"];
+    assert_eq!(lines("semaphore_of_two"), expected);
+}
+
+#[test]
+fn duplex_hello_run_prints_answer_and_end() {
+    let expected = ["Processed: Hello from main process", r#"Answer: (42, None, "hello")"#, "the other side has gone"];
+    assert_eq!(lines("duplex_hello"), expected);
 }

@@ -12,5 +12,6 @@ mod common;
 mod crash;
 mod daemons;
 mod ends;
+mod misuse;
 
 tombolo::process::init_in_tests!();

@@ -1,0 +1,103 @@
+//! What one does wrong at first: each gets an error that says what to do instead. What does not
+//! even compile is in refused.md.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tombolo::pipe::{self, Sender};
+use tombolo::process::{self, Process};
+use tombolo::{ErrorKind, RecvError};
+
+use crate::support::TestDir;
+
+/// A sender that its `Serialize` passes twice, as two fields of a derived one could.
+struct Twice(Sender<u64>);
+
+impl Serialize for Twice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.0, &self.0).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Twice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <(Sender<u64>, Sender<u64>)>::deserialize(deserializer).map(|(tx, _)| Self(tx))
+    }
+}
+
+/// A sender that this process has, too, as with serde's feature `rc`.
+#[derive(Clone)]
+struct Kept(Arc<Mutex<Sender<u64>>>);
+
+impl Serialize for Kept {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.lock().unwrap().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Sender::deserialize(deserializer).map(|tx| Self(Arc::new(Mutex::new(tx))))
+    }
+}
+
+fn send(tx: Kept) {
+    tx.0.lock().unwrap().send(1).unwrap();
+}
+
+#[track_caller]
+fn assert_refused<T: Debug>(outcome: tombolo::Result<T>, words: &[&str]) {
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn sender_passed_twice_in_one_argument_is_refused_and_closed() {
+    let _test_dir = TestDir::new();
+    let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    assert_refused(Process::spawn(|_: Twice| {}, Twice(tx)), &["was passed before", "pass it once only"]);
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn sender_passed_to_two_children_second_spawn_is_refused() {
+    let _test_dir = TestDir::new();
+    let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let tx = Kept(Arc::new(Mutex::new(tx)));
+    let worker = Process::spawn(send, tx.clone()).unwrap();
+    assert_refused(Process::spawn(send, tx), &["was passed before", "pass it once only"]);
+    assert_eq!(rx.recv(), Ok(1));
+    assert_eq!(worker.join(), Ok(()));
+    assert_eq!(rx.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn half_of_a_split_pipe_in_arguments_other_half_goes_on() {
+    let _test_dir = TestDir::new();
+    let (mut ours, theirs) = pipe::Options::<u64>::new().create_duplex().unwrap();
+    let (tx, mut rx) = theirs.split();
+    assert_refused(Process::spawn(|_: Sender<u64>| {}, tx), &["half of a pipe", "before splitting"]);
+    ours.send(7).unwrap();
+    assert_eq!(rx.recv(), Ok(7));
+    drop(rx);
+    assert_eq!(ours.recv(), Err(RecvError::Closed));
+}
+
+#[test]
+fn init_called_again_after_the_first_returns() {
+    let _test_dir = TestDir::new();
+    process::init();
+    process::init();
+    let worker = Process::spawn(
+        |()| {
+            process::init(); // in a child that runs its function, too
+            Process::spawn(|()| {}, ()).unwrap().join().unwrap();
+        },
+        (),
+    );
+    assert_eq!(worker.unwrap().join(), Ok(()));
+}
