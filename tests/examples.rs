@@ -120,6 +120,21 @@ fn order_gateway_processes_killed_each_order_is_executed_once() {
 }
 
 #[test]
+fn render_farm_workers_killed_picture_is_whole() {
+    let test_dir = TestDir::new();
+    let [undisturbed, disturbed] = ["1000", "8"].map(|kill_after| {
+        let file = test_dir.file(kill_after);
+        Example::start(&test_dir, "render_farm", &[file.to_str().unwrap(), kill_after]).finish();
+        fs::read(file).unwrap()
+    });
+    assert!(undisturbed.starts_with(b"P5 960 640 255\n") && undisturbed == disturbed);
+    let printed = fs::read_to_string(output(&test_dir)).unwrap();
+    let killed = |line: &str| line.split_once(" tiles, ")?.1.split_once(" workers died")?.0.parse().ok();
+    let killed: Vec<u64> = printed.lines().filter_map(killed).collect();
+    assert!(killed.len() == 2 && killed[0] == 0 && killed[1] > 0, "{printed}");
+}
+
+#[test]
 fn work_queue_workers_killed_each_job_is_done() {
     let test_dir = TestDir::new();
     let mut random = stress_random(12);

@@ -83,6 +83,7 @@ mod error;
 mod function;
 mod handle;
 mod init;
+pub mod pool;
 mod reaper;
 mod report;
 mod start;
@@ -107,6 +108,7 @@ pub use error::{Panic, ProcessError};
 pub use init::init;
 #[doc(hidden)]
 pub use init::register_test;
+pub use pool::ProcessPool;
 
 use builder::Spawned;
 use handle::{Child, Wait};

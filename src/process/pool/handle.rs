@@ -1,0 +1,74 @@
+//! One job that was submitted.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+
+use crate::process::pool::error::JobError;
+use crate::process::pool::map::decode;
+use crate::process::pool::results::Results;
+use crate::process::pool::shared::Shared;
+use crate::sys::clock::{Deadline, deadline_after};
+
+/// A job that was submitted, and its result.
+///
+/// Dropping it does not cancel the job.
+pub struct JobHandle<R> {
+    pub(super) shared: Arc<Shared>,
+    /// Of this job only.
+    pub(super) results: Arc<Results>,
+    pub(super) result: PhantomData<fn() -> R>,
+}
+
+impl<R: DeserializeOwned> JobHandle<R> {
+    /// Blocks until the job has ended, and returns its result. Each call deserialises it anew.
+    ///
+    /// # Blocking
+    /// Until a worker has run the job, or the pool ends. As long as all workers are stopped or
+    /// busy, it waits.
+    ///
+    /// # Errors
+    /// See [`JobError`].
+    pub fn join(&self) -> Result<R, JobError> {
+        self.join_until(None)
+    }
+
+    /// Like [`join`](Self::join), but returns [`TimedOut`](JobError::TimedOut) after `timeout`.
+    pub fn join_timeout(&self, timeout: Duration) -> Result<R, JobError> {
+        self.join_until(deadline_after(timeout))
+    }
+
+    /// Returns the result if there is one already.
+    pub fn try_join(&self) -> Option<Result<R, JobError>> {
+        match self.join_until(Some(Instant::now())) {
+            Err(JobError::TimedOut) => None,
+            result => Some(result),
+        }
+    }
+
+    fn join_until(&self, deadline: Deadline) -> Result<R, JobError> {
+        self.results.get(deadline).and_then(|bytes| decode(&bytes))
+    }
+}
+
+impl<R> JobHandle<R> {
+    /// Returns whether the job has ended. In a forked child of this process: false.
+    pub fn is_finished(&self) -> bool {
+        self.results.is_ready()
+    }
+
+    /// Ends the job with [`Cancelled`](JobError::Cancelled) if no worker has it yet. Returns
+    /// whether it was so. A job that runs is not stopped.
+    pub fn cancel(&self) -> bool {
+        self.shared.is_from_this_process() && self.shared.cancel(&self.results) > 0
+    }
+}
+
+impl<R> fmt::Debug for JobHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle").field("is_finished", &self.is_finished()).finish_non_exhaustive()
+    }
+}

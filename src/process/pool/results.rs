@@ -1,0 +1,123 @@
+//! Where the results of jobs wait for those that submitted them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::process::pool::error::JobError;
+use crate::sys::clock::Deadline;
+use crate::sys::fork::Generation;
+
+/// The serialised result of a job, or why it has none.
+pub(super) type Outcome = Result<Arc<Vec<u8>>, JobError>;
+
+/// The results of one handle, or of one call of `map`, by the numbers of their jobs.
+#[derive(Debug)]
+pub(super) struct Results {
+    generation: Generation,
+    finished: Mutex<Finished>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Finished {
+    outcomes: BTreeMap<u64, Outcome>,
+    /// What the thread that sleeps waits for, so that others do not wake it.
+    wanted: Option<Wanted>,
+    /// Nobody is left that would take results.
+    is_abandoned: bool,
+}
+
+/// Which result a call waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Any,
+    Number(u64),
+}
+
+impl Results {
+    pub(super) fn new() -> Self {
+        Self { generation: Generation::current(), finished: Mutex::default(), changed: Condvar::new() }
+    }
+
+    pub(super) fn push(&self, outcomes: impl IntoIterator<Item = (u64, Outcome)>) {
+        let mut finished = self.lock();
+        if !finished.is_abandoned {
+            finished.outcomes.extend(outcomes);
+        }
+        if finished.wanted.is_some_and(|wanted| finished.has(wanted)) {
+            finished.wanted = None; // it is woken once
+            drop(finished);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Takes a result. Blocks until there is one.
+    pub(super) fn take(&self, wanted: Wanted) -> Result<(u64, Outcome), JobError> {
+        let mut finished = self.wait(wanted, None)?;
+        let taken = match wanted {
+            Wanted::Any => finished.outcomes.pop_first(),
+            Wanted::Number(number) => finished.outcomes.remove_entry(&number),
+        };
+        taken.ok_or(JobError::Closed)
+    }
+
+    /// The only result. It stays.
+    pub(super) fn get(&self, deadline: Deadline) -> Outcome {
+        let finished = self.wait(Wanted::Any, deadline)?;
+        finished.outcomes.values().next().cloned().unwrap_or(Err(JobError::Closed))
+    }
+
+    fn wait(&self, wanted: Wanted, deadline: Deadline) -> Result<MutexGuard<'_, Finished>, JobError> {
+        // First: in a forked child the lock may be held by a thread that is not there.
+        if !self.generation.is_current() {
+            return Err(JobError::Forked);
+        }
+        let mut finished = self.lock();
+        while !finished.has(wanted) {
+            finished.wanted = Some(wanted);
+            finished = match deadline {
+                None => self.changed.wait(finished).unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(JobError::TimedOut);
+                    }
+                    self.changed.wait_timeout(finished, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+        finished.wanted = None;
+        Ok(finished)
+    }
+
+    /// Returns whether there is a result. In a forked child: false.
+    pub(super) fn is_ready(&self) -> bool {
+        self.generation.is_current() && self.lock().has(Wanted::Any)
+    }
+
+    /// From now on results are dropped.
+    pub(super) fn abandon(&self) {
+        let mut finished = self.lock();
+        finished.is_abandoned = true;
+        finished.outcomes.clear();
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.lock().is_abandoned
+    }
+
+    /// Nothing in here panics under the lock.
+    fn lock(&self) -> MutexGuard<'_, Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Finished {
+    fn has(&self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::Any => !self.outcomes.is_empty(),
+            Wanted::Number(number) => self.outcomes.contains_key(&number),
+        }
+    }
+}
