@@ -5,7 +5,10 @@
 //! an endpoint is its place in that list. The list is in a variable of the thread while [`encode`]
 //! or [`decode`] runs: serde passes nothing of ours through.
 
-#![cfg_attr(not(feature = "process"), allow(dead_code, reason = "only processes have such arguments"))]
+#![cfg_attr(
+    not(any(feature = "connection", feature = "process")),
+    allow(dead_code, reason = "only arguments of processes and what a connection gives are such values")
+)]
 
 use std::any::type_name;
 use std::cell::RefCell;
@@ -135,8 +138,8 @@ fn serialize<S: Serializer>(
     // Not borrowed while something is exported: that runs much other code.
     if OUTGOING.with_borrow(Option::is_none) {
         return Err(S::Error::custom(
-            "endpoints, namespaces and objects are serialised only as arguments of a process that is being spawned; \
-             elsewhere pass them with CommandExt::pass, or by name",
+            "endpoints, namespaces and objects are serialised only as arguments of a process that is being spawned and \
+             by give_object of a connection; elsewhere pass them with CommandExt::pass, or by name",
         ));
     }
     let exported = export();
@@ -161,7 +164,9 @@ fn serialize<S: Serializer>(
 fn deserialize<'de, T: Take, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let place = u32::deserialize(deserializer)? as usize;
     let descriptor = INCOMING.with_borrow_mut(|incoming| {
-        let incoming = incoming.as_mut().ok_or("no descriptors, as only the arguments of a process have them")?;
+        let incoming = incoming
+            .as_mut()
+            .ok_or("no descriptors, as only arguments of a process and what a connection gives have them")?;
         incoming.descriptors.get_mut(place).and_then(Option::take).ok_or("a descriptor that did not arrive")
     });
     let taken = T::from_inherited(descriptor.map_err(D::Error::custom)?);
@@ -184,8 +189,8 @@ fn export_endpoint<E: Endpoint>(endpoint: &E) -> Result<(Box<dyn TakeBack>, Fork
 /// For endpoints, which move, and for what is passed by reference.
 macro_rules! transferable {
     ($export:expr; $($($name:ident)::+ $(<$t:ident: $bound:ident>)?),* $(,)?) => { $(
-        /// Only as an argument of a process that is being spawned: the descriptor travels beside
-        /// the bytes.
+        /// Only as an argument of a process that is being spawned, or in a value that a connection
+        /// gives: the descriptor travels beside the bytes.
         #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
         impl $(<$t: $bound>)? Serialize for $($name)::+ $(<$t>)? {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

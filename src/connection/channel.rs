@@ -10,6 +10,10 @@ use crate::sys::socket;
 
 const PREFIX: usize = 2;
 
+/// A packet of the handshake has one at most. A peer that sends more does not get them all into the
+/// table of this process.
+const HANDSHAKE_DESCRIPTORS: usize = 16;
+
 pub(super) struct Channel {
     pub(super) socket: ForkGuardedFd,
     /// What has come of the next message, with its length. `None`: a Unix socket.
@@ -52,22 +56,22 @@ impl Channel {
 
 /// Receives a packet. If its descriptors find no room it stays there.
 pub(super) fn recv_packet(socket: &ForkGuardedFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let received = peek_packet(socket)?;
+    let received = peek_packet(socket, HANDSHAKE_DESCRIPTORS)?;
     if received.is_some() {
         socket::drop_packet(socket)?;
     }
     Ok(received)
 }
 
-/// The same, but the packet stays there in any case.
-pub(super) fn peek_packet(socket: &ForkGuardedFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+/// The same, with about as many descriptors at most, but the packet stays there in any case.
+pub(super) fn peek_packet(socket: &ForkGuardedFd, most: usize) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut buffer = [0; MAX_LEN];
-    let Some(packet) = socket::peek_packet(socket, &mut buffer)? else { return Ok(None) };
+    let Some(packet) = socket::peek_packet(socket, &mut buffer, most)? else { return Ok(None) };
     if packet.length == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     // As many as there may be: the peer sent more. Fewer: this process's table had no room.
-    if packet.is_truncated && packet.descriptors.len() < socket::MAX_DESCRIPTORS {
+    if packet.is_truncated && packet.descriptors.len() < most {
         return Err(io::Error::from_raw_os_error(libc::EMFILE));
     }
     Ok(Some((buffer.get(..packet.length.min(MAX_LEN)).unwrap_or_default().to_vec(), packet.descriptors)))

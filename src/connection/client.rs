@@ -152,7 +152,8 @@ impl Options {
                 };
                 let pipe = self.pipe_options(limit).from_fd(descriptor)?;
                 channel.send(Handshake::ready(), &[]).map_err(|error| broken(action, error))?; // ready-1
-                return Ok(Connection::through_memory(pipe, TransferSocket::new(channel.socket), peer));
+                let transfers = TransferSocket::new(channel.socket, handshake.limit());
+                return Ok(Connection::through_memory(pipe, transfers, peer));
             }
         }
     }

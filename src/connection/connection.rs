@@ -416,8 +416,8 @@ impl Receiver {
     /// # Errors
     /// - [`Disconnected`](crate::ErrorKind::Disconnected): the other side has left or died, and
     ///   everything that it gave was taken.
-    /// - [`WrongType`](crate::ErrorKind::WrongType): it is something else. It can still be taken as
-    ///   what it is.
+    /// - [`WrongType`](crate::ErrorKind::WrongType): it is something else, or a value. It can still
+    ///   be taken as what it is.
     /// - [`Io`](crate::ErrorKind::Io), [`NoSpace`](crate::ErrorKind::NoSpace): there are no
     ///   descriptors or is no memory left. It can still be taken.
     /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions): a connection over TCP.
@@ -484,7 +484,8 @@ mod serde {
     use ::serde::de::DeserializeOwned;
 
     use super::{Connection, Receiver, Sender};
-    use crate::error::{RecvError, SendError};
+    use crate::connection::transfer::GiveError;
+    use crate::error::{RecvError, Result, SendError};
     use crate::message::sealed::Receive;
     use crate::serialized::{decode, encode, recv_object_methods, send_object_methods};
     use crate::wait::Timeout;
@@ -493,4 +494,136 @@ mod serde {
     recv_object_methods!(Receiver);
     send_object_methods!(Connection, "tombolo::pipe::Options::bytes().create_duplex()", tx);
     recv_object_methods!(Connection, rx);
+
+    #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+    impl Sender {
+        /// Hands a value over that serde can serialise, with the endpoints, namespaces and objects
+        /// in it, at any depth and up to 252. Needs the feature `serde`.
+        ///
+        /// What is in it travels as with [`give`](Self::give): endpoints move. The other side gets
+        /// the value with [`take_object`](Receiver::take_object), or nothing of it. Values and what
+        /// was given by itself are in one order. There is no order between them and messages: the
+        /// other side must know which of the two comes next, from what the programs agree on or
+        /// from the message before. If it does, it can call `recv` and `take_object` in the order
+        /// of `send` and `give_object` here.
+        ///
+        /// A value of plain data is faster by [`send_object`](Self::send_object).
+        ///
+        /// # Blocking
+        /// As [`give`](Self::give).
+        ///
+        /// # Errors
+        /// As for [`give`](Self::give), and
+        /// - [`NotSerializable`](crate::ErrorKind::NotSerializable): serde cannot serialise it.
+        /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions): it has more in it than 252, or
+        ///   its bytes are more than
+        ///   [`max_message_bytes`](crate::connection::Options::max_message_bytes).
+        /// - [`NoSpace`](crate::ErrorKind::NoSpace): there is no memory for its bytes.
+        ///
+        /// The error [returns](GiveError::into_returned) the value. The endpoints in it work as
+        /// before.
+        ///
+        /// # Examples
+        /// ```
+        /// use tombolo::connection::{Client, Listener};
+        /// use tombolo::pipe;
+        ///
+        /// # let address = format!("@tombolo-give-object-{}", std::process::id());
+        /// # let address = address.as_str();
+        /// let mut listener = Listener::bind(address)?; // such as "@market"
+        /// // In another process:
+        /// //     let mut client = Client::connect("@market")?;
+        /// //     let (symbol, mut prices): (String, pipe::Receiver<u64>) = client.take_object()?;
+        /// # let client = std::thread::spawn({ let address = address.to_string(); move || {
+        /// #     let mut client = Client::connect(&address)?;
+        /// #     let (symbol, mut prices): (String, pipe::Receiver<u64>) = client.take_object()?;
+        /// #     Ok::<_, tombolo::Error>((symbol, prices.recv().unwrap()))
+        /// # }});
+        ///
+        /// let mut connection = listener.accept()?;
+        /// let (mut tx, rx) = pipe::Options::<u64>::new().create()?;
+        /// connection.give_object(("TMBL".to_string(), rx))?;
+        /// tx.send(101)?;
+        /// # assert_eq!(client.join().unwrap()?, ("TMBL".to_string(), 101));
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        pub fn give_object<T: Serialize + DeserializeOwned>(&mut self, value: T) -> Result<(), GiveError<T>> {
+            self.transfers.give_object(value, Timeout::UNLIMITED)
+        }
+
+        /// Like [`give_object`](Self::give_object), but fails with
+        /// [`TimedOut`](crate::ErrorKind::TimedOut) after `timeout`.
+        pub fn give_object_timeout<T: Serialize + DeserializeOwned>(
+            &mut self,
+            value: T,
+            timeout: Duration,
+        ) -> Result<(), GiveError<T>> {
+            self.transfers.give_object(value, Timeout::after(timeout))
+        }
+    }
+
+    #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+    impl Receiver {
+        /// Takes a value that the other side gave with
+        /// [`give_object`](Sender::give_object). What is in it has default options. Needs the
+        /// feature `serde`.
+        ///
+        /// What [`recv_object`](Self::recv_object) says of peers that you do not trust applies
+        /// here.
+        ///
+        /// # Blocking
+        /// Blocks until there is something.
+        ///
+        /// # Errors
+        /// - [`Disconnected`](crate::ErrorKind::Disconnected): the other side has left or died, and
+        ///   everything that it gave was taken.
+        /// - [`WrongType`](crate::ErrorKind::WrongType): what comes next was given by itself. It
+        ///   can still be taken, with [`take`](Self::take).
+        /// - [`Io`](crate::ErrorKind::Io), [`NoSpace`](crate::ErrorKind::NoSpace): there are not
+        ///   enough descriptors for all that is in the value, or no memory for its bytes. It can
+        ///   still be taken.
+        /// - [`NotSerializable`](crate::ErrorKind::NotSerializable): it is not such a value, or
+        ///   something in it is of another type or cannot be opened. It is dropped.
+        /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions): a connection over TCP.
+        /// - [`Corrupt`](crate::ErrorKind::Corrupt) and others of `from_fd`, for what is damaged.
+        ///   It is dropped.
+        ///
+        /// When a value is dropped, the other ends of the endpoints in it get
+        /// [`PeerDied`](RecvError::PeerDied), or [`Closed`](RecvError::Closed) if they had been
+        /// opened already.
+        pub fn take_object<T: DeserializeOwned>(&mut self) -> Result<T> {
+            self.transfers.take_object(Timeout::UNLIMITED)
+        }
+
+        /// Like [`take_object`](Self::take_object), but fails with
+        /// [`TimedOut`](crate::ErrorKind::TimedOut) after `timeout`.
+        pub fn take_object_timeout<T: DeserializeOwned>(&mut self, timeout: Duration) -> Result<T> {
+            self.transfers.take_object(Timeout::after(timeout))
+        }
+
+        /// Like [`take_object`](Self::take_object), but fails with
+        /// [`TimedOut`](crate::ErrorKind::TimedOut) if there is nothing.
+        pub fn try_take_object<T: DeserializeOwned>(&mut self) -> Result<T> {
+            self.transfers.take_object(Timeout::NonBlocking)
+        }
+    }
+
+    #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+    impl Connection {
+        /// Hands a value over, with the endpoints in it. See [`Sender::give_object`].
+        pub fn give_object<T: Serialize + DeserializeOwned>(&mut self, value: T) -> Result<(), GiveError<T>> {
+            self.tx.give_object(value)
+        }
+
+        /// Takes a value that the other side gave. See [`Receiver::take_object`].
+        pub fn take_object<T: DeserializeOwned>(&mut self) -> Result<T> {
+            self.rx.take_object()
+        }
+
+        /// Takes a value that the other side gave, and waits for at most `timeout`. See
+        /// [`Receiver::take_object_timeout`].
+        pub fn take_object_timeout<T: DeserializeOwned>(&mut self, timeout: Duration) -> Result<T> {
+            self.rx.take_object_timeout(timeout)
+        }
+    }
 }

@@ -544,7 +544,10 @@ impl Pending {
     /// The handshake is complete.
     fn into_connection(self) -> Connection {
         match self.pipe {
-            Some(pipe) => Connection::through_memory(pipe, TransferSocket::new(self.channel.socket), self.peer),
+            Some(pipe) => {
+                let transfers = TransferSocket::new(self.channel.socket, self.handshake.limit());
+                Connection::through_memory(pipe, transfers, self.peer)
+            }
             None => through_stream(self.channel.socket, self.handshake.limit(), self.peer),
         }
     }

@@ -3,8 +3,9 @@
 //!
 //! A [`Listener`] waits at an [`Address`], a [`Client`] connects to it, and each has a
 //! [`Connection`] then. Over a Unix socket its messages go through memory, and either side
-//! [gives](Connection::give) pipes, queues, broadcasts, namespaces and objects to the other. Over
-//! TCP the same [`Connection`] carries messages between machines.
+//! [gives](Connection::give) pipes, queues, broadcasts, namespaces and objects to the other. With
+//! the feature `serde` it gives a value with several of them in it (`give_object`). Over TCP the
+//! same [`Connection`] carries messages between machines.
 //!
 //! ```
 //! use tombolo::connection::{Client, Listener};
@@ -49,6 +50,8 @@ mod client;
 mod connection;
 mod handshake;
 mod listener;
+#[cfg(feature = "serde")]
+mod object;
 mod stream;
 mod transfer;
 

@@ -5,6 +5,8 @@
 //! open file description made for this transfer, which keeps the endpoint in use. It lies in the
 //! socket until the other side takes it. The kernel closes it if nobody can take it any more.
 //!
+//! A value is such a packet, too: see `object.rs`.
+//!
 //! Crash, by step
 //! - give-1 exported (`pass-1` to `pass-4` of `region/lifecycle.rs`), give-2 sent, give-3 own copy
 //!   closed. Death before give-2 ends the endpoint: a death. After it the endpoint is the other
@@ -27,12 +29,20 @@ use crate::sys::fork::ForkGuardedFd;
 use crate::sys::socket::{self, Readiness};
 use crate::wait::Timeout;
 
-/// What such a packet says.
-const GIVE: &[u8] = &[6];
+/// What a packet says that has one descriptor.
+pub(super) const GIVE: &[u8] = &[6];
+
+/// What the packet of a value says: a descriptor of its bytes, and those of what is in it.
+pub(super) const OBJECT: &[u8] = &[7];
 
 /// The socket of a connection through memory, or none over TCP.
 #[derive(Clone, Debug)]
-pub(super) struct TransferSocket(Option<Arc<ForkGuardedFd>>);
+pub(super) struct TransferSocket {
+    socket: Option<Arc<ForkGuardedFd>>,
+    /// The longest value, in bytes.
+    #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "only serde has values"))]
+    pub(super) limit: u64,
+}
 
 /// Why something was not given away, with what was to be given.
 ///
@@ -43,12 +53,17 @@ pub struct GiveError<R> {
 }
 
 impl<R> GiveError<R> {
+    #[cfg(feature = "serde")]
+    pub(super) fn new(error: Error, returned: R) -> Self {
+        Self { error, returned }
+    }
+
     /// Returns why.
     pub fn error(&self) -> &Error {
         &self.error
     }
 
-    /// Returns the endpoint. It works as before.
+    /// Returns the endpoint, or the value. It works as before.
     pub fn into_returned(self) -> R {
         self.returned
     }
@@ -79,7 +94,7 @@ impl<R> From<GiveError<R>> for Error {
 }
 
 /// Attempts to send one packet with these descriptors until the timeout, whole or not at all.
-fn send_descriptors(
+pub(super) fn send_descriptors(
     socket: &ForkGuardedFd,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
@@ -98,17 +113,17 @@ fn send_descriptors(
 }
 
 impl TransferSocket {
-    pub(super) fn new(socket: ForkGuardedFd) -> Self {
-        Self(Some(Arc::new(socket)))
+    pub(super) fn new(socket: ForkGuardedFd, limit: u64) -> Self {
+        Self { socket: Some(Arc::new(socket)), limit }
     }
 
     /// Over TCP.
     pub(super) fn none() -> Self {
-        Self(None)
+        Self { socket: None, limit: 0 }
     }
 
-    fn socket(&self, action: &str) -> Result<&ForkGuardedFd> {
-        match self.0.as_deref() {
+    pub(super) fn socket(&self, action: &str) -> Result<&ForkGuardedFd> {
+        match self.socket.as_deref() {
             Some(socket) if socket.is_from_this_process() => Ok(socket),
             Some(_) => Err(Error::forked(action)),
             None => Err(Error::new(
@@ -133,17 +148,19 @@ impl TransferSocket {
     }
 
     fn try_give<T: Pass>(&self, what: &T, timeout: Timeout) -> Result<()> {
-        let socket = self.socket("give an endpoint")?;
+        let action = "give an endpoint";
+        let socket = self.socket(action)?;
         let file = what.open_transfer()?; // give-1
         send_descriptors(socket, GIVE, &[file.as_fd()], timeout).map_err(|error| {
             what.take_back_transfer(&file);
-            give_error(error)
+            give_error(action, error)
         }) // give-2; give-3
     }
 
     pub(super) fn give_descriptor(&self, descriptor: BorrowedFd<'_>, timeout: Timeout) -> Result<()> {
-        let socket = self.socket("give a descriptor")?;
-        send_descriptors(socket, GIVE, &[descriptor], timeout).map_err(give_error)
+        let action = "give a descriptor";
+        let socket = self.socket(action)?;
+        send_descriptors(socket, GIVE, &[descriptor], timeout).map_err(|error| give_error(action, error))
     }
 
     pub(super) fn take<E: Take>(&self, timeout: Timeout) -> Result<E> {
@@ -156,43 +173,53 @@ impl TransferSocket {
 
     fn take_with<R>(&self, timeout: Timeout, open: impl FnOnce(OwnedFd) -> Result<R>) -> Result<R> {
         let action = "take an endpoint";
+        let (message, descriptors) = self.peek(action, timeout)?; // accept-1
+        if message == OBJECT {
+            let (found, expected, remedy) = ("a value", "an endpoint by itself", "take it with take_object");
+            return Err(Error::new(ErrorKind::WrongType, action, found, expected, remedy));
+        }
+        let descriptors = if message == GIVE { descriptors } else { Vec::new() };
+        let taken = match <[OwnedFd; 1]>::try_from(descriptors) {
+            Ok([descriptor]) => open(descriptor), // accept-2
+            Err(_) => Err(corrupt(action, "a packet without one, or with several", "one endpoint in each packet")),
+        };
+        // It stays for another attempt if this one took nothing and another may.
+        let stays = |error: &Error| matches!(error.kind(), ErrorKind::WrongType | ErrorKind::Io | ErrorKind::NoSpace);
+        if !taken.as_ref().is_err_and(stays) {
+            self.drop_packet(); // accept-3
+        }
+        taken
+    }
+
+    /// Waits for the next packet. Returns copies of what is in it; the packet itself stays.
+    pub(super) fn peek(&self, action: &str, timeout: Timeout) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         let socket = self.socket(action)?;
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => disconnected(action),
             _ => Error::io(action, error, "try again"),
         };
-        let descriptors = loop {
-            // accept-1
-            if let Some((message, descriptors)) = channel::peek_packet(socket).map_err(failed)? {
-                break if message == GIVE { descriptors } else { Vec::new() };
+        loop {
+            if let Some(packet) = channel::peek_packet(socket, socket::MAX_DESCRIPTORS).map_err(failed)? {
+                return Ok(packet);
             }
-            let Timeout::At(deadline) = timeout else { return Err(nothing_there("now")) };
+            let Timeout::At(deadline) = timeout else { return Err(nothing_there(action, "now")) };
             if timeout.is_past() {
-                return Err(nothing_there("before the deadline"));
+                return Err(nothing_there(action, "before the deadline"));
             }
             socket::wait(socket, Readiness::Readable, deadline).map_err(failed)?;
-        };
-        let taken = match <[OwnedFd; 1]>::try_from(descriptors) {
-            Ok([descriptor]) => open(descriptor), // accept-2
-            Err(_) => Err(Error::new(
-                ErrorKind::Corrupt,
-                action,
-                "a packet without one, or with several",
-                "one endpoint in each packet",
-                "end the connection: the other side is not tombolo",
-            )),
-        };
-        // It stays for another attempt if this one took nothing and another may.
-        let stays = |error: &Error| matches!(error.kind(), ErrorKind::WrongType | ErrorKind::Io | ErrorKind::NoSpace);
-        if !taken.as_ref().is_err_and(stays) {
-            let _ = socket::drop_packet(socket); // accept-3
         }
-        taken
+    }
+
+    /// Removes the packet that was peeked at.
+    pub(super) fn drop_packet(&self) {
+        if let Some(socket) = self.socket.as_deref() {
+            let _ = socket::drop_packet(socket);
+        }
     }
 
     /// The other side gets the end of what this side gives.
     pub(super) fn end_giving(&self) {
-        if let Some(socket) = self.0.as_deref().filter(|socket| socket.is_from_this_process()) {
+        if let Some(socket) = self.socket.as_deref().filter(|socket| socket.is_from_this_process()) {
             socket::shut_down_sending(socket);
         }
     }
@@ -200,15 +227,19 @@ impl TransferSocket {
     /// The other side can give nothing any more. What it gave and nobody took ends: the socket may
     /// stay open for the other half of this connection.
     pub(super) fn end_taking(&self) {
-        if let Some(socket) = self.0.as_deref().filter(|socket| socket.is_from_this_process()) {
+        if let Some(socket) = self.socket.as_deref().filter(|socket| socket.is_from_this_process()) {
             socket::shut_down_receiving(socket);
             while matches!(socket::drop_packet(socket), Ok(1..)) {}
         }
     }
 }
 
-fn give_error(error: io::Error) -> Error {
-    let action = "give an endpoint";
+pub(super) fn corrupt(action: &str, found: impl fmt::Display, expected: &str) -> Error {
+    let remedy = "end the connection: the other side is not tombolo";
+    Error::new(ErrorKind::Corrupt, action, found, expected, remedy)
+}
+
+pub(super) fn give_error(action: &str, error: io::Error) -> Error {
     match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset, _) => disconnected(action),
         (io::ErrorKind::TimedOut, _) => Error::new(
@@ -237,10 +268,10 @@ fn disconnected(action: &str) -> Error {
     )
 }
 
-fn nothing_there(when: &str) -> Error {
+fn nothing_there(action: &str, when: &str) -> Error {
     Error::new(
         ErrorKind::TimedOut,
-        "take an endpoint",
+        action,
         format_args!("none {when}"),
         "one that the other side gave",
         "give one there, or wait longer",

@@ -42,6 +42,8 @@
 //! see [`spawn`](crate::spawn#what-the-peer-sees). The child has them with default options; for
 //! others pass a name. If the process cannot be spawned the endpoints are closed. A child that
 //! cannot deserialise its arguments does not call the function, and [`Process::join`] returns why.
+//! To a process that runs already such values go by `give_object` of a connection, with the feature
+//! `connection`.
 //!
 //! # How it ends
 //!

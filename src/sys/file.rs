@@ -16,6 +16,16 @@ pub(crate) fn create_anonymous(huge: bool) -> io::Result<OwnedFd> {
     Ok(fs::memfd_create("tombolo", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge)?)
 }
 
+/// Creates an anonymous file of these bytes, which nobody can make shorter or longer. Lists of
+/// descriptors show `name`.
+#[cfg(all(feature = "connection", feature = "serde"))]
+pub(crate) fn create_sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    let file = fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    write_all_at(&file, bytes, 0)?;
+    seal(&file)?;
+    Ok(file)
+}
+
 /// Creates a file in `directory` that has no name yet.
 pub(crate) fn create_unnamed(directory: &Path, mode: u32) -> io::Result<OwnedFd> {
     let mode = Mode::from_raw_mode(mode);

@@ -21,8 +21,8 @@ use rustix::net::{
 use super::clock::Deadline;
 use super::fork::ForkGuardedFd;
 
-/// Descriptors that one packet can carry.
-pub(crate) const MAX_DESCRIPTORS: usize = 16;
+/// Descriptors that one packet can carry: SCM_MAX_FD of the kernel.
+pub(crate) const MAX_DESCRIPTORS: usize = 253;
 
 /// A wait looks this often whether its descriptor is still what it was. Polling a number that
 /// something else in this process has closed would not end.
@@ -124,11 +124,12 @@ pub(crate) struct Packet {
 }
 
 /// Copies the next packet, if one is there, and leaves it in the socket for [`drop_packet`]. So it
-/// is not lost if its descriptors find no room in this process's table. Length 0 is the end of the
-/// stream.
-pub(crate) fn peek_packet(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<Packet>> {
+/// is not lost if its descriptors find no room in this process's table. At most `most` descriptors
+/// and one or two more are copied. Length 0 is the end of the stream.
+pub(crate) fn peek_packet(socket: impl AsFd, buffer: &mut [u8], most: usize) -> io::Result<Option<Packet>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let space = space.get_mut(..rustix::cmsg_space!(ScmRights(most))).unwrap_or_default();
+    let mut control = RecvAncillaryBuffer::new(space);
     let flags = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::CMSG_CLOEXEC;
     let mut receive = || retry_on_intr(|| net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags));
     // A peer that closed without having read everything leaves this error, once, before what it

@@ -127,6 +127,16 @@ fn listener_killed_at_each_step_client_gets_an_error_and_successor_begins() {
     swept.covers(30, 0);
 }
 
+/// What a value carries in the sweeps: two ends of named pipes, and plain data.
+type Given = (Sender<u64>, String, Vec<Sender<u64>>);
+
+const SECOND: &str = "second";
+
+fn given(names: &Path) -> Given {
+    let [tx, second] = [NAME, SECOND].map(|name| values(names).sender(name).unwrap());
+    (tx, "text".into(), vec![second])
+}
+
 /// Another sender takes the place of the dead one, sends a message and leaves.
 fn succeed(names: &Path, mut rx: Receiver<u64>) {
     let mut tx = values(names).sender(NAME).unwrap();
@@ -199,4 +209,73 @@ fn taker_killed_at_each_step_peer_reports_death() {
         },
     );
     swept.covers(8, 3);
+}
+
+#[test]
+fn giver_of_a_value_killed_at_each_step_other_side_has_it_whole_or_peers_report_death() {
+    let taken = std::cell::Cell::new([0; 2]);
+    let swept = sweep(
+        |names| (accept(names, |_| {}), [NAME, SECOND].map(|name| values(names).receiver(name).unwrap())),
+        |names| {
+            let mut connection = with_key().connect(socket(names)).unwrap();
+            let value = given(names);
+            move || {
+                connection.give_object(value).unwrap();
+                forget(connection);
+            }
+        },
+        |_, (accepting, receivers)| {
+            let (_listener, accepted) = accepting.finish();
+            let mut counts = taken.get();
+            match accepted.unwrap().take_object::<Given>() {
+                Ok((tx, text, second)) => {
+                    counts[0] += 1;
+                    assert_eq!(text, "text");
+                    for (mut tx, mut rx) in [tx].into_iter().chain(second).zip(receivers) {
+                        tx.send(1).unwrap();
+                        drop(tx);
+                        assert_eq!([rx.recv(), rx.recv()], [Ok(1), Err(RecvError::Closed)]);
+                    }
+                }
+                Err(error) => {
+                    counts[1] += 1;
+                    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+                    for mut rx in receivers {
+                        assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+                    }
+                }
+            }
+            taken.set(counts);
+        },
+    );
+    swept.covers(12, 2);
+    assert!(swept.calls == usize::MAX || taken.get().iter().all(|&count| count >= 2), "{:?}", taken.get());
+}
+
+#[test]
+fn taker_of_a_value_killed_at_each_step_peers_report_death() {
+    let swept = sweep(
+        |names| {
+            let receivers = [NAME, SECOND].map(|name| values(names).receiver(name).unwrap());
+            let mut value = Some(given(names));
+            (accept(names, move |connection| connection.give_object(value.take().unwrap()).unwrap()), receivers)
+        },
+        |names| {
+            let mut connection = with_key().connect(socket(names)).unwrap();
+            // It has come before the first step, so that each run makes the same steps.
+            connection.rx.poll(MOMENT).unwrap();
+            move || {
+                forget(connection.take_object::<Given>().unwrap());
+                forget(connection);
+            }
+        },
+        |_, (accepting, receivers)| {
+            let (_listener, accepted) = accepting.finish();
+            let _connection = accepted.unwrap();
+            for mut rx in receivers {
+                assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+            }
+        },
+    );
+    swept.covers(20, 3);
 }

@@ -127,7 +127,7 @@ fn connect_and_cut(
 
 /// Connects a client through something that then sends packets of its own. Returns both sides, and
 /// the socket by which the client's side is reached.
-fn connect_and_intrude(listener: &mut Listener, test_dir: &TestDir) -> (Connection, Connection, OwnedFd) {
+pub fn connect_and_intrude(listener: &mut Listener, test_dir: &TestDir) -> (Connection, Connection, OwnedFd) {
     let (Address::Path(target), path) = (listener.address().clone(), test_dir.file("intruder")) else {
         panic!("not a path")
     };
@@ -149,7 +149,7 @@ fn connect_and_intrude(listener: &mut Listener, test_dir: &TestDir) -> (Connecti
     })
 }
 
-fn send_packet(to: &OwnedFd, bytes: &[u8], files: &[File]) {
+pub fn send_packet(to: &OwnedFd, bytes: &[u8], files: &[File]) {
     let borrowed: Vec<_> = files.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(32))];
     let mut control = SendAncillaryBuffer::new(&mut space);

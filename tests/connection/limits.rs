@@ -14,7 +14,7 @@ use crate::support::{TestDir, start};
 use crate::{LONG, SHORT, connect, descriptors, listeners, with_key};
 
 /// Sets how many more descriptors this process can open.
-fn leave_descriptors(count: usize) {
+pub fn leave_descriptors(count: usize) {
     let open = fs::read_dir("/proc/self/fd").unwrap().map(|entry| {
         let name = entry.unwrap().file_name();
         name.to_str().unwrap().parse::<usize>().unwrap()
@@ -30,7 +30,7 @@ fn leave_descriptors(count: usize) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
-fn leave_enough_descriptors() {
+pub fn leave_enough_descriptors() {
     let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
     // SAFETY: a struct that is read.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);

@@ -13,6 +13,7 @@ mod crash;
 mod cut;
 mod limits;
 mod messages;
+mod object;
 mod refusals;
 mod transfer;
 
@@ -28,6 +29,10 @@ use limits::{
     accept_with_full_table, connect_late, connect_many_times, take_with_full_table, work_with_closed_descriptors,
 };
 use messages::{echo, send_and_exit, send_and_wait};
+use object::{
+    give_many_at_once, give_object_and_wait, send_packets_that_are_no_values, take_object_and_wait,
+    take_object_with_full_table, take_objects_and_answer,
+};
 use refusals::connect_as_nobody;
 use support::{TestDir, child_roles};
 use transfer::{give_queue_and_wait, take_and_answer, take_and_wait};
@@ -39,13 +44,19 @@ child_roles![
     connect_many_times,
     cut_each_handshake,
     echo,
+    give_many_at_once,
+    give_object_and_wait,
     give_queue_and_wait,
     listen_and_wait,
     send_and_exit,
     send_and_wait,
+    send_packets_that_are_no_values,
     send_packets_that_give_nothing,
     take_and_answer,
     take_and_wait,
+    take_object_and_wait,
+    take_object_with_full_table,
+    take_objects_and_answer,
     take_with_full_table,
     work_with_closed_descriptors,
 ];
