@@ -17,6 +17,16 @@ fn broadcast_participants_killed_messages_arrive_whole_or_are_counted_missed() {
 }
 
 #[test]
+fn frames_participants_killed_no_frame_is_filled_while_leased_or_lost() {
+    explore("broadcast_frames", 0..30_000);
+}
+
+#[test]
+fn latest_values_participants_killed_each_key_has_no_gap_and_no_repetition() {
+    explore("broadcast_latest", 0..30_000);
+}
+
+#[test]
 fn event_count_random_schedules_lose_no_wake_up() {
     explore("event", 0..50_000);
 }

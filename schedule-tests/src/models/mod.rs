@@ -2,6 +2,8 @@
 
 mod broadcast;
 mod event;
+mod frames;
+mod latest;
 mod objects;
 mod pipe;
 mod pool;
@@ -23,6 +25,8 @@ pub struct Model {
 
 pub const MODELS: &[Model] = &[
     Model { name: "broadcast", build: broadcast::build },
+    Model { name: "broadcast_frames", build: frames::build },
+    Model { name: "broadcast_latest", build: latest::build },
     Model { name: "event", build: event::build },
     Model { name: "pipe", build: pipe::build },
     Model { name: "pool", build: pool::build },
