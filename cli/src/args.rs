@@ -142,8 +142,8 @@ code 0) when the last publisher has published everything. FILE is written as by 
 --in-place is given. If the last publisher is killed or stops early, the exit code is 3.
 
 A subscriber that is too slow for a broadcast made with --lossy misses messages. sub says how many \
-(\"missed ...\"), goes on, and ends with exit code 5. With --evict-slow it is evicted and fails with exit code 1. Without \
---lines messages are pieces of one stream, so something is missing also if sub started after the beginning: use \
+(\"missed ...\"), goes on, and ends with exit code 5. With --evict-slow it is evicted: with --lines sub says how many it \
+missed, rejoins with the next message, and ends with exit code 5, else it fails with exit code 1. Without --lines messages are pieces of one stream, so something is missing also if sub started after the beginning: use \
 `pub --subscribers` to prevent that. Then FILE is left as it was.
 
 Unless the options of a broadcast (--lossy, --evict-slow, --publishers, --capacity) are given, sub takes whatever \

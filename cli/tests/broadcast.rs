@@ -165,21 +165,45 @@ fn lossy_subscriber_of_a_stream_that_missed_a_part_leaves_the_file() {
     env.assert_no_names();
 }
 
+/// A subscriber that was stopped, and evicted by 100,000 lines.
+fn evicted_subscriber(env: &TestEnv, publisher: &[&str], subscriber: &[&str]) -> (Process, Process) {
+    let sub = stopped_subscriber(env, subscriber);
+    let mut publisher = env.spawn(publisher);
+    publisher.write(lines(MANY).as_bytes());
+    env.wait_for_state("b", |region| region["participants"][1]["lags"] == json!([null]));
+    env.run(&["ls"]).assert_shows(&format!("subscriber {} alive (evicted)", sub.pid()));
+    (publisher, sub)
+}
+
 #[test]
-fn slow_subscriber_is_evicted_and_says_what_to_do() {
+fn slow_subscriber_of_lines_is_evicted_rejoins_and_says_what_it_missed() {
     let env = TestEnv::new();
     let file = env.file("out", b"old");
-    let sub = stopped_subscriber(&env, &with(&SUB, &["--evict-slow", "100", file.to_str().unwrap()]));
-    let mut publisher = env.spawn(&PUB);
-    publisher.write(lines(MANY).as_bytes());
+    let (mut publisher, sub) =
+        evicted_subscriber(&env, &PUB, &with(&SUB, &["--evict-slow", "100", file.to_str().unwrap()]));
     env.wait_for_state("b", |region| count(region, "sent") == MANY as u64);
     let region = env.json(&["inspect", "b", "--json"]);
-    assert_eq!(region["participants"][1]["lags"], json!([null]));
     assert_eq!((&region["broadcast"]["evicted"], &region["broadcast"]["max_lag"]), (&json!(1), &json!(100)));
-    env.run(&["ls"]).assert_shows(&format!("subscriber {} alive (evicted)", sub.pid()));
+    sub.signal("CONT");
+    wait_for_subscribers(&env, 1);
+    publisher.write(b"next\n");
+    publisher.finish();
+    let sub = sub.wait();
+    sub.assert_exit(5, "note: missed 100000 messages of \"b\": too slow, and evicted");
+    sub.assert_exit(5, "this subscriber of \"b\" missed 100000 messages; the file has all others");
+    assert_eq!(fs::read(file).unwrap(), b"next\n");
+    env.assert_no_names();
+}
+
+#[test]
+fn slow_subscriber_of_a_stream_is_evicted_and_says_what_to_do() {
+    let env = TestEnv::new();
+    let file = env.file("out", b"old");
+    let (publisher, sub) =
+        evicted_subscriber(&env, &["pub", "b"], &["sub", "b", "--evict-slow", "2", file.to_str().unwrap()]);
     sub.signal("CONT");
     let sub = sub.wait();
-    sub.assert_exit(1, "goes on without this subscriber, which was too slow");
+    sub.assert_exit(1, "goes on without this subscriber, which was too slow and missed ");
     sub.assert_exit(1, "or make the broadcast with a larger --evict-slow");
     assert_eq!(fs::read(file).unwrap(), b"old");
     publisher.finish();

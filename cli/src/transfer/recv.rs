@@ -185,9 +185,10 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
                 what_became_of(&replacement)
             ))),
             (RecvError::Evicted, replacement) => Err(Failure::Error(format!(
-                "{:?} goes on without this subscriber, which was too slow; {}; start `sub` again and let it \
-                 write faster, or make the broadcast with a larger --evict-slow, or with none",
+                "{:?} goes on without this subscriber, which was too slow and missed {}; {}; start `sub` again and \
+                 let it write faster, or make the broadcast with a larger --evict-slow, or with none",
                 self.stream.name,
+                messages(self.missed.count),
                 what_became_of(&replacement)
             ))),
             (error, _) => Err(Failure::Error(format!("cannot receive from {:?}: {error}", self.stream.name))),
@@ -222,15 +223,31 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
         }
     }
 
-    /// Counts messages that were overwritten before they were read, and says so now and then.
-    fn miss(&mut self, count: u64) {
+    /// Begins again after an eviction, and counts what was missed. Without lines the stream is of
+    /// no use then: returns its end.
+    fn rejoin(&mut self) -> Option<RecvError> {
+        match self.rx.rejoin() {
+            Err(end) => Some(end),
+            Ok(count) if self.stream.lines => {
+                self.miss(count, "too slow, and evicted");
+                None
+            }
+            Ok(count) => {
+                self.missed.count = self.missed.count.saturating_add(count);
+                Some(RecvError::Evicted)
+            }
+        }
+    }
+
+    /// Counts messages that were not read in time, and says so now and then.
+    fn miss(&mut self, count: u64, reason: &str) {
         let Self { missed, stream, .. } = self;
         missed.count = missed.count.saturating_add(count);
         let is_due = missed.noted_at.is_none_or(|noted_at| noted_at.elapsed() >= NOTE_INTERVAL);
         if is_due && !stream.quiet {
             let new = messages(missed.count - missed.noted);
             (missed.noted, missed.noted_at) = (missed.count, Some(Instant::now()));
-            print_message(format_args!("note: missed {new} of {:?}: too slow", stream.name));
+            print_message(format_args!("note: missed {new} of {:?}: {reason}", stream.name));
         }
     }
 
@@ -274,7 +291,12 @@ impl<R: RecvEndpoint> RecvJob<'_, R> {
                     }
                 }
                 Err(RecvError::Empty) => break,
-                Err(RecvError::Lagged { missed }) => self.miss(missed),
+                Err(RecvError::Lagged { missed }) => self.miss(missed, "too slow"),
+                Err(RecvError::Evicted) => {
+                    if let Some(end) = self.rejoin() {
+                        return Ok(Some(end));
+                    }
+                }
                 Err(RecvError::TimedOut) => {
                     if let Some(end) = self.rendezvous.late_end(self.stay) {
                         return Ok(Some(end));

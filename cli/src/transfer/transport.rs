@@ -50,6 +50,11 @@ pub trait RecvEndpoint: Endpoint {
     fn sent_before(&self) -> u64 {
         0
     }
+
+    /// Begins again with the next message, after it was evicted. Returns how many it has missed.
+    fn rejoin(&mut self) -> Result<u64, RecvError> {
+        Err(RecvError::Evicted)
+    }
 }
 
 impl SendEndpoint for ByteSender {
@@ -129,6 +134,10 @@ impl RecvEndpoint for ByteSubscriber {
 
     fn sent_before(&self) -> u64 {
         self.published_before()
+    }
+
+    fn rejoin(&mut self) -> Result<u64, RecvError> {
+        self.rejoin()
     }
 }
 
