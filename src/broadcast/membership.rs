@@ -15,6 +15,8 @@
 //! LIVENESS_INTERVAL. While the process has frames of a subscriber that has left, it keeps the lock
 //! of the participant, so that nobody clears their leases.
 
+use std::cell::RefCell;
+
 use crate::broadcast::HOOKS;
 use crate::broadcast::state::{BroadcastState, Role};
 use crate::error::{Error, ErrorKind, Result};
@@ -24,46 +26,51 @@ use crate::region::Region;
 use crate::region::layout::broadcast::control;
 use crate::region::layout::participant as record;
 use crate::region::lifecycle::Registration;
-use crate::region::participant::{LEFT, VACANT};
+use crate::region::participant::{LEFT, ParticipantStatus, VACANT};
 use crate::region::words::Word;
 
 /// Joins a broadcast. A subscriber gets up to `replay` earlier messages of each track.
 pub(super) fn join(region: Region, role: Role, replay: u64) -> Result<Option<Registration>> {
+    let places = BroadcastState::of(&region).with_role(role);
+    // The dead keep their places. To find them, the kernel is asked about each that is taken. That
+    // takes long if there are many, so it is not done while others can neither join nor leave.
+    let dead = RefCell::new(Vec::new());
+    let find_dead = |region: &Region| {
+        let participants = region.participants();
+        let is_alive = |index| participants.status(index) == ParticipantStatus::Alive;
+        let found = places.clone().filter(|&index| participants.is_occupied(index) && !is_alive(index));
+        dead.replace(found.collect());
+    };
+    if role == Role::Publisher {
+        find_dead(&region);
+    }
     let candidates = |region: &Region| {
         let participants = region.participants();
-        let mut candidates: Vec<usize> = BroadcastState::of(region).with_role(role).collect();
-        // Each is looked at once: a sort may panic if the answer changes meanwhile.
-        candidates.sort_by_cached_key(|&index| match role {
+        let free = places.clone().filter(|&index| !participants.is_occupied(index));
+        let mut candidates: Vec<usize> = free.chain(dead.borrow().iter().copied()).collect();
+        if role == Role::Publisher {
             // First a place that was used: a publisher that was restarted goes on in its own, where
-            // its history and its latest values are.
-            Role::Publisher => participants.state(index) == VACANT,
-            // The free ones first. Of the others each may be dead.
-            Role::Subscriber => participants.is_occupied(index),
-        });
+            // its history and its latest values are. Each is looked at once: a sort may panic if
+            // the answer changes meanwhile.
+            candidates.sort_by_cached_key(|&index| (participants.state(index) == VACANT, index));
+        }
         candidates
     };
-    Registration::join(
-        region,
-        candidates,
-        |_| {},
-        0,
-        &HOOKS,
-        |region, index| {
-            let state = BroadcastState::of(region);
-            match role {
-                Role::Publisher => {
-                    state.increment(control::PUBLISHERS_JOINED); // broadcast-join-4a
-                    state.increment(control::MEMBERSHIP_EPOCH);
-                    Ok(())
-                }
-                Role::Subscriber => {
-                    state.store_since(index);
-                    state.clear_leases(index);
-                    state.activate_cursors(index, replay).map_err(|Corrupt| state.corrupt("join"))
-                }
+    Registration::join(region, places.clone(), candidates, find_dead, 0, &HOOKS, |region, index| {
+        let state = BroadcastState::of(region);
+        match role {
+            Role::Publisher => {
+                state.increment(control::PUBLISHERS_JOINED); // broadcast-join-4a
+                state.increment(control::MEMBERSHIP_EPOCH);
+                Ok(())
             }
-        },
-    )
+            Role::Subscriber => {
+                state.store_since(index);
+                state.clear_leases(index);
+                state.activate_cursors(index, replay).map_err(|Corrupt| state.corrupt("join"))
+            }
+        }
+    })
 }
 
 impl BroadcastState<'_> {

@@ -108,13 +108,14 @@ impl Membership {
         let scan_from = sys::clock::now() as usize % region.layout().participants();
         let mut scan = RepairScan { scan_from, ..RepairScan::default() };
         repair.next(None, &mut scan, &Budget::bounded());
+        let places = 0..region.layout().participants();
         let candidates = |region: &Region| region.participants().free();
         let make_room = |region: &Region| {
             region.participants().make_room(|| {
                 Repair { region, table: &table }.all(None);
             });
         };
-        let registration = Registration::join(region, candidates, make_room, ROLE, &HOOKS, |_, _| Ok(()))?;
+        let registration = Registration::join(region, places, candidates, make_room, ROLE, &HOOKS, |_, _| Ok(()))?;
         let locals = table.entries.iter().map(|_| Arc::new(LocalState::new())).collect();
         Ok(registration.map(|registration| Self {
             registration,

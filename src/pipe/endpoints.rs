@@ -42,7 +42,8 @@ pub(super) fn join(region: Region, participants: &[usize]) -> Result<Option<(Reg
         previous_ends.set([0, 1].map(|index| connection::previous_end(region, index)));
         participants.to_vec()
     };
-    let joined = Registration::join(region, candidates, |_| {}, 0, &connection::HOOKS, acquire_sides)?;
+    let places = 0..region.layout().participants();
+    let joined = Registration::join(region, places, candidates, |_| {}, 0, &connection::HOOKS, acquire_sides)?;
     Ok(joined.map(|registration| {
         let end = previous_ends.get().get(registration.index()).copied().flatten();
         (registration, end)

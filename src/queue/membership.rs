@@ -76,7 +76,8 @@ pub(crate) fn join(region: Region, role: Role, origin: Origin) -> Result<Option<
             QueueState::of(region).repair(None);
         });
     };
-    Registration::join(region, free, make_room, role.code(), &HOOKS, |region, index| {
+    let places = 0..region.layout().participants();
+    Registration::join(region, places, free, make_room, role.code(), &HOOKS, |region, index| {
         let queue = QueueState::of(region);
         let word = |at| queue.participant_word(index, at);
         // A record may come from an older build, which does not count them.

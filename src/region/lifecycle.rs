@@ -46,6 +46,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -146,12 +147,14 @@ const TRANSFERRED: u32 = 1;
 const EXITING: u32 = 2;
 
 impl Registration {
-    /// Joins as the first free participant of `candidates`. Waits for one whose process is ending,
-    /// or as long as the options say. `make_room` may repair the dead, if none is free.
+    /// Joins as the first free participant of `candidates`, which are some of `places`. Waits for
+    /// one whose process is ending, or as long as the options say. `make_room` may repair the dead,
+    /// or look for them, if none is free.
     /// `take_roles` runs while no other process can join or leave, and so does `candidates`.
     /// None: the region is losing its name. Look the name up again.
     pub(crate) fn join(
         region: Region,
+        places: Range<usize>,
         candidates: impl Fn(&Region) -> Vec<usize>,
         make_room: impl Fn(&Region),
         role: u64,
@@ -188,9 +191,9 @@ impl Registration {
                 continue;
             }
             has_made_room = false;
-            let rest = time_to_wait(&region, &candidates).saturating_sub(started.elapsed());
+            let rest = time_to_wait(&region, &places, &candidates).saturating_sub(started.elapsed());
             if rest.is_zero() {
-                return Err(no_free_participant(&region, &candidates, started.elapsed()));
+                return Err(no_free_participant(&region, &places, &candidates, started.elapsed()));
             }
             thread::sleep(pause.min(rest));
             pause = MAX_PAUSE.min(2 * pause);
@@ -417,7 +420,7 @@ const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const MAX_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long an attempt to join that found no place may take in all.
-fn time_to_wait(region: &Region, candidates: &[usize]) -> Duration {
+fn time_to_wait(region: &Region, places: &Range<usize>, candidates: &[usize]) -> Duration {
     let participants = region.participants();
     let is_ending = |index| {
         let record = participants.record(index);
@@ -425,27 +428,26 @@ fn time_to_wait(region: &Region, candidates: &[usize]) -> Duration {
     };
     region.join.timeout.unwrap_or_else(|| {
         // No candidates: each place has a participant, dead or alive.
-        let all = if candidates.is_empty() { participants.len() } else { 0 };
-        let is_any_ending = candidates.iter().copied().chain(0..all).take(MAX_LOOK_UPS).any(is_ending);
+        let all = if candidates.is_empty() { places.clone() } else { 0..0 };
+        let is_any_ending = candidates.iter().copied().chain(all).take(MAX_LOOK_UPS).any(is_ending);
         if is_any_ending { ENDING_TIMEOUT } else { LEAVING_TIMEOUT }
     })
 }
 
 /// Why no candidate could be acquired in that time.
-fn no_free_participant(region: &Region, candidates: &[usize], waited: Duration) -> Error {
+fn no_free_participant(region: &Region, places: &Range<usize>, candidates: &[usize], waited: Duration) -> Error {
     let participants = region.participants();
     let action = format!("join {}", region.display_name());
     let after = if waited < ENDING_TIMEOUT { String::new() } else { format!(", after {waited:.1?}") };
     if region.layout().kind() == RegionKind::Broadcast {
-        let users = candidates.iter().map(|&index| participants.describe_process(index).0);
+        let users = places.clone().map(|index| participants.describe_process(index).0);
         let users = users.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>().join(", ");
-        let is_publisher = candidates.contains(&0); // in any order
         let (role, option) =
-            if is_publisher { ("publisher", "max_publishers") } else { ("subscriber", "max_subscribers") };
+            if places.contains(&0) { ("publisher", "max_publishers") } else { ("subscriber", "max_subscribers") };
         return Error::new(
             ErrorKind::TooManyParticipants,
             action,
-            format_args!("every place of a {role} ({}) taken, by {users}{after}", candidates.len()),
+            format_args!("every place of a {role} ({}) taken, by {users}{after}", places.len()),
             "a free one",
             format_args!("wait until one leaves (`open_timeout`), end one, or make it with more (`{option}`)"),
         );
