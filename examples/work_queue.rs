@@ -6,21 +6,30 @@
 //! cargo run --example work_queue         # in another
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::error::Error;
 
-use tombolo::queue::{self, JoinError};
+use tombolo::queue::{self, OnDeath};
 
-/// Fewer than the queue of results can hold: it is emptied when all jobs are done.
-const JOBS: u64 = 1000;
+const JOBS: usize = 1000;
 
 fn main() -> Result<(), Box<dyn Error>> {
     if std::env::args().nth(1).as_deref() == Some("work") { work() } else { produce() }
 }
 
+/// A job whose worker dies before it is done goes to another one.
+fn jobs() -> queue::Options<u64> {
+    queue::Options::new().on_death(OnDeath::Redeliver { times: 100 })
+}
+
+/// A job that was done twice has two results: room for those, as they are received at the end.
+fn results() -> queue::Options<[u64; 2]> {
+    queue::Options::new().capacity(2 * JOBS)
+}
+
 fn work() -> Result<(), Box<dyn Error>> {
-    let mut jobs = queue::Options::<u64>::new().receiver("jobs")?;
-    let mut results = queue::Options::<[u64; 2]>::new().sender("results")?;
+    let mut jobs = jobs().receiver("jobs")?;
+    let mut results = results().sender("results")?;
     for job in jobs.tasks() {
         let job = job?;
         let primes = (2..job).filter(|n| (2..*n).all(|divisor| n % divisor != 0)).count();
@@ -31,21 +40,17 @@ fn work() -> Result<(), Box<dyn Error>> {
 
 fn produce() -> Result<(), Box<dyn Error>> {
     // The other halves stay here: so both queues go on while there is no worker.
-    let (mut jobs, _waiting) = queue::Options::<u64>::new().open("jobs")?.split();
-    let (_open, mut results) = queue::Options::<[u64; 2]>::new().open("results")?.split();
-    let mut missing: BTreeSet<u64> = (1..=JOBS).collect();
-    while !missing.is_empty() {
-        missing.iter().try_for_each(|job| jobs.send(job))?;
-        match jobs.join() {
-            Err(error @ JoinError::TasksLost { .. }) => println!("{error}"), // they are sent again
-            joined => joined?,
-        }
-        for result in results.try_iter() {
-            let [job, primes] = result?;
-            if missing.remove(&job) {
-                println!("there are {primes} primes below {job}");
-            }
-        }
+    let (mut jobs, _waiting) = jobs().open("jobs")?.split();
+    let (_open, mut results) = results().open("results")?.split();
+    (1..=JOBS as u64).try_for_each(|job| jobs.send(job))?;
+    jobs.join()?;
+    let mut primes_below = BTreeMap::new();
+    for result in results.try_iter() {
+        let [job, primes] = result?;
+        primes_below.insert(job, primes);
+    }
+    for (job, primes) in primes_below {
+        println!("there are {primes} primes below {job}");
     }
     Ok(())
 }

@@ -361,7 +361,8 @@ pub enum RecvError {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskDoneError {
-    /// Each message that this handle has received was reported already.
+    /// Each message that this handle has received was reported already, or the message was received
+    /// by another handle.
     NoTask,
     /// This handle belongs to the process that forked this one.
     Forked,
@@ -378,6 +379,13 @@ pub enum JoinError {
     /// join again.
     TasksLost {
         /// How many, since the handle was made, or since it last returned this error.
+        count: u64,
+    },
+    /// All others are done, and these were delivered as often as the queue
+    /// [allows](crate::queue::OnDeath): the queue has them as
+    /// [dead letters](crate::queue::Receiver::dead_letters), until they are removed.
+    DeadLetters {
+        /// How many of those that were sent before the call.
         count: u64,
     },
     /// The last receiver left before everything was received.
@@ -580,11 +588,12 @@ messages!(RecvError {
 });
 
 messages!(TaskDoneError {
-    NoTask => "every message that this handle received was reported already",
+    NoTask => "every message that this handle received was reported already; another handle cannot report it",
     Forked => "this handle belongs to the parent process; open one of your own",
 });
 
 messages!(JoinError {
+    DeadLetters { count } => "messages that were delivered as often as allowed and never done: {count}; they are kept as dead letters, remove them or have them delivered again",
     TasksLost { count } => "tasks not done, since their receivers died or left with them: {count}; send them again",
     Closed => "the last receiver left before everything was received",
     PeerDied => "the process of the last receiver died before everything was received",
@@ -645,7 +654,7 @@ impl From<TaskDoneError> for io::Error {
 impl From<JoinError> for io::Error {
     fn from(error: JoinError) -> Self {
         let kind = match error {
-            JoinError::TasksLost { .. } => io::ErrorKind::Other,
+            JoinError::TasksLost { .. } | JoinError::DeadLetters { .. } => io::ErrorKind::Other,
             JoinError::Closed => io::ErrorKind::BrokenPipe,
             JoinError::PeerDied | JoinError::LockLost => io::ErrorKind::ConnectionReset,
             JoinError::NameRemoved => io::ErrorKind::NotConnected,

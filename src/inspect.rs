@@ -88,6 +88,8 @@ pub struct QueueInfo {
     pub senders_joined: u64,
     /// How many receivers have joined so far.
     pub receivers_joined: u64,
+    /// What becomes of messages whose receivers die.
+    pub on_death: queue::OnDeath,
 }
 
 /// What only a broadcast has.
@@ -517,6 +519,7 @@ fn queue_info(queue: QueueState<'_>) -> QueueInfo {
         // never includes one whose status is not there yet.
         senders_joined: queue.joins(Role::Sender),
         receivers_joined: queue.joins(Role::Receiver),
+        on_death: queue::OnDeath::of(queue.layout.geometry.deliveries),
         stats,
         senders: queue.role_status(Role::Sender),
         receivers: queue.role_status(Role::Receiver),

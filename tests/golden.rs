@@ -23,11 +23,12 @@ use tombolo::{Endpoint, LAYOUT_VERSION, Namespace, RecvError, SendError, Shareab
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 10] = [
+const GOLDEN: [&str; 11] = [
     "values",
     "bytes",
     "queue-values",
     "queue-bytes",
+    "queue-redelivery",
     "broadcast-values",
     "broadcast-bytes",
     "broadcast-keys",
@@ -38,7 +39,7 @@ const GOLDEN: [&str; 10] = [
 
 /// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
 /// "Names in the golden files". Written out and not taken from the library, which is under test.
-const HEADER: [(usize, &str); 24] = [
+const HEADER: [(usize, &str); 25] = [
     (0x00, "magic"),
     (0x08, "version"),
     (0x10, "size"),
@@ -63,6 +64,7 @@ const HEADER: [(usize, &str); 24] = [
     (0xa8, "keys"),
     (0xb0, "frames"),
     (0xb8, "frame bytes"),
+    (0xc0, "deliveries"),
 ];
 const SEATS: usize = 0x200;
 const SEAT_LEN: usize = 0x40;
@@ -82,9 +84,10 @@ const RING: [(usize, &str); 8] = [
 ];
 
 const CONTROL: usize = 0x200;
-const QUEUE: [(usize, &str); 16] = [
+const QUEUE: [(usize, &str); 17] = [
     (0x000, "tail"),
     (0x080, "head"),
+    (0x088, "requeued"),
     (0x100, "readable"),
     (0x180, "writable"),
     (0x200, "roomy"),
@@ -222,20 +225,27 @@ fn name(offset: usize, bytes: &[u8]) -> String {
 
 fn name_in_queue(offset: usize, bytes: &[u8]) -> (String, &'static str) {
     let header = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
-    let [element, capacity, limit] = [0x28, 0x40, 0x48].map(header);
+    let [element, capacity, limit, deliveries] = [0x28, 0x40, 0x48, 0xc0].map(header);
     let [lanes, inline, blocks, block, extents] = [0x58, 0x60, 0x68, 0x70, 0x78].map(header);
     let owners = LANES + lanes * LANE_LEN;
-    let marks = (owners + (blocks + extents) * 8).next_multiple_of(128);
+    let known = owners + (blocks + extents) * 8;
+    let marks = (known + if deliveries == 0 { 0 } else { (blocks + extents) * 16 }).next_multiple_of(128);
     let slots = (marks + capacity * 8).next_multiple_of(128);
-    let (label, payload) = if element == 0 { ("label", 16 + inline) } else { ("", 8 + element.next_multiple_of(8)) };
+    let (label, payload) = match element {
+        0 => ("label", 16 + inline),
+        _ if deliveries > 0 => ("label", 16 + 16),
+        _ => ("", 8 + element.next_multiple_of(8)),
+    };
     let first_block = slots + (capacity * payload).next_multiple_of(128);
     let first_extent = (first_block + blocks * block).next_multiple_of(4096);
     if offset < LANES {
         ("queue".to_string(), find(&QUEUE, offset - CONTROL))
     } else if offset < owners {
         (format!("lane {}", (offset - LANES) / LANE_LEN), find(&LANE, (offset - LANES) % LANE_LEN))
-    } else if offset < marks {
+    } else if offset < known {
         (format!("owner {}", (offset - owners) / 8), "")
+    } else if offset < marks {
+        (format!("delivery {}", (offset - known) / 16), find(&[(0, "position"), (8, "length")], (offset - known) % 16))
     } else if offset < slots {
         (format!("mark {}", (offset - marks) / 8), "")
     } else if offset < slots + capacity * payload {
@@ -614,6 +624,36 @@ fn queue_of_bytes_bytes_match_golden_file() {
     assert_eq!(rx.close_now(), Ok(3));
     stage.show("closed, and the last three thrown away", &file);
     compare("queue-bytes", &stage.text);
+}
+
+#[test]
+fn queue_that_redelivers_bytes_match_golden_file() {
+    let title = "a queue of values [u64; 2] tagged \"golden!!\", capacity 2, 3 lanes, that redelivers once";
+    let mut stage = Stage::new("queue-redelivery", title);
+    let options = queue::Options::<[u64; 2]>::new().capacity(2).max_participants(3).type_tag("golden!!");
+    let options = options.on_death(queue::OnDeath::Redeliver { times: 1 }).unfinished(2);
+    let options = options.wait(WaitStrategy::Park).directory(&stage.directory);
+
+    let mut tx = options.clone().create_new().sender("golden").unwrap();
+    let mut rx = options.must_exist().receiver("golden").unwrap();
+    let file = stage.file();
+    for i in 1..=2 {
+        tx.send([i, i << 56 | 0xabcd]).unwrap();
+    }
+    stage.show("a sender and a receiver have come; two values sent", &file);
+    assert_eq!((rx.recv(), rx.recv()), (Ok([1, 1 << 56 | 0xabcd]), Ok([2, 2 << 56 | 0xabcd])));
+    rx.task_done().unwrap();
+    tx.send([3, 4]).unwrap();
+    stage.show("both received, the first done; a third sent", &file);
+    let mut second = rx.try_clone().unwrap();
+    drop(rx);
+    stage.show("a second receiver has come, the first has left", &file);
+    assert_eq!((second.recv(), second.recv()), (Ok([2, 2 << 56 | 0xabcd]), Ok([3, 4])));
+    stage.show("it has received both", &file);
+    let _third = second.try_clone().unwrap();
+    drop(second);
+    stage.show("and has left", &file);
+    compare("queue-redelivery", &stage.text);
 }
 
 #[test]

@@ -361,6 +361,75 @@ fn queue_last_task_done_wakes_join() {
     });
 }
 
+/// A queue of values that redelivers, with three blocks.
+fn redelivering(times: u8) -> (queue::Sender<u64>, queue::Receiver<u64>) {
+    let options = queue::Options::<u64>::new().capacity(2).unfinished(1).max_participants(8).wait(WaitStrategy::Park);
+    options.on_death(queue::OnDeath::Redeliver { times }).create_channel().unwrap()
+}
+
+/// Long enough to fall asleep, mostly.
+const NAP: Duration = Duration::from_millis(2);
+
+#[test]
+fn redelivery_finished_wakes_sender_and_join() {
+    let _sandbox = test_dir();
+    let (mut tx, mut rx) = redelivering(3);
+    let mut joiner = tx.try_clone().unwrap();
+    for _ in 0..20 {
+        for number in 0..3 {
+            tx.send(number).unwrap();
+            assert_eq!(rx.recv(), Ok(number));
+        }
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| tx.send(3));
+            thread::sleep(NAP);
+            rx.task_done().unwrap();
+            sending.join().unwrap().unwrap(); // every block was taken
+            assert_eq!(rx.recv(), Ok(3));
+            let joining = scope.spawn(|| joiner.join());
+            thread::sleep(NAP);
+            (0..3).for_each(|_| rx.task_done().unwrap());
+            joining.join().unwrap().unwrap();
+        });
+    }
+}
+
+#[test]
+fn redelivery_given_back_wakes_receiver_and_join() {
+    let _sandbox = test_dir();
+    let (mut tx, mut rx) = redelivering(1);
+    for number in 0..20 {
+        let mut other = rx.try_clone().unwrap();
+        tx.send(number).unwrap();
+        let task = rx.recv_task().unwrap();
+        thread::scope(|scope| {
+            let receiving = scope.spawn(move || {
+                assert_eq!((other.recv(), other.deliveries()), (Ok(number), 2));
+                other
+            });
+            thread::sleep(NAP);
+            task.give_back();
+            let other = receiving.join().unwrap();
+            let joining = scope.spawn(|| tx.join());
+            thread::sleep(NAP);
+            drop(other); // it was its last delivery
+            assert_eq!(joining.join().unwrap(), Err(queue::JoinError::DeadLetters { count: 1 }));
+        });
+        let letter = tx.dead_letters().unwrap().next().unwrap().unwrap();
+        if number % 2 == 0 {
+            assert_eq!(letter.remove(), Some(number));
+            continue;
+        }
+        thread::scope(|scope| {
+            let receiving = scope.spawn(|| rx.recv());
+            thread::sleep(NAP);
+            assert!(letter.redrive());
+            assert_eq!(receiving.join().unwrap(), Ok(number));
+        });
+        rx.task_done().unwrap();
+    }
+}
+
 #[test]
 fn queue_closed_wakes_everyone() {
     let _sandbox = test_dir();

@@ -86,7 +86,8 @@ Examples:
   tombolo recv backup --timeout 30 | tar x
   tombolo recv --queue jobs --lines --senders 3 > all
   tombolo recv log --lines --follow | grep error
-  tombolo recv log --lines --in-place today.log";
+  tombolo recv log --lines --in-place today.log
+  tombolo recv jobs --lines --dead-letters > failed";
 
 const WORK_HELP: &str = "\
 Takes messages out of the queue NAME, one at a time, and runs CMD for each. In the arguments of CMD, {} is replaced by \
@@ -110,10 +111,16 @@ seconds. Each message whose CMD has not succeeded is printed to standard error (
 work itself is killed by SIGKILL, the messages that it was working on (as many as --jobs) are lost, and the \
 queue counts them (`tombolo inspect`).
 
+If the queue was created with --redeliver N, by send or by work, messages that are not done are not lost: when work \
+ends or is killed, others get them, and so they do when CMD fails for good. After N more deliveries a message is a dead \
+letter: `tombolo recv NAME --dead-letters` writes and removes those. A message can then be worked on more than once, \
+even after its CMD has succeeded.
+
 Examples:
   tombolo work jobs -j 3 -- gzip {}
   tombolo work urls -j 8 --timeout 60 --retries 5 -- curl -fsSO {}
   tombolo work names --lines --into results -- tr a-z A-Z
+  tombolo work jobs --redeliver 3 -- ./encode {}
   tombolo work jobs -- sh -c 'encode \"$1\" && rm \"$1\"' sh {}";
 
 const PUB_HELP: &str = "\
@@ -321,6 +328,12 @@ pub struct Transfer {
     /// K, M or G [default: 4M]. With --queue: the number of messages [default: 1K]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub capacity: Option<usize>,
+
+    /// With --queue: if a receiver is killed before it has finished a message, give the message to
+    /// another one, up to N times; then it is a dead letter. The side that creates the queue
+    /// decides [default: such a message is lost]
+    #[arg(long, value_name = "N", requires = "queue", value_parser = clap::value_parser!(u8).range(..=254))]
+    pub redeliver: Option<u8>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -357,6 +370,11 @@ pub struct Recv {
 
     #[command(flatten)]
     pub writing: Writing,
+
+    /// Write the dead letters of the queue NAME, remove them from it, and end. FILE is emptied at
+    /// the start. Each is written before it is removed
+    #[arg(long, conflicts_with_all = ["redeliver", "capacity", "follow", "senders", "timeout"])]
+    pub dead_letters: bool,
 }
 
 /// How the file of a receiver is written.
@@ -451,6 +469,11 @@ pub struct Work {
     /// How long to wait before that. The message counts as one that is worked on
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
     pub retry_delay: Duration,
+
+    /// If work is killed, give the messages that it was working on to others, up to N times each;
+    /// then they are dead letters. The side that creates the queue decides [default: they are lost]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=254))]
+    pub redeliver: Option<u8>,
 
     /// Add the newline that `send --lines` removed when the message is the standard input of CMD
     #[arg(long)]

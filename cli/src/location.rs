@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tombolo::broadcast::{self, Policy};
 use tombolo::inspect::{ParticipantStatus, RegionInfo};
 use tombolo::pipe;
-use tombolo::queue;
+use tombolo::queue::{self, OnDeath};
 use tombolo::{Directory, ErrorKind, OnStale};
 
 use crate::args::Broadcast;
@@ -68,7 +68,15 @@ impl Location {
     /// what is not a queue, or cannot be read.
     ///
     /// A larger capacity does not add blocks: it is meant for lines, and most of them are short.
-    pub fn queue(&self, name: &str, capacity: Option<usize>, in_pieces: bool) -> queue::Options<[u8]> {
+    ///
+    /// With `redeliver` it redelivers that many times; otherwise one that is there may or may not.
+    pub fn queue(
+        &self,
+        name: &str,
+        capacity: Option<usize>,
+        redeliver: Option<u8>,
+        in_pieces: bool,
+    ) -> queue::Options<[u8]> {
         let capacity = capacity.unwrap_or(QUEUE_CAPACITY);
         let blocks = capacity.min(QUEUE_CAPACITY);
         let on_stale = match self.directory.inspect(name) {
@@ -84,6 +92,10 @@ impl Location {
             .blocks(queue::Blocks { count: blocks, bytes: BLOCK_LEN })
             .max_participants(MAX_PARTICIPANTS)
             .on_stale(on_stale);
+        let options = match redeliver {
+            Some(times) => options.on_death(OnDeath::Redeliver { times }),
+            None => options,
+        };
         match &self.chosen {
             Some(path) => options.directory(path),
             None => options,

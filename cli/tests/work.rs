@@ -351,6 +351,76 @@ fn kill_command(env: &TestEnv, pid_file: &str) {
     assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap().success());
 }
 
+/// Leaves lines in a queue that redelivers.
+fn leave_to_redeliver(env: &TestEnv, times: &str, lines: &str) {
+    let send = [&SEND[..], &["--no-wait", "--redeliver", times]].concat();
+    env.spawn_with_input(&send, &env.file("left", lines.as_bytes())).wait().assert_exit(0, "");
+}
+
+#[test]
+fn work_killed_in_queue_that_redelivers_others_do_its_lines() {
+    let env = TestEnv::new();
+    leave_to_redeliver(&env, "1", "a\nb\nc\n");
+    // It has finished b and not a, which it received before.
+    let text = r#"echo $$ > "pid-$1"; [ "$1" = b ] || exec sleep 100; echo b"#;
+    let work = start_work(&env, &["-j", "2", "--redeliver", "1"], &script(text));
+    for file in ["pid-a", "pid-b", "pid-c"] {
+        wait_for_file(&env, file);
+    }
+    env.wait_for_state("j", |region| region["queue"]["redelivery"]["unfinished"] == 2);
+    work.kill();
+    let next = start_work(&env, &["-j", "2"], &["echo", "{}"]).wait();
+    next.assert_exit(0, "");
+    assert_eq!(sorted(next.text()), ["a", "c"]);
+    env.assert_no_names();
+    for file in ["pid-a", "pid-c"] {
+        kill_command(&env, file);
+    }
+}
+
+#[test]
+fn work_command_that_always_fails_line_becomes_a_dead_letter() {
+    let env = TestEnv::new();
+    leave_to_redeliver(&env, "1", "bad\ngood\n");
+    let text = r#"if [ "$1" = bad ]; then echo >> tries; exit 7; fi; echo "$1""#;
+    let work = start_work(&env, &["--retries", "0"], &script(text)).wait();
+    work.assert_exit(1, "the command failed for 2 of 3 messages");
+    assert_eq!((work.text(), fs::read(env.path("tries")).unwrap().len()), ("good\n", 2));
+    let region = env.json(&["inspect", "j", "--json"]);
+    assert_eq!(
+        (&region["queue"]["redelivery"]["dead_letters"], &region["queue"]["redelivery"]["times"]),
+        (&1.into(), &1.into())
+    );
+    env.run(&["inspect", "j"]).assert_shows("dead letters 1 message");
+    env.run(&["ls"]).assert_shows("1 dead letters");
+    env.run(&["doctor"]).assert_exit(0, "");
+    let letters = env.run(&["recv", "j", "--lines", "--dead-letters"]);
+    letters.assert_exit(0, "");
+    assert_eq!(letters.text(), "bad\n");
+    env.assert_no_names();
+}
+
+#[test]
+fn redeliver_invalid_or_not_as_made_is_refused() {
+    let env = TestEnv::new();
+    for arguments in [
+        &["send", "j", "--redeliver", "1"][..],
+        &["send", "--queue", "j", "--redeliver", "255"],
+        &["work", "j", "--redeliver", "x", "--", "true"],
+        &["recv", "j", "--dead-letters", "--redeliver", "1"],
+    ] {
+        let refused = env.run(arguments);
+        assert!(refused.code() == 2 && refused.errors.contains("redeliver"), "{refused:?}");
+    }
+    env.run(&["recv", "j", "--dead-letters"]).assert_exit(1, "j");
+    env.assert_no_names();
+    leave(&env, "a\n");
+    env.run(&["recv", "j", "--lines", "--dead-letters"]).assert_exit(1, "expected one that redelivers");
+    start_work(&env, &["--redeliver", "2"], &["true"]).wait().assert_exit(1, "loses the messages of the dead");
+    start_work(&env, &[], &["echo", "{}"]).wait().assert_exit(0, "");
+    env.assert_no_names();
+}
+
 #[test]
 fn work_killed_send_tells_what_was_lost_with_it() {
     let env = TestEnv::new();

@@ -115,6 +115,7 @@ fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
                 blocks: number(),
                 block_bytes: limit,
                 extents: 0,
+                deliveries: 0,
             };
             let queue = QueueLayout::new(element, capacity.max(1), limit, geometry);
             ObjectSpec { nested: queue.ok().map(Layout::Queue), ..base }

@@ -189,6 +189,28 @@ impl NamespaceBuilder {
         self.queue_of(name, options.blocks(queue::Blocks { count: blocks, bytes: max_message_bytes }))
     }
 
+    /// Adds a [queue](queue), as these options describe it: its type, its capacity, and what
+    /// becomes of messages whose receivers die. How many participants it has depends on the
+    /// namespace.
+    ///
+    /// Byte messages need [`blocks`](queue::Options::blocks) that are as long as
+    /// [`max_message_bytes`](queue::Options::max_message_bytes): there are no extents in a
+    /// namespace.
+    ///
+    /// ```
+    /// use tombolo::{Namespace, queue};
+    ///
+    /// let jobs = queue::Options::<u64>::new().on_death(queue::OnDeath::Redeliver { times: 3 });
+    /// let namespace = Namespace::builder().queue_with("jobs", &jobs).create()?;
+    /// let mut queue = namespace.queue::<u64>("jobs")?;
+    /// queue.send(7)?;
+    /// assert_eq!(queue.recv_task()?.done()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn queue_with<M: Message + ?Sized>(self, name: &str, options: &queue::Options<M>) -> Self {
+        self.queue_of(name, options.clone().without_extents())
+    }
+
     fn queue_of<M: Message + ?Sized>(self, name: &str, options: queue::Options<M>) -> Self {
         self.add_nested(name, queue_spec(&options))
     }

@@ -7,13 +7,16 @@ use crate::error::{RecvError, Result, SendError, TaskDoneError};
 use crate::message::{Messages, sealed::Receive};
 use crate::primitive::AtomicU64;
 use crate::queue::byte_sender::ByteSender;
-use crate::queue::half::queue_methods;
+use crate::queue::dead_letter::DeadLetters;
+use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::Role;
 use crate::queue::payload::{PayloadError, PayloadPool, TakenMessage};
 use crate::queue::peer::peer_methods;
 use crate::queue::receiver::receiver_methods;
 use crate::queue::recv_half::RecvHalf;
+use crate::queue::task::Task;
 use crate::queue::task_iter::{Tasks, sealed::FinishTask};
+use crate::raw::pool::BlockRef;
 use crate::region::Region;
 use crate::region::lifecycle::Registration;
 use crate::wait::{Timeout, WaitStrategy};
@@ -82,6 +85,12 @@ impl ByteReceiver {
         self.recv_batch(messages, Timeout::UNLIMITED)
     }
 
+    /// Returns the messages that were delivered as often as the queue allows. See
+    /// [`Receiver::dead_letters`](crate::queue::Receiver::dead_letters).
+    pub fn dead_letters(&mut self) -> Result<DeadLetters<'_, Vec<u8>>, RecvError> {
+        DeadLetters::of(&self.inner.half, read_dead_letter)
+    }
+
     #[inline]
     fn recv_within(&mut self, message: &mut Vec<u8>, timeout: impl FnOnce() -> Timeout) -> Result<usize, RecvError> {
         match self.inner.pop_fast(|region, pool, payload| pool.read(region, payload, message))? {
@@ -122,12 +131,37 @@ impl ByteReceiver {
     #[cold]
     #[inline(never)]
     fn recv_slow(&mut self, message: &mut Vec<u8>, timeout: Timeout) -> Result<usize, RecvError> {
-        self.recv_batch(slice::from_mut(message), timeout)?;
+        if self.inner.half.redelivers() {
+            self.recv_held(message, timeout)?;
+        } else {
+            self.recv_batch(slice::from_mut(message), timeout)?;
+        }
         Ok(message.len())
     }
 
     #[inline]
+    fn recv_held(&mut self, message: &mut Vec<u8>, timeout: Timeout) -> Result<(), RecvError> {
+        self.inner.receive_held(timeout, |region, pool, block| Ok(pool.copy_message(region, block, message)?))
+    }
+
+    fn recv_each(&mut self, messages: &mut [Vec<u8>], timeout: Timeout) -> Result<usize, RecvError> {
+        let mut received = 0;
+        for message in messages {
+            let timeout = if received == 0 { timeout } else { Timeout::NonBlocking };
+            match self.recv_held(message, timeout) {
+                Ok(()) => received += 1,
+                Err(reason) if received == 0 => return Err(reason),
+                Err(_) => break, // the next call finds out why
+            }
+        }
+        Ok(received)
+    }
+
+    #[inline]
     fn recv_batch(&mut self, messages: &mut [Vec<u8>], timeout: Timeout) -> Result<usize, RecvError> {
+        if self.inner.half.redelivers() {
+            return self.recv_each(messages, timeout);
+        }
         let mut has_freed_block = false;
         let mut read = 0;
         let mut failed = None;
@@ -154,6 +188,12 @@ impl ByteReceiver {
     }
 }
 
+pub(super) fn read_dead_letter(half: &Half, letter: BlockRef) -> Result<Vec<u8>, RecvError> {
+    let mut message = Vec::new();
+    half.payload.copy_message(half.participant.region(), letter, &mut message)?;
+    Ok(message)
+}
+
 impl Receive for ByteReceiver {
     type Message = Vec<u8>;
 
@@ -165,8 +205,17 @@ impl Receive for ByteReceiver {
 }
 
 impl FinishTask for ByteReceiver {
+    #[inline]
     fn finish_task(&mut self) -> Result<(), TaskDoneError> {
-        self.task_done()
+        self.inner.finish_last_task()
+    }
+
+    fn give_back_task(&mut self) {
+        self.inner.give_back_last_task();
+    }
+
+    fn deliveries(&self) -> u32 {
+        self.inner.deliveries()
     }
 }
 

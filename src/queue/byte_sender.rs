@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{JoinError, Result, SendError};
+use crate::error::{JoinError, RecvError, Result, SendError};
 use crate::primitive::WORD;
-use crate::queue::byte_receiver::ByteReceiver;
+use crate::queue::byte_receiver::{ByteReceiver, read_dead_letter};
+use crate::queue::dead_letter::DeadLetters;
 use crate::queue::half::{Half, queue_methods};
 use crate::queue::owned_block::OwnedBlock;
 use crate::queue::participant::{Role, WaitFor};
@@ -77,10 +78,17 @@ impl ByteSender {
         self.send_within(message.as_ref(), || Timeout::At(deadline))
     }
 
+    /// Returns the messages that were delivered as often as the queue allows. See
+    /// [`Receiver::dead_letters`](crate::queue::Receiver::dead_letters).
+    pub fn dead_letters(&mut self) -> Result<DeadLetters<'_, Vec<u8>>, RecvError> {
+        DeadLetters::of(&self.half, read_dead_letter)
+    }
+
     /// Sends messages from the front of `messages`. Returns how many were sent.
     ///
     /// Messages that fit into slots are sent together, up to 63 at once: no message of another
-    /// sender comes between them. A longer one is sent alone. Call it again with the rest.
+    /// sender comes between them. A longer one is sent alone, and so is every message of a queue
+    /// that [redelivers](crate::queue#redelivery). Call it again with the rest.
     ///
     /// # Blocking
     /// Blocks until at least one could be sent.
@@ -88,6 +96,9 @@ impl ByteSender {
     /// # Errors
     /// As for [`send`](Self::send). Nothing was sent.
     pub fn send_many<B: AsRef<[u8]>>(&mut self, messages: &[B]) -> Result<usize, SendError> {
+        if self.half.redelivers() {
+            return messages.first().map_or(Ok(0), |first| self.send(first).map(|()| 1));
+        }
         let inline_bytes = self.half.payload.inline_bytes();
         // Here and not while the slots are claimed: `as_ref` is the caller's code.
         let mut batch = [&[][..]; MAX_BATCH as usize];
@@ -140,6 +151,9 @@ impl ByteSender {
             Some(header) => header,
             None => self.write_to_pool(message, timeout)?,
         };
+        if self.half.redelivers() {
+            return self.half.push_reference(header, timeout);
+        }
         let sent = self.send_in_pool(header, timeout);
         if sent.is_err() {
             let Half { participant, payload, .. } = &self.half;
@@ -175,6 +189,9 @@ impl ByteSender {
     #[cold]
     #[inline(never)]
     fn send_slow(&mut self, header: PayloadHeader, message: &[u8], timeout: Timeout) -> Result<(), SendError> {
+        if self.half.redelivers() {
+            return self.send_pooled(message, timeout); // an empty message
+        }
         self.half.push_blocking(1, timeout, |_, payload| PayloadPool::write_slot(header, message, payload)).map(drop)
     }
 

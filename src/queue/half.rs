@@ -8,9 +8,10 @@ use std::sync::Arc;
 use crate::error::{Error, JoinError, RecvError, Result, SendError};
 use crate::options::expect_joined;
 use crate::primitive::{AtomicU64, Ordering};
+use crate::queue::OnDeath;
 use crate::queue::membership::{self, Origin};
 use crate::queue::participant::{QueueParticipant, Role, WaitFor};
-use crate::queue::payload::PayloadPool;
+use crate::queue::payload::{PayloadHeader, PayloadPool};
 use crate::queue::state::QueueState;
 use crate::queue::stats::Stats;
 use crate::raw::mpmc::{MAX_BATCH, Pop, Push, Ring};
@@ -18,6 +19,7 @@ use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
+use crate::sys::fork::Generation;
 use crate::wait::{Timeout, WaitEnd, WaitStrategy, Waiter};
 
 /// One half of a queue: what a sender has, and most of what a receiver has.
@@ -25,6 +27,8 @@ pub struct Half {
     pub(crate) participant: QueueParticipant,
     pub(super) ring: Ring<Mapped>,
     pub(super) payload: PayloadPool,
+    /// The process whose calls may take the fast paths; none in a queue that redelivers.
+    pub(super) fast: Generation,
     /// A sender's: lost tasks that `join` does not report any more.
     pub(super) tasks_lost_before: u64,
 }
@@ -34,7 +38,8 @@ impl Half {
         let participant = QueueParticipant::new(Arc::new(registration), role, wait);
         let payload = PayloadPool::new(participant.region(), participant.index());
         let tasks_lost_before = if role == Role::Sender { participant.state().tasks_lost() } else { 0 };
-        Self { ring: participant.ring(), payload, participant, tasks_lost_before }
+        let fast = if payload.redelivery().is_some() { Generation::NONE } else { Generation::current() };
+        Self { ring: participant.ring(), payload, fast, participant, tasks_lost_before }
     }
 
     /// Joins the same queue once more.
@@ -82,7 +87,7 @@ impl Half {
             },
             Timeout::At(deadline) => participant
                 .wait(wait_for, deadline, |attempt| {
-                    if !attempt.should_try(|| wait_for.probe(ring.words())) {
+                    if !attempt.should_try(|| wait_for.probe(ring.words(), payload)) {
                         return Ok(None);
                     }
                     operation(&registration, ring, payload)
@@ -100,7 +105,7 @@ impl Half {
         prefetch_words: usize,
         fill: impl FnOnce(&[AtomicU64]),
     ) -> Result<bool, SendError> {
-        let sent = self.participant.is_from_this_process() && self.ring.try_push_uncontended(prefetch_words, fill)?;
+        let sent = self.fast.is_current() && self.ring.try_push_uncontended(prefetch_words, fill)?;
         if sent {
             self.participant.notify_sent(1);
         }
@@ -127,6 +132,63 @@ impl Half {
         let sent = sent.ok_or(SendError::Full)?;
         self.participant.notify_sent(sent);
         Ok(sent)
+    }
+
+    /// Sends a message that lies in a block, in a queue that redelivers. If that fails, the block
+    /// is free.
+    pub(super) fn push_reference(&mut self, header: PayloadHeader, timeout: Timeout) -> Result<(), SendError> {
+        let Self { ring, payload, .. } = self;
+        if ring.try_push_uncontended(0, |slot| payload.write_reference(header, slot)) == Ok(true) {
+            self.participant.notify_sent(1);
+            return Ok(());
+        }
+        let sent = self.attempt(WaitFor::Slot, timeout, |_, ring, payload| {
+            match ring.push(|slot| payload.write_reference(header, slot))? {
+                Push::Done(_) => Ok(Some(())),
+                Push::Full => Ok(None),
+                Push::Closed => Err(SendError::Closed),
+            }
+        });
+        match sent {
+            Ok(Some(())) => {
+                self.participant.notify_sent(1);
+                Ok(())
+            }
+            not_sent => {
+                self.payload.free(self.participant.region(), header);
+                self.participant.notify_block_freed();
+                Err(not_sent.err().unwrap_or(SendError::Full))
+            }
+        }
+    }
+
+    /// Sends one value, in a queue that redelivers.
+    pub(super) fn push_value(&mut self, timeout: Timeout, write: impl Fn(&[AtomicU64])) -> Result<(), SendError> {
+        if !self.participant.is_from_this_process() {
+            return Err(SendError::Forked);
+        }
+        let Self { participant, ring, payload, .. } = self;
+        if !ring.is_closed()
+            && let Some(header) = payload.write_value(participant.index(), &write)?
+        {
+            return self.push_reference(header, timeout);
+        }
+        let written = self.attempt(WaitFor::Block, timeout, |registration, ring, payload| {
+            if ring.is_closed() {
+                return Err(SendError::Closed);
+            }
+            payload.write_value(registration.index(), &write)
+        })?;
+        self.push_reference(written.ok_or(SendError::Full)?, timeout)
+    }
+
+    /// Whether messages of the dead are delivered again.
+    pub(super) fn redelivers(&self) -> bool {
+        self.payload.redelivery().is_some()
+    }
+
+    pub(crate) fn on_death(&self) -> OnDeath {
+        OnDeath::of(self.participant.state().layout.geometry.deliveries)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -163,7 +225,9 @@ impl Half {
         let mut dropped = 0;
         // Before the run was closed no more than this can have been sent, whatever the region says.
         while dropped < ring.words().capacity {
-            match ring.pop_before(end, MAX_BATCH, |_, message| payload.discard(region, message))? {
+            match ring.pop_before(end, MAX_BATCH, |_, message| {
+                payload.discard_claimed(region, participant.index(), message)
+            })? {
                 Pop::Done(count) => {
                     // Relaxed: a statistic.
                     dropped_word.fetch_add(count, Ordering::Relaxed);
@@ -171,6 +235,15 @@ impl Half {
                 }
                 Pop::Empty | Pop::Drained => break,
             }
+        }
+        if let Some(redelivery) = payload.redelivery() {
+            let free = |block| {
+                payload.finish(region, block);
+            };
+            let count = participant.state().discard_requeued(redelivery, participant.index(), free);
+            // Relaxed: a statistic.
+            dropped_word.fetch_add(count, Ordering::Relaxed);
+            dropped += count;
         }
         participant.notify_block_freed();
         participant.notify_tasks_done(); // there may be nothing left to wait for
@@ -185,6 +258,14 @@ impl Half {
         let registration = Arc::clone(self.participant.registration());
         let state = QueueState::of(registration.region());
         let words = self.ring.words();
+        if self.payload.redelivery().is_some() {
+            let end = words.load_tail().position();
+            let if_done = |_| Ok::<_, JoinError>(state.dead_letters_if_done(words, end));
+            return match self.participant.wait(WaitFor::TasksDone, deadline, if_done)? {
+                0 => Ok(()),
+                count => Err(JoinError::DeadLetters { count }),
+            };
+        }
         let is_idle = |_| Ok::<_, JoinError>(state.is_idle(words).then_some(()));
         self.participant.wait(WaitFor::TasksDone, deadline, is_idle)?;
         let lost = state.tasks_lost();
@@ -229,6 +310,12 @@ macro_rules! queue_methods {
         /// Returns the state of the queue at this moment.
         pub fn stats(&self) -> $crate::queue::Stats {
             self.$($half).+.stats()
+        }
+
+        /// Returns what becomes of a message whose receiver dies, as
+        /// [chosen](crate::queue::Options::on_death) when the queue was made.
+        pub fn on_death(&self) -> $crate::queue::OnDeath {
+            self.$($half).+.on_death()
         }
 
         /// Closes the open run of senders: none of them can send any more. What is queued can still

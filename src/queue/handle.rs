@@ -6,8 +6,10 @@ use std::time::Duration;
 use crate::endpoint::Endpoint;
 use crate::error::{JoinError, RecvError, Result, SendError, TaskDoneError};
 use crate::message::Messages;
+use crate::queue::dead_letter::DeadLetters;
 use crate::queue::endpoints::sealed::Attach;
 use crate::queue::half::queue_methods;
+use crate::queue::task::Task;
 use crate::queue::task_iter::Tasks;
 use crate::queue::{ByteReceiver, ByteSender, Receiver, Sender};
 use crate::types::Shareable;
@@ -63,6 +65,23 @@ macro_rules! handle_methods {
         /// Tells that the task of one message is done. See [`Receiver::task_done`].
         pub fn task_done(&mut self) -> Result<(), TaskDoneError> {
             self.rx.task_done()
+        }
+
+        /// Receives one message as a [`Task`], which is finished or given back. See
+        /// [`Receiver::recv_task`].
+        pub fn recv_task(&mut self) -> Result<Task<'_, $Receiver>, RecvError> {
+            self.rx.recv_task()
+        }
+
+        /// Receives one message as a [`Task`], without blocking. See [`Receiver::try_recv_task`].
+        pub fn try_recv_task(&mut self) -> Result<Task<'_, $Receiver>, RecvError> {
+            self.rx.try_recv_task()
+        }
+
+        /// Returns how often the message that was received last was delivered. See
+        /// [`Receiver::deliveries`].
+        pub fn deliveries(&self) -> u32 {
+            self.rx.deliveries()
         }
 
         /// Blocks until everything was received, and every task is done or lost. See
@@ -153,6 +172,12 @@ impl<T: Shareable> Queue<T> {
         self.rx.try_recv_into(value)
     }
 
+    /// Returns the messages that were delivered as often as the queue allows. See
+    /// [`Receiver::dead_letters`].
+    pub fn dead_letters(&mut self) -> Result<DeadLetters<'_, T>, RecvError> {
+        self.rx.dead_letters()
+    }
+
     /// Receives several values. See [`Receiver::recv_many`].
     pub fn recv_many(&mut self, values: &mut [T]) -> Result<usize, RecvError> {
         self.rx.recv_many(values)
@@ -195,6 +220,12 @@ impl ByteQueue {
     /// Receives one message, without blocking. See [`ByteReceiver::try_recv`].
     pub fn try_recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.rx.try_recv(message)
+    }
+
+    /// Returns the messages that were delivered as often as the queue allows. See
+    /// [`Receiver::dead_letters`].
+    pub fn dead_letters(&mut self) -> Result<DeadLetters<'_, Vec<u8>>, RecvError> {
+        self.rx.dead_letters()
     }
 
     /// Receives several messages. See [`ByteReceiver::recv_many`].

@@ -10,14 +10,55 @@
 //!
 //! # Jobs and workers
 //!
-//! A message is delivered once. What a worker has received and not finished when it dies is not
-//! delivered to another. If that matters, let each worker iterate over its [`Receiver::tasks`], or
-//! call [`Receiver::task_done`] when it has done a job, and let the producer call [`Sender::join`].
-//! It returns [`JoinError::TasksLost`] if a worker died or left with a job.
+//! Unless you ask for it, a message is delivered once. What a worker has received and not finished
+//! when it dies is not delivered to another. If that matters, let each worker iterate over its
+//! [`Receiver::tasks`], or call [`Receiver::task_done`] when it has done a job, and let the
+//! producer call [`Sender::join`]. It returns [`JoinError::TasksLost`] if a worker died or left
+//! with a job.
 //!
 //! When the last receiver is gone, calls of senders return `Closed` or `PeerDied`. If all workers
 //! may be gone for a while, keep a receiver in the producer that receives nothing: then senders
 //! wait. Or call [`Sender::wait_for_peer`] after such an error.
+//!
+//! # Redelivery
+//!
+//! A queue that was made with [`on_death(OnDeath::Redeliver { times })`](Options::on_death) keeps
+//! each message until its receiver has finished it, by [`Task::done`] or [`Receiver::task_done`].
+//! If the receiver dies or leaves before that, or drops the [`Task`], another one gets the message.
+//!
+//! ```
+//! use tombolo::queue::{self, OnDeath};
+//!
+//! let options = queue::Options::bytes().on_death(OnDeath::Redeliver { times: 3 });
+//! # let (mut jobs, mut worker) = options.create_channel()?;
+//! # jobs.send("resize 7.jpg")?;
+//! # drop(jobs);
+//! while let Ok(job) = worker.recv_task() {
+//!     if job.is_redelivered() {
+//!         // An earlier worker may have done it, or half of it.
+//!     }
+//!     job.done()?;
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - Each message is done **at least once**. A worker that is killed after its work and before
+//!   `done` leaves a message that is delivered again. So work must bear being done twice:
+//!   [`Task::is_redelivered`] tells when that can happen, and [`Task::deliveries`] how often.
+//! - A message that was delivered `times` + 1 times is not delivered any more. It becomes a dead
+//!   letter, which stays in the queue under its name until [`DeadLetter::remove`] or
+//!   [`DeadLetter::redrive`]. `tombolo recv NAME --dead-letters` shows and removes them.
+//! - A receiver that is stopped keeps its messages. Only a dead one, or one that left, loses them.
+//! - Messages that are delivered again come first. The order of the others is as sent.
+//! - [`Sender::join`] returns `Ok` when everything that was sent before the call is done. If some
+//!   of it is dead letters, it returns [`JoinError::DeadLetters`].
+//! - A receiver gets `Closed` only when no other receiver holds a message: if that one dies, it is
+//!   to get it. But one that holds messages itself does not wait for others: finish them, and call
+//!   again.
+//! - A message takes up a slot while it is queued, and a block until it is done. To deliver it
+//!   again takes no room, so that a full queue takes back its own messages.
+//!   [`unfinished`](Options::unfinished) limits how many can be in hand.
+//! - There are no [frames](#frames) in such a queue: messages are copied in and out.
 //!
 //! # Frames
 //!
@@ -50,6 +91,7 @@
 
 mod byte_receiver;
 mod byte_sender;
+mod dead_letter;
 pub(crate) mod endpoints;
 pub(crate) mod half;
 mod handle;
@@ -60,12 +102,14 @@ pub(crate) mod payload;
 mod peer;
 mod receiver;
 mod recv_half;
+pub(crate) mod redelivery;
 mod repair;
 mod sender;
 #[cfg(feature = "serde")]
 mod serde;
 pub(crate) mod state;
 mod stats;
+mod task;
 pub(crate) mod task_iter;
 mod tasks;
 mod zero_copy;
@@ -76,6 +120,7 @@ use std::os::fd::OwnedFd;
 
 pub use self::byte_receiver::ByteReceiver;
 pub use self::byte_sender::ByteSender;
+pub use self::dead_letter::{DeadLetter, DeadLetters};
 pub use self::endpoints::QueueEndpoint;
 pub use self::handle::{ByteQueue, Queue};
 use self::membership::Origin;
@@ -84,6 +129,7 @@ pub use self::receiver::Receiver;
 pub use self::sender::Sender;
 use self::state::QueueState;
 pub use self::stats::{Shortage, Stats};
+pub use self::task::Task;
 pub use self::task_iter::Tasks;
 pub use self::zero_copy::{Frame, FrameMut, ZeroCopyByteReceiver, ZeroCopyByteSender};
 use crate::error::Result;
@@ -104,7 +150,8 @@ static HOOKS: LifecycleHooks = LifecycleHooks {
     announce_exit: participant::announce_exit,
     has_undelivered: |region, _| {
         let queue = QueueState::of(region);
-        queue.tail().position() != queue.word(control::HEAD).load(Ordering::Acquire) // edge: snapshot
+        let head = queue.word(control::HEAD).load(Ordering::Acquire); // edge: snapshot
+        queue.tail().position() != head || queue.has_deliveries()
     },
     role_name: |region, index| QueueState::of(region).role_name(index),
 };
@@ -155,8 +202,49 @@ pub struct Options<M: Message + ?Sized> {
     blocks: Option<u64>,
     /// How many extents. `None`: as [`default_extents`] says.
     extents: Option<u64>,
+    on_death: Option<OnDeath>,
+    /// How many messages can be received and not done. `None`: two for each participant.
+    unfinished: Option<u64>,
     reports_lost_messages: bool,
     message: PhantomData<fn(&M)>,
+}
+
+/// What becomes of a message whose receiver dies, or leaves, without having finished it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnDeath {
+    /// It is lost, and counted: [`Stats::tasks_lost`]. [`join`](Sender::join) reports it.
+    #[default]
+    Lose,
+    /// It is delivered to another receiver, up to this number of times. Then it is a
+    /// [dead letter](Receiver::dead_letters). See [Redelivery](crate::queue#redelivery).
+    Redeliver {
+        /// How often, after the first delivery. 254 at most; 0: it is a dead letter at once.
+        times: u8,
+    },
+}
+
+impl OnDeath {
+    /// The most deliveries, as in the header of a queue.
+    fn deliveries(self) -> u64 {
+        match self {
+            Self::Lose => 0,
+            Self::Redeliver { times } => u64::from(times) + 1,
+        }
+    }
+
+    pub(crate) fn of(deliveries: u64) -> Self {
+        deliveries.checked_sub(1).map_or(Self::Lose, |times| Self::Redeliver { times: times as u8 })
+    }
+}
+
+impl fmt::Display for OnDeath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lose => f.write_str("loses the messages of the dead"),
+            Self::Redeliver { times } => write!(f, "redelivers {times} times"),
+        }
+    }
 }
 
 /// The blocks of a queue of byte messages. They hold the messages that do not fit into slots.
@@ -358,6 +446,48 @@ impl<M: Message + ?Sized> Options<M> {
         self
     }
 
+    /// What becomes of a message whose receiver dies, or leaves, without a
+    /// [`task_done`](Receiver::task_done) for it. Unless set, it is lost.
+    ///
+    /// The process that makes the queue chooses. One that opens it need not set this. If it does,
+    /// it is refused unless the queue was made like that. [`Receiver::on_death`] returns the
+    /// choice.
+    ///
+    /// # Examples
+    /// ```
+    /// use tombolo::queue::{self, JoinError, OnDeath};
+    ///
+    /// let options = queue::Options::<u64>::new().on_death(OnDeath::Redeliver { times: 1 });
+    /// let (mut jobs, mut worker) = options.create_channel()?;
+    /// jobs.send(7)?;
+    /// drop(worker.recv_task()?); // the first delivery
+    /// drop(worker.recv_task()?); // and the second
+    /// assert_eq!(jobs.join(), Err(JoinError::DeadLetters { count: 1 }));
+    /// for letter in jobs.dead_letters()? {
+    ///     assert_eq!(letter?.remove(), Some(7));
+    /// }
+    /// assert_eq!(jobs.join(), Ok(()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn on_death(mut self, on_death: OnDeath) -> Self {
+        self.on_death = Some(on_death);
+        self
+    }
+
+    /// How many messages of a queue that redelivers can be in hand besides those that are queued:
+    /// being sent, received and not finished, or dead letters. Unless set, two for each
+    /// participant.
+    ///
+    /// Each message takes a block (or, if it is longer, an extent) until it is finished or removed.
+    /// There are as many as [`capacity`](Self::capacity) and this together, unless `blocks` or
+    /// `extents` say otherwise. When all are taken, senders wait, as for a full queue;
+    /// [`Stats::shortage`] tells why. So a receiver that never finishes, or dead letters that
+    /// nobody removes, stop the senders in the end. Receivers never need a free block.
+    pub fn unfinished(mut self, messages: usize) -> Self {
+        self.unfinished = Some(messages as u64);
+        self
+    }
+
     /// Makes receivers of this process return [`MessageLost`](crate::RecvError::MessageLost) when
     /// messages were lost with a process that died while receiving them. One receiver gets it,
     /// once. Unless set, they are only counted in [`Stats::lost`].
@@ -393,6 +523,12 @@ impl<M: Message + ?Sized> Options<M> {
         E::attach(registration, self.common.wait, self.reports_lost_messages)
     }
 
+    /// For a queue in another region.
+    pub(crate) fn without_extents(mut self) -> Self {
+        self.extents = Some(0);
+        self
+    }
+
     /// The two halves of a handle that sends and receives. The sender has joined.
     fn pair<S, R>(&self, sender: Registration) -> Result<(S, R)>
     where
@@ -417,9 +553,13 @@ impl<M: Message + ?Sized> Options<M> {
         let capacity = self.capacity.max(2).checked_next_power_of_two().unwrap_or(self.capacity);
         // Too large a capacity is then refused as such, and not as too many blocks.
         let QueueGeometry { participants, .. } = self.geometry;
+        let deliveries = self.on_death.unwrap_or_default().deliveries();
+        let unfinished = if deliveries == 0 { 0 } else { self.unfinished.unwrap_or(participants.saturating_mul(2)) };
+        let messages = capacity.saturating_add(unfinished);
         let geometry = QueueGeometry {
-            blocks: self.blocks.unwrap_or(capacity.min(MAX_BLOCKS)),
-            extents: self.extents.unwrap_or_else(|| default_extents(capacity, participants, self.max_message_bytes)),
+            blocks: self.blocks.unwrap_or(messages.min(MAX_BLOCKS)),
+            extents: self.extents.unwrap_or_else(|| default_extents(messages, participants, self.max_message_bytes)),
+            deliveries,
             ..self.geometry
         };
         QueueLayout::new(self.common.element::<M>(), self.capacity, self.max_message_bytes, geometry)
@@ -450,7 +590,15 @@ impl<M: Message + ?Sized> Options<M> {
     }
 
     fn check(&self, region: &Region, limit: u64) -> Result<()> {
-        self.common.check::<M>(region.layout(), RegionKind::Queue, limit)
+        self.common.check::<M>(region.layout(), RegionKind::Queue, limit)?;
+        let found = OnDeath::of(QueueState::of(region).layout.geometry.deliveries);
+        match self.on_death {
+            Some(expected) if expected != found => {
+                let (found, expected) = (format!("a queue that {found}"), format!("one that {expected}"));
+                Err(options::wrong_type(RegionKind::Queue, found, expected))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn report_capacity(&self, region: &mut Region) {
@@ -470,9 +618,12 @@ impl<M: Message + ?Sized> Default for Options<M> {
                 blocks: 0,
                 block_bytes: DEFAULT_BLOCK_BYTES,
                 extents: 0,
+                deliveries: 0,
             },
             blocks: None,
             extents: None,
+            on_death: None,
+            unfinished: None,
             reports_lost_messages: false,
             message: PhantomData,
         }
@@ -494,6 +645,8 @@ impl<M: Message + ?Sized> fmt::Debug for Options<M> {
             .field("geometry", &self.geometry)
             .field("blocks", &self.blocks)
             .field("extents", &self.extents)
+            .field("on_death", &self.on_death)
+            .field("unfinished", &self.unfinished)
             .field("reports_lost_messages", &self.reports_lost_messages)
             .field("common", &self.common)
             .finish()

@@ -5,7 +5,8 @@
 //! - close: (queue-close-1) the run is closed (`raw/mpmc`), (queue-close-2) the change is counted,
 //!   (queue-close-3) everybody is woken. From queue-close-1 on nothing is sent in that run. Before
 //!   queue-close-3 a sleeper notices after one LIVENESS_INTERVAL.
-//! - leave: unfinished tasks are counted as lost (`queue/tasks.rs`), (queue-leave-1) the exit is
+//! - leave: unfinished messages are requeued (`queue/redelivery.rs`), or tasks are counted as lost
+//!   (`queue/tasks.rs`), (queue-leave-1) the exit is
 //!   recorded, (queue-leave-2) the record is LEFT, (queue-leave-3) the change is counted,
 //!   (queue-leave-4) everybody is woken. Before queue-leave-2 the others see a death. After it they
 //!   see that it left, a sleeper after one LIVENESS_INTERVAL.
@@ -13,7 +14,7 @@
 //!   instead, and its lock is held. It becomes LEFT with the last of them.
 //! - exit of the process: the same steps in the order 2, 1, 3, 4, with the record LEAVING. From the
 //!   record on, repair records no death, even if the process is killed before its exit is recorded.
-//!   The tasks are left to repair.
+//!   The tasks, and the messages that are to be delivered again, are left to repair.
 
 use std::fmt;
 use std::mem;
@@ -23,6 +24,7 @@ use crate::error::SendError;
 use crate::primitive::{Ordering, fence};
 use crate::queue::membership::JoinSnapshot;
 use crate::queue::payload::PayloadPool;
+use crate::queue::redelivery::Redelivery;
 use crate::queue::state::{QueueState, RoleVersion};
 use crate::raw::event_count::EventCount;
 use crate::raw::mpmc::tail::Tail;
@@ -99,9 +101,9 @@ pub(crate) enum WaitFor {
 impl WaitFor {
     /// Whether an attempt is likely to succeed.
     #[inline]
-    pub(super) fn probe(self, words: &RingWords<Mapped>) -> bool {
+    pub(super) fn probe(self, words: &RingWords<Mapped>, payload: &PayloadPool) -> bool {
         match self {
-            Self::Message => words.probe_ready(),
+            Self::Message => words.probe_ready() || payload.redelivery().is_some_and(Redelivery::probe),
             Self::Slot => words.probe_free(),
             Self::Block | Self::TasksDone | Self::Peer => true,
         }
@@ -367,7 +369,8 @@ impl QueueParticipant {
             payload.release_retained(state.region, index);
             payload.release_behind_messages(state.region, &words);
         }
-        let has_tasks = word(own::UNFINISHED_TASKS) != 0;
+        let has_requeued = state.requeue_held(index, 0..state.layout.all_blocks()); // queue-requeue-2, queue-requeue-3
+        let has_tasks = word(own::UNFINISHED_TASKS) != 0 || has_requeued;
         state.lose_tasks(index); // queue-task-1 to queue-task-4
         // The receiver of a `Queue` that never received does not count as a receiver. The exit
         // comes before the record: others read it as soon as they see the record.
@@ -433,6 +436,11 @@ impl Waiter for QueueParticipant {
         let (is_receiver, before) = (self.role == Role::Receiver, self.peer_version);
         let drain =
             if is_receiver && *end == WaitEnd::Closed { self.state().ring_words().drain() } else { Ok(Drain::Empty) };
+        let drain = match drain {
+            // Its receiver may die, and then it is for this one.
+            Ok(Drain::Empty) if is_receiver && self.state().may_redeliver_to(self.index()) => Ok(Drain::Stuck),
+            drain => drain,
+        };
         let version = self.state().role_version(self.role.peer());
         let is_same =
             before.is_some_and(|before| before.joins == version.joins && (!is_receiver || before.tail == version.tail));

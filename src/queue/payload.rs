@@ -22,9 +22,11 @@ use std::sync::OnceLock;
 
 use crate::error::{RecvError, SendError};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_short, store_bytes, store_short};
+use crate::queue::redelivery::Redelivery;
 use crate::queue::state::QueueState;
 use crate::raw::mpmc::RingWords;
 use crate::raw::pool::{BlockRef, Pool};
+use crate::raw::redelivery::Deliveries;
 use crate::region::Region;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::words::{Mapped, Words};
@@ -79,6 +81,14 @@ impl PayloadHeader {
         Self { length: length as u64, block: Some(block) }
     }
 
+    pub(super) fn length(self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn block(self) -> Option<BlockRef> {
+        self.block
+    }
+
     /// For a message that fits into the slot.
     #[inline]
     pub(crate) fn inline(message: &[u8]) -> Self {
@@ -121,18 +131,26 @@ pub(crate) struct PayloadPool {
     recent: u64,
     /// Bytes written to extents since the last check for available memory.
     unchecked_bytes: u64,
+    /// If messages of the dead are delivered again.
+    redelivery: Option<Redelivery>,
     /// What each participant had allocated when the first dead one was repaired.
     allocated: OnceLock<BTreeMap<usize, Vec<BlockRef>>>,
 }
 
 impl PayloadPool {
     pub(crate) fn new(region: &Region, participant: usize) -> Self {
-        let layout = *QueueState::of(region).layout;
+        let state = QueueState::of(region);
+        let layout = *state.layout;
         let (start, length) = layout.owners();
-        let pool = Pool::new(region.words(start, length));
+        let owners = region.words(start, length);
+        let redelivery = Redelivery::of(state, participant);
+        let pool = if redelivery.is_some() { Pool::with_counts(owners) } else { Pool::new(owners) };
         let (start, length) = layout.blocks();
         let share = layout.all_blocks() / layout.participants() as u64;
-        let inline_bytes = layout.geometry.inline_bytes.min(layout.max_message_bytes) as usize;
+        let inline_bytes = match redelivery {
+            Some(_) => 0,
+            None => layout.geometry.inline_bytes.min(layout.max_message_bytes) as usize,
+        };
         Self {
             pool,
             blocks: region.words(start, length),
@@ -140,6 +158,7 @@ impl PayloadPool {
             inline_bytes,
             recent: participant as u64 * share,
             unchecked_bytes: 0,
+            redelivery,
             allocated: OnceLock::new(),
         }
     }
@@ -171,6 +190,7 @@ impl PayloadPool {
             self.pool.free(block);
             return None;
         };
+        self.fence_before_write();
         store_bytes(words, message);
         self.recent = block.block;
         Some(PayloadHeader { length: message.len() as u64, block: Some(block) })
@@ -185,7 +205,83 @@ impl PayloadPool {
     pub(crate) fn allocate_block(&mut self, participant: usize) -> Option<BlockRef> {
         let block = self.pool.allocate(participant, 0, self.layout.geometry.blocks, self.recent)?;
         self.recent = block.block;
+        self.fence_before_write();
         Some(block)
+    }
+
+    /// Call when a block is allocated: somebody may still read it as a dead letter.
+    #[inline]
+    fn fence_before_write(&self) {
+        if self.redelivery.is_some() {
+            Deliveries::<Mapped>::fence_before_write();
+        }
+    }
+
+    /// If messages of the dead are delivered again.
+    #[inline]
+    pub(super) fn redelivery(&self) -> Option<&Redelivery> {
+        self.redelivery.as_ref()
+    }
+
+    /// Writes the slot, which the sender has claimed, of a message in the pool.
+    pub(super) fn write_reference(&self, header: PayloadHeader, slot: &[AtomicU64]) {
+        header.store(slot);
+        if let Some(redelivery) = &self.redelivery {
+            redelivery.note_sent(header);
+        }
+    }
+
+    /// Writes a value to a free block. Returns `None` if there is none.
+    pub(super) fn write_value(
+        &mut self,
+        participant: usize,
+        write: impl FnOnce(&[AtomicU64]),
+    ) -> Result<Option<PayloadHeader>, SendError> {
+        let Some(block) = self.allocate_block(participant) else { return Ok(None) };
+        let Some(words) = self.block_words(block.block) else { return Err(SendError::Corrupt) };
+        write(words);
+        Ok(Some(PayloadHeader { length: self.layout.geometry.block_bytes, block: Some(block) }))
+    }
+
+    /// The value in a block.
+    pub(super) fn value_words(&self, block: BlockRef) -> Result<&[AtomicU64], RecvError> {
+        self.block_words(block.block).ok_or(RecvError::Corrupt)
+    }
+
+    /// Copies the message in a block that nobody changes, and leaves it there.
+    #[inline]
+    pub(super) fn copy_message(
+        &self,
+        region: &Region,
+        block: BlockRef,
+        message: &mut Vec<u8>,
+    ) -> Result<(), PayloadError> {
+        let length = self.redelivery.as_ref().map_or(0, |redelivery| redelivery.length(block.block));
+        match self.block_words(block.block) {
+            Some(words) if length <= self.max_block_message_bytes() as u64 => {
+                resize(message, length as usize)?;
+                load_short(words, message);
+                Ok(())
+            }
+            _ => self.read_block(region, block, length, message),
+        }
+    }
+
+    /// Frees a block that the caller holds. False: it does not.
+    #[inline]
+    pub(super) fn finish(&self, region: &Region, held: BlockRef) -> bool {
+        match &self.redelivery {
+            Some(redelivery) if held.block < self.layout.geometry.blocks => redelivery.deliveries().finish(held),
+            Some(redelivery) => self.finish_extent(region, redelivery, held),
+            None => false,
+        }
+    }
+
+    #[cold]
+    fn finish_extent(&self, region: &Region, redelivery: &Redelivery, held: BlockRef) -> bool {
+        // First, or a message whose memory is released would be delivered again.
+        let ended = redelivery.deliveries().end(held);
+        ended.map(|extent| self.free_block(region, extent, u64::MAX)).is_some()
     }
 
     /// The words of all blocks, and which of them is the first of one block.
@@ -210,6 +306,7 @@ impl PayloadPool {
         if block.block < geometry.blocks {
             self.recent = block.block;
         }
+        self.fence_before_write();
         let written = match self.block_words(block.block) {
             Some(words) => {
                 store_bytes(words, message);
@@ -400,10 +497,20 @@ impl PayloadPool {
         self.free(region, PayloadHeader::load(payload));
     }
 
+    /// Frees the block of a message that the caller has claimed, to discard it.
+    pub(crate) fn discard_claimed(&self, region: &Region, participant: usize, payload: &[AtomicU64]) {
+        match &self.redelivery {
+            // Held first: a message whose memory is released must not be delivered again.
+            Some(redelivery) => {
+                let _ = redelivery.hold(participant, payload).map(|held| self.finish(region, held));
+            }
+            None => self.discard(region, payload),
+        }
+    }
+
     /// Frees what a dead participant had allocated and not sent, or received and not freed. Its
-    /// claims are repaired. Everybody
-    /// for whom this is called was dead at the first call, so that one scan of the pool is enough
-    /// for all.
+    /// claims are repaired. Everybody for whom this is called was dead at the first call, so that
+    /// one scan of the pool is enough for all.
     pub(crate) fn free_unsent(&self, region: &Region, ring: &RingWords<Mapped>, participant: usize) {
         let remove_sent = |blocks: &mut Vec<BlockRef>| {
             let mut sent = Vec::new();
@@ -417,9 +524,18 @@ impl PayloadPool {
             // If the ring cannot be read, nothing is freed.
             blocks.retain(|block| read.is_ok() && sent.binary_search(block).is_err());
         };
-        let allocated = self.allocated.get_or_init(|| self.pool.by_owner(self.layout.participants()));
-        let allocated = allocated.get(&participant).cloned().unwrap_or_default();
+        let allocated = self.of_dead(participant).to_vec();
         self.pool.free_unsent_of(allocated, remove_sent, |block| self.free_block(region, block, u64::MAX));
+    }
+
+    /// The blocks of a dead participant, as in [`free_unsent`](Self::free_unsent).
+    pub(super) fn blocks_of_dead(&self, participant: usize) -> impl Iterator<Item = u64> {
+        self.of_dead(participant).iter().map(|block| block.block)
+    }
+
+    fn of_dead(&self, participant: usize) -> &[BlockRef] {
+        let allocated = self.allocated.get_or_init(|| self.pool.by_owner(self.layout.participants()));
+        allocated.get(&participant).map_or(&[], Vec::as_slice)
     }
 
     /// How many blocks and how many extents are in use.

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use crate::error::{RecvError, Result, SendError, TaskDoneError};
 use crate::message::{Messages, sealed::Receive};
 use crate::primitive::{REGISTER_COPY_MAX, load_value_into};
-use crate::queue::half::queue_methods;
+use crate::queue::dead_letter::DeadLetters;
+use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::Role;
 use crate::queue::peer::peer_methods;
 use crate::queue::recv_half::RecvHalf;
 use crate::queue::sender::Sender;
+use crate::queue::task::Task;
 use crate::queue::task_iter::{Tasks, sealed::FinishTask};
+use crate::raw::pool::BlockRef;
 use crate::region::lifecycle::Registration;
 use crate::types::{InvalidValue, Shareable, Unchecked, load_checked};
 use crate::wait::{Timeout, WaitStrategy};
@@ -89,11 +92,60 @@ macro_rules! receiver_methods {
         /// # Blocking
         /// Never.
         ///
+        /// If the queue [redelivers](crate::queue#redelivery), this finishes the oldest message
+        /// that this handle has received by `recv` and not finished.
+        ///
         /// # Errors
-        /// [`NoTask`](TaskDoneError::NoTask) if it was called once for each message already,
-        /// [`Forked`](TaskDoneError::Forked).
+        /// [`NoTask`](TaskDoneError::NoTask) if it was called once for each message already, or the
+        /// message was received by another handle; [`Forked`](TaskDoneError::Forked).
         pub fn task_done(&mut self) -> Result<(), TaskDoneError> {
             self.inner.task_done()
+        }
+
+        /// Receives one message as a [`Task`], which is finished by [`Task::done`], or given back.
+        ///
+        /// # Blocking
+        /// As [`recv`](Self::recv).
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv).
+        ///
+        /// # Examples
+        /// ```
+        /// use tombolo::queue::{self, OnDeath};
+        ///
+        /// let options = queue::Options::<u64>::new().on_death(OnDeath::Redeliver { times: 3 });
+        /// let (mut jobs, mut worker) = options.create_channel()?;
+        /// jobs.send(7)?;
+        /// drop(worker.recv_task()?); // or its process is killed
+        ///
+        /// let job = worker.recv_task()?;
+        /// assert_eq!((*job, job.deliveries(), job.is_redelivered()), (7, 2, true));
+        /// job.done()?;
+        /// assert_eq!(jobs.join(), Ok(()));
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        pub fn recv_task(&mut self) -> Result<Task<'_, Self>, RecvError> {
+            Task::receive(self, Timeout::UNLIMITED)
+        }
+
+        /// Like [`recv_task`](Self::recv_task), but returns [`Empty`](RecvError::Empty) instead of
+        /// blocking.
+        pub fn try_recv_task(&mut self) -> Result<Task<'_, Self>, RecvError> {
+            Task::receive(self, Timeout::NonBlocking)
+        }
+
+        /// Like [`recv_task`](Self::recv_task), but returns [`TimedOut`](RecvError::TimedOut) after
+        /// `timeout`.
+        pub fn recv_task_timeout(&mut self, timeout: Duration) -> Result<Task<'_, Self>, RecvError> {
+            Task::receive(self, Timeout::after(timeout))
+        }
+
+        /// Returns how often the message that this handle has received last was delivered, that
+        /// time included. 1 unless the queue [redelivers](crate::queue#redelivery); 0 before the
+        /// first.
+        pub fn deliveries(&self) -> u32 {
+            self.inner.deliveries()
         }
 
         /// Returns an iterator that blocks for each message, until the stream ends, and calls
@@ -295,6 +347,10 @@ impl<T: Shareable> Receiver<T> {
     #[inline(never)]
     fn recv_slow_by_value(&mut self, timeout: Timeout) -> Result<T, RecvError> {
         let mut value = Unchecked::zeroed();
+        if self.inner.half.redelivers() {
+            self.recv_held(value.bits_mut(), timeout)?;
+            return self.check(&mut value);
+        }
         self.recv_slow(value.bits_mut(), timeout)?;
         self.check(&mut value)
     }
@@ -315,11 +371,50 @@ impl<T: Shareable> Receiver<T> {
     #[cold]
     #[inline(never)]
     fn recv_slow(&mut self, value: &mut T::Bits, timeout: Timeout) -> Result<(), RecvError> {
+        if self.inner.half.redelivers() {
+            return self.recv_held(value, timeout);
+        }
         self.inner.pop_blocking(1, timeout, |_, _, _, payload| load_value_into(payload, value)).map(drop)
+    }
+
+    fn recv_held(&mut self, value: &mut T::Bits, timeout: Timeout) -> Result<(), RecvError> {
+        self.inner.receive_held(timeout, |_, pool, block| {
+            load_value_into(pool.value_words(block)?, value);
+            Ok(())
+        })
+    }
+
+    #[cold]
+    fn recv_each(&mut self, values: &mut [T], timeout: Timeout) -> Result<usize, RecvError> {
+        let mut received = 0;
+        for value in values {
+            let timeout = if received == 0 { timeout } else { Timeout::NonBlocking };
+            match self.recv_into_within(value, || timeout) {
+                Ok(()) => received += 1,
+                Err(reason) if received == 0 => return Err(reason),
+                Err(_) => break, // the next call finds out why
+            }
+        }
+        Ok(received)
+    }
+
+    /// Returns the messages that were delivered as often as the queue
+    /// [allows](crate::queue::OnDeath), and never done. None in a queue that does not redeliver.
+    ///
+    /// # Blocking
+    /// Never.
+    ///
+    /// # Errors
+    /// [`Forked`](RecvError::Forked).
+    pub fn dead_letters(&mut self) -> Result<DeadLetters<'_, T>, RecvError> {
+        DeadLetters::of(&self.inner.half, read_dead_letter)
     }
 
     #[inline]
     fn recv_batch(&mut self, values: &mut [T], timeout: Timeout) -> Result<usize, RecvError> {
+        if self.inner.half.redelivers() {
+            return self.recv_each(values, timeout);
+        }
         let mut read = 0;
         let mut failed = None;
         let received = self.inner.pop_blocking(values.len() as u64, timeout, |_, _, _, payload| {
@@ -338,6 +433,12 @@ impl<T: Shareable> Receiver<T> {
     }
 }
 
+pub(super) fn read_dead_letter<T: Shareable>(half: &Half, letter: BlockRef) -> Result<T, RecvError> {
+    let mut value = Unchecked::<T>::zeroed();
+    load_value_into(half.payload.value_words(letter)?, value.bits_mut());
+    value.check()
+}
+
 impl<T: Shareable> Receive for Receiver<T> {
     type Message = T;
 
@@ -350,7 +451,15 @@ impl<T: Shareable> Receive for Receiver<T> {
 impl<T: Shareable> FinishTask for Receiver<T> {
     #[inline]
     fn finish_task(&mut self) -> Result<(), TaskDoneError> {
-        self.task_done()
+        self.inner.finish_last_task()
+    }
+
+    fn give_back_task(&mut self) {
+        self.inner.give_back_last_task();
+    }
+
+    fn deliveries(&self) -> u32 {
+        self.inner.deliveries()
     }
 }
 

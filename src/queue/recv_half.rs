@@ -1,16 +1,21 @@
 //! What receivers of values and of byte messages have in common: a half of the queue, the tasks of
 //! the messages that they received, and reports of lost messages.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 
 use crate::error::{RecvError, TaskDoneError};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::queue::half::Half;
 use crate::queue::participant::{Role, WaitFor};
 use crate::queue::payload::PayloadPool;
+use crate::queue::redelivery::Redelivery;
 use crate::queue::state::QueueState;
 use crate::queue::tasks::UnfinishedTasks;
 use crate::raw::mpmc::Pop;
+use crate::raw::pool::BlockRef;
+use crate::raw::redelivery::delivery_count;
 use crate::region::Region;
 use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
@@ -21,13 +26,52 @@ use crate::wait::{Timeout, WaitStrategy};
 pub(crate) struct RecvHalf {
     pub(crate) half: Half,
     tasks: UnfinishedTasks,
+    /// In a queue that redelivers: what was received and is not done.
+    held: Held,
+    /// How often the message that was received last was delivered.
+    deliveries: u32,
     losses: LossReports,
+}
+
+/// Messages that a receiver holds, in the order of receiving. Most receivers hold one at a time.
+struct Held {
+    last: Option<BlockRef>,
+    earlier: VecDeque<BlockRef>,
+}
+
+impl Held {
+    fn of(held: Vec<BlockRef>) -> Self {
+        let mut earlier = VecDeque::from(held);
+        Self { last: earlier.pop_back(), earlier }
+    }
+
+    #[inline]
+    fn push(&mut self, held: BlockRef) {
+        if let Some(last) = self.last.replace(held) {
+            self.earlier.push_back(last);
+        }
+    }
+
+    #[inline]
+    fn take_last(&mut self) -> Option<BlockRef> {
+        let next = if self.earlier.is_empty() { None } else { self.earlier.pop_back() };
+        mem::replace(&mut self.last, next)
+    }
+
+    #[inline]
+    fn take_oldest(&mut self) -> Option<BlockRef> {
+        if self.earlier.is_empty() { self.last.take() } else { self.earlier.pop_front() }
+    }
 }
 
 impl RecvHalf {
     pub(super) fn new(registration: Registration, wait: WaitStrategy, reports_lost_messages: bool) -> Self {
         let state = QueueState::of(registration.region());
+        let index = registration.index();
+        let held = Redelivery::of(state, index).map(|redelivery| redelivery.held_by(index));
         Self {
+            held: Held::of(held.unwrap_or_default()),
+            deliveries: 0,
             tasks: UnfinishedTasks::of(state, registration.index()),
             losses: LossReports {
                 is_wanted: reports_lost_messages,
@@ -49,8 +93,8 @@ impl RecvHalf {
         &mut self,
         take: impl FnOnce(&Region, &PayloadPool, &[AtomicU64]) -> R,
     ) -> Result<Option<R>, RecvError> {
-        let Self { half: Half { participant, ring, payload, .. }, tasks, losses } = self;
-        if !participant.is_from_this_process() || losses.is_due() {
+        let Self { half: Half { participant, ring, payload, fast, .. }, tasks, losses, .. } = self;
+        if !fast.is_current() || losses.is_due() {
             return Ok(None);
         }
         let received = ring.try_pop_uncontended(|message| {
@@ -73,7 +117,7 @@ impl RecvHalf {
         timeout: Timeout,
         mut take: impl FnMut(&Region, &PayloadPool, u64, &[AtomicU64]),
     ) -> Result<u64, RecvError> {
-        let Self { half, tasks, losses } = self;
+        let Self { half, tasks, losses, .. } = self;
         if !half.participant.is_from_this_process() {
             return Err(RecvError::Forked);
         }
@@ -100,9 +144,129 @@ impl RecvHalf {
         Ok(received)
     }
 
+    /// Receives one message of a queue that redelivers, which `read` copies out of its block.
+    /// Blocks while there is none.
+    #[inline]
+    pub(super) fn receive_held<R>(
+        &mut self,
+        timeout: Timeout,
+        read: impl FnOnce(&Region, &PayloadPool, BlockRef) -> Result<R, RecvError>,
+    ) -> Result<R, RecvError> {
+        let block = match self.hold_uncontended()? {
+            Some(block) => block,
+            None => self.hold_next(timeout)?,
+        };
+        self.held.push(block);
+        self.deliveries = delivery_count(block.owner) as u32;
+        let Half { participant, payload, .. } = &self.half;
+        let message = read(participant.region(), payload, block);
+        match message {
+            Err(RecvError::OutOfMemory) => self.give_back_last_task(),
+            Err(_) => self.count_unreadable(1),
+            Ok(_) => {}
+        }
+        message
+    }
+
+    /// Holds the next message if nothing is in the way. `None`: [`hold_next`](Self::hold_next)
+    /// finds out why.
+    #[inline]
+    fn hold_uncontended(&mut self) -> Result<Option<BlockRef>, RecvError> {
+        let Self { half: Half { participant, ring, payload, .. }, losses, .. } = self;
+        let Some(redelivery) = payload.redelivery() else { return Ok(None) };
+        if !participant.is_from_this_process() || losses.is_due() || redelivery.probe() {
+            return Ok(None);
+        }
+        let index = participant.index();
+        let Some(held) = ring.try_pop_uncontended(|slot| redelivery.hold(index, slot))? else { return Ok(None) };
+        participant.notify_received(1);
+        held.map(Some).ok_or(RecvError::Corrupt)
+    }
+
+    /// Holds the next message: one that is to be delivered again, or else the first of the ring.
+    #[cold]
+    #[inline(never)]
+    fn hold_next(&mut self, timeout: Timeout) -> Result<BlockRef, RecvError> {
+        let Self { half, losses, .. } = self;
+        if !half.participant.is_from_this_process() {
+            return Err(RecvError::Forked);
+        }
+        let mut has_popped = false;
+        let outcome = half.attempt(WaitFor::Message, timeout, |registration, ring, payload| {
+            if losses.is_due() && losses.take() {
+                return Err(RecvError::MessageLost);
+            }
+            let (index, redelivery) = (registration.index(), payload.redelivery().ok_or(RecvError::Corrupt)?);
+            if let Some(block) = redelivery.take_requeued(index) {
+                return Ok(Some(block));
+            }
+            let mut held = None;
+            match ring.pop(|slot| held = redelivery.hold(index, slot))? {
+                Pop::Done(_) => {
+                    has_popped = true;
+                    held.map(Some).ok_or(RecvError::Corrupt)
+                }
+                Pop::Empty | Pop::Drained => Ok(None),
+            }
+        });
+        if outcome == Err(RecvError::MessageLost) {
+            half.participant.pass_on_wake_up();
+        }
+        if has_popped {
+            half.participant.notify_received(1);
+        }
+        outcome?.ok_or(RecvError::Empty)
+    }
+
+    /// Finishes a message that this handle holds.
+    #[inline]
+    fn finish_held(&self, block: Option<BlockRef>) -> Result<(), TaskDoneError> {
+        let Half { participant, payload, .. } = &self.half;
+        let is_finished = block.is_some_and(|block| payload.finish(participant.region(), block));
+        if !is_finished {
+            return Err(TaskDoneError::NoTask);
+        }
+        participant.notify_block_freed();
+        participant.notify_tasks_done();
+        Ok(())
+    }
+
+    /// Finishes the task of the message that was received last.
+    pub(super) fn finish_last_task(&mut self) -> Result<(), TaskDoneError> {
+        if !self.half.redelivers() {
+            return self.task_done();
+        }
+        if !self.half.participant.is_from_this_process() {
+            return Err(TaskDoneError::Forked);
+        }
+        let last = self.held.take_last();
+        self.finish_held(last)
+    }
+
+    /// Gives the message that was received last to another receiver, if the queue redelivers.
+    pub(super) fn give_back_last_task(&mut self) {
+        let Half { participant, payload, .. } = &self.half;
+        let Some(redelivery) = payload.redelivery().filter(|_| participant.is_from_this_process()) else { return };
+        let Some(block) = self.held.take_last() else { return };
+        if redelivery.deliveries().requeue(block) {
+            participant.pass_on_wake_up();
+        } else {
+            participant.notify_tasks_done(); // a dead letter
+        }
+    }
+
+    /// How often the message that was received last was delivered.
+    pub(super) fn deliveries(&self) -> u32 {
+        if self.half.redelivers() { self.deliveries } else { 1 }
+    }
+
     /// Accounts for messages that were received and cannot be read.
     #[cold]
     pub(super) fn count_unreadable(&mut self, count: u64) {
+        if self.half.redelivers() {
+            let last = self.held.take_last();
+            let _ = self.finish_held(last);
+        }
         let participant = &self.half.participant;
         participant.notify_block_freed(); // they may have had blocks
         // Relaxed: a statistic.
@@ -114,6 +278,10 @@ impl RecvHalf {
     pub(super) fn task_done(&mut self) -> Result<(), TaskDoneError> {
         if !self.half.participant.is_from_this_process() {
             return Err(TaskDoneError::Forked);
+        }
+        if self.half.redelivers() {
+            let oldest = self.held.take_oldest();
+            return self.finish_held(oldest);
         }
         if self.tasks.finish()? {
             self.half.participant.notify_tasks_done();

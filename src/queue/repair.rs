@@ -1,7 +1,8 @@
 //! Repair of what dead participants of a queue have left behind.
 //!
 //! Crash, by step: (queue-repair-1) the claims (`raw/mpmc`), (queue-repair-2) the payload pool
-//! (`raw/pool.rs`), the tasks (`queue/tasks.rs`), (queue-repair-3) the exit is recorded,
+//! (`raw/pool.rs`), what is to be delivered again (`queue/redelivery.rs`), the tasks
+//! (`queue/tasks.rs`), (queue-repair-3) the exit is recorded,
 //! (queue-repair-4) the record is REPAIRED and can be used again. Then the change is counted and
 //! everybody is woken. Another repairer may do each step again.
 
@@ -100,12 +101,19 @@ impl QueueState<'_> {
         let mut next = None;
         while !rest.is_empty() && next.is_none() {
             let (group, later) = rest.split_at(repair.group_len(rest).min(rest.len()));
-            let is_released = repair.release_dead(group, |message| payload.discard(self.region, message)); // queue-repair-1
+            let is_released = repair.release_dead_or_keep(group, |message| match payload.redelivery() {
+                Some(redelivery) => redelivery.requeue_claimed(message), // queue-requeue-1
+                None => {
+                    payload.discard(self.region, message);
+                    true
+                }
+            }); // queue-repair-1
             for (&index, is_released) in group.iter().zip(is_released) {
                 if next.is_some() || repaired > 0 && !budget.may_scan(1) {
                     next = next.or(Some(index));
                     continue;
                 }
+                self.requeue_held(index, payload.blocks_of_dead(index)); // queue-requeue-2, queue-requeue-3
                 payload.free_unsent(self.region, &words, index); // queue-repair-2
                 if is_released {
                     self.lose_tasks(index); // queue-task-1 to queue-task-4

@@ -4,12 +4,13 @@ use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use crate::error::{JoinError, Result, SendError};
+use crate::error::{JoinError, RecvError, Result, SendError};
 use crate::primitive::{WORD, store_value};
+use crate::queue::dead_letter::DeadLetters;
 use crate::queue::half::{Half, queue_methods};
 use crate::queue::participant::Role;
 use crate::queue::peer::peer_methods;
-use crate::queue::receiver::Receiver;
+use crate::queue::receiver::{Receiver, read_dead_letter};
 use crate::region::lifecycle::Registration;
 use crate::types::{Shareable, bits_of};
 use crate::wait::{Timeout, WaitStrategy};
@@ -184,7 +185,8 @@ impl<T: Shareable> Sender<T> {
     /// Sends values from the front of `values`. Returns how many were sent.
     ///
     /// They are sent together, up to 63 at once: no message of another sender comes between them.
-    /// Call it again with the rest.
+    /// Call it again with the rest. A queue that [redelivers](crate::queue#redelivery) sends them
+    /// one after the other.
     ///
     /// # Blocking
     /// Blocks until at least one could be sent.
@@ -213,13 +215,37 @@ impl<T: Shareable> Sender<T> {
     #[cold]
     #[inline(never)]
     fn send_slow(&mut self, value: &T, timeout: Timeout) -> Result<(), SendError> {
+        if self.half.redelivers() {
+            return self.half.push_value(timeout, |words| store_value(words, bits_of(value)));
+        }
         self.half.push_blocking(1, timeout, |_, payload| store_value(payload, bits_of(value))).map(drop)
+    }
+
+    /// Returns the messages that were delivered as often as the queue allows. See
+    /// [`Receiver::dead_letters`].
+    pub fn dead_letters(&mut self) -> Result<DeadLetters<'_, T>, RecvError> {
+        DeadLetters::of(&self.half, read_dead_letter)
+    }
+
+    #[cold]
+    fn send_each(&mut self, values: &[T], timeout: Timeout) -> Result<usize, SendError> {
+        for (index, value) in values.iter().enumerate() {
+            let sent = self.send_slow(value, if index == 0 { timeout } else { Timeout::NonBlocking });
+            if index > 0 && sent.is_err() {
+                return Ok(index); // the next call finds out why
+            }
+            sent?;
+        }
+        Ok(values.len())
     }
 
     #[inline]
     fn send_batch(&mut self, values: &[T], timeout: Timeout) -> Result<usize, SendError> {
         if values.is_empty() {
             return Ok(0);
+        }
+        if self.half.redelivers() {
+            return self.send_each(values, timeout);
         }
         let sent = self.half.push_blocking(values.len() as u64, timeout, |index, payload| {
             if let Some(value) = values.get(index as usize) {

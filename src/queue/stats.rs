@@ -49,11 +49,19 @@ pub struct Stats {
     pub senders: u64,
     /// Receiving handles of live processes and of dead ones that are not repaired yet.
     pub receivers: u64,
+    /// Messages that were received and are not finished; this and the next two only in a queue that
+    /// [redelivers](crate::queue#redelivery).
+    pub unfinished: u64,
+    /// Messages that are to be delivered again.
+    pub requeued: u64,
+    /// Messages that were delivered as often as is allowed, and never finished.
+    pub dead_letters: u64,
     /// Whether the last run was closed and no sender has begun the next one.
     pub is_closed: bool,
     /// The longest message that lies in a slot, and in a block.
     inline_bytes: u64,
     block_bytes: u64,
+    redelivers: bool,
 }
 
 /// What a queue has run out of, see [`Stats::shortage`].
@@ -65,6 +73,9 @@ pub enum Shortage {
     Slots,
     /// Every block and every extent is in use: see [`blocks`](crate::queue::Options::blocks).
     Blocks,
+    /// Every block is in use, some of them by dead letters: see
+    /// [`dead_letters`](crate::queue::Receiver::dead_letters).
+    DeadLetters,
     /// Every extent is in use: see [`extents`](crate::queue::Options::extents).
     Extents,
 }
@@ -74,6 +85,7 @@ impl fmt::Display for Shortage {
         f.write_str(match self {
             Self::Slots => "every slot is taken; receive messages, or choose a larger capacity",
             Self::Blocks => "every block and every extent is in use; receive messages, or choose more blocks",
+            Self::DeadLetters => "every block is in use, some by dead letters; remove those, or choose more blocks",
             Self::Extents => "every extent is in use; receive messages, or choose more extents",
         })
     }
@@ -102,10 +114,16 @@ impl Stats {
         let bytes = bytes as u64;
         if self.queued + self.quarantined >= self.capacity {
             Some(Shortage::Slots)
-        } else if bytes <= self.inline_bytes || self.used_extents < self.extents || self.blocks + self.extents == 0 {
+        } else if !self.redelivers && bytes <= self.inline_bytes
+            || bytes <= self.block_bytes && self.used_blocks < self.blocks
+            || self.used_extents < self.extents
+            || self.blocks + self.extents == 0
+        {
             None
+        } else if self.dead_letters > 0 {
+            Some(Shortage::DeadLetters)
         } else if bytes <= self.block_bytes {
-            (self.used_blocks >= self.blocks).then_some(Shortage::Blocks)
+            Some(Shortage::Blocks)
         } else {
             Some(Shortage::Extents)
         }
@@ -114,6 +132,7 @@ impl Stats {
     pub(crate) fn read(state: QueueState<'_>) -> Self {
         let (words, payload) = (state.ring_words(), PayloadPool::new(state.region, 0));
         let count = |index| state.word(index).load(Ordering::Acquire); // edge: snapshot
+        let deliveries = state.delivery_counts();
         let (geometry, (used_blocks, used_extents)) = (state.layout.geometry, payload.used());
         Self {
             queued: words.len(),
@@ -130,9 +149,13 @@ impl Stats {
             extents_bytes: payload.extents_bytes(state.region),
             senders: state.with_role(Role::Sender).count() as u64,
             receivers: state.with_role(Role::Receiver).count() as u64,
+            unfinished: deliveries.held,
+            requeued: deliveries.requeued,
+            dead_letters: deliveries.dead_letters,
             is_closed: words.is_closed(),
             inline_bytes: payload.inline_bytes() as u64,
             block_bytes: geometry.block_bytes,
+            redelivers: state.layout.redelivers(),
         }
     }
 }

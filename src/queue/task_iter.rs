@@ -46,6 +46,13 @@ pub(crate) mod sealed {
 
     /// A receiver whose messages are tasks.
     pub trait FinishTask {
+        /// Finishes the task of the message that was received last.
         fn finish_task(&mut self) -> Result<(), TaskDoneError>;
+
+        /// Gives that message back, if the queue redelivers.
+        fn give_back_task(&mut self);
+
+        /// How often that message was delivered.
+        fn deliveries(&self) -> u32;
     }
 }

@@ -118,6 +118,6 @@ impl QueueState<'_> {
     /// Whether a receiver is receiving a message, or has an unfinished task.
     pub(super) fn has_task(self, index: usize) -> bool {
         let word = |at| self.participant_word(index, at).load(Ordering::Acquire); // edge: queue-tasks
-        word(own::INTENT) != 0 || word(own::UNFINISHED_TASKS) != 0
+        word(own::INTENT) != 0 || word(own::UNFINISHED_TASKS) != 0 || self.holds(index)
     }
 }

@@ -48,6 +48,15 @@ fn bytes(pool: &PayloadPool, block: BlockRef, length: usize) -> Option<BlockByte
 }
 
 fn check_blocks(half: &Half) -> Result<()> {
+    if half.redelivers() {
+        return Err(Error::new(
+            ErrorKind::InvalidOptions,
+            "use messages in place",
+            "a queue that redelivers",
+            "one that does not",
+            "copy messages in and out, or make the queue without `on_death`",
+        ));
+    }
     if half.payload.max_block_message_bytes() > 0 {
         return Ok(());
     }
@@ -72,7 +81,7 @@ impl ByteSender {
     /// Returns a sender with direct access to the [blocks](crate::queue#frames) of the queue.
     ///
     /// # Errors
-    /// The queue has no blocks.
+    /// The queue has no blocks, or it [redelivers](crate::queue#redelivery).
     ///
     /// # Safety
     /// As long as the returned sender exists, every process that can write the region uses it
@@ -106,7 +115,7 @@ impl ByteReceiver {
     /// Returns a receiver with direct access to the [blocks](crate::queue#frames) of the queue.
     ///
     /// # Errors
-    /// The queue has no blocks.
+    /// The queue has no blocks, or it [redelivers](crate::queue#redelivery).
     ///
     /// # Safety
     /// As long as the returned receiver or a [`Frame`] of it exists, every process that can write

@@ -18,6 +18,7 @@ pub(crate) mod owner;
 pub(crate) mod pacing;
 pub(crate) mod pool;
 pub(crate) mod reader_counts;
+pub(crate) mod redelivery;
 pub(crate) mod robust_lock;
 pub(crate) mod semaphore;
 pub(crate) mod seqlock;

@@ -46,7 +46,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::primitive::Ordering;
-use crate::raw::Memory;
+use crate::raw::{Memory, redelivery};
 
 const OWNER_BITS: u32 = 16;
 const OWNER: u64 = (1 << OWNER_BITS) - 1;
@@ -81,11 +81,20 @@ pub(crate) struct BlockRef {
 
 pub(crate) struct Pool<M: Memory> {
     owners: M::Words,
+    /// The bits below the generation.
+    low: u64,
 }
 
 impl<M: Memory> Pool<M> {
     pub(crate) fn new(owners: M::Words) -> Self {
-        Self { owners }
+        Self { owners, low: OWNER }
+    }
+
+    /// A pool whose owner words have a count of deliveries, too: `redelivery.rs`. There is no
+    /// `take_over` in it.
+    #[allow(dead_code, reason = "not used by all models")]
+    pub(crate) fn with_counts(owners: M::Words) -> Self {
+        Self { owners, low: redelivery::LOW }
     }
 
     /// Allocates a free block out of `count` from `first` on. Tries the block `hint` first.
@@ -110,7 +119,7 @@ impl<M: Memory> Pool<M> {
     /// Frees a block. Returns false if it was freed already, or the reference is invalid.
     #[inline]
     pub(crate) fn free(&self, block_ref: BlockRef) -> bool {
-        let free = (block_ref.owner | OWNER).wrapping_add(1);
+        let free = (block_ref.owner | self.low).wrapping_add(1);
         // Relaxed on failure: another has freed it, and nothing is taken from there.
         block_ref.owner & OWNER != 0
             && self.owners.get(block_ref.block as usize).is_some_and(|word| {

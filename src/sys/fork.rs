@@ -102,6 +102,9 @@ impl Generation {
         Self(PAGE.generation.load(Ordering::Relaxed))
     }
 
+    /// That of no process: [`is_current`](Self::is_current) is always false.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
     /// Whether this is the process that made the handle: one load and one comparison.
     #[inline]
     pub(crate) fn is_current(self) -> bool {

@@ -89,7 +89,9 @@ fn queue_header_invalid_is_refused() {
         (16, 1, ErrorKind::Corrupt, "found capacity 4"), // no queue is persistent
         (17, 1, ErrorKind::Corrupt, "found capacity 4"), // publishers, of a broadcast
         (23, 1, ErrorKind::Corrupt, "found capacity 4"),
-        (24, 1, ErrorKind::Corrupt, "found words that have no meaning"),
+        (24, 256, ErrorKind::Corrupt, "found capacity 4"),
+        (24, u64::MAX, ErrorKind::Corrupt, "found capacity 4"),
+        (25, 1, ErrorKind::Corrupt, "found words that have no meaning"),
         (63, 1, ErrorKind::Corrupt, "found words that have no meaning"),
     ] {
         let test_dir = TestDir::new();
@@ -97,13 +99,13 @@ fn queue_header_invalid_is_refused() {
         queue_refused(&test_dir, kind, &[NAME, says]);
     }
     // Words that only queues use are zero in a pipe.
-    for word in 11..17 {
+    for word in (11..17).chain([24]) {
         let test_dir = TestDir::new();
         write_word(&region(&test_dir), word, 1);
         refused(&test_dir, ErrorKind::Corrupt, &[NAME, "found capacity 4"]);
     }
-    // A queue of values has no pool.
-    for word in 12..17 {
+    // A queue of values has no pool, unless it redelivers, and then all that belongs to it.
+    for word in (12..17).chain([24]) {
         let test_dir = TestDir::new();
         queue_of_values(&test_dir).sender(NAME).unwrap().send(1).unwrap();
         write_word(&test_dir.names().join(NAME), word, 16);

@@ -12,3 +12,4 @@ mod broadcast;
 mod latest;
 mod pipe;
 mod queue;
+mod redelivery;

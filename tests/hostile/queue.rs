@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tombolo::queue::{self, JoinError};
+use tombolo::queue::{self, JoinError, OnDeath, TaskDoneError};
 use tombolo::{Endpoint, ErrorKind, RecvError, SendError};
 
 use crate::support::{self, Random, TestDir, start};
@@ -17,6 +17,7 @@ use crate::{Intruder, NAME, REGION_STATE, SHORT, soon, under_attack};
 mod words {
     pub const TAIL: usize = 64;
     pub const HEAD: usize = 80;
+    pub const REQUEUED: usize = 81;
     pub const EVENTS: [usize; 4] = [96, 112, 128, 144];
     pub const LOST: usize = 160;
     pub const PENDING_POSITION: usize = 161;
@@ -36,6 +37,9 @@ mod words {
     pub const PENDING_TASKS_LOST: usize = 11;
     pub const PARTICIPANTS: usize = 4;
     pub const OWNERS: usize = FIRST_RECORD + PARTICIPANTS * RECORD_WORDS;
+
+    /// The owners of a block and of an extent, and in a queue that redelivers what it knows of each.
+    pub const POOL: usize = 2 + 2 * 2;
 
     /// Words of the skip marks of four slots.
     pub const MARKS: usize = 16;
@@ -72,6 +76,11 @@ fn queue_of_bytes(test_dir: &TestDir) -> queue::Options<[u8]> {
 
 const BYTE_SLOTS: usize = words::OWNERS + 16 + words::MARKS;
 const BYTE_STRIDE: usize = 4;
+
+/// The same, and it redelivers.
+fn queue_that_redelivers(test_dir: &TestDir) -> queue::Options<[u8]> {
+    queue_of_bytes(test_dir).on_death(OnDeath::Redeliver { times: 1 })
+}
 
 /// Participants 0 and 1.
 fn open_values(
@@ -124,6 +133,19 @@ fn use_byte_queue(tx: &mut queue::ByteSender, rx: &mut queue::ByteReceiver, rand
         assert!(received.len() <= 1000, "the limit holds");
     }
     use_any_queue!(tx, rx);
+}
+
+/// What there is besides in a queue that redelivers.
+fn use_redelivery(tx: &mut queue::ByteSender, rx: &mut queue::ByteReceiver, random: &mut Random) {
+    use_byte_queue(tx, rx, random);
+    let _ = soon(|| rx.recv_task_timeout(SHORT).map(|task| assert!(task.len() <= 1000)));
+    let _ = soon(|| rx.try_recv_task().map(|task| task.done()));
+    let letters = soon(|| tx.dead_letters().unwrap().collect::<Vec<_>>());
+    assert!(letters.len() <= 2, "{letters:?}");
+    for letter in letters.into_iter().flatten() {
+        assert!(letter.len() <= 1000);
+        let _ = soon(|| if random.below(2) == 0 { letter.remove().is_some() } else { letter.redrive() });
+    }
 }
 
 #[test]
@@ -348,6 +370,49 @@ fn receiver_block_named_twice_is_freed_once() {
 }
 
 /// The intent of a dead sender covers every slot.
+/// Owners: held by a receiver, a sender, nobody and others, requeued, dead letters, with any count.
+#[test]
+fn redelivery_words_invalid_calls_return() {
+    let owners = [1, 2, 0x1_0001, 0x1_0002, 0xFF_0002, 0x1_0FFF, 0xFFFF, 0xFF_FFFF, 0x5_FFFE, 0x100_0000, u64::MAX];
+    for (number, owner) in owners.into_iter().enumerate() {
+        let test_dir = TestDir::new();
+        let (mut tx, mut rx, intruder) = open_bytes(&queue_that_redelivers(&test_dir), &test_dir);
+        let random = &mut Random(number as u64);
+        for (length, position, requeued) in
+            [(8, 0, 0), (65, 1, 1), (1001, u64::MAX, u64::MAX), (u64::MAX, 1 << 63, u64::MAX - 1)]
+        {
+            for message in [&[1; 10][..], &[2; 100]] {
+                let _ = tx.try_send(message);
+            }
+            let _ = (random.below(2) == 0).then(|| rx.try_recv(&mut Vec::new()));
+            for block in 0..2 {
+                intruder.set(words::OWNERS + block, owner);
+                intruder.set(words::OWNERS + 2 + 2 * block, position);
+                intruder.set(words::OWNERS + 3 + 2 * block, length);
+            }
+            intruder.set(words::REQUEUED, requeued);
+            use_redelivery(&mut tx, &mut rx, random);
+        }
+        soon(|| drop(rx));
+    }
+}
+
+/// A message whose block somebody else has freed is reported and passed over.
+#[test]
+fn redelivery_block_freed_by_others_returns_corrupt() {
+    let test_dir = TestDir::new();
+    let (mut tx, mut rx, intruder) = open_bytes(&queue_that_redelivers(&test_dir), &test_dir);
+    tx.send([1; 10]).unwrap();
+    intruder.set(words::OWNERS, 0);
+    assert_eq!(rx.try_recv(&mut Vec::new()), Err(RecvError::Corrupt));
+    tx.send([2; 10]).unwrap();
+    let mut message = Vec::new();
+    assert_eq!(rx.try_recv(&mut message), Ok(10));
+    intruder.set(words::OWNERS, 0);
+    assert_eq!(rx.task_done(), Err(TaskDoneError::NoTask));
+    assert_eq!(rx.try_recv(&mut message), Err(RecvError::Empty));
+}
+
 #[test]
 fn queue_intent_of_dead_covers_everything_calls_return() {
     for position in [0, 1, 2, 3, 1 << 40, (1 << 58) - 2] {
@@ -585,10 +650,11 @@ pub fn corrupt_queue(arguments: &[String]) {
         let at = match random.below(8) {
             0 => random.below((intruder.words() - REGION_STATE) as u64) as usize + REGION_STATE,
             1 => words::TAIL,
+            2 if random.below(4) == 0 => words::REQUEUED,
             2 => words::HEAD,
             3 => words::LOST + random.below(10) as usize,
             4 => words::FIRST_RECORD + random.below((words::PARTICIPANTS * words::RECORD_WORDS) as u64) as usize,
-            5 => words::OWNERS + random.below(2) as usize,
+            5 => words::OWNERS + random.below(words::POOL as u64) as usize,
             6 => words::EVENTS[random.below(4) as usize],
             _ => slots + random.below(4) as usize * stride + random.below(2) as usize,
         };
@@ -636,6 +702,15 @@ fn queue_of_bytes_corrupted_constantly_calls_return() {
         "corrupt_queue",
         |test_dir| open_bytes(&queue_of_bytes(test_dir), test_dir),
         |(tx, rx, _), random| use_byte_queue(tx, rx, random),
+    );
+}
+
+#[test]
+fn queue_that_redelivers_corrupted_constantly_calls_return() {
+    under_attack(
+        "corrupt_queue",
+        |test_dir| open_bytes(&queue_that_redelivers(test_dir), test_dir),
+        |(tx, rx, _), random| use_redelivery(tx, rx, random),
     );
 }
 

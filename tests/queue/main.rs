@@ -6,6 +6,7 @@ mod support;
 mod frames;
 mod peers;
 mod processes;
+mod redelivery;
 mod runs;
 mod tasks;
 mod threads;
@@ -13,6 +14,7 @@ mod threads;
 use frames::*;
 use peers::*;
 use processes::*;
+use redelivery::*;
 use runs::*;
 use tasks::*;
 
@@ -56,4 +58,9 @@ support::child_roles!(
     take_and_exit,
     take_of_namespace_and_stay,
     work_and_count,
+    hold_and_stay,
+    hold_and_exit,
+    wait_for_one,
+    finish_what_was_passed,
+    work_until_killed,
 );

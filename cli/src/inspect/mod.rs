@@ -54,6 +54,16 @@ fn details(view: &RegionView) -> String {
         }
         let _ = writeln!(text, "extents      {}", BinaryBytes(queue.extents_bytes));
         let _ = writeln!(text, "closed       {}", yes_no(queue.closed));
+        if let Some(redelivery) = &queue.redelivery {
+            let _ = writeln!(text, "redelivers   {} times", redelivery.times);
+            for (label, count) in [
+                ("unfinished", redelivery.unfinished),
+                ("to redeliver", redelivery.requeued),
+                ("dead letters", redelivery.dead_letters),
+            ] {
+                let _ = writeln!(text, "{label:<12} {}", view.amount(count));
+            }
+        }
     }
     if let Some(broadcast) = &view.broadcast {
         let _ = writeln!(text, "policy       {}", broadcast.policy_text(view));

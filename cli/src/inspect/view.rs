@@ -9,6 +9,7 @@ use indicatif::BinaryBytes;
 use serde::Serialize;
 use tombolo::broadcast::Policy;
 use tombolo::inspect::{BroadcastInfo, ElementType, ParticipantStatus, QueueInfo, RegionInfo, RegionKind};
+use tombolo::queue::{OnDeath, Stats};
 
 use super::objects::Object;
 
@@ -68,6 +69,20 @@ pub struct Queue {
     /// Bytes of memory for long messages, in use and kept for reuse.
     pub(super) extents_bytes: u64,
     pub(super) closed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) redelivery: Option<Redelivery>,
+}
+
+/// What only a queue has that redelivers.
+#[derive(Serialize)]
+pub struct Redelivery {
+    /// How often a message is delivered again.
+    pub(super) times: u8,
+    /// Messages that were received and are not done.
+    pub(super) unfinished: u64,
+    /// Messages that are to be delivered again.
+    pub(super) requeued: u64,
+    pub(super) dead_letters: u64,
 }
 
 /// What only a broadcast has. How far subscribers are behind stands with the participants.
@@ -131,7 +146,7 @@ impl RegionView {
             add_lags(&mut participants, broadcast);
             Broadcast::new(info, broadcast)
         });
-        let queue = info.queue.map(|QueueInfo { stats, .. }| Queue {
+        let queue = info.queue.map(|QueueInfo { stats, on_death, .. }| Queue {
             lanes: info.max_participants,
             lanes_used: participants.iter().filter(|user| user.is_present()).count() as u64,
             quarantined: stats.quarantined,
@@ -141,6 +156,13 @@ impl RegionView {
             pooled: stats.pooled,
             extents_bytes: stats.extents_bytes,
             closed: stats.is_closed,
+            redelivery: match on_death {
+                OnDeath::Redeliver { times } => {
+                    let Stats { unfinished, requeued, dead_letters, .. } = stats;
+                    Some(Redelivery { times, unfinished, requeued, dead_letters })
+                }
+                _ => None,
+            },
         });
         let namespace = (info.kind == RegionKind::Namespace).then(|| Namespace::new(info, &participants));
         Self {
@@ -198,16 +220,22 @@ impl RegionView {
     /// Whether it is a queue, or a pipe of values, with messages in it. They wait for a successor,
     /// so it keeps its name. What is left in a pipe of bytes may be half a stream.
     pub fn has_waiting_messages(&self) -> bool {
-        (self.queue.is_some() || self.is_pipe() && self.unit != "bytes") && self.queued() > 0
+        (self.queue.is_some() || self.is_pipe() && self.unit != "bytes") && self.waiting() > 0
     }
 
     fn queued(&self) -> u64 {
         self.directions.iter().map(|direction| direction.queued).sum()
     }
 
+    /// The same, and what a queue that redelivers has besides.
+    fn waiting(&self) -> u64 {
+        let redelivery = self.queue.as_ref().and_then(|queue| queue.redelivery.as_ref());
+        self.queued() + redelivery.map_or(0, |of| of.unfinished + of.requeued + of.dead_letters)
+    }
+
     /// What is lost when the region is removed, such as "3 messages were waiting in it".
     pub fn data_loss(&self) -> String {
-        match (&self.namespace, self.queued()) {
+        match (&self.namespace, self.waiting()) {
             (Some(_), _) => format!("it had {}", self.amount(self.capacity)),
             (None, 0) => "nothing was waiting in it".to_string(),
             (None, 1) if self.unit != "bytes" => format!("{} was waiting in it", self.amount(1)),
@@ -238,7 +266,10 @@ impl RegionView {
         }
         let mut text = self.amount(self.queued());
         if let Some(queue) = &self.queue {
-            let counts = [("quarantined", queue.quarantined), ("lost", queue.lost), ("dropped", queue.dropped)];
+            let mut counts = vec![("quarantined", queue.quarantined), ("lost", queue.lost), ("dropped", queue.dropped)];
+            if let Some(Redelivery { unfinished, requeued, dead_letters, .. }) = queue.redelivery {
+                counts.extend([("unfinished", unfinished), ("to redeliver", requeued), ("dead letters", dead_letters)]);
+            }
             for (label, count) in counts.into_iter().filter(|&(_, count)| count > 0) {
                 let _ = write!(text, ", {count} {label}");
             }

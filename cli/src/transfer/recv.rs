@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tombolo::RecvError;
 use tombolo::inspect::RegionKind;
 
+use super::dead_letters;
 use super::destination::replacement::Replacement;
 use super::destination::{Destination, Output, Target};
 use super::progress::Progress;
@@ -25,13 +26,18 @@ use crate::location::Location;
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub fn run(location: &Location, recv: &Recv) -> Result<(), Failure> {
-    let Recv { transfer, stay, writing } = recv;
+    if recv.dead_letters {
+        return dead_letters::run(location, &recv.transfer.stream);
+    }
+    let Recv { transfer, stay, writing, .. } = recv;
     let stream = &transfer.stream;
     let has_capacity = transfer.capacity.is_some();
     let receiving = Receiving { stream, stay, in_place: writing.in_place, has_capacity };
     if transfer.queue {
         let meeting = Meeting::of(stream, RegionKind::Queue, Role::Receiver);
-        receiving.run(location, meeting, |name| location.queue(name, transfer.capacity, !stream.lines).receiver(name))
+        receiving.run(location, meeting, |name| {
+            location.queue(name, transfer.capacity, transfer.redeliver, !stream.lines).receiver(name)
+        })
     } else {
         let meeting = Meeting::of(stream, RegionKind::Pipe, Role::Receiver);
         receiving.run(location, meeting, |name| location.pipe(transfer.capacity).receiver(name))

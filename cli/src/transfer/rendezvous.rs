@@ -143,7 +143,7 @@ impl<'a> Rendezvous<'a> {
     pub fn refuse_foreign(&self) -> Result<(), Failure> {
         let Meeting { name, kind, .. } = self.meeting;
         let Some(info) = self.inspect() else { return Ok(()) }; // opening it reports any problem
-        let waiting: u64 = info.rings.iter().map(|ring| ring.queued).sum();
+        let waiting = info.rings.iter().map(|ring| ring.queued).sum::<u64>() + in_hand(&info);
         let is_ours = info.kind == kind && info.element == ElementType::Bytes;
         let (found, remedy) = match info.kind {
             RegionKind::Namespace => (info.kind.to_string(), "see what is in it with `tombolo inspect`"),
@@ -519,7 +519,13 @@ fn joined(info: &RegionInfo, role: Role) -> u64 {
 
 /// Whether no process is there, and nothing waits.
 fn is_out_of_use(info: &RegionInfo) -> bool {
-    flow(info).1 == 0 && info.participants.iter().all(|one| one.status != ParticipantStatus::Alive)
+    flow(info).1 + in_hand(info) == 0 && info.participants.iter().all(|one| one.status != ParticipantStatus::Alive)
+}
+
+/// Messages of a queue that redelivers which receivers have, or had when they were killed. Dead
+/// letters do not count: no receiver gets them.
+fn in_hand(info: &RegionInfo) -> u64 {
+    info.queue.as_ref().map_or(0, |queue| queue.stats.unfinished + queue.stats.requeued)
 }
 
 fn tasks_lost(info: &RegionInfo) -> u64 {

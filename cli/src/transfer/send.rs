@@ -34,7 +34,9 @@ pub fn run(location: &Location, args: &SendArgs) -> Result<(), Failure> {
     let sending = Sending { stream, waits, subscribers: 0, has_capacity: transfer.capacity.is_some() };
     if transfer.queue {
         let meeting = Meeting::of(stream, RegionKind::Queue, Role::Sender);
-        sending.run(location, meeting, |name| location.queue(name, transfer.capacity, !stream.lines).sender(name))
+        sending.run(location, meeting, |name| {
+            location.queue(name, transfer.capacity, transfer.redeliver, !stream.lines).sender(name)
+        })
     } else if args.no_wait {
         let reason = "what is left in a pipe without its sender is not kept";
         Err(Failure::Usage(format!("cannot send to a pipe without waiting: {reason}; use a queue (--queue)")))

@@ -16,6 +16,7 @@ mod owner;
 mod pacing;
 mod pool;
 mod reader_counts;
+mod redelivery;
 mod robust_lock;
 mod semaphore;
 mod seqlock;

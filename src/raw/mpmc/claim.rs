@@ -63,6 +63,21 @@ pub(super) struct Claim {
 }
 
 impl<M: Memory> Ring<M> {
+    /// The first position that an intent names: while one is filled or read, that position.
+    #[inline]
+    #[allow(dead_code, reason = "not used by models")]
+    pub(crate) fn claimed_position(intent: &AtomicU64) -> u64 {
+        // Relaxed: the participant's own.
+        Intent(intent.load(Ordering::Relaxed)).claim().first
+    }
+
+    /// Whether an intent, of another participant perhaps, names a position before `end`.
+    #[allow(dead_code, reason = "not used by all models")]
+    pub(crate) fn claimed_before(intent: &AtomicU64, end: u64) -> bool {
+        let claim = Intent::load(intent).claim();
+        claim.count > 0 && claim.first < end
+    }
+
     /// Claims positions from `first` on. `end` is head or tail; `expected` is its word while it is
     /// at `first`.
     #[inline(always)]

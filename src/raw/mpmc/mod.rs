@@ -405,6 +405,12 @@ impl<M: Memory> RingWords<M> {
         self.slot(position).is_ok_and(|slot| slot.probe(position, state))
     }
 
+    /// The position that the next consumer claims.
+    #[allow(dead_code, reason = "not used by all models")]
+    pub(crate) fn head_position(&self) -> u64 {
+        self.load_head()
+    }
+
     /// Positions between head and tail: messages, and what is being sent or skipped.
     pub(crate) fn len(&self) -> u64 {
         let head = self.load_head();

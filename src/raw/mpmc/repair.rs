@@ -35,6 +35,7 @@
 //!  R3  lost stored                       as R1, and nothing changes
 //!  R4  pending_position cleared          done
 //!  R5  slot returned, if skipped         as C5
+//!      A message that is kept needs R2 and R5 only.
 //! ```
 
 use super::claim::{Claim, Intent};
@@ -110,7 +111,21 @@ impl<M: Memory> Repair<'_, M> {
     /// Completes what some dead participants had claimed. `discard` is shown each message that is
     /// lost, and again if a repairer dies over it. Returns for each participant whether nothing of
     /// it is left. If not, somebody alive is busy at a slot, or there was no time.
+    #[allow(dead_code, reason = "used by models and fuzzers")]
     pub(crate) fn release_dead(&self, dead: &[usize], mut discard: impl FnMut(&[AtomicU64])) -> Vec<bool> {
+        self.release_dead_or_keep(dead, |payload| {
+            discard(payload);
+            true
+        })
+    }
+
+    /// Does the same. `discard` returns whether the message is lost. If not, it is kept elsewhere
+    /// than in the slot, and not counted.
+    pub(crate) fn release_dead_or_keep(
+        &self,
+        dead: &[usize],
+        mut discard: impl FnMut(&[AtomicU64]) -> bool,
+    ) -> Vec<bool> {
         let mut is_released = vec![true; dead.len()];
         let mut claims = self.claims(dead);
         for _ in 0..REPAIR_RETRIES {
@@ -233,7 +248,7 @@ impl<M: Memory> Repair<'_, M> {
     }
 
     /// Completes a dead participant's claim in its place.
-    fn complete(&self, claim: &DeadClaim, discard: &mut impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
+    fn complete(&self, claim: &DeadClaim, discard: &mut impl FnMut(&[AtomicU64]) -> bool) -> Result<(), Corrupt> {
         let DeadClaim { position, seen: Snapshot { control, mark }, .. } = *claim;
         match (mark.state(), control.is_free()) {
             // It had completed and not seen that it was skipped; or nothing was sent.
@@ -243,15 +258,19 @@ impl<M: Memory> Repair<'_, M> {
         }
     }
 
-    /// Completes a dead consumer's claim in its place, and counts its message, once.
-    fn record_loss(&self, position: u64, discard: &mut impl FnMut(&[AtomicU64])) -> Result<(), Corrupt> {
+    /// Completes a dead consumer's claim in its place, and counts its message, once, if it is lost.
+    fn record_loss(&self, position: u64, discard: &mut impl FnMut(&[AtomicU64]) -> bool) -> Result<(), Corrupt> {
+        let slot = self.words.slot(position)?;
+        let released = Control::free(self.words.next_lap(position));
+        if !discard(slot.payload) {
+            slot.store_control(released); // R2
+            fence_against_skippers(); // E6
+            return self.words.complete_slow(released).map(drop); // R5
+        }
         // Relaxed: only the holder of the repair lock writes the log.
         let lost = self.log.lost.load(Ordering::Relaxed).wrapping_add(1);
         self.log.pending_lost.store(lost, Ordering::Relaxed); // Relaxed: E5 comes next
         self.log.pending_position.store(position.wrapping_add(1), Ordering::Release); // R1, E5
-        let slot = self.words.slot(position)?;
-        discard(slot.payload);
-        let released = Control::free(self.words.next_lap(position));
         slot.store_control(released); // R2
         self.log.lost.store(lost, Ordering::Release); // R3
         self.log.pending_position.store(0, Ordering::Release); // R4, E5

@@ -9,7 +9,8 @@
 //!                                                                          21 keys
 //!                                                                          22 frames
 //!                                                                          23 frame bytes
-//!                                                                          24 .. 63 zero
+//!                                                                          24 deliveries
+//!                                                                          25 .. 63 zero
 //! ```
 //!
 //! A header is read from the file once, into private memory.
@@ -60,7 +61,10 @@ pub(crate) const MAX_LAG: usize = 20;
 pub(crate) const KEYS: usize = 21;
 pub(crate) const FRAMES: usize = 22;
 pub(crate) const FRAME_BYTES: usize = 23;
-pub(crate) const USED: usize = 24;
+// Queues only.
+/// How often a message is delivered at most, if its receivers die. 0: once, and it is lost then.
+pub(crate) const DELIVERIES: usize = 24;
+pub(crate) const USED: usize = 25;
 pub(crate) const WORDS: usize = 64;
 
 /// The part of a file that [`Layout::parse`](super::Layout::parse) needs.

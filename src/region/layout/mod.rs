@@ -228,6 +228,7 @@ impl Layout {
                     blocks: words[header::BLOCKS],
                     block_bytes: words[header::BLOCK_BYTES],
                     extents: words[header::EXTENTS],
+                    deliveries: words[header::DELIVERIES],
                 };
                 QueueLayout::new(element, capacity, limit, geometry).map(Self::Queue)
             }

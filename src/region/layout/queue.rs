@@ -5,7 +5,8 @@
 //!      0  header
 //!     64  control       112 words: head and tail, event counts, counters and repair log
 //!    176  participants  16 words each: a record, then its owner's own words
-//!    ...  owners        one word for each block and extent (byte queues only)
+//!    ...  owners        one word for each block and extent (not in plain queues of values)
+//!    ...  deliveries    two words for each block and extent (queues that redeliver only)
 //!    ...  skip marks    one word for each slot
 //!    ...  slots
 //!    ...  blocks        up to a page's end
@@ -16,12 +17,16 @@ use super::header::{self, ElementType};
 use super::{MAX_PARTICIPANTS, PADDING_WORDS, SIZE_MAX, bytes_of, invalid, participant, round_to_page};
 use crate::error::Result;
 use crate::primitive::WORD;
+use crate::raw::redelivery::MAX_DELIVERIES;
 
 /// The words of a queue's control block: a pair of cache lines for each position and event count,
 /// one for the counters.
 pub(crate) mod control {
     pub(crate) const TAIL: usize = 0;
     pub(crate) const HEAD: usize = 16;
+    /// Whether there are messages to deliver again (raw/redelivery.rs). On the line of `HEAD`,
+    /// which receivers read anyway.
+    pub(crate) const REQUEUED: usize = 17;
     /// A 32-bit futex word, like the three that follow. Never accessed as 64 bits.
     pub(crate) const READABLE: usize = 32;
     pub(crate) const WRITABLE: usize = 48;
@@ -67,22 +72,36 @@ const _: () = {
 
 /// What a slot of a byte queue holds besides the payload: its length and where it lies.
 pub(crate) const PAYLOAD_HEADER_WORDS: usize = 1;
+/// The payload header of a message that lies in a block, and its reference.
+const REFERENCE_WORDS: usize = PAYLOAD_HEADER_WORDS + 2;
 /// The payload's part of a slot must be able to hold a reference to a block.
 const MIN_INLINE_BYTES: u64 = 2 * WORD as u64;
 /// Blocks and extents of one queue.
 pub(crate) const MAX_BLOCKS: u64 = 1 << 32;
+
+/// What a queue that redelivers knows of each block besides its owner.
+pub(crate) mod delivery {
+    /// Where the message was in the ring.
+    pub(crate) const POSITION: usize = 0;
+    /// Its length in bytes.
+    pub(crate) const LENGTH: usize = 1;
+    pub(crate) const WORDS: usize = 2;
+}
 
 /// The sizes of a queue that its maker chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueueGeometry {
     /// Participants at most.
     pub(crate) participants: u64,
-    /// Payload bytes in a slot. This and the rest: byte queues only.
+    /// Payload bytes in a slot. This and `extents`: byte queues only. `blocks` and `block_bytes`:
+    /// byte queues, and queues that redeliver.
     pub(crate) inline_bytes: u64,
     pub(crate) blocks: u64,
     pub(crate) block_bytes: u64,
     /// Unmapped blocks, each as long as the longest message.
     pub(crate) extents: u64,
+    /// How often a message is delivered at most, if its receivers die. 0: it is lost.
+    pub(crate) deliveries: u64,
 }
 
 /// A queue's layout.
@@ -109,7 +128,7 @@ impl QueueLayout {
         max_message_bytes: u64,
         geometry: QueueGeometry,
     ) -> Result<Self> {
-        let QueueGeometry { participants, inline_bytes, blocks, block_bytes, extents } = geometry;
+        let QueueGeometry { participants, inline_bytes, blocks, block_bytes, extents, deliveries } = geometry;
         let max_message_bytes = element.check("queue", capacity, max_message_bytes)?;
         for (what, found, least, most) in [
             ("number of participants", participants, 1, MAX_PARTICIPANTS),
@@ -117,6 +136,7 @@ impl QueueLayout {
             ("number of extents", extents, 0, MAX_BLOCKS),
             ("length of a block", block_bytes, 0, SIZE_MAX),
             ("inline length", inline_bytes, 0, SIZE_MAX),
+            ("limit of deliveries", deliveries, 0, MAX_DELIVERIES),
         ] {
             if !(least..=most).contains(&found) {
                 return Err(invalid("queue", what, found, format_args!("{least} to {most}"), "choose another"));
@@ -124,11 +144,23 @@ impl QueueLayout {
         }
         let round = |length: u64, least: u64| length.max(least).next_multiple_of(WORD as u64);
         let geometry = match element {
-            ElementType::Value { .. } => QueueGeometry { participants, ..QueueGeometry::default() },
+            ElementType::Value { .. } if deliveries == 0 => QueueGeometry { participants, ..QueueGeometry::default() },
+            ElementType::Value { size, .. } => QueueGeometry {
+                participants,
+                blocks: blocks.max(1),
+                block_bytes: round(size, 0),
+                deliveries,
+                ..QueueGeometry::default()
+            },
             ElementType::Bytes => {
-                let inline_bytes = round(inline_bytes, MIN_INLINE_BYTES);
+                // Every message of a queue that redelivers lies in the pool.
+                let inline_bytes =
+                    if deliveries == 0 { round(inline_bytes, MIN_INLINE_BYTES) } else { MIN_INLINE_BYTES };
                 let block_bytes = if blocks == 0 { 0 } else { round(block_bytes, WORD as u64) };
-                let needs_extents = max_message_bytes > inline_bytes.max(block_bytes);
+                let needs_extents = match deliveries {
+                    0 => max_message_bytes > inline_bytes.max(block_bytes),
+                    _ => blocks == 0 || max_message_bytes > block_bytes,
+                };
                 if needs_extents && extents == 0 {
                     let expected = "at least 1, for messages that are longer than a block";
                     return Err(invalid(
@@ -140,7 +172,7 @@ impl QueueLayout {
                     ));
                 }
                 let extents = if needs_extents { extents } else { 0 };
-                QueueGeometry { participants, inline_bytes, blocks, block_bytes, extents }
+                QueueGeometry { participants, inline_bytes, blocks, block_bytes, extents, deliveries }
             }
         };
         let capacity = capacity.max(2).checked_next_power_of_two().unwrap_or(u64::MAX);
@@ -184,6 +216,7 @@ impl QueueLayout {
         words[header::BLOCKS] = self.geometry.blocks;
         words[header::BLOCK_BYTES] = self.geometry.block_bytes;
         words[header::EXTENTS] = self.geometry.extents;
+        words[header::DELIVERIES] = self.geometry.deliveries;
         self.element.store(words);
     }
 
@@ -212,6 +245,7 @@ impl QueueLayout {
     /// Words of a slot: one of control, then the payload.
     pub(crate) fn stride(&self) -> usize {
         let payload = match self.element {
+            ElementType::Value { .. } if self.redelivers() => REFERENCE_WORDS,
             ElementType::Bytes => PAYLOAD_HEADER_WORDS + self.geometry.inline_bytes as usize / WORD,
             ElementType::Value { size, .. } => size.div_ceil(WORD as u64) as usize,
         };
@@ -228,9 +262,21 @@ impl QueueLayout {
         (PARTICIPANTS_AT + self.participants() * own::WORDS, self.all_blocks() as usize)
     }
 
+    /// Whether messages of the dead are delivered again.
+    pub(crate) fn redelivers(&self) -> bool {
+        self.geometry.deliveries > 0
+    }
+
+    /// First word and number of words of what is known of each delivery, [`delivery::WORDS`] for
+    /// each block. None in a queue that does not redeliver.
+    pub(crate) fn deliveries(&self) -> (usize, usize) {
+        let (start, words) = self.owners();
+        (start + words, if self.redelivers() { words * delivery::WORDS } else { 0 })
+    }
+
     /// First word of the skip marks, of which there is one for each slot.
     pub(crate) fn marks(&self) -> usize {
-        let (start, words) = self.owners();
+        let (start, words) = self.deliveries();
         (start + words).next_multiple_of(PADDING_WORDS)
     }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tombolo::RecvError;
 use tombolo::inspect::RegionKind;
-use tombolo::queue::ByteReceiver;
+use tombolo::queue::{ByteReceiver, OnDeath};
 
 use self::command::{Group, Run, Template};
 use self::results::Results;
@@ -53,18 +53,21 @@ pub fn run(location: &Location, work: &Work) -> Result<(), Failure> {
         None => Results::Output(Mutex::new(streams::output()?)),
         Some(name) => {
             let mut rendezvous = Rendezvous::new(location, signals.clone(), meeting(name.as_str(), Role::Sender));
-            let tx = rendezvous.join(|name| location.queue(name, None, false).sender(name))?;
+            let tx = rendezvous.join(|name| location.queue(name, None, None, false).sender(name))?;
             Results::Queue { name: name.clone(), tx: Mutex::new(Some(Box::new(tx))), timeout: work.timeout }
         }
     };
     let mut rendezvous = Rendezvous::new(location, signals, meeting(work.name.as_str(), Role::Receiver));
-    let rx = rendezvous.join(|name| location.queue(name, None, false).receiver(name));
+    let rx = rendezvous.join(|name| location.queue(name, None, work.redeliver, false).receiver(name));
     let rx = rx.inspect_err(|_| results.end(false))?;
     let (outcomes, ended) = mpsc::channel();
     let retries = Retries { count: work.retries, delay: work.retry_delay, quiet: work.quiet };
     let shared = Arc::new(Shared { template, results, retries, outcomes });
     let running = BTreeMap::new();
-    let mut job = WorkJob { rx, rendezvous, work, shared, ended, running, taken: 0, failed: 0, sender_seen: false };
+    let redelivers = rx.on_death() != OnDeath::Lose;
+    let (spare, taken, failed, sender_seen) = (Vec::new(), 0, 0, false);
+    let mut job =
+        WorkJob { rx, redelivers, spare, rendezvous, work, shared, ended, running, taken, failed, sender_seen };
     let result = job.run();
     if result.is_err() {
         job.stop();
@@ -103,10 +106,17 @@ enum Outcome {
 struct Task {
     message: Arc<Vec<u8>>,
     group: Arc<Group>,
+    /// If the queue redelivers: the receiver that has this message and no other, to finish it in
+    /// any order. Dropped, it gives the message back.
+    rx: Option<ByteReceiver>,
 }
 
 struct WorkJob<'a> {
     rx: ByteReceiver,
+    /// Messages that are not done go to others.
+    redelivers: bool,
+    /// Receivers that have finished their messages.
+    spare: Vec<ByteReceiver>,
     rendezvous: Rendezvous<'a>,
     work: &'a Work,
     shared: Arc<Shared>,
@@ -186,7 +196,8 @@ impl WorkJob<'_> {
         self.sender_seen = true;
         self.taken += 1;
         let number = self.taken;
-        let task = Task { message: Arc::new(message), group: Arc::default() };
+        let rx = if self.redelivers { Some(self.replace_receiver()?) } else { None };
+        let task = Task { message: Arc::new(message), group: Arc::default(), rx };
         let (shared, message, group) = (Arc::clone(&self.shared), Arc::clone(&task.message), Arc::clone(&task.group));
         self.running.insert(number, task);
         let thread = thread::Builder::new().spawn(move || {
@@ -194,6 +205,12 @@ impl WorkJob<'_> {
             let _ = shared.outcomes.send((number, outcome));
         });
         thread.map(drop).map_err(|error| Failure::io("start a thread", &error))
+    }
+
+    /// Returns the receiver that has received, and continues with another one.
+    fn replace_receiver(&mut self) -> Result<ByteReceiver, Failure> {
+        let next = self.spare.pop().map_or_else(|| self.rx.try_clone(), Ok)?;
+        Ok(mem::replace(&mut self.rx, next))
     }
 
     /// Takes note of the messages that were worked on. Waits for one if there is none.
@@ -209,8 +226,13 @@ impl WorkJob<'_> {
     fn settle(&mut self, number: u64, outcome: Outcome) -> Result<(), Failure> {
         match outcome {
             Outcome::Done => {
-                self.running.remove(&number);
-                let _ = self.rx.task_done(); // there is one
+                match self.running.remove(&number).and_then(|task| task.rx) {
+                    None => drop(self.rx.task_done()), // there is one
+                    Some(mut rx) => {
+                        let _ = rx.task_done();
+                        self.spare.push(rx);
+                    }
+                }
             }
             Outcome::Failed(reason) => {
                 self.failed += 1;
