@@ -20,6 +20,7 @@ pub(crate) mod pool;
 pub(crate) mod reader_counts;
 pub(crate) mod redelivery;
 pub(crate) mod robust_lock;
+pub(crate) mod rpc;
 pub(crate) mod semaphore;
 pub(crate) mod seqlock;
 pub(crate) mod spsc;

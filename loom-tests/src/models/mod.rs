@@ -18,6 +18,7 @@ mod pool;
 mod reader_counts;
 mod redelivery;
 mod robust_lock;
+mod rpc;
 mod semaphore;
 mod seqlock;
 mod spsc;
