@@ -406,6 +406,76 @@ pub enum JoinError {
     NameRemoved,
 }
 
+/// Why a request has no reply.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CallError {
+    /// There was no reply before the deadline. The request was given up.
+    TimedOut {
+        /// Whether a responder had taken the request: it may have been executed, or be so later. If
+        /// not, it never is.
+        taken: bool,
+    },
+    /// The process of the responder that had the request died or exited. The request may have been
+    /// executed. It is not executed again.
+    ResponderDied,
+    /// The responder dropped the request without a reply.
+    Dropped,
+    /// The last responder has left. The request was not executed.
+    Closed,
+    /// The process of the last responder died, and no responder is there. The request was not
+    /// executed. Make it again later, or open the caller with
+    /// [`wait_for_successor`](crate::rpc::Options::wait_for_successor).
+    NoResponder,
+    /// The request is longer than can be. It was not made.
+    TooLarge {
+        /// Bytes of the request.
+        length: usize,
+        /// The most bytes that a request can have.
+        limit: usize,
+    },
+    /// The request was executed, and the reply was longer than
+    /// [`max_reply_bytes`](crate::rpc::Options::max_reply_bytes).
+    ReplyTooLarge,
+    /// Another process wrote something into the region that no correct process writes.
+    Corrupt,
+    /// The handle belongs to the process that forked this one.
+    Forked,
+    /// The kernel holds no lock of a responder though its process runs. Its death could not be
+    /// noticed.
+    LockLost,
+    /// No responder is there, and none can come: the region's name was removed, or leads to another
+    /// region.
+    NameRemoved,
+    /// There is no memory for the reply.
+    OutOfMemory,
+    /// The bytes of the reply are no value of the type.
+    InvalidValue,
+    /// The request cannot be serialised.
+    Serialize,
+    /// The reply is not such a value.
+    Deserialize,
+}
+
+/// Why a reply did not reach its caller.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The caller does not wait any more: its time was up, or it died and was replaced or repaired.
+    GivenUp,
+    /// The reply is longer than can be. The caller was told.
+    TooLarge {
+        /// Bytes of the reply.
+        length: usize,
+        /// The most bytes that a reply can have.
+        limit: usize,
+    },
+    /// The handle belongs to the process that forked this one.
+    Forked,
+    /// The reply cannot be serialised. The request was dropped.
+    Serialize,
+}
+
 /// Why an operation on an object failed. Nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -603,6 +673,61 @@ messages!(JoinError {
     LockLost => "a receiver runs without its kernel lock: it closed a descriptor that was not its own; end it",
     NameRemoved => "no receiver can come: the name of the region was removed; open it again",
 });
+
+messages!(CallError {
+    TimedOut { taken: false } => "no responder took the request before the deadline; it is not executed",
+    TimedOut { taken } => "there was no reply before the deadline; the request may be executed (taken: {taken})",
+    ResponderDied => "the process of the responder died with the request, which may have been executed",
+    Dropped => "the responder dropped the request without a reply",
+    Closed => "the last responder has left; the request was not executed",
+    NoResponder => "the process of the last responder died; the request was not executed, make it again later",
+    TooLarge { length, limit } => "the request has {length} bytes, where at most {limit} are accepted",
+    ReplyTooLarge => "the reply is longer than max_reply_bytes",
+    Corrupt => "another process wrote invalid data into the region",
+    Forked => "this handle belongs to the parent process; open one of your own",
+    LockLost => "a responder runs without its kernel lock: it closed a descriptor that was not its own; end it",
+    NameRemoved => "no responder can come: the name of the region was removed; open it again",
+    OutOfMemory => "there is no memory for the reply",
+    InvalidValue => "the reply is not a value of the expected type",
+    Serialize => "the request cannot be serialised",
+    Deserialize => "the reply is not a value of the expected type",
+});
+
+messages!(ReplyError {
+    GivenUp => "the caller does not wait for the reply any more",
+    TooLarge { length, limit } => "the reply has {length} bytes, where at most {limit} are accepted",
+    Forked => "this handle belongs to the parent process; open one of your own",
+    Serialize => "the reply cannot be serialised",
+});
+
+impl From<CallError> for io::Error {
+    fn from(error: CallError) -> Self {
+        let kind = match error {
+            CallError::TimedOut { .. } => io::ErrorKind::TimedOut,
+            CallError::ResponderDied | CallError::LockLost => io::ErrorKind::ConnectionReset,
+            CallError::Dropped => io::ErrorKind::ConnectionAborted,
+            CallError::Closed => io::ErrorKind::BrokenPipe,
+            CallError::NoResponder | CallError::NameRemoved => io::ErrorKind::NotConnected,
+            CallError::TooLarge { .. } | CallError::Serialize => io::ErrorKind::InvalidInput,
+            CallError::ReplyTooLarge | CallError::Corrupt => io::ErrorKind::InvalidData,
+            CallError::InvalidValue | CallError::Deserialize => io::ErrorKind::InvalidData,
+            CallError::Forked => io::ErrorKind::Unsupported,
+            CallError::OutOfMemory => io::ErrorKind::OutOfMemory,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<ReplyError> for io::Error {
+    fn from(error: ReplyError) -> Self {
+        let kind = match error {
+            ReplyError::GivenUp => io::ErrorKind::BrokenPipe,
+            ReplyError::TooLarge { .. } | ReplyError::Serialize => io::ErrorKind::InvalidInput,
+            ReplyError::Forked => io::ErrorKind::Unsupported,
+        };
+        Self::new(kind, error)
+    }
+}
 
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {

@@ -24,6 +24,7 @@ use crate::region::layout::pipe::ring;
 use crate::region::participant::{LEAVING, LEFT};
 use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
+use crate::rpc::state::RpcState;
 use crate::sys::file::{self, FileId};
 use crate::sys::memfd;
 use crate::sys::process::is_out_of_resources;
@@ -47,7 +48,8 @@ pub struct RegionInfo {
     /// Bytes of memory. The extents of a queue are not included, see
     /// [`extents_bytes`](queue::Stats::extents_bytes).
     pub size: u64,
-    /// One for each direction of a pipe, one for a queue, none for a namespace.
+    /// One for each direction of a pipe, one for a queue, one for each publisher of a broadcast,
+    /// one for all requests, none for a namespace.
     pub rings: Vec<RingInfo>,
     /// The participants of a pipe. Of a queue or a namespace those that joined and were not
     /// replaced since.
@@ -62,6 +64,8 @@ pub struct RegionInfo {
     pub objects: Vec<ObjectInfo>,
     /// What only a broadcast has.
     pub broadcast: Option<BroadcastInfo>,
+    /// What only a place for requests has.
+    pub rpc: Option<RpcInfo>,
 }
 
 /// One direction of a pipe, or a queue.
@@ -122,6 +126,32 @@ pub struct SubscriberInfo {
     /// How far it is behind each publisher, in messages, or in slots of byte messages. `None`: it
     /// was evicted there.
     pub lags: Vec<Option<u64>>,
+}
+
+/// What only a place for requests has.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RpcInfo {
+    /// What replies are made of.
+    pub reply: ElementType,
+    /// The longest reply, in bytes.
+    pub max_reply_bytes: u64,
+    /// How many callers there can be.
+    pub max_callers: u64,
+    /// How many responders there can be.
+    pub max_responders: u64,
+    /// The requests that have no reply yet.
+    pub calls: Vec<CallInfo>,
+}
+
+/// A request that has no reply yet.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CallInfo {
+    /// The process that made it, as it recorded itself.
+    pub caller: u64,
+    /// The process that has taken it. `None`: none has.
+    pub responder: Option<u64>,
 }
 
 /// An object of a namespace, at one moment.
@@ -338,7 +368,8 @@ impl Directory {
     }
 
     /// Repairs what dead participants of a queue or a namespace left behind. Returns how many of
-    /// them were repaired and can be replaced now. In a broadcast, evicts dead subscribers.
+    /// them were repaired and can be replaced now. In a broadcast, evicts dead subscribers. Of
+    /// requests, withdraws those of dead callers, and tells callers whose responder is dead.
     ///
     /// Live participants do this when they next wait, so it is needed only where none is. A pipe
     /// needs no repair. Nothing is done while another process repairs.
@@ -356,6 +387,7 @@ impl Directory {
             RegionKind::Pipe => Ok(0),
             RegionKind::Broadcast => Ok(BroadcastState::of(&region).evict_dead()),
             RegionKind::Queue => Ok(QueueState::of(&region).repair(None)),
+            RegionKind::Rpc => Ok(RpcState::of(&region).repair()),
             RegionKind::Namespace => {
                 let table = Table::parse(&region)?;
                 let mut repaired = Repair { region: &region, table: &table }.all(None);
@@ -387,6 +419,7 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
     let is_pipe = matches!(layout.kind(), RegionKind::Pipe);
     let is_shown = |&index: &usize| is_pipe || participants.is_occupied(index) || participants.state(index) == LEFT;
     let (mut rings, mut queue, mut objects, mut broadcast) = (Vec::new(), None, Vec::new(), None);
+    let mut rpc = None;
     match layout {
         Layout::Pipe(pipe) => rings.extend((0..pipe.directions as usize).map(|index| ring_info(region, pipe, index))),
         Layout::Queue(_) => {
@@ -406,6 +439,15 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
                 RingInfo { sent: state.tail(track).load(Ordering::Acquire), queued: queued.copied().unwrap_or(0) }
             }));
             broadcast = Some(info);
+        }
+        Layout::Rpc(_) => {
+            let state = RpcState::of(region);
+            let info = rpc_info(state);
+            let table = state.table();
+            let sent = (0..table.callers).map(|caller| table.requests(caller)).fold(0, u64::wrapping_add);
+            let queued = info.calls.iter().filter(|call| call.responder.is_none()).count() as u64;
+            rings.push(RingInfo { sent, queued });
+            rpc = Some(info);
         }
     }
     let participant = |index| ParticipantInfo {
@@ -432,7 +474,25 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
         queue,
         objects,
         broadcast,
+        rpc,
     })
+}
+
+fn rpc_info(state: RpcState<'_>) -> RpcInfo {
+    let (layout, participants, table) = (state.layout, state.region.participants(), state.table());
+    let call = |caller| {
+        let responder = table.responder_of(caller).filter(|&responder| responder < layout.responders());
+        let responder = responder.map(|responder| participants.pid(layout.callers() + responder));
+        let is_open = responder.is_some() || table.is_pending(caller);
+        is_open.then(|| CallInfo { caller: participants.pid(caller), responder })
+    };
+    RpcInfo {
+        reply: layout.reply,
+        max_reply_bytes: layout.geometry.max_reply_bytes,
+        max_callers: layout.geometry.callers,
+        max_responders: layout.geometry.responders,
+        calls: (0..layout.callers()).filter_map(call).collect(),
+    }
 }
 
 /// All objects, in the order of the table.
@@ -483,6 +543,7 @@ fn role_name(region: &Region, index: usize) -> &'static str {
         Layout::Queue(_) => QueueState::of(region).role_name(index),
         Layout::Namespace(_) => member::role_name(region, index),
         Layout::Broadcast(broadcast) => broadcast.role_name(index),
+        Layout::Rpc(rpc) => rpc.role_name(index),
     }
 }
 

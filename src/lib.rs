@@ -29,6 +29,7 @@ pub mod process;
 pub mod queue;
 mod raw;
 mod region;
+pub mod rpc;
 #[cfg(feature = "serde")]
 mod serialized;
 pub mod spawn;

@@ -165,6 +165,7 @@ pub(crate) fn wrong_type(kind: RegionKind, found: impl fmt::Display, expected: i
         RegionKind::Queue => ("open this queue", "use the same options on all sides, or another name"),
         RegionKind::Namespace => ("open this namespace", "open it as what it is, or use another name"),
         RegionKind::Broadcast => ("open this broadcast", "use the same options on all sides, or another name"),
+        RegionKind::Rpc => ("open these requests", "use the same options on all sides, or another name"),
     };
     Error::new(ErrorKind::WrongType, action, found, expected, remedy)
 }

@@ -66,6 +66,7 @@ use crate::object::value::Value;
 use crate::pipe::{self, PipeEndpoint};
 use crate::queue::{self, QueueEndpoint};
 use crate::region::lifecycle::Registration;
+use crate::rpc::{self, RpcEndpoint};
 use crate::sys::fork::{self, ForkGuardedFd};
 use crate::sys::process;
 use crate::types::Shareable;
@@ -431,6 +432,13 @@ impl<M: Message + ?Sized> queue::Options<M> {
 impl<M: Message + ?Sized> broadcast::Options<M> {
     /// Takes the endpoint that the parent passed under this label. Blocks and fails like [`take`].
     pub fn take<E: BroadcastEndpoint<Message = M>>(&self, label: &str) -> Result<E> {
+        self.from_fd(take_inherited(label)?)
+    }
+}
+
+impl<Q: Message + ?Sized, A: Message + ?Sized> rpc::Options<Q, A> {
+    /// Takes the endpoint that the parent passed under this label. Blocks and fails like [`take`].
+    pub fn take<E: RpcEndpoint<Message = Q, Reply = A>>(&self, label: &str) -> Result<E> {
         self.from_fd(take_inherited(label)?)
     }
 }

@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["serialized"],
     &["endpoint"],
     &["options"],
-    &["pipe", "queue", "object", "broadcast"],
+    &["pipe", "queue", "object", "broadcast", "rpc"],
     &["namespace"],
     &["spawn"],
     &["transfer"],

@@ -18,12 +18,13 @@ use std::time::Duration;
 use tombolo::broadcast;
 use tombolo::pipe::{self, BytePipe};
 use tombolo::queue;
+use tombolo::rpc::{self, CallError};
 use tombolo::types::Untagged;
 use tombolo::{Endpoint, LAYOUT_VERSION, Namespace, RecvError, SendError, Shareable, WaitStrategy};
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 11] = [
+const GOLDEN: [&str; 13] = [
     "values",
     "bytes",
     "queue-values",
@@ -33,13 +34,15 @@ const GOLDEN: [&str; 11] = [
     "broadcast-bytes",
     "broadcast-keys",
     "broadcast-frames",
+    "rpc-values",
+    "rpc-bytes",
     "namespace",
     "tags",
 ];
 
 /// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
 /// "Names in the golden files". Written out and not taken from the library, which is under test.
-const HEADER: [(usize, &str); 25] = [
+const HEADER: [(usize, &str); 29] = [
     (0x00, "magic"),
     (0x08, "version"),
     (0x10, "size"),
@@ -65,6 +68,10 @@ const HEADER: [(usize, &str); 25] = [
     (0xb0, "frames"),
     (0xb8, "frame bytes"),
     (0xc0, "deliveries"),
+    (0xc8, "reply size"),
+    (0xd0, "reply align"),
+    (0xd8, "reply tag"),
+    (0xe0, "reply limit"),
 ];
 const SEATS: usize = 0x200;
 const SEAT_LEN: usize = 0x40;
@@ -138,6 +145,17 @@ const TRACK: [(usize, &str); 3] = [(0x00, "tail"), (0x80, "room"), (0xc0, "begun
 const CURSOR_LEN: usize = 0x80;
 const CURSOR: [(usize, &str); 2] = [(0x00, "state"), (0x08, "next")];
 
+const RPC: [(usize, &str); 6] = [
+    (0x000, "requests"),
+    (0x080, "joined"),
+    (0x100, "membership epoch"),
+    (0x108, "callers joined"),
+    (0x110, "responders joined"),
+    (0x118, "callers end"),
+];
+const CELL: [(usize, &str); 2] = [(0x00, "claim"), (0x08, "length")];
+const BUFFER: [(usize, &str); 4] = [(0x00, "answer"), (0x08, "event"), (0x10, "length"), (0x18, "abandoned")];
+
 const MEMBERS: usize = 0x200;
 const ENTRY_LEN: usize = 0x80;
 const ENTRY: [(usize, &str); 15] = [
@@ -198,6 +216,7 @@ const VOLATILE: [&str; 3] = ["pid", "started", "namespace"];
 const IS_QUEUE: u8 = 2;
 const IS_NAMESPACE: u8 = 3;
 const IS_BROADCAST: u8 = 4;
+const IS_RPC: u8 = 5;
 
 fn find(words: &[(usize, &'static str)], at: usize) -> &'static str {
     words.iter().find(|word| word.0 == at).map_or("", |word| word.1)
@@ -213,6 +232,8 @@ fn name(offset: usize, bytes: &[u8]) -> String {
         return name_in_namespace(offset, bytes);
     } else if bytes[0x18] == IS_BROADCAST {
         name_in_broadcast(offset, bytes)
+    } else if bytes[0x18] == IS_RPC {
+        name_in_rpc(offset, bytes)
     } else if offset < RINGS {
         (format!("seat {}", (offset - SEATS) / SEAT_LEN), find(&SEAT, offset % SEAT_LEN))
     } else if offset < RINGS + rings * RING_LEN {
@@ -320,6 +341,35 @@ fn name_in_broadcast(offset: usize, bytes: &[u8]) -> (String, &'static str) {
     } else {
         let frame = (offset - first_frame) / frame_bytes;
         (format!("frame {} of {}", frame % frames, frame / frames), "")
+    }
+}
+
+/// Where the bits of the callers, the cells, the buffers and the end of a region for requests are, and
+/// the bytes of a cell and of a buffer.
+fn parts_of_rpc(bytes: &[u8]) -> [usize; 6] {
+    let [callers, limit, responders, reply_limit] = [0x40, 0x48, 0x58, 0xe0].map(|at| word(bytes, at));
+    let active = (RECORDS + (callers + responders) * SEAT_LEN).next_multiple_of(128);
+    let cells = active + (callers.div_ceil(64) * 8).next_multiple_of(128);
+    let (cell, buffer) = ((16 + limit).next_multiple_of(128), (32 + reply_limit).next_multiple_of(128));
+    let buffers = cells + callers * cell;
+    [active, cells, buffers, buffers + callers * responders * buffer, cell, buffer]
+}
+
+fn name_in_rpc(offset: usize, bytes: &[u8]) -> (String, &'static str) {
+    let [active, cells, buffers, _, cell, buffer] = parts_of_rpc(bytes);
+    let responders = word(bytes, 0x58);
+    if offset < RECORDS {
+        ("rpc".to_string(), find(&RPC, offset - CONTROL))
+    } else if offset < active {
+        (format!("record {}", (offset - RECORDS) / SEAT_LEN), find(&RECORD, (offset - RECORDS) % SEAT_LEN))
+    } else if offset < cells {
+        ("active".to_string(), "")
+    } else if offset < buffers {
+        (format!("cell {}", (offset - cells) / cell), find(&CELL, (offset - cells) % cell))
+    } else {
+        let index = (offset - buffers) / buffer;
+        let name = format!("buffer {} of {}", index % responders, index / responders);
+        (name, find(&BUFFER, (offset - buffers) % buffer))
     }
 }
 
@@ -443,7 +493,8 @@ impl Stage {
 
 /// Whether processes need real fences depends on the kernel and not on the layout: bit 1 of the
 /// event words. When a process is woken does not belong to the layout either: only the lowest bits
-/// of a queue's event words are shown.
+/// of a queue's event words are shown. Of requests, nothing that depends on who sleeps is: neither
+/// event words nor the bits of callers.
 fn mask_events(bytes: &mut [u8]) {
     if bytes[0x18] == IS_QUEUE {
         for at in [0x100, 0x180, 0x200, 0x280].map(|event| CONTROL + event) {
@@ -458,6 +509,13 @@ fn mask_events(bytes: &mut [u8]) {
             bytes[event] &= 5;
             bytes[event + 1..event + 4].fill(0);
         }
+        return;
+    }
+    if bytes[0x18] == IS_RPC {
+        let [active, cells, buffers, end, _, buffer] = parts_of_rpc(bytes);
+        let events = (buffers..end).step_by(buffer).map(|buffer| buffer + 0x08);
+        events.chain([CONTROL, CONTROL + 0x80]).for_each(|event| bytes[event..event + 4].fill(0));
+        bytes[active..cells].fill(0);
         return;
     }
     if bytes[0x18] == IS_NAMESPACE {
@@ -766,6 +824,67 @@ fn broadcast_of_frames_bytes_match_golden_file() {
     drop(frame);
     stage.show("it has given the frame back", &file);
     compare("broadcast-frames", &stage.text);
+}
+
+#[test]
+fn rpc_of_values_bytes_match_golden_file() {
+    let title = "requests [u64; 2] tagged \"golden!!\" and replies u32 tagged \"reply!!!\", 2 callers, 2 responders";
+    let mut stage = Stage::new("rpc-values", title);
+    let options = rpc::Options::<[u64; 2], u32>::new().request_tag("golden!!").reply_tag("reply!!!");
+    let options = options.max_callers(2).max_responders(2).wait(WaitStrategy::Park).directory(&stage.directory);
+
+    let mut caller = options.clone().create_new().caller("golden").unwrap();
+    let file = stage.file();
+    stage.show("a caller has come, before any responder", &file);
+    let mut responder = options.clone().must_exist().responder("golden").unwrap();
+    stage.show("so has a responder", &file);
+    std::thread::scope(|scope| {
+        let calling = scope.spawn(|| caller.call([1, 1 << 56 | 0xabcd]));
+        let request = responder.recv().unwrap();
+        stage.show("a request was made and taken", &file);
+        request.reply(0x11).unwrap();
+        assert_eq!(calling.join().unwrap(), Ok(0x11));
+    });
+    stage.show("and answered", &file);
+    assert_eq!(caller.call_timeout([2, 3], NAP), Err(CallError::TimedOut { taken: false }));
+    stage.show("another request was given up", &file);
+    let mut second = options.must_exist().caller("golden").unwrap();
+    let mut other = responder.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        let calling = scope.spawn(|| second.call([4, 5]));
+        drop(other.recv().unwrap());
+        assert_eq!(calling.join().unwrap(), Err(CallError::Dropped));
+    });
+    stage.show("a second caller has come, and a second responder, which has dropped its request", &file);
+    drop((other, second));
+    stage.show("both have left", &file);
+    drop(responder);
+    stage.show("so has the first responder", &file);
+    compare("rpc-values", &stage.text);
+}
+
+#[test]
+fn rpc_of_bytes_bytes_match_golden_file() {
+    let title = "requests of up to 40 bytes and replies of up to 200, one caller, one responder";
+    let mut stage = Stage::new("rpc-bytes", title);
+    let options = rpc::Options::bytes().max_request_bytes(40).max_reply_bytes(200).max_callers(1).max_responders(1);
+    let options = options.directory(&stage.directory);
+
+    let mut caller = options.clone().create_new().caller("golden").unwrap();
+    let file = stage.file();
+    let mut responder = options.must_exist().responder("golden").unwrap();
+    let mut reply = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            responder.recv().unwrap().reply([0x22; 17]).unwrap();
+            assert!(responder.recv().unwrap().reply([0x33; 201]).is_err());
+        });
+        assert_eq!(caller.call([0x11; 9], &mut reply), Ok(17));
+        stage.show("9 bytes answered by 17", &file);
+        assert_eq!(caller.call([0x44; 40], &mut reply), Err(CallError::ReplyTooLarge));
+    });
+    stage.show("40 bytes answered by too many", &file);
+    compare("rpc-bytes", &stage.text);
 }
 
 #[test]

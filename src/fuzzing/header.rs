@@ -3,11 +3,13 @@
 
 use super::input::Input;
 use crate::primitive::WORD;
+use crate::raw::rpc::{buffer, cell};
 use crate::region::layout::broadcast::{self, BroadcastLayout};
 use crate::region::layout::header::{ElementType, RegionKind};
 use crate::region::layout::namespace::ENTRY_WORDS;
 use crate::region::layout::pipe::{PipeLayout, ring};
 use crate::region::layout::queue::{QueueLayout, control, own};
+use crate::region::layout::rpc::{RpcLayout, control as rpc_control};
 use crate::region::layout::{Layout, header, participant};
 
 /// Parses a header of 64 words, and the length of the file that it claims to describe.
@@ -26,7 +28,8 @@ pub fn open_header(data: &[u8]) {
         );
     }
     assert_eq!(layout.size(), length);
-    assert!(layout.kind() == RegionKind::Namespace || layout.capacity().is_power_of_two());
+    let is_ring = !matches!(layout.kind(), RegionKind::Namespace | RegionKind::Rpc);
+    assert!(!is_ring || layout.capacity().is_power_of_two());
     let mapped = layout.mapped() / WORD as u64;
     assert!(layout.mapped() <= length && layout.mapped() > 0, "{layout:?}");
     let mut end = header::WORDS as u64;
@@ -86,6 +89,16 @@ pub fn open_header(data: &[u8]) {
             }
             some(tracks).for_each(|track| area("frames", broadcast.frames(track)));
             assert!(broadcast.geometry.history * 2 <= broadcast.capacity);
+        }
+        Layout::Rpc(rpc) => {
+            area("the control block", (RpcLayout::CONTROL, rpc_control::WORDS));
+            participants.for_each(|i| area("a participant", (layout.participant(i), participant::WORDS)));
+            area("the bits", rpc.active());
+            area("the cells", rpc.cells());
+            area("the buffers", rpc.buffers());
+            let fits = |stride: usize, before: usize, bytes: u64| (stride - before) as u64 * WORD as u64 >= bytes;
+            assert!(fits(rpc.cell_stride(), cell::REQUEST, rpc.max_message_bytes));
+            assert!(fits(rpc.buffer_stride(), buffer::REPLY, rpc.geometry.max_reply_bytes));
         }
     }
     if let ElementType::Value { size, align, .. } = layout.element() {

@@ -74,7 +74,7 @@ pub(crate) fn can_nest(layout: &Layout) -> bool {
         Layout::Queue(queue) => queue.geometry.extents == 0,
         // Frames begin at a page's start.
         Layout::Broadcast(broadcast) => broadcast.geometry.frames == 0,
-        Layout::Pipe(_) | Layout::Namespace(_) => false,
+        Layout::Pipe(_) | Layout::Namespace(_) | Layout::Rpc(_) => false,
     }
 }
 

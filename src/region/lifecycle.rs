@@ -439,11 +439,16 @@ fn no_free_participant(region: &Region, places: &Range<usize>, candidates: &[usi
     let participants = region.participants();
     let action = format!("join {}", region.display_name());
     let after = if waited < ENDING_TIMEOUT { String::new() } else { format!(", after {waited:.1?}") };
-    if region.layout().kind() == RegionKind::Broadcast {
+    if let RegionKind::Broadcast | RegionKind::Rpc = region.layout().kind() {
         let users = places.clone().map(|index| participants.describe_process(index).0);
         let users = users.collect::<BTreeSet<String>>().into_iter().collect::<Vec<_>>().join(", ");
-        let (role, option) =
-            if places.contains(&0) { ("publisher", "max_publishers") } else { ("subscriber", "max_subscribers") };
+        let is_first = places.contains(&0);
+        let (role, option) = match (region.layout().kind(), is_first) {
+            (RegionKind::Rpc, true) => ("caller", "max_callers"),
+            (RegionKind::Rpc, false) => ("responder", "max_responders"),
+            (_, true) => ("publisher", "max_publishers"),
+            (_, false) => ("subscriber", "max_subscribers"),
+        };
         return Error::new(
             ErrorKind::TooManyParticipants,
             action,

@@ -19,7 +19,7 @@ use std::ptr;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::error::{RecvError, SyncError};
+use crate::error::{CallError, RecvError, SyncError};
 
 pub use self::layout::check_layout;
 pub use self::shape::Shape;
@@ -259,6 +259,12 @@ pub fn is_field_valid<T: Shareable>(bytes: &[u8], offset: usize) -> bool {
 /// The bytes are no value of the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InvalidValue;
+
+impl From<InvalidValue> for CallError {
+    fn from(_: InvalidValue) -> Self {
+        Self::InvalidValue
+    }
+}
 
 impl From<InvalidValue> for RecvError {
     fn from(_: InvalidValue) -> Self {

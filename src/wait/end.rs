@@ -1,6 +1,6 @@
 //! Why a wait ended without what it waited for, and what each kind of call makes of it.
 
-use crate::error::{JoinError, RecvError, SendError, SyncError};
+use crate::error::{CallError, JoinError, RecvError, SendError, SyncError};
 use crate::raw::Corrupt;
 
 /// Why a wait ended without what it waited for.
@@ -45,7 +45,20 @@ macro_rules! from_corrupt {
     )*};
 }
 
-from_corrupt!(SendError, RecvError, SyncError);
+from_corrupt!(SendError, RecvError, SyncError, CallError);
+
+impl From<WaitEnd> for CallError {
+    fn from(end: WaitEnd) -> Self {
+        match end {
+            WaitEnd::Closed => Self::Closed,
+            WaitEnd::PeerDied => Self::NoResponder,
+            WaitEnd::LockLost => Self::LockLost,
+            WaitEnd::NameRemoved => Self::NameRemoved,
+            WaitEnd::TimedOut => Self::TimedOut { taken: false },
+            WaitEnd::Corrupt => Self::Corrupt,
+        }
+    }
+}
 
 impl From<WaitEnd> for SyncError {
     fn from(end: WaitEnd) -> Self {

@@ -79,6 +79,12 @@ fn details(view: &RegionView) -> String {
         let _ = writeln!(text, "publishers   up to {}", broadcast.max_publishers);
         let _ = writeln!(text, "subscribers  up to {}", broadcast.max_subscribers);
     }
+    if let Some(rpc) = &view.rpc {
+        let _ = writeln!(text, "replies      {}", rpc.reply_text());
+        let _ = writeln!(text, "callers      up to {}", rpc.max_callers);
+        let _ = writeln!(text, "responders   up to {}", rpc.max_responders);
+        let _ = writeln!(text, "executed now {}", view.amount(rpc.executed()));
+    }
     // A publisher that has never come has a ring as well.
     let is_shown = |direction: &&Direction| view.broadcast.is_none() || direction.sent > 0;
     for direction in view.directions.iter().filter(is_shown) {

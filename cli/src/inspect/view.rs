@@ -8,7 +8,7 @@ use std::fmt::Write;
 use indicatif::BinaryBytes;
 use serde::Serialize;
 use tombolo::broadcast::Policy;
-use tombolo::inspect::{BroadcastInfo, ElementType, ParticipantStatus, QueueInfo, RegionInfo, RegionKind};
+use tombolo::inspect::{BroadcastInfo, ElementType, ParticipantStatus, QueueInfo, RegionInfo, RegionKind, RpcInfo};
 use tombolo::queue::{OnDeath, Stats};
 
 use super::objects::Object;
@@ -31,7 +31,7 @@ pub enum Entry {
     Problem { problem: String },
 }
 
-/// A pipe, a queue, a broadcast or a namespace.
+/// A pipe, a queue, a broadcast, a place for requests or a namespace.
 #[derive(Serialize)]
 pub struct RegionView {
     pub(super) kind: &'static str,
@@ -49,6 +49,8 @@ pub struct RegionView {
     pub(super) queue: Option<Queue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) broadcast: Option<Broadcast>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rpc: Option<Rpc>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<Namespace>,
     abandoned: bool,
@@ -105,6 +107,27 @@ pub struct Broadcast {
     /// How many there can be at a time.
     pub(super) max_publishers: u64,
     pub(super) max_subscribers: u64,
+}
+
+/// What only a place for requests has.
+#[derive(Serialize)]
+pub struct Rpc {
+    /// What a reply is.
+    pub(super) reply: String,
+    pub(super) max_reply_bytes: u64,
+    /// How many there can be at a time.
+    pub(super) max_callers: u64,
+    pub(super) max_responders: u64,
+    /// The requests that have no reply yet.
+    pub(super) calls: Vec<Call>,
+}
+
+/// A request that has no reply yet.
+#[derive(Serialize)]
+pub struct Call {
+    caller: u64,
+    /// `None`: no responder has taken it.
+    responder: Option<u64>,
 }
 
 /// What only a namespace has.
@@ -164,6 +187,7 @@ impl RegionView {
                 _ => None,
             },
         });
+        let rpc = info.rpc.as_ref().map(Rpc::new);
         let namespace = (info.kind == RegionKind::Namespace).then(|| Namespace::new(info, &participants));
         Self {
             kind: match info.kind {
@@ -171,6 +195,7 @@ impl RegionView {
                 RegionKind::Queue => "queue",
                 RegionKind::Namespace => "namespace",
                 RegionKind::Broadcast => "broadcast",
+                RegionKind::Rpc => "rpc",
                 _ => "unknown",
             },
             element: namespace.is_none().then(|| info.element.to_string()),
@@ -179,6 +204,7 @@ impl RegionView {
                 (RegionKind::Pipe, ElementType::Bytes) => "bytes",
                 (RegionKind::Broadcast, ElementType::Bytes) => "slots",
                 (RegionKind::Namespace, _) => "objects",
+                (RegionKind::Rpc, _) => "requests",
                 _ => "messages",
             },
             max_message_bytes: namespace.is_none().then_some(info.max_message_bytes),
@@ -186,6 +212,7 @@ impl RegionView {
             directions: directions(info, &participants),
             queue,
             broadcast,
+            rpc,
             namespace,
             abandoned: info.is_stale(),
             participants,
@@ -203,14 +230,21 @@ impl RegionView {
 
     /// How many of the dead `doctor` can repair while others use the region. A pipe is repaired by
     /// the next process that takes the dead one's role. In a broadcast only subscribers that hold
-    /// publishers back need it.
+    /// publishers back need it, and of callers and responders those with a request.
     pub fn dead_to_repair(&self) -> usize {
-        let needs_repair = |user: &&User| user.standing == "dead" && (self.broadcast.is_none() || user.lag().is_some());
+        let needs_repair = |user: &&User| {
+            let holds_others = match (&self.broadcast, &self.rpc) {
+                (Some(_), _) => user.lag().is_some(),
+                (None, Some(rpc)) => rpc.has_request(user),
+                (None, None) => true,
+            };
+            user.standing == "dead" && holds_others
+        };
         if self.is_pipe() { 0 } else { self.participants.iter().filter(needs_repair).count() }
     }
 
     fn is_pipe(&self) -> bool {
-        self.queue.is_none() && self.broadcast.is_none() && self.namespace.is_none()
+        self.queue.is_none() && self.broadcast.is_none() && self.namespace.is_none() && self.rpc.is_none()
     }
 
     pub fn is_persistent(&self) -> bool {
@@ -264,6 +298,9 @@ impl RegionView {
         if let Some(broadcast) = &self.broadcast {
             return broadcast.content_text(self);
         }
+        if let Some(rpc) = &self.rpc {
+            return rpc.content_text(self);
+        }
         let mut text = self.amount(self.queued());
         if let Some(queue) = &self.queue {
             let mut counts = vec![("quarantined", queue.quarantined), ("lost", queue.lost), ("dropped", queue.dropped)];
@@ -287,11 +324,50 @@ fn directions(info: &RegionInfo, participants: &[User]) -> Vec<Direction> {
         let (from, to) = match info.kind {
             RegionKind::Queue => ("senders", "receivers"),
             RegionKind::Broadcast => ("publisher", "subscribers"),
+            RegionKind::Rpc => ("callers", "responders"),
             _ => (role(index), role(index + 1)),
         };
         Direction { from, to, sent: ring.sent, queued: ring.queued }
     });
     directions.collect()
+}
+
+impl Rpc {
+    fn new(info: &RpcInfo) -> Self {
+        let calls = info.calls.iter().map(|call| Call { caller: call.caller, responder: call.responder });
+        Self {
+            reply: info.reply.to_string(),
+            max_reply_bytes: info.max_reply_bytes,
+            max_callers: info.max_callers,
+            max_responders: info.max_responders,
+            calls: calls.collect(),
+        }
+    }
+
+    /// Whether a process waits for a reply, or has taken a request.
+    fn has_request(&self, user: &User) -> bool {
+        let has = |call: &Call| user.pid == Some(call.caller) || user.pid.is_some() && user.pid == call.responder;
+        self.calls.iter().any(has)
+    }
+
+    /// Such as "2 requests waiting, 1 being executed".
+    fn content_text(&self, view: &RegionView) -> String {
+        let mut text = format!("{} waiting", view.amount(view.queued()));
+        if self.executed() > 0 {
+            let _ = write!(text, ", {} being executed", self.executed());
+        }
+        text
+    }
+
+    /// How many requests a responder has.
+    pub fn executed(&self) -> u64 {
+        self.calls.iter().filter(|call| call.responder.is_some()).count() as u64
+    }
+
+    /// What a reply is, and how long.
+    pub fn reply_text(&self) -> String {
+        format!("{}, up to {} bytes", self.reply, self.max_reply_bytes)
+    }
 }
 
 impl Broadcast {

@@ -10,7 +10,11 @@
 //!                                                                          22 frames
 //!                                                                          23 frame bytes
 //!                                                                          24 deliveries
-//!                                                                          25 .. 63 zero
+//!                                                                          25 reply size
+//!                                                                          26 reply align
+//!                                                                          27 reply tag
+//!                                                                          28 longest reply
+//!                                                                          29 .. 63 zero
 //! ```
 //!
 //! A header is read from the file once, into private memory.
@@ -64,7 +68,12 @@ pub(crate) const FRAME_BYTES: usize = 23;
 // Queues only.
 /// How often a message is delivered at most, if its receivers die. 0: once, and it is lost then.
 pub(crate) const DELIVERIES: usize = 24;
-pub(crate) const USED: usize = 25;
+// Requests only. There CAPACITY counts the callers, and PARTICIPANTS the responders.
+pub(crate) const REPLY_SIZE: usize = 25;
+pub(crate) const REPLY_ALIGN: usize = 26;
+pub(crate) const REPLY_TAG: usize = 27;
+pub(crate) const MAX_REPLY_BYTES: usize = 28;
+pub(crate) const USED: usize = 29;
 pub(crate) const WORDS: usize = 64;
 
 /// The part of a file that [`Layout::parse`](super::Layout::parse) needs.
@@ -80,6 +89,7 @@ pub(super) const PIPE: u64 = 1;
 pub(super) const QUEUE: u64 = 2;
 pub(super) const NAMESPACE: u64 = 3;
 pub(super) const BROADCAST: u64 = 4;
+pub(super) const RPC: u64 = 5;
 
 /// What a region is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +103,8 @@ pub enum RegionKind {
     Namespace,
     /// A broadcast: a ring for each publisher, which all subscribers read.
     Broadcast,
+    /// Requests and replies, between callers and responders.
+    Rpc,
 }
 
 impl fmt::Display for RegionKind {
@@ -102,6 +114,7 @@ impl fmt::Display for RegionKind {
             Self::Queue => "a queue",
             Self::Namespace => "a namespace",
             Self::Broadcast => "a broadcast",
+            Self::Rpc => "a place for requests",
         })
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod header;
 pub(crate) mod namespace;
 pub(crate) mod pipe;
 pub(crate) mod queue;
+pub(crate) mod rpc;
 
 use std::fmt;
 
@@ -17,6 +18,7 @@ use self::header::{ElementType, RegionKind};
 use self::namespace::NamespaceLayout;
 use self::pipe::PipeLayout;
 use self::queue::{QueueGeometry, QueueLayout};
+use self::rpc::{RpcGeometry, RpcLayout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::primitive::WORD;
 use crate::sys::mapping::{HUGE_PAGE, PAGE};
@@ -57,6 +59,7 @@ pub(crate) enum Layout {
     Queue(QueueLayout),
     Namespace(NamespaceLayout),
     Broadcast(BroadcastLayout),
+    Rpc(RpcLayout),
 }
 
 fn invalid(kind: &str, what: &str, found: u64, expected: impl fmt::Display, remedy: impl fmt::Display) -> Error {
@@ -83,6 +86,7 @@ impl Layout {
             Self::Queue(_) => RegionKind::Queue,
             Self::Namespace(_) => RegionKind::Namespace,
             Self::Broadcast(_) => RegionKind::Broadcast,
+            Self::Rpc(_) => RegionKind::Rpc,
         }
     }
 
@@ -92,16 +96,18 @@ impl Layout {
             Self::Queue(queue) => queue.element,
             Self::Namespace(_) => ElementType::Bytes,
             Self::Broadcast(broadcast) => broadcast.element,
+            Self::Rpc(rpc) => rpc.element,
         }
     }
 
-    /// Slots, bytes of a byte ring, or objects.
+    /// Slots, bytes of a byte ring, objects, or callers.
     pub(crate) fn capacity(&self) -> u64 {
         match self {
             Self::Pipe(pipe) => pipe.capacity,
             Self::Queue(queue) => queue.capacity,
             Self::Namespace(namespace) => namespace.objects,
             Self::Broadcast(broadcast) => broadcast.capacity,
+            Self::Rpc(rpc) => rpc.geometry.callers,
         }
     }
 
@@ -112,6 +118,7 @@ impl Layout {
             Self::Queue(queue) => queue.max_message_bytes,
             Self::Namespace(namespace) => namespace.object_words * WORD as u64,
             Self::Broadcast(broadcast) => broadcast.max_message_bytes,
+            Self::Rpc(rpc) => rpc.max_message_bytes,
         }
     }
 
@@ -122,6 +129,7 @@ impl Layout {
             Self::Queue(queue) => queue.size,
             Self::Namespace(namespace) => namespace.size,
             Self::Broadcast(broadcast) => broadcast.size,
+            Self::Rpc(rpc) => rpc.size,
         }
     }
 
@@ -131,6 +139,7 @@ impl Layout {
             Self::Queue(queue) => queue.size = bytes,
             Self::Namespace(namespace) => namespace.size = bytes,
             Self::Broadcast(broadcast) => broadcast.size = bytes,
+            Self::Rpc(rpc) => rpc.size = bytes,
         }
         self
     }
@@ -139,7 +148,7 @@ impl Layout {
     pub(crate) fn mapped(&self) -> u64 {
         match self {
             Self::Queue(queue) => queue.mapped(),
-            Self::Pipe(_) | Self::Namespace(_) | Self::Broadcast(_) => self.size(),
+            Self::Pipe(_) | Self::Namespace(_) | Self::Broadcast(_) | Self::Rpc(_) => self.size(),
         }
     }
 
@@ -148,6 +157,7 @@ impl Layout {
         match self {
             Self::Queue(queue) => queue.steps(),
             Self::Broadcast(broadcast) => broadcast.steps(),
+            Self::Rpc(rpc) => rpc.steps(),
             Self::Pipe(_) | Self::Namespace(_) => 0,
         }
     }
@@ -159,6 +169,7 @@ impl Layout {
             Self::Queue(queue) => queue.participants(),
             Self::Namespace(namespace) => namespace.participants(),
             Self::Broadcast(broadcast) => broadcast.participants(),
+            Self::Rpc(rpc) => rpc.participants(),
         }
     }
 
@@ -170,6 +181,7 @@ impl Layout {
             Self::Queue(_) => QueueLayout::participant(index),
             Self::Namespace(_) => NamespaceLayout::participant(index),
             Self::Broadcast(_) => BroadcastLayout::participant(index),
+            Self::Rpc(_) => RpcLayout::participant(index),
         }
     }
 
@@ -189,6 +201,7 @@ impl Layout {
             Self::Queue(queue) => queue.store(&mut words),
             Self::Namespace(namespace) => namespace.store(&mut words),
             Self::Broadcast(broadcast) => broadcast.store(&mut words),
+            Self::Rpc(rpc) => rpc.store(&mut words),
         }
         words
     }
@@ -207,6 +220,7 @@ impl Layout {
             (header::QUEUE, 1) => RegionKind::Queue,
             (header::NAMESPACE, 0) => RegionKind::Namespace,
             (header::BROADCAST, 1) => RegionKind::Broadcast,
+            (header::RPC, 2) => RegionKind::Rpc,
             (kind, directions) => return corrupt(format!("kind {kind} with {directions} directions")),
         };
         let state = words[header::REGION_STATE];
@@ -252,6 +266,15 @@ impl Layout {
                     frame_bytes: words[header::FRAME_BYTES],
                 };
                 BroadcastLayout::new(element, capacity, limit, geometry).map(Self::Broadcast)
+            }
+            RegionKind::Rpc => {
+                let (size, align) = (words[header::REPLY_SIZE], words[header::REPLY_ALIGN]);
+                let Some(reply) = ElementType::parse(size, align, words[header::REPLY_TAG]) else {
+                    return corrupt(format!("replies of {size} bytes aligned to {align}"));
+                };
+                let max_reply_bytes = words[header::MAX_REPLY_BYTES];
+                let geometry = RpcGeometry { callers: capacity, responders: participants, max_reply_bytes };
+                RpcLayout::new(element, reply, limit, geometry).map(Self::Rpc)
             }
         };
         // Valid if the same layout, made anew, has the same header. The state may differ, and

@@ -1,0 +1,265 @@
+//! What callers of values and of byte messages have in common: a cell, and waiting for the reply.
+//!
+//! Crash, by step: (rpc-call-1) the request is written and Pending (`raw/rpc.rs`), (rpc-call-2) a
+//! responder is woken, if one sleeps, (rpc-call-3) the bit is set. Before rpc-call-2 a responder
+//! that sleeps finds the request after one LIVENESS_INTERVAL. It does so before it sleeps if the
+//! bit is not set.
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::{CallError, Error, Result};
+use crate::primitive::{AtomicU64, Ordering};
+use crate::raw::event_count::EventCount;
+use crate::raw::rpc::{CallState, CallTable, CallerCell, GivenUp, Outcome};
+use crate::region::Region;
+use crate::region::lifecycle::Registration;
+use crate::region::participant::ParticipantStatus;
+use crate::region::words::Mapped;
+use crate::rpc::Behaviour;
+use crate::rpc::membership;
+use crate::rpc::peers::Peers;
+use crate::rpc::state::{Role, RpcState};
+use crate::sys::clock::Deadline;
+use crate::sys::fork::Generation;
+use crate::sys::membarrier;
+use crate::wait::{Attempt, WaitEnd, WaitState, Waiter};
+
+/// Between two attempts to find a buffer.
+const BUFFER_PAUSE: Duration = Duration::from_micros(500);
+
+pub(crate) struct CallHalf {
+    /// The process that made this handle.
+    generation: Generation,
+    table: CallTable<Mapped>,
+    caller: usize,
+    cell: CallerCell,
+    /// What responders sleep on.
+    requests: EventCount<Mapped>,
+    waiter: ReplyWaiter,
+    behaviour: Behaviour,
+}
+
+/// Waits for a reply.
+struct ReplyWaiter {
+    peers: Peers,
+    table: CallTable<Mapped>,
+    caller: usize,
+    /// What this caller sleeps on until the next reply is in its buffer.
+    answered: EventCount<Mapped>,
+    state: WaitState,
+}
+
+/// A reply, where it lies.
+pub(super) struct Reply<'a> {
+    pub(super) words: &'a [AtomicU64],
+    /// Of bytes.
+    pub(super) length: u64,
+}
+
+impl CallHalf {
+    pub(super) fn new(registration: Registration, behaviour: Behaviour) -> Self {
+        let registration = Arc::new(registration);
+        let (state, caller) = (RpcState::of(registration.region()), registration.index());
+        let table = state.table();
+        let cell = CallerCell::attach(&table, caller);
+        let half = Self {
+            generation: Generation::current(),
+            caller,
+            cell,
+            requests: state.requests(),
+            waiter: ReplyWaiter {
+                peers: Peers::new(&registration, Role::Responder, behaviour.waits_for_successor),
+                table: state.table(),
+                caller,
+                answered: state.answered(caller, cell.buffer()),
+                state: WaitState::for_one_wait(behaviour.wait),
+            },
+            table,
+            behaviour,
+        };
+        registration.leave_at_exit();
+        if !membarrier::register() {
+            half.requests.require_fences();
+            (0..state.layout.responders()).for_each(|buffer| state.answered(caller, buffer).require_fences());
+        }
+        half
+    }
+
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.waiter.peers.registration
+    }
+
+    pub(super) fn state(&self) -> RpcState<'_> {
+        RpcState::of(self.registration().region())
+    }
+
+    pub(super) fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+
+    /// Another handle of the region, to join once more.
+    pub(super) fn reopen(&self) -> Result<Region> {
+        if self.generation.is_current() {
+            self.registration().region().reopen()
+        } else {
+            Err(Error::forked("make requests"))
+        }
+    }
+
+    pub(super) fn wait_for_responder(&self, timeout: Duration) -> Result<(), CallError> {
+        if !self.generation.is_current() {
+            return Err(CallError::Forked);
+        }
+        Ok(self.waiter.peers.wait_for_one(self.behaviour.wait, timeout)?)
+    }
+
+    /// Makes a request, which `fill` writes: its length and its payload. Blocks until there is the
+    /// reply, which `read` copies.
+    #[inline]
+    pub(super) fn call<R>(
+        &mut self,
+        deadline: Deadline,
+        fill: impl Fn(&[AtomicU64]),
+        read: impl FnOnce(Reply<'_>) -> Result<R, CallError>,
+    ) -> Result<R, CallError> {
+        if !self.generation.is_current() {
+            return Err(CallError::Forked);
+        }
+        let outcome = loop {
+            match self.call_once(deadline, &fill) {
+                Err(CallError::ResponderDied) if self.behaviour.retries => {}
+                outcome => break outcome?,
+            }
+        };
+        match outcome {
+            Outcome::Replied => {
+                let (caller, buffer) = (self.caller, self.cell.buffer());
+                let length = self.table.reply_length(caller, buffer);
+                // Relaxed: as the reply.
+                let length = length.map_or(0, |length| length.load(Ordering::Relaxed));
+                read(Reply { words: self.table.reply(caller, buffer), length })
+            }
+            Outcome::Dropped => Err(CallError::Dropped),
+            Outcome::TooLarge => Err(CallError::ReplyTooLarge),
+        }
+    }
+
+    #[inline]
+    fn call_once(&mut self, deadline: Deadline, fill: &impl Fn(&[AtomicU64])) -> Result<Outcome, CallError> {
+        if !self.cell.has_buffer() {
+            self.find_buffer(deadline)?;
+        }
+        self.cell.publish(&self.table, fill); // rpc-call-1
+        self.requests.notify(1); // rpc-call-2
+        self.table.set_active(self.caller); // rpc-call-3
+        let Self { table, cell, waiter, .. } = self;
+        waiter
+            .wait_for(0, deadline, |attempt| {
+                if !attempt.should_try(|| cell.probe(table)) {
+                    return Ok(None);
+                }
+                match cell.answer(table)? {
+                    None if attempt == Attempt::Full && cell.state(table)? == CallState::Died => {
+                        Err(CallError::ResponderDied)
+                    }
+                    answer => Ok(answer),
+                }
+            })
+            .or_else(|error| self.give_up(error))
+    }
+
+    /// After a call that failed: what became of the request.
+    #[cold]
+    fn give_up(&mut self, error: CallError) -> Result<Outcome, CallError> {
+        let given_up = self.cell.give_up(&self.table);
+        match (error, given_up) {
+            (CallError::Corrupt, _) => {}
+            (_, GivenUp::Answered) => return self.cell.answer(&self.table)?.ok_or(CallError::Corrupt),
+            (_, GivenUp::Died) => return Err(CallError::ResponderDied),
+            (CallError::TimedOut { .. }, GivenUp::Taken) => return Err(CallError::TimedOut { taken: true }),
+            // It left, or its process exited, without an answer.
+            (CallError::Closed | CallError::NoResponder, GivenUp::Taken) => return Err(CallError::ResponderDied),
+            _ => {}
+        }
+        Err(error)
+    }
+
+    /// Waits until a responder that was about to reply to an earlier request has done so.
+    #[cold]
+    fn find_buffer(&mut self, deadline: Deadline) -> Result<(), CallError> {
+        loop {
+            let Self { cell, table, waiter, .. } = self;
+            let state = waiter.peers.state();
+            if cell.find_buffer(table, |responder| state.is_gone(responder)) {
+                waiter.answered = state.answered(waiter.caller, cell.buffer());
+                return Ok(());
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(CallError::TimedOut { taken: false });
+            }
+            if let Some(end) = waiter.peers.check() {
+                return Err(end.into());
+            }
+            thread::sleep(BUFFER_PAUSE);
+        }
+    }
+}
+
+impl Waiter for ReplyWaiter {
+    type End = WaitEnd;
+
+    fn peer_end(&mut self) -> Option<WaitEnd> {
+        self.peers.recorded_end()
+    }
+
+    fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
+        let Some(responder) = self.table.responder_of(self.caller) else { return self.peers.check() };
+        let state = self.peers.state();
+        if responder >= state.layout.responders() {
+            return None; // the attempt finds that it is corrupt
+        }
+        let (participants, index) = (state.region.participants(), state.layout.callers() + responder);
+        match participants.status(index) {
+            ParticipantStatus::Alive => {}
+            ParticipantStatus::LockLost => return Some(WaitEnd::LockLost),
+            _ => {
+                // This caller's own at once: it is still the one that was looked at. Others may
+                // have a successor by now, unless the place is held.
+                self.table.settle(self.caller, responder);
+                participants.while_vacant(index, || state.settle_all(responder));
+            }
+        }
+        None
+    }
+
+    fn is_final(&mut self, end: &WaitEnd) -> bool {
+        self.peers.is_final(*end)
+    }
+
+    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
+        end
+    }
+
+    fn event(&self) -> &EventCount<Mapped> {
+        &self.answered
+    }
+
+    fn wait_state(&mut self) -> &mut WaitState {
+        &mut self.state
+    }
+}
+
+impl Drop for CallHalf {
+    fn drop(&mut self) {
+        membership::leave(self.registration());
+    }
+}
+
+impl fmt::Debug for CallHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallHalf").field("registration", self.registration()).finish_non_exhaustive()
+    }
+}

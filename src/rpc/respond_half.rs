@@ -1,0 +1,295 @@
+//! What responders to values and to byte messages have in common: taking requests, waiting for
+//! them, and answering.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, RecvError, ReplyError, Result};
+use crate::primitive::{AtomicU64, Ordering};
+use crate::raw::event_count::EventCount;
+use crate::raw::rpc::{CallTable, Outcome, Rotation, Taken};
+use crate::region::Region;
+use crate::region::layout::rpc::control;
+use crate::region::lifecycle::Registration;
+use crate::region::words::{Mapped, Word};
+use crate::rpc::Behaviour;
+use crate::rpc::membership;
+use crate::rpc::peers::Peers;
+use crate::rpc::state::{Role, RpcState};
+use crate::sys::clock::Deadline;
+use crate::sys::fork::Generation;
+use crate::sys::membarrier;
+use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, Waiter};
+
+/// After that many requests a responder looks at all callers, whatever their bits say.
+const FULL_LOOK: u32 = 256;
+
+/// Requests in a row that may be given up while they are copied. After that many a responder looks
+/// at its deadline again.
+const RETRY_BUDGET: usize = 64;
+
+pub(crate) struct RespondHalf {
+    /// The process that made this handle.
+    generation: Generation,
+    requests: Requests,
+    /// The request that was received last, until it is answered.
+    held: Option<Taken>,
+    /// What the callers sleep on, with the buffer.
+    answered: Vec<Option<(usize, EventCount<Mapped>)>>,
+    waiter: RequestWaiter,
+    behaviour: Behaviour,
+}
+
+/// The requests of all callers, as one responder takes them.
+struct Requests {
+    table: CallTable<Mapped>,
+    responder: usize,
+    rotation: Rotation,
+    callers_end: Word,
+    taken: u32,
+}
+
+impl Requests {
+    /// Takes one request. A probe looks only at callers whose bits are set.
+    #[inline]
+    fn take<R, E>(
+        &mut self,
+        attempt: Attempt,
+        mut copy: impl FnMut(&[AtomicU64]) -> Result<R, E>,
+    ) -> Option<(Taken, Result<R, E>)> {
+        for _ in 0..RETRY_BUDGET {
+            let taken = if attempt == Attempt::Probe && !self.taken.is_multiple_of(FULL_LOOK) {
+                self.rotation.take_active(&self.table, self.responder)?
+            } else {
+                self.take_any()?
+            };
+            self.taken = self.taken.wrapping_add(1);
+            let copied = copy(self.table.request(taken.caller));
+            // Otherwise the caller has given up, and there may be others.
+            if self.table.is_current(&taken) {
+                return Some((taken, copied));
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn take_any(&mut self) -> Option<Taken> {
+        // edge: rpc-members
+        let callers = self.callers_end.load(Ordering::Acquire) as usize;
+        self.rotation.take_any(&self.table, self.responder, callers)
+    }
+
+    /// Whether there may be a request.
+    #[inline]
+    fn probe(&self) -> bool {
+        self.table.next_active(0, self.table.callers).is_some()
+    }
+}
+
+/// Waits for a request.
+struct RequestWaiter {
+    peers: Peers,
+    requests: EventCount<Mapped>,
+    table: CallTable<Mapped>,
+    state: WaitState,
+}
+
+impl RespondHalf {
+    pub(super) fn new(registration: Registration, behaviour: Behaviour) -> Self {
+        let registration = Arc::new(registration);
+        let state = RpcState::of(registration.region());
+        let half = Self {
+            generation: Generation::current(),
+            requests: Requests {
+                table: state.table(),
+                responder: registration.index().saturating_sub(state.layout.callers()),
+                rotation: Rotation::default(),
+                callers_end: state.word(control::CALLERS_END),
+                taken: 0,
+            },
+            held: None,
+            answered: (0..state.layout.callers()).map(|_| None).collect(),
+            waiter: RequestWaiter {
+                peers: Peers::new(&registration, Role::Caller, behaviour.waits_for_successor),
+                requests: state.requests(),
+                table: state.table(),
+                state: WaitState::for_one_wait(behaviour.wait),
+            },
+            behaviour,
+        };
+        registration.leave_at_exit();
+        if !membarrier::register() {
+            half.waiter.requests.require_fences();
+            let buffers = (0..state.layout.callers())
+                .flat_map(|caller| (0..state.layout.responders()).map(move |buffer| (caller, buffer)));
+            buffers.for_each(|(caller, buffer)| state.answered(caller, buffer).require_fences());
+        }
+        half
+    }
+
+    pub(super) fn registration(&self) -> &Arc<Registration> {
+        &self.waiter.peers.registration
+    }
+
+    pub(super) fn state(&self) -> RpcState<'_> {
+        RpcState::of(self.registration().region())
+    }
+
+    pub(super) fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+
+    pub(super) fn holds_request(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Another handle of the region, to join once more.
+    pub(super) fn reopen(&self) -> Result<Region> {
+        if self.generation.is_current() {
+            self.registration().region().reopen()
+        } else {
+            Err(Error::forked("respond to requests"))
+        }
+    }
+
+    pub(super) fn wait_for_caller(&self, timeout: Duration) -> Result<(), RecvError> {
+        if !self.generation.is_current() {
+            return Err(RecvError::Forked);
+        }
+        Ok(self.waiter.peers.wait_for_one(self.behaviour.wait, timeout)?)
+    }
+
+    /// Receives one request, which `copy` gets: its length and its payload. If it returns an error,
+    /// the request is dropped.
+    #[inline]
+    pub(super) fn recv<R>(
+        &mut self,
+        timeout: Timeout,
+        mut copy: impl FnMut(&[AtomicU64]) -> Result<R, RecvError>,
+    ) -> Result<R, RecvError> {
+        if !self.generation.is_current() {
+            return Err(RecvError::Forked);
+        }
+        self.drop_held();
+        let found = match self.requests.take(Attempt::Probe, &mut copy) {
+            Some(found) => found,
+            None => self.recv_slow(timeout, &mut copy)?,
+        };
+        self.held = Some(found.0);
+        if found.1.is_err() {
+            self.drop_held();
+        }
+        found.1
+    }
+
+    #[inline(never)]
+    fn recv_slow<R>(
+        &mut self,
+        timeout: Timeout,
+        mut copy: impl FnMut(&[AtomicU64]) -> Result<R, RecvError>,
+    ) -> Result<(Taken, Result<R, RecvError>), RecvError> {
+        let Self { requests, waiter, .. } = self;
+        match timeout {
+            Timeout::NonBlocking => {
+                let end = waiter.end_of_try();
+                match (requests.take(Attempt::Full, &mut copy), end) {
+                    (Some(found), _) => Ok(found),
+                    (None, Some(end)) if waiter.is_final(&end) => Err(end.into()),
+                    (None, _) => Err(RecvError::Empty),
+                }
+            }
+            Timeout::At(deadline) => waiter.wait_for(0, deadline, |attempt| {
+                if attempt.should_try(|| requests.probe()) { Ok(requests.take(attempt, &mut copy)) } else { Ok(None) }
+            }),
+        }
+    }
+
+    /// Answers the request that was received last. `fill` gets the words of the reply.
+    #[inline]
+    pub(super) fn reply(
+        &mut self,
+        outcome: Outcome,
+        fill: impl FnOnce(&CallTable<Mapped>, &Taken),
+    ) -> Result<(), ReplyError> {
+        if !self.generation.is_current() {
+            return Err(ReplyError::Forked);
+        }
+        let Some(taken) = self.held.take() else { return Err(ReplyError::GivenUp) };
+        let table = &self.requests.table;
+        if !table.begin_reply(&taken) {
+            return Err(ReplyError::GivenUp);
+        }
+        fill(table, &taken);
+        table.finish(&taken, outcome);
+        match self.answered.get(taken.caller) {
+            Some(Some((buffer, event))) if *buffer == taken.buffer() => event.notify(1),
+            _ => self.notify_slow(&taken),
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn notify_slow(&mut self, taken: &Taken) {
+        let event = self.state().answered(taken.caller, taken.buffer());
+        event.notify(1);
+        if let Some(place) = self.answered.get_mut(taken.caller) {
+            *place = Some((taken.buffer(), event));
+        }
+    }
+
+    /// Tells the caller of the request that was received last that there will be no reply.
+    pub(super) fn drop_held(&mut self) {
+        if self.held.is_some() {
+            // An error: the caller has given up.
+            let _ = self.reply(Outcome::Dropped, |_, _| {});
+        }
+    }
+}
+
+impl Waiter for RequestWaiter {
+    type End = WaitEnd;
+
+    fn peer_end(&mut self) -> Option<WaitEnd> {
+        self.peers.recorded_end()
+    }
+
+    fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
+        self.peers.check()
+    }
+
+    fn is_final(&mut self, end: &WaitEnd) -> bool {
+        self.peers.is_final(*end)
+    }
+
+    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
+        end
+    }
+
+    fn event(&self) -> &EventCount<Mapped> {
+        &self.requests
+    }
+
+    fn wait_state(&mut self) -> &mut WaitState {
+        &mut self.state
+    }
+
+    /// Here and not before the sleep, so that the bits of busy callers stay.
+    fn on_wake(&mut self) {
+        self.table.clear_idle();
+    }
+}
+
+impl Drop for RespondHalf {
+    fn drop(&mut self) {
+        self.drop_held(); // rpc-leave-1
+        membership::leave(self.registration());
+    }
+}
+
+impl fmt::Debug for RespondHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RespondHalf").field("registration", self.registration()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,102 @@
+//! Requests and replies that serde can serialise. Needs the feature `serde`.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{CallError, RecvError, ReplyError};
+use crate::rpc::{ByteCaller, ByteRequest};
+use crate::serialized::{decode, encode};
+use crate::sys::clock::{Deadline, deadline_after};
+
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+impl ByteCaller {
+    /// Serialises a request, makes it, and deserialises the reply. Allocates a buffer for each.
+    /// Needs the feature `serde`.
+    ///
+    /// A responder chooses the bytes of the reply. See
+    /// [`recv_object`](crate::queue::ByteReceiver::recv_object) about peers that you do not trust.
+    ///
+    /// # Blocking
+    /// As [`call`](Self::call).
+    ///
+    /// # Errors
+    /// As for [`call`](Self::call), and [`Serialize`](CallError::Serialize) if the request cannot
+    /// be serialised, [`Deserialize`](CallError::Deserialize) if the reply is not an `A`.
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// let responding = std::thread::spawn(move || {
+    ///     let request = responder.recv().unwrap();
+    ///     let (name, count): (String, usize) = request.object().unwrap();
+    ///     request.reply_object(&vec![name; count])
+    /// });
+    /// let names: Vec<String> = caller.call_object(&("Ada", 2_usize))?;
+    /// assert_eq!(names, ["Ada", "Ada"]);
+    /// # responding.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn call_object<Q: Serialize + ?Sized, A: DeserializeOwned>(&mut self, request: &Q) -> Result<A, CallError> {
+        self.call_object_within(request, None)
+    }
+
+    /// Like [`call_object`](Self::call_object), but gives up and returns
+    /// [`TimedOut`](CallError::TimedOut) after `timeout`.
+    pub fn call_object_timeout<Q: Serialize + ?Sized, A: DeserializeOwned>(
+        &mut self,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<A, CallError> {
+        self.call_object_within(request, deadline_after(timeout))
+    }
+
+    /// Like [`call_object`](Self::call_object), but gives up and returns
+    /// [`TimedOut`](CallError::TimedOut) at `deadline`. With `None` it never does.
+    pub fn call_object_deadline<Q: Serialize + ?Sized, A: DeserializeOwned>(
+        &mut self,
+        request: &Q,
+        deadline: Option<Instant>,
+    ) -> Result<A, CallError> {
+        self.call_object_within(request, deadline)
+    }
+
+    fn call_object_within<Q: Serialize + ?Sized, A: DeserializeOwned>(
+        &mut self,
+        request: &Q,
+        deadline: Deadline,
+    ) -> Result<A, CallError> {
+        let request = encode(request).map_err(|_| CallError::Serialize)?;
+        let mut reply = Vec::new();
+        self.call_within(&request, &mut reply, deadline)?;
+        decode(&reply).map_err(|_| CallError::Deserialize)
+    }
+}
+
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+impl ByteRequest<'_> {
+    /// Deserialises the request. Needs the feature `serde`.
+    ///
+    /// A caller chooses the bytes. See
+    /// [`recv_object`](crate::queue::ByteReceiver::recv_object) about peers that you do not trust.
+    ///
+    /// # Errors
+    /// [`Deserialize`](RecvError::Deserialize) if it is not a `Q`. It can still be answered.
+    pub fn object<Q: DeserializeOwned>(&self) -> Result<Q, RecvError> {
+        decode(self)
+    }
+
+    /// Serialises a reply, and replies. Allocates a buffer for it. Needs the feature `serde`.
+    ///
+    /// # Blocking
+    /// Never.
+    ///
+    /// # Errors
+    /// As for [`reply`](Self::reply), and [`Serialize`](ReplyError::Serialize) if the reply cannot
+    /// be serialised. The request is dropped then.
+    pub fn reply_object<A: Serialize + ?Sized>(self, reply: &A) -> Result<(), ReplyError> {
+        let reply = encode(reply).map_err(|_| ReplyError::Serialize)?;
+        self.reply(reply)
+    }
+}
