@@ -15,6 +15,7 @@ use support::{Process, Random, SharedCounters, TestDir, child_roles, message, st
 use tombolo::broadcast::{self, Frames, Policy};
 use tombolo::pipe;
 use tombolo::queue;
+use tombolo::rpc::{self, CallError};
 use tombolo::sync::{LockError, SyncError};
 use tombolo::{Directory, Endpoint, Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 
@@ -27,6 +28,7 @@ child_roles!(
     hear_of_the_death,
     join_and_leave,
     hold_the_objects,
+    take_a_request,
 );
 
 const NAME: &str = "name";
@@ -614,6 +616,95 @@ fn broadcast_subscriber_joins_wakes_publisher_that_waits_for_one() {
         let _subscriber = options.subscriber(NAME).unwrap();
         assert_eq!(sleeper.join().unwrap(), Ok(()));
     });
+}
+
+// ---- requests --------------------------------------------------------------------------------------------------------
+
+#[test]
+fn rpc_request_and_reply_wake_each_other() {
+    let _sandbox = test_dir();
+    for (callers, responders) in [(1, 1), (3, 2)] {
+        let options = rpc::Options::<u64, u64>::new().wait(WaitStrategy::Park);
+        let (caller, responder) = options.create().unwrap();
+        thread::scope(|scope| {
+            for _ in 0..responders {
+                let mut responder = responder.try_clone().unwrap();
+                scope.spawn(move || assert_eq!(responder.serve(|number| number + 1), Ok(())));
+            }
+            for _ in 0..callers {
+                let mut caller = caller.try_clone().unwrap();
+                scope.spawn(move || (0..ROUNDS).for_each(|number| assert_eq!(caller.call(number), Ok(number + 1))));
+            }
+            // Each end wakes the others.
+            drop((caller, responder));
+        });
+    }
+}
+
+#[test]
+fn rpc_responder_leaves_wakes_its_caller() {
+    let _sandbox = test_dir();
+    let options = rpc::Options::<u64, u64>::new().wait(WaitStrategy::Park);
+    let (mut caller, mut responder) = options.create().unwrap();
+    thread::scope(|scope| {
+        let sleeper = scope.spawn(|| (caller.call(1), caller.call(2)));
+        let_them_sleep();
+        drop(responder.recv().unwrap());
+        let_them_sleep();
+        drop(responder);
+        assert_eq!(sleeper.join().unwrap(), (Err(CallError::Dropped), Err(CallError::Closed)));
+    });
+}
+
+/// The caller sleeps when the process that has its request is killed. The next responder in that
+/// place, or the repair of another process, wakes it.
+#[test]
+fn rpc_responder_killed_and_replaced_or_repaired_wakes_its_caller() {
+    for is_replaced in [false, true] {
+        let test_dir = test_dir();
+        let options = rpc::Options::<u64, u64>::new().max_responders(1).wait(WaitStrategy::Park);
+        let options = options.directory(test_dir.names());
+        let mut caller = options.caller(NAME).unwrap();
+        let responder = enter(&test_dir, "take_a_request", &[]);
+        thread::scope(|scope| {
+            let sleeper = scope.spawn(|| caller.call(1));
+            until(|| counters(&test_dir).word(0).load(Ordering::SeqCst) == 1);
+            let_them_sleep();
+            responder.kill();
+            let next = is_replaced.then(|| options.responder(NAME).unwrap());
+            if !is_replaced {
+                assert_eq!(Directory::at(test_dir.names()).repair(NAME).unwrap(), 1);
+            }
+            assert_eq!(sleeper.join().unwrap(), Err(CallError::ResponderDied));
+            drop(next);
+        });
+    }
+}
+
+pub fn take_a_request(arguments: &[String]) {
+    let (names, counters) = from_arguments(arguments);
+    let options = rpc::Options::<u64, u64>::new().max_responders(1).wait(WaitStrategy::Park);
+    let mut responder = options.directory(names).responder(NAME).unwrap();
+    let _request = responder.recv().unwrap();
+    counters.word(0).store(1, Ordering::SeqCst);
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn rpc_peer_joins_wakes_those_that_wait_for_one() {
+    let test_dir = test_dir();
+    let options = rpc::Options::<u64, u64>::new().wait(WaitStrategy::Park).directory(test_dir.names());
+    let caller = options.caller(NAME).unwrap();
+    let sleeper = thread::spawn(move || caller.wait_for_responder(Duration::MAX));
+    let_them_sleep();
+    let responder = options.responder(NAME).unwrap();
+    assert_eq!(sleeper.join().unwrap(), Ok(()));
+    let sleeper = thread::spawn(move || responder.wait_for_caller(Duration::MAX));
+    let_them_sleep();
+    let _caller = options.caller(NAME).unwrap();
+    assert_eq!(sleeper.join().unwrap(), Ok(()));
 }
 
 // ---- objects ---------------------------------------------------------------------------------------------------------

@@ -13,3 +13,4 @@ mod latest;
 mod pipe;
 mod queue;
 mod redelivery;
+mod rpc;

@@ -9,6 +9,7 @@ mod latest;
 mod object;
 mod pipe;
 mod queue;
+mod rpc;
 
 use std::fs::File;
 use std::path::Path;
@@ -20,6 +21,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use object::*;
 use pipe::*;
 use queue::*;
+use rpc::*;
 use support::{Process, Random, TestDir, child_roles, start};
 use tombolo::pipe::Options;
 
@@ -38,6 +40,8 @@ child_roles!(
     change_endlessly,
     corrupt_broadcast,
     publish_rests_endlessly,
+    corrupt_rpc,
+    request_endlessly,
 );
 
 const NAME: &str = "target";
