@@ -1,5 +1,5 @@
-//! `tombolo doctor`: removes names that dead processes left behind, and repairs queues, broadcasts
-//! and namespaces that are still in use.
+//! `tombolo doctor`: removes names that dead processes left behind, and repairs queues, broadcasts,
+//! namespaces and requests that are still in use.
 
 use std::fmt::Write;
 
@@ -99,8 +99,8 @@ fn examine(location: &Location, name: String, dry_run: bool) -> Option<Finding> 
     Some(Finding { name, action, reason, region: Some(view) })
 }
 
-/// Repairs a queue, broadcast or namespace that is in use. Returns the action and the beginning of
-/// its reason.
+/// Repairs a queue, broadcast, namespace or place for requests that is in use. Returns the action
+/// and the beginning of its reason.
 fn repair(location: &Location, name: &str, view: &RegionView, dry_run: bool) -> tombolo::Result<(Action, String)> {
     let dead = view.dead_to_repair();
     if dead == 0 {
