@@ -135,6 +135,35 @@ fn render_farm_workers_killed_picture_is_whole() {
 }
 
 #[test]
+fn request_reply_processes_killed_each_client_gets_all_replies() {
+    let test_dir = TestDir::new();
+    let mut random = stress_random(13);
+    let mut servers = [(); 2].map(|()| Example::start(&test_dir, "request_reply", &["serve"]));
+    let mut clients = [&["alice"], &["bob"]].map(|name| Example::start(&test_dir, "request_reply", name));
+    for _ in 0..KILLS * stress_factor() {
+        pause(&mut random);
+        match random.below(5) as usize {
+            server @ 0..2 => servers[server].restart(),
+            2 if clients[0].status().is_none() => clients[0].restart(),
+            _ => {}
+        }
+        assert!(servers.iter_mut().all(|server| server.status().is_none()), "a server ended");
+    }
+    clients.into_iter().for_each(Example::finish);
+    let printed = fs::read_to_string(output(&test_dir)).unwrap();
+    // How many primes are below each number from 1 to 1000.
+    let is_prime = |number: u64| number > 1 && (2..number).all(|divisor| !number.is_multiple_of(divisor));
+    let counts = (0..1000).scan(0, |count, number| {
+        *count += u64::from(is_prime(number));
+        Some(*count)
+    });
+    let sum: u64 = counts.sum();
+    for name in ["alice", "bob"] {
+        assert!(printed.contains(&format!("{name}: 1000 replies, {sum} in all")), "{printed}");
+    }
+}
+
+#[test]
 fn work_queue_workers_killed_each_job_is_done() {
     let test_dir = TestDir::new();
     let mut random = stress_random(12);
