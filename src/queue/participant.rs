@@ -434,11 +434,13 @@ impl Waiter for QueueParticipant {
     /// been received by another.
     fn is_final(&mut self, end: &WaitEnd) -> bool {
         let (is_receiver, before) = (self.role == Role::Receiver, self.peer_version);
-        let drain =
-            if is_receiver && *end == WaitEnd::Closed { self.state().ring_words().drain() } else { Ok(Drain::Empty) };
+        let words = self.state().ring_words();
+        let drain = if is_receiver && *end == WaitEnd::Closed { words.drain() } else { Ok(Drain::Empty) };
         let drain = match drain {
             // Its receiver may die, and then it is for this one.
-            Ok(Drain::Empty) if is_receiver && self.state().may_redeliver_to(self.index()) => Ok(Drain::Stuck),
+            Ok(Drain::Empty) if is_receiver && self.state().may_redeliver_to(Some(self.index()), &words) => {
+                Ok(Drain::Stuck)
+            }
             drain => drain,
         };
         let version = self.state().role_version(self.role.peer());

@@ -153,12 +153,16 @@ impl QueueState<'_> {
         self.any_delivery(|standing| standing == Standing::Held(index))
     }
 
-    /// Whether the receiver `index` is to wait for a message that may still be delivered again: one
-    /// that is requeued, or that another receiver holds. In the latter case not if it holds one
-    /// itself: two would wait for each other.
-    pub(super) fn may_redeliver_to(self, index: usize) -> bool {
-        self.any_delivery(|standing| standing == Standing::Requeued)
-            || self.any_delivery(|standing| matches!(standing, Standing::Held(_))) && !self.holds(index)
+    /// Whether the receiver `index` is to wait for a message that may still be delivered again.
+    /// `None`: one that is about to join. The ring is empty.
+    pub(super) fn may_redeliver_to(self, index: Option<usize>, words: &RingWords<Mapped>) -> bool {
+        let Some(deliveries) = self.deliveries() else { return false };
+        let claimed_before = |head| {
+            let mut others = self.occupied_with_role(Role::Receiver).filter(|&other| Some(other) != index);
+            others.any(|other| Ring::<Mapped>::claimed_before(&self.participant_word(other, own::INTENT), head))
+        };
+        let is_receiver = |index| self.region.participants().is_occupied(index) && self.role(index) == Role::Receiver;
+        deliveries.may_redeliver_to(index, || words.head_position(), claimed_before, is_receiver)
     }
 
     /// Whether any message was received and is still in the region.

@@ -47,8 +47,9 @@
 //!   fence, Acquire, after it was read. One that reads a dead letter while another removes it, and
 //!   a sender fills its block, sees that the owner word has changed.
 //! - E6: receiver: intent (mpmc E3), head, owner word (E2), intent cleared, owner word freed (E1),
-//!   each Release · `dead_letters_if_done`: load head, intents, owner words in this order, each
-//!   Acquire. It sees a message in one of them until it is done, and then what was done.
+//!   each Release · `dead_letters_if_done`, `may_redeliver_to`: load head, intents, owner words in
+//!   this order, each Acquire. They see a message in one of them until it is done, and then what
+//!   was done.
 //!
 //! Crash, by step
 //! - (D1) receiver, claimed and not held: the repairer finds the reference in the ring, and
@@ -295,6 +296,43 @@ impl<M: Memory> Deliveries<M> {
             }
         }
         Some(dead_letters)
+    }
+
+    /// Whether a receiver is to wait, after everything in the ring was claimed, for a message that
+    /// may still be delivered to it: one that is requeued, or that another one has claimed or holds.
+    /// If it holds one itself, it does not wait for those that others hold: two would wait for each
+    /// other.
+    ///
+    /// `is_claimed`: another receiver has claimed a position before the one given. `is_receiver`:
+    /// whether a participant is a receiver now. `participant` is `None` for one that joins.
+    pub(crate) fn may_redeliver_to(
+        &self,
+        participant: Option<usize>,
+        head: impl FnOnce() -> u64,
+        is_claimed: impl FnOnce(u64) -> bool,
+        is_receiver: impl Fn(usize) -> bool,
+    ) -> bool {
+        // In the order in which a message moves (E6).
+        if is_claimed(head()) {
+            return true;
+        }
+        let (mut others_hold, mut holds) = (false, false);
+        // One look at each block: a message that is requeued meanwhile is seen as held or requeued.
+        for block in self.blocks() {
+            match standing(block.owner) {
+                Standing::Requeued => return true,
+                Standing::Held(holder) if Some(holder) == participant => holds = true,
+                Standing::Held(holder) => others_hold |= is_receiver(holder) || !self.is_unchanged(block),
+                _ => {}
+            }
+        }
+        others_hold && !holds
+    }
+
+    /// Whether the owner word of a block is what it was: the block did not change hands meanwhile.
+    fn is_unchanged(&self, seen: BlockRef) -> bool {
+        let word = self.owners.get(seen.block as usize);
+        word.is_some_and(|word| word.load(Ordering::Acquire) == seen.owner) // E3
     }
 
     /// All blocks, with their owner words.

@@ -3,9 +3,11 @@
 use std::fs;
 use std::mem::forget;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::support::message;
 use crate::sweep::{NAME, kill_after_changes, sweep};
+use tombolo::RecvError;
 use tombolo::queue::{self, ByteQueue, JoinError, OnDeath, Queue};
 
 const CAPACITY: usize = 4;
@@ -83,6 +85,34 @@ fn redelivery_worker_killed_message_is_done_or_comes_again() {
         },
     );
     swept.covers(1, 6);
+}
+
+/// raw/redelivery.rs D1 to D3, when the senders have left: the other receiver gets the message, and
+/// no end before it.
+#[test]
+fn redelivery_last_worker_killed_other_sees_no_end_before_its_message() {
+    const LONG: Duration = Duration::from_secs(60);
+    let swept = sweep(
+        |names| {
+            let mut queue = values(names).open(NAME).unwrap();
+            queue.send(1).unwrap();
+            queue
+        },
+        |names| {
+            let mut rx = values(names).receiver(NAME).unwrap();
+            move || {
+                assert_eq!(rx.recv(), Ok(1));
+                forget(rx);
+            }
+        },
+        |_, survivor| {
+            let (tx, mut rx) = survivor.split();
+            drop(tx);
+            assert_eq!((rx.recv_timeout(LONG), rx.task_done()), (Ok(1), Ok(())));
+            assert_eq!(rx.recv_timeout(LONG), Err(RecvError::Closed));
+        },
+    );
+    swept.covers(0, 3);
 }
 
 /// raw/redelivery.rs D5: the victim drops its task.

@@ -338,6 +338,32 @@ fn redelivery_receivers_see_the_end_when_nothing_can_come() {
     rx.task_done().unwrap();
 }
 
+/// It joins when there is no sender and nothing is queued, but another receiver may die.
+#[test]
+fn redelivery_worker_joins_after_senders_left_sees_the_end() {
+    let test_dir = TestDir::new();
+    let options = named(&test_dir, 9);
+    for is_killed_before in [true, false] {
+        let (mut tx, place) = (options.sender(NAME).unwrap(), options.receiver(NAME).unwrap());
+        tx.send(7).unwrap();
+        let worker = start_holding(&test_dir, "1");
+        drop(tx);
+        if is_killed_before {
+            worker.kill();
+            let mut rx = options.receiver(NAME).unwrap();
+            assert_eq!((rx.recv_timeout(LONG), rx.deliveries(), rx.task_done()), (Ok(7), 2, Ok(())));
+            assert_eq!(rx.recv_timeout(LONG), Err(RecvError::Closed));
+        } else {
+            let mut rx = options.receiver(NAME).unwrap();
+            assert_eq!(rx.recv_timeout(2 * MOMENT), Err(RecvError::TimedOut));
+            worker.kill();
+            assert_eq!((rx.recv_timeout(LONG), rx.deliveries(), rx.task_done()), (Ok(7), 2, Ok(())));
+            assert_eq!(rx.recv_timeout(LONG), Err(RecvError::Closed));
+        }
+        drop(place);
+    }
+}
+
 #[test]
 fn redelivery_receivers_that_hold_messages_do_not_wait_for_each_other() {
     let _watchdog = TestDir::new();

@@ -429,14 +429,17 @@ struct JoinWorld {
     intent: Shared<AtomicU64>,
     /// What the receiver does.
     work: Shared<AtomicU64>,
+    /// 1: it takes part.
+    is_receiver: Shared<AtomicU64>,
 }
 
 impl JoinWorld {
     fn new(limit: u64) -> Self {
         let blocks = RedeliveryWorld::new(limit);
         let (slots, marks) = (new_words(2 * 2), new_words(2));
-        let world =
-            Self { blocks, tail: new_word(), head: new_word(), slots, marks, intent: new_word(), work: new_word() };
+        let (tail, head, intent, work, is_receiver) = (new_word(), new_word(), new_word(), new_word(), new_word());
+        is_receiver.store(1, Ordering::Relaxed);
+        let world = Self { blocks, tail, head, slots, marks, intent, work, is_receiver };
         world.words().format();
         let block = world.blocks.allocate(OTHER).unwrap();
         let mut sender = Ring::new(world.words(), 0, new_word(), 1000);
@@ -458,6 +461,22 @@ impl JoinWorld {
         };
         ring.pop(hold).unwrap();
         held.expect("a message")
+    }
+
+    /// What a receiver that has seen the ring empty does before it concludes that this is the end.
+    /// `None`: the ring is not empty.
+    fn may_redeliver_to(&self, participant: usize) -> Option<bool> {
+        let words = self.words();
+        let is_claimed = |head| Ring::<Heap>::claimed_before(&self.intent, head);
+        let decide = || {
+            self.blocks.deliveries().may_redeliver_to(
+                Some(participant),
+                || words.head_position(),
+                is_claimed,
+                |_| self.is_receiver.load(Ordering::Acquire) == 1,
+            )
+        };
+        (words.len() == 0).then(decide)
     }
 
     fn dead_letters_if_done(&self) -> Option<u64> {
@@ -500,4 +519,74 @@ fn redelivery_joined_message_is_given_back() {
             assert_eq!(world.dead_letters_if_done(), (limit == 1).then_some(1));
         });
     }
+}
+
+/// The senders have left. A receiver is killed at any access, and repaired later: until then
+/// another one that finds the ring empty waits, unless the message is done.
+#[test]
+fn redelivery_receiver_killed_other_sees_no_end_before_its_message() {
+    for_every_kill(30, |accesses| {
+        let world = JoinWorld::new(9);
+        let is_done = Note::new(false);
+        let finished = kill_after(accesses, || {
+            let held = world.receive();
+            is_done.set(true);
+            world.blocks.finish(held);
+        });
+        assert!(world.may_redeliver_to(OTHER) != Some(false) || is_done.get(), "an end before the message");
+        finished
+    });
+}
+
+/// The receiver works meanwhile, and either finishes the message or leaves without.
+#[test]
+fn redelivery_end_seen_while_received_is_after_the_message() {
+    for leaves in [false, true] {
+        model(move || {
+            let world = JoinWorld::new(9);
+            let receiver = spawn(&world, move |world| {
+                let held = world.receive();
+                if leaves {
+                    world.blocks.deliveries().requeue_all(VICTIM, 0..1);
+                    world.is_receiver.store(0, Ordering::Release);
+                    return;
+                }
+                world.work.store(1, Ordering::Relaxed);
+                world.blocks.finish(held);
+            });
+            let may_come = world.may_redeliver_to(OTHER);
+            let work = world.work.load(Ordering::Relaxed);
+            join(receiver);
+            assert!(may_come != Some(false) || !leaves && work == 1, "an end before the message is done");
+            assert_eq!(world.may_redeliver_to(OTHER), Some(leaves));
+        });
+    }
+}
+
+/// A third process repairs a dead receiver while another one looks whether this is the end. A holder
+/// waits for what was requeued, too, and not for what another one holds.
+#[test]
+fn redelivery_end_seen_while_repaired_is_after_the_message() {
+    model(|| {
+        let world = JoinWorld::new(9);
+        world.receive();
+        assert_eq!(world.may_redeliver_to(VICTIM), Some(false), "it waits for itself");
+        let repairer = spawn(&world, |world| {
+            world.blocks.deliveries().requeue_all(VICTIM, 0..1);
+        });
+        assert_eq!(world.may_redeliver_to(OTHER), Some(true), "an end before the message");
+        join(repairer);
+        assert_eq!(world.may_redeliver_to(VICTIM), Some(true));
+    });
+}
+
+/// An owner word of a damaged region names a participant that is none: nobody waits for it.
+#[test]
+fn redelivery_held_by_nobody_is_not_waited_for() {
+    model(|| {
+        let world = JoinWorld::new(9);
+        world.receive();
+        world.is_receiver.store(0, Ordering::Relaxed);
+        assert_eq!(world.may_redeliver_to(OTHER), Some(false));
+    });
 }
