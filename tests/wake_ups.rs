@@ -432,6 +432,31 @@ fn redelivery_given_back_wakes_receiver_and_join() {
     }
 }
 
+/// The last message is done, or becomes a dead letter: nothing can come any more.
+#[test]
+fn redelivery_last_one_finished_wakes_receivers_that_wait_for_the_end() {
+    let _sandbox = test_dir();
+    for number in 0..20 {
+        let (mut tx, mut rx) = redelivering(0);
+        let mut others = [rx.try_clone().unwrap(), rx.try_clone().unwrap()];
+        tx.send(number).unwrap();
+        let task = rx.recv_task().unwrap();
+        drop(tx);
+        thread::scope(|scope| {
+            let receiving = others.each_mut().map(|other| scope.spawn(|| other.recv()));
+            thread::sleep(NAP);
+            if number % 2 == 0 {
+                assert_eq!(task.done(), Ok(number));
+            } else {
+                task.give_back();
+            }
+            for receiving in receiving {
+                assert_eq!(receiving.join().unwrap(), Err(RecvError::Closed));
+            }
+        });
+    }
+}
+
 #[test]
 fn queue_closed_wakes_everyone() {
     let _sandbox = test_dir();

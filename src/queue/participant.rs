@@ -260,6 +260,18 @@ impl QueueParticipant {
         self.tasks_done.notify(u32::MAX);
     }
 
+    /// Call when a message of a queue that redelivers is done, or a dead letter. The other receivers
+    /// may have waited for it before they conclude that nothing can come any more.
+    pub(super) fn notify_finished(&self) {
+        self.notify_tasks_done();
+        let state = self.state();
+        let is_last = || state.active_with_role(Role::Sender, state.tail()).next().is_none();
+        if state.ring_words().len() == 0 && is_last() {
+            state.increment(control::MEMBERSHIP_EPOCH);
+            self.readable.notify(u32::MAX);
+        }
+    }
+
     /// Closes the open run; a sender closes only its own. Returns the position where the run ends.
     pub(crate) fn close(&self) -> Result<u64, SendError> {
         let only = (self.role == Role::Sender).then_some(self.snapshot.phase);

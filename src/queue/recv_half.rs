@@ -227,7 +227,7 @@ impl RecvHalf {
             return Err(TaskDoneError::NoTask);
         }
         participant.notify_block_freed();
-        participant.notify_tasks_done();
+        participant.notify_finished();
         Ok(())
     }
 
@@ -251,7 +251,7 @@ impl RecvHalf {
         if redelivery.deliveries().requeue(block) {
             participant.pass_on_wake_up();
         } else {
-            participant.notify_tasks_done(); // a dead letter
+            participant.notify_finished(); // a dead letter
         }
     }
 
