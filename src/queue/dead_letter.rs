@@ -5,10 +5,12 @@ use std::ops::Deref;
 use std::vec;
 
 use crate::error::RecvError;
+use crate::primitive::Ordering;
 use crate::queue::half::Half;
 use crate::queue::redelivery::Redelivery;
 use crate::raw::pool::BlockRef;
 use crate::raw::redelivery::delivery_count;
+use crate::region::layout::queue::control;
 
 /// A message that was delivered as often as the queue allows, and whose receivers all died or left
 /// without finishing it.
@@ -23,7 +25,9 @@ pub struct DeadLetter<'a, M> {
 
 /// The dead letters of a queue at the time of the call, in the order in which they were sent.
 ///
-/// Made by [`dead_letters`](crate::queue::Receiver::dead_letters).
+/// Made by [`dead_letters`](crate::queue::Receiver::dead_letters). One that cannot be read, in a
+/// damaged region, is [`Corrupt`](RecvError::Corrupt): it is removed, and counted in
+/// [`Stats::dropped`](crate::queue::Stats::dropped). The iterator goes on behind it.
 pub struct DeadLetters<'a, M> {
     half: &'a Half,
     letters: vec::IntoIter<BlockRef>,
@@ -49,9 +53,31 @@ impl<'a, M> Iterator for DeadLetters<'a, M> {
             let message = read(half, letter);
             // Another may have taken it meanwhile, and its block may have another message.
             let is_whole = half.payload.redelivery()?.deliveries().is_dead_letter(letter);
+            if is_whole && message.as_ref().is_err_and(|reason| *reason == RecvError::Corrupt) {
+                remove_unreadable(half, letter);
+            }
             is_whole.then(|| message.map(|message| DeadLetter { half, letter, message }))
         })
     }
+}
+
+/// Removes what nobody can read, so that its block can be used again. It is counted.
+#[cold]
+fn remove_unreadable(half: &Half, letter: BlockRef) {
+    if take(half, letter).is_some() {
+        // Relaxed: a statistic.
+        half.participant.state().word(control::DROPPED).fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Removes a dead letter. `None`: another has taken it.
+fn take(half: &Half, letter: BlockRef) -> Option<()> {
+    let Half { participant, payload, .. } = half;
+    let deliveries = payload.redelivery().filter(|_| participant.is_from_this_process())?.deliveries();
+    let taken = deliveries.remove(letter, participant.index())?;
+    payload.finish(participant.region(), taken);
+    participant.notify_block_freed();
+    Some(())
 }
 
 impl<M> DeadLetter<'_, M> {
@@ -71,12 +97,7 @@ impl<M> DeadLetter<'_, M> {
     /// # Blocking
     /// Never.
     pub fn remove(self) -> Option<M> {
-        let Half { participant, payload, .. } = self.half;
-        let deliveries = payload.redelivery().filter(|_| participant.is_from_this_process())?.deliveries();
-        let taken = deliveries.remove(self.letter, participant.index())?;
-        payload.finish(participant.region(), taken);
-        participant.notify_block_freed();
-        Some(self.message)
+        take(self.half, self.letter).map(|()| self.message)
     }
 
     /// Makes it a message again, which was never delivered, for the next receiver. False: another

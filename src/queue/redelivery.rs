@@ -120,11 +120,12 @@ impl Redelivery {
         blocks
     }
 
-    /// Requeues the message of a slot that a dead receiver has claimed. Returns whether it is lost:
-    /// the slot refers to no block.
-    pub(super) fn requeue_claimed(&self, slot: &[AtomicU64]) -> bool {
-        let block = PayloadHeader::load(slot).block().filter(|block| block.block < self.words.len() as u64);
-        block.map(|block| self.deliveries.requeue_claimed(block)).is_none()
+    /// Requeues the message of a slot that a dead receiver has claimed. Returns whether it did: it
+    /// may have been done already. `None`: the message is lost, as the slot refers to no block.
+    pub(super) fn requeue_claimed(&self, slot: &[AtomicU64]) -> Option<bool> {
+        let blocks = (self.words.len() / delivery::WORDS) as u64;
+        let block = PayloadHeader::load(slot).block().filter(|block| block.block < blocks);
+        block.map(|block| self.deliveries.requeue_claimed(block))
     }
 }
 
@@ -161,7 +162,10 @@ impl QueueState<'_> {
             let mut others = self.occupied_with_role(Role::Receiver).filter(|&other| Some(other) != index);
             others.any(|other| Ring::<Mapped>::claimed_before(&self.participant_word(other, own::INTENT), head))
         };
-        let is_receiver = |index| self.region.participants().is_occupied(index) && self.role(index) == Role::Receiver;
+        let is_receiver = |index| {
+            let is_occupied = index < self.layout.participants() && self.region.participants().is_occupied(index);
+            is_occupied && self.role(index) == Role::Receiver
+        };
         deliveries.may_redeliver_to(index, || words.head_position(), claimed_before, is_receiver)
     }
 

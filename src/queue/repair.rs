@@ -97,12 +97,20 @@ impl QueueState<'_> {
         let payload = PayloadPool::new(self.region, 0);
         budget.may_scan(self.layout.all_blocks() as usize); // once for all of them
         let (mut repaired, mut rest) = (0, &*dead);
+        let has_requeued = Cell::new(false);
         // Where the next scan has to go on, if this one runs out of budget.
         let mut next = None;
         while !rest.is_empty() && next.is_none() {
             let (group, later) = rest.split_at(repair.group_len(rest).min(rest.len()));
             let is_released = repair.release_dead_or_keep(group, |message| match payload.redelivery() {
-                Some(redelivery) => redelivery.requeue_claimed(message), // queue-requeue-1
+                // queue-requeue-1
+                Some(redelivery) => match redelivery.requeue_claimed(message) {
+                    Some(is_requeued) => {
+                        has_requeued.set(has_requeued.get() || is_requeued);
+                        false
+                    }
+                    None => true,
+                },
                 None => {
                     payload.discard(self.region, message);
                     true
@@ -113,7 +121,9 @@ impl QueueState<'_> {
                     next = next.or(Some(index));
                     continue;
                 }
-                self.requeue_held(index, payload.blocks_of_dead(index)); // queue-requeue-2, queue-requeue-3
+                // queue-requeue-2, queue-requeue-3
+                let has_held = self.requeue_held(index, payload.blocks_of_dead(index));
+                has_requeued.set(has_requeued.get() || has_held);
                 payload.free_unsent(self.region, &words, index); // queue-repair-2
                 if is_released {
                     self.lose_tasks(index); // queue-task-1 to queue-task-4
@@ -134,7 +144,8 @@ impl QueueState<'_> {
             }
             rest = later;
         }
-        if repaired > 0 {
+        // What one had may be received even if it cannot be released yet.
+        if repaired > 0 || has_requeued.get() {
             words.advance_over_skipped(MAX_SKIPPED);
             self.increment(control::MEMBERSHIP_EPOCH);
             self.wake_all();

@@ -109,7 +109,7 @@ impl<M: Memory> Pool<M> {
     pub(crate) fn allocate_at(&self, participant: usize, block: u64) -> Option<BlockRef> {
         let word = self.owners.get(block as usize)?;
         let free = word.load(Ordering::Relaxed); // the CAS decides
-        let owner = free | owned(participant);
+        let owner = free & !self.low | owned(participant); // a damaged region may have a count
         // Relaxed on failure: nothing is taken from there.
         let is_allocated =
             free & OWNER == 0 && word.compare_exchange(free, owner, Ordering::Acquire, Ordering::Relaxed).is_ok(); // E1

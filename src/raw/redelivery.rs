@@ -182,13 +182,11 @@ impl<M: Memory> Deliveries<M> {
         is_requeued
     }
 
-    /// Requeues a message that a dead receiver has claimed. Nothing changes if that one, or a
-    /// repairer, has changed the block already. The caller holds the repair lock, and announces
-    /// later.
-    pub(crate) fn requeue_claimed(&self, sent: BlockRef) {
-        if standing(sent.owner) == Standing::Sent {
-            self.swap(sent, self.given_back(sent.owner, 1));
-        }
+    /// Requeues a message that a dead receiver has claimed. Returns whether it did: nothing changes
+    /// if that one, or a repairer, has changed the block already. The caller holds the repair lock,
+    /// and announces later.
+    pub(crate) fn requeue_claimed(&self, sent: BlockRef) -> bool {
+        standing(sent.owner) == Standing::Sent && self.swap(sent, self.given_back(sent.owner, 1)).is_some()
     }
 
     /// Requeues what a dead participant holds of some blocks, or the caller itself. The caller
@@ -299,7 +297,7 @@ impl<M: Memory> Deliveries<M> {
     }
 
     /// Whether a receiver is to wait, after everything in the ring was claimed, for a message that
-    /// may still be delivered to it: one that is requeued, or that another one has claimed or holds.
+    /// may still be delivered to it: one that is requeued, or that another has claimed or holds.
     /// If it holds one itself, it does not wait for those that others hold: two would wait for each
     /// other.
     ///
@@ -320,7 +318,14 @@ impl<M: Memory> Deliveries<M> {
         // One look at each block: a message that is requeued meanwhile is seen as held or requeued.
         for block in self.blocks() {
             match standing(block.owner) {
-                Standing::Requeued => return true,
+                Standing::Requeued => {
+                    // Its repairer was killed before it announced (D7), or the region is damaged.
+                    // Nobody waits for what no one finds.
+                    if !self.probe_requeued() {
+                        self.announce();
+                    }
+                    return true;
+                }
                 Standing::Held(holder) if Some(holder) == participant => holds = true,
                 Standing::Held(holder) => others_hold |= is_receiver(holder) || !self.is_unchanged(block),
                 _ => {}

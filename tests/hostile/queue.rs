@@ -397,6 +397,58 @@ fn redelivery_words_invalid_calls_return() {
     }
 }
 
+/// Requeued, and nobody was told; held by a participant that is none, and by a sender: a receiver
+/// gets what can be received, and then the end.
+#[test]
+fn redelivery_owner_words_invalid_receiver_sees_the_end() {
+    for (owner, has_message) in [(0x1_FFFF, true), (0x1_0001, false), (0x1_0004, false), (0x1_0FFF, false)] {
+        let test_dir = TestDir::new();
+        let (mut tx, mut rx, intruder) = open_bytes(&queue_that_redelivers(&test_dir), &test_dir);
+        tx.send([1; 10]).unwrap();
+        assert_eq!((rx.recv(&mut Vec::new()), rx.task_done()), (Ok(10), Ok(())));
+        drop(tx);
+        intruder.set(words::OWNERS, owner);
+        let mut message = Vec::new();
+        let received = soon(|| rx.recv(&mut message));
+        assert_eq!(received.is_ok(), has_message, "{owner:#x}");
+        if has_message {
+            assert_eq!(
+                (received, rx.task_done(), soon(|| rx.recv(&mut message))),
+                (Ok(10), Ok(()), Err(RecvError::Closed))
+            );
+        } else {
+            assert_eq!(received, Err(RecvError::Closed), "{owner:#x}");
+        }
+    }
+}
+
+/// A free block with a count: its next message was not delivered.
+#[test]
+fn redelivery_count_of_free_block_is_ignored() {
+    let test_dir = TestDir::new();
+    let (mut tx, mut rx, intruder) = open_bytes(&queue_that_redelivers(&test_dir), &test_dir);
+    intruder.set(words::OWNERS, 0x3_0000);
+    tx.send([1; 10]).unwrap();
+    assert_eq!((rx.try_recv(&mut Vec::new()), rx.deliveries(), rx.task_done()), (Ok(10), 1, Ok(())));
+}
+
+/// One that cannot be read is removed: its block can be used again, and the others are read.
+#[test]
+fn redelivery_dead_letter_unreadable_is_removed() {
+    let test_dir = TestDir::new();
+    let options = queue_of_bytes(&test_dir).on_death(OnDeath::Redeliver { times: 0 });
+    let (mut tx, mut rx, intruder) = open_bytes(&options, &test_dir);
+    for message in [&[1; 10][..], &[2; 100]] {
+        tx.send(message).unwrap();
+        drop(rx.recv_task().unwrap());
+    }
+    intruder.set(words::OWNERS + 3, 1001); // the length of the first
+    let letters: Vec<_> = rx.dead_letters().unwrap().map(|letter| letter.map(|letter| letter.len())).collect();
+    assert_eq!(letters, [Err(RecvError::Corrupt), Ok(100)]);
+    let stats = tx.stats();
+    assert_eq!((stats.dead_letters, stats.used_blocks, stats.dropped), (1, 0, 1));
+}
+
 /// A message whose block somebody else has freed is reported and passed over.
 #[test]
 fn redelivery_block_freed_by_others_returns_corrupt() {

@@ -27,15 +27,22 @@ pub fn run(location: &Location, stream: &Stream) -> Result<(), Failure> {
         )));
     }
     let Output { mut file, .. } = destination.open()?;
+    let mut unreadable = None;
     for letter in rx.dead_letters().map_err(|error| failure(stream, error))? {
-        let letter = letter.map_err(|error| failure(stream, error))?;
+        let letter = match letter {
+            Ok(letter) => letter,
+            Err(error) => {
+                unreadable = Some(failure(stream, error)); // those behind it are not its fault
+                continue;
+            }
+        };
         file.write_all(&letter).map_err(|error| Failure::output(&error))?;
         if stream.lines {
             file.write_all(b"\n").map_err(|error| Failure::output(&error))?;
         }
         let _ = letter.remove(); // `None`: another process has written it, too
     }
-    Ok(())
+    unreadable.map_or(Ok(()), Err)
 }
 
 fn failure(stream: &Stream, error: impl std::fmt::Display) -> Failure {

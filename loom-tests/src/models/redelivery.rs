@@ -563,8 +563,8 @@ fn redelivery_end_seen_while_received_is_after_the_message() {
     }
 }
 
-/// A third process repairs a dead receiver while another one looks whether this is the end. A holder
-/// waits for what was requeued, too, and not for what another one holds.
+/// A third process repairs a dead receiver while another one looks whether this is the end. The
+/// holder does not wait for itself, and every one for what is requeued.
 #[test]
 fn redelivery_end_seen_while_repaired_is_after_the_message() {
     model(|| {
@@ -577,6 +577,7 @@ fn redelivery_end_seen_while_repaired_is_after_the_message() {
         assert_eq!(world.may_redeliver_to(OTHER), Some(true), "an end before the message");
         join(repairer);
         assert_eq!(world.may_redeliver_to(VICTIM), Some(true));
+        assert!(world.blocks.take(THIRD).is_some(), "it waits for a message that nobody finds");
     });
 }
 
