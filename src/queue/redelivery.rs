@@ -43,6 +43,8 @@ pub(super) struct DeliveryCounts {
     pub(super) held: u64,
     pub(super) requeued: u64,
     pub(super) dead_letters: u64,
+    /// Those in extents.
+    pub(super) long_dead_letters: u64,
 }
 
 impl Redelivery {
@@ -184,7 +186,10 @@ impl QueueState<'_> {
             match standing(block.owner) {
                 Standing::Held(_) => counts.held += 1,
                 Standing::Requeued => counts.requeued += 1,
-                Standing::DeadLetter => counts.dead_letters += 1,
+                Standing::DeadLetter => {
+                    counts.dead_letters += 1;
+                    counts.long_dead_letters += u64::from(block.block >= self.layout.geometry.blocks);
+                }
                 Standing::Free | Standing::Sent => {}
             }
         }

@@ -32,7 +32,8 @@ pub struct Stats {
     /// Messages that were discarded by `close_now`, or because there was no memory to receive them.
     pub dropped: u64,
     /// Blocks and extents in use. Each holds one message: a queued one, or one that is being sent
-    /// or received.
+    /// or received; in a queue that redelivers also one that is not finished, is to be delivered
+    /// again, or is a dead letter.
     pub pooled: u64,
     /// How many messages up to the length of a block can lie outside of slots. 0 for values.
     pub blocks: u64,
@@ -62,6 +63,8 @@ pub struct Stats {
     inline_bytes: u64,
     block_bytes: u64,
     redelivers: bool,
+    /// Dead letters in extents.
+    long_dead_letters: u64,
 }
 
 /// What a queue has run out of, see [`Stats::shortage`].
@@ -73,7 +76,8 @@ pub enum Shortage {
     Slots,
     /// Every block and every extent is in use: see [`blocks`](crate::queue::Options::blocks).
     Blocks,
-    /// Every block is in use, some of them by dead letters: see
+    /// Every block and every extent is in use, or for a message longer than a block every extent,
+    /// some of them by dead letters: see
     /// [`dead_letters`](crate::queue::Receiver::dead_letters).
     DeadLetters,
     /// Every extent is in use: see [`extents`](crate::queue::Options::extents).
@@ -85,7 +89,7 @@ impl fmt::Display for Shortage {
         f.write_str(match self {
             Self::Slots => "every slot is taken; receive messages, or choose a larger capacity",
             Self::Blocks => "every block and every extent is in use; receive messages, or choose more blocks",
-            Self::DeadLetters => "every block is in use, some by dead letters; remove those, or choose more blocks",
+            Self::DeadLetters => "every block or extent is in use, some by dead letters; remove those, or choose more",
             Self::Extents => "every extent is in use; receive messages, or choose more extents",
         })
     }
@@ -120,7 +124,7 @@ impl Stats {
             || self.blocks + self.extents == 0
         {
             None
-        } else if self.dead_letters > 0 {
+        } else if if bytes <= self.block_bytes { self.dead_letters } else { self.long_dead_letters } > 0 {
             Some(Shortage::DeadLetters)
         } else if bytes <= self.block_bytes {
             Some(Shortage::Blocks)
@@ -152,6 +156,7 @@ impl Stats {
             unfinished: deliveries.held,
             requeued: deliveries.requeued,
             dead_letters: deliveries.dead_letters,
+            long_dead_letters: deliveries.long_dead_letters,
             is_closed: words.is_closed(),
             inline_bytes: payload.inline_bytes() as u64,
             block_bytes: geometry.block_bytes,
