@@ -373,6 +373,7 @@ impl QueueParticipant {
         }
         let words = state.ring_words();
         state.repair_as_last(&mut self.scan, index, &words);
+        let has_requeued = state.requeue_held(index, 0..state.layout.all_blocks()); // queue-requeue-2, queue-requeue-3
         let has_extents = state.layout.geometry.extents > 0;
         if has_extents && state.region.is_named() && participants.registered().eq([index]) {
             // Messages that wait keep the name, but the queue need not keep memory for the next
@@ -381,7 +382,6 @@ impl QueueParticipant {
             payload.release_retained(state.region, index);
             payload.release_behind_messages(state.region, &words);
         }
-        let has_requeued = state.requeue_held(index, 0..state.layout.all_blocks()); // queue-requeue-2, queue-requeue-3
         let has_tasks = word(own::UNFINISHED_TASKS) != 0 || has_requeued;
         state.lose_tasks(index); // queue-task-1 to queue-task-4
         // The receiver of a `Queue` that never received does not count as a receiver. The exit

@@ -26,7 +26,7 @@ use crate::queue::redelivery::Redelivery;
 use crate::queue::state::QueueState;
 use crate::raw::mpmc::RingWords;
 use crate::raw::pool::{BlockRef, Pool};
-use crate::raw::redelivery::Deliveries;
+use crate::raw::redelivery::{Deliveries, Standing, standing};
 use crate::region::Region;
 use crate::region::layout::queue::QueueLayout;
 use crate::region::words::{Mapped, Words};
@@ -238,7 +238,10 @@ impl PayloadPool {
         write: impl FnOnce(&[AtomicU64]),
     ) -> Result<Option<PayloadHeader>, SendError> {
         let Some(block) = self.allocate_block(participant) else { return Ok(None) };
-        let Some(words) = self.block_words(block.block) else { return Err(SendError::Corrupt) };
+        let Some(words) = self.block_words(block.block) else {
+            self.pool.free(block);
+            return Err(SendError::Corrupt);
+        };
         write(words);
         Ok(Some(PayloadHeader { length: self.layout.geometry.block_bytes, block: Some(block) }))
     }
@@ -354,18 +357,30 @@ impl PayloadPool {
         }
     }
 
-    /// Releases the memory that extents have behind the messages in them. No other process may take
-    /// part in the queue: it could receive a message, and write a longer one to the extent.
+    /// Releases the memory that extents have behind the messages in them: in the ring, to be
+    /// delivered again, and dead letters. No other process may take part in the queue: it could
+    /// receive a message, and write a longer one to the extent.
     pub(crate) fn release_behind_messages(&self, region: &Region, ring: &RingWords<Mapped>) {
+        let release = |block: u64, length: u64| {
+            let extent = block.checked_sub(self.layout.geometry.blocks);
+            if let Some(extent) = extent.filter(|&extent| extent < self.layout.geometry.extents) {
+                let length = length.min(self.layout.max_message_bytes).next_multiple_of(mapping::PAGE);
+                self.release_memory(region, extent, length, u64::MAX);
+            }
+        };
         // A ring that cannot be read keeps its memory.
         let _ = ring.for_each_message(|payload| {
             let header = PayloadHeader::load(payload);
-            let extent = header.block.and_then(|block| block.block.checked_sub(self.layout.geometry.blocks));
-            if let Some(extent) = extent.filter(|&extent| extent < self.layout.geometry.extents) {
-                let length = header.length.min(self.layout.max_message_bytes).next_multiple_of(mapping::PAGE);
-                self.release_memory(region, extent, length, u64::MAX);
+            if let Some(block) = header.block {
+                release(block.block, header.length);
             }
         });
+        let Some(redelivery) = &self.redelivery else { return };
+        for block in redelivery.deliveries().blocks() {
+            if matches!(standing(block.owner), Standing::Requeued | Standing::DeadLetter) {
+                release(block.block, redelivery.length(block.block));
+            }
+        }
     }
 
     /// Releases memory of an extent, from one byte up to another. If that fails, the extent keeps
