@@ -151,7 +151,10 @@ impl ByteReceiver {
             match self.recv_held(message, timeout) {
                 Ok(()) => received += 1,
                 Err(reason) if received == 0 => return Err(reason),
-                Err(_) => break, // the next call finds out why
+                Err(reason) => {
+                    self.inner.defer(reason);
+                    break;
+                }
             }
         }
         Ok(received)

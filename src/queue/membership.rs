@@ -46,8 +46,8 @@ pub(crate) struct JoinSnapshot {
     /// A sender's run. For a receiver: the open run, or the last one and that it was closed.
     pub(super) phase: u64,
     /// Set if the stream was over: no peer was there, and no message, not even one that another
-    /// receiver holds and that may be delivered again. Then it is the number of
-    /// peers that had joined until then.
+    /// receiver holds and that may be delivered again. Then it is the number of peers that had
+    /// joined until then.
     pub(super) peers_before: Option<u64>,
 }
 
@@ -114,7 +114,7 @@ impl QueueState<'_> {
         let version @ RoleVersion { joins, tail } = self.role_version(peers);
         let is_alone = !self.active_with_role(peers, tail).any(|index| Some(index) != sibling);
         words.advance_over_skipped(MAX_SKIPPED);
-        // What other receivers have may be delivered again, and a sender that has sent something and
+        // What other receivers have may be delivered again. A sender that has sent something and
         // left meanwhile was there.
         let has_messages = || words.len() > 0 || self.may_redeliver_to(None, words);
         let is_over = is_alone && (peers == Role::Receiver || !has_messages() && self.role_version(peers) == version);

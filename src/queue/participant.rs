@@ -245,6 +245,11 @@ impl QueueParticipant {
         self.writable.notify(count as u32);
     }
 
+    /// Call after receiving what took up no slot.
+    pub(super) fn count_received(&mut self) {
+        self.message_count = self.message_count.wrapping_add(1);
+    }
+
     /// Wakes a receiver instead of the caller, which did not use its wake-up.
     pub(crate) fn pass_on_wake_up(&self) {
         self.readable.notify(1);
@@ -260,7 +265,7 @@ impl QueueParticipant {
         self.tasks_done.notify(u32::MAX);
     }
 
-    /// Call when a message of a queue that redelivers is done, or a dead letter. The other receivers
+    /// Call when a message of a queue that redelivers is done, or a dead letter. Other receivers
     /// may have waited for it before they conclude that nothing can come any more.
     pub(super) fn notify_finished(&self) {
         self.notify_tasks_done();

@@ -174,7 +174,9 @@ macro_rules! receiver_methods {
             Tasks::new(self)
         }
 
-        /// Returns an iterator that blocks for each message, until the stream ends.
+        /// Returns an iterator that blocks for each message, until the stream ends. It finishes
+        /// none of them: if the queue [redelivers](crate::queue#redelivery), use
+        /// [`tasks`](Self::tasks).
         pub fn iter(&mut self) -> Messages<&mut Self> {
             Messages::blocking(self)
         }
@@ -203,7 +205,8 @@ impl<T: Shareable> Receiver<T> {
     ///
     /// # Errors
     /// - [`Closed`](RecvError::Closed): all senders have left, or their run was closed, and
-    ///   everything that they sent was received.
+    ///   everything that they sent was received. If the queue
+    ///   [redelivers](crate::queue#redelivery), no other receiver holds a message, either.
     /// - [`PeerDied`](RecvError::PeerDied): the last sender died, and everything that it sent was
     ///   received.
     /// - [`MessageLost`](RecvError::MessageLost), if the options ask for it.
@@ -392,7 +395,10 @@ impl<T: Shareable> Receiver<T> {
             match self.recv_into_within(value, || timeout) {
                 Ok(()) => received += 1,
                 Err(reason) if received == 0 => return Err(reason),
-                Err(_) => break, // the next call finds out why
+                Err(reason) => {
+                    self.inner.defer(reason);
+                    break;
+                }
             }
         }
         Ok(received)

@@ -28,6 +28,8 @@ pub(crate) struct RecvHalf {
     tasks: UnfinishedTasks,
     /// In a queue that redelivers: what was received and is not done.
     held: Held,
+    /// Also there: what the next call is to return.
+    deferred: Option<RecvError>,
     /// How often the message that was received last was delivered.
     deliveries: u32,
     losses: LossReports,
@@ -71,6 +73,7 @@ impl RecvHalf {
         let held = Redelivery::of(state, index).map(|redelivery| redelivery.held_by(index));
         Self {
             held: Held::of(held.unwrap_or_default()),
+            deferred: None,
             deliveries: 0,
             tasks: UnfinishedTasks::of(state, registration.index()),
             losses: LossReports {
@@ -152,6 +155,9 @@ impl RecvHalf {
         timeout: Timeout,
         read: impl FnOnce(&Region, &PayloadPool, BlockRef) -> Result<R, RecvError>,
     ) -> Result<R, RecvError> {
+        if let Some(reason) = self.deferred.take() {
+            return Err(reason);
+        }
         let block = match self.hold_uncontended()? {
             Some(block) => block,
             None => self.hold_next(timeout)?,
@@ -166,6 +172,15 @@ impl RecvHalf {
             Ok(_) => {}
         }
         message
+    }
+
+    /// Call when a batch ends with this error behind messages that were received. The next call
+    /// returns it, if it would not find it again.
+    #[cold]
+    pub(super) fn defer(&mut self, reason: RecvError) {
+        use RecvError::{Corrupt, InvalidValue, MessageLost, OutOfMemory};
+        let is_once = matches!(reason, Corrupt | InvalidValue | MessageLost | OutOfMemory);
+        self.deferred = is_once.then_some(reason);
     }
 
     /// Holds the next message if nothing is in the way. `None`: [`hold_next`](Self::hold_next)
@@ -214,6 +229,8 @@ impl RecvHalf {
         }
         if has_popped {
             half.participant.notify_received(1);
+        } else if matches!(outcome, Ok(Some(_))) {
+            half.participant.count_received();
         }
         outcome?.ok_or(RecvError::Empty)
     }
