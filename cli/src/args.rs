@@ -112,7 +112,7 @@ work itself is killed by SIGKILL, the messages that it was working on (as many a
 queue counts them (`tombolo inspect`).
 
 If the queue was created with --redeliver N, by send or by work, messages that are not done are not lost: when work \
-ends or is killed, others get them, and so they do when CMD fails for good. After N more deliveries a message is a dead \
+ends or is killed, others get them, those printed as unfinished too, and so they do when CMD fails for good. After N more deliveries a message is a dead \
 letter: `tombolo recv NAME --dead-letters` writes and removes those. A message can then be worked on more than once, \
 even after its CMD has succeeded.
 
@@ -330,8 +330,9 @@ pub struct Transfer {
     pub capacity: Option<usize>,
 
     /// With --queue: if a receiver is killed before it has finished a message, give the message to
-    /// another one, up to N times; then it is a dead letter. The side that creates the queue
-    /// decides [default: such a message is lost]
+    /// another one, up to N times; then it is a dead letter. `work` finishes a message when CMD has
+    /// succeeded; `recv` when it has received it, before it has written it. The side that creates
+    /// the queue decides [default: such a message is lost]
     #[arg(long, value_name = "N", requires = "queue", value_parser = clap::value_parser!(u8).range(..=254))]
     pub redeliver: Option<u8>,
 }
@@ -372,7 +373,8 @@ pub struct Recv {
     pub writing: Writing,
 
     /// Write the dead letters of the queue NAME, remove them from it, and end. FILE is emptied at
-    /// the start. Each is written before it is removed
+    /// the start. Each is written before it is removed. Meanwhile it counts as a receiver: a sender
+    /// that waits for the first one ends
     #[arg(long, conflicts_with_all = ["redeliver", "capacity", "follow", "senders", "timeout"])]
     pub dead_letters: bool,
 }

@@ -67,7 +67,8 @@ impl Location {
     /// those of a killed sender are of no use: they are removed if no process uses the queue. So is
     /// what is not a queue, or cannot be read.
     ///
-    /// A larger capacity does not add blocks: it is meant for lines, and most of them are short.
+    /// A larger capacity does not add blocks: it is meant for lines, and most of them are short. In
+    /// a queue that redelivers every message needs one.
     ///
     /// With `redeliver` it redelivers that many times; otherwise one that is there may or may not.
     pub fn queue(
@@ -78,7 +79,7 @@ impl Location {
         in_pieces: bool,
     ) -> queue::Options<[u8]> {
         let capacity = capacity.unwrap_or(QUEUE_CAPACITY);
-        let blocks = capacity.min(QUEUE_CAPACITY);
+        let blocks = if redeliver.is_some() { capacity } else { capacity.min(QUEUE_CAPACITY) };
         let on_stale = match self.directory.inspect(name) {
             Ok(RegionInfo { queue: Some(queue), .. }) if in_pieces && queue.senders == ParticipantStatus::Dead => {
                 OnStale::Recreate
