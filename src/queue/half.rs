@@ -285,12 +285,15 @@ impl fmt::Debug for Half {
 /// The methods of every handle of a queue. `$half`: the path to the half that answers for it.
 macro_rules! queue_methods {
     ($($half:ident).+) => {
-        /// Returns the number of queued messages. Other participants change it at any time.
+        /// Returns the number of queued messages. Other participants change it at any time. Those
+        /// that are to be [delivered again](crate::queue#redelivery) are not counted: see
+        /// [`Stats::requeued`](crate::queue::Stats::requeued).
         pub fn len(&self) -> usize {
             self.$($half).+.len() as usize
         }
 
-        /// Returns whether no message is queued.
+        /// Returns whether no message is queued. There may be one that is to be
+        /// [delivered again](crate::queue#redelivery).
         pub fn is_empty(&self) -> bool {
             self.len() == 0
         }

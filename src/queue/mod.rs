@@ -51,10 +51,16 @@
 //! - A receiver that is stopped keeps its messages. Only a dead one, or one that left, loses them.
 //! - Messages that are delivered again come first. The order of the others is as sent.
 //! - [`Sender::join`] returns `Ok` when everything that was sent before the call is done. If some
-//!   of it is dead letters, it returns [`JoinError::DeadLetters`].
+//!   of it is dead letters, it returns [`JoinError::DeadLetters`], and does so again until they are
+//!   removed.
+//! - What a receiver gets by `recv`, `iter` or a `for` loop over it is finished by
+//!   [`task_done`](Receiver::task_done) only. Without that it holds everything, until no block is
+//!   free and the senders wait.
 //! - A receiver gets `Closed` only when no other receiver holds a message: if that one dies, it is
-//!   to get it. But one that holds messages itself does not wait for others: finish them, and call
-//!   again.
+//!   to get it. So `Closed` comes as late as the slowest of them is done. But one that holds
+//!   messages itself does not wait for others: finish them, and call again.
+//! - Two receivers in one thread are two: if the first holds a message, `recv` of the second never
+//!   returns `Closed`. Let no receiver that only keeps a place, as in the producer, hold one.
 //! - A message takes up a slot while it is queued, and a block until it is done. To deliver it
 //!   again takes no room, so that a full queue takes back its own messages.
 //!   [`unfinished`](Options::unfinished) limits how many can be in hand.
