@@ -378,6 +378,19 @@ fn work_killed_in_queue_that_redelivers_others_do_its_lines() {
     }
 }
 
+/// Every line needs a block.
+#[test]
+fn redeliver_queue_holds_as_many_lines_as_its_capacity() {
+    let env = TestEnv::new();
+    let lines = numbers(5000);
+    let send = [&SEND[..], &["--no-wait", "--redeliver", "1", "--capacity", "8K"]].concat();
+    env.spawn_with_input(&send, &env.file("left", lines.as_bytes())).wait().assert_exit(0, "");
+    let received = env.run(&["recv", "--queue", "j", "--lines"]);
+    received.assert_exit(0, "");
+    assert_bytes_eq(&received.output, lines.as_bytes());
+    env.assert_no_names();
+}
+
 #[test]
 fn work_command_that_always_fails_line_becomes_a_dead_letter() {
     let env = TestEnv::new();
