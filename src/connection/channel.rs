@@ -67,7 +67,7 @@ pub(super) fn recv_packet(socket: &ForkGuardedFd) -> io::Result<Option<(Vec<u8>,
 pub(super) fn peek_packet(socket: &ForkGuardedFd, most: usize) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut buffer = [0; MAX_LEN];
     let Some(packet) = socket::peek_packet(socket, &mut buffer, most)? else { return Ok(None) };
-    if packet.length == 0 {
+    if packet.is_end {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     // As many as there may be: the peer sent more. Fewer: this process's table had no room.

@@ -35,7 +35,7 @@ use object::{
 };
 use refusals::connect_as_nobody;
 use support::{TestDir, child_roles};
-use transfer::{give_queue_and_wait, take_and_answer, take_and_wait};
+use transfer::{give_locked_namespace, give_queue_and_wait, take_and_answer, take_and_wait};
 
 child_roles![
     accept_with_full_table,
@@ -44,6 +44,7 @@ child_roles![
     connect_many_times,
     cut_each_handshake,
     echo,
+    give_locked_namespace,
     give_many_at_once,
     give_object_and_wait,
     give_queue_and_wait,
