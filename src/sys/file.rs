@@ -117,7 +117,7 @@ pub(crate) fn open_pinned(file: impl AsFd) -> io::Result<OwnedFd> {
 
 /// Returns a path by which this thread finds an open file. It names that file now. Check what you
 /// open by it.
-fn descriptor_path(file: impl AsFd) -> io::Result<PathBuf> {
+pub(crate) fn descriptor_path(file: impl AsFd) -> io::Result<PathBuf> {
     let (number, id) = (file.as_fd().as_raw_fd(), metadata(&file)?.id);
     // `self` shows the first thread's descriptors, which most threads share. A thread may have its
     // own.
