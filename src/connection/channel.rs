@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::connection::handshake::MAX_LEN;
+use crate::connection::handshake::{MAX_LEN, Transport};
 use crate::sys::fork::ForkGuardedFd;
 use crate::sys::socket;
 
@@ -27,6 +27,10 @@ impl Channel {
 
     pub(super) fn tcp(socket: ForkGuardedFd) -> Self {
         Self { socket, stream: Some(Vec::new()) }
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        if self.is_unix() { Transport::Unix } else { Transport::Tcp }
     }
 
     pub(super) fn is_unix(&self) -> bool {

@@ -485,7 +485,7 @@ impl Listener {
         }
         let action = format!("{action}, {peer}");
         let (key, limit) = (self.options.key.clone(), self.options.max_message_bytes);
-        let handshake = Handshake::new(Role::Listener, action, key, limit)?;
+        let handshake = Handshake::new(Role::Listener, channel.transport(), action, key, limit)?;
         self.handshakes.push_back(Pending {
             channel,
             handshake,
