@@ -39,9 +39,11 @@
 //! The arguments are values that serde can serialise and deserialise, in the format of postcard, of
 //! any length. Endpoints of pipes, queues and broadcasts, namespaces and objects may be among them,
 //! at any depth. An endpoint moves to the child, and the peer never mistakes that for a death:
-//! see [`spawn`](crate::spawn#what-the-peer-sees). The child has them with default options; for
-//! others pass a name. If the process cannot be spawned the endpoints are closed. A child that
-//! cannot deserialise its arguments does not call the function, and [`Process::join`] returns why.
+//! see [`spawn`](crate::spawn#what-the-peer-sees). If an `Arc` among the arguments keeps a handle
+//! of it here, calls on that return [`Passed`](crate::SendError::Passed). The child has the
+//! endpoints with default options; for others pass a name. If the process cannot be spawned they
+//! are closed, or stay with the handle that was kept. A child that cannot deserialise its arguments
+//! does not call the function, and [`Process::join`] returns why.
 //!
 //! # How it ends
 //!

@@ -5,7 +5,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use crate::error::{Error, JoinError, RecvError, Result, SendError};
+use crate::error::{JoinError, RecvError, Result, SendError};
 use crate::options::expect_joined;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::queue::membership::{self, Origin};
@@ -39,9 +39,8 @@ impl Half {
 
     /// Joins the same queue once more.
     pub(crate) fn clone_as(&self, role: Role) -> Result<Registration> {
-        if !self.participant.is_from_this_process() {
-            return Err(Error::forked("take part in a queue"));
-        }
+        let registration = self.participant.registration();
+        self.participant.holder().check_for(registration, "take part in a queue")?;
         let is_clone = role == self.participant.role();
         let origin = if is_clone { Origin::Cloned(self.participant.snapshot()) } else { Origin::FromPeer };
         expect_joined(membership::join(self.participant.region().reopen()?, role, origin)?)
@@ -100,7 +99,7 @@ impl Half {
         prefetch_words: usize,
         fill: impl FnOnce(&[AtomicU64]),
     ) -> Result<bool, SendError> {
-        let sent = self.participant.is_from_this_process() && self.ring.try_push_uncontended(prefetch_words, fill)?;
+        let sent = self.participant.is_here() && self.ring.try_push_uncontended(prefetch_words, fill)?;
         if sent {
             self.participant.notify_sent(1);
         }
@@ -116,9 +115,7 @@ impl Half {
         timeout: Timeout,
         mut fill: impl FnMut(u64, &[AtomicU64]),
     ) -> Result<u64, SendError> {
-        if !self.participant.is_from_this_process() {
-            return Err(SendError::Forked);
-        }
+        self.participant.check_holder::<SendError>()?;
         let sent = self.attempt(WaitFor::Slot, timeout, |_, ring, _| match ring.push_many(count, &mut fill)? {
             Push::Done(count) => Ok(Some(count)),
             Push::Full => Ok(None),
@@ -143,9 +140,7 @@ impl Half {
 
     /// Closes the open run. Returns the position where it ends.
     pub(crate) fn close(&self) -> Result<u64, SendError> {
-        if !self.participant.is_from_this_process() {
-            return Err(SendError::Forked);
-        }
+        self.participant.check_holder::<SendError>()?;
         self.participant.close()
     }
 
@@ -179,9 +174,7 @@ impl Half {
 
     /// Blocks until every message was received, and every task is done or lost.
     pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), JoinError> {
-        if !self.participant.is_from_this_process() {
-            return Err(JoinError::Forked);
-        }
+        self.participant.check_holder::<JoinError>()?;
         let registration = Arc::clone(self.participant.registration());
         let state = QueueState::of(registration.region());
         let words = self.ring.words();

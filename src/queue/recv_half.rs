@@ -50,7 +50,7 @@ impl RecvHalf {
         take: impl FnOnce(&Region, &PayloadPool, &[AtomicU64]) -> R,
     ) -> Result<Option<R>, RecvError> {
         let Self { half: Half { participant, ring, payload, .. }, tasks, losses } = self;
-        if !participant.is_from_this_process() || losses.is_due() {
+        if !participant.is_here() || losses.is_due() {
             return Ok(None);
         }
         let received = ring.try_pop_uncontended(|message| {
@@ -74,9 +74,7 @@ impl RecvHalf {
         mut take: impl FnMut(&Region, &PayloadPool, u64, &[AtomicU64]),
     ) -> Result<u64, RecvError> {
         let Self { half, tasks, losses } = self;
-        if !half.participant.is_from_this_process() {
-            return Err(RecvError::Forked);
-        }
+        half.participant.check_holder::<RecvError>()?;
         let outcome = half.attempt(WaitFor::Message, timeout, |registration, ring, payload| {
             if losses.is_due() && losses.take() {
                 return Err(RecvError::MessageLost);
@@ -112,9 +110,7 @@ impl RecvHalf {
     }
 
     pub(super) fn task_done(&mut self) -> Result<(), TaskDoneError> {
-        if !self.half.participant.is_from_this_process() {
-            return Err(TaskDoneError::Forked);
-        }
+        self.half.participant.check_holder::<TaskDoneError>()?;
         if self.tasks.finish()? {
             self.half.participant.notify_tasks_done();
         }

@@ -109,6 +109,42 @@ impl Generation {
     }
 }
 
+/// In the word of a [`PassableGeneration`]. No generation has this bit.
+const PASSED: u32 = 1 << 31;
+
+/// The process that made a handle, and whether that process has passed it to another one since: one
+/// word, so that one comparison answers both.
+///
+/// Relaxed: who passes a handle has it for itself, and so has who uses it.
+#[derive(Debug)]
+pub(crate) struct PassableGeneration(AtomicU32);
+
+impl PassableGeneration {
+    pub(crate) fn current() -> Self {
+        Self(AtomicU32::new(Generation::current().0))
+    }
+
+    /// Whether this process has the handle: as [`Generation::is_current`].
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        Generation(self.0.load(Ordering::Relaxed)).is_current()
+    }
+
+    /// Whether this process has made the handle and passed it on.
+    pub(crate) fn is_passed(&self) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        word & PASSED != 0 && Generation(word & !PASSED).is_current()
+    }
+
+    pub(crate) fn pass(&self) {
+        self.0.fetch_or(PASSED, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_back(&self) {
+        self.0.fetch_and(!PASSED, Ordering::Relaxed);
+    }
+}
+
 /// A reentrant lock of this process.
 struct Section {
     /// 0 free, 1 taken, 2 taken and contended: Drepper's futex mutex.
@@ -224,7 +260,7 @@ fn settle_slow() {
             unsafe { libc::madvise(ptr::from_ref(&PAGE).cast_mut().cast(), size_of::<Page>(), libc::MADV_WIPEONFORK) };
         IS_WIPED.store(done == 0, Ordering::Relaxed);
     }
-    let generation = LAST_GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
+    let generation = (LAST_GENERATION.load(Ordering::Relaxed).wrapping_add(1) & !PASSED).max(1);
     LAST_GENERATION.store(generation, Ordering::Relaxed);
     if SECTION.is_own() {
         close_inherited();

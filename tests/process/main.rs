@@ -12,6 +12,7 @@ mod common;
 mod crash;
 mod daemons;
 mod ends;
+mod kept;
 mod misuse;
 
 tombolo::process::init_in_tests!();
