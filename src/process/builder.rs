@@ -200,9 +200,14 @@ impl Builder {
         reaper::sweep();
 
         let daemon = if self.is_daemon { Some(Daemon::new().map_err(failed)?) } else { None };
-        // The test harness writes lines of its own before it calls `init`.
-        let null = || File::options().write(true).open("/dev/null");
-        let silenced = test.map(|_| Ok((null()?, null()?))).transpose().map_err(failed)?;
+        // The test harness writes lines of its own before it calls `init`. If standard output is
+        // closed here, there is nothing to keep them from.
+        let null = || file::above_streams(File::options().write(true).open("/dev/null")?.into());
+        let silenced = test
+            .filter(|_| file::metadata(io::stdout()).is_ok())
+            .map(|_| Ok((null()?, null()?)))
+            .transpose()
+            .map_err(failed)?;
         let stdout = silenced.as_ref().map(|(null, stdout)| (null.as_raw_fd(), stdout.as_raw_fd()));
         let killed_by = daemon.as_ref().map(|daemon| daemon.child.as_raw_fd());
         let descriptors = transfers.iter().map(|transfer| describe_fd(transfer.file()));
@@ -324,7 +329,7 @@ impl Daemon {
         let mut child = None;
         let parent = ForkGuardedFd::new(|| {
             let (reader, writer) = io::pipe()?;
-            child = Some(reader.into());
+            child = Some(file::above_streams(reader.into())?);
             Ok(writer.into())
         })?;
         Ok(Self { child: child.ok_or(io::ErrorKind::NotFound)?, parent })

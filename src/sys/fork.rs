@@ -410,10 +410,11 @@ pub struct ForkGuardedFd {
 }
 
 impl ForkGuardedFd {
-    /// Runs `open` and guards the result. No fork can happen in between.
+    /// Runs `open` and guards the result. No fork can happen in between. The descriptor is none of
+    /// the standard streams: what writes to those would write to it.
     pub(crate) fn new(open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<Self> {
         let _section = SectionGuard::enter();
-        let descriptor = open()?;
+        let descriptor = file::above_streams(open()?)?;
         let id = file::metadata(&descriptor)?.id;
         DESCRIPTORS.with(|descriptors| descriptors.push((descriptor.as_raw_fd(), id)));
         Ok(Self { descriptor: ManuallyDrop::new(descriptor), id, generation: Generation::current() })
