@@ -14,5 +14,6 @@ mod daemons;
 mod ends;
 mod kept;
 mod misuse;
+mod reaper;
 
 tombolo::process::init_in_tests!();
