@@ -298,15 +298,16 @@ impl Process {
     fn conclude(&self, status: Option<ExitStatus>) -> Ended {
         let state = State::read(&self.file);
         let own_panic = || report::read_panic(&self.file, Place::Own);
-        let aborted = |status: ExitStatus| {
-            let panic = || own_panic().or_else(|| report::read_panic(&self.file, Place::Other));
-            (status.signal() == Some(libc::SIGABRT)).then(panic).flatten()
-        };
+        let is_aborted = status.is_some_and(|status| status.signal() == Some(libc::SIGABRT));
         let status = match (status, state) {
             (None, State::Returned(code)) => Some(ExitStatus::from_raw(i32::from(code) << 8)),
             (status, _) => status,
         };
-        let panic = if state == State::Panicked { own_panic() } else { status.and_then(aborted) };
+        let panic = match state {
+            State::Panicked => own_panic(),
+            State::Aborting(place) if is_aborted => report::read_panic(&self.file, place),
+            _ => None,
+        };
         let outcome = match (status, state, panic) {
             (_, _, Some(panic)) => Err(ProcessError::Panicked(panic)),
             (_, State::Refused, _) => {

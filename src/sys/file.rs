@@ -17,6 +17,12 @@ pub(crate) fn above_streams(file: OwnedFd) -> io::Result<OwnedFd> {
     if file.as_raw_fd() >= FIRST { Ok(file) } else { Ok(rustix::io::fcntl_dupfd_cloexec(file, FIRST)?) }
 }
 
+/// Gives up what a file has from `length` on.
+#[cfg(feature = "process")]
+pub(crate) fn truncate(file: impl AsFd, length: u64) -> io::Result<()> {
+    Ok(fs::ftruncate(file, length)?)
+}
+
 /// Creates an anonymous file. `huge` asks for reserved 2 MiB pages.
 pub(crate) fn create_anonymous(huge: bool) -> io::Result<OwnedFd> {
     let huge = if huge { MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB } else { MemfdFlags::empty() };

@@ -157,6 +157,28 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 #[test]
+fn large_arguments_are_freed_while_the_function_runs() {
+    let _test_dir = TestDir::new();
+    let body = |()| {
+        let (tx, mut rx) = numbers();
+        let wait = |(bytes, mut tx): (Vec<u8>, Sender<u64>)| {
+            drop(bytes);
+            tx.send(1).unwrap();
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        };
+        let worker = Builder::new().daemon(true).spawn(wait, (vec![1; 1 << 20], tx)).unwrap();
+        assert_eq!(rx.recv(), Ok(1));
+        let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|file| file.path());
+        let mut reports = files.filter(|file| {
+            std::fs::read_link(file).is_ok_and(|link| link.to_string_lossy().contains("tombolo-process"))
+        });
+        assert!(reports.all(|file| std::fs::metadata(file).unwrap().len() < 1 << 20));
+        worker.kill().unwrap();
+    };
+    Process::spawn(body, ()).unwrap().join().unwrap();
+}
+
+#[test]
 fn large_arguments_arrive_whole() {
     let _test_dir = TestDir::new();
     let bytes: Vec<u8> = (0..24_u32 << 20).map(|number| (number ^ number >> 11) as u8).collect();
