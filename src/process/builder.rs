@@ -40,7 +40,8 @@ const PROGRAM: &str = "/proc/self/exe";
 ///
 /// With options of [`stdin`](Self::stdin), [`stdout`](Self::stdout), [`stderr`](Self::stderr) or
 /// [`command`](Self::command) this process is forked for a moment. That takes longer the more
-/// memory it has, tens of milliseconds for each GiB. Otherwise memory does not matter.
+/// memory it has, tens of milliseconds for each GiB. Otherwise memory does not matter, except in a
+/// program that is linked statically, as for the targets of musl: it always forks.
 ///
 /// # Examples
 /// ```
@@ -102,7 +103,8 @@ impl Builder {
     ///
     /// The kernel sends SIGKILL, to a stopped daemon, too, and once `spawn` has returned also
     /// before the daemon has called [`init`](super::init). Two things undo this: a daemon that
-    /// closes all descriptors, and a fork of this process by a raw `clone` that outlives it.
+    /// closes all descriptors, and a fork of this process by a raw `clone` that outlives it. If
+    /// this process closes all its descriptors, its daemons are killed.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self

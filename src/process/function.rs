@@ -35,6 +35,15 @@ impl Function {
     /// The function belongs to a shared library.
     pub(super) fn locate<A: Serialize + DeserializeOwned, R: Termination>(function: fn(A) -> R) -> Result<Self> {
         let program = Program::own();
+        if !program.is_executed() {
+            return Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "spawn a process",
+                "a program that was started by an explicit loader (`ld.so program`): /proc/self/exe is the loader",
+                "one that was executed itself",
+                "execute the program, and let its interpreter be that loader (`patchelf --set-interpreter`)",
+            ));
+        }
         let entry: Entry = enter::<A, R>;
         let locate = |address: usize| program.offset_of(address).map(|offset| offset as u64);
         match (locate(entry as usize), locate((function as *const ()).expose_provenance())) {

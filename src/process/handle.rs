@@ -73,7 +73,7 @@ impl Child {
             // The clock cannot get there: no limit.
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let pidfd = self.pidfd.as_fd();
-            // `poll` would pass over it, and wait in vain.
+            // `poll` would ignore it, and wait forever.
             if pidfd.as_raw_fd() < 0 {
                 return Err(Errno::BADF.into());
             }

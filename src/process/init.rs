@@ -99,7 +99,8 @@ pub(super) fn entrance() -> Result<Entrance> {
     if process::has_untrusted_environment() {
         return refuse(
             ErrorKind::Permission,
-            "more rights than those of the user that started this program (set-user-ID or capabilities)",
+            "more rights than those of the user that started this program (set-user-ID, capabilities, or a change of \
+             the SELinux or AppArmor domain)",
             "use Command and CommandExt::pass, or give up the rights before the program is executed",
         );
     }

@@ -37,18 +37,20 @@
 //! # Arguments
 //!
 //! The arguments are values that serde can serialise and deserialise, in the format of postcard, of
-//! any length. Endpoints of pipes, queues and broadcasts, namespaces and objects may be among them,
-//! at any depth. An endpoint moves to the child, and the peer never mistakes that for a death:
-//! see [`spawn`](crate::spawn#what-the-peer-sees). If an `Arc` among the arguments keeps a handle
-//! of it here, calls on that return [`Passed`](crate::SendError::Passed). The child has the
-//! endpoints with default options; for others pass a name. If the process cannot be spawned they
-//! are closed, or stay with the handle that was kept. A child that cannot deserialise its arguments
-//! does not call the function, and [`Process::join`] returns why.
+//! any length. (serde takes a `Vec<u8>` byte by byte; `serde_bytes` is faster.) Endpoints of pipes,
+//! queues and broadcasts, namespaces and objects may be among them, at any depth. An endpoint moves
+//! to the child, and the peer never mistakes that for a death: see
+//! [`spawn`](crate::spawn#what-the-peer-sees). If an `Arc` among the arguments keeps a handle of it
+//! here, calls on that return [`Passed`](crate::SendError::Passed). The child has the endpoints
+//! with default options; for others pass a name. If the process cannot be spawned they are closed,
+//! or stay with the handle that was kept. A child that cannot deserialise its arguments does not
+//! call the function, and [`Process::join`] returns why.
 //!
 //! # How it ends
 //!
 //! - [`Process::join`] returns `Ok` if the exit code is 0, and otherwise what happened. A panic
-//!   comes back with its message and place.
+//!   comes back with its message and place. Of an `Err` that the function has returned only the
+//!   exit code comes back, 1: its text is on the standard error of the child.
 //! - A [`Process`] that is dropped runs on. It does not become a zombie.
 //! - When this process ends, its children run on, unless they are
 //!   [daemons](Builder::daemon). (Python's `multiprocessing` would wait for them.) Join those that
@@ -192,7 +194,8 @@ impl Process {
     /// - [`Io`](crate::ErrorKind::Io) and others of the operating system: no process, no
     ///   descriptor, no memory, no `/proc`.
     ///
-    /// The endpoints among the arguments are closed then.
+    /// The endpoints among the arguments are closed then. The function may have begun all the same
+    /// if there was no descriptor for the new process; it is killed.
     pub fn spawn<A, R>(function: fn(A) -> R, arguments: A) -> Result<Self>
     where
         A: Serialize + DeserializeOwned,
@@ -256,7 +259,8 @@ impl Process {
         self.ended()?.status
     }
 
-    /// Asks the process to end, by SIGTERM. It may catch that.
+    /// Asks the process to end, by SIGTERM. It may catch that. If the thread that spawned it had
+    /// blocked SIGTERM, so has the process, and nothing happens until it unblocks it.
     ///
     /// # Errors
     /// - [`Forked`](crate::ErrorKind::Forked) in a forked child.

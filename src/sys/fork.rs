@@ -115,7 +115,7 @@ const PASSED: u32 = 1 << 31;
 /// The process that made a handle, and whether that process has passed it to another one since: one
 /// word, so that one comparison answers both.
 ///
-/// Relaxed: who passes a handle has it for itself, and so has who uses it.
+/// Relaxed: nothing else uses a handle while it is passed on.
 #[derive(Debug)]
 pub(crate) struct PassableGeneration(AtomicU32);
 

@@ -131,7 +131,7 @@ fn byte_queue_that_was_passed_handle_kept_is_refused() {
     let (tx, rx) = queue::Options::bytes().max_message_bytes(1 << 16).create_channel().unwrap();
     let (tx, rx) = (pass(tx), pass(rx));
     assert_eq!(tx.get().send(b"message"), Err(SendError::Passed));
-    assert_eq!(tx.get().send(&[7; 1 << 14]), Err(SendError::Passed));
+    assert_eq!(tx.get().send([7; 1 << 14]), Err(SendError::Passed));
     assert_eq!(rx.get().recv(&mut Vec::new()), Err(RecvError::Passed));
 }
 

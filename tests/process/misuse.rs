@@ -9,7 +9,7 @@ use tombolo::process::{self, Process};
 use tombolo::{ErrorKind, RecvError};
 
 use crate::kept::Kept;
-use crate::support::TestDir;
+use crate::support::{TestDir, report};
 
 /// A sender that its `Serialize` passes twice, as two fields of a derived one could.
 struct Twice(Sender<u64>);
@@ -84,4 +84,23 @@ fn init_called_again_after_the_first_returns() {
         (),
     );
     assert_eq!(worker.unwrap().join(), Ok(()));
+}
+
+#[test]
+fn program_started_by_an_explicit_loader_spawn_is_refused() {
+    const VARIABLE: &str = "TOMBOLO_TEST_EXPLICIT_LOADER";
+    const LOADERS: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    let _test_dir = TestDir::new();
+    if std::env::var_os(VARIABLE).is_some() {
+        return assert_refused(Process::spawn(|()| {}, ()), &["explicit loader", "execute the program"]);
+    }
+    let Some(loader) = LOADERS.iter().find(|loader| std::path::Path::new(loader).exists()) else {
+        return report("SKIPPED: no loader of glibc");
+    };
+    let name = "misuse::program_started_by_an_explicit_loader_spawn_is_refused";
+    let mut program = std::process::Command::new(loader);
+    program.arg(std::env::current_exe().unwrap()).args(["--exact", name]).env(VARIABLE, "");
+    let output = program.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
