@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{CallError, Error, Result};
+use crate::error::{CallError, Result};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::rpc::{CallState, CallTable, CallerCell, GivenUp, Outcome};
 use crate::region::Region;
-use crate::region::lifecycle::Registration;
+use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::ParticipantStatus;
 use crate::region::words::Mapped;
 use crate::rpc::Behaviour;
@@ -23,7 +23,6 @@ use crate::rpc::membership;
 use crate::rpc::peers::Peers;
 use crate::rpc::state::{Role, RpcState};
 use crate::sys::clock::Deadline;
-use crate::sys::fork::Generation;
 use crate::sys::membarrier;
 use crate::wait::{Attempt, WaitEnd, WaitState, Waiter};
 
@@ -31,8 +30,7 @@ use crate::wait::{Attempt, WaitEnd, WaitState, Waiter};
 const BUFFER_PAUSE: Duration = Duration::from_micros(500);
 
 pub(crate) struct CallHalf {
-    /// The process that made this handle.
-    generation: Generation,
+    holder: Holder,
     table: CallTable<Mapped>,
     caller: usize,
     cell: CallerCell,
@@ -66,7 +64,7 @@ impl CallHalf {
         let table = state.table();
         let cell = CallerCell::attach(&table, caller);
         let half = Self {
-            generation: Generation::current(),
+            holder: Holder::this_process(),
             caller,
             cell,
             requests: state.requests(),
@@ -88,6 +86,10 @@ impl CallHalf {
         half
     }
 
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
     pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.waiter.peers.registration
     }
@@ -102,17 +104,12 @@ impl CallHalf {
 
     /// Another handle of the region, to join once more.
     pub(super) fn reopen(&self) -> Result<Region> {
-        if self.generation.is_current() {
-            self.registration().region().reopen()
-        } else {
-            Err(Error::forked("make requests"))
-        }
+        self.holder.check_for(self.registration(), "make requests")?;
+        self.registration().region().reopen()
     }
 
     pub(super) fn wait_for_responder(&self, timeout: Duration) -> Result<(), CallError> {
-        if !self.generation.is_current() {
-            return Err(CallError::Forked);
-        }
+        self.holder.check::<CallError>(self.registration())?;
         Ok(self.waiter.peers.wait_for_one(self.behaviour.wait, timeout)?)
     }
 
@@ -125,9 +122,7 @@ impl CallHalf {
         fill: impl Fn(&[AtomicU64]),
         read: impl FnOnce(Reply<'_>) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
-        if !self.generation.is_current() {
-            return Err(CallError::Forked);
-        }
+        self.holder.check::<CallError>(self.registration())?;
         let outcome = loop {
             match self.call_once(deadline, &fill) {
                 Err(CallError::ResponderDied) if self.behaviour.retries => {}

@@ -3,7 +3,7 @@
 //!
 //! [`Options`] creates and opens them. Requests and replies are values of one type each
 //! ([`Caller`], [`Responder`]), or bytes of any length ([`ByteCaller`], [`ByteResponder`]). With
-//! the feature `serde` these carry whatever serde can serialise ([`ByteCaller::call_object`]).
+//! the feature `serde` these carry whatever serde can serialise (`call_object`).
 //! Which types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
 //!
 //! All callers and responders of a name are in one region. Each caller has room in it for one

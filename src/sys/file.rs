@@ -2,13 +2,26 @@
 //! without a mapping.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::error::NotInProc;
+
+/// Returns the same description under a number that is none of the standard streams, which a
+/// process may have closed.
+pub(crate) fn above_streams(file: OwnedFd) -> io::Result<OwnedFd> {
+    const FIRST: RawFd = libc::STDERR_FILENO + 1;
+    if file.as_raw_fd() >= FIRST { Ok(file) } else { Ok(rustix::io::fcntl_dupfd_cloexec(file, FIRST)?) }
+}
+
+/// Gives up what a file has from `length` on.
+#[cfg(feature = "process")]
+pub(crate) fn truncate(file: impl AsFd, length: u64) -> io::Result<()> {
+    Ok(fs::ftruncate(file, length)?)
+}
 
 /// Creates an anonymous file. `huge` asks for reserved 2 MiB pages.
 pub(crate) fn create_anonymous(huge: bool) -> io::Result<OwnedFd> {
