@@ -17,10 +17,14 @@ use crate::process::error::Panic;
 use crate::process::function::{JobFunction, Located};
 use crate::process::pool::message::Reply;
 use crate::process::report;
+use crate::process::start::REPORT_LEN;
 use crate::sys::program::Program;
 
 /// How many jobs of a chunk are received at once, if they are there.
 const BATCH: usize = 64;
+
+/// As much of a panic's message as [`report`] keeps.
+const MESSAGE_CHARS: usize = REPORT_LEN as usize / 2 / 4;
 
 /// What the initializer gets. It is serialised for each worker, and the pool keeps it.
 pub(super) struct InitializerArguments<A>(pub(super) Arc<A>);
@@ -123,9 +127,12 @@ fn answer(pipe: &mut BytePipe, reply: Reply) -> Result<(), SendError> {
 fn catch<T>(action: impl FnOnce() -> T) -> Result<T, Panic> {
     LAST_PANIC.take();
     panic::catch_unwind(AssertUnwindSafe(action)).map_err(|payload| {
-        let panic = LAST_PANIC.take().unwrap_or_else(|| without_place(&*payload));
+        let mut panic = LAST_PANIC.take().unwrap_or_else(|| without_place(&*payload));
         // Dropping it runs code of the program, which may panic.
         mem::forget(payload);
+        if let Some((end, _)) = panic.message.char_indices().nth(MESSAGE_CHARS) {
+            panic.message.truncate(end);
+        }
         panic
     })
 }
