@@ -170,6 +170,27 @@ fn worker_aborted_after_long_panic_is_not_blamed_on_it() {
 }
 
 #[test]
+fn worker_aborted_after_panics_that_a_job_survived_is_not_blamed_on_them() {
+    let _test_dir = TestDir::new();
+    fn survive_or_abort(number: u64) {
+        match number {
+            0 => drop(std::panic::catch_unwind(|| panic!("of the thread of the job"))),
+            1 => drop(thread::spawn(|| panic!("of another thread")).join()),
+            _ => std::process::abort(),
+        }
+    }
+    for chunk in [1, 2] {
+        for first in [0, 1] {
+            let pool = pool::Builder::new().processes(1).max_attempts(1).build().unwrap();
+            let results: Vec<_> = pool.map(survive_or_abort, [first, 2]).chunk_size(chunk).collect();
+            let [Ok(()), Err(JobError::WorkerDied(WorkerDeath { panic: None, .. }))] = &*results else {
+                panic!("{results:?}")
+            };
+        }
+    }
+}
+
+#[test]
 fn idle_worker_killed_is_replaced() {
     let _test_dir = TestDir::new();
     let pool = pool_of(1);

@@ -12,7 +12,7 @@ use crate::pipe::{self, BytePipe};
 use crate::process::Process;
 use crate::process::error::{Panic, ProcessError};
 use crate::process::pool::error::{JobError, WorkerDeath};
-use crate::process::pool::message::Reply;
+use crate::process::pool::message::{LastPanics, Reply};
 use crate::process::pool::shared::{Chunk, IDLE_CHECK, Next, Shared};
 
 /// How many workers in a row may end before they get a job.
@@ -44,8 +44,8 @@ struct Worker {
     jobs_left: u64,
     /// It has received a chunk.
     has_taken: bool,
-    /// The last panic that it has told of, and survived.
-    caught: Option<Panic>,
+    /// The last panics that it has told of, and survived.
+    survived: LastPanics,
 }
 
 /// The worker ends.
@@ -125,7 +125,14 @@ fn start(shared: &Shared, index: usize, starts: &mut Starts) -> Result<Option<Wo
             }
         };
         let jobs_left = shared.settings.max_jobs_per_worker.unwrap_or(u64::MAX);
-        let mut worker = Worker { process, pipe, ready_at: Instant::now(), jobs_left, has_taken: false, caught: None };
+        let mut worker = Worker {
+            process,
+            pipe,
+            ready_at: Instant::now(),
+            jobs_left,
+            has_taken: false,
+            survived: LastPanics::default(),
+        };
         if !shared.register(index, &worker.process) {
             worker.kill();
             return Ok(None);
@@ -247,11 +254,15 @@ impl Worker {
                     }
                     Some(Reply::Returned(result)) => Ok(Arc::new(result)),
                     Some(Reply::Panicked(panic)) => {
-                        self.caught = Some(panic.clone());
+                        self.survived.own = Some(panic.clone());
                         Err(JobError::Panicked(panic))
                     }
                     Some(Reply::ArgumentsRefused(reason)) => Err(JobError::Arguments(reason)),
                     Some(Reply::ResultRefused(reason)) => Err(JobError::Result(reason)),
+                    Some(Reply::Survived(panics)) => {
+                        self.survived = panics;
+                        return Ok(());
+                    }
                     // No worker sends this here.
                     Some(Reply::Ready | Reply::Taken | Reply::InitializerFailed(_)) | None => return Err(Died),
                 };
@@ -305,11 +316,16 @@ impl Worker {
 
     fn death(&self) -> WorkerDeath {
         let panic = match self.reap() {
-            // The report has the last panic, also one that did not end the worker.
-            Err(ProcessError::Panicked(panic)) if self.caught.as_ref() != Some(&panic) => Some(panic),
+            // The report has the last panics, also those that did not end the worker.
+            Err(ProcessError::Panicked(panic)) if !self.has_survived(&panic) => Some(panic),
             _ => None,
         };
         WorkerDeath { status: self.process.exit_status(), panic, attempts: 0 }
+    }
+
+    fn has_survived(&self, panic: &Panic) -> bool {
+        let LastPanics { own, other } = &self.survived;
+        [own, other].into_iter().flatten().any(|survived| survived == panic)
     }
 
     /// Ends a worker that waits for jobs.
