@@ -425,12 +425,15 @@ pub enum JoinError {
 pub enum CallError {
     /// There was no reply before the deadline. The request was given up.
     TimedOut {
-        /// Whether a responder had taken the request: it may have been executed, or be so later. If
-        /// not, it never is.
+        /// Whether a responder had taken the request, now or before a [retry]: it may have been
+        /// executed, or be so later. If not, it never is.
+        ///
+        /// [retry]: crate::rpc::Options::retry
         taken: bool,
     },
     /// The process of the responder that had the request died or exited. The request may have been
-    /// executed. It is not executed again.
+    /// executed. It is not executed again, except by one that took it at the very moment at which
+    /// the last one left.
     ResponderDied,
     /// The responder dropped the request without a reply.
     Dropped,
@@ -457,10 +460,10 @@ pub enum CallError {
     /// The caller was passed to another process. This handle of it was kept.
     Passed,
     /// The kernel holds no lock of a responder though its process runs. Its death could not be
-    /// noticed.
+    /// noticed. The request may have been executed.
     LockLost,
     /// No responder is there, and none can come: the region's name was removed, or leads to another
-    /// region.
+    /// region. The request was not executed.
     NameRemoved,
     /// There is no memory for the reply.
     OutOfMemory,
@@ -470,6 +473,28 @@ pub enum CallError {
     Serialize,
     /// The reply is not such a value.
     Deserialize,
+}
+
+impl CallError {
+    /// Whether the request may have been executed, or be so later. If not, it never is, and it is
+    /// safe to make it again.
+    ///
+    /// # Examples
+    /// ```
+    /// use tombolo::rpc::CallError;
+    ///
+    /// assert!(!CallError::NoResponder.may_have_been_executed());
+    /// assert!(CallError::ResponderDied.may_have_been_executed());
+    /// ```
+    pub fn may_have_been_executed(self) -> bool {
+        match self {
+            Self::TimedOut { taken } => taken,
+            Self::Closed | Self::NoResponder | Self::NameRemoved => false,
+            Self::TooLarge { .. } | Self::Serialize | Self::Forked | Self::Passed => false,
+            Self::ResponderDied | Self::Dropped | Self::LockLost | Self::Corrupt => true,
+            Self::ReplyTooLarge | Self::OutOfMemory | Self::InvalidValue | Self::Deserialize => true,
+        }
+    }
 }
 
 /// Why a reply did not reach its caller.

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{CallError, Result};
 use crate::primitive::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ use crate::rpc::peers::Peers;
 use crate::rpc::state::{Role, RpcState};
 use crate::sys::clock::Deadline;
 use crate::sys::membarrier;
-use crate::wait::{Attempt, WaitEnd, WaitState, Waiter};
+use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, Waiter};
 
 /// Between two attempts to find a buffer.
 const BUFFER_PAUSE: Duration = Duration::from_micros(500);
@@ -123,11 +123,9 @@ impl CallHalf {
         read: impl FnOnce(Reply<'_>) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
         self.holder.check::<CallError>(self.registration())?;
-        let outcome = loop {
-            match self.call_once(deadline, &fill) {
-                Err(CallError::ResponderDied) if self.behaviour.retries => {}
-                outcome => break outcome?,
-            }
+        let outcome = match self.call_once(deadline, &fill) {
+            Err(CallError::ResponderDied) if self.behaviour.retries => self.retry(deadline, &fill)?,
+            outcome => outcome?,
         };
         match outcome {
             Outcome::Replied => {
@@ -139,6 +137,23 @@ impl CallHalf {
             }
             Outcome::Dropped => Err(CallError::Dropped),
             Outcome::TooLarge => Err(CallError::ReplyTooLarge),
+        }
+    }
+
+    /// Makes a request again whose responder died, and again if the next one dies, too.
+    #[cold]
+    fn retry(&mut self, deadline: Deadline, fill: &impl Fn(&[AtomicU64])) -> Result<Outcome, CallError> {
+        loop {
+            if is_past(deadline) {
+                return Err(CallError::ResponderDied);
+            }
+            return match self.call_once(deadline, fill) {
+                Err(CallError::ResponderDied) => continue,
+                // Not this time, but it may have been executed before.
+                Err(CallError::TimedOut { .. }) => Err(CallError::TimedOut { taken: true }),
+                Err(error) if !error.may_have_been_executed() => Err(CallError::ResponderDied),
+                outcome => outcome,
+            };
         }
     }
 
@@ -175,8 +190,9 @@ impl CallHalf {
             (_, GivenUp::Answered) => return self.cell.answer(&self.table)?.ok_or(CallError::Corrupt),
             (_, GivenUp::Died) => return Err(CallError::ResponderDied),
             (CallError::TimedOut { .. }, GivenUp::Taken) => return Err(CallError::TimedOut { taken: true }),
-            // It left, or its process exited, without an answer.
-            (CallError::Closed | CallError::NoResponder, GivenUp::Taken) => return Err(CallError::ResponderDied),
+            // It left, or its process exited, without an answer. Or one took the request at this
+            // very moment: it may be executed, which the error says, too.
+            (error, GivenUp::Taken) if !error.may_have_been_executed() => return Err(CallError::ResponderDied),
             _ => {}
         }
         Err(error)
@@ -192,7 +208,7 @@ impl CallHalf {
                 waiter.answered = state.answered(waiter.caller, cell.buffer());
                 return Ok(());
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if is_past(deadline) {
                 return Err(CallError::TimedOut { taken: false });
             }
             if let Some(end) = waiter.peers.check() {
@@ -201,6 +217,10 @@ impl CallHalf {
             thread::sleep(BUFFER_PAUSE);
         }
     }
+}
+
+fn is_past(deadline: Deadline) -> bool {
+    Timeout::At(deadline).is_past()
 }
 
 impl Waiter for ReplyWaiter {

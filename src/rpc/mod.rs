@@ -27,6 +27,8 @@
 //! [`Closed`]: CallError::Closed
 //! [`NoResponder`]: CallError::NoResponder
 //!
+//! [`CallError::may_have_been_executed`] says the last column for every error.
+//!
 //! A call that has waited for long notices a death within 90 ms. A responder that is stopped is not
 //! dead. Others take requests meanwhile, and a caller whose request it has waits until its time is
 //! up. What it replies then goes nowhere: its [`reply`](Request::reply) returns
@@ -256,6 +258,13 @@ impl<Q: Message + ?Sized, A: Message + ?Sized> Options<Q, A> {
 
     /// A call whose responder died makes its request again, instead of returning
     /// [`ResponderDied`](CallError::ResponderDied). For requests that may be executed twice.
+    ///
+    /// If the request is what kills its responder, it kills one after the other, and every one that
+    /// is restarted, until the deadline of the call. So give such calls a deadline.
+    ///
+    /// If it is not executed again in the end, the call returns
+    /// [`ResponderDied`](CallError::ResponderDied), or [`TimedOut`](CallError::TimedOut) with
+    /// `taken: true`: it may have been executed by the one that died.
     pub fn retry(mut self) -> Self {
         self.retries = true;
         self

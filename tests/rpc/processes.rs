@@ -197,8 +197,28 @@ fn caller_with_retry_makes_its_request_again() {
         let calling = scope.spawn(|| caller.call_timeout([1, pid()], 4 * MOMENT));
         counters(&test_dir).meet(2, 2);
         responder.kill();
-        assert_eq!(calling.join().unwrap(), NOT_TAKEN, "the second time");
+        assert_eq!(calling.join().unwrap(), TAKEN, "not the second time, but the first");
     });
+}
+
+/// Nobody takes it the second time. It may have been executed the first time.
+#[test]
+fn caller_with_retry_that_finds_no_successor_says_that_it_may_have_been_executed() {
+    for waits in [false, true] {
+        let test_dir = TestDir::new();
+        let options = values(test_dir.names()).retry();
+        let options = if waits { options.wait_for_successor() } else { options };
+        let mut caller = options.caller(NAME).unwrap();
+        let responder = enter_joined(&test_dir, "take_and_stay");
+        thread::scope(|scope| {
+            let calling = scope.spawn(|| caller.call_timeout([1, pid()], 10 * MOMENT));
+            counters(&test_dir).meet(2, 2);
+            responder.kill();
+            let error = calling.join().unwrap().unwrap_err();
+            let expected = [CallError::TimedOut { taken: true }, CallError::ResponderDied];
+            assert!(expected.contains(&error) && error.may_have_been_executed(), "{error:?}");
+        });
+    }
 }
 
 #[test]
