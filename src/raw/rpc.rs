@@ -55,7 +55,8 @@
 //!
 //! Crash
 //! - caller, before it stores Pending: there is no request. After it: the request is executed, and
-//!   nobody reads the reply. A newcomer in its place, or repair, withdraws it (`reset`).
+//!   nobody reads the reply. A newcomer in its place, a responder that joins, or repair withdraws it
+//!   (`reset`).
 //! - caller that gives up a request in state Replying, after it stored `abandoned`: the newcomer
 //!   stores the same again.
 //! - responder, before it takes a request: another one takes it. After it, until it has answered:

@@ -38,8 +38,8 @@
 //! [`wait_for_successor`](Options::wait_for_successor). With [`retry`](Options::retry), which is
 //! for requests that may be executed twice, it also survives a responder that dies with it.
 //!
-//! A request whose caller is killed before it was taken can still be executed once. The reply goes
-//! nowhere.
+//! A request whose caller is killed, or exits, before it was taken can still be executed once by a
+//! responder that is there. The reply goes nowhere. One that joins later withdraws it.
 
 mod call_half;
 mod caller;
