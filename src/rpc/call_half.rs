@@ -240,12 +240,11 @@ impl Waiter for ReplyWaiter {
         match participants.status(index) {
             ParticipantStatus::Alive => {}
             ParticipantStatus::LockLost => return Some(WaitEnd::LockLost),
-            _ => {
-                // This caller's own at once: it is still the one that was looked at. Others may
-                // have a successor by now, unless the place is held.
-                self.table.settle(self.caller, responder);
-                participants.while_vacant(index, || state.settle_all(responder));
-            }
+            // Without holding the place of the dead one: while it is held, that one looks alive.
+            // The request is still that one's, since a successor has nothing of this caller that it
+            // did not settle before. Other callers have nothing to settle: a responder has one
+            // request at a time, and who finds a buffer asks whether it is gone.
+            _ => _ = self.table.settle(self.caller, responder),
         }
         None
     }
