@@ -1,9 +1,9 @@
 //! What callers of values and of byte messages have in common: a cell, and waiting for the reply.
 //!
-//! Crash, by step: (rpc-call-1) the request is written and Pending (`raw/rpc.rs`), (rpc-call-2) a
-//! responder is woken, if one sleeps, (rpc-call-3) the bit is set. Before rpc-call-2 a responder
-//! that sleeps finds the request after one LIVENESS_INTERVAL. It does so before it sleeps if the
-//! bit is not set.
+//! Crash, by step: (rpc-call-1) the request is written and Pending (`raw/rpc.rs`), (rpc-call-2) the
+//! bit is set, (rpc-call-3) a responder is woken, if one sleeps. Before rpc-call-3 a responder that
+//! sleeps finds the request after one LIVENESS_INTERVAL. One that does not sleep finds it before it
+//! does if the bit is not set.
 
 use std::fmt;
 use std::sync::Arc;
@@ -163,8 +163,8 @@ impl CallHalf {
             self.find_buffer(deadline)?;
         }
         self.cell.publish(&self.table, fill); // rpc-call-1
-        self.requests.notify(1); // rpc-call-2
-        self.table.set_active(self.caller); // rpc-call-3
+        self.table.set_active(self.caller); // rpc-call-2
+        self.requests.notify(1); // rpc-call-3
         let Self { table, cell, waiter, .. } = self;
         waiter
             .wait_for(0, deadline, |attempt| {
