@@ -211,8 +211,9 @@ impl Options<[u8], [u8]> {
 impl<Q: Shareable, A: Shareable> Options<Q, A> {
     /// Options for requests of the type `Q` and replies of the type `A`.
     ///
-    /// Write the types: `Options::<u64, f64>::new().create()`. The compiler does not infer them
-    /// from the endpoints.
+    /// Write the types: `Options::<u64, f64>::new().create()`. The compiler infers them only from
+    /// endpoints whose types are written, as those that a function returns. Either can be `()`: a
+    /// reply that acknowledges, or a request without arguments.
     pub fn new() -> Self {
         Self::default()
     }
