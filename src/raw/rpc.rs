@@ -55,8 +55,8 @@
 //!
 //! Crash
 //! - caller, before it stores Pending: there is no request. After it: the request is executed, and
-//!   nobody reads the reply. A newcomer in its place, a responder that joins, or repair withdraws it
-//!   (`reset`).
+//!   nobody reads the reply. A newcomer in its place, a responder that joins, or repair withdraws
+//!   it (`reset`).
 //! - caller that gives up a request in state Replying, after it stored `abandoned`: the newcomer
 //!   stores the same again.
 //! - responder, before it takes a request: another one takes it. After it, until it has answered:
@@ -310,8 +310,8 @@ impl<M: Memory> CallTable<M> {
                 continue;
             }
             word.fetch_and(!idle, Ordering::Relaxed); // a hint (I5)
-            // Those that have published one meanwhile may have found their bits set. Without a fence
-            // on both sides one may still be missed, for as long as a store takes to become visible.
+            // Those that have published one meanwhile may have found their bits set. Without a
+            // fence on both sides one may still be missed, until its store is visible.
             let again = pending_of(idle);
             if again != 0 {
                 word.fetch_or(again, Ordering::Relaxed); // a hint (I5)

@@ -243,7 +243,7 @@ impl Waiter for ReplyWaiter {
             // Without holding the place of the dead one: while it is held, that one looks alive.
             // The request is still that one's, since a successor has nothing of this caller that it
             // did not settle before. Other callers have nothing to settle: a responder has one
-            // request at a time, and who finds a buffer asks whether it is gone.
+            // request at a time, and a caller that looks for a buffer asks whether it is gone.
             _ => _ = self.table.settle(self.caller, responder),
         }
         None
