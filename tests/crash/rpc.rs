@@ -369,6 +369,25 @@ fn responder_killed_taking_over_next_one_serves() {
     swept.covers(8, 8);
 }
 
+/// The victim withdraws the request of a dead caller, which nobody had taken.
+#[test]
+fn responder_killed_withdrawing_a_request_next_one_does_not_get_it() {
+    let two = |names: &Path| values(names).max_callers(2);
+    let swept = sweep(
+        |names| {
+            let survivor = two(names).caller(NAME).unwrap();
+            call_and_die(&two(names), names);
+            survivor
+        },
+        |names| {
+            let options = two(names);
+            move || forget(options.responder(NAME).unwrap())
+        },
+        |names, caller| call_successor(&two(names), caller),
+    );
+    swept.covers(8, 8);
+}
+
 #[test]
 fn caller_killed_joining_next_one_calls() {
     let swept = sweep(
