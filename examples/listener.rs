@@ -43,7 +43,15 @@ fn serve(address: &str) -> Result<(), Box<dyn Error>> {
     });
     println!("serving at {}", listener.address());
     loop {
-        let connection = listener.accept()?;
+        let connection = match listener.accept() {
+            Ok(connection) => connection,
+            Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) => {
+                println!("{error}"); // the client waits
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let peer = connection.peer();
         match welcome(connection, &ticks) {
             Ok(name) => println!("{peer} is {name}"),

@@ -90,6 +90,9 @@ pub(crate) mod sealed {
         const SHARED: [&'static str; 3] =
             ["half of a pipe that was split", "the whole endpoint", "before splitting it"];
 
+        /// Refuses every call on this handle from now on, unless the endpoint is taken back.
+        fn set_passed(&self);
+
         /// Whether nothing else shares the registration.
         fn is_transferable(&self) -> bool {
             true
@@ -106,7 +109,9 @@ pub(crate) mod sealed {
 /// A descriptor that carries the endpoint to another process.
 pub(crate) fn export_fd<E: Endpoint>(endpoint: &E) -> Result<ForkGuardedFd> {
     check_transferable(endpoint, "pass")?;
-    endpoint.registration().export_fd()
+    let file = endpoint.registration().export_fd()?;
+    endpoint.set_passed();
+    Ok(file)
 }
 
 fn check_transferable<E: Endpoint>(endpoint: &E, verb: &str) -> Result<()> {

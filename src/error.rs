@@ -123,6 +123,11 @@ impl Error {
         Self::new(ErrorKind::Forked, action, "a handle of the parent process's", expected, "open one after the fork")
     }
 
+    pub(crate) fn passed(action: impl fmt::Display) -> Self {
+        let (found, expected) = ("an endpoint that was passed to another process", "one that is still here");
+        Self::new(ErrorKind::InvalidOptions, action, found, expected, "use it before passing it, or make another one")
+    }
+
     /// The peer runs without its lock, so that its death could not be noticed.
     pub(crate) fn lock_lost(action: impl fmt::Display, pid: Option<u64>) -> Self {
         Self::new(
@@ -274,6 +279,8 @@ pub enum SendError {
     Corrupt,
     /// The handle belongs to the process that forked this one.
     Forked,
+    /// The endpoint was passed to another process. This handle of it was kept.
+    Passed,
     /// The kernel holds no lock of the receiver though its process runs. Its death could not be
     /// noticed.
     LockLost,
@@ -326,6 +333,8 @@ pub enum RecvError {
     Corrupt,
     /// The handle belongs to the process that forked this one.
     Forked,
+    /// The endpoint was passed to another process. This handle of it was kept.
+    Passed,
     /// The kernel holds no lock of the sender though its process runs. Its death could not be
     /// noticed.
     LockLost,
@@ -366,6 +375,8 @@ pub enum TaskDoneError {
     NoTask,
     /// This handle belongs to the process that forked this one.
     Forked,
+    /// The endpoint was passed to another process. This handle of it was kept.
+    Passed,
 }
 
 /// Why [`join`](crate::queue::Sender::join) did not find every task done.
@@ -398,6 +409,8 @@ pub enum JoinError {
     Corrupt,
     /// The handle belongs to the process that forked this one.
     Forked,
+    /// The endpoint was passed to another process. This handle of it was kept.
+    Passed,
     /// The kernel holds no lock of a receiver though its process runs. Its death could not be
     /// noticed.
     LockLost,
@@ -412,12 +425,15 @@ pub enum JoinError {
 pub enum CallError {
     /// There was no reply before the deadline. The request was given up.
     TimedOut {
-        /// Whether a responder had taken the request: it may have been executed, or be so later. If
-        /// not, it never is.
+        /// Whether a responder had taken the request, now or before a [retry]: it may have been
+        /// executed, or be so later. If not, it never is.
+        ///
+        /// [retry]: crate::rpc::Options::retry
         taken: bool,
     },
     /// The process of the responder that had the request died or exited. The request may have been
-    /// executed. It is not executed again.
+    /// executed. It is not executed again, except by one that took it at the very moment at which
+    /// the last one left.
     ResponderDied,
     /// The responder dropped the request without a reply.
     Dropped,
@@ -441,11 +457,13 @@ pub enum CallError {
     Corrupt,
     /// The handle belongs to the process that forked this one.
     Forked,
+    /// The caller was passed to another process. This handle of it was kept.
+    Passed,
     /// The kernel holds no lock of a responder though its process runs. Its death could not be
-    /// noticed.
+    /// noticed. The request may have been executed.
     LockLost,
     /// No responder is there, and none can come: the region's name was removed, or leads to another
-    /// region.
+    /// region. The request was not executed.
     NameRemoved,
     /// There is no memory for the reply.
     OutOfMemory,
@@ -455,6 +473,28 @@ pub enum CallError {
     Serialize,
     /// The reply is not such a value.
     Deserialize,
+}
+
+impl CallError {
+    /// Whether the request may have been executed, or be so later. If not, it never is, and it is
+    /// safe to make it again.
+    ///
+    /// # Examples
+    /// ```
+    /// use tombolo::rpc::CallError;
+    ///
+    /// assert!(!CallError::NoResponder.may_have_been_executed());
+    /// assert!(CallError::ResponderDied.may_have_been_executed());
+    /// ```
+    pub fn may_have_been_executed(self) -> bool {
+        match self {
+            Self::TimedOut { taken } => taken,
+            Self::Closed | Self::NoResponder | Self::NameRemoved => false,
+            Self::TooLarge { .. } | Self::Serialize | Self::Forked | Self::Passed => false,
+            Self::ResponderDied | Self::Dropped | Self::LockLost | Self::Corrupt => true,
+            Self::ReplyTooLarge | Self::OutOfMemory | Self::InvalidValue | Self::Deserialize => true,
+        }
+    }
 }
 
 /// Why a reply did not reach its caller.
@@ -629,6 +669,7 @@ messages!(SendError {
     TooLarge { length, limit } => "the message has {length} bytes, where at most {limit} are accepted",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
+    Passed => "this endpoint was passed to another process, which alone can use it; keep no handle of it",
     LockLost => "the receiver runs without its kernel lock: it closed a descriptor that was not its own; end it",
     NameRemoved => "no receiver can come: the name of the region was removed; open it again",
     OutOfMemory => "there is no memory for the message",
@@ -646,6 +687,7 @@ messages!(RecvError {
     BufferTooSmall { needed } => "the next message needs a buffer of {needed} bytes",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
+    Passed => "this endpoint was passed to another process, which alone can use it; keep no handle of it",
     LockLost => "the sender runs without its kernel lock: it closed a descriptor that was not its own; end it",
     NameRemoved => "no sender can come: the name of the region was removed; open it again",
     MessageLost => "a message was lost with a receiver that died while it read it",
@@ -660,6 +702,7 @@ messages!(RecvError {
 messages!(TaskDoneError {
     NoTask => "every message that this handle received was reported already; another handle cannot report it",
     Forked => "this handle belongs to the parent process; open one of your own",
+    Passed => "this endpoint was passed to another process, which alone can use it; keep no handle of it",
 });
 
 messages!(JoinError {
@@ -670,6 +713,7 @@ messages!(JoinError {
     TimedOut => "not everything was done before the deadline",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
+    Passed => "this endpoint was passed to another process, which alone can use it; keep no handle of it",
     LockLost => "a receiver runs without its kernel lock: it closed a descriptor that was not its own; end it",
     NameRemoved => "no receiver can come: the name of the region was removed; open it again",
 });
@@ -685,6 +729,7 @@ messages!(CallError {
     ReplyTooLarge => "the reply is longer than max_reply_bytes",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
+    Passed => "this endpoint was passed to another process, which alone can use it; keep no handle of it",
     LockLost => "a responder runs without its kernel lock: it closed a descriptor that was not its own; end it",
     NameRemoved => "no responder can come: the name of the region was removed; open it again",
     OutOfMemory => "there is no memory for the reply",
@@ -711,7 +756,7 @@ impl From<CallError> for io::Error {
             CallError::TooLarge { .. } | CallError::Serialize => io::ErrorKind::InvalidInput,
             CallError::ReplyTooLarge | CallError::Corrupt => io::ErrorKind::InvalidData,
             CallError::InvalidValue | CallError::Deserialize => io::ErrorKind::InvalidData,
-            CallError::Forked => io::ErrorKind::Unsupported,
+            CallError::Forked | CallError::Passed => io::ErrorKind::Unsupported,
             CallError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };
         Self::new(kind, error)
@@ -729,6 +774,23 @@ impl From<ReplyError> for io::Error {
     }
 }
 
+/// An error of a call on an endpoint that this process does not have.
+pub(crate) trait NotHere {
+    const FORKED: Self;
+    const PASSED: Self;
+}
+
+macro_rules! not_here {
+    ($($error:ident),*) => { $(
+        impl NotHere for $error {
+            const FORKED: Self = Self::Forked;
+            const PASSED: Self = Self::Passed;
+        }
+    )* };
+}
+
+not_here!(SendError, RecvError, TaskDoneError, JoinError, CallError);
+
 impl From<SendError> for io::Error {
     fn from(error: SendError) -> Self {
         let kind = match error {
@@ -739,7 +801,7 @@ impl From<SendError> for io::Error {
             SendError::TimedOut => io::ErrorKind::TimedOut,
             SendError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             SendError::Corrupt => io::ErrorKind::InvalidData,
-            SendError::Forked => io::ErrorKind::Unsupported,
+            SendError::Forked | SendError::Passed => io::ErrorKind::Unsupported,
             SendError::OutOfMemory => io::ErrorKind::OutOfMemory,
             SendError::Serialize | SendError::InvalidKey { .. } | SendError::KeyMissing => io::ErrorKind::InvalidInput,
         };
@@ -759,7 +821,7 @@ impl From<RecvError> for io::Error {
             RecvError::Corrupt | RecvError::MessageLost | RecvError::Lagged { .. } => io::ErrorKind::InvalidData,
             RecvError::Evicted => io::ErrorKind::ConnectionAborted,
             RecvError::Deserialize | RecvError::InvalidValue => io::ErrorKind::InvalidData,
-            RecvError::Forked | RecvError::NoKeys => io::ErrorKind::Unsupported,
+            RecvError::Forked | RecvError::Passed | RecvError::NoKeys => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };
         Self::new(kind, error)
@@ -770,7 +832,7 @@ impl From<TaskDoneError> for io::Error {
     fn from(error: TaskDoneError) -> Self {
         let kind = match error {
             TaskDoneError::NoTask => io::ErrorKind::InvalidInput,
-            TaskDoneError::Forked => io::ErrorKind::Unsupported,
+            TaskDoneError::Forked | TaskDoneError::Passed => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
     }
@@ -785,7 +847,7 @@ impl From<JoinError> for io::Error {
             JoinError::NameRemoved => io::ErrorKind::NotConnected,
             JoinError::TimedOut => io::ErrorKind::TimedOut,
             JoinError::Corrupt => io::ErrorKind::InvalidData,
-            JoinError::Forked => io::ErrorKind::Unsupported,
+            JoinError::Forked | JoinError::Passed => io::ErrorKind::Unsupported,
         };
         Self::new(kind, error)
     }

@@ -39,6 +39,7 @@ use crate::object::semaphore::Semaphore;
 use crate::object::value::Value;
 use crate::pipe;
 use crate::queue;
+use crate::rpc;
 use crate::spawn::Transfer;
 use crate::spawn::sealed::{Pass, Take, TakeBack};
 use crate::sys::fork::ForkGuardedFd;
@@ -188,11 +189,11 @@ fn export_endpoint<E: Endpoint>(endpoint: &E) -> Result<(Box<dyn TakeBack>, Fork
 
 /// For endpoints, which move, and for what is passed by reference.
 macro_rules! transferable {
-    ($export:expr; $($($name:ident)::+ $(<$t:ident: $bound:ident>)?),* $(,)?) => { $(
+    ($export:expr; $($($name:ident)::+ $(<$($t:ident: $bound:ident),+>)?),* $(,)?) => { $(
         /// Only as an argument of a process that is being spawned, or in a value that a connection
         /// gives: the descriptor travels beside the bytes.
         #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-        impl $(<$t: $bound>)? Serialize for $($name)::+ $(<$t>)? {
+        impl $(<$($t: $bound),+>)? Serialize for $($name)::+ $(<$($t),+>)? {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serialize(serializer, || $export(self))
             }
@@ -200,7 +201,7 @@ macro_rules! transferable {
 
         /// With default options. See `Serialize`.
         #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-        impl<'de $(, $t: $bound)?> Deserialize<'de> for $($name)::+ $(<$t>)? {
+        impl<'de $($(, $t: $bound)+)?> Deserialize<'de> for $($name)::+ $(<$($t),+>)? {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 deserialize(deserializer)
             }
@@ -215,6 +216,8 @@ transferable!(
     queue::Sender<T: Shareable>, queue::Receiver<T: Shareable>, queue::ByteSender, queue::ByteReceiver,
     broadcast::Publisher<T: Shareable>, broadcast::Subscriber<T: Shareable>,
     broadcast::BytePublisher, broadcast::ByteSubscriber,
+    rpc::Caller<Q: Shareable, A: Shareable>, rpc::Responder<Q: Shareable, A: Shareable>,
+    rpc::ByteCaller, rpc::ByteResponder,
 );
 transferable!(
     Pass::export;

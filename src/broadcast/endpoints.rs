@@ -53,6 +53,10 @@ macro_rules! endpoint {
                 "after dropping the frames, and receiving once from each publisher",
             ];
 
+            fn set_passed(&self) {
+                self.half.holder().pass();
+            }
+
             fn is_transferable(&self) -> bool {
                 Arc::strong_count(self.half.registration()) == 1 && !self.half.has_private_state()
             }

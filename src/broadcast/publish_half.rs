@@ -9,7 +9,7 @@ use crate::broadcast::membership;
 use crate::broadcast::slots::{frame_of, store_frame};
 use crate::broadcast::slow::SlowSubscriber;
 use crate::broadcast::state::{BroadcastState, Role};
-use crate::error::{Error, Result, SendError};
+use crate::error::{Result, SendError};
 use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::raw::Corrupt;
 use crate::raw::broadcast::cursor::{Cursor, CursorState};
@@ -19,17 +19,15 @@ use crate::raw::broadcast::producer::{Gate, Producer};
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
 use crate::region::layout::broadcast::control;
-use crate::region::lifecycle::Registration;
+use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::ParticipantStatus;
 use crate::region::words::{Mapped, Word, Words};
 use crate::sys::clock::{Deadline, deadline_after};
-use crate::sys::fork::Generation;
 use crate::sys::membarrier;
 use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
 
 pub(crate) struct PublishHalf {
-    /// The process that made this handle.
-    generation: Generation,
+    holder: Holder,
     producer: Producer<Mapped>,
     /// `None` if the broadcast has no keys.
     latest: Option<Latest<Mapped>>,
@@ -68,7 +66,7 @@ impl PublishHalf {
         let (producer, has_finished) = attach().map_err(|Corrupt| state.corrupt("publish in"))?;
         let cursors: Cursors = (0..state.layout.subscribers()).map(|index| state.cursor(track, index)).collect();
         let half = Self {
-            generation: Generation::current(),
+            holder: Holder::this_process(),
             frames: FramePool::attach(state.leases(track), &producer, frame_of),
             producer,
             latest,
@@ -106,6 +104,10 @@ impl PublishHalf {
         self.waiter.state.wait()
     }
 
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
     /// See [`SubscribeHalf`](crate::broadcast::subscribe_half::SubscribeHalf).
     pub(super) fn has_private_state(&self) -> bool {
         false
@@ -113,11 +115,8 @@ impl PublishHalf {
 
     /// Another handle of the region, to join once more.
     pub(super) fn reopen(&self) -> Result<Region> {
-        if self.generation.is_current() {
-            self.registration().region().reopen()
-        } else {
-            Err(Error::forked("take part in a broadcast"))
-        }
+        self.holder.check_for(self.registration(), "take part in a broadcast")?;
+        self.registration().region().reopen()
     }
 
     /// Publishes up to `count` slots together, which `fill` writes, but at least `least`. Returns
@@ -130,9 +129,7 @@ impl PublishHalf {
         timeout: Timeout,
         fill: impl FnMut(u64, &[AtomicU64]),
     ) -> Result<u64, SendError> {
-        if !self.generation.is_current() {
-            return Err(SendError::Forked);
-        }
+        self.holder.check::<SendError>(self.registration())?;
         if self.producer.room() < least {
             self.wait_for_room(least, timeout)?;
         }
@@ -154,9 +151,7 @@ impl PublishHalf {
         timeout: Timeout,
         fill: impl Fn(&[AtomicU64]),
     ) -> Result<(), SendError> {
-        if !self.generation.is_current() {
-            return Err(SendError::Forked);
-        }
+        self.holder.check::<SendError>(self.registration())?;
         let keys = self.latest.as_ref().map_or(0, Latest::keys) as usize;
         if key >= keys {
             return Err(SendError::InvalidKey { key, keys });
@@ -173,9 +168,7 @@ impl PublishHalf {
 
     /// Takes a frame that nobody reads. Blocks while there is none.
     pub(super) fn take_frame(&mut self, timeout: Timeout) -> Result<u64, SendError> {
-        if !self.generation.is_current() {
-            return Err(SendError::Forked);
-        }
+        self.holder.check::<SendError>(self.registration())?;
         if self.producer.room() < 1 {
             self.wait_for_room(1, timeout)?;
         }
@@ -195,9 +188,7 @@ impl PublishHalf {
 
     /// Publishes a message that lies in a frame that was taken.
     pub(super) fn publish_frame(&mut self, frame: u64, length: usize) -> Result<(), SendError> {
-        if !self.generation.is_current() {
-            return Err(SendError::Forked);
-        }
+        self.holder.check::<SendError>(self.registration())?;
         self.frames.publish(&mut self.producer, frame, |slot| store_frame(slot, frame, length as u64))?;
         self.published.notify(u32::MAX);
         Ok(())
@@ -244,9 +235,7 @@ impl PublishHalf {
 
     /// Blocks until there are `count` subscribers.
     pub(super) fn wait_for_subscribers(&mut self, count: usize, timeout: Duration) -> Result<(), SendError> {
-        if !self.generation.is_current() {
-            return Err(SendError::Forked);
-        }
+        self.holder.check::<SendError>(self.registration())?;
         let (registration, cursors) = (Arc::clone(self.registration()), &*self.cursors);
         let is_active = |(_, cursor): &(usize, &Cursor<Mapped>)| cursor.state().is_active();
         let is_live = |&(index, cursor): &(usize, &Cursor<Mapped>)| {

@@ -10,7 +10,7 @@ use crate::broadcast::membership;
 use crate::broadcast::snapshot::Snapshot;
 use crate::broadcast::state::BroadcastState;
 use crate::broadcast::track_reader::TrackReader;
-use crate::error::{Error, RecvError, Result};
+use crate::error::{RecvError, Result};
 use crate::primitive::Ordering;
 use crate::raw::Corrupt;
 use crate::raw::broadcast::consumer::{Consumer, Published, Read};
@@ -20,7 +20,7 @@ use crate::raw::broadcast::producer::Gate;
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
 use crate::region::layout::participant as record;
-use crate::region::lifecycle::Registration;
+use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::ParticipantStatus;
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
@@ -30,8 +30,7 @@ use crate::types::Shareable;
 use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
 
 pub(crate) struct SubscribeHalf {
-    /// The process that made this handle.
-    generation: Generation,
+    holder: Holder,
     tracks: Tracks,
     waiter: PublisherWaiter,
     /// What the next call returns: it happened in the middle of a batch of byte messages.
@@ -164,7 +163,7 @@ impl SubscribeHalf {
         // edge: broadcast-since
         let since = state.record_word(registration.index(), record::SINCE).load(Ordering::Acquire);
         let half = Self {
-            generation: Generation::current(),
+            holder: Holder::this_process(),
             tracks: Tracks::new(state, registration.index()),
             postponed: None,
             waiter: PublisherWaiter {
@@ -201,6 +200,10 @@ impl SubscribeHalf {
         self.waiter.waits_for_successor
     }
 
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
     /// Whether another process could not go on from here: it would receive again what a snapshot
     /// had, or not be told what was missed.
     pub(super) fn has_private_state(&self) -> bool {
@@ -209,18 +212,13 @@ impl SubscribeHalf {
 
     /// Another handle of the region, to join once more.
     pub(super) fn reopen(&self) -> Result<Region> {
-        if self.generation.is_current() {
-            self.registration().region().reopen()
-        } else {
-            Err(Error::forked("take part in a broadcast"))
-        }
+        self.holder.check_for(self.registration(), "take part in a broadcast")?;
+        self.registration().region().reopen()
     }
 
     /// Begins again with the next messages. Returns how many were passed over.
     pub(super) fn rejoin(&mut self) -> Result<u64, RecvError> {
-        if !self.generation.is_current() {
-            return Err(RecvError::Forked);
-        }
+        self.holder.check::<RecvError>(self.registration())?;
         let (state, index) = (self.state(), self.registration().index());
         state.activate_cursors(index, 0)?;
         let tracks = Tracks::new(state, index);
@@ -254,9 +252,7 @@ impl SubscribeHalf {
 
     /// Takes a snapshot of the latest values.
     pub(super) fn snapshot<T: Shareable>(&mut self) -> Result<Snapshot<T>, RecvError> {
-        if !self.generation.is_current() {
-            return Err(RecvError::Forked);
-        }
+        self.holder.check::<RecvError>(self.registration())?;
         let Tracks { tracks, is_gated, .. } = &mut self.tracks;
         let snapshot = Snapshot::take(tracks.iter_mut().map(|track| &mut track.reader))?;
         if *is_gated {
@@ -274,9 +270,7 @@ impl SubscribeHalf {
         timeout: Timeout,
         mut copy: impl FnMut(Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
     ) -> Result<R, RecvError> {
-        if !self.generation.is_current() {
-            return Err(RecvError::Forked);
-        }
+        self.holder.check::<RecvError>(self.registration())?;
         match self.tracks.read(want, &mut copy)? {
             Some(read) => Ok(read),
             None => self.read_slow(want, timeout, copy),
@@ -291,7 +285,15 @@ impl SubscribeHalf {
         let words = state.frame(track, frame).ok_or(RecvError::Corrupt)?;
         self.tracks.lease(subscriber, frame)?;
         let registration = Arc::clone(self.registration());
-        Ok(Lease { leases, subscriber, frame, words, room, generation: self.generation, _registration: registration })
+        Ok(Lease {
+            leases,
+            subscriber,
+            frame,
+            words,
+            room,
+            generation: Generation::current(),
+            _registration: registration,
+        })
     }
 
     #[cold]
@@ -323,9 +325,7 @@ impl SubscribeHalf {
 
     /// Blocks until there is a message, if the timeout allows it. Returns whether there is.
     pub(super) fn poll(&mut self, timeout: Timeout) -> Result<bool, RecvError> {
-        if !self.generation.is_current() {
-            return Err(RecvError::Forked);
-        }
+        self.holder.check::<RecvError>(self.registration())?;
         let Self { tracks, waiter, postponed, .. } = self;
         let deadline = match timeout {
             _ if postponed.is_some() || tracks.probe() => return Ok(true),

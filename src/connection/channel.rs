@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::connection::handshake::MAX_LEN;
+use crate::connection::handshake::{MAX_LEN, Transport};
 use crate::sys::fork::ForkGuardedFd;
 use crate::sys::socket;
 
@@ -27,6 +27,10 @@ impl Channel {
 
     pub(super) fn tcp(socket: ForkGuardedFd) -> Self {
         Self { socket, stream: Some(Vec::new()) }
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        if self.is_unix() { Transport::Unix } else { Transport::Tcp }
     }
 
     pub(super) fn is_unix(&self) -> bool {
@@ -67,7 +71,7 @@ pub(super) fn recv_packet(socket: &ForkGuardedFd) -> io::Result<Option<(Vec<u8>,
 pub(super) fn peek_packet(socket: &ForkGuardedFd, most: usize) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut buffer = [0; MAX_LEN];
     let Some(packet) = socket::peek_packet(socket, &mut buffer, most)? else { return Ok(None) };
-    if packet.length == 0 {
+    if packet.is_end {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     // As many as there may be: the peer sent more. Fewer: this process's table had no room.

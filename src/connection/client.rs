@@ -49,12 +49,17 @@ impl Options {
     /// - [`Refused`](ErrorKind::Refused): one of the two has another key, or runs as a user that
     ///   the other does not allow.
     /// - [`TimedOut`](ErrorKind::TimedOut): the listener does not accept.
+    /// - [`Busy`](ErrorKind::Busy): as many clients wait there as [`backlog`](Self::backlog) says,
+    ///   for as long as `wait_for_listener` says; or too many handshakes have begun.
+    /// - [`Permission`](ErrorKind::Permission): the mode of the socket file, or of its directory,
+    ///   forbids it.
     /// - [`Disconnected`](ErrorKind::Disconnected): the listener ended meanwhile.
     /// - [`WrongVersion`](ErrorKind::WrongVersion): the listener is of another version, or is
     ///   something else.
     /// - [`InvalidName`](ErrorKind::InvalidName), [`InvalidOptions`](ErrorKind::InvalidOptions):
     ///   this cannot be an address, or there is no key for TCP.
-    /// - [`Io`](ErrorKind::Io): there are no descriptors left, or another error of the system.
+    /// - [`Io`](ErrorKind::Io): there is no such host, there are no descriptors left, or another
+    ///   error of the system.
     pub fn connect<A: TryInto<Address>>(&self, address: A) -> Result<Connection>
     where
         Error: From<A::Error>,
@@ -63,9 +68,11 @@ impl Options {
         self.check(&address)?;
         let action = format!("connect to {address}");
         let search_deadline = deadline_after(self.listener_timeout);
+        let mut deadline = None;
         let (channel, peer) = match address.unix_name() {
             Some(name) => {
                 let socket = find_listener(&action, search_deadline, || connect_unix(&name))?;
+                deadline = deadline_after(self.timeout);
                 let credentials = socket::peer_credentials(&socket)
                     .map_err(|error| Error::io(&action, error, "use a newer kernel"))?;
                 if !self.allows(credentials.uid) {
@@ -81,7 +88,8 @@ impl Options {
             }
             None => {
                 let socket = find_listener(&action, search_deadline, || {
-                    connect_tcp(&address.to_string(), deadline_after(self.timeout))
+                    deadline = deadline_after(self.timeout);
+                    connect_tcp(&address.to_string(), deadline)
                 })?;
                 let failed = |error| Error::io(&action, error, "try again");
                 socket::set_up_tcp(&socket).map_err(failed)?;
@@ -89,8 +97,9 @@ impl Options {
                 (Channel::tcp(socket), Peer(PeerOrigin::Network(address)))
             }
         };
-        let handshake = Handshake::new(Role::Client, action.clone(), self.key.clone(), self.max_message_bytes)?;
-        self.shake_hands(channel, handshake, peer, &action)
+        let (transport, key) = (channel.transport(), self.key.clone());
+        let handshake = Handshake::new(Role::Client, transport, action.clone(), key, self.max_message_bytes)?;
+        self.shake_hands(channel, handshake, peer, &action, deadline)
     }
 
     fn shake_hands(
@@ -99,8 +108,8 @@ impl Options {
         mut handshake: Handshake,
         peer: Peer,
         action: &str,
+        deadline: Deadline,
     ) -> Result<Connection> {
-        let deadline = deadline_after(self.timeout);
         let mut sent = channel.send(handshake.hello(), &[]); // hello-1
         loop {
             // Before what was not sent is reported: a listener that refused has said why.
@@ -242,8 +251,13 @@ pub(super) fn connect_unix(name: &UnixName<'_>) -> io::Result<ForkGuardedFd> {
 
 fn connect_tcp(text: &str, deadline: Deadline) -> io::Result<ForkGuardedFd> {
     let mut outcome = Err(io::ErrorKind::NotFound.into());
-    for address in text.to_socket_addrs()? {
-        outcome = connect_to(address, deadline);
+    let addresses: Vec<_> = text.to_socket_addrs()?.collect();
+    for (index, address) in addresses.iter().enumerate() {
+        // An equal part of what is left, so that one that does not answer leaves time for others.
+        let count = (addresses.len() - index) as u32;
+        let now = Instant::now();
+        let part = deadline.map(|deadline| now + deadline.saturating_duration_since(now) / count);
+        outcome = connect_to(*address, part);
         if outcome.is_ok() {
             break;
         }

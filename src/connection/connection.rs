@@ -167,6 +167,11 @@ impl Connection {
         self.tx.send_timeout(message, timeout)
     }
 
+    /// Sends one message, and waits until `deadline` at most. See [`Sender::send_deadline`].
+    pub fn send_deadline(&mut self, message: impl AsRef<[u8]>, deadline: Option<Instant>) -> Result<(), SendError> {
+        self.tx.send_deadline(message, deadline)
+    }
+
     /// Receives one message. See [`Receiver::recv`].
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.rx.recv(message)
@@ -180,6 +185,16 @@ impl Connection {
     /// Receives one message, and waits for at most `timeout`. See [`Receiver::recv_timeout`].
     pub fn recv_timeout(&mut self, message: &mut Vec<u8>, timeout: Duration) -> Result<usize, RecvError> {
         self.rx.recv_timeout(message, timeout)
+    }
+
+    /// Receives one message, and waits until `deadline` at most. See [`Receiver::recv_deadline`].
+    pub fn recv_deadline(&mut self, message: &mut Vec<u8>, deadline: Option<Instant>) -> Result<usize, RecvError> {
+        self.rx.recv_deadline(message, deadline)
+    }
+
+    /// Returns an iterator over messages. See [`Receiver::iter`].
+    pub fn iter(&mut self) -> Messages<&mut Receiver> {
+        self.rx.iter()
     }
 
     /// Receives one message into a buffer. See [`Receiver::recv_into`].
@@ -197,6 +212,22 @@ impl Connection {
         self.tx.give(what)
     }
 
+    /// Hands an endpoint over, and waits for at most `timeout`. See [`Sender::give_timeout`].
+    pub fn give_timeout<T: Pass>(&mut self, what: T, timeout: Duration) -> Result<(), GiveError<T::Returned>> {
+        self.tx.give_timeout(what, timeout)
+    }
+
+    /// Gives the other side a copy of a descriptor. See [`Sender::give_fd`].
+    pub fn give_fd(&mut self, descriptor: impl AsFd) -> Result<()> {
+        self.tx.give_fd(descriptor)
+    }
+
+    /// Gives the other side a copy of a descriptor, and waits for at most `timeout`. See
+    /// [`Sender::give_fd_timeout`].
+    pub fn give_fd_timeout(&mut self, descriptor: impl AsFd, timeout: Duration) -> Result<()> {
+        self.tx.give_fd_timeout(descriptor, timeout)
+    }
+
     /// Takes what the other side gave. See [`Receiver::take`].
     pub fn take<E: Take>(&mut self) -> Result<E> {
         self.rx.take()
@@ -206,6 +237,22 @@ impl Connection {
     /// [`Receiver::take_timeout`].
     pub fn take_timeout<E: Take>(&mut self, timeout: Duration) -> Result<E> {
         self.rx.take_timeout(timeout)
+    }
+
+    /// Takes what the other side gave, if there is something. See [`Receiver::try_take`].
+    pub fn try_take<E: Take>(&mut self) -> Result<E> {
+        self.rx.try_take()
+    }
+
+    /// Takes what the other side gave, as a descriptor. See [`Receiver::take_fd`].
+    pub fn take_fd(&mut self) -> Result<OwnedFd> {
+        self.rx.take_fd()
+    }
+
+    /// Takes what the other side gave as a descriptor, and waits for at most `timeout`. See
+    /// [`Receiver::take_fd_timeout`].
+    pub fn take_fd_timeout(&mut self, timeout: Duration) -> Result<OwnedFd> {
+        self.rx.take_fd_timeout(timeout)
     }
 }
 
@@ -317,6 +364,12 @@ impl Sender {
     pub fn give_fd(&mut self, descriptor: impl AsFd) -> Result<()> {
         self.transfers.give_descriptor(descriptor.as_fd(), Timeout::UNLIMITED)
     }
+
+    /// Like [`give_fd`](Self::give_fd), but fails with [`TimedOut`](crate::ErrorKind::TimedOut)
+    /// after `timeout`.
+    pub fn give_fd_timeout(&mut self, descriptor: impl AsFd, timeout: Duration) -> Result<()> {
+        self.transfers.give_descriptor(descriptor.as_fd(), Timeout::after(timeout))
+    }
 }
 
 impl Drop for Sender {
@@ -335,7 +388,8 @@ impl Receiver {
     /// # Errors
     /// Those of [`ByteReceiver::recv`]. Over TCP [`PeerDied`](RecvError::PeerDied) can also mean
     /// that the other side cannot be reached any more: the kernel gives up after 25 seconds
-    /// without an answer.
+    /// without an answer. If something that this side sent is on its way, it gives up later, after
+    /// about 15 minutes (net.ipv4.tcp_retries2): use a timeout to notice it earlier.
     pub fn recv(&mut self, message: &mut Vec<u8>) -> Result<usize, RecvError> {
         self.recv_within(message, Timeout::UNLIMITED)
     }
@@ -419,7 +473,11 @@ impl Receiver {
     /// - [`WrongType`](crate::ErrorKind::WrongType): it is something else, or a value. It can still
     ///   be taken as what it is.
     /// - [`Io`](crate::ErrorKind::Io), [`NoSpace`](crate::ErrorKind::NoSpace): there are no
-    ///   descriptors or is no memory left. It can still be taken.
+    ///   descriptors or is no memory left, or it needs more memory than this process can have. It
+    ///   can still be taken, as a descriptor by [`take_fd`](Self::take_fd), too. It is dropped if
+    ///   `Io` means something else, such as a descriptor that cannot be read.
+    /// - [`Busy`](crate::ErrorKind::Busy): another process holds the lock that is needed to join a
+    ///   namespace, for 5 seconds, which no timeout shortens. It can still be taken.
     /// - [`InvalidOptions`](crate::ErrorKind::InvalidOptions): a connection over TCP.
     /// - Those of `from_fd`, for what is damaged or no endpoint. It is dropped.
     pub fn take<E: Take>(&mut self) -> Result<E> {
@@ -436,6 +494,12 @@ impl Receiver {
     /// is nothing.
     pub fn try_take<E: Take>(&mut self) -> Result<E> {
         self.transfers.take(Timeout::NonBlocking)
+    }
+
+    /// Like [`take_fd`](Self::take_fd), but fails with [`TimedOut`](crate::ErrorKind::TimedOut)
+    /// after `timeout`.
+    pub fn take_fd_timeout(&mut self, timeout: Duration) -> Result<OwnedFd> {
+        self.transfers.take_descriptor(Timeout::after(timeout))
     }
 
     /// Takes what the other side gave as a descriptor, for `from_fd` of [`pipe::Options`],

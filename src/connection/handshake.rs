@@ -1,9 +1,12 @@
 //! The handshake: which versions both sides have, and that both have the same key.
 //!
 //! What: each side sends a hello with a fresh nonce. With a key, each then proves that it has the
-//! key, the client first: an HMAC-SHA256 over the role and both hellos. The role keeps a side from
-//! being answered with its own proof, the nonces keep proofs from being used again. Then the
-//! listener welcomes the client, and the client is ready.
+//! key, the client first: an HMAC-SHA256 over the role, the kind of socket and both hellos. The
+//! role keeps a side from being answered with its own proof, the nonces keep proofs from being used
+//! again, and the kind of socket keeps those of a Unix socket from being passed on over TCP, and
+//! the reverse. Then the listener welcomes the client, and the client is ready.
+//!
+//! A program between the two that passes everything on over the same transport is not noticed.
 //!
 //! ```text
 //! client                              listener
@@ -69,12 +72,19 @@ impl Key {
     }
 
     /// What the side in this role sends to prove that it has the key.
-    fn mac(&self, role: Role, client_hello: &[u8], listener_hello: &[u8]) -> Result<Hmac<Sha256>> {
+    fn mac(
+        &self,
+        role: Role,
+        transport: Transport,
+        client_hello: &[u8],
+        listener_hello: &[u8],
+    ) -> Result<Hmac<Sha256>> {
         let mac = Hmac::<Sha256>::new_from_slice(&self.0)
             .map_err(|_| Error::io("use this key", io::ErrorKind::InvalidInput.into(), "choose another one"))?;
         let label: &[u8] = if role == Role::Client { b"tombolo client\n" } else { b"tombolo listener\n" };
-        // Each part has a fixed length.
-        Ok(mac.chain_update(label).chain_update(client_hello).chain_update(listener_hello))
+        let transport: &[u8] = if transport == Transport::Unix { b"unix\n" } else { b"tcp\n" };
+        // Each part has a fixed length, or ends with a line feed.
+        Ok(mac.chain_update(label).chain_update(transport).chain_update(client_hello).chain_update(listener_hello))
     }
 }
 
@@ -88,6 +98,12 @@ impl fmt::Debug for Key {
 pub(super) enum Role {
     Client,
     Listener,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Unix,
+    Tcp,
 }
 
 /// Why one side does not want the other.
@@ -163,6 +179,7 @@ enum Awaiting {
 /// One side of a handshake, without its socket.
 pub(super) struct Handshake {
     role: Role,
+    transport: Transport,
     /// What messages of errors call it.
     action: String,
     key: Option<Key>,
@@ -174,7 +191,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    pub(super) fn new(role: Role, action: String, key: Option<Key>, limit: u64) -> Result<Self> {
+    pub(super) fn new(role: Role, transport: Transport, action: String, key: Option<Key>, limit: u64) -> Result<Self> {
         let nonce: [u8; NONCE_LEN] =
             random_bytes().map_err(|error| Error::io("get random bytes", error, "use Linux 3.17 or later"))?;
         let mut hello = vec![HELLO];
@@ -184,7 +201,16 @@ impl Handshake {
         hello.push(u8::from(key.is_some()));
         hello.extend(limit.to_le_bytes());
         hello.extend(nonce);
-        Ok(Self { role, action, key, own_hello: hello, peer_hello: Vec::new(), awaiting: Awaiting::Hello, limit })
+        Ok(Self {
+            role,
+            transport,
+            action,
+            key,
+            own_hello: hello,
+            peer_hello: Vec::new(),
+            awaiting: Awaiting::Hello,
+            limit,
+        })
     }
 
     /// What a client sends first.
@@ -291,7 +317,8 @@ impl Handshake {
     fn receive_proof(&mut self, proof: &[u8]) -> Result<(Vec<u8>, Next), Failure> {
         let [client, listener] = self.hellos();
         let Some(key) = &self.key else { return Err(self.unexpected("a proof without a key").into()) };
-        let is_right = proof.len() == MAC_LEN && key.mac(self.other(), client, listener)?.verify_slice(proof).is_ok(); // in constant time
+        let is_right = proof.len() == MAC_LEN
+            && key.mac(self.other(), self.transport, client, listener)?.verify_slice(proof).is_ok(); // in constant time
         if !is_right {
             let error = Refusal::WrongKey.error(&self.action);
             return Err(Failure { error, answer: Refusal::WrongKey.message().to_vec() });
@@ -313,7 +340,7 @@ impl Handshake {
         let [client, listener] = self.hellos();
         let mut message = vec![PROOF];
         if let Some(key) = &self.key {
-            message.extend(key.mac(self.role, client, listener)?.finalize().into_bytes());
+            message.extend(key.mac(self.role, self.transport, client, listener)?.finalize().into_bytes());
         }
         Ok(message)
     }
@@ -356,9 +383,9 @@ mod tests {
 
     fn pair(client: Option<&[u8]>, listener: Option<&[u8]>) -> [Handshake; 2] {
         [
-            Handshake::new(Role::Client, "connect".into(), client.map(Key::new), 10)
+            Handshake::new(Role::Client, Transport::Unix, "connect".into(), client.map(Key::new), 10)
                 .unwrap_or_else(|error| panic!("{error}")),
-            Handshake::new(Role::Listener, "accept".into(), listener.map(Key::new), 20)
+            Handshake::new(Role::Listener, Transport::Unix, "accept".into(), listener.map(Key::new), 20)
                 .unwrap_or_else(|error| panic!("{error}")),
         ]
     }
@@ -384,6 +411,16 @@ mod tests {
         assert_eq!(answer(&mut client, Handshake::welcome()).1, Next::TakeWelcome);
         assert_eq!(answer(&mut listener, Handshake::ready()).1, Next::Complete);
         assert_eq!((client.limit(), listener.limit()), (10, 10));
+    }
+
+    #[test]
+    fn handshake_passed_on_over_another_transport_is_refused() {
+        let [mut client, mut listener] = pair(Some(b"key"), Some(b"key"));
+        client.transport = Transport::Tcp;
+        let hello = client.hello().to_vec();
+        let (reply, _) = answer(&mut listener, &hello);
+        let (proof, _) = answer(&mut client, &reply);
+        assert_eq!(kind(listener.receive(&proof)), Some(ErrorKind::Refused));
     }
 
     #[test]

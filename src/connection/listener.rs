@@ -2,7 +2,9 @@
 //!
 //! What: a handshake needs several messages of the client, which may send none. So a listener keeps
 //! all handshakes that have begun, each with a deadline, and goes on with those whose client has
-//! answered. No client delays another. If there are too many, the oldest one is refused.
+//! answered. No client delays another. If there are too many, the others wait in the backlog of the
+//! socket, and the oldest handshake is refused once it had the time that a client needs. That and
+//! the deadlines are times of listening: while nobody calls `accept` they stand still.
 //!
 //! Crash, by step
 //! - bind-1 directory locked, bind-2 file of a dead listener removed, bind-3 bound, bind-4
@@ -13,7 +15,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -41,6 +43,9 @@ use crate::wait::Timeout;
 
 /// Handshakes at once.
 const MAX_HANDSHAKES: usize = 64;
+
+/// How long a handshake is not refused for the sake of others, if there are too many.
+const MIN_HANDSHAKE_TIME: Duration = Duration::from_millis(500);
 
 /// How long the address of a listener is waited for whose process is ending.
 const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -78,7 +83,10 @@ pub struct Listener {
     options: Options,
     /// The socket file, if there is one.
     file: Option<(PathBuf, FileId)>,
+    /// The oldest first.
     handshakes: VecDeque<Pending>,
+    /// When the last call of `accept` returned.
+    left: Instant,
     refused: u64,
     last_refusal: Option<Error>,
 }
@@ -88,10 +96,13 @@ struct Pending {
     channel: Channel,
     handshake: Handshake,
     peer: Peer,
+    /// Later by the times in which nobody listened. So is the deadline.
+    begun: Instant,
     deadline: Option<Instant>,
     has_said_hello: bool,
     /// The welcome is to be sent. It needs memory and descriptors, which may be short for a while.
     needs_welcome: bool,
+    is_welcomed: bool,
     /// This side's endpoint, in memory.
     pipe: Option<BytePipe>,
 }
@@ -130,7 +141,8 @@ impl Options {
     ///   there is of another user.
     /// - [`InvalidName`](ErrorKind::InvalidName), [`InvalidOptions`](ErrorKind::InvalidOptions):
     ///   this cannot be an address, or there is no key for TCP.
-    /// - [`NotFound`](ErrorKind::NotFound): there is no such directory, or no such host.
+    /// - [`NotFound`](ErrorKind::NotFound): there is no such directory.
+    /// - [`Io`](ErrorKind::Io): there is no such host, or another error of the system.
     /// - [`Busy`](ErrorKind::Busy): another process holds the directory's lock.
     pub fn listen<A: TryInto<Address>>(&self, address: A) -> Result<Listener>
     where
@@ -152,8 +164,8 @@ impl Options {
             }
         };
         let options = self.clone();
-        let handshakes = VecDeque::new();
-        Ok(Listener { socket, address, options, file, handshakes, refused: 0, last_refusal: None })
+        let (handshakes, left) = (VecDeque::new(), Instant::now());
+        Ok(Listener { socket, address, options, file, handshakes, left, refused: 0, last_refusal: None })
     }
 
     fn listen_at(&self, address: &Address, action: &str) -> Result<Listening> {
@@ -167,6 +179,7 @@ impl Options {
                 let socket = socket::packet_socket().map_err(failed)?;
                 let name = UnixName::Abstract(name.as_bytes());
                 socket::bind(&socket, &name, self.socket_mode()).map_err(|error| bind_error(action, error))?;
+                socket::permit_descriptors(&socket, false); // until a client is welcomed
                 socket::listen(&socket, self.backlog).map_err(failed)?;
                 (socket, address.clone(), None)
             }
@@ -199,15 +212,30 @@ impl Options {
             }
             bound => bound.map_err(failed)?,
         }
-        let metadata = fs::symlink_metadata(path).map_err(failed)?;
-        if metadata.mode() & 0o777 != self.socket_mode() & 0o777 {
-            // What the umask forbids was asked for explicitly.
-            fs::set_permissions(path, Permissions::from_mode(self.socket_mode() & 0o777)).map_err(failed)?;
-        }
-        let id = file::metadata_at(path).map_err(failed)?.id;
+        let id = set_mode(path, self.socket_mode() & 0o777).map_err(failed)?;
+        socket::permit_descriptors(&socket, false); // until a client is welcomed
         socket::listen(&socket, self.backlog).map_err(failed)?; // bind-4
+        // Another one can have taken this file for a dead listener's if the directory has no locks.
+        if file::metadata_at(path).map(|metadata| metadata.id).ok() != Some(id) {
+            return Err(bind_error(action, io::Error::from_raw_os_error(libc::EADDRINUSE)));
+        }
         Ok((socket, id))
     }
+}
+
+/// Sets the mode of the socket file that was just made, of which the umask may have forbidden parts
+/// that were asked for. Not by its name: another user of the directory can put a link to
+/// another file there.
+fn set_mode(path: &Path, mode: u32) -> io::Result<FileId> {
+    let pinned = File::from(file::pin(path)?);
+    let metadata = pinned.metadata()?;
+    if !metadata.file_type().is_socket() || metadata.uid() != process::effective_user() {
+        return Err(io::Error::other("another file has replaced the socket"));
+    }
+    if metadata.mode() & 0o777 != mode {
+        fs::set_permissions(file::descriptor_path(&pinned)?, Permissions::from_mode(mode))?;
+    }
+    Ok(file::metadata(&pinned)?.id)
 }
 
 /// Returns whether the address is about to be free: the process that listens there is ending, or it
@@ -290,12 +318,18 @@ impl Listener {
     /// itself; see [`refused`](Self::refused) and [`last_refusal`](Self::last_refusal). Clients
     /// that do not answer do not delay others.
     ///
+    /// Between two calls nobody answers clients. They wait, for as long as their
+    /// [`timeout`](Options::timeout) says, and their
+    /// [`handshake_timeout`](Options::handshake_timeout) stands still. Serve a client in another
+    /// thread if that can take long.
+    ///
     /// # Blocking
     /// Blocks until there is such a client.
     ///
     /// # Errors
     /// - [`Io`](ErrorKind::Io), [`NoSpace`](ErrorKind::NoSpace): there are no descriptors or is no
-    ///   memory left. No client is lost: call it again when there are.
+    ///   memory left. No client is lost. Close some, or wait a moment, and call it again: it
+    ///   returns the same error at once until there are.
     /// - [`Forked`](ErrorKind::Forked).
     pub fn accept(&mut self) -> Result<Connection> {
         self.accept_within(Timeout::UNLIMITED)
@@ -307,7 +341,8 @@ impl Listener {
         self.accept_within(Timeout::after(timeout))
     }
 
-    /// Returns an iterator that accepts one client after the other, without end.
+    /// Returns an iterator that accepts one client after the other, without end. An error does not
+    /// end it: see [`accept`](Self::accept).
     pub fn incoming(&mut self) -> Incoming<'_> {
         Incoming(self)
     }
@@ -327,12 +362,32 @@ impl Listener {
         if !self.socket.is_from_this_process() {
             return Err(Error::forked(action));
         }
+        self.add_time(self.left.elapsed());
+        let outcome = self.accept_until(timeout, action);
+        self.left = Instant::now();
+        outcome
+    }
+
+    /// Adds the time that nobody listened to those of all handshakes.
+    fn add_time(&mut self, time: Duration) {
+        for pending in &mut self.handshakes {
+            pending.begun += time;
+            pending.deadline = pending.deadline.and_then(|deadline| deadline.checked_add(time));
+        }
+    }
+
+    fn accept_until(&mut self, timeout: Timeout, action: String) -> Result<Connection> {
         loop {
-            if let Some(connection) = self.advance()? {
+            let mut shortage = None;
+            if let Some(connection) = self.advance(&mut shortage) {
                 return Ok(connection);
             }
-            let begun = self.begin_handshakes(&action)?;
+            let begun = self.begin_handshakes(&action);
             self.drop_late();
+            if let Some(error) = shortage {
+                return Err(error);
+            }
+            let begun = begun?;
             if timeout.is_past() {
                 return Err(self.timed_out(action));
             }
@@ -352,16 +407,39 @@ impl Listener {
 
     /// Blocks until something may have happened.
     fn wait(&self, timeout: Timeout) -> io::Result<()> {
-        let mut sockets: Vec<BorrowedFd<'_>> = vec![self.socket.as_fd()];
-        sockets.extend(self.handshakes.iter().map(|pending| pending.channel.socket.as_fd()));
+        let mut sockets: Vec<BorrowedFd<'_>> =
+            self.handshakes.iter().map(|pending| pending.channel.socket.as_fd()).collect();
         let until = if let Timeout::At(deadline) = timeout { deadline } else { None };
-        let deadline = self.handshakes.iter().filter_map(|pending| pending.deadline).chain(until).min();
+        let mut deadline = self.handshakes.iter().filter_map(|pending| pending.deadline).chain(until).min();
+        if self.has_room() {
+            sockets.push(self.socket.as_fd());
+        } else {
+            // Then one of them can be refused.
+            let room = self.handshakes.front().map(|oldest| oldest.begun + MIN_HANDSHAKE_TIME);
+            deadline = deadline.into_iter().chain(room).min();
+        }
         socket::wait_any(&sockets, Readiness::Readable, deadline).map(drop)
+    }
+
+    /// Returns whether another handshake can begin.
+    fn has_room(&self) -> bool {
+        self.handshakes.len() < MAX_HANDSHAKES || self.index_to_refuse().is_some()
+    }
+
+    /// Which handshake is refused if there are too many: the oldest one, but rather one whose
+    /// client has shown nothing yet.
+    fn index_to_refuse(&self) -> Option<usize> {
+        let is_old = |pending: &Pending| pending.begun.elapsed() >= MIN_HANDSHAKE_TIME;
+        let is_unknown = |pending: &Pending| is_old(pending) && !pending.is_welcomed && !pending.needs_welcome;
+        self.handshakes.iter().position(is_unknown).or_else(|| self.handshakes.iter().position(is_old))
     }
 
     /// Accepts clients that have connected. Returns how many.
     fn begin_handshakes(&mut self, action: &str) -> Result<usize> {
         for count in 0..MAX_ACCEPTED_AT_ONCE {
+            if !self.has_room() {
+                return Ok(count);
+            }
             let accepted = socket::accept(&self.socket);
             let accepted = accepted.map_err(|error| Error::io(action, error, "call it again"))?;
             let Some(socket) = accepted else { return Ok(count) };
@@ -394,7 +472,7 @@ impl Listener {
             (channel, Peer(PeerOrigin::Process(credentials)))
         };
         if self.handshakes.len() >= MAX_HANDSHAKES
-            && let Some(oldest) = self.handshakes.pop_front()
+            && let Some(oldest) = self.index_to_refuse().and_then(|index| self.handshakes.remove(index))
         {
             let _ = oldest.channel.send(&Refusal::Overloaded.message(), &[]);
             self.refuse(Error::new(
@@ -407,13 +485,16 @@ impl Listener {
         }
         let action = format!("{action}, {peer}");
         let (key, limit) = (self.options.key.clone(), self.options.max_message_bytes);
+        let handshake = Handshake::new(Role::Listener, channel.transport(), action, key, limit)?;
         self.handshakes.push_back(Pending {
             channel,
-            handshake: Handshake::new(Role::Listener, action, key, limit)?,
+            handshake,
             peer,
+            begun: Instant::now(),
             deadline: deadline_after(self.options.handshake_timeout),
             has_said_hello: false,
             needs_welcome: false,
+            is_welcomed: false,
             pipe: None,
         });
         Ok(())
@@ -425,16 +506,17 @@ impl Listener {
     }
 
     /// Goes on with each handshake whose client has answered. Returns a connection that is
-    /// complete.
-    fn advance(&mut self) -> Result<Option<Connection>> {
+    /// complete. A shortage of this process does not keep those from it that need nothing more.
+    fn advance(&mut self, shortage: &mut Option<Error>) -> Option<Connection> {
         let mut index = 0;
         while let Some(pending) = self.handshakes.get_mut(index) {
             match pending.advance(&self.options) {
                 Progress::Waiting => index += 1,
-                Progress::Short(error) => return Err(error),
-                Progress::Complete => {
-                    return Ok(self.handshakes.remove(index).map(Pending::into_connection));
+                Progress::Short(error) => {
+                    *shortage = Some(error);
+                    index += 1;
                 }
+                Progress::Complete => return self.handshakes.remove(index).map(Pending::into_connection),
                 Progress::Failed(failure) => {
                     if !failure.answer.is_empty() {
                         let _ = pending.channel.send(&failure.answer, &[]);
@@ -448,13 +530,14 @@ impl Listener {
                 }
             }
         }
-        Ok(None)
+        None
     }
 
-    /// Refuses the clients that have not answered in time.
+    /// Refuses the clients that have not answered in time. Those that wait for this side have.
     fn drop_late(&mut self) {
         let now = Instant::now();
-        let is_late = |pending: &Pending| pending.deadline.is_some_and(|deadline| now >= deadline);
+        let is_late =
+            |pending: &Pending| !pending.needs_welcome && pending.deadline.is_some_and(|deadline| now >= deadline);
         while let Some(index) = self.handshakes.iter().position(is_late) {
             let Some(late) = self.handshakes.remove(index) else { break };
             self.refuse(Error::new(
@@ -473,7 +556,7 @@ impl Pending {
         loop {
             if self.needs_welcome {
                 match self.welcome(options) {
-                    Ok(()) => self.needs_welcome = false,
+                    Ok(()) => (self.needs_welcome, self.is_welcomed) = (false, true),
                     Err(progress) => return progress,
                 }
             }
@@ -513,6 +596,8 @@ impl Pending {
         };
         let (ours, theirs) = options.create_pipe(self.handshake.limit()).map_err(failed)?;
         let file = endpoint::export_fd(&theirs).map_err(failed)?;
+        // The client is allowed and has the key, and may give something as soon as it has this.
+        socket::permit_descriptors(&self.channel.socket, true);
         match self.channel.send(welcome, &[file.as_fd()]) {
             Ok(()) => {
                 self.pipe = Some(ours);
@@ -574,5 +659,31 @@ impl Iterator for Incoming<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some(self.0.accept())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another user of the directory can put a link in place of the socket file.
+    #[test]
+    fn socket_file_replaced_by_a_link_its_target_keeps_its_mode() {
+        let directory = std::env::temp_dir().join(format!("tombolo-listener-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let [own, other, link] = ["own", "other", "link"].map(|name| directory.join(name));
+        for path in [&own, &other] {
+            socket::bind(socket::packet_socket().unwrap(), &UnixName::Path(path), 0o600).unwrap();
+        }
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        set_mode(&own, 0o666).unwrap();
+        assert_eq!(mode(&own), 0o666);
+        set_mode(&link, 0o666).unwrap_err();
+        fs::remove_file(&link).unwrap();
+        fs::write(&link, "no socket").unwrap();
+        set_mode(&link, 0o666).unwrap_err();
+        assert_eq!((mode(&other), mode(&link) & 0o022), (0o600, 0));
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -40,6 +40,10 @@
 //! way that can change packets can take a connection over. Use it within a network that you trust,
 //! or through a tunnel.
 //!
+//! Over a Unix socket a program of an allowed user to which a client connects instead of the
+//! listener can pass everything on between the two, and take what the listener gives. The key does
+//! not prevent that. Allow only users that you trust with what is handed over.
+//!
 //! What is handed over is shared with the other side from then on, as the guide says of all
 //! endpoints: it can read it, fill it, and write any bytes into it.
 
@@ -141,7 +145,7 @@ impl Options {
     /// is, and a named one if its mode permits it.
     ///
     /// In a user namespace all users without a number there have the same one, usually 65534. Do
-    /// not allow that one.
+    /// not allow that one, and use a key if this process has that number itself.
     pub fn allowed_users(mut self, users: impl IntoIterator<Item = u32>) -> Self {
         self.allowed_users = Some(users.into_iter().collect());
         self
@@ -161,20 +165,23 @@ impl Options {
         self
     }
 
-    /// How long a listener waits for the answers of one client, which does not delay others. 5
-    /// seconds unless set.
+    /// How long a listener waits for the answers of one client, which does not delay others, while
+    /// it is in [`accept`](Listener::accept). 5 seconds unless set.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
     }
 
-    /// How long a client waits until the listener has accepted it. 30 seconds unless set.
+    /// How long a client waits until the listener has accepted it, without the time until there is
+    /// one, or room in its backlog: see [`wait_for_listener`](Self::wait_for_listener). 30 seconds
+    /// unless set.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long a client waits until there is a listener. Unless set, it does not.
+    /// How long a client waits until there is a listener, and room in its
+    /// [`backlog`](Self::backlog). Unless set, it does not.
     pub fn wait_for_listener(mut self, timeout: Duration) -> Self {
         self.listener_timeout = timeout;
         self

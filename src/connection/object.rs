@@ -13,7 +13,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::connection::transfer::{GIVE, GiveError, OBJECT, TransferSocket, corrupt, give_error, send_descriptors};
+use crate::connection::transfer::{
+    GIVE, GiveError, OBJECT, TransferSocket, corrupt, give_error, send_descriptors, stays,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spawn::Transfer;
 use crate::sys::file;
@@ -75,7 +77,7 @@ impl TransferSocket {
         let taken = match self.read_object(descriptors) {
             Ok((bytes, descriptors)) => transfer::decode(&bytes, descriptors).map_err(dropped), // accept-2
             // It stays for another attempt.
-            Err(error) if may_stay(&error) => return Err(error),
+            Err(error) if stays(&error) => return Err(error),
             Err(error) => Err(error),
         };
         self.drop_packet(); // accept-3
@@ -109,9 +111,9 @@ impl TransferSocket {
     }
 }
 
-/// The kinds of errors that leave what could not be taken in the socket.
+/// The kinds of errors that can leave what could not be taken in the socket.
 fn may_stay(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::WrongType | ErrorKind::Io | ErrorKind::NoSpace)
+    matches!(error.kind(), ErrorKind::WrongType | ErrorKind::Io | ErrorKind::NoSpace | ErrorKind::Busy)
 }
 
 /// What a value that could not be opened is dropped with.

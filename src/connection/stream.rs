@@ -285,10 +285,9 @@ impl StreamReceiver {
 
     /// Receives what has come. Returns whether anything has.
     fn receive(&mut self) -> Result<bool, RecvError> {
-        if self.start == self.arrived.len() {
-            self.start = 0;
-            self.arrived.clear();
-        }
+        // Also if the end of a header is missing: that can be so each time.
+        self.arrived.drain(..self.start);
+        self.start = 0;
         let kept = self.arrived.len();
         self.arrived.try_reserve(MAX_FRAGMENT + HEADER).map_err(|_| RecvError::OutOfMemory)?;
         self.arrived.resize(kept + MAX_FRAGMENT + HEADER, 0);
@@ -338,6 +337,7 @@ impl StreamReceiver {
                 }
                 [ABORT, ..] => {
                     self.message.clear();
+                    self.message.shrink_to(MAX_FRAGMENT);
                     1
                 }
                 [END, ..] => {
@@ -365,8 +365,8 @@ impl StreamReceiver {
     }
 }
 
-/// Receipts between two looks at the clock.
-const MAX_RECEIPTS_PER_CHECK: u32 = 1024;
+/// Receipts between two looks at the clock: about 1 MiB.
+const MAX_RECEIPTS_PER_CHECK: u32 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -438,6 +438,58 @@ mod tests {
         send(&mut peer, &announced[HEADER + 10..]);
         send(&mut peer, &[COMMIT]);
         assert_eq!(recv(&mut rx, &mut Vec::new()), Ok(MAX_FRAGMENT));
+    }
+
+    #[test]
+    fn stream_whose_bytes_end_in_headers_takes_no_memory() {
+        let (mut rx, mut peer) = receiver();
+        send(&mut peer, &[DATA]);
+        for _ in 0..100 {
+            assert_eq!(rx.recv(&mut Vec::new(), Timeout::NonBlocking), Err(RecvError::Empty));
+            send(&mut peer, &[0, 0, 0, ABORT, DATA]);
+        }
+        assert!(rx.arrived.len() < 2 * HEADER, "{}", rx.arrived.len());
+        send(&mut peer, &[1, 0, 0, 7, COMMIT]);
+        assert_eq!(recv(&mut rx, &mut Vec::new()), Ok(1));
+    }
+
+    #[test]
+    fn stream_that_does_not_end_one_call_takes_a_part_of_it() {
+        let (mut rx, mut peer) = receiver();
+        rx.limit = u64::MAX;
+        let sending = std::thread::spawn(move || {
+            let bytes = fragment(MAX_FRAGMENT);
+            while peer.write_all(&bytes).is_ok() {}
+        });
+        let mut taken = 0;
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(10));
+            assert_eq!(rx.recv(&mut Vec::new(), Timeout::NonBlocking), Err(RecvError::Empty));
+            let came = rx.message.len() - taken;
+            assert!(came <= 17 * MAX_FRAGMENT, "{came} bytes in one call");
+            taken += came;
+        }
+        assert!(taken > MAX_FRAGMENT);
+        socket::shut_down_receiving(&rx.socket.0);
+        drop(rx);
+        sending.join().unwrap_or_else(|_| panic!("sender"));
+    }
+
+    #[test]
+    fn stream_message_given_up_leaves_its_memory() {
+        let (mut rx, mut peer) = receiver();
+        rx.limit = 100 * MAX_FRAGMENT as u64;
+        let sending = std::thread::spawn(move || {
+            for _ in 0..20 {
+                send(&mut peer, &fragment(MAX_FRAGMENT));
+            }
+            send(&mut peer, &[ABORT, DATA, 1, 0, 0, 7, COMMIT]);
+            peer
+        });
+        let mut message = Vec::new();
+        assert_eq!(recv(&mut rx, &mut message), Ok(1));
+        assert!(message.capacity() <= 2 * MAX_FRAGMENT, "{}", message.capacity());
+        drop(sending.join());
     }
 
     /// What is given up takes nothing of the limit, and is never received.

@@ -17,6 +17,7 @@
 //!
 //! Source: unix(7), SCM_RIGHTS and MSG_PEEK.
 
+use std::error::Error as _;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -183,8 +184,6 @@ impl TransferSocket {
             Ok([descriptor]) => open(descriptor), // accept-2
             Err(_) => Err(corrupt(action, "a packet without one, or with several", "one endpoint in each packet")),
         };
-        // It stays for another attempt if this one took nothing and another may.
-        let stays = |error: &Error| matches!(error.kind(), ErrorKind::WrongType | ErrorKind::Io | ErrorKind::NoSpace);
         if !taken.as_ref().is_err_and(stays) {
             self.drop_packet(); // accept-3
         }
@@ -229,8 +228,19 @@ impl TransferSocket {
     pub(super) fn end_taking(&self) {
         if let Some(socket) = self.socket.as_deref().filter(|socket| socket.is_from_this_process()) {
             socket::shut_down_receiving(socket);
-            while matches!(socket::drop_packet(socket), Ok(1..)) {}
+            socket::drop_packets(socket);
         }
+    }
+}
+
+/// Returns whether a packet stays for another attempt: this one took nothing, and another may. What
+/// can never be taken does not, or it would block what was given after it.
+pub(super) fn stays(error: &Error) -> bool {
+    let is_short = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOLCK));
+    match error.kind() {
+        ErrorKind::WrongType | ErrorKind::NoSpace | ErrorKind::Busy => true,
+        ErrorKind::Io => error.source().and_then(|source| source.downcast_ref()).is_some_and(is_short),
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::NotHere;
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::owner::{Owner, OwnerState};
@@ -11,10 +12,9 @@ use crate::raw::spsc::ProducerChange;
 use crate::region::Region;
 use crate::region::layout::Layout;
 use crate::region::layout::pipe::{PipeLayout, ring};
-use crate::region::lifecycle::{LifecycleHooks, Registration};
+use crate::region::lifecycle::{Holder, LifecycleHooks, Registration};
 use crate::region::participant::{LEFT, ParticipantStatus};
 use crate::region::words::{Mapped, Word};
-use crate::sys::fork::Generation;
 use crate::sys::{clock::Deadline, membarrier};
 use crate::wait::{WaitEnd, WaitState, WaitStrategy, Waiter};
 
@@ -100,8 +100,7 @@ impl Side {
 
 pub(crate) struct Connection {
     registration: Arc<Registration>,
-    /// The process that made this handle.
-    pub(super) generation: Generation,
+    holder: Holder,
     side: Side,
     owner: Owner<Mapped>,
     peer: Owner<Mapped>,
@@ -135,7 +134,7 @@ impl Connection {
         let previous = options.previous_end.filter(|_| is_consumer).map(|PeerEnd { end, peer }| (peer.epoch(), end));
         registration.leave_at_exit();
         Self {
-            generation: Generation::current(),
+            holder: Holder::this_process(),
             side,
             owner,
             peer,
@@ -158,10 +157,19 @@ impl Connection {
         self.registration.region()
     }
 
-    /// False in a forked child.
+    /// See [`Holder::is_here`].
     #[inline]
-    pub(crate) fn is_from_this_process(&self) -> bool {
-        self.generation.is_current()
+    pub(crate) fn is_here(&self) -> bool {
+        self.holder.is_here(&self.registration)
+    }
+
+    #[inline]
+    pub(super) fn check_holder<E: NotHere>(&self) -> Result<(), E> {
+        self.holder.check(&self.registration)
+    }
+
+    pub(crate) fn holder(&self) -> &Holder {
+        &self.holder
     }
 
     fn peer_index(&self) -> usize {
@@ -408,7 +416,7 @@ impl Waiter for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.is_from_this_process() && !self.registration.is_transferred() {
+        if self.is_here() && !self.registration.is_transferred() {
             close(self.side, &self.owner, &self.wait_event, &self.peer_event);
         }
     }

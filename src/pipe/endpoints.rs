@@ -136,9 +136,10 @@ fn is_pair(tx: &impl Sealed, rx: &impl Sealed) -> bool {
     Arc::ptr_eq(tx.registration(), rx.registration())
 }
 
-/// What all endpoints have in common. `$half`: the path to the half that answers for the endpoint.
+/// What all endpoints have in common. `$half`: the path to the half that answers for the endpoint,
+/// and `$other` to the other one of a pipe.
 macro_rules! endpoint {
-    ($endpoint:ty, $message:ty, $($half:ident).+, $is_transferable:expr $(, $value:ident)?) => {
+    ($endpoint:ty, $message:ty, $($half:ident).+ $(& $($other:ident).+)?, $is_transferable:expr $(, $value:ident)?) => {
         impl$(<$value: Shareable>)? PipeEndpoint for $endpoint {}
 
         impl$(<$value: Shareable>)? Endpoint for $endpoint {
@@ -148,6 +149,11 @@ macro_rules! endpoint {
         impl$(<$value: Shareable>)? Sealed for $endpoint {
             fn registration(&self) -> &Arc<Registration> {
                 self.$($half).+.connection.registration()
+            }
+
+            fn set_passed(&self) {
+                self.$($half).+.connection.holder().pass();
+                $(self.$($other).+.connection.holder().pass();)?
             }
 
             fn is_transferable(&self) -> bool {
@@ -182,7 +188,7 @@ macro_rules! endpoint {
 
 endpoint!(Sender<T>, T, half, is_one_way, T);
 endpoint!(Receiver<T>, T, half, is_one_way, T);
-endpoint!(Pipe<T>, T, tx.half, |pipe| is_pair(&pipe.tx, &pipe.rx), T);
+endpoint!(Pipe<T>, T, tx.half & rx.half, |pipe| is_pair(&pipe.tx, &pipe.rx), T);
 endpoint!(ByteSender, [u8], half, is_one_way);
 endpoint!(ByteReceiver, [u8], half, is_one_way);
-endpoint!(BytePipe, [u8], tx.half, |pipe| is_pair(&pipe.tx, &pipe.rx));
+endpoint!(BytePipe, [u8], tx.half & rx.half, |pipe| is_pair(&pipe.tx, &pipe.rx));

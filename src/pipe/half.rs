@@ -31,9 +31,7 @@ impl<W: RingWriter> SendHalf<W> {
     /// What each call checks first: two loads of lines that are in the cache.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), SendError> {
-        if !self.connection.generation.is_current() {
-            return Err(SendError::Forked);
-        }
+        self.connection.check_holder::<SendError>()?;
         if self.connection.peer_event.peer_has_left() && self.connection.peer_has_closed() {
             return Err(SendError::Closed);
         }
@@ -78,7 +76,7 @@ impl<R: RingReader> RecvHalf<R> {
     /// What each call checks first.
     #[inline]
     pub(crate) fn check(&self) -> Result<(), RecvError> {
-        if self.connection.generation.is_current() { Ok(()) } else { Err(RecvError::Forked) }
+        self.connection.check_holder()
     }
 
     /// Blocks until there is something to receive. False: the time is up.

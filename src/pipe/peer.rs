@@ -42,9 +42,7 @@ impl Waiter for PeerWait<'_> {
 pub(super) fn wait<const N: usize>(connections: [&mut Connection; N], timeout: Duration) -> Result<()> {
     let deadline = deadline_after(timeout);
     for connection in connections {
-        if !connection.is_from_this_process() {
-            return Err(Error::forked("wait for a peer"));
-        }
+        connection.holder().check_for(connection.registration(), "wait for a peer")?;
         let mut peer = connection.peer_watch();
         let waited = PeerWait(connection).wait_on(deadline, |_| match peer.status() {
             ParticipantStatus::Alive => Ok(Some(())),

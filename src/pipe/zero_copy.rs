@@ -229,7 +229,7 @@ impl<T: Shareable + Pod> WriteChunk<'_, T> {
     #[inline]
     pub fn commit(self, count: usize) {
         let half = &mut self.sender.half;
-        if half.connection.is_from_this_process() {
+        if half.connection.is_here() {
             half.writer.ring.publish(count.min(self.values.len()) as u64);
             half.connection.peer_event.notify(1);
         }
@@ -330,7 +330,7 @@ impl<T: Shareable + Pod> ReadChunk<'_, T> {
     #[inline]
     pub fn release_first(self, count: usize) {
         let half = &mut self.receiver.half;
-        if half.connection.is_from_this_process() {
+        if half.connection.is_here() {
             half.reader.ring.release(count.min(self.values.len()) as u64);
             half.connection.peer_event.notify(1);
         }
@@ -432,7 +432,7 @@ impl WriteMessage<'_> {
     /// In a process that was forked meanwhile it does nothing: the message is the parent's to send.
     pub fn commit(self, length: usize) {
         let half = &mut self.sender.half;
-        if half.connection.is_from_this_process() {
+        if half.connection.is_here() {
             let words = half.writer.write_headers(0, self.slot, length.min(self.bytes.len()) as u64);
             half.writer.ring.publish(words);
             half.connection.peer_event.notify(1);
@@ -518,7 +518,7 @@ impl ReadMessage<'_> {
     /// release.
     pub fn release(self) {
         let half = &mut self.receiver.half;
-        if half.connection.is_from_this_process() {
+        if half.connection.is_here() {
             half.reader.records.release(self.bytes.len());
             half.connection.peer_event.notify(1);
         }

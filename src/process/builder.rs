@@ -40,7 +40,8 @@ const PROGRAM: &str = "/proc/self/exe";
 ///
 /// With options of [`stdin`](Self::stdin), [`stdout`](Self::stdout), [`stderr`](Self::stderr) or
 /// [`command`](Self::command) this process is forked for a moment. That takes longer the more
-/// memory it has, tens of milliseconds for each GiB. Otherwise memory does not matter.
+/// memory it has, tens of milliseconds for each GiB. Otherwise memory does not matter, except in a
+/// program that is linked statically, as for the targets of musl: it always forks.
 ///
 /// # Examples
 /// ```
@@ -102,7 +103,8 @@ impl Builder {
     ///
     /// The kernel sends SIGKILL, to a stopped daemon, too, and once `spawn` has returned also
     /// before the daemon has called [`init`](super::init). Two things undo this: a daemon that
-    /// closes all descriptors, and a fork of this process by a raw `clone` that outlives it.
+    /// closes all descriptors, and a fork of this process by a raw `clone` that outlives it. If
+    /// this process closes all its descriptors, its daemons are killed.
     pub fn daemon(mut self, is_daemon: bool) -> Self {
         self.is_daemon = is_daemon;
         self
@@ -200,9 +202,14 @@ impl Builder {
         reaper::sweep();
 
         let daemon = if self.is_daemon { Some(Daemon::new().map_err(failed)?) } else { None };
-        // The test harness writes lines of its own before it calls `init`.
-        let null = || File::options().write(true).open("/dev/null");
-        let silenced = test.map(|_| Ok((null()?, null()?))).transpose().map_err(failed)?;
+        // The test harness writes lines of its own before it calls `init`. If standard output is
+        // closed here, there is nothing to keep them from.
+        let null = || file::above_streams(File::options().write(true).open("/dev/null")?.into());
+        let silenced = test
+            .filter(|_| file::metadata(io::stdout()).is_ok())
+            .map(|_| Ok((null()?, null()?)))
+            .transpose()
+            .map_err(failed)?;
         let stdout = silenced.as_ref().map(|(null, stdout)| (null.as_raw_fd(), stdout.as_raw_fd()));
         let killed_by = daemon.as_ref().map(|daemon| daemon.child.as_raw_fd());
         let descriptors = transfers.iter().map(|transfer| describe_fd(transfer.file()));
@@ -324,7 +331,7 @@ impl Daemon {
         let mut child = None;
         let parent = ForkGuardedFd::new(|| {
             let (reader, writer) = io::pipe()?;
-            child = Some(reader.into());
+            child = Some(file::above_streams(reader.into())?);
             Ok(writer.into())
         })?;
         Ok(Self { child: child.ok_or(io::ErrorKind::NotFound)?, parent })

@@ -23,7 +23,8 @@ pub enum ProcessError {
     /// The handle belongs to the process that forked this one.
     Forked,
     /// Something else in this process has waited for this child and got its exit status: `waitpid`
-    /// for any child, or a `SIGCHLD` that is ignored.
+    /// for any child, or a `SIGCHLD` that is ignored. Or it has closed the pidfd of this child,
+    /// which may run on then.
     StatusLost,
     /// Any other error of the operating system.
     Io(io::ErrorKind),
@@ -43,8 +44,8 @@ impl fmt::Display for ProcessError {
             Self::TimedOut => f.write_str("the process runs, and the timeout is over"),
             Self::Forked => f.write_str("the handle belongs to the process that forked this one, which alone can wait"),
             Self::StatusLost => f.write_str(
-                "something else in this process took the exit status; wait for particular children only, and do not \
-                 ignore SIGCHLD",
+                "something else in this process took the exit status, or closed the descriptor; wait for particular \
+                 children only, do not ignore SIGCHLD, and close no descriptors of others",
             ),
             Self::Io(kind) => write!(f, "the system cannot wait for the process: {kind}"),
         }

@@ -28,13 +28,22 @@ pub(super) struct Function {
 
 /// Deserialises the arguments, calls the function and returns how the process ends. The function
 /// comes as its address.
-type Entry = fn(usize, &[u8], Vec<OwnedFd>) -> Result<ExitCode>;
+type Entry = fn(usize, Vec<u8>, Vec<OwnedFd>) -> Result<ExitCode>;
 
 impl Function {
     /// # Errors
     /// The function belongs to a shared library.
     pub(super) fn locate<A: Serialize + DeserializeOwned, R: Termination>(function: fn(A) -> R) -> Result<Self> {
         let program = Program::own();
+        if !program.is_executed() {
+            return Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "spawn a process",
+                "a program that was started by an explicit loader (`ld.so program`): /proc/self/exe is the loader",
+                "one that was executed itself",
+                "execute the program, and let its interpreter be that loader (`patchelf --set-interpreter`)",
+            ));
+        }
         let entry: Entry = enter::<A, R>;
         let locate = |address: usize| program.offset_of(address).map(|offset| offset as u64);
         match (locate(entry as usize), locate((function as *const ()).expose_provenance())) {
@@ -53,7 +62,7 @@ impl Function {
     ///
     /// # Errors
     /// This is another build, or the arguments cannot be deserialised.
-    pub(super) fn call(&self, arguments: &[u8], descriptors: Vec<OwnedFd>) -> Result<ExitCode> {
+    pub(super) fn call(&self, arguments: Vec<u8>, descriptors: Vec<OwnedFd>) -> Result<ExitCode> {
         let program = Program::own();
         let build = program.build();
         let refuse = |found: &str, expected: &str| {
@@ -83,13 +92,14 @@ impl Function {
 /// The entry of all functions with these arguments and this result.
 fn enter<A: Serialize + DeserializeOwned, R: Termination>(
     function: usize,
-    arguments: &[u8],
+    arguments: Vec<u8>,
     descriptors: Vec<OwnedFd>,
 ) -> Result<ExitCode> {
-    let arguments = transfer::decode::<A>(arguments, descriptors)?;
+    let decoded = transfer::decode::<A>(&arguments, descriptors)?;
+    drop(arguments); // they may be large, and the function may run for long
     // SAFETY: `locate` takes such a function together with this entry, and they travel together.
     let function = unsafe { mem::transmute::<*const (), fn(A) -> R>(ptr::with_exposed_provenance(function)) };
-    Ok(function(arguments).report())
+    Ok(function(decoded).report())
 }
 
 /// A function that serde serialises, as its offset. Only a process of the same build may

@@ -2,7 +2,7 @@
 //! with the same pid.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Instant;
@@ -27,7 +27,8 @@ pub(super) struct Child {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     Running,
-    /// It has ended and is no zombie. `None`: something else got its status.
+    /// It has ended and is no zombie. `None`: something else got its status, or has closed the
+    /// pidfd.
     Ended(Option<ExitStatus>),
 }
 
@@ -72,6 +73,10 @@ impl Child {
             // The clock cannot get there: no limit.
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let pidfd = self.pidfd.as_fd();
+            // `poll` would ignore it, and wait forever.
+            if pidfd.as_raw_fd() < 0 {
+                return Err(Errno::BADF.into());
+            }
             match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], timeout.as_ref()) {
                 Ok(0) if deadline.is_some_and(|deadline| deadline > Instant::now()) => {}
                 Ok(count) => return Ok(count > 0),

@@ -99,7 +99,8 @@ pub(super) fn entrance() -> Result<Entrance> {
     if process::has_untrusted_environment() {
         return refuse(
             ErrorKind::Permission,
-            "more rights than those of the user that started this program (set-user-ID or capabilities)",
+            "more rights than those of the user that started this program (set-user-ID, capabilities, or a change of \
+             the SELinux or AppArmor domain)",
             "use Command and CommandExt::pass, or give up the rights before the program is executed",
         );
     }
@@ -124,7 +125,8 @@ fn run(description: &OsStr) -> i32 {
         settle_in(&start);
         report_panics(&file);
         let descriptors = take_descriptors(&start)?;
-        Ok(panic::catch_unwind(AssertUnwindSafe(|| start.function.call(&start.arguments, descriptors))))
+        let Start { function, arguments, .. } = start;
+        Ok(panic::catch_unwind(AssertUnwindSafe(|| function.call(arguments, descriptors))))
     });
     match outcome {
         Ok(Ok(Ok(code))) => {
@@ -133,6 +135,7 @@ fn run(description: &OsStr) -> i32 {
             i32::from(code)
         }
         Ok(Err(payload)) => {
+            report::attribute_panic(&file, &*payload);
             // Dropping it runs code of the program, which may panic.
             mem::forget(payload);
             State::Panicked.write(&file);
@@ -204,7 +207,7 @@ fn report_panics(file: &Arc<ForkGuardedFd>) {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let place = if thread::current().id() == own { Place::Own } else { Place::Other };
-        report::write_panic(&file, place, &report::describe(info));
+        report::report_panic(&file, place, &report::describe(info));
         print(info);
     }));
 }

@@ -37,18 +37,21 @@
 //! # Arguments
 //!
 //! The arguments are values that serde can serialise and deserialise, in the format of postcard, of
-//! any length. Endpoints of pipes, queues and broadcasts, namespaces and objects may be among them,
-//! at any depth. An endpoint moves to the child, and the peer never mistakes that for a death:
-//! see [`spawn`](crate::spawn#what-the-peer-sees). The child has them with default options; for
-//! others pass a name. If the process cannot be spawned the endpoints are closed. A child that
-//! cannot deserialise its arguments does not call the function, and [`Process::join`] returns why.
-//! To a process that runs already such values go by `give_object` of a connection, with the feature
-//! `connection`.
+//! any length. (serde takes a `Vec<u8>` byte by byte; `serde_bytes` is faster.) Endpoints of pipes,
+//! queues and broadcasts, namespaces and objects may be among them, at any depth. An endpoint moves
+//! to the child, and the peer never mistakes that for a death: see
+//! [`spawn`](crate::spawn#what-the-peer-sees). If an `Arc` among the arguments keeps a handle of it
+//! here, calls on that return [`Passed`](crate::SendError::Passed). The child has the endpoints
+//! with default options; for others pass a name. If the process cannot be spawned they are closed,
+//! or stay with the handle that was kept. A child that cannot deserialise its arguments does not
+//! call the function, and [`Process::join`] returns why. To a process that runs already such values
+//! go by `give_object` of a connection, with the feature `connection`.
 //!
 //! # How it ends
 //!
 //! - [`Process::join`] returns `Ok` if the exit code is 0, and otherwise what happened. A panic
-//!   comes back with its message and place.
+//!   comes back with its message and place. Of an `Err` that the function has returned only the
+//!   exit code comes back, 1: its text is on the standard error of the child.
 //! - A [`Process`] that is dropped runs on. It does not become a zombie.
 //! - When this process ends, its children run on, unless they are
 //!   [daemons](Builder::daemon). (Python's `multiprocessing` would wait for them.) Join those that
@@ -192,7 +195,8 @@ impl Process {
     /// - [`Io`](crate::ErrorKind::Io) and others of the operating system: no process, no
     ///   descriptor, no memory, no `/proc`.
     ///
-    /// The endpoints among the arguments are closed then.
+    /// The endpoints among the arguments are closed then. The function may have begun all the same
+    /// if there was no descriptor for the new process; it is killed.
     pub fn spawn<A, R>(function: fn(A) -> R, arguments: A) -> Result<Self>
     where
         A: Serialize + DeserializeOwned,
@@ -256,7 +260,8 @@ impl Process {
         self.ended()?.status
     }
 
-    /// Asks the process to end, by SIGTERM. It may catch that.
+    /// Asks the process to end, by SIGTERM. It may catch that. If the thread that spawned it had
+    /// blocked SIGTERM, so has the process, and nothing happens until it unblocks it.
     ///
     /// # Errors
     /// - [`Forked`](crate::ErrorKind::Forked) in a forked child.
@@ -298,15 +303,16 @@ impl Process {
     fn conclude(&self, status: Option<ExitStatus>) -> Ended {
         let state = State::read(&self.file);
         let own_panic = || report::read_panic(&self.file, Place::Own);
-        let aborted = |status: ExitStatus| {
-            let panic = || own_panic().or_else(|| report::read_panic(&self.file, Place::Other));
-            (status.signal() == Some(libc::SIGABRT)).then(panic).flatten()
-        };
+        let is_aborted = status.is_some_and(|status| status.signal() == Some(libc::SIGABRT));
         let status = match (status, state) {
             (None, State::Returned(code)) => Some(ExitStatus::from_raw(i32::from(code) << 8)),
             (status, _) => status,
         };
-        let panic = if state == State::Panicked { own_panic() } else { status.and_then(aborted) };
+        let panic = match state {
+            State::Panicked => own_panic(),
+            State::Aborting(place) if is_aborted => report::read_panic(&self.file, place),
+            _ => None,
+        };
         let outcome = match (status, state, panic) {
             (_, _, Some(panic)) => Err(ProcessError::Panicked(panic)),
             (_, State::Refused, _) => {

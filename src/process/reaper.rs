@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread;
 
 use rustix::event::epoll;
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::process::handle::{Child, Wait};
 use crate::sys::child::without_signals;
-use crate::sys::fork::{ForkSafe, Generation};
+use crate::sys::fork::{ForkGuardedFd, ForkSafe, Generation};
 
 /// Needs no more than a few calls.
 const STACK_LEN: usize = 128 << 10;
@@ -20,9 +20,11 @@ const STACK_LEN: usize = 128 << 10;
 struct Reaper {
     /// The process whose children these are. A forked child has none of them, and no thread.
     generation: Option<Generation>,
-    /// Watches for the end of each.
-    epoll: Option<OwnedFd>,
+    /// Watches for the end of each. The thread has it, too.
+    epoll: Option<Arc<ForkGuardedFd>>,
     children: BTreeMap<u64, Child>,
+    /// Those that it does not watch.
+    unwatched: Vec<Child>,
     next: u64,
     is_running: bool,
 }
@@ -34,9 +36,12 @@ pub(super) fn take_over(child: Child) {
     let needs_thread = with(|reaper| {
         let number = reaper.next;
         reaper.next += 1;
-        let is_watched = reaper.watch(number, &child).is_ok();
+        if reaper.watch(number, &child).is_err() {
+            reaper.unwatched.push(child);
+            return false;
+        }
         reaper.children.insert(number, child);
-        is_watched && !std::mem::replace(&mut reaper.is_running, true)
+        !std::mem::replace(&mut reaper.is_running, true)
     });
     if needs_thread {
         let builder = thread::Builder::new().name("tombolo-reaper".into()).stack_size(STACK_LEN);
@@ -49,7 +54,17 @@ pub(super) fn take_over(child: Child) {
 /// Reaps those that have ended. Otherwise the thread does it; this is for those that it does not
 /// know, because there was no descriptor or no thread left.
 pub(super) fn sweep() {
-    with(|reaper| reaper.children.retain(|_, child| child.try_wait() == Wait::Running));
+    with(|reaper| {
+        reaper.unwatched.retain(is_running);
+        // What the thread watches is its own: it ends when it has reaped the last.
+        if !reaper.is_running {
+            reaper.children.retain(|_, child| is_running(child));
+        }
+    });
+}
+
+fn is_running(child: &Child) -> bool {
+    child.try_wait() == Wait::Running
 }
 
 /// Runs `action` on this process's own reaper.
@@ -66,33 +81,30 @@ fn with<R>(action: impl FnOnce(&mut Reaper) -> R) -> R {
 impl Reaper {
     fn watch(&mut self, number: u64, child: &Child) -> io::Result<()> {
         if self.epoll.is_none() {
-            self.epoll = Some(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+            self.epoll = Some(Arc::new(ForkGuardedFd::new(|| Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?))?));
         }
         let Some(epoll) = &self.epoll else { return Ok(()) };
-        epoll::add(epoll, child.pidfd(), epoll::EventData::new_u64(number), epoll::EventFlags::IN)?;
+        // Once: the program may have a copy of the pidfd, which keeps it in the list, and readable.
+        let events = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+        epoll::add(&**epoll, child.pidfd(), epoll::EventData::new_u64(number), events)?;
         Ok(())
     }
 }
 
 /// The thread.
 fn run() {
-    // A descriptor of its own: the other one is closed when nobody is left.
-    let Some(epoll) = with(|reaper| reaper.epoll.as_ref()?.try_clone().ok()) else {
+    let Some(epoll) = with(|reaper| reaper.epoll.clone()) else {
         return with(|reaper| reaper.is_running = false);
     };
     loop {
         let mut ended = Vec::with_capacity(64);
-        match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut ended), None) {
+        match epoll::wait(&*epoll, rustix::buffer::spare_capacity(&mut ended), None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return with(|reaper| reaper.is_running = false),
         }
         let is_last = with(|reaper| {
             for event in ended {
-                if let Some(child) = reaper.children.remove(&event.data.u64())
-                    && child.try_wait() == Wait::Running
-                {
-                    reaper.children.insert(event.data.u64(), child);
-                }
+                reaper.unwatched.extend(reaper.children.remove(&event.data.u64()).filter(is_running));
             }
             if reaper.children.is_empty() {
                 (reaper.epoll, reaper.is_running) = (None, false);

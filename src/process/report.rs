@@ -4,6 +4,7 @@
 //! Each of these is one write, so a child that is killed in the middle has told less, and nothing
 //! wrong. Panics do not pile up: each thread that is not the first overwrites what the others told.
 
+use std::any::Any;
 use std::panic::PanicHookInfo;
 use std::thread;
 
@@ -23,6 +24,8 @@ pub(super) enum State {
     Returned(u8),
     /// The function has panicked.
     Panicked,
+    /// A panic there ends the process by SIGABRT.
+    Aborting(Place),
     /// `init` could not run the function. It tells why.
     Refused,
 }
@@ -35,6 +38,8 @@ impl State {
             Self::Returned(code) => 2 | u64::from(code) << 8,
             Self::Panicked => 3,
             Self::Refused => 4,
+            Self::Aborting(Place::Own) => 5,
+            Self::Aborting(Place::Other) => 6,
         };
         // If it fails the parent learns less.
         let _ = file::write_word_at(file, word, STATE);
@@ -47,6 +52,8 @@ impl State {
             2 => Self::Returned((word >> 8) as u8),
             3 => Self::Panicked,
             4 => Self::Refused,
+            5 => Self::Aborting(Place::Own),
+            6 => Self::Aborting(Place::Other),
             _ => Self::Started,
         }
     }
@@ -75,14 +82,50 @@ type Record = (Option<String>, String, u32, u32, String);
 
 pub(super) fn write_panic(file: &ForkGuardedFd, place: Place, panic: &Panic) {
     let Panic { thread, file: source, line, column, message } = panic;
-    // Room for the rest of the record.
-    let cut = |text: &str, limit: u64| text.chars().take(limit as usize / 4).collect::<String>();
     let thread = thread.as_deref().map(|thread| cut(thread, REPORT_LEN / 8));
-    let record: Record = (thread, cut(source, REPORT_LEN / 8), *line, *column, cut(message, REPORT_LEN / 2));
+    let record: Record = (thread, cut(source, REPORT_LEN / 8), *line, *column, cut_message(message));
     let Ok(record) = postcard::to_stdvec(&record) else { return };
     let mut bytes = (record.len() as u64).to_ne_bytes().to_vec();
     bytes.extend(record);
     let _ = file::write_all_at(file, &bytes, place.offset());
+}
+
+/// Reports a panic that has just begun.
+pub(super) fn report_panic(file: &ForkGuardedFd, place: Place, panic: &Panic) {
+    let cannot_unwind = |begin: &&str| panic.message.starts_with(begin);
+    // These come after the panic that is the cause.
+    let is_consequence = ["panic in a function that cannot unwind", "panic in a destructor during cleanup"];
+    let is_consequence = is_consequence.iter().any(cannot_unwind);
+    if !is_consequence || read_panic(file, place).is_none() {
+        write_panic(file, place, panic);
+    }
+    let checks = ["unsafe precondition(s) violated", "misaligned pointer dereference", "null pointer dereference"];
+    if cfg!(panic = "abort") || is_consequence || checks.iter().any(cannot_unwind) {
+        State::Aborting(place).write(file);
+    }
+}
+
+/// Makes the own panic the one that ends the function, by its payload. It need not be the last that
+/// was reported: one that `resume_unwind` goes on with, as that of a thread, is not reported again.
+pub(super) fn attribute_panic(file: &ForkGuardedFd, payload: &(dyn Any + Send)) {
+    let message = message_of(payload);
+    // A record has the beginning of the message.
+    let is_of = |panic: &Panic| panic.message == cut_message(&message);
+    if read_panic(file, Place::Own).is_some_and(|panic| is_of(&panic)) {
+        return;
+    }
+    let elsewhere = read_panic(file, Place::Other).filter(is_of);
+    let unknown = Panic { thread: None, file: String::new(), line: 0, column: 0, message };
+    write_panic(file, Place::Own, &elsewhere.unwrap_or(unknown));
+}
+
+/// Room for the rest of the record: a letter has up to four bytes.
+fn cut(text: &str, limit: u64) -> String {
+    text.chars().take(limit as usize / 4).collect()
+}
+
+fn cut_message(message: &str) -> String {
+    cut(message, REPORT_LEN / 2)
 }
 
 pub(super) fn read_panic(file: &ForkGuardedFd, place: Place) -> Option<Panic> {
@@ -100,13 +143,16 @@ pub(super) fn refuse(file: &ForkGuardedFd, reason: &str) {
     State::Refused.write(file);
 }
 
-pub(super) fn describe(info: &PanicHookInfo<'_>) -> Panic {
-    let payload = info.payload();
-    let message = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => text.to_string(),
         (_, Some(text)) => text.clone(),
         _ => "a panic with a value that is no text".to_string(),
-    };
+    }
+}
+
+pub(super) fn describe(info: &PanicHookInfo<'_>) -> Panic {
+    let message = message_of(info.payload());
     let place = info.location();
     Panic {
         thread: thread::current().name().map(String::from),

@@ -72,6 +72,8 @@ impl Start {
         file::read_exact_at(file, &mut order, ORDER).map_err(failed)?;
         let mut arguments = vec![0; arguments_len as usize];
         file::read_exact_at(file, &mut arguments, ORDER + order_len).map_err(failed)?;
+        // They may be large, and the file stays. If this fails, they stay, too.
+        let _ = file::truncate(file, LENGTHS);
         let order: Order = postcard::from_bytes(&order).map_err(|error| corrupt("read", error))?;
         let ((build, entry, function), name, descriptors, killed_by, stdout) = order;
         Ok(Self { function: Function { build, entry, function }, name, descriptors, killed_by, stdout, arguments })

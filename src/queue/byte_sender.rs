@@ -143,7 +143,7 @@ impl ByteSender {
             return Err(SendError::TooLarge { length: message.len(), limit });
         }
         let Half { participant, payload, .. } = &mut self.half;
-        let written = match participant.is_from_this_process() {
+        let written = match participant.is_here() {
             true => payload.write_to_recent_block(participant.index(), message),
             false => None,
         };
@@ -174,9 +174,7 @@ impl ByteSender {
 
     /// Allocates a block for a message that is to be written in place. Blocks while none is free.
     pub(super) fn allocate_block(&mut self, timeout: Timeout) -> Result<OwnedBlock, SendError> {
-        if !self.half.participant.is_from_this_process() {
-            return Err(SendError::Forked);
-        }
+        self.half.participant.check_holder::<SendError>()?;
         let block = self.half.attempt(WaitFor::Block, timeout, |registration, ring, payload| {
             if ring.is_closed() {
                 return Err(SendError::Closed);
@@ -198,9 +196,7 @@ impl ByteSender {
     /// Writes a message to the pool, and blocks while no block is free.
     #[cold]
     fn write_to_pool(&mut self, message: &[u8], timeout: Timeout) -> Result<PayloadHeader, SendError> {
-        if !self.half.participant.is_from_this_process() {
-            return Err(SendError::Forked);
-        }
+        self.half.participant.check_holder::<SendError>()?;
         let written = self.half.attempt(WaitFor::Block, timeout, |registration, ring, payload| {
             if ring.is_closed() {
                 return Err(SendError::Closed);

@@ -36,9 +36,7 @@ pub struct DeadLetters<'a, M> {
 
 impl<'a, M> DeadLetters<'a, M> {
     pub(super) fn of(half: &'a Half, read: fn(&Half, BlockRef) -> Result<M, RecvError>) -> Result<Self, RecvError> {
-        if !half.participant.is_from_this_process() {
-            return Err(RecvError::Forked);
-        }
+        half.participant.check_holder::<RecvError>()?;
         let letters = half.payload.redelivery().map(Redelivery::dead_letters).unwrap_or_default();
         Ok(Self { half, letters: letters.into_iter(), read })
     }
@@ -73,7 +71,7 @@ fn remove_unreadable(half: &Half, letter: BlockRef) {
 /// Removes a dead letter. `None`: another has taken it.
 fn take(half: &Half, letter: BlockRef) -> Option<()> {
     let Half { participant, payload, .. } = half;
-    let deliveries = payload.redelivery().filter(|_| participant.is_from_this_process())?.deliveries();
+    let deliveries = payload.redelivery().filter(|_| participant.is_here())?.deliveries();
     let taken = deliveries.remove(letter, participant.index())?;
     payload.finish(participant.region(), taken);
     participant.notify_block_freed();
@@ -107,7 +105,7 @@ impl<M> DeadLetter<'_, M> {
     /// Never.
     pub fn redrive(self) -> bool {
         let Half { participant, payload, .. } = self.half;
-        let redelivery = payload.redelivery().filter(|_| participant.is_from_this_process());
+        let redelivery = payload.redelivery().filter(|_| participant.is_here());
         let is_redriven = redelivery.is_some_and(|redelivery| redelivery.deliveries().redrive(self.letter));
         if is_redriven {
             participant.pass_on_wake_up();

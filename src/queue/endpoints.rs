@@ -65,6 +65,10 @@ macro_rules! endpoint {
             const SHARED: [&'static str; 3] =
                 ["half of a queue with frames that are not dropped", "one without", "after dropping them"];
 
+            fn set_passed(&self) {
+                self.$($half).+.participant.holder().pass();
+            }
+
             fn is_transferable(&self) -> bool {
                 Arc::strong_count(self.registration()) == 1
             }

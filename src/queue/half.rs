@@ -5,7 +5,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use crate::error::{Error, JoinError, RecvError, Result, SendError};
+use crate::error::{JoinError, RecvError, Result, SendError};
 use crate::options::expect_joined;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::queue::OnDeath;
@@ -19,7 +19,6 @@ use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
-use crate::sys::fork::Generation;
 use crate::wait::{Timeout, WaitEnd, WaitStrategy, Waiter};
 
 /// One half of a queue: what a sender has, and most of what a receiver has.
@@ -27,8 +26,8 @@ pub struct Half {
     pub(crate) participant: QueueParticipant,
     pub(super) ring: Ring<Mapped>,
     pub(super) payload: PayloadPool,
-    /// The process whose calls may take the fast paths; none in a queue that redelivers.
-    pub(super) fast: Generation,
+    /// False in a queue that redelivers.
+    pub(super) has_fast_path: bool,
     /// A sender's: lost tasks that `join` does not report any more.
     pub(super) tasks_lost_before: u64,
 }
@@ -38,15 +37,14 @@ impl Half {
         let participant = QueueParticipant::new(Arc::new(registration), role, wait);
         let payload = PayloadPool::new(participant.region(), participant.index());
         let tasks_lost_before = if role == Role::Sender { participant.state().tasks_lost() } else { 0 };
-        let fast = if payload.redelivery().is_some() { Generation::NONE } else { Generation::current() };
-        Self { ring: participant.ring(), payload, fast, participant, tasks_lost_before }
+        let has_fast_path = payload.redelivery().is_none();
+        Self { ring: participant.ring(), payload, has_fast_path, participant, tasks_lost_before }
     }
 
     /// Joins the same queue once more.
     pub(crate) fn clone_as(&self, role: Role) -> Result<Registration> {
-        if !self.participant.is_from_this_process() {
-            return Err(Error::forked("take part in a queue"));
-        }
+        let registration = self.participant.registration();
+        self.participant.holder().check_for(registration, "take part in a queue")?;
         let is_clone = role == self.participant.role();
         let origin = if is_clone { Origin::Cloned(self.participant.snapshot()) } else { Origin::FromPeer };
         expect_joined(membership::join(self.participant.region().reopen()?, role, origin)?)
@@ -105,7 +103,8 @@ impl Half {
         prefetch_words: usize,
         fill: impl FnOnce(&[AtomicU64]),
     ) -> Result<bool, SendError> {
-        let sent = self.fast.is_current() && self.ring.try_push_uncontended(prefetch_words, fill)?;
+        let is_fast = self.has_fast_path && self.participant.is_here();
+        let sent = is_fast && self.ring.try_push_uncontended(prefetch_words, fill)?;
         if sent {
             self.participant.notify_sent(1);
         }
@@ -121,9 +120,7 @@ impl Half {
         timeout: Timeout,
         mut fill: impl FnMut(u64, &[AtomicU64]),
     ) -> Result<u64, SendError> {
-        if !self.participant.is_from_this_process() {
-            return Err(SendError::Forked);
-        }
+        self.participant.check_holder::<SendError>()?;
         let sent = self.attempt(WaitFor::Slot, timeout, |_, ring, _| match ring.push_many(count, &mut fill)? {
             Push::Done(count) => Ok(Some(count)),
             Push::Full => Ok(None),
@@ -164,9 +161,7 @@ impl Half {
 
     /// Sends one value, in a queue that redelivers.
     pub(super) fn push_value(&mut self, timeout: Timeout, write: impl Fn(&[AtomicU64])) -> Result<(), SendError> {
-        if !self.participant.is_from_this_process() {
-            return Err(SendError::Forked);
-        }
+        self.participant.check_holder::<SendError>()?;
         let Self { participant, ring, payload, .. } = self;
         if !ring.is_closed()
             && let Some(header) = payload.write_value(participant.index(), &write)?
@@ -205,9 +200,7 @@ impl Half {
 
     /// Closes the open run. Returns the position where it ends.
     pub(crate) fn close(&self) -> Result<u64, SendError> {
-        if !self.participant.is_from_this_process() {
-            return Err(SendError::Forked);
-        }
+        self.participant.check_holder::<SendError>()?;
         self.participant.close()
     }
 
@@ -252,9 +245,7 @@ impl Half {
 
     /// Blocks until every message was received, and every task is done or lost.
     pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), JoinError> {
-        if !self.participant.is_from_this_process() {
-            return Err(JoinError::Forked);
-        }
+        self.participant.check_holder::<JoinError>()?;
         let registration = Arc::clone(self.participant.registration());
         let state = QueueState::of(registration.region());
         let words = self.ring.words();

@@ -20,7 +20,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use crate::error::SendError;
+use crate::error::{NotHere, SendError};
 use crate::primitive::{Ordering, fence};
 use crate::queue::membership::JoinSnapshot;
 use crate::queue::payload::PayloadPool;
@@ -32,11 +32,10 @@ use crate::raw::mpmc::{Drain, Ring, RingWords};
 use crate::region::Region;
 use crate::region::layout::participant;
 use crate::region::layout::queue::{control, own};
-use crate::region::lifecycle::Registration;
+use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::{LEAVING, LEFT, ParticipantStatus};
 use crate::region::repair::{Budget, RepairScan};
 use crate::region::words::{Mapped, Word};
-use crate::sys::fork::Generation;
 use crate::sys::{clock::Deadline, membarrier};
 use crate::wait::{Attempt, WaitEnd, WaitState, WaitStrategy, Waiter};
 
@@ -113,8 +112,7 @@ impl WaitFor {
 /// This process as a sender or a receiver of a queue, until dropped.
 pub(crate) struct QueueParticipant {
     registration: Arc<Registration>,
-    /// The process that made the handle.
-    process: Generation,
+    holder: Holder,
     role: Role,
     /// The other half of the same `Queue`. It does not count as a peer.
     sibling: Option<usize>,
@@ -147,7 +145,7 @@ impl QueueParticipant {
         let snapshot =
             JoinSnapshot { phase: word(participant::RUN), peers_before: word(participant::SINCE).checked_sub(1) };
         let participant = Self {
-            process: Generation::current(),
+            holder: Holder::this_process(),
             role,
             sibling: None,
             readable: event(control::READABLE),
@@ -219,10 +217,20 @@ impl QueueParticipant {
         self.waiting_for = waiting_for;
     }
 
-    /// False in a child that inherited the handle by fork.
+    /// See [`Holder::is_here`].
     #[inline]
-    pub(crate) fn is_from_this_process(&self) -> bool {
-        self.process.is_current()
+    pub(crate) fn is_here(&self) -> bool {
+        self.holder.is_here(&self.registration)
+    }
+
+    /// See [`Holder::check`].
+    #[inline]
+    pub(crate) fn check_holder<E: NotHere>(&self) -> Result<(), E> {
+        self.holder.check(&self.registration)
+    }
+
+    pub(crate) fn holder(&self) -> &Holder {
+        &self.holder
     }
 
     /// This participant's access to the ring.
@@ -493,7 +501,7 @@ impl Waiter for QueueParticipant {
 
 impl Drop for QueueParticipant {
     fn drop(&mut self) {
-        if self.is_from_this_process() && !self.registration.is_transferred() {
+        if self.is_here() && !self.registration.is_transferred() {
             self.leave();
         }
     }

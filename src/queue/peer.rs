@@ -73,9 +73,7 @@ impl PeerSearch {
 
 /// Blocks until a living peer is there.
 pub(super) fn wait(participant: &mut QueueParticipant, timeout: Duration) -> Result<()> {
-    if !participant.is_from_this_process() {
-        return Err(Error::forked("wait for a peer"));
-    }
+    participant.holder().check_for(participant.registration(), "wait for a peer")?;
     let deadline = deadline_after(timeout);
     let mut search = PeerSearch {
         registration: Arc::clone(participant.registration()),

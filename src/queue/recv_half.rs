@@ -96,8 +96,8 @@ impl RecvHalf {
         &mut self,
         take: impl FnOnce(&Region, &PayloadPool, &[AtomicU64]) -> R,
     ) -> Result<Option<R>, RecvError> {
-        let Self { half: Half { participant, ring, payload, fast, .. }, tasks, losses, .. } = self;
-        if !fast.is_current() || losses.is_due() {
+        let Self { half: Half { participant, ring, payload, has_fast_path, .. }, tasks, losses, .. } = self;
+        if !*has_fast_path || !participant.is_here() || losses.is_due() {
             return Ok(None);
         }
         let received = ring.try_pop_uncontended(|message| {
@@ -121,9 +121,7 @@ impl RecvHalf {
         mut take: impl FnMut(&Region, &PayloadPool, u64, &[AtomicU64]),
     ) -> Result<u64, RecvError> {
         let Self { half, tasks, losses, .. } = self;
-        if !half.participant.is_from_this_process() {
-            return Err(RecvError::Forked);
-        }
+        half.participant.check_holder::<RecvError>()?;
         let outcome = half.attempt(WaitFor::Message, timeout, |registration, ring, payload| {
             if losses.is_due() && losses.take() {
                 return Err(RecvError::MessageLost);
@@ -189,7 +187,7 @@ impl RecvHalf {
     fn hold_uncontended(&mut self) -> Result<Option<BlockRef>, RecvError> {
         let Self { half: Half { participant, ring, payload, .. }, losses, .. } = self;
         let Some(redelivery) = payload.redelivery() else { return Ok(None) };
-        if !participant.is_from_this_process() || losses.is_due() || redelivery.probe() {
+        if !participant.is_here() || losses.is_due() || redelivery.probe() {
             return Ok(None);
         }
         let index = participant.index();
@@ -203,9 +201,7 @@ impl RecvHalf {
     #[inline(never)]
     fn hold_next(&mut self, timeout: Timeout) -> Result<BlockRef, RecvError> {
         let Self { half, losses, .. } = self;
-        if !half.participant.is_from_this_process() {
-            return Err(RecvError::Forked);
-        }
+        half.participant.check_holder::<RecvError>()?;
         let mut has_popped = false;
         let outcome = half.attempt(WaitFor::Message, timeout, |registration, ring, payload| {
             if losses.is_due() && losses.take() {
@@ -253,9 +249,7 @@ impl RecvHalf {
         if !self.half.redelivers() {
             return self.task_done();
         }
-        if !self.half.participant.is_from_this_process() {
-            return Err(TaskDoneError::Forked);
-        }
+        self.half.participant.check_holder::<TaskDoneError>()?;
         let last = self.held.take_last();
         self.finish_held(last)
     }
@@ -263,7 +257,7 @@ impl RecvHalf {
     /// Gives the message that was received last to another receiver, if the queue redelivers.
     pub(super) fn give_back_last_task(&mut self) {
         let Half { participant, payload, .. } = &self.half;
-        let Some(redelivery) = payload.redelivery().filter(|_| participant.is_from_this_process()) else { return };
+        let Some(redelivery) = payload.redelivery().filter(|_| participant.is_here()) else { return };
         let Some(block) = self.held.take_last() else { return };
         if redelivery.deliveries().requeue(block) {
             participant.pass_on_wake_up();
@@ -293,9 +287,7 @@ impl RecvHalf {
     }
 
     pub(super) fn task_done(&mut self) -> Result<(), TaskDoneError> {
-        if !self.half.participant.is_from_this_process() {
-            return Err(TaskDoneError::Forked);
-        }
+        self.half.participant.check_holder::<TaskDoneError>()?;
         if self.half.redelivers() {
             let oldest = self.held.take_oldest();
             return self.finish_held(oldest);

@@ -36,8 +36,8 @@
 //!   time, so with as many buffers as responders there is one that a live responder can use.
 //! - I4: a responder uses a request that it has copied only if the claim word was still its own
 //!   after that. So it is whole.
-//! - I5: the bits are a hint. A responder looks at all claim words before it sleeps, and once in a
-//!   while.
+//! - I5: the bits are a hint. That of a request that is published while a responder clears it may
+//!   be lost. A responder looks at all claim words before it sleeps, and once in a while.
 //!
 //! Edges
 //! - E1: `publish`: request, then claim Pending, Release · `take`: CAS, Acquire. Also: the caller
@@ -55,7 +55,8 @@
 //!
 //! Crash
 //! - caller, before it stores Pending: there is no request. After it: the request is executed, and
-//!   nobody reads the reply. A newcomer in its place, or repair, withdraws it (`reset`).
+//!   nobody reads the reply. A newcomer in its place, a responder that joins, or repair withdraws
+//!   it (`reset`).
 //! - caller that gives up a request in state Replying, after it stored `abandoned`: the newcomer
 //!   stores the same again.
 //! - responder, before it takes a request: another one takes it. After it, until it has answered:
@@ -299,11 +300,21 @@ impl<M: Memory> CallTable<M> {
     /// Clears the bits of those that have no request now.
     pub(crate) fn clear_idle(&self) {
         for (index, word) in self.active.iter().enumerate() {
-            let (bits, first) = (word.load(Ordering::Relaxed), index * BITS); // a hint (I5)
-            let is_idle = |bit: &usize| bits >> bit & 1 != 0 && !self.is_pending(first + bit);
-            let idle = (0..BITS).filter(is_idle).fold(0, |idle, bit| idle | 1 << bit);
-            if idle != 0 {
-                word.fetch_and(!idle, Ordering::Relaxed); // a hint (I5)
+            let pending_of = |bits: u64| {
+                let is_pending = |bit: &usize| bits >> bit & 1 != 0 && self.is_pending(index * BITS + bit);
+                (0..BITS).filter(is_pending).fold(0, |pending, bit| pending | 1 << bit)
+            };
+            let bits = word.load(Ordering::Relaxed); // a hint (I5)
+            let idle = bits & !pending_of(bits);
+            if idle == 0 {
+                continue;
+            }
+            word.fetch_and(!idle, Ordering::Relaxed); // a hint (I5)
+            // Those that have published one meanwhile may have found their bits set. Without a
+            // fence on both sides one may still be missed, until its store is visible.
+            let again = pending_of(idle);
+            if again != 0 {
+                word.fetch_or(again, Ordering::Relaxed); // a hint (I5)
             }
         }
     }

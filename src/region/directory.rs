@@ -199,7 +199,9 @@ impl DirectoryLock {
                 return Err(Error::new(
                     ErrorKind::Busy,
                     action,
-                    format_args!("another process in the middle of removing a name there for {REMOVAL_TIMEOUT:?}"),
+                    format_args!(
+                        "another process in the middle of making or removing a name there for {REMOVAL_TIMEOUT:?}"
+                    ),
                     "microseconds",
                     "find and continue, or kill, the stopped one that has the directory open and locked (`lsof`)",
                 ));

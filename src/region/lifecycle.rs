@@ -51,7 +51,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, NotHere, Result};
 use crate::primitive::{AtomicU32, Ordering};
 use crate::region::Region;
 use crate::region::directory::unlink;
@@ -63,7 +63,7 @@ use crate::region::participant::{
 use crate::region::process_exit::{LeaveAtExit, Ticket};
 use crate::sys::file;
 use crate::sys::file_lock;
-use crate::sys::fork::ForkGuardedFd;
+use crate::sys::fork::{ForkGuardedFd, PassableGeneration};
 use crate::sys::process::Identity;
 
 impl Region {
@@ -478,6 +478,59 @@ fn no_free_participant(region: &Region, places: &Range<usize>, candidates: &[usi
         "a free one",
         format_args!("{remedy}, or use another name; `open_timeout` waits for it"),
     )
+}
+
+/// The process that has an endpoint. It is in the endpoint: each call looks there first.
+#[derive(Debug)]
+pub(crate) struct Holder(PassableGeneration);
+
+impl Holder {
+    pub(crate) fn this_process() -> Self {
+        Self(PassableGeneration::current())
+    }
+
+    /// Whether this process has the endpoint: false in a forked child, and after it was passed on.
+    #[inline]
+    pub(crate) fn is_here(&self, registration: &Arc<Registration>) -> bool {
+        self.0.is_current() || self.is_back(registration)
+    }
+
+    /// Refuses in a process that does not have the endpoint.
+    #[inline]
+    pub(crate) fn check<E: NotHere>(&self, registration: &Arc<Registration>) -> Result<(), E> {
+        if self.is_here(registration) { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    /// See [`check`](Self::check).
+    pub(crate) fn check_for(&self, registration: &Arc<Registration>, action: &str) -> Result<()> {
+        if self.is_here(registration) {
+            Ok(())
+        } else if self.0.is_passed() {
+            Err(Error::passed(action))
+        } else {
+            Err(Error::forked(action))
+        }
+    }
+
+    /// The endpoint was passed on: the other process uses the same positions from now on.
+    pub(crate) fn pass(&self) {
+        self.0.pass();
+    }
+
+    /// Whether it was passed on and [taken back](Registration::take_back) since.
+    #[cold]
+    fn is_back(&self, registration: &Registration) -> bool {
+        let is_back = self.0.is_passed() && !registration.is_transferred();
+        if is_back {
+            self.0.take_back();
+        }
+        is_back
+    }
+
+    #[cold]
+    fn refusal<E: NotHere>(&self) -> E {
+        if self.0.is_passed() { E::PASSED } else { E::FORKED }
+    }
 }
 
 impl LeaveAtExit for Registration {

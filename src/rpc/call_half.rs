@@ -1,21 +1,21 @@
 //! What callers of values and of byte messages have in common: a cell, and waiting for the reply.
 //!
-//! Crash, by step: (rpc-call-1) the request is written and Pending (`raw/rpc.rs`), (rpc-call-2) a
-//! responder is woken, if one sleeps, (rpc-call-3) the bit is set. Before rpc-call-2 a responder
-//! that sleeps finds the request after one LIVENESS_INTERVAL. It does so before it sleeps if the
-//! bit is not set.
+//! Crash, by step: (rpc-call-1) the request is written and Pending (`raw/rpc.rs`), (rpc-call-2) the
+//! bit is set, (rpc-call-3) a responder is woken, if one sleeps. Before rpc-call-3 a responder that
+//! sleeps finds the request after one LIVENESS_INTERVAL. One that does not sleep finds it before it
+//! does if the bit is not set.
 
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::{CallError, Error, Result};
+use crate::error::{CallError, Result};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::rpc::{CallState, CallTable, CallerCell, GivenUp, Outcome};
 use crate::region::Region;
-use crate::region::lifecycle::Registration;
+use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::ParticipantStatus;
 use crate::region::words::Mapped;
 use crate::rpc::Behaviour;
@@ -23,16 +23,14 @@ use crate::rpc::membership;
 use crate::rpc::peers::Peers;
 use crate::rpc::state::{Role, RpcState};
 use crate::sys::clock::Deadline;
-use crate::sys::fork::Generation;
 use crate::sys::membarrier;
-use crate::wait::{Attempt, WaitEnd, WaitState, Waiter};
+use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, Waiter};
 
 /// Between two attempts to find a buffer.
 const BUFFER_PAUSE: Duration = Duration::from_micros(500);
 
 pub(crate) struct CallHalf {
-    /// The process that made this handle.
-    generation: Generation,
+    holder: Holder,
     table: CallTable<Mapped>,
     caller: usize,
     cell: CallerCell,
@@ -66,7 +64,7 @@ impl CallHalf {
         let table = state.table();
         let cell = CallerCell::attach(&table, caller);
         let half = Self {
-            generation: Generation::current(),
+            holder: Holder::this_process(),
             caller,
             cell,
             requests: state.requests(),
@@ -88,6 +86,10 @@ impl CallHalf {
         half
     }
 
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
     pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.waiter.peers.registration
     }
@@ -102,17 +104,12 @@ impl CallHalf {
 
     /// Another handle of the region, to join once more.
     pub(super) fn reopen(&self) -> Result<Region> {
-        if self.generation.is_current() {
-            self.registration().region().reopen()
-        } else {
-            Err(Error::forked("make requests"))
-        }
+        self.holder.check_for(self.registration(), "make requests")?;
+        self.registration().region().reopen()
     }
 
     pub(super) fn wait_for_responder(&self, timeout: Duration) -> Result<(), CallError> {
-        if !self.generation.is_current() {
-            return Err(CallError::Forked);
-        }
+        self.holder.check::<CallError>(self.registration())?;
         Ok(self.waiter.peers.wait_for_one(self.behaviour.wait, timeout)?)
     }
 
@@ -125,14 +122,10 @@ impl CallHalf {
         fill: impl Fn(&[AtomicU64]),
         read: impl FnOnce(Reply<'_>) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
-        if !self.generation.is_current() {
-            return Err(CallError::Forked);
-        }
-        let outcome = loop {
-            match self.call_once(deadline, &fill) {
-                Err(CallError::ResponderDied) if self.behaviour.retries => {}
-                outcome => break outcome?,
-            }
+        self.holder.check::<CallError>(self.registration())?;
+        let outcome = match self.call_once(deadline, &fill) {
+            Err(CallError::ResponderDied) if self.behaviour.retries => self.retry(deadline, &fill)?,
+            outcome => outcome?,
         };
         match outcome {
             Outcome::Replied => {
@@ -147,14 +140,31 @@ impl CallHalf {
         }
     }
 
+    /// Makes a request again whose responder died, and again if the next one dies, too.
+    #[cold]
+    fn retry(&mut self, deadline: Deadline, fill: &impl Fn(&[AtomicU64])) -> Result<Outcome, CallError> {
+        loop {
+            if is_past(deadline) {
+                return Err(CallError::ResponderDied);
+            }
+            return match self.call_once(deadline, fill) {
+                Err(CallError::ResponderDied) => continue,
+                // Not this time, but it may have been executed before.
+                Err(CallError::TimedOut { .. }) => Err(CallError::TimedOut { taken: true }),
+                Err(error) if !error.may_have_been_executed() => Err(CallError::ResponderDied),
+                outcome => outcome,
+            };
+        }
+    }
+
     #[inline]
     fn call_once(&mut self, deadline: Deadline, fill: &impl Fn(&[AtomicU64])) -> Result<Outcome, CallError> {
         if !self.cell.has_buffer() {
             self.find_buffer(deadline)?;
         }
         self.cell.publish(&self.table, fill); // rpc-call-1
-        self.requests.notify(1); // rpc-call-2
-        self.table.set_active(self.caller); // rpc-call-3
+        self.table.set_active(self.caller); // rpc-call-2
+        self.requests.notify(1); // rpc-call-3
         let Self { table, cell, waiter, .. } = self;
         waiter
             .wait_for(0, deadline, |attempt| {
@@ -180,8 +190,9 @@ impl CallHalf {
             (_, GivenUp::Answered) => return self.cell.answer(&self.table)?.ok_or(CallError::Corrupt),
             (_, GivenUp::Died) => return Err(CallError::ResponderDied),
             (CallError::TimedOut { .. }, GivenUp::Taken) => return Err(CallError::TimedOut { taken: true }),
-            // It left, or its process exited, without an answer.
-            (CallError::Closed | CallError::NoResponder, GivenUp::Taken) => return Err(CallError::ResponderDied),
+            // It left, or its process exited, without an answer. Or one took the request at this
+            // very moment: it may be executed, which the error says, too.
+            (error, GivenUp::Taken) if !error.may_have_been_executed() => return Err(CallError::ResponderDied),
             _ => {}
         }
         Err(error)
@@ -197,7 +208,7 @@ impl CallHalf {
                 waiter.answered = state.answered(waiter.caller, cell.buffer());
                 return Ok(());
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if is_past(deadline) {
                 return Err(CallError::TimedOut { taken: false });
             }
             if let Some(end) = waiter.peers.check() {
@@ -206,6 +217,10 @@ impl CallHalf {
             thread::sleep(BUFFER_PAUSE);
         }
     }
+}
+
+fn is_past(deadline: Deadline) -> bool {
+    Timeout::At(deadline).is_past()
 }
 
 impl Waiter for ReplyWaiter {
@@ -225,12 +240,11 @@ impl Waiter for ReplyWaiter {
         match participants.status(index) {
             ParticipantStatus::Alive => {}
             ParticipantStatus::LockLost => return Some(WaitEnd::LockLost),
-            _ => {
-                // This caller's own at once: it is still the one that was looked at. Others may
-                // have a successor by now, unless the place is held.
-                self.table.settle(self.caller, responder);
-                participants.while_vacant(index, || state.settle_all(responder));
-            }
+            // Without holding the place of the dead one: while it is held, that one looks alive.
+            // The request is still that one's, since a successor has nothing of this caller that it
+            // did not settle before. Other callers have nothing to settle: a responder has one
+            // request at a time, and a caller that looks for a buffer asks whether it is gone.
+            _ => _ = self.table.settle(self.caller, responder),
         }
         None
     }

@@ -94,7 +94,8 @@ impl<Q: Shareable, A: Shareable> Caller<Q, A> {
     /// # Blocking
     /// Blocks until there is a reply, as the [`WaitStrategy`](crate::WaitStrategy) says. If no
     /// responder has ever been there, it waits for the first one. It makes no system call if a
-    /// responder polls and replies within about 50 µs.
+    /// responder polls and replies within about 50 µs, except for a check that responders are alive
+    /// if the last one was 20 ms ago.
     ///
     /// # Errors
     /// - [`ResponderDied`](CallError::ResponderDied): the process that had the request died. Other

@@ -53,6 +53,10 @@ macro_rules! endpoint {
             const SHARED: [&'static str; 3] =
                 ["a responder with a request that is not answered", "one without", "after replying, or dropping it"];
 
+            fn set_passed(&self) {
+                self.half.holder().pass();
+            }
+
             fn is_transferable(&self) -> bool {
                 let $this = self;
                 !$holds

@@ -3,9 +3,10 @@
 //! Crash, by step. Steps 1 to 3 are those of region/lifecycle.rs: in the third the record becomes
 //! JOINED. The fourth is: (rpc-join-4a) what it found is stored, (rpc-join-4b) a caller withdraws
 //! the request of its predecessor, a responder makes those of its predecessor Died and wakes their
-//! callers, (rpc-join-4c) of a caller: the end of the places that have been used is moved behind
-//! its own, (rpc-join-4d) the change is counted and everybody is woken. Before rpc-join-4b is done
-//! the record says JOINED and the lock is free, so it is a death, and the next one does it again.
+//! callers, and withdraws the requests of callers that are gone, (rpc-join-4c) of a caller: the end
+//! of the places that have been used is moved behind its own, (rpc-join-4d) the change is counted
+//! and everybody is woken. Before rpc-join-4b is done the record says JOINED and the lock is free,
+//! so it is a death, and the next one does it again.
 //!
 //! To leave: (rpc-leave-1) a responder drops the request that it has, (rpc-leave-2) the record is
 //! LEFT, (rpc-leave-3) the change is counted, (rpc-leave-4) everybody is woken. Before rpc-leave-2
@@ -45,7 +46,10 @@ pub(super) fn join(region: Region, role: Role) -> Result<Option<Registration>> {
             let state = RpcState::of(region);
             state.store_since(index, role); // rpc-join-4a
             match index.checked_sub(state.layout.callers()) {
-                Some(responder) => state.settle_all(responder), // rpc-join-4b
+                Some(responder) => {
+                    state.settle_all(responder); // rpc-join-4b
+                    state.withdraw_all_of_gone(); // rpc-join-4b
+                }
                 None => {
                     state.table().reset(index); // rpc-join-4b
                     // rpc-join-4c. No other process joins meanwhile.

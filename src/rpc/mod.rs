@@ -3,7 +3,7 @@
 //!
 //! [`Options`] creates and opens them. Requests and replies are values of one type each
 //! ([`Caller`], [`Responder`]), or bytes of any length ([`ByteCaller`], [`ByteResponder`]). With
-//! the feature `serde` these carry whatever serde can serialise ([`ByteCaller::call_object`]).
+//! the feature `serde` these carry whatever serde can serialise (`call_object`).
 //! Which types can be sent is described in [`pipe`](crate::pipe#which-types-can-be-sent).
 //!
 //! All callers and responders of a name are in one region. Each caller has room in it for one
@@ -27,6 +27,8 @@
 //! [`Closed`]: CallError::Closed
 //! [`NoResponder`]: CallError::NoResponder
 //!
+//! [`CallError::may_have_been_executed`] says the last column for every error.
+//!
 //! A call that has waited for long notices a death within 90 ms. A responder that is stopped is not
 //! dead. Others take requests meanwhile, and a caller whose request it has waits until its time is
 //! up. What it replies then goes nowhere: its [`reply`](Request::reply) returns
@@ -36,8 +38,8 @@
 //! [`wait_for_successor`](Options::wait_for_successor). With [`retry`](Options::retry), which is
 //! for requests that may be executed twice, it also survives a responder that dies with it.
 //!
-//! A request whose caller is killed before it was taken can still be executed once. The reply goes
-//! nowhere.
+//! A request whose caller is killed, or exits, before it was taken can still be executed once by a
+//! responder that is there. The reply goes nowhere. One that joins later withdraws it.
 
 mod call_half;
 mod caller;
@@ -89,6 +91,12 @@ pub struct Behaviour {
 
 /// Options to make or open a place for requests. `Q` and `A` are `[u8]` for bytes, or the types of
 /// the requests and of the replies.
+///
+/// # Memory
+///
+/// A region has, for each possible caller, one request and as many replies as there can be
+/// responders. All of it is taken when the region is made: 5.2 MiB for byte messages if nothing is
+/// set, 265 MiB with 256 responders.
 ///
 /// # Examples
 /// ```
@@ -185,7 +193,8 @@ macro_rules! create_and_open {
 }
 
 impl Options<[u8], [u8]> {
-    /// Options for requests and replies of bytes. By default they have up to 16 KiB.
+    /// Options for requests and replies of bytes. By default they have up to 16 KiB. Choose what is
+    /// needed: see [Memory](Options#memory).
     pub fn bytes() -> Self {
         Self::default()
     }
@@ -196,8 +205,8 @@ impl Options<[u8], [u8]> {
         self
     }
 
-    /// The longest reply, in bytes. Each caller has memory for as many as there can be
-    /// [responders](Self::max_responders).
+    /// The longest reply, in bytes. Each possible caller has memory for as many as there can be
+    /// [responders](Self::max_responders): see [Memory](Options#memory).
     pub fn max_reply_bytes(mut self, bytes: usize) -> Self {
         self.max_reply_bytes = Some(bytes as u64);
         self
@@ -209,8 +218,9 @@ impl Options<[u8], [u8]> {
 impl<Q: Shareable, A: Shareable> Options<Q, A> {
     /// Options for requests of the type `Q` and replies of the type `A`.
     ///
-    /// Write the types: `Options::<u64, f64>::new().create()`. The compiler does not infer them
-    /// from the endpoints.
+    /// Write the types: `Options::<u64, f64>::new().create()`. The compiler infers them only from
+    /// endpoints whose types are written, as those that a function returns. Either can be `()`: a
+    /// reply that acknowledges, or a request without arguments.
     pub fn new() -> Self {
         Self::default()
     }
@@ -232,14 +242,16 @@ impl<Q: Shareable, A: Shareable> Options<Q, A> {
 }
 
 impl<Q: Message + ?Sized, A: Message + ?Sized> Options<Q, A> {
-    /// How many callers there can be at a time: 64 unless set, 4096 at most.
+    /// How many callers there can be at a time: 64 unless set, 4096 at most. Each has
+    /// [memory](Options#memory) of its own.
     pub fn max_callers(mut self, count: usize) -> Self {
         self.callers = count as u64;
         self
     }
 
     /// How many responders there can be at a time: 4 unless set, 256 at most. Each caller has
-    /// memory for as many replies, so that it never waits for one that is stopped.
+    /// [memory](Options#memory) for as many replies, so that it never waits for one that is
+    /// stopped.
     pub fn max_responders(mut self, count: usize) -> Self {
         self.responders = count as u64;
         self
@@ -249,6 +261,10 @@ impl<Q: Message + ?Sized, A: Message + ?Sized> Options<Q, A> {
     /// returning how the last one ended. A call returns neither [`Closed`](CallError::Closed) nor
     /// [`NoResponder`](CallError::NoResponder) then, and receiving neither
     /// [`Closed`](crate::RecvError::Closed) nor [`PeerDied`](crate::RecvError::PeerDied).
+    ///
+    /// [`serve`](Responder::serve) does not return then. A responder that shall stop receives with
+    /// a timeout. An endpoint that is passed on as a descriptor does not keep this option: see
+    /// [`from_fd`](Self::from_fd).
     pub fn wait_for_successor(mut self) -> Self {
         self.waits_for_successor = true;
         self
@@ -256,6 +272,16 @@ impl<Q: Message + ?Sized, A: Message + ?Sized> Options<Q, A> {
 
     /// A call whose responder died makes its request again, instead of returning
     /// [`ResponderDied`](CallError::ResponderDied). For requests that may be executed twice.
+    ///
+    /// If the request is what kills its responder, it kills one after the other, and every one that
+    /// is restarted, until the deadline of the call. So give such calls a deadline.
+    ///
+    /// If it is not executed again in the end, the call returns
+    /// [`ResponderDied`](CallError::ResponderDied), or [`TimedOut`](CallError::TimedOut) with
+    /// `taken: true`: it may have been executed by the one that died.
+    ///
+    /// A caller that is passed on as a descriptor does not keep this option: see
+    /// [`from_fd`](Self::from_fd).
     pub fn retry(mut self) -> Self {
         self.retries = true;
         self
@@ -265,6 +291,10 @@ impl<Q: Message + ?Sized, A: Message + ?Sized> Options<Q, A> {
 
     /// Takes over an endpoint that [`Endpoint::into_fd`](crate::Endpoint::into_fd) turned into a
     /// descriptor, in this process or in another.
+    ///
+    /// It behaves as these options say: a descriptor keeps neither
+    /// [`wait_for_successor`](Self::wait_for_successor) nor [`retry`](Self::retry). [`TryFrom`] and
+    /// [`spawn::take`](crate::spawn::take) have no options, so there it has neither.
     ///
     /// # Blocking
     /// Never.

@@ -5,20 +5,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, RecvError, ReplyError, Result};
+use crate::error::{RecvError, ReplyError, Result};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::rpc::{CallTable, Outcome, Rotation, Taken};
 use crate::region::Region;
 use crate::region::layout::rpc::control;
-use crate::region::lifecycle::Registration;
+use crate::region::lifecycle::{Holder, Registration};
 use crate::region::words::{Mapped, Word};
 use crate::rpc::Behaviour;
 use crate::rpc::membership;
 use crate::rpc::peers::Peers;
 use crate::rpc::state::{Role, RpcState};
 use crate::sys::clock::Deadline;
-use crate::sys::fork::Generation;
 use crate::sys::membarrier;
 use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, Waiter};
 
@@ -30,8 +29,7 @@ const FULL_LOOK: u32 = 256;
 const RETRY_BUDGET: usize = 64;
 
 pub(crate) struct RespondHalf {
-    /// The process that made this handle.
-    generation: Generation,
+    holder: Holder,
     requests: Requests,
     /// The request that was received last, until it is answered.
     held: Option<Taken>,
@@ -101,7 +99,7 @@ impl RespondHalf {
         let registration = Arc::new(registration);
         let state = RpcState::of(registration.region());
         let half = Self {
-            generation: Generation::current(),
+            holder: Holder::this_process(),
             requests: Requests {
                 table: state.table(),
                 responder: registration.index().saturating_sub(state.layout.callers()),
@@ -129,6 +127,10 @@ impl RespondHalf {
         half
     }
 
+    pub(super) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
     pub(super) fn registration(&self) -> &Arc<Registration> {
         &self.waiter.peers.registration
     }
@@ -147,17 +149,12 @@ impl RespondHalf {
 
     /// Another handle of the region, to join once more.
     pub(super) fn reopen(&self) -> Result<Region> {
-        if self.generation.is_current() {
-            self.registration().region().reopen()
-        } else {
-            Err(Error::forked("respond to requests"))
-        }
+        self.holder.check_for(self.registration(), "respond to requests")?;
+        self.registration().region().reopen()
     }
 
     pub(super) fn wait_for_caller(&self, timeout: Duration) -> Result<(), RecvError> {
-        if !self.generation.is_current() {
-            return Err(RecvError::Forked);
-        }
+        self.holder.check::<RecvError>(self.registration())?;
         Ok(self.waiter.peers.wait_for_one(self.behaviour.wait, timeout)?)
     }
 
@@ -169,9 +166,7 @@ impl RespondHalf {
         timeout: Timeout,
         mut copy: impl FnMut(&[AtomicU64]) -> Result<R, RecvError>,
     ) -> Result<R, RecvError> {
-        if !self.generation.is_current() {
-            return Err(RecvError::Forked);
-        }
+        self.holder.check::<RecvError>(self.registration())?;
         self.drop_held();
         let found = match self.requests.take(Attempt::Probe, &mut copy) {
             Some(found) => found,
@@ -213,7 +208,8 @@ impl RespondHalf {
         outcome: Outcome,
         fill: impl FnOnce(&CallTable<Mapped>, &Taken),
     ) -> Result<(), ReplyError> {
-        if !self.generation.is_current() {
+        if !self.holder.is_here(self.registration()) {
+            // It cannot have been passed on with a request.
             return Err(ReplyError::Forked);
         }
         let Some(taken) = self.held.take() else { return Err(ReplyError::GivenUp) };

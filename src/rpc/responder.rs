@@ -180,7 +180,8 @@ impl<Q: Shareable, A: Shareable> Responder<Q, A> {
     /// As [`recv`](Self::recv).
     ///
     /// # Errors
-    /// Those of [`recv`](Self::recv), but for [`Closed`](RecvError::Closed).
+    /// Those of [`recv`](Self::recv), but for [`Closed`](RecvError::Closed) and
+    /// [`InvalidValue`](RecvError::InvalidValue).
     pub fn serve(&mut self, mut respond: impl FnMut(Q) -> A) -> Result<(), RecvError> {
         loop {
             match self.recv() {
@@ -279,13 +280,15 @@ impl ByteResponder {
     ///
     /// A caller that has given up is no error, nor is a reply that is too long: its caller gets
     /// [`ReplyTooLarge`](crate::rpc::CallError::ReplyTooLarge). If `respond` panics, the caller
-    /// gets [`Dropped`](crate::rpc::CallError::Dropped).
+    /// gets [`Dropped`](crate::rpc::CallError::Dropped). So does the caller of a request that is
+    /// corrupt, or for which there is no memory.
     ///
     /// # Blocking
     /// As [`recv`](Self::recv).
     ///
     /// # Errors
-    /// Those of [`recv`](Self::recv), but for [`Closed`](RecvError::Closed).
+    /// Those of [`recv`](Self::recv), but for [`Closed`](RecvError::Closed),
+    /// [`Corrupt`](RecvError::Corrupt) and [`OutOfMemory`](RecvError::OutOfMemory).
     pub fn serve<R: AsRef<[u8]>>(&mut self, mut respond: impl FnMut(&[u8]) -> R) -> Result<(), RecvError> {
         loop {
             match self.recv() {
@@ -296,6 +299,8 @@ impl ByteResponder {
                         _ => continue, // or the caller has given up, or was told
                     }
                 }
+                // The request is dropped: one caller does not end the server of the others.
+                Err(RecvError::Corrupt | RecvError::OutOfMemory) => {}
                 Err(RecvError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             }

@@ -116,11 +116,32 @@ impl<'a> RpcState<'a> {
         }
     }
 
-    /// Settles and withdraws the requests of the dead. Returns how many of them had one.
+    /// Whether a caller's process is gone, and its request is not answered.
+    fn has_request_of_gone(self, caller: usize) -> bool {
+        let table = self.table();
+        let is_open = || table.is_pending(caller) || table.responder_of(caller).is_some();
+        let status = || self.region.participants().status(caller);
+        is_open() && matches!(status(), ParticipantStatus::Left | ParticipantStatus::Dead)
+    }
+
+    /// Withdraws the requests of callers that are gone: by a responder that joins, since they may
+    /// be of any age.
+    pub(super) fn withdraw_all_of_gone(self) {
+        let end = self.word(control::CALLERS_END).load(Ordering::Acquire) as usize; // edge: rpc-members
+        for caller in (0..self.layout.callers().min(end)).filter(|&caller| self.has_request_of_gone(caller)) {
+            self.region.participants().while_vacant(caller, || self.table().reset(caller));
+        }
+    }
+
+    /// Settles and withdraws the requests of those that are gone. Returns how many of them had one.
     pub(crate) fn repair(self) -> usize {
         let (participants, table) = (self.region.participants(), self.table());
         let mut repaired = 0;
-        for index in (0..participants.len()).filter(|&index| participants.is_dead(index, None)) {
+        // A caller that left has a request if its process exited while it waited.
+        let is_gone = |&index: &usize| {
+            participants.is_dead(index, None) || index < self.layout.callers() && self.has_request_of_gone(index)
+        };
+        for index in (0..participants.len()).filter(is_gone) {
             participants.while_vacant(index, || match index.checked_sub(self.layout.callers()) {
                 Some(responder) => {
                     let mut callers = 0..self.layout.callers();

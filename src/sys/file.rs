@@ -2,13 +2,26 @@
 //! without a mapping.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, StatxFlags};
 use rustix::io::Errno;
 
 use crate::error::NotInProc;
+
+/// Returns the same description under a number that is none of the standard streams, which a
+/// process may have closed.
+pub(crate) fn above_streams(file: OwnedFd) -> io::Result<OwnedFd> {
+    const FIRST: RawFd = libc::STDERR_FILENO + 1;
+    if file.as_raw_fd() >= FIRST { Ok(file) } else { Ok(rustix::io::fcntl_dupfd_cloexec(file, FIRST)?) }
+}
+
+/// Gives up what a file has from `length` on.
+#[cfg(feature = "process")]
+pub(crate) fn truncate(file: impl AsFd, length: u64) -> io::Result<()> {
+    Ok(fs::ftruncate(file, length)?)
+}
 
 /// Creates an anonymous file. `huge` asks for reserved 2 MiB pages.
 pub(crate) fn create_anonymous(huge: bool) -> io::Result<OwnedFd> {
@@ -117,7 +130,7 @@ pub(crate) fn open_pinned(file: impl AsFd) -> io::Result<OwnedFd> {
 
 /// Returns a path by which this thread finds an open file. It names that file now. Check what you
 /// open by it.
-fn descriptor_path(file: impl AsFd) -> io::Result<PathBuf> {
+pub(crate) fn descriptor_path(file: impl AsFd) -> io::Result<PathBuf> {
     let (number, id) = (file.as_fd().as_raw_fd(), metadata(&file)?.id);
     // `self` shows the first thread's descriptors, which most threads share. A thread may have its
     // own.

@@ -102,13 +102,46 @@ impl Generation {
         Self(PAGE.generation.load(Ordering::Relaxed))
     }
 
-    /// That of no process: [`is_current`](Self::is_current) is always false.
-    pub(crate) const NONE: Self = Self(u32::MAX);
-
     /// Whether this is the process that made the handle: one load and one comparison.
     #[inline]
     pub(crate) fn is_current(self) -> bool {
         self.0 == PAGE.generation.load(Ordering::Relaxed) // as above
+    }
+}
+
+/// In the word of a [`PassableGeneration`]. No generation has this bit.
+const PASSED: u32 = 1 << 31;
+
+/// The process that made a handle, and whether that process has passed it to another one since: one
+/// word, so that one comparison answers both.
+///
+/// Relaxed: nothing else uses a handle while it is passed on.
+#[derive(Debug)]
+pub(crate) struct PassableGeneration(AtomicU32);
+
+impl PassableGeneration {
+    pub(crate) fn current() -> Self {
+        Self(AtomicU32::new(Generation::current().0))
+    }
+
+    /// Whether this process has the handle: as [`Generation::is_current`].
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        Generation(self.0.load(Ordering::Relaxed)).is_current()
+    }
+
+    /// Whether this process has made the handle and passed it on.
+    pub(crate) fn is_passed(&self) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        word & PASSED != 0 && Generation(word & !PASSED).is_current()
+    }
+
+    pub(crate) fn pass(&self) {
+        self.0.fetch_or(PASSED, Ordering::Relaxed);
+    }
+
+    pub(crate) fn take_back(&self) {
+        self.0.fetch_and(!PASSED, Ordering::Relaxed);
     }
 }
 
@@ -227,7 +260,7 @@ fn settle_slow() {
             unsafe { libc::madvise(ptr::from_ref(&PAGE).cast_mut().cast(), size_of::<Page>(), libc::MADV_WIPEONFORK) };
         IS_WIPED.store(done == 0, Ordering::Relaxed);
     }
-    let generation = LAST_GENERATION.load(Ordering::Relaxed).wrapping_add(1).max(1);
+    let generation = (LAST_GENERATION.load(Ordering::Relaxed).wrapping_add(1) & !PASSED).max(1);
     LAST_GENERATION.store(generation, Ordering::Relaxed);
     if SECTION.is_own() {
         close_inherited();
@@ -377,10 +410,11 @@ pub struct ForkGuardedFd {
 }
 
 impl ForkGuardedFd {
-    /// Runs `open` and guards the result. No fork can happen in between.
+    /// Runs `open` and guards the result. No fork can happen in between. The descriptor is none of
+    /// the standard streams: what writes to those would write to it.
     pub(crate) fn new(open: impl FnOnce() -> io::Result<OwnedFd>) -> io::Result<Self> {
         let _section = SectionGuard::enter();
-        let descriptor = open()?;
+        let descriptor = file::above_streams(open()?)?;
         let id = file::metadata(&descriptor)?.id;
         DESCRIPTORS.with(|descriptors| descriptors.push((descriptor.as_raw_fd(), id)));
         Ok(Self { descriptor: ManuallyDrop::new(descriptor), id, generation: Generation::current() })

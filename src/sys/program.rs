@@ -10,6 +10,7 @@ use std::mem;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::slice;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The main program.
 pub(crate) struct Program {
@@ -39,6 +40,37 @@ impl Program {
     pub(crate) fn address_at(&self, offset: usize) -> Option<usize> {
         let address = self.base.wrapping_add(offset);
         self.code.iter().any(|segment| segment.contains(&address)).then_some(address)
+    }
+
+    /// Whether /proc/self/exe is this program. It is the loader if that was executed with the
+    /// program as its argument. True if it cannot be found out.
+    pub(crate) fn is_executed(&self) -> bool {
+        // Relaxed: a cache, and finding out twice is harmless.
+        static ANSWER: AtomicU32 = AtomicU32::new(0);
+        const NO: u32 = 1;
+        const YES: u32 = 2;
+        let known = ANSWER.load(Ordering::Relaxed);
+        if known != 0 {
+            return known == YES;
+        }
+        let different = || {
+            let (executed, path) = (fs::metadata("/proc/self/exe").ok()?, fs::read_link("/proc/self/exe").ok()?);
+            let address = self.code.first()?.start;
+            let maps = fs::read_to_string("/proc/thread-self/maps").ok()?;
+            let mapped = maps.lines().find_map(|line| {
+                let (start, rest) = line.split_once('-')?;
+                let (end, rest) = rest.split_once(' ')?;
+                let parse = |text| usize::from_str_radix(text, 16).ok();
+                (parse(start)?..parse(end)?).contains(&address).then_some(rest)
+            })?;
+            let mut fields = mapped.splitn(5, ' ').skip(3);
+            let (inode, mapped) = (fields.next()?, fields.next()?.trim_start());
+            // Some file systems have another inode in this list.
+            Some(inode != executed.ino().to_string() && mapped != path.to_str()?)
+        };
+        let is_executed = !different().unwrap_or(false);
+        ANSWER.store(if is_executed { YES } else { NO }, Ordering::Relaxed);
+        is_executed
     }
 
     /// What only the same build of the same program has: the build ID that the linker wrote into

@@ -64,6 +64,24 @@ pub(crate) fn bind(socket: impl AsFd, name: &UnixName<'_>, mode: u32) -> io::Res
     Ok(net::bind(socket, &name.address()?)?)
 }
 
+/// Socket option since Linux 6.16: whether packets with descriptors can be sent to this socket.
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// Sets whether others can send descriptors to a socket, and to those that it accepts. If not, they
+/// get EPERM. Closing a descriptor can block for as long as its sender chose: a socket with
+/// SO_LINGER does. An older kernel does not know the option, which is no error here.
+pub(crate) fn permit_descriptors(socket: impl AsFd, is_permitted: bool) {
+    // The numbers of Linux for these architectures are others.
+    if cfg!(any(target_arch = "sparc", target_arch = "sparc64")) {
+        return;
+    }
+    let value = libc::c_int::from(is_permitted);
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: an integer of that length, which is read.
+    unsafe { libc::setsockopt(descriptor, libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const value).cast(), length) };
+}
+
 pub(crate) fn listen(socket: impl AsFd, backlog: u32) -> io::Result<()> {
     Ok(net::listen(socket, i32::try_from(backlog).unwrap_or(i32::MAX))?)
 }
@@ -121,11 +139,13 @@ pub(crate) struct Packet {
     /// Whether the kernel left descriptors out: there were too many, or this process can have no
     /// more.
     pub(crate) is_truncated: bool,
+    /// It is none: the peer has ended, and everything was received.
+    pub(crate) is_end: bool,
 }
 
 /// Copies the next packet, if one is there, and leaves it in the socket for [`drop_packet`]. So it
 /// is not lost if its descriptors find no room in this process's table. At most `most` descriptors
-/// and one or two more are copied. Length 0 is the end of the stream.
+/// and one or two more are copied.
 pub(crate) fn peek_packet(socket: impl AsFd, buffer: &mut [u8], most: usize) -> io::Result<Option<Packet>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let space = space.get_mut(..rustix::cmsg_space!(ScmRights(most))).unwrap_or_default();
@@ -149,14 +169,36 @@ pub(crate) fn peek_packet(socket: impl AsFd, buffer: &mut [u8], most: usize) -> 
         }
     }
     let is_truncated = received.flags.contains(ReturnFlags::CTRUNC);
-    Ok(Some(Packet { length: received.bytes, descriptors, is_truncated }))
+    let may_be_end = received.bytes == 0 && descriptors.is_empty() && !is_truncated;
+    let is_end = may_be_end && is_at_end(&socket)?;
+    Ok(Some(Packet { length: received.bytes, descriptors, is_truncated, is_end }))
+}
+
+/// Returns whether a socket whose next packet is empty, or is none, has come to its end.
+fn is_at_end(socket: impl AsFd) -> io::Result<bool> {
+    // In this order: after a hang-up nothing comes any more.
+    let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
+    retry_on_intr(|| rustix::event::poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })))?;
+    let has_hung_up = polled.iter().any(|polled| !polled.revents().is_empty());
+    Ok(has_hung_up && rustix::io::ioctl_fionread(&socket)? == 0)
 }
 
 /// Removes the next packet, and closes the kernel's copies of its descriptors. Returns its length.
 pub(crate) fn drop_packet(socket: impl AsFd) -> io::Result<usize> {
     // Without room for descriptors none arrives.
-    let (_, length) = retry_on_intr(|| net::recv(&socket, &mut [0_u8; 1], RecvFlags::TRUNC | RecvFlags::DONTWAIT))?;
-    Ok(length)
+    let receive = || retry_on_intr(|| net::recv(&socket, &mut [0_u8; 1], RecvFlags::TRUNC | RecvFlags::DONTWAIT));
+    // As in `peek_packet`: the peer may have ended since.
+    let received = match receive() {
+        Err(Errno::CONNRESET) => receive(),
+        received => received,
+    };
+    Ok(received?.1)
+}
+
+/// Removes all packets of a socket that receives nothing more.
+pub(crate) fn drop_packets(socket: impl AsFd) {
+    // The empty ones do not end it.
+    while matches!(drop_packet(&socket), Ok(length) if length > 0 || !is_at_end(&socket).unwrap_or(true)) {}
 }
 
 /// Sends bytes to a stream, as many as there is room for. `None`: there is no room.
@@ -263,20 +305,31 @@ pub(crate) fn begin_tcp_connection(address: SocketAddr) -> io::Result<ForkGuarde
 /// Returns whether a socket is connected by now, or why it is not.
 pub(crate) fn connect_outcome(socket: impl AsFd) -> io::Result<bool> {
     net::sockopt::socket_error(&socket)??;
-    match net::getpeername(socket) {
+    match net::getpeername(&socket) {
+        // The system had chosen the wanted port for this side: nobody listens there.
+        Ok(peer) if peer == Some(net::getsockname(&socket)?) => Err(Errno::CONNREFUSED.into()),
         Ok(_) => Ok(true),
         Err(Errno::NOTCONN) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Listens at the first of these addresses that is free.
+/// Listens at the first of these addresses that this machine has. If that one is in use, the others
+/// are not tried: clients would connect to the first one, which is another program's.
 pub(crate) fn listen_tcp(addresses: &[SocketAddr]) -> io::Result<ForkGuardedFd> {
-    ForkGuardedFd::new(|| {
-        let listener = TcpListener::bind(addresses)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener.into())
-    })
+    let mut outcome = Err(io::ErrorKind::NotFound.into());
+    for address in addresses {
+        outcome = ForkGuardedFd::new(|| {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok(listener.into())
+        });
+        match &outcome {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {}
+            _ => break,
+        }
+    }
+    outcome
 }
 
 pub(crate) fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
@@ -305,4 +358,87 @@ pub(crate) fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
         done += retry_on_intr(|| rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty()))?;
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> [OwnedFd; 2] {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap().into()
+    }
+
+    fn next(socket: &OwnedFd) -> Option<Packet> {
+        peek_packet(socket, &mut [0; 8], 1).unwrap()
+    }
+
+    /// The peer closes with a packet unread: the next call gets ECONNRESET, whichever that is.
+    #[test]
+    fn packet_peeked_before_peer_ended_is_dropped() {
+        let [peer, socket] = pair();
+        assert!(send_packet(&peer, b"one", &[peer.as_fd()]).unwrap());
+        assert!(send_packet(&socket, b"unread", &[]).unwrap());
+        assert_eq!(next(&socket).unwrap().length, 3);
+        drop(peer);
+        assert_eq!(drop_packet(&socket).unwrap(), 3);
+        assert!(next(&socket).unwrap().is_end, "it is there again");
+    }
+
+    #[test]
+    fn packet_empty_is_not_the_end() {
+        let [peer, socket] = pair();
+        for file in [None, Some(peer.as_fd())] {
+            assert!(send_packet(&peer, b"", file.as_slice()).unwrap());
+            assert!(!next(&socket).unwrap().is_end);
+            assert_eq!(drop_packet(&socket).unwrap(), 0);
+            assert!(next(&socket).is_none());
+        }
+        assert!(send_packet(&peer, b"", &[]).unwrap());
+        assert!(send_packet(&peer, b"last", &[]).unwrap());
+        drop(peer);
+        assert!(!next(&socket).unwrap().is_end, "something is behind it");
+        drop_packet(&socket).unwrap();
+        assert!(!next(&socket).unwrap().is_end);
+        drop_packet(&socket).unwrap();
+        assert!(next(&socket).unwrap().is_end);
+    }
+
+    #[test]
+    fn packets_dropped_peer_ended_or_alive_none_is_left() {
+        for ends in [true, false] {
+            let [peer, socket] = pair();
+            for bytes in [b"".as_slice(), b"one", b"", b"two"] {
+                assert!(send_packet(&peer, bytes, &[]).unwrap());
+            }
+            assert!(send_packet(&socket, b"unread", &[]).unwrap());
+            shut_down_receiving(&socket);
+            let kept = (!ends).then_some(peer);
+            drop_packets(&socket);
+            assert!(next(&socket).unwrap().is_end);
+            drop(kept);
+        }
+    }
+
+    /// Without a listener a port of the range for clients can connect to itself.
+    #[test]
+    fn tcp_socket_connected_to_itself_is_refused() {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        net::connect(&socket, &local_address(&socket).unwrap()).unwrap();
+        assert_eq!(connect_outcome(&socket).unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+    }
+
+    #[test]
+    fn tcp_first_address_in_use_does_not_listen_at_the_second() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let first = taken.local_addr().unwrap();
+        let second = SocketAddr::from(([127, 0, 0, 2], first.port()));
+        let error = listen_tcp(&[first, second]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        // This machine has no such address.
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+        let listening = listen_tcp(&[foreign, SocketAddr::from(([127, 0, 0, 1], 0))]).unwrap();
+        assert!(local_address(&listening).unwrap().ip().is_loopback());
+    }
 }

@@ -141,7 +141,9 @@ fn namespace_header_invalid_is_refused() {
         (17, 1, ErrorKind::Corrupt, damaged), // publishers, of a broadcast
         (23, 1, ErrorKind::Corrupt, damaged),
         (24, 1, ErrorKind::Corrupt, damaged),
-        (25, 1, ErrorKind::Corrupt, "found words that have no meaning"),
+        (25, 1, ErrorKind::Corrupt, damaged), // of the replies to requests
+        (28, 1, ErrorKind::Corrupt, damaged),
+        (29, 1, ErrorKind::Corrupt, "found words that have no meaning"),
         (63, 1, ErrorKind::Corrupt, "found words that have no meaning"),
     ] {
         let test_dir = TestDir::new();

@@ -91,7 +91,9 @@ fn queue_header_invalid_is_refused() {
         (23, 1, ErrorKind::Corrupt, "found capacity 4"),
         (24, 256, ErrorKind::Corrupt, "found capacity 4"),
         (24, u64::MAX, ErrorKind::Corrupt, "found capacity 4"),
-        (25, 1, ErrorKind::Corrupt, "found words that have no meaning"),
+        (25, 1, ErrorKind::Corrupt, "found capacity 4"), // of the replies to requests
+        (28, 1, ErrorKind::Corrupt, "found capacity 4"),
+        (29, 1, ErrorKind::Corrupt, "found words that have no meaning"),
         (63, 1, ErrorKind::Corrupt, "found words that have no meaning"),
     ] {
         let test_dir = TestDir::new();

@@ -166,7 +166,9 @@ pub fn send_packets_that_give_nothing(_: &[String]) {
     let event = Event::new().unwrap();
     let before = descriptors();
     let whole: &[u8] = &[6];
-    for (bytes, count) in [(whole, 0), (whole, 2), (whole, 16), (whole, 30), (&[9], 1), (&[6; 5000], 1)] {
+    for (bytes, count) in
+        [(&[][..], 0), (&[], 1), (whole, 0), (whole, 2), (whole, 16), (whole, 30), (&[9], 1), (&[6; 5000], 1)]
+    {
         send_packet(&socket, bytes, &files(count));
         let error = client.take_timeout::<Event>(LONG).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{count} descriptors: {error}");

@@ -6,10 +6,12 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
-use tombolo::connection::Listener;
+use rustix::net::{SendFlags, send};
+use tombolo::connection::{Listener, Options};
 use tombolo::pipe::{self, Sender};
 use tombolo::{ErrorKind, RecvError, SendError};
 
+use crate::refusals::{READY, raw_client, raw_hello};
 use crate::support::{TestDir, start};
 use crate::{LONG, SHORT, connect, descriptors, listeners, with_key};
 
@@ -71,6 +73,34 @@ pub fn accept_with_full_table(_: &[String]) {
         drop(listener);
         assert!(descriptors() >= before - 1);
     }
+}
+
+/// A client for which descriptors are short does not keep another one from being accepted, which
+/// needs no more.
+pub fn accept_one_while_short_for_another(_: &[String]) {
+    let test_dir = TestDir::new();
+    let hello = raw_hello(&test_dir);
+    let path = test_dir.file("socket");
+    let mut listener = Options::new().handshake_timeout(LONG).listen(&path).unwrap();
+    let [short, ready] = [raw_client(&path), raw_client(&path)];
+    send(&ready, &hello, SendFlags::NOSIGNAL).unwrap();
+    assert_eq!(listener.accept_timeout(SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
+    leave_descriptors(0);
+    send(&short, &hello, SendFlags::NOSIGNAL).unwrap();
+    assert_eq!(listener.accept_timeout(SHORT).unwrap_err().kind(), ErrorKind::Io);
+    send(&ready, READY, SendFlags::NOSIGNAL).unwrap();
+    listener.accept_timeout(LONG).unwrap();
+    assert_eq!(listener.accept_timeout(SHORT).unwrap_err().kind(), ErrorKind::Io);
+    leave_enough_descriptors();
+    assert_eq!(listener.accept_timeout(SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
+    send(&short, READY, SendFlags::NOSIGNAL).unwrap();
+    listener.accept_timeout(LONG).unwrap();
+    assert_eq!(listener.refused(), 0);
+}
+
+#[test]
+fn listener_short_of_descriptors_accepts_clients_that_need_none() {
+    start("accept_one_while_short_for_another", &[]).finish();
 }
 
 /// A process without free descriptors: what it takes stays there, what it gives stays its own.

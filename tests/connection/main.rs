@@ -26,7 +26,8 @@ use tombolo::connection::{Address, Connection, Listener, Options};
 use addresses::listen_and_wait;
 use cut::{cut_each_handshake, send_packets_that_give_nothing};
 use limits::{
-    accept_with_full_table, connect_late, connect_many_times, take_with_full_table, work_with_closed_descriptors,
+    accept_one_while_short_for_another, accept_with_full_table, connect_late, connect_many_times, take_with_full_table,
+    work_with_closed_descriptors,
 };
 use messages::{echo, send_and_exit, send_and_wait};
 use object::{
@@ -35,15 +36,17 @@ use object::{
 };
 use refusals::connect_as_nobody;
 use support::{TestDir, child_roles};
-use transfer::{give_queue_and_wait, take_and_answer, take_and_wait};
+use transfer::{give_locked_namespace, give_queue_and_wait, take_and_answer, take_and_wait};
 
 child_roles![
+    accept_one_while_short_for_another,
     accept_with_full_table,
     connect_as_nobody,
     connect_late,
     connect_many_times,
     cut_each_handshake,
     echo,
+    give_locked_namespace,
     give_many_at_once,
     give_object_and_wait,
     give_queue_and_wait,

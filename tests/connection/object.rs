@@ -412,7 +412,12 @@ pub fn send_packets_that_are_no_values(_: &[String]) {
     let with = |first: File, count: usize| [first].into_iter().chain(shared(count)).collect::<Vec<_>>();
     let right = |bytes: &[u8]| memory(bytes, true);
     // What the packet says, its descriptors, and what that is.
-    let cases: [(&[u8], Vec<File>, ErrorKind); 15] = [
+    let unreadable = |file: File| {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        File::options().write(true).open(path).unwrap()
+    };
+    let cases: [(&[u8], Vec<File>, ErrorKind); 16] = [
+        (OBJECT, with(unreadable(right(&[0, 5, 1])), 2), ErrorKind::Io),
         (OBJECT, Vec::new(), ErrorKind::Corrupt),
         (&[8], with(right(&[0, 5, 1]), 2), ErrorKind::Corrupt),
         (&[7; 5000], with(right(&[0, 5, 1]), 2), ErrorKind::Corrupt),

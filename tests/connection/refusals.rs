@@ -1,15 +1,15 @@
 //! Clients and listeners that are refused, and those that do not answer.
 
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, connect as connect_raw,
-    listen, recv, send, socket_with,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, accept, bind, connect as connect_raw, listen, recv, send, sendmsg, socket_with,
 };
 use tombolo::connection::{Address, Listener, Options};
 use tombolo::{ErrorKind, pipe};
@@ -33,6 +33,22 @@ pub fn raw_listener(path: &Path) -> OwnedFd {
     listen(&socket, 8).unwrap();
     socket
 }
+
+/// What a client without a key sends first.
+pub fn raw_hello(test_dir: &TestDir) -> Vec<u8> {
+    let path = test_dir.file("fake");
+    let fake = raw_listener(&path);
+    let client = thread::spawn(move || Options::new().connect(path));
+    let accepted = accept(&fake).unwrap();
+    let mut bytes = [0; 300];
+    let (length, _) = recv(&accepted, &mut bytes[..], RecvFlags::empty()).unwrap();
+    drop(accepted);
+    assert!(client.join().unwrap().is_err());
+    bytes[..length].to_vec()
+}
+
+/// What it sends last.
+pub const READY: &[u8] = &[4];
 
 #[test]
 fn client_with_another_key_is_refused_and_others_are_accepted() {
@@ -235,6 +251,101 @@ fn client_that_does_not_answer_delays_nobody() {
         assert_eq!(tcp.accept_timeout(SHORT).unwrap_err().kind(), ErrorKind::TimedOut);
     }
     drop(silent);
+}
+
+/// A server that does something else between two clients.
+#[test]
+fn clients_that_answered_while_nobody_listened_are_accepted() {
+    let test_dir = TestDir::new();
+    let timeout = Duration::from_millis(1000);
+    let options = with_key().handshake_timeout(timeout);
+    for mut listener in [options.listen(test_dir.file("socket")).unwrap(), options.listen("127.0.0.1:0").unwrap()] {
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                let address = listener.address().clone();
+                thread::spawn(move || with_key().timeout(LONG).connect(address))
+            })
+            .collect();
+        thread::sleep(SHORT); // they have connected
+        let mut accepted = Vec::new();
+        for _ in &clients {
+            accepted.push(listener.accept_timeout(LONG).unwrap());
+            thread::sleep(timeout + SHORT);
+        }
+        for client in clients {
+            client.join().unwrap().unwrap();
+        }
+        assert_eq!(listener.refused(), 0, "{:?}", listener.last_refusal());
+    }
+}
+
+/// More clients than handshakes at once, each of which needs a moment to answer.
+#[test]
+fn clients_in_a_crowd_are_all_accepted() {
+    const COUNT: usize = 120;
+    let test_dir = TestDir::new();
+    let path = test_dir.file("socket");
+    let hello = raw_hello(&test_dir);
+    let options = Options::new().capacity_bytes(4096).backlog(1000).handshake_timeout(LONG);
+    let mut listener = options.listen(&path).unwrap();
+    let clients: Vec<OwnedFd> = (0..COUNT).map(|_| raw_client(&path)).collect();
+    for client in &clients {
+        send(client, &hello, SendFlags::NOSIGNAL).unwrap();
+    }
+    let answering = thread::spawn(move || {
+        // The listener has as many handshakes as it can when the first one answers.
+        let (first, others) = clients.split_at(64);
+        for part in [first, others] {
+            for client in part {
+                for _ in ["hello", "welcome"] {
+                    recv(client, &mut [0; 300][..], RecvFlags::empty()).unwrap();
+                }
+            }
+            thread::sleep(Duration::from_millis(50));
+            for client in part {
+                let _ = send(client, READY, SendFlags::NOSIGNAL);
+            }
+        }
+        clients
+    });
+    let accepted: Vec<_> = (0..COUNT).map_while(|_| listener.accept_timeout(Duration::from_secs(3)).ok()).collect();
+    assert_eq!((accepted.len(), listener.refused()), (COUNT, 0), "{:?}", listener.last_refusal());
+    drop(answering.join().unwrap());
+}
+
+/// Closing a descriptor can block as long as the one who sent it likes. A client that is not
+/// accepted yet can send none.
+#[test]
+fn client_before_its_welcome_can_send_no_descriptors() {
+    const SO_PASSRIGHTS: i32 = 83;
+    let none = 0_i32;
+    // SAFETY: an integer of that length, which is read.
+    if unsafe {
+        libc::setsockopt(raw_socket().as_raw_fd(), libc::SOL_SOCKET, SO_PASSRIGHTS, (&raw const none).cast(), 4)
+    } != 0
+    {
+        return report("SKIPPED: SO_PASSRIGHTS needs Linux 6.16");
+    }
+    let test_dir = TestDir::new();
+    let path = test_dir.file("socket");
+    let mut listener = with_key().listen(&path).unwrap();
+    let client = raw_client(&path);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let hello = [1];
+    let attach = || {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = [file.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+        sendmsg(&client, &[IoSlice::new(&hello)], &mut control, SendFlags::NOSIGNAL)
+    };
+    assert_eq!(attach(), Err(rustix::io::Errno::PERM), "it waits");
+    let _ = listener.accept_timeout(SHORT);
+    assert_eq!(attach(), Err(rustix::io::Errno::PERM), "its handshake has begun");
+    // Those that are accepted can.
+    let [mut server, mut client] = connect(&mut listener, &with_key());
+    client.tx.give_fd(&file).unwrap();
+    server.rx.take_fd().unwrap();
 }
 
 #[test]

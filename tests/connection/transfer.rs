@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use tombolo::broadcast;
@@ -10,10 +11,13 @@ use tombolo::connection::{Connection, GiveError};
 use tombolo::pipe::{self, BytePipe, ByteReceiver, Pipe, Receiver, Sender};
 use tombolo::queue;
 use tombolo::sync::{AtomicValue, Event, Mutex, Value};
-use tombolo::{ErrorKind, Namespace, RecvError, SendError};
+use tombolo::{Endpoint, ErrorKind, Namespace, RecvError, SendError};
 
 use crate::support::{TestDir, start};
 use crate::{LONG, SHORT, connect, listeners, with_key};
+
+/// The byte that is locked to join: `MEMBERSHIP_LOCK`.
+const LOCK: i64 = 1 << 30;
 
 fn client(arguments: &[String]) -> Connection {
     with_key().wait_for_listener(LONG).connect(&*arguments[0]).unwrap()
@@ -292,8 +296,13 @@ fn take_of_what_is_no_endpoint_drops_it() {
     let [mut one, mut other] = connect(&mut listener, &with_key());
     one.tx.give_fd(File::open("/dev/null").unwrap()).unwrap();
     one.tx.give_fd(File::open("/proc/self/exe").unwrap()).unwrap();
+    // Of a real endpoint, but it cannot be read.
+    let (tx, _rx) = pipe::Options::<u64>::new().create().unwrap();
+    let region = tx.into_fd().unwrap();
+    let path = format!("/proc/self/fd/{}", region.as_raw_fd());
+    one.tx.give_fd(File::options().write(true).open(path).unwrap()).unwrap();
     one.give(&Event::new().unwrap()).unwrap();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let error = other.take::<Sender<u64>>().unwrap_err();
         assert!(![ErrorKind::WrongType, ErrorKind::Disconnected].contains(&error.kind()), "{:?} {error}", error.kind());
     }
@@ -322,4 +331,43 @@ fn handover_uses_fresh_open_file_descriptions() {
     tombolo::Endpoint::abandon(tx).unwrap();
     assert_eq!(rx.recv_timeout(Duration::from_secs(30)), Err(RecvError::PeerDied));
     drop(copy);
+}
+
+/// A peer can hold the lock that a process needs to join. What it gave is not lost by that.
+#[test]
+fn take_while_the_peer_holds_the_lock_is_busy_and_can_be_taken_later() {
+    let test_dir = TestDir::new();
+    let [mut listener, _] = listeners(&test_dir);
+    let mut child = start("give_locked_namespace", &[&listener.address().to_string()]);
+    let mut connection = listener.accept_timeout(LONG).unwrap();
+    connection.recv(&mut Vec::new()).unwrap(); // it is locked, and given
+    let error = connection.take::<Namespace>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    connection.send("unlock").unwrap();
+    connection.recv(&mut Vec::new()).unwrap();
+    connection.take_timeout::<Namespace>(LONG).unwrap();
+    connection.send("end").unwrap();
+    assert_eq!(child.wait(), 0);
+}
+
+pub fn give_locked_namespace(arguments: &[String]) {
+    let mut connection = client(arguments);
+    let namespace = Namespace::builder().atomic("count", 0_u64).create().unwrap();
+    let region = namespace.share().unwrap();
+    let file = File::options().read(true).write(true).open(format!("/proc/self/fd/{}", region.as_raw_fd())).unwrap();
+    let set = |kind: i32| {
+        // SAFETY: a struct of integers, which is read.
+        unsafe {
+            let mut lock: libc::flock = std::mem::zeroed();
+            (lock.l_type, lock.l_start, lock.l_len) = (kind as i16, LOCK, 2);
+            assert_eq!(libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock), 0);
+        }
+    };
+    set(libc::F_WRLCK);
+    connection.give(&namespace).unwrap();
+    connection.send("locked").unwrap();
+    connection.recv(&mut Vec::new()).unwrap();
+    set(libc::F_UNLCK);
+    connection.send("unlocked").unwrap();
+    connection.recv(&mut Vec::new()).unwrap();
 }

@@ -91,9 +91,12 @@ fn call_and_die(options: &Options<Value, Value>, names: &Path) {
     child.kill();
 }
 
-/// A dead responder takes a request.
-fn take_and_die(options: &Options<Value, Value>, names: &Path) {
-    let child = fork(&nested_guard(), || {
+/// Leaves the request of a dead caller, which a dead responder has taken. The caller dies first: it
+/// would return as soon as it noticed the other death.
+fn call_and_die_while_taken(options: &Options<Value, Value>, names: &Path) {
+    let caller = fork(&nested_guard(), || _ = options.caller(NAME).unwrap().call([5; 3]));
+    until(|| Directory::at(names).inspect(NAME).is_ok());
+    let responder = fork(&nested_guard(), || {
         let mut responder = options.responder(NAME).unwrap();
         forget(responder.recv().unwrap());
         loop {
@@ -101,7 +104,8 @@ fn take_and_die(options: &Options<Value, Value>, names: &Path) {
         }
     });
     until(|| calls(names).iter().any(|call| call.1.is_some()));
-    child.kill();
+    caller.kill();
+    responder.kill();
 }
 
 // ---- calling ---------------------------------------------------------------------------------------------------------
@@ -351,9 +355,7 @@ fn responder_killed_taking_over_next_one_serves() {
             let responder = two(names).responder(NAME).unwrap();
             drop((two(names).caller(NAME).unwrap(), responder));
             let survivor = two(names).caller(NAME).unwrap();
-            let caller = fork(&nested_guard(), || _ = two(names).caller(NAME).unwrap().call([5; 3]));
-            take_and_die(&two(names), names);
-            caller.kill();
+            call_and_die_while_taken(&two(names), names);
             survivor
         },
         |names| {
@@ -363,6 +365,25 @@ fn responder_killed_taking_over_next_one_serves() {
         |names, caller| {
             call_successor(&two(names), caller);
         },
+    );
+    swept.covers(8, 8);
+}
+
+/// The victim withdraws the request of a dead caller, which nobody had taken.
+#[test]
+fn responder_killed_withdrawing_a_request_next_one_does_not_get_it() {
+    let two = |names: &Path| values(names).max_callers(2);
+    let swept = sweep(
+        |names| {
+            let survivor = two(names).caller(NAME).unwrap();
+            call_and_die(&two(names), names);
+            survivor
+        },
+        |names| {
+            let options = two(names);
+            move || forget(options.responder(NAME).unwrap())
+        },
+        |names, caller| call_successor(&two(names), caller),
     );
     swept.covers(8, 8);
 }
@@ -422,12 +443,7 @@ fn caller_killed_leaving_next_one_calls() {
 #[test]
 fn repairer_killed_repairing_next_ones_go_on() {
     let swept = sweep(
-        |names| {
-            let caller = fork(&nested_guard(), || _ = values(names).caller(NAME).unwrap().call([5; 3]));
-            until(|| Directory::at(names).inspect(NAME).is_ok());
-            take_and_die(&values(names), names);
-            caller.kill();
-        },
+        |names| call_and_die_while_taken(&values(names), names),
         |names| {
             let directory = Directory::at(names);
             move || assert!((1..=2).contains(&directory.repair(NAME).unwrap()))

@@ -263,6 +263,21 @@ fn rpc_lengths_invalid_return_corrupt() {
     }
 }
 
+/// One caller does not end the server of the others.
+#[test]
+fn rpc_lengths_invalid_serve_goes_on() {
+    let test_dir = TestDir::new();
+    let Bytes { mut caller, mut responder, intruder } = Bytes::new(&test_dir);
+    let calling = thread::spawn(move || {
+        assert_eq!(soon(|| caller.call("a", &mut Vec::new())), Err(CallError::Dropped));
+        caller.call_timeout("bc", &mut Vec::new(), Duration::from_secs(2))
+    });
+    until(|| intruder.get(words::cell(0, words::CLAIM)) != 0);
+    intruder.set(words::cell(0, words::LENGTH), u64::MAX);
+    assert_eq!(responder.serve(<[u8]>::to_vec), Ok(()));
+    assert_eq!(calling.join().unwrap(), Ok(2));
+}
+
 /// A value that is none of its type.
 #[test]
 fn rpc_values_invalid_are_refused() {

@@ -9,6 +9,7 @@ use tombolo::broadcast::{self, BytePublisher, ByteSubscriber, Publisher, Subscri
 use tombolo::pipe::{self, BytePipe, ByteReceiver, ByteSender, Pipe, Receiver, Sender};
 use tombolo::process::{Builder, Process, ProcessError};
 use tombolo::queue;
+use tombolo::rpc::{self, ByteResponder, Caller, Responder};
 use tombolo::sync::{AtomicValue, LockError, Mutex, Semaphore};
 use tombolo::{ErrorKind, Namespace, RecvError, SendError};
 
@@ -69,6 +70,29 @@ fn relay(ends: Endpoints) {
     frames.1.recv(&mut buffer).unwrap();
     buffer.push(1);
     frames.0.publish(&buffer).unwrap();
+}
+
+fn answer((mut responder, factor): (Responder<u64, u64>, u64)) {
+    responder.serve(|request| request * factor).unwrap();
+}
+
+fn ask((mut caller, mut bytes): (Caller<u64, u64>, ByteResponder)) {
+    let reply = caller.call(12).unwrap();
+    bytes.recv().unwrap().reply(reply.to_string().as_bytes()).unwrap();
+}
+
+#[test]
+fn callers_and_responders_in_arguments_are_used() {
+    let _test_dir = TestDir::new();
+    let (caller, responder) = rpc::Options::<u64, u64>::new().create().unwrap();
+    let (mut byte_caller, byte_responder) = rpc::Options::bytes().create().unwrap();
+    let server = Process::spawn(answer, (responder, 3)).unwrap();
+    let client = Process::spawn(ask, (caller, byte_responder)).unwrap();
+    let mut reply = Vec::new();
+    byte_caller.call(b"what is it?", &mut reply).unwrap();
+    assert_eq!(reply, b"36");
+    client.join().unwrap();
+    server.join().unwrap();
 }
 
 #[test]
@@ -154,6 +178,28 @@ fn namespace_and_objects_in_arguments_are_shared() {
 
 fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(7, |sum, &byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
+}
+
+#[test]
+fn large_arguments_are_freed_while_the_function_runs() {
+    let _test_dir = TestDir::new();
+    let body = |()| {
+        let (tx, mut rx) = numbers();
+        let wait = |(bytes, mut tx): (Vec<u8>, Sender<u64>)| {
+            drop(bytes);
+            tx.send(1).unwrap();
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        };
+        let worker = Builder::new().daemon(true).spawn(wait, (vec![1; 1 << 20], tx)).unwrap();
+        assert_eq!(rx.recv(), Ok(1));
+        let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|file| file.path());
+        let mut reports = files.filter(|file| {
+            std::fs::read_link(file).is_ok_and(|link| link.to_string_lossy().contains("tombolo-process"))
+        });
+        assert!(reports.all(|file| std::fs::metadata(file).unwrap().len() < 1 << 20));
+        worker.kill().unwrap();
+    };
+    Process::spawn(body, ()).unwrap().join().unwrap();
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use tombolo::pipe::{self, Sender};
+use tombolo::Endpoint;
+use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::process::{Builder, Process, ProcessError};
 use tombolo::{ErrorKind, RecvError};
 
@@ -319,4 +320,50 @@ fn descriptor_table_full_spawn_fails_and_leaks_nothing() {
         assert!(failures > 4, "{failures}");
     };
     Builder::new().stderr(Stdio::inherit()).spawn(body, ()).unwrap().join().unwrap();
+}
+
+/// Nothing that this library opens may become a standard stream, here or in a child: a message to
+/// standard error would be written to it.
+#[test]
+fn streams_closed_in_parent_child_runs_and_writes_into_no_region() {
+    let _test_dir = TestDir::new();
+    let body = |closed: u32| {
+        for stream in (0..3).filter(|stream| closed & 1 << stream != 0) {
+            // SAFETY: that is the point: nothing else here uses them.
+            unsafe { libc::close(stream) };
+        }
+        let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+        let write = |mut tx: Sender<u64>| {
+            for stream in 0..3 {
+                // SAFETY: reads the text. If this is the region, its header is gone.
+                unsafe { libc::pwrite(stream, c"some text".as_ptr().cast(), 9, 0) };
+            }
+            tx.send(1).unwrap();
+        };
+        let worker = Builder::new().daemon(true).spawn(write, tx).unwrap();
+        assert_eq!(worker.join(), Ok(()));
+        assert_eq!(rx.recv(), Ok(1));
+        rx.into_fd().map(Receiver::<u64>::try_from).unwrap().unwrap(); // it reads the header
+        let refused = Process::spawn(|_: Refused| {}, Refused).unwrap().join();
+        assert!(matches!(&refused, Err(ProcessError::NotStarted(_))), "{refused:?}");
+    };
+    for closed in 1..8 {
+        let quiet = Builder::new().stdout(Stdio::null()).stderr(Stdio::null());
+        assert_eq!(quiet.spawn(body, closed).unwrap().join(), Ok(()), "{closed:03b}");
+    }
+}
+
+/// What no child can deserialise.
+struct Refused;
+
+impl serde::Serialize for Refused {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Refused {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("refused"))
+    }
 }

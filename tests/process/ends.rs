@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::catch_unwind;
+use std::panic::{catch_unwind, resume_unwind};
 use std::process::{ExitCode, exit};
 use std::sync::Arc;
 use std::thread;
@@ -80,8 +80,64 @@ fn panic_that_aborts_comes_back() {
     let _test_dir = TestDir::new();
     let worker = quietly().spawn(|()| cannot_unwind(1), ()).unwrap();
     let panic = panic_of(&worker);
-    assert!(panic.message.contains("unwind") || panic.message == "across C", "{panic}");
+    assert!(panic.message == "across C", "{panic}");
     assert_eq!(worker.exit_status().unwrap().signal(), Some(libc::SIGABRT));
+}
+
+/// What `resume_unwind` goes on with is not reported a second time.
+#[test]
+fn panic_of_a_joined_thread_that_goes_on_is_the_end() {
+    fn go_on(_: ()) {
+        let worker = thread::spawn(|| panic!("in a thread"));
+        resume_unwind(worker.join().unwrap_err());
+    }
+    let _test_dir = TestDir::new();
+    let panic = panic_of(&quietly().spawn(go_on, ()).unwrap());
+    assert!(panic.message == "in a thread" && panic.file.ends_with("ends.rs"), "{panic}");
+    let after_another = |()| {
+        catch_unwind(|| panic!("caught")).unwrap_err();
+        go_on(());
+    };
+    assert_eq!(panic_of(&quietly().spawn(after_another, ()).unwrap()).message, "in a thread");
+    let never_reported = |()| resume_unwind(Box::new("no hook"));
+    assert_eq!(panic_of(&quietly().spawn(never_reported, ()).unwrap()).message, "no hook");
+}
+
+#[test]
+fn abort_after_a_panic_that_was_caught_is_not_its_end() {
+    fn overflow(depth: u64) -> u64 {
+        let filler = std::hint::black_box([depth; 100]);
+        if depth == u64::MAX { 0 } else { overflow(depth + 1) + filler[3] }
+    }
+    let _test_dir = TestDir::new();
+    let aborting = |()| {
+        catch_unwind(|| panic!("caught")).unwrap_err();
+        std::process::abort();
+    };
+    let overflowing = |()| {
+        catch_unwind(|| panic!("caught")).unwrap_err();
+        assert!(overflow(0) > 0);
+    };
+    for worker in [quietly().spawn(aborting, ()).unwrap(), quietly().spawn(overflowing, ()).unwrap()] {
+        let ended = worker.join();
+        assert!(matches!(&ended, Err(ProcessError::Failed(status)) if status.signal().is_some()), "{ended:?}");
+    }
+}
+
+#[test]
+fn panic_in_a_drop_while_unwinding_comes_back() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in a drop");
+        }
+    }
+    let _test_dir = TestDir::new();
+    let body = |()| {
+        let _bomb = Bomb;
+        panic!("first");
+    };
+    assert_eq!(panic_of(&quietly().spawn(body, ()).unwrap()).message, "in a drop");
 }
 
 #[test]

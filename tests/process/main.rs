@@ -12,6 +12,8 @@ mod common;
 mod crash;
 mod daemons;
 mod ends;
+mod kept;
 mod misuse;
+mod reaper;
 
 tombolo::process::init_in_tests!();

@@ -2,14 +2,14 @@
 //! even compile is in refused.md.
 
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tombolo::pipe::{self, Sender};
 use tombolo::process::{self, Process};
 use tombolo::{ErrorKind, RecvError};
 
-use crate::support::TestDir;
+use crate::kept::Kept;
+use crate::support::{TestDir, report};
 
 /// A sender that its `Serialize` passes twice, as two fields of a derived one could.
 struct Twice(Sender<u64>);
@@ -26,24 +26,8 @@ impl<'de> Deserialize<'de> for Twice {
     }
 }
 
-/// A sender that this process has, too, as with serde's feature `rc`.
-#[derive(Clone)]
-struct Kept(Arc<Mutex<Sender<u64>>>);
-
-impl Serialize for Kept {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.lock().unwrap().serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Kept {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Sender::deserialize(deserializer).map(|tx| Self(Arc::new(Mutex::new(tx))))
-    }
-}
-
-fn send(tx: Kept) {
-    tx.0.lock().unwrap().send(1).unwrap();
+fn send(tx: Kept<Sender<u64>>) {
+    tx.get().send(1).unwrap();
 }
 
 #[track_caller]
@@ -67,7 +51,7 @@ fn sender_passed_twice_in_one_argument_is_refused_and_closed() {
 fn sender_passed_to_two_children_second_spawn_is_refused() {
     let _test_dir = TestDir::new();
     let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
-    let tx = Kept(Arc::new(Mutex::new(tx)));
+    let tx = Kept::new(tx);
     let worker = Process::spawn(send, tx.clone()).unwrap();
     assert_refused(Process::spawn(send, tx), &["was passed before", "pass it once only"]);
     assert_eq!(rx.recv(), Ok(1));
@@ -100,4 +84,23 @@ fn init_called_again_after_the_first_returns() {
         (),
     );
     assert_eq!(worker.unwrap().join(), Ok(()));
+}
+
+#[test]
+fn program_started_by_an_explicit_loader_spawn_is_refused() {
+    const VARIABLE: &str = "TOMBOLO_TEST_EXPLICIT_LOADER";
+    const LOADERS: [&str; 2] = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    let _test_dir = TestDir::new();
+    if std::env::var_os(VARIABLE).is_some() {
+        return assert_refused(Process::spawn(|()| {}, ()), &["explicit loader", "execute the program"]);
+    }
+    let Some(loader) = LOADERS.iter().find(|loader| std::path::Path::new(loader).exists()) else {
+        return report("SKIPPED: no loader of glibc");
+    };
+    let name = "misuse::program_started_by_an_explicit_loader_spawn_is_refused";
+    let mut program = std::process::Command::new(loader);
+    program.arg(std::env::current_exe().unwrap()).args(["--exact", name]).env(VARIABLE, "");
+    let output = program.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }

@@ -157,6 +157,40 @@ fn worker_killed_after_caught_panic_is_not_blamed_on_it() {
 }
 
 #[test]
+fn worker_aborted_after_long_panic_is_not_blamed_on_it() {
+    let _test_dir = TestDir::new();
+    let pool = pool::Builder::new().processes(1).max_attempts(1).build().unwrap();
+    fn panic_or_abort(number: u64) {
+        if number == 0 { panic!("{}", "ä".repeat(3000)) } else { std::process::abort() }
+    }
+    let result = pool.submit(panic_or_abort, 0).join();
+    assert!(matches!(&result, Err(JobError::Panicked(panic)) if panic.message == "ä".repeat(2048)), "{result:?}");
+    let result = pool.submit(panic_or_abort, 1).join();
+    assert!(matches!(&result, Err(JobError::WorkerDied(WorkerDeath { panic: None, .. }))), "{result:?}");
+}
+
+#[test]
+fn worker_aborted_after_panics_that_a_job_survived_is_not_blamed_on_them() {
+    let _test_dir = TestDir::new();
+    fn survive_or_abort(number: u64) {
+        match number {
+            0 => drop(std::panic::catch_unwind(|| panic!("of the thread of the job"))),
+            1 => drop(thread::spawn(|| panic!("of another thread")).join()),
+            _ => std::process::abort(),
+        }
+    }
+    for chunk in [1, 2] {
+        for first in [0, 1] {
+            let pool = pool::Builder::new().processes(1).max_attempts(1).build().unwrap();
+            let results: Vec<_> = pool.map(survive_or_abort, [first, 2]).chunk_size(chunk).collect();
+            let [Ok(()), Err(JobError::WorkerDied(WorkerDeath { panic: None, .. }))] = &*results else {
+                panic!("{results:?}")
+            };
+        }
+    }
+}
+
+#[test]
 fn idle_worker_killed_is_replaced() {
     let _test_dir = TestDir::new();
     let pool = pool_of(1);
@@ -232,4 +266,27 @@ fn worker_killed_before_it_begins_job_that_is_no_attempt() {
     send_signal(first, libc::SIGKILL);
     assert_ne!(job.join().unwrap(), first);
     assert_eq!((pool.stats().redelivered, pool.stats().workers_died), (1, 1));
+}
+
+/// Ends its worker after a moment.
+fn exit_soon(path: PathBuf) {
+    SharedCounters::at(&path).word(1).fetch_add(1, Ordering::SeqCst);
+    thread::spawn(|| {
+        thread::sleep(Duration::from_millis(20));
+        std::process::exit(7);
+    });
+}
+
+#[test]
+fn workers_that_die_before_any_job_pool_ends() {
+    let test_dir = TestDir::new();
+    let path = test_dir.file("words");
+    let pool = pool::Builder::new().processes(1).initializer(exit_soon, path.clone()).build().unwrap();
+    let counters = SharedCounters::at(&path);
+    // Only then a job: one that has begun is a reason to go on.
+    until(|| begun(&counters, 1) == 8 && pool.pids().is_empty());
+    let result = pool.submit(double, 1).join();
+    let Err(JobError::PoolFailed(text)) = &result else { panic!("{result:?}") };
+    assert!(text.contains("8 workers in a row") && text.contains("exit status: 7"), "{text}");
+    assert_eq!(pool.join(), Err(JobError::PoolFailed(text.clone())));
 }

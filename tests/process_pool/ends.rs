@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use tombolo::pipe::{self, Sender};
 use tombolo::process::pool::{self, JobError};
-use tombolo::process::{Process, ProcessPool};
+use tombolo::process::{self, Process, ProcessPool};
 
 use crate::common::{
     SHORT, begun, double, exists, own_pid, pids, pool_of, release, send_signal, sleep_micros, stop, wait_at,
@@ -61,6 +63,38 @@ fn terminate_running_and_stopped_workers_are_gone() {
 }
 
 #[test]
+fn terminate_job_with_one_attempt_ends_as_closed() {
+    let test_dir = TestDir::new();
+    let path = test_dir.file("words");
+    let pool = pool::Builder::new().processes(1).max_attempts(1).build().unwrap();
+    let inputs = (0..2).map(|_| (path.clone(), 1));
+    let job = pool.submit(wait_at, (path.clone(), 1));
+    until(|| begun(&SharedCounters::at(&path), 1) == 1);
+    let mut results = pool.map(wait_at, inputs).in_flight(2);
+    pool.terminate();
+    assert_eq!(job.join(), Err(JobError::Closed));
+    assert_eq!(results.next(), Some(Err(JobError::Closed)));
+    assert_eq!(pool.stats().workers_died, 0);
+}
+
+#[test]
+fn join_worker_hangs_in_its_initializer_returns_when_jobs_are_done() {
+    let test_dir = TestDir::new();
+    fn hang_second(path: PathBuf) {
+        let counters = SharedCounters::at(&path);
+        let is_first = counters.word(1).fetch_add(1, Ordering::SeqCst) == 0;
+        until(|| is_first || begun(&counters, 0) > 0);
+    }
+    let path = test_dir.file("words");
+    let pool = pool::Builder::new().processes(2).initializer(hang_second, path.clone()).build().unwrap();
+    assert_eq!(pool.submit(double, 1).join(), Ok(2));
+    until(|| begun(&SharedCounters::at(&path), 1) == 2);
+    let workers = pids(&pool, 2);
+    assert_eq!(pool.join(), Ok(()));
+    assert!(workers.iter().all(|&pid| !exists(pid)));
+}
+
+#[test]
 fn terminate_while_initializers_hang_workers_are_gone() {
     let test_dir = TestDir::new();
     fn hang(path: PathBuf) {
@@ -82,7 +116,7 @@ fn terminate_while_large_message_is_sent_to_stopped_worker_returns() {
     stop(worker);
     let job = pool.submit(|text: String| text.len(), "x".repeat(8 << 20));
     until(|| pool.stats().running == 1);
-    std::thread::sleep(SHORT);
+    thread::sleep(SHORT);
     pool.terminate();
     assert_eq!(job.join(), Err(JobError::Closed));
     assert!(!exists(worker));
@@ -180,6 +214,43 @@ fn use_in_fork((): ()) {
     assert_eq!(status, 0);
     assert_eq!(job.join(), Ok(2));
     assert!(results.all(|result| result.is_ok()));
+}
+
+/// In a process of its own. Its children are killed when it ends.
+fn fork_while_pool_is_used((): ()) {
+    let (pool, is_over) = (pool_of(1), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    pool.stats();
+                }
+            });
+        }
+        for _ in 0..200 {
+            // SAFETY: this thread holds no lock.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: asks for a signal.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                let is_refused = pool.submit(double, 1).join() == Err(JobError::Forked);
+                // SAFETY: ends the child.
+                unsafe { libc::_exit(if is_refused { 0 } else { 1 }) };
+            }
+            let mut status = 0;
+            // SAFETY: a child of this process.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn submit_in_forked_child_of_busy_process_is_refused() {
+    let _test_dir = TestDir::new();
+    let owner = process::Builder::new().daemon(true).spawn(fork_while_pool_is_used, ()).unwrap();
+    assert_eq!(owner.join(), Ok(()));
 }
 
 #[test]

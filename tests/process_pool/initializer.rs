@@ -98,6 +98,20 @@ fn worker_options_panic_pool_ends() {
 }
 
 #[test]
+fn worker_options_panic_with_payload_that_panics_pool_ends() {
+    let _test_dir = TestDir::new();
+    struct PanicOnDrop;
+    impl Drop for PanicOnDrop {
+        fn drop(&mut self) {
+            panic!("once more");
+        }
+    }
+    let options = |_| std::panic::panic_any(PanicOnDrop);
+    let pool = pool::Builder::new().processes(1).worker_options(options).build().unwrap();
+    assert!(error_of(&pool).contains("worker_options"));
+}
+
+#[test]
 fn worker_options_environment_and_name_are_the_workers() {
     let _test_dir = TestDir::new();
     let options = |index| process::Builder::new().name(format!("number {index}")).env("POOL_TEST", "yes");

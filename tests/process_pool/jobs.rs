@@ -1,6 +1,7 @@
 //! Jobs and their results.
 
 use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::thread;
 
@@ -117,6 +118,49 @@ fn map_endless_iterator_takes_what_may_be_in_flight() {
 }
 
 #[test]
+fn map_result_is_there_it_is_returned_before_more_is_taken() {
+    let _test_dir = TestDir::new();
+    let pool = pool_of(1);
+    let taken = Cell::new(0);
+    let inputs = (0..).inspect(|&number: &u64| {
+        taken.set(taken.get() + 1);
+        if number == 1 {
+            // After the first one, which the same worker runs.
+            assert_eq!(pool.submit(double, 7).join(), Ok(14));
+        }
+    });
+    let mut results = pool.map(double, inputs);
+    assert_eq!(results.next(), Some(Ok(0)));
+    assert_eq!(taken.get(), 2);
+    assert_eq!(results.next(), Some(Ok(2)));
+}
+
+#[derive(Deserialize)]
+struct RefuseTwo(u64);
+
+impl Serialize for RefuseTwo {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 2 {
+            Err(serde::ser::Error::custom("two"))
+        } else {
+            serializer.serialize_newtype_struct("", &self.0)
+        }
+    }
+}
+
+#[test]
+fn map_unordered_iterator_panics_after_refused_input_no_result_of_it_is_left() {
+    let _test_dir = TestDir::new();
+    let pool = pool_of(1);
+    let inputs = (0..4).inspect(|&number| assert_ne!(number, 3, "the last one")).map(RefuseTwo);
+    let mut results = pool.map_unordered(|_: RefuseTwo| thread::sleep(SHORT), inputs).chunk_size(2);
+    panic::catch_unwind(AssertUnwindSafe(|| results.next())).unwrap_err();
+    let mut results: Vec<_> = results.collect();
+    results.sort_unstable_by_key(|(number, _)| *number);
+    assert_eq!(results, [(0, Ok(())), (1, Ok(()))]);
+}
+
+#[test]
 fn map_dropped_jobs_that_wait_are_cancelled() {
     let test_dir = TestDir::new();
     let (path, pool) = (test_dir.file("words"), pool_of(1));
@@ -179,6 +223,29 @@ fn cancel_job_that_waits_it_never_runs() {
     third.join().unwrap();
     assert_eq!(begun(&counters, 2), 0);
     assert_eq!(pool.stats().cancelled, 1);
+}
+
+#[test]
+fn cancel_all_jobs_that_wait_nothing_waits_and_later_ones_run() {
+    let test_dir = TestDir::new();
+    let (path, pool) = (test_dir.file("words"), pool_of(1));
+    let counters = SharedCounters::at(&path);
+    let first = pool.submit(wait_at, (path.clone(), 1));
+    until(|| begun(&counters, 1) == 1);
+    let mut jobs: Vec<_> = (0..1000).map(|_| pool.submit(wait_at, (path.clone(), 2))).collect();
+    let last = jobs.pop().unwrap();
+    assert!(jobs.iter().all(|job| job.cancel() && job.join() == Err(JobError::Cancelled)));
+    assert_eq!((pool.stats().waiting, pool.stats().cancelled), (1, 999));
+    assert!(last.cancel());
+    assert_eq!(pool.stats().waiting, 0);
+    let later = pool.submit(double, 1);
+    assert_eq!(pool.stats().waiting, 1);
+    release(&counters);
+    first.join().unwrap();
+    assert_eq!(later.join(), Ok(2));
+    assert_eq!(begun(&counters, 2), 0);
+    pool.join().unwrap();
+    assert_eq!((pool.stats().succeeded, pool.stats().cancelled), (2, 1000));
 }
 
 #[test]
@@ -288,9 +355,10 @@ fn submit_from_several_threads_each_gets_its_results() {
 }
 
 #[test]
-fn build_with_zero_is_refused() {
+fn build_with_impossible_number_is_refused() {
     for (option, builder) in [
         ("processes", pool::Builder::new().processes(0)),
+        ("processes", pool::Builder::new().processes(usize::MAX)),
         ("max_attempts", pool::Builder::new().max_attempts(0)),
         ("max_jobs_per_worker", pool::Builder::new().max_jobs_per_worker(0)),
     ] {

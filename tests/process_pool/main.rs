@@ -8,5 +8,6 @@ mod deaths;
 mod ends;
 mod initializer;
 mod jobs;
+mod signals;
 
 tombolo::process::init_in_tests!();

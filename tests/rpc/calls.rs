@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tombolo::rpc::{CallError, Caller, Options, ReplyError, Responder};
-use tombolo::{Endpoint, RecvError, WaitStrategy};
+use tombolo::{Endpoint, ErrorKind, RecvError, WaitStrategy};
 
-use crate::support::{message, number_of};
+use crate::support::{TestDir, message, number_of};
 
 const MOMENT: Duration = Duration::from_millis(30);
 const WAITS: [WaitStrategy; 3] = [WaitStrategy::Spin, WaitStrategy::SpinThenPark, WaitStrategy::Park];
@@ -30,6 +30,32 @@ fn call_of_value_returns_its_reply() {
         drop(caller);
         assert_eq!(responding.join().unwrap(), Ok(()));
     }
+}
+
+/// An acknowledgement, and a question without arguments.
+#[test]
+fn call_of_values_without_bytes_returns_its_reply() {
+    let (mut caller, mut responder) = Options::<u64, ()>::new().create().unwrap();
+    let responding = thread::spawn(move || {
+        let mut sum = 0;
+        responder.serve(|number| sum += number).map(|()| sum)
+    });
+    for number in 0..100 {
+        assert_eq!(caller.call(number), Ok(()));
+    }
+    drop(caller);
+    assert_eq!(responding.join().unwrap(), Ok(4950));
+    let test_dir = TestDir::new();
+    let options = Options::<(), u64>::new().directory(test_dir.names());
+    let (mut caller, mut responder) = (options.caller("name").unwrap(), options.responder("name").unwrap());
+    let responding = thread::spawn(move || responder.serve(|()| 7));
+    assert_eq!(caller.call(()), Ok(7));
+    let error = Options::bytes().directory(test_dir.names()).caller("name").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongType, "{error}");
+    let error = Options::<(), ()>::new().directory(test_dir.names()).caller("name").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WrongType, "{error}");
+    drop(caller);
+    assert_eq!(responding.join().unwrap(), Ok(()));
 }
 
 #[test]

@@ -19,6 +19,7 @@ support::child_roles!(
     call_once_and_stay,
     stay_as_caller,
     exit_with_handles,
+    exit_while_calling,
     call_passed,
     respond_passed,
     storm_caller,

@@ -130,6 +130,16 @@ pub fn call_once_and_stay(arguments: &[String]) {
     role.stay()
 }
 
+/// Exits while another of its threads waits for a reply.
+pub fn exit_while_calling(arguments: &[String]) {
+    let role = Role::of(arguments);
+    let mut caller = role.options.caller(NAME).unwrap();
+    role.counters.meet(0, 2);
+    thread::spawn(move || caller.call([7, pid()]));
+    role.counters.meet(2, 2);
+    std::process::exit(0);
+}
+
 // ---- responders that are killed and stopped --------------------------------------------------------------------------
 
 #[test]
@@ -197,8 +207,28 @@ fn caller_with_retry_makes_its_request_again() {
         let calling = scope.spawn(|| caller.call_timeout([1, pid()], 4 * MOMENT));
         counters(&test_dir).meet(2, 2);
         responder.kill();
-        assert_eq!(calling.join().unwrap(), NOT_TAKEN, "the second time");
+        assert_eq!(calling.join().unwrap(), TAKEN, "not the second time, but the first");
     });
+}
+
+/// Nobody takes it the second time. It may have been executed the first time.
+#[test]
+fn caller_with_retry_that_finds_no_successor_says_that_it_may_have_been_executed() {
+    for waits in [false, true] {
+        let test_dir = TestDir::new();
+        let options = values(test_dir.names()).retry();
+        let options = if waits { options.wait_for_successor() } else { options };
+        let mut caller = options.caller(NAME).unwrap();
+        let responder = enter_joined(&test_dir, "take_and_stay");
+        thread::scope(|scope| {
+            let calling = scope.spawn(|| caller.call_timeout([1, pid()], 10 * MOMENT));
+            counters(&test_dir).meet(2, 2);
+            responder.kill();
+            let error = calling.join().unwrap().unwrap_err();
+            let expected = [CallError::TimedOut { taken: true }, CallError::ResponderDied];
+            assert!(expected.contains(&error) && error.may_have_been_executed(), "{error:?}");
+        });
+    }
 }
 
 #[test]
@@ -273,6 +303,42 @@ fn caller_killed_while_it_waits_successor_in_its_place_gets_its_own_reply() {
     }
 }
 
+/// Starts a caller whose request nobody takes, and ends it.
+fn leave_request(test_dir: &TestDir, is_killed: bool) {
+    let caller = enter_joined(test_dir, if is_killed { "call_once_and_stay" } else { "exit_while_calling" });
+    until(|| Directory::at(test_dir.names()).inspect(NAME).unwrap().rpc.unwrap().calls.len() == 1);
+    if is_killed {
+        caller.kill();
+    } else {
+        counters(test_dir).meet(2, 2);
+        caller.finish();
+    }
+}
+
+/// It may come hours later.
+#[test]
+fn caller_gone_before_its_request_is_taken_responder_that_joins_later_does_not_get_it() {
+    for is_killed in [false, true] {
+        let test_dir = TestDir::new();
+        let options = values(test_dir.names());
+        let keeper = options.caller(NAME).unwrap();
+        leave_request(&test_dir, is_killed);
+        let mut responder = options.responder(NAME).unwrap();
+        assert_eq!(responder.try_recv().map(|request| *request), Err(RecvError::Empty), "killed: {is_killed}");
+        drop(keeper);
+    }
+}
+
+#[test]
+fn caller_alive_when_a_responder_joins_its_request_is_executed() {
+    let test_dir = TestDir::new();
+    let caller = enter_joined(&test_dir, "call_once_and_stay");
+    until(|| Directory::at(test_dir.names()).inspect(NAME).unwrap().rpc.unwrap().calls.len() == 1);
+    caller.signal(libc::SIGSTOP);
+    let mut responder = values(test_dir.names()).responder(NAME).unwrap();
+    assert_eq!(responder.try_recv().map(|request| *request), Ok([7, pid_of(&caller)]), "stopped is not dead");
+}
+
 #[test]
 fn caller_killed_responder_learns_of_it() {
     let test_dir = TestDir::new();
@@ -331,6 +397,17 @@ fn repair_withdraws_requests_of_the_dead() {
     let info = directory.inspect(NAME).unwrap();
     let dead = info.participants.iter().filter(|user| user.status == ParticipantStatus::Dead);
     assert_eq!(dead.count(), 1);
+}
+
+#[test]
+fn repair_withdraws_requests_of_those_that_exited() {
+    let test_dir = TestDir::new();
+    let directory = Directory::at(test_dir.names());
+    let mut responder = values(test_dir.names()).responder(NAME).unwrap();
+    leave_request(&test_dir, false);
+    assert_eq!(directory.repair(NAME).unwrap(), 1);
+    assert_eq!(directory.repair(NAME).unwrap(), 0);
+    assert_eq!(responder.try_recv().map(|request| *request).unwrap_err(), RecvError::Closed);
 }
 
 // ---- passing, forks and exits ----------------------------------------------------------------------------------------

@@ -79,8 +79,8 @@ impl Caller {
     fn begin(&mut self, request: u64) {
         assert!(self.cell.has_buffer() || self.cell.find_buffer(&self.table, |_| false), "no buffer for a reply");
         self.cell.publish(&self.table, |words| store_message(&words[1..], request));
-        event(&self.world.requests).notify(1);
         self.table.set_active(self.index);
+        event(&self.world.requests).notify(1);
     }
 
     fn ended(&self, request: u64) -> Option<Ended> {

@@ -16,11 +16,14 @@ use crate::process::pool::shared::{Settings, Shared};
 use crate::process::pool::worker::{self, InitializerArguments};
 use crate::process::pool::{ProcessPool, supervisor};
 use crate::process::{self, Process};
-use crate::sys::child::without_signals;
+use crate::sys::child::{SignalMask, without_signals};
 
 const ACTION: &str = "build a process pool";
 
 const DEFAULT_MAX_ATTEMPTS: u32 = 3;
+
+/// How many processes Linux can have at once.
+const MAX_PROCESSES: u64 = 1 << 22;
 
 /// Spawns a worker with these options.
 type SpawnWorker = Box<dyn Fn(process::Builder, BytePipe) -> Result<Process> + Send + Sync>;
@@ -116,7 +119,8 @@ impl Builder {
     }
 
     /// Sets how often a job is begun whose workers die: 3 by default. With 1 a job runs at most
-    /// once, and the death of its worker is its result.
+    /// once, and the death of its worker is its result. Ten workers, or that number if it is more,
+    /// may die before they begin the job.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
@@ -124,13 +128,18 @@ impl Builder {
 
     /// Makes the pool. Its workers start.
     ///
+    /// They block the signals that the calling thread blocks now. They are in the process group of
+    /// this process, so what a terminal sends reaches them, too: Ctrl-C kills workers, unless the
+    /// initializer sets a handler.
+    ///
     /// # Blocking
     /// Never. That workers cannot start is the result of the jobs.
     ///
     /// # Errors
     /// - [`NotInitialised`](ErrorKind::NotInitialised) if `main` has not called
     ///   [`init`](process::init).
-    /// - [`InvalidOptions`](ErrorKind::InvalidOptions) if a number is 0.
+    /// - [`InvalidOptions`](ErrorKind::InvalidOptions) if a number is 0, or if Linux cannot have so
+    ///   many processes.
     /// - [`Permission`](ErrorKind::Permission), as for [`Process::spawn`].
     /// - [`Io`](ErrorKind::Io) and others of the operating system: no threads.
     pub fn build(self) -> Result<ProcessPool> {
@@ -143,14 +152,19 @@ impl Builder {
             .into_iter()
             .chain(self.max_jobs_per_worker.map(|jobs| ("max_jobs_per_worker", jobs)));
         for (option, number) in options {
-            if number == 0 {
-                let found = format_args!("{option}: 0");
-                return Err(Error::new(ErrorKind::InvalidOptions, ACTION, found, "1 or more", "set another number"));
-            }
+            let expected = match option {
+                _ if number == 0 => "1 or more",
+                "processes" if number > MAX_PROCESSES => "a number of processes that Linux can have, up to 2^22",
+                _ => continue,
+            };
+            let found = format_args!("{option}: {number}");
+            return Err(Error::new(ErrorKind::InvalidOptions, ACTION, found, expected, "set another number"));
         }
         let Self { worker_options, spawn, .. } = self;
+        let signals = SignalMask::current();
         let shared = Arc::new(Shared::new(Settings {
-            start: Box::new(move |index, pipe| spawn(worker_options(index).daemon(true), pipe)),
+            // The threads of the pool block all signals.
+            start: Box::new(move |index, pipe| signals.during(|| spawn(worker_options(index).daemon(true), pipe))),
             processes,
             max_jobs_per_worker: self.max_jobs_per_worker,
             max_attempts: self.max_attempts,

@@ -20,7 +20,7 @@ pub enum JobError {
     /// The result cannot be serialised or deserialised, or is longer than a message can be. The
     /// text says which.
     Result(String),
-    /// The job was [cancelled](super::JobHandle::cancel) before it began.
+    /// The job was [cancelled](super::JobHandle::cancel) while no worker had it.
     Cancelled,
     /// The pool was closed before the job was submitted, or terminated or dropped before it ended.
     Closed,
@@ -40,7 +40,7 @@ impl fmt::Display for JobError {
             Self::WorkerDied(death) => death.fmt(f),
             Self::Arguments(reason) => write!(f, "the arguments of the job did not arrive: {reason}"),
             Self::Result(reason) => write!(f, "the result of the job did not arrive: {reason}"),
-            Self::Cancelled => f.write_str("the job was cancelled before it began"),
+            Self::Cancelled => f.write_str("the job was cancelled while no worker had it"),
             Self::Closed => f.write_str("the pool was closed or terminated; keep it until its jobs are done"),
             Self::PoolFailed(reason) => write!(f, "the pool has no workers: {reason}"),
             Self::TimedOut => f.write_str("the timeout is over"),

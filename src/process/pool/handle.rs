@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::process::pool::error::JobError;
 use crate::process::pool::map::decode;
-use crate::process::pool::results::Results;
+use crate::process::pool::results::{Results, Wanted};
 use crate::process::pool::shared::Shared;
 use crate::sys::clock::{Deadline, deadline_after};
 
@@ -57,13 +57,14 @@ impl<R: DeserializeOwned> JobHandle<R> {
 impl<R> JobHandle<R> {
     /// Returns whether the job has ended. In a forked child of this process: false.
     pub fn is_finished(&self) -> bool {
-        self.results.is_ready()
+        self.results.is_ready(Wanted::Any)
     }
 
     /// Ends the job with [`Cancelled`](JobError::Cancelled) if no worker has it yet. Returns
-    /// whether it was so. A job that runs is not stopped.
+    /// whether it was so. A job that runs is not stopped: it has no time limit, and only
+    /// [`terminate`](super::ProcessPool::terminate) or a drop of the pool ends it.
     pub fn cancel(&self) -> bool {
-        self.shared.is_from_this_process() && self.shared.cancel(&self.results) > 0
+        self.shared.is_from_this_process() && self.shared.cancel(&self.results)
     }
 }
 

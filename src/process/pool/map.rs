@@ -65,11 +65,11 @@ impl<'a, I: Iterator> Jobs<'a, I> {
             self.returned = self.submitted;
             return has_next.then_some((number, Err(JobError::Forked)));
         }
-        self.submit();
+        let wanted = if is_ordered { Wanted::Number(self.returned) } else { Wanted::Any };
+        self.submit(wanted);
         if self.returned == self.submitted {
             return None;
         }
-        let wanted = if is_ordered { Wanted::Number(self.returned) } else { Wanted::Any };
         let taken = self.results.take(wanted);
         let number = self.returned;
         self.returned += 1;
@@ -77,31 +77,37 @@ impl<'a, I: Iterator> Jobs<'a, I> {
     }
 
     /// Submits chunks while there is room for them, and at least one if there is none.
-    fn submit(&mut self)
+    ///
+    /// An iterator of unknown length may block until it has its next item. So it is not asked while
+    /// there is a result to return, unless the chunk size says that one job matters little.
+    fn submit(&mut self, wanted: Wanted)
     where
         I::Item: Serialize,
     {
         let processes = self.shared.settings.processes;
         // Taken out: if the program's code panics in here, there are no more.
         while let Some(mut inputs) = self.inputs.take() {
+            let may_block = self.chunk_size.is_none_or(|size| size == 1) && !is_exact(inputs.size_hint());
             let chunk_size = *self.chunk_size.get_or_insert_with(|| default_chunk_size(inputs.size_hint(), processes));
             let limit = self.in_flight.unwrap_or(processes.saturating_mul(chunk_size).saturating_mul(CHUNKS_IN_FLIGHT));
             let in_flight = self.in_flight();
-            if in_flight > 0 && in_flight.saturating_add(chunk_size) > limit {
+            let is_full = in_flight > 0 && in_flight.saturating_add(chunk_size) > limit;
+            if is_full || may_block && self.results.is_ready(wanted) {
                 self.inputs = Some(inputs);
                 return;
             }
-            let mut chunk = Chunk::new();
+            let (mut chunk, mut refused) = (Chunk::new(), Vec::new());
             let mut number = self.submitted;
             for arguments in inputs.by_ref().take(chunk_size) {
                 match encode(&self.function, &arguments) {
                     Ok(message) => chunk.push_back(Job::new(message, &self.results, number)),
-                    Err(error) => self.results.push([(number, Err(error))]),
+                    Err(error) => refused.push((number, Err(error))),
                 }
                 number += 1;
             }
             let is_whole = number - self.submitted == chunk_size as u64;
             self.submitted = number;
+            self.results.push(refused);
             let is_accepted = chunk.is_empty() || self.shared.enqueue(chunk);
             if is_whole && is_accepted {
                 self.inputs = Some(inputs);
@@ -121,23 +127,27 @@ impl<'a, I: Iterator> Jobs<'a, I> {
     }
 }
 
-/// Nobody waits for the results any more. What has not begun does not begin.
+/// Nobody waits for the results any more. What no worker has does not begin.
 impl<I> Drop for Jobs<'_, I> {
     fn drop(&mut self) {
         if self.shared.is_from_this_process() && self.returned < self.submitted {
-            self.results.abandon();
-            self.shared.cancel(&self.results);
+            self.shared.abandon(&self.results);
         }
     }
 }
 
 /// A quarter of each worker's share if the length is known, otherwise 1: then a job may be worth
 /// waiting for, as when the iterator receives its items.
-fn default_chunk_size((lower, upper): (usize, Option<usize>), processes: usize) -> usize {
-    if upper != Some(lower) {
+fn default_chunk_size(size_hint: (usize, Option<usize>), processes: usize) -> usize {
+    if !is_exact(size_hint) {
         return 1;
     }
-    lower.div_ceil(processes.saturating_mul(CHUNKS_PER_WORKER).max(1)).clamp(1, MAX_CHUNK)
+    size_hint.0.div_ceil(processes.saturating_mul(CHUNKS_PER_WORKER).max(1)).clamp(1, MAX_CHUNK)
+}
+
+/// Whether an iterator with this `size_hint` knows its length.
+fn is_exact((lower, upper): (usize, Option<usize>)) -> bool {
+    upper == Some(lower)
 }
 
 /// Returns the message of a job.
@@ -165,7 +175,8 @@ macro_rules! map_iterator {
     ($(#[$doc:meta])* $Map:ident, $is_ordered:expr, $Item:ty, $item:expr) => {
         $(#[$doc])*
         ///
-        /// Dropping it cancels those jobs that have not begun.
+        /// Dropping it cancels those jobs that no worker has. The rest of a chunk that a worker has
+        /// runs, and its results are dropped.
         #[must_use = "jobs are submitted when the iterator is asked for a result"]
         pub struct $Map<'a, I, A, R> {
             jobs: Jobs<'a, I>,
@@ -197,6 +208,12 @@ macro_rules! map_iterator {
             /// default, four chunks for each worker. One chunk always may.
             ///
             /// So that much of the iterator is taken ahead, and that many results are kept.
+            ///
+            /// The iterator of arguments may block, as when it receives them. If it does not know
+            /// its length and the chunk size is 1, a result that is there is returned before it is
+            /// asked for more. If none is there it is asked, and a result that comes meanwhile
+            /// waits until it answers. With 1 in flight, each result is returned before the next
+            /// arguments are taken.
             pub fn in_flight(mut self, jobs: usize) -> Self {
                 self.jobs.in_flight = Some(jobs);
                 self

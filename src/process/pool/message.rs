@@ -30,10 +30,29 @@ pub(super) enum Reply {
     ArgumentsRefused(String),
     /// The result of the next job cannot be serialised, or is too large.
     ResultRefused(String),
+    /// Before a job: the last panics until now.
+    Survived(LastPanics),
+}
+
+/// The last panics of a worker.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct LastPanics {
+    /// Of the thread that runs the jobs.
+    pub(super) own: Option<Panic>,
+    /// Of all other threads.
+    pub(super) other: Option<Panic>,
 }
 
 /// The fields of a [`Panic`].
 type PanicRecord = (Option<String>, String, u32, u32, String);
+
+fn record(Panic { thread, file, line, column, message }: Panic) -> PanicRecord {
+    (thread, file, line, column, message)
+}
+
+fn from_record((thread, file, line, column, message): PanicRecord) -> Panic {
+    Panic { thread, file, line, column, message }
+}
 
 impl Reply {
     pub(super) fn encode(self) -> Vec<u8> {
@@ -42,12 +61,12 @@ impl Reply {
             Self::InitializerFailed(text) => (text.into_bytes(), 1),
             Self::Taken => (Vec::new(), 2),
             Self::Returned(result) => (result, 3),
-            Self::Panicked(Panic { thread, file, line, column, message }) => {
-                let record: PanicRecord = (thread, file, line, column, message);
-                (postcard::to_stdvec(&record).unwrap_or_default(), 4)
-            }
+            Self::Panicked(panic) => (postcard::to_stdvec(&record(panic)).unwrap_or_default(), 4),
             Self::ArgumentsRefused(text) => (text.into_bytes(), 5),
             Self::ResultRefused(text) => (text.into_bytes(), 6),
+            Self::Survived(LastPanics { own, other }) => {
+                (postcard::to_stdvec(&[own, other].map(|panic| panic.map(record))).unwrap_or_default(), 7)
+            }
         };
         bytes.push(kind);
         bytes
@@ -62,12 +81,14 @@ impl Reply {
             1 => Self::InitializerFailed(text(bytes)?),
             2 if bytes.is_empty() => Self::Taken,
             3 => Self::Returned(bytes),
-            4 => {
-                let (thread, file, line, column, message): PanicRecord = postcard::from_bytes(&bytes).ok()?;
-                Self::Panicked(Panic { thread, file, line, column, message })
-            }
+            4 => Self::Panicked(from_record(postcard::from_bytes(&bytes).ok()?)),
             5 => Self::ArgumentsRefused(text(bytes)?),
             6 => Self::ResultRefused(text(bytes)?),
+            7 => {
+                let panics: [Option<PanicRecord>; 2] = postcard::from_bytes(&bytes).ok()?;
+                let [own, other] = panics.map(|panic| panic.map(from_record));
+                Self::Survived(LastPanics { own, other })
+            }
             _ => return None,
         })
     }
@@ -101,15 +122,18 @@ mod tests {
         ] {
             assert_eq!(Reply::decode(reply().encode()), Some(reply()));
         }
-        assert_eq!(Reply::decode(Reply::Panicked(panic.clone()).encode()), Some(Reply::Panicked(panic)));
+        assert_eq!(Reply::decode(Reply::Panicked(panic.clone()).encode()), Some(Reply::Panicked(panic.clone())));
+        let panics = || LastPanics { own: None, other: Some(panic.clone()) };
+        assert_eq!(Reply::decode(Reply::Survived(panics()).encode()), Some(Reply::Survived(panics())));
     }
 
     #[test]
     fn reply_of_arbitrary_bytes_is_refused_or_kept() {
         assert_eq!(Reply::decode(Vec::new()), None);
-        assert_eq!(Reply::decode(vec![7]), None);
+        assert_eq!(Reply::decode(vec![8]), None);
         assert_eq!(Reply::decode(vec![0, 0]), None, "Ready has no content");
         assert_eq!(Reply::decode(vec![0xFF, 1]), None, "no text");
         assert_eq!(Reply::decode(vec![0xFF, 4]), None, "no panic");
+        assert_eq!(Reply::decode(vec![0, 7]), None, "one panic of two");
     }
 }

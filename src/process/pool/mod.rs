@@ -22,15 +22,45 @@
 //!
 //! # Jobs
 //!
-//! A job is any `fn` of the main program with one argument, or a closure that captures nothing. Its
-//! argument and its result are values that serde can serialise and deserialise, up to 1 GiB each.
+//! A job is any `fn` of the main program with one argument, or a closure that captures nothing.
+//! Several arguments are a tuple. Argument and result are values that serde can serialise and
+//! deserialise, up to 1 GiB each. They own what they hold: no `&str`, no `&Path`, no other
+//! references. So give `map` an iterator of values, and clone or move what you have.
 //! Endpoints, namespaces and objects cannot be among them: pass namespaces and objects to the
 //! [initializer](Builder::initializer), or open them by name.
+//!
+//! A job that returns a `Result` has two: of the pool, and within it of the function.
+//!
+//! ```
+//! use tombolo::process::{self, ProcessPool};
+//!
+//! fn parse((text, radix): (String, u32)) -> Result<u64, String> {
+//!     u64::from_str_radix(&text, radix).map_err(|error| error.to_string())
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     process::init();
+//!
+//!     let pool = ProcessPool::new()?;
+//!     let texts = ["ff".to_string(), "none".to_string()];
+//!     for result in pool.map(parse, texts.iter().map(|text| (text.clone(), 16))) {
+//!         match result? {
+//!             Ok(number) => assert_eq!(number, 255),
+//!             Err(reason) => println!("not a number: {reason}"),
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! ```
 //!
 //! # What can go wrong
 //!
 //! Each job ends with its result or a [`JobError`].
 //!
+//! - Dropping the pool kills jobs that were submitted. [`join`](ProcessPool::join) it, or their
+//!   handles, first.
+//! - A job that runs cannot be stopped and has no time limit. Only
+//!   [`terminate`](ProcessPool::terminate) and a drop of the pool end it.
 //! - A job that panics ends with that panic. Its worker goes on. (With `panic = "abort"` it dies.)
 //! - A worker that dies, however that happens, is replaced. The job that it ran is given to another
 //!   one: a job can run more than once, and its result comes once. A job whose workers die
@@ -38,7 +68,8 @@
 //!   of its chunk does not wait for it.
 //! - A stopped worker keeps its jobs. The others go on.
 //! - An initializer that fails, and workers that cannot be started, end the pool: see
-//!   [`PoolFailed`](JobError::PoolFailed). If only some cannot be started the others do the work.
+//!   [`PoolFailed`](JobError::PoolFailed). So do workers that end by themselves, eight in a row,
+//!   before they get a job. If only some cannot be started the others do the work.
 //! - If this process ends or is killed, the kernel kills the workers.
 //!
 //! # How it works
@@ -194,8 +225,9 @@ impl ProcessPool {
     /// As long as the jobs take. Without end if a worker is stopped that has one.
     ///
     /// # Errors
-    /// [`PoolFailed`](JobError::PoolFailed) if the pool has ended before its jobs were done, and
-    /// [`Forked`](JobError::Forked). Errors of jobs are with the jobs.
+    /// [`PoolFailed`](JobError::PoolFailed) if the pool has failed, and
+    /// [`Forked`](JobError::Forked). After [`terminate`](Self::terminate) there is none, although
+    /// jobs may have been killed: errors of jobs are with the jobs.
     pub fn join(&self) -> Result<(), JobError> {
         self.join_until(None)
     }

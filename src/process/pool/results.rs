@@ -1,6 +1,7 @@
 //! Where the results of jobs wait for those that submitted them.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,8 +16,49 @@ pub(super) type Outcome = Result<Arc<Vec<u8>>, JobError>;
 #[derive(Debug)]
 pub(super) struct Results {
     generation: Generation,
+    pub(super) waiting: Waiting,
     finished: Mutex<Finished>,
     changed: Condvar,
+}
+
+/// The jobs that wait. It is accessed under the lock of the pool only, and has a lock of its own
+/// because it is not in that one.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Mutex<WaitingState>);
+
+#[derive(Debug, Default)]
+struct WaitingState {
+    count: u64,
+    is_discarded: bool,
+}
+
+impl Waiting {
+    pub(super) fn add(&self, jobs: u64) {
+        self.state().count += jobs;
+    }
+
+    pub(super) fn remove(&self, jobs: u64) {
+        self.state().count -= jobs;
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.state().count == 0
+    }
+
+    /// From now on no worker gets these jobs. Returns how many waited.
+    pub(super) fn discard(&self) -> u64 {
+        let mut state = self.state();
+        state.is_discarded = true;
+        mem::take(&mut state.count)
+    }
+
+    pub(super) fn is_discarded(&self) -> bool {
+        self.state().is_discarded
+    }
+
+    fn state(&self) -> MutexGuard<'_, WaitingState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +79,12 @@ pub(super) enum Wanted {
 
 impl Results {
     pub(super) fn new() -> Self {
-        Self { generation: Generation::current(), finished: Mutex::default(), changed: Condvar::new() }
+        Self {
+            generation: Generation::current(),
+            waiting: Waiting::default(),
+            finished: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
     pub(super) fn push(&self, outcomes: impl IntoIterator<Item = (u64, Outcome)>) {
@@ -91,9 +138,9 @@ impl Results {
         Ok(finished)
     }
 
-    /// Returns whether there is a result. In a forked child: false.
-    pub(super) fn is_ready(&self) -> bool {
-        self.generation.is_current() && self.lock().has(Wanted::Any)
+    /// Returns whether there is this result. In a forked child: false.
+    pub(super) fn is_ready(&self, wanted: Wanted) -> bool {
+        self.generation.is_current() && self.lock().has(wanted)
     }
 
     /// From now on results are dropped.
@@ -101,10 +148,6 @@ impl Results {
         let mut finished = self.lock();
         finished.is_abandoned = true;
         finished.outcomes.clear();
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.lock().is_abandoned
     }
 
     /// Nothing in here panics under the lock.

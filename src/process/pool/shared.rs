@@ -19,10 +19,11 @@ use crate::sys::clock::Deadline;
 use crate::sys::fork::Generation;
 
 /// After how long an idle thread asks whether its worker lives.
-const IDLE_CHECK: Duration = Duration::from_millis(100);
+pub(super) const IDLE_CHECK: Duration = Duration::from_millis(100);
 
 /// How many workers may die between a job's way to them and its beginning. Such a death is hardly
-/// the job's fault, unless there is no memory for its arguments.
+/// the job's fault, unless there is no memory for its arguments. As many as `max_attempts`, if that
+/// is more.
 const MAX_LOSSES: u32 = 10;
 
 /// Starts the worker of the thread with this index, which gets this end of its pipe.
@@ -34,6 +35,9 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// There are jobs, or the phase is another one.
     changed: Condvar,
+    /// The pool has ended, for threads that pause: they would take a notification that there are
+    /// jobs from one that waits for them.
+    interrupted: Condvar,
     /// A thread has ended.
     ended: Condvar,
 }
@@ -77,12 +81,86 @@ enum Phase {
 
 struct State {
     phase: Phase,
+    /// The jobs that wait, and discarded ones.
     queue: VecDeque<Chunk>,
+    /// How many in the queue are discarded. If they were taken out one by one, to cancel many would
+    /// take time that grows with the square of their number.
+    discarded: u64,
     /// The worker of each thread.
     processes: Vec<Option<Arc<Process>>>,
     threads: usize,
-    /// Without the jobs that wait.
     stats: PoolStats,
+}
+
+impl State {
+    fn push_back(&mut self, chunk: Chunk) {
+        self.note_waiting(&chunk);
+        self.queue.push_back(chunk);
+    }
+
+    fn push_front(&mut self, chunk: Chunk) {
+        self.note_waiting(&chunk);
+        self.queue.push_front(chunk);
+    }
+
+    fn note_waiting(&mut self, chunk: &Chunk) {
+        if let Some(job) = chunk.front() {
+            job.results.waiting.add(chunk.len() as u64);
+        }
+        self.stats.waiting += chunk.len() as u64;
+    }
+
+    /// Takes the next chunk that is not discarded.
+    fn pop(&mut self) -> Option<Chunk> {
+        loop {
+            let chunk = self.queue.pop_front()?;
+            let count = chunk.len() as u64;
+            match chunk.front() {
+                Some(job) if !job.results.waiting.is_discarded() => {
+                    job.results.waiting.remove(count);
+                    self.stats.waiting -= count;
+                    return Some(chunk);
+                }
+                _ => self.discarded -= count,
+            }
+        }
+    }
+
+    /// Cancels the jobs of these results that wait. Returns what may be dropped, without the lock.
+    fn discard(&mut self, results: &Results) -> VecDeque<Chunk> {
+        let count = results.waiting.discard();
+        self.stats.waiting -= count;
+        self.stats.cancelled += count;
+        self.discarded += count;
+        if self.discarded <= self.stats.waiting {
+            return VecDeque::new();
+        }
+        // At least half of what is looked at here was discarded since the last time.
+        self.discarded = 0;
+        let (discarded, queue) = mem::take(&mut self.queue).into_iter().partition(is_discarded);
+        self.queue = queue;
+        discarded
+    }
+
+    /// Ends the pool and kills all workers. Returns the jobs that waited. They have ended, and
+    /// their results are to be pushed.
+    fn end(&mut self, reason: JobError) -> VecDeque<Chunk> {
+        self.phase = Phase::Ended(reason);
+        for process in self.processes.iter().flatten() {
+            // It has ended, or the thread notices that it has not.
+            let _ = process.kill();
+        }
+        let mut queue = VecDeque::new();
+        while let Some(chunk) = self.pop() {
+            self.stats.failed += chunk.len() as u64;
+            queue.push_back(chunk);
+        }
+        queue
+    }
+}
+
+fn is_discarded(chunk: &Chunk) -> bool {
+    chunk.front().is_none_or(|job| job.results.waiting.is_discarded())
 }
 
 /// What a thread is to do next.
@@ -102,11 +180,13 @@ impl Shared {
             state: Mutex::new(State {
                 phase: Phase::Open,
                 queue: VecDeque::new(),
+                discarded: 0,
                 processes,
                 threads: 0,
                 stats: PoolStats::default(),
             }),
             changed: Condvar::new(),
+            interrupted: Condvar::new(),
             ended: Condvar::new(),
         }
     }
@@ -119,22 +199,24 @@ impl Shared {
 
     /// Submits jobs. Returns whether the pool accepts them. If not, they have ended.
     pub(super) fn enqueue(&self, chunk: Chunk) -> bool {
-        let refusal = if self.is_from_this_process() {
-            let mut state = self.lock();
-            match &state.phase {
-                Phase::Open => {
-                    state.queue.push_back(chunk);
-                    drop(state);
-                    self.changed.notify_one();
-                    return true;
-                }
-                Phase::Closed => JobError::Closed,
-                Phase::Ended(error) => error.clone(),
+        if !self.is_from_this_process() {
+            push_error([chunk], &JobError::Forked);
+            return false;
+        }
+        let mut state = self.lock();
+        let refusal = match &state.phase {
+            Phase::Open => {
+                state.push_back(chunk);
+                drop(state);
+                self.changed.notify_one();
+                return true;
             }
-        } else {
-            JobError::Forked
+            Phase::Closed => JobError::Closed,
+            Phase::Ended(error) => error.clone(),
         };
-        self.refuse([chunk], &refusal);
+        state.stats.failed += chunk.len() as u64;
+        drop(state);
+        push_error([chunk], &refusal);
         false
     }
 
@@ -144,13 +226,15 @@ impl Shared {
         let deadline = Instant::now() + IDLE_CHECK;
         loop {
             // Nothing waits in a pool that has ended.
-            let chunk = state.queue.pop_front();
+            let chunk = state.pop();
             match (&state.phase, chunk) {
                 (Phase::Ended(_), _) => return Next::End,
                 (_, Some(mut chunk)) => {
                     let rest = chunk.split_off(chunk.len().min(usize::try_from(limit).unwrap_or(usize::MAX)));
                     if !rest.is_empty() {
-                        state.queue.push_front(rest);
+                        state.push_front(rest);
+                        // The thread that was notified of the chunk is this one.
+                        self.changed.notify_one();
                     }
                     state.stats.running += chunk.len() as u64;
                     return Next::Chunk(chunk);
@@ -168,20 +252,11 @@ impl Shared {
 
     /// Ends jobs of one chunk that run.
     pub(super) fn finish(&self, ended: Vec<(Job, Outcome)>) {
-        self.count(|stats| stats.running -= ended.len() as u64);
-        self.conclude(ended);
-    }
-
-    /// Ends jobs of one chunk that do not run.
-    fn conclude(&self, ended: Vec<(Job, Outcome)>) {
         let Some(results) = ended.first().map(|(job, _)| Arc::clone(&job.results)) else { return };
         self.count(|stats| {
+            stats.running -= ended.len() as u64;
             for (_, outcome) in &ended {
-                match outcome {
-                    Ok(_) => stats.succeeded += 1,
-                    Err(JobError::Cancelled) => stats.cancelled += 1,
-                    Err(_) => stats.failed += 1,
-                }
+                *(if outcome.is_ok() { &mut stats.succeeded } else { &mut stats.failed }) += 1;
             }
         });
         results.push(ended.into_iter().map(|(job, outcome)| (job.number, outcome)));
@@ -189,56 +264,64 @@ impl Shared {
 
     /// Takes back the jobs of a worker that died. If it had taken them it died in the first one.
     /// That job goes alone from now on, so that the others do not wait while it kills more workers.
-    pub(super) fn take_back(&self, chunk: Chunk, death: WorkerDeath, was_taken: bool) {
-        self.count(|stats| stats.running -= chunk.len() as u64);
-        let (abandoned, mut chunk): (Chunk, Chunk) = chunk.into_iter().partition(|job| job.results.is_abandoned());
-        self.refuse([abandoned], &JobError::Cancelled);
-        let mut again = VecDeque::new();
-        if let Some(mut job) = chunk.pop_front() {
-            *(if was_taken { &mut job.deaths } else { &mut job.losses }) += 1;
-            if job.deaths < self.settings.max_attempts && job.losses < MAX_LOSSES {
-                again.push_back(Chunk::from([job]));
-            } else {
-                let death = WorkerDeath { attempts: job.deaths, ..death };
-                self.conclude(vec![(job, Err(JobError::WorkerDied(death)))]);
-            }
-        }
-        again.push_back(chunk);
+    pub(super) fn take_back(&self, mut chunk: Chunk, death: WorkerDeath, was_taken: bool) {
         let mut state = self.lock();
+        let count = chunk.len() as u64;
+        state.stats.running -= count;
+        // First: a pool that ends kills its workers, which says nothing of their jobs.
         if let Phase::Ended(error) = &state.phase {
             let error = error.clone();
+            state.stats.failed += count;
             drop(state);
-            return self.refuse(again, &error);
+            return push_error([chunk], &error);
         }
-        for chunk in again.into_iter().rev().filter(|chunk| !chunk.is_empty()) {
+        if is_discarded(&chunk) {
+            state.stats.cancelled += count;
+            return;
+        }
+        let Some(mut job) = chunk.pop_front() else { return };
+        *(if was_taken { &mut job.deaths } else { &mut job.losses }) += 1;
+        if !chunk.is_empty() {
             state.stats.redelivered += chunk.len() as u64;
-            state.queue.push_front(chunk);
+            state.push_front(chunk);
         }
+        let max_attempts = self.settings.max_attempts;
+        let last = if job.deaths < max_attempts && job.losses < MAX_LOSSES.max(max_attempts) {
+            state.stats.redelivered += 1;
+            state.push_front(Chunk::from([job]));
+            None
+        } else {
+            state.stats.failed += 1;
+            Some(job)
+        };
         drop(state);
         self.changed.notify_all();
-    }
-
-    fn refuse(&self, chunks: impl IntoIterator<Item = Chunk>, error: &JobError) {
-        for chunk in chunks {
-            self.conclude(chunk.into_iter().map(|job| (job, Err(error.clone()))).collect());
+        if let Some(job) = last {
+            let error = JobError::WorkerDied(WorkerDeath { attempts: job.deaths, ..death });
+            push_error([Chunk::from([job])], &error);
         }
     }
 
-    /// Ends the jobs of these results that have not begun. Returns how many.
-    pub(super) fn cancel(&self, results: &Arc<Results>) -> usize {
-        let mut cancelled = VecDeque::new();
+    /// Ends a job that waits, the only one of these results. Returns whether it was so.
+    pub(super) fn cancel(&self, results: &Results) -> bool {
         let mut state = self.lock();
-        for chunk in mem::take(&mut state.queue) {
-            let (these, others): (Chunk, Chunk) = chunk.into_iter().partition(|job| Arc::ptr_eq(&job.results, results));
-            cancelled.push_back(these);
-            if !others.is_empty() {
-                state.queue.push_back(others);
-            }
+        if results.waiting.is_none() {
+            return false;
         }
+        let discarded = state.discard(results);
         drop(state);
-        let count = cancelled.iter().map(VecDeque::len).sum();
-        self.refuse(cancelled, &JobError::Cancelled);
-        count
+        drop(discarded);
+        results.push([(0, Err(JobError::Cancelled))]);
+        true
+    }
+
+    /// Nobody takes these results any more: their jobs are not given to a worker again.
+    pub(super) fn abandon(&self, results: &Results) {
+        results.abandon();
+        let mut state = self.lock();
+        let discarded = state.discard(results);
+        drop(state);
+        drop(discarded);
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut PoolStats)) {
@@ -246,8 +329,7 @@ impl Shared {
     }
 
     pub(super) fn stats(&self) -> PoolStats {
-        let state = self.lock();
-        PoolStats { waiting: state.queue.iter().map(|chunk| chunk.len() as u64).sum(), ..state.stats }
+        self.lock().stats
     }
 
     /// Returns the pids of the workers.
@@ -288,15 +370,15 @@ impl Shared {
         if matches!(state.phase, Phase::Ended(_)) {
             return;
         }
-        state.phase = Phase::Ended(reason.clone());
-        let queue = mem::take(&mut state.queue);
-        for process in state.processes.iter().flatten() {
-            // It has ended, or the thread notices that it has not.
-            let _ = process.kill();
-        }
+        let queue = state.end(reason.clone());
         drop(state);
+        self.notify_end();
+        push_error(queue, &reason);
+    }
+
+    fn notify_end(&self) {
         self.changed.notify_all();
-        self.refuse(queue, &reason);
+        self.interrupted.notify_all();
     }
 
     pub(super) fn is_ended(&self) -> bool {
@@ -308,7 +390,7 @@ impl Shared {
         let state = self.lock();
         match state.phase {
             Phase::Open => true,
-            Phase::Closed => !state.queue.is_empty(),
+            Phase::Closed => state.stats.waiting > 0,
             Phase::Ended(_) => false,
         }
     }
@@ -322,7 +404,7 @@ impl Shared {
             if left.is_zero() {
                 return;
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.interrupted.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -335,11 +417,15 @@ impl Shared {
     pub(super) fn thread_ends(&self, failure: Option<String>) {
         let mut state = self.lock();
         state.threads -= 1;
-        let is_last = state.threads == 0;
-        let has_jobs = !state.queue.is_empty();
-        drop(state);
-        if is_last && (failure.is_some() || has_jobs) {
-            self.end(failure.map_or(JobError::Closed, JobError::PoolFailed));
+        // Under the same lock, so that those that wait for the threads see why.
+        let is_failure = state.threads == 0 && (failure.is_some() || state.stats.waiting > 0);
+        if is_failure && !matches!(state.phase, Phase::Ended(_)) {
+            let reason = failure.map_or(JobError::Closed, JobError::PoolFailed);
+            let queue = state.end(reason.clone());
+            drop(state);
+            push_error(queue, &reason);
+        } else {
+            drop(state);
         }
         self.ended.notify_all();
     }
@@ -368,5 +454,13 @@ impl Shared {
     /// Nothing in here panics under the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives jobs that have ended this result.
+fn push_error(chunks: impl IntoIterator<Item = Chunk>, error: &JobError) {
+    for chunk in chunks {
+        let Some(results) = chunk.front().map(|job| Arc::clone(&job.results)) else { continue };
+        results.push(chunk.into_iter().map(|job| (job.number, Err(error.clone()))));
     }
 }

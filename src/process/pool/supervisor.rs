@@ -4,18 +4,22 @@
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, RecvError};
 use crate::pipe::{self, BytePipe};
 use crate::process::Process;
 use crate::process::error::{Panic, ProcessError};
 use crate::process::pool::error::{JobError, WorkerDeath};
-use crate::process::pool::message::Reply;
-use crate::process::pool::shared::{Chunk, Next, Shared};
+use crate::process::pool::message::{LastPanics, Reply};
+use crate::process::pool::shared::{Chunk, IDLE_CHECK, Next, Shared};
 
-/// How many workers in a row may fail to get ready.
+/// How many workers in a row may end before they get a job.
 const MAX_STARTS: u32 = 8;
+
+/// A worker that was ready for so long has started well, also if it got no job.
+const GOOD_START: Duration = Duration::from_secs(10);
 
 /// How long to wait before the next attempt to start a worker, at first. It doubles.
 const START_PAUSE: Duration = Duration::from_millis(10);
@@ -35,36 +39,75 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 1 << 30;
 struct Worker {
     process: Arc<Process>,
     pipe: BytePipe,
+    ready_at: Instant,
     /// How many jobs it may take yet.
     jobs_left: u64,
-    /// The last panic that it has told of, and survived.
-    caught: Option<Panic>,
+    /// It has received a chunk.
+    has_taken: bool,
+    /// The last panics that it has told of, and survived.
+    survived: LastPanics,
 }
 
 /// The worker ends.
 struct Died;
 
+/// The workers in a row that have ended before they got a job.
+#[derive(Default)]
+struct Starts {
+    failed: u32,
+    /// How the last one ended.
+    reason: String,
+}
+
+impl Starts {
+    fn fail(&mut self, reason: String) {
+        *self = Self { failed: self.failed + 1, reason };
+    }
+}
+
+/// Tells the others that the thread has ended, also by a panic.
+struct ThreadEnd<'a> {
+    shared: &'a Shared,
+    failure: Option<String>,
+}
+
+impl Drop for ThreadEnd<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Its worker, and what that had to do, are lost.
+            self.shared.end(JobError::PoolFailed("a thread of the pool panicked".to_string()));
+        }
+        self.shared.thread_ends(self.failure.take());
+    }
+}
+
 pub(super) fn run(shared: &Shared, index: usize) {
-    let failure = loop {
-        let mut worker = match start(shared, index) {
+    let mut end = ThreadEnd { shared, failure: None };
+    let mut starts = Starts::default();
+    end.failure = loop {
+        let mut worker = match start(shared, index, &mut starts) {
             Ok(Some(worker)) => worker,
             Ok(None) => break None,
             Err(reason) => break Some(reason),
         };
-        if feed(shared, &mut worker).is_ok() {
+        let fed = feed(shared, &mut worker);
+        if worker.has_taken || worker.ready_at.elapsed() >= GOOD_START {
+            starts = Starts::default();
+        } else if fed.is_err() {
+            starts.fail(worker.reason());
+        }
+        if fed.is_ok() {
             worker.retire();
         }
         shared.unregister(index);
     };
-    shared.thread_ends(failure);
 }
 
 /// Starts a worker and waits until it is ready. `None`: it is not needed any more.
-fn start(shared: &Shared, index: usize) -> Result<Option<Worker>, String> {
-    let mut reason = String::new();
-    for attempt in 0..MAX_STARTS {
-        if attempt > 0 {
-            shared.pause(START_PAUSE * 2_u32.pow(attempt - 1));
+fn start(shared: &Shared, index: usize, starts: &mut Starts) -> Result<Option<Worker>, String> {
+    while starts.failed < MAX_STARTS {
+        if starts.failed > 0 {
+            shared.pause(START_PAUSE * 2_u32.pow(starts.failed - 1));
         }
         if !shared.needs_worker() {
             return Ok(None);
@@ -72,45 +115,59 @@ fn start(shared: &Shared, index: usize) -> Result<Option<Worker>, String> {
         let (pipe, process) = match spawn(shared, index) {
             Ok((pipe, process)) => (pipe, Arc::new(process)),
             Err(error) => {
-                reason = error.to_string();
+                let reason = error.to_string();
                 if is_permanent(error.kind()) {
                     shared.end(JobError::PoolFailed(reason));
                     return Ok(None);
                 }
+                starts.fail(reason);
                 continue;
             }
         };
         let jobs_left = shared.settings.max_jobs_per_worker.unwrap_or(u64::MAX);
-        let mut worker = Worker { process, pipe, jobs_left, caught: None };
+        let mut worker = Worker {
+            process,
+            pipe,
+            ready_at: Instant::now(),
+            jobs_left,
+            has_taken: false,
+            survived: LastPanics::default(),
+        };
         if !shared.register(index, &worker.process) {
-            let _ = worker.process.kill();
-            let _ = worker.process.join();
+            worker.kill();
             return Ok(None);
         }
-        match worker.receive() {
-            Ok(Reply::Ready) => return Ok(Some(worker)),
-            Ok(Reply::InitializerFailed(text)) => {
+        match worker.receive_first(shared) {
+            Ok(Some(Reply::Ready)) => {
+                worker.ready_at = Instant::now();
+                return Ok(Some(worker));
+            }
+            Ok(None) => {
+                worker.kill();
+                shared.unregister(index);
+                return Ok(None);
+            }
+            Ok(Some(Reply::InitializerFailed(text))) => {
                 let _ = worker.reap();
                 shared.unregister(index);
                 shared.end(JobError::PoolFailed(format!("the initializer failed: {text}")));
                 return Ok(None);
             }
             _ => {
-                let ended = worker.reap();
+                let reason = worker.reason();
                 shared.unregister(index);
                 if shared.is_ended() {
                     return Ok(None);
                 }
-                reason =
-                    ended.map_or_else(|error| error.to_string(), |()| "a worker exited before it was ready".into());
                 if let Err(ProcessError::NotStarted(_) | ProcessError::NotInitialised(_)) = worker.process.join() {
                     shared.end(JobError::PoolFailed(reason));
                     return Ok(None);
                 }
+                starts.fail(reason);
             }
         }
     }
-    Err(format!("{MAX_STARTS} workers in a row did not get ready; the last one: {reason}"))
+    Err(format!("{MAX_STARTS} workers in a row ended before they got a job; the last one: {}", starts.reason))
 }
 
 fn spawn(shared: &Shared, index: usize) -> Result<(BytePipe, Process), Error> {
@@ -118,7 +175,9 @@ fn spawn(shared: &Shared, index: usize) -> Result<(BytePipe, Process), Error> {
     let (pipe, other) = options.create_duplex()?;
     // It runs code of the program: the closure for the options, and Serialize.
     let started = panic::catch_unwind(AssertUnwindSafe(|| (shared.settings.start)(index, other)));
-    let process = started.unwrap_or_else(|_| {
+    let process = started.unwrap_or_else(|payload| {
+        // Dropping it runs code of the program, which may panic.
+        mem::forget(payload);
         Err(Error::new(
             ErrorKind::InvalidOptions,
             "start a worker of a process pool",
@@ -143,7 +202,9 @@ fn feed(shared: &Shared, worker: &mut Worker) -> Result<(), Died> {
             Next::Chunk(mut chunk) => {
                 let count = chunk.len() as u64;
                 let mut was_taken = false;
-                if worker.run(shared, &mut chunk, &mut was_taken).is_err() {
+                let ran = worker.run(shared, &mut chunk, &mut was_taken);
+                worker.has_taken |= was_taken;
+                if ran.is_err() {
                     let death = worker.death();
                     count_death(shared);
                     shared.take_back(chunk, death, was_taken);
@@ -193,11 +254,15 @@ impl Worker {
                     }
                     Some(Reply::Returned(result)) => Ok(Arc::new(result)),
                     Some(Reply::Panicked(panic)) => {
-                        self.caught = Some(panic.clone());
+                        self.survived.own = Some(panic.clone());
                         Err(JobError::Panicked(panic))
                     }
                     Some(Reply::ArgumentsRefused(reason)) => Err(JobError::Arguments(reason)),
                     Some(Reply::ResultRefused(reason)) => Err(JobError::Result(reason)),
+                    Some(Reply::Survived(panics)) => {
+                        self.survived = panics;
+                        return Ok(());
+                    }
                     // No worker sends this here.
                     Some(Reply::Ready | Reply::Taken | Reply::InitializerFailed(_)) | None => return Err(Died),
                 };
@@ -219,24 +284,48 @@ impl Worker {
         Ok(())
     }
 
+    /// Receives what a worker tells after its initializer, which may take as long as it likes.
+    /// `None`: the worker is not needed any more.
+    ///
     /// An error that is no death ends the worker as well: what it says next has no meaning.
-    fn receive(&mut self) -> Result<Reply, Died> {
+    fn receive_first(&mut self, shared: &Shared) -> Result<Option<Reply>, Died> {
         let mut message = Vec::new();
-        self.pipe.recv(&mut message).map_err(|_| Died)?;
-        Reply::decode(message).ok_or(Died)
+        loop {
+            match self.pipe.recv_timeout(&mut message, IDLE_CHECK) {
+                Ok(_) => return Reply::decode(message).map(Some).ok_or(Died),
+                Err(RecvError::TimedOut) if shared.needs_worker() => {}
+                Err(RecvError::TimedOut) => return Ok(None),
+                Err(_) => return Err(Died),
+            }
+        }
     }
 
     fn reap(&self) -> Result<(), ProcessError> {
         reap(&self.process)
     }
 
+    fn kill(&self) {
+        let _ = self.process.kill();
+        let _ = self.process.join();
+    }
+
+    /// Returns how a worker has ended that got no job.
+    fn reason(&self) -> String {
+        self.reap().map_or_else(|error| error.to_string(), |()| "a worker exited by itself".to_string())
+    }
+
     fn death(&self) -> WorkerDeath {
         let panic = match self.reap() {
-            // The report has the last panic, also one that did not end the worker.
-            Err(ProcessError::Panicked(panic)) if self.caught.as_ref() != Some(&panic) => Some(panic),
+            // The report has the last panics, also those that did not end the worker.
+            Err(ProcessError::Panicked(panic)) if !self.has_survived(&panic) => Some(panic),
             _ => None,
         };
         WorkerDeath { status: self.process.exit_status(), panic, attempts: 0 }
+    }
+
+    fn has_survived(&self, panic: &Panic) -> bool {
+        let LastPanics { own, other } = &self.survived;
+        [own, other].into_iter().flatten().any(|survived| survived == panic)
     }
 
     /// Ends a worker that waits for jobs.

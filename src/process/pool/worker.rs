@@ -15,12 +15,17 @@ use crate::error::SendError;
 use crate::pipe::BytePipe;
 use crate::process::error::Panic;
 use crate::process::function::{JobFunction, Located};
-use crate::process::pool::message::Reply;
+use crate::process::pool::message::{LastPanics, Reply};
 use crate::process::report;
+use crate::process::start::REPORT_LEN;
+use crate::sys::fork::ForkSafe;
 use crate::sys::program::Program;
 
 /// How many jobs of a chunk are received at once, if they are there.
 const BATCH: usize = 64;
+
+/// As much of a panic's message as [`report`] keeps.
+const MESSAGE_CHARS: usize = REPORT_LEN as usize / 2 / 4;
 
 /// What the initializer gets. It is serialised for each worker, and the pool keeps it.
 pub(super) struct InitializerArguments<A>(pub(super) Arc<A>);
@@ -45,6 +50,16 @@ thread_local! {
     static LAST_PANIC: RefCell<Option<Panic>> = const { RefCell::new(None) };
 }
 
+#[derive(Default)]
+struct Noted {
+    panics: LastPanics,
+    /// The pool has not been told of the last one.
+    is_news: bool,
+}
+
+/// The last panics of this process, as the report has them, too.
+static NOTED: ForkSafe<Noted> = ForkSafe::new();
+
 /// Runs jobs until the pool closes the pipe.
 pub(super) fn serve<A, R>((mut pipe, initializer): Arguments<A, R>)
 where
@@ -66,6 +81,9 @@ where
             return;
         }
         for message in chunk {
+            if tell_panics(&mut pipe).is_err() {
+                return;
+            }
             let reply = run(&program, &message);
             drop(message);
             if answer(&mut pipe, reply).is_err() {
@@ -130,15 +148,37 @@ fn catch<T>(action: impl FnOnce() -> T) -> Result<T, Panic> {
     })
 }
 
-/// Has every panic noted for [`catch`], too.
+/// Has every panic noted, for [`catch`] and [`tell_panics`].
 fn note_panics() {
-    let next = panic::take_hook();
+    let (next, own) = (panic::take_hook(), thread::current().id());
     panic::set_hook(Box::new(move |info| {
-        let panic = report::describe(info);
+        let panic = cut(report::describe(info));
+        let (is_own, told) = (thread::current().id() == own, Some(panic.clone()));
+        let replaced = NOTED.with(|last| {
+            last.is_news = true;
+            let LastPanics { own, other } = &mut last.panics;
+            mem::replace(if is_own { own } else { other }, told)
+        });
+        drop(replaced);
         // It fails in a thread whose variables are gone, which runs no job.
         let _ = LAST_PANIC.try_with(|last| last.replace(Some(panic)));
         next(info);
     }));
+}
+
+/// Tells the pool of panics that this process has survived, so that it does not take them for what
+/// ended the next job.
+fn tell_panics(pipe: &mut BytePipe) -> Result<(), SendError> {
+    let news = NOTED.with(|last| mem::take(&mut last.is_news).then(|| last.panics.clone()));
+    news.map_or(Ok(()), |panics| pipe.send(Reply::Survived(panics).encode()).map(drop))
+}
+
+/// As the report has it.
+fn cut(mut panic: Panic) -> Panic {
+    if let Some((end, _)) = panic.message.char_indices().nth(MESSAGE_CHARS) {
+        panic.message.truncate(end);
+    }
+    panic
 }
 
 /// A panic that no hook has seen: by `resume_unwind`, or since the job has set another hook.
@@ -149,5 +189,5 @@ fn without_place(payload: &(dyn Any + Send)) -> Panic {
         _ => "a panic with a value that is no text".to_string(),
     };
     let thread = thread::current().name().map(String::from);
-    Panic { thread, file: "an unknown file".to_string(), line: 0, column: 0, message }
+    cut(Panic { thread, file: "an unknown file".to_string(), line: 0, column: 0, message })
 }

@@ -173,13 +173,20 @@ impl ElementType {
 
     /// Checks what pipes and queues have in common. Returns the longest message, in bytes.
     pub(super) fn check(self, kind: &str, capacity: u64, max_message_bytes: u64) -> Result<u64> {
-        if capacity == 0 {
-            return Err(invalid(kind, "capacity", 0, "at least 1", "ask for the number of messages that may wait"));
-        }
         match self {
             Self::Value { size: 0, .. } => {
                 Err(invalid(kind, "element size", 0, "at least 1 byte", "send byte messages instead"))
             }
+            _ => self.check_or_empty(kind, capacity, max_message_bytes),
+        }
+    }
+
+    /// The same, where values may have no bytes.
+    pub(super) fn check_or_empty(self, kind: &str, capacity: u64, max_message_bytes: u64) -> Result<u64> {
+        if capacity == 0 {
+            return Err(invalid(kind, "capacity", 0, "at least 1", "ask for the number of messages that may wait"));
+        }
+        match self {
             Self::Value { align, .. } if align > (super::PADDING_WORDS * WORD) as u64 => {
                 Err(invalid(kind, "element alignment", align, "at most 128", "align the type to a cache line"))
             }
@@ -195,7 +202,7 @@ impl ElementType {
     pub(super) fn parse(size: u64, align: u64, tag: u64) -> Option<Self> {
         match (size, align) {
             (0, 0) if tag == 0 => Some(Self::Bytes),
-            (size, align) if size > 0 && align.is_power_of_two() && size.is_multiple_of(align) => {
+            (size, align) if align.is_power_of_two() && size.is_multiple_of(align) => {
                 Some(Self::Value { size, align, tag: tag.to_le_bytes() })
             }
             _ => None,

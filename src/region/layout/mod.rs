@@ -228,7 +228,10 @@ impl Layout {
             return corrupt("words that have no meaning".into());
         }
         let (size, align) = (words[header::ELEMENT_SIZE], words[header::ELEMENT_ALIGN]);
-        let Some(element) = ElementType::parse(size, align, words[header::ELEMENT_TAG]) else {
+        let element = ElementType::parse(size, align, words[header::ELEMENT_TAG]);
+        // Only requests and replies can have no bytes.
+        let is_possible = |element: &ElementType| kind == RegionKind::Rpc || size > 0 || *element == ElementType::Bytes;
+        let Some(element) = element.filter(is_possible) else {
             return corrupt(format!("an element of {size} bytes aligned to {align}"));
         };
         let (capacity, limit) = (words[header::CAPACITY], words[header::MAX_MESSAGE_BYTES]);

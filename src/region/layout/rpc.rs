@@ -96,8 +96,9 @@ impl RpcLayout {
                 return Err(invalid("region for requests", what, found, expected, "choose another"));
             }
         }
-        let max_message_bytes = element.check("region for requests", callers, max_message_bytes)?;
-        let max_reply_bytes = reply.check("region for requests", callers, max_reply_bytes)?;
+        let max_message_bytes = element.check_or_empty("region for requests", callers, max_message_bytes)?;
+        // Such as `()`, for an acknowledgement.
+        let max_reply_bytes = reply.check_or_empty("region for requests", callers, max_reply_bytes)?;
         let geometry = RpcGeometry { max_reply_bytes, ..geometry };
         let layout = Self { element, reply, max_message_bytes, geometry, size: 0 };
         match layout.words().and_then(bytes_of) {
