@@ -115,7 +115,7 @@ fn barrier_three_participants_waiter_sees_earlier_writes() {
 
 #[test]
 fn barrier_sleeping_waiters_are_released() {
-    model(|| {
+    large_model(|| {
         let world = BarrierWorld::new(3);
         let all = spawn_each(&world, [VICTIM, OTHER, THIRD], |world, participant| world.wait_sleeping(participant));
         assert_eq!(join_all(all), [Outcome::Released; 3]);
@@ -266,7 +266,7 @@ fn barrier_late_thread_killed_hides_no_other_arrival() {
 /// reset, or the first one's generation breaks and the second one waits in the next.
 #[test]
 fn barrier_reset_breaks_the_generation_of_a_waiter() {
-    model(|| {
+    large_model(|| {
         let world = BarrierWorld::new(2);
         let Arrival::Waiting { generation, .. } = world.arrive(VICTIM) else { panic!("alone") };
         let waiting = spawn(&world, move |world| block_on(&world.over(), || world.outcome(generation)));

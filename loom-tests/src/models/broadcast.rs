@@ -320,7 +320,7 @@ fn killed_publish_and_read<const READS: usize>(gate: Gate, batches: &'static [u6
 /// predecessor.
 #[test]
 fn broadcast_lossy_successor_elsewhere_reader_finds_the_tail() {
-    model(|| {
+    large_model(|| {
         let world = TrackWorld::new(0, 2, Gate::Open, 0);
         let predecessor = spawn(&world, |world| assert_eq!(world.publisher(VICTIM).publish_some(3), 3));
         let reader = spawn(&world, |world| world.observer(0).read_times::<2>());
@@ -523,7 +523,7 @@ fn broadcast_slow_subscriber_is_evicted_for_a_long_message() {
 /// A third participant evicts a subscriber while it reads, and the publisher makes use of it.
 #[test]
 fn broadcast_evicted_by_a_third_subscriber_reads_no_other_message() {
-    model(|| {
+    large_model(|| {
         let world = TrackWorld::new(1, 2, Gate::Wait, 0);
         world.subscribers[0].take_lock();
         let mut publisher = world.publisher(OTHER);
