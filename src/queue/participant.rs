@@ -21,7 +21,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::error::{NotHere, SendError};
-use crate::primitive::{Ordering, fence};
+use crate::primitive::{AtomicU64, Ordering, fence};
 use crate::queue::membership::JoinSnapshot;
 use crate::queue::payload::PayloadPool;
 use crate::queue::redelivery::Redelivery;
@@ -124,6 +124,8 @@ pub(crate) struct QueueParticipant {
     snapshot: JoinSnapshot,
     tail: Word,
     membership_epoch: Word,
+    /// A sender was there at that epoch; `u64::MAX`: at none that is known.
+    sender_seen_at: AtomicU64,
     /// Messages sent or received.
     message_count: u64,
     /// Where the next liveness check goes on, and what is known of the dead.
@@ -156,6 +158,7 @@ impl QueueParticipant {
             snapshot,
             tail: state.word(control::TAIL),
             membership_epoch: state.word(control::MEMBERSHIP_EPOCH),
+            sender_seen_at: AtomicU64::new(u64::MAX),
             message_count: 0,
             scan: RepairScan { scan_from: registration.index(), ..RepairScan::default() },
             peer_end: None,
@@ -275,11 +278,24 @@ impl QueueParticipant {
 
     /// Call when a message of a queue that redelivers is done, or a dead letter. Other receivers
     /// may have waited for it before they conclude that nothing can come any more.
+    #[inline]
     pub(super) fn notify_finished(&self) {
         self.notify_tasks_done();
+        // While a sender is there they wait for that one. When it leaves they look again.
+        let epoch = self.membership_epoch.load(Ordering::Acquire); // edge: queue-changes
+        // Relaxed: this thread's own.
+        if self.sender_seen_at.load(Ordering::Relaxed) != epoch {
+            self.notify_end(epoch);
+        }
+    }
+
+    /// Makes receivers look whether this was the end, unless there is a sender.
+    #[inline(never)]
+    fn notify_end(&self, epoch: u64) {
         let state = self.state();
-        let is_last = || state.active_with_role(Role::Sender, state.tail()).next().is_none();
-        if state.ring_words().len() == 0 && is_last() {
+        if state.active_with_role(Role::Sender, state.tail()).next().is_some() {
+            self.sender_seen_at.store(epoch, Ordering::Relaxed);
+        } else if state.ring_words().len() == 0 {
             state.increment(control::MEMBERSHIP_EPOCH);
             self.readable.notify(u32::MAX);
         }

@@ -33,6 +33,8 @@ pub(crate) struct RecvHalf {
     /// How often the message that was received last was delivered.
     deliveries: u32,
     losses: LossReports,
+    /// Nothing is redelivered, and losses are not reported: what most calls need to know.
+    is_plain: bool,
 }
 
 /// Messages that a receiver holds, in the order of receiving. Most receivers hold one at a time.
@@ -81,6 +83,7 @@ impl RecvHalf {
                 lost: state.word(control::LOST),
                 reported: state.word(control::REPORTED),
             },
+            is_plain: !reports_lost_messages && !state.layout.redelivers(),
             half: Half::new(registration, Role::Receiver, wait),
         }
     }
@@ -96,8 +99,8 @@ impl RecvHalf {
         &mut self,
         take: impl FnOnce(&Region, &PayloadPool, &[AtomicU64]) -> R,
     ) -> Result<Option<R>, RecvError> {
-        let Self { half: Half { participant, ring, payload, has_fast_path, .. }, tasks, losses, .. } = self;
-        if !*has_fast_path || !participant.is_here() || losses.is_due() {
+        let Self { half: Half { participant, ring, payload, has_fast_path, .. }, tasks, losses, is_plain, .. } = self;
+        if !participant.is_here() || !*is_plain && (!*has_fast_path || losses.is_due()) {
             return Ok(None);
         }
         let received = ring.try_pop_uncontended(|message| {
@@ -286,16 +289,25 @@ impl RecvHalf {
         participant.notify_tasks_done();
     }
 
+    #[inline]
     pub(super) fn task_done(&mut self) -> Result<(), TaskDoneError> {
         self.half.participant.check_holder::<TaskDoneError>()?;
-        if self.half.redelivers() {
-            let oldest = self.held.take_oldest();
-            return self.finish_held(oldest);
-        }
-        if self.tasks.finish()? {
-            self.half.participant.notify_tasks_done();
+        match self.tasks.finish() {
+            Ok(true) => self.half.participant.notify_tasks_done(),
+            Ok(false) => {}
+            Err(error) => return self.finish_oldest_held(error),
         }
         Ok(())
+    }
+
+    /// Finishes the message that was received first, if the queue redelivers: there no tasks are
+    /// counted.
+    fn finish_oldest_held(&mut self, error: TaskDoneError) -> Result<(), TaskDoneError> {
+        if !self.half.redelivers() {
+            return Err(error);
+        }
+        let oldest = self.held.take_oldest();
+        self.finish_held(oldest)
     }
 }
 
