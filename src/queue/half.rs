@@ -26,8 +26,6 @@ pub struct Half {
     pub(crate) participant: QueueParticipant,
     pub(super) ring: Ring<Mapped>,
     pub(super) payload: PayloadPool,
-    /// False in a queue that redelivers.
-    pub(super) has_fast_path: bool,
     /// A sender's: lost tasks that `join` does not report any more.
     pub(super) tasks_lost_before: u64,
 }
@@ -37,8 +35,7 @@ impl Half {
         let participant = QueueParticipant::new(Arc::new(registration), role, wait);
         let payload = PayloadPool::new(participant.region(), participant.index());
         let tasks_lost_before = if role == Role::Sender { participant.state().tasks_lost() } else { 0 };
-        let has_fast_path = payload.redelivery().is_none();
-        Self { ring: participant.ring(), payload, has_fast_path, participant, tasks_lost_before }
+        Self { ring: participant.ring(), payload, participant, tasks_lost_before }
     }
 
     /// Joins the same queue once more.
@@ -103,7 +100,7 @@ impl Half {
         prefetch_words: usize,
         fill: impl FnOnce(&[AtomicU64]),
     ) -> Result<bool, SendError> {
-        let is_fast = self.has_fast_path && self.participant.is_here();
+        let is_fast = !self.redelivers() && self.participant.is_here();
         let sent = is_fast && self.ring.try_push_uncontended(prefetch_words, fill)?;
         if sent {
             self.participant.notify_sent(1);
@@ -178,6 +175,7 @@ impl Half {
     }
 
     /// Whether messages of the dead are delivered again.
+    #[inline]
     pub(super) fn redelivers(&self) -> bool {
         self.payload.redelivery().is_some()
     }

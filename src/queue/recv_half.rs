@@ -33,8 +33,6 @@ pub(crate) struct RecvHalf {
     /// How often the message that was received last was delivered.
     deliveries: u32,
     losses: LossReports,
-    /// Nothing is redelivered, and losses are not reported: what most calls need to know.
-    is_plain: bool,
 }
 
 /// Messages that a receiver holds, in the order of receiving. Most receivers hold one at a time.
@@ -83,7 +81,6 @@ impl RecvHalf {
                 lost: state.word(control::LOST),
                 reported: state.word(control::REPORTED),
             },
-            is_plain: !reports_lost_messages && !state.layout.redelivers(),
             half: Half::new(registration, Role::Receiver, wait),
         }
     }
@@ -99,10 +96,11 @@ impl RecvHalf {
         &mut self,
         take: impl FnOnce(&Region, &PayloadPool, &[AtomicU64]) -> R,
     ) -> Result<Option<R>, RecvError> {
-        let Self { half: Half { participant, ring, payload, has_fast_path, .. }, tasks, losses, is_plain, .. } = self;
-        if !participant.is_here() || !*is_plain && (!*has_fast_path || losses.is_due()) {
+        let Self { half, tasks, losses, .. } = self;
+        if half.redelivers() || !half.participant.is_here() || losses.is_due() {
             return Ok(None);
         }
+        let Half { participant, ring, payload, .. } = half;
         let received = ring.try_pop_uncontended(|message| {
             let taken = take(participant.region(), payload, message);
             tasks.begin();
