@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::process::report::{self, Place, State};
 use crate::process::start::{PARENT, PID, Start, read_word};
 use crate::sys::fork::{ForkGuardedFd, ForkSafe};
+use crate::sys::program::Program;
 use crate::sys::{child, process};
 
 /// The environment variable that tells a child which descriptor has what it is to do.
@@ -60,7 +61,7 @@ static ENTRANCE: ForkSafe<Entrance> = ForkSafe::new();
 #[allow(clippy::needless_doctest_main, reason = "that it is called there is what the example shows")]
 pub fn init() {
     match env::var_os(VARIABLE) {
-        None => ENTRANCE.with(|entrance| entrance.is_initialised = true),
+        None => open_entrance(|entrance| entrance.is_initialised = true),
         Some(description) => {
             child::remove_variable(VARIABLE);
             std::process::exit(run(&description));
@@ -73,7 +74,12 @@ pub fn init() {
 pub fn register_test(path: &'static str) {
     // Without the name of the crate, as the test harness has it.
     let test = path.split_once("::").map(|(_, path)| path);
-    ENTRANCE.with(|entrance| *entrance = Entrance { is_initialised: true, test });
+    open_entrance(|entrance| *entrance = Entrance { is_initialised: true, test });
+}
+
+fn open_entrance(open: impl FnOnce(&mut Entrance)) {
+    Program::own();
+    ENTRANCE.with(open);
 }
 
 /// Returns how children get in.

@@ -10,6 +10,7 @@ use std::mem;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::slice;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The main program.
@@ -23,11 +24,17 @@ pub(crate) struct Program {
 
 impl Program {
     /// The program of this process.
-    pub(crate) fn own() -> Self {
-        let mut own = Self { base: 0, code: Vec::new(), build_id: None };
-        // SAFETY: the callback gets a valid description and the reference given here.
-        unsafe { libc::dl_iterate_phdr(Some(read_first), (&raw mut own).cast()) };
-        own
+    ///
+    /// The first call takes a lock of the C library. Make it while the program starts: in a process
+    /// that was forked while another thread held that lock, nobody would release it.
+    pub(crate) fn own() -> &'static Self {
+        static OWN: OnceLock<Program> = OnceLock::new();
+        OWN.get_or_init(|| {
+            let mut own = Self { base: 0, code: Vec::new(), build_id: None };
+            // SAFETY: the callback gets a valid description and the reference given here.
+            unsafe { libc::dl_iterate_phdr(Some(read_first), (&raw mut own).cast()) };
+            own
+        })
     }
 
     /// Returns where a function is, counted from where the program begins. `None` if it is not a

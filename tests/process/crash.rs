@@ -7,13 +7,13 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::thread::{self, sleep};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tombolo::RecvError;
 use tombolo::pipe::{self, Receiver, Sender};
 use tombolo::process::{Builder, Process, ProcessError};
 
-use crate::support::{TestDir, report, stress_factor, stress_random, until};
+use crate::support::{TestDir, alone, report, stress_factor, stress_random, until};
 
 #[cfg(target_arch = "x86_64")]
 use crate::sweep::{NAME, sweep};
@@ -200,6 +200,7 @@ fn spawn_and_kill(stop: usize, tx: Sender<u64>) -> (Process, Option<bool>) {
 
 #[test]
 fn child_killed_at_each_step_its_end_is_reported_to_all() {
+    let _alone = alone();
     let (mut sent, mut unsent) = (0, 0);
     for stop in 0.. {
         let test_dir = TestDir::new();
@@ -232,15 +233,26 @@ fn child_killed_at_each_step_its_end_is_reported_to_all() {
 
 #[test]
 fn child_killed_at_any_time_its_end_is_reported_to_all() {
+    let _alone = alone();
     let test_dir = TestDir::new();
     let names = test_dir.names();
+    let start = |daemon| {
+        let rx = values(&names).receiver(NAME).unwrap();
+        let tx = values(&names).sender(NAME).unwrap();
+        (Builder::new().daemon(daemon).spawn(send_one, tx).unwrap(), rx)
+    };
+    // How long a child takes depends on the machine.
+    let began = Instant::now();
+    for _ in 0..4 {
+        let (worker, mut rx) = start(false);
+        assert_eq!((worker.join(), received(&mut rx)), (Ok(()), (1, RecvError::Closed)));
+    }
+    let usual = (began.elapsed() / 4).as_micros() as u64;
     let mut random = stress_random(21);
     let (mut ended, mut died) = (0, 0);
     for round in 0..100 * stress_factor() {
-        let mut rx = values(&names).receiver(NAME).unwrap();
-        let tx = values(&names).sender(NAME).unwrap();
-        let worker = Builder::new().daemon(round % 2 == 0).spawn(send_one, tx).unwrap();
-        sleep(Duration::from_micros(random.below(8000)));
+        let (worker, mut rx) = start(round % 2 == 0);
+        sleep(Duration::from_micros(random.below(2 * usual)));
         worker.kill().unwrap();
         let joined = worker.join();
         match received(&mut rx) {
