@@ -4,11 +4,12 @@
 //! another process would find no sleeper.
 
 use std::num::NonZeroU32;
+use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::thread::futex::{self, Flags};
+use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Sleeps while `*word == expected`, for at most `limit`. May wake for no reason: the caller checks
@@ -26,6 +27,47 @@ pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
     futex::wake(word, Flags::empty(), count.min(i32::MAX as u32)).unwrap_or(0)
 }
 
+/// The most words that [`wait_any`] can sleep on at once: FUTEX_WAITV_MAX.
+pub(crate) const MAX_WORDS: usize = 128;
+
+/// How a sleep on several words ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AnyWait {
+    /// Woken, at the word with this index. A wake-up at another word may have been spent on it, too.
+    Woken(usize),
+    /// A word had another value. The kernel looks at one word after the other, so a wake-up at an
+    /// earlier word may have been spent on this call.
+    Changed,
+    TimedOut,
+    /// A signal was caught. As for `Changed`, a wake-up may have been spent on it.
+    Interrupted,
+    /// The kernel has no futex_waitv (before Linux 5.16), or a sandbox refuses it.
+    Unsupported,
+}
+
+/// Sleeps while each word has its expected value, for at most `limit`. May wake for no reason.
+///
+/// The first [`MAX_WORDS`] words count.
+#[cfg_attr(not(test), expect(dead_code, reason = "for waits for several things"))]
+pub(crate) fn wait_any<'a>(words: impl IntoIterator<Item = (&'a AtomicU32, u32)>, limit: Duration) -> AnyWait {
+    let mut waits = [Wait::new(); MAX_WORDS];
+    let mut count = 0;
+    for (wait, (word, expected)) in waits.iter_mut().zip(words) {
+        wait.val = expected.into();
+        wait.uaddr = WaitPtr::new(ptr::from_ref(word).cast_mut().cast());
+        wait.flags = WaitFlags::SIZE_U32; // not private
+        count += 1;
+    }
+    let waits = waits.get(..count).unwrap_or_default();
+    match futex::waitv(waits, WaitvFlags::empty(), Some(&absolute(limit)), ClockId::Monotonic) {
+        Ok(index) => AnyWait::Woken(index),
+        Err(Errno::TIMEDOUT) => AnyWait::TimedOut,
+        Err(Errno::INTR) => AnyWait::Interrupted,
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => AnyWait::Unsupported,
+        Err(_) => AnyWait::Changed,
+    }
+}
+
 fn absolute(limit: Duration) -> Timespec {
     let now = clock_gettime(ClockId::Monotonic);
     let nanos = now.tv_nsec + i64::from(limit.subsec_nanos());
@@ -33,5 +75,52 @@ fn absolute(limit: Duration) -> Timespec {
     Timespec {
         tv_sec: now.tv_sec.saturating_add(seconds).saturating_add(nanos / 1_000_000_000),
         tv_nsec: nanos % 1_000_000_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn sleep_on(words: &[AtomicU32], limit: Duration) -> AnyWait {
+        wait_any(words.iter().map(|word| (word, 0)), limit)
+    }
+
+    #[test]
+    fn wait_any_word_differs_returns_at_once() {
+        let words = [AtomicU32::new(0), AtomicU32::new(1)];
+        assert!(matches!(sleep_on(&words, LONG), AnyWait::Changed | AnyWait::Unsupported));
+    }
+
+    #[test]
+    fn wait_any_nobody_wakes_times_out() {
+        let words = [const { AtomicU32::new(0) }; MAX_WORDS];
+        let ended = sleep_on(&words, Duration::from_millis(1));
+        assert!(matches!(ended, AnyWait::TimedOut | AnyWait::Unsupported), "{ended:?}");
+    }
+
+    #[test]
+    fn wait_any_one_is_woken_returns_its_index() {
+        let words = [const { AtomicU32::new(0) }; 3];
+        if sleep_on(&words, Duration::ZERO) == AnyWait::Unsupported {
+            println!("SKIPPED: no futex_waitv here");
+            return;
+        }
+        let done = AtomicU32::new(0);
+        let ended = thread::scope(|scope| {
+            scope.spawn(|| {
+                while done.load(Ordering::Relaxed) == 0 {
+                    wake(&words[2], 1);
+                }
+            });
+            let ended = sleep_on(&words, LONG);
+            done.store(1, Ordering::Relaxed);
+            ended
+        });
+        assert_eq!(ended, AnyWait::Woken(2));
     }
 }
