@@ -9,9 +9,9 @@ use std::fs;
 use std::mem;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::ptr;
 use std::slice;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// The main program.
 pub(crate) struct Program {
@@ -28,13 +28,26 @@ impl Program {
     /// The first call takes a lock of the C library. Make it while the program starts: in a process
     /// that was forked while another thread held that lock, nobody would release it.
     pub(crate) fn own() -> &'static Self {
-        static OWN: OnceLock<Program> = OnceLock::new();
-        OWN.get_or_init(|| {
-            let mut own = Self { base: 0, code: Vec::new(), build_id: None };
+        // Threads may read it at the same time, and the first one's is kept: a lock could be held
+        // by another thread when the process forks.
+        static OWN: AtomicPtr<Program> = AtomicPtr::new(ptr::null_mut());
+        let mut own = OWN.load(Ordering::Acquire);
+        if own.is_null() {
+            let mut read = Box::new(Self { base: 0, code: Vec::new(), build_id: None });
             // SAFETY: the callback gets a valid description and the reference given here.
-            unsafe { libc::dl_iterate_phdr(Some(read_first), (&raw mut own).cast()) };
-            own
-        })
+            unsafe { libc::dl_iterate_phdr(Some(read_first), (&raw mut *read).cast()) };
+            let read = Box::into_raw(read);
+            own = match OWN.compare_exchange(ptr::null_mut(), read, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => read,
+                Err(first) => {
+                    // SAFETY: from `into_raw`, and nobody else has got it.
+                    drop(unsafe { Box::from_raw(read) });
+                    first
+                }
+            };
+        }
+        // SAFETY: a box that is never freed, nor changed.
+        unsafe { &*own }
     }
 
     /// Returns where a function is, counted from where the program begins. `None` if it is not a
