@@ -48,10 +48,10 @@ use std::io;
 use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, NotHere, Result};
+use crate::interrupt::Interrupts;
 use crate::primitive::{AtomicU32, Ordering};
 use crate::region::Region;
 use crate::region::directory::unlink;
@@ -163,6 +163,7 @@ impl Registration {
     ) -> Result<Option<Self>> {
         let participants = region.participants();
         let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let interrupts = Interrupts::of_this_thread();
         let mut has_made_room = false;
         let (membership, index) = loop {
             let membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?; // join-1
@@ -195,7 +196,10 @@ impl Registration {
             if rest.is_zero() {
                 return Err(no_free_participant(&region, &places, &candidates, started.elapsed()));
             }
-            thread::sleep(pause.min(rest));
+            if interrupts.take() {
+                return Err(Error::interrupted(format_args!("join {}", region.display_name())));
+            }
+            interrupts.sleep(pause.min(rest));
             pause = MAX_PAUSE.min(2 * pause);
         };
         let record = participants.record(index);
