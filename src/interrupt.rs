@@ -45,13 +45,12 @@ impl Shared {
 ///
 /// # Examples
 /// ```
-/// use tombolo::{SendError, queue};
+/// use tombolo::{RecvError, queue};
 ///
-/// let (mut tx, _rx) = queue::Options::<u64>::new().capacity(1).create_channel()?;
-/// tx.send(1)?;
+/// let (_tx, mut rx) = queue::Options::<u64>::new().create_channel()?;
 /// let handle = tombolo::interrupt_handle();
 /// std::thread::spawn(move || handle.interrupt());
-/// assert_eq!(tx.send(2), Err(SendError::Interrupted)); // there is no room
+/// assert_eq!(rx.recv(), Err(RecvError::Interrupted)); // nobody sends
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn interrupt_handle() -> InterruptHandle {
