@@ -61,6 +61,7 @@ use crate::region::participant::{
     FileLockGuard, JOINED, LEFT, MEMBERSHIP_LOCK, MEMBERSHIP_TIMEOUT, participant_byte, transfer_byte,
 };
 use crate::region::process_exit::{LeaveAtExit, Ticket};
+use crate::region::trace;
 use crate::sys::file;
 use crate::sys::file_lock;
 use crate::sys::fork::{ForkGuardedFd, PassableGeneration};
@@ -218,6 +219,7 @@ impl Registration {
         participants.store_joined(index, role);
         take_roles(&region, index)?; // join-4
         drop(membership); // join-5
+        trace::joined(&region, index, role);
         Ok(Some(Self::new(region, index, hooks, ticket)))
     }
 
@@ -562,6 +564,7 @@ impl Drop for Registration {
             // If leaving fails, the next user or `tombolo doctor` finds a region without
             // participants.
             let _ = self.leave();
+            trace::left(&self.region, self.index);
         }
     }
 }

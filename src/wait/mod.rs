@@ -19,6 +19,7 @@ use crate::interrupt::Interrupts;
 use crate::primitive::spin_loop;
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
+use crate::region::trace::LongWait;
 use crate::region::words::Mapped;
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::process::online_cores;
@@ -201,6 +202,7 @@ pub(crate) trait Waiter {
         let mut polling = self.wait_state().should_spin();
         let wait = self.wait_state().wait;
         let interrupts = Interrupts::of_this_thread();
+        let mut long_wait = LongWait::new();
         loop {
             let kind = if polling && !spins.is_multiple_of(SPINS_PER_CHECK) { Attempt::Probe } else { Attempt::Full };
             spins = spins.wrapping_add(1);
@@ -256,6 +258,7 @@ pub(crate) trait Waiter {
                         interrupts.wait(self.event(), key, rest(sleep_bound(sleeps)));
                         sleeps = sleeps.saturating_add(1);
                         self.on_wake();
+                        long_wait.note_sleep(started);
                     }
                 }
             }
