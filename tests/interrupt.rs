@@ -420,6 +420,32 @@ fn interrupt_storm_queue_loses_no_message_and_no_wake_up() {
     assert!(interrupted.into_inner() > 10, "nothing was interrupted");
 }
 
+/// The first of two waiters is notified, and interrupted before it can lock the mutex again.
+#[test]
+fn interrupt_of_a_notified_waiter_the_other_one_is_notified() {
+    let _sandbox = test_dir();
+    let (mutex, condvar) = (Mutex::new(0_u64).unwrap(), Condvar::new().unwrap());
+    let pause = || thread::sleep(Duration::from_millis(50)); // until it sleeps
+    thread::scope(|scope| {
+        let (handles, started) = std::sync::mpsc::channel::<InterruptHandle>();
+        let (mutex, condvar) = (&mutex, &condvar);
+        let first = scope.spawn(move || {
+            handles.send(interrupt_handle()).unwrap();
+            condvar.wait(mutex.lock().unwrap()).is_err()
+        });
+        let handle = started.recv().unwrap();
+        pause();
+        scope.spawn(|| drop(condvar.wait(mutex.lock().unwrap()).unwrap()));
+        pause();
+        let guard = mutex.lock().unwrap();
+        condvar.notify_one().unwrap();
+        pause();
+        handle.interrupt();
+        assert!(first.join().unwrap());
+        drop(guard);
+    });
+}
+
 /// `notify_one` for each change, and two waiters of which one is interrupted: also while it locks
 /// the mutex again.
 #[test]
