@@ -60,6 +60,8 @@ pub enum ErrorKind {
     Busy,
     /// No peer came before the deadline.
     TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited.
+    Interrupted,
     /// The region's name was removed, or leads to another region. No other process finds this one.
     NameRemoved,
     /// The handle belongs to the process that forked this one.
@@ -108,6 +110,7 @@ impl Error {
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
             io::ErrorKind::AddrInUse => ErrorKind::AddressInUse,
+            _ if Interrupted::is_in(&source) => ErrorKind::Interrupted,
             io::ErrorKind::BrokenPipe
             | io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
@@ -116,6 +119,10 @@ impl Error {
         };
         let remedy = remedy_of(&source).map_or_else(|| remedy.to_string(), str::to_string);
         Self { kind, message: format!("cannot {action}: {source}; {remedy}"), source: Some(source) }
+    }
+
+    pub(crate) fn interrupted(action: impl fmt::Display) -> Self {
+        Self::io(action, Interrupted.into(), "")
     }
 
     pub(crate) fn forked(action: impl fmt::Display) -> Self {
@@ -187,11 +194,44 @@ impl fmt::Display for NotInProc {
 
 impl std::error::Error for NotInProc {}
 
+/// The cause of an error: the thread was interrupted.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl Interrupted {
+    pub(crate) fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|cause| cause.is::<Self>())
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(INTERRUPTED)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+impl From<Interrupted> for io::Error {
+    fn from(interrupted: Interrupted) -> Self {
+        Self::new(INTERRUPTED_KIND, interrupted)
+    }
+}
+
+const INTERRUPTED: &str = "the thread was interrupted while it waited";
+
+/// Not [`io::ErrorKind::Interrupted`], after which `read_exact`, `write_all` and others of std
+/// would just try again.
+const INTERRUPTED_KIND: io::ErrorKind = io::ErrorKind::Other;
+
 /// Returns what to do about an error of the operating system, by its cause. `None`: that depends on
 /// what was attempted.
 fn remedy_of(error: &io::Error) -> Option<&'static str> {
     if error.get_ref().is_some_and(|cause| cause.is::<NotInProc>()) {
         return Some("mount /proc, that of this PID namespace (`mount -t proc proc /proc`); a chroot needs it, too");
+    }
+    if Interrupted::is_in(error) {
+        return Some("call again to go on waiting");
     }
     Some(match error.raw_os_error()? {
         libc::EMFILE => "close files, or raise the limit of open files of this process (`ulimit -n`)",
@@ -268,6 +308,9 @@ pub enum SendError {
     PeerDied,
     /// There was no room before the deadline.
     TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited for room. Nothing was
+    /// sent.
+    Interrupted,
     /// The message is longer than this call, or this pipe, accepts.
     TooLarge {
         /// Bytes of the message.
@@ -324,6 +367,8 @@ pub enum RecvError {
     PeerDied,
     /// No message came before the deadline.
     TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited. No message was taken.
+    Interrupted,
     /// The next message is longer than the buffer. It stays queued.
     BufferTooSmall {
         /// Bytes that the buffer must have.
@@ -405,6 +450,8 @@ pub enum JoinError {
     PeerDied,
     /// Not everything was done before the deadline.
     TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited.
+    Interrupted,
     /// A receiver wrote something into the region that no correct receiver writes.
     Corrupt,
     /// The handle belongs to the process that forked this one.
@@ -429,6 +476,12 @@ pub enum CallError {
         /// executed, or be so later. If not, it never is.
         ///
         /// [retry]: crate::rpc::Options::retry
+        taken: bool,
+    },
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited. The request was given
+    /// up.
+    Interrupted {
+        /// As of [`TimedOut`](Self::TimedOut).
         taken: bool,
     },
     /// The process of the responder that had the request died or exited. The request may have been
@@ -488,7 +541,7 @@ impl CallError {
     /// ```
     pub fn may_have_been_executed(self) -> bool {
         match self {
-            Self::TimedOut { taken } => taken,
+            Self::TimedOut { taken } | Self::Interrupted { taken } => taken,
             Self::Closed | Self::NoResponder | Self::NameRemoved => false,
             Self::TooLarge { .. } | Self::Serialize | Self::Forked | Self::Passed => false,
             Self::ResponderDied | Self::Dropped | Self::LockLost | Self::Corrupt => true,
@@ -524,6 +577,8 @@ pub enum SyncError {
     WouldBlock,
     /// It did not become available before the deadline.
     TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited.
+    Interrupted,
     /// This thread holds it already, and it is not re-entrant.
     WouldDeadlock,
     /// This thread does not hold it. For a bounded semaphore: this process holds fewer
@@ -633,6 +688,7 @@ impl<G> std::error::Error for LockError<G> {}
 messages!(SyncError {
     WouldBlock => "it is not available, and the call does not wait",
     TimedOut => "it did not become available before the deadline",
+    Interrupted => "the thread was interrupted while it waited",
     WouldDeadlock => "this thread holds it already",
     NotOwner => "the caller does not hold it",
     LimitExceeded { count, limit } => "{count} were asked for, where there can be at most {limit}",
@@ -650,6 +706,7 @@ impl From<SyncError> for io::Error {
         let kind = match error {
             SyncError::WouldBlock => io::ErrorKind::WouldBlock,
             SyncError::TimedOut => io::ErrorKind::TimedOut,
+            SyncError::Interrupted => INTERRUPTED_KIND,
             SyncError::WouldDeadlock => io::ErrorKind::Deadlock,
             SyncError::NotOwner => io::ErrorKind::PermissionDenied,
             SyncError::LimitExceeded { .. } | SyncError::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
@@ -666,6 +723,7 @@ messages!(SendError {
     Closed => "the last receiver has left, or the queue was closed",
     PeerDied => "the process of the last receiver died",
     TimedOut => "there was no room before the deadline",
+    Interrupted => "the thread was interrupted while it waited",
     TooLarge { length, limit } => "the message has {length} bytes, where at most {limit} are accepted",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
@@ -684,6 +742,7 @@ messages!(RecvError {
     Closed => "the last sender or publisher has left, or the queue was closed, and everything was received",
     PeerDied => "the process of the last sender or publisher died, and everything was received",
     TimedOut => "no message came before the deadline",
+    Interrupted => "the thread was interrupted while it waited",
     BufferTooSmall { needed } => "the next message needs a buffer of {needed} bytes",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
@@ -711,6 +770,7 @@ messages!(JoinError {
     Closed => "the last receiver left before everything was received",
     PeerDied => "the process of the last receiver died before everything was received",
     TimedOut => "not everything was done before the deadline",
+    Interrupted => "the thread was interrupted while it waited",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
     Passed => "this endpoint was passed to another process, which alone can use it; keep no handle of it",
@@ -721,6 +781,8 @@ messages!(JoinError {
 messages!(CallError {
     TimedOut { taken: false } => "no responder took the request before the deadline; it is not executed",
     TimedOut { taken } => "there was no reply before the deadline; the request may be executed (taken: {taken})",
+    Interrupted { taken: false } => "the thread was interrupted while it waited; the request is not executed",
+    Interrupted { taken } => "the thread was interrupted while it waited; the request may be executed (taken: {taken})",
     ResponderDied => "the process of the responder died with the request, which may have been executed",
     Dropped => "the responder dropped the request without a reply",
     Closed => "the last responder has left; the request was not executed",
@@ -749,6 +811,7 @@ impl From<CallError> for io::Error {
     fn from(error: CallError) -> Self {
         let kind = match error {
             CallError::TimedOut { .. } => io::ErrorKind::TimedOut,
+            CallError::Interrupted { .. } => INTERRUPTED_KIND,
             CallError::ResponderDied | CallError::LockLost => io::ErrorKind::ConnectionReset,
             CallError::Dropped => io::ErrorKind::ConnectionAborted,
             CallError::Closed => io::ErrorKind::BrokenPipe,
@@ -799,6 +862,7 @@ impl From<SendError> for io::Error {
             SendError::PeerDied | SendError::LockLost => io::ErrorKind::ConnectionReset,
             SendError::NameRemoved => io::ErrorKind::NotConnected,
             SendError::TimedOut => io::ErrorKind::TimedOut,
+            SendError::Interrupted => INTERRUPTED_KIND,
             SendError::TooLarge { .. } => io::ErrorKind::InvalidInput,
             SendError::Corrupt => io::ErrorKind::InvalidData,
             SendError::Forked | SendError::Passed => io::ErrorKind::Unsupported,
@@ -817,6 +881,7 @@ impl From<RecvError> for io::Error {
             RecvError::PeerDied | RecvError::LockLost => io::ErrorKind::ConnectionReset,
             RecvError::NameRemoved => io::ErrorKind::NotConnected,
             RecvError::TimedOut => io::ErrorKind::TimedOut,
+            RecvError::Interrupted => INTERRUPTED_KIND,
             RecvError::BufferTooSmall { .. } => io::ErrorKind::InvalidInput,
             RecvError::Corrupt | RecvError::MessageLost | RecvError::Lagged { .. } => io::ErrorKind::InvalidData,
             RecvError::Evicted => io::ErrorKind::ConnectionAborted,
@@ -846,6 +911,7 @@ impl From<JoinError> for io::Error {
             JoinError::PeerDied | JoinError::LockLost => io::ErrorKind::ConnectionReset,
             JoinError::NameRemoved => io::ErrorKind::NotConnected,
             JoinError::TimedOut => io::ErrorKind::TimedOut,
+            JoinError::Interrupted => INTERRUPTED_KIND,
             JoinError::Corrupt => io::ErrorKind::InvalidData,
             JoinError::Forked | JoinError::Passed => io::ErrorKind::Unsupported,
         };

@@ -17,6 +17,7 @@ mod error;
 #[allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod fuzzing;
 pub mod inspect;
+mod interrupt;
 mod message;
 mod namespace;
 mod object;
@@ -105,6 +106,7 @@ pub mod sync {
 pub use bytemuck::{self, Pod, Zeroable};
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, RecvError, Result, SendError};
+pub use interrupt::{InterruptHandle, interrupt_handle};
 pub use message::Message;
 pub use namespace::{Namespace, NamespaceBuilder};
 pub use options::OnStale;

@@ -19,5 +19,7 @@ pub(crate) use crate::sys::copy::{
     REGISTER_COPY_MAX, WORD, load_bytes, load_short, load_value_into, prefetch_to_read, prefetch_to_write, store_bytes,
     store_nontemporal, store_short, store_value,
 };
-pub(crate) use crate::sys::futex::{wait as futex_wait, wake as futex_wake};
+pub(crate) use crate::sys::futex::{
+    wait as futex_wait, wait_either as futex_wait_either, wait_signalled as futex_wait_signalled, wake as futex_wake,
+};
 pub(crate) use crate::sys::membarrier::{heavy as heavy_fence, is_registered as has_light_fence, light as light_fence};

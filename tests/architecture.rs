@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["sys"],
     &["primitive"],
     &["raw"],
+    &["interrupt"],
     &["region"],
     &["wait"],
     &["message"],

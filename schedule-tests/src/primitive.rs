@@ -133,8 +133,18 @@ impl AtomicU32 {
         Self(AtomicU64::named(name, 0))
     }
 
+    pub(crate) fn new(value: u32) -> Self {
+        let word = Self::named("private");
+        word.0.cell.set(value.into());
+        word
+    }
+
     pub(crate) fn load(&self, ordering: Ordering) -> u32 {
         self.0.load(ordering) as u32
+    }
+
+    pub(crate) fn store(&self, value: u32, ordering: Ordering) {
+        self.0.store(value.into(), ordering);
     }
 
     pub(crate) fn fetch_add(&self, value: u32, _: Ordering) -> u32 {
@@ -163,6 +173,17 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: Duration) {
         world::log(|| format!("sleeps on {}", word.0.name));
         world::sleep(Rc::as_ptr(&word.0.cell));
     }
+}
+
+/// No model here interrupts anybody.
+pub(crate) fn futex_wait_either([(word, expected), _]: [(&AtomicU32, u32); 2], limit: Duration, _: bool) -> bool {
+    futex_wait(word, expected, limit);
+    false
+}
+
+pub(crate) fn futex_wait_signalled(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
+    futex_wait(word, expected, limit);
+    false
 }
 
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> usize {

@@ -9,6 +9,7 @@ use crate::broadcast::slots::{Buffer, Front, SLOTS_PER_CLOCK_CHECK, load_front, 
 use crate::broadcast::snapshot::Snapshot;
 use crate::broadcast::track_reader::TrackReader;
 use crate::error::{RecvError, Result};
+use crate::interrupt::Interrupts;
 use crate::message::{Messages, sealed::Receive};
 use crate::options::wrong_type;
 use crate::primitive::{Ordering, fence, load_bytes, load_value_into, spin_loop};
@@ -125,6 +126,7 @@ impl Observation {
         mut copy: impl FnMut(usize, Published<'_, Mapped>) -> Result<(u64, R), Corrupt>,
     ) -> Result<R, RecvError> {
         let (mut started, mut sleep) = (None, FIRST_SLEEP);
+        let interrupts = Interrupts::of_this_thread();
         loop {
             if let Some(read) = self.try_read(&mut copy)? {
                 return Ok(read);
@@ -137,13 +139,16 @@ impl Observation {
             if timeout.is_past() {
                 return Err(RecvError::TimedOut);
             }
+            if interrupts.take() {
+                return Err(RecvError::Interrupted);
+            }
             let now = Instant::now();
             match now.duration_since(*started.get_or_insert(now)) {
                 waited if waited < SPIN_TIME => spin_loop(),
                 waited if waited < YIELD_TIME => thread::yield_now(),
                 _ => {
                     let rest = deadline.map_or(sleep, |deadline| sleep.min(deadline.duration_since(now)));
-                    thread::sleep(rest);
+                    interrupts.sleep(rest);
                     sleep = LAST_SLEEP.min(2 * sleep);
                 }
             }

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::connection::channel::Channel;
@@ -11,8 +10,10 @@ use crate::connection::connection::{Connection, Peer, PeerOrigin};
 use crate::connection::handshake::{Handshake, Next, Role};
 use crate::connection::stream::{StreamReceiver, StreamSender, StreamSocket};
 use crate::connection::transfer::TransferSocket;
+use crate::connection::waiting;
 use crate::connection::{Address, Options};
 use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Interrupts;
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::fork::ForkGuardedFd;
 use crate::sys::socket::{self, Readiness, UnixName};
@@ -127,7 +128,7 @@ impl Options {
                             "see whether it is stopped or busy, or wait longer (`timeout`)",
                         ));
                     }
-                    let waited = socket::wait(&channel.socket, Readiness::Readable, deadline);
+                    let waited = waiting::wait(&channel.socket, Readiness::Readable, deadline);
                     waited.map_err(|error| broken(action, error))?;
                     continue;
                 }
@@ -200,6 +201,7 @@ fn find_listener(
     mut connect: impl FnMut() -> io::Result<ForkGuardedFd>,
 ) -> Result<ForkGuardedFd> {
     let mut pause = FIRST_PAUSE;
+    let interrupts = Interrupts::of_this_thread();
     loop {
         let error = match connect() {
             Ok(socket) => return Ok(socket),
@@ -209,7 +211,10 @@ fn find_listener(
         let is_full = error.raw_os_error() == Some(libc::EAGAIN);
         let rest = deadline.map_or(MAX_PAUSE, |deadline| deadline.saturating_duration_since(Instant::now()));
         if (is_absent || is_full) && !rest.is_zero() {
-            thread::sleep(pause.min(rest));
+            if interrupts.take() {
+                return Err(Error::interrupted(action));
+            }
+            interrupts.sleep(pause.min(rest));
             pause = MAX_PAUSE.min(2 * pause);
             continue;
         }
@@ -271,7 +276,7 @@ fn connect_to(address: SocketAddr, deadline: Deadline) -> io::Result<ForkGuarded
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        socket::wait(&socket, Readiness::Writable, deadline)?;
+        waiting::wait(&socket, Readiness::Writable, deadline)?;
     }
     Ok(socket)
 }

@@ -29,6 +29,7 @@ use crate::connection::client::{connect_unix, through_stream};
 use crate::connection::connection::{Connection, Peer, PeerOrigin};
 use crate::connection::handshake::{Failure, Handshake, Next, Refusal, Role};
 use crate::connection::transfer::TransferSocket;
+use crate::connection::waiting;
 use crate::connection::{Address, Options};
 use crate::endpoint;
 use crate::error::{Error, ErrorKind, Result};
@@ -418,7 +419,7 @@ impl Listener {
             let room = self.handshakes.front().map(|oldest| oldest.begun + MIN_HANDSHAKE_TIME);
             deadline = deadline.into_iter().chain(room).min();
         }
-        socket::wait_any(&sockets, Readiness::Readable, deadline).map(drop)
+        waiting::wait_any(&sockets, Readiness::Readable, deadline).map(drop)
     }
 
     /// Returns whether another handshake can begin.

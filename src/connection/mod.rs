@@ -58,6 +58,7 @@ mod listener;
 mod object;
 mod stream;
 mod transfer;
+mod waiting;
 
 use std::time::Duration;
 

@@ -23,7 +23,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::{RecvError, SendError};
+use crate::connection::waiting;
+use crate::error::{Interrupted, RecvError, SendError};
 use crate::sys::clock::deadline_after;
 use crate::sys::fork::ForkGuardedFd;
 use crate::sys::socket::{self, Readiness};
@@ -163,7 +164,10 @@ impl StreamSender {
         if timeout.is_past() {
             return Err(SendError::TimedOut);
         }
-        socket::wait(&self.socket.0, Readiness::Writable, deadline).map_err(|error| self.fail(&error))
+        match waiting::wait(&self.socket.0, Readiness::Writable, deadline) {
+            Err(error) if Interrupted::is_in(&error) => Err(SendError::Interrupted),
+            waited => waited.map_err(|error| self.fail(&error)),
+        }
     }
 
     /// What an error of the socket means: the stream is broken.
@@ -274,11 +278,11 @@ impl StreamReceiver {
             match timeout {
                 Timeout::NonBlocking => return Err(RecvError::Empty),
                 Timeout::At(_) if timeout.is_past() => return Err(RecvError::TimedOut),
-                Timeout::At(deadline) => {
-                    if let Err(error) = socket::wait(&self.socket.0, Readiness::Readable, deadline) {
-                        return Err(self.fail(&error));
-                    }
-                }
+                Timeout::At(deadline) => match waiting::wait(&self.socket.0, Readiness::Readable, deadline) {
+                    Ok(()) => {}
+                    Err(error) if Interrupted::is_in(&error) => return Err(RecvError::Interrupted),
+                    Err(error) => return Err(self.fail(&error)),
+                },
             }
         }
     }

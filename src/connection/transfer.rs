@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::connection::channel;
+use crate::connection::{channel, waiting};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spawn::{Pass, Take};
 use crate::sys::fork::ForkGuardedFd;
@@ -109,7 +109,7 @@ pub(super) fn send_descriptors(
         if timeout.is_past() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        socket::wait(socket, Readiness::Writable, deadline)?;
+        waiting::wait(socket, Readiness::Writable, deadline)?;
     }
 }
 
@@ -205,7 +205,7 @@ impl TransferSocket {
             if timeout.is_past() {
                 return Err(nothing_there(action, "before the deadline"));
             }
-            socket::wait(socket, Readiness::Readable, deadline).map_err(failed)?;
+            waiting::wait(socket, Readiness::Readable, deadline).map_err(failed)?;
         }
     }
 

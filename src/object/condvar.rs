@@ -184,7 +184,12 @@ impl Condvar {
         let result = WaitTimeoutResult { timed_out };
         match mutex.lock() {
             Ok(guard) => Ok((guard, result)),
-            Err(error) => Err(error.map(|guard| (guard, result))),
+            Err(error) => {
+                if matches!(error, LockError::Failed(SyncError::Interrupted)) && !timed_out {
+                    self.event.notify(1); // another waiter gets what this one was woken for
+                }
+                Err(error.map(|guard| (guard, result)))
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use crate::object::table::Table;
 use crate::region::Region;
 use crate::region::participant::REPAIRED;
 use crate::region::repair::{Budget, RepairOutcome, RepairScan};
+use crate::region::trace;
 
 /// Dead participants that one pass over the objects serves.
 const MAX_DEAD_PER_PASS: usize = 64;
@@ -89,6 +90,7 @@ impl Repair<'_> {
         }
         for &index in &dead {
             participants.set_state(index, REPAIRED); // ns-repair-2
+            trace::repaired(self.region, index);
         }
         std::mem::take(&mut pass.dead).len()
     }

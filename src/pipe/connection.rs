@@ -14,6 +14,7 @@ use crate::region::layout::Layout;
 use crate::region::layout::pipe::{PipeLayout, ring};
 use crate::region::lifecycle::{Holder, LifecycleHooks, Registration};
 use crate::region::participant::{LEFT, ParticipantStatus};
+use crate::region::trace;
 use crate::region::words::{Mapped, Word};
 use crate::sys::{clock::Deadline, membarrier};
 use crate::wait::{WaitEnd, WaitState, WaitStrategy, Waiter};
@@ -399,6 +400,9 @@ impl Waiter for Connection {
             && self.unreported_count(self.seen_peer, peer).1 > 0;
         // The end of a predecessor is not that of the peer that is there now.
         if !is_predecessor {
+            if end == WaitEnd::PeerDied && self.reported_end != Some((peer.epoch(), end)) {
+                trace::peer_died(self.region(), self.peer_index());
+            }
             self.reported_end = Some((peer.epoch(), end));
         }
         self.seen_peer = peer;

@@ -61,6 +61,7 @@ fn error(connection: &Connection, end: WaitEnd, timeout: Duration) -> Error {
     match end {
         WaitEnd::LockLost => Error::lock_lost(action, pid),
         WaitEnd::NameRemoved => Error::name_removed(action),
+        WaitEnd::Interrupted => Error::interrupted(action),
         _ => Error::new(
             ErrorKind::TimedOut,
             action,

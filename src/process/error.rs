@@ -20,6 +20,8 @@ pub enum ProcessError {
     NotStarted(String),
     /// The process runs, and the timeout is over.
     TimedOut,
+    /// The process runs, and the thread was [interrupted](crate::InterruptHandle) while it waited.
+    Interrupted,
     /// The handle belongs to the process that forked this one.
     Forked,
     /// Something else in this process has waited for this child and got its exit status: `waitpid`
@@ -42,6 +44,7 @@ impl fmt::Display for ProcessError {
             ),
             Self::NotStarted(reason) => write!(f, "the process did not call its function: {reason}"),
             Self::TimedOut => f.write_str("the process runs, and the timeout is over"),
+            Self::Interrupted => f.write_str("the process runs, and the thread was interrupted while it waited"),
             Self::Forked => f.write_str("the handle belongs to the process that forked this one, which alone can wait"),
             Self::StatusLost => f.write_str(
                 "something else in this process took the exit status, or closed the descriptor; wait for particular \

@@ -60,14 +60,18 @@ impl Child {
                 Ok(None) => return Wait::Running,
                 Ok(Some(status)) => return Wait::Ended(Some(exit_status(&status))),
                 Err(Errno::INTR) => {}
-                Err(_) if self.poll(Some(Instant::now())).is_ok_and(|has_ended| !has_ended) => return Wait::Running,
+                Err(_) if self.has_ended().is_ok_and(|has_ended| !has_ended) => return Wait::Running,
                 Err(_) => return Wait::Ended(None),
             }
         }
     }
 
+    fn has_ended(&self) -> io::Result<bool> {
+        self.poll(Some(Instant::now()), || {})
+    }
+
     /// Blocks until the child has ended, or until the deadline. Returns whether it has ended.
-    pub(super) fn poll(&self, deadline: Deadline) -> io::Result<bool> {
+    pub(super) fn poll(&self, deadline: Deadline, on_signal: impl Fn()) -> io::Result<bool> {
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             // The clock cannot get there: no limit.
@@ -80,7 +84,7 @@ impl Child {
             match poll(&mut [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)], timeout.as_ref()) {
                 Ok(0) if deadline.is_some_and(|deadline| deadline > Instant::now()) => {}
                 Ok(count) => return Ok(count > 0),
-                Err(Errno::INTR) => {}
+                Err(Errno::INTR) => on_signal(),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -90,7 +94,7 @@ impl Child {
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {
             Ok(()) => Ok(()),
-            Err(_) if self.poll(Some(Instant::now())).is_ok_and(|has_ended| has_ended) => Ok(()),
+            Err(_) if self.has_ended().is_ok_and(|has_ended| has_ended) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -105,8 +105,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupts;
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::fork::ForkGuardedFd;
+use crate::wait::Timeout;
 
 pub use builder::Builder;
 pub use error::{Panic, ProcessError};
@@ -241,8 +243,19 @@ impl Process {
 
     fn join_until(&self, deadline: Deadline) -> Result<(), ProcessError> {
         let child = self.own_child()?;
-        if self.ended().is_none() && !child.poll(deadline).map_err(|error| ProcessError::Io(error.kind()))? {
-            return Err(ProcessError::TimedOut);
+        let interrupts = Interrupts::of_this_thread();
+        while self.ended().is_none() {
+            let until = interrupts.soon(deadline);
+            let polled = child.poll(until, || interrupts.note_signal());
+            if polled.map_err(|error| ProcessError::Io(error.kind()))? {
+                break;
+            }
+            if Timeout::At(deadline).is_past() {
+                return Err(ProcessError::TimedOut);
+            }
+            if interrupts.take() {
+                return Err(ProcessError::Interrupted);
+            }
         }
         // It has ended: the kernel has its status by now.
         self.ended().map_or(Err(ProcessError::StatusLost), |ended| ended.outcome)

@@ -100,6 +100,7 @@ fn error(search: &PeerSearch, end: WaitEnd, timeout: Duration) -> Error {
     match end {
         WaitEnd::LockLost => Error::lock_lost(action, search.lock_lost.map(|index| region.participants().pid(index))),
         WaitEnd::NameRemoved => Error::name_removed(action),
+        WaitEnd::Interrupted => Error::interrupted(action),
         _ => Error::new(
             ErrorKind::TimedOut,
             action,

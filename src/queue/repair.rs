@@ -16,6 +16,7 @@ use crate::raw::mpmc::repair::{Repair, RepairLog};
 use crate::region::layout::queue::{control, own};
 use crate::region::participant::{JOINED, ParticipantStatus, REPAIRED};
 use crate::region::repair::{Budget, RepairOutcome, RepairScan};
+use crate::region::trace;
 use crate::region::words::Mapped;
 
 /// The most dead participants that are repaired together: their intents are read once for all of
@@ -132,6 +133,7 @@ impl QueueState<'_> {
                         self.store_exit(index, REPAIRED); // queue-repair-3
                     }
                     participants.set_state(index, REPAIRED); // queue-repair-4
+                    trace::repaired(self.region, index);
                     repaired += 1;
                 }
             }

@@ -47,8 +47,9 @@
 //! each killed waiter would leave the count too high. The asymmetric fence is membarrier(2), with
 //! FENCES as its fallback.
 
-use crate::primitive::{Ordering, fence, futex_wait, futex_wake, heavy_fence, light_fence};
+use crate::primitive::{Ordering, fence, futex_wait, futex_wait_either, futex_wake, heavy_fence, light_fence};
 use crate::raw::Memory;
+use crate::raw::interrupt::Interrupt;
 use std::time::Duration;
 
 const WAITERS: u32 = 1;
@@ -126,6 +127,13 @@ impl<M: Memory> EventCount<M> {
     /// Sleeps until notified, for at most `limit`. May wake early for no reason.
     pub(crate) fn wait(&self, key: Key, limit: Duration) {
         futex_wait(&self.word, key.0, limit);
+    }
+
+    /// The same, unless the thread is interrupted, or until it is, or until a signal if asked.
+    /// Returns whether a signal ended it. A wait that does not go on after this has to notify: I3
+    /// of `interrupt.rs`.
+    pub(crate) fn wait_unless(&self, key: Key, interrupt: &Interrupt, limit: Duration, until_signal: bool) -> bool {
+        futex_wait_either([(&self.word, key.0), (interrupt.word(), Interrupt::CLEAR)], limit, until_signal)
     }
 
     /// Returns whether the wake count has advanced since the key: a listener was woken, if not

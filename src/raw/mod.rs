@@ -13,6 +13,7 @@
 pub(crate) mod barrier;
 pub(crate) mod broadcast;
 pub(crate) mod event_count;
+pub(crate) mod interrupt;
 pub(crate) mod mpmc;
 pub(crate) mod owner;
 pub(crate) mod pacing;

@@ -48,10 +48,10 @@ use std::io;
 use std::mem;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, NotHere, Result};
+use crate::interrupt::Interrupts;
 use crate::primitive::{AtomicU32, Ordering};
 use crate::region::Region;
 use crate::region::directory::unlink;
@@ -61,6 +61,7 @@ use crate::region::participant::{
     FileLockGuard, JOINED, LEFT, MEMBERSHIP_LOCK, MEMBERSHIP_TIMEOUT, participant_byte, transfer_byte,
 };
 use crate::region::process_exit::{LeaveAtExit, Ticket};
+use crate::region::trace;
 use crate::sys::file;
 use crate::sys::file_lock;
 use crate::sys::fork::{ForkGuardedFd, PassableGeneration};
@@ -163,6 +164,7 @@ impl Registration {
     ) -> Result<Option<Self>> {
         let participants = region.participants();
         let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+        let interrupts = Interrupts::of_this_thread();
         let mut has_made_room = false;
         let (membership, index) = loop {
             let membership = participants.lock_membership(MEMBERSHIP_TIMEOUT)?; // join-1
@@ -195,7 +197,10 @@ impl Registration {
             if rest.is_zero() {
                 return Err(no_free_participant(&region, &places, &candidates, started.elapsed()));
             }
-            thread::sleep(pause.min(rest));
+            if interrupts.take() {
+                return Err(Error::interrupted(format_args!("join {}", region.display_name())));
+            }
+            interrupts.sleep(pause.min(rest));
             pause = MAX_PAUSE.min(2 * pause);
         };
         let record = participants.record(index);
@@ -214,6 +219,7 @@ impl Registration {
         participants.store_joined(index, role);
         take_roles(&region, index)?; // join-4
         drop(membership); // join-5
+        trace::joined(&region, index, role);
         Ok(Some(Self::new(region, index, hooks, ticket)))
     }
 
@@ -558,6 +564,7 @@ impl Drop for Registration {
             // If leaving fails, the next user or `tombolo doctor` finds a region without
             // participants.
             let _ = self.leave();
+            trace::left(&self.region, self.index);
         }
     }
 }

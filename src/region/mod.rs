@@ -13,6 +13,7 @@ pub(crate) mod participant;
 pub(crate) mod process_exit;
 pub(crate) mod repair;
 pub(crate) mod settings;
+pub(crate) mod trace;
 pub(crate) mod unreadable;
 pub(crate) mod words;
 

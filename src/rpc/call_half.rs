@@ -7,10 +7,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use crate::error::{CallError, Result};
+use crate::interrupt::Interrupts;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::rpc::{CallState, CallTable, CallerCell, GivenUp, Outcome};
@@ -151,6 +151,7 @@ impl CallHalf {
                 Err(CallError::ResponderDied) => continue,
                 // Not this time, but it may have been executed before.
                 Err(CallError::TimedOut { .. }) => Err(CallError::TimedOut { taken: true }),
+                Err(CallError::Interrupted { .. }) => Err(CallError::Interrupted { taken: true }),
                 Err(error) if !error.may_have_been_executed() => Err(CallError::ResponderDied),
                 outcome => outcome,
             };
@@ -190,6 +191,7 @@ impl CallHalf {
             (_, GivenUp::Answered) => return self.cell.answer(&self.table)?.ok_or(CallError::Corrupt),
             (_, GivenUp::Died) => return Err(CallError::ResponderDied),
             (CallError::TimedOut { .. }, GivenUp::Taken) => return Err(CallError::TimedOut { taken: true }),
+            (CallError::Interrupted { .. }, GivenUp::Taken) => return Err(CallError::Interrupted { taken: true }),
             // It left, or its process exited, without an answer. Or one took the request at this
             // very moment: it may be executed, which the error says, too.
             (error, GivenUp::Taken) if !error.may_have_been_executed() => return Err(CallError::ResponderDied),
@@ -201,6 +203,7 @@ impl CallHalf {
     /// Waits until a responder that was about to reply to an earlier request has done so.
     #[cold]
     fn find_buffer(&mut self, deadline: Deadline) -> Result<(), CallError> {
+        let interrupts = Interrupts::of_this_thread();
         loop {
             let Self { cell, table, waiter, .. } = self;
             let state = waiter.peers.state();
@@ -211,10 +214,13 @@ impl CallHalf {
             if is_past(deadline) {
                 return Err(CallError::TimedOut { taken: false });
             }
+            if interrupts.take() {
+                return Err(CallError::Interrupted { taken: false });
+            }
             if let Some(end) = waiter.peers.check() {
                 return Err(end.into());
             }
-            thread::sleep(BUFFER_PAUSE);
+            interrupts.sleep(BUFFER_PAUSE);
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use std::num::NonZeroU32;
 use std::ptr;
-use std::sync::atomic::AtomicU32;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::thread::futex::{self, Flags, Wait, WaitFlags, WaitPtr, WaitvFlags};
@@ -18,7 +18,59 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 /// A signal does not prolong the sleep, because the deadline is fixed on entry.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) {
     let until = absolute(limit);
-    while futex::wait_bitset(word, Flags::empty(), expected, Some(&until), NonZeroU32::MAX) == Err(Errno::INTR) {}
+    while wait_until(word, expected, &until) == Err(Errno::INTR) {}
+}
+
+/// Like [`wait`], but a signal ends the sleep. Returns whether one did.
+pub(crate) fn wait_signalled(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
+    wait_until(word, expected, &absolute(limit)) == Err(Errno::INTR)
+}
+
+fn wait_until(word: &AtomicU32, expected: u32, until: &Timespec) -> Result<(), Errno> {
+    futex::wait_bitset(word, Flags::empty(), expected, Some(until), NonZeroU32::MAX)
+}
+
+/// Sleeps while both words have their expected values, for at most `limit`. May wake for no reason,
+/// and a wake-up at the first word may have been spent on it whatever ended it. If `until_signal`,
+/// a signal ends the sleep, too. Returns whether one did.
+///
+/// Where the kernel cannot sleep on two words this sleeps on the first one, and looks at the second
+/// after each [`SLICE`]. So it does for a signal: after one whose handler has SA_RESTART the kernel
+/// resumes futex_waitv, but no sleep on one word that has a limit.
+pub(crate) fn wait_either(words: [(&AtomicU32, u32); 2], limit: Duration, until_signal: bool) -> bool {
+    if !until_signal && HAS_WAITV.load(Ordering::Relaxed) {
+        match wait_any(words, limit) {
+            AnyWait::Unsupported => HAS_WAITV.store(false, Ordering::Relaxed),
+            _ => return false,
+        }
+    }
+    let [(word, expected), _] = words;
+    let until = Instant::now().checked_add(limit);
+    loop {
+        // Relaxed: the caller looks itself.
+        let has_changed = words.iter().any(|(word, expected)| word.load(Ordering::Relaxed) != *expected);
+        let rest = until.map_or(SLICE, |until| until.saturating_duration_since(Instant::now()).min(SLICE));
+        if has_changed || rest.is_zero() {
+            return false;
+        }
+        match wait_until(word, expected, &absolute(rest)) {
+            Ok(()) => return false,
+            Err(Errno::INTR) if until_signal => return true,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether the kernel is worth asking for futex_waitv.
+static HAS_WAITV: AtomicBool = AtomicBool::new(true);
+
+/// How long a change of the second word can go unnoticed without futex_waitv.
+const SLICE: Duration = Duration::from_millis(1);
+
+/// From here on this process does not use futex_waitv, as on an older kernel.
+#[cfg(feature = "__test-hooks")]
+pub fn disable_waitv() {
+    HAS_WAITV.store(false, Ordering::Relaxed);
 }
 
 /// Wakes up to `count` sleepers. Returns how many it woke.
@@ -33,7 +85,8 @@ pub(crate) const MAX_WORDS: usize = 128;
 /// How a sleep on several words ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnyWait {
-    /// Woken, at the word with this index. A wake-up at another word may have been spent on it, too.
+    /// Woken, at the word with this index. A wake-up at another word may have been spent on it,
+    /// too.
     Woken(usize),
     /// A word had another value. The kernel looks at one word after the other, so a wake-up at an
     /// earlier word may have been spent on this call.
@@ -48,7 +101,6 @@ pub(crate) enum AnyWait {
 /// Sleeps while each word has its expected value, for at most `limit`. May wake for no reason.
 ///
 /// The first [`MAX_WORDS`] words count.
-#[cfg_attr(not(test), expect(dead_code, reason = "for waits for several things"))]
 pub(crate) fn wait_any<'a>(words: impl IntoIterator<Item = (&'a AtomicU32, u32)>, limit: Duration) -> AnyWait {
     let mut waits = [Wait::new(); MAX_WORDS];
     let mut count = 0;
@@ -81,7 +133,6 @@ fn absolute(limit: Duration) -> Timespec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::Ordering;
     use std::thread;
 
     const LONG: Duration = Duration::from_secs(60);

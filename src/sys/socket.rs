@@ -238,13 +238,8 @@ pub(crate) enum Readiness {
     Writable,
 }
 
-/// Blocks until a socket is ready, has ended, or failed, until the deadline, or for a moment. The
-/// caller looks what has happened.
-pub(crate) fn wait(socket: impl AsFd, readiness: Readiness, deadline: Deadline) -> io::Result<()> {
-    wait_any(&[socket.as_fd()], readiness, deadline).map(drop)
-}
-
-/// The same for several sockets. Returns the indices of those that are ready, have ended or failed.
+/// Blocks until one of these sockets is ready, has ended or failed, until the deadline, or for a
+/// moment. Returns the indices of those that are. A signal is an error.
 pub(crate) fn wait_any(sockets: &[BorrowedFd<'_>], readiness: Readiness, deadline: Deadline) -> io::Result<Vec<usize>> {
     let flags = if readiness == Readiness::Readable { PollFlags::IN } else { PollFlags::OUT };
     // A descriptor that is no longer ours is -100 here, which poll(2) would pass over.
@@ -255,10 +250,7 @@ pub(crate) fn wait_any(sockets: &[BorrowedFd<'_>], readiness: Readiness, deadlin
     let rest = deadline.map_or(RECHECK_INTERVAL, |deadline| deadline.saturating_duration_since(Instant::now()));
     let rest = rest.min(RECHECK_INTERVAL);
     let rest = Timespec { tv_sec: 0, tv_nsec: rest.subsec_nanos().into() };
-    match rustix::event::poll(&mut polled, Some(&rest)) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
+    rustix::event::poll(&mut polled, Some(&rest))?;
     let is_ready = |(_, polled): &(usize, &PollFd<'_>)| !polled.revents().is_empty();
     Ok(polled.iter().enumerate().filter(is_ready).map(|(index, _)| index).collect())
 }

@@ -12,6 +12,7 @@ pub(crate) enum WaitEnd {
     /// No peer is there, and no other process can find the region.
     NameRemoved,
     TimedOut,
+    Interrupted,
     Corrupt,
 }
 
@@ -26,6 +27,7 @@ macro_rules! from_wait_end {
                     WaitEnd::LockLost => Self::LockLost,
                     WaitEnd::NameRemoved => Self::NameRemoved,
                     WaitEnd::TimedOut => Self::TimedOut,
+                    WaitEnd::Interrupted => Self::Interrupted,
                     WaitEnd::Corrupt => Self::Corrupt,
                 }
             }
@@ -55,6 +57,7 @@ impl From<WaitEnd> for CallError {
             WaitEnd::LockLost => Self::LockLost,
             WaitEnd::NameRemoved => Self::NameRemoved,
             WaitEnd::TimedOut => Self::TimedOut { taken: false },
+            WaitEnd::Interrupted => Self::Interrupted { taken: false },
             WaitEnd::Corrupt => Self::Corrupt,
         }
     }
@@ -65,6 +68,7 @@ impl From<WaitEnd> for SyncError {
         match end {
             WaitEnd::LockLost => Self::LockLost,
             WaitEnd::TimedOut => Self::TimedOut,
+            WaitEnd::Interrupted => Self::Interrupted,
             // Objects have no peer that could close, die or never come.
             WaitEnd::Corrupt | WaitEnd::Closed | WaitEnd::PeerDied | WaitEnd::NameRemoved => Self::Corrupt,
         }

@@ -15,9 +15,11 @@ pub use self::strategy::WaitStrategy;
 #[cfg(feature = "__test-hooks")]
 pub use self::strategy::disable_liveness_interval;
 use self::strategy::{SPIN_TIME, YIELD_TIME, sleep_bound};
+use crate::interrupt::Interrupts;
 use crate::primitive::spin_loop;
 use crate::raw::event_count::EventCount;
 use crate::region::Region;
+use crate::region::trace::LongWait;
 use crate::region::words::Mapped;
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::process::online_cores;
@@ -199,6 +201,8 @@ pub(crate) trait Waiter {
         let mut sleeps = 0_u32;
         let mut polling = self.wait_state().should_spin();
         let wait = self.wait_state().wait;
+        let interrupts = Interrupts::of_this_thread();
+        let mut long_wait = LongWait::new();
         loop {
             let kind = if polling && !spins.is_multiple_of(SPINS_PER_CHECK) { Attempt::Probe } else { Attempt::Full };
             spins = spins.wrapping_add(1);
@@ -226,6 +230,9 @@ pub(crate) trait Waiter {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(WaitEnd::TimedOut.into());
             }
+            if interrupts.ends_wait(self.event(), sleeps > 0) {
+                return Err(WaitEnd::Interrupted.into());
+            }
             let waited = now.duration_since(*started.get_or_insert(now));
             match wait {
                 WaitStrategy::Spin if polling => spin_loop(),
@@ -240,7 +247,7 @@ pub(crate) trait Waiter {
                     let rest =
                         |bound: Duration| deadline.map_or(bound, |deadline| bound.min(deadline.duration_since(now)));
                     if let Some(pause) = self.standby() {
-                        thread::sleep(rest(pause));
+                        interrupts.sleep(rest(pause));
                         continue;
                     }
                     let key = self.event().listen();
@@ -248,9 +255,10 @@ pub(crate) trait Waiter {
                         return Ok(done);
                     }
                     if self.standby().is_none() && self.peer_end().is_none() {
-                        self.event().wait(key, rest(sleep_bound(sleeps)));
+                        interrupts.wait(self.event(), key, rest(sleep_bound(sleeps)));
                         sleeps = sleeps.saturating_add(1);
                         self.on_wake();
+                        long_wait.note_sleep(started);
                     }
                 }
             }

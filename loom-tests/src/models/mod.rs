@@ -10,6 +10,7 @@ mod barrier;
 mod broadcast;
 mod broadcast_frames;
 mod event_count;
+mod interrupt;
 mod latest;
 mod mpmc;
 mod owner;

@@ -136,7 +136,27 @@ impl AtomicU64 {
 /// A futex word and its sleepers. Comparing and going to sleep are one step under the lock.
 pub(crate) struct AtomicU32 {
     value: TracedAtomic<loom::sync::atomic::AtomicU32>,
-    sleepers: loom::sync::Mutex<usize>,
+    sleepers: loom::sync::Mutex<Sleepers>,
+    wake: loom::sync::Condvar,
+}
+
+#[derive(Default)]
+struct Sleepers {
+    /// On this word alone.
+    count: usize,
+    /// On this word and another one.
+    on_two: Vec<Arc<OnTwo>>,
+}
+
+impl Sleepers {
+    fn remove(&mut self, sleeper: &Arc<OnTwo>) {
+        self.on_two.retain(|other| !Arc::ptr_eq(other, sleeper));
+    }
+}
+
+/// One that sleeps on two words.
+struct OnTwo {
+    is_woken: loom::sync::Mutex<bool>,
     wake: loom::sync::Condvar,
 }
 
@@ -144,7 +164,7 @@ impl AtomicU32 {
     pub(crate) fn new(value: u32) -> Self {
         Self {
             value: TracedAtomic::new(loom::sync::atomic::AtomicU32::new(value)),
-            sleepers: loom::sync::Mutex::new(0),
+            sleepers: loom::sync::Mutex::new(Sleepers::default()),
             wake: loom::sync::Condvar::new(),
         }
     }
@@ -164,7 +184,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration
     if word.value.value.load(O::Relaxed) != expected {
         return;
     }
-    *sleepers += 1;
+    sleepers.count += 1;
     // The waker decrements the count. A loom condition variable has no spurious wake-ups.
     drop(word.wake.wait(sleepers).unwrap());
 }
@@ -172,10 +192,46 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> usize {
     count_access();
     let mut sleepers = word.sleepers.lock().unwrap();
-    let woken = (*sleepers).min(count as usize);
-    *sleepers -= woken;
+    // Those first that can lose a wake-up.
+    let woken_on_two = sleepers.on_two.len().min(count as usize);
+    for sleeper in sleepers.on_two.drain(..woken_on_two) {
+        *sleeper.is_woken.lock().unwrap() = true;
+        sleeper.wake.notify_one();
+    }
+    let woken = sleepers.count.min(count as usize - woken_on_two);
+    sleepers.count -= woken;
     for _ in 0..woken {
         word.wake.notify_one();
     }
-    woken
+    woken_on_two + woken
+}
+
+/// Like futex_waitv(2), this looks at one word after the other, and a wake-up at the first can be
+/// spent on a sleeper that the second refuses. There are no signals.
+pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], _: std::time::Duration, _: bool) -> bool {
+    count_access();
+    let sleeper = Arc::new(OnTwo { is_woken: loom::sync::Mutex::new(false), wake: loom::sync::Condvar::new() });
+    let is_asleep = words.iter().all(|(word, expected)| {
+        let mut sleepers = word.sleepers.lock().unwrap();
+        let is_as_expected = word.value.value.load(O::Relaxed) == *expected;
+        if is_as_expected {
+            sleepers.on_two.push(Arc::clone(&sleeper));
+        }
+        is_as_expected
+    });
+    if is_asleep {
+        let mut is_woken = sleeper.is_woken.lock().unwrap();
+        while !*is_woken {
+            is_woken = sleeper.wake.wait(is_woken).unwrap();
+        }
+    }
+    for (word, _) in words {
+        word.sleepers.lock().unwrap().remove(&sleeper);
+    }
+    false
+}
+
+pub(crate) fn futex_wait_signalled(word: &AtomicU32, expected: u32, limit: std::time::Duration) -> bool {
+    futex_wait(word, expected, limit);
+    false
 }

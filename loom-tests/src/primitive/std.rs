@@ -104,6 +104,19 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration
     }
 }
 
+pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], _: std::time::Duration, _: bool) -> bool {
+    count_access();
+    if words.iter().all(|(word, expected)| word.0.load(O::SeqCst) == *expected) {
+        thread::yield_now();
+    }
+    false
+}
+
+pub(crate) fn futex_wait_signalled(word: &AtomicU32, expected: u32, limit: std::time::Duration) -> bool {
+    futex_wait(word, expected, limit);
+    false
+}
+
 pub(crate) fn futex_wake(_: &AtomicU32, _: u32) -> usize {
     count_access();
     0

@@ -29,6 +29,8 @@ pub enum JobError {
     PoolFailed(String),
     /// The timeout is over.
     TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited. The job goes on.
+    Interrupted,
     /// The handle belongs to the process that forked this one.
     Forked,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for JobError {
             Self::Closed => f.write_str("the pool was closed or terminated; keep it until its jobs are done"),
             Self::PoolFailed(reason) => write!(f, "the pool has no workers: {reason}"),
             Self::TimedOut => f.write_str("the timeout is over"),
+            Self::Interrupted => f.write_str("the thread was interrupted while it waited"),
             Self::Forked => f.write_str("the pool belongs to the process that forked this one; build another one here"),
         }
     }

@@ -99,6 +99,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
+use crate::interrupt::Interrupts;
 use crate::process::function::JobFunction;
 use crate::sys::clock::{Deadline, deadline_after};
 
@@ -243,7 +244,7 @@ impl ProcessPool {
             return Err(JobError::Forked);
         }
         self.shared.close();
-        self.wait(deadline)
+        self.wait(deadline, &Interrupts::of_this_thread())
     }
 
     /// Kills all workers, stopped ones, too, and blocks until they are gone. Jobs that have not
@@ -251,13 +252,13 @@ impl ProcessPool {
     pub fn terminate(&self) {
         if self.shared.is_from_this_process() {
             self.shared.end(JobError::Closed);
-            let _ = self.wait(None);
+            let _ = self.wait(None, &Interrupts::NONE);
         }
     }
 
-    fn wait(&self, deadline: Deadline) -> Result<(), JobError> {
-        let outcome = self.shared.wait_for_threads(deadline);
-        if outcome != Err(JobError::TimedOut) {
+    fn wait(&self, deadline: Deadline, interrupts: &Interrupts) -> Result<(), JobError> {
+        let outcome = self.shared.wait_for_threads(deadline, interrupts);
+        if !matches!(outcome, Err(JobError::TimedOut | JobError::Interrupted)) {
             // They have nothing more to do. Nothing in here panics under the lock.
             for thread in mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
                 let _ = thread.join();

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
+use crate::interrupt::Interrupts;
 use crate::process::pool::error::JobError;
+use crate::process::pool::shared::sleep_on;
 use crate::sys::clock::Deadline;
 use crate::sys::fork::Generation;
+use crate::wait::Timeout;
 
 /// The serialised result of a job, or why it has none.
 pub(super) type Outcome = Result<Arc<Vec<u8>>, JobError>;
@@ -120,19 +122,17 @@ impl Results {
         if !self.generation.is_current() {
             return Err(JobError::Forked);
         }
+        let interrupts = Interrupts::of_this_thread();
         let mut finished = self.lock();
         while !finished.has(wanted) {
             finished.wanted = Some(wanted);
-            finished = match deadline {
-                None => self.changed.wait(finished).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(JobError::TimedOut);
-                    }
-                    self.changed.wait_timeout(finished, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            if Timeout::At(deadline).is_past() {
+                return Err(JobError::TimedOut);
+            }
+            if interrupts.take() {
+                return Err(JobError::Interrupted);
+            }
+            finished = sleep_on(&self.changed, finished, interrupts.soon(deadline));
         }
         finished.wanted = None;
         Ok(finished)

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::interrupt::Interrupts;
 use crate::pipe::BytePipe;
 use crate::process::Process;
 use crate::process::pool::PoolStats;
@@ -17,6 +18,7 @@ use crate::process::pool::error::{JobError, WorkerDeath};
 use crate::process::pool::results::{Outcome, Results};
 use crate::sys::clock::Deadline;
 use crate::sys::fork::Generation;
+use crate::wait::Timeout;
 
 /// After how long an idle thread asks whether its worker lives.
 pub(super) const IDLE_CHECK: Duration = Duration::from_millis(100);
@@ -430,20 +432,17 @@ impl Shared {
         self.ended.notify_all();
     }
 
-    /// Blocks until all threads have ended, or until the deadline.
-    pub(super) fn wait_for_threads(&self, deadline: Deadline) -> Result<(), JobError> {
+    /// Blocks until all threads have ended, until the deadline, or until interrupted.
+    pub(super) fn wait_for_threads(&self, deadline: Deadline, interrupts: &Interrupts) -> Result<(), JobError> {
         let mut state = self.lock();
         while state.threads > 0 {
-            state = match deadline {
-                None => self.ended.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(JobError::TimedOut);
-                    }
-                    self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+            if Timeout::At(deadline).is_past() {
+                return Err(JobError::TimedOut);
+            }
+            if interrupts.take() {
+                return Err(JobError::Interrupted);
+            }
+            state = sleep_on(&self.ended, state, interrupts.soon(deadline));
         }
         match &state.phase {
             Phase::Ended(error @ JobError::PoolFailed(_)) => Err(error.clone()),
@@ -454,6 +453,17 @@ impl Shared {
     /// Nothing in here panics under the lock.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits to be notified, or until the deadline.
+pub(super) fn sleep_on<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, deadline: Deadline) -> MutexGuard<'a, T> {
+    match deadline {
+        None => changed.wait(guard).unwrap_or_else(PoisonError::into_inner),
+        Some(deadline) => {
+            let left = deadline.saturating_duration_since(Instant::now());
+            changed.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0
+        }
     }
 }
 
