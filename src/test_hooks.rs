@@ -1,5 +1,6 @@
 //! Counters and switches for this crate's own tests.
 
+pub use crate::sys::futex::refuse_wait_any;
 pub use crate::sys::membarrier::heavy_that_reaches_nobody;
 #[cfg(feature = "process")]
 pub use crate::sys::program::pretend_build;

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["spawn"],
     &["transfer"],
     &["connection", "process"],
+    &["select"],
     &["inspect"],
     &["fuzzing", "test_hooks"],
 ];

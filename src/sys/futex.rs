@@ -6,6 +6,8 @@
 use std::num::NonZeroU32;
 use std::ptr;
 use std::sync::atomic::AtomicU32;
+#[cfg(feature = "__test-hooks")]
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -48,8 +50,11 @@ pub(crate) enum AnyWait {
 /// Sleeps while each word has its expected value, for at most `limit`. May wake for no reason.
 ///
 /// The first [`MAX_WORDS`] words count.
-#[cfg_attr(not(test), expect(dead_code, reason = "for waits for several things"))]
 pub(crate) fn wait_any<'a>(words: impl IntoIterator<Item = (&'a AtomicU32, u32)>, limit: Duration) -> AnyWait {
+    #[cfg(feature = "__test-hooks")]
+    if IS_REFUSED.load(Ordering::Relaxed) == 1 {
+        return AnyWait::Unsupported;
+    }
     let mut waits = [Wait::new(); MAX_WORDS];
     let mut count = 0;
     for (wait, (word, expected)) in waits.iter_mut().zip(words) {
@@ -66,6 +71,16 @@ pub(crate) fn wait_any<'a>(words: impl IntoIterator<Item = (&'a AtomicU32, u32)>
         Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => AnyWait::Unsupported,
         Err(_) => AnyWait::Changed,
     }
+}
+
+/// 1: see [`refuse_wait_any`].
+#[cfg(feature = "__test-hooks")]
+static IS_REFUSED: AtomicU32 = AtomicU32::new(0);
+
+/// For tests: from here on this process behaves as on a kernel without futex_waitv.
+#[cfg(feature = "__test-hooks")]
+pub fn refuse_wait_any() {
+    IS_REFUSED.store(1, Ordering::Relaxed); // nothing is ordered by it
 }
 
 fn absolute(limit: Duration) -> Timespec {

@@ -2,6 +2,7 @@
 //! condition variable.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering as O;
 
 pub(crate) use loom::sync::atomic::Ordering;
@@ -136,7 +137,21 @@ impl AtomicU64 {
 /// A futex word and its sleepers. Comparing and going to sleep are one step under the lock.
 pub(crate) struct AtomicU32 {
     value: TracedAtomic<loom::sync::atomic::AtomicU32>,
-    sleepers: loom::sync::Mutex<usize>,
+    sleepers: loom::sync::Mutex<VecDeque<Sleeper>>,
+    wake: loom::sync::Condvar,
+}
+
+/// Who sleeps on a word, the first one first.
+enum Sleeper {
+    /// On this word alone: on its condition variable.
+    One,
+    /// On several words.
+    Several(Arc<SeveralWords>),
+}
+
+/// A thread that sleeps on several words, until one of them wakes it.
+struct SeveralWords {
+    is_woken: loom::sync::Mutex<bool>,
     wake: loom::sync::Condvar,
 }
 
@@ -144,7 +159,7 @@ impl AtomicU32 {
     pub(crate) fn new(value: u32) -> Self {
         Self {
             value: TracedAtomic::new(loom::sync::atomic::AtomicU32::new(value)),
-            sleepers: loom::sync::Mutex::new(0),
+            sleepers: loom::sync::Mutex::new(VecDeque::new()),
             wake: loom::sync::Condvar::new(),
         }
     }
@@ -164,18 +179,52 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration
     if word.value.value.load(O::Relaxed) != expected {
         return;
     }
-    *sleepers += 1;
-    // The waker decrements the count. A loom condition variable has no spurious wake-ups.
+    sleepers.push_back(Sleeper::One);
+    // The waker takes it off the list. A loom condition variable has no spurious wake-ups.
     drop(word.wake.wait(sleepers).unwrap());
+}
+
+/// As futex_waitv(2): enlists on one word after the other, and leaves all of them if one has another
+/// value, or once it is awake. Until then each of them may spend a wake-up on it.
+pub(crate) fn futex_wait_any<'a>(words: impl Iterator<Item = (&'a AtomicU32, u32)>, _: std::time::Duration) -> bool {
+    count_access();
+    let own = Arc::new(SeveralWords { is_woken: loom::sync::Mutex::new(false), wake: loom::sync::Condvar::new() });
+    let mut enlisted = Vec::new();
+    let mut is_refused = false;
+    for (word, expected) in words {
+        let mut sleepers = word.sleepers.lock().unwrap();
+        is_refused = word.value.value.load(O::Relaxed) != expected;
+        if is_refused {
+            break;
+        }
+        sleepers.push_back(Sleeper::Several(Arc::clone(&own)));
+        enlisted.push(word);
+    }
+    if !is_refused {
+        let mut is_woken = own.is_woken.lock().unwrap();
+        while !*is_woken {
+            is_woken = own.wake.wait(is_woken).unwrap();
+        }
+    }
+    for word in enlisted {
+        let is_other = |sleeper: &Sleeper| !matches!(sleeper, Sleeper::Several(other) if Arc::ptr_eq(other, &own));
+        word.sleepers.lock().unwrap().retain(is_other);
+    }
+    true
 }
 
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> usize {
     count_access();
     let mut sleepers = word.sleepers.lock().unwrap();
-    let woken = (*sleepers).min(count as usize);
-    *sleepers -= woken;
-    for _ in 0..woken {
-        word.wake.notify_one();
+    let woken = sleepers.len().min(count as usize);
+    for sleeper in sleepers.drain(..woken) {
+        match sleeper {
+            Sleeper::One => word.wake.notify_one(),
+            Sleeper::Several(sleeper) => {
+                *sleeper.is_woken.lock().unwrap() = true;
+                sleeper.wake.notify_one();
+            }
+        }
     }
     woken
 }

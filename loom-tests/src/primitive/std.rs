@@ -104,6 +104,18 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration
     }
 }
 
+/// Likewise.
+pub(crate) fn futex_wait_any<'a>(
+    mut words: impl Iterator<Item = (&'a AtomicU32, u32)>,
+    _: std::time::Duration,
+) -> bool {
+    count_access();
+    if words.all(|(word, expected)| word.0.load(O::SeqCst) == expected) {
+        thread::yield_now();
+    }
+    true
+}
+
 pub(crate) fn futex_wake(_: &AtomicU32, _: u32) -> usize {
     count_access();
     0
