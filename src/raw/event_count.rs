@@ -24,11 +24,10 @@
 //! - I5: NO_BARGING asks new callers to let waiters go first. It is a request only. A waiter sets
 //!   it after a while without success. It is cleared on success, or when that waiter gives up.
 //!   Others honour it only for a short time, so the bit of a killed waiter is a short delay.
-//! - I6: a wake-up that was spent on a listener to several events, which then takes what another of
-//!   them announced, is passed on (`pass_on`): for each of the other events whose wake count has
-//!   advanced since the listener's key. A listener owes that once it has called `wait_any`, whatever
-//!   ended the sleep: also a sleep that was refused because of a later word may have got a wake-up at
-//!   an earlier one. Who gives up owes it for all of them.
+//! - I6: a listener to several events that takes what one of them announced passes on the wake-ups
+//!   of the others (`pass_on`), of each whose wake count has advanced since its key. It owes that
+//!   once it has called `wait_any`, whatever ended the sleep: one that was refused because of a
+//!   later word may have got a wake-up at an earlier one. A listener that gives up owes it for all.
 //!
 //! Edges
 //! - E1: notifier: change, fence, load word · listener: set WAITERS, fence, check for the change.

@@ -25,11 +25,15 @@
 //!
 //! | source | ready when |
 //! |---|---|
-//! | receivers of [pipes](crate::pipe) and [queues](crate::queue), [`Pipe`](crate::pipe::Pipe) and [`Queue`](crate::queue::Queue), zero-copy ones too | there is something to receive |
-//! | senders of pipes and queues | there is room |
-//! | [subscribers](crate::broadcast::Subscriber) | there is a message, or one was missed |
-//! | [publishers](crate::broadcast::Publisher) | there is room |
-//! | [responders](crate::rpc::Responder) | there is a request |
+//! | receivers, `Pipe` and `Queue` | there is something to receive |
+//! | senders of pipes and queues, publishers | there is room |
+//! | subscribers | there is a message, or one was missed |
+//! | responders | there is a request |
+//! | [`Event`](crate::sync::Event) | it is set |
+//! | [`Semaphore`](crate::sync::Semaphore), `BoundedSemaphore` | there is a permit |
+//! | [`Value`](crate::sync::Value) | it has changed since this handle has loaded it |
+//! | [`Timer`] | it has expired |
+//! | [`Descriptor`] | it is readable, or writable: of a socket, a child, a signalfd |
 //!
 //! A source is also ready when its `try_` call would return an error instead of having to wait: its
 //! peers have left or died, messages were lost, the region is damaged. So the death of a process is
@@ -51,11 +55,18 @@
 //! sources in between. So it works with thousands of sources, at the price of a little load and
 //! latency.
 //!
+//! With a [`Descriptor`] among the sources a wait sleeps in `poll(2)`, which cannot sleep on the
+//! other sources: beside those it also sleeps for a millisecond at a time.
+//!
 //! The kernel is asked about the peers of 32 sources in each liveness interval, in turn. With
 //! fewer sources than that a death is noticed as soon as by a blocking call.
 
+mod descriptor;
 mod selector;
+mod timer;
 
+pub use self::descriptor::Descriptor;
 pub use self::selector::Selector;
+pub use self::timer::Timer;
 pub use crate::error::SelectError;
 pub use crate::wait::source::Source;

@@ -11,6 +11,7 @@ use crate::raw::event_count::{EventCount, Key};
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
 use crate::sys::futex::MAX_WORDS;
+use crate::sys::poll::poll;
 use crate::wait::source::Source;
 use crate::wait::{Attempt, LIVENESS_INTERVAL, Phases, Timeout, WaitStrategy, until};
 
@@ -224,13 +225,16 @@ impl Selector {
             if phases.pause(now) {
                 continue;
             }
-            self.has_slept = false;
-            EventCount::listen_to_all(events(sources), &mut self.keys);
-            if let Some(found) = self.find(sources, Attempt::Full) {
-                return Ok(found);
-            }
             let due = sources.iter().filter_map(|source| source.due()).min();
-            self.sleep(sources, until(due, now, phases.sleep_limit(now, deadline)));
+            let limit = until(due, now, phases.sleep_limit(now, deadline));
+            self.has_slept = false;
+            if !poll_descriptors(sources, limit) {
+                EventCount::listen_to_all(events(sources), &mut self.keys);
+                if let Some(found) = self.find(sources, Attempt::Full) {
+                    return Ok(found);
+                }
+                self.sleep(sources, limit);
+            }
             phases.count_sleep();
             sources.iter_mut().for_each(|source| source.on_wake());
         }
@@ -296,6 +300,17 @@ impl Default for Selector {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Sleeps until a descriptor is ready. Returns false, at once, if no source has one.
+fn poll_descriptors(sources: &Sources<'_, '_>, limit: Duration) -> bool {
+    let mut descriptors: Vec<_> = sources.iter().filter_map(|source| source.descriptor()).collect();
+    if descriptors.is_empty() {
+        return false;
+    }
+    let has_events = events(sources).next().is_some();
+    poll(&mut descriptors, if has_events { limit.min(SHORT_SLEEP) } else { limit });
+    true
 }
 
 /// The event counts of all sources, in order.

@@ -35,7 +35,8 @@ pub(crate) const MAX_WORDS: usize = 128;
 /// How a sleep on several words ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnyWait {
-    /// Woken, at the word with this index. A wake-up at another word may have been spent on it, too.
+    /// Woken, at the word with this index. A wake-up at another word may have been spent on it,
+    /// too.
     Woken(usize),
     /// A word had another value. The kernel looks at one word after the other, so a wake-up at an
     /// earlier word may have been spent on this call.

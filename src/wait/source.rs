@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
+use crate::sys::poll::PollFd;
 use crate::wait::Attempt;
 
 /// Something that a [`Selector`](crate::select::Selector) can wait for.
@@ -16,7 +17,7 @@ pub trait Source: sealed::Watch {}
 impl<S: Source + ?Sized> Source for &mut S {}
 
 pub(crate) mod sealed {
-    use super::{Attempt, Deadline, EventCount, Instant, Mapped};
+    use super::{Attempt, Deadline, EventCount, Instant, Mapped, PollFd};
 
     /// The methods of a source.
     pub trait Watch {
@@ -40,6 +41,11 @@ pub(crate) mod sealed {
             None
         }
 
+        /// The descriptor that is ready when this source is.
+        fn descriptor(&self) -> Option<PollFd<'_>> {
+            None
+        }
+
         /// Called after a sleep.
         fn on_wake(&mut self) {}
     }
@@ -59,6 +65,10 @@ pub(crate) mod sealed {
 
         fn due(&self) -> Option<Instant> {
             (**self).due()
+        }
+
+        fn descriptor(&self) -> Option<PollFd<'_>> {
+            (**self).descriptor()
         }
 
         fn on_wake(&mut self) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::support::{
     Process, Random, SharedCounters, TestDir, alone, command, fork, stress_factor, stress_random, until,
 };
-use tombolo::select::{Selector, Source};
+use rustix::process::{PidfdFlags, pidfd_open};
+use tombolo::select::{Descriptor, SelectError, Selector, Source};
 use tombolo::spawn::{self, CommandExt};
 use tombolo::{RecvError, SendError, WaitStrategy, pipe, queue};
 
@@ -104,6 +105,23 @@ fn selector_receiver_killed_sender_is_returned() {
         receiver.kill();
         assert_eq!(waiting.join().unwrap(), (Ok(0), Err(SendError::PeerDied)));
     });
+}
+
+/// A pidfd is a source like any other descriptor.
+#[test]
+fn selector_of_a_child_returns_its_end() {
+    let test_dir = TestDir::new();
+    let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let child = start_with(&test_dir, "send_once_and_stay", tx);
+    counters(&test_dir).meet(0, 2);
+    let pid = rustix::process::Pid::from_raw(child.pid()).unwrap();
+    let mut ended = Descriptor::readable(pidfd_open(pid, PidfdFlags::empty()).unwrap());
+    let mut selector = Selector::in_order();
+    assert_eq!(selector.wait(&mut [&mut ended, &mut rx]), Ok(1));
+    assert_eq!(rx.try_recv(), Ok(1));
+    assert_eq!(selector.try_wait(&mut [&mut ended]), Err(SelectError::NotReady));
+    child.signal(libc::SIGKILL);
+    assert_eq!(selector.wait(&mut [&mut ended]), Ok(0));
 }
 
 /// The kernel is asked about some sources at a time.

@@ -1,12 +1,18 @@
 //! When each kind of source is ready.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tombolo::broadcast::{self, Policy};
 use tombolo::queue::{self, Blocks, OnDeath};
-use tombolo::select::{SelectError, Selector, Source};
+use tombolo::select::{Descriptor, SelectError, Selector, Source, Timer};
+use tombolo::sync::{BoundedSemaphore, Event, Semaphore, Value};
 use tombolo::{Pod, RecvError, SendError, Shareable, pipe, rpc};
+
+const MOMENT: Duration = Duration::from_millis(5);
 
 fn is_ready(source: &mut dyn Source) -> bool {
     let found = Selector::new().try_wait(&mut [source]);
@@ -187,4 +193,119 @@ fn zero_copy_endpoints_are_sources() {
     assert_eq!(sources(&mut tx, &mut rx), [true, false]);
     tx.reserve(1).unwrap().commit(1);
     assert_eq!(sources(&mut tx, &mut rx), [false, true]);
+}
+
+/// Waits for a source that another thread makes ready while this one sleeps.
+fn wait_for(source: &mut dyn Source, action: impl FnOnce() + Send) {
+    let (_tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(MOMENT);
+            action();
+        });
+        assert_eq!(Selector::new().wait(&mut [&mut rx, source]), Ok(1));
+    });
+}
+
+#[test]
+fn event_is_ready_while_it_is_set() {
+    let mut event = Event::new().unwrap();
+    assert!(!is_ready(&mut event));
+    let other = event.clone();
+    wait_for(&mut event, || other.set().unwrap());
+    assert!(is_ready(&mut event));
+    event.clear().unwrap();
+    assert!(!is_ready(&mut event));
+}
+
+#[test]
+fn semaphores_are_ready_while_there_is_a_permit() {
+    let mut semaphore = Semaphore::new(0).unwrap();
+    assert!(!is_ready(&mut semaphore));
+    let other = semaphore.clone();
+    wait_for(&mut semaphore, || other.release(1).unwrap());
+    semaphore.try_acquire().unwrap().forget();
+    assert!(!is_ready(&mut semaphore));
+
+    let mut bounded = BoundedSemaphore::new(1).unwrap();
+    assert!(is_ready(&mut bounded));
+    let other = bounded.clone();
+    let permit = other.acquire().unwrap();
+    assert!(!is_ready(&mut bounded));
+    wait_for(&mut bounded, || drop(permit));
+    drop(bounded.try_acquire().unwrap());
+}
+
+#[test]
+fn value_is_ready_when_it_has_changed() {
+    let mut value = Value::new(1_u64).unwrap();
+    let other = value.clone();
+    assert!(!is_ready(&mut value));
+    wait_for(&mut value, || other.store(&2).unwrap());
+    assert!(is_ready(&mut value));
+    assert_eq!(value.load(), Ok(2));
+    assert!(!is_ready(&mut value));
+}
+
+#[test]
+fn timer_is_ready_when_it_has_expired() {
+    let _tx_and_rx = pipe::Options::<u64>::new().create().unwrap();
+    let begin = Instant::now();
+    let mut timer = Timer::after(MOMENT);
+    assert_eq!(Selector::new().wait(&mut [&mut timer]), Ok(0));
+    assert!(begin.elapsed() >= MOMENT);
+    assert_eq!((timer.take(), timer.take()), (1, 0));
+    assert!(!is_ready(&mut timer), "it expires once");
+
+    let (_tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let mut periodic = Timer::every(Duration::from_micros(500));
+    let mut expired = 0;
+    while expired < 10 {
+        assert_eq!(Selector::new().wait(&mut [&mut rx, &mut periodic]), Ok(1));
+        expired += periodic.take();
+    }
+    assert!(begin.elapsed() >= MOMENT + 9 * Duration::from_micros(500));
+
+    assert!(is_ready(&mut Timer::at(begin)));
+    assert!(!is_ready(&mut Timer::after(Duration::MAX)));
+    let mut never = Timer::after(Duration::MAX);
+    assert_eq!(Selector::new().wait_timeout(&mut [&mut never], MOMENT), Err(SelectError::TimedOut));
+}
+
+#[test]
+fn timer_beside_a_busy_source_has_its_turn() {
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    tx.send(1).unwrap();
+    let (mut selector, mut timer) = (Selector::new(), Timer::after(MOMENT));
+    while selector.wait(&mut [&mut rx, &mut timer]) != Ok(1) {}
+    assert_eq!(timer.take(), 1);
+}
+
+#[test]
+fn descriptor_is_ready_when_its_call_would_not_block() {
+    let (mut theirs, ours) = UnixStream::pair().unwrap();
+    let mut readable = Descriptor::readable(&ours);
+    assert!(!is_ready(&mut readable) && is_ready(&mut Descriptor::writable(&ours)));
+    wait_for(&mut readable, || theirs.write_all(b"x").unwrap());
+    (&ours).read_exact(&mut [0]).unwrap();
+    assert!(!is_ready(&mut readable));
+    drop(theirs);
+    assert_eq!(Selector::new().wait(&mut [&mut readable]), Ok(0), "the end");
+    assert!(is_ready(&mut Descriptor::readable(File::open("/proc/self/exe").unwrap())), "not pollable");
+}
+
+/// A message ends the wait, too.
+#[test]
+fn descriptor_among_the_sources_others_are_found() {
+    let (_theirs, ours) = UnixStream::pair().unwrap();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            thread::sleep(MOMENT);
+            tx.send(1).unwrap();
+            thread::sleep(20 * MOMENT);
+        });
+        assert_eq!(Selector::new().wait(&mut [&mut Descriptor::readable(&ours), &mut rx]), Ok(1));
+        assert_eq!(rx.try_recv(), Ok(1));
+    });
 }
