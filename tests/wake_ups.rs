@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::{Process, Random, SharedCounters, TestDir, child_roles, message, start, until};
+use support::{Process, Random, SharedCounters, TestDir, child_roles, message, start, stress_factor, until};
 use tombolo::broadcast::{self, Frames, Policy};
 use tombolo::pipe;
 use tombolo::queue;
@@ -206,6 +206,7 @@ fn broadcast_frame_given_back_wakes_publisher() {
 #[test]
 fn selectors_and_receivers_of_common_queues_are_woken() {
     let _sandbox = test_dir();
+    let rounds = ROUNDS * stress_factor();
     let options = queue::Options::<u64>::new().capacity(4).max_participants(16).wait(WaitStrategy::Park);
     let queues: Vec<_> = (0..3).map(|_| options.create_channel().unwrap()).collect();
     let received: u64 = thread::scope(|scope| {
@@ -236,11 +237,11 @@ fn selectors_and_receivers_of_common_queues_are_woken() {
         }
         for (mut tx, rx) in queues {
             drop(rx);
-            scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(number).unwrap()));
+            scope.spawn(move || (0..rounds).for_each(|number| tx.send(number).unwrap()));
         }
         receivers.into_iter().map(|receiver| receiver.join().unwrap()).sum()
     });
-    assert_eq!(received, 3 * ROUNDS);
+    assert_eq!(received, 3 * rounds);
 }
 
 /// A selector waits for room in two full rings, and another one for what comes through them.

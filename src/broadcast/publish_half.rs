@@ -379,8 +379,8 @@ impl Watch for PublishHalf {
     }
 
     /// Those that are gone are evicted, so that there is room.
-    fn check_liveness(&mut self, deadline: Deadline) -> bool {
-        self.waiter.is_found_dead(deadline)
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.waiter.remember_death(deadline);
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

@@ -412,8 +412,8 @@ impl Watch for SubscribeHalf {
         attempt == Attempt::Full && (self.postponed.is_some() || !is_here() || self.waiter.has_ended())
     }
 
-    fn check_liveness(&mut self, deadline: Deadline) -> bool {
-        self.waiter.is_found_dead(deadline)
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.waiter.remember_death(deadline);
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

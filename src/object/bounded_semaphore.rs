@@ -103,9 +103,8 @@ impl Watch for BoundedSemaphore {
     }
 
     /// Repair of a dead owner releases its permits.
-    fn check_liveness(&mut self, _: Deadline) -> bool {
+    fn check_liveness(&mut self, _: Deadline) {
         self.handle.membership.check_liveness(self.inner.permits.participants());
-        false
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

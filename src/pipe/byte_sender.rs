@@ -221,8 +221,8 @@ impl Watch for ByteSender {
         is_ready
     }
 
-    fn check_liveness(&mut self, deadline: Deadline) -> bool {
-        self.half.check_liveness(deadline)
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.half.check_liveness(deadline);
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

@@ -65,8 +65,8 @@ impl<W: RingWriter> SendHalf<W> {
         has_room || attempt == Attempt::Full && (self.check().is_err() || self.connection.has_ended())
     }
 
-    pub(crate) fn check_liveness(&mut self, deadline: Deadline) -> bool {
-        self.connection.is_found_dead(deadline)
+    pub(crate) fn check_liveness(&mut self, deadline: Deadline) {
+        self.connection.remember_death(deadline);
     }
 
     pub(crate) fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
@@ -199,8 +199,8 @@ impl<R: RingReader> Watch for RecvHalf<R> {
         }
     }
 
-    fn check_liveness(&mut self, deadline: Deadline) -> bool {
-        self.connection.is_found_dead(deadline)
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.connection.remember_death(deadline);
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

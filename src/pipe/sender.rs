@@ -159,8 +159,8 @@ impl<T: Shareable> Watch for Sender<T> {
         self.half.is_ready(attempt, |writer| Ok(writer.ring.writable(1)? > 0))
     }
 
-    fn check_liveness(&mut self, deadline: Deadline) -> bool {
-        self.half.check_liveness(deadline)
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.half.check_liveness(deadline);
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

@@ -285,8 +285,8 @@ impl Watch for Half {
         participant.has_ended()
     }
 
-    fn check_liveness(&mut self, deadline: Deadline) -> bool {
-        self.participant.is_found_dead(deadline)
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.participant.remember_death(deadline);
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

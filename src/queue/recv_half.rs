@@ -331,9 +331,9 @@ impl Watch for RecvHalf {
         participant.has_ended()
     }
 
-    fn check_liveness(&mut self, deadline: Deadline) -> bool {
+    fn check_liveness(&mut self, deadline: Deadline) {
         self.half.participant.set_waiting_for(WaitFor::Message);
-        self.half.participant.is_found_dead(deadline)
+        self.half.participant.remember_death(deadline);
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

@@ -294,8 +294,8 @@ impl Watch for RespondHalf {
         self.requests.has_pending() || !is_here() || self.waiter.has_ended()
     }
 
-    fn check_liveness(&mut self, deadline: Deadline) -> bool {
-        self.waiter.is_found_dead(deadline)
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.waiter.remember_death(deadline);
     }
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {

@@ -180,7 +180,6 @@ impl Selector {
     #[cold]
     fn check_while_busy(&mut self, sources: &mut Sources<'_, '_>) {
         if self.is_check_due(Instant::now()) {
-            // The source stays ready, and has its turn.
             self.check_liveness(sources, None);
         }
     }
@@ -214,7 +213,8 @@ impl Selector {
             }
             let mut now = Instant::now();
             if self.is_check_due(now) {
-                if let Some(found) = self.check_liveness(sources, deadline) {
+                self.check_liveness(sources, deadline);
+                if let Some(found) = self.find(sources, Attempt::Full) {
                     return Ok(found);
                 }
                 now = Instant::now();
@@ -279,20 +279,17 @@ impl Selector {
         is_due
     }
 
-    /// Asks the kernel about the peers of some sources, in turn.
-    fn check_liveness(&mut self, sources: &mut Sources<'_, '_>, deadline: Deadline) -> Option<usize> {
+    /// Asks the kernel about the peers of some sources, in turn. Those without any are ready then.
+    fn check_liveness(&mut self, sources: &mut Sources<'_, '_>, deadline: Deadline) {
         for _ in 0..sources.len().min(MAX_CHECKS) {
             let index = if self.next_check < sources.len() { self.next_check } else { 0 };
             self.next_check = index + 1;
-            let source = sources.get_mut(index)?;
-            if source.check_liveness(deadline) || source.is_ready(Attempt::Full) {
-                return Some(index);
-            }
+            let Some(source) = sources.get_mut(index) else { return };
+            source.check_liveness(deadline);
             if Timeout::At(deadline).is_past() {
-                break;
+                return; // the next call goes on
             }
         }
-        None
     }
 }
 

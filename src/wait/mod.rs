@@ -189,10 +189,9 @@ pub(crate) trait Waiter {
 
     /// Asks the kernel whether the peers are gone. If they are, the next `try_` call that finds
     /// nothing asks again, and returns it.
-    fn is_found_dead(&mut self, deadline: Deadline) -> bool {
+    fn remember_death(&mut self, deadline: Deadline) {
         let is_gone = self.check_liveness(deadline).is_some_and(|end| self.is_final(&end));
         self.wait_state().must_check |= is_gone;
-        is_gone
     }
 
     /// Attempts until one succeeds, the deadline passes, or the peers are gone and a last attempt

@@ -25,11 +25,9 @@ pub(crate) mod sealed {
         /// miss that, and may be wrong.
         fn is_ready(&mut self, attempt: Attempt) -> bool;
 
-        /// Asks the kernel whether the peers are gone. If they are, the source is ready, and the
-        /// next `try_` call returns so.
-        fn check_liveness(&mut self, _deadline: Deadline) -> bool {
-            false
-        }
+        /// Asks the kernel whether the peers are gone. If they are, the source is ready from then
+        /// on, and the next `try_` call that finds nothing else returns so.
+        fn check_liveness(&mut self, _deadline: Deadline) {}
 
         /// The event counts that announce that it may be ready, from 0 on.
         fn event(&self, _index: usize) -> Option<&EventCount<Mapped>> {
@@ -55,8 +53,8 @@ pub(crate) mod sealed {
             (**self).is_ready(attempt)
         }
 
-        fn check_liveness(&mut self, deadline: Deadline) -> bool {
-            (**self).check_liveness(deadline)
+        fn check_liveness(&mut self, deadline: Deadline) {
+            (**self).check_liveness(deadline);
         }
 
         fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
@@ -88,8 +86,8 @@ macro_rules! source {
                 $crate::wait::source::sealed::Watch::is_ready(&mut self.$($half).+, attempt)
             }
 
-            fn check_liveness(&mut self, deadline: $crate::sys::clock::Deadline) -> bool {
-                $crate::wait::source::sealed::Watch::check_liveness(&mut self.$($half).+, deadline)
+            fn check_liveness(&mut self, deadline: $crate::sys::clock::Deadline) {
+                $crate::wait::source::sealed::Watch::check_liveness(&mut self.$($half).+, deadline);
             }
 
             fn event(
