@@ -424,6 +424,20 @@ pub enum TaskDoneError {
     Passed,
 }
 
+/// Why a [`Selector`](crate::select::Selector) returned no source.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SelectError {
+    /// No source is ready, and the call does not block.
+    NotReady,
+    /// No source was ready before the deadline.
+    TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited.
+    Interrupted,
+    /// There are no sources to wait for.
+    NoSources,
+}
+
 /// Why [`join`](crate::queue::Sender::join) did not find every task done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -758,6 +772,13 @@ messages!(RecvError {
     NoKeys => "the broadcast has no keys: make it with keys",
 });
 
+messages!(SelectError {
+    NotReady => "no source is ready now; wait for one",
+    TimedOut => "no source was ready in time",
+    Interrupted => "the thread was interrupted while it waited",
+    NoSources => "there are no sources to wait for, so the wait would never end; give it at least one",
+});
+
 messages!(TaskDoneError {
     NoTask => "every message that this handle received was reported already; another handle cannot report it",
     Forked => "this handle belongs to the parent process; open one of your own",
@@ -888,6 +909,18 @@ impl From<RecvError> for io::Error {
             RecvError::Deserialize | RecvError::InvalidValue => io::ErrorKind::InvalidData,
             RecvError::Forked | RecvError::Passed | RecvError::NoKeys => io::ErrorKind::Unsupported,
             RecvError::OutOfMemory => io::ErrorKind::OutOfMemory,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<SelectError> for io::Error {
+    fn from(error: SelectError) -> Self {
+        let kind = match error {
+            SelectError::NotReady => io::ErrorKind::WouldBlock,
+            SelectError::TimedOut => io::ErrorKind::TimedOut,
+            SelectError::Interrupted => INTERRUPTED_KIND,
+            SelectError::NoSources => io::ErrorKind::InvalidInput,
         };
         Self::new(kind, error)
     }

@@ -191,6 +191,23 @@ impl Interrupts {
         }
     }
 
+    /// Whether anything can end a wait.
+    pub(crate) fn are_possible(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The same for several events. Returns false, at once, if that cannot be done.
+    pub(crate) fn wait_any<'a, M: Memory + 'a>(
+        &'a self,
+        events: impl Iterator<Item = (&'a EventCount<M>, Key)>,
+        limit: Duration,
+    ) -> bool {
+        let shared = self.0.as_deref();
+        // The kernel may resume futex_waitv after a signal.
+        !shared.is_some_and(Shared::ends_on_signals)
+            && EventCount::wait_any(events, shared.map(|shared| &shared.interrupt), limit)
+    }
+
     /// Sleeps for this long, unless interrupted.
     pub(crate) fn sleep(&self, time: Duration) {
         match &self.0 {

@@ -31,6 +31,7 @@ pub mod queue;
 mod raw;
 mod region;
 pub mod rpc;
+pub mod select;
 #[cfg(feature = "serde")]
 mod serialized;
 pub mod spawn;

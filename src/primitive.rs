@@ -6,6 +6,10 @@
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
+use std::time::Duration;
+
+use crate::sys::futex::{AnyWait, wait_any};
+
 /// A load in the single order of all sequentially consistent operations.
 ///
 /// loom knows no such order of accesses, but one of fences, so its stand-in for this puts a fence
@@ -22,4 +26,11 @@ pub(crate) use crate::sys::copy::{
 pub(crate) use crate::sys::futex::{
     wait as futex_wait, wait_either as futex_wait_either, wait_signalled as futex_wait_signalled, wake as futex_wake,
 };
+
+/// Sleeps while each of several words has its expected value, for at most `limit`. Returns false if
+/// the system cannot do that.
+pub(crate) fn futex_wait_any<'a>(words: impl Iterator<Item = (&'a AtomicU32, u32)>, limit: Duration) -> bool {
+    wait_any(words, limit) != AnyWait::Unsupported
+}
+
 pub(crate) use crate::sys::membarrier::{heavy as heavy_fence, is_registered as has_light_fence, light as light_fence};

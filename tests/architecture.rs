@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["spawn"],
     &["transfer"],
     &["connection", "process"],
+    &["select"],
     &["inspect"],
     &["fuzzing", "test_hooks"],
 ];

@@ -246,6 +246,14 @@ fn queue_writer_reader_run_prints_messages_in_order() {
 }
 
 #[test]
+fn select_pipes_run_prints_how_each_feed_ended() {
+    let mut lines = lines("select_pipes");
+    lines.sort();
+    let expected = ["feed 0 was killed", "feed 1 is done", "feed 2 is done"];
+    assert_eq!(lines, expected.map(|end| format!("{end} after 100 prices")));
+}
+
+#[test]
 fn value_array_run_prints_changes_of_both_processes() {
     let expected = ["3.1415927", "[0, -1, -2, -3, -4, -5, -6, -7, -8, -9]", "Processed: 42.0 [99, -1, -2]"];
     assert_eq!(lines("value_array"), expected);

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::{Process, Random, SharedCounters, TestDir, child_roles, message, start, until};
+use support::{Process, Random, SharedCounters, TestDir, child_roles, message, start, stress_factor, until};
 use tombolo::broadcast::{self, Frames, Policy};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::rpc::{self, CallError};
+use tombolo::select::{Selector, Source};
 use tombolo::sync::{LockError, SyncError};
 use tombolo::{Directory, Endpoint, Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 
@@ -196,6 +197,119 @@ fn broadcast_frame_given_back_wakes_publisher() {
             assert!(*held.unwrap() == message(ROUNDS - 1, 1000));
         });
     }
+}
+
+// ---- several things at once ------------------------------------------------------------------------------------------
+
+/// Selectors and plain receivers share three queues. A wake-up that a selector got and did not use
+/// must reach another of them.
+#[test]
+fn selectors_and_receivers_of_common_queues_are_woken() {
+    let _sandbox = test_dir();
+    let rounds = ROUNDS * stress_factor();
+    let options = queue::Options::<u64>::new().capacity(4).max_participants(16).wait(WaitStrategy::Park);
+    let queues: Vec<_> = (0..3).map(|_| options.create_channel().unwrap()).collect();
+    let received: u64 = thread::scope(|scope| {
+        let mut receivers = Vec::new();
+        for chosen in [&[0, 1, 2][..], &[2, 0], &[1, 2, 0], &[0], &[2]] {
+            let mut of_chosen: Vec<_> = chosen.iter().map(|&queue| queues[queue].1.try_clone().unwrap()).collect();
+            receivers.push(scope.spawn(move || {
+                let (mut selector, mut count) = (Selector::new().wait_strategy(WaitStrategy::Park), 0);
+                while !of_chosen.is_empty() {
+                    let found = match of_chosen.len() {
+                        1 => 0,
+                        _ => {
+                            let mut sources: Vec<_> = of_chosen.iter_mut().map(|rx| rx as &mut dyn Source).collect();
+                            selector.wait(&mut sources).unwrap()
+                        }
+                    };
+                    let is_single = of_chosen.len() == 1;
+                    let rx = &mut of_chosen[found];
+                    match if is_single { rx.recv() } else { rx.try_recv() } {
+                        Ok(_) => count += 1,
+                        Err(RecvError::Empty) => {}
+                        Err(RecvError::Closed) => drop(of_chosen.remove(found)),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                count
+            }));
+        }
+        for (mut tx, rx) in queues {
+            drop(rx);
+            scope.spawn(move || (0..rounds).for_each(|number| tx.send(number).unwrap()));
+        }
+        receivers.into_iter().map(|receiver| receiver.join().unwrap()).sum()
+    });
+    assert_eq!(received, 3 * rounds);
+}
+
+/// A selector waits for room in two full rings, and another one for what comes through them.
+#[test]
+fn selectors_of_senders_and_of_receivers_wake_each_other() {
+    let _sandbox = test_dir();
+    let (mut pipe_tx, mut pipe_rx) = pipe::Options::<u64>::new().capacity(1).create().unwrap();
+    let (mut queue_tx, mut queue_rx) = queue::Options::<u64>::new().capacity(1).create_channel().unwrap();
+    let selector = || Selector::new().wait_strategy(WaitStrategy::Park);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut selector, mut sent) = (selector(), 0);
+            while sent < ROUNDS {
+                let outcome = match selector.wait(&mut [&mut pipe_tx, &mut queue_tx]).unwrap() {
+                    0 => pipe_tx.try_send(sent),
+                    _ => queue_tx.try_send(sent),
+                };
+                match outcome {
+                    Ok(()) => sent += 1,
+                    Err(error) => assert_eq!(error, SendError::Full),
+                }
+            }
+        });
+        let (mut selector, mut received) = (selector(), 0);
+        while received < ROUNDS {
+            let outcome = match selector.wait(&mut [&mut queue_rx, &mut pipe_rx]).unwrap() {
+                0 => queue_rx.try_recv(),
+                _ => pipe_rx.try_recv(),
+            };
+            match outcome {
+                Ok(_) => received += 1,
+                Err(error) => assert_eq!(error, RecvError::Empty),
+            }
+        }
+    });
+}
+
+/// A subscriber and a responder in one wait.
+#[test]
+fn selector_of_subscriber_and_responder_is_woken() {
+    let _sandbox = test_dir();
+    let (mut publisher, mut subscriber) = broadcast::Options::<u64>::new()
+        .capacity(2)
+        .policy(Policy::Lossless)
+        .wait(WaitStrategy::Park)
+        .create()
+        .unwrap();
+    let (mut caller, mut responder) = rpc::Options::<u64, u64>::new().wait(WaitStrategy::Park).create().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| (0..ROUNDS).for_each(|number| publisher.publish(number).unwrap()));
+        scope.spawn(|| (0..ROUNDS).for_each(|number| assert_eq!(caller.call(number), Ok(number + 1))));
+        let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+        let (mut published, mut called) = (0, 0);
+        while published < ROUNDS || called < ROUNDS {
+            match selector.wait(&mut [&mut subscriber, &mut responder]).unwrap() {
+                0 => {
+                    assert_eq!(subscriber.try_recv(), Ok(published));
+                    published += 1;
+                }
+                _ => {
+                    let request = responder.try_recv().unwrap();
+                    let reply = *request + 1;
+                    request.reply(reply).unwrap();
+                    called += 1;
+                }
+            }
+        }
+    });
 }
 
 // ---- queues ----------------------------------------------------------------------------------------------------------

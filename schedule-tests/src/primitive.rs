@@ -186,6 +186,11 @@ pub(crate) fn futex_wait_signalled(word: &AtomicU32, expected: u32, limit: Durat
     false
 }
 
+/// No participant sleeps on several words.
+pub(crate) fn futex_wait_any<'a>(_: impl Iterator<Item = (&'a AtomicU32, u32)>, _: Duration) -> bool {
+    false
+}
+
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> usize {
     world::pause();
     world::flush_current();

@@ -13,6 +13,7 @@ use crate::error::{Result, SendError};
 use crate::options::expect_joined;
 use crate::primitive::store_bytes;
 use crate::region::lifecycle::Registration;
+use crate::wait::source::source;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Publishes byte messages to all [`ByteSubscriber`]s of a broadcast.
@@ -127,3 +128,5 @@ impl BytePublisher {
         self.half.publish(slots, slots, timeout, |number, slot| store_part(message, number, slot)).map(drop)
     }
 }
+
+source!([] BytePublisher, half);

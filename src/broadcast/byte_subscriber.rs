@@ -12,6 +12,7 @@ use crate::error::{RecvError, Result};
 use crate::message::{Messages, sealed::Receive};
 use crate::options::expect_joined;
 use crate::region::lifecycle::Registration;
+use crate::wait::source::source;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Receives every byte message of a broadcast, from when it joined.
@@ -190,3 +191,5 @@ impl IntoIterator for &mut ByteSubscriber {
         Messages::blocking(self)
     }
 }
+
+source!([] ByteSubscriber, half);

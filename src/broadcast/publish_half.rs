@@ -24,7 +24,8 @@ use crate::region::participant::ParticipantStatus;
 use crate::region::words::{Mapped, Word, Words};
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::membarrier;
-use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
+use crate::wait::source::sealed::Watch;
+use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
 
 pub(crate) struct PublishHalf {
     holder: Holder,
@@ -358,6 +359,32 @@ impl Waiter for RoomWaiter {
 
     fn wait_state(&mut self) -> &mut WaitState {
         &mut self.state
+    }
+}
+
+impl Watch for PublishHalf {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        if self.producer.room() > 0 {
+            return true;
+        }
+        if attempt == Attempt::Probe {
+            return false;
+        }
+        self.waiter.needs_frame = false;
+        let Self { producer, cursors, evicted, .. } = self;
+        producer.scan(cursors, 1, |_| {
+            evicted.fetch_add(1, Ordering::Relaxed); // a statistic
+        });
+        producer.room() > 0 || !self.holder.is_here(self.registration())
+    }
+
+    /// Those that are gone are evicted, so that there is room.
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.waiter.remember_death(deadline);
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.waiter.room)
     }
 }
 

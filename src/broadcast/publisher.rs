@@ -15,6 +15,7 @@ use crate::options::expect_joined;
 use crate::primitive::store_value;
 use crate::types::{Shareable, bits_of, slice_bits_of};
 use crate::wait::Timeout;
+use crate::wait::source::source;
 
 /// Publishes values to all [`Subscriber`]s of a broadcast.
 ///
@@ -263,3 +264,5 @@ impl<T: Shareable> fmt::Debug for Publisher<T> {
         f.debug_struct("Publisher").field("half", &self.half).finish()
     }
 }
+
+source!([T: Shareable] Publisher<T>, half);

@@ -27,7 +27,8 @@ use crate::sys::clock::Deadline;
 use crate::sys::fork::Generation;
 use crate::sys::membarrier;
 use crate::types::Shareable;
-use crate::wait::{Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
+use crate::wait::source::sealed::Watch;
+use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, WaitStrategy, Waiter};
 
 pub(crate) struct SubscribeHalf {
     holder: Holder,
@@ -399,6 +400,24 @@ impl Waiter for PublisherWaiter {
 
     fn wait_state(&mut self) -> &mut WaitState {
         &mut self.state
+    }
+}
+
+impl Watch for SubscribeHalf {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        if self.tracks.probe() {
+            return true;
+        }
+        let is_here = || self.holder.is_here(&self.waiter.registration);
+        attempt == Attempt::Full && (self.postponed.is_some() || !is_here() || self.waiter.has_ended())
+    }
+
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.waiter.remember_death(deadline);
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.waiter.published)
     }
 }
 

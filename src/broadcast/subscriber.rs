@@ -17,6 +17,7 @@ use crate::raw::Corrupt;
 use crate::raw::broadcast::latest::split_slot;
 use crate::region::lifecycle::Registration;
 use crate::types::{InvalidValue, Shareable, Unchecked, load_checked};
+use crate::wait::source::source;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Receives every value of a broadcast, from when it joined.
@@ -397,3 +398,5 @@ impl<T: Shareable> fmt::Debug for Subscriber<T> {
         f.debug_struct("Subscriber").field("half", &self.half).finish()
     }
 }
+
+source!([T: Shareable] Subscriber<T>, half);

@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::primitive::WORD;
 use crate::region::words::Words;
 use crate::wait::Timeout;
+use crate::wait::source::source;
 
 /// The first `length` bytes of a frame, if it has them.
 fn bytes(frame: &Words, length: usize) -> Option<NonNull<[u8]>> {
@@ -305,3 +306,6 @@ impl fmt::Debug for Frame {
         f.debug_struct("Frame").field("len", &self.len()).finish_non_exhaustive()
     }
 }
+
+source!([] ZeroCopyBytePublisher, 0);
+source!([] ZeroCopyByteSubscriber, 0);

@@ -23,7 +23,9 @@ use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::pool::Pool;
 use crate::region::words::Mapped;
-use crate::wait::{Timeout, WaitEnd};
+use crate::sys::clock::Deadline;
+use crate::wait::source::{Source, sealed::Watch};
+use crate::wait::{Attempt, Timeout, WaitEnd};
 
 /// Scans for this process's permits, which other threads may move behind a scan.
 const MAX_SCANS: u32 = 32;
@@ -89,6 +91,24 @@ impl Contended for BoundedWait<'_> {
     fn check_liveness(&self) -> Option<WaitEnd> {
         self.semaphore.handle.membership.check_liveness(self.semaphore.inner.permits.participants());
         None
+    }
+}
+
+impl Source for BoundedSemaphore {}
+
+impl Watch for BoundedSemaphore {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        self.inner.permits.allocated() < self.handle.spec.count
+            || attempt == Attempt::Full && self.handle.check_process().is_err()
+    }
+
+    /// Repair of a dead owner releases its permits.
+    fn check_liveness(&mut self, _: Deadline) {
+        self.handle.membership.check_liveness(self.inner.permits.participants());
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.inner.queues.one)
     }
 }
 

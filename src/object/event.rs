@@ -17,7 +17,8 @@ use crate::object::{Handle, object};
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::region::words::{Mapped, Word};
-use crate::wait::Timeout;
+use crate::wait::source::{Source, sealed::Watch};
+use crate::wait::{Attempt, Timeout};
 
 /// A flag that any process may set and clear, and wait for.
 ///
@@ -124,6 +125,18 @@ impl Event {
         }
         // Nobody in particular is waited for, so nobody's death matters.
         wait_for(&self.handle, &self.inner.event, until, || None, || Ok(self.is_set().then_some(())))
+    }
+}
+
+impl Source for Event {}
+
+impl Watch for Event {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        self.is_set() || attempt == Attempt::Full && self.handle.check_process().is_err()
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.inner.event)
     }
 }
 

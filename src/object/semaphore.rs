@@ -21,7 +21,8 @@ use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::raw::semaphore::{self, MAX_PERMITS};
 use crate::region::words::Mapped;
-use crate::wait::{Timeout, WaitEnd};
+use crate::wait::source::{Source, sealed::Watch};
+use crate::wait::{Attempt, Timeout, WaitEnd};
 
 /// What waiters sleep on. Those that want several permits sleep apart: one permit may be of no use
 /// to them. They never set the NO_BARGING bit, which would keep single permits from others.
@@ -238,6 +239,18 @@ impl Contended for SemaphoreWait<'_> {
     /// Permits have no owners.
     fn check_liveness(&self) -> Option<WaitEnd> {
         None
+    }
+}
+
+impl Source for Semaphore {}
+
+impl Watch for Semaphore {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        self.inner.permits.available() != Ok(0) || attempt == Attempt::Full && self.handle.check_process().is_err()
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.inner.queues.one)
     }
 }
 

@@ -28,7 +28,8 @@ use crate::raw::event_count::EventCount;
 use crate::raw::robust_lock::History;
 use crate::region::words::Mapped;
 use crate::types::{InvalidValue, Shareable, Unchecked};
-use crate::wait::Timeout;
+use crate::wait::source::{Source, sealed::Watch};
+use crate::wait::{Attempt, Timeout};
 
 /// A value in shared memory.
 ///
@@ -84,6 +85,19 @@ struct Inner<T> {
     cell: SeqCell<T>,
     changed: EventCount<Mapped>,
     backoff: BackoffRequest,
+}
+
+impl<T: Shareable> Source for Value<T> {}
+
+impl<T: Shareable> Watch for Value<T> {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        self.inner.cell.version() != self.seen.load(Ordering::Relaxed)
+            || attempt == Attempt::Full && self.lock.handle.check_process().is_err()
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.inner.changed)
+    }
 }
 
 impl<T: Shareable> Value<T> {

@@ -9,6 +9,7 @@ use crate::pipe::codec::{Progress, Reassembler, RecvBuffer};
 use crate::pipe::half::RecvHalf;
 use crate::pipe::peer::peer_methods;
 use crate::wait::Timeout;
+use crate::wait::source::source;
 
 /// Fragments that a call reads at most if it must not block: a peer could send them as fast as the
 /// call reads them.
@@ -184,6 +185,8 @@ impl ByteReceiver {
         progress
     }
 }
+
+source!([] ByteReceiver, half);
 
 impl Receive for ByteReceiver {
     type Message = Vec<u8>;

@@ -6,9 +6,12 @@ use crate::error::{Result, SendError};
 use crate::pipe::connection::Connection;
 use crate::pipe::half::SendHalf;
 use crate::pipe::peer::peer_methods;
+use crate::raw::event_count::EventCount;
 use crate::raw::spsc::record_ring::RecordWriter;
 use crate::region::words::Mapped;
-use crate::wait::Timeout;
+use crate::sys::clock::Deadline;
+use crate::wait::source::{Source, sealed::Watch};
+use crate::wait::{Attempt, Timeout};
 
 /// Sends byte messages to one [`ByteReceiver`](crate::pipe::ByteReceiver), in order, each whole.
 ///
@@ -25,12 +28,14 @@ pub struct ByteSender {
     pub(crate) half: SendHalf<RecordWriter<Mapped>>,
     /// The longest message of the pipe.
     limit: u64,
+    /// The length of the last message for which a `try_` call found no room.
+    refused: u64,
 }
 
 impl ByteSender {
     pub(crate) fn new(connection: Connection, ring: usize) -> Result<Self> {
         let limit = connection.region().layout().max_message_bytes();
-        Ok(Self { half: SendHalf::new(connection, ring)?, limit })
+        Ok(Self { half: SendHalf::new(connection, ring)?, limit, refused: 0 })
     }
 
     /// Sends one message, of any length from 0 up to the limit of the pipe: a slice or a vector of
@@ -169,6 +174,7 @@ impl ByteSender {
     /// Blocks until there is room for a message of this length in one record.
     #[cold]
     pub(crate) fn wait_for_room(&mut self, length: u64, timeout: Timeout) -> Result<(), SendError> {
+        self.refused = length;
         self.half.wait_for_room(timeout, |writer| Ok(writer.reserve(0, length)?.is_some()))
     }
 
@@ -195,5 +201,31 @@ impl ByteSender {
             }
         }
         Ok(())
+    }
+}
+
+impl Source for ByteSender {}
+
+impl Watch for ByteSender {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        let Self { half, refused, .. } = self;
+        let is_ready = half.is_ready(attempt, |writer| {
+            if *refused > writer.max_inline_bytes() {
+                return Ok(writer.ring.writable(1)? > 0);
+            }
+            Ok(writer.reserve(0, *refused)?.is_some())
+        });
+        if is_ready && attempt == Attempt::Full {
+            *refused = 0; // the next message may be another one
+        }
+        is_ready
+    }
+
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.half.check_liveness(deadline);
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        self.half.event(index)
     }
 }

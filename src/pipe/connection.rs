@@ -106,7 +106,7 @@ pub(crate) struct Connection {
     owner: Owner<Mapped>,
     peer: Owner<Mapped>,
     /// What this side sleeps on.
-    wait_event: EventCount<Mapped>,
+    pub(super) wait_event: EventCount<Mapped>,
     /// What the peer sleeps on.
     pub(super) peer_event: EventCount<Mapped>,
     /// The epoch of the last peer whose end was reported, and that end.

@@ -8,6 +8,7 @@ use crate::error::{RecvError, SendError};
 use crate::pipe::peer::peer_methods;
 use crate::pipe::{ByteReceiver, ByteSender, Receiver, Sender};
 use crate::types::Shareable;
+use crate::wait::source::source;
 
 /// An endpoint of a duplex pipe of values: a [`Sender`] and a [`Receiver`] that leave together.
 ///
@@ -110,3 +111,6 @@ impl BytePipe {
         self.rx.recv_into(buffer)
     }
 }
+
+source!([T: Shareable] Pipe<T>, rx);
+source!([] BytePipe, rx);

@@ -9,9 +9,12 @@ use crate::pipe::codec::{Found, RingReader, RingWriter};
 use crate::pipe::connection::{self, Connection};
 use crate::pipe::store_policy::StorePolicy;
 use crate::raw::Corrupt;
+use crate::raw::event_count::EventCount;
 use crate::raw::spsc::ProducerChange;
+use crate::region::words::Mapped;
 use crate::sys::clock::{Deadline, deadline_after};
-use crate::wait::{Timeout, Waiter};
+use crate::wait::source::sealed::Watch;
+use crate::wait::{Attempt, Timeout, Waiter};
 
 /// A sender's side of one direction.
 pub(crate) struct SendHalf<W> {
@@ -49,6 +52,25 @@ impl<W: RingWriter> SendHalf<W> {
             let has_room = attempt.should_try(|| self.writer.has_advanced()) && has_room(&mut self.writer)?;
             Ok(has_room.then_some(()))
         })
+    }
+
+    /// As [`Watch`] says, and so are the next two.
+    pub(crate) fn is_ready(
+        &mut self,
+        attempt: Attempt,
+        mut has_room: impl FnMut(&mut W) -> Result<bool, Corrupt>,
+    ) -> bool {
+        let has_room = has_room(&mut self.writer).unwrap_or(true);
+        // Whatever the error, a call returns it at once.
+        has_room || attempt == Attempt::Full && (self.check().is_err() || self.connection.has_ended())
+    }
+
+    pub(crate) fn check_liveness(&mut self, deadline: Deadline) {
+        self.connection.remember_death(deadline);
+    }
+
+    pub(crate) fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.connection.wait_event)
     }
 
     /// Why a call that must not block failed.
@@ -155,6 +177,34 @@ impl<R: RingReader> RecvHalf<R> {
     fn switch_producer(&mut self, change: ProducerChange) -> Result<(), RecvError> {
         self.reader.switch_producer();
         self.connection.unreported_end(change).map_or(Ok(()), |end| Err(end.into()))
+    }
+}
+
+impl<R: RingReader> Watch for RecvHalf<R> {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        if attempt == Attempt::Probe {
+            return self.reader.probe();
+        }
+        if self.check().is_err() {
+            return true;
+        }
+        loop {
+            match self.reader.find() {
+                Ok(Some(Found::NextProducer(change))) if self.connection.unreported_end(change).is_none() => {
+                    self.reader.switch_producer();
+                }
+                Ok(None) => return self.connection.has_ended(),
+                Ok(Some(_)) | Err(Corrupt) => return true,
+            }
+        }
+    }
+
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.connection.remember_death(deadline);
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.connection.wait_event)
     }
 }
 

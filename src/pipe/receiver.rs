@@ -13,6 +13,7 @@ use crate::raw::spsc::value_ring::SlotReader;
 use crate::region::words::Mapped;
 use crate::types::{InvalidValue, Shareable, Unchecked, load_checked, slice_bits_of_mut};
 use crate::wait::Timeout;
+use crate::wait::source::source;
 
 /// Receives values from one [`Sender`](crate::pipe::Sender), in order, each once.
 ///
@@ -281,6 +282,8 @@ impl<T: Shareable> Receiver<T> {
         Ok((values.len(), None))
     }
 }
+
+source!([T: Shareable] Receiver<T>, half);
 
 impl<T: Shareable> Receive for Receiver<T> {
     type Message = T;

@@ -8,11 +8,14 @@ use crate::error::{Result, SendError};
 use crate::pipe::half::SendHalf;
 use crate::pipe::peer::peer_methods;
 use crate::pipe::store_policy::LARGE;
+use crate::raw::event_count::EventCount;
 use crate::raw::spsc::value_ring::SlotWriter;
 use crate::raw::spsc::value_ring::StoreKind::Temporal;
 use crate::region::words::Mapped;
+use crate::sys::clock::Deadline;
 use crate::types::{Shareable, bits_of, slice_bits_of};
-use crate::wait::Timeout;
+use crate::wait::source::{Source, sealed::Watch};
+use crate::wait::{Attempt, Timeout};
 
 /// Sends values to one [`Receiver`](crate::pipe::Receiver), in order.
 ///
@@ -146,6 +149,22 @@ impl<T: Shareable> Sender<T> {
     #[cold]
     pub(crate) fn wait_for_room(&mut self, timeout: Timeout) -> Result<(), SendError> {
         self.half.wait_for_room(timeout, |writer| Ok(writer.ring.writable(1)? > 0))
+    }
+}
+
+impl<T: Shareable> Source for Sender<T> {}
+
+impl<T: Shareable> Watch for Sender<T> {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        self.half.is_ready(attempt, |writer| Ok(writer.ring.writable(1)? > 0))
+    }
+
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.half.check_liveness(deadline);
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        self.half.event(index)
     }
 }
 

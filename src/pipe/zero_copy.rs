@@ -23,6 +23,7 @@ use crate::raw::spsc::value_ring::stride;
 use crate::region::words::Words;
 use crate::types::Shareable;
 use crate::wait::Timeout;
+use crate::wait::source::source;
 
 /// `length` bytes from word `start` on, if the ring has them.
 fn bytes(words: &Words, start: usize, length: usize) -> Option<NonNull<[u8]>> {
@@ -532,3 +533,8 @@ impl Deref for ReadMessage<'_> {
         self.bytes
     }
 }
+
+source!([T: Shareable + Pod] ZeroCopySender<T>, 0);
+source!([T: Shareable + Pod] ZeroCopyReceiver<T>, 0);
+source!([] ZeroCopyByteSender, 0);
+source!([] ZeroCopyByteReceiver, 0);

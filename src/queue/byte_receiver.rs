@@ -19,6 +19,7 @@ use crate::queue::task_iter::{Tasks, sealed::FinishTask};
 use crate::raw::pool::BlockRef;
 use crate::region::Region;
 use crate::region::lifecycle::Registration;
+use crate::wait::source::source;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Receives byte messages from a queue, together with any number of other receivers.
@@ -241,3 +242,5 @@ impl IntoIterator for &mut ByteReceiver {
         Messages::blocking(self)
     }
 }
+
+source!([] ByteReceiver, inner);

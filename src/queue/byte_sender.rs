@@ -14,6 +14,7 @@ use crate::queue::peer::peer_methods;
 use crate::queue::sender::sender_methods;
 use crate::raw::mpmc::MAX_BATCH;
 use crate::region::lifecycle::Registration;
+use crate::wait::source::source;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Sends byte messages of any length into a queue, together with any number of other senders.
@@ -209,3 +210,5 @@ impl ByteSender {
         written?.ok_or(SendError::Full)
     }
 }
+
+source!([] ByteSender, half);

@@ -14,12 +14,14 @@ use crate::queue::participant::{QueueParticipant, Role, WaitFor};
 use crate::queue::payload::{PayloadHeader, PayloadPool};
 use crate::queue::state::QueueState;
 use crate::queue::stats::Stats;
+use crate::raw::event_count::EventCount;
 use crate::raw::mpmc::{MAX_BATCH, Pop, Push, Ring};
 use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
-use crate::wait::{Timeout, WaitEnd, WaitStrategy, Waiter};
+use crate::wait::source::sealed::Watch;
+use crate::wait::{Attempt, Timeout, WaitEnd, WaitStrategy, Waiter};
 
 /// One half of a queue: what a sender has, and most of what a receiver has.
 pub struct Half {
@@ -73,7 +75,7 @@ impl Half {
         let Self { participant, ring, payload, .. } = self;
         let registration = Arc::clone(participant.registration());
         match timeout {
-            Timeout::NonBlocking => match participant.end_or_backoff() {
+            Timeout::NonBlocking => match participant.end_or_backoff(wait_for) {
                 Some(end) => match operation(&registration, ring, payload)? {
                     None if participant.is_final(&end) => Err(participant.report_end(end).into()),
                     outcome => Ok(outcome),
@@ -262,6 +264,33 @@ impl Half {
             0 => Ok(()),
             count => Err(JoinError::TasksLost { count }),
         }
+    }
+}
+
+/// Of a sender. A receiver's half has its own.
+impl Watch for Half {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        let Self { participant, ring, payload, .. } = self;
+        let needs_block = participant.waits_for_block() || payload.redelivery().is_some();
+        if attempt == Attempt::Probe {
+            return !needs_block && ring.words().probe_free();
+        }
+        if !participant.is_here() {
+            return true;
+        }
+        if ring.can_push().unwrap_or(true) && (!needs_block || ring.is_closed() || payload.has_free()) {
+            participant.set_waiting_for(WaitFor::Slot); // the next message may be another one
+            return true;
+        }
+        participant.has_ended()
+    }
+
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.participant.remember_death(deadline);
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        self.participant.event_of_role(index)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::queue::task::Task;
 use crate::queue::task_iter::Tasks;
 use crate::queue::{ByteReceiver, ByteSender, Receiver, Sender};
 use crate::types::Shareable;
+use crate::wait::source::source;
 
 /// A handle that sends and receives values: a [`Sender`] and a [`Receiver`].
 ///
@@ -233,3 +234,6 @@ impl ByteQueue {
         self.rx.recv_many(messages)
     }
 }
+
+source!([T: Shareable] Queue<T>, rx);
+source!([] ByteQueue, rx);

@@ -220,6 +220,21 @@ impl QueueParticipant {
         self.waiting_for = waiting_for;
     }
 
+    /// Whether the last fruitless call of a sender needed a block.
+    pub(super) fn waits_for_block(&self) -> bool {
+        matches!(self.waiting_for, WaitFor::Block)
+    }
+
+    /// What a selector sleeps on.
+    pub(super) fn event_of_role(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        match (self.role, index) {
+            (Role::Receiver, 0) => Some(&self.readable),
+            (Role::Sender, 0) => Some(&self.writable),
+            (Role::Sender, 1) => Some(&self.blocks_freed),
+            _ => None,
+        }
+    }
+
     /// See [`Holder::is_here`].
     #[inline]
     pub(crate) fn is_here(&self) -> bool {
@@ -313,7 +328,8 @@ impl QueueParticipant {
     /// After a fruitless `try_` call: the end of the peers, if it is why. Otherwise pauses, if this
     /// was the first fruitless call after successes. A caller that polls without a pause would get
     /// every message singly, and keep taking the cache lines of head and tail away from the others.
-    pub(crate) fn end_or_backoff(&mut self) -> Option<WaitEnd> {
+    pub(crate) fn end_or_backoff(&mut self, wait_for: WaitFor) -> Option<WaitEnd> {
+        self.waiting_for = wait_for;
         let end = self.end_of_try();
         if end.is_none() {
             self.wait_state.pause_after_burst(self.message_count);

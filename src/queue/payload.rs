@@ -559,6 +559,12 @@ impl PayloadPool {
         (blocks, self.pool.allocated().saturating_sub(blocks))
     }
 
+    /// Whether any block or extent is free.
+    pub(super) fn has_free(&self) -> bool {
+        let geometry = &self.layout.geometry;
+        self.pool.allocated() < geometry.blocks + geometry.extents
+    }
+
     /// `length`: how many bytes of the block were written, or more.
     fn free_block(&self, region: &Region, block: BlockRef, length: u64) {
         if let Some(extent) = block.block.checked_sub(self.layout.geometry.blocks)

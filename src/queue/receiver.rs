@@ -17,6 +17,7 @@ use crate::queue::task_iter::{Tasks, sealed::FinishTask};
 use crate::raw::pool::BlockRef;
 use crate::region::lifecycle::Registration;
 use crate::types::{InvalidValue, Shareable, Unchecked, load_checked};
+use crate::wait::source::source;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Receives values from a queue, together with any number of other receivers. Each message is
@@ -488,3 +489,5 @@ impl<T: Shareable> IntoIterator for &mut Receiver<T> {
         Messages::blocking(self)
     }
 }
+
+source!([T: Shareable] Receiver<T>, inner);

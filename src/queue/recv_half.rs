@@ -13,14 +13,17 @@ use crate::queue::payload::PayloadPool;
 use crate::queue::redelivery::Redelivery;
 use crate::queue::state::QueueState;
 use crate::queue::tasks::UnfinishedTasks;
+use crate::raw::event_count::EventCount;
 use crate::raw::mpmc::Pop;
 use crate::raw::pool::BlockRef;
 use crate::raw::redelivery::delivery_count;
 use crate::region::Region;
 use crate::region::layout::queue::control;
 use crate::region::lifecycle::Registration;
-use crate::region::words::Word;
-use crate::wait::{Timeout, WaitStrategy};
+use crate::region::words::{Mapped, Word};
+use crate::sys::clock::Deadline;
+use crate::wait::source::sealed::Watch;
+use crate::wait::{Attempt, Timeout, WaitStrategy, Waiter};
 
 /// A receiver's half of a queue.
 pub(crate) struct RecvHalf {
@@ -306,6 +309,35 @@ impl RecvHalf {
         }
         let oldest = self.held.take_oldest();
         self.finish_held(oldest)
+    }
+}
+
+impl Watch for RecvHalf {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        let Self { half, losses, deferred, .. } = self;
+        let Half { participant, ring, payload, .. } = half;
+        if attempt == Attempt::Probe {
+            return WaitFor::Message.probe(ring.words(), payload);
+        }
+        let is_ready = !participant.is_here()
+            || deferred.is_some()
+            || losses.is_due()
+            || payload.redelivery().is_some_and(Redelivery::probe)
+            || ring.can_pop().unwrap_or(true);
+        if is_ready {
+            return true;
+        }
+        participant.set_waiting_for(WaitFor::Message);
+        participant.has_ended()
+    }
+
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.half.participant.set_waiting_for(WaitFor::Message);
+        self.half.participant.remember_death(deadline);
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        self.half.participant.event_of_role(index)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::queue::peer::peer_methods;
 use crate::queue::receiver::{Receiver, read_dead_letter};
 use crate::region::lifecycle::Registration;
 use crate::types::{Shareable, bits_of};
+use crate::wait::source::source;
 use crate::wait::{Timeout, WaitStrategy};
 
 /// Sends values into a queue, together with any number of other senders. Each message goes to one
@@ -255,3 +256,5 @@ impl<T: Shareable> Sender<T> {
         Ok(sent as usize)
     }
 }
+
+source!([T: Shareable] Sender<T>, half);

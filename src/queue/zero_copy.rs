@@ -27,6 +27,7 @@ use crate::queue::payload::{PayloadHeader, PayloadPool, TakenMessage};
 use crate::queue::{ByteReceiver, ByteSender};
 use crate::raw::pool::BlockRef;
 use crate::wait::Timeout;
+use crate::wait::source::source;
 
 /// Bytes of a block that this participant owns.
 struct BlockBytes(NonNull<[u8]>);
@@ -376,3 +377,6 @@ impl fmt::Debug for Frame {
         f.debug_struct("Frame").field("len", &self.len()).finish_non_exhaustive()
     }
 }
+
+source!([] ZeroCopyByteSender, 0);
+source!([] ZeroCopyByteReceiver, 0);

@@ -24,6 +24,10 @@
 //! - I5: NO_BARGING asks new callers to let waiters go first. It is a request only. A waiter sets
 //!   it after a while without success. It is cleared on success, or when that waiter gives up.
 //!   Others honour it only for a short time, so the bit of a killed waiter is a short delay.
+//! - I6: a listener to several events that takes what one of them announced passes on the wake-ups
+//!   of the others (`pass_on`), of each whose wake count has advanced since its key. It owes that
+//!   once it has called `wait_any`, whatever ended the sleep: one that was refused because of a
+//!   later word may have got a wake-up at an earlier one. A listener that gives up owes it for all.
 //!
 //! Edges
 //! - E1: notifier: change, fence, load word · listener: set WAITERS, fence, check for the change.
@@ -40,6 +44,7 @@
 //!   (I2).
 //! - sleeper, after it was woken, before it took what it was woken for: the next notifier wakes
 //!   another, or another sleep times out.
+//! - listener to several events, before it has passed on a wake-up: the same, at each of them.
 //! - a peer writes an invalid word: wake-ups are late (until a sleep times out) or needless.
 //!   Nothing else depends on the word.
 //!
@@ -47,7 +52,9 @@
 //! each killed waiter would leave the count too high. The asymmetric fence is membarrier(2), with
 //! FENCES as its fallback.
 
-use crate::primitive::{Ordering, fence, futex_wait, futex_wait_either, futex_wake, heavy_fence, light_fence};
+use crate::primitive::{
+    Ordering, fence, futex_wait, futex_wait_any, futex_wait_either, futex_wake, heavy_fence, light_fence,
+};
 use crate::raw::Memory;
 use crate::raw::interrupt::Interrupt;
 use std::time::Duration;
@@ -62,7 +69,7 @@ const WAKE: u32 = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key(u32);
 
-pub(crate) struct EventCount<M: Memory> {
+pub struct EventCount<M: Memory> {
     word: M::Futex,
 }
 
@@ -122,6 +129,49 @@ impl<M: Memory> EventCount<M> {
         let before = self.word.fetch_or(WAITERS | FENCES, Ordering::Relaxed);
         fence(Ordering::SeqCst); // E1
         Key(before | WAITERS | FENCES)
+    }
+
+    /// Announces a sleep on several events at once, as [`listen`](Self::listen) does for each of
+    /// them, by one fence for all. Their keys are in `keys` then, in the same order.
+    pub(crate) fn listen_to_all<'a>(events: impl Iterator<Item = &'a Self> + Clone, keys: &mut Vec<Key>)
+    where
+        M: 'a,
+    {
+        keys.clear();
+        // Relaxed: ordered by the fence.
+        keys.extend(events.clone().map(|event| Key(event.word.fetch_or(WAITERS, Ordering::Relaxed) | WAITERS)));
+        // E1
+        if heavy_fence() || keys.iter().all(|key| key.0 & FENCES != 0) {
+            return;
+        }
+        // Refused: as in `listen`.
+        for (event, key) in events.zip(keys) {
+            let before = event.word.fetch_or(WAITERS | FENCES, Ordering::Relaxed); // ordered by the fence below
+            *key = Key(before | WAITERS | FENCES);
+        }
+        fence(Ordering::SeqCst); // E1
+    }
+
+    /// Sleeps until one of several events is notified, for at most `limit`. May wake early for no
+    /// reason. Returns false, at once, if the system cannot do that.
+    pub(crate) fn wait_any<'a>(
+        events: impl Iterator<Item = (&'a Self, Key)>,
+        interrupt: Option<&'a Interrupt>,
+        limit: Duration,
+    ) -> bool
+    where
+        M: 'a,
+    {
+        let interrupt = interrupt.map(|interrupt| (interrupt.word(), Interrupt::CLEAR));
+        futex_wait_any(events.map(|(event, key)| (&*event.word, key.0)).chain(interrupt), limit)
+    }
+
+    /// Wakes another listener, if one was woken since that key and it may have been the caller,
+    /// which did not take what this event announced (I6).
+    pub(crate) fn pass_on(&self, key: Key) {
+        if self.has_advanced_since(key) {
+            self.notify(1);
+        }
     }
 
     /// Sleeps until notified, for at most `limit`. May wake early for no reason.

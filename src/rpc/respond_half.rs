@@ -19,6 +19,7 @@ use crate::rpc::peers::Peers;
 use crate::rpc::state::{Role, RpcState};
 use crate::sys::clock::Deadline;
 use crate::sys::membarrier;
+use crate::wait::source::sealed::Watch;
 use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, Waiter};
 
 /// After that many requests a responder looks at all callers, whatever their bits say.
@@ -77,6 +78,13 @@ impl Requests {
         // edge: rpc-members
         let callers = self.callers_end.load(Ordering::Acquire) as usize;
         self.rotation.take_any(&self.table, self.responder, callers)
+    }
+
+    /// Whether there is a request.
+    fn has_pending(&self) -> bool {
+        // edge: rpc-members
+        let callers = self.callers_end.load(Ordering::Acquire) as usize;
+        (0..callers.min(self.table.callers)).any(|caller| self.table.is_pending(caller))
     }
 
     /// Whether there may be a request.
@@ -274,6 +282,28 @@ impl Waiter for RequestWaiter {
     /// Here and not before the sleep, so that the bits of busy callers stay.
     fn on_wake(&mut self) {
         self.table.clear_idle();
+    }
+}
+
+impl Watch for RespondHalf {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        if attempt == Attempt::Probe {
+            return self.requests.probe();
+        }
+        let is_here = || self.holder.is_here(&self.waiter.peers.registration);
+        self.requests.has_pending() || !is_here() || self.waiter.has_ended()
+    }
+
+    fn check_liveness(&mut self, deadline: Deadline) {
+        self.waiter.remember_death(deadline);
+    }
+
+    fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+        (index == 0).then_some(&self.waiter.requests)
+    }
+
+    fn on_wake(&mut self) {
+        Waiter::on_wake(&mut self.waiter);
     }
 }
 

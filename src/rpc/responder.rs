@@ -18,6 +18,7 @@ use crate::rpc::respond_half::RespondHalf;
 use crate::rpc::state::Role;
 use crate::types::{Shareable, Unchecked, bits_of};
 use crate::wait::Timeout;
+use crate::wait::source::source;
 
 /// Receives requests of the type `Q`, and replies with values of the type `A`.
 ///
@@ -381,3 +382,6 @@ impl fmt::Debug for ByteRequest<'_> {
         f.debug_struct("ByteRequest").field("length", &self.message.len()).finish()
     }
 }
+
+source!([Q: Shareable, A: Shareable] Responder<Q, A>, half);
+source!([] ByteResponder, half);

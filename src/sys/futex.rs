@@ -38,11 +38,8 @@ fn wait_until(word: &AtomicU32, expected: u32, until: &Timespec) -> Result<(), E
 /// after each [`SLICE`]. So it does for a signal: after one whose handler has SA_RESTART the kernel
 /// resumes futex_waitv, but no sleep on one word that has a limit.
 pub(crate) fn wait_either(words: [(&AtomicU32, u32); 2], limit: Duration, until_signal: bool) -> bool {
-    if !until_signal && HAS_WAITV.load(Ordering::Relaxed) {
-        match wait_any(words, limit) {
-            AnyWait::Unsupported => HAS_WAITV.store(false, Ordering::Relaxed),
-            _ => return false,
-        }
+    if !until_signal && wait_any(words, limit) != AnyWait::Unsupported {
+        return false;
     }
     let [(word, expected), _] = words;
     let until = Instant::now().checked_add(limit);
@@ -61,17 +58,8 @@ pub(crate) fn wait_either(words: [(&AtomicU32, u32); 2], limit: Duration, until_
     }
 }
 
-/// Whether the kernel is worth asking for futex_waitv.
-static HAS_WAITV: AtomicBool = AtomicBool::new(true);
-
 /// How long a change of the second word can go unnoticed without futex_waitv.
 const SLICE: Duration = Duration::from_millis(1);
-
-/// From here on this process does not use futex_waitv, as on an older kernel.
-#[cfg(feature = "__test-hooks")]
-pub fn disable_waitv() {
-    HAS_WAITV.store(false, Ordering::Relaxed);
-}
 
 /// Wakes up to `count` sleepers. Returns how many it woke.
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> usize {
@@ -102,6 +90,9 @@ pub(crate) enum AnyWait {
 ///
 /// The first [`MAX_WORDS`] words count.
 pub(crate) fn wait_any<'a>(words: impl IntoIterator<Item = (&'a AtomicU32, u32)>, limit: Duration) -> AnyWait {
+    if !HAS_WAITV.load(Ordering::Relaxed) {
+        return AnyWait::Unsupported;
+    }
     let mut waits = [Wait::new(); MAX_WORDS];
     let mut count = 0;
     for (wait, (word, expected)) in waits.iter_mut().zip(words) {
@@ -115,9 +106,21 @@ pub(crate) fn wait_any<'a>(words: impl IntoIterator<Item = (&'a AtomicU32, u32)>
         Ok(index) => AnyWait::Woken(index),
         Err(Errno::TIMEDOUT) => AnyWait::TimedOut,
         Err(Errno::INTR) => AnyWait::Interrupted,
-        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => AnyWait::Unsupported,
+        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
+            HAS_WAITV.store(false, Ordering::Relaxed);
+            AnyWait::Unsupported
+        }
         Err(_) => AnyWait::Changed,
     }
+}
+
+/// Whether the kernel is worth asking for futex_waitv. Relaxed: nothing is ordered by it.
+static HAS_WAITV: AtomicBool = AtomicBool::new(true);
+
+/// For tests: from here on this process behaves as on a kernel without futex_waitv.
+#[cfg(feature = "__test-hooks")]
+pub fn disable_waitv() {
+    HAS_WAITV.store(false, Ordering::Relaxed);
 }
 
 fn absolute(limit: Duration) -> Timespec {

@@ -15,6 +15,7 @@ pub(crate) mod futex;
 pub(crate) mod mapping;
 pub(crate) mod membarrier;
 pub(crate) mod memfd;
+pub(crate) mod poll;
 #[cfg(feature = "process")]
 pub(crate) mod posix_spawn;
 pub(crate) mod process;

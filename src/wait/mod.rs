@@ -2,19 +2,21 @@
 //! checks whether the peers that it waits for are still alive.
 
 mod end;
+mod phases;
 pub(crate) mod poll_backoff;
+pub(crate) mod source;
 mod strategy;
 
-use std::thread;
+use std::mem;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::end::WaitEnd;
+pub(crate) use self::phases::{Phases, until};
 use self::poll_backoff::PollBackoff;
 pub(crate) use self::strategy::LIVENESS_INTERVAL;
 pub use self::strategy::WaitStrategy;
 #[cfg(feature = "__test-hooks")]
 pub use self::strategy::disable_liveness_interval;
-use self::strategy::{SPIN_TIME, YIELD_TIME, sleep_bound};
 use crate::interrupt::Interrupts;
 use crate::primitive::spin_loop;
 use crate::raw::event_count::EventCount;
@@ -22,13 +24,15 @@ use crate::region::Region;
 use crate::region::trace::LongWait;
 use crate::region::words::Mapped;
 use crate::sys::clock::{Deadline, deadline_after};
-use crate::sys::process::online_cores;
 
 /// Probes before a full attempt, and between two readings of the clock.
 const SPINS_PER_CHECK: u32 = 16;
 
 /// Fruitless `try_` calls between two readings of the clock, for a liveness check.
 const TRIES_PER_CHECK: u32 = 32;
+
+/// How often an end that the peers recorded is looked at while they change.
+const END_CHECKS: u32 = 3;
 
 /// How long an operation may take.
 #[derive(Clone, Copy)]
@@ -54,7 +58,7 @@ impl Timeout {
 
 /// How thorough an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attempt {
+pub enum Attempt {
     /// A cheap one, while polling. It may miss what there is.
     Probe,
     /// A complete one: if it finds nothing, the caller may sleep.
@@ -77,16 +81,18 @@ pub(crate) struct WaitState {
     /// The last liveness check.
     last_check: Instant,
     tries: u32,
+    /// Whether the next fruitless `try_` call makes a liveness check in any case.
+    must_check: bool,
 }
 
 impl WaitState {
     pub(crate) fn new(wait: WaitStrategy, region: &Region) -> Self {
-        Self { wait, backoff: PollBackoff::new(region), last_check: Instant::now(), tries: 0 }
+        Self { wait, backoff: PollBackoff::new(region), ..Self::for_one_wait(wait) }
     }
 
     /// For a single wait, not one of a stream.
     pub(crate) fn for_one_wait(wait: WaitStrategy) -> Self {
-        Self { wait, backoff: PollBackoff::disabled(), last_check: Instant::now(), tries: 0 }
+        Self { wait, backoff: PollBackoff::disabled(), last_check: Instant::now(), tries: 0, must_check: false }
     }
 
     pub(crate) fn wait(&self) -> WaitStrategy {
@@ -110,9 +116,8 @@ impl WaitState {
         is_time
     }
 
-    /// Whether to begin by polling. On one core the others cannot run while we poll.
     fn should_spin(&self) -> bool {
-        self.wait != WaitStrategy::Park && online_cores() > 1
+        self.wait.polls()
     }
 }
 
@@ -159,10 +164,35 @@ pub(crate) trait Waiter {
         }
         let state = self.wait_state();
         state.tries = state.tries.wrapping_add(1);
-        if !state.tries.is_multiple_of(TRIES_PER_CHECK) || !state.is_check_due(Instant::now()) {
+        let is_due =
+            |state: &mut WaitState| state.tries.is_multiple_of(TRIES_PER_CHECK) && state.is_check_due(Instant::now());
+        if !mem::take(&mut state.must_check) && !is_due(state) {
             return None;
         }
         self.check_liveness(None)
+    }
+
+    /// Whether the peers have recorded their end, and it holds: a `try_` call that finds nothing
+    /// returns it.
+    fn has_ended(&mut self) -> bool {
+        if self.wait_state().must_check {
+            return true; // as far as is known: the `try_` call finds out
+        }
+        for _ in 0..END_CHECKS {
+            match self.peer_end() {
+                None => return false,
+                Some(end) if self.is_final(&end) => return true,
+                Some(_) => {} // somebody has joined meanwhile
+            }
+        }
+        false
+    }
+
+    /// Asks the kernel whether the peers are gone. If they are, the next `try_` call that finds
+    /// nothing asks again, and returns it.
+    fn remember_death(&mut self, deadline: Deadline) {
+        let is_gone = self.check_liveness(deadline).is_some_and(|end| self.is_final(&end));
+        self.wait_state().must_check |= is_gone;
     }
 
     /// Attempts until one succeeds, the deadline passes, or the peers are gone and a last attempt
@@ -196,16 +226,11 @@ pub(crate) trait Waiter {
         deadline: Deadline,
         mut attempt: impl FnMut(Attempt) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
-        let mut started = None;
-        let mut spins = 0_u32;
-        let mut sleeps = 0_u32;
-        let mut polling = self.wait_state().should_spin();
-        let wait = self.wait_state().wait;
+        let mut phases = Phases::new(self.wait_state().wait);
         let interrupts = Interrupts::of_this_thread();
         let mut long_wait = LongWait::new();
         loop {
-            let kind = if polling && !spins.is_multiple_of(SPINS_PER_CHECK) { Attempt::Probe } else { Attempt::Full };
-            spins = spins.wrapping_add(1);
+            let kind = phases.next_attempt();
             if let Some(done) = attempt(kind)? {
                 return Ok(done);
             }
@@ -230,37 +255,25 @@ pub(crate) trait Waiter {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(WaitEnd::TimedOut.into());
             }
-            if interrupts.ends_wait(self.event(), sleeps > 0) {
+            if interrupts.ends_wait(self.event(), phases.has_slept()) {
                 return Err(WaitEnd::Interrupted.into());
             }
-            let waited = now.duration_since(*started.get_or_insert(now));
-            match wait {
-                WaitStrategy::Spin if polling => spin_loop(),
-                WaitStrategy::Spin => thread::yield_now(),
-                WaitStrategy::SpinThenPark if polling && waited < SPIN_TIME => spin_loop(),
-                WaitStrategy::SpinThenPark if waited < YIELD_TIME => {
-                    polling = false;
-                    thread::yield_now();
-                }
-                WaitStrategy::SpinThenPark | WaitStrategy::Park => {
-                    polling = false;
-                    let rest =
-                        |bound: Duration| deadline.map_or(bound, |deadline| bound.min(deadline.duration_since(now)));
-                    if let Some(pause) = self.standby() {
-                        interrupts.sleep(rest(pause));
-                        continue;
-                    }
-                    let key = self.event().listen();
-                    if let Some(done) = attempt(Attempt::Full)? {
-                        return Ok(done);
-                    }
-                    if self.standby().is_none() && self.peer_end().is_none() {
-                        interrupts.wait(self.event(), key, rest(sleep_bound(sleeps)));
-                        sleeps = sleeps.saturating_add(1);
-                        self.on_wake();
-                        long_wait.note_sleep(started);
-                    }
-                }
+            if phases.pause(now) {
+                continue;
+            }
+            if let Some(pause) = self.standby() {
+                interrupts.sleep(until(deadline, now, pause));
+                continue;
+            }
+            let key = self.event().listen();
+            if let Some(done) = attempt(Attempt::Full)? {
+                return Ok(done);
+            }
+            if self.standby().is_none() && self.peer_end().is_none() {
+                interrupts.wait(self.event(), key, phases.sleep_limit(now, deadline));
+                phases.count_sleep();
+                self.on_wake();
+                long_wait.note_sleep(phases.started());
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 #[cfg(feature = "__test-hooks")]
 use crate::primitive::{AtomicU32, Ordering};
+use crate::sys::process::online_cores;
 
 /// What a blocking call does while it waits.
 ///
@@ -20,6 +21,13 @@ pub enum WaitStrategy {
     SpinThenPark,
     /// Sleeps at once: the lowest load, at the price of a wake-up for each wait.
     Park,
+}
+
+impl WaitStrategy {
+    /// Whether a call begins by polling. On one core the others cannot run meanwhile.
+    pub(crate) fn polls(self) -> bool {
+        self != Self::Park && online_cores() > 1
+    }
 }
 
 /// How long [`WaitStrategy::SpinThenPark`] polls.

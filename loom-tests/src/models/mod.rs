@@ -20,6 +20,7 @@ mod reader_counts;
 mod redelivery;
 mod robust_lock;
 mod rpc;
+mod select;
 mod semaphore;
 mod seqlock;
 mod spsc;

@@ -2,6 +2,7 @@
 //! condition variable.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering as O;
 
 pub(crate) use loom::sync::atomic::Ordering;
@@ -136,26 +137,20 @@ impl AtomicU64 {
 /// A futex word and its sleepers. Comparing and going to sleep are one step under the lock.
 pub(crate) struct AtomicU32 {
     value: TracedAtomic<loom::sync::atomic::AtomicU32>,
-    sleepers: loom::sync::Mutex<Sleepers>,
+    sleepers: loom::sync::Mutex<VecDeque<Sleeper>>,
     wake: loom::sync::Condvar,
 }
 
-#[derive(Default)]
-struct Sleepers {
-    /// On this word alone.
-    count: usize,
-    /// On this word and another one.
-    on_two: Vec<Arc<OnTwo>>,
+/// Who sleeps on a word, the first one first.
+enum Sleeper {
+    /// On this word alone: on its condition variable.
+    One,
+    /// On several words.
+    Several(Arc<SeveralWords>),
 }
 
-impl Sleepers {
-    fn remove(&mut self, sleeper: &Arc<OnTwo>) {
-        self.on_two.retain(|other| !Arc::ptr_eq(other, sleeper));
-    }
-}
-
-/// One that sleeps on two words.
-struct OnTwo {
+/// A thread that sleeps on several words, until one of them wakes it.
+struct SeveralWords {
     is_woken: loom::sync::Mutex<bool>,
     wake: loom::sync::Condvar,
 }
@@ -164,7 +159,7 @@ impl AtomicU32 {
     pub(crate) fn new(value: u32) -> Self {
         Self {
             value: TracedAtomic::new(loom::sync::atomic::AtomicU32::new(value)),
-            sleepers: loom::sync::Mutex::new(Sleepers::default()),
+            sleepers: loom::sync::Mutex::new(VecDeque::new()),
             wake: loom::sync::Condvar::new(),
         }
     }
@@ -184,50 +179,59 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration
     if word.value.value.load(O::Relaxed) != expected {
         return;
     }
-    sleepers.count += 1;
-    // The waker decrements the count. A loom condition variable has no spurious wake-ups.
+    sleepers.push_back(Sleeper::One);
+    // The waker takes it off the list. A loom condition variable has no spurious wake-ups.
     drop(word.wake.wait(sleepers).unwrap());
+}
+
+/// As futex_waitv(2): enlists on one word after the other, and leaves all of them if one has another
+/// value, or once it is awake. Until then each of them may spend a wake-up on it.
+pub(crate) fn futex_wait_any<'a>(words: impl Iterator<Item = (&'a AtomicU32, u32)>, _: std::time::Duration) -> bool {
+    count_access();
+    let own = Arc::new(SeveralWords { is_woken: loom::sync::Mutex::new(false), wake: loom::sync::Condvar::new() });
+    let mut enlisted = Vec::new();
+    let mut is_refused = false;
+    for (word, expected) in words {
+        let mut sleepers = word.sleepers.lock().unwrap();
+        is_refused = word.value.value.load(O::Relaxed) != expected;
+        if is_refused {
+            break;
+        }
+        sleepers.push_back(Sleeper::Several(Arc::clone(&own)));
+        enlisted.push(word);
+    }
+    if !is_refused {
+        let mut is_woken = own.is_woken.lock().unwrap();
+        while !*is_woken {
+            is_woken = own.wake.wait(is_woken).unwrap();
+        }
+    }
+    for word in enlisted {
+        let is_other = |sleeper: &Sleeper| !matches!(sleeper, Sleeper::Several(other) if Arc::ptr_eq(other, &own));
+        word.sleepers.lock().unwrap().retain(is_other);
+    }
+    true
 }
 
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> usize {
     count_access();
     let mut sleepers = word.sleepers.lock().unwrap();
-    // Those first that can lose a wake-up.
-    let woken_on_two = sleepers.on_two.len().min(count as usize);
-    for sleeper in sleepers.on_two.drain(..woken_on_two) {
-        *sleeper.is_woken.lock().unwrap() = true;
-        sleeper.wake.notify_one();
+    let woken = sleepers.len().min(count as usize);
+    for sleeper in sleepers.drain(..woken) {
+        match sleeper {
+            Sleeper::One => word.wake.notify_one(),
+            Sleeper::Several(sleeper) => {
+                *sleeper.is_woken.lock().unwrap() = true;
+                sleeper.wake.notify_one();
+            }
+        }
     }
-    let woken = sleepers.count.min(count as usize - woken_on_two);
-    sleepers.count -= woken;
-    for _ in 0..woken {
-        word.wake.notify_one();
-    }
-    woken_on_two + woken
+    woken
 }
 
-/// Like futex_waitv(2), this looks at one word after the other, and a wake-up at the first can be
-/// spent on a sleeper that the second refuses. There are no signals.
-pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], _: std::time::Duration, _: bool) -> bool {
-    count_access();
-    let sleeper = Arc::new(OnTwo { is_woken: loom::sync::Mutex::new(false), wake: loom::sync::Condvar::new() });
-    let is_asleep = words.iter().all(|(word, expected)| {
-        let mut sleepers = word.sleepers.lock().unwrap();
-        let is_as_expected = word.value.value.load(O::Relaxed) == *expected;
-        if is_as_expected {
-            sleepers.on_two.push(Arc::clone(&sleeper));
-        }
-        is_as_expected
-    });
-    if is_asleep {
-        let mut is_woken = sleeper.is_woken.lock().unwrap();
-        while !*is_woken {
-            is_woken = sleeper.wake.wait(is_woken).unwrap();
-        }
-    }
-    for (word, _) in words {
-        word.sleepers.lock().unwrap().remove(&sleeper);
-    }
+/// There are no signals.
+pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], limit: std::time::Duration, _: bool) -> bool {
+    futex_wait_any(words.into_iter(), limit);
     false
 }
 

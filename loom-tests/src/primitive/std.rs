@@ -104,17 +104,26 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration
     }
 }
 
-pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], _: std::time::Duration, _: bool) -> bool {
-    count_access();
-    if words.iter().all(|(word, expected)| word.0.load(O::SeqCst) == *expected) {
-        thread::yield_now();
-    }
+pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], limit: std::time::Duration, _: bool) -> bool {
+    futex_wait_any(words.into_iter(), limit);
     false
 }
 
 pub(crate) fn futex_wait_signalled(word: &AtomicU32, expected: u32, limit: std::time::Duration) -> bool {
     futex_wait(word, expected, limit);
     false
+}
+
+/// Likewise.
+pub(crate) fn futex_wait_any<'a>(
+    mut words: impl Iterator<Item = (&'a AtomicU32, u32)>,
+    _: std::time::Duration,
+) -> bool {
+    count_access();
+    if words.all(|(word, expected)| word.0.load(O::SeqCst) == expected) {
+        thread::yield_now();
+    }
+    true
 }
 
 pub(crate) fn futex_wake(_: &AtomicU32, _: u32) -> usize {

@@ -6,7 +6,7 @@
 //! Crash: steps C1 to C4 of `repair.rs`.
 
 use super::quarantine::Completion;
-use super::retry::SPIN_LIMIT;
+use super::retry::{RetryBudget, SPIN_LIMIT};
 use super::slot::SlotState;
 use super::tail::Run;
 use super::{MAX_BATCH, Pop, Push, Ring, RingWords};
@@ -180,6 +180,35 @@ impl<M: Memory> Ring<M> {
     fn claim_free(&mut self, count: u64) -> Result<Result<Claim, Push>, Corrupt> {
         let (mut budget, mut known_free) = (self.words.retry_budget(), 0);
         loop {
+            let position = match self.find_free(&mut budget, &mut known_free)? {
+                Ok(position) => position,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let count = self.count_claimable(position, SlotState::Free, count)?;
+            if self.claim(&self.words.tail, self.run.word(position), position, count) {
+                return Ok(Ok(Claim { first: position, count }));
+            }
+        }
+    }
+
+    /// Whether a push would find a free slot, or another answer than that there is none. Skips what
+    /// a push skips.
+    #[allow(dead_code, reason = "not used by models")]
+    pub(crate) fn can_push(&self) -> Result<bool, Corrupt> {
+        let found = self.find_free(&mut self.words.retry_budget(), &mut 0)?;
+        Ok(!matches!(found, Err(Push::Full)))
+    }
+
+    /// Whether a pop would find a message. Skips what a pop skips.
+    #[allow(dead_code, reason = "not used by models")]
+    pub(crate) fn can_pop(&self) -> Result<bool, Corrupt> {
+        Ok(self.find_ready(u64::MAX, &mut self.words.retry_budget(), &mut 0)?.is_ok())
+    }
+
+    /// Finds the position that a push can claim.
+    #[inline(always)]
+    fn find_free(&self, budget: &mut RetryBudget, known_free: &mut u64) -> Result<Result<u64, Push>, Corrupt> {
+        loop {
             let tail = self.words.load_tail();
             let position = self.run.position(tail);
             budget.spend(position)?;
@@ -187,11 +216,8 @@ impl<M: Memory> Ring<M> {
                 return Ok(Err(Push::Closed));
             }
             if self.is_claimable(position, SlotState::Free)? {
-                let count = self.count_claimable(position, SlotState::Free, count)?;
-                if self.claim(&self.words.tail, self.run.word(position), position, count) {
-                    return Ok(Ok(Claim { first: position, count }));
-                }
-            } else if !self.skip_unread(position, &mut known_free, &mut budget)? && self.words.load_tail() == tail {
+                return Ok(Ok(position));
+            } else if !self.skip_unread(position, known_free, budget)? && self.words.load_tail() == tail {
                 return Ok(Err(Push::Full));
             }
         }
@@ -202,25 +228,40 @@ impl<M: Memory> Ring<M> {
     fn claim_ready(&mut self, limit: u64, count: u64) -> Result<Result<Claim, Pop>, Corrupt> {
         let (mut budget, mut known_ready) = (self.words.retry_budget(), 0);
         loop {
+            let position = match self.find_ready(limit, &mut budget, &mut known_ready)? {
+                Ok(position) => position,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let count = self.count_claimable(position, SlotState::Ready, count.min(limit.wrapping_sub(position)))?;
+            if self.claim(&self.words.head, position, position, count) {
+                return Ok(Ok(Claim { first: position, count }));
+            }
+        }
+    }
+
+    /// Finds the position of the message that a pop can claim, before a position.
+    #[inline(always)]
+    fn find_ready(
+        &self,
+        limit: u64,
+        budget: &mut RetryBudget,
+        known_ready: &mut u64,
+    ) -> Result<Result<u64, Pop>, Corrupt> {
+        loop {
             let position = self.words.load_head();
             budget.spend(position)?;
             if position >= limit {
                 return Ok(Err(Pop::Empty));
             }
             if self.is_claimable(position, SlotState::Ready)? {
-                let count =
-                    self.count_claimable(position, SlotState::Ready, count.min(limit.wrapping_sub(position)))?;
-                if self.claim(&self.words.head, position, position, count) {
-                    return Ok(Ok(Claim { first: position, count }));
-                }
-                continue;
+                return Ok(Ok(position));
             }
             let tail = self.words.load_tail();
             if tail.position() <= position {
                 return Ok(Err(if tail.is_closed() { Pop::Drained } else { Pop::Empty }));
             }
             // If nothing is complete yet, skipping would only take the slot from its producer.
-            if !self.skip_unsent(position, tail, &mut known_ready, &mut budget)? && self.words.load_head() == position {
+            if !self.skip_unsent(position, tail, known_ready, budget)? && self.words.load_head() == position {
                 return Ok(Err(Pop::Empty));
             }
         }

@@ -1,0 +1,73 @@
+//! Descriptors among the sources of a selector.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::sys::poll::{PollFd, PollFlags, poll};
+use crate::wait::Attempt;
+use crate::wait::source::{Source, sealed::Watch};
+
+/// A descriptor as a source: a socket, a pipe, a signalfd, a pidfd.
+///
+/// It is ready when the call that it waits for would not block, also because it would return an
+/// error. A regular file is always ready.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+///
+/// use tombolo::select::{Descriptor, Selector};
+/// use tombolo::pipe;
+///
+/// let (_tx, mut rx) = pipe::Options::<u64>::new().create()?;
+/// let (mut theirs, mut ours) = UnixStream::pair()?;
+/// theirs.write_all(b"x")?;
+/// assert_eq!(Selector::new().wait(&mut [&mut rx, &mut Descriptor::readable(&ours)]), Ok(1));
+/// ours.read_exact(&mut [0])?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Descriptor<F> {
+    descriptor: F,
+    events: PollFlags,
+}
+
+impl<F: AsFd> Descriptor<F> {
+    /// Waits until there is something to read, or the end. A pidfd, such as a
+    /// `process::Process`, is readable when the process has ended.
+    pub fn readable(descriptor: F) -> Self {
+        Self { descriptor, events: PollFlags::IN }
+    }
+
+    /// Waits until something can be written.
+    pub fn writable(descriptor: F) -> Self {
+        Self { descriptor, events: PollFlags::OUT }
+    }
+
+    /// Returns the descriptor.
+    pub fn into_inner(self) -> F {
+        self.descriptor
+    }
+
+    fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::from_borrowed_fd(self.descriptor.as_fd(), self.events)
+    }
+}
+
+impl<F: AsFd> Source for Descriptor<F> {}
+
+impl<F: AsFd> Watch for Descriptor<F> {
+    fn is_ready(&mut self, attempt: Attempt) -> bool {
+        if attempt == Attempt::Probe {
+            return false; // it takes a system call
+        }
+        let mut polled = [self.poll_fd()];
+        poll(&mut polled, Duration::ZERO);
+        let [polled] = polled;
+        !polled.revents().is_empty()
+    }
+
+    fn descriptor(&self) -> Option<PollFd<'_>> {
+        Some(self.poll_fd())
+    }
+}
