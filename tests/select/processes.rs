@@ -202,6 +202,7 @@ fn selector_without_futex_waitv_is_woken() {
     let _watchdog = TestDir::new();
     let child = fork(&alone, || {
         tombolo::test_hooks::refuse_wait_any();
+        tombolo::test_hooks::disable_liveness_interval();
         let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
         let (mut other_tx, mut other_rx) = pipe::Options::<u64>::new().create().unwrap();
         let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
