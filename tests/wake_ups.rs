@@ -244,6 +244,64 @@ fn selectors_and_receivers_of_common_queues_are_woken() {
     assert_eq!(received, 3 * rounds);
 }
 
+/// The wake-up for the receiver of one queue goes to a selector, which sleeps longer, and which then
+/// takes from the other queue. Nothing is sent after that.
+#[test]
+fn selector_takes_from_another_source_receiver_is_woken() {
+    let _sandbox = test_dir();
+    let options = queue::Options::<u64>::new().wait(WaitStrategy::Park);
+    let (mut tx, mut rx) = options.create_channel().unwrap();
+    let (mut other_tx, mut other_rx) = options.create_channel().unwrap();
+    let (mut own_tx, mut own_rx) = (tx.try_clone().unwrap(), rx.try_clone().unwrap());
+    for _ in 0..20 {
+        thread::scope(|scope| {
+            let selector = scope.spawn(|| {
+                let mut selector = Selector::in_order().wait_strategy(WaitStrategy::Park);
+                if selector.wait(&mut [&mut other_rx, &mut own_rx]) == Ok(1) {
+                    // It was too fast: give the message back.
+                    own_tx.send(own_rx.try_recv().unwrap()).unwrap();
+                }
+            });
+            let_them_sleep();
+            let receiver = scope.spawn(|| rx.recv());
+            let_them_sleep();
+            tx.send(1).unwrap();
+            other_tx.send(2).unwrap();
+            selector.join().unwrap();
+            assert_eq!(receiver.join().unwrap(), Ok(1));
+        });
+        assert_eq!(other_rx.try_recv(), Ok(2));
+    }
+}
+
+/// Each message comes at another moment of the way to sleep, and nothing comes after it.
+#[test]
+fn selector_message_comes_at_any_moment_is_woken() {
+    let _sandbox = test_dir();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let (_other_tx, mut other_rx) = pipe::Options::<u64>::new().create().unwrap();
+    let received = AtomicU64::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut random = Random(1);
+            for number in 0..ROUNDS {
+                until(|| received.load(Ordering::SeqCst) == number);
+                for _ in 0..random.below(100) {
+                    std::hint::spin_loop();
+                }
+                tx.send(number).unwrap();
+            }
+            until(|| received.load(Ordering::SeqCst) == ROUNDS);
+        });
+        let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+        for number in 0..ROUNDS {
+            assert_eq!(selector.wait(&mut [&mut other_rx, &mut rx]), Ok(1));
+            assert_eq!(rx.try_recv(), Ok(number));
+            received.store(number + 1, Ordering::SeqCst);
+        }
+    });
+}
+
 /// A selector waits for room in two full rings, and another one for what comes through them.
 #[test]
 fn selectors_of_senders_and_of_receivers_wake_each_other() {

@@ -1,6 +1,6 @@
 //! Selectors whose sources belong to other processes, which are killed and stopped.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -202,24 +202,27 @@ fn selector_without_futex_waitv_is_woken() {
     let _watchdog = TestDir::new();
     let child = fork(&alone, || {
         tombolo::test_hooks::disable_waitv();
+        tombolo::test_hooks::disable_liveness_interval();
         let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
         let (mut other_tx, mut other_rx) = pipe::Options::<u64>::new().create().unwrap();
         let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+        let received = AtomicU64::new(0);
         thread::scope(|scope| {
             scope.spawn(|| {
-                for number in 0..50 {
-                    thread::sleep(Duration::from_micros(200));
-                    tx.send(number).unwrap();
-                    other_tx.send(number).unwrap();
+                for number in 0..30 {
+                    until(|| received.load(Ordering::SeqCst) == number);
+                    thread::sleep(Duration::from_millis(2)); // the selector sleeps
+                    if number % 3 == 0 { tx.send(number).unwrap() } else { other_tx.send(number).unwrap() }
                 }
-                thread::sleep(Duration::from_millis(100));
+                until(|| received.load(Ordering::SeqCst) == 30);
             });
-            for _ in 0..100 {
-                let received = match selector.wait(&mut [&mut rx, &mut other_rx]).unwrap() {
+            for number in 0..30 {
+                let found = match selector.wait(&mut [&mut rx, &mut other_rx]).unwrap() {
                     0 => rx.try_recv(),
                     _ => other_rx.try_recv(),
                 };
-                assert!(received.is_ok());
+                assert_eq!(found, Ok(number));
+                received.store(number + 1, Ordering::SeqCst);
             }
         });
     });
