@@ -3,7 +3,7 @@
 pub use crate::sys::membarrier::heavy_that_reaches_nobody;
 #[cfg(feature = "process")]
 pub use crate::sys::program::pretend_build;
-pub use crate::wait::disable_liveness_interval;
+pub use crate::wait::{disable_futex_waitv, disable_liveness_interval};
 
 /// What this thread has spent so far on liveness checks: requests to the kernel about locks, and
 /// shared words scanned. Tests of lateness count these instead of measuring time.

@@ -73,12 +73,21 @@ impl Half {
         let Self { participant, ring, payload, .. } = self;
         let registration = Arc::clone(participant.registration());
         match timeout {
-            Timeout::NonBlocking => match participant.end_or_backoff() {
-                Some(end) => match operation(&registration, ring, payload)? {
-                    None if participant.is_final(&end) => Err(participant.report_end(end).into()),
-                    outcome => Ok(outcome),
-                },
-                None => Ok(None),
+            Timeout::NonBlocking => loop {
+                if let Some(end) = participant.end_or_backoff() {
+                    match operation(&registration, ring, payload)? {
+                        None if participant.is_final(&end) => return Err(participant.report_end(end).into()),
+                        None => {}
+                        done => return Ok(done),
+                    }
+                }
+                participant.set_waiting_for(wait_for);
+                if !participant.listen_after_try() {
+                    return Ok(None);
+                }
+                if let Some(done) = operation(&registration, ring, payload)? {
+                    return Ok(Some(done));
+                }
             },
             Timeout::At(deadline) => participant
                 .wait(wait_for, deadline, |attempt| {

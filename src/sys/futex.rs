@@ -48,7 +48,6 @@ pub(crate) enum AnyWait {
 /// Sleeps while each word has its expected value, for at most `limit`. May wake for no reason.
 ///
 /// The first [`MAX_WORDS`] words count.
-#[cfg_attr(not(test), expect(dead_code, reason = "for waits for several things"))]
 pub(crate) fn wait_any<'a>(words: impl IntoIterator<Item = (&'a AtomicU32, u32)>, limit: Duration) -> AnyWait {
     let mut waits = [Wait::new(); MAX_WORDS];
     let mut count = 0;
