@@ -20,6 +20,7 @@ child_roles!(
     wait_without_waitv,
     send_a_stream_without_system_calls,
     arm_300_descriptors,
+    spend_a_wake_up_on_a_descriptor,
 );
 
 const NAME: &str = "name";
@@ -158,44 +159,41 @@ fn receive_one_of_a_queue(arguments: &[String]) {
     assert_eq!(rx.recv(), Ok(7));
 }
 
-/// Sends a message whose wake-up goes to a descriptor in this process, while another process sleeps
-/// without end for one.
-fn spend_a_wake_up_on_a_readiness(give_up: impl FnOnce(queue::Receiver<u64>, Readiness)) {
-    let (_alone, test_dir) = (alone(), TestDir::new());
-    let file = test_dir.file("counters");
-    let counters = SharedCounters::at(&file);
-    let mut tx = jobs(&test_dir.names()).sender(NAME).unwrap();
-    let mut rx = jobs(&test_dir.names()).receiver(NAME).unwrap();
+/// Sends a message whose wake-up goes to a descriptor in this process, which gives up without
+/// taking it, while another process sleeps without end for one.
+fn spend_a_wake_up_on_a_descriptor(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let names = Path::new(&arguments[0]);
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
+    let mut tx = jobs(names).sender(NAME).unwrap();
+    let mut rx = jobs(names).receiver(NAME).unwrap();
     let readiness = rx.readiness().unwrap();
-    until(|| {
-        assert_eq!(rx.try_recv(), Err(RecvError::Empty));
-        !is_readable(&readiness)
-    });
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    assert!(!is_readable(&readiness));
     // The thread sleeps first, so the kernel wakes it first.
     thread::sleep(Duration::from_millis(5));
-    let other = start("receive_one_of_a_queue", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let other = start("receive_one_of_a_queue", &[&arguments[0], &arguments[1]]);
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
     tx.send(7).unwrap();
     wait_until_readable(&readiness);
-    give_up(rx, readiness);
-    other.finish();
-}
-
-#[test]
-fn queue_receiver_readiness_dropped_unused_wakes_another_receiver() {
-    spend_a_wake_up_on_a_readiness(|rx, readiness| {
+    if arguments[2] == "readiness" {
         drop(readiness);
-        std::mem::forget(rx);
-    });
-}
-
-#[test]
-fn queue_receiver_dropped_after_wake_up_wakes_another_receiver() {
-    spend_a_wake_up_on_a_readiness(|rx, readiness| {
+        other.finish();
+    } else {
         drop(rx);
-        drop(readiness);
-    });
+        other.finish();
+    }
+}
+
+#[test]
+fn queue_receiver_or_its_readiness_dropped_after_wake_up_wakes_another_receiver() {
+    for dropped in ["readiness", "receiver"] {
+        let (_alone, test_dir) = (alone(), TestDir::new());
+        let file = test_dir.file("counters");
+        let arguments = [&directory(&test_dir), file.to_str().unwrap(), dropped];
+        start("spend_a_wake_up_on_a_descriptor", &arguments).finish();
+    }
 }
 
 fn wait_without_waitv(arguments: &[String]) {
