@@ -62,8 +62,7 @@ impl Side {
         loop {
             match self.rx.try_recv() {
                 Err(RecvError::Empty) => {
-                    let mut poll =
-                        libc::pollfd { fd: readiness.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                    let mut poll = libc::pollfd { fd: readiness.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
                     // SAFETY: one entry.
                     unsafe { libc::poll(&raw mut poll, 1, -1) };
                 }

@@ -7,10 +7,10 @@
 //!
 //! - W1: a registration fires once, when its word is no longer what its key says, or when it is
 //!   time for a liveness check. Then it is removed.
-//! - W2: the kernel may spend a wake-up on this thread at any word that it sleeps on, and at several
-//!   at once. Each advances its word first. So the thread compares all words after each sleep,
-//!   however that ended. What it finds changed it hands on: to the registrations with that word,
-//!   or if the one that it slept for was taken back, to another sleeper.
+//! - W2: the kernel may spend a wake-up on this thread at any word that it sleeps on, and at
+//!   several at once. Each advances its word first. So the thread compares all words after each
+//!   sleep, however that ended. What it finds changed it hands on: to the registrations with that
+//!   word, or if the one that it slept for was taken back, to another sleeper.
 //! - W3: a registration that has fired owes its wake-up to the others until its owner has tried to
 //!   take what it waited for. If the owner ends without, it notifies another (`listener.rs`).
 //!
