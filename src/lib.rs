@@ -109,13 +109,15 @@ pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, RecvError, Result, SendError};
 pub use interrupt::{InterruptHandle, interrupt_handle};
 pub use message::Message;
+#[cfg(feature = "async")]
+pub use message::MessageStream;
 pub use namespace::{Namespace, NamespaceBuilder};
 pub use options::OnStale;
 pub use region::directory::{DIRECTORY_ENV, Directory};
 pub use region::layout::header::LAYOUT_VERSION;
 pub use tombolo_derive::Shareable;
 pub use types::Shareable;
-pub use wait::WaitStrategy;
+pub use wait::{Readiness, WaitStrategy};
 
 /// Keeps the README's example compiling.
 #[cfg(doctest)]

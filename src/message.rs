@@ -1,10 +1,19 @@
 //! What pipes and queues carry, and the iterator over what a receiver gets.
 
 use std::iter::FusedIterator;
+#[cfg(feature = "async")]
+use std::pin::Pin;
+#[cfg(feature = "async")]
+use std::task::{Context, Poll};
+
+#[cfg(feature = "async")]
+use futures_core::Stream;
 
 use crate::error::RecvError;
 use crate::types::Shareable;
 use crate::wait::Timeout;
+#[cfg(feature = "async")]
+use crate::wait::{Pollable, poll_once, unless_empty};
 
 /// What a pipe or a queue carries: byte messages (`[u8]`), or values of a type that is
 /// [`Shareable`].
@@ -65,7 +74,7 @@ impl<R: sealed::Receive> Iterator for Messages<R> {
         }
         let timeout = if self.blocks { Timeout::UNLIMITED } else { Timeout::NonBlocking };
         let received = self.receiver.receive(timeout);
-        self.has_ended = !matches!(received, Ok(_) | Err(RecvError::MessageLost | RecvError::Lagged { .. }));
+        self.has_ended = is_last(&received);
         match received {
             Err(RecvError::Closed | RecvError::Empty) => None,
             received => Some(received),
@@ -74,6 +83,166 @@ impl<R: sealed::Receive> Iterator for Messages<R> {
 }
 
 impl<R: sealed::Receive> FusedIterator for Messages<R> {}
+
+/// Whether an iterator ends with this.
+fn is_last<T>(received: &Result<T, RecvError>) -> bool {
+    !matches!(received, Ok(_) | Err(RecvError::MessageLost | RecvError::Lagged { .. }))
+}
+
+/// The messages of a receiver, as a [`Stream`].
+///
+/// It ends when the sender has left and everything that it sent was received. It yields any other
+/// error, and ends after it. Only [`MessageLost`](RecvError::MessageLost) and
+/// [`Lagged`](RecvError::Lagged) do not end it: more messages may follow.
+///
+/// What was received is returned at once, so nothing is lost when a call of `next` is cancelled.
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+#[derive(Debug)]
+#[must_use = "a stream receives nothing until it is polled"]
+pub struct MessageStream<R: Pollable> {
+    receiver: R,
+    has_ended: bool,
+}
+
+#[cfg(feature = "async")]
+impl<R: Pollable> MessageStream<R> {
+    pub(crate) fn new(receiver: R) -> Self {
+        Self { receiver, has_ended: false }
+    }
+}
+
+/// Nothing of it is ever pinned.
+#[cfg(feature = "async")]
+impl<R: Pollable> Unpin for MessageStream<R> {}
+
+#[cfg(feature = "async")]
+impl<R: Pollable + sealed::Receive> Stream for MessageStream<R> {
+    type Item = Result<R::Message, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.has_ended {
+            return Poll::Ready(None);
+        }
+        let attempt = |receiver: &mut R| unless_empty(receiver.receive(Timeout::NonBlocking));
+        poll_once(&mut this.receiver, context, attempt).map(|received| {
+            this.has_ended = is_last(&received);
+            Some(received).filter(|received| !matches!(received, Err(RecvError::Closed)))
+        })
+    }
+}
+
+#[cfg(feature = "async")]
+impl<R: Pollable> Drop for MessageStream<R> {
+    fn drop(&mut self) {
+        self.receiver.wait_state().remove_waker(false);
+    }
+}
+
+/// The `async` methods of a receiver. Of values: what `recv` returns; of bytes: the same with a
+/// buffer.
+#[cfg(feature = "async")]
+macro_rules! receive_methods {
+    (value [$($parameters:tt)*] $Receiver:ty, $Message:ty) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        impl<$($parameters)*> $Receiver {
+            /// Receives one message as [`recv`](Self::recv) does, without blocking the thread.
+            ///
+            /// A future that is dropped before it is ready has received nothing. Works with any
+            /// executor.
+            ///
+            /// # Errors
+            /// As [`recv`](Self::recv).
+            pub fn recv_async(
+                &mut self,
+            ) -> impl std::future::Future<Output = Result<$Message, $crate::error::RecvError>> {
+                $crate::wait::poll_until_ready(self, |rx| $crate::wait::unless_empty(rx.try_recv()))
+            }
+        }
+        $crate::message::receive_methods!(stream [$($parameters)*] $Receiver);
+    };
+    (bytes [$($parameters:tt)*] $Receiver:ty) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        impl<$($parameters)*> $Receiver {
+            /// Receives one message as [`recv`](Self::recv) does, without blocking the thread.
+            ///
+            /// A future that is dropped before it is ready has received nothing. Works with any
+            /// executor.
+            ///
+            /// # Errors
+            /// As [`recv`](Self::recv).
+            pub fn recv_async(
+                &mut self,
+                message: &mut Vec<u8>,
+            ) -> impl std::future::Future<Output = Result<usize, $crate::error::RecvError>> {
+                $crate::wait::poll_until_ready(self, |rx| $crate::wait::unless_empty(rx.try_recv(message)))
+            }
+        }
+        $crate::message::receive_methods!(stream [$($parameters)*] $Receiver);
+    };
+    (stream [$($parameters:tt)*] $Receiver:ty) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        impl<$($parameters)*> $Receiver {
+            /// Returns a stream of the messages, which ends as [`iter`](Self::iter) does.
+            pub fn stream(&mut self) -> $crate::message::MessageStream<&mut Self> {
+                $crate::message::MessageStream::new(self)
+            }
+
+            /// Returns a stream of the messages that owns the receiver, and ends as
+            /// [`iter`](Self::iter) does.
+            pub fn into_stream(self) -> $crate::message::MessageStream<Self> {
+                $crate::message::MessageStream::new(self)
+            }
+        }
+    };
+}
+
+/// The `async` method of a sender.
+#[cfg(feature = "async")]
+macro_rules! send_methods {
+    (value [$($parameters:tt)*] $Sender:ty, $Message:ty) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        impl<$($parameters)*> $Sender {
+            /// Sends one value as [`send`](Self::send) does, without blocking the thread.
+            ///
+            /// A future that is dropped before it is ready has sent nothing. Works with any
+            /// executor.
+            ///
+            /// # Errors
+            /// As [`send`](Self::send).
+            pub fn send_async(
+                &mut self,
+                value: impl std::borrow::Borrow<$Message>,
+            ) -> impl std::future::Future<Output = Result<(), $crate::error::SendError>> {
+                $crate::wait::poll_until_ready(self, move |tx| $crate::wait::unless_full(tx.try_send(value.borrow())))
+            }
+        }
+    };
+    (bytes [$($parameters:tt)*] $Sender:ty, $note:literal) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        impl<$($parameters)*> $Sender {
+            /// Sends one message as [`send`](Self::send) does, without blocking the thread.
+            ///
+            /// A future that is dropped before it is ready has sent nothing. Works with any
+            /// executor.
+            ///
+            /// # Errors
+            #[doc = $note]
+            pub fn send_async(
+                &mut self,
+                message: impl AsRef<[u8]>,
+            ) -> impl std::future::Future<Output = Result<(), $crate::error::SendError>> {
+                $crate::wait::poll_until_ready(self, move |tx| $crate::wait::unless_full(tx.try_send(message.as_ref())))
+            }
+        }
+    };
+}
+
+#[cfg(feature = "async")]
+pub(crate) use receive_methods;
+#[cfg(feature = "async")]
+pub(crate) use send_methods;
 
 pub(crate) mod sealed {
     use crate::error::RecvError;

@@ -52,6 +52,7 @@ const UNSAFE: &[&str] = &[
     "src/sys/posix_spawn.rs",
     "src/sys/process.rs",
     "src/sys/program.rs",
+    "src/sys/signals.rs",
     "src/sys/socket.rs",
     "src/types/mod.rs",
 ];

@@ -84,6 +84,7 @@ mod byte_subscriber;
 mod endpoints;
 mod frames;
 mod membership;
+mod nonblocking;
 mod observer;
 mod publish_half;
 mod publisher;

@@ -221,9 +221,15 @@ impl PublishHalf {
             return Ok(done);
         }
         match timeout {
-            Timeout::NonBlocking => match waiter.end_of_try() {
-                Some(end) => Err(end.into()),
-                None => attempt().ok_or(SendError::Full), // again: the dead were evicted
+            Timeout::NonBlocking => loop {
+                if let Some(end) = waiter.end_of_try() {
+                    return Err(end.into());
+                }
+                match attempt() {
+                    Some(done) => return Ok(done), // the dead were evicted
+                    None if waiter.listen_after_try() => {}
+                    None => return Err(SendError::Full),
+                }
             },
             Timeout::At(deadline) => waiter.wait_for(position, deadline, |_| Ok(attempt())),
         }

@@ -201,6 +201,10 @@ impl SubscribeHalf {
         self.waiter.waits_for_successor
     }
 
+    pub(super) fn wait_state(&mut self) -> &mut WaitState {
+        &mut self.waiter.state
+    }
+
     pub(super) fn holder(&self) -> &Holder {
         &self.holder
     }
@@ -307,17 +311,18 @@ impl SubscribeHalf {
     ) -> Result<R, RecvError> {
         let Self { tracks, waiter, .. } = self;
         match timeout {
-            Timeout::NonBlocking => {
+            Timeout::NonBlocking => loop {
                 let end = waiter.end_of_try();
                 if end.is_none() {
                     waiter.state.pause_after_burst(tracks.count);
                 }
                 match (tracks.read(want, &mut copy)?, end) {
-                    (Some(read), _) => Ok(read),
-                    (None, Some(end)) if waiter.is_final(&end) => Err(end.into()),
-                    (None, _) => Err(RecvError::Empty),
+                    (Some(read), _) => return Ok(read),
+                    (None, Some(end)) if waiter.is_final(&end) => return Err(end.into()),
+                    (None, _) if waiter.listen_after_try() => {}
+                    (None, _) => return Err(RecvError::Empty),
                 }
-            }
+            },
             Timeout::At(deadline) => waiter.wait_for(tracks.count, deadline, |attempt| {
                 if attempt.should_try(|| tracks.probe()) { tracks.read(want, &mut copy) } else { Ok(None) }
             }),

@@ -47,7 +47,7 @@ impl<W: RingWriter> SendHalf<W> {
         timeout: Timeout,
         mut has_room: impl FnMut(&mut W) -> Result<bool, Corrupt>,
     ) -> Result<(), SendError> {
-        let Timeout::At(deadline) = timeout else { return Err(self.try_error()) };
+        let Timeout::At(deadline) = timeout else { return self.recheck() };
         self.connection.wait_for(self.writer.position(), deadline, |attempt| {
             let has_room = attempt.should_try(|| self.writer.has_advanced()) && has_room(&mut self.writer)?;
             Ok(has_room.then_some(()))
@@ -73,12 +73,13 @@ impl<W: RingWriter> SendHalf<W> {
         (index == 0).then_some(&self.connection.wait_event)
     }
 
-    /// Why a call that must not block failed.
+    /// After an attempt that failed and must not block. Ok: try again.
     #[cold]
-    fn try_error(&mut self) -> SendError {
+    fn recheck(&mut self) -> Result<(), SendError> {
         match self.connection.end_of_try() {
-            Some(end) => self.connection.report_end(end).into(),
-            None => SendError::Full,
+            Some(end) => Err(self.connection.report_end(end).into()),
+            None if self.connection.listen_after_try() => Ok(()),
+            None => Err(SendError::Full),
         }
     }
 }
@@ -169,6 +170,7 @@ impl<R: RingReader> RecvHalf<R> {
         match end {
             Some(_) if self.reader.find()?.is_some() => Ok(()), // sent before the end
             Some(end) => Err(self.connection.report_end(end).into()),
+            None if self.connection.listen_after_try() => Ok(()),
             None => Err(RecvError::Empty),
         }
     }

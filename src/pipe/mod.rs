@@ -45,6 +45,7 @@ mod duplex;
 mod endpoints;
 mod half;
 pub mod io;
+mod nonblocking;
 mod peer;
 mod receiver;
 mod sender;

@@ -10,8 +10,8 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 
 use crate::process::handle::{Child, Wait};
-use crate::sys::child::without_signals;
 use crate::sys::fork::{ForkGuardedFd, ForkSafe, Generation};
+use crate::sys::signals::without_signals;
 
 /// Needs no more than a few calls.
 const STACK_LEN: usize = 128 << 10;

@@ -75,12 +75,20 @@ impl Half {
         let Self { participant, ring, payload, .. } = self;
         let registration = Arc::clone(participant.registration());
         match timeout {
-            Timeout::NonBlocking => match participant.end_or_backoff(wait_for) {
-                Some(end) => match operation(&registration, ring, payload)? {
-                    None if participant.is_final(&end) => Err(participant.report_end(end).into()),
-                    outcome => Ok(outcome),
-                },
-                None => Ok(None),
+            Timeout::NonBlocking => loop {
+                if let Some(end) = participant.end_or_backoff(wait_for) {
+                    match operation(&registration, ring, payload)? {
+                        None if participant.is_final(&end) => return Err(participant.report_end(end).into()),
+                        None => {}
+                        done => return Ok(done),
+                    }
+                }
+                if !participant.listen_after_try() {
+                    return Ok(None);
+                }
+                if let Some(done) = operation(&registration, ring, payload)? {
+                    return Ok(Some(done));
+                }
             },
             Timeout::At(deadline) => participant
                 .wait(wait_for, deadline, |attempt| {

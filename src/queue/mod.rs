@@ -102,6 +102,7 @@ pub(crate) mod endpoints;
 pub(crate) mod half;
 mod handle;
 pub(crate) mod membership;
+mod nonblocking;
 mod owned_block;
 pub(crate) mod participant;
 pub(crate) mod payload;

@@ -69,6 +69,13 @@ const WAKE: u32 = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key(u32);
 
+impl Key {
+    /// What the word is expected to be.
+    pub(crate) fn value(self) -> u32 {
+        self.0
+    }
+}
+
 pub struct EventCount<M: Memory> {
     word: M::Futex,
 }
@@ -184,6 +191,16 @@ impl<M: Memory> EventCount<M> {
     /// of `interrupt.rs`.
     pub(crate) fn wait_unless(&self, key: Key, interrupt: &Interrupt, limit: Duration, until_signal: bool) -> bool {
         futex_wait_either([(&self.word, key.0), (interrupt.word(), Interrupt::CLEAR)], limit, until_signal)
+    }
+
+    /// Returns the word, for a sleep on several of them.
+    pub(crate) fn word(&self) -> &M::Futex {
+        &self.word
+    }
+
+    /// Returns whether the word is still as it was: a sleep with this key would begin.
+    pub(crate) fn is_at(&self, key: Key) -> bool {
+        self.word.load(Ordering::Relaxed) == key.0 // the kernel compares again
     }
 
     /// Returns whether the wake count has advanced since the key: a listener was woken, if not

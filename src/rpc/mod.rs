@@ -45,6 +45,7 @@ mod call_half;
 mod caller;
 mod endpoints;
 mod membership;
+mod nonblocking;
 mod peers;
 mod respond_half;
 mod responder;

@@ -135,6 +135,10 @@ impl RespondHalf {
         half
     }
 
+    pub(super) fn wait_state(&mut self) -> &mut WaitState {
+        self.waiter.wait_state()
+    }
+
     pub(super) fn holder(&self) -> &Holder {
         &self.holder
     }
@@ -195,14 +199,15 @@ impl RespondHalf {
     ) -> Result<(Taken, Result<R, RecvError>), RecvError> {
         let Self { requests, waiter, .. } = self;
         match timeout {
-            Timeout::NonBlocking => {
+            Timeout::NonBlocking => loop {
                 let end = waiter.end_of_try();
                 match (requests.take(Attempt::Full, &mut copy), end) {
-                    (Some(found), _) => Ok(found),
-                    (None, Some(end)) if waiter.is_final(&end) => Err(end.into()),
-                    (None, _) => Err(RecvError::Empty),
+                    (Some(found), _) => return Ok(found),
+                    (None, Some(end)) if waiter.is_final(&end) => return Err(end.into()),
+                    (None, _) if waiter.listen_after_try() => {}
+                    (None, _) => return Err(RecvError::Empty),
                 }
-            }
+            },
             Timeout::At(deadline) => waiter.wait_for(0, deadline, |attempt| {
                 if attempt.should_try(|| requests.probe()) { Ok(requests.take(attempt, &mut copy)) } else { Ok(None) }
             }),

@@ -8,6 +8,7 @@ pub(crate) mod available_memory;
 pub(crate) mod child;
 pub(crate) mod clock;
 pub(crate) mod copy;
+pub(crate) mod eventfd;
 pub(crate) mod file;
 pub(crate) mod file_lock;
 pub(crate) mod fork;
@@ -21,5 +22,6 @@ pub(crate) mod posix_spawn;
 pub(crate) mod process;
 #[cfg(feature = "process")]
 pub(crate) mod program;
+pub(crate) mod signals;
 #[cfg(feature = "connection")]
 pub(crate) mod socket;

@@ -2,21 +2,35 @@
 //! checks whether the peers that it waits for are still alive.
 
 mod end;
+#[cfg(feature = "async")]
+mod future;
+mod listener;
 mod phases;
 pub(crate) mod poll_backoff;
+mod pollable;
+mod readiness;
 pub(crate) mod source;
 mod strategy;
+mod waiter_thread;
 
 use std::mem;
+#[cfg(feature = "async")]
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::end::WaitEnd;
+#[cfg(feature = "async")]
+pub(crate) use self::future::{poll_once, poll_until_ready, unless_empty, unless_full};
+use self::listener::Listener;
 pub(crate) use self::phases::{Phases, until};
 use self::poll_backoff::PollBackoff;
+pub(crate) use self::pollable::{Pollable, pollable};
+pub use self::readiness::Readiness;
 pub(crate) use self::strategy::LIVENESS_INTERVAL;
 pub use self::strategy::WaitStrategy;
 #[cfg(feature = "__test-hooks")]
 pub use self::strategy::disable_liveness_interval;
+use crate::error;
 use crate::interrupt::Interrupts;
 use crate::primitive::spin_loop;
 use crate::raw::event_count::EventCount;
@@ -75,7 +89,7 @@ impl Attempt {
 
 /// How a handle waits, and when it last checked that its peers live.
 #[derive(Debug)]
-pub(crate) struct WaitState {
+pub struct WaitState {
     wait: WaitStrategy,
     backoff: PollBackoff,
     /// The last liveness check.
@@ -83,6 +97,8 @@ pub(crate) struct WaitState {
     tries: u32,
     /// Whether the next fruitless `try_` call makes a liveness check in any case.
     must_check: bool,
+    /// What waits for the handle without blocking.
+    listener: Option<Box<Listener>>,
 }
 
 impl WaitState {
@@ -92,7 +108,14 @@ impl WaitState {
 
     /// For a single wait, not one of a stream.
     pub(crate) fn for_one_wait(wait: WaitStrategy) -> Self {
-        Self { wait, backoff: PollBackoff::disabled(), last_check: Instant::now(), tries: 0, must_check: false }
+        Self {
+            wait,
+            backoff: PollBackoff::disabled(),
+            last_check: Instant::now(),
+            tries: 0,
+            must_check: false,
+            listener: None,
+        }
     }
 
     pub(crate) fn wait(&self) -> WaitStrategy {
@@ -104,6 +127,41 @@ impl WaitState {
         if self.backoff.has_progressed(position) && self.should_spin() {
             self.backoff.last_was_late = false;
             self.backoff.pause(position);
+        }
+    }
+
+    fn listener(&mut self) -> &mut Listener {
+        self.listener.get_or_insert_with(|| Box::new(Listener::new()))
+    }
+
+    /// Returns a descriptor that is readable while a call on the handle may succeed.
+    pub(crate) fn readiness(&mut self) -> error::Result<Readiness> {
+        self.listener().readiness()
+    }
+
+    /// Chooses the task that is woken when a call on the handle may succeed.
+    #[cfg(feature = "async")]
+    fn set_waker(&mut self, waker: &Waker) {
+        self.listener().set_waker(waker);
+    }
+
+    /// Whether a task is chosen.
+    #[cfg(feature = "async")]
+    fn has_waker(&self) -> bool {
+        self.listener.as_ref().is_some_and(|listener| listener.has_waker())
+    }
+
+    /// Whether something will wake the task.
+    #[cfg(feature = "async")]
+    fn is_registered(&self) -> bool {
+        self.listener.as_ref().is_some_and(|listener| listener.is_registered())
+    }
+
+    /// Ends the wait of a task. `has_taken`: it has got what it waited for, or an end.
+    #[cfg(feature = "async")]
+    pub(crate) fn remove_waker(&mut self, has_taken: bool) {
+        if let Some(listener) = self.listener.as_mut().filter(|listener| listener.has_waker()) {
+            listener.remove_waker(has_taken);
         }
     }
 
@@ -164,9 +222,9 @@ pub(crate) trait Waiter {
         }
         let state = self.wait_state();
         state.tries = state.tries.wrapping_add(1);
-        let is_due =
-            |state: &mut WaitState| state.tries.is_multiple_of(TRIES_PER_CHECK) && state.is_check_due(Instant::now());
-        if !mem::take(&mut state.must_check) && !is_due(state) {
+        // One that waits without blocking does not try often.
+        let is_time = state.listener.is_some() || state.tries.is_multiple_of(TRIES_PER_CHECK);
+        if !(mem::take(&mut state.must_check) || is_time && state.is_check_due(Instant::now())) {
             return None;
         }
         self.check_liveness(None)
@@ -193,6 +251,19 @@ pub(crate) trait Waiter {
     fn remember_death(&mut self, deadline: Deadline) {
         let is_gone = self.check_liveness(deadline).is_some_and(|end| self.is_final(&end));
         self.wait_state().must_check |= is_gone;
+    }
+
+    /// After a fruitless `try_` call without an end: listens, if somebody waits without blocking.
+    /// Returns whether to try once more.
+    #[cold]
+    fn listen_after_try(&mut self) -> bool {
+        let Some(mut listener) = self.wait_state().listener.take() else { return false };
+        if listener.is_unused() {
+            return false;
+        }
+        let tries_again = listener.after_try(self.event());
+        self.wait_state().listener = Some(listener);
+        tries_again
     }
 
     /// Attempts until one succeeds, the deadline passes, or the peers are gone and a last attempt

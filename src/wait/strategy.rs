@@ -45,6 +45,9 @@ pub(crate) const LIVENESS_INTERVAL: Duration = Duration::from_millis(20);
 const IDLE_INTERVAL: Duration = Duration::from_millis(90);
 const SHORT_SLEEPS: u32 = 16;
 
+/// How long one that waits without blocking goes on without a liveness check, at most.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Stands for no bound at all.
 #[cfg(feature = "__test-hooks")]
 const UNBOUNDED: Duration = Duration::from_secs(1 << 30);
@@ -69,4 +72,14 @@ pub(super) fn sleep_bound(sleeps: u32) -> Duration {
         ..SHORT_SLEEPS => LIVENESS_INTERVAL,
         _ => IDLE_INTERVAL,
     }
+}
+
+/// The time until the next liveness check for what waits without blocking, after `checks` of them.
+/// `None`: there is none.
+pub(super) fn liveness_interval(checks: u32) -> Option<Duration> {
+    #[cfg(feature = "__test-hooks")]
+    if IS_DISABLED.load(Ordering::Relaxed) == 1 {
+        return None;
+    }
+    Some(LIVENESS_INTERVAL.saturating_mul(1 << checks.min(4)).min(MAX_CHECK_INTERVAL))
 }

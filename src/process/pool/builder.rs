@@ -16,7 +16,7 @@ use crate::process::pool::shared::{Settings, Shared};
 use crate::process::pool::worker::{self, InitializerArguments};
 use crate::process::pool::{ProcessPool, supervisor};
 use crate::process::{self, Process};
-use crate::sys::child::{SignalMask, without_signals};
+use crate::sys::signals::{SignalMask, without_signals};
 
 const ACTION: &str = "build a process pool";
 

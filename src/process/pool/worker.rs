@@ -84,7 +84,7 @@ where
             if tell_panics(&mut pipe).is_err() {
                 return;
             }
-            let reply = run(&program, &message);
+            let reply = run(program, &message);
             drop(message);
             if answer(&mut pipe, reply).is_err() {
                 return;

@@ -1,0 +1,197 @@
+//! What a handle keeps while a task or an event loop waits for it.
+//!
+//! Every fruitless `try_` call comes to [`Listener::after_try`], which listens, asks for one more
+//! try, and after that registers with the waiter thread:
+//!
+//! | stage | after a fruitless try | and becomes |
+//! |---|---|---|
+//! | Idle | listens, asks for one more | Listening |
+//! | Listening | registers | Registered |
+//! | Registered, pending | nothing | Registered |
+//! | Registered, fired | listens, asks for one more | Listening |
+//!
+//! A descriptor is made unreadable only together with the registration, so it is readable in all
+//! other stages. A try that succeeds needs to do nothing.
+
+use std::fmt;
+use std::mem;
+use std::ptr;
+use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::Waker;
+
+use super::readiness::{Readiness, ReadinessFd};
+use super::waiter_thread::{Actions, Registration, SharedStatus, Status};
+use crate::error::{Error, Result};
+use crate::raw::event_count::{EventCount, Key};
+use crate::region::words::Mapped;
+use crate::sys::fork::Generation;
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Idle,
+    Listening(Arc<EventCount<Mapped>>, Key),
+    Registered(Arc<EventCount<Mapped>>, Registration),
+}
+
+pub(crate) struct Listener {
+    stage: Stage,
+    actions: Actions,
+    status: SharedStatus,
+    /// Liveness checks in sequence that found nothing.
+    checks: u32,
+    generation: Generation,
+}
+
+fn is_same(event: &EventCount<Mapped>, other: &EventCount<Mapped>) -> bool {
+    ptr::eq::<crate::primitive::AtomicU32>(&**event.word(), &**other.word())
+}
+
+impl Listener {
+    pub(super) fn new() -> Self {
+        Self {
+            stage: Stage::Idle,
+            actions: Actions::default(),
+            status: SharedStatus::default(),
+            checks: 0,
+            generation: Generation::current(),
+        }
+    }
+
+    /// Returns the descriptor of its handle.
+    pub(super) fn readiness(&mut self) -> Result<Readiness> {
+        if let Some(fd) = self.actions.readiness.upgrade() {
+            return Ok(Readiness::new(fd));
+        }
+        let fd = ReadinessFd::new()
+            .map_err(|error| Error::io("make a descriptor of an endpoint", error, "close others, or allow more"))?;
+        let fd = Arc::new(fd);
+        // A registration that has not this descriptor would not make it readable.
+        self.take_back(true);
+        self.actions.readiness = Arc::downgrade(&fd);
+        Ok(Readiness::new(fd))
+    }
+
+    /// Whether nobody waits any more.
+    pub(super) fn is_unused(&self) -> bool {
+        self.actions.waker.is_none() && self.actions.readiness.strong_count() == 0
+    }
+
+    /// Call after a fruitless try. True: try once more.
+    #[cold]
+    pub(crate) fn after_try(&mut self, event: &EventCount<Mapped>) -> bool {
+        match mem::take(&mut self.stage) {
+            Stage::Registered(of, registration) if is_same(&of, event) => {
+                if self.is_pending() {
+                    self.stage = Stage::Registered(of, registration);
+                    return false;
+                }
+                // The try came after the wake-up, so this owes none (W3).
+                self.checks = if self.status.get() == Status::CheckDue { self.checks.saturating_add(1) } else { 0 };
+                self.stage = Stage::Listening(Arc::clone(&of), of.listen());
+            }
+            Stage::Listening(of, key) if is_same(&of, event) => {
+                self.register(of, key);
+                return false;
+            }
+            other => {
+                self.stage = other;
+                self.take_back(true);
+                let of = Arc::new(EventCount::new(event.word().clone()));
+                let key = of.listen();
+                self.stage = Stage::Listening(of, key);
+            }
+        }
+        true
+    }
+
+    /// Whether a registration has not fired. Then its descriptor is unreadable.
+    fn is_pending(&self) -> bool {
+        if self.status.get() != Status::Pending {
+            return false;
+        }
+        let Some(readiness) = self.actions.readiness.upgrade() else { return true };
+        // It may have been made readable late, after an earlier registration had fired.
+        readiness.reset();
+        let is_pending = self.status.get() == Status::Pending;
+        if !is_pending {
+            readiness.signal(None);
+        }
+        is_pending
+    }
+
+    fn register(&mut self, event: Arc<EventCount<Mapped>>, key: Key) {
+        let readiness = self.actions.readiness.upgrade();
+        if let Some(readiness) = &readiness {
+            readiness.reset();
+        }
+        match Registration::new(&event, key, self.actions.clone(), &self.status, self.checks) {
+            Ok(registration) => self.stage = Stage::Registered(event, registration),
+            // No thread can be started. So the caller polls.
+            Err(_) => {
+                if let Some(readiness) = readiness {
+                    readiness.signal(None);
+                }
+            }
+        }
+    }
+
+    /// Ends a registration. `passes_on`: if a wake-up was spent on it, another waiter gets it.
+    fn take_back(&mut self, passes_on: bool) {
+        let Stage::Registered(event, registration) = mem::take(&mut self.stage) else { return };
+        if !self.generation.is_current() {
+            return; // the parent's
+        }
+        registration.take_back();
+        if passes_on && self.status.get() == Status::Notified {
+            event.notify(1);
+        }
+        if let Some(readiness) = self.actions.readiness.upgrade() {
+            readiness.signal(None); // nothing else would make it readable now
+        }
+    }
+
+    /// Chooses the task to wake.
+    #[cfg(feature = "async")]
+    pub(super) fn set_waker(&mut self, waker: &Waker) {
+        if self.actions.waker.as_ref().is_some_and(|own| own.will_wake(waker)) {
+            return;
+        }
+        self.actions.waker = Some(waker.clone());
+        if let Stage::Registered(_, registration) = &self.stage {
+            registration.set_actions(self.actions.clone());
+        }
+    }
+
+    #[cfg(feature = "async")]
+    pub(super) fn has_waker(&self) -> bool {
+        self.actions.waker.is_some()
+    }
+
+    /// Whether something will wake the task.
+    #[cfg(feature = "async")]
+    pub(super) fn is_registered(&self) -> bool {
+        matches!(self.stage, Stage::Registered(..))
+    }
+
+    /// Ends the wait of a task. `has_taken`: it has got what it waited for, or an end.
+    #[cfg(feature = "async")]
+    pub(super) fn remove_waker(&mut self, has_taken: bool) {
+        self.take_back(!has_taken);
+        self.actions.waker = None;
+        self.checks = 0;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.take_back(true);
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("status", &self.status.get()).finish_non_exhaustive()
+    }
+}
