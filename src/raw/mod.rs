@@ -13,6 +13,8 @@
 pub(crate) mod barrier;
 pub(crate) mod broadcast;
 pub(crate) mod event_count;
+#[allow(dead_code, reason = "used by models and fuzzers until there is an object of it")]
+pub(crate) mod map;
 pub(crate) mod mpmc;
 pub(crate) mod owner;
 pub(crate) mod pacing;

@@ -11,6 +11,7 @@ mod broadcast;
 mod broadcast_frames;
 mod event_count;
 mod latest;
+mod map;
 mod mpmc;
 mod owner;
 mod pacing;
