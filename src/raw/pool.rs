@@ -206,6 +206,15 @@ impl<M: Memory> Pool<M> {
         (owner & OWNER == owned(participant)).then_some(BlockRef { block, owner })
     }
 
+    /// The reference to a block, as it is now.
+    #[inline]
+    #[allow(dead_code, reason = "used by models and fuzzers")]
+    pub(crate) fn at(&self, block: u64) -> BlockRef {
+        // Relaxed: to free it is a CAS, which decides.
+        let owner = self.owners.get(block as usize).map_or(0, |word| word.load(Ordering::Relaxed));
+        BlockRef { block, owner }
+    }
+
     /// The owner of each allocated block.
     pub(crate) fn owners(&self) -> impl Iterator<Item = usize> {
         self.block_refs().filter_map(|block_ref| owner_of(block_ref.owner))

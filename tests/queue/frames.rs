@@ -276,6 +276,7 @@ fn queue_frame_outlives_receiver_and_comes_back() {
         }
         (0..3).for_each(|number| fill(&mut tx, number).unwrap());
         assert_eq!(tx.get_ref().stats().used_blocks, 3);
+        drop(receiver(&options)); // joining repairs
         assert_eq!(rx.get_ref().stats().receivers, 1);
     }
 }

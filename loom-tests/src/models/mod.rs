@@ -12,6 +12,7 @@ mod broadcast_frames;
 mod event_count;
 mod interrupt;
 mod latest;
+mod map;
 mod mpmc;
 mod owner;
 mod pacing;

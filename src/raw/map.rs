@@ -1,0 +1,624 @@
+//! What: a map from byte keys to byte values that any number of processes read and change. Nobody
+//! waits for anybody: a reader stores nothing and tries again if its bucket changed, a writer
+//! commits by one CAS. A block that has been linked is never written again until it is free.
+//!
+//! Bytes: one head word for each bucket, the blocks of all entries, one owner word for each block
+//! (`pool.rs`), and one intent record for each thread that may write.
+//!
+//! ```text
+//!  head    63                28 27      24 23         0
+//!         ┌────────────────────┬──────────┬────────────┐
+//!         │ generation         │ length   │ first      │   length: entries of the bucket, up to 15
+//!         └────────────────────┴──────────┴────────────┘   first: the block of the first one
+//!
+//!          0                    1                    2
+//!  block  │ next: 24, key: 40  │ hash: 32, value: 32 │ key ... │ value ... │
+//!          key, value: lengths in bytes. Each begins at a word. next is valid but for the last.
+//!
+//!          0       1       2
+//!  intent │ count │ block │ owner word │ ...   up to 15 references
+//! ```
+//!
+//! ```text
+//!  head ──► a ──► b ──► c ──► d         c is replaced by e: a and b are copied
+//!  head ──► e ──► a' ─► b' ───▲         one CAS of the head; then a, b and c are freed
+//! ```
+//!
+//! Invariants
+//! - I1: a head never has the same value twice: each commit begins a new generation. They come
+//!   again after 2^36 commits to one bucket.
+//! - I2: what a head reaches is allocated, whole and unchanged as long as the head has this value.
+//!   A writer changes a block only while it has allocated it and not linked it.
+//! - I3: a reference (`pool.rs` I1) is linked once at most. Once it is not linked any more it never
+//!   will be again. So anybody may free what was linked and is not, and the second one fails.
+//! - I4: what a commit unlinks is in the intent record before, and freed before the record is
+//!   empty again. All references in a record were linked once.
+//! - I5: a bucket has no key twice: a commit fails if anything in the bucket changed since its
+//!   writer looked.
+//!
+//! Edges
+//! - E1: `commit`: blocks, then CAS head, AcqRel · `consistent`: load head, then fence Acquire. The
+//!   entries are whole. Other commits to the bucket continue the release sequence, so that this
+//!   holds for blocks that earlier ones have linked, too.
+//! - E2: `commit`: CAS head, free (`pool.rs` E1), allocate, fence Release, block · `consistent`:
+//!   block, fence Acquire, load head. A reader that sees anything of a block's next use sees that
+//!   the head has changed. A repairer frees a block after it has seen that head (E1).
+//! - E3: `commit`: CAS head, AcqRel · the next `commit`: CAS head, AcqRel. What a writer has copied
+//!   comes before the next use of the blocks that it was copied from.
+//! - E4: `commit`: count 0, then fence Release, the references of the next intent, count, Release ·
+//!   repair, after the death of the writer. The references belong to the count.
+//!
+//! Crash
+//! - (H1) writer, before the CAS: nothing has changed. Repair frees its blocks, which are not
+//!   linked. If its intent is complete, what it names is linked still, or free, or about to be
+//!   freed by somebody else.
+//! - (H2) writer, after the CAS: the change is made. Repair frees what the intent names, and keeps
+//!   the blocks that the dead one has linked.
+//! - (H3) repairer: what it has freed is free. The next repairer does the rest.
+//! - reader: nothing.
+//! - A stopped writer keeps its blocks, and nothing else.
+//!
+//! Source: our own. Persistent lists are Okasaki's, the generation beside the reference is IBM's
+//! (System/370 Principles of Operation), the second look at the head is a seqlock's (Boehm, MSPC
+//! 2012).
+
+use std::ops::Range;
+
+use crate::primitive::{AtomicU64, Ordering, WORD, fence, store_bytes};
+use crate::raw::pool::{BlockRef, Pool};
+use crate::raw::{Corrupt, Memory};
+
+/// The most entries of a bucket.
+pub(crate) const MAX_CHAIN: usize = 15;
+/// The most blocks of a map.
+pub(crate) const MAX_BLOCKS: u64 = 1 << PLACE_BITS;
+/// The longest key in bytes, if a block has room for it.
+pub(crate) const MAX_KEY: usize = (1 << (u64::BITS - PLACE_BITS)) - 1;
+/// The longest value in bytes, if a block has room for it.
+pub(crate) const MAX_VALUE: usize = u32::MAX as usize;
+/// Words of a block before the key.
+pub(crate) const HEADER: usize = 2;
+/// Words of an intent record. Some at its end are unused.
+pub(crate) const INTENT: usize = 32;
+
+const PLACE_BITS: u32 = 24;
+const PLACE: u64 = MAX_BLOCKS - 1;
+const LENGTH_SHIFT: u32 = PLACE_BITS;
+const GENERATION_SHIFT: u32 = 28;
+const HASH_BITS: u32 = 32;
+
+/// A reader that is overtaken this often has a hostile writer.
+const MAX_ATTEMPTS: u32 = 1 << 14;
+
+/// A head word. It may be invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head(u64);
+
+impl Head {
+    fn first(self) -> u64 {
+        self.0 & PLACE
+    }
+
+    fn length(self) -> usize {
+        (self.0 >> LENGTH_SHIFT) as usize & MAX_CHAIN
+    }
+
+    /// The head of the next generation.
+    fn next(self, first: u64, length: usize) -> Self {
+        let generation = (self.0 >> GENERATION_SHIFT).wrapping_add(1) << GENERATION_SHIFT;
+        Self(generation | (length as u64) << LENGTH_SHIFT | first & PLACE)
+    }
+}
+
+/// Blocks of one size, in the order of their sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockSize {
+    pub(crate) words: usize,
+    pub(crate) count: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Class {
+    /// The number of its first block.
+    first: u64,
+    count: u64,
+    /// Words of a block.
+    stride: usize,
+    /// The first word of its first block.
+    start: usize,
+}
+
+/// A key with its hash, the same for all processes.
+#[derive(Clone, Copy)]
+pub(crate) struct Key<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) hash: u32,
+}
+
+/// An entry as it lies in a block. While it is not known whether its bucket has changed, it may be
+/// half of one entry and half of another.
+pub(crate) struct Entry<'a> {
+    next: u64,
+    hash: u32,
+    key_length: usize,
+    value_length: usize,
+    /// Of the key, and then of the value.
+    words: &'a [AtomicU64],
+}
+
+impl<'a> Entry<'a> {
+    fn key_words(&self) -> usize {
+        self.key_length.div_ceil(WORD)
+    }
+
+    /// The length of the key in bytes, and its words.
+    pub(crate) fn key(&self) -> (usize, &'a [AtomicU64]) {
+        (self.key_length, self.words.get(..self.key_words()).unwrap_or_default())
+    }
+
+    /// The length of the value in bytes, and its words.
+    pub(crate) fn value(&self) -> (usize, &'a [AtomicU64]) {
+        (self.value_length, self.words.get(self.key_words()..).unwrap_or_default())
+    }
+
+    #[inline]
+    fn has_key(&self, key: Key<'_>) -> bool {
+        self.hash == key.hash
+            && self.key_length == key.bytes.len()
+            && self.words.iter().zip(key.bytes.chunks(WORD)).all(|(word, bytes)| {
+                word.load(Ordering::Relaxed) == pack(bytes) // E2 follows
+            })
+    }
+}
+
+/// The word that has these bytes, and zeros.
+#[inline]
+fn pack(bytes: &[u8]) -> u64 {
+    let mut word = [0; WORD];
+    for (byte, own) in word.iter_mut().zip(bytes) {
+        *byte = *own;
+    }
+    u64::from_ne_bytes(word)
+}
+
+fn link_word(next: u64, key_length: usize) -> u64 {
+    next & PLACE | (key_length as u64) << PLACE_BITS
+}
+
+fn sizes_word(hash: u32, value_length: usize) -> u64 {
+    u64::from(hash) | (value_length as u64) << HASH_BITS
+}
+
+/// A few references.
+#[derive(Clone, Copy)]
+struct BlockRefs {
+    refs: [BlockRef; MAX_CHAIN],
+    count: usize,
+}
+
+impl BlockRefs {
+    const EMPTY: Self = Self { refs: [BlockRef { block: 0, owner: 0 }; MAX_CHAIN], count: 0 };
+
+    fn push(&mut self, block_ref: BlockRef) {
+        if let Some(next) = self.refs.get_mut(self.count) {
+            *next = block_ref;
+            self.count += 1;
+        }
+    }
+
+    fn as_slice(&self) -> &[BlockRef] {
+        self.refs.get(..self.count).unwrap_or_default()
+    }
+}
+
+/// What a writer has seen of a bucket, and what it leaves out if it commits.
+pub(crate) struct Look {
+    bucket: usize,
+    head: Head,
+    /// The blocks that a commit replaces, in order.
+    passed: BlockRefs,
+    /// How many of them have an entry that stays: it is copied. The others come last.
+    kept: usize,
+    /// The block that follows.
+    rest: u64,
+}
+
+impl Look {
+    /// Whether the key, or anything of the bucket, is there.
+    pub(crate) fn has_found(&self) -> bool {
+        self.kept < self.passed.count
+    }
+
+    fn rest_length(&self) -> usize {
+        self.head.length().saturating_sub(self.passed.count)
+    }
+}
+
+/// There is no block for the entry, or no room in its bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+/// One thread that writes: its participant, and an intent record that no other thread uses.
+pub(crate) struct Writer {
+    pub(crate) participant: usize,
+    pub(crate) intent: usize,
+    /// A block of each class that was free lately.
+    recent: Vec<u64>,
+}
+
+/// The words of a map.
+pub(crate) struct MapWords<M: Memory> {
+    /// One for each bucket, a power of two.
+    pub(crate) heads: M::Words,
+    pub(crate) owners: M::Words,
+    pub(crate) blocks: M::Words,
+    pub(crate) intents: M::Words,
+}
+
+pub(crate) struct Map<M: Memory> {
+    heads: M::Words,
+    blocks: M::Words,
+    intents: M::Words,
+    pool: Pool<M>,
+    classes: Vec<Class>,
+}
+
+impl<M: Memory> Map<M> {
+    pub(crate) fn new(words: MapWords<M>, sizes: &[BlockSize]) -> Self {
+        debug_assert!(words.heads.len().is_power_of_two());
+        debug_assert!(sizes.is_sorted_by_key(|size| size.words));
+        let (mut first, mut start) = (0, 0);
+        let class = |size: &BlockSize| {
+            let class = Class { first, count: size.count, stride: size.words, start };
+            first += size.count;
+            start += size.words * size.count as usize;
+            class
+        };
+        let classes = sizes.iter().map(class).collect();
+        Self {
+            heads: words.heads,
+            blocks: words.blocks,
+            intents: words.intents,
+            pool: Pool::new(words.owners),
+            classes,
+        }
+    }
+
+    pub(crate) fn writer(&self, participant: usize, intent: usize) -> Writer {
+        Writer { participant, intent, recent: self.classes.iter().map(|class| class.first).collect() }
+    }
+
+    pub(crate) fn buckets(&self) -> usize {
+        self.heads.len()
+    }
+
+    #[inline]
+    fn bucket_of(&self, hash: u32) -> usize {
+        hash as usize & self.heads.len().wrapping_sub(1)
+    }
+
+    #[inline]
+    fn class_of(&self, place: u64) -> Option<(usize, &Class)> {
+        self.classes.iter().enumerate().find(|(_, class)| place.wrapping_sub(class.first) < class.count)
+    }
+
+    #[inline]
+    fn block(&self, place: u64) -> Option<&[AtomicU64]> {
+        let (_, class) = self.class_of(place)?;
+        let start = class.start + (place - class.first) as usize * class.stride;
+        self.blocks.get(start..start.checked_add(class.stride)?)
+    }
+
+    /// The entry in a block. `None`: there is no such block, or it cannot have that.
+    #[inline]
+    fn entry(&self, place: u64) -> Option<Entry<'_>> {
+        let ([link, sizes], words) = self.block(place)?.split_first_chunk::<HEADER>()?;
+        let link = link.load(Ordering::Relaxed); // E1 before, E2 after
+        let sizes = sizes.load(Ordering::Relaxed); // the same
+        let key_length = usize::try_from(link >> PLACE_BITS).ok()?;
+        let value_length = (sizes >> HASH_BITS) as usize;
+        let length = key_length.div_ceil(WORD) + value_length.div_ceil(WORD);
+        Some(Entry { next: link & PLACE, hash: sizes as u32, key_length, value_length, words: words.get(..length)? })
+    }
+
+    /// Visits the entries that a head reaches, until `visit` returns something.
+    #[inline]
+    fn walk<'a, R>(
+        &'a self,
+        head: Head,
+        mut visit: impl FnMut(u64, &Entry<'a>) -> Option<R>,
+    ) -> Result<Option<R>, Corrupt> {
+        let mut place = head.first();
+        for _ in 0..head.length() {
+            let entry = self.entry(place).ok_or(Corrupt)?;
+            let found = visit(place, &entry);
+            if found.is_some() {
+                return Ok(found);
+            }
+            place = entry.next;
+        }
+        Ok(None)
+    }
+
+    /// Looks at a bucket until it does not change meanwhile. Calls `on_retry` after each attempt
+    /// that a writer spoiled.
+    #[inline]
+    fn consistent<R>(
+        &self,
+        bucket: usize,
+        mut look: impl FnMut(Head) -> Result<R, Corrupt>,
+        mut on_retry: impl FnMut(u32),
+    ) -> Result<(Head, R), Corrupt> {
+        let word = self.heads.get(bucket).ok_or(Corrupt)?;
+        for attempt in 0..MAX_ATTEMPTS {
+            let head = word.load(Ordering::Relaxed); // ordered by the fence
+            fence(Ordering::Acquire); // E1
+            let seen = look(Head(head));
+            fence(Ordering::Acquire); // E2
+            // Relaxed: after E2.
+            if word.load(Ordering::Relaxed) == head {
+                return seen.map(|seen| (Head(head), seen));
+            }
+            on_retry(attempt);
+        }
+        Err(Corrupt)
+    }
+
+    /// Copies from the entry of a key, if it is there. `copy` is called again if it was spoiled.
+    #[inline]
+    pub(crate) fn read<R>(
+        &self,
+        key: Key<'_>,
+        mut copy: impl FnMut(&Entry<'_>) -> R,
+        on_retry: impl FnMut(u32),
+    ) -> Result<Option<R>, Corrupt> {
+        let find = |head| self.walk(head, |_, entry| entry.has_key(key).then(|| copy(entry)));
+        self.consistent(self.bucket_of(key.hash), find, on_retry).map(|(_, found)| found)
+    }
+
+    /// Copies from all entries of a bucket, as they are at one moment.
+    pub(crate) fn read_bucket<R>(
+        &self,
+        bucket: usize,
+        mut copy: impl FnMut(&Entry<'_>) -> R,
+        on_retry: impl FnMut(u32),
+    ) -> Result<Vec<R>, Corrupt> {
+        let look = |head| {
+            let mut copied = Vec::new();
+            self.walk(head, |_, entry| -> Option<()> {
+                copied.push(copy(entry));
+                None
+            })?;
+            Ok(copied)
+        };
+        self.consistent(bucket, look, on_retry).map(|(_, copied)| copied)
+    }
+
+    /// The number of entries of all buckets, each at its own moment.
+    pub(crate) fn len(&self) -> usize {
+        self.heads.iter().map(|head| Head(head.load(Ordering::Relaxed)).length()).sum() // a number
+    }
+
+    /// The number of blocks that are not free.
+    pub(crate) fn allocated(&self) -> u64 {
+        self.pool.allocated()
+    }
+
+    /// Looks for a key, to change it. Returns also what `copy` copied from its entry.
+    pub(crate) fn look<R>(
+        &self,
+        key: Key<'_>,
+        mut copy: impl FnMut(&Entry<'_>) -> R,
+        on_retry: impl FnMut(u32),
+    ) -> Result<(Look, Option<R>), Corrupt> {
+        let bucket = self.bucket_of(key.hash);
+        let find = |head| {
+            let mut passed = BlockRefs::EMPTY;
+            let found = self.walk(head, |place, entry| {
+                passed.push(self.pool.at(place));
+                entry.has_key(key).then(|| (copy(entry), entry.next))
+            })?;
+            Ok((passed, found))
+        };
+        let (head, (passed, found)) = self.consistent(bucket, find, on_retry)?;
+        Ok(match found {
+            Some((copied, rest)) => {
+                let kept = passed.count.saturating_sub(1);
+                (Look { bucket, head, passed, kept, rest }, Some(copied))
+            }
+            // All of the bucket stays, and nothing is copied.
+            None => (Look { bucket, head, passed: BlockRefs::EMPTY, kept: 0, rest: head.first() }, None),
+        })
+    }
+
+    /// Looks at all of a bucket, to empty it.
+    pub(crate) fn look_at_bucket(&self, bucket: usize, on_retry: impl FnMut(u32)) -> Result<Look, Corrupt> {
+        let find = |head| {
+            let mut passed = BlockRefs::EMPTY;
+            self.walk(head, |place, _| -> Option<()> {
+                passed.push(self.pool.at(place));
+                None
+            })?;
+            Ok(passed)
+        };
+        let (head, passed) = self.consistent(bucket, find, on_retry)?;
+        Ok(Look { bucket, head, passed, kept: 0, rest: 0 })
+    }
+
+    /// Gives a key a value, in place of the one that the look has found. Returns false, and changes
+    /// nothing, if its bucket has changed since that look.
+    pub(crate) fn insert(&self, writer: &mut Writer, look: &Look, key: Key<'_>, value: &[u8]) -> Result<bool, Full> {
+        self.commit(writer, look, Some((key, value)))
+    }
+
+    /// Removes what the look has found. Returns false, and changes nothing, if its bucket has
+    /// changed since that look.
+    ///
+    /// Entries that stand before the one that is removed are copied, which needs free blocks.
+    pub(crate) fn remove(&self, writer: &mut Writer, look: &Look) -> Result<bool, Full> {
+        self.commit(writer, look, None)
+    }
+
+    fn commit(&self, writer: &mut Writer, look: &Look, new: Option<(Key<'_>, &[u8])>) -> Result<bool, Full> {
+        let head = self.heads.get(look.bucket).ok_or(Full)?;
+        let length = look.rest_length() + look.kept + usize::from(new.is_some());
+        if length > MAX_CHAIN {
+            return Err(Full);
+        }
+        let mut own = BlockRefs::EMPTY;
+        let outcome = self.build(writer, look, new, &mut own).map(|first| {
+            let passed = look.passed.as_slice();
+            self.store_intent(writer.intent, passed);
+            let next = look.head.next(first, length);
+            // Relaxed on failure: nothing is taken from there.
+            let is_committed = head.compare_exchange(look.head.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok(); // E1, E2, E3
+            if is_committed {
+                self.free_all(writer, passed);
+            }
+            if !passed.is_empty() {
+                self.clear_intent(writer.intent);
+            }
+            is_committed
+        });
+        if outcome != Ok(true) {
+            self.free_all(writer, own.as_slice());
+        }
+        outcome
+    }
+
+    /// Builds the blocks of a new chain, the last one first. Returns the first one of the chain.
+    fn build(
+        &self,
+        writer: &mut Writer,
+        look: &Look,
+        new: Option<(Key<'_>, &[u8])>,
+        own: &mut BlockRefs,
+    ) -> Result<u64, Full> {
+        let mut first = look.rest;
+        let kept = look.passed.as_slice().get(..look.kept).unwrap_or_default();
+        for from in kept.iter().rev() {
+            // If it is not whole any more, then the bucket has changed, and the CAS will fail.
+            let Some(entry) = self.entry(from.block) else { break };
+            let (words, to) = self.allocate(writer, HEADER + entry.words.len(), own)?;
+            if let Some(([link, sizes], words)) = words.split_first_chunk::<HEADER>() {
+                // Relaxed: E1 publishes them, and E3 orders the loads.
+                link.store(link_word(first, entry.key_length), Ordering::Relaxed);
+                sizes.store(sizes_word(entry.hash, entry.value_length), Ordering::Relaxed); // as above
+                for (to, from) in words.iter().zip(entry.words) {
+                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed); // as above
+                }
+            }
+            first = to;
+        }
+        if let Some((key, value)) = new {
+            let key_words = key.bytes.len().div_ceil(WORD);
+            if key.bytes.len() > MAX_KEY || value.len() > MAX_VALUE {
+                return Err(Full);
+            }
+            let (words, to) = self.allocate(writer, HEADER + key_words + value.len().div_ceil(WORD), own)?;
+            if let Some(([link, sizes], words)) = words.split_first_chunk::<HEADER>() {
+                link.store(link_word(first, key.bytes.len()), Ordering::Relaxed); // E1 publishes it
+                sizes.store(sizes_word(key.hash, value.len()), Ordering::Relaxed); // E1
+                let (key_part, value_part) = words.split_at_checked(key_words).unwrap_or_default();
+                store_bytes(key_part, key.bytes);
+                store_bytes(value_part, value);
+            }
+            first = to;
+        }
+        Ok(first)
+    }
+
+    /// Allocates a block of at least `words` words.
+    fn allocate(&self, writer: &mut Writer, words: usize, own: &mut BlockRefs) -> Result<(&[AtomicU64], u64), Full> {
+        let fitting = self.classes.iter().zip(&mut writer.recent).filter(|(class, _)| class.stride >= words);
+        for (class, recent) in fitting {
+            if let Some(block) = self.pool.allocate(writer.participant, class.first, class.count, *recent) {
+                fence(Ordering::Release); // E2
+                own.push(block);
+                *recent = block.block.wrapping_add(1);
+                return self.block(block.block).map(|words| (words, block.block)).ok_or(Full);
+            }
+        }
+        Err(Full)
+    }
+
+    fn free_all(&self, writer: &mut Writer, block_refs: &[BlockRef]) {
+        for &block_ref in block_refs {
+            let class = self.class_of(block_ref.block).and_then(|(class, _)| writer.recent.get_mut(class));
+            if let Some(recent) = class.filter(|_| self.pool.free(block_ref)) {
+                *recent = block_ref.block;
+            }
+        }
+    }
+
+    fn intent(&self, record: usize) -> Option<(&AtomicU64, &[AtomicU64])> {
+        let start = record.checked_mul(INTENT)?;
+        self.intents.get(start..start.checked_add(INTENT)?)?.split_first()
+    }
+
+    fn store_intent(&self, record: usize, block_refs: &[BlockRef]) {
+        let Some((count, words)) = self.intent(record).filter(|_| !block_refs.is_empty()) else { return };
+        fence(Ordering::Release); // E4
+        for (words, block_ref) in words.chunks_exact(2).zip(block_refs) {
+            if let [block, owner] = words {
+                // Relaxed: between the two ends of E4.
+                block.store(block_ref.block, Ordering::Relaxed);
+                owner.store(block_ref.owner, Ordering::Relaxed); // as above
+            }
+        }
+        count.store(block_refs.len() as u64, Ordering::Release); // E4
+    }
+
+    fn clear_intent(&self, record: usize) {
+        if let Some((count, _)) = self.intent(record) {
+            count.store(0, Ordering::Release); // E4: after what was freed
+        }
+    }
+
+    /// Frees what a dead participant has left: the blocks that its intents name and that are not
+    /// linked, and its own blocks that are not. The caller holds the repair lock. If a bucket
+    /// cannot be read, what may belong to it stays allocated.
+    pub(crate) fn repair(&self, participant: usize, records: Range<usize>) -> Result<(), Corrupt> {
+        let mut outcome = Ok(());
+        for record in records {
+            let freed = self.free_intended(record);
+            outcome = outcome.and(freed);
+        }
+        for block_ref in self.pool.owned_by(participant) {
+            let freed = self.free_if_unlinked(block_ref);
+            outcome = outcome.and(freed);
+        }
+        outcome
+    }
+
+    fn free_intended(&self, record: usize) -> Result<(), Corrupt> {
+        let Some((count, words)) = self.intent(record) else { return Ok(()) };
+        let count = count.load(Ordering::Relaxed) as usize; // E4, and the writer is dead
+        for words in words.chunks_exact(2).take(count.min(MAX_CHAIN)) {
+            if let [block, owner] = words {
+                // Relaxed: the same.
+                let (block, owner) = (block.load(Ordering::Relaxed), owner.load(Ordering::Relaxed));
+                self.free_if_unlinked(BlockRef { block, owner })?;
+            }
+        }
+        self.clear_intent(record);
+        Ok(())
+    }
+
+    /// Frees a block that no bucket reaches, and that is not of a writer that may still link it.
+    fn free_if_unlinked(&self, block_ref: BlockRef) -> Result<(), Corrupt> {
+        // A block that is linked is whole, so its hash says where. Any other one is in no bucket.
+        let Some([_, sizes]) = self.block(block_ref.block).and_then(|words| words.first_chunk::<HEADER>()) else {
+            return Ok(());
+        };
+        if self.pool.is_allocated(block_ref) {
+            let bucket = self.bucket_of(sizes.load(Ordering::Relaxed) as u32); // linked by the dead, or before it looked
+            let find = |head| self.walk(head, |place, _| (place == block_ref.block).then_some(()));
+            let (_, linked) = self.consistent(bucket, find, |_| {})?;
+            if linked.is_none() {
+                self.pool.free(block_ref);
+            }
+        }
+        Ok(())
+    }
+}
