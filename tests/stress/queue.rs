@@ -373,6 +373,11 @@ struct Role {
     id: u64,
 }
 
+/// The word in which a process notes that it has joined. Those that live have different ones.
+fn joined(id: u64) -> usize {
+    256 + id as usize % 256
+}
+
 impl Role {
     fn from(arguments: &[String]) -> Self {
         let [names, counters, log, id] = arguments else { panic!("{arguments:?}") };
@@ -384,8 +389,13 @@ impl Role {
         self.counters.word(0).load(Ordering::SeqCst) == 1
     }
 
+    fn has_joined(&self) {
+        self.counters.word(joined(self.id)).store(self.id, Ordering::SeqCst);
+    }
+
     /// The log of a sender has one entry: how many messages it has sent for certain.
     fn send(self, mut send: impl FnMut(u64) -> Result<(), SendError>) {
+        self.has_joined();
         let mut number = 0;
         while !self.is_over() {
             match send(label(self.id, number)) {
@@ -403,6 +413,7 @@ impl Role {
     /// The log of a receiver holds what it has received. `receive` logs each message first and
     /// checks it then.
     fn receive(mut self, mut receive: impl FnMut(&mut Log) -> Result<(), RecvError>) {
+        self.has_joined();
         loop {
             match receive(&mut self.log) {
                 Ok(()) => {}
@@ -572,8 +583,12 @@ impl Stress {
         (0..self.places.len()).for_each(|place| self.enter(place));
     }
 
-    /// Lets all processes leave: first all others, then the receivers.
+    /// Lets all processes leave: first all others, then the receivers. One that joined after the
+    /// others had left would wait for the first of their successors.
     fn calm(&mut self) {
+        let joins = |role: &str| role.starts_with("send") || role.starts_with("receive");
+        let has_joined = |id: u64| self.counters.word(joined(id)).load(Ordering::SeqCst) == id;
+        until(|| self.places.iter().all(|(role, id, process)| process.is_none() || !joins(role) || has_joined(*id)));
         self.counters.word(0).store(1, Ordering::SeqCst);
         let mut processes: Vec<_> = self.places.iter_mut().map(|(role, _, process)| (*role, process.take())).collect();
         processes.sort_by_key(|(role, _)| role.starts_with("receive"));
