@@ -10,12 +10,10 @@ use crate::primitive::{AtomicU32, Ordering};
 use crate::raw::Memory;
 use crate::raw::event_count::{EventCount, Key};
 use crate::raw::interrupt::Interrupt;
-#[cfg(any(feature = "connection", feature = "process"))]
 use crate::sys::clock::{Deadline, deadline_after};
 
 /// How long an interrupt goes unnoticed where the thread waits for something that is no word: a
 /// descriptor, or another thread of this process.
-#[cfg(any(feature = "connection", feature = "process"))]
 const SLICE: Duration = Duration::from_millis(10);
 
 /// 1 once any thread has a handle. Until then no wait looks for its thread's.
@@ -191,11 +189,6 @@ impl Interrupts {
         }
     }
 
-    /// Whether anything can end a wait.
-    pub(crate) fn are_possible(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// The same for several events. Returns false, at once, if that cannot be done.
     pub(crate) fn wait_any<'a, M: Memory + 'a>(
         &'a self,
@@ -228,7 +221,6 @@ impl Interrupts {
     }
 
     /// The deadline of a sleep that no interrupt can end: soon, if there can be one.
-    #[cfg(any(feature = "connection", feature = "process"))]
     pub(crate) fn soon(&self, deadline: Deadline) -> Deadline {
         match &self.0 {
             None => deadline,

@@ -254,6 +254,24 @@ fn select_pipes_run_prints_how_each_feed_ended() {
 }
 
 #[test]
+fn epoll_readiness_run_prints_what_came() {
+    let mut lines = lines("epoll_readiness");
+    lines.sort();
+    assert_eq!(lines, ["pipe 0: 1000 numbers", "pipe 1: 1000 numbers", "socket: hello", "timer: expired"]);
+}
+
+#[test]
+fn feed_handlers_one_killed_the_others_go_on() {
+    let mut lines = lines("feed_handlers");
+    let position = |line: &str| lines.iter().position(|other| other == line).unwrap();
+    assert!(position("the operator stops feed 2") < position("feed 2 was killed"));
+    lines.sort();
+    let done = [0, 1, 3, 4].map(|feed| format!("feed {feed} is done after 1000 prices"));
+    let expected = [&["a signal came".to_string()], &done[..2], &["feed 2 was killed".to_string()], &done[2..]];
+    assert_eq!(lines, [&expected.concat()[..], &["the operator stops feed 2".to_string()]].concat());
+}
+
+#[test]
 fn value_array_run_prints_changes_of_both_processes() {
     let expected = ["3.1415927", "[0, -1, -2, -3, -4, -5, -6, -7, -8, -9]", "Processed: 42.0 [99, -1, -2]"];
     assert_eq!(lines("value_array"), expected);

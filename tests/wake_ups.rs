@@ -6,6 +6,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -16,7 +18,7 @@ use tombolo::broadcast::{self, Frames, Policy};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::rpc::{self, CallError};
-use tombolo::select::{Selector, Source};
+use tombolo::select::{Descriptor, Selector, Source};
 use tombolo::sync::{LockError, SyncError};
 use tombolo::{Directory, Endpoint, Namespace, NamespaceBuilder, RecvError, SendError, WaitStrategy};
 
@@ -274,12 +276,38 @@ fn selector_takes_from_another_source_receiver_is_woken() {
     }
 }
 
-/// Each message comes at another moment of the way to sleep, and nothing comes after it.
+/// The same for a selector that takes from a descriptor. Now the waiter thread gets the wake-up.
 #[test]
-fn selector_message_comes_at_any_moment_is_woken() {
+fn selector_returns_a_descriptor_receiver_is_woken() {
     let _sandbox = test_dir();
+    let options = queue::Options::<u64>::new().wait(WaitStrategy::Park);
+    let (mut tx, mut rx) = options.create_channel().unwrap();
+    let (mut own_tx, mut own_rx) = (tx.try_clone().unwrap(), rx.try_clone().unwrap());
+    let (mut theirs, mut ours) = UnixStream::pair().unwrap();
+    for _ in 0..20 {
+        thread::scope(|scope| {
+            let selector = scope.spawn(|| {
+                let mut selector = Selector::in_order().wait_strategy(WaitStrategy::Park);
+                if selector.wait(&mut [&mut Descriptor::readable(&ours), &mut own_rx]) == Ok(1) {
+                    // It was too fast: give the message back.
+                    own_tx.send(own_rx.try_recv().unwrap()).unwrap();
+                }
+            });
+            let_them_sleep();
+            let receiver = scope.spawn(|| rx.recv());
+            let_them_sleep();
+            tx.send(1).unwrap();
+            theirs.write_all(&[2]).unwrap();
+            selector.join().unwrap();
+            assert_eq!(receiver.join().unwrap(), Ok(1));
+        });
+        ours.read_exact(&mut [0]).unwrap();
+    }
+}
+
+/// Each message comes at another moment of the way to sleep, and nothing comes after it.
+fn wake_at_any_moment(mut other: impl Source) {
     let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
-    let (_other_tx, mut other_rx) = pipe::Options::<u64>::new().create().unwrap();
     let received = AtomicU64::new(0);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -295,11 +323,25 @@ fn selector_message_comes_at_any_moment_is_woken() {
         });
         let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
         for number in 0..ROUNDS {
-            assert_eq!(selector.wait(&mut [&mut other_rx, &mut rx]), Ok(1));
+            assert_eq!(selector.wait(&mut [&mut other, &mut rx]), Ok(1));
             assert_eq!(rx.try_recv(), Ok(number));
             received.store(number + 1, Ordering::SeqCst);
         }
     });
+}
+
+#[test]
+fn selector_message_comes_at_any_moment_is_woken() {
+    let _sandbox = test_dir();
+    let (_tx, rx) = pipe::Options::<u64>::new().create().unwrap();
+    wake_at_any_moment(rx);
+}
+
+#[test]
+fn selector_beside_a_descriptor_message_comes_at_any_moment_is_woken() {
+    let _sandbox = test_dir();
+    let (_theirs, ours) = UnixStream::pair().unwrap();
+    wake_at_any_moment(Descriptor::readable(ours));
 }
 
 /// A selector waits for room in two full rings, and another one for what comes through them.

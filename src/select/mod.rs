@@ -56,7 +56,11 @@
 //! latency.
 //!
 //! With a [`Descriptor`] among the sources a wait sleeps in `poll(2)`, which cannot sleep on the
-//! other sources: beside those it also sleeps for a millisecond at a time.
+//! other sources. Beside those it also polls a descriptor of its own, an eventfd, which a thread of
+//! this process makes readable when there may be something at one of them: the thread that also
+//! serves [`Readiness`](crate::Readiness) and futures. So a message wakes two threads, one after
+//! the other. Beyond 127 event counts, and if there can be no more descriptors or threads, it
+//! sleeps for a millisecond at a time here, too.
 //!
 //! The kernel is asked about the peers of 32 sources in each liveness interval, in turn. With
 //! fewer sources than that a death is noticed as soon as by a blocking call.

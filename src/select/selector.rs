@@ -11,9 +11,9 @@ use crate::raw::event_count::{EventCount, Key};
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
 use crate::sys::futex::MAX_WORDS;
-use crate::sys::poll::poll;
+use crate::sys::poll::{PollFd, PollFlags, poll};
 use crate::wait::source::Source;
-use crate::wait::{Attempt, LIVENESS_INTERVAL, Phases, Timeout, WaitStrategy, until};
+use crate::wait::{Attempt, LIVENESS_INTERVAL, Phases, Timeout, WaitStrategy, WakeFd, until};
 
 /// Event counts on which a sleep can be at once. One word is for interrupts.
 const MAX_EVENTS: usize = MAX_WORDS - 1;
@@ -47,6 +47,8 @@ pub struct Selector {
     keys: Vec<Key>,
     /// Whether the last sleep may have got a wake-up.
     has_slept: bool,
+    /// Ends sleeps beside descriptors. Made when it is needed.
+    wake_fd: Option<WakeFd>,
 }
 
 type Sources<'a, 'b> = [&'a mut (dyn Source + 'b)];
@@ -65,6 +67,7 @@ impl Selector {
             calls: 0,
             keys: Vec::new(),
             has_slept: false,
+            wake_fd: None,
         }
     }
 
@@ -235,21 +238,23 @@ impl Selector {
             let due = sources.iter().filter_map(|source| source.due()).min();
             let limit = until(due, now, phases.sleep_limit(now, deadline));
             self.has_slept = false;
-            if !poll_descriptors(sources, &interrupts, limit) {
-                EventCount::listen_to_all(events(sources), &mut self.keys);
-                if let Some(found) = self.find(sources, Attempt::Full) {
-                    return Ok(found);
-                }
-                self.sleep(sources, &interrupts, limit);
+            EventCount::listen_to_all(events(sources), &mut self.keys);
+            if let Some(found) = self.find(sources, Attempt::Full) {
+                return Ok(found);
             }
+            self.sleep(sources, &interrupts, limit);
             phases.count_sleep();
             sources.iter_mut().for_each(|source| source.on_wake());
         }
     }
 
-    /// Sleeps until an event of a source is notified.
+    /// Sleeps until an event of a source is notified, or a descriptor of one is ready.
     fn sleep(&mut self, sources: &Sources<'_, '_>, interrupts: &Interrupts, limit: Duration) {
         self.has_slept = true;
+        let descriptors: Vec<_> = sources.iter().filter_map(|source| source.descriptor()).collect();
+        if !descriptors.is_empty() {
+            return self.poll(sources, descriptors, interrupts, limit);
+        }
         let events = events(sources).zip(self.keys.iter().copied());
         match self.keys.len() {
             0 => interrupts.sleep(limit),
@@ -264,6 +269,35 @@ impl Selector {
                 }
             }
         }
+    }
+
+    /// Sleeps as [`sleep`](Self::sleep) does, with descriptors among the sources. The kernel cannot
+    /// sleep on those and on words at once, so the waiter thread sleeps on the words, and makes one
+    /// more descriptor readable.
+    fn poll<'a>(
+        &'a mut self,
+        sources: &'a Sources<'_, '_>,
+        mut descriptors: Vec<PollFd<'a>>,
+        interrupts: &Interrupts,
+        limit: Duration,
+    ) {
+        let mut limit = until(interrupts.soon(None), Instant::now(), limit);
+        let mut registrations = None;
+        if !self.keys.is_empty() {
+            self.wake_fd = self.wake_fd.take().filter(WakeFd::is_from_this_process).or_else(|| WakeFd::new().ok());
+            if let Some(wake_fd) = self.wake_fd.as_ref().filter(|_| self.keys.len() <= MAX_EVENTS) {
+                registrations = wake_fd.register(events(sources).zip(self.keys.iter().copied())).ok();
+                descriptors.push(PollFd::new(wake_fd, PollFlags::IN));
+            }
+            if registrations.is_none() {
+                limit = limit.min(SHORT_SLEEP);
+            }
+        }
+        if poll(&mut descriptors, limit) {
+            interrupts.note_signal();
+        }
+        // Before wake-ups are passed on: the waiter thread passes on what it gets from here on.
+        drop(registrations);
     }
 
     /// Wakes others by the wake-ups that this selector may have got and does not use.
@@ -304,19 +338,6 @@ impl Default for Selector {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Sleeps until a descriptor is ready. Returns false, at once, if no source has one.
-fn poll_descriptors(sources: &Sources<'_, '_>, interrupts: &Interrupts, limit: Duration) -> bool {
-    let mut descriptors: Vec<_> = sources.iter().filter_map(|source| source.descriptor()).collect();
-    if descriptors.is_empty() {
-        return false;
-    }
-    let is_short = events(sources).next().is_some() || interrupts.are_possible();
-    if poll(&mut descriptors, if is_short { limit.min(SHORT_SLEEP) } else { limit }) {
-        interrupts.note_signal();
-    }
-    true
 }
 
 /// The event counts of all sources, in order.

@@ -12,6 +12,7 @@ mod readiness;
 pub(crate) mod source;
 mod strategy;
 mod waiter_thread;
+mod wake_fd;
 
 use std::mem;
 #[cfg(feature = "async")]
@@ -30,6 +31,7 @@ pub(crate) use self::strategy::LIVENESS_INTERVAL;
 pub use self::strategy::WaitStrategy;
 #[cfg(feature = "__test-hooks")]
 pub use self::strategy::disable_liveness_interval;
+pub(crate) use self::wake_fd::WakeFd;
 use crate::error;
 use crate::interrupt::Interrupts;
 use crate::primitive::spin_loop;

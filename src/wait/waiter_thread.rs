@@ -1,5 +1,5 @@
-//! One thread that sleeps for everything in this process that waits without blocking: it wakes
-//! tasks, and makes descriptors readable.
+//! One thread that sleeps for everything in this process that does not sleep on futexes itself: it
+//! wakes tasks, and makes descriptors readable: those of endpoints, and of selectors in `poll`.
 //!
 //! The thread starts with the first registration, and ends when there was none for IDLE_TIME. It
 //! sleeps on the words of all registrations at once, and on a word of its own by which it learns of
@@ -90,6 +90,7 @@ struct Entry {
     key: Key,
     actions: Actions,
     status: SharedStatus,
+    /// None: the owner makes its own.
     check_due: Option<Instant>,
 }
 
@@ -155,6 +156,8 @@ struct Registry {
     /// What liveness checks are aligned to, so that many come due at once.
     base: Option<Instant>,
     groups: Vec<Group>,
+    /// Registrations that are due for a check at some time.
+    checked: usize,
     last_id: u64,
 }
 
@@ -167,6 +170,7 @@ fn with_registry<R>(action: impl FnOnce(&mut Registry) -> R) -> R {
         if registry.generation != Some(own) {
             registry.generation = Some(own);
             mem::forget(mem::take(&mut registry.groups)); // the parent's
+            registry.checked = 0;
         }
         action(registry)
     })
@@ -198,12 +202,39 @@ impl Registry {
 
     /// When a registration that found nothing `checks` times is due for the next check.
     fn check_due(&mut self, checks: u32) -> Option<Instant> {
-        let registrations: usize = self.groups.iter().map(|group| group.entries.len()).sum();
-        let interval = liveness_interval(checks)?.max(TIME_PER_CHECK * registrations as u32);
+        let interval = liveness_interval(checks)?.max(TIME_PER_CHECK * self.checked as u32);
         let now = Instant::now();
         let base = *self.base.get_or_insert(now);
         let intervals = now.duration_since(base).as_nanos() / interval.as_nanos().max(1);
         base.checked_add(interval.saturating_mul(u32::try_from(intervals + 2).ok()?))
+    }
+
+    /// Adds a registration. Also returns the word to wake its thread by, if that sleeps.
+    fn add(
+        &mut self,
+        event: &Arc<EventCount<Mapped>>,
+        key: Key,
+        actions: Actions,
+        status: &SharedStatus,
+        check_due: Option<Instant>,
+    ) -> io::Result<(Registration, Option<Arc<AtomicU32>>)> {
+        let id = self.next_id();
+        let group = self.group_with_room()?;
+        let (event, status) = (Arc::clone(event), status.clone());
+        group.entries.push(Entry { id, event, key, actions, status, check_due });
+        let added = (Registration { group: group.id, id }, group.interrupt());
+        self.checked += usize::from(check_due.is_some());
+        Ok(added)
+    }
+
+    /// Removes a registration, if it has not fired. Also returns the word to wake its thread by, if
+    /// that sleeps: it need not sleep on that event any more.
+    fn remove(&mut self, registration: &Registration) -> Option<(Entry, Option<Arc<AtomicU32>>)> {
+        let group = self.groups.iter_mut().find(|group| group.id == registration.group)?;
+        let index = group.entries.iter().position(|entry| entry.id == registration.id)?;
+        let removed = (group.entries.swap_remove(index), group.interrupt());
+        self.checked -= usize::from(removed.0.check_due.is_some());
+        Some(removed)
     }
 
     #[cfg(feature = "async")]
@@ -232,11 +263,8 @@ impl Registration {
     ) -> io::Result<Self> {
         status.set(Status::Pending);
         let (registration, control) = with_registry(|registry| {
-            let (id, check_due) = (registry.next_id(), registry.check_due(checks));
-            let group = registry.group_with_room()?;
-            let (event, status) = (Arc::clone(event), status.clone());
-            group.entries.push(Entry { id, event, key, actions, status, check_due });
-            io::Result::Ok((Self { group: group.id, id }, group.interrupt()))
+            let check_due = registry.check_due(checks);
+            registry.add(event, key, actions, status, check_due)
         })?;
         wake(control);
         Ok(registration)
@@ -256,13 +284,42 @@ impl Registration {
 
     /// Takes it back, if it has not fired.
     pub(super) fn take_back(self) {
-        let found = with_registry(|registry| {
-            let group = registry.groups.iter_mut().find(|group| group.id == self.group)?;
-            let index = group.entries.iter().position(|entry| entry.id == self.id)?;
-            Some((group.entries.swap_remove(index), group.interrupt()))
+        if let Some((entry, control)) = with_registry(|registry| registry.remove(&self)) {
+            wake(control);
+            drop(entry);
+        }
+    }
+}
+
+/// Several registrations of one owner, which makes its own liveness checks. Dropping them takes
+/// them back.
+pub(crate) struct Registrations(Vec<Registration>);
+
+impl Registrations {
+    /// Registers for changes of all these events since their keys. The actions are cloned in the
+    /// section, so they must not be the caller's.
+    pub(super) fn new(events: &[(Arc<EventCount<Mapped>>, Key)], actions: &Actions) -> io::Result<Self> {
+        let status = SharedStatus::default();
+        let (mut registrations, mut controls) = (Self(Vec::new()), Vec::new());
+        let outcome = with_registry(|registry| {
+            events.iter().try_for_each(|(event, key)| {
+                let (registration, control) = registry.add(event, *key, actions.clone(), &status, None)?;
+                registrations.0.push(registration);
+                controls.push(control);
+                Ok(())
+            })
         });
-        if let Some((entry, control)) = found {
-            wake(control); // it need not sleep on that word any more
+        controls.into_iter().for_each(wake);
+        outcome.map(|()| registrations)
+    }
+}
+
+impl Drop for Registrations {
+    fn drop(&mut self) {
+        let remove = |registry: &mut Registry| self.0.iter().filter_map(|each| registry.remove(each)).collect();
+        let removed: Vec<_> = with_registry(remove);
+        for (entry, control) in removed {
+            wake(control);
             drop(entry);
         }
     }
@@ -325,6 +382,7 @@ impl Thread {
         let mut limit = IDLE_TIME;
         for entry in mem::take(&mut group.entries) {
             if entry.try_fire(now) {
+                registry.checked -= usize::from(entry.check_due.is_some());
                 fired.push(entry);
                 continue;
             }

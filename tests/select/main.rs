@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod descriptors;
 mod processes;
 mod sources;
 mod waits;

@@ -12,7 +12,7 @@ use tombolo::select::{Descriptor, SelectError, Selector, Source};
 use tombolo::spawn::{self, CommandExt};
 use tombolo::{RecvError, SendError, WaitStrategy, pipe, queue};
 
-fn counters(test_dir: &TestDir) -> SharedCounters {
+pub fn counters(test_dir: &TestDir) -> SharedCounters {
     SharedCounters::at(&test_dir.file("counters"))
 }
 
@@ -21,7 +21,7 @@ fn counters_at(path: &str) -> SharedCounters {
 }
 
 /// Starts a process that takes an endpoint as "end".
-fn start_with<E: tombolo::Endpoint + 'static>(test_dir: &TestDir, role: &str, end: E) -> Process {
+pub fn start_with<E: tombolo::Endpoint + 'static>(test_dir: &TestDir, role: &str, end: E) -> Process {
     let path = test_dir.file("counters");
     command(role, &[path.to_str().unwrap()]).pass("end", end).unwrap().spawn().unwrap().into()
 }
