@@ -14,9 +14,21 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
-use tombolo::{RecvError, SendError, WaitStrategy, broadcast, pipe, queue};
+use tombolo::sync::{BoundedSemaphore, Event, Semaphore, SyncError, Value};
+use tombolo::{Namespace, RecvError, SendError, WaitStrategy, broadcast, pipe, queue};
 
-child_roles!(echo, send_a_stream, send_and_be_killed, receive_one_of_a_queue, drop_a_woken_future, notice_a_death);
+child_roles!(
+    echo,
+    send_a_stream,
+    send_and_be_killed,
+    receive_one_of_a_queue,
+    drop_a_woken_future,
+    notice_a_death,
+    echo_by_objects,
+    acquire_one,
+    wait_for_a_place,
+    hold_places,
+);
 
 const NAME: &str = "name";
 const BACK: &str = "back";
@@ -315,4 +327,228 @@ fn forked_child_drops_a_pending_future_of_its_parent() {
     drop(future);
     drop(rx);
     assert_eq!(block_on(tx.send_async(3)), Err(SendError::Closed));
+}
+
+fn poll<F: Future>(future: Pin<&mut F>, unpark: &Arc<Unpark>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(unpark))))
+}
+
+fn objects(names: &Path) -> Namespace {
+    let builder = Namespace::builder().event("question").semaphore("answers", 0).value("number", 0_u64);
+    builder.bounded_semaphore("places", 2).wait(WaitStrategy::Park).directory(names).open(NAME).unwrap()
+}
+
+fn echo_by_objects(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let objects = objects(Path::new(&arguments[0]));
+    let (question, answers) = (objects.event("question").unwrap(), objects.semaphore("answers").unwrap());
+    let number = objects.value::<u64>("number").unwrap();
+    for round in 1..=ROUNDS {
+        question.wait().unwrap();
+        question.clear().unwrap();
+        number.store(&round).unwrap();
+        answers.release(2).unwrap();
+    }
+}
+
+#[test]
+fn semaphore_and_value_ping_pong_of_futures_loses_no_wake_up() {
+    let (_alone, test_dir) = (alone(), endless());
+    let objects = objects(&test_dir.names());
+    let (question, answers) = (objects.event("question").unwrap(), objects.semaphore("answers").unwrap());
+    let number = objects.value::<u64>("number").unwrap();
+    let echo = start("echo_by_objects", &[&directory(&test_dir)]);
+    block_on(async {
+        for round in 1..=ROUNDS {
+            question.set().unwrap();
+            assert_eq!(number.wait_for_change_async().await, Ok(round));
+            answers.acquire_many_async(2).await.unwrap().forget();
+        }
+    });
+    echo.finish();
+    let limit = answers.acquire_many_async(u32::MAX);
+    assert!(matches!(block_on(limit), Err(SyncError::LimitExceeded { .. })));
+}
+
+#[test]
+fn event_set_many_futures_of_one_handle_are_woken() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (event, runtime) = (Event::new().unwrap(), tokio::runtime::Builder::new_multi_thread().build().unwrap());
+    for _ in 0..50 {
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let event = event.clone();
+                runtime.spawn(async move { event.wait_async().await })
+            })
+            .collect();
+        event.set().unwrap();
+        for task in tasks {
+            assert_eq!(runtime.block_on(task).unwrap(), Ok(()));
+        }
+        event.clear().unwrap();
+    }
+}
+
+#[test]
+fn value_future_dropped_has_seen_nothing() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (value, unpark) = (Value::new(1).unwrap(), Unpark::new());
+    let reader = value.clone();
+    let mut future = Box::pin(reader.wait_for_change_async());
+    assert!(poll(future.as_mut(), &unpark).is_pending());
+    value.store(&2).unwrap();
+    until(|| unpark.count.load(Ordering::SeqCst) == 1);
+    drop(future);
+    assert_eq!(block_on(reader.wait_for_change_async()), Ok(2));
+}
+
+fn acquire_one(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
+    let answers = objects(Path::new(&arguments[0])).semaphore("answers").unwrap();
+    counters.word(0).store(1, Ordering::SeqCst);
+    answers.acquire().unwrap().forget();
+}
+
+/// The wake-up for a permit goes to this process, whose task ends without taking it. The other
+/// process sleeps without end.
+#[test]
+fn semaphore_future_woken_and_dropped_wakes_another_process() {
+    let (_alone, test_dir) = (alone(), endless());
+    let file = test_dir.file("counters");
+    let counters = SharedCounters::at(&file);
+    let answers = objects(&test_dir.names()).semaphore("answers").unwrap();
+    let unpark = Unpark::new();
+    let mut future = Box::pin(answers.acquire_async());
+    assert!(poll(future.as_mut(), &unpark).is_pending());
+    thread::sleep(Duration::from_millis(5)); // the thread sleeps first, so the kernel wakes it first
+    let other = start("acquire_one", &[&directory(&test_dir), file.to_str().unwrap()]);
+    until(|| counters.word(0).load(Ordering::SeqCst) == 1);
+    thread::sleep(Duration::from_millis(50));
+    answers.release(1).unwrap();
+    until(|| unpark.count.load(Ordering::SeqCst) > 0);
+    drop(future);
+    other.finish();
+    assert_eq!(answers.available(), Ok(0));
+}
+
+/// A future is dropped before it was polled, while it waits, after it was woken, or when it has its
+/// permit.
+#[test]
+fn semaphore_acquire_cancelled_at_every_point_loses_no_permit() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (semaphore, bounded) = (Semaphore::new(0).unwrap(), BoundedSemaphore::new(1).unwrap());
+    let unpark = Unpark::new();
+    let mut random = Random(7);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                semaphore.release(1).unwrap();
+                drop(bounded.acquire().unwrap());
+            }
+        });
+        let mut acquired = 0;
+        while acquired < ROUNDS {
+            let before = unpark.count.load(Ordering::SeqCst);
+            let mut future = pin!(async {
+                semaphore.acquire_async().await.unwrap().forget();
+                acquired += 1;
+                drop(bounded.acquire_async().await.unwrap());
+            });
+            let point = random.below(4);
+            if point == 0 {
+                continue; // never polled
+            }
+            loop {
+                match poll(future.as_mut(), &unpark) {
+                    Poll::Ready(()) => break,
+                    Poll::Pending if point == 1 => break,
+                    Poll::Pending => until(|| unpark.count.load(Ordering::SeqCst) > before),
+                }
+                if point == 2 {
+                    break;
+                }
+            }
+        }
+    });
+    assert_eq!((semaphore.available(), bounded.available()), (Ok(0), 1));
+}
+
+#[test]
+fn semaphore_task_and_threads_in_a_loop_all_get_their_turn() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let semaphore = BoundedSemaphore::new(1).unwrap();
+    let turns: [AtomicU64; 3] = Default::default();
+    let is_done = || turns.iter().all(|count| count.load(Ordering::SeqCst) >= 100);
+    thread::scope(|scope| {
+        for count in &turns[1..] {
+            scope.spawn(|| {
+                while !is_done() {
+                    let _permit = semaphore.acquire().unwrap();
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        block_on(async {
+            while !is_done() {
+                let _permit = semaphore.acquire_async().await.unwrap();
+                turns[0].fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    });
+}
+
+#[test]
+fn semaphore_future_dropped_after_long_wait_newcomer_takes_permit() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (semaphore, unpark) = (Semaphore::new(1).unwrap(), Unpark::new());
+    let permit = semaphore.acquire().unwrap();
+    let mut future = Box::pin(semaphore.acquire_async());
+    assert!(poll(future.as_mut(), &unpark).is_pending());
+    thread::sleep(Duration::from_millis(5));
+    assert!(poll(future.as_mut(), &unpark).is_pending()); // it has waited for so long that it goes first
+    // The call that tries although others go first, which there is once in LIVENESS_INTERVAL.
+    assert_eq!(semaphore.try_acquire().unwrap_err(), SyncError::WouldBlock);
+    drop(permit);
+    drop(future);
+    drop(semaphore.try_acquire().unwrap());
+}
+
+fn wait_for_a_place(arguments: &[String]) {
+    let places = objects(Path::new(&arguments[0])).bounded_semaphore("places").unwrap();
+    let holder = start("hold_places", &[&arguments[0]]);
+    until(|| places.available() == 0);
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        holder.kill();
+    });
+    block_on(places.acquire_many_async(2)).unwrap().forget();
+    killer.join().unwrap();
+}
+
+fn hold_places(arguments: &[String]) {
+    let places = objects(Path::new(&arguments[0])).bounded_semaphore("places").unwrap();
+    let _permits = places.acquire_many(2).unwrap();
+    thread::sleep(Duration::from_secs(3600));
+}
+
+#[test]
+fn bounded_semaphore_owner_killed_future_gets_its_permits() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    start("wait_for_a_place", &[&directory(&test_dir)]).finish();
+}
+
+#[test]
+fn forked_child_polls_a_future_of_an_object_of_its_parent() {
+    let (alone, _test_dir) = (alone(), endless());
+    let (event, unpark) = (Event::new().unwrap(), Unpark::new());
+    let mut future = Some(Box::pin(event.wait_async()));
+    assert!(poll(future.as_mut().unwrap().as_mut(), &unpark).is_pending());
+    let child = fork(&alone, || {
+        let mut future = future.take().unwrap();
+        assert_eq!(poll(future.as_mut(), &unpark), Poll::Ready(Err(SyncError::Forked)));
+    });
+    child.finish();
+    event.set().unwrap();
+    assert_eq!(block_on(future.take().unwrap()), Ok(()));
 }
