@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
+use tombolo::rpc::{self, CallError};
 use tombolo::sync::{BoundedSemaphore, Event, Semaphore, SyncError, Value};
 use tombolo::{Namespace, RecvError, SendError, WaitStrategy, broadcast, pipe, queue};
 
@@ -28,6 +29,9 @@ child_roles!(
     acquire_one,
     wait_for_a_place,
     hold_places,
+    subscribe,
+    wait_for_a_dead_subscriber,
+    call,
 );
 
 const NAME: &str = "name";
@@ -68,6 +72,44 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(done) => return done,
             Poll::Pending => thread::park(),
+        }
+    }
+}
+
+fn poll<F: Future>(future: Pin<&mut F>, unpark: &Arc<Unpark>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(unpark))))
+}
+
+/// Drops futures at any point.
+struct Canceller {
+    random: Random,
+    unpark: Arc<Unpark>,
+}
+
+impl Canceller {
+    fn new() -> Self {
+        Self { random: Random(7), unpark: Unpark::new() }
+    }
+
+    /// Drops a future before it was polled, while it waits, after it was woken, or when it is ready.
+    /// Returns what it was then.
+    fn run<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        let count = || self.unpark.count.load(Ordering::SeqCst);
+        let before = count();
+        let mut future = pin!(future);
+        let point = self.random.below(4);
+        if point == 0 {
+            return None;
+        }
+        loop {
+            match poll(future.as_mut(), &self.unpark) {
+                Poll::Ready(done) => return Some(done),
+                Poll::Pending if point == 1 => return None,
+                Poll::Pending => until(|| count() > before),
+            }
+            if point == 2 {
+                return None;
+            }
         }
     }
 }
@@ -186,37 +228,17 @@ fn send_a_stream(arguments: &[String]) {
     }
 }
 
-/// A future is dropped before it was polled, while it waits, after it was woken, or when it has
-/// received.
 #[test]
 fn queue_receive_cancelled_at_every_point_loses_no_message() {
     let (_alone, test_dir) = (alone(), endless());
     let mut rx = jobs(&test_dir.names()).receiver(NAME).unwrap();
     let sender = start("send_a_stream", &[&directory(&test_dir)]);
-    let unpark = Unpark::new();
-    let waker = Waker::from(Arc::clone(&unpark));
-    let mut random = Random(7);
+    let mut canceller = Canceller::new();
     let mut expected = 0;
     while expected < 10 * ROUNDS {
-        let before = unpark.count.load(Ordering::SeqCst);
-        let mut future = pin!(rx.recv_async());
-        let point = random.below(4);
-        if point == 0 {
-            continue; // never polled
-        }
-        loop {
-            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                Poll::Ready(received) => {
-                    assert_eq!(received, Ok(expected));
-                    expected += 1;
-                    break;
-                }
-                Poll::Pending if point == 1 => break,
-                Poll::Pending => until(|| unpark.count.load(Ordering::SeqCst) > before),
-            }
-            if point == 2 {
-                break;
-            }
+        if let Some(received) = canceller.run(rx.recv_async()) {
+            assert_eq!(received, Ok(expected));
+            expected += 1;
         }
     }
     sender.finish();
@@ -329,10 +351,6 @@ fn forked_child_drops_a_pending_future_of_its_parent() {
     assert_eq!(block_on(tx.send_async(3)), Err(SendError::Closed));
 }
 
-fn poll<F: Future>(future: Pin<&mut F>, unpark: &Arc<Unpark>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(unpark))))
-}
-
 fn objects(names: &Path) -> Namespace {
     let builder = Namespace::builder().event("question").semaphore("answers", 0).value("number", 0_u64);
     builder.bounded_semaphore("places", 2).wait(WaitStrategy::Park).directory(names).open(NAME).unwrap()
@@ -432,14 +450,11 @@ fn semaphore_future_woken_and_dropped_wakes_another_process() {
     assert_eq!(answers.available(), Ok(0));
 }
 
-/// A future is dropped before it was polled, while it waits, after it was woken, or when it has its
-/// permit.
 #[test]
 fn semaphore_acquire_cancelled_at_every_point_loses_no_permit() {
     let (_alone, _test_dir) = (alone(), endless());
     let (semaphore, bounded) = (Semaphore::new(0).unwrap(), BoundedSemaphore::new(1).unwrap());
-    let unpark = Unpark::new();
-    let mut random = Random(7);
+    let mut canceller = Canceller::new();
     thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..ROUNDS {
@@ -449,26 +464,11 @@ fn semaphore_acquire_cancelled_at_every_point_loses_no_permit() {
         });
         let mut acquired = 0;
         while acquired < ROUNDS {
-            let before = unpark.count.load(Ordering::SeqCst);
-            let mut future = pin!(async {
+            canceller.run(async {
                 semaphore.acquire_async().await.unwrap().forget();
                 acquired += 1;
                 drop(bounded.acquire_async().await.unwrap());
             });
-            let point = random.below(4);
-            if point == 0 {
-                continue; // never polled
-            }
-            loop {
-                match poll(future.as_mut(), &unpark) {
-                    Poll::Ready(()) => break,
-                    Poll::Pending if point == 1 => break,
-                    Poll::Pending => until(|| unpark.count.load(Ordering::SeqCst) > before),
-                }
-                if point == 2 {
-                    break;
-                }
-            }
         }
     });
     assert_eq!((semaphore.available(), bounded.available()), (Ok(0), 1));
@@ -551,4 +551,92 @@ fn forked_child_polls_a_future_of_an_object_of_its_parent() {
     child.finish();
     event.set().unwrap();
     assert_eq!(block_on(future.take().unwrap()), Ok(()));
+}
+
+fn lossless(names: &Path) -> broadcast::Options<u64> {
+    broadcast::Options::new().capacity(2).policy(broadcast::Policy::Lossless).directory(names)
+}
+
+fn subscribe(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let names = Path::new(&arguments[0]);
+    let mut subscriber = lossless(names).wait(WaitStrategy::Park).subscriber(NAME).unwrap();
+    let sleeps = arguments.len() > 1;
+    for value in 0..ROUNDS {
+        assert_eq!(subscriber.recv(), Ok(value));
+        if sleeps {
+            thread::sleep(Duration::from_secs(3600));
+        }
+    }
+}
+
+#[test]
+fn publisher_cancelled_at_every_point_publishes_each_value_once() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut publisher = lossless(&test_dir.names()).publisher(NAME).unwrap();
+    let subscriber = start("subscribe", &[&directory(&test_dir)]);
+    publisher.wait_for_subscribers(1, Duration::from_secs(60)).unwrap();
+    let mut canceller = Canceller::new();
+    let mut value = 0;
+    while value < ROUNDS {
+        if let Some(published) = canceller.run(publisher.publish_async(value)) {
+            published.unwrap();
+            value += 1;
+        }
+    }
+    subscriber.finish();
+}
+
+fn wait_for_a_dead_subscriber(arguments: &[String]) {
+    let mut publisher = lossless(Path::new(&arguments[0])).publisher(NAME).unwrap();
+    let subscriber = start("subscribe", &[&arguments[0], "and sleep"]);
+    publisher.wait_for_subscribers(1, Duration::from_secs(60)).unwrap();
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        subscriber.kill();
+    });
+    block_on(async {
+        for value in 0..10 {
+            publisher.publish_async(value).await.unwrap();
+        }
+    });
+    assert_eq!(publisher.subscribers(), 0);
+    killer.join().unwrap();
+}
+
+#[test]
+fn publisher_future_does_not_wait_for_a_subscriber_that_was_killed() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    start("wait_for_a_dead_subscriber", &[&directory(&test_dir)]).finish();
+}
+
+fn call(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let options = rpc::Options::<u64, u64>::new().wait(WaitStrategy::Park).directory(&arguments[0]);
+    let mut caller = options.caller(NAME).unwrap();
+    for value in 0..ROUNDS {
+        assert_eq!(caller.call(value), Ok(value + 1));
+    }
+    assert_eq!(caller.call(ROUNDS), Err(CallError::Dropped));
+}
+
+#[test]
+fn responder_cancelled_at_every_point_loses_no_request() {
+    let (_alone, test_dir) = (alone(), endless());
+    let options = rpc::Options::<u64, u64>::new().directory(test_dir.names());
+    let mut responder = options.responder(NAME).unwrap();
+    let caller = start("call", &[&directory(&test_dir)]);
+    let mut canceller = Canceller::new();
+    let mut expected = 0;
+    while expected < ROUNDS {
+        if let Some(request) = canceller.run(responder.recv_async()) {
+            let request = request.unwrap();
+            assert_eq!(*request, expected);
+            request.reply(expected + 1).unwrap();
+            expected += 1;
+        }
+    }
+    drop(block_on(responder.recv_async()).unwrap());
+    assert!(matches!(block_on(responder.recv_async()), Err(RecvError::Closed)));
+    caller.finish();
 }
