@@ -32,6 +32,7 @@ child_roles!(
     subscribe,
     wait_for_a_dead_subscriber,
     call,
+    send_objects,
 );
 
 const NAME: &str = "name";
@@ -639,4 +640,68 @@ fn responder_cancelled_at_every_point_loses_no_request() {
     drop(block_on(responder.recv_async()).unwrap());
     assert!(matches!(block_on(responder.recv_async()), Err(RecvError::Closed)));
     caller.finish();
+}
+
+fn byte_messages(names: &Path) -> queue::Options<[u8]> {
+    queue::Options::bytes().capacity(4).directory(names)
+}
+
+fn send_objects(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let names = Path::new(&arguments[0]);
+    let mut tx = byte_messages(names).wait(WaitStrategy::Park).sender(NAME).unwrap();
+    for number in 0..ROUNDS {
+        tx.send_object(&(number, number.to_string())).unwrap();
+    }
+}
+
+#[test]
+fn queue_object_futures_cancelled_at_every_point_lose_none() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut rx = byte_messages(&test_dir.names()).receiver(NAME).unwrap();
+    let (mut back_tx, mut back_rx) = byte_messages(&test_dir.names()).create_channel().unwrap();
+    let sender = start("send_objects", &[&directory(&test_dir)]);
+    let echo = thread::spawn(move || {
+        for number in 0..ROUNDS {
+            assert_eq!(back_rx.recv_object::<String>(), Ok(number.to_string()));
+        }
+    });
+    let mut canceller = Canceller::new();
+    for number in 0..ROUNDS {
+        let (received, text): (u64, String) = loop {
+            if let Some(object) = canceller.run(rx.recv_object_async()) {
+                break object.unwrap();
+            }
+        };
+        assert_eq!((received, &text), (number, &number.to_string()));
+        while canceller.run(back_tx.send_object_async(&text)).is_none() {}
+    }
+    sender.finish();
+    echo.join().unwrap();
+}
+
+#[test]
+fn queue_task_of_a_dropped_future_is_given_back() {
+    let (_alone, test_dir) = (alone(), endless());
+    let options = jobs(&test_dir.names()).on_death(queue::OnDeath::Redeliver { times: 200 });
+    let (mut tx, mut rx) = options.create_channel().unwrap();
+    let sender = thread::spawn(move || {
+        for number in 0..ROUNDS {
+            tx.send(number).unwrap();
+        }
+        tx.join()
+    });
+    let mut canceller = Canceller::new();
+    let mut random = Random(8);
+    let mut expected = 0;
+    while expected < ROUNDS {
+        let Some(task) = canceller.run(rx.recv_task_async()) else { continue };
+        let task = task.unwrap();
+        assert_eq!(*task, expected);
+        if random.below(2) == 0 {
+            task.done().unwrap();
+            expected += 1;
+        }
+    }
+    assert_eq!(sender.join().unwrap(), Ok(()));
 }
