@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,10 +13,11 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_sink::Sink;
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
 use tombolo::rpc::{self, CallError};
 use tombolo::sync::{BoundedSemaphore, Event, Semaphore, SyncError, Value};
-use tombolo::{Namespace, RecvError, SendError, WaitStrategy, broadcast, pipe, queue};
+use tombolo::{Endpoint, Namespace, RecvError, SendError, WaitStrategy, broadcast, pipe, queue};
 
 child_roles!(
     echo,
@@ -116,7 +117,7 @@ impl Canceller {
 }
 
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    std::future::poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
+    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }
 
 fn tokio_block_on<T>(future: impl Future<Output = T>) -> T {
@@ -704,4 +705,51 @@ fn queue_task_of_a_dropped_future_is_given_back() {
         }
     }
     assert_eq!(sender.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn sinks_of_a_pipe_and_a_queue_send_each_message_once() {
+    let (_alone, test_dir) = (alone(), endless());
+    let (tx, mut rx) = values(&test_dir.names()).capacity(2).create().unwrap();
+    let (mut bytes_tx, mut bytes_rx) = byte_messages(&test_dir.names()).create_channel().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut sink, mut bytes) = (tx.into_sink(), bytes_tx.sink());
+            let mut canceller = Canceller::new();
+            for value in 0..ROUNDS {
+                while canceller.run(poll_fn(|context| Pin::new(&mut sink).poll_ready(context))).is_none() {}
+                Pin::new(&mut sink).start_send(value).unwrap();
+                block_on(poll_fn(|context| Pin::new(&mut bytes).poll_ready(context))).unwrap();
+                Pin::new(&mut bytes).start_send(value.to_string()).unwrap();
+            }
+            block_on(poll_fn(|context| Pin::new(&mut bytes).poll_flush(context))).unwrap();
+            while canceller.run(poll_fn(|context| Pin::new(&mut sink).poll_close(context))).is_none() {}
+        });
+        for value in 0..ROUNDS {
+            assert_eq!(rx.recv(), Ok(value));
+            let mut message = Vec::new();
+            bytes_rx.recv(&mut message).unwrap();
+            assert_eq!(message, value.to_string().into_bytes());
+        }
+        assert_eq!(rx.recv(), Err(RecvError::Closed));
+    });
+}
+
+#[test]
+fn sink_of_a_full_pipe_keeps_one_message_until_its_flush() {
+    let (_alone, test_dir) = (alone(), endless());
+    let (mut tx, mut rx) = values(&test_dir.names()).capacity(2).create().unwrap();
+    let unpark = Unpark::new();
+    let capacity = tx.capacity() as u64;
+    let mut sink = pin!(tx.sink());
+    for value in 0..=capacity {
+        sink.as_mut().start_send(value).unwrap();
+    }
+    assert_eq!(sink.as_mut().start_send(capacity + 1), Err(SendError::Full));
+    assert!(poll(pin!(poll_fn(|context| sink.as_mut().poll_ready(context))), &unpark).is_pending());
+    assert_eq!(rx.recv(), Ok(0));
+    until(|| unpark.count.load(Ordering::SeqCst) > 0);
+    assert_eq!(block_on(poll_fn(|context| sink.as_mut().poll_ready(context))), Ok(()));
+    drop(rx);
+    sink.as_mut().start_send(7).unwrap_err();
 }

@@ -131,7 +131,7 @@ impl Event {
     /// # Examples
     ///
     /// ```
-    /// use tombolo::sync::Event;
+    /// use tombolo::sync::{Event, SyncError};
     ///
     /// let ready = Event::new()?;
     /// let worker = ready.clone();
@@ -140,7 +140,6 @@ impl Event {
     /// ready.wait_async().await?;
     /// # Ok::<(), SyncError>(())
     /// # })?;
-    /// # use tombolo::sync::SyncError;
     /// assert!(ready.is_set());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
