@@ -110,7 +110,7 @@ pub use error::{Error, ErrorKind, RecvError, Result, SendError};
 pub use interrupt::{InterruptHandle, interrupt_handle};
 pub use message::Message;
 #[cfg(feature = "async")]
-pub use message::MessageStream;
+pub use message::{MessageSink, MessageStream};
 pub use namespace::{Namespace, NamespaceBuilder};
 pub use options::OnStale;
 pub use region::directory::{DIRECTORY_ENV, Directory};

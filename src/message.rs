@@ -8,12 +8,16 @@ use std::task::{Context, Poll};
 
 #[cfg(feature = "async")]
 use futures_core::Stream;
+#[cfg(feature = "async")]
+use futures_sink::Sink;
 
 use crate::error::RecvError;
+#[cfg(feature = "async")]
+use crate::error::SendError;
 use crate::types::Shareable;
 use crate::wait::Timeout;
 #[cfg(feature = "async")]
-use crate::wait::{Pollable, poll_once, unless_empty};
+use crate::wait::{Pollable, poll_once, unless_empty, unless_full};
 
 /// What a pipe or a queue carries: byte messages (`[u8]`), or values of a type that is
 /// [`Shareable`].
@@ -140,6 +144,78 @@ impl<R: Pollable> Drop for MessageStream<R> {
     }
 }
 
+/// A sender, as a [`Sink`] of messages.
+///
+/// It keeps at most one message, for which there was no room. Flush it, or that message is lost
+/// when the sink is dropped. Closing it flushes; the receivers see the end when the sender is
+/// dropped.
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+#[derive(Debug)]
+#[must_use = "a sink sends nothing until it is used"]
+pub struct MessageSink<S: Pollable, M> {
+    sender: S,
+    unsent: Option<M>,
+}
+
+#[cfg(feature = "async")]
+impl<S: Pollable, M> MessageSink<S, M> {
+    pub(crate) fn new(sender: S) -> Self {
+        Self { sender, unsent: None }
+    }
+}
+
+/// Nothing of it is ever pinned.
+#[cfg(feature = "async")]
+impl<S: Pollable, M> Unpin for MessageSink<S, M> {}
+
+#[cfg(feature = "async")]
+impl<S: Pollable + sealed::TrySend<M>, M> Sink<M> for MessageSink<S, M> {
+    type Error = SendError;
+
+    fn poll_ready(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_flush(context)
+    }
+
+    /// Sends a message, or keeps it if there is no room. Without a `poll_ready` before returns
+    /// [`Full`](SendError::Full) while another one is kept.
+    fn start_send(self: Pin<&mut Self>, message: M) -> Result<(), SendError> {
+        let this = self.get_mut();
+        if this.unsent.is_some() {
+            return Err(SendError::Full);
+        }
+        match this.sender.try_send_message(&message) {
+            Err(SendError::Full) => {
+                this.unsent = Some(message);
+                Ok(())
+            }
+            sent => sent,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let this = self.get_mut();
+        let Some(message) = &this.unsent else { return Poll::Ready(Ok(())) };
+        let attempt = |sender: &mut S| unless_full(sender.try_send_message(message));
+        let sent = poll_once(&mut this.sender, context, attempt);
+        if sent.is_ready() {
+            this.unsent = None;
+        }
+        sent
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.poll_flush(context)
+    }
+}
+
+#[cfg(feature = "async")]
+impl<S: Pollable, M> Drop for MessageSink<S, M> {
+    fn drop(&mut self) {
+        self.sender.wait_state().remove_waker(false);
+    }
+}
+
 /// The `async` methods of a receiver. Of values: what `recv` returns; of bytes: the same with a
 /// buffer.
 #[cfg(feature = "async")]
@@ -198,7 +274,7 @@ macro_rules! receive_methods {
     };
 }
 
-/// The `async` method of a sender.
+/// The `async` methods of a sender.
 #[cfg(feature = "async")]
 macro_rules! send_methods {
     (value [$($parameters:tt)*] $Sender:ty, $Message:ty) => {
@@ -218,6 +294,7 @@ macro_rules! send_methods {
                 $crate::wait::poll_until_ready(self, move |tx| $crate::wait::unless_full(tx.try_send(value.borrow())))
             }
         }
+        $crate::message::send_methods!(sink [$($parameters)*] $Sender, [] $Message);
     };
     (bytes [$($parameters:tt)*] $Sender:ty, $note:literal) => {
         #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
@@ -236,6 +313,28 @@ macro_rules! send_methods {
                 $crate::wait::poll_until_ready(self, move |tx| $crate::wait::unless_full(tx.try_send(message.as_ref())))
             }
         }
+        $crate::message::send_methods!(sink [$($parameters)*] $Sender, [M: AsRef<[u8]>] M);
+    };
+    (sink [$($parameters:tt)*] $Sender:ty, [$($generics:tt)*] $Message:ty) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        impl<$($parameters)*> $Sender {
+            /// Returns a sink of messages.
+            pub fn sink<$($generics)*>(&mut self) -> $crate::message::MessageSink<&mut Self, $Message> {
+                $crate::message::MessageSink::new(self)
+            }
+
+            /// Returns a sink of messages that owns the sender.
+            pub fn into_sink<$($generics)*>(self) -> $crate::message::MessageSink<Self, $Message> {
+                $crate::message::MessageSink::new(self)
+            }
+        }
+
+        // Either the sender or the method is generic.
+        impl<$($parameters)* $($generics)*> $crate::message::sealed::TrySend<$Message> for $Sender {
+            fn try_send_message(&mut self, message: &$Message) -> Result<(), $crate::error::SendError> {
+                self.try_send(message)
+            }
+        }
     };
 }
 
@@ -246,6 +345,8 @@ pub(crate) use send_methods;
 
 pub(crate) mod sealed {
     use crate::error::RecvError;
+    #[cfg(feature = "async")]
+    use crate::error::SendError;
     use crate::region::layout::header::ElementType;
     use crate::types::{Shape, Shareable};
     use crate::wait::Timeout;
@@ -279,6 +380,19 @@ pub(crate) mod sealed {
         type Message;
 
         fn receive(&mut self, timeout: Timeout) -> Result<Self::Message, RecvError>;
+    }
+
+    /// A sender that a [`MessageSink`](super::MessageSink) sends through.
+    #[cfg(feature = "async")]
+    pub trait TrySend<M> {
+        fn try_send_message(&mut self, message: &M) -> Result<(), SendError>;
+    }
+
+    #[cfg(feature = "async")]
+    impl<M, S: TrySend<M>> TrySend<M> for &mut S {
+        fn try_send_message(&mut self, message: &M) -> Result<(), SendError> {
+            S::try_send_message(self, message)
+        }
     }
 
     impl<R: Receive> Receive for &mut R {

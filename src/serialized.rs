@@ -123,4 +123,50 @@ macro_rules! recv_object_methods {
     };
 }
 
+/// `send_object_async`, for an endpoint with `send_async`. `$tx`: as for `send_object_methods`.
+#[cfg(feature = "async")]
+macro_rules! send_object_async_methods {
+    ($Endpoint:ty $(, $tx:ident)?) => {
+        #[cfg_attr(docsrs, doc(cfg(all(feature = "async", feature = "serde"))))]
+        impl $Endpoint {
+            /// Serialises a value and sends it as one message, without blocking the thread. Needs
+            /// the features `serde` and `async`.
+            ///
+            /// A future that is dropped before it is ready has sent nothing.
+            ///
+            /// # Errors
+            /// As for `send_async`, and [`Serialize`](SendError::Serialize) if the value cannot be
+            /// serialised.
+            pub async fn send_object_async<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
+                self$(.$tx)?.send_async(encode(value)?).await
+            }
+        }
+    };
+}
+
+/// `recv_object_async`, for an endpoint with `recv_async`. `$rx`: as for `recv_object_methods`.
+#[cfg(feature = "async")]
+macro_rules! recv_object_async_methods {
+    ($Endpoint:ty $(, $rx:ident)?) => {
+        #[cfg_attr(docsrs, doc(cfg(all(feature = "async", feature = "serde"))))]
+        impl $Endpoint {
+            /// Receives one message and deserialises it, without blocking the thread. Needs the
+            /// features `serde` and `async`.
+            ///
+            /// A future that is dropped before it is ready has received nothing.
+            ///
+            /// # Errors
+            /// As [`recv_object`](Self::recv_object), which says what to consider with peers that
+            /// you do not trust.
+            pub async fn recv_object_async<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
+                let mut message = Vec::new();
+                self$(.$rx)?.recv_async(&mut message).await?;
+                decode(&message)
+            }
+        }
+    };
+}
+
+#[cfg(feature = "async")]
+pub(crate) use {recv_object_async_methods, send_object_async_methods};
 pub(crate) use {recv_object_methods, send_object_methods};

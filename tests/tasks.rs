@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,10 +13,28 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use futures_core::Stream;
+use futures_sink::Sink;
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
-use tombolo::{RecvError, SendError, WaitStrategy, broadcast, pipe, queue};
+use tombolo::rpc::{self, CallError};
+use tombolo::sync::{BoundedSemaphore, Event, Semaphore, SyncError, Value};
+use tombolo::{Endpoint, Namespace, RecvError, SendError, WaitStrategy, broadcast, pipe, queue};
 
-child_roles!(echo, send_a_stream, send_and_be_killed, receive_one_of_a_queue, drop_a_woken_future, notice_a_death);
+child_roles!(
+    echo,
+    send_a_stream,
+    send_and_be_killed,
+    receive_one_of_a_queue,
+    drop_a_woken_future,
+    notice_a_death,
+    echo_by_objects,
+    acquire_one,
+    wait_for_a_place,
+    hold_places,
+    subscribe,
+    wait_for_a_dead_subscriber,
+    call,
+    send_objects,
+);
 
 const NAME: &str = "name";
 const BACK: &str = "back";
@@ -60,8 +78,46 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+fn poll<F: Future>(future: Pin<&mut F>, unpark: &Arc<Unpark>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(unpark))))
+}
+
+/// Drops futures at any point.
+struct Canceller {
+    random: Random,
+    unpark: Arc<Unpark>,
+}
+
+impl Canceller {
+    fn new() -> Self {
+        Self { random: Random(7), unpark: Unpark::new() }
+    }
+
+    /// Drops a future before it was polled, while it waits, after it was woken, or when it is ready.
+    /// Returns what it was then.
+    fn run<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        let count = || self.unpark.count.load(Ordering::SeqCst);
+        let before = count();
+        let mut future = pin!(future);
+        let point = self.random.below(4);
+        if point == 0 {
+            return None;
+        }
+        loop {
+            match poll(future.as_mut(), &self.unpark) {
+                Poll::Ready(done) => return Some(done),
+                Poll::Pending if point == 1 => return None,
+                Poll::Pending => until(|| count() > before),
+            }
+            if point == 2 {
+                return None;
+            }
+        }
+    }
+}
+
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    std::future::poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
+    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }
 
 fn tokio_block_on<T>(future: impl Future<Output = T>) -> T {
@@ -174,37 +230,17 @@ fn send_a_stream(arguments: &[String]) {
     }
 }
 
-/// A future is dropped before it was polled, while it waits, after it was woken, or when it has
-/// received.
 #[test]
 fn queue_receive_cancelled_at_every_point_loses_no_message() {
     let (_alone, test_dir) = (alone(), endless());
     let mut rx = jobs(&test_dir.names()).receiver(NAME).unwrap();
     let sender = start("send_a_stream", &[&directory(&test_dir)]);
-    let unpark = Unpark::new();
-    let waker = Waker::from(Arc::clone(&unpark));
-    let mut random = Random(7);
+    let mut canceller = Canceller::new();
     let mut expected = 0;
     while expected < 10 * ROUNDS {
-        let before = unpark.count.load(Ordering::SeqCst);
-        let mut future = pin!(rx.recv_async());
-        let point = random.below(4);
-        if point == 0 {
-            continue; // never polled
-        }
-        loop {
-            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                Poll::Ready(received) => {
-                    assert_eq!(received, Ok(expected));
-                    expected += 1;
-                    break;
-                }
-                Poll::Pending if point == 1 => break,
-                Poll::Pending => until(|| unpark.count.load(Ordering::SeqCst) > before),
-            }
-            if point == 2 {
-                break;
-            }
+        if let Some(received) = canceller.run(rx.recv_async()) {
+            assert_eq!(received, Ok(expected));
+            expected += 1;
         }
     }
     sender.finish();
@@ -315,4 +351,405 @@ fn forked_child_drops_a_pending_future_of_its_parent() {
     drop(future);
     drop(rx);
     assert_eq!(block_on(tx.send_async(3)), Err(SendError::Closed));
+}
+
+fn objects(names: &Path) -> Namespace {
+    let builder = Namespace::builder().event("question").semaphore("answers", 0).value("number", 0_u64);
+    builder.bounded_semaphore("places", 2).wait(WaitStrategy::Park).directory(names).open(NAME).unwrap()
+}
+
+fn echo_by_objects(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let objects = objects(Path::new(&arguments[0]));
+    let (question, answers) = (objects.event("question").unwrap(), objects.semaphore("answers").unwrap());
+    let number = objects.value::<u64>("number").unwrap();
+    for round in 1..=ROUNDS {
+        question.wait().unwrap();
+        question.clear().unwrap();
+        number.store(&round).unwrap();
+        answers.release(2).unwrap();
+    }
+}
+
+#[test]
+fn semaphore_and_value_ping_pong_of_futures_loses_no_wake_up() {
+    let (_alone, test_dir) = (alone(), endless());
+    let objects = objects(&test_dir.names());
+    let (question, answers) = (objects.event("question").unwrap(), objects.semaphore("answers").unwrap());
+    let number = objects.value::<u64>("number").unwrap();
+    let echo = start("echo_by_objects", &[&directory(&test_dir)]);
+    block_on(async {
+        for round in 1..=ROUNDS {
+            question.set().unwrap();
+            assert_eq!(number.wait_for_change_async().await, Ok(round));
+            answers.acquire_many_async(2).await.unwrap().forget();
+        }
+    });
+    echo.finish();
+    let limit = answers.acquire_many_async(u32::MAX);
+    assert!(matches!(block_on(limit), Err(SyncError::LimitExceeded { .. })));
+}
+
+#[test]
+fn event_set_many_futures_of_one_handle_are_woken() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (event, runtime) = (Event::new().unwrap(), tokio::runtime::Builder::new_multi_thread().build().unwrap());
+    for _ in 0..50 {
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let event = event.clone();
+                runtime.spawn(async move { event.wait_async().await })
+            })
+            .collect();
+        event.set().unwrap();
+        for task in tasks {
+            assert_eq!(runtime.block_on(task).unwrap(), Ok(()));
+        }
+        event.clear().unwrap();
+    }
+}
+
+#[test]
+fn value_future_dropped_has_seen_nothing() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (value, unpark) = (Value::new(1).unwrap(), Unpark::new());
+    let reader = value.clone();
+    let mut future = Box::pin(reader.wait_for_change_async());
+    assert!(poll(future.as_mut(), &unpark).is_pending());
+    value.store(&2).unwrap();
+    until(|| unpark.count.load(Ordering::SeqCst) == 1);
+    drop(future);
+    assert_eq!(block_on(reader.wait_for_change_async()), Ok(2));
+}
+
+fn acquire_one(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
+    let answers = objects(Path::new(&arguments[0])).semaphore("answers").unwrap();
+    counters.word(0).store(1, Ordering::SeqCst);
+    answers.acquire().unwrap().forget();
+}
+
+/// The wake-up for a permit goes to this process, whose task ends without taking it. The other
+/// process sleeps without end.
+#[test]
+fn semaphore_future_woken_and_dropped_wakes_another_process() {
+    let (_alone, test_dir) = (alone(), endless());
+    let file = test_dir.file("counters");
+    let counters = SharedCounters::at(&file);
+    let answers = objects(&test_dir.names()).semaphore("answers").unwrap();
+    let unpark = Unpark::new();
+    let mut future = Box::pin(answers.acquire_async());
+    assert!(poll(future.as_mut(), &unpark).is_pending());
+    thread::sleep(Duration::from_millis(5)); // the thread sleeps first, so the kernel wakes it first
+    let other = start("acquire_one", &[&directory(&test_dir), file.to_str().unwrap()]);
+    until(|| counters.word(0).load(Ordering::SeqCst) == 1);
+    thread::sleep(Duration::from_millis(50));
+    answers.release(1).unwrap();
+    until(|| unpark.count.load(Ordering::SeqCst) > 0);
+    drop(future);
+    other.finish();
+    assert_eq!(answers.available(), Ok(0));
+}
+
+#[test]
+fn semaphore_acquire_cancelled_at_every_point_loses_no_permit() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (semaphore, bounded) = (Semaphore::new(0).unwrap(), BoundedSemaphore::new(1).unwrap());
+    let mut canceller = Canceller::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                semaphore.release(1).unwrap();
+                drop(bounded.acquire().unwrap());
+            }
+        });
+        let mut acquired = 0;
+        while acquired < ROUNDS {
+            canceller.run(async {
+                semaphore.acquire_async().await.unwrap().forget();
+                acquired += 1;
+                drop(bounded.acquire_async().await.unwrap());
+            });
+        }
+    });
+    assert_eq!((semaphore.available(), bounded.available()), (Ok(0), 1));
+}
+
+#[test]
+fn semaphore_task_and_threads_in_a_loop_all_get_their_turn() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let semaphore = BoundedSemaphore::new(1).unwrap();
+    let turns: [AtomicU64; 3] = Default::default();
+    let is_done = || turns.iter().all(|count| count.load(Ordering::SeqCst) >= 100);
+    thread::scope(|scope| {
+        for count in &turns[1..] {
+            scope.spawn(|| {
+                while !is_done() {
+                    let _permit = semaphore.acquire().unwrap();
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        block_on(async {
+            while !is_done() {
+                let _permit = semaphore.acquire_async().await.unwrap();
+                turns[0].fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    });
+}
+
+#[test]
+fn semaphore_future_dropped_after_long_wait_newcomer_takes_permit() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (semaphore, unpark) = (Semaphore::new(1).unwrap(), Unpark::new());
+    let permit = semaphore.acquire().unwrap();
+    let mut future = Box::pin(semaphore.acquire_async());
+    assert!(poll(future.as_mut(), &unpark).is_pending());
+    thread::sleep(Duration::from_millis(5));
+    assert!(poll(future.as_mut(), &unpark).is_pending()); // it has waited for so long that it goes first
+    // The call that tries although others go first, which there is once in LIVENESS_INTERVAL.
+    assert_eq!(semaphore.try_acquire().unwrap_err(), SyncError::WouldBlock);
+    drop(permit);
+    drop(future);
+    drop(semaphore.try_acquire().unwrap());
+}
+
+fn wait_for_a_place(arguments: &[String]) {
+    let places = objects(Path::new(&arguments[0])).bounded_semaphore("places").unwrap();
+    let holder = start("hold_places", &[&arguments[0]]);
+    until(|| places.available() == 0);
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        holder.kill();
+    });
+    block_on(places.acquire_many_async(2)).unwrap().forget();
+    killer.join().unwrap();
+}
+
+fn hold_places(arguments: &[String]) {
+    let places = objects(Path::new(&arguments[0])).bounded_semaphore("places").unwrap();
+    let _permits = places.acquire_many(2).unwrap();
+    thread::sleep(Duration::from_secs(3600));
+}
+
+#[test]
+fn bounded_semaphore_owner_killed_future_gets_its_permits() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    start("wait_for_a_place", &[&directory(&test_dir)]).finish();
+}
+
+#[test]
+fn forked_child_polls_a_future_of_an_object_of_its_parent() {
+    let (alone, _test_dir) = (alone(), endless());
+    let (event, unpark) = (Event::new().unwrap(), Unpark::new());
+    let mut future = Some(Box::pin(event.wait_async()));
+    assert!(poll(future.as_mut().unwrap().as_mut(), &unpark).is_pending());
+    let child = fork(&alone, || {
+        let mut future = future.take().unwrap();
+        assert_eq!(poll(future.as_mut(), &unpark), Poll::Ready(Err(SyncError::Forked)));
+    });
+    child.finish();
+    event.set().unwrap();
+    assert_eq!(block_on(future.take().unwrap()), Ok(()));
+}
+
+fn lossless(names: &Path) -> broadcast::Options<u64> {
+    broadcast::Options::new().capacity(2).policy(broadcast::Policy::Lossless).directory(names)
+}
+
+fn subscribe(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let names = Path::new(&arguments[0]);
+    let mut subscriber = lossless(names).wait(WaitStrategy::Park).subscriber(NAME).unwrap();
+    let sleeps = arguments.len() > 1;
+    for value in 0..ROUNDS {
+        assert_eq!(subscriber.recv(), Ok(value));
+        if sleeps {
+            thread::sleep(Duration::from_secs(3600));
+        }
+    }
+}
+
+#[test]
+fn publisher_cancelled_at_every_point_publishes_each_value_once() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut publisher = lossless(&test_dir.names()).publisher(NAME).unwrap();
+    let subscriber = start("subscribe", &[&directory(&test_dir)]);
+    publisher.wait_for_subscribers(1, Duration::from_secs(60)).unwrap();
+    let mut canceller = Canceller::new();
+    let mut value = 0;
+    while value < ROUNDS {
+        if let Some(published) = canceller.run(publisher.publish_async(value)) {
+            published.unwrap();
+            value += 1;
+        }
+    }
+    subscriber.finish();
+}
+
+fn wait_for_a_dead_subscriber(arguments: &[String]) {
+    let mut publisher = lossless(Path::new(&arguments[0])).publisher(NAME).unwrap();
+    let subscriber = start("subscribe", &[&arguments[0], "and sleep"]);
+    publisher.wait_for_subscribers(1, Duration::from_secs(60)).unwrap();
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        subscriber.kill();
+    });
+    block_on(async {
+        for value in 0..10 {
+            publisher.publish_async(value).await.unwrap();
+        }
+    });
+    assert_eq!(publisher.subscribers(), 0);
+    killer.join().unwrap();
+}
+
+#[test]
+fn publisher_future_does_not_wait_for_a_subscriber_that_was_killed() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    start("wait_for_a_dead_subscriber", &[&directory(&test_dir)]).finish();
+}
+
+fn call(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let options = rpc::Options::<u64, u64>::new().wait(WaitStrategy::Park).directory(&arguments[0]);
+    let mut caller = options.caller(NAME).unwrap();
+    for value in 0..ROUNDS {
+        assert_eq!(caller.call(value), Ok(value + 1));
+    }
+    assert_eq!(caller.call(ROUNDS), Err(CallError::Dropped));
+}
+
+#[test]
+fn responder_cancelled_at_every_point_loses_no_request() {
+    let (_alone, test_dir) = (alone(), endless());
+    let options = rpc::Options::<u64, u64>::new().directory(test_dir.names());
+    let mut responder = options.responder(NAME).unwrap();
+    let caller = start("call", &[&directory(&test_dir)]);
+    let mut canceller = Canceller::new();
+    let mut expected = 0;
+    while expected < ROUNDS {
+        if let Some(request) = canceller.run(responder.recv_async()) {
+            let request = request.unwrap();
+            assert_eq!(*request, expected);
+            request.reply(expected + 1).unwrap();
+            expected += 1;
+        }
+    }
+    drop(block_on(responder.recv_async()).unwrap());
+    assert!(matches!(block_on(responder.recv_async()), Err(RecvError::Closed)));
+    caller.finish();
+}
+
+fn byte_messages(names: &Path) -> queue::Options<[u8]> {
+    queue::Options::bytes().capacity(4).directory(names)
+}
+
+fn send_objects(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let names = Path::new(&arguments[0]);
+    let mut tx = byte_messages(names).wait(WaitStrategy::Park).sender(NAME).unwrap();
+    for number in 0..ROUNDS {
+        tx.send_object(&(number, number.to_string())).unwrap();
+    }
+}
+
+#[test]
+fn queue_object_futures_cancelled_at_every_point_lose_none() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut rx = byte_messages(&test_dir.names()).receiver(NAME).unwrap();
+    let (mut back_tx, mut back_rx) = byte_messages(&test_dir.names()).create_channel().unwrap();
+    let sender = start("send_objects", &[&directory(&test_dir)]);
+    let echo = thread::spawn(move || {
+        for number in 0..ROUNDS {
+            assert_eq!(back_rx.recv_object::<String>(), Ok(number.to_string()));
+        }
+    });
+    let mut canceller = Canceller::new();
+    for number in 0..ROUNDS {
+        let (received, text): (u64, String) = loop {
+            if let Some(object) = canceller.run(rx.recv_object_async()) {
+                break object.unwrap();
+            }
+        };
+        assert_eq!((received, &text), (number, &number.to_string()));
+        while canceller.run(back_tx.send_object_async(&text)).is_none() {}
+    }
+    sender.finish();
+    echo.join().unwrap();
+}
+
+#[test]
+fn queue_task_of_a_dropped_future_is_given_back() {
+    let (_alone, test_dir) = (alone(), endless());
+    let options = jobs(&test_dir.names()).on_death(queue::OnDeath::Redeliver { times: 200 });
+    let (mut tx, mut rx) = options.create_channel().unwrap();
+    let sender = thread::spawn(move || {
+        for number in 0..ROUNDS {
+            tx.send(number).unwrap();
+        }
+        tx.join()
+    });
+    let mut canceller = Canceller::new();
+    let mut random = Random(8);
+    let mut expected = 0;
+    while expected < ROUNDS {
+        let Some(task) = canceller.run(rx.recv_task_async()) else { continue };
+        let task = task.unwrap();
+        assert_eq!(*task, expected);
+        if random.below(2) == 0 {
+            task.done().unwrap();
+            expected += 1;
+        }
+    }
+    assert_eq!(sender.join().unwrap(), Ok(()));
+}
+
+#[test]
+fn sinks_of_a_pipe_and_a_queue_send_each_message_once() {
+    let (_alone, test_dir) = (alone(), endless());
+    let (tx, mut rx) = values(&test_dir.names()).capacity(2).create().unwrap();
+    let (mut bytes_tx, mut bytes_rx) = byte_messages(&test_dir.names()).create_channel().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut sink, mut bytes) = (tx.into_sink(), bytes_tx.sink());
+            let mut canceller = Canceller::new();
+            for value in 0..ROUNDS {
+                while canceller.run(poll_fn(|context| Pin::new(&mut sink).poll_ready(context))).is_none() {}
+                Pin::new(&mut sink).start_send(value).unwrap();
+                block_on(poll_fn(|context| Pin::new(&mut bytes).poll_ready(context))).unwrap();
+                Pin::new(&mut bytes).start_send(value.to_string()).unwrap();
+            }
+            block_on(poll_fn(|context| Pin::new(&mut bytes).poll_flush(context))).unwrap();
+            while canceller.run(poll_fn(|context| Pin::new(&mut sink).poll_close(context))).is_none() {}
+        });
+        for value in 0..ROUNDS {
+            assert_eq!(rx.recv(), Ok(value));
+            let mut message = Vec::new();
+            bytes_rx.recv(&mut message).unwrap();
+            assert_eq!(message, value.to_string().into_bytes());
+        }
+        assert_eq!(rx.recv(), Err(RecvError::Closed));
+    });
+}
+
+#[test]
+fn sink_of_a_full_pipe_keeps_one_message_until_its_flush() {
+    let (_alone, test_dir) = (alone(), endless());
+    let (mut tx, mut rx) = values(&test_dir.names()).capacity(2).create().unwrap();
+    let unpark = Unpark::new();
+    let capacity = tx.capacity() as u64;
+    let mut sink = pin!(tx.sink());
+    for value in 0..=capacity {
+        sink.as_mut().start_send(value).unwrap();
+    }
+    assert_eq!(sink.as_mut().start_send(capacity + 1), Err(SendError::Full));
+    assert!(poll(pin!(poll_fn(|context| sink.as_mut().poll_ready(context))), &unpark).is_pending());
+    assert_eq!(rx.recv(), Ok(0));
+    until(|| unpark.count.load(Ordering::SeqCst) > 0);
+    assert_eq!(block_on(poll_fn(|context| sink.as_mut().poll_ready(context))), Ok(()));
+    drop(rx);
+    sink.as_mut().start_send(7).unwrap_err();
 }

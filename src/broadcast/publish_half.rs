@@ -101,6 +101,10 @@ impl PublishHalf {
         BroadcastState::of(self.registration().region())
     }
 
+    pub(super) fn wait_state(&mut self) -> &mut WaitState {
+        &mut self.waiter.state
+    }
+
     pub(super) fn wait_strategy(&self) -> WaitStrategy {
         self.waiter.state.wait()
     }

@@ -8,10 +8,14 @@ use serde::de::DeserializeOwned;
 use crate::broadcast::{BytePublisher, ByteSubscriber};
 use crate::error::{RecvError, SendError};
 use crate::message::sealed::Receive;
+#[cfg(feature = "async")]
+use crate::serialized::recv_object_async_methods;
 use crate::serialized::{decode, encode, recv_object_methods};
 use crate::wait::Timeout;
 
 recv_object_methods!(ByteSubscriber);
+#[cfg(feature = "async")]
+recv_object_async_methods!(ByteSubscriber);
 
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl BytePublisher {
@@ -60,5 +64,16 @@ impl BytePublisher {
         deadline: Option<Instant>,
     ) -> Result<(), SendError> {
         self.publish_deadline(encode(value)?, deadline)
+    }
+
+    /// Serialises a value and publishes it as one message, without blocking the thread. Needs the
+    /// features `serde` and `async`. See [`publish_async`](Self::publish_async).
+    ///
+    /// # Errors
+    /// As for [`publish_object`](Self::publish_object).
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(all(feature = "async", feature = "serde"))))]
+    pub async fn publish_object_async<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
+        self.publish_async(encode(value)?).await
     }
 }

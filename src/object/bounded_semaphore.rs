@@ -122,9 +122,8 @@ impl BoundedSemaphore {
 
     #[inline]
     fn acquire_until(&self, count: u32, until: Timeout) -> Result<(), SyncError> {
-        self.handle.check_process()?;
         let count = u64::from(count);
-        if (count == 0 || !self.inner.queues.no_barging()) && self.try_take(count) {
+        if self.try_first(count)? {
             return Ok(());
         }
         self.acquire_slow(count, until)
@@ -132,11 +131,24 @@ impl BoundedSemaphore {
 
     #[cold]
     fn acquire_slow(&self, count: u64, timeout: Timeout) -> Result<(), SyncError> {
-        let bound = self.handle.spec.count;
-        if count > bound {
-            return Err(SyncError::LimitExceeded { count, limit: bound });
-        }
-        wait_fairly(&self.handle, &BoundedWait { semaphore: self, count }, timeout)
+        self.check_limit(count)?;
+        wait_fairly(&self.handle, &self.waiting_for(count), timeout)
+    }
+
+    /// The attempt of a newcomer.
+    #[inline]
+    fn try_first(&self, count: u64) -> Result<bool, SyncError> {
+        self.handle.check_process()?;
+        Ok((count == 0 || !self.inner.queues.no_barging()) && self.try_take(count))
+    }
+
+    fn check_limit(&self, count: u64) -> Result<(), SyncError> {
+        let limit = self.handle.spec.count;
+        if count > limit { Err(SyncError::LimitExceeded { count, limit }) } else { Ok(()) }
+    }
+
+    fn waiting_for(&self, count: u64) -> BoundedWait<'_> {
+        BoundedWait { semaphore: self, count }
     }
 
     /// Takes `count` permits, or none.

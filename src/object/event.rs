@@ -6,11 +6,15 @@
 //!      1  event
 //! ```
 
+#[cfg(feature = "async")]
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::SyncError;
 use crate::object::fairness::wait_for;
+#[cfg(feature = "async")]
+use crate::object::future::wait_for_async;
 use crate::object::kind::{Description, EVENT, Kind, ObjectKind, ObjectWords, STATE};
 use crate::object::spec::ObjectSpec;
 use crate::object::{Handle, object};
@@ -115,6 +119,35 @@ impl Event {
     /// Those of [`wait`](Self::wait), and [`TimedOut`](SyncError::TimedOut).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), SyncError> {
         self.wait_until(Timeout::after(timeout))
+    }
+
+    /// Waits until the flag is set as [`wait`](Self::wait) does, without blocking the thread. Works
+    /// with any executor.
+    ///
+    /// # Errors
+    ///
+    /// [`Forked`](SyncError::Forked).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tombolo::sync::{Event, SyncError};
+    ///
+    /// let ready = Event::new()?;
+    /// let worker = ready.clone();
+    /// std::thread::spawn(move || worker.set());
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// ready.wait_async().await?;
+    /// # Ok::<(), SyncError>(())
+    /// # })?;
+    /// assert!(ready.is_set());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub fn wait_async(&self) -> impl Future<Output = Result<(), SyncError>> {
+        let is_set = || Ok(self.is_set().then_some(()));
+        wait_for_async(&self.handle, &self.inner.event, is_set, Ok)
     }
 
     #[inline]

@@ -77,37 +77,9 @@ pub(crate) fn wait_for<T>(
 /// Waits until it can be taken, in turn with the others.
 #[cold]
 pub(crate) fn wait_fairly<C: Contended>(handle: &Handle, what: &C, timeout: Timeout) -> Result<C::Taken, SyncError> {
-    let started = Instant::now();
-    let turn = FairTurn::default();
+    let turn = FairTurn::beginning_now();
     let fair_event = what.fair_event();
-    let is_in_queue = ptr::eq(what.event(), fair_event);
-    let mut spins = 1_u32;
-    let attempt = || {
-        let no_barging = fair_event.no_barging();
-        if !turn.may_try(no_barging, what) {
-            return Ok(None);
-        }
-        let taken = what.try_take()?;
-        // If there is something that this waiter cannot use, the bit may be a dead waiter's.
-        if no_barging && (taken.is_some() || !is_in_queue && what.is_free()) {
-            fair_event.set_no_barging(false);
-        }
-        if taken.is_some() {
-            return Ok(taken);
-        }
-        if turn.state.get() != State::Queued {
-            for _ in 0..spins {
-                spin_loop();
-            }
-            spins = (2 * spins).min(MAX_SPINS);
-        }
-        if !no_barging && is_in_queue && started.elapsed() >= MAX_BARGING {
-            fair_event.set_no_barging(true);
-            turn.has_set_bit.set(true);
-        }
-        Ok(None)
-    };
-    let outcome = wait(handle, &turn, what.event(), timeout, || what.check_liveness(), attempt);
+    let outcome = wait(handle, &turn, what.event(), timeout, || what.check_liveness(), || turn.try_take(what));
     if outcome.is_err() && turn.has_set_bit.get() {
         fair_event.set_no_barging(false);
     }
@@ -161,14 +133,70 @@ enum State {
 
 /// One wait's turn. Its attempts and its waiter share it.
 #[derive(Default)]
-struct FairTurn {
+pub(super) struct FairTurn {
+    /// None: it is not in turn with others.
+    started: Option<Instant>,
     state: Cell<State>,
     has_yielded: Cell<bool>,
     /// It has set the NO_BARGING bit.
     has_set_bit: Cell<bool>,
+    /// Spins after the last failed attempt.
+    spins: Cell<u32>,
 }
 
 impl FairTurn {
+    pub(super) fn beginning_now() -> Self {
+        Self { started: Some(Instant::now()), ..Self::default() }
+    }
+
+    /// Call after a sleep on the event.
+    pub(super) fn set_queued(&self) {
+        self.state.set(State::Queued);
+    }
+
+    /// Whether the wait leaves it to others for a while, and does not listen meanwhile.
+    pub(super) fn is_yielding(&self) -> bool {
+        matches!(self.state.get(), State::Yielding { .. })
+    }
+
+    /// Clears the NO_BARGING bit if this wait, which gives up, has set it.
+    #[cfg(feature = "async")]
+    pub(super) fn give_up(&self, what: &impl Contended) {
+        if self.has_set_bit.take() {
+            what.fair_event().set_no_barging(false);
+        }
+    }
+
+    /// Tries to take it, if it is this wait's turn.
+    pub(super) fn try_take<C: Contended>(&self, what: &C) -> Result<Option<C::Taken>, SyncError> {
+        let fair_event = what.fair_event();
+        let is_in_queue = ptr::eq(what.event(), fair_event);
+        let no_barging = fair_event.no_barging();
+        if !self.may_try(no_barging, what) {
+            return Ok(None);
+        }
+        let taken = what.try_take()?;
+        // If there is something that this waiter cannot use, the bit may be a dead waiter's.
+        if no_barging && (taken.is_some() || !is_in_queue && what.is_free()) {
+            fair_event.set_no_barging(false);
+        }
+        if taken.is_some() {
+            return Ok(taken);
+        }
+        if self.state.get() != State::Queued {
+            let spins = (2 * self.spins.get()).clamp(1, MAX_SPINS);
+            for _ in 0..spins {
+                spin_loop();
+            }
+            self.spins.set(spins);
+        }
+        if !no_barging && is_in_queue && self.started.is_some_and(|started| started.elapsed() >= MAX_BARGING) {
+            fair_event.set_no_barging(true);
+            self.has_set_bit.set(true);
+        }
+        Ok(None)
+    }
+
     /// Whether this wait may try to take it, or leaves it to other waiters.
     fn may_try(&self, no_barging: bool, what: &impl Contended) -> bool {
         let since = match self.state.get() {
@@ -226,10 +254,10 @@ impl Waiter for ObjectWaiter<'_> {
     }
 
     fn standby(&self) -> Option<Duration> {
-        matches!(self.turn.state.get(), State::Yielding { .. }).then_some(MAX_BARGING)
+        self.turn.is_yielding().then_some(MAX_BARGING)
     }
 
     fn on_wake(&mut self) {
-        self.turn.state.set(State::Queued);
+        self.turn.set_queued();
     }
 }

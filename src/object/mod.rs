@@ -8,6 +8,8 @@ pub(crate) mod bounded_semaphore;
 pub(crate) mod condvar;
 pub(crate) mod event;
 mod fairness;
+#[cfg(feature = "async")]
+mod future;
 pub(crate) mod kind;
 mod lock;
 pub(crate) mod member;

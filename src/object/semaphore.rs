@@ -132,6 +132,57 @@ macro_rules! permits {
                 self.permit(count, Timeout::after(timeout))
             }
 
+            /// Acquires a permit as [`acquire`](Self::acquire) does, without blocking the thread.
+            ///
+            /// A future that is dropped before it is ready has acquired nothing. Works with any
+            /// executor. Tasks and threads get permits in the same order. A task has its turn when
+            /// it is polled: the others wait up to a millisecond longer for one that is not.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`acquire`](Self::acquire).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("use tombolo::sync::", stringify!($semaphore), ";")]
+            ///
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            #[doc = concat!("let slots = ", stringify!($semaphore), "::new(1)?;")]
+            /// let permit = slots.acquire_async().await?;
+            /// assert!(slots.try_acquire().is_err());
+            /// drop(permit);
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            #[cfg(feature = "async")]
+            #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+            pub fn acquire_async(&self) -> impl std::future::Future<Output = Result<$permit<'_>, SyncError>> {
+                self.acquire_many_async(1)
+            }
+
+            /// Acquires `count` permits as [`acquire_many`](Self::acquire_many) does, without
+            /// blocking the thread. See [`acquire_async`](Self::acquire_async).
+            ///
+            /// # Errors
+            ///
+            /// Those of [`acquire_many`](Self::acquire_many).
+            #[cfg(feature = "async")]
+            #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+            pub fn acquire_many_async(
+                &self,
+                count: u32,
+            ) -> impl std::future::Future<Output = Result<$permit<'_>, SyncError>> {
+                let first = move || {
+                    let has_acquired = self.try_first(count.into())?;
+                    self.check_limit(count.into())?;
+                    Ok(has_acquired.then_some(()))
+                };
+                let permit = move |()| Ok($permit { semaphore: self, count });
+                $crate::object::future::wait_fairly_async(&self.handle, self.waiting_for(count.into()), first, permit)
+            }
+
             #[inline]
             fn permit(&self, count: u32, timeout: Timeout) -> Result<$permit<'_>, SyncError> {
                 self.acquire_until(count, timeout)?;
@@ -265,16 +316,28 @@ impl Semaphore {
 
     #[inline]
     fn acquire_until(&self, count: u32, until: Timeout) -> Result<(), SyncError> {
-        self.handle.check_process()?;
-        let SemaphoreInner { permits, queues } = &*self.inner;
         let count = u64::from(count);
-        if (count == 0 || !queues.no_barging()) && permits.try_acquire(count)? {
+        if self.try_first(count)? {
             return Ok(());
         }
-        if count > MAX_PERMITS {
-            return Err(SyncError::LimitExceeded { count, limit: MAX_PERMITS });
-        }
-        wait_fairly(&self.handle, &SemaphoreWait { inner: &self.inner, count }, until)
+        self.check_limit(count)?;
+        wait_fairly(&self.handle, &self.waiting_for(count), until)
+    }
+
+    /// The attempt of a newcomer.
+    #[inline]
+    fn try_first(&self, count: u64) -> Result<bool, SyncError> {
+        self.handle.check_process()?;
+        let SemaphoreInner { permits, queues } = &*self.inner;
+        Ok((count == 0 || !queues.no_barging()) && permits.try_acquire(count)?)
+    }
+
+    fn check_limit(&self, count: u64) -> Result<(), SyncError> {
+        if count > MAX_PERMITS { Err(SyncError::LimitExceeded { count, limit: MAX_PERMITS }) } else { Ok(()) }
+    }
+
+    fn waiting_for(&self, count: u64) -> SemaphoreWait<'_> {
+        SemaphoreWait { inner: &self.inner, count }
     }
 
     /// Adds permits, of any process. A signal handler may call this.

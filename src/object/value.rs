@@ -13,11 +13,15 @@
 //! ```
 
 use std::fmt;
+#[cfg(feature = "async")]
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{self, SyncError};
 use crate::object::fairness::wait_for;
+#[cfg(feature = "async")]
+use crate::object::future::wait_for_async;
 use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords};
 use crate::object::lock::{self, LockGuard, ObjectLock};
 use crate::object::seq_cell::{self, BackoffRequest, SeqCell};
@@ -358,6 +362,42 @@ impl<T: Shareable> Value<T> {
     pub fn wait_for_change_into(&self, value: &mut T, timeout: Duration) -> Result<(), SyncError> {
         self.wait_for_unseen(timeout)?;
         self.load_into(value)
+    }
+
+    /// Waits as [`wait_for_change`](Self::wait_for_change) does, without limit and without blocking
+    /// the thread, and loads the value.
+    ///
+    /// What this handle has seen counts when the future is first polled. A future that is dropped
+    /// before it is ready has seen nothing. Works with any executor.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait_for_change`](Self::wait_for_change), but for
+    /// [`TimedOut`](SyncError::TimedOut).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tombolo::sync::{SyncError, Value};
+    ///
+    /// let value = Value::new(1)?;
+    /// let reader = value.clone();
+    /// std::thread::spawn(move || value.store(&2));
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// assert_eq!(reader.wait_for_change_async().await?, 2);
+    /// # Ok::<(), SyncError>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub fn wait_for_change_async(&self) -> impl Future<Output = Result<T, SyncError>> {
+        let mut seen = None;
+        let has_changed = move || {
+            let seen = *seen.get_or_insert_with(|| self.seen.load(Ordering::Relaxed));
+            Ok((self.inner.cell.version() != seen).then_some(()))
+        };
+        wait_for_async(&self.lock.handle, &self.inner.changed, has_changed, |()| self.load())
     }
 
     fn wait_for_unseen(&self, timeout: Duration) -> Result<(), SyncError> {

@@ -227,6 +227,9 @@ impl Process {
     /// A child that reads its standard input to the end waits for [`stdin`](Self::stdin) to be
     /// dropped, if that is a pipe. One that writes more than fits a pipe waits for its reader.
     ///
+    /// A task waits until the descriptor of the process ([`AsFd`]) is readable, by tokio's
+    /// `AsyncFd` for instance. Then this returns at once.
+    ///
     /// # Blocking
     /// Until the process has ended. A stopped process has not.
     ///

@@ -1,9 +1,17 @@
 //! Waiting for senders and receivers of queues without blocking.
 
 #[cfg(feature = "async")]
+use crate::error::RecvError;
+#[cfg(feature = "async")]
+use crate::message::sealed::Receive;
+#[cfg(feature = "async")]
 use crate::message::{receive_methods, send_methods};
+#[cfg(feature = "async")]
+use crate::queue::Task;
 use crate::queue::{ByteReceiver, ByteSender, Receiver, Sender};
 use crate::types::Shareable;
+#[cfg(feature = "async")]
+use crate::wait::{Timeout, poll_until_ready, unless_empty};
 use crate::wait::{Waiter, pollable};
 
 pollable!([T: Shareable] Receiver<T>, inner.half.participant, "a value or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
@@ -19,3 +27,31 @@ receive_methods!(bytes [] ByteReceiver);
 send_methods!(value [T: Shareable] Sender<T>, T);
 #[cfg(feature = "async")]
 send_methods!(bytes [] ByteSender, "As [`send`](Self::send).");
+
+/// The `async` method that receives a task.
+#[cfg(feature = "async")]
+macro_rules! task_methods {
+    ([$($parameters:tt)*] $Receiver:ty) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        impl<$($parameters)*> $Receiver {
+            /// Receives one message as a [`Task`], as [`recv_task`](Self::recv_task) does, without
+            /// blocking the thread.
+            ///
+            /// A future that is dropped before it is ready has received nothing. If the future that
+            /// works on the task is dropped, the message is given back. Works with any executor.
+            ///
+            /// # Errors
+            /// As [`recv`](Self::recv).
+            pub async fn recv_task_async(&mut self) -> Result<Task<'_, Self>, RecvError> {
+                let attempt = |rx: &mut &mut Self| unless_empty(rx.receive(Timeout::NonBlocking));
+                let message = poll_until_ready(&mut *self, attempt).await?;
+                Ok(Task::of(self, message))
+            }
+        }
+    };
+}
+
+#[cfg(feature = "async")]
+task_methods!([T: Shareable] Receiver<T>);
+#[cfg(feature = "async")]
+task_methods!([] ByteReceiver);

@@ -27,7 +27,12 @@ struct OpenTask<'a, R: FinishTask>(&'a mut R);
 impl<'a, R: Receive + FinishTask> Task<'a, R> {
     pub(super) fn receive(receiver: &'a mut R, timeout: Timeout) -> Result<Self, RecvError> {
         let message = receiver.receive(timeout)?;
-        Ok(Self { message, open: OpenTask(receiver) })
+        Ok(Self::of(receiver, message))
+    }
+
+    /// The task of the message that was received last.
+    pub(super) fn of(receiver: &'a mut R, message: R::Message) -> Self {
+        Self { message, open: OpenTask(receiver) }
     }
 
     /// Returns how often the message was delivered, this time included. 1 unless the queue

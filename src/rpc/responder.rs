@@ -202,12 +202,24 @@ impl<Q: Shareable, A: Shareable> Responder<Q, A> {
 
     #[inline]
     fn recv_within(&mut self, timeout: Timeout) -> Result<Request<'_, Q, A>, RecvError> {
-        let value = self.half.recv(timeout, |words| {
+        let value = self.take(timeout)?;
+        Ok(self.request(value))
+    }
+
+    /// Receives a request, which this half holds.
+    #[inline]
+    pub(super) fn take(&mut self, timeout: Timeout) -> Result<Q, RecvError> {
+        self.half.recv(timeout, |words| {
             let mut value = Unchecked::<Q>::zeroed();
             load_value_into(words.get(1..).unwrap_or_default(), value.bits_mut());
             value.check()
-        })?;
-        Ok(Request { value, held: Held(&mut self.half), reply: PhantomData })
+        })
+    }
+
+    /// The request that was taken.
+    #[inline]
+    pub(super) fn request(&mut self, value: Q) -> Request<'_, Q, A> {
+        Request { value, held: Held(&mut self.half), reply: PhantomData }
     }
 
     responder_methods!(Caller<Q, A>);
@@ -309,9 +321,20 @@ impl ByteResponder {
     }
 
     fn recv_within(&mut self, timeout: Timeout) -> Result<ByteRequest<'_>, RecvError> {
-        let Self { half, message, max_request_bytes, max_reply_bytes } = self;
-        half.recv(timeout, |words| copy_request(words, *max_request_bytes, message))?;
-        Ok(ByteRequest { message, max_reply_bytes: *max_reply_bytes, held: Held(half) })
+        self.take(timeout)?;
+        Ok(self.request())
+    }
+
+    /// Receives a request, which this half holds.
+    pub(super) fn take(&mut self, timeout: Timeout) -> Result<(), RecvError> {
+        let Self { half, message, max_request_bytes, .. } = self;
+        half.recv(timeout, |words| copy_request(words, *max_request_bytes, message))
+    }
+
+    /// The request that was taken.
+    pub(super) fn request(&mut self) -> ByteRequest<'_> {
+        let Self { half, message, max_reply_bytes, .. } = self;
+        ByteRequest { message, max_reply_bytes: *max_reply_bytes, held: Held(half) }
     }
 
     responder_methods!(ByteCaller);

@@ -175,6 +175,12 @@ impl Listener {
         matches!(self.stage, Stage::Registered(..))
     }
 
+    /// Whether a registration has fired since the last try.
+    #[cfg(feature = "async")]
+    pub(super) fn has_fired(&self) -> bool {
+        self.is_registered() && self.status.get() != Status::Pending
+    }
+
     /// Ends the wait of a task. `has_taken`: it has got what it waited for, or an end.
     #[cfg(feature = "async")]
     pub(super) fn remove_waker(&mut self, has_taken: bool) {

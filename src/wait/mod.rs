@@ -159,6 +159,12 @@ impl WaitState {
         self.listener.as_ref().is_some_and(|listener| listener.is_registered())
     }
 
+    /// Whether the task was woken since the last try.
+    #[cfg(feature = "async")]
+    pub(crate) fn has_fired(&self) -> bool {
+        self.listener.as_ref().is_some_and(|listener| listener.has_fired())
+    }
+
     /// Ends the wait of a task. `has_taken`: it has got what it waited for, or an end.
     #[cfg(feature = "async")]
     pub(crate) fn remove_waker(&mut self, has_taken: bool) {
