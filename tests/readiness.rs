@@ -162,8 +162,13 @@ fn pipe_receiver_sender_killed_readiness_leads_to_peer_died() {
     let readiness = rx.readiness().unwrap();
     let sender = start("send_and_be_killed", &[&directory(&test_dir)]);
     assert_eq!(receive(&mut rx, &readiness), Ok(7));
-    sender.kill();
+    // While it waits, so that only a check of the waiter thread can tell.
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        sender.kill();
+    });
     assert_eq!(receive(&mut rx, &readiness), Err(RecvError::PeerDied));
+    killer.join().unwrap();
 }
 
 #[test]
