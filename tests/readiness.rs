@@ -21,6 +21,7 @@ child_roles!(
     send_a_stream_without_system_calls,
     arm_300_descriptors,
     spend_a_wake_up_on_a_descriptor,
+    block_beside_an_armed_descriptor,
 );
 
 const NAME: &str = "name";
@@ -105,6 +106,39 @@ fn pipe_receiver_readiness_follows_each_message_and_the_end() {
     sender.finish();
 }
 
+fn block_beside_an_armed_descriptor(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
+    let mut rx = values(Path::new(&arguments[0])).wait(tombolo::WaitStrategy::Park).receiver(NAME).unwrap();
+    let readiness = rx.readiness().unwrap();
+    for value in 0..100 {
+        assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+        thread::sleep(Duration::from_millis(1)); // the waiter thread sleeps first
+        let teller = thread::spawn({
+            let file = arguments[1].clone();
+            move || {
+                thread::sleep(Duration::from_millis(1));
+                SharedCounters::at(Path::new(&file)).word(0).store(value + 1, Ordering::SeqCst);
+            }
+        });
+        assert_eq!(rx.recv(), Ok(value));
+        teller.join().unwrap();
+    }
+    assert_eq!(counters.word(0).load(Ordering::SeqCst), 100);
+    drop(readiness);
+}
+
+#[test]
+fn pipe_receiver_blocks_beside_its_armed_readiness_and_is_woken() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let file = test_dir.file("counters");
+    let _counters = SharedCounters::at(&file);
+    let receiver = start("block_beside_an_armed_descriptor", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let sender = start("send_when_told", &[&directory(&test_dir), file.to_str().unwrap()]);
+    receiver.finish();
+    sender.finish();
+}
+
 #[test]
 fn pipe_receiver_dropped_readiness_becomes_readable() {
     let (_alone, _test_dir) = (alone(), TestDir::new());
@@ -128,8 +162,13 @@ fn pipe_receiver_sender_killed_readiness_leads_to_peer_died() {
     let readiness = rx.readiness().unwrap();
     let sender = start("send_and_be_killed", &[&directory(&test_dir)]);
     assert_eq!(receive(&mut rx, &readiness), Ok(7));
-    sender.kill();
+    // While it waits, so that only a check of the waiter thread can tell.
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        sender.kill();
+    });
     assert_eq!(receive(&mut rx, &readiness), Err(RecvError::PeerDied));
+    killer.join().unwrap();
 }
 
 #[test]
@@ -175,6 +214,12 @@ fn spend_a_wake_up_on_a_descriptor(arguments: &[String]) {
     let other = start("receive_one_of_a_queue", &[&arguments[0], &arguments[1]]);
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
+    if arguments[2] == "armed readiness" {
+        drop(readiness);
+        tx.send(7).unwrap();
+        other.finish();
+        return;
+    }
     tx.send(7).unwrap();
     wait_until_readable(&readiness);
     if arguments[2] == "readiness" {
@@ -187,8 +232,8 @@ fn spend_a_wake_up_on_a_descriptor(arguments: &[String]) {
 }
 
 #[test]
-fn queue_receiver_or_its_readiness_dropped_after_wake_up_wakes_another_receiver() {
-    for dropped in ["readiness", "receiver"] {
+fn queue_receiver_or_its_readiness_dropped_wakes_another_receiver() {
+    for dropped in ["readiness", "receiver", "armed readiness"] {
         let (_alone, test_dir) = (alone(), TestDir::new());
         let file = test_dir.file("counters");
         let arguments = [&directory(&test_dir), file.to_str().unwrap(), dropped];
@@ -266,7 +311,7 @@ fn waiter_thread_starts_late_serves_127_and_ends() {
 }
 
 fn arm_300_descriptors(_: &[String]) {
-    // A liveness check would make room for another one.
+    // A liveness check would make a descriptor readable.
     tombolo::test_hooks::disable_liveness_interval();
     let before = descriptors();
     let mut pipes: Vec<_> = (0..300).map(|_| pipe::Options::<u64>::new().capacity(1).create().unwrap()).collect();

@@ -34,6 +34,7 @@ child_roles!(
     wait_for_a_dead_subscriber,
     call,
     send_objects,
+    receive_when_told,
 );
 
 const NAME: &str = "name";
@@ -305,6 +306,43 @@ fn drop_a_woken_future(arguments: &[String]) {
     tx.send(7).unwrap();
     until(|| unpark.count.load(Ordering::SeqCst) > before);
     drop(future);
+    other.finish();
+}
+
+const TIMES: u64 = 20;
+
+fn receive_when_told(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
+    let mut rx = jobs(Path::new(&arguments[0])).wait(WaitStrategy::Park).receiver(NAME).unwrap();
+    for time in 1..=TIMES {
+        until(|| counters.word(0).load(Ordering::SeqCst) == time);
+        counters.word(1).store(time, Ordering::SeqCst);
+        assert_eq!(rx.recv(), Ok(time));
+    }
+}
+
+/// The waiter thread, which is still asleep, gets the wake-up, and nobody waits for it any more.
+#[test]
+fn queue_future_dropped_just_before_a_message_wakes_another_receiver() {
+    let (_alone, test_dir) = (alone(), endless());
+    let file = test_dir.file("counters");
+    let counters = SharedCounters::at(&file);
+    let mut tx = jobs(&test_dir.names()).sender(NAME).unwrap();
+    let mut rx = jobs(&test_dir.names()).receiver(NAME).unwrap();
+    let other = start("receive_when_told", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let waker = Waker::from(Unpark::new());
+    for time in 1..=TIMES {
+        let mut future = Box::pin(rx.recv_async());
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        thread::sleep(Duration::from_millis(2)); // the thread sleeps first, so the kernel wakes it first
+        counters.word(0).store(time, Ordering::SeqCst);
+        until(|| counters.word(1).load(Ordering::SeqCst) == time);
+        thread::sleep(Duration::from_millis(10));
+        drop(future);
+        tx.send(time).unwrap();
+        until(|| tx.is_empty()); // the other one has it
+    }
     other.finish();
 }
 

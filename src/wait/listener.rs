@@ -7,11 +7,11 @@
 //! |---|---|---|
 //! | Idle | listens, asks for one more | Listening |
 //! | Listening | registers | Registered |
-//! | Registered, pending | nothing | Registered |
+//! | Registered, pending | makes the descriptor unreadable again | Registered |
 //! | Registered, fired | listens, asks for one more | Listening |
 //!
-//! A descriptor is made unreadable only together with the registration, so it is readable in all
-//! other stages. A try that succeeds needs to do nothing.
+//! A descriptor is made unreadable only in the stage Registered, so it is readable in all other
+//! stages. A try that succeeds needs to do nothing.
 
 use std::fmt;
 use std::mem;
@@ -39,8 +39,6 @@ pub(crate) struct Listener {
     stage: Stage,
     actions: Actions,
     status: SharedStatus,
-    /// Liveness checks in sequence that found nothing.
-    checks: u32,
     generation: Generation,
 }
 
@@ -54,7 +52,6 @@ impl Listener {
             stage: Stage::Idle,
             actions: Actions::default(),
             status: SharedStatus::default(),
-            checks: 0,
             generation: Generation::current(),
         }
     }
@@ -75,7 +72,7 @@ impl Listener {
 
     /// Whether nobody waits any more.
     pub(super) fn is_unused(&self) -> bool {
-        self.actions.waker.is_none() && self.actions.readiness.strong_count() == 0
+        self.actions.are_in_vain()
     }
 
     /// Call after a fruitless try. True: try once more.
@@ -88,7 +85,6 @@ impl Listener {
                     return false;
                 }
                 // The try came after the wake-up, so this owes none (W3).
-                self.checks = if self.status.get() == Status::CheckDue { self.checks.saturating_add(1) } else { 0 };
                 self.stage = Stage::Listening(Arc::clone(&of), of.listen());
             }
             Stage::Listening(of, key) if is_same(&of, event) => {
@@ -108,17 +104,19 @@ impl Listener {
 
     /// Whether a registration has not fired. Then its descriptor is unreadable.
     fn is_pending(&self) -> bool {
-        if self.status.get() != Status::Pending {
+        self.status.note_try();
+        if self.status.get() == Status::Notified {
             return false;
         }
         let Some(readiness) = self.actions.readiness.upgrade() else { return true };
-        // It may have been made readable late, after an earlier registration had fired.
+        // It was made readable for a liveness check, or late, after an earlier registration had
+        // fired.
         readiness.reset();
-        let is_pending = self.status.get() == Status::Pending;
-        if !is_pending {
-            readiness.signal(None);
+        let status = self.status.get();
+        if status != Status::Pending {
+            readiness.signal(None); // after the try
         }
-        is_pending
+        status != Status::Notified
     }
 
     fn register(&mut self, event: Arc<EventCount<Mapped>>, key: Key) {
@@ -126,7 +124,7 @@ impl Listener {
         if let Some(readiness) = &readiness {
             readiness.reset();
         }
-        match Registration::new(&event, key, self.actions.clone(), &self.status, self.checks) {
+        match Registration::new(&event, key, self.actions.clone(), &self.status) {
             Ok(registration) => self.stage = Stage::Registered(event, registration),
             // No thread can be started. So the caller polls.
             Err(_) => {
@@ -138,7 +136,7 @@ impl Listener {
     }
 
     /// Ends a registration. `passes_on`: if a wake-up was spent on it, another waiter gets it.
-    fn take_back(&mut self, passes_on: bool) {
+    pub(super) fn take_back(&mut self, passes_on: bool) {
         let Stage::Registered(event, registration) = mem::take(&mut self.stage) else { return };
         if !self.generation.is_current() {
             return; // the parent's
@@ -158,7 +156,7 @@ impl Listener {
         if self.actions.waker.as_ref().is_some_and(|own| own.will_wake(waker)) {
             return;
         }
-        self.actions.waker = Some(waker.clone());
+        self.actions.waker = Some(Arc::new(waker.clone()));
         if let Stage::Registered(_, registration) = &self.stage {
             registration.set_actions(self.actions.clone());
         }
@@ -186,7 +184,6 @@ impl Listener {
     pub(super) fn remove_waker(&mut self, has_taken: bool) {
         self.take_back(!has_taken);
         self.actions.waker = None;
-        self.checks = 0;
     }
 }
 

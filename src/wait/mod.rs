@@ -305,6 +305,10 @@ pub(crate) trait Waiter {
         deadline: Deadline,
         mut attempt: impl FnMut(Attempt) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
+        if let Some(listener) = &mut self.wait_state().listener {
+            // It would get the wake-ups of this call.
+            listener.take_back(true);
+        }
         let mut phases = Phases::new(self.wait_state().wait);
         let interrupts = Interrupts::of_this_thread();
         let mut long_wait = LongWait::new();

@@ -5,14 +5,18 @@
 //! sleeps on the words of all registrations at once, and on a word of its own by which it learns of
 //! new ones. The kernel takes 128 words, so there is another thread for each 127 registrations.
 //!
-//! - W1: a registration fires once, when its word is no longer what its key says, or when it is
-//!   time for a liveness check. Then it is removed.
+//! - W1: a registration fires once, when its word is no longer what its key says. Then it is
+//!   removed.
 //! - W2: the kernel may spend a wake-up on this thread at any word that it sleeps on, and at
 //!   several at once. Each advances its word first. So the thread compares all words after each
 //!   sleep, however that ended. What it finds changed it hands on: to the registrations with that
 //!   word, or if the one that it slept for was taken back, to another sleeper.
 //! - W3: a registration that has fired owes its wake-up to the others until its owner has tried to
-//!   take what it waited for. If the owner ends without, it notifies another (`listener.rs`).
+//!   take what it waited for. If the owner ends without, it notifies another (`listener.rs`). If
+//!   nobody waits for the owner's handle any more, the thread does.
+//! - W4: when it is time for a liveness check, the owner is woken, and the registration stays. The
+//!   owner is not woken for another one before it has tried. All checks of a thread become due
+//!   together, so that a program that only waits is woken seldom, and for nothing else.
 //!
 //! A forked child has no such thread, and none of the registrations: it begins anew. What they
 //! refer to is leaked there, because a waker's `drop` may be of a runtime that the child has not.
@@ -42,17 +46,20 @@ const STACK_BYTES: usize = 64 << 10;
 /// How long a thread without registrations stays.
 const IDLE_TIME: Duration = Duration::from_millis(500);
 
+/// How long it sleeps for registrations that nothing is due for.
+const LONG_SLEEP: Duration = Duration::from_secs(60);
+
 /// How often the words are compared where the kernel cannot sleep on several.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Liveness checks of all registrations together: at most one in this time, on average.
+/// Liveness checks of all registrations of a thread: at most one in this time, on average.
 const TIME_PER_CHECK: Duration = Duration::from_millis(10);
 
 /// What became of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Pending,
-    /// It is time for a liveness check.
+    /// As pending, but its owner was woken for a liveness check.
     CheckDue,
     /// A wake-up was spent on it, or will be.
     Notified,
@@ -75,13 +82,43 @@ impl SharedStatus {
     fn set(&self, status: Status) {
         self.0.store(status as u32, Ordering::Release); // edge: registration-fired
     }
+
+    /// Notes that the owner has tried, and need not be woken for a check that was due.
+    pub(super) fn note_try(&self) {
+        // Relaxed: only the owner does this, and it comes to know of a wake-up by `get`.
+        let (due, pending) = (Status::CheckDue as u32, Status::Pending as u32);
+        let _ = self.0.compare_exchange(due, pending, Ordering::Relaxed, Ordering::Relaxed);
+    }
 }
 
-/// What a registration does when it fires.
+/// What a registration does when it fires, and for a liveness check. Shared, because a waker's
+/// `clone` is the caller's code, which does not run while the registry is locked.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Actions {
-    pub(super) waker: Option<Waker>,
+    pub(super) waker: Option<Arc<Waker>>,
     pub(super) readiness: Weak<ReadinessFd>,
+}
+
+impl Actions {
+    /// Whether nobody waits any more. The endpoint may stay, and never try again.
+    pub(super) fn are_in_vain(&self) -> bool {
+        self.waker.is_none() && self.readiness.strong_count() == 0
+    }
+
+    /// `owed`: a wake-up of this event was spent on it.
+    fn run(self, owed: Option<Arc<EventCount<Mapped>>>) {
+        let readiness = self.readiness.upgrade();
+        match (&readiness, owed) {
+            (Some(readiness), owed) => readiness.signal(owed),
+            (None, Some(event)) if self.waker.is_none() => event.notify(1), // W3
+            (None, _) => {}
+        }
+        if let Some(waker) = self.waker {
+            // A waker is the caller's code, and a panic of it must not end the others' wake-ups.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake_by_ref()));
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+        }
+    }
 }
 
 struct Entry {
@@ -90,34 +127,46 @@ struct Entry {
     key: Key,
     actions: Actions,
     status: SharedStatus,
+    /// Liveness checks that have been due.
+    checks: u32,
     /// None: the owner makes its own.
     check_due: Option<Instant>,
 }
 
 impl Entry {
-    /// Fires, if it is time to. Returns whether it did.
-    fn try_fire(&self, now: Instant) -> bool {
-        let status = match self.check_due {
-            _ if !self.event.is_at(self.key) => Status::Notified,
-            Some(due) if now >= due => Status::CheckDue,
-            _ => return false,
-        };
-        // First: the owner must find it when its task runs.
-        self.status.set(status);
-        true
+    /// Whether it is to fire: its word has changed, or nobody would notice if it did.
+    fn is_over(&self) -> bool {
+        !self.event.is_at(self.key) || self.actions.are_in_vain()
     }
 
-    /// Runs the actions of a registration that has fired.
-    fn run(self) {
-        if let Some(readiness) = self.actions.readiness.upgrade() {
-            let owes = self.status.get() == Status::Notified;
-            readiness.signal(owes.then_some(self.event));
+    /// When it is time for a check: chooses the time of the next one, and returns the actions of an
+    /// owner that is to make it (W4).
+    fn take_check(&mut self, now: Instant, base: Instant, registrations: usize) -> Option<Actions> {
+        if self.check_due.is_none_or(|due| now < due) {
+            return None;
         }
-        if let Some(waker) = self.actions.waker {
-            // A waker is the caller's code, and a panic of it must not end the others' wake-ups.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        self.checks = self.checks.saturating_add(1);
+        self.check_due = check_due(now, base, self.checks, registrations);
+        if self.status.get() != Status::Pending {
+            return None;
         }
+        self.status.set(Status::CheckDue);
+        Some(self.actions.clone())
     }
+}
+
+/// When a registration for which there were `checks` is due for the next one: at a multiple of an
+/// interval since `base` that is a power of two times the shortest, so that the short intervals end
+/// together with the long ones.
+fn check_due(now: Instant, base: Instant, checks: u32, registrations: usize) -> Option<Instant> {
+    let shortest = liveness_interval(0)?;
+    let at_least = liveness_interval(checks)?.max(TIME_PER_CHECK.saturating_mul(registrations as u32));
+    let times = at_least.as_nanos().div_ceil(shortest.as_nanos().max(1));
+    let interval = shortest.saturating_mul(u32::try_from(times).ok()?.checked_next_power_of_two()?);
+    // Half an interval from now at least.
+    let elapsed = now.duration_since(base) + interval + interval / 2;
+    let intervals = elapsed.as_nanos() / interval.as_nanos().max(1);
+    base.checked_add(interval.saturating_mul(u32::try_from(intervals).ok()?))
 }
 
 /// A word that the thread sleeps on.
@@ -139,6 +188,11 @@ struct Group {
 }
 
 impl Group {
+    /// How many registrations are due for a check at some time.
+    fn checked(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.check_due.is_some()).count()
+    }
+
     /// Makes the thread look again. Returns the word to wake it by, if it sleeps.
     fn interrupt(&mut self) -> Option<Arc<AtomicU32>> {
         if !mem::take(&mut self.is_asleep) {
@@ -156,8 +210,6 @@ struct Registry {
     /// What liveness checks are aligned to, so that many come due at once.
     base: Option<Instant>,
     groups: Vec<Group>,
-    /// Registrations that are due for a check at some time.
-    checked: usize,
     last_id: u64,
 }
 
@@ -170,7 +222,6 @@ fn with_registry<R>(action: impl FnOnce(&mut Registry) -> R) -> R {
         if registry.generation != Some(own) {
             registry.generation = Some(own);
             mem::forget(mem::take(&mut registry.groups)); // the parent's
-            registry.checked = 0;
         }
         action(registry)
     })
@@ -200,15 +251,6 @@ impl Registry {
         self.groups.get_mut(index).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// When a registration that found nothing `checks` times is due for the next check.
-    fn check_due(&mut self, checks: u32) -> Option<Instant> {
-        let interval = liveness_interval(checks)?.max(TIME_PER_CHECK * self.checked as u32);
-        let now = Instant::now();
-        let base = *self.base.get_or_insert(now);
-        let intervals = now.duration_since(base).as_nanos() / interval.as_nanos().max(1);
-        base.checked_add(interval.saturating_mul(u32::try_from(intervals + 2).ok()?))
-    }
-
     /// Adds a registration. Also returns the word to wake its thread by, if that sleeps.
     fn add(
         &mut self,
@@ -216,15 +258,15 @@ impl Registry {
         key: Key,
         actions: Actions,
         status: &SharedStatus,
-        check_due: Option<Instant>,
+        is_checked: bool,
     ) -> io::Result<(Registration, Option<Arc<AtomicU32>>)> {
-        let id = self.next_id();
+        let (id, now) = (self.next_id(), Instant::now());
+        let base = *self.base.get_or_insert(now);
         let group = self.group_with_room()?;
+        let check_due = if is_checked { check_due(now, base, 0, group.checked() + 1) } else { None };
         let (event, status) = (Arc::clone(event), status.clone());
-        group.entries.push(Entry { id, event, key, actions, status, check_due });
-        let added = (Registration { group: group.id, id }, group.interrupt());
-        self.checked += usize::from(check_due.is_some());
-        Ok(added)
+        group.entries.push(Entry { id, event, key, actions, status, checks: 0, check_due });
+        Ok((Registration { group: group.id, id }, group.interrupt()))
     }
 
     /// Removes a registration, if it has not fired. Also returns the word to wake its thread by, if
@@ -232,9 +274,7 @@ impl Registry {
     fn remove(&mut self, registration: &Registration) -> Option<(Entry, Option<Arc<AtomicU32>>)> {
         let group = self.groups.iter_mut().find(|group| group.id == registration.group)?;
         let index = group.entries.iter().position(|entry| entry.id == registration.id)?;
-        let removed = (group.entries.swap_remove(index), group.interrupt());
-        self.checked -= usize::from(removed.0.check_due.is_some());
-        Some(removed)
+        Some((group.entries.swap_remove(index), group.interrupt()))
     }
 
     #[cfg(feature = "async")]
@@ -252,20 +292,15 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Registers for a change of the event since the key. `checks`: how many liveness checks in
-    /// sequence have found nothing.
+    /// Registers for a change of the event since the key.
     pub(super) fn new(
         event: &Arc<EventCount<Mapped>>,
         key: Key,
         actions: Actions,
         status: &SharedStatus,
-        checks: u32,
     ) -> io::Result<Self> {
         status.set(Status::Pending);
-        let (registration, control) = with_registry(|registry| {
-            let check_due = registry.check_due(checks);
-            registry.add(event, key, actions, status, check_due)
-        })?;
+        let (registration, control) = with_registry(|registry| registry.add(event, key, actions, status, true))?;
         wake(control);
         Ok(registration)
     }
@@ -303,7 +338,7 @@ impl Registrations {
         let (mut registrations, mut controls) = (Self(Vec::new()), Vec::new());
         let outcome = with_registry(|registry| {
             events.iter().try_for_each(|(event, key)| {
-                let (registration, control) = registry.add(event, *key, actions.clone(), &status, None)?;
+                let (registration, control) = registry.add(event, *key, actions.clone(), &status, false)?;
                 registrations.0.push(registration);
                 controls.push(control);
                 Ok(())
@@ -341,6 +376,16 @@ enum Next {
     End,
 }
 
+/// What a look finds, to be done when the registry is not locked.
+#[derive(Default)]
+struct Found {
+    fired: Vec<Entry>,
+    /// Of owners that are to make a liveness check.
+    checks: Vec<Actions>,
+    /// Events whose wake-ups were spent on registrations that are no more.
+    unclaimed: Vec<Arc<EventCount<Mapped>>>,
+}
+
 struct Thread {
     group: u64,
     control: Arc<AtomicU32>,
@@ -350,13 +395,17 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         loop {
-            let mut fired = Vec::new();
-            let mut unclaimed = Vec::new();
-            let next = with_registry(|registry| self.look(registry, &mut fired, &mut unclaimed));
-            for event in unclaimed {
+            let mut found = Found::default();
+            let next = with_registry(|registry| self.look(registry, &mut found));
+            for event in found.unclaimed {
                 event.notify(1); // W2
             }
-            fired.into_iter().for_each(Entry::run);
+            for Entry { actions, event, .. } in found.fired {
+                actions.run(Some(event));
+            }
+            for actions in found.checks {
+                actions.run(None);
+            }
             match next {
                 Next::Sleep { control, limit } => self.sleep(control, limit),
                 Next::End => return,
@@ -365,27 +414,25 @@ impl Thread {
     }
 
     /// Fires what is to fire, and chooses what to sleep on.
-    fn look(
-        &mut self,
-        registry: &mut Registry,
-        fired: &mut Vec<Entry>,
-        unclaimed: &mut Vec<Arc<EventCount<Mapped>>>,
-    ) -> Next {
+    fn look(&mut self, registry: &mut Registry, found: &mut Found) -> Next {
         let Some(index) = registry.groups.iter().position(|group| group.id == self.group) else { return Next::End };
         let Some(group) = registry.groups.get_mut(index) else { return Next::End };
         let now = Instant::now();
+        let base = registry.base.unwrap_or(now);
         for SleptOn { id, event, key } in self.words.drain(..) {
             if !event.is_at(key) && !group.entries.iter().any(|entry| entry.id == id) {
-                unclaimed.push(event); // W2
+                found.unclaimed.push(event); // W2
             }
         }
-        let mut limit = IDLE_TIME;
-        for entry in mem::take(&mut group.entries) {
-            if entry.try_fire(now) {
-                registry.checked -= usize::from(entry.check_due.is_some());
-                fired.push(entry);
+        let mut limit = LONG_SLEEP;
+        let registrations = group.checked();
+        for mut entry in mem::take(&mut group.entries) {
+            if entry.is_over() {
+                entry.status.set(Status::Notified); // first: the owner must find it when its task runs
+                found.fired.push(entry);
                 continue;
             }
+            found.checks.extend(entry.take_check(now, base, registrations));
             if let Some(due) = entry.check_due {
                 limit = limit.min(due.duration_since(now));
             }
@@ -393,7 +440,10 @@ impl Thread {
             self.words.push(SleptOn { id: *id, event: Arc::clone(event), key: *key });
             group.entries.push(entry);
         }
-        if !group.entries.is_empty() || !fired.is_empty() {
+        if group.entries.is_empty() {
+            limit = IDLE_TIME;
+        }
+        if !group.entries.is_empty() || !found.fired.is_empty() {
             group.idle_since = None;
         } else if now.duration_since(*group.idle_since.get_or_insert(now)) >= IDLE_TIME {
             registry.groups.swap_remove(index);

@@ -45,7 +45,7 @@ impl WakeFd {
         events: impl Iterator<Item = (&'a EventCount<Mapped>, Key)>,
     ) -> io::Result<Registrations> {
         eventfd::reset(&self.0.0);
-        let actions = Actions { waker: Some(Waker::from(Arc::clone(&self.0))), readiness: Weak::new() };
+        let actions = Actions { waker: Some(Arc::new(Waker::from(Arc::clone(&self.0)))), readiness: Weak::new() };
         // Made out of the section, in which others wait.
         let events: Vec<_> =
             events.map(|(event, key)| (Arc::new(EventCount::new(event.word().clone())), key)).collect();
