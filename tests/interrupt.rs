@@ -18,6 +18,7 @@ use tombolo::process::pool::{self, JobError};
 use tombolo::process::{Process, ProcessError};
 use tombolo::queue::{self, JoinError};
 use tombolo::rpc::{self, CallError};
+use tombolo::select::{SelectError, Selector, Source};
 use tombolo::sync::{
     Barrier, BoundedSemaphore, Condvar, Event, LockError, Mutex, Once, RwLock, Semaphore, SyncError, Value,
 };
@@ -94,6 +95,18 @@ fn check_pipes_and_queues() {
         let error = stream.read_exact(&mut [0]).unwrap_err();
         error.kind() != io::ErrorKind::Interrupted && error.to_string().contains("interrupted")
     });
+}
+
+fn check_selectors() {
+    for wait in STRATEGIES {
+        let (_txs, mut rxs): (Vec<_>, Vec<_>) =
+            (0..200).map(|_| pipe::Options::<u64>::new().capacity(1).create().unwrap()).unzip();
+        for count in [1, 2, 200] {
+            let mut sources: Vec<_> = rxs.iter_mut().take(count).map(|rx| rx as &mut dyn Source).collect();
+            let mut selector = Selector::new().wait_strategy(wait);
+            check("selector", || selector.wait(&mut sources) == Err(SelectError::Interrupted));
+        }
+    }
 }
 
 fn check_broadcasts_and_requests(test_dir: &TestDir) {
@@ -199,6 +212,7 @@ fn check_peers(test_dir: &TestDir) {
 fn check_all_words() {
     let test_dir = test_dir();
     check_pipes_and_queues();
+    check_selectors();
     check_broadcasts_and_requests(&test_dir);
     check_objects();
     check_peers(&test_dir);
