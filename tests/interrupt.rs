@@ -134,7 +134,9 @@ fn check_broadcasts_and_requests(test_dir: &TestDir) {
             let _ = request.reply(7); // too late, or not
             responder.recv().unwrap().reply(8).unwrap();
         });
-        assert_eq!(caller.call(1), Err(CallError::Interrupted { taken: true }));
+        // Or the reply came before the request was given up.
+        let ended = caller.call(1);
+        assert!(matches!(ended, Err(CallError::Interrupted { taken: true }) | Ok(7)), "{ended:?}");
         assert_eq!(caller.call(2), Ok(8));
     });
 }
