@@ -342,6 +342,8 @@ struct Log {
 
 impl Log {
     const WORDS: usize = 1 << 22;
+    /// 1 once the process has joined.
+    const JOINED: usize = Self::WORDS - 1;
 
     fn at(path: &Path) -> Self {
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap();
@@ -373,11 +375,6 @@ struct Role {
     id: u64,
 }
 
-/// The word in which a process notes that it has joined. Those that live have different ones.
-fn joined(id: u64) -> usize {
-    256 + id as usize % 256
-}
-
 impl Role {
     fn from(arguments: &[String]) -> Self {
         let [names, counters, log, id] = arguments else { panic!("{arguments:?}") };
@@ -390,7 +387,7 @@ impl Role {
     }
 
     fn has_joined(&self) {
-        self.counters.word(joined(self.id)).store(self.id, Ordering::SeqCst);
+        self.log.word(Log::JOINED).store(1, Ordering::SeqCst);
     }
 
     /// The log of a sender has one entry: how many messages it has sent for certain.
@@ -583,12 +580,15 @@ impl Stress {
         (0..self.places.len()).for_each(|place| self.enter(place));
     }
 
-    /// Lets all processes leave: first all others, then the receivers. One that joined after the
-    /// others had left would wait for the first of their successors.
+    /// Blocks until all processes have joined. A receiver that joined after the last sender had left
+    /// would wait for the first of its successors.
+    fn wait_until_joined(&self) {
+        let has_joined = |id: u64| Log::at(&self.log(id)).word(Log::JOINED).load(Ordering::SeqCst) == 1;
+        until(|| self.places.iter().all(|(_, id, process)| process.is_none() || has_joined(*id)));
+    }
+
+    /// Lets all processes leave: first all others, then the receivers.
     fn calm(&mut self) {
-        let joins = |role: &str| role.starts_with("send") || role.starts_with("receive");
-        let has_joined = |id: u64| self.counters.word(joined(id)).load(Ordering::SeqCst) == id;
-        until(|| self.places.iter().all(|(role, id, process)| process.is_none() || !joins(role) || has_joined(*id)));
         self.counters.word(0).store(1, Ordering::SeqCst);
         let mut processes: Vec<_> = self.places.iter_mut().map(|(role, _, process)| (*role, process.take())).collect();
         processes.sort_by_key(|(role, _)| role.starts_with("receive"));
@@ -655,6 +655,7 @@ fn queue_of_values_participants_killed_accounts_for_every_message() {
     stress.run_for(&mut stress_random(0xBAD5EED), Duration::from_secs(4 * stress_factor()));
     let options = values(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
+    stress.wait_until_joined();
     stress.calm();
     let mut tx = options.sender(NAME).unwrap(); // joining repairs
     let rest = rx.try_recv().map(|value| value[0]);
@@ -673,6 +674,7 @@ fn queue_of_bytes_participants_killed_accounts_for_every_message() {
     stress.run_for(&mut stress_random(0xBADF00D), Duration::from_secs(4 * stress_factor()));
     let options = bytes(&stress.names());
     let mut rx = options.receiver(NAME).unwrap();
+    stress.wait_until_joined();
     stress.calm();
     let mut tx = options.sender(NAME).unwrap();
     let mut message = Vec::new();
