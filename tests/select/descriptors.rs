@@ -14,6 +14,23 @@ use tombolo::{RecvError, WaitStrategy, pipe};
 
 const ROUNDS: u64 = 60;
 
+/// A selector that sleeps beside a socket is woken by a message.
+fn receive_beside(
+    socket: &UnixStream,
+    selector: &mut Selector,
+    mut tx: pipe::Sender<u64>,
+    mut rx: pipe::Receiver<u64>,
+) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(5)); // the selector sleeps
+            tx.send(1).unwrap();
+        });
+        assert_eq!(selector.wait(&mut [&mut Descriptor::readable(socket), &mut rx]), Ok(1));
+        assert_eq!(rx.try_recv(), Ok(1));
+    });
+}
+
 /// A selector waits for `count` pipes and a socket, and gets a message through each third of them.
 fn receive_from_pipes_and_a_socket(count: usize) {
     tombolo::test_hooks::disable_liveness_interval();
@@ -88,20 +105,13 @@ fn selector_of_pipes_and_a_socket_without_more_descriptors_is_woken() {
     let _watchdog = TestDir::new();
     let child = fork(&alone, || {
         tombolo::test_hooks::disable_liveness_interval();
-        let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+        let (tx, rx) = pipe::Options::<u64>::new().create().unwrap();
         let (_theirs, ours) = UnixStream::pair().unwrap();
         let limit = libc::rlimit { rlim_cur: 3, rlim_max: 3 };
         // SAFETY: this process only.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
         let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(Duration::from_millis(5)); // the selector sleeps
-                tx.send(1).unwrap();
-            });
-            assert_eq!(selector.wait(&mut [&mut Descriptor::readable(&ours), &mut rx]), Ok(1));
-            assert_eq!(rx.try_recv(), Ok(1));
-        });
+        receive_beside(&ours, &mut selector, tx, rx);
     });
     child.finish();
 }
@@ -153,15 +163,8 @@ fn selector_used_before_a_fork_child_is_woken() {
     assert_eq!(ended, Err(SelectError::TimedOut));
     let child = fork(&alone, || {
         tombolo::test_hooks::disable_liveness_interval();
-        let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(Duration::from_millis(5)); // the selector sleeps
-                tx.send(1).unwrap();
-            });
-            assert_eq!(selector.wait(&mut [&mut Descriptor::readable(&ours), &mut rx]), Ok(1));
-            assert_eq!(rx.try_recv(), Ok(1));
-        });
+        let (tx, rx) = pipe::Options::<u64>::new().create().unwrap();
+        receive_beside(&ours, &mut selector, tx, rx);
     });
     child.finish();
 }
