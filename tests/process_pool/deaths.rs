@@ -157,6 +157,22 @@ fn worker_killed_after_caught_panic_is_not_blamed_on_it() {
 }
 
 #[test]
+fn worker_aborted_by_unreported_panic_is_not_blamed_on_caught_one() {
+    let _test_dir = TestDir::new();
+    let pool = pool::Builder::new().processes(1).max_attempts(1).build().unwrap();
+    // `resume_unwind` calls no hook. What follows, a panic in a function that cannot unwind, does.
+    extern "C" fn unwind() {
+        std::panic::resume_unwind(Box::new("unreported"));
+    }
+    fn panic_or_unwind(number: u64) {
+        if number == 0 { panic!("caught") } else { unwind() }
+    }
+    assert!(matches!(pool.submit(panic_or_unwind, 0).join(), Err(JobError::Panicked(_))));
+    let result = pool.submit(panic_or_unwind, 1).join();
+    assert!(matches!(&result, Err(JobError::WorkerDied(WorkerDeath { panic: None, .. }))), "{result:?}");
+}
+
+#[test]
 fn worker_aborted_after_long_panic_is_not_blamed_on_it() {
     let _test_dir = TestDir::new();
     let pool = pool::Builder::new().processes(1).max_attempts(1).build().unwrap();
