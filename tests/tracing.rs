@@ -3,17 +3,25 @@
 mod support;
 
 use std::fmt;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use support::{TestDir, child_roles, start};
-use tombolo::{Namespace, RecvError, WaitStrategy, pipe, queue};
+use tombolo::{Namespace, RecvError, WaitStrategy, broadcast, pipe, queue, rpc};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-child_roles!(send_one_and_be_killed, hold_a_lock_and_be_killed);
+child_roles!(
+    send_one_and_be_killed,
+    hold_a_lock_and_be_killed,
+    publish_one_and_be_killed,
+    subscribe_and_be_killed,
+    take_a_request_and_be_killed
+);
 
 /// Keeps each event as one line: the level, and then its fields.
 #[derive(Clone, Default)]
@@ -132,6 +140,86 @@ fn tracing_death_of_a_peer_is_reported_once() {
         assert_eq!(rx.recv(), Err(RecvError::PeerDied));
         assert_eq!(rx.recv(), Err(RecvError::PeerDied));
         assert_one(&events.take(), &["WARN", "died", "kind=Pipe", "pipe", &pid]);
+    });
+}
+
+fn publish_one_and_be_killed(arguments: &[String]) {
+    let options = broadcast::Options::<u64>::new().directory(names(arguments));
+    let mut publisher = options.publisher("ticks").unwrap();
+    publisher.publish(1).unwrap();
+    kill_this_process()
+}
+
+fn subscribe_and_be_killed(arguments: &[String]) {
+    let options = broadcast::Options::<u64>::new().directory(names(arguments));
+    let _rx = options.subscriber("ticks").unwrap();
+    kill_this_process()
+}
+
+fn take_a_request_and_be_killed(arguments: &[String]) {
+    let options = rpc::Options::<u64, u64>::new().directory(names(arguments));
+    let mut responder = options.responder("calls").unwrap();
+    let _request = responder.recv().unwrap();
+    kill_this_process()
+}
+
+#[test]
+fn tracing_death_of_publisher_is_reported_once() {
+    let test_dir = TestDir::new();
+    recorded(|events| {
+        let options = broadcast::Options::<u64>::new().directory(test_dir.names());
+        let mut rx = options.subscriber("ticks").unwrap();
+        let mut publisher = start("publish_one_and_be_killed", &[test_dir.names().to_str().unwrap()]);
+        let pid = format!("pid={}", publisher.pid());
+        assert!(libc::WIFSIGNALED(publisher.wait()));
+        assert_eq!(rx.recv(), Ok(1));
+        assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+        assert_eq!(rx.recv(), Err(RecvError::PeerDied));
+        assert_one(&events.take(), &["WARN", "died", "kind=Broadcast", "ticks", &pid]);
+    });
+}
+
+#[test]
+fn tracing_death_of_subscriber_is_reported_once() {
+    let test_dir = TestDir::new();
+    recorded(|events| {
+        let options = broadcast::Options::<u64>::new().capacity(2).directory(test_dir.names());
+        let mut publisher = options.publisher("ticks").unwrap();
+        let mut subscriber = start("subscribe_and_be_killed", &[test_dir.names().to_str().unwrap()]);
+        let pid = format!("pid={}", subscriber.pid());
+        assert!(libc::WIFSIGNALED(subscriber.wait()));
+        (0..10).for_each(|message| publisher.publish(message).unwrap());
+        assert_one(&events.take(), &["WARN", "died", "kind=Broadcast", "ticks", &pid]);
+    });
+}
+
+#[test]
+fn tracing_death_of_responder_with_a_request_is_reported_once() {
+    let test_dir = TestDir::new();
+    recorded(|events| {
+        let options = rpc::Options::<u64, u64>::new().directory(test_dir.names());
+        let mut caller = options.caller("calls").unwrap();
+        let mut responder = start("take_a_request_and_be_killed", &[test_dir.names().to_str().unwrap()]);
+        let pid = format!("pid={}", responder.pid());
+        assert_eq!(caller.call(1), Err(rpc::CallError::ResponderDied));
+        assert!(libc::WIFSIGNALED(responder.wait()));
+        assert_one(&events.take(), &["WARN", "died", "kind=Rpc", "calls", &pid]);
+    });
+}
+
+#[test]
+fn tracing_region_that_another_process_damaged_is_reported() {
+    let test_dir = TestDir::new();
+    recorded(|events| {
+        let options = pipe::Options::<u64>::new().directory(test_dir.names());
+        let mut rx = options.receiver("pipe").unwrap();
+        let _tx = options.sender("pipe").unwrap();
+        // The tail, as docs/layout.md has it.
+        let file = File::options().write(true).open(test_dir.names().join("pipe")).unwrap();
+        file.write_all_at(&u64::MAX.to_ne_bytes(), 128 * 8).unwrap();
+        events.take();
+        assert_eq!(rx.try_recv(), Err(RecvError::Corrupt));
+        assert_one(&events.take(), &["WARN", "invalid data"]);
     });
 }
 

@@ -11,6 +11,7 @@ use crate::broadcast::subscriber::subscriber_methods;
 use crate::error::{RecvError, Result};
 use crate::message::{Messages, sealed::Receive};
 use crate::options::expect_joined;
+use crate::raw::Corrupt;
 use crate::region::lifecycle::Registration;
 use crate::wait::source::source;
 use crate::wait::{Timeout, WaitStrategy};
@@ -148,7 +149,7 @@ impl ByteSubscriber {
                 Front::Rest => {
                     let left = rest.get_or_insert_with(|| self.half.state().layout.max_rest());
                     if *left == 0 {
-                        return Err(RecvError::Corrupt);
+                        return Err(Corrupt.into());
                     }
                     *left -= 1;
                     // A long rest must not take the call past its deadline.

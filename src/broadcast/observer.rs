@@ -273,7 +273,7 @@ impl<T: Shareable> Observer<T> {
             Ok((1, key))
         })?;
         if key >= keys {
-            return Err(RecvError::Corrupt);
+            return Err(Corrupt.into());
         }
         Ok((key as usize, value.check::<RecvError>()?))
     }
@@ -340,7 +340,7 @@ impl ByteObserver {
             })?;
             return match read {
                 Front::Message(length) => Ok(length),
-                Front::Rest if rest == 0 => Err(RecvError::Corrupt),
+                Front::Rest if rest == 0 => Err(Corrupt.into()),
                 Front::Rest => {
                     rest -= 1;
                     if rest.is_multiple_of(SLOTS_PER_CLOCK_CHECK) && timeout.is_past() {
@@ -349,7 +349,7 @@ impl ByteObserver {
                     continue;
                 }
                 Front::OutOfMemory | Front::BufferTooSmall { .. } => Err(RecvError::OutOfMemory),
-                Front::Frame { .. } => Err(RecvError::Corrupt),
+                Front::Frame { .. } => Err(Corrupt.into()),
             };
         }
     }

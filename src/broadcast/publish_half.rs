@@ -21,6 +21,7 @@ use crate::region::Region;
 use crate::region::layout::broadcast::control;
 use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::ParticipantStatus;
+use crate::region::trace;
 use crate::region::words::{Mapped, Word, Words};
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::sys::membarrier;
@@ -188,7 +189,7 @@ impl PublishHalf {
 
     /// The words of a frame.
     pub(super) fn frame(&self, frame: u64) -> Result<Words, SendError> {
-        self.state().frame(self.registration().index(), frame).ok_or(SendError::Corrupt)
+        self.state().frame(self.registration().index(), frame).ok_or_else(|| Corrupt.into())
     }
 
     /// Publishes a message that lies in a frame that was taken.
@@ -314,8 +315,10 @@ fn status_or_evict(
     let status = region.participants().status(participant);
     if matches!(status, ParticipantStatus::Dead | ParticipantStatus::Left | ParticipantStatus::Vacant)
         && let Some(cursor) = cursors.get(index)
+        && cursor.evict(state)
+        && status == ParticipantStatus::Dead
     {
-        cursor.evict(state);
+        trace::peer_died(region, participant);
     }
     status
 }

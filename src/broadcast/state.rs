@@ -12,6 +12,7 @@ use crate::region::Region;
 use crate::region::layout::Layout;
 use crate::region::layout::broadcast::{BroadcastLayout, SlowPolicy, control, cursor, track};
 use crate::region::participant::ParticipantStatus;
+use crate::region::trace;
 use crate::region::words::{Mapped, Word, Words};
 use crate::wait::WaitEnd;
 
@@ -129,6 +130,7 @@ impl<'a> BroadcastState<'a> {
             fence(Ordering::SeqCst); // edge: broadcast-evict
             if !active.is_empty() && participants.status(index) == ParticipantStatus::Dead {
                 active.iter().for_each(|(cursor, state)| _ = cursor.evict(*state));
+                trace::repaired(self.region, index);
                 evicted += 1;
             }
         }

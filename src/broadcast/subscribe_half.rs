@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::broadcast::frames::Lease;
 use crate::broadcast::membership;
 use crate::broadcast::snapshot::Snapshot;
-use crate::broadcast::state::BroadcastState;
+use crate::broadcast::state::{BroadcastState, Role};
 use crate::broadcast::track_reader::TrackReader;
 use crate::error::{RecvError, Result};
 use crate::primitive::Ordering;
@@ -22,6 +22,7 @@ use crate::region::Region;
 use crate::region::layout::participant as record;
 use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::ParticipantStatus;
+use crate::region::trace;
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
 use crate::sys::fork::Generation;
@@ -137,7 +138,7 @@ impl Tracks {
 
     /// Sets a lease of the frame that the last read has found, and goes on behind its message.
     fn lease(&mut self, subscriber: usize, frame: u64) -> Result<(), RecvError> {
-        let track = self.tracks.get_mut(self.current).ok_or(RecvError::Corrupt)?;
+        let track = self.tracks.get_mut(self.current).ok_or(Corrupt)?;
         let read = track.reader.consumer.lease(&track.leases, subscriber, frame);
         // Whether the cursor has moved, or a lease was there for a moment.
         track.room.notify(1);
@@ -145,7 +146,7 @@ impl Tracks {
             Read::Message(()) => Ok(()),
             Read::Lagged(missed) => Err(RecvError::Lagged { missed }),
             Read::Evicted => Err(RecvError::Evicted),
-            Read::Empty => Err(RecvError::Corrupt),
+            Read::Empty => Err(Corrupt.into()),
         }
     }
 
@@ -287,7 +288,7 @@ impl SubscribeHalf {
         let (track, state) = (self.tracks.current, self.state());
         let subscriber = self.registration().index() - state.layout.publishers();
         let (leases, room) = (state.leases(track), state.room(track));
-        let words = state.frame(track, frame).ok_or(RecvError::Corrupt)?;
+        let words = state.frame(track, frame).ok_or(Corrupt)?;
         self.tracks.lease(subscriber, frame)?;
         let registration = Arc::clone(self.registration());
         Ok(Lease {
@@ -380,6 +381,9 @@ impl Waiter for PublisherWaiter {
         let end = self.find_end(|index| region.participants().status(index));
         // Until a publisher joins or leaves, further calls need not ask again.
         if end.is_some() && end != Some(WaitEnd::LockLost) {
+            if end == Some(WaitEnd::PeerDied) && (self.end, self.end_of) != (end, Some(epoch)) {
+                trace::peers_died(region, BroadcastState::of(region).with_role(Role::Publisher));
+            }
             (self.end, self.end_of) = (end, Some(epoch));
         }
         let participants = region.participants();

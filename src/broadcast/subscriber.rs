@@ -338,7 +338,7 @@ impl<T: Shareable> Subscriber<T> {
             Ok((1, key))
         })?;
         if key >= keys {
-            return Err(RecvError::Corrupt);
+            return Err(Corrupt.into());
         }
         Ok((key as usize, value.check::<RecvError>()?))
     }

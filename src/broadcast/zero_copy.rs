@@ -23,6 +23,7 @@ use crate::broadcast::state::BroadcastState;
 use crate::broadcast::{BytePublisher, ByteSubscriber};
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::primitive::WORD;
+use crate::raw::Corrupt;
 use crate::region::words::Words;
 use crate::wait::Timeout;
 use crate::wait::source::source;
@@ -142,7 +143,7 @@ impl ZeroCopyBytePublisher {
             return Err(SendError::TooLarge { length, limit });
         }
         let frame = self.0.half.take_frame(timeout)?;
-        let mut bytes = bytes(&self.0.half.frame(frame)?, length).ok_or(SendError::Corrupt)?;
+        let mut bytes = bytes(&self.0.half.frame(frame)?, length).ok_or(Corrupt)?;
         // SAFETY: the frame is the publisher's alone until it is published (module invariant), and
         // `FrameMut` keeps `self` borrowed, which has the mapping.
         Ok(FrameMut { bytes: unsafe { bytes.as_mut() }, publisher: &mut self.0, frame })
@@ -255,7 +256,7 @@ impl ZeroCopyByteSubscriber {
             Received::Copied(_) => Content::Copied(copied),
             Received::InFrame { frame, length } => {
                 let lease = self.0.half.lease(frame)?;
-                let bytes = bytes(&lease.words, length).ok_or(RecvError::Corrupt)?;
+                let bytes = bytes(&lease.words, length).ok_or(Corrupt)?;
                 Content::Leased { bytes, _lease: lease }
             }
         };

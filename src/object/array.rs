@@ -21,6 +21,7 @@ use crate::object::seq_cell::{self, BackoffRequest};
 use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
 use crate::object::{Handle, object};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value_into, store_bytes, store_value};
+use crate::raw::Corrupt;
 use crate::raw::robust_lock::History;
 use crate::raw::seqlock::{CONTROL, SeqLockView};
 use crate::region::layout::header::ElementType;
@@ -123,10 +124,10 @@ impl<T: Shareable> Array<T> {
         self.check_index(index)?;
         match Self::PER_WORD {
             Some(per_word) => {
-                let word = self.elements.get(index / per_word).ok_or(SyncError::Corrupt)?;
+                let word = self.elements.get(index / per_word).ok_or(Corrupt)?;
                 let bytes = word.load(Ordering::Acquire).to_ne_bytes(); // edge: array-element
                 let part = bytes.get(index % per_word * size_of::<T>()..).and_then(|rest| rest.get(..size_of::<T>()));
-                Ok(Unchecked::from_bits(bytemuck::pod_read_unaligned(part.ok_or(SyncError::Corrupt)?)))
+                Ok(Unchecked::from_bits(bytemuck::pod_read_unaligned(part.ok_or(Corrupt)?)))
             }
             None => self.get_wide(index),
         }
@@ -150,8 +151,8 @@ impl<T: Shareable> Array<T> {
         let value_words = size_of::<T>().div_ceil(WORD);
         let stride = cell_stride(value_words);
         let words = index.checked_mul(stride).and_then(|start| self.elements.get(start..)?.get(..stride));
-        let (control, buffers) = words.and_then(|words| words.split_at_checked(CONTROL)).ok_or(SyncError::Corrupt)?;
-        SeqLockView::view(control, buffers, value_words, words::BUFFERS as u64).ok_or(SyncError::Corrupt)
+        let (control, buffers) = words.and_then(|words| words.split_at_checked(CONTROL)).ok_or(Corrupt)?;
+        SeqLockView::view(control, buffers, value_words, words::BUFFERS as u64).ok_or_else(|| Corrupt.into())
     }
 
     /// Replaces one element.
@@ -181,11 +182,11 @@ impl<T: Shareable> Array<T> {
     fn write_element(&self, index: usize, value: &T) -> Result<(), SyncError> {
         match Self::PER_WORD {
             Some(1) => {
-                let word = self.elements.get(index).ok_or(SyncError::Corrupt)?;
+                let word = self.elements.get(index).ok_or(Corrupt)?;
                 word.store(value_bits(value), Ordering::Release); // edge: array-element
             }
             Some(per_word) => {
-                let word = self.elements.get(index / per_word).ok_or(SyncError::Corrupt)?;
+                let word = self.elements.get(index / per_word).ok_or(Corrupt)?;
                 write_subword(word, index % per_word, value);
             }
             None => {
@@ -263,12 +264,12 @@ impl<T: Shareable> Array<T> {
     /// Copies parts of words, without checks.
     fn load_narrow_into(&self, per_word: usize, start: usize, values: &mut [T::Bits]) -> Result<(), SyncError> {
         let head = (start.next_multiple_of(per_word) - start).min(values.len());
-        let (singles, rest) = values.split_at_mut_checked(head).ok_or(SyncError::Corrupt)?;
+        let (singles, rest) = values.split_at_mut_checked(head).ok_or(Corrupt)?;
         for (index, value) in (start..).zip(singles) {
             *value = *self.get_unchecked(index)?.bits_mut();
         }
         let words = self.elements.get((start + head) / per_word..).unwrap_or_default();
-        let (body, tail) = rest.split_at_mut_checked(rest.len() / per_word * per_word).ok_or(SyncError::Corrupt)?;
+        let (body, tail) = rest.split_at_mut_checked(rest.len() / per_word * per_word).ok_or(Corrupt)?;
         for (part, word) in body.chunks_exact_mut(per_word).zip(words) {
             // edge: array-element
             bytemuck::cast_slice_mut(part).copy_from_slice(&word.load(Ordering::Acquire).to_ne_bytes());

@@ -7,6 +7,7 @@ use crate::object::Handle;
 use crate::object::kind::ObjectWords;
 use crate::object::spec::{Buffers, ObjectSpec};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_value_into, spin_loop, store_value};
+use crate::raw::Corrupt;
 use crate::raw::seqlock::{SeqLock, SeqLockView};
 use crate::region::words::{Word, Words};
 use crate::types::{Shareable, Unchecked, bits_of, load_checked};
@@ -61,7 +62,7 @@ impl<T: Shareable> SeqCell<T> {
         }
         match self.seq_lock.try_read(load_unchecked::<T>) {
             Ok((mut value, _)) => value.check(),
-            Err(_) => Err(SyncError::Corrupt),
+            Err(_) => Err(Corrupt.into()),
         }
     }
 
@@ -73,7 +74,7 @@ impl<T: Shareable> SeqCell<T> {
         }
         load_checked(value, |bits| {
             let copy = |words: &[AtomicU64]| load_value_into(words, bits);
-            self.seq_lock.try_read(copy).map(drop).map_err(|_| SyncError::Corrupt)
+            self.seq_lock.try_read(copy).map(drop).map_err(|_| Corrupt.into())
         })
     }
 

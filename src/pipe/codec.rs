@@ -209,7 +209,7 @@ impl Reassembler {
     /// Skips a fragment of a message whose beginning a predecessor had read.
     fn skip_orphan(&mut self, length: usize) -> Result<(), RecvError> {
         let is_first = self.orphan_budget == self.records.limit();
-        self.orphan_budget = self.orphan_budget.checked_sub(length as u64).ok_or(RecvError::Corrupt)?;
+        self.orphan_budget = self.orphan_budget.checked_sub(length as u64).ok_or(Corrupt)?;
         self.records.release(length);
         if is_first { Err(RecvError::MessageLost) } else { Ok(()) }
     }
@@ -240,7 +240,7 @@ impl Reassembler {
         buffer.check_len(expected)?;
         let have = self.fragments.len();
         if length > expected.saturating_sub(have) {
-            return Err(RecvError::Corrupt);
+            return Err(Corrupt.into());
         }
         if self.fragments.capacity() - have < length {
             // Grows by doubling, up to the length of the message.

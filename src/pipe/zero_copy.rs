@@ -18,6 +18,7 @@ use bytemuck::Pod;
 use crate::error::{Error, ErrorKind, RecvError, Result, SendError};
 use crate::pipe::{ByteReceiver, ByteSender, Receiver, Sender};
 use crate::primitive::WORD;
+use crate::raw::Corrupt;
 use crate::raw::spsc::record_ring::Reservation;
 use crate::raw::spsc::value_ring::stride;
 use crate::region::words::Words;
@@ -204,7 +205,7 @@ impl<T: Shareable + Pod> ZeroCopySender<T> {
     #[inline]
     fn chunk(&mut self, start: usize, count: usize) -> Result<WriteChunk<'_, T>, SendError> {
         let length = count * size_of::<T>();
-        let mut bytes = bytes(self.0.half.writer.data(), start, length).ok_or(SendError::Corrupt)?;
+        let mut bytes = bytes(self.0.half.writer.data(), start, length).ok_or(Corrupt)?;
         // SAFETY: free positions are the producer's alone (module invariant), and `WriteChunk`
         // keeps `self` borrowed.
         let values = bytemuck::cast_slice_mut(unsafe { bytes.as_mut() });
@@ -300,7 +301,7 @@ impl<T: Shareable + Pod> ZeroCopyReceiver<T> {
     #[inline]
     fn chunk(&mut self, start: usize, count: usize) -> Result<ReadChunk<'_, T>, RecvError> {
         let length = count * size_of::<T>();
-        let bytes = bytes(self.0.half.reader.data(), start, length).ok_or(RecvError::Corrupt)?;
+        let bytes = bytes(self.0.half.reader.data(), start, length).ok_or(Corrupt)?;
         // SAFETY: published positions are the consumer's alone (module invariant), and `ReadChunk`
         // keeps `self` borrowed.
         let values = bytemuck::cast_slice(unsafe { bytes.as_ref() });
@@ -408,7 +409,7 @@ impl ZeroCopyByteSender {
                 None => self.0.wait_for_room(length as u64, timeout)?,
             }
         };
-        let mut bytes = bytes(self.0.half.writer.data(), slot.start, length).ok_or(SendError::Corrupt)?;
+        let mut bytes = bytes(self.0.half.writer.data(), slot.start, length).ok_or(Corrupt)?;
         // SAFETY: free positions are the producer's alone (module invariant), and `WriteMessage`
         // keeps `self` borrowed.
         Ok(WriteMessage { bytes: unsafe { bytes.as_mut() }, sender: &mut self.0, slot })
@@ -497,7 +498,7 @@ impl ZeroCopyByteReceiver {
                 None => self.0.half.wait_for_message(timeout)?,
             }
         };
-        let bytes = bytes(self.0.half.reader.records.data(), start, length).ok_or(RecvError::Corrupt)?;
+        let bytes = bytes(self.0.half.reader.records.data(), start, length).ok_or(Corrupt)?;
         // SAFETY: published positions are the consumer's alone (module invariant), and
         // `ReadMessage` keeps `self` borrowed.
         Ok(ReadMessage { bytes: unsafe { bytes.as_ref() }, receiver: &mut self.0 })

@@ -24,6 +24,7 @@ use crate::error::{RecvError, SendError};
 use crate::primitive::{AtomicU64, Ordering, WORD, load_bytes, load_short, store_bytes, store_short};
 use crate::queue::redelivery::Redelivery;
 use crate::queue::state::QueueState;
+use crate::raw::Corrupt;
 use crate::raw::mpmc::RingWords;
 use crate::raw::pool::{BlockRef, Pool};
 use crate::raw::redelivery::{Deliveries, Standing, standing};
@@ -58,7 +59,7 @@ pub(crate) enum PayloadError {
 impl From<PayloadError> for RecvError {
     fn from(reason: PayloadError) -> Self {
         match reason {
-            PayloadError::Corrupt => Self::Corrupt,
+            PayloadError::Corrupt => Corrupt.into(),
             PayloadError::OutOfMemory => Self::OutOfMemory,
         }
     }
@@ -240,7 +241,7 @@ impl PayloadPool {
         let Some(block) = self.allocate_block(participant) else { return Ok(None) };
         let Some(words) = self.block_words(block.block) else {
             self.pool.free(block);
-            return Err(SendError::Corrupt);
+            return Err(Corrupt.into());
         };
         write(words);
         Ok(Some(PayloadHeader { length: self.layout.geometry.block_bytes, block: Some(block) }))
@@ -248,7 +249,7 @@ impl PayloadPool {
 
     /// The value in a block.
     pub(super) fn value_words(&self, block: BlockRef) -> Result<&[AtomicU64], RecvError> {
-        self.block_words(block.block).ok_or(RecvError::Corrupt)
+        self.block_words(block.block).ok_or_else(|| Corrupt.into())
     }
 
     /// Copies the message in a block that nobody changes, and leaves it there.

@@ -13,6 +13,7 @@ use crate::queue::payload::PayloadPool;
 use crate::queue::redelivery::Redelivery;
 use crate::queue::state::QueueState;
 use crate::queue::tasks::UnfinishedTasks;
+use crate::raw::Corrupt;
 use crate::raw::event_count::EventCount;
 use crate::raw::mpmc::Pop;
 use crate::raw::pool::BlockRef;
@@ -197,7 +198,7 @@ impl RecvHalf {
         let index = participant.index();
         let Some(held) = ring.try_pop_uncontended(|slot| redelivery.hold(index, slot))? else { return Ok(None) };
         participant.notify_received(1);
-        held.map(Some).ok_or(RecvError::Corrupt)
+        held.map(Some).ok_or_else(|| Corrupt.into())
     }
 
     /// Holds the next message: one that is to be delivered again, or else the first of the ring.
@@ -211,7 +212,7 @@ impl RecvHalf {
             if losses.is_due() && losses.take() {
                 return Err(RecvError::MessageLost);
             }
-            let (index, redelivery) = (registration.index(), payload.redelivery().ok_or(RecvError::Corrupt)?);
+            let (index, redelivery) = (registration.index(), payload.redelivery().ok_or(Corrupt)?);
             if let Some(block) = redelivery.take_requeued(index) {
                 return Ok(Some(block));
             }
@@ -219,7 +220,7 @@ impl RecvHalf {
             match ring.pop(|slot| held = redelivery.hold(index, slot))? {
                 Pop::Done(_) => {
                     has_popped = true;
-                    held.map(Some).ok_or(RecvError::Corrupt)
+                    held.map(Some).ok_or_else(|| Corrupt.into())
                 }
                 Pop::Empty | Pop::Drained => Ok(None),
             }

@@ -25,6 +25,7 @@ use crate::queue::half::Half;
 use crate::queue::owned_block::OwnedBlock;
 use crate::queue::payload::{PayloadHeader, PayloadPool, TakenMessage};
 use crate::queue::{ByteReceiver, ByteSender};
+use crate::raw::Corrupt;
 use crate::raw::pool::BlockRef;
 use crate::wait::Timeout;
 use crate::wait::source::source;
@@ -200,7 +201,7 @@ impl ZeroCopyByteSender {
         }
         let block = self.0.allocate_block(timeout)?;
         let found = block.block_ref().and_then(|block| bytes(&self.0.half.payload, block, length));
-        Ok(FrameMut { bytes: found.ok_or(SendError::Corrupt)?, block, sender: &mut self.0 })
+        Ok(FrameMut { bytes: found.ok_or(Corrupt)?, block, sender: &mut self.0 })
     }
 }
 
@@ -245,7 +246,7 @@ impl FrameMut<'_> {
     }
 
     fn send_within(mut self, length: usize, timeout: Timeout) -> Result<(), SendError> {
-        let block = self.block.block_ref().ok_or(SendError::Corrupt)?;
+        let block = self.block.block_ref().ok_or(Corrupt)?;
         let header = PayloadHeader::in_block(length.min(self.len()), block);
         self.sender.send_in_pool(header, timeout)?;
         self.block.set_sent();
@@ -331,7 +332,7 @@ impl ZeroCopyByteReceiver {
             TakenMessage::InBlock { block, length } => {
                 let half = &self.0.inner.half;
                 let owned = OwnedBlock::new(half.participant.registration(), block);
-                let bytes = bytes(&half.payload, block, length).ok_or(RecvError::Corrupt)?;
+                let bytes = bytes(&half.payload, block, length).ok_or(Corrupt)?;
                 Content::InBlock { bytes, _block: owned }
             }
         };

@@ -13,9 +13,11 @@ pub(crate) use enabled::*;
 
 #[cfg(feature = "tracing")]
 mod enabled {
+    use std::ops::Range;
     use std::time::{Duration, Instant};
 
     use crate::region::Region;
+    use crate::region::participant::ParticipantStatus;
 
     const TARGET: &str = "tombolo";
 
@@ -49,9 +51,22 @@ mod enabled {
         participant_event!(warn, region, index, "the process of the peer died");
     }
 
+    /// All peers of a call are gone, and some of them died: those of `peers` that the kernel calls
+    /// dead.
+    pub(crate) fn peers_died(region: &Region, peers: Range<usize>) {
+        let participants = region.participants();
+        let is_dead = |&index: &usize| participants.status(index) == ParticipantStatus::Dead;
+        peers.filter(is_dead).for_each(|index| peer_died(region, index));
+    }
+
     /// What a participant had is released that died, or exited in the middle of something.
     pub(crate) fn repaired(region: &Region, index: usize) {
         participant_event!(warn, region, index, "a process is gone, and what it held is released");
+    }
+
+    /// A call is about to report it. It does not know the region.
+    pub(crate) fn corrupt() {
+        tracing::warn!(target: TARGET, "another process wrote invalid data into the region");
     }
 
     /// One wait, with an event when it has been long, and another one at its end then.
@@ -90,6 +105,7 @@ mod enabled {
 
 #[cfg(not(feature = "tracing"))]
 mod disabled {
+    use std::ops::Range;
     use std::time::Instant;
 
     use crate::region::Region;
@@ -104,7 +120,13 @@ mod disabled {
     pub(crate) fn peer_died(_: &Region, _: usize) {}
 
     #[inline(always)]
+    pub(crate) fn peers_died(_: &Region, _: Range<usize>) {}
+
+    #[inline(always)]
     pub(crate) fn repaired(_: &Region, _: usize) {}
+
+    #[inline(always)]
+    pub(crate) fn corrupt() {}
 
     pub(crate) struct LongWait;
 

@@ -12,11 +12,13 @@ use std::time::Duration;
 use crate::error::{CallError, Result};
 use crate::interrupt::Interrupts;
 use crate::primitive::{AtomicU64, Ordering};
+use crate::raw::Corrupt;
 use crate::raw::event_count::EventCount;
 use crate::raw::rpc::{CallState, CallTable, CallerCell, GivenUp, Outcome};
 use crate::region::Region;
 use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::ParticipantStatus;
+use crate::region::trace;
 use crate::region::words::Mapped;
 use crate::rpc::Behaviour;
 use crate::rpc::membership;
@@ -188,7 +190,7 @@ impl CallHalf {
         let given_up = self.cell.give_up(&self.table);
         match (error, given_up) {
             (CallError::Corrupt, _) => {}
-            (_, GivenUp::Answered) => return self.cell.answer(&self.table)?.ok_or(CallError::Corrupt),
+            (_, GivenUp::Answered) => return self.cell.answer(&self.table)?.ok_or_else(|| Corrupt.into()),
             (_, GivenUp::Died) => return Err(CallError::ResponderDied),
             (CallError::TimedOut { .. }, GivenUp::Taken) => return Err(CallError::TimedOut { taken: true }),
             (CallError::Interrupted { .. }, GivenUp::Taken) => return Err(CallError::Interrupted { taken: true }),
@@ -250,7 +252,11 @@ impl Waiter for ReplyWaiter {
             // The request is still that one's, since a successor has nothing of this caller that it
             // did not settle before. Other callers have nothing to settle: a responder has one
             // request at a time, and a caller that looks for a buffer asks whether it is gone.
-            _ => _ = self.table.settle(self.caller, responder),
+            status => {
+                if self.table.settle(self.caller, responder).is_some() && status == ParticipantStatus::Dead {
+                    trace::peer_died(state.region, index);
+                }
+            }
         }
         None
     }

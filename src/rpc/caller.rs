@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::{CallError, Result};
 use crate::options::expect_joined;
 use crate::primitive::{AtomicU64, Ordering, load_short, load_value_into, store_short, store_value};
+use crate::raw::Corrupt;
 use crate::region::lifecycle::Registration;
 use crate::rpc::Behaviour;
 use crate::rpc::call_half::CallHalf;
@@ -229,7 +230,7 @@ impl ByteCaller {
         };
         self.half.call(deadline, fill, |found| {
             let length = usize::try_from(found.length).ok().filter(|&length| length <= max_reply_bytes);
-            let length = length.ok_or(CallError::Corrupt)?;
+            let length = length.ok_or(Corrupt)?;
             if !resize(reply, length) {
                 return Err(CallError::OutOfMemory);
             }

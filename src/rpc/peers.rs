@@ -9,6 +9,7 @@ use crate::raw::event_count::EventCount;
 use crate::region::layout::participant as record;
 use crate::region::lifecycle::Registration;
 use crate::region::participant::ParticipantStatus;
+use crate::region::trace;
 use crate::region::words::Mapped;
 use crate::rpc::state::{Role, RpcState};
 use crate::sys::clock::{Deadline, deadline_after};
@@ -70,6 +71,9 @@ impl Peers {
         let end = self.find_end(|index| region.participants().status(index));
         // Until somebody joins or leaves, further calls need not ask again.
         if end.is_some() && end != Some(WaitEnd::LockLost) {
+            if end == Some(WaitEnd::PeerDied) && (self.end, self.end_of) != (end, Some(epoch)) {
+                trace::peers_died(region, self.state().with_role(self.role));
+            }
             (self.end, self.end_of) = (end, Some(epoch));
         }
         let participants = region.participants();

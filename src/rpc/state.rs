@@ -7,6 +7,7 @@ use crate::region::Region;
 use crate::region::layout::Layout;
 use crate::region::layout::rpc::{RpcLayout, control};
 use crate::region::participant::ParticipantStatus;
+use crate::region::trace;
 use crate::region::words::{Mapped, Word};
 use crate::wait::WaitEnd;
 
@@ -142,15 +143,23 @@ impl<'a> RpcState<'a> {
             participants.is_dead(index, None) || index < self.layout.callers() && self.has_request_of_gone(index)
         };
         for index in (0..participants.len()).filter(is_gone) {
-            participants.while_vacant(index, || match index.checked_sub(self.layout.callers()) {
-                Some(responder) => {
-                    let mut callers = 0..self.layout.callers();
-                    repaired += usize::from(callers.any(|caller| table.responder_of(caller) == Some(responder)));
-                    self.settle_all(responder);
-                }
-                None => {
-                    repaired += usize::from(table.is_pending(index) || table.responder_of(index).is_some());
-                    table.reset(index);
+            participants.while_vacant(index, || {
+                let had_request = match index.checked_sub(self.layout.callers()) {
+                    Some(responder) => {
+                        let mut callers = 0..self.layout.callers();
+                        let had_request = callers.any(|caller| table.responder_of(caller) == Some(responder));
+                        self.settle_all(responder);
+                        had_request
+                    }
+                    None => {
+                        let had_request = table.is_pending(index) || table.responder_of(index).is_some();
+                        table.reset(index);
+                        had_request
+                    }
+                };
+                if had_request {
+                    trace::repaired(self.region, index);
+                    repaired += 1;
                 }
             });
         }

@@ -2,6 +2,7 @@
 
 use crate::error::{CallError, JoinError, RecvError, SendError, SyncError};
 use crate::raw::Corrupt;
+use crate::region::trace;
 
 /// Why a wait ended without what it waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ macro_rules! from_wait_end {
                     WaitEnd::NameRemoved => Self::NameRemoved,
                     WaitEnd::TimedOut => Self::TimedOut,
                     WaitEnd::Interrupted => Self::Interrupted,
-                    WaitEnd::Corrupt => Self::Corrupt,
+                    WaitEnd::Corrupt => Corrupt.into(),
                 }
             }
         }
@@ -40,14 +41,16 @@ from_wait_end!(SendError, RecvError, JoinError);
 macro_rules! from_corrupt {
     ($($error:ty),*) => {$(
         impl From<Corrupt> for $error {
+            #[cold]
             fn from(_: Corrupt) -> Self {
+                trace::corrupt();
                 Self::Corrupt
             }
         }
     )*};
 }
 
-from_corrupt!(SendError, RecvError, SyncError, CallError);
+from_corrupt!(SendError, RecvError, JoinError, SyncError, CallError);
 
 impl From<WaitEnd> for CallError {
     fn from(end: WaitEnd) -> Self {
@@ -58,7 +61,7 @@ impl From<WaitEnd> for CallError {
             WaitEnd::NameRemoved => Self::NameRemoved,
             WaitEnd::TimedOut => Self::TimedOut { taken: false },
             WaitEnd::Interrupted => Self::Interrupted { taken: false },
-            WaitEnd::Corrupt => Self::Corrupt,
+            WaitEnd::Corrupt => Corrupt.into(),
         }
     }
 }
@@ -70,7 +73,7 @@ impl From<WaitEnd> for SyncError {
             WaitEnd::TimedOut => Self::TimedOut,
             WaitEnd::Interrupted => Self::Interrupted,
             // Objects have no peer that could close, die or never come.
-            WaitEnd::Corrupt | WaitEnd::Closed | WaitEnd::PeerDied | WaitEnd::NameRemoved => Self::Corrupt,
+            WaitEnd::Corrupt | WaitEnd::Closed | WaitEnd::PeerDied | WaitEnd::NameRemoved => Corrupt.into(),
         }
     }
 }
