@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::{Process, Random, SharedCounters, TestDir, child_roles, message, start, stress_factor, until};
+use support::{
+    Process, Random, SharedCounters, TestDir, child_roles, message, start, stress_factor, stress_random, until,
+};
 use tombolo::broadcast::{self, Frames, Policy};
 use tombolo::pipe;
 use tombolo::queue;
@@ -32,6 +34,7 @@ child_roles!(
     join_and_leave,
     hold_the_objects,
     take_a_request,
+    make_noise,
 );
 
 const NAME: &str = "name";
@@ -244,6 +247,74 @@ fn selectors_and_receivers_of_common_queues_are_woken() {
         receivers.into_iter().map(|receiver| receiver.join().unwrap()).sum()
     });
     assert_eq!(received, 3 * rounds);
+}
+
+fn noise(names: PathBuf) -> queue::Options<u64> {
+    queue::Options::new().capacity(4).max_participants(16).wait(WaitStrategy::Park).directory(names)
+}
+
+/// Sends a little, and then nothing until the others have played on. Here a death is noticed, so
+/// that those that send next can repair the queue.
+fn make_noise(arguments: &[String]) {
+    let mut tx = noise(PathBuf::from(&arguments[0])).sender(NAME).unwrap();
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
+    while (0..3).all(|number| tx.send(number).is_ok()) {
+        let round = counters.word(0).load(Ordering::SeqCst);
+        until(|| counters.word(0).load(Ordering::SeqCst) > round + 20);
+    }
+}
+
+/// Two selectors send each other one message at a time. The senders to a third queue, which both
+/// wait for, too, are killed and stopped meanwhile. All these wait for the two, so they end no sleep
+/// that a missing wake-up does not end.
+#[test]
+fn selectors_under_fire_are_woken() {
+    let test_dir = test_dir();
+    let counters = SharedCounters::at(&test_dir.file("counters"));
+    let rounds = ROUNDS * stress_factor();
+    let of_this_process = || queue::Options::<u64>::new().wait(WaitStrategy::Park).create_channel().unwrap();
+    let ((ping, pinged), (pong, ponged)) = (of_this_process(), of_this_process());
+    let noisy = noise(test_dir.names()).receiver(NAME).unwrap();
+    let play = |mut tx: queue::Sender<u64>, mut rx: queue::Receiver<u64>, is_first: bool| {
+        let (counters, mut noisy) = (&counters, noisy.try_clone().unwrap());
+        move || {
+            let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+            for round in 0..rounds {
+                if is_first {
+                    tx.send(round).unwrap();
+                }
+                while selector.wait(&mut [&mut noisy, &mut rx]).unwrap() == 0 {
+                    let _ = noisy.try_recv(); // the other one may have been faster
+                }
+                assert_eq!(rx.try_recv(), Ok(round));
+                match is_first {
+                    true => counters.word(0).store(round + 1, Ordering::SeqCst),
+                    false => tx.send(round).unwrap(),
+                }
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(play(pong, pinged, false));
+        scope.spawn(play(ping, ponged, true));
+        let mut random = stress_random(19);
+        let start_noise = || enter(&test_dir, "make_noise", &[]);
+        let mut senders = [start_noise(), start_noise()];
+        let mut next = 0;
+        while next < rounds {
+            until(|| counters.word(0).load(Ordering::SeqCst) >= next);
+            next += random.below(200);
+            let victim = &mut senders[random.below(2) as usize];
+            if random.below(2) == 0 {
+                std::mem::replace(victim, start_noise()).kill();
+            } else {
+                victim.signal(libc::SIGSTOP);
+                thread::sleep(Duration::from_micros(random.below(1000)));
+                victim.signal(libc::SIGCONT);
+            }
+        }
+        senders.into_iter().for_each(Process::kill);
+    });
 }
 
 /// The wake-up for the receiver of one queue goes to a selector, which sleeps longer, and which then

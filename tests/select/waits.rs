@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::TestDir;
 use tombolo::select::{SelectError, Selector, Source};
-use tombolo::{RecvError, WaitStrategy, pipe, queue};
+use tombolo::{Namespace, RecvError, WaitStrategy, pipe, queue};
 
 const ALL: [WaitStrategy; 3] = [WaitStrategy::Spin, WaitStrategy::SpinThenPark, WaitStrategy::Park];
 const MOMENT: Duration = Duration::from_millis(5);
@@ -156,6 +156,41 @@ fn selector_of_many_sources_finds_each() {
         found.sort();
         assert!(found.into_iter().eq(0..200));
     });
+}
+
+#[test]
+fn selector_of_4096_sources_finds_each_and_their_end() {
+    let _watchdog = TestDir::new();
+    let builder = (0..4096).fold(Namespace::builder(), |builder, number| builder.event(&number.to_string()));
+    let namespace = builder.create().unwrap();
+    let mut events: Vec<_> = (0..4096).map(|number| namespace.event(&number.to_string()).unwrap()).collect();
+    let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let mut wait = |selector: &mut Selector| {
+        let mut sources: Vec<&mut dyn Source> = events.iter_mut().map(|event| event as &mut dyn Source).collect();
+        sources.push(&mut rx);
+        selector.wait(&mut sources)
+    };
+    let mut selector = Selector::new();
+    thread::scope(|scope| {
+        for chosen in [0, 126, 127, 4095, 2000] {
+            let event = namespace.event(&chosen.to_string()).unwrap();
+            scope.spawn({
+                let event = event.clone();
+                move || {
+                    thread::sleep(Duration::from_millis(3));
+                    event.set().unwrap();
+                }
+            });
+            assert_eq!(wait(&mut selector), Ok(chosen));
+            event.clear().unwrap();
+        }
+        scope.spawn(move || {
+            thread::sleep(Duration::from_millis(3));
+            drop(tx);
+        });
+        assert_eq!(wait(&mut selector), Ok(4096));
+    });
+    assert_eq!(rx.try_recv(), Err(RecvError::Closed));
 }
 
 #[test]
