@@ -1,7 +1,8 @@
-//! Compares waits for several things at once: `tombolo::select` and crossbeam's `Select`.
+//! Compares waits for several things at once: `tombolo::select`, crossbeam's `Select`, and the
+//! `WaitSet` of iceoryx2, whose events have no payload here.
 //!
 //! ```sh
-//! cargo run --release --bin select
+//! cargo run --release --bin select               # or with --features iceoryx2
 //! ```
 //!
 //! `ready`: one thread sends a message into one of N queues and selects over all of them, which is
@@ -200,6 +201,150 @@ fn crossbeam_parked() -> Result<f64> {
     Ok(turns(here, there))
 }
 
+#[cfg(feature = "iceoryx2")]
+mod iceoryx {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::sync::Barrier;
+
+    use iceoryx2::port::listener::Listener;
+    use iceoryx2::port::notifier::Notifier;
+    use iceoryx2::prelude::*;
+    use iceoryx2::service::port_factory::event;
+    use iceoryx2::waitset::{WaitSet, WaitSetAttachmentId, WaitSetGuard};
+
+    use super::*;
+
+    const SHARED_MEMORY: &str = "/dev/shm";
+
+    type Service = ipc::Service;
+
+    /// A directory and a beginning of names for the files of a node, which are removed with this.
+    struct Place {
+        root: PathBuf,
+        prefix: String,
+    }
+
+    impl Place {
+        fn new() -> Result<Self> {
+            set_log_level(LogLevel::Error);
+            let prefix = format!("rivals_select_{}_", std::process::id());
+            let root = PathBuf::from(format!("{SHARED_MEMORY}/{prefix}root"));
+            fs::create_dir_all(&root)?;
+            Ok(Self { root, prefix })
+        }
+
+        fn node(&self) -> Result<Node<Service>> {
+            let mut config = Config::default();
+            let root = self.root.to_str().unwrap_or_default();
+            config.global.set_root_path(&Path::new(root.as_bytes()).map_err(anyhow::Error::msg)?);
+            config.global.prefix = FileName::new(self.prefix.as_bytes()).map_err(anyhow::Error::msg)?;
+            Ok(NodeBuilder::new()
+                .config(&config)
+                .signal_handling_mode(SignalHandlingMode::Disabled)
+                .create::<Service>()?)
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            for entry in fs::read_dir(SHARED_MEMORY).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&self.prefix) {
+                    let path = entry.path();
+                    let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+                }
+            }
+        }
+    }
+
+    fn events(node: &Node<Service>, way: &str, count: usize) -> Result<Vec<event::PortFactory<Service>>> {
+        let event = |number| {
+            Ok(node.service_builder(&format!("{way}{number}").as_str().try_into()?).event().open_or_create()?)
+        };
+        (0..count).map(event).collect()
+    }
+
+    fn listeners(events: &[event::PortFactory<Service>]) -> Result<Vec<Listener<Service>>> {
+        events.iter().map(|event| Ok(event.listener_builder().create()?)).collect()
+    }
+
+    fn notifiers(events: &[event::PortFactory<Service>]) -> Result<Vec<Notifier<Service>>> {
+        events.iter().map(|event| Ok(event.notifier_builder().create()?)).collect()
+    }
+
+    type Attached<'a> = Vec<(WaitSetGuard<'a, 'a, Service>, &'a Listener<Service>)>;
+
+    fn attach<'a>(set: &'a WaitSet<Service>, listeners: &'a [Listener<Service>]) -> Result<Attached<'a>> {
+        listeners.iter().map(|listener| Ok((set.attach_notification(listener)?, listener))).collect()
+    }
+
+    /// Blocks until there is an event, and takes it.
+    fn wait(set: &WaitSet<Service>, attached: &Attached<'_>) {
+        let mut count = 0;
+        while count == 0 {
+            let take = |id: WaitSetAttachmentId<Service>| {
+                if let Some((_, listener)) = attached.iter().find(|(guard, _)| id.has_event_from(guard)) {
+                    listener.try_wait(|_| count += 1).unwrap();
+                }
+                CallbackProgression::Continue
+            };
+            set.wait_and_process_once(take).unwrap();
+        }
+    }
+
+    pub fn ready(count: usize) -> Result<f64> {
+        let place = Place::new()?;
+        let node = place.node()?;
+        let events = events(&node, "ping", count)?;
+        let (listeners, notifiers) = (listeners(&events)?, notifiers(&events)?);
+        let set = WaitSetBuilder::new().create::<Service>()?;
+        let attached = attach(&set, &listeners)?;
+        let began = Instant::now();
+        for number in 0..MESSAGES {
+            notifiers[source(number, count)].notify()?;
+            wait(&set, &attached);
+        }
+        Ok(each(began))
+    }
+
+    pub fn parked() -> Result<f64> {
+        let place = Place::new()?;
+        let node = place.node()?;
+        let (ping, pong) = (events(&node, "ping", PARKED_SOURCES)?, events(&node, "pong", PARKED_SOURCES)?);
+        let (are_listening, are_notifying) = (Barrier::new(2), Barrier::new(2));
+        // The ends of a side are made in its thread, since they cannot be sent to another one.
+        let play = |out: &[event::PortFactory<Service>], back: &[event::PortFactory<Service>], is_first: bool| {
+            let listeners = listeners(back)?;
+            let set = WaitSetBuilder::new().create::<Service>()?;
+            let attached = attach(&set, &listeners)?;
+            are_listening.wait();
+            let notifiers = notifiers(out)?;
+            are_notifying.wait();
+            let began = Instant::now();
+            for turn in 0..TURNS as usize {
+                let notifier = &notifiers[source(turn, PARKED_SOURCES)];
+                if is_first {
+                    notifier.notify()?;
+                }
+                wait(&set, &attached);
+                if !is_first {
+                    notifier.notify()?;
+                }
+            }
+            Ok(began.elapsed().as_nanos() as f64 / f64::from(2 * TURNS))
+        };
+        thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                pin(1);
+                play(&pong, &ping, false)
+            });
+            let time: Result<f64> = play(&ping, &pong, true);
+            other.join().unwrap()?;
+            time
+        })
+    }
+}
+
 fn main() -> Result<()> {
     pin(0);
     let mut subjects: Vec<Subject> = vec![
@@ -209,12 +354,16 @@ fn main() -> Result<()> {
     for count in [1, 2, 8, 32] {
         subjects.push((format!("ready: tombolo of {count}"), Box::new(move || select(count))));
         subjects.push((format!("ready: crossbeam of {count}"), Box::new(move || crossbeam_select(count))));
+        #[cfg(feature = "iceoryx2")]
+        subjects.push((format!("ready: iceoryx2 of {count}"), Box::new(move || iceoryx::ready(count))));
     }
     subjects.push(("parked: bare futex".into(), Box::new(bare_futex)));
     subjects.push(("parked: tombolo recv".into(), Box::new(parked_recv)));
     subjects.push(("parked: tombolo of 8".into(), Box::new(|| parked_select(false))));
     subjects.push(("parked: tombolo of 8 and a descriptor".into(), Box::new(|| parked_select(true))));
     subjects.push(("parked: crossbeam of 8".into(), Box::new(crossbeam_parked)));
+    #[cfg(feature = "iceoryx2")]
+    subjects.push(("parked: iceoryx2 of 8".into(), Box::new(iceoryx::parked)));
 
     let mut times = vec![Vec::new(); subjects.len()];
     for _ in 0..ROUNDS {
