@@ -1,6 +1,8 @@
-//! Futures and streams of endpoints: under tokio and under an executor of a few lines, cancelled at
-//! every point, beside processes that are killed, and in forked children. Nothing is lost.
+//! Futures and streams of endpoints: under tokio, smol and an executor of a few lines, cancelled
+//! at every point, beside processes that are killed, and in forked children. Nothing is lost.
 
+#[path = "support/executor.rs"]
+mod executor;
 mod support;
 
 use std::future::{Future, poll_fn};
@@ -8,10 +10,11 @@ use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
+use executor::{Canceller, Unpark, block_on, endless, poll, smol_block_on, tokio_block_on};
 use futures_core::Stream;
 use futures_sink::Sink;
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
@@ -41,88 +44,8 @@ const NAME: &str = "name";
 const BACK: &str = "back";
 const ROUNDS: u64 = 2000;
 
-/// Wakes by unparking a thread, and counts.
-struct Unpark {
-    thread: Thread,
-    count: AtomicU64,
-}
-
-impl Unpark {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { thread: thread::current(), count: AtomicU64::new(0) })
-    }
-}
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.count.fetch_add(1, Ordering::SeqCst);
-        self.thread.unpark();
-    }
-}
-
-/// From here on no sleep of this process ends by itself, so a wake-up that is missing is a test that
-/// hangs.
-fn endless() -> TestDir {
-    tombolo::test_hooks::disable_liveness_interval();
-    TestDir::new()
-}
-
-/// The executor.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Unpark::new());
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(done) => return done,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
-fn poll<F: Future>(future: Pin<&mut F>, unpark: &Arc<Unpark>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(&Waker::from(Arc::clone(unpark))))
-}
-
-/// Drops futures at any point.
-struct Canceller {
-    random: Random,
-    unpark: Arc<Unpark>,
-}
-
-impl Canceller {
-    fn new() -> Self {
-        Self { random: Random(7), unpark: Unpark::new() }
-    }
-
-    /// Drops a future before it was polled, while it waits, after it was woken, or when it is ready.
-    /// Returns what it was then.
-    fn run<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
-        let count = || self.unpark.count.load(Ordering::SeqCst);
-        let before = count();
-        let mut future = pin!(future);
-        let point = self.random.below(4);
-        if point == 0 {
-            return None;
-        }
-        loop {
-            match poll(future.as_mut(), &self.unpark) {
-                Poll::Ready(done) => return Some(done),
-                Poll::Pending if point == 1 => return None,
-                Poll::Pending => until(|| count() > before),
-            }
-            if point == 2 {
-                return None;
-            }
-        }
-    }
-}
-
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
-}
-
-fn tokio_block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
 fn directory(test_dir: &TestDir) -> String {
@@ -172,6 +95,12 @@ fn pipe_ping_pong_of_futures_loses_no_wake_up() {
 fn pipe_ping_pong_under_tokio_loses_no_wake_up() {
     let (_alone, test_dir) = (alone(), endless());
     ping_pong(&test_dir, tokio_block_on);
+}
+
+#[test]
+fn pipe_ping_pong_under_smol_loses_no_wake_up() {
+    let (_alone, test_dir) = (alone(), endless());
+    ping_pong(&test_dir, smol_block_on);
 }
 
 #[test]

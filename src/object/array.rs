@@ -356,9 +356,43 @@ impl<T: Shareable> Array<T> {
         self.lock_until(Timeout::after(timeout))
     }
 
+    /// Begins a critical section as [`lock`](Self::lock) does, without blocking the thread.
+    ///
+    /// The guard is the thread's, and the future is like that of
+    /// [`Mutex::lock_async`](crate::sync::Mutex::lock_async).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), without [`WouldDeadlock`](SyncError::WouldDeadlock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tombolo::sync::{Array, LockError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let levels = Array::<f64>::new(&[0.0; 10])?;
+    /// levels.lock_async().await.or_else(LockError::into_guard)?.set(3, 101.25)?;
+    /// assert_eq!(levels.get(3)?, 101.25);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn lock_async(&self) -> LockResult<ArrayGuard<'_, T>> {
+        self.guard(self.lock.lock_async().await?)
+    }
+
     fn lock_until(&self, until: Timeout) -> LockResult<ArrayGuard<'_, T>> {
-        let (mut guard, history, ()) = LockGuard::lock_then(&self.lock, until, || Ok(()))?;
-        guard.history = History::default(); // an array cannot be poisoned
+        self.guard(self.lock.lock(until)?)
+    }
+
+    /// The guard of a thread that has just locked.
+    fn guard(&self, history: History) -> LockResult<ArrayGuard<'_, T>> {
+        // An array cannot be poisoned.
+        let guard = LockGuard::of_locked(&self.lock, History::default());
         with_history(ArrayGuard { array: self, _guard: guard }, History { poisoned: false, ..history })
     }
 

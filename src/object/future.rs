@@ -23,9 +23,9 @@ trait Awaited {
 
     fn attempt(&mut self) -> Result<Option<Self::Output>, SyncError>;
 
-    fn check_liveness(&self) -> Option<WaitEnd> {
-        None
-    }
+    /// Asks the kernel about the processes that this waits for. Returns an end if that is of no
+    /// use.
+    fn check_liveness(&mut self) -> Option<WaitEnd>;
 
     /// Called before the attempt after a wake-up.
     fn on_wake(&mut self) {}
@@ -40,12 +40,17 @@ trait Awaited {
 }
 
 /// Something that any number of callers see.
-struct Condition<'a, F> {
+struct Condition<'a, C, F> {
     event: &'a EventCount<Mapped>,
+    check_liveness: C,
     attempt: F,
 }
 
-impl<T, F: FnMut() -> Result<Option<T>, SyncError>> Awaited for Condition<'_, F> {
+impl<T, C, F> Awaited for Condition<'_, C, F>
+where
+    C: FnMut() -> Option<WaitEnd>,
+    F: FnMut() -> Result<Option<T>, SyncError>,
+{
     type Output = T;
 
     fn event(&self) -> &EventCount<Mapped> {
@@ -54,6 +59,10 @@ impl<T, F: FnMut() -> Result<Option<T>, SyncError>> Awaited for Condition<'_, F>
 
     fn attempt(&mut self) -> Result<Option<T>, SyncError> {
         (self.attempt)()
+    }
+
+    fn check_liveness(&mut self) -> Option<WaitEnd> {
+        (self.check_liveness)()
     }
 }
 
@@ -81,7 +90,7 @@ impl<C: Contended, F: FnMut() -> Result<Option<C::Taken>, SyncError>> Awaited fo
         (self.first)()
     }
 
-    fn check_liveness(&self) -> Option<WaitEnd> {
+    fn check_liveness(&mut self) -> Option<WaitEnd> {
         self.what.check_liveness()
     }
 
@@ -184,14 +193,16 @@ fn wait_async<A: Awaited, R>(
     poll_until_ready(waiter, move |waiter| waiter.poll().map(|done| done.and_then(&finish)))
 }
 
-/// Returns a future that attempts until one succeeds, and then is what `finish` returns.
+/// Returns a future that attempts until one succeeds, or `check_liveness` returns an end, and then
+/// is what `finish` returns.
 pub(super) fn wait_for_async<'a, T, R>(
     handle: &'a Handle,
     event: &'a EventCount<Mapped>,
+    check_liveness: impl FnMut() -> Option<WaitEnd>,
     attempt: impl FnMut() -> Result<Option<T>, SyncError>,
     finish: impl Fn(T) -> Result<R, SyncError>,
 ) -> impl Future<Output = Result<R, SyncError>> {
-    wait_async(handle, Condition { event, attempt }, finish)
+    wait_async(handle, Condition { event, check_liveness, attempt }, finish)
 }
 
 /// Returns a future that waits until it can be taken, in turn with the others. `first` is the

@@ -3,12 +3,16 @@
 //! The lock word knows the process that owns the lock. Which of its threads does is known to that
 //! process only.
 
+#[cfg(feature = "async")]
+use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::error::SyncError;
 use crate::object::Handle;
 use crate::object::fairness::{Contended, wait_fairly};
+#[cfg(feature = "async")]
+use crate::object::future::wait_fairly_async;
 use crate::object::kind::{Description, EVENT, ObjectWords};
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
@@ -61,7 +65,7 @@ impl ObjectLock {
             Some(history) => self.yield_and_lock(history, timeout)?,
             None => self.lock_slow(timeout)?,
         };
-        self.handle.local.holder.store(process::thread_token(), Ordering::Relaxed); // read by this thread only
+        self.note_holder();
         Ok(history)
     }
 
@@ -77,7 +81,24 @@ impl ObjectLock {
         if self.is_held_by_this_thread() {
             return Err(SyncError::WouldDeadlock);
         }
-        wait_fairly(&self.handle, self, timeout)
+        wait_fairly(&self.handle, &self, timeout)
+    }
+
+    /// Locks for a task. The thread that polls the future last is the one that holds the lock then.
+    /// It may hold it for another task already, so that does not end the wait.
+    #[cfg(feature = "async")]
+    pub(crate) fn lock_async(&self) -> impl Future<Output = Result<History, SyncError>> {
+        let first = move || if self.inner.event.no_barging() { Ok(None) } else { self.try_take() };
+        wait_fairly_async(&self.handle, self, first, move |history| {
+            self.note_holder();
+            Ok(history)
+        })
+    }
+
+    /// Notes that this thread holds it.
+    #[inline(always)]
+    pub(crate) fn note_holder(&self) {
+        self.handle.local.holder.store(process::thread_token(), Ordering::Relaxed); // read by this thread only
     }
 
     /// Unlocks, for the holder. `history` is what the next owner learns.
@@ -115,7 +136,7 @@ impl ObjectLock {
     }
 }
 
-impl Contended for ObjectLock {
+impl Contended for &ObjectLock {
     type Taken = History;
 
     fn event(&self) -> &EventCount<Mapped> {
@@ -155,25 +176,28 @@ pub(crate) struct LockGuard<'a> {
 impl<'a> LockGuard<'a> {
     #[inline(always)]
     pub(crate) fn lock(lock: &'a ObjectLock, timeout: Timeout) -> Result<Self, SyncError> {
-        let history = lock.lock(timeout)?;
-        Ok(Self { lock, history, thread: PhantomData })
+        Ok(Self::of_locked(lock, lock.lock(timeout)?))
     }
 
-    /// Locks, and does what can fail next. If it does, unlocks. The history that the caller is to
-    /// report comes along: the next owner does not learn of that death any more.
+    /// The guard of a thread that has just locked.
+    #[inline(always)]
+    pub(crate) fn of_locked(lock: &'a ObjectLock, history: History) -> Self {
+        Self { lock, history, thread: PhantomData }
+    }
+
+    /// As the thread that has just locked, does what can fail next. If it does, unlocks. The
+    /// history that the caller is to report comes along: the next owner does not learn of that
+    /// death any more.
     ///
     /// The guard is built last: one that moves through memory in pieces costs as much as the lock.
     #[inline(always)]
-    pub(crate) fn lock_then<R>(
+    pub(crate) fn locked_then<R>(
         lock: &'a ObjectLock,
-        timeout: Timeout,
+        history: History,
         next: impl FnOnce() -> Result<R, SyncError>,
     ) -> Result<(Self, History, R), SyncError> {
-        let history = lock.lock(timeout)?;
         match next() {
-            Ok(done) => {
-                Ok((Self { lock, history: History { died: false, ..history }, thread: PhantomData }, history, done))
-            }
+            Ok(done) => Ok((Self::of_locked(lock, History { died: false, ..history }), history, done)),
             Err(error) => {
                 lock.unlock(history);
                 Err(error)

@@ -148,10 +148,73 @@ impl<T: Shareable> Mutex<T> {
         self.lock_until(Timeout::after(timeout))
     }
 
+    /// Acquires the lock as [`lock`](Self::lock) does, without blocking the thread.
+    ///
+    /// A future that is dropped before it is ready has acquired nothing. Works with any executor.
+    /// Tasks and threads get the lock in [the same order](Self#fairness). A task has its turn when
+    /// it is polled: the others wait up to a millisecond longer for one that is not.
+    ///
+    /// The guard belongs to the thread that polled the future last. So it is not [`Send`], and the
+    /// compiler refuses a task that could move to another thread while it holds one: drop the guard
+    /// before the next `.await`. A task that stays in its thread, as in tokio's `LocalSet`, may
+    /// hold it. Another task of that thread then waits, while [`lock`](Self::lock) returns
+    /// [`WouldDeadlock`](SyncError::WouldDeadlock) there. A task that awaits the lock while it
+    /// holds it waits forever.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), without [`WouldDeadlock`](SyncError::WouldDeadlock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tombolo::sync::{LockError, Mutex};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # tokio::runtime::Builder::new_multi_thread().build()?.block_on(async {
+    /// let hits = Mutex::new(0_u64)?;
+    /// let counted = hits.clone();
+    /// let task = tokio::spawn(async move {
+    ///     *counted.lock_async().await.or_else(LockError::into_guard)? += 1;
+    ///     tokio::task::yield_now().await; // the guard is gone
+    ///     Ok::<_, tombolo::sync::SyncError>(())
+    /// });
+    /// task.await??;
+    /// assert_eq!(*hits.lock_async().await.or_else(LockError::into_guard)?, 1);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// A task that might move to another thread with the guard does not compile:
+    ///
+    /// ```compile_fail
+    /// # use tombolo::sync::{LockError, Mutex, SyncError};
+    /// # async fn example(hits: Mutex<u64>) {
+    /// tokio::spawn(async move {
+    ///     let mut hits = hits.lock_async().await.or_else(LockError::into_guard)?;
+    ///     tokio::task::yield_now().await;
+    ///     *hits += 1;
+    ///     Ok::<_, SyncError>(())
+    /// });
+    /// # }
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn lock_async(&self) -> LockResult<MutexGuard<'_, T>> {
+        self.guard(self.lock.lock_async().await?)
+    }
+
     #[inline(always)]
     pub(crate) fn lock_until(&self, until: Timeout) -> LockResult<MutexGuard<'_, T>> {
+        self.guard(self.lock.lock(until)?)
+    }
+
+    /// The guard of a thread that has just locked.
+    #[inline(always)]
+    fn guard(&self, history: History) -> LockResult<MutexGuard<'_, T>> {
         let was_panicking = thread::panicking();
-        let (guard, history, value) = LockGuard::lock_then(&self.lock, until, || self.cell.load_locked())?;
+        let (guard, history, value) = LockGuard::locked_then(&self.lock, history, || self.cell.load_locked())?;
         with_history(MutexGuard { mutex: self, value, is_dirty: false, was_panicking, guard }, history)
     }
 

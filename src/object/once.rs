@@ -8,11 +8,15 @@
 //!      3  completed  event of done
 //! ```
 
+#[cfg(feature = "async")]
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::SyncError;
 use crate::object::fairness::wait_for;
+#[cfg(feature = "async")]
+use crate::object::future::wait_for_async;
 use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords, STATE};
 use crate::object::lock::{self, LockGuard, ObjectLock};
 use crate::object::spec::ObjectSpec;
@@ -82,8 +86,14 @@ impl Once {
 
     #[cold]
     fn call_slow(&self, action: impl FnOnce()) -> Result<(), SyncError> {
-        let mut guard = LockGuard::lock(&self.lock, Timeout::UNLIMITED)?;
-        guard.history = History::default(); // a process that died has not done it, which is all there is to know
+        self.lock.lock(Timeout::UNLIMITED)?;
+        self.call_locked(action)
+    }
+
+    /// Runs the action as the thread that has just locked, if it is not done.
+    fn call_locked(&self, action: impl FnOnce()) -> Result<(), SyncError> {
+        // A process that died has not done it, which is all there is to know.
+        let guard = LockGuard::of_locked(&self.lock, History::default());
         if !self.is_completed() {
             action();
             self.lock.handle.check_process()?; // it may have forked
@@ -92,6 +102,54 @@ impl Once {
             self.inner.completed.notify(u32::MAX);
         }
         Ok(())
+    }
+
+    /// Runs the action as [`call_once`](Self::call_once) does, without blocking the thread while
+    /// another one runs it. The action itself runs in the call that polls the future.
+    ///
+    /// If the future is dropped before it is ready the action has not run. Works with any executor.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`call_once`](Self::call_once). If the action polls such a future itself, that
+    /// waits forever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tombolo::sync::Once;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let set_up = Once::new()?;
+    /// let mut times = 0;
+    /// set_up.call_once_async(|| times += 1).await?;
+    /// set_up.wait_async().await?;
+    /// assert_eq!(times, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn call_once_async(&self, action: impl FnOnce()) -> Result<(), SyncError> {
+        if self.is_completed() {
+            return Ok(());
+        }
+        self.lock.lock_async().await?;
+        self.call_locked(action)
+    }
+
+    /// Waits until the action is done, without blocking the thread. See
+    /// [`call_once_async`](Self::call_once_async).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub fn wait_async(&self) -> impl Future<Output = Result<(), SyncError>> {
+        let is_completed = || Ok(self.is_completed().then_some(()));
+        wait_for_async(&self.lock.handle, &self.inner.completed, || None, is_completed, Ok)
     }
 
     /// Waits until the action is done.

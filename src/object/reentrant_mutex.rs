@@ -23,6 +23,9 @@ use crate::wait::Timeout;
 /// It is like a [`Mutex`](crate::sync::Mutex), with one difference: the guards hold no copy of the
 /// value, and each [`set`](ReentrantMutexGuard::set) commits.
 ///
+/// It has no futures, unlike a mutex: to tasks that share a thread it would not be a lock, because
+/// each of them could lock again what another one holds.
+///
 /// ```
 /// use tombolo::sync::{LockError, ReentrantMutex};
 ///

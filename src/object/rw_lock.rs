@@ -14,6 +14,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::thread;
@@ -21,6 +22,8 @@ use std::time::Duration;
 
 use crate::error::{self, SyncError};
 use crate::object::fairness::wait_for;
+#[cfg(feature = "async")]
+use crate::object::future::wait_for_async;
 use crate::object::kind::{Description, Kind, ObjectKind, ObjectWords, STATE};
 use crate::object::lock::{self, LockGuard, ObjectLock};
 use crate::object::member::LocalState;
@@ -30,7 +33,7 @@ use crate::object::seq_cell::{self, SeqCell};
 use crate::object::spec::{Buffers, ObjectSpec};
 use crate::object::{Handle, object};
 use crate::raw::event_count::EventCount;
-use crate::raw::reader_counts::{MAX_READERS, ReaderCounts, TryEnter};
+use crate::raw::reader_counts::{MAX_READERS, ReaderCounts, TooManyReaders, TryEnter};
 use crate::raw::robust_lock::History;
 use crate::region::layout::PADDING_WORDS;
 use crate::region::repair::Budget;
@@ -129,36 +132,86 @@ impl<T: Shareable> RwLock<T> {
         self.read_until(Timeout::after(timeout))
     }
 
+    /// Acquires the lock for reading as [`read`](Self::read) does, without blocking the thread.
+    ///
+    /// The guard is the thread's, and the futures of this lock are like those of
+    /// [`Mutex::lock_async`](crate::sync::Mutex::lock_async).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read), without [`WouldDeadlock`](SyncError::WouldDeadlock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tombolo::sync::{LockError, RwLock};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let routes = RwLock::new([7_u32; 4])?;
+    /// routes.write_async().await.or_else(LockError::into_guard)?[2] = 9;
+    /// assert_eq!(*routes.read_async().await.or_else(LockError::into_guard)?, [7, 7, 9, 7]);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn read_async(&self) -> LockResult<RwLockReadGuard<'_, T>> {
+        self.lock.handle.check_process()?;
+        let history = match self.try_enter()? {
+            Some(history) => history,
+            None => self.enter_by(LockGuard::of_locked(&self.lock, self.lock.lock_async().await?))?,
+        };
+        self.read_guard(history)
+    }
+
     fn read_until(&self, until: Timeout) -> LockResult<RwLockReadGuard<'_, T>> {
-        let history = self.enter(until)?;
+        self.lock.handle.check_process()?;
+        let history = match self.try_enter()? {
+            Some(history) => history,
+            None => self.enter_by(LockGuard::lock(&self.lock, until)?)?,
+        };
+        self.read_guard(history)
+    }
+
+    /// Returns the guard of a thread that has entered.
+    fn read_guard(&self, history: History) -> LockResult<RwLockReadGuard<'_, T>> {
         let token = ReadToken { lock: self, thread: PhantomData };
         let value = self.inner.cell.load_locked()?;
         with_history(RwLockReadGuard { value, _token: token }, history)
     }
 
-    fn enter(&self, until: Timeout) -> Result<History, SyncError> {
-        self.lock.handle.check_process()?;
+    /// Enters, unless there is a writer, a waiting one, or one that died.
+    fn try_enter(&self) -> Result<Option<History>, SyncError> {
         let (local, participant) = (self.local(), self.lock.handle.participant);
-        let crowded = |_| SyncError::LimitExceeded { count: MAX_READERS + 1, limit: MAX_READERS };
         if is_reading(local) {
-            self.inner.readers.count_in(participant).map_err(crowded)?;
-            enter(local);
-            return Ok(History { died: false, ..self.lock.word().history() });
+            self.count_in()?;
+            return Ok(Some(History { died: false, ..self.lock.word().history() }));
         }
         match self.inner.readers.try_enter(participant, self.lock.word()).map_err(crowded)? {
             TryEnter::Entered => {
                 enter(local);
-                return Ok(History::default());
+                return Ok(Some(History::default()));
             }
             TryEnter::ContendedAndCounted => self.inner.readers_gone.notify(u32::MAX),
             TryEnter::Contended => {}
         }
-        // There is a writer, a waiting one, or one that died: queue as a writer would.
-        let guard = LockGuard::lock(&self.lock, until)?;
-        self.inner.readers.count_in(participant).map_err(crowded)?;
-        enter(local);
+        Ok(None)
+    }
+
+    /// Enters when it is the turn of this reader, which has queued as a writer would.
+    fn enter_by(&self, guard: LockGuard<'_>) -> Result<History, SyncError> {
+        self.count_in()?;
         // A reader cannot repair the value, so the next writer learns the same.
         Ok(guard.history)
+    }
+
+    /// Enters, while this thread owns the lock or reads already.
+    fn count_in(&self) -> Result<(), SyncError> {
+        self.inner.readers.count_in(self.lock.handle.participant).map_err(crowded)?;
+        enter(self.local());
+        Ok(())
     }
 
     /// Acquires the lock for writing.
@@ -195,21 +248,52 @@ impl<T: Shareable> RwLock<T> {
         self.write_until(Timeout::after(timeout))
     }
 
+    /// Acquires the lock for writing as [`write`](Self::write) does, without blocking the thread.
+    ///
+    /// The guard is the thread's, and the futures of this lock are like those of
+    /// [`Mutex::lock_async`](crate::sync::Mutex::lock_async). One that waits for readers lets no
+    /// further ones in: poll it or drop it. Until then a call that blocks returns
+    /// [`WouldDeadlock`](SyncError::WouldDeadlock) in the thread that polled it last.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`write`](Self::write), without [`WouldDeadlock`](SyncError::WouldDeadlock).
+    ///
+    /// # Examples
+    ///
+    /// See [`read_async`](Self::read_async).
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn write_async(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
+        let turn = WriteTurn { lock: &self.lock, history: self.lock.lock_async().await? };
+        let are_gone = || {
+            self.lock.note_holder(); // a call that blocks here would wait for this task
+            Ok(self.inner.readers.is_empty().then_some(()))
+        };
+        let check_readers = || self.check_readers();
+        wait_for_async(&self.lock.handle, &self.inner.readers_gone, check_readers, are_gone, Ok).await?;
+        self.write_guard(turn.take())
+    }
+
     fn write_until(&self, until: Timeout) -> LockResult<RwLockWriteGuard<'_, T>> {
         let handle = &self.lock.handle;
         handle.check_process()?;
         if is_reading(self.local()) {
             return Err(SyncError::WouldDeadlock.into());
         }
+        let turn = WriteTurn { lock: &self.lock, history: self.lock.lock(until)? };
         let readers = &self.inner.readers;
+        if !readers.is_empty() {
+            let are_gone = || Ok(readers.is_empty().then_some(()));
+            wait_for(handle, &self.inner.readers_gone, until, || self.check_readers(), are_gone)?;
+        }
+        self.write_guard(turn.take())
+    }
+
+    /// The guard of a thread that has locked, and found no readers.
+    fn write_guard(&self, history: History) -> LockResult<RwLockWriteGuard<'_, T>> {
         let was_panicking = thread::panicking();
-        let (guard, history, value) = LockGuard::lock_then(&self.lock, until, || {
-            if !readers.is_empty() {
-                let are_gone = || Ok(readers.is_empty().then_some(()));
-                wait_for(handle, &self.inner.readers_gone, until, || self.check_readers(), are_gone)?;
-            }
-            self.inner.cell.load_locked()
-        })?;
+        let (guard, history, value) = LockGuard::locked_then(&self.lock, history, || self.inner.cell.load_locked())?;
         with_history(RwLockWriteGuard { lock: self, value, is_dirty: false, was_panicking, guard }, history)
     }
 }
@@ -237,6 +321,30 @@ impl<T> RwLock<T> {
         if handle.is_from_this_process() && self.inner.readers.count_out(handle.participant) {
             self.inner.readers_gone.notify(u32::MAX);
         }
+    }
+}
+
+fn crowded(_: TooManyReaders) -> SyncError {
+    SyncError::LimitExceeded { count: MAX_READERS + 1, limit: MAX_READERS }
+}
+
+/// The lock of a writer that waits for the readers to go. Unlocks when dropped. It is no thread's,
+/// as a guard would be.
+struct WriteTurn<'a> {
+    lock: &'a ObjectLock,
+    history: History,
+}
+
+impl WriteTurn<'_> {
+    /// Leaves the lock to the caller.
+    fn take(self) -> History {
+        mem::ManuallyDrop::new(self).history
+    }
+}
+
+impl Drop for WriteTurn<'_> {
+    fn drop(&mut self) {
+        self.lock.unlock(self.history);
     }
 }
 

@@ -397,7 +397,7 @@ impl<T: Shareable> Value<T> {
             let seen = *seen.get_or_insert_with(|| self.seen.load(Ordering::Relaxed));
             Ok((self.inner.cell.version() != seen).then_some(()))
         };
-        wait_for_async(&self.lock.handle, &self.inner.changed, has_changed, |()| self.load())
+        wait_for_async(&self.lock.handle, &self.inner.changed, || None, has_changed, |()| self.load())
     }
 
     fn wait_for_unseen(&self, timeout: Duration) -> Result<(), SyncError> {

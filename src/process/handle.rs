@@ -13,11 +13,14 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
 };
 
+use crate::primitive::{AtomicU64, Ordering};
 use crate::sys::clock::Deadline;
 use crate::sys::fork::ForkGuardedFd;
 
 #[derive(Debug)]
 pub(super) struct Child {
+    /// Tells it from all others of this process.
+    number: u64,
     pidfd: ForkGuardedFd,
     /// The writing end of the pipe by which a daemon is killed. Nobody else has one.
     _kills_at_end: Option<ForkGuardedFd>,
@@ -42,7 +45,13 @@ impl Child {
             Err(Errno::SRCH) => Ok(io::pipe()?.0.into()),
             opened => Ok(opened?),
         })?;
-        Ok(Self { pidfd, _kills_at_end: kills_at_end })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed); // Relaxed: unique is enough
+        Ok(Self { number, pidfd, _kills_at_end: kills_at_end })
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn pidfd(&self) -> &ForkGuardedFd {

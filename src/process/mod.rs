@@ -88,12 +88,17 @@ mod error;
 mod function;
 mod handle;
 mod init;
+#[cfg(feature = "async")]
+mod join;
 pub mod pool;
 mod reaper;
 mod report;
 mod start;
+mod wakers;
 
 use std::fmt;
+#[cfg(feature = "async")]
+use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Termination};
@@ -227,8 +232,7 @@ impl Process {
     /// A child that reads its standard input to the end waits for [`stdin`](Self::stdin) to be
     /// dropped, if that is a pipe. One that writes more than fits a pipe waits for its reader.
     ///
-    /// A task waits until the descriptor of the process ([`AsFd`]) is readable, by tokio's
-    /// `AsyncFd` for instance. Then this returns at once.
+    /// When the descriptor of the process ([`AsFd`]) is readable, this returns at once.
     ///
     /// # Blocking
     /// Until the process has ended. A stopped process has not.
@@ -242,6 +246,35 @@ impl Process {
     /// Like [`join`](Self::join), but returns [`TimedOut`](ProcessError::TimedOut) after `timeout`.
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), ProcessError> {
         self.join_until(deadline_after(timeout))
+    }
+
+    /// Waits as [`join`](Self::join) does, without blocking the thread.
+    ///
+    /// Works with any executor, and beside other calls and futures that wait for the same process.
+    /// One thread of this program, `tombolo-reaper`, watches all processes that futures wait for.
+    /// It ends with the last of these processes. A future that is dropped changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`join`](Self::join), and [`Io`](ProcessError::Io) if there can be no such thread
+    /// or no more descriptors.
+    ///
+    /// # Examples
+    /// ```
+    /// use tombolo::process::{self, Process};
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     process::init();
+    ///     tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    ///         let worker = Process::spawn(|number: u64| assert_eq!(number, 7), 7)?;
+    ///         worker.join_async().await?;
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub fn join_async(&self) -> impl Future<Output = Result<(), ProcessError>> {
+        join::Join::new(self)
     }
 
     fn join_until(&self, deadline: Deadline) -> Result<(), ProcessError> {
@@ -352,7 +385,8 @@ impl AsFd for Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if self.is_alive()
+        let is_watched = || self.own_child().is_ok_and(reaper::watches);
+        if (self.is_alive() || is_watched())
             && let Some(child) = self.child.take()
         {
             reaper::take_over(child);

@@ -1,19 +1,26 @@
-//! Children whose handle was dropped while they ran. A thread waits for them, so that none becomes
-//! a zombie. It runs while there are any.
+//! Children that no thread waits for. One thread of its own watches all of them. It reaps those
+//! whose handle was dropped while they ran, so that none becomes a zombie, and wakes the tasks that
+//! wait for others. It runs while there are any.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::sync::Arc;
+#[cfg(feature = "async")]
+use std::task::Waker;
 use std::thread;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
 
 use crate::process::handle::{Child, Wait};
+#[cfg(feature = "async")]
+use crate::process::wakers::TaskNumber;
+use crate::process::wakers::Wakers;
 use crate::sys::fork::{ForkGuardedFd, ForkSafe, Generation};
 use crate::sys::signals::without_signals;
 
-/// Needs no more than a few calls.
+/// Needs no more than a few calls, and those of wakers.
 const STACK_LEN: usize = 128 << 10;
 
 #[derive(Default)]
@@ -22,33 +29,60 @@ struct Reaper {
     generation: Option<Generation>,
     /// Watches for the end of each. The thread has it, too.
     epoll: Option<Arc<ForkGuardedFd>>,
-    children: BTreeMap<u64, Child>,
+    /// By their numbers.
+    watched: BTreeMap<u64, Watched>,
     /// Those that it does not watch.
     unwatched: Vec<Child>,
-    next: u64,
     is_running: bool,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// None: it has a handle, by which it is reaped.
+    child: Option<Child>,
+    wakers: Wakers,
 }
 
 static REAPER: ForkSafe<Reaper> = ForkSafe::new();
 
-/// Takes over a child that runs.
+/// Takes over a child that runs, or is watched.
 pub(super) fn take_over(child: Child) {
-    let needs_thread = with(|reaper| {
-        let number = reaper.next;
-        reaper.next += 1;
-        if reaper.watch(number, &child).is_err() {
-            reaper.unwatched.push(child);
-            return false;
+    let needs_thread = with(|reaper| match reaper.watch(&child) {
+        Ok(watched) => {
+            watched.child = Some(child);
+            reaper.needs_thread()
         }
-        reaper.children.insert(number, child);
-        !std::mem::replace(&mut reaper.is_running, true)
+        // Or it has just ended, and is watched no more.
+        Err(_) => {
+            reaper.unwatched.extend(Some(child).filter(is_running));
+            false
+        }
     });
     if needs_thread {
-        let builder = thread::Builder::new().name("tombolo-reaper".into()).stack_size(STACK_LEN);
-        if without_signals(|| builder.spawn(run)).is_err() {
-            with(|reaper| reaper.is_running = false);
-        }
+        let _ = start_thread(); // `sweep` does without
     }
+}
+
+/// Wakes a task when the child has ended, once.
+#[cfg(feature = "async")]
+pub(super) fn wake_at_end(child: &Child, task: &TaskNumber, waker: Waker) -> io::Result<()> {
+    let (needs_thread, before) = with(|reaper| {
+        let before = reaper.watch(child)?.wakers.insert(task, waker);
+        io::Result::Ok((reaper.needs_thread(), before))
+    })?;
+    drop(before);
+    if needs_thread { start_thread() } else { Ok(()) }
+}
+
+/// The task waits for the child no more.
+#[cfg(feature = "async")]
+pub(super) fn forget_task(child: &Child, task: &TaskNumber) {
+    drop(with(|reaper| reaper.watched.get_mut(&child.number())?.wakers.remove(task)));
+}
+
+/// Whether the thread watches the child, or would if there were one.
+pub(super) fn watches(child: &Child) -> bool {
+    with(|reaper| reaper.watched.contains_key(&child.number()))
 }
 
 /// Reaps those that have ended. Otherwise the thread does it; this is for those that it does not
@@ -58,7 +92,7 @@ pub(super) fn sweep() {
         reaper.unwatched.retain(is_running);
         // What the thread watches is its own: it ends when it has reaped the last.
         if !reaper.is_running {
-            reaper.children.retain(|_, child| is_running(child));
+            reaper.watched.retain(|_, watched| watched.child.as_ref().is_none_or(is_running));
         }
     });
 }
@@ -79,16 +113,38 @@ fn with<R>(action: impl FnOnce(&mut Reaper) -> R) -> R {
 }
 
 impl Reaper {
-    fn watch(&mut self, number: u64, child: &Child) -> io::Result<()> {
-        if self.epoll.is_none() {
-            self.epoll = Some(Arc::new(ForkGuardedFd::new(|| Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?))?));
+    fn watch(&mut self, child: &Child) -> io::Result<&mut Watched> {
+        if !self.watched.contains_key(&child.number()) {
+            let epoll = match &mut self.epoll {
+                Some(epoll) => epoll,
+                none => none.insert(Arc::new(ForkGuardedFd::new(|| Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?))?)),
+            };
+            // Once: the program may have a copy of the pidfd, which keeps it in the list, and
+            // readable.
+            let events = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
+            epoll::add(&**epoll, child.pidfd(), epoll::EventData::new_u64(child.number()), events)?;
         }
-        let Some(epoll) = &self.epoll else { return Ok(()) };
-        // Once: the program may have a copy of the pidfd, which keeps it in the list, and readable.
-        let events = epoll::EventFlags::IN | epoll::EventFlags::ONESHOT;
-        epoll::add(&**epoll, child.pidfd(), epoll::EventData::new_u64(number), events)?;
-        Ok(())
+        Ok(self.watched.entry(child.number()).or_default())
     }
+
+    /// Returns whether the caller is to start the thread.
+    fn needs_thread(&mut self) -> bool {
+        !mem::replace(&mut self.is_running, true)
+    }
+
+    /// No thread watches what there is.
+    fn stop(&mut self) {
+        (self.epoll, self.is_running) = (None, false);
+    }
+}
+
+fn start_thread() -> io::Result<()> {
+    let builder = thread::Builder::new().name("tombolo-reaper".into()).stack_size(STACK_LEN);
+    let started = without_signals(|| builder.spawn(run)).map(drop);
+    if started.is_err() {
+        with(|reaper| reaper.is_running = false);
+    }
+    started
 }
 
 /// The thread.
@@ -98,19 +154,28 @@ fn run() {
     };
     loop {
         let mut ended = Vec::with_capacity(64);
-        match epoll::wait(&*epoll, rustix::buffer::spare_capacity(&mut ended), None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return with(|reaper| reaper.is_running = false),
-        }
+        let can_wait = match epoll::wait(&*epoll, rustix::buffer::spare_capacity(&mut ended), None) {
+            Ok(_) | Err(Errno::INTR) => true,
+            Err(_) => false,
+        };
+        let mut woken = Vec::new();
         let is_last = with(|reaper| {
             for event in ended {
-                reaper.unwatched.extend(reaper.children.remove(&event.data.u64()).filter(is_running));
+                let Some(Watched { child, wakers }) = reaper.watched.remove(&event.data.u64()) else { continue };
+                reaper.unwatched.extend(child.filter(is_running));
+                woken.push(wakers);
             }
-            if reaper.children.is_empty() {
-                (reaper.epoll, reaper.is_running) = (None, false);
+            if !can_wait {
+                // The tasks look for themselves.
+                woken.extend(reaper.watched.values_mut().map(|watched| mem::take(&mut watched.wakers)));
             }
-            reaper.children.is_empty()
+            let is_last = reaper.watched.is_empty() || !can_wait;
+            if is_last {
+                reaper.stop();
+            }
+            is_last
         });
+        woken.into_iter().for_each(Wakers::wake);
         if is_last {
             return;
         }

@@ -1,5 +1,7 @@
 //! Functions of this binary that run in processes of their own.
 
+#[path = "../support/executor.rs"]
+mod executor;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(target_arch = "x86_64")]
@@ -15,5 +17,6 @@ mod ends;
 mod kept;
 mod misuse;
 mod reaper;
+mod tasks;
 
 tombolo::process::init_in_tests!();

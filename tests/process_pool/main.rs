@@ -1,5 +1,7 @@
 //! Pools of processes: jobs, and workers that die.
 
+#[path = "../support/executor.rs"]
+mod executor;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -9,5 +11,6 @@ mod ends;
 mod initializer;
 mod jobs;
 mod signals;
+mod tasks;
 
 tombolo::process::init_in_tests!();

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+#[cfg(feature = "async")]
+use std::task::{Poll, Waker};
 
 use crate::interrupt::Interrupts;
 use crate::process::pool::error::JobError;
 use crate::process::pool::shared::sleep_on;
+#[cfg(feature = "async")]
+use crate::process::wakers::TaskNumber;
+use crate::process::wakers::Wakers;
 use crate::sys::clock::Deadline;
 use crate::sys::fork::Generation;
 use crate::wait::Timeout;
@@ -68,6 +73,8 @@ struct Finished {
     outcomes: BTreeMap<u64, Outcome>,
     /// What the thread that sleeps waits for, so that others do not wake it.
     wanted: Option<Wanted>,
+    /// Tasks that wait for any result.
+    wakers: Wakers,
     /// Nobody is left that would take results.
     is_abandoned: bool,
 }
@@ -94,11 +101,16 @@ impl Results {
         if !finished.is_abandoned {
             finished.outcomes.extend(outcomes);
         }
-        if finished.wanted.is_some_and(|wanted| finished.has(wanted)) {
+        let wakes_thread = finished.wanted.is_some_and(|wanted| finished.has(wanted));
+        if wakes_thread {
             finished.wanted = None; // it is woken once
-            drop(finished);
+        }
+        let wakers = mem::take(&mut finished.wakers);
+        drop(finished);
+        if wakes_thread {
             self.changed.notify_all();
         }
+        wakers.wake();
     }
 
     /// Takes a result. Blocks until there is one.
@@ -115,6 +127,32 @@ impl Results {
     pub(super) fn get(&self, deadline: Deadline) -> Outcome {
         let finished = self.wait(Wanted::Any, deadline)?;
         finished.outcomes.values().next().cloned().unwrap_or(Err(JobError::Closed))
+    }
+
+    /// The only result, if there is one. Otherwise the task is woken when there is.
+    #[cfg(feature = "async")]
+    pub(super) fn poll(&self, task: &TaskNumber, waker: Waker) -> Poll<Outcome> {
+        // First: as in `wait`.
+        if !self.generation.is_current() {
+            return Poll::Ready(Err(JobError::Forked));
+        }
+        let mut finished = self.lock();
+        if let Some(outcome) = finished.outcomes.values().next() {
+            return Poll::Ready(outcome.clone());
+        }
+        let before = finished.wakers.insert(task, waker);
+        drop(finished);
+        drop(before);
+        Poll::Pending
+    }
+
+    /// The task waits no more.
+    #[cfg(feature = "async")]
+    pub(super) fn forget_task(&self, task: &TaskNumber) {
+        if self.generation.is_current() {
+            let waker = self.lock().wakers.remove(task);
+            drop(waker);
+        }
     }
 
     fn wait(&self, wanted: Wanted, deadline: Deadline) -> Result<MutexGuard<'_, Finished>, JobError> {
