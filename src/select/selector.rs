@@ -11,7 +11,7 @@ use crate::raw::event_count::{EventCount, Key};
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
 use crate::sys::futex::MAX_WORDS;
-use crate::sys::poll::{PollFd, PollFlags, poll};
+use crate::sys::poll::{PollFd, PollFlags, Polled, poll};
 use crate::wait::source::Source;
 use crate::wait::{Attempt, LIVENESS_INTERVAL, Phases, Timeout, WaitStrategy, WakeFd, until};
 
@@ -294,8 +294,10 @@ impl Selector {
                 limit = limit.min(SHORT_SLEEP);
             }
         }
-        if poll(&mut descriptors, limit) {
-            interrupts.note_signal();
+        match poll(&mut descriptors, limit) {
+            Polled::Looked => {}
+            Polled::Interrupted => interrupts.note_signal(),
+            Polled::Refused => interrupts.sleep(limit.min(SHORT_SLEEP)), // each is looked at by itself
         }
         // Before wake-ups are passed on: the waiter thread passes on what it gets from here on.
         drop(registrations);
