@@ -38,6 +38,7 @@ child_roles!(
     call,
     send_objects,
     receive_when_told,
+    outlive_a_waker,
 );
 
 const NAME: &str = "name";
@@ -273,6 +274,52 @@ fn queue_future_dropped_just_before_a_message_wakes_another_receiver() {
         until(|| tx.is_empty()); // the other one has it
     }
     other.finish();
+}
+
+/// Panics when it wakes, with something that panics when it is dropped. Takes a lot of stack.
+#[derive(Default)]
+struct Panicking(AtomicU64);
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        struct PanicsWhenDropped;
+
+        impl Drop for PanicsWhenDropped {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+
+        std::hint::black_box([0_u8; 512 << 10]);
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::panic::resume_unwind(Box::new(PanicsWhenDropped));
+    }
+}
+
+fn outlive_a_waker(_: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let panicking = Arc::new(Panicking::default());
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let (mut other_tx, mut other_rx) = pipe::Options::<u64>::new().create().unwrap();
+    let mut future = pin!(rx.recv_async());
+    let waker = Waker::from(Arc::clone(&panicking));
+    assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let unpark = Unpark::new();
+    let mut other = pin!(other_rx.recv_async());
+    assert!(poll(other.as_mut(), &unpark).is_pending());
+    tx.send(1).unwrap();
+    until(|| panicking.0.load(Ordering::SeqCst) == 1);
+    let before = unpark.count.load(Ordering::SeqCst);
+    other_tx.send(2).unwrap();
+    until(|| unpark.count.load(Ordering::SeqCst) > before);
+    assert!(matches!(poll(other.as_mut(), &unpark), Poll::Ready(Ok(2))));
+    assert!(matches!(future.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Ready(Ok(1))));
+}
+
+#[test]
+fn waker_that_panics_other_tasks_are_woken() {
+    let (_alone, _test_dir) = (alone(), TestDir::new());
+    start("outlive_a_waker", &[]).finish();
 }
 
 #[test]

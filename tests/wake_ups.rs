@@ -415,6 +415,44 @@ fn selector_beside_a_descriptor_message_comes_at_any_moment_is_woken() {
     wake_at_any_moment(Descriptor::readable(ours));
 }
 
+/// The waiter thread of an armed endpoint would get the wake-up instead.
+#[test]
+fn selector_of_armed_endpoints_is_woken() {
+    let _sandbox = test_dir();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().capacity(1).create().unwrap();
+    let (mut jobs, mut worker) = queue::Options::<u64>::new().capacity(1).create_channel().unwrap();
+    let armed = (rx.readiness().unwrap(), worker.readiness().unwrap());
+    let mut selector = Selector::new();
+    for number in 0..10 {
+        assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+        assert_eq!(worker.try_recv(), Err(RecvError::Empty));
+        let_them_sleep();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let_them_sleep();
+                if number % 2 == 0 { tx.send(number).unwrap() } else { jobs.send(number).unwrap() }
+            });
+            let found = selector.wait(&mut [&mut rx, &mut worker]).unwrap();
+            assert_eq!(if found == 0 { rx.try_recv() } else { worker.try_recv() }, Ok(number));
+        });
+    }
+    let armed_senders = (tx.readiness().unwrap(), jobs.readiness().unwrap());
+    for number in 0..10 {
+        while tx.try_send(number).is_ok() {}
+        while jobs.try_send(number).is_ok() {}
+        let_them_sleep();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let_them_sleep();
+                if number % 2 == 0 { rx.try_recv().unwrap() } else { worker.try_recv().unwrap() };
+            });
+            let found = selector.wait(&mut [&mut tx, &mut jobs]).unwrap();
+            assert_eq!(if found == 0 { tx.try_send(number) } else { jobs.try_send(number) }, Ok(()));
+        });
+    }
+    drop((armed, armed_senders));
+}
+
 /// A selector waits for room in two full rings, and another one for what comes through them.
 #[test]
 fn selectors_of_senders_and_of_receivers_wake_each_other() {

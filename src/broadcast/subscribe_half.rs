@@ -428,6 +428,10 @@ impl Watch for SubscribeHalf {
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         (index == 0).then_some(&self.waiter.published)
     }
+
+    fn on_sleep(&mut self) {
+        self.wait_state().take_back_registration();
+    }
 }
 
 impl Drop for SubscribeHalf {

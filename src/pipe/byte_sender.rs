@@ -228,4 +228,8 @@ impl Watch for ByteSender {
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         self.half.event(index)
     }
+
+    fn on_sleep(&mut self) {
+        self.half.on_sleep();
+    }
 }

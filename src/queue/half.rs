@@ -288,6 +288,7 @@ impl Watch for Half {
         }
         if ring.can_push().unwrap_or(true) && (!needs_block || ring.is_closed() || payload.has_free()) {
             participant.set_waiting_for(WaitFor::Slot); // the next message may be another one
+            payload.forget_wanted();
             return true;
         }
         participant.has_ended()
@@ -299,6 +300,10 @@ impl Watch for Half {
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         self.participant.event_of_role(index)
+    }
+
+    fn on_sleep(&mut self) {
+        self.participant.wait_state().take_back_registration();
     }
 }
 

@@ -1,16 +1,17 @@
 //! Descriptors among the sources of a selector.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use crate::sys::poll::{PollFd, PollFlags, poll};
+use crate::sys::poll::{PollFd, PollFlags, Polled, poll};
 use crate::wait::Attempt;
 use crate::wait::source::{Source, sealed::Watch};
 
 /// A descriptor as a source: a socket, a pipe, a signalfd, a pidfd.
 ///
 /// It is ready when the call that it waits for would not block, also because it would return an
-/// error. A regular file is always ready.
+/// error. A regular file is always ready, and so is a descriptor that the kernel does not look at,
+/// because the process may have none any more (`RLIMIT_NOFILE` is 0).
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -61,10 +62,13 @@ impl<F: AsFd> Watch for Descriptor<F> {
         if attempt == Attempt::Probe {
             return false; // it takes a system call
         }
+        if self.descriptor.as_fd().as_raw_fd() < 0 {
+            return true; // one of the parent process, which poll would pass over
+        }
         let mut polled = [self.poll_fd()];
-        poll(&mut polled, Duration::ZERO);
+        let outcome = poll(&mut polled, Duration::ZERO);
         let [polled] = polled;
-        !polled.revents().is_empty()
+        outcome == Polled::Refused || !polled.revents().is_empty()
     }
 
     fn descriptor(&self) -> Option<PollFd<'_>> {

@@ -11,7 +11,7 @@ use crate::raw::event_count::{EventCount, Key};
 use crate::region::words::Mapped;
 use crate::sys::clock::Deadline;
 use crate::sys::futex::MAX_WORDS;
-use crate::sys::poll::{PollFd, PollFlags, poll};
+use crate::sys::poll::{PollFd, PollFlags, Polled, poll};
 use crate::wait::source::Source;
 use crate::wait::{Attempt, LIVENESS_INTERVAL, Phases, Timeout, WaitStrategy, WakeFd, until};
 
@@ -238,6 +238,7 @@ impl Selector {
             let due = sources.iter().filter_map(|source| source.due()).min();
             let limit = until(due, now, phases.sleep_limit(now, deadline));
             self.has_slept = false;
+            sources.iter_mut().for_each(|source| source.on_sleep());
             EventCount::listen_to_all(events(sources), &mut self.keys);
             if let Some(found) = self.find(sources, Attempt::Full) {
                 return Ok(found);
@@ -293,8 +294,10 @@ impl Selector {
                 limit = limit.min(SHORT_SLEEP);
             }
         }
-        if poll(&mut descriptors, limit) {
-            interrupts.note_signal();
+        match poll(&mut descriptors, limit) {
+            Polled::Looked => {}
+            Polled::Interrupted => interrupts.note_signal(),
+            Polled::Refused => interrupts.sleep(limit.min(SHORT_SLEEP)), // each is looked at by itself
         }
         // Before wake-ups are passed on: the waiter thread passes on what it gets from here on.
         drop(registrations);

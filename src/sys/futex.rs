@@ -82,7 +82,8 @@ pub(crate) enum AnyWait {
     TimedOut,
     /// A signal was caught. As for `Changed`, a wake-up may have been spent on it.
     Interrupted,
-    /// The kernel has no futex_waitv (before Linux 5.16), or a sandbox refuses it.
+    /// The kernel has no futex_waitv (before Linux 5.16), or a sandbox refuses it, or there is no
+    /// memory for it now.
     Unsupported,
 }
 
@@ -106,11 +107,13 @@ pub(crate) fn wait_any<'a>(words: impl IntoIterator<Item = (&'a AtomicU32, u32)>
         Ok(index) => AnyWait::Woken(index),
         Err(Errno::TIMEDOUT) => AnyWait::TimedOut,
         Err(Errno::INTR) => AnyWait::Interrupted,
-        Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => {
+        Err(Errno::AGAIN) => AnyWait::Changed,
+        Err(Errno::NOMEM) => AnyWait::Unsupported,
+        // A sandbox chooses its error itself.
+        Err(_) => {
             HAS_WAITV.store(false, Ordering::Relaxed);
             AnyWait::Unsupported
         }
-        Err(_) => AnyWait::Changed,
     }
 }
 

@@ -141,6 +141,14 @@ impl WaitState {
         self.listener().readiness()
     }
 
+    /// Ends what waits for the handle without blocking: it would get the wake-ups of a call that
+    /// blocks.
+    pub(crate) fn take_back_registration(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            listener.take_back(true);
+        }
+    }
+
     /// Chooses the task that is woken when a call on the handle may succeed.
     #[cfg(feature = "async")]
     fn set_waker(&mut self, waker: &Waker) {
@@ -305,10 +313,7 @@ pub(crate) trait Waiter {
         deadline: Deadline,
         mut attempt: impl FnMut(Attempt) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
-        if let Some(listener) = &mut self.wait_state().listener {
-            // It would get the wake-ups of this call.
-            listener.take_back(true);
-        }
+        self.wait_state().take_back_registration();
         let mut phases = Phases::new(self.wait_state().wait);
         let interrupts = Interrupts::of_this_thread();
         let mut long_wait = LongWait::new();

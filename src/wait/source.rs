@@ -44,6 +44,10 @@ pub(crate) mod sealed {
             None
         }
 
+        /// Called before a sleep: ends what waits for the source without blocking, which would get
+        /// the wake-ups.
+        fn on_sleep(&mut self) {}
+
         /// Called after a sleep.
         fn on_wake(&mut self) {}
     }
@@ -67,6 +71,10 @@ pub(crate) mod sealed {
 
         fn descriptor(&self) -> Option<PollFd<'_>> {
             (**self).descriptor()
+        }
+
+        fn on_sleep(&mut self) {
+            (**self).on_sleep();
         }
 
         fn on_wake(&mut self) {
@@ -95,6 +103,10 @@ macro_rules! source {
                 index: usize,
             ) -> Option<&$crate::raw::event_count::EventCount<$crate::region::words::Mapped>> {
                 $crate::wait::source::sealed::Watch::event(&self.$($half).+, index)
+            }
+
+            fn on_sleep(&mut self) {
+                $crate::wait::source::sealed::Watch::on_sleep(&mut self.$($half).+);
             }
 
             fn on_wake(&mut self) {

@@ -41,8 +41,6 @@ use crate::sys::signals::without_signals;
 /// One word is the thread's own.
 const REGISTRATIONS_PER_THREAD: usize = MAX_WORDS - 1;
 
-const STACK_BYTES: usize = 64 << 10;
-
 /// How long a thread without registrations stays.
 const IDLE_TIME: Duration = Duration::from_millis(500);
 
@@ -114,10 +112,16 @@ impl Actions {
             (None, _) => {}
         }
         if let Some(waker) = self.waker {
-            // A waker is the caller's code, and a panic of it must not end the others' wake-ups.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake_by_ref()));
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+            run_isolated(|| waker.wake_by_ref());
+            run_isolated(|| drop(waker));
         }
+    }
+}
+
+/// Runs the caller's code, a panic of which must not end the others' wake-ups.
+fn run_isolated(action: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(action)) {
+        mem::forget(payload); // to drop it is the caller's code, too
     }
 }
 
@@ -242,7 +246,7 @@ impl Registry {
                 let id = self.next_id();
                 let control = Arc::new(AtomicU32::new(0));
                 let thread = Thread { group: id, control: Arc::clone(&control), words: Vec::new() };
-                let builder = thread::Builder::new().name("tombolo-wait".to_string()).stack_size(STACK_BYTES);
+                let builder = thread::Builder::new().name("tombolo-wait".to_string());
                 without_signals(|| builder.spawn(move || thread.run()))?;
                 self.groups.push(Group { id, control, is_asleep: false, entries: Vec::new(), idle_since: None });
                 self.groups.len() - 1

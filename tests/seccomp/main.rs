@@ -3,9 +3,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod futex_waitv;
 mod membarrier;
 mod system_calls;
 
+use futex_waitv::wait_without_futex_waitv;
 use membarrier::{
     pass_on_and_lose_membarrier, pass_on_without_membarrier, receive_one_and_lose_membarrier,
     take_turns_and_lose_membarrier, take_turns_without_membarrier,
@@ -29,6 +31,7 @@ child_roles!(
     send_and_receive_values,
     store_and_load,
     take_permits_and_meet,
+    wait_without_futex_waitv,
 );
 
 const COUNT: u64 = 10_000;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::processes::{counters, start_with};
-use crate::support::{TestDir, alone, fork, until};
+use crate::support::{TestDir, alone, fork, sleeps, until};
 use tombolo::select::{Descriptor, SelectError, Selector, Source};
 use tombolo::{RecvError, WaitStrategy, pipe};
 
@@ -98,6 +98,12 @@ fn selector_of_pipes_and_a_socket_without_futex_waitv_is_woken_by_each() {
     child.finish();
 }
 
+fn limit_descriptors(count: libc::rlim_t) {
+    let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+    // SAFETY: this process only.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+}
+
 /// Not even the descriptor can be made that the waiter thread writes to.
 #[test]
 fn selector_of_pipes_and_a_socket_without_more_descriptors_is_woken() {
@@ -107,9 +113,7 @@ fn selector_of_pipes_and_a_socket_without_more_descriptors_is_woken() {
         tombolo::test_hooks::disable_liveness_interval();
         let (tx, rx) = pipe::Options::<u64>::new().create().unwrap();
         let (_theirs, ours) = UnixStream::pair().unwrap();
-        let limit = libc::rlimit { rlim_cur: 3, rlim_max: 3 };
-        // SAFETY: this process only.
-        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+        limit_descriptors(3);
         let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
         receive_beside(&ours, &mut selector, tx, rx);
     });
@@ -165,6 +169,55 @@ fn selector_used_before_a_fork_child_is_woken() {
         tombolo::test_hooks::disable_liveness_interval();
         let (tx, rx) = pipe::Options::<u64>::new().create().unwrap();
         receive_beside(&ours, &mut selector, tx, rx);
+    });
+    child.finish();
+}
+
+/// The kernel refuses to poll more descriptors at once than a process may have.
+#[test]
+fn selector_of_more_descriptors_than_allowed_sleeps_and_finds() {
+    let alone = alone();
+    let _watchdog = TestDir::new();
+    let child = fork(&alone, || {
+        let (_tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        limit_descriptors(3);
+        let mut sockets = [(); 4].map(|()| Descriptor::readable(&ours));
+        let mut sources: Vec<&mut dyn Source> = sockets.iter_mut().map(|socket| socket as &mut dyn Source).collect();
+        sources.push(&mut rx);
+        let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+        let before = sleeps();
+        let ended = selector.wait_timeout(&mut sources, Duration::from_millis(500));
+        assert_eq!(ended, Err(SelectError::TimedOut));
+        assert!(sleeps() - before >= 5, "a busy loop");
+        theirs.write_all(&[1]).unwrap();
+        assert!(selector.wait(&mut sources).unwrap() < 4);
+    });
+    child.finish();
+}
+
+#[test]
+fn descriptor_of_a_process_that_may_have_none_is_ready() {
+    let alone = alone();
+    let _watchdog = TestDir::new();
+    let child = fork(&alone, || {
+        let (_theirs, ours) = UnixStream::pair().unwrap();
+        limit_descriptors(0);
+        assert_eq!(Selector::new().wait(&mut [&mut Descriptor::readable(&ours)]), Ok(0));
+    });
+    child.finish();
+}
+
+/// In the child it is closed.
+#[test]
+fn descriptor_of_a_readiness_of_the_parent_is_ready() {
+    let alone = alone();
+    let _watchdog = TestDir::new();
+    let (_tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    let readiness = rx.readiness().unwrap();
+    assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    let child = fork(&alone, || {
+        assert_eq!(Selector::new().wait(&mut [&mut Descriptor::readable(&readiness)]), Ok(0));
     });
     child.finish();
 }

@@ -285,6 +285,17 @@ pub fn alone() -> Alone {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How often this thread has slept so far.
+pub fn sleeps() -> u64 {
+    // SAFETY: all zeros are a value of this C struct, and it is there to be filled.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        assert_eq!(libc::getrusage(libc::RUSAGE_THREAD, &mut usage), 0);
+        usage
+    };
+    usage.ru_nvcsw as u64
+}
+
 /// Words in a file that the processes of a test share to coordinate.
 pub struct SharedCounters(MmapRaw);
 
