@@ -405,8 +405,8 @@ impl Watch for PublishHalf {
         (index == 0).then_some(&self.waiter.room)
     }
 
-    fn on_sleep(&mut self) {
-        self.wait_state().take_back_registration();
+    fn before_sleep(&mut self) {
+        self.wait_state().take_back();
     }
 }
 

@@ -429,8 +429,8 @@ impl Watch for SubscribeHalf {
         (index == 0).then_some(&self.waiter.published)
     }
 
-    fn on_sleep(&mut self) {
-        self.wait_state().take_back_registration();
+    fn before_sleep(&mut self) {
+        self.wait_state().take_back();
     }
 }
 

@@ -229,7 +229,7 @@ impl Watch for ByteSender {
         self.half.event(index)
     }
 
-    fn on_sleep(&mut self) {
-        self.half.on_sleep();
+    fn before_sleep(&mut self) {
+        self.half.before_sleep();
     }
 }

@@ -73,8 +73,8 @@ impl<W: RingWriter> SendHalf<W> {
         (index == 0).then_some(&self.connection.wait_event)
     }
 
-    pub(crate) fn on_sleep(&mut self) {
-        self.connection.wait_state().take_back_registration();
+    pub(crate) fn before_sleep(&mut self) {
+        self.connection.wait_state().take_back();
     }
 
     /// After an attempt that failed and must not block. Ok: try again.
@@ -213,8 +213,8 @@ impl<R: RingReader> Watch for RecvHalf<R> {
         (index == 0).then_some(&self.connection.wait_event)
     }
 
-    fn on_sleep(&mut self) {
-        self.connection.wait_state().take_back_registration();
+    fn before_sleep(&mut self) {
+        self.connection.wait_state().take_back();
     }
 }
 

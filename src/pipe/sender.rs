@@ -167,8 +167,8 @@ impl<T: Shareable> Watch for Sender<T> {
         self.half.event(index)
     }
 
-    fn on_sleep(&mut self) {
-        self.half.on_sleep();
+    fn before_sleep(&mut self) {
+        self.half.before_sleep();
     }
 }
 

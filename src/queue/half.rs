@@ -302,8 +302,8 @@ impl Watch for Half {
         self.participant.event_of_role(index)
     }
 
-    fn on_sleep(&mut self) {
-        self.participant.wait_state().take_back_registration();
+    fn before_sleep(&mut self) {
+        self.participant.wait_state().take_back();
     }
 }
 

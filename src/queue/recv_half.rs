@@ -341,8 +341,8 @@ impl Watch for RecvHalf {
         self.half.participant.event_of_role(index)
     }
 
-    fn on_sleep(&mut self) {
-        self.half.participant.wait_state().take_back_registration();
+    fn before_sleep(&mut self) {
+        self.half.participant.wait_state().take_back();
     }
 }
 

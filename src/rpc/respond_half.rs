@@ -307,8 +307,8 @@ impl Watch for RespondHalf {
         (index == 0).then_some(&self.waiter.requests)
     }
 
-    fn on_sleep(&mut self) {
-        self.wait_state().take_back_registration();
+    fn before_sleep(&mut self) {
+        self.wait_state().take_back();
     }
 
     fn on_wake(&mut self) {

@@ -143,7 +143,7 @@ impl WaitState {
 
     /// Ends what waits for the handle without blocking: it would get the wake-ups of a call that
     /// blocks.
-    pub(crate) fn take_back_registration(&mut self) {
+    pub(crate) fn take_back(&mut self) {
         if let Some(listener) = &mut self.listener {
             listener.take_back(true);
         }
@@ -313,7 +313,7 @@ pub(crate) trait Waiter {
         deadline: Deadline,
         mut attempt: impl FnMut(Attempt) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
-        self.wait_state().take_back_registration();
+        self.wait_state().take_back();
         let mut phases = Phases::new(self.wait_state().wait);
         let interrupts = Interrupts::of_this_thread();
         let mut long_wait = LongWait::new();

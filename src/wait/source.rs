@@ -46,7 +46,7 @@ pub(crate) mod sealed {
 
         /// Called before a sleep: ends what waits for the source without blocking, which would get
         /// the wake-ups.
-        fn on_sleep(&mut self) {}
+        fn before_sleep(&mut self) {}
 
         /// Called after a sleep.
         fn on_wake(&mut self) {}
@@ -73,8 +73,8 @@ pub(crate) mod sealed {
             (**self).descriptor()
         }
 
-        fn on_sleep(&mut self) {
-            (**self).on_sleep();
+        fn before_sleep(&mut self) {
+            (**self).before_sleep();
         }
 
         fn on_wake(&mut self) {
@@ -105,8 +105,8 @@ macro_rules! source {
                 $crate::wait::source::sealed::Watch::event(&self.$($half).+, index)
             }
 
-            fn on_sleep(&mut self) {
-                $crate::wait::source::sealed::Watch::on_sleep(&mut self.$($half).+);
+            fn before_sleep(&mut self) {
+                $crate::wait::source::sealed::Watch::before_sleep(&mut self.$($half).+);
             }
 
             fn on_wake(&mut self) {
