@@ -412,6 +412,66 @@ fn selector_of_subscriber_and_responder_is_woken() {
     });
 }
 
+/// Waits in a selector for a source whose descriptor is armed, and then does what makes it ready.
+fn wait_beside_armed_readiness(source: &mut (dyn Source + Send), act: impl FnOnce()) {
+    let_them_sleep(); // the waiter thread, before the selector does
+    thread::scope(|scope| {
+        let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+        scope.spawn(move || assert_eq!(selector.wait(&mut [source]), Ok(0)));
+        let_them_sleep();
+        act();
+    });
+}
+
+/// One wake-up is for one sleeper, and the waiter thread was there first.
+#[test]
+fn selector_of_endpoints_whose_readiness_is_armed_is_woken() {
+    let _sandbox = test_dir();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().capacity(1).create().unwrap();
+    let _readiness = (tx.readiness().unwrap(), rx.readiness().unwrap());
+    let (mut byte_tx, mut byte_rx) = pipe::Options::bytes().capacity_bytes(64).create().unwrap();
+    let _of_bytes = (byte_tx.readiness().unwrap(), byte_rx.readiness().unwrap());
+    let (mut queue_tx, mut queue_rx) = queue::Options::<u64>::new().capacity(1).create_channel().unwrap();
+    let _of_queue = (queue_tx.readiness().unwrap(), queue_rx.readiness().unwrap());
+    let options = broadcast::Options::<u64>::new().capacity(1).policy(Policy::Lossless);
+    let (mut publisher, mut subscriber) = options.create().unwrap();
+    let _of_broadcast = (publisher.readiness().unwrap(), subscriber.readiness().unwrap());
+    let (mut caller, mut responder) = rpc::Options::<u64, u64>::new().create().unwrap();
+    let _of_responder = responder.readiness().unwrap();
+    let (bytes, mut buffer) = ([7; 40], Vec::new());
+    for number in 0..3 {
+        // The last try of each loop arms.
+        while rx.try_recv().is_ok() {}
+        wait_beside_armed_readiness(&mut rx, || tx.send(number).unwrap());
+        while tx.try_send(number).is_ok() {}
+        wait_beside_armed_readiness(&mut tx, || assert_eq!(rx.try_recv(), Ok(number)));
+
+        while byte_rx.try_recv(&mut buffer).is_ok() {}
+        wait_beside_armed_readiness(&mut byte_rx, || byte_tx.send(bytes).unwrap());
+        while byte_tx.try_send(bytes).is_ok() {}
+        wait_beside_armed_readiness(&mut byte_tx, || assert_eq!(byte_rx.try_recv(&mut buffer), Ok(40)));
+
+        while queue_rx.try_recv().is_ok() {}
+        wait_beside_armed_readiness(&mut queue_rx, || queue_tx.send(number).unwrap());
+        while queue_tx.try_send(number).is_ok() {}
+        wait_beside_armed_readiness(&mut queue_tx, || assert_eq!(queue_rx.try_recv(), Ok(number)));
+
+        while subscriber.try_recv().is_ok() {}
+        wait_beside_armed_readiness(&mut subscriber, || publisher.publish(number).unwrap());
+        while publisher.try_publish(number).is_ok() {}
+        wait_beside_armed_readiness(&mut publisher, || assert_eq!(subscriber.try_recv(), Ok(number)));
+
+        assert!(matches!(responder.try_recv(), Err(RecvError::Empty)));
+        thread::scope(|scope| {
+            let caller = &mut caller;
+            let mut calling = None;
+            wait_beside_armed_readiness(&mut responder, || calling = Some(scope.spawn(move || caller.call(number))));
+            responder.try_recv().unwrap().reply(number).unwrap();
+            assert_eq!(calling.unwrap().join().unwrap(), Ok(number));
+        });
+    }
+}
+
 // ---- queues ----------------------------------------------------------------------------------------------------------
 
 /// Sends messages from some senders to some receivers; all of them are told the end.

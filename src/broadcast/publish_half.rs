@@ -396,6 +396,10 @@ impl Watch for PublishHalf {
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         (index == 0).then_some(&self.waiter.room)
     }
+
+    fn before_sleep(&mut self) {
+        self.wait_state().take_back();
+    }
 }
 
 impl Drop for PublishHalf {

@@ -424,6 +424,10 @@ impl Watch for SubscribeHalf {
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         (index == 0).then_some(&self.waiter.published)
     }
+
+    fn before_sleep(&mut self) {
+        self.wait_state().take_back();
+    }
 }
 
 impl Drop for SubscribeHalf {

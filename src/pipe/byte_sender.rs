@@ -228,4 +228,8 @@ impl Watch for ByteSender {
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         self.half.event(index)
     }
+
+    fn before_sleep(&mut self) {
+        self.half.before_sleep();
+    }
 }

@@ -54,7 +54,7 @@ impl<W: RingWriter> SendHalf<W> {
         })
     }
 
-    /// As [`Watch`] says, and so are the next two.
+    /// As [`Watch`] says, and so are the next three.
     pub(crate) fn is_ready(
         &mut self,
         attempt: Attempt,
@@ -71,6 +71,10 @@ impl<W: RingWriter> SendHalf<W> {
 
     pub(crate) fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         (index == 0).then_some(&self.connection.wait_event)
+    }
+
+    pub(crate) fn before_sleep(&mut self) {
+        self.connection.wait_state().take_back();
     }
 
     /// After an attempt that failed and must not block. Ok: try again.
@@ -207,6 +211,10 @@ impl<R: RingReader> Watch for RecvHalf<R> {
 
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         (index == 0).then_some(&self.connection.wait_event)
+    }
+
+    fn before_sleep(&mut self) {
+        self.connection.wait_state().take_back();
     }
 }
 

@@ -166,6 +166,10 @@ impl<T: Shareable> Watch for Sender<T> {
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         self.half.event(index)
     }
+
+    fn before_sleep(&mut self) {
+        self.half.before_sleep();
+    }
 }
 
 impl<T: Shareable> fmt::Debug for Sender<T> {

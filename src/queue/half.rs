@@ -300,6 +300,10 @@ impl Watch for Half {
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         self.participant.event_of_role(index)
     }
+
+    fn before_sleep(&mut self) {
+        self.participant.wait_state().take_back();
+    }
 }
 
 impl fmt::Debug for Half {

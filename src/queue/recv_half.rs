@@ -339,6 +339,10 @@ impl Watch for RecvHalf {
     fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
         self.half.participant.event_of_role(index)
     }
+
+    fn before_sleep(&mut self) {
+        self.half.participant.wait_state().take_back();
+    }
 }
 
 /// Reports each lost message to one of the receivers that want to know.

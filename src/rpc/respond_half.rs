@@ -307,6 +307,10 @@ impl Watch for RespondHalf {
         (index == 0).then_some(&self.waiter.requests)
     }
 
+    fn before_sleep(&mut self) {
+        self.wait_state().take_back();
+    }
+
     fn on_wake(&mut self) {
         Waiter::on_wake(&mut self.waiter);
     }

@@ -235,6 +235,7 @@ impl Selector {
             if phases.pause(now) {
                 continue;
             }
+            sources.iter_mut().for_each(|source| source.before_sleep());
             let due = sources.iter().filter_map(|source| source.due()).min();
             let limit = until(due, now, phases.sleep_limit(now, deadline));
             self.has_slept = false;

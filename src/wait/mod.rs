@@ -136,6 +136,14 @@ impl WaitState {
         self.listener.get_or_insert_with(|| Box::new(Listener::new()))
     }
 
+    /// Takes back what waits for the handle without blocking: it would get the wake-ups of a thread
+    /// that blocks.
+    pub(crate) fn take_back(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            listener.take_back(true);
+        }
+    }
+
     /// Returns a descriptor that is readable while a call on the handle may succeed.
     pub(crate) fn readiness(&mut self) -> error::Result<Readiness> {
         self.listener().readiness()
@@ -305,10 +313,7 @@ pub(crate) trait Waiter {
         deadline: Deadline,
         mut attempt: impl FnMut(Attempt) -> Result<Option<T>, E>,
     ) -> Result<T, E> {
-        if let Some(listener) = &mut self.wait_state().listener {
-            // It would get the wake-ups of this call.
-            listener.take_back(true);
-        }
+        self.wait_state().take_back();
         let mut phases = Phases::new(self.wait_state().wait);
         let interrupts = Interrupts::of_this_thread();
         let mut long_wait = LongWait::new();

@@ -44,6 +44,10 @@ pub(crate) mod sealed {
             None
         }
 
+        /// Called before a sleep. What waits for the source without blocking would get the
+        /// wake-ups, so it is taken back.
+        fn before_sleep(&mut self) {}
+
         /// Called after a sleep.
         fn on_wake(&mut self) {}
     }
@@ -67,6 +71,10 @@ pub(crate) mod sealed {
 
         fn descriptor(&self) -> Option<PollFd<'_>> {
             (**self).descriptor()
+        }
+
+        fn before_sleep(&mut self) {
+            (**self).before_sleep();
         }
 
         fn on_wake(&mut self) {
@@ -95,6 +103,10 @@ macro_rules! source {
                 index: usize,
             ) -> Option<&$crate::raw::event_count::EventCount<$crate::region::words::Mapped>> {
                 $crate::wait::source::sealed::Watch::event(&self.$($half).+, index)
+            }
+
+            fn before_sleep(&mut self) {
+                $crate::wait::source::sealed::Watch::before_sleep(&mut self.$($half).+);
             }
 
             fn on_wake(&mut self) {
