@@ -6,7 +6,6 @@
 //! does if the bit is not set.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{CallError, Result};
@@ -14,14 +13,12 @@ use crate::interrupt::Interrupts;
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::rpc::{CallState, CallTable, CallerCell, GivenUp, Outcome};
-use crate::region::Region;
-use crate::region::lifecycle::{Holder, Registration};
+use crate::region::lifecycle::Registration;
 use crate::region::participant::ParticipantStatus;
 use crate::region::words::Mapped;
 use crate::rpc::Behaviour;
-use crate::rpc::membership;
-use crate::rpc::peers::Peers;
-use crate::rpc::state::{Role, RpcState};
+use crate::rpc::participant::Participant;
+use crate::rpc::state::Role;
 use crate::sys::clock::Deadline;
 use crate::sys::membarrier;
 use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, Waiter};
@@ -30,24 +27,21 @@ use crate::wait::{Attempt, Timeout, WaitEnd, WaitState, Waiter};
 const BUFFER_PAUSE: Duration = Duration::from_micros(500);
 
 pub(crate) struct CallHalf {
-    holder: Holder,
     table: CallTable<Mapped>,
     caller: usize,
     cell: CallerCell,
     /// What responders sleep on.
     requests: EventCount<Mapped>,
     waiter: ReplyWaiter,
-    behaviour: Behaviour,
 }
 
 /// Waits for a reply.
 struct ReplyWaiter {
-    peers: Peers,
+    participant: Participant,
     table: CallTable<Mapped>,
     caller: usize,
     /// What this caller sleeps on until the next reply is in its buffer.
     answered: EventCount<Mapped>,
-    state: WaitState,
 }
 
 /// A reply, where it lies.
@@ -59,26 +53,15 @@ pub(super) struct Reply<'a> {
 
 impl CallHalf {
     pub(super) fn new(registration: Registration, behaviour: Behaviour) -> Self {
-        let registration = Arc::new(registration);
-        let (state, caller) = (RpcState::of(registration.region()), registration.index());
+        let caller = registration.index();
+        let participant = Participant::new(registration, Role::Responder, behaviour);
+        let state = participant.state();
         let table = state.table();
         let cell = CallerCell::attach(&table, caller);
-        let half = Self {
-            holder: Holder::this_process(),
-            caller,
-            cell,
-            requests: state.requests(),
-            waiter: ReplyWaiter {
-                peers: Peers::new(&registration, Role::Responder, behaviour.waits_for_successor),
-                table: state.table(),
-                caller,
-                answered: state.answered(caller, cell.buffer()),
-                state: WaitState::for_one_wait(behaviour.wait),
-            },
-            table,
-            behaviour,
-        };
-        registration.leave_at_exit();
+        let (requests, answered) = (state.requests(), state.answered(caller, cell.buffer()));
+        let waiter = ReplyWaiter { table: state.table(), caller, answered, participant };
+        let half = Self { table, caller, cell, requests, waiter };
+        let state = half.participant().state();
         if !membarrier::register() {
             half.requests.require_fences();
             (0..state.layout.responders()).for_each(|buffer| state.answered(caller, buffer).require_fences());
@@ -86,31 +69,8 @@ impl CallHalf {
         half
     }
 
-    pub(super) fn holder(&self) -> &Holder {
-        &self.holder
-    }
-
-    pub(super) fn registration(&self) -> &Arc<Registration> {
-        &self.waiter.peers.registration
-    }
-
-    pub(super) fn state(&self) -> RpcState<'_> {
-        RpcState::of(self.registration().region())
-    }
-
-    pub(super) fn behaviour(&self) -> Behaviour {
-        self.behaviour
-    }
-
-    /// Another handle of the region, to join once more.
-    pub(super) fn reopen(&self) -> Result<Region> {
-        self.holder.check_for(self.registration(), "make requests")?;
-        self.registration().region().reopen()
-    }
-
-    pub(super) fn wait_for_responder(&self, timeout: Duration) -> Result<(), CallError> {
-        self.holder.check::<CallError>(self.registration())?;
-        Ok(self.waiter.peers.wait_for_one(self.behaviour.wait, timeout)?)
+    pub(super) fn participant(&self) -> &Participant {
+        &self.waiter.participant
     }
 
     /// Makes a request, which `fill` writes: its length and its payload. Blocks until there is the
@@ -122,9 +82,9 @@ impl CallHalf {
         fill: impl Fn(&[AtomicU64]),
         read: impl FnOnce(Reply<'_>) -> Result<R, CallError>,
     ) -> Result<R, CallError> {
-        self.holder.check::<CallError>(self.registration())?;
+        self.participant().check_here::<CallError>()?;
         let outcome = match self.call_once(deadline, &fill) {
-            Err(CallError::ResponderDied) if self.behaviour.retries => self.retry(deadline, &fill)?,
+            Err(CallError::ResponderDied) if self.participant().behaviour.retries => self.retry(deadline, &fill)?,
             outcome => outcome?,
         };
         match outcome {
@@ -206,7 +166,7 @@ impl CallHalf {
         let interrupts = Interrupts::of_this_thread();
         loop {
             let Self { cell, table, waiter, .. } = self;
-            let state = waiter.peers.state();
+            let state = waiter.participant.state();
             if cell.find_buffer(table, |responder| state.is_gone(responder)) {
                 waiter.answered = state.answered(waiter.caller, cell.buffer());
                 return Ok(());
@@ -217,7 +177,7 @@ impl CallHalf {
             if interrupts.take() {
                 return Err(CallError::Interrupted { taken: false });
             }
-            if let Some(end) = waiter.peers.check() {
+            if let Some(end) = waiter.participant.check() {
                 return Err(end.into());
             }
             interrupts.sleep(BUFFER_PAUSE);
@@ -233,12 +193,12 @@ impl Waiter for ReplyWaiter {
     type End = WaitEnd;
 
     fn peer_end(&mut self) -> Option<WaitEnd> {
-        self.peers.recorded_end()
+        self.participant.recorded_end()
     }
 
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
-        let Some(responder) = self.table.responder_of(self.caller) else { return self.peers.check() };
-        let state = self.peers.state();
+        let Some(responder) = self.table.responder_of(self.caller) else { return self.participant.check() };
+        let state = self.participant.state();
         if responder >= state.layout.responders() {
             return None; // the attempt finds that it is corrupt
         }
@@ -256,7 +216,7 @@ impl Waiter for ReplyWaiter {
     }
 
     fn is_final(&mut self, end: &WaitEnd) -> bool {
-        self.peers.is_final(*end)
+        self.participant.is_final(*end)
     }
 
     fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
@@ -268,18 +228,12 @@ impl Waiter for ReplyWaiter {
     }
 
     fn wait_state(&mut self) -> &mut WaitState {
-        &mut self.state
-    }
-}
-
-impl Drop for CallHalf {
-    fn drop(&mut self) {
-        membership::leave(self.registration());
+        self.participant.wait_state()
     }
 }
 
 impl fmt::Debug for CallHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallHalf").field("registration", self.registration()).finish_non_exhaustive()
+        f.debug_struct("CallHalf").field("registration", self.participant().registration()).finish_non_exhaustive()
     }
 }

@@ -6,12 +6,10 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::error::{CallError, Result};
-use crate::options::expect_joined;
 use crate::primitive::{AtomicU64, Ordering, load_short, load_value_into, store_short, store_value};
 use crate::region::lifecycle::Registration;
 use crate::rpc::Behaviour;
 use crate::rpc::call_half::CallHalf;
-use crate::rpc::membership::join;
 use crate::rpc::responder::{ByteResponder, Responder};
 use crate::rpc::state::Role;
 use crate::sys::clock::{Deadline, deadline_after};
@@ -48,12 +46,12 @@ macro_rules! caller_methods {
         /// # Errors
         /// [`TimedOut`](CallError::TimedOut), [`Forked`](CallError::Forked).
         pub fn wait_for_responder(&self, timeout: Duration) -> Result<(), CallError> {
-            self.half.wait_for_responder(timeout)
+            self.half.participant().wait_for_peer(timeout)
         }
 
         /// Returns how many responders there are. One that died and was not noticed yet is counted.
         pub fn responders(&self) -> usize {
-            self.half.state().count(Role::Responder)
+            self.half.participant().state().count(Role::Responder)
         }
 
         /// Makes another caller in the same region.
@@ -66,8 +64,7 @@ macro_rules! caller_methods {
         /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)): see
         /// [`max_callers`](crate::rpc::Options::max_callers). Or there is no free descriptor.
         pub fn try_clone(&self) -> Result<Self> {
-            let registration = expect_joined(join(self.half.reopen()?, Role::Caller)?)?;
-            Ok(Self::new(registration, self.half.behaviour()))
+            self.half.participant().join_again()
         }
 
         /// Makes a responder in the same region.
@@ -78,8 +75,7 @@ macro_rules! caller_methods {
         /// # Errors
         /// As [`try_clone`](Self::try_clone), of responders.
         pub fn responder(&self) -> Result<$Responder> {
-            let registration = expect_joined(join(self.half.reopen()?, Role::Responder)?)?;
-            Ok(<$Responder>::new(registration, self.half.behaviour()))
+            self.half.participant().join_again()
         }
     };
 }
@@ -155,7 +151,7 @@ impl<Q: Shareable, A: Shareable> Caller<Q, A> {
 impl ByteCaller {
     pub(super) fn new(registration: Registration, behaviour: Behaviour) -> Self {
         let half = CallHalf::new(registration, behaviour);
-        let layout = half.state().layout;
+        let layout = half.participant().state().layout;
         let (max_request_bytes, max_reply_bytes) = (layout.max_message_bytes, layout.geometry.max_reply_bytes);
         Self { max_request_bytes: max_request_bytes as usize, max_reply_bytes: max_reply_bytes as usize, half }
     }

@@ -54,7 +54,7 @@ macro_rules! endpoint {
                 ["a responder with a request that is not answered", "one without", "after replying, or dropping it"];
 
             fn set_passed(&self) {
-                self.half.holder().pass();
+                self.half.participant().holder().pass();
             }
 
             fn is_transferable(&self) -> bool {
@@ -63,7 +63,7 @@ macro_rules! endpoint {
             }
 
             fn registration(&self) -> &Arc<Registration> {
-                self.half.registration()
+                self.half.participant().registration()
             }
 
             fn from_inherited(descriptor: OwnedFd) -> Result<Self> {

@@ -46,7 +46,7 @@ mod caller;
 mod endpoints;
 mod membership;
 mod nonblocking;
-mod peers;
+mod participant;
 mod respond_half;
 mod responder;
 #[cfg(feature = "serde")]

@@ -10,8 +10,8 @@ use crate::wait::pollable;
 #[cfg(feature = "async")]
 use crate::wait::{Timeout, poll_until_ready, unless_empty};
 
-pollable!([Q: Shareable, A: Shareable] Responder<Q, A>, half, "a request or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
-pollable!([] ByteResponder, half, "a request or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
+pollable!([Q: Shareable, A: Shareable] Responder<Q, A>, half.waiter.participant, "a request or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
+pollable!([] ByteResponder, half.waiter.participant, "a request or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
 
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
