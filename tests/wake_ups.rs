@@ -437,7 +437,7 @@ fn selector_of_endpoints_whose_readiness_is_armed_is_woken() {
     let (mut publisher, mut subscriber) = options.create().unwrap();
     let _of_broadcast = (publisher.readiness().unwrap(), subscriber.readiness().unwrap());
     let (mut caller, mut responder) = rpc::Options::<u64, u64>::new().create().unwrap();
-    let _of_responder = responder.readiness().unwrap();
+    let _of_requests = (caller.readiness().unwrap(), responder.readiness().unwrap());
     let (bytes, mut buffer) = ([7; 40], Vec::new());
     for number in 0..3 {
         // The last try of each loop arms.
@@ -462,14 +462,55 @@ fn selector_of_endpoints_whose_readiness_is_armed_is_woken() {
         wait_beside_armed_readiness(&mut publisher, || assert_eq!(subscriber.try_recv(), Ok(number)));
 
         assert!(matches!(responder.try_recv(), Err(RecvError::Empty)));
-        thread::scope(|scope| {
-            let caller = &mut caller;
-            let mut calling = None;
-            wait_beside_armed_readiness(&mut responder, || calling = Some(scope.spawn(move || caller.call(number))));
-            responder.try_recv().unwrap().reply(number).unwrap();
-            assert_eq!(calling.unwrap().join().unwrap(), Ok(number));
-        });
+        wait_beside_armed_readiness(&mut responder, || caller.start(number).unwrap());
+        assert_eq!(caller.try_finish(), Err(CallError::NotReady));
+        let request = responder.try_recv().unwrap();
+        wait_beside_armed_readiness(&mut caller, || request.reply(number).unwrap());
+        assert_eq!(caller.try_finish(), Ok(number));
     }
+}
+
+/// Two requests at a time, and a pipe beside them.
+#[test]
+fn selector_of_callers_is_woken_by_each_reply() {
+    let _sandbox = test_dir();
+    let options = rpc::Options::<u64, u64>::new().wait(WaitStrategy::Park);
+    let (caller, responder) = options.create().unwrap();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().capacity(1).wait(WaitStrategy::Park).create().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut responder = responder.try_clone().unwrap();
+            scope.spawn(move || assert_eq!(responder.serve(|number| number + 1), Ok(())));
+        }
+        drop(responder);
+        scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(number).unwrap()));
+        let (mut first, mut second) = (caller.try_clone().unwrap(), caller);
+        let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+        let (mut replies, mut received) = ([0; 2], 0);
+        first.start(0).unwrap();
+        second.start(0).unwrap();
+        while replies != [ROUNDS; 2] || received < ROUNDS {
+            let found = selector.wait(&mut [&mut first, &mut second, &mut rx]).unwrap();
+            let caller = match found {
+                0 => &mut first,
+                1 => &mut second,
+                _ if received == ROUNDS => {
+                    assert_eq!(rx.try_recv(), Err(RecvError::Closed));
+                    continue;
+                }
+                _ => {
+                    assert_eq!(rx.try_recv(), Ok(received));
+                    received += 1;
+                    continue;
+                }
+            };
+            assert_eq!(caller.try_finish(), Ok(replies[found] + 1));
+            replies[found] += 1;
+            if replies[found] < ROUNDS {
+                caller.start(replies[found]).unwrap();
+            }
+        }
+    });
 }
 
 // ---- queues ----------------------------------------------------------------------------------------------------------

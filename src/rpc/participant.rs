@@ -77,9 +77,14 @@ impl Participant {
         self.holder.check(&self.registration)
     }
 
+    /// See [`check_here`](Self::check_here).
+    pub(super) fn check_for(&self, action: &str) -> Result<()> {
+        self.holder.check_for(&self.registration, action)
+    }
+
     /// Joins the region once more.
     pub(super) fn join_again<E: Attach>(&self) -> Result<E> {
-        self.holder.check_for(&self.registration, "join a place for requests")?;
+        self.check_for("join a place for requests")?;
         let registration = expect_joined(join(self.registration.region().reopen()?, E::ROLE)?)?;
         Ok(E::attach(registration, self.behaviour))
     }

@@ -125,7 +125,7 @@ impl RespondHalf {
         &self.waiter.participant
     }
 
-    pub(super) fn holds_request(&self) -> bool {
+    pub(super) fn has_request(&self) -> bool {
         self.held.is_some()
     }
 

@@ -105,6 +105,10 @@ macro_rules! source {
                 $crate::wait::source::sealed::Watch::event(&self.$($half).+, index)
             }
 
+            fn due(&self) -> Option<std::time::Instant> {
+                $crate::wait::source::sealed::Watch::due(&self.$($half).+)
+            }
+
             fn before_sleep(&mut self) {
                 $crate::wait::source::sealed::Watch::before_sleep(&mut self.$($half).+);
             }
