@@ -35,7 +35,8 @@ pub trait Endpoint: sealed::Sealed + Sized {
     ///
     /// # Errors
     /// The endpoint is half of a split pipe and the other half still exists, there are
-    /// [frames](crate::queue::Frame) of it, or there is no free descriptor.
+    /// [frames](crate::queue::Frame) of it, it has a request that is not answered, or there is no
+    /// free descriptor.
     fn into_fd(self) -> Result<OwnedFd> {
         export_fd(&self).map(ForkGuardedFd::release)
     }
@@ -48,8 +49,8 @@ pub trait Endpoint: sealed::Sealed + Sized {
     ///
     /// # Errors
     /// The endpoint is half of a split pipe and the other half still exists, there are
-    /// [frames](crate::queue::Frame) of it, or this is a forked child. The endpoint is dropped
-    /// then.
+    /// [frames](crate::queue::Frame) of it, it has a request that is not answered, or this is a
+    /// forked child. The endpoint is dropped then.
     fn abandon(self) -> Result<()> {
         check_transferable(&self, "abandon")?;
         self.registration().mark_dead()

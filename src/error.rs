@@ -484,6 +484,13 @@ pub enum JoinError {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CallError {
+    /// There is no reply yet. The request that was started is still there.
+    NotReady,
+    /// There is no request to finish: none was started, or it is finished.
+    NoRequest,
+    /// The last request that was started is not finished: finish it, or cancel it. The new one was
+    /// not made.
+    Unfinished,
     /// There was no reply before the deadline. The request was given up.
     TimedOut {
         /// Whether a responder had taken the request, now or before a [retry]: it may have been
@@ -557,6 +564,8 @@ impl CallError {
         match self {
             Self::TimedOut { taken } | Self::Interrupted { taken } => taken,
             Self::Closed | Self::NoResponder | Self::NameRemoved => false,
+            Self::NoRequest | Self::Unfinished => false,
+            Self::NotReady => true,
             Self::TooLarge { .. } | Self::Serialize | Self::Forked | Self::Passed => false,
             Self::ResponderDied | Self::Dropped | Self::LockLost | Self::Corrupt => true,
             Self::ReplyTooLarge | Self::OutOfMemory | Self::InvalidValue | Self::Deserialize => true,
@@ -800,6 +809,9 @@ messages!(JoinError {
 });
 
 messages!(CallError {
+    NotReady => "there is no reply yet",
+    NoRequest => "there is no request to finish; start one first",
+    Unfinished => "the last request is not finished; finish it or cancel it, or make the new one by another caller",
     TimedOut { taken: false } => "no responder took the request before the deadline; it is not executed",
     TimedOut { taken } => "there was no reply before the deadline; the request may be executed (taken: {taken})",
     Interrupted { taken: false } => "the thread was interrupted while it waited; the request is not executed",
@@ -831,6 +843,8 @@ messages!(ReplyError {
 impl From<CallError> for io::Error {
     fn from(error: CallError) -> Self {
         let kind = match error {
+            CallError::NotReady => io::ErrorKind::WouldBlock,
+            CallError::NoRequest | CallError::Unfinished => io::ErrorKind::InvalidInput,
             CallError::TimedOut { .. } => io::ErrorKind::TimedOut,
             CallError::Interrupted { .. } => INTERRUPTED_KIND,
             CallError::ResponderDied | CallError::LockLost => io::ErrorKind::ConnectionReset,

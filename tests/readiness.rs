@@ -11,12 +11,15 @@ use std::thread;
 use std::time::Duration;
 
 use support::{Process, SharedCounters, TestDir, alone, child_roles, fork, start, until};
-use tombolo::{ErrorKind, Readiness, RecvError, SendError, pipe, queue};
+use tombolo::rpc::CallError;
+use tombolo::{ErrorKind, Readiness, RecvError, SendError, pipe, queue, rpc};
 
 child_roles!(
     send_when_told,
     send_and_be_killed,
     receive_one_of_a_queue,
+    reply_when_told,
+    follow_replies_only,
     wait_without_waitv,
     send_a_stream_without_system_calls,
     arm_300_descriptors,
@@ -188,6 +191,78 @@ fn pipe_sender_full_readiness_follows_room() {
             }
         }
     });
+}
+
+fn reply_when_told(arguments: &[String]) {
+    let counters = SharedCounters::at(Path::new(&arguments[1]));
+    let mut responder = rpc::Options::<u64, u64>::new().directory(&arguments[0]).responder(NAME).unwrap();
+    for value in 0..100 {
+        let request = responder.recv().unwrap();
+        until(|| counters.word(0).load(Ordering::SeqCst) > value);
+        request.reply(value).unwrap();
+    }
+}
+
+/// Finishes a request as an event loop does.
+fn finish(caller: &mut rpc::Caller<u64, u64>, readiness: &Readiness) -> Result<u64, CallError> {
+    loop {
+        match caller.try_finish() {
+            Err(CallError::NotReady) => wait_until_readable(readiness),
+            finished => return finished,
+        }
+    }
+}
+
+#[test]
+fn caller_readiness_follows_each_reply_and_the_end() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let file = test_dir.file("counters");
+    let counters = SharedCounters::at(&file);
+    let mut caller = rpc::Options::<u64, u64>::new().directory(test_dir.names()).caller(NAME).unwrap();
+    let responder = start("reply_when_told", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let readiness = caller.readiness().unwrap();
+    for value in 0..100 {
+        // A liveness check can make it readable for a moment, and so can the first request.
+        until(|| {
+            assert_eq!(caller.try_finish(), Err(CallError::NoRequest));
+            !is_readable(&readiness)
+        });
+        caller.start(value).unwrap();
+        until(|| {
+            assert_eq!(caller.try_finish(), Err(CallError::NotReady));
+            !is_readable(&readiness)
+        });
+        counters.word(0).store(value + 1, Ordering::SeqCst);
+        assert_eq!(finish(&mut caller, &readiness), Ok(value));
+    }
+    responder.finish();
+    caller.start(100).unwrap();
+    assert_eq!(finish(&mut caller, &readiness), Err(CallError::Closed));
+}
+
+/// No liveness check makes it readable. The reply does, also if nobody has tried since the request
+/// was made.
+fn follow_replies_only(_: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let (mut caller, mut responder) = rpc::Options::<u64, u64>::new().create().unwrap();
+    let readiness = caller.readiness().unwrap();
+    for value in 0..100 {
+        assert_eq!(caller.try_finish(), Err(CallError::NoRequest));
+        caller.start(value).unwrap();
+        if value % 2 == 0 {
+            assert_eq!(caller.try_finish(), Err(CallError::NotReady));
+            assert!(!is_readable(&readiness));
+        }
+        responder.try_recv().unwrap().reply(value).unwrap();
+        wait_until_readable(&readiness);
+        assert_eq!(finish(&mut caller, &readiness), Ok(value));
+    }
+}
+
+#[test]
+fn caller_readiness_without_liveness_checks_follows_each_reply() {
+    let (_alone, _test_dir) = (alone(), TestDir::new());
+    start("follow_replies_only", &[]).finish();
 }
 
 fn receive_one_of_a_queue(arguments: &[String]) {

@@ -18,7 +18,7 @@ use executor::{Canceller, Unpark, block_on, endless, poll, smol_block_on, tokio_
 use futures_core::Stream;
 use futures_sink::Sink;
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
-use tombolo::rpc::{self, CallError};
+use tombolo::rpc::{self, CallError, ReplyError};
 use tombolo::sync::{BoundedSemaphore, Event, Semaphore, SyncError, Value};
 use tombolo::{Endpoint, Namespace, RecvError, SendError, WaitStrategy, broadcast, pipe, queue};
 
@@ -36,6 +36,9 @@ child_roles!(
     subscribe,
     wait_for_a_dead_subscriber,
     call,
+    respond,
+    take_a_request,
+    notice_the_death_of_a_responder,
     send_objects,
     receive_when_told,
     outlive_a_waker,
@@ -655,6 +658,197 @@ fn responder_cancelled_at_every_point_loses_no_request() {
     drop(block_on(responder.recv_async()).unwrap());
     assert!(matches!(block_on(responder.recv_async()), Err(RecvError::Closed)));
     caller.finish();
+}
+
+// ---- requests ---------------------------------------------------------------------------------------------------------
+
+fn requests(names: &Path) -> rpc::Options<u64, u64> {
+    rpc::Options::new().wait(WaitStrategy::Park).directory(names)
+}
+
+/// Replies with the next number, but drops each request for a multiple of 100.
+fn respond(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let mut responder = requests(Path::new(&arguments[0])).responder(NAME).unwrap();
+    loop {
+        match responder.recv() {
+            Ok(request) if request.is_multiple_of(100) => drop(request),
+            Ok(request) => {
+                let next = *request + 1;
+                let _ = request.reply(next); // or it is given up
+            }
+            Err(end) => break assert_eq!(end, RecvError::Closed),
+        }
+    }
+}
+
+fn call_rounds(test_dir: &TestDir, run: impl FnOnce(Pin<Box<dyn Future<Output = ()> + Send>>)) {
+    let mut caller = requests(&test_dir.names()).caller(NAME).unwrap();
+    let responder = start("respond", &[&directory(test_dir)]);
+    run(Box::pin(async move {
+        for number in 0..ROUNDS {
+            let expected = if number % 100 == 0 { Err(CallError::Dropped) } else { Ok(number + 1) };
+            assert_eq!(caller.call_async(number).await, expected);
+            caller.start(&number).unwrap();
+            assert_eq!(caller.call_async(number).await, Err(CallError::Unfinished), "it gives nothing up");
+            assert_eq!(caller.finish_async().await, expected);
+            assert_eq!(caller.finish_async().await, Err(CallError::NoRequest));
+        }
+    }));
+    responder.finish();
+}
+
+#[test]
+fn caller_calls_of_futures_lose_no_wake_up() {
+    let (_alone, test_dir) = (alone(), endless());
+    call_rounds(&test_dir, block_on);
+}
+
+#[test]
+fn caller_calls_under_tokio_lose_no_wake_up() {
+    let (_alone, test_dir) = (alone(), endless());
+    call_rounds(&test_dir, tokio_block_on);
+}
+
+#[test]
+fn caller_cancelled_at_every_point_gets_only_its_own_replies() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut caller = requests(&test_dir.names()).caller(NAME).unwrap();
+    let responder = start("respond", &[&directory(&test_dir)]);
+    let mut canceller = Canceller::new();
+    let mut replies = 0;
+    for number in (1..).filter(|number| number % 100 != 0) {
+        if let Some(reply) = canceller.run(caller.call_async(number)) {
+            assert_eq!(reply, Ok(number + 1));
+            replies += 1;
+        }
+        assert_eq!(caller.try_finish(), Err(CallError::NoRequest), "it is over, or given up");
+        if replies == ROUNDS {
+            break;
+        }
+    }
+    drop(caller);
+    responder.finish();
+}
+
+#[test]
+fn caller_finish_cancelled_at_every_point_loses_no_reply() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut caller = requests(&test_dir.names()).caller(NAME).unwrap();
+    let responder = start("respond", &[&directory(&test_dir)]);
+    let mut canceller = Canceller::new();
+    for number in (1..ROUNDS).filter(|number| number % 100 != 0) {
+        caller.start(number).unwrap();
+        let reply = loop {
+            if let Some(reply) = canceller.run(caller.finish_async()) {
+                break reply;
+            }
+        };
+        assert_eq!(reply, Ok(number + 1));
+    }
+    drop(caller);
+    responder.finish();
+}
+
+/// Nobody responds. Each request is withdrawn with its future.
+#[test]
+fn caller_future_dropped_by_a_timeout_withdraws_its_request() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut caller = requests(&test_dir.names()).caller(NAME).unwrap();
+    let mut responder = requests(&test_dir.names()).responder(NAME).unwrap();
+    let mut reply = Vec::new();
+    let (mut byte_caller, mut byte_responder) = rpc::Options::bytes().create().unwrap();
+    tokio_block_on(async {
+        let moment = Duration::from_millis(1);
+        for number in 0..20 {
+            assert!(tokio::time::timeout(moment, caller.call_async(number)).await.is_err());
+            assert!(tokio::time::timeout(moment, byte_caller.call_async("a", &mut reply)).await.is_err());
+            let object = byte_caller.call_object_async::<_, u64>(&number);
+            assert!(tokio::time::timeout(moment, object).await.is_err());
+        }
+    });
+    assert!(matches!(responder.try_recv(), Err(RecvError::Empty)));
+    assert!(matches!(byte_responder.try_recv(), Err(RecvError::Empty)));
+    // One that was taken goes on, and its reply goes nowhere.
+    let unpark = Unpark::new();
+    let mut call = Box::pin(caller.call_async(1));
+    assert!(poll(call.as_mut(), &unpark).is_pending());
+    let request = responder.try_recv().unwrap();
+    drop(call);
+    assert_eq!(request.reply(7), Err(ReplyError::GivenUp));
+    // One that was never polled was never made.
+    drop(caller.call_async(2));
+    assert!(matches!(responder.try_recv(), Err(RecvError::Empty)));
+    thread::scope(|scope| {
+        scope.spawn(|| assert_eq!(responder.recv().unwrap().reply(8), Ok(())));
+        assert_eq!(block_on(caller.call_async(3)), Ok(8));
+    });
+}
+
+#[test]
+fn byte_caller_futures_of_bytes_and_objects_return_their_replies() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (mut caller, mut responder) = rpc::Options::bytes().max_request_bytes(100).create().unwrap();
+    let responding = thread::spawn(move || {
+        responder.serve(<[u8]>::to_vec).unwrap();
+    });
+    let mut reply = Vec::new();
+    block_on(async {
+        let too_large = CallError::TooLarge { length: 101, limit: 100 };
+        for length in 0..=100 {
+            assert_eq!(caller.call_async(vec![length; length.into()], &mut reply).await, Ok(length.into()));
+            assert_eq!(reply, vec![length; length.into()]);
+            assert_eq!(caller.call_async([0; 101], &mut reply).await, Err(too_large));
+            caller.start([length]).unwrap();
+            assert_eq!((caller.finish_async(&mut reply).await, &reply[..]), (Ok(1), &[length][..]));
+            assert_eq!(caller.call_object_async(&("Ada", length)).await, Ok(("Ada".to_string(), length)));
+            caller.start_object(&length).unwrap();
+            assert_eq!(caller.finish_object_async().await, Ok(length));
+            assert_eq!(caller.call_object_async::<_, String>(&length).await.is_ok(), length == 0);
+        }
+    });
+    drop(caller);
+    responding.join().unwrap();
+}
+
+/// Takes a request, and is killed with it.
+fn take_a_request(arguments: &[String]) {
+    let mut responder = requests(Path::new(&arguments[0])).responder(NAME).unwrap();
+    let _request = responder.recv().unwrap();
+    SharedCounters::at(Path::new(&arguments[1])).word(0).store(1, Ordering::SeqCst);
+    thread::sleep(Duration::from_secs(3600));
+}
+
+fn notice_the_death_of_a_responder(arguments: &[String]) {
+    let (names, taken) = (Path::new(&arguments[0]).to_owned(), SharedCounters::at(Path::new(&arguments[1])));
+    for (retries, expected) in [(false, Err(CallError::ResponderDied)), (true, Ok(8))] {
+        let options = requests(&names).wait_for_successor();
+        let mut caller = if retries { options.retry() } else { options }.caller(NAME).unwrap();
+        let responder = start("take_a_request", &[&arguments[0], &arguments[1]]);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                until(|| taken.word(0).swap(0, Ordering::SeqCst) == 1);
+                // While the task waits, so that only a liveness check can tell.
+                thread::sleep(Duration::from_millis(50));
+                responder.kill();
+                if retries {
+                    let mut successor = requests(&names).responder(NAME).unwrap();
+                    let request = successor.recv().unwrap();
+                    let next = *request + 1;
+                    request.reply(next).unwrap();
+                }
+            });
+            assert_eq!(tokio_block_on(caller.call_async(7)), expected);
+        });
+    }
+}
+
+#[test]
+fn caller_responder_killed_future_reports_its_death() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    let file = test_dir.file("counters");
+    let _taken = SharedCounters::at(&file);
+    start("notice_the_death_of_a_responder", &[&directory(&test_dir), file.to_str().unwrap()]).finish();
 }
 
 fn byte_messages(names: &Path) -> queue::Options<[u8]> {

@@ -415,44 +415,6 @@ fn selector_beside_a_descriptor_message_comes_at_any_moment_is_woken() {
     wake_at_any_moment(Descriptor::readable(ours));
 }
 
-/// The waiter thread of an armed endpoint would get the wake-up instead.
-#[test]
-fn selector_of_armed_endpoints_is_woken() {
-    let _sandbox = test_dir();
-    let (mut tx, mut rx) = pipe::Options::<u64>::new().capacity(1).create().unwrap();
-    let (mut jobs, mut worker) = queue::Options::<u64>::new().capacity(1).create_channel().unwrap();
-    let armed = (rx.readiness().unwrap(), worker.readiness().unwrap());
-    let mut selector = Selector::new();
-    for number in 0..10 {
-        assert_eq!(rx.try_recv(), Err(RecvError::Empty));
-        assert_eq!(worker.try_recv(), Err(RecvError::Empty));
-        let_them_sleep();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let_them_sleep();
-                if number % 2 == 0 { tx.send(number).unwrap() } else { jobs.send(number).unwrap() }
-            });
-            let found = selector.wait(&mut [&mut rx, &mut worker]).unwrap();
-            assert_eq!(if found == 0 { rx.try_recv() } else { worker.try_recv() }, Ok(number));
-        });
-    }
-    let armed_senders = (tx.readiness().unwrap(), jobs.readiness().unwrap());
-    for number in 0..10 {
-        while tx.try_send(number).is_ok() {}
-        while jobs.try_send(number).is_ok() {}
-        let_them_sleep();
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                let_them_sleep();
-                if number % 2 == 0 { rx.try_recv().unwrap() } else { worker.try_recv().unwrap() };
-            });
-            let found = selector.wait(&mut [&mut tx, &mut jobs]).unwrap();
-            assert_eq!(if found == 0 { tx.try_send(number) } else { jobs.try_send(number) }, Ok(()));
-        });
-    }
-    drop((armed, armed_senders));
-}
-
 /// A selector waits for room in two full rings, and another one for what comes through them.
 #[test]
 fn selectors_of_senders_and_of_receivers_wake_each_other() {
@@ -516,6 +478,107 @@ fn selector_of_subscriber_and_responder_is_woken() {
                     request.reply(reply).unwrap();
                     called += 1;
                 }
+            }
+        }
+    });
+}
+
+/// Waits in a selector for a source whose descriptor is armed, and then does what makes it ready.
+fn wait_beside_armed_readiness(source: &mut (dyn Source + Send), act: impl FnOnce()) {
+    let_them_sleep(); // the waiter thread, before the selector does
+    thread::scope(|scope| {
+        let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+        scope.spawn(move || assert_eq!(selector.wait(&mut [source]), Ok(0)));
+        let_them_sleep();
+        act();
+    });
+}
+
+/// One wake-up is for one sleeper, and the waiter thread was there first.
+#[test]
+fn selector_of_endpoints_whose_readiness_is_armed_is_woken() {
+    let _sandbox = test_dir();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().capacity(1).create().unwrap();
+    let _readiness = (tx.readiness().unwrap(), rx.readiness().unwrap());
+    let (mut byte_tx, mut byte_rx) = pipe::Options::bytes().capacity_bytes(64).create().unwrap();
+    let _of_bytes = (byte_tx.readiness().unwrap(), byte_rx.readiness().unwrap());
+    let (mut queue_tx, mut queue_rx) = queue::Options::<u64>::new().capacity(1).create_channel().unwrap();
+    let _of_queue = (queue_tx.readiness().unwrap(), queue_rx.readiness().unwrap());
+    let options = broadcast::Options::<u64>::new().capacity(1).policy(Policy::Lossless);
+    let (mut publisher, mut subscriber) = options.create().unwrap();
+    let _of_broadcast = (publisher.readiness().unwrap(), subscriber.readiness().unwrap());
+    let (mut caller, mut responder) = rpc::Options::<u64, u64>::new().create().unwrap();
+    let _of_requests = (caller.readiness().unwrap(), responder.readiness().unwrap());
+    let (bytes, mut buffer) = ([7; 40], Vec::new());
+    for number in 0..3 {
+        // The last try of each loop arms.
+        while rx.try_recv().is_ok() {}
+        wait_beside_armed_readiness(&mut rx, || tx.send(number).unwrap());
+        while tx.try_send(number).is_ok() {}
+        wait_beside_armed_readiness(&mut tx, || assert_eq!(rx.try_recv(), Ok(number)));
+
+        while byte_rx.try_recv(&mut buffer).is_ok() {}
+        wait_beside_armed_readiness(&mut byte_rx, || byte_tx.send(bytes).unwrap());
+        while byte_tx.try_send(bytes).is_ok() {}
+        wait_beside_armed_readiness(&mut byte_tx, || assert_eq!(byte_rx.try_recv(&mut buffer), Ok(40)));
+
+        while queue_rx.try_recv().is_ok() {}
+        wait_beside_armed_readiness(&mut queue_rx, || queue_tx.send(number).unwrap());
+        while queue_tx.try_send(number).is_ok() {}
+        wait_beside_armed_readiness(&mut queue_tx, || assert_eq!(queue_rx.try_recv(), Ok(number)));
+
+        while subscriber.try_recv().is_ok() {}
+        wait_beside_armed_readiness(&mut subscriber, || publisher.publish(number).unwrap());
+        while publisher.try_publish(number).is_ok() {}
+        wait_beside_armed_readiness(&mut publisher, || assert_eq!(subscriber.try_recv(), Ok(number)));
+
+        assert!(matches!(responder.try_recv(), Err(RecvError::Empty)));
+        wait_beside_armed_readiness(&mut responder, || caller.start(number).unwrap());
+        assert_eq!(caller.try_finish(), Err(CallError::NotReady));
+        let request = responder.try_recv().unwrap();
+        wait_beside_armed_readiness(&mut caller, || request.reply(number).unwrap());
+        assert_eq!(caller.try_finish(), Ok(number));
+    }
+}
+
+/// Two requests at a time, and a pipe beside them.
+#[test]
+fn selector_of_callers_is_woken_by_each_reply() {
+    let _sandbox = test_dir();
+    let options = rpc::Options::<u64, u64>::new().wait(WaitStrategy::Park);
+    let (caller, responder) = options.create().unwrap();
+    let (mut tx, mut rx) = pipe::Options::<u64>::new().capacity(1).wait(WaitStrategy::Park).create().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let mut responder = responder.try_clone().unwrap();
+            scope.spawn(move || assert_eq!(responder.serve(|number| number + 1), Ok(())));
+        }
+        drop(responder);
+        scope.spawn(move || (0..ROUNDS).for_each(|number| tx.send(number).unwrap()));
+        let (mut first, mut second) = (caller.try_clone().unwrap(), caller);
+        let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+        let (mut replies, mut received) = ([0; 2], 0);
+        first.start(0).unwrap();
+        second.start(0).unwrap();
+        while replies != [ROUNDS; 2] || received < ROUNDS {
+            let found = selector.wait(&mut [&mut first, &mut second, &mut rx]).unwrap();
+            let caller = match found {
+                0 => &mut first,
+                1 => &mut second,
+                _ if received == ROUNDS => {
+                    assert_eq!(rx.try_recv(), Err(RecvError::Closed));
+                    continue;
+                }
+                _ => {
+                    assert_eq!(rx.try_recv(), Ok(received));
+                    received += 1;
+                    continue;
+                }
+            };
+            assert_eq!(caller.try_finish(), Ok(replies[found] + 1));
+            replies[found] += 1;
+            if replies[found] < ROUNDS {
+                caller.start(replies[found]).unwrap();
             }
         }
     });

@@ -6,17 +6,16 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::error::{CallError, Result};
-use crate::options::expect_joined;
 use crate::primitive::{AtomicU64, Ordering, load_short, load_value_into, store_short, store_value};
 use crate::raw::Corrupt;
 use crate::region::lifecycle::Registration;
 use crate::rpc::Behaviour;
-use crate::rpc::call_half::CallHalf;
-use crate::rpc::membership::join;
+use crate::rpc::call_half::{CallHalf, Reply};
 use crate::rpc::responder::{ByteResponder, Responder};
 use crate::rpc::state::Role;
 use crate::sys::clock::{Deadline, deadline_after};
 use crate::types::{Shareable, Unchecked, bits_of};
+use crate::wait::source::source;
 
 /// Makes requests of the type `Q`, and receives replies of the type `A`.
 ///
@@ -49,12 +48,12 @@ macro_rules! caller_methods {
         /// # Errors
         /// [`TimedOut`](CallError::TimedOut), [`Forked`](CallError::Forked).
         pub fn wait_for_responder(&self, timeout: Duration) -> Result<(), CallError> {
-            self.half.wait_for_responder(timeout)
+            self.half.participant().wait_for_peer(timeout)
         }
 
         /// Returns how many responders there are. One that died and was not noticed yet is counted.
         pub fn responders(&self) -> usize {
-            self.half.state().count(Role::Responder)
+            self.half.participant().state().count(Role::Responder)
         }
 
         /// Makes another caller in the same region.
@@ -67,8 +66,7 @@ macro_rules! caller_methods {
         /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)): see
         /// [`max_callers`](crate::rpc::Options::max_callers). Or there is no free descriptor.
         pub fn try_clone(&self) -> Result<Self> {
-            let registration = expect_joined(join(self.half.reopen()?, Role::Caller)?)?;
-            Ok(Self::new(registration, self.half.behaviour()))
+            self.half.participant().join_again()
         }
 
         /// Makes a responder in the same region.
@@ -79,8 +77,7 @@ macro_rules! caller_methods {
         /// # Errors
         /// As [`try_clone`](Self::try_clone), of responders.
         pub fn responder(&self) -> Result<$Responder> {
-            let registration = expect_joined(join(self.half.reopen()?, Role::Responder)?)?;
-            Ok(<$Responder>::new(registration, self.half.behaviour()))
+            self.half.participant().join_again()
         }
     };
 }
@@ -104,6 +101,8 @@ impl<Q: Shareable, A: Shareable> Caller<Q, A> {
     /// - [`Dropped`](CallError::Dropped): the responder dropped the request without a reply.
     /// - [`Closed`](CallError::Closed), [`NoResponder`](CallError::NoResponder): the last responder
     ///   has left, or died, and the request was not executed.
+    /// - [`Unfinished`](CallError::Unfinished): a request was [started](Self::start) and is not
+    ///   finished. This one was not made.
     /// - [`LockLost`](CallError::LockLost), [`NameRemoved`](CallError::NameRemoved),
     ///   [`Corrupt`](CallError::Corrupt), [`InvalidValue`](CallError::InvalidValue),
     ///   [`Forked`](CallError::Forked).
@@ -138,16 +137,7 @@ impl<Q: Shareable, A: Shareable> Caller<Q, A> {
 
     #[inline]
     fn call_within(&mut self, request: &Q, deadline: Deadline) -> Result<A, CallError> {
-        let fill = |words: &[AtomicU64]| {
-            if let Some((_, payload)) = words.split_first() {
-                store_value(payload, bits_of(request));
-            }
-        };
-        self.half.call(deadline, fill, |reply| {
-            let mut value = Unchecked::<A>::zeroed();
-            load_value_into(reply.words, value.bits_mut());
-            value.check()
-        })
+        self.half.call(deadline, fill_value(request), read_value)
     }
 
     caller_methods!(Responder<Q, A>);
@@ -156,7 +146,7 @@ impl<Q: Shareable, A: Shareable> Caller<Q, A> {
 impl ByteCaller {
     pub(super) fn new(registration: Registration, behaviour: Behaviour) -> Self {
         let half = CallHalf::new(registration, behaviour);
-        let layout = half.state().layout;
+        let layout = half.participant().state().layout;
         let (max_request_bytes, max_reply_bytes) = (layout.max_message_bytes, layout.geometry.max_reply_bytes);
         Self { max_request_bytes: max_request_bytes as usize, max_reply_bytes: max_reply_bytes as usize, half }
     }
@@ -216,30 +206,61 @@ impl ByteCaller {
         reply: &mut Vec<u8>,
         deadline: Deadline,
     ) -> Result<usize, CallError> {
-        let limit = self.max_request_bytes;
-        if request.len() > limit {
-            return Err(CallError::TooLarge { length: request.len(), limit });
+        let (fill, read) = (self.fill(request)?, self.read_into(reply));
+        self.half.call(deadline, fill, read)
+    }
+
+    /// Returns what writes a request into its cell.
+    pub(super) fn fill<'a>(&self, request: &'a [u8]) -> Result<impl FnOnce(&[AtomicU64]) + use<'a>, CallError> {
+        let (length, limit) = (request.len(), self.max_request_bytes);
+        if length > limit {
+            return Err(CallError::TooLarge { length, limit });
         }
-        let max_reply_bytes = self.max_reply_bytes;
-        let fill = |words: &[AtomicU64]| {
-            if let Some((length, payload)) = words.split_first() {
+        Ok(move |words: &[AtomicU64]| {
+            if let Some((place, payload)) = words.split_first() {
                 // Relaxed: published by the claim word.
-                length.store(request.len() as u64, Ordering::Relaxed);
+                place.store(length as u64, Ordering::Relaxed);
                 store_short(payload, request);
             }
-        };
-        self.half.call(deadline, fill, |found| {
-            let length = usize::try_from(found.length).ok().filter(|&length| length <= max_reply_bytes);
+        })
+    }
+
+    /// Returns what copies a reply, and returns its length.
+    pub(super) fn read_into<'a>(
+        &self,
+        reply: &'a mut Vec<u8>,
+    ) -> impl FnMut(Reply<'_>) -> Result<usize, CallError> + use<'a> {
+        let limit = self.max_reply_bytes;
+        move |found| {
+            let length = usize::try_from(found.length).ok().filter(|&length| length <= limit);
             let length = length.ok_or(Corrupt)?;
             if !resize(reply, length) {
                 return Err(CallError::OutOfMemory);
             }
             load_short(found.words, reply);
             Ok(length)
-        })
+        }
     }
 
     caller_methods!(ByteResponder);
+}
+
+/// Returns what writes a request into its cell.
+#[inline]
+pub(super) fn fill_value<Q: Shareable>(request: &Q) -> impl FnOnce(&[AtomicU64]) {
+    |words| {
+        if let Some((_, payload)) = words.split_first() {
+            store_value(payload, bits_of(request));
+        }
+    }
+}
+
+/// Copies a reply.
+#[inline]
+pub(super) fn read_value<A: Shareable>(reply: Reply<'_>) -> Result<A, CallError> {
+    let mut value = Unchecked::<A>::zeroed();
+    load_value_into(reply.words, value.bits_mut());
+    value.check()
 }
 
 /// Makes a buffer that long. Returns false if there is no memory.
@@ -256,3 +277,6 @@ impl<Q: Shareable, A: Shareable> fmt::Debug for Caller<Q, A> {
         f.debug_struct("Caller").field("half", &self.half).finish()
     }
 }
+
+source!([Q: Shareable, A: Shareable] Caller<Q, A>, half);
+source!([] ByteCaller, half);

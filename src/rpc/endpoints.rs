@@ -27,12 +27,21 @@ pub(crate) mod sealed {
     }
 }
 
-/// What all endpoints have in common. `$holds`: whether the endpoint has something that another
-/// process would not get.
+/// What messages call an endpoint that has a request, what to have instead, and how to get there.
+const fn with_request(role: Role) -> [&'static str; 3] {
+    match role {
+        Role::Caller => {
+            ["a caller with a request that is not finished", "one without", "after finishing it, or cancelling it"]
+        }
+        Role::Responder => {
+            ["a responder with a request that is not answered", "one without", "after replying, or dropping it"]
+        }
+    }
+}
+
+/// What all endpoints have in common.
 macro_rules! endpoint {
-    (
-        $Endpoint:ty, $Request:ty, $Reply:ty, $role:ident $(, $Q:ident, $A:ident)?; |$this:ident| $holds:expr
-    ) => {
+    ($Endpoint:ty, $Request:ty, $Reply:ty, $role:ident $(, $Q:ident, $A:ident)?) => {
         impl$(<$Q: Shareable, $A: Shareable>)? RpcEndpoint for $Endpoint {
             type Reply = $Reply;
         }
@@ -50,20 +59,18 @@ macro_rules! endpoint {
         }
 
         impl$(<$Q: Shareable, $A: Shareable>)? Sealed for $Endpoint {
-            const SHARED: [&'static str; 3] =
-                ["a responder with a request that is not answered", "one without", "after replying, or dropping it"];
+            const SHARED: [&'static str; 3] = with_request(Role::$role);
 
             fn set_passed(&self) {
-                self.half.holder().pass();
+                self.half.participant().holder().pass();
             }
 
             fn is_transferable(&self) -> bool {
-                let $this = self;
-                !$holds
+                !self.half.has_request()
             }
 
             fn registration(&self) -> &Arc<Registration> {
-                self.half.registration()
+                self.half.participant().registration()
             }
 
             fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
@@ -91,7 +98,7 @@ macro_rules! endpoint {
     };
 }
 
-endpoint!(Caller<Q, A>, Q, A, Caller, Q, A; |_this| false);
-endpoint!(ByteCaller, [u8], [u8], Caller; |_this| false);
-endpoint!(Responder<Q, A>, Q, A, Responder, Q, A; |this| this.half.holds_request());
-endpoint!(ByteResponder, [u8], [u8], Responder; |this| this.half.holds_request());
+endpoint!(Caller<Q, A>, Q, A, Caller, Q, A);
+endpoint!(ByteCaller, [u8], [u8], Caller);
+endpoint!(Responder<Q, A>, Q, A, Responder, Q, A);
+endpoint!(ByteResponder, [u8], [u8], Responder);

@@ -8,11 +8,12 @@
 //! and everybody is woken. Before rpc-join-4b is done the record says JOINED and the lock is free,
 //! so it is a death, and the next one does it again.
 //!
-//! To leave: (rpc-leave-1) a responder drops the request that it has, (rpc-leave-2) the record is
-//! LEFT, (rpc-leave-3) the change is counted, (rpc-leave-4) everybody is woken. Before rpc-leave-2
-//! the others see a death. After it they see that it left, a sleeper after one LIVENESS_INTERVAL. A
-//! process that exits leaves in the same steps, but for rpc-leave-1: a thread may still be about to
-//! reply. What it has not answered when the process is gone is settled as that of a dead one.
+//! To leave: (rpc-leave-1) a responder drops the request that it has, a caller gives its own up,
+//! (rpc-leave-2) the record is LEFT, (rpc-leave-3) the change is counted, (rpc-leave-4) everybody is
+//! woken. Before rpc-leave-2 the others see a death. After it they see that it left, a sleeper after
+//! one LIVENESS_INTERVAL. A process that exits leaves in the same steps, but for rpc-leave-1: a
+//! thread may still be about to reply, or waits for a reply. What is not answered when the process
+//! is gone is settled or withdrawn as that of a dead one.
 
 use crate::error::Result;
 use crate::primitive::Ordering;

@@ -34,6 +34,20 @@
 //! up. What it replies then goes nowhere: its [`reply`](Request::reply) returns
 //! [`GivenUp`](ReplyError::GivenUp).
 //!
+//! # Several things at once
+//!
+//! [`Caller::start`] makes a request and does not wait. Meanwhile the program does something else,
+//! or makes requests by other callers. [`finish`](Caller::finish) waits for the reply. Or a
+//! [`Selector`](crate::select::Selector) waits for it among other things, and then
+//! [`try_finish`](Caller::try_finish) takes it. Both return what a call can return. So the death of
+//! a responder ends the wait of a selector, too.
+//!
+//! [`cancel`](Caller::cancel) gives the request up, and says whether it may have been executed. A
+//! caller that is dropped gives its request up. With the feature `async`, so does a future of
+//! `call_async`. One of `finish_async` leaves the request.
+//!
+//! # Successors
+//!
 //! A request waits for a responder that is restarted if the caller was opened with
 //! [`wait_for_successor`](Options::wait_for_successor). With [`retry`](Options::retry), which is
 //! for requests that may be executed twice, it also survives a responder that dies with it.
@@ -44,13 +58,16 @@
 mod call_half;
 mod caller;
 mod endpoints;
+#[cfg(feature = "async")]
+mod future;
 mod membership;
 mod nonblocking;
-mod peers;
+mod participant;
 mod respond_half;
 mod responder;
 #[cfg(feature = "serde")]
 mod serde;
+mod start;
 pub(crate) mod state;
 
 use std::fmt;

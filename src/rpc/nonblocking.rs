@@ -1,17 +1,19 @@
-//! Waiting for requests without blocking.
+//! Waiting for requests and for replies without blocking. Futures of replies are in `future.rs`.
 
 #[cfg(feature = "async")]
 use crate::error::RecvError;
+use crate::rpc::{ByteCaller, ByteResponder, Caller, Responder};
 #[cfg(feature = "async")]
 use crate::rpc::{ByteRequest, Request};
-use crate::rpc::{ByteResponder, Responder};
 use crate::types::Shareable;
 use crate::wait::pollable;
 #[cfg(feature = "async")]
 use crate::wait::{Timeout, poll_until_ready, unless_empty};
 
-pollable!([Q: Shareable, A: Shareable] Responder<Q, A>, half, "a request or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
-pollable!([] ByteResponder, half, "a request or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
+pollable!([Q: Shareable, A: Shareable] Responder<Q, A>, half.waiter.participant, "a request or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
+pollable!([] ByteResponder, half.waiter.participant, "a request or an end may be there", "[`Empty`](crate::error::RecvError::Empty)");
+pollable!([Q: Shareable, A: Shareable] Caller<Q, A>, half.waiter.participant, "the reply to a request that was started may be there, or an end", "[`NotReady`](crate::rpc::CallError::NotReady) or [`NoRequest`](crate::rpc::CallError::NoRequest)");
+pollable!([] ByteCaller, half.waiter.participant, "the reply to a request that was started may be there, or an end", "[`NotReady`](crate::rpc::CallError::NotReady) or [`NoRequest`](crate::rpc::CallError::NoRequest)");
 
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]

@@ -2,21 +2,17 @@
 //! them, and answering.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
 
-use crate::error::{RecvError, ReplyError, Result};
+use crate::error::{RecvError, ReplyError};
 use crate::primitive::{AtomicU64, Ordering};
 use crate::raw::event_count::EventCount;
 use crate::raw::rpc::{CallTable, Outcome, Rotation, Taken};
-use crate::region::Region;
 use crate::region::layout::rpc::control;
-use crate::region::lifecycle::{Holder, Registration};
+use crate::region::lifecycle::Registration;
 use crate::region::words::{Mapped, Word};
 use crate::rpc::Behaviour;
-use crate::rpc::membership;
-use crate::rpc::peers::Peers;
-use crate::rpc::state::{Role, RpcState};
+use crate::rpc::participant::Participant;
+use crate::rpc::state::Role;
 use crate::sys::clock::Deadline;
 use crate::sys::membarrier;
 use crate::wait::source::sealed::Watch;
@@ -30,14 +26,12 @@ const FULL_LOOK: u32 = 256;
 const RETRY_BUDGET: usize = 64;
 
 pub(crate) struct RespondHalf {
-    holder: Holder,
     requests: Requests,
     /// The request that was received last, until it is answered.
     held: Option<Taken>,
     /// What the callers sleep on, with the buffer.
     answered: Vec<Option<(usize, EventCount<Mapped>)>>,
-    waiter: RequestWaiter,
-    behaviour: Behaviour,
+    pub(super) waiter: RequestWaiter,
 }
 
 /// The requests of all callers, as one responder takes them.
@@ -95,37 +89,29 @@ impl Requests {
 }
 
 /// Waits for a request.
-struct RequestWaiter {
-    peers: Peers,
+pub(super) struct RequestWaiter {
+    pub(super) participant: Participant,
     requests: EventCount<Mapped>,
     table: CallTable<Mapped>,
-    state: WaitState,
 }
 
 impl RespondHalf {
     pub(super) fn new(registration: Registration, behaviour: Behaviour) -> Self {
-        let registration = Arc::new(registration);
-        let state = RpcState::of(registration.region());
+        let participant = Participant::new(registration, Role::Caller, behaviour);
+        let state = participant.state();
         let half = Self {
-            holder: Holder::this_process(),
             requests: Requests {
                 table: state.table(),
-                responder: registration.index().saturating_sub(state.layout.callers()),
+                responder: participant.registration().index().saturating_sub(state.layout.callers()),
                 rotation: Rotation::default(),
                 callers_end: state.word(control::CALLERS_END),
                 taken: 0,
             },
             held: None,
             answered: (0..state.layout.callers()).map(|_| None).collect(),
-            waiter: RequestWaiter {
-                peers: Peers::new(&registration, Role::Caller, behaviour.waits_for_successor),
-                requests: state.requests(),
-                table: state.table(),
-                state: WaitState::for_one_wait(behaviour.wait),
-            },
-            behaviour,
+            waiter: RequestWaiter { requests: state.requests(), table: state.table(), participant },
         };
-        registration.leave_at_exit();
+        let state = half.participant().state();
         if !membarrier::register() {
             half.waiter.requests.require_fences();
             let buffers = (0..state.layout.callers())
@@ -135,39 +121,12 @@ impl RespondHalf {
         half
     }
 
-    pub(super) fn wait_state(&mut self) -> &mut WaitState {
-        self.waiter.wait_state()
+    pub(super) fn participant(&self) -> &Participant {
+        &self.waiter.participant
     }
 
-    pub(super) fn holder(&self) -> &Holder {
-        &self.holder
-    }
-
-    pub(super) fn registration(&self) -> &Arc<Registration> {
-        &self.waiter.peers.registration
-    }
-
-    pub(super) fn state(&self) -> RpcState<'_> {
-        RpcState::of(self.registration().region())
-    }
-
-    pub(super) fn behaviour(&self) -> Behaviour {
-        self.behaviour
-    }
-
-    pub(super) fn holds_request(&self) -> bool {
+    pub(super) fn has_request(&self) -> bool {
         self.held.is_some()
-    }
-
-    /// Another handle of the region, to join once more.
-    pub(super) fn reopen(&self) -> Result<Region> {
-        self.holder.check_for(self.registration(), "respond to requests")?;
-        self.registration().region().reopen()
-    }
-
-    pub(super) fn wait_for_caller(&self, timeout: Duration) -> Result<(), RecvError> {
-        self.holder.check::<RecvError>(self.registration())?;
-        Ok(self.waiter.peers.wait_for_one(self.behaviour.wait, timeout)?)
     }
 
     /// Receives one request, which `copy` gets: its length and its payload. If it returns an error,
@@ -178,7 +137,7 @@ impl RespondHalf {
         timeout: Timeout,
         mut copy: impl FnMut(&[AtomicU64]) -> Result<R, RecvError>,
     ) -> Result<R, RecvError> {
-        self.holder.check::<RecvError>(self.registration())?;
+        self.participant().check_here::<RecvError>()?;
         self.drop_held();
         let found = match self.requests.take(Attempt::Probe, &mut copy) {
             Some(found) => found,
@@ -221,7 +180,7 @@ impl RespondHalf {
         outcome: Outcome,
         fill: impl FnOnce(&CallTable<Mapped>, &Taken),
     ) -> Result<(), ReplyError> {
-        if !self.holder.is_here(self.registration()) {
+        if !self.participant().is_here() {
             // It cannot have been passed on with a request.
             return Err(ReplyError::Forked);
         }
@@ -241,7 +200,7 @@ impl RespondHalf {
 
     #[cold]
     fn notify_slow(&mut self, taken: &Taken) {
-        let event = self.state().answered(taken.caller, taken.buffer());
+        let event = self.participant().state().answered(taken.caller, taken.buffer());
         event.notify(1);
         if let Some(place) = self.answered.get_mut(taken.caller) {
             *place = Some((taken.buffer(), event));
@@ -261,15 +220,15 @@ impl Waiter for RequestWaiter {
     type End = WaitEnd;
 
     fn peer_end(&mut self) -> Option<WaitEnd> {
-        self.peers.recorded_end()
+        self.participant.recorded_end()
     }
 
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
-        self.peers.check()
+        self.participant.check()
     }
 
     fn is_final(&mut self, end: &WaitEnd) -> bool {
-        self.peers.is_final(*end)
+        self.participant.is_final(*end)
     }
 
     fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
@@ -281,7 +240,7 @@ impl Waiter for RequestWaiter {
     }
 
     fn wait_state(&mut self) -> &mut WaitState {
-        &mut self.state
+        self.participant.wait_state()
     }
 
     /// Here and not before the sleep, so that the bits of busy callers stay.
@@ -295,8 +254,7 @@ impl Watch for RespondHalf {
         if attempt == Attempt::Probe {
             return self.requests.probe();
         }
-        let is_here = || self.holder.is_here(&self.waiter.peers.registration);
-        self.requests.has_pending() || !is_here() || self.waiter.has_ended()
+        self.requests.has_pending() || !self.participant().is_here() || self.waiter.has_ended()
     }
 
     fn check_liveness(&mut self, deadline: Deadline) {
@@ -308,7 +266,7 @@ impl Watch for RespondHalf {
     }
 
     fn before_sleep(&mut self) {
-        self.wait_state().take_back();
+        self.waiter.wait_state().take_back();
     }
 
     fn on_wake(&mut self) {
@@ -319,12 +277,11 @@ impl Watch for RespondHalf {
 impl Drop for RespondHalf {
     fn drop(&mut self) {
         self.drop_held(); // rpc-leave-1
-        membership::leave(self.registration());
     }
 }
 
 impl fmt::Debug for RespondHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RespondHalf").field("registration", self.registration()).finish_non_exhaustive()
+        f.debug_struct("RespondHalf").field("registration", self.participant().registration()).finish_non_exhaustive()
     }
 }

@@ -7,13 +7,11 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use crate::error::{RecvError, ReplyError, Result};
-use crate::options::expect_joined;
 use crate::primitive::{AtomicU64, Ordering, load_short, load_value_into, store_short, store_value};
 use crate::raw::rpc::Outcome;
 use crate::region::lifecycle::Registration;
 use crate::rpc::Behaviour;
 use crate::rpc::caller::{ByteCaller, Caller, resize};
-use crate::rpc::membership::join;
 use crate::rpc::respond_half::RespondHalf;
 use crate::rpc::state::Role;
 use crate::types::{Shareable, Unchecked, bits_of};
@@ -83,12 +81,12 @@ macro_rules! responder_methods {
         /// # Errors
         /// [`TimedOut`](RecvError::TimedOut), [`Forked`](RecvError::Forked).
         pub fn wait_for_caller(&self, timeout: Duration) -> Result<(), RecvError> {
-            self.half.wait_for_caller(timeout)
+            self.half.participant().wait_for_peer(timeout)
         }
 
         /// Returns how many callers there are. One that died and was not noticed yet is counted.
         pub fn callers(&self) -> usize {
-            self.half.state().count(Role::Caller)
+            self.half.participant().state().count(Role::Caller)
         }
 
         /// Makes another responder in the same region.
@@ -101,8 +99,7 @@ macro_rules! responder_methods {
         /// ([`TooManyParticipants`](crate::ErrorKind::TooManyParticipants)): see
         /// [`max_responders`](crate::rpc::Options::max_responders). Or there is no free descriptor.
         pub fn try_clone(&self) -> Result<Self> {
-            let registration = expect_joined(join(self.half.reopen()?, Role::Responder)?)?;
-            Ok(Self::new(registration, self.half.behaviour()))
+            self.half.participant().join_again()
         }
 
         /// Makes a caller in the same region.
@@ -113,8 +110,7 @@ macro_rules! responder_methods {
         /// # Errors
         /// As [`try_clone`](Self::try_clone), of callers.
         pub fn caller(&self) -> Result<$Caller> {
-            let registration = expect_joined(join(self.half.reopen()?, Role::Caller)?)?;
-            Ok(<$Caller>::new(registration, self.half.behaviour()))
+            self.half.participant().join_again()
         }
     };
 }
@@ -255,7 +251,7 @@ impl<Q: Shareable, A: Shareable> Deref for Request<'_, Q, A> {
 impl ByteResponder {
     pub(super) fn new(registration: Registration, behaviour: Behaviour) -> Self {
         let half = RespondHalf::new(registration, behaviour);
-        let layout = half.state().layout;
+        let layout = half.participant().state().layout;
         let (max_request_bytes, max_reply_bytes) = (layout.max_message_bytes, layout.geometry.max_reply_bytes);
         let (max_request_bytes, max_reply_bytes) = (max_request_bytes as usize, max_reply_bytes as usize);
         Self { half, message: Vec::new(), max_request_bytes, max_reply_bytes }

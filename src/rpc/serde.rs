@@ -9,6 +9,7 @@ use crate::error::{CallError, RecvError, ReplyError};
 use crate::rpc::{ByteCaller, ByteRequest};
 use crate::serialized::{decode, encode};
 use crate::sys::clock::{Deadline, deadline_after};
+use crate::wait::Timeout;
 
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl ByteCaller {
@@ -62,16 +63,112 @@ impl ByteCaller {
         self.call_object_within(request, deadline)
     }
 
+    /// Serialises a request, and makes it. Does not wait for the reply. See
+    /// [`Caller::start`](crate::rpc::Caller::start). Needs the feature `serde`.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start), and [`Serialize`](CallError::Serialize).
+    pub fn start_object<Q: Serialize + ?Sized>(&mut self, request: &Q) -> Result<(), CallError> {
+        self.start(serialize(request)?)
+    }
+
+    /// Waits for the reply to the request that was started, and deserialises it. Needs the feature
+    /// `serde`.
+    ///
+    /// # Blocking
+    /// As [`call`](Self::call).
+    ///
+    /// # Errors
+    /// As for [`finish`](Self::finish), and [`Deserialize`](CallError::Deserialize).
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// caller.start_object(&("Ada", 2_usize))?;
+    /// let request = responder.recv()?;
+    /// let (name, count): (String, usize) = request.object()?;
+    /// request.reply_object(&vec![name; count])?;
+    /// let names: Vec<String> = caller.finish_object()?;
+    /// assert_eq!(names, ["Ada", "Ada"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn finish_object<A: DeserializeOwned>(&mut self) -> Result<A, CallError> {
+        self.finish_object_within(Timeout::UNLIMITED)
+    }
+
+    /// Like [`finish_object`](Self::finish_object), but returns [`NotReady`](CallError::NotReady)
+    /// instead of blocking. The request stays then.
+    pub fn try_finish_object<A: DeserializeOwned>(&mut self) -> Result<A, CallError> {
+        self.finish_object_within(Timeout::NonBlocking)
+    }
+
+    /// Like [`finish_object`](Self::finish_object), but gives up and returns
+    /// [`TimedOut`](CallError::TimedOut) after `timeout`.
+    pub fn finish_object_timeout<A: DeserializeOwned>(&mut self, timeout: Duration) -> Result<A, CallError> {
+        self.finish_object_within(Timeout::after(timeout))
+    }
+
+    /// Like [`finish_object`](Self::finish_object), but gives up and returns
+    /// [`TimedOut`](CallError::TimedOut) at `deadline`. With `None` it never does.
+    pub fn finish_object_deadline<A: DeserializeOwned>(&mut self, deadline: Option<Instant>) -> Result<A, CallError> {
+        self.finish_object_within(Timeout::At(deadline))
+    }
+
+    fn finish_object_within<A: DeserializeOwned>(&mut self, timeout: Timeout) -> Result<A, CallError> {
+        let mut reply = Vec::new();
+        self.finish_within(&mut reply, timeout)?;
+        deserialize(&reply)
+    }
+
+    /// Makes a request and returns the reply as [`call_object`](Self::call_object) does, without
+    /// blocking the thread. See [`Caller::call_async`](crate::rpc::Caller::call_async). Needs the
+    /// features `async` and `serde`.
+    ///
+    /// # Errors
+    /// As for [`call_object`](Self::call_object), and [`Unfinished`](CallError::Unfinished).
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn call_object_async<Q: Serialize + ?Sized, A: DeserializeOwned>(
+        &mut self,
+        request: &Q,
+    ) -> Result<A, CallError> {
+        let (request, mut reply) = (serialize(request)?, Vec::new());
+        self.call_async(request, &mut reply).await?;
+        deserialize(&reply)
+    }
+
+    /// Waits for the reply to the request that was started as
+    /// [`finish_object`](Self::finish_object) does, without blocking the thread. See
+    /// [`Caller::finish_async`](crate::rpc::Caller::finish_async). Needs the features `async` and
+    /// `serde`.
+    ///
+    /// # Errors
+    /// As for [`finish_object`](Self::finish_object).
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn finish_object_async<A: DeserializeOwned>(&mut self) -> Result<A, CallError> {
+        let mut reply = Vec::new();
+        self.finish_async(&mut reply).await?;
+        deserialize(&reply)
+    }
+
     fn call_object_within<Q: Serialize + ?Sized, A: DeserializeOwned>(
         &mut self,
         request: &Q,
         deadline: Deadline,
     ) -> Result<A, CallError> {
-        let request = encode(request).map_err(|_| CallError::Serialize)?;
-        let mut reply = Vec::new();
+        let (request, mut reply) = (serialize(request)?, Vec::new());
         self.call_within(&request, &mut reply, deadline)?;
-        decode(&reply).map_err(|_| CallError::Deserialize)
+        deserialize(&reply)
     }
+}
+
+fn serialize<Q: Serialize + ?Sized>(request: &Q) -> Result<Vec<u8>, CallError> {
+    encode(request).map_err(|_| CallError::Serialize)
+}
+
+fn deserialize<A: DeserializeOwned>(reply: &[u8]) -> Result<A, CallError> {
+    decode(reply).map_err(|_| CallError::Deserialize)
 }
 
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]

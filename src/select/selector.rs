@@ -235,10 +235,10 @@ impl Selector {
             if phases.pause(now) {
                 continue;
             }
+            sources.iter_mut().for_each(|source| source.before_sleep());
             let due = sources.iter().filter_map(|source| source.due()).min();
             let limit = until(due, now, phases.sleep_limit(now, deadline));
             self.has_slept = false;
-            sources.iter_mut().for_each(|source| source.before_sleep());
             EventCount::listen_to_all(events(sources), &mut self.keys);
             if let Some(found) = self.find(sources, Attempt::Full) {
                 return Ok(found);

@@ -136,17 +136,17 @@ impl WaitState {
         self.listener.get_or_insert_with(|| Box::new(Listener::new()))
     }
 
-    /// Returns a descriptor that is readable while a call on the handle may succeed.
-    pub(crate) fn readiness(&mut self) -> error::Result<Readiness> {
-        self.listener().readiness()
-    }
-
-    /// Ends what waits for the handle without blocking: it would get the wake-ups of a call that
-    /// blocks.
+    /// Takes back what waits for the handle without blocking: it would get the wake-ups of a thread
+    /// that blocks.
     pub(crate) fn take_back(&mut self) {
         if let Some(listener) = &mut self.listener {
             listener.take_back(true);
         }
+    }
+
+    /// Returns a descriptor that is readable while a call on the handle may succeed.
+    pub(crate) fn readiness(&mut self) -> error::Result<Readiness> {
+        self.listener().readiness()
     }
 
     /// Chooses the task that is woken when a call on the handle may succeed.

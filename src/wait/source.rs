@@ -44,8 +44,8 @@ pub(crate) mod sealed {
             None
         }
 
-        /// Called before a sleep: ends what waits for the source without blocking, which would get
-        /// the wake-ups.
+        /// Called before a sleep. What waits for the source without blocking would get the
+        /// wake-ups, so it is taken back.
         fn before_sleep(&mut self) {}
 
         /// Called after a sleep.
@@ -103,6 +103,10 @@ macro_rules! source {
                 index: usize,
             ) -> Option<&$crate::raw::event_count::EventCount<$crate::region::words::Mapped>> {
                 $crate::wait::source::sealed::Watch::event(&self.$($half).+, index)
+            }
+
+            fn due(&self) -> Option<std::time::Instant> {
+                $crate::wait::source::sealed::Watch::due(&self.$($half).+)
             }
 
             fn before_sleep(&mut self) {

@@ -439,6 +439,29 @@ fn caller_killed_leaving_next_one_calls() {
     swept.covers(1, 2);
 }
 
+/// rpc/membership.rs rpc-leave-1 of a caller: it gives up the request that it has started.
+#[test]
+fn caller_killed_leaving_with_a_request_it_is_there_or_not() {
+    let swept = sweep(
+        waiting_responder,
+        |names| {
+            let mut caller = values(names).caller(NAME).unwrap();
+            move || {
+                caller.start([1; 3]).unwrap();
+                drop(caller);
+            }
+        },
+        |names, mut responder| {
+            if let Ok(request) = responder.try_recv() {
+                assert_eq!(*request, [1; 3]);
+                assert_eq!(request.reply([101; 3]), Ok(()), "nobody has noticed");
+            }
+            serve_successor(&values(names), responder);
+        },
+    );
+    swept.covers(1, 8);
+}
+
 /// `doctor` repairs a region whose caller and responder are both dead.
 #[test]
 fn repairer_killed_repairing_next_ones_go_on() {

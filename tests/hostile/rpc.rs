@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use tombolo::rpc::{ByteCaller, ByteResponder, CallError, Caller, Options, Responder};
+use tombolo::select::{SelectError, Selector};
 use tombolo::{Directory, Endpoint, RecvError};
 
 use crate::support::{Random, TestDir, until};
@@ -261,6 +262,46 @@ fn rpc_lengths_invalid_return_corrupt() {
         intruder.set(words::buffer(0, 0, words::ANSWER), 2 << 8 | 1);
         assert_eq!(soon(|| caller.call("a", &mut Vec::new())), Err(CallError::Corrupt));
     }
+}
+
+/// As if every responder was stopped in the middle of a reply to an earlier request. A request that
+/// is made meanwhile waits for a buffer, and can be given up.
+#[test]
+fn rpc_every_buffer_abandoned_request_waits_for_one() {
+    let test_dir = TestDir::new();
+    let mut values = Values::new(&test_dir);
+    let set_all = |intruder: &Intruder, abandoned: fn(u64) -> u64| {
+        (0..words::RESPONDERS)
+            .for_each(|buffer| intruder.set(words::buffer(0, buffer, words::ABANDONED), abandoned(buffer as u64)));
+    };
+    set_all(&values.intruder, |buffer| 9 << 19 | buffer << 11 | 3);
+    let Values { caller, responder, intruder, .. } = &mut values;
+    assert_eq!(caller.call_timeout([1; 8], SHORT), Err(CallError::TimedOut { taken: false }));
+    caller.start([1; 8]).unwrap();
+    assert!(!caller.cancel());
+    caller.start([2; 8]).unwrap();
+    assert_eq!(caller.try_finish(), Err(CallError::NotReady));
+    assert_eq!(Selector::new().wait_timeout(&mut [&mut *caller], SHORT), Err(SelectError::TimedOut));
+    assert!(matches!(responder.try_recv(), Err(RecvError::Empty)), "none was made");
+    thread::scope(|scope| {
+        let responding = scope.spawn(|| {
+            let request = responder.recv().unwrap();
+            assert_eq!(*request, [2; 8]);
+            request.reply([3; 8])
+        });
+        thread::sleep(SHORT);
+        set_all(intruder, |_| 0);
+        let mut selector = Selector::new();
+        let reply = loop {
+            assert_eq!(soon(|| selector.wait(&mut [&mut *caller])), Ok(0));
+            match caller.try_finish() {
+                Err(CallError::NotReady) => {}
+                reply => break reply,
+            }
+        };
+        assert_eq!((reply, responding.join().unwrap()), (Ok([3; 8]), Ok(())));
+    });
+    values.call();
 }
 
 /// One caller does not end the server of the others.

@@ -6,6 +6,7 @@ mod support;
 mod calls;
 mod options;
 mod processes;
+mod started;
 mod storm;
 
 use processes::*;

@@ -16,16 +16,16 @@ use crate::support::{Process, SharedCounters, TestDir, alone, command, fork, sta
 /// A number, and the process that it is from.
 pub type Value = [u64; 2];
 
-const NAME: &str = "name";
+pub const NAME: &str = "name";
 const MOMENT: Duration = Duration::from_millis(30);
 const NOT_TAKEN: Result<Value, CallError> = Err(CallError::TimedOut { taken: false });
 const TAKEN: Result<Value, CallError> = Err(CallError::TimedOut { taken: true });
 
-fn values(names: impl AsRef<Path>) -> Options<Value, Value> {
+pub fn values(names: impl AsRef<Path>) -> Options<Value, Value> {
     Options::new().max_callers(4).max_responders(2).directory(names.as_ref())
 }
 
-fn counters(test_dir: &TestDir) -> SharedCounters {
+pub fn counters(test_dir: &TestDir) -> SharedCounters {
     SharedCounters::at(&test_dir.file("counters"))
 }
 
@@ -35,7 +35,7 @@ fn enter(test_dir: &TestDir, role: &str) -> Process {
 }
 
 /// Starts a process in `role` and waits until it has joined, or what it does then.
-fn enter_joined(test_dir: &TestDir, role: &str) -> Process {
+pub fn enter_joined(test_dir: &TestDir, role: &str) -> Process {
     let process = enter(test_dir, role);
     counters(test_dir).meet(0, 2);
     process
@@ -60,11 +60,11 @@ impl Role {
     }
 }
 
-fn pid() -> u64 {
+pub fn pid() -> u64 {
     u64::from(std::process::id())
 }
 
-fn pid_of(process: &Process) -> u64 {
+pub fn pid_of(process: &Process) -> u64 {
     process.pid() as u64
 }
 

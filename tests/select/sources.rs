@@ -211,6 +211,25 @@ fn broadcast_subscriber_lags_is_ready() {
 }
 
 #[test]
+fn caller_is_ready_when_its_request_is_answered_or_cannot_be() {
+    let (mut caller, mut responder) = rpc::Options::<u64, u64>::new().create().unwrap();
+    assert!(!is_ready(&mut caller), "it has no request");
+    caller.start(20).unwrap();
+    assert!(!is_ready(&mut caller));
+    let request = responder.recv().unwrap();
+    assert!(!is_ready(&mut caller));
+    request.reply(40).unwrap();
+    assert!(is_ready(&mut caller) && is_ready(&mut caller));
+    assert_eq!(caller.try_finish(), Ok(40));
+    assert!(!is_ready(&mut caller), "it has no request");
+    caller.start(21).unwrap();
+    drop(responder);
+    assert!(is_ready(&mut caller));
+    assert_eq!(caller.try_finish(), Err(rpc::CallError::Closed));
+    assert!(!is_ready(&mut caller), "the request is over");
+}
+
+#[test]
 fn responder_is_ready_when_there_is_a_request() {
     let (mut caller, mut responder) = rpc::Options::<u64, u64>::new().create().unwrap();
     assert!(!is_ready(&mut responder));

@@ -1,24 +1,33 @@
-//! What a caller knows of the responders, and a responder of the callers: whether one is there, and
-//! how the last one ended.
+//! A caller or a responder of this process: that it is one, and what it knows of its peers, the
+//! other role. Whether one is there, and how the last one ended.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::{NotHere, Result};
+use crate::options::expect_joined;
 use crate::primitive::Ordering;
 use crate::raw::event_count::EventCount;
 use crate::region::layout::participant as record;
-use crate::region::lifecycle::Registration;
+use crate::region::lifecycle::{Holder, Registration};
 use crate::region::participant::ParticipantStatus;
 use crate::region::trace;
 use crate::region::words::Mapped;
+use crate::rpc::Behaviour;
+use crate::rpc::endpoints::sealed::Attach;
+use crate::rpc::membership::{self, join};
 use crate::rpc::state::{Role, RpcState};
 use crate::sys::clock::{Deadline, deadline_after};
-use crate::wait::{WaitEnd, WaitState, WaitStrategy, Waiter};
+use crate::wait::{WaitEnd, WaitState, Waiter};
 
-pub(super) struct Peers {
-    pub(super) registration: Arc<Registration>,
-    pub(super) role: Role,
-    pub(super) waits_for_successor: bool,
+/// It leaves when this is dropped.
+pub(crate) struct Participant {
+    holder: Holder,
+    registration: Arc<Registration>,
+    /// The role of its peers.
+    peers: Role,
+    pub(super) behaviour: Behaviour,
+    state: WaitState,
     /// If no peer was there when this participant joined: how many had been.
     joined_before: Option<u64>,
     /// How all peers ended, if they did, and the membership epoch of that.
@@ -26,30 +35,75 @@ pub(super) struct Peers {
     end_of: Option<u64>,
 }
 
-impl Peers {
-    /// `role`: that of the peers.
-    pub(super) fn new(registration: &Arc<Registration>, role: Role, waits_for_successor: bool) -> Self {
+impl Participant {
+    /// `peers`: their role.
+    pub(super) fn new(registration: Registration, peers: Role, behaviour: Behaviour) -> Self {
+        let registration = Arc::new(registration);
         let state = RpcState::of(registration.region());
         // edge: rpc-since
         let since = state.record_word(registration.index(), record::SINCE).load(Ordering::Acquire);
-        let registration = Arc::clone(registration);
-        Self { registration, role, waits_for_successor, joined_before: since.checked_sub(1), end: None, end_of: None }
+        registration.leave_at_exit();
+        Self {
+            holder: Holder::this_process(),
+            registration,
+            peers,
+            behaviour,
+            state: WaitState::for_one_wait(behaviour.wait),
+            joined_before: since.checked_sub(1),
+            end: None,
+            end_of: None,
+        }
     }
 
-    pub(super) fn state(&self) -> RpcState<'_> {
+    pub(crate) fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    pub(crate) fn registration(&self) -> &Arc<Registration> {
+        &self.registration
+    }
+
+    pub(crate) fn wait_state(&mut self) -> &mut WaitState {
+        &mut self.state
+    }
+
+    /// Whether this process has it: false in a forked child, and after it was passed on.
+    pub(super) fn is_here(&self) -> bool {
+        self.holder.is_here(&self.registration)
+    }
+
+    /// What each call checks first.
+    #[inline]
+    pub(super) fn check_here<E: NotHere>(&self) -> Result<(), E> {
+        self.holder.check(&self.registration)
+    }
+
+    /// See [`check_here`](Self::check_here).
+    pub(super) fn check_for(&self, action: &str) -> Result<()> {
+        self.holder.check_for(&self.registration, action)
+    }
+
+    /// Joins the region once more.
+    pub(super) fn join_again<E: Attach>(&self) -> Result<E> {
+        self.check_for("join a place for requests")?;
+        let registration = expect_joined(join(self.registration.region().reopen()?, E::ROLE)?)?;
+        Ok(E::attach(registration, self.behaviour))
+    }
+
+    pub(crate) fn state(&self) -> RpcState<'_> {
         RpcState::of(self.registration.region())
     }
 
     /// How all peers ended. `None` if there is one, or if the first is still to come.
     fn find_end(&self, status: impl FnMut(usize) -> ParticipantStatus) -> Option<WaitEnd> {
         let state = self.state();
-        let joined = state.joins(self.role);
-        if self.waits_for_successor || self.joined_before == Some(joined) {
+        let joined = state.joins(self.peers);
+        if self.behaviour.waits_for_successor || self.joined_before == Some(joined) {
             return None;
         }
-        let end = state.end_of(self.role, status);
+        let end = state.end_of(self.peers, status);
         // Otherwise one may have joined behind the scan.
-        end.filter(|_| state.joins(self.role) == joined)
+        end.filter(|_| state.joins(self.peers) == joined)
     }
 
     /// The end that the peers recorded.
@@ -72,7 +126,7 @@ impl Peers {
         // Until somebody joins or leaves, further calls need not ask again.
         if end.is_some() && end != Some(WaitEnd::LockLost) {
             if end == Some(WaitEnd::PeerDied) && (self.end, self.end_of) != (end, Some(epoch)) {
-                trace::peers_died(region, self.state().with_role(self.role));
+                trace::peers_died(region, self.state().with_role(self.peers));
             }
             (self.end, self.end_of) = (end, Some(epoch));
         }
@@ -89,13 +143,21 @@ impl Peers {
     }
 
     /// Blocks until a peer is there.
-    pub(super) fn wait_for_one(&self, wait: WaitStrategy, timeout: Duration) -> Result<(), WaitEnd> {
+    pub(super) fn wait_for_peer<E: NotHere + From<WaitEnd>>(&self, timeout: Duration) -> Result<(), E> {
+        self.check_here::<E>()?;
         let deadline = deadline_after(timeout);
-        let mut waiter = JoinWaiter { event: self.state().joined(), state: WaitState::for_one_wait(wait) };
+        let mut waiter =
+            JoinWaiter { event: self.state().joined(), state: WaitState::for_one_wait(self.behaviour.wait) };
         waiter.wait_for(0, deadline, |attempt| {
-            let may_be = || self.state().count(self.role) > 0;
-            Ok((attempt.should_try(may_be) && self.state().is_present(self.role)).then_some(()))
+            let may_be = || self.state().count(self.peers) > 0;
+            Ok((attempt.should_try(may_be) && self.state().is_present(self.peers)).then_some(()))
         })
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        membership::leave(&self.registration);
     }
 }
 
