@@ -97,6 +97,10 @@ impl Values {
     fn use_all(&mut self) {
         let Self { caller, responder, .. } = self;
         let _ = soon(|| caller.call_timeout([1; 8], SHORT));
+        let _ = soon(|| caller.start([1; 8]));
+        let _ = soon(|| Selector::new().wait_timeout(&mut [&mut *caller], SHORT));
+        let _ = soon(|| caller.try_finish());
+        caller.cancel();
         for _ in 0..3 {
             if let Ok(request) = soon(|| responder.try_recv()) {
                 let _ = soon(|| request.reply([2; 8]));
