@@ -29,7 +29,7 @@
 //! | senders of pipes and queues, publishers | there is room |
 //! | subscribers | there is a message, or one was missed |
 //! | responders | there is a request |
-//! | callers | the request that was started has a reply, or cannot get one. Without a request: never |
+//! | callers | the request that was started has a reply, or gets none; never without a request |
 //! | [`Event`](crate::sync::Event) | it is set |
 //! | [`Semaphore`](crate::sync::Semaphore), `BoundedSemaphore` | there is a permit |
 //! | [`Value`](crate::sync::Value) | it has changed since this handle has loaded it |
