@@ -38,6 +38,7 @@ child_roles!(
     hold_the_objects,
     take_a_request,
     make_noise,
+    ask_to_go_first,
 );
 
 const NAME: &str = "name";

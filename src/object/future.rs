@@ -254,6 +254,10 @@ mod tests {
             Ok(None)
         }
 
+        fn check_liveness(&mut self) -> Option<WaitEnd> {
+            None
+        }
+
         fn is_yielding(&self) -> bool {
             self.tries.get() > self.wakes_in
         }
@@ -268,7 +272,7 @@ mod tests {
         // One try without a waker, one to listen, and one to register. The next is in a new poll.
         let awaited = LeftToOthers { event: &event, woken: &woken, tries: &tries, wakes_in: 4 };
         let key = {
-            let mut future = pin!(wait_async(object.handle(), awaited, Ok));
+            let mut future = pin!(wait_async(object.handle(), awaited));
             assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
             assert_eq!(tries.get(), 3);
             assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
