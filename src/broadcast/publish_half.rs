@@ -374,18 +374,23 @@ impl Waiter for RoomWaiter {
 
 impl Watch for PublishHalf {
     fn is_ready(&mut self, attempt: Attempt) -> bool {
-        if self.producer.room() > 0 {
+        if self.producer.room() > 0 && !self.waiter.needs_frame {
             return true;
         }
         if attempt == Attempt::Probe {
             return false;
         }
-        self.waiter.needs_frame = false;
-        let Self { producer, cursors, evicted, .. } = self;
+        if !self.holder.is_here(self.registration()) {
+            return true;
+        }
+        let Self { producer, frames, cursors, evicted, waiter, .. } = self;
         producer.scan(cursors, 1, |_| {
             evicted.fetch_add(1, Ordering::Relaxed); // a statistic
         });
-        producer.room() > 0 || !self.holder.is_here(self.registration())
+        // What is taken stays free.
+        let is_ready = producer.room() > 0 && (!waiter.needs_frame || frames.take(producer).is_some());
+        waiter.needs_frame &= !is_ready; // the next message may be another one
+        is_ready
     }
 
     /// Those that are gone are evicted, so that there is room.

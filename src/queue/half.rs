@@ -288,6 +288,7 @@ impl Watch for Half {
         }
         if ring.can_push().unwrap_or(true) && (!needs_block || ring.is_closed() || payload.has_free()) {
             participant.set_waiting_for(WaitFor::Slot); // the next message may be another one
+            payload.forget_wanted();
             return true;
         }
         participant.has_ended()

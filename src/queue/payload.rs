@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::error::{RecvError, SendError};
@@ -129,6 +130,8 @@ pub(crate) struct PayloadPool {
     inline_bytes: usize,
     /// The block that was allocated last: it is likely to be free again, and in our cache.
     recent: u64,
+    /// The blocks and extents of which the last message that found none free can use any.
+    wanted: Range<u64>,
     /// Bytes written to extents since the last check for available memory.
     unchecked_bytes: u64,
     /// If messages of the dead are delivered again.
@@ -157,6 +160,7 @@ impl PayloadPool {
             layout,
             inline_bytes,
             recent: participant as u64 * share,
+            wanted: 0..layout.all_blocks(),
             unchecked_bytes: 0,
             redelivery,
             allocated: OnceLock::new(),
@@ -203,7 +207,11 @@ impl PayloadPool {
 
     /// Allocates a free block for a message that is to be written in place.
     pub(crate) fn allocate_block(&mut self, participant: usize) -> Option<BlockRef> {
-        let block = self.pool.allocate(participant, 0, self.layout.geometry.blocks, self.recent)?;
+        let blocks = self.layout.geometry.blocks;
+        let Some(block) = self.pool.allocate(participant, 0, blocks, self.recent) else {
+            self.wanted = 0..blocks;
+            return None;
+        };
         self.recent = block.block;
         self.fence_before_write();
         Some(block)
@@ -305,7 +313,10 @@ impl PayloadPool {
         let is_short = length <= geometry.block_bytes;
         let block = if is_short { self.pool.allocate(participant, 0, geometry.blocks, self.recent) } else { None };
         let extent = || self.pool.allocate(participant, geometry.blocks, geometry.extents, geometry.blocks);
-        let Some(block) = block.or_else(extent) else { return Ok(None) };
+        let Some(block) = block.or_else(extent) else {
+            self.wanted = if is_short { 0 } else { geometry.blocks }..self.layout.all_blocks();
+            return Ok(None);
+        };
         if block.block < geometry.blocks {
             self.recent = block.block;
         }
@@ -559,10 +570,14 @@ impl PayloadPool {
         (blocks, self.pool.allocated().saturating_sub(blocks))
     }
 
-    /// Whether any block or extent is free.
+    /// Whether a block or extent is free that is of use for the message that found none last.
     pub(super) fn has_free(&self) -> bool {
-        let geometry = &self.layout.geometry;
-        self.pool.allocated() < geometry.blocks + geometry.extents
+        self.pool.allocated_among(self.wanted.clone()) < self.wanted.end - self.wanted.start
+    }
+
+    /// The next message may be another one.
+    pub(super) fn forget_wanted(&mut self) {
+        self.wanted = 0..self.layout.all_blocks();
     }
 
     /// `length`: how many bytes of the block were written, or more.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tombolo::broadcast::{self, Policy};
+use tombolo::broadcast::{self, Frames, Policy};
 use tombolo::queue::{self, Blocks, OnDeath};
 use tombolo::select::{Descriptor, SelectError, Selector, Source, Timer};
 use tombolo::sync::{BoundedSemaphore, Event, Semaphore, Value};
@@ -117,6 +117,51 @@ fn queue_of_bytes_out_of_blocks_sender_is_ready_when_one_is_free() {
         assert_eq!(selector.wait(&mut [&mut tx]), Ok(0));
     });
     tx.try_send([2; 1000]).unwrap();
+}
+
+#[test]
+fn queue_of_bytes_out_of_extents_or_blocks_sender_is_ready_for_what_fits() {
+    let options = queue::Options::bytes()
+        .inline_bytes(16)
+        .blocks(Blocks { count: 1, bytes: 4096 })
+        .max_message_bytes(1 << 20)
+        .extents(1);
+    let (mut tx, mut rx) = options.create_channel().unwrap();
+    let long = [1; 10_000];
+    tx.send(long).unwrap();
+    assert_eq!(tx.try_send(long), Err(SendError::Full));
+    assert!(!is_ready(&mut tx), "a free block is of no use");
+    rx.recv(&mut Vec::new()).unwrap();
+    assert!(is_ready(&mut tx));
+    tx.try_send([2; 1000]).unwrap();
+    // SAFETY: both endpoints belong to this process.
+    let mut tx = unsafe { tx.into_zero_copy().unwrap() };
+    assert!(tx.try_loan(1000).is_err());
+    assert!(!is_ready(&mut tx), "a free extent is of no use");
+    rx.recv(&mut Vec::new()).unwrap();
+    assert!(is_ready(&mut tx));
+    tx.try_loan(1000).unwrap().send().unwrap();
+}
+
+#[test]
+fn broadcast_out_of_frames_publisher_is_ready_when_one_is_free() {
+    for policy in [Policy::Lossless, Policy::Lossy] {
+        let options = broadcast::Options::bytes().policy(policy).frames(Frames { count: 2, bytes: 1000 });
+        let (mut publisher, subscriber) = options.create().unwrap();
+        // SAFETY: both endpoints belong to this process.
+        let mut subscriber = unsafe { subscriber.into_zero_copy().unwrap() };
+        assert!(is_ready(&mut publisher));
+        let mut hold_one = || {
+            publisher.try_publish([1; 1000]).unwrap();
+            subscriber.recv_frame().unwrap()
+        };
+        let held = [hold_one(), hold_one()];
+        assert_eq!(publisher.try_publish([1; 1000]), Err(SendError::Full));
+        assert!(!is_ready(&mut publisher));
+        drop(held);
+        assert!(is_ready(&mut publisher));
+        publisher.try_publish([1; 1000]).unwrap();
+    }
 }
 
 #[test]
