@@ -282,3 +282,73 @@ mod tests {
         assert!(event.has_advanced_since(key));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::pin::pin;
+    use std::sync::{Arc, mpsc};
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+    use crate::object::event::Event;
+    use crate::object::kind::EVENT;
+    use crate::object::sealed::Sealed;
+
+    struct Tell(mpsc::Sender<()>);
+
+    impl Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+
+    /// Never there. Its wake-up comes in the middle of a try, and then it lets others go first.
+    struct LeftToOthers<'a> {
+        event: &'a EventCount<Mapped>,
+        woken: &'a mpsc::Receiver<()>,
+        tries: &'a Cell<u32>,
+        wakes_in: u32,
+    }
+
+    impl Awaited for LeftToOthers<'_> {
+        type Output = ();
+
+        fn event(&self) -> &EventCount<Mapped> {
+            self.event
+        }
+
+        fn attempt(&mut self) -> Result<Option<()>, SyncError> {
+            self.tries.set(self.tries.get() + 1);
+            if self.tries.get() == self.wakes_in {
+                while self.woken.try_recv().is_ok() {} // for a liveness check
+                self.event.wake(1);
+                self.woken.recv().unwrap();
+            }
+            Ok(None)
+        }
+
+        fn is_yielding(&self) -> bool {
+            self.tries.get() > self.wakes_in
+        }
+    }
+
+    #[test]
+    fn future_woken_during_a_try_and_dropped_while_it_yields_wakes_another() {
+        let object = Event::new().unwrap();
+        let event = object.handle().event(EVENT);
+        let ((teller, woken), tries) = (mpsc::channel(), Cell::new(0));
+        let waker = Waker::from(Arc::new(Tell(teller)));
+        // One try without a waker, one to listen, and one to register. The next is in a new poll.
+        let awaited = LeftToOthers { event: &event, woken: &woken, tries: &tries, wakes_in: 4 };
+        let key = {
+            let mut future = pin!(wait_async(object.handle(), awaited, Ok));
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(tries.get(), 3);
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(tries.get(), 5);
+            event.listen()
+        };
+        assert!(event.has_advanced_since(key));
+    }
+}

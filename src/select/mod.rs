@@ -46,12 +46,12 @@
 //! an outcome like a message, and no source makes a wait hang. A source whose peers are gone stays
 //! ready: leave it out of the next wait, or call its `wait_for_peer`.
 //!
-//! That a source is ready is a hint. Another receiver of the same queue can be faster, and then the
-//! `try_` call returns [`Empty`](crate::RecvError::Empty): wait again. Senders of byte messages are
-//! ready when there is room for a message as long as the last one that a `try_` call refused, and
-//! those of queues and broadcasts when a slot is free and, if the last one was refused for the lack
-//! of a block or frame, one that it can use. Take what a source was found ready for, at least by an attempt: a receiver
-//! that sleeps may have been passed over for it.
+//! That a source is ready is a hint. Another receiver of the same queue can be faster, and then
+//! the `try_` call returns [`Empty`](crate::RecvError::Empty): wait again. Senders of byte
+//! messages are ready when there is room for a message as long as the last one that a `try_` call
+//! refused, and those of queues and broadcasts when a slot is free and, if the last one was
+//! refused for the lack of a block or frame, one that it can use. Take what a source was found
+//! ready for, at least by an attempt: a receiver that sleeps may have been passed over for it.
 //!
 //! # Many sources
 //!

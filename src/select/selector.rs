@@ -303,8 +303,8 @@ impl Selector {
         drop(registrations);
     }
 
-    /// Wakes others by the wake-ups that this selector may have got and does not use: of all sources
-    /// but the one that was found, and of that one, too, if its attempt lets waiters go first.
+    /// Wakes others by the wake-ups that this selector may have got and does not use: of all
+    /// sources but the one that was found, and of that one if its attempt lets waiters go first.
     fn pass_on(&self, sources: &Sources<'_, '_>, found: Option<usize>) {
         let mut keys = self.keys.iter();
         for (index, source) in sources.iter().enumerate() {
