@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use executor::{Canceller, Unpark, block_on, endless, poll, smol_block_on, tokio_block_on};
+use executor::{Canceller, Unpark, block_on, endless, poll, smol_block_on, tokio_block_on, waiter_thread_sleeps};
 use futures_core::Stream;
 use futures_sink::Sink;
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
@@ -38,6 +38,9 @@ child_roles!(
     call,
     send_objects,
     receive_when_told,
+    finish_tasks,
+    wait_for_the_tasks_of_the_dead,
+    take_a_task_and_be_killed,
 );
 
 const NAME: &str = "name";
@@ -227,7 +230,7 @@ fn drop_a_woken_future(arguments: &[String]) {
     let waker = Waker::from(Arc::clone(&unpark));
     let mut future = Box::pin(rx.recv_async());
     assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    thread::sleep(Duration::from_millis(5)); // the thread sleeps first, so the kernel wakes it first
+    until(waiter_thread_sleeps); // first, so the kernel wakes it first
     let other = start("receive_one_of_a_queue", &[&arguments[0], &arguments[1]]);
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
@@ -264,7 +267,7 @@ fn queue_future_dropped_just_before_a_message_wakes_another_receiver() {
     for time in 1..=TIMES {
         let mut future = Box::pin(rx.recv_async());
         assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        thread::sleep(Duration::from_millis(2)); // the thread sleeps first, so the kernel wakes it first
+        until(waiter_thread_sleeps); // first, so the kernel wakes it first
         counters.word(0).store(time, Ordering::SeqCst);
         until(|| counters.word(1).load(Ordering::SeqCst) == time);
         thread::sleep(Duration::from_millis(10));
@@ -408,7 +411,7 @@ fn semaphore_future_woken_and_dropped_wakes_another_process() {
     let unpark = Unpark::new();
     let mut future = Box::pin(answers.acquire_async());
     assert!(poll(future.as_mut(), &unpark).is_pending());
-    thread::sleep(Duration::from_millis(5)); // the thread sleeps first, so the kernel wakes it first
+    until(waiter_thread_sleeps); // first, so the kernel wakes it first
     let other = start("acquire_one", &[&directory(&test_dir), file.to_str().unwrap()]);
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
@@ -719,4 +722,56 @@ fn sink_of_a_full_pipe_keeps_one_message_until_its_flush() {
     assert_eq!(block_on(poll_fn(|context| sink.as_mut().poll_ready(context))), Ok(()));
     drop(rx);
     sink.as_mut().start_send(7).unwrap_err();
+}
+
+fn finish_tasks(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let mut rx = jobs(Path::new(&arguments[0])).wait(WaitStrategy::Park).receiver(NAME).unwrap();
+    for number in 0..ROUNDS {
+        assert_eq!(rx.recv(), Ok(number));
+        rx.task_done().unwrap();
+    }
+}
+
+#[test]
+fn queue_join_cancelled_at_every_point_waits_for_each_task() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut tx = jobs(&test_dir.names()).sender(NAME).unwrap();
+    let worker = start("finish_tasks", &[&directory(&test_dir)]);
+    let mut canceller = Canceller::new();
+    for number in 0..ROUNDS {
+        tx.send(number).unwrap();
+        while canceller.run(tx.join_async()).transpose().unwrap().is_none() {}
+        assert!(tx.is_empty());
+    }
+    worker.finish();
+}
+
+fn take_a_task_and_be_killed(arguments: &[String]) {
+    let mut rx = jobs(Path::new(&arguments[0])).receiver(NAME).unwrap();
+    assert_eq!(rx.recv(), Ok(7));
+    let mut tx = values(Path::new(&arguments[0])).sender(BACK).unwrap();
+    tx.send(7).unwrap();
+    thread::sleep(Duration::from_secs(3600));
+}
+
+fn wait_for_the_tasks_of_the_dead(arguments: &[String]) {
+    let names = Path::new(&arguments[0]);
+    let mut tx = jobs(names).sender(NAME).unwrap();
+    let mut taken = values(names).receiver(BACK).unwrap();
+    let worker = start("take_a_task_and_be_killed", &[&arguments[0]]);
+    tx.send(7).unwrap();
+    assert_eq!(taken.recv(), Ok(7));
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        worker.kill();
+    });
+    assert_eq!(block_on(tx.join_async()), Err(queue::JoinError::TasksLost { count: 1 }));
+    killer.join().unwrap();
+}
+
+#[test]
+fn queue_worker_killed_future_of_join_reports_tasks_lost() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    start("wait_for_the_tasks_of_the_dead", &[&directory(&test_dir)]).finish();
 }

@@ -35,6 +35,11 @@
 //! | [`Timer`] | it has expired |
 //! | [`Descriptor`] | it is readable, or writable: of a socket, a child, a signalfd |
 //!
+//! [`AtomicValue`](crate::sync::AtomicValue) and [`Array`](crate::sync::Array) are no sources, and
+//! there is no future of their change either: a change of them is a store, which wakes nobody and
+//! costs no more for that. Set an event after it, or use a `Value`. Nobody waits for locks and
+//! barriers beside other things: use a timeout, or a task.
+//!
 //! A source is also ready when its `try_` call would return an error instead of having to wait: its
 //! peers have left or died, messages were lost, the region is damaged. So the death of a process is
 //! an outcome like a message, and no source makes a wait hang. A source whose peers are gone stays
