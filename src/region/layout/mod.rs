@@ -280,14 +280,17 @@ impl Layout {
                 RpcLayout::new(element, reply, limit, geometry).map(Self::Rpc)
             }
         };
-        // Valid if the same layout, made anew, has the same header. The state may differ, and
-        // rounding up to huge pages may have made the file longer.
+        // Valid if the same layout, made anew, has the same header. The state and the
+        // identity may differ, and rounding up to huge pages may have made the file longer.
         match layout {
             Ok(layout) if length >= layout.size() && length - layout.size() < HUGE_PAGE => {
                 let layout = layout.with_size(length);
                 let mut again = layout.header();
                 again[header::MAGIC] = words[header::MAGIC];
                 again[header::REGION_STATE] = state;
+                if kind == RegionKind::Namespace {
+                    again[header::IDENTITY] = words[header::IDENTITY];
+                }
                 if again == words[..header::USED] {
                     return Ok(layout);
                 }
