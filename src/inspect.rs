@@ -45,8 +45,8 @@ pub struct RegionInfo {
     pub capacity: u64,
     /// The longest message, in bytes.
     pub max_message_bytes: u64,
-    /// Bytes of memory, with those of all objects of a namespace. The extents of a queue are not included, see
-    /// [`extents_bytes`](queue::Stats::extents_bytes).
+    /// Bytes of memory, with those of all objects of a namespace. The extents of a queue are not
+    /// included, see [`extents_bytes`](queue::Stats::extents_bytes).
     pub size: u64,
     /// One for each direction of a pipe, one for a queue, one for each publisher of a broadcast,
     /// one for all requests, none for a namespace.
@@ -514,8 +514,8 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
     })
 }
 
-/// The objects that a namespace got after it was made, each with its name. Those that cannot be read
-/// are left out.
+/// The objects that a namespace got after it was made, each with its name. Those that cannot be
+/// read are left out.
 fn created_objects(namespace: &Region) -> Vec<(String, Region)> {
     let Some(directory) = namespace.dependents() else { return Vec::new() };
     let names = directory.names().unwrap_or_default().into_iter();

@@ -42,8 +42,8 @@ impl Namespace {
     /// ```
     ///
     /// The object stays until it is [removed](Self::remove), or the namespace is. As many processes
-    /// can use it as can use the namespace. Each has a descriptor and a mapping for each object that
-    /// it has open.
+    /// can use it as can use the namespace. Each has a descriptor and a mapping for each object
+    /// that it has open.
     ///
     /// A namespace without a name gets no objects later.
     ///
@@ -54,8 +54,10 @@ impl Namespace {
     /// # Errors
     ///
     /// - [`ErrorKind::AlreadyExists`] if there is an object of that name.
-    /// - [`ErrorKind::InvalidName`] if the name is longer than 64 bytes, or cannot be that of a file.
-    /// - [`ErrorKind::InvalidOptions`] if there can be no such object, or the namespace has no name.
+    /// - [`ErrorKind::InvalidName`] if the name is longer than 64 bytes, or cannot be that of a
+    ///   file.
+    /// - [`ErrorKind::InvalidOptions`] if there can be no such object, or the namespace has no
+    ///   name.
     /// - [`ErrorKind::NameRemoved`] if the namespace was removed.
     /// - [`ErrorKind::NoSpace`], [`ErrorKind::Forked`] in a forked child.
     pub fn create<O: NamespaceObject>(&self, name: &str, spec: Spec<O>) -> Result<O> {

@@ -179,8 +179,8 @@ impl Namespace {
         Self { type_name: Some(TypeName { tag, text: "".into() }), ..self.clone() }
     }
 
-    /// Opens the object of that name: a value, a lock or another object, a [`Queue`], or an endpoint
-    /// of a broadcast.
+    /// Opens the object of that name: a value, a lock or another object, a [`Queue`], or an
+    /// endpoint of a broadcast.
     ///
     /// # Blocking
     ///

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use crate::Shareable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::namespace::Namespace;
 use crate::namespace::lookup::NamespaceObject;
@@ -36,7 +35,7 @@ use crate::object::table::NAME_MAX;
 /// ```
 ///
 /// All bits are valid. Zeros, and the default, refer to no object.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Shareable)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, tombolo_derive::Shareable)]
 #[shareable(crate = "crate")]
 #[repr(C)]
 pub struct Reference {

@@ -10,8 +10,8 @@
 //!   (dependents-make-3) its permissions. Each is done again by the next process that makes one.
 //! - create: (dependents-create-1) a complete region gets its name there, by link(2),
 //!   (dependents-create-2) the owner is checked: if it is retired, everything is removed. Death
-//!   before the first leaves nothing. Death before the second leaves a dependent of an owner that is
-//!   there, or an orphan: a directory whose owner is gone. The next namespace of that name and
+//!   before the first leaves nothing. Death before the second leaves a dependent of an owner that
+//!   is there, or an orphan: a directory whose owner is gone. The next namespace of that name and
 //!   `tombolo doctor` remove orphans.
 //! - remove: after leave-4 of lifecycle.rs, (dependents-remove-1) each name, (dependents-remove-2)
 //!   the directory, then leave-5. The owner's name is the last that goes, and the next process that
@@ -40,7 +40,7 @@ impl Region {
         Some(Directory::of_dependents(path.with_file_name(directory_name(name, identity))))
     }
 
-    /// Makes that directory if it is missing. Everybody who can use the region can use it.
+    /// Makes that directory if it is missing. All users that can open the region can use it.
     pub(crate) fn make_dependents(&self) -> Result<Directory> {
         let action = format!("make a directory for what belongs to {}", self.display_name());
         let failed = |error| Error::io(&action, error, "check the directory's permissions");
@@ -76,15 +76,15 @@ impl Region {
     }
 }
 
-/// Removes what is left of owners that are gone, in a directory of names: of all, or of those of one
-/// name. Returns how many had left something.
+/// Removes what is left of owners that are gone, in a directory of names: of all, or of those of
+/// one name. Returns how many had left something.
 pub(crate) fn remove_orphans(directory: &Path, name: Option<&str>) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(directory)? {
         let entry = entry?.file_name();
         let Some((owner, identity)) = entry.to_str().and_then(parse_directory_name) else { continue };
-        // An owner had its name before it had the directory. So if that name leads to it no more, it
-        // never will again.
+        // An owner had its name before it had the directory. So if that name leads to it no more,
+        // it never will again.
         let is_orphan = || identity_of(&directory.join(owner)).is_some_and(|found| found != identity);
         if name.is_none_or(|name| name == owner) && is_orphan() {
             remove_all(&Directory::of_dependents(directory.join(&entry)));

@@ -22,12 +22,17 @@ use std::path::{Path, PathBuf};
 use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder};
 
 use processes::{create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds};
-use support::{TestDir, child_roles};
+use support::{Alone, TestDir, alone, child_roles};
 
 child_roles!(create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds);
 
 /// The name of the namespace, in a directory of its own.
 const NAME: &str = "name";
+
+/// Some tests fork, so each is alone.
+fn alone_with_directory() -> (Alone, TestDir) {
+    (alone(), TestDir::new())
+}
 
 fn builder(names: &Path) -> NamespaceBuilder {
     Namespace::builder().directory(names)

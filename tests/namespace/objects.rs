@@ -7,11 +7,11 @@ use tombolo::sync::{AtomicValue, Event, Mutex, Object, ObjectKind, Value};
 use tombolo::{Directory, ErrorKind, Namespace, Spec, broadcast, queue};
 
 use crate::support::{TestDir, large, on_small_stack};
-use crate::{NAME, assert_error, builder, object_directories, object_files, open};
+use crate::{NAME, alone_with_directory, assert_error, builder, object_directories, object_files, open};
 
 #[test]
 fn namespace_object_of_every_kind_created_is_found() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     assert_eq!(namespace.names().unwrap(), [""; 0]);
 
@@ -77,7 +77,7 @@ fn namespace_object_of_every_kind_created_is_found() {
 
 #[test]
 fn namespace_object_created_beside_planned_ones_is_listed_after_them() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let plan = builder(&test_dir.names()).event("z").once("a");
     let namespace = plan.open(NAME).unwrap();
     namespace.create("m", Spec::event()).unwrap();
@@ -89,7 +89,7 @@ fn namespace_object_created_beside_planned_ones_is_listed_after_them() {
 
 #[test]
 fn namespace_created_object_without_value_is_refused_or_of_wrong_type_as_planned_ones_are() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     assert_error(namespace.create("queue", Spec::queue::<u64>(0)), ErrorKind::InvalidOptions, &["capacity"]);
     assert_error(namespace.create("barrier", Spec::barrier(0)), ErrorKind::InvalidOptions, &["parties"]);
@@ -107,7 +107,7 @@ fn namespace_created_object_without_value_is_refused_or_of_wrong_type_as_planned
 
 #[test]
 fn namespace_name_taken_create_fails_and_open_or_create_opens() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = builder(&test_dir.names()).atomic("planned", 1_u64).open(NAME).unwrap();
     let first = namespace.create("x", Spec::atomic(1_u64)).unwrap();
     assert_error(namespace.create("x", Spec::atomic(2_u64)), ErrorKind::AlreadyExists, &["\"x\""]);
@@ -120,7 +120,7 @@ fn namespace_name_taken_create_fails_and_open_or_create_opens() {
 
 #[test]
 fn namespace_object_name_invalid_is_refused() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let long = "x".repeat(65);
     for name in ["", "a/b", ".x", "..", "a\nb", "nul\0", &long] {
@@ -136,7 +136,7 @@ fn namespace_object_name_invalid_is_refused() {
 
 #[test]
 fn namespace_without_name_creates_nothing() {
-    let _watchdog = TestDir::new();
+    let (_alone, _watchdog) = alone_with_directory();
     let namespace = Namespace::builder().event("event").create().unwrap();
     assert_error(namespace.create("x", Spec::event()), ErrorKind::InvalidOptions, &["no name"]);
     assert_error(namespace.event("x"), ErrorKind::NotFound, &["event"]);
@@ -146,7 +146,7 @@ fn namespace_without_name_creates_nothing() {
 
 #[test]
 fn namespace_object_removed_is_free_again_and_held_one_works() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = builder(&test_dir.names()).event("planned").open(NAME).unwrap();
     let held = namespace.create("x", Spec::value(1_u64)).unwrap();
     namespace.remove("x").unwrap();
@@ -163,7 +163,7 @@ fn namespace_object_removed_is_free_again_and_held_one_works() {
 
 #[test]
 fn namespace_object_held_keeps_namespace() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let value = open(&test_dir).create("x", Spec::value(5_u64)).unwrap();
     let again = builder(&test_dir.names()).must_exist().open(NAME).unwrap();
     assert_eq!(again.value::<u64>("x").unwrap().load(), Ok(5));
@@ -178,7 +178,7 @@ fn namespace_object_held_keeps_namespace() {
 
 #[test]
 fn namespace_objects_go_with_the_name() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let directory = Directory::at(test_dir.names());
     let namespace = builder(&test_dir.names()).persistent().open(NAME).unwrap();
     for number in 0..50_u64 {
@@ -207,7 +207,8 @@ fn namespace_objects_go_with_the_name() {
 
 #[test]
 fn namespace_of_same_name_in_other_directory_is_another() {
-    let (one, other) = (TestDir::new(), TestDir::new());
+    let (_alone, one) = alone_with_directory();
+    let other = TestDir::new();
     let (first, second) = (open(&one), open(&other));
     first.create("x", Spec::value(1_u64)).unwrap();
     assert_error(second.value::<u64>("x"), ErrorKind::NotFound, &[]);
@@ -217,7 +218,7 @@ fn namespace_of_same_name_in_other_directory_is_another() {
 
 #[test]
 fn namespace_mode_holds_for_its_objects() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     fs::create_dir(test_dir.names()).unwrap();
     for (mode, expected) in [(0o600, 0o700), (0o660, 0o770), (0o666, 0o777)] {
         let namespace = builder(&test_dir.names()).mode(mode).open(NAME).unwrap();
@@ -230,7 +231,7 @@ fn namespace_mode_holds_for_its_objects() {
 
 #[test]
 fn namespace_directory_of_objects_damaged_is_an_error() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     namespace.create("x", Spec::event()).unwrap();
     let directory = &object_directories(&test_dir.names())[0];
@@ -254,7 +255,7 @@ fn namespace_directory_of_objects_damaged_is_an_error() {
 
 #[test]
 fn namespace_inspected_shows_created_objects() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = builder(&test_dir.names()).event("planned").open(NAME).unwrap();
     let directory = Directory::at(test_dir.names());
     let before = directory.inspect(NAME).unwrap();
@@ -270,7 +271,7 @@ fn namespace_inspected_shows_created_objects() {
 
 #[test]
 fn namespace_large_value_by_reference_does_not_use_the_stack() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let initial = large(9);
     on_small_stack(|| {
@@ -282,7 +283,7 @@ fn namespace_large_value_by_reference_does_not_use_the_stack() {
 
 #[test]
 fn namespace_object_shared_alone_is_opened_by_descriptor() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let value: Value<u64> = namespace.create("x", Spec::value(5)).unwrap();
     let atomic: AtomicValue<u64> = namespace.create("y", Spec::atomic(6)).unwrap();

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use tombolo::sync::{AtomicValue, Mutex, SyncError, Value};
 use tombolo::{Directory, ErrorKind, Namespace, Reference, Spec};
 
-use crate::support::{Process, SharedCounters, TestDir, alone, command, fork, start};
-use crate::{NAME, assert_error, builder, object_files, open};
+use crate::support::{Process, SharedCounters, TestDir, command, fork, start};
+use crate::{NAME, alone_with_directory, assert_error, builder, object_files, open};
 
 const PROCESSES: u64 = 4;
 const ROUNDS: u64 = 60;
@@ -39,7 +39,7 @@ pub fn create_and_stay(arguments: &[String]) {
 
 #[test]
 fn namespace_creator_killed_objects_stay_and_are_repaired() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let creator = start_in(&test_dir, "create_and_stay");
     counters(&test_dir).meet(0, 2);
@@ -54,7 +54,7 @@ fn namespace_creator_killed_objects_stay_and_are_repaired() {
 
 #[test]
 fn namespace_object_of_dead_holder_is_repaired_from_outside() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let creator = start_in(&test_dir, "create_and_stay");
     counters(&test_dir).meet(0, 2);
@@ -86,7 +86,7 @@ pub fn create_in_rounds(arguments: &[String]) {
 
 #[test]
 fn namespace_create_against_create_one_wins() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let _namespace = open(&test_dir);
     let processes: Vec<_> = (0..PROCESSES).map(|_| start_in(&test_dir, "create_in_rounds")).collect();
     processes.into_iter().for_each(Process::finish);
@@ -115,7 +115,7 @@ pub fn open_in_rounds(arguments: &[String]) {
 
 #[test]
 fn namespace_open_or_create_together_all_get_the_same() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let processes: Vec<_> = (0..PROCESSES).map(|_| start_in(&test_dir, "open_in_rounds")).collect();
     processes.into_iter().for_each(Process::finish);
@@ -140,7 +140,7 @@ pub fn hold_and_answer(arguments: &[String]) {
 
 #[test]
 fn namespace_object_removed_while_held_elsewhere_both_go_on() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let held = namespace.create("x", Spec::value(1_u64)).unwrap();
     namespace.create("reference", Spec::value(namespace.reference("x").unwrap())).unwrap();
@@ -158,7 +158,7 @@ fn namespace_object_removed_while_held_elsewhere_both_go_on() {
 
 #[test]
 fn namespace_all_killed_next_one_finds_its_objects() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let creator = start_in(&test_dir, "create_and_stay");
     counters(&test_dir).meet(0, 2);
     creator.kill();
@@ -171,7 +171,7 @@ fn namespace_all_killed_next_one_finds_its_objects() {
 
 #[test]
 fn namespace_all_killed_stale_one_is_removed_with_its_objects() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let creator = start_in(&test_dir, "create_and_stay");
     counters(&test_dir).meet(0, 2);
     creator.kill();
@@ -182,8 +182,7 @@ fn namespace_all_killed_stale_one_is_removed_with_its_objects() {
 
 #[test]
 fn namespace_forked_child_is_refused() {
-    let alone = alone();
-    let test_dir = TestDir::new();
+    let (alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let value: Value<u64> = namespace.create("x", Spec::value(1)).unwrap();
     let reference = namespace.reference("x").unwrap();
@@ -213,7 +212,7 @@ pub fn open_by_descriptor(arguments: &[String]) {
 
 #[test]
 fn namespace_passed_by_descriptor_child_creates_objects() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     namespace.create("x", Spec::atomic(1_u64)).unwrap();
     let descriptor = namespace.share().unwrap();

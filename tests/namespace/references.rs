@@ -1,14 +1,14 @@
 //! References: what they lead to, and what a dangling one returns.
 
 use tombolo::sync::{Array, Event, Value};
-use tombolo::{ErrorKind, Reference, Spec, queue};
+use tombolo::{ErrorKind, Namespace, Reference, Spec, queue};
 
 use crate::support::TestDir;
-use crate::{NAME, assert_error, builder, open};
+use crate::{NAME, alone_with_directory, assert_error, builder, open};
 
 #[test]
 fn reference_stored_in_an_object_leads_to_another_one() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let mut orders = namespace.create("orders", Spec::queue::<u64>(4)).unwrap();
     namespace.create("price", Spec::value(1.5_f64)).unwrap();
@@ -30,7 +30,7 @@ fn reference_stored_in_an_object_leads_to_another_one() {
 
 #[test]
 fn reference_to_removed_object_returns_removed() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let held = namespace.create("x", Spec::value(1_u64)).unwrap();
     let reference = namespace.reference("x").unwrap();
@@ -48,7 +48,7 @@ fn reference_to_removed_object_returns_removed() {
 
 #[test]
 fn reference_to_planned_object_leads_to_it() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = builder(&test_dir.names()).value("planned", 1_u64).open(NAME).unwrap();
     let reference = namespace.reference("planned").unwrap();
     assert_eq!(reference.open::<Value<u64>>(&namespace).unwrap().load(), Ok(1));
@@ -57,7 +57,8 @@ fn reference_to_planned_object_leads_to_it() {
 
 #[test]
 fn reference_to_nothing_or_of_other_namespace_is_an_error() {
-    let (test_dir, other_dir) = (TestDir::new(), TestDir::new());
+    let (_alone, test_dir) = alone_with_directory();
+    let other_dir = TestDir::new();
     let namespace = open(&test_dir);
     let nothing = Reference::default();
     assert_eq!(nothing.name(), "");
@@ -75,14 +76,13 @@ fn reference_to_nothing_or_of_other_namespace_is_an_error() {
 
 /// A reference whose bits another process wrote.
 fn reference_of_bits(bits: [u64; 9]) -> Reference {
-    let test_dir = TestDir::new();
-    let value = builder(&test_dir.names()).value("bits", bits).type_tag("").open(NAME).unwrap();
+    let value = Namespace::builder().value("bits", bits).type_tag("").create().unwrap();
     value.type_tag("").value("bits").unwrap().load().unwrap()
 }
 
 #[test]
 fn reference_serialised_is_the_same() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     namespace.create("price", Spec::value(1.5_f64)).unwrap();
     let reference = namespace.reference("price").unwrap();

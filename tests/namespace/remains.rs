@@ -5,13 +5,12 @@ use std::os::unix::fs::MetadataExt;
 
 use tombolo::{Directory, ErrorKind, Spec};
 
-use crate::support::{Random, TestDir, alone, fork, stress_factor};
-use crate::{NAME, builder, object_directories, object_files, open};
+use crate::support::{Random, TestDir, fork, stress_factor};
+use crate::{NAME, alone_with_directory, builder, object_directories, object_files, open};
 
 #[test]
 fn namespace_creators_killed_at_random_leave_whole_objects_only() {
-    let alone = alone();
-    let test_dir = TestDir::new();
+    let (alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let mut random = Random(7);
     for _ in 0..40 * stress_factor() {
@@ -59,7 +58,7 @@ fn orphan(test_dir: &TestDir) {
 
 #[test]
 fn namespace_orphans_are_removed_by_the_next_of_that_name() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     orphan(&test_dir);
     let other = builder(&test_dir.names()).open("other").unwrap();
     other.create("y", Spec::event()).unwrap();
@@ -75,7 +74,7 @@ fn namespace_orphans_are_removed_by_the_next_of_that_name() {
 
 #[test]
 fn directory_orphans_are_removed_and_others_stay() {
-    let test_dir = TestDir::new();
+    let (_alone, test_dir) = alone_with_directory();
     let directory = Directory::at(test_dir.names());
     assert_eq!(directory.remove_orphans().unwrap(), 0);
     orphan(&test_dir);

@@ -83,7 +83,7 @@ pub(crate) const WORDS: usize = 64;
 /// The part of a file that [`Layout::parse`](super::Layout::parse) needs.
 pub(crate) const BYTES: usize = WORDS * WORD;
 
-const _: () = assert!(USED <= WORDS);
+const _: () = assert!(IDENTITY + 1 == USED && USED <= WORDS);
 
 pub(crate) const ACTIVE: u64 = 1;
 /// About to lose its name. A process that has opened it must look the name up again.

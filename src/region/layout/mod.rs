@@ -224,7 +224,8 @@ impl Layout {
             (kind, directions) => return corrupt(format!("kind {kind} with {directions} directions")),
         };
         let state = words[header::REGION_STATE];
-        if !matches!(state, header::ACTIVE | header::RETIRED) || words[header::USED..].iter().any(|&word| word != 0) {
+        let unused = if kind == RegionKind::Namespace { header::USED } else { header::IDENTITY };
+        if !matches!(state, header::ACTIVE | header::RETIRED) || words[unused..].iter().any(|&word| word != 0) {
             return corrupt("words that have no meaning".into());
         }
         let (size, align) = (words[header::ELEMENT_SIZE], words[header::ELEMENT_ALIGN]);
@@ -288,9 +289,7 @@ impl Layout {
                 let mut again = layout.header();
                 again[header::MAGIC] = words[header::MAGIC];
                 again[header::REGION_STATE] = state;
-                if kind == RegionKind::Namespace {
-                    again[header::IDENTITY] = words[header::IDENTITY];
-                }
+                again[header::IDENTITY] = words[header::IDENTITY];
                 if again == words[..header::USED] {
                     return Ok(layout);
                 }
