@@ -75,6 +75,9 @@ pub use self::spec::Spec;
 /// A process takes part once in a namespace, however many handles it has. That takes one
 /// descriptor.
 ///
+/// A namespace with a name gets and loses objects while it is used: see
+/// [`create`](Self::create) and [`remove`](Self::remove). Each of those is a mapping of its own.
+///
 /// The name is removed when the last process leaves, unless the namespace is
 /// [`persistent`](NamespaceBuilder::persistent). If the last process was killed, the next one finds
 /// everything as it was.
