@@ -1,13 +1,15 @@
 //! Several processes that create, open and remove.
 
+use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use tombolo::sync::{AtomicValue, Mutex, SyncError, Value};
 use tombolo::{Directory, ErrorKind, Namespace, Reference, Spec};
 
-use crate::support::{Process, SharedCounters, TestDir, command, fork, start};
+use crate::support::{Process, SharedCounters, TestDir, command, fork, report, start};
 use crate::{NAME, alone_with_directory, assert_error, builder, object_files, open};
 
 const PROCESSES: u64 = 4;
@@ -200,6 +202,39 @@ fn namespace_forked_child_is_refused() {
     child.finish();
     assert_eq!(value.load(), Ok(3));
     assert_eq!(namespace.names().unwrap(), ["x", "z"]);
+}
+
+#[test]
+fn namespace_of_two_users_both_create_and_remove() {
+    let (alone, test_dir) = alone_with_directory();
+    // SAFETY: asks for a number.
+    if unsafe { libc::geteuid() } != 0 {
+        return report("SKIPPED: not run as root, so this was not tested");
+    }
+    fs::create_dir(test_dir.names()).unwrap();
+    fs::set_permissions(test_dir.names(), fs::Permissions::from_mode(0o777)).unwrap();
+    let shared = || builder(&test_dir.names()).mode(0o666).allow_other_owner().open(NAME).unwrap();
+    let namespace = shared();
+    namespace.create("x", Spec::value(1_u64)).unwrap();
+    namespace.create("y", Spec::event()).unwrap();
+    let act = || {
+        // SAFETY: a process of its own; nobody else's identity changes.
+        unsafe { assert_eq!((libc::setgid(65534), libc::setuid(65534)), (0, 0)) };
+        let own = shared();
+        own.value::<u64>("x").unwrap().store(&2).unwrap();
+        own.create("z", Spec::value(3_u64)).unwrap();
+        own.remove("y").unwrap();
+        let careful = builder(&test_dir.names()).must_exist().open(NAME);
+        assert_error(careful, ErrorKind::Permission, &["user 0"]);
+    };
+    fork(&alone, act).finish();
+    assert_eq!(namespace.names().unwrap(), ["x", "z"]);
+    assert_eq!(namespace.value::<u64>("z").unwrap().load(), Ok(3));
+    let careful = builder(&test_dir.names()).must_exist().open(NAME).unwrap();
+    assert_error(careful.value::<u64>("z"), ErrorKind::Permission, &["user 65534"]);
+    assert_eq!(careful.value::<u64>("x").unwrap().load(), Ok(2));
+    drop((namespace, careful));
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
 pub fn open_by_descriptor(arguments: &[String]) {

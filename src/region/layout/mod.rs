@@ -225,7 +225,7 @@ impl Layout {
         };
         let state = words[header::REGION_STATE];
         let unused = if kind == RegionKind::Namespace { header::USED } else { header::IDENTITY };
-        if !matches!(state, header::ACTIVE | header::RETIRED) || words[unused..].iter().any(|&word| word != 0) {
+        if !matches!(state, header::ACTIVE | header::RETIRED) || words.iter().skip(unused).any(|&word| word != 0) {
             return corrupt("words that have no meaning".into());
         }
         let (size, align) = (words[header::ELEMENT_SIZE], words[header::ELEMENT_ALIGN]);
