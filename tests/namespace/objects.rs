@@ -38,7 +38,7 @@ fn namespace_object_of_every_kind_created_is_found() {
     assert_eq!((value.object_name(), value.namespace_name()), ("value", Some(NAME)));
     assert_eq!(Namespace::of(&value).names().unwrap().len(), 18);
     queue.send([1, 2, 3]).unwrap();
-    bytes.send(&[7; 5000]).unwrap();
+    bytes.send([7; 5000]).unwrap();
 
     let other = builder(&test_dir.names()).must_exist().open(NAME).unwrap();
     assert_eq!(other.value("value").unwrap().load(), Ok([1_u8; 100]));
