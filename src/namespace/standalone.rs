@@ -22,7 +22,7 @@ use crate::types::Shareable;
 use crate::wait::WaitStrategy;
 
 impl Namespace {
-    /// Returns the namespace that an object is in.
+    /// Returns the namespace that an object is in, with default options.
     pub fn of(object: &impl Object) -> Self {
         let handle = object.handle();
         let member = handle.membership.owner().unwrap_or(&handle.membership);

@@ -5,6 +5,9 @@
 //! does not list it. The identity is random. If the owner's name is removed, no region of that name
 //! ever finds the directory again.
 //!
+//! Edges: the kernel's. It serialises link(2) and the reading of a directory. So a creator that
+//! links after the directory was read sees the owner retired, which was before that.
+//!
 //! Crash, by step
 //! - make: (dependents-make-1) the owner's identity, (dependents-make-2) the directory,
 //!   (dependents-make-3) its permissions. Each is done again by the next process that makes one.
