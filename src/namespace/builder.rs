@@ -12,7 +12,7 @@ use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
 use crate::object::nested;
 use crate::object::spec::{InitialValue, ObjectSpec};
-use crate::object::table::Table;
+use crate::object::table::{Entry, Table};
 use crate::options::{CommonOptions, OpenMode, common_options, expect_joined, wrong_type};
 use crate::queue;
 use crate::queue::state::QueueState;
@@ -386,14 +386,14 @@ impl NamespaceBuilder {
             }
         }
         for (name, spec) in &self.objects {
-            let (_, entry) = find(&table, name)?;
-            check_type(region, entry, spec)?;
-            let element = |spec: &ObjectSpec| spec.nested.map(|layout| layout.element());
-            if entry.spec.count != spec.count || element(&entry.spec) != element(spec) {
-                return Err(type_mismatch(region, entry, spec.type_name()));
-            }
+            check_fits(region, find(&table, name)?.1, spec)?;
         }
         Ok(())
+    }
+
+    /// Refuses an object that is not as the first one planned here.
+    pub(super) fn check_object(&self, region: &Region, found: &Entry) -> Result<()> {
+        self.objects.first().map_or(Ok(()), |(_, spec)| check_fits(region, found, spec))
     }
 
     /// Opens it only if it is one such object and nothing else.
@@ -451,4 +451,13 @@ impl NamespaceBuilder {
         }
         Ok(region)
     }
+}
+
+fn check_fits(region: &Region, found: &Entry, planned: &ObjectSpec) -> Result<()> {
+    check_type(region, found, planned)?;
+    let element = |spec: &ObjectSpec| spec.nested.map(|layout| layout.element());
+    if found.spec.count != planned.count || element(&found.spec) != element(planned) {
+        return Err(type_mismatch(region, found, planned.type_name()));
+    }
+    Ok(())
 }

@@ -87,14 +87,15 @@ impl Namespace {
             let (found, expected) = (format!("{} bytes", name.len()), format!("at most {NAME_MAX}"));
             return Err(Error::new(ErrorKind::InvalidName, action, found, expected, "choose a shorter name"));
         }
-        if self.member.table().find(name).is_some() {
+        let owner = self.member.region();
+        if let Some((index, planned)) = self.member.table().find(name) {
             if mode == OpenMode::OpenOrCreate {
-                return self.object(name);
+                spec.into_builder().check_object(owner, planned)?;
+                return O::attach(self, Found { member: Arc::clone(&self.member), index });
             }
             let found = "one of that name, which the namespace began with";
             return Err(Error::new(ErrorKind::AlreadyExists, action, found, "none", "open it, or choose another name"));
         }
-        let owner = self.member.region();
         let create = |directory| spec.into_builder().object_of(self, directory, mode)?.open(name);
         let created = owner.make_dependents().and_then(create); // dependents-create-1
         if !owner.is_active() {

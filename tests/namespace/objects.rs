@@ -116,6 +116,9 @@ fn namespace_name_taken_create_fails_and_open_or_create_opens() {
     let second = namespace.open_or_create("x", Spec::atomic(2_u64)).unwrap();
     assert_eq!(first.fetch_add(5) + second.load(), 7);
     assert_eq!(namespace.open_or_create("planned", Spec::atomic(2_u64)).unwrap().load(), 1);
+    assert_error(namespace.open_or_create("planned", Spec::atomic(2_i64)), ErrorKind::WrongType, &["u64", "i64"]);
+    namespace.create("array", Spec::array(&[1_u8; 3])).unwrap();
+    assert_error(namespace.open_or_create("array", Spec::array(&[1_u8; 4])), ErrorKind::WrongType, &["3", "4"]);
 }
 
 #[test]
