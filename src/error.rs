@@ -64,6 +64,8 @@ pub enum ErrorKind {
     Interrupted,
     /// The region's name was removed, or leads to another region. No other process finds this one.
     NameRemoved,
+    /// The object that a [`Reference`](crate::Reference) means was removed.
+    Removed,
     /// The handle belongs to the process that forked this one.
     Forked,
     /// serde cannot serialise the value, or what was serialised is no such value.

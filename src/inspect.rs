@@ -16,7 +16,6 @@ use crate::object::{member, nested};
 use crate::primitive::Ordering;
 use crate::queue::state::QueueState;
 use crate::queue::{self, participant::Role};
-use crate::region::Region;
 use crate::region::directory::{Directory, unlink};
 use crate::region::layout::Layout;
 use crate::region::layout::pipe::PipeLayout;
@@ -24,6 +23,7 @@ use crate::region::layout::pipe::ring;
 use crate::region::participant::{LEAVING, LEFT};
 use crate::region::settings::{Bounds, Settings};
 use crate::region::unreadable::{Unreadable, is_about_content};
+use crate::region::{Region, dependents};
 use crate::rpc::state::RpcState;
 use crate::sys::file::{self, FileId};
 use crate::sys::memfd;
@@ -45,8 +45,8 @@ pub struct RegionInfo {
     pub capacity: u64,
     /// The longest message, in bytes.
     pub max_message_bytes: u64,
-    /// Bytes of memory. The extents of a queue are not included, see
-    /// [`extents_bytes`](queue::Stats::extents_bytes).
+    /// Bytes of memory, with those of all objects of a namespace. The extents of a queue are not
+    /// included, see [`extents_bytes`](queue::Stats::extents_bytes).
     pub size: u64,
     /// One for each direction of a pipe, one for a queue, one for each publisher of a broadcast,
     /// one for all requests, none for a namespace.
@@ -389,17 +389,45 @@ impl Directory {
             RegionKind::Queue => Ok(QueueState::of(&region).repair(None)),
             RegionKind::Rpc => Ok(RpcState::of(&region).repair()),
             RegionKind::Namespace => {
-                let table = Table::parse(&region)?;
-                let mut repaired = Repair { region: &region, table: &table }.all(None);
-                for nested in table.objects(&region).filter_map(|object| nested::open(&object, None)) {
-                    let nested = nested?;
-                    repaired += match nested.layout().kind() {
-                        RegionKind::Broadcast => BroadcastState::of(&nested).evict_dead(),
-                        _ => QueueState::of(&nested).repair(None),
-                    };
+                let mut repaired = repair_namespace(&region)?;
+                for (_, object) in created_objects(&region) {
+                    repaired += repair_namespace(&object)?;
                 }
                 Ok(repaired)
             }
+        }
+    }
+
+    /// Removes an object that was created in a namespace. `force` is as for
+    /// [`unlink`](Self::unlink). Blocks and fails like that.
+    pub fn unlink_object(&self, namespace: &str, object: &str, force: bool) -> Result<()> {
+        let dependents = self.open(namespace)?.dependents();
+        let Some(directory) = dependents else {
+            let (action, found) = (format!("remove the object {object:?}"), format!("that {namespace:?} got none"));
+            let expected = "one that was created in that namespace";
+            return Err(Error::new(ErrorKind::NotFound, action, found, expected, "see `tombolo inspect`"));
+        };
+        directory.open(object)?.remove(force)
+    }
+
+    /// Removes the objects of namespaces that are gone. Usually they go with the namespace. They
+    /// stay if a process is killed while another one removes the namespace by force, or somebody
+    /// removes its file. Returns how many namespaces had left some.
+    ///
+    /// # Blocking
+    ///
+    /// Up to half a second if a process was stopped while it removed one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Permission`] or [`ErrorKind::Io`] if the directory cannot be read.
+    pub fn remove_orphans(&self) -> Result<usize> {
+        match dependents::remove_orphans(self.path(), None) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            removed => removed.map_err(|error| {
+                let action = format!("list {}", self.path().display());
+                Error::io(action, error, "check the directory's permissions")
+            }),
         }
     }
 
@@ -419,7 +447,7 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
     let is_pipe = matches!(layout.kind(), RegionKind::Pipe);
     let is_shown = |&index: &usize| is_pipe || participants.is_occupied(index) || participants.state(index) == LEFT;
     let (mut rings, mut queue, mut objects, mut broadcast) = (Vec::new(), None, Vec::new(), None);
-    let mut rpc = None;
+    let (mut rpc, mut capacity, mut size) = (None, layout.capacity(), layout.mapped());
     match layout {
         Layout::Pipe(pipe) => rings.extend((0..pipe.directions as usize).map(|index| ring_info(region, pipe, index))),
         Layout::Queue(_) => {
@@ -428,7 +456,15 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
             rings.push(RingInfo { sent: words.load_tail().position(), queued: words.len() });
             queue = Some(queue_info(state));
         }
-        Layout::Namespace(_) => objects = describe_objects(region, &Table::parse(region)?),
+        Layout::Namespace(_) => {
+            objects = describe_objects(region, &Table::parse(region)?);
+            for (name, object) in created_objects(region) {
+                let created = describe_objects(&object, &Table::parse(&object)?);
+                objects.extend(created.into_iter().map(|object| ObjectInfo { name: name.clone(), ..object }));
+                size += object.layout().mapped();
+            }
+            capacity = objects.len() as u64;
+        }
         Layout::Broadcast(_) => {
             let state = BroadcastState::of(region);
             let info = broadcast_info(state);
@@ -464,9 +500,9 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
     Ok(RegionInfo {
         kind: layout.kind(),
         element: layout.element(),
-        capacity: layout.capacity(),
+        capacity,
         max_message_bytes: layout.max_message_bytes(),
-        size: layout.mapped(),
+        size,
         rings,
         participants: (0..participants.len()).filter(is_shown).map(participant).collect(),
         max_participants: participants.len() as u64,
@@ -476,6 +512,29 @@ fn region_info(region: &Region) -> Result<RegionInfo> {
         broadcast,
         rpc,
     })
+}
+
+/// The objects that a namespace got after it was made, each with its name. Those that cannot be
+/// read are left out.
+fn created_objects(namespace: &Region) -> Vec<(String, Region)> {
+    let Some(directory) = namespace.dependents() else { return Vec::new() };
+    let names = directory.names().unwrap_or_default().into_iter();
+    let objects = names.filter_map(|name| directory.open(&name).ok().map(|region| (name, region)));
+    objects.filter(|(_, region)| region.layout().kind() == RegionKind::Namespace).collect()
+}
+
+/// Repairs what the dead left in a namespace's region, which may be that of one object.
+fn repair_namespace(region: &Region) -> Result<usize> {
+    let table = Table::parse(region)?;
+    let mut repaired = Repair { region, table: &table }.all(None);
+    for nested in table.objects(region).filter_map(|object| nested::open(&object, None)) {
+        let nested = nested?;
+        repaired += match nested.layout().kind() {
+            RegionKind::Broadcast => BroadcastState::of(&nested).evict_dead(),
+            _ => QueueState::of(&nested).repair(None),
+        };
+    }
+    Ok(repaired)
 }
 
 fn rpc_info(state: RpcState<'_>) -> RpcInfo {

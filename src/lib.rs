@@ -111,7 +111,7 @@ pub use interrupt::{InterruptHandle, interrupt_handle};
 pub use message::Message;
 #[cfg(feature = "async")]
 pub use message::{MessageSink, MessageStream};
-pub use namespace::{Namespace, NamespaceBuilder};
+pub use namespace::{Namespace, NamespaceBuilder, NamespaceObject, Reference, Spec};
 pub use options::OnStale;
 pub use region::directory::{DIRECTORY_ENV, Directory};
 pub use region::layout::header::LAYOUT_VERSION;

@@ -217,6 +217,12 @@ fn five_workers_run_each_prints_its_number() {
     assert_eq!(lines, ["Worker: 0", "Worker: 1", "Worker: 2", "Worker: 3", "Worker: 4"]);
 }
 
+#[test]
+fn manager_namespace_changed_by_worker_is_printed() {
+    let expected = ["before Namespace(x=1, y=1)", "after Namespace(x=6, y=10)"];
+    assert_eq!(lines("manager_namespace"), expected);
+}
+
 /// The program is executed again, and its file is gone, or another one has its name.
 #[test]
 fn five_workers_binary_deleted_or_replaced_each_prints_its_number() {

@@ -179,7 +179,8 @@ Examples:
 
 const RM_HELP: &str = "\
 Examples:
-  tombolo rm jobs";
+  tombolo rm jobs
+  tombolo rm market/orders";
 
 const DOCTOR_HELP: &str = "\
 Examples:
@@ -265,7 +266,8 @@ pub enum Command {
     /// This is the only way to remove a persistent namespace.
     #[command(after_help = RM_HELP)]
     Rm {
-        /// The name of a pipe, queue, broadcast or namespace
+        /// The name of a pipe, queue, broadcast or namespace; NAMESPACE/OBJECT for an object that
+        /// was created in a namespace
         name: String,
 
         /// Remove the name even if it is in use: its users keep the memory, others can use the name

@@ -49,10 +49,11 @@ pub fn run(location: &Location, json: bool, dry_run: bool) -> Result<(), Failure
     for name in location.directory.names()? {
         findings.extend(examine(location, name, dry_run));
     }
+    let orphans = if dry_run { 0 } else { location.directory.remove_orphans()? };
     if json {
         print_json(&findings)?;
     } else {
-        print(&summary(location, &findings))?;
+        print(&summary(location, &findings, orphans))?;
     }
     match findings.iter().filter(|finding| finding.action == Action::CouldNotRemove).count() {
         0 => Ok(()),
@@ -115,10 +116,14 @@ fn repair(location: &Location, name: &str, view: &RegionView, dry_run: bool) -> 
     })
 }
 
-fn summary(location: &Location, findings: &[Finding]) -> String {
+fn summary(location: &Location, findings: &[Finding], orphans: usize) -> String {
     let mut text = String::new();
     for finding in findings {
         let _ = writeln!(text, "{}: {} ({})", finding.name, finding.action.to_text(), finding.reason);
+    }
+    if orphans > 0 {
+        let owners = if orphans == 1 { "namespace that is" } else { "namespaces that are" };
+        let _ = writeln!(text, "objects of {orphans} {owners} gone: removed");
     }
     let count = |action| findings.iter().filter(|finding| finding.action == action).count();
     let _ = writeln!(

@@ -60,7 +60,13 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Work(work) => transfer::work::run(&location, &work),
         Command::Ls { json } => inspect::list::run(&location, json),
         Command::Inspect { name, json } => inspect::run(&location, &name, json),
-        Command::Rm { name, force } => Ok(location.directory.unlink(&name, force)?),
+        Command::Rm { name, force } => {
+            match name.split_once('/') {
+                Some((namespace, object)) => location.directory.unlink_object(namespace, object, force)?,
+                None => location.directory.unlink(&name, force)?,
+            }
+            Ok(())
+        }
         Command::Doctor { json, dry_run } => doctor::run(&location, json, dry_run),
     }
 }

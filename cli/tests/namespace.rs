@@ -10,7 +10,7 @@ use std::thread;
 use common::{Process, TestEnv};
 use serde_json::{Value, json};
 use tombolo::sync::Mutex;
-use tombolo::{Endpoint, Namespace, NamespaceBuilder, pipe, queue};
+use tombolo::{Endpoint, Namespace, NamespaceBuilder, Spec, pipe, queue};
 
 /// The environment variable that starts this program as a member, with what it takes.
 const ROLE: &str = "TEST_ROLE";
@@ -454,4 +454,35 @@ fn namespace_rm_force_frees_name_and_members_keep_memory() {
     assert_eq!(object(&market(&env), "book")["holder"], holder(next.pid(), "alive"));
     next.finish();
     env.assert_no_names();
+}
+
+#[test]
+fn namespace_created_objects_are_shown_removed_and_cleaned_up() {
+    let env = TestEnv::new();
+    let plan = Namespace::builder().directory(env.names());
+    let market = plan.open("market").unwrap();
+    let orders = market.create("orders", Spec::queue::<u64>(16)).unwrap();
+    market.create("price", Spec::value(101.25_f64)).unwrap();
+    let region = env.json(&["inspect", "market", "--json"]);
+    assert_eq!(region["capacity"], json!(2));
+    assert_eq!(object(&region, "price")["value"], json!("101.25"));
+    env.run(&["inspect", "market"]).assert_shows("orders");
+    assert_eq!(env.names_json().as_array().unwrap().len(), 1);
+
+    env.run(&["rm", "market/orders"]).assert_exit(1, "using it");
+    env.run(&["rm", "market/nothing"]).assert_exit(1, "nothing");
+    env.run(&["rm", "market/orders", "--force"]).assert_exit(0, "");
+    env.run(&["rm", "market/price"]).assert_exit(0, "");
+    assert!(market.names().unwrap().is_empty());
+    drop((orders, market));
+    env.assert_no_names();
+
+    let market = plan.open("market").unwrap();
+    market.create("price", Spec::value(101.25_f64)).unwrap();
+    fs::remove_file(env.name_path("market")).unwrap();
+    drop(market);
+    env.run(&["doctor", "--dry-run"]).assert_exit(0, "");
+    assert_eq!(fs::read_dir(env.names()).unwrap().count(), 1);
+    env.run(&["doctor"]).assert_shows("objects of 1 namespace that is gone: removed");
+    assert_eq!(fs::read_dir(env.names()).unwrap().count(), 0);
 }

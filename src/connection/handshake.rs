@@ -39,7 +39,7 @@ use sha2::Sha256;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::region::layout::header::LAYOUT_VERSION;
-use crate::sys::socket::random_bytes;
+use crate::sys::random;
 
 const MAGIC: [u8; 8] = *b"tombolo\n";
 
@@ -193,7 +193,7 @@ pub(super) struct Handshake {
 impl Handshake {
     pub(super) fn new(role: Role, transport: Transport, action: String, key: Option<Key>, limit: u64) -> Result<Self> {
         let nonce: [u8; NONCE_LEN] =
-            random_bytes().map_err(|error| Error::io("get random bytes", error, "use Linux 3.17 or later"))?;
+            random::bytes().map_err(|error| Error::io("get random bytes", error, "use Linux 3.17 or later"))?;
         let mut hello = vec![HELLO];
         hello.extend(MAGIC);
         hello.extend(PROTOCOL_VERSION.to_le_bytes());

@@ -221,9 +221,9 @@ fn check_parts(entry: &Entry, participants: usize) {
 fn open_everything(region: Region, found: &Table) {
     let shown = describe_objects(&region, found);
     assert_eq!(shown.len(), found.entries.len());
-    let Ok(Some(member)) = Membership::join(region) else { panic!("a valid namespace without participants") };
+    let Ok(Some(member)) = Membership::join(region, None) else { panic!("a valid namespace without participants") };
     let member = Arc::new(member);
-    let namespace = Namespace::new(Arc::clone(&member), WaitStrategy::Park);
+    let namespace = Namespace::new(Arc::clone(&member), WaitStrategy::Park, Default::default());
     for (index, entry) in found.entries.iter().enumerate() {
         let handle = Handle::new(Arc::clone(&member), index, entry, WaitStrategy::Park);
         assert_eq!(handle.entry(), Some(entry));

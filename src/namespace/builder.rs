@@ -12,15 +12,17 @@ use crate::object::kind::ObjectKind;
 use crate::object::member::Membership;
 use crate::object::nested;
 use crate::object::spec::{InitialValue, ObjectSpec};
-use crate::object::table::Table;
-use crate::options::{CommonOptions, common_options, expect_joined, wrong_type};
+use crate::object::table::{Entry, Table};
+use crate::options::{CommonOptions, OpenMode, common_options, expect_joined, wrong_type};
 use crate::queue;
 use crate::queue::state::QueueState;
 use crate::region::Region;
+use crate::region::directory::Directory;
 use crate::region::layout::header::RegionKind;
 use crate::region::layout::queue::{QueueGeometry, QueueLayout};
 use crate::region::layout::{Layout, MAX_PARTICIPANTS};
 use crate::region::settings::{Bounds, Settings};
+use crate::sys::file;
 use crate::types::{Shareable, bits_of, slice_bits_of, type_tag};
 
 /// Processes that can take part unless the builder sets another number.
@@ -38,6 +40,8 @@ pub struct NamespaceBuilder {
     persistent: bool,
     /// Open it only if it is one such object and nothing else.
     single_object: Option<ObjectSpec>,
+    /// It is an object of that namespace.
+    owner: Option<Arc<Membership>>,
     /// Why a queue or a broadcast cannot be created, and its name. For the next call that returns
     /// a result.
     deferred_error: Option<(String, String)>,
@@ -52,6 +56,7 @@ impl Default for NamespaceBuilder {
             max_participants: DEFAULT_MAX_PARTICIPANTS,
             persistent: false,
             single_object: None,
+            owner: None,
             deferred_error: None,
         }
     }
@@ -262,7 +267,7 @@ impl NamespaceBuilder {
     common_options!();
 
     /// Creates a namespace without a name. Other processes get it with [`Namespace::share`], or
-    /// with [`CommandExt::pass`](crate::spawn::CommandExt::pass).
+    /// with [`CommandExt::pass`](crate::spawn::CommandExt::pass). It gets no other objects later.
     ///
     /// # Blocking
     ///
@@ -272,11 +277,21 @@ impl NamespaceBuilder {
     ///
     /// [`ErrorKind::InvalidOptions`], [`ErrorKind::NoSpace`].
     pub fn create(&self) -> Result<Namespace> {
-        Ok(self.with_member(expect_joined(Membership::join(self.create_region(false)?)?)?.register()))
+        if self.objects.is_empty() && self.deferred_error.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidOptions,
+                "create a namespace without a name",
+                "no objects",
+                "at least one, as it gets no other objects later",
+                "plan its objects, or open it by a name",
+            ));
+        }
+        Ok(self.with_member(expect_joined(Membership::join(self.create_region(false)?, None)?)?.register()))
     }
 
     /// Opens the namespace of that name, or creates it. One that exists must contain the objects
-    /// that were added here, and may contain others.
+    /// that were added here, and may contain others. Without any it begins empty: see
+    /// [`Namespace::create`].
     ///
     /// # Blocking
     ///
@@ -296,12 +311,12 @@ impl NamespaceBuilder {
         self.check_objects()?;
         let join = |region: Region| {
             self.check(&region)?;
-            Ok(Membership::get_or_join(region)?.map(|member| self.with_member(member)))
+            Ok(Membership::get_or_join(region, self.owner.clone())?.map(|member| self.with_member(member)))
         };
         let create = || {
             // Join before it has its name: no process ever finds it without members and takes it
             // for stale.
-            let mut member = expect_joined(Membership::join(self.create_region(true)?)?)?;
+            let mut member = expect_joined(Membership::join(self.create_region(true)?, self.owner.clone())?)?;
             member.give_name(name, &self.common.settings.directory)?;
             Ok(self.with_member(member.register()))
         };
@@ -329,23 +344,23 @@ impl NamespaceBuilder {
         let region = Region::from_descriptor(descriptor, &settings)?;
         self.check(&region)?;
         // Copies of the descriptor may be elsewhere, and a lock belongs to all of them.
-        Ok(self.with_member(expect_joined(Membership::get_or_join(region.reopen()?)?)?))
+        Ok(self.with_member(expect_joined(Membership::get_or_join(region.reopen()?, None)?)?))
     }
 
     fn with_member(&self, member: Arc<Membership>) -> Namespace {
-        Namespace::new(member, self.common.wait)
+        Namespace::new(member, self.common.wait, self.common.settings.clone())
     }
 
     /// Reports objects that cannot be created before a name is looked up.
     fn check_objects(&self) -> Result<()> {
-        if self.objects.is_empty() && self.deferred_error.is_none() { Ok(()) } else { self.lay_out().map(drop) }
+        self.lay_out().map(drop)
     }
 
     fn bounds(&self) -> Bounds {
         let bounds = self.common.settings.bounds;
         match self.lay_out() {
             Ok((table, layout)) => bounds.with_own(layout.mapped(), table.steps()),
-            Err(_) => bounds, // with no objects, or invalid ones, nothing can be created
+            Err(_) => bounds, // with invalid objects, nothing can be created
         }
     }
 
@@ -371,20 +386,35 @@ impl NamespaceBuilder {
             }
         }
         for (name, spec) in &self.objects {
-            let (_, entry) = find(&table, name)?;
-            check_type(region, entry, spec)?;
-            let element = |spec: &ObjectSpec| spec.nested.map(|layout| layout.element());
-            if entry.spec.count != spec.count || element(&entry.spec) != element(spec) {
-                return Err(type_mismatch(region, entry, spec.type_name()));
-            }
+            check_fits(region, find(&table, name)?.1, spec)?;
         }
         Ok(())
+    }
+
+    /// Refuses an object that is not as the first one planned here.
+    pub(super) fn check_object(&self, region: &Region, found: &Entry) -> Result<()> {
+        self.objects.first().map_or(Ok(()), |(_, spec)| check_fits(region, found, spec))
     }
 
     /// Opens it only if it is one such object and nothing else.
     pub(crate) fn single_object(mut self, spec: ObjectSpec) -> Self {
         self.single_object = Some(spec);
         self
+    }
+
+    /// Plans an object of that namespace. All that is planned here is the object.
+    pub(super) fn object_of(mut self, owner: &Namespace, directory: Directory, open_mode: OpenMode) -> Result<Self> {
+        let region = owner.member.region();
+        let failed = |error| Error::io("create an object", error, "try again");
+        let mode = file::metadata(region.file()).map_err(failed)?.mode;
+        self.single_object = self.objects.first().map(|(_, spec)| *spec);
+        self.max_participants = region.layout().participants();
+        self.persistent = true;
+        self.common.settings = Settings { directory, mode: Some(mode), ..(*owner.settings).clone() };
+        self.common.open_mode = open_mode;
+        self.common.wait = owner.wait;
+        self.owner = Some(Arc::clone(&owner.member));
+        Ok(self)
     }
 
     fn lay_out(&self) -> Result<(Table, Layout)> {
@@ -410,6 +440,9 @@ impl NamespaceBuilder {
         let (table, layout) = self.lay_out()?;
         let region = Region::create(layout, &self.common.settings, named)?;
         table.format(&region, &self.initial)?;
+        if self.owner.is_some() {
+            region.set_identity()?;
+        }
         for nested in table.objects(&region).filter_map(|object| nested::open(&object, None)) {
             let nested = nested?;
             if nested.layout().kind() == RegionKind::Queue {
@@ -418,4 +451,13 @@ impl NamespaceBuilder {
         }
         Ok(region)
     }
+}
+
+fn check_fits(region: &Region, found: &Entry, planned: &ObjectSpec) -> Result<()> {
+    check_type(region, found, planned)?;
+    let element = |spec: &ObjectSpec| spec.nested.map(|layout| layout.element());
+    if found.spec.count != planned.count || element(&found.spec) != element(planned) {
+        return Err(type_mismatch(region, found, planned.type_name()));
+    }
+    Ok(())
 }

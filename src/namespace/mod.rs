@@ -1,6 +1,10 @@
 //! Several objects in one mapping, each with a name.
 
 mod builder;
+mod growth;
+mod lookup;
+mod reference;
+mod spec;
 mod standalone;
 
 use std::fmt;
@@ -27,15 +31,18 @@ use crate::object::semaphore::Semaphore;
 use crate::object::spec::ObjectSpec;
 use crate::object::table::{Entry, Table};
 use crate::object::value::Value;
-use crate::object::{Handle, Object};
 use crate::queue::{self, ByteQueue, Queue};
 use crate::region::Region;
 use crate::region::layout::Layout;
+use crate::region::settings::Settings;
 use crate::sys::file;
 use crate::types::{Shape, Shareable, hashed_name, type_tag};
 use crate::wait::WaitStrategy;
 
 pub use self::builder::NamespaceBuilder;
+pub use self::lookup::NamespaceObject;
+pub use self::reference::Reference;
+pub use self::spec::Spec;
 
 /// Values, arrays, locks, queues and other objects in one mapping. Any number of processes can open
 /// them by name and type.
@@ -68,6 +75,9 @@ pub use self::builder::NamespaceBuilder;
 /// A process takes part once in a namespace, however many handles it has. That takes one
 /// descriptor.
 ///
+/// A namespace with a name gets and loses objects while it is used: see
+/// [`create`](Self::create) and [`remove`](Self::remove). Each of those is a mapping of its own.
+///
 /// The name is removed when the last process leaves, unless the namespace is
 /// [`persistent`](NamespaceBuilder::persistent). If the last process was killed, the next one finds
 /// everything as it was.
@@ -75,6 +85,7 @@ pub use self::builder::NamespaceBuilder;
 pub struct Namespace {
     member: Arc<Membership>,
     wait: WaitStrategy,
+    settings: Arc<Settings>,
     /// What types are called, instead of the names that numbers have.
     type_name: Option<TypeName>,
 }
@@ -122,8 +133,8 @@ impl Namespace {
         Self::builder().from_fd(descriptor)
     }
 
-    pub(crate) fn new(member: Arc<Membership>, wait: WaitStrategy) -> Self {
-        Self { member, wait, type_name: None }
+    pub(crate) fn new(member: Arc<Membership>, wait: WaitStrategy, settings: Settings) -> Self {
+        Self { member, wait, settings: Arc::new(settings), type_name: None }
     }
 
     /// Returns a descriptor with which other processes can open the namespace, with
@@ -139,10 +150,7 @@ impl Namespace {
     ///
     /// [`ErrorKind::Forked`] in a forked child, [`ErrorKind::Io`] if there are no descriptors left.
     pub fn share(&self) -> Result<OwnedFd> {
-        if !self.member.is_from_this_process() {
-            return Err(Error::forked("share a namespace"));
-        }
-        file::reopen(self.member.region().file()).map_err(|error| Error::io("open a region again", error, "try again"))
+        share(&self.member)
     }
 
     /// Returns the name with which it was opened. `None` if it has no name.
@@ -156,7 +164,8 @@ impl Namespace {
         self.member.region().warnings()
     }
 
-    /// Returns the names and kinds of its objects.
+    /// Returns the names and kinds of the objects that it began with. [`entries`](Self::entries)
+    /// has those that were created later, too.
     pub fn objects(&self) -> impl Iterator<Item = (&str, ObjectKind)> {
         self.member.table().entries.iter().map(|entry| (entry.name.as_str(), entry.spec.kind))
     }
@@ -173,36 +182,23 @@ impl Namespace {
         Self { type_name: Some(TypeName { tag, text: "".into() }), ..self.clone() }
     }
 
-    fn find(&self, name: &str, expected: ObjectSpec) -> Result<(usize, &Entry)> {
-        if !self.member.is_from_this_process() {
-            return Err(Error::forked(format_args!("open the object {name:?}")));
-        }
-        let (index, entry) = find(self.member.table(), name)?;
-        let Some(TypeName { tag, text }) = &self.type_name else {
-            return check_type(self.member.region(), entry, &expected).map(|()| (index, entry));
-        };
-        let expected = ObjectSpec { tag: *tag, ..expected };
-        if entry.spec.matches(&expected) {
-            return Ok((index, entry));
-        }
-        let expected = expected.type_name_without_count() + &hashed_name(text);
-        Err(type_mismatch(self.member.region(), entry, expected))
-    }
-
-    /// Opens the object of that name.
+    /// Opens the object of that name: a value, a lock or another object, a [`Queue`], or an
+    /// endpoint of a broadcast.
     ///
     /// # Blocking
     ///
-    /// Never.
+    /// Never if the namespace began with it. Otherwise like [`Namespace::open`].
     ///
     /// # Errors
     ///
     /// - [`ErrorKind::NotFound`] if there is no object of that name.
     /// - [`ErrorKind::WrongType`] if it is of another kind, or holds values of another type.
+    /// - [`ErrorKind::TooManyParticipants`] if as many processes use it as can.
     /// - [`ErrorKind::Forked`] in a forked child.
-    pub fn object<O: Object>(&self, name: &str) -> Result<O> {
-        let (index, entry) = self.find(name, O::spec())?;
-        Ok(O::attach(Handle::new(Arc::clone(&self.member), index, entry, self.wait)))
+    pub fn object<O: NamespaceObject>(&self, name: &str) -> Result<O> {
+        let found = self.find(name)?;
+        self.check_type(&found, O::spec()?)?;
+        O::attach(self, found)
     }
 
     /// Opens the value of that name. Blocks and fails like [`object`](Self::object).
@@ -276,23 +272,12 @@ impl Namespace {
     ///
     /// Those of [`object`](Self::object), and [`ErrorKind::TooManyParticipants`].
     pub fn queue<T: Shareable>(&self, name: &str) -> Result<Queue<T>> {
-        queue::Options::<T>::default().wait(self.wait).join(self.queue_region::<T>(name)?)
+        self.object(name)
     }
 
     /// Opens the queue of byte messages of that name. Blocks and fails like [`queue`](Self::queue).
     pub fn queue_bytes(&self, name: &str) -> Result<ByteQueue> {
-        queue::Options::bytes().wait(self.wait).join(self.queue_region::<[u8]>(name)?)
-    }
-
-    fn queue_region<M: Message + ?Sized>(&self, name: &str) -> Result<Region> {
-        self.nested_region(name, queue_spec(&queue::Options::<M>::default())?)
-    }
-
-    fn nested_region(&self, name: &str, spec: ObjectSpec) -> Result<Region> {
-        let (index, entry) = self.find(name, spec)?;
-        let object = entry.object(self.member.region(), index);
-        let region = nested::open(&object, Some(Arc::clone(&self.member)));
-        region.ok_or_else(|| type_mismatch(self.member.region(), entry, entry.spec.type_name()))?
+        self.object(name)
     }
 
     /// Opens the broadcast of values of that name, and becomes one of its publishers.
@@ -305,48 +290,46 @@ impl Namespace {
     ///
     /// Those of [`object`](Self::object), and [`ErrorKind::TooManyParticipants`].
     pub fn publisher<T: Shareable>(&self, name: &str) -> Result<Publisher<T>> {
-        self.broadcast_options::<T>().join(self.broadcast_region::<T>(name)?)
+        self.object(name)
     }
 
     /// Opens the broadcast of values of that name, and becomes one of its subscribers. It gets the
     /// history, if the broadcast keeps one. Blocks and fails like [`publisher`](Self::publisher).
     pub fn subscriber<T: Shareable>(&self, name: &str) -> Result<Subscriber<T>> {
-        self.broadcast_options::<T>().join(self.broadcast_region::<T>(name)?)
+        self.object(name)
     }
 
     /// Opens the broadcast of byte messages of that name, and becomes one of its publishers. Blocks
     /// and fails like [`publisher`](Self::publisher).
     pub fn byte_publisher(&self, name: &str) -> Result<BytePublisher> {
-        self.broadcast_options::<[u8]>().join(self.broadcast_region::<[u8]>(name)?)
+        self.object(name)
     }
 
     /// Opens the broadcast of byte messages of that name, and becomes one of its subscribers.
     /// Blocks and fails like [`publisher`](Self::publisher).
     pub fn byte_subscriber(&self, name: &str) -> Result<ByteSubscriber> {
-        self.broadcast_options::<[u8]>().join(self.broadcast_region::<[u8]>(name)?)
-    }
-
-    fn broadcast_options<M: Message + ?Sized>(&self) -> broadcast::Options<M> {
-        broadcast::Options::<M>::default().wait(self.wait)
-    }
-
-    fn broadcast_region<M: Message + ?Sized>(&self, name: &str) -> Result<Region> {
-        self.nested_region(name, broadcast_spec(&broadcast::Options::<M>::default())?)
+        self.object(name)
     }
 }
 
-/// The object of that name, of whatever type.
+/// Returns a descriptor of a namespace.
+fn share(member: &Membership) -> Result<OwnedFd> {
+    if !member.is_from_this_process() {
+        return Err(Error::forked("share a namespace"));
+    }
+    file::reopen(member.region().file()).map_err(|error| Error::io("open a region again", error, "try again"))
+}
+
+/// The planned object of that name, of whatever type.
 fn find<'a>(table: &'a Table, name: &str) -> Result<(usize, &'a Entry)> {
-    table.find(name).ok_or_else(|| {
-        let names: Vec<&str> = table.entries.iter().map(|entry| entry.name.as_str()).collect();
-        Error::new(
-            ErrorKind::NotFound,
-            format_args!("open the object {name:?}"),
-            format_args!("the objects {}", names.join(", ")),
-            "one of that name",
-            "use one of these names, or make the namespace with it",
-        )
-    })
+    table.find(name).ok_or_else(|| not_found(name, table.entries.iter().map(|entry| entry.name.clone()).collect()))
+}
+
+/// The error for a name that is none of `names`.
+fn not_found(name: &str, names: Vec<String>) -> Error {
+    let action = format!("open the object {name:?}");
+    let found = if names.is_empty() { "no objects".to_string() } else { format!("the objects {}", names.join(", ")) };
+    Error::new(ErrorKind::NotFound, action, found, "one of that name", "use one of these names, or create it")
 }
 
 fn check_type(region: &Region, found: &Entry, expected: &ObjectSpec) -> Result<()> {

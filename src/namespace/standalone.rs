@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::error::Result;
-use crate::namespace::{Namespace, NamespaceBuilder};
+use crate::namespace::{Namespace, NamespaceBuilder, share};
 use crate::object::array::Array;
 use crate::object::atomic::{AtomicValue, Number};
 use crate::object::barrier::Barrier;
@@ -17,14 +17,16 @@ use crate::object::rw_lock::RwLock;
 use crate::object::semaphore::Semaphore;
 use crate::object::value::Value;
 use crate::object::{Object, sealed::Sealed};
+use crate::region::settings::Settings;
 use crate::types::Shareable;
 use crate::wait::WaitStrategy;
 
 impl Namespace {
-    /// Returns the namespace that an object is in.
+    /// Returns the namespace that an object is in, with default options.
     pub fn of(object: &impl Object) -> Self {
         let handle = object.handle();
-        Self::new(handle.membership.clone(), handle.wait)
+        let member = handle.membership.owner().unwrap_or(&handle.membership);
+        Self::new(member.clone(), handle.wait, Settings::default())
     }
 }
 
@@ -111,7 +113,7 @@ macro_rules! standalone {
             /// Returns a descriptor with which another process can open it, with
             /// [`from_fd`](Self::from_fd). Blocks and fails like [`Namespace::share`].
             pub fn share(&self) -> Result<OwnedFd> {
-                Namespace::of(self).share()
+                share(&self.handle().membership)
             }
 
             /// Opens the one behind a descriptor that [`share`](Self::share) returned. Blocks and

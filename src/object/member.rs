@@ -38,6 +38,8 @@ pub(crate) struct Membership {
     repair: Mutex<RepairPass>,
     /// Where the next liveness checks begin, if there are too many for one call.
     next_check: AtomicU64,
+    /// The namespace that this one is an object of. Keeps this process in it.
+    owner: Option<Arc<Membership>>,
 }
 
 /// What only this process knows of an object.
@@ -87,13 +89,13 @@ fn find(memberships: &HashMap<FileId, Weak<Membership>>, id: FileId) -> Option<A
 impl Membership {
     /// This process's membership of that region. Joins if there is none. None: the region is losing
     /// its name. Look the name up again.
-    pub(crate) fn get_or_join(region: Region) -> Result<Option<Arc<Self>>> {
+    pub(crate) fn get_or_join(region: Region, owner: Option<Arc<Self>>) -> Result<Option<Arc<Self>>> {
         let id = region.id();
         let own = || MEMBERSHIPS.with(|memberships| find(memberships, id)).filter(|own| own.is_from_this_process());
         if let Some(own) = own() {
             return Ok(Some(own));
         }
-        match Self::join(region) {
+        match Self::join(region, owner) {
             // Another thread may have got the last place, for this process.
             Err(error) if error.kind() == ErrorKind::TooManyParticipants => own().map(Some).ok_or(error),
             joined => Ok(joined?.map(Self::register)),
@@ -101,7 +103,7 @@ impl Membership {
     }
 
     /// Joins, for this process's first handle.
-    pub(crate) fn join(region: Region) -> Result<Option<Self>> {
+    pub(crate) fn join(region: Region, owner: Option<Arc<Self>>) -> Result<Option<Self>> {
         let table = Table::parse(&region)?;
         let repair = Repair { region: &region, table: &table };
         // Each newcomer checks some participants, from anywhere on: if there are few, all of them.
@@ -124,6 +126,7 @@ impl Membership {
             locals,
             repair: Mutex::default(),
             next_check: AtomicU64::new(0),
+            owner,
         }))
     }
 
@@ -159,6 +162,11 @@ impl Membership {
 
     pub(crate) fn region(&self) -> &Region {
         self.registration.region()
+    }
+
+    /// The namespace that this one is an object of.
+    pub(crate) fn owner(&self) -> Option<&Arc<Self>> {
+        self.owner.as_ref()
     }
 
     /// Which participant of the namespace this process is.

@@ -54,12 +54,18 @@ pub trait Object: sealed::Sealed + Clone + fmt::Debug {
 
     /// Returns its name in its namespace. Empty for an object on its own.
     fn object_name(&self) -> &str {
-        self.handle().entry().map_or("", |entry| entry.name.as_str())
+        let membership = &self.handle().membership;
+        // One that was created in a namespace has a region of its name.
+        let path = membership.owner().and_then(|_| membership.region().path());
+        let entry = || self.handle().entry().map_or("", |entry| entry.name.as_str());
+        path.map_or_else(entry, |path| path.name.as_str())
     }
 
     /// Returns the name of its namespace. `None` if that has no name.
     fn namespace_name(&self) -> Option<&str> {
-        self.handle().membership.region().path().map(|place| place.name.as_str())
+        let membership = &self.handle().membership;
+        let namespace = membership.owner().unwrap_or(membership);
+        namespace.region().path().map(|place| place.name.as_str())
     }
 
     /// Returns which options of its namespace could not be honoured, each in a sentence. The object

@@ -29,8 +29,18 @@ const NAME_MAX: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
     path: PathBuf,
-    /// The default one, under a directory where everybody can write: it must be ours alone.
-    is_default: bool,
+    origin: Origin,
+}
+
+/// Why a directory is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Nobody chose one. It is under a directory where everybody can write: it must be ours alone.
+    Default,
+    /// The user or the environment chose it.
+    Chosen,
+    /// It belongs to a region, with which it was made and goes.
+    Dependents,
 }
 
 impl Default for Directory {
@@ -40,7 +50,7 @@ impl Default for Directory {
             Some(path) => Self::at(PathBuf::from(path)),
             None => Self {
                 path: PathBuf::from(format!("/dev/shm/tombolo-{}", process::effective_user())),
-                is_default: true,
+                origin: Origin::Default,
             },
         }
     }
@@ -50,7 +60,12 @@ impl Directory {
     /// Uses `path`. Its permissions say which users may enter. If it is missing, it is made for
     /// this user alone.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), is_default: false }
+        Self { path: path.into(), origin: Origin::Chosen }
+    }
+
+    /// The directory of the regions that depend on another one. It is never made by using it.
+    pub(super) fn of_dependents(path: PathBuf) -> Self {
+        Self { path, origin: Origin::Dependents }
     }
 
     /// Returns the path of the directory.
@@ -103,13 +118,16 @@ impl Directory {
     }
 
     pub(crate) fn create_if_missing(&self) -> Result<()> {
+        if self.origin == Origin::Dependents {
+            return self.check();
+        }
         let shown = self.path.display();
         let made = DirBuilder::new().mode(0o700).create(&self.path);
         if let Err(error) = made
             && error.kind() != io::ErrorKind::AlreadyExists
         {
             // That there is no such directory is said of the one above.
-            let remedy = match self.is_default {
+            let remedy = match self.is_default() {
                 true => format!("mount a tmpfs on /dev/shm, or {}", self.elsewhere()),
                 false => "make the directory above it, or name another directory".to_string(),
             };
@@ -122,13 +140,14 @@ impl Directory {
     fn check(&self) -> Result<()> {
         let action = format!("use the directory {}", self.path.display());
         let elsewhere = self.elsewhere();
-        let metadata = if self.is_default { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
+        let metadata =
+            if self.origin != Origin::Chosen { fs::symlink_metadata(&self.path) } else { fs::metadata(&self.path) };
         let metadata =
             metadata.map_err(|error| Error::io(&action, error, format_args!("remove it, or {elsewhere}")))?;
         let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
         let is_ours = owner == process::effective_user();
         if !metadata.is_dir() {
-            let found = match (self.is_default, metadata.is_symlink()) {
+            let found = match (self.is_default(), metadata.is_symlink()) {
                 (false, _) => "something else".to_string(),
                 (true, true) => format!("a symbolic link of user {owner}"),
                 (true, false) => format!("something else, of user {owner} and mode {mode:o}"),
@@ -136,7 +155,7 @@ impl Directory {
             let remedy = format!("remove it{}, or {elsewhere}", if is_ours { "" } else { " (as that user or root)" });
             return Err(Error::new(ErrorKind::Permission, action, found, "a directory", remedy));
         }
-        if self.is_default && (!is_ours || mode & 0o077 != 0) {
+        if self.is_default() && (!is_ours || mode & 0o077 != 0) {
             let found = format!("a directory of user {owner} and mode {mode:o}");
             let expected = format!("one of user {} and mode 700", process::effective_user());
             let remedy = match is_ours {
@@ -148,11 +167,15 @@ impl Directory {
         Ok(())
     }
 
+    fn is_default(&self) -> bool {
+        self.origin == Origin::Default
+    }
+
     /// How to use another directory.
     fn elsewhere(&self) -> String {
         match process::has_untrusted_environment() {
             true => "have the program name another directory".to_string(),
-            false if self.is_default => {
+            false if self.is_default() => {
                 format!("name a directory of your own in {DIRECTORY_ENV}, for all programs that are to meet")
             }
             false => "name another directory".to_string(),
@@ -160,7 +183,8 @@ impl Directory {
     }
 }
 
-fn is_valid_name(name: &str) -> bool {
+/// Whether a region can have this name.
+pub(crate) fn is_valid_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_MAX
         && !name.starts_with('.')

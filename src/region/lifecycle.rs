@@ -73,7 +73,10 @@ impl Region {
     fn retire(&self) -> Result<()> {
         self.word(header::REGION_STATE).store(header::RETIRED, Ordering::Release); // edge: region-state
         match self.path() {
-            Some(named) if !self.is_nested() => unlink(&named.path, self.id()).map(drop),
+            Some(named) if !self.is_nested() => {
+                self.remove_dependents();
+                unlink(&named.path, self.id()).map(drop)
+            }
             _ => Ok(()),
         }
     }

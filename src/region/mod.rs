@@ -3,6 +3,7 @@
 //! A region is complete before anybody else can reach it: a named file gets its name last, an
 //! unnamed one is sealed before its descriptor is given away.
 
+pub(crate) mod dependents;
 pub(crate) mod directory;
 mod file;
 pub(crate) mod layout;
@@ -287,6 +288,21 @@ impl Region {
     pub(crate) fn is_active(&self) -> bool {
         // edge: region-state
         self.word(header::REGION_STATE).load(Ordering::Acquire) == header::ACTIVE
+    }
+
+    /// What tells it from others that have or had its name. 0: it was not needed yet.
+    pub(crate) fn identity(&self) -> u64 {
+        self.word(header::IDENTITY).load(Ordering::Relaxed)
+    }
+
+    /// Sets the identity if it has none.
+    pub(crate) fn set_identity(&self) -> Result<()> {
+        let random =
+            sys::random::bytes().map_err(|error| Error::io("get random bytes", error, "use Linux 3.17 or later"));
+        let identity = u64::from_ne_bytes(random?).max(1);
+        // Relaxed: nothing is published by it. If it has one, that stays.
+        let _ = self.word(header::IDENTITY).compare_exchange(0, identity, Ordering::Relaxed, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(crate) fn is_reopened(&self) -> bool {

@@ -239,6 +239,8 @@ pub(crate) struct Metadata {
     pub(crate) id: FileId,
     pub(crate) length: u64,
     pub(crate) owner: u32,
+    /// Its permissions.
+    pub(crate) mode: u32,
     pub(crate) is_regular: bool,
     /// Whether any name leads to it.
     pub(crate) has_name: bool,
@@ -260,6 +262,7 @@ fn metadata_of(stat: &fs::Stat) -> Metadata {
         id: FileId { device: stat.st_dev.into(), inode: stat.st_ino.into() },
         length: u64::try_from(stat.st_size).unwrap_or(0),
         owner: stat.st_uid,
+        mode: stat.st_mode & 0o777,
         is_regular: fs::FileType::from_raw_mode(stat.st_mode) == fs::FileType::RegularFile,
         has_name: stat.st_nlink > 0,
         allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),

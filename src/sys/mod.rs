@@ -22,6 +22,7 @@ pub(crate) mod posix_spawn;
 pub(crate) mod process;
 #[cfg(feature = "process")]
 pub(crate) mod program;
+pub(crate) mod random;
 pub(crate) mod signals;
 #[cfg(feature = "connection")]
 pub(crate) mod socket;

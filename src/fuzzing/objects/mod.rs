@@ -244,8 +244,9 @@ impl<T: Content, E: Content> Harness<T, E> {
     fn join(&mut self, side: usize) {
         let region = self.region.reopen().expect("a descriptor");
         let open = || -> Result<Process<T, E>> {
-            let member = Arc::new(expect_joined(Membership::join(region)?)?);
-            let namespace = Namespace::new(Arc::clone(&member), self.host.value::<T>("value")?.handle().wait);
+            let member = Arc::new(expect_joined(Membership::join(region, None)?)?);
+            let namespace =
+                Namespace::new(Arc::clone(&member), self.host.value::<T>("value")?.handle().wait, Default::default());
             Ok(Process {
                 member,
                 value: namespace.value("value")?,

@@ -14,7 +14,8 @@
 //!                                                                          26 reply align
 //!                                                                          27 reply tag
 //!                                                                          28 longest reply
-//!                                                                          29 .. 63 zero
+//!                                                                          29 identity
+//!                                                                          30 .. 63 zero
 //! ```
 //!
 //! A header is read from the file once, into private memory.
@@ -46,7 +47,7 @@ pub(crate) const ELEMENT_ALIGN: usize = 6;
 pub(crate) const ELEMENT_TAG: usize = 7;
 pub(crate) const CAPACITY: usize = 8;
 pub(crate) const MAX_MESSAGE_BYTES: usize = 9;
-/// The only word of the header that changes: [`ACTIVE`] or [`RETIRED`].
+/// The only word of the header that changes more than once: [`ACTIVE`] or [`RETIRED`].
 pub(crate) const REGION_STATE: usize = 10;
 // Queues only, but for PARTICIPANTS, which a namespace has, too.
 pub(crate) const PARTICIPANTS: usize = 11;
@@ -73,13 +74,16 @@ pub(crate) const REPLY_SIZE: usize = 25;
 pub(crate) const REPLY_ALIGN: usize = 26;
 pub(crate) const REPLY_TAG: usize = 27;
 pub(crate) const MAX_REPLY_BYTES: usize = 28;
-pub(crate) const USED: usize = 29;
+// Namespaces only.
+/// What tells it from others that have or had its name. 0 until it is needed.
+pub(crate) const IDENTITY: usize = 29;
+pub(crate) const USED: usize = 30;
 pub(crate) const WORDS: usize = 64;
 
 /// The part of a file that [`Layout::parse`](super::Layout::parse) needs.
 pub(crate) const BYTES: usize = WORDS * WORD;
 
-const _: () = assert!(USED <= WORDS);
+const _: () = assert!(IDENTITY + 1 == USED && USED <= WORDS);
 
 pub(crate) const ACTIVE: u64 = 1;
 /// About to lose its name. A process that has opened it must look the name up again.

@@ -224,7 +224,8 @@ impl Layout {
             (kind, directions) => return corrupt(format!("kind {kind} with {directions} directions")),
         };
         let state = words[header::REGION_STATE];
-        if !matches!(state, header::ACTIVE | header::RETIRED) || words[header::USED..].iter().any(|&word| word != 0) {
+        let unused = if kind == RegionKind::Namespace { header::USED } else { header::IDENTITY };
+        if !matches!(state, header::ACTIVE | header::RETIRED) || words.iter().skip(unused).any(|&word| word != 0) {
             return corrupt("words that have no meaning".into());
         }
         let (size, align) = (words[header::ELEMENT_SIZE], words[header::ELEMENT_ALIGN]);
@@ -280,14 +281,15 @@ impl Layout {
                 RpcLayout::new(element, reply, limit, geometry).map(Self::Rpc)
             }
         };
-        // Valid if the same layout, made anew, has the same header. The state may differ, and
-        // rounding up to huge pages may have made the file longer.
+        // Valid if the same layout, made anew, has the same header. The state and the
+        // identity may differ, and rounding up to huge pages may have made the file longer.
         match layout {
             Ok(layout) if length >= layout.size() && length - layout.size() < HUGE_PAGE => {
                 let layout = layout.with_size(length);
                 let mut again = layout.header();
                 again[header::MAGIC] = words[header::MAGIC];
                 again[header::REGION_STATE] = state;
+                again[header::IDENTITY] = words[header::IDENTITY];
                 if again == words[..header::USED] {
                     return Ok(layout);
                 }

@@ -38,10 +38,11 @@ pub(crate) struct NamespaceLayout {
 
 impl NamespaceLayout {
     pub(crate) fn new(objects: u64, object_words: u64, participants: u64, persistent: bool) -> Result<Self> {
+        let (least_words, most_words) = if objects > 0 { (1, SIZE_MAX / WORD as u64) } else { (0, 0) };
         for (what, found, least, most) in [
-            ("number of objects", objects, 1, MAX_OBJECTS),
+            ("number of objects", objects, 0, MAX_OBJECTS),
             ("number of participants", participants, 1, MAX_PARTICIPANTS),
-            ("number of words", object_words, 1, SIZE_MAX / WORD as u64),
+            ("number of words", object_words, least_words, most_words),
         ] {
             if !(least..=most).contains(&found) {
                 return Err(invalid("namespace", what, found, format_args!("{least} to {most}"), "choose another"));
