@@ -10,11 +10,11 @@ use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use executor::{Canceller, Unpark, block_on, endless, poll, smol_block_on, tokio_block_on};
+use executor::{Canceller, Panicking, Unpark, block_on, endless, poll, smol_block_on, tokio_block_on};
 use futures_core::Stream;
 use futures_sink::Sink;
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
@@ -277,26 +277,6 @@ fn queue_future_dropped_just_before_a_message_wakes_another_receiver() {
         until(|| tx.is_empty()); // the other one has it
     }
     other.finish();
-}
-
-/// Panics when it wakes, with something that panics when it is dropped. Takes a lot of stack.
-#[derive(Default)]
-struct Panicking(AtomicU64);
-
-impl Wake for Panicking {
-    fn wake(self: Arc<Self>) {
-        struct PanicsWhenDropped;
-
-        impl Drop for PanicsWhenDropped {
-            fn drop(&mut self) {
-                panic!("dropped");
-            }
-        }
-
-        std::hint::black_box([0_u8; 512 << 10]);
-        self.0.fetch_add(1, Ordering::SeqCst);
-        std::panic::resume_unwind(Box::new(PanicsWhenDropped));
-    }
 }
 
 fn outlive_a_waker(_: &[String]) {

@@ -20,9 +20,6 @@ use crate::process::wakers::Wakers;
 use crate::sys::fork::{ForkGuardedFd, ForkSafe, Generation};
 use crate::sys::signals::without_signals;
 
-/// Needs no more than a few calls, and those of wakers.
-const STACK_LEN: usize = 128 << 10;
-
 #[derive(Default)]
 struct Reaper {
     /// The process whose children these are. A forked child has none of them, and no thread.
@@ -139,7 +136,7 @@ impl Reaper {
 }
 
 fn start_thread() -> io::Result<()> {
-    let builder = thread::Builder::new().name("tombolo-reaper".into()).stack_size(STACK_LEN);
+    let builder = thread::Builder::new().name("tombolo-reaper".into());
     let started = without_signals(|| builder.spawn(run)).map(drop);
     if started.is_err() {
         with(|reaper| reaper.is_running = false);

@@ -31,6 +31,8 @@ pub(crate) use self::strategy::LIVENESS_INTERVAL;
 pub use self::strategy::WaitStrategy;
 #[cfg(feature = "__test-hooks")]
 pub use self::strategy::disable_liveness_interval;
+#[cfg(feature = "process")]
+pub(crate) use self::waiter_thread::run_isolated;
 pub(crate) use self::wake_fd::WakeFd;
 use crate::error;
 use crate::interrupt::Interrupts;

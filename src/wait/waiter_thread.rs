@@ -119,7 +119,7 @@ impl Actions {
 }
 
 /// Runs the caller's code, a panic of which must not end the others' wake-ups.
-fn run_isolated(action: impl FnOnce()) {
+pub(crate) fn run_isolated(action: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(action)) {
         mem::forget(payload); // to drop it is the caller's code, too
     }

@@ -30,6 +30,26 @@ impl Wake for Unpark {
     }
 }
 
+/// Panics when it wakes, with something that panics when it is dropped. Takes a lot of stack.
+#[derive(Default)]
+pub struct Panicking(pub AtomicU64);
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        struct PanicsWhenDropped;
+
+        impl Drop for PanicsWhenDropped {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+
+        std::hint::black_box([0_u8; 512 << 10]);
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::panic::resume_unwind(Box::new(PanicsWhenDropped));
+    }
+}
+
 /// From here on no sleep of this process ends by itself, so a wake-up that is missing is a test that
 /// hangs.
 pub fn endless() -> TestDir {
