@@ -107,6 +107,29 @@ impl Canceller {
     }
 }
 
+/// A task and two threads take something in a loop that one of them can have at a time, until each
+/// has had it 100 times.
+pub fn all_get_their_turn<G, H>(take: impl Fn() -> G + Sync, take_async: impl AsyncFn() -> H) {
+    let turns: [AtomicU64; 3] = Default::default();
+    let is_done = || turns.iter().all(|count| count.load(Ordering::SeqCst) >= 100);
+    thread::scope(|scope| {
+        for count in &turns[1..] {
+            scope.spawn(|| {
+                while !is_done() {
+                    let _taken = take();
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        block_on(async {
+            while !is_done() {
+                let _taken = take_async().await;
+                turns[0].fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    });
+}
+
 /// The executor of tokio, in one thread.
 pub fn tokio_block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
