@@ -233,16 +233,8 @@ struct ObjectWaiter<'a> {
 impl Waiter for ObjectWaiter<'_> {
     type End = WaitEnd;
 
-    fn peer_end(&mut self) -> Option<WaitEnd> {
-        None
-    }
-
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
         (self.check_liveness)()
-    }
-
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
     }
 
     fn event(&self) -> &EventCount<Mapped> {
