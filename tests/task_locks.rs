@@ -1,4 +1,4 @@
-//! Futures of locks: tasks of one thread and of several, of one process and of others, cancelled at
+//! Futures of locks, condition variables and barriers: tasks of one thread and of several, of one process and of others, cancelled at
 //! every point, beside owners that are killed, and in forked children.
 
 #[path = "support/executor.rs"]
@@ -18,10 +18,12 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use executor::{Canceller, Unpark, all_get_their_turn, block_on, endless, poll, smol_block_on, tokio_block_on};
+use executor::{
+    Canceller, Unpark, all_get_their_turn, block_on, endless, poll, smol_block_on, tokio_block_on, waiter_thread_sleeps,
+};
 use peers::{NAME, counters, enter, enter_with};
 use support::{SharedCounters, TestDir, alone, child_roles, fork, start, until};
-use tombolo::sync::{Array, LockError, LockResult, Mutex, Once, RwLock, SyncError};
+use tombolo::sync::{Array, Barrier, Condvar, LockError, LockResult, Mutex, Once, RwLock, SyncError};
 use tombolo::{Namespace, WaitStrategy};
 
 child_roles!(
@@ -33,12 +35,19 @@ child_roles!(
     wait_for_the_mutex_of,
     write_beside_a_reader,
     increment_and_compare,
+    echo_by_condvar,
+    wait_once,
+    wait_for_nothing,
+    meet,
+    meet_once_and_stay,
+    meet_beside_one_that_is_killed,
 );
 
 const ROUNDS: u64 = 2000;
 
 fn objects(names: &Path) -> Namespace {
     let builder = Namespace::builder().mutex("count", 0_u64).rw_lock("pair", [0_u64; 2]).semaphore("begun", 0);
+    let builder = builder.condvar("changed").barrier("start", 3);
     builder.wait(WaitStrategy::Park).directory(names).open(NAME).unwrap()
 }
 
@@ -168,7 +177,7 @@ fn mutex_future_woken_and_dropped_wakes_another_process() {
     let guard = count.lock().unwrap();
     let mut future = Box::pin(count.lock_async());
     assert!(is_pending(future.as_mut(), &unpark));
-    thread::sleep(Duration::from_millis(5)); // the thread sleeps first, so the kernel wakes it first
+    until(waiter_thread_sleeps); // first, so the kernel wakes it first
     let other = enter(&test_dir, "lock_once");
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
@@ -317,6 +326,9 @@ fn forked_child_polls_and_drops_futures_of_locks_of_its_parent() {
     let (mutex, lock, unpark) = (Mutex::new(0).unwrap(), RwLock::new(0).unwrap(), Unpark::new());
     let (held, reader) = (mutex.lock().unwrap(), lock.read().unwrap());
     let (mut locks, mut writes) = (Some(Box::pin(mutex.lock_async())), Some(Box::pin(lock.write_async())));
+    let barrier = Barrier::new(2).unwrap();
+    let mut meets = Some(Box::pin(barrier.wait_async()));
+    assert!(is_pending(meets.as_mut().unwrap().as_mut(), &unpark));
     assert!(is_pending(locks.as_mut().unwrap().as_mut(), &unpark));
     assert!(is_pending(writes.as_mut().unwrap().as_mut(), &unpark));
     let child = fork(&alone, || {
@@ -325,7 +337,7 @@ fn forked_child_polls_and_drops_futures_of_locks_of_its_parent() {
         assert_eq!(error_of(locked), SyncError::Forked);
         let Poll::Ready(locked) = poll(writes.as_mut(), &unpark) else { panic!("it waits in a child") };
         assert_eq!(error_of(locked), SyncError::Forked);
-        drop((locks, writes));
+        drop((locks, writes, meets.take()));
         assert_eq!(error_of(block_on(lock.read_async())), SyncError::Forked);
     });
     child.finish();
@@ -333,6 +345,8 @@ fn forked_child_polls_and_drops_futures_of_locks_of_its_parent() {
         // The task still waits for the readers, and no further ones come in.
         scope.spawn(|| assert_eq!(error_of(lock.try_read()), SyncError::WouldBlock));
     });
+    assert_eq!(barrier.wait().map(|result| result.is_leader()), Ok(true));
+    assert_eq!(block_on(meets.take().unwrap()).map(|result| result.index()), Ok(0));
     drop((held, reader));
     drop(block_on(locks.take().unwrap()).unwrap());
     drop(block_on(writes.take().unwrap()).unwrap());
@@ -493,4 +507,152 @@ fn once_run_by_another_thread_futures_wait_until_it_is_done() {
     });
     block_on(once.call_once_async(act)).unwrap();
     assert_eq!(times.load(Ordering::SeqCst), 1);
+}
+
+fn echo_by_condvar(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let objects = objects(Path::new(&arguments[0]));
+    let (count, changed) = (objects.mutex::<u64>("count").unwrap(), objects.condvar("changed").unwrap());
+    let mut guard = count.lock().unwrap();
+    while *guard < 2 * ROUNDS {
+        guard = changed.wait_while(guard, |count| *count % 2 == 0 && *count < 2 * ROUNDS).unwrap();
+        if *guard % 2 == 1 {
+            *guard += 1;
+            changed.notify_one().unwrap();
+        }
+    }
+}
+
+#[test]
+fn condvar_ping_pong_of_futures_loses_no_notification() {
+    let (_alone, test_dir) = (alone(), endless());
+    let objects = objects(&test_dir.names());
+    let (count, changed) = (objects.mutex::<u64>("count").unwrap(), objects.condvar("changed").unwrap());
+    let echo = enter(&test_dir, "echo_by_condvar");
+    tokio_block_on(async {
+        for round in 0..ROUNDS {
+            let mut guard = count.lock_async().await.unwrap();
+            *guard += 1;
+            changed.notify_one().unwrap();
+            while *guard % 2 == 1 {
+                guard = changed.wait_async(guard).await.unwrap();
+            }
+            assert_eq!(*guard, 2 * (round + 1));
+        }
+    });
+    echo.finish();
+}
+
+fn wait_once(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let objects = objects(Path::new(&arguments[0]));
+    let (count, changed) = (objects.mutex::<u64>("count").unwrap(), objects.condvar("changed").unwrap());
+    let mut guard = count.lock().unwrap();
+    *guard += 1;
+    drop(changed.wait(guard).unwrap());
+}
+
+/// The notification goes to this process, whose task ends before it has the mutex. The other process
+/// sleeps without end.
+#[test]
+fn condvar_future_notified_and_dropped_notifies_another_process() {
+    let (_alone, test_dir) = (alone(), endless());
+    let objects = objects(&test_dir.names());
+    let (count, changed) = (objects.mutex::<u64>("count").unwrap(), objects.condvar("changed").unwrap());
+    for is_polled_again in [false, true] {
+        let (unpark, before) = (Unpark::new(), *count.lock().unwrap());
+        let mut future = Box::pin(changed.wait_async(count.lock().unwrap()));
+        assert!(is_pending(future.as_mut(), &unpark));
+        until(waiter_thread_sleeps); // first, so the kernel wakes it first
+        let other = enter(&test_dir, "wait_once");
+        until(|| *count.lock().unwrap() > before);
+        thread::sleep(Duration::from_millis(50));
+        let guard = count.lock().unwrap();
+        changed.notify_one().unwrap();
+        until(|| unpark.count.load(Ordering::SeqCst) > 0);
+        if is_polled_again {
+            assert!(is_pending(future.as_mut(), &unpark)); // it waits for the mutex
+        }
+        drop(future);
+        drop(guard);
+        other.finish();
+    }
+}
+
+fn wait_for_nothing(_: &[String]) {
+    let (mutex, changed) = (Mutex::new(0).unwrap(), Condvar::new().unwrap());
+    drop(block_on(changed.wait_async(mutex.lock().unwrap())).unwrap());
+}
+
+#[test]
+fn condvar_process_that_would_notify_is_gone_future_ends_all_the_same() {
+    let (_alone, _test_dir) = (alone(), TestDir::new());
+    start("wait_for_nothing", &[]).finish();
+}
+
+fn meet(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let barrier = objects(Path::new(&arguments[0])).barrier("start").unwrap();
+    for _ in 0..ROUNDS {
+        barrier.wait().unwrap();
+    }
+}
+
+#[test]
+fn barrier_tasks_and_a_process_meet_again_and_again() {
+    let (_alone, test_dir) = (alone(), endless());
+    let barrier = objects(&test_dir.names()).barrier("start").unwrap();
+    let other = enter(&test_dir, "meet");
+    smol_block_on(async {
+        for _ in 0..ROUNDS {
+            let (first, second) = futures_lite::future::zip(barrier.wait_async(), barrier.wait_async()).await;
+            assert_ne!(first.unwrap().index(), second.unwrap().index());
+        }
+    });
+    other.finish();
+}
+
+#[test]
+fn barrier_future_dropped_after_arrival_breaks_it() {
+    let (_alone, _test_dir) = (alone(), endless());
+    let (barrier, unpark) = (Barrier::new(3).unwrap(), Unpark::new());
+    drop(barrier.wait_async()); // it has not arrived
+    let (mut first, mut second) = (Box::pin(barrier.wait_async()), Box::pin(barrier.wait_async()));
+    assert!(is_pending(first.as_mut(), &unpark));
+    assert!(is_pending(second.as_mut(), &unpark));
+    drop(first);
+    until(|| unpark.count.load(Ordering::SeqCst) > 0);
+    let pid = u64::from(std::process::id());
+    assert_eq!(block_on(second), Err(SyncError::BarrierBroken { pid }));
+    barrier.reset().unwrap();
+    assert!(!barrier.is_broken());
+}
+
+fn meet_once_and_stay(arguments: &[String]) {
+    let objects = objects(Path::new(&arguments[0]));
+    let barrier = objects.barrier("start").unwrap();
+    let mut future = Box::pin(barrier.wait_async());
+    assert!(is_pending(future.as_mut(), &Unpark::new()));
+    objects.semaphore("begun").unwrap().release(1).unwrap();
+    thread::sleep(Duration::from_secs(3600));
+}
+
+fn meet_beside_one_that_is_killed(arguments: &[String]) {
+    let objects = objects(Path::new(&arguments[0]));
+    let other = start("meet_once_and_stay", &[&arguments[0]]);
+    objects.semaphore("begun").unwrap().acquire().unwrap().forget();
+    let pid = other.pid() as u64;
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        other.kill();
+    });
+    let barrier = objects.barrier("start").unwrap();
+    assert_eq!(block_on(barrier.wait_async()), Err(SyncError::BarrierBroken { pid }));
+    killer.join().unwrap();
+}
+
+#[test]
+fn barrier_party_killed_future_reports_broken() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    enter(&test_dir, "meet_beside_one_that_is_killed").finish();
 }

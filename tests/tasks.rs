@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use executor::{
     Canceller, Panicking, Unpark, all_get_their_turn, block_on, endless, poll, smol_block_on, tokio_block_on,
+    waiter_thread_sleeps,
 };
 use futures_core::Stream;
 use futures_sink::Sink;
@@ -47,6 +48,9 @@ child_roles!(
     send_objects,
     receive_when_told,
     outlive_a_waker,
+    finish_tasks,
+    wait_for_the_tasks_of_the_dead,
+    take_a_task_and_be_killed,
 );
 
 const BACK: &str = "back";
@@ -208,7 +212,7 @@ fn drop_a_woken_future(arguments: &[String]) {
     let waker = Waker::from(Arc::clone(&unpark));
     let mut future = Box::pin(rx.recv_async());
     assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    thread::sleep(Duration::from_millis(5)); // the thread sleeps first, so the kernel wakes it first
+    until(waiter_thread_sleeps); // first, so the kernel wakes it first
     let other = start("receive_one_of_a_queue", &[&arguments[0], &arguments[1]]);
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
@@ -244,7 +248,7 @@ fn queue_future_dropped_just_before_a_message_wakes_another_receiver() {
     for time in 1..=TIMES {
         let mut future = Box::pin(rx.recv_async());
         assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        thread::sleep(Duration::from_millis(2)); // the thread sleeps first, so the kernel wakes it first
+        until(waiter_thread_sleeps); // first, so the kernel wakes it first
         counters.word(0).store(time, Ordering::SeqCst);
         until(|| counters.word(1).load(Ordering::SeqCst) == time);
         thread::sleep(Duration::from_millis(10));
@@ -412,7 +416,7 @@ fn semaphore_future_woken_and_dropped_wakes_another_process() {
     let unpark = Unpark::new();
     let mut future = Box::pin(answers.acquire_async());
     assert!(poll(future.as_mut(), &unpark).is_pending());
-    thread::sleep(Duration::from_millis(5)); // the thread sleeps first, so the kernel wakes it first
+    until(waiter_thread_sleeps); // first, so the kernel wakes it first
     let other = enter(&test_dir, "acquire_one");
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
@@ -626,7 +630,7 @@ fn call_rounds(test_dir: &TestDir, run: impl FnOnce(Pin<Box<dyn Future<Output = 
         for number in 0..ROUNDS {
             let expected = if number % 100 == 0 { Err(CallError::Dropped) } else { Ok(number + 1) };
             assert_eq!(caller.call_async(number).await, expected);
-            caller.start(&number).unwrap();
+            caller.start(number).unwrap();
             assert_eq!(caller.call_async(number).await, Err(CallError::Unfinished), "it gives nothing up");
             assert_eq!(caller.finish_async().await, expected);
             assert_eq!(caller.finish_async().await, Err(CallError::NoRequest));
@@ -895,4 +899,56 @@ fn sink_of_a_full_pipe_keeps_one_message_until_its_flush() {
     assert_eq!(block_on(poll_fn(|context| sink.as_mut().poll_ready(context))), Ok(()));
     drop(rx);
     sink.as_mut().start_send(7).unwrap_err();
+}
+
+fn finish_tasks(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let mut rx = jobs(Path::new(&arguments[0])).wait(WaitStrategy::Park).receiver(NAME).unwrap();
+    for number in 0..ROUNDS {
+        assert_eq!(rx.recv(), Ok(number));
+        rx.task_done().unwrap();
+    }
+}
+
+#[test]
+fn queue_join_cancelled_at_every_point_waits_for_each_task() {
+    let (_alone, test_dir) = (alone(), endless());
+    let mut tx = jobs(&test_dir.names()).sender(NAME).unwrap();
+    let worker = enter(&test_dir, "finish_tasks");
+    let mut canceller = Canceller::new();
+    for number in 0..ROUNDS {
+        tx.send(number).unwrap();
+        while canceller.run(tx.join_async()).transpose().unwrap().is_none() {}
+        assert!(tx.is_empty());
+    }
+    worker.finish();
+}
+
+fn take_a_task_and_be_killed(arguments: &[String]) {
+    let mut rx = jobs(Path::new(&arguments[0])).receiver(NAME).unwrap();
+    assert_eq!(rx.recv(), Ok(7));
+    let mut tx = values(Path::new(&arguments[0])).sender(BACK).unwrap();
+    tx.send(7).unwrap();
+    thread::sleep(Duration::from_secs(3600));
+}
+
+fn wait_for_the_tasks_of_the_dead(arguments: &[String]) {
+    let names = Path::new(&arguments[0]);
+    let mut tx = jobs(names).sender(NAME).unwrap();
+    let mut taken = values(names).receiver(BACK).unwrap();
+    let worker = start("take_a_task_and_be_killed", &[&arguments[0]]);
+    tx.send(7).unwrap();
+    assert_eq!(taken.recv(), Ok(7));
+    let killer = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        worker.kill();
+    });
+    assert_eq!(block_on(tx.join_async()), Err(queue::JoinError::TasksLost { count: 1 }));
+    killer.join().unwrap();
+}
+
+#[test]
+fn queue_worker_killed_future_of_join_reports_tasks_lost() {
+    let (_alone, test_dir) = (alone(), TestDir::new());
+    enter(&test_dir, "wait_for_the_tasks_of_the_dead").finish();
 }

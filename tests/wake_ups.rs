@@ -6,10 +6,13 @@
 
 mod support;
 
+use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -35,6 +38,7 @@ child_roles!(
     hold_the_objects,
     take_a_request,
     make_noise,
+    ask_to_go_first,
 );
 
 const NAME: &str = "name";
@@ -1235,6 +1239,54 @@ fn semaphore_permit_released_wakes_waiter_for_several() {
         });
         semaphore.release(2).unwrap();
         bounded.release(2).unwrap();
+    }
+}
+
+fn permits(names: &Path) -> tombolo::sync::Semaphore {
+    Namespace::builder().semaphore("permits", 0).directory(names).open(NAME).unwrap().semaphore("permits").unwrap()
+}
+
+/// Waits so long that newcomers are to let it go first.
+fn ask_to_go_first(arguments: &[String]) {
+    let (names, counters) = from_arguments(arguments);
+    let permits = permits(&names);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut future = pin!(permits.acquire_async());
+    assert!(future.as_mut().poll(&mut context).is_pending());
+    thread::sleep(Duration::from_millis(3));
+    assert!(future.as_mut().poll(&mut context).is_pending());
+    stay(&counters);
+}
+
+/// What asked newcomers to let waiters go first was killed. So the selector's caller gets no permit
+/// although the wake-up went to the selector.
+#[test]
+fn selector_finds_a_permit_that_is_left_to_waiters_one_is_woken() {
+    let test_dir = test_dir();
+    let permits = permits(&test_dir.names());
+    let counters = counters(&test_dir);
+    for round in 1..=10 {
+        let first = enter(&test_dir, "ask_to_go_first", &[]);
+        until(|| counters.word(0).load(Ordering::SeqCst) == round);
+        first.kill();
+        let (mut tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+        let mut source = permits.clone();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // From here on, for 20 ms, the next attempt of this process makes no check.
+                assert_eq!(source.try_acquire().unwrap_err(), SyncError::WouldBlock);
+                let mut selector = Selector::new().wait_strategy(WaitStrategy::Park);
+                if selector.wait(&mut [&mut rx, &mut source]) == Ok(1) {
+                    drop(source.try_acquire());
+                }
+            });
+            thread::sleep(Duration::from_millis(5)); // it sleeps first, so the kernel wakes it first
+            let waiter = scope.spawn(|| permits.acquire().unwrap().forget());
+            thread::sleep(Duration::from_millis(5));
+            permits.release(1).unwrap();
+            waiter.join().unwrap();
+            tx.send(1).unwrap();
+        });
     }
 }
 

@@ -29,6 +29,38 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Tasks
+//!
+//! Listeners and connections have no futures and no descriptors. An `accept` waits for several
+//! clients that prove that they may connect, each with a time limit, and a message over TCP is
+//! kept in parts until it is whole. Call them in a thread that may block. What they hand over has
+//! futures (feature `async`):
+//!
+//! ```
+//! use tombolo::connection::{Client, Listener};
+//! use tombolo::{RecvError, queue};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let address = format!("@tombolo-doc-tasks-{}", std::process::id());
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let mut listener = Listener::bind(address.as_str())?;
+//! let server = tokio::task::spawn_blocking(move || {
+//!     let (mut jobs, worker) = queue::Options::<u64>::new().create_channel()?;
+//!     listener.accept()?.give(worker)?;
+//!     jobs.send(7)?;
+//!     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+//! });
+//! // In another process:
+//! let connect = move || Client::connect(address.as_str())?.take();
+//! let mut worker: queue::Receiver<u64> = tokio::task::spawn_blocking(connect).await??;
+//! # #[cfg(feature = "async")]
+//! assert_eq!(worker.recv_async().await?, 7);
+//! # server.await?.map_err(|error| error.to_string())?;
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
 //! # Permission to connect
 //!
 //! - Over a Unix socket each side asks the kernel as which user the other runs. By default both

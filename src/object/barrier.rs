@@ -7,18 +7,21 @@
 //!     16  arrivals  a word for each participant
 //! ```
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{self, SyncError};
 use crate::object::fairness::wait_for;
+#[cfg(feature = "async")]
+use crate::object::future::wait_for_async;
 use crate::object::kind::{Description, ELEMENTS_OFFSET, EVENT, Kind, ObjectKind, ObjectWords, STATE};
 use crate::object::spec::ObjectSpec;
 use crate::object::{Handle, object};
 use crate::raw::barrier::{self, Arrival, Outcome};
 use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
-use crate::wait::Timeout;
+use crate::wait::{Timeout, WaitEnd};
 
 /// Lets a number of parties, processes or threads, wait for each other, again and again.
 ///
@@ -106,37 +109,74 @@ impl Barrier {
         self.wait_until(Timeout::after(timeout))
     }
 
+    /// Waits until all parties have arrived, as [`wait`](Self::wait) does, without blocking the
+    /// thread.
+    ///
+    /// The task arrives when the future is first polled. A future that is dropped after that, and
+    /// before it is ready, breaks the barrier, as a timeout does. Works with any executor.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tombolo::sync::Barrier;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let start = Barrier::new(2)?;
+    /// let other = start.clone();
+    /// let task = tokio::spawn(async move { other.wait_async().await });
+    /// let own = start.wait_async().await?;
+    /// let theirs = task.await??;
+    /// assert!(own.is_leader() != theirs.is_leader());
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn wait_async(&self) -> Result<BarrierWaitResult, SyncError> {
+        let party = match self.arrive()? {
+            Arrived::Last(result) => return Ok(result),
+            Arrived::Waiting(party) => party,
+        };
+        let (check_parties, attempt) = (|| self.check_parties(), || party.outcome());
+        let outcome = wait_for_async(&self.handle, &self.inner.event, check_parties, attempt).await;
+        party.end(outcome)
+    }
+
     fn wait_until(&self, until: Timeout) -> Result<BarrierWaitResult, SyncError> {
+        let party = match self.arrive()? {
+            Arrived::Last(result) => return Ok(result),
+            Arrived::Waiting(party) => party,
+        };
+        let (check_parties, attempt) = (|| self.check_parties(), || party.outcome());
+        let outcome = wait_for(&self.handle, &self.inner.event, until, check_parties, attempt);
+        party.end(outcome)
+    }
+
+    fn arrive(&self) -> Result<Arrived<'_>, SyncError> {
         self.handle.check_process()?;
-        let Inner { barrier, event } = &*self.inner;
-        let (generation, index) = match barrier.arrive(self.handle.participant)? {
+        match self.inner.barrier.arrive(self.handle.participant)? {
             Arrival::Released => {
-                event.notify(u32::MAX);
-                return Ok(BarrierWaitResult { index: self.parties() - 1, is_leader: true });
+                self.inner.event.notify(u32::MAX);
+                Ok(Arrived::Last(BarrierWaitResult { index: self.parties() - 1, is_leader: true }))
             }
-            Arrival::Broken { by } => return Err(SyncError::BarrierBroken { pid: by }),
-            Arrival::Waiting { generation, index } => (generation, index as usize),
-        };
-        let attempt = || match barrier.outcome(generation) {
-            Outcome::Open => Ok(None),
-            Outcome::Released => Ok(Some(BarrierWaitResult { index, is_leader: false })),
-            Outcome::Broken { by } => Err(SyncError::BarrierBroken { pid: by }),
-        };
-        // A party that left breaks the barrier itself, so no answer ends the wait.
-        let check_liveness = || {
-            self.handle.membership.check_liveness(barrier.participants());
-            None
-        };
-        wait_for(&self.handle, event, until, check_liveness, attempt).or_else(|error| {
-            if !matches!(error, SyncError::BarrierBroken { .. })
-                && barrier.abort(Some(generation), std::process::id().into())
-            {
-                event.notify(u32::MAX);
-                return Err(error);
+            Arrival::Broken { by } => Err(SyncError::BarrierBroken { pid: by }),
+            Arrival::Waiting { generation, index } => {
+                Ok(Arrived::Waiting(Party { barrier: self, generation, index: index as usize }))
             }
-            // All have arrived, or it broke, just now.
-            attempt()?.ok_or(error)
-        })
+        }
+    }
+
+    /// Asks the kernel about the parties. One that left breaks the barrier itself, so no answer
+    /// ends the wait.
+    fn check_parties(&self) -> Option<WaitEnd> {
+        self.handle.membership.check_liveness(self.inner.barrier.participants());
+        None
     }
 
     /// Breaks the barrier for those that wait and those that arrive, until it is reset.
@@ -185,6 +225,59 @@ impl Barrier {
     /// Returns whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
         self.inner.barrier.state().broken_by.is_some()
+    }
+}
+
+enum Arrived<'a> {
+    Last(BarrierWaitResult),
+    Waiting(Party<'a>),
+}
+
+/// A party that has arrived. If it is dropped before all have, the barrier is broken.
+struct Party<'a> {
+    barrier: &'a Barrier,
+    generation: u64,
+    index: usize,
+}
+
+impl Party<'_> {
+    /// None: not all have arrived.
+    fn outcome(&self) -> Result<Option<BarrierWaitResult>, SyncError> {
+        match self.barrier.inner.barrier.outcome(self.generation) {
+            Outcome::Open => Ok(None),
+            Outcome::Released => Ok(Some(BarrierWaitResult { index: self.index, is_leader: false })),
+            Outcome::Broken { by } => Err(SyncError::BarrierBroken { pid: by }),
+        }
+    }
+
+    /// Breaks the barrier. Returns false if all have arrived, or it broke, just now.
+    fn abort(&self) -> bool {
+        let Inner { barrier, event } = &*self.barrier.inner;
+        let is_broken = barrier.abort(Some(self.generation), std::process::id().into());
+        if is_broken {
+            event.notify(u32::MAX);
+        }
+        is_broken
+    }
+
+    /// Ends with this outcome of the wait.
+    fn end(self, outcome: Result<BarrierWaitResult, SyncError>) -> Result<BarrierWaitResult, SyncError> {
+        let party = ManuallyDrop::new(self);
+        outcome.or_else(|error| {
+            if !matches!(error, SyncError::BarrierBroken { .. }) && party.abort() {
+                return Err(error);
+            }
+            party.outcome()?.ok_or(error)
+        })
+    }
+}
+
+impl Drop for Party<'_> {
+    fn drop(&mut self) {
+        // A forked child has not arrived.
+        if self.barrier.handle.is_from_this_process() {
+            self.abort();
+        }
     }
 }
 

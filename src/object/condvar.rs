@@ -6,11 +6,17 @@
 //! ```
 
 use std::cell::Cell;
+#[cfg(feature = "async")]
+use std::future::Future;
+#[cfg(feature = "async")]
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{LockError, SyncError};
 use crate::object::fairness::wait_for;
+#[cfg(feature = "async")]
+use crate::object::future::wait_for_async;
 use crate::object::kind::{EVENT, Kind, ObjectKind};
 use crate::object::mutex::{LockResult, MutexGuard};
 use crate::object::spec::ObjectSpec;
@@ -19,6 +25,8 @@ use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
 use crate::types::Shareable;
 use crate::wait::Timeout;
+#[cfg(feature = "async")]
+use crate::wait::WaitEnd;
 
 /// A condition variable: releases a [`Mutex`](crate::sync::Mutex) and waits until it is notified of
 /// a change.
@@ -154,6 +162,71 @@ impl Condvar {
         Ok((guard, WaitTimeoutResult { timed_out: false }))
     }
 
+    /// Commits a change and releases the mutex in this call. The future waits until notified, and
+    /// locks the mutex again, as [`wait`](Self::wait) does, without blocking the thread.
+    ///
+    /// The guard is the thread's, and the future is like that of
+    /// [`Mutex::lock_async`](crate::sync::Mutex::lock_async). If it is dropped the mutex is not
+    /// locked again, and a notification that it was woken for goes to another waiter. Several tasks
+    /// of one process may be woken by one notification, so check the condition again. In a task
+    /// that can move to another thread the scope of the guard ends before the `.await`, as below.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait), without [`WouldDeadlock`](SyncError::WouldDeadlock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tombolo::sync::{Condvar, LockError, Mutex, SyncError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # tokio::runtime::Builder::new_multi_thread().build()?.block_on(async {
+    /// let (stock, changed) = (Mutex::new(0_u32)?, Condvar::new()?);
+    /// let (store, restocked) = (stock.clone(), changed.clone());
+    /// let buyer = tokio::spawn(async move {
+    ///     loop {
+    ///         let change = {
+    ///             let mut stock = store.lock_async().await.or_else(LockError::into_guard)?;
+    ///             if *stock > 0 {
+    ///                 *stock -= 1;
+    ///                 return Ok::<_, SyncError>(());
+    ///             }
+    ///             restocked.wait_async(stock)
+    ///         };
+    ///         drop(change.await.or_else(LockError::into_guard)?);
+    ///     }
+    /// });
+    /// *stock.lock_async().await.or_else(LockError::into_guard)? += 1;
+    /// changed.notify_one()?;
+    /// buyer.await??;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub fn wait_async<'a, T: Shareable>(
+        &'a self,
+        guard: MutexGuard<'a, T>,
+    ) -> impl Future<Output = LockResult<MutexGuard<'a, T>>> {
+        let (mutex, key) = (guard.mutex(), self.event.listen()); // first: as in `wait_until`
+        drop(guard);
+        async move {
+            let is_notified = || Ok(self.event.has_advanced_since(key).then_some(()));
+            // A process that changed something may have died before it could notify.
+            let ends_once = || Some(WaitEnd::TimedOut);
+            match wait_for_async(&self.handle, &self.event, ends_once, is_notified).await {
+                Ok(()) | Err(SyncError::TimedOut) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let notification = Notification(self);
+            let locked = mutex.lock_async().await;
+            mem::forget(notification);
+            locked
+        }
+    }
+
     /// Waits until notified, or until the time is over. If `allow_spurious`, it may also return
     /// after a liveness interval.
     fn wait_until<'a, T: Shareable>(
@@ -216,6 +289,17 @@ impl Condvar {
         self.handle.check_process()?;
         self.event.notify(count);
         Ok(())
+    }
+}
+
+/// What a task was woken for. Another waiter gets it if the task ends before it has the mutex.
+#[cfg(feature = "async")]
+struct Notification<'a>(&'a Condvar);
+
+#[cfg(feature = "async")]
+impl Drop for Notification<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.notify_one(); // fails in a forked child
     }
 }
 

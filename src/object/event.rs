@@ -147,7 +147,7 @@ impl Event {
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub fn wait_async(&self) -> impl Future<Output = Result<(), SyncError>> {
         let is_set = || Ok(self.is_set().then_some(()));
-        wait_for_async(&self.handle, &self.inner.event, || None, is_set, Ok)
+        wait_for_async(&self.handle, &self.inner.event, || None, is_set)
     }
 
     #[inline]

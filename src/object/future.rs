@@ -67,15 +67,12 @@ where
 }
 
 /// Something that a limited number of callers can have at a time.
-struct InTurn<C, F> {
+struct InTurn<C> {
     what: C,
-    /// The attempt of a newcomer.
-    first: F,
-    /// None before the first attempt.
-    turn: Option<FairTurn>,
+    turn: FairTurn,
 }
 
-impl<C: Contended, F: FnMut() -> Result<Option<C::Taken>, SyncError>> Awaited for InTurn<C, F> {
+impl<C: Contended> Awaited for InTurn<C> {
     type Output = C::Taken;
 
     fn event(&self) -> &EventCount<Mapped> {
@@ -83,11 +80,7 @@ impl<C: Contended, F: FnMut() -> Result<Option<C::Taken>, SyncError>> Awaited fo
     }
 
     fn attempt(&mut self) -> Result<Option<C::Taken>, SyncError> {
-        if let Some(turn) = &self.turn {
-            return turn.try_take(&self.what);
-        }
-        self.turn = Some(FairTurn::beginning_now());
-        (self.first)()
+        self.turn.try_take(&self.what)
     }
 
     fn check_liveness(&mut self) -> Option<WaitEnd> {
@@ -95,19 +88,15 @@ impl<C: Contended, F: FnMut() -> Result<Option<C::Taken>, SyncError>> Awaited fo
     }
 
     fn on_wake(&mut self) {
-        if let Some(turn) = &self.turn {
-            turn.set_queued();
-        }
+        self.turn.set_queued();
     }
 
     fn is_yielding(&self) -> bool {
-        self.turn.as_ref().is_some_and(FairTurn::is_yielding)
+        self.turn.is_yielding()
     }
 
     fn give_up(&mut self) {
-        if let Some(turn) = &self.turn {
-            turn.give_up(&self.what);
-        }
+        self.turn.give_up(&self.what);
     }
 }
 
@@ -176,34 +165,182 @@ impl<A: Awaited> Drop for TaskWaiter<'_, A> {
     }
 }
 
-fn wait_async<A: Awaited, R>(
-    handle: &Handle,
-    awaited: A,
-    finish: impl Fn(A::Output) -> Result<R, SyncError>,
-) -> impl Future<Output = Result<R, SyncError>> {
+fn wait_async<A: Awaited>(handle: &Handle, awaited: A) -> impl Future<Output = Result<A::Output, SyncError>> {
     let waiter = TaskWaiter { handle, awaited, state: WaitState::for_one_wait(handle.wait) };
-    poll_until_ready(waiter, move |waiter| waiter.poll().map(|done| done.and_then(&finish)))
+    poll_until_ready(waiter, TaskWaiter::poll)
 }
 
-/// Returns a future that attempts until one succeeds, or `check_liveness` returns an end, and then
-/// is what `finish` returns.
-pub(super) fn wait_for_async<'a, T, R>(
-    handle: &'a Handle,
-    event: &'a EventCount<Mapped>,
+/// Attempts until one succeeds, or `check_liveness` returns an end.
+pub(super) async fn wait_for_async<T>(
+    handle: &Handle,
+    event: &EventCount<Mapped>,
     check_liveness: impl FnMut() -> Option<WaitEnd>,
-    attempt: impl FnMut() -> Result<Option<T>, SyncError>,
-    finish: impl Fn(T) -> Result<R, SyncError>,
-) -> impl Future<Output = Result<R, SyncError>> {
-    wait_async(handle, Condition { event, check_liveness, attempt }, finish)
+    mut attempt: impl FnMut() -> Result<Option<T>, SyncError>,
+) -> Result<T, SyncError> {
+    handle.check_process()?;
+    match attempt()? {
+        Some(done) => Ok(done),
+        None => wait_async(handle, Condition { event, check_liveness, attempt }).await,
+    }
 }
 
-/// Returns a future that waits until it can be taken, in turn with the others. `first` is the
-/// attempt of a newcomer.
-pub(super) fn wait_fairly_async<C: Contended, R>(
+/// Waits until it can be taken, in turn with the others. `first` is the attempt of a newcomer.
+pub(super) async fn wait_fairly_async<C: Contended>(
     handle: &Handle,
     what: C,
-    first: impl FnMut() -> Result<Option<C::Taken>, SyncError>,
-    finish: impl Fn(C::Taken) -> Result<R, SyncError>,
-) -> impl Future<Output = Result<R, SyncError>> {
-    wait_async(handle, InTurn { what, first, turn: None }, finish)
+    first: impl FnOnce() -> Result<Option<C::Taken>, SyncError>,
+) -> Result<C::Taken, SyncError> {
+    handle.check_process()?;
+    match first()? {
+        Some(taken) => Ok(taken),
+        None => wait_async(handle, InTurn { what, turn: FairTurn::beginning_now() }).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Wake, Waker};
+    use std::thread;
+
+    use super::*;
+    use crate::object::event::Event;
+    use crate::object::kind::EVENT;
+    use crate::object::sealed::Sealed;
+    use crate::primitive::{AtomicU32, Ordering};
+
+    #[derive(Default)]
+    struct Woken(AtomicU32);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Never there. Its wake-up comes in the middle of a try, and then it lets others go first.
+    struct LeftToOthers<'a> {
+        event: &'a EventCount<Mapped>,
+        woken: &'a Woken,
+        tries: &'a Cell<u32>,
+        wakes_in: u32,
+    }
+
+    impl Awaited for LeftToOthers<'_> {
+        type Output = ();
+
+        fn event(&self) -> &EventCount<Mapped> {
+            self.event
+        }
+
+        fn attempt(&mut self) -> Result<Option<()>, SyncError> {
+            self.tries.set(self.tries.get() + 1);
+            if self.tries.get() == self.wakes_in {
+                self.event.wake(1);
+                while self.woken.0.load(Ordering::SeqCst) == 0 {
+                    thread::yield_now();
+                }
+            }
+            Ok(None)
+        }
+
+        fn check_liveness(&mut self) -> Option<WaitEnd> {
+            None
+        }
+
+        fn is_yielding(&self) -> bool {
+            self.tries.get() > self.wakes_in
+        }
+    }
+
+    #[test]
+    fn future_woken_during_a_try_and_dropped_while_it_yields_wakes_another() {
+        let object = Event::new().unwrap();
+        let event = object.handle().event(EVENT);
+        let (woken, tries) = (Arc::new(Woken::default()), Cell::new(0));
+        let waker = Waker::from(Arc::clone(&woken));
+        // One try without a waker, one to listen, and one to register. The next is in a new poll.
+        let awaited = LeftToOthers { event: &event, woken: &woken, tries: &tries, wakes_in: 4 };
+        let key = {
+            let mut future = pin!(wait_async(object.handle(), awaited));
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(tries.get(), 3);
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(tries.get(), 5);
+            event.listen()
+        };
+        assert!(event.has_advanced_since(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::pin::pin;
+    use std::sync::{Arc, mpsc};
+    use std::task::{Context, Wake, Waker};
+
+    use super::*;
+    use crate::object::event::Event;
+    use crate::object::kind::EVENT;
+    use crate::object::sealed::Sealed;
+
+    struct Tell(mpsc::Sender<()>);
+
+    impl Wake for Tell {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+
+    /// Never there. Its wake-up comes in the middle of a try, and then it lets others go first.
+    struct LeftToOthers<'a> {
+        event: &'a EventCount<Mapped>,
+        woken: &'a mpsc::Receiver<()>,
+        tries: &'a Cell<u32>,
+        wakes_in: u32,
+    }
+
+    impl Awaited for LeftToOthers<'_> {
+        type Output = ();
+
+        fn event(&self) -> &EventCount<Mapped> {
+            self.event
+        }
+
+        fn attempt(&mut self) -> Result<Option<()>, SyncError> {
+            self.tries.set(self.tries.get() + 1);
+            if self.tries.get() == self.wakes_in {
+                while self.woken.try_recv().is_ok() {} // for a liveness check
+                self.event.wake(1);
+                self.woken.recv().unwrap();
+            }
+            Ok(None)
+        }
+
+        fn is_yielding(&self) -> bool {
+            self.tries.get() > self.wakes_in
+        }
+    }
+
+    #[test]
+    fn future_woken_during_a_try_and_dropped_while_it_yields_wakes_another() {
+        let object = Event::new().unwrap();
+        let event = object.handle().event(EVENT);
+        let ((teller, woken), tries) = (mpsc::channel(), Cell::new(0));
+        let waker = Waker::from(Arc::new(Tell(teller)));
+        // One try without a waker, one to listen, and one to register. The next is in a new poll.
+        let awaited = LeftToOthers { event: &event, woken: &woken, tries: &tries, wakes_in: 4 };
+        let key = {
+            let mut future = pin!(wait_async(object.handle(), awaited, Ok));
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(tries.get(), 3);
+            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert_eq!(tries.get(), 5);
+            event.listen()
+        };
+        assert!(event.has_advanced_since(key));
+    }
 }

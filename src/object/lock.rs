@@ -3,8 +3,6 @@
 //! The lock word knows the process that owns the lock. Which of its threads does is known to that
 //! process only.
 
-#[cfg(feature = "async")]
-use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -87,12 +85,11 @@ impl ObjectLock {
     /// Locks for a task. The thread that polls the future last is the one that holds the lock then.
     /// It may hold it for another task already, so that does not end the wait.
     #[cfg(feature = "async")]
-    pub(crate) fn lock_async(&self) -> impl Future<Output = Result<History, SyncError>> {
-        let first = move || if self.inner.event.no_barging() { Ok(None) } else { self.try_take() };
-        wait_fairly_async(&self.handle, self, first, move |history| {
-            self.note_holder();
-            Ok(history)
-        })
+    pub(crate) async fn lock_async(&self) -> Result<History, SyncError> {
+        let first = || if self.inner.event.no_barging() { Ok(None) } else { self.try_take() };
+        let history = wait_fairly_async(&self.handle, self, first).await?;
+        self.note_holder();
+        Ok(history)
     }
 
     /// Notes that this thread holds it.

@@ -149,7 +149,7 @@ impl Once {
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub fn wait_async(&self) -> impl Future<Output = Result<(), SyncError>> {
         let is_completed = || Ok(self.is_completed().then_some(()));
-        wait_for_async(&self.lock.handle, &self.inner.completed, || None, is_completed, Ok)
+        wait_for_async(&self.lock.handle, &self.inner.completed, || None, is_completed)
     }
 
     /// Waits until the action is done.

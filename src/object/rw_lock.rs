@@ -271,7 +271,7 @@ impl<T: Shareable> RwLock<T> {
             Ok(self.inner.readers.is_empty().then_some(()))
         };
         let check_readers = || self.check_readers();
-        wait_for_async(&self.lock.handle, &self.inner.readers_gone, check_readers, are_gone, Ok).await?;
+        wait_for_async(&self.lock.handle, &self.inner.readers_gone, check_readers, are_gone).await?;
         self.write_guard(turn.take())
     }
 

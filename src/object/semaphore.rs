@@ -158,8 +158,8 @@ macro_rules! permits {
             /// ```
             #[cfg(feature = "async")]
             #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
-            pub fn acquire_async(&self) -> impl std::future::Future<Output = Result<$permit<'_>, SyncError>> {
-                self.acquire_many_async(1)
+            pub async fn acquire_async(&self) -> Result<$permit<'_>, SyncError> {
+                self.acquire_many_async(1).await
             }
 
             /// Acquires `count` permits as [`acquire_many`](Self::acquire_many) does, without
@@ -170,17 +170,15 @@ macro_rules! permits {
             /// Those of [`acquire_many`](Self::acquire_many).
             #[cfg(feature = "async")]
             #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
-            pub fn acquire_many_async(
-                &self,
-                count: u32,
-            ) -> impl std::future::Future<Output = Result<$permit<'_>, SyncError>> {
-                let first = move || {
+            pub async fn acquire_many_async(&self, count: u32) -> Result<$permit<'_>, SyncError> {
+                let first = || {
                     let has_acquired = self.try_first(count.into())?;
                     self.check_limit(count.into())?;
                     Ok(has_acquired.then_some(()))
                 };
-                let permit = move |()| Ok($permit { semaphore: self, count });
-                $crate::object::future::wait_fairly_async(&self.handle, self.waiting_for(count.into()), first, permit)
+                let wait = self.waiting_for(count.into());
+                $crate::object::future::wait_fairly_async(&self.handle, wait, first).await?;
+                Ok($permit { semaphore: self, count })
             }
 
             #[inline]

@@ -13,8 +13,6 @@
 //! ```
 
 use std::fmt;
-#[cfg(feature = "async")]
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -391,13 +389,11 @@ impl<T: Shareable> Value<T> {
     /// ```
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
-    pub fn wait_for_change_async(&self) -> impl Future<Output = Result<T, SyncError>> {
-        let mut seen = None;
-        let has_changed = move || {
-            let seen = *seen.get_or_insert_with(|| self.seen.load(Ordering::Relaxed));
-            Ok((self.inner.cell.version() != seen).then_some(()))
-        };
-        wait_for_async(&self.lock.handle, &self.inner.changed, || None, has_changed, |()| self.load())
+    pub async fn wait_for_change_async(&self) -> Result<T, SyncError> {
+        let seen = self.seen.load(Ordering::Relaxed);
+        let has_changed = || Ok((self.inner.cell.version() != seen).then_some(()));
+        wait_for_async(&self.lock.handle, &self.inner.changed, || None, has_changed).await?;
+        self.load()
     }
 
     fn wait_for_unseen(&self, timeout: Duration) -> Result<(), SyncError> {

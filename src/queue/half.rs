@@ -251,25 +251,30 @@ impl Half {
         Ok(dropped)
     }
 
-    /// Blocks until every message was received, and every task is done or lost.
-    pub(crate) fn join(&mut self, deadline: Deadline) -> Result<(), JoinError> {
+    /// Attempts until every message was received, and every task is done or lost. With redelivery
+    /// the messages up to `end` count, which the first attempt chooses. Returns `None` only if the
+    /// call must not block.
+    pub(crate) fn join(&mut self, end: &mut Option<u64>, timeout: Timeout) -> Result<Option<()>, JoinError> {
         self.participant.check_holder::<JoinError>()?;
-        let registration = Arc::clone(self.participant.registration());
-        let state = QueueState::of(registration.region());
-        let words = self.ring.words();
-        if self.payload.redelivery().is_some() {
-            let end = words.load_tail().position();
-            let if_done = |_| Ok::<_, JoinError>(state.dead_letters_if_done(words, end));
-            return match self.participant.wait(WaitFor::TasksDone, deadline, if_done)? {
-                0 => Ok(()),
-                count => Err(JoinError::DeadLetters { count }),
-            };
+        let end = *end.get_or_insert_with(|| self.ring.words().load_tail().position());
+        let letters = self.attempt(WaitFor::TasksDone, timeout, |registration, ring, payload| {
+            let (state, words) = (QueueState::of(registration.region()), ring.words());
+            Ok::<_, JoinError>(match payload.redelivery() {
+                Some(_) => state.dead_letters_if_done(words, end),
+                None => state.is_idle(words).then_some(0),
+            })
+        })?;
+        match letters {
+            None => return Ok(None),
+            Some(0) => {}
+            Some(count) => return Err(JoinError::DeadLetters { count }),
         }
-        let is_idle = |_| Ok::<_, JoinError>(state.is_idle(words).then_some(()));
-        self.participant.wait(WaitFor::TasksDone, deadline, is_idle)?;
-        let lost = state.tasks_lost();
+        if self.payload.redelivery().is_some() {
+            return Ok(Some(()));
+        }
+        let lost = self.participant.state().tasks_lost();
         match lost.saturating_sub(mem::replace(&mut self.tasks_lost_before, lost)) {
-            0 => Ok(()),
+            0 => Ok(Some(())),
             count => Err(JoinError::TasksLost { count }),
         }
     }

@@ -1,7 +1,12 @@
 //! Waiting for senders and receivers of queues without blocking.
 
 #[cfg(feature = "async")]
-use crate::error::RecvError;
+use std::future::Future;
+#[cfg(feature = "async")]
+use std::task::Poll;
+
+#[cfg(feature = "async")]
+use crate::error::{JoinError, RecvError};
 #[cfg(feature = "async")]
 use crate::message::sealed::Receive;
 #[cfg(feature = "async")]
@@ -55,3 +60,46 @@ macro_rules! task_methods {
 task_methods!([T: Shareable] Receiver<T>);
 #[cfg(feature = "async")]
 task_methods!([] ByteReceiver);
+
+/// The `async` method that waits for all tasks.
+#[cfg(feature = "async")]
+macro_rules! join_methods {
+    ([$($parameters:tt)*] $Sender:ty) => {
+        #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+        impl<$($parameters)*> $Sender {
+            /// Waits for all tasks as [`join`](Self::join) does, without blocking the thread.
+            ///
+            /// A future that is dropped before it is ready has reported nothing. Works with any
+            /// executor.
+            ///
+            /// # Errors
+            /// As [`join`](Self::join).
+            ///
+            /// # Examples
+            /// ```
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            /// let (mut jobs, mut worker) = tombolo::queue::Options::<u64>::new().create_channel()?;
+            /// jobs.send_async(1).await?;
+            /// worker.recv_async().await?;
+            /// worker.task_done()?;
+            /// jobs.join_async().await?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn join_async(&mut self) -> impl Future<Output = Result<(), JoinError>> {
+                let mut end = None;
+                poll_until_ready(self, move |tx| match tx.half.join(&mut end, Timeout::NonBlocking) {
+                    Ok(None) => Poll::Pending,
+                    Ok(Some(())) => Poll::Ready(Ok(())),
+                    Err(error) => Poll::Ready(Err(error)),
+                })
+            }
+        }
+    };
+}
+
+#[cfg(feature = "async")]
+join_methods!([T: Shareable] Sender<T>);
+#[cfg(feature = "async")]
+join_methods!([] ByteSender);

@@ -115,13 +115,17 @@ macro_rules! sender_methods {
         /// # Ok::<(), Box<dyn std::error::Error>>(())
         /// ```
         pub fn join(&mut self) -> Result<(), JoinError> {
-            self.half.join(None)
+            self.join_until(None)
         }
 
         /// Like [`join`](Self::join), but returns [`TimedOut`](JoinError::TimedOut) after
         /// `timeout`.
         pub fn join_timeout(&mut self, timeout: Duration) -> Result<(), JoinError> {
-            self.half.join($crate::sys::clock::deadline_after(timeout))
+            self.join_until($crate::sys::clock::deadline_after(timeout))
+        }
+
+        fn join_until(&mut self, deadline: $crate::sys::clock::Deadline) -> Result<(), JoinError> {
+            self.half.join(&mut None, $crate::wait::Timeout::At(deadline)).map(Option::unwrap_or_default)
         }
     };
 }

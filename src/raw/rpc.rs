@@ -487,8 +487,8 @@ impl CallerCell {
         false
     }
 
-    /// Publishes a request, which `fill` writes: its length and its payload. There is none of this
-    /// caller, and it has a buffer.
+    /// Publishes a request, which `fill` writes, its length and its payload, unless it is in the
+    /// cell already. There is none of this caller, and it has a buffer.
     #[inline]
     pub(crate) fn publish<M: Memory>(&mut self, table: &CallTable<M>, fill: impl FnOnce(&[AtomicU64])) {
         debug_assert!(!self.must_choose);

@@ -29,24 +29,29 @@
 //! | senders of pipes and queues, publishers | there is room |
 //! | subscribers | there is a message, or one was missed |
 //! | responders | there is a request |
-//! | callers | the request that was started has a reply, or cannot get one. Without a request: never |
+//! | callers | the request that was started has a reply, or gets none; never without a request |
 //! | [`Event`](crate::sync::Event) | it is set |
 //! | [`Semaphore`](crate::sync::Semaphore), `BoundedSemaphore` | there is a permit |
 //! | [`Value`](crate::sync::Value) | it has changed since this handle has loaded it |
 //! | [`Timer`] | it has expired |
 //! | [`Descriptor`] | it is readable, or writable: of a socket, a child, a signalfd |
 //!
+//! [`AtomicValue`](crate::sync::AtomicValue) and [`Array`](crate::sync::Array) are no sources, and
+//! there is no future of their change either: a change of them is a store, which wakes nobody and
+//! costs no more for that. Set an event after it, or use a `Value`. Nobody waits for locks and
+//! barriers beside other things: use a timeout, or a task.
+//!
 //! A source is also ready when its `try_` call would return an error instead of having to wait: its
 //! peers have left or died, messages were lost, the region is damaged. So the death of a process is
 //! an outcome like a message, and no source makes a wait hang. A source whose peers are gone stays
 //! ready: leave it out of the next wait, or call its `wait_for_peer`.
 //!
-//! That a source is ready is a hint. Another receiver of the same queue can be faster, and then the
-//! `try_` call returns [`Empty`](crate::RecvError::Empty): wait again. Senders of byte messages are
-//! ready when there is room for a message as long as the last one that a `try_` call refused, and
-//! those of queues and broadcasts when a slot is free and, if the last one was refused for the lack
-//! of a block or frame, one that it can use. Take what a source was found ready for, at least by an attempt: a receiver
-//! that sleeps may have been passed over for it.
+//! That a source is ready is a hint. Another receiver of the same queue can be faster, and then
+//! the `try_` call returns [`Empty`](crate::RecvError::Empty): wait again. Senders of byte
+//! messages are ready when there is room for a message as long as the last one that a `try_` call
+//! refused, and those of queues and broadcasts when a slot is free and, if the last one was
+//! refused for the lack of a block or frame, one that it can use. Take what a source was found
+//! ready for, at least by an attempt: a receiver that sleeps may have been passed over for it.
 //!
 //! # Many sources
 //!

@@ -303,12 +303,13 @@ impl Selector {
         drop(registrations);
     }
 
-    /// Wakes others by the wake-ups that this selector may have got and does not use.
+    /// Wakes others by the wake-ups that this selector may have got and does not use: of all
+    /// sources but the one that was found, and of that one if its attempt lets waiters go first.
     fn pass_on(&self, sources: &Sources<'_, '_>, found: Option<usize>) {
         let mut keys = self.keys.iter();
         for (index, source) in sources.iter().enumerate() {
             for (event, key) in events_of(&**source).zip(&mut keys) {
-                if Some(index) != found {
+                if Some(index) != found || event.no_barging() {
                     event.pass_on(*key);
                 }
             }

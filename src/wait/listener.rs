@@ -10,6 +10,10 @@
 //! | Registered, pending | makes the descriptor unreadable again | Registered |
 //! | Registered, fired | listens, asks for one more | Listening |
 //!
+//! A registration that has fired owes its wake-up to the others until a try comes after that. The
+//! one more that is asked for is such a try. A caller may leave it out, to let others go first. If
+//! it ends then, another one gets the wake-up.
+//!
 //! A descriptor is made unreadable only in the stage Registered, so it is readable in all other
 //! stages. A try that succeeds needs to do nothing.
 
@@ -31,7 +35,12 @@ use crate::sys::fork::Generation;
 enum Stage {
     #[default]
     Idle,
-    Listening(Arc<EventCount<Mapped>>, Key),
+    /// `owes`: a wake-up was spent on the registration before, and no try has come since.
+    Listening {
+        event: Arc<EventCount<Mapped>>,
+        key: Key,
+        owes: bool,
+    },
     Registered(Arc<EventCount<Mapped>>, Registration),
 }
 
@@ -84,19 +93,20 @@ impl Listener {
                     self.stage = Stage::Registered(of, registration);
                     return false;
                 }
-                // The try came after the wake-up, so this owes none (W3).
-                self.stage = Stage::Listening(Arc::clone(&of), of.listen());
+                // The wake-up may have come after the try (W3).
+                let key = of.listen();
+                self.stage = Stage::Listening { event: of, key, owes: true };
             }
-            Stage::Listening(of, key) if is_same(&of, event) => {
+            Stage::Listening { event: of, key, .. } if is_same(&of, event) => {
                 self.register(of, key);
                 return false;
             }
             other => {
                 self.stage = other;
                 self.take_back(true);
-                let of = Arc::new(EventCount::new(event.word().clone()));
-                let key = of.listen();
-                self.stage = Stage::Listening(of, key);
+                let event = Arc::new(EventCount::new(event.word().clone()));
+                let key = event.listen();
+                self.stage = Stage::Listening { event, key, owes: false };
             }
         }
         true
@@ -137,16 +147,23 @@ impl Listener {
 
     /// Ends a registration. `passes_on`: if a wake-up was spent on it, another waiter gets it.
     pub(super) fn take_back(&mut self, passes_on: bool) {
-        let Stage::Registered(event, registration) = mem::take(&mut self.stage) else { return };
+        let stage = mem::take(&mut self.stage);
         if !self.generation.is_current() {
             return; // the parent's
         }
-        registration.take_back();
-        if passes_on && self.status.get() == Status::Notified {
+        let (event, owes) = match stage {
+            Stage::Idle => return,
+            Stage::Listening { event, owes, .. } => (event, owes),
+            Stage::Registered(event, registration) => {
+                registration.take_back();
+                if let Some(readiness) = self.actions.readiness.upgrade() {
+                    readiness.signal(None); // nothing else would make it readable now
+                }
+                (event, self.status.get() == Status::Notified)
+            }
+        };
+        if passes_on && owes {
             event.notify(1);
-        }
-        if let Some(readiness) = self.actions.readiness.upgrade() {
-            readiness.signal(None); // nothing else would make it readable now
         }
     }
 

@@ -41,6 +41,7 @@ child_roles!(
     corrupt_broadcast,
     publish_rests_endlessly,
     corrupt_rpc,
+    await_replies_in_the_second_buffer,
     request_endlessly,
 );
 

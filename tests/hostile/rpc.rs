@@ -5,10 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use tombolo::rpc::{ByteCaller, ByteResponder, CallError, Caller, Options, Responder};
-use tombolo::select::{SelectError, Selector};
-use tombolo::{Directory, Endpoint, RecvError};
+use tombolo::select::{Descriptor, SelectError, Selector};
+use tombolo::{Directory, Endpoint, RecvError, WaitStrategy};
 
-use crate::support::{Random, TestDir, until};
+use crate::support::{Random, TestDir, start, until};
 use crate::{Intruder, NAME, REGION_STATE, SHORT, attack, soon, under_attack};
 
 /// Positions of words in a region for four callers and two responders, with requests and replies of
@@ -97,6 +97,10 @@ impl Values {
     fn use_all(&mut self) {
         let Self { caller, responder, .. } = self;
         let _ = soon(|| caller.call_timeout([1; 8], SHORT));
+        let _ = soon(|| caller.start([1; 8]));
+        let _ = soon(|| Selector::new().wait_timeout(&mut [&mut *caller], SHORT));
+        let _ = soon(|| caller.try_finish());
+        caller.cancel();
         for _ in 0..3 {
             if let Ok(request) = soon(|| responder.try_recv()) {
                 let _ = soon(|| request.reply([2; 8]));
@@ -302,6 +306,46 @@ fn rpc_every_buffer_abandoned_request_waits_for_one() {
         assert_eq!((reply, responding.join().unwrap()), (Ok([3; 8]), Ok(())));
     });
     values.call();
+}
+
+/// No sleep ends by itself here, so a wake-up that is missing is a test that hangs.
+pub fn await_replies_in_the_second_buffer(arguments: &[String]) {
+    tombolo::test_hooks::disable_liveness_interval();
+    let options = Options::<u64, u64>::new().max_callers(words::CALLERS).max_responders(words::RESPONDERS);
+    let options = options.wait(WaitStrategy::Park).directory(&arguments[0]);
+    let (mut caller, mut responder) = (options.caller(NAME).unwrap(), options.responder(NAME).unwrap());
+    // Of a request whose responder runs, and has not answered.
+    let intruder = Intruder::at(&Path::new(&arguments[0]).join(NAME));
+    intruder.set(words::buffer(0, 0, words::ABANDONED), 9 << 19 | 3);
+    let readiness = caller.readiness().unwrap();
+    assert_eq!(caller.try_finish(), Err(CallError::NoRequest)); // waits for the first buffer
+    caller.start(7).unwrap();
+    responder.try_recv().unwrap().reply(7).unwrap();
+    assert_eq!(Selector::new().wait(&mut [&mut Descriptor::readable(&readiness)]), Ok(0));
+    assert_eq!(caller.try_finish(), Ok(7));
+    drop(readiness);
+    for number in 0..6 {
+        thread::scope(|scope| {
+            let calling = scope.spawn(|| {
+                caller.start(number).unwrap();
+                if number % 2 == 0 {
+                    Selector::new().wait_strategy(WaitStrategy::Park).wait(&mut [&mut caller]).unwrap();
+                }
+                caller.finish()
+            });
+            let request = responder.recv().unwrap();
+            thread::sleep(30 * SHORT);
+            request.reply(number).unwrap();
+            assert_eq!(calling.join().unwrap(), Ok(number));
+        });
+        assert_eq!(intruder.get(words::buffer(0, 0, words::ANSWER)), 0);
+    }
+}
+
+#[test]
+fn rpc_first_buffer_abandoned_replies_in_the_second_wake_the_caller() {
+    let test_dir = TestDir::new();
+    start("await_replies_in_the_second_buffer", &[test_dir.names().to_str().unwrap()]).finish();
 }
 
 /// One caller does not end the server of the others.

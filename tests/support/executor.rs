@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
+use std::fs;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -138,4 +139,12 @@ pub fn tokio_block_on<T>(future: impl Future<Output = T>) -> T {
 /// The executor of smol, in one thread.
 pub fn smol_block_on<T>(future: impl Future<Output = T>) -> T {
     futures_lite::future::block_on(async_executor::LocalExecutor::new().run(future))
+}
+
+/// Whether the thread that waits for the tasks of this process is asleep. It is awake from a
+/// registration until it sleeps for that, too.
+pub fn waiter_thread_sleeps() -> bool {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+    stats.filter(|stat| stat.contains("(tombolo-wait)")).any(|stat| stat.contains(") S "))
 }
