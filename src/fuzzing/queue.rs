@@ -22,9 +22,8 @@ use crate::queue::{self, Blocks, ByteReceiver, ByteSender, QueueEndpoint, Receiv
 use crate::region::Region;
 use crate::region::layout::Layout;
 use crate::region::layout::queue::{QueueLayout, control as words, own};
-use crate::sys::clock::deadline_after;
 use crate::types::Shareable;
-use crate::wait::WaitStrategy;
+use crate::wait::{Timeout, WaitStrategy};
 
 /// Handles of either role.
 const HANDLES: usize = 2;
@@ -235,9 +234,9 @@ impl<S: QueueEndpoint, R: QueueEndpoint<Message = S::Message>> Harness<S, R> {
                 let _ = self.receiver(op).map(task_done);
             }
             _ => {
-                let done = self.sender(op).map(|sender| sender.half_mut().join(deadline_after(timeout)));
+                let done = self.sender(op).map(|sender| sender.half_mut().join(&mut None, Timeout::after(timeout)));
                 let is_empty = self.waiting.as_ref().is_none_or(|waiting| waiting.is_empty());
-                assert!(done != Some(Ok(())) || is_empty, "joined with messages in it");
+                assert!(done != Some(Ok(Some(()))) || is_empty, "joined with messages in it");
             }
         }
     }

@@ -201,84 +201,6 @@ pub(super) async fn wait_fairly_async<C: Contended>(
 mod tests {
     use std::cell::Cell;
     use std::pin::pin;
-    use std::sync::Arc;
-    use std::task::{Context, Wake, Waker};
-    use std::thread;
-
-    use super::*;
-    use crate::object::event::Event;
-    use crate::object::kind::EVENT;
-    use crate::object::sealed::Sealed;
-    use crate::primitive::{AtomicU32, Ordering};
-
-    #[derive(Default)]
-    struct Woken(AtomicU32);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.store(1, Ordering::SeqCst);
-        }
-    }
-
-    /// Never there. Its wake-up comes in the middle of a try, and then it lets others go first.
-    struct LeftToOthers<'a> {
-        event: &'a EventCount<Mapped>,
-        woken: &'a Woken,
-        tries: &'a Cell<u32>,
-        wakes_in: u32,
-    }
-
-    impl Awaited for LeftToOthers<'_> {
-        type Output = ();
-
-        fn event(&self) -> &EventCount<Mapped> {
-            self.event
-        }
-
-        fn attempt(&mut self) -> Result<Option<()>, SyncError> {
-            self.tries.set(self.tries.get() + 1);
-            if self.tries.get() == self.wakes_in {
-                self.event.wake(1);
-                while self.woken.0.load(Ordering::SeqCst) == 0 {
-                    thread::yield_now();
-                }
-            }
-            Ok(None)
-        }
-
-        fn check_liveness(&mut self) -> Option<WaitEnd> {
-            None
-        }
-
-        fn is_yielding(&self) -> bool {
-            self.tries.get() > self.wakes_in
-        }
-    }
-
-    #[test]
-    fn future_woken_during_a_try_and_dropped_while_it_yields_wakes_another() {
-        let object = Event::new().unwrap();
-        let event = object.handle().event(EVENT);
-        let (woken, tries) = (Arc::new(Woken::default()), Cell::new(0));
-        let waker = Waker::from(Arc::clone(&woken));
-        // One try without a waker, one to listen, and one to register. The next is in a new poll.
-        let awaited = LeftToOthers { event: &event, woken: &woken, tries: &tries, wakes_in: 4 };
-        let key = {
-            let mut future = pin!(wait_async(object.handle(), awaited));
-            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-            assert_eq!(tries.get(), 3);
-            assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-            assert_eq!(tries.get(), 5);
-            event.listen()
-        };
-        assert!(event.has_advanced_since(key));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::pin::pin;
     use std::sync::{Arc, mpsc};
     use std::task::{Context, Wake, Waker};
 
@@ -320,6 +242,10 @@ mod tests {
             Ok(None)
         }
 
+        fn check_liveness(&mut self) -> Option<WaitEnd> {
+            None
+        }
+
         fn is_yielding(&self) -> bool {
             self.tries.get() > self.wakes_in
         }
@@ -334,7 +260,7 @@ mod tests {
         // One try without a waker, one to listen, and one to register. The next is in a new poll.
         let awaited = LeftToOthers { event: &event, woken: &woken, tries: &tries, wakes_in: 4 };
         let key = {
-            let mut future = pin!(wait_async(object.handle(), awaited, Ok));
+            let mut future = pin!(wait_async(object.handle(), awaited));
             assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
             assert_eq!(tries.get(), 3);
             assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());

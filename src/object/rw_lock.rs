@@ -176,6 +176,7 @@ impl<T: Shareable> RwLock<T> {
     }
 
     /// Returns the guard of a thread that has entered.
+    #[inline(always)]
     fn read_guard(&self, history: History) -> LockResult<RwLockReadGuard<'_, T>> {
         let token = ReadToken { lock: self, thread: PhantomData };
         let value = self.inner.cell.load_locked()?;
@@ -265,14 +266,16 @@ impl<T: Shareable> RwLock<T> {
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub async fn write_async(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
-        let turn = WriteTurn { lock: &self.lock, history: self.lock.lock_async().await? };
+        let history = self.lock.lock_async().await?;
+        let turn = WriteTurn { lock: &self.lock, history };
         let are_gone = || {
             self.lock.note_holder(); // a call that blocks here would wait for this task
             Ok(self.inner.readers.is_empty().then_some(()))
         };
         let check_readers = || self.check_readers();
         wait_for_async(&self.lock.handle, &self.inner.readers_gone, check_readers, are_gone).await?;
-        self.write_guard(turn.take())
+        mem::forget(turn);
+        self.write_guard(history)
     }
 
     fn write_until(&self, until: Timeout) -> LockResult<RwLockWriteGuard<'_, T>> {
@@ -281,16 +284,19 @@ impl<T: Shareable> RwLock<T> {
         if is_reading(self.local()) {
             return Err(SyncError::WouldDeadlock.into());
         }
-        let turn = WriteTurn { lock: &self.lock, history: self.lock.lock(until)? };
+        let history = self.lock.lock(until)?;
         let readers = &self.inner.readers;
         if !readers.is_empty() {
+            let turn = WriteTurn { lock: &self.lock, history };
             let are_gone = || Ok(readers.is_empty().then_some(()));
             wait_for(handle, &self.inner.readers_gone, until, || self.check_readers(), are_gone)?;
+            mem::forget(turn);
         }
-        self.write_guard(turn.take())
+        self.write_guard(history)
     }
 
     /// The guard of a thread that has locked, and found no readers.
+    #[inline(always)]
     fn write_guard(&self, history: History) -> LockResult<RwLockWriteGuard<'_, T>> {
         let was_panicking = thread::panicking();
         let (guard, history, value) = LockGuard::locked_then(&self.lock, history, || self.inner.cell.load_locked())?;
@@ -333,13 +339,6 @@ fn crowded(_: TooManyReaders) -> SyncError {
 struct WriteTurn<'a> {
     lock: &'a ObjectLock,
     history: History,
-}
-
-impl WriteTurn<'_> {
-    /// Leaves the lock to the caller.
-    fn take(self) -> History {
-        mem::ManuallyDrop::new(self).history
-    }
 }
 
 impl Drop for WriteTurn<'_> {
