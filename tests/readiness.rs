@@ -1,6 +1,8 @@
 //! Descriptors of endpoints for event loops: readable while there may be something, armed by a
 //! fruitless try, and nothing left behind.
 
+#[path = "support/peers.rs"]
+mod peers;
 mod support;
 
 use std::fs;
@@ -10,9 +12,10 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
+use peers::{NAME, counters, enter, enter_with, jobs, receive_one_of_a_queue, send_and_be_killed, values};
 use support::{Process, SharedCounters, TestDir, alone, child_roles, fork, start, until};
 use tombolo::rpc::CallError;
-use tombolo::{ErrorKind, Readiness, RecvError, SendError, pipe, queue, rpc};
+use tombolo::{ErrorKind, Readiness, RecvError, SendError, pipe, rpc};
 
 child_roles!(
     send_when_told,
@@ -26,8 +29,6 @@ child_roles!(
     spend_a_wake_up_on_a_descriptor,
     block_beside_an_armed_descriptor,
 );
-
-const NAME: &str = "name";
 
 /// Whether the descriptor is readable within `timeout` milliseconds.
 fn is_readable_within(readiness: &Readiness, timeout: i32) -> bool {
@@ -65,18 +66,6 @@ fn descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-fn directory(test_dir: &TestDir) -> String {
-    test_dir.names().to_str().unwrap().to_string()
-}
-
-fn values(names: &Path) -> pipe::Options<u64> {
-    pipe::Options::new().capacity(4).directory(names)
-}
-
-fn jobs(names: &Path) -> queue::Options<u64> {
-    queue::Options::new().capacity(4).directory(names)
-}
-
 fn send_when_told(arguments: &[String]) {
     let counters = SharedCounters::at(Path::new(&arguments[1]));
     let mut tx = values(Path::new(&arguments[0])).sender(NAME).unwrap();
@@ -89,10 +78,9 @@ fn send_when_told(arguments: &[String]) {
 #[test]
 fn pipe_receiver_readiness_follows_each_message_and_the_end() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    let file = test_dir.file("counters");
-    let counters = SharedCounters::at(&file);
+    let counters = counters(&test_dir);
     let mut rx = values(&test_dir.names()).receiver(NAME).unwrap();
-    let sender = start("send_when_told", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let sender = enter(&test_dir, "send_when_told");
     let readiness = rx.readiness().unwrap();
     assert!(is_readable(&readiness), "nobody has tried yet");
     for value in 0..100 {
@@ -134,10 +122,8 @@ fn block_beside_an_armed_descriptor(arguments: &[String]) {
 #[test]
 fn pipe_receiver_blocks_beside_its_armed_readiness_and_is_woken() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    let file = test_dir.file("counters");
-    let _counters = SharedCounters::at(&file);
-    let receiver = start("block_beside_an_armed_descriptor", &[&directory(&test_dir), file.to_str().unwrap()]);
-    let sender = start("send_when_told", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let receiver = enter(&test_dir, "block_beside_an_armed_descriptor");
+    let sender = enter(&test_dir, "send_when_told");
     receiver.finish();
     sender.finish();
 }
@@ -152,18 +138,12 @@ fn pipe_receiver_dropped_readiness_becomes_readable() {
     wait_until_readable(&readiness);
 }
 
-fn send_and_be_killed(arguments: &[String]) {
-    let mut tx = values(Path::new(&arguments[0])).sender(NAME).unwrap();
-    tx.send(7).unwrap();
-    thread::sleep(Duration::from_secs(3600));
-}
-
 #[test]
 fn pipe_receiver_sender_killed_readiness_leads_to_peer_died() {
     let (_alone, test_dir) = (alone(), TestDir::new());
     let mut rx = values(&test_dir.names()).receiver(NAME).unwrap();
     let readiness = rx.readiness().unwrap();
-    let sender = start("send_and_be_killed", &[&directory(&test_dir)]);
+    let sender = enter(&test_dir, "send_and_be_killed");
     assert_eq!(receive(&mut rx, &readiness), Ok(7));
     // While it waits, so that only a check of the waiter thread can tell.
     let killer = thread::spawn(move || {
@@ -216,10 +196,9 @@ fn finish(caller: &mut rpc::Caller<u64, u64>, readiness: &Readiness) -> Result<u
 #[test]
 fn caller_readiness_follows_each_reply_and_the_end() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    let file = test_dir.file("counters");
-    let counters = SharedCounters::at(&file);
+    let counters = counters(&test_dir);
     let mut caller = rpc::Options::<u64, u64>::new().directory(test_dir.names()).caller(NAME).unwrap();
-    let responder = start("reply_when_told", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let responder = enter(&test_dir, "reply_when_told");
     let readiness = caller.readiness().unwrap();
     for value in 0..100 {
         // A liveness check can make it readable for a moment, and so can the first request.
@@ -265,14 +244,6 @@ fn caller_readiness_without_liveness_checks_follows_each_reply() {
     start("follow_replies_only", &[]).finish();
 }
 
-fn receive_one_of_a_queue(arguments: &[String]) {
-    tombolo::test_hooks::disable_liveness_interval();
-    let counters = SharedCounters::at(Path::new(&arguments[1]));
-    let mut rx = jobs(Path::new(&arguments[0])).wait(tombolo::WaitStrategy::Park).receiver(NAME).unwrap();
-    counters.word(0).store(1, Ordering::SeqCst);
-    assert_eq!(rx.recv(), Ok(7));
-}
-
 /// Sends a message whose wake-up goes to a descriptor in this process, which gives up without
 /// taking it, while another process sleeps without end for one.
 fn spend_a_wake_up_on_a_descriptor(arguments: &[String]) {
@@ -310,9 +281,7 @@ fn spend_a_wake_up_on_a_descriptor(arguments: &[String]) {
 fn queue_receiver_or_its_readiness_dropped_wakes_another_receiver() {
     for dropped in ["readiness", "receiver", "armed readiness"] {
         let (_alone, test_dir) = (alone(), TestDir::new());
-        let file = test_dir.file("counters");
-        let arguments = [&directory(&test_dir), file.to_str().unwrap(), dropped];
-        start("spend_a_wake_up_on_a_descriptor", &arguments).finish();
+        enter_with(&test_dir, "spend_a_wake_up_on_a_descriptor", &[dropped]).finish();
     }
 }
 
@@ -332,9 +301,8 @@ fn wait_without_waitv(arguments: &[String]) {
 #[test]
 fn pipe_receiver_kernel_without_waitv_readiness_follows_by_polling() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    let file = test_dir.file("counters");
-    let receiver = start("wait_without_waitv", &[&directory(&test_dir), file.to_str().unwrap()]);
-    let sender = start("send_when_told", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let receiver = enter(&test_dir, "wait_without_waitv");
+    let sender = enter(&test_dir, "send_when_told");
     receiver.finish();
     sender.finish();
 }
@@ -361,11 +329,10 @@ fn send_a_stream_without_system_calls(arguments: &[String]) {
 #[test]
 fn pipe_sender_of_a_readable_receiver_makes_no_system_call() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    let file = test_dir.file("counters");
-    let counters = SharedCounters::at(&file);
+    let counters = counters(&test_dir);
     let mut rx = pipe::Options::<u64>::new().capacity(1 << 17).directory(test_dir.names()).receiver(NAME).unwrap();
     let readiness = rx.readiness().unwrap();
-    let sender = start("send_a_stream_without_system_calls", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let sender = enter(&test_dir, "send_a_stream_without_system_calls");
     // The first message made it readable: it is not armed until a fruitless try.
     assert_eq!(receive(&mut rx, &readiness), Ok(0));
     counters.meet(0, 2);

@@ -3,6 +3,8 @@
 
 #[path = "support/executor.rs"]
 mod executor;
+#[path = "support/peers.rs"]
+mod peers;
 mod support;
 
 use std::cell::Cell;
@@ -16,7 +18,10 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use executor::{Canceller, Unpark, block_on, endless, poll, smol_block_on, tokio_block_on, waiter_thread_sleeps};
+use executor::{
+    Canceller, Unpark, all_get_their_turn, block_on, endless, poll, smol_block_on, tokio_block_on, waiter_thread_sleeps,
+};
+use peers::{NAME, counters, enter, enter_with};
 use support::{SharedCounters, TestDir, alone, child_roles, fork, start, until};
 use tombolo::sync::{Array, Barrier, Condvar, LockError, LockResult, Mutex, Once, RwLock, SyncError};
 use tombolo::{Namespace, WaitStrategy};
@@ -38,7 +43,6 @@ child_roles!(
     meet_beside_one_that_is_killed,
 );
 
-const NAME: &str = "name";
 const ROUNDS: u64 = 2000;
 
 fn objects(names: &Path) -> Namespace {
@@ -53,10 +57,6 @@ fn count(arguments: &[String]) -> Mutex<u64> {
 
 fn pair(arguments: &[String]) -> RwLock<[u64; 2]> {
     objects(Path::new(&arguments[0])).rw_lock("pair").unwrap()
-}
-
-fn directory(test_dir: &TestDir) -> String {
-    test_dir.names().to_str().unwrap().to_string()
 }
 
 fn is_pending<F: Future>(future: Pin<&mut F>, unpark: &std::sync::Arc<Unpark>) -> bool {
@@ -140,7 +140,7 @@ fn increment(arguments: &[String]) {
 fn mutex_tasks_and_processes_lose_no_wake_up() {
     let (_alone, test_dir) = (alone(), endless());
     let count = objects(&test_dir.names()).mutex::<u64>("count").unwrap();
-    let other = start("increment", &[&directory(&test_dir)]);
+    let other = enter(&test_dir, "increment");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).build().unwrap();
     let tasks: Vec<_> = (0..4)
         .map(|_| {
@@ -172,14 +172,13 @@ fn lock_once(arguments: &[String]) {
 #[test]
 fn mutex_future_woken_and_dropped_wakes_another_process() {
     let (_alone, test_dir) = (alone(), endless());
-    let file = test_dir.file("counters");
-    let counters = SharedCounters::at(&file);
+    let counters = counters(&test_dir);
     let (count, unpark) = (objects(&test_dir.names()).mutex::<u64>("count").unwrap(), Unpark::new());
     let guard = count.lock().unwrap();
     let mut future = Box::pin(count.lock_async());
     assert!(is_pending(future.as_mut(), &unpark));
     until(waiter_thread_sleeps); // first, so the kernel wakes it first
-    let other = start("lock_once", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let other = enter(&test_dir, "lock_once");
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
     drop(guard);
@@ -214,24 +213,7 @@ fn mutex_lock_cancelled_at_every_point_leaves_it_unlocked() {
 fn mutex_task_and_threads_in_a_loop_all_get_their_turn() {
     let (_alone, _test_dir) = (alone(), endless());
     let mutex = Mutex::new(0).unwrap();
-    let turns: [AtomicU64; 3] = Default::default();
-    let is_done = || turns.iter().all(|count| count.load(Ordering::SeqCst) >= 100);
-    thread::scope(|scope| {
-        for count in &turns[1..] {
-            scope.spawn(|| {
-                while !is_done() {
-                    let _guard = mutex.lock().unwrap();
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-        block_on(async {
-            while !is_done() {
-                let _guard = mutex.lock_async().await.unwrap();
-                turns[0].fetch_add(1, Ordering::SeqCst);
-            }
-        });
-    });
+    all_get_their_turn(|| mutex.lock().unwrap(), async || mutex.lock_async().await.unwrap());
 }
 
 #[test]
@@ -297,7 +279,7 @@ fn leak_a_guard(arguments: &[String]) {
 
 fn wait_for_the_mutex_of(arguments: &[String]) {
     let objects = objects(Path::new(&arguments[0]));
-    let holder = start(&arguments[1], &[&arguments[0]]);
+    let holder = start(&arguments[2], &[&arguments[0]]);
     objects.semaphore("begun").unwrap().acquire().unwrap().forget();
     let killer = thread::spawn(move || {
         thread::sleep(Duration::from_millis(50));
@@ -317,13 +299,13 @@ fn wait_for_the_mutex_of(arguments: &[String]) {
 #[test]
 fn mutex_owner_killed_one_future_reports_owner_died() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    start("wait_for_the_mutex_of", &[&directory(&test_dir), "hold_the_mutex"]).finish();
+    enter_with(&test_dir, "wait_for_the_mutex_of", &["hold_the_mutex"]).finish();
 }
 
 #[test]
 fn mutex_guard_leaked_by_thread_that_is_gone_future_waits_for_its_process() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    start("wait_for_the_mutex_of", &[&directory(&test_dir), "leak_a_guard"]).finish();
+    enter_with(&test_dir, "wait_for_the_mutex_of", &["leak_a_guard"]).finish();
 }
 
 #[test]
@@ -440,7 +422,7 @@ fn increment_and_compare(arguments: &[String]) {
 fn rw_lock_futures_cancelled_at_every_point_lose_no_wake_up() {
     let (_alone, test_dir) = (alone(), endless());
     let pair = objects(&test_dir.names()).rw_lock::<[u64; 2]>("pair").unwrap();
-    let others = [0; 2].map(|_| start("increment_and_compare", &[&directory(&test_dir)]));
+    let others = [0; 2].map(|_| enter(&test_dir, "increment_and_compare"));
     let (mut canceller, mut written) = (Canceller::new(), 0);
     while written < ROUNDS {
         if let Some(guard) = canceller.run(pair.read_async()) {
@@ -482,7 +464,7 @@ fn write_beside_a_reader(arguments: &[String]) {
 #[test]
 fn rw_lock_reader_killed_future_gets_to_write() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    start("write_beside_a_reader", &[&directory(&test_dir)]).finish();
+    enter(&test_dir, "write_beside_a_reader").finish();
 }
 
 #[test]
@@ -546,7 +528,7 @@ fn condvar_ping_pong_of_futures_loses_no_notification() {
     let (_alone, test_dir) = (alone(), endless());
     let objects = objects(&test_dir.names());
     let (count, changed) = (objects.mutex::<u64>("count").unwrap(), objects.condvar("changed").unwrap());
-    let echo = start("echo_by_condvar", &[&directory(&test_dir)]);
+    let echo = enter(&test_dir, "echo_by_condvar");
     tokio_block_on(async {
         for round in 0..ROUNDS {
             let mut guard = count.lock_async().await.unwrap();
@@ -582,7 +564,7 @@ fn condvar_future_notified_and_dropped_notifies_another_process() {
         let mut future = Box::pin(changed.wait_async(count.lock().unwrap()));
         assert!(is_pending(future.as_mut(), &unpark));
         until(waiter_thread_sleeps); // first, so the kernel wakes it first
-        let other = start("wait_once", &[&directory(&test_dir)]);
+        let other = enter(&test_dir, "wait_once");
         until(|| *count.lock().unwrap() > before);
         thread::sleep(Duration::from_millis(50));
         let guard = count.lock().unwrap();
@@ -620,7 +602,7 @@ fn meet(arguments: &[String]) {
 fn barrier_tasks_and_a_process_meet_again_and_again() {
     let (_alone, test_dir) = (alone(), endless());
     let barrier = objects(&test_dir.names()).barrier("start").unwrap();
-    let other = start("meet", &[&directory(&test_dir)]);
+    let other = enter(&test_dir, "meet");
     smol_block_on(async {
         for _ in 0..ROUNDS {
             let (first, second) = futures_lite::future::zip(barrier.wait_async(), barrier.wait_async()).await;
@@ -672,5 +654,5 @@ fn meet_beside_one_that_is_killed(arguments: &[String]) {
 #[test]
 fn barrier_party_killed_future_reports_broken() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    start("meet_beside_one_that_is_killed", &[&directory(&test_dir)]).finish();
+    enter(&test_dir, "meet_beside_one_that_is_killed").finish();
 }

@@ -3,20 +3,26 @@
 
 #[path = "support/executor.rs"]
 mod executor;
+#[path = "support/peers.rs"]
+mod peers;
 mod support;
 
 use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use executor::{Canceller, Unpark, block_on, endless, poll, smol_block_on, tokio_block_on, waiter_thread_sleeps};
+use executor::{
+    Canceller, Panicking, Unpark, all_get_their_turn, block_on, endless, poll, smol_block_on, tokio_block_on,
+    waiter_thread_sleeps,
+};
 use futures_core::Stream;
 use futures_sink::Sink;
+use peers::{NAME, counters, enter, jobs, receive_one_of_a_queue, send_and_be_killed, values};
 use support::{Random, SharedCounters, TestDir, alone, child_roles, fork, start, until};
 use tombolo::rpc::{self, CallError, ReplyError};
 use tombolo::sync::{BoundedSemaphore, Event, Semaphore, SyncError, Value};
@@ -47,24 +53,11 @@ child_roles!(
     take_a_task_and_be_killed,
 );
 
-const NAME: &str = "name";
 const BACK: &str = "back";
 const ROUNDS: u64 = 2000;
 
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
-}
-
-fn directory(test_dir: &TestDir) -> String {
-    test_dir.names().to_str().unwrap().to_string()
-}
-
-fn values(names: &Path) -> pipe::Options<u64> {
-    pipe::Options::new().capacity(4).directory(names)
-}
-
-fn jobs(names: &Path) -> queue::Options<u64> {
-    queue::Options::new().capacity(4).directory(names)
 }
 
 fn echo(arguments: &[String]) {
@@ -78,7 +71,7 @@ fn echo(arguments: &[String]) {
 }
 
 fn ping_pong(test_dir: &TestDir, run: impl FnOnce(Pin<Box<dyn Future<Output = ()>>>)) {
-    let echo = start("echo", &[&directory(test_dir)]);
+    let echo = enter(test_dir, "echo");
     let mut tx = values(&test_dir.names()).sender(NAME).unwrap();
     let mut rx = values(&test_dir.names()).receiver(BACK).unwrap();
     run(Box::pin(async move {
@@ -171,7 +164,7 @@ fn send_a_stream(arguments: &[String]) {
 fn queue_receive_cancelled_at_every_point_loses_no_message() {
     let (_alone, test_dir) = (alone(), endless());
     let mut rx = jobs(&test_dir.names()).receiver(NAME).unwrap();
-    let sender = start("send_a_stream", &[&directory(&test_dir)]);
+    let sender = enter(&test_dir, "send_a_stream");
     let mut canceller = Canceller::new();
     let mut expected = 0;
     while expected < 10 * ROUNDS {
@@ -183,16 +176,10 @@ fn queue_receive_cancelled_at_every_point_loses_no_message() {
     sender.finish();
 }
 
-fn send_and_be_killed(arguments: &[String]) {
-    let mut tx = values(Path::new(&arguments[0])).sender(NAME).unwrap();
-    tx.send(7).unwrap();
-    thread::sleep(Duration::from_secs(3600));
-}
-
 #[test]
 fn pipe_sender_killed_future_reports_peer_died() {
     let (_alone, test_dir) = (alone(), endless());
-    start("notice_a_death", &[&directory(&test_dir)]).finish();
+    enter(&test_dir, "notice_a_death").finish();
 }
 
 fn notice_a_death(arguments: &[String]) {
@@ -207,19 +194,10 @@ fn notice_a_death(arguments: &[String]) {
     killer.join().unwrap();
 }
 
-fn receive_one_of_a_queue(arguments: &[String]) {
-    tombolo::test_hooks::disable_liveness_interval();
-    let counters = SharedCounters::at(Path::new(&arguments[1]));
-    let mut rx = jobs(Path::new(&arguments[0])).wait(WaitStrategy::Park).receiver(NAME).unwrap();
-    counters.word(0).store(1, Ordering::SeqCst);
-    assert_eq!(rx.recv(), Ok(7));
-}
-
 #[test]
 fn queue_future_woken_and_dropped_wakes_another_receiver() {
     let (_alone, test_dir) = (alone(), endless());
-    let file = test_dir.file("counters");
-    start("drop_a_woken_future", &[&directory(&test_dir), file.to_str().unwrap()]).finish();
+    enter(&test_dir, "drop_a_woken_future").finish();
 }
 
 /// The wake-up for a message goes to this process, whose task ends without taking it. The other
@@ -262,11 +240,10 @@ fn receive_when_told(arguments: &[String]) {
 #[test]
 fn queue_future_dropped_just_before_a_message_wakes_another_receiver() {
     let (_alone, test_dir) = (alone(), endless());
-    let file = test_dir.file("counters");
-    let counters = SharedCounters::at(&file);
+    let counters = counters(&test_dir);
     let mut tx = jobs(&test_dir.names()).sender(NAME).unwrap();
     let mut rx = jobs(&test_dir.names()).receiver(NAME).unwrap();
-    let other = start("receive_when_told", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let other = enter(&test_dir, "receive_when_told");
     let waker = Waker::from(Unpark::new());
     for time in 1..=TIMES {
         let mut future = Box::pin(rx.recv_async());
@@ -280,26 +257,6 @@ fn queue_future_dropped_just_before_a_message_wakes_another_receiver() {
         until(|| tx.is_empty()); // the other one has it
     }
     other.finish();
-}
-
-/// Panics when it wakes, with something that panics when it is dropped. Takes a lot of stack.
-#[derive(Default)]
-struct Panicking(AtomicU64);
-
-impl Wake for Panicking {
-    fn wake(self: Arc<Self>) {
-        struct PanicsWhenDropped;
-
-        impl Drop for PanicsWhenDropped {
-            fn drop(&mut self) {
-                panic!("dropped");
-            }
-        }
-
-        std::hint::black_box([0_u8; 512 << 10]);
-        self.0.fetch_add(1, Ordering::SeqCst);
-        std::panic::resume_unwind(Box::new(PanicsWhenDropped));
-    }
 }
 
 fn outlive_a_waker(_: &[String]) {
@@ -331,8 +288,7 @@ fn waker_that_panics_other_tasks_are_woken() {
 #[test]
 fn runtime_that_ends_with_pending_futures_passes_its_wake_ups_on() {
     let (_alone, test_dir) = (alone(), endless());
-    let file = test_dir.file("counters");
-    let counters = SharedCounters::at(&file);
+    let counters = counters(&test_dir);
     let mut tx = jobs(&test_dir.names()).sender(NAME).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     for _ in 0..20 {
@@ -344,7 +300,7 @@ fn runtime_that_ends_with_pending_futures_passes_its_wake_ups_on() {
         });
     }
     thread::sleep(Duration::from_millis(20));
-    let other = start("receive_one_of_a_queue", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let other = enter(&test_dir, "receive_one_of_a_queue");
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
     drop(runtime);
@@ -397,7 +353,7 @@ fn semaphore_and_value_ping_pong_of_futures_loses_no_wake_up() {
     let objects = objects(&test_dir.names());
     let (question, answers) = (objects.event("question").unwrap(), objects.semaphore("answers").unwrap());
     let number = objects.value::<u64>("number").unwrap();
-    let echo = start("echo_by_objects", &[&directory(&test_dir)]);
+    let echo = enter(&test_dir, "echo_by_objects");
     block_on(async {
         for round in 1..=ROUNDS {
             question.set().unwrap();
@@ -455,14 +411,13 @@ fn acquire_one(arguments: &[String]) {
 #[test]
 fn semaphore_future_woken_and_dropped_wakes_another_process() {
     let (_alone, test_dir) = (alone(), endless());
-    let file = test_dir.file("counters");
-    let counters = SharedCounters::at(&file);
+    let counters = counters(&test_dir);
     let answers = objects(&test_dir.names()).semaphore("answers").unwrap();
     let unpark = Unpark::new();
     let mut future = Box::pin(answers.acquire_async());
     assert!(poll(future.as_mut(), &unpark).is_pending());
     until(waiter_thread_sleeps); // first, so the kernel wakes it first
-    let other = start("acquire_one", &[&directory(&test_dir), file.to_str().unwrap()]);
+    let other = enter(&test_dir, "acquire_one");
     until(|| counters.word(0).load(Ordering::SeqCst) == 1);
     thread::sleep(Duration::from_millis(50));
     answers.release(1).unwrap();
@@ -500,24 +455,7 @@ fn semaphore_acquire_cancelled_at_every_point_loses_no_permit() {
 fn semaphore_task_and_threads_in_a_loop_all_get_their_turn() {
     let (_alone, _test_dir) = (alone(), endless());
     let semaphore = BoundedSemaphore::new(1).unwrap();
-    let turns: [AtomicU64; 3] = Default::default();
-    let is_done = || turns.iter().all(|count| count.load(Ordering::SeqCst) >= 100);
-    thread::scope(|scope| {
-        for count in &turns[1..] {
-            scope.spawn(|| {
-                while !is_done() {
-                    let _permit = semaphore.acquire().unwrap();
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-            });
-        }
-        block_on(async {
-            while !is_done() {
-                let _permit = semaphore.acquire_async().await.unwrap();
-                turns[0].fetch_add(1, Ordering::SeqCst);
-            }
-        });
-    });
+    all_get_their_turn(|| semaphore.acquire().unwrap(), async || semaphore.acquire_async().await.unwrap());
 }
 
 #[test]
@@ -557,7 +495,7 @@ fn hold_places(arguments: &[String]) {
 #[test]
 fn bounded_semaphore_owner_killed_future_gets_its_permits() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    start("wait_for_a_place", &[&directory(&test_dir)]).finish();
+    enter(&test_dir, "wait_for_a_place").finish();
 }
 
 #[test]
@@ -583,7 +521,7 @@ fn subscribe(arguments: &[String]) {
     tombolo::test_hooks::disable_liveness_interval();
     let names = Path::new(&arguments[0]);
     let mut subscriber = lossless(names).wait(WaitStrategy::Park).subscriber(NAME).unwrap();
-    let sleeps = arguments.len() > 1;
+    let sleeps = arguments[1] == "and sleep";
     for value in 0..ROUNDS {
         assert_eq!(subscriber.recv(), Ok(value));
         if sleeps {
@@ -596,7 +534,7 @@ fn subscribe(arguments: &[String]) {
 fn publisher_cancelled_at_every_point_publishes_each_value_once() {
     let (_alone, test_dir) = (alone(), endless());
     let mut publisher = lossless(&test_dir.names()).publisher(NAME).unwrap();
-    let subscriber = start("subscribe", &[&directory(&test_dir)]);
+    let subscriber = enter(&test_dir, "subscribe");
     publisher.wait_for_subscribers(1, Duration::from_secs(60)).unwrap();
     let mut canceller = Canceller::new();
     let mut value = 0;
@@ -629,7 +567,7 @@ fn wait_for_a_dead_subscriber(arguments: &[String]) {
 #[test]
 fn publisher_future_does_not_wait_for_a_subscriber_that_was_killed() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    start("wait_for_a_dead_subscriber", &[&directory(&test_dir)]).finish();
+    enter(&test_dir, "wait_for_a_dead_subscriber").finish();
 }
 
 fn call(arguments: &[String]) {
@@ -647,7 +585,7 @@ fn responder_cancelled_at_every_point_loses_no_request() {
     let (_alone, test_dir) = (alone(), endless());
     let options = rpc::Options::<u64, u64>::new().directory(test_dir.names());
     let mut responder = options.responder(NAME).unwrap();
-    let caller = start("call", &[&directory(&test_dir)]);
+    let caller = enter(&test_dir, "call");
     let mut canceller = Canceller::new();
     let mut expected = 0;
     while expected < ROUNDS {
@@ -687,7 +625,7 @@ fn respond(arguments: &[String]) {
 
 fn call_rounds(test_dir: &TestDir, run: impl FnOnce(Pin<Box<dyn Future<Output = ()> + Send>>)) {
     let mut caller = requests(&test_dir.names()).caller(NAME).unwrap();
-    let responder = start("respond", &[&directory(test_dir)]);
+    let responder = enter(test_dir, "respond");
     run(Box::pin(async move {
         for number in 0..ROUNDS {
             let expected = if number % 100 == 0 { Err(CallError::Dropped) } else { Ok(number + 1) };
@@ -717,7 +655,7 @@ fn caller_calls_under_tokio_lose_no_wake_up() {
 fn caller_cancelled_at_every_point_gets_only_its_own_replies() {
     let (_alone, test_dir) = (alone(), endless());
     let mut caller = requests(&test_dir.names()).caller(NAME).unwrap();
-    let responder = start("respond", &[&directory(&test_dir)]);
+    let responder = enter(&test_dir, "respond");
     let mut canceller = Canceller::new();
     let mut replies = 0;
     for number in (1..).filter(|number| number % 100 != 0) {
@@ -738,7 +676,7 @@ fn caller_cancelled_at_every_point_gets_only_its_own_replies() {
 fn caller_finish_cancelled_at_every_point_loses_no_reply() {
     let (_alone, test_dir) = (alone(), endless());
     let mut caller = requests(&test_dir.names()).caller(NAME).unwrap();
-    let responder = start("respond", &[&directory(&test_dir)]);
+    let responder = enter(&test_dir, "respond");
     let mut canceller = Canceller::new();
     for number in (1..ROUNDS).filter(|number| number % 100 != 0) {
         caller.start(number).unwrap();
@@ -849,9 +787,7 @@ fn notice_the_death_of_a_responder(arguments: &[String]) {
 #[test]
 fn caller_responder_killed_future_reports_its_death() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    let file = test_dir.file("counters");
-    let _taken = SharedCounters::at(&file);
-    start("notice_the_death_of_a_responder", &[&directory(&test_dir), file.to_str().unwrap()]).finish();
+    enter(&test_dir, "notice_the_death_of_a_responder").finish();
 }
 
 fn byte_messages(names: &Path) -> queue::Options<[u8]> {
@@ -872,7 +808,7 @@ fn queue_object_futures_cancelled_at_every_point_lose_none() {
     let (_alone, test_dir) = (alone(), endless());
     let mut rx = byte_messages(&test_dir.names()).receiver(NAME).unwrap();
     let (mut back_tx, mut back_rx) = byte_messages(&test_dir.names()).create_channel().unwrap();
-    let sender = start("send_objects", &[&directory(&test_dir)]);
+    let sender = enter(&test_dir, "send_objects");
     let echo = thread::spawn(move || {
         for number in 0..ROUNDS {
             assert_eq!(back_rx.recv_object::<String>(), Ok(number.to_string()));
@@ -978,7 +914,7 @@ fn finish_tasks(arguments: &[String]) {
 fn queue_join_cancelled_at_every_point_waits_for_each_task() {
     let (_alone, test_dir) = (alone(), endless());
     let mut tx = jobs(&test_dir.names()).sender(NAME).unwrap();
-    let worker = start("finish_tasks", &[&directory(&test_dir)]);
+    let worker = enter(&test_dir, "finish_tasks");
     let mut canceller = Canceller::new();
     for number in 0..ROUNDS {
         tx.send(number).unwrap();
@@ -1014,5 +950,5 @@ fn wait_for_the_tasks_of_the_dead(arguments: &[String]) {
 #[test]
 fn queue_worker_killed_future_of_join_reports_tasks_lost() {
     let (_alone, test_dir) = (alone(), TestDir::new());
-    start("wait_for_the_tasks_of_the_dead", &[&directory(&test_dir)]).finish();
+    enter(&test_dir, "wait_for_the_tasks_of_the_dead").finish();
 }

@@ -362,10 +362,6 @@ impl Waiter for RoomWaiter {
         None
     }
 
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
-    }
-
     fn event(&self) -> &EventCount<Mapped> {
         &self.room
     }

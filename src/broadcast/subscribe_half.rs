@@ -399,10 +399,6 @@ impl Waiter for PublisherWaiter {
         *end == WaitEnd::LockLost || *end == WaitEnd::NameRemoved || self.end_of == Some(epoch)
     }
 
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
-    }
-
     fn event(&self) -> &EventCount<Mapped> {
         &self.published
     }

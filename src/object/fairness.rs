@@ -78,10 +78,9 @@ pub(crate) fn wait_for<T>(
 #[cold]
 pub(crate) fn wait_fairly<C: Contended>(handle: &Handle, what: &C, timeout: Timeout) -> Result<C::Taken, SyncError> {
     let turn = FairTurn::beginning_now();
-    let fair_event = what.fair_event();
     let outcome = wait(handle, &turn, what.event(), timeout, || what.check_liveness(), || turn.try_take(what));
-    if outcome.is_err() && turn.has_set_bit.get() {
-        fair_event.set_no_barging(false);
+    if outcome.is_err() {
+        turn.give_up(what);
     }
     outcome
 }
@@ -160,7 +159,6 @@ impl FairTurn {
     }
 
     /// Clears the NO_BARGING bit if this wait, which gives up, has set it.
-    #[cfg(feature = "async")]
     pub(super) fn give_up(&self, what: &impl Contended) {
         if self.has_set_bit.take() {
             what.fair_event().set_no_barging(false);
@@ -233,16 +231,8 @@ struct ObjectWaiter<'a> {
 impl Waiter for ObjectWaiter<'_> {
     type End = WaitEnd;
 
-    fn peer_end(&mut self) -> Option<WaitEnd> {
-        None
-    }
-
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
         (self.check_liveness)()
-    }
-
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
     }
 
     fn event(&self) -> &EventCount<Mapped> {

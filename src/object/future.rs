@@ -120,17 +120,9 @@ impl<A: Awaited> Pollable for TaskWaiter<'_, A> {
 impl<A: Awaited> Waiter for TaskWaiter<'_, A> {
     type End = WaitEnd;
 
-    fn peer_end(&mut self) -> Option<WaitEnd> {
-        None
-    }
-
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
         self.handle.membership.region().has_lost_name(); // for the warnings
         self.awaited.check_liveness()
-    }
-
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
     }
 
     fn event(&self) -> &EventCount<Mapped> {

@@ -26,6 +26,12 @@ pub struct PeerEnd {
     peer: OwnerState,
 }
 
+impl From<PeerEnd> for WaitEnd {
+    fn from(end: PeerEnd) -> Self {
+        end.end
+    }
+}
+
 /// Owners that one call sees come and go.
 const MAX_CHANGES: u32 = 16;
 

@@ -16,16 +16,8 @@ struct PeerWait<'a>(&'a mut Connection);
 impl Waiter for PeerWait<'_> {
     type End = WaitEnd;
 
-    fn peer_end(&mut self) -> Option<WaitEnd> {
-        None
-    }
-
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
         self.0.region().has_lost_name().then_some(WaitEnd::NameRemoved)
-    }
-
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
     }
 
     // A peer that joins wakes what the other side sleeps on.

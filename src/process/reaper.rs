@@ -20,9 +20,6 @@ use crate::process::wakers::Wakers;
 use crate::sys::fork::{ForkGuardedFd, ForkSafe, Generation};
 use crate::sys::signals::without_signals;
 
-/// Needs no more than a few calls, and those of wakers.
-const STACK_LEN: usize = 128 << 10;
-
 #[derive(Default)]
 struct Reaper {
     /// The process whose children these are. A forked child has none of them, and no thread.
@@ -47,31 +44,25 @@ static REAPER: ForkSafe<Reaper> = ForkSafe::new();
 
 /// Takes over a child that runs, or is watched.
 pub(super) fn take_over(child: Child) {
-    let needs_thread = with(|reaper| match reaper.watch(&child) {
+    with(|reaper| match reaper.watch(&child) {
         Ok(watched) => {
             watched.child = Some(child);
-            reaper.needs_thread()
+            let _ = reaper.start_thread(); // `sweep` does without
         }
         // Or it has just ended, and is watched no more.
-        Err(_) => {
-            reaper.unwatched.extend(Some(child).filter(is_running));
-            false
-        }
+        Err(_) => reaper.unwatched.extend(Some(child).filter(is_running)),
     });
-    if needs_thread {
-        let _ = start_thread(); // `sweep` does without
-    }
 }
 
 /// Wakes a task when the child has ended, once.
 #[cfg(feature = "async")]
 pub(super) fn wake_at_end(child: &Child, task: &TaskNumber, waker: Waker) -> io::Result<()> {
-    let (needs_thread, before) = with(|reaper| {
+    let (before, started) = with(|reaper| {
         let before = reaper.watch(child)?.wakers.insert(task, waker);
-        io::Result::Ok((reaper.needs_thread(), before))
+        io::Result::Ok((before, reaper.start_thread()))
     })?;
     drop(before);
-    if needs_thread { start_thread() } else { Ok(()) }
+    started
 }
 
 /// The task waits for the child no more.
@@ -127,24 +118,21 @@ impl Reaper {
         Ok(self.watched.entry(child.number()).or_default())
     }
 
-    /// Returns whether the caller is to start the thread.
-    fn needs_thread(&mut self) -> bool {
-        !mem::replace(&mut self.is_running, true)
+    /// Starts the thread, unless it runs. In the section, so that nobody relies on a thread that
+    /// cannot be started.
+    fn start_thread(&mut self) -> io::Result<()> {
+        if !self.is_running {
+            let builder = thread::Builder::new().name("tombolo-reaper".into());
+            without_signals(|| builder.spawn(run))?;
+            self.is_running = true;
+        }
+        Ok(())
     }
 
     /// No thread watches what there is.
     fn stop(&mut self) {
         (self.epoll, self.is_running) = (None, false);
     }
-}
-
-fn start_thread() -> io::Result<()> {
-    let builder = thread::Builder::new().name("tombolo-reaper".into()).stack_size(STACK_LEN);
-    let started = without_signals(|| builder.spawn(run)).map(drop);
-    if started.is_err() {
-        with(|reaper| reaper.is_running = false);
-    }
-    started
 }
 
 /// The thread.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 #[cfg(feature = "async")]
 use crate::primitive::{AtomicU64, Ordering};
 use crate::sys::fork::Generation;
+use crate::wait::run_isolated;
 
 /// The task of one future.
 #[cfg(feature = "async")]
@@ -53,8 +53,7 @@ impl Wakers {
     /// Wakes all tasks.
     pub(super) fn wake(mut self) {
         for waker in mem::take(&mut self.wakers).into_values() {
-            // A panic of one must not end the thread, nor the others' wake-ups.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            run_isolated(|| waker.wake());
         }
     }
 }

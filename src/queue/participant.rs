@@ -512,10 +512,6 @@ impl Waiter for QueueParticipant {
         false
     }
 
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
-    }
-
     fn event(&self) -> &EventCount<Mapped> {
         match self.waiting_for {
             WaitFor::Message => &self.readable,

@@ -20,17 +20,9 @@ struct PeerWait<'a>(&'a mut QueueParticipant);
 impl Waiter for PeerWait<'_> {
     type End = WaitEnd;
 
-    fn peer_end(&mut self) -> Option<WaitEnd> {
-        None
-    }
-
     fn check_liveness(&mut self, deadline: Deadline) -> Option<WaitEnd> {
         self.0.repair_some(deadline);
         self.0.lost_name()
-    }
-
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
     }
 
     fn event(&self) -> &EventCount<Mapped> {

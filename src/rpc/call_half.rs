@@ -352,10 +352,6 @@ impl Waiter for ReplyWaiter {
         self.participant.is_final(*end)
     }
 
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
-    }
-
     fn event(&self) -> &EventCount<Mapped> {
         &self.answered
     }

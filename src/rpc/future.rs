@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::task::Poll;
 
-use crate::error::{CallError, Result as OtherResult};
+use crate::error::{self, CallError};
 use crate::primitive::AtomicU64;
 use crate::rpc::call_half::{CallHalf, Reply};
 use crate::rpc::caller::{ByteCaller, Caller, fill_value, read_value};
@@ -15,7 +15,7 @@ impl Pollable for CallHalf {
         self.waiter.wait_state()
     }
 
-    fn check_here(&self) -> OtherResult<()> {
+    fn check_here(&self) -> error::Result<()> {
         self.participant().check_for("wait for a reply")
     }
 }

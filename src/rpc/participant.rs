@@ -170,16 +170,8 @@ struct JoinWaiter {
 impl Waiter for JoinWaiter {
     type End = WaitEnd;
 
-    fn peer_end(&mut self) -> Option<WaitEnd> {
-        None
-    }
-
     fn check_liveness(&mut self, _: Deadline) -> Option<WaitEnd> {
         None
-    }
-
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
     }
 
     fn event(&self) -> &EventCount<Mapped> {

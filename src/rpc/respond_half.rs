@@ -231,10 +231,6 @@ impl Waiter for RequestWaiter {
         self.participant.is_final(*end)
     }
 
-    fn report_end(&mut self, end: WaitEnd) -> WaitEnd {
-        end
-    }
-
     fn event(&self) -> &EventCount<Mapped> {
         &self.requests
     }

@@ -31,6 +31,8 @@ pub(crate) use self::strategy::LIVENESS_INTERVAL;
 pub use self::strategy::WaitStrategy;
 #[cfg(feature = "__test-hooks")]
 pub use self::strategy::disable_liveness_interval;
+#[cfg(feature = "process")]
+pub(crate) use self::waiter_thread::run_isolated;
 pub(crate) use self::wake_fd::WakeFd;
 use crate::error;
 use crate::interrupt::Interrupts;
@@ -198,11 +200,13 @@ impl WaitState {
 /// A handle that waits for its peers.
 pub(crate) trait Waiter {
     /// The end of the peers, as first seen.
-    type End;
+    type End: Into<WaitEnd>;
 
-    /// The end that the peers recorded. It comes before the kernel's answer: a peer that closed is
-    /// not dead.
-    fn peer_end(&mut self) -> Option<Self::End>;
+    /// The end that the peers recorded, if they record any. It comes before the kernel's answer: a
+    /// peer that closed is not dead.
+    fn peer_end(&mut self) -> Option<Self::End> {
+        None
+    }
 
     /// The end that the kernel reports, as far as that can be found out by the deadline.
     fn check_liveness(&mut self, deadline: Deadline) -> Option<Self::End>;
@@ -213,7 +217,9 @@ pub(crate) trait Waiter {
     }
 
     /// Called when the caller is about to get this end.
-    fn report_end(&mut self, end: Self::End) -> WaitEnd;
+    fn report_end(&mut self, end: Self::End) -> WaitEnd {
+        end.into()
+    }
 
     /// What to sleep on.
     fn event(&self) -> &EventCount<Mapped>;

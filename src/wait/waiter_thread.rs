@@ -119,7 +119,7 @@ impl Actions {
 }
 
 /// Runs the caller's code, a panic of which must not end the others' wake-ups.
-fn run_isolated(action: impl FnOnce()) {
+pub(crate) fn run_isolated(action: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(action)) {
         mem::forget(payload); // to drop it is the caller's code, too
     }
@@ -309,16 +309,15 @@ impl Registration {
         Ok(registration)
     }
 
+    /// Changes what it does, unless it has fired.
     #[cfg(feature = "async")]
-    /// Changes what it does. Returns false if it has fired.
-    pub(super) fn set_actions(&self, mut actions: Actions) -> bool {
+    pub(super) fn set_actions(&self, mut actions: Actions) {
         // What it did before is dropped out of the section: that may be the caller's code.
         with_registry(|registry| {
-            let entry = registry.entry_mut(self)?;
-            mem::swap(&mut entry.actions, &mut actions);
-            Some(())
-        })
-        .is_some()
+            if let Some(entry) = registry.entry_mut(self) {
+                mem::swap(&mut entry.actions, &mut actions);
+            }
+        });
     }
 
     /// Takes it back, if it has not fired.

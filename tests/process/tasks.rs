@@ -8,14 +8,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use tombolo::process::{Process, ProcessError};
 
 use crate::common::{signal, state};
-use crate::executor::{Unpark, block_on, poll, smol_block_on, tokio_block_on};
+use crate::executor::{Panicking, Unpark, block_on, poll, smol_block_on, tokio_block_on};
 use crate::support::{TestDir, until};
 
 fn sleep((): ()) {
@@ -151,20 +151,12 @@ fn handle_dropped_just_after_the_end_thread_ends() {
     });
 }
 
-struct Panics;
-
-impl Wake for Panics {
-    fn wake(self: Arc<Self>) {
-        panic!("a waker that panics");
-    }
-}
-
 #[test]
 fn waker_panics_other_processes_wake_their_tasks() {
     alone(|()| {
         let [first, second] = [(); 2].map(|()| Process::spawn(sleep, ()).unwrap());
         let mut future = Box::pin(first.join_async());
-        let waker = Waker::from(Arc::new(Panics));
+        let waker = Waker::from(Arc::new(Panicking::default()));
         assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         let (pid, other_pid) = (first.pid(), second.pid());
         let killer = thread::spawn(move || {

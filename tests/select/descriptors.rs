@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::processes::{counters, start_with};
+use crate::processes::notice_a_death_beside;
 use crate::support::{TestDir, alone, fork, sleeps, until};
 use tombolo::select::{Descriptor, SelectError, Selector, Source};
 use tombolo::{RecvError, WaitStrategy, pipe};
@@ -122,20 +122,8 @@ fn selector_of_pipes_and_a_socket_without_more_descriptors_is_woken() {
 
 #[test]
 fn selector_beside_a_descriptor_sender_killed_returns_its_source() {
-    let test_dir = TestDir::new();
     let (_theirs, ours) = UnixStream::pair().unwrap();
-    let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
-    let sender = start_with(&test_dir, "send_once_and_stay", tx);
-    counters(&test_dir).meet(0, 2);
-    let mut selector = Selector::new();
-    assert_eq!(selector.wait(&mut [&mut Descriptor::readable(&ours), &mut rx]), Ok(1));
-    assert_eq!(rx.try_recv(), Ok(1));
-    thread::scope(|scope| {
-        let waiting = scope.spawn(|| (selector.wait(&mut [&mut Descriptor::readable(&ours), &mut rx]), rx.try_recv()));
-        thread::sleep(Duration::from_millis(10));
-        sender.kill();
-        assert_eq!(waiting.join().unwrap(), (Ok(1), Err(RecvError::PeerDied)));
-    });
+    notice_a_death_beside(&mut Descriptor::readable(&ours));
 }
 
 #[test]

@@ -74,22 +74,27 @@ pub fn select_and_receive(arguments: &[String]) {
     }
 }
 
-#[test]
-fn selector_sender_killed_returns_its_source() {
+/// A selector waits for a sender that is killed, and for another source that is never ready.
+pub fn notice_a_death_beside(other: &mut (dyn Source + Send)) {
     let test_dir = TestDir::new();
     let (tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
-    let (_other_tx, mut other_rx) = pipe::Options::<u64>::new().create().unwrap();
     let sender = start_with(&test_dir, "send_once_and_stay", tx);
     counters(&test_dir).meet(0, 2);
     let mut selector = Selector::new();
-    assert_eq!(selector.wait(&mut [&mut other_rx, &mut rx]), Ok(1));
+    assert_eq!(selector.wait(&mut [&mut *other, &mut rx]), Ok(1));
     assert_eq!(rx.try_recv(), Ok(1));
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| (selector.wait(&mut [&mut other_rx, &mut rx]), rx.try_recv()));
+        let waiting = scope.spawn(|| (selector.wait(&mut [other, &mut rx]), rx.try_recv()));
         thread::sleep(Duration::from_millis(10));
         sender.kill();
         assert_eq!(waiting.join().unwrap(), (Ok(1), Err(RecvError::PeerDied)));
     });
+}
+
+#[test]
+fn selector_sender_killed_returns_its_source() {
+    let (_tx, mut rx) = pipe::Options::<u64>::new().create().unwrap();
+    notice_a_death_beside(&mut rx);
 }
 
 #[test]

@@ -31,6 +31,26 @@ impl Wake for Unpark {
     }
 }
 
+/// Panics when it wakes, with something that panics when it is dropped. Takes a lot of stack.
+#[derive(Default)]
+pub struct Panicking(pub AtomicU64);
+
+impl Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        struct PanicsWhenDropped;
+
+        impl Drop for PanicsWhenDropped {
+            fn drop(&mut self) {
+                panic!("dropped");
+            }
+        }
+
+        std::hint::black_box([0_u8; 512 << 10]);
+        self.0.fetch_add(1, Ordering::SeqCst);
+        std::panic::resume_unwind(Box::new(PanicsWhenDropped));
+    }
+}
+
 /// From here on no sleep of this process ends by itself, so a wake-up that is missing is a test that
 /// hangs.
 pub fn endless() -> TestDir {
@@ -86,6 +106,29 @@ impl Canceller {
             }
         }
     }
+}
+
+/// A task and two threads take something in a loop that one of them can have at a time, until each
+/// has had it 100 times.
+pub fn all_get_their_turn<G, H>(take: impl Fn() -> G + Sync, take_async: impl AsyncFn() -> H) {
+    let turns: [AtomicU64; 3] = Default::default();
+    let is_done = || turns.iter().all(|count| count.load(Ordering::SeqCst) >= 100);
+    thread::scope(|scope| {
+        for count in &turns[1..] {
+            scope.spawn(|| {
+                while !is_done() {
+                    let _taken = take();
+                    count.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        block_on(async {
+            while !is_done() {
+                let _taken = take_async().await;
+                turns[0].fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    });
 }
 
 /// The executor of tokio, in one thread.

@@ -1,8 +1,10 @@
-//! What both stand-ins share: the methods of an atomic, and the kill after a number of accesses.
+//! What both stand-ins share: the methods of an atomic, sleeps without signals, and the kill after a
+//! number of accesses.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 
-use super::with_budget;
+use super::{AtomicU32, futex_wait, futex_wait_any, with_budget};
 
 /// The methods of an atomic of values of type `$value`. Each goes through `self.access()`, which
 /// counts the access and returns the atomic itself.
@@ -45,6 +47,18 @@ macro_rules! atomic_methods {
 }
 
 pub(super) use atomic_methods;
+
+/// There are no signals.
+pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], limit: Duration, _: bool) -> bool {
+    futex_wait_any(words.into_iter(), limit);
+    false
+}
+
+/// Likewise.
+pub(crate) fn futex_wait_signalled(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
+    futex_wait(word, expected, limit);
+    false
+}
 
 /// The payload of the unwinding that stands for a kill.
 struct Killed;

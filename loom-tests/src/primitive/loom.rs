@@ -12,8 +12,8 @@ pub(crate) use std::sync::Arc;
 mod bytes;
 mod common;
 pub(crate) use bytes::*;
-pub(crate) use common::kill_after;
 use common::{atomic_methods, count_access};
+pub(crate) use common::{futex_wait_either, futex_wait_signalled, kill_after};
 
 loom::thread_local! {
     /// Shared accesses that this thread may still make.
@@ -227,15 +227,4 @@ pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> usize {
         }
     }
     woken
-}
-
-/// There are no signals.
-pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], limit: std::time::Duration, _: bool) -> bool {
-    futex_wait_any(words.into_iter(), limit);
-    false
-}
-
-pub(crate) fn futex_wait_signalled(word: &AtomicU32, expected: u32, limit: std::time::Duration) -> bool {
-    futex_wait(word, expected, limit);
-    false
 }

@@ -11,8 +11,8 @@ pub(crate) use std::thread;
 mod bytes;
 mod common;
 pub(crate) use bytes::*;
-pub(crate) use common::kill_after;
 use common::{atomic_methods, count_access};
+pub(crate) use common::{futex_wait_either, futex_wait_signalled, kill_after};
 
 thread_local! {
     static REMAINING_ACCESSES: Cell<usize> = const { Cell::new(usize::MAX) };
@@ -102,16 +102,6 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, _: std::time::Duration
     if word.0.load(O::SeqCst) == expected {
         thread::yield_now();
     }
-}
-
-pub(crate) fn futex_wait_either(words: [(&AtomicU32, u32); 2], limit: std::time::Duration, _: bool) -> bool {
-    futex_wait_any(words.into_iter(), limit);
-    false
-}
-
-pub(crate) fn futex_wait_signalled(word: &AtomicU32, expected: u32, limit: std::time::Duration) -> bool {
-    futex_wait(word, expected, limit);
-    false
 }
 
 /// Likewise.
