@@ -9,11 +9,11 @@
 //! so it is a death, and the next one does it again.
 //!
 //! To leave: (rpc-leave-1) a responder drops the request that it has, a caller gives its own up,
-//! (rpc-leave-2) the record is LEFT, (rpc-leave-3) the change is counted, (rpc-leave-4) everybody is
-//! woken. Before rpc-leave-2 the others see a death. After it they see that it left, a sleeper after
-//! one LIVENESS_INTERVAL. A process that exits leaves in the same steps, but for rpc-leave-1: a
-//! thread may still be about to reply, or waits for a reply. What is not answered when the process
-//! is gone is settled or withdrawn as that of a dead one.
+//! (rpc-leave-2) the record is LEFT, (rpc-leave-3) the change is counted, (rpc-leave-4) everybody
+//! is woken. Before rpc-leave-2 the others see a death. After it they see that it left, a sleeper
+//! after one LIVENESS_INTERVAL. A process that exits leaves in the same steps, but for rpc-leave-1:
+//! a thread may still be about to reply, or waits for a reply. What is not answered when the
+//! process is gone is settled or withdrawn as that of a dead one.
 
 use crate::error::Result;
 use crate::primitive::Ordering;

@@ -42,9 +42,9 @@
 //! [`try_finish`](Caller::try_finish) takes it. Both return what a call can return. So the death of
 //! a responder ends the wait of a selector, too.
 //!
-//! [`cancel`](Caller::cancel) gives the request up, and says whether it may have been executed. A
-//! caller that is dropped gives its request up. With the feature `async`, so does a future of
-//! `call_async`. One of `finish_async` leaves the request.
+//! [`cancel`](Caller::cancel) gives the request up, and returns whether it may have been executed.
+//! A caller that is dropped gives its request up, and so does a future of `call_async` (feature
+//! `async`). A future of `finish_async` that is dropped leaves the request to the next call.
 //!
 //! # Successors
 //!
