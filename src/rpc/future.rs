@@ -140,6 +140,19 @@ impl ByteCaller {
     ///
     /// # Errors
     /// Those of [`finish`](Self::finish).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// caller.start("Ada")?;
+    /// responder.recv_async().await?.reply("hello")?;
+    /// let mut reply = Vec::new();
+    /// assert_eq!(caller.finish_async(&mut reply).await?, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn finish_async(&mut self, reply: &mut Vec<u8>) -> Result<usize, CallError> {
         let read = self.read_into(reply);
         self.half.finish_async(read).await

@@ -158,6 +158,18 @@ impl ByteCaller {
     ///
     /// # Errors
     /// As for [`finish_object`](Self::finish_object).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// caller.start_object(&7_u64)?;
+    /// responder.recv()?.reply_object("seven")?;
+    /// assert_eq!(caller.finish_object_async::<String>().await?, "seven");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub async fn finish_object_async<A: DeserializeOwned>(&mut self) -> Result<A, CallError> {
