@@ -30,53 +30,54 @@ fn handle_feed(feed: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn start(feed: u64) -> Result<(Child, pipe::Receiver<u64>), Box<dyn Error>> {
+struct Feed {
+    handler: Child,
+    /// None once its end was received: the source would stay ready.
+    prices: Option<pipe::Receiver<u64>>,
+    received: u64,
+}
+
+fn start(feed: u64) -> Result<Feed, Box<dyn Error>> {
     let (tx, rx) = pipe::Options::<u64>::new().create()?;
     let mut command = Command::new(env::current_exe()?);
     command.arg(feed.to_string());
-    Ok((command.pass("prices", tx)?.spawn()?, rx))
+    Ok(Feed { handler: command.pass("prices", tx)?.spawn()?, prices: Some(rx), received: 0 })
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     if let Some(feed) = env::args().nth(1) {
         return handle_feed(feed.parse()?);
     }
-    let (mut children, mut feeds): (Vec<_>, Vec<_>) =
-        (0..FEEDS).map(start).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-    let mut names: Vec<u64> = (0..FEEDS).collect();
-    let mut received = vec![0; FEEDS as usize];
+    let mut feeds = (0..FEEDS).map(start).collect::<Result<Vec<_>, _>>()?;
     let mut status = Timer::every(Duration::from_millis(5));
     let mut selector = Selector::new();
     let mut statuses = 0;
 
-    while !feeds.is_empty() {
-        let mut sources: Vec<&mut dyn Source> = feeds.iter_mut().map(|feed| feed as &mut dyn Source).collect();
-        sources.push(&mut status);
+    while feeds.iter().any(|feed| feed.prices.is_some()) {
+        let prices = feeds.iter_mut().map(|feed| &mut feed.prices as &mut dyn Source);
+        let mut sources: Vec<_> = prices.chain([&mut status as &mut dyn Source]).collect();
         let found = selector.wait(&mut sources)?;
         let Some(feed) = feeds.get_mut(found) else {
             statuses += status.take();
             continue;
         };
-        match feed.try_recv() {
+        match feed.prices.as_mut().map_or(Err(RecvError::Empty), pipe::Receiver::try_recv) {
             Ok(_) => {
-                let name = names[found] as usize;
-                received[name] += 1;
-                if name == 0 && received[name] == PRICES {
-                    children[0].kill()?;
+                feed.received += 1;
+                if found == 0 && feed.received == PRICES {
+                    feed.handler.kill()?;
                 }
             }
             Err(RecvError::Empty) => {}
-            // The source would stay ready: leave it out from now on.
             Err(end) => {
                 let end = if end == RecvError::PeerDied { "was killed" } else { "is done" };
-                println!("feed {} {end} after {} prices", names[found], received[names[found] as usize]);
-                feeds.remove(found);
-                names.remove(found);
+                println!("feed {found} {end} after {} prices", feed.received);
+                feed.prices = None;
             }
         }
     }
-    for child in &mut children {
-        child.wait()?;
+    for feed in &mut feeds {
+        feed.handler.wait()?;
     }
     assert!(statuses > 0);
     Ok(())

@@ -779,7 +779,7 @@ messages!(RecvError {
     Evicted => "too slow: the broadcast goes on without this subscriber, until it rejoins",
     OutOfMemory => "there is no memory for the message",
     InvalidValue => "the message is not a value of the expected type",
-    Deserialize => "the message is not a value of the expected type",
+    Deserialize => "the message is not a value of the expected type; receive the type that was sent (an array is not a Vec)",
     NoKeys => "the broadcast has no keys: make it with keys",
 });
 
@@ -832,7 +832,7 @@ messages!(CallError {
     OutOfMemory => "there is no memory for the reply",
     InvalidValue => "the reply is not a value of the expected type",
     Serialize => "the request cannot be serialised",
-    Deserialize => "the reply is not a value of the expected type",
+    Deserialize => "the reply is not a value of the expected type; expect the type that was sent (an array is not a Vec)",
 });
 
 messages!(ReplyError {

@@ -35,7 +35,7 @@ impl Shared {
     }
 }
 
-/// Returns the handle that interrupts the waits of the calling thread. Each call by the same thread
+/// Returns the handle that interrupts the waits of the calling thread. Each call by a thread
 /// returns the same one.
 ///
 /// # Panics
@@ -59,21 +59,20 @@ pub fn interrupt_handle() -> InterruptHandle {
 
 /// Ends the waits of one thread, the one that called [`interrupt_handle`].
 ///
-/// [`interrupt`](Self::interrupt) ends any call of this crate by which that thread waits: for a
-/// message, for room, for a peer, for the place of another participant, for a lock or another
-/// object, for a process or a job, for a connection. The call returns an error `Interrupted`, and
-/// has done nothing: no message was taken or sent, nothing was locked. What such a call leaves is
-/// what one leaves whose timeout is over: a [barrier](crate::sync::Barrier) is broken, a
-/// [request](crate::rpc::Caller) is given up. A [`Condvar`](crate::sync::Condvar) does not lock the
-/// mutex again.
+/// [`interrupt`](Self::interrupt) ends any call of this crate that blocks this thread. It can wait
+/// for a message, for room, for a peer, for the place of another participant, for a lock or another
+/// object, for a process or a job, for a connection, or in a
+/// [`Selector`](crate::select::Selector). The call returns an error `Interrupted`. No message was
+/// taken or sent, and nothing was locked. The call leaves what a timeout would have left: a
+/// [barrier](crate::sync::Barrier) is broken, a [request](crate::rpc::Caller) is given up. A
+/// [`Condvar`](crate::sync::Condvar) does not lock the mutex again.
 ///
-/// An interrupt is for one wait. If the thread does not wait, it ends the next call that would: one
-/// that finds what it wants at once, or whose time is up, succeeds or fails as ever, and the
-/// interrupt stays. Several interrupts before a wait count as one. [`take`](Self::take) takes one
-/// back.
+/// An interrupt ends one wait. If the thread does not wait now, the interrupt ends its next wait.
+/// Calls in between that need not wait, or whose time is up, return what they always do, and the
+/// interrupt stays. Several interrupts before a wait count as one. [`take`](Self::take) removes it.
 ///
-/// Not ended are calls that do not wait (`try_`), what takes a bounded time (joining or leaving
-/// while another process does, at most some seconds), destructors, and `terminate` of a pool of
+/// These are not interrupted: `try_` calls, joining and leaving (which wait for other processes
+/// that join or leave, for some seconds at most), destructors, and `terminate` of a pool of
 /// processes.
 ///
 /// # Signals
@@ -101,8 +100,9 @@ pub fn interrupt_handle() -> InterruptHandle {
 /// # Ok::<(), tombolo::Error>(())
 /// ```
 ///
-/// An interpreter that runs its own handlers later (Python's `KeyboardInterrupt`) does the same, or
-/// uses [`on_signals`](Self::on_signals).
+/// The handler of an interpreter (Python's `KeyboardInterrupt`) only notes the signal, and the code
+/// for it runs later. Let such a handler call `interrupt`, too, or use
+/// [`on_signals`](Self::on_signals).
 ///
 /// # Processes
 ///
@@ -116,30 +116,29 @@ impl InterruptHandle {
     ///
     /// # Blocking
     ///
-    /// Never. Makes one system call. The wait ends at once. Where it is for a descriptor, a process
-    /// or a job it ends within 10 ms, and where the kernel has no `futex_waitv` (before Linux 5.16)
-    /// within a millisecond or two.
+    /// Never. Makes one system call. The wait ends at once, with two exceptions: a wait for a
+    /// descriptor, a process or a job ends within 10 ms. On a kernel without `futex_waitv` (before
+    /// Linux 5.16) a wait ends within a millisecond or two.
     pub fn interrupt(&self) {
         self.0.interrupt.set();
     }
 
-    /// Returns whether an interrupt waits for the thread's next wait.
+    /// Returns whether the next wait of the thread will be interrupted.
     pub fn is_interrupted(&self) -> bool {
         self.0.interrupt.is_set()
     }
 
-    /// Takes the interrupt back that no wait has reported yet. Returns whether there was one.
+    /// Removes an interrupt that has not ended a wait yet. Returns whether there was one.
     pub fn take(&self) -> bool {
         self.0.interrupt.take()
     }
 
-    /// Sets whether a signal that the thread catches while it sleeps in a wait interrupts it,
-    /// whatever the signal's handler does, and also if it was installed with `SA_RESTART`. At first
-    /// it does not. As long as it does, the thread looks once in a millisecond while it sleeps
-    /// whether it was interrupted.
+    /// Sets whether a caught signal interrupts the thread while it sleeps in a wait. By default it
+    /// does not. The handler need not do anything, and may be installed with `SA_RESTART`. While
+    /// this is set, a thread that sleeps checks once in a millisecond whether it was interrupted.
     ///
-    /// A signal that comes while the call polls, or just before it sleeps, ends nothing. Where that
-    /// matters call [`interrupt`](Self::interrupt) in the handler.
+    /// A signal ends no wait if it comes while the call still spins or yields, or just before it
+    /// sleeps. Where that matters, call [`interrupt`](Self::interrupt) in the handler.
     pub fn on_signals(&self, is_ended: bool) {
         self.0.on_signals.store(is_ended.into(), Ordering::Relaxed); // a setting
     }

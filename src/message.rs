@@ -230,6 +230,21 @@ macro_rules! receive_methods {
             ///
             /// # Errors
             /// As [`recv`](Self::recv).
+            ///
+            /// # Examples
+            /// ```
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            /// let (mut tx, mut rx) = tombolo::pipe::Options::<u64>::new().create()?;
+            /// tokio::select! {
+            ///     price = rx.recv_async() => println!("{price:?}"),
+            ///     () = std::future::ready(()) => {} // the other future is dropped, and nothing is lost
+            /// }
+            /// tx.send(7)?;
+            /// assert_eq!(rx.recv_async().await?, 7);
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             pub fn recv_async(
                 &mut self,
             ) -> impl std::future::Future<Output = Result<$Message, $crate::error::RecvError>> {
@@ -248,6 +263,19 @@ macro_rules! receive_methods {
             ///
             /// # Errors
             /// As [`recv`](Self::recv).
+            ///
+            /// # Examples
+            /// ```
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            /// let (mut tx, mut rx) = tombolo::pipe::Options::bytes().create()?;
+            /// tx.send("hello")?;
+            /// let mut message = Vec::new();
+            /// assert_eq!(rx.recv_async(&mut message).await?, 5);
+            /// assert_eq!(message, b"hello");
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             pub fn recv_async(
                 &mut self,
                 message: &mut Vec<u8>,
@@ -260,13 +288,14 @@ macro_rules! receive_methods {
     (stream [$($parameters:tt)*] $Receiver:ty) => {
         #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
         impl<$($parameters)*> $Receiver {
-            /// Returns a stream of the messages, which ends as [`iter`](Self::iter) does.
+            /// Returns a stream of the messages, which ends as [`iter`](Self::iter) does. See
+            /// [`MessageStream`](crate::MessageStream).
             pub fn stream(&mut self) -> $crate::message::MessageStream<&mut Self> {
                 $crate::message::MessageStream::new(self)
             }
 
             /// Returns a stream of the messages that owns the receiver, and ends as
-            /// [`iter`](Self::iter) does.
+            /// [`iter`](Self::iter) does. See [`MessageStream`](crate::MessageStream).
             pub fn into_stream(self) -> $crate::message::MessageStream<Self> {
                 $crate::message::MessageStream::new(self)
             }
@@ -287,6 +316,30 @@ macro_rules! send_methods {
             ///
             /// # Errors
             /// As [`send`](Self::send).
+            ///
+            /// # Examples
+            /// ```
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            /// let (mut tx, mut rx) = tombolo::queue::Options::<u64>::new().capacity(2).create_channel()?;
+            /// let send = async {
+            ///     for number in 0..100 {
+            ///         tx.send_async(number).await?; // waits while the queue is full
+            ///     }
+            ///     drop(tx);
+            ///     Ok::<(), tombolo::SendError>(())
+            /// };
+            /// let receive = async {
+            ///     let mut sum = 0;
+            ///     while let Ok(number) = rx.recv_async().await {
+            ///         sum += number;
+            ///     }
+            ///     Ok(sum)
+            /// };
+            /// assert_eq!(tokio::try_join!(send, receive)?, ((), 4950));
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             pub fn send_async(
                 &mut self,
                 value: impl std::borrow::Borrow<$Message>,
@@ -306,6 +359,19 @@ macro_rules! send_methods {
             ///
             /// # Errors
             #[doc = $note]
+            ///
+            /// # Examples
+            /// ```
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            /// let (mut tx, mut rx) = tombolo::queue::Options::bytes().create_channel()?;
+            /// tx.send_async("hello").await?;
+            /// let mut message = Vec::new();
+            /// rx.recv(&mut message)?;
+            /// assert_eq!(message, b"hello");
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             pub fn send_async(
                 &mut self,
                 message: impl AsRef<[u8]>,
@@ -318,12 +384,13 @@ macro_rules! send_methods {
     (sink [$($parameters:tt)*] $Sender:ty, [$($generics:tt)*] $Message:ty) => {
         #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
         impl<$($parameters)*> $Sender {
-            /// Returns a sink of messages.
+            /// Returns a sink of messages. See [`MessageSink`](crate::MessageSink).
             pub fn sink<$($generics)*>(&mut self) -> $crate::message::MessageSink<&mut Self, $Message> {
                 $crate::message::MessageSink::new(self)
             }
 
-            /// Returns a sink of messages that owns the sender.
+            /// Returns a sink of messages that owns the sender. See
+            /// [`MessageSink`](crate::MessageSink).
             pub fn into_sink<$($generics)*>(self) -> $crate::message::MessageSink<Self, $Message> {
                 $crate::message::MessageSink::new(self)
             }

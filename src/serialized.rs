@@ -84,6 +84,10 @@ macro_rules! recv_object_methods {
         impl $Endpoint {
             /// Receives one message and deserialises it. Needs the feature `serde`.
             ///
+            /// `T` is the type that was sent. The message does not say what that was: another type
+            /// is an error, or a wrong value. An array and a `Vec` are different types: the length
+            /// of an array is not sent.
+            ///
             /// A peer chooses the bytes. If `T` contains itself, as a tree does, they can nest as
             /// deeply as the message is long, and deserialising can overflow the stack; and a `Vec`
             /// of elements that take no bytes, such as `()`, can have any length. From a peer that
@@ -137,6 +141,9 @@ macro_rules! send_object_async_methods {
             /// # Errors
             /// As for `send_async`, and [`Serialize`](SendError::Serialize) if the value cannot be
             /// serialised.
+            ///
+            /// # Examples
+            /// See [`recv_object_async` of a pipe](crate::pipe::ByteReceiver::recv_object_async).
             pub async fn send_object_async<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {
                 self$(.$tx)?.send_async(encode(value)?).await
             }
@@ -158,6 +165,18 @@ macro_rules! recv_object_async_methods {
             /// # Errors
             /// As [`recv_object`](Self::recv_object), which says what to consider with peers that
             /// you do not trust.
+            ///
+            /// # Examples
+            /// ```
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            /// let (mut tx, mut rx) = tombolo::pipe::Options::bytes().create()?;
+            /// tx.send_object_async(&("prices", vec![101.25, 101.5])).await?;
+            /// let (name, prices): (String, Vec<f64>) = rx.recv_object_async().await?;
+            /// assert_eq!((name.as_str(), prices.len()), ("prices", 2));
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             pub async fn recv_object_async<T: DeserializeOwned>(&mut self) -> Result<T, RecvError> {
                 let mut message = Vec::new();
                 self$(.$rx)?.recv_async(&mut message).await?;

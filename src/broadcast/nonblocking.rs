@@ -54,6 +54,18 @@ impl<T: Shareable> Publisher<T> {
     ///
     /// # Errors
     /// Those of [`publish_key`](Self::publish_key).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let options = tombolo::broadcast::Options::<f64>::new().keys(2);
+    /// let (mut publisher, mut subscriber) = options.create()?;
+    /// publisher.publish_key_async(1, 101.25).await?;
+    /// assert_eq!(subscriber.recv_async().await?, 101.25);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn publish_key_async(
         &mut self,
         key: usize,
@@ -72,6 +84,18 @@ impl BytePublisher {
     ///
     /// # Errors
     /// Those of [`publish`](Self::publish).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut publisher, mut subscriber) = tombolo::broadcast::Options::bytes().create()?;
+    /// publisher.publish_async("hello").await?;
+    /// let mut message = Vec::new();
+    /// assert_eq!(subscriber.recv_async(&mut message).await?, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn publish_async(&mut self, message: impl AsRef<[u8]>) -> impl Future<Output = Result<(), SendError>> {
         poll_until_ready(self, move |publisher| unless_full(publisher.try_publish(message.as_ref())))
     }

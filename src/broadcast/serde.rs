@@ -71,6 +71,18 @@ impl BytePublisher {
     ///
     /// # Errors
     /// As for [`publish_object`](Self::publish_object).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut publisher, mut subscriber) = tombolo::broadcast::Options::bytes().create()?;
+    /// publisher.publish_object_async(&vec!["one", "two"]).await?;
+    /// let words: Vec<String> = subscriber.recv_object_async().await?;
+    /// assert_eq!(words, ["one", "two"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(all(feature = "async", feature = "serde"))))]
     pub async fn publish_object_async<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendError> {

@@ -145,6 +145,10 @@ impl Once {
     /// # Errors
     ///
     /// Those of [`wait`](Self::wait).
+    ///
+    /// # Examples
+    ///
+    /// See [`call_once_async`](Self::call_once_async).
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub fn wait_async(&self) -> impl Future<Output = Result<(), SyncError>> {

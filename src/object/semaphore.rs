@@ -168,6 +168,21 @@ macro_rules! permits {
             /// # Errors
             ///
             /// Those of [`acquire_many`](Self::acquire_many).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("use tombolo::sync::", stringify!($semaphore), ";")]
+            ///
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            #[doc = concat!("let slots = ", stringify!($semaphore), "::new(4)?;")]
+            /// let permits = slots.acquire_many_async(3).await?;
+            /// assert!(slots.try_acquire_many(2).is_err());
+            /// drop(permits);
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             #[cfg(feature = "async")]
             #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
             pub async fn acquire_many_async(&self, count: u32) -> Result<$permit<'_>, SyncError> {

@@ -51,11 +51,27 @@ static ENTRANCE: ForkSafe<Entrance> = ForkSafe::new();
 /// It removes an environment variable, so no other thread may use the environment meanwhile, unless
 /// by [`std::env`](mod@std::env).
 ///
+/// Do not call it in an async runtime. Under `#[tokio::main]` all of `main` is in one: each child
+/// would start the runtime, too, and the function would run in it, where it can neither start one
+/// of its own nor block on a future.
+///
 /// # Examples
 /// ```
 /// fn main() {
 ///     tombolo::process::init();
 ///     // the program
+/// }
+/// ```
+///
+/// With tokio:
+///
+/// ```
+/// fn main() -> std::io::Result<()> {
+///     tombolo::process::init();
+///     tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+///         // the program
+///         Ok(())
+///     })
 /// }
 /// ```
 #[allow(clippy::needless_doctest_main, reason = "that it is called there is what the example shows")]

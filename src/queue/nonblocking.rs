@@ -47,6 +47,20 @@ macro_rules! task_methods {
             ///
             /// # Errors
             /// As [`recv`](Self::recv).
+            ///
+            /// # Examples
+            /// ```
+            /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+            /// let (mut jobs, mut worker) = tombolo::queue::Options::<u64>::new().create_channel()?;
+            /// jobs.send(7)?;
+            /// let job = worker.recv_task_async().await?;
+            /// assert_eq!(*job, 7);
+            /// job.done()?;
+            /// jobs.join()?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// # })?;
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
             pub async fn recv_task_async(&mut self) -> Result<Task<'_, Self>, RecvError> {
                 let attempt = |rx: &mut &mut Self| unless_empty(rx.receive(Timeout::NonBlocking));
                 let message = poll_until_ready(&mut *self, attempt).await?;

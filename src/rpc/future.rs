@@ -115,6 +115,21 @@ impl ByteCaller {
     ///
     /// # Errors
     /// Those of [`call`](Self::call), and [`Unfinished`](CallError::Unfinished).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// # let responding = std::thread::spawn(move || responder.serve(|name| [b"hello, ", name].concat()));
+    /// let mut reply = Vec::new();
+    /// assert_eq!(caller.call_async("Ada", &mut reply).await?, 10);
+    /// assert_eq!(reply, b"hello, Ada");
+    /// # drop(caller);
+    /// # responding.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn call_async(&mut self, request: impl AsRef<[u8]>, reply: &mut Vec<u8>) -> Result<usize, CallError> {
         let (fill, read) = (self.fill(request.as_ref())?, self.read_into(reply));
         self.half.call_async(fill, read).await
@@ -125,6 +140,19 @@ impl ByteCaller {
     ///
     /// # Errors
     /// Those of [`finish`](Self::finish).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// caller.start("Ada")?;
+    /// responder.recv_async().await?.reply("hello")?;
+    /// let mut reply = Vec::new();
+    /// assert_eq!(caller.finish_async(&mut reply).await?, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn finish_async(&mut self, reply: &mut Vec<u8>) -> Result<usize, CallError> {
         let read = self.read_into(reply);
         self.half.finish_async(read).await

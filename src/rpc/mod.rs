@@ -43,8 +43,8 @@
 //! a responder ends the wait of a selector, too.
 //!
 //! [`cancel`](Caller::cancel) gives the request up, and returns whether it may have been executed.
-//! A caller that is dropped gives its request up. With the feature `async`, so does a future of
-//! `call_async`. One of `finish_async` leaves the request.
+//! A caller that is dropped gives its request up, and so does a future of `call_async` (feature
+//! `async`). A future of `finish_async` that is dropped leaves the request to the next call.
 //!
 //! # Successors
 //!

@@ -55,6 +55,21 @@ impl ByteResponder {
     ///
     /// # Errors
     /// Those of [`recv`](Self::recv).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// caller.start("Ada")?;
+    /// let request = responder.recv_async().await?;
+    /// let greeting = [b"hello, ", &request[..]].concat();
+    /// request.reply(greeting)?;
+    /// let mut reply = Vec::new();
+    /// assert_eq!(caller.finish_async(&mut reply).await?, 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub async fn recv_async(&mut self) -> Result<ByteRequest<'_>, RecvError> {
         let attempt = |responder: &mut &mut Self| unless_empty(responder.take(Timeout::NonBlocking));
         poll_until_ready(&mut *self, attempt).await?;

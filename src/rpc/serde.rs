@@ -126,6 +126,20 @@ impl ByteCaller {
     ///
     /// # Errors
     /// As for [`call_object`](Self::call_object), and [`Unfinished`](CallError::Unfinished).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// # let responding = std::thread::spawn(move || responder.serve(|words| words.to_vec()));
+    /// let words: Vec<String> = caller.call_object_async(&vec!["as", "sent"]).await?;
+    /// assert_eq!(words, ["as", "sent"]); // this responder returns the request
+    /// # drop(caller);
+    /// # responding.join().unwrap()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub async fn call_object_async<Q: Serialize + ?Sized, A: DeserializeOwned>(
@@ -144,6 +158,18 @@ impl ByteCaller {
     ///
     /// # Errors
     /// As for [`finish_object`](Self::finish_object).
+    ///
+    /// # Examples
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let (mut caller, mut responder) = tombolo::rpc::Options::bytes().create()?;
+    /// caller.start_object(&7_u64)?;
+    /// responder.recv()?.reply_object("seven")?;
+    /// assert_eq!(caller.finish_object_async::<String>().await?, "seven");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub async fn finish_object_async<A: DeserializeOwned>(&mut self) -> Result<A, CallError> {

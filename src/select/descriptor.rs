@@ -9,22 +9,26 @@ use crate::wait::source::{Source, sealed::Watch};
 
 /// A descriptor as a source: a socket, a pipe, a signalfd, a pidfd.
 ///
-/// It is ready when the call that it waits for would not block, also because it would return an
-/// error. A regular file is always ready, and so is a descriptor that the kernel does not look at,
-/// because the process may have none any more (`RLIMIT_NOFILE` is 0).
+/// It is ready when the call that it waits for would not block, even if that call would return an
+/// error. A regular file is always ready. If the process may have no descriptors any more
+/// (`RLIMIT_NOFILE` is 0) the kernel does not check any, and all are ready.
+///
+/// It may be another thread that reads first. A read that shall not block then needs a descriptor
+/// that is nonblocking.
 ///
 /// ```
 /// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
 ///
-/// use tombolo::select::{Descriptor, Selector};
 /// use tombolo::pipe;
+/// use tombolo::select::{Descriptor, Selector};
 ///
 /// let (_tx, mut rx) = pipe::Options::<u64>::new().create()?;
-/// let (mut theirs, mut ours) = UnixStream::pair()?;
+/// let (mut theirs, ours) = UnixStream::pair()?;
+/// let mut ours = Descriptor::readable(ours);
 /// theirs.write_all(b"x")?;
-/// assert_eq!(Selector::new().wait(&mut [&mut rx, &mut Descriptor::readable(&ours)]), Ok(1));
-/// ours.read_exact(&mut [0])?;
+/// assert_eq!(Selector::new().wait(&mut [&mut rx, &mut ours]), Ok(1));
+/// ours.get_mut().read_exact(&mut [0])?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -43,6 +47,16 @@ impl<F: AsFd> Descriptor<F> {
     /// Waits until something can be written.
     pub fn writable(descriptor: F) -> Self {
         Self { descriptor, events: PollFlags::OUT }
+    }
+
+    /// Returns a reference to the descriptor, to read or write.
+    pub fn get_ref(&self) -> &F {
+        &self.descriptor
+    }
+
+    /// Returns a mutable reference to the descriptor, to read or write.
+    pub fn get_mut(&mut self) -> &mut F {
+        &mut self.descriptor
     }
 
     /// Returns the descriptor.

@@ -29,8 +29,8 @@ const CALLS_PER_CHECK: u32 = 256;
 
 /// Waits until one of several sources is ready. See the [module](crate::select).
 ///
-/// A selector remembers only whose turn it is. The sources are given to each wait, in any number
-/// and order, and the index that a wait returns is that in its list.
+/// Each wait is given its sources, and returns an index into that list. The next wait may have
+/// others, in another order. A selector keeps none of them: it remembers only whose turn it is.
 #[derive(Debug)]
 pub struct Selector {
     wait: WaitStrategy,
@@ -54,8 +54,8 @@ pub struct Selector {
 type Sources<'a, 'b> = [&'a mut (dyn Source + 'b)];
 
 impl Selector {
-    /// Makes a selector under which all sources have their turns: the one behind the last that was
-    /// ready is looked at first.
+    /// Makes a selector that lets all sources take turns: each wait checks first the source behind
+    /// the one that it returned last.
     pub fn new() -> Self {
         Self {
             wait: WaitStrategy::default(),
@@ -91,7 +91,11 @@ impl Selector {
     /// Blocks while no source is ready. If one is, it makes no system call.
     ///
     /// # Errors
-    /// [`NoSources`](SelectError::NoSources): the list is empty.
+    /// - [`NoSources`](SelectError::NoSources): the list is empty.
+    /// - [`Interrupted`](SelectError::Interrupted): the [handle](crate::InterruptHandle) of this
+    ///   thread ended the wait.
+    ///
+    /// The end of a source is no error here: the source is ready, and its `try_` call returns why.
     ///
     /// # Examples
     /// ```

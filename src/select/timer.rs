@@ -8,6 +8,8 @@ use crate::wait::source::{Source, sealed::Watch};
 
 /// A source that is ready at some time, or again and again.
 ///
+/// It stays ready until [`take`](Self::take) is called.
+///
 /// ```
 /// use std::time::Duration;
 ///
@@ -28,12 +30,12 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// Makes a timer that expires once, after that time.
+    /// Makes a timer that expires once, when `time` has passed.
     pub fn after(time: Duration) -> Self {
         Self { next: deadline_after(time), period: None }
     }
 
-    /// Makes a timer that expires once, then.
+    /// Makes a timer that expires once, at `time`.
     pub fn at(time: Instant) -> Self {
         Self { next: Some(time), period: None }
     }
@@ -47,7 +49,7 @@ impl Timer {
 
     /// Returns how often the timer has expired since the last call: 0 if it is not ready.
     ///
-    /// After that it is ready when it expires again, which a timer that expires once never does.
+    /// The timer is ready again when it next expires. One that expires once never is.
     pub fn take(&mut self) -> u64 {
         let now = Instant::now();
         let Some(next) = self.next.filter(|&next| next <= now) else { return 0 };

@@ -1,4 +1,4 @@
-//! A descriptor that says when an endpoint may have something to do, for event loops.
+//! A descriptor for event loops, readable while a call on its endpoint may succeed.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -11,20 +11,20 @@ use crate::sys::fork::ForkGuardedFd;
 
 /// A descriptor that is readable while a call on its endpoint may succeed, or return an end.
 ///
-/// Register it with an event loop: epoll, mio, tokio's `AsyncFd`, Python's `add_reader`. Wait until
-/// it is readable, and then call `try_recv` (or `try_send`) until that returns
-/// [`Empty`](crate::RecvError::Empty) (or [`Full`](crate::SendError::Full)). Only such a call makes
-/// it unreadable. Do not read from it or write to it yourself. It works level-triggered and
-/// edge-triggered.
+/// Register it with an event loop: epoll, mio, tokio's `AsyncFd`, Python's `add_reader`. It can be
+/// level-triggered or edge-triggered. When it is readable call `try_recv` (or `try_send`) until
+/// that returns [`Empty`](crate::RecvError::Empty) (or [`Full`](crate::SendError::Full)). Only that
+/// makes it unreadable. Do not read or write the descriptor yourself.
 ///
-/// It may be readable although there is nothing: always after it was made, now and then when
-/// another process may have died, and when others took what there was. While it is readable, other
-/// processes make no system call for it, however many messages they send.
+/// It may be readable although there is nothing to take: at first, when another receiver took it,
+/// and now and then so that you notice a death. While it is readable, senders make no system call
+/// for it, however many messages they send.
 ///
-/// A message that is for any of several receivers makes the descriptor of one of them readable. So
-/// call `try_recv` when it is. If it is dropped instead, another receiver is woken.
+/// A message that is for any of several receivers makes the descriptor of only one of them
+/// readable. So call `try_recv` when yours is. If the descriptor is dropped instead, another
+/// receiver is woken.
 ///
-/// Drop it when it is no longer waited for. It is closed in a forked child.
+/// Drop it when you no longer wait for it. It is closed in a forked child.
 ///
 /// # Examples
 /// ```
@@ -33,7 +33,7 @@ use crate::sys::fork::ForkGuardedFd;
 /// let (mut tx, mut rx) = tombolo::pipe::Options::<u64>::new().create()?;
 /// let readiness = rx.readiness()?; // register it with an event loop
 /// assert_eq!(rx.try_recv(), Err(RecvError::Empty)); // now it is not readable
-/// tx.send(7)?; // and now it becomes so
+/// tx.send(7)?; // now it is readable
 /// # drop(readiness);
 /// assert_eq!(rx.try_recv(), Ok(7));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -16,6 +16,9 @@ pub trait Source: sealed::Watch {}
 
 impl<S: Source + ?Sized> Source for &mut S {}
 
+/// `None` is never ready, and keeps the indices of the sources behind it.
+impl<S: Source> Source for Option<S> {}
+
 pub(crate) mod sealed {
     use super::{Attempt, Deadline, EventCount, Instant, Mapped, PollFd};
 
@@ -79,6 +82,42 @@ pub(crate) mod sealed {
 
         fn on_wake(&mut self) {
             (**self).on_wake();
+        }
+    }
+
+    impl<S: Watch> Watch for Option<S> {
+        fn is_ready(&mut self, attempt: Attempt) -> bool {
+            self.as_mut().is_some_and(|source| source.is_ready(attempt))
+        }
+
+        fn check_liveness(&mut self, deadline: Deadline) {
+            if let Some(source) = self {
+                source.check_liveness(deadline);
+            }
+        }
+
+        fn event(&self, index: usize) -> Option<&EventCount<Mapped>> {
+            self.as_ref()?.event(index)
+        }
+
+        fn due(&self) -> Option<Instant> {
+            self.as_ref()?.due()
+        }
+
+        fn descriptor(&self) -> Option<PollFd<'_>> {
+            self.as_ref()?.descriptor()
+        }
+
+        fn before_sleep(&mut self) {
+            if let Some(source) = self {
+                source.before_sleep();
+            }
+        }
+
+        fn on_wake(&mut self) {
+            if let Some(source) = self {
+                source.on_wake();
+            }
         }
     }
 }

@@ -346,6 +346,27 @@ fn timer_beside_a_busy_source_has_its_turn() {
 }
 
 #[test]
+fn option_of_a_source_is_ready_when_the_source_is() {
+    let mut none = None::<pipe::Receiver<u64>>;
+    assert!(!is_ready(&mut none) && !is_ready(&mut None::<Timer>) && !is_ready(&mut None::<Descriptor<File>>));
+
+    let (mut tx, rx) = pipe::Options::<u64>::new().create().unwrap();
+    let mut some = Some(rx);
+    assert!(!is_ready(&mut some));
+    wait_for(&mut some, || tx.send(1).unwrap());
+    assert_eq!(Selector::new().wait(&mut [&mut none, &mut some]), Ok(1));
+    assert_eq!(some.as_mut().unwrap().try_recv(), Ok(1));
+    assert_eq!(Selector::new().wait(&mut [&mut none, &mut some, &mut Some(Timer::after(MOMENT))]), Ok(2));
+
+    let (mut theirs, ours) = UnixStream::pair().unwrap();
+    let mut readable = Some(Descriptor::readable(ours));
+    wait_for(&mut readable, || theirs.write_all(b"x").unwrap());
+    readable.as_mut().unwrap().get_mut().read_exact(&mut [0]).unwrap();
+    assert!(!is_ready(&mut readable));
+    wait_for(&mut some, || drop(tx));
+}
+
+#[test]
 fn descriptor_is_ready_when_its_call_would_not_block() {
     let (mut theirs, ours) = UnixStream::pair().unwrap();
     let mut readable = Descriptor::readable(&ours);
