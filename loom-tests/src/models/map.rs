@@ -16,6 +16,7 @@ struct MapWorld {
     blocks: SharedWords,
     intents: SharedWords,
     count: usize,
+    spare: usize,
 }
 
 fn key(number: usize) -> Key<'static> {
@@ -41,13 +42,20 @@ fn checked((length, copied): (usize, [u64; 2])) -> u64 {
 impl MapWorld {
     /// With the keys 0, 1, … already there, of values 1, 2, …, in blocks of their `owner`.
     fn new(blocks: usize, keys: usize, owner: usize) -> Self {
+        Self::with_spare(0, blocks, keys, owner)
+    }
+
+    /// The same, with so many spare ones among the blocks.
+    fn with_spare(spare: usize, blocks: usize, keys: usize, owner: usize) -> Self {
         let world = Self {
             heads: new_words(1),
             owners: new_words(blocks),
             blocks: new_words(blocks * STRIDE),
             intents: new_words(PARTICIPANTS * INTENT),
             count: blocks,
+            spare,
         };
+        world.map().fill_spares();
         for number in 0..keys {
             world.put(owner, number, 1 + number as u64).unwrap();
         }
@@ -61,7 +69,7 @@ impl MapWorld {
             blocks: self.blocks.clone(),
             intents: self.intents.clone(),
         };
-        Map::new(words, &[BlockSize { words: STRIDE, count: self.count as u64 }])
+        Map::new(words, &[BlockSize { words: STRIDE, count: self.count as u64, spare: self.spare as u64 }])
     }
 
     fn get(&self, number: usize) -> Option<u64> {
@@ -139,6 +147,7 @@ impl MapWorld {
         let entries = self.entries();
         assert_eq!(self.map().len(), entries.len());
         assert_eq!(self.map().allocated(), entries.len() as u64, "blocks are lost, or free and in use");
+        assert_eq!(self.map().spare(), self.spare as u64, "spare blocks are lost");
         entries
     }
 }
@@ -325,6 +334,35 @@ fn map_without_blocks_for_copies_remove_is_refused_and_nothing_is_lost() {
     });
 }
 
+/// No block is free. What takes copies has spare blocks, and afterwards there are as many as before.
+#[test]
+fn map_full_entry_behind_others_changes_with_spare_blocks() {
+    model(|| {
+        let world = MapWorld::with_spare(2, 5, 3, OTHER);
+        assert_eq!(world.put(OTHER, 3, 9), Err(Full));
+        assert_eq!(world.put(OTHER, 1, 7), Ok(Some(2)));
+        assert_eq!(world.assert_sound(), [(0, 1), (1, 7), (2, 3)]);
+        assert_eq!(world.remove(OTHER, 0), Ok(Some(1)));
+        assert_eq!(world.put(OTHER, 3, 9), Ok(None));
+        assert_eq!(world.put(OTHER, 0, 9), Err(Full));
+        assert_eq!(world.assert_sound(), [(1, 7), (2, 3), (3, 9)]);
+    });
+}
+
+/// Two participants use the same spare block, one after the other.
+#[test]
+fn map_spare_block_used_again_reader_sees_whole_values() {
+    large_model(|| {
+        let world = MapWorld::with_spare(1, 2, 1, OTHER);
+        let first = spawn(&world, |world| world.put(OTHER, 0, 2).is_ok());
+        let second = spawn(&world, |world| world.put(THIRD, 0, 3).is_ok());
+        let read = world.get(0);
+        let is_done = [join(first), join(second)];
+        assert!(is_done.contains(&true) && matches!(read, Some(1..=3)), "{is_done:?}, {read:?}");
+        assert_eq!(world.assert_sound().len(), 1);
+    });
+}
+
 /// What a victim does before it is killed.
 #[derive(Clone, Copy)]
 enum Last {
@@ -378,6 +416,19 @@ fn killed_writer(last: Last) {
         world.repair(VICTIM);
         let entries = world.assert_sound();
         assert!(entries == last.after() || (!is_done.get() && entries == last.before()), "{entries:?}");
+        finished
+    });
+}
+
+/// The same where no block is free.
+#[test]
+fn map_writer_killed_with_spare_blocks_they_are_spare_again() {
+    for_every_kill(120, |accesses| {
+        let world = MapWorld::with_spare(2, 4, 2, OTHER);
+        let finished = kill_after(accesses, || _ = world.put(VICTIM, 0, 7).unwrap());
+        world.repair(VICTIM);
+        let entries = world.assert_sound();
+        assert!(entries == [(0, 7), (1, 2)] || (!finished && entries == [(0, 1), (1, 2)]), "{entries:?}");
         finished
     });
 }
