@@ -34,8 +34,8 @@
 //!   will be again. So anybody may free what was linked and is not, and the second one fails.
 //! - I4: what a commit unlinks is in the intent record before, and freed before the record is
 //!   empty again. All references in a record were linked once.
-//! - I5: what a commit allocates is in the intent record before. It may stay there: it is a place to
-//!   look at, not a reference.
+//! - I5: what a commit allocates is in the intent record before. It may stay there, since it is a
+//!   place to look at and not a reference.
 //! - I6: a class has spare blocks, whose owner is no participant. They stand in for the blocks of
 //!   their class that an operation unlinks, and some of these become spare then. So a key can be
 //!   removed, or its value replaced by one of the same class, when no block is free.
@@ -60,8 +60,8 @@
 //!
 //! Crash
 //! - (H1) writer, before the CAS: nothing has changed. Repair frees the blocks that it may have
-//!   allocated, if they are its own and not linked. If its intent is complete, what it names is linked still, or free, or about to be
-//!   freed by somebody else.
+//!   allocated, if they are its own and not linked. If its intent is complete, what it names is
+//!   linked still, or free, or about to be freed by somebody else.
 //! - (H2) writer, after the CAS: the change is made. Repair frees what the intent names, and keeps
 //!   the blocks that the dead one has linked.
 //! - (H3) repairer: what it has freed is free. The next repairer does the rest.
@@ -246,6 +246,10 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    pub(crate) fn bucket(&self) -> usize {
+        self.bucket
+    }
+
     /// Whether the key, or anything of the bucket, is there.
     pub(crate) fn has_found(&self) -> bool {
         self.kept < self.passed.count
@@ -256,9 +260,14 @@ impl Look {
     }
 }
 
-/// There is no block for the entry, or no room in its bucket.
+/// Why a commit was not attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub(crate) enum Refusal {
+    /// There is no block for the entry, or no room in its bucket.
+    Full,
+    /// Other writers have the spare blocks at this moment.
+    Busy,
+}
 
 /// One thread that writes: its participant, and an intent record that no other thread uses.
 pub(crate) struct Writer {
@@ -321,6 +330,8 @@ impl<M: Memory> Map<M> {
     /// writer has left fewer.
     pub(crate) fn fill_spares(&self) {
         for class in &self.classes {
+            // Writers may have returned some after a repairer made others.
+            self.spares(class).skip(class.spare as usize).for_each(|spare| _ = self.pool.free(spare));
             let missing = class.spare.saturating_sub(self.spares(class).count() as u64);
             let last = class.first + class.count.saturating_sub(1);
             for block in (0..missing).map(|step| last.saturating_sub(step)) {
@@ -341,7 +352,7 @@ impl<M: Memory> Map<M> {
     }
 
     #[inline]
-    fn bucket_of(&self, hash: u32) -> usize {
+    pub(crate) fn bucket_of(&self, hash: u32) -> usize {
         hash as usize & self.heads.len().wrapping_sub(1)
     }
 
@@ -500,7 +511,7 @@ impl<M: Memory> Map<M> {
 
     /// Gives a key a value, in place of the one that the look has found. Returns false, and changes
     /// nothing, if its bucket has changed since that look.
-    pub(crate) fn insert(&self, writer: &mut Writer, look: &Look, key: Key<'_>, value: &[u8]) -> Result<bool, Full> {
+    pub(crate) fn insert(&self, writer: &mut Writer, look: &Look, key: Key<'_>, value: &[u8]) -> Result<bool, Refusal> {
         self.commit(writer, look, Some((key, value)))
     }
 
@@ -508,15 +519,15 @@ impl<M: Memory> Map<M> {
     /// changed since that look.
     ///
     /// Entries that stand before the one that is removed are copied, which needs free blocks.
-    pub(crate) fn remove(&self, writer: &mut Writer, look: &Look) -> Result<bool, Full> {
+    pub(crate) fn remove(&self, writer: &mut Writer, look: &Look) -> Result<bool, Refusal> {
         self.commit(writer, look, None)
     }
 
-    fn commit(&self, writer: &mut Writer, look: &Look, new: Option<(Key<'_>, &[u8])>) -> Result<bool, Full> {
-        let head = self.heads.get(look.bucket).ok_or(Full)?;
+    fn commit(&self, writer: &mut Writer, look: &Look, new: Option<(Key<'_>, &[u8])>) -> Result<bool, Refusal> {
+        let head = self.heads.get(look.bucket).ok_or(Refusal::Full)?;
         let length = look.rest_length() + look.kept + usize::from(new.is_some());
         if length > MAX_CHAIN {
-            return Err(Full);
+            return Err(Refusal::Full);
         }
         let mut own = Own { refs: BlockRefs::EMPTY, spare: [0; MAX_CLASSES] };
         let outcome = self.build(writer, look, new, &mut own).map(|first| {
@@ -546,7 +557,7 @@ impl<M: Memory> Map<M> {
         look: &Look,
         new: Option<(Key<'_>, &[u8])>,
         own: &mut Own,
-    ) -> Result<u64, Full> {
+    ) -> Result<u64, Refusal> {
         let mut first = look.rest;
         let kept = look.passed.as_slice().get(..look.kept).unwrap_or_default();
         for from in kept.iter().rev() {
@@ -566,7 +577,7 @@ impl<M: Memory> Map<M> {
         if let Some((key, value)) = new {
             let key_words = key.bytes.len().div_ceil(WORD);
             if key.bytes.len() > MAX_KEY || value.len() > MAX_VALUE {
-                return Err(Full);
+                return Err(Refusal::Full);
             }
             let length = HEADER + key_words + value.len().div_ceil(WORD);
             let (words, to) = self.allocate(writer, length, look.passed.as_slice().last(), own)?;
@@ -590,7 +601,7 @@ impl<M: Memory> Map<M> {
         words: usize,
         replaced: Option<&BlockRef>,
         own: &mut Own,
-    ) -> Result<(&[AtomicU64], u64), Full> {
+    ) -> Result<(&[AtomicU64], u64), Refusal> {
         let fits = |class: &Class| class.stride >= words;
         let mut fitting = self.classes.iter().zip(&mut writer.recent).filter(|(class, _)| fits(class));
         let free = fitting.find_map(|(class, recent)| {
@@ -606,23 +617,29 @@ impl<M: Memory> Map<M> {
             *recent = block.block + 1;
             Some(block)
         });
-        let block = free.or_else(|| {
-            let (number, class) = replaced.and_then(|replaced| self.class_of(replaced.block))?;
-            let mut spares = self.spares(class).filter(|_| fits(class));
-            let taken = spares.find_map(|spare| {
-                self.announce(writer.intent, own, spare.block);
-                self.pool.take_over(spare, writer.participant)
-            })?;
-            fence(Ordering::Acquire); // E6
-            if let Some(spare) = own.spare.get_mut(number) {
-                *spare += 1;
+        let block = match free {
+            Some(block) => block,
+            None => {
+                let class = replaced.and_then(|replaced| self.class_of(replaced.block));
+                let (number, class) = class.filter(|(_, class)| fits(class)).ok_or(Refusal::Full)?;
+                self.take_spare(writer, number, class, own)?
             }
-            Some(taken)
-        });
-        let block = block.ok_or(Full)?;
+        };
         fence(Ordering::Release); // E2
         own.refs.push(block);
-        self.block(block.block).map(|words| (words, block.block)).ok_or(Full)
+        self.block(block.block).map(|words| (words, block.block)).ok_or(Refusal::Full)
+    }
+
+    fn take_spare(&self, writer: &Writer, number: usize, class: &Class, own: &mut Own) -> Result<BlockRef, Refusal> {
+        let taken = self.spares(class).find_map(|spare| {
+            self.announce(writer.intent, own, spare.block);
+            self.pool.take_over(spare, writer.participant)
+        });
+        fence(Ordering::Acquire); // E6
+        if let Some(spare) = own.spare.get_mut(number).filter(|_| taken.is_some()) {
+            *spare += 1;
+        }
+        taken.ok_or(if class.spare > 0 { Refusal::Busy } else { Refusal::Full })
     }
 
     /// Says which block is about to be allocated.
@@ -636,16 +653,20 @@ impl<M: Memory> Map<M> {
     /// Frees blocks. Makes as many of them spare instead as were taken from those.
     fn free_all(&self, writer: &mut Writer, block_refs: &[BlockRef], mut spare: [u64; MAX_CLASSES]) {
         for &block_ref in block_refs {
-            let Some((class, _)) = self.class_of(block_ref.block) else { continue };
-            match (spare.get_mut(class), writer.recent.get_mut(class)) {
-                (Some(spare), _) if *spare > 0 => *spare -= u64::from(self.make_spare(block_ref)),
+            let Some((number, class)) = self.class_of(block_ref.block) else { continue };
+            match (spare.get_mut(number), writer.recent.get_mut(number)) {
+                (Some(spare), _) if *spare > 0 => *spare -= u64::from(self.make_spare(class, block_ref)),
                 (_, Some(recent)) if self.pool.free(block_ref) => *recent = block_ref.block,
                 _ => {}
             }
         }
     }
 
-    fn make_spare(&self, block_ref: BlockRef) -> bool {
+    /// Frees a block if there are enough spare ones: a repairer may have made others.
+    fn make_spare(&self, class: &Class, block_ref: BlockRef) -> bool {
+        if self.spares(class).count() as u64 >= class.spare {
+            return self.pool.free(block_ref);
+        }
         fence(Ordering::Release); // E6
         self.pool.take_over(block_ref, SPARE).is_some()
     }

@@ -2,7 +2,8 @@
 //! will do, so that they are used again at once. A value is a message of two words.
 
 use super::*;
-use crate::raw::map::{BlockSize, Entry, Full, HEADER, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Writer};
+use crate::raw::map::Refusal::{self, Full};
+use crate::raw::map::{BlockSize, Entry, HEADER, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Writer};
 
 const KEYS: [[u8; 1]; 4] = [[b'a'], [b'b'], [b'c'], [b'd']];
 /// Words of an entry.
@@ -82,8 +83,8 @@ impl MapWorld {
         &self,
         participant: usize,
         number: usize,
-        mut change: impl FnMut(&Map<Heap>, &mut Writer, Look, Option<u64>) -> Result<Option<R>, Full>,
-    ) -> Result<R, Full> {
+        mut change: impl FnMut(&Map<Heap>, &mut Writer, Look, Option<u64>) -> Result<Option<R>, Refusal>,
+    ) -> Result<R, Refusal> {
         let map = self.map();
         let mut writer = map.writer(participant, participant);
         loop {
@@ -95,13 +96,13 @@ impl MapWorld {
     }
 
     /// Returns the value before.
-    fn put(&self, participant: usize, number: usize, new: u64) -> Result<Option<u64>, Full> {
+    fn put(&self, participant: usize, number: usize, new: u64) -> Result<Option<u64>, Refusal> {
         self.change(participant, number, |map, writer, look, found| {
             Ok(map.insert(writer, &look, key(number), &value(new))?.then_some(found))
         })
     }
 
-    fn add(&self, participant: usize, number: usize, more: u64) -> Result<(), Full> {
+    fn add(&self, participant: usize, number: usize, more: u64) -> Result<(), Refusal> {
         self.change(participant, number, |map, writer, look, found| {
             let sum = found.unwrap_or(0) + more;
             Ok(map.insert(writer, &look, key(number), &value(sum))?.then_some(()))
@@ -109,7 +110,7 @@ impl MapWorld {
     }
 
     /// Returns the value that was removed.
-    fn remove(&self, participant: usize, number: usize) -> Result<Option<u64>, Full> {
+    fn remove(&self, participant: usize, number: usize) -> Result<Option<u64>, Refusal> {
         self.change(participant, number, |map, writer, look, found| {
             let is_done = !look.has_found() || map.remove(writer, &look)?;
             Ok(is_done.then_some(found))
