@@ -46,7 +46,7 @@ impl MapWorld {
         Self::with_spare(0, blocks, keys, owner)
     }
 
-    /// The same, with so many spare ones among the blocks.
+    /// The same, with some spare ones among the blocks.
     fn with_spare(spare: usize, blocks: usize, keys: usize, owner: usize) -> Self {
         let world = Self {
             heads: new_words(1),

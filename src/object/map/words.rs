@@ -100,7 +100,7 @@ impl Parts {
 
 impl MapGeometry {
     /// Refuses classes that a map cannot have. They are in the order of their sizes.
-    pub(super) fn new(key: ElementType, value: ElementType, classes: &[Class]) -> Result<Self> {
+    pub(crate) fn new(key: ElementType, value: ElementType, classes: &[Class]) -> Result<Self> {
         let refuse = |what, found: u64, expected: String, remedy| {
             let action = format!("lay out a map with this {what}");
             Err(Error::new(ErrorKind::InvalidOptions, action, found, expected, remedy))
