@@ -8,6 +8,6 @@ mod processes;
 mod sizes;
 mod waits;
 
-use processes::{change_until_killed, insert_passed, insert_until_killed};
+use processes::{change_in_forked_child, change_until_killed, insert_passed, insert_until_killed};
 
-support::child_roles!(change_until_killed, insert_until_killed, insert_passed);
+support::child_roles!(change_until_killed, insert_until_killed, insert_passed, change_in_forked_child);

@@ -11,7 +11,9 @@ use tombolo::collections::{Map, MapError};
 use tombolo::spawn::CommandExt;
 use tombolo::{Directory, Namespace, NamespaceBuilder, OnStale};
 
-use crate::support::{Process, Random, SharedCounters, TestDir, command, start, stress_factor, stress_random, until};
+use crate::support::{
+    Process, Random, SharedCounters, TestDir, alone, command, fork, start, stress_factor, stress_random, until,
+};
 
 const NAME: &str = "map";
 
@@ -203,4 +205,24 @@ fn map_passed_to_child_is_shared() {
     assert_eq!(found, u64::from(child.id()));
     assert!(child.wait().unwrap().success());
     assert_eq!(Map::<str, u64>::from_fd(map.share().unwrap()).unwrap().get("child"), Ok(Some(found)));
+}
+
+/// A fork needs a process without other tests.
+#[test]
+fn map_in_forked_child_is_read_and_not_changed() {
+    let _watchdog = TestDir::new();
+    start("change_in_forked_child", &[]).finish();
+}
+
+pub fn change_in_forked_child(_: &[String]) {
+    let map = Map::new(&Options::<str, u64>::new()).unwrap();
+    map.insert("a", &1).unwrap();
+    let child = fork(&alone(), || {
+        assert_eq!((map.get("a"), map.len(), map.iter().count()), (Ok(Some(1)), 1, 1));
+        let refused = MapError::Forked;
+        assert_eq!((map.insert("a", &2), map.remove("a"), map.clear()), (Err(refused), Err(refused), Err(refused)));
+        assert_eq!((map.update("a", |_| None), map.wait_for("a", Duration::ZERO)), (Err(refused), Err(refused)));
+    });
+    child.finish();
+    assert_eq!((map.insert("a", &3), map.get("a")), (Ok(false), Ok(Some(3))));
 }

@@ -75,6 +75,25 @@ fn map_remove_killed_map_is_whole() {
     sweep_change(|map| _ = map.remove("b").unwrap(), None, 5);
 }
 
+/// A block that the dead one has allocated is free again for those that fill the map.
+#[test]
+fn map_insert_of_new_key_killed_no_place_is_lost() {
+    let swept = sweep_object(
+        |plan| plan.map("map", &options()),
+        |namespace| {
+            let map = filled(namespace);
+            map.remove("b").unwrap();
+            move || _ = map.insert("b", &[2; 40]).unwrap()
+        },
+        |namespace, _: &CrashState| {
+            let found = texts(namespace).get("b").unwrap();
+            assert!(found.is_none() || found.as_deref() == Some(&[2; 40]), "{found:?}");
+        },
+        works,
+    );
+    swept.covers(0, 8);
+}
+
 /// A wake-up that died with its process: the sleeper finds the key by itself.
 #[test]
 fn map_insert_killed_sleeper_sees_key() {

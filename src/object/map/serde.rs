@@ -25,7 +25,7 @@ impl<K: Element + ?Sized> Map<K, [u8]> {
     /// use tombolo::collections::{Map, map};
     ///
     /// let settings = Map::new(&map::Options::<str, [u8]>::new())?;
-    /// settings.insert_object("sizes", &vec![1, 2, 3])?;
+    /// settings.insert_object("sizes", &vec![1_u32, 2, 3])?;
     /// assert_eq!(settings.get_object::<Vec<u32>>("sizes")?, Some(vec![1, 2, 3]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
