@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod inspect;
 mod location;
+mod map;
 mod output;
 mod streams;
 mod transfer;
@@ -61,6 +62,7 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Ls { json } => inspect::list::run(&location, json),
         Command::Inspect { name, json } => inspect::run(&location, &name, json),
         Command::Rm { name, force } => Ok(location.directory.unlink(&name, force)?),
+        Command::Map(args) => map::run(&location, &args),
         Command::Doctor { json, dry_run } => doctor::run(&location, json, dry_run),
     }
 }
