@@ -641,6 +641,42 @@ pub enum SyncError {
     LockLost,
 }
 
+/// Why an operation on a map failed. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MapError {
+    /// There is no room for an entry of that size. Or fifteen other keys have the same hash, which
+    /// happens to keys that were chosen for it. Remove entries, or make a larger map.
+    ///
+    /// An entry that is there can be replaced by one of the same size class, and removed, also in a
+    /// full map.
+    Full,
+    /// The key and the value are longer than an entry can be.
+    TooLong {
+        /// Bytes of both, each rounded up to a multiple of eight.
+        length: usize,
+        /// The most bytes that an entry can have: see
+        /// [`map::Options::entries`](crate::collections::map::Options::entries).
+        limit: usize,
+    },
+    /// It did not happen before the deadline.
+    TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited.
+    Interrupted,
+    /// The bytes are no value of the type: a 2 where a `bool` is, or no UTF-8 where a `str` is.
+    InvalidValue,
+    /// Another process wrote something into the region that no correct process writes.
+    Corrupt,
+    /// The handle belongs to the process that forked this one.
+    Forked,
+    /// There is no memory for a copy of the value.
+    OutOfMemory,
+    /// The value cannot be serialised.
+    Serialize,
+    /// The bytes are not a value of the expected type.
+    Deserialize,
+}
+
 /// Why a lock was not acquired, or was acquired in a state that needs attention. `G` is the guard.
 ///
 /// Use [`into_guard`](Self::into_guard) where `?` does not accept this error. See
@@ -738,6 +774,34 @@ impl From<SyncError> for io::Error {
             SyncError::BarrierBroken { .. } | SyncError::LockLost => io::ErrorKind::ConnectionReset,
             SyncError::Corrupt | SyncError::InvalidValue => io::ErrorKind::InvalidData,
             SyncError::Forked => io::ErrorKind::Unsupported,
+        };
+        Self::new(kind, error)
+    }
+}
+
+messages!(MapError {
+    Full => "there is no room for an entry of that size: remove entries, or make a larger map",
+    TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries",
+    TimedOut => "it did not happen before the deadline",
+    Interrupted => "the thread was interrupted while it waited",
+    InvalidValue => "another process wrote bytes that are no value of this type",
+    Corrupt => "another process wrote invalid data into the region",
+    Forked => "this handle belongs to the parent process; open one of your own",
+    OutOfMemory => "there is no memory for a copy of the value",
+    Serialize => "the value cannot be serialised",
+    Deserialize => "the bytes are not a value of the expected type",
+});
+
+impl From<MapError> for io::Error {
+    fn from(error: MapError) -> Self {
+        let kind = match error {
+            MapError::Full => io::ErrorKind::StorageFull,
+            MapError::TooLong { .. } | MapError::Serialize => io::ErrorKind::InvalidInput,
+            MapError::TimedOut => io::ErrorKind::TimedOut,
+            MapError::Interrupted => INTERRUPTED_KIND,
+            MapError::InvalidValue | MapError::Corrupt | MapError::Deserialize => io::ErrorKind::InvalidData,
+            MapError::Forked => io::ErrorKind::Unsupported,
+            MapError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };
         Self::new(kind, error)
     }

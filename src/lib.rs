@@ -104,6 +104,24 @@ pub mod sync {
     pub use crate::object::value::{Value, ValueWriter};
 }
 
+pub mod collections {
+    //! Collections that processes share.
+    //!
+    //! A [`Map`] is used through a handle, like the objects of [`sync`](crate::sync): clone it,
+    //! share it between threads, and open it in other processes. A
+    //! [`Namespace`](crate::Namespace) can have several, and chooses the directory, the permissions
+    //! and how calls wait.
+
+    pub use crate::error::MapError;
+    pub use crate::object::map::{Element, Map};
+
+    pub mod map {
+        //! Options for maps, and what iterates over one.
+
+        pub use crate::object::map::{Entries, Iter, Options};
+    }
+}
+
 pub use bytemuck::{self, Pod, Zeroable};
 pub use endpoint::Endpoint;
 pub use error::{Error, ErrorKind, RecvError, Result, SendError};

@@ -57,6 +57,7 @@ use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
+use crate::object::map::{Element, Map};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -322,14 +323,14 @@ impl<E: Endpoint> sealed::Take for E {
 
 /// For a type with `share` and `from_fd`.
 macro_rules! shared {
-    ($($name:ident $(<$t:ident: $bound:ident>)?),*) => { $(
-        impl $(<$t: $bound>)? Pass for &$name $(<$t>)? {
+    ($([$($generics:tt)*] $Type:ty),* $(,)?) => { $(
+        impl<$($generics)*> Pass for &$Type {
             type Returned = ();
 
             fn into_returned(self) {}
         }
 
-        impl $(<$t: $bound>)? sealed::Pass for &$name $(<$t>)? {
+        impl<$($generics)*> sealed::Pass for &$Type {
             fn export(self) -> Result<(Box<dyn sealed::TakeBack>, ForkGuardedFd)> {
                 Ok((Box::new(()), self.open_transfer()?))
             }
@@ -343,9 +344,9 @@ macro_rules! shared {
             fn take_back_transfer(&self, _: &ForkGuardedFd) {}
         }
 
-        impl $(<$t: $bound>)? Take for $name $(<$t>)? {}
+        impl<$($generics)*> Take for $Type {}
 
-        impl $(<$t: $bound>)? $name $(<$t>)? {
+        impl<$($generics)*> $Type {
             /// Opens the one that the parent passed under this label, which can be done once.
             /// Blocks and fails like [`spawn::take`](crate::spawn::take).
             pub fn take(label: &str) -> Result<Self> {
@@ -353,7 +354,7 @@ macro_rules! shared {
             }
         }
 
-        impl $(<$t: $bound>)? sealed::Take for $name $(<$t>)? {
+        impl<$($generics)*> sealed::Take for $Type {
             fn from_inherited(descriptor: OwnedFd) -> Result<Self> {
                 Self::from_fd(descriptor)
             }
@@ -361,8 +362,12 @@ macro_rules! shared {
     )* };
 }
 
-shared!(Namespace, Semaphore, BoundedSemaphore, Condvar, Event, Barrier, Once);
-shared!(Value<T: Shareable>, AtomicValue<T: Number>, Array<T: Shareable>, Mutex<T: Shareable>, ReentrantMutex<T: Shareable>, RwLock<T: Shareable>);
+shared!([] Namespace, [] Semaphore, [] BoundedSemaphore, [] Condvar, [] Event, [] Barrier, [] Once);
+shared!(
+    [T: Shareable] Value<T>, [T: Number] AtomicValue<T>, [T: Shareable] Array<T>, [T: Shareable] Mutex<T>,
+    [T: Shareable] ReentrantMutex<T>, [T: Shareable] RwLock<T>,
+    [K: Element + ?Sized, V: Element + ?Sized] Map<K, V>,
+);
 
 fn check_label(label: &str) -> Result<()> {
     if !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {

@@ -31,6 +31,7 @@ use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
+use crate::object::map::{Element, Map};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -189,11 +190,11 @@ fn export_endpoint<E: Endpoint>(endpoint: &E) -> Result<(Box<dyn TakeBack>, Fork
 
 /// For endpoints, which move, and for what is passed by reference.
 macro_rules! transferable {
-    ($export:expr; $($($name:ident)::+ $(<$($t:ident: $bound:ident),+>)?),* $(,)?) => { $(
+    ($export:expr; $($($name:ident)::+ $(<$($t:ident: $bound:ident $(+ ?$relaxed:ident)?),+>)?),* $(,)?) => { $(
         /// Only as an argument of a process that is being spawned, or in a value that a connection
         /// gives: the descriptor travels beside the bytes.
         #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-        impl $(<$($t: $bound),+>)? Serialize for $($name)::+ $(<$($t),+>)? {
+        impl $(<$($t: $bound $(+ ?$relaxed)?),+>)? Serialize for $($name)::+ $(<$($t),+>)? {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serialize(serializer, || $export(self))
             }
@@ -201,7 +202,7 @@ macro_rules! transferable {
 
         /// With default options. See `Serialize`.
         #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
-        impl<'de $($(, $t: $bound)+)?> Deserialize<'de> for $($name)::+ $(<$($t),+>)? {
+        impl<'de $($(, $t: $bound $(+ ?$relaxed)?)+)?> Deserialize<'de> for $($name)::+ $(<$($t),+>)? {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 deserialize(deserializer)
             }
@@ -224,4 +225,5 @@ transferable!(
     Namespace, Semaphore, BoundedSemaphore, Condvar, Event, Barrier, Once,
     Value<T: Shareable>, AtomicValue<T: Number>, Array<T: Shareable>,
     Mutex<T: Shareable>, ReentrantMutex<T: Shareable>, RwLock<T: Shareable>,
+    Map<K: Element + ?Sized, V: Element + ?Sized>,
 );

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tombolo::broadcast;
+use tombolo::collections::map;
 use tombolo::pipe::{self, BytePipe};
 use tombolo::queue;
 use tombolo::rpc::{self, CallError};
@@ -24,7 +25,7 @@ use tombolo::{Endpoint, LAYOUT_VERSION, Namespace, RecvError, SendError, Shareab
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 13] = [
+const GOLDEN: [&str; 14] = [
     "values",
     "bytes",
     "queue-values",
@@ -38,6 +39,7 @@ const GOLDEN: [&str; 13] = [
     "rpc-bytes",
     "namespace",
     "tags",
+    "map",
 ];
 
 /// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
@@ -178,7 +180,7 @@ const ENTRY: [(usize, &str); 15] = [
 
 /// The words of each kind of object, by the codes of the kinds, from 1 on. Repeated words come
 /// last.
-const OBJECTS: [(&str, &[(usize, &str)]); 13] = [
+const OBJECTS: [(&str, &[(usize, &str)]); 15] = [
     (
         "value",
         &[
@@ -202,6 +204,21 @@ const OBJECTS: [(&str, &[(usize, &str)]); 13] = [
     ("barrier", &[(0x00, "state"), (0x08, "event")]),
     ("once", &[(0x00, "state"), (0x08, "event"), (0x10, "done"), (0x18, "event of done")]),
     ("queue", &[]),
+    ("broadcast", &[]),
+    (
+        "map",
+        &[
+            (0x00, "seed"),
+            (0x08, "key size"),
+            (0x10, "key align"),
+            (0x18, "key tag"),
+            (0x20, "value size"),
+            (0x28, "value align"),
+            (0x30, "value tag"),
+            (0x38, "buckets"),
+            (0x40, "classes"),
+        ],
+    ),
 ];
 const VALUE: usize = 1;
 const ARRAY: usize = 3;
@@ -209,9 +226,10 @@ const RW_LOCK: usize = 6;
 const BOUNDED: usize = 8;
 const BARRIER: usize = 11;
 const QUEUE_OBJECT: usize = 13;
+const MAP: usize = 15;
 
 /// Words that differ from process to process.
-const VOLATILE: [&str; 3] = ["pid", "started", "namespace"];
+const VOLATILE: [&str; 5] = ["pid", "started", "namespace", "seed", "hash"];
 
 const IS_QUEUE: u8 = 2;
 const IS_NAMESPACE: u8 = 3;
@@ -436,12 +454,31 @@ fn name_of_many(kind: usize, size: usize, lanes: usize, offset: usize) -> String
                 _ => format!("element {cell} buffer {}", (within - 16) / length),
             };
         }
+        MAP => return name_in_map(lanes, offset),
         BOUNDED => return format!("owner {}", (offset - 0x80) / 8),
         BARRIER => return format!("mark {}", (offset - 0x80) / 8),
         _ if 0x20 + 2 * length <= 0x80 => 0x20,
         _ => 0x80,
     };
     format!("buffer {}", (offset - buffers) / stride)
+}
+
+/// The parts of a map of one bucket, one entry and one spare block.
+fn name_in_map(lanes: usize, offset: usize) -> String {
+    let intents = 0x280 + lanes * 8 * 0x180;
+    match offset {
+        0x48..0x80 => {
+            format!("class {} {}", (offset - 0x40) / 16, if offset.is_multiple_of(16) { "words" } else { "entries" })
+        }
+        0x100 => "head".into(),
+        0x180 => "event".into(),
+        0x200..0x280 => format!("owner {}", (offset - 0x200) / 8),
+        _ if offset < intents => {
+            format!("intent record {} word {}", (offset - 0x280) / 0x180, (offset - 0x280) % 0x180 / 8)
+        }
+        _ if (offset - intents) / 8 % 8 == 1 => format!("block {}: value length and hash", (offset - intents) / 64),
+        _ => format!("block {} word {}", (offset - intents) / 64, (offset - intents) / 8 % 8),
+    }
 }
 
 /// Every word that has changed.
@@ -525,6 +562,9 @@ fn mask_events(bytes: &mut [u8]) {
             for (event, _) in OBJECTS[kind - 1].1.iter().filter(|(_, name)| is_event(name)) {
                 bytes[at + event] &= 5;
                 bytes[at + event + 1..at + event + 4].fill(0);
+            }
+            if kind == MAP {
+                bytes[at + 0x180] &= 5;
             }
             if kind == QUEUE_OBJECT {
                 mask_events(&mut bytes[at..end]);
@@ -1043,6 +1083,7 @@ fn object_pictures_match_golden_words() {
             assert!(row.contains(&format!("`+{offset:#04x}` {name}")), "{offset:#x} {name} is not in: {row}");
         }
         let file = match kind {
+            "map" => "map/words",
             "re-entrant mutex" => "mutex",
             "bounded semaphore" => "semaphore",
             "queue" | "broadcast" => "nested",
@@ -1060,6 +1101,24 @@ fn object_pictures_match_golden_words() {
             assert!(row.starts_with(name), "{offset:#x} {name} is not in: {row}");
         }
     }
+}
+
+#[test]
+fn map_bytes_match_golden_file() {
+    let mut stage = Stage::new("map", "a map of one entry, from [u8; 3] to bytes, 1 lane");
+    let options = map::Options::<[u8; 3], [u8]>::new().entries(map::Entries { count: 1, bytes: 48 });
+    let plan = Namespace::builder().max_participants(1).map("map", &options).directory(&stage.directory);
+    let namespace = plan.create_new().open("golden").unwrap();
+    let file = stage.file();
+    stage.show("made, with its maker there", &file);
+    let map = namespace.map::<[u8; 3], [u8]>("map").unwrap();
+    map.insert(&[0x11, 0x12, 0x13], &[0x14; 11]).unwrap();
+    stage.show("a key inserted", &file);
+    map.insert(&[0x11, 0x12, 0x13], &[0x15; 40]).unwrap();
+    stage.show("replaced, by the spare block", &file);
+    map.clear().unwrap();
+    stage.show("cleared", &file);
+    compare("map", &stage.text);
 }
 
 #[test]

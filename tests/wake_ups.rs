@@ -20,6 +20,7 @@ use support::{
     Process, Random, SharedCounters, TestDir, child_roles, message, start, stress_factor, stress_random, until,
 };
 use tombolo::broadcast::{self, Frames, Policy};
+use tombolo::collections::{Map, map};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::rpc::{self, CallError};
@@ -1568,4 +1569,43 @@ fn namespace_repair_of_member_wakes_waiters() {
         victim.kill();
         enter(&test_dir, "join_and_leave", &[]).finish();
     });
+}
+
+// ---- maps ------------------------------------------------------------------------------------------------------------
+
+/// Each waits for what the other one inserts, replaces or removes.
+#[test]
+fn map_each_kind_of_change_wakes_those_that_wait() {
+    let _sandbox = test_dir();
+    let map = Map::new(&map::Options::<u64, u64>::new().max_entries(2)).unwrap().with_wait(WaitStrategy::Park);
+    let turn = |own: u64| {
+        let other = 1 - own;
+        for number in 0..ROUNDS {
+            let current = (number > 0).then_some(number);
+            if own == 1 {
+                assert_eq!(map.wait_for_change(&other, current.as_ref(), Duration::MAX), Ok(Some(number + 1)));
+            }
+            map.insert(&own, &(number + 1)).unwrap();
+            if own == 0 {
+                assert_eq!(map.wait_for_change(&other, current.as_ref(), Duration::MAX), Ok(Some(number + 1)));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| turn(0));
+        turn(1);
+    });
+    for clears in [false, true] {
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| map.wait_for_change(&0, Some(&ROUNDS), Duration::MAX));
+            thread::sleep(Duration::from_millis(20));
+            if clears {
+                map.clear().unwrap()
+            } else {
+                _ = map.remove(&0).unwrap()
+            }
+            assert_eq!(waiting.join().unwrap(), Ok(None));
+        });
+        map.insert(&0, &ROUNDS).unwrap();
+    }
 }

@@ -177,6 +177,18 @@ Examples:
   tombolo inspect jobs
   tombolo inspect jobs --json | jq .directions";
 
+const MAP_HELP: &str = "\
+The map is one that a program has made and that is in use. Its keys are bytes or text, and so are its values. What is no \
+text is shown as escapes. A key that is not there is an error (exit code 1), and so is a map without room.
+
+Examples:
+  tombolo map ls phones                      all keys and values, separated by tabs
+  tombolo map put phones Ada 4711
+  tombolo map get market/phones Ada          in the namespace \"market\"
+  tombolo map watch phones Ada               each new value, until Ctrl-C
+  tombolo map ls --json phones > phones.json
+  tombolo map load phones < phones.json";
+
 const RM_HELP: &str = "\
 Examples:
   tombolo rm jobs
@@ -275,6 +287,10 @@ pub enum Command {
         force: bool,
     },
 
+    /// Read and change a map whose keys are text
+    #[command(after_help = MAP_HELP)]
+    Map(MapArgs),
+
     /// Remove what dead processes left behind, and report it
     ///
     /// Removes a name if nobody alive uses it, unless it is a queue with waiting messages or a
@@ -289,6 +305,70 @@ pub enum Command {
         /// Only report what would be done
         #[arg(long)]
         dry_run: bool,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct MapArgs {
+    #[command(subcommand)]
+    pub action: MapAction,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum MapAction {
+    /// List all keys and values, in the order of the keys
+    Ls {
+        /// The name of a map, or NAMESPACE/MAP
+        name: String,
+
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Print the value of a key
+    Get {
+        /// The name of a map, or NAMESPACE/MAP
+        name: String,
+
+        /// The key
+        key: String,
+    },
+
+    /// Give a key a value
+    Put {
+        /// The name of a map, or NAMESPACE/MAP
+        name: String,
+
+        /// The key
+        key: String,
+
+        /// The value
+        value: String,
+    },
+
+    /// Remove a key
+    Rm {
+        /// The name of a map, or NAMESPACE/MAP
+        name: String,
+
+        /// The key
+        key: String,
+    },
+
+    /// Give keys the values that a JSON object on standard input has: texts, as `ls --json` prints
+    Load {
+        /// The name of a map, or NAMESPACE/MAP
+        name: String,
+    },
+
+    /// Print the value of a key, and each other one from then on: an empty line if there is none
+    Watch {
+        /// The name of a map, or NAMESPACE/MAP
+        name: String,
+
+        /// The key
+        key: String,
     },
 }
 

@@ -7,7 +7,7 @@ use tombolo::broadcast::{self, Policy};
 use tombolo::inspect::{ParticipantStatus, RegionInfo};
 use tombolo::pipe;
 use tombolo::queue::{self, OnDeath};
-use tombolo::{Directory, ErrorKind, OnStale};
+use tombolo::{Directory, ErrorKind, Namespace, NamespaceBuilder, OnStale};
 
 use crate::args::Broadcast;
 use crate::failure::print_message;
@@ -47,6 +47,15 @@ impl Location {
     pub fn new(chosen: Option<PathBuf>) -> Self {
         let directory = chosen.as_ref().map_or_else(Directory::default, Directory::at);
         Self { chosen, directory }
+    }
+
+    /// For a namespace that exists.
+    pub fn namespace(&self) -> NamespaceBuilder {
+        let builder = Namespace::builder().must_exist();
+        match &self.chosen {
+            Some(path) => builder.directory(path),
+            None => builder,
+        }
     }
 
     /// Options of a byte pipe for one transfer.

@@ -9,6 +9,7 @@ mod doctor;
 mod failure;
 mod inspect;
 mod location;
+mod map;
 mod output;
 mod streams;
 mod transfer;
@@ -67,6 +68,7 @@ fn run(args: Args) -> Result<(), Failure> {
             }
             Ok(())
         }
+        Command::Map(args) => map::run(&location, &args),
         Command::Doctor { json, dry_run } => doctor::run(&location, json, dry_run),
     }
 }

@@ -104,7 +104,7 @@ fn help_of_transfers_lists_exit_codes_and_examples() {
 #[test]
 fn help_of_each_command_has_examples() {
     let env = TestEnv::new();
-    for command in ["demo", "send", "recv", "pub", "sub", "work", "ls", "inspect", "rm", "doctor"] {
+    for command in ["demo", "send", "recv", "pub", "sub", "work", "ls", "inspect", "rm", "map", "doctor"] {
         env.run(&[command, "--help"]).assert_shows(&format!("Examples:\n  tombolo {command}"));
     }
 }

@@ -108,6 +108,7 @@ fn corpus_every_target_is_replayed() {
         "broadcast_latest",
         "broadcast_ring",
         "byte_ring",
+        "map",
         "mpmc_ring",
         "objects",
         "open_header",
@@ -117,4 +118,9 @@ fn corpus_every_target_is_replayed() {
         "whole_pipe",
     ];
     assert_eq!(targets, replayed);
+}
+
+#[test]
+fn corpus_map_finds_nothing() {
+    replay("map", fuzzing::map);
 }

@@ -11,6 +11,7 @@ use crate::namespace::Namespace;
 use crate::object::Handle;
 use crate::object::array::{Array, elements_words};
 use crate::object::kind::ObjectKind;
+use crate::object::map::words::{Class, MapGeometry};
 use crate::object::member::Membership;
 use crate::object::spec::{InitialValue, ObjectSpec};
 use crate::object::table::{Entry, NAME_MAX, Table, layout_of};
@@ -45,8 +46,8 @@ pub fn open_table(data: &[u8]) {
     assert_eq!(Table::parse(&region).expect("a written table is valid"), table);
 
     let count = layout.objects as usize;
-    let queues: Vec<usize> =
-        table.entries.iter().filter(|entry| entry.spec.nested.is_some()).map(|entry| entry.start).collect();
+    let has_header = |entry: &&Entry| entry.spec.nested.is_some() || entry.spec.map.is_some();
+    let queues: Vec<usize> = table.entries.iter().filter(has_header).map(|entry| entry.start).collect();
     while let Some(op) = input.next_op() {
         let row = layout.entry(usize::from(op >> 4) % count);
         let word = |index: usize| region.word(row + index);
@@ -96,9 +97,12 @@ fn name(index: u8, input: &mut Input) -> String {
 }
 
 fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
-    let mut kinds = ObjectKind::all();
-    let index = usize::from(input.byte()) % kinds.len();
-    let kind = kinds.nth(index).expect("an index below the number of kinds");
+    // A map has a number of its own, so that the other numbers keep their meaning.
+    let mut kinds = ObjectKind::all().filter(|kind| *kind != ObjectKind::Map);
+    let kind = match input.byte() {
+        u8::MAX => ObjectKind::Map,
+        byte => kinds.nth(usize::from(byte) % (ObjectKind::all().len() - 1)).expect("an index below their number"),
+    };
     let numbers = [0, 1, 2, 3, 4, 7, 8, 12, 16, 24, 72, 100, 1000, 1 << 20, 1 << 61, u64::MAX];
     let mut number = || numbers[usize::from(input.byte()) % numbers.len()];
     let base = ObjectSpec::without_value(kind, 0);
@@ -138,6 +142,15 @@ fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
             };
             let broadcast = BroadcastLayout::new(element, number().max(1), number(), geometry);
             ObjectSpec { nested: broadcast.ok().map(Layout::Broadcast), ..base }
+        }
+        ObjectKind::Map => {
+            let mut element = || match number() {
+                0 => ElementType::Bytes,
+                size => ElementType::Value { size, align: 1, tag: [0; 8] },
+            };
+            let (key, value) = (element(), element());
+            let classes = [(); 2].map(|()| Class { words: number(), entries: number() });
+            ObjectSpec { map: MapGeometry::new(key, value, &classes).ok(), ..base }
         }
         ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier => {
             ObjectSpec { count: number(), ..base }
@@ -188,6 +201,13 @@ fn check_table(region: &Region, table: &Table) {
         for index in (0..header::WORDS).filter(|&index| index != header::REGION_STATE) {
             let word = |region: &Region| region.word(entry.start + index).load(Relaxed);
             assert_eq!(word(region), word(&copy), "word {index} of a queue's header");
+        }
+    }
+    for entry in table.entries.iter().filter(|entry| entry.spec.map.is_some()) {
+        // The first word is the seed.
+        for index in 1..32 {
+            let word = |region: &Region| region.word(entry.start + index).load(Relaxed);
+            assert_eq!(word(region), word(&copy), "word {index} of a map's header");
         }
     }
 }
@@ -241,6 +261,8 @@ fn open_everything(region: Region, found: &Table) {
         let _ = opened.semaphore(name).map(|permits| permits.try_acquire().map(|permit| permit.forget()));
         let _ = opened.condvar(name).map(|condvar| condvar.notify_all());
         let _ = (opened.queue::<u64>(name), opened.queue_bytes(name));
+        let _ = opened.map::<[u8], [u8]>(name).map(|map| (map.insert(b"key", b"value"), map.get(b"key"), map.clear()));
+        let _ = opened.map::<u64, [u8; 12]>(name).map(|map| (map.replace(&1, &[1; 12]), map.remove(&1), map.len()));
         let _ = opened.array::<u64>(name).map(|array| use_array(&array));
         let _ = opened.array::<[u8; 12]>(name).map(|array| use_array(&array));
         if let Ok(permits) = opened.bounded_semaphore(name) {

@@ -9,6 +9,7 @@ use crate::message::Message;
 use crate::namespace::{Namespace, broadcast_spec, check_type, find, queue_spec, type_mismatch};
 use crate::object::atomic::Number;
 use crate::object::kind::ObjectKind;
+use crate::object::map::{self, Element};
 use crate::object::member::Membership;
 use crate::object::nested;
 use crate::object::spec::{InitialValue, ObjectSpec};
@@ -42,8 +43,8 @@ pub struct NamespaceBuilder {
     single_object: Option<ObjectSpec>,
     /// It is an object of that namespace.
     owner: Option<Arc<Membership>>,
-    /// Why a queue or a broadcast cannot be created, and its name. For the next call that returns
-    /// a result.
+    /// Why a queue, a broadcast or a map cannot be created, and its name. For the next call that
+    /// returns a result.
     deferred_error: Option<(String, String)>,
 }
 
@@ -217,7 +218,7 @@ impl NamespaceBuilder {
     }
 
     fn queue_of<M: Message + ?Sized>(self, name: &str, options: queue::Options<M>) -> Self {
-        self.add_nested(name, queue_spec(&options))
+        self.add_planned(name, queue_spec(&options))
     }
 
     /// Adds a [broadcast](broadcast), as these options describe it: its type, capacity, history,
@@ -235,10 +236,26 @@ impl NamespaceBuilder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn broadcast<M: Message + ?Sized>(self, name: &str, options: &broadcast::Options<M>) -> Self {
-        self.add_nested(name, broadcast_spec(options))
+        self.add_planned(name, broadcast_spec(options))
     }
 
-    fn add_nested(mut self, name: &str, spec: Result<ObjectSpec>) -> Self {
+    /// Adds a [`Map`](crate::collections::Map), as these options describe it.
+    ///
+    /// ```
+    /// use tombolo::Namespace;
+    /// use tombolo::collections::map;
+    ///
+    /// let options = map::Options::<str, f64>::new().max_entries(10_000);
+    /// let market = Namespace::builder().map("prices", &options).create()?;
+    /// let prices = market.map::<str, f64>("prices")?;
+    /// prices.insert("TMBL", &101.25)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn map<K: Element + ?Sized, V: Element + ?Sized>(self, name: &str, options: &map::Options<K, V>) -> Self {
+        self.add_planned(name, options.spec())
+    }
+
+    fn add_planned(mut self, name: &str, spec: Result<ObjectSpec>) -> Self {
         match spec {
             Ok(spec) => self.add(name, spec, InitialValue::Zero),
             Err(error) => {
@@ -421,7 +438,8 @@ impl NamespaceBuilder {
         if let Some((name, message)) = &self.deferred_error {
             let action = format!("plan the object {name:?}");
             let remedy = "choose options that it can have";
-            return Err(Error::new(ErrorKind::InvalidOptions, action, message, "a queue or a broadcast", remedy));
+            let expected = "a queue, a broadcast or a map";
+            return Err(Error::new(ErrorKind::InvalidOptions, action, message, expected, remedy));
         }
         let mut objects = self.objects.clone();
         for layout in objects.iter_mut().filter_map(|(_, spec)| spec.nested.as_mut()) {

@@ -21,6 +21,7 @@ use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
 use crate::object::kind::ObjectKind;
+use crate::object::map::{Element, Map};
 use crate::object::member::Membership;
 use crate::object::mutex::Mutex;
 use crate::object::nested;
@@ -228,6 +229,11 @@ impl Namespace {
 
     /// Opens the read-write lock of that name. Blocks and fails like [`object`](Self::object).
     pub fn rw_lock<T: Shareable>(&self, name: &str) -> Result<RwLock<T>> {
+        self.object(name)
+    }
+
+    /// Opens the map of that name. Blocks and fails like [`object`](Self::object).
+    pub fn map<K: Element + ?Sized, V: Element + ?Sized>(&self, name: &str) -> Result<Map<K, V>> {
         self.object(name)
     }
 

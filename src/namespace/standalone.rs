@@ -10,6 +10,7 @@ use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
+use crate::object::map::{self, Element, Map};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -31,8 +32,8 @@ impl Namespace {
 }
 
 macro_rules! standalone {
-    ($name:ident $(<$t:ident: $bound:ident>)?, $method:ident, ($($arg:ident: $type:ty),*)) => {
-        impl $(<$t: $bound>)? $name $(<$t>)? {
+    ([$($generics:tt)*] $Type:ty, $method:ident, ($($arg:ident: $type:ty),*)) => {
+        impl<$($generics)*> $Type {
             /// A builder that opens only such an object.
             fn single(builder: NamespaceBuilder) -> NamespaceBuilder {
                 builder.single_object(<Self as Sealed>::spec())
@@ -170,15 +171,16 @@ macro_rules! from_reference {
 from_reference!(Value, value_from);
 from_reference!(ReentrantMutex, reentrant_mutex_from);
 
-standalone!(Value<T: Shareable>, value, (initial: T));
-standalone!(AtomicValue<T: Number>, atomic, (initial: T));
-standalone!(Array<T: Shareable>, array, (initial: &[T]));
-standalone!(Mutex<T: Shareable>, mutex, (initial: T));
-standalone!(ReentrantMutex<T: Shareable>, reentrant_mutex, (initial: T));
-standalone!(RwLock<T: Shareable>, rw_lock, (initial: T));
-standalone!(Semaphore, semaphore, (permits: u32));
-standalone!(BoundedSemaphore, bounded_semaphore, (permits: u32));
-standalone!(Condvar, condvar, ());
-standalone!(Event, event, ());
-standalone!(Barrier, barrier, (parties: usize));
-standalone!(Once, once, ());
+standalone!([T: Shareable] Value<T>, value, (initial: T));
+standalone!([T: Number] AtomicValue<T>, atomic, (initial: T));
+standalone!([T: Shareable] Array<T>, array, (initial: &[T]));
+standalone!([T: Shareable] Mutex<T>, mutex, (initial: T));
+standalone!([T: Shareable] ReentrantMutex<T>, reentrant_mutex, (initial: T));
+standalone!([T: Shareable] RwLock<T>, rw_lock, (initial: T));
+standalone!([] Semaphore, semaphore, (permits: u32));
+standalone!([] BoundedSemaphore, bounded_semaphore, (permits: u32));
+standalone!([] Condvar, condvar, ());
+standalone!([] Event, event, ());
+standalone!([] Barrier, barrier, (parties: usize));
+standalone!([] Once, once, ());
+standalone!([K: Element + ?Sized, V: Element + ?Sized] Map<K, V>, map, (options: &map::Options<K, V>));

@@ -8,7 +8,7 @@ use std::fmt;
 use crate::error::Result;
 use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
 use crate::object::{
-    array, atomic, barrier, bounded_semaphore, condvar, event, mutex, nested, once, rw_lock, semaphore, value,
+    array, atomic, barrier, bounded_semaphore, condvar, event, map, mutex, nested, once, rw_lock, semaphore, value,
 };
 use crate::primitive::{Ordering, store_bytes};
 use crate::raw::event_count::EventCount;
@@ -49,10 +49,12 @@ pub enum ObjectKind {
     Queue,
     /// [`Publisher`](crate::broadcast::Publisher) and [`Subscriber`](crate::broadcast::Subscriber)
     Broadcast,
+    /// [`Map`](crate::collections::Map)
+    Map,
 }
 
 /// All kinds, in the order of their codes in the table.
-const KINDS: [(ObjectKind, &dyn Kind); 14] = [
+const KINDS: [(ObjectKind, &dyn Kind); 15] = [
     (ObjectKind::Value, &value::ValueKind),
     (ObjectKind::Atomic, &atomic::AtomicKind),
     (ObjectKind::Array, &array::ArrayKind),
@@ -67,6 +69,7 @@ const KINDS: [(ObjectKind, &dyn Kind); 14] = [
     (ObjectKind::Once, &once::OnceKind),
     (ObjectKind::Queue, &nested::NestedKind { name: "queue", region: RegionKind::Queue }),
     (ObjectKind::Broadcast, &nested::NestedKind { name: "broadcast", region: RegionKind::Broadcast }),
+    (ObjectKind::Map, &map::words::MapKind),
 ];
 
 #[expect(clippy::indexing_slicing, reason = "while compiling")]
@@ -187,8 +190,8 @@ pub(crate) trait Kind: Sync {
         }
     }
 
-    /// Reads what describes the object besides its entry in the table, into `spec`. Only a nested
-    /// queue has that: its header. Returns whether it is valid.
+    /// Reads what describes the object besides its entry in the table, into `spec`. A nested queue,
+    /// a nested broadcast and a map have a header. Returns whether it is valid.
     fn read_header(&self, _spec: &mut ObjectSpec, _region: &Region, _start: usize, _length: usize) -> bool {
         true
     }

@@ -57,6 +57,8 @@ pub(crate) struct LocalState {
     checked_at: AtomicU64,
     /// Where a permit was last taken.
     pub(crate) hint: AtomicU64,
+    /// Which intent records of a map have a thread that writes, as bits.
+    pub(crate) writers: AtomicU64,
 }
 
 impl LocalState {

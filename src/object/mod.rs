@@ -12,6 +12,7 @@ mod fairness;
 mod future;
 pub(crate) mod kind;
 mod lock;
+pub(crate) mod map;
 pub(crate) mod member;
 pub(crate) mod mutex;
 pub(crate) mod nested;

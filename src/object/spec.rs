@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::kind::ObjectKind;
+use crate::object::map::words::MapGeometry;
 use crate::primitive::WORD;
 use crate::region::layout::header::{ElementType, tag_name};
 use crate::region::layout::{Layout, PADDING_WORDS};
@@ -19,6 +20,8 @@ pub struct ObjectSpec {
     pub(crate) count: u64,
     /// What a nested queue or broadcast is.
     pub(crate) nested: Option<Layout>,
+    /// What a map is like.
+    pub(crate) map: Option<MapGeometry>,
     /// What the type is, if this process knows.
     pub(crate) shape: Option<&'static Shape>,
 }
@@ -49,7 +52,7 @@ impl Buffers {
 
 impl ObjectSpec {
     pub(crate) fn without_value(kind: ObjectKind, count: u64) -> Self {
-        Self { kind, size: 0, align: 1, tag: [0; 8], count, nested: None, shape: None }
+        Self { kind, size: 0, align: 1, tag: [0; 8], count, nested: None, map: None, shape: None }
     }
 
     /// An object that holds values of the type.
@@ -70,7 +73,11 @@ impl ObjectSpec {
             (Some(one), Some(other)) => one.matches(other),
             (one, other) => one == other,
         };
-        self.kind == other.kind && elements_match
+        let maps_match = match (self.map, other.map) {
+            (Some(one), Some(other)) => one.matches(&other),
+            (one, other) => one == other,
+        };
+        self.kind == other.kind && elements_match && maps_match
     }
 
     /// Words of a value.

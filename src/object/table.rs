@@ -221,8 +221,8 @@ impl Entry {
         if !is_valid {
             return None;
         }
-        let mut spec =
-            ObjectSpec { kind, size, align, tag: row[entry::TAG].to_le_bytes(), count, nested: None, shape: None };
+        let tag = row[entry::TAG].to_le_bytes();
+        let mut spec = ObjectSpec { kind, size, align, tag, count, nested: None, map: None, shape: None };
         if !kind.functions().read_header(&mut spec, region, start, length) {
             return None;
         }

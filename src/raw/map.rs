@@ -15,8 +15,9 @@
 //!  block  │ next: 24, key: 40  │ hash: 32, value: 32 │ key ... │ value ... │
 //!          key, value: lengths in bytes. Each begins at a word. next is valid but for the last.
 //!
-//!          0       1       2
-//!  intent │ count │ block │ owner word │ ...   up to 15 references
+//!          0       1       2                    31                32
+//!  intent │ count │ block │ owner word │ ...   │ block + 1, or 0 │ ...
+//!          up to 15 references to unlink        up to 15 blocks to allocate
 //! ```
 //!
 //! ```text
@@ -33,7 +34,12 @@
 //!   will be again. So anybody may free what was linked and is not, and the second one fails.
 //! - I4: what a commit unlinks is in the intent record before, and freed before the record is
 //!   empty again. All references in a record were linked once.
-//! - I5: a bucket has no key twice: a commit fails if anything in the bucket changed since its
+//! - I5: what a commit allocates is in the intent record before. It may stay there, since it is a
+//!   place to look at and not a reference.
+//! - I6: a class has spare blocks, whose owner is no participant. They stand in for the blocks of
+//!   their class that an operation unlinks, and some of these become spare then. So a key can be
+//!   removed, or its value replaced by one of the same class, when no block is free.
+//! - I7: a bucket has no key twice: a commit fails if anything in the bucket changed since its
 //!   writer looked.
 //!
 //! Edges
@@ -47,14 +53,19 @@
 //!   comes before the next use of the blocks that it was copied from.
 //! - E4: `commit`: count 0, then fence Release, the references of the next intent, count, Release ·
 //!   repair, after the death of the writer. The references belong to the count.
+//! - E5: `allocate`: block in the intent record, fence Release, CAS owner word · repair, after the
+//!   death of the writer. A block that it has allocated is in the record.
+//! - E6: `make_spare`: fence Release, CAS owner word · `take_spare`: CAS owner word, fence Acquire.
+//!   As `pool.rs` E1, for blocks that are spare in between.
 //!
 //! Crash
-//! - (H1) writer, before the CAS: nothing has changed. Repair frees its blocks, which are not
-//!   linked. If its intent is complete, what it names is linked still, or free, or about to be
-//!   freed by somebody else.
+//! - (H1) writer, before the CAS: nothing has changed. Repair frees the blocks that it may have
+//!   allocated, if they are its own and not linked. If its intent is complete, what it names is
+//!   linked still, or free, or about to be freed by somebody else.
 //! - (H2) writer, after the CAS: the change is made. Repair frees what the intent names, and keeps
 //!   the blocks that the dead one has linked.
 //! - (H3) repairer: what it has freed is free. The next repairer does the rest.
+//! - In H1 and H2 spare blocks may have become free ones. Repair makes as many spare again.
 //! - reader: nothing.
 //! - A stopped writer keeps its blocks, and nothing else.
 //!
@@ -78,8 +89,15 @@ pub(crate) const MAX_KEY: usize = (1 << (u64::BITS - PLACE_BITS)) - 1;
 pub(crate) const MAX_VALUE: usize = u32::MAX as usize;
 /// Words of a block before the key.
 pub(crate) const HEADER: usize = 2;
+/// Classes of blocks at most.
+pub(crate) const MAX_CLASSES: usize = 4;
 /// Words of an intent record. Some at its end are unused.
-pub(crate) const INTENT: usize = 32;
+pub(crate) const INTENT: usize = 48;
+/// The first of its words for blocks to allocate.
+const ALLOCATED: usize = 32;
+
+/// The owner of the spare blocks.
+const SPARE: usize = 0xFFFE;
 
 const PLACE_BITS: u32 = 24;
 const PLACE: u64 = MAX_BLOCKS - 1;
@@ -114,7 +132,10 @@ impl Head {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockSize {
     pub(crate) words: usize,
+    /// With the spare ones.
     pub(crate) count: u64,
+    /// As many as a bucket may have of them, and one more is of no use.
+    pub(crate) spare: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -122,6 +143,7 @@ struct Class {
     /// The number of its first block.
     first: u64,
     count: u64,
+    spare: u64,
     /// Words of a block.
     stride: usize,
     /// The first word of its first block.
@@ -224,6 +246,10 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    pub(crate) fn bucket(&self) -> usize {
+        self.bucket
+    }
+
     /// Whether the key, or anything of the bucket, is there.
     pub(crate) fn has_found(&self) -> bool {
         self.kept < self.passed.count
@@ -234,16 +260,28 @@ impl Look {
     }
 }
 
-/// There is no block for the entry, or no room in its bucket.
+/// Why a commit was not attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub(crate) enum Refusal {
+    /// There is no block for the entry, or no room in its bucket.
+    Full,
+    /// Other writers have the spare blocks at this moment.
+    Busy,
+}
 
 /// One thread that writes: its participant, and an intent record that no other thread uses.
 pub(crate) struct Writer {
     pub(crate) participant: usize,
     pub(crate) intent: usize,
     /// A block of each class that was free lately.
-    recent: Vec<u64>,
+    pub(crate) recent: [u64; MAX_CLASSES],
+}
+
+/// The blocks that an operation has allocated.
+struct Own {
+    refs: BlockRefs,
+    /// How many of each class were spare.
+    spare: [u64; MAX_CLASSES],
 }
 
 /// The words of a map.
@@ -266,10 +304,10 @@ pub(crate) struct Map<M: Memory> {
 impl<M: Memory> Map<M> {
     pub(crate) fn new(words: MapWords<M>, sizes: &[BlockSize]) -> Self {
         debug_assert!(words.heads.len().is_power_of_two());
-        debug_assert!(sizes.is_sorted_by_key(|size| size.words));
+        debug_assert!(sizes.is_sorted_by_key(|size| size.words) && sizes.len() <= MAX_CLASSES);
         let (mut first, mut start) = (0, 0);
         let class = |size: &BlockSize| {
-            let class = Class { first, count: size.count, stride: size.words, start };
+            let class = Class { first, count: size.count, spare: size.spare, stride: size.words, start };
             first += size.count;
             start += size.words * size.count as usize;
             class
@@ -285,7 +323,28 @@ impl<M: Memory> Map<M> {
     }
 
     pub(crate) fn writer(&self, participant: usize, intent: usize) -> Writer {
-        Writer { participant, intent, recent: self.classes.iter().map(|class| class.first).collect() }
+        Writer { participant, intent, recent: [0; MAX_CLASSES] }
+    }
+
+    /// Makes blocks spare until there are enough: of a map that nobody uses yet, and when a dead
+    /// writer has left fewer.
+    pub(crate) fn fill_spares(&self) {
+        for class in &self.classes {
+            // Writers may have returned some after a repairer made others.
+            self.spares(class).skip(class.spare as usize).for_each(|spare| _ = self.pool.free(spare));
+            let missing = class.spare.saturating_sub(self.spares(class).count() as u64);
+            let last = class.first + class.count.saturating_sub(1);
+            for block in (0..missing).map(|step| last.saturating_sub(step)) {
+                if self.pool.allocate(SPARE, class.first, class.count, block).is_none() {
+                    break; // too few are free: until the next time
+                }
+            }
+        }
+    }
+
+    fn spares(&self, class: &Class) -> impl Iterator<Item = BlockRef> {
+        let blocks = class.first..class.first + class.count;
+        blocks.rev().filter_map(|block| self.pool.owned_at(SPARE, block))
     }
 
     pub(crate) fn buckets(&self) -> usize {
@@ -293,7 +352,7 @@ impl<M: Memory> Map<M> {
     }
 
     #[inline]
-    fn bucket_of(&self, hash: u32) -> usize {
+    pub(crate) fn bucket_of(&self, hash: u32) -> usize {
         hash as usize & self.heads.len().wrapping_sub(1)
     }
 
@@ -399,9 +458,14 @@ impl<M: Memory> Map<M> {
         self.heads.iter().map(|head| Head(head.load(Ordering::Relaxed)).length()).sum() // a number
     }
 
-    /// The number of blocks that are not free.
+    /// The number of blocks that are neither free nor spare.
     pub(crate) fn allocated(&self) -> u64 {
-        self.pool.allocated()
+        self.pool.owners().filter(|&owner| owner != SPARE).count() as u64
+    }
+
+    /// The number of spare blocks.
+    pub(crate) fn spare(&self) -> u64 {
+        self.pool.owned_by(SPARE).count() as u64
     }
 
     /// Looks for a key, to change it. Returns also what `copy` copied from its entry.
@@ -447,7 +511,7 @@ impl<M: Memory> Map<M> {
 
     /// Gives a key a value, in place of the one that the look has found. Returns false, and changes
     /// nothing, if its bucket has changed since that look.
-    pub(crate) fn insert(&self, writer: &mut Writer, look: &Look, key: Key<'_>, value: &[u8]) -> Result<bool, Full> {
+    pub(crate) fn insert(&self, writer: &mut Writer, look: &Look, key: Key<'_>, value: &[u8]) -> Result<bool, Refusal> {
         self.commit(writer, look, Some((key, value)))
     }
 
@@ -455,17 +519,17 @@ impl<M: Memory> Map<M> {
     /// changed since that look.
     ///
     /// Entries that stand before the one that is removed are copied, which needs free blocks.
-    pub(crate) fn remove(&self, writer: &mut Writer, look: &Look) -> Result<bool, Full> {
+    pub(crate) fn remove(&self, writer: &mut Writer, look: &Look) -> Result<bool, Refusal> {
         self.commit(writer, look, None)
     }
 
-    fn commit(&self, writer: &mut Writer, look: &Look, new: Option<(Key<'_>, &[u8])>) -> Result<bool, Full> {
-        let head = self.heads.get(look.bucket).ok_or(Full)?;
+    fn commit(&self, writer: &mut Writer, look: &Look, new: Option<(Key<'_>, &[u8])>) -> Result<bool, Refusal> {
+        let head = self.heads.get(look.bucket).ok_or(Refusal::Full)?;
         let length = look.rest_length() + look.kept + usize::from(new.is_some());
         if length > MAX_CHAIN {
-            return Err(Full);
+            return Err(Refusal::Full);
         }
-        let mut own = BlockRefs::EMPTY;
+        let mut own = Own { refs: BlockRefs::EMPTY, spare: [0; MAX_CLASSES] };
         let outcome = self.build(writer, look, new, &mut own).map(|first| {
             let passed = look.passed.as_slice();
             self.store_intent(writer.intent, passed);
@@ -473,7 +537,7 @@ impl<M: Memory> Map<M> {
             // Relaxed on failure: nothing is taken from there.
             let is_committed = head.compare_exchange(look.head.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok(); // E1, E2, E3
             if is_committed {
-                self.free_all(writer, passed);
+                self.free_all(writer, passed, own.spare);
             }
             if !passed.is_empty() {
                 self.clear_intent(writer.intent);
@@ -481,7 +545,7 @@ impl<M: Memory> Map<M> {
             is_committed
         });
         if outcome != Ok(true) {
-            self.free_all(writer, own.as_slice());
+            self.free_all(writer, own.refs.as_slice(), own.spare);
         }
         outcome
     }
@@ -492,14 +556,14 @@ impl<M: Memory> Map<M> {
         writer: &mut Writer,
         look: &Look,
         new: Option<(Key<'_>, &[u8])>,
-        own: &mut BlockRefs,
-    ) -> Result<u64, Full> {
+        own: &mut Own,
+    ) -> Result<u64, Refusal> {
         let mut first = look.rest;
         let kept = look.passed.as_slice().get(..look.kept).unwrap_or_default();
         for from in kept.iter().rev() {
             // If it is not whole any more, then the bucket has changed, and the CAS will fail.
             let Some(entry) = self.entry(from.block) else { break };
-            let (words, to) = self.allocate(writer, HEADER + entry.words.len(), own)?;
+            let (words, to) = self.allocate(writer, HEADER + entry.words.len(), Some(from), own)?;
             if let Some(([link, sizes], words)) = words.split_first_chunk::<HEADER>() {
                 // Relaxed: E1 publishes them, and E3 orders the loads.
                 link.store(link_word(first, entry.key_length), Ordering::Relaxed);
@@ -513,9 +577,10 @@ impl<M: Memory> Map<M> {
         if let Some((key, value)) = new {
             let key_words = key.bytes.len().div_ceil(WORD);
             if key.bytes.len() > MAX_KEY || value.len() > MAX_VALUE {
-                return Err(Full);
+                return Err(Refusal::Full);
             }
-            let (words, to) = self.allocate(writer, HEADER + key_words + value.len().div_ceil(WORD), own)?;
+            let length = HEADER + key_words + value.len().div_ceil(WORD);
+            let (words, to) = self.allocate(writer, length, look.passed.as_slice().last(), own)?;
             if let Some(([link, sizes], words)) = words.split_first_chunk::<HEADER>() {
                 link.store(link_word(first, key.bytes.len()), Ordering::Relaxed); // E1 publishes it
                 sizes.store(sizes_word(key.hash, value.len()), Ordering::Relaxed); // E1
@@ -528,27 +593,88 @@ impl<M: Memory> Map<M> {
         Ok(first)
     }
 
-    /// Allocates a block of at least `words` words.
-    fn allocate(&self, writer: &mut Writer, words: usize, own: &mut BlockRefs) -> Result<(&[AtomicU64], u64), Full> {
-        let fitting = self.classes.iter().zip(&mut writer.recent).filter(|(class, _)| class.stride >= words);
-        for (class, recent) in fitting {
-            if let Some(block) = self.pool.allocate(writer.participant, class.first, class.count, *recent) {
-                fence(Ordering::Release); // E2
-                own.push(block);
-                *recent = block.block.wrapping_add(1);
-                return self.block(block.block).map(|words| (words, block.block)).ok_or(Full);
+    /// Allocates a block of at least `words` words, which takes the place of another one, if there
+    /// is one.
+    fn allocate(
+        &self,
+        writer: &mut Writer,
+        words: usize,
+        replaced: Option<&BlockRef>,
+        own: &mut Own,
+    ) -> Result<(&[AtomicU64], u64), Refusal> {
+        let fits = |class: &Class| class.stride >= words;
+        let mut fitting = self.classes.iter().zip(&mut writer.recent).filter(|(class, _)| fits(class));
+        let free = fitting.find_map(|(class, recent)| {
+            let start = recent.wrapping_sub(class.first);
+            let start = if start < class.count { start } else { 0 };
+            let mut blocks = (start..class.count).chain(0..start).map(|step| class.first + step);
+            let block = blocks.find_map(|block| {
+                let is_free = self.pool.is_free(block);
+                is_free
+                    .then(|| self.announce(writer.intent, own, block))
+                    .and_then(|()| self.pool.allocate_at(writer.participant, block))
+            })?;
+            *recent = block.block + 1;
+            Some(block)
+        });
+        let block = match free {
+            Some(block) => block,
+            None => {
+                let class = replaced.and_then(|replaced| self.class_of(replaced.block));
+                let (number, class) = class.filter(|(_, class)| fits(class)).ok_or(Refusal::Full)?;
+                self.take_spare(writer, number, class, own)?
             }
-        }
-        Err(Full)
+        };
+        fence(Ordering::Release); // E2
+        own.refs.push(block);
+        self.block(block.block).map(|words| (words, block.block)).ok_or(Refusal::Full)
     }
 
-    fn free_all(&self, writer: &mut Writer, block_refs: &[BlockRef]) {
+    fn take_spare(&self, writer: &Writer, number: usize, class: &Class, own: &mut Own) -> Result<BlockRef, Refusal> {
+        let taken = self.spares(class).find_map(|spare| {
+            self.announce(writer.intent, own, spare.block);
+            self.pool.take_over(spare, writer.participant)
+        });
+        fence(Ordering::Acquire); // E6
+        if let Some(spare) = own.spare.get_mut(number).filter(|_| taken.is_some()) {
+            *spare += 1;
+        }
+        taken.ok_or(if class.spare > 0 { Refusal::Busy } else { Refusal::Full })
+    }
+
+    /// Says which block is about to be allocated.
+    fn announce(&self, record: usize, own: &Own, block: u64) {
+        if let Some(word) = self.allocated_by(record).get(own.refs.count) {
+            word.store(block + 1, Ordering::Relaxed); // the fence orders it
+            fence(Ordering::Release); // E5
+        }
+    }
+
+    /// Frees blocks. Makes as many of them spare instead as were taken from those.
+    fn free_all(&self, writer: &mut Writer, block_refs: &[BlockRef], mut spare: [u64; MAX_CLASSES]) {
         for &block_ref in block_refs {
-            let class = self.class_of(block_ref.block).and_then(|(class, _)| writer.recent.get_mut(class));
-            if let Some(recent) = class.filter(|_| self.pool.free(block_ref)) {
-                *recent = block_ref.block;
+            let Some((number, class)) = self.class_of(block_ref.block) else { continue };
+            match (spare.get_mut(number), writer.recent.get_mut(number)) {
+                (Some(spare), _) if *spare > 0 => *spare -= u64::from(self.make_spare(class, block_ref)),
+                (_, Some(recent)) if self.pool.free(block_ref) => *recent = block_ref.block,
+                _ => {}
             }
         }
+    }
+
+    /// Frees a block if there are enough spare ones: a repairer may have made others.
+    fn make_spare(&self, class: &Class, block_ref: BlockRef) -> bool {
+        if self.spares(class).count() as u64 >= class.spare {
+            return self.pool.free(block_ref);
+        }
+        fence(Ordering::Release); // E6
+        self.pool.take_over(block_ref, SPARE).is_some()
+    }
+
+    /// The words for the blocks that an operation allocates.
+    fn allocated_by(&self, record: usize) -> &[AtomicU64] {
+        let start = record.checked_mul(INTENT).and_then(|start| start.checked_add(ALLOCATED));
+        start.and_then(|start| self.intents.get(start..start.checked_add(MAX_CHAIN)?)).unwrap_or_default()
     }
 
     fn intent(&self, record: usize) -> Option<(&AtomicU64, &[AtomicU64])> {
@@ -576,49 +702,65 @@ impl<M: Memory> Map<M> {
     }
 
     /// Frees what a dead participant has left: the blocks that its intents name and that are not
-    /// linked, and its own blocks that are not. The caller holds the repair lock. If a bucket
-    /// cannot be read, what may belong to it stays allocated.
+    /// linked. Nobody repairs that participant at the same time. If a bucket cannot be read, what
+    /// may belong to it stays allocated.
     pub(crate) fn repair(&self, participant: usize, records: Range<usize>) -> Result<(), Corrupt> {
-        let mut outcome = Ok(());
+        let mut outcome = Ok(0);
         for record in records {
+            let freed = self.free_allocated(participant, record);
+            outcome = outcome.and_then(|sum| Ok(sum + freed?));
             let freed = self.free_intended(record);
-            outcome = outcome.and(freed);
+            outcome = outcome.and_then(|sum| Ok(sum + freed?));
         }
-        for block_ref in self.pool.owned_by(participant) {
-            let freed = self.free_if_unlinked(block_ref);
-            outcome = outcome.and(freed);
+        if outcome != Ok(0) {
+            self.fill_spares();
         }
-        outcome
+        outcome.map(drop)
     }
 
-    fn free_intended(&self, record: usize) -> Result<(), Corrupt> {
-        let Some((count, words)) = self.intent(record) else { return Ok(()) };
+    /// Frees what a dead participant allocated and did not link. Returns how many blocks.
+    fn free_allocated(&self, participant: usize, record: usize) -> Result<usize, Corrupt> {
+        let mut freed = 0;
+        for word in self.allocated_by(record) {
+            let block = word.load(Ordering::Relaxed).checked_sub(1); // E5, and the writer is dead
+            if let Some(block_ref) = block.and_then(|block| self.pool.owned_at(participant, block)) {
+                freed += usize::from(self.free_if_unlinked(block_ref)?);
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Frees what an intent names. Returns how many blocks.
+    fn free_intended(&self, record: usize) -> Result<usize, Corrupt> {
+        let Some((count, words)) = self.intent(record) else { return Ok(0) };
+        let mut freed = 0;
         let count = count.load(Ordering::Relaxed) as usize; // E4, and the writer is dead
         for words in words.chunks_exact(2).take(count.min(MAX_CHAIN)) {
             if let [block, owner] = words {
                 // Relaxed: the same.
                 let (block, owner) = (block.load(Ordering::Relaxed), owner.load(Ordering::Relaxed));
-                self.free_if_unlinked(BlockRef { block, owner })?;
+                freed += usize::from(self.free_if_unlinked(BlockRef { block, owner })?);
             }
         }
         self.clear_intent(record);
-        Ok(())
+        Ok(freed)
     }
 
     /// Frees a block that no bucket reaches, and that is not of a writer that may still link it.
-    fn free_if_unlinked(&self, block_ref: BlockRef) -> Result<(), Corrupt> {
+    /// Returns whether it did.
+    fn free_if_unlinked(&self, block_ref: BlockRef) -> Result<bool, Corrupt> {
         // A block that is linked is whole, so its hash says where. Any other one is in no bucket.
         let Some([_, sizes]) = self.block(block_ref.block).and_then(|words| words.first_chunk::<HEADER>()) else {
-            return Ok(());
+            return Ok(false);
         };
         if self.pool.is_allocated(block_ref) {
             let bucket = self.bucket_of(sizes.load(Ordering::Relaxed) as u32); // linked by the dead, or before it looked
             let find = |head| self.walk(head, |place, _| (place == block_ref.block).then_some(()));
             let (_, linked) = self.consistent(bucket, find, |_| {})?;
             if linked.is_none() {
-                self.pool.free(block_ref);
+                return Ok(self.pool.free(block_ref));
             }
         }
-        Ok(())
+        Ok(false)
     }
 }

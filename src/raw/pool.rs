@@ -104,6 +104,14 @@ impl<M: Memory> Pool<M> {
         })
     }
 
+    /// Whether that block is free now.
+    #[inline]
+    #[allow(dead_code, reason = "not used by all models")]
+    pub(crate) fn is_free(&self, block: u64) -> bool {
+        // Relaxed: to allocate it is a CAS, which decides.
+        self.owners.get(block as usize).is_some_and(|word| word.load(Ordering::Relaxed) & OWNER == 0)
+    }
+
     /// Allocates that block, if it is free.
     #[inline]
     pub(crate) fn allocate_at(&self, participant: usize, block: u64) -> Option<BlockRef> {

@@ -6,6 +6,7 @@ mod support;
 
 mod broadcast;
 mod latest;
+mod map;
 mod object;
 mod pipe;
 mod queue;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use broadcast::*;
+use map::corrupt_map;
 use memmap2::{MmapOptions, MmapRaw};
 use object::*;
 use pipe::*;
@@ -42,6 +44,7 @@ child_roles!(
     publish_rests_endlessly,
     corrupt_rpc,
     await_replies_in_the_second_buffer,
+    corrupt_map,
     request_endlessly,
 );
 

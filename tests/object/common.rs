@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
+use tombolo::collections::map;
 use tombolo::sync::{LockError, LockResult, ObjectKind, SyncError};
 use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder, Shareable, WaitStrategy};
 
@@ -103,9 +104,10 @@ pub fn all_kinds() -> NamespaceBuilder {
         .once("once")
         .queue::<[u16; 3]>("queue", 8)
         .queue_bytes("bytes", 4, 5000)
+        .map("map", &map::Options::<str, u64>::new())
 }
 
-pub const KINDS: [(&str, ObjectKind, &str); 14] = [
+pub const KINDS: [(&str, ObjectKind, &str); 15] = [
     ("value", ObjectKind::Value, "value"),
     ("atomic", ObjectKind::Atomic, "atomic"),
     ("array", ObjectKind::Array, "array"),
@@ -120,4 +122,5 @@ pub const KINDS: [(&str, ObjectKind, &str); 14] = [
     ("once", ObjectKind::Once, "once"),
     ("queue", ObjectKind::Queue, "queue"),
     ("bytes", ObjectKind::Queue, "queue"),
+    ("map", ObjectKind::Map, "map"),
 ];

@@ -9,7 +9,7 @@ mod progress;
 pub mod recv;
 mod rendezvous;
 pub mod send;
-mod signals;
+pub mod signals;
 mod transport;
 pub mod work;
 mod worker;

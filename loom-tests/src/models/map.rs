@@ -2,7 +2,8 @@
 //! will do, so that they are used again at once. A value is a message of two words.
 
 use super::*;
-use crate::raw::map::{BlockSize, Entry, Full, HEADER, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Writer};
+use crate::raw::map::Refusal::{self, Full};
+use crate::raw::map::{BlockSize, Entry, HEADER, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Writer};
 
 const KEYS: [[u8; 1]; 4] = [[b'a'], [b'b'], [b'c'], [b'd']];
 /// Words of an entry.
@@ -16,6 +17,7 @@ struct MapWorld {
     blocks: SharedWords,
     intents: SharedWords,
     count: usize,
+    spare: usize,
 }
 
 fn key(number: usize) -> Key<'static> {
@@ -41,13 +43,20 @@ fn checked((length, copied): (usize, [u64; 2])) -> u64 {
 impl MapWorld {
     /// With the keys 0, 1, … already there, of values 1, 2, …, in blocks of their `owner`.
     fn new(blocks: usize, keys: usize, owner: usize) -> Self {
+        Self::with_spare(0, blocks, keys, owner)
+    }
+
+    /// The same, with some spare ones among the blocks.
+    fn with_spare(spare: usize, blocks: usize, keys: usize, owner: usize) -> Self {
         let world = Self {
             heads: new_words(1),
             owners: new_words(blocks),
             blocks: new_words(blocks * STRIDE),
             intents: new_words(PARTICIPANTS * INTENT),
             count: blocks,
+            spare,
         };
+        world.map().fill_spares();
         for number in 0..keys {
             world.put(owner, number, 1 + number as u64).unwrap();
         }
@@ -61,7 +70,7 @@ impl MapWorld {
             blocks: self.blocks.clone(),
             intents: self.intents.clone(),
         };
-        Map::new(words, &[BlockSize { words: STRIDE, count: self.count as u64 }])
+        Map::new(words, &[BlockSize { words: STRIDE, count: self.count as u64, spare: self.spare as u64 }])
     }
 
     fn get(&self, number: usize) -> Option<u64> {
@@ -74,8 +83,8 @@ impl MapWorld {
         &self,
         participant: usize,
         number: usize,
-        mut change: impl FnMut(&Map<Heap>, &mut Writer, Look, Option<u64>) -> Result<Option<R>, Full>,
-    ) -> Result<R, Full> {
+        mut change: impl FnMut(&Map<Heap>, &mut Writer, Look, Option<u64>) -> Result<Option<R>, Refusal>,
+    ) -> Result<R, Refusal> {
         let map = self.map();
         let mut writer = map.writer(participant, participant);
         loop {
@@ -87,13 +96,13 @@ impl MapWorld {
     }
 
     /// Returns the value before.
-    fn put(&self, participant: usize, number: usize, new: u64) -> Result<Option<u64>, Full> {
+    fn put(&self, participant: usize, number: usize, new: u64) -> Result<Option<u64>, Refusal> {
         self.change(participant, number, |map, writer, look, found| {
             Ok(map.insert(writer, &look, key(number), &value(new))?.then_some(found))
         })
     }
 
-    fn add(&self, participant: usize, number: usize, more: u64) -> Result<(), Full> {
+    fn add(&self, participant: usize, number: usize, more: u64) -> Result<(), Refusal> {
         self.change(participant, number, |map, writer, look, found| {
             let sum = found.unwrap_or(0) + more;
             Ok(map.insert(writer, &look, key(number), &value(sum))?.then_some(()))
@@ -101,7 +110,7 @@ impl MapWorld {
     }
 
     /// Returns the value that was removed.
-    fn remove(&self, participant: usize, number: usize) -> Result<Option<u64>, Full> {
+    fn remove(&self, participant: usize, number: usize) -> Result<Option<u64>, Refusal> {
         self.change(participant, number, |map, writer, look, found| {
             let is_done = !look.has_found() || map.remove(writer, &look)?;
             Ok(is_done.then_some(found))
@@ -139,6 +148,7 @@ impl MapWorld {
         let entries = self.entries();
         assert_eq!(self.map().len(), entries.len());
         assert_eq!(self.map().allocated(), entries.len() as u64, "blocks are lost, or free and in use");
+        assert_eq!(self.map().spare(), self.spare as u64, "spare blocks are lost");
         entries
     }
 }
@@ -325,6 +335,35 @@ fn map_without_blocks_for_copies_remove_is_refused_and_nothing_is_lost() {
     });
 }
 
+/// No block is free. What takes copies has spare blocks, and afterwards there are as many as before.
+#[test]
+fn map_full_entry_behind_others_changes_with_spare_blocks() {
+    model(|| {
+        let world = MapWorld::with_spare(2, 5, 3, OTHER);
+        assert_eq!(world.put(OTHER, 3, 9), Err(Full));
+        assert_eq!(world.put(OTHER, 1, 7), Ok(Some(2)));
+        assert_eq!(world.assert_sound(), [(0, 1), (1, 7), (2, 3)]);
+        assert_eq!(world.remove(OTHER, 0), Ok(Some(1)));
+        assert_eq!(world.put(OTHER, 3, 9), Ok(None));
+        assert_eq!(world.put(OTHER, 0, 9), Err(Full));
+        assert_eq!(world.assert_sound(), [(1, 7), (2, 3), (3, 9)]);
+    });
+}
+
+/// Two participants use the same spare block, one after the other.
+#[test]
+fn map_spare_block_used_again_reader_sees_whole_values() {
+    large_model(|| {
+        let world = MapWorld::with_spare(1, 2, 1, OTHER);
+        let first = spawn(&world, |world| world.put(OTHER, 0, 2).is_ok());
+        let second = spawn(&world, |world| world.put(THIRD, 0, 3).is_ok());
+        let read = world.get(0);
+        let is_done = [join(first), join(second)];
+        assert!(is_done.contains(&true) && matches!(read, Some(1..=3)), "{is_done:?}, {read:?}");
+        assert_eq!(world.assert_sound().len(), 1);
+    });
+}
+
 /// What a victim does before it is killed.
 #[derive(Clone, Copy)]
 enum Last {
@@ -378,6 +417,19 @@ fn killed_writer(last: Last) {
         world.repair(VICTIM);
         let entries = world.assert_sound();
         assert!(entries == last.after() || (!is_done.get() && entries == last.before()), "{entries:?}");
+        finished
+    });
+}
+
+/// The same where no block is free.
+#[test]
+fn map_writer_killed_with_spare_blocks_they_are_spare_again() {
+    for_every_kill(120, |accesses| {
+        let world = MapWorld::with_spare(2, 4, 2, OTHER);
+        let finished = kill_after(accesses, || _ = world.put(VICTIM, 0, 7).unwrap());
+        world.repair(VICTIM);
+        let entries = world.assert_sound();
+        assert!(entries == [(0, 7), (1, 2)] || (!finished && entries == [(0, 1), (1, 2)]), "{entries:?}");
         finished
     });
 }

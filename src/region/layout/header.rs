@@ -203,7 +203,7 @@ impl ElementType {
     }
 
     /// Reads the three words of an element. None: no element has these.
-    pub(super) fn parse(size: u64, align: u64, tag: u64) -> Option<Self> {
+    pub(crate) fn parse(size: u64, align: u64, tag: u64) -> Option<Self> {
         match (size, align) {
             (0, 0) if tag == 0 => Some(Self::Bytes),
             (size, align) if align.is_power_of_two() && size.is_multiple_of(align) => {

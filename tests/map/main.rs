@@ -1,0 +1,13 @@
+//! `Map`: what is inserted is found, whole, by all processes, whoever is killed on the way.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod entries;
+mod processes;
+mod sizes;
+mod waits;
+
+use processes::{change_in_forked_child, change_until_killed, insert_passed, insert_until_killed};
+
+support::child_roles!(change_until_killed, insert_until_killed, insert_passed, change_in_forked_child);

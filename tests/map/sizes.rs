@@ -1,0 +1,105 @@
+//! How many entries of which sizes there can be, and what a full map still does.
+
+use tombolo::collections::map::{Entries, Options};
+use tombolo::collections::{Map, MapError};
+use tombolo::{ErrorKind, Namespace};
+
+/// Also with several keys in one bucket: whatever is there can be replaced and removed.
+#[test]
+fn map_full_refuses_new_keys_and_changes_the_others() {
+    for entries in [1, 2, 3, 7, 64, 100] {
+        let map = Map::new(&Options::<u64, u64>::new().max_entries(entries)).unwrap();
+        let entries = entries as u64;
+        for round in 0..5 {
+            for key in 0..entries {
+                assert_eq!(map.insert(&key, &round), Ok(true), "{key} of {entries}");
+            }
+            for key in 0..entries {
+                assert_eq!(map.insert(&(key + entries), &round), Err(MapError::Full));
+                assert_eq!((map.insert(&key, &(round + 1)), map.get(&key)), (Ok(false), Ok(Some(round + 1))));
+                assert_eq!(map.remove(&key), Ok(Some(round + 1)), "{key} of {entries}");
+                assert_eq!(map.insert(&key, &round), Ok(true));
+            }
+            assert_eq!((map.len() as u64, map.capacity() as u64), (entries, entries));
+            for key in (0..entries).rev() {
+                assert_eq!(map.remove(&key), Ok(Some(round)));
+            }
+            assert!(map.is_empty());
+        }
+    }
+}
+
+#[test]
+fn map_entry_of_any_size_up_to_the_limit_is_kept() {
+    const LIMIT: usize = 1 << 20;
+    let options = Options::<[u8], [u8]>::new()
+        .entries(Entries { count: 2, bytes: LIMIT })
+        .entries(Entries { count: 4, bytes: 100 })
+        .entries(Entries { count: 4, bytes: 0 });
+    let map = Map::new(&options).unwrap();
+    for length in [0, 1, 7, 8, 9, 31, 100, 104, 105, 4097, LIMIT - 8] {
+        let value: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        assert!(map.insert(b"key", &value).is_ok());
+        assert_eq!(map.get(b"key"), Ok(Some(value)), "{length}");
+    }
+}
+
+#[test]
+fn map_entry_beyond_the_limit_is_refused_with_both_numbers() {
+    let map = Map::new(&Options::<[u8], [u8]>::new().entries(Entries { count: 3, bytes: 64 })).unwrap();
+    assert_eq!(map.insert(b"a", &[1; 56]), Ok(true));
+    let error = map.insert(b"a", &[2; 57]).unwrap_err();
+    assert_eq!(error, MapError::TooLong { length: 72, limit: 64 });
+    assert!(error.to_string().contains("72") && error.to_string().contains("64"), "{error}");
+    assert_eq!(map.insert(&[0; 65], b""), Err(MapError::TooLong { length: 72, limit: 64 }));
+    assert_eq!((map.get(&[0; 65]), map.get(b"a")), (Ok(None), Ok(Some(vec![1; 56]))));
+}
+
+/// A small entry may take a large block, not the other way round.
+#[test]
+fn map_class_full_larger_class_is_used() {
+    let options =
+        Options::<u8, [u8]>::new().entries(Entries { count: 1, bytes: 16 }).entries(Entries { count: 1, bytes: 200 });
+    let map = Map::new(&options).unwrap();
+    assert_eq!((map.insert(&1, b"small"), map.insert(&2, b"small, too")), (Ok(true), Ok(true)));
+    assert_eq!(map.insert(&3, b""), Err(MapError::Full));
+    assert_eq!((map.remove(&2).unwrap().is_some(), map.insert(&3, &[0; 180])), (true, Ok(true)));
+    assert_eq!(map.insert(&1, &[0; 180]), Err(MapError::Full), "of another class");
+    assert_eq!(map.get(&1), Ok(Some(b"small".to_vec())));
+}
+
+#[test]
+fn map_of_impossible_size_is_refused() {
+    let sizes = |sizes: &[Entries]| {
+        let options = sizes.iter().fold(Options::<u64, [u8]>::new(), |options, &size| options.entries(size));
+        Map::new(&options).map(drop)
+    };
+    let refused = [
+        Map::new(&Options::<u8, u8>::new().max_entries(0)).map(drop),
+        Map::new(&Options::<u8, u8>::new().max_entries(1 << 24)).map(drop),
+        Map::new(&Options::<u8, u8>::new().max_entries(usize::MAX)).map(drop),
+        sizes(&[Entries { count: 0, bytes: 8 }]),
+        sizes(&[Entries { count: 1, bytes: usize::MAX }]),
+        sizes(&[Entries { count: 1, bytes: 8 }; 5]),
+    ];
+    for (number, refused) in refused.into_iter().enumerate() {
+        let error = refused.expect_err(&number.to_string());
+        assert_eq!(error.kind(), ErrorKind::InvalidOptions, "{error}");
+        assert!(error.to_string().contains("expected"), "{error}");
+    }
+    // In a namespace: with the name of the object.
+    let plan = Namespace::builder().map("scores", &Options::<u8, u8>::new().max_entries(0));
+    assert!(plan.create().unwrap_err().to_string().contains("scores"));
+}
+
+/// Values of no bytes: the map is a set.
+#[test]
+fn map_of_empty_values_is_a_set() {
+    let map = Map::new(&Options::<u128, ()>::new().max_entries(3)).unwrap();
+    assert_eq!(
+        (map.insert(&1, &()), map.insert(&1, &()), map.get(&1), map.get(&2)),
+        (Ok(true), Ok(false), Ok(Some(())), Ok(None))
+    );
+    let unit = Map::new(&Options::<(), ()>::new().max_entries(1)).unwrap();
+    assert_eq!((unit.insert(&(), &()), unit.insert(&(), &()), unit.len()), (Ok(true), Ok(false), 1));
+}

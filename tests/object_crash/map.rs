@@ -1,0 +1,111 @@
+//! `Map`: changes are cut off.
+
+use tombolo::Namespace;
+use tombolo::collections::{Map, map};
+
+use crate::common::CrashState;
+use crate::sweeps::{sweep_beside_sleeper, sweep_object};
+
+type Texts = Map<str, [u8]>;
+
+/// Full with these keys, in few buckets: whatever is changed is copied with its neighbours.
+const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+
+fn options() -> map::Options<str, [u8]> {
+    map::Options::new().entries(map::Entries { count: KEYS.len(), bytes: 48 })
+}
+
+fn texts(namespace: &Namespace) -> Texts {
+    namespace.map("map").unwrap()
+}
+
+fn filled(namespace: &Namespace) -> Texts {
+    let map = texts(namespace);
+    KEYS.iter().for_each(|key| _ = map.insert(key, &[1; 20]).unwrap());
+    map
+}
+
+/// Each value is one of an operation, whole, and every place can be used.
+fn works(namespace: &Namespace) {
+    let map = texts(namespace);
+    for entry in &map {
+        let (key, value) = entry.unwrap();
+        assert!(KEYS.contains(&key.as_str()) && [&[1; 20][..], &[2; 40]].contains(&&*value), "{key}: {value:?}");
+    }
+    map.clear().unwrap();
+    for _ in 0..3 {
+        filled(namespace);
+        assert!(map.insert("another", b"").is_err());
+        KEYS.iter().for_each(|key| assert_eq!(map.remove(key).unwrap().unwrap(), [1; 20]));
+    }
+    filled(namespace);
+}
+
+/// The entries are those before the operation or those after it.
+fn assert_before_or_after(namespace: &Namespace, key: &str, after: Option<&[u8]>) {
+    let map = texts(namespace);
+    for other in KEYS.iter().filter(|other| **other != key) {
+        assert_eq!(map.get(other).unwrap().unwrap(), [1; 20], "{other}");
+    }
+    let found = map.get(key).unwrap();
+    assert!(found.as_deref() == Some(&[1; 20]) || found.as_deref() == after, "{found:?}");
+}
+
+fn sweep_change(change: impl Fn(&Texts) + Clone, after: Option<&'static [u8]>, changes: usize) {
+    let swept = sweep_object(
+        |plan| plan.map("map", &options()),
+        |namespace| {
+            let (map, change) = (filled(namespace), change.clone());
+            move || change(&map)
+        },
+        |namespace, _: &CrashState| assert_before_or_after(namespace, "b", after),
+        works,
+    );
+    swept.covers(0, changes);
+}
+
+/// raw/map.rs ns-map-1, ns-map-2, with spare blocks.
+#[test]
+fn map_insert_killed_map_is_whole() {
+    sweep_change(|map| _ = map.insert("b", &[2; 40]).unwrap(), Some(&[2; 40]), 10);
+}
+
+#[test]
+fn map_remove_killed_map_is_whole() {
+    sweep_change(|map| _ = map.remove("b").unwrap(), None, 5);
+}
+
+/// A block that the dead one has allocated is free again for those that fill the map.
+#[test]
+fn map_insert_of_new_key_killed_no_place_is_lost() {
+    let swept = sweep_object(
+        |plan| plan.map("map", &options()),
+        |namespace| {
+            let map = filled(namespace);
+            map.remove("b").unwrap();
+            move || _ = map.insert("b", &[2; 40]).unwrap()
+        },
+        |namespace, _: &CrashState| {
+            let found = texts(namespace).get("b").unwrap();
+            assert!(found.is_none() || found.as_deref() == Some(&[2; 40]), "{found:?}");
+        },
+        works,
+    );
+    swept.covers(0, 8);
+}
+
+/// A wake-up that died with its process: the sleeper finds the key by itself.
+#[test]
+fn map_insert_killed_sleeper_sees_key() {
+    let swept = sweep_beside_sleeper(
+        |plan| plan.map("map", &options()),
+        |namespace| _ = texts(namespace).wait_for("a", crate::common::LONG).unwrap(),
+        |namespace| {
+            let map = texts(namespace);
+            move || _ = map.insert("a", &[1; 20]).unwrap()
+        },
+        |survivor, _| _ = texts(survivor).insert("a", &[1; 20]).unwrap(),
+        works,
+    );
+    swept.covers(1, 3);
+}
