@@ -32,10 +32,10 @@
 //! Invariants
 //! - I1: the root never has the same value twice: each commit begins a new generation. They come
 //!   again after 2^48 commits.
-//! - I2: what the root reaches is allocated, whole and unchanged as long as the root has this value.
-//!   A writer changes a block only while it has allocated it and not linked it.
-//! - I3: a block that is allocated is linked, or named by one record. Which of the two is known from
-//!   two words: the change of a record is committed if its intent is the root, or is marked.
+//! - I2: what the root reaches is allocated, whole and unchanged as long as the root has this
+//!   value. A writer changes a block only while it has allocated it and not linked it.
+//! - I3: a block that is allocated is linked, or named by one record. Which of the two is known
+//!   from two words: the change of a record is committed if its intent is the root, or is marked.
 //! - I4: a writer marks the intent of the root that it is about to replace, if the one that has
 //!   committed that root still has it in its record.
 //! - I5: what a change allocates is in the record before, and what it replaces before its intent.
@@ -46,26 +46,27 @@
 //! - I7: two chunks that are neighbours have more elements than fit into one.
 //!
 //! Edges
-//! - E1: `splice`: blocks, then CAS root, AcqRel · `consistent`: load root, then fence Acquire. What
-//!   the root reaches is whole. Other commits continue the release sequence, so that this holds for
-//!   chunks that earlier ones have linked, too. A writer sees the intent that it is to mark.
+//! - E1: `splice`: blocks, then CAS root, AcqRel · `consistent`: load root, then fence Acquire.
+//!   What the root reaches is whole. Other commits continue the release sequence, so that this
+//!   holds for chunks that earlier ones have linked, too. A writer sees the intent that it is to
+//!   mark.
 //! - E2: `splice`: CAS root, free (`pool.rs` E1), allocate, fence Release, block · `consistent`:
 //!   block, fence Acquire, load root. A reader that sees anything of a block's next use sees that
 //!   the root has changed.
 //! - E3: `splice`: CAS root, AcqRel · the next `splice`: CAS root, AcqRel. What a writer has copied
 //!   comes before the next use of the blocks that it was copied from.
-//! - E4: `announce`: the block and their number, fence Release, CAS owner word · `repair`, after the
-//!   death of the writer. What it has allocated is in the record. The fence comes after the last
-//!   intent was cleared.
+//! - E4: `announce`: block and number of blocks, fence Release, CAS owner word · `repair`, after
+//!   the death of the writer. What it has allocated is in the record. The fence comes after the
+//!   last intent was cleared.
 //! - E5: `splice`: references and intent, then CAS root, AcqRel; `settle`: what was freed, then
 //!   number of blocks 0, then intent 0, Release · `repair`, after the death of the writer. A change
 //!   that is committed has both, and its blocks are not in the record any more without the intent.
-//! - E6: `mark`, then CAS root, AcqRel · `repair`: load root, fence Acquire, load intent. A repairer
+//! - E6: `mark`, then CAS root, AcqRel · `repair`: load root, fence Acquire, load intent. One
 //!   that finds another root sees that the dead writer's was committed.
 //!
 //! Crash
-//! - (L1) writer, before the CAS: nothing has changed. Repair frees the blocks that the record names
-//!   and that are this writer's.
+//! - (L1) writer, before the CAS: nothing has changed. Repair frees the blocks that the record
+//!   names and that are this writer's.
 //! - (L2) writer, after the CAS: the change is made. Repair frees what the references name.
 //! - (L3) repairer: what it has freed is free. The next one comes to the same decision, frees the
 //!   rest, and fails where a block is free or used again.
@@ -207,7 +208,7 @@ impl Shape {
         RECORD_HEADER + self.references() * 3
     }
 
-    /// How many chunks so many elements are in. Its neighbours are not added to what is empty.
+    /// How many chunks these elements need: at least one, in which neighbours are joined.
     fn chunks_for(&self, elements: u64) -> u64 {
         elements.div_ceil(self.per_chunk).max(1)
     }
@@ -439,8 +440,8 @@ impl<M: Memory> List<M> {
         Err(Refused::Corrupt)
     }
 
-    /// Copies what `copy` wants from the list, all as it is at one moment. `copy` is called again if
-    /// it was spoiled.
+    /// Copies what `copy` wants from the list, all as it is at one moment. `copy` is called again
+    /// if it was spoiled.
     #[inline]
     pub(crate) fn read<R>(
         &self,
@@ -464,8 +465,8 @@ impl<M: Memory> List<M> {
         Ok((Look { root, maker }, copied))
     }
 
-    /// Replaces some elements by `count` others, which `store` stores one by one. Returns false, and
-    /// changes nothing, if the list has changed since that look.
+    /// Replaces some elements by `count` others, which `store` stores one by one. Returns false,
+    /// and changes nothing, if the list has changed since that look.
     pub(crate) fn splice(
         &self,
         writer: &mut Writer,
@@ -540,7 +541,7 @@ impl<M: Memory> List<M> {
 
         let mut entries = own_middle.iter().zip(1..);
         let mut free: &[AtomicU64] = &[];
-        // Returns at most so many words of the new chunks, the next ones.
+        // Returns the next words of the new chunks, `length` at most.
         let mut room = |length: usize| {
             if free.is_empty() {
                 let (entry, nth) = entries.next().ok_or(Corrupt)?;
