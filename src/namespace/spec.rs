@@ -11,6 +11,7 @@ use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
+use crate::object::map::{self, Element, Map};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -116,6 +117,11 @@ impl Spec<()> {
     /// [`NamespaceBuilder::queue_with`].
     pub fn queue_bytes_with(options: &queue::Options<[u8]>) -> Spec<ByteQueue> {
         Spec::new(Namespace::builder().queue_with("", options))
+    }
+
+    /// A [`Map`], as these options describe it. See [`NamespaceBuilder::map`].
+    pub fn map<K: Element + ?Sized, V: Element + ?Sized>(options: &map::Options<K, V>) -> Spec<Map<K, V>> {
+        Spec::new(Namespace::builder().map("", options))
     }
 
     /// A [broadcast], as these options describe it. Its creator is one of its publishers.

@@ -223,6 +223,14 @@ impl<M: Memory> Pool<M> {
         BlockRef { block, owner }
     }
 
+    /// The owner of a block, if it is allocated.
+    #[inline]
+    #[allow(dead_code, reason = "not used by all models")]
+    pub(crate) fn owner_at(&self, block: u64) -> Option<usize> {
+        // Relaxed: a hint, or the block is known to be allocated.
+        self.owners.get(block as usize).and_then(|word| owner_of(word.load(Ordering::Relaxed)))
+    }
+
     /// The owner of each allocated block.
     pub(crate) fn owners(&self) -> impl Iterator<Item = usize> {
         self.block_refs().filter_map(|block_ref| owner_of(block_ref.owner))

@@ -12,6 +12,7 @@ mod broadcast_frames;
 mod event_count;
 mod interrupt;
 mod latest;
+mod list;
 mod map;
 mod mpmc;
 mod owner;
@@ -195,17 +196,24 @@ fn block_on_flag(event: &EventCount<Heap>, flag: &AtomicU64, value: u64) {
 /// Runs a model for every access before which its victim can be killed, until the victim finishes
 /// in all interleavings. `body` returns whether the victim finished; `limit` bounds its accesses.
 fn for_every_kill(limit: usize, body: impl Fn(usize) -> bool + Send + Sync + Clone + 'static) {
+    for_every_kill_in(model, limit, body);
+}
+
+/// Does the same in a model of that kind.
+fn for_every_kill_in(
+    model: impl Fn(Box<dyn Fn() + Send + Sync>),
+    limit: usize,
+    body: impl Fn(usize) -> bool + Send + Sync + Clone + 'static,
+) {
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     let survives = |accesses| {
         let survives = std::sync::Arc::new(AtomicBool::new(true));
-        model({
-            let (body, survives) = (body.clone(), survives.clone());
-            move || {
-                if !body(accesses) {
-                    survives.store(false, SeqCst);
-                }
+        let (body, killed) = (body.clone(), survives.clone());
+        model(Box::new(move || {
+            if !body(accesses) {
+                killed.store(false, SeqCst);
             }
-        });
+        }));
         survives.load(SeqCst)
     };
     let survived = (0..limit).any(survives);
