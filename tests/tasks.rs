@@ -689,7 +689,7 @@ fn call_rounds(test_dir: &TestDir, run: impl FnOnce(Pin<Box<dyn Future<Output = 
         for number in 0..ROUNDS {
             let expected = if number % 100 == 0 { Err(CallError::Dropped) } else { Ok(number + 1) };
             assert_eq!(caller.call_async(number).await, expected);
-            caller.start(&number).unwrap();
+            caller.start(number).unwrap();
             assert_eq!(caller.call_async(number).await, Err(CallError::Unfinished), "it gives nothing up");
             assert_eq!(caller.finish_async().await, expected);
             assert_eq!(caller.finish_async().await, Err(CallError::NoRequest));
