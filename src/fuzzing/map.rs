@@ -1,6 +1,6 @@
 //! The algorithm of a map, on the heap. While its words are intact it must agree with a map of std,
-//! and lose no block, whichever process is repaired. Once a word was changed, only bounds and an end
-//! are promised.
+//! and lose no block, whichever process is repaired. Once a word was changed, only bounds and an
+//! end are promised.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
