@@ -82,6 +82,26 @@ fn list_root_or_directory_invalid_returns_corrupt() {
     assert_eq!((list.set(1, &1), list.clear()), (Err(ListError::Busy), Err(ListError::Busy)));
 }
 
+#[test]
+fn list_element_invalid_is_refused() {
+    let test_dir = TestDir::new();
+    let options = list::Options::<bool>::new().max_length(10);
+    let plan = Namespace::builder().max_participants(2).list("list", &options).directory(test_dir.names());
+    let namespace = plan.open(NAME).unwrap();
+    let list = namespace.list::<bool>("list").unwrap();
+    list.extend_from_slice(&[true; 3]).unwrap();
+    let intruder = Intruder::at(&test_dir.names().join(NAME));
+    intruder.set(LIST + BLOCKS + 5 * DIRECTORY_WORDS + 2, 2);
+    let invalid = ListError::InvalidValue;
+    assert_eq!((list.get(1), list.get(2), list.to_vec()), (Ok(Some(true)), Err(invalid), Err(invalid)));
+    assert_eq!((list.load_into(1, &mut [true; 2]), list.load_into(0, &mut [true; 2])), (Err(invalid), Ok(2)));
+    assert_eq!(
+        (list.pop(), list.remove(2), list.update(2, |found| !found)),
+        (Err(invalid), Err(invalid), Err(invalid))
+    );
+    assert_eq!((list.set(2, &false), list.to_vec()), (Ok(()), Ok(vec![true, true, false])));
+}
+
 /// Records of a dead process that name what others use, and what does not exist.
 #[test]
 fn list_records_invalid_repair_frees_nothing_of_others() {
