@@ -118,7 +118,7 @@ impl fmt::Display for ObjectKind {
 /// Words that several kinds have in the same place.
 pub(crate) const STATE: usize = 0;
 pub(crate) const EVENT: usize = 1;
-/// First of the many words of an array, a bounded semaphore or a barrier.
+/// First of the many words of an array, a bounded semaphore, a barrier or a list.
 pub(crate) const ELEMENTS_OFFSET: usize = 16;
 
 /// A kind of object: its size, its initial words, its repair, and its description. What handles of
