@@ -677,6 +677,43 @@ pub enum MapError {
     Deserialize,
 }
 
+/// Why an operation on a [`List`](crate::collections::List) failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ListError {
+    /// There is no room for more elements. Remove some, or make a longer list.
+    Full {
+        /// Elements that there would be.
+        length: usize,
+        /// The most elements that there can be: see
+        /// [`list::Options::max_length`](crate::collections::list::Options::max_length).
+        limit: usize,
+    },
+    /// There is no such element.
+    OutOfBounds {
+        /// Where it would be.
+        index: usize,
+        /// Elements that there are.
+        length: usize,
+    },
+    /// Others changed the list during each of many attempts, or their changes, which are not
+    /// finished, have the memory that this one needs. Nothing was changed. Try again, or ask for
+    /// fewer elements at a time.
+    Busy,
+    /// It did not happen before the deadline.
+    TimedOut,
+    /// The thread was [interrupted](crate::InterruptHandle) while it waited.
+    Interrupted,
+    /// The bytes are no value of the type.
+    InvalidValue,
+    /// Another process wrote something into the region that no correct process writes.
+    Corrupt,
+    /// The handle belongs to the process that forked this one.
+    Forked,
+    /// There is no memory for a copy of the elements.
+    OutOfMemory,
+}
+
 /// Why a lock was not acquired, or was acquired in a state that needs attention. `G` is the guard.
 ///
 /// Use [`into_guard`](Self::into_guard) where `?` does not accept this error. See
@@ -802,6 +839,34 @@ impl From<MapError> for io::Error {
             MapError::InvalidValue | MapError::Corrupt | MapError::Deserialize => io::ErrorKind::InvalidData,
             MapError::Forked => io::ErrorKind::Unsupported,
             MapError::OutOfMemory => io::ErrorKind::OutOfMemory,
+        };
+        Self::new(kind, error)
+    }
+}
+
+messages!(ListError {
+    Full { length, limit } => "the list would have {length} elements, where it can have at most {limit}: remove some, or make a longer list",
+    OutOfBounds { index, length } => "index {index} is outside of a list of {length} elements",
+    Busy => "others change the list without a pause, or have its memory: try again, or ask for fewer elements at a time",
+    TimedOut => "it did not happen before the deadline",
+    Interrupted => "the thread was interrupted while it waited",
+    InvalidValue => "another process wrote bytes that are no value of this type",
+    Corrupt => "another process wrote invalid data into the region",
+    Forked => "this handle belongs to the parent process; open one of your own",
+    OutOfMemory => "there is no memory for a copy of the elements",
+});
+
+impl From<ListError> for io::Error {
+    fn from(error: ListError) -> Self {
+        let kind = match error {
+            ListError::Full { .. } => io::ErrorKind::StorageFull,
+            ListError::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
+            ListError::Busy => io::ErrorKind::ResourceBusy,
+            ListError::TimedOut => io::ErrorKind::TimedOut,
+            ListError::Interrupted => INTERRUPTED_KIND,
+            ListError::InvalidValue | ListError::Corrupt => io::ErrorKind::InvalidData,
+            ListError::Forked => io::ErrorKind::Unsupported,
+            ListError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };
         Self::new(kind, error)
     }

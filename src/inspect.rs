@@ -164,8 +164,8 @@ pub struct ObjectInfo {
     pub kind: ObjectKind,
     /// The type of its values, if it holds values.
     pub element: Option<ElementType>,
-    /// Elements of an array, permits of a bounded semaphore, parties of a barrier, capacity of a
-    /// queue.
+    /// Elements of an array, or of a list at most, permits of a bounded semaphore, parties of a
+    /// barrier, capacity of a queue.
     pub length: Option<u64>,
     /// Its value, or the first values. Numbers are shown as such, other types as bytes in
     /// hexadecimal.

@@ -107,13 +107,20 @@ pub mod sync {
 pub mod collections {
     //! Collections that processes share.
     //!
-    //! A [`Map`] is used through a handle, like the objects of [`sync`](crate::sync): clone it,
-    //! share it between threads, and open it in other processes. A
+    //! A [`Map`] or a [`List`] is used through a handle, like the objects of [`sync`](crate::sync):
+    //! clone it, share it between threads, and open it in other processes. A
     //! [`Namespace`](crate::Namespace) can have several, and chooses the directory, the permissions
     //! and how calls wait.
 
-    pub use crate::error::MapError;
+    pub use crate::error::{ListError, MapError};
+    pub use crate::object::list::List;
     pub use crate::object::map::{Element, Map};
+
+    pub mod list {
+        //! Options for lists.
+
+        pub use crate::object::list::Options;
+    }
 
     pub mod map {
         //! Options for maps, and what iterates over one.

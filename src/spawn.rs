@@ -57,6 +57,7 @@ use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
+use crate::object::list::List;
 use crate::object::map::{Element, Map};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
@@ -366,7 +367,7 @@ shared!([] Namespace, [] Semaphore, [] BoundedSemaphore, [] Condvar, [] Event, [
 shared!(
     [T: Shareable] Value<T>, [T: Number] AtomicValue<T>, [T: Shareable] Array<T>, [T: Shareable] Mutex<T>,
     [T: Shareable] ReentrantMutex<T>, [T: Shareable] RwLock<T>,
-    [K: Element + ?Sized, V: Element + ?Sized] Map<K, V>,
+    [T: Shareable] List<T>, [K: Element + ?Sized, V: Element + ?Sized] Map<K, V>,
 );
 
 fn check_label(label: &str) -> Result<()> {

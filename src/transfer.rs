@@ -31,6 +31,7 @@ use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
+use crate::object::list::List;
 use crate::object::map::{Element, Map};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
@@ -225,5 +226,5 @@ transferable!(
     Namespace, Semaphore, BoundedSemaphore, Condvar, Event, Barrier, Once,
     Value<T: Shareable>, AtomicValue<T: Number>, Array<T: Shareable>,
     Mutex<T: Shareable>, ReentrantMutex<T: Shareable>, RwLock<T: Shareable>,
-    Map<K: Element + ?Sized, V: Element + ?Sized>,
+    List<T: Shareable>, Map<K: Element + ?Sized, V: Element + ?Sized>,
 );

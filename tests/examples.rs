@@ -223,6 +223,13 @@ fn manager_namespace_changed_by_worker_is_printed() {
     assert_eq!(lines("manager_namespace"), expected);
 }
 
+#[test]
+fn manager_list_appended_to_by_worker_is_printed_by_another() {
+    let records = ["Computers, Score: 1", "History, Score: 5", "Hindi, Score: 9", "English, Score: 3"];
+    let records = records.map(|record| format!("Name: {record}"));
+    assert_eq!(lines("manager_list"), [&["A New record is added".to_string()][..], &records].concat());
+}
+
 /// The program is executed again, and its file is gone, or another one has its name.
 #[test]
 fn five_workers_binary_deleted_or_replaced_each_prints_its_number() {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tombolo::broadcast;
-use tombolo::collections::map;
+use tombolo::collections::{list, map};
 use tombolo::pipe::{self, BytePipe};
 use tombolo::queue;
 use tombolo::rpc::{self, CallError};
@@ -25,7 +25,7 @@ use tombolo::{Endpoint, LAYOUT_VERSION, Namespace, RecvError, SendError, Shareab
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 14] = [
+const GOLDEN: [&str; 15] = [
     "values",
     "bytes",
     "queue-values",
@@ -40,6 +40,7 @@ const GOLDEN: [&str; 14] = [
     "namespace",
     "tags",
     "map",
+    "list",
 ];
 
 /// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
@@ -180,7 +181,7 @@ const ENTRY: [(usize, &str); 15] = [
 
 /// The words of each kind of object, by the codes of the kinds, from 1 on. Repeated words come
 /// last.
-const OBJECTS: [(&str, &[(usize, &str)]); 15] = [
+const OBJECTS: [(&str, &[(usize, &str)]); 16] = [
     (
         "value",
         &[
@@ -219,6 +220,7 @@ const OBJECTS: [(&str, &[(usize, &str)]); 15] = [
             (0x40, "classes"),
         ],
     ),
+    ("list", &[(0x00, "root"), (0x08, "event")]),
 ];
 const VALUE: usize = 1;
 const ARRAY: usize = 3;
@@ -227,6 +229,7 @@ const BOUNDED: usize = 8;
 const BARRIER: usize = 11;
 const QUEUE_OBJECT: usize = 13;
 const MAP: usize = 15;
+const LIST: usize = 16;
 
 /// Words that differ from process to process.
 const VOLATILE: [&str; 5] = ["pid", "started", "namespace", "seed", "hash"];
@@ -455,6 +458,7 @@ fn name_of_many(kind: usize, size: usize, lanes: usize, offset: usize) -> String
             };
         }
         MAP => return name_in_map(lanes, offset),
+        LIST => return name_in_list(offset),
         BOUNDED => return format!("owner {}", (offset - 0x80) / 8),
         BARRIER => return format!("mark {}", (offset - 0x80) / 8),
         _ if 0x20 + 2 * length <= 0x80 => 0x20,
@@ -478,6 +482,30 @@ fn name_in_map(lanes: usize, offset: usize) -> String {
         }
         _ if (offset - intents) / 8 % 8 == 1 => format!("block {}: value length and hash", (offset - intents) / 64),
         _ => format!("block {} word {}", (offset - intents) / 64, (offset - intents) / 8 % 8),
+    }
+}
+
+/// The parts of a list of up to ten elements of a word, with one lane: 14 blocks, of which 3 are
+/// directories of 6 words, and the others are chunks of 8.
+fn name_in_list(offset: usize) -> String {
+    let (records, directories) = (0x100, 0x280);
+    let chunks = directories + 3 * 6 * 8;
+    match offset {
+        _ if offset < records => format!("owner {}", (offset - 0x80) / 8),
+        _ if offset < directories => {
+            let (record, within) = ((offset - records) / 168, (offset - records) % 168 / 8);
+            match within {
+                0 => format!("intent record {record}: intent"),
+                1 => format!("intent record {record}: blocks"),
+                2 => format!("intent record {record}: references"),
+                3..9 => format!("intent record {record}: block {}", within - 3),
+                _ => format!("intent record {record}: reference {}", (within - 9) / 2),
+            }
+        }
+        _ if offset < chunks => {
+            format!("block {} word {}", (offset - directories) / 48, (offset - directories) % 48 / 8)
+        }
+        _ => format!("block {} word {}", 3 + (offset - chunks) / 64, (offset - chunks) % 64 / 8),
     }
 }
 
@@ -1083,6 +1111,7 @@ fn object_pictures_match_golden_words() {
             assert!(row.contains(&format!("`+{offset:#04x}` {name}")), "{offset:#x} {name} is not in: {row}");
         }
         let file = match kind {
+            "list" => "list/words",
             "map" => "map/words",
             "re-entrant mutex" => "mutex",
             "bounded semaphore" => "semaphore",
@@ -1119,6 +1148,26 @@ fn map_bytes_match_golden_file() {
     map.clear().unwrap();
     stage.show("cleared", &file);
     compare("map", &stage.text);
+}
+
+#[test]
+fn list_bytes_match_golden_file() {
+    let mut stage = Stage::new("list", "a list of up to ten [u8; 3], 1 lane");
+    let options = list::Options::<[u8; 3]>::new().max_length(10);
+    let plan = Namespace::builder().max_participants(1).list("list", &options).directory(&stage.directory);
+    let namespace = plan.create_new().open("golden").unwrap();
+    let file = stage.file();
+    stage.show("made, with its maker there", &file);
+    let list = namespace.list::<[u8; 3]>("list").unwrap();
+    list.extend_from_slice(&[[0x11; 3], [0x12; 3]]).unwrap();
+    stage.show("two elements appended", &file);
+    list.set(1, &[0x13; 3]).unwrap();
+    stage.show("one of them replaced", &file);
+    list.extend_from_slice(&[[0x14; 3]; 8]).unwrap();
+    stage.show("full, in two chunks", &file);
+    list.clear().unwrap();
+    stage.show("cleared", &file);
+    compare("list", &stage.text);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use support::{
     Process, Random, SharedCounters, TestDir, child_roles, message, start, stress_factor, stress_random, until,
 };
 use tombolo::broadcast::{self, Frames, Policy};
-use tombolo::collections::{Map, map};
+use tombolo::collections::{List, Map, list, map};
 use tombolo::pipe;
 use tombolo::queue;
 use tombolo::rpc::{self, CallError};
@@ -1607,5 +1607,46 @@ fn map_each_kind_of_change_wakes_those_that_wait() {
             assert_eq!(waiting.join().unwrap(), Ok(None));
         });
         map.insert(&0, &ROUNDS).unwrap();
+    }
+}
+
+#[test]
+fn list_each_kind_of_change_wakes_those_that_wait() {
+    let _sandbox = test_dir();
+    let list = List::new(&list::Options::<u64>::new()).unwrap().with_wait(WaitStrategy::Park);
+    list.extend_from_slice(&[0, 0]).unwrap();
+    let turn = |own: usize| {
+        for number in 0..ROUNDS {
+            let next = || assert_eq!(list.wait_for_change(1 - own, Some(&number), Duration::MAX), Ok(Some(number + 1)));
+            if own == 1 {
+                next();
+            }
+            list.set(own, &(number + 1)).unwrap();
+            if own == 0 {
+                next();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| turn(0));
+        turn(1);
+    });
+    type Change = fn(&List<u64>);
+    let changes: [(Change, Option<u64>); 5] = [
+        (|list| list.insert(0, &7).unwrap(), Some(7)),
+        (|list| assert_eq!(list.remove(0), Ok(7)), Some(ROUNDS)),
+        (|list| list.clear().unwrap(), None),
+        (|list| list.push(&8).unwrap(), Some(8)),
+        (|list| list.update(0, |found| found + 1).unwrap(), Some(9)),
+    ];
+    let mut current = Some(ROUNDS);
+    for (change, next) in changes {
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| list.wait_for_change(0, current.as_ref(), Duration::MAX));
+            thread::sleep(Duration::from_millis(20));
+            change(&list);
+            assert_eq!(waiting.join().unwrap(), Ok(next));
+        });
+        current = next;
     }
 }

@@ -9,6 +9,7 @@ use std::thread;
 
 use common::{Process, TestEnv};
 use serde_json::{Value, json};
+use tombolo::collections::list;
 use tombolo::sync::Mutex;
 use tombolo::{Endpoint, Namespace, NamespaceBuilder, Spec, pipe, queue};
 
@@ -35,6 +36,7 @@ fn builder() -> NamespaceBuilder {
         .type_tag("frame\0v2")
         .value("image", [6_u8; 2])
         .type_tag("an image of the camera")
+        .list("trades", &list::Options::<u64>::new().max_length(100))
 }
 
 /// Not a test: what a child process does. Takes the objects that its role lists, and holds them
@@ -126,7 +128,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
     let idle = spawn_member(&env, "", 1);
     let region = market(&env);
     assert_eq!((&region["name"], &region["kind"]), (&json!("market"), &json!("namespace")));
-    assert_eq!((&region["capacity"], &region["unit"]), (&json!(15), &json!("objects")));
+    assert_eq!((&region["capacity"], &region["unit"]), (&json!(16), &json!("objects")));
     assert_eq!((&region["element"], &region["max_message_bytes"]), (&Value::Null, &Value::Null));
     assert_eq!((&region["abandoned"], &region["namespace"]["persistent"]), (&json!(false), &json!(false)));
     assert_eq!(region["directions"], json!([]));
@@ -147,6 +149,14 @@ fn namespace_inspect_shows_every_kind_of_object() {
         ("depth", "re-entrant mutex", tagged(8, 8, "i64"), none.clone(), json!("-1"), "free"),
         ("routes", "read-write lock", tagged(1, 1, "u8"), none.clone(), json!("7"), "free"),
         ("tickets", "semaphore", none.clone(), none.clone(), none.clone(), "3 permits left"),
+        (
+            "trades",
+            "list",
+            tagged(8, 8, "u64"),
+            json!(100),
+            json!("[]"),
+            "0 of 100 elements in 0 blocks; 534 blocks free",
+        ),
         ("slots", "bounded semaphore", none.clone(), json!(4), none.clone(), "4 of 4 permits left"),
         ("changed", "condition variable", none.clone(), none.clone(), none.clone(), ""),
         ("go", "event", none.clone(), none.clone(), none.clone(), "clear"),
@@ -174,7 +184,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
 
     let text = env.run(&["inspect", "market"]);
     let text = text.text();
-    for line in ["name         market", "kind         namespace", "objects      15", "persistent   no"] {
+    for line in ["name         market", "kind         namespace", "objects      16", "persistent   no"] {
         assert!(text.lines().any(|found| found == line), "{line}: {text}");
     }
     let member = format!("member       alive, process {}, joined once", idle.pid());
@@ -192,7 +202,7 @@ fn namespace_inspect_shows_every_kind_of_object() {
     assert_eq!(cells(text, "image")[2], "2 bytes tagged 0xfde3d802a0e48cf2");
     let text = env.run(&["ls"]);
     let users = format!("member {} alive", idle.pid());
-    for part in ["namespace", "15 objects", "nothing held", &users] {
+    for part in ["namespace", "16 objects", "nothing held", &users] {
         text.assert_shows(part);
     }
 
@@ -319,7 +329,7 @@ fn namespace_all_members_killed_doctor_removes_it() {
     text.assert_shows(&format!("market: would be removed (abandoned: member {pid} dead, member "));
     let found = env.json(&["doctor", "--json"]);
     assert_eq!(found[0]["action"], "removed");
-    assert!(found[0]["reason"].as_str().unwrap().ends_with("it had 15 objects"), "{found}");
+    assert!(found[0]["reason"].as_str().unwrap().ends_with("it had 16 objects"), "{found}");
     assert_eq!(object(&found[0]["region"], "routes")["holder"], holder(pid, "dead"));
     env.assert_no_names();
 }

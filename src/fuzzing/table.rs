@@ -97,11 +97,16 @@ fn name(index: u8, input: &mut Input) -> String {
 }
 
 fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
-    // A map has a number of its own, so that the other numbers keep their meaning.
-    let mut kinds = ObjectKind::all().filter(|kind| *kind != ObjectKind::Map);
+    // Maps and lists have numbers of their own, so that the other numbers keep their meaning.
+    let with_own_number = [ObjectKind::Map, ObjectKind::List];
+    let mut kinds = ObjectKind::all().filter(|kind| !with_own_number.contains(kind));
     let kind = match input.byte() {
         u8::MAX => ObjectKind::Map,
-        byte => kinds.nth(usize::from(byte) % (ObjectKind::all().len() - 1)).expect("an index below their number"),
+        0xFE => ObjectKind::List,
+        byte => {
+            let count = ObjectKind::all().len() - with_own_number.len();
+            kinds.nth(usize::from(byte) % count).expect("an index below their number")
+        }
     };
     let numbers = [0, 1, 2, 3, 4, 7, 8, 12, 16, 24, 72, 100, 1000, 1 << 20, 1 << 61, u64::MAX];
     let mut number = || numbers[usize::from(input.byte()) % numbers.len()];
@@ -158,7 +163,7 @@ fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
         ObjectKind::Condvar | ObjectKind::Event | ObjectKind::Once => base,
         _ => {
             let tag = u64::SHAPE.tag();
-            let count = if kind == ObjectKind::Array { number() } else { 0 };
+            let count = if matches!(kind, ObjectKind::Array | ObjectKind::List) { number() } else { 0 };
             let size = number();
             ObjectSpec { size, align: if size % 8 == 0 { 8 } else { 1 }, tag, count, ..base }
         }
@@ -215,8 +220,9 @@ fn check_table(region: &Region, table: &Table) {
 /// Asserts that the parts of an object lie within it.
 fn check_parts(entry: &Entry, participants: usize) {
     let spec = &entry.spec;
-    let is_counted = [ObjectKind::Array, ObjectKind::Semaphore, ObjectKind::BoundedSemaphore, ObjectKind::Barrier]
-        .contains(&spec.kind);
+    let is_counted =
+        [ObjectKind::Array, ObjectKind::List, ObjectKind::Semaphore, ObjectKind::BoundedSemaphore, ObjectKind::Barrier]
+            .contains(&spec.kind);
     assert!(is_counted || spec.count == 0, "it has no count: {spec:?}");
     let is_within = |start: usize, words: Option<usize>| {
         words.and_then(|words| words.checked_add(start)).is_some_and(|end| end <= entry.length)
@@ -228,6 +234,7 @@ fn check_parts(entry: &Entry, participants: usize) {
             is_within(buffers.offset, buffers.stride.checked_mul(buffers.count))
         }
         ObjectKind::Array => is_within(16, elements_words(spec)),
+        ObjectKind::List => is_within(0, spec.footprint(participants)),
         ObjectKind::BoundedSemaphore => is_within(16, usize::try_from(spec.count).ok()),
         ObjectKind::Barrier => is_within(16, Some(participants)),
         ObjectKind::Queue => spec.nested.is_some_and(|layout| layout.size() == (entry.length * WORD) as u64),
@@ -263,6 +270,8 @@ fn open_everything(region: Region, found: &Table) {
         let _ = (opened.queue::<u64>(name), opened.queue_bytes(name));
         let _ = opened.map::<[u8], [u8]>(name).map(|map| (map.insert(b"key", b"value"), map.get(b"key"), map.clear()));
         let _ = opened.map::<u64, [u8; 12]>(name).map(|map| (map.replace(&1, &[1; 12]), map.remove(&1), map.len()));
+        let _ = opened.list::<u64>(name).map(|list| (list.push(&1), list.to_vec(), list.remove(0), list.clear()));
+        let _ = opened.list::<[u8; 12]>(name).map(|list| (list.insert(0, &[1; 12]), list.len(), list.pop()));
         let _ = opened.array::<u64>(name).map(|array| use_array(&array));
         let _ = opened.array::<[u8; 12]>(name).map(|array| use_array(&array));
         if let Ok(permits) = opened.bounded_semaphore(name) {

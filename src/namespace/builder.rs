@@ -9,6 +9,7 @@ use crate::message::Message;
 use crate::namespace::{Namespace, broadcast_spec, check_type, find, queue_spec, type_mismatch};
 use crate::object::atomic::Number;
 use crate::object::kind::ObjectKind;
+use crate::object::list;
 use crate::object::map::{self, Element};
 use crate::object::member::Membership;
 use crate::object::nested;
@@ -253,6 +254,22 @@ impl NamespaceBuilder {
     /// ```
     pub fn map<K: Element + ?Sized, V: Element + ?Sized>(self, name: &str, options: &map::Options<K, V>) -> Self {
         self.add_planned(name, options.spec())
+    }
+
+    /// Adds a [`List`](crate::collections::List), as these options describe it.
+    ///
+    /// ```
+    /// use tombolo::Namespace;
+    /// use tombolo::collections::list;
+    ///
+    /// let options = list::Options::<f64>::new().max_length(10_000);
+    /// let market = Namespace::builder().list("trades", &options).create()?;
+    /// let trades = market.list::<f64>("trades")?;
+    /// trades.push(&101.25)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn list<T: Shareable>(self, name: &str, options: &list::Options<T>) -> Self {
+        self.add(name, options.spec(), InitialValue::Zero)
     }
 
     fn add_planned(mut self, name: &str, spec: Result<ObjectSpec>) -> Self {

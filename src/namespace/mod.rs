@@ -21,6 +21,7 @@ use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
 use crate::object::kind::ObjectKind;
+use crate::object::list::List;
 use crate::object::map::{Element, Map};
 use crate::object::member::Membership;
 use crate::object::mutex::Mutex;
@@ -234,6 +235,11 @@ impl Namespace {
 
     /// Opens the map of that name. Blocks and fails like [`object`](Self::object).
     pub fn map<K: Element + ?Sized, V: Element + ?Sized>(&self, name: &str) -> Result<Map<K, V>> {
+        self.object(name)
+    }
+
+    /// Opens the list of that name. Blocks and fails like [`object`](Self::object).
+    pub fn list<T: Shareable>(&self, name: &str) -> Result<List<T>> {
         self.object(name)
     }
 

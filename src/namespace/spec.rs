@@ -11,6 +11,7 @@ use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
+use crate::object::list::{self, List};
 use crate::object::map::{self, Element, Map};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
@@ -122,6 +123,11 @@ impl Spec<()> {
     /// A [`Map`], as these options describe it. See [`NamespaceBuilder::map`].
     pub fn map<K: Element + ?Sized, V: Element + ?Sized>(options: &map::Options<K, V>) -> Spec<Map<K, V>> {
         Spec::new(Namespace::builder().map("", options))
+    }
+
+    /// A [`List`], as these options describe it. See [`NamespaceBuilder::list`].
+    pub fn list<T: Shareable>(options: &list::Options<T>) -> Spec<List<T>> {
+        Spec::new(Namespace::builder().list("", options))
     }
 
     /// A [broadcast], as these options describe it. Its creator is one of its publishers.

@@ -8,7 +8,8 @@ use std::fmt;
 use crate::error::Result;
 use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
 use crate::object::{
-    array, atomic, barrier, bounded_semaphore, condvar, event, map, mutex, nested, once, rw_lock, semaphore, value,
+    array, atomic, barrier, bounded_semaphore, condvar, event, list, map, mutex, nested, once, rw_lock, semaphore,
+    value,
 };
 use crate::primitive::{Ordering, store_bytes};
 use crate::raw::event_count::EventCount;
@@ -51,10 +52,12 @@ pub enum ObjectKind {
     Broadcast,
     /// [`Map`](crate::collections::Map)
     Map,
+    /// [`List`](crate::collections::List)
+    List,
 }
 
 /// All kinds, in the order of their codes in the table.
-const KINDS: [(ObjectKind, &dyn Kind); 15] = [
+const KINDS: [(ObjectKind, &dyn Kind); 16] = [
     (ObjectKind::Value, &value::ValueKind),
     (ObjectKind::Atomic, &atomic::AtomicKind),
     (ObjectKind::Array, &array::ArrayKind),
@@ -70,6 +73,7 @@ const KINDS: [(ObjectKind, &dyn Kind); 15] = [
     (ObjectKind::Queue, &nested::NestedKind { name: "queue", region: RegionKind::Queue }),
     (ObjectKind::Broadcast, &nested::NestedKind { name: "broadcast", region: RegionKind::Broadcast }),
     (ObjectKind::Map, &map::words::MapKind),
+    (ObjectKind::List, &list::words::ListKind),
 ];
 
 #[expect(clippy::indexing_slicing, reason = "while compiling")]
@@ -114,7 +118,7 @@ impl fmt::Display for ObjectKind {
 /// Words that several kinds have in the same place.
 pub(crate) const STATE: usize = 0;
 pub(crate) const EVENT: usize = 1;
-/// First of the many words of an array, a bounded semaphore or a barrier.
+/// First of the many words of an array, a bounded semaphore, a barrier or a list.
 pub(crate) const ELEMENTS_OFFSET: usize = 16;
 
 /// A kind of object: its size, its initial words, its repair, and its description. What handles of

@@ -57,7 +57,7 @@ pub(crate) struct LocalState {
     checked_at: AtomicU64,
     /// Where a permit was last taken.
     pub(crate) hint: AtomicU64,
-    /// Which intent records of a map have a thread that writes, as bits.
+    /// Which intent records of a map or a list have a thread that writes, as bits.
     pub(crate) writers: AtomicU64,
 }
 

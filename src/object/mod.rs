@@ -11,6 +11,7 @@ mod fairness;
 #[cfg(feature = "async")]
 mod future;
 pub(crate) mod kind;
+pub(crate) mod list;
 mod lock;
 pub(crate) mod map;
 pub(crate) mod member;
@@ -25,6 +26,7 @@ mod seq_cell;
 pub(crate) mod spec;
 pub(crate) mod table;
 pub(crate) mod value;
+mod writers;
 
 use std::fmt;
 use std::sync::Arc;

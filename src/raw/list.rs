@@ -103,7 +103,7 @@ const RECORD_HEADER: usize = 3;
 /// Chunks that the change of one element replaces, at most.
 const FEW: usize = 3;
 
-/// A reader that is overtaken this often has a hostile writer.
+/// A reader that is overtaken this often gives up.
 const MAX_ATTEMPTS: u32 = 1 << 14;
 /// A free block can move past a search for one, if others allocate and free.
 const SEARCHES: usize = 4;
@@ -166,7 +166,7 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// The most chunks of a directory (I7).
-    fn linked_chunks(&self) -> u64 {
+    pub(crate) fn linked_chunks(&self) -> u64 {
         2 * self.capacity.div_ceil(self.per_chunk) + 1
     }
 
@@ -225,12 +225,15 @@ struct Record<'a> {
     replaced: &'a [AtomicU64],
 }
 
-/// There is no room for the elements, or no block for them.
+/// Why the list was not read, or is not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
+    /// There is no room for the elements, or no block for them.
     Full,
     /// The change replaces or makes too many chunks.
     TooLarge,
+    /// The list changed during each of many attempts.
+    Overtaken,
     Corrupt,
 }
 
@@ -437,7 +440,7 @@ impl<M: Memory> List<M> {
             }
             on_retry(attempt);
         }
-        Err(Refused::Corrupt)
+        Err(Refused::Overtaken)
     }
 
     /// Copies what `copy` wants from the list, all as it is at one moment. `copy` is called again

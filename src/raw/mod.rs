@@ -14,7 +14,6 @@ pub(crate) mod barrier;
 pub(crate) mod broadcast;
 pub(crate) mod event_count;
 pub(crate) mod interrupt;
-#[allow(dead_code, reason = "used by models and fuzzers until there is an object of it")]
 pub(crate) mod list;
 pub(crate) mod map;
 pub(crate) mod mpmc;

@@ -1,6 +1,6 @@
 //! Why a wait ended without what it waited for, and what each kind of call makes of it.
 
-use crate::error::{CallError, JoinError, MapError, RecvError, SendError, SyncError};
+use crate::error::{CallError, JoinError, ListError, MapError, RecvError, SendError, SyncError};
 use crate::raw::Corrupt;
 use crate::region::trace;
 
@@ -50,7 +50,7 @@ macro_rules! from_corrupt {
     )*};
 }
 
-from_corrupt!(SendError, RecvError, JoinError, SyncError, CallError, MapError);
+from_corrupt!(SendError, RecvError, JoinError, SyncError, CallError, MapError, ListError);
 
 impl From<WaitEnd> for CallError {
     fn from(end: WaitEnd) -> Self {

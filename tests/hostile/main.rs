@@ -6,6 +6,7 @@ mod support;
 
 mod broadcast;
 mod latest;
+mod list;
 mod map;
 mod object;
 mod pipe;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use broadcast::*;
+use list::corrupt_list;
 use map::corrupt_map;
 use memmap2::{MmapOptions, MmapRaw};
 use object::*;
@@ -44,6 +46,7 @@ child_roles!(
     publish_rests_endlessly,
     corrupt_rpc,
     await_replies_in_the_second_buffer,
+    corrupt_list,
     corrupt_map,
     request_endlessly,
 );

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
-use tombolo::collections::map;
+use tombolo::collections::{list, map};
 use tombolo::sync::{LockError, LockResult, ObjectKind, SyncError};
 use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder, Shareable, WaitStrategy};
 
@@ -105,9 +105,10 @@ pub fn all_kinds() -> NamespaceBuilder {
         .queue::<[u16; 3]>("queue", 8)
         .queue_bytes("bytes", 4, 5000)
         .map("map", &map::Options::<str, u64>::new())
+        .list("list", &list::Options::<u64>::new())
 }
 
-pub const KINDS: [(&str, ObjectKind, &str); 15] = [
+pub const KINDS: [(&str, ObjectKind, &str); 16] = [
     ("value", ObjectKind::Value, "value"),
     ("atomic", ObjectKind::Atomic, "atomic"),
     ("array", ObjectKind::Array, "array"),
@@ -123,4 +124,5 @@ pub const KINDS: [(&str, ObjectKind, &str); 15] = [
     ("queue", ObjectKind::Queue, "queue"),
     ("bytes", ObjectKind::Queue, "queue"),
     ("map", ObjectKind::Map, "map"),
+    ("list", ObjectKind::List, "list"),
 ];

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use tombolo::collections::Map;
+use tombolo::collections::{List, Map};
 use tombolo::sync::{
     Array, ArrayGuard, AtomicValue, Barrier, BarrierWaitResult, BoundedPermit, BoundedSemaphore, Condvar, Event,
     LockError, Mutex, MutexGuard, Object, ObjectKind, Once, Permit, ReentrantMutex, ReentrantMutexGuard, RwLock,
@@ -87,9 +87,11 @@ macro_rules! assert_not_impl {
 }
 
 assert_impl!(Send Sync Clone Debug: Namespace, NamespaceBuilder, Value<u64>, AtomicValue<u64>, Array<u64>, Mutex<u64>,
-    ReentrantMutex<u64>, RwLock<u64>, Semaphore, BoundedSemaphore, Condvar, Event, Barrier, Once, Map<str, u64>);
+    ReentrantMutex<u64>, RwLock<u64>, Semaphore, BoundedSemaphore, Condvar, Event, Barrier, Once, Map<str, u64>,
+    List<u64>);
 assert_impl!(Object: Value<u64>, AtomicValue<u64>, Array<u64>, Mutex<u64>, ReentrantMutex<u64>, RwLock<u64>, Semaphore,
-    BoundedSemaphore, Condvar, Event, Barrier, Once, Map<str, u64>);
+    BoundedSemaphore, Condvar, Event, Barrier, Once, Map<str, u64>,
+    List<u64>);
 assert_impl!(Debug: ValueWriter<'static, u64>, ArrayGuard<'static, u64>, MutexGuard<'static, u64>,
     ReentrantMutexGuard<'static, u64>, RwLockReadGuard<'static, u64>, RwLockWriteGuard<'static, u64>,
     Permit<'static>, LockError<MutexGuard<'static, u64>>);

@@ -58,7 +58,7 @@ fn namespace_every_kind_is_found_by_name() {
         check_all_kinds(again);
         let event = again.event("event").unwrap();
         let namespace = (event.namespace_name(), Namespace::of(&event).objects().count());
-        assert_eq!((event.kind(), event.object_name(), namespace), (ObjectKind::Event, "event", (Some(NAME), 15)));
+        assert_eq!((event.kind(), event.object_name(), namespace), (ObjectKind::Event, "event", (Some(NAME), 16)));
         assert_eq!(event.warnings(), again.warnings());
         event.set().unwrap();
         assert!(named.object::<Event>("event").unwrap().is_set(), "the same one");
@@ -103,7 +103,7 @@ fn namespace_name_of_other_region_kind_is_refused() {
     assert_error(queues.sender("namespace"), ErrorKind::WrongType, &["queue", "namespace"]);
     let pipes = pipe::Options::<u64>::new().directory(test_dir.names());
     assert_error(pipes.receiver("namespace"), ErrorKind::WrongType, &["pipe", "namespace"]);
-    assert_error(Value::<u64>::from_fd(all_kinds().create().unwrap().share().unwrap()), ErrorKind::WrongType, &["15"]);
+    assert_error(Value::<u64>::from_fd(all_kinds().create().unwrap().share().unwrap()), ErrorKind::WrongType, &["16"]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod bounded_semaphore;
 mod common;
 mod condvar;
 mod event;
+mod list;
 mod map;
 mod mutex;
 mod namespace;

@@ -14,7 +14,6 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 pub use self::element::Element;
@@ -27,8 +26,9 @@ use crate::error::{MapError, SyncError};
 use crate::object::fairness::wait_for;
 use crate::object::kind::ObjectKind;
 use crate::object::spec::ObjectSpec;
+use crate::object::writers::{Claim, make_room, pause};
 use crate::object::{Handle, Object, sealed::Sealed};
-use crate::primitive::{AtomicU64, Ordering, WORD, spin_loop};
+use crate::primitive::{AtomicU64, Ordering, WORD};
 use crate::raw::event_count::EventCount;
 use crate::raw::map::{Entry, Key, Look, MAX_CLASSES, Map as RawMap, Refusal, Writer};
 use crate::region::words::Mapped;
@@ -105,15 +105,6 @@ const MAX_ATTEMPTS: u32 = 1 << 14;
 
 /// Attempts of a change that needs spare blocks, which another writer may have for a moment.
 const MAX_BUSY_ATTEMPTS: u32 = 64;
-
-/// Attempts after which a thread lets others run before each.
-const SPINS: u32 = 16;
-
-/// Between two attempts.
-#[inline]
-fn pause(attempt: u32) {
-    if attempt < SPINS { spin_loop() } else { thread::yield_now() }
-}
 
 impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     fn key<'a>(&self, key: &'a K) -> Key<'a> {
@@ -476,28 +467,17 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
                     if refused >= limit {
                         return Err(MapError::Full);
                     }
-                    self.make_room(refused);
+                    make_room(&self.handle, refused);
                 }
             }
         }
         Err(MapError::Corrupt)
     }
 
-    /// Frees what dead processes have left, or lets another writer return its spare blocks.
-    #[cold]
-    fn make_room(&self, attempt: u32) {
-        let membership = &self.handle.membership;
-        if attempt == 1 && self.handle.local.is_check_due() {
-            membership.check_liveness(membership.region().participants().registered());
-        } else {
-            thread::yield_now();
-        }
-    }
-
     /// Calls `commit` with an intent record that no other thread uses meanwhile.
     #[inline]
     fn write<R>(&self, commit: impl FnOnce(&mut Writer) -> R) -> R {
-        let claim = Claim::new(&self.handle.local.writers);
+        let claim = Claim::new(&self.handle.local.writers, WRITERS);
         let number = claim.number as usize;
         let mut writer = self.inner.map.writer(self.handle.participant, self.handle.participant * WRITERS + number);
         let hints = self.inner.hints.get(number);
@@ -531,42 +511,6 @@ enum Attempt<R> {
     /// Another writer was faster.
     Overtaken,
     Refused(Refusal),
-}
-
-/// One of the intent records of this process, until dropped.
-struct Claim<'a> {
-    writers: &'a AtomicU64,
-    number: u32,
-}
-
-impl<'a> Claim<'a> {
-    #[inline]
-    fn new(writers: &'a AtomicU64) -> Self {
-        const ALL: u64 = (1 << WRITERS) - 1;
-        let mut attempt = 0;
-        let mut taken = writers.load(Ordering::Relaxed); // the CAS decides
-        loop {
-            if taken & ALL == ALL {
-                pause(attempt);
-                attempt = attempt.saturating_add(1);
-                taken = writers.load(Ordering::Relaxed); // as above
-                continue;
-            }
-            let number = taken.trailing_ones();
-            // edge: map-writers
-            match writers.compare_exchange_weak(taken, taken | 1 << number, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Self { writers, number },
-                Err(now) => taken = now,
-            }
-        }
-    }
-}
-
-impl Drop for Claim<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.writers.fetch_and(!(1 << self.number), Ordering::Release); // edge: map-writers
-    }
 }
 
 #[inline]

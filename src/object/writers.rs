@@ -1,0 +1,64 @@
+//! Threads of this process that change a collection: each has an intent record of its own, and
+//! frees what the dead have left if there is no room.
+
+use std::thread;
+
+use crate::object::Handle;
+use crate::primitive::{AtomicU64, Ordering, spin_loop};
+
+/// Attempts after which a thread lets others run before each.
+const SPINS: u32 = 16;
+
+/// Between two attempts.
+#[inline]
+pub(super) fn pause(attempt: u32) {
+    if attempt < SPINS { spin_loop() } else { thread::yield_now() }
+}
+
+/// Frees what dead processes have left, or lets another writer return its blocks.
+#[cold]
+pub(super) fn make_room(handle: &Handle, attempt: u32) {
+    let membership = &handle.membership;
+    if attempt == 1 && handle.local.is_check_due() {
+        membership.check_liveness(membership.region().participants().registered());
+    } else {
+        thread::yield_now();
+    }
+}
+
+/// One of the intent records of this process, until dropped.
+pub(super) struct Claim<'a> {
+    writers: &'a AtomicU64,
+    pub(super) number: u32,
+}
+
+impl<'a> Claim<'a> {
+    /// Takes one of `count` records. `writers` has a bit for each that is taken.
+    #[inline]
+    pub(super) fn new(writers: &'a AtomicU64, count: usize) -> Self {
+        let all = (1 << count) - 1;
+        let mut attempt = 0;
+        let mut taken = writers.load(Ordering::Relaxed); // the CAS decides
+        loop {
+            if taken & all == all {
+                pause(attempt);
+                attempt = attempt.saturating_add(1);
+                taken = writers.load(Ordering::Relaxed); // as above
+                continue;
+            }
+            let number = taken.trailing_ones();
+            // edge: object-writers
+            match writers.compare_exchange_weak(taken, taken | 1 << number, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Self { writers, number },
+                Err(now) => taken = now,
+            }
+        }
+    }
+}
+
+impl Drop for Claim<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.writers.fetch_and(!(1 << self.number), Ordering::Release); // edge: object-writers
+    }
+}

@@ -1,0 +1,13 @@
+//! `List`: what is appended is there once, whole and in order, for all processes, whoever is killed
+//! on the way.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod elements;
+mod processes;
+mod waits;
+
+use processes::{change_in_forked_child, change_until_killed, push_passed, push_until_killed};
+
+support::child_roles!(change_until_killed, push_until_killed, push_passed, change_in_forked_child);
