@@ -113,7 +113,7 @@ impl MapGeometry {
         all.iter_mut().zip(classes).for_each(|(class, own)| *class = *own);
         let geometry = Self { key, value, classes: all };
         let least = block_words(key, value, 0);
-        for class in geometry.classes() {
+        for class in classes {
             if !(least..=MAX_BLOCK_WORDS).contains(&class.words) {
                 let bytes = |words: u64| words.saturating_sub(HEADER as u64).saturating_mul(8);
                 let expected = format!("{} to {}", bytes(least), bytes(MAX_BLOCK_WORDS));
