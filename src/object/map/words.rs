@@ -109,8 +109,9 @@ impl MapGeometry {
             let (found, expected) = (classes.len() as u64, format!("1 to {MAX_CLASSES}"));
             return refuse("number of sizes", found, expected, "let the larger sizes hold what the others would");
         }
-        if let Some(pair) = classes.windows(2).find(|pair| pair[0].words > pair[1].words) {
-            return refuse("order of sizes", pair[1].words, "none below the one before".into(), "sort them");
+        let mut pairs = classes.iter().zip(classes.iter().skip(1));
+        if let Some((_, next)) = pairs.find(|(class, next)| class.words > next.words) {
+            return refuse("order of sizes", next.words, "none below the one before".into(), "sort them");
         }
         let mut all = [Class::default(); MAX_CLASSES];
         all.iter_mut().zip(classes).for_each(|(class, own)| *class = *own);
