@@ -26,6 +26,26 @@ pub(super) fn make_room(handle: &Handle, attempt: u32) {
     }
 }
 
+/// Runs `commit` with a writer that begins where the last one with this record found free blocks.
+/// `recent` leads to the numbers of those blocks in a writer, `hints` keeps them in between.
+#[inline]
+pub(super) fn with_hints<W, R>(
+    mut writer: W,
+    hints: Option<&[AtomicU64]>,
+    recent: impl Fn(&mut W) -> &mut [u64],
+    commit: impl FnOnce(&mut W) -> R,
+) -> R {
+    let hints = hints.unwrap_or_default();
+    for (own, hint) in recent(&mut writer).iter_mut().zip(hints) {
+        *own = hint.load(Ordering::Relaxed); // private
+    }
+    let committed = commit(&mut writer);
+    for (own, hint) in recent(&mut writer).iter().zip(hints) {
+        hint.store(*own, Ordering::Relaxed); // private
+    }
+    committed
+}
+
 /// One of the intent records of this process, until dropped.
 pub(super) struct Claim<'a> {
     writers: &'a AtomicU64,

@@ -18,9 +18,9 @@ use crate::error::{ListError, SyncError};
 use crate::object::fairness::wait_for;
 use crate::object::kind::ObjectKind;
 use crate::object::spec::ObjectSpec;
-use crate::object::writers::{Claim, make_room, pause};
+use crate::object::writers::{Claim, make_room, pause, with_hints};
 use crate::object::{Handle, object};
-use crate::primitive::{AtomicU64, Ordering, WORD, load_value_into, store_value};
+use crate::primitive::{AtomicU64, WORD, load_value_into, store_value};
 use crate::raw::Corrupt;
 use crate::raw::event_count::EventCount;
 use crate::raw::list::{List as RawList, Refused, View as RawView, Writer};
@@ -440,16 +440,9 @@ impl<T: Shareable> List<T> {
     fn write<R>(&self, commit: impl FnOnce(&mut Writer) -> R) -> R {
         let claim = Claim::new(&self.handle.local.writers, WRITERS);
         let number = claim.number as usize;
-        let mut writer = self.inner.list.writer(self.handle.participant * WRITERS + number);
-        let hints = self.inner.hints.get(number);
-        for (own, hint) in writer.recent.iter_mut().zip(hints.into_iter().flatten()) {
-            *own = hint.load(Ordering::Relaxed); // private
-        }
-        let committed = commit(&mut writer);
-        for (own, hint) in writer.recent.iter().zip(hints.into_iter().flatten()) {
-            hint.store(*own, Ordering::Relaxed); // private
-        }
-        committed
+        let writer = self.inner.list.writer(self.handle.participant * WRITERS + number);
+        let hints = self.inner.hints.get(number).map(|hints| hints.as_slice());
+        with_hints(writer, hints, |writer| &mut writer.recent, commit)
     }
 
     pub(crate) fn from_handle(handle: Handle) -> Self {

@@ -26,9 +26,9 @@ use crate::error::{MapError, SyncError};
 use crate::object::fairness::wait_for;
 use crate::object::kind::ObjectKind;
 use crate::object::spec::ObjectSpec;
-use crate::object::writers::{Claim, make_room, pause};
+use crate::object::writers::{Claim, make_room, pause, with_hints};
 use crate::object::{Handle, Object, sealed::Sealed};
-use crate::primitive::{AtomicU64, Ordering, WORD};
+use crate::primitive::{AtomicU64, WORD};
 use crate::raw::event_count::EventCount;
 use crate::raw::map::{Entry, Key, Look, MAX_CLASSES, Map as RawMap, Refusal, Writer};
 use crate::region::words::Mapped;
@@ -202,7 +202,9 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// the value, if there is one, and returns what the key shall have: `None` removes it. Returns
     /// what the closure returned.
     ///
-    /// The closure is called again if another process was faster.
+    /// The closure is called again if another process was faster. It may read this map. It should
+    /// not change it: if both entries are in one bucket, its own change is the one that was faster,
+    /// each time, and in the end the call returns [`Corrupt`](MapError::Corrupt).
     ///
     /// # Blocking
     /// As [`insert`](Self::insert).
@@ -479,16 +481,9 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     fn write<R>(&self, commit: impl FnOnce(&mut Writer) -> R) -> R {
         let claim = Claim::new(&self.handle.local.writers, WRITERS);
         let number = claim.number as usize;
-        let mut writer = self.inner.map.writer(self.handle.participant, self.handle.participant * WRITERS + number);
-        let hints = self.inner.hints.get(number);
-        for (own, hint) in writer.recent.iter_mut().zip(hints.into_iter().flatten()) {
-            *own = hint.load(Ordering::Relaxed); // private
-        }
-        let committed = commit(&mut writer);
-        for (own, hint) in writer.recent.iter().zip(hints.into_iter().flatten()) {
-            hint.store(*own, Ordering::Relaxed); // private
-        }
-        committed
+        let writer = self.inner.map.writer(self.handle.participant, self.handle.participant * WRITERS + number);
+        let hints = self.inner.hints.get(number).map(|hints| hints.as_slice());
+        with_hints(writer, hints, |writer| &mut writer.recent, commit)
     }
 }
 
