@@ -186,6 +186,17 @@ fn responder_killed_before_it_takes_the_request_successor_executes_it() {
     });
 }
 
+/// Kills a responder that has taken a request, and its successor, which has taken it again. Returns
+/// the next one, which replies.
+pub fn succeed_two_that_are_killed(test_dir: &TestDir, first: Process) -> Process {
+    counters(test_dir).meet(2, 2);
+    first.kill();
+    let second = enter_joined(test_dir, "take_and_stay");
+    counters(test_dir).meet(2, 2);
+    second.kill();
+    enter_joined(test_dir, "respond_endlessly")
+}
+
 #[test]
 fn caller_with_retry_makes_its_request_again() {
     let test_dir = TestDir::new();
@@ -193,12 +204,7 @@ fn caller_with_retry_makes_its_request_again() {
     let first = enter_joined(&test_dir, "take_and_stay");
     thread::scope(|scope| {
         let calling = scope.spawn(|| caller.call([1, pid()]));
-        counters(&test_dir).meet(2, 2);
-        first.kill();
-        let second = enter_joined(&test_dir, "take_and_stay");
-        counters(&test_dir).meet(2, 2);
-        second.kill();
-        let third = enter_joined(&test_dir, "respond_endlessly");
+        let third = succeed_two_that_are_killed(&test_dir, first);
         assert_eq!(calling.join().unwrap(), Ok([2, pid_of(&third)]));
     });
     // Its deadline holds.

@@ -8,7 +8,7 @@ use tombolo::rpc::{CallError, Caller, Options, ReplyError, Responder};
 use tombolo::select::{SelectError, Selector};
 use tombolo::{Endpoint, ErrorKind, RecvError, WaitStrategy, interrupt_handle, pipe};
 
-use crate::processes::{NAME, counters, enter_joined, pid, pid_of, values};
+use crate::processes::{NAME, counters, enter_joined, pid, pid_of, succeed_two_that_are_killed, values};
 use crate::support::{TestDir, alone, fork, message};
 
 const MOMENT: Duration = Duration::from_millis(30);
@@ -283,12 +283,7 @@ fn caller_with_retry_that_a_selector_waits_for_makes_its_request_again() {
     caller.start([1, pid()]).unwrap();
     thread::scope(|scope| {
         let selecting = scope.spawn(|| select(&mut caller));
-        counters(&test_dir).meet(2, 2);
-        first.kill();
-        let second = enter_joined(&test_dir, "take_and_stay");
-        counters(&test_dir).meet(2, 2);
-        second.kill();
-        let third = enter_joined(&test_dir, "respond_endlessly");
+        let third = succeed_two_that_are_killed(&test_dir, first);
         assert_eq!(selecting.join().unwrap(), Ok([2, pid_of(&third)]));
     });
     // One that is given up after that may have been executed before.
