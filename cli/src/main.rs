@@ -61,14 +61,21 @@ fn run(args: Args) -> Result<(), Failure> {
         Command::Work(work) => transfer::work::run(&location, &work),
         Command::Ls { json } => inspect::list::run(&location, json),
         Command::Inspect { name, json } => inspect::run(&location, &name, json),
-        Command::Rm { name, force } => {
-            match name.split_once('/') {
-                Some((namespace, object)) => location.directory.unlink_object(namespace, object, force)?,
-                None => location.directory.unlink(&name, force)?,
-            }
-            Ok(())
-        }
+        Command::Rm { name, force } => remove(&location, &name, force),
         Command::Map(args) => map::run(&location, &args),
         Command::Doctor { json, dry_run } => doctor::run(&location, json, dry_run),
     }
+}
+
+/// `tombolo rm`.
+fn remove(location: &Location, name: &str, force: bool) -> Result<(), Failure> {
+    if inspect::is_unnamed(name) {
+        let why = "found a region without a name; it is removed when the last process closes it";
+        return Err(Failure::Usage(format!("cannot remove {name}: {why}")));
+    }
+    match name.split_once('/') {
+        Some((namespace, object)) => location.directory.unlink_object(namespace, object, force)?,
+        None => location.directory.unlink(name, force)?,
+    }
+    Ok(())
 }

@@ -30,7 +30,7 @@ fn unnamed_region_is_listed_and_inspected() {
     let line = text.text().lines().find(|line| line.starts_with(name)).unwrap();
     assert!(line.contains("1 message ") && line.ends_with(&users), "{line}");
     env.run(&["inspect", name]).assert_shows(&format!("name         {name}\nopen in {pid}\nkind         pipe\n"));
-    env.run(&["rm", name]).assert_exit(2, "without '/'");
+    env.run(&["rm", name]).assert_exit(2, "removed when the last process closes it");
 
     let name = name.to_string();
     drop((tx, rx));

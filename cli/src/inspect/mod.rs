@@ -31,6 +31,11 @@ pub fn run(location: &Location, name: &str, json: bool) -> Result<(), Failure> {
     print(&format!("name         {name}\n{open}{}", details(&view)))
 }
 
+/// Whether it is what `ls` calls a region that has no name.
+pub fn is_unnamed(name: &str) -> bool {
+    unnamed::parse(name).is_some()
+}
+
 fn details(view: &RegionView) -> String {
     let mut text = format!("kind         {}\n", view.kind);
     if let (Some(element), Some(longest)) = (&view.element, view.max_message_bytes) {
