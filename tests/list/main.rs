@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bytes;
 mod elements;
 mod processes;
 mod waits;
