@@ -4,12 +4,12 @@ use std::iter::FusedIterator;
 use std::vec;
 
 use crate::error::MapError;
-use crate::object::map::element::Element;
+use crate::object::element::{Element, Unreadable};
 use crate::object::map::{Map, load, pause};
 use crate::raw::map::Entry;
 
-/// Entries of a bucket, or why it cannot be read.
-type Entries<K, V> = vec::IntoIter<Result<(<K as ToOwned>::Owned, <V as ToOwned>::Owned), MapError>>;
+/// Entries of a bucket.
+type Entries<K, V> = vec::IntoIter<Result<(<K as ToOwned>::Owned, <V as ToOwned>::Owned), Unreadable>>;
 
 /// Copies of the entries of a [`Map`], made by [`Map::iter`].
 #[must_use = "an iterator reads nothing until it is used"]
@@ -34,7 +34,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Iterator for Iter<'_, K, V> {
         let map = &self.map.inner.map;
         loop {
             if let Some(entry) = self.entries.next() {
-                return Some(entry);
+                return Some(entry.map_err(MapError::from));
             }
             if self.bucket == map.buckets() {
                 return None;
@@ -43,11 +43,12 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Iterator for Iter<'_, K, V> {
                 let (length, words) = entry.key();
                 Ok((K::load(length, words)?, load::<V>(entry)?))
             };
-            self.entries = match map.read_bucket(self.bucket, copy, pause) {
-                Ok(entries) => entries.into_iter(),
-                Err(error) => vec![Err(error.into())].into_iter(),
-            };
+            let read = map.read_bucket(self.bucket, copy, pause);
             self.bucket += 1;
+            match read {
+                Ok(entries) => self.entries = entries.into_iter(),
+                Err(error) => return Some(Err(error.into())),
+            }
         }
     }
 }
