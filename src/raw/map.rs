@@ -39,6 +39,7 @@
 //! - I6: a class has spare blocks, whose owner is no participant. They stand in for the blocks of
 //!   their class that an operation unlinks, and some of these become spare then. So a key can be
 //!   removed, or its value replaced by one of the same class, when no block is free.
+//!   They are used before free blocks of a larger class, which long entries may need.
 //! - I7: a bucket has no key twice: a commit fails if anything in the bucket changed since its
 //!   writer looked.
 //!
@@ -602,32 +603,39 @@ impl<M: Memory> Map<M> {
         replaced: Option<&BlockRef>,
         own: &mut Own,
     ) -> Result<(&[AtomicU64], u64), Refusal> {
-        let fits = |class: &Class| class.stride >= words;
-        let mut fitting = self.classes.iter().zip(&mut writer.recent).filter(|(class, _)| fits(class));
-        let free = fitting.find_map(|(class, recent)| {
-            let start = recent.wrapping_sub(class.first);
-            let start = if start < class.count { start } else { 0 };
-            let mut blocks = (start..class.count).chain(0..start).map(|step| class.first + step);
-            let block = blocks.find_map(|block| {
-                let is_free = self.pool.is_free(block);
-                is_free
-                    .then(|| self.announce(writer.intent, own, block))
-                    .and_then(|()| self.pool.allocate_at(writer.participant, block))
-            })?;
-            *recent = block.block + 1;
-            Some(block)
-        });
-        let block = match free {
-            Some(block) => block,
-            None => {
-                let class = replaced.and_then(|replaced| self.class_of(replaced.block));
-                let (number, class) = class.filter(|(_, class)| fits(class)).ok_or(Refusal::Full)?;
-                self.take_spare(writer, number, class, own)?
+        let replaced = replaced.and_then(|replaced| self.class_of(replaced.block)).map(|(number, _)| number);
+        let mut allocated = Err(Refusal::Full);
+        for (number, class) in self.classes.iter().enumerate().filter(|(_, class)| class.stride >= words) {
+            allocated = match self.allocate_free(writer, number, class, own) {
+                Some(block) => Ok(block),
+                // Before it takes a larger one, which would then be missing for a long entry.
+                None if replaced == Some(number) => self.take_spare(writer, number, class, own),
+                None => allocated,
+            };
+            if allocated.is_ok() {
+                break;
             }
-        };
+        }
+        let block = allocated?;
         fence(Ordering::Release); // E2
         own.refs.push(block);
         self.block(block.block).map(|words| (words, block.block)).ok_or(Refusal::Full)
+    }
+
+    /// Allocates a free block of a class.
+    #[inline]
+    fn allocate_free(&self, writer: &mut Writer, number: usize, class: &Class, own: &Own) -> Option<BlockRef> {
+        let recent = writer.recent.get(number)?.wrapping_sub(class.first);
+        let start = if recent < class.count { recent } else { 0 };
+        let mut blocks = (start..class.count).chain(0..start).map(|step| class.first + step);
+        let block = blocks.find_map(|block| {
+            let is_free = self.pool.is_free(block);
+            is_free
+                .then(|| self.announce(writer.intent, own, block))
+                .and_then(|()| self.pool.allocate_at(writer.participant, block))
+        })?;
+        *writer.recent.get_mut(number)? = block.block + 1;
+        Some(block)
     }
 
     fn take_spare(&self, writer: &Writer, number: usize, class: &Class, own: &mut Own) -> Result<BlockRef, Refusal> {
