@@ -51,8 +51,8 @@
 //!   holds for chunks that earlier ones have linked, too. A writer sees the intent that it is to
 //!   mark.
 //! - E2: `splice`: CAS root, free (`pool.rs` E1), allocate, fence Release, block · `consistent`:
-//!   block, fence Acquire, load root. A reader that sees anything of a block's next use sees that
-//!   the root has changed.
+//!   block, fence Acquire, load root, as a `splice` that fails does. One that sees anything of a
+//!   block's next use sees that the root has changed.
 //! - E3: `splice`: CAS root, AcqRel · the next `splice`: CAS root, AcqRel. What a writer has copied
 //!   comes before the next use of the blocks that it was copied from.
 //! - E4: `announce`: block and number of blocks, fence Release, CAS owner word · `repair`, after
@@ -491,9 +491,12 @@ impl<M: Memory> List<M> {
             self.root.compare_exchange(look.root.0, next.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() // E1, E2, E3, E5, E6
         });
         self.settle(writer, &record, committed == Ok(true));
-        // Relaxed: whether to look again.
-        if committed.is_err() && self.root.load(Ordering::Relaxed) != look.root.0 {
-            return Ok(false); // it was looking at blocks that were used again
+        if committed.is_err() {
+            fence(Ordering::Acquire); // E2
+            // Relaxed: after E2.
+            if self.root.load(Ordering::Relaxed) != look.root.0 {
+                return Ok(false); // it was looking at blocks that were used again
+            }
         }
         committed
     }

@@ -42,6 +42,7 @@
 //!   removed, or its value replaced by one of the same class, when no block is free. Spare blocks,
 //!   and those that stand in for others, are never fewer than at first. They become more by repair
 //!   only, and a spare block becomes free only while enough others are spare.
+//!   They are used before free blocks of a larger class, which long entries may need.
 //! - I7: a bucket has no key twice: a commit fails if anything in the bucket changed since its
 //!   writer looked.
 //!
@@ -607,34 +608,41 @@ impl<M: Memory> Map<M> {
         replaced: Option<&BlockRef>,
         own: &mut Own,
     ) -> Result<(&[AtomicU64], u64), Refusal> {
+        let replaced = replaced.and_then(|replaced| self.class_of(replaced.block)).map(|(number, _)| number);
         let fits = |class: &Class| class.stride >= words;
-        let mut fitting = self.classes.iter().zip(&mut writer.recent).filter(|(class, _)| fits(class));
-        let free = fitting.find_map(|(class, recent)| {
-            let start = recent.wrapping_sub(class.first);
-            let start = if start < class.count { start } else { 0 };
-            let mut blocks = (start..class.count).chain(0..start).map(|step| class.first + step);
-            let block = blocks.find_map(|block| {
-                let is_free = self.pool.is_free(block);
-                is_free
-                    .then(|| self.announce(writer.intent, own.refs.count, block))
-                    .and_then(|()| self.pool.allocate_at(writer.participant, block))
-            })?;
-            *recent = block.block + 1;
-            Some(block)
-        });
-        let block = match free {
-            Some(block) => block,
-            None => {
-                let class = replaced.and_then(|replaced| self.class_of(replaced.block));
-                match class.filter(|(_, class)| fits(class)) {
-                    Some((number, class)) => self.take_spare(writer, number, class, own)?,
-                    None => return Err(self.refuse(writer, own, fits)),
-                }
+        let mut allocated = Err(Refusal::Full);
+        for (number, class) in self.classes.iter().enumerate().filter(|(_, class)| fits(class)) {
+            allocated = match self.allocate_free(writer, number, class, own) {
+                Some(block) => Ok(block),
+                // Before it takes a larger one, which would then be missing for a long entry.
+                None if replaced == Some(number) => self.take_spare(writer, number, class, own),
+                None => allocated,
+            };
+            if allocated.is_ok() {
+                break;
             }
-        };
+        }
+        let refuse = |refusal| if refusal == Refusal::Full { self.refuse(writer, own, fits) } else { refusal };
+        let block = allocated.map_err(refuse)?;
         fence(Ordering::Release); // E2
         own.refs.push(block);
         self.block(block.block).map(|words| (words, block.block)).ok_or(Refusal::Full)
+    }
+
+    /// Allocates a free block of a class.
+    #[inline]
+    fn allocate_free(&self, writer: &mut Writer, number: usize, class: &Class, own: &Own) -> Option<BlockRef> {
+        let recent = writer.recent.get(number)?.wrapping_sub(class.first);
+        let start = if recent < class.count { recent } else { 0 };
+        let mut blocks = (start..class.count).chain(0..start).map(|step| class.first + step);
+        let block = blocks.find_map(|block| {
+            let is_free = self.pool.is_free(block);
+            is_free
+                .then(|| self.announce(writer.intent, own.refs.count, block))
+                .and_then(|()| self.pool.allocate_at(writer.participant, block))
+        })?;
+        *writer.recent.get_mut(number)? = block.block + 1;
+        Some(block)
     }
 
     fn take_spare(&self, writer: &Writer, number: usize, class: &Class, own: &mut Own) -> Result<BlockRef, Refusal> {

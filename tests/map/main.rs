@@ -4,6 +4,7 @@
 mod support;
 
 mod entries;
+mod load;
 mod processes;
 mod sizes;
 mod waits;

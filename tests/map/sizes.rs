@@ -103,3 +103,15 @@ fn map_of_empty_values_is_a_set() {
     let unit = Map::new(&Options::<(), ()>::new().max_entries(1)).unwrap();
     assert_eq!((unit.insert(&(), &()), unit.insert(&(), &()), unit.len()), (Ok(true), Ok(false), 1));
 }
+
+/// Small entries that are replaced do not move into the blocks of large ones.
+#[test]
+fn map_small_entries_replaced_room_for_large_ones_stays() {
+    let options =
+        Options::<u8, [u8]>::new().entries(Entries { count: 8, bytes: 16 }).entries(Entries { count: 2, bytes: 200 });
+    let map = Map::new(&options).unwrap();
+    (0..8).for_each(|key| assert_eq!(map.insert(&key, b"small"), Ok(true)));
+    (0..8).for_each(|key| assert_eq!(map.insert(&key, b"changed"), Ok(false)));
+    assert_eq!((map.insert(&8, &[1; 180]), map.insert(&9, &[2; 180])), (Ok(true), Ok(true)));
+    assert_eq!(map.insert(&10, &[]), Err(MapError::Full));
+}

@@ -153,6 +153,26 @@ fn list_block_used_again_by_late_writer_reader_sees_one_whole_value() {
     });
 }
 
+/// The list has become shorter, and the directory that a writer has seen is used again. That is no
+/// invalid list.
+#[test]
+fn list_shortened_while_a_late_writer_builds_it_is_overtaken() {
+    large_model(|| {
+        let world = ListWorld::new(2, 1, 2, OTHER);
+        let list = world.list();
+        let (look, ()) = list.look(|_| Ok(()), |_| {}).unwrap();
+        let other = spawn(&world, |world| {
+            world.remove(OTHER, 0);
+            world.remove(OTHER, 0);
+        });
+        let store = |_, words: &[AtomicU64]| store_message(words, 7);
+        let outcome = list.splice(&mut list.writer(THIRD), &look, 1..2, 1, store);
+        join(other);
+        assert!(matches!(outcome, Ok(_)), "{outcome:?}");
+        world.assert_sound();
+    });
+}
+
 /// All elements that a reader copies are of one moment.
 #[test]
 fn list_elements_removed_and_added_reader_sees_one_moment() {
