@@ -73,6 +73,8 @@
 //! (System/370 Principles of Operation), the second look at the head is a seqlock's (Boehm, MSPC
 //! 2012).
 
+pub(crate) mod snapshot;
+
 use std::ops::Range;
 
 use crate::primitive::{AtomicU64, Ordering, WORD, fence, store_bytes};
@@ -439,18 +441,10 @@ impl<M: Memory> Map<M> {
     pub(crate) fn read_bucket<R>(
         &self,
         bucket: usize,
-        mut copy: impl FnMut(&Entry<'_>) -> R,
+        copy: impl FnMut(&Entry<'_>) -> R,
         on_retry: impl FnMut(u32),
     ) -> Result<Vec<R>, Corrupt> {
-        let look = |head| {
-            let mut copied = Vec::new();
-            self.walk(head, |_, entry| -> Option<()> {
-                copied.push(copy(entry));
-                None
-            })?;
-            Ok(copied)
-        };
-        self.consistent(bucket, look, on_retry).map(|(_, copied)| copied)
+        self.copy_bucket(bucket, copy, on_retry).map(|(_, copied)| copied)
     }
 
     /// The number of entries of all buckets, each at its own moment.

@@ -6,6 +6,7 @@ mod support;
 mod entries;
 mod processes;
 mod sizes;
+mod snapshots;
 mod waits;
 
 use processes::{change_in_forked_child, change_until_killed, insert_passed, insert_until_killed};

@@ -5,11 +5,10 @@ use std::vec;
 
 use crate::error::MapError;
 use crate::object::map::element::Element;
-use crate::object::map::{Map, load, pause};
-use crate::raw::map::Entry;
+use crate::object::map::{Map, Owned, pause};
 
 /// Entries of a bucket, or why it cannot be read.
-type Entries<K, V> = vec::IntoIter<Result<(<K as ToOwned>::Owned, <V as ToOwned>::Owned), MapError>>;
+type Entries<K, V> = vec::IntoIter<Result<Owned<K, V>, MapError>>;
 
 /// Copies of the entries of a [`Map`], made by [`Map::iter`].
 #[must_use = "an iterator reads nothing until it is used"]
@@ -39,11 +38,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Iterator for Iter<'_, K, V> {
             if self.bucket == map.buckets() {
                 return None;
             }
-            let copy = |entry: &Entry<'_>| {
-                let (length, words) = entry.key();
-                Ok((K::load(length, words)?, load::<V>(entry)?))
-            };
-            self.entries = match map.read_bucket(self.bucket, copy, pause) {
+            self.entries = match map.read_bucket(self.bucket, |entry| self.map.load_entry(entry), pause) {
                 Ok(entries) => entries.into_iter(),
                 Err(error) => vec![Err(error.into())].into_iter(),
             };

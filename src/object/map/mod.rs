@@ -8,6 +8,7 @@ mod iter;
 mod options;
 #[cfg(feature = "serde")]
 mod serde;
+mod snapshot;
 pub(crate) mod words;
 
 use std::borrow::Borrow;
@@ -92,6 +93,9 @@ struct Inner {
     /// What those sleep on that wait for a change of some buckets.
     events: Vec<EventCount<Mapped>>,
 }
+
+/// A copy of an entry.
+type Owned<K, V> = (<K as ToOwned>::Owned, <V as ToOwned>::Owned);
 
 /// What becomes of an entry.
 enum Change<N, R> {
@@ -388,6 +392,11 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
             SyncError::Forked => MapError::Forked,
             _ => failed.unwrap_or(MapError::Corrupt),
         })
+    }
+
+    fn load_entry(&self, entry: &Entry<'_>) -> Result<Owned<K, V>, MapError> {
+        let (length, words) = entry.key();
+        Ok((K::load(length, words)?, load::<V>(entry)?))
     }
 
     fn event(&self, bucket: usize) -> Option<&EventCount<Mapped>> {
