@@ -123,9 +123,9 @@ pub mod collections {
     }
 
     pub mod map {
-        //! Options for maps, and what iterates over one.
+        //! Options for maps, what iterates over one, and what follows a key.
 
-        pub use crate::object::map::{Entries, Iter, Options};
+        pub use crate::object::map::{Entries, Iter, Options, Watcher};
     }
 }
 

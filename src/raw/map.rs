@@ -358,6 +358,12 @@ impl<M: Memory> Map<M> {
         hash as usize & self.heads.len().wrapping_sub(1)
     }
 
+    /// A number that is another one after each change of a bucket.
+    #[inline]
+    pub(crate) fn version(&self, bucket: usize) -> u64 {
+        self.heads.get(bucket).map_or(0, |head| head.load(Ordering::Relaxed)) // a number
+    }
+
     #[inline]
     fn class_of(&self, place: u64) -> Option<(usize, &Class)> {
         self.classes.iter().enumerate().find(|(_, class)| place.wrapping_sub(class.first) < class.count)

@@ -8,6 +8,7 @@ mod processes;
 mod sizes;
 mod snapshots;
 mod waits;
+mod watch;
 
 use processes::{change_in_forked_child, change_until_killed, insert_passed, insert_until_killed};
 

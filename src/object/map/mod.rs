@@ -9,6 +9,7 @@ mod options;
 #[cfg(feature = "serde")]
 mod serde;
 mod snapshot;
+mod watch;
 pub(crate) mod words;
 
 use std::borrow::Borrow;
@@ -22,6 +23,7 @@ use self::element::load_bytes_into;
 use self::hash::hash;
 pub use self::iter::Iter;
 pub use self::options::{Entries, Options};
+pub use self::watch::Watcher;
 use self::words::{MapGeometry, WRITERS, events_of, map_of, seed};
 use crate::error::{MapError, SyncError};
 use crate::object::fairness::wait_for;
@@ -381,17 +383,16 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         mut attempt: impl FnMut() -> Result<Option<R>, MapError>,
     ) -> Result<R, MapError> {
         self.check_process()?;
-        let bucket = self.inner.map.bucket_of(self.key(key).hash);
-        let event = self.event(bucket).ok_or(MapError::Corrupt)?;
+        let event = self.event_of(key)?;
         let mut failed = None;
         let attempt = || attempt().map_err(|error| *failed.insert(error)).map_err(|_| SyncError::Corrupt);
         let waited = wait_for(&self.handle, event, Timeout::after(timeout), || None, attempt);
-        waited.map_err(|error| match error {
-            SyncError::TimedOut | SyncError::WouldBlock => MapError::TimedOut,
-            SyncError::Interrupted => MapError::Interrupted,
-            SyncError::Forked => MapError::Forked,
-            _ => failed.unwrap_or(MapError::Corrupt),
-        })
+        waited.map_err(|error| wait_error(error, failed))
+    }
+
+    /// What those sleep on that wait for a change of this key.
+    fn event_of(&self, key: &K) -> Result<&EventCount<Mapped>, MapError> {
+        self.event(self.inner.map.bucket_of(self.key(key).hash)).ok_or(MapError::Corrupt)
     }
 
     fn load_entry(&self, entry: &Entry<'_>) -> Result<Owned<K, V>, MapError> {
@@ -506,6 +507,16 @@ impl<K: Element + ?Sized> Map<K, [u8]> {
             load_bytes_into(length, words, value)
         })?;
         copied.transpose().map(|copied| copied.is_some())
+    }
+}
+
+/// Why a wait ended. `failed` is why an attempt did.
+fn wait_error(error: SyncError, failed: Option<MapError>) -> MapError {
+    match error {
+        SyncError::TimedOut | SyncError::WouldBlock => MapError::TimedOut,
+        SyncError::Interrupted => MapError::Interrupted,
+        SyncError::Forked => MapError::Forked,
+        _ => failed.unwrap_or(MapError::Corrupt),
     }
 }
 
