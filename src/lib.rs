@@ -114,7 +114,14 @@ pub mod collections {
 
     pub use crate::error::{ListError, MapError};
     pub use crate::object::list::List;
-    pub use crate::object::map::{Element, Map};
+    pub use crate::object::map::{Counter, Element, Map, Set};
+
+    pub mod counter {
+        //! Options for counters.
+
+        /// The options of a map from keys to counts.
+        pub type Options<K> = super::map::Options<K, i64>;
+    }
 
     pub mod list {
         //! Options for lists.
@@ -126,6 +133,13 @@ pub mod collections {
         //! Options for maps, what iterates over one, and what follows a key.
 
         pub use crate::object::map::{Entries, Iter, Options, Watcher};
+    }
+
+    pub mod set {
+        //! Options for sets.
+
+        /// The options of a map from keys to nothing.
+        pub type Options<K> = super::map::Options<K, ()>;
     }
 }
 

@@ -58,7 +58,7 @@ use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
 use crate::object::list::List;
-use crate::object::map::{Element, Map};
+use crate::object::map::{Counter, Element, Map, Set};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -368,6 +368,7 @@ shared!(
     [T: Shareable] Value<T>, [T: Number] AtomicValue<T>, [T: Shareable] Array<T>, [T: Shareable] Mutex<T>,
     [T: Shareable] ReentrantMutex<T>, [T: Shareable] RwLock<T>,
     [T: Shareable] List<T>, [K: Element + ?Sized, V: Element + ?Sized] Map<K, V>,
+    [K: Element + ?Sized] Set<K>, [K: Element + ?Sized] Counter<K>,
 );
 
 fn check_label(label: &str) -> Result<()> {

@@ -32,7 +32,7 @@ use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
 use crate::object::event::Event;
 use crate::object::list::List;
-use crate::object::map::{Element, Map};
+use crate::object::map::{Counter, Element, Map, Set};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -227,4 +227,5 @@ transferable!(
     Value<T: Shareable>, AtomicValue<T: Number>, Array<T: Shareable>,
     Mutex<T: Shareable>, ReentrantMutex<T: Shareable>, RwLock<T: Shareable>,
     List<T: Shareable>, Map<K: Element + ?Sized, V: Element + ?Sized>,
+    Set<K: Element + ?Sized>, Counter<K: Element + ?Sized>,
 );

@@ -9,6 +9,7 @@ mod sizes;
 mod snapshots;
 mod waits;
 mod watch;
+mod wrappers;
 
 use processes::{change_in_forked_child, change_until_killed, insert_passed, insert_until_killed};
 

@@ -2,15 +2,18 @@
 //!
 //! The algorithm is in `raw/map.rs`, the words are in `words.rs`.
 
+mod counter;
 pub(crate) mod element;
 mod hash;
 mod iter;
 mod options;
 #[cfg(feature = "serde")]
 mod serde;
+mod set;
 mod snapshot;
 mod watch;
 pub(crate) mod words;
+mod wrapper;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -18,11 +21,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::counter::Counter;
 pub use self::element::Element;
 use self::element::load_bytes_into;
 use self::hash::hash;
 pub use self::iter::Iter;
 pub use self::options::{Entries, Options};
+pub use self::set::Set;
 pub use self::watch::Watcher;
 use self::words::{MapGeometry, WRITERS, events_of, map_of, seed};
 use crate::error::{MapError, SyncError};
