@@ -458,9 +458,30 @@ impl<M: Memory> Map<M> {
         self.heads.iter().map(|head| Head(head.load(Ordering::Relaxed)).length()).sum() // a number
     }
 
+    /// How many buckets have no entry, one, two, and so on, each at its own moment.
+    pub(crate) fn chains(&self) -> [u64; MAX_CHAIN + 1] {
+        let mut counts = [0; MAX_CHAIN + 1];
+        for head in self.heads.iter() {
+            let length = Head(head.load(Ordering::Relaxed)).length(); // a number
+            counts.get_mut(length).into_iter().for_each(|count| *count += 1);
+        }
+        counts
+    }
+
     /// The number of blocks that are neither free nor spare.
     pub(crate) fn allocated(&self) -> u64 {
         self.pool.owners().filter(|&owner| owner != SPARE).count() as u64
+    }
+
+    /// The number of blocks of each class that are neither free nor spare.
+    pub(crate) fn allocated_by_class(&self) -> [u64; MAX_CLASSES] {
+        let mut counts = [0; MAX_CLASSES];
+        for (count, class) in counts.iter_mut().zip(&self.classes) {
+            let blocks = class.first..class.first + class.count;
+            *count = blocks.filter(|&block| !self.pool.is_free(block)).count() as u64;
+            *count -= (self.spares(class).count() as u64).min(*count); // at another moment
+        }
+        counts
     }
 
     /// The number of spare blocks.
