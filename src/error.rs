@@ -693,6 +693,14 @@ pub enum ListError {
         /// [`list::Options::max_length`](crate::collections::list::Options::max_length).
         limit: usize,
     },
+    /// The element is longer than one can be.
+    TooLong {
+        /// Its length, in bytes.
+        length: usize,
+        /// The most bytes that an element can have: see
+        /// [`max_element_bytes`](crate::collections::list::Options::max_element_bytes).
+        limit: usize,
+    },
     /// There is no such element.
     OutOfBounds {
         /// Where it would be.
@@ -708,7 +716,7 @@ pub enum ListError {
     TimedOut,
     /// The thread was [interrupted](crate::InterruptHandle) while it waited.
     Interrupted,
-    /// The bytes are no value of the type.
+    /// The bytes are no value of the type: a 2 where a `bool` is, or no UTF-8 where a `str` is.
     InvalidValue,
     /// Another process wrote something into the region that no correct process writes.
     Corrupt,
@@ -716,6 +724,10 @@ pub enum ListError {
     Forked,
     /// There is no memory for a copy of the elements.
     OutOfMemory,
+    /// The value cannot be serialised.
+    Serialize,
+    /// The bytes are not a value of the expected type.
+    Deserialize,
 }
 
 /// Why a lock was not acquired, or was acquired in a state that needs attention. `G` is the guard.
@@ -852,6 +864,7 @@ impl From<MapError> for io::Error {
 
 messages!(ListError {
     Full { length, limit } => "the list would have {length} elements, where it can have at most {limit}: remove some, or make a longer list",
+    TooLong { length, limit } => "the element has {length} bytes, where it can have at most {limit}: make a list of longer elements",
     OutOfBounds { index, length } => "index {index} is outside of a list of {length} elements",
     Busy => "others change the list without a pause, or have its memory: try again, or ask for fewer elements at a time",
     TimedOut => "it did not happen before the deadline",
@@ -860,17 +873,21 @@ messages!(ListError {
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
     OutOfMemory => "there is no memory for a copy of the elements",
+    Serialize => "the value cannot be serialised",
+    Deserialize => "the bytes are not a value of the expected type",
 });
 
 impl From<ListError> for io::Error {
     fn from(error: ListError) -> Self {
         let kind = match error {
             ListError::Full { .. } => io::ErrorKind::StorageFull,
-            ListError::OutOfBounds { .. } => io::ErrorKind::InvalidInput,
+            ListError::TooLong { .. } | ListError::OutOfBounds { .. } | ListError::Serialize => {
+                io::ErrorKind::InvalidInput
+            }
             ListError::Busy => io::ErrorKind::ResourceBusy,
             ListError::TimedOut => io::ErrorKind::TimedOut,
             ListError::Interrupted => INTERRUPTED_KIND,
-            ListError::InvalidValue | ListError::Corrupt => io::ErrorKind::InvalidData,
+            ListError::InvalidValue | ListError::Corrupt | ListError::Deserialize => io::ErrorKind::InvalidData,
             ListError::Forked => io::ErrorKind::Unsupported,
             ListError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };

@@ -113,8 +113,9 @@ pub mod collections {
     //! and how calls wait.
 
     pub use crate::error::{ListError, MapError};
+    pub use crate::object::element::Element;
     pub use crate::object::list::List;
-    pub use crate::object::map::{Counter, Element, Map, Set};
+    pub use crate::object::map::{Counter, Map, Set};
 
     pub mod counter {
         //! Options for counters.

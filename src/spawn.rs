@@ -56,9 +56,10 @@ use crate::object::atomic::{AtomicValue, Number};
 use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
+use crate::object::element::Element;
 use crate::object::event::Event;
 use crate::object::list::List;
-use crate::object::map::{Counter, Element, Map, Set};
+use crate::object::map::{Counter, Map, Set};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -367,7 +368,7 @@ shared!([] Namespace, [] Semaphore, [] BoundedSemaphore, [] Condvar, [] Event, [
 shared!(
     [T: Shareable] Value<T>, [T: Number] AtomicValue<T>, [T: Shareable] Array<T>, [T: Shareable] Mutex<T>,
     [T: Shareable] ReentrantMutex<T>, [T: Shareable] RwLock<T>,
-    [T: Shareable] List<T>, [K: Element + ?Sized, V: Element + ?Sized] Map<K, V>,
+    [E: Element + ?Sized] List<E>, [K: Element + ?Sized, V: Element + ?Sized] Map<K, V>,
     [K: Element + ?Sized] Set<K>, [K: Element + ?Sized] Counter<K>,
 );
 

@@ -30,9 +30,10 @@ use crate::object::atomic::{AtomicValue, Number};
 use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
+use crate::object::element::Element;
 use crate::object::event::Event;
 use crate::object::list::List;
-use crate::object::map::{Counter, Element, Map, Set};
+use crate::object::map::{Counter, Map, Set};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -226,6 +227,6 @@ transferable!(
     Namespace, Semaphore, BoundedSemaphore, Condvar, Event, Barrier, Once,
     Value<T: Shareable>, AtomicValue<T: Number>, Array<T: Shareable>,
     Mutex<T: Shareable>, ReentrantMutex<T: Shareable>, RwLock<T: Shareable>,
-    List<T: Shareable>, Map<K: Element + ?Sized, V: Element + ?Sized>,
+    List<E: Element + ?Sized>, Map<K: Element + ?Sized, V: Element + ?Sized>,
     Set<K: Element + ?Sized>, Counter<K: Element + ?Sized>,
 );

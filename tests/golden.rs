@@ -25,7 +25,7 @@ use tombolo::{Endpoint, LAYOUT_VERSION, Namespace, RecvError, SendError, Shareab
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 15] = [
+const GOLDEN: [&str; 16] = [
     "values",
     "bytes",
     "queue-values",
@@ -41,6 +41,7 @@ const GOLDEN: [&str; 15] = [
     "tags",
     "map",
     "list",
+    "list-of-bytes",
 ];
 
 /// The names of the words, by offset in bytes. `docs/layout.md` has the other names of some, under
@@ -220,7 +221,7 @@ const OBJECTS: [(&str, &[(usize, &str)]); 16] = [
             (0x40, "classes"),
         ],
     ),
-    ("list", &[(0x00, "root"), (0x08, "event")]),
+    ("list", &[(0x00, "root"), (0x08, "event"), (0x10, "longest")]),
 ];
 const VALUE: usize = 1;
 const ARRAY: usize = 3;
@@ -485,7 +486,7 @@ fn name_in_map(lanes: usize, offset: usize) -> String {
     }
 }
 
-/// The parts of a list of up to ten elements of a word, with one lane: 14 blocks, of which 3 are
+/// The parts of a list of up to ten elements of a word, or of eight of two, with one lane: 14 blocks, of which 3 are
 /// directories of 6 words, and the others are chunks of 8.
 fn name_in_list(offset: usize) -> String {
     let (records, directories) = (0x100, 0x280);
@@ -1168,6 +1169,22 @@ fn list_bytes_match_golden_file() {
     list.clear().unwrap();
     stage.show("cleared", &file);
     compare("list", &stage.text);
+}
+
+#[test]
+fn list_of_bytes_bytes_match_golden_file() {
+    let mut stage = Stage::new("list-of-bytes", "a list of up to eight elements of up to 8 bytes, 1 lane");
+    let options = list::Options::<[u8]>::new().max_length(8).max_element_bytes(8);
+    let plan = Namespace::builder().max_participants(1).list("list", &options).directory(&stage.directory);
+    let namespace = plan.create_new().open("golden").unwrap();
+    let file = stage.file();
+    stage.show("made, with its maker there", &file);
+    let list = namespace.list::<[u8]>("list").unwrap();
+    list.extend_from_slice(&[&[0x11; 8][..], &[0x12; 3], &[]]).unwrap();
+    stage.show("three elements appended", &file);
+    list.remove(0).unwrap();
+    stage.show("one of them removed", &file);
+    compare("list-of-bytes", &stage.text);
 }
 
 #[test]

@@ -108,6 +108,7 @@ fn corpus_every_target_is_replayed() {
         "broadcast_latest",
         "broadcast_ring",
         "byte_ring",
+        "list",
         "map",
         "mpmc_ring",
         "objects",
@@ -118,6 +119,11 @@ fn corpus_every_target_is_replayed() {
         "whole_pipe",
     ];
     assert_eq!(targets, replayed);
+}
+
+#[test]
+fn corpus_list_finds_nothing() {
+    replay("list", fuzzing::list);
 }
 
 #[test]

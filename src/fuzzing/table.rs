@@ -100,9 +100,11 @@ fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
     // Maps and lists have numbers of their own, so that the other numbers keep their meaning.
     let with_own_number = [ObjectKind::Map, ObjectKind::List];
     let mut kinds = ObjectKind::all().filter(|kind| !with_own_number.contains(kind));
-    let kind = match input.byte() {
+    let byte = input.byte();
+    let kind = match byte {
         u8::MAX => ObjectKind::Map,
-        0xFE => ObjectKind::List,
+        // Of values, and of bytes.
+        0xFE | 0xFD => ObjectKind::List,
         byte => {
             let count = ObjectKind::all().len() - with_own_number.len();
             kinds.nth(usize::from(byte) % count).expect("an index below their number")
@@ -157,6 +159,7 @@ fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
             let classes = [(); 2].map(|()| Class { words: number(), entries: number() });
             ObjectSpec { map: MapGeometry::new(key, value, &classes).ok(), ..base }
         }
+        ObjectKind::List if byte == 0xFD => ObjectSpec { count: number(), max_element_bytes: number(), ..base },
         ObjectKind::Semaphore | ObjectKind::BoundedSemaphore | ObjectKind::Barrier => {
             ObjectSpec { count: number(), ..base }
         }
@@ -272,6 +275,7 @@ fn open_everything(region: Region, found: &Table) {
         let _ = opened.map::<u64, [u8; 12]>(name).map(|map| (map.replace(&1, &[1; 12]), map.remove(&1), map.len()));
         let _ = opened.list::<u64>(name).map(|list| (list.push(&1), list.to_vec(), list.remove(0), list.clear()));
         let _ = opened.list::<[u8; 12]>(name).map(|list| (list.insert(0, &[1; 12]), list.len(), list.pop()));
+        let _ = opened.list::<[u8]>(name).map(|list| (list.push(b"element"), list.to_vec(), list.pop()));
         let _ = opened.array::<u64>(name).map(|array| use_array(&array));
         let _ = opened.array::<[u8; 12]>(name).map(|array| use_array(&array));
         if let Ok(permits) = opened.bounded_semaphore(name) {

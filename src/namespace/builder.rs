@@ -8,9 +8,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Message;
 use crate::namespace::{Namespace, broadcast_spec, check_type, find, queue_spec, type_mismatch};
 use crate::object::atomic::Number;
+use crate::object::element::Element;
 use crate::object::kind::ObjectKind;
 use crate::object::list;
-use crate::object::map::{self, Element};
+use crate::object::map;
 use crate::object::member::Membership;
 use crate::object::nested;
 use crate::object::spec::{InitialValue, ObjectSpec};
@@ -268,7 +269,7 @@ impl NamespaceBuilder {
     /// trades.push(&101.25)?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn list<T: Shareable>(self, name: &str, options: &list::Options<T>) -> Self {
+    pub fn list<E: Element + ?Sized>(self, name: &str, options: &list::Options<E>) -> Self {
         self.add(name, options.spec(), InitialValue::Zero)
     }
 
@@ -490,8 +491,8 @@ impl NamespaceBuilder {
 
 fn check_fits(region: &Region, found: &Entry, planned: &ObjectSpec) -> Result<()> {
     check_type(region, found, planned)?;
-    let element = |spec: &ObjectSpec| spec.nested.map(|layout| layout.element());
-    if found.spec.count != planned.count || element(&found.spec) != element(planned) {
+    let limits = |spec: &ObjectSpec| (spec.count, spec.max_element_bytes, spec.nested.map(|layout| layout.element()));
+    if limits(&found.spec) != limits(planned) {
         return Err(type_mismatch(region, found, planned.type_name()));
     }
     Ok(())

@@ -19,10 +19,11 @@ use crate::object::atomic::{AtomicValue, Number};
 use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
+use crate::object::element::Element;
 use crate::object::event::Event;
 use crate::object::kind::ObjectKind;
 use crate::object::list::List;
-use crate::object::map::{Counter, Element, Map, Set};
+use crate::object::map::{Counter, Map, Set};
 use crate::object::member::Membership;
 use crate::object::mutex::Mutex;
 use crate::object::nested;
@@ -260,7 +261,7 @@ impl Namespace {
     }
 
     /// Opens the list of that name. Blocks and fails like [`object`](Self::object).
-    pub fn list<T: Shareable>(&self, name: &str) -> Result<List<T>> {
+    pub fn list<E: Element + ?Sized>(&self, name: &str) -> Result<List<E>> {
         self.object(name)
     }
 

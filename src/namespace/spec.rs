@@ -10,9 +10,10 @@ use crate::object::atomic::{AtomicValue, Number};
 use crate::object::barrier::Barrier;
 use crate::object::bounded_semaphore::BoundedSemaphore;
 use crate::object::condvar::Condvar;
+use crate::object::element::Element;
 use crate::object::event::Event;
 use crate::object::list::{self, List};
-use crate::object::map::{self, Element, Map};
+use crate::object::map::{self, Map};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -126,7 +127,7 @@ impl Spec<()> {
     }
 
     /// A [`List`], as these options describe it. See [`NamespaceBuilder::list`].
-    pub fn list<T: Shareable>(options: &list::Options<T>) -> Spec<List<T>> {
+    pub fn list<E: Element + ?Sized>(options: &list::Options<E>) -> Spec<List<E>> {
         Spec::new(Namespace::builder().list("", options))
     }
 

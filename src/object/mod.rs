@@ -6,6 +6,7 @@ pub(crate) mod atomic;
 pub(crate) mod barrier;
 pub(crate) mod bounded_semaphore;
 pub(crate) mod condvar;
+pub(crate) mod element;
 pub(crate) mod event;
 mod fairness;
 #[cfg(feature = "async")]
@@ -93,9 +94,12 @@ pub(crate) mod sealed {
 /// `Object` and `Debug` for a type with a `handle()`, or another way to it.
 macro_rules! object {
     ($name:ident $(<$t:ident>)?, $spec:expr, |$this:ident| $handle:expr) => {
-        impl $(<$t: $crate::types::Shareable>)? $crate::object::Object for $name $(<$t>)? {}
+        $crate::object::object!([$($t: $crate::types::Shareable)?] $name $(<$t>)?, $spec, |$this| $handle);
+    };
+    ([$($generics:tt)*] $name:ident $(<$($t:ident),+>)?, $spec:expr, |$this:ident| $handle:expr) => {
+        impl<$($generics)*> $crate::object::Object for $name $(<$($t),+>)? {}
 
-        impl $(<$t: $crate::types::Shareable>)? $crate::object::sealed::Sealed for $name $(<$t>)? {
+        impl<$($generics)*> $crate::object::sealed::Sealed for $name $(<$($t),+>)? {
             fn spec() -> $crate::object::spec::ObjectSpec {
                 $spec
             }
@@ -110,7 +114,7 @@ macro_rules! object {
             }
         }
 
-        impl $(<$t: $crate::types::Shareable>)? std::fmt::Debug for $name $(<$t>)? {
+        impl<$($generics)*> std::fmt::Debug for $name $(<$($t),+>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 let $this = self;
                 f.debug_struct(stringify!($name)).field("handle", $handle).finish_non_exhaustive()

@@ -18,6 +18,8 @@ pub struct ObjectSpec {
     pub(crate) tag: [u8; 8],
     /// Elements, permits (of a plain semaphore: initial ones) or parties.
     pub(crate) count: u64,
+    /// Of a list of bytes: bytes of an element at most. 0: its elements have a type.
+    pub(crate) max_element_bytes: u64,
     /// What a nested queue or broadcast is.
     pub(crate) nested: Option<Layout>,
     /// What a map is like.
@@ -52,7 +54,7 @@ impl Buffers {
 
 impl ObjectSpec {
     pub(crate) fn without_value(kind: ObjectKind, count: u64) -> Self {
-        Self { kind, size: 0, align: 1, tag: [0; 8], count, nested: None, map: None, shape: None }
+        Self { kind, size: 0, align: 1, tag: [0; 8], count, max_element_bytes: 0, nested: None, map: None, shape: None }
     }
 
     /// An object that holds values of the type.
@@ -111,6 +113,7 @@ impl ObjectSpec {
         let (size, align) = match self.nested.map(|layout| layout.element()) {
             Some(ElementType::Value { size, align, .. }) => (size, align),
             Some(ElementType::Bytes) => return Some(ElementType::Bytes),
+            None if self.max_element_bytes > 0 => return Some(ElementType::Bytes),
             None if self.size == 0 => return None,
             None => (self.size, self.align),
         };

@@ -222,7 +222,7 @@ impl Entry {
             return None;
         }
         let tag = row[entry::TAG].to_le_bytes();
-        let mut spec = ObjectSpec { kind, size, align, tag, count, nested: None, map: None, shape: None };
+        let mut spec = ObjectSpec { size, align, tag, ..ObjectSpec::without_value(kind, count) };
         if !kind.functions().read_header(&mut spec, region, start, length) {
             return None;
         }

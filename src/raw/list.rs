@@ -298,6 +298,11 @@ impl<'a, M: Memory> View<'a, M> {
         self.length
     }
 
+    /// Words of an element.
+    pub(crate) fn width(&self) -> usize {
+        self.list.shape.width
+    }
+
     /// The number of blocks.
     pub(crate) fn blocks(&self) -> u64 {
         self.chunks.len() as u64 + u64::from(self.root.directory().is_some())

@@ -34,11 +34,14 @@
 //!   will be again. So anybody may free what was linked and is not, and the second one fails.
 //! - I4: what a commit unlinks is in the intent record before, and freed before the record is
 //!   empty again. All references in a record were linked once.
-//! - I5: what a commit allocates is in the intent record before. It may stay there, since it is a
-//!   place to look at and not a reference.
+//! - I5: what an operation allocates is in the intent record before, and the first one stays there
+//!   until the operation has ended. The others may stay longer: each is a place to look at and not
+//!   a reference.
 //! - I6: a class has spare blocks, whose owner is no participant. They stand in for the blocks of
-//!   their class that an operation unlinks, and some of these become spare then. So a key can be
-//!   removed, or its value replaced by one of the same class, when no block is free.
+//!   their class that an operation unlinks, and as many of these become spare then. So a key can be
+//!   removed, or its value replaced by one of the same class, when no block is free. Spare blocks,
+//!   and those that stand in for others, are never fewer than at first. They become more by repair
+//!   only, and a spare block becomes free only while enough others are spare.
 //! - I7: a bucket has no key twice: a commit fails if anything in the bucket changed since its
 //!   writer looked.
 //!
@@ -55,17 +58,24 @@
 //!   repair, after the death of the writer. The references belong to the count.
 //! - E5: `allocate`: block in the intent record, fence Release, CAS owner word · repair, after the
 //!   death of the writer. A block that it has allocated is in the record.
-//! - E6: `make_spare`: fence Release, CAS owner word · `take_spare`: CAS owner word, fence Acquire.
-//!   As `pool.rs` E1, for blocks that are spare in between.
+//! - E6: `make_spare`: fence Release, CAS owner word · `take_spare`, `free_excess`: CAS owner word,
+//!   fence Acquire. As `pool.rs` E1, for blocks that are spare in between. And `free_excess`: load
+//!   owner words, fence Acquire, load them again. What it has seen twice was spare at one moment:
+//!   if it has counted a block that became spare, it sees that the one which stood in was taken.
+//! - E7: `free_excess`: CAS owner word, fence SeqCst, load owner words · the same of another one.
+//!   Of two that take a spare block, one sees what the other took.
 //!
 //! Crash
-//! - (H1) writer, before the CAS: nothing has changed. Repair frees the blocks that it may have
-//!   allocated, if they are its own and not linked. If its intent is complete, what it names is
-//!   linked still, or free, or about to be freed by somebody else.
-//! - (H2) writer, after the CAS: the change is made. Repair frees what the intent names, and keeps
-//!   the blocks that the dead one has linked.
-//! - (H3) repairer: what it has freed is free. The next repairer does the rest.
-//! - In H1 and H2 spare blocks may have become free ones. Repair makes as many spare again.
+//! - (H1) writer, before the CAS: nothing has changed. Repair makes the blocks spare that it may
+//!   have allocated, if they are its own and not linked. If its intent is complete, what it names
+//!   is linked still, or free, or about to be freed by somebody else.
+//! - (H2) writer, after the CAS: the change is made. Repair makes spare what the intent names, and
+//!   keeps the blocks that the dead one has linked.
+//! - In H1 and H2 all become spare, because nobody knows how many were. Then repair frees what is
+//!   too many, which it takes as if it were the dead one. A writer that had a spare block meanwhile
+//!   returns it after that, and so there may be too many still: a writer that finds no block for a
+//!   new key frees them.
+//! - (H3) repairer: what it has made spare is spare. The next repairer does the rest.
 //! - reader: nothing.
 //! - A stopped writer keeps its blocks, and nothing else.
 //!
@@ -267,7 +277,7 @@ impl Look {
 pub(crate) enum Refusal {
     /// There is no block for the entry, or no room in its bucket.
     Full,
-    /// Other writers have the spare blocks at this moment.
+    /// Other writers have the spare blocks at this moment, or some have just become free.
     Busy,
 }
 
@@ -328,18 +338,12 @@ impl<M: Memory> Map<M> {
         Writer { participant, intent, recent: [0; MAX_CLASSES] }
     }
 
-    /// Makes blocks spare until there are enough: of a map that nobody uses yet, and when a dead
-    /// writer has left fewer.
+    /// Makes the last blocks of each class spare, of a map that nobody uses yet.
     pub(crate) fn fill_spares(&self) {
         for class in &self.classes {
-            // Writers may have returned some after a repairer made others.
-            self.spares(class).skip(class.spare as usize).for_each(|spare| _ = self.pool.free(spare));
-            let missing = class.spare.saturating_sub(self.spares(class).count() as u64);
-            let last = class.first + class.count.saturating_sub(1);
-            for block in (0..missing).map(|step| last.saturating_sub(step)) {
-                if self.pool.allocate(SPARE, class.first, class.count, block).is_none() {
-                    break; // too few are free: until the next time
-                }
+            let blocks = class.first..class.first + class.count;
+            for block in blocks.rev().take(class.spare as usize) {
+                let _ = self.pool.allocate_at(SPARE, block); // all are free
             }
         }
     }
@@ -568,6 +572,7 @@ impl<M: Memory> Map<M> {
         if outcome != Ok(true) {
             self.free_all(writer, own.refs.as_slice(), own.spare);
         }
+        self.clear_allocated(writer.intent);
         outcome
     }
 
@@ -632,7 +637,7 @@ impl<M: Memory> Map<M> {
             let block = blocks.find_map(|block| {
                 let is_free = self.pool.is_free(block);
                 is_free
-                    .then(|| self.announce(writer.intent, own, block))
+                    .then(|| self.announce(writer.intent, own.refs.count, block))
                     .and_then(|()| self.pool.allocate_at(writer.participant, block))
             })?;
             *recent = block.block + 1;
@@ -642,8 +647,10 @@ impl<M: Memory> Map<M> {
             Some(block) => block,
             None => {
                 let class = replaced.and_then(|replaced| self.class_of(replaced.block));
-                let (number, class) = class.filter(|(_, class)| fits(class)).ok_or(Refusal::Full)?;
-                self.take_spare(writer, number, class, own)?
+                match class.filter(|(_, class)| fits(class)) {
+                    Some((number, class)) => self.take_spare(writer, number, class, own)?,
+                    None => return Err(self.refuse(writer, own, fits)),
+                }
             }
         };
         fence(Ordering::Release); // E2
@@ -653,7 +660,7 @@ impl<M: Memory> Map<M> {
 
     fn take_spare(&self, writer: &Writer, number: usize, class: &Class, own: &mut Own) -> Result<BlockRef, Refusal> {
         let taken = self.spares(class).find_map(|spare| {
-            self.announce(writer.intent, own, spare.block);
+            self.announce(writer.intent, own.refs.count, spare.block);
             self.pool.take_over(spare, writer.participant)
         });
         fence(Ordering::Acquire); // E6
@@ -663,9 +670,17 @@ impl<M: Memory> Map<M> {
         taken.ok_or(if class.spare > 0 { Refusal::Busy } else { Refusal::Full })
     }
 
-    /// Says which block is about to be allocated.
-    fn announce(&self, record: usize, own: &Own, block: u64) {
-        if let Some(word) = self.allocated_by(record).get(own.refs.count) {
+    /// There is no block, unless some of those that are spare are too many.
+    #[cold]
+    fn refuse(&self, writer: &Writer, own: &Own, fits: impl Fn(&Class) -> bool) -> Refusal {
+        let mut fitting = self.classes.iter().filter(|class| fits(class));
+        let has_freed = fitting.any(|class| self.free_excess(writer.participant, writer.intent, own.refs.count, class));
+        if has_freed { Refusal::Busy } else { Refusal::Full }
+    }
+
+    /// Says which block is about to be allocated, after `count` others.
+    fn announce(&self, record: usize, count: usize, block: u64) {
+        if let Some(word) = self.allocated_by(record).get(count) {
             word.store(block + 1, Ordering::Relaxed); // the fence orders it
             fence(Ordering::Release); // E5
         }
@@ -674,22 +689,44 @@ impl<M: Memory> Map<M> {
     /// Frees blocks. Makes as many of them spare instead as were taken from those.
     fn free_all(&self, writer: &mut Writer, block_refs: &[BlockRef], mut spare: [u64; MAX_CLASSES]) {
         for &block_ref in block_refs {
-            let Some((number, class)) = self.class_of(block_ref.block) else { continue };
+            let Some((number, _)) = self.class_of(block_ref.block) else { continue };
             match (spare.get_mut(number), writer.recent.get_mut(number)) {
-                (Some(spare), _) if *spare > 0 => *spare -= u64::from(self.make_spare(class, block_ref)),
+                (Some(spare @ 1..), _) => {
+                    *spare -= 1;
+                    self.make_spare(block_ref); // if that fails, a repairer has done it
+                }
                 (_, Some(recent)) if self.pool.free(block_ref) => *recent = block_ref.block,
                 _ => {}
             }
         }
     }
 
-    /// Frees a block if there are enough spare ones: a repairer may have made others.
-    fn make_spare(&self, class: &Class, block_ref: BlockRef) -> bool {
-        if self.spares(class).count() as u64 >= class.spare {
-            return self.pool.free(block_ref);
-        }
+    fn make_spare(&self, block_ref: BlockRef) {
         fence(Ordering::Release); // E6
-        self.pool.take_over(block_ref, SPARE).is_some()
+        let _ = self.pool.take_over(block_ref, SPARE);
+    }
+
+    /// Frees the spare blocks of a class that are too many. Takes them as that participant, after
+    /// it has allocated `count` others. Returns whether there were any.
+    ///
+    /// A block that moves while it looks may look like two. So it takes a block first, and frees it
+    /// if what it has counted before is spare still.
+    fn free_excess(&self, participant: usize, record: usize, count: usize, class: &Class) -> bool {
+        let mut spares = self.spares(class);
+        let mut enough = BlockRefs::EMPTY;
+        spares.by_ref().take(class.spare as usize).for_each(|spare| enough.push(spare));
+        let mut has_freed = false;
+        for spare in spares {
+            self.announce(record, count, spare.block);
+            let Some(taken) = self.pool.take_over(spare, participant) else { continue }; // E7
+            fence(Ordering::SeqCst); // E6, E7
+            if !enough.as_slice().iter().all(|&spare| self.pool.is_allocated(spare)) {
+                self.make_spare(taken);
+                break;
+            }
+            has_freed |= self.pool.free(taken);
+        }
+        has_freed
     }
 
     /// The words for the blocks that an operation allocates.
@@ -722,66 +759,71 @@ impl<M: Memory> Map<M> {
         }
     }
 
-    /// Frees what a dead participant has left: the blocks that its intents name and that are not
+    /// What was allocated is linked, free or spare.
+    fn clear_allocated(&self, record: usize) {
+        if let Some(first) = self.allocated_by(record).first() {
+            first.store(0, Ordering::Release); // E5: after what was freed
+        }
+    }
+
+    /// Whether no operation is in progress.
+    fn is_clear(&self, record: usize) -> bool {
+        let count = self.intent(record).map(|(count, _)| count);
+        let mut words = count.into_iter().chain(self.allocated_by(record).first());
+        words.all(|word| word.load(Ordering::Relaxed) == 0) // E4, E5, and the writer is dead
+    }
+
+    /// Returns what a dead participant has left: the blocks that its records name and that are not
     /// linked. Nobody repairs that participant at the same time. If a bucket cannot be read, what
     /// may belong to it stays allocated.
+    ///
+    /// If it was killed in the middle of an operation, that takes a look at all owner words.
     pub(crate) fn repair(&self, participant: usize, records: Range<usize>) -> Result<(), Corrupt> {
-        let mut outcome = Ok(0);
-        for record in records {
-            let freed = self.free_allocated(participant, record);
-            outcome = outcome.and_then(|sum| Ok(sum + freed?));
-            let freed = self.free_intended(record);
-            outcome = outcome.and_then(|sum| Ok(sum + freed?));
-        }
-        if outcome != Ok(0) {
-            self.fill_spares();
-        }
-        outcome.map(drop)
+        let used = records.filter(|&record| !self.is_clear(record));
+        used.fold(Ok(()), |outcome, record| outcome.and(self.repair_record(participant, record)))
     }
 
-    /// Frees what a dead participant allocated and did not link. Returns how many blocks.
-    fn free_allocated(&self, participant: usize, record: usize) -> Result<usize, Corrupt> {
-        let mut freed = 0;
-        for word in self.allocated_by(record) {
-            let block = word.load(Ordering::Relaxed).checked_sub(1); // E5, and the writer is dead
-            if let Some(block_ref) = block.and_then(|block| self.pool.owned_at(participant, block)) {
-                freed += usize::from(self.free_if_unlinked(block_ref)?);
-            }
-        }
-        Ok(freed)
-    }
-
-    /// Frees what an intent names. Returns how many blocks.
-    fn free_intended(&self, record: usize) -> Result<usize, Corrupt> {
-        let Some((count, words)) = self.intent(record) else { return Ok(0) };
-        let mut freed = 0;
-        let count = count.load(Ordering::Relaxed) as usize; // E4, and the writer is dead
-        for words in words.chunks_exact(2).take(count.min(MAX_CHAIN)) {
-            if let [block, owner] = words {
-                // Relaxed: the same.
-                let (block, owner) = (block.load(Ordering::Relaxed), owner.load(Ordering::Relaxed));
-                freed += usize::from(self.free_if_unlinked(BlockRef { block, owner })?);
-            }
+    fn repair_record(&self, participant: usize, record: usize) -> Result<(), Corrupt> {
+        let allocated = self.allocated_by(record).iter().filter_map(|word| {
+            let block = word.load(Ordering::Relaxed).checked_sub(1)?; // E5, and the writer is dead
+            self.pool.owned_at(participant, block)
+        });
+        let left = allocated.chain(self.intended(record));
+        left.fold(Ok(()), |outcome, block_ref| outcome.and(self.make_spare_if_unlinked(block_ref)))?;
+        for class in &self.classes {
+            self.free_excess(participant, record, 0, class);
         }
         self.clear_intent(record);
-        Ok(freed)
+        self.clear_allocated(record);
+        Ok(())
     }
 
-    /// Frees a block that no bucket reaches, and that is not of a writer that may still link it.
-    /// Returns whether it did.
-    fn free_if_unlinked(&self, block_ref: BlockRef) -> Result<bool, Corrupt> {
+    /// What an intent names.
+    fn intended(&self, record: usize) -> impl Iterator<Item = BlockRef> {
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed); // E4, and the writer is dead
+        self.intent(record).into_iter().flat_map(move |(count, words)| {
+            let words = words.chunks_exact(2).take((load(count) as usize).min(MAX_CHAIN));
+            words.filter_map(move |words| {
+                words.first_chunk().map(|[block, owner]| BlockRef { block: load(block), owner: load(owner) })
+            })
+        })
+    }
+
+    /// Makes a block spare that no bucket reaches, and that is not of a writer that may still link
+    /// it.
+    fn make_spare_if_unlinked(&self, block_ref: BlockRef) -> Result<(), Corrupt> {
         // A block that is linked is whole, so its hash says where. Any other one is in no bucket.
         let Some([_, sizes]) = self.block(block_ref.block).and_then(|words| words.first_chunk::<HEADER>()) else {
-            return Ok(false);
+            return Ok(());
         };
         if self.pool.is_allocated(block_ref) {
             let bucket = self.bucket_of(sizes.load(Ordering::Relaxed) as u32); // linked by the dead, or before it looked
             let find = |head| self.walk(head, |place, _| (place == block_ref.block).then_some(()));
             let (_, linked) = self.consistent(bucket, find, |_| {})?;
             if linked.is_none() {
-                return Ok(self.pool.free(block_ref));
+                self.make_spare(block_ref);
             }
         }
-        Ok(false)
+        Ok(())
     }
 }

@@ -19,7 +19,7 @@ use std::ptr;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::error::{CallError, ListError, MapError, RecvError, SyncError};
+use crate::error::{CallError, RecvError, SyncError};
 
 pub use self::layout::check_layout;
 pub use self::shape::Shape;
@@ -261,18 +261,6 @@ pub fn is_field_valid<T: Shareable>(bytes: &[u8], offset: usize) -> bool {
 pub(crate) struct InvalidValue;
 
 impl From<InvalidValue> for CallError {
-    fn from(_: InvalidValue) -> Self {
-        Self::InvalidValue
-    }
-}
-
-impl From<InvalidValue> for ListError {
-    fn from(_: InvalidValue) -> Self {
-        Self::InvalidValue
-    }
-}
-
-impl From<InvalidValue> for MapError {
     fn from(_: InvalidValue) -> Self {
         Self::InvalidValue
     }

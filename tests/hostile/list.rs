@@ -102,6 +102,58 @@ fn list_element_invalid_is_refused() {
     assert_eq!((list.set(2, &false), list.to_vec()), (Ok(()), Ok(vec![true, true, false])));
 }
 
+/// From the list's beginning on, for eight elements of up to eight bytes: blocks as those of ten
+/// elements of a word.
+fn open_bytes(names: &Path) -> (Namespace, List<[u8]>) {
+    let options = list::Options::<[u8]>::new().max_length(8).max_element_bytes(8);
+    let plan = Namespace::builder().max_participants(2).list("list", &options).directory(names);
+    let namespace = plan.open(NAME).unwrap();
+    let list = namespace.list("list").unwrap();
+    (namespace, list)
+}
+
+#[test]
+fn list_length_of_element_invalid_returns_corrupt() {
+    let test_dir = TestDir::new();
+    let (_namespace, list) = open_bytes(&test_dir.names());
+    list.extend_from_slice(&[*b"one", *b"two"]).unwrap();
+    let intruder = Intruder::at(&test_dir.names().join(NAME));
+    let corrupt = ListError::Corrupt;
+    for length in [9, 1 << 32, u64::MAX] {
+        intruder.set(LIST + BLOCKS + 5 * DIRECTORY_WORDS + 2, length);
+        assert_eq!((list.get(0), list.get(1)), (Ok(Some(b"one".to_vec())), Err(corrupt)));
+        assert_eq!((list.to_vec(), list.get_into(1, &mut Vec::new())), (Err(corrupt), Err(corrupt)));
+        assert_eq!((list.pop(), list.remove(1), list.update(1, |found| found)), {
+            (Err(corrupt), Err(corrupt), Err(corrupt))
+        });
+        let info = Directory::at(test_dir.names()).inspect(NAME).unwrap();
+        assert_eq!(info.objects[0].value.as_deref(), Some("[\"one\", invalid]"));
+    }
+    assert_eq!((list.set(1, b""), list.to_vec()), (Ok(()), Ok(vec![b"one".to_vec(), vec![]])));
+}
+
+/// Every operation ends, and none panics.
+fn use_bytes(list: &List<[u8]>, random: &mut Random) {
+    let (index, value) = (random.below(9) as usize, random.next().to_le_bytes());
+    let value = value.get(..random.below(9) as usize).unwrap();
+    soon(|| match random.below(8) {
+        0 => drop(list.get(index)),
+        1 => drop(list.remove(index)),
+        2 => drop(list.update(index, |found| found)),
+        3 => drop(list.to_vec()),
+        4 => drop(list.insert(index, value)),
+        5 => drop(list.extend_from_slice(&[value; 3])),
+        6 => drop(list.get_into(index, &mut Vec::new())),
+        _ => drop(list.push(value)),
+    });
+}
+
+#[test]
+fn list_of_bytes_corrupted_constantly_calls_return() {
+    let open = |test_dir: &TestDir| open_bytes(&test_dir.names());
+    under_attack("corrupt_list", open, |(_, list), random| use_bytes(list, random));
+}
+
 /// Records of a dead process that name what others use, and what does not exist.
 #[test]
 fn list_records_invalid_repair_frees_nothing_of_others() {

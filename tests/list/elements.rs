@@ -32,7 +32,7 @@ fn list_operation_returns_what_was_there() {
     assert_eq!((list.remove(1), list.pop(), list.update(0, |first| first + 7)), (Ok(10), Ok(Some(5)), Ok(())));
     assert_eq!(list.iter().unwrap().collect::<Vec<_>>(), [7, 2, 3, 4]);
     assert_eq!((list.truncate(9), list.truncate(2), list.len()), (Ok(()), Ok(()), Ok(2)));
-    assert_eq!((list.extend_from_slice(&[]), list.clear(), list.is_empty()), (Ok(()), Ok(()), Ok(true)));
+    assert_eq!((list.extend_from_slice::<u64>(&[]), list.clear(), list.is_empty()), (Ok(()), Ok(()), Ok(true)));
     assert_eq!((list.max_length(), list.push(&8), list.to_vec()), (10, Ok(()), Ok(vec![8])));
 }
 

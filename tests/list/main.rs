@@ -4,10 +4,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bytes;
 mod elements;
 mod processes;
+mod stops;
 mod waits;
 
 use processes::{change_in_forked_child, change_until_killed, push_passed, push_until_killed};
+use stops::{insert_until_killed, remove_until_killed};
 
-support::child_roles!(change_until_killed, push_until_killed, push_passed, change_in_forked_child);
+support::child_roles!(
+    change_until_killed,
+    push_until_killed,
+    push_passed,
+    change_in_forked_child,
+    insert_until_killed,
+    remove_until_killed,
+);

@@ -23,6 +23,24 @@ fn list_wait_for_element_returns_when_it_is_appended() {
     assert_eq!(list.wait_for(0, Duration::ZERO), Ok(5));
 }
 
+/// A change that others overtake each time. Nothing of it is there.
+#[test]
+fn list_update_overtaken_each_time_returns_busy() {
+    let list = List::new(&list::Options::<u64>::new()).unwrap();
+    list.extend_from_slice(&[0, 0]).unwrap();
+    let mut calls = 0;
+    let updated = list.update(0, |first| {
+        calls += 1;
+        list.set(1, &calls).unwrap();
+        first + 1
+    });
+    assert_eq!((updated, list.to_vec()), (Err(ListError::Busy), Ok(vec![0, calls])));
+    let text = ListError::Busy.to_string();
+    assert!(text.contains("try again"), "{text}");
+    // The same call works as soon as the others rest.
+    assert_eq!((list.update(0, |first| first + 1), list.get(0)), (Ok(()), Ok(Some(1))));
+}
+
 #[test]
 fn list_wait_for_change_returns_each_kind_of_change() {
     let _watchdog = TestDir::new();

@@ -371,6 +371,29 @@ fn list_compared_with_vector_elements_are_the_same() {
     }
 }
 
+/// A reader that a writer overtakes each time gives up, and so does a writer that looks.
+#[test]
+fn list_overtaken_each_time_reader_gives_up() {
+    if BOUNDS_ACCESSES {
+        return; // loom allows a thousand accesses
+    }
+    model(|| {
+        let world = ListWorld::new(1, 1, 1, OTHER);
+        let list = world.list();
+        let mut looks = 0;
+        let read = list.read(
+            |_| {
+                looks += 1;
+                world.set(OTHER, 0, looks);
+                Ok(())
+            },
+            |_| {},
+        );
+        assert_eq!((read, looks), (Err(Refused::Overtaken), 1 << 14));
+        assert_eq!(world.assert_sound(), [looks]);
+    });
+}
+
 /// Any word may have any value: every operation ends, and none panics.
 #[test]
 fn list_words_are_arbitrary_operations_end() {

@@ -2,7 +2,7 @@
 //! will do, so that they are used again at once. A value is a message of two words.
 
 use super::*;
-use crate::raw::map::Refusal::{self, Full};
+use crate::raw::map::Refusal::{self, Busy, Full};
 use crate::raw::map::{BlockSize, Entry, HEADER, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Writer};
 
 const KEYS: [[u8; 1]; 4] = [[b'a'], [b'b'], [b'c'], [b'd']];
@@ -102,6 +102,16 @@ impl MapWorld {
         })
     }
 
+    /// Tries again while others have what it needs.
+    fn put_or_wait(&self, participant: usize, number: usize, new: u64) -> Result<Option<u64>, Refusal> {
+        loop {
+            match self.put(participant, number, new) {
+                Err(Busy) => spin_loop(),
+                done => return done,
+            }
+        }
+    }
+
     fn add(&self, participant: usize, number: usize, more: u64) -> Result<(), Refusal> {
         self.change(participant, number, |map, writer, look, found| {
             let sum = found.unwrap_or(0) + more;
@@ -141,6 +151,12 @@ impl MapWorld {
         entries.sort_unstable();
         assert!(entries.windows(2).all(|pair| pair[0].0 != pair[1].0), "a key twice: {entries:?}");
         entries
+    }
+
+    /// That there is no room for a new key, and as many spare blocks as at first.
+    fn assert_full(&self) {
+        assert_eq!(self.put_or_wait(THIRD, 3, 9), Err(Full));
+        assert_eq!(self.assert_sound().len(), self.count - self.spare);
     }
 
     /// What is there, and that no block is lost. Nobody is at work.
@@ -431,6 +447,52 @@ fn map_writer_killed_with_spare_blocks_they_are_spare_again() {
         let entries = world.assert_sound();
         assert!(entries == [(0, 7), (1, 2)] || (!finished && entries == [(0, 1), (1, 2)]), "{entries:?}");
         finished
+    });
+}
+
+/// A writer is killed at any access, and repaired while another one writes. No block is free: what
+/// the dead one had is spare at once, and not for a new key.
+#[test]
+fn map_writer_killed_with_spare_blocks_while_another_writes_none_is_missing() {
+    for number in [0, 1] {
+        for_every_kill(80, move |accesses| {
+            let world = MapWorld::with_spare(1, 2, 1, OTHER);
+            let other = spawn(&world, move |world| world.put(OTHER, number, 8).is_ok());
+            let finished = kill_after(accesses, || _ = world.put(VICTIM, 0, 7));
+            world.repair(VICTIM);
+            let is_done = join(other);
+            assert!(!is_done || number == 0, "a new key got a spare block");
+            world.assert_full();
+            finished
+        });
+    }
+}
+
+/// A writer that looks for spare blocks beyond those that are needed sees one after the other, while
+/// another writer takes one and returns another one.
+#[test]
+fn map_spare_block_moves_meanwhile_it_does_not_look_like_two() {
+    model(|| {
+        let world = MapWorld::with_spare(1, 2, 1, OTHER);
+        let other = spawn(&world, |world| world.put(OTHER, 0, 2));
+        assert!(world.put(VICTIM, 1, 9).is_err());
+        assert_eq!(join(other), Ok(Some(1)));
+        assert_eq!(world.assert_sound(), [(0, 2)]);
+    });
+}
+
+/// A repairer has made more blocks spare than there were. Two writers free what is too many.
+#[test]
+fn map_too_many_spare_blocks_two_writers_leave_enough() {
+    model(|| {
+        let world = MapWorld::with_spare(1, 3, 1, OTHER);
+        let spare = world.owners[2].load(Ordering::Relaxed);
+        world.owners[1].store(spare, Ordering::Relaxed);
+        let other = spawn(&world, |world| world.put_or_wait(OTHER, 1, 2));
+        let own = world.put_or_wait(VICTIM, 2, 3);
+        let outcomes = [own, join(other)];
+        assert!(outcomes.contains(&Err(Full)) && outcomes.contains(&Ok(None)), "{outcomes:?}");
+        world.assert_full();
     });
 }
 

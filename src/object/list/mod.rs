@@ -1,34 +1,36 @@
-//! A list of values that any number of processes read and change.
+//! A list that any number of processes read and change.
 //!
 //! The algorithm is in `raw/list.rs`, the words are in `words.rs`.
 
+mod element;
 mod options;
+#[cfg(feature = "serde")]
+mod serde;
 pub(crate) mod words;
 
+use std::borrow::Borrow;
 use std::marker::PhantomData;
-use std::ops::Range;
+use std::ops::{Bound, Range, RangeBounds};
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 use std::vec;
 
+use self::element::{View, load, load_all, load_by, store};
 pub use self::options::Options;
 use self::words::{LIST_EVENT, WRITERS, list_of};
 use crate::error::{ListError, SyncError};
+use crate::object::element::{Element, Unreadable, load_bytes_into};
 use crate::object::fairness::wait_for;
-use crate::object::kind::ObjectKind;
-use crate::object::spec::ObjectSpec;
 use crate::object::writers::{Claim, make_room, pause, with_hints};
 use crate::object::{Handle, object};
-use crate::primitive::{AtomicU64, WORD, load_value_into, store_value};
+use crate::primitive::AtomicU64;
 use crate::raw::Corrupt;
 use crate::raw::event_count::EventCount;
-use crate::raw::list::{List as RawList, Refused, View as RawView, Writer};
+use crate::raw::list::{List as RawList, Refused, Writer};
 use crate::region::words::Mapped;
-use crate::types::{Shareable, Unchecked, bits_of};
+use crate::types::Shareable;
 use crate::wait::Timeout;
-
-type View<'a> = RawView<'a, Mapped>;
 
 /// A list in shared memory: a `Vec` of several processes, with a fixed limit.
 ///
@@ -50,18 +52,21 @@ type View<'a> = RawView<'a, Mapped>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// The elements are values of a type that can be [shared](crate::Shareable); their own types need a
-/// `derive(Shareable)`.
+/// Elements are bytes (`[u8]`), text (`str`) or values of a type that can be
+/// [shared](crate::Shareable), see [`Element`]. With the feature `serde` a list of bytes has any
+/// value that serde can serialise (`push_object`).
 ///
 /// # Limits
 ///
-/// How many elements there can be is decided when the list is made: see
-/// [`list::Options`](Options). One more returns [`ListError::Full`].
+/// How many elements there can be, and how long each, is decided when the list is made: see
+/// [`list::Options`](Options). One more returns [`ListError::Full`], and one that is longer
+/// [`ListError::TooLong`].
 ///
 /// # Time
 ///
 /// A change copies a part of the list: for `n` elements of one word about as many words as four
-/// times the square root of the longest `n`. Reading one element takes a binary search.
+/// times the square root of the longest `n`. Elements of bytes and text are copied as if each had
+/// the greatest length. Reading one element takes a binary search.
 ///
 /// # Threads
 ///
@@ -79,11 +84,10 @@ type View<'a> = RawView<'a, Mapped>;
 /// many elements need: they get [`ListError::Busy`], and can try again.
 ///
 /// Implementation: immutable chunks below a directory that each change replaces, in `raw/list.rs`.
-#[derive(Clone)]
-pub struct List<T> {
+pub struct List<E: Element + ?Sized> {
     handle: Handle,
     inner: Arc<Inner>,
-    element: PhantomData<fn(T) -> T>,
+    element: PhantomData<fn(&E) -> Box<E>>,
 }
 
 struct Inner {
@@ -103,7 +107,7 @@ const MAX_REFUSED: u32 = 64;
 /// What takes the place of some elements, if anything is to change, and what the call returns.
 type Plan<N, R> = Result<(Option<(Range<u64>, N)>, R), ListError>;
 
-impl<T: Shareable> List<T> {
+impl<E: Element + ?Sized> List<E> {
     fn read<R>(&self, copy: impl FnMut(&View<'_>) -> Result<R, Refused>) -> Result<R, ListError> {
         self.inner.list.read(copy, pause).map_err(error)
     }
@@ -115,10 +119,10 @@ impl<T: Shareable> List<T> {
     ///
     /// # Errors
     /// [`InvalidValue`](ListError::InvalidValue), [`Busy`](ListError::Busy),
-    /// [`Corrupt`](ListError::Corrupt).
+    /// [`Corrupt`](ListError::Corrupt), [`OutOfMemory`](ListError::OutOfMemory).
     #[inline]
-    pub fn get(&self, index: usize) -> Result<Option<T>, ListError> {
-        self.read(|view| load(view, index as u64))?.map(|mut found: Unchecked<T>| found.check()).transpose()
+    pub fn get(&self, index: usize) -> Result<Option<E::Owned>, ListError> {
+        Ok(self.read(|view| load::<E>(view, index as u64))?.transpose()?)
     }
 
     /// Returns the number of elements. Blocks and fails like [`get`](Self::get).
@@ -136,59 +140,54 @@ impl<T: Shareable> List<T> {
         self.handle.spec.count as usize
     }
 
-    /// Copies elements from `start` on, until `values` is full or there are no more. Returns how
-    /// many: all are of one moment.
-    ///
-    /// # Blocking
-    /// As [`get`](Self::get).
-    ///
-    /// # Errors
-    /// Those of [`get`](Self::get). `values` may have been written to in part then.
-    ///
-    /// # Examples
-    /// ```
-    /// # use tombolo::collections::{List, list};
-    /// let list = List::new(&list::Options::<u8>::new())?;
-    /// list.extend_from_slice(&[1, 2, 3])?;
-    /// let mut last = [0; 2];
-    /// assert_eq!((list.load_into(1, &mut last)?, last), (2, [2, 3]));
-    /// assert_eq!((list.load_into(2, &mut last)?, last), (1, [3, 3]));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn load_into(&self, start: usize, values: &mut [T]) -> Result<usize, ListError> {
-        self.read(|view| {
-            let start = start as u64;
-            let count = view.len().saturating_sub(start).min(values.len() as u64);
-            let mut places = values.iter_mut();
-            let copied = load_all(view, start..start.saturating_add(count), |value| {
-                if let Some(place) = places.next() {
-                    *place = value;
-                }
-            })?;
-            Ok(copied.map(|()| count as usize))
-        })?
-    }
-
     /// Returns copies of all elements, as they are at one moment.
     ///
     /// # Blocking
     /// As [`get`](Self::get).
     ///
     /// # Errors
-    /// Those of [`get`](Self::get), and [`OutOfMemory`](ListError::OutOfMemory).
-    pub fn to_vec(&self) -> Result<Vec<T>, ListError> {
+    /// Those of [`get`](Self::get).
+    pub fn to_vec(&self) -> Result<Vec<E::Owned>, ListError> {
+        self.range(..)
+    }
+
+    /// Returns copies of the elements of a range, as they are at one moment. Those that are not
+    /// there are left out. Blocks and fails like [`to_vec`](Self::to_vec).
+    ///
+    /// ```
+    /// # use tombolo::collections::{List, list};
+    /// let list = List::new(&list::Options::<str>::new())?;
+    /// list.extend_from_slice(&["a", "b", "c"])?;
+    /// assert_eq!(list.range(..2)?, ["a", "b"]);
+    /// assert_eq!(list.range(2..9)?, ["c"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn range(&self, range: impl RangeBounds<usize>) -> Result<Vec<E::Owned>, ListError> {
+        let start = match range.start_bound() {
+            Bound::Included(&start) => start as u64,
+            Bound::Excluded(&before) => (before as u64).saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(&last) => (last as u64).saturating_add(1),
+            Bound::Excluded(&end) => end as u64,
+            Bound::Unbounded => u64::MAX,
+        };
         let mut elements = Vec::new();
-        self.read(|view| {
+        let copied = self.read(|view| {
             let length = view.len();
             if length > self.max_length() as u64 {
                 return Err(Refused::Corrupt);
             }
+            let end = end.min(length);
+            let range = start.min(end)..end;
             elements.clear();
-            if elements.try_reserve(length as usize).is_err() {
-                return Ok(Err(ListError::OutOfMemory));
+            if elements.try_reserve((range.end - range.start) as usize).is_err() {
+                return Ok(Err(Unreadable::OutOfMemory));
             }
-            load_all(view, 0..length, |value| elements.push(value))
-        })??;
+            load_all::<E>(view, range, |element| elements.push(element))
+        })?;
+        copied?;
         Ok(elements)
     }
 
@@ -205,7 +204,7 @@ impl<T: Shareable> List<T> {
     /// assert_eq!(list.to_vec()?, [1, 2, 3, 10, 20, 30]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn iter(&self) -> Result<vec::IntoIter<T>, ListError> {
+    pub fn iter(&self) -> Result<vec::IntoIter<E::Owned>, ListError> {
         Ok(self.to_vec()?.into_iter())
     }
 
@@ -216,27 +215,41 @@ impl<T: Shareable> List<T> {
     /// somebody waits for a change, or there is no free block for a change of many elements.
     ///
     /// # Errors
-    /// - [`Full`](ListError::Full).
+    /// - [`Full`](ListError::Full), [`TooLong`](ListError::TooLong).
     /// - [`Busy`](ListError::Busy), [`Forked`](ListError::Forked),
     ///   [`Corrupt`](ListError::Corrupt).
     #[inline]
-    pub fn push(&self, value: &T) -> Result<(), ListError> {
-        self.extend_from_slice(slice::from_ref(value))
+    pub fn push(&self, value: &E) -> Result<(), ListError> {
+        self.extend_from_slice(slice::from_ref(&value))
     }
 
     /// Appends elements, all or none: no other element comes in between. Blocks and fails like
     /// [`push`](Self::push).
-    pub fn extend_from_slice(&self, values: &[T]) -> Result<(), ListError> {
+    ///
+    /// ```
+    /// # use tombolo::collections::{List, list};
+    /// let names = List::new(&list::Options::<str>::new())?;
+    /// names.extend_from_slice(&["Ada", "Bob"])?;
+    /// names.extend_from_slice(&names.to_vec()?)?;
+    /// assert_eq!(names.to_vec()?, ["Ada", "Bob", "Ada", "Bob"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn extend_from_slice<B: Borrow<E>>(&self, values: &[B]) -> Result<(), ListError> {
         self.change(nothing, |length, ()| Ok((Some((length..length, values)), ())))
     }
 
     /// Removes the last element, and returns it. Blocks and fails like [`push`](Self::push) and
     /// [`get`](Self::get).
-    pub fn pop(&self) -> Result<Option<T>, ListError> {
-        let last = |view: &View<'_>| view.len().checked_sub(1).map_or(Ok(None), |last| load(view, last));
-        self.change(last, |length, found| {
-            Ok(match found {
-                Some(mut found) => (Some((length.saturating_sub(1)..length, [])), Some(found.check::<ListError>()?)),
+    pub fn pop(&self) -> Result<Option<E::Owned>, ListError> {
+        self.pop_as(Ok)
+    }
+
+    /// Removes the last element, if it can be converted.
+    fn pop_as<R>(&self, mut convert: impl FnMut(E::Owned) -> Result<R, ListError>) -> Result<Option<R>, ListError> {
+        let last = |view: &View<'_>| view.len().checked_sub(1).map_or(Ok(None), |last| load::<E>(view, last));
+        self.change::<_, &E, _, _>(last, |length, found| {
+            Ok(match found.transpose()? {
+                Some(found) => (Some((length.saturating_sub(1)..length, [])), Some(convert(found)?)),
                 None => (None, None),
             })
         })
@@ -250,10 +263,10 @@ impl<T: Shareable> List<T> {
     /// # Errors
     /// Those of [`push`](Self::push), and [`OutOfBounds`](ListError::OutOfBounds).
     #[inline]
-    pub fn set(&self, index: usize, value: &T) -> Result<(), ListError> {
+    pub fn set(&self, index: usize, value: &E) -> Result<(), ListError> {
         self.change(nothing, |length, ()| {
             let element = element_at(index, length)?;
-            Ok((Some((element, slice::from_ref(value))), ()))
+            Ok((Some((element, [value])), ()))
         })
     }
 
@@ -275,38 +288,54 @@ impl<T: Shareable> List<T> {
     /// assert_eq!(counts.get(0)?, Some(2));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn update(&self, index: usize, mut update: impl FnMut(T) -> T) -> Result<(), ListError> {
+    pub fn update(&self, index: usize, mut update: impl FnMut(E::Owned) -> E::Owned) -> Result<(), ListError> {
+        self.update_as(index, |found| Ok(update(found)))
+    }
+
+    /// Changes an element, unless that fails.
+    fn update_as(
+        &self,
+        index: usize,
+        mut update: impl FnMut(E::Owned) -> Result<E::Owned, ListError>,
+    ) -> Result<(), ListError> {
         self.change(
-            |view| load(view, index as u64),
+            |view| load::<E>(view, index as u64),
             |length, found| {
                 let element = element_at(index, length)?;
-                let mut found = found.ok_or(Corrupt)?;
-                Ok((Some((element, [update(found.check::<ListError>()?)])), ()))
+                Ok((Some((element, [update(found.ok_or(Corrupt)??)?])), ()))
             },
         )
     }
 
     /// Inserts an element. Those from `index` on follow it. Blocks and fails like
     /// [`set`](Self::set).
-    pub fn insert(&self, index: usize, value: &T) -> Result<(), ListError> {
+    pub fn insert(&self, index: usize, value: &E) -> Result<(), ListError> {
         self.change(nothing, |length, ()| {
             let at = index as u64;
             if at > length {
                 return Err(ListError::OutOfBounds { index, length: length as usize });
             }
-            Ok((Some((at..at, slice::from_ref(value))), ()))
+            Ok((Some((at..at, [value])), ()))
         })
     }
 
     /// Removes an element, and returns it. Those behind it move up. Blocks and fails like
     /// [`set`](Self::set) and [`get`](Self::get).
-    pub fn remove(&self, index: usize) -> Result<T, ListError> {
-        self.change(
-            |view| load(view, index as u64),
+    pub fn remove(&self, index: usize) -> Result<E::Owned, ListError> {
+        self.remove_as(index, Ok)
+    }
+
+    /// Removes an element, if it can be converted.
+    fn remove_as<R>(
+        &self,
+        index: usize,
+        mut convert: impl FnMut(E::Owned) -> Result<R, ListError>,
+    ) -> Result<R, ListError> {
+        self.change::<_, &E, _, _>(
+            |view| load::<E>(view, index as u64),
             |length, found| {
                 let element = element_at(index, length)?;
-                let mut found = found.ok_or(Corrupt)?;
-                Ok((Some((element, [])), found.check::<ListError>()?))
+                Ok((Some((element, [])), convert(found.ok_or(Corrupt)??)?))
             },
         )
     }
@@ -314,7 +343,7 @@ impl<T: Shareable> List<T> {
     /// Removes all elements from `length` on, in one step. Blocks and fails like
     /// [`push`](Self::push).
     pub fn truncate(&self, length: usize) -> Result<(), ListError> {
-        self.change(nothing, |now, ()| {
+        self.change::<_, &E, _, _>(nothing, |now, ()| {
             let length = length as u64;
             Ok(((length < now).then_some((length..now, [])), ()))
         })
@@ -346,7 +375,7 @@ impl<T: Shareable> List<T> {
     /// assert_eq!(results.wait_for(0, Duration::from_secs(60))?, 0.5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn wait_for(&self, index: usize, timeout: Duration) -> Result<T, ListError> {
+    pub fn wait_for(&self, index: usize, timeout: Duration) -> Result<E::Owned, ListError> {
         self.wait(timeout, || self.get(index))
     }
 
@@ -356,12 +385,13 @@ impl<T: Shareable> List<T> {
     pub fn wait_for_change(
         &self,
         index: usize,
-        current: Option<&T>,
+        current: Option<&E>,
         timeout: Duration,
-    ) -> Result<Option<T>, ListError> {
+    ) -> Result<Option<E::Owned>, ListError> {
         self.wait(timeout, || {
             let found = self.get(index)?;
-            Ok(if found.as_ref().map(bytes_of) == current.map(bytes_of) { None } else { Some(found) })
+            let is_current = found.as_ref().map(|found| Borrow::<E>::borrow(found).bytes()) == current.map(E::bytes);
+            Ok(if is_current { None } else { Some(found) })
         })
     }
 
@@ -389,7 +419,7 @@ impl<T: Shareable> List<T> {
     /// Looks at the list and changes it, until nobody comes in between. `copy` copies from it,
     /// `plan` gets its length and that copy, and decides.
     #[inline]
-    fn change<C, N: AsRef<[T]>, R>(
+    fn change<C, B: Borrow<E>, N: AsRef<[B]>, R>(
         &self,
         mut copy: impl FnMut(&View<'_>) -> Result<C, Refused>,
         mut plan: impl FnMut(u64, C) -> Plan<N, R>,
@@ -404,9 +434,10 @@ impl<T: Shareable> List<T> {
             let Some((elements, new)) = change else { return Ok(result) };
             let new = new.as_ref();
             self.check_length(length, &elements, new.len())?;
+            self.check_elements(new)?;
             let store = |nth: u64, words: &[AtomicU64]| {
-                if let Some(value) = new.get(nth as usize) {
-                    store_value(words, bits_of(value));
+                if let Some(element) = new.get(nth as usize) {
+                    store::<E>(element.borrow(), words);
                 }
             };
             match self.write(|writer| list.splice(writer, &look, elements, new.len() as u64, store)) {
@@ -435,6 +466,17 @@ impl<T: Shareable> List<T> {
         if length > limit && new > 0 { Err(ListError::Full { length, limit }) } else { Ok(()) }
     }
 
+    /// Refuses elements that are too long.
+    #[inline]
+    fn check_elements<B: Borrow<E>>(&self, new: &[B]) -> Result<(), ListError> {
+        let limit = self.handle.spec.max_element_bytes as usize;
+        let mut lengths = new.iter().map(|element| element.borrow().bytes().len());
+        match lengths.find(|&length| E::SIZE.is_none() && length > limit) {
+            Some(length) => Err(ListError::TooLong { length, limit }),
+            None => Ok(()),
+        }
+    }
+
     /// Calls `commit` with an intent record that no other thread uses meanwhile.
     #[inline]
     fn write<R>(&self, commit: impl FnOnce(&mut Writer) -> R) -> R {
@@ -454,11 +496,61 @@ impl<T: Shareable> List<T> {
     }
 }
 
-object!(List<T>, ObjectSpec::of::<T>(ObjectKind::List, 0), |this| &this.handle);
-
-fn bytes_of<T: Shareable>(value: &T) -> &[u8] {
-    bytemuck::bytes_of(bits_of(value))
+impl<T: Shareable> List<T> {
+    /// Copies elements from `start` on, until `values` is full or there are no more. Returns how
+    /// many: all are of one moment.
+    ///
+    /// # Blocking
+    /// As [`get`](Self::get).
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get). `values` may have been written to in part then.
+    ///
+    /// # Examples
+    /// ```
+    /// # use tombolo::collections::{List, list};
+    /// let list = List::new(&list::Options::<u8>::new())?;
+    /// list.extend_from_slice(&[1, 2, 3])?;
+    /// let mut last = [0; 2];
+    /// assert_eq!((list.load_into(1, &mut last)?, last), (2, [2, 3]));
+    /// assert_eq!((list.load_into(2, &mut last)?, last), (1, [3, 3]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn load_into(&self, start: usize, values: &mut [T]) -> Result<usize, ListError> {
+        Ok(self.read(|view| {
+            let start = start as u64;
+            let count = view.len().saturating_sub(start).min(values.len() as u64);
+            let mut places = values.iter_mut();
+            let copied = load_all::<T>(view, start..start.saturating_add(count), |value| {
+                if let Some(place) = places.next() {
+                    *place = value;
+                }
+            })?;
+            Ok(copied.map(|()| count as usize))
+        })??)
+    }
 }
+
+impl List<[u8]> {
+    /// Copies an element into a buffer, in place of what it has. Returns whether there is one with
+    /// that index; if not, the buffer is empty or unchanged. Saves the allocation that
+    /// [`get`](Self::get) makes. Blocks and fails like that.
+    pub fn get_into(&self, index: usize, element: &mut Vec<u8>) -> Result<bool, ListError> {
+        let copied = self.read(|view| {
+            load_by::<[u8], _>(view, index as u64, |length, words| load_bytes_into(length, words, element))
+        })?;
+        Ok(copied.transpose()?.is_some())
+    }
+}
+
+impl<E: Element + ?Sized> Clone for List<E> {
+    fn clone(&self) -> Self {
+        Self { handle: self.handle.clone(), inner: Arc::clone(&self.inner), element: PhantomData }
+    }
+}
+
+// How many elements there are is as in the list that is found.
+object!([E: Element + ?Sized] List<E>, Options::<E>::new().spec(), |this| &this.handle);
 
 /// For changes that follow from the length alone.
 fn nothing(_: &View<'_>) -> Result<(), Refused> {
@@ -468,43 +560,6 @@ fn nothing(_: &View<'_>) -> Result<(), Refused> {
 fn element_at(index: usize, length: u64) -> Result<Range<u64>, ListError> {
     let at = index as u64;
     if at < length { Ok(at..at + 1) } else { Err(ListError::OutOfBounds { index, length: length as usize }) }
-}
-
-/// Copies an element, if there is one. It may be half of one and half of another: then it is
-/// dropped.
-#[inline]
-fn load<T: Shareable>(view: &View<'_>, index: u64) -> Result<Option<Unchecked<T>>, Refused> {
-    if index >= view.len() {
-        return Ok(None);
-    }
-    let mut value = Unchecked::zeroed();
-    view.visit(index..index + 1, |words| {
-        load_value_into(words, value.bits_mut());
-        Ok(())
-    })?;
-    Ok(Some(value))
-}
-
-/// Gives copies of these elements to `take`, those that are valid.
-fn load_all<T: Shareable>(
-    view: &View<'_>,
-    elements: Range<u64>,
-    mut take: impl FnMut(T),
-) -> Result<Result<(), ListError>, Refused> {
-    let width = size_of::<T>().div_ceil(WORD).max(1);
-    let mut all = Ok(());
-    view.visit(elements, |words| {
-        for element in words.chunks_exact(width) {
-            let mut value = Unchecked::zeroed();
-            load_value_into(element, value.bits_mut());
-            match value.check() {
-                Ok(value) => take(value),
-                Err(invalid) => all = Err(invalid),
-            }
-        }
-        Ok(())
-    })?;
-    Ok(all)
 }
 
 #[cold]

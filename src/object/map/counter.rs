@@ -1,8 +1,8 @@
 //! A counter: a map whose values are counts.
 
 use crate::error::MapError;
+use crate::object::element::Element;
 use crate::object::map::Map;
-use crate::object::map::element::Element;
 use std::borrow::Borrow;
 
 /// A count for each of many keys in shared memory, which any number of processes change.

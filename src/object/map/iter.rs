@@ -4,11 +4,11 @@ use std::iter::FusedIterator;
 use std::vec;
 
 use crate::error::MapError;
-use crate::object::map::element::Element;
+use crate::object::element::{Element, Unreadable};
 use crate::object::map::{Map, Owned, pause};
 
-/// Entries of a bucket, or why it cannot be read.
-type Entries<K, V> = vec::IntoIter<Result<Owned<K, V>, MapError>>;
+/// Entries of a bucket.
+type Entries<K, V> = vec::IntoIter<Result<Owned<K, V>, Unreadable>>;
 
 /// Copies of the entries of a [`Map`], made by [`Map::iter`].
 #[must_use = "an iterator reads nothing until it is used"]
@@ -33,16 +33,17 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Iterator for Iter<'_, K, V> {
         let map = &self.map.inner.map;
         loop {
             if let Some(entry) = self.entries.next() {
-                return Some(entry);
+                return Some(entry.map_err(MapError::from));
             }
             if self.bucket == map.buckets() {
                 return None;
             }
-            self.entries = match map.read_bucket(self.bucket, |entry| self.map.load_entry(entry), pause) {
-                Ok(entries) => entries.into_iter(),
-                Err(error) => vec![Err(error.into())].into_iter(),
-            };
+            let read = map.read_bucket(self.bucket, |entry| self.map.load_entry(entry), pause);
             self.bucket += 1;
+            match read {
+                Ok(entries) => self.entries = entries.into_iter(),
+                Err(error) => return Some(Err(error.into())),
+            }
         }
     }
 }

@@ -3,7 +3,6 @@
 //! The algorithm is in `raw/map.rs`, the words are in `words.rs`.
 
 mod counter;
-pub(crate) mod element;
 mod hash;
 mod iter;
 mod options;
@@ -17,14 +16,11 @@ pub(crate) mod words;
 mod wrapper;
 
 use std::borrow::Borrow;
-use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::counter::Counter;
-pub use self::element::Element;
-use self::element::load_bytes_into;
 use self::hash::hash;
 pub use self::iter::Iter;
 pub use self::options::{Entries, Options};
@@ -33,11 +29,12 @@ pub use self::statistics::{MapInfo, MapSizeInfo};
 pub use self::watch::Watcher;
 use self::words::{MapGeometry, WRITERS, events_of, map_of, seed};
 use crate::error::{MapError, SyncError};
+use crate::object::element::{Element, Unreadable, load_bytes_into};
 use crate::object::fairness::wait_for;
 use crate::object::kind::ObjectKind;
 use crate::object::spec::ObjectSpec;
 use crate::object::writers::{Claim, make_room, pause, with_hints};
-use crate::object::{Handle, Object, sealed::Sealed};
+use crate::object::{Handle, object};
 use crate::primitive::{AtomicU64, WORD};
 use crate::raw::event_count::EventCount;
 use crate::raw::map::{Entry, Key, Look, MAX_CLASSES, Map as RawMap, Refusal, Writer};
@@ -140,7 +137,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// [`OutOfMemory`](MapError::OutOfMemory).
     #[inline]
     pub fn get(&self, key: &K) -> Result<Option<V::Owned>, MapError> {
-        self.read(key, load::<V>)?.transpose()
+        Ok(self.read(key, load::<V>)?.transpose()?)
     }
 
     /// Returns whether there is that key.
@@ -402,7 +399,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         self.event(self.inner.map.bucket_of(self.key(key).hash)).ok_or(MapError::Corrupt)
     }
 
-    fn load_entry(&self, entry: &Entry<'_>) -> Result<Owned<K, V>, MapError> {
+    fn load_entry(&self, entry: &Entry<'_>) -> Result<Owned<K, V>, Unreadable> {
         let (length, words) = entry.key();
         Ok((K::load(length, words)?, load::<V>(entry)?))
     }
@@ -513,7 +510,7 @@ impl<K: Element + ?Sized> Map<K, [u8]> {
             let (length, words) = entry.value();
             load_bytes_into(length, words, value)
         })?;
-        copied.transpose().map(|copied| copied.is_some())
+        Ok(copied.transpose()?.is_some())
     }
 }
 
@@ -536,7 +533,7 @@ enum Attempt<R> {
 }
 
 #[inline]
-fn load<E: Element + ?Sized>(entry: &Entry<'_>) -> Result<E::Owned, MapError> {
+fn load<E: Element + ?Sized>(entry: &Entry<'_>) -> Result<E::Owned, Unreadable> {
     let (length, words) = entry.value();
     E::load(length, words)
 }
@@ -553,31 +550,15 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     }
 }
 
-impl<K: Element + ?Sized, V: Element + ?Sized> Object for Map<K, V> {}
-
-impl<K: Element + ?Sized, V: Element + ?Sized> Sealed for Map<K, V> {
-    fn spec() -> ObjectSpec {
-        // How many entries there are is as in the map that is found.
-        Options::<K, V>::new().spec().unwrap_or(ObjectSpec::without_value(ObjectKind::Map, 0))
-    }
-
-    fn attach(handle: Handle) -> Self {
-        Self::from_handle(handle)
-    }
-
-    fn handle(&self) -> &Handle {
-        &self.handle
-    }
-}
+object!(
+    [K: Element + ?Sized, V: Element + ?Sized] Map<K, V>,
+    // How many entries there are is as in the map that is found.
+    Options::<K, V>::new().spec().unwrap_or(ObjectSpec::without_value(ObjectKind::Map, 0)),
+    |this| &this.handle
+);
 
 impl<K: Element + ?Sized, V: Element + ?Sized> Clone for Map<K, V> {
     fn clone(&self) -> Self {
         Self { handle: self.handle.clone(), inner: Arc::clone(&self.inner), types: PhantomData }
-    }
-}
-
-impl<K: Element + ?Sized, V: Element + ?Sized> fmt::Debug for Map<K, V> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Map").field("handle", &self.handle).finish_non_exhaustive()
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::error::Result;
+use crate::object::element::Element;
 use crate::object::kind::ObjectKind;
-use crate::object::map::element::Element;
 use crate::object::map::words::{Class, MapGeometry, block_words};
 use crate::object::spec::ObjectSpec;
 use crate::region::layout::header::ElementType;

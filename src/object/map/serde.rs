@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::MapError;
+use crate::object::element::Element;
 use crate::object::map::Map;
-use crate::object::map::element::Element;
 use crate::serialized::{decode, encode};
 
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]

@@ -1,8 +1,8 @@
 //! A set: a map whose keys have nothing.
 
 use crate::error::MapError;
+use crate::object::element::Element;
 use crate::object::map::Map;
-use crate::object::map::element::Element;
 
 /// A set in shared memory, which any number of processes read and change.
 ///

@@ -1,7 +1,7 @@
 //! All entries of a map, as they are at one moment.
 
 use crate::error::MapError;
-use crate::object::map::element::Element;
+use crate::object::element::Element;
 use crate::object::map::{Map, Owned};
 use crate::object::writers::pause;
 use crate::raw::map::snapshot::NoSnapshot;
@@ -38,6 +38,6 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
             NoSnapshot::OutOfMemory => MapError::OutOfMemory,
             NoSnapshot::Corrupt => MapError::Corrupt,
         })?;
-        copied.into_iter().collect()
+        copied.into_iter().map(|entry| entry.map_err(MapError::from)).collect()
     }
 }

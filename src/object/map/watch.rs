@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::error::MapError;
 #[cfg(feature = "async")]
 use crate::error::SyncError;
+use crate::object::element::Element;
 #[cfg(feature = "async")]
 use crate::object::future::wait_for_async;
 use crate::object::map::Map;
-use crate::object::map::element::Element;
 #[cfg(feature = "async")]
 use crate::object::map::wait_error;
 use crate::raw::event_count::EventCount;

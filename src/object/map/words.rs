@@ -276,8 +276,9 @@ impl Kind for MapKind {
         }
     }
 
-    fn repair_cost(&self, _: &ObjectSpec, participants: usize) -> usize {
-        participants * WRITERS * INTENT
+    fn repair_cost(&self, spec: &ObjectSpec, participants: usize) -> usize {
+        // Of one killed in the middle of a change also the owners of all blocks.
+        participants * WRITERS * INTENT + self.steps(spec) as usize
     }
 
     fn steps(&self, spec: &ObjectSpec) -> u64 {

@@ -1,12 +1,9 @@
 //! What sets and counters have because they are maps.
 
-use std::fmt;
-
 use crate::error::MapError;
-use crate::object::map::element::Element;
+use crate::object::element::Element;
 use crate::object::map::{Counter, Map, Set};
-use crate::object::spec::ObjectSpec;
-use crate::object::{Handle, Object, sealed::Sealed};
+use crate::object::{Handle, object, sealed::Sealed};
 
 macro_rules! map_of_values {
     ($Name:ident, $Value:ty) => {
@@ -47,33 +44,13 @@ macro_rules! map_of_values {
             }
         }
 
-        impl<K: Element + ?Sized> Object for $Name<K> {}
-
-        impl<K: Element + ?Sized> Sealed for $Name<K> {
-            fn spec() -> ObjectSpec {
-                Map::<K, $Value>::spec()
-            }
-
-            fn attach(handle: Handle) -> Self {
-                Self::from_handle(handle)
-            }
-
-            fn handle(&self) -> &Handle {
-                self.map.handle()
-            }
-        }
-
         impl<K: Element + ?Sized> Clone for $Name<K> {
             fn clone(&self) -> Self {
                 Self { map: self.map.clone() }
             }
         }
 
-        impl<K: Element + ?Sized> fmt::Debug for $Name<K> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($Name)).field("handle", self.map.handle()).finish_non_exhaustive()
-            }
-        }
+        object!([K: Element + ?Sized] $Name<K>, Map::<K, $Value>::spec(), |this| this.map.handle());
     };
 }
 
