@@ -651,6 +651,10 @@ pub enum MapError {
     /// An entry that is there can be replaced by one of the same size class, and removed, also in a
     /// full map.
     Full,
+    /// Others changed the map during each of many attempts to copy all of it at one moment. Try
+    /// again, let the writers pause, or use [`iter`](crate::collections::Map::iter), which copies
+    /// one bucket after the other.
+    Busy,
     /// The key and the value are longer than an entry can be.
     TooLong {
         /// Bytes of both, each rounded up to a multiple of eight.
@@ -830,6 +834,7 @@ impl From<SyncError> for io::Error {
 
 messages!(MapError {
     Full => "there is no room for an entry of that size: remove entries, or make a larger map",
+    Busy => "others change the map without a pause: try again, let them pause, or read one entry after the other",
     TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries",
     TimedOut => "it did not happen before the deadline",
     Interrupted => "the thread was interrupted while it waited",
@@ -845,6 +850,7 @@ impl From<MapError> for io::Error {
     fn from(error: MapError) -> Self {
         let kind = match error {
             MapError::Full => io::ErrorKind::StorageFull,
+            MapError::Busy => io::ErrorKind::ResourceBusy,
             MapError::TooLong { .. } | MapError::Serialize => io::ErrorKind::InvalidInput,
             MapError::TimedOut => io::ErrorKind::TimedOut,
             MapError::Interrupted => INTERRUPTED_KIND,

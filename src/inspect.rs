@@ -29,6 +29,7 @@ use crate::sys::file::{self, FileId};
 use crate::sys::memfd;
 use crate::sys::process::is_out_of_resources;
 
+pub use crate::object::map::{MapInfo, MapSizeInfo};
 pub use crate::region::layout::header::{ElementType, RegionKind};
 pub use crate::region::participant::ParticipantStatus;
 pub use crate::sys::memfd::ProcessFd;
@@ -176,6 +177,8 @@ pub struct ObjectInfo {
     pub users: Vec<u64>,
     /// Anything else, in a few words: "free", "set", "2 of 4 permits left".
     pub state: String,
+    /// What only a map has.
+    pub map: Option<MapInfo>,
 }
 
 /// One participant of a region.
@@ -563,7 +566,7 @@ pub(crate) fn describe_objects(region: &Region, table: &Table) -> Vec<ObjectInfo
 fn object_info(name: &str, object: &ObjectWords<'_>) -> ObjectInfo {
     let (spec, participants) = (object.spec, object.region.participants());
     let kind = spec.kind.functions();
-    let Description { value, owner, users, mut state } = kind.describe(object);
+    let Description { value, owner, users, mut state, map } = kind.describe(object);
     // A description is made from words that may be invalid.
     let pid = |index| if index < participants.len() { participants.pid(index) } else { 0 };
     let mut users: Vec<u64> = users.into_iter().map(pid).collect();
@@ -593,6 +596,7 @@ fn object_info(name: &str, object: &ObjectWords<'_>) -> ObjectInfo {
         holder: owner.map(pid),
         users,
         state,
+        map,
     }
 }
 

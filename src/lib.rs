@@ -115,7 +115,14 @@ pub mod collections {
     pub use crate::error::{ListError, MapError};
     pub use crate::object::element::Element;
     pub use crate::object::list::List;
-    pub use crate::object::map::Map;
+    pub use crate::object::map::{Counter, Map, Set};
+
+    pub mod counter {
+        //! Options for counters.
+
+        /// The options of a map from keys to counts.
+        pub type Options<K> = super::map::Options<K, i64>;
+    }
 
     pub mod list {
         //! Options for lists.
@@ -124,9 +131,16 @@ pub mod collections {
     }
 
     pub mod map {
-        //! Options for maps, and what iterates over one.
+        //! Options for maps, what iterates over one, and what follows a key.
 
-        pub use crate::object::map::{Entries, Iter, Options};
+        pub use crate::object::map::{Entries, Iter, Options, Watcher};
+    }
+
+    pub mod set {
+        //! Options for sets.
+
+        /// The options of a map from keys to nothing.
+        pub type Options<K> = super::map::Options<K, ()>;
     }
 }
 

@@ -59,7 +59,7 @@ use crate::object::condvar::Condvar;
 use crate::object::element::Element;
 use crate::object::event::Event;
 use crate::object::list::List;
-use crate::object::map::Map;
+use crate::object::map::{Counter, Map, Set};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -369,6 +369,7 @@ shared!(
     [T: Shareable] Value<T>, [T: Number] AtomicValue<T>, [T: Shareable] Array<T>, [T: Shareable] Mutex<T>,
     [T: Shareable] ReentrantMutex<T>, [T: Shareable] RwLock<T>,
     [E: Element + ?Sized] List<E>, [K: Element + ?Sized, V: Element + ?Sized] Map<K, V>,
+    [K: Element + ?Sized] Set<K>, [K: Element + ?Sized] Counter<K>,
 );
 
 fn check_label(label: &str) -> Result<()> {

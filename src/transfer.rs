@@ -33,7 +33,7 @@ use crate::object::condvar::Condvar;
 use crate::object::element::Element;
 use crate::object::event::Event;
 use crate::object::list::List;
-use crate::object::map::Map;
+use crate::object::map::{Counter, Map, Set};
 use crate::object::mutex::Mutex;
 use crate::object::once::Once;
 use crate::object::reentrant_mutex::ReentrantMutex;
@@ -228,4 +228,5 @@ transferable!(
     Value<T: Shareable>, AtomicValue<T: Number>, Array<T: Shareable>,
     Mutex<T: Shareable>, ReentrantMutex<T: Shareable>, RwLock<T: Shareable>,
     List<E: Element + ?Sized>, Map<K: Element + ?Sized, V: Element + ?Sized>,
+    Set<K: Element + ?Sized>, Counter<K: Element + ?Sized>,
 );

@@ -19,6 +19,7 @@ Exit codes:
        for recv, sub and work also: the sender stopped before the end
   4    the other side did not come, or did nothing, for longer than --timeout
   5    sub has received everything to the end, but for messages that it missed
+  6    map: the key is not there
   129, 130, 143  interrupted by SIGHUP, SIGINT, SIGTERM
   141  in a shell: the reader of the output closed it (SIGPIPE)";
 
@@ -178,16 +179,21 @@ Examples:
   tombolo inspect jobs --json | jq .directions";
 
 const MAP_HELP: &str = "\
-The map is one that a program has made and that is in use. Its keys are bytes or text, and so are its values. What is no \
-text is shown as escapes. A key that is not there is an error (exit code 1), and so is a map without room.
+The map is one that a program has made and that is in use. Its keys are text, bytes, or integers of 32 or 64 bits; its \
+values are these, true and false, numbers with a point, or nothing, as in a set, which is shown as true. Bytes that are \
+no text are shown and given as hex: and two digits for each. As JSON, keys and texts are strings, numbers are numbers.
+
+A key that is not there ends get and rm with exit code 6. A map without room, a text that is no key or value of the map, \
+and a map that others change too often for one dump, are errors (exit code 1).
 
 Examples:
   tombolo map ls phones                      all keys and values, separated by tabs
   tombolo map put phones Ada 4711
   tombolo map get market/phones Ada          in the namespace \"market\"
   tombolo map watch phones Ada               each new value, until Ctrl-C
-  tombolo map ls --json phones > phones.json
-  tombolo map load phones < phones.json";
+  tombolo map dump phones > phones.json      all entries, as they are at one moment
+  tombolo map load phones < phones.json
+  tombolo map get phones Eve || test $? = 6 && tombolo map put phones Eve 0";
 
 const RM_HELP: &str = "\
 Examples:
@@ -287,7 +293,7 @@ pub enum Command {
         force: bool,
     },
 
-    /// Read and change a map whose keys are text
+    /// Read and change a map
     #[command(after_help = MAP_HELP)]
     Map(MapArgs),
 
@@ -326,13 +332,33 @@ pub enum MapAction {
         json: bool,
     },
 
+    /// Print one JSON object of all entries, as they are at one moment
+    Dump {
+        /// The name of a map, or NAMESPACE/MAP
+        name: String,
+    },
+
+    /// Give keys the values that a JSON object on standard input has, as `dump` prints them
+    ///
+    /// Other keys stay as they are. Nothing is changed if there is something that the map cannot
+    /// have. If the map becomes full, the keys up to then have their values.
+    Load {
+        /// The name of a map, or NAMESPACE/MAP
+        name: String,
+    },
+
     /// Print the value of a key
     Get {
         /// The name of a map, or NAMESPACE/MAP
         name: String,
 
         /// The key
+        #[arg(allow_negative_numbers = true)]
         key: String,
+
+        /// Print it as JSON, in one line
+        #[arg(long)]
+        json: bool,
     },
 
     /// Give a key a value
@@ -341,9 +367,11 @@ pub enum MapAction {
         name: String,
 
         /// The key
+        #[arg(allow_negative_numbers = true)]
         key: String,
 
         /// The value
+        #[arg(allow_hyphen_values = true)]
         value: String,
     },
 
@@ -353,23 +381,34 @@ pub enum MapAction {
         name: String,
 
         /// The key
+        #[arg(allow_negative_numbers = true)]
         key: String,
     },
 
-    /// Give keys the values that a JSON object on standard input has: texts, as `ls --json` prints
-    Load {
-        /// The name of a map, or NAMESPACE/MAP
-        name: String,
-    },
-
-    /// Print the value of a key, and each other one from then on: an empty line if there is none
+    /// Print the value of a key, and each other one from then on
+    ///
+    /// An empty line, or null as JSON, stands for a key that is not there.
     Watch {
         /// The name of a map, or NAMESPACE/MAP
         name: String,
 
         /// The key
+        #[arg(allow_negative_numbers = true)]
         key: String,
+
+        /// Print each as JSON, in one line
+        #[arg(long)]
+        json: bool,
     },
+}
+
+impl MapAction {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Ls { name, .. } | Self::Dump { name } | Self::Load { name } | Self::Get { name, .. } => name,
+            Self::Put { name, .. } | Self::Rm { name, .. } | Self::Watch { name, .. } => name,
+        }
+    }
 }
 
 /// A stream of bytes or lines, as all commands that carry one name it.

@@ -16,6 +16,7 @@ pub enum Failure {
     TimedOut(String),
     /// The end was reached, but without some messages.
     Missed(String),
+    NoKey(String),
     /// Holds the number of the signal.
     Interrupted(u8),
     /// The reader of standard output has closed it.
@@ -44,6 +45,7 @@ impl Failure {
             Self::PeerDied(message) => (3, message),
             Self::TimedOut(message) => (4, message),
             Self::Missed(message) => (5, message),
+            Self::NoKey(message) => (6, message),
             Self::Interrupted(signal) => return ExitCode::from(128 + signal),
             Self::OutputClosed => {
                 // Die of SIGPIPE, as `cat` does. Rust ignores the signal at first, so that the

@@ -129,7 +129,9 @@ impl Harness {
         assert!(self.map.len() <= self.buckets * MAX_CHAIN);
         let read = (0..self.buckets).map(|bucket| self.map.read_bucket(bucket, copy, |_| {}));
         let read: Vec<_> = read.collect();
+        let snapshot = self.map.snapshot(copy, |_| {});
         if self.is_intact {
+            assert_eq!(snapshot.map(Model::from_iter).as_ref(), Ok(&self.expected));
             let found: Vec<_> = read.into_iter().flat_map(|entries| entries.expect("an intact bucket")).collect();
             assert_eq!(found.len(), self.expected.len());
             assert_eq!(found.into_iter().collect::<Model>(), self.expected);

@@ -23,7 +23,7 @@ use crate::object::element::Element;
 use crate::object::event::Event;
 use crate::object::kind::ObjectKind;
 use crate::object::list::List;
-use crate::object::map::Map;
+use crate::object::map::{Counter, Map, Set};
 use crate::object::member::Membership;
 use crate::object::mutex::Mutex;
 use crate::object::nested;
@@ -236,6 +236,27 @@ impl Namespace {
 
     /// Opens the map of that name. Blocks and fails like [`object`](Self::object).
     pub fn map<K: Element + ?Sized, V: Element + ?Sized>(&self, name: &str) -> Result<Map<K, V>> {
+        self.object(name)
+    }
+
+    /// Opens the map of that name as a set: its values are `()`. Blocks and fails like
+    /// [`object`](Self::object).
+    ///
+    /// ```
+    /// use tombolo::Namespace;
+    /// use tombolo::collections::set;
+    ///
+    /// let crawl = Namespace::builder().map("seen", &set::Options::<str>::new()).create()?;
+    /// crawl.set::<str>("seen")?.insert("http://example.org/")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set<K: Element + ?Sized>(&self, name: &str) -> Result<Set<K>> {
+        self.object(name)
+    }
+
+    /// Opens the map of that name as a counter: its values are `i64`. Blocks and fails like
+    /// [`object`](Self::object).
+    pub fn counter<K: Element + ?Sized>(&self, name: &str) -> Result<Counter<K>> {
         self.object(name)
     }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::error::Result;
+use crate::object::map::MapInfo;
 use crate::object::spec::{Buffers, InitialValue, ObjectSpec};
 use crate::object::{
     array, atomic, barrier, bounded_semaphore, condvar, event, list, map, mutex, nested, once, rw_lock, semaphore,
@@ -212,6 +213,8 @@ pub(crate) struct Description {
     pub(crate) users: Vec<usize>,
     /// Anything else, in a few words.
     pub(crate) state: String,
+    /// What only a map has.
+    pub(crate) map: Option<MapInfo>,
 }
 
 /// The words of one object, for whatever has no handle: creation, repair and inspection.

@@ -84,6 +84,8 @@
 //! (System/370 Principles of Operation), the second look at the head is a seqlock's (Boehm, MSPC
 //! 2012).
 
+pub(crate) mod snapshot;
+
 use std::ops::Range;
 
 use crate::primitive::{AtomicU64, Ordering, WORD, fence, store_bytes};
@@ -361,6 +363,12 @@ impl<M: Memory> Map<M> {
         hash as usize & self.heads.len().wrapping_sub(1)
     }
 
+    /// A number that is another one after each change of a bucket.
+    #[inline]
+    pub(crate) fn version(&self, bucket: usize) -> u64 {
+        self.heads.get(bucket).map_or(0, |head| head.load(Ordering::Relaxed)) // a number
+    }
+
     #[inline]
     fn class_of(&self, place: u64) -> Option<(usize, &Class)> {
         self.classes.iter().enumerate().find(|(_, class)| place.wrapping_sub(class.first) < class.count)
@@ -444,18 +452,10 @@ impl<M: Memory> Map<M> {
     pub(crate) fn read_bucket<R>(
         &self,
         bucket: usize,
-        mut copy: impl FnMut(&Entry<'_>) -> R,
+        copy: impl FnMut(&Entry<'_>) -> R,
         on_retry: impl FnMut(u32),
     ) -> Result<Vec<R>, Corrupt> {
-        let look = |head| {
-            let mut copied = Vec::new();
-            self.walk(head, |_, entry| -> Option<()> {
-                copied.push(copy(entry));
-                None
-            })?;
-            Ok(copied)
-        };
-        self.consistent(bucket, look, on_retry).map(|(_, copied)| copied)
+        self.copy_bucket(bucket, copy, on_retry).map(|(_, copied)| copied)
     }
 
     /// The number of entries of all buckets, each at its own moment.
@@ -463,9 +463,30 @@ impl<M: Memory> Map<M> {
         self.heads.iter().map(|head| Head(head.load(Ordering::Relaxed)).length()).sum() // a number
     }
 
+    /// How many buckets have no entry, one, two, and so on, each at its own moment.
+    pub(crate) fn chains(&self) -> [u64; MAX_CHAIN + 1] {
+        let mut counts = [0; MAX_CHAIN + 1];
+        for head in self.heads.iter() {
+            let length = Head(head.load(Ordering::Relaxed)).length(); // a number
+            counts.get_mut(length).into_iter().for_each(|count| *count += 1);
+        }
+        counts
+    }
+
     /// The number of blocks that are neither free nor spare.
     pub(crate) fn allocated(&self) -> u64 {
         self.pool.owners().filter(|&owner| owner != SPARE).count() as u64
+    }
+
+    /// The number of blocks of each class that are neither free nor spare.
+    pub(crate) fn allocated_by_class(&self) -> [u64; MAX_CLASSES] {
+        let mut counts = [0; MAX_CLASSES];
+        for (count, class) in counts.iter_mut().zip(&self.classes) {
+            let blocks = class.first..class.first + class.count;
+            *count = blocks.filter(|&block| !self.pool.is_free(block)).count() as u64;
+            *count -= (self.spares(class).count() as u64).min(*count); // at another moment
+        }
+        counts
     }
 
     /// The number of spare blocks.

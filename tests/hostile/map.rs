@@ -38,7 +38,7 @@ fn keys() -> impl Iterator<Item = [u8; 1]> {
 fn use_map(map: &Bytes, random: &mut Random) {
     let key = [random.below(6) as u8];
     let value = vec![7; random.below(120) as usize];
-    soon(|| match random.below(8) {
+    soon(|| match random.below(10) {
         0 => drop(map.get(&key)),
         1 => drop(map.remove(&key)),
         2 => drop(map.update(&key, |found| found.or(Some(vec![1])))),
@@ -46,6 +46,8 @@ fn use_map(map: &Bytes, random: &mut Random) {
         4 => drop(map.iter().map(|entry| entry.map(|_| ())).collect::<Vec<_>>()),
         5 => drop((map.len(), map.contains_key(&key))),
         6 => drop(map.wait_for(&key, Duration::from_millis(1))),
+        7 => drop(map.snapshot()),
+        8 => drop(map.watch(&key).next_timeout(Duration::from_millis(1))),
         _ => drop(map.insert(&key, &value)),
     });
 }

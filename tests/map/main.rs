@@ -7,7 +7,10 @@ mod entries;
 mod load;
 mod processes;
 mod sizes;
+mod snapshots;
 mod waits;
+mod watch;
+mod wrappers;
 
 use processes::{change_in_forked_child, change_until_killed, insert_passed, insert_until_killed};
 

@@ -12,6 +12,7 @@ use indicatif::BinaryBytes;
 use crate::failure::Failure;
 use crate::location::Location;
 use crate::output::{print, print_json, table};
+use objects::Object;
 use view::{Direction, Entry, NamedEntry, Namespace, RegionView};
 
 /// `tombolo inspect`.
@@ -104,6 +105,7 @@ fn details(view: &RegionView) -> String {
     }
     if let Some(namespace) = &view.namespace {
         let _ = write!(text, "\n{}", object_table(namespace));
+        text.extend(namespace.objects.iter().filter_map(Object::map_text));
     }
     text
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
-use tombolo::inspect::{ElementType, ObjectInfo};
+use tombolo::inspect::{ElementType, MapInfo, MapSizeInfo, ObjectInfo};
 use tombolo::sync::ObjectKind;
 
 use super::view::process_text;
@@ -32,6 +32,27 @@ pub struct Object {
     /// The processes that hold a read lock, own permits or wait at the barrier.
     users: Vec<ObjectUser>,
     state: String,
+    /// What only a map has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map: Option<MapView>,
+}
+
+/// How full a map is, and how its entries are spread.
+#[derive(Serialize)]
+struct MapView {
+    sizes: Vec<SizeView>,
+    /// Entries of a bucket, on average.
+    load: f64,
+    /// How many buckets have no entry, one, two, and so on.
+    chains: Vec<u64>,
+}
+
+/// Entries of one size.
+#[derive(Serialize)]
+struct SizeView {
+    bytes: u64,
+    used: u64,
+    capacity: u64,
 }
 
 #[derive(Serialize)]
@@ -78,6 +99,7 @@ impl Object {
             holder: info.holder.map(process),
             users: counts.into_iter().map(|(pid, count)| ObjectUser { process: process(pid), count }).collect(),
             state,
+            map: info.map.as_ref().map(MapView::new),
         }
     }
 
@@ -102,12 +124,35 @@ impl Object {
         cells.map(|cell| if cell.is_empty() { "-".to_string() } else { cell })
     }
 
+    /// Lines below the table, of a map.
+    pub fn map_text(&self) -> Option<String> {
+        // An object that is alone in its region has no name of its own.
+        let name = if self.name.is_empty() { String::new() } else { format!("map          {}\n", self.name) };
+        Some(format!("\n{name}{}", self.map.as_ref()?.to_text()))
+    }
+
     fn users_text(&self) -> String {
         let mut texts: Vec<String> = self.users.iter().take(USERS_SHOWN).map(ObjectUser::to_text).collect();
         if self.users.len() > USERS_SHOWN {
             texts.push(format!("{} more", self.users.len() - USERS_SHOWN));
         }
         texts.join(", ")
+    }
+}
+
+impl MapView {
+    fn new(info: &MapInfo) -> Self {
+        let size = |size: &MapSizeInfo| SizeView { bytes: size.bytes, used: size.used, capacity: size.capacity };
+        Self { sizes: info.sizes.iter().map(size).collect(), load: info.load(), chains: info.chains.clone() }
+    }
+
+    fn to_text(&self) -> String {
+        let size = |size: &SizeView| format!("{} of {} up to {} bytes", size.used, size.capacity, size.bytes);
+        let sizes = self.sizes.iter().map(size).collect::<Vec<_>>().join(", ");
+        // The longest first: these are what makes operations slow.
+        let chains = self.chains.iter().enumerate().rev().filter(|(_, count)| **count > 0);
+        let chains = chains.map(|(length, count)| format!("{count} of {length}")).collect::<Vec<_>>().join(", ");
+        format!("entries      {sizes}\nload         {:.2} entries per bucket\nbuckets      {chains}\n", self.load)
     }
 }
 

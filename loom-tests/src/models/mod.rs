@@ -14,6 +14,7 @@ mod interrupt;
 mod latest;
 mod list;
 mod map;
+mod map_snapshot;
 mod mpmc;
 mod owner;
 mod pacing;

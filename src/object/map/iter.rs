@@ -5,11 +5,10 @@ use std::vec;
 
 use crate::error::MapError;
 use crate::object::element::{Element, Unreadable};
-use crate::object::map::{Map, load, pause};
-use crate::raw::map::Entry;
+use crate::object::map::{Map, Owned, pause};
 
 /// Entries of a bucket.
-type Entries<K, V> = vec::IntoIter<Result<(<K as ToOwned>::Owned, <V as ToOwned>::Owned), Unreadable>>;
+type Entries<K, V> = vec::IntoIter<Result<Owned<K, V>, Unreadable>>;
 
 /// Copies of the entries of a [`Map`], made by [`Map::iter`].
 #[must_use = "an iterator reads nothing until it is used"]
@@ -39,11 +38,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Iterator for Iter<'_, K, V> {
             if self.bucket == map.buckets() {
                 return None;
             }
-            let copy = |entry: &Entry<'_>| {
-                let (length, words) = entry.key();
-                Ok((K::load(length, words)?, load::<V>(entry)?))
-            };
-            let read = map.read_bucket(self.bucket, copy, pause);
+            let read = map.read_bucket(self.bucket, |entry| self.map.load_entry(entry), pause);
             self.bucket += 1;
             match read {
                 Ok(entries) => self.entries = entries.into_iter(),

@@ -2,21 +2,31 @@
 //!
 //! The algorithm is in `raw/map.rs`, the words are in `words.rs`.
 
+mod counter;
 mod hash;
 mod iter;
 mod options;
 #[cfg(feature = "serde")]
 mod serde;
+mod set;
+mod snapshot;
+mod statistics;
+mod watch;
 pub(crate) mod words;
+mod wrapper;
 
 use std::borrow::Borrow;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::counter::Counter;
 use self::hash::hash;
 pub use self::iter::Iter;
 pub use self::options::{Entries, Options};
+pub use self::set::Set;
+pub use self::statistics::{MapInfo, MapSizeInfo};
+pub use self::watch::Watcher;
 use self::words::{MapGeometry, WRITERS, events_of, map_of, seed};
 use crate::error::{MapError, SyncError};
 use crate::object::element::{Element, Unreadable, load_bytes_into};
@@ -89,6 +99,9 @@ struct Inner {
     /// What those sleep on that wait for a change of some buckets.
     events: Vec<EventCount<Mapped>>,
 }
+
+/// A copy of an entry.
+type Owned<K, V> = (<K as ToOwned>::Owned, <V as ToOwned>::Owned);
 
 /// What becomes of an entry.
 enum Change<N, R> {
@@ -374,17 +387,21 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         mut attempt: impl FnMut() -> Result<Option<R>, MapError>,
     ) -> Result<R, MapError> {
         self.check_process()?;
-        let bucket = self.inner.map.bucket_of(self.key(key).hash);
-        let event = self.event(bucket).ok_or(MapError::Corrupt)?;
+        let event = self.event_of(key)?;
         let mut failed = None;
         let attempt = || attempt().map_err(|error| *failed.insert(error)).map_err(|_| SyncError::Corrupt);
         let waited = wait_for(&self.handle, event, Timeout::after(timeout), || None, attempt);
-        waited.map_err(|error| match error {
-            SyncError::TimedOut | SyncError::WouldBlock => MapError::TimedOut,
-            SyncError::Interrupted => MapError::Interrupted,
-            SyncError::Forked => MapError::Forked,
-            _ => failed.unwrap_or(MapError::Corrupt),
-        })
+        waited.map_err(|error| wait_error(error, failed))
+    }
+
+    /// What those sleep on that wait for a change of this key.
+    fn event_of(&self, key: &K) -> Result<&EventCount<Mapped>, MapError> {
+        self.event(self.inner.map.bucket_of(self.key(key).hash)).ok_or(MapError::Corrupt)
+    }
+
+    fn load_entry(&self, entry: &Entry<'_>) -> Result<Owned<K, V>, Unreadable> {
+        let (length, words) = entry.key();
+        Ok((K::load(length, words)?, load::<V>(entry)?))
     }
 
     fn event(&self, bucket: usize) -> Option<&EventCount<Mapped>> {
@@ -494,6 +511,16 @@ impl<K: Element + ?Sized> Map<K, [u8]> {
             load_bytes_into(length, words, value)
         })?;
         Ok(copied.transpose()?.is_some())
+    }
+}
+
+/// Why a wait ended. `failed` is why an attempt did.
+fn wait_error(error: SyncError, failed: Option<MapError>) -> MapError {
+    match error {
+        SyncError::TimedOut | SyncError::WouldBlock => MapError::TimedOut,
+        SyncError::Interrupted => MapError::Interrupted,
+        SyncError::Forked => MapError::Forked,
+        _ => failed.unwrap_or(MapError::Corrupt),
     }
 }
 

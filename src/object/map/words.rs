@@ -25,6 +25,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::object::kind::{Description, Kind, ObjectWords};
+use crate::object::map::statistics::MapInfo;
 use crate::object::spec::{InitialValue, ObjectSpec};
 use crate::primitive::Ordering;
 use crate::raw::map::{BlockSize, HEADER, INTENT, MAX_BLOCKS, MAX_CHAIN, MAX_CLASSES, Map, MapWords};
@@ -134,7 +135,7 @@ impl MapGeometry {
         Ok(geometry)
     }
 
-    fn classes(&self) -> impl Iterator<Item = Class> {
+    pub(super) fn classes(&self) -> impl Iterator<Item = Class> {
         self.classes.into_iter().take_while(|class| *class != Class::default())
     }
 
@@ -290,7 +291,7 @@ impl Kind for MapKind {
             let free = (places + geometry.spare()).saturating_sub(map.allocated() + map.spare());
             format!("{entries} of {places} entries; {free} blocks free, {} spare", map.spare())
         });
-        Description { state: state.unwrap_or_default(), ..Description::default() }
+        Description { state: state.unwrap_or_default(), map: MapInfo::of(object), ..Description::default() }
     }
 
     fn length(&self, spec: &ObjectSpec) -> Option<u64> {
