@@ -6,16 +6,18 @@
 //! ever finds the directory again.
 //!
 //! Edges: the kernel's. It serialises link(2) and the reading of a directory. So a creator that
-//! links after the directory was read sees the owner retired, which was before that.
+//! links after the directory was read sees the owner retired, which was before that. All states:
+//! loom-tests/tests/namespace.rs.
 //!
 //! Crash, by step
 //! - make: (dependents-make-1) the owner's identity, (dependents-make-2) the directory,
 //!   (dependents-make-3) its permissions. Each is done again by the next process that makes one.
 //! - create: (dependents-create-1) a complete region gets its name there, by link(2),
 //!   (dependents-create-2) the owner is checked: if it is retired, everything is removed. Death
-//!   before the first leaves nothing. Death before the second leaves a dependent of an owner that
-//!   is there, or an orphan: a directory whose owner is gone. The next namespace of that name and
-//!   `tombolo doctor` remove orphans.
+//!   before the first leaves nothing new. Death before the second leaves a dependent of an owner
+//!   that is there. If the owner is removed by force meanwhile, death after dependents-make-2 and
+//!   before the second leaves an orphan: a directory whose owner is gone. The next namespace of
+//!   that name and `tombolo doctor` remove orphans.
 //! - remove: after leave-4 of lifecycle.rs, (dependents-remove-1) each name, (dependents-remove-2)
 //!   the directory, then leave-5. The owner's name is the last that goes, and the next process that
 //!   opens it goes on with the removal.
