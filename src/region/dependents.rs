@@ -75,9 +75,7 @@ impl Region {
     /// Removes what depends on a region that is retired. An attempt: what stays is an orphan when
     /// the region has lost its name.
     pub(crate) fn remove_dependents(&self) {
-        if let Some(directory) = self.dependents() {
-            remove_all(&directory);
-        }
+        self.dependents().as_ref().map(remove_all);
     }
 }
 
@@ -92,8 +90,7 @@ pub(crate) fn remove_orphans(directory: &Path, name: Option<&str>) -> io::Result
         // it never will again.
         let is_orphan = || identity_of(&directory.join(owner)).is_some_and(|found| found != identity);
         if name.is_none_or(|name| name == owner) && is_orphan() {
-            remove_all(&Directory::of_dependents(directory.join(&entry)));
-            removed += 1;
+            removed += usize::from(remove_all(&Directory::of_dependents(directory.join(&entry))));
         }
     }
     Ok(removed)
@@ -110,15 +107,25 @@ fn identity_of(path: &Path) -> Option<u64> {
     is_known.then_some(words[header::IDENTITY])
 }
 
-fn remove_all(directory: &Directory) {
+/// Returns whether nothing is left. What stays is in a directory that another program made there.
+fn remove_all(directory: &Directory) -> bool {
     let settings = Settings { directory: directory.clone(), allow_other_owner: true, ..Settings::default() };
-    for name in directory.names().unwrap_or_default() {
+    let is_safe = directory.create_if_missing().is_ok(); // it is never made by that
+    // Files of any name: others can have put them there.
+    for entry in fs::read_dir(directory.path()).into_iter().filter(|_| is_safe).flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_str().unwrap_or_default();
         // dependents-remove-1. A process that is about to join must see that it is removed.
-        if Unreadable::open(&name, &settings).and_then(|file| file.remove()).is_err() {
-            let _ = fs::remove_file(directory.path().join(name));
+        if Unreadable::open(name, &settings).and_then(|file| file.remove()).is_ok() {
+            continue;
         }
+        // Of an object that was opened as a namespace, and got objects.
+        if parse_directory_name(name).is_some() {
+            remove_all(&Directory::of_dependents(path.clone()));
+        }
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
     }
-    let _ = fs::remove_dir(directory.path()); // dependents-remove-2
+    fs::remove_dir(directory.path()).is_ok() // dependents-remove-2
 }
 
 fn directory_name(owner: &str, identity: u64) -> PathBuf {

@@ -9,6 +9,7 @@ mod sweep;
 
 #[cfg(target_arch = "x86_64")]
 mod crash;
+mod hostile;
 mod objects;
 mod processes;
 mod references;
@@ -24,7 +25,7 @@ use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder};
 use processes::{create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds};
 use support::{Alone, TestDir, alone, child_roles};
 
-child_roles!(create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds);
+child_roles!(create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds,);
 
 /// The name of the namespace, in a directory of its own.
 const NAME: &str = "name";
