@@ -23,9 +23,10 @@ use std::path::{Path, PathBuf};
 use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder};
 
 use processes::{create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds};
+use references::follow_references;
 use support::{Alone, TestDir, alone, child_roles};
 
-child_roles!(create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds,);
+child_roles!(create_and_stay, create_in_rounds, follow_references, hold_and_answer, open_by_descriptor, open_in_rounds,);
 
 /// The name of the namespace, in a directory of its own.
 const NAME: &str = "name";
