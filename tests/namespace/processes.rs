@@ -13,7 +13,7 @@ use crate::support::{Process, SharedCounters, TestDir, command, fork, report, st
 use crate::{NAME, alone_with_directory, assert_error, builder, object_files, open};
 
 const PROCESSES: u64 = 4;
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 100;
 
 fn surroundings(arguments: &[String]) -> (Namespace, SharedCounters) {
     (builder(Path::new(&arguments[0])).open(NAME).unwrap(), SharedCounters::at(Path::new(&arguments[1])))
