@@ -84,8 +84,8 @@ impl Reference {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Removed`] if the object was removed, or is in another namespace, even if there
-    ///   is another of its name.
+    /// - [`ErrorKind::Removed`] if the object was removed, or is in another namespace, even if
+    ///   another has its name.
     /// - [`ErrorKind::NotFound`] if the reference refers to no object.
     /// - The other errors of [`Namespace::object`].
     pub fn open<O: NamespaceObject>(&self, namespace: &Namespace) -> Result<O> {
