@@ -75,7 +75,9 @@ impl Region {
     /// Removes what depends on a region that is retired. An attempt: what stays is an orphan when
     /// the region has lost its name.
     pub(crate) fn remove_dependents(&self) {
-        self.dependents().as_ref().map(remove_all);
+        if let Some(directory) = self.dependents() {
+            remove_all(directory.path(), MAX_NESTING);
+        }
     }
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn remove_orphans(directory: &Path, name: Option<&str>) -> io::Result
         // it never will again.
         let is_orphan = || identity_of(&directory.join(owner)).is_some_and(|found| found != identity);
         if name.is_none_or(|name| name == owner) && is_orphan() {
-            removed += usize::from(remove_all(&Directory::of_dependents(directory.join(&entry))));
+            removed += usize::from(remove_all(&directory.join(&entry), MAX_NESTING));
         }
     }
     Ok(removed)
@@ -107,25 +109,33 @@ fn identity_of(path: &Path) -> Option<u64> {
     is_known.then_some(words[header::IDENTITY])
 }
 
-/// Returns whether nothing is left. What stays is in a directory that another program made there.
-fn remove_all(directory: &Directory) -> bool {
-    let settings = Settings { directory: directory.clone(), allow_other_owner: true, ..Settings::default() };
-    let is_safe = directory.create_if_missing().is_ok(); // it is never made by that
+/// How deep directories of dependents of dependents are removed. There are seldom any. Each level
+/// takes a descriptor and stack while it is removed.
+const MAX_NESTING: u32 = 8;
+
+/// Returns whether nothing is left. What stays is in a directory that another program made there,
+/// or deeper than `nesting` directories of dependents of dependents.
+fn remove_all(path: &Path, nesting: u32) -> bool {
+    // Held, and not looked up again: in a directory that several users share, another one could put
+    // a link to a directory of this user in its place.
+    let Ok(held) = ForkGuardedFd::new(|| sys::file::pin(path)) else { return false };
+    let Ok(directory) = sys::file::descriptor_path(&held) else { return false };
+    let settings = Settings { directory: Directory::at(directory), allow_other_owner: true, ..Settings::default() };
     // Files of any name: others can have put them there.
-    for entry in fs::read_dir(directory.path()).into_iter().filter(|_| is_safe).flatten().flatten() {
-        let (path, name) = (entry.path(), entry.file_name());
+    for entry in fs::read_dir(settings.directory.path()).into_iter().flatten().flatten() {
+        let (file, name) = (entry.path(), entry.file_name());
         let name = name.to_str().unwrap_or_default();
         // dependents-remove-1. A process that is about to join must see that it is removed.
-        if Unreadable::open(name, &settings).and_then(|file| file.remove()).is_ok() {
+        if Unreadable::open(name, &settings).and_then(|region| region.remove()).is_ok() {
             continue;
         }
         // Of an object that was opened as a namespace, and got objects.
-        if parse_directory_name(name).is_some() {
-            remove_all(&Directory::of_dependents(path.clone()));
+        if nesting > 0 && parse_directory_name(name).is_some() {
+            remove_all(&file, nesting - 1);
         }
-        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
+        let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file));
     }
-    fs::remove_dir(directory.path()).is_ok() // dependents-remove-2
+    fs::remove_dir(path).is_ok() // dependents-remove-2
 }
 
 fn directory_name(owner: &str, identity: u64) -> PathBuf {

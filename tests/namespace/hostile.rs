@@ -92,6 +92,25 @@ fn namespace_object_opened_as_a_namespace_gets_objects_that_go_with_it() {
 }
 
 #[test]
+fn namespace_link_in_place_of_its_directory_is_not_followed() {
+    let (_alone, test_dir) = alone_with_directory();
+    let namespace = open(&test_dir);
+    namespace.create("x", Spec::event()).unwrap();
+    let directory = object_directories(&test_dir.names()).remove(0);
+    fs::remove_dir_all(&directory).unwrap();
+    let outside = test_dir.file("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "of somebody else").unwrap();
+    symlink(&outside, &directory).unwrap();
+    assert_error(namespace.event("file"), ErrorKind::Permission, &[]);
+    assert_error(namespace.create("y", Spec::event()), ErrorKind::Permission, &[]);
+    assert_error(namespace.names(), ErrorKind::Permission, &[]);
+    drop(namespace);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    fs::remove_file(directory).unwrap();
+}
+
+#[test]
 fn directory_orphans_that_cannot_be_removed_are_not_counted() {
     let (_alone, test_dir) = alone_with_directory();
     orphan(&test_dir);
