@@ -230,6 +230,11 @@ fn manager_list_appended_to_by_worker_is_printed_by_another() {
     assert_eq!(lines("manager_list"), [&["A New record is added".to_string()][..], &records].concat());
 }
 
+#[test]
+fn manager_nested_lists_of_workers_are_found_through_the_dictionary() {
+    assert_eq!(lines("manager_nested"), ["ann: [1, 2]", "bob: [3]"]);
+}
+
 /// The program is executed again, and its file is gone, or another one has its name.
 #[test]
 fn five_workers_binary_deleted_or_replaced_each_prints_its_number() {

@@ -10,7 +10,7 @@ use crate::object::table::NAME_MAX;
 /// Which object of a namespace, as a value that other objects of it can hold.
 ///
 /// It leads to the object that had the name when the reference was made, and to no other that gets
-/// the name later.
+/// the name later, or has it in another namespace.
 ///
 /// ```
 /// use tombolo::{ErrorKind, Namespace, Reference, Spec, sync::Value};
@@ -39,7 +39,8 @@ use crate::object::table::NAME_MAX;
 #[shareable(crate = "crate")]
 #[repr(C)]
 pub struct Reference {
-    /// Of the object's region. 0: the namespace began with the object.
+    /// Of the region that has the object: its own, or the namespace's, which began with it. 0: it
+    /// refers to no object.
     identity: u64,
     /// Padded with zeros.
     name: [u64; NAME_MAX / 8],
@@ -57,8 +58,9 @@ impl Namespace {
     /// Those of [`object`](Self::object), without [`ErrorKind::WrongType`].
     pub fn reference(&self, name: &str) -> Result<Reference> {
         let found = self.find(name)?;
-        let identity = if found.member.owner().is_some() { found.member.region().identity() } else { 0 };
-        let mut reference = Reference { identity, ..Reference::default() };
+        let region = found.member.region();
+        region.set_identity()?;
+        let mut reference = Reference { identity: region.identity(), ..Reference::default() };
         for (byte, from) in bytemuck::cast_slice_mut(&mut reference.name).iter_mut().zip(name.bytes()) {
             *byte = from;
         }
@@ -82,23 +84,25 @@ impl Reference {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::Removed`] if the object was removed, even if there is another of its name.
+    /// - [`ErrorKind::Removed`] if the object was removed, or is in another namespace, even if
+    ///   another has its name.
     /// - [`ErrorKind::NotFound`] if the reference refers to no object.
     /// - The other errors of [`Namespace::object`].
     pub fn open<O: NamespaceObject>(&self, namespace: &Namespace) -> Result<O> {
         let name = self.name();
-        let removed = |found| {
+        let refuse = |kind, found| {
             let (action, expected) = (format!("open the object {name:?} by a reference"), "the object that it means");
-            Error::new(ErrorKind::Removed, action, found, expected, "get another reference, or open it by its name")
+            Error::new(kind, action, found, expected, "get another reference, or open it by its name")
         };
+        if self.identity == 0 {
+            return Err(refuse(ErrorKind::NotFound, "a reference to no object"));
+        }
         let found = namespace.find(name).map_err(|error| match error.kind() {
-            ErrorKind::NotFound if self.identity != 0 => removed("that it was removed"),
+            ErrorKind::NotFound => refuse(ErrorKind::Removed, "that it was removed"),
             _ => error,
         })?;
-        let is_created = found.member.owner().is_some();
-        let identity = if is_created { found.member.region().identity() } else { 0 };
-        if identity != self.identity {
-            return Err(removed("another object of that name"));
+        if found.member.region().identity() != self.identity {
+            return Err(refuse(ErrorKind::Removed, "another object of that name"));
         }
         namespace.check_type(&found, O::spec()?)?;
         O::attach(namespace, found)

@@ -6,16 +6,18 @@
 //! ever finds the directory again.
 //!
 //! Edges: the kernel's. It serialises link(2) and the reading of a directory. So a creator that
-//! links after the directory was read sees the owner retired, which was before that.
+//! links after the directory was read sees the owner retired, which was before that. All states:
+//! loom-tests/tests/namespace.rs.
 //!
 //! Crash, by step
 //! - make: (dependents-make-1) the owner's identity, (dependents-make-2) the directory,
 //!   (dependents-make-3) its permissions. Each is done again by the next process that makes one.
 //! - create: (dependents-create-1) a complete region gets its name there, by link(2),
 //!   (dependents-create-2) the owner is checked: if it is retired, everything is removed. Death
-//!   before the first leaves nothing. Death before the second leaves a dependent of an owner that
-//!   is there, or an orphan: a directory whose owner is gone. The next namespace of that name and
-//!   `tombolo doctor` remove orphans.
+//!   before the first leaves nothing new. Death before the second leaves a dependent of an owner
+//!   that is there. If the owner is removed by force meanwhile, death after dependents-make-2 and
+//!   before the second leaves an orphan: a directory whose owner is gone. The next namespace of
+//!   that name and `tombolo doctor` remove orphans.
 //! - remove: after leave-4 of lifecycle.rs, (dependents-remove-1) each name, (dependents-remove-2)
 //!   the directory, then leave-5. The owner's name is the last that goes, and the next process that
 //!   opens it goes on with the removal.
@@ -74,7 +76,7 @@ impl Region {
     /// the region has lost its name.
     pub(crate) fn remove_dependents(&self) {
         if let Some(directory) = self.dependents() {
-            remove_all(&directory);
+            remove_all(directory.path(), MAX_NESTING);
         }
     }
 }
@@ -90,8 +92,7 @@ pub(crate) fn remove_orphans(directory: &Path, name: Option<&str>) -> io::Result
         // it never will again.
         let is_orphan = || identity_of(&directory.join(owner)).is_some_and(|found| found != identity);
         if name.is_none_or(|name| name == owner) && is_orphan() {
-            remove_all(&Directory::of_dependents(directory.join(&entry)));
-            removed += 1;
+            removed += usize::from(remove_all(&directory.join(&entry), MAX_NESTING));
         }
     }
     Ok(removed)
@@ -108,15 +109,33 @@ fn identity_of(path: &Path) -> Option<u64> {
     is_known.then_some(words[header::IDENTITY])
 }
 
-fn remove_all(directory: &Directory) {
-    let settings = Settings { directory: directory.clone(), allow_other_owner: true, ..Settings::default() };
-    for name in directory.names().unwrap_or_default() {
+/// How deep directories of dependents of dependents are removed. There are seldom any. Each level
+/// takes a descriptor and stack while it is removed.
+const MAX_NESTING: u32 = 8;
+
+/// Returns whether nothing is left. What stays is in a directory that another program made there,
+/// or deeper than `nesting` directories of dependents of dependents.
+fn remove_all(path: &Path, nesting: u32) -> bool {
+    // Held, and not looked up again: in a directory that several users share, another one could put
+    // a link to a directory of this user in its place.
+    let Ok(held) = ForkGuardedFd::new(|| sys::file::pin(path)) else { return false };
+    let Ok(directory) = sys::file::descriptor_path(&held) else { return false };
+    let settings = Settings { directory: Directory::at(directory), allow_other_owner: true, ..Settings::default() };
+    // Files of any name: others can have put them there.
+    for entry in fs::read_dir(settings.directory.path()).into_iter().flatten().flatten() {
+        let (file, name) = (entry.path(), entry.file_name());
+        let name = name.to_str().unwrap_or_default();
         // dependents-remove-1. A process that is about to join must see that it is removed.
-        if Unreadable::open(&name, &settings).and_then(|file| file.remove()).is_err() {
-            let _ = fs::remove_file(directory.path().join(name));
+        if Unreadable::open(name, &settings).and_then(|region| region.remove()).is_ok() {
+            continue;
         }
+        // Of an object that was opened as a namespace, and got objects.
+        if nesting > 0 && parse_directory_name(name).is_some() {
+            remove_all(&file, nesting - 1);
+        }
+        let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file));
     }
-    let _ = fs::remove_dir(directory.path()); // dependents-remove-2
+    fs::remove_dir(path).is_ok() // dependents-remove-2
 }
 
 fn directory_name(owner: &str, identity: u64) -> PathBuf {

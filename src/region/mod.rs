@@ -297,6 +297,9 @@ impl Region {
 
     /// Sets the identity if it has none.
     pub(crate) fn set_identity(&self) -> Result<()> {
+        if self.identity() != 0 {
+            return Ok(());
+        }
         let random =
             sys::random::bytes().map_err(|error| Error::io("get random bytes", error, "use Linux 3.17 or later"));
         let identity = u64::from_ne_bytes(random?).max(1);

@@ -9,6 +9,8 @@ mod sweep;
 
 #[cfg(target_arch = "x86_64")]
 mod crash;
+mod hostile;
+mod limits;
 mod objects;
 mod processes;
 mod references;
@@ -21,10 +23,20 @@ use std::path::{Path, PathBuf};
 
 use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder};
 
+use limits::fill_a_small_file_system;
 use processes::{create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds};
+use references::follow_references;
 use support::{Alone, TestDir, alone, child_roles};
 
-child_roles!(create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds);
+child_roles!(
+    create_and_stay,
+    create_in_rounds,
+    fill_a_small_file_system,
+    follow_references,
+    hold_and_answer,
+    open_by_descriptor,
+    open_in_rounds,
+);
 
 /// The name of the namespace, in a directory of its own.
 const NAME: &str = "name";

@@ -1,13 +1,18 @@
 //! Creation, removal and lists, within one process.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use tombolo::collections::{list, map};
 use tombolo::sync::{AtomicValue, Event, Mutex, Object, ObjectKind, Value};
 use tombolo::{Directory, ErrorKind, Namespace, Spec, broadcast, queue};
 
 use crate::support::{TestDir, large, on_small_stack};
 use crate::{NAME, alone_with_directory, assert_error, builder, object_directories, object_files, open};
+
+/// All kinds that a namespace can have.
+const KINDS: usize = 16;
 
 #[test]
 fn namespace_object_of_every_kind_created_is_found() {
@@ -33,12 +38,16 @@ fn namespace_object_of_every_kind_created_is_found() {
     let options = queue::Options::<u64>::new().on_death(queue::OnDeath::Redeliver { times: 3 });
     namespace.create("tasks", Spec::queue_with(&options)).unwrap();
     let mut publisher = namespace.create("ticks", Spec::broadcast(&broadcast::Options::<f64>::new())).unwrap();
-    namespace.create("frames", Spec::broadcast_bytes(&broadcast::Options::bytes())).unwrap();
+    namespace.create("news", Spec::broadcast_bytes(&broadcast::Options::bytes())).unwrap();
+    let records = namespace.create("records", Spec::list(&list::Options::<u64>::new())).unwrap();
+    let prices = namespace.create("prices", Spec::map(&map::Options::<str, f64>::new())).unwrap();
 
     assert_eq!((value.object_name(), value.namespace_name()), ("value", Some(NAME)));
-    assert_eq!(Namespace::of(&value).names().unwrap().len(), 18);
+    assert_eq!(Namespace::of(&value).names().unwrap().len(), 20);
     queue.send([1, 2, 3]).unwrap();
     bytes.send([7; 5000]).unwrap();
+    records.push(&8).unwrap();
+    prices.insert("gold", &101.25).unwrap();
 
     let other = builder(&test_dir.names()).must_exist().open(NAME).unwrap();
     assert_eq!(other.value("value").unwrap().load(), Ok([1_u8; 100]));
@@ -64,13 +73,18 @@ fn namespace_object_of_every_kind_created_is_found() {
     let mut subscriber = other.subscriber::<f64>("ticks").unwrap();
     publisher.publish(101.25).unwrap();
     assert_eq!(subscriber.recv(), Ok(101.25));
-    assert!(other.byte_subscriber("frames").is_ok());
+    assert!(other.byte_subscriber("news").is_ok());
+    assert_eq!(other.list::<u64>("records").unwrap().get(0), Ok(Some(8)));
+    assert_eq!(other.map::<str, f64>("prices").unwrap().get("gold"), Ok(Some(101.25)));
 
     let entries = other.entries().unwrap();
     assert_eq!(entries.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), other.names().unwrap());
     for entry in [("atomic", ObjectKind::Atomic), ("queue", ObjectKind::Queue), ("ticks", ObjectKind::Broadcast)] {
         assert!(entries.contains(&(entry.0.to_string(), entry.1)), "{entry:?}");
     }
+    let kinds: HashSet<ObjectKind> = entries.iter().map(|&(_, kind)| kind).collect();
+    assert_eq!(kinds.len(), KINDS, "a kind that cannot be created");
+    drop((records, prices));
     drop((value, queue, bytes, publisher, subscriber, tasks, other, namespace));
     assert_eq!(test_dir.leftovers(), [""; 0]);
 }
@@ -85,6 +99,16 @@ fn namespace_object_created_beside_planned_ones_is_listed_after_them() {
     assert_eq!(namespace.names().unwrap(), ["z", "a", "b", "m"]);
     assert_eq!(namespace.objects().count(), 2);
     assert!(plan.open(NAME).unwrap().event("m").is_ok());
+}
+
+#[test]
+fn namespace_broadcast_of_frames_created_is_refused() {
+    let (_alone, test_dir) = alone_with_directory();
+    let namespace = open(&test_dir);
+    let options = broadcast::Options::bytes().frames(broadcast::Frames { count: 4, bytes: 4096 });
+    let words = ["\"camera\"", "frames", "name of its own"];
+    assert_error(namespace.create("camera", Spec::broadcast_bytes(&options)), ErrorKind::InvalidOptions, &words);
+    assert_eq!(namespace.names().unwrap(), [""; 0]);
 }
 
 #[test]

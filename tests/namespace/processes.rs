@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use tombolo::sync::{AtomicValue, Mutex, SyncError, Value};
-use tombolo::{Directory, ErrorKind, Namespace, Reference, Spec};
+use tombolo::{Directory, ErrorKind, Namespace, OnStale, Reference, Spec};
 
 use crate::support::{Process, SharedCounters, TestDir, command, fork, report, start};
 use crate::{NAME, alone_with_directory, assert_error, builder, object_files, open};
 
 const PROCESSES: u64 = 4;
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 100;
 
 fn surroundings(arguments: &[String]) -> (Namespace, SharedCounters) {
     (builder(Path::new(&arguments[0])).open(NAME).unwrap(), SharedCounters::at(Path::new(&arguments[1])))
@@ -179,6 +179,22 @@ fn namespace_all_killed_stale_one_is_removed_with_its_objects() {
     creator.kill();
     assert_eq!(object_files(&test_dir.names()).len(), 2);
     assert!(Directory::at(test_dir.names()).unlink_if_stale(NAME).unwrap());
+    assert_eq!(test_dir.leftovers(), [""; 0]);
+}
+
+#[test]
+fn namespace_all_killed_recreated_one_begins_without_objects() {
+    let (_alone, test_dir) = alone_with_directory();
+    let creator = start_in(&test_dir, "create_and_stay");
+    counters(&test_dir).meet(0, 2);
+    let recreate = || builder(&test_dir.names()).on_stale(OnStale::Recreate).open(NAME).unwrap();
+    assert_eq!(recreate().names().unwrap(), ["mutex", "orders"]); // in use
+    creator.kill();
+    let namespace = recreate();
+    assert_eq!(namespace.names().unwrap(), [""; 0]);
+    assert_eq!(object_files(&test_dir.names()), [""; 0]);
+    namespace.create("mutex", Spec::event()).unwrap();
+    drop(namespace);
     assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 

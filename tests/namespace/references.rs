@@ -1,9 +1,12 @@
 //! References: what they lead to, and what a dangling one returns.
 
-use tombolo::sync::{Array, Event, Value};
+use std::path::Path;
+
+use tombolo::collections::{Map, map};
+use tombolo::sync::{Array, AtomicValue, Event, Value};
 use tombolo::{ErrorKind, Namespace, Reference, Spec, queue};
 
-use crate::support::TestDir;
+use crate::support::{TestDir, start};
 use crate::{NAME, alone_with_directory, assert_error, builder, open};
 
 #[test]
@@ -89,4 +92,73 @@ fn reference_serialised_is_the_same() {
     let mut queue = namespace.create("queue", Spec::queue_bytes(4, 200)).unwrap();
     queue.send_object(&reference).unwrap();
     assert_eq!(queue.recv_object::<Reference>().unwrap(), reference);
+}
+
+#[test]
+fn reference_to_planned_object_of_other_namespace_returns_removed() {
+    let (_alone, test_dir) = alone_with_directory();
+    let plan = || builder(&test_dir.names()).value("planned", 1_u64);
+    let (first, other) = (plan().open(NAME).unwrap(), plan().open("other").unwrap());
+    let reference = first.reference("planned").unwrap();
+    assert_eq!(first.reference("planned").unwrap(), reference);
+    assert_eq!(reference.open::<Value<u64>>(&open(&test_dir)).unwrap().load(), Ok(1));
+    assert_error(reference.open::<Value<u64>>(&other), ErrorKind::Removed, &["planned", "another"]);
+    drop(first);
+    let successor = plan().open(NAME).unwrap();
+    assert_error(reference.open::<Value<u64>>(&successor), ErrorKind::Removed, &["planned", "another"]);
+
+    let unnamed = || Namespace::builder().value("planned", 1_u64).create().unwrap();
+    let (first, other) = (unnamed(), unnamed());
+    let reference = first.reference("planned").unwrap();
+    let same = Namespace::from_fd(first.share().unwrap()).unwrap();
+    assert_eq!(reference.open::<Value<u64>>(&same).unwrap().load(), Ok(1));
+    assert_error(reference.open::<Value<u64>>(&other), ErrorKind::Removed, &["planned", "another"]);
+}
+
+pub fn follow_references(arguments: &[String]) {
+    let namespace = builder(Path::new(&arguments[0])).must_exist().open(NAME).unwrap();
+    let accounts: Map<str, Reference> = namespace.map("accounts").unwrap();
+    for (name, reference) in accounts.iter().map(Result::unwrap) {
+        assert_eq!(reference.name(), format!("account of {name}"));
+        reference.open::<AtomicValue<u64>>(&namespace).unwrap().fetch_add(5);
+    }
+    // One that this process creates, in place of another.
+    namespace.remove("account of bob").unwrap();
+    namespace.create("account of bob", Spec::atomic(100_u64)).unwrap();
+    let lists: Map<str, [u8]> = namespace.map("lists").unwrap();
+    let members: Vec<(String, Reference)> = lists.get_object("members").unwrap().unwrap();
+    for (name, reference) in members {
+        let account = reference.open::<AtomicValue<u64>>(&namespace);
+        match name.as_str() {
+            "bob" => assert_error(account, ErrorKind::Removed, &["bob", "another object"]),
+            _ => assert_eq!(account.unwrap().load(), 6),
+        }
+    }
+    accounts.insert("bob", &namespace.reference("account of bob").unwrap()).unwrap();
+}
+
+#[test]
+fn reference_in_values_of_a_map_leads_other_processes_to_objects() {
+    let (_alone, test_dir) = alone_with_directory();
+    let namespace = open(&test_dir);
+    let options = map::Options::<str, Reference>::new().max_entries(10);
+    let accounts = namespace.create("accounts", Spec::map(&options)).unwrap();
+    let mut members = Vec::new();
+    for name in ["alice", "bob"] {
+        let object = format!("account of {name}");
+        namespace.create(&object, Spec::atomic(1_u64)).unwrap();
+        let reference = namespace.reference(&object).unwrap();
+        accounts.insert(name, &reference).unwrap();
+        members.push((name.to_string(), reference));
+    }
+    let options = map::Options::<str, [u8]>::new().entries(map::Entries { count: 10, bytes: 1000 });
+    let lists = namespace.create("lists", Spec::map(&options)).unwrap();
+    lists.insert_object("members", &members).unwrap();
+    start("follow_references", &[test_dir.names().to_str().unwrap()]).finish();
+
+    let account = |name| accounts.get(name).unwrap().unwrap().open::<AtomicValue<u64>>(&namespace).unwrap();
+    assert_eq!((account("alice").load(), account("bob").load()), (6, 100));
+    assert_error(members[1].1.open::<AtomicValue<u64>>(&namespace), ErrorKind::Removed, &["bob"]);
+    drop((lists, accounts, namespace));
+    assert_eq!(test_dir.leftovers(), [""; 0]);
 }

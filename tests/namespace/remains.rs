@@ -13,7 +13,7 @@ fn namespace_creators_killed_at_random_leave_whole_objects_only() {
     let (alone, test_dir) = alone_with_directory();
     let namespace = open(&test_dir);
     let mut random = Random(7);
-    for _ in 0..40 * stress_factor() {
+    for _ in 0..500 * stress_factor() {
         let creator = fork(&alone, || {
             let own = open(&test_dir);
             for number in 0_u64.. {
@@ -48,7 +48,7 @@ fn namespace_creators_killed_at_random_leave_whole_objects_only() {
 }
 
 /// Removes the namespace's file behind the library's back.
-fn orphan(test_dir: &TestDir) {
+pub fn orphan(test_dir: &TestDir) {
     let namespace = open(test_dir);
     namespace.create("x", Spec::event()).unwrap();
     fs::remove_file(test_dir.names().join(NAME)).unwrap();
