@@ -436,8 +436,17 @@ impl NamespaceBuilder {
         self
     }
 
-    /// Plans an object of that namespace. All that is planned here is the object.
-    pub(super) fn object_of(mut self, owner: &Namespace, directory: Directory, open_mode: OpenMode) -> Result<Self> {
+    /// Plans an object of that namespace, with that name. All that is planned here is the object.
+    pub(super) fn object_of(
+        mut self,
+        owner: &Namespace,
+        name: &str,
+        directory: Directory,
+        open_mode: OpenMode,
+    ) -> Result<Self> {
+        if let Some((object, _)) = &mut self.deferred_error {
+            *object = name.to_string();
+        }
         let region = owner.member.region();
         let failed = |error| Error::io("create an object", error, "try again");
         let mode = file::metadata(region.file()).map_err(failed)?.mode;

@@ -96,7 +96,7 @@ impl Namespace {
             let found = "one of that name, which the namespace began with";
             return Err(Error::new(ErrorKind::AlreadyExists, action, found, "none", "open it, or choose another name"));
         }
-        let create = |directory| spec.into_builder().object_of(self, directory, mode)?.open(name);
+        let create = |directory| spec.into_builder().object_of(self, name, directory, mode)?.open(name);
         let created = owner.make_dependents().and_then(create); // dependents-create-1
         if !owner.is_active() {
             owner.remove_dependents(); // dependents-create-2

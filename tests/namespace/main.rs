@@ -7,6 +7,7 @@ mod support;
 #[path = "../support/sweep.rs"]
 mod sweep;
 
+mod collections;
 #[cfg(target_arch = "x86_64")]
 mod crash;
 mod objects;
@@ -21,10 +22,18 @@ use std::path::{Path, PathBuf};
 
 use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder};
 
+use collections::change_created_map;
 use processes::{create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds};
 use support::{Alone, TestDir, alone, child_roles};
 
-child_roles!(create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds);
+child_roles!(
+    change_created_map,
+    create_and_stay,
+    create_in_rounds,
+    hold_and_answer,
+    open_by_descriptor,
+    open_in_rounds
+);
 
 /// The name of the namespace, in a directory of its own.
 const NAME: &str = "name";

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use tombolo::collections::{list, map};
 use tombolo::sync::{AtomicValue, Event, Mutex, Object, ObjectKind, Value};
 use tombolo::{Directory, ErrorKind, Namespace, Spec, broadcast, queue};
 
@@ -34,9 +35,11 @@ fn namespace_object_of_every_kind_created_is_found() {
     namespace.create("tasks", Spec::queue_with(&options)).unwrap();
     let mut publisher = namespace.create("ticks", Spec::broadcast(&broadcast::Options::<f64>::new())).unwrap();
     namespace.create("frames", Spec::broadcast_bytes(&broadcast::Options::bytes())).unwrap();
+    let map = namespace.create("map", Spec::map(&map::Options::<str, u64>::new())).unwrap();
+    let list = namespace.create("list", Spec::list(&list::Options::<u64>::new())).unwrap();
 
     assert_eq!((value.object_name(), value.namespace_name()), ("value", Some(NAME)));
-    assert_eq!(Namespace::of(&value).names().unwrap().len(), 18);
+    assert_eq!(Namespace::of(&value).names().unwrap().len(), 20);
     queue.send([1, 2, 3]).unwrap();
     bytes.send([7; 5000]).unwrap();
 
@@ -65,13 +68,16 @@ fn namespace_object_of_every_kind_created_is_found() {
     publisher.publish(101.25).unwrap();
     assert_eq!(subscriber.recv(), Ok(101.25));
     assert!(other.byte_subscriber("frames").is_ok());
+    assert_eq!((map.insert("a", &1), list.push(&2)), (Ok(true), Ok(())));
+    assert_eq!(other.map::<str, u64>("map").unwrap().get("a"), Ok(Some(1)));
+    assert_eq!(other.list::<u64>("list").unwrap().to_vec(), Ok(vec![2]));
 
     let entries = other.entries().unwrap();
     assert_eq!(entries.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), other.names().unwrap());
     for entry in [("atomic", ObjectKind::Atomic), ("queue", ObjectKind::Queue), ("ticks", ObjectKind::Broadcast)] {
         assert!(entries.contains(&(entry.0.to_string(), entry.1)), "{entry:?}");
     }
-    drop((value, queue, bytes, publisher, subscriber, tasks, other, namespace));
+    drop((value, queue, bytes, publisher, subscriber, tasks, map, list, other, namespace));
     assert_eq!(test_dir.leftovers(), [""; 0]);
 }
 
