@@ -1,5 +1,7 @@
 //! `Map`: what is inserted is found, whole, by all processes, whoever is killed on the way.
 
+#[path = "../support/buckets.rs"]
+mod buckets;
 #[path = "../support/storm.rs"]
 mod storm;
 #[path = "../support/mod.rs"]
