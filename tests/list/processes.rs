@@ -1,6 +1,6 @@
 //! Several processes and one list, some of them killed in the middle of a change.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -10,12 +10,13 @@ use tombolo::collections::{List, ListError};
 use tombolo::spawn::CommandExt;
 use tombolo::{Directory, Namespace, NamespaceBuilder, OnStale};
 
-use crate::support::{
-    Process, Random, SharedCounters, TestDir, alone, command, fork, start, stress_factor, stress_random, until,
-};
+use crate::storm::{Collection, NAME, figures, storm};
+use crate::support::{Process, Random, SharedCounters, TestDir, alone, command, fork, start, stress_random};
 
-const NAME: &str = "list";
 const CAPACITY: usize = 300;
+/// Directories and chunks, as docs/layout.md counts them: for 8 participants, and 10 elements in a
+/// chunk.
+const BLOCKS: usize = (16 + 1) + (2 * 30 + 1) + 3 * 16;
 
 /// A value that shows whether it is whole.
 type Numbers = [u64; 3];
@@ -30,24 +31,8 @@ fn assert_whole(found: &Numbers) {
 
 fn plan(names: &Path) -> NamespaceBuilder {
     let options = Options::<Numbers>::new().max_length(CAPACITY);
-    Namespace::builder().list("list", &options).max_participants(8).directory(names)
-}
-
-/// What inspection says: elements, limit, blocks with elements, and free ones.
-fn figures(names: &Path) -> [usize; 4] {
-    let info = Directory::at(names).inspect(NAME).unwrap();
-    let state = &info.objects.iter().find(|object| object.name == "list").unwrap().state;
-    let numbers = state.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
-    let numbers: Vec<usize> = numbers.map(|part| part.parse().unwrap()).collect();
-    numbers.try_into().unwrap_or_else(|numbers| panic!("{state}: {numbers:?}"))
-}
-
-/// Nobody is at work, and all dead participants are repaired: no block is lost.
-fn assert_no_leak(names: &Path, list: &List<Numbers>, blocks: usize) {
-    let elements = list.to_vec().unwrap();
-    elements.iter().for_each(assert_whole);
-    let [length, limit, linked, free] = figures(names);
-    assert_eq!((length, limit, linked + free), (elements.len(), CAPACITY, blocks));
+    let notes = Options::<u64>::new().max_length(2);
+    Namespace::builder().list("list", &options).list("notes", &notes).max_participants(8).directory(names)
 }
 
 /// Changes elements at random, and checks each that it sees.
@@ -69,60 +54,65 @@ fn change(list: &List<Numbers>, random: &mut Random) {
     assert!(is_expected, "{done:?}");
 }
 
-pub fn change_until_killed(arguments: &[String]) {
-    let namespace = plan(Path::new(&arguments[0])).must_exist().open(NAME).unwrap();
-    let counters = SharedCounters::at(Path::new(&arguments[1]));
-    let seed: u64 = arguments[2].parse().unwrap();
-    counters.word(0).fetch_add(1, Ordering::SeqCst);
-    thread::scope(|scope| {
-        for thread in 0..3 {
-            let namespace = &namespace;
-            scope.spawn(move || {
-                let (list, mut random) = (namespace.list("list").unwrap(), Random(seed * 3 + thread + 1));
-                loop {
-                    change(&list, &mut random);
-                }
-            });
-        }
-    });
+#[derive(Clone)]
+struct ListAndNotes {
+    names: PathBuf,
+    list: List<Numbers>,
+    notes: List<u64>,
 }
 
+impl Collection for ListAndNotes {
+    fn open(names: &Path) -> Self {
+        let namespace = plan(names).open(NAME).unwrap();
+        let list = Self {
+            names: names.into(),
+            list: namespace.list("list").unwrap(),
+            notes: namespace.list("notes").unwrap(),
+        };
+        // By the first process, before there are others.
+        if list.notes.is_empty().unwrap() {
+            list.notes.extend_from_slice(&[0, 0]).unwrap();
+        }
+        list
+    }
+
+    fn change(&self, random: &mut Random) {
+        change(&self.list, random);
+    }
+
+    fn note(&self, place: u64) -> u64 {
+        self.notes.get(place as usize).unwrap().unwrap()
+    }
+
+    fn set_note(&self, place: u64, number: u64) {
+        while let Err(error) = self.notes.set(place as usize, &number) {
+            assert_eq!(error, ListError::Busy);
+        }
+    }
+
+    fn assert_nothing_is_lost(&self) {
+        let elements = self.list.to_vec().unwrap();
+        elements.iter().for_each(assert_whole);
+        let [length, limit, linked, free] = figures(&self.names);
+        assert_eq!((length, limit, linked + free), (elements.len(), CAPACITY, BLOCKS));
+    }
+}
+
+/// Forks need a process without other tests.
 #[test]
 fn list_writers_killed_at_random_elements_are_whole_and_no_block_is_lost() {
+    start("kill_writers_at_random", &[]).finish();
+}
+
+pub fn kill_writers_at_random(_: &[String]) {
     let test_dir = TestDir::new();
-    let names = test_dir.names();
-    let namespace = plan(&names).open(NAME).unwrap();
-    let list = namespace.list::<Numbers>("list").unwrap();
-    let [.., linked, free] = figures(&names);
-    let path = test_dir.file("counters");
-    let counters = SharedCounters::at(&path);
-    let mut random = stress_random(3);
-    let mut started = 0;
-    let mut begin = || -> Process {
-        started += 1;
-        let child =
-            start("change_until_killed", &[names.to_str().unwrap(), path.to_str().unwrap(), &started.to_string()]);
-        until(|| counters.word(0).load(Ordering::SeqCst) == started);
-        child
-    };
-    let mut children = vec![begin(), begin()];
-    for _ in 0..12 * stress_factor() {
-        for _ in 0..random.below(1000) {
-            change(&list, &mut random);
-        }
-        thread::sleep(Duration::from_micros(random.below(3000)));
-        children.remove(0).kill();
-        children.push(begin());
-    }
-    children.drain(..).for_each(Process::kill);
-    Directory::at(&names).repair(NAME).unwrap();
-    assert_no_leak(&names, &list, linked + free);
-    list.clear().unwrap();
-    assert_no_leak(&names, &list, linked + free);
+    let left: ListAndNotes = storm(&test_dir);
+    left.list.clear().unwrap();
+    left.assert_nothing_is_lost();
     // All places can be used.
-    list.extend_from_slice(&[numbers(1); CAPACITY]).unwrap();
-    assert_eq!(list.push(&numbers(2)), Err(ListError::Full { length: CAPACITY + 1, limit: CAPACITY }));
-    assert_no_leak(&names, &list, linked + free);
+    left.list.extend_from_slice(&[numbers(1); CAPACITY]).unwrap();
+    assert_eq!(left.list.push(&numbers(2)), Err(ListError::Full { length: CAPACITY + 1, limit: CAPACITY }));
+    left.assert_nothing_is_lost();
 }
 
 const PRODUCERS: u64 = 3;

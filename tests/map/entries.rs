@@ -1,6 +1,7 @@
 //! Keys and values: what each operation returns, and what is there then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use tombolo::collections::{Map, MapError, map};
@@ -122,6 +123,44 @@ fn map_changed_by_many_threads_loses_no_change() {
         }
     });
     assert_eq!(map.iter().map(|entry| entry.unwrap().1).sum::<u64>(), 24_000);
+}
+
+/// Each step of an iterator is about one bucket, however fast the entries come and go.
+#[test]
+fn map_iterated_while_everything_changes_ends_and_has_each_key_once() {
+    const STABLE: u64 = 20;
+    let _watchdog = TestDir::new();
+    let map = Map::new(&map::Options::<u64, u64>::new().max_entries(64)).unwrap();
+    (0..STABLE).for_each(|key| assert_eq!(map.insert(&key, &0), Ok(true)));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for thread in 1..4 {
+            let (map, is_over) = (&map, &is_over);
+            scope.spawn(move || {
+                let mut random = Random(thread);
+                while !is_over.load(Ordering::Relaxed) {
+                    let key = random.below(200);
+                    let done = match random.below(2) {
+                        _ if key < STABLE => map.insert(&key, &random.next()).map(drop),
+                        0 => map.insert(&key, &key).map(drop),
+                        _ => map.remove(&key).map(drop),
+                    };
+                    assert!(matches!(done, Ok(()) | Err(MapError::Full)), "{done:?}");
+                }
+            });
+        }
+        let iterating = scope.spawn(|| {
+            for _ in 0..200 {
+                let keys: Vec<u64> = map.iter().take(64 * 15 + 1).map(|entry| entry.unwrap().0).collect();
+                assert!(keys.len() <= 64 * 15, "more than fit into all buckets");
+                let once: BTreeSet<u64> = keys.iter().copied().collect();
+                assert_eq!((once.len(), once.range(..STABLE).count()), (keys.len(), STABLE as usize));
+            }
+        });
+        let iterated = iterating.join();
+        is_over.store(true, Ordering::Relaxed);
+        iterated.unwrap();
+    });
 }
 
 /// A closure can use the map itself, also in all threads at once.

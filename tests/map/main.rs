@@ -1,5 +1,9 @@
 //! `Map`: what is inserted is found, whole, by all processes, whoever is killed on the way.
 
+#[path = "../support/buckets.rs"]
+mod buckets;
+#[path = "../support/storm.rs"]
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -12,6 +16,6 @@ mod waits;
 mod watch;
 mod wrappers;
 
-use processes::{change_in_forked_child, change_until_killed, insert_passed, insert_until_killed};
+use processes::{change_in_forked_child, insert_passed, insert_until_killed, kill_writers_at_random};
 
-support::child_roles!(change_until_killed, insert_until_killed, insert_passed, change_in_forked_child);
+support::child_roles!(kill_writers_at_random, insert_until_killed, insert_passed, change_in_forked_child);

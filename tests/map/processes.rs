@@ -1,29 +1,27 @@
 //! Several processes and one map, some of them killed in the middle of a change.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use tombolo::collections::map::{Entries, Options};
 use tombolo::collections::{Map, MapError};
 use tombolo::spawn::CommandExt;
-use tombolo::{Directory, Namespace, NamespaceBuilder, OnStale};
+use tombolo::{Namespace, NamespaceBuilder, OnStale};
 
-use crate::support::{
-    Process, Random, SharedCounters, TestDir, alone, command, fork, start, stress_factor, stress_random, until,
-};
-
-const NAME: &str = "map";
+use crate::storm::{Collection, NAME, figures, storm};
+use crate::support::{Random, TestDir, alone, command, fork, start, until};
 
 fn plan(names: &Path) -> NamespaceBuilder {
-    // Room for fewer than are inserted, of several sizes, in few buckets.
+    // Of several sizes, in few buckets, and full at times only: a writer that finds no room waits,
+    // and is not in the middle of a change.
     let options = Options::<u64, [u8]>::new()
         .entries(Entries { count: 12, bytes: 24 })
         .entries(Entries { count: 12, bytes: 200 })
         .entries(Entries { count: 8, bytes: 3000 });
-    Namespace::builder().map("map", &options).max_participants(8).directory(names)
+    let notes = Options::<u64, u64>::new().max_entries(2);
+    Namespace::builder().map("map", &options).map("notes", &notes).max_participants(8).directory(names)
 }
 
 const CAPACITY: usize = 32;
@@ -43,24 +41,6 @@ fn assert_whole(key: u64, found: &[u8]) {
     }
 }
 
-/// What inspection says: entries, places, free blocks and spare ones.
-fn figures(names: &Path) -> [usize; 4] {
-    let info = Directory::at(names).inspect(NAME).unwrap();
-    let state = &info.objects.iter().find(|object| object.name == "map").unwrap().state;
-    let numbers = state.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty());
-    let numbers: Vec<usize> = numbers.map(|part| part.parse().unwrap()).collect();
-    numbers.try_into().unwrap_or_else(|numbers| panic!("{state}: {numbers:?}"))
-}
-
-/// Nobody is at work, and all dead participants are repaired: no block is lost.
-fn assert_no_leak(names: &Path, map: &Map<u64, [u8]>) {
-    let entries: Vec<_> = map.iter().map(Result::unwrap).collect();
-    entries.iter().for_each(|(key, found)| assert_whole(*key, found));
-    assert_eq!(figures(names), [entries.len(), CAPACITY, CAPACITY - entries.len(), SPARE]);
-    let keys: BTreeMap<_, _> = entries.iter().cloned().collect();
-    assert_eq!(keys.len(), entries.len(), "a key twice");
-}
-
 /// Changes entries at random, and checks each that it sees.
 fn change(map: &Map<u64, [u8]>, random: &mut Random) {
     let key = random.below(KEYS);
@@ -68,8 +48,8 @@ fn change(map: &Map<u64, [u8]>, random: &mut Random) {
     let number = random.next();
     let new = value(key, number, lengths[random.below(7) as usize]);
     let done = match random.below(9) {
-        0..=3 => map.insert(&key, &new).map(drop),
-        4..=5 => map.remove(&key).map(|found| assert_whole(key, &found.unwrap_or_default())),
+        0..=2 => map.insert(&key, &new).map(drop),
+        3..=5 => map.remove(&key).map(|found| assert_whole(key, &found.unwrap_or_default())),
         6 => map
             .update(&key, |found| {
                 assert_whole(key, &found.unwrap_or_default());
@@ -82,62 +62,60 @@ fn change(map: &Map<u64, [u8]>, random: &mut Random) {
     assert!(matches!(done, Ok(()) | Err(MapError::Full)), "{done:?}");
 }
 
-pub fn change_until_killed(arguments: &[String]) {
-    let namespace = plan(Path::new(&arguments[0])).must_exist().open(NAME).unwrap();
-    let counters = SharedCounters::at(Path::new(&arguments[1]));
-    let seed: u64 = arguments[2].parse().unwrap();
-    counters.word(0).fetch_add(1, Ordering::SeqCst);
-    thread::scope(|scope| {
-        for thread in 0..3 {
-            let namespace = &namespace;
-            scope.spawn(move || {
-                let (map, mut random) = (namespace.map("map").unwrap(), Random(seed * 3 + thread + 1));
-                loop {
-                    change(&map, &mut random);
-                }
-            });
-        }
-    });
+#[derive(Clone)]
+struct MapAndNotes {
+    names: PathBuf,
+    map: Map<u64, [u8]>,
+    notes: Map<u64, u64>,
 }
 
+impl Collection for MapAndNotes {
+    fn open(names: &Path) -> Self {
+        let namespace = plan(names).open(NAME).unwrap();
+        Self { names: names.into(), map: namespace.map("map").unwrap(), notes: namespace.map("notes").unwrap() }
+    }
+
+    fn change(&self, random: &mut Random) {
+        change(&self.map, random);
+    }
+
+    fn note(&self, place: u64) -> u64 {
+        self.notes.get(&place).unwrap().unwrap_or(0)
+    }
+
+    fn set_note(&self, place: u64, number: u64) {
+        // A stopped process can have the spare blocks.
+        while let Err(error) = self.notes.insert(&place, &number) {
+            assert_eq!(error, MapError::Full);
+        }
+    }
+
+    fn assert_nothing_is_lost(&self) {
+        let entries: BTreeMap<_, _> = self.map.iter().map(Result::unwrap).collect();
+        entries.iter().for_each(|(key, found)| assert_whole(*key, found));
+        assert_eq!(self.map.len(), entries.len(), "a key twice");
+        assert_eq!(figures(&self.names), [entries.len(), CAPACITY, CAPACITY - entries.len(), SPARE]);
+    }
+}
+
+/// Forks need a process without other tests.
 #[test]
 fn map_writers_killed_at_random_values_are_whole_and_no_block_is_lost() {
+    start("kill_writers_at_random", &[]).finish();
+}
+
+pub fn kill_writers_at_random(_: &[String]) {
     let test_dir = TestDir::new();
-    let names = test_dir.names();
-    let namespace = plan(&names).open(NAME).unwrap();
-    let map = namespace.map::<u64, [u8]>("map").unwrap();
-    let path = test_dir.file("counters");
-    let counters = SharedCounters::at(&path);
-    let mut random = stress_random(3);
-    let mut started = 0;
-    let mut begin = || -> Process {
-        started += 1;
-        let child =
-            start("change_until_killed", &[names.to_str().unwrap(), path.to_str().unwrap(), &started.to_string()]);
-        until(|| counters.word(0).load(Ordering::SeqCst) == started);
-        child
-    };
-    let mut children = vec![begin(), begin()];
-    for _ in 0..12 * stress_factor() {
-        for _ in 0..random.below(2000) {
-            change(&map, &mut random);
-        }
-        thread::sleep(Duration::from_micros(random.below(3000)));
-        children.remove(0).kill();
-        children.push(begin());
-    }
-    children.drain(..).for_each(Process::kill);
-    Directory::at(&names).repair(NAME).unwrap();
-    assert_no_leak(&names, &map);
-    map.clear().unwrap();
-    assert_no_leak(&names, &map);
+    let left: MapAndNotes = storm(&test_dir);
+    left.map.clear().unwrap();
+    left.assert_nothing_is_lost();
     // All places can be used.
     let mut inserted = 0;
     for key in 0..200 {
-        inserted += usize::from(map.insert(&key, b"") == Ok(true));
+        inserted += usize::from(left.map.insert(&key, b"") == Ok(true));
     }
     assert_eq!(inserted, CAPACITY);
-    assert_no_leak(&names, &map);
+    left.assert_nothing_is_lost();
 }
 
 pub fn insert_until_killed(arguments: &[String]) {

@@ -4,6 +4,9 @@ use tombolo::collections::map::{Entries, Options};
 use tombolo::collections::{Map, MapError};
 use tombolo::{ErrorKind, Namespace};
 
+use crate::buckets::keys_of_one_bucket;
+use crate::support::TestDir;
+
 /// Also with several keys in one bucket: whatever is there can be replaced and removed.
 #[test]
 fn map_full_refuses_new_keys_and_changes_the_others() {
@@ -90,6 +93,48 @@ fn map_of_impossible_size_is_refused() {
     // In a namespace: with the name of the object.
     let plan = Namespace::builder().map("scores", &Options::<u8, u8>::new().max_entries(0));
     assert!(plan.create().unwrap_err().to_string().contains("scores"));
+}
+
+/// Keys that a process has chosen which can read the seed. There is room for many others, but not
+/// in their bucket.
+#[test]
+fn map_sixteenth_key_of_a_bucket_is_refused_and_nothing_is_lost() {
+    const PARTICIPANTS: usize = 2;
+    let test_dir = TestDir::new();
+    let options = Options::<u64, [u8]>::new().entries(Entries { count: 1000, bytes: 64 });
+    let plan = Namespace::builder().max_participants(PARTICIPANTS).map("map", &options).directory(test_dir.names());
+    let namespace = plan.open("name").unwrap();
+    let map = namespace.map::<u64, [u8]>("map").unwrap();
+    let keys: Vec<u64> = keys_of_one_bucket(&test_dir.names().join("name"), PARTICIPANTS).take(20).collect();
+    let (there, refused) = keys.split_at(15);
+    let all_are_there = |value: &[u8]| there.iter().all(|key| map.get(key).unwrap().unwrap() == value);
+    there.iter().for_each(|key| assert_eq!(map.insert(key, b"first"), Ok(true)));
+    for key in refused {
+        assert_eq!(
+            (map.insert(key, b""), map.update(key, |_| Some(vec![]))),
+            (Err(MapError::Full), Err(MapError::Full))
+        );
+        assert_eq!((map.get(key), map.remove(key)), (Ok(None), Ok(None)));
+        assert_eq!(map.compare_exchange(key, None, Some(b"")), Err(MapError::Full));
+        assert_eq!(map.get_or_insert_with(key, Vec::new), Err(MapError::Full));
+    }
+    assert!(all_are_there(b"first"));
+    // Those that are there can be changed, the first one as well as the last one.
+    there.iter().for_each(|key| assert_eq!(map.insert(key, b"second"), Ok(false)));
+    assert!(all_are_there(b"second"));
+    for (one, other) in [(14, 15), (0, 16), (7, 17)] {
+        assert_eq!(map.remove(&keys[one]), Ok(Some(b"second".to_vec())));
+        assert_eq!((map.insert(&keys[other], b"new"), map.len()), (Ok(true), 15));
+        assert_eq!(map.insert(&keys[one], b"second"), Err(MapError::Full));
+        assert_eq!(map.remove(&keys[other]), Ok(Some(b"new".to_vec())));
+        assert_eq!(map.insert(&keys[one], b"second"), Ok(true));
+    }
+    assert!(all_are_there(b"second"));
+    // Other buckets have room, and no block was lost.
+    let others: Vec<u64> = (0..).filter(|key| !keys.contains(key)).take(2000).collect();
+    let inserted = others.iter().filter(|key| map.insert(key, b"") == Ok(true)).count();
+    assert_eq!((inserted, map.len()), (985, 1000));
+    assert!(all_are_there(b"second"));
 }
 
 /// Values of no bytes: the map is a set.

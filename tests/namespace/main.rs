@@ -7,6 +7,7 @@ mod support;
 #[path = "../support/sweep.rs"]
 mod sweep;
 
+mod collections;
 #[cfg(target_arch = "x86_64")]
 mod crash;
 mod hostile;
@@ -23,12 +24,14 @@ use std::path::{Path, PathBuf};
 
 use tombolo::{Error, ErrorKind, Namespace, NamespaceBuilder};
 
+use collections::change_created_map;
 use limits::fill_a_small_file_system;
 use processes::{create_and_stay, create_in_rounds, hold_and_answer, open_by_descriptor, open_in_rounds};
 use references::follow_references;
 use support::{Alone, TestDir, alone, child_roles};
 
 child_roles!(
+    change_created_map,
     create_and_stay,
     create_in_rounds,
     fill_a_small_file_system,
