@@ -33,7 +33,7 @@
 //! | [`Event`](crate::sync::Event) | it is set |
 //! | [`Semaphore`](crate::sync::Semaphore), `BoundedSemaphore` | there is a permit |
 //! | [`Value`](crate::sync::Value) | it has changed since this handle has loaded it |
-//! | [`map::Watcher`](crate::collections::map::Watcher) | its key has another value than it returned last |
+//! | [`Watcher`](crate::collections::map::Watcher) of a map | its key has another value |
 //! | [`Timer`] | it has expired |
 //! | [`Descriptor`] | it is readable, or writable: of a socket, a child, a signalfd |
 //! | an `Option` of a source | the source in it is. `None`: never |
