@@ -415,7 +415,8 @@ impl Directory {
 
     /// Removes the objects of namespaces that are gone. Usually they go with the namespace. They
     /// stay if a process is killed while another one removes the namespace by force, or somebody
-    /// removes its file. Returns how many namespaces had left some.
+    /// removes its file. Returns how many namespaces had left some, without those of which
+    /// something stays: a directory with files that another program made there.
     ///
     /// # Blocking
     ///

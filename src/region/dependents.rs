@@ -82,7 +82,7 @@ impl Region {
 }
 
 /// Removes what is left of owners that are gone, in a directory of names: of all, or of those of
-/// one name. Returns how many had left something.
+/// one name. Returns how many of them have nothing left now.
 pub(crate) fn remove_orphans(directory: &Path, name: Option<&str>) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(directory)? {
