@@ -641,7 +641,7 @@ pub enum SyncError {
     LockLost,
 }
 
-/// Why an operation on a map failed. Nothing was changed.
+/// Why an operation on a map failed. It has changed nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MapError {
@@ -663,6 +663,12 @@ pub enum MapError {
         /// [`map::Options::entries`](crate::collections::map::Options::entries).
         limit: usize,
     },
+    /// Others changed entries of the same bucket during each of many attempts. Try again.
+    Busy,
+    /// The closure of [`update`](crate::collections::Map::update) changed an entry of the bucket
+    /// that it was called for, and did so again when it was called again. Its own changes are made.
+    /// Change the map before or after the update instead.
+    Nested,
     /// It did not happen before the deadline.
     TimedOut,
     /// The thread was [interrupted](crate::InterruptHandle) while it waited.
@@ -836,6 +842,8 @@ messages!(MapError {
     Full => "there is no room for an entry of that size: remove entries, or make a larger map",
     Busy => "others change the map without a pause: try again, let them pause, or read one entry after the other",
     TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries",
+    Busy => "others change the same bucket of the map without a pause: try again",
+    Nested => "the closure of the update changed the map itself, each time it was called: let it only read the map",
     TimedOut => "it did not happen before the deadline",
     Interrupted => "the thread was interrupted while it waited",
     InvalidValue => "another process wrote bytes that are no value of this type",
@@ -852,6 +860,8 @@ impl From<MapError> for io::Error {
             MapError::Full => io::ErrorKind::StorageFull,
             MapError::Busy => io::ErrorKind::ResourceBusy,
             MapError::TooLong { .. } | MapError::Serialize => io::ErrorKind::InvalidInput,
+            MapError::Busy => io::ErrorKind::ResourceBusy,
+            MapError::Nested => io::ErrorKind::Deadlock,
             MapError::TimedOut => io::ErrorKind::TimedOut,
             MapError::Interrupted => INTERRUPTED_KIND,
             MapError::InvalidValue | MapError::Corrupt | MapError::Deserialize => io::ErrorKind::InvalidData,

@@ -107,7 +107,7 @@ pub(crate) const MAX_CLASSES: usize = 4;
 /// Words of an intent record. Some at its end are unused.
 pub(crate) const INTENT: usize = 48;
 /// The first of its words for blocks to allocate.
-const ALLOCATED: usize = 32;
+pub(crate) const ALLOCATED: usize = 32;
 
 /// The owner of the spare blocks.
 const SPARE: usize = 0xFFFE;

@@ -184,6 +184,41 @@ fn map_used_in_update_of_itself_both_changes_are_made() {
     assert_eq!(map.len(), 20);
 }
 
+/// All keys of this map are in one bucket. So what the closure changes is faster than the update.
+#[test]
+fn map_changed_in_each_call_of_update_closure_is_refused() {
+    let map = Map::new(&map::Options::<u32, u32>::new().max_entries(1)).unwrap();
+    let other = Map::new(&map::Options::<u32, u32>::new().max_entries(1)).unwrap();
+    let mut calls = 0;
+    let updated = map.update(&1, |_| {
+        calls += 1;
+        map.insert(&1, &calls).unwrap();
+        Some(9)
+    });
+    assert_eq!((updated, calls, map.get(&1)), (Err(MapError::Nested), 2, Ok(Some(2))));
+    let text = MapError::Nested.to_string();
+    assert!(text.contains("changed the map itself") && text.contains("only read"), "{text}");
+    // Also through an update of another map, and a handle of its own.
+    let handle = map.clone();
+    let updated = map.update(&1, |found| {
+        other.update(&1, |_| handle.update(&1, |found| found.map(|found| found + 1)).unwrap()).unwrap();
+        found
+    });
+    assert_eq!((updated, map.get(&1), other.get(&1)), (Err(MapError::Nested), Ok(Some(4)), Ok(Some(4))));
+    // Neither a change in the first call only, nor one of another map, nor a look is refused.
+    let mut calls = 0;
+    let updated = map.update(&1, |_| {
+        calls += 1;
+        other.insert(&1, &calls).unwrap();
+        if calls == 1 { map.remove(&1).unwrap() } else { map.get(&1).unwrap().or(Some(8)) }
+    });
+    assert_eq!((updated, calls, map.get(&1)), (Ok(Some(8)), 2, Ok(Some(8))));
+    // What a closure did that panicked is forgotten.
+    let panicked = thread::scope(|scope| scope.spawn(|| map.update(&1, |_| panic!("{:?}", map.insert(&1, &1)))).join());
+    assert!(panicked.is_err());
+    assert_eq!(map.update(&1, |found| found), Ok(Some(1)));
+}
+
 #[test]
 fn map_of_another_type_is_refused_in_words() {
     let namespace = Namespace::builder().map("map", &map::Options::<str, u64>::new()).event("event").create().unwrap();

@@ -5,6 +5,7 @@
 mod counter;
 mod hash;
 mod iter;
+mod nested;
 mod options;
 #[cfg(feature = "serde")]
 mod serde;
@@ -76,6 +77,11 @@ use crate::wait::Timeout;
 ///
 /// Eight threads of a process can change maps at the same time. Another one waits for one of these.
 ///
+/// A change that others overtake, at the same bucket, is tried again, and lets other threads run
+/// before each attempt from the seventeenth on. It gives up after 16384 attempts, with
+/// [`MapError::Busy`]. That can happen if the closure of an update takes its time, and others change
+/// the bucket all the while.
+///
 /// # What a killed process leaves behind
 ///
 /// If it was killed in the middle of a change, a few blocks of memory, which are free again when a
@@ -110,7 +116,7 @@ enum Change<N, R> {
     Remove(R),
 }
 
-/// Another writer that was faster this often is hostile.
+/// A call that others overtake gives up after that many attempts.
 const MAX_ATTEMPTS: u32 = 1 << 14;
 
 /// Attempts of a change that needs spare blocks, which another writer may have for a moment.
@@ -158,7 +164,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// system call, unless somebody waits for a change or the map is full.
     ///
     /// # Errors
-    /// - [`Full`](MapError::Full), [`TooLong`](MapError::TooLong).
+    /// - [`Full`](MapError::Full), [`TooLong`](MapError::TooLong), [`Busy`](MapError::Busy).
     /// - [`Forked`](MapError::Forked), [`Corrupt`](MapError::Corrupt).
     #[inline]
     pub fn insert(&self, key: &K, value: &V) -> Result<bool, MapError> {
@@ -214,13 +220,14 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     ///
     /// The closure is called again if another process was faster. It may read this map. It should
     /// not change it: if both entries are in one bucket, its own change is the one that was faster,
-    /// each time, and in the end the call returns [`Corrupt`](MapError::Corrupt).
+    /// and it is called again. If it then does the same, the call returns
+    /// [`Nested`](MapError::Nested).
     ///
     /// # Blocking
     /// As [`insert`](Self::insert).
     ///
     /// # Errors
-    /// As [`insert`](Self::insert) and [`get`](Self::get).
+    /// As [`insert`](Self::insert) and [`get`](Self::get), and [`Nested`](MapError::Nested).
     ///
     /// # Examples
     /// ```
@@ -237,10 +244,17 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         key: &K,
         mut update: impl FnMut(Option<V::Owned>) -> Option<V::Owned>,
     ) -> Result<Option<V::Owned>, MapError> {
+        let bucket = self.inner.map.bucket_of(self.key(key).hash);
+        let mut was_overtaken = false;
         let changed = self.change(key, load::<V>, |found| {
             let found = found.transpose()?;
             let was_there = found.is_some();
-            Ok(match update(found) {
+            let (new, is_overtaken) = nested::run(self.handle.local.id, bucket, || update(found));
+            if was_overtaken && is_overtaken {
+                return Err(MapError::Nested);
+            }
+            was_overtaken |= is_overtaken;
+            Ok(match new {
                 Some(value) => Change::Insert(value, ()),
                 None if was_there => Change::Remove(()),
                 None => Change::Keep(()),
@@ -293,7 +307,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// As [`insert`](Self::insert).
     ///
     /// # Errors
-    /// [`Forked`](MapError::Forked), [`Corrupt`](MapError::Corrupt).
+    /// [`Busy`](MapError::Busy), [`Forked`](MapError::Forked), [`Corrupt`](MapError::Corrupt).
     pub fn clear(&self) -> Result<(), MapError> {
         self.check_process()?;
         let map = &self.inner.map;
@@ -462,6 +476,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     fn conclude<R>(&self, look: &Look, committed: Result<bool, Refusal>, done: R) -> Attempt<R> {
         match committed {
             Ok(true) => {
+                nested::note_change(self.handle.local.id, look.bucket());
                 self.notify(look.bucket());
                 Attempt::Done(done)
             }
@@ -487,7 +502,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
                 }
             }
         }
-        Err(MapError::Corrupt)
+        Err(MapError::Busy)
     }
 
     /// Calls `commit` with an intent record that no other thread uses meanwhile.
