@@ -30,7 +30,9 @@ pub(super) const LIST_EVENT: usize = EVENT;
 const LONGEST: usize = 2;
 const OWNERS: usize = ELEMENTS_OFFSET;
 
-/// Threads of a process that may write at the same time. More wait for one of these.
+/// Threads of a process that may write at the same time. More wait for one of these: they would
+/// only compete for the root, and each has memory for a change of its own. On two CPUs four and
+/// eight threads change a list as fast as two (`benches/list.rs`).
 pub(super) const WRITERS: usize = 2;
 
 /// Words of a chunk, at least, if an element is shorter.
