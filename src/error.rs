@@ -651,10 +651,6 @@ pub enum MapError {
     /// An entry that is there can be replaced by one of the same size class, and removed, also in a
     /// full map.
     Full,
-    /// Others changed the map during each of many attempts to copy all of it at one moment. Try
-    /// again, let the writers pause, or use [`iter`](crate::collections::Map::iter), which copies
-    /// one bucket after the other.
-    Busy,
     /// The key and the value are longer than an entry can be.
     TooLong {
         /// Bytes of both, each rounded up to a multiple of eight.
@@ -663,7 +659,10 @@ pub enum MapError {
         /// [`map::Options::entries`](crate::collections::map::Options::entries).
         limit: usize,
     },
-    /// Others changed entries of the same bucket during each of many attempts. Try again.
+    /// Others changed the same bucket, or the map in the case of a
+    /// [`snapshot`](crate::collections::Map::snapshot), during each of many attempts. Try again, or
+    /// let the writers pause. Instead of a snapshot, [`iter`](crate::collections::Map::iter) copies
+    /// one bucket after the other.
     Busy,
     /// The closure of [`update`](crate::collections::Map::update) changed an entry of the bucket
     /// that it was called for, and did so again when it was called again. Its own changes are made.
@@ -840,9 +839,8 @@ impl From<SyncError> for io::Error {
 
 messages!(MapError {
     Full => "there is no room for an entry of that size: remove entries, or make a larger map",
-    Busy => "others change the map without a pause: try again, let them pause, or read one entry after the other",
     TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries",
-    Busy => "others change the same bucket of the map without a pause: try again",
+    Busy => "others change the map without a pause: try again, let them pause, or read one entry after the other",
     Nested => "the closure of the update changed the map itself, each time it was called: let it only read the map",
     TimedOut => "it did not happen before the deadline",
     Interrupted => "the thread was interrupted while it waited",
@@ -858,7 +856,6 @@ impl From<MapError> for io::Error {
     fn from(error: MapError) -> Self {
         let kind = match error {
             MapError::Full => io::ErrorKind::StorageFull,
-            MapError::Busy => io::ErrorKind::ResourceBusy,
             MapError::TooLong { .. } | MapError::Serialize => io::ErrorKind::InvalidInput,
             MapError::Busy => io::ErrorKind::ResourceBusy,
             MapError::Nested => io::ErrorKind::Deadlock,

@@ -787,8 +787,11 @@ impl<M: Memory> Map<M> {
     ///
     /// If it was killed in the middle of an operation, that takes a look at all owner words.
     pub(crate) fn repair(&self, participant: usize, records: Range<usize>) -> Result<(), Corrupt> {
-        let used = records.filter(|&record| !self.is_clear(record));
-        used.fold(Ok(()), |outcome, record| outcome.and(self.repair_record(participant, record)))
+        let mut outcome = Ok(());
+        for record in records.filter(|&record| !self.is_clear(record)) {
+            outcome = outcome.and(self.repair_record(participant, record));
+        }
+        outcome
     }
 
     fn repair_record(&self, participant: usize, record: usize) -> Result<(), Corrupt> {
@@ -797,7 +800,11 @@ impl<M: Memory> Map<M> {
             self.pool.owned_at(participant, block)
         });
         let left = allocated.chain(self.intended(record));
-        left.fold(Ok(()), |outcome, block_ref| outcome.and(self.make_spare_if_unlinked(block_ref)))?;
+        let mut outcome = Ok(());
+        for block_ref in left {
+            outcome = outcome.and(self.make_spare_if_unlinked(block_ref));
+        }
+        outcome?;
         for class in &self.classes {
             self.free_excess(participant, record, 0, class);
         }
