@@ -655,8 +655,9 @@ pub enum MapError {
     TooLong {
         /// Bytes of both, each rounded up to a multiple of eight.
         length: usize,
-        /// The most bytes that an entry can have: see
-        /// [`map::Options::entries`](crate::collections::map::Options::entries).
+        /// The most bytes that an entry with this key can have: see
+        /// [`map::Options::entries`](crate::collections::map::Options::entries). If it is the key
+        /// that is too long: the most bytes of a key.
         limit: usize,
     },
     /// It did not happen before the deadline.
@@ -669,7 +670,8 @@ pub enum MapError {
     Corrupt,
     /// The handle belongs to the process that forked this one.
     Forked,
-    /// There is no memory for a copy of the value.
+    /// There is no memory for a copy of the value, or in the map for a [long
+    /// value](crate::collections::map::Options#long-values). Nothing was changed.
     OutOfMemory,
     /// The value cannot be serialised.
     Serialize,
@@ -818,13 +820,13 @@ impl From<SyncError> for io::Error {
 
 messages!(MapError {
     Full => "there is no room for an entry of that size: remove entries, or make a larger map",
-    TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries",
+    TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries, or of longer keys",
     TimedOut => "it did not happen before the deadline",
     Interrupted => "the thread was interrupted while it waited",
     InvalidValue => "another process wrote bytes that are no value of this type",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
-    OutOfMemory => "there is no memory for a copy of the value",
+    OutOfMemory => "there is no memory for the value: remove others, or make more memory available",
     Serialize => "the value cannot be serialised",
     Deserialize => "the bytes are not a value of the expected type",
 });

@@ -4,10 +4,19 @@
 mod support;
 
 mod entries;
+mod long;
 mod processes;
 mod sizes;
 mod waits;
 
+use long::{change_long_values_until_killed, read_long_value_in_forked_child};
 use processes::{change_in_forked_child, change_until_killed, insert_passed, insert_until_killed};
 
-support::child_roles!(change_until_killed, insert_until_killed, insert_passed, change_in_forked_child);
+support::child_roles!(
+    change_until_killed,
+    change_long_values_until_killed,
+    read_long_value_in_forked_child,
+    insert_until_killed,
+    insert_passed,
+    change_in_forked_child
+);

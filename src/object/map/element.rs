@@ -1,8 +1,11 @@
 //! What keys and values of a map can be.
 
+use std::os::fd::BorrowedFd;
+
 use crate::error::MapError;
 use crate::primitive::{AtomicU64, WORD, load_short, load_value_into};
 use crate::region::layout::header::ElementType;
+use crate::sys::file;
 use crate::types::{Shareable, Unchecked, bits_of};
 
 /// A key or a value of a [`Map`](crate::collections::Map): bytes (`[u8]`), text (`str`), or a type
@@ -23,6 +26,41 @@ impl Element for str {}
 #[diagnostic::do_not_recommend]
 impl<T: Shareable> Element for T {}
 
+/// Where a key or a value is, and its length in bytes.
+pub enum Stored<'a> {
+    Words {
+        length: usize,
+        words: &'a [AtomicU64],
+    },
+    /// In a file, from that byte on.
+    Extent {
+        length: usize,
+        file: BorrowedFd<'a>,
+        at: u64,
+    },
+}
+
+impl Stored<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Words { length, .. } | Self::Extent { length, .. } => *length,
+        }
+    }
+
+    /// Fills a buffer of its length.
+    #[inline]
+    fn load(&self, buffer: &mut [u8]) -> Result<(), MapError> {
+        match self {
+            Self::Words { length, words } if words.len() == length.div_ceil(WORD) => load_short(words, buffer),
+            Self::Words { .. } => return Err(MapError::Corrupt),
+            Self::Extent { file, at, .. } => {
+                file::read_exact_at(file, buffer, *at).map_err(|_| MapError::Corrupt)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 pub(crate) mod sealed {
     use super::*;
 
@@ -34,7 +72,7 @@ pub(crate) mod sealed {
 
         /// Copies it out of the map. What is there may be half of one and half of another: then the
         /// result is dropped.
-        fn load(length: usize, words: &[AtomicU64]) -> Result<Self::Owned, MapError>;
+        fn load(stored: &Stored<'_>) -> Result<Self::Owned, MapError>;
     }
 
     impl Sealed for [u8] {
@@ -48,9 +86,9 @@ pub(crate) mod sealed {
         }
 
         #[inline]
-        fn load(length: usize, words: &[AtomicU64]) -> Result<Vec<u8>, MapError> {
+        fn load(stored: &Stored<'_>) -> Result<Vec<u8>, MapError> {
             let mut bytes = Vec::new();
-            load_bytes_into(length, words, &mut bytes)?;
+            load_bytes_into(stored, &mut bytes)?;
             Ok(bytes)
         }
     }
@@ -66,8 +104,8 @@ pub(crate) mod sealed {
         }
 
         #[inline]
-        fn load(length: usize, words: &[AtomicU64]) -> Result<String, MapError> {
-            String::from_utf8(<[u8]>::load(length, words)?).map_err(|_| MapError::InvalidValue)
+        fn load(stored: &Stored<'_>) -> Result<String, MapError> {
+            String::from_utf8(<[u8]>::load(stored)?).map_err(|_| MapError::InvalidValue)
         }
     }
 
@@ -82,12 +120,17 @@ pub(crate) mod sealed {
         }
 
         #[inline]
-        fn load(length: usize, words: &[AtomicU64]) -> Result<T, MapError> {
-            if length != size_of::<T>() || words.len() != length.div_ceil(WORD) {
+        fn load(stored: &Stored<'_>) -> Result<T, MapError> {
+            if stored.length() != size_of::<T>() {
                 return Err(MapError::Corrupt);
             }
             let mut value = Unchecked::<T>::zeroed();
-            load_value_into(words, value.bits_mut());
+            match stored {
+                Stored::Words { length, words } if words.len() == length.div_ceil(WORD) => {
+                    load_value_into(words, value.bits_mut());
+                }
+                _ => stored.load(bytemuck::bytes_of_mut(value.bits_mut()))?,
+            }
             value.check()
         }
     }
@@ -95,14 +138,10 @@ pub(crate) mod sealed {
 
 /// Replaces what the buffer has.
 #[inline]
-pub(super) fn load_bytes_into(length: usize, words: &[AtomicU64], bytes: &mut Vec<u8>) -> Result<(), MapError> {
-    // The words are there, so the length is no more than the region has.
-    if words.len() != length.div_ceil(WORD) {
-        return Err(MapError::Corrupt);
-    }
-    bytes.clear();
-    bytes.try_reserve(length).map_err(|_| MapError::OutOfMemory)?;
+pub(super) fn load_bytes_into(stored: &Stored<'_>, bytes: &mut Vec<u8>) -> Result<(), MapError> {
+    // What is there already need not be zeros.
+    let length = stored.length();
+    bytes.try_reserve(length.saturating_sub(bytes.len())).map_err(|_| MapError::OutOfMemory)?;
     bytes.resize(length, 0);
-    load_short(words, bytes);
-    Ok(())
+    stored.load(bytes)
 }

@@ -4,8 +4,8 @@ use std::iter::FusedIterator;
 use std::vec;
 
 use crate::error::MapError;
-use crate::object::map::element::Element;
-use crate::object::map::{Map, load, pause};
+use crate::object::map::element::{Element, Stored};
+use crate::object::map::{Map, pause};
 use crate::raw::map::Entry;
 
 /// Entries of a bucket, or why it cannot be read.
@@ -41,7 +41,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Iterator for Iter<'_, K, V> {
             }
             let copy = |entry: &Entry<'_>| {
                 let (length, words) = entry.key();
-                Ok((K::load(length, words)?, load::<V>(entry)?))
+                Ok((K::load(&Stored::Words { length, words })?, self.map.load(entry)?))
             };
             self.entries = match map.read_bucket(self.bucket, copy, pause) {
                 Ok(entries) => entries.into_iter(),
