@@ -655,8 +655,9 @@ pub enum MapError {
     TooLong {
         /// Bytes of both, each rounded up to a multiple of eight.
         length: usize,
-        /// The most bytes that an entry can have: see
-        /// [`map::Options::entries`](crate::collections::map::Options::entries).
+        /// The most bytes that an entry with this key can have: see
+        /// [`map::Options::entries`](crate::collections::map::Options::entries). If it is the key
+        /// that is too long: the most bytes of a key.
         limit: usize,
     },
     /// Others changed the same bucket, or the map in the case of a
@@ -678,7 +679,8 @@ pub enum MapError {
     Corrupt,
     /// The handle belongs to the process that forked this one.
     Forked,
-    /// There is no memory for a copy of the value.
+    /// There is no memory for a copy of the value, or in the map for a [long
+    /// value](crate::collections::map::Options#long-values). Nothing was changed.
     OutOfMemory,
     /// The value cannot be serialised.
     Serialize,
@@ -839,7 +841,7 @@ impl From<SyncError> for io::Error {
 
 messages!(MapError {
     Full => "there is no room for an entry of that size: remove entries, or make a larger map",
-    TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries",
+    TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries, or of longer keys",
     Busy => "others change the map without a pause: try again, let them pause, or read one entry after the other",
     Nested => "the closure of the update changed the map itself, each time it was called: let it only read the map",
     TimedOut => "it did not happen before the deadline",
@@ -847,7 +849,7 @@ messages!(MapError {
     InvalidValue => "another process wrote bytes that are no value of this type",
     Corrupt => "another process wrote invalid data into the region",
     Forked => "this handle belongs to the parent process; open one of your own",
-    OutOfMemory => "there is no memory for a copy of the value",
+    OutOfMemory => "there is no memory for the value: remove others, or make more memory available",
     Serialize => "the value cannot be serialised",
     Deserialize => "the bytes are not a value of the expected type",
 });

@@ -25,7 +25,7 @@ use tombolo::{Endpoint, LAYOUT_VERSION, Namespace, RecvError, SendError, Shareab
 
 const REMEDY: &str = "the layout changed: raise LAYOUT_VERSION and rewrite the golden files with TOMBOLO_BLESS=1";
 
-const GOLDEN: [&str; 16] = [
+const GOLDEN: [&str; 17] = [
     "values",
     "bytes",
     "queue-values",
@@ -40,6 +40,7 @@ const GOLDEN: [&str; 16] = [
     "namespace",
     "tags",
     "map",
+    "map-long",
     "list",
     "list-of-bytes",
 ];
@@ -433,7 +434,9 @@ fn name_in_namespace(offset: usize, bytes: &[u8]) -> String {
     }
     let offset = offset - at;
     let known = find(OBJECTS[kind - 1].1, offset);
-    if known.is_empty() {
+    if known.is_empty() && kind == MAP {
+        format!("{object}: {}", name_in_map(lanes, word(bytes, at + 0x38), offset))
+    } else if known.is_empty() {
         format!("{object}: {}", name_of_many(kind, size, lanes, offset))
     } else {
         format!("{object}: {known}")
@@ -458,7 +461,6 @@ fn name_of_many(kind: usize, size: usize, lanes: usize, offset: usize) -> String
                 _ => format!("element {cell} buffer {}", (within - 16) / length),
             };
         }
-        MAP => return name_in_map(lanes, offset),
         LIST => return name_in_list(offset),
         BOUNDED => return format!("owner {}", (offset - 0x80) / 8),
         BARRIER => return format!("mark {}", (offset - 0x80) / 8),
@@ -468,21 +470,24 @@ fn name_of_many(kind: usize, size: usize, lanes: usize, offset: usize) -> String
     format!("buffer {}", (offset - buffers) / stride)
 }
 
-/// The parts of a map of one bucket, one entry and one spare block.
-fn name_in_map(lanes: usize, offset: usize) -> String {
-    let intents = 0x280 + lanes * 8 * 0x180;
+/// The parts of a map of up to 16 buckets, one entry and one spare block.
+fn name_in_map(lanes: usize, buckets: usize, offset: usize) -> String {
+    let owners = 0x180 + buckets * 0x80;
+    let records = owners + 0x80;
+    let blocks = records + lanes * 8 * 0x180;
     match offset {
         0x48..0x80 => {
             format!("class {} {}", (offset - 0x40) / 16, if offset.is_multiple_of(16) { "words" } else { "entries" })
         }
+        0x80..0xa0 => format!("class {} extent", (offset - 0x80) / 8),
         0x100 => "head".into(),
-        0x180 => "event".into(),
-        0x200..0x280 => format!("owner {}", (offset - 0x200) / 8),
-        _ if offset < intents => {
-            format!("intent record {} word {}", (offset - 0x280) / 0x180, (offset - 0x280) % 0x180 / 8)
+        _ if offset < owners => "event".into(),
+        _ if offset < records => format!("owner {}", (offset - owners) / 8),
+        _ if offset < blocks => {
+            format!("intent record {} word {}", (offset - records) / 0x180, (offset - records) % 0x180 / 8)
         }
-        _ if (offset - intents) / 8 % 8 == 1 => format!("block {}: value length and hash", (offset - intents) / 64),
-        _ => format!("block {} word {}", (offset - intents) / 64, (offset - intents) / 8 % 8),
+        _ if (offset - blocks) / 8 % 8 == 1 => format!("block {}: value length and hash", (offset - blocks) / 64),
+        _ => format!("block {} word {}", (offset - blocks) / 64, (offset - blocks) / 8 % 8),
     }
 }
 
@@ -1149,6 +1154,26 @@ fn map_bytes_match_golden_file() {
     map.clear().unwrap();
     stage.show("cleared", &file);
     compare("map", &stage.text);
+}
+
+/// In which of its eight buckets a key is differs from map to map.
+#[test]
+fn map_of_long_values_bytes_match_golden_file() {
+    let mut stage = Stage::new("map-long", "a map of one entry, from [u8; 3] to up to 70000 bytes, 1 lane");
+    let options = map::Options::<[u8; 3], [u8]>::new().entries(map::Entries { count: 1, bytes: 70_000 });
+    let plan = Namespace::builder().max_participants(1).map("map", &options).directory(&stage.directory);
+    let namespace = plan.create_new().open("golden").unwrap();
+    let file = stage.file();
+    stage.show("made, with its maker there", &file);
+    let map = namespace.map::<[u8; 3], [u8]>("map").unwrap();
+    for (extent, byte) in [(0, 0x14), (1, 0x15)] {
+        map.insert(&[0x11, 0x12, 0x13], &[byte; 70_000]).unwrap();
+        let bytes = fs::read(stage.directory.join("golden")).unwrap();
+        let (start, length) = (bytes.len() - (2 - extent) * 18 * 4096, 18 * 4096);
+        let (value, rest) = bytes[start..start + length].split_at(70_000);
+        assert!(value == [byte; 70_000] && rest.iter().all(|&byte| byte == 0), "extent {extent}");
+    }
+    compare("map-long", &stage.text);
 }
 
 #[test]

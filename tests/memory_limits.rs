@@ -13,12 +13,15 @@ use std::path::{Path, PathBuf};
 use std::ptr;
 
 use support::{TestDir, child_roles, report, start};
+use tombolo::collections::{MapError, map};
 use tombolo::pipe;
 use tombolo::queue;
-use tombolo::{Directory, Endpoint, ErrorKind, SendError};
+use tombolo::{Directory, Endpoint, ErrorKind, Namespace, SendError};
 
 child_roles!(
     fill_a_small_file_system,
+    fill_a_small_file_system_with_values,
+    insert_beyond_the_longest_file,
     make_room_in_a_small_file_system,
     make_too_large_a_region_in_a_group,
     send_too_long_a_message_in_a_group,
@@ -35,6 +38,38 @@ fn queue(directory: &Path) -> queue::Options<[u8]> {
 /// Bytes of memory that the file of the queue takes.
 fn memory(directory: &Path) -> u64 {
     fs::metadata(directory.join(NAME)).unwrap().blocks() * 512
+}
+
+/// A write beyond the limit would be a signal.
+#[test]
+fn memory_limit_of_a_file_refused_long_value_is_an_error() {
+    start_in_a_directory("insert_beyond_the_longest_file");
+}
+
+fn insert_beyond_the_longest_file(arguments: &[String]) {
+    let place = Path::new(&arguments[0]);
+    let options = map::Options::<u64, [u8]>::new().entries(map::Entries { count: 4, bytes: MIB });
+    let plan = || Namespace::builder().map("map", &options).directory(place);
+    let namespace = plan().open(NAME).unwrap();
+    let map = namespace.map::<u64, [u8]>("map").unwrap();
+    assert_eq!(map.insert(&1, &[1; 5000]), Ok(true));
+    let before = memory(place);
+    let limit_to = |bytes: u64| {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: sets a limit of this process.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+    };
+    limit_to(before);
+    assert_eq!(
+        (map.insert(&1, &[2; 5000]), map.insert(&2, &[2; 5000])),
+        (Err(MapError::OutOfMemory), Err(MapError::OutOfMemory))
+    );
+    assert_eq!((map.get(&1), map.len(), memory(place)), (Ok(Some(vec![1; 5000])), 1, before));
+    let error = plan().create().unwrap_err();
+    assert!(error.kind() == ErrorKind::NoSpace && error.to_string().contains("shorter long"), "{error}");
+    assert_eq!(map.remove(&1), Ok(Some(vec![1; 5000])));
+    limit_to(libc::RLIM_INFINITY);
+    assert_eq!((map.insert(&1, &[2; 5000]), map.get(&1)), (Ok(true), Ok(Some(vec![2; 5000]))));
 }
 
 /// Mounts a file system of 64 MiB that only this process sees. Returns false if it may not.
@@ -81,6 +116,36 @@ fn fill_a_small_file_system(arguments: &[String]) {
         fs::remove_file(place.join("other")).unwrap();
         queue.send(vec![2; 40 * MIB]).expect("room again");
         assert_eq!(queue.recv(&mut received), Ok(40 * MIB));
+    }
+}
+
+#[test]
+fn memory_limit_of_file_system_refused_long_value_takes_no_memory() {
+    start_in_a_directory("fill_a_small_file_system_with_values");
+}
+
+fn fill_a_small_file_system_with_values(arguments: &[String]) {
+    let place = Path::new(&arguments[0]);
+    if !mount_small(&arguments[0]) {
+        return;
+    }
+    let options = map::Options::<u64, [u8]>::new().entries(map::Entries { count: 64, bytes: 70 * MIB });
+    let namespace = Namespace::builder().map("map", &options).directory(place).open(NAME).unwrap();
+    let map = namespace.map::<u64, [u8]>("map").unwrap();
+    let empty = memory(place);
+    for round in 0..3 {
+        assert_eq!(map.insert(&1, &vec![1; 70 * MIB]), Err(MapError::OutOfMemory));
+        assert_eq!((memory(place), map.len()), (empty, 0));
+        assert_eq!(map.insert(&1, &vec![2; 40 * MIB]), Ok(true));
+        let full = memory(place);
+        for refused in [map.insert(&1, &vec![3; 30 * MIB]), map.insert(&2, &vec![3; 30 * MIB])] {
+            assert_eq!(refused, Err(MapError::OutOfMemory));
+        }
+        assert_eq!((memory(place), map.len()), (full, 1));
+        assert_eq!(map.get(&1), Ok(Some(vec![2; 40 * MIB])));
+        assert_eq!(map.insert(&(3 + round), &[4; 100]), Ok(true));
+        assert!(map.remove(&1).unwrap().is_some() && map.remove(&(3 + round)).unwrap().is_some());
+        assert_eq!(memory(place), empty);
     }
 }
 

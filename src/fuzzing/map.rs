@@ -21,7 +21,7 @@ struct Harness {
     /// Heads, owners, blocks, intent records.
     groups: [Arc<Cells>; 4],
     map: Map<Heap>,
-    writers: [Writer; PARTICIPANTS],
+    writers: [Writer<()>; PARTICIPANTS],
     buckets: usize,
     entries: u64,
     spare: u64,
@@ -37,7 +37,7 @@ pub fn map(data: &[u8]) {
     let sizes = [(4, setup >> 2 & 3), (8, setup >> 4 & 3), (40, setup >> 6 & 3)];
     let sizes = sizes.map(|(words, count)| {
         let entries = u64::from(count) * 2 + 1;
-        BlockSize { words, count: 2 * entries, spare: entries }
+        BlockSize { words, count: 2 * entries, spare: entries, extent: 0 }
     });
     let blocks: usize = sizes.iter().map(|size| size.count as usize).sum();
     let words: usize = sizes.iter().map(|size| size.count as usize * size.words).sum();
@@ -45,7 +45,7 @@ pub fn map(data: &[u8]) {
     let part = |group: usize| Words(Arc::clone(&groups[group]));
     let map = Map::new(MapWords { heads: part(0), owners: part(1), blocks: part(2), intents: part(3) }, &sizes);
     map.fill_spares();
-    let writers = [0, 1].map(|participant| map.writer(participant, participant));
+    let writers = [0, 1].map(|participant| map.writer(participant, participant, ()));
     let (entries, spare) = sizes.iter().fold((0, 0), |sum, size| (sum.0 + size.count - size.spare, sum.1 + size.spare));
     let expected = Model::new();
     let mut harness = Harness { groups, map, writers, buckets, entries, spare, expected, is_intact: true };
@@ -82,7 +82,7 @@ impl Harness {
             }
             9 => self.clear(side, usize::from(input.byte()) % self.buckets),
             10 => {
-                let repaired = self.map.repair(side, side..side + 1);
+                let repaired = self.map.repair(side, side..side + 1, &());
                 assert!(!self.is_intact || repaired.is_ok());
             }
             11 => self.check(),

@@ -156,7 +156,7 @@ fn spec(participants: usize, input: &mut Input) -> ObjectSpec {
                 size => ElementType::Value { size, align: 1, tag: [0; 8] },
             };
             let (key, value) = (element(), element());
-            let classes = [(); 2].map(|()| Class { words: number(), entries: number() });
+            let classes = [(); 2].map(|()| Class { words: number(), entries: number(), extent: 0 });
             ObjectSpec { map: MapGeometry::new(key, value, &classes).ok(), ..base }
         }
         ObjectKind::List if byte == 0xFD => ObjectSpec { count: number(), max_element_bytes: number(), ..base },

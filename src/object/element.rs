@@ -1,9 +1,12 @@
 //! What maps and lists can hold.
 
+use std::os::fd::BorrowedFd;
+
 use crate::error::{ListError, MapError};
 use crate::primitive::{AtomicU64, WORD, load_short, load_value_into};
 use crate::raw::Corrupt;
 use crate::region::layout::header::ElementType;
+use crate::sys::file;
 use crate::types::{InvalidValue, Shape, Shareable, Unchecked, bits_of};
 
 /// A key or a value of a [`Map`](crate::collections::Map), or an element of a
@@ -32,6 +35,7 @@ pub enum Unreadable {
     InvalidValue,
     Corrupt,
     OutOfMemory,
+    Forked,
 }
 
 impl From<InvalidValue> for Unreadable {
@@ -49,6 +53,7 @@ macro_rules! from_unreadable {
                     Unreadable::InvalidValue => Self::InvalidValue,
                     Unreadable::Corrupt => Corrupt.into(),
                     Unreadable::OutOfMemory => Self::OutOfMemory,
+                    Unreadable::Forked => Self::Forked,
                 }
             }
         }
@@ -56,6 +61,41 @@ macro_rules! from_unreadable {
 }
 
 from_unreadable!(MapError, ListError);
+
+/// Where an element is, and its length in bytes.
+pub enum Stored<'a> {
+    Words {
+        length: usize,
+        words: &'a [AtomicU64],
+    },
+    /// In a file, from that byte on.
+    Extent {
+        length: usize,
+        file: BorrowedFd<'a>,
+        at: u64,
+    },
+}
+
+impl Stored<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Words { length, .. } | Self::Extent { length, .. } => *length,
+        }
+    }
+
+    /// Fills a buffer of its length.
+    #[inline]
+    fn load(&self, buffer: &mut [u8]) -> Result<(), Unreadable> {
+        match self {
+            Self::Words { length, words } if words.len() == length.div_ceil(WORD) => load_short(words, buffer),
+            Self::Words { .. } => return Err(Unreadable::Corrupt),
+            Self::Extent { file, at, .. } => {
+                file::read_exact_at(file, buffer, *at).map_err(|_| Unreadable::Corrupt)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 pub(crate) mod sealed {
     use super::*;
@@ -73,7 +113,7 @@ pub(crate) mod sealed {
 
         /// Copies it out of the region. What is there may be half of one and half of another: then
         /// the result is dropped.
-        fn load(length: usize, words: &[AtomicU64]) -> Result<Self::Owned, Unreadable>;
+        fn load(stored: &Stored<'_>) -> Result<Self::Owned, Unreadable>;
     }
 
     impl Sealed for [u8] {
@@ -90,9 +130,9 @@ pub(crate) mod sealed {
         }
 
         #[inline]
-        fn load(length: usize, words: &[AtomicU64]) -> Result<Vec<u8>, Unreadable> {
+        fn load(stored: &Stored<'_>) -> Result<Vec<u8>, Unreadable> {
             let mut bytes = Vec::new();
-            load_bytes_into(length, words, &mut bytes)?;
+            load_bytes_into(stored, &mut bytes)?;
             Ok(bytes)
         }
     }
@@ -111,8 +151,8 @@ pub(crate) mod sealed {
         }
 
         #[inline]
-        fn load(length: usize, words: &[AtomicU64]) -> Result<String, Unreadable> {
-            String::from_utf8(<[u8]>::load(length, words)?).map_err(|_| Unreadable::InvalidValue)
+        fn load(stored: &Stored<'_>) -> Result<String, Unreadable> {
+            String::from_utf8(<[u8]>::load(stored)?).map_err(|_| Unreadable::InvalidValue)
         }
     }
 
@@ -130,12 +170,17 @@ pub(crate) mod sealed {
         }
 
         #[inline]
-        fn load(length: usize, words: &[AtomicU64]) -> Result<T, Unreadable> {
-            if length != size_of::<T>() || words.len() != length.div_ceil(WORD) {
+        fn load(stored: &Stored<'_>) -> Result<T, Unreadable> {
+            if stored.length() != size_of::<T>() {
                 return Err(Unreadable::Corrupt);
             }
             let mut value = Unchecked::<T>::zeroed();
-            load_value_into(words, value.bits_mut());
+            match stored {
+                Stored::Words { length, words } if words.len() == length.div_ceil(WORD) => {
+                    load_value_into(words, value.bits_mut());
+                }
+                _ => stored.load(bytemuck::bytes_of_mut(value.bits_mut()))?,
+            }
             value.check()
         }
     }
@@ -143,14 +188,10 @@ pub(crate) mod sealed {
 
 /// Replaces what the buffer has.
 #[inline]
-pub(crate) fn load_bytes_into(length: usize, words: &[AtomicU64], bytes: &mut Vec<u8>) -> Result<(), Unreadable> {
-    // The words are there, so the length is no more than the region has.
-    if words.len() != length.div_ceil(WORD) {
-        return Err(Unreadable::Corrupt);
-    }
-    bytes.clear();
-    bytes.try_reserve(length).map_err(|_| Unreadable::OutOfMemory)?;
+pub(crate) fn load_bytes_into(stored: &Stored<'_>, bytes: &mut Vec<u8>) -> Result<(), Unreadable> {
+    // What is there already need not be zeros.
+    let length = stored.length();
+    bytes.try_reserve(length.saturating_sub(bytes.len())).map_err(|_| Unreadable::OutOfMemory)?;
     bytes.resize(length, 0);
-    load_short(words, bytes);
-    Ok(())
+    stored.load(bytes)
 }

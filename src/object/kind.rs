@@ -162,6 +162,11 @@ pub(crate) trait Kind: Sync {
         Ok(())
     }
 
+    /// Bytes of extents that such an object has, whole pages. They are not mapped. None: too many.
+    fn extent_bytes(&self, _spec: &ObjectSpec) -> Option<u64> {
+        Some(0)
+    }
+
     /// Releases what these participants hold, which are dead or about to leave, and wakes those
     /// that wait for it.
     fn release_dead(&self, _object: &ObjectWords<'_>, _participants: &[usize]) {}
@@ -226,6 +231,8 @@ pub(crate) struct ObjectWords<'a> {
     /// Its first word.
     pub(crate) start: usize,
     pub(crate) length: usize,
+    /// Where in the file its extents begin.
+    pub(crate) extents: u64,
 }
 
 impl ObjectWords<'_> {

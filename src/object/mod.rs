@@ -141,6 +141,8 @@ pub struct Handle {
     start: usize,
     /// Words of the object.
     length: usize,
+    /// Where in the file its extents begin.
+    extents: u64,
     pub(crate) spec: ObjectSpec,
     pub(crate) wait: WaitStrategy,
 }
@@ -155,6 +157,7 @@ impl Handle {
             object,
             start: entry.start,
             length: entry.length,
+            extents: entry.extents,
             spec: entry.spec,
             wait,
         }
@@ -167,8 +170,14 @@ impl Handle {
 
     /// Its words, as those see them that have no handle.
     pub(crate) fn object(&self) -> ObjectWords<'_> {
-        let region = self.membership.region();
-        ObjectWords { region, index: self.object, spec: &self.spec, start: self.start, length: self.length }
+        ObjectWords {
+            region: self.membership.region(),
+            index: self.object,
+            spec: &self.spec,
+            start: self.start,
+            length: self.length,
+            extents: self.extents,
+        }
     }
 
     pub(crate) fn word(&self, offset: usize) -> Word {

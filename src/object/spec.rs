@@ -103,6 +103,11 @@ impl ObjectSpec {
         self.kind.functions().footprint(self, participants)?.checked_next_multiple_of(PADDING_WORDS)
     }
 
+    /// Bytes of its extents. None: too many.
+    pub(crate) fn extent_bytes(&self) -> Option<u64> {
+        self.kind.functions().extent_bytes(self)
+    }
+
     /// Where the versions of its value are, if it holds one.
     pub(crate) fn buffers(&self, participants: usize) -> Option<Buffers> {
         self.kind.functions().buffers(self, participants)

@@ -52,6 +52,8 @@ pub(crate) struct Entry {
     pub(crate) start: usize,
     /// Words.
     pub(crate) length: usize,
+    /// Where in the file its extents begin.
+    pub(crate) extents: u64,
 }
 
 /// All objects of a namespace, as this process found them when it joined.
@@ -67,7 +69,7 @@ impl Table {
         participants: usize,
         persistent: bool,
     ) -> Result<(Self, NamespaceLayout)> {
-        NamespaceLayout::new(1, 1, participants as u64, persistent)?; // refuses an invalid number of participants
+        NamespaceLayout::new(1, 1, 0, participants as u64, persistent)?; // refuses an invalid number of participants
         let mut names = BTreeSet::new();
         for (name, spec) in &specs {
             check_name(name)?;
@@ -91,16 +93,20 @@ impl Table {
                 "choose smaller ones",
             )
         };
-        let mut words = 0_usize;
+        let (mut words, mut extents) = (0_usize, 0_u64);
         let mut entries = Vec::with_capacity(specs.len());
         for (name, spec) in specs {
             let length = spec.footprint(participants).ok_or_else(too_large)?;
-            entries.push(Entry { name, spec, start: words, length });
+            let extent_bytes = spec.extent_bytes().ok_or_else(too_large)?;
+            entries.push(Entry { name, spec, start: words, length, extents });
             words = words.checked_add(length).ok_or_else(too_large)?;
+            extents = extents.checked_add(extent_bytes).ok_or_else(too_large)?;
         }
-        let layout = NamespaceLayout::new(entries.len() as u64, words as u64, participants as u64, persistent)?;
+        let objects = entries.len() as u64;
+        let layout = NamespaceLayout::new(objects, words as u64, extents, participants as u64, persistent)?;
         for entry in &mut entries {
             entry.start += layout.first_object();
+            entry.extents += layout.mapped();
         }
         Ok((Self { entries }, layout))
     }
@@ -122,12 +128,18 @@ impl Table {
         let layout = layout_of(region);
         let mut start = layout.first_object();
         let end = start + layout.object_words as usize;
+        let mut extents = layout.mapped();
+        let extents_end = extents + layout.extent_bytes;
         let mut entries: Vec<Entry> = Vec::with_capacity(layout.objects as usize);
         let mut names = BTreeSet::new();
         for index in 0..layout.objects as usize {
             let row = load(&region.words(layout.entry(index), ENTRY_WORDS));
             let entry = Entry::parse(region, &row, start, end);
-            let entry = entry.filter(|entry| names.insert(entry.name.clone()));
+            let entry = entry.filter(|entry| names.insert(entry.name.clone())).and_then(|entry| {
+                let next = extents.checked_add(entry.spec.extent_bytes()?)?;
+                let extents = std::mem::replace(&mut extents, next);
+                (next <= extents_end).then_some(Entry { extents, ..entry })
+            });
             let entry = entry.ok_or_else(|| {
                 Error::new(
                     ErrorKind::Corrupt,
@@ -140,12 +152,12 @@ impl Table {
             start += entry.length;
             entries.push(entry);
         }
-        if start != end {
+        if (start, extents) != (end, extents_end) {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 format_args!("open {}", region.display_name()),
-                format_args!("a table of objects up to word {start}"),
-                format_args!("up to word {end}"),
+                format_args!("a table of objects up to word {start}, and of extents up to byte {extents}"),
+                format_args!("up to word {end}, and up to byte {extents_end}"),
                 "remove the region when nobody uses it",
             ));
         }
@@ -187,7 +199,8 @@ fn load(words: &[AtomicU64]) -> [u64; ENTRY_WORDS] {
 impl Entry {
     /// Its object, as number `index` of the table.
     pub(crate) fn object<'a>(&'a self, region: &'a Region, index: usize) -> ObjectWords<'a> {
-        ObjectWords { region, index, spec: &self.spec, start: self.start, length: self.length }
+        let Self { spec, start, length, extents, .. } = self;
+        ObjectWords { region, index, spec, start: *start, length: *length, extents: *extents }
     }
 
     fn to_words(&self) -> [u64; ENTRY_WORDS] {
@@ -208,7 +221,8 @@ impl Entry {
         row
     }
 
-    /// Reads the entry of an object that begins at `start` and ends at `end` at the latest.
+    /// Reads the entry of an object that begins at `start` and ends at `end` at the latest, all but
+    /// the place of its extents.
     fn parse(region: &Region, row: &[u64; ENTRY_WORDS], start: usize, end: usize) -> Option<Self> {
         let kind = ObjectKind::from_code(row[entry::KIND])?;
         let (size, align, count) = (row[entry::SIZE], row[entry::ALIGN], row[entry::COUNT]);
@@ -234,7 +248,7 @@ impl Entry {
         while name.pop_if(|&mut byte| byte == 0).is_some() {}
         let name = String::from_utf8(name).ok()?;
         check_name(&name).ok()?;
-        Some(Self { name, spec, start, length })
+        Some(Self { name, spec, start, length, extents: 0 })
     }
 }
 

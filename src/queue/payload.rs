@@ -8,10 +8,8 @@
 //!                    └──────────────────────────┴────────┴──────────────────────┴──────────────────────┘
 //! ```
 //!
-//! The first blocks of the pool are mapped. The rest are extents, each as long as the longest
-//! message: parts of the file that are read and written with `pread` and `pwrite`. An extent takes
-//! up memory only while it is used. If there is none, writing returns an error, where a mapping
-//! would raise a signal.
+//! The first blocks of the pool are mapped. The rest are extents (region/extents.rs), each as long
+//! as the longest message.
 //!
 //! A message in a block can be read in place (`queue/zero_copy.rs`). Then the receiver takes the
 //! block over instead of freeing it.
@@ -30,17 +28,13 @@ use crate::raw::mpmc::RingWords;
 use crate::raw::pool::{BlockRef, Pool};
 use crate::raw::redelivery::{Deliveries, Standing, standing};
 use crate::region::Region;
+use crate::region::extents::{CHECK_EVERY, has_room};
 use crate::region::layout::queue::QueueLayout;
 use crate::region::words::{Mapped, Words};
-use crate::sys::available_memory::is_available;
 use crate::sys::{file, mapping};
 
 /// In the first word of a payload: the message lies in the pool.
 const POOLED: u64 = 1;
-
-/// Bytes that a handle writes to extents between two checks for available memory. So a short
-/// message costs no additional system call.
-const CHECK_EVERY: u64 = 1 << 20;
 
 /// Memory that the first extents retain when they are freed, in MiB: 64 altogether. To allocate it
 /// anew for each message takes longer than to copy the message. The first extents are used first.
@@ -600,16 +594,6 @@ impl PayloadPool {
         let start = usize::try_from(block).ok()?.checked_mul(length)?;
         self.blocks.get(start..start.checked_add(length)?).filter(|_| block < self.layout.geometry.blocks)
     }
-}
-
-/// Whether that part of the file can be written with the memory that is available. On a disk it
-/// always can.
-fn has_room(region: &Region, at: u64, length: u64) -> bool {
-    let file = region.file();
-    is_available(length)
-        || !file::is_memory(file)
-        // Some of it may have memory already.
-        || is_available(length - file::present(file, at, length).min(length))
 }
 
 /// Makes the buffer as long as the message. Its old content need not be kept.

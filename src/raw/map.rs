@@ -14,6 +14,7 @@
 //!          0                    1                    2
 //!  block  │ next: 24, key: 40  │ hash: 32, value: 32 │ key ... │ value ... │
 //!          key, value: lengths in bytes. Each begins at a word. next is valid but for the last.
+//!          Blocks of a long class have an extent each, and the value is there (`Extents`).
 //!
 //!          0       1       2                    31                32
 //!  intent │ count │ block │ owner word │ ...   │ block + 1, or 0 │ ...
@@ -45,6 +46,8 @@
 //!   They are used before free blocks of a larger class, which long entries may need.
 //! - I7: a bucket has no key twice: a commit fails if anything in the bucket changed since its
 //!   writer looked.
+//! - I8: an extent belongs to the participant that has allocated its block: nobody else writes to
+//!   it, or gives its memory back. It has no memory when its block is free or spare.
 //!
 //! Edges
 //! - E1: `commit`: blocks, then CAS head, AcqRel · `consistent`: load head, then fence Acquire. The
@@ -52,7 +55,8 @@
 //!   holds for blocks that earlier ones have linked, too.
 //! - E2: `commit`: CAS head, free (`pool.rs` E1), allocate, fence Release, block · `consistent`:
 //!   block, fence Acquire, load head. A reader that sees anything of a block's next use sees that
-//!   the head has changed. A repairer frees a block after it has seen that head (E1).
+//!   the head has changed. A repairer frees a block after it has seen that head (E1). The same for
+//!   extents: `write` and `copy` come after that fence, `give_back` after that of `announce`.
 //! - E3: `commit`: CAS head, AcqRel · the next `commit`: CAS head, AcqRel. What a writer has copied
 //!   comes before the next use of the blocks that it was copied from.
 //! - E4: `commit`: count 0, then fence Release, the references of the next intent, count, Release ·
@@ -77,6 +81,10 @@
 //!   returns it after that, and so there may be too many still: a writer that finds no block for a
 //!   new key frees them.
 //! - (H3) repairer: what it has made spare is spare. The next repairer does the rest.
+//! - (H4) writer or repairer, before it frees a block of a long class, or makes it spare: the block
+//!   is taken over by the participant of the record that is used, and named in the first word for
+//!   blocks to allocate (E5). So the block is nobody else's when the memory of its extent is given
+//!   back, and repair finds it.
 //! - reader: nothing.
 //! - A stopped writer keeps its blocks, and nothing else.
 //!
@@ -120,6 +128,8 @@ const HASH_BITS: u32 = 32;
 
 /// A reader that is overtaken this often has a hostile writer.
 const MAX_ATTEMPTS: u32 = 1 << 14;
+/// The same where it may read long values each time.
+const MAX_LONG_ATTEMPTS: u32 = 1 << 9;
 
 /// A head word. It may be invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +159,34 @@ pub(crate) struct BlockSize {
     pub(crate) count: u64,
     /// As many as a bucket may have of them, and one more is of no use.
     pub(crate) spare: u64,
+    /// The longest value in the extent of such a block, in bytes. 0: values are in the blocks.
+    pub(crate) extent: usize,
+}
+
+/// Memory besides the words: an extent for each block of a long class. It has the number of that
+/// block.
+pub(crate) trait Extents {
+    /// Writes a value. Returns false if there is no memory for it.
+    fn write(&self, extent: u64, value: &[u8]) -> bool;
+
+    /// Writes what another extent begins with. Returns false if there is no memory for it.
+    fn copy(&self, from: u64, to: u64, length: usize) -> bool;
+
+    /// Gives the memory back.
+    fn give_back(&self, extent: u64);
+}
+
+/// For maps without long classes.
+impl Extents for () {
+    fn write(&self, _: u64, _: &[u8]) -> bool {
+        false
+    }
+
+    fn copy(&self, _: u64, _: u64, _: usize) -> bool {
+        false
+    }
+
+    fn give_back(&self, _: u64) {}
 }
 
 #[derive(Clone, Copy)]
@@ -161,6 +199,27 @@ struct Class {
     stride: usize,
     /// The first word of its first block.
     start: usize,
+    /// As in [`BlockSize`].
+    extent: usize,
+}
+
+impl Class {
+    fn is_long(&self) -> bool {
+        self.extent > 0
+    }
+
+    /// Whether such a block can have a key of that many words and a value of that many bytes.
+    fn fits(&self, key_words: usize, value_length: usize) -> bool {
+        let limit = if self.is_long() { self.extent } else { usize::MAX };
+        let words = HEADER.saturating_add(key_words).saturating_add(self.value_words(value_length));
+        words <= self.stride && value_length <= limit
+    }
+
+    /// Words of a value in the block itself.
+    #[inline]
+    fn value_words(&self, length: usize) -> usize {
+        if self.is_long() { 0 } else { length.div_ceil(WORD) }
+    }
 }
 
 /// A key with its hash, the same for all processes.
@@ -177,8 +236,10 @@ pub(crate) struct Entry<'a> {
     hash: u32,
     key_length: usize,
     value_length: usize,
-    /// Of the key, and then of the value.
+    /// Of the key, and then of the value, if it is here.
     words: &'a [AtomicU64],
+    /// Where the value is otherwise.
+    extent: Option<u64>,
 }
 
 impl<'a> Entry<'a> {
@@ -189,6 +250,12 @@ impl<'a> Entry<'a> {
     /// The length of the key in bytes, and its words.
     pub(crate) fn key(&self) -> (usize, &'a [AtomicU64]) {
         (self.key_length, self.words.get(..self.key_words()).unwrap_or_default())
+    }
+
+    /// The extent that has the value, instead of words.
+    #[inline]
+    pub(crate) fn extent(&self) -> Option<u64> {
+        self.extent
     }
 
     /// The length of the value in bytes, and its words.
@@ -280,10 +347,13 @@ pub(crate) enum Refusal {
     Full,
     /// Other writers have the spare blocks at this moment, or some have just become free.
     Busy,
+    /// There is no memory for a long value.
+    OutOfMemory,
 }
 
 /// One thread that writes: its participant, and an intent record that no other thread uses.
-pub(crate) struct Writer {
+pub(crate) struct Writer<X> {
+    pub(crate) extents: X,
     pub(crate) participant: usize,
     pub(crate) intent: usize,
     /// A block of each class that was free lately.
@@ -317,10 +387,11 @@ pub(crate) struct Map<M: Memory> {
 impl<M: Memory> Map<M> {
     pub(crate) fn new(words: MapWords<M>, sizes: &[BlockSize]) -> Self {
         debug_assert!(words.heads.len().is_power_of_two());
-        debug_assert!(sizes.is_sorted_by_key(|size| size.words) && sizes.len() <= MAX_CLASSES);
+        debug_assert!(sizes.is_sorted_by_key(|size| (size.extent, size.words)) && sizes.len() <= MAX_CLASSES);
         let (mut first, mut start) = (0, 0);
         let class = |size: &BlockSize| {
-            let class = Class { first, count: size.count, spare: size.spare, stride: size.words, start };
+            let BlockSize { words: stride, count, spare, extent } = *size;
+            let class = Class { first, count, spare, stride, start, extent };
             first += size.count;
             start += size.words * size.count as usize;
             class
@@ -335,8 +406,8 @@ impl<M: Memory> Map<M> {
         }
     }
 
-    pub(crate) fn writer(&self, participant: usize, intent: usize) -> Writer {
-        Writer { participant, intent, recent: [0; MAX_CLASSES] }
+    pub(crate) fn writer<X: Extents>(&self, participant: usize, intent: usize, extents: X) -> Writer<X> {
+        Writer { extents, participant, intent, recent: [0; MAX_CLASSES] }
     }
 
     /// Makes the last blocks of each class spare, of a map that nobody uses yet.
@@ -352,6 +423,10 @@ impl<M: Memory> Map<M> {
     fn spares(&self, class: &Class) -> impl Iterator<Item = BlockRef> {
         let blocks = class.first..class.first + class.count;
         blocks.rev().filter_map(|block| self.pool.owned_at(SPARE, block))
+    }
+
+    fn max_attempts(&self) -> u32 {
+        if self.classes.iter().any(Class::is_long) { MAX_LONG_ATTEMPTS } else { MAX_ATTEMPTS }
     }
 
     pub(crate) fn buckets(&self) -> usize {
@@ -375,22 +450,27 @@ impl<M: Memory> Map<M> {
     }
 
     #[inline]
-    fn block(&self, place: u64) -> Option<&[AtomicU64]> {
+    fn block(&self, place: u64) -> Option<(&Class, &[AtomicU64])> {
         let (_, class) = self.class_of(place)?;
         let start = class.start + (place - class.first) as usize * class.stride;
-        self.blocks.get(start..start.checked_add(class.stride)?)
+        Some((class, self.blocks.get(start..start.checked_add(class.stride)?)?))
     }
 
     /// The entry in a block. `None`: there is no such block, or it cannot have that.
     #[inline]
     fn entry(&self, place: u64) -> Option<Entry<'_>> {
-        let ([link, sizes], words) = self.block(place)?.split_first_chunk::<HEADER>()?;
+        let (class, words) = self.block(place)?;
+        let ([link, sizes], words) = words.split_first_chunk::<HEADER>()?;
         let link = link.load(Ordering::Relaxed); // E1 before, E2 after
         let sizes = sizes.load(Ordering::Relaxed); // the same
         let key_length = usize::try_from(link >> PLACE_BITS).ok()?;
         let value_length = (sizes >> HASH_BITS) as usize;
-        let length = key_length.div_ceil(WORD) + value_length.div_ceil(WORD);
-        Some(Entry { next: link & PLACE, hash: sizes as u32, key_length, value_length, words: words.get(..length)? })
+        let extent = class.is_long().then_some(place);
+        if extent.is_some() && value_length > class.extent {
+            return None;
+        }
+        let words = words.get(..key_length.div_ceil(WORD) + class.value_words(value_length))?;
+        Some(Entry { next: link & PLACE, hash: sizes as u32, key_length, value_length, words, extent })
     }
 
     /// Visits the entries that a head reaches, until `visit` returns something.
@@ -422,7 +502,7 @@ impl<M: Memory> Map<M> {
         mut on_retry: impl FnMut(u32),
     ) -> Result<(Head, R), Corrupt> {
         let word = self.heads.get(bucket).ok_or(Corrupt)?;
-        for attempt in 0..MAX_ATTEMPTS {
+        for attempt in 0..self.max_attempts() {
             let head = word.load(Ordering::Relaxed); // ordered by the fence
             fence(Ordering::Acquire); // E1
             let seen = look(Head(head));
@@ -537,19 +617,31 @@ impl<M: Memory> Map<M> {
 
     /// Gives a key a value, in place of the one that the look has found. Returns false, and changes
     /// nothing, if its bucket has changed since that look.
-    pub(crate) fn insert(&self, writer: &mut Writer, look: &Look, key: Key<'_>, value: &[u8]) -> Result<bool, Refusal> {
+    pub(crate) fn insert<X: Extents>(
+        &self,
+        writer: &mut Writer<X>,
+        look: &Look,
+        key: Key<'_>,
+        value: &[u8],
+    ) -> Result<bool, Refusal> {
         self.commit(writer, look, Some((key, value)))
     }
 
     /// Removes what the look has found. Returns false, and changes nothing, if its bucket has
     /// changed since that look.
     ///
-    /// Entries that stand before the one that is removed are copied, which needs free blocks.
-    pub(crate) fn remove(&self, writer: &mut Writer, look: &Look) -> Result<bool, Refusal> {
+    /// Entries that stand before the one that is removed are copied, which needs free blocks, and
+    /// memory if they are long.
+    pub(crate) fn remove<X: Extents>(&self, writer: &mut Writer<X>, look: &Look) -> Result<bool, Refusal> {
         self.commit(writer, look, None)
     }
 
-    fn commit(&self, writer: &mut Writer, look: &Look, new: Option<(Key<'_>, &[u8])>) -> Result<bool, Refusal> {
+    fn commit<X: Extents>(
+        &self,
+        writer: &mut Writer<X>,
+        look: &Look,
+        new: Option<(Key<'_>, &[u8])>,
+    ) -> Result<bool, Refusal> {
         let head = self.heads.get(look.bucket).ok_or(Refusal::Full)?;
         let length = look.rest_length() + look.kept + usize::from(new.is_some());
         if length > MAX_CHAIN {
@@ -578,9 +670,9 @@ impl<M: Memory> Map<M> {
     }
 
     /// Builds the blocks of a new chain, the last one first. Returns the first one of the chain.
-    fn build(
+    fn build<X: Extents>(
         &self,
-        writer: &mut Writer,
+        writer: &mut Writer<X>,
         look: &Look,
         new: Option<(Key<'_>, &[u8])>,
         own: &mut Own,
@@ -590,7 +682,11 @@ impl<M: Memory> Map<M> {
         for from in kept.iter().rev() {
             // If it is not whole any more, then the bucket has changed, and the CAS will fail.
             let Some(entry) = self.entry(from.block) else { break };
-            let (words, to) = self.allocate(writer, HEADER + entry.words.len(), Some(from), own)?;
+            let fits = |class: &Class| {
+                // A short value stays a short one.
+                class.is_long() == entry.extent.is_some() && class.fits(entry.key_words(), entry.value_length)
+            };
+            let (_, words, to) = self.allocate(writer, fits, Some(from), own)?;
             if let Some(([link, sizes], words)) = words.split_first_chunk::<HEADER>() {
                 // Relaxed: E1 publishes them, and E3 orders the loads.
                 link.store(link_word(first, entry.key_length), Ordering::Relaxed);
@@ -599,6 +695,9 @@ impl<M: Memory> Map<M> {
                     to.store(from.load(Ordering::Relaxed), Ordering::Relaxed); // as above
                 }
             }
+            if entry.extent.is_some_and(|from| !writer.extents.copy(from, to, entry.value_length)) {
+                return Err(Refusal::OutOfMemory);
+            }
             first = to;
         }
         if let Some((key, value)) = new {
@@ -606,31 +705,35 @@ impl<M: Memory> Map<M> {
             if key.bytes.len() > MAX_KEY || value.len() > MAX_VALUE {
                 return Err(Refusal::Full);
             }
-            let length = HEADER + key_words + value.len().div_ceil(WORD);
-            let (words, to) = self.allocate(writer, length, look.passed.as_slice().last(), own)?;
+            let fits = |class: &Class| class.fits(key_words, value.len());
+            let (class, words, to) = self.allocate(writer, fits, look.passed.as_slice().last(), own)?;
             if let Some(([link, sizes], words)) = words.split_first_chunk::<HEADER>() {
                 link.store(link_word(first, key.bytes.len()), Ordering::Relaxed); // E1 publishes it
                 sizes.store(sizes_word(key.hash, value.len()), Ordering::Relaxed); // E1
                 let (key_part, value_part) = words.split_at_checked(key_words).unwrap_or_default();
                 store_bytes(key_part, key.bytes);
-                store_bytes(value_part, value);
+                if !class.is_long() {
+                    store_bytes(value_part, value);
+                }
+            }
+            if class.is_long() && !writer.extents.write(to, value) {
+                return Err(Refusal::OutOfMemory);
             }
             first = to;
         }
         Ok(first)
     }
 
-    /// Allocates a block of at least `words` words, which takes the place of another one, if there
+    /// Allocates a block of the first class that fits. It takes the place of another one, if there
     /// is one.
-    fn allocate(
+    fn allocate<X>(
         &self,
-        writer: &mut Writer,
-        words: usize,
+        writer: &mut Writer<X>,
+        fits: impl Fn(&Class) -> bool,
         replaced: Option<&BlockRef>,
         own: &mut Own,
-    ) -> Result<(&[AtomicU64], u64), Refusal> {
+    ) -> Result<(&Class, &[AtomicU64], u64), Refusal> {
         let replaced = replaced.and_then(|replaced| self.class_of(replaced.block)).map(|(number, _)| number);
-        let fits = |class: &Class| class.stride >= words;
         let mut allocated = Err(Refusal::Full);
         for (number, class) in self.classes.iter().enumerate().filter(|(_, class)| fits(class)) {
             allocated = match self.allocate_free(writer, number, class, own) {
@@ -647,12 +750,12 @@ impl<M: Memory> Map<M> {
         let block = allocated.map_err(refuse)?;
         fence(Ordering::Release); // E2
         own.refs.push(block);
-        self.block(block.block).map(|words| (words, block.block)).ok_or(Refusal::Full)
+        self.block(block.block).map(|(class, words)| (class, words, block.block)).ok_or(Refusal::Full)
     }
 
     /// Allocates a free block of a class.
     #[inline]
-    fn allocate_free(&self, writer: &mut Writer, number: usize, class: &Class, own: &Own) -> Option<BlockRef> {
+    fn allocate_free<X>(&self, writer: &mut Writer<X>, number: usize, class: &Class, own: &Own) -> Option<BlockRef> {
         let recent = writer.recent.get(number)?.wrapping_sub(class.first);
         let start = if recent < class.count { recent } else { 0 };
         let mut blocks = (start..class.count).chain(0..start).map(|step| class.first + step);
@@ -666,7 +769,13 @@ impl<M: Memory> Map<M> {
         Some(block)
     }
 
-    fn take_spare(&self, writer: &Writer, number: usize, class: &Class, own: &mut Own) -> Result<BlockRef, Refusal> {
+    fn take_spare<X>(
+        &self,
+        writer: &Writer<X>,
+        number: usize,
+        class: &Class,
+        own: &mut Own,
+    ) -> Result<BlockRef, Refusal> {
         let taken = self.spares(class).find_map(|spare| {
             self.announce(writer.intent, own.refs.count, spare.block);
             self.pool.take_over(spare, writer.participant)
@@ -680,7 +789,7 @@ impl<M: Memory> Map<M> {
 
     /// There is no block, unless some of those that are spare are too many.
     #[cold]
-    fn refuse(&self, writer: &Writer, own: &Own, fits: impl Fn(&Class) -> bool) -> Refusal {
+    fn refuse<X>(&self, writer: &Writer<X>, own: &Own, fits: impl Fn(&Class) -> bool) -> Refusal {
         let mut fitting = self.classes.iter().filter(|class| fits(class));
         let has_freed = fitting.any(|class| self.free_excess(writer.participant, writer.intent, own.refs.count, class));
         if has_freed { Refusal::Busy } else { Refusal::Full }
@@ -690,14 +799,15 @@ impl<M: Memory> Map<M> {
     fn announce(&self, record: usize, count: usize, block: u64) {
         if let Some(word) = self.allocated_by(record).get(count) {
             word.store(block + 1, Ordering::Relaxed); // the fence orders it
-            fence(Ordering::Release); // E5
+            fence(Ordering::Release); // E5, and of extents E2
         }
     }
 
     /// Frees blocks. Makes as many of them spare instead as were taken from those.
-    fn free_all(&self, writer: &mut Writer, block_refs: &[BlockRef], mut spare: [u64; MAX_CLASSES]) {
+    fn free_all<X: Extents>(&self, writer: &mut Writer<X>, block_refs: &[BlockRef], mut spare: [u64; MAX_CLASSES]) {
         for &block_ref in block_refs {
-            let Some((number, _)) = self.class_of(block_ref.block) else { continue };
+            let Some((number, class)) = self.class_of(block_ref.block) else { continue };
+            let block_ref = self.empty(writer.participant, writer.intent, class, block_ref, &writer.extents);
             match (spare.get_mut(number), writer.recent.get_mut(number)) {
                 (Some(spare @ 1..), _) => {
                     *spare -= 1;
@@ -707,6 +817,28 @@ impl<M: Memory> Map<M> {
                 _ => {}
             }
         }
+    }
+
+    /// Gives back the memory of a block that is about to be free or spare, if it has an extent.
+    /// Returns the reference to it from then on, which is invalid if somebody else has freed it.
+    ///
+    /// The record can be used for that: what its first word names is linked, was freed, or is this
+    /// block.
+    fn empty(
+        &self,
+        participant: usize,
+        record: usize,
+        class: &Class,
+        block_ref: BlockRef,
+        extents: &impl Extents,
+    ) -> BlockRef {
+        if !class.is_long() {
+            return block_ref;
+        }
+        self.announce(record, 0, block_ref.block);
+        let Some(own) = self.pool.take_over(block_ref, participant) else { return block_ref };
+        extents.give_back(own.block);
+        own
     }
 
     fn make_spare(&self, block_ref: BlockRef) {
@@ -786,15 +918,20 @@ impl<M: Memory> Map<M> {
     /// may belong to it stays allocated.
     ///
     /// If it was killed in the middle of an operation, that takes a look at all owner words.
-    pub(crate) fn repair(&self, participant: usize, records: Range<usize>) -> Result<(), Corrupt> {
+    pub(crate) fn repair(
+        &self,
+        participant: usize,
+        records: Range<usize>,
+        extents: &impl Extents,
+    ) -> Result<(), Corrupt> {
         let mut outcome = Ok(());
         for record in records.filter(|&record| !self.is_clear(record)) {
-            outcome = outcome.and(self.repair_record(participant, record));
+            outcome = outcome.and(self.repair_record(participant, record, extents));
         }
         outcome
     }
 
-    fn repair_record(&self, participant: usize, record: usize) -> Result<(), Corrupt> {
+    fn repair_record(&self, participant: usize, record: usize, extents: &impl Extents) -> Result<(), Corrupt> {
         let allocated = self.allocated_by(record).iter().filter_map(|word| {
             let block = word.load(Ordering::Relaxed).checked_sub(1)?; // E5, and the writer is dead
             self.pool.owned_at(participant, block)
@@ -802,7 +939,7 @@ impl<M: Memory> Map<M> {
         let left = allocated.chain(self.intended(record));
         let mut outcome = Ok(());
         for block_ref in left {
-            outcome = outcome.and(self.make_spare_if_unlinked(block_ref));
+            outcome = outcome.and(self.make_spare_if_unlinked(participant, record, block_ref, extents));
         }
         outcome?;
         for class in &self.classes {
@@ -826,17 +963,21 @@ impl<M: Memory> Map<M> {
 
     /// Makes a block spare that no bucket reaches, and that is not of a writer that may still link
     /// it.
-    fn make_spare_if_unlinked(&self, block_ref: BlockRef) -> Result<(), Corrupt> {
+    fn make_spare_if_unlinked(
+        &self,
+        participant: usize,
+        record: usize,
+        block_ref: BlockRef,
+        extents: &impl Extents,
+    ) -> Result<(), Corrupt> {
         // A block that is linked is whole, so its hash says where. Any other one is in no bucket.
-        let Some([_, sizes]) = self.block(block_ref.block).and_then(|words| words.first_chunk::<HEADER>()) else {
-            return Ok(());
-        };
+        let Some((class, [_, sizes, ..])) = self.block(block_ref.block) else { return Ok(()) };
         if self.pool.is_allocated(block_ref) {
             let bucket = self.bucket_of(sizes.load(Ordering::Relaxed) as u32); // linked by the dead, or before it looked
             let find = |head| self.walk(head, |place, _| (place == block_ref.block).then_some(()));
             let (_, linked) = self.consistent(bucket, find, |_| {})?;
             if linked.is_none() {
-                self.make_spare(block_ref);
+                self.make_spare(self.empty(participant, record, class, block_ref, extents));
             }
         }
         Ok(())

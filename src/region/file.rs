@@ -125,7 +125,9 @@ fn check_file_size(action: &str, layout: &Layout) -> Result<()> {
             format_args!("that this process may write files of at most {limit} bytes"),
             format_args!("{size}"),
             match layout.mapped() < size {
-                true => "raise the limit (`ulimit -f`), or allow fewer or shorter long messages: the rest stays empty",
+                true => {
+                    "raise the limit (`ulimit -f`), or allow fewer or shorter long messages or values: the rest stays empty"
+                }
                 false => "raise the limit (`ulimit -f`), or choose a smaller capacity",
             },
         )),

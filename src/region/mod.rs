@@ -5,6 +5,7 @@
 
 pub(crate) mod dependents;
 pub(crate) mod directory;
+pub(crate) mod extents;
 mod file;
 pub(crate) mod layout;
 pub(crate) mod lifecycle;

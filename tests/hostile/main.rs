@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use broadcast::*;
 use list::corrupt_list;
-use map::corrupt_map;
+use map::{corrupt_long_map, corrupt_map};
 use memmap2::{MmapOptions, MmapRaw};
 use object::*;
 use pipe::*;
@@ -48,6 +48,7 @@ child_roles!(
     await_replies_in_the_second_buffer,
     corrupt_list,
     corrupt_map,
+    corrupt_long_map,
     request_endlessly,
 );
 

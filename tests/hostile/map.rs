@@ -1,5 +1,6 @@
 //! Hostile peers of a map: any of its words has any value at any time.
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,10 +35,29 @@ fn keys() -> impl Iterator<Item = [u8; 1]> {
     (0..6).map(|key| [key])
 }
 
+/// The same with values of up to 70,000 bytes in extents, and keys of up to 112 bytes.
+mod long {
+    use super::*;
+
+    pub const LIMIT: usize = 70_000;
+    pub const EVENTS: usize = HEADS + 32;
+    pub const OWNERS: usize = EVENTS + 32 * 16;
+    pub const BLOCKS: usize = OWNERS + 16 + 2 * 8 * 48;
+
+    pub fn open(names: &Path) -> (Namespace, Bytes) {
+        let entries = map::Entries { count: 4, bytes: LIMIT };
+        let options = map::Options::<[u8], [u8]>::new().entries(entries).max_key_bytes(112);
+        let plan = Namespace::builder().max_participants(2).map("map", &options).directory(names);
+        let namespace = plan.open(NAME).unwrap();
+        let map = namespace.map("map").unwrap();
+        (namespace, map)
+    }
+}
+
 /// Every operation ends, and none panics.
-fn use_map(map: &Bytes, random: &mut Random) {
+fn use_map(map: &Bytes, longest: usize, random: &mut Random) {
     let key = [random.below(6) as u8];
-    let value = vec![7; random.below(120) as usize];
+    let value = vec![7; random.below(longest as u64) as usize];
     soon(|| match random.below(10) {
         0 => drop(map.get(&key)),
         1 => drop(map.remove(&key)),
@@ -150,5 +170,83 @@ pub fn corrupt_map(arguments: &[String]) {
 
 #[test]
 fn map_corrupted_constantly_calls_return() {
-    under_attack("corrupt_map", |test_dir| open(&test_dir.names()), |(_, map), random| use_map(map, random));
+    under_attack("corrupt_map", |test_dir| open(&test_dir.names()), |(_, map), random| use_map(map, 120, random));
+}
+
+#[test]
+fn map_long_value_invalid_returns_corrupt() {
+    let test_dir = TestDir::new();
+    let (_namespace, map) = long::open(&test_dir.names());
+    let path = test_dir.names().join(NAME);
+    let intruder = Intruder::at(&path);
+    assert_eq!(map.insert(b"a", &[1; 50]), Ok(true));
+    let sizes = MAP + long::BLOCKS + 1;
+    let hash = intruder.get(sizes) as u32;
+    let set_length = |length: usize| intruder.set(sizes, u64::from(hash) | (length as u64) << 32);
+    // Longer than what was written: there is nothing.
+    set_length(long::LIMIT);
+    let found = map.get(b"a").unwrap().unwrap();
+    assert!(found.len() == long::LIMIT && found[..50] == [1; 50] && found[50..].iter().all(|&byte| byte == 0));
+    for length in [long::LIMIT + 1, 1 << 20, u32::MAX as usize] {
+        set_length(length);
+        let refused = MapError::Corrupt;
+        assert_eq!((map.get(b"a"), map.insert(b"a", b"")), (Err(refused), Err(refused)), "{length}");
+        assert_eq!((map.remove(b"a"), map.clear()), (Err(refused), Err(refused)), "{length}");
+    }
+    set_length(50);
+    assert_eq!(map.get(b"a"), Ok(Some(vec![1; 50])));
+    // Truncated: the extents are gone.
+    let mapped = fs::metadata(&path).unwrap().len() - 8 * 73_728;
+    drop(intruder);
+    File::options().write(true).open(&path).unwrap().set_len(mapped).unwrap();
+    assert_eq!(map.get(b"a"), Err(MapError::Corrupt));
+    assert_eq!((map.insert(b"a", &[2; 60]), map.get(b"a")), (Ok(false), Ok(Some(vec![2; 60]))));
+}
+
+#[test]
+fn map_of_long_values_header_changed_next_open_is_refused() {
+    let test_dir = TestDir::new();
+    let (_namespace, _map) = long::open(&test_dir.names());
+    let intruder = Intruder::at(&test_dir.names().join(NAME));
+    let refused = || Namespace::builder().directory(test_dir.names()).must_exist().open(NAME).is_err();
+    // The bytes of all extents are in the header of the namespace.
+    for word in [15].into_iter().chain((MAP + 7)..(MAP + HEADS)) {
+        let before = intruder.get(word);
+        for value in [before + 1, before + 8, before + 4096, before ^ 1 << 63, 0, u64::MAX] {
+            // A limit that takes as many pages is another valid one.
+            let is_valid = word == MAP + 16 && value.div_ceil(4096) == before.div_ceil(4096);
+            if value != before && !is_valid {
+                intruder.set(word, value);
+                assert!(refused(), "word {word}: {value:#x}");
+            }
+        }
+        intruder.set(word, before);
+    }
+    assert!(!refused());
+}
+
+pub fn corrupt_long_map(arguments: &[String]) {
+    let intruder = Intruder::at(Path::new(&arguments[0]));
+    let mut random = Random(arguments[1].parse().unwrap());
+    loop {
+        let at = MAP + HEADS + random.below((long::BLOCKS - HEADS + 8 * BLOCK_WORDS) as u64) as usize;
+        let small = random.below(9);
+        let value = match random.below(6) {
+            0 => random.next(),
+            1 => small << 24 | small,
+            2 => small,
+            3 => 0xFFFF,
+            4 => random.below(100_000) << 32,
+            _ => intruder.get(at) ^ 1 << random.below(64),
+        };
+        if !(MAP + long::EVENTS..MAP + long::OWNERS).contains(&at) {
+            intruder.set(at, value);
+        }
+    }
+}
+
+#[test]
+fn map_of_long_values_corrupted_constantly_calls_return() {
+    let make = |test_dir: &TestDir| long::open(&test_dir.names());
+    under_attack("corrupt_long_map", make, |(_, map), random| use_map(map, long::LIMIT + 100, random));
 }

@@ -9,6 +9,7 @@ mod support;
 
 mod entries;
 mod load;
+mod long;
 mod processes;
 mod sizes;
 mod snapshots;
@@ -16,6 +17,14 @@ mod waits;
 mod watch;
 mod wrappers;
 
+use long::{change_long_values_until_killed, read_long_value_in_forked_child};
 use processes::{change_in_forked_child, insert_passed, insert_until_killed, kill_writers_at_random};
 
-support::child_roles!(kill_writers_at_random, insert_until_killed, insert_passed, change_in_forked_child);
+support::child_roles!(
+    kill_writers_at_random,
+    change_long_values_until_killed,
+    read_long_value_in_forked_child,
+    insert_until_killed,
+    insert_passed,
+    change_in_forked_child,
+);

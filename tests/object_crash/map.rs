@@ -1,9 +1,13 @@
 //! `Map`: changes are cut off.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use tombolo::Namespace;
 use tombolo::collections::{Map, map};
 
 use crate::common::CrashState;
+use crate::support::until;
 use crate::sweeps::{sweep_beside_sleeper, sweep_object};
 
 type Texts = Map<str, [u8]>;
@@ -92,6 +96,80 @@ fn map_insert_of_new_key_killed_no_place_is_lost() {
         works,
     );
     swept.covers(0, 8);
+}
+
+/// The same keys, with values in extents: copies of the neighbours' are made there.
+fn long_options() -> map::Options<str, [u8]> {
+    map::Options::new().entries(map::Entries { count: KEYS.len(), bytes: 70_000 })
+}
+
+/// One is empty, one fills its extent, the others have a page and two.
+fn long_value(key: &str) -> Vec<u8> {
+    let length = match key {
+        "a" => 0,
+        "b" => 5000,
+        "c" => 70_000,
+        _ => 100,
+    };
+    vec![key.as_bytes()[0]; length]
+}
+
+fn long_filled(namespace: &Namespace) -> Texts {
+    let map = texts(namespace);
+    KEYS.iter().for_each(|key| _ = map.insert(key, &long_value(key)).unwrap());
+    map
+}
+
+/// Whether no value is in any of the eight extents of 18 pages. How much memory they have shows
+/// nothing here: the sweep reads what it watches, and makes pages of holes.
+fn is_given_back(namespace: &Namespace) -> bool {
+    let file = File::from(namespace.share().unwrap());
+    let mut extents = vec![0; 8 * 73_728];
+    let start = file.metadata().unwrap().len() - extents.len() as u64;
+    file.read_exact_at(&mut extents, start).unwrap();
+    extents.iter().all(|&byte| byte == 0)
+}
+
+fn sweep_long(change: impl Fn(&Texts) + Clone, after: Option<&'static [u8]>, counts: (usize, usize)) {
+    let swept = sweep_object(
+        |plan| plan.map("map", &long_options()),
+        |namespace| {
+            let (map, change) = (long_filled(namespace), change.clone());
+            move || change(&map)
+        },
+        |namespace, _: &CrashState| {
+            let map = texts(namespace);
+            for key in KEYS {
+                let found = map.get(key).unwrap();
+                let is_changed = key == "b" && found.as_deref() == after;
+                assert!(is_changed || found == Some(long_value(key)), "{key}: {:?}", found.map(|found| found.len()));
+            }
+        },
+        |namespace| {
+            let map = texts(namespace);
+            map.clear().unwrap();
+            // One that finds the map full repairs the dead, unless it has just asked who is dead.
+            until(|| {
+                long_filled(namespace);
+                assert!(map.insert("another", b"").is_err());
+                KEYS.iter().for_each(|key| assert_eq!(map.remove(key).unwrap().unwrap(), long_value(key)));
+                is_given_back(namespace)
+            });
+            long_filled(namespace);
+        },
+    );
+    swept.covers(counts.0, counts.1);
+}
+
+/// raw/map.rs ns-map-1, ns-map-2, ns-map-4, among system calls.
+#[test]
+fn map_insert_of_long_value_killed_map_is_whole_and_memory_is_given_back() {
+    sweep_long(|map| _ = map.insert("b", &[2; 9000]).unwrap(), Some(&[2; 9000]), (2, 8));
+}
+
+#[test]
+fn map_remove_of_long_value_killed_map_is_whole_and_memory_is_given_back() {
+    sweep_long(|map| _ = map.remove("b").unwrap(), None, (1, 5));
 }
 
 /// A wake-up that died with its process: the sleeper finds the key by itself.

@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::raw::map::Refusal::{self, Busy, Full};
-use crate::raw::map::{ALLOCATED, BlockSize, Entry, HEADER, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Writer};
+use crate::raw::map::{
+    ALLOCATED, BlockSize, Entry, Extents, HEADER, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Writer,
+};
 
 const KEYS: [[u8; 1]; 4] = [[b'a'], [b'b'], [b'c'], [b'd']];
 /// Words of an entry.
@@ -16,8 +18,46 @@ struct MapWorld {
     owners: SharedWords,
     blocks: SharedWords,
     intents: SharedWords,
+    /// Of two words for each block, if values are there.
+    extents: HeapExtents,
     count: usize,
     spare: usize,
+}
+
+/// An extent that has no memory has zeros, which are no value.
+#[derive(Clone)]
+struct HeapExtents(Option<SharedWords>);
+
+impl HeapExtents {
+    fn words(&self, extent: u64) -> &[AtomicU64] {
+        &self.0.as_ref().expect("a long value")[extent as usize * 2..][..2]
+    }
+
+    fn load(&self, extent: u64) -> [u64; 2] {
+        std::array::from_fn(|i| self.words(extent)[i].load(Ordering::Relaxed))
+    }
+
+    fn store(&self, extent: u64, words: [u64; 2]) {
+        self.words(extent).iter().zip(words).for_each(|(word, value)| word.store(value, Ordering::Relaxed));
+    }
+}
+
+impl Extents for HeapExtents {
+    fn write(&self, extent: u64, value: &[u8]) -> bool {
+        let words = value.chunks(8).map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap()));
+        self.store(extent, words.collect::<Vec<_>>().try_into().unwrap());
+        true
+    }
+
+    fn copy(&self, from: u64, to: u64, length: usize) -> bool {
+        assert!(length <= 16);
+        self.store(to, self.load(from));
+        true
+    }
+
+    fn give_back(&self, extent: u64) {
+        self.store(extent, [0; 2]);
+    }
 }
 
 fn key(number: usize) -> Key<'static> {
@@ -27,11 +67,6 @@ fn key(number: usize) -> Key<'static> {
 fn value(number: u64) -> [u8; 16] {
     let [one, two] = message(number);
     std::array::from_fn(|i| if i < 8 { one.to_ne_bytes()[i] } else { two.to_ne_bytes()[i - 8] })
-}
-
-fn copy_value(entry: &Entry<'_>) -> (usize, [u64; 2]) {
-    let (length, words) = entry.value();
-    (length, std::array::from_fn(|i| words.get(i).map_or(0, |word| word.load(Ordering::Relaxed))))
 }
 
 /// The number of a whole value.
@@ -48,11 +83,21 @@ impl MapWorld {
 
     /// The same, with some spare ones among the blocks.
     fn with_spare(spare: usize, blocks: usize, keys: usize, owner: usize) -> Self {
+        Self::of(false, spare, blocks, keys, owner)
+    }
+
+    /// The same, with values in extents.
+    fn long(spare: usize, blocks: usize, keys: usize, owner: usize) -> Self {
+        Self::of(true, spare, blocks, keys, owner)
+    }
+
+    fn of(is_long: bool, spare: usize, blocks: usize, keys: usize, owner: usize) -> Self {
         let world = Self {
             heads: new_words(1),
             owners: new_words(blocks),
             blocks: new_words(blocks * STRIDE),
             intents: new_words(PARTICIPANTS * INTENT),
+            extents: HeapExtents(is_long.then(|| new_words(blocks * 2))),
             count: blocks,
             spare,
         };
@@ -70,12 +115,20 @@ impl MapWorld {
             blocks: self.blocks.clone(),
             intents: self.intents.clone(),
         };
-        Map::new(words, &[BlockSize { words: STRIDE, count: self.count as u64, spare: self.spare as u64 }])
+        let extent = if self.extents.0.is_some() { 16 } else { 0 };
+        let (count, spare) = (self.count as u64, self.spare as u64);
+        Map::new(words, &[BlockSize { words: STRIDE, count, spare, extent }])
+    }
+
+    fn copy_value(&self, entry: &Entry<'_>) -> (usize, [u64; 2]) {
+        let (length, words) = entry.value();
+        let word = |i: usize| words.get(i).map_or(0, |word| word.load(Ordering::Relaxed));
+        (length, entry.extent().map_or_else(|| std::array::from_fn(word), |extent| self.extents.load(extent)))
     }
 
     fn get(&self, number: usize) -> Option<u64> {
         // No pause between attempts: after one, loom would show the next attempt newer words.
-        self.map().read(key(number), copy_value, |_| {}).expect("a valid bucket").map(checked)
+        self.map().read(key(number), |entry| self.copy_value(entry), |_| {}).expect("a valid bucket").map(checked)
     }
 
     /// Looks for a key and changes it, until nobody comes in between.
@@ -83,12 +136,13 @@ impl MapWorld {
         &self,
         participant: usize,
         number: usize,
-        mut change: impl FnMut(&Map<Heap>, &mut Writer, Look, Option<u64>) -> Result<Option<R>, Refusal>,
+        mut change: impl FnMut(&Map<Heap>, &mut Writer<HeapExtents>, Look, Option<u64>) -> Result<Option<R>, Refusal>,
     ) -> Result<R, Refusal> {
         let map = self.map();
-        let mut writer = map.writer(participant, participant);
+        let mut writer = map.writer(participant, participant, self.extents.clone());
         loop {
-            let (look, found) = map.look(key(number), copy_value, |_| {}).expect("a valid bucket");
+            let copy = |entry: &Entry<'_>| self.copy_value(entry);
+            let (look, found) = map.look(key(number), copy, |_| {}).expect("a valid bucket");
             if let Some(done) = change(&map, &mut writer, look, found.map(checked))? {
                 return Ok(done);
             }
@@ -129,7 +183,7 @@ impl MapWorld {
 
     fn clear(&self, participant: usize) {
         let map = self.map();
-        let mut writer = map.writer(participant, participant);
+        let mut writer = map.writer(participant, participant, self.extents.clone());
         loop {
             let look = map.look_at_bucket(0, |_| {}).expect("a valid bucket");
             if !look.has_found() || map.remove(&mut writer, &look) == Ok(true) {
@@ -139,12 +193,12 @@ impl MapWorld {
     }
 
     fn repair(&self, participant: usize) {
-        self.map().repair(participant, participant..participant + 1).expect("a valid bucket");
+        self.map().repair(participant, participant..participant + 1, &self.extents).expect("a valid bucket");
     }
 
     /// All keys and values, in order, as one look sees them.
     fn entries(&self) -> Vec<(usize, u64)> {
-        let copy = |entry: &Entry<'_>| (entry.key().1[0].load(Ordering::Relaxed), copy_value(entry));
+        let copy = |entry: &Entry<'_>| (entry.key().1[0].load(Ordering::Relaxed), self.copy_value(entry));
         let copied = self.map().read_bucket(0, copy, |_| {}).expect("a valid bucket");
         let index = |key: u64| KEYS.iter().position(|bytes| u64::from_ne_bytes(padded(bytes)) == key).unwrap();
         let mut entries: Vec<_> = copied.into_iter().map(|(key, value)| (index(key), checked(value))).collect();
@@ -165,6 +219,10 @@ impl MapWorld {
         assert_eq!(self.map().len(), entries.len());
         assert_eq!(self.map().allocated(), entries.len() as u64, "blocks are lost, or free and in use");
         assert_eq!(self.map().spare(), self.spare as u64, "spare blocks are lost");
+        if self.extents.0.is_some() {
+            let used = (0..self.count as u64).filter(|&extent| self.extents.load(extent) != [0; 2]).count();
+            assert_eq!(used, entries.len(), "an extent without a value has memory");
+        }
         entries
     }
 }
@@ -420,8 +478,12 @@ impl Last {
 /// A writer is killed at any access. The change is made or not, nothing else is, and no block is
 /// lost. The repairer is killed, too.
 fn killed_writer(last: Last) {
-    for_every_kill(120, move |accesses| {
-        let world = MapWorld::new(5, 2, OTHER);
+    killed_writer_in(last, || MapWorld::new(5, 2, OTHER));
+}
+
+fn killed_writer_in(last: Last, world: fn() -> MapWorld) {
+    for_every_kill(150, move |accesses| {
+        let world = world();
         let is_done = Note::new(false);
         let finished = kill_after(accesses, || {
             last.run(&world);
@@ -440,8 +502,13 @@ fn killed_writer(last: Last) {
 /// The same where no block is free.
 #[test]
 fn map_writer_killed_with_spare_blocks_they_are_spare_again() {
-    for_every_kill(120, |accesses| {
-        let world = MapWorld::with_spare(2, 4, 2, OTHER);
+    writer_killed_with_spare_blocks(false);
+    writer_killed_with_spare_blocks(true);
+}
+
+fn writer_killed_with_spare_blocks(is_long: bool) {
+    for_every_kill(150, move |accesses| {
+        let world = MapWorld::of(is_long, 2, 4, 2, OTHER);
         let finished = kill_after(accesses, || _ = world.put(VICTIM, 0, 7).unwrap());
         world.repair(VICTIM);
         let entries = world.assert_sound();
@@ -513,6 +580,42 @@ fn map_writer_killed_removing_change_is_whole_or_not_there() {
     killed_writer(Last::Clear);
 }
 
+/// The same with values in extents: their memory is given back.
+#[test]
+fn map_writer_killed_changing_long_values_change_is_whole_and_memory_is_given_back() {
+    for last in [Last::Insert, Last::Replace, Last::ReplaceBehind, Last::RemoveBehind, Last::Clear] {
+        killed_writer_in(last, || MapWorld::long(0, 5, 2, OTHER));
+    }
+}
+
+#[test]
+fn map_long_value_replaced_twice_reader_sees_one_whole_value() {
+    model(|| {
+        let world = MapWorld::long(0, 2, 1, OTHER);
+        let writer = spawn(&world, |world| {
+            assert_eq!(world.put(OTHER, 0, 2), Ok(Some(1)));
+            assert_eq!(world.put(OTHER, 0, 3), Ok(Some(2)));
+        });
+        let read = world.get(0);
+        join(writer);
+        assert!(matches!(read, Some(1..=3)), "{read:?}");
+        assert_eq!(world.assert_sound(), [(0, 3)]);
+    });
+}
+
+/// A long value is removed, and its memory given back.
+#[test]
+fn map_long_value_removed_reader_sees_it_whole_or_not() {
+    model(|| {
+        let world = MapWorld::long(0, 2, 1, OTHER);
+        let writer = spawn(&world, |world| assert_eq!(world.remove(OTHER, 0), Ok(Some(1))));
+        let read = world.get(0);
+        join(writer);
+        assert!(matches!(read, Some(1) | None), "{read:?}");
+        assert_eq!(world.assert_sound(), []);
+    });
+}
+
 /// A writer is killed at any access, and repaired while another one changes the same bucket and
 /// takes the blocks that become free.
 #[test]
@@ -549,6 +652,24 @@ fn map_linked_block_of_the_dead_is_freed_once() {
         join(repairer);
         let (other, third) = (join(other), join(third));
         let mut expected = vec![(0, if other.is_ok() { 5 } else { 1 })];
+        expected.extend(third.is_ok().then_some((1, 9)));
+        assert_eq!(world.assert_sound(), expected);
+    });
+}
+
+/// A writer died before its commit. The block that its intent names is unlinked by another one,
+/// repaired, and used for another key. Nobody gives back the memory of what is there then.
+#[test]
+fn map_long_value_unlinked_while_repaired_memory_is_given_back_once() {
+    model(|| {
+        let world = MapWorld::long(0, 2, 1, OTHER);
+        let intent = &world.intents[VICTIM * INTENT..];
+        intent[2].store(world.owners[0].load(Ordering::Relaxed), Ordering::Relaxed);
+        intent[0].store(1, Ordering::Relaxed);
+        let other = spawn(&world, |world| world.put(OTHER, 0, 5));
+        world.repair(VICTIM);
+        let third = world.put(THIRD, 1, 9);
+        let mut expected = vec![(0, if join(other).is_ok() { 5 } else { 1 })];
         expected.extend(third.is_ok().then_some((1, 9)));
         assert_eq!(world.assert_sound(), expected);
     });
@@ -606,8 +727,8 @@ fn map_block_freed_by_repair_reader_sees_no_torn_value() {
         let writer = spawn(&world, |world| {
             // Killed after the commit, before it frees anything: repair does.
             let map = world.map();
-            let mut writer = map.writer(OTHER, OTHER);
-            let (look, _) = map.look(key(0), copy_value, |_| {}).unwrap();
+            let mut writer = map.writer(OTHER, OTHER, world.extents.clone());
+            let (look, _) = map.look(key(0), |entry| world.copy_value(entry), |_| {}).unwrap();
             // 20 accesses reach the commit; a kill before or after it is fine, too.
             let _ = kill_after(20, || {
                 let _ = map.insert(&mut writer, &look, key(0), &value(5));
@@ -646,8 +767,8 @@ fn map_words_are_arbitrary_operations_end() {
                 words[(seed[0] >> 4) as usize % words.len()].store(word, Ordering::Relaxed);
             }
             let map = world.map();
-            let mut writer = map.writer(VICTIM, VICTIM);
-            let copy = |entry: &Entry<'_>| (entry.key().1.len(), copy_value(entry));
+            let mut writer = map.writer(VICTIM, VICTIM, world.extents.clone());
+            let copy = |entry: &Entry<'_>| (entry.key().1.len(), world.copy_value(entry));
             let _ = map.read(key(0), copy, |_| {});
             let _ = map.read_bucket(0, copy, |_| {});
             if let Ok((look, _)) = map.look(key(1), copy, |_| {}) {
@@ -656,7 +777,7 @@ fn map_words_are_arbitrary_operations_end() {
             if let Ok(look) = map.look_at_bucket(0, |_| {}) {
                 let _ = map.remove(&mut writer, &look);
             }
-            let _ = map.repair(VICTIM, 0..PARTICIPANTS);
+            let _ = map.repair(VICTIM, 0..PARTICIPANTS, &world.extents);
             assert!(map.len() <= 15);
         };
         model(body);

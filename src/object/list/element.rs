@@ -1,6 +1,6 @@
 //! The elements of a list in their words. Those of bytes and text have their length before them.
 
-use crate::object::element::{Element, Unreadable};
+use crate::object::element::{Element, Stored, Unreadable};
 use crate::primitive::{AtomicU64, Ordering, WORD, store_short};
 use crate::raw::list::{Refused, View as RawView};
 use crate::region::words::Mapped;
@@ -46,7 +46,7 @@ pub(super) fn load<E: Element + ?Sized>(view: &View<'_>, index: u64) -> Result<O
 pub(super) fn load_by<E: Element + ?Sized, R>(
     view: &View<'_>,
     index: u64,
-    mut copy: impl FnMut(usize, &[AtomicU64]) -> Loaded<R>,
+    mut copy: impl FnMut(&Stored<'_>) -> Loaded<R>,
 ) -> Result<Option<Loaded<R>>, Refused> {
     if index >= view.len() {
         return Ok(None);
@@ -54,7 +54,7 @@ pub(super) fn load_by<E: Element + ?Sized, R>(
     let mut loaded = Err(Unreadable::Corrupt);
     view.visit(index..index + 1, |words| {
         if let Some((length, words)) = content(E::SIZE, words) {
-            loaded = copy(length, words);
+            loaded = copy(&Stored::Words { length, words });
         }
         Ok(())
     })?;
@@ -71,7 +71,7 @@ pub(super) fn load_all<E: Element + ?Sized>(
     view.visit(elements, |words| {
         for words in words.chunks_exact(view.width()) {
             let content = content(E::SIZE, words).ok_or(Unreadable::Corrupt);
-            match content.and_then(|(length, words)| E::load(length, words)) {
+            match content.and_then(|(length, words)| E::load(&Stored::Words { length, words })) {
                 Ok(element) => take(element),
                 Err(unreadable) => all = Err(unreadable),
             }

@@ -536,9 +536,8 @@ impl List<[u8]> {
     /// that index; if not, the buffer is empty or unchanged. Saves the allocation that
     /// [`get`](Self::get) makes. Blocks and fails like that.
     pub fn get_into(&self, index: usize, element: &mut Vec<u8>) -> Result<bool, ListError> {
-        let copied = self.read(|view| {
-            load_by::<[u8], _>(view, index as u64, |length, words| load_bytes_into(length, words, element))
-        })?;
+        let copied =
+            self.read(|view| load_by::<[u8], _>(view, index as u64, |stored| load_bytes_into(stored, element)))?;
         Ok(copied.transpose()?.is_some())
     }
 }

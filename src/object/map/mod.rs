@@ -1,8 +1,9 @@
 //! A map from keys to values that any number of processes read and change.
 //!
-//! The algorithm is in `raw/map.rs`, the words are in `words.rs`.
+//! The algorithm is in `raw/map.rs`, the words are in `words.rs`, long values in `extents.rs`.
 
 mod counter;
+mod extents;
 mod hash;
 mod iter;
 mod nested;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::counter::Counter;
+use self::extents::MapExtents;
 use self::hash::hash;
 pub use self::iter::Iter;
 pub use self::options::{Entries, Options};
@@ -30,9 +32,10 @@ pub use self::statistics::{MapInfo, MapSizeInfo};
 pub use self::watch::Watcher;
 use self::words::{MapGeometry, WRITERS, events_of, map_of, seed};
 use crate::error::{MapError, SyncError};
-use crate::object::element::{Element, Unreadable, load_bytes_into};
+use crate::object::element::{Element, Stored, Unreadable, load_bytes_into};
 use crate::object::fairness::wait_for;
 use crate::object::kind::ObjectKind;
+use crate::object::kind::ObjectWords;
 use crate::object::spec::ObjectSpec;
 use crate::object::writers::{Claim, make_room, pause, with_hints};
 use crate::object::{Handle, object};
@@ -100,6 +103,8 @@ struct Inner {
     map: RawMap<Mapped>,
     geometry: MapGeometry,
     seed: u64,
+    /// Bytes of long values written since the last check for available memory.
+    unchecked_bytes: AtomicU64,
     /// For each writer and class: a block that was free lately.
     hints: [[AtomicU64; MAX_CLASSES]; WRITERS],
     /// What those sleep on that wait for a change of some buckets.
@@ -128,6 +133,28 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         Key { bytes, hash: hash(self.inner.seed, bytes) }
     }
 
+    fn extents(&self) -> MapExtents<'_> {
+        let Inner { geometry, unchecked_bytes, .. } = &*self.inner;
+        let ObjectWords { region, extents: start, .. } = self.handle.object();
+        MapExtents { region, geometry, start, unchecked_bytes }
+    }
+
+    /// Where the value of an entry is.
+    #[inline]
+    fn value<'a>(&'a self, entry: &Entry<'a>) -> Result<Stored<'a>, Unreadable> {
+        let (length, words) = entry.value();
+        match entry.extent() {
+            None => Ok(Stored::Words { length, words }),
+            Some(extent) => self.extents().value(extent, length),
+        }
+    }
+
+    /// A copy of the value of an entry.
+    #[inline]
+    fn load<'a>(&'a self, entry: &Entry<'a>) -> Result<V::Owned, Unreadable> {
+        V::load(&self.value(entry)?)
+    }
+
     fn read<R>(&self, key: &K, copy: impl FnMut(&Entry<'_>) -> R) -> Result<Option<R>, MapError> {
         Ok(self.inner.map.read(self.key(key), copy, pause)?)
     }
@@ -135,15 +162,16 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// Returns a copy of the value of a key.
     ///
     /// # Blocking
-    /// Never, and makes no system call. Tries again while another process changes an entry of the
-    /// same bucket.
+    /// Never, and makes no system call, but one for a [long value](Options#long-values). Tries
+    /// again while another process changes an entry of the same bucket.
     ///
     /// # Errors
-    /// [`InvalidValue`](MapError::InvalidValue), [`Corrupt`](MapError::Corrupt),
-    /// [`OutOfMemory`](MapError::OutOfMemory).
+    /// - [`InvalidValue`](MapError::InvalidValue), [`Corrupt`](MapError::Corrupt),
+    ///   [`OutOfMemory`](MapError::OutOfMemory).
+    /// - [`Forked`](MapError::Forked) if it is a long value.
     #[inline]
     pub fn get(&self, key: &K) -> Result<Option<V::Owned>, MapError> {
-        Ok(self.read(key, load::<V>)?.transpose()?)
+        Ok(self.read(key, |entry| self.load(entry))?.transpose()?)
     }
 
     /// Returns whether there is that key.
@@ -161,10 +189,12 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     ///
     /// # Blocking
     /// Never. Tries again while another process changes an entry of the same bucket. Makes no
-    /// system call, unless somebody waits for a change or the map is full.
+    /// system call, unless somebody waits for a change, the map is full, or a value is
+    /// [long](Options#long-values).
     ///
     /// # Errors
-    /// - [`Full`](MapError::Full), [`TooLong`](MapError::TooLong), [`Busy`](MapError::Busy).
+    /// - [`Full`](MapError::Full), [`TooLong`](MapError::TooLong), [`Busy`](MapError::Busy),
+    ///   [`OutOfMemory`](MapError::OutOfMemory).
     /// - [`Forked`](MapError::Forked), [`Corrupt`](MapError::Corrupt).
     #[inline]
     pub fn insert(&self, key: &K, value: &V) -> Result<bool, MapError> {
@@ -174,18 +204,23 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// Gives a key a value, and returns the one that it had before. Blocks and fails like
     /// [`insert`](Self::insert) and [`get`](Self::get).
     pub fn replace(&self, key: &K, value: &V) -> Result<Option<V::Owned>, MapError> {
-        self.change(key, load::<V>, |found| Ok(Change::Insert(value, found.transpose()?))).map(|(before, _)| before)
+        self.change(key, |entry| self.load(entry), |found| Ok(Change::Insert(value, found.transpose()?)))
+            .map(|(before, _)| before)
     }
 
     /// Removes a key, and returns the value that it had. Blocks and fails like
     /// [`insert`](Self::insert) and [`get`](Self::get).
     pub fn remove(&self, key: &K) -> Result<Option<V::Owned>, MapError> {
-        let removed = self.change::<&V, _, _>(key, load::<V>, |found| {
-            Ok(match found.transpose()? {
-                None => Change::Keep(None),
-                value => Change::Remove(value),
-            })
-        });
+        let removed = self.change::<&V, _, _>(
+            key,
+            |entry| self.load(entry),
+            |found| {
+                Ok(match found.transpose()? {
+                    None => Change::Keep(None),
+                    value => Change::Remove(value),
+                })
+            },
+        );
         removed.map(|(value, _)| value)
     }
 
@@ -205,12 +240,16 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
             return Ok(found);
         }
         let value = value();
-        let (found, _) = self.change(key, load::<V>, |found| {
-            Ok(match found.transpose()? {
-                None => Change::Insert(value.borrow(), None),
-                found => Change::Keep(found),
-            })
-        })?;
+        let (found, _) = self.change(
+            key,
+            |entry| self.load(entry),
+            |found| {
+                Ok(match found.transpose()? {
+                    None => Change::Insert(value.borrow(), None),
+                    found => Change::Keep(found),
+                })
+            },
+        )?;
         Ok(found.unwrap_or(value))
     }
 
@@ -246,20 +285,24 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     ) -> Result<Option<V::Owned>, MapError> {
         let bucket = self.inner.map.bucket_of(self.key(key).hash);
         let mut was_overtaken = false;
-        let changed = self.change(key, load::<V>, |found| {
-            let found = found.transpose()?;
-            let was_there = found.is_some();
-            let (new, is_overtaken) = nested::run(self.handle.local.id, bucket, || update(found));
-            if was_overtaken && is_overtaken {
-                return Err(MapError::Nested);
-            }
-            was_overtaken |= is_overtaken;
-            Ok(match new {
-                Some(value) => Change::Insert(value, ()),
-                None if was_there => Change::Remove(()),
-                None => Change::Keep(()),
-            })
-        });
+        let changed = self.change(
+            key,
+            |entry| self.load(entry),
+            |found| {
+                let found = found.transpose()?;
+                let was_there = found.is_some();
+                let (new, is_overtaken) = nested::run(self.handle.local.id, bucket, || update(found));
+                if was_overtaken && is_overtaken {
+                    return Err(MapError::Nested);
+                }
+                was_overtaken |= is_overtaken;
+                Ok(match new {
+                    Some(value) => Change::Insert(value, ()),
+                    None if was_there => Change::Remove(()),
+                    None => Change::Keep(()),
+                })
+            },
+        );
         changed.map(|((), value)| value)
     }
 
@@ -288,16 +331,20 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         current: Option<&V>,
         new: Option<&V>,
     ) -> Result<Result<(), Option<V::Owned>>, MapError> {
-        let exchanged = self.change(key, load::<V>, |found| {
-            let found = found.transpose()?;
-            let found_bytes = found.as_ref().map(|found| Borrow::<V>::borrow(found).bytes());
-            Ok(match (new, current) {
-                _ if found_bytes != current.map(V::bytes) => Change::Keep(Err(found)),
-                (Some(new), _) => Change::Insert(new, Ok(())),
-                (None, Some(_)) => Change::Remove(Ok(())),
-                (None, None) => Change::Keep(Ok(())),
-            })
-        });
+        let exchanged = self.change(
+            key,
+            |entry| self.load(entry),
+            |found| {
+                let found = found.transpose()?;
+                let found_bytes = found.as_ref().map(|found| Borrow::<V>::borrow(found).bytes());
+                Ok(match (new, current) {
+                    _ if found_bytes != current.map(V::bytes) => Change::Keep(Err(found)),
+                    (Some(new), _) => Change::Insert(new, Ok(())),
+                    (None, Some(_)) => Change::Remove(Ok(())),
+                    (None, None) => Change::Keep(Ok(())),
+                })
+            },
+        );
         exchanged.map(|(outcome, _)| outcome)
     }
 
@@ -415,7 +462,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
 
     fn load_entry(&self, entry: &Entry<'_>) -> Result<Owned<K, V>, Unreadable> {
         let (length, words) = entry.key();
-        Ok((K::load(length, words)?, load::<V>(entry)?))
+        Ok((K::load(&Stored::Words { length, words })?, self.load(entry)?))
     }
 
     fn event(&self, bucket: usize) -> Option<&EventCount<Mapped>> {
@@ -438,7 +485,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     fn check_length(&self, key: Key<'_>, value: &[u8]) -> Result<(), MapError> {
         let padded = |length: usize| length.checked_next_multiple_of(WORD).unwrap_or(usize::MAX);
         let length = padded(key.bytes.len()).saturating_add(padded(value.len()));
-        let limit = self.inner.geometry.max_entry_bytes();
+        let limit = self.inner.geometry.max_entry_bytes(padded(key.bytes.len()));
         if length > limit { Err(MapError::TooLong { length, limit }) } else { Ok(()) }
     }
 
@@ -494,9 +541,13 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
                 Attempt::Overtaken => pause(number),
                 Attempt::Refused(refusal) => {
                     refused += 1;
-                    let limit = if refusal == Refusal::Busy { MAX_BUSY_ATTEMPTS } else { 2 };
+                    let (limit, error) = match refusal {
+                        Refusal::Busy => (MAX_BUSY_ATTEMPTS, MapError::Full),
+                        Refusal::Full => (2, MapError::Full),
+                        Refusal::OutOfMemory => (2, MapError::OutOfMemory),
+                    };
                     if refused >= limit {
-                        return Err(MapError::Full);
+                        return Err(error);
                     }
                     make_room(&self.handle, refused);
                 }
@@ -507,10 +558,11 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
 
     /// Calls `commit` with an intent record that no other thread uses meanwhile.
     #[inline]
-    fn write<R>(&self, commit: impl FnOnce(&mut Writer) -> R) -> R {
+    fn write<'a, R>(&'a self, commit: impl FnOnce(&mut Writer<MapExtents<'a>>) -> R) -> R {
         let claim = Claim::new(&self.handle.local.writers, WRITERS);
         let number = claim.number as usize;
-        let writer = self.inner.map.writer(self.handle.participant, self.handle.participant * WRITERS + number);
+        let (map, participant) = (&self.inner.map, self.handle.participant);
+        let writer = map.writer(participant, participant * WRITERS + number, self.extents());
         let hints = self.inner.hints.get(number).map(|hints| hints.as_slice());
         with_hints(writer, hints, |writer| &mut writer.recent, commit)
     }
@@ -521,10 +573,7 @@ impl<K: Element + ?Sized> Map<K, [u8]> {
     /// that key; if not, the buffer is empty or unchanged. Saves the allocation that
     /// [`get`](Self::get) makes. Blocks and fails like that.
     pub fn get_into(&self, key: &K, value: &mut Vec<u8>) -> Result<bool, MapError> {
-        let copied = self.read(key, |entry| {
-            let (length, words) = entry.value();
-            load_bytes_into(length, words, value)
-        })?;
+        let copied = self.read(key, |entry| load_bytes_into(&self.value(entry)?, value))?;
         Ok(copied.transpose()?.is_some())
     }
 }
@@ -547,12 +596,6 @@ enum Attempt<R> {
     Refused(Refusal),
 }
 
-#[inline]
-fn load<E: Element + ?Sized>(entry: &Entry<'_>) -> Result<E::Owned, Unreadable> {
-    let (length, words) = entry.value();
-    E::load(length, words)
-}
-
 impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     pub(crate) fn from_handle(handle: Handle) -> Self {
         let object = handle.object();
@@ -560,7 +603,8 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
             unreachable!("a handle of a map without its words");
         };
         let events = events.map(|event| handle.event(event)).collect();
-        let inner = Inner { map, geometry, seed: seed(&object), hints: Default::default(), events };
+        let (seed, hints) = (seed(&object), Default::default());
+        let inner = Inner { map, geometry, seed, unchecked_bytes: AtomicU64::new(0), hints, events };
         Self { handle, inner: Arc::new(inner), types: PhantomData }
     }
 }

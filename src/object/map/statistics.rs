@@ -31,8 +31,8 @@ pub struct MapSizeInfo {
 impl MapInfo {
     pub(super) fn of(object: &ObjectWords<'_>) -> Option<Self> {
         let (map, geometry) = map_of(object).zip(object.spec.map)?;
-        let size = |(Class { words, entries }, used): (_, u64)| MapSizeInfo {
-            bytes: words.saturating_sub(HEADER as u64).saturating_mul(8),
+        let size = |(Class { words, entries, extent }, used): (_, u64)| MapSizeInfo {
+            bytes: words.saturating_sub(HEADER as u64).saturating_mul(8).saturating_add(extent),
             used: used.min(entries),
             capacity: entries,
         };

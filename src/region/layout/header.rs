@@ -49,7 +49,8 @@ pub(crate) const CAPACITY: usize = 8;
 pub(crate) const MAX_MESSAGE_BYTES: usize = 9;
 /// The only word of the header that changes more than once: [`ACTIVE`] or [`RETIRED`].
 pub(crate) const REGION_STATE: usize = 10;
-// Queues only, but for PARTICIPANTS, which a namespace has, too.
+// Queues only, but for PARTICIPANTS and EXTENTS, which a namespace has, too. There EXTENTS counts
+// bytes.
 pub(crate) const PARTICIPANTS: usize = 11;
 pub(crate) const INLINE_BYTES: usize = 12;
 pub(crate) const BLOCKS: usize = 13;

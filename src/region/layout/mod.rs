@@ -148,7 +148,8 @@ impl Layout {
     pub(crate) fn mapped(&self) -> u64 {
         match self {
             Self::Queue(queue) => queue.mapped(),
-            Self::Pipe(_) | Self::Namespace(_) | Self::Broadcast(_) | Self::Rpc(_) => self.size(),
+            Self::Namespace(namespace) => namespace.mapped(),
+            Self::Pipe(_) | Self::Broadcast(_) | Self::Rpc(_) => self.size(),
         }
     }
 
@@ -252,7 +253,9 @@ impl Layout {
             }
             RegionKind::Namespace => {
                 let persistent = words[header::PERSISTENT] == 1;
-                NamespaceLayout::new(capacity, limit / WORD as u64, participants, persistent).map(Self::Namespace)
+                let (object_words, extent_bytes) = (limit / WORD as u64, words[header::EXTENTS]);
+                NamespaceLayout::new(capacity, object_words, extent_bytes, participants, persistent)
+                    .map(Self::Namespace)
             }
             RegionKind::Broadcast => {
                 let Some(policy) = SlowPolicy::parse(words[header::SLOW_POLICY]) else {
