@@ -5,7 +5,9 @@
 //!   threads, atomics and futexes from there.
 //! - `tests/loom.rs` runs every model over all interleavings that loom reaches within a preemption
 //!   bound. `tests/threads.rs` runs the same bodies on real threads.
-//! - `tests/runs.rs` is a different kind of model: it visits all states of a protocol that spans
-//!   several files.
+//! - `tests/runs.rs` and those beside it are a different kind of model: they visit all states of a
+//!   protocol. `states` is what several of them share.
 //!
 //! To model a kill, `kill_after` unwinds a thread before its k-th shared access, for every k.
+
+pub mod states;

@@ -8,8 +8,9 @@
 //!
 //! Each mutant leaves out or changes one thing of the protocol, and the checker must find it.
 
-use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
+
+use loom_tests::states::visit;
 
 const PARTICIPANTS: usize = 3;
 /// Blocks for directories. The chunks follow.
@@ -497,18 +498,11 @@ impl Model {
 
     /// Returns what is wrong, or how many states there are.
     fn check(&self) -> Result<usize, &'static str> {
-        let first = State::new();
-        let mut seen = HashSet::from([first.clone()]);
-        let mut queue = VecDeque::from([first]);
-        while let Some(state) = queue.pop_front() {
-            let next = self.successors(&state);
+        let violation = |state: &State, next: &[State]| {
             let is_final = next.iter().all(|next| next.kills > state.kills);
-            if let Some(violation) = state.violation(is_final) {
-                return Err(violation);
-            }
-            queue.extend(next.into_iter().filter(|next| seen.insert(next.clone())));
-        }
-        Ok(seen.len())
+            state.violation(is_final)
+        };
+        visit(State::new(), |state| self.successors(state), violation)
     }
 }
 

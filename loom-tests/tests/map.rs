@@ -3,17 +3,24 @@
 //! be killed, too.
 //!
 //! Each access to a shared word is a step, but for a few that no other order can tell apart: a
-//! reference is stored at once, and a repairer looks at a whole chain. Weak memory is not modelled
-//! here: for that, loom runs the shipping code (`src/models/map.rs`).
+//! reference is stored at once, one that allocates finds a block at once, and a repairer looks at a
+//! whole chain. Weak memory is not modelled here: for that, loom runs the shipping code
+//! (`src/models/map.rs`).
+//!
+//! A block is given back by a reference, which has the block's generation. That matters only if
+//! somebody else has given it back before, and only a repairer does: of a participant that had
+//! allocated the block, in an operation before the one in which it died. `OVERTAKEN` and
+//! `OVERTAKEN_IF_FULL` are the fewest blocks and steps with which a third participant then has the
+//! block.
 //!
 //! Each mutant leaves out or changes one thing of the protocol, and the checker must find it.
 
-use std::collections::{HashSet, VecDeque};
+use loom_tests::states::visit;
 
 const PARTICIPANTS: usize = 3;
 const BUCKETS: u8 = 2;
-/// Blocks of the map.
-const BLOCKS: usize = 5;
+/// Places in a record for blocks to allocate.
+const PLACES: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Operation {
@@ -40,20 +47,34 @@ use Operation::{Get, Put, Remove};
 enum Mutant {
     None,
     ReaderDoesNotLookAgain,
+    HeadWithoutGeneration,
     NoIntent,
     IntentClearedBeforeFreed,
     FreedBeforeCommit,
+    AnnouncedLate,
+    AnnouncementClearedBeforeFreed,
     WriterFreesWithoutReference,
-    RepairFreesWithoutReference,
-    RepairKeepsOwnBlocks,
-    HeadWithoutGeneration,
+    WriterMakesSpareWithoutReference,
+    WriterFreesInsteadOfMakingSpare,
+    NewKeyTakesSpare,
+    RepairWithoutReference,
+    RepairIgnoresAnnouncements,
+    RepairFreesInsteadOfMakingSpare,
+    ExcessCountedOnce,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    Free,
+    Spare,
+    Participant(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Block {
     /// The owner word: both change together.
     generation: u8,
-    owner: Option<u8>,
+    owner: Owner,
     key: u8,
     value: u8,
     next: u8,
@@ -73,6 +94,13 @@ struct Ref {
     generation: u8,
 }
 
+/// The intent record of one participant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+struct Record {
+    unlinked: Vec<Ref>,
+    allocated: [Option<u8>; PLACES],
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Seen {
     block: Ref,
@@ -87,15 +115,31 @@ enum Step {
     LoadLink,
     LoadValue,
     LookAgain,
-    Allocate,
+    Announce,
+    Allocate(u8),
+    TakeSpare(Ref),
+    FreeExcess,
     StoreLink(u8),
     StoreValue(u8),
     StoreIntent,
     Commit,
-    Free,
-    /// Of the commit that succeeded, or of one that failed.
+    // Of the commit that succeeded, or of what was to be linked.
+    Return(bool),
     ClearIntent(bool),
-    FreeOwn,
+    ClearAnnouncement(bool),
+}
+
+/// Looks for spare blocks that are too many.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+struct Search {
+    /// How many blocks it has looked at, from the last one on.
+    at: usize,
+    enough: Vec<Ref>,
+    /// It is about to take this one.
+    found: Option<Ref>,
+    /// It has taken this one, and knows whether to free it.
+    taken: Option<(Ref, Option<bool>)>,
+    has_freed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,42 +154,50 @@ struct Participant {
     next: u8,
     /// Key and link of a block whose value is not loaded yet.
     half: (u8, u8),
+    /// What it has allocated; what it returns after its commit.
     own: Vec<Ref>,
-    /// There was no free block.
-    is_full: bool,
+    /// How many spare blocks it has taken and not made up for.
+    spares: u8,
+    /// There was no block.
+    is_refused: bool,
+    search: Search,
 }
 
 impl Participant {
-    const NEW: Self = Self {
-        is_alive: true,
-        is_repaired: false,
-        at: 0,
-        step: Step::Start,
-        head: Head { generation: 0, length: 0, first: 0 },
-        walk: Vec::new(),
-        next: 0,
-        half: (0, 0),
-        own: Vec::new(),
-        is_full: false,
-    };
-
-    fn start_over(&mut self) {
-        *self = Self { at: self.at, ..Self::NEW };
+    fn new(at: u8) -> Self {
+        Self {
+            is_alive: true,
+            is_repaired: false,
+            at,
+            step: Step::Start,
+            head: Head::default(),
+            walk: Vec::new(),
+            next: 0,
+            half: (0, 0),
+            own: Vec::new(),
+            spares: 0,
+            is_refused: false,
+            search: Search::default(),
+        }
     }
+}
 
-    fn finish(&mut self) {
-        *self = Self { at: self.at + 1, ..Self::NEW };
-    }
+/// What the repairer of a dead participant is about to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Repair {
+    Begin,
+    Return(Ref),
+    FreeExcess(Search),
+    Clear,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    blocks: [Block; BLOCKS],
+    blocks: Vec<Block>,
     heads: [Head; BUCKETS as usize],
-    intents: [Vec<Ref>; PARTICIPANTS],
+    records: [Record; PARTICIPANTS],
     participants: [Participant; PARTICIPANTS],
-    /// What the repairer of a dead participant is about to free.
-    to_free: [Option<Ref>; PARTICIPANTS],
+    repairs: [Repair; PARTICIPANTS],
     kills: u8,
     /// What the map has, by the commits so far.
     entries: Vec<(u8, u8)>,
@@ -156,76 +208,113 @@ fn bucket(key: u8) -> usize {
     usize::from(key % BUCKETS)
 }
 
-impl State {
-    /// Keys 0 and 2 in one bucket, in blocks of the participants 0 and 1.
-    fn new() -> Self {
-        let mut blocks = [Block { generation: 0, owner: None, key: 0, value: 0, next: 0 }; BLOCKS];
-        blocks[0] = Block { generation: 0, owner: Some(0), key: 0, value: 10, next: 1 };
-        blocks[1] = Block { generation: 0, owner: Some(1), key: 2, value: 12, next: 0 };
-        Self {
+/// How a map begins: the first participants have put these keys into one bucket, each with its
+/// second block.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    keys: &'static [u8],
+    free: usize,
+    spare: usize,
+}
+
+impl Start {
+    fn state(self) -> State {
+        let block = |owner, key, next| Block { generation: 0, owner, key, value: key + 10, next };
+        let mut records = [const { Record { unlinked: Vec::new(), allocated: [None; PLACES] } }; PARTICIPANTS];
+        let linked = self.keys.iter().zip(0..).map(|(&key, number)| {
+            records[usize::from(number)].allocated[1] = Some(number);
+            block(Owner::Participant(number), key, number + 1)
+        });
+        let mut blocks: Vec<Block> = linked.collect();
+        blocks.extend((0..self.free).map(|_| block(Owner::Free, 0, 0)));
+        blocks.extend((0..self.spare).map(|_| block(Owner::Spare, 0, 0)));
+        let mut heads = [Head::default(); BUCKETS as usize];
+        heads[bucket(self.keys[0])].length = self.keys.len() as u8;
+        State {
             blocks,
-            heads: [Head { generation: 0, length: 2, first: 0 }, Head::default()],
-            intents: [const { Vec::new() }; PARTICIPANTS],
-            participants: [Participant::NEW; PARTICIPANTS],
-            to_free: [None; PARTICIPANTS],
+            heads,
+            records,
+            participants: std::array::from_fn(|_| Participant::new(0)),
+            repairs: [const { Repair::Begin }; PARTICIPANTS],
             kills: 0,
-            entries: vec![(0, 10), (2, 12)],
+            entries: self.keys.iter().map(|&key| (key, key + 10)).collect(),
             violation: None,
         }
     }
+}
 
-    fn block(&mut self, index: u8) -> &mut Block {
-        &mut self.blocks[usize::from(index)]
+impl State {
+    fn block(&self, index: u8) -> Block {
+        self.blocks[usize::from(index)]
     }
 
     fn chain(&self, bucket: usize) -> Vec<u8> {
         let head = self.heads[bucket];
-        let follow = |&at: &u8| Some(self.blocks[usize::from(at)].next);
+        let follow = |&at: &u8| Some(self.block(at).next);
         std::iter::successors(Some(head.first), follow).take(head.length.into()).collect()
     }
 
+    /// The reference to a block as it is now.
+    fn reference(&self, block: u8) -> Ref {
+        Ref { block, generation: self.block(block).generation }
+    }
+
+    fn all_of(&self, owner: Owner) -> impl DoubleEndedIterator<Item = Ref> {
+        let blocks = (0..self.blocks.len() as u8).filter(move |&block| self.block(block).owner == owner);
+        blocks.map(|block| self.reference(block))
+    }
+
     fn is_allocated(&self, of: Ref) -> bool {
-        let block = self.blocks[usize::from(of.block)];
-        block.owner.is_some() && block.generation == of.generation
+        let block = self.block(of.block);
+        block.owner != Owner::Free && block.generation == of.generation
     }
 
-    fn free(&mut self, of: Ref, is_checked: bool) {
-        if self.is_allocated(of) || !is_checked {
-            let block = self.block(of.block);
-            *block = Block { generation: block.generation + 1, owner: None, ..*block };
-        }
+    /// Returns the new reference.
+    fn give(&mut self, of: Ref, owner: Owner, is_checked: bool) -> Option<Ref> {
+        (self.is_allocated(of) || !is_checked).then(|| {
+            let block = &mut self.blocks[usize::from(of.block)];
+            *block = Block { generation: block.generation + 1, owner, ..*block };
+            self.reference(of.block)
+        })
     }
 
-    /// Whether repair may free it: nothing links it. The block itself says in which bucket to look.
+    /// Whether repair may return it: nothing links it. The block itself says in which bucket to
+    /// look.
     fn is_left_over(&self, of: Ref) -> bool {
-        let key = self.blocks[usize::from(of.block)].key;
-        self.is_allocated(of) && !self.chain(bucket(key)).contains(&of.block)
+        self.is_allocated(of) && !self.chain(bucket(self.block(of.block).key)).contains(&of.block)
     }
 
     fn value_of(&self, key: u8) -> Option<u8> {
         self.entries.iter().find(|entry| entry.0 == key).map(|entry| entry.1)
     }
 
-    fn violation(&self, is_final: bool) -> Option<&'static str> {
+    fn violation(&self, start: Start, is_final: bool) -> Option<&'static str> {
         if self.violation.is_some() {
             return self.violation;
         }
         let linked: Vec<u8> = (0..usize::from(BUCKETS)).flat_map(|bucket| self.chain(bucket)).collect();
-        let blocks = linked.iter().map(|&block| self.blocks[usize::from(block)]);
-        if blocks.clone().any(|block| block.owner.is_none()) {
+        let blocks = linked.iter().map(|&block| self.block(block));
+        if blocks.clone().any(|block| block.owner == Owner::Free) {
             return Some("a linked block is free");
+        }
+        if blocks.clone().any(|block| block.owner == Owner::Spare) {
+            return Some("a linked block is spare");
         }
         let mut found: Vec<(u8, u8)> = blocks.map(|block| (block.key, block.value)).collect();
         found.sort_unstable();
         if found != self.entries {
             return Some("not what was committed");
         }
-        let is_lost = |block: usize| self.blocks[block].owner.is_some() && !linked.contains(&(block as u8));
-        (is_final && (0..BLOCKS).any(is_lost)).then_some("a block is lost")
+        let is_unlinked = |of: Ref| !linked.contains(&of.block);
+        if is_final && (0..PARTICIPANTS as u8).any(|index| self.all_of(Owner::Participant(index)).any(is_unlinked)) {
+            return Some("a block is lost");
+        }
+        (is_final && self.all_of(Owner::Spare).count() < start.spare).then_some("a spare block is missing")
     }
 }
 
 struct Model {
+    start: Start,
     programs: [Vec<Operation>; PARTICIPANTS],
     kills: u8,
     mutant: Mutant,
@@ -238,15 +327,22 @@ impl Model {
             let participant = &state.participants[index];
             if !participant.is_alive {
                 if !participant.is_repaired {
-                    self.repair(state, index, &mut found);
+                    if state.kills < self.kills && state.repairs[index] != Repair::Begin {
+                        // The repairer dies. The next one begins again.
+                        let mut next = State { kills: state.kills + 1, ..state.clone() };
+                        next.repairs[index] = Repair::Begin;
+                        found.push(next);
+                    }
+                    let mut next = state.clone();
+                    self.repair(&mut next, index);
+                    found.push(next);
                 }
                 continue;
             }
             let Some(&operation) = self.programs[index].get(usize::from(participant.at)) else { continue };
             if state.kills < self.kills {
-                let mut next = state.clone();
-                next.kills += 1;
-                next.participants[index].is_alive = false;
+                let mut next = State { kills: state.kills + 1, ..state.clone() };
+                next.participants[index] = Participant { is_alive: false, ..Participant::new(0) };
                 found.push(next);
             }
             let mut next = state.clone();
@@ -257,31 +353,73 @@ impl Model {
     }
 
     /// One step of the repair of a dead participant.
-    fn repair(&self, state: &State, index: usize, found: &mut Vec<State>) {
-        let mut next = state.clone();
-        if let Some(of) = next.to_free[index].take() {
-            if state.kills < self.kills {
-                // The repairer dies. The next one begins again.
-                found.push(State { kills: state.kills + 1, ..next.clone() });
+    fn repair(&self, state: &mut State, index: usize) {
+        let record = &state.records[index];
+        let owner = Owner::Participant(index as u8);
+        state.repairs[index] = match state.repairs[index].clone() {
+            Repair::Begin => {
+                let allocated = record.allocated.iter().flatten().filter(|&&block| {
+                    self.mutant != Mutant::RepairIgnoresAnnouncements && state.block(block).owner == owner
+                });
+                let allocated = allocated.map(|&block| state.reference(block));
+                let mut left = allocated.chain(record.unlinked.iter().copied());
+                if record.unlinked.is_empty() && record.allocated[0].is_none() {
+                    state.participants[index].is_repaired = true;
+                    Repair::Begin
+                } else if let Some(of) = left.find(|&of| state.is_left_over(of)) {
+                    Repair::Return(of)
+                } else {
+                    Repair::FreeExcess(Search::default())
+                }
             }
-            next.free(of, self.mutant != Mutant::RepairFreesWithoutReference);
-            found.push(next);
-            return;
-        }
-        let own = (0..BLOCKS as u8).filter(|&block| {
-            self.mutant != Mutant::RepairKeepsOwnBlocks && state.blocks[usize::from(block)].owner == Some(index as u8)
-        });
-        let own = own.map(|block| Ref { block, generation: state.blocks[usize::from(block)].generation });
-        if let Some(&of) = state.intents[index].iter().find(|&&of| state.is_left_over(of)) {
-            next.to_free[index] = Some(of);
-        } else if !state.intents[index].is_empty() {
-            next.intents[index].clear();
-        } else if let Some(of) = own.into_iter().find(|&of| state.is_left_over(of)) {
-            next.to_free[index] = Some(of);
+            Repair::Return(of) => {
+                let is_freed = self.mutant == Mutant::RepairFreesInsteadOfMakingSpare;
+                let owner = if is_freed { Owner::Free } else { Owner::Spare };
+                state.give(of, owner, self.mutant != Mutant::RepairWithoutReference);
+                Repair::Begin
+            }
+            Repair::FreeExcess(mut search) => {
+                let is_over = self.search(state, &mut search, index, 0);
+                if is_over { Repair::Clear } else { Repair::FreeExcess(search) }
+            }
+            Repair::Clear => {
+                state.records[index] = Record::default();
+                Repair::Begin
+            }
+        };
+    }
+
+    /// One step of the search for spare blocks that are too many. Returns whether it is over.
+    fn search(&self, state: &mut State, search: &mut Search, index: usize, place: usize) -> bool {
+        if let Some((taken, verdict)) = search.taken.take() {
+            let is_counted_once = self.mutant == Mutant::ExcessCountedOnce;
+            match verdict {
+                None => {
+                    let are_enough = is_counted_once || search.enough.iter().all(|&of| state.is_allocated(of));
+                    search.taken = Some((taken, Some(are_enough)));
+                }
+                Some(true) => search.has_freed |= state.give(taken, Owner::Free, true).is_some(),
+                Some(false) => {
+                    state.give(taken, Owner::Spare, true);
+                    return true;
+                }
+            }
+        } else if let Some(found) = search.found.take() {
+            search.taken = state.give(found, Owner::Participant(index as u8), true).map(|taken| (taken, None));
         } else {
-            next.participants[index].is_repaired = true;
+            let Some(block) = state.blocks.len().checked_sub(search.at + 1) else { return true };
+            search.at += 1;
+            if state.blocks[block].owner == Owner::Spare {
+                let of = state.reference(block as u8);
+                if search.enough.len() < self.start.spare {
+                    search.enough.push(of);
+                } else {
+                    state.records[index].allocated[place] = Some(of.block);
+                    search.found = Some(of);
+                }
+            }
         }
-        found.push(next);
+        false
     }
 
     /// One step of an operation.
@@ -303,45 +441,82 @@ impl Model {
                 own.step = if head_now.length == 0 { Step::LookAgain } else { Step::LoadLink };
             }
             Step::LoadLink => {
-                let block = *state.block(own.next);
+                let block = state.block(own.next);
                 own.half = (block.key, block.next);
                 own.step = Step::LoadValue;
             }
             Step::LoadValue => {
-                let block = *state.block(own.next);
                 let (seen_key, next) = own.half;
-                let of = Ref { block: own.next, generation: block.generation };
-                own.walk.push(Seen { block: of, key: seen_key, value: block.value, next });
+                let (block, value) = (state.reference(own.next), state.block(own.next).value);
+                own.walk.push(Seen { block, key: seen_key, value, next });
                 own.next = next;
-                let is_over = seen_key == key || own.walk.len() == usize::from(own.head.length);
+                // What it has read may be half of something. Then the head has changed.
+                let is_over = seen_key == key
+                    || own.walk.len() == usize::from(own.head.length)
+                    || usize::from(next) >= state.blocks.len();
                 own.step = if is_over { Step::LookAgain } else { Step::LoadLink };
             }
             Step::LookAgain => {
                 let is_trusting = self.mutant == Mutant::ReaderDoesNotLookAgain && matches!(operation, Get(_));
                 if head_now != own.head && !is_trusting {
-                    own.start_over();
+                    own = Participant::new(own.at);
                 } else if matches!(operation, Get(_)) {
                     if hit.map(|seen| seen.value) != state.value_of(key) {
                         state.violation = Some("a reader got what was not there");
                     }
-                    own.finish();
+                    own = Participant::new(own.at + 1);
                 } else if hit.is_none() && operation.value().is_none() {
-                    own.finish();
+                    own = Participant::new(own.at + 1);
                 } else {
-                    own.step = Step::Allocate;
+                    own.step = Step::Announce;
                 }
             }
-            Step::Allocate if own.own.len() == needed => {
-                own.step = if needed == 0 { Step::StoreIntent } else { Step::StoreLink(0) }
-            }
-            Step::Allocate => match state.blocks.iter().position(|block| block.owner.is_none()) {
-                Some(free) => {
-                    let block = &mut state.blocks[free];
-                    block.owner = Some(index as u8);
-                    own.own.push(Ref { block: free as u8, generation: block.generation });
+            Step::Announce => {
+                if self.mutant == Mutant::AnnouncedLate
+                    && let Some(last) = own.own.last()
+                {
+                    state.records[index].allocated[own.own.len() - 1] = Some(last.block);
                 }
-                None => (own.is_full, own.step) = (true, Step::FreeOwn),
-            },
+                let may_take_spare = hit.is_some() || self.mutant == Mutant::NewKeyTakesSpare;
+                let free = state.all_of(Owner::Free).next();
+                let spare = state.all_of(Owner::Spare).next_back().filter(|_| may_take_spare);
+                let block = free.or(spare).map(|of| of.block).filter(|_| own.own.len() < needed);
+                if self.mutant != Mutant::AnnouncedLate && block.is_some() {
+                    state.records[index].allocated[own.own.len()] = block;
+                }
+                own.step = match (free, spare) {
+                    _ if own.own.len() == needed && needed > 0 => Step::StoreLink(0),
+                    _ if own.own.len() == needed => Step::StoreIntent,
+                    (Some(free), _) => Step::Allocate(free.block),
+                    (None, Some(spare)) => Step::TakeSpare(spare),
+                    (None, None) if may_take_spare => {
+                        own.is_refused = true;
+                        Step::Return(false)
+                    }
+                    (None, None) => Step::FreeExcess,
+                };
+            }
+            Step::Allocate(block) => {
+                if state.block(block).owner == Owner::Free {
+                    state.blocks[usize::from(block)].owner = Owner::Participant(index as u8);
+                    own.own.push(state.reference(block));
+                }
+                own.step = Step::Announce;
+            }
+            Step::TakeSpare(of) => {
+                if let Some(taken) = state.give(of, Owner::Participant(index as u8), true) {
+                    own.own.push(taken);
+                    own.spares += 1;
+                }
+                own.step = Step::Announce;
+            }
+            Step::FreeExcess => {
+                let place = own.own.len();
+                if self.search(state, &mut own.search, index, place) {
+                    own.is_refused = !own.search.has_freed;
+                    own.step = Step::Return(false);
+                }
+            }
             Step::StoreLink(at) | Step::StoreValue(at) => {
                 let of = usize::from(at);
                 let (new_key, new_value) = match (operation.value(), of) {
@@ -350,7 +525,7 @@ impl Model {
                     (None, _) => (own.walk[of].key, own.walk[of].value),
                 };
                 let next = own.own.get(of + 1).map_or(rest, |next| next.block);
-                let block = state.block(own.own[of].block);
+                let block = &mut state.blocks[usize::from(own.own[of].block)];
                 if own.step == Step::StoreLink(at) {
                     (block.key, block.next) = (new_key, next);
                     own.step = Step::StoreValue(at);
@@ -361,10 +536,10 @@ impl Model {
             }
             Step::StoreIntent => {
                 if self.mutant != Mutant::NoIntent {
-                    state.intents[index].clone_from(&passed);
+                    state.records[index].unlinked.clone_from(&passed);
                 }
                 if self.mutant == Mutant::FreedBeforeCommit {
-                    passed.iter().for_each(|&of| state.free(of, true));
+                    passed.iter().for_each(|&of| _ = state.give(of, Owner::Free, true));
                 }
                 own.step = Step::Commit;
             }
@@ -375,6 +550,7 @@ impl Model {
                     }
                     _ => head_now == own.head,
                 };
+                own.step = Step::ClearIntent(false);
                 if is_same {
                     let first = own.own.first().map_or(rest, |first| first.block);
                     let length = rest_length + needed as u8;
@@ -383,107 +559,129 @@ impl Model {
                     state.entries.extend(operation.value().map(|value| (key, value)));
                     state.entries.sort_unstable();
                     own.own = passed;
-                    own.step = match self.mutant {
-                        Mutant::IntentClearedBeforeFreed => {
-                            state.intents[index].clear();
-                            Step::Free
-                        }
-                        _ => Step::Free,
-                    };
-                } else {
-                    own.step = Step::ClearIntent(false);
+                    own.step = Step::Return(true);
+                    if self.mutant == Mutant::IntentClearedBeforeFreed {
+                        state.records[index].unlinked.clear();
+                    }
                 }
             }
-            Step::Free => match own.own.pop() {
-                Some(of) => state.free(of, self.mutant != Mutant::WriterFreesWithoutReference),
-                None => own.step = Step::ClearIntent(true),
-            },
-            Step::ClearIntent(is_committed) => {
-                state.intents[index].clear();
-                if is_committed { own.finish() } else { own.step = Step::FreeOwn }
+            Step::Return(is_committed) => {
+                if self.mutant == Mutant::AnnouncementClearedBeforeFreed {
+                    state.records[index].allocated[0] = None;
+                }
+                match own.own.pop() {
+                    Some(of) if own.spares > 0 => {
+                        let is_freed = self.mutant == Mutant::WriterFreesInsteadOfMakingSpare;
+                        let owner = if is_freed { Owner::Free } else { Owner::Spare };
+                        state.give(of, owner, self.mutant != Mutant::WriterMakesSpareWithoutReference);
+                        own.spares -= 1;
+                    }
+                    Some(of) => {
+                        state.give(of, Owner::Free, self.mutant != Mutant::WriterFreesWithoutReference);
+                    }
+                    None if is_committed => own.step = Step::ClearIntent(true),
+                    None => own.step = Step::ClearAnnouncement(false),
+                }
             }
-            Step::FreeOwn => match own.own.pop() {
-                Some(of) => state.free(of, true),
-                None if own.is_full => own.finish(),
-                None => own.start_over(),
-            },
+            Step::ClearIntent(is_committed) => {
+                state.records[index].unlinked.clear();
+                own.step = if is_committed { Step::ClearAnnouncement(true) } else { Step::Return(false) };
+            }
+            Step::ClearAnnouncement(is_committed) => {
+                state.records[index].allocated[0] = None;
+                own = Participant::new(own.at + u8::from(is_committed || own.is_refused));
+            }
         }
         state.participants[index] = own;
     }
 
     /// Returns what is wrong, or how many states there are.
     fn check(&self) -> Result<usize, &'static str> {
-        let first = State::new();
-        let mut seen = HashSet::from([first.clone()]);
-        let mut queue = VecDeque::from([first]);
-        while let Some(state) = queue.pop_front() {
-            let next = self.successors(&state);
+        let violation = |state: &State, next: &[State]| {
             let is_final = next.iter().all(|next| next.kills > state.kills);
-            if let Some(violation) = state.violation(is_final) {
-                return Err(violation);
-            }
-            queue.extend(next.into_iter().filter(|next| seen.insert(next.clone())));
-        }
-        Ok(seen.len())
+            state.violation(self.start, is_final)
+        };
+        visit(self.start.state(), |state| self.successors(state), violation)
     }
 }
 
-fn check(programs: [&[Operation]; PARTICIPANTS], kills: u8, mutant: Mutant) -> Result<usize, &'static str> {
-    Model { programs: programs.map(<[Operation]>::to_vec), kills, mutant }.check()
+/// How a map begins, and what each participant does.
+type Case = (Start, [&'static [Operation]; PARTICIPANTS]);
+
+fn check((start, programs): Case, kills: u8, mutant: Mutant) -> Result<usize, &'static str> {
+    Model { start, programs: programs.map(<[Operation]>::to_vec), kills, mutant }.check()
 }
 
+fn assert_sound(case: Case, kills: u8) {
+    let states = check(case, kills, Mutant::None);
+    println!("{case:?}, kills: {kills}: {states:?} states");
+    assert!(states.is_ok(), "{case:?}: {states:?}");
+}
+
+const ROOM: Start = Start { keys: &[0, 2], free: 3, spare: 0 };
+const FULL: Start = Start { keys: &[0, 2], free: 0, spare: 2 };
+const FULL_OF_ONE: Start = Start { keys: &[0], free: 0, spare: 1 };
+
 /// Two writers and a reader in one bucket.
-const PROGRAMS: [[&[Operation]; PARTICIPANTS]; 3] = [
-    [&[Put(0, 20)], &[Remove(2)], &[Get(2)]],
-    [&[Remove(0)], &[Put(4, 30)], &[Get(2)]],
-    [&[Put(0, 20), Put(0, 21)], &[], &[Get(0)]],
-];
+const PUT_AND_REMOVE: Case = (ROOM, [&[Put(0, 20)], &[Remove(2)], &[Get(2)]]);
+const REMOVE_AND_PUT: Case = (ROOM, [&[Remove(0)], &[Put(4, 30)], &[Get(2)]]);
+const PUT_TWICE: Case = (ROOM, [&[Put(0, 20), Put(0, 21)], &[], &[Get(0)]]);
+const THREE_WRITERS: Case = (ROOM, [&[Put(4, 20)], &[Put(4, 30)], &[Remove(2)]]);
+/// No block is free.
+const COPIES_IF_FULL: Case = (FULL, [&[Put(2, 20)], &[Remove(0)], &[Put(1, 30)]]);
+const NEW_KEY_IF_FULL: Case = (FULL_OF_ONE, [&[Put(0, 20)], &[Put(0, 21)], &[Put(1, 30)]]);
+
+/// The first one dies after it has said which block it allocates. It has put block 0 there before,
+/// which the second one unlinks. So repair of the first one returns the block, and the third one
+/// gets it before the second one has returned it.
+const OVERTAKEN: Case = (Start { keys: &[0], free: 1, spare: 0 }, [&[Put(0, 20)], &[Put(0, 21)], &[Put(1, 30)]]);
+/// The same with a spare block, which the third one takes to replace what the second one has put.
+const OVERTAKEN_IF_FULL: Case = (FULL_OF_ONE, [&[Put(0, 20)], &[Put(0, 21)], &[Put(0, 22)]]);
 
 #[test]
 fn map_protocol_killed_anywhere_keeps_its_promises() {
-    for programs in PROGRAMS {
-        let states = check(programs, 1, Mutant::None);
-        println!("{programs:?}, kills: 1: {states:?} states");
-        assert!(states.is_ok(), "{programs:?}: {states:?}");
+    for case in [PUT_AND_REMOVE, REMOVE_AND_PUT, PUT_TWICE, NEW_KEY_IF_FULL, OVERTAKEN, OVERTAKEN_IF_FULL] {
+        assert_sound(case, 1);
     }
 }
 
-/// Three writers in one bucket: too many orders to add a kill.
+/// Too many orders to add a kill.
 #[test]
 fn map_protocol_three_writers_keeps_its_promises() {
-    let programs: [&[Operation]; PARTICIPANTS] = [&[Put(4, 20)], &[Put(4, 30)], &[Remove(2)]];
-    let states = check(programs, 0, Mutant::None);
-    println!("{programs:?}: {states:?} states");
-    assert!(states.is_ok(), "{states:?}");
+    assert_sound(THREE_WRITERS, 0);
+    assert_sound(COPIES_IF_FULL, 0);
 }
-
-/// The one that dies has linked block 0, which two others want to free, and the third to allocate.
-const FREED_BY_TWO: [&[Operation]; PARTICIPANTS] = [&[Get(0)], &[Put(0, 20)], &[Put(1, 30)]];
 
 #[test]
 fn map_protocol_two_killed_keeps_its_promises() {
-    for programs in [FREED_BY_TWO, [&[Put(0, 20)], &[Remove(0)], &[]]] {
-        let states = check(programs, 2, Mutant::None);
-        println!("{programs:?}, kills: 2: {states:?} states");
-        assert!(states.is_ok(), "{programs:?}: {states:?}");
+    for (start, programs) in [OVERTAKEN, OVERTAKEN_IF_FULL] {
+        assert_sound((start, [programs[0], programs[1], &[]]), 2);
     }
+    assert_sound((ROOM, [&[Put(0, 20)], &[Remove(0)], &[]]), 2);
 }
 
 #[test]
 fn map_protocol_mutant_is_found() {
     // A look that takes its time, while the block in front is freed and used again.
-    let again: [&[Operation]; PARTICIPANTS] = [&[Put(2, 20)], &[Put(0, 5), Put(0, 6)], &[]];
+    let again: Case = (ROOM, [&[Put(2, 20)], &[Put(0, 5), Put(0, 6)], &[]]);
     let found = [
-        (Mutant::ReaderDoesNotLookAgain, PROGRAMS[2], 0, "a reader got what was not there"),
-        (Mutant::NoIntent, PROGRAMS[0], 1, "a block is lost"),
-        (Mutant::IntentClearedBeforeFreed, PROGRAMS[0], 1, "a block is lost"),
-        (Mutant::FreedBeforeCommit, PROGRAMS[0], 0, "a linked block is free"),
-        (Mutant::WriterFreesWithoutReference, FREED_BY_TWO, 1, "a linked block is free"),
-        (Mutant::RepairFreesWithoutReference, FREED_BY_TWO, 1, "a linked block is free"),
-        (Mutant::RepairKeepsOwnBlocks, PROGRAMS[0], 1, "a block is lost"),
+        (Mutant::ReaderDoesNotLookAgain, PUT_TWICE, 0, "a reader got what was not there"),
         (Mutant::HeadWithoutGeneration, again, 0, "not what was committed"),
+        (Mutant::NoIntent, PUT_AND_REMOVE, 1, "a block is lost"),
+        (Mutant::IntentClearedBeforeFreed, PUT_AND_REMOVE, 1, "a block is lost"),
+        (Mutant::FreedBeforeCommit, PUT_AND_REMOVE, 0, "a linked block is free"),
+        (Mutant::AnnouncedLate, PUT_AND_REMOVE, 1, "a block is lost"),
+        (Mutant::AnnouncementClearedBeforeFreed, again, 1, "a block is lost"),
+        (Mutant::WriterFreesWithoutReference, OVERTAKEN, 1, "a linked block is free"),
+        (Mutant::WriterMakesSpareWithoutReference, OVERTAKEN_IF_FULL, 1, "a linked block is spare"),
+        (Mutant::WriterFreesInsteadOfMakingSpare, NEW_KEY_IF_FULL, 0, "a spare block is missing"),
+        (Mutant::NewKeyTakesSpare, NEW_KEY_IF_FULL, 0, "a spare block is missing"),
+        (Mutant::RepairWithoutReference, OVERTAKEN, 1, "a linked block is spare"),
+        (Mutant::RepairIgnoresAnnouncements, PUT_AND_REMOVE, 1, "a block is lost"),
+        (Mutant::RepairFreesInsteadOfMakingSpare, NEW_KEY_IF_FULL, 1, "a spare block is missing"),
+        (Mutant::ExcessCountedOnce, NEW_KEY_IF_FULL, 0, "a spare block is missing"),
     ];
-    for (mutant, programs, kills, what) in found {
-        assert_eq!(check(programs, kills, mutant), Err(what), "{mutant:?}");
+    for (mutant, case, kills, what) in found {
+        assert_eq!(check(case, kills, mutant), Err(what), "{mutant:?}");
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! Each mutant leaves out or changes one thing of the protocol, and the checker must find it.
 
-use std::collections::{HashSet, VecDeque};
+use loom_tests::states::visit;
 
 const QUEUES: usize = 2;
 
@@ -508,25 +508,20 @@ impl Model {
         (state.kills == 0 && state.parties.iter().enumerate().any(sleeps)).then_some("one sleeps beside a message")
     }
 
+    fn following(&self, state: &State) -> Vec<State> {
+        let mut next = self.step_thread(state);
+        for index in (0..self.kinds.len()).filter(|&index| self.is_alive(state, index)) {
+            next.extend(self.step(state, index));
+            if state.kills < self.kills {
+                next.push(self.kill(state, index));
+            }
+        }
+        next
+    }
+
     /// Returns what is wrong, or how many states there are.
     fn check(&self) -> Result<usize, &'static str> {
-        let first = self.new_state();
-        let mut seen = HashSet::from([first.clone()]);
-        let mut queue = VecDeque::from([first]);
-        while let Some(state) = queue.pop_front() {
-            if let Some(violation) = self.violation(&state) {
-                return Err(violation);
-            }
-            let mut next = self.step_thread(&state);
-            for index in (0..self.kinds.len()).filter(|&index| self.is_alive(&state, index)) {
-                next.extend(self.step(&state, index));
-                if state.kills < self.kills {
-                    next.push(self.kill(&state, index));
-                }
-            }
-            queue.extend(next.into_iter().filter(|next| seen.insert(next.clone())));
-        }
-        Ok(seen.len())
+        visit(self.new_state(), |state| self.following(state), |state, _| self.violation(state))
     }
 }
 

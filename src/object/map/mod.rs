@@ -82,8 +82,8 @@ use crate::wait::Timeout;
 ///
 /// A change that others overtake, at the same bucket, is tried again, and lets other threads run
 /// before each attempt from the seventeenth on. It gives up after 16384 attempts, with
-/// [`MapError::Busy`]. That can happen if the closure of an update takes its time, and others change
-/// the bucket all the while.
+/// [`MapError::Busy`]. That can happen if the closure of an update takes its time, and others
+/// change the bucket all the while.
 ///
 /// # What a killed process leaves behind
 ///
