@@ -41,12 +41,12 @@ impl TwoBuckets {
             blocks: self.blocks.clone(),
             intents: self.intents.clone(),
         };
-        Map::new(words, &[BlockSize { words: STRIDE, count: self.owners.len() as u64, spare: 0 }])
+        Map::new(words, &[BlockSize { words: STRIDE, count: self.owners.len() as u64, spare: 0, extent: 0 }])
     }
 
     fn add(&self, participant: usize, number: usize, more: u64) {
         let (map, key) = (self.map(), Key { bytes: &KEYS[number], hash: number as u32 });
-        let mut writer = map.writer(participant, participant);
+        let mut writer = map.writer(participant, participant, ());
         loop {
             let (look, found) = map.look(key, copy_value, |_| {}).expect("a valid bucket");
             let sum = found.unwrap_or(0) + more;
