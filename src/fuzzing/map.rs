@@ -9,7 +9,7 @@ use super::assert_in_time;
 use super::heap::{Cells, DATA, Heap, Words};
 use super::input::{Input, payload};
 use crate::primitive::{Ordering::Relaxed, load_short};
-use crate::raw::map::{BlockSize, Entry, INTENT, Key, MAX_CHAIN, Map, MapWords, Refusal, Writer};
+use crate::raw::map::{BlockSize, Entry, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Refusal, Writer};
 
 const PARTICIPANTS: usize = 2;
 /// There is one key of each length below this.
@@ -91,7 +91,8 @@ impl Harness {
     }
 
     fn insert(&mut self, side: usize, key: Key<'_>, value: &[u8]) {
-        let Ok((look, found)) = self.map.look(key, copy, |_| {}) else { return assert!(!self.is_intact) };
+        let mut look = Look::EMPTY;
+        let Ok(found) = self.map.look(&mut look, key, copy, |_| {}) else { return assert!(!self.is_intact) };
         let inserted = self.map.insert(&mut self.writers[side], &look, key, value);
         if !self.is_intact {
             return;
@@ -107,7 +108,8 @@ impl Harness {
     }
 
     fn remove(&mut self, side: usize, key: Key<'_>) {
-        let Ok((look, _)) = self.map.look(key, copy, |_| {}) else { return assert!(!self.is_intact) };
+        let mut look = Look::EMPTY;
+        let Ok(_) = self.map.look(&mut look, key, copy, |_| {}) else { return assert!(!self.is_intact) };
         if look.has_found() {
             let removed = self.map.remove(&mut self.writers[side], &look);
             if self.is_intact {

@@ -326,6 +326,9 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    /// At nothing.
+    pub(crate) const EMPTY: Self = Self { bucket: 0, head: Head(0), passed: BlockRefs::EMPTY, kept: 0, rest: 0 };
+
     pub(crate) fn bucket(&self) -> usize {
         self.bucket
     }
@@ -574,30 +577,39 @@ impl<M: Memory> Map<M> {
         self.pool.owned_by(SPARE).count() as u64
     }
 
-    /// Looks for a key, to change it. Returns also what `copy` copied from its entry.
+    /// Looks for a key, to change it. Returns what `copy` copied from its entry. `look` is filled in
+    /// place, since it is too large to be returned.
     pub(crate) fn look<R>(
         &self,
+        look: &mut Look,
         key: Key<'_>,
         mut copy: impl FnMut(&Entry<'_>) -> R,
         on_retry: impl FnMut(u32),
-    ) -> Result<(Look, Option<R>), Corrupt> {
+    ) -> Result<Option<R>, Corrupt> {
         let bucket = self.bucket_of(key.hash);
+        look.bucket = bucket;
+        let passed = &mut look.passed;
         let find = |head| {
-            let mut passed = BlockRefs::EMPTY;
-            let found = self.walk(head, |place, entry| {
+            passed.count = 0;
+            self.walk(head, |place, entry| {
                 passed.push(self.pool.at(place));
                 entry.has_key(key).then(|| (copy(entry), entry.next))
-            })?;
-            Ok((passed, found))
+            })
         };
-        let (head, (passed, found)) = self.consistent(bucket, find, on_retry)?;
+        let (head, found) = self.consistent(bucket, find, on_retry)?;
+        look.head = head;
         Ok(match found {
             Some((copied, rest)) => {
-                let kept = passed.count.saturating_sub(1);
-                (Look { bucket, head, passed, kept, rest }, Some(copied))
+                look.kept = look.passed.count.saturating_sub(1);
+                look.rest = rest;
+                Some(copied)
             }
             // All of the bucket stays, and nothing is copied.
-            None => (Look { bucket, head, passed: BlockRefs::EMPTY, kept: 0, rest: head.first() }, None),
+            None => {
+                look.passed.count = 0;
+                (look.kept, look.rest) = (0, head.first());
+                None
+            }
         })
     }
 

@@ -142,7 +142,8 @@ impl MapWorld {
         let mut writer = map.writer(participant, participant, self.extents.clone());
         loop {
             let copy = |entry: &Entry<'_>| self.copy_value(entry);
-            let (look, found) = map.look(key(number), copy, |_| {}).expect("a valid bucket");
+            let mut look = Look::EMPTY;
+            let found = map.look(&mut look, key(number), copy, |_| {}).expect("a valid bucket");
             if let Some(done) = change(&map, &mut writer, look, found.map(checked))? {
                 return Ok(done);
             }
@@ -728,7 +729,8 @@ fn map_block_freed_by_repair_reader_sees_no_torn_value() {
             // Killed after the commit, before it frees anything: repair does.
             let map = world.map();
             let mut writer = map.writer(OTHER, OTHER, world.extents.clone());
-            let (look, _) = map.look(key(0), |entry| world.copy_value(entry), |_| {}).unwrap();
+            let mut look = Look::EMPTY;
+            map.look(&mut look, key(0), |entry| world.copy_value(entry), |_| {}).unwrap();
             // 20 accesses reach the commit; a kill before or after it is fine, too.
             let _ = kill_after(20, || {
                 let _ = map.insert(&mut writer, &look, key(0), &value(5));
@@ -771,7 +773,8 @@ fn map_words_are_arbitrary_operations_end() {
             let copy = |entry: &Entry<'_>| (entry.key().1.len(), world.copy_value(entry));
             let _ = map.read(key(0), copy, |_| {});
             let _ = map.read_bucket(0, copy, |_| {});
-            if let Ok((look, _)) = map.look(key(1), copy, |_| {}) {
+            let mut look = Look::EMPTY;
+            if map.look(&mut look, key(1), copy, |_| {}).is_ok() {
                 let _ = map.insert(&mut writer, &look, key(1), &value(4));
             }
             if let Ok(look) = map.look_at_bucket(0, |_| {}) {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::raw::map::snapshot::NoSnapshot;
-use crate::raw::map::{BlockSize, Entry, HEADER, INTENT, Key, Map, MapWords};
+use crate::raw::map::{BlockSize, Entry, HEADER, INTENT, Key, Look, Map, MapWords};
 
 const KEYS: [[u8; 1]; 2] = [[b'a'], [b'b']];
 const STRIDE: usize = HEADER + 1 + 1;
@@ -47,8 +47,9 @@ impl TwoBuckets {
     fn add(&self, participant: usize, number: usize, more: u64) {
         let (map, key) = (self.map(), Key { bytes: &KEYS[number], hash: number as u32 });
         let mut writer = map.writer(participant, participant, ());
+        let mut look = Look::EMPTY;
         loop {
-            let (look, found) = map.look(key, copy_value, |_| {}).expect("a valid bucket");
+            let found = map.look(&mut look, key, copy_value, |_| {}).expect("a valid bucket");
             let sum = found.unwrap_or(0) + more;
             if map.insert(&mut writer, &look, key, &sum.to_ne_bytes()).expect("room") {
                 return;

@@ -500,8 +500,9 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     ) -> Result<(R, Option<N>), MapError> {
         self.check_process()?;
         let (key, map) = (self.key(key), &self.inner.map);
+        let mut look = Look::EMPTY;
         self.until_committed(|| {
-            let (look, found) = map.look(key, &mut copy, pause)?;
+            let found = map.look(&mut look, key, &mut copy, pause)?;
             let (result, value) = match change(found)? {
                 Change::Keep(result) => return Ok(Attempt::Done((result, None))),
                 Change::Insert(value, result) => (result, Some(value)),
