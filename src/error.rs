@@ -651,9 +651,10 @@ pub enum MapError {
     /// An entry that is there can be replaced by one of the same size class, and removed, also in a
     /// full map.
     Full,
-    /// Others changed the map during each of many attempts to copy all of it at one moment. Try
-    /// again, let the writers pause, or use [`iter`](crate::collections::Map::iter), which copies
-    /// one bucket after the other.
+    /// Others changed the map during each of many attempts, or their changes, which are not
+    /// finished, have the memory that this one needs. Nothing was changed. Try again, or let the
+    /// writers pause. Instead of a snapshot use [`iter`](crate::collections::Map::iter), which
+    /// copies one bucket after the other.
     Busy,
     /// The key and the value are longer than an entry can be.
     TooLong {
@@ -834,7 +835,7 @@ impl From<SyncError> for io::Error {
 
 messages!(MapError {
     Full => "there is no room for an entry of that size: remove entries, or make a larger map",
-    Busy => "others change the map without a pause: try again, let them pause, or read one entry after the other",
+    Busy => "others change the map without a pause, or have its memory: try again, or let them pause",
     TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries",
     TimedOut => "it did not happen before the deadline",
     Interrupted => "the thread was interrupted while it waited",

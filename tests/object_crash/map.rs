@@ -1,7 +1,9 @@
 //! `Map`: changes are cut off.
 
+use std::time::Duration;
+
 use tombolo::Namespace;
-use tombolo::collections::{Map, map};
+use tombolo::collections::{Map, MapError, map};
 
 use crate::common::CrashState;
 use crate::sweeps::{sweep_beside_sleeper, sweep_object};
@@ -88,6 +90,10 @@ fn map_insert_of_new_key_killed_no_place_is_lost() {
         |namespace, _: &CrashState| {
             let found = texts(namespace).get("b").unwrap();
             assert!(found.is_none() || found.as_deref() == Some(&[2; 40]), "{found:?}");
+            // A wait that ends at once has just used up the check for deaths that is due.
+            let map = texts(namespace);
+            assert_eq!(map.wait_for("another", Duration::ZERO), Err(MapError::TimedOut));
+            map.insert("b", &[2; 40]).unwrap();
         },
         works,
     );
