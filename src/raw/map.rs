@@ -70,8 +70,8 @@
 //!   if it has counted a block that became spare, it sees that the one which stood in was taken.
 //! - E7: `free_excess`: CAS owner word, fence SeqCst, load owner words · the same of another one.
 //!   Of two that take a spare block, one sees what the other took.
-//! - E8: `clear_intent`, `clear_allocated`: Release · `is_held`: load them, fence Acquire, load owner
-//!   words. What an operation has freed is seen to be free, if the operation is seen to have ended.
+//! - E8: `clear_intent`, `clear_allocated`: Release · `is_held`: load them, fence Acquire, load the
+//!   owner words. What an operation has freed is free for one that sees the end of the operation.
 //!
 //! Crash
 //! - (H1) writer, before the CAS: nothing has changed. Repair makes the blocks spare that it may
@@ -833,8 +833,8 @@ impl<M: Memory> Map<M> {
         }
     }
 
-    /// Whether others than the writer with the record `own` may have blocks of those classes that are
-    /// in no bucket, or have just freed some.
+    /// Whether others than the writer with the record `own` may have blocks of those classes that
+    /// are in no bucket, or have just freed some.
     ///
     /// If not, there was a moment, between two looks that see all owner words the same, in which no
     /// block was free, and none was of an operation that has ended since without linking it.
