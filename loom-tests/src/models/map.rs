@@ -621,7 +621,7 @@ fn map_long_value_removed_reader_sees_it_whole_or_not() {
 /// takes the blocks that become free.
 #[test]
 fn map_writer_killed_and_repaired_while_another_writes_no_block_is_lost() {
-    for_every_kill(80, |accesses| {
+    for_every_kill(160, |accesses| {
         let world = MapWorld::new(3, 1, OTHER);
         let other = spawn(&world, |world| world.put(OTHER, 1, 9).is_ok());
         let is_done = Note::new(false);
