@@ -35,9 +35,11 @@ use crate::wait::Timeout;
 /// A list in shared memory: a `Vec` of several processes, with a fixed limit.
 ///
 /// No operation waits for another process: not for one that writes, is stopped, or was killed in
-/// the middle of a change. A change is made by one compare-and-swap, so after a kill it is made or
-/// it is not, however many elements it concerns. Readers store nothing, and what one call copies is
-/// of one moment. Handles can be cloned, and shared by threads.
+/// the middle of a change. There is one exception: if others have all of the free memory at this
+/// moment, a change waits for it, for at most a second. A change is made by one compare-and-swap,
+/// so after a kill it is made or it is not, however many elements it concerns. Readers store
+/// nothing, and what one call copies is of one moment. Handles can be cloned, and shared by
+/// threads.
 ///
 /// ```
 /// use tombolo::collections::{List, list};
@@ -208,8 +210,9 @@ impl<E: Element + ?Sized> List<E> {
     /// Appends an element.
     ///
     /// # Blocking
-    /// Never. Tries again while another process changes the list. Makes no system call, unless
-    /// somebody waits for a change, or there is no free block for a change of many elements.
+    /// Tries again while another process changes the list. Waits for at most a second if others
+    /// have all of the free memory in the middle of a change. Makes no system call, unless it
+    /// waits, or somebody waits for a change.
     ///
     /// # Errors
     /// - [`Full`](ListError::Full), [`TooLong`](ListError::TooLong).

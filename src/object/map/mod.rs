@@ -47,9 +47,11 @@ use crate::wait::Timeout;
 
 /// A map in shared memory, from keys to values: a dictionary of several processes.
 ///
-/// No operation waits for another process: not for one that writes, is stopped, or was killed in
-/// the middle of a change. A change is made by one compare-and-swap, so after a kill it is made or
-/// it is not. Readers store nothing. Handles can be cloned, and shared by threads.
+/// While there is room, no operation waits for another process: not for one that writes, is
+/// stopped, or was killed in the middle of a change. In a full map a change may wait, for at most a
+/// second, for memory that others have at this moment. A change is made by one compare-and-swap,
+/// so after a kill it is made or it is not. Readers store nothing. Handles can be cloned, and
+/// shared by threads.
 ///
 /// ```
 /// use tombolo::collections::{Map, map};
