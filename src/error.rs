@@ -651,6 +651,11 @@ pub enum MapError {
     /// In a full map, too, an entry can be removed, and replaced by one of the same
     /// [size](crate::collections::map::Entries).
     Full,
+    /// Others changed the map during each of many attempts, or their changes, which are not
+    /// finished, have the memory that this one needs. Nothing was changed. Try again, or let the
+    /// writers pause. Instead of a snapshot use [`iter`](crate::collections::Map::iter), which
+    /// copies one bucket after the other.
+    Busy,
     /// The key and the value are longer than an entry can be.
     TooLong {
         /// Bytes of both, each rounded up to a multiple of eight.
@@ -660,11 +665,6 @@ pub enum MapError {
         /// that is too long: the most bytes of a key.
         limit: usize,
     },
-    /// Others changed the same bucket, or the map in the case of a
-    /// [`snapshot`](crate::collections::Map::snapshot), during each of many attempts. Try again, or
-    /// let the writers pause. Instead of a snapshot, [`iter`](crate::collections::Map::iter) copies
-    /// one bucket after the other.
-    Busy,
     /// The closure of [`update`](crate::collections::Map::update) changed an entry of the bucket
     /// that it was called for, and did so again when it was called again. Its own changes are made.
     /// Change the map before or after the update instead.
@@ -842,8 +842,8 @@ impl From<SyncError> for io::Error {
 messages!(MapError {
     Full => "there is no room for an entry of that size: remove entries, or make a larger map",
     TooLong { length, limit } => "the entry has {length} bytes, where it can have at most {limit}: make a map of larger entries, or of longer keys",
-    Busy => "others change the map without a pause: try again, let them pause, or read one entry after the other",
     Nested => "the closure of the update changed the map itself, each time it was called: let it only read the map",
+    Busy => "others change the map without a pause, or have its memory: try again, or let them pause",
     TimedOut => "it did not happen before the deadline",
     Interrupted => "the thread was interrupted while it waited",
     InvalidValue => "another process wrote bytes that are no value of this type",

@@ -1,7 +1,8 @@
 //! Threads of this process that change a collection: each has an intent record of its own, and
-//! frees what the dead have left if there is no room.
+//! waits a little for blocks that others have, or frees what the dead have left.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::object::Handle;
 use crate::primitive::{AtomicU64, Ordering, spin_loop};
@@ -15,15 +16,44 @@ pub(super) fn pause(attempt: u32) {
     if attempt < SPINS { spin_loop() } else { thread::yield_now() }
 }
 
-/// Frees what dead processes have left, or lets another writer return its blocks.
-#[cold]
-pub(super) fn make_room(handle: &Handle, attempt: u32) {
-    let membership = &handle.membership;
-    if attempt == 1 && handle.local.is_check_due() {
-        membership.check_liveness(membership.region().participants().registered());
-    } else {
-        thread::yield_now();
+/// How long a call waits for blocks that others have.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// Refusals after which it sleeps before each attempt, twice as long each time.
+const YIELDS: u32 = 8;
+const MIN_SLEEP: Duration = Duration::from_micros(50);
+const MAX_SLEEP: Duration = Duration::from_millis(10);
+
+/// The refusals of one call, which found no block because others have some.
+#[derive(Default)]
+pub(super) struct Refusals {
+    count: u32,
+    since: Option<Instant>,
+}
+
+impl Refusals {
+    /// Waits a little, then lets the call try again. Before it sleeps, it frees what those
+    /// participants have left that are dead. Returns false if the call has waited long enough.
+    #[cold]
+    pub(super) fn wait(&mut self, handle: &Handle, in_progress: impl Iterator<Item = usize>) -> bool {
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        self.count += 1;
+        if self.count <= YIELDS {
+            thread::yield_now();
+            return true;
+        }
+        free_dead(handle, in_progress);
+        let doubled = 1 << (self.count - YIELDS - 1).min(u8::BITS);
+        thread::sleep((MIN_SLEEP * doubled).min(MAX_SLEEP));
+        waited < MAX_WAIT
     }
+}
+
+/// Frees what those participants have left that are dead.
+#[cold]
+pub(super) fn free_dead(handle: &Handle, in_progress: impl Iterator<Item = usize>) {
+    let mut participants: Vec<_> = in_progress.collect();
+    participants.dedup();
+    let _ = handle.membership.check_liveness(participants); // the next attempt shows what it has freed
 }
 
 /// Runs `commit` with a writer that begins where the last one with this record found free blocks.

@@ -632,6 +632,13 @@ impl<M: Memory> List<M> {
         }
     }
 
+    /// The writers whose changes are in progress, each at its own moment.
+    pub(crate) fn in_progress(&self) -> impl Iterator<Item = usize> {
+        // Relaxed: only numbers of writers to ask about.
+        let is_used = |record: Record<'_>| record.blocks.load(Ordering::Relaxed) != 0;
+        (0..self.shape.writers).filter(move |&writer| self.record(writer).is_some_and(is_used))
+    }
+
     fn record(&self, writer: usize) -> Option<Record<'_>> {
         let start = writer.checked_mul(self.shape.words_per_record())?;
         let words = self.records.get(start..start.checked_add(self.shape.words_per_record())?)?;

@@ -62,13 +62,16 @@
 //! - E4: `commit`: count 0, then fence Release, the references of the next intent, count, Release ·
 //!   repair, after the death of the writer. The references belong to the count.
 //! - E5: `allocate`: block in the intent record, fence Release, CAS owner word · repair, after the
-//!   death of the writer. A block that it has allocated is in the record.
+//!   death of the writer. A block that it has allocated is in the record. And `is_held`: load owner
+//!   words, fence Acquire, the record.
 //! - E6: `make_spare`: fence Release, CAS owner word · `take_spare`, `free_excess`: CAS owner word,
 //!   fence Acquire. As `pool.rs` E1, for blocks that are spare in between. And `free_excess`: load
 //!   owner words, fence Acquire, load them again. What it has seen twice was spare at one moment:
 //!   if it has counted a block that became spare, it sees that the one which stood in was taken.
 //! - E7: `free_excess`: CAS owner word, fence SeqCst, load owner words · the same of another one.
 //!   Of two that take a spare block, one sees what the other took.
+//! - E8: `clear_intent`, `clear_allocated`: Release · `is_held`: load them, fence Acquire, load the
+//!   owner words. What an operation has freed is free for one that sees the end of the operation.
 //!
 //! Crash
 //! - (H1) writer, before the CAS: nothing has changed. Repair makes the blocks spare that it may
@@ -126,7 +129,7 @@ const LENGTH_SHIFT: u32 = PLACE_BITS;
 const GENERATION_SHIFT: u32 = 28;
 const HASH_BITS: u32 = 32;
 
-/// A reader that is overtaken this often has a hostile writer.
+/// Attempts to look at a bucket that others change.
 const MAX_ATTEMPTS: u32 = 1 << 14;
 /// The same where it may read long values each time.
 const MAX_LONG_ATTEMPTS: u32 = 1 << 9;
@@ -313,6 +316,20 @@ impl BlockRefs {
     }
 }
 
+/// Why a bucket was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// It changed during each of many attempts.
+    Overtaken,
+    Corrupt,
+}
+
+impl From<Corrupt> for Unread {
+    fn from(Corrupt: Corrupt) -> Self {
+        Self::Corrupt
+    }
+}
+
 /// What a writer has seen of a bucket, and what it leaves out if it commits.
 pub(crate) struct Look {
     bucket: usize,
@@ -348,7 +365,9 @@ impl Look {
 pub(crate) enum Refusal {
     /// There is no block for the entry, or no room in its bucket.
     Full,
-    /// Other writers have the spare blocks at this moment, or some have just become free.
+    /// The same, but others change the map: they may have blocks that will be free.
+    LooksFull,
+    /// Other writers have blocks at this moment that it could have, or some have just become free.
     Busy,
     /// There is no memory for a long value.
     OutOfMemory,
@@ -503,7 +522,7 @@ impl<M: Memory> Map<M> {
         bucket: usize,
         mut look: impl FnMut(Head) -> Result<R, Corrupt>,
         mut on_retry: impl FnMut(u32),
-    ) -> Result<(Head, R), Corrupt> {
+    ) -> Result<(Head, R), Unread> {
         let word = self.heads.get(bucket).ok_or(Corrupt)?;
         for attempt in 0..self.max_attempts() {
             let head = word.load(Ordering::Relaxed); // ordered by the fence
@@ -512,11 +531,11 @@ impl<M: Memory> Map<M> {
             fence(Ordering::Acquire); // E2
             // Relaxed: after E2.
             if word.load(Ordering::Relaxed) == head {
-                return seen.map(|seen| (Head(head), seen));
+                return Ok((Head(head), seen?));
             }
             on_retry(attempt);
         }
-        Err(Corrupt)
+        Err(Unread::Overtaken)
     }
 
     /// Copies from the entry of a key, if it is there. `copy` is called again if it was spoiled.
@@ -526,7 +545,7 @@ impl<M: Memory> Map<M> {
         key: Key<'_>,
         mut copy: impl FnMut(&Entry<'_>) -> R,
         on_retry: impl FnMut(u32),
-    ) -> Result<Option<R>, Corrupt> {
+    ) -> Result<Option<R>, Unread> {
         let find = |head| self.walk(head, |_, entry| entry.has_key(key).then(|| copy(entry)));
         self.consistent(self.bucket_of(key.hash), find, on_retry).map(|(_, found)| found)
     }
@@ -537,7 +556,7 @@ impl<M: Memory> Map<M> {
         bucket: usize,
         copy: impl FnMut(&Entry<'_>) -> R,
         on_retry: impl FnMut(u32),
-    ) -> Result<Vec<R>, Corrupt> {
+    ) -> Result<Vec<R>, Unread> {
         self.copy_bucket(bucket, copy, on_retry).map(|(_, copied)| copied)
     }
 
@@ -585,7 +604,7 @@ impl<M: Memory> Map<M> {
         key: Key<'_>,
         mut copy: impl FnMut(&Entry<'_>) -> R,
         on_retry: impl FnMut(u32),
-    ) -> Result<Option<R>, Corrupt> {
+    ) -> Result<Option<R>, Unread> {
         let bucket = self.bucket_of(key.hash);
         look.bucket = bucket;
         let passed = &mut look.passed;
@@ -614,7 +633,7 @@ impl<M: Memory> Map<M> {
     }
 
     /// Looks at all of a bucket, to empty it.
-    pub(crate) fn look_at_bucket(&self, bucket: usize, on_retry: impl FnMut(u32)) -> Result<Look, Corrupt> {
+    pub(crate) fn look_at_bucket(&self, bucket: usize, on_retry: impl FnMut(u32)) -> Result<Look, Unread> {
         let find = |head| {
             let mut passed = BlockRefs::EMPTY;
             self.walk(head, |place, _| -> Option<()> {
@@ -754,7 +773,8 @@ impl<M: Memory> Map<M> {
                 None if replaced == Some(number) => self.take_spare(writer, number, class, own),
                 None => allocated,
             };
-            if allocated.is_ok() {
+            // Nor does it take a larger one while others have the spare ones for a moment.
+            if !matches!(allocated, Err(Refusal::Full)) {
                 break;
             }
         }
@@ -799,12 +819,48 @@ impl<M: Memory> Map<M> {
         taken.ok_or(if class.spare > 0 { Refusal::Busy } else { Refusal::Full })
     }
 
-    /// There is no block, unless some of those that are spare are too many.
+    /// There is no block, unless some of those that are spare are too many, or others have some.
     #[cold]
     fn refuse<X>(&self, writer: &Writer<X>, own: &Own, fits: impl Fn(&Class) -> bool) -> Refusal {
         let mut fitting = self.classes.iter().filter(|class| fits(class));
         let has_freed = fitting.any(|class| self.free_excess(writer.participant, writer.intent, own.refs.count, class));
-        if has_freed { Refusal::Busy } else { Refusal::Full }
+        if !has_freed && !self.is_held(writer.intent, fits) {
+            Refusal::Full
+        } else if self.looks_full() {
+            Refusal::LooksFull
+        } else {
+            Refusal::Busy
+        }
+    }
+
+    /// Whether others than the writer with the record `own` may have blocks of those classes that
+    /// are in no bucket, or have just freed some.
+    ///
+    /// If not, there was a moment, between two looks that see all owner words the same, in which no
+    /// block was free, and none was of an operation that has ended since without linking it.
+    fn is_held(&self, own: usize, fits: impl Fn(&Class) -> bool) -> bool {
+        let blocks =
+            || self.classes.iter().filter(|class| fits(class)).flat_map(|class| class.first..class.first + class.count);
+        let generations = || blocks().fold(0_u64, |sum, block| sum.wrapping_add(self.pool.generation_at(block)));
+        let before = generations();
+        fence(Ordering::Acquire); // E5
+        let is_fitting = |block| self.class_of(block).is_some_and(|(_, class)| fits(class));
+        let is_named =
+            |record| self.announced(record).chain(self.intended(record).map(|named| named.block)).any(is_fitting);
+        let is_named = self.in_progress().any(|record| record != own && is_named(record));
+        fence(Ordering::Acquire); // E8
+        // None is less than before, so the sum is the same only if all are.
+        is_named || generations() != before || blocks().any(|block| self.pool.is_free(block))
+    }
+
+    /// Whether there seem to be as many entries as there can be: see [`len`](Self::len).
+    fn looks_full(&self) -> bool {
+        self.len() as u64 >= self.classes.iter().map(|class| class.count - class.spare).sum()
+    }
+
+    /// The records of operations in progress, each at its own moment.
+    pub(crate) fn in_progress(&self) -> impl Iterator<Item = usize> {
+        (0..self.intents.len() / INTENT).filter(|&record| !self.is_clear(record))
     }
 
     /// Says which block is about to be allocated, after `count` others.
@@ -922,7 +978,7 @@ impl<M: Memory> Map<M> {
     fn is_clear(&self, record: usize) -> bool {
         let count = self.intent(record).map(|(count, _)| count);
         let mut words = count.into_iter().chain(self.allocated_by(record).first());
-        words.all(|word| word.load(Ordering::Relaxed) == 0) // E4, E5, and the writer is dead
+        words.all(|word| word.load(Ordering::Relaxed) == 0) // E4, E5, and the writer is dead, or E8
     }
 
     /// Returns what a dead participant has left: the blocks that its records name and that are not
@@ -935,7 +991,7 @@ impl<M: Memory> Map<M> {
         participant: usize,
         records: Range<usize>,
         extents: &impl Extents,
-    ) -> Result<(), Corrupt> {
+    ) -> Result<(), Unread> {
         let mut outcome = Ok(());
         for record in records.filter(|&record| !self.is_clear(record)) {
             outcome = outcome.and(self.repair_record(participant, record, extents));
@@ -943,11 +999,8 @@ impl<M: Memory> Map<M> {
         outcome
     }
 
-    fn repair_record(&self, participant: usize, record: usize, extents: &impl Extents) -> Result<(), Corrupt> {
-        let allocated = self.allocated_by(record).iter().filter_map(|word| {
-            let block = word.load(Ordering::Relaxed).checked_sub(1)?; // E5, and the writer is dead
-            self.pool.owned_at(participant, block)
-        });
+    fn repair_record(&self, participant: usize, record: usize, extents: &impl Extents) -> Result<(), Unread> {
+        let allocated = self.announced(record).filter_map(|block| self.pool.owned_at(participant, block));
         let left = allocated.chain(self.intended(record));
         let mut outcome = Ok(());
         for block_ref in left {
@@ -962,9 +1015,15 @@ impl<M: Memory> Map<M> {
         Ok(())
     }
 
+    /// The blocks that an operation may have allocated.
+    fn announced(&self, record: usize) -> impl Iterator<Item = u64> {
+        // E5, and the writer is dead, or this is only a place to look at.
+        self.allocated_by(record).iter().filter_map(|word| word.load(Ordering::Relaxed).checked_sub(1))
+    }
+
     /// What an intent names.
     fn intended(&self, record: usize) -> impl Iterator<Item = BlockRef> {
-        let load = |word: &AtomicU64| word.load(Ordering::Relaxed); // E4, and the writer is dead
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed); // as in `announced`, by E4
         self.intent(record).into_iter().flat_map(move |(count, words)| {
             let words = words.chunks_exact(2).take((load(count) as usize).min(MAX_CHAIN));
             words.filter_map(move |words| {
@@ -981,7 +1040,7 @@ impl<M: Memory> Map<M> {
         record: usize,
         block_ref: BlockRef,
         extents: &impl Extents,
-    ) -> Result<(), Corrupt> {
+    ) -> Result<(), Unread> {
         // A block that is linked is whole, so its hash says where. Any other one is in no bucket.
         let Some((class, [_, sizes, ..])) = self.block(block_ref.block) else { return Ok(()) };
         if self.pool.is_allocated(block_ref) {

@@ -223,6 +223,13 @@ impl<M: Memory> Pool<M> {
         BlockRef { block, owner }
     }
 
+    /// How often a block was freed or taken over.
+    #[allow(dead_code, reason = "not used by all models")]
+    pub(crate) fn generation_at(&self, block: u64) -> u64 {
+        // Relaxed: the caller's fences order it.
+        self.owners.get(block as usize).map_or(0, |word| word.load(Ordering::Relaxed) >> OWNER_BITS)
+    }
+
     /// The owner of a block, if it is allocated.
     #[inline]
     #[allow(dead_code, reason = "not used by all models")]

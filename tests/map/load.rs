@@ -35,7 +35,6 @@ unsafe impl Shareable for Checked {
 
 /// The bucket is changed during each attempt, as it is while a long value is copied.
 #[test]
-#[ignore = "fails: a reader that is overtaken often gets Corrupt"]
 fn map_get_always_overtaken_is_not_corrupt() {
     let map = Map::new(&Options::<u8, Checked>::new().max_entries(1)).unwrap();
     map.insert(&1, &Checked(1)).unwrap();
@@ -57,7 +56,6 @@ fn map_get_always_overtaken_is_not_corrupt() {
 
 /// Another thread is faster each time: the call ends, and the map is as it was.
 #[test]
-#[ignore = "fails: a writer that is overtaken often gets Corrupt"]
 fn map_update_always_overtaken_is_not_corrupt() {
     let map = Map::new(&Options::<u8, u64>::new().max_entries(1)).unwrap();
     map.insert(&1, &0).unwrap();
@@ -81,7 +79,6 @@ fn map_update_always_overtaken_is_not_corrupt() {
 
 /// A full map: an entry that is there can be replaced.
 #[test]
-#[ignore = "fails: spare blocks that others have for a moment make it Full"]
 fn map_full_replaced_by_many_threads_is_never_full() {
     let map = Map::new(&Options::<u8, u64>::new().max_entries(1)).unwrap();
     map.insert(&1, &0).unwrap();
@@ -99,7 +96,6 @@ fn map_full_replaced_by_many_threads_is_never_full() {
 
 /// There are two places and two keys.
 #[test]
-#[ignore = "fails: blocks that others have for a moment make it Full"]
 fn map_with_room_while_others_replace_is_never_full() {
     let map = Map::new(&Options::<u8, u64>::new().max_entries(2)).unwrap();
     map.insert(&1, &0).unwrap();

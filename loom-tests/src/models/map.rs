@@ -2,7 +2,7 @@
 //! will do, so that they are used again at once. A value is a message of two words.
 
 use super::*;
-use crate::raw::map::Refusal::{self, Busy, Full};
+use crate::raw::map::Refusal::{self, Busy, Full, LooksFull};
 use crate::raw::map::{
     ALLOCATED, BlockSize, Entry, Extents, HEADER, INTENT, Key, Look, MAX_CHAIN, Map, MapWords, Writer,
 };
@@ -161,7 +161,7 @@ impl MapWorld {
     fn put_or_wait(&self, participant: usize, number: usize, new: u64) -> Result<Option<u64>, Refusal> {
         loop {
             match self.put(participant, number, new) {
-                Err(Busy) => spin_loop(),
+                Err(Busy | LooksFull) => spin_loop(),
                 done => return done,
             }
         }
@@ -375,8 +375,8 @@ fn map_cleared_while_inserting_no_block_is_lost() {
 fn map_full_insert_is_refused_and_nothing_is_lost() {
     model(|| {
         let world = MapWorld::new(2, 1, THIRD);
-        let other = spawn(&world, |world| world.put(OTHER, 1, 2));
-        let own = world.put(VICTIM, 2, 3);
+        let other = spawn(&world, |world| world.put_or_wait(OTHER, 1, 2));
+        let own = world.put_or_wait(VICTIM, 2, 3);
         let outcomes = [own, join(other)];
         assert!(outcomes.contains(&Err(Full)) && outcomes.contains(&Ok(None)), "{outcomes:?}");
         assert_eq!(world.assert_sound().len(), 2);
@@ -621,7 +621,7 @@ fn map_long_value_removed_reader_sees_it_whole_or_not() {
 /// takes the blocks that become free.
 #[test]
 fn map_writer_killed_and_repaired_while_another_writes_no_block_is_lost() {
-    for_every_kill(80, |accesses| {
+    for_every_kill(160, |accesses| {
         let world = MapWorld::new(3, 1, OTHER);
         let other = spawn(&world, |world| world.put(OTHER, 1, 9).is_ok());
         let is_done = Note::new(false);

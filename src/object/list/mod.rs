@@ -22,7 +22,7 @@ use self::words::{LIST_EVENT, WRITERS, list_of};
 use crate::error::{ListError, SyncError};
 use crate::object::element::{Element, Unreadable, load_bytes_into};
 use crate::object::fairness::wait_for;
-use crate::object::writers::{Claim, make_room, pause, with_hints};
+use crate::object::writers::{Claim, Refusals, pause, with_hints};
 use crate::object::{Handle, object};
 use crate::primitive::AtomicU64;
 use crate::raw::Corrupt;
@@ -103,9 +103,6 @@ struct Inner {
 
 /// Another writer that was faster this often leaves no room for others.
 const MAX_ATTEMPTS: u32 = 1 << 14;
-
-/// Attempts of a change that finds no block, which another writer may have for a moment.
-const MAX_REFUSED: u32 = 64;
 
 /// What takes the place of some elements, if anything is to change, and what the call returns.
 type Plan<N, R> = Result<(Option<(Range<u64>, N)>, R), ListError>;
@@ -405,7 +402,10 @@ impl<E: Element + ?Sized> List<E> {
     ) -> Result<R, ListError> {
         self.check_process()?;
         let mut failed = None;
-        let attempt = || attempt().map_err(|error| *failed.insert(error)).map_err(|_| SyncError::Corrupt);
+        let attempt = || match attempt() {
+            Err(ListError::Busy) => Ok(None), // so there will be another attempt
+            outcome => outcome.map_err(|error| *failed.insert(error)).map_err(|_| SyncError::Corrupt),
+        };
         let waited = wait_for(&self.handle, &self.inner.event, Timeout::after(timeout), || None, attempt);
         waited.map_err(|error| match error {
             SyncError::TimedOut | SyncError::WouldBlock => ListError::TimedOut,
@@ -429,7 +429,7 @@ impl<E: Element + ?Sized> List<E> {
     ) -> Result<R, ListError> {
         self.check_process()?;
         let list = &self.inner.list;
-        let mut refused = 0;
+        let mut refusals = Refusals::default();
         for attempt in 0..MAX_ATTEMPTS {
             let look = |view: &View<'_>| Ok((view.len(), copy(view)?));
             let (look, (length, copied)) = list.look(look, pause).map_err(error)?;
@@ -450,11 +450,10 @@ impl<E: Element + ?Sized> List<E> {
                 }
                 Ok(false) => pause(attempt),
                 Err(Refused::Full) => {
-                    refused += 1;
-                    if refused >= MAX_REFUSED {
+                    let in_progress = list.in_progress().map(|writer| writer / WRITERS);
+                    if !refusals.wait(&self.handle, in_progress) {
                         return Err(ListError::Busy);
                     }
-                    make_room(&self.handle, refused);
                 }
                 Err(refused) => return Err(error(refused)),
             }

@@ -37,11 +37,11 @@ use crate::object::fairness::wait_for;
 use crate::object::kind::ObjectKind;
 use crate::object::kind::ObjectWords;
 use crate::object::spec::ObjectSpec;
-use crate::object::writers::{Claim, make_room, pause, with_hints};
+use crate::object::writers::{Claim, Refusals, free_dead, pause, with_hints};
 use crate::object::{Handle, object};
 use crate::primitive::{AtomicU64, WORD};
 use crate::raw::event_count::EventCount;
-use crate::raw::map::{Entry, Key, Look, MAX_CLASSES, Map as RawMap, Refusal, Writer};
+use crate::raw::map::{Entry, Key, Look, MAX_CLASSES, Map as RawMap, Refusal, Unread, Writer};
 use crate::region::words::Mapped;
 use crate::wait::Timeout;
 
@@ -85,17 +85,16 @@ use crate::wait::Timeout;
 /// Eight threads of a process can change a map at the same time. Another one waits for one of
 /// these.
 ///
-/// A change that others overtake, at the same bucket, is tried again, and lets other threads run
-/// before each attempt from the seventeenth on. It gives up after 16384 attempts, with
-/// [`MapError::Busy`]. That can happen if the closure of an update takes its time, and others
-/// change the bucket all the while.
+/// A call that others overtake tries again, and lets other threads run before each attempt from the
+/// seventeenth on. It gives up after 16384 attempts, with [`MapError::Busy`]. That can happen if
+/// others change a bucket all the time while this call copies a long value of it.
 ///
 /// # What a killed process leaves behind
 ///
 /// If it was killed in the middle of a change, a few blocks of memory, which are free again when a
-/// process joins, or finds the map full. Until then a process that was stopped in the middle of a
-/// change to a full map can keep others from replacing and removing some entries: they get
-/// [`MapError::Full`], and can try again.
+/// process joins, or needs them. A process that was stopped in the middle of a change to a full map
+/// can keep others from inserting, replacing and removing some entries: they get
+/// [`MapError::Busy`], and can try again.
 ///
 /// Implementation: buckets of immutable lists, each behind one word, in `raw/map.rs`.
 pub struct Map<K: Element + ?Sized, V: Element + ?Sized> {
@@ -129,8 +128,8 @@ enum Change<N, R> {
 /// A call that others overtake gives up after that many attempts.
 const MAX_ATTEMPTS: u32 = 1 << 14;
 
-/// Attempts of a change that needs spare blocks, which another writer may have for a moment.
-const MAX_BUSY_ATTEMPTS: u32 = 64;
+/// Attempts that find as many entries as there can be, while others change some.
+const MAX_LOOKS_FULL: u32 = 12;
 
 impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     fn key<'a>(&self, key: &'a K) -> Key<'a> {
@@ -171,8 +170,8 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// again while another process changes an entry of the same bucket.
     ///
     /// # Errors
-    /// - [`InvalidValue`](MapError::InvalidValue), [`Corrupt`](MapError::Corrupt),
-    ///   [`OutOfMemory`](MapError::OutOfMemory).
+    /// - [`InvalidValue`](MapError::InvalidValue), [`Busy`](MapError::Busy),
+    ///   [`Corrupt`](MapError::Corrupt), [`OutOfMemory`](MapError::OutOfMemory).
     /// - [`Forked`](MapError::Forked) if it is a long value.
     #[inline]
     pub fn get(&self, key: &K) -> Result<Option<V::Owned>, MapError> {
@@ -185,7 +184,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// As [`get`](Self::get).
     ///
     /// # Errors
-    /// [`Corrupt`](MapError::Corrupt).
+    /// [`Busy`](MapError::Busy), [`Corrupt`](MapError::Corrupt).
     pub fn contains_key(&self, key: &K) -> Result<bool, MapError> {
         Ok(self.read(key, |_| ())?.is_some())
     }
@@ -193,8 +192,9 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     /// Gives a key a value, whatever it had before. Returns whether the key is new.
     ///
     /// # Blocking
-    /// Never. Tries again while another process changes an entry of the same bucket. Makes no
-    /// system call, unless somebody waits for a change, the map is full, or a value is
+    /// Tries again while another process changes an entry of the same bucket. Waits for at most a
+    /// second for memory that others have in the middle of a change, if there is no other. Makes no
+    /// system call, unless it waits, somebody waits for a change, or a value is
     /// [long](Options#long-values).
     ///
     /// # Errors
@@ -455,7 +455,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         self.check_process()?;
         let event = self.event_of(key)?;
         let mut failed = None;
-        let attempt = || attempt().map_err(|error| *failed.insert(error)).map_err(|_| SyncError::Corrupt);
+        let attempt = || attempt_of_wait(attempt(), &mut failed);
         let waited = wait_for(&self.handle, event, Timeout::after(timeout), || None, attempt);
         waited.map_err(|error| wait_error(error, failed))
     }
@@ -538,24 +538,33 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         }
     }
 
+    /// The participants that are changing the map.
+    fn in_progress(&self) -> impl Iterator<Item = usize> {
+        self.inner.map.in_progress().map(|record| record / WRITERS)
+    }
+
     #[inline]
     fn until_committed<R>(&self, mut attempt: impl FnMut() -> Result<Attempt<R>, MapError>) -> Result<R, MapError> {
-        let mut refused = 0;
+        let (mut looked_full, mut has_freed) = (0, false);
+        let mut refusals = Refusals::default();
         for number in 0..MAX_ATTEMPTS {
             match attempt()? {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Overtaken => pause(number),
+                Attempt::Refused(Refusal::Full) => return Err(MapError::Full),
+                Attempt::Refused(Refusal::OutOfMemory) if has_freed => return Err(MapError::OutOfMemory),
+                Attempt::Refused(Refusal::OutOfMemory) => {
+                    free_dead(&self.handle, self.in_progress());
+                    has_freed = true;
+                }
                 Attempt::Refused(refusal) => {
-                    refused += 1;
-                    let (limit, error) = match refusal {
-                        Refusal::Busy => (MAX_BUSY_ATTEMPTS, MapError::Full),
-                        Refusal::Full => (2, MapError::Full),
-                        Refusal::OutOfMemory => (2, MapError::OutOfMemory),
-                    };
-                    if refused >= limit {
-                        return Err(error);
+                    looked_full = if refusal == Refusal::LooksFull { looked_full + 1 } else { 0 };
+                    if looked_full >= MAX_LOOKS_FULL {
+                        return Err(MapError::Full);
                     }
-                    make_room(&self.handle, refused);
+                    if !refusals.wait(&self.handle, self.in_progress()) {
+                        return Err(MapError::Busy);
+                    }
                 }
             }
         }
@@ -574,6 +583,15 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     }
 }
 
+impl From<Unread> for MapError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Overtaken => Self::Busy,
+            Unread::Corrupt => Self::Corrupt,
+        }
+    }
+}
+
 impl<K: Element + ?Sized> Map<K, [u8]> {
     /// Copies the value of a key into a buffer, in place of what it has. Returns whether there is
     /// that key; if not, the buffer is empty or unchanged. Saves the allocation that
@@ -581,6 +599,17 @@ impl<K: Element + ?Sized> Map<K, [u8]> {
     pub fn get_into(&self, key: &K, value: &mut Vec<u8>) -> Result<bool, MapError> {
         let copied = self.read(key, |entry| load_bytes_into(&self.value(entry)?, value))?;
         Ok(copied.transpose()?.is_some())
+    }
+}
+
+/// What a wait makes of an attempt. One that others overtook is followed by another.
+fn attempt_of_wait<R>(
+    outcome: Result<Option<R>, MapError>,
+    failed: &mut Option<MapError>,
+) -> Result<Option<R>, SyncError> {
+    match outcome {
+        Err(MapError::Busy) => Ok(None),
+        outcome => outcome.map_err(|error| *failed.insert(error)).map_err(|_| SyncError::Corrupt),
     }
 }
 

@@ -5,14 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::MapError;
-#[cfg(feature = "async")]
-use crate::error::SyncError;
 use crate::object::element::Element;
 #[cfg(feature = "async")]
 use crate::object::future::wait_for_async;
 use crate::object::map::Map;
 #[cfg(feature = "async")]
-use crate::object::map::wait_error;
+use crate::object::map::{attempt_of_wait, wait_error};
 use crate::raw::event_count::EventCount;
 use crate::region::words::Mapped;
 use crate::wait::Attempt;
@@ -114,7 +112,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
     ) -> Result<R, MapError> {
         let event = self.event_of(key)?;
         let mut failed = None;
-        let attempt = || attempt().map_err(|error| *failed.insert(error)).map_err(|_| SyncError::Corrupt);
+        let attempt = || attempt_of_wait(attempt(), &mut failed);
         let waited = wait_for_async(&self.handle, event, || None, attempt).await;
         waited.map_err(|error| wait_error(error, failed))
     }
@@ -196,8 +194,11 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Watch for Watcher<K, V> {
         let Self { map, key, seen } = self;
         match attempt {
             Attempt::Probe => seen.may_have_changed(map),
-            // What fails is returned by the next call.
-            Attempt::Full => map.check_process().is_err() || !matches!(seen.look(map, (*key).borrow()), Ok(None)),
+            // What fails is returned by the next call, unless others were only faster.
+            Attempt::Full => {
+                map.check_process().is_err()
+                    || !matches!(seen.look(map, (*key).borrow()), Ok(None) | Err(MapError::Busy))
+            }
         }
     }
 

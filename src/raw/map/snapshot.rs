@@ -26,9 +26,9 @@
 //! of shared memory", J. ACM 1993. Writers do not help here, as theirs do, since each change would
 //! take a snapshot. So writers can overtake every pass.
 
-use super::{Entry, Head, Map};
+use super::{Entry, Head, Map, Unread};
 use crate::primitive::{Ordering, fence};
-use crate::raw::{Corrupt, Memory};
+use crate::raw::Memory;
 
 /// Passes over the heads until writers count as too fast.
 const MAX_PASSES: u32 = 256;
@@ -43,9 +43,12 @@ pub(crate) enum NoSnapshot {
     Corrupt,
 }
 
-impl From<Corrupt> for NoSnapshot {
-    fn from(Corrupt: Corrupt) -> Self {
-        Self::Corrupt
+impl From<Unread> for NoSnapshot {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Overtaken => Self::Overtaken,
+            Unread::Corrupt => Self::Corrupt,
+        }
     }
 }
 
@@ -86,7 +89,7 @@ impl<M: Memory> Map<M> {
         bucket: usize,
         mut copy: impl FnMut(&Entry<'_>) -> R,
         on_retry: impl FnMut(u32),
-    ) -> Result<(Head, Vec<R>), Corrupt> {
+    ) -> Result<(Head, Vec<R>), Unread> {
         let look = |head| {
             let mut copied = Vec::new();
             self.walk(head, |_, entry| -> Option<()> {
