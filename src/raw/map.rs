@@ -596,8 +596,8 @@ impl<M: Memory> Map<M> {
         self.pool.owned_by(SPARE).count() as u64
     }
 
-    /// Looks for a key, to change it. Returns what `copy` copied from its entry. `look` is filled in
-    /// place, since it is too large to be returned.
+    /// Looks for a key, to change it. Returns what `copy` copied from its entry. `look` is too
+    /// large to be returned, so it is filled in place.
     pub(crate) fn look<R>(
         &self,
         look: &mut Look,
