@@ -648,8 +648,8 @@ pub enum MapError {
     /// There is no room for an entry of that size. Or fifteen other keys have the same hash, which
     /// happens to keys that were chosen for it. Remove entries, or make a larger map.
     ///
-    /// An entry that is there can be replaced by one of the same size class, and removed, also in a
-    /// full map.
+    /// In a full map, too, an entry can be removed, and replaced by one of the same
+    /// [size](crate::collections::map::Entries).
     Full,
     /// Others changed the map during each of many attempts, or their changes, which are not
     /// finished, have the memory that this one needs. Nothing was changed. Try again, or let the

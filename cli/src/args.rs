@@ -179,7 +179,8 @@ Examples:
   tombolo inspect jobs --json | jq .directions";
 
 const MAP_HELP: &str = "\
-The map is one that a program has made and that is in use. Its keys are text, bytes, or integers of 32 or 64 bits; its \
+A program makes the map: no command does. It is there while a process uses it, or as long as its namespace is \
+persistent. Its keys are text, bytes, or integers of 32 or 64 bits; its \
 values are these, true and false, numbers with a point, or nothing, as in a set, which is shown as true. Bytes that are \
 no text are shown and given as hex: and two digits for each. As JSON, keys and texts are strings, numbers are numbers.
 

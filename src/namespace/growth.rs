@@ -1,8 +1,9 @@
 //! Objects that a namespace gets while it is used. Each is a region of its own, one that depends on
 //! the namespace's (region/dependents.rs): a namespace that has this object and no other.
 //!
-//! The kernel is the table and the allocator. A complete region gets its name by link(2), so of two
-//! processes that create the same name one does, and the other finds a complete object.
+//! No table lists them: each is a file in the namespace's directory of dependents. A complete
+//! region gets its name by link(2), so of two processes that create the same name one does, and the
+//! other finds a complete object.
 
 use std::sync::Arc;
 
@@ -199,7 +200,7 @@ impl Namespace {
     }
 }
 
-/// The table of an object that was created later, and its kind. Refuses a region that is none.
+/// The table of an object that was created later, and its kind. Refuses any other region.
 fn read(region: &Region) -> Result<(Table, ObjectKind)> {
     if region.layout().kind() == RegionKind::Namespace {
         let table = Table::parse(region)?;

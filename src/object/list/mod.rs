@@ -58,6 +58,9 @@ use crate::wait::Timeout;
 /// [shared](crate::Shareable), see [`Element`]. With the feature `serde` a list of bytes has any
 /// value that serde can serialise (`push_object`).
 ///
+/// Other processes get the list as an argument (`process::Process`), open it by a name
+/// ([`open_or_create`](Self::open_or_create)), or find it in a [`Namespace`](crate::Namespace).
+///
 /// # Limits
 ///
 /// How many elements there can be, and how long each, is decided when the list is made: see
@@ -96,7 +99,7 @@ struct Inner {
     list: RawList<Mapped>,
     /// For each writer: a directory and a chunk that were free lately.
     hints: [[AtomicU64; 2]; WRITERS],
-    /// What those sleep on that wait for a change.
+    /// Where threads sleep that wait for a change.
     event: EventCount<Mapped>,
 }
 

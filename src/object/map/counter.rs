@@ -8,8 +8,8 @@ use std::borrow::Borrow;
 /// A count for each of many keys in shared memory, which any number of processes change.
 ///
 /// It is a [`Map`] whose values are `i64`, and keeps all that a map promises.
-/// [`as_map`](Self::as_map) has the rest of its methods. A [`Namespace`](crate::Namespace) opens
-/// one by [`counter`](crate::Namespace::counter).
+/// [`as_map`](Self::as_map) has the rest of its methods. A [`Namespace`](crate::Namespace) creates
+/// one by [`Spec::map`](crate::Spec::map), and opens it by [`counter`](crate::Namespace::counter).
 ///
 /// # Examples
 /// ```

@@ -69,10 +69,14 @@ use crate::wait::Timeout;
 /// [shared](crate::Shareable), see [`Element`]. With the feature `serde` a map of bytes has any
 /// value that serde can serialise (`insert_object`).
 ///
+/// Other processes get the map as an argument (`process::Process`), open it by a name
+/// ([`open_or_create`](Self::open_or_create)), or find it in a [`Namespace`](crate::Namespace).
+///
 /// # Limits
 ///
 /// How many entries there can be, and how large, is decided when the map is made: see
-/// [`map::Options`](Options). An insertion into a full map returns [`MapError::Full`].
+/// [`map::Options`](Options). An insertion into a full map returns [`MapError::Full`]; no entry is
+/// removed to make room.
 ///
 /// Keys are spread over as many buckets as there can be entries, by a hash with a secret of this
 /// map. A bucket has up to fifteen entries. That is enough for keys that do not depend on the
@@ -80,7 +84,8 @@ use crate::wait::Timeout;
 ///
 /// # Threads
 ///
-/// Eight threads of a process can change maps at the same time. Another one waits for one of these.
+/// Eight threads of a process can change a map at the same time. Another one waits for one of
+/// these.
 ///
 /// A call that others overtake tries again, and lets other threads run before each attempt from the
 /// seventeenth on. It gives up after 16384 attempts, with [`MapError::Busy`]. That can happen if
@@ -108,7 +113,7 @@ struct Inner {
     unchecked_bytes: AtomicU64,
     /// For each writer and class: a block that was free lately.
     hints: [[AtomicU64; MAX_CLASSES]; WRITERS],
-    /// What those sleep on that wait for a change of some buckets.
+    /// Where threads sleep that wait for a change. Each is for some of the buckets.
     events: Vec<EventCount<Mapped>>,
 }
 
@@ -457,7 +462,7 @@ impl<K: Element + ?Sized, V: Element + ?Sized> Map<K, V> {
         waited.map_err(|error| wait_error(error, failed))
     }
 
-    /// What those sleep on that wait for a change of this key.
+    /// Where threads sleep that wait for a change of this key.
     fn event_of(&self, key: &K) -> Result<&EventCount<Mapped>, MapError> {
         self.event(self.inner.map.bucket_of(self.key(key).hash)).ok_or(MapError::Corrupt)
     }

@@ -13,6 +13,10 @@ impl<K: Element + ?Sized> Map<K, [u8]> {
     /// Serialises a value and gives it to a key. Allocates a buffer for it. Needs the feature
     /// `serde`.
     ///
+    /// The bytes are in the format of [postcard](https://docs.rs/postcard). Methods without
+    /// `object` in their names return them as they are: [`snapshot`](Self::snapshot),
+    /// [`watch`](Self::watch), [`remove`](Self::remove). `postcard::from_bytes` deserialises them.
+    ///
     /// # Blocking
     /// As [`insert`](Self::insert).
     ///

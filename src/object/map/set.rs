@@ -8,7 +8,8 @@ use crate::object::map::Map;
 ///
 /// It is a [`Map`] whose values are `()`, and keeps all that a map promises.
 /// [`as_map`](Self::as_map) has the rest of its methods: waiting for a key, watching one. A
-/// [`Namespace`](crate::Namespace) opens one by [`set`](crate::Namespace::set).
+/// [`Namespace`](crate::Namespace) creates one by [`Spec::map`](crate::Spec::map), and opens it by
+/// [`set`](crate::Namespace::set).
 ///
 /// # Examples
 /// ```
