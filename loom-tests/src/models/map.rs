@@ -523,7 +523,7 @@ fn writer_killed_with_spare_blocks(is_long: bool) {
 #[test]
 fn map_writer_killed_with_spare_blocks_while_another_writes_none_is_missing() {
     for number in [0, 1] {
-        for_every_kill(80, move |accesses| {
+        for_every_kill_in(large_model, 80, move |accesses| {
             let world = MapWorld::with_spare(1, 2, 1, OTHER);
             let other = spawn(&world, move |world| world.put(OTHER, number, 8).is_ok());
             let finished = kill_after(accesses, || _ = world.put(VICTIM, 0, 7));
@@ -621,7 +621,7 @@ fn map_long_value_removed_reader_sees_it_whole_or_not() {
 /// takes the blocks that become free.
 #[test]
 fn map_writer_killed_and_repaired_while_another_writes_no_block_is_lost() {
-    for_every_kill(160, |accesses| {
+    for_every_kill_in(large_model, 160, |accesses| {
         let world = MapWorld::new(3, 1, OTHER);
         let other = spawn(&world, |world| world.put(OTHER, 1, 9).is_ok());
         let is_done = Note::new(false);
@@ -680,7 +680,7 @@ fn map_long_value_unlinked_while_repaired_memory_is_given_back_once() {
 /// allocated again when the next repairer goes on.
 #[test]
 fn map_intent_names_a_block_that_was_used_again_it_stays() {
-    for_every_kill(60, |accesses| {
+    for_every_kill_in(large_model, 60, |accesses| {
         let world = MapWorld::new(2, 1, OTHER);
         let finished = kill_after(accesses, || {
             let _ = world.put(VICTIM, 0, 7);

@@ -89,7 +89,7 @@ fn map_snapshot_of_two_buckets_is_of_one_moment() {
 /// Two writers know nothing of each other. Their changes have one order for all snapshots.
 #[test]
 fn map_snapshots_by_two_one_has_all_that_the_other_has() {
-    model(|| {
+    large_model(|| {
         let world = TwoBuckets::new(2);
         let one = spawn(&world, |world| world.commit_empty(0));
         let other = spawn(&world, |world| world.commit_empty(1));
