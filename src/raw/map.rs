@@ -697,7 +697,9 @@ impl<M: Memory> Map<M> {
             self.free_all(writer, own.refs.as_slice(), own.spare);
         }
         self.clear_allocated(writer.intent);
-        outcome
+        // Relaxed: to look again is enough. The key may be there now, and have a block to replace.
+        let is_spoiled = outcome == Err(Refusal::Full) && head.load(Ordering::Relaxed) != look.head.0;
+        if is_spoiled { Ok(false) } else { outcome }
     }
 
     /// Builds the blocks of a new chain, the last one first. Returns the first one of the chain.
